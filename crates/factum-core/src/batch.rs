@@ -1,0 +1,198 @@
+//! What is appended: one unit of atomicity over one or several streams.
+
+use std::sync::Arc;
+
+use crate::{
+    event::NewEvent,
+    position::Position,
+    query::AppendCondition,
+    stream::StreamId,
+    time::Timestamp,
+    version::{ExpectedVersion, StreamVersion},
+};
+
+/// Events for one stream, and what is expected of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamWrite {
+    /// The stream that is written.
+    pub stream: StreamId,
+    /// What must be so of it.
+    pub expected: ExpectedVersion,
+    /// At least one event.
+    pub events: Vec<NewEvent>,
+}
+
+/// A stream that is compared but not written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamCheck {
+    /// The stream that is compared.
+    pub stream: StreamId,
+    /// What must be so of it.
+    pub expected: ExpectedVersion,
+}
+
+/// One unit of atomicity: stored whole or not at all. Cheap to clone, because an unknown outcome
+/// is retried with the same batch.
+///
+/// A stream stands in a batch once, written or checked. Events get their positions in the order
+/// in which they were added.
+///
+/// ```
+/// use factum_core::{AppendBatch, ExpectedVersion, StreamId, StreamVersion};
+///
+/// # fn example(withdrawn: factum_core::NewEvent, deposited: factum_core::NewEvent)
+/// # -> Result<(), factum_core::InvalidStreamId> {
+/// let transfer = AppendBatch::new()
+///     .write(StreamId::new("account", "ada")?, StreamVersion::new(3), [withdrawn])
+///     .write(StreamId::new("account", "bob")?, StreamVersion::new(7), [deposited])
+///     .check(StreamId::new("bank", "main")?, ExpectedVersion::StreamExists);
+/// assert_eq!(transfer.event_count(), 2);
+/// # Ok(()) }
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[must_use]
+pub struct AppendBatch {
+    parts: Arc<Parts>,
+    repeated: bool,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Parts {
+    writes: Vec<StreamWrite>,
+    checks: Vec<StreamCheck>,
+    conditions: Vec<AppendCondition>,
+}
+
+impl AppendBatch {
+    /// An empty batch. A store refuses one without events.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds events for a stream.
+    pub fn write(
+        mut self,
+        stream: StreamId,
+        expected: impl Into<ExpectedVersion>,
+        events: impl IntoIterator<Item = NewEvent>,
+    ) -> Self {
+        let events = events.into_iter().collect();
+        self.parts_mut().writes.push(StreamWrite { stream, expected: expected.into(), events });
+        self
+    }
+
+    /// Adds a stream that must be at a version but is not written.
+    pub fn check(mut self, stream: StreamId, expected: impl Into<ExpectedVersion>) -> Self {
+        self.parts_mut().checks.push(StreamCheck { stream, expected: expected.into() });
+        self
+    }
+
+    /// Adds a condition. Conditions are numbered from 0 in the order in which they were added.
+    pub fn unless(mut self, condition: AppendCondition) -> Self {
+        self.parts_mut().conditions.push(condition);
+        self
+    }
+
+    /// Adds everything in another batch, behind what is here.
+    pub fn and(mut self, other: Self) -> Self {
+        self.repeated |= other.repeated;
+        let other = Arc::unwrap_or_clone(other.parts);
+        let parts = self.parts_mut();
+        parts.writes.extend(other.writes);
+        parts.checks.extend(other.checks);
+        parts.conditions.extend(other.conditions);
+        self
+    }
+
+    /// Says that this batch may have been stored already: the store looks for its event ids
+    /// before versions and conditions.
+    pub fn repeated(mut self) -> Self {
+        self.repeated = true;
+        self
+    }
+
+    fn parts_mut(&mut self) -> &mut Parts {
+        Arc::make_mut(&mut self.parts)
+    }
+
+    /// The streams that are written, in order.
+    pub fn writes(&self) -> &[StreamWrite] {
+        &self.parts.writes
+    }
+
+    /// The streams that are compared only.
+    pub fn checks(&self) -> &[StreamCheck] {
+        &self.parts.checks
+    }
+
+    /// The conditions, in order.
+    pub fn conditions(&self) -> &[AppendCondition] {
+        &self.parts.conditions
+    }
+
+    /// Whether it may have been stored already.
+    pub fn is_repeated(&self) -> bool {
+        self.repeated
+    }
+
+    /// Nothing in it at all.
+    pub fn is_empty(&self) -> bool {
+        *self.parts == Parts::default()
+    }
+
+    /// Every event, in the order of their positions to be.
+    pub fn events(&self) -> impl Iterator<Item = &NewEvent> {
+        self.parts.writes.iter().flat_map(|write| &write.events)
+    }
+
+    /// How many events it holds.
+    pub fn event_count(&self) -> usize {
+        self.parts.writes.iter().map(|write| write.events.len()).sum()
+    }
+
+    /// What the limits on a batch count, in bytes: the sizes of the events and their stream ids.
+    pub fn size(&self) -> usize {
+        let write = |write: &StreamWrite| {
+            let ids = write.stream.as_str().len() * write.events.len();
+            ids + write.events.iter().map(NewEvent::size).sum::<usize>()
+        };
+        self.parts.writes.iter().map(write).sum()
+    }
+}
+
+/// What an append stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Appended {
+    /// The position of the batch's first event.
+    pub first: Position,
+    /// The position of its last; all between are the batch's.
+    pub last: Position,
+    /// The new version of each stream that was written, in the batch's order.
+    pub versions: Vec<StreamVersion>,
+    /// When, by the store's clock.
+    pub recorded_at: Timestamp,
+    /// It was stored by an earlier attempt; these are that attempt's answers.
+    pub replayed: bool,
+}
+
+impl Appended {
+    /// The answer to a batch that was stored now.
+    pub fn new(first: Position, versions: Vec<StreamVersion>, recorded_at: Timestamp) -> Self {
+        Self { first, last: first, versions, recorded_at, replayed: false }
+    }
+
+    /// Sets how many events it is about, at least one.
+    #[must_use]
+    pub fn with_events(mut self, count: usize) -> Self {
+        self.last = self.first.plus(count.saturating_sub(1) as u64);
+        self
+    }
+
+    /// Says that an earlier attempt stored it.
+    #[must_use]
+    pub fn replayed(mut self) -> Self {
+        self.replayed = true;
+        self
+    }
+}

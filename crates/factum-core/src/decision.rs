@@ -1,0 +1,69 @@
+//! What a rule answers: events, and what must be so for them to be stored.
+
+use std::fmt;
+
+use crate::{aggregate::Aggregate, query::Matching};
+
+/// Events, and what must be so for them to be stored.
+///
+/// It comes from an array or a vector of events. A guard adds a rule that reaches beyond the
+/// aggregate: it is checked by the store, atomically with the append, and when it does not hold
+/// the command is rejected with the guard's rejection.
+///
+/// ```ignore
+/// Ok(Decision::from([AccountEvent::Opened { email: email.clone() }])
+///     .unless(Matching::tag("email", email), AccountRejection::EmailTaken))
+/// ```
+#[must_use]
+pub struct Decision<A: Aggregate> {
+    pub(crate) events: Vec<A::Event>,
+    pub(crate) guards: Vec<(Matching, A::Rejection)>,
+}
+
+impl<A: Aggregate> Decision<A> {
+    /// There is nothing to do, and that is fine.
+    pub fn nothing() -> Self {
+        Self { events: Vec::new(), guards: Vec::new() }
+    }
+
+    /// Adds a guard: if any event in the log matches, the command is rejected so. Looked at only
+    /// if there are events to store.
+    pub fn unless(mut self, exists: impl Into<Matching>, rejection: A::Rejection) -> Self {
+        self.guards.push((exists.into(), rejection));
+        self
+    }
+
+    /// The events, in order.
+    pub fn events(&self) -> &[A::Event] {
+        &self.events
+    }
+
+    /// The guards, in order.
+    pub fn guards(&self) -> impl Iterator<Item = (&Matching, &A::Rejection)> {
+        self.guards.iter().map(|(matching, rejection)| (matching, rejection))
+    }
+}
+
+impl<A: Aggregate, const N: usize> From<[A::Event; N]> for Decision<A> {
+    fn from(events: [A::Event; N]) -> Self {
+        Self { events: events.into(), guards: Vec::new() }
+    }
+}
+
+impl<A: Aggregate> From<Vec<A::Event>> for Decision<A> {
+    fn from(events: Vec<A::Event>) -> Self {
+        Self { events, guards: Vec::new() }
+    }
+}
+
+impl<A: Aggregate> fmt::Debug for Decision<A>
+where
+    A::Event: fmt::Debug,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = f.debug_struct("Decision");
+        out.field("events", &self.events);
+        out.field("guards", &self.guards.iter().map(|(guard, _)| guard).collect::<Vec<_>>());
+        out.finish()
+    }
+}

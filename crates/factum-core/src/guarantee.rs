@@ -1,0 +1,83 @@
+//! What a store claims. The conformance suite tests what is claimed.
+
+/// What an acknowledged append survives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Durability {
+    /// Nothing: it is gone with the process.
+    Volatile,
+    /// The death of the process.
+    ProcessCrash,
+    /// A power cut.
+    PowerLoss,
+    /// The loss of a machine.
+    Replicated,
+}
+
+/// Who may write to the same log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Writers {
+    /// This handle and its clones only.
+    ThisProcess,
+    /// Other processes as well.
+    ManyProcesses,
+}
+
+/// The sizes that a store takes. Beyond them it answers `Invalid`, and nothing is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// The largest event, as [`NewEvent::size`](crate::NewEvent::size) counts, in bytes.
+    pub event_bytes_max: usize,
+    /// The most events in a batch.
+    pub batch_events_max: usize,
+    /// The largest batch, as [`AppendBatch::size`](crate::AppendBatch::size) counts, in bytes.
+    pub batch_bytes_max: usize,
+    /// The most conditions in a batch, and the most checks.
+    pub batch_conditions_max: usize,
+    /// The most documents in one write.
+    pub write_documents_max: usize,
+    /// The longest key of a document, in bytes.
+    pub document_key_bytes_max: usize,
+    /// The largest document, in bytes.
+    pub document_bytes_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            event_bytes_max: 1 << 20,
+            batch_events_max: 4_096,
+            batch_bytes_max: 8 << 20,
+            batch_conditions_max: 256,
+            write_documents_max: 1_000,
+            document_key_bytes_max: 1_024,
+            document_bytes_max: 4 << 20,
+        }
+    }
+}
+
+/// What a store claims.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Guarantees {
+    /// What an acknowledged append survives.
+    pub durability: Durability,
+    /// Who may write to the same log.
+    pub writers: Writers,
+    /// The sizes it takes.
+    pub limits: Limits,
+}
+
+impl Guarantees {
+    /// The claims of a store with the default limits.
+    pub fn new(durability: Durability, writers: Writers) -> Self {
+        Self { durability, writers, limits: Limits::default() }
+    }
+
+    /// Sets the limits.
+    #[must_use]
+    pub fn with_limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+}

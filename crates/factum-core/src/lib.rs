@@ -1,0 +1,77 @@
+//! The kernel of Factum: the vocabulary of event sourcing, the two traits that a store
+//! implements, and the typed layer on top.
+//!
+//! Applications depend on the facade crate `factum`; authors of stores on this one and
+//! `factum-backend`.
+
+mod number;
+
+mod batch;
+mod checkpoint;
+mod document;
+mod error;
+mod event;
+mod guarantee;
+mod id;
+mod limit;
+mod metadata;
+mod page;
+mod position;
+mod query;
+mod read;
+mod recorded;
+mod store;
+mod stream;
+mod tag;
+mod time;
+mod version;
+
+mod aggregate;
+mod codec;
+mod decision;
+mod kernel;
+mod schema;
+
+pub use aggregate::{Aggregate, Context};
+pub use batch::{AppendBatch, Appended, StreamCheck, StreamWrite};
+pub use checkpoint::{Checkpoint, Diverged, DivergedReason};
+pub use codec::{Cbor, Codec, CodecError, Json, Value};
+pub use decision::Decision;
+pub use document::{
+    Document, DocumentStore, DocumentWrite, ExpectedRevision, KeyRange, Revision, ScanPage,
+    ScanQuery, WriteBatch,
+};
+pub use error::{AppendError, StoreError, StoreErrorKind, VersionConflict, WriteError};
+pub use event::{Content, EVENT_NAME_BYTES_MAX, EventName, InvalidEventName, NewEvent};
+pub use guarantee::{Durability, Guarantees, Limits, Writers};
+pub use id::{EventId, IdSource, SystemIds};
+pub use kernel::Kernel;
+pub use metadata::{METADATA_TEXT_BYTES_MAX, Metadata};
+pub use page::{Page, StreamBounds};
+pub use position::{ErasedRange, Lineage, Position};
+pub use query::{AppendCondition, Matching, QUERY_ITEMS_MAX, Query, QueryItem};
+pub use read::{
+    Direction, PAGE_BYTES_DEFAULT, PAGE_BYTES_MAX, PAGE_EVENTS_DEFAULT, PAGE_EVENTS_MAX, ReadFrom,
+    ReadQuery, Scope,
+};
+pub use recorded::{
+    BodyLayout, EventHeader, EventParts, InvalidBody, RecordedEvent, Tags, encode_tags,
+};
+pub use schema::{
+    Command, DecodeError, DecodeReason, DuplicateEventType, EncodeError, EncodedEvent, Event,
+    EventType, OldEvent, Upcast, Upcaster, decode_event, encode_event, upcast_event,
+};
+pub use store::{EventStore, RETRY_WINDOW, Retention, StreamChange, StreamInfo};
+pub use stream::{
+    CATEGORY_BYTES_MAX, Category, InvalidStreamId, KEY_BYTES_MAX, StreamId, StreamRef,
+};
+pub use tag::{InvalidTag, TAG_BYTES_MAX, TAGS_MAX, Tag, TagKey, TagWriter};
+pub use time::{Clock, InvalidTimestamp, SystemClock, Timestamp};
+pub use version::{ExpectedVersion, StreamVersion};
+
+/// What the derive macros write names by; not for people.
+#[doc(hidden)]
+pub mod __private {
+    pub use bytes;
+    pub use serde;
+}

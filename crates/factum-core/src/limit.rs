@@ -1,0 +1,167 @@
+//! The check of a request against a store's limits, the same sentences for every store.
+
+use std::collections::HashSet;
+
+use crate::{
+    batch::AppendBatch,
+    document::{ScanQuery, WriteBatch},
+    error::StoreError,
+    event::NewEvent,
+    guarantee::Limits,
+    metadata::METADATA_TEXT_BYTES_MAX,
+    query::{QUERY_ITEMS_MAX, Query},
+    read::{ReadFrom, ReadQuery, Scope},
+    store::{Retention, StreamChange},
+    tag::TAGS_MAX,
+    version::StreamVersion,
+};
+
+impl Limits {
+    /// Whether a batch can be stored at all.
+    ///
+    /// # Errors
+    /// `Invalid`, with what is wrong and by how much.
+    pub fn check_append(&self, batch: &AppendBatch) -> Result<(), StoreError> {
+        self.check_counts(batch)?;
+        check_streams(batch)?;
+        for write in batch.writes() {
+            if write.events.is_empty() {
+                return invalid(format!(
+                    "a write holds no events, use a check: stream={}",
+                    write.stream
+                ));
+            }
+        }
+        let mut ids = HashSet::with_capacity(batch.event_count());
+        for event in batch.events() {
+            self.check_event(event)?;
+            if !ids.insert(event.id) {
+                return invalid(format!("an event id stands twice in the batch: id={}", event.id));
+            }
+        }
+        batch.conditions().iter().try_for_each(|c| check_query(&c.fail_if_events_match))
+    }
+
+    fn check_counts(&self, batch: &AppendBatch) -> Result<(), StoreError> {
+        at_least("batch holds no events", batch.event_count(), 1)?;
+        at_most("events in a batch", batch.event_count(), self.batch_events_max)?;
+        at_most("bytes in a batch", batch.size(), self.batch_bytes_max)?;
+        at_most("checks in a batch", batch.checks().len(), self.batch_conditions_max)?;
+        at_most("conditions in a batch", batch.conditions().len(), self.batch_conditions_max)
+    }
+
+    fn check_event(&self, event: &NewEvent) -> Result<(), StoreError> {
+        at_most("bytes in an event", event.size(), self.event_bytes_max)?;
+        at_most("tags on an event", event.tags.len(), TAGS_MAX)?;
+        if event.name.as_str().is_empty() {
+            return invalid("an event has no name".into());
+        }
+        if !event.metadata.is_within_limits() {
+            return invalid(format!(
+                "metadata hold a text of over {METADATA_TEXT_BYTES_MAX} bytes or over 255 entries"
+            ));
+        }
+        Ok(())
+    }
+
+    /// Whether documents can be written at all.
+    ///
+    /// # Errors
+    /// `Invalid`, with what is wrong and by how much.
+    pub fn check_write(&self, batch: &WriteBatch) -> Result<(), StoreError> {
+        at_most("documents in a write", batch.entries().len(), self.write_documents_max)?;
+        let mut keys = HashSet::with_capacity(batch.entries().len());
+        for entry in batch.entries() {
+            at_least("the key of a document is empty", entry.key.len(), 1)?;
+            at_most("bytes in a document's key", entry.key.len(), self.document_key_bytes_max)?;
+            let len = entry.value.as_ref().map_or(0, bytes::Bytes::len);
+            at_most("bytes in a document", len, self.document_bytes_max)?;
+            if !keys.insert(&entry.key) {
+                return invalid(format!("a key stands twice in the write: key={:?}", entry.key));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl ReadQuery {
+    /// Whether the question makes sense, for stores.
+    ///
+    /// # Errors
+    /// `Invalid`, with what is wrong.
+    pub fn check(&self) -> Result<(), StoreError> {
+        at_least("a page must have room for an event", self.events_max, 1)?;
+        if matches!(self.from, ReadFrom::Version(_)) && !matches!(self.scope, Scope::Stream(_)) {
+            return invalid("only a stream can be read from a version".into());
+        }
+        match &self.scope {
+            Scope::Query(query) => check_query(query),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl ScanQuery {
+    /// Whether the question makes sense, for stores.
+    ///
+    /// # Errors
+    /// `Invalid`, with what is wrong.
+    pub fn check(&self) -> Result<(), StoreError> {
+        at_least("a page must have room for a document", self.documents_max, 1)
+    }
+}
+
+impl StreamChange {
+    /// Whether the change can be done to a stream at this version, for stores.
+    ///
+    /// # Errors
+    /// `Invalid`, with what is wrong.
+    pub fn check(&self, version: StreamVersion) -> Result<(), StoreError> {
+        match self {
+            Self::TruncateBefore(first) if *first > version => invalid(format!(
+                "truncation would leave no event, delete the stream instead: before={first} \
+                 version={version}"
+            )),
+            Self::Retain(Retention { events_max: Some(0), .. }) => {
+                invalid("retention must keep at least one event".into())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn check_streams(batch: &AppendBatch) -> Result<(), StoreError> {
+    let written = batch.writes().iter().map(|write| &write.stream);
+    let mut streams = HashSet::new();
+    for stream in written.chain(batch.checks().iter().map(|check| &check.stream)) {
+        if !streams.insert(stream) {
+            return invalid(format!("a stream stands twice in the batch: stream={stream}"));
+        }
+    }
+    Ok(())
+}
+
+fn check_query(query: &Query) -> Result<(), StoreError> {
+    at_most("items in a query", query.items().len(), QUERY_ITEMS_MAX)?;
+    for item in query.items() {
+        at_most("types in a query item", item.types.len(), QUERY_ITEMS_MAX)?;
+        at_most("tags in a query item", item.tags.len(), QUERY_ITEMS_MAX)?;
+    }
+    Ok(())
+}
+
+fn at_most(what: &str, actual: usize, max: usize) -> Result<(), StoreError> {
+    if actual <= max {
+        Ok(())
+    } else {
+        invalid(format!("too many {what}: actual={actual} max={max}"))
+    }
+}
+
+fn at_least(what: &str, actual: usize, min: usize) -> Result<(), StoreError> {
+    if actual >= min { Ok(()) } else { invalid(what.into()) }
+}
+
+fn invalid(message: String) -> Result<(), StoreError> {
+    Err(StoreError::invalid(message))
+}
