@@ -48,11 +48,11 @@ impl Tag {
     /// # Errors
     /// See [`InvalidTag`].
     pub fn new(name: &str, value: impl fmt::Display) -> Result<Self, InvalidTag> {
-        Self::parse(&format!("{name}:{value}")).map_err(|e| match e {
-            // A colon in the name would move into the value unseen.
-            _ if name.contains(':') => InvalidTag::Name(name.into()),
-            e => e,
-        })
+        // A colon in the name would move into the value unseen.
+        if name.contains(':') {
+            return Err(InvalidTag::Name(cut(name)));
+        }
+        Self::parse(&format!("{name}:{value}"))
     }
 
     /// A tag as it was stored or typed; the name ends at the first `:`.
