@@ -1,1 +1,27 @@
-//! What authors of stores share.
+//! What authors of Factum stores share: group commit and its planning, pages, wake-ups, URLs.
+//!
+//! A store on one writer thread implements [`Facts`] and [`Commit`] and hands the second to a
+//! [`Writer`]; `factum-memory` is the shortest example. Reading is the store's own, with
+//! [`PageBuilder`] to keep to the limits of a page.
+
+mod facts;
+mod group;
+mod head;
+mod page;
+mod plan;
+mod registry;
+mod retry;
+mod url;
+mod writer;
+
+pub use facts::{Facts, FoundEvent};
+pub use group::{GROUP_BYTES_MAX, GROUP_EVENTS_MAX, Group};
+pub use head::Head;
+pub use page::{PAGE_SCANNED_MAX, PageBuilder, PageEnd, Pushed, partition_point};
+pub use plan::{GroupPlan, LogEnd, PlannedEvent, plan_group};
+pub use registry::{OpenContext, OpenStore, Registry, Stores};
+pub use url::StoreUrl;
+pub use writer::{
+    Commit, CommitDelay, CommitError, Committed, QUEUE_BATCHES_MAX, QUEUE_BYTES_MAX, RunError,
+    Writer,
+};

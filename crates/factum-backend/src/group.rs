@@ -1,0 +1,45 @@
+//! Which appends are committed together.
+
+use factum_core::AppendBatch;
+
+/// The most events of a group.
+pub const GROUP_EVENTS_MAX: usize = 8_192;
+/// The most bytes of events of a group.
+pub const GROUP_BYTES_MAX: usize = 16 << 20;
+
+/// The appends that gathered while the last group was committed. Takes any first one, and then
+/// whatever keeps it within [`GROUP_EVENTS_MAX`] and [`GROUP_BYTES_MAX`].
+#[derive(Debug)]
+pub struct Group<M> {
+    members: Vec<M>,
+    events: usize,
+    bytes: usize,
+}
+
+impl<M> Default for Group<M> {
+    fn default() -> Self {
+        Self { members: Vec::new(), events: 0, bytes: 0 }
+    }
+}
+
+impl<M: AsRef<AppendBatch>> Group<M> {
+    /// Adds a member, or gives it back: it belongs to the next group.
+    ///
+    /// # Errors
+    /// The member, when the group is full.
+    pub fn push(&mut self, member: M) -> Result<(), M> {
+        let batch = member.as_ref();
+        let (events, bytes) = (self.events + batch.event_count(), self.bytes + batch.size());
+        if !self.members.is_empty() && (events > GROUP_EVENTS_MAX || bytes > GROUP_BYTES_MAX) {
+            return Err(member);
+        }
+        (self.events, self.bytes) = (events, bytes);
+        self.members.push(member);
+        Ok(())
+    }
+
+    /// The members, in the order in which they came.
+    pub fn into_members(self) -> Vec<M> {
+        self.members
+    }
+}

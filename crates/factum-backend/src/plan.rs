@@ -1,0 +1,208 @@
+//! The planning of a group: which member may be stored, and where its events go.
+//!
+//! Pure: facts in, plan out. Members are resolved one after another, each against the store's
+//! facts and what earlier members of the group will have stored, so that the outcomes are those
+//! of its members appended one by one.
+
+use std::collections::HashMap;
+
+use factum_core::{
+    AppendBatch, AppendCondition, AppendError, Appended, EventHeader, EventId, ExpectedVersion,
+    NewEvent, Position, StoreError, StreamBounds, StreamId, Timestamp, VersionConflict,
+};
+
+use crate::{facts::Facts, retry};
+
+/// Where the log ends before the group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogEnd {
+    /// The last position.
+    pub head: Position,
+    /// When its event was recorded.
+    pub last_at: Timestamp,
+    /// What the store's clock says.
+    pub now: Timestamp,
+}
+
+impl LogEnd {
+    /// The time that the group's events get: the clock's, but never before the log's last.
+    pub fn recorded_at(&self) -> Timestamp {
+        self.now.max(self.last_at)
+    }
+}
+
+/// An event of a group, with everything the store has to write.
+#[derive(Debug, Clone, Copy)]
+pub struct PlannedEvent<'g> {
+    /// Position, version, time and the rest of fixed size.
+    pub header: EventHeader,
+    /// The stream it goes to.
+    pub stream: &'g StreamId,
+    /// What it holds.
+    pub event: &'g NewEvent,
+}
+
+/// What is to be stored of a group, and what each of its members is answered then.
+#[derive(Debug)]
+#[must_use]
+pub struct GroupPlan<'g> {
+    /// The events to store, in the order of their positions, without a hole.
+    pub events: Vec<PlannedEvent<'g>>,
+    /// One outcome per member, in order. To be told only after the events are durable.
+    pub outcomes: Vec<Result<Appended, AppendError>>,
+    /// The last position when the events are stored.
+    pub head: Position,
+}
+
+/// Plans a group of batches whose limits were checked.
+///
+/// # Errors
+/// Those of the facts: nobody can be answered then.
+pub fn plan_group<'g>(
+    batches: impl IntoIterator<Item = &'g AppendBatch>,
+    end: LogEnd,
+    facts: &mut dyn Facts,
+) -> Result<GroupPlan<'g>, StoreError> {
+    let mut planner = Planner::new(end, facts);
+    let mut outcomes = Vec::new();
+    for batch in batches {
+        outcomes.push(planner.offer(batch)?);
+    }
+    let head = planner.head();
+    Ok(GroupPlan { events: planner.events, outcomes, head })
+}
+
+type Outcome = Result<Appended, AppendError>;
+
+pub(crate) struct Planner<'g, 'f> {
+    pub(crate) end: LogEnd,
+    pub(crate) facts: &'f mut dyn Facts,
+    pub(crate) events: Vec<PlannedEvent<'g>>,
+    /// Streams as they are behind the members so far.
+    streams: HashMap<&'g StreamId, StreamBounds>,
+    /// Planned events by id, filled only as far as somebody asked.
+    ids: HashMap<EventId, usize>,
+    ids_known: usize,
+}
+
+impl<'g, 'f> Planner<'g, 'f> {
+    fn new(end: LogEnd, facts: &'f mut dyn Facts) -> Self {
+        let (events, streams, ids) = (Vec::new(), HashMap::new(), HashMap::new());
+        Self { end, facts, events, streams, ids, ids_known: 0 }
+    }
+
+    fn head(&self) -> Position {
+        self.end.head.plus(self.events.len() as u64)
+    }
+
+    fn offer(&mut self, batch: &'g AppendBatch) -> Result<Outcome, StoreError> {
+        if batch.is_repeated() {
+            match retry::find(self, batch)? {
+                retry::Finding::Stored(appended) => return Ok(Ok(appended)),
+                retry::Finding::Refused(error) => return Ok(Err(error.into())),
+                retry::Finding::Unknown => {}
+            }
+        }
+        let Some(obstacle) = self.obstacle(batch)? else { return Ok(self.accept(batch)) };
+        if !batch.is_repeated() {
+            // A writer that lost an answer may come again without saying so.
+            match retry::find(self, batch)? {
+                retry::Finding::Stored(appended) => return Ok(Ok(appended)),
+                retry::Finding::Refused(error) => return Ok(Err(error.into())),
+                retry::Finding::Unknown => {}
+            }
+        }
+        Ok(Err(obstacle))
+    }
+
+    /// Why the batch can't be stored, if so.
+    fn obstacle(&mut self, batch: &'g AppendBatch) -> Result<Option<AppendError>, StoreError> {
+        let written = batch.writes().iter().map(|write| (&write.stream, write.expected));
+        let checked = batch.checks().iter().map(|check| (&check.stream, check.expected));
+        for (stream, expected) in written.chain(checked) {
+            if let Some(conflict) = self.conflict(stream, expected)? {
+                return Ok(Some(conflict.into()));
+            }
+        }
+        for (condition, wanted) in batch.conditions().iter().enumerate() {
+            if let Some(position) = self.first_match(wanted)? {
+                return Ok(Some(AppendError::ConditionFailed { condition, position }));
+            }
+        }
+        Ok(None)
+    }
+
+    fn conflict(
+        &mut self,
+        stream: &'g StreamId,
+        expected: ExpectedVersion,
+    ) -> Result<Option<VersionConflict>, StoreError> {
+        let bounds = self.bounds(stream)?;
+        Ok((!bounds.matches(expected)).then(|| VersionConflict {
+            stream: stream.clone(),
+            expected,
+            actual: bounds.version,
+        }))
+    }
+
+    fn bounds(&mut self, stream: &'g StreamId) -> Result<StreamBounds, StoreError> {
+        if let Some(bounds) = self.streams.get(stream) {
+            return Ok(*bounds);
+        }
+        let bounds = self.facts.bounds(stream)?;
+        self.streams.insert(stream, bounds);
+        Ok(bounds)
+    }
+
+    fn first_match(&mut self, condition: &AppendCondition) -> Result<Option<Position>, StoreError> {
+        if condition.after < self.end.head
+            && let Some(position) = self.facts.first_match(condition)?
+        {
+            return Ok(Some(position));
+        }
+        let planned = self.events.iter().find(|planned| {
+            let tags = planned.event.tags.iter().map(factum_core::Tag::as_str);
+            planned.header.position > condition.after
+                && condition.fail_if_events_match.matches(planned.event.name.as_str(), tags)
+        });
+        Ok(planned.map(|planned| planned.header.position))
+    }
+
+    fn accept(&mut self, batch: &'g AppendBatch) -> Outcome {
+        let (first, count) = (self.head().next(), batch.event_count());
+        if Position::MAX.value() - first.value() < count as u64 {
+            return Err(StoreError::invalid("the log is full").into());
+        }
+        let recorded_at = self.end.recorded_at();
+        let mut versions = Vec::with_capacity(batch.writes().len());
+        for write in batch.writes() {
+            let bounds = self.streams.get_mut(&write.stream).expect("looked up for its conflict");
+            for event in &write.events {
+                bounds.version = bounds.version.next();
+                let header = EventHeader {
+                    position: self.end.head.plus(self.events.len() as u64 + 1),
+                    version: bounds.version,
+                    recorded_at,
+                    id: event.id,
+                    schema_version: event.schema_version,
+                    content: event.content,
+                };
+                self.events.push(PlannedEvent { header, stream: &write.stream, event });
+            }
+            versions.push(bounds.version);
+        }
+        Ok(Appended::new(first, versions, recorded_at).with_events(count))
+    }
+
+    /// The planned event with this id, if an earlier member of the group has it.
+    pub(crate) fn planned(&mut self, id: EventId) -> Option<&PlannedEvent<'g>> {
+        for (index, planned) in self.events.iter().enumerate().skip(self.ids_known) {
+            self.ids.insert(planned.event.id, index);
+        }
+        self.ids_known = self.events.len();
+        self.ids.get(&id).map(|index| &self.events[*index])
+    }
+}
+
+#[cfg(test)]
+mod tests;

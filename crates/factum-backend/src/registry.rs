@@ -1,0 +1,124 @@
+//! From a store URL to a store.
+
+use std::{fmt, path::Path, sync::Arc};
+
+use async_trait::async_trait;
+use factum_core::{Clock, DocumentStore, EventStore, IdSource, StoreError};
+
+use crate::url::StoreUrl;
+
+/// The two halves of an open store.
+#[derive(Debug, Clone)]
+pub struct Stores {
+    /// The log.
+    pub events: Arc<dyn EventStore>,
+    /// The documents.
+    pub documents: Arc<dyn DocumentStore>,
+}
+
+/// What a store is opened with.
+#[derive(Debug, Clone)]
+pub struct OpenContext {
+    /// The clock that its events are recorded by.
+    pub clock: Arc<dyn Clock>,
+    /// Where a new log's lineage comes from.
+    pub ids: Arc<dyn IdSource>,
+}
+
+/// A kind of store that a URL can name.
+#[async_trait]
+pub trait OpenStore: fmt::Debug + Send + Sync + 'static {
+    /// What its URLs begin with.
+    fn scheme(&self) -> &'static str;
+
+    /// Opens the store, and makes it if it is not there.
+    ///
+    /// # Errors
+    /// One sentence: what, where, and what to do.
+    async fn open(&self, url: &StoreUrl, context: &OpenContext) -> Result<Stores, StoreError>;
+
+    /// The URL of what is at a path, if it is this kind of store.
+    fn recognise(&self, _path: &Path) -> Option<StoreUrl> {
+        None
+    }
+
+    /// The URL of a store to be made in a folder, for kinds that live in files.
+    fn place_in(&self, _folder: &Path) -> Option<StoreUrl> {
+        None
+    }
+}
+
+/// The kinds of store that a program knows. The first that can live in a folder is the default.
+#[derive(Debug, Clone, Default)]
+pub struct Registry {
+    kinds: Vec<Arc<dyn OpenStore>>,
+}
+
+impl Registry {
+    /// No kinds.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a kind.
+    #[must_use]
+    pub fn with(mut self, kind: impl OpenStore) -> Self {
+        self.kinds.push(Arc::new(kind));
+        self
+    }
+
+    /// The URL that a text stands for: itself, or for a path what is there, else the default.
+    ///
+    /// # Errors
+    /// `Invalid` where no kind of store lives in a folder.
+    pub fn resolve(&self, url_or_path: &str) -> Result<StoreUrl, StoreError> {
+        if url_or_path.is_empty() {
+            return Err(StoreError::invalid(
+                "no store is named, give a path such as ./data or a URL such as sqlite:./events.db",
+            ));
+        }
+        if let Some(url) = StoreUrl::parse(url_or_path) {
+            return Ok(url);
+        }
+        let path = Path::new(url_or_path);
+        let there = self.kinds.iter().find_map(|kind| kind.recognise(path));
+        if there.is_none() && path.is_file() {
+            return Err(StoreError::invalid(format!(
+                "the file is no store that this program knows: path={url_or_path} known={}",
+                self.schemes()
+            )));
+        }
+        let default = || self.kinds.iter().find_map(|kind| kind.place_in(path));
+        there.or_else(default).ok_or_else(|| {
+            StoreError::invalid(format!(
+                "no store of this program lives in a folder, give a URL: known={}",
+                self.schemes()
+            ))
+        })
+    }
+
+    /// Opens the store that a URL or path names.
+    ///
+    /// # Errors
+    /// `Invalid` for an unknown scheme, else the store's own.
+    pub async fn open(
+        &self,
+        url_or_path: &str,
+        context: &OpenContext,
+    ) -> Result<Stores, StoreError> {
+        let url = self.resolve(url_or_path)?;
+        let kind =
+            self.kinds.iter().find(|kind| kind.scheme() == url.scheme()).ok_or_else(|| {
+                StoreError::invalid(format!(
+                    "no store of this program has this scheme: scheme={} known={}",
+                    url.scheme(),
+                    self.schemes()
+                ))
+            })?;
+        kind.open(&url, context).await
+    }
+
+    fn schemes(&self) -> String {
+        self.kinds.iter().map(|kind| kind.scheme()).collect::<Vec<_>>().join(",")
+    }
+}

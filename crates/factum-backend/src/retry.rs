@@ -1,0 +1,95 @@
+//! How a batch that comes again is recognised: by its event ids, in the streams that it writes.
+//!
+//! A store finds the events of a stream by their versions anyway, so that no index over ids is
+//! needed; see docs/design/0001.
+
+use factum_core::{
+    AppendBatch, Appended, EventId, RETRY_WINDOW, StoreError, StreamVersion, Timestamp,
+};
+
+use crate::{facts::FoundEvent, plan::Planner};
+
+/// What is known of a batch that may have been stored already.
+pub(crate) enum Finding {
+    /// It was; this is the answer it got then.
+    Stored(Appended),
+    /// It can be neither answered nor stored.
+    Refused(StoreError),
+    /// None of its events is there.
+    Unknown,
+}
+
+/// Looks for the events of a batch, in the store and in the group so far.
+pub(crate) fn find<'g>(
+    planner: &mut Planner<'g, '_>,
+    batch: &'g AppendBatch,
+) -> Result<Finding, StoreError> {
+    let Some(since) = window_start(batch, planner.end.now) else {
+        return Ok(if batch.is_repeated() { too_late(batch) } else { Finding::Unknown });
+    };
+    let mut found = Vec::new();
+    for write in batch.writes() {
+        let ids: Vec<EventId> = write.events.iter().map(|event| event.id).collect();
+        found.extend(planner.facts.find_ids(&write.stream, &ids, since)?);
+        let planned = ids.into_iter().filter_map(|id| {
+            let planned = planner.planned(id)?;
+            (planned.stream == &write.stream).then_some(FoundEvent {
+                id,
+                position: planned.header.position,
+                version: planned.header.version,
+                recorded_at: planned.header.recorded_at,
+            })
+        });
+        found.extend(planned.collect::<Vec<_>>());
+    }
+    Ok(judge(batch, found))
+}
+
+/// From when on events of the batch may have been recorded; `None` after the window.
+///
+/// The writer's clock may be ahead of the store's, so the search begins a window earlier than
+/// the id says.
+fn window_start(batch: &AppendBatch, now: Timestamp) -> Option<Timestamp> {
+    let first = batch.events().next()?;
+    let made_at = first.id.time().unwrap_or(now);
+    let is_open = now <= made_at.saturating_add(RETRY_WINDOW);
+    is_open.then(|| made_at.saturating_sub(RETRY_WINDOW))
+}
+
+fn judge(batch: &AppendBatch, mut found: Vec<FoundEvent>) -> Finding {
+    if found.is_empty() {
+        return Finding::Unknown;
+    }
+    found.sort_by_key(|event| event.position);
+    // A batch is stored in one piece, so its events stand one behind another in its order.
+    let same = found.len() == batch.event_count()
+        && found.iter().zip(batch.events()).all(|(found, event)| found.id == event.id)
+        && found.windows(2).all(|pair| pair[0].position.next() == pair[1].position);
+    if !same {
+        return Finding::Refused(StoreError::invalid(format!(
+            "some event ids of the batch are stored already, but not this batch: id={} position={}",
+            found[0].id, found[0].position
+        )));
+    }
+    let first = found[0];
+    let versions = last_versions(batch, &found);
+    let answer = Appended::new(first.position, versions, first.recorded_at);
+    Finding::Stored(answer.with_events(found.len()).replayed())
+}
+
+fn last_versions(batch: &AppendBatch, found: &[FoundEvent]) -> Vec<StreamVersion> {
+    let ends = batch.writes().iter().scan(0, |end, write| {
+        *end += write.events.len();
+        Some(*end)
+    });
+    ends.map(|end| found[end - 1].version).collect()
+}
+
+fn too_late(batch: &AppendBatch) -> Finding {
+    let id = batch.events().next().map(|event| event.id.to_string()).unwrap_or_default();
+    Finding::Refused(StoreError::invalid(format!(
+        "the batch is repeated after the retry window, read its stream to learn whether it was \
+         stored: window_s={} id={id}",
+        RETRY_WINDOW.as_secs()
+    )))
+}

@@ -1,0 +1,273 @@
+//! The writer loop: one thread per log, group commit, no timers.
+//!
+//! While one group commits, the next gathers in the queue. The thread takes what is there, lets
+//! the store plan and commit it, wakes readers, answers everybody, and begins again.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use factum_core::{AppendBatch, AppendError, Appended, Limits, Position, StoreError};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+
+use crate::{group::Group, head::Head};
+
+/// The most appends that wait in the queue; further callers wait for room.
+pub const QUEUE_BATCHES_MAX: usize = 4_096;
+/// The most bytes of events that wait in the queue; further callers wait for room.
+pub const QUEUE_BYTES_MAX: usize = 64 << 20;
+
+/// How long to wait between planning and storing a group: lets tests widen the gap in which
+/// stores of other makes lose events.
+pub type CommitDelay = Arc<dyn Fn() -> Duration + Send + Sync>;
+
+/// A group that was stored.
+#[derive(Debug)]
+pub struct Committed {
+    /// One outcome per batch, in order.
+    pub outcomes: Vec<Result<Appended, AppendError>>,
+    /// The last position now.
+    pub head: Position,
+}
+
+/// A group that was not stored, or is not known to be. All its members are answered so.
+#[derive(Debug)]
+pub enum CommitError {
+    /// Nothing was stored.
+    NotStored(StoreError),
+    /// It may or may not be stored.
+    Unknown(StoreError),
+}
+
+impl From<StoreError> for CommitError {
+    fn from(error: StoreError) -> Self {
+        Self::NotStored(error)
+    }
+}
+
+impl CommitError {
+    fn answer(&self) -> AppendError {
+        match self {
+            Self::NotStored(error) => AppendError::Store(error.clone()),
+            Self::Unknown(error) => AppendError::Indeterminate(error.clone()),
+        }
+    }
+}
+
+/// The writing half of a store. Lives on the writer's thread and may block there.
+pub trait Commit: Send + 'static {
+    /// Plans a group with [`plan_group`](crate::plan_group) and stores it, durably as the store
+    /// claims, before it returns.
+    ///
+    /// # Errors
+    /// Say truthfully whether anything was stored.
+    fn commit(&mut self, batches: &[AppendBatch]) -> Result<Committed, CommitError>;
+}
+
+type Reply = oneshot::Sender<Result<Appended, AppendError>>;
+
+enum Job<C> {
+    Append(Member),
+    Run(Box<dyn FnOnce(&mut C) + Send>),
+    Close(oneshot::Sender<()>),
+}
+
+/// The way to a writer thread. Dropping it lets what was accepted finish.
+pub struct Writer<C> {
+    jobs: mpsc::Sender<Job<C>>,
+    room: Arc<Semaphore>,
+    head: Head,
+    limits: Limits,
+    is_closed: AtomicBool,
+}
+
+impl<C> fmt::Debug for Writer<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Writer").field("head", &self.head.position()).finish_non_exhaustive()
+    }
+}
+
+impl<C: Commit> Writer<C> {
+    /// Starts the thread. `name` names it, `head` is told of every commit.
+    ///
+    /// # Errors
+    /// `Unavailable` where the system has no thread left.
+    pub fn spawn(name: &str, store: C, head: Head, limits: Limits) -> Result<Self, StoreError> {
+        let (jobs, queue) = mpsc::channel(QUEUE_BATCHES_MAX);
+        let thread = Loop { store, queue, head: head.clone() };
+        thread::Builder::new().name(name.into()).spawn(move || thread.run()).map_err(|e| {
+            StoreError::unavailable("no thread for the writer, try again").with_source(e)
+        })?;
+        let room = Arc::new(Semaphore::new(QUEUE_BYTES_MAX / ROOM_UNIT));
+        Ok(Self { jobs, room, head, limits, is_closed: AtomicBool::new(false) })
+    }
+
+    /// Checks a batch against the limits, queues it, and waits for its outcome.
+    ///
+    /// # Errors
+    /// See [`AppendError`].
+    ///
+    /// # Cancel safety
+    /// Dropped while it waits for room in the queue, nothing happens; after that, the append goes
+    /// on without the caller.
+    pub async fn append(&self, batch: AppendBatch) -> Result<Appended, AppendError> {
+        self.limits.check_append(&batch)?;
+        // A batch larger than the whole queue would wait for ever.
+        let units = batch.size().min(QUEUE_BYTES_MAX).div_ceil(ROOM_UNIT) as u32;
+        let room = Arc::clone(&self.room).acquire_many_owned(units).await;
+        let room = room.map_err(|_| self.ended())?;
+        let (reply, answer) = oneshot::channel();
+        let job = Job::Append(Member { batch, reply, room });
+        self.jobs.send(job).await.map_err(|_| self.ended())?;
+        answer.await.unwrap_or_else(|_| Err(AppendError::Indeterminate(writer_died())))
+    }
+
+    /// Runs something else on the writer's thread, between two groups, and waits for it. The
+    /// outer error: it was not run, or the writer died in it.
+    ///
+    /// # Errors
+    /// `Closed`, or `Internal` if the thread died.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut C) -> T + Send + 'static,
+    ) -> Result<T, RunError> {
+        let (reply, answer) = oneshot::channel();
+        let job = Job::Run(Box::new(move |store| {
+            // Who asked may be gone; the work was to be done all the same.
+            let _ = reply.send(work(store));
+        }));
+        self.jobs.send(job).await.map_err(|_| RunError::NotRun(self.ended()))?;
+        answer.await.map_err(|_| RunError::Unknown(writer_died()))
+    }
+
+    /// Lets what was accepted finish, ends the thread, and drops the store's writing half.
+    pub async fn close(&self) {
+        self.is_closed.store(true, Ordering::Release);
+        self.room.close();
+        let (reply, ended) = oneshot::channel();
+        if self.jobs.send(Job::Close(reply)).await.is_ok() {
+            // An error says that the thread has ended, which is what was wanted.
+            let _ = ended.await;
+        }
+    }
+
+    /// The last known position.
+    pub fn head(&self) -> &Head {
+        &self.head
+    }
+
+    fn ended(&self) -> StoreError {
+        if self.is_closed.load(Ordering::Acquire) { StoreError::closed() } else { writer_died() }
+    }
+}
+
+/// Why work on the writer's thread has no result.
+#[derive(Debug)]
+pub enum RunError {
+    /// It was not run.
+    NotRun(StoreError),
+    /// It may or may not have been run to its end.
+    Unknown(StoreError),
+}
+
+/// The queue's bytes are counted in units of this size, so that small batches count for something.
+const ROOM_UNIT: usize = 256;
+
+fn writer_died() -> StoreError {
+    StoreError::internal("the writer thread has died, its panic message tells why; open again")
+}
+
+struct Loop<C> {
+    store: C,
+    queue: mpsc::Receiver<Job<C>>,
+    head: Head,
+}
+
+struct Member {
+    batch: AppendBatch,
+    reply: Reply,
+    /// Its share of the queue's bytes, given back when it is answered.
+    room: OwnedSemaphorePermit,
+}
+
+impl AsRef<AppendBatch> for Member {
+    fn as_ref(&self) -> &AppendBatch {
+        &self.batch
+    }
+}
+
+impl<C: Commit> Loop<C> {
+    fn run(mut self) {
+        let mut closers = Vec::new();
+        let mut next = self.queue.blocking_recv();
+        while let Some(job) = next {
+            next = match job {
+                Job::Append(member) => self.commit(member),
+                Job::Run(work) => {
+                    work(&mut self.store);
+                    None
+                }
+                Job::Close(reply) => {
+                    // What was sent before stays in the queue and is still done.
+                    self.queue.close();
+                    closers.push(reply);
+                    None
+                }
+            };
+            next = next.or_else(|| self.queue.blocking_recv());
+        }
+        // Files are let go before anyone hears that the store is closed.
+        drop(self.store);
+        for closer in closers {
+            let _ = closer.send(());
+        }
+    }
+
+    /// Commits a group that begins with this member, and gives back the job that didn't fit.
+    fn commit(&mut self, first: Member) -> Option<Job<C>> {
+        let mut group = Group::default();
+        let mut left = group.push(first).err().map(Job::Append);
+        while left.is_none() {
+            left = match self.queue.try_recv() {
+                Ok(Job::Append(member)) => group.push(member).err().map(Job::Append),
+                Ok(other) => Some(other),
+                Err(_) => break,
+            };
+        }
+        self.commit_group(group.into_members());
+        left
+    }
+
+    fn commit_group(&mut self, members: Vec<Member>) {
+        let mut batches = Vec::with_capacity(members.len());
+        let mut replies = Vec::with_capacity(members.len());
+        for Member { batch, reply, room } in members {
+            batches.push(batch);
+            replies.push((reply, room));
+        }
+        // A reply to somebody who is gone is dropped: cancelling a caller cancels no append.
+        match self.store.commit(&batches) {
+            Ok(committed) => {
+                assert_eq!(committed.outcomes.len(), replies.len(), "one outcome per member");
+                self.head.advance(committed.head);
+                for ((reply, _room), outcome) in replies.into_iter().zip(committed.outcomes) {
+                    let _ = reply.send(outcome);
+                }
+            }
+            Err(error) => {
+                for (reply, _room) in replies {
+                    let _ = reply.send(Err(error.answer()));
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
