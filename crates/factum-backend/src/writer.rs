@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use factum_core::{AppendBatch, AppendError, Appended, Limits, Position, StoreError};
+use factum_core::{AppendBatch, AppendError, Appended, Limits, Position, StoreError, WriteError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::{group::Group, head::Head};
@@ -174,6 +174,24 @@ pub enum RunError {
     NotRun(StoreError),
     /// It may or may not have been run to its end.
     Unknown(StoreError),
+}
+
+impl From<RunError> for AppendError {
+    fn from(error: RunError) -> Self {
+        match error {
+            RunError::NotRun(error) => Self::Store(error),
+            RunError::Unknown(error) => Self::Indeterminate(error),
+        }
+    }
+}
+
+impl From<RunError> for WriteError {
+    fn from(error: RunError) -> Self {
+        match error {
+            RunError::NotRun(error) => Self::Store(error),
+            RunError::Unknown(error) => Self::Indeterminate(error),
+        }
+    }
 }
 
 /// The queue's bytes are counted in units of this size, so that small batches count for something.

@@ -12,7 +12,9 @@ use crate::time::Timestamp;
 ///
 /// A retry carries the same ids, and that is how it is recognised. Ids made by an [`IdSource`]
 /// are UUIDv7 (RFC 9562), so the time of the first attempt can be read off them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
 #[serde(transparent)]
 pub struct EventId(Uuid);
 

@@ -29,8 +29,17 @@ mod version;
 mod aggregate;
 mod codec;
 mod decision;
+mod history;
 mod kernel;
+mod load;
+mod model;
+mod read_log;
+mod repository;
+mod retry;
 mod schema;
+mod snapshot;
+mod subscription;
+mod transaction;
 
 pub use aggregate::{Aggregate, Context};
 pub use batch::{AppendBatch, Appended, StreamCheck, StreamWrite};
@@ -44,9 +53,12 @@ pub use document::{
 pub use error::{AppendError, StoreError, StoreErrorKind, VersionConflict, WriteError};
 pub use event::{Content, EVENT_NAME_BYTES_MAX, EventName, InvalidEventName, NewEvent};
 pub use guarantee::{Durability, Guarantees, Limits, Writers};
+pub use history::{History, HistoryEntry};
 pub use id::{EventId, IdSource, SystemIds};
 pub use kernel::Kernel;
+pub use load::{At, LoadError, Loaded};
 pub use metadata::{METADATA_TEXT_BYTES_MAX, Metadata};
+pub use model::{Decided, DecisionModel, ModelDecision, execute_model};
 pub use page::{Page, StreamBounds};
 pub use position::{ErasedRange, Lineage, Position};
 pub use query::{AppendCondition, Matching, QUERY_ITEMS_MAX, Query, QueryItem};
@@ -54,19 +66,25 @@ pub use read::{
     Direction, PAGE_BYTES_DEFAULT, PAGE_BYTES_MAX, PAGE_EVENTS_DEFAULT, PAGE_EVENTS_MAX, ReadFrom,
     ReadQuery, Scope,
 };
+pub use read_log::{ReadError, ReadLog};
 pub use recorded::{
     BodyLayout, EventHeader, EventParts, InvalidBody, RecordedEvent, Tags, encode_tags,
 };
+pub use repository::{ExecuteError, Executed, Repository};
+pub use retry::RetryPolicy;
 pub use schema::{
     Command, DecodeError, DecodeReason, DuplicateEventType, EncodeError, EncodedEvent, Event,
     EventType, OldEvent, Upcast, Upcaster, decode_event, encode_event, upcast_event,
 };
+pub use snapshot::{InvalidSnapshotPolicy, SnapshotPolicy, SnapshotStats};
 pub use store::{EventStore, RETRY_WINDOW, Retention, StreamChange, StreamInfo};
 pub use stream::{
     CATEGORY_BYTES_MAX, Category, InvalidStreamId, KEY_BYTES_MAX, StreamId, StreamRef,
 };
+pub use subscription::{POLL_OWN, POLL_SHARED, SubscribeFrom, Subscription};
 pub use tag::{InvalidTag, TAG_BYTES_MAX, TAGS_MAX, Tag, TagKey, TagWriter};
 pub use time::{Clock, InvalidTimestamp, SystemClock, Timestamp};
+pub use transaction::{Committed, StepRejected, Transaction};
 pub use version::{ExpectedVersion, StreamVersion};
 
 /// What the derive macros write names by; not for people.

@@ -1,1 +1,25 @@
-//! The reference store.
+//! The reference store of Factum: both traits in memory, the shortest correct way. For tests,
+//! examples, and to read before writing a store.
+//!
+//! ```
+//! use factum_core::{EventStore, ReadQuery};
+//! use factum_memory::MemoryStore;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), factum_core::StoreError> {
+//! let store = MemoryStore::new();
+//! let page = store.read(ReadQuery::log()).await?;
+//! assert!(page.events.is_empty());
+//! # Ok(()) }
+//! ```
+
+mod append;
+mod change;
+mod documents;
+mod log;
+mod options;
+mod read;
+mod store;
+
+pub use options::MemoryOptions;
+pub use store::{MemoryKind, MemoryStore};

@@ -1,1 +1,56 @@
-//! The facade.
+//! Factum: an event sourcing framework.
+//!
+//! State is a log of immutable events. Rules decide events out of commands; state is folded from
+//! events; everything else is read from the log. This crate is the facade: what applications use,
+//! under one name.
+//!
+//! ```
+//! use factum::App;
+//! use factum_testing::bank::{Account, AccountCommand};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let app = App::open("memory:").await?;
+//! let open = AccountCommand::Open { owner: "Ada".into(), email: "ada@example.org".into() };
+//! app.execute::<Account>("ada", &open).await?;
+//! app.execute::<Account>("ada", &AccountCommand::Deposit { cents: 500 }).await?;
+//! assert_eq!(app.load::<Account>("ada").await?.state.balance_cents, 500);
+//! # Ok(()) }
+//! ```
+
+mod app;
+mod builder;
+mod catalog;
+mod secret;
+
+pub use app::App;
+pub use builder::{AppBuilder, OpenError};
+pub use factum_backend::{OpenContext, OpenStore, Registry, StoreUrl, Stores};
+pub use factum_core::{
+    Aggregate, AppendBatch, AppendCondition, AppendError, Appended, At, BodyLayout,
+    CATEGORY_BYTES_MAX, Category, Cbor, Checkpoint, Clock, Codec, CodecError, Command, Committed,
+    Content, Context, Decided, Decision, DecisionModel, DecodeError, DecodeReason, Direction,
+    Diverged, DivergedReason, Document, DocumentStore, DocumentWrite, DuplicateEventType,
+    Durability, EVENT_NAME_BYTES_MAX, EncodeError, EncodedEvent, ErasedRange, Event, EventHeader,
+    EventId, EventName, EventParts, EventStore, EventType, ExecuteError, Executed,
+    ExpectedRevision, ExpectedVersion, Guarantees, History, HistoryEntry, IdSource, InvalidBody,
+    InvalidEventName, InvalidSnapshotPolicy, InvalidStreamId, InvalidTag, InvalidTimestamp, Json,
+    KEY_BYTES_MAX, Kernel, KeyRange, Limits, Lineage, LoadError, Loaded, METADATA_TEXT_BYTES_MAX,
+    Matching, Metadata, ModelDecision, NewEvent, OldEvent, PAGE_BYTES_DEFAULT, PAGE_BYTES_MAX,
+    PAGE_EVENTS_DEFAULT, PAGE_EVENTS_MAX, POLL_OWN, POLL_SHARED, Page, Position, QUERY_ITEMS_MAX,
+    Query, QueryItem, RETRY_WINDOW, ReadError, ReadFrom, ReadLog, ReadQuery, RecordedEvent,
+    Repository, Retention, RetryPolicy, Revision, ScanPage, ScanQuery, Scope, SnapshotPolicy,
+    SnapshotStats, StepRejected, StoreError, StoreErrorKind, StreamBounds, StreamChange,
+    StreamCheck, StreamId, StreamInfo, StreamRef, StreamVersion, StreamWrite, SubscribeFrom,
+    Subscription, SystemClock, SystemIds, TAG_BYTES_MAX, TAGS_MAX, Tag, TagKey, TagWriter, Tags,
+    Timestamp, Transaction, Upcast, Upcaster, Value, VersionConflict, WriteBatch, WriteError,
+    Writers, decode_event, encode_event, encode_tags, execute_model, upcast_event,
+};
+pub use factum_macros::{Command, Event};
+pub use factum_memory::{MemoryKind, MemoryOptions, MemoryStore};
+#[cfg(feature = "sqlite")]
+pub use factum_sqlite::{SqliteKind, SqliteOptions, SqliteStore};
+
+/// What the derive macros write names by; not for people.
+#[doc(hidden)]
+pub use factum_core::__private;

@@ -1,0 +1,68 @@
+//! The events of one aggregate, typed.
+
+use std::{fmt, sync::Arc};
+
+use crate::{
+    load::LoadError,
+    read::ReadQuery,
+    read_log::ReadLog,
+    recorded::RecordedEvent,
+    schema::{Event, decode_event},
+    store::EventStore,
+    stream::StreamId,
+};
+
+/// One recorded event, and what it means to this program: through upcasters, none or several.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct HistoryEntry<E> {
+    /// What was recorded.
+    pub recorded: RecordedEvent,
+    /// What it is now.
+    pub events: Vec<E>,
+}
+
+/// The kept events of one aggregate, oldest first, read page by page.
+pub struct History<E> {
+    read: ReadLog,
+    event: std::marker::PhantomData<fn() -> E>,
+}
+
+impl<E: Event> History<E> {
+    pub(crate) fn new(store: Arc<dyn EventStore>, stream: StreamId) -> Self {
+        let read = ReadLog::new(store, ReadQuery::stream(stream));
+        Self { read, event: std::marker::PhantomData }
+    }
+
+    /// The next event; `None` at the end.
+    ///
+    /// # Cancel safety
+    /// A dropped future loses nothing.
+    pub async fn next(&mut self) -> Option<Result<HistoryEntry<E>, LoadError>> {
+        let recorded = match self.read.next().await? {
+            Ok(recorded) => recorded,
+            Err(error) => return Some(Err(error.into_store_error().into())),
+        };
+        let mut events = Vec::new();
+        let decoded = decode_event(&recorded, &mut |event| events.push(event));
+        Some(decoded.map(|()| HistoryEntry { recorded, events }).map_err(Into::into))
+    }
+
+    /// All of them that are left.
+    ///
+    /// # Errors
+    /// The first that is met.
+    pub async fn collect(mut self) -> Result<Vec<HistoryEntry<E>>, LoadError> {
+        let mut entries = Vec::new();
+        while let Some(entry) = self.next().await {
+            entries.push(entry?);
+        }
+        Ok(entries)
+    }
+}
+
+impl<E> fmt::Debug for History<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.read.fmt(f)
+    }
+}

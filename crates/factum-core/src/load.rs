@@ -1,0 +1,271 @@
+//! From a stream to a state: snapshot or summary, then the tail.
+
+use crate::{
+    aggregate::{Aggregate, fold},
+    error::StoreError,
+    kernel::Kernel,
+    page::{Page, StreamBounds},
+    position::Position,
+    read::{ReadFrom, ReadQuery},
+    recorded::{EventHeader, RecordedEvent},
+    schema::{DecodeError, decode_event},
+    snapshot::{Since, SnapshotHeader, Snapshots},
+    stream::{InvalidStreamId, StreamId},
+    time::Timestamp,
+    version::StreamVersion,
+};
+
+/// Why an aggregate does not load.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// An event that this program can't read.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+    /// The key, or the aggregate's category.
+    #[error(transparent)]
+    Key(#[from] InvalidStreamId),
+    /// History is gone and no summary stands for it: a partial history is never folded.
+    #[error(
+        "history is gone and no summary stands for it, delete the stream to begin anew: \
+         stream={stream} erased_through={erased_through}"
+    )]
+    Truncated {
+        /// The stream.
+        stream: StreamId,
+        /// Events up to this version are gone.
+        erased_through: StreamVersion,
+    },
+}
+
+/// As of when to load.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum At {
+    /// All there is.
+    Latest,
+    /// After this many events; a shorter stream: all there is.
+    Version(StreamVersion),
+    /// What was recorded at or before this time.
+    Time(Timestamp),
+}
+
+impl At {
+    fn includes(self, event: &EventHeader) -> bool {
+        match self {
+            Self::Latest => true,
+            Self::Version(version) => event.version <= version,
+            Self::Time(time) => event.recorded_at <= time,
+        }
+    }
+}
+
+/// A state, and how far it is.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Loaded<A> {
+    /// The folded state; the default one for an aggregate that has no events.
+    pub state: A,
+    /// The version of its last event. 0: it does not exist.
+    pub version: StreamVersion,
+    /// The position of its last event.
+    pub position: Position,
+    pub(crate) last: Option<EventHeader>,
+    pub(crate) since: Since,
+}
+
+impl<A: Aggregate> Loaded<A> {
+    fn nothing() -> Self {
+        Self {
+            state: A::default(),
+            version: StreamVersion::ZERO,
+            position: Position::ZERO,
+            last: None,
+            since: Since::default(),
+        }
+    }
+
+    /// Begins anew behind a deletion.
+    fn reset(&mut self, version: StreamVersion) {
+        *self = Self { version, ..Self::nothing() };
+        self.since.version = version;
+    }
+}
+
+/// Loads the state of a stream as of a moment.
+pub(crate) async fn load<A: Aggregate>(
+    kernel: &Kernel,
+    snapshots: Option<&Snapshots<A>>,
+    stream: &StreamId,
+    at: At,
+) -> Result<Loaded<A>, LoadError> {
+    if let Some(snapshots) = snapshots
+        && let Some(loaded) = load_from_snapshot(kernel, snapshots, stream, at).await?
+    {
+        return Ok(loaded);
+    }
+    let page = kernel.events().read(ReadQuery::stream(stream.clone())).await?;
+    Folding::new(stream, at, Loaded::nothing()).run(kernel, page).await
+}
+
+/// `None`: there is no snapshot, or it doesn't fit the log.
+async fn load_from_snapshot<A: Aggregate>(
+    kernel: &Kernel,
+    snapshots: &Snapshots<A>,
+    stream: &StreamId,
+    at: At,
+) -> Result<Option<Loaded<A>>, LoadError> {
+    let is_wanted = |header: &SnapshotHeader| match at {
+        At::Latest => true,
+        At::Version(version) => header.version <= version,
+        At::Time(time) => header.recorded_at <= time,
+    };
+    let Some((header, state)) = snapshots.find(stream, is_wanted).await else { return Ok(None) };
+    let query = ReadQuery::stream(stream.clone()).from(ReadFrom::Version(header.version));
+    let mut page = kernel.events().read(query).await?;
+    if !fits(&header, &page) || !stands_without_snapshot::<A>(kernel, stream, &page).await? {
+        snapshots.stats().count_ignored();
+        return Ok(None);
+    }
+    snapshots.stats().count_used();
+    let last = page.events.remove(0);
+    let mut loaded = Loaded::nothing();
+    loaded.state = state;
+    (loaded.version, loaded.position) = (header.version, header.position);
+    loaded.last = Some(*last.header());
+    let (version, taken_at) = (header.version, Some(header.taken_at));
+    loaded.since = Since { version, at: taken_at, taken_at };
+    Folding::new(stream, at, loaded).run(kernel, page).await.map(Some)
+}
+
+/// Whether the page, read from the snapshot's version on, begins with the event it ends with. A
+/// restored or failed-over log may hold another, or none.
+fn fits(header: &SnapshotHeader, page: &Page) -> bool {
+    let is_last = |e: &RecordedEvent| e.version() == header.version && e.id() == header.event_id;
+    page.lineage == header.lineage && page.events.first().is_some_and(is_last)
+}
+
+/// Whether the stream would load without the snapshot too: with all of them deleted, every
+/// outcome must be the same.
+async fn stands_without_snapshot<A: Aggregate>(
+    kernel: &Kernel,
+    stream: &StreamId,
+    page: &Page,
+) -> Result<bool, LoadError> {
+    if page.bounds.is_none_or(|bounds| !bounds.is_truncated()) {
+        return Ok(true);
+    }
+    let first = ReadQuery::stream(stream.clone()).with_events_max(1);
+    let page = kernel.events().read(first).await?;
+    page.events.first().map_or(Ok(false), is_summary::<A>)
+}
+
+fn is_summary<A: Aggregate>(recorded: &RecordedEvent) -> Result<bool, LoadError> {
+    let mut found = false;
+    decode_event(recorded, &mut |event: A::Event| {
+        found |= crate::schema::Event::is_summary(&event);
+    })?;
+    Ok(found)
+}
+
+/// A fold under way.
+struct Folding<'s, A> {
+    stream: &'s StreamId,
+    at: At,
+    loaded: Loaded<A>,
+    /// False where history is missing, until a summary comes.
+    is_whole: bool,
+    bounds: StreamBounds,
+}
+
+impl<'s, A: Aggregate> Folding<'s, A> {
+    fn new(stream: &'s StreamId, at: At, loaded: Loaded<A>) -> Self {
+        Self { stream, at, loaded, is_whole: true, bounds: StreamBounds::default() }
+    }
+
+    /// Folds this page and those behind it.
+    async fn run(mut self, kernel: &Kernel, mut page: Page) -> Result<Loaded<A>, LoadError> {
+        let query = ReadQuery::stream(self.stream.clone());
+        loop {
+            self.bounds = page.bounds.ok_or_else(|| {
+                StoreError::internal("the store gave no bounds with a page of a stream")
+            })?;
+            let mut is_over = false;
+            for recorded in &page.events {
+                is_over = !self.at.includes(recorded.header());
+                if is_over {
+                    break;
+                }
+                self.take(recorded)?;
+            }
+            match query.next(&page).filter(|_| !is_over) {
+                Some(next) => page = kernel.events().read(next).await?,
+                None => return self.finish(is_over),
+            }
+        }
+    }
+
+    fn take(&mut self, recorded: &RecordedEvent) -> Result<(), LoadError> {
+        if recorded.version() != self.loaded.version.next() {
+            self.jump(recorded.version().previous())?;
+        }
+        let Self { loaded, is_whole, .. } = self;
+        let since = &mut loaded.since;
+        since.at = since.at.or(Some(recorded.recorded_at()));
+        let state = &mut loaded.state;
+        decode_event(recorded, &mut |event: A::Event| {
+            *is_whole |= crate::schema::Event::is_summary(&event);
+            if *is_whole {
+                fold(state, &event);
+            }
+        })?;
+        (loaded.version, loaded.position) = (recorded.version(), recorded.position());
+        loaded.last = Some(*recorded.header());
+        Ok(())
+    }
+
+    /// Goes on behind a version that is not the last folded one: what is between is gone, before
+    /// the load began or while it ran.
+    fn jump(&mut self, to: StreamVersion) -> Result<(), LoadError> {
+        let StreamBounds { erased_through, deleted_at, .. } = self.bounds;
+        if erased_through < to {
+            let message = format!(
+                "events of a stream are missing, verify the store: stream={} after={} before={}",
+                self.stream,
+                self.loaded.version,
+                to.next()
+            );
+            return Err(StoreError::corrupt(message).into());
+        }
+        self.loaded.reset(to);
+        self.is_whole = deleted_at == to;
+        Ok(())
+    }
+
+    fn finish(mut self, is_over: bool) -> Result<Loaded<A>, LoadError> {
+        let StreamBounds { version, erased_through, deleted_at } = self.bounds;
+        if !is_over && self.loaded.version < version {
+            // Every event behind the last folded one is gone, so the stream ends deleted.
+            self.jump(version)?;
+        }
+        let is_unfolded = is_over && self.loaded.last.is_none();
+        if is_unfolded && erased_through == deleted_at {
+            // What was asked for lies between the deletion and the new beginning.
+            self.loaded.reset(deleted_at);
+        }
+        let is_before_deletion = match self.at {
+            At::Latest => false,
+            At::Version(wanted) => wanted < deleted_at,
+            // When it was deleted is not known, so a time before its new beginning has no answer.
+            At::Time(_) => deleted_at > StreamVersion::ZERO && self.loaded.last.is_none(),
+        };
+        let is_before_kept = is_unfolded && erased_through > deleted_at;
+        if !self.is_whole || is_before_deletion || is_before_kept {
+            let stream = self.stream.clone();
+            return Err(LoadError::Truncated { stream, erased_through });
+        }
+        Ok(self.loaded)
+    }
+}

@@ -1,0 +1,190 @@
+//! Decisions over a query instead of a stream: the dynamic consistency boundary.
+
+use crate::{
+    aggregate::Context,
+    batch::{AppendBatch, Appended},
+    error::AppendError,
+    kernel::Kernel,
+    load::LoadError,
+    metadata::Metadata,
+    position::Position,
+    query::{AppendCondition, Matching, Query},
+    read::ReadQuery,
+    repository::{ExecuteError, failure},
+    retry::{Appending, Attempts, RetryPolicy},
+    schema::{EncodeError, Event, decode_event, encode_event},
+    stream::StreamId,
+    version::{ExpectedVersion, StreamVersion},
+};
+
+/// Rules over the events that match a query, whatever streams they are in. What was read is what
+/// must not have changed when the decision is stored (<https://dcb.events>).
+///
+/// ```ignore
+/// /// A student takes at most five courses, a course at most its capacity of students.
+/// impl DecisionModel for Enrolment {
+///     fn query(command: &Enrol) -> Matching {
+///         Matching::tag("student", &command.student).or(Matching::tag("course", &command.course))
+///     }
+///     ..
+/// }
+/// ```
+pub trait DecisionModel: Default + Send + Sync + 'static {
+    /// What can be asked of it.
+    type Command: Send + Sync;
+    /// What it reads and writes. Matching events of other enums are not folded.
+    type Event: Event;
+    /// What it can say no with.
+    type Rejection: std::error::Error + Send + Sync + 'static;
+
+    /// The events that the decision depends on.
+    fn query(command: &Self::Command) -> Matching;
+
+    /// Takes an event into the state.
+    fn evolve(&mut self, event: &Self::Event);
+
+    /// The events that a command leads to, or the reason why not.
+    ///
+    /// # Errors
+    /// The domain says no.
+    fn decide(
+        &self,
+        command: &Self::Command,
+        cx: &Context<'_>,
+    ) -> Result<ModelDecision<Self::Event>, Self::Rejection>;
+}
+
+/// Events and the streams they go to.
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct ModelDecision<E> {
+    writes: Vec<(String, String, E)>,
+}
+
+impl<E> ModelDecision<E> {
+    /// There is nothing to do, and that is fine.
+    pub fn nothing() -> Self {
+        Self { writes: Vec::new() }
+    }
+
+    /// One event, in the stream `category-key`.
+    pub fn event(category: &str, key: &str, event: E) -> Self {
+        Self::nothing().and(category, key, event)
+    }
+
+    /// One more.
+    pub fn and(mut self, category: &str, key: &str, event: E) -> Self {
+        self.writes.push((category.into(), key.into(), event));
+        self
+    }
+
+    /// The events, in order.
+    pub fn events(&self) -> impl Iterator<Item = &E> {
+        self.writes.iter().map(|(_, _, event)| event)
+    }
+}
+
+/// What came of a decision over a query.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Decided<M> {
+    /// The model behind the events.
+    pub model: M,
+    /// What was stored; `None` if there was nothing to do.
+    pub appended: Option<Appended>,
+}
+
+/// Reads what a command depends on, decides, and appends under the condition that nothing of it
+/// has changed; if something has, again.
+///
+/// # Errors
+/// See [`ExecuteError`]; `Along` when others were first again and again.
+///
+/// # Cancel safety
+/// A dropped future may or may not have stored the events.
+pub async fn execute_model<M: DecisionModel>(
+    kernel: &Kernel,
+    command: &M::Command,
+    metadata: &Metadata,
+    retry: RetryPolicy,
+) -> Result<Decided<M>, ExecuteError<M::Rejection>> {
+    let query = M::query(command).resolve(kernel.tag_key()).map_err(EncodeError::from)?;
+    let mut attempts = Attempts::new(retry);
+    loop {
+        let (mut model, after) = match read_model::<M>(kernel, &query).await {
+            Ok(read) => read,
+            Err(LoadError::Store(error)) => match attempts.after_failed_load(&error) {
+                Some(pause) => {
+                    kernel.pause(pause).await;
+                    continue;
+                }
+                None => return Err(error.into()),
+            },
+            Err(error) => return Err(error.into()),
+        };
+        let cx = Context::new("", StreamVersion::ZERO, kernel.clock().now(), metadata);
+        let decision = model.decide(command, &cx).map_err(ExecuteError::Rejected)?;
+        if decision.writes.is_empty() {
+            return Ok(Decided { model, appended: None });
+        }
+        let condition = AppendCondition { fail_if_events_match: query.clone(), after };
+        let batch = batch(kernel, &decision, metadata)?.unless(condition);
+        match kernel.append(batch, &mut attempts, |_| false).await {
+            Appending::Done(appended) => {
+                decision.writes.iter().for_each(|(_, _, event)| model.evolve(event));
+                return Ok(Decided { model, appended: Some(appended) });
+            }
+            Appending::Failed(AppendError::ConditionFailed { condition, position }) => {
+                let Some(pause) = attempts.after_failed_condition() else {
+                    return Err(ExecuteError::Along { condition, position });
+                };
+                kernel.pause(pause).await;
+            }
+            Appending::Failed(error) => return Err(failure(error)),
+            Appending::Reload => {}
+        }
+    }
+}
+
+/// The model as it is, and the position up to which that is all there is.
+async fn read_model<M: DecisionModel>(
+    kernel: &Kernel,
+    query: &Query,
+) -> Result<(M, Position), LoadError> {
+    let mut model = M::default();
+    let mut next = ReadQuery::matching(query.clone());
+    loop {
+        let page = kernel.events().read(next.clone()).await?;
+        for recorded in &page.events {
+            if M::Event::owns(recorded.name()) {
+                decode_event(recorded, &mut |event| model.evolve(&event))?;
+            }
+        }
+        match next.next(&page) {
+            Some(query) => next = query,
+            // Every matching event up to here was seen: the law of the honest scan.
+            None => return Ok((model, page.scanned_through)),
+        }
+    }
+}
+
+/// A stream stands in a batch once, so the events of one stream go together, in the place of its
+/// first.
+fn batch<E: Event, R: std::error::Error>(
+    kernel: &Kernel,
+    decision: &ModelDecision<E>,
+    metadata: &Metadata,
+) -> Result<AppendBatch, ExecuteError<R>> {
+    let mut streams: Vec<(StreamId, Vec<_>)> = Vec::new();
+    for (category, key, event) in &decision.writes {
+        let stream = StreamId::new(category, key).map_err(LoadError::from)?;
+        let event = encode_event(event, kernel.event_id(), metadata, kernel.tag_key())?;
+        match streams.iter_mut().find(|(other, _)| *other == stream) {
+            Some((_, events)) => events.push(event),
+            None => streams.push((stream, vec![event])),
+        }
+    }
+    let write =
+        |batch: AppendBatch, (stream, events)| batch.write(stream, ExpectedVersion::Any, events);
+    Ok(streams.into_iter().fold(AppendBatch::new(), write))
+}

@@ -1,0 +1,393 @@
+//! Load, decide, append, and again on a conflict: the way from a command to events.
+
+use std::{fmt, sync::Arc};
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{
+    aggregate::{Aggregate, Context, fold},
+    batch::{AppendBatch, Appended},
+    decision::Decision,
+    error::{AppendError, StoreError, VersionConflict},
+    history::History,
+    kernel::Kernel,
+    load::{At, LoadError, Loaded, load},
+    metadata::Metadata,
+    position::Position,
+    query::AppendCondition,
+    recorded::EventHeader,
+    retry::{Appending, Attempts, RetryPolicy},
+    schema::{EncodeError, encode_event},
+    snapshot::{InvalidSnapshotPolicy, SnapshotHeader, SnapshotPolicy, SnapshotStats, Snapshots},
+    store::{StreamChange, StreamInfo},
+    stream::StreamId,
+    version::StreamVersion,
+};
+
+/// Why a command was not executed, or is not known to be.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ExecuteError<R: std::error::Error + 'static> {
+    /// The domain says no. Nothing was stored.
+    #[error(transparent)]
+    Rejected(R),
+    /// Others were first, again and again, or a stream that rode along was not as expected.
+    /// Nothing was stored; try later, or raise [`RetryPolicy::conflicts_max`].
+    #[error(transparent)]
+    Conflict(VersionConflict),
+    /// A condition of the batch that rode along did not hold. Nothing was stored.
+    #[error("a condition that rode along does not hold: condition={condition} position={position}")]
+    Along {
+        /// Which of its conditions, from 0.
+        condition: usize,
+        /// An event that matches it.
+        position: Position,
+    },
+    /// The aggregate does not load.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// An event or a guard can't be written down.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+    /// It may or may not be stored: every repeat failed too. Load to see.
+    #[error("the outcome is unknown")]
+    Indeterminate(#[source] StoreError),
+    /// The store. Nothing was stored.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What came of a command.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Executed<A: Aggregate> {
+    /// The state behind the events.
+    pub state: A,
+    /// The version behind the events.
+    pub version: StreamVersion,
+    /// The position of the last event; `None` if there was nothing to do. A read that has seen
+    /// this position sees what the command did.
+    pub position: Option<Position>,
+    /// The events.
+    pub events: Vec<A::Event>,
+}
+
+/// The aggregates of one kind. Cheap to clone.
+///
+/// ```ignore
+/// let accounts = Repository::<Account>::new(kernel);
+/// accounts.execute("ada", &AccountCommand::Deposit { cents: 500 }).await?;
+/// ```
+#[must_use]
+pub struct Repository<A: Aggregate> {
+    kernel: Kernel,
+    retry: RetryPolicy,
+    snapshots: Option<Snapshots<A>>,
+}
+
+// A derived `Clone` would ask for `A: Clone`.
+impl<A: Aggregate> Clone for Repository<A> {
+    fn clone(&self) -> Self {
+        let (kernel, snapshots) = (self.kernel.clone(), self.snapshots.clone());
+        Self { kernel, retry: self.retry, snapshots }
+    }
+}
+
+impl<A: Aggregate> fmt::Debug for Repository<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = f.debug_struct("Repository");
+        out.field("category", &A::CATEGORY).field("retry", &self.retry).finish_non_exhaustive()
+    }
+}
+
+impl<A: Aggregate> Repository<A> {
+    /// The aggregates of a kind, without snapshots.
+    pub fn new(kernel: Kernel) -> Self {
+        Self { kernel, retry: RetryPolicy::new(), snapshots: None }
+    }
+
+    /// Sets how often and how fast executions try again.
+    pub fn with_retry(mut self, retry: RetryPolicy) -> Self {
+        self.retry = retry;
+        self
+    }
+
+    /// Keeps snapshots of the state.
+    ///
+    /// # Errors
+    /// A policy that makes no sense.
+    pub fn with_snapshots(mut self, policy: SnapshotPolicy) -> Result<Self, InvalidSnapshotPolicy>
+    where
+        A: Serialize + DeserializeOwned,
+    {
+        let documents = self.kernel.documents().clone();
+        self.snapshots = Some(Snapshots::new(policy.validate()?, documents));
+        Ok(self)
+    }
+
+    /// How snapshots have fared here and in clones; `None` where none are kept.
+    pub fn snapshot_stats(&self) -> Option<Arc<SnapshotStats>> {
+        self.snapshots.as_ref().map(|snapshots| snapshots.stats().clone())
+    }
+
+    /// The stream of a key.
+    ///
+    /// # Errors
+    /// A key or category that no stream can have.
+    pub fn stream(&self, key: &str) -> Result<StreamId, LoadError> {
+        Ok(StreamId::new(A::CATEGORY, key)?)
+    }
+
+    pub(crate) fn kernel(&self) -> &Kernel {
+        &self.kernel
+    }
+
+    /// The state of an aggregate as it is. One that has no events is at version 0.
+    ///
+    /// # Errors
+    /// See [`LoadError`].
+    pub async fn load(&self, key: &str) -> Result<Loaded<A>, LoadError> {
+        self.load_at(key, At::Latest).await
+    }
+
+    /// The state of an aggregate as it was.
+    ///
+    /// # Errors
+    /// `Truncated` where the history of that moment is gone, else see [`LoadError`].
+    pub async fn load_at(&self, key: &str, at: At) -> Result<Loaded<A>, LoadError> {
+        load(&self.kernel, self.snapshots.as_ref(), &self.stream(key)?, at).await
+    }
+
+    /// The events of an aggregate that are kept, oldest first, page by page.
+    ///
+    /// # Errors
+    /// A key that no stream can have.
+    pub fn history(&self, key: &str) -> Result<History<A::Event>, LoadError> {
+        Ok(History::new(self.kernel.events().clone(), self.stream(key)?))
+    }
+
+    /// Executes a command: loads, decides, appends; on a conflict loads and decides again.
+    ///
+    /// # Errors
+    /// See [`ExecuteError`].
+    ///
+    /// # Cancel safety
+    /// A dropped future may or may not have stored the events.
+    pub async fn execute(
+        &self,
+        key: &str,
+        command: &A::Command,
+    ) -> Result<Executed<A>, ExecuteError<A::Rejection>> {
+        self.execute_with(key, command, &Metadata::default()).await
+    }
+
+    /// [`execute`](Self::execute), with metadata for the rule to see and the events to carry.
+    ///
+    /// # Errors
+    /// See [`ExecuteError`].
+    pub async fn execute_with(
+        &self,
+        key: &str,
+        command: &A::Command,
+        metadata: &Metadata,
+    ) -> Result<Executed<A>, ExecuteError<A::Rejection>> {
+        self.execute_along(key, command, metadata, &AppendBatch::new()).await
+    }
+
+    /// [`execute_with`](Self::execute_with), and stores a batch of the caller's in the same
+    /// append, all or nothing, even if the command leads to no event: the aggregate's version is
+    /// checked then. The batch must not write the aggregate's stream.
+    ///
+    /// # Errors
+    /// `Along` or `Conflict` where the batch's own conditions or expectations don't hold.
+    pub async fn execute_along(
+        &self,
+        key: &str,
+        command: &A::Command,
+        metadata: &Metadata,
+        along: &AppendBatch,
+    ) -> Result<Executed<A>, ExecuteError<A::Rejection>> {
+        let stream = self.stream(key)?;
+        let mut attempts = Attempts::new(self.retry);
+        loop {
+            let loaded = self.load_for(&stream, &mut attempts).await?;
+            let now = self.kernel.clock().now();
+            let cx = Context::new(key, loaded.version, now, metadata);
+            let decision = loaded.state.decide(command, &cx).map_err(ExecuteError::Rejected)?;
+            if decision.events.is_empty() && along.is_empty() {
+                return Ok(unchanged(loaded));
+            }
+            let batch = self.batch(&stream, loaded.version, &decision, metadata)?;
+            let batch = batch.and(along.clone());
+            let is_ours = |conflict: &VersionConflict| conflict.stream == stream;
+            match self.kernel.append(batch, &mut attempts, is_ours).await {
+                Appending::Done(appended) => {
+                    return Ok(self.executed(&stream, loaded, decision.events, &appended).await);
+                }
+                Appending::Reload => {}
+                Appending::Failed(error) => return Err(refusal(error, decision)),
+            }
+        }
+    }
+
+    /// Loads for an execution: waits and tries again while the store is unavailable.
+    pub(crate) async fn load_for(
+        &self,
+        stream: &StreamId,
+        attempts: &mut Attempts,
+    ) -> Result<Loaded<A>, LoadError> {
+        loop {
+            let loaded = load(&self.kernel, self.snapshots.as_ref(), stream, At::Latest).await;
+            let Err(LoadError::Store(error)) = &loaded else { return loaded };
+            let Some(pause) = attempts.after_failed_load(error) else { return loaded };
+            self.kernel.pause(pause).await;
+        }
+    }
+
+    /// A decision as a batch: the guards are its first conditions. Without events the stream is
+    /// only checked.
+    fn batch(
+        &self,
+        stream: &StreamId,
+        version: StreamVersion,
+        decision: &Decision<A>,
+        metadata: &Metadata,
+    ) -> Result<AppendBatch, EncodeError> {
+        if decision.events.is_empty() {
+            return Ok(AppendBatch::new().check(stream.clone(), version));
+        }
+        let key = self.kernel.tag_key();
+        let mut events = Vec::with_capacity(decision.events.len());
+        for event in &decision.events {
+            events.push(encode_event(event, self.kernel.event_id(), metadata, key)?);
+        }
+        let mut batch = AppendBatch::new().write(stream.clone(), version, events);
+        for (guard, _) in &decision.guards {
+            let fail_if_events_match = guard.resolve(key)?;
+            batch = batch.unless(AppendCondition { fail_if_events_match, after: Position::ZERO });
+        }
+        Ok(batch)
+    }
+
+    /// The state behind the events, and a snapshot of it when one is due.
+    async fn executed(
+        &self,
+        stream: &StreamId,
+        mut loaded: Loaded<A>,
+        events: Vec<A::Event>,
+        appended: &Appended,
+    ) -> Executed<A> {
+        let position = Some(appended.last);
+        if events.is_empty() {
+            return Executed { position, ..unchanged(loaded) };
+        }
+        for event in &events {
+            fold(&mut loaded.state, event);
+        }
+        loaded.version = loaded.version.plus(events.len() as u64);
+        if let Some(snapshots) = &self.snapshots {
+            self.snapshot_if_due(snapshots, stream, &loaded).await;
+        }
+        Executed { state: loaded.state, version: loaded.version, position, events }
+    }
+
+    /// Takes a snapshot of a state that was just stored. The header of its last event is read
+    /// back, since other writers may have appended in between, and the store knows best.
+    async fn snapshot_if_due(
+        &self,
+        snapshots: &Snapshots<A>,
+        stream: &StreamId,
+        loaded: &Loaded<A>,
+    ) {
+        let now = self.kernel.clock().now();
+        if !snapshots.policy().is_due(&loaded.since, loaded.version, now) {
+            return;
+        }
+        let Some((lineage, last)) = self.event_at(stream, loaded.version).await else { return };
+        let (place, identity) = ((last.version, last.position), (last.id, last.recorded_at));
+        let header = SnapshotHeader::new(lineage, place, identity, now);
+        snapshots.save(stream, header, &loaded.state).await;
+    }
+
+    async fn event_at(
+        &self,
+        stream: &StreamId,
+        version: StreamVersion,
+    ) -> Option<(crate::position::Lineage, EventHeader)> {
+        let query = crate::read::ReadQuery::stream(stream.clone())
+            .from(crate::read::ReadFrom::Version(version))
+            .with_events_max(1);
+        let page = self.kernel.events().read(query).await.ok()?;
+        let header = *page.events.first()?.header();
+        (header.version == version).then_some((page.lineage, header))
+    }
+
+    /// Appends a summary of the state and erases what is before it: the aggregate loads as
+    /// before, its older history is gone for good.
+    ///
+    /// # Errors
+    /// `Invalid` for an aggregate without [`Aggregate::summary`] or without events, else as
+    /// [`execute`](Self::execute).
+    pub async fn summarise(
+        &self,
+        key: &str,
+        metadata: &Metadata,
+    ) -> Result<StreamInfo, ExecuteError<std::convert::Infallible>> {
+        let stream = self.stream(key)?;
+        let mut attempts = Attempts::new(self.retry);
+        loop {
+            let loaded = self.load_for(&stream, &mut attempts).await?;
+            let summary = loaded.state.summary().filter(|_| loaded.last.is_some());
+            let Some(summary) = summary else {
+                let message = format!("there is nothing to summarise: stream={stream}");
+                return Err(StoreError::invalid(message).into());
+            };
+            let decision = Decision::from([summary]);
+            let batch = self.batch(&stream, loaded.version, &decision, metadata)?;
+            match self.kernel.append(batch, &mut attempts, |_| true).await {
+                Appending::Done(appended) => {
+                    let first = appended.versions.first().copied().unwrap_or_default();
+                    let change = StreamChange::TruncateBefore(first);
+                    let info = self.kernel.events().change(&stream, change).await;
+                    return info.map_err(failure);
+                }
+                Appending::Reload => {}
+                Appending::Failed(error) => return Err(failure(error)),
+            }
+        }
+    }
+}
+
+fn unchanged<A: Aggregate>(loaded: Loaded<A>) -> Executed<A> {
+    let (state, version) = (loaded.state, loaded.version);
+    Executed { state, version, position: None, events: Vec::new() }
+}
+
+/// A failed append as an error of the execution; a guard's failure is its rejection.
+fn refusal<A: Aggregate>(
+    error: AppendError,
+    mut decision: Decision<A>,
+) -> ExecuteError<A::Rejection> {
+    let guards = if decision.events.is_empty() { 0 } else { decision.guards.len() };
+    match error {
+        AppendError::ConditionFailed { condition, .. } if condition < guards => {
+            ExecuteError::Rejected(decision.guards.swap_remove(condition).1)
+        }
+        AppendError::ConditionFailed { condition, position } => {
+            ExecuteError::Along { condition: condition - guards, position }
+        }
+        other => failure(other),
+    }
+}
+
+/// A failed append as an error of the execution, where no guard can have failed.
+pub(crate) fn failure<R: std::error::Error + 'static>(error: AppendError) -> ExecuteError<R> {
+    match error {
+        AppendError::Conflict(conflict) => ExecuteError::Conflict(conflict),
+        AppendError::ConditionFailed { condition, position } => {
+            ExecuteError::Along { condition, position }
+        }
+        AppendError::Indeterminate(error) => ExecuteError::Indeterminate(error),
+        AppendError::Store(error) => ExecuteError::Store(error),
+    }
+}

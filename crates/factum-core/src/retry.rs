@@ -1,0 +1,271 @@
+//! When to try an append again, and with what: the rules for everything that executes, as a state
+//! machine. Outcomes go in, what to do next comes out; sleeping and appending are the caller's.
+
+use std::time::Duration;
+
+use crate::{
+    batch::{AppendBatch, Appended},
+    error::{AppendError, StoreError, StoreErrorKind, VersionConflict},
+    kernel::Kernel,
+};
+
+/// How often and how fast an execution tries again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+#[must_use]
+pub struct RetryPolicy {
+    /// How often it loads and decides again after a conflict.
+    pub conflicts_max: u32,
+    /// How often it repeats a batch whose outcome is unknown, or a request that found the store
+    /// unavailable.
+    pub repeats_max: u32,
+    /// The first pause is at most this long; each one after it at most twice as long.
+    pub pause_min: Duration,
+    /// No pause is longer.
+    pub pause_max: Duration,
+}
+
+impl RetryPolicy {
+    /// 24 conflicts, 8 repeats, pauses from 4 ms to 1 s: the last repeat comes after some 3 s.
+    pub const fn new() -> Self {
+        Self {
+            conflicts_max: 24,
+            repeats_max: 8,
+            pause_min: Duration::from_millis(4),
+            pause_max: Duration::from_secs(1),
+        }
+    }
+
+    /// Never tries again: conflicts and unknown outcomes are the caller's.
+    pub const fn never() -> Self {
+        Self { conflicts_max: 0, repeats_max: 0, ..Self::new() }
+    }
+
+    /// Sets how often it decides again after a conflict.
+    pub const fn with_conflicts_max(mut self, conflicts_max: u32) -> Self {
+        self.conflicts_max = conflicts_max;
+        self
+    }
+
+    /// Sets how often it repeats what is unknown or was unavailable.
+    pub const fn with_repeats_max(mut self, repeats_max: u32) -> Self {
+        self.repeats_max = repeats_max;
+        self
+    }
+
+    fn pause(&self, attempt: u32) -> Duration {
+        let factor = 1_u32.checked_shl(attempt.saturating_sub(1)).unwrap_or(u32::MAX);
+        self.pause_min.saturating_mul(factor).min(self.pause_max)
+    }
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// What to do after an outcome. Pauses are upper bounds: the caller waits a random part of them.
+#[derive(Debug)]
+pub(crate) enum Next {
+    /// It is stored.
+    Done(Appended),
+    /// Append the same batch, marked repeated, after a pause.
+    Repeat(Duration),
+    /// Load and decide again, after a pause.
+    Reload(Duration),
+    /// Give up, with this.
+    Fail(AppendError),
+}
+
+/// The attempts of one execution.
+#[derive(Debug)]
+pub(crate) struct Attempts {
+    policy: RetryPolicy,
+    conflicts: u32,
+    repeats: u32,
+    /// An earlier attempt with the present batch has an unknown outcome. Until the store says
+    /// otherwise, no error may claim that nothing was stored.
+    is_unknown: bool,
+}
+
+impl Attempts {
+    pub(crate) fn new(policy: RetryPolicy) -> Self {
+        Self { policy, conflicts: 0, repeats: 0, is_unknown: false }
+    }
+
+    pub(crate) fn after(&mut self, outcome: Result<Appended, AppendError>) -> Next {
+        match outcome {
+            Ok(appended) => Next::Done(appended),
+            Err(AppendError::Indeterminate(error)) => {
+                self.is_unknown = true;
+                self.repeat(error)
+            }
+            Err(AppendError::Store(error)) if error.kind() == StoreErrorKind::Unavailable => {
+                self.repeat(error)
+            }
+            Err(AppendError::Store(error)) => self.give_up(error),
+            // The store looked for the ids before it looked at anything else, so these two say
+            // for certain that nothing is stored, whatever was unknown before.
+            Err(AppendError::Conflict(conflict)) => {
+                self.is_unknown = false;
+                self.reload(conflict)
+            }
+            Err(error @ AppendError::ConditionFailed { .. }) => Next::Fail(error),
+        }
+    }
+
+    /// The pause before a failed load is tried again; `None`: give up.
+    pub(crate) fn after_failed_load(&mut self, error: &StoreError) -> Option<Duration> {
+        if error.kind() != StoreErrorKind::Unavailable || self.repeats >= self.policy.repeats_max {
+            return None;
+        }
+        self.repeats += 1;
+        Some(self.policy.pause(self.repeats))
+    }
+
+    /// Counts a reload that a condition of the caller's own demands; `None`: give up.
+    pub(crate) fn after_failed_condition(&mut self) -> Option<Duration> {
+        if self.conflicts >= self.policy.conflicts_max {
+            return None;
+        }
+        self.conflicts += 1;
+        Some(self.policy.pause(self.conflicts))
+    }
+
+    fn repeat(&mut self, error: StoreError) -> Next {
+        if self.repeats >= self.policy.repeats_max {
+            return self.give_up(error);
+        }
+        self.repeats += 1;
+        Next::Repeat(self.policy.pause(self.repeats))
+    }
+
+    fn reload(&mut self, conflict: VersionConflict) -> Next {
+        if self.conflicts >= self.policy.conflicts_max {
+            return Next::Fail(conflict.into());
+        }
+        self.conflicts += 1;
+        Next::Reload(self.policy.pause(self.conflicts))
+    }
+
+    fn give_up(&self, error: StoreError) -> Next {
+        Next::Fail(if self.is_unknown {
+            AppendError::Indeterminate(error)
+        } else {
+            AppendError::Store(error)
+        })
+    }
+}
+
+/// What became of a batch, as far as whoever decided it is concerned.
+pub(crate) enum Appending {
+    /// It is stored.
+    Done(Appended),
+    /// Others were first: load and decide again. The pause is over.
+    Reload,
+    /// It will not be stored, or that is unknown.
+    Failed(AppendError),
+}
+
+impl Kernel {
+    /// Appends a batch, repeats it while its outcome is unknown, and waits out the pauses.
+    /// `is_ours` tells whether a conflict goes away by deciding again.
+    pub(crate) async fn append(
+        &self,
+        mut batch: AppendBatch,
+        attempts: &mut Attempts,
+        is_ours: impl Fn(&VersionConflict) -> bool + Send,
+    ) -> Appending {
+        loop {
+            let outcome = match self.events().append(batch.clone()).await {
+                Err(AppendError::Conflict(conflict)) if !is_ours(&conflict) => {
+                    return Appending::Failed(conflict.into());
+                }
+                outcome => outcome,
+            };
+            match attempts.after(outcome) {
+                Next::Done(appended) => return Appending::Done(appended),
+                Next::Fail(error) => return Appending::Failed(error),
+                Next::Reload(pause) => {
+                    self.pause(pause).await;
+                    return Appending::Reload;
+                }
+                Next::Repeat(pause) => {
+                    self.pause(pause).await;
+                    batch = batch.repeated();
+                }
+            }
+        }
+    }
+
+    /// Waits a random part of a pause, so that those who collided don't collide again.
+    pub(crate) async fn pause(&self, up_to: Duration) {
+        self.clock().sleep(self.ids().jitter(up_to)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{position::Position, stream::StreamId, version::*};
+
+    fn conflict() -> AppendError {
+        let stream = StreamId::new("a", "b").unwrap();
+        let actual = StreamVersion::new(2);
+        VersionConflict { stream, expected: ExpectedVersion::NoStream, actual }.into()
+    }
+
+    fn unknown() -> AppendError {
+        AppendError::Indeterminate(StoreError::unavailable("the connection is lost"))
+    }
+
+    #[test]
+    fn an_unknown_outcome_is_repeated_and_never_decided_again() {
+        let mut attempts = Attempts::new(RetryPolicy::new());
+        for _ in 0..8 {
+            assert!(matches!(attempts.after(Err(unknown())), Next::Repeat(_)));
+        }
+        assert!(matches!(
+            attempts.after(Err(unknown())),
+            Next::Fail(AppendError::Indeterminate(_))
+        ));
+    }
+
+    #[test]
+    fn once_unknown_no_error_claims_that_nothing_was_stored() {
+        let mut attempts = Attempts::new(RetryPolicy::new());
+        attempts.after(Err(unknown()));
+        let down = StoreError::unavailable("the store is down");
+        assert!(matches!(attempts.after(Err(down.into())), Next::Repeat(_)));
+        let closed = attempts.after(Err(StoreError::closed().into()));
+        assert!(matches!(closed, Next::Fail(AppendError::Indeterminate(_))), "{closed:?}");
+    }
+
+    #[test]
+    fn a_conflict_settles_what_was_unknown() {
+        let mut attempts = Attempts::new(RetryPolicy::new());
+        attempts.after(Err(unknown()));
+        assert!(matches!(attempts.after(Err(conflict())), Next::Reload(_)));
+        let closed = attempts.after(Err(StoreError::closed().into()));
+        assert!(matches!(closed, Next::Fail(AppendError::Store(_))), "{closed:?}");
+    }
+
+    #[test]
+    fn conflicts_are_bounded_and_conditions_are_final() {
+        let mut attempts = Attempts::new(RetryPolicy::new().with_conflicts_max(2));
+        assert!(matches!(attempts.after(Err(conflict())), Next::Reload(_)));
+        assert!(matches!(attempts.after(Err(conflict())), Next::Reload(_)));
+        assert!(matches!(attempts.after(Err(conflict())), Next::Fail(AppendError::Conflict(_))));
+        let failed = AppendError::ConditionFailed { condition: 0, position: Position::new(1) };
+        assert!(matches!(attempts.after(Err(failed)), Next::Fail(_)));
+    }
+
+    #[test]
+    fn pauses_double_up_to_their_bound() {
+        let policy = RetryPolicy::new();
+        let pauses: Vec<_> = (1..=10).map(|n| policy.pause(n).as_millis()).collect();
+        assert_eq!(pauses, [4, 8, 16, 32, 64, 128, 256, 512, 1_000, 1_000]);
+        assert_eq!(policy.pause(u32::MAX), policy.pause_max);
+    }
+}

@@ -1,0 +1,379 @@
+//! Snapshots: folded states kept as documents, so that loading need not fold everything. Caches
+//! only: without them every outcome is the same.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::{
+    codec::{Cbor, Codec, CodecError},
+    document::{DocumentStore, ExpectedRevision, KeyRange, ScanQuery, WriteBatch},
+    error::{StoreError, WriteError},
+    id::EventId,
+    position::{Lineage, Position},
+    stream::StreamId,
+    time::Timestamp,
+    version::StreamVersion,
+};
+
+/// When snapshots are taken, how many are kept, and how.
+///
+/// ```
+/// use factum_core::SnapshotPolicy;
+///
+/// let policy = SnapshotPolicy::every_events(100).with_kept(2);
+/// assert!(policy.validate().is_ok());
+/// assert!(SnapshotPolicy::every_events(0).validate().is_err());
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+#[must_use]
+pub struct SnapshotPolicy {
+    /// After so many events since the last one.
+    pub every_events: Option<u64>,
+    /// When the last one, or the first event, is this old and there are new events.
+    pub every: Option<Duration>,
+    /// Never sooner than this after the last one.
+    pub spacing_min: Duration,
+    /// How many are kept of each aggregate, at least 1; the older ones serve `load_at`.
+    pub kept: usize,
+    /// A state whose bytes are more than this is stored compressed (LZ4).
+    pub compress_above_bytes: usize,
+    /// The number of the state's shape. Raise it when the state's type changes its meaning:
+    /// snapshots with another number are ignored.
+    pub state_version: u32,
+}
+
+/// A snapshot policy that makes no sense, and why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("invalid snapshot policy: {0}")]
+pub struct InvalidSnapshotPolicy(&'static str);
+
+impl SnapshotPolicy {
+    const fn new() -> Self {
+        Self {
+            every_events: None,
+            every: None,
+            spacing_min: Duration::ZERO,
+            kept: 1,
+            compress_above_bytes: 4_096,
+            state_version: 1,
+        }
+    }
+
+    /// Every 50 events: bugs around snapshots show early.
+    pub const fn development() -> Self {
+        Self::every_events(50)
+    }
+
+    /// Every 200 events, at most one per second, two kept.
+    pub const fn production() -> Self {
+        Self::every_events(200).with_spacing_min(Duration::from_secs(1)).with_kept(2)
+    }
+
+    /// One after every so many events.
+    pub const fn every_events(events: u64) -> Self {
+        Self { every_events: Some(events), ..Self::new() }
+    }
+
+    /// One whenever the last is this old and there are new events.
+    pub const fn every(age: Duration) -> Self {
+        Self { every: Some(age), ..Self::new() }
+    }
+
+    /// Also when the last one is this old.
+    pub const fn or_every(mut self, age: Duration) -> Self {
+        self.every = Some(age);
+        self
+    }
+
+    /// Sets the least time between two.
+    pub const fn with_spacing_min(mut self, spacing: Duration) -> Self {
+        self.spacing_min = spacing;
+        self
+    }
+
+    /// Sets how many are kept.
+    pub const fn with_kept(mut self, kept: usize) -> Self {
+        self.kept = kept;
+        self
+    }
+
+    /// Sets above which size a state is compressed.
+    pub const fn with_compress_above_bytes(mut self, bytes: usize) -> Self {
+        self.compress_above_bytes = bytes;
+        self
+    }
+
+    /// Sets the number of the state's shape.
+    pub const fn with_state_version(mut self, version: u32) -> Self {
+        self.state_version = version;
+        self
+    }
+
+    /// Whether the policy makes sense.
+    ///
+    /// # Errors
+    /// What does not.
+    pub const fn validate(self) -> Result<Self, InvalidSnapshotPolicy> {
+        let problem = match self {
+            Self { every_events: Some(0), .. } => "every_events must be at least 1",
+            Self { every: Some(Duration::ZERO), .. } => "every must be longer than zero",
+            Self { every_events: None, every: None, .. } => "it never takes one",
+            Self { kept: 0, .. } => "kept must be at least 1",
+            Self { kept, .. } if kept > KEPT_MAX => "kept must be at most 100",
+            _ => return Ok(self),
+        };
+        Err(InvalidSnapshotPolicy(problem))
+    }
+
+    /// Whether one is due at `version`, after what loading saw.
+    pub(crate) fn is_due(&self, since: &Since, version: StreamVersion, now: Timestamp) -> bool {
+        let events = version.value().saturating_sub(since.version.value());
+        let by_events = self.every_events.is_some_and(|every| events >= every);
+        let is_old = |every| since.at.is_some_and(|at| now.saturating_since(at) >= every);
+        let by_age = events > 0 && self.every.is_some_and(is_old);
+        let is_spaced =
+            since.taken_at.is_none_or(|at| now.saturating_since(at) >= self.spacing_min);
+        (by_events || by_age) && is_spaced
+    }
+}
+
+/// More kept snapshots than this help nobody.
+const KEPT_MAX: usize = 100;
+
+/// From where on events count towards the next snapshot.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Since {
+    pub(crate) version: StreamVersion,
+    /// When the last snapshot was taken, else when the first event was recorded.
+    pub(crate) at: Option<Timestamp>,
+    pub(crate) taken_at: Option<Timestamp>,
+}
+
+/// How snapshots have fared in a repository and its clones.
+#[derive(Debug, Default)]
+pub struct SnapshotStats {
+    taken: AtomicU64,
+    used: AtomicU64,
+    ignored: AtomicU64,
+    failed: AtomicU64,
+}
+
+impl SnapshotStats {
+    /// How many were written.
+    pub fn taken(&self) -> u64 {
+        self.taken.load(Ordering::Relaxed)
+    }
+
+    /// How many loads began at one.
+    pub fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// How many were found that don't decode, are of another shape, or don't fit the log.
+    pub fn ignored(&self) -> u64 {
+        self.ignored.load(Ordering::Relaxed)
+    }
+
+    /// How many could not be written or looked up, because the documents were not to be had.
+    pub fn failed(&self) -> u64 {
+        self.failed.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn count_used(&self) {
+        self.used.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_ignored(&self) {
+        self.ignored.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// What a snapshot says beside the state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SnapshotHeader {
+    pub(crate) state_version: u32,
+    pub(crate) lineage: Lineage,
+    /// The last folded event: loading reads it again, and believes the snapshot only if it is
+    /// still the one.
+    pub(crate) version: StreamVersion,
+    pub(crate) position: Position,
+    pub(crate) event_id: EventId,
+    pub(crate) recorded_at: Timestamp,
+    pub(crate) taken_at: Timestamp,
+    is_compressed: bool,
+}
+
+impl SnapshotHeader {
+    pub(crate) fn new(
+        lineage: Lineage,
+        (version, position): (StreamVersion, Position),
+        (event_id, recorded_at): (EventId, Timestamp),
+        taken_at: Timestamp,
+    ) -> Self {
+        let (state_version, is_compressed) = (1, false);
+        Self {
+            state_version,
+            lineage,
+            version,
+            position,
+            event_id,
+            recorded_at,
+            taken_at,
+            is_compressed,
+        }
+    }
+}
+
+/// The snapshots of one kind of aggregate. The serde bounds live here alone: two function
+/// pointers keep them out of every type above.
+pub(crate) struct Snapshots<A> {
+    policy: SnapshotPolicy,
+    documents: Arc<dyn DocumentStore>,
+    stats: Arc<SnapshotStats>,
+    save: fn(&A, &mut BytesMut) -> Result<(), CodecError>,
+    restore: fn(&[u8]) -> Result<A, CodecError>,
+}
+
+impl<A> Clone for Snapshots<A> {
+    fn clone(&self) -> Self {
+        let (documents, stats) = (self.documents.clone(), self.stats.clone());
+        Self { policy: self.policy, documents, stats, save: self.save, restore: self.restore }
+    }
+}
+
+impl<A> fmt::Debug for Snapshots<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Snapshots").field("policy", &self.policy).finish_non_exhaustive()
+    }
+}
+
+impl<A: Serialize + DeserializeOwned> Snapshots<A> {
+    pub(crate) fn new(policy: SnapshotPolicy, documents: Arc<dyn DocumentStore>) -> Self {
+        let (save, restore) = (Cbor::encode::<A> as fn(&_, &mut _) -> _, Cbor::decode::<A> as _);
+        Self { policy, documents, stats: Arc::default(), save, restore }
+    }
+}
+
+impl<A> Snapshots<A> {
+    pub(crate) fn policy(&self) -> &SnapshotPolicy {
+        &self.policy
+    }
+
+    pub(crate) fn stats(&self) -> &Arc<SnapshotStats> {
+        &self.stats
+    }
+
+    /// The newest snapshot that `is_wanted`. One that doesn't decode is counted and passed over;
+    /// if the documents can't be had, there is none.
+    pub(crate) async fn find(
+        &self,
+        stream: &StreamId,
+        is_wanted: impl Fn(&SnapshotHeader) -> bool + Send,
+    ) -> Option<(SnapshotHeader, A)> {
+        let mut range = Some(KeyRange::prefix(prefix(stream)));
+        while let Some(rest) = range {
+            let query = ScanQuery::new(rest).backward().with_documents_max(1);
+            let Ok(page) = self.documents.scan(query).await else {
+                self.stats.failed.fetch_add(1, Ordering::Relaxed);
+                return None;
+            };
+            let document = page.documents.into_iter().next()?;
+            match self.decode(&document.value) {
+                Ok((header, state)) if is_wanted(&header) => return Some((header, state)),
+                Ok(_) => {}
+                Err(_) => self.stats.count_ignored(),
+            }
+            range = page.rest;
+        }
+        None
+    }
+
+    /// Writes a snapshot and removes those that are too many. A cache: failure is counted, not
+    /// an error.
+    pub(crate) async fn save(&self, stream: &StreamId, header: SnapshotHeader, state: &A) {
+        let counter = match self.write(stream, header, state).await {
+            Ok(()) => &self.stats.taken,
+            Err(_) => &self.stats.failed,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    async fn write(
+        &self,
+        stream: &StreamId,
+        header: SnapshotHeader,
+        state: &A,
+    ) -> Result<(), WriteError> {
+        let value = self.encode(header, state).map_err(|e| StoreError::invalid(e.to_string()))?;
+        let older =
+            KeyRange { to: Some(key(stream, header.version)), ..KeyRange::prefix(prefix(stream)) };
+        let query = ScanQuery::new(older).backward();
+        let older = self.documents.scan(query).await?.documents;
+        let mut batch =
+            WriteBatch::new().put(key(stream, header.version), ExpectedRevision::Any, value);
+        for document in older.into_iter().skip(self.policy.kept - 1) {
+            batch = batch.remove(document.key, ExpectedRevision::Any);
+        }
+        self.documents.write(batch).await.map(drop)
+    }
+
+    /// A `u32` little-endian length, the header in CBOR, the state in CBOR or LZ4 of it.
+    fn encode(&self, mut header: SnapshotHeader, state: &A) -> Result<Bytes, CodecError> {
+        let mut body = BytesMut::new();
+        (self.save)(state, &mut body)?;
+        header.state_version = self.policy.state_version;
+        header.is_compressed = body.len() > self.policy.compress_above_bytes;
+        let body = if header.is_compressed {
+            lz4_flex::compress_prepend_size(&body).into()
+        } else {
+            body.freeze()
+        };
+        let mut head = BytesMut::new();
+        Cbor::encode(&header, &mut head)?;
+        let mut out = BytesMut::with_capacity(4 + head.len() + body.len());
+        out.put_u32_le(head.len() as u32);
+        out.put_slice(&head);
+        out.put_slice(&body);
+        Ok(out.freeze())
+    }
+
+    fn decode(&self, value: &[u8]) -> Result<(SnapshotHeader, A), CodecError> {
+        let short = || CodecError::new("the snapshot is cut short");
+        let (len, rest) = value.split_first_chunk().ok_or_else(short)?;
+        let len = u32::from_le_bytes(*len) as usize;
+        let (head, body) = rest.split_at_checked(len).ok_or_else(short)?;
+        let header: SnapshotHeader = Cbor::decode(head)?;
+        if header.state_version != self.policy.state_version {
+            return Err(CodecError::new("the state has another shape now"));
+        }
+        let state = if header.is_compressed {
+            let body = lz4_flex::decompress_size_prepended(body).map_err(CodecError::new)?;
+            (self.restore)(&body)?
+        } else {
+            (self.restore)(body)?
+        };
+        Ok((header, state))
+    }
+}
+
+/// Control characters stand in no stream id, so that no stream's keys begin with another's.
+fn prefix(stream: &StreamId) -> Bytes {
+    format!("$snapshot/{stream}\0").into()
+}
+
+fn key(stream: &StreamId, version: StreamVersion) -> Bytes {
+    [&prefix(stream)[..], &version.value().to_be_bytes()].concat().into()
+}
+
+#[cfg(test)]
+mod tests;

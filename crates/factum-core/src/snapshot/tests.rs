@@ -1,0 +1,42 @@
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn at(seconds: u64) -> Timestamp {
+    Timestamp::from_micros(seconds * 1_000_000)
+}
+
+#[test]
+fn the_presets_make_sense_and_nonsense_is_refused() {
+    assert_eq!(SnapshotPolicy::development().every_events, Some(50));
+    assert_eq!(SnapshotPolicy::production().every_events, Some(200));
+    let valid = [SnapshotPolicy::development(), SnapshotPolicy::production()];
+    assert!(valid.iter().all(|policy| policy.validate().is_ok()));
+    let nonsense = [
+        SnapshotPolicy::every_events(0),
+        SnapshotPolicy::every(Duration::ZERO),
+        SnapshotPolicy::new(),
+        SnapshotPolicy::every_events(1).with_kept(0),
+        SnapshotPolicy::every_events(1).with_kept(101),
+    ];
+    assert!(nonsense.iter().all(|policy| policy.validate().is_err()));
+}
+
+#[test]
+fn one_is_due_by_events_or_age_but_never_too_soon() {
+    let version = StreamVersion::new;
+    let fresh = Since { version: version(0), at: Some(at(0)), taken_at: None };
+    let every_10 = SnapshotPolicy::every_events(10);
+    assert!(!every_10.is_due(&fresh, version(9), at(1)));
+    assert!(every_10.is_due(&fresh, version(10), at(1)));
+
+    let minutely = SnapshotPolicy::every(60 * SECOND);
+    assert!(!minutely.is_due(&fresh, version(9), at(59)));
+    assert!(minutely.is_due(&fresh, version(1), at(60)));
+    assert!(!minutely.is_due(&fresh, version(0), at(60)), "nothing is new");
+
+    let spaced = every_10.with_spacing_min(5 * SECOND);
+    let taken = Since { version: version(10), at: Some(at(10)), taken_at: Some(at(10)) };
+    assert!(!spaced.is_due(&taken, version(20), at(14)));
+    assert!(spaced.is_due(&taken, version(20), at(15)));
+}

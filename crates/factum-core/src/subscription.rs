@@ -1,0 +1,259 @@
+//! An endless read: what is there, and then what comes.
+
+use std::{
+    collections::VecDeque,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use futures_core::Stream;
+use tokio::sync::watch;
+
+use crate::{
+    checkpoint::{Checkpoint, Diverged, DivergedReason},
+    guarantee::Writers,
+    kernel::Kernel,
+    page::Page,
+    position::{Lineage, Position},
+    read::{ReadFrom, ReadQuery, Scope},
+    read_log::{ReadError, hides_system},
+    recorded::RecordedEvent,
+    store::EventStore,
+    time::Clock,
+};
+
+/// How often a subscription looks although nothing woke it, where other processes may write.
+pub const POLL_SHARED: Duration = Duration::from_millis(100);
+/// How often a subscription looks although nothing woke it, where only this process writes.
+pub const POLL_OWN: Duration = Duration::from_secs(5);
+
+/// Where a subscription begins: always *after* what is named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SubscribeFrom {
+    /// The first event there is.
+    Start,
+    /// After this position, whatever log it is.
+    After(Position),
+    /// After this checkpoint, whose event is looked at first: another log is noticed.
+    Checkpoint(Checkpoint),
+    /// What comes from now on.
+    Now,
+}
+
+/// An endless read. It catches up page by page and then waits; a subscription to the whole log
+/// is checked for holes, and every page for being of the same log.
+///
+/// It is a [`Stream`] too. Of the whole log or a query it leaves out the system's own events,
+/// unless asked. After an error it is over.
+///
+/// ```ignore
+/// let mut events = Subscription::new(&kernel, Scope::Log, SubscribeFrom::Start);
+/// while let Some(event) = events.next().await {
+///     println!("{}", event?.name());
+/// }
+/// ```
+#[must_use]
+pub struct Subscription {
+    /// At home between two pages, away while one is fetched.
+    reader: Option<Reader>,
+    buffer: VecDeque<RecordedEvent>,
+    pending: Option<Fetch>,
+}
+
+type Fetch = Pin<Box<dyn Future<Output = (Reader, Result<Page, ReadError>)> + Send>>;
+
+impl Subscription {
+    /// Everything in this scope from there on.
+    pub fn new(kernel: &Kernel, scope: Scope, from: SubscribeFrom) -> Self {
+        let (store, clock) = (kernel.events().clone(), kernel.clock().clone());
+        let poll = match store.guarantees().writers {
+            Writers::ThisProcess => POLL_OWN,
+            Writers::ManyProcesses => POLL_SHARED,
+        };
+        let (head, with_system) = (store.head(), !hides_system(&scope));
+        let cursor = Cursor { from, after: None, lineage: None };
+        let reader = Reader { store, clock, head, poll, scope, with_system, cursor };
+        Self { reader: Some(reader), buffer: VecDeque::new(), pending: None }
+    }
+
+    /// The system's own events too.
+    pub fn with_system(mut self) -> Self {
+        if let Some(reader) = &mut self.reader {
+            reader.with_system = true;
+        }
+        self
+    }
+
+    /// The next event; waits for it. `None` only after an error.
+    ///
+    /// # Cancel safety
+    /// A dropped future loses nothing.
+    pub async fn next(&mut self) -> Option<Result<RecordedEvent, ReadError>> {
+        std::future::poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
+    }
+}
+
+impl Stream for Subscription {
+    type Item = Result<RecordedEvent, ReadError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            if let Some(event) = self.buffer.pop_front() {
+                return Poll::Ready(Some(Ok(event)));
+            }
+            if self.pending.is_none() {
+                let Some(mut reader) = self.reader.take() else { return Poll::Ready(None) };
+                self.pending = Some(Box::pin(async move {
+                    let page = reader.next_page().await;
+                    (reader, page)
+                }));
+            }
+            let fetch = self.pending.as_mut().expect("just made");
+            let (reader, page) = ready!(fetch.as_mut().poll(cx));
+            self.pending = None;
+            match page {
+                Ok(page) => {
+                    self.buffer.extend(page.events);
+                    self.reader = Some(reader);
+                }
+                Err(error) => return Poll::Ready(Some(Err(error))),
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Subscription {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Subscription").field("buffered", &self.buffer.len()).finish_non_exhaustive()
+    }
+}
+
+struct Reader {
+    store: Arc<dyn EventStore>,
+    clock: Arc<dyn Clock>,
+    head: watch::Receiver<Position>,
+    poll: Duration,
+    scope: Scope,
+    with_system: bool,
+    cursor: Cursor,
+}
+
+/// How far a subscription has come, and in which log.
+struct Cursor {
+    from: SubscribeFrom,
+    /// The last position that was scanned; `None` before the beginning was looked at.
+    after: Option<Position>,
+    lineage: Option<Lineage>,
+}
+
+impl Reader {
+    /// The next page that brings events.
+    async fn next_page(&mut self) -> Result<Page, ReadError> {
+        loop {
+            // Seen before the read, so that what comes during it wakes the wait behind it.
+            self.head.mark_unchanged();
+            let after = match self.cursor.after {
+                Some(after) => after,
+                None => self.begin().await?,
+            };
+            let query = ReadQuery { scope: self.scope.clone(), ..ReadQuery::log() }.after(after);
+            let mut page = self.store.read(query).await?;
+            self.check(after, &page)?;
+            self.cursor.after = Some(page.scanned_through.max(after));
+            let is_at_head = page.scanned_through >= page.head;
+            if !self.with_system {
+                page.events.retain(|event| !event.stream().is_system());
+            }
+            if !page.events.is_empty() {
+                return Ok(page);
+            }
+            if is_at_head {
+                self.wait().await;
+            }
+        }
+    }
+
+    /// Where to begin, after a look at the log that is there.
+    async fn begin(&mut self) -> Result<Position, ReadError> {
+        let after = match self.cursor.from {
+            SubscribeFrom::Start => Position::ZERO,
+            SubscribeFrom::After(position) => position,
+            SubscribeFrom::Checkpoint(checkpoint) => {
+                let query = ReadQuery::log().from(ReadFrom::Position(checkpoint.position));
+                let page = self.store.read(query.with_events_max(1)).await?;
+                checkpoint.verify(&page)?;
+                self.cursor.lineage = Some(checkpoint.lineage);
+                checkpoint.position
+            }
+            SubscribeFrom::Now => {
+                let page = self.store.read(ReadQuery::log().from(ReadFrom::End)).await?;
+                self.cursor.lineage = Some(page.lineage);
+                page.head
+            }
+        };
+        self.cursor.after = Some(after);
+        Ok(after)
+    }
+
+    fn check(&mut self, after: Position, page: &Page) -> Result<(), ReadError> {
+        let lineage = *self.cursor.lineage.get_or_insert(page.lineage);
+        let here = Checkpoint { lineage, position: after, event_id: Default::default() };
+        if page.lineage != lineage {
+            let reason = DivergedReason::Lineage(page.lineage);
+            return Err(Diverged { checkpoint: here, reason }.into());
+        }
+        let is_known = !matches!(self.cursor.from, SubscribeFrom::After(_));
+        if is_known && page.head < after {
+            let reason = DivergedReason::Short(page.head);
+            return Err(Diverged { checkpoint: here, reason }.into());
+        }
+        if self.scope == Scope::Log && page.scanned_through > after {
+            page.check_gapless(after.next())?;
+        }
+        Ok(())
+    }
+
+    /// Until the head moves, or a while has passed: the head of another process is not seen.
+    async fn wait(&mut self) {
+        tokio::select! {
+            changed = self.head.changed() => {
+                if changed.is_err() {
+                    // Nobody tells of the head any more; what remains is to look now and then.
+                    self.clock.sleep(self.poll).await;
+                }
+            }
+            () = self.clock.sleep(self.poll) => {}
+        }
+    }
+}
+
+impl Checkpoint {
+    /// Checks that the log a page came from is the one this checkpoint is from. The page must
+    /// have been read forward from the checkpoint's position, of the whole log.
+    ///
+    /// # Errors
+    /// [`Diverged`], with what was found instead.
+    pub fn verify(&self, page: &Page) -> Result<(), Diverged> {
+        let diverged = |reason| Err(Diverged { checkpoint: *self, reason });
+        if page.lineage != self.lineage {
+            return diverged(DivergedReason::Lineage(page.lineage));
+        }
+        if page.head < self.position {
+            return diverged(DivergedReason::Short(page.head));
+        }
+        match page.events.first() {
+            Some(event) if event.position() == self.position && event.id() != self.event_id => {
+                diverged(DivergedReason::Event(event.id()))
+            }
+            // An erased event can't be compared; the lineage is the same, and that has to do.
+            _ => Ok(()),
+        }
+    }
+
+    /// The checkpoint of having handled this event of a page.
+    pub fn of(lineage: Lineage, event: &RecordedEvent) -> Self {
+        Self { lineage, position: event.position(), event_id: event.id() }
+    }
+}

@@ -1,0 +1,268 @@
+//! Commands on several aggregates, stored in one append.
+
+use std::{any::Any, collections::HashMap, error::Error, fmt, sync::Arc};
+
+use async_trait::async_trait;
+
+use crate::{
+    aggregate::{Aggregate, Context, fold},
+    batch::AppendBatch,
+    error::{AppendError, StoreError, VersionConflict},
+    event::NewEvent,
+    kernel::Kernel,
+    load::Loaded,
+    metadata::Metadata,
+    position::Position,
+    query::AppendCondition,
+    repository::{ExecuteError, Repository, failure},
+    retry::{Appending, Attempts, RetryPolicy},
+    schema::encode_event,
+    stream::StreamId,
+    version::StreamVersion,
+};
+
+/// A step of a transaction was rejected; nothing of the transaction was stored.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct StepRejected {
+    /// Which step, from 0.
+    pub step: usize,
+    rejection: Box<dyn Error + Send + Sync>,
+}
+
+impl StepRejected {
+    /// The rejection, if it is of this type.
+    pub fn downcast_ref<R: Error + 'static>(&self) -> Option<&R> {
+        self.rejection.downcast_ref()
+    }
+}
+
+impl fmt::Display for StepRejected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: step={}", self.rejection, self.step)
+    }
+}
+
+impl Error for StepRejected {}
+
+/// What came of a transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Committed {
+    /// The position of the last event; `None` if there was nothing to do.
+    pub position: Option<Position>,
+    /// How many events were stored.
+    pub events: usize,
+}
+
+/// Commands on several aggregates, each decided in order and all stored in one append, or none.
+///
+/// Steps on the same aggregate see one another. Streams that a step only looked at are checked,
+/// so that what was decided on is still so when it is stored. A conflict decides everything
+/// again.
+///
+/// ```ignore
+/// let transfer = Transaction::new(kernel)
+///     .execute(&accounts, "ada", AccountCommand::Withdraw { cents: 500 })
+///     .execute(&accounts, "bob", AccountCommand::Deposit { cents: 500 });
+/// transfer.commit(&Metadata::new()).await?;
+/// ```
+#[must_use]
+pub struct Transaction {
+    kernel: Kernel,
+    retry: RetryPolicy,
+    steps: Vec<Arc<dyn Step>>,
+}
+
+impl Transaction {
+    /// No steps yet.
+    pub fn new(kernel: Kernel) -> Self {
+        Self { kernel, retry: RetryPolicy::new(), steps: Vec::new() }
+    }
+
+    /// Sets how often and how fast the commit tries again.
+    pub fn with_retry(mut self, retry: RetryPolicy) -> Self {
+        self.retry = retry;
+        self
+    }
+
+    /// Adds a command. The repository must be of the same log as the transaction.
+    pub fn execute<A: Aggregate>(
+        mut self,
+        on: &Repository<A>,
+        key: &str,
+        command: A::Command,
+    ) -> Self
+    where
+        A::Command: 'static,
+    {
+        self.steps.push(Arc::new(On { repository: on.clone(), key: key.into(), command }));
+        self
+    }
+
+    /// Decides every step and stores what they decided.
+    ///
+    /// # Errors
+    /// `Rejected` names the step, else see [`ExecuteError`].
+    ///
+    /// # Cancel safety
+    /// A dropped future may or may not have stored the events.
+    pub async fn commit(
+        &self,
+        metadata: &Metadata,
+    ) -> Result<Committed, ExecuteError<StepRejected>> {
+        let mut attempts = Attempts::new(self.retry);
+        loop {
+            let mut draft = Draft::default();
+            for (step, command) in self.steps.iter().enumerate() {
+                command.plan(step, &mut draft, metadata, &mut attempts).await?;
+            }
+            let events = draft.event_count();
+            if events == 0 {
+                return Ok(Committed { position: None, events });
+            }
+            let ours = |conflict: &VersionConflict| draft.has(&conflict.stream);
+            match self.kernel.append(draft.batch(), &mut attempts, ours).await {
+                Appending::Done(appended) => {
+                    return Ok(Committed { position: Some(appended.last), events });
+                }
+                Appending::Reload => {}
+                Appending::Failed(error) => return Err(draft.refusal(error)),
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Transaction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transaction").field("steps", &self.steps.len()).finish_non_exhaustive()
+    }
+}
+
+/// What the steps so far have decided.
+#[derive(Default)]
+struct Draft {
+    /// In the order in which the steps came to them.
+    streams: Vec<DraftStream>,
+    index: HashMap<StreamId, usize>,
+    guards: Vec<(AppendCondition, StepRejected)>,
+}
+
+struct DraftStream {
+    id: StreamId,
+    /// Its version when it was loaded.
+    loaded: StreamVersion,
+    /// A `Loaded<A>`, behind the events so far.
+    state: Box<dyn Any + Send + Sync>,
+    events: Vec<NewEvent>,
+}
+
+impl Draft {
+    fn has(&self, stream: &StreamId) -> bool {
+        self.index.contains_key(stream)
+    }
+
+    fn event_count(&self) -> usize {
+        self.streams.iter().map(|stream| stream.events.len()).sum()
+    }
+
+    fn batch(&self) -> AppendBatch {
+        let mut batch = AppendBatch::new();
+        for stream in &self.streams {
+            let id = stream.id.clone();
+            batch = if stream.events.is_empty() {
+                batch.check(id, stream.loaded)
+            } else {
+                batch.write(id, stream.loaded, stream.events.iter().cloned())
+            };
+        }
+        self.guards.iter().fold(batch, |batch, (condition, _)| batch.unless(condition.clone()))
+    }
+
+    fn refusal(mut self, error: AppendError) -> ExecuteError<StepRejected> {
+        match error {
+            AppendError::ConditionFailed { condition, .. } if condition < self.guards.len() => {
+                ExecuteError::Rejected(self.guards.swap_remove(condition).1)
+            }
+            other => failure(other),
+        }
+    }
+
+    fn add(
+        &mut self,
+        id: StreamId,
+        loaded: StreamVersion,
+        state: Box<dyn Any + Send + Sync>,
+    ) -> usize {
+        let index = self.streams.len();
+        self.index.insert(id.clone(), index);
+        self.streams.push(DraftStream { id, loaded, state, events: Vec::new() });
+        index
+    }
+}
+
+#[async_trait]
+trait Step: Send + Sync {
+    async fn plan(
+        &self,
+        step: usize,
+        draft: &mut Draft,
+        metadata: &Metadata,
+        attempts: &mut Attempts,
+    ) -> Result<(), ExecuteError<StepRejected>>;
+}
+
+struct On<A: Aggregate> {
+    repository: Repository<A>,
+    key: String,
+    command: A::Command,
+}
+
+#[async_trait]
+impl<A: Aggregate> Step for On<A> {
+    async fn plan(
+        &self,
+        step: usize,
+        draft: &mut Draft,
+        metadata: &Metadata,
+        attempts: &mut Attempts,
+    ) -> Result<(), ExecuteError<StepRejected>> {
+        let kernel = self.repository.kernel();
+        let stream = self.repository.stream(&self.key)?;
+        let index = match draft.index.get(&stream) {
+            Some(index) => *index,
+            None => {
+                let loaded = self.repository.load_for(&stream, attempts).await?;
+                draft.add(stream, loaded.version, Box::new(loaded))
+            }
+        };
+        let entry = &mut draft.streams[index];
+        let loaded: &mut Loaded<A> = entry.state.downcast_mut().ok_or_else(|| {
+            StoreError::invalid(format!(
+                "two kinds of aggregate share a stream in one transaction: stream={}",
+                entry.id
+            ))
+        })?;
+        let rejected =
+            |rejection: A::Rejection| StepRejected { step, rejection: Box::new(rejection) };
+        let cx = Context::new(&self.key, loaded.version, kernel.clock().now(), metadata);
+        let decision = loaded
+            .state
+            .decide(&self.command, &cx)
+            .map_err(|no| ExecuteError::Rejected(rejected(no)))?;
+        for event in &decision.events {
+            let id = kernel.event_id();
+            entry.events.push(encode_event(event, id, metadata, kernel.tag_key())?);
+            fold(&mut loaded.state, event);
+            loaded.version = loaded.version.next();
+        }
+        let guards = decision.guards.into_iter().filter(|_| !decision.events.is_empty());
+        for (guard, rejection) in guards {
+            let query =
+                guard.resolve(kernel.tag_key()).map_err(crate::schema::EncodeError::from)?;
+            let condition = AppendCondition { fail_if_events_match: query, after: Position::ZERO };
+            draft.guards.push((condition, rejected(rejection)));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,66 @@
+//! The documents, in the same memory.
+
+use factum_core::{
+    Direction, Document, DocumentWrite, ExpectedRevision, KeyRange, Revision, ScanPage, ScanQuery,
+    WriteBatch, WriteError,
+};
+
+use crate::log::Log;
+
+pub(crate) fn write(log: &mut Log, batch: &WriteBatch) -> Result<Revision, WriteError> {
+    for (entry, write) in batch.entries().iter().enumerate() {
+        if !is_as_expected(log.documents.get(&write.key), write.expected) {
+            return Err(WriteError::Conflict { entry });
+        }
+    }
+    log.revision = log.revision.next();
+    for DocumentWrite { key, value, .. } in batch.entries() {
+        match value {
+            None => log.documents.remove(key),
+            Some(value) => {
+                let (key, value, revision) = (key.clone(), value.clone(), log.revision);
+                log.documents.insert(key.clone(), Document { key, revision, value })
+            }
+        };
+    }
+    Ok(log.revision)
+}
+
+fn is_as_expected(document: Option<&Document>, expected: ExpectedRevision) -> bool {
+    match expected {
+        ExpectedRevision::Any => true,
+        ExpectedRevision::Absent => document.is_none(),
+        ExpectedRevision::Exact(revision) => document.is_some_and(|d| d.revision == revision),
+    }
+}
+
+pub(crate) fn scan(log: &Log, query: &ScanQuery) -> ScanPage {
+    let mut inside = log
+        .documents
+        .range(query.range.from.clone()..)
+        .take_while(|(key, _)| query.range.contains(key))
+        .map(|(_, document)| document);
+    let mut reversed;
+    let documents: &mut dyn Iterator<Item = &Document> = match query.direction {
+        Direction::Forward => &mut inside,
+        Direction::Backward => {
+            reversed = inside.collect::<Vec<_>>().into_iter().rev();
+            &mut reversed
+        }
+    };
+    let (mut taken, mut bytes, mut more) = (Vec::new(), 0, false);
+    for document in documents {
+        bytes += document.key.len() + document.value.len();
+        let fits = taken.is_empty() || bytes <= query.bytes_max;
+        if taken.len() >= query.documents_max || !fits {
+            more = true;
+            break;
+        }
+        taken.push(document.clone());
+    }
+    ScanPage::new(query, taken, more)
+}
+
+pub(crate) fn clear(log: &mut Log, range: &KeyRange) {
+    log.documents.retain(|key, _| !range.contains(key));
+}

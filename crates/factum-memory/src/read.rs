@@ -1,0 +1,150 @@
+//! One page out of the log.
+
+use factum_backend::{PageBuilder, PageEnd, Pushed, partition_point};
+use factum_core::{
+    Direction, Page, Position, ReadFrom, ReadQuery, RecordedEvent, Scope, StoreError, StreamBounds,
+    StreamVersion, Timestamp,
+};
+
+use crate::log::Log;
+
+pub(crate) fn page(log: &Log, query: &ReadQuery) -> Result<Page, StoreError> {
+    query.check()?;
+    match &query.scope {
+        Scope::Stream(stream) => {
+            let entry = log.streams.get(stream);
+            let bounds = entry.map_or_else(StreamBounds::default, |entry| entry.bounds());
+            let kept = entry.map_or(&[][..], |entry| entry.kept());
+            let start = stream_start(log, query, kept, bounds);
+            match query.direction {
+                Direction::Forward => scan(log, query, kept[start..].iter().copied(), Some(bounds)),
+                Direction::Backward => {
+                    scan(log, query, kept[..start].iter().rev().copied(), Some(bounds))
+                }
+            }
+        }
+        _ => {
+            let start = log_start(log, query);
+            let positions = |range: std::ops::RangeInclusive<u64>| range.map(Position::new);
+            match query.direction {
+                Direction::Forward => scan(log, query, positions(start..=log.head().value()), None),
+                Direction::Backward => scan(log, query, positions(1..=start).rev(), None),
+            }
+        }
+    }
+}
+
+/// Looks at the events at these positions, in this order, until the page is full.
+fn scan(
+    log: &Log,
+    query: &ReadQuery,
+    positions: impl Iterator<Item = Position>,
+    bounds: Option<StreamBounds>,
+) -> Result<Page, StoreError> {
+    let mut page = PageBuilder::new(query);
+    let (mut first, mut through) = (None, None);
+    for position in positions {
+        first.get_or_insert(position);
+        if let Some(event) = log.event(position) {
+            if !is_meant(&query.scope, event) {
+                page.skip();
+            } else if page.push_ready(event) == Pushed::Full {
+                through = Some(step_back(query.direction, position));
+                break;
+            }
+        }
+        if page.is_full() {
+            through = Some(position);
+            break;
+        }
+    }
+    let end = match query.direction {
+        Direction::Forward => log.head(),
+        Direction::Backward => Position::ZERO,
+    };
+    let scanned_through = through.unwrap_or(end);
+    let erased = match (&query.scope, query.direction, first) {
+        (Scope::Log, Direction::Forward, Some(first)) => log.erased_between(first, scanned_through),
+        (Scope::Log, Direction::Backward, Some(first)) => {
+            log.erased_between(scanned_through, first)
+        }
+        _ => Vec::new(),
+    };
+    let (head, lineage) = (log.head(), log.lineage);
+    page.finish(PageEnd { scanned_through, head, lineage, erased, bounds })
+}
+
+/// The position before this one in the order of the read.
+fn step_back(direction: Direction, position: Position) -> Position {
+    match direction {
+        Direction::Forward => position.previous(),
+        Direction::Backward => position.next(),
+    }
+}
+
+fn is_meant(scope: &Scope, event: &RecordedEvent) -> bool {
+    match scope {
+        Scope::Log | Scope::Stream(_) => true,
+        Scope::Category(category) => event.stream().category() == category.as_str(),
+        Scope::Query(query) => query.matches(event.name(), event.tags()),
+    }
+}
+
+/// Forward: the first position to look at. Backward: the last.
+fn log_start(log: &Log, query: &ReadQuery) -> u64 {
+    let (head, forward) = (log.head().value(), query.direction == Direction::Forward);
+    match query.from {
+        ReadFrom::Start if forward => 1,
+        ReadFrom::Start => 0,
+        ReadFrom::End if forward => head + 1,
+        ReadFrom::End => head,
+        ReadFrom::Position(position) if forward => position.value().max(1),
+        ReadFrom::Position(position) => position.value().min(head),
+        ReadFrom::Time(time) => {
+            let later =
+                first_index(head, |index| is_later(log, Position::new(index + 1), time, forward));
+            if forward { later + 1 } else { later }
+        }
+        ReadFrom::Version(_) => unreachable!("refused by the query's check"),
+    }
+}
+
+/// Where to cut the kept positions of a stream: forward they are read from there on, backward
+/// those before.
+fn stream_start(log: &Log, query: &ReadQuery, kept: &[Position], bounds: StreamBounds) -> usize {
+    let (len, forward) = (kept.len() as u64, query.direction == Direction::Forward);
+    let index = match query.from {
+        ReadFrom::Start => 0,
+        ReadFrom::End => len,
+        ReadFrom::Version(version) => cut_at_version(version, bounds, forward),
+        ReadFrom::Position(position) => first_index(len, |index| {
+            let at = kept[index as usize];
+            if forward { at >= position } else { at > position }
+        }),
+        ReadFrom::Time(time) => {
+            first_index(len, |index| is_later(log, kept[index as usize], time, forward))
+        }
+    };
+    usize::try_from(index.min(len)).expect("no longer than a slice")
+}
+
+fn cut_at_version(version: StreamVersion, bounds: StreamBounds, forward: bool) -> u64 {
+    let behind = version.value().saturating_sub(bounds.erased_through.value());
+    // Both cuts lie beside the version itself: forward before it, backward behind it.
+    if forward { behind.saturating_sub(1) } else { behind }
+}
+
+/// Whether the event at a position is behind the cut at a time. An erased one has the time of
+/// the next that is there.
+fn is_later(log: &Log, position: Position, time: Timestamp, forward: bool) -> bool {
+    let mut rest = log.slots.iter().skip(position.value() as usize - 1).flatten();
+    rest.next().is_none_or(|event| {
+        if forward { event.recorded_at() >= time } else { event.recorded_at() > time }
+    })
+}
+
+fn first_index(len: u64, is_behind: impl Fn(u64) -> bool) -> u64 {
+    let found =
+        partition_point(0, len, |index| Ok::<_, std::convert::Infallible>(is_behind(index)));
+    found.unwrap_or_else(|never| match never {})
+}

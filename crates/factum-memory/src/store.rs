@@ -1,0 +1,153 @@
+//! The store: both traits over one log.
+
+use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use async_trait::async_trait;
+use factum_backend::{Head, OpenContext, OpenStore, StoreUrl, Stores, Writer};
+use factum_core::{
+    AppendBatch, AppendError, Appended, Clock, Document, DocumentStore, Durability, EventStore,
+    Guarantees, KeyRange, Limits, Lineage, Page, Position, ReadQuery, Revision, ScanPage,
+    ScanQuery, StoreError, StreamChange, StreamId, StreamInfo, WriteBatch, WriteError, Writers,
+};
+use tokio::sync::watch;
+
+use crate::{append::Committer, change, documents, log::Log, options::MemoryOptions, read};
+
+/// Both halves of a store, in memory. Clones share what is in it.
+///
+/// # Guarantees
+/// Every law; durability is `Volatile`: with the last clone everything is gone.
+#[derive(Debug, Clone)]
+pub struct MemoryStore {
+    log: Arc<RwLock<Log>>,
+    writer: Arc<Writer<Committer>>,
+    clock: Arc<dyn Clock>,
+    limits: Limits,
+}
+
+impl MemoryStore {
+    /// An empty store with the default options.
+    ///
+    /// # Panics
+    /// Where the system has no thread left.
+    pub fn new() -> Self {
+        Self::with_options(MemoryOptions::new())
+    }
+
+    /// An empty store with these options.
+    ///
+    /// # Panics
+    /// Where the system has no thread left.
+    pub fn with_options(options: MemoryOptions) -> Self {
+        let MemoryOptions { clock, ids, limits, commit_delay } = options;
+        let lineage = Lineage::new(ids.uuid(clock.now()));
+        let log = Arc::new(RwLock::new(Log::new(lineage)));
+        let committer = Committer { log: log.clone(), clock: clock.clone(), commit_delay };
+        let writer = Writer::spawn("factum-memory", committer, Head::new(Position::ZERO), limits);
+        let writer = Arc::new(writer.expect("the system has a thread for the writer"));
+        Self { log, writer, clock, limits }
+    }
+
+    fn readable(&self) -> Result<RwLockReadGuard<'_, Log>, StoreError> {
+        let log = self.log.read().expect("no holder of the lock panics");
+        if log.is_closed { Err(StoreError::closed()) } else { Ok(log) }
+    }
+
+    fn writable(&self) -> Result<RwLockWriteGuard<'_, Log>, StoreError> {
+        let log = self.log.write().expect("no holder of the lock panics");
+        if log.is_closed { Err(StoreError::closed()) } else { Ok(log) }
+    }
+}
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[async_trait]
+impl EventStore for MemoryStore {
+    async fn append(&self, batch: AppendBatch) -> Result<Appended, AppendError> {
+        self.writer.append(batch).await
+    }
+
+    async fn read(&self, query: ReadQuery) -> Result<Page, StoreError> {
+        read::page(&*self.readable()?, &query)
+    }
+
+    async fn stream_info(&self, stream: &StreamId) -> Result<StreamInfo, StoreError> {
+        Ok(self.readable()?.info(stream))
+    }
+
+    async fn change(
+        &self,
+        stream: &StreamId,
+        change: StreamChange,
+    ) -> Result<StreamInfo, AppendError> {
+        let (stream, now) = (stream.clone(), self.clock.now());
+        // On the writer's thread, because a plan must not be stored over a change it hasn't seen.
+        let done = self.writer.run(move |committer| {
+            let mut log = committer.log.write().expect("no holder of the lock panics");
+            change::apply(&mut log, &stream, change, now)
+        });
+        done.await?
+    }
+
+    fn head(&self) -> watch::Receiver<Position> {
+        self.writer.head().subscribe()
+    }
+
+    fn guarantees(&self) -> Guarantees {
+        Guarantees::new(Durability::Volatile, Writers::ThisProcess).with_limits(self.limits)
+    }
+
+    async fn close(&self) -> Result<(), StoreError> {
+        self.writer.close().await;
+        self.log.write().expect("no holder of the lock panics").is_closed = true;
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl DocumentStore for MemoryStore {
+    async fn get(&self, key: &[u8]) -> Result<Option<Document>, StoreError> {
+        Ok(self.readable()?.documents.get(key).cloned())
+    }
+
+    async fn scan(&self, query: ScanQuery) -> Result<ScanPage, StoreError> {
+        query.check()?;
+        Ok(documents::scan(&*self.readable()?, &query))
+    }
+
+    async fn write(&self, batch: WriteBatch) -> Result<Revision, WriteError> {
+        self.limits.check_write(&batch)?;
+        documents::write(&mut *self.writable()?, &batch)
+    }
+
+    async fn clear(&self, range: KeyRange) -> Result<(), StoreError> {
+        documents::clear(&mut *self.writable()?, &range);
+        Ok(())
+    }
+}
+
+/// `memory:` — a new, empty store at each opening.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct MemoryKind;
+
+#[async_trait]
+impl OpenStore for MemoryKind {
+    fn scheme(&self) -> &'static str {
+        "memory"
+    }
+
+    async fn open(&self, url: &StoreUrl, context: &OpenContext) -> Result<Stores, StoreError> {
+        url.allow_options(&[])?;
+        if !url.path().is_empty() {
+            let message = format!("a memory store has no path, say memory: alone: url={url}");
+            return Err(StoreError::invalid(message));
+        }
+        let options = MemoryOptions::new().with_clock(context.clock.clone());
+        let store = Arc::new(MemoryStore::with_options(options.with_ids(context.ids.clone())));
+        Ok(Stores { events: store.clone(), documents: store })
+    }
+}

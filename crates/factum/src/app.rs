@@ -1,0 +1,126 @@
+//! The application: a store, and everything that is done with it.
+
+use std::sync::Arc;
+
+use factum_backend::Registry;
+use factum_core::{
+    Aggregate, Decided, DecisionModel, ExecuteError, Executed, Kernel, LoadError, Loaded, Metadata,
+    ReadLog, ReadQuery, Repository, RetryPolicy, Scope, StoreError, SubscribeFrom, Subscription,
+    Transaction, execute_model,
+};
+use factum_memory::MemoryKind;
+#[cfg(feature = "sqlite")]
+use factum_sqlite::SqliteKind;
+
+use crate::{
+    builder::{AppBuilder, OpenError},
+    catalog::Catalog,
+};
+
+/// An open store, and everything that is done with it. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct App {
+    kernel: Kernel,
+    retry: RetryPolicy,
+    catalog: Arc<Catalog>,
+}
+
+impl App {
+    /// Opens the store that a URL names (`memory:`, `sqlite:./events.db`), or what is at a path:
+    /// where nothing is yet, the default store is made there.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub async fn open(url_or_path: &str) -> Result<Self, OpenError> {
+        Self::builder().open(url_or_path).await
+    }
+
+    /// An application to be opened with something other than the defaults.
+    pub fn builder() -> AppBuilder {
+        AppBuilder::new()
+    }
+
+    /// The kinds of store that are built in.
+    pub fn stores() -> Registry {
+        let registry = Registry::new().with(MemoryKind);
+        #[cfg(feature = "sqlite")]
+        let registry = registry.with(SqliteKind);
+        registry
+    }
+
+    pub(crate) fn new(kernel: Kernel, retry: RetryPolicy, catalog: Catalog) -> Self {
+        Self { kernel, retry, catalog: Arc::new(catalog) }
+    }
+
+    /// What it runs on.
+    pub fn kernel(&self) -> &Kernel {
+        &self.kernel
+    }
+
+    /// The aggregates of one kind.
+    ///
+    /// # Panics
+    /// If their events have a stored name that another enum of this application has: a mistake in
+    /// the program. [`AppBuilder::aggregate`] finds it when the application opens.
+    pub fn aggregate<A: Aggregate>(&self) -> Repository<A> {
+        if let Err(duplicate) = self.catalog.add::<A::Event>() {
+            panic!("{duplicate}");
+        }
+        Repository::new(self.kernel.clone()).with_retry(self.retry)
+    }
+
+    /// Executes a command on the aggregate with this key.
+    ///
+    /// # Errors
+    /// See [`ExecuteError`].
+    pub async fn execute<A: Aggregate>(
+        &self,
+        key: &str,
+        command: &A::Command,
+    ) -> Result<Executed<A>, ExecuteError<A::Rejection>> {
+        self.aggregate::<A>().execute(key, command).await
+    }
+
+    /// The state of the aggregate with this key.
+    ///
+    /// # Errors
+    /// See [`LoadError`].
+    pub async fn load<A: Aggregate>(&self, key: &str) -> Result<Loaded<A>, LoadError> {
+        self.aggregate::<A>().load(key).await
+    }
+
+    /// Commands on several aggregates, all or nothing.
+    pub fn transaction(&self) -> Transaction {
+        Transaction::new(self.kernel.clone()).with_retry(self.retry)
+    }
+
+    /// Decides over a query instead of a stream.
+    ///
+    /// # Errors
+    /// See [`ExecuteError`].
+    pub async fn decide<M: DecisionModel>(
+        &self,
+        command: &M::Command,
+        metadata: &Metadata,
+    ) -> Result<Decided<M>, ExecuteError<M::Rejection>> {
+        execute_model(&self.kernel, command, metadata, self.retry).await
+    }
+
+    /// Reads to the end of what is there.
+    pub fn read(&self, query: ReadQuery) -> ReadLog {
+        ReadLog::new(self.kernel.events().clone(), query)
+    }
+
+    /// Reads what is there, and then what comes.
+    pub fn subscribe(&self, scope: Scope, from: SubscribeFrom) -> Subscription {
+        Subscription::new(&self.kernel, scope, from)
+    }
+
+    /// Lets what was accepted finish and closes the store.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn close(&self) -> Result<(), StoreError> {
+        self.kernel.events().close().await
+    }
+}

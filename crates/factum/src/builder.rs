@@ -1,0 +1,125 @@
+//! The opening of an application, with everything that can be chosen.
+
+use std::sync::Arc;
+
+use factum_backend::{OpenContext, OpenStore, Registry, Stores};
+use factum_core::{
+    Aggregate, Clock, DuplicateEventType, Event, IdSource, Kernel, RetryPolicy, StoreError,
+    SystemClock, SystemIds, TagKey,
+};
+
+use crate::{app::App, catalog::Catalog, secret};
+
+/// Why an application does not open.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Two enums store events under one name.
+    #[error(transparent)]
+    DuplicateEventType(#[from] DuplicateEventType),
+}
+
+/// An application to be opened: [`App::builder`].
+#[derive(Debug)]
+#[must_use]
+pub struct AppBuilder {
+    clock: Arc<dyn Clock>,
+    ids: Arc<dyn IdSource>,
+    tag_key: Option<TagKey>,
+    retry: RetryPolicy,
+    registry: Registry,
+    catalog: Catalog,
+    duplicate: Option<DuplicateEventType>,
+}
+
+impl AppBuilder {
+    pub(crate) fn new() -> Self {
+        Self {
+            clock: Arc::new(SystemClock),
+            ids: Arc::new(SystemIds),
+            tag_key: None,
+            retry: RetryPolicy::new(),
+            registry: App::stores(),
+            catalog: Catalog::default(),
+            duplicate: None,
+        }
+    }
+
+    /// Sets the clock, of rules and of embedded stores.
+    pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Sets the source of ids.
+    pub fn with_ids(mut self, ids: Arc<dyn IdSource>) -> Self {
+        self.ids = ids;
+        self
+    }
+
+    /// Sets the secret behind hashed tags. Without one the store makes its own and keeps it among
+    /// its documents: then whoever reads the store can test guesses.
+    pub fn with_tag_key(mut self, key: TagKey) -> Self {
+        self.tag_key = Some(key);
+        self
+    }
+
+    /// Sets how often and how fast executions try again.
+    pub fn with_retry(mut self, retry: RetryPolicy) -> Self {
+        self.retry = retry;
+        self
+    }
+
+    /// Adds a kind of store for URLs to name.
+    pub fn with_store_kind(mut self, kind: impl OpenStore) -> Self {
+        self.registry = self.registry.with(kind);
+        self
+    }
+
+    /// Names an aggregate that the application uses, so that two event types of one stored name
+    /// are an error when it opens.
+    pub fn aggregate<A: Aggregate>(self) -> Self {
+        self.events::<A::Event>()
+    }
+
+    /// Names an enum of events that the application uses; see [`aggregate`](Self::aggregate).
+    pub fn events<E: Event>(mut self) -> Self {
+        if let Err(duplicate) = self.catalog.add::<E>() {
+            self.duplicate.get_or_insert(duplicate);
+        }
+        self
+    }
+
+    /// Opens the store that a URL or a path names.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub async fn open(self, url_or_path: &str) -> Result<App, OpenError> {
+        let context = OpenContext { clock: self.clock.clone(), ids: self.ids.clone() };
+        let stores = self.registry.open(url_or_path, &context).await?;
+        self.open_stores(stores).await
+    }
+
+    /// Opens on a store that is open already, one of the caller's own for instance.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub async fn open_stores(self, stores: Stores) -> Result<App, OpenError> {
+        if let Some(duplicate) = self.duplicate {
+            return Err(duplicate.into());
+        }
+        let Stores { events, documents } = stores;
+        let tag_key = match self.tag_key {
+            Some(key) => Some(key),
+            None => secret::tag_key(&*documents, &*self.ids, self.clock.now()).await?,
+        };
+        let mut kernel = Kernel::new(events, documents).with_clock(self.clock).with_ids(self.ids);
+        if let Some(key) = tag_key {
+            kernel = kernel.with_tag_key(key);
+        }
+        Ok(App::new(kernel, self.retry, self.catalog))
+    }
+}
