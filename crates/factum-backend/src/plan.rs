@@ -197,7 +197,7 @@ impl<'g, 'f> Planner<'g, 'f> {
     /// The planned event with this id, if an earlier member of the group has it.
     pub(crate) fn planned(&mut self, id: EventId) -> Option<&PlannedEvent<'g>> {
         for (index, planned) in self.events.iter().enumerate().skip(self.ids_known) {
-            self.ids.insert(planned.event.id, index);
+            self.ids.entry(planned.event.id).or_insert(index);
         }
         self.ids_known = self.events.len();
         self.ids.get(&id).map(|index| &self.events[*index])

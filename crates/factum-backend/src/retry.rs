@@ -3,6 +3,8 @@
 //! A store finds the events of a stream by their versions anyway, so that no index over ids is
 //! needed; see docs/design/0001.
 
+use std::collections::HashSet;
+
 use factum_core::{
     AppendBatch, Appended, EventId, RETRY_WINDOW, StoreError, StreamVersion, Timestamp,
 };
@@ -60,7 +62,10 @@ fn judge(batch: &AppendBatch, mut found: Vec<FoundEvent>) -> Finding {
     if found.is_empty() {
         return Finding::Unknown;
     }
+    // Without the mark a batch may have been stored twice; the first time is the one that counts.
     found.sort_by_key(|event| event.position);
+    let mut seen = HashSet::with_capacity(found.len());
+    found.retain(|event| seen.insert(event.id));
     // A batch is stored in one piece, so its events stand one behind another in its order.
     let same = found.len() == batch.event_count()
         && found.iter().zip(batch.events()).all(|(found, event)| found.id == event.id)

@@ -1,1 +1,243 @@
+use std::time::Duration;
 
+use factum_core::{
+    AppendBatch, AppendCondition, AppendError, Appended, Content, EventId, EventName,
+    ExpectedVersion, NewEvent, Position, Query, RETRY_WINDOW, StoreError, StoreErrorKind,
+    StreamBounds, StreamId, StreamVersion, Tag, Timestamp,
+};
+use proptest::prelude::*;
+
+use super::{LogEnd, plan_group};
+use crate::facts::{Facts, FoundEvent};
+
+const NOW: Timestamp = Timestamp::from_micros(1_800_000_000_000_000);
+
+/// A log as far as planning sees it: what a store answers, and where planned events go.
+#[derive(Debug, Clone, Default)]
+struct Log {
+    events: Vec<(StreamId, NewEvent, FoundEvent)>,
+}
+
+impl Log {
+    fn append(&mut self, batches: &[AppendBatch]) -> Vec<Result<Appended, AppendError>> {
+        let head = Position::new(self.events.len() as u64);
+        let end = LogEnd { head, last_at: Timestamp::EPOCH, now: NOW };
+        let plan = plan_group(batches, end, &mut self.clone()).unwrap();
+        assert_eq!(plan.head.value(), head.value() + plan.events.len() as u64);
+        for planned in &plan.events {
+            let header = planned.header;
+            assert_eq!(header.position.value(), self.events.len() as u64 + 1);
+            let found = FoundEvent {
+                id: header.id,
+                position: header.position,
+                version: header.version,
+                recorded_at: header.recorded_at,
+            };
+            self.events.push((planned.stream.clone(), planned.event.clone(), found));
+        }
+        plan.outcomes
+    }
+}
+
+impl Facts for Log {
+    fn bounds(&mut self, stream: &StreamId) -> Result<StreamBounds, StoreError> {
+        let count = self.events.iter().filter(|(of, ..)| of == stream).count();
+        let version = StreamVersion::new(count as u64);
+        Ok(StreamBounds { version, ..StreamBounds::default() })
+    }
+
+    fn first_match(&mut self, condition: &AppendCondition) -> Result<Option<Position>, StoreError> {
+        let found = self.events.iter().find(|(_, event, found)| {
+            let tags = event.tags.iter().map(Tag::as_str);
+            found.position > condition.after
+                && condition.fail_if_events_match.matches(event.name.as_str(), tags)
+        });
+        Ok(found.map(|(_, _, found)| found.position))
+    }
+
+    fn find_ids(
+        &mut self,
+        stream: &StreamId,
+        ids: &[EventId],
+        since: Timestamp,
+    ) -> Result<Vec<FoundEvent>, StoreError> {
+        let of_stream = self.events.iter().filter(|(of, ..)| of == stream);
+        let found = of_stream.map(|(_, _, found)| *found);
+        Ok(found.filter(|f| ids.contains(&f.id) && f.recorded_at >= since).collect())
+    }
+}
+
+fn stream(name: u8) -> StreamId {
+    StreamId::new("s", &name.to_string()).unwrap()
+}
+
+fn tag(value: u8) -> Tag {
+    Tag::new("t", value).unwrap()
+}
+
+fn event(id: u32) -> NewEvent {
+    let name = EventName::from_static("it.happened");
+    NewEvent::new(EventId::derived(NOW, &id.to_le_bytes()), name, Content::Cbor, "x")
+}
+
+fn write(name: u8, expected: impl Into<ExpectedVersion>, ids: &[u32]) -> AppendBatch {
+    AppendBatch::new().write(stream(name), expected, ids.iter().map(|id| event(*id)))
+}
+
+fn exact(version: u64) -> ExpectedVersion {
+    ExpectedVersion::Exact(StreamVersion::new(version))
+}
+
+fn no_tag(value: u8) -> AppendCondition {
+    AppendCondition { fail_if_events_match: Query::tag(tag(value)), after: Position::ZERO }
+}
+
+/// `+first..last`, `=first..last` for a replay, `v` conflict, `c` condition, `!` invalid.
+fn short(outcome: &Result<Appended, AppendError>) -> String {
+    match outcome {
+        Ok(done) => {
+            let sign = if done.replayed { '=' } else { '+' };
+            format!("{sign}{}..{}", done.first, done.last)
+        }
+        Err(AppendError::Conflict(conflict)) => format!("v{}", conflict.actual),
+        Err(AppendError::ConditionFailed { condition, position }) => {
+            format!("c{condition}@{position}")
+        }
+        Err(AppendError::Store(e)) if e.kind() == StoreErrorKind::Invalid => "!".into(),
+        Err(other) => format!("{other:?}"),
+    }
+}
+
+#[track_caller]
+fn check(log: &mut Log, group: &[AppendBatch], expect: &str) {
+    let outcomes = log.append(group);
+    assert_eq!(outcomes.iter().map(short).collect::<Vec<_>>().join(" "), expect);
+}
+
+#[test]
+fn members_of_a_group_see_one_another() {
+    let mut log = Log::default();
+    let group = [
+        write(1, ExpectedVersion::NoStream, &[1]),
+        write(1, exact(1), &[2, 3]),
+        write(1, ExpectedVersion::NoStream, &[4]),
+        write(1, exact(3), &[5]),
+        write(2, ExpectedVersion::Any, &[6]).check(stream(1), exact(4)),
+        write(2, ExpectedVersion::Any, &[7]).check(stream(1), exact(3)),
+    ];
+    check(&mut log, &group, "+1..1 +2..3 v3 +4..4 +5..5 v4");
+}
+
+#[test]
+fn a_condition_sees_earlier_members_and_not_its_own_batch() {
+    let mut log = Log::default();
+    let tagged = |name, id| {
+        let event = event(id).with_tag(tag(9));
+        AppendBatch::new().write(stream(name), ExpectedVersion::Any, [event]).unless(no_tag(9))
+    };
+    let after = AppendCondition { after: Position::new(1), ..no_tag(9) };
+    let group = [
+        tagged(1, 1),
+        tagged(2, 2),
+        write(3, ExpectedVersion::Any, &[3]).unless(no_tag(8)).unless(no_tag(9)),
+        write(4, ExpectedVersion::Any, &[4]).unless(after),
+    ];
+    check(&mut log, &group, "+1..1 c0@1 c1@1 +2..2");
+    check(&mut log, &[tagged(5, 5)], "c0@1");
+}
+
+#[test]
+fn a_retry_is_recognised_before_versions_and_conditions() {
+    let mut log = Log::default();
+    let batch = write(1, ExpectedVersion::NoStream, &[1, 2]).unless(no_tag(9));
+    check(&mut log, &[batch.clone(), batch.clone()], "+1..2 =1..2");
+    check(&mut log, std::slice::from_ref(&batch), "=1..2");
+    let any = write(2, ExpectedVersion::Any, &[3]);
+    check(&mut log, &[any.clone(), any.clone().repeated(), any.repeated()], "+3..3 =3..3 =3..3");
+    check(&mut log, &[write(7, exact(0), &[8]).repeated()], "+4..4");
+}
+
+#[test]
+fn a_retry_over_streams_gets_the_versions_it_got_before() {
+    let mut log = Log::default();
+    log.append(&[write(1, ExpectedVersion::Any, &[1, 2])]);
+    let batch = write(1, exact(2), &[3]).and(write(2, ExpectedVersion::NoStream, &[4, 5]));
+    let first = log.append(std::slice::from_ref(&batch)).remove(0).unwrap();
+    let again = log.append(&[batch.repeated()]).remove(0).unwrap();
+    assert_eq!(first.versions, [StreamVersion::new(3), StreamVersion::new(2)]);
+    assert_eq!(again, first.replayed());
+}
+
+#[test]
+fn some_of_the_ids_are_refused() {
+    let mut log = Log::default();
+    check(&mut log, &[write(1, ExpectedVersion::Any, &[1, 2])], "+1..2");
+    check(&mut log, &[write(1, ExpectedVersion::Any, &[1, 3]).repeated()], "!");
+    check(&mut log, &[write(1, ExpectedVersion::Any, &[2, 1]).repeated()], "!");
+    check(&mut log, &[write(1, ExpectedVersion::Any, &[1]).repeated()], "=1..1");
+    check(&mut log, &[write(1, exact(0), &[1, 3])], "!");
+    check(&mut log, &[write(1, exact(0), &[4])], "v2");
+}
+
+#[test]
+fn after_the_window_a_repeated_batch_is_refused_and_a_fresh_one_is_not() {
+    let made_at = NOW.saturating_sub(RETRY_WINDOW + Duration::from_millis(1));
+    let mut old = event(1);
+    old.id = EventId::derived(made_at, b"old");
+    let batch = AppendBatch::new().write(stream(1), ExpectedVersion::Any, [old]);
+    let mut log = Log::default();
+    check(&mut log, &[batch.clone().repeated()], "!");
+    check(&mut log, &[batch], "+1..1");
+}
+
+#[test]
+fn time_does_not_go_back_with_the_clock() {
+    let last_at = NOW.saturating_add(Duration::from_secs(60));
+    let end = LogEnd { head: Position::ZERO, last_at, now: NOW };
+    let batches = [write(1, ExpectedVersion::Any, &[1])];
+    let plan = plan_group(&batches, end, &mut Log::default()).unwrap();
+    assert_eq!(plan.events[0].header.recorded_at, last_at);
+}
+
+fn any_batch() -> impl Strategy<Value = AppendBatch> {
+    let expected = prop_oneof![
+        Just(ExpectedVersion::Any),
+        Just(ExpectedVersion::NoStream),
+        Just(ExpectedVersion::StreamExists),
+        (0..4_u64).prop_map(exact),
+    ];
+    let tagged = (0..24_u32, proptest::option::of(0..3_u8));
+    let writes = proptest::collection::btree_map(0..3_u8, (expected, tagged), 1..3);
+    (writes, proptest::option::of(0..3_u8), any::<bool>()).prop_map(|(writes, unless, repeated)| {
+        let mut batch = AppendBatch::new();
+        for (name, (expected, (id, tagged))) in writes {
+            // An id belongs to one stream, so that a batch holds none twice.
+            let event = event(id * 3 + u32::from(name));
+            let event = tagged.into_iter().fold(event, |event, value| event.with_tag(tag(value)));
+            batch = batch.write(stream(name), expected, [event]);
+        }
+        let batch = unless.into_iter().fold(batch, |batch, value| batch.unless(no_tag(value)));
+        if repeated { batch.repeated() } else { batch }
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_group_gives_the_outcomes_of_its_members_one_by_one(
+        batches in proptest::collection::vec(any_batch(), 1..24),
+        cut in 0..24_usize,
+    ) {
+        let (mut grouped, mut single) = (Log::default(), Log::default());
+        let (head, tail) = batches.split_at(cut.min(batches.len()));
+        let mut outcomes = grouped.append(head);
+        outcomes.extend(grouped.append(tail));
+        let one_by_one: Vec<_> = batches
+            .iter()
+            .map(|batch| short(&single.append(std::slice::from_ref(batch)).remove(0)))
+            .collect();
+        prop_assert_eq!(outcomes.iter().map(short).collect::<Vec<_>>(), one_by_one);
+        prop_assert_eq!(grouped.events, single.events);
+    }
+}

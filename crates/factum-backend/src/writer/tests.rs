@@ -1,1 +1,210 @@
+use std::sync::{Mutex, mpsc as std_mpsc};
 
+use factum_core::{
+    Content, EventId, EventName, ExpectedVersion, NewEvent, StoreErrorKind, StreamBounds, StreamId,
+    Timestamp,
+};
+
+use super::*;
+use crate::{
+    facts::{Facts, FoundEvent},
+    plan::{LogEnd, plan_group},
+};
+
+/// A store that waits before each commit until the test lets it go on, and notes its groups.
+struct Gated {
+    gate: std_mpsc::Receiver<Result<(), CommitError>>,
+    groups: Arc<Mutex<Vec<usize>>>,
+    head: Position,
+}
+
+struct Nothing;
+
+impl Facts for Nothing {
+    fn bounds(&mut self, _: &StreamId) -> Result<StreamBounds, StoreError> {
+        Ok(StreamBounds::default())
+    }
+
+    fn first_match(
+        &mut self,
+        _: &factum_core::AppendCondition,
+    ) -> Result<Option<Position>, StoreError> {
+        Ok(None)
+    }
+
+    fn find_ids(
+        &mut self,
+        _: &StreamId,
+        _: &[EventId],
+        _: Timestamp,
+    ) -> Result<Vec<FoundEvent>, StoreError> {
+        Ok(Vec::new())
+    }
+}
+
+impl Commit for Gated {
+    fn commit(&mut self, batches: &[AppendBatch]) -> Result<Committed, CommitError> {
+        self.gate.recv().expect("the test holds the gate")?;
+        self.groups.lock().unwrap().push(batches.len());
+        let end = LogEnd { head: self.head, last_at: Timestamp::EPOCH, now: Timestamp::EPOCH };
+        let plan = plan_group(batches, end, &mut Nothing)?;
+        self.head = plan.head;
+        Ok(Committed { outcomes: plan.outcomes, head: plan.head })
+    }
+}
+
+struct Bench {
+    writer: Arc<Writer<Gated>>,
+    gate: std_mpsc::Sender<Result<(), CommitError>>,
+    groups: Arc<Mutex<Vec<usize>>>,
+}
+
+fn bench() -> Bench {
+    let (gate, waiting) = std_mpsc::channel();
+    let groups = Arc::new(Mutex::new(Vec::new()));
+    let store = Gated { gate: waiting, groups: groups.clone(), head: Position::ZERO };
+    let writer = Writer::spawn("test", store, Head::new(Position::ZERO), Limits::default());
+    Bench { writer: Arc::new(writer.unwrap()), gate, groups }
+}
+
+fn batch(number: u64, bytes: usize) -> AppendBatch {
+    let id = EventId::derived(Timestamp::EPOCH, &number.to_le_bytes());
+    let name = EventName::from_static("it.happened");
+    let event = NewEvent::new(id, name, Content::Cbor, vec![0; bytes]);
+    AppendBatch::new().write(StreamId::new("s", "1").unwrap(), ExpectedVersion::Any, [event])
+}
+
+type Append = tokio::task::JoinHandle<Result<Appended, AppendError>>;
+
+impl Bench {
+    fn append(&self, number: u64, bytes: usize) -> Append {
+        let writer = self.writer.clone();
+        tokio::spawn(async move { writer.append(batch(number, bytes)).await })
+    }
+
+    fn open_gate(&self, times: usize) {
+        for _ in 0..times {
+            self.gate.send(Ok(())).unwrap();
+        }
+    }
+
+    /// Waits until everything that was spawned has gone as far as it can.
+    async fn settle(&self) {
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_gathers_while_a_group_commits_is_the_next_group() {
+    let bench = bench();
+    let first = bench.append(0, 1);
+    bench.settle().await;
+    // The thread may not have taken the first yet; a job behind it must be in the queue by then.
+    let rest: Vec<_> = (1..=9).map(|number| bench.append(number, 1)).collect();
+    bench.settle().await;
+    bench.open_gate(10);
+    let mut positions = vec![first.await.unwrap().unwrap().first.value()];
+    for append in rest {
+        positions.push(append.await.unwrap().unwrap().first.value());
+    }
+    positions.sort_unstable();
+    assert_eq!(positions, (1..=10).collect::<Vec<_>>());
+    let groups = bench.groups.lock().unwrap().clone();
+    assert!(groups.len() <= 2, "ten appends made these groups: {groups:?}");
+    assert_eq!(bench.writer.head().position(), Position::new(10));
+}
+
+#[tokio::test]
+async fn a_cancelled_caller_cancels_no_append() {
+    let bench = bench();
+    let append = bench.append(0, 1);
+    bench.settle().await;
+    append.abort();
+    assert!(append.await.unwrap_err().is_cancelled());
+    bench.open_gate(2);
+    let next = bench.append(1, 1).await.unwrap().unwrap();
+    assert_eq!(next.first, Position::new(2), "the cancelled one is at 1");
+}
+
+#[tokio::test]
+async fn a_group_that_fails_answers_all_its_members_and_the_next_goes_on() {
+    let bench = bench();
+    let unavailable = StoreError::unavailable("the disk is full");
+    bench.gate.send(Err(CommitError::NotStored(unavailable.clone()))).unwrap();
+    let error = bench.append(0, 1).await.unwrap().unwrap_err();
+    assert_eq!(error.store_kind(), Some(StoreErrorKind::Unavailable));
+    bench.gate.send(Err(CommitError::Unknown(unavailable))).unwrap();
+    let error = bench.append(1, 1).await.unwrap().unwrap_err();
+    assert!(matches!(error, AppendError::Indeterminate(_)), "{error:?}");
+    bench.open_gate(1);
+    assert_eq!(bench.append(2, 1).await.unwrap().unwrap().first, Position::new(1));
+}
+
+#[tokio::test]
+async fn closing_finishes_what_was_accepted_and_refuses_what_comes() {
+    let bench = bench();
+    let accepted: Vec<_> = (0..5).map(|number| bench.append(number, 1)).collect();
+    bench.settle().await;
+    let writer = bench.writer.clone();
+    let closing = tokio::spawn(async move { writer.close().await });
+    bench.settle().await;
+    let late = bench.append(9, 1).await.unwrap().unwrap_err();
+    assert_eq!(late.store_kind(), Some(StoreErrorKind::Closed));
+    bench.open_gate(5);
+    for append in accepted {
+        append.await.unwrap().unwrap();
+    }
+    closing.await.unwrap();
+    bench.writer.close().await;
+}
+
+#[tokio::test]
+async fn a_full_queue_makes_callers_wait() {
+    let bench = bench();
+    let size = 1 << 19;
+    let most = QUEUE_BYTES_MAX / size;
+    let appends: Vec<_> = (0..2 * most as u64).map(|n| bench.append(n, size)).collect();
+    bench.settle().await;
+    let room = bench.writer.room.available_permits() * ROOM_UNIT;
+    assert!(room < 2 * size, "the queue holds what fits into it, not more: room={room}");
+    assert!(appends.iter().all(|append| !append.is_finished()));
+    bench.open_gate(appends.len());
+    for append in appends {
+        append.await.unwrap().unwrap();
+    }
+    bench.writer.close().await;
+    assert_eq!(bench.writer.room.available_permits() * ROOM_UNIT, QUEUE_BYTES_MAX);
+    let events: usize = bench.groups.lock().unwrap().iter().sum();
+    let largest = *bench.groups.lock().unwrap().iter().max().unwrap();
+    assert_eq!(events, 2 * most);
+    assert!(largest * size <= crate::group::GROUP_BYTES_MAX, "a group holds {largest} batches");
+}
+
+#[tokio::test]
+async fn a_dead_writer_leaves_outcomes_unknown_and_says_so_afterwards() {
+    let bench = bench();
+    let append = bench.append(0, 1);
+    bench.settle().await;
+    // Without the gate the store's own `expect` panics in the thread.
+    let Bench { writer, gate, .. } = bench;
+    drop(gate);
+    let error = append.await.unwrap().unwrap_err();
+    assert!(matches!(error, AppendError::Indeterminate(_)), "{error:?}");
+    // Until the thread has let go of its queue, an append may still get into it, and be lost there.
+    let mut error = writer.append(batch(1, 1)).await.unwrap_err();
+    while matches!(error, AppendError::Indeterminate(_)) {
+        error = writer.append(batch(1, 1)).await.unwrap_err();
+    }
+    assert_eq!(error.store_kind(), Some(StoreErrorKind::Internal));
+}
+
+#[tokio::test]
+async fn other_work_runs_between_groups() {
+    let bench = bench();
+    bench.open_gate(1);
+    bench.append(0, 1).await.unwrap().unwrap();
+    let head = bench.writer.run(|store| store.head).await.unwrap();
+    assert_eq!(head, Position::new(1));
+}
