@@ -1,7 +1,7 @@
 //! The rules: what decides, and what folds.
 
 use crate::{
-    decision::Decision, metadata::Metadata, schema::Event, time::Timestamp, version::StreamVersion,
+    decision::Verdict, metadata::Metadata, schema::Event, time::Timestamp, version::StreamVersion,
 };
 
 /// What a rule may see beside state and command.
@@ -50,11 +50,7 @@ pub trait Aggregate: Default + Send + Sync + 'static {
     ///
     /// # Errors
     /// The domain says no.
-    fn decide(
-        &self,
-        command: &Self::Command,
-        cx: &Context<'_>,
-    ) -> Result<Decision<Self>, Self::Rejection>;
+    fn decide(&self, command: &Self::Command, cx: &Context<'_>) -> Verdict<Self>;
 
     /// Takes an event into the state. Can't fail: it has happened.
     fn evolve(&mut self, event: &Self::Event);

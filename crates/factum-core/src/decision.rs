@@ -4,6 +4,9 @@ use std::fmt;
 
 use crate::{aggregate::Aggregate, query::Matching};
 
+/// What a rule answers: a decision, or the domain's no.
+pub type Verdict<A> = Result<Decision<A>, <A as Aggregate>::Rejection>;
+
 /// Events, and what must be so for them to be stored.
 ///
 /// It comes from an array or a vector of events. A guard adds a rule that reaches beyond the

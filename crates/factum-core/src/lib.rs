@@ -45,7 +45,7 @@ pub use aggregate::{Aggregate, Context};
 pub use batch::{AppendBatch, Appended, StreamCheck, StreamWrite};
 pub use checkpoint::{Checkpoint, Diverged, DivergedReason};
 pub use codec::{Cbor, Codec, CodecError, Json, Value};
-pub use decision::Decision;
+pub use decision::{Decision, Verdict};
 pub use document::{
     Document, DocumentStore, DocumentWrite, ExpectedRevision, KeyRange, Revision, ScanPage,
     ScanQuery, WriteBatch,

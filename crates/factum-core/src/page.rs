@@ -46,11 +46,11 @@ impl Page {
 /// How far a stream reaches. All zero for a stream that never was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct StreamBounds {
-    /// How many events it ever had.
+    /// How many events it ever had; a deletion counts as one.
     pub version: StreamVersion,
     /// Events at or below this version are gone, by truncation or deletion.
     pub erased_through: StreamVersion,
-    /// The version at which it was last deleted; what came later is a new beginning.
+    /// The version that its last deletion took; what came later is a new beginning.
     pub deleted_at: StreamVersion,
 }
 

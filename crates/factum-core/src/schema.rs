@@ -86,7 +86,7 @@ pub struct EventType {
 /// An enum of such enums (`#[event(flatten)]`) is one too, so that a reader of several aggregates
 /// names one type.
 pub trait Event: Sized + Send + Sync + 'static {
-    /// Every type of the enum.
+    /// Every stored name of the enum: its variants', and old ones that its upcasters read.
     fn types() -> Vec<EventType>;
 
     /// The type of this event.
@@ -111,10 +111,10 @@ pub trait Event: Sized + Send + Sync + 'static {
     fn encode(&self, out: &mut BytesMut) -> Result<Content, CodecError>;
 
     /// Reads a stored event and gives what it is now: usually one event; through upcasters none
-    /// or several.
+    /// or several. In a flattened enum an upcaster stays within the enum that declares it.
     ///
     /// # Errors
-    /// See [`DecodeReason`].
+    /// See [`DecodeReason`]. What the sink was given before an error is to be thrown away.
     fn decode(event: EncodedEvent<'_>, sink: &mut dyn FnMut(Self)) -> Result<(), DecodeError>;
 }
 
@@ -185,8 +185,8 @@ pub struct EncodedEvent<'a> {
     schema_version: u32,
     content: Content,
     fields: Fields<'a>,
-    /// How many upcasters it has been through.
-    steps: u8,
+    /// How many upcasting steps are left to it and what comes of it.
+    steps: usize,
 }
 
 #[derive(Debug, Clone)]
@@ -203,7 +203,7 @@ impl<'a> EncodedEvent<'a> {
             schema_version: recorded.schema_version(),
             content: recorded.content(),
             fields: Fields::Bytes(recorded.payload()),
-            steps: 0,
+            steps: UPCAST_STEPS_MAX,
         }
     }
 
@@ -332,8 +332,8 @@ pub enum Upcast {
 /// One step from an old event schema to the next. Pure; an `Err` makes the event undecodable.
 pub type Upcaster = fn(OldEvent) -> Result<Upcast, String>;
 
-/// More steps than this are a circle.
-const UPCAST_STEPS_MAX: u8 = 64;
+/// More steps than this for one stored event are a circle.
+const UPCAST_STEPS_MAX: usize = 128;
 
 /// Takes an event one step on and decodes what came of it. `current` is the schema version that
 /// the type has now; `steps` are its upcasters by the version they start from.
@@ -353,7 +353,7 @@ pub fn upcast_event<C: Codec, E: Event>(
     let Some((_, step)) = steps.iter().find(|(start, _)| *start == from) else {
         return Err(event.error(DecodeReason::NoUpcaster(current)));
     };
-    if event.steps >= UPCAST_STEPS_MAX {
+    if event.steps == 0 {
         return Err(event.error(DecodeReason::EndlessUpcast));
     }
     let fields = match &event.fields {
@@ -366,13 +366,15 @@ pub fn upcast_event<C: Codec, E: Event>(
         Upcast::Many(many) => many,
         Upcast::Drop => vec![],
     };
+    // What is left is shared out, so that events that split again and again end as well.
+    let steps = (event.steps - 1) / results.len().max(1);
     for result in results {
         let next = EncodedEvent {
             name: Cow::Owned(result.name),
             schema_version: result.schema_version,
             content: event.content,
             fields: Fields::Upcast(result.fields),
-            steps: event.steps + 1,
+            steps,
         };
         E::decode(next, sink)?;
     }

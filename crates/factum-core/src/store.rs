@@ -153,6 +153,7 @@ pub enum StreamChange {
     Retain(Retention),
     /// Erase the events before this version. It must exist: to erase all, delete.
     TruncateBefore(StreamVersion),
-    /// Erase all events. The version stays; what is appended later is a new beginning.
+    /// Erase all events. It takes a version of its own, so that whoever loaded before it conflicts;
+    /// what is appended later is a new beginning. Of a stream without events it does nothing.
     Delete(ExpectedVersion),
 }

@@ -7,7 +7,8 @@ use crate::number::number;
 number! {
     /// How many events a stream has ever had: the version of its last event, 0 when there is none.
     ///
-    /// Versions survive deletion: one (stream, version) never names two events.
+    /// A deletion counts as one, so that what was decided before it conflicts after it. Versions
+    /// survive it: one (stream, version) never names two events.
     ///
     /// ```
     /// use factum_core::{ExpectedVersion, StreamVersion};

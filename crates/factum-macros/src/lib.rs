@@ -1,1 +1,227 @@
-//! Derive macros for Factum.
+//! `derive(Event)` and `derive(Command)`: what is stored of an enum, written from the enum.
+//!
+//! ```
+//! use factum_core::{Event, EventId, Metadata, Timestamp, encode_event};
+//!
+//! #[derive(factum_macros::Event)]
+//! #[event(crate = factum_core)]
+//! enum AccountEvent {
+//!     Opened { owner: String },
+//!     MoneyDeposited { cents: u64 },
+//! }
+//!
+//! let event = AccountEvent::MoneyDeposited { cents: 500 };
+//! let id = EventId::derived(Timestamp::EPOCH, b"example");
+//! let stored = encode_event(&event, id, &Metadata::new(), None)?;
+//! assert_eq!(stored.name.as_str(), "account.money-deposited");
+//! assert!(AccountEvent::owns("account.opened"));
+//! # Ok::<(), factum_core::EncodeError>(())
+//! ```
+
+mod error;
+
+mod attribute;
+mod name;
+
+mod command;
+mod event;
+
+use proc_macro2::TokenStream;
+use quote::quote;
+use syn::{DeriveInput, parse_macro_input};
+
+/// Makes an enum an `Event`: each variant is a type of event.
+///
+/// An event is stored as a name, a schema version and its fields. The name of the enum and the
+/// order of variants are not stored; a variant may be moved, and with `name` be renamed, freely.
+///
+/// # What is stored
+///
+/// The **name** is `<prefix>.<variant>`, both in kebab case: the prefix is the enum's name without
+/// a trailing `Event`. `MoneyDeposited` of `AccountEvent` is `account.money-deposited`. Capitals
+/// in a row are one word (`HTTPDone` is `http-done`), digits belong to the word before them.
+///
+/// The **payload** is the fields only:
+///
+/// | variant | payload |
+/// |---|---|
+/// | `Deposited { cents: u64 }` | a map, `{"cents":5}` |
+/// | `Renamed(Name)` | what `Name` itself serialises as |
+/// | `Moved(Branch, Branch)` | an array |
+/// | `Closed`, `Closed {}`, `Closed()` | an empty map, so that fields with a default can be added |
+///
+/// Fields need `Serialize` and `Deserialize`; the enum itself does not. Their serde attributes
+/// hold: `#[serde(default)]`, `rename`, `alias`, `skip_serializing_if`, `with`, `flatten` and
+/// so on. Serde attributes on the enum and on variants don't, as they belong to the enum's own
+/// `derive(Serialize)`, if it has one. Unknown fields are ignored when an event is read.
+///
+/// # On the enum
+///
+/// - `prefix = "acct"` replaces the first part of the names.
+/// - `codec = Json` writes with another codec than `Cbor`; any path to a type that is a `Codec`.
+///   Events are read as they were written, so it can be changed at any time.
+/// - `upcast(name = "account.old-name", from = 1, with = path)` reads a whole stored name that
+///   no variant has any more. One for each schema version that was stored; the function gives the
+///   event another name.
+/// - `flatten` makes an enum of enums of events; see below.
+/// - `crate = factum_core` says where generated code finds Factum, if not at `::factum`.
+///
+/// # On a variant
+///
+/// - `name = "opened"` replaces the second part of the name. Give it when you rename a variant.
+/// - `schema_version = 2` is the number of its present schema; 1 if not given. Raise it when
+///   stored fields no longer fit, with an upcaster for the versions before.
+/// - `upcast(from = 1, with = path)` is such an upcaster, an `fn(OldEvent) -> Result<Upcast,
+///   String>`. It takes the event one step, usually to the next version; one for each version.
+///   An event without one is not skipped: it can't be decoded, and says so.
+/// - `summary` marks the variant that holds the whole folded state.
+///
+/// # On a field
+///
+/// - `tag` tags the event `field-name:value`, the value by `Display`. A field that is spelled
+///   `Option<..>`, `Vec<..>` or `BTreeSet<..>` gives one tag for each item.
+/// - `tag = "name"` sets the tag's name; an unnamed field needs it.
+/// - `tag, hashed` stores a keyed hash instead of the value, for what must not be read.
+///
+/// # Examples
+///
+/// ```
+/// use factum_core::{
+///     Event, EventId, Metadata, OldEvent, Timestamp, Upcast, encode_event,
+/// };
+///
+/// #[derive(factum_macros::Event)]
+/// #[event(crate = factum_core, prefix = "acct", codec = factum_core::Json)]
+/// #[event(upcast(name = "acct.created", from = 1, with = created))]
+/// enum AccountEvent {
+///     Opened {
+///         #[event(tag)]
+///         owner: String,
+///         #[serde(default, skip_serializing_if = "Vec::is_empty")]
+///         notes: Vec<String>,
+///     },
+///     #[event(name = "deposited", schema_version = 2, upcast(from = 1, with = add_currency))]
+///     MoneyDeposited { cents: u64, currency: String },
+///     #[event(summary)]
+///     Summarised { balance_cents: i64 },
+///     Closed,
+/// }
+///
+/// /// Accounts were once created, not opened.
+/// fn created(mut event: OldEvent) -> Result<Upcast, String> {
+///     event.name = "acct.opened".into();
+///     Ok(Upcast::One(event))
+/// }
+///
+/// /// Schema 1 had no currency; all of them were euros.
+/// fn add_currency(mut event: OldEvent) -> Result<Upcast, String> {
+///     event.set("currency", "EUR");
+///     Ok(event.next())
+/// }
+///
+/// let opened = AccountEvent::Opened { owner: "ada".into(), notes: vec![] };
+/// let id = EventId::derived(Timestamp::EPOCH, b"example");
+/// let stored = encode_event(&opened, id, &Metadata::new(), None)?;
+/// assert_eq!(stored.name.as_str(), "acct.opened");
+/// assert_eq!(&stored.payload[..], br#"{"owner":"ada"}"#);
+/// assert_eq!(stored.tags[0].as_str(), "owner:ada");
+/// assert!(AccountEvent::owns("acct.created"));
+/// assert!(AccountEvent::Summarised { balance_cents: 5 }.is_summary());
+/// # Ok::<(), factum_core::EncodeError>(())
+/// ```
+///
+/// # Several enums as one
+///
+/// With `flatten` each variant wraps one enum of events, and nothing of the outer enum is stored:
+/// a reader of several aggregates names one type. An outer enum can be wrapped again.
+///
+/// ```
+/// use factum_core::Event;
+///
+/// #[derive(factum_macros::Event)]
+/// #[event(crate = factum_core)]
+/// enum AccountEvent {
+///     Opened,
+/// }
+///
+/// #[derive(factum_macros::Event)]
+/// #[event(crate = factum_core)]
+/// enum TransferEvent {
+///     Requested { cents: u64 },
+/// }
+///
+/// #[derive(factum_macros::Event)]
+/// #[event(flatten, crate = factum_core)]
+/// enum BankEvent {
+///     Account(AccountEvent),
+///     Transfer(TransferEvent),
+/// }
+///
+/// let requested = BankEvent::Transfer(TransferEvent::Requested { cents: 5 });
+/// assert_eq!(requested.event_type().name.as_str(), "transfer.requested");
+/// assert!(BankEvent::owns("account.opened"));
+/// ```
+#[proc_macro_derive(Event, attributes(event, serde))]
+pub fn derive_event(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
+    let input = parse_macro_input!(input as DeriveInput);
+    event::expand(&input).unwrap_or_else(syn::Error::into_compile_error).into()
+}
+
+/// Makes an enum, or a struct, a `Command`: one that can be stored.
+///
+/// The type derives serde's `Serialize` and `Deserialize` itself, and is stored as they write it.
+/// What this derive adds is a name for each command and a number for the schema.
+///
+/// The name is `<prefix>.<variant>`, both in kebab case: the prefix is the enum's name without a
+/// trailing `Command`. A struct is one command: its name is its own, without a trailing `Command`,
+/// and behind a prefix only if it is given one.
+///
+/// # Attributes
+///
+/// - `prefix = "acct"`, on the type, sets the first part of the name.
+/// - `name = "open"`, on a variant or a struct, sets the second part.
+/// - `schema_version = 2`, on the type, is the number of its present schema; 1 if not given.
+/// - `crate = factum_core`, on the type, says where generated code finds Factum, if not at
+///   `::factum`.
+///
+/// # Examples
+///
+/// ```
+/// use factum_core::Command;
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Serialize, Deserialize, factum_macros::Command)]
+/// #[command(crate = factum_core, schema_version = 2)]
+/// enum AccountCommand {
+///     Open { owner: String },
+///     #[command(name = "deposit")]
+///     DepositMoney { cents: u64 },
+/// }
+///
+/// #[derive(Serialize, Deserialize, factum_macros::Command)]
+/// #[command(crate = factum_core, prefix = "bank")]
+/// struct TransferMoney {
+///     cents: u64,
+/// }
+///
+/// assert_eq!(AccountCommand::Open { owner: "ada".into() }.name(), "account.open");
+/// assert_eq!(AccountCommand::DepositMoney { cents: 5 }.name(), "account.deposit");
+/// assert_eq!(AccountCommand::SCHEMA_VERSION, 2);
+/// assert_eq!(TransferMoney { cents: 5 }.name(), "bank.transfer-money");
+/// ```
+#[proc_macro_derive(Command, attributes(command))]
+pub fn derive_command(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
+    let input = parse_macro_input!(input as DeriveInput);
+    command::expand(&input).unwrap_or_else(syn::Error::into_compile_error).into()
+}
+
+/// A scope of its own for generated items. It repeats the types of the user's fields, whose lints
+/// have been spoken of, and perhaps allowed, where the user wrote them.
+fn constant(items: &TokenStream) -> TokenStream {
+    quote! {
+        #[allow(deprecated, unused_qualifications, clippy::all, clippy::pedantic)]
+        const _: () = {
+            #items
+        };
+    }
+}

@@ -1,7 +1,7 @@
 //! Truncation, deletion and retention.
 
 use factum_core::{
-    AppendError, Retention, StreamChange, StreamId, StreamInfo, StreamVersion, Timestamp,
+    AppendError, Position, Retention, StreamChange, StreamId, StreamInfo, StreamVersion, Timestamp,
     VersionConflict,
 };
 
@@ -27,9 +27,13 @@ pub(crate) fn apply(
                 let (stream, actual) = (stream.clone(), bounds.version);
                 return Err(VersionConflict { stream, expected, actual }.into());
             }
-            log.erase_through(stream, bounds.version);
-            if let Some(entry) = log.streams.get_mut(stream) {
-                entry.deleted_at = bounds.version;
+            if let Some(entry) = log.streams.get_mut(stream)
+                && bounds.version > StreamVersion::ZERO
+                && !bounds.is_deleted()
+            {
+                entry.positions.push(Position::ZERO);
+                entry.deleted_at = bounds.version.next();
+                log.erase_through(stream, bounds.version.next());
             }
         }
         // A change of a later version of the kernel, which this store can't do.

@@ -20,7 +20,8 @@ pub(crate) struct Log {
     pub(crate) is_closed: bool,
 }
 
-/// A stream: the position of version v is at v - 1, also of erased events.
+/// A stream: the position of version v is at v - 1, also of erased events. A deletion takes a
+/// version too; it has no event, and position zero stands for that.
 #[derive(Debug, Default)]
 pub(crate) struct Stream {
     pub(crate) positions: Vec<Position>,
@@ -92,7 +93,9 @@ impl Log {
         let Some(entry) = self.streams.get_mut(stream) else { return };
         let kept = entry.erased_through.value() as usize;
         for position in entry.positions.iter().take(version.value() as usize).skip(kept) {
-            self.slots[position.value() as usize - 1] = None;
+            if let Some(index) = position.value().checked_sub(1) {
+                self.slots[index as usize] = None;
+            }
         }
         entry.erased_through = entry.erased_through.max(version);
     }

@@ -43,8 +43,8 @@ pub use factum_core::{
     SnapshotStats, StepRejected, StoreError, StoreErrorKind, StreamBounds, StreamChange,
     StreamCheck, StreamId, StreamInfo, StreamRef, StreamVersion, StreamWrite, SubscribeFrom,
     Subscription, SystemClock, SystemIds, TAG_BYTES_MAX, TAGS_MAX, Tag, TagKey, TagWriter, Tags,
-    Timestamp, Transaction, Upcast, Upcaster, Value, VersionConflict, WriteBatch, WriteError,
-    Writers, decode_event, encode_event, encode_tags, execute_model, upcast_event,
+    Timestamp, Transaction, Upcast, Upcaster, Value, Verdict, VersionConflict, WriteBatch,
+    WriteError, Writers, decode_event, encode_event, encode_tags, execute_model, upcast_event,
 };
 pub use factum_macros::{Command, Event};
 pub use factum_memory::{MemoryKind, MemoryOptions, MemoryStore};

@@ -1,0 +1,148 @@
+//! Streams to states: as they are, as they were, and where history is gone.
+
+use std::time::Duration;
+
+use factum_core::{
+    At, Clock, EventStore, ExpectedVersion, LoadError, ReadQuery, Retention, StreamChange,
+    StreamVersion,
+};
+use factum_testing::bank::{Account, AccountCommand};
+
+use crate::bench::{Bench, at, no_metadata, stream};
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+async fn balance_at(bench: &Bench, at: At) -> Result<(u64, u64), LoadError> {
+    let loaded = bench.accounts().load_at("ada", at).await?;
+    Ok((loaded.state.balance_cents, loaded.version.value()))
+}
+
+fn version(version: u64) -> At {
+    At::Version(StreamVersion::new(version))
+}
+
+#[tokio::test]
+async fn what_never_was_loads_as_the_default_at_version_zero() {
+    let loaded = Bench::new().accounts().load("ada").await.unwrap();
+    assert_eq!((loaded.state, loaded.version.value()), (Account::default(), 0));
+}
+
+#[tokio::test]
+async fn a_state_loads_as_of_a_version_or_a_time() {
+    let bench = Bench::new();
+    bench.open("ada", &[]).await;
+    for cents in [1, 10, 100] {
+        bench.clock.sleep(HOUR).await;
+        bench.deposit("ada", &[cents]).await;
+    }
+    assert_eq!(balance_at(&bench, version(0)).await.unwrap(), (0, 0));
+    assert_eq!(balance_at(&bench, version(3)).await.unwrap(), (11, 3));
+    assert_eq!(balance_at(&bench, version(99)).await.unwrap(), (111, 4));
+    assert_eq!(balance_at(&bench, At::Time(at("07:59:59"))).await.unwrap(), (0, 0));
+    assert_eq!(balance_at(&bench, At::Time(at("09:00:00"))).await.unwrap(), (1, 2));
+    assert_eq!(balance_at(&bench, At::Time(at("10:59:59"))).await.unwrap(), (11, 3));
+    assert_eq!(balance_at(&bench, At::Latest).await.unwrap(), (111, 4));
+}
+
+#[tokio::test]
+async fn a_long_stream_loads_over_many_pages() {
+    let bench = Bench::new();
+    bench.open("ada", &vec![1; 2_500]).await;
+    assert_eq!(bench.balance("ada").await, (2_500, 2_501));
+    let history = bench.accounts().history("ada").unwrap().collect().await.unwrap();
+    let versions: Vec<_> = history.iter().map(|entry| entry.recorded.version().value()).collect();
+    assert_eq!(versions, (1..=2_501).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_partial_history_is_never_folded() {
+    let bench = Bench::new();
+    bench.open("ada", &[1, 10, 100]).await;
+    let before = StreamChange::TruncateBefore(StreamVersion::new(3));
+    bench.store.change(&stream("ada"), before).await.unwrap();
+    let refused = bench.accounts().load("ada").await.unwrap_err();
+    assert!(matches!(refused, LoadError::Truncated { .. }), "{refused}");
+    let refused = bench.accounts().execute("ada", &AccountCommand::Deposit { cents: 1 }).await;
+    assert!(refused.is_err(), "and nothing is decided on it");
+}
+
+#[tokio::test]
+async fn history_may_go_behind_a_summary() {
+    let bench = Bench::new();
+    bench.open("ada", &[1, 10]).await;
+    bench.clock.sleep(HOUR).await;
+    let info = bench.accounts().summarise("ada", &no_metadata()).await.unwrap();
+    assert_eq!(info.bounds.erased_through, StreamVersion::new(3));
+    assert_eq!(bench.balance("ada").await, (11, 4));
+    bench.deposit("ada", &[100]).await;
+    assert_eq!(bench.balance("ada").await, (111, 5));
+    assert_eq!(balance_at(&bench, version(4)).await.unwrap(), (11, 4));
+    for gone in [version(3), At::Time(at("08:30:00"))] {
+        let refused = balance_at(&bench, gone).await.unwrap_err();
+        assert!(matches!(refused, LoadError::Truncated { .. }), "{gone:?}: {refused}");
+    }
+    let log = bench.store.read(ReadQuery::log()).await.unwrap();
+    assert_eq!(log.erased.len(), 1, "positions 1 to 3 are one range");
+}
+
+#[tokio::test]
+async fn loading_starts_at_a_later_summary_where_the_cut_was_before_it() {
+    let bench = Bench::new();
+    bench.open("ada", &[1, 10]).await;
+    bench.accounts().summarise("ada", &no_metadata()).await.unwrap();
+    bench.deposit("ada", &[100]).await;
+    bench.accounts().summarise("ada", &no_metadata()).await.unwrap();
+    bench.deposit("ada", &[1_000]).await;
+    assert_eq!(bench.balance("ada").await, (1_111, 7));
+
+    let plain = Bench::new();
+    plain.open("ada", &[1, 10]).await;
+    // Somebody keeps a number of events that reaches back behind the summary.
+    plain.accounts().summarise("ada", &no_metadata()).await.unwrap();
+    plain.deposit("ada", &[100]).await;
+    let keep = Retention { events_max: Some(1), age_max: None };
+    plain.store.change(&stream("ada"), StreamChange::Retain(keep)).await.unwrap();
+    assert!(matches!(plain.accounts().load("ada").await, Err(LoadError::Truncated { .. })));
+}
+
+#[tokio::test]
+async fn a_summary_replaces_what_was_folded_before_it() {
+    let bench = Bench::new();
+    bench.open("ada", &[5]).await;
+    // The summary is in the stream, but the history before it is still there too.
+    let keep = Retention { events_max: Some(100), age_max: None };
+    bench.store.change(&stream("ada"), StreamChange::Retain(keep)).await.unwrap();
+    bench.accounts().summarise("ada", &no_metadata()).await.unwrap();
+    assert_eq!(bench.balance("ada").await, (5, 3));
+}
+
+#[tokio::test]
+async fn what_was_deleted_begins_anew() {
+    let bench = Bench::new();
+    bench.open("ada", &[500]).await;
+    let delete = StreamChange::Delete(ExpectedVersion::Any);
+    let deleted = bench.store.change(&stream("ada"), delete).await.unwrap().bounds;
+    assert!(deleted.is_deleted());
+    let loaded = bench.accounts().load("ada").await.unwrap();
+    assert_eq!((&loaded.state, loaded.version), (&Account::default(), deleted.version));
+
+    let reopened = AccountCommand::Open { owner: "Ada".into(), email: "ada@example.org".into() };
+    let done = bench.accounts().execute("ada", &reopened).await.unwrap();
+    assert_eq!(done.version, deleted.version.next());
+    bench.deposit("ada", &[7]).await;
+    assert_eq!(bench.balance("ada").await.0, 7);
+    assert_eq!(balance_at(&bench, At::Version(deleted.version)).await.unwrap().0, 0);
+    let gone = balance_at(&bench, version(1)).await.unwrap_err();
+    assert!(matches!(gone, LoadError::Truncated { .. }), "{gone}");
+}
+
+#[tokio::test]
+async fn a_writer_that_loaded_before_a_deletion_conflicts() {
+    let bench = Bench::new();
+    bench.open("ada", &[500]).await;
+    let seen = bench.accounts().load("ada").await.unwrap().version;
+    let delete = StreamChange::Delete(ExpectedVersion::Exact(seen));
+    bench.store.change(&stream("ada"), delete).await.unwrap();
+    let now = bench.store.stream_info(&stream("ada")).await.unwrap().bounds;
+    assert!(!now.matches(ExpectedVersion::Exact(seen)), "what was decided on is gone");
+}

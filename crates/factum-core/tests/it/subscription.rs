@@ -1,0 +1,140 @@
+//! Whole and endless reads, and what they notice.
+
+use std::{sync::Arc, time::Duration};
+
+use factum_core::{
+    Category, Checkpoint, DivergedReason, EventStore, ExpectedVersion, Page, Position, ReadError,
+    ReadFrom, ReadLog, ReadQuery, Scope, StreamChange, StreamVersion, SubscribeFrom, Subscription,
+};
+
+use crate::bench::{Bench, stream};
+
+async fn positions(bench: &Bench, query: ReadQuery) -> Vec<u64> {
+    let mut read = ReadLog::new(bench.store.clone(), query);
+    let mut positions = Vec::new();
+    while let Some(event) = read.next().await {
+        positions.push(event.unwrap().position().value());
+    }
+    positions
+}
+
+#[tokio::test]
+async fn a_whole_read_goes_over_all_pages_both_ways() {
+    let bench = Bench::new();
+    bench.open("ada", &[1; 9]).await;
+    for size in 1..=11 {
+        let query = ReadQuery::log().with_events_max(size);
+        assert_eq!(positions(&bench, query.clone()).await, (1..=10).collect::<Vec<_>>());
+        let backward = positions(&bench, query.backward()).await;
+        assert_eq!(backward, (1..=10).rev().collect::<Vec<_>>());
+        let stream = ReadQuery::stream(stream("ada")).with_events_max(size).backward();
+        assert_eq!(positions(&bench, stream).await, (1..=10).rev().collect::<Vec<_>>());
+    }
+}
+
+#[tokio::test]
+async fn a_subscription_catches_up_and_then_waits_for_what_comes() {
+    let bench = Bench::new();
+    bench.open("ada", &[1, 2]).await;
+    let scope = Scope::Category(Category::new("account").unwrap());
+    let mut all = Subscription::new(&bench.kernel, scope, SubscribeFrom::Start);
+    let mut new = Subscription::new(&bench.kernel, Scope::Log, SubscribeFrom::Now);
+    let after = SubscribeFrom::After(Position::new(2));
+    let mut rest = Subscription::new(&bench.kernel, Scope::Log, after);
+    for expected in 1..=3 {
+        assert_eq!(all.next().await.unwrap().unwrap().position().value(), expected);
+    }
+    assert_eq!(rest.next().await.unwrap().unwrap().position().value(), 3);
+    let waiting = tokio::spawn(async move {
+        let first = new.next().await.unwrap().unwrap().position().value();
+        (first, all.next().await.unwrap().unwrap().position().value())
+    });
+    tokio::task::yield_now().await;
+    bench.deposit("ada", &[3]).await;
+    let seen = tokio::time::timeout(Duration::from_secs(5), waiting).await.unwrap().unwrap();
+    assert_eq!(seen.1, 4);
+}
+
+#[tokio::test]
+async fn erased_events_leave_no_hole() {
+    let bench = Bench::new();
+    bench.open("ada", &[1, 2, 3]).await;
+    bench.open("bob", &[1]).await;
+    let before = StreamChange::TruncateBefore(StreamVersion::new(3));
+    bench.store.change(&stream("ada"), before).await.unwrap();
+    bench.store.change(&stream("bob"), StreamChange::Delete(ExpectedVersion::Any)).await.unwrap();
+    for size in 1..=5 {
+        assert_eq!(positions(&bench, ReadQuery::log().with_events_max(size)).await, [3, 4]);
+    }
+}
+
+async fn log_page(bench: &Bench) -> Page {
+    bench.store.read(ReadQuery::log()).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_hole_is_an_error_wherever_it_is() {
+    let bench = Bench::new();
+    bench.open("ada", &[1, 2, 3]).await;
+    let whole = log_page(&bench).await;
+    assert!(whole.check_gapless(Position::new(1)).is_ok());
+    for missing in 0..4 {
+        let mut holed = whole.clone();
+        holed.events.remove(missing);
+        let error = holed.check_gapless(Position::new(1)).unwrap_err();
+        let ReadError::Gap { expected, .. } = error else { panic!("{error}") };
+        assert_eq!(expected.value() as usize, missing + 1);
+    }
+}
+
+#[tokio::test]
+async fn a_checkpoint_of_another_log_is_noticed() {
+    let (bench, other) = (Bench::new(), Bench::new());
+    bench.open("ada", &[1, 2]).await;
+    let page = log_page(&bench).await;
+    let good = Checkpoint::of(page.lineage, &page.events[1]);
+    let from = SubscribeFrom::Checkpoint;
+    let mut fine = Subscription::new(&bench.kernel, Scope::Log, from(good));
+    assert_eq!(fine.next().await.unwrap().unwrap().position().value(), 3);
+
+    let other_event = Checkpoint { event_id: page.events[0].id(), ..good };
+    let ahead = Checkpoint { position: Position::new(9), ..good };
+    let cases = [
+        (&bench, other_event, DivergedReason::Event(good.event_id)),
+        (&bench, ahead, DivergedReason::Short(Position::new(3))),
+        (&other, good, DivergedReason::Lineage(log_page(&other).await.lineage)),
+    ];
+    for (bench, checkpoint, reason) in cases {
+        let mut stopped = Subscription::new(&bench.kernel, Scope::Log, from(checkpoint));
+        let error = stopped.next().await.unwrap().unwrap_err();
+        let ReadError::Diverged(diverged) = error else { panic!("{error}") };
+        assert_eq!((diverged.checkpoint, diverged.reason), (checkpoint, reason));
+        assert!(stopped.next().await.is_none(), "and that is its end");
+    }
+}
+
+#[tokio::test]
+async fn system_events_are_left_out_unless_asked_for() {
+    use factum_core::{AppendBatch, Content, EventId, EventName, NewEvent, StreamId, Timestamp};
+    let bench = Bench::new();
+    bench.open("ada", &[]).await;
+    let id = EventId::derived(Timestamp::EPOCH, b"system");
+    let event = NewEvent::new(id, EventName::from_static("queue.noted"), Content::Json, "{}");
+    let queue = StreamId::of(&Category::system("queue").unwrap(), "1").unwrap();
+    let batch = AppendBatch::new().write(queue, ExpectedVersion::Any, [event]);
+    bench.store.append(batch).await.unwrap();
+    bench.deposit("ada", &[1]).await;
+    assert_eq!(positions(&bench, ReadQuery::log()).await, [1, 3]);
+    let category = ReadQuery::category(Category::system("queue").unwrap());
+    assert_eq!(positions(&bench, category).await, [2]);
+    let mut with = ReadLog::new(bench.store.clone(), ReadQuery::log()).with_system();
+    let mut count = 0;
+    while let Some(event) = with.next().await {
+        event.unwrap();
+        count += 1;
+    }
+    assert_eq!(count, 3);
+    let store: Arc<dyn EventStore> = bench.store.clone();
+    let from_end = ReadLog::new(store, ReadQuery::log().from(ReadFrom::End)).next().await;
+    assert!(from_end.is_none());
+}

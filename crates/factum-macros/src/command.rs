@@ -1,0 +1,131 @@
+//! `derive(Command)`: a stored name for each command, and the schema version.
+
+use proc_macro2::TokenStream;
+use quote::quote;
+use syn::{Attribute, Data, DataEnum, DeriveInput, LitStr, Path, Result};
+
+use crate::{
+    attribute::{
+        Place, SchemaVersion, crate_path, crate_path_or_default, each_key, key, schema_version,
+        set, text, unknown,
+    },
+    constant,
+    error::{Errors, Misuse},
+    name::{self, Names},
+};
+
+const ENUM: usize = 0;
+const STRUCT: usize = 1;
+const VARIANT: usize = 2;
+
+const PLACES: &[Place] = &[
+    Place { name: "the enum", keys: &["prefix", "schema_version", "crate"] },
+    Place { name: "the struct", keys: &["prefix", "name", "schema_version", "crate"] },
+    Place { name: "a variant", keys: &["name"] },
+];
+
+/// `#[command(..)]`, wherever it stands.
+#[derive(Default)]
+struct CommandAttribute {
+    crate_path: Option<Path>,
+    prefix: Option<LitStr>,
+    name: Option<LitStr>,
+    schema_version: Option<SchemaVersion>,
+}
+
+impl CommandAttribute {
+    fn parse(attributes: &[Attribute], place: usize, errors: &mut Errors) -> Self {
+        let mut found = Self::default();
+        each_key(attributes, "command", errors, |meta| {
+            let key = key(meta);
+            if !PLACES[place].keys.contains(&key.as_str()) {
+                return Err(unknown(meta, PLACES, place));
+            }
+            match key.as_str() {
+                "crate" => set(&mut found.crate_path, meta, crate_path),
+                "prefix" => set(&mut found.prefix, meta, text),
+                "name" => set(&mut found.name, meta, text),
+                _ => set(&mut found.schema_version, meta, schema_version),
+            }
+        });
+        found
+    }
+}
+
+/// What `derive(Command)` writes for this input.
+pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
+    let mut errors = Errors::default();
+    if !input.generics.params.is_empty() {
+        errors.push(Misuse::Generic("Command").at(&input.generics));
+    }
+    let place = if matches!(input.data, Data::Enum(_)) { ENUM } else { STRUCT };
+    let attribute = CommandAttribute::parse(&input.attrs, place, &mut errors);
+    let name = match &input.data {
+        Data::Enum(data) => enum_name(input, data, &attribute, &mut errors),
+        Data::Struct(_) => errors.keep(struct_name(input, &attribute)),
+        Data::Union(_) => {
+            errors.push(Misuse::CommandOnUnion.at(&input.ident));
+            None
+        }
+    };
+    errors.finish()?;
+    let ident = &input.ident;
+    let crate_path = crate_path_or_default(attribute.crate_path);
+    let schema_version = attribute.schema_version.map_or(1, |version| version.number);
+    Ok(constant(&quote! {
+        #[automatically_derived]
+        impl #crate_path::Command for #ident {
+            const SCHEMA_VERSION: u32 = #schema_version;
+
+            fn name(&self) -> &'static str {
+                #name
+            }
+        }
+    }))
+}
+
+/// The expression for the name of an enum's command.
+fn enum_name(
+    input: &DeriveInput,
+    data: &DataEnum,
+    attribute: &CommandAttribute,
+    errors: &mut Errors,
+) -> Option<TokenStream> {
+    if data.variants.is_empty() {
+        errors.push(Misuse::Empty("Command").at(&input.ident));
+    }
+    let names = Names::new("command", "Command", &input.ident, attribute.prefix.as_ref());
+    let mut names = errors.keep(names);
+    let mut arms = Vec::new();
+    for variant in &data.variants {
+        let CommandAttribute { name, .. } =
+            CommandAttribute::parse(&variant.attrs, VARIANT, errors);
+        let ident = &variant.ident;
+        if let Some(names) = &mut names
+            && let Some(stored) = errors.keep(names.give(ident, name.as_ref()))
+        {
+            arms.push(quote!(Self::#ident { .. } => #stored,));
+        }
+    }
+    Some(quote!(match self { #(#arms)* }))
+}
+
+/// A struct is one command: its own name stands where a variant's would, and a prefix is put
+/// before it only if one is set.
+fn struct_name(input: &DeriveInput, attribute: &CommandAttribute) -> Result<TokenStream> {
+    let name = match &attribute.name {
+        Some(name) => name::part(name)?,
+        None => name::stem(&input.ident, "Command"),
+    };
+    if name.is_empty() {
+        return Err(Misuse::Nameless("#[command(name = \"..\")]").at(&input.ident));
+    }
+    let stored = match &attribute.prefix {
+        Some(prefix) => format!("{}.{name}", name::part(prefix)?),
+        None => name,
+    };
+    if !name::is_valid(&stored) {
+        return Err(Misuse::InvalidName.at(&input.ident));
+    }
+    Ok(quote!(#stored))
+}

@@ -1,0 +1,160 @@
+//! The wire form of the fields: what is written of an event, and what is read back.
+//!
+//! Writing goes through one private enum with the user's fields and serde attributes, which serde
+//! serialises *in place of* the user's enum (`remote`): nothing is cloned, and functions named in
+//! attributes see the very types of the fields. Being `untagged`, it writes the fields only.
+
+use proc_macro2::{Group, Ident, TokenStream, TokenTree};
+use quote::{ToTokens, format_ident, quote};
+use syn::{Attribute, Field, Fields, FieldsUnnamed, Meta, Token, punctuated::Punctuated};
+
+use super::{EventEnum, variant::Variant};
+use crate::error::{Errors, Misuse};
+
+/// The name by which a field is bound in a pattern; no constant of the user's is called so.
+pub(super) fn binding(index: usize) -> Ident {
+    format_ident!("__field_{index}")
+}
+
+/// Refuses to skip the one unnamed field that is the payload: serde would write nothing for it, and
+/// then not read that.
+pub(super) fn check(fields: &Fields, errors: &mut Errors) {
+    let Fields::Unnamed(FieldsUnnamed { unnamed, .. }) = fields else { return };
+    for attribute in unnamed.iter().flat_map(|field| &field.attrs) {
+        if unnamed.len() != 1 || !is_serde(attribute) {
+            continue;
+        }
+        // What can't be parsed is serde's to tell.
+        let keys = attribute.parse_args_with(Punctuated::<Meta, Token![,]>::parse_terminated);
+        for key in keys.iter().flatten().map(Meta::path) {
+            if ["skip", "skip_serializing", "skip_deserializing"].iter().any(|s| key.is_ident(s)) {
+                errors.push(Misuse::SkippedPayload.at(key));
+            }
+        }
+    }
+}
+
+/// `__Fields`, which borrows an event and serialises as its fields.
+pub(super) fn borrowed(event: &EventEnum<'_>) -> TokenStream {
+    let ident = event.ident;
+    let remote = ident.to_string();
+    let variants = event.variants.iter().map(|variant| wire_variant(variant, ident));
+    let no_fields = event.variants.iter().any(has_no_fields).then(no_fields);
+    quote! {
+        #no_fields
+
+        #[derive(__serde::Serialize)]
+        #[serde(crate = "__serde", remote = #remote, untagged)]
+        enum __Wire {
+            #(#variants,)*
+        }
+
+        struct __Fields<'a>(&'a #ident);
+
+        #[automatically_derived]
+        impl __serde::Serialize for __Fields<'_> {
+            fn serialize<__S: __serde::Serializer>(
+                &self,
+                __serializer: __S,
+            ) -> ::core::result::Result<__S::Ok, __S::Error> {
+                __Wire::serialize(self.0, __serializer)
+            }
+        }
+    }
+}
+
+/// `Event::encode`.
+pub(super) fn encode_method(event: &EventEnum<'_>) -> TokenStream {
+    let EventEnum { crate_path, codec, .. } = event;
+    quote! {
+        fn encode(
+            &self,
+            __out: &mut #crate_path::__private::bytes::BytesMut,
+        ) -> ::core::result::Result<#crate_path::Content, #crate_path::CodecError> {
+            <#codec as #crate_path::Codec>::encode(&__Fields(self), __out)?;
+            ::core::result::Result::Ok(<#codec as #crate_path::Codec>::CONTENT)
+        }
+    }
+}
+
+/// The struct `__Owned`, which is deserialised from the fields of a variant.
+pub(super) fn owned(variant: &Variant<'_>, ident: &Ident) -> TokenStream {
+    let expecting = format!("the fields of {}", variant.stored_name);
+    let fields = wire_fields(variant.fields, ident);
+    let end =
+        matches!(variant.fields, Fields::Unnamed(f) if !f.unnamed.is_empty()).then(|| quote!(;));
+    quote! {
+        #[derive(__serde::Deserialize)]
+        #[serde(crate = "__serde", expecting = #expecting)]
+        struct __Owned #fields #end
+    }
+}
+
+/// A map without entries, which serde would not write for a variant without fields: one day the
+/// variant may get fields with a default.
+fn no_fields() -> TokenStream {
+    quote! {
+        fn __no_fields<__S: __serde::Serializer>(
+            __serializer: __S,
+        ) -> ::core::result::Result<__S::Ok, __S::Error> {
+            let __map = __serde::Serializer::serialize_map(
+                __serializer,
+                ::core::option::Option::Some(0),
+            )?;
+            __serde::ser::SerializeMap::end(__map)
+        }
+    }
+}
+
+fn has_no_fields(variant: &Variant<'_>) -> bool {
+    variant.fields.is_empty()
+}
+
+fn wire_variant(variant: &Variant<'_>, enum_ident: &Ident) -> TokenStream {
+    let ident = variant.ident;
+    if has_no_fields(variant) {
+        // The shape is the user's, for the patterns that serde writes.
+        let fields = variant.fields;
+        return quote!(#[serde(serialize_with = "__no_fields")] #ident #fields);
+    }
+    let fields = wire_fields(variant.fields, enum_ident);
+    quote!(#ident #fields)
+}
+
+/// The fields with their serde attributes and without all others; braces if there are none.
+fn wire_fields(fields: &Fields, enum_ident: &Ident) -> TokenStream {
+    let wire = fields.iter().map(|field| wire_field(field, enum_ident));
+    match fields {
+        Fields::Unnamed(fields) if !fields.unnamed.is_empty() => quote!((#(#wire),*)),
+        _ => quote!({ #(#wire),* }),
+    }
+}
+
+fn wire_field(field: &Field, enum_ident: &Ident) -> TokenStream {
+    let serde = field.attrs.iter().filter(|attribute| is_serde(attribute));
+    let name = field.ident.as_ref().map(|name| quote!(#name:));
+    let field_type = named_self(field.ty.to_token_stream(), enum_ident);
+    quote!(#(#serde)* #name #field_type)
+}
+
+fn is_serde(attribute: &Attribute) -> bool {
+    attribute.path().is_ident("serde")
+}
+
+/// A type that means the same outside of the user's enum: `Self` by its name.
+fn named_self(tokens: TokenStream, ident: &Ident) -> TokenStream {
+    let named = |token| match token {
+        TokenTree::Ident(word) if word == "Self" => {
+            let mut ident = ident.clone();
+            ident.set_span(word.span());
+            TokenTree::Ident(ident)
+        }
+        TokenTree::Group(group) => {
+            let mut inner = Group::new(group.delimiter(), named_self(group.stream(), ident));
+            inner.set_span(group.span());
+            TokenTree::Group(inner)
+        }
+        other => other,
+    };
+    tokens.into_iter().map(named).collect()
+}

@@ -1,0 +1,6 @@
+//! Misuses, and what the compiler says to them.
+
+#[test]
+fn every_misuse_is_told_with_its_remedy() {
+    trybuild::TestCases::new().compile_fail("tests/ui/*.rs");
+}

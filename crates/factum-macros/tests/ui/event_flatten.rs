@@ -1,0 +1,33 @@
+use factum_macros::Event;
+
+#[derive(Event)]
+#[event(crate = factum_core)]
+enum OrderEvent {
+    Placed,
+}
+
+#[derive(Event)]
+#[event(flatten, prefix = "shop", codec = factum_core::Json)]
+enum ShopEvent {
+    Order(OrderEvent),
+    Again(OrderEvent),
+    #[event(name = "payment")]
+    Payment(#[event(tag)] OrderEvent),
+    Closed,
+    Pair(OrderEvent, OrderEvent),
+    Named {
+        order: OrderEvent,
+    },
+}
+
+#[derive(Event)]
+#[event(flatten)]
+enum EmptyEvent {}
+
+#[derive(Event)]
+#[event(flatten)]
+enum GenericEvent<T> {
+    Inner(T),
+}
+
+fn main() {}

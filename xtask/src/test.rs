@@ -1,0 +1,137 @@
+//! `cargo xtask test`: one build, then every suite, a table, and one closing line.
+
+use std::{
+    collections::HashMap,
+    io::{self, BufRead, BufReader},
+    time::Instant,
+};
+
+use crate::{
+    cargo::{Package, build, cargo, packages},
+    command::{Length, TestOptions},
+    failure::{Failure, Verdict},
+    suite::{Suite, Suites},
+    table::{summary, table},
+};
+
+/// What only `--full` runs: suite, and what of it. The one place where that is written down; the
+/// tests themselves look at [`FULL`].
+const LONG: &[(&str, &str)] = &[];
+
+/// Set for the tests of a full run.
+const FULL: &str = "FACTUM_TEST_FULL";
+
+pub(crate) fn run(options: &TestOptions) -> Result<Verdict, Failure> {
+    let packages = select(packages()?, options.only.as_deref())?;
+    let selected = match &options.only {
+        Some(name) => vec!["--package", name, "--all-features"],
+        None => vec!["--workspace", "--all-features"],
+    };
+
+    println!("building the tests");
+    let arguments = [selected.as_slice(), &["--all-targets"]].concat();
+    let executables = build(&arguments, &packages)?;
+    let mut suites = test(&arguments, executables, options.length)?;
+    let documented = documented(&packages);
+    if !documented.is_empty() {
+        suites.extend(test(
+            &[selected.as_slice(), &["--doc"]].concat(),
+            documented,
+            options.length,
+        )?);
+    }
+
+    println!("\n{}", table(&suites));
+    if options.length == Length::Short {
+        println!("{}", left_out(LONG));
+    }
+    println!("{}", summary(&suites));
+    let failed = suites.iter().any(|suite| suite.failed > 0);
+    Ok(if failed { Verdict::Failed } else { Verdict::Passed })
+}
+
+fn select(packages: Vec<Package>, only: Option<&str>) -> Result<Vec<Package>, Failure> {
+    let Some(name) = only else { return Ok(packages) };
+    let mut known: Vec<_> = packages.iter().map(|package| package.name.clone()).collect();
+    known.sort();
+    let selected: Vec<_> = packages.into_iter().filter(|package| package.name == name).collect();
+    if selected.is_empty() {
+        return Err(Failure::UnknownCrate { name: name.into(), known: known.join(", ") });
+    }
+    Ok(selected)
+}
+
+/// The suites of documentation, by the names that rustdoc gives them.
+fn documented(packages: &[Package]) -> HashMap<String, String> {
+    let libraries = packages.iter().filter(|package| package.library);
+    let suite = |name: &String| (name.replace('-', "_"), format!("{name}, documentation"));
+    libraries.map(|package| suite(&package.name)).collect()
+}
+
+/// Runs `cargo test` with these arguments, a line for each suite, failed ones with all they said.
+fn test(
+    arguments: &[&str],
+    names: HashMap<String, String>,
+    length: Length,
+) -> Result<Vec<Suite>, Failure> {
+    let start = now();
+    // One pipe for both: cargo's headings and the tests' results come in the order of time.
+    let (lines, writer) = io::pipe()?;
+    let mut command = cargo();
+    command.arg("test").args(arguments).args(["--no-fail-fast", "--color", "never"]);
+    match length {
+        Length::Short => command.env_remove(FULL),
+        Length::Full => command.env(FULL, "1"),
+    };
+    let mut child = command.stdout(writer.try_clone()?).stderr(writer).spawn()?;
+    // It holds the pipe's other end, which must be closed for the lines to end.
+    drop(command);
+
+    let mut suites = Suites::new(names);
+    let mut ended = Vec::new();
+    for line in BufReader::new(lines).split(b'\n') {
+        let line = line?;
+        let line = String::from_utf8_lossy(&line);
+        if line.contains("has been running for over") {
+            println!("{line}");
+        }
+        ended.extend(suites.line(&line, start.elapsed()).inspect(say));
+    }
+    let cargo_failed = !child.wait()?.success();
+    ended.extend(suites.end(start.elapsed(), cargo_failed).into_iter().inspect(say));
+    Ok(ended)
+}
+
+fn say(suite: &Suite) {
+    if suite.failed > 0 {
+        println!("\n{}", suite.output.join("\n"));
+        println!("{}: FAILED: {} of {}", suite.name, suite.failed, suite.tests());
+    } else if suite.tests() > 0 {
+        println!("{}: {} passed in {:.1} s", suite.name, suite.passed, suite.took.as_secs_f64());
+    }
+}
+
+fn left_out(long: &[(&str, &str)]) -> String {
+    if long.is_empty() {
+        return "left out: nothing".into();
+    }
+    let left: Vec<_> = long.iter().map(|(suite, what)| format!("{suite}: {what}")).collect();
+    format!("left out (`cargo xtask test --full` runs it):\n  {}", left.join("\n  "))
+}
+
+#[expect(clippy::disallowed_methods, reason = "the seconds in the table are real ones")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_out_is_said_even_if_it_is_nothing() {
+        assert_eq!(left_out(&[]), "left out: nothing");
+        let said = left_out(&[("factum-cli", "90 rounds of 100"), ("factum", "a month")]);
+        assert!(said.ends_with("\n  factum-cli: 90 rounds of 100\n  factum: a month"), "{said}");
+    }
+}
