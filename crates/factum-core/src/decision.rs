@@ -13,9 +13,15 @@ pub type Verdict<A> = Result<Decision<A>, <A as Aggregate>::Rejection>;
 /// aggregate: it is checked by the store, atomically with the append, and when it does not hold
 /// the command is rejected with the guard's rejection.
 ///
-/// ```ignore
-/// Ok(Decision::from([AccountEvent::Opened { email: email.clone() }])
-///     .unless(Matching::tag("email", email), AccountRejection::EmailTaken))
+/// ```
+/// use factum_core::{Decision, Matching};
+/// use factum_testing::bank::{Account, AccountEvent, AccountRejection};
+///
+/// let (owner, email) = ("Ada".to_owned(), "ada@example.org".to_owned());
+/// let taken = Matching::hashed_tag("email", &email);
+/// let decision: Decision<Account> = Decision::from([AccountEvent::Opened { owner, email }])
+///     .unless(taken, AccountRejection::EmailTaken);
+/// assert_eq!((decision.events().len(), decision.guards().count()), (1, 1));
 /// ```
 #[must_use]
 pub struct Decision<A: Aggregate> {

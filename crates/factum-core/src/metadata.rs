@@ -97,7 +97,7 @@ impl Metadata {
         named.chain(self.extra.iter().flat_map(|(key, value)| [key, value]))
     }
 
-    /// Whether every text is within [`METADATA_TEXT_BYTES_MAX`] and the free map within 255 entries.
+    /// Whether every text is within [`METADATA_TEXT_BYTES_MAX`], and the map within 255 entries.
     pub(crate) fn is_within_limits(&self) -> bool {
         self.extra.len() <= usize::from(u8::MAX)
             && self.texts().all(|text| text.len() <= METADATA_TEXT_BYTES_MAX)

@@ -20,14 +20,60 @@ use crate::{
 /// Rules over the events that match a query, whatever streams they are in. What was read is what
 /// must not have changed when the decision is stored (<https://dcb.events>).
 ///
-/// ```ignore
-/// /// A student takes at most five courses, a course at most its capacity of students.
-/// impl DecisionModel for Enrolment {
-///     fn query(command: &Enrol) -> Matching {
-///         Matching::tag("student", &command.student).or(Matching::tag("course", &command.course))
-///     }
-///     ..
+/// ```
+/// use factum_core::{Context, DecisionModel, Matching, ModelDecision};
+/// # use factum_macros::Event;
+/// # #[derive(Debug, thiserror::Error)]
+/// # #[error("the course is full")]
+/// # struct CourseFull;
+///
+/// #[derive(Event)]
+/// # #[event(crate = factum_core)]
+/// enum CourseEvent {
+///     Joined {
+///         #[event(tag)]
+///         course: String,
+///     },
 /// }
+///
+/// /// A course takes three students.
+/// #[derive(Default)]
+/// struct Seats {
+///     taken: usize,
+/// }
+///
+/// struct Join {
+///     course: String,
+///     student: String,
+/// }
+///
+/// impl DecisionModel for Seats {
+///     type Command = Join;
+///     type Event = CourseEvent;
+///     type Rejection = CourseFull;
+///
+///     fn query(command: &Join) -> Matching {
+///         Matching::events::<CourseEvent>().and(Matching::tag("course", &command.course))
+///     }
+///
+///     fn evolve(&mut self, _: &CourseEvent) {
+///         self.taken += 1;
+///     }
+///
+///     fn decide(
+///         &self,
+///         command: &Join,
+///         _: &Context<'_>,
+///     ) -> Result<ModelDecision<CourseEvent>, CourseFull> {
+///         let joined = CourseEvent::Joined { course: command.course.clone() };
+///         match self.taken {
+///             0..3 => Ok(ModelDecision::event("student", &command.student, joined)),
+///             _ => Err(CourseFull),
+///         }
+///     }
+/// }
+/// # let join = Join { course: "rust".into(), student: "ada".into() };
+/// # assert!(Seats::query(&join).resolve(None).unwrap().matches("course.joined", ["course:rust"]));
 /// ```
 pub trait DecisionModel: Default + Send + Sync + 'static {
     /// What can be asked of it.

@@ -62,7 +62,8 @@ pub enum Direction {
 /// ```
 /// use factum_core::{Direction, ReadQuery, StreamId};
 ///
-/// let last_ten = ReadQuery::stream(StreamId::new("account", "ada")?).backward().with_events_max(10);
+/// let ada = StreamId::new("account", "ada")?;
+/// let last_ten = ReadQuery::stream(ada).backward().with_events_max(10);
 /// assert_eq!(last_ten.direction, Direction::Backward);
 /// # Ok::<(), factum_core::InvalidStreamId>(())
 /// ```

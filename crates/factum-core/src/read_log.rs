@@ -88,11 +88,26 @@ impl Page {
 /// It is a [`Stream`] too. Of the whole log or a query it leaves out the system's own events
 /// (categories that begin with `$`), unless asked.
 ///
-/// ```ignore
-/// let mut events = ReadLog::new(store, ReadQuery::log());
+/// ```
+/// use factum_core::{ReadLog, ReadQuery};
+/// # use factum_testing::bank::{Account, AccountCommand};
+///
+
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let store = std::sync::Arc::new(factum_memory::MemoryStore::new());
+/// # let kernel = factum_core::Kernel::new(store.clone(), store);
+/// # let kernel = kernel.with_tag_key(factum_core::TagKey::new([1; 32]));
+/// # let accounts = factum_core::Repository::<Account>::new(kernel.clone());
+/// # let email = "ada@example.org".to_owned();
+/// # accounts.execute("ada", &AccountCommand::Open { owner: "Ada".into(), email }).await?;
+/// let mut events = ReadLog::new(kernel.events().clone(), ReadQuery::log());
+/// let mut names = Vec::new();
 /// while let Some(event) = events.next().await {
-///     println!("{}", event?.name());
+///     names.push(event?.name().to_owned());
 /// }
+/// assert_eq!(names, ["account.opened"]);
+/// # Ok(()) }
 /// ```
 #[must_use]
 pub struct ReadLog {

@@ -74,9 +74,23 @@ pub struct Executed<A: Aggregate> {
 
 /// The aggregates of one kind. Cheap to clone.
 ///
-/// ```ignore
+/// ```
+/// use factum_core::Repository;
+/// use factum_testing::bank::{Account, AccountCommand};
+///
+
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let store = std::sync::Arc::new(factum_memory::MemoryStore::new());
+/// # let kernel = factum_core::Kernel::new(store.clone(), store);
+/// # let kernel = kernel.with_tag_key(factum_core::TagKey::new([1; 32]));
 /// let accounts = Repository::<Account>::new(kernel);
-/// accounts.execute("ada", &AccountCommand::Deposit { cents: 500 }).await?;
+/// # let email = "ada@example.org".to_owned();
+/// # accounts.execute("ada", &AccountCommand::Open { owner: "Ada".into(), email }).await?;
+/// let done = accounts.execute("ada", &AccountCommand::Deposit { cents: 500 }).await?;
+/// assert_eq!((done.state.balance_cents, done.version.value()), (500, 2));
+/// assert_eq!(accounts.load("ada").await?.state, done.state);
+/// # Ok(()) }
 /// ```
 #[must_use]
 pub struct Repository<A: Aggregate> {

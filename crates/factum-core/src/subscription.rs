@@ -48,11 +48,23 @@ pub enum SubscribeFrom {
 /// It is a [`Stream`] too. Of the whole log or a query it leaves out the system's own events,
 /// unless asked. After an error it is over.
 ///
-/// ```ignore
+/// ```
+/// use factum_core::{Scope, SubscribeFrom, Subscription};
+/// # use factum_testing::bank::{Account, AccountCommand};
+///
+
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let store = std::sync::Arc::new(factum_memory::MemoryStore::new());
+/// # let kernel = factum_core::Kernel::new(store.clone(), store);
+/// # let kernel = kernel.with_tag_key(factum_core::TagKey::new([1; 32]));
+/// # let accounts = factum_core::Repository::<Account>::new(kernel.clone());
 /// let mut events = Subscription::new(&kernel, Scope::Log, SubscribeFrom::Start);
-/// while let Some(event) = events.next().await {
-///     println!("{}", event?.name());
-/// }
+/// # let email = "ada@example.org".to_owned();
+/// # accounts.execute("ada", &AccountCommand::Open { owner: "Ada".into(), email }).await?;
+/// let first = events.next().await.expect("a subscription ends only with an error")?;
+/// assert_eq!(first.name(), "account.opened");
+/// # Ok(()) }
 /// ```
 #[must_use]
 pub struct Subscription {

@@ -61,11 +61,28 @@ pub struct Committed {
 /// so that what was decided on is still so when it is stored. A conflict decides everything
 /// again.
 ///
-/// ```ignore
+/// ```
+/// use factum_core::{Metadata, Repository, Transaction};
+/// use factum_testing::bank::{Account, AccountCommand};
+///
+
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let store = std::sync::Arc::new(factum_memory::MemoryStore::new());
+/// # let kernel = factum_core::Kernel::new(store.clone(), store);
+/// # let kernel = kernel.with_tag_key(factum_core::TagKey::new([1; 32]));
+/// # let accounts = Repository::<Account>::new(kernel.clone());
+/// # for name in ["ada", "bob"] {
+/// #     let (owner, email) = (name.to_owned(), format!("{name}@example.org"));
+/// #     accounts.execute(name, &AccountCommand::Open { owner, email }).await?;
+/// # }
+/// # accounts.execute("ada", &AccountCommand::Deposit { cents: 500 }).await?;
 /// let transfer = Transaction::new(kernel)
-///     .execute(&accounts, "ada", AccountCommand::Withdraw { cents: 500 })
-///     .execute(&accounts, "bob", AccountCommand::Deposit { cents: 500 });
-/// transfer.commit(&Metadata::new()).await?;
+///     .execute(&accounts, "ada", AccountCommand::Send { to: "bob".into(), cents: 200 })
+///     .execute(&accounts, "bob", AccountCommand::Receive { from: "ada".into(), cents: 200 });
+/// assert_eq!(transfer.commit(&Metadata::new()).await?.events, 2);
+/// assert_eq!(accounts.load("bob").await?.state.balance_cents, 200);
+/// # Ok(()) }
 /// ```
 #[must_use]
 pub struct Transaction {

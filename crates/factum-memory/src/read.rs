@@ -6,15 +6,15 @@ use factum_core::{
     StreamVersion, Timestamp,
 };
 
-use crate::log::Log;
+use crate::log::{Log, Stream};
 
 pub(crate) fn page(log: &Log, query: &ReadQuery) -> Result<Page, StoreError> {
     query.check()?;
     match &query.scope {
         Scope::Stream(stream) => {
             let entry = log.streams.get(stream);
-            let bounds = entry.map_or_else(StreamBounds::default, |entry| entry.bounds());
-            let kept = entry.map_or(&[][..], |entry| entry.kept());
+            let bounds = entry.map_or_else(StreamBounds::default, Stream::bounds);
+            let kept = entry.map_or(&[][..], Stream::kept);
             let start = stream_start(log, query, kept, bounds);
             match query.direction {
                 Direction::Forward => scan(log, query, kept[start..].iter().copied(), Some(bounds)),

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use factum_core::{
-    At, Clock, EventStore, ExpectedVersion, LoadError, ReadQuery, Retention, StreamChange,
-    StreamVersion,
+    AppendBatch, At, Clock, EventId, EventStore, ExpectedVersion, LoadError, ReadQuery, Retention,
+    StreamChange, StreamVersion, encode_event,
 };
-use factum_testing::bank::{Account, AccountCommand};
+use factum_testing::bank::{Account, AccountCommand, AccountEvent};
 
 use crate::bench::{Bench, at, no_metadata, stream};
 
@@ -145,4 +145,23 @@ async fn a_writer_that_loaded_before_a_deletion_conflicts() {
     bench.store.change(&stream("ada"), delete).await.unwrap();
     let now = bench.store.stream_info(&stream("ada")).await.unwrap().bounds;
     assert!(!now.matches(ExpectedVersion::Exact(seen)), "what was decided on is gone");
+}
+
+/// Others counted versions in 16 bits: after 65,535 events the aggregate was over.
+#[tokio::test]
+async fn a_stream_goes_on_behind_65_535_events() {
+    let bench = Bench::new();
+    bench.open("ada", &[]).await;
+    let deposit = AccountEvent::Deposited { cents: 1 };
+    for batch in 0..70 {
+        let event = |number: u32| {
+            let id = EventId::derived(at("08:00:00"), &(batch * 1_000 + number).to_le_bytes());
+            encode_event(&deposit, id, &no_metadata(), None).unwrap()
+        };
+        let version = StreamVersion::new(u64::from(batch) * 1_000 + 1);
+        let batch = AppendBatch::new().write(stream("ada"), version, (0..1_000).map(event));
+        bench.store.append(batch).await.unwrap();
+    }
+    assert_eq!(bench.balance("ada").await, (70_000, 70_001));
+    assert_eq!(balance_at(&bench, version(65_536)).await.unwrap(), (65_535, 65_536));
 }

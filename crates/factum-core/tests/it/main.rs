@@ -1,5 +1,7 @@
 //! The typed layer on the reference store.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 mod bench;
 
 mod decoding;

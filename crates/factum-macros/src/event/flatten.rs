@@ -123,7 +123,11 @@ fn coding(crate_path: &Path, inner: &[(&Ident, &Type)]) -> TokenStream {
             __out: &mut #crate_path::__private::bytes::BytesMut,
         ) -> ::core::result::Result<#crate_path::Content, #crate_path::CodecError> {
             match self {
-                #(Self::#idents(__inner) => <#types as #crate_path::Event>::encode(__inner, __out),)*
+                #(
+                    Self::#idents(__inner) => {
+                        <#types as #crate_path::Event>::encode(__inner, __out)
+                    }
+                )*
             }
         }
 

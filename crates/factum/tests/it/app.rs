@@ -1,0 +1,107 @@
+//! Opening, and what the facade adds to the layers below.
+
+use std::sync::Arc;
+
+use factum::{
+    App, Event, ExecuteError, MemoryStore, Metadata, OpenError, Position, ReadQuery, Scope,
+    StoreErrorKind, Stores, SubscribeFrom, TagKey,
+};
+use factum_testing::bank::{Account, AccountCommand, AccountRejection};
+
+fn open(owner: &str, email: &str) -> AccountCommand {
+    AccountCommand::Open { owner: owner.into(), email: email.into() }
+}
+
+#[tokio::test]
+async fn one_log_behind_every_door() {
+    let app = App::open("memory:").await.unwrap();
+    let done = app.execute::<Account>("ada", &open("Ada", "ada@example.org")).await.unwrap();
+    assert_eq!(done.position, Some(Position::new(1)));
+    let accounts = app.aggregate::<Account>();
+    app.execute::<Account>("bob", &open("Bob", "bob@example.org")).await.unwrap();
+    accounts.execute("ada", &AccountCommand::Deposit { cents: 100 }).await.unwrap();
+    let transfer = app
+        .transaction()
+        .execute(&accounts, "ada", AccountCommand::Send { to: "bob".into(), cents: 40 })
+        .execute(&accounts, "bob", AccountCommand::Receive { from: "ada".into(), cents: 40 });
+    transfer.commit(&Metadata::new()).await.unwrap();
+    assert_eq!(app.load::<Account>("bob").await.unwrap().state.balance_cents, 40);
+
+    let mut read = app.read(ReadQuery::log());
+    let mut live = app.subscribe(Scope::Log, SubscribeFrom::Start);
+    for position in 1..=5 {
+        assert_eq!(read.next().await.unwrap().unwrap().position().value(), position);
+        assert_eq!(live.next().await.unwrap().unwrap().position().value(), position);
+    }
+    assert!(read.next().await.is_none());
+
+    app.close().await.unwrap();
+    let refused = app.execute::<Account>("ada", &AccountCommand::Deposit { cents: 1 }).await;
+    let Err(ExecuteError::Load(error)) = refused else { panic!("{refused:?}") };
+    assert_eq!(error.to_string(), "the store is closed");
+}
+
+#[tokio::test]
+async fn hashed_tags_hold_over_openings_of_one_store() {
+    let store = Arc::new(MemoryStore::new());
+    let stores = Stores { events: store.clone(), documents: store };
+    let first = App::builder().open_stores(stores.clone()).await.unwrap();
+    first.execute::<Account>("ada", &open("Ada", "ada@example.org")).await.unwrap();
+    let again = App::builder().open_stores(stores.clone()).await.unwrap();
+    let taken = again.execute::<Account>("bob", &open("Bob", "ada@example.org")).await;
+    assert!(matches!(taken, Err(ExecuteError::Rejected(AccountRejection::EmailTaken))));
+    let own = App::builder().with_tag_key(TagKey::new([9; 32])).open_stores(stores).await.unwrap();
+    own.execute::<Account>("bob", &open("Bob", "ada@example.org")).await.unwrap();
+}
+
+mod other {
+    #[derive(Debug, factum::Event)]
+    pub(super) enum AccountEvent {
+        Opened,
+    }
+}
+
+#[tokio::test]
+async fn two_event_types_of_one_name_do_not_open() {
+    let both = App::builder().aggregate::<Account>().events::<other::AccountEvent>();
+    let refused = both.open("memory:").await.unwrap_err();
+    let OpenError::DuplicateEventType(duplicate) = &refused else { panic!("{refused}") };
+    assert_eq!(duplicate.name.as_str(), "account.opened");
+    assert_eq!(other::AccountEvent::Opened.event_type().schema_version, 1);
+    let twice = App::builder().aggregate::<Account>().aggregate::<Account>();
+    assert!(twice.open("memory:").await.is_ok(), "the same one twice is fine");
+}
+
+#[tokio::test]
+async fn a_store_that_can_not_be_is_one_sentence() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(&file, "no store").unwrap();
+    let cases = [
+        ("", "no store is named"),
+        ("mongo://here", "no store of this program has this scheme: scheme=mongo"),
+        ("memory:here", "a memory store has no path"),
+        ("memory:?mode=read", "unknown option in the store URL: option=mode"),
+        (file.path().to_str().unwrap(), "the file is no store that this program knows"),
+    ];
+    for (url, expected) in cases {
+        let OpenError::Store(error) = App::open(url).await.unwrap_err() else { panic!("{url}") };
+        assert_eq!(error.kind(), StoreErrorKind::Invalid);
+        assert!(error.to_string().starts_with(expected), "{error}");
+    }
+}
+
+#[cfg(feature = "sqlite")]
+#[tokio::test]
+async fn a_bare_path_opens_what_is_there_or_makes_the_default() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data");
+    for balance in [1, 2] {
+        let app = App::open(path.to_str().unwrap()).await.unwrap();
+        if balance == 1 {
+            app.execute::<Account>("ada", &open("Ada", "ada@example.org")).await.unwrap();
+        }
+        app.execute::<Account>("ada", &AccountCommand::Deposit { cents: 1 }).await.unwrap();
+        assert_eq!(app.load::<Account>("ada").await.unwrap().state.balance_cents, balance);
+        app.close().await.unwrap();
+    }
+}

@@ -1,0 +1,6 @@
+//! The facade, and the promises of the README.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+mod app;
+mod readme;
