@@ -1,6 +1,6 @@
 //! The check of a request against a store's limits, the same sentences for every store.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, hash::Hash};
 
 use crate::{
     batch::AppendBatch,
@@ -32,12 +32,9 @@ impl Limits {
                 ));
             }
         }
-        let mut ids = HashSet::with_capacity(batch.event_count());
-        for event in batch.events() {
-            self.check_event(event)?;
-            if !ids.insert(event.id) {
-                return invalid(format!("an event id stands twice in the batch: id={}", event.id));
-            }
+        batch.events().try_for_each(|event| self.check_event(event))?;
+        if let Some(id) = first_twice(batch.events().map(|event| event.id)) {
+            return invalid(format!("an event id stands twice in the batch: id={id}"));
         }
         batch.conditions().iter().try_for_each(|c| check_query(&c.fail_if_events_match))
     }
@@ -70,17 +67,16 @@ impl Limits {
     /// `Invalid`, with what is wrong and by how much.
     pub fn check_write(&self, batch: &WriteBatch) -> Result<(), StoreError> {
         at_most("documents in a write", batch.entries().len(), self.write_documents_max)?;
-        let mut keys = HashSet::with_capacity(batch.entries().len());
         for entry in batch.entries() {
             at_least("the key of a document is empty", entry.key.len(), 1)?;
             at_most("bytes in a document's key", entry.key.len(), self.document_key_bytes_max)?;
             let len = entry.value.as_ref().map_or(0, bytes::Bytes::len);
             at_most("bytes in a document", len, self.document_bytes_max)?;
-            if !keys.insert(&entry.key) {
-                return invalid(format!("a key stands twice in the write: key={:?}", entry.key));
-            }
         }
-        Ok(())
+        match first_twice(batch.entries().iter().map(|entry| &entry.key)) {
+            Some(key) => invalid(format!("a key stands twice in the write: key={key:?}")),
+            None => Ok(()),
+        }
     }
 }
 
@@ -132,13 +128,20 @@ impl StreamChange {
 
 fn check_streams(batch: &AppendBatch) -> Result<(), StoreError> {
     let written = batch.writes().iter().map(|write| &write.stream);
-    let mut streams = HashSet::new();
-    for stream in written.chain(batch.checks().iter().map(|check| &check.stream)) {
-        if !streams.insert(stream) {
-            return invalid(format!("a stream stands twice in the batch: stream={stream}"));
-        }
+    let checked = batch.checks().iter().map(|check| &check.stream);
+    match first_twice(written.chain(checked)) {
+        Some(stream) => invalid(format!("a stream stands twice in the batch: stream={stream}")),
+        None => Ok(()),
     }
-    Ok(())
+}
+
+/// The first item that was there before. One item alone costs nothing.
+fn first_twice<T: Eq + Hash + Copy>(items: impl Iterator<Item = T>) -> Option<T> {
+    let mut items = items.peekable();
+    let first = items.next()?;
+    items.peek()?;
+    let mut seen = HashSet::from([first]);
+    items.find(|item| !seen.insert(*item))
 }
 
 fn check_query(query: &Query) -> Result<(), StoreError> {

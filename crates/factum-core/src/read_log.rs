@@ -92,7 +92,6 @@ impl Page {
 /// use factum_core::{ReadLog, ReadQuery};
 /// # use factum_testing::bank::{Account, AccountCommand};
 ///
-
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let store = std::sync::Arc::new(factum_memory::MemoryStore::new());

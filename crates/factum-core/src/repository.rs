@@ -78,7 +78,6 @@ pub struct Executed<A: Aggregate> {
 /// use factum_core::Repository;
 /// use factum_testing::bank::{Account, AccountCommand};
 ///
-
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let store = std::sync::Arc::new(factum_memory::MemoryStore::new());

@@ -52,7 +52,6 @@ pub enum SubscribeFrom {
 /// use factum_core::{Scope, SubscribeFrom, Subscription};
 /// # use factum_testing::bank::{Account, AccountCommand};
 ///
-
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let store = std::sync::Arc::new(factum_memory::MemoryStore::new());

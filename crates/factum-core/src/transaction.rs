@@ -65,7 +65,6 @@ pub struct Committed {
 /// use factum_core::{Metadata, Repository, Transaction};
 /// use factum_testing::bank::{Account, AccountCommand};
 ///
-
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let store = std::sync::Arc::new(factum_memory::MemoryStore::new());
