@@ -85,3 +85,30 @@ impl fmt::Display for StoreUrl {
         write!(f, "{}:{path}", self.scheme)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_shown_without_its_secrets() {
+        let url = StoreUrl::parse("Postgres://ada:secret@db.example.org/bank?password=x").unwrap();
+        assert_eq!(url.to_string(), "postgres://db.example.org/bank");
+        assert_eq!(url.path(), "//ada:secret@db.example.org/bank");
+    }
+
+    #[test]
+    fn paths_are_no_urls() {
+        for path in ["./data", "/var/data", "data", "C:\\data", "a b:c", ""] {
+            assert_eq!(StoreUrl::parse(path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_option_is_refused_by_its_name() {
+        let url = StoreUrl::parse("sqlite:events.db?mod=read&mode=read").unwrap();
+        assert!(url.allow_options(&["mod", "mode"]).is_ok());
+        let refused = url.allow_options(&["mode"]).unwrap_err().to_string();
+        assert!(refused.contains("option=mod "), "{refused}");
+    }
+}
