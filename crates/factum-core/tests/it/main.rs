@@ -6,6 +6,7 @@ mod bench;
 
 mod decoding;
 mod execution;
+mod faults;
 mod loading;
 mod model;
 mod snapshot;
