@@ -1,1 +1,53 @@
-//! The SQLite store.
+//! The SQLite store of Factum: the log and the documents in one file, durable on power loss, open
+//! to other processes.
+//!
+//! ```
+//! use factum_core::{EventStore, ReadQuery};
+//! use factum_sqlite::{SqliteOptions, SqliteStore};
+//!
+//! # let folder = tempfile::tempdir().unwrap();
+//! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+//! let store = SqliteStore::open(SqliteOptions::new(folder.path().join("events.db"))).await?;
+//! assert!(store.read(ReadQuery::log()).await?.events.is_empty());
+//! store.close().await?;
+//! # Ok::<(), factum_core::StoreError>(()) }).unwrap();
+//! ```
+
+mod error;
+mod number;
+mod sql;
+
+mod options;
+mod schema;
+
+mod file;
+
+mod recent;
+
+mod names;
+mod stream;
+
+mod cache;
+mod transaction;
+
+mod posting;
+
+mod append;
+mod change;
+mod facts;
+
+mod pool;
+mod read;
+mod start;
+mod watch;
+
+mod documents;
+mod wal;
+
+mod kind;
+mod store;
+
+pub use kind::SqliteKind;
+pub use options::{Access, BUSY_TIMEOUT_DEFAULT, READERS_MAX_DEFAULT, SqliteOptions};
+pub use schema::{APPLICATION_ID, SCHEMA_VERSION};
+pub use store::SqliteStore;

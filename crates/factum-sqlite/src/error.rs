@@ -1,0 +1,116 @@
+//! What SQLite's errors mean to the caller of a store.
+
+use std::path::Path;
+
+use factum_backend::CommitError;
+use factum_core::{AppendError, StoreError, StoreErrorKind, WriteError};
+use rusqlite::{Error, ErrorCode, types::FromSqlError};
+
+/// An error on the way: SQLite's own, or one that says already what the caller can do.
+#[derive(Debug)]
+pub(crate) enum Fault {
+    Sqlite(Error),
+    Store(StoreError),
+}
+
+pub(crate) type Result<T> = std::result::Result<T, Fault>;
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+impl From<FromSqlError> for Fault {
+    fn from(error: FromSqlError) -> Self {
+        Self::Sqlite(error.into())
+    }
+}
+
+impl From<StoreError> for Fault {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<Fault> for StoreError {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Store(error) => error,
+            Fault::Sqlite(error) => {
+                let (kind, text) = meaning(&error);
+                Self::new(kind, text).with_source(error)
+            }
+        }
+    }
+}
+
+/// The error with the file it is about, for errors that meet a person at the start.
+pub(crate) fn at(path: &Path, error: Error) -> StoreError {
+    let (kind, text) = match error.sqlite_error_code() {
+        // While a file is opened this says what was named, not that a store was damaged.
+        Some(ErrorCode::NotADatabase) => {
+            (StoreErrorKind::Invalid, "the file is no SQLite database, name another")
+        }
+        _ => meaning(&error),
+    };
+    StoreError::new(kind, format!("{text}: path={}", path.display())).with_source(error)
+}
+
+fn meaning(error: &Error) -> (StoreErrorKind, &'static str) {
+    use StoreErrorKind::{Corrupt, Internal, Unavailable};
+    match error.sqlite_error_code() {
+        Some(
+            ErrorCode::DatabaseBusy
+            | ErrorCode::DatabaseLocked
+            | ErrorCode::FileLockingProtocolFailed,
+        ) => (Unavailable, "another process holds the database's lock, try again"),
+        Some(ErrorCode::DiskFull) => {
+            (Unavailable, "no room is left for the database, make some and try again")
+        }
+        Some(ErrorCode::SystemIoFailure) => {
+            (Unavailable, "the disk reported an error, look into the system's log")
+        }
+        Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
+            (Unavailable, "the database can't be opened, check its permissions and its folder's")
+        }
+        Some(ErrorCode::ReadOnly) => (
+            Unavailable,
+            "the database can't be written, check its permissions, or open it with ?mode=read",
+        ),
+        Some(ErrorCode::OutOfMemory) => (Unavailable, "no memory is left, try again"),
+        Some(
+            ErrorCode::DatabaseCorrupt
+            | ErrorCode::NotADatabase
+            | ErrorCode::ConstraintViolation
+            | ErrorCode::TypeMismatch,
+        ) => (Corrupt, "the database contradicts itself, restore it from a backup"),
+        Some(_) => (Internal, "the database refused a statement"),
+        // Without a code the error is about a row that was read: missing, or of another shape.
+        None => (Corrupt, "the database holds what this program never wrote, restore a backup"),
+    }
+}
+
+/// Whether a `COMMIT` that ended in this error has certainly stored nothing.
+///
+/// A write that met a full disk is the group's last page or one before it, so no complete commit
+/// record is in the WAL. After any other error the record may be there whole, and a crash before
+/// the next commit overwrites it would bring it to life.
+pub(crate) fn stored_nothing(error: &Error) -> bool {
+    let code = error.sqlite_error_code();
+    matches!(code, Some(ErrorCode::DiskFull | ErrorCode::DatabaseBusy))
+}
+
+pub(crate) fn append_error(error: CommitError) -> AppendError {
+    match error {
+        CommitError::NotStored(error) => AppendError::Store(error),
+        CommitError::Unknown(error) => AppendError::Indeterminate(error),
+    }
+}
+
+pub(crate) fn write_error(error: CommitError) -> WriteError {
+    match error {
+        CommitError::NotStored(error) => WriteError::Store(error),
+        CommitError::Unknown(error) => WriteError::Indeterminate(error),
+    }
+}

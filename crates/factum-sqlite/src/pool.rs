@@ -1,0 +1,99 @@
+//! The connections that read: a bounded number of them, each page in one snapshot.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use factum_core::StoreError;
+use rusqlite::Connection;
+use tokio::{sync::Semaphore, task};
+
+use crate::{error::Result, file, sql};
+
+/// The connections that read. Opened when they are needed, kept while the store is open.
+#[derive(Debug, Clone)]
+pub(crate) struct Readers(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    path: PathBuf,
+    busy_timeout: Duration,
+    idle: Mutex<Vec<Connection>>,
+    permits: Arc<Semaphore>,
+    readers_max: u32,
+}
+
+impl Readers {
+    pub(crate) fn new(path: PathBuf, busy_timeout: Duration, readers_max: usize) -> Self {
+        // More would only wait for one another in SQLite; the bound also keeps the number a u32.
+        let readers_max = readers_max.clamp(1, 1_024);
+        Self(Arc::new(Inner {
+            path,
+            busy_timeout,
+            idle: Mutex::new(Vec::new()),
+            permits: Arc::new(Semaphore::new(readers_max)),
+            readers_max: u32::try_from(readers_max).expect("clamped"),
+        }))
+    }
+
+    /// Reads in one snapshot, on a thread that may block.
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
+    ) -> std::result::Result<T, StoreError> {
+        let permit = Arc::clone(&self.0.permits).acquire_owned().await;
+        let permit = permit.map_err(|_| StoreError::closed())?;
+        let inner = Arc::clone(&self.0);
+        let done = task::spawn_blocking(move || {
+            let done = inner.read(work);
+            // Held until the connection is back, so that closing waits for it.
+            drop(permit);
+            done
+        });
+        done.await.map_err(|e| StoreError::internal("a read was cut off").with_source(e))?
+    }
+
+    /// Waits for the reads at hand, refuses further ones, and closes the connections.
+    pub(crate) async fn close(&self) {
+        // Whoever comes second finds the semaphore closed.
+        if let Ok(all) = self.0.permits.acquire_many(self.0.readers_max).await {
+            self.0.permits.close();
+            drop(all);
+        }
+        self.0.idle().clear();
+    }
+}
+
+impl Inner {
+    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read<T>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T>,
+    ) -> std::result::Result<T, StoreError> {
+        let idle = self.idle().pop();
+        let connection = match idle {
+            Some(connection) => connection,
+            None => file::open_reader(&self.path, self.busy_timeout)?,
+        };
+        let done = in_snapshot(&connection, work)?;
+        // After an error the connection is dropped: the next read begins with a fresh one.
+        self.idle().push(connection);
+        Ok(done)
+    }
+}
+
+/// Does work in which every statement sees the same state of the database.
+pub(crate) fn in_snapshot<T>(
+    connection: &Connection,
+    work: impl FnOnce(&Connection) -> Result<T>,
+) -> Result<T> {
+    connection.prepare_cached(sql::BEGIN_READ)?.execute([])?;
+    let done = work(connection);
+    connection.prepare_cached(sql::COMMIT)?.execute([])?;
+    done
+}

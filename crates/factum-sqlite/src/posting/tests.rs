@@ -1,0 +1,119 @@
+use factum_core::{EventName, Tag};
+use rusqlite::Connection;
+
+use super::*;
+
+/// A log of `count` events: tag `a:1` on every second, `b:1` on every third, and the types `x`
+/// and `y` in turn, ten of each.
+fn database(count: i64) -> Connection {
+    let connection = Connection::open_in_memory().unwrap();
+    connection.execute_batch(include_str!("../schema/v1.sql")).unwrap();
+    connection
+        .execute_batch(
+            "INSERT INTO tags VALUES (1, 'a:1'), (2, 'b:1');
+             INSERT INTO types VALUES (1, 'x'), (2, 'y');",
+        )
+        .unwrap();
+    for position in 1..=count {
+        let kind = if is_x(position as u64) { 1 } else { 2 };
+        let row = (position, position, kind);
+        let add = "INSERT INTO events VALUES (?1, 1, ?2, ?3, 1, 0, 1, 1, x'', x'', x'', x'')";
+        connection.execute(add, row).unwrap();
+        for (number, every) in [(1, 2), (2, 3)] {
+            if position % every == 0 {
+                let add = "INSERT INTO event_tags VALUES (?1, ?2)";
+                connection.execute(add, [number, position]).unwrap();
+            }
+        }
+    }
+    connection
+}
+
+fn is_x(position: u64) -> bool {
+    (position / 10).is_multiple_of(2)
+}
+
+fn item(types: &[&str], tags: &[&str]) -> QueryItem {
+    QueryItem {
+        types: types.iter().map(|name| EventName::parse(name).unwrap()).collect(),
+        tags: tags.iter().map(|tag| Tag::parse(tag).unwrap()).collect(),
+    }
+}
+
+/// Everything that matches, going on behind every pause.
+fn walk(
+    connection: &Connection,
+    query: &Query,
+    direction: Direction,
+    budget: usize,
+) -> (Vec<u64>, usize) {
+    let (mut found, mut pauses) = (Vec::new(), 0);
+    let mut at = if direction == Direction::Forward { 1 } else { 1_000 };
+    let matches =
+        || Matches::of_query(query, direction, budget, |kind, name| kind.find(connection, name));
+    let mut walk = matches().unwrap();
+    while let Some(candidate) = walk.seek(connection, at).unwrap() {
+        match candidate {
+            Candidate::Match(position) => {
+                found.push(position);
+                at = if direction == Direction::Forward { position + 1 } else { position - 1 };
+            }
+            Candidate::Paused(position) => {
+                assert_ne!(position, at, "a pause that is no step would go on for ever");
+                pauses += 1;
+                at = position;
+                walk = matches().unwrap();
+            }
+        }
+    }
+    (found, pauses)
+}
+
+/// The same, by looking at every position.
+fn expected(query: &Query, count: u64) -> Vec<u64> {
+    let tags = |position: u64| {
+        [("a:1", 2), ("b:1", 3)]
+            .into_iter()
+            .filter(move |(_, every)| position.is_multiple_of(*every))
+    };
+    let is_match = |position: &u64| {
+        let kind = if is_x(*position) { "x" } else { "y" };
+        query.matches(kind, tags(*position).map(|(tag, _)| tag))
+    };
+    (1..=count).filter(is_match).collect()
+}
+
+#[test]
+fn queries_find_what_they_mean_in_both_directions_however_often_they_pause() {
+    let connection = database(300);
+    let queries = [
+        Query::new([item(&[], &["a:1"])]),
+        Query::new([item(&["x"], &[])]),
+        Query::new([item(&["x", "y"], &["a:1", "b:1"])]),
+        Query::new([item(&["y"], &["b:1"]), item(&["x"], &["a:1"]), item(&["x"], &["b:1"])]),
+        Query::new([item(&[], &[])]),
+        Query::new([item(&[], &["never:1"]), item(&["x", "never"], &["b:1", "b:1"])]),
+        Query::new([item(&["never"], &[])]),
+        Query::default(),
+    ];
+    for query in &queries {
+        let mut positions = expected(query, 300);
+        for budget in [0, 1, 7, 50, usize::MAX] {
+            assert_eq!(walk(&connection, query, Direction::Forward, budget).0, positions);
+        }
+        positions.reverse();
+        for budget in [0, 1, 7, 50, usize::MAX] {
+            assert_eq!(walk(&connection, query, Direction::Backward, budget).0, positions);
+        }
+    }
+}
+
+#[test]
+fn a_rare_tag_beside_a_common_one_costs_little() {
+    let connection = database(300);
+    connection.execute_batch("INSERT INTO tags VALUES (3, 'rare:1')").unwrap();
+    connection.execute("INSERT INTO event_tags VALUES (3, 300)", []).unwrap();
+    let query = Query::new([item(&[], &["a:1", "b:1", "rare:1"])]);
+    let (found, pauses) = walk(&connection, &query, Direction::Forward, 30);
+    assert_eq!((found, pauses), (vec![300], 0));
+}

@@ -1,0 +1,209 @@
+//! One page out of the log, from one snapshot.
+
+use factum_backend::{PAGE_SCANNED_MAX, PageBuilder, PageEnd, Pushed};
+use factum_core::{
+    Content, Direction, ErasedRange, EventHeader, EventId, EventParts, Page, Position, ReadQuery,
+    Scope, StreamBounds, StreamId, StreamInfo, StreamVersion, Timestamp,
+};
+use rusqlite::{Connection, OptionalExtension, Row, Rows};
+
+use crate::{
+    cache::Snapshot,
+    error::Result,
+    number::{signed, unsigned},
+    posting::{Candidate, Matches},
+    sql, start,
+    stream::StreamEntry,
+};
+
+/// Reads the page that a query asks for. The query was checked.
+pub(crate) fn page(connection: &Connection, query: &ReadQuery) -> Result<Page> {
+    let snapshot = Snapshot::read(connection)?;
+    let mut page = PageBuilder::new(query);
+    let mut end = PageEnd {
+        scanned_through: Position::ZERO,
+        head: snapshot.head,
+        lineage: snapshot.lineage,
+        erased: Vec::new(),
+        bounds: None,
+    };
+    let stopped_at = match &query.scope {
+        Scope::Stream(stream) => {
+            let (bounds, stopped_at) = stream_page(connection, query, stream, &mut page)?;
+            end.bounds = Some(bounds);
+            stopped_at
+        }
+        scope => {
+            let start = start::in_log(connection, query, snapshot.head.value())?;
+            match scope {
+                Scope::Log => log_page(connection, query.direction, start, &mut page)?,
+                _ => {
+                    let matches = matches(connection, query)?;
+                    matching_page(connection, query.direction, (start, matches), &mut page)?
+                }
+            }
+        }
+    };
+    end.scanned_through = stopped_at.unwrap_or(match query.direction {
+        Direction::Forward => snapshot.head,
+        Direction::Backward => Position::ZERO,
+    });
+    if query.scope == Scope::Log {
+        let start = start::in_log(connection, query, snapshot.head.value())?;
+        end.erased = erased(connection, query.direction, start, end.scanned_through.value())?;
+    }
+    Ok(page.finish(end)?)
+}
+
+/// How a stream is.
+pub(crate) fn info(connection: &Connection, stream: &StreamId) -> Result<StreamInfo> {
+    match StreamEntry::find(connection, stream)? {
+        Some(entry) => entry.info(connection),
+        None => Ok(StreamInfo::default()),
+    }
+}
+
+/// The last position that was stopped at, if the page ended before the read's end.
+type StoppedAt = Option<Position>;
+
+fn log_page(
+    connection: &Connection,
+    direction: Direction,
+    start: u64,
+    page: &mut PageBuilder<'_>,
+) -> Result<StoppedAt> {
+    let mut statement = connection.prepare_cached(match direction {
+        Direction::Forward => sql::LOG_FORWARD,
+        Direction::Backward => sql::LOG_BACKWARD,
+    })?;
+    fill(page, statement.query([signed(start)])?)
+}
+
+fn stream_page(
+    connection: &Connection,
+    query: &ReadQuery,
+    stream: &StreamId,
+    page: &mut PageBuilder<'_>,
+) -> Result<(StreamBounds, StoppedAt)> {
+    let Some(entry) = StreamEntry::find(connection, stream)? else {
+        return Ok((StreamBounds::default(), None));
+    };
+    let start = start::in_stream(connection, query, &entry)?;
+    let mut statement = connection.prepare_cached(match query.direction {
+        Direction::Forward => sql::STREAM_FORWARD,
+        Direction::Backward => sql::STREAM_BACKWARD,
+    })?;
+    let stopped_at = fill(page, statement.query([entry.number, signed(start)])?)?;
+    Ok((entry.bounds, stopped_at))
+}
+
+/// Takes rows until the page is full or there are no more.
+fn fill(page: &mut PageBuilder<'_>, mut rows: Rows<'_>) -> Result<StoppedAt> {
+    let mut stopped_at = None;
+    while !page.is_full() {
+        let Some(row) = rows.next()? else { return Ok(None) };
+        let (position, pushed) = push(page, row)?;
+        if pushed == Pushed::Full {
+            break;
+        }
+        stopped_at = Some(position);
+    }
+    Ok(stopped_at)
+}
+
+fn matches(connection: &Connection, query: &ReadQuery) -> Result<Matches> {
+    let direction = query.direction;
+    match &query.scope {
+        Scope::Category(category) => {
+            Matches::of_category(connection, category, direction, PAGE_SCANNED_MAX)
+        }
+        Scope::Query(query) => {
+            Matches::of_query(query, direction, PAGE_SCANNED_MAX, |kind, name| {
+                kind.find(connection, name)
+            })
+        }
+        Scope::Log | Scope::Stream(_) => unreachable!("these are read without an index of matches"),
+    }
+}
+
+fn matching_page(
+    connection: &Connection,
+    direction: Direction,
+    (start, mut matches): (u64, Matches),
+    page: &mut PageBuilder<'_>,
+) -> Result<StoppedAt> {
+    let mut statement = connection.prepare_cached(sql::EVENT_AT)?;
+    let mut at = start;
+    // Everything on this side of `at` is on the page or does not match.
+    let before = |at: u64| {
+        Some(Position::new(match direction {
+            Direction::Forward => at.saturating_sub(1),
+            Direction::Backward => at.saturating_add(1),
+        }))
+    };
+    while !page.is_full() {
+        let position = match matches.seek(connection, at)? {
+            None => return Ok(None),
+            Some(Candidate::Paused(position)) => return Ok(before(position)),
+            Some(Candidate::Match(position)) => position,
+        };
+        let mut rows = statement.query([signed(position)])?;
+        let row = rows.next()?.ok_or(rusqlite::Error::QueryReturnedNoRows)?;
+        if push(page, row)?.1 == Pushed::Full {
+            return Ok(before(position));
+        }
+        at = match direction {
+            Direction::Forward => position + 1,
+            Direction::Backward => position - 1,
+        };
+    }
+    Ok(before(at))
+}
+
+/// Offers a row of `events!` to the page.
+fn push(page: &mut PageBuilder<'_>, row: &Row<'_>) -> Result<(Position, Pushed)> {
+    let number = |index| row.get(index).map(unsigned);
+    let header = EventHeader {
+        position: Position::new(number(0)?),
+        version: StreamVersion::new(number(1)?),
+        recorded_at: Timestamp::from_micros(number(2)?),
+        id: EventId::new(uuid::Uuid::from_bytes(row.get(3)?)),
+        schema_version: row.get(4)?,
+        content: Content::from_number(row.get(5)?),
+    };
+    let parts = EventParts {
+        stream: row.get_ref(6)?.as_str()?,
+        name: row.get_ref(7)?.as_str()?,
+        tags: row.get_ref(8)?.as_blob()?,
+        metadata: row.get_ref(9)?.as_blob()?,
+        payload: row.get_ref(10)?.as_blob()?,
+    };
+    Ok((header.position, page.push(header, &parts)?))
+}
+
+/// The erased ranges between where a read of the log began and where it came to, cut to that.
+fn erased(
+    connection: &Connection,
+    direction: Direction,
+    start: u64,
+    through: u64,
+) -> Result<Vec<ErasedRange>> {
+    let (first, last) = match direction {
+        Direction::Forward => (start, through),
+        Direction::Backward => (through.max(1), start),
+    };
+    let range = |row: &Row<'_>| Ok((unsigned(row.get(0)?), unsigned(row.get(1)?)));
+    let mut before = connection.prepare_cached(sql::ERASED_BEFORE)?;
+    let before = before.query_row([signed(first)], range).optional()?;
+    let mut inside = connection.prepare_cached(sql::ERASED_FROM)?;
+    let inside = inside.query_map([signed(first), signed(last)], range)?;
+    let mut ranges = Vec::new();
+    for found in before.into_iter().map(Ok).chain(inside) {
+        let (from, to) = found?;
+        let (from, to) = (from.max(first), to.min(last));
+        if from <= to {
+            ranges.push(ErasedRange { first: Position::new(from), last: Position::new(to) });
+        }
+    }
+    Ok(ranges)
+}

@@ -1,0 +1,80 @@
+//! The tables, their version, and the steps from an older version to the present one.
+
+use std::path::Path;
+
+use factum_core::{Lineage, StoreError};
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+
+use crate::{error, sql};
+
+/// What the file's header says of the program that it belongs to: `FACT`.
+pub const APPLICATION_ID: i32 = i32::from_be_bytes(*b"FACT");
+/// The version of the tables, in the file's header as `user_version`.
+pub const SCHEMA_VERSION: i32 = MIGRATIONS.len() as i32;
+
+/// The step to version n+1 stands at n. A step that was released is never changed.
+const MIGRATIONS: &[&str] = &[include_str!("schema/v1.sql")];
+
+/// What a file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Identity {
+    /// A database without anything in it.
+    Empty,
+    /// A Factum database with this schema.
+    Factum(i32),
+}
+
+/// What the file is, if this program may use it.
+pub(crate) fn identify(connection: &Connection, path: &Path) -> Result<Identity, StoreError> {
+    let header = |name| connection.pragma_query_value(None, name, |row| row.get(0));
+    let read = || {
+        let tables: i64 = connection.query_row(sql::COUNT_TABLES, [], |row| row.get(0))?;
+        Ok((header("application_id")?, header("user_version")?, tables))
+    };
+    let (application, version, tables) = read().map_err(|e| error::at(path, e))?;
+    let path = path.display();
+    match (application, version) {
+        (0, 0) if tables == 0 => Ok(Identity::Empty),
+        (APPLICATION_ID, version) if version > SCHEMA_VERSION => Err(StoreError::invalid(format!(
+            "the database was written by a newer program, use that one or a newer: \
+             schema={version} known={SCHEMA_VERSION} path={path}"
+        ))),
+        (APPLICATION_ID, version) if version > 0 => Ok(Identity::Factum(version)),
+        _ => Err(StoreError::invalid(format!(
+            "the file is another program's database, name another: path={path}"
+        ))),
+    }
+}
+
+/// Brings the tables to the present version, each step in a transaction of its own, so that a
+/// crash between two leaves a version that is whole.
+pub(crate) fn migrate(
+    connection: &mut Connection,
+    path: &Path,
+    lineage: Lineage,
+) -> Result<(), StoreError> {
+    loop {
+        let at = |e| error::at(path, e);
+        let step = connection.transaction_with_behavior(TransactionBehavior::Immediate);
+        let step = step.map_err(at)?;
+        // Asked under the lock: another process may have taken the step meanwhile.
+        let version = match identify(&step, path)? {
+            Identity::Empty => 0,
+            Identity::Factum(version) => version,
+        };
+        if version == SCHEMA_VERSION {
+            return Ok(());
+        }
+        take(&step, version, lineage).and_then(|()| step.commit()).map_err(at)?;
+    }
+}
+
+fn take(step: &Transaction<'_>, version: i32, lineage: Lineage) -> rusqlite::Result<()> {
+    step.execute_batch(MIGRATIONS[usize::try_from(version).unwrap_or(0)])?;
+    step.pragma_update(None, "user_version", version + 1)?;
+    if version == 0 {
+        step.pragma_update(None, "application_id", APPLICATION_ID)?;
+        step.execute(sql::CREATE_LOG, [&lineage.as_uuid().as_bytes()[..]])?;
+    }
+    Ok(())
+}

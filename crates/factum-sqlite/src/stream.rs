@@ -1,0 +1,94 @@
+//! A stream's row: its number, how far it reaches, how much of it is kept.
+
+use std::time::Duration;
+
+use factum_core::{Retention, StreamBounds, StreamId, StreamInfo, StreamVersion, Timestamp};
+use rusqlite::{Connection, OptionalExtension, Row};
+
+use crate::{
+    error::Result,
+    number::{signed, unsigned},
+    sql,
+};
+
+/// What is known of a stream.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct StreamEntry {
+    pub(crate) number: i64,
+    pub(crate) category: i64,
+    pub(crate) bounds: StreamBounds,
+    pub(crate) retention: Retention,
+}
+
+/// An event of a stream, as far as its place goes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place {
+    pub(crate) position: u64,
+    pub(crate) recorded_at: Timestamp,
+}
+
+impl StreamEntry {
+    /// A stream that was made now.
+    pub(crate) fn new(number: i64, category: i64) -> Self {
+        let (bounds, retention) = (StreamBounds::default(), Retention::default());
+        Self { number, category, bounds, retention }
+    }
+
+    /// A stream as it is stored.
+    pub(crate) fn find(connection: &Connection, stream: &StreamId) -> Result<Option<Self>> {
+        let mut find = connection.prepare_cached(sql::FIND_STREAM)?;
+        Ok(find.query_row([stream.as_str()], Self::read).optional()?)
+    }
+
+    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        let version = |index| row.get(index).map(unsigned).map(StreamVersion::new);
+        let (erased_through, deleted_at) = (version(2)?, version(3)?);
+        let last: Option<i64> = row.get(6)?;
+        let last = StreamVersion::new(last.map_or(0, unsigned));
+        let age: Option<i64> = row.get(5)?;
+        Ok(Self {
+            number: row.get(0)?,
+            category: row.get(1)?,
+            bounds: StreamBounds { version: last.max(erased_through), erased_through, deleted_at },
+            retention: Retention {
+                events_max: row.get::<_, Option<i64>>(4)?.map(unsigned),
+                age_max: age.map(|micros| Duration::from_micros(unsigned(micros))),
+            },
+        })
+    }
+
+    /// Where the event with this version is. It must be a kept one.
+    pub(crate) fn place(&self, connection: &Connection, version: u64) -> Result<Place> {
+        let mut find = connection.prepare_cached(sql::STREAM_AT)?;
+        Ok(find.query_row([self.number, signed(version)], |row| {
+            let recorded_at = Timestamp::from_micros(unsigned(row.get(1)?));
+            Ok(Place { position: unsigned(row.get(0)?), recorded_at })
+        })?)
+    }
+
+    /// The stream as callers see it.
+    pub(crate) fn info(&self, connection: &Connection) -> Result<StreamInfo> {
+        let StreamBounds { version, erased_through, .. } = self.bounds;
+        let info = StreamInfo::new(self.bounds).with_retention(self.retention);
+        if version == erased_through {
+            return Ok(info);
+        }
+        let first = self.place(connection, erased_through.next().value())?;
+        let last = self.place(connection, version.value())?;
+        Ok(info.with_times(Some(first.recorded_at), Some(last.recorded_at)))
+    }
+
+    /// Stores how much is kept.
+    pub(crate) fn retain(&mut self, connection: &Connection, retention: Retention) -> Result<()> {
+        let events = retention.events_max.map(signed);
+        let age = retention.age_max.map(micros);
+        connection.prepare_cached(sql::SET_RETENTION)?.execute((self.number, events, age))?;
+        self.retention = retention;
+        Ok(())
+    }
+}
+
+/// A duration as it is stored; what is longer than SQLite can count keeps everything, as meant.
+fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}

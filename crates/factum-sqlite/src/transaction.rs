@@ -1,0 +1,98 @@
+//! The writer's connection, and the one way to write through it.
+
+use factum_backend::CommitError;
+use rusqlite::Connection;
+
+use crate::{
+    cache::Cache,
+    error::{Fault, Result, stored_nothing},
+    sql,
+    wal::Wal,
+};
+
+/// How a transaction is to end when its work is done.
+#[derive(Debug)]
+pub(crate) enum End<T> {
+    /// What was written is kept.
+    Commit(T),
+    /// Nothing was written.
+    Rollback(T),
+}
+
+/// The writer's connection with what it remembers. Owned by the writer's thread.
+#[derive(Debug)]
+pub(crate) struct Session {
+    connection: Connection,
+    cache: Cache,
+    wal: Wal,
+    /// SQLite's counter of what other connections have committed.
+    data_version: Option<i64>,
+}
+
+impl Session {
+    pub(crate) fn new(connection: Connection, wal: Wal) -> Self {
+        Self { connection, cache: Cache::new(), wal, data_version: None }
+    }
+
+    /// Does work in one transaction that excludes all other writers, and says truthfully how it
+    /// ended: `NotStored` or `Unknown`.
+    pub(crate) fn transact<T>(
+        &mut self,
+        work: impl FnOnce(&Connection, &mut Cache) -> Result<End<T>>,
+    ) -> std::result::Result<T, CommitError> {
+        let done = self.begin().and_then(|()| work(&self.connection, &mut self.cache));
+        match done {
+            Ok(End::Commit(done)) => {
+                self.commit()?;
+                self.wal.keep_short(&self.connection);
+                Ok(done)
+            }
+            Ok(End::Rollback(done)) => {
+                self.roll_back();
+                Ok(done)
+            }
+            Err(fault) => {
+                self.forget();
+                Err(CommitError::NotStored(fault.into()))
+            }
+        }
+    }
+
+    fn begin(&mut self) -> Result<()> {
+        self.connection.prepare_cached(sql::BEGIN_WRITE)?.execute([])?;
+        self.cache.begin();
+        let mut ask = self.connection.prepare_cached(sql::DATA_VERSION)?;
+        let now = Some(ask.query_row([], |row| row.get(0))?);
+        // Asked behind the lock: nobody can commit between the question and what is planned.
+        if self.data_version != now {
+            self.cache.clear();
+            self.data_version = now;
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self) -> std::result::Result<(), CommitError> {
+        let done = self.connection.prepare_cached(sql::COMMIT).and_then(|mut it| it.execute([]));
+        let Err(error) = done else { return Ok(()) };
+        // SQLite rolls back by itself after most errors, but says so only by this flag.
+        let is_open = !self.connection.is_autocommit();
+        self.forget();
+        let is_certain = is_open || stored_nothing(&error);
+        let error = Fault::from(error).into();
+        Err(if is_certain { CommitError::NotStored(error) } else { CommitError::Unknown(error) })
+    }
+
+    /// Ends a failed transaction, and forgets what it may have put into the cache.
+    fn forget(&mut self) {
+        self.roll_back();
+        self.cache.clear();
+    }
+
+    fn roll_back(&mut self) {
+        if !self.connection.is_autocommit() {
+            let statement = self.connection.prepare_cached(sql::ROLLBACK);
+            // A rollback that fails leaves the transaction open; the next BEGIN reports it.
+            let _ = statement.and_then(|mut it| it.execute([]));
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! News of what other processes append: a thread that asks now and then.
+
+use std::{path::Path, sync::mpsc, thread, time::Duration};
+
+use factum_backend::Head;
+use factum_core::StoreError;
+use rusqlite::Connection;
+
+use crate::{cache::Snapshot, error::Result, file, pool, sql};
+
+/// How long another process's append may go unnoticed by who waits for the head. Asking costs
+/// microseconds while there is no news.
+const EVERY: Duration = Duration::from_millis(100);
+
+/// The thread that keeps the head up to date. Dropping it ends the thread and waits for that.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    /// Nothing is ever sent; its end is the sign to stop.
+    stop: Option<mpsc::Sender<()>>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Watch {
+    pub(crate) fn start(
+        path: &Path,
+        busy_timeout: Duration,
+        head: Head,
+    ) -> std::result::Result<Self, StoreError> {
+        let connection = file::open_reader(path, busy_timeout)?;
+        let (stop, stopped) = mpsc::channel();
+        let watch = move || {
+            let mut seen = None;
+            while stopped.recv_timeout(EVERY) == Err(mpsc::RecvTimeoutError::Timeout) {
+                // An error here is one that reads meet as well, and they report it.
+                let _ = look(&connection, &mut seen, &head);
+            }
+        };
+        let thread = thread::Builder::new().name("factum-sqlite-head".into()).spawn(watch);
+        let thread = thread.map_err(|e| {
+            StoreError::unavailable("no thread to watch the head, try again").with_source(e)
+        })?;
+        Ok(Self { stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.stop = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic there has been printed, and the head is only a hint.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn look(connection: &Connection, seen: &mut Option<i64>, head: &Head) -> Result<()> {
+    let mut ask = connection.prepare_cached(sql::DATA_VERSION)?;
+    let now = Some(ask.query_row([], |row| row.get(0))?);
+    if *seen != now {
+        head.advance(pool::in_snapshot(connection, Snapshot::read)?.head);
+        *seen = now;
+    }
+    Ok(())
+}

@@ -1,0 +1,12 @@
+//! The SQLite store from outside: the conformance suite, and what is SQLite's own.
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests as well")]
+
+mod common;
+
+mod conformance;
+mod erasure;
+mod failure;
+mod opening;
+mod process;
+mod reading;
+mod schema;

@@ -1,0 +1,72 @@
+-- What the log is, and the counters that outlive erased rows. One row.
+CREATE TABLE log (
+    log_no   INTEGER PRIMARY KEY CHECK (log_no = 1),
+    lineage  BLOB    NOT NULL,            -- UUID
+    last_at  INTEGER NOT NULL DEFAULT 0,  -- latest recorded_at of an erased event
+    revision INTEGER NOT NULL DEFAULT 0   -- last revision given to a document
+);
+
+-- Texts that stand in many events are stored once.
+CREATE TABLE categories (category_no INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+CREATE TABLE types (type_no INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+CREATE TABLE tags (tag_no INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+
+-- A stream's version is the highest of its events', or erased_through when it has none: no row
+-- is updated by an append.
+CREATE TABLE streams (
+    stream_no      INTEGER PRIMARY KEY,
+    name           TEXT    NOT NULL UNIQUE,
+    category_no    INTEGER NOT NULL,
+    erased_through INTEGER NOT NULL DEFAULT 0,  -- versions up to here are gone
+    deleted_at     INTEGER NOT NULL DEFAULT 0,  -- version at the last deletion
+    keep_events    INTEGER,
+    keep_age_us    INTEGER
+);
+
+CREATE TABLE events (
+    position       INTEGER PRIMARY KEY,  -- 1, 2, 3, ...
+    stream_no      INTEGER NOT NULL,
+    version        INTEGER NOT NULL,     -- 1, 2, 3, ... in its stream
+    type_no        INTEGER NOT NULL,
+    category_no    INTEGER NOT NULL,
+    recorded_at    INTEGER NOT NULL,     -- microseconds since 1970, UTC
+    schema_version INTEGER NOT NULL,
+    content        INTEGER NOT NULL,     -- 1 CBOR, 2 JSON, from 256 on the application's
+    id             BLOB    NOT NULL,     -- UUID
+    tags           BLOB    NOT NULL,     -- each a u16 little-endian length and UTF-8
+    metadata       BLOB    NOT NULL,
+    payload        BLOB    NOT NULL
+);
+CREATE UNIQUE INDEX events_by_stream ON events (stream_no, version);
+CREATE INDEX events_by_category ON events (category_no);
+CREATE INDEX events_by_type ON events (type_no);
+
+CREATE TABLE event_tags (
+    tag_no   INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    PRIMARY KEY (tag_no, position)
+) WITHOUT ROWID;
+
+-- Positions whose events are gone; neighbouring ranges are merged.
+CREATE TABLE erased (first INTEGER PRIMARY KEY, last INTEGER NOT NULL);
+
+CREATE TABLE documents (
+    key      BLOB    PRIMARY KEY NOT NULL,
+    revision INTEGER NOT NULL,
+    value    BLOB    NOT NULL
+) WITHOUT ROWID;
+
+-- Two events of a stream that was truncated, and one that is left.
+INSERT INTO log VALUES (1, x'00112233445566778899aabbccddeeff', 1700000000000000, 0);
+INSERT INTO categories VALUES (1, 'account');
+INSERT INTO types VALUES (1, 'account.opened');
+INSERT INTO tags VALUES (1, 'email:ada');
+INSERT INTO streams VALUES (1, 'account-ada', 1, 2, 0, NULL, NULL);
+INSERT INTO events VALUES (
+    3, 1, 3, 1, 1, 1700000000000001, 1, 2, x'018bcfe56800700080000000000000ff',
+    x'0900656d61696c3a616461', x'', x'7b7d'
+);
+INSERT INTO event_tags VALUES (1, 3);
+INSERT INTO erased VALUES (1, 2);
+PRAGMA user_version = 1;
+PRAGMA application_id = 1178682196;
