@@ -1,3 +1,55 @@
-//! The command line of Factum.
+//! The command line of Factum: a demonstration, a reader and two benchmarks.
 
-fn main() {}
+mod args;
+mod bench;
+mod demo;
+mod exit;
+mod interrupt;
+mod number;
+mod output;
+mod panic;
+mod place;
+mod progress;
+mod random;
+mod read;
+mod stopwatch;
+
+use std::process::ExitCode;
+
+use args::{Args, Command};
+use exit::{Exit, Failure};
+use output::Output;
+
+fn main() -> ExitCode {
+    panic::record();
+    let ended = std::panic::catch_unwind(|| Args::read().and_then(|args| start(&args)));
+    let ended = ended.unwrap_or_else(|_| Err(Failure::internal("a part of the program panicked")));
+    let exit = match ended {
+        Ok(()) | Err(Failure::PipeClosed) => Exit::Success,
+        Err(Failure::Stopped { exit, text }) => {
+            output::complain(&panic::explain(exit, text));
+            exit
+        }
+    };
+    ExitCode::from(exit as u8)
+}
+
+fn start(args: &Args) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|e| Failure::internal(format!("no thread can be made: {e}")))?;
+    let ended = runtime.block_on(run(args));
+    // What still runs has nobody to answer to, a read that waits for more for instance.
+    runtime.shutdown_background();
+    ended
+}
+
+async fn run(args: &Args) -> Result<(), Failure> {
+    let mut out = Output::new(args.quiet);
+    match &args.command {
+        Command::Demo(demo) => demo::run(demo, &mut out).await?,
+        Command::Read(read) => read::run(read, &mut out).await?,
+        Command::Bench(bench) => bench::run(bench, &mut out).await?,
+        Command::Completions { shell } => out.write(&args::completions(*shell))?,
+    }
+    out.flush()
+}

@@ -1,1 +1,46 @@
-//! Test support.
+//! Test support for Factum: rules by given, when, then; stores by a conformance suite; failures,
+//! time and histories under a test's control.
+//!
+//! | to test | there is |
+//! |---|---|
+//! | the rules of an aggregate | [`given()`], `when`, `then` |
+//! | a store | [`conformance!`], one line for every law of both traits |
+//! | what happens when a store fails | [`FaultyStore`], [`FaultyDocuments`] |
+//! | that nothing was lost, invented, doubled or reordered | [`History`], [`RecordingStore`] |
+//! | what depends on time or chance | [`VirtualClock`], [`SeededIds`] |
+//!
+//! All examples are of one sample domain, the [`bank`].
+//!
+//! ```
+//! use factum_testing::{bank::{Account, AccountCommand, AccountEvent, AccountRejection}, given};
+//!
+//! let opened = AccountEvent::Opened { owner: "Ada".into(), email: "ada@example.org".into() };
+//! given::<Account>([opened])
+//!     .when(AccountCommand::Deposit { cents: 500 })
+//!     .then([AccountEvent::Deposited { cents: 500 }])
+//!     .when(AccountCommand::Withdraw { cents: 700 })
+//!     .rejected(AccountRejection::InsufficientFunds { balance_cents: 500 });
+//! ```
+
+mod random;
+
+mod clock;
+mod id;
+
+mod diff;
+mod given;
+
+mod scope;
+
+mod faulty;
+mod history;
+
+pub mod bank;
+#[cfg(feature = "conformance")]
+pub mod conformance;
+
+pub use clock::VirtualClock;
+pub use faulty::{Fault, FaultRates, FaultyDocuments, FaultyStore};
+pub use given::{Given, Then, When, given};
+pub use history::{Attempt, History, Reader, RecordingStore, Summary, Violation};
+pub use id::SeededIds;

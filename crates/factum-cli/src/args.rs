@@ -1,0 +1,353 @@
+//! The command line: what can be asked, with units, defaults and limits, and its help.
+
+use std::ffi::OsString;
+
+use clap::{
+    ArgAction, CommandFactory, Parser, Subcommand, ValueEnum, error::ErrorKind, value_parser,
+};
+use factum::{Category, EventName, InvalidEventName, InvalidStreamId, StreamId, Tag};
+
+use crate::{
+    exit::{Exit, Failure},
+    output,
+};
+
+const DEFAULT_STORE: &str = "./factum-data";
+
+const AFTER_HELP: &str = "\
+Examples:
+  factum demo                                     a month in the life of a bank, in ./factum-data
+  factum read --limit 5                           the first five events of it
+  factum read --stream account-ada-lovelace-1     the life of one account
+  factum bench append --store sqlite:./bench.db   how fast this disk takes events
+
+Stores:
+  A store is a URL, memory: or sqlite:./events.db, or a path: what is there is opened, else a store
+  of the default kind is made in that folder.
+
+Exit codes:
+    0  done; also when whoever read the output closed it
+    1  a check failed: money is not conserved, the log has a hole
+    2  the command line or the store's name is wrong, or the store is not there
+    3  the store is unavailable, try again
+    4  the store is corrupt, stop and look
+    5  an internal error, or the output can't be written
+  130  ended by Ctrl-C
+
+Environment:
+  NO_COLOR  if set and not empty: no colours and no moving progress bar";
+
+/// Look at and try out Factum, an event sourcing framework.
+#[derive(Debug, Parser)]
+#[command(name = "factum", version, max_term_width = 100, arg_required_else_help = true)]
+#[command(after_help = AFTER_HELP)]
+pub(crate) struct Args {
+    /// Say nothing but results and errors: no progress, no notes
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What can be asked.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Demo(DemoArgs),
+    Read(ReadArgs),
+    /// Measure a store
+    #[command(subcommand, arg_required_else_help = false)]
+    Bench(BenchCommand),
+    /// Print what makes a shell complete this program's commands and options
+    #[command(after_help = "Example:\n  factum completions bash > /etc/bash_completion.d/factum")]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Live a month in the life of a bank, then check every cent of it
+///
+/// Opens accounts, pays in and out, transfers, tries overdrafts and e-mail addresses that are
+/// taken; 16 writers race for the accounts, and those who lose decide again. Then everything is
+/// folded again from the log alone and checked: money is conserved, positions are gapless,
+/// versions are contiguous, transfers are whole.
+///
+/// The month ends now; times are the bank's, not those of the program's run. Run again, it goes on
+/// where the log ends, also after a crash or Ctrl-C.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+JSON, on the last line: accounts, commands, events, rejections, conflicts_retried, conserved, gaps,
+  total_cents, commands_per_s, and more. Commands, rejections and conflicts are those of this run;
+  accounts, events, gaps and cents are those of the whole log, which is what the checks are about.
+
+Examples:
+  factum demo
+  factum demo --store memory: --commands 50000 --seed 7
+  factum demo --store sqlite:./bank.db --json | jq .conserved")]
+pub(crate) struct DemoArgs {
+    /// The store, a URL or a path
+    #[arg(long, value_name = "URL|PATH", default_value = DEFAULT_STORE)]
+    pub(crate) store: String,
+    /// Accounts to open in this run, 0 to 1,000,000; no more than there are commands
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    #[arg(value_parser = value_parser!(u64).range(0..=1_000_000))]
+    pub(crate) accounts: u64,
+    /// Commands of this run, openings included, 0 to 100,000,000; 0: only check what is there
+    #[arg(long, value_name = "N", default_value_t = 5_000)]
+    #[arg(value_parser = value_parser!(u64).range(0..=100_000_000))]
+    pub(crate) commands: u64,
+    /// What decides who does what; the same seed on a log that goes on gives another month
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Print one JSON object instead of the report
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Print events, a line each
+///
+/// Reading makes no store and writes to none, so it may run beside a program that does. The log
+/// and its tags are read without the system's own events, unless asked.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+JSON, a line per event: position, version, stream, type, schema_version, content, id, recorded_at,
+  tags, metadata, and data; for payloads that are neither CBOR nor JSON, data_hex instead of data.
+  Bytes inside of data are written in hexadecimal.
+
+Examples:
+  factum read --category account --after 1000 --limit 20
+  factum read --tag peer:ada-lovelace-1 --type account.sent
+  factum read --follow --json | jq .data")]
+pub(crate) struct ReadArgs {
+    /// The store, a URL or a path; it must be there
+    #[arg(long, value_name = "URL|PATH", default_value = DEFAULT_STORE)]
+    pub(crate) store: String,
+    /// The whole log; so it is if nothing else is said
+    #[arg(long, group = "scope")]
+    pub(crate) log: bool,
+    /// One stream, such as account-ada-lovelace-1
+    #[arg(long, value_name = "ID", group = "scope", value_parser = stream)]
+    pub(crate) stream: Option<StreamId>,
+    /// All streams of a category, such as account
+    #[arg(long, value_name = "NAME", group = "scope", value_parser = category)]
+    pub(crate) category: Option<Category>,
+    /// Events with this tag; given several times (up to 64), with all of them
+    #[arg(long = "tag", value_name = "NAME:VALUE", value_parser = Tag::parse)]
+    #[arg(conflicts_with = "scope", action = ArgAction::Append)]
+    pub(crate) tags: Vec<Tag>,
+    /// Events of this type; given several times (up to 64), of any of them
+    #[arg(long = "type", value_name = "NAME", value_parser = event_name)]
+    #[arg(conflicts_with = "scope", action = ArgAction::Append)]
+    pub(crate) types: Vec<EventName>,
+    /// Begin behind this position; 0: at the start
+    #[arg(long, value_name = "POSITION", default_value_t = 0)]
+    #[arg(value_parser = value_parser!(u64).range(0..i64::MAX as u64))]
+    pub(crate) after: u64,
+    /// Stop after so many events, at least 1; without it, at the end
+    #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..))]
+    pub(crate) limit: Option<u64>,
+    /// Print a JSON object per line, in full
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// At the end wait for more, until Ctrl-C (exit code 130) or the limit
+    #[arg(long, short)]
+    pub(crate) follow: bool,
+    /// The system's own events too, those of categories that begin with $
+    #[arg(long)]
+    pub(crate) system: bool,
+}
+
+/// What can be measured.
+#[derive(Debug, Subcommand)]
+pub(crate) enum BenchCommand {
+    Append(AppendArgs),
+    Read(BenchReadArgs),
+}
+
+/// Measure appends: many clients, each with one append under way
+///
+/// Events hold random bytes, which no store can compress, and go to random streams of the category
+/// `bench` with any version expected. Nothing is retried. How durable an append is when it is
+/// answered is the store's claim, and printed.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+JSON, on the last line: bench, store, clients, events, batch, payload_bytes, streams, durability,
+  seconds, events_per_s, p50_us and p99_us (of an append), bytes_per_event (growth on disk).
+
+Examples:
+  factum bench append --store memory: --events 1000000
+  factum bench append --store sqlite:./bench.db --clients 16 --batch 100")]
+pub(crate) struct AppendArgs {
+    /// The store, a URL or a path
+    #[arg(long, value_name = "URL|PATH")]
+    pub(crate) store: String,
+    #[command(flatten)]
+    pub(crate) load: LoadArgs,
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What is appended.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct LoadArgs {
+    /// Clients that append at once, 1 to 100,000
+    #[arg(long, value_name = "N", default_value_t = 256)]
+    #[arg(value_parser = value_parser!(u64).range(1..=100_000))]
+    pub(crate) clients: u64,
+    /// Events to append, 1 to 10,000,000,000
+    #[arg(long, value_name = "N", default_value_t = 100_000)]
+    #[arg(value_parser = value_parser!(u64).range(1..=10_000_000_000))]
+    pub(crate) events: u64,
+    /// Events per append, all in one stream, at least 1; most stores take 4,096
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(value_parser = value_parser!(u64).range(1..=1_000_000))]
+    pub(crate) batch: u64,
+    /// Bytes of each event's payload; most stores take events of 1 MiB
+    #[arg(long, value_name = "N", default_value_t = 256)]
+    #[arg(value_parser = value_parser!(u64).range(0..=1 << 30))]
+    pub(crate) payload_bytes: u64,
+    /// Streams that the events are spread over, 1 to 1,000,000,000
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    #[arg(value_parser = value_parser!(u64).range(1..=1_000_000_000))]
+    pub(crate) streams: u64,
+}
+
+/// Measure reads of what is there
+///
+/// A scan reads the log from start to end, once per client. Streams are read whole, each once, in
+/// random order, shared out over the clients. A store without events is filled first, as
+/// `factum bench append` would; that takes no part in the measurement.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+JSON, on the last line: bench (scan or streams), store, clients, events, seconds, events_per_s,
+  p50_us and p99_us (of a page of a scan, of a whole stream), bytes_per_event (on disk).
+
+Examples:
+  factum bench read --store sqlite:./bench.db
+  factum bench read --store memory: --what streams --events 300000")]
+pub(crate) struct BenchReadArgs {
+    /// The store, a URL or a path
+    #[arg(long, value_name = "URL|PATH")]
+    pub(crate) store: String,
+    /// What is read
+    #[arg(long, value_enum, default_value_t = What::Scan)]
+    pub(crate) what: What,
+    /// Clients that read at once, 1 to 100,000
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(value_parser = value_parser!(u64).range(1..=100_000))]
+    pub(crate) clients: u64,
+    /// Events to fill an empty store with, 1 to 10,000,000,000
+    #[arg(long, value_name = "N", default_value_t = 100_000)]
+    #[arg(value_parser = value_parser!(u64).range(1..=10_000_000_000))]
+    pub(crate) events: u64,
+    /// Bytes of the payloads that an empty store is filled with
+    #[arg(long, value_name = "N", default_value_t = 256)]
+    #[arg(value_parser = value_parser!(u64).range(0..=1 << 20))]
+    pub(crate) payload_bytes: u64,
+    /// Streams that an empty store is filled with, 1 to 1,000,000
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    #[arg(value_parser = value_parser!(u64).range(1..=1_000_000))]
+    pub(crate) streams: u64,
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What `factum bench read` reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum What {
+    /// The log, page by page
+    Scan,
+    /// Whole streams in random order
+    Streams,
+}
+
+impl Args {
+    /// Reads the command line. Help and versions are printed; then there is nothing left to do.
+    pub(crate) fn read() -> Result<Self, Failure> {
+        Self::parse_line(std::env::args_os())
+    }
+
+    fn parse_line(line: impl IntoIterator<Item = OsString>) -> Result<Self, Failure> {
+        let error = match Self::try_parse_from(line) {
+            Ok(args) => return Ok(args),
+            Err(error) => error,
+        };
+        match error.kind() {
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => output::help(&error)?,
+            // Who says nothing asks for help; clap's own answer would go to standard error.
+            ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+                return Self::parse_line(["factum".into(), "--help".into()]);
+            }
+            _ => return Err(Failure::new(Exit::Usage, one_line(&error))),
+        }
+        // Like a closed pipe, help is a quiet end.
+        Err(Failure::PipeClosed)
+    }
+}
+
+/// What makes a shell complete the command line.
+pub(crate) fn completions(shell: clap_complete::Shell) -> Vec<u8> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Args::command(), "factum", &mut script);
+    script
+}
+
+/// An error of clap's in one line: without its usage, which `--help` shows better.
+fn one_line(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let told =
+        lines.take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
+    let told: Vec<_> = told.map(|line| line.trim_start_matches("error: ")).collect();
+    format!("{}; see factum --help", told.join(", ").replace(":,", ":"))
+}
+
+fn stream(text: &str) -> Result<StreamId, InvalidStreamId> {
+    text.parse()
+}
+
+fn category(text: &str) -> Result<Category, InvalidStreamId> {
+    Category::parse(text)
+}
+
+fn event_name(text: &str) -> Result<EventName, InvalidEventName> {
+    EventName::parse(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(line: &str) -> String {
+        let words = line.split_whitespace().map(OsString::from);
+        match Args::parse_line(words) {
+            Err(Failure::Stopped { exit: Exit::Usage, text }) => text,
+            other => panic!("not refused: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_in_one_line() {
+        let lines = [
+            ("factum demo --accounts x", "invalid value 'x' for '--accounts <N>'"),
+            ("factum dmeo", "unrecognized subcommand 'dmeo'"),
+            ("factum bench append", "--store <URL|PATH>"),
+            ("factum bench", "requires a subcommand"),
+            ("factum read --stream nodash", "no '-' between category and key"),
+            ("factum read --log --tag a:b", "cannot be used with"),
+            ("factum read --limit 0", "0 is not in 1.."),
+        ];
+        for (line, expected) in lines {
+            let text = refusal(line);
+            assert!(text.contains(expected), "{line}: {text}");
+            assert!(!text.contains('\n') && text.ends_with("; see factum --help"), "{text}");
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! `factum bench`: how fast a store is, measured on the kernel's traits, without the typed layer.
+
+mod append;
+mod latency;
+mod load;
+mod read;
+mod report;
+
+use factum::Durability;
+
+use crate::{args::BenchCommand, exit::Failure, output::Output};
+
+/// Measures what was asked for.
+pub(crate) async fn run(command: &BenchCommand, out: &mut Output) -> Result<(), Failure> {
+    match command {
+        BenchCommand::Append(args) => append::run(args, out).await,
+        BenchCommand::Read(args) => read::run(args, out).await,
+    }
+}
+
+/// What a store claims that an answered append survives: the word in JSON.
+fn durability(claimed: Durability) -> &'static str {
+    match claimed {
+        Durability::Volatile => "volatile",
+        Durability::ProcessCrash => "process-crash",
+        Durability::PowerLoss => "power-loss",
+        Durability::Replicated => "replicated",
+    }
+}
+
+/// The same for people.
+fn sync_policy(claimed: Durability) -> &'static str {
+    match claimed {
+        Durability::Volatile => "volatile: gone with the process",
+        Durability::ProcessCrash => "answered appends survive the process",
+        Durability::PowerLoss => "answered appends are synced and survive a power cut",
+        Durability::Replicated => "answered appends survive the loss of a machine",
+    }
+}

@@ -1,0 +1,63 @@
+//! `factum bench append`.
+
+use std::sync::Arc;
+
+use factum::SystemClock;
+
+use crate::{
+    args::AppendArgs,
+    bench::{durability, load::Load, report::Reading, sync_policy},
+    exit::Failure,
+    interrupt::Interrupt,
+    number::{self, counted},
+    output::{Notes, Output},
+    place::Place,
+    progress::Progress,
+};
+
+/// Appends, and says how fast that went.
+pub(crate) async fn run(args: &AppendArgs, out: &mut Output) -> Result<(), Failure> {
+    let place = Place::find(&args.store)?;
+    let stores = place.open(Arc::new(SystemClock)).await?;
+    let claimed = stores.events.guarantees().durability;
+    let before = place.disk_bytes();
+    let notes = if args.json { Notes::None } else { out.notes() };
+    let progress = Progress::start(notes, "appending", "event", args.load.events);
+    let load = Load::new(stores.events.clone(), args.load.clone(), progress, Interrupt::listen());
+    let loaded = load.run().await;
+    // Closed before it is measured, so that what a store has yet to move is moved.
+    stores.events.close().await?;
+    let loaded = loaded?;
+    let grown = place.disk_bytes().zip(before).map(|(after, before)| after.saturating_sub(before));
+    let load = &args.load;
+    let reading = Reading {
+        bench: "append",
+        store: place.scheme().to_owned(),
+        clients: load.clients,
+        events: load.events,
+        batch: Some(load.batch),
+        payload_bytes: Some(load.payload_bytes),
+        streams: Some(load.streams),
+        durability: Some(durability(claimed)),
+        bytes_per_event: grown.and_then(|bytes| number::ratio(bytes, load.events)),
+        ..Reading::of(load.events, loaded.elapsed, &loaded.latencies)
+    };
+    if args.json {
+        return reading.print_json(out);
+    }
+    let work = [
+        format!("store     {place}, {}", sync_policy(claimed)),
+        format!(
+            "clients   {}, each with one append of {} under way",
+            number::grouped(load.clients),
+            counted(load.batch, "event"),
+        ),
+        format!(
+            "events    {} with {} of random payload, in {}",
+            number::grouped(load.events),
+            counted(load.payload_bytes, "byte"),
+            counted(load.streams, "stream"),
+        ),
+    ];
+    reading.print(out, "bench append", &work, "append")
+}

@@ -1,0 +1,191 @@
+//! The bank at work: wishes become commands on accounts, and rejections are counted by kind.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use factum::{
+    App, Clock, EventName, ExecuteError, Metadata, Position, Query, ReadQuery, Repository,
+    SnapshotPolicy, StepRejected, Stores, SystemClock, Timestamp,
+};
+use factum_testing::bank::{Account, AccountCommand, AccountRejection};
+
+use crate::{
+    demo::{
+        clock::BankClock,
+        conflict::Conflicts,
+        customer,
+        plan::{Order, Wish},
+    },
+    exit::Failure,
+    place::Place,
+};
+
+const OPENED: EventName = EventName::from_static("account.opened");
+/// The month that a new bank has behind it.
+const MONTH: Duration = Duration::from_secs(30 * 86_400);
+
+/// An open bank. Clones are the same bank.
+#[derive(Debug, Clone)]
+pub(crate) struct Bank {
+    pub(crate) app: App,
+    pub(crate) accounts: Repository<Account>,
+    clock: Arc<BankClock>,
+    conflicts: Conflicts,
+}
+
+/// The bank as it was left.
+#[derive(Debug)]
+pub(crate) struct Found {
+    /// The end of its log.
+    pub(crate) head: Position,
+    /// The accounts of its customers.
+    pub(crate) known: Vec<Arc<str>>,
+    /// The first number that no customer has.
+    pub(crate) next_number: u64,
+    /// When it goes on.
+    pub(crate) start: Timestamp,
+}
+
+/// What became of commands.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Tally {
+    pub(crate) commands: u64,
+    pub(crate) events: u64,
+    /// By kind.
+    pub(crate) rejections: BTreeMap<&'static str, u64>,
+    /// Others were first too often.
+    pub(crate) given_up: u64,
+}
+
+impl Tally {
+    /// Adds another's.
+    pub(crate) fn merge(&mut self, other: Self) {
+        self.commands += other.commands;
+        self.events += other.events;
+        self.given_up += other.given_up;
+        for (kind, count) in other.rejections {
+            *self.rejections.entry(kind).or_default() += count;
+        }
+    }
+
+    /// All of them.
+    pub(crate) fn rejected(&self) -> u64 {
+        self.rejections.values().sum()
+    }
+}
+
+impl Bank {
+    /// Opens the bank, and founds it if it is not there.
+    pub(crate) async fn open(place: &Place) -> Result<Self, Failure> {
+        let clock = Arc::new(BankClock::new(SystemClock.now().saturating_sub(MONTH)));
+        let Stores { events, documents } = place.open(clock.clone()).await?;
+        let conflicts = Conflicts::default();
+        let stores = Stores { events: conflicts.of(events), documents };
+        let builder = App::builder().with_clock(clock.clone()).aggregate::<Account>();
+        let app = builder.open_stores(stores).await?;
+        // Everybody's favourites have long histories; snapshots keep the cost of loading flat.
+        let accounts = app.aggregate().with_snapshots(SnapshotPolicy::production());
+        let accounts = accounts.expect("the preset makes sense");
+        Ok(Self { app, accounts, clock, conflicts })
+    }
+
+    /// Looks at what is there, and sets the clock to where it goes on.
+    pub(crate) async fn look(&self) -> Result<Found, Failure> {
+        let last = ReadQuery::log().backward().with_events_max(1);
+        let last = self.app.kernel().events().read(last).await?;
+        if let Some(event) = last.events.first() {
+            self.clock.advance_to(event.recorded_at());
+        }
+        let mut known = Vec::new();
+        let mut opened = self.app.read(ReadQuery::matching(Query::types([OPENED])));
+        while let Some(event) = opened.next().await {
+            let event = event?;
+            let key = event.stream().key();
+            // Accounts that somebody else opened are left alone.
+            known.extend(customer::number(key).map(|number| (number, Arc::from(key))));
+        }
+        let next_number = known.iter().map(|(number, _)| number + 1).max().unwrap_or(1);
+        let known = known.into_iter().map(|(_, key)| key).collect();
+        Ok(Found { head: last.head, known, next_number, start: self.clock.now() })
+    }
+
+    /// How often writers were not the first, so far.
+    pub(crate) fn conflicts(&self) -> u64 {
+        self.conflicts.count()
+    }
+
+    /// Carries out an order, and counts what became of it.
+    pub(crate) async fn carry_out(&self, order: Order, tally: &mut Tally) -> Result<(), Failure> {
+        self.clock.advance_to(order.at);
+        let outcome = match order.wish {
+            Wish::Open { key, owner, email } => {
+                self.execute(&key, AccountCommand::Open { owner, email }).await
+            }
+            Wish::Deposit { key, cents } => {
+                self.execute(&key, AccountCommand::Deposit { cents }).await
+            }
+            Wish::Withdraw { key, cents } => {
+                self.execute(&key, AccountCommand::Withdraw { cents }).await
+            }
+            Wish::Transfer { from, to, cents } => self.transfer(&from, &to, cents).await,
+        };
+        tally.commands += 1;
+        match outcome {
+            Ok(events) => tally.events += events as u64,
+            Err(Refusal::Rejected(kind)) => *tally.rejections.entry(kind).or_default() += 1,
+            Err(Refusal::GivenUp) => tally.given_up += 1,
+            Err(Refusal::Failed(failure)) => return Err(failure),
+        }
+        Ok(())
+    }
+
+    async fn execute(&self, key: &str, command: AccountCommand) -> Result<usize, Refusal> {
+        let executed = self.accounts.execute(key, &command).await;
+        executed.map(|executed| executed.events.len()).map_err(|e| Refusal::of(e, |no| Some(no)))
+    }
+
+    /// One transaction over two accounts, its events with one correlation id.
+    async fn transfer(&self, from: &str, to: &str, cents: u64) -> Result<usize, Refusal> {
+        let send = AccountCommand::Send { to: to.into(), cents };
+        let receive = AccountCommand::Receive { from: from.into(), cents };
+        let transfer = self.app.transaction();
+        let transfer = transfer.execute(&self.accounts, from, send);
+        let transfer = transfer.execute(&self.accounts, to, receive);
+        let id = self.app.kernel().ids().uuid(self.clock.now());
+        let committed = transfer.commit(&Metadata::new().with_correlation_id(id)).await;
+        committed.map(|done| done.events).map_err(|e| Refusal::of(e, StepRejected::downcast_ref))
+    }
+}
+
+/// Why a command led to nothing.
+enum Refusal {
+    /// The domain says no.
+    Rejected(&'static str),
+    /// Others were first too often.
+    GivenUp,
+    /// A failure.
+    Failed(Failure),
+}
+
+impl Refusal {
+    fn of<R: std::error::Error + 'static>(
+        error: ExecuteError<R>,
+        rejection: impl FnOnce(&R) -> Option<&AccountRejection>,
+    ) -> Self {
+        match error {
+            ExecuteError::Rejected(no) => Self::Rejected(rejection(&no).map_or("other", kind)),
+            ExecuteError::Conflict(_) => Self::GivenUp,
+            other => Self::Failed(other.into()),
+        }
+    }
+}
+
+/// The kind of a rejection, as JSON names it.
+fn kind(rejection: &AccountRejection) -> &'static str {
+    match rejection {
+        AccountRejection::InsufficientFunds { .. } => "overdraft",
+        AccountRejection::EmailTaken => "email_taken",
+        AccountRejection::AlreadyOpen => "already_open",
+        AccountRejection::NotOpen => "not_open",
+        AccountRejection::InvalidAmount { .. } => "invalid_amount",
+    }
+}

@@ -1,0 +1,107 @@
+//! What must hold of the bank, and whether it does.
+
+use crate::{
+    demo::ledger::Ledger,
+    number::{counted, grouped, money},
+};
+
+/// Something that must hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Check {
+    /// Its name in JSON.
+    pub(crate) name: &'static str,
+    /// What holds, for people.
+    pub(crate) claim: &'static str,
+    /// Whether it does, and the figures behind that.
+    pub(crate) outcome: Outcome,
+}
+
+/// Whether a check holds, with the figures for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It does.
+    Holds(String),
+    /// It does not.
+    Fails(String),
+}
+
+impl Check {
+    fn new(name: &'static str, claim: &'static str, holds: bool, figures: String) -> Self {
+        let outcome = if holds { Outcome::Holds(figures) } else { Outcome::Fails(figures) };
+        Self { name, claim, outcome }
+    }
+
+    /// Whether it holds.
+    pub(crate) fn holds(&self) -> bool {
+        matches!(self.outcome, Outcome::Holds(_))
+    }
+}
+
+/// Whether no cent came from nowhere or went there.
+pub(crate) fn is_conserved(ledger: &Ledger) -> bool {
+    let faults = ledger.faults;
+    ledger.total_cents() == ledger.paid_in_cents - ledger.paid_out_cents
+        && faults.overdrafts == 0
+        && faults.half_transfers == 0
+}
+
+/// All checks of a log that was folded to its end. `disagreeing` are the accounts that the
+/// repository loads otherwise than the log says.
+pub(crate) fn all(ledger: &Ledger, disagreeing: &[String]) -> Vec<Check> {
+    let faults = ledger.faults;
+    let positions = match ledger.through.value() {
+        0 => "no events".to_owned(),
+        last => format!("1 to {}", grouped(last)),
+    };
+    let transfers = counted(ledger.transfers, "transfer");
+    let halves = (faults.half_transfers, "half transfer");
+    let versions = (faults.versions, "break");
+    let times = (faults.times, "step back");
+    let emails = (faults.shared_emails, "shared address");
+    vec![
+        Check::new("money", "money is conserved", is_conserved(ledger), money_figures(ledger)),
+        none_of(halves, "transfers", "transfers are whole", transfers),
+        none_of((faults.gaps, "gap"), "positions", "positions are gapless", positions),
+        none_of(versions, "versions", "versions are contiguous", "in every stream"),
+        none_of(times, "times", "time never goes back", "from event to event"),
+        none_of(emails, "emails", "e-mails are unique", "one account each"),
+        loads(ledger, disagreeing),
+    ]
+}
+
+/// A check that holds if a fault was never found.
+fn none_of(
+    (faults, noun): (u64, &str),
+    name: &'static str,
+    claim: &'static str,
+    figures: impl Into<String>,
+) -> Check {
+    match faults {
+        0 => Check::new(name, claim, true, figures.into()),
+        _ => Check::new(name, claim, false, counted(faults, noun)),
+    }
+}
+
+fn money_figures(ledger: &Ledger) -> String {
+    let (paid_in, paid_out) = (money(ledger.paid_in_cents), money(ledger.paid_out_cents));
+    let held = money(ledger.total_cents());
+    let sum = format!("{paid_in} paid in - {paid_out} paid out = {held} held");
+    match ledger.faults.overdrafts {
+        0 if is_conserved(ledger) => sum,
+        0 => format!("not so: {sum}"),
+        count => format!("{}, {sum}", counted(count, "overdraft")),
+    }
+}
+
+fn loads(ledger: &Ledger, disagreeing: &[String]) -> Check {
+    let figures = match disagreeing.first() {
+        None => counted(ledger.accounts.len() as u64, "account"),
+        Some(key) => {
+            format!("{}, account-{key} first", counted(disagreeing.len() as u64, "difference"))
+        }
+    };
+    Check::new("loads", "loading agrees", disagreeing.is_empty(), figures)
+}
+
+#[cfg(test)]
+mod tests;

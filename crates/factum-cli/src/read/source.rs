@@ -1,0 +1,49 @@
+//! Where the events come from: a read with an end, or one without.
+
+use factum::{
+    App, PAGE_EVENTS_DEFAULT, Position, ReadError, ReadLog, ReadQuery, RecordedEvent, Scope,
+    SubscribeFrom, Subscription,
+};
+
+use crate::args::ReadArgs;
+
+/// A read with an end, or one without.
+pub(crate) enum Source {
+    /// What is there.
+    There(ReadLog),
+    /// What is there, and what comes.
+    Coming(Subscription),
+}
+
+impl Source {
+    /// The events of a scope that the command line asks for.
+    pub(crate) fn new(app: &App, scope: Scope, args: &ReadArgs) -> Self {
+        if args.follow {
+            return Self::coming(app, scope, args);
+        }
+        let limit = args.limit.and_then(|limit| usize::try_from(limit).ok());
+        let events_max = limit.map_or(PAGE_EVENTS_DEFAULT, |limit| limit.min(PAGE_EVENTS_DEFAULT));
+        let mut query =
+            ReadQuery::log().after(Position::new(args.after)).with_events_max(events_max);
+        query.scope = scope;
+        let read = app.read(query);
+        Self::There(if args.system { read.with_system() } else { read })
+    }
+
+    fn coming(app: &App, scope: Scope, args: &ReadArgs) -> Self {
+        let from = match args.after {
+            0 => SubscribeFrom::Start,
+            _ => SubscribeFrom::After(Position::new(args.after)),
+        };
+        let events = app.subscribe(scope, from);
+        Self::Coming(if args.system { events.with_system() } else { events })
+    }
+
+    /// The next event; `None` at the end.
+    pub(crate) async fn next(&mut self) -> Option<Result<RecordedEvent, ReadError>> {
+        match self {
+            Self::There(read) => read.next().await,
+            Self::Coming(events) => events.next().await,
+        }
+    }
+}

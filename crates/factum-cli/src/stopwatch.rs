@@ -1,0 +1,20 @@
+//! How long something took. The one place that reads the machine's clock without a `Clock`.
+
+use std::time::{Duration, Instant};
+
+/// Measures from when it was started.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stopwatch(Instant);
+
+impl Stopwatch {
+    /// Starts measuring.
+    #[expect(clippy::disallowed_methods, reason = "benchmarks and progress measure real time")]
+    pub(crate) fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    /// How long ago it was started.
+    pub(crate) fn elapsed(self) -> Duration {
+        self.0.elapsed()
+    }
+}

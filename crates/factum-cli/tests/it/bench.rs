@@ -1,0 +1,58 @@
+//! `factum bench`.
+
+use serde_json::Value;
+
+use crate::program::{json, run, sqlite_in};
+
+fn assert_measured(object: &Value, bench: &str, store: &str) {
+    assert_eq!((&object["bench"], &object["store"]), (&bench.into(), &store.into()), "{object}");
+    for name in ["clients", "events", "p50_us", "p99_us"] {
+        assert!(object[name].is_u64(), "{name}: {object}");
+    }
+    assert!(object["events_per_s"].as_f64() > Some(0.0), "{object}");
+    assert!(object["p50_us"].as_u64() <= object["p99_us"].as_u64(), "{object}");
+}
+
+#[test]
+fn append_measures_and_what_it_appended_is_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = sqlite_in(folder.path());
+    let line = format!("bench append --store {store} --clients 7 --events 1001 --batch 10");
+    let object = json(&(line + " --streams 50 --payload-bytes 100 --json"));
+    assert_measured(&object, "append", "sqlite");
+    assert_eq!((&object["clients"], &object["events"]), (&7.into(), &1001.into()));
+    assert_eq!(object["durability"], "power-loss");
+    assert!(object["bytes_per_event"].as_f64().unwrap() > 100.0, "{object}");
+
+    let scanned = json(&format!("bench read --store {store} --json --clients 2"));
+    assert_measured(&scanned, "scan", "sqlite");
+    assert_eq!(scanned["events"], 2 * 1001);
+    let streams = json(&format!("bench read --store {store} --json --what streams --clients 3"));
+    assert_measured(&streams, "streams", "sqlite");
+    assert_eq!(streams["events"], 1001);
+}
+
+#[test]
+fn memory_has_no_disk_and_an_empty_store_is_filled_before_it_is_read() {
+    let object = json("bench append --store memory: --events 500 --json");
+    assert_measured(&object, "append", "memory");
+    assert!(object.get("bytes_per_event").is_none());
+    let object = json("bench read --store memory: --events 700 --streams 9 --json");
+    assert_measured(&object, "scan", "memory");
+    assert_eq!(object["events"], 700);
+}
+
+#[test]
+fn people_are_told_the_work_the_store_and_how_durable_it_was() {
+    let ran = run("bench append --store memory: --events 300 --clients 3 -q");
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
+    for said in ["memory:, volatile", "3, each with", "256 bytes", "10,000 streams", "p99"] {
+        assert!(ran.stdout.contains(said), "{said:?} is not in {}", ran.stdout);
+    }
+}
+
+#[test]
+fn what_the_store_does_not_take_is_refused() {
+    let said = crate::program::fail("bench append --store memory: --batch 5000 -q", 2);
+    assert!(said.contains("too many events in a batch"), "{said}");
+}

@@ -1,0 +1,162 @@
+//! `factum demo`.
+
+use serde_json::Value;
+
+use crate::program::{Running, fail, json, run, sqlite_in, succeed};
+
+fn number(object: &Value, name: &str) -> u64 {
+    object[name].as_u64().unwrap_or_else(|| panic!("{name} is no number: {object}"))
+}
+
+/// Asserts that every check holds.
+fn assert_sound(object: &Value) {
+    assert_eq!(object["conserved"], true, "{object}");
+    assert_eq!(number(object, "gaps"), 0, "{object}");
+    let checks = object["checks"].as_object().expect("an object");
+    assert_eq!(checks.len(), 7);
+    assert!(checks.values().all(|holds| holds == true), "{object}");
+}
+
+#[test]
+fn on_memory_every_key_is_there_and_every_check_holds() {
+    let object = json("demo --store memory: --accounts 10 --commands 400 --json");
+    assert_sound(&object);
+    assert_eq!((number(&object, "accounts"), number(&object, "commands")), (10, 400));
+    let (events, rejections) = (number(&object, "events"), number(&object, "rejections"));
+    let transfers = number(&object, "transfers");
+    assert!(rejections > 0 && transfers > 0);
+    // Each command led to an event, a transfer to two, a rejection to none.
+    assert_eq!(events, 400 - rejections + transfers);
+    assert!(number(&object, "total_cents") > 0);
+    assert!(object["conflicts_retried"].is_u64());
+    assert!(object["commands_per_s"].as_f64().unwrap() > 0.0);
+    assert_eq!(object["bytes_measured_on"], "events");
+    let kinds = object["rejections_by_kind"].as_object().unwrap();
+    assert!(kinds.contains_key("overdraft"), "{object}");
+    assert_eq!(kinds.values().filter_map(Value::as_u64).sum::<u64>(), rejections);
+}
+
+#[test]
+fn writers_race_and_a_taken_address_is_refused() {
+    let object = json("demo --store memory: --accounts 5 --commands 3000 --json");
+    assert!(number(&object, "conflicts_retried") > 0, "{object}");
+    assert!(number(&object["rejections_by_kind"], "email_taken") > 0, "{object}");
+    assert_sound(&object);
+}
+
+#[test]
+fn run_again_it_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = sqlite_in(folder.path());
+    let line = format!("demo --store {store} --accounts 8 --commands 200 --json");
+    let (first, second) = (json(&line), json(&line));
+    for object in [&first, &second] {
+        assert_sound(object);
+        assert_eq!(object["bytes_measured_on"], "disk");
+    }
+    assert_eq!((number(&first, "accounts"), number(&second, "accounts")), (8, 16));
+    assert_eq!(
+        number(&second, "events"),
+        number(&first, "events") + number(&second, "events_added")
+    );
+    // Only a look: nothing is added.
+    let third = json(&format!("demo --store {store} --commands 0 --json"));
+    assert_sound(&third);
+    assert_eq!(third["total_cents"], second["total_cents"]);
+    assert_eq!(number(&third, "events_added"), 0);
+}
+
+#[test]
+fn a_bare_path_is_a_store_and_the_month_is_in_its_times() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("bank").display().to_string();
+    succeed(&format!("demo --store {path} --accounts 5 --commands 300 -q"));
+    let events = succeed(&format!("read --store {path} --json"));
+    let time = |line: &str| {
+        let event: Value = serde_json::from_str(line).unwrap();
+        event["recorded_at"].as_str().unwrap().parse::<factum::Timestamp>().unwrap()
+    };
+    let first = time(events.lines().next().unwrap());
+    let last = time(events.lines().last().unwrap());
+    let days = last.saturating_since(first).as_secs() / 86_400;
+    assert!((20..=30).contains(&days), "{days} days from {first} to {last}");
+}
+
+#[test]
+fn the_report_tells_it_to_people_without_colours() {
+    let ran = run("demo --store memory: --accounts 10 --commands 1000 --seed 3");
+    assert_eq!(ran.code, Some(0));
+    for said in [
+        "seed 3",
+        "commands               1,000",
+        "conflicts retried",
+        "bytes per event",
+        "✓ money is conserved",
+        "✓ positions are gapless",
+        "The richest",
+        "The busiest",
+        "a week earlier",
+    ] {
+        assert!(ran.stdout.contains(said), "{said:?} is not in {}", ran.stdout);
+    }
+    assert!(!ran.stdout.contains('\x1b') && !ran.stderr.contains('\x1b'));
+    assert!(ran.stderr.contains("1,000 commands on a new bank"), "{}", ran.stderr);
+}
+
+#[test]
+fn quiet_and_json_say_nothing_beside_the_result() {
+    for option in ["--quiet", "-q", "--json"] {
+        let ran = run(&format!("demo --store memory: --accounts 3 --commands 50 {option}"));
+        assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
+        assert_ne!(ran.stdout, "");
+    }
+}
+
+#[test]
+fn a_bank_that_does_not_add_up_is_exit_code_1() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = sqlite_in(folder.path());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(pay_from_nothing(&store));
+    let ran = run(&format!("demo --store {store} --commands 0 --json"));
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    assert!(ran.stdout.contains(r#""conserved":false"#), "{}", ran.stdout);
+    assert!(ran.stderr.contains("money is conserved"), "{}", ran.stderr);
+    assert_eq!(ran.stderr.lines().count(), 1);
+}
+
+/// Money that arrives and was never sent.
+async fn pay_from_nothing(store: &str) {
+    use factum_testing::bank::{Account, AccountCommand};
+    let app = factum::App::open(store).await.expect("the store takes it");
+    let (owner, email) = ("Eve".into(), "eve@example.org".into());
+    app.execute::<Account>("eve", &AccountCommand::Open { owner, email })
+        .await
+        .expect("the store takes it");
+    let receive = AccountCommand::Receive { from: "nobody".into(), cents: 5 };
+    app.execute::<Account>("eve", &receive).await.expect("the store takes it");
+    app.close().await.expect("the store takes it");
+}
+
+#[test]
+#[cfg(unix)]
+fn ctrl_c_ends_in_order_and_the_next_run_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = sqlite_in(folder.path());
+    let mut demo = Running::start(&format!("demo --store {store} --commands 10000000"));
+    // A follower tells when it is under way: no store is there before.
+    let _ = crate::read::first_event(&store);
+    demo.interrupt();
+    let ran = demo.wait();
+    assert_eq!(ran.code, Some(130), "{ran:?}");
+    assert!(ran.stderr.contains("run it again to go on"), "{}", ran.stderr);
+    assert_sound(&json(&format!("demo --store {store} --commands 60 --accounts 2 --json")));
+}
+
+#[test]
+fn what_can_not_be_is_refused() {
+    fail("demo --accounts many", 2);
+    fail("demo --commands -1", 2);
+    assert!(fail("demo --store nothing:x", 2).contains("scheme=nothing"));
+    assert!(fail("demo --store memory:x", 2).contains("say memory: alone"));
+}

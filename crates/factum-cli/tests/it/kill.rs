@@ -1,0 +1,57 @@
+//! SIGKILL at any moment loses nothing: what the next run finds is whole, and it goes on.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::program::{Running, json, sqlite_in};
+
+const KILLS: u64 = 20;
+/// The moments lie up to this long after the start: while the store is made, while the first
+/// accounts are opened, amid the month.
+const MOMENT_MAX_MS: u64 = 400;
+
+#[test]
+fn killed_at_20_random_moments_the_bank_adds_up_each_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = sqlite_in(folder.path());
+    let mut seed = 0x5eed;
+    let (mut events, mut grown) = (0, 0);
+    for kill in 1..=KILLS {
+        let line = format!("demo --store {store} --seed {kill} --accounts 20 --commands 1000000");
+        let mut demo = Running::start(&(line + " --json"));
+        let moment = Duration::from_millis(random(&mut seed) % MOMENT_MAX_MS);
+        // It prints only at its end, which is far: this waits for the moment, and not for more.
+        assert_eq!(demo.line_within(moment), None, "it ended by itself");
+        demo.child.kill().unwrap();
+        assert_eq!(demo.child.wait().unwrap().code(), None, "it had ended by itself");
+        let found = look(&store);
+        assert!(found >= events, "events were lost: kill={kill} before={events} after={found}");
+        grown += u64::from(found > events);
+        events = found;
+    }
+    assert!(grown >= KILLS / 3, "the kills came before anything was done: grown={grown}");
+    let line = format!("demo --store {store} --accounts 20 --commands 300 --json");
+    assert_sound(&json(&line));
+}
+
+/// Checks what is there; gives the number of events.
+fn look(store: &str) -> u64 {
+    let object = json(&format!("demo --store {store} --commands 0 --json"));
+    assert_sound(&object);
+    object["events"].as_u64().expect("a number")
+}
+
+fn assert_sound(object: &Value) {
+    let checks = object["checks"].as_object().expect("an object");
+    assert!(!checks.is_empty() && checks.values().all(|holds| holds == true), "{object}");
+    assert_eq!((&object["conserved"], &object["gaps"]), (&true.into(), &0.into()), "{object}");
+}
+
+/// SplitMix64, so that a failure can be repeated.
+fn random(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let z = (*state ^ (*state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}

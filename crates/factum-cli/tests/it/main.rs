@@ -1,0 +1,10 @@
+//! The program as people and scripts meet it: command lines in; output and exit codes out.
+
+mod program;
+
+mod bench;
+mod demo;
+#[cfg(unix)]
+mod kill;
+mod read;
+mod usage;

@@ -1,0 +1,69 @@
+//! Help, completions, and command lines that are wrong.
+
+use crate::program::{command, fail, run, succeed};
+
+#[test]
+fn without_arguments_it_helps() {
+    let ran = run("");
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
+    assert_eq!(ran.stdout, succeed("--help"));
+}
+
+#[test]
+fn help_has_examples_exit_codes_and_every_option_with_its_default() {
+    let help = succeed("--help");
+    for said in ["Examples:", "Exit codes:", "130  ended by Ctrl-C", "NO_COLOR", "completions"] {
+        assert!(help.contains(said), "{said:?} is not in {help}");
+    }
+    let help = succeed("demo --help");
+    for said in ["[default: ./factum-data]", "[default: 100]", "[default: 5000]", "Examples:"] {
+        assert!(help.contains(said), "{said:?} is not in {help}");
+    }
+    for line in ["read --help", "bench --help", "bench append --help", "bench read --help"] {
+        assert!(succeed(line).contains("Usage: factum "));
+    }
+    assert!(succeed("--version").starts_with("factum "));
+}
+
+#[test]
+fn completions_are_written_for_every_shell() {
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        assert!(succeed(&format!("completions {shell}")).contains("factum"), "{shell}");
+    }
+}
+
+#[test]
+fn what_is_wrong_is_one_line_and_exit_code_2() {
+    let lines = [
+        ("dmeo", "unrecognized subcommand 'dmeo'"),
+        ("demo --stoer x", "unexpected argument '--stoer'"),
+        ("bench", "requires a subcommand"),
+        ("bench append", "--store"),
+        ("bench append --store memory: --clients 0", "0 is not in 1..="),
+        ("read --stream nodash", "no '-' between category and key"),
+        ("read --tag nocolon", "invalid tag name"),
+        ("read --log --category x", "cannot be used with"),
+        ("completions tcsh", "invalid value 'tcsh'"),
+    ];
+    for (line, expected) in lines {
+        let said = fail(line, 2);
+        assert!(said.contains(expected), "{line}: {said}");
+    }
+}
+
+#[test]
+fn no_color_is_obeyed_in_help_too() {
+    let output = command("--help").env("NO_COLOR", "1").env("CLICOLOR_FORCE", "1").output();
+    assert!(!String::from_utf8(output.unwrap().stdout).unwrap().contains('\x1b'));
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn an_output_that_can_not_be_written_is_said_and_no_panic() {
+    let full = std::fs::File::create("/dev/full").unwrap();
+    let output = command("demo --store memory: --commands 5 -q").stdout(full).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(5), "{said}");
+    assert!(said.starts_with("factum: standard output can't be written"), "{said}");
+    assert_eq!(said.lines().count(), 1);
+}

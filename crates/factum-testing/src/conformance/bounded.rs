@@ -1,0 +1,249 @@
+//! Law 13: everything has a limit, and what is refused changes nothing.
+
+use factum_core::{
+    AppendBatch, AppendCondition, Content, EventName, ExpectedVersion, Metadata, NewEvent,
+    Position, Query, QueryItem, ReadQuery, RecordedEvent, TAGS_MAX, Tag, Timestamp,
+};
+
+use super::{
+    failure::{CaseResult, ensure, ensure_eq},
+    trial::{Bench, Trial, exact, stream, tag},
+};
+
+const ADA: &str = "account-ada";
+const ANY: ExpectedVersion = ExpectedVersion::Any;
+
+async fn nothing_was_stored(trial: &Trial) -> CaseResult {
+    ensure_eq!(trial.head().await?, Position::ZERO, "head after refused batches");
+    ensure!(trial.read_log().await?.is_empty(), "a refused batch left events");
+    Ok(())
+}
+
+/// A batch or a write without events, a stream or an event id twice.
+pub(crate) async fn nonsense_is_invalid(bench: Bench) -> CaseResult {
+    let trial = bench.open().await?;
+    let event = trial.event();
+    let write = |event: &NewEvent| AppendBatch::new().write(stream(ADA), ANY, [event.clone()]);
+    let other = |batch: AppendBatch| batch.write(stream("account-bob"), ANY, [trial.event()]);
+    let refused = [
+        ("no events", AppendBatch::new()),
+        ("a check only", AppendBatch::new().check(stream(ADA), ANY)),
+        ("a write without events", other(AppendBatch::new().write(stream(ADA), ANY, []))),
+        ("a stream written twice", write(&event).write(stream(ADA), ANY, [trial.event()])),
+        ("a stream written and checked", write(&event).check(stream(ADA), ANY)),
+        (
+            "a stream checked twice",
+            other(AppendBatch::new()).check(stream(ADA), ANY).check(stream(ADA), ANY),
+        ),
+        (
+            "an event id twice",
+            AppendBatch::new().write(stream(ADA), ANY, [event.clone(), event.clone()]),
+        ),
+        (
+            "an event id in two streams",
+            write(&event).write(stream("account-bob"), ANY, [event.clone()]),
+        ),
+    ];
+    for (what, batch) in refused {
+        trial.refuses(what, batch.clone()).await?;
+        trial.refuses(what, batch.repeated()).await?;
+    }
+    nothing_was_stored(&trial).await
+}
+
+/// An event of just this size, by its payload.
+fn sized(trial: &Trial, size: usize) -> NewEvent {
+    let mut event = trial.event();
+    event.payload = bytes::Bytes::new();
+    let payload = size.saturating_sub(event.size());
+    event.payload = vec![b'x'; payload].into();
+    event
+}
+
+/// The largest event is stored and read back; one byte more is refused.
+pub(crate) async fn the_largest_event_fits_and_one_byte_more_does_not(bench: Bench) -> CaseResult {
+    let trial = bench.open().await?;
+    let limits = trial.guarantees().limits;
+    let largest = limits.event_bytes_max.min(limits.batch_bytes_max - ADA.len());
+    let write = |event: NewEvent| AppendBatch::new().write(stream(ADA), ANY, [event]);
+    trial.refuses("an event that is a byte too large", write(sized(&trial, largest + 1))).await?;
+    nothing_was_stored(&trial).await?;
+    let event = sized(&trial, largest);
+    trial.append(write(event.clone())).await?;
+    let log = trial.read(ReadQuery::log().with_bytes_max(1)).await?;
+    ensure!(log[0].payload() == &event.payload[..], "the largest event reads back otherwise");
+    Ok(())
+}
+
+/// As many events as a batch may have, and one more.
+pub(crate) async fn the_longest_batch_fits_and_one_event_more_does_not(bench: Bench) -> CaseResult {
+    let trial = bench.open().await?;
+    let most = trial.guarantees().limits.batch_events_max;
+    let tiny = |_| NewEvent { payload: bytes::Bytes::new(), ..trial.event() };
+    let batch = |count: usize| {
+        AppendBatch::new().write(stream(ADA), exact(0), (0..count).map(tiny).collect::<Vec<_>>())
+    };
+    trial.refuses("a batch with an event too many", batch(most + 1)).await?;
+    nothing_was_stored(&trial).await?;
+    let appended = trial.append(batch(most)).await?;
+    ensure_eq!(appended.versions[0].value(), most as u64, "version after the longest batch");
+    ensure_eq!(trial.read_log().await?.len(), most, "events of the longest batch");
+    Ok(())
+}
+
+/// As many bytes as a batch may have, and one more.
+pub(crate) async fn the_largest_batch_fits_and_one_byte_more_does_not(bench: Bench) -> CaseResult {
+    let trial = bench.open().await?;
+    let limits = trial.guarantees().limits;
+    let batch = |bytes: usize| {
+        let mut events = vec![];
+        let mut left = bytes;
+        while left > 0 {
+            // The last two share what is left, so that none is smaller than an event can be.
+            let most = limits.event_bytes_max + ADA.len();
+            let next = if left > most && left < most + 1_000 { left / 2 } else { left.min(most) };
+            events.push(sized(&trial, next - ADA.len()));
+            left -= next;
+        }
+        AppendBatch::new().write(stream(ADA), exact(0), events)
+    };
+    let (largest, larger) = (batch(limits.batch_bytes_max), batch(limits.batch_bytes_max + 1));
+    ensure_eq!(larger.size(), limits.batch_bytes_max + 1, "the case's own arithmetic");
+    if largest.event_count() > limits.batch_events_max {
+        return Err(super::failure::Stop::Skipped(
+            "a batch is full of events before it is of bytes",
+        ));
+    }
+    trial.refuses("a batch that is a byte too large", larger).await?;
+    nothing_was_stored(&trial).await?;
+    let count = largest.event_count();
+    trial.append(largest).await?;
+    ensure_eq!(trial.read_log().await?.len(), count, "events of the largest batch");
+    Ok(())
+}
+
+/// As many checks and conditions as a batch may have, and one more of each.
+pub(crate) async fn checks_and_conditions_are_limited(bench: Bench) -> CaseResult {
+    let trial = bench.open().await?;
+    let most = trial.guarantees().limits.batch_conditions_max;
+    let checks = |count: usize| {
+        (0..count).fold(trial.one(ADA, ANY), |batch, at| {
+            batch.check(stream(&format!("other-{at}")), exact(0))
+        })
+    };
+    let conditions = |count: usize| {
+        (0..count).fold(trial.one(ADA, ANY), |batch, at| {
+            let query = Query::tag(tag(&format!("free:{at}")));
+            batch.unless(AppendCondition { fail_if_events_match: query, after: Position::ZERO })
+        })
+    };
+    trial.refuses("a check too many", checks(most + 1)).await?;
+    trial.refuses("a condition too many", conditions(most + 1)).await?;
+    let large = Query::new(vec![QueryItem::default(); factum_core::QUERY_ITEMS_MAX + 1]);
+    let condition = AppendCondition { fail_if_events_match: large, after: Position::ZERO };
+    trial.refuses("a query of too many items", trial.one(ADA, ANY).unless(condition)).await?;
+    nothing_was_stored(&trial).await?;
+    trial.append(checks(most)).await?;
+    trial.append(conditions(most)).await?;
+    Ok(())
+}
+
+/// Names, keys, tags and metadata with everything that is allowed come back as they were, and are
+/// found.
+pub(crate) async fn odd_texts_come_back_as_they_were(bench: Bench) -> CaseResult {
+    let trial = bench.open().await?;
+    for key in odd_texts() {
+        let id = stream(&format!("конто-{key}"));
+        let event = odd_event(&trial, &key);
+        let label = event.tags[0].clone();
+        let batch = AppendBatch::new().write(id.clone(), exact(0), [event.clone()]);
+        trial.append(batch).await?;
+        for query in [ReadQuery::stream(id.clone()), ReadQuery::matching(Query::tag(label.clone()))]
+        {
+            let found = trial.read(query.clone()).await?;
+            ensure_eq!(found.len(), 1, "events found by {query:?}");
+            check_same(&found[0], &event)?;
+            ensure!(found[0].stream() == id, "{} reads back as {}", id, found[0].stream());
+        }
+        let condition =
+            AppendCondition { fail_if_events_match: Query::tag(label), after: Position::ZERO };
+        let blocked = trial.log().append(trial.one("other-1", ANY).unless(condition)).await;
+        ensure!(blocked.is_err(), "a condition on a tag with {key:?} did not see it");
+    }
+    Ok(())
+}
+
+fn odd_texts() -> Vec<String> {
+    let texts = [
+        "'; drop table events; --",
+        "\"quoted\" \\ back % under_score",
+        "a-b-c--",
+        " leading and trailing ",
+        "zoë",        // One character, or
+        "zoe\u{308}", // two: ids are compared byte by byte.
+        "ZOË",
+        "🐢北\u{200d}\u{202e}rtl",
+        "{\"json\":[1]}",
+        "*?[a-z]$1",
+        "NULL",
+    ];
+    texts.iter().map(|text| (*text).to_owned()).chain(["x".repeat(512 - 11)]).collect()
+}
+
+fn odd_event(trial: &Trial, text: &str) -> NewEvent {
+    let short: String = text.chars().take(60).collect();
+    let mut event = NewEvent {
+        name: EventName::parse(&format!("тип.{short}")).expect("a valid name"),
+        schema_version: u32::MAX,
+        content: Content::Other(u16::MAX),
+        payload: bytes::Bytes::from_static(&[0, 255, 10, 39, 0]),
+        ..trial.event()
+    };
+    event.tags = vec![Tag::new("имя", &short).expect("a valid tag"), tag("k:a:b:c")];
+    event.metadata = Metadata::new()
+        .with_correlation_id(uuid::Uuid::max())
+        .with_causation_id(uuid::Uuid::nil())
+        .with_user(text)
+        .with_tenant("")
+        .with_origin("\0\n\t")
+        .with_occurred_at(Timestamp::MAX)
+        .with(text, "значение")
+        .with("", "");
+    event
+}
+
+fn check_same(found: &RecordedEvent, event: &NewEvent) -> CaseResult {
+    ensure_eq!(found.id(), event.id, "id");
+    ensure_eq!(found.name(), event.name.as_str(), "name");
+    ensure_eq!(found.schema_version(), event.schema_version, "schema version");
+    ensure_eq!(found.content(), event.content, "content");
+    ensure_eq!(found.payload(), &event.payload[..], "payload");
+    let tags: Vec<_> = event.tags.iter().map(Tag::as_str).collect();
+    ensure_eq!(found.tags().collect::<Vec<_>>(), tags, "tags");
+    ensure_eq!(found.metadata(), event.metadata, "metadata");
+    Ok(())
+}
+
+/// The most and the longest tags, the longest names, and no payload at all.
+pub(crate) async fn extreme_events_come_back_as_they_were(bench: Bench) -> CaseResult {
+    let trial = bench.open().await?;
+    let mut full = trial.event();
+    full.name = EventName::parse(&"n".repeat(256)).expect("a valid name");
+    full.tags = (0..TAGS_MAX).map(|at| tag(&format!("{at:03}:{}", "v".repeat(252)))).collect();
+    let mut empty = trial.event();
+    empty.payload = bytes::Bytes::new();
+    // A UUID of another kind is an id as well.
+    empty.id = factum_core::EventId::new(uuid::Uuid::from_u128(7));
+    let id = format!("{}-{}", "c".repeat(64), "k".repeat(512));
+    let batch = AppendBatch::new().write(stream(&id), exact(0), [full.clone(), empty.clone()]);
+    trial.append(batch).await?;
+    let found = trial.read(ReadQuery::stream(stream(&id))).await?;
+    ensure_eq!(found.len(), 2, "events in a stream with the longest name");
+    check_same(&found[0], &full)?;
+    check_same(&found[1], &empty)?;
+    for label in [&full.tags[0], &full.tags[TAGS_MAX - 1]] {
+        let tagged = trial.read(ReadQuery::matching(Query::tag(label.clone()))).await?;
+        ensure_eq!(tagged.len(), 1, "events with the tag {label}");
+    }
+    Ok(())
+}

@@ -1,0 +1,315 @@
+//! Deletion, truncation and retention: what they leave of laws 2, 3 and 7.
+
+use std::time::Duration;
+
+use factum_core::{
+    AppendBatch, AppendCondition, AppendError, Category, ExpectedVersion, Position, Query,
+    ReadQuery, Retention, StoreErrorKind, StreamChange, StreamVersion,
+};
+
+use super::{
+    failure::{CaseResult, Stop, ensure, ensure_eq},
+    trial::{Bench, Trial, exact, stream, tag},
+};
+
+const ADA: &str = "account-ada";
+const BOB: &str = "account-bob";
+
+/// Ten events, in turn of ada and bob, each tagged with its owner.
+async fn ten_events(trial: &Trial) -> CaseResult {
+    for round in 0..10 {
+        let (id, label) = if round % 2 == 0 { (ADA, "owner:ada") } else { (BOB, "owner:bob") };
+        let event = trial.tagged(&[label]);
+        let batch = AppendBatch::new().write(stream(id), ExpectedVersion::Any, [event]);
+        trial.append(batch).await?;
+    }
+    Ok(())
+}
+
+/// The positions that every kind of read finds, page by page, forward and backward.
+async fn visible(trial: &Trial, query: ReadQuery) -> CaseResult<Vec<u64>> {
+    let mut found: Vec<Vec<u64>> = vec![];
+    for events_max in [1, 2, 100] {
+        let query = query.clone().with_events_max(events_max);
+        let forward = trial.read(query.clone()).await?;
+        let mut backward = trial.read(query.backward()).await?;
+        backward.reverse();
+        for events in [forward, backward] {
+            found.push(events.iter().map(|event| event.position().value()).collect());
+        }
+    }
+    let first = found[0].clone();
+    let different = found.iter().find(|other| **other != first);
+    ensure_eq!(different, None, "positions that {query:?} finds in another direction or size");
+    Ok(first)
+}
+
+/// Checks what log, stream, category and query show, and that the log accounts for the rest.
+async fn check_visible(trial: &Trial, ada: &[u64], bob: &[u64], head: u64) -> CaseResult {
+    let mut both = [ada, bob].concat();
+    both.sort_unstable();
+    let category = Category::new("account").expect("a valid name");
+    let log = visible(trial, ReadQuery::log()).await?;
+    ensure_eq!(log, both, "positions in the log");
+    ensure_eq!(visible(trial, ReadQuery::stream(stream(ADA))).await?, ada, "positions of ada");
+    ensure_eq!(visible(trial, ReadQuery::stream(stream(BOB))).await?, bob, "positions of bob");
+    ensure_eq!(visible(trial, ReadQuery::category(category)).await?, both, "in the category");
+    let query = ReadQuery::matching(Query::tag(tag("owner:ada")));
+    ensure_eq!(visible(trial, query).await?, ada, "positions tagged owner:ada");
+    // That events and ranges leave no hole is checked by each walk over the log.
+    ensure_eq!(trial.head().await?, Position::new(head), "head");
+    Ok(())
+}
+
+/// A deleted stream's events are gone from every read at once; the deletion takes a version, and no
+/// position.
+pub(crate) async fn a_deleted_stream_is_gone_from_every_read(bench: Bench) -> CaseResult {
+    let trial = bench.open().await?;
+    ten_events(&trial).await?;
+    let info = trial.delete(ADA).await?;
+    let six = StreamVersion::new(6);
+    let bounds = info.bounds;
+    let found = (bounds.version, bounds.erased_through, bounds.deleted_at);
+    ensure_eq!(found, (six, six, six), "version, erased_through and deleted_at");
+    ensure_eq!((info.first_at, info.last_at), (None, None), "times of a stream without events");
+    check_visible(&trial, &[], &[2, 4, 6, 8, 10], 10).await?;
+    let walk = trial.walk(ReadQuery::stream(stream(ADA))).await?;
+    ensure_eq!(walk.bounds, Some(bounds), "bounds on a page of the deleted stream");
+    trial.delete(BOB).await?;
+    check_visible(&trial, &[], &[], 10).await
+}
+
+/// Deleting what is deleted, or never was, does nothing and is no error.
+pub(crate) async fn deleting_again_does_nothing(bench: Bench) -> CaseResult {
+    let trial = bench.open().await?;
+    ensure_eq!(trial.delete(ADA).await?, Default::default(), "answer to deleting no stream");
+    trial.grow(ADA, 2).await?;
+    let once = trial.delete(ADA).await?;
+    ensure_eq!(trial.delete(ADA).await?, once, "answer to deleting a deleted stream");
+    let again = trial.change(ADA, StreamChange::Delete(exact(3))).await?;
+    ensure_eq!(again, once, "answer to deleting a deleted stream at its version");
+    ensure_eq!(trial.version(ADA).await?, 3, "version of the deleted stream");
+    Ok(())
+}
+
+/// A deletion that expects another version conflicts and erases nothing.
+pub(crate) async fn a_deletion_can_expect_a_version(bench: Bench) -> CaseResult {
+    let trial = bench.open().await?;
+    trial.grow(ADA, 3).await?;
+    for expected in [exact(2), exact(4), ExpectedVersion::NoStream] {
+        let change = StreamChange::Delete(expected);
+        match trial.log().change(&stream(ADA), change).await {
+            Err(AppendError::Conflict(conflict)) => {
+                let found = (conflict.stream, conflict.expected, conflict.actual.value());
+                ensure_eq!(found, (stream(ADA), expected, 3), "the conflict of a deletion");
+            }
+            other => return Err(Stop::failed(format!("{change:?} was answered with {other:?}"))),
+        }
+    }
+    ensure_eq!(trial.read_log().await?.len(), 3, "events after refused deletions");
+    trial.change(ADA, StreamChange::Delete(exact(3))).await?;
+    ensure_eq!(trial.read_log().await?.len(), 0, "events after the deletion");
+    Ok(())
+}
+
+/// Events before the version are gone from every read; a second time nothing happens.
+pub(crate) async fn truncation_erases_the_beginning(bench: Bench) -> CaseResult {
+    let trial = bench.open().await?;
+    ten_events(&trial).await?;
+    for (before, ada) in
+        [(1, &[1, 3, 5, 7, 9][..]), (3, &[5, 7, 9]), (3, &[5, 7, 9]), (2, &[5, 7, 9]), (5, &[9])]
+    {
+        let change = StreamChange::TruncateBefore(StreamVersion::new(before));
+        let bounds = trial.change(ADA, change).await?.bounds;
+        let erased = 5 - ada.len() as u64;
+        let found = (bounds.version.value(), bounds.erased_through.value());
+        ensure_eq!(found, (5, erased), "version and erased_through, truncated before {before}");
+        check_visible(&trial, ada, &[2, 4, 6, 8, 10], 10).await?;
+    }
+    let bounds = trial.info(ADA).await?.bounds;
+    ensure_eq!(bounds.deleted_at, StreamVersion::ZERO, "deleted_at of a truncated stream");
+    trial.append(trial.one(ADA, exact(5))).await?;
+    Ok(())
+}
+
+/// A truncation that would leave nothing, or a retention of nothing, is a mistake.
+pub(crate) async fn impossible_changes_are_invalid(bench: Bench) -> CaseResult {
+    let trial = bench.open().await?;
+    trial.grow(ADA, 2).await?;
+    let before = |version| StreamChange::TruncateBefore(StreamVersion::new(version));
+    let nothing = Retention { events_max: Some(0), age_max: None };
+    for (id, change) in [
+        (ADA, before(3)),
+        (ADA, before(u64::MAX)),
+        (BOB, before(1)),
+        (ADA, StreamChange::Retain(nothing)),
+    ] {
+        match trial.log().change(&stream(id), change).await {
+            Err(AppendError::Store(error)) if error.kind() == StoreErrorKind::Invalid => {}
+            other => return Err(Stop::failed(format!("{change:?} of {id}: {other:?}"))),
+        }
+    }
+    ensure_eq!(trial.read_log().await?.len(), 2, "events after impossible changes");
+    trial.delete(ADA).await?;
+    // Of a deleted stream there is nothing left to truncate, up to its version.
+    let bounds = trial.change(ADA, before(2)).await?.bounds;
+    ensure_eq!(bounds, trial.info(ADA).await?.bounds, "bounds after truncating what is deleted");
+    Ok(())
+}
+
+/// Neither versions nor positions are given again, even if the last in the log are erased.
+pub(crate) async fn numbers_are_never_given_again(bench: Bench) -> CaseResult {
+    let trial = bench.open().await?;
+    erase_the_end(&trial).await?;
+    go_on_after_the_end(&trial).await
+}
+
+/// Nor after the store was opened again.
+pub(crate) async fn numbers_are_never_given_again_after_reopening(bench: Bench) -> CaseResult {
+    let trial = bench.open_durable().await?;
+    erase_the_end(&trial).await?;
+    let trial = trial.reopen().await?;
+    ensure_eq!(trial.head().await?, Position::new(5), "head after reopening");
+    go_on_after_the_end(&trial).await
+}
+
+async fn erase_the_end(trial: &Trial) -> CaseResult {
+    trial.grow(BOB, 2).await?;
+    trial.grow(ADA, 3).await?;
+    trial.delete(ADA).await?;
+    ensure_eq!(trial.head().await?, Position::new(5), "head after erasing the last events");
+    Ok(())
+}
+
+async fn go_on_after_the_end(trial: &Trial) -> CaseResult {
+    // Whoever loaded before the deletion must not begin the new life.
+    trial.conflicts(trial.one(ADA, exact(3)), (ADA, exact(3), 4)).await?;
+    let appended = trial.append(trial.one(ADA, exact(4))).await?;
+    ensure_eq!(appended.first, Position::new(6), "position behind erased ones");
+    ensure_eq!(appended.versions[0].value(), 5, "version behind erased ones");
+    let walk = trial.walk(ReadQuery::log()).await?;
+    let erased: Vec<_> = walk.erased.iter().map(|position| position.value()).collect();
+    ensure_eq!(erased, [3, 4, 5], "erased positions");
+    let bounds = trial.info(ADA).await?.bounds;
+    let found = (bounds.version.value(), bounds.erased_through.value(), bounds.deleted_at.value());
+    ensure_eq!(found, (5, 4, 4), "version, erased_through and deleted_at");
+    Ok(())
+}
+
+/// A condition does not match what is erased, and still matches what is not.
+pub(crate) async fn conditions_do_not_match_what_is_erased(bench: Bench) -> CaseResult {
+    let trial = bench.open().await?;
+    ten_events(&trial).await?;
+    let unless = |label| AppendCondition {
+        fail_if_events_match: Query::tag(tag(label)),
+        after: Position::ZERO,
+    };
+    trial.change(ADA, StreamChange::TruncateBefore(StreamVersion::new(5))).await?;
+    let kept = trial.log().append(trial.one("s-1", exact(0)).unless(unless("owner:ada"))).await;
+    let named = matches!(
+        kept,
+        Err(AppendError::ConditionFailed { position, .. }) if position == Position::new(9)
+    );
+    ensure!(named, "a condition on the one kept event, at position 9, was answered {kept:?}");
+    trial.delete(ADA).await?;
+    trial.append(trial.one("s-1", exact(0)).unless(unless("owner:ada"))).await?;
+    let other = trial.log().append(trial.one("s-1", exact(1)).unless(unless("owner:bob"))).await;
+    ensure!(other.is_err(), "a condition on a stream that is not erased let the batch through");
+    Ok(())
+}
+
+/// Applied when it is set and at each append, not to other streams; lifted by an empty one.
+pub(crate) async fn retention_keeps_the_last_events(bench: Bench) -> CaseResult {
+    let trial = bench.open().await?;
+    ten_events(&trial).await?;
+    let keep = |events_max| StreamChange::Retain(Retention { events_max, age_max: None });
+    let info = trial.change(ADA, keep(Some(2))).await?;
+    ensure_eq!(info.retention.events_max, Some(2), "retention that is answered");
+    ensure_eq!(info.bounds.erased_through.value(), 3, "erased_through when it is set");
+    check_visible(&trial, &[7, 9], &[2, 4, 6, 8, 10], 10).await?;
+    let events = [trial.tagged(&["owner:ada"]), trial.tagged(&["owner:ada"])];
+    trial.append(AppendBatch::new().write(stream(ADA), exact(5), events)).await?;
+    check_visible(&trial, &[11, 12], &[2, 4, 6, 8, 10], 12).await?;
+    trial.change(ADA, keep(None)).await?;
+    let event = trial.tagged(&["owner:ada"]);
+    trial.append(AppendBatch::new().write(stream(ADA), exact(7), [event])).await?;
+    check_visible(&trial, &[11, 12, 13], &[2, 4, 6, 8, 10], 13).await
+}
+
+/// A batch of more events than are kept leaves the last of them.
+pub(crate) async fn retention_keeps_the_last_event_of_a_batch(bench: Bench) -> CaseResult {
+    let trial = bench.open().await?;
+    let keep = StreamChange::Retain(Retention { events_max: Some(1), age_max: None });
+    trial.change(ADA, keep).await?;
+    let appended =
+        trial.append(AppendBatch::new().write(stream(ADA), exact(0), trial.events(4))).await?;
+    ensure_eq!(appended.last, Position::new(4), "last position of the batch");
+    let kept = visible(&trial, ReadQuery::log()).await?;
+    ensure_eq!(kept, [4], "positions kept");
+    trial.append(trial.one(ADA, exact(4))).await?;
+    ensure_eq!(visible(&trial, ReadQuery::log()).await?, [5], "positions kept after one more");
+    Ok(())
+}
+
+/// By age, by the store's clock; the last event always stays, and a stream nobody writes keeps
+/// what it has.
+pub(crate) async fn retention_by_age_keeps_the_last_event(bench: Bench) -> CaseResult {
+    let (trial, clock) = bench.open_with_clock().await?;
+    trial.grow(ADA, 2).await?;
+    clock.advance(Duration::from_secs(100));
+    trial.grow(ADA, 1).await?;
+    let keep = Retention { events_max: None, age_max: Some(Duration::from_secs(60)) };
+    trial.change(ADA, StreamChange::Retain(keep)).await?;
+    ensure_eq!(visible(&trial, ReadQuery::log()).await?, [3], "positions kept when it is set");
+    clock.advance(Duration::from_secs(1_000));
+    ensure_eq!(visible(&trial, ReadQuery::log()).await?, [3], "positions kept while unwritten");
+    trial.grow(ADA, 1).await?;
+    ensure_eq!(visible(&trial, ReadQuery::log()).await?, [4], "positions kept after an append");
+    clock.advance(Duration::from_secs(1_000));
+    trial.change(ADA, StreamChange::Retain(keep)).await?;
+    ensure_eq!(visible(&trial, ReadQuery::log()).await?, [4], "positions kept at the last event");
+    Ok(())
+}
+
+/// Retention outlives a restart, as everything acknowledged does.
+pub(crate) async fn retention_is_kept_after_reopening(bench: Bench) -> CaseResult {
+    let trial = bench.open_durable().await?;
+    let keep = Retention { events_max: Some(2), age_max: Some(Duration::from_secs(3_600)) };
+    trial.change(ADA, StreamChange::Retain(keep)).await?;
+    trial.grow(ADA, 2).await?;
+    let trial = trial.reopen().await?;
+    ensure_eq!(trial.info(ADA).await?.retention, keep, "retention after reopening");
+    trial.grow(ADA, 1).await?;
+    ensure_eq!(visible(&trial, ReadQuery::log()).await?, [2, 3], "positions kept");
+    Ok(())
+}
+
+/// A stream is written, truncated and deleted while it is read: the bounds on a page are those of
+/// its rows, never of a moment before or after.
+pub(crate) async fn bounds_and_rows_are_of_one_moment(bench: Bench) -> CaseResult {
+    let trial = bench.open_racing(121).await?;
+    let writer = tokio::spawn(write_and_erase(trial.clone()));
+    while !writer.is_finished() {
+        let page = trial.page(ReadQuery::stream(stream(ADA))).await?;
+        let bounds = page.bounds.unwrap_or_default();
+        let versions: Vec<_> = page.events.iter().map(|event| event.version().value()).collect();
+        let wanted: Vec<_> = (bounds.erased_through.value() + 1..=bounds.version.value()).collect();
+        ensure_eq!(versions, wanted, "versions on a page of all that is left, with {bounds:?}");
+        tokio::task::yield_now().await;
+    }
+    writer.await.map_err(|e| Stop::failed(format!("the writer panicked: {e}")))?
+}
+
+async fn write_and_erase(trial: Trial) -> CaseResult {
+    for round in 0..24 {
+        let events = trial.events(2);
+        let batch = AppendBatch::new().write(stream(ADA), ExpectedVersion::Any, events);
+        let version = trial.append(batch).await?.versions[0];
+        match round % 4 {
+            1 => drop(trial.change(ADA, StreamChange::TruncateBefore(version)).await?),
+            3 => drop(trial.delete(ADA).await?),
+            _ => {}
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,175 @@
+//! The model: what a log is, said as simply as possible.
+
+use std::collections::BTreeMap;
+
+use factum_core::{
+    AppendBatch, AppendError, Appended, Direction, EventHeader, EventId, Position, ReadQuery,
+    RecordedEvent, StreamChange, StreamId, StreamInfo, StreamVersion, Timestamp, VersionConflict,
+};
+
+use super::super::{trial::stream, walk::is_meant};
+
+/// What keeps a batch from being stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Obstacle {
+    Version(VersionConflict),
+    Condition { condition: usize, positions: Vec<Position> },
+}
+
+impl Obstacle {
+    /// Whether a store that met this obstacle may answer so.
+    pub(super) fn explains(&self, error: &AppendError) -> bool {
+        match (self, error) {
+            (Self::Version(met), AppendError::Conflict(said)) => met == said,
+            (
+                Self::Condition { condition, positions },
+                AppendError::ConditionFailed { condition: said, position },
+            ) => condition == said && positions.contains(position),
+            _ => false,
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Reference {
+    /// One for each position; `None` where it is erased.
+    log: Vec<Option<RecordedEvent>>,
+    streams: BTreeMap<StreamId, StreamInfo>,
+    /// The answers to what was stored, by the first event's id.
+    answers: BTreeMap<EventId, Appended>,
+}
+
+impl Reference {
+    pub(super) fn head(&self) -> Position {
+        Position::new(self.log.len() as u64)
+    }
+
+    fn kept(&self) -> impl DoubleEndedIterator<Item = &RecordedEvent> {
+        self.log.iter().flatten()
+    }
+
+    pub(super) fn info(&self, id: &str) -> StreamInfo {
+        let id = stream(id);
+        let mut kept = self.kept().filter(|event| event.stream() == id);
+        let first = kept.next();
+        let last = kept.next_back().or(first);
+        let info = self.streams.get(&id).copied().unwrap_or_default();
+        info.with_times(first.map(RecordedEvent::recorded_at), last.map(RecordedEvent::recorded_at))
+    }
+
+    pub(super) fn read(&self, query: &ReadQuery) -> impl Iterator<Item = &RecordedEvent> {
+        let meant = |event: &&RecordedEvent| is_meant(query, event);
+        let mut events: Vec<_> = self.kept().filter(meant).collect();
+        if query.direction == Direction::Backward {
+            events.reverse();
+        }
+        events.into_iter()
+    }
+
+    pub(super) fn obstacles(&self, batch: &AppendBatch) -> Vec<Obstacle> {
+        let written = batch.writes().iter().map(|write| (&write.stream, write.expected));
+        let checked = batch.checks().iter().map(|check| (&check.stream, check.expected));
+        let versions = written.chain(checked).filter_map(|(stream, expected)| {
+            let bounds = self.info(stream.as_str()).bounds;
+            let conflict =
+                VersionConflict { stream: stream.clone(), expected, actual: bounds.version };
+            (!bounds.matches(expected)).then_some(Obstacle::Version(conflict))
+        });
+        let conditions = batch.conditions().iter().enumerate().filter_map(|(condition, wanted)| {
+            let query = &wanted.fail_if_events_match;
+            let hits = self.kept().filter(|event| {
+                event.position() > wanted.after && query.matches(event.name(), event.tags())
+            });
+            let positions: Vec<_> = hits.map(RecordedEvent::position).collect();
+            (!positions.is_empty()).then_some(Obstacle::Condition { condition, positions })
+        });
+        versions.chain(conditions).collect()
+    }
+
+    /// Stores a batch, and says how it is to be answered.
+    pub(super) fn store(&mut self, batch: &AppendBatch, recorded_at: Timestamp) -> Appended {
+        let first = self.head().next();
+        let mut versions = vec![];
+        for write in batch.writes() {
+            for new in &write.events {
+                let info = self.streams.entry(write.stream.clone()).or_default();
+                info.bounds.version = info.bounds.version.next();
+                let header = EventHeader {
+                    position: Position::new(self.log.len() as u64 + 1),
+                    version: info.bounds.version,
+                    recorded_at,
+                    id: new.id,
+                    schema_version: new.schema_version,
+                    content: new.content,
+                };
+                let event = RecordedEvent::from_new(header, write.stream.as_ref(), new);
+                self.log.push(Some(event));
+            }
+            versions.push(self.info(write.stream.as_str()).bounds.version);
+            self.apply_retention(&write.stream);
+        }
+        let answer = Appended::new(first, versions, recorded_at).with_events(batch.event_count());
+        self.answers.insert(first_id(batch), answer.clone());
+        answer
+    }
+
+    /// How the batch was answered when it was stored, if it was.
+    pub(super) fn answer(&self, batch: &AppendBatch) -> Option<Appended> {
+        self.answers.get(&first_id(batch)).cloned()
+    }
+
+    /// Whether it was stored, and not all of it is left.
+    pub(super) fn is_erased(&self, batch: &AppendBatch) -> bool {
+        let left = |id| self.kept().any(|event| event.id() == id);
+        self.answer(batch).is_some() && !batch.events().all(|event| left(event.id))
+    }
+
+    /// Does what [`StreamChange::check`] found possible.
+    pub(super) fn change(&mut self, id: &str, change: StreamChange) {
+        let id = stream(id);
+        match change {
+            StreamChange::Retain(retention) => {
+                self.streams.entry(id.clone()).or_default().retention = retention;
+                self.apply_retention(&id);
+            }
+            StreamChange::TruncateBefore(first) => self.erase(&id, first.previous()),
+            StreamChange::Delete(_) => {
+                let bounds = self.info(id.as_str()).bounds;
+                if bounds.version > StreamVersion::ZERO && !bounds.is_deleted() {
+                    self.delete(&id, bounds.version.next());
+                }
+            }
+            other => unreachable!("steps have no such change: {other:?}"),
+        }
+    }
+
+    /// A deletion takes a version of its own.
+    fn delete(&mut self, id: &StreamId, version: StreamVersion) {
+        self.erase(id, version);
+        if let Some(info) = self.streams.get_mut(id) {
+            (info.bounds.version, info.bounds.deleted_at) = (version, version);
+        }
+    }
+
+    fn apply_retention(&mut self, id: &StreamId) {
+        let info = self.info(id.as_str());
+        let kept = self.kept().filter(|event| event.stream() == *id).count() as u64;
+        let Some(most) = info.retention.events_max else { return };
+        if kept > most {
+            self.erase(id, StreamVersion::new(info.bounds.version.value() - most));
+        }
+    }
+
+    fn erase(&mut self, id: &StreamId, through: StreamVersion) {
+        for slot in &mut self.log {
+            slot.take_if(|event| event.stream() == *id && event.version() <= through);
+        }
+        if let Some(info) = self.streams.get_mut(id) {
+            info.bounds.erased_through = info.bounds.erased_through.max(through);
+        }
+    }
+}
+
+fn first_id(batch: &AppendBatch) -> EventId {
+    batch.events().next().expect("a step's batch holds events").id
+}

@@ -1,0 +1,135 @@
+//! Two handles on one log, for stores that claim to take writers in other processes.
+
+use std::time::Duration;
+
+use factum_core::{
+    AppendBatch, AppendCondition, AppendError, ExpectedRevision, ExpectedVersion, Position, Query,
+    ReadQuery, StreamChange, StreamVersion, WriteBatch,
+};
+
+use super::{
+    failure::{CaseResult, ensure, ensure_eq},
+    race,
+    trial::{Bench, Trial, exact, stream, tag},
+};
+
+const ADA: &str = "account-ada";
+
+/// Each handle sees at once what the other stored, in the same log.
+pub(crate) async fn two_handles_share_one_log(bench: Bench) -> CaseResult {
+    let (one, two) = bench.open_shared().await?;
+    for round in 0..6_u64 {
+        let (writer, reader) = if round % 2 == 0 { (&one, &two) } else { (&two, &one) };
+        let appended = writer.append(writer.one(ADA, exact(round))).await?;
+        ensure_eq!(appended.first.value(), round + 1, "position by the other handle");
+        ensure_eq!(reader.version(ADA).await?, round + 1, "version by the other handle");
+        let (mine, other) =
+            (writer.walk(ReadQuery::log()).await?, reader.walk(ReadQuery::log()).await?);
+        ensure!(mine.events == other.events, "two handles read two logs");
+        ensure_eq!(mine.lineage, other.lineage, "lineage by the other handle");
+        let stale = reader.one(ADA, exact(round));
+        reader.conflicts(stale, (ADA, exact(round), round + 1)).await?;
+    }
+    Ok(())
+}
+
+/// The watched head follows what other handles store.
+pub(crate) async fn the_head_follows_other_handles(bench: Bench) -> CaseResult {
+    let (one, two) = bench.open_shared().await?;
+    let mut head = two.log().head();
+    one.grow(ADA, 3).await?;
+    let reached = head.wait_for(|head| head.value() >= 3);
+    let reached = tokio::time::timeout(Duration::from_secs(5), reached).await;
+    ensure!(matches!(reached, Ok(Ok(_))), "the head does not reach what another handle stored");
+    Ok(())
+}
+
+/// A retry through another handle is recognised, by the mark and by the version.
+pub(crate) async fn a_retry_is_recognised_by_another_handle(bench: Bench) -> CaseResult {
+    let (one, two) = bench.open_shared().await?;
+    let marked = one.one(ADA, ExpectedVersion::Any);
+    let stale = one.one("account-bob", exact(0));
+    let (first, second) = (one.append(marked.clone()).await?, one.append(stale.clone()).await?);
+    for (batch, answer) in [(marked.repeated(), first), (stale, second)] {
+        let again = two.log().append(batch).await?;
+        ensure_eq!(again, answer.replayed(), "answer to a batch repeated by another handle");
+    }
+    Ok(())
+}
+
+/// 16 rivals, eight on each handle: one winner per version, one owner per tag, no hole.
+pub(crate) async fn rivals_on_two_handles_have_one_winner(bench: Bench) -> CaseResult {
+    let (one, two) = bench.open_shared_racing(131).await?;
+    for round in 0..5_u64 {
+        let wins = race_on_both(&one, &two, move |trial, _| trial.one(ADA, exact(round))).await?;
+        ensure_eq!(wins, 1, "winners on two handles at version {round}");
+        let label = format!("email:{round}");
+        let wins = race_on_both(&one, &two, move |trial, at| {
+            let query = Query::tag(tag(&label));
+            AppendBatch::new()
+                .write(stream(&format!("user-{round}.{at}")), exact(0), [trial.tagged(&[&label])])
+                .unless(AppendCondition { fail_if_events_match: query, after: Position::ZERO })
+        })
+        .await?;
+        ensure_eq!(wins, 1, "claims of one tag on two handles");
+    }
+    // The walk checks that there is no hole.
+    ensure_eq!(one.read_log().await?.len(), 10, "events after 5 rounds");
+    ensure!(one.read_log().await? == two.read_log().await?, "two handles read two logs");
+    Ok(())
+}
+
+async fn race_on_both(
+    one: &Trial,
+    two: &Trial,
+    batch: impl Fn(&Trial, usize) -> AppendBatch,
+) -> CaseResult<usize> {
+    let tasks: Vec<_> = (0..16)
+        .map(|at| {
+            let trial = if at % 2 == 0 { one.clone() } else { two.clone() };
+            let batch = batch(&trial, at);
+            async move {
+                match trial.log().append(batch).await {
+                    Ok(_) => Ok(1),
+                    Err(AppendError::Conflict(_) | AppendError::ConditionFailed { .. }) => Ok(0),
+                    Err(other) => Err(other.into()),
+                }
+            }
+        })
+        .collect();
+    Ok(race::all(tasks).await?.into_iter().sum())
+}
+
+/// What one handle erases is gone for the other, and numbers go on.
+pub(crate) async fn erasure_reaches_other_handles(bench: Bench) -> CaseResult {
+    let (one, two) = bench.open_shared().await?;
+    one.grow(ADA, 3).await?;
+    ensure_eq!(two.read_log().await?.len(), 3, "events by the other handle");
+    one.change(ADA, StreamChange::TruncateBefore(StreamVersion::new(3))).await?;
+    ensure_eq!(two.read_log().await?.len(), 1, "events by the other handle after truncation");
+    one.delete(ADA).await?;
+    ensure_eq!(two.read_log().await?.len(), 0, "events by the other handle after deletion");
+    two.conflicts(two.one(ADA, exact(3)), (ADA, exact(3), 4)).await?;
+    let appended = two.append(two.one(ADA, exact(4))).await?;
+    ensure_eq!(appended.first, Position::new(4), "position after the other handle's deletion");
+    Ok(())
+}
+
+/// Documents are shared as well: seen at once, one winner, no revision twice.
+pub(crate) async fn documents_are_shared_by_handles(bench: Bench) -> CaseResult {
+    let (one, two) = bench.open_shared().await?;
+    let (one, two) = (&one.stores.documents, &two.stores.documents);
+    let mut last = factum_core::Revision::ZERO;
+    for round in 0..6 {
+        let (writer, reader) = if round % 2 == 0 { (one, two) } else { (two, one) };
+        let expected = ExpectedRevision::Exact(last);
+        let batch = WriteBatch::new().put("lease", expected, format!("{round}"));
+        let revision = writer.write(batch.clone()).await?;
+        ensure!(revision > last, "revision {revision} after {last}, by the other handle");
+        let seen = reader.get(b"lease").await?.map(|document| document.revision);
+        ensure_eq!(seen, Some(revision), "revision that the other handle sees");
+        ensure!(reader.write(batch).await.is_err(), "two handles won one revision");
+        last = revision;
+    }
+    Ok(())
+}

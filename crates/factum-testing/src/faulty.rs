@@ -1,0 +1,174 @@
+//! Stores that fail on purpose, by plan or by seeded chance.
+
+mod documents;
+mod events;
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use factum_core::{Clock, StoreError};
+
+use crate::random::Random;
+
+pub use documents::FaultyDocuments;
+pub use events::FaultyStore;
+
+/// What goes wrong with one call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Fault {
+    /// Nothing is done, and the answer says so: `Unavailable`.
+    FailBefore,
+    /// It is done, and the answer is lost: `Indeterminate`.
+    DropReply,
+    /// It is not done, and nobody can tell: `Indeterminate`.
+    DropRequest,
+    /// It is done after a while.
+    Delay(Duration),
+}
+
+/// How often calls go wrong, each from 0 (never) to 1 (always); together at most 1.
+///
+/// ```
+/// use factum_testing::FaultRates;
+///
+/// let rates = FaultRates { drop_reply: 0.2, ..FaultRates::none() };
+/// assert_eq!(rates.fail_before, 0.0);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct FaultRates {
+    /// Of writes that fail with [`Fault::FailBefore`].
+    pub fail_before: f64,
+    /// Of writes whose answer is lost: [`Fault::DropReply`].
+    pub drop_reply: f64,
+    /// Of writes that never arrive: [`Fault::DropRequest`].
+    pub drop_request: f64,
+    /// Of reads that fail with `Unavailable`.
+    pub fail_read: f64,
+    /// Of calls that are delayed.
+    pub delay: f64,
+    /// The longest delay.
+    pub delay_max: Duration,
+}
+
+impl FaultRates {
+    /// Nothing goes wrong.
+    pub const fn none() -> Self {
+        Self {
+            fail_before: 0.0,
+            drop_reply: 0.0,
+            drop_request: 0.0,
+            fail_read: 0.0,
+            delay: 0.0,
+            delay_max: Duration::ZERO,
+        }
+    }
+
+    /// One write in ten goes wrong in each way, one read in ten fails, and some are slow.
+    pub const fn rough() -> Self {
+        Self {
+            fail_before: 0.1,
+            drop_reply: 0.1,
+            drop_request: 0.1,
+            fail_read: 0.1,
+            delay: 0.1,
+            delay_max: Duration::from_millis(2),
+        }
+    }
+}
+
+/// Decides what goes wrong next: what was scripted first, then by chance.
+#[derive(Debug)]
+struct Plan {
+    rates: FaultRates,
+    clock: Arc<dyn Clock>,
+    chance: Mutex<Chance>,
+}
+
+#[derive(Debug)]
+struct Chance {
+    random: Random,
+    /// For the next calls, in order; `None` lets one through.
+    writes: VecDeque<Option<Fault>>,
+    reads: VecDeque<Option<Fault>>,
+}
+
+impl Plan {
+    fn new(seed: u64, rates: FaultRates, clock: Arc<dyn Clock>) -> Self {
+        let random = Random::new(seed);
+        let chance = Chance { random, writes: VecDeque::new(), reads: VecDeque::new() };
+        Self { rates, clock, chance: Mutex::new(chance) }
+    }
+
+    fn with_chance<T>(&self, f: impl FnOnce(&mut Chance) -> T) -> T {
+        f(&mut self.chance.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn script_write(&self, fault: Option<Fault>) {
+        self.with_chance(|chance| chance.writes.push_back(fault));
+    }
+
+    fn script_read(&self, fault: Option<Fault>) {
+        self.with_chance(|chance| chance.reads.push_back(fault));
+    }
+
+    /// What goes wrong with this write; delays are served already.
+    async fn before_write(&self) -> Option<Fault> {
+        let rates = self.rates;
+        let fault = self.with_chance(|chance| match chance.writes.pop_front() {
+            Some(scripted) => scripted,
+            None => chance.pick(
+                rates,
+                &[
+                    (rates.fail_before, Fault::FailBefore),
+                    (rates.drop_reply, Fault::DropReply),
+                    (rates.drop_request, Fault::DropRequest),
+                ],
+            ),
+        });
+        self.serve_delay(fault).await
+    }
+
+    /// Whether this read goes through; delays are served already.
+    async fn before_read(&self) -> Result<(), StoreError> {
+        let rates = self.rates;
+        let fault = self.with_chance(|chance| match chance.reads.pop_front() {
+            Some(scripted) => scripted,
+            None => chance.pick(rates, &[(rates.fail_read, Fault::FailBefore)]),
+        });
+        match self.serve_delay(fault).await {
+            None => Ok(()),
+            Some(_) => Err(unavailable()),
+        }
+    }
+
+    async fn serve_delay(&self, fault: Option<Fault>) -> Option<Fault> {
+        let Some(Fault::Delay(delay)) = fault else { return fault };
+        self.clock.sleep(delay).await;
+        None
+    }
+}
+
+impl Chance {
+    fn pick(&mut self, rates: FaultRates, faults: &[(f64, Fault)]) -> Option<Fault> {
+        let mut drawn = self.random.fraction();
+        for (rate, fault) in faults {
+            if drawn < *rate {
+                return Some(*fault);
+            }
+            drawn -= rate;
+        }
+        (drawn < rates.delay).then(|| Fault::Delay(rates.delay_max.mul_f64(self.random.fraction())))
+    }
+}
+
+fn unavailable() -> StoreError {
+    StoreError::unavailable("the faulty store did nothing, as planned")
+}
+
+fn reply_lost() -> StoreError {
+    StoreError::unavailable("the faulty store lost the reply, as planned")
+}

@@ -1,0 +1,83 @@
+//! Documents that fail on purpose.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use factum_core::{
+    Clock, Document, DocumentStore, KeyRange, Revision, ScanPage, ScanQuery, StoreError,
+    WriteBatch, WriteError,
+};
+
+use super::{Fault, FaultRates, Plan, reply_lost, unavailable};
+
+/// Passes calls on to a document store, and makes some of them fail, as
+/// [`FaultyStore`](crate::FaultyStore) does with a log's.
+#[derive(Debug)]
+pub struct FaultyDocuments {
+    inner: Arc<dyn DocumentStore>,
+    plan: Plan,
+}
+
+impl FaultyDocuments {
+    /// Makes calls fail at these rates; the same seed, the same faults. Delays are by the clock.
+    pub fn new(
+        inner: Arc<dyn DocumentStore>,
+        seed: u64,
+        rates: FaultRates,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self { inner, plan: Plan::new(seed, rates, clock) }
+    }
+
+    /// Scripts what goes wrong with the next write or `clear`; called again, with the one after.
+    pub fn next_write(&self, fault: Fault) {
+        self.plan.script_write(Some(fault));
+    }
+
+    /// Lets the next write or `clear` through that nothing is scripted for yet.
+    pub fn next_write_succeeds(&self) {
+        self.plan.script_write(None);
+    }
+
+    /// Scripts what goes wrong with the next `get` or scan; whatever but a delay makes it fail.
+    pub fn next_read(&self, fault: Fault) {
+        self.plan.script_read(Some(fault));
+    }
+}
+
+#[async_trait]
+impl DocumentStore for FaultyDocuments {
+    async fn get(&self, key: &[u8]) -> Result<Option<Document>, StoreError> {
+        self.plan.before_read().await?;
+        self.inner.get(key).await
+    }
+
+    async fn scan(&self, query: ScanQuery) -> Result<ScanPage, StoreError> {
+        self.plan.before_read().await?;
+        self.inner.scan(query).await
+    }
+
+    async fn write(&self, batch: WriteBatch) -> Result<Revision, WriteError> {
+        match self.plan.before_write().await {
+            Some(Fault::FailBefore) => Err(unavailable().into()),
+            Some(Fault::DropRequest) => Err(WriteError::Indeterminate(reply_lost())),
+            Some(Fault::DropReply) => {
+                let _ = self.inner.write(batch).await;
+                Err(WriteError::Indeterminate(reply_lost()))
+            }
+            _ => self.inner.write(batch).await,
+        }
+    }
+
+    async fn clear(&self, range: KeyRange) -> Result<(), StoreError> {
+        match self.plan.before_write().await {
+            // An error of `clear` says that any part of the range may be gone.
+            Some(Fault::FailBefore | Fault::DropRequest) => Err(unavailable()),
+            Some(Fault::DropReply) => {
+                let _ = self.inner.clear(range).await;
+                Err(reply_lost())
+            }
+            _ => self.inner.clear(range).await,
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! A log that fails on purpose.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use factum_core::{
+    AppendBatch, AppendError, Appended, Clock, EventStore, Guarantees, Page, Position, ReadQuery,
+    StoreError, StreamChange, StreamId, StreamInfo,
+};
+use tokio::sync::watch;
+
+use super::{Fault, FaultRates, Plan, reply_lost, unavailable};
+
+/// Passes calls on to a store, and makes some of them fail: those that were scripted, and others
+/// by seeded chance. Whatever it does, it keeps to what the answers mean.
+///
+/// ```
+/// use std::sync::Arc;
+/// use factum_core::{AppendBatch, AppendError, EventStore, SystemClock};
+/// use factum_testing::{Fault, FaultRates, FaultyStore};
+///
+/// async fn lose_a_reply(store: Arc<dyn EventStore>, batch: AppendBatch) {
+///     let store = FaultyStore::new(store, 7, FaultRates::none(), Arc::new(SystemClock));
+///     store.next_append(Fault::DropReply);
+///     let outcome = store.append(batch.clone()).await;
+///     assert!(matches!(outcome, Err(AppendError::Indeterminate(_))));
+///     // It was stored; repeated, it is recognised.
+///     assert!(store.append(batch.repeated()).await.is_ok_and(|answer| answer.replayed));
+/// }
+/// ```
+#[derive(Debug)]
+pub struct FaultyStore {
+    inner: Arc<dyn EventStore>,
+    plan: Plan,
+}
+
+impl FaultyStore {
+    /// Makes calls fail at these rates; the same seed, the same faults. Delays are by the clock.
+    pub fn new(
+        inner: Arc<dyn EventStore>,
+        seed: u64,
+        rates: FaultRates,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self { inner, plan: Plan::new(seed, rates, clock) }
+    }
+
+    /// Scripts what goes wrong with the next append or change; called again, with the one after.
+    pub fn next_append(&self, fault: Fault) {
+        self.plan.script_write(Some(fault));
+    }
+
+    /// Lets the next append or change through that nothing is scripted for yet.
+    pub fn next_append_succeeds(&self) {
+        self.plan.script_write(None);
+    }
+
+    /// Scripts what goes wrong with the next read; whatever but a delay makes it fail.
+    pub fn next_read(&self, fault: Fault) {
+        self.plan.script_read(Some(fault));
+    }
+}
+
+#[async_trait]
+impl EventStore for FaultyStore {
+    async fn append(&self, batch: AppendBatch) -> Result<Appended, AppendError> {
+        match self.plan.before_write().await {
+            Some(Fault::FailBefore) => Err(unavailable().into()),
+            Some(Fault::DropRequest) => Err(AppendError::Indeterminate(reply_lost())),
+            Some(Fault::DropReply) => {
+                let _ = self.inner.append(batch).await;
+                Err(AppendError::Indeterminate(reply_lost()))
+            }
+            _ => self.inner.append(batch).await,
+        }
+    }
+
+    async fn read(&self, query: ReadQuery) -> Result<Page, StoreError> {
+        self.plan.before_read().await?;
+        self.inner.read(query).await
+    }
+
+    async fn stream_info(&self, stream: &StreamId) -> Result<StreamInfo, StoreError> {
+        self.plan.before_read().await?;
+        self.inner.stream_info(stream).await
+    }
+
+    async fn change(
+        &self,
+        stream: &StreamId,
+        change: StreamChange,
+    ) -> Result<StreamInfo, AppendError> {
+        match self.plan.before_write().await {
+            Some(Fault::FailBefore) => Err(unavailable().into()),
+            Some(Fault::DropRequest) => Err(AppendError::Indeterminate(reply_lost())),
+            Some(Fault::DropReply) => {
+                let _ = self.inner.change(stream, change).await;
+                Err(AppendError::Indeterminate(reply_lost()))
+            }
+            _ => self.inner.change(stream, change).await,
+        }
+    }
+
+    fn head(&self) -> watch::Receiver<Position> {
+        self.inner.head()
+    }
+
+    fn guarantees(&self) -> Guarantees {
+        self.inner.guarantees()
+    }
+
+    async fn close(&self) -> Result<(), StoreError> {
+        self.inner.close().await
+    }
+}

@@ -1,0 +1,180 @@
+//! What was attempted against a log and what came of it, compared in the end with the log.
+
+mod check;
+mod recording;
+mod violation;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use factum_core::{
+    AppendBatch, AppendError, Appended, EventId, EventStore, Page, ReadQuery, RecordedEvent, Scope,
+    StoreError, StreamId,
+};
+
+pub use recording::RecordingStore;
+pub use violation::Violation;
+
+/// Records what callers attempt, from any number of tasks, and then finds in a read of the whole
+/// log whether anything was lost, invented, doubled or reordered.
+///
+/// Appends are recorded by [`RecordingStore`], or by hand with [`attempt`](Self::attempt). A batch
+/// that is repeated with the same event ids is one batch: acknowledged if any attempt was, absent
+/// only if every attempt failed. An attempt whose outcome nobody learned leaves it open; the log
+/// must then hold the batch whole or not at all.
+///
+/// ```
+/// # use factum_core::{AppendBatch, AppendError, Lineage, Page, StoreError};
+/// use factum_testing::History;
+///
+/// # let batch = AppendBatch::new();
+/// # let empty_log = [Page::empty(Lineage::new(uuid::Uuid::nil()))];
+/// let history = History::new();
+/// let attempt = history.attempt(&batch);
+/// attempt.ended(&Err(AppendError::Store(StoreError::unavailable("no route to the disk"))));
+/// assert!(history.check(&empty_log).is_ok_and(|summary| summary.failed == 1));
+/// ```
+#[derive(Debug, Default)]
+pub struct History {
+    records: Mutex<Records>,
+}
+
+#[derive(Debug, Default)]
+struct Records {
+    batches: BTreeMap<Vec<EventId>, Tried>,
+    /// Streams whose events may be gone.
+    changed: BTreeSet<StreamId>,
+    readers: Vec<(Reader, Vec<RecordedEvent>)>,
+}
+
+/// A batch and all that is known of its attempts.
+#[derive(Debug)]
+struct Tried {
+    batch: AppendBatch,
+    acknowledged: Option<Appended>,
+    /// How many attempts may have stored it, as far as anybody knows.
+    open: usize,
+}
+
+/// What a checked history amounts to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Summary {
+    /// Events in the log.
+    pub events: u64,
+    /// Positions whose events are gone.
+    pub erased: u64,
+    /// Streams with events in the log.
+    pub streams: usize,
+    /// Batches that some attempt was told are stored.
+    pub acknowledged: usize,
+    /// Batches of unknown outcome that the log holds.
+    pub unknown_stored: usize,
+    /// Batches of unknown outcome that it does not hold.
+    pub unknown_absent: usize,
+    /// Batches whose every attempt failed.
+    pub failed: usize,
+}
+
+/// A reader that was announced to a [`History`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reader {
+    name: Arc<str>,
+    scope: Scope,
+    at: usize,
+}
+
+impl History {
+    /// Nothing has happened yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Notes that a batch is about to be appended. Say how it ended with [`Attempt::ended`]; an
+    /// attempt that is dropped before ended in nobody knows what.
+    pub fn attempt(&self, batch: &AppendBatch) -> Attempt<'_> {
+        let ids: Vec<_> = batch.events().map(|event| event.id).collect();
+        let mut records = self.records();
+        let tried = records.batches.entry(ids.clone()).or_insert_with(|| Tried {
+            batch: batch.clone(),
+            acknowledged: None,
+            open: 0,
+        });
+        tried.open += 1;
+        Attempt { history: self, ids }
+    }
+
+    /// Notes that events of a stream may be gone: it was truncated, deleted, or given a retention.
+    pub fn changed(&self, stream: &StreamId) {
+        self.records().changed.insert(stream.clone());
+    }
+
+    /// Announces a reader that is to see every event of a scope, once and in order, from the
+    /// first that it sees to the last.
+    pub fn reader(&self, name: &str, scope: Scope) -> Reader {
+        let mut records = self.records();
+        let reader = Reader { name: name.into(), scope, at: records.readers.len() };
+        records.readers.push((reader.clone(), vec![]));
+        reader
+    }
+
+    /// Notes that a reader was given an event.
+    pub fn delivered(&self, to: &Reader, event: &RecordedEvent) {
+        self.records().readers[to.at].1.push(event.clone());
+    }
+
+    /// Compares what was recorded with the pages of a forward read of the whole log.
+    ///
+    /// # Errors
+    /// The first violation found.
+    pub fn check(&self, log: &[Page]) -> Result<Summary, Violation> {
+        check::check(&self.records(), log)
+    }
+
+    /// Reads the whole log, and compares. Nobody may append meanwhile.
+    ///
+    /// # Errors
+    /// The first violation found, or that the log could not be read.
+    pub async fn check_store(&self, store: &dyn EventStore) -> Result<Summary, Violation> {
+        self.check(&read_pages(store).await?)
+    }
+
+    fn records(&self) -> MutexGuard<'_, Records> {
+        self.records.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn read_pages(store: &dyn EventStore) -> Result<Vec<Page>, StoreError> {
+    let mut pages = vec![];
+    let mut query = Some(ReadQuery::log());
+    while let Some(asked) = query {
+        let page = store.read(asked.clone()).await?;
+        query = asked.next(&page);
+        pages.push(page);
+    }
+    Ok(pages)
+}
+
+/// One append on its way; see [`History::attempt`].
+#[derive(Debug)]
+#[must_use = "say how it ended"]
+pub struct Attempt<'a> {
+    history: &'a History,
+    ids: Vec<EventId>,
+}
+
+impl Attempt<'_> {
+    /// Notes how the append ended.
+    pub fn ended(self, outcome: &Result<Appended, AppendError>) {
+        let mut records = self.history.records();
+        let tried = records.batches.get_mut(&self.ids).expect("noted when the attempt began");
+        match outcome {
+            Ok(appended) => tried.acknowledged = Some(appended.clone()),
+            // Stays open.
+            Err(AppendError::Indeterminate(_)) => {}
+            Err(_) => tried.open -= 1,
+        }
+    }
+}

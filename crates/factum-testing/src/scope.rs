@@ -1,0 +1,12 @@
+//! Which events a read is about, said once more and independently of any store.
+
+use factum_core::{RecordedEvent, Scope};
+
+pub(crate) fn in_scope(scope: &Scope, event: &RecordedEvent) -> bool {
+    match scope {
+        Scope::Log => true,
+        Scope::Stream(stream) => event.stream() == *stream,
+        Scope::Category(category) => event.stream().category() == category.as_str(),
+        Scope::Query(query) => query.matches(event.name(), event.tags()),
+    }
+}

@@ -1,0 +1,305 @@
+//! For each law a store that breaks it: the suite must fail, and only where it should.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use factum_testing::conformance::{CASES, Verdict};
+use tokio::task::JoinSet;
+
+use crate::toy::{Flaw, ToySubject};
+
+/// Runs the whole suite on a toy with this flaw; the failures, with what they say.
+async fn failures(flaw: Flaw) -> Vec<(&'static str, String)> {
+    let mut set = JoinSet::new();
+    for case in CASES {
+        let make = move || Arc::new(ToySubject::new(flaw)) as _;
+        set.spawn(async move { (case.name, case.run(Arc::new(make)).await) });
+    }
+    let mut failures = vec![];
+    while let Some(joined) = set.join_next().await {
+        match joined.unwrap() {
+            (_, Ok(Verdict::Passed)) => {}
+            (name, Ok(Verdict::Skipped(reason))) => panic!("{name} was skipped: {reason}"),
+            (name, Err(reason)) => failures.push((name, reason)),
+        }
+    }
+    failures
+}
+
+/// Checks that every case in `must` fails, that at least one fails at all, and that none does
+/// which is not in `must` or `may`.
+async fn check(flaw: Flaw, must: &[&str], may: &[&str]) {
+    let known: BTreeSet<_> = CASES.iter().map(|case| case.name).collect();
+    let unknown: Vec<_> = must.iter().chain(may).filter(|name| !known.contains(*name)).collect();
+    assert!(unknown.is_empty(), "the suite has no such cases: {unknown:?}");
+
+    let failures = failures(flaw).await;
+    let failed: BTreeSet<_> = failures.iter().map(|(name, _)| *name).collect();
+    assert!(!failed.is_empty(), "{flaw:?}: no case fails, so none tests this");
+    let passed: Vec<_> = must.iter().filter(|name| !failed.contains(*name)).collect();
+    assert!(passed.is_empty(), "{flaw:?}: these cases should fail, but pass: {passed:#?}");
+    let elsewhere: Vec<_> =
+        failures.iter().filter(|(name, _)| !must.contains(name) && !may.contains(name)).collect();
+    assert!(elsewhere.is_empty(), "{flaw:?}: these cases should not fail: {elsewhere:#?}");
+    for (name, reason) in &failures {
+        assert!(reason.contains(name), "{reason:?} does not name its case");
+    }
+}
+
+/// One test for each flaw. `may_fail`: by chance, since the case is a race.
+macro_rules! flaws {
+    ($($test:ident: $flaw:ident fails [$($must:ident),*] may_fail [$($may:ident),*];)*) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() {
+                let (must, may) = ([$(stringify!($must)),*], [$(stringify!($may)),*]);
+                check(Flaw::$flaw, &must, &may).await;
+            }
+        )*
+
+        /// A flaw without a test would not compile.
+        #[test]
+        fn every_flaw_has_its_test() {
+            let flaw = Flaw::None;
+            match flaw {
+                Flaw::None => {}
+                $(Flaw::$flaw => {})*
+            }
+        }
+    };
+}
+
+flaws! {
+    splits_batches: SplitsBatches
+        fails [random_steps_end_as_in_a_model, a_wrong_version_stores_nothing_of_the_batch,
+            a_failed_check_stores_nothing, a_failed_condition_stores_nothing,
+            the_largest_version_is_only_a_wrong_one, failures_take_no_position,
+            a_condition_fails_on_each_matching_event, the_failed_condition_is_named,
+            conditions_do_not_match_what_is_erased]
+        may_fail [racing_batches_stay_whole, a_group_is_its_members_one_after_another,
+            rivals_on_two_handles_have_one_winner];
+    restarts_versions: RestartsVersions
+        fails [random_steps_end_as_in_a_model, expectations_of_a_deleted_stream,
+            a_deleted_stream_is_gone_from_every_read, deleting_again_does_nothing,
+            impossible_changes_are_invalid, numbers_are_never_given_again,
+            numbers_are_never_given_again_after_reopening, erasure_reaches_other_handles]
+        may_fail [];
+    deletes_uncounted: DeletesUncounted
+        fails [random_steps_end_as_in_a_model, expectations_of_a_deleted_stream,
+            a_deleted_stream_is_gone_from_every_read, deleting_again_does_nothing,
+            numbers_are_never_given_again, numbers_are_never_given_again_after_reopening,
+            erasure_reaches_other_handles]
+        may_fail [];
+    forgets_deletion: ForgetsDeletion
+        fails [random_steps_end_as_in_a_model, expectations_of_a_deleted_stream,
+            numbers_are_never_given_again, numbers_are_never_given_again_after_reopening,
+            erasure_reaches_other_handles]
+        may_fail [];
+    burns_positions: BurnsPositions
+        fails [random_steps_end_as_in_a_model, a_wrong_version_stores_nothing_of_the_batch,
+            a_failed_check_stores_nothing, a_failed_condition_stores_nothing,
+            failures_take_no_position, a_failed_batch_is_not_remembered,
+            numbers_are_never_given_again, numbers_are_never_given_again_after_reopening,
+            two_handles_share_one_log, erasure_reaches_other_handles]
+        may_fail [racing_batches_stay_whole, racing_conflicts_leave_no_hole,
+            one_of_sixteen_rivals_wins, a_group_is_its_members_one_after_another,
+            rivals_on_two_handles_have_one_winner];
+    reuses_positions: ReusesPositions
+        fails [random_steps_end_as_in_a_model, a_deleted_stream_is_gone_from_every_read,
+            numbers_are_never_given_again, numbers_are_never_given_again_after_reopening,
+            erasure_reaches_other_handles]
+        may_fail [];
+    hides_erased: HidesErased
+        fails [random_steps_end_as_in_a_model, every_scope_reads_alike_in_pages_of_any_size,
+            reads_begin_at_every_position, streams_are_read_from_every_version,
+            reads_begin_at_every_time, a_deleted_stream_is_gone_from_every_read,
+            a_deletion_can_expect_a_version, truncation_erases_the_beginning,
+            numbers_are_never_given_again, numbers_are_never_given_again_after_reopening,
+            retention_keeps_the_last_events, retention_keeps_the_last_event_of_a_batch,
+            retention_by_age_keeps_the_last_event, retention_is_kept_after_reopening,
+            erasure_reaches_other_handles]
+        may_fail [];
+    head_after_rows: HeadAfterRows
+        fails []
+        may_fail [a_live_log_reader_misses_nothing, a_live_category_reader_misses_nothing,
+            a_live_tag_reader_misses_nothing, a_live_stream_reader_misses_nothing,
+            a_live_origin_reader_misses_nothing];
+    bounds_after_rows: BoundsAfterRows
+        fails []
+        may_fail [bounds_and_rows_are_of_one_moment];
+    index_lags: IndexLags
+        fails []
+        may_fail [a_live_category_reader_misses_nothing, a_live_tag_reader_misses_nothing];
+    scans_too_far: ScansTooFar
+        fails [random_steps_end_as_in_a_model, every_scope_reads_alike_in_pages_of_any_size,
+            reads_begin_at_every_position, streams_are_read_from_every_version,
+            reads_begin_at_every_time, pages_are_bounded_in_bytes,
+            a_deleted_stream_is_gone_from_every_read, truncation_erases_the_beginning,
+            retention_keeps_the_last_events, retention_is_kept_after_reopening]
+        may_fail [a_live_log_reader_misses_nothing, a_live_category_reader_misses_nothing,
+            a_live_tag_reader_misses_nothing, a_live_stream_reader_misses_nothing,
+            a_live_origin_reader_misses_nothing];
+    shows_uncommitted: ShowsUncommitted
+        fails []
+        may_fail [a_live_log_reader_misses_nothing, a_live_category_reader_misses_nothing,
+            a_live_tag_reader_misses_nothing, a_live_stream_reader_misses_nothing,
+            a_live_origin_reader_misses_nothing];
+    answers_from_before: AnswersFromBefore
+        fails [random_steps_end_as_in_a_model, a_repeated_batch_is_answered_as_the_first_time,
+            a_repeated_batch_that_expects_nothing_is_recognised,
+            a_retry_is_recognised_when_its_version_fails,
+            a_retry_is_recognised_when_its_condition_fails, a_failed_batch_is_not_remembered,
+            a_retry_is_recognised_until_the_window_ends, a_retry_is_recognised_after_reopening,
+            a_retry_is_recognised_by_another_handle]
+        may_fail [one_of_sixteen_rivals_wins, one_of_sixteen_creates_a_stream,
+            checks_prevent_write_skew, a_group_is_its_members_one_after_another,
+            one_of_sixteen_claims_a_tag, copies_at_the_same_moment_are_stored_once,
+            a_cancelled_append_can_be_repeated, a_cancelled_append_is_recognised_by_its_version,
+            cancelled_rivals_leave_one_winner, rivals_on_two_handles_have_one_winner];
+    conditions_from_before: ConditionsFromBefore
+        fails []
+        may_fail [one_of_sixteen_claims_a_tag, rivals_on_two_handles_have_one_winner];
+    false_conflicts: FalseConflicts
+        fails [random_steps_end_as_in_a_model, a_condition_never_fails_without_a_match,
+            conditions_do_not_match_what_is_erased]
+        may_fail [a_group_is_its_members_one_after_another, one_of_sixteen_claims_a_tag,
+            unrelated_tags_never_fail, rivals_on_two_handles_have_one_winner];
+    ignores_after: IgnoresAfter
+        fails [random_steps_end_as_in_a_model, a_condition_fails_on_each_matching_event,
+            a_condition_never_fails_without_a_match]
+        may_fail [];
+    matches_erased: MatchesErased
+        fails [random_steps_end_as_in_a_model, conditions_do_not_match_what_is_erased]
+        may_fail [];
+    forgets_retries: ForgetsRetries
+        fails [random_steps_end_as_in_a_model, a_repeated_batch_is_answered_as_the_first_time,
+            a_repeated_batch_that_expects_nothing_is_recognised,
+            a_retry_is_recognised_when_its_version_fails,
+            a_retry_is_recognised_when_its_condition_fails,
+            some_of_the_ids_but_not_all_is_invalid, a_failed_batch_is_not_remembered,
+            a_retry_is_recognised_until_the_window_ends, a_retry_after_the_window_is_refused,
+            a_retry_is_recognised_after_reopening, a_retry_is_recognised_by_another_handle]
+        may_fail [copies_at_the_same_moment_are_stored_once, a_cancelled_append_can_be_repeated,
+            a_cancelled_append_is_recognised_by_its_version, cancelled_rivals_leave_one_winner];
+    ignores_mark: IgnoresMark
+        fails [random_steps_end_as_in_a_model,
+            a_repeated_batch_that_expects_nothing_is_recognised,
+            some_of_the_ids_but_not_all_is_invalid, a_retry_is_recognised_until_the_window_ends,
+            a_retry_after_the_window_is_refused, a_retry_is_recognised_after_reopening,
+            a_retry_is_recognised_by_another_handle]
+        may_fail [];
+    looks_at_first_id: LooksAtFirstId
+        fails [some_of_the_ids_but_not_all_is_invalid]
+        may_fail [];
+    retry_without_end: RetryWithoutEnd
+        fails [a_retry_after_the_window_is_refused]
+        may_fail [];
+    forgets_on_reopen: ForgetsOnReopen
+        fails [numbers_are_never_given_again_after_reopening, retention_is_kept_after_reopening,
+            everything_is_there_after_reopening, a_retry_is_recognised_after_reopening,
+            time_never_goes_back_after_reopening]
+        may_fail [close_finishes_what_was_accepted];
+    changes_lineage: ChangesLineage
+        fails [everything_is_there_after_reopening]
+        may_fail [];
+    loses_acknowledged: LosesAcknowledged
+        fails []
+        may_fail [racing_conflicts_leave_no_hole, bounds_and_rows_are_of_one_moment,
+            a_live_log_reader_misses_nothing, a_live_category_reader_misses_nothing,
+            a_live_tag_reader_misses_nothing, a_live_stream_reader_misses_nothing,
+            a_live_origin_reader_misses_nothing, one_of_sixteen_rivals_wins,
+            one_of_sixteen_creates_a_stream, checks_prevent_write_skew,
+            a_group_is_its_members_one_after_another, one_of_sixteen_claims_a_tag,
+            copies_at_the_same_moment_are_stored_once, close_finishes_what_was_accepted,
+            a_cancelled_append_can_be_repeated, a_cancelled_append_is_recognised_by_its_version,
+            cancelled_rivals_leave_one_winner, rivals_on_two_handles_have_one_winner];
+    never_wakes: NeverWakes
+        fails [the_head_is_known_after_reopening, the_head_wakes_readers,
+            the_head_follows_other_handles]
+        may_fail [];
+    fails_after_storing: FailsAfterStoring
+        fails []
+        may_fail [racing_batches_stay_whole, racing_conflicts_leave_no_hole,
+            bounds_and_rows_are_of_one_moment, a_live_log_reader_misses_nothing,
+            a_live_category_reader_misses_nothing, a_live_tag_reader_misses_nothing,
+            a_live_stream_reader_misses_nothing, a_live_origin_reader_misses_nothing,
+            one_of_sixteen_rivals_wins, one_of_sixteen_creates_a_stream,
+            checks_prevent_write_skew, a_group_is_its_members_one_after_another,
+            one_of_sixteen_claims_a_tag, unrelated_tags_never_fail,
+            copies_at_the_same_moment_are_stored_once, close_finishes_what_was_accepted,
+            a_cancelled_append_can_be_repeated, a_cancelled_append_is_recognised_by_its_version,
+            a_cancelled_append_is_whole_or_absent, cancelled_rivals_leave_one_winner,
+            rivals_on_two_handles_have_one_winner];
+    halves_cancelled: HalvesCancelled
+        fails []
+        may_fail [a_cancelled_append_can_be_repeated, a_cancelled_append_is_whole_or_absent];
+    time_goes_back: TimeGoesBack
+        fails [time_never_goes_back, time_never_goes_back_after_reopening]
+        may_fail [];
+    unbounded_pages: UnboundedPages
+        fails [random_steps_end_as_in_a_model, every_scope_reads_alike_in_pages_of_any_size,
+            reads_begin_at_every_position, streams_are_read_from_every_version,
+            reads_begin_at_every_time, pages_are_bounded_in_bytes,
+            a_deleted_stream_is_gone_from_every_read, truncation_erases_the_beginning,
+            retention_keeps_the_last_events, retention_is_kept_after_reopening]
+        may_fail [a_live_log_reader_misses_nothing, a_live_category_reader_misses_nothing,
+            a_live_stream_reader_misses_nothing, a_live_tag_reader_misses_nothing,
+            a_live_origin_reader_misses_nothing];
+    stuck_pages: StuckPages
+        fails [pages_are_bounded_in_bytes, the_largest_event_fits_and_one_byte_more_does_not]
+        may_fail [];
+    takes_anything: TakesAnything
+        fails [failures_take_no_position, nonsense_is_invalid,
+            the_largest_event_fits_and_one_byte_more_does_not,
+            the_longest_batch_fits_and_one_event_more_does_not,
+            the_largest_batch_fits_and_one_byte_more_does_not,
+            checks_and_conditions_are_limited]
+        may_fail [];
+    closes_too_early: ClosesTooEarly
+        fails []
+        may_fail [close_finishes_what_was_accepted];
+    shares_nothing: SharesNothing
+        fails [numbers_are_never_given_again_after_reopening, retention_is_kept_after_reopening,
+            everything_is_there_after_reopening, the_head_is_known_after_reopening,
+            documents_are_there_after_reopening, a_retry_is_recognised_after_reopening,
+            time_never_goes_back_after_reopening, two_handles_share_one_log,
+            the_head_follows_other_handles, a_retry_is_recognised_by_another_handle,
+            erasure_reaches_other_handles, documents_are_shared_by_handles]
+        may_fail [close_finishes_what_was_accepted, rivals_on_two_handles_have_one_winner];
+    backward_from_end: BackwardFromEnd
+        fails [random_steps_end_as_in_a_model, every_scope_reads_alike_in_pages_of_any_size,
+            reads_begin_at_every_position, streams_are_read_from_every_version,
+            reads_begin_at_every_time, reads_from_the_wrong_end_are_empty,
+            pages_are_bounded_in_bytes, a_deleted_stream_is_gone_from_every_read,
+            truncation_erases_the_beginning, retention_keeps_the_last_events]
+        may_fail [];
+    prefix_streams: PrefixStreams
+        fails [every_scope_reads_alike_in_pages_of_any_size, reads_begin_at_every_position,
+            streams_are_read_from_every_version, reads_begin_at_every_time]
+        may_fail [];
+    forgets_retention: ForgetsRetention
+        fails [random_steps_end_as_in_a_model, retention_keeps_the_last_events,
+            retention_keeps_the_last_event_of_a_batch, retention_by_age_keeps_the_last_event,
+            retention_is_kept_after_reopening]
+        may_fail [];
+    reuses_revisions: ReusesRevisions
+        fails [documents_are_there_after_reopening, revisions_are_never_given_again]
+        may_fail [];
+    splits_writes: SplitsWrites
+        fails [a_write_is_whole_or_not_at_all]
+        may_fail [];
+    two_revision_winners: TwoRevisionWinners
+        fails []
+        may_fail [one_of_sixteen_writers_wins];
+    scans_out_of_order: ScansOutOfOrder
+        fails [scans_are_in_key_order_at_every_boundary, clear_takes_its_range_only]
+        may_fail [];
+    ends_scans_early: EndsScansEarly
+        fails [scans_are_in_key_order_at_every_boundary]
+        may_fail [];
+    clears_too_much: ClearsTooMuch
+        fails [clear_takes_its_range_only]
+        may_fail [];
+    forgets_documents: ForgetsDocuments
+        fails [documents_are_there_after_reopening]
+        may_fail [];
+}

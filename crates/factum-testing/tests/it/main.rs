@@ -1,0 +1,10 @@
+//! The tests of the test support.
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
+mod clock;
+mod conformance;
+mod faulty;
+mod flaws;
+mod given;
+mod history;
+mod toy;

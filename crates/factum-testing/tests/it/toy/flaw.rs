@@ -1,0 +1,94 @@
+//! The ways in which a toy can be broken.
+
+/// The law that a toy breaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Flaw {
+    /// None: the toy is right.
+    None,
+    /// Law 1: stores the streams of a batch up to the first that conflicts.
+    SplitsBatches,
+    /// Law 2: counts from 1 again after a deletion.
+    RestartsVersions,
+    /// Law 2: a deletion takes no version, so that who loaded before it does not conflict.
+    DeletesUncounted,
+    /// Law 2: takes a deleted stream for one that never was.
+    ForgetsDeletion,
+    /// Law 3: a conflict takes a position.
+    BurnsPositions,
+    /// Law 3: positions of erased events at the end are given anew.
+    ReusesPositions,
+    /// Law 3: does not say what was erased.
+    HidesErased,
+    /// Law 4: the number of a page is from a later snapshot than its rows.
+    HeadAfterRows,
+    /// Law 4: the bounds of a page are from a later snapshot than its rows.
+    BoundsAfterRows,
+    /// Law 4: categories and queries see what was appended only a little later.
+    IndexLags,
+    /// Law 4: says of a full page that it reached the end.
+    ScansTooFar,
+    /// Law 5: shows events before they are stored, then takes them back.
+    ShowsUncommitted,
+    /// Law 6: answers appends from the state before those that were submitted with it.
+    AnswersFromBefore,
+    /// Law 7: conditions don't see what was submitted together with them.
+    ConditionsFromBefore,
+    /// Law 7: a condition on a tag fails on another value of it.
+    FalseConflicts,
+    /// Law 7: ignores after which position a condition looks.
+    IgnoresAfter,
+    /// Law 7: conditions still see what is erased.
+    MatchesErased,
+    /// Law 8: knows no retry.
+    ForgetsRetries,
+    /// Law 8: looks only when a version or condition fails, not at the mark.
+    IgnoresMark,
+    /// Law 8: takes a batch for known when its first event is.
+    LooksAtFirstId,
+    /// Law 8: knows a retry for ever.
+    RetryWithoutEnd,
+    /// Law 9: the last event is gone after reopening.
+    ForgetsOnReopen,
+    /// Law 9: is another log after reopening.
+    ChangesLineage,
+    /// Law 10: says under load of some appends that they are stored, which are not.
+    LosesAcknowledged,
+    /// Law 10: its head never moves.
+    NeverWakes,
+    /// Law 11: says under load of some stored appends that they failed.
+    FailsAfterStoring,
+    /// Law 11: a cancelled append stops half way.
+    HalvesCancelled,
+    /// Law 12: takes the clock's time as it is.
+    TimeGoesBack,
+    /// Law 13: gives all there is on one page.
+    UnboundedPages,
+    /// Law 13: a page without room for the next event is empty.
+    StuckPages,
+    /// Law 13: checks no limits.
+    TakesAnything,
+    /// `close` does not wait for what was accepted.
+    ClosesTooEarly,
+    /// A second handle is another store.
+    SharesNothing,
+    /// Backward reads ignore where they should begin.
+    BackwardFromEnd,
+    /// Reading a stream leaves the others' events in.
+    PrefixStreams,
+    /// Ignores retention after it was set.
+    ForgetsRetention,
+    /// Documents: revisions count by key and begin anew after removal.
+    ReusesRevisions,
+    /// Documents: writes the entries before the one that conflicts.
+    SplitsWrites,
+    /// Documents: looks at revisions before it has the lock.
+    TwoRevisionWinners,
+    /// Documents: a scan gives the longest keys last.
+    ScansOutOfOrder,
+    /// Documents: a scan says nothing of what is left.
+    EndsScansEarly,
+    /// Documents: clears one key too many.
+    ClearsTooMuch,
+    /// Documents: are gone after reopening.
+    ForgetsDocuments,
+}

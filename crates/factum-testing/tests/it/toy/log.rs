@@ -1,0 +1,315 @@
+//! The toy's log: what an append and a change do to it.
+
+use std::collections::BTreeMap;
+
+use factum_core::{
+    AppendBatch, AppendError, Appended, EventHeader, ExpectedVersion, Lineage, NewEvent, Position,
+    Query, RETRY_WINDOW, RecordedEvent, Retention, StoreError, StreamBounds, StreamChange,
+    StreamId, StreamInfo, StreamVersion, Timestamp, VersionConflict,
+};
+
+use super::Flaw;
+
+/// What stands at a position.
+#[derive(Debug, Clone)]
+pub(super) enum Slot {
+    Event(RecordedEvent),
+    /// Gone, but a flaw may still look at it.
+    Erased(RecordedEvent),
+    /// Burned by a flaw.
+    Hole,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Log {
+    pub(super) slots: Vec<Slot>,
+    pub(super) lineage: Lineage,
+    pub(super) streams: BTreeMap<StreamId, StreamInfo>,
+    last_time: Timestamp,
+}
+
+impl Log {
+    pub(super) fn new(lineage: Lineage) -> Self {
+        Self { slots: vec![], lineage, streams: BTreeMap::new(), last_time: Timestamp::EPOCH }
+    }
+
+    pub(super) fn head(&self) -> Position {
+        Position::new(self.slots.len() as u64)
+    }
+
+    pub(super) fn events(&self) -> impl DoubleEndedIterator<Item = &RecordedEvent> {
+        self.slots.iter().filter_map(|slot| match slot {
+            Slot::Event(event) => Some(event),
+            _ => None,
+        })
+    }
+
+    pub(super) fn bounds(&self, stream: &StreamId) -> StreamBounds {
+        self.streams.get(stream).map_or_else(StreamBounds::default, |info| info.bounds)
+    }
+
+    pub(super) fn info(&self, stream: &StreamId) -> StreamInfo {
+        let info = self.streams.get(stream).copied().unwrap_or_default();
+        let mut kept = self.events().filter(|event| event.stream() == *stream);
+        let first = kept.next();
+        let last = kept.next_back().or(first);
+        info.with_times(first.map(RecordedEvent::recorded_at), last.map(RecordedEvent::recorded_at))
+    }
+
+    pub(super) fn forget_last(&mut self) {
+        self.slots.pop();
+        self.streams.clear();
+        for event in self.events().cloned().collect::<Vec<_>>() {
+            let info = self.streams.entry(event.stream().to_stream_id()).or_default();
+            info.bounds.version = event.version();
+        }
+    }
+
+    pub(super) fn append(
+        &mut self,
+        batch: &AppendBatch,
+        now: Timestamp,
+        flaw: Flaw,
+    ) -> Result<Appended, AppendError> {
+        let before = self.clone();
+        self.append_if(batch, &before, now, flaw)
+    }
+
+    /// Appends, with conditions as `before` tells them.
+    pub(super) fn append_if(
+        &mut self,
+        batch: &AppendBatch,
+        before: &Self,
+        now: Timestamp,
+        flaw: Flaw,
+    ) -> Result<Appended, AppendError> {
+        let conditions = before.failed_condition(batch, flaw);
+        let obstacle = self.conflict(batch, flaw).and(conditions);
+        let marked = batch.is_repeated() && flaw != Flaw::IgnoresMark;
+        if (marked || obstacle.is_err())
+            && let Some(answer) = self.known(batch, now, flaw)?
+        {
+            return Ok(answer);
+        }
+        if let Err(error) = obstacle {
+            match flaw {
+                Flaw::BurnsPositions => self.slots.push(Slot::Hole),
+                Flaw::SplitsBatches => self.store_until_conflict(batch, now),
+                _ => {}
+            }
+            return Err(error);
+        }
+        Ok(self.store(batch, now, flaw))
+    }
+
+    pub(super) fn obstacle(&self, batch: &AppendBatch, flaw: Flaw) -> Result<(), AppendError> {
+        self.conflict(batch, flaw)?;
+        self.failed_condition(batch, flaw)
+    }
+
+    fn conflict(&self, batch: &AppendBatch, flaw: Flaw) -> Result<(), AppendError> {
+        let written = batch.writes().iter().map(|write| (&write.stream, write.expected));
+        let checked = batch.checks().iter().map(|check| (&check.stream, check.expected));
+        for (stream, expected) in written.chain(checked) {
+            let bounds = self.bounds(stream);
+            let forgotten = flaw == Flaw::ForgetsDeletion && bounds.is_deleted();
+            let matches = if forgotten {
+                matches!(expected, ExpectedVersion::Any | ExpectedVersion::NoStream)
+            } else {
+                bounds.matches(expected)
+            };
+            if !matches {
+                let (stream, actual) = (stream.clone(), bounds.version);
+                return Err(VersionConflict { stream, expected, actual }.into());
+            }
+        }
+        Ok(())
+    }
+
+    fn failed_condition(&self, batch: &AppendBatch, flaw: Flaw) -> Result<(), AppendError> {
+        for (condition, wanted) in batch.conditions().iter().enumerate() {
+            let after = if flaw == Flaw::IgnoresAfter { Position::ZERO } else { wanted.after };
+            let hit = self.slots.iter().find_map(|slot| {
+                match slot {
+                    Slot::Event(event) => Some(event),
+                    Slot::Erased(event) if flaw == Flaw::MatchesErased => Some(event),
+                    _ => None,
+                }
+                .filter(|event| event.position() > after)
+                .filter(|event| matches(&wanted.fail_if_events_match, event, flaw))
+            });
+            if let Some(event) = hit {
+                return Err(AppendError::ConditionFailed { condition, position: event.position() });
+            }
+        }
+        Ok(())
+    }
+
+    /// What the first attempt was answered, if there was one.
+    pub(super) fn known(
+        &self,
+        batch: &AppendBatch,
+        now: Timestamp,
+        flaw: Flaw,
+    ) -> Result<Option<Appended>, StoreError> {
+        if flaw == Flaw::ForgetsRetries {
+            return Ok(None);
+        }
+        let first_id = batch.events().next().expect("checked by the limits").id;
+        let age = now.saturating_since(first_id.time().unwrap_or(now));
+        if age > RETRY_WINDOW && flaw != Flaw::RetryWithoutEnd {
+            let late = "a batch is repeated after the window";
+            return if batch.is_repeated() { Err(StoreError::invalid(late)) } else { Ok(None) };
+        }
+        let found: Vec<_> = batch
+            .events()
+            .filter_map(|new| self.events().find(|event| event.id() == new.id))
+            .collect();
+        let Some(first) = found.first() else { return Ok(None) };
+        let all = found.len() == batch.event_count();
+        if !all && (flaw != Flaw::LooksAtFirstId || first.id() != first_id) {
+            return Err(StoreError::invalid("some of the batch's ids are known, but not all"));
+        }
+        let version = |write: &factum_core::StreamWrite| {
+            let last = write.events.last().expect("checked by the limits").id;
+            found.iter().find(|event| event.id() == last).map_or(first.version(), |e| e.version())
+        };
+        let versions = batch.writes().iter().map(version).collect();
+        let answer = Appended::new(first.position(), versions, first.recorded_at());
+        Ok(Some(answer.with_events(found.len()).replayed()))
+    }
+
+    /// Stores a batch, whatever it expects.
+    pub(super) fn store(&mut self, batch: &AppendBatch, now: Timestamp, flaw: Flaw) -> Appended {
+        let now = if flaw == Flaw::TimeGoesBack { now } else { now.max(self.last_time) };
+        self.last_time = now;
+        let first = self.head().next();
+        for write in batch.writes() {
+            for event in &write.events {
+                self.push(&write.stream, event, now);
+            }
+            if flaw != Flaw::ForgetsRetention {
+                self.apply_retention(&write.stream, now, flaw);
+            }
+        }
+        let versions = batch.writes().iter().map(|write| self.bounds(&write.stream).version);
+        Appended::new(first, versions.collect(), now).with_events(batch.event_count())
+    }
+
+    fn store_until_conflict(&mut self, batch: &AppendBatch, now: Timestamp) {
+        for write in batch.writes() {
+            if !self.bounds(&write.stream).matches(write.expected) {
+                return;
+            }
+            for event in &write.events {
+                self.push(&write.stream, event, now);
+            }
+        }
+    }
+
+    fn push(&mut self, stream: &StreamId, event: &NewEvent, recorded_at: Timestamp) {
+        let position = self.head().next();
+        let info = self.streams.entry(stream.clone()).or_default();
+        info.bounds.version = info.bounds.version.next();
+        let header = EventHeader {
+            position,
+            version: info.bounds.version,
+            recorded_at,
+            id: event.id,
+            schema_version: event.schema_version,
+            content: event.content,
+        };
+        let event = RecordedEvent::from_new(header, stream.as_ref(), event);
+        self.slots.push(Slot::Event(event));
+    }
+
+    pub(super) fn change(
+        &mut self,
+        stream: &StreamId,
+        change: StreamChange,
+        now: Timestamp,
+        flaw: Flaw,
+    ) -> Result<(), AppendError> {
+        let bounds = self.bounds(stream);
+        change.check(bounds.version)?;
+        match change {
+            StreamChange::Retain(retention) => {
+                self.streams.entry(stream.clone()).or_default().retention = retention;
+                self.apply_retention(stream, now, flaw);
+            }
+            StreamChange::TruncateBefore(first) => self.erase(stream, first.previous(), flaw),
+            StreamChange::Delete(expected) => {
+                if !bounds.matches(expected) {
+                    let (stream, actual) = (stream.clone(), bounds.version);
+                    return Err(VersionConflict { stream, expected, actual }.into());
+                }
+                if bounds.version > StreamVersion::ZERO && !bounds.is_deleted() {
+                    self.delete(stream, bounds.version, flaw);
+                }
+            }
+            _ => return Err(StoreError::invalid("a change that toys don't know").into()),
+        }
+        Ok(())
+    }
+
+    fn delete(&mut self, stream: &StreamId, last: StreamVersion, flaw: Flaw) {
+        let version = if flaw == Flaw::DeletesUncounted { last } else { last.next() };
+        self.erase(stream, version, flaw);
+        if let Some(info) = self.streams.get_mut(stream) {
+            (info.bounds.version, info.bounds.deleted_at) = (version, version);
+            if flaw == Flaw::RestartsVersions {
+                *info = StreamInfo::default();
+            }
+        }
+    }
+
+    fn erase(&mut self, stream: &StreamId, through: StreamVersion, flaw: Flaw) {
+        for slot in &mut self.slots {
+            if let Slot::Event(event) = slot
+                && event.stream() == *stream
+                && event.version() <= through
+            {
+                *slot = Slot::Erased(event.clone());
+            }
+        }
+        if let Some(info) = self.streams.get_mut(stream) {
+            info.bounds.erased_through = info.bounds.erased_through.max(through);
+        }
+        while flaw == Flaw::ReusesPositions && matches!(self.slots.last(), Some(Slot::Erased(_))) {
+            self.slots.pop();
+        }
+    }
+
+    fn apply_retention(&mut self, stream: &StreamId, now: Timestamp, flaw: Flaw) {
+        let info = self.info(stream);
+        let Retention { events_max, age_max } = info.retention;
+        let mut through = info.bounds.erased_through;
+        if let Some(most) = events_max {
+            let surplus = info.bounds.version.value().saturating_sub(most);
+            through = through.max(StreamVersion::new(surplus));
+        }
+        if let Some(age) = age_max {
+            let old = self.events().filter(|event| {
+                event.stream() == *stream && now.saturating_since(event.recorded_at()) > age
+            });
+            through = old.map(RecordedEvent::version).fold(through, Ord::max);
+        }
+        if !info.bounds.is_deleted() {
+            self.erase(stream, through.min(info.bounds.version.previous()), flaw);
+        }
+    }
+}
+
+pub(super) fn matches(query: &Query, event: &RecordedEvent, flaw: Flaw) -> bool {
+    if flaw != Flaw::FalseConflicts {
+        return query.matches(event.name(), event.tags());
+    }
+    // Flawed: the name of a tag is enough.
+    let named = |tag: &factum_core::Tag| {
+        event.tags().any(|label| label.split(':').next() == Some(tag.name()))
+    };
+    let typed = |types: &[factum_core::EventName]| {
+        types.is_empty() || types.iter().any(|name| name.as_str() == event.name())
+    };
+    query.items().iter().any(|item| typed(&item.types) && item.tags.iter().all(named))
+}

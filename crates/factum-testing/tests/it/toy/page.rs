@@ -1,0 +1,121 @@
+//! The toy's answers to reads.
+
+use factum_core::{
+    Direction, ErasedRange, PAGE_EVENTS_MAX, Page, Position, ReadFrom, ReadQuery, RecordedEvent,
+    Scope,
+};
+
+use super::{
+    Flaw,
+    log::{Log, Slot, matches},
+};
+
+/// One page of a log that nobody writes meanwhile.
+pub(super) fn page(log: &Log, query: &ReadQuery, flaw: Flaw) -> Page {
+    let mut meant: Vec<&RecordedEvent> =
+        log.events().filter(|event| is_meant(query, event, flaw)).collect();
+    if query.direction == Direction::Backward {
+        meant.reverse();
+    }
+    let taken = if flaw == Flaw::UnboundedPages { meant.len() } else { room(query, &meant, flaw) };
+    let end = match query.direction {
+        Direction::Forward => log.head(),
+        Direction::Backward => Position::ZERO,
+    };
+    let mut page = Page::empty(log.lineage);
+    page.head = log.head();
+    let more = taken < meant.len();
+    let stuck = if taken == 0 { Position::ZERO } else { meant[taken - 1].position() };
+    page.scanned_through = if more && flaw != Flaw::ScansTooFar { stuck } else { end };
+    page.events = meant[..taken].iter().map(|event| (*event).clone()).collect();
+    if query.scope == Scope::Log && flaw != Flaw::HidesErased {
+        page.erased = erased(log, query, page.scanned_through);
+    }
+    if let Scope::Stream(stream) = &query.scope {
+        page.bounds = Some(log.bounds(stream));
+    }
+    page
+}
+
+/// How many of the events fit; at least one.
+fn room(query: &ReadQuery, meant: &[&RecordedEvent], flaw: Flaw) -> usize {
+    let least = usize::from(flaw != Flaw::StuckPages);
+    let mut bytes = 0;
+    let fits = |event: &&&RecordedEvent| {
+        bytes += event.size();
+        bytes <= query.bytes_max
+    };
+    let most = query.events_max.min(PAGE_EVENTS_MAX);
+    meant.iter().take(most).take_while(fits).count().max(least.min(meant.len()))
+}
+
+fn is_meant(query: &ReadQuery, event: &RecordedEvent, flaw: Flaw) -> bool {
+    let in_scope = match &query.scope {
+        Scope::Log => true,
+        Scope::Stream(stream) if flaw == Flaw::PrefixStreams => {
+            event.stream().as_str().starts_with(stream.as_str())
+        }
+        Scope::Stream(stream) => event.stream() == *stream,
+        Scope::Category(category) => event.stream().category() == category.as_str(),
+        Scope::Query(query) => matches(query, event, Flaw::None),
+    };
+    let origin = query.origin.as_ref();
+    in_scope
+        && origin.is_none_or(|origin| event.metadata().origin.as_ref() == Some(origin))
+        && is_behind(query, event, flaw)
+}
+
+fn is_behind(query: &ReadQuery, event: &RecordedEvent, flaw: Flaw) -> bool {
+    let forward = query.direction == Direction::Forward;
+    if !forward && flaw == Flaw::BackwardFromEnd {
+        // It does go on where a page ended, else nothing would ever end.
+        return !matches!(query.from, ReadFrom::Position(from) if event.position() > from);
+    }
+    let order = match query.from {
+        ReadFrom::Start => return forward,
+        ReadFrom::End => return !forward,
+        ReadFrom::Position(from) => event.position().cmp(&from),
+        ReadFrom::Version(from) => event.version().cmp(&from),
+        ReadFrom::Time(from) => event.recorded_at().cmp(&from),
+    };
+    if forward { order.is_ge() } else { order.is_le() }
+}
+
+/// The erased positions that the page has passed.
+fn erased(log: &Log, query: &ReadQuery, through: Position) -> Vec<ErasedRange> {
+    let from = match (query.direction, query.from) {
+        (Direction::Forward, ReadFrom::Start) => Position::ZERO,
+        (Direction::Backward, ReadFrom::End) => log.head(),
+        (_, ReadFrom::Position(from)) => from,
+        (direction, ReadFrom::Time(_)) => match first_meant(log, query, direction) {
+            Some(position) => position,
+            None => return vec![],
+        },
+        _ => return vec![],
+    };
+    let (low, high) = match query.direction {
+        Direction::Forward => (from, through),
+        Direction::Backward => (through, from),
+    };
+    let mut ranges: Vec<ErasedRange> = vec![];
+    for (at, slot) in log.slots.iter().enumerate() {
+        let position = Position::new(at as u64 + 1);
+        if !matches!(slot, Slot::Erased(_)) || position < low || position > high {
+            continue;
+        }
+        match ranges.last_mut() {
+            Some(range) if range.last.next() == position => range.last = position,
+            _ => ranges.push(ErasedRange { first: position, last: position }),
+        }
+    }
+    ranges
+}
+
+fn first_meant(log: &Log, query: &ReadQuery, direction: Direction) -> Option<Position> {
+    let mut meant = log.events().filter(|event| is_meant(query, event, Flaw::None));
+    match direction {
+        Direction::Forward => meant.next(),
+        Direction::Backward => meant.next_back(),
+    }
+    .map(RecordedEvent::position)
+}
