@@ -24,6 +24,11 @@ impl Head {
         });
     }
 
+    /// Wakes who waits although nothing came, to see that the store is closed.
+    pub fn wake(&self) {
+        self.0.send_modify(|_| {});
+    }
+
     /// The last known position.
     pub fn position(&self) -> Position {
         *self.0.borrow()

@@ -145,7 +145,7 @@ impl<'g, 'f> Planner<'g, 'f> {
         }))
     }
 
-    fn bounds(&mut self, stream: &'g StreamId) -> Result<StreamBounds, StoreError> {
+    pub(crate) fn bounds(&mut self, stream: &'g StreamId) -> Result<StreamBounds, StoreError> {
         if let Some(bounds) = self.streams.get(stream) {
             return Ok(*bounds);
         }

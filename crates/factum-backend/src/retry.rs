@@ -6,7 +6,8 @@
 use std::collections::HashSet;
 
 use factum_core::{
-    AppendBatch, Appended, EventId, RETRY_WINDOW, StoreError, StreamVersion, Timestamp,
+    AppendBatch, Appended, EventId, ExpectedVersion, RETRY_WINDOW, StoreError, StreamVersion,
+    Timestamp,
 };
 
 use crate::{facts::FoundEvent, plan::Planner};
@@ -26,8 +27,9 @@ pub(crate) fn find<'g>(
     planner: &mut Planner<'g, '_>,
     batch: &'g AppendBatch,
 ) -> Result<Finding, StoreError> {
-    let Some(since) = window_start(batch, planner.end.now) else {
-        return Ok(if batch.is_repeated() { too_late(batch) } else { Finding::Unknown });
+    let now = planner.end.now;
+    let Some(since) = window_start(batch, now) else {
+        return Ok(if batch.is_repeated() { outside_window(batch, now) } else { Finding::Unknown });
     };
     let mut found = Vec::new();
     for write in batch.writes() {
@@ -44,18 +46,46 @@ pub(crate) fn find<'g>(
         });
         found.extend(planned.collect::<Vec<_>>());
     }
+    if found.is_empty() && batch.is_repeated() {
+        return erased(planner, batch);
+    }
     Ok(judge(batch, found))
 }
 
-/// From when on events of the batch may have been recorded; `None` after the window.
+/// A repeated batch of which nothing is there. If events behind the version that it expected are
+/// gone, it may have been among them.
+fn erased<'g>(
+    planner: &mut Planner<'g, '_>,
+    batch: &'g AppendBatch,
+) -> Result<Finding, StoreError> {
+    for write in batch.writes() {
+        let expected = match write.expected {
+            ExpectedVersion::Exact(version) => version,
+            ExpectedVersion::NoStream => StreamVersion::ZERO,
+            ExpectedVersion::Any | ExpectedVersion::StreamExists => continue,
+        };
+        let bounds = planner.bounds(&write.stream)?;
+        if bounds.erased_through > expected {
+            return Ok(Finding::Refused(StoreError::invalid(format!(
+                "the batch may have been stored and its events erased since, load the stream to \
+                 see: stream={} expected={expected} erased_through={}",
+                write.stream, bounds.erased_through
+            ))));
+        }
+    }
+    Ok(Finding::Unknown)
+}
+
+/// From when on events of the batch may have been recorded; `None` outside of the window.
 ///
 /// The writer's clock may be ahead of the store's, so the search begins a window earlier than
 /// the id says.
 fn window_start(batch: &AppendBatch, now: Timestamp) -> Option<Timestamp> {
     let first = batch.events().next()?;
     let made_at = first.id.time().unwrap_or(now);
-    let is_open = now <= made_at.saturating_add(RETRY_WINDOW);
-    is_open.then(|| made_at.saturating_sub(RETRY_WINDOW))
+    let is_open =
+        now <= made_at.saturating_add(RETRY_WINDOW) && made_at <= now.saturating_add(RETRY_WINDOW);
+    is_open.then(|| made_at.min(now).saturating_sub(RETRY_WINDOW))
 }
 
 fn judge(batch: &AppendBatch, mut found: Vec<FoundEvent>) -> Finding {
@@ -90,11 +120,11 @@ fn last_versions(batch: &AppendBatch, found: &[FoundEvent]) -> Vec<StreamVersion
     ends.map(|end| found[end - 1].version).collect()
 }
 
-fn too_late(batch: &AppendBatch) -> Finding {
+fn outside_window(batch: &AppendBatch, now: Timestamp) -> Finding {
     let id = batch.events().next().map(|event| event.id.to_string()).unwrap_or_default();
     Finding::Refused(StoreError::invalid(format!(
-        "the batch is repeated after the retry window, read its stream to learn whether it was \
-         stored: window_s={} id={id}",
+        "the batch is repeated outside of the retry window, read its stream to learn whether it \
+         was stored, and see that the writer's clock is right: window_s={} id={id} now={now}",
         RETRY_WINDOW.as_secs()
     )))
 }

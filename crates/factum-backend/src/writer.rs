@@ -14,7 +14,7 @@ use std::{
 };
 
 use factum_core::{AppendBatch, AppendError, Appended, Limits, Position, StoreError, WriteError};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use crate::{group::Group, head::Head};
 
@@ -75,7 +75,7 @@ type Reply = oneshot::Sender<Result<Appended, AppendError>>;
 enum Job<C> {
     Append(Member),
     Run(Box<dyn FnOnce(&mut C) + Send>),
-    Close(oneshot::Sender<()>),
+    Close,
 }
 
 /// The way to a writer thread. Dropping it lets what was accepted finish.
@@ -85,6 +85,8 @@ pub struct Writer<C> {
     head: Head,
     limits: Limits,
     is_closed: AtomicBool,
+    /// Its other end lives in the thread, and goes with it.
+    ended: watch::Receiver<()>,
 }
 
 impl<C> fmt::Debug for Writer<C> {
@@ -100,12 +102,13 @@ impl<C: Commit> Writer<C> {
     /// `Unavailable` where the system has no thread left.
     pub fn spawn(name: &str, store: C, head: Head, limits: Limits) -> Result<Self, StoreError> {
         let (jobs, queue) = mpsc::channel(QUEUE_BATCHES_MAX);
-        let thread = Loop { store, queue, head: head.clone() };
+        let (alive, ended) = watch::channel(());
+        let thread = Loop { store, queue, head: head.clone(), alive };
         thread::Builder::new().name(name.into()).spawn(move || thread.run()).map_err(|e| {
             StoreError::unavailable("no thread for the writer, try again").with_source(e)
         })?;
         let room = Arc::new(Semaphore::new(QUEUE_BYTES_MAX / ROOM_UNIT));
-        Ok(Self { jobs, room, head, limits, is_closed: AtomicBool::new(false) })
+        Ok(Self { jobs, room, head, limits, is_closed: AtomicBool::new(false), ended })
     }
 
     /// Checks a batch against the limits, queues it, and waits for its outcome.
@@ -146,15 +149,15 @@ impl<C: Commit> Writer<C> {
         answer.await.map_err(|_| RunError::Unknown(writer_died()))
     }
 
-    /// Lets what was accepted finish, ends the thread, and drops the store's writing half.
+    /// Lets what was accepted finish, ends the thread, and drops the store's writing half. Every
+    /// caller waits until that is done.
     pub async fn close(&self) {
         self.is_closed.store(true, Ordering::Release);
         self.room.close();
-        let (reply, ended) = oneshot::channel();
-        if self.jobs.send(Job::Close(reply)).await.is_ok() {
-            // An error says that the thread has ended, which is what was wanted.
-            let _ = ended.await;
-        }
+        // An error says that somebody closed it before; what was accepted may still be under way.
+        let _ = self.jobs.send(Job::Close).await;
+        // Nothing is ever sent: an error says that the thread has ended, which is what was wanted.
+        let _ = self.ended.clone().changed().await;
     }
 
     /// The last known position.
@@ -205,6 +208,7 @@ struct Loop<C> {
     store: C,
     queue: mpsc::Receiver<Job<C>>,
     head: Head,
+    alive: watch::Sender<()>,
 }
 
 struct Member {
@@ -222,7 +226,6 @@ impl AsRef<AppendBatch> for Member {
 
 impl<C: Commit> Loop<C> {
     fn run(mut self) {
-        let mut closers = Vec::new();
         let mut next = self.queue.blocking_recv();
         while let Some(job) = next {
             next = match job {
@@ -231,10 +234,9 @@ impl<C: Commit> Loop<C> {
                     work(&mut self.store);
                     None
                 }
-                Job::Close(reply) => {
+                Job::Close => {
                     // What was sent before stays in the queue and is still done.
                     self.queue.close();
-                    closers.push(reply);
                     None
                 }
             };
@@ -242,9 +244,7 @@ impl<C: Commit> Loop<C> {
         }
         // Files are let go before anyone hears that the store is closed.
         drop(self.store);
-        for closer in closers {
-            let _ = closer.send(());
-        }
+        drop(self.alive);
     }
 
     /// Commits a group that begins with this member, and gives back the job that didn't fit.

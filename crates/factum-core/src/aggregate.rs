@@ -10,7 +10,8 @@ use crate::{
 pub struct Context<'a> {
     /// The aggregate's key.
     pub key: &'a str,
-    /// How many events it has. 0: it does not exist yet.
+    /// How many events it has had. 0: it never existed. A deleted one counts on, with the default
+    /// state.
     pub version: StreamVersion,
     /// The moment of the decision.
     pub now: Timestamp,
@@ -62,9 +63,9 @@ pub trait Aggregate: Default + Send + Sync + 'static {
     }
 }
 
-/// The one place that evolves. Before a summary the state begins anew, so that it is the same
-/// whether the history before the summary was folded or is gone.
-pub(crate) fn fold<A: Aggregate>(state: &mut A, event: &A::Event) {
+/// Takes an event into a state: the one place that evolves. Before a summary the state begins
+/// anew, so that it is the same whether the history before the summary was folded or is gone.
+pub fn fold<A: Aggregate>(state: &mut A, event: &A::Event) {
     if event.is_summary() {
         *state = A::default();
     }

@@ -41,7 +41,7 @@ mod snapshot;
 mod subscription;
 mod transaction;
 
-pub use aggregate::{Aggregate, Context};
+pub use aggregate::{Aggregate, Context, fold};
 pub use batch::{AppendBatch, Appended, StreamCheck, StreamWrite};
 pub use checkpoint::{Checkpoint, Diverged, DivergedReason};
 pub use codec::{Cbor, Codec, CodecError, Json, Value};

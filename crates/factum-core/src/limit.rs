@@ -6,7 +6,7 @@ use crate::{
     batch::AppendBatch,
     document::{ScanQuery, WriteBatch},
     error::StoreError,
-    event::NewEvent,
+    event::{Content, NewEvent},
     guarantee::Limits,
     metadata::METADATA_TEXT_BYTES_MAX,
     query::{QUERY_ITEMS_MAX, Query},
@@ -52,6 +52,12 @@ impl Limits {
         at_most("tags on an event", event.tags.len(), TAGS_MAX)?;
         if event.name.as_str().is_empty() {
             return invalid("an event has no name".into());
+        }
+        if event.schema_version == 0 {
+            return invalid("schema versions count from 1: schema_version=0".into());
+        }
+        if let Content::Other(number @ ..256) = event.content {
+            return invalid(format!("contents of one's own count from 256: content={number}"));
         }
         if !event.metadata.is_within_limits() {
             return invalid(format!(

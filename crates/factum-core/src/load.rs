@@ -5,11 +5,11 @@ use crate::{
     error::StoreError,
     kernel::Kernel,
     page::{Page, StreamBounds},
-    position::Position,
+    position::{Lineage, Position},
     read::{ReadFrom, ReadQuery},
     recorded::{EventHeader, RecordedEvent},
     schema::{DecodeError, decode_event},
-    snapshot::{Since, SnapshotHeader, Snapshots},
+    snapshot::{Found, Since, SnapshotHeader, Snapshots},
     stream::{InvalidStreamId, StreamId},
     time::Timestamp,
     version::StreamVersion,
@@ -68,11 +68,13 @@ impl At {
 pub struct Loaded<A> {
     /// The folded state; the default one for an aggregate that has no events.
     pub state: A,
-    /// The version of its last event. 0: it does not exist.
+    /// The version of its last event, or of its deletion. 0: it never existed.
     pub version: StreamVersion,
     /// The position of its last event.
     pub position: Position,
     pub(crate) last: Option<EventHeader>,
+    /// Of the log that it was loaded from.
+    pub(crate) lineage: Option<Lineage>,
     pub(crate) since: Since,
 }
 
@@ -83,13 +85,14 @@ impl<A: Aggregate> Loaded<A> {
             version: StreamVersion::ZERO,
             position: Position::ZERO,
             last: None,
+            lineage: None,
             since: Since::default(),
         }
     }
 
     /// Begins anew behind a deletion.
     fn reset(&mut self, version: StreamVersion) {
-        *self = Self { version, ..Self::nothing() };
+        *self = Self { version, lineage: self.lineage, ..Self::nothing() };
         self.since.version = version;
     }
 }
@@ -110,7 +113,7 @@ pub(crate) async fn load<A: Aggregate>(
     Folding::new(stream, at, Loaded::nothing()).run(kernel, page).await
 }
 
-/// `None`: there is no snapshot, or it doesn't fit the log.
+/// `None`: there is no snapshot that fits the log.
 async fn load_from_snapshot<A: Aggregate>(
     kernel: &Kernel,
     snapshots: &Snapshots<A>,
@@ -122,22 +125,40 @@ async fn load_from_snapshot<A: Aggregate>(
         At::Version(version) => header.version <= version,
         At::Time(time) => header.recorded_at <= time,
     };
-    let Some((header, state)) = snapshots.find(stream, is_wanted).await else { return Ok(None) };
-    let query = ReadQuery::stream(stream.clone()).from(ReadFrom::Version(header.version));
-    let mut page = kernel.events().read(query).await?;
-    if !fits(&header, &page) || !stands_without_snapshot::<A>(kernel, stream, &page).await? {
-        snapshots.stats().count_ignored();
-        return Ok(None);
+    let mut walk = snapshots.newest_first(stream);
+    while let Some(found) = walk.next(is_wanted).await {
+        let query = ReadQuery::stream(stream.clone()).from(ReadFrom::Version(found.header.version));
+        let page = kernel.events().read(query).await?;
+        if !fits(&found.header, &page) {
+            // It is of a log that is no more, and would stand before those of this one for ever.
+            snapshots.discard(&found).await;
+        } else if stands_without_snapshot::<A>(kernel, stream, &page).await? {
+            snapshots.stats().count_used();
+            return resume(kernel, stream, at, found, page).await.map(Some);
+        } else {
+            snapshots.stats().count_ignored();
+            return Ok(None);
+        }
     }
-    snapshots.stats().count_used();
-    let last = page.events.remove(0);
+    Ok(None)
+}
+
+/// Folds what comes behind a snapshot; the page begins with the last event that it holds.
+async fn resume<A: Aggregate>(
+    kernel: &Kernel,
+    stream: &StreamId,
+    at: At,
+    found: Found<A>,
+    mut page: Page,
+) -> Result<Loaded<A>, LoadError> {
+    let Found { header, state, .. } = found;
     let mut loaded = Loaded::nothing();
     loaded.state = state;
     (loaded.version, loaded.position) = (header.version, header.position);
-    loaded.last = Some(*last.header());
+    loaded.last = Some(*page.events.remove(0).header());
     let (version, taken_at) = (header.version, Some(header.taken_at));
     loaded.since = Since { version, at: taken_at, taken_at };
-    Folding::new(stream, at, loaded).run(kernel, page).await.map(Some)
+    Folding::new(stream, at, loaded).run(kernel, page).await
 }
 
 /// Whether the page, read from the snapshot's version on, begins with the event it ends with. A
@@ -188,12 +209,16 @@ impl<'s, A: Aggregate> Folding<'s, A> {
     /// Folds this page and those behind it.
     async fn run(mut self, kernel: &Kernel, mut page: Page) -> Result<Loaded<A>, LoadError> {
         let query = ReadQuery::stream(self.stream.clone());
+        self.loaded.lineage = Some(page.lineage);
         loop {
             self.bounds = page.bounds.ok_or_else(|| {
                 StoreError::internal("the store gave no bounds with a page of a stream")
             })?;
             let mut is_over = false;
             for recorded in &page.events {
+                if recorded.version() != self.loaded.version.next() {
+                    self.jump(recorded.version().previous())?;
+                }
                 is_over = !self.at.includes(recorded.header());
                 if is_over {
                     break;
@@ -208,9 +233,6 @@ impl<'s, A: Aggregate> Folding<'s, A> {
     }
 
     fn take(&mut self, recorded: &RecordedEvent) -> Result<(), LoadError> {
-        if recorded.version() != self.loaded.version.next() {
-            self.jump(recorded.version().previous())?;
-        }
         let Self { loaded, is_whole, .. } = self;
         let since = &mut loaded.since;
         since.at = since.at.or(Some(recorded.recorded_at()));
@@ -250,19 +272,13 @@ impl<'s, A: Aggregate> Folding<'s, A> {
             // Every event behind the last folded one is gone, so the stream ends deleted.
             self.jump(version)?;
         }
-        let is_unfolded = is_over && self.loaded.last.is_none();
-        if is_unfolded && erased_through == deleted_at {
-            // What was asked for lies between the deletion and the new beginning.
-            self.loaded.reset(deleted_at);
-        }
         let is_before_deletion = match self.at {
             At::Latest => false,
-            At::Version(wanted) => wanted < deleted_at,
+            At::Version(wanted) => wanted < deleted_at && wanted > StreamVersion::ZERO,
             // When it was deleted is not known, so a time before its new beginning has no answer.
             At::Time(_) => deleted_at > StreamVersion::ZERO && self.loaded.last.is_none(),
         };
-        let is_before_kept = is_unfolded && erased_through > deleted_at;
-        if !self.is_whole || is_before_deletion || is_before_kept {
+        if !self.is_whole || is_before_deletion {
             let stream = self.stream.clone();
             return Err(LoadError::Truncated { stream, erased_through });
         }

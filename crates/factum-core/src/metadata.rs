@@ -157,6 +157,23 @@ impl Metadata {
         1 + ids + texts + time + usize::from(!self.extra.is_empty())
     }
 
+    /// Whether bytes are the stored form, without making anything of them.
+    pub(crate) fn is_valid(mut bytes: &[u8]) -> bool {
+        let Some((flags, rest)) = bytes.split_first() else { return true };
+        bytes = rest;
+        let has = |bit: u8| flags & (1 << bit) != 0;
+        let ids = usize::from(has(0)) + usize::from(has(1));
+        let texts = usize::from(has(2)) + usize::from(has(3)) + usize::from(has(4));
+        let mut skip_all = || {
+            skip(&mut bytes, 16 * ids)?;
+            (0..texts).try_for_each(|_| skip_text(&mut bytes))?;
+            skip(&mut bytes, if has(5) { 8 } else { 0 })?;
+            let entries = if has(6) { bytes.try_get_u8().ok()? } else { 0 };
+            (0..2 * u16::from(entries)).try_for_each(|_| skip_text(&mut bytes))
+        };
+        skip_all().is_some() && bytes.is_empty() && *flags < 128
+    }
+
     /// Reads the stored form; `None` if the bytes are not one.
     pub fn decode(mut bytes: &[u8]) -> Option<Self> {
         if bytes.is_empty() {
@@ -198,6 +215,18 @@ fn put_text(out: &mut BytesMut, text: &str) {
     out.put_slice(text.as_bytes());
 }
 
+fn skip(bytes: &mut &[u8], len: usize) -> Option<()> {
+    *bytes = bytes.split_at_checked(len)?.1;
+    Some(())
+}
+
+fn skip_text(bytes: &mut &[u8]) -> Option<()> {
+    let len = usize::from(bytes.try_get_u16_le().ok()?);
+    let (text, rest) = bytes.split_at_checked(len)?;
+    *bytes = rest;
+    std::str::from_utf8(text).ok().map(drop)
+}
+
 fn take_text(bytes: &mut &[u8]) -> Option<Arc<str>> {
     let len = usize::from(bytes.try_get_u16_le().ok()?);
     let (text, rest) = bytes.split_at_checked(len)?;
@@ -234,6 +263,7 @@ mod tests {
             metadata.encode(&mut out);
             assert_eq!(out.len(), metadata.encoded_len());
             assert_eq!(Metadata::decode(&out), Some(metadata));
+            assert!(Metadata::is_valid(&out));
         }
         assert_eq!(Metadata::new().encoded_len(), 0);
     }
@@ -244,8 +274,11 @@ mod tests {
         full().encode(&mut out);
         for len in 1..out.len() {
             assert_eq!(Metadata::decode(&out[..len]), None, "cut at {len}");
+            assert!(!Metadata::is_valid(&out[..len]), "cut at {len}");
         }
         out.put_u8(0);
         assert_eq!(Metadata::decode(&out), None, "a byte too many");
+        assert!(!Metadata::is_valid(&out), "a byte too many");
+        assert!(!Metadata::is_valid(&[128]), "a flag that nobody knows");
     }
 }

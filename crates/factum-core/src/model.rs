@@ -4,6 +4,7 @@ use crate::{
     aggregate::Context,
     batch::{AppendBatch, Appended},
     error::AppendError,
+    event::NewEvent,
     kernel::Kernel,
     load::LoadError,
     metadata::Metadata,
@@ -12,13 +13,17 @@ use crate::{
     read::ReadQuery,
     repository::{ExecuteError, failure},
     retry::{Appending, Attempts, RetryPolicy},
-    schema::{EncodeError, Event, decode_event, encode_event},
+    schema::{EncodeError, Event, decode_event, encode_checked},
     stream::StreamId,
+    tag::Tag,
     version::{ExpectedVersion, StreamVersion},
 };
 
 /// Rules over the events that match a query, whatever streams they are in. What was read is what
 /// must not have changed when the decision is stored (<https://dcb.events>).
+///
+/// It folds the events that are there. A stream whose history went behind a summary gives only
+/// what is left of it: let a model read streams that keep their history.
 ///
 /// ```
 /// use factum_core::{Context, DecisionModel, Matching, ModelDecision};
@@ -144,7 +149,7 @@ pub struct Decided<M> {
 /// has changed; if something has, again.
 ///
 /// # Errors
-/// See [`ExecuteError`]; `Along` when others were first again and again.
+/// See [`ExecuteError`]; `Overtaken` when others were first again and again.
 ///
 /// # Cancel safety
 /// A dropped future may or may not have stored the events.
@@ -174,15 +179,16 @@ pub async fn execute_model<M: DecisionModel>(
             return Ok(Decided { model, appended: None });
         }
         let condition = AppendCondition { fail_if_events_match: query.clone(), after };
-        let batch = batch(kernel, &decision, metadata)?.unless(condition);
+        let (batch, own) = plan(kernel, &query, decision, metadata)?;
+        let batch = batch.unless(condition);
         match kernel.append(batch, &mut attempts, |_| false).await {
             Appending::Done(appended) => {
-                decision.writes.iter().for_each(|(_, _, event)| model.evolve(event));
+                own.iter().for_each(|event| model.evolve(event));
                 return Ok(Decided { model, appended: Some(appended) });
             }
-            Appending::Failed(AppendError::ConditionFailed { condition, position }) => {
+            Appending::Failed(AppendError::ConditionFailed { position, .. }) => {
                 let Some(pause) = attempts.after_failed_condition() else {
-                    return Err(ExecuteError::Along { condition, position });
+                    return Err(ExecuteError::Overtaken { position });
                 };
                 kernel.pause(pause).await;
             }
@@ -214,23 +220,31 @@ async fn read_model<M: DecisionModel>(
     }
 }
 
+/// A decision as a batch, and those of its events that the query will read, as they will be read.
+///
 /// A stream stands in a batch once, so the events of one stream go together, in the place of its
 /// first.
-fn batch<E: Event, R: std::error::Error>(
+fn plan<E: Event, R: std::error::Error>(
     kernel: &Kernel,
-    decision: &ModelDecision<E>,
+    query: &Query,
+    decision: ModelDecision<E>,
     metadata: &Metadata,
-) -> Result<AppendBatch, ExecuteError<R>> {
-    let mut streams: Vec<(StreamId, Vec<_>)> = Vec::new();
-    for (category, key, event) in &decision.writes {
-        let stream = StreamId::new(category, key).map_err(LoadError::from)?;
-        let event = encode_event(event, kernel.event_id(), metadata, kernel.tag_key())?;
+) -> Result<(AppendBatch, Vec<E>), ExecuteError<R>> {
+    let (mut streams, mut own): (Vec<(StreamId, Vec<_>)>, _) = (Vec::new(), Vec::new());
+    for (category, key, event) in decision.writes {
+        let stream = StreamId::new(&category, &key).map_err(LoadError::from)?;
+        let id = kernel.event_id();
+        let (new, read) = encode_checked(&event, id, metadata, kernel.tag_key())?;
+        if query.matches(new.name.as_str(), new.tags.iter().map(Tag::as_str)) {
+            own.push(read);
+        }
         match streams.iter_mut().find(|(other, _)| *other == stream) {
-            Some((_, events)) => events.push(event),
-            None => streams.push((stream, vec![event])),
+            Some((_, events)) => events.push(new),
+            None => streams.push((stream, vec![new])),
         }
     }
-    let write =
-        |batch: AppendBatch, (stream, events)| batch.write(stream, ExpectedVersion::Any, events);
-    Ok(streams.into_iter().fold(AppendBatch::new(), write))
+    let write = |batch: AppendBatch, (stream, events): (StreamId, Vec<NewEvent>)| {
+        batch.write(stream, ExpectedVersion::Any, events)
+    };
+    Ok((streams.into_iter().fold(AppendBatch::new(), write), own))
 }

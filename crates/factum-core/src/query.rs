@@ -137,8 +137,9 @@ impl Matching {
 
     /// All events of an enum.
     pub fn events<E: Event>() -> Self {
-        let types = E::types().iter().map(|t| t.name.clone()).collect();
-        Self { items: vec![DraftItem { types, tags: vec![] }] }
+        let types: Vec<EventName> = E::types().into_iter().map(|found| found.name).collect();
+        let item = |types: &[EventName]| DraftItem { types: types.to_vec(), tags: vec![] };
+        Self { items: types.chunks(QUERY_ITEMS_MAX).map(item).collect() }
     }
 
     fn one(tag: DraftTag) -> Self {

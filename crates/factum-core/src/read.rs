@@ -125,7 +125,7 @@ impl ReadQuery {
 
     /// Begins behind this position.
     pub fn after(self, position: Position) -> Self {
-        self.from(ReadFrom::Position(position.next()))
+        self.from(ReadFrom::Position(Position::new(position.value().saturating_add(1))))
     }
 
     /// Reads backward; from the end, if no other beginning was set.
@@ -158,21 +158,24 @@ impl ReadQuery {
     /// The question for the page behind this one; `None` where the read is at its end: forward at
     /// the head that the page saw, backward at the start.
     pub fn next(&self, page: &Page) -> Option<Self> {
-        let from = match self.direction {
-            Direction::Forward if page.scanned_through >= page.head => return None,
-            Direction::Forward => match (&self.scope, page.events.last()) {
-                // A stream is found faster by its versions than by positions.
-                (Scope::Stream(_), Some(last)) => ReadFrom::Version(last.version().next()),
-                _ => ReadFrom::Position(page.scanned_through.next()),
-            },
-            Direction::Backward if page.scanned_through <= Position::new(1) => return None,
-            Direction::Backward => match (&self.scope, page.events.last()) {
-                (Scope::Stream(_), Some(last)) if last.version() == StreamVersion::new(1) => {
-                    return None;
-                }
-                (Scope::Stream(_), Some(last)) => ReadFrom::Version(last.version().previous()),
-                _ => ReadFrom::Position(page.scanned_through.previous()),
-            },
+        let is_over = match self.direction {
+            Direction::Forward => page.scanned_through >= page.head,
+            Direction::Backward => page.scanned_through <= Position::new(1),
+        };
+        if is_over {
+            return None;
+        }
+        // A stream is found faster by its versions than by positions.
+        let is_stream = matches!(self.scope, Scope::Stream(_));
+        let last = page.events.last().filter(|e| is_stream && e.position() == page.scanned_through);
+        let from = match (self.direction, last) {
+            (Direction::Forward, Some(last)) => ReadFrom::Version(last.version().next()),
+            (Direction::Forward, None) => ReadFrom::Position(page.scanned_through.next()),
+            (Direction::Backward, Some(last)) if last.version() == StreamVersion::new(1) => {
+                return None;
+            }
+            (Direction::Backward, Some(last)) => ReadFrom::Version(last.version().previous()),
+            (Direction::Backward, None) => ReadFrom::Position(page.scanned_through.previous()),
         };
         Some(self.clone().from(from))
     }

@@ -14,7 +14,7 @@ use crate::{
     error::StoreError,
     page::Page,
     position::Position,
-    read::{Direction, ReadQuery, Scope},
+    read::{Direction, ReadFrom, ReadQuery, Scope},
     recorded::RecordedEvent,
     store::EventStore,
 };
@@ -144,11 +144,9 @@ impl ReadLog {
     }
 
     fn accept(&mut self, page: Page) -> Result<(), ReadError> {
-        if self.query.scope == Scope::Log && self.query.direction == Direction::Forward {
-            let seen = [page.events.first().map(RecordedEvent::position)];
-            let erased = page.erased.first().map(|range| range.first);
-            let begin = seen.into_iter().chain([erased]).flatten().min();
-            if let Some(first) = self.expected.or(begin) {
+        if is_whole_log(&self.query) {
+            let first = self.expected.or_else(|| first_expected(self.query.from, &page));
+            if let Some(first) = first {
                 page.check_gapless(first)?;
                 self.expected = Some(page.scanned_through.next());
             }
@@ -161,6 +159,25 @@ impl ReadLog {
         let events = page.events.into_iter();
         self.buffer.extend(events.filter(|e| !hides_system || !e.stream().is_system()));
         Ok(())
+    }
+}
+
+/// Whether positions must follow one another: a filter leaves holes of its own.
+fn is_whole_log(query: &ReadQuery) -> bool {
+    query.scope == Scope::Log && query.direction == Direction::Forward && query.origin.is_none()
+}
+
+/// The position that a forward read of the log has to begin at; where it begins by time, only the
+/// page tells.
+fn first_expected(from: ReadFrom, page: &Page) -> Option<Position> {
+    match from {
+        ReadFrom::Start => Some(Position::new(1)),
+        ReadFrom::Position(position) => Some(position.max(Position::new(1))),
+        ReadFrom::End | ReadFrom::Version(_) | ReadFrom::Time(_) => {
+            let event = page.events.first().map(RecordedEvent::position);
+            let erased = page.erased.first().map(|range| range.first);
+            event.into_iter().chain(erased).min()
+        }
     }
 }
 

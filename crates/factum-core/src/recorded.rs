@@ -143,6 +143,10 @@ impl RecordedEvent {
         if !tags_are_valid(tags) {
             return Err(InvalidBody("tags are not as written"));
         }
+        let metadata = &body[layout.tags_end as usize..layout.metadata_end as usize];
+        if !Metadata::is_valid(metadata) {
+            return Err(InvalidBody("metadata are not as written"));
+        }
         Ok(Self { header, layout, body })
     }
 
@@ -206,8 +210,7 @@ impl RecordedEvent {
     /// What is known of it beside; decoded at each call.
     pub fn metadata(&self) -> Metadata {
         let bytes = self.slice(self.layout.tags_end, self.layout.metadata_end);
-        // A store's own damage is found by its checksums; here there is nothing better to say.
-        Metadata::decode(bytes).unwrap_or_default()
+        Metadata::decode(bytes).expect("checked when the event was made")
     }
 
     /// The encoded fields.

@@ -1,6 +1,6 @@
 //! Load, decide, append, and again on a conflict: the way from a command to events.
 
-use std::{fmt, sync::Arc};
+use std::{convert::Infallible, fmt, sync::Arc, time::Duration};
 
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -10,18 +10,18 @@ use crate::{
     decision::Decision,
     error::{AppendError, StoreError, VersionConflict},
     history::History,
+    id::EventId,
     kernel::Kernel,
     load::{At, LoadError, Loaded, load},
     metadata::Metadata,
     position::Position,
     query::AppendCondition,
-    recorded::EventHeader,
     retry::{Appending, Attempts, RetryPolicy},
-    schema::{EncodeError, encode_event},
+    schema::{EncodeError, Event, encode_checked},
     snapshot::{InvalidSnapshotPolicy, SnapshotHeader, SnapshotPolicy, SnapshotStats, Snapshots},
     store::{StreamChange, StreamInfo},
     stream::StreamId,
-    version::StreamVersion,
+    version::{ExpectedVersion, StreamVersion},
 };
 
 /// Why a command was not executed, or is not known to be.
@@ -49,6 +49,13 @@ pub enum ExecuteError<R: std::error::Error + 'static> {
     /// An event or a guard can't be written down.
     #[error(transparent)]
     Encode(#[from] EncodeError),
+    /// Others appended to what a decision model had read, again and again. Nothing was stored; try
+    /// later, or raise [`RetryPolicy::conflicts_max`].
+    #[error("others appended to what the decision depends on: position={position}")]
+    Overtaken {
+        /// An event that it had not seen.
+        position: Position,
+    },
     /// It may or may not be stored: every repeat failed too. Load to see.
     #[error("the outcome is unknown")]
     Indeterminate(#[source] StoreError),
@@ -209,7 +216,8 @@ impl<A: Aggregate> Repository<A> {
 
     /// [`execute_with`](Self::execute_with), and stores a batch of the caller's in the same
     /// append, all or nothing, even if the command leads to no event: the aggregate's version is
-    /// checked then. The batch must not write the aggregate's stream.
+    /// checked then. The batch must hold an event, or be empty, and not write the aggregate's
+    /// stream.
     ///
     /// # Errors
     /// `Along` or `Conflict` where the batch's own conditions or expectations don't hold.
@@ -220,6 +228,9 @@ impl<A: Aggregate> Repository<A> {
         metadata: &Metadata,
         along: &AppendBatch,
     ) -> Result<Executed<A>, ExecuteError<A::Rejection>> {
+        if !along.is_empty() && along.event_count() == 0 {
+            return Err(StoreError::invalid("the batch that rides along holds no events").into());
+        }
         let stream = self.stream(key)?;
         let mut attempts = Attempts::new(self.retry);
         loop {
@@ -230,12 +241,14 @@ impl<A: Aggregate> Repository<A> {
             if decision.events.is_empty() && along.is_empty() {
                 return Ok(unchanged(loaded));
             }
-            let batch = self.batch(&stream, loaded.version, &decision, metadata)?;
+            let (batch, decision) = self.batch(&stream, loaded.version, decision, metadata)?;
+            let last = batch.events().last().map(|event| event.id);
             let batch = batch.and(along.clone());
             let is_ours = |conflict: &VersionConflict| conflict.stream == stream;
             match self.kernel.append(batch, &mut attempts, is_ours).await {
                 Appending::Done(appended) => {
-                    return Ok(self.executed(&stream, loaded, decision.events, &appended).await);
+                    let stored = Stored { appended, last, events: decision.events };
+                    return Ok(self.executed(&stream, loaded, stored).await);
                 }
                 Appending::Reload => {}
                 Appending::Failed(error) => return Err(refusal(error, decision)),
@@ -257,29 +270,31 @@ impl<A: Aggregate> Repository<A> {
         }
     }
 
-    /// A decision as a batch: the guards are its first conditions. Without events the stream is
-    /// only checked.
+    /// A decision as a batch, and the decision with its events as they will be read: the guards
+    /// are the batch's first conditions. Without events the stream is only checked.
     fn batch(
         &self,
         stream: &StreamId,
         version: StreamVersion,
-        decision: &Decision<A>,
+        mut decision: Decision<A>,
         metadata: &Metadata,
-    ) -> Result<AppendBatch, EncodeError> {
+    ) -> Result<(AppendBatch, Decision<A>), EncodeError> {
         if decision.events.is_empty() {
-            return Ok(AppendBatch::new().check(stream.clone(), version));
+            return Ok((AppendBatch::new().check(stream.clone(), version), decision));
         }
         let key = self.kernel.tag_key();
         let mut events = Vec::with_capacity(decision.events.len());
-        for event in &decision.events {
-            events.push(encode_event(event, self.kernel.event_id(), metadata, key)?);
+        for event in &mut decision.events {
+            let (new, read) = encode_checked(event, self.kernel.event_id(), metadata, key)?;
+            events.push(new);
+            *event = read;
         }
         let mut batch = AppendBatch::new().write(stream.clone(), version, events);
         for (guard, _) in &decision.guards {
             let fail_if_events_match = guard.resolve(key)?;
             batch = batch.unless(AppendCondition { fail_if_events_match, after: Position::ZERO });
         }
-        Ok(batch)
+        Ok((batch, decision))
     }
 
     /// The state behind the events, and a snapshot of it when one is due.
@@ -287,76 +302,85 @@ impl<A: Aggregate> Repository<A> {
         &self,
         stream: &StreamId,
         mut loaded: Loaded<A>,
-        events: Vec<A::Event>,
-        appended: &Appended,
+        stored: Stored<A>,
     ) -> Executed<A> {
-        let position = Some(appended.last);
-        if events.is_empty() {
+        let position = Some(stored.appended.last);
+        if stored.events.is_empty() {
             return Executed { position, ..unchanged(loaded) };
         }
-        for event in &events {
+        for event in &stored.events {
             fold(&mut loaded.state, event);
         }
-        loaded.version = loaded.version.plus(events.len() as u64);
+        loaded.version = loaded.version.plus(stored.events.len() as u64);
         if let Some(snapshots) = &self.snapshots {
-            self.snapshot_if_due(snapshots, stream, &loaded).await;
+            self.snapshot_if_due(snapshots, stream, &loaded, &stored).await;
         }
-        Executed { state: loaded.state, version: loaded.version, position, events }
+        Executed { state: loaded.state, version: loaded.version, position, events: stored.events }
     }
 
-    /// Takes a snapshot of a state that was just stored. The header of its last event is read
-    /// back, since other writers may have appended in between, and the store knows best.
+    /// Takes a snapshot of a state that was just stored. Documents that don't answer must not
+    /// withhold the answer to the command for long.
     async fn snapshot_if_due(
         &self,
         snapshots: &Snapshots<A>,
         stream: &StreamId,
         loaded: &Loaded<A>,
+        stored: &Stored<A>,
     ) {
         let now = self.kernel.clock().now();
-        if !snapshots.policy().is_due(&loaded.since, loaded.version, now) {
+        let is_due = snapshots.policy().is_due(&loaded.since, loaded.version, now);
+        let (Some(id), Some(lineage)) = (stored.last.filter(|_| is_due), loaded.lineage) else {
             return;
+        };
+        // The aggregate's events are the batch's first; what rode along is behind them.
+        let last = stored.appended.first.plus(stored.events.len() as u64 - 1);
+        let identity = (id, stored.appended.recorded_at);
+        let header = SnapshotHeader::new(lineage, (loaded.version, last), identity, now);
+        tokio::select! {
+            biased;
+            () = snapshots.save(stream, header, &loaded.state) => {}
+            () = self.kernel.clock().sleep(SNAPSHOT_WAIT_MAX) => snapshots.stats().count_failed(),
         }
-        let Some((lineage, last)) = self.event_at(stream, loaded.version).await else { return };
-        let (place, identity) = ((last.version, last.position), (last.id, last.recorded_at));
-        let header = SnapshotHeader::new(lineage, place, identity, now);
-        snapshots.save(stream, header, &loaded.state).await;
     }
 
-    async fn event_at(
+    /// Erases an aggregate: its events and its snapshots. It begins anew with the next command;
+    /// deleting what is not there does nothing.
+    ///
+    /// # Errors
+    /// `Conflict` if it is not as expected, else the store's. If only the snapshots are left, run
+    /// it again.
+    pub async fn delete(
         &self,
-        stream: &StreamId,
-        version: StreamVersion,
-    ) -> Option<(crate::position::Lineage, EventHeader)> {
-        let query = crate::read::ReadQuery::stream(stream.clone())
-            .from(crate::read::ReadFrom::Version(version))
-            .with_events_max(1);
-        let page = self.kernel.events().read(query).await.ok()?;
-        let header = *page.events.first()?.header();
-        (header.version == version).then_some((page.lineage, header))
+        key: &str,
+        expected: ExpectedVersion,
+    ) -> Result<StreamInfo, ExecuteError<Infallible>> {
+        let stream = self.stream(key)?;
+        let change = StreamChange::Delete(expected);
+        let info = self.kernel.events().change(&stream, change).await.map_err(failure)?;
+        if let Some(snapshots) = &self.snapshots {
+            snapshots.clear(&stream).await?;
+        }
+        Ok(info)
     }
 
     /// Appends a summary of the state and erases what is before it: the aggregate loads as
     /// before, its older history is gone for good.
     ///
     /// # Errors
-    /// `Invalid` for an aggregate without [`Aggregate::summary`] or without events, else as
-    /// [`execute`](Self::execute).
+    /// `Invalid` for an aggregate without events, or whose [`Aggregate::summary`] is nothing or
+    /// not marked as one; else as [`execute`](Self::execute). A failure of the store may come
+    /// when the summary is stored already and only the erasing is left: run it again.
     pub async fn summarise(
         &self,
         key: &str,
         metadata: &Metadata,
-    ) -> Result<StreamInfo, ExecuteError<std::convert::Infallible>> {
+    ) -> Result<StreamInfo, ExecuteError<Infallible>> {
         let stream = self.stream(key)?;
         let mut attempts = Attempts::new(self.retry);
         loop {
             let loaded = self.load_for(&stream, &mut attempts).await?;
-            let summary = loaded.state.summary().filter(|_| loaded.last.is_some());
-            let Some(summary) = summary else {
-                let message = format!("there is nothing to summarise: stream={stream}");
-                return Err(StoreError::invalid(message).into());
-            };
-            let decision = Decision::from([summary]);
-            let batch = self.batch(&stream, loaded.version, &decision, metadata)?;
+            let decision = Decision::from([summary_of(&stream, &loaded)?]);
+            let (batch, _) = self.batch(&stream, loaded.version, decision, metadata)?;
             match self.kernel.append(batch, &mut attempts, |_| true).await {
                 Appending::Done(appended) => {
                     let first = appended.versions.first().copied().unwrap_or_default();
@@ -369,6 +393,28 @@ impl<A: Aggregate> Repository<A> {
             }
         }
     }
+}
+
+/// A decision that was stored.
+struct Stored<A: Aggregate> {
+    appended: Appended,
+    /// The id of the aggregate's last event, if it has any.
+    last: Option<EventId>,
+    events: Vec<A::Event>,
+}
+
+/// How long a command that is stored waits for its snapshot to be written.
+const SNAPSHOT_WAIT_MAX: Duration = Duration::from_secs(2);
+
+/// The summary of a state. History must not go for an event that does not stand for it.
+fn summary_of<A: Aggregate>(stream: &StreamId, loaded: &Loaded<A>) -> Result<A::Event, StoreError> {
+    let problem = match loaded.state.summary() {
+        _ if loaded.last.is_none() => "there are no events to summarise",
+        None => "the aggregate defines no summary",
+        Some(event) if event.is_summary() => return Ok(event),
+        Some(_) => "the summary's variant is not marked #[event(summary)]",
+    };
+    Err(StoreError::invalid(format!("{problem}: stream={stream}")))
 }
 
 fn unchanged<A: Aggregate>(loaded: Loaded<A>) -> Executed<A> {

@@ -126,6 +126,7 @@ impl Attempts {
 
     /// Counts a reload that a condition of the caller's own demands; `None`: give up.
     pub(crate) fn after_failed_condition(&mut self) -> Option<Duration> {
+        self.is_unknown = false;
         if self.conflicts >= self.policy.conflicts_max {
             return None;
         }

@@ -1,6 +1,12 @@
 //! What is stored of typed events: names, schema versions, and the way from bytes to types.
 
-use std::borrow::Cow;
+use std::{
+    borrow::Cow,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use bytes::BytesMut;
 use serde::{Serialize, de::DeserializeOwned};
@@ -29,6 +35,10 @@ pub enum EncodeError {
     /// A tag that can't be.
     #[error(transparent)]
     Tag(#[from] InvalidTag),
+    /// What was written does not read back as one event: stored, it would make its stream
+    /// unreadable.
+    #[error("event does not read back, see that its fields serialise both ways: {0}")]
+    NotReadable(DecodeError),
 }
 
 /// A stored event that this program can't read. Its reader stops or parks it; it never vanishes.
@@ -68,6 +78,9 @@ pub enum DecodeReason {
     /// The fields are not what the type expects.
     #[error("{0}")]
     Fields(CodecError),
+    /// An event of the present schema was read as none, or as several.
+    #[error("it reads as {0} events")]
+    NotOne(usize),
 }
 
 /// What is stored of an event's type, and where it is defined.
@@ -143,6 +156,28 @@ pub trait Command: Serialize + DeserializeOwned + Send + Sync + 'static {
     fn name(&self) -> &'static str;
 }
 
+/// A typed event as it is appended, and as it will be read: what can't be read is not written,
+/// and what is folded is what every later load will fold.
+///
+/// # Errors
+/// See [`EncodeError`].
+pub(crate) fn encode_checked<E: Event>(
+    event: &E,
+    id: EventId,
+    metadata: &Metadata,
+    tag_key: Option<&TagKey>,
+) -> Result<(NewEvent, E), EncodeError> {
+    let new = encode_event(event, id, metadata, tag_key)?;
+    let mut read = Vec::with_capacity(1);
+    let encoded = EncodedEvent::of_new(&new);
+    E::decode(encoded.clone(), &mut |event| read.push(event)).map_err(EncodeError::NotReadable)?;
+    let count = read.len();
+    match (read.pop(), count) {
+        (Some(event), 1) => Ok((new, event)),
+        _ => Err(EncodeError::NotReadable(encoded.error(DecodeReason::NotOne(count)))),
+    }
+}
+
 /// A typed event as it is appended.
 ///
 /// # Errors
@@ -185,8 +220,10 @@ pub struct EncodedEvent<'a> {
     schema_version: u32,
     content: Content,
     fields: Fields<'a>,
-    /// How many upcasting steps are left to it and what comes of it.
-    steps: usize,
+    /// How many upcasters it has been through.
+    depth: usize,
+    /// How many upcasters have run for the stored event that this one comes from.
+    steps: Option<Arc<AtomicUsize>>,
 }
 
 #[derive(Debug, Clone)]
@@ -203,7 +240,19 @@ impl<'a> EncodedEvent<'a> {
             schema_version: recorded.schema_version(),
             content: recorded.content(),
             fields: Fields::Bytes(recorded.payload()),
-            steps: UPCAST_STEPS_MAX,
+            depth: 0,
+            steps: None,
+        }
+    }
+
+    fn of_new(event: &'a NewEvent) -> Self {
+        Self {
+            name: Cow::Borrowed(event.name.as_str()),
+            schema_version: event.schema_version,
+            content: event.content,
+            fields: Fields::Bytes(&event.payload),
+            depth: 0,
+            steps: None,
         }
     }
 
@@ -332,8 +381,10 @@ pub enum Upcast {
 /// One step from an old event schema to the next. Pure; an `Err` makes the event undecodable.
 pub type Upcaster = fn(OldEvent) -> Result<Upcast, String>;
 
-/// More steps than this for one stored event are a circle.
-const UPCAST_STEPS_MAX: usize = 128;
+/// More steps than this one after another are a circle.
+const UPCAST_DEPTH_MAX: usize = 64;
+/// More steps than this for one stored event are events that split again and again.
+const UPCAST_STEPS_MAX: usize = 10_000;
 
 /// Takes an event one step on and decodes what came of it. `current` is the schema version that
 /// the type has now; `steps` are its upcasters by the version they start from.
@@ -353,7 +404,9 @@ pub fn upcast_event<C: Codec, E: Event>(
     let Some((_, step)) = steps.iter().find(|(start, _)| *start == from) else {
         return Err(event.error(DecodeReason::NoUpcaster(current)));
     };
-    if event.steps == 0 {
+    let taken = event.steps.clone().unwrap_or_default();
+    let so_far = taken.fetch_add(1, Ordering::Relaxed);
+    if event.depth >= UPCAST_DEPTH_MAX || so_far >= UPCAST_STEPS_MAX {
         return Err(event.error(DecodeReason::EndlessUpcast));
     }
     let fields = match &event.fields {
@@ -366,15 +419,14 @@ pub fn upcast_event<C: Codec, E: Event>(
         Upcast::Many(many) => many,
         Upcast::Drop => vec![],
     };
-    // What is left is shared out, so that events that split again and again end as well.
-    let steps = (event.steps - 1) / results.len().max(1);
     for result in results {
         let next = EncodedEvent {
             name: Cow::Owned(result.name),
             schema_version: result.schema_version,
             content: event.content,
             fields: Fields::Upcast(result.fields),
-            steps,
+            depth: event.depth + 1,
+            steps: Some(taken.clone()),
         };
         E::decode(next, sink)?;
     }

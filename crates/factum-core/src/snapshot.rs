@@ -15,7 +15,9 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     codec::{Cbor, Codec, CodecError},
-    document::{DocumentStore, ExpectedRevision, KeyRange, ScanQuery, WriteBatch},
+    document::{
+        Document, DocumentStore, ExpectedRevision, KeyRange, Revision, ScanQuery, WriteBatch,
+    },
     error::{StoreError, WriteError},
     id::EventId,
     position::{Lineage, Position},
@@ -193,6 +195,10 @@ impl SnapshotStats {
         self.used.fetch_add(1, Ordering::Relaxed);
     }
 
+    pub(crate) fn count_failed(&self) {
+        self.failed.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(crate) fn count_ignored(&self) {
         self.ignored.fetch_add(1, Ordering::Relaxed);
     }
@@ -273,29 +279,23 @@ impl<A> Snapshots<A> {
         &self.stats
     }
 
-    /// The newest snapshot that `is_wanted`. One that doesn't decode is counted and passed over;
-    /// if the documents can't be had, there is none.
-    pub(crate) async fn find(
-        &self,
-        stream: &StreamId,
-        is_wanted: impl Fn(&SnapshotHeader) -> bool + Send,
-    ) -> Option<(SnapshotHeader, A)> {
-        let mut range = Some(KeyRange::prefix(prefix(stream)));
-        while let Some(rest) = range {
-            let query = ScanQuery::new(rest).backward().with_documents_max(1);
-            let Ok(page) = self.documents.scan(query).await else {
-                self.stats.failed.fetch_add(1, Ordering::Relaxed);
-                return None;
-            };
-            let document = page.documents.into_iter().next()?;
-            match self.decode(&document.value) {
-                Ok((header, state)) if is_wanted(&header) => return Some((header, state)),
-                Ok(_) => {}
-                Err(_) => self.stats.count_ignored(),
-            }
-            range = page.rest;
-        }
-        None
+    /// The snapshots of a stream, the newest first.
+    pub(crate) fn newest_first<'s>(&'s self, stream: &StreamId) -> Walk<'s, A> {
+        Walk { snapshots: self, rest: Some(KeyRange::prefix(prefix(stream))) }
+    }
+
+    /// Removes a snapshot that doesn't fit the log, unless it was replaced meanwhile.
+    pub(crate) async fn discard(&self, found: &Found<A>) {
+        self.stats.count_ignored();
+        let expected = ExpectedRevision::Exact(found.revision);
+        let batch = WriteBatch::new().remove(found.key.clone(), expected);
+        // A cache that can't be cleaned is passed over the next time too.
+        let _ = self.documents.write(batch).await;
+    }
+
+    /// Removes every snapshot of a stream.
+    pub(crate) async fn clear(&self, stream: &StreamId) -> Result<(), StoreError> {
+        self.documents.clear(KeyRange::prefix(prefix(stream))).await
     }
 
     /// Writes a snapshot and removes those that are too many. A cache: failure is counted, not
@@ -315,16 +315,18 @@ impl<A> Snapshots<A> {
         state: &A,
     ) -> Result<(), WriteError> {
         let value = self.encode(header, state).map_err(|e| StoreError::invalid(e.to_string()))?;
-        let older =
-            KeyRange { to: Some(key(stream, header.version)), ..KeyRange::prefix(prefix(stream)) };
-        let query = ScanQuery::new(older).backward();
-        let older = self.documents.scan(query).await?.documents;
-        let mut batch =
+        let batch =
             WriteBatch::new().put(key(stream, header.version), ExpectedRevision::Any, value);
-        for document in older.into_iter().skip(self.policy.kept - 1) {
-            batch = batch.remove(document.key, ExpectedRevision::Any);
+        self.documents.write(batch).await?;
+        let mut cut = Some(key(stream, header.version));
+        for _ in 1..self.policy.kept {
+            let Some(to) = cut else { return Ok(()) };
+            let older = KeyRange { from: prefix(stream), to: Some(to) };
+            let query = ScanQuery::new(older).backward().with_documents_max(1);
+            cut = self.documents.scan(query).await?.documents.pop().map(|document| document.key);
         }
-        self.documents.write(batch).await.map(drop)
+        let Some(to) = cut else { return Ok(()) };
+        Ok(self.documents.clear(KeyRange { from: prefix(stream), to: Some(to) }).await?)
     }
 
     /// A `u32` little-endian length, the header in CBOR, the state in CBOR or LZ4 of it.
@@ -363,6 +365,48 @@ impl<A> Snapshots<A> {
             (self.restore)(body)?
         };
         Ok((header, state))
+    }
+}
+
+/// A snapshot that was found, and where.
+pub(crate) struct Found<A> {
+    pub(crate) header: SnapshotHeader,
+    pub(crate) state: A,
+    key: Bytes,
+    revision: Revision,
+}
+
+/// Goes through the snapshots of a stream.
+pub(crate) struct Walk<'s, A> {
+    snapshots: &'s Snapshots<A>,
+    rest: Option<KeyRange>,
+}
+
+impl<A> Walk<'_, A> {
+    /// The next that `is_wanted`. One that doesn't decode is counted and passed over; if the
+    /// documents can't be had, there is none.
+    pub(crate) async fn next(
+        &mut self,
+        is_wanted: impl Fn(&SnapshotHeader) -> bool + Send,
+    ) -> Option<Found<A>> {
+        let stats = &self.snapshots.stats;
+        while let Some(rest) = self.rest.take() {
+            let query = ScanQuery::new(rest).backward().with_documents_max(1);
+            let Ok(page) = self.snapshots.documents.scan(query).await else {
+                stats.count_failed();
+                return None;
+            };
+            self.rest = page.rest;
+            let Document { key, revision, value } = page.documents.into_iter().next()?;
+            match self.snapshots.decode(&value) {
+                Ok((header, state)) if is_wanted(&header) => {
+                    return Some(Found { header, state, key, revision });
+                }
+                Ok(_) => {}
+                Err(_) => stats.count_ignored(),
+            }
+        }
+        None
     }
 }
 

@@ -73,7 +73,8 @@ pub trait EventStore: fmt::Debug + Send + Sync + 'static {
         change: StreamChange,
     ) -> Result<StreamInfo, AppendError>;
 
-    /// The last known position, to wake readers. A hint: it may lag behind other processes.
+    /// The last known position, to wake readers. A hint: it follows this handle's own appends at
+    /// once, those of other processes within five seconds.
     fn head(&self) -> watch::Receiver<Position>;
 
     /// What this store claims.
@@ -95,6 +96,10 @@ pub trait EventStore: fmt::Debug + Send + Sync + 'static {
 /// of the ids but not all: `Invalid`. A batch marked repeated after the window: `Invalid`, for
 /// nobody can tell any more. What was not stored is not remembered. The writer's clock may be
 /// ahead of the store's by this much.
+///
+/// A repeated batch is looked for in the streams that it writes. If it expected a version and
+/// events behind that version were erased since, nobody can tell either: `Invalid`. A batch that
+/// expects `Any` is taken for new when its events were erased.
 pub const RETRY_WINDOW: Duration = Duration::from_secs(600);
 
 /// How far a stream reaches, and since when.
@@ -134,7 +139,7 @@ impl StreamInfo {
 
 /// How much of a stream is kept; older events are erased. Nothing set: everything.
 ///
-/// Applied when it is set and at each append to the stream, not by a clock of its own: a stream
+/// Applied when it is set and after each group of appends to the stream, not by a clock of its own: a stream
 /// that nobody writes keeps what it has. The last event always stays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Retention {

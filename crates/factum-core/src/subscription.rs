@@ -38,7 +38,7 @@ pub enum SubscribeFrom {
     After(Position),
     /// After this checkpoint, whose event is looked at first: another log is noticed.
     Checkpoint(Checkpoint),
-    /// What comes from now on.
+    /// What comes after the subscription was made, as far as this process knows the head.
     Now,
 }
 
@@ -84,7 +84,8 @@ impl Subscription {
             Writers::ManyProcesses => POLL_SHARED,
         };
         let (head, with_system) = (store.head(), !hides_system(&scope));
-        let cursor = Cursor { from, after: None, lineage: None };
+        let after = (from == SubscribeFrom::Now).then(|| *head.borrow());
+        let cursor = Cursor { from, after, lineage: None };
         let reader = Reader { store, clock, head, poll, scope, with_system, cursor };
         Self { reader: Some(reader), buffer: VecDeque::new(), pending: None }
     }
@@ -198,11 +199,7 @@ impl Reader {
                 self.cursor.lineage = Some(checkpoint.lineage);
                 checkpoint.position
             }
-            SubscribeFrom::Now => {
-                let page = self.store.read(ReadQuery::log().from(ReadFrom::End)).await?;
-                self.cursor.lineage = Some(page.lineage);
-                page.head
-            }
+            SubscribeFrom::Now => *self.head.borrow(),
         };
         self.cursor.after = Some(after);
         Ok(after)

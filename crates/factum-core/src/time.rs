@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
 )]
-#[serde(transparent)]
+#[serde(from = "u64")]
 pub struct Timestamp(u64);
 
 /// 9999-12-30T22:00:00Z, the last moment that RFC 3339 and `jiff` can both write.
@@ -64,6 +64,13 @@ impl Timestamp {
     /// How long after `earlier` this is; zero if it is not.
     pub fn saturating_since(self, earlier: Self) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// As [`Timestamp::from_micros`], for what was stored.
+impl From<u64> for Timestamp {
+    fn from(micros: u64) -> Self {
+        Self::from_micros(micros)
     }
 }
 
@@ -144,6 +151,8 @@ mod tests {
             assert_eq!(moment.to_string().parse(), Ok(moment));
         }
         assert_eq!(Timestamp::from_micros(u64::MAX), Timestamp::MAX);
+        let stored: Timestamp = serde_json::from_str("18446744073709551615").unwrap();
+        assert_eq!(stored.to_string(), Timestamp::MAX.to_string(), "also out of hostile bytes");
     }
 
     #[test]

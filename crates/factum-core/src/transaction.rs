@@ -13,11 +13,13 @@ use crate::{
     load::Loaded,
     metadata::Metadata,
     position::Position,
-    query::AppendCondition,
+    query::{AppendCondition, Query},
     repository::{ExecuteError, Repository, failure},
     retry::{Appending, Attempts, RetryPolicy},
-    schema::encode_event,
+    schema::{EncodeError, encode_checked},
+    store::EventStore,
     stream::StreamId,
+    tag::Tag,
     version::StreamVersion,
 };
 
@@ -119,7 +121,8 @@ impl Transaction {
     /// Decides every step and stores what they decided.
     ///
     /// # Errors
-    /// `Rejected` names the step, else see [`ExecuteError`].
+    /// `Rejected` names the step; `Invalid` for a repository of another store than the
+    /// transaction's; else see [`ExecuteError`].
     ///
     /// # Cancel safety
     /// A dropped future may or may not have stored the events.
@@ -131,6 +134,10 @@ impl Transaction {
         loop {
             let mut draft = Draft::default();
             for (step, command) in self.steps.iter().enumerate() {
+                if !Arc::ptr_eq(command.store(), self.kernel.events()) {
+                    let message = format!("a step's repository is of another store: step={step}");
+                    return Err(StoreError::invalid(message).into());
+                }
                 command.plan(step, &mut draft, metadata, &mut attempts).await?;
             }
             let events = draft.event_count();
@@ -204,6 +211,21 @@ impl Draft {
         }
     }
 
+    /// Notes a guard; it holds for what earlier steps decided as it does for what is stored.
+    fn guard(
+        &mut self,
+        query: Query,
+        rejected: StepRejected,
+    ) -> Result<(), ExecuteError<StepRejected>> {
+        let mut decided = self.streams.iter().flat_map(|stream| &stream.events);
+        if decided.any(|e| query.matches(e.name.as_str(), e.tags.iter().map(Tag::as_str))) {
+            return Err(ExecuteError::Rejected(rejected));
+        }
+        let condition = AppendCondition { fail_if_events_match: query, after: Position::ZERO };
+        self.guards.push((condition, rejected));
+        Ok(())
+    }
+
     fn add(
         &mut self,
         id: StreamId,
@@ -219,6 +241,8 @@ impl Draft {
 
 #[async_trait]
 trait Step: Send + Sync {
+    fn store(&self) -> &Arc<dyn EventStore>;
+
     async fn plan(
         &self,
         step: usize,
@@ -236,6 +260,10 @@ struct On<A: Aggregate> {
 
 #[async_trait]
 impl<A: Aggregate> Step for On<A> {
+    fn store(&self) -> &Arc<dyn EventStore> {
+        self.repository.kernel().events()
+    }
+
     async fn plan(
         &self,
         step: usize,
@@ -266,19 +294,20 @@ impl<A: Aggregate> Step for On<A> {
             .state
             .decide(&self.command, &cx)
             .map_err(|no| ExecuteError::Rejected(rejected(no)))?;
+        let mut events = Vec::with_capacity(decision.events.len());
         for event in &decision.events {
             let id = kernel.event_id();
-            entry.events.push(encode_event(event, id, metadata, kernel.tag_key())?);
-            fold(&mut loaded.state, event);
+            let (new, read) = encode_checked(event, id, metadata, kernel.tag_key())?;
+            events.push(new);
+            fold(&mut loaded.state, &read);
             loaded.version = loaded.version.next();
         }
-        let guards = decision.guards.into_iter().filter(|_| !decision.events.is_empty());
+        let guards = decision.guards.into_iter().filter(|_| !events.is_empty());
         for (guard, rejection) in guards {
-            let query =
-                guard.resolve(kernel.tag_key()).map_err(crate::schema::EncodeError::from)?;
-            let condition = AppendCondition { fail_if_events_match: query, after: Position::ZERO };
-            draft.guards.push((condition, rejected(rejection)));
+            let query = guard.resolve(kernel.tag_key()).map_err(EncodeError::from)?;
+            draft.guard(query, rejected(rejection))?;
         }
+        draft.streams[index].events.extend(events);
         Ok(())
     }
 }

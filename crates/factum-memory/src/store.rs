@@ -104,6 +104,7 @@ impl EventStore for MemoryStore {
     async fn close(&self) -> Result<(), StoreError> {
         self.writer.close().await;
         self.log.write().expect("no holder of the lock panics").is_closed = true;
+        self.writer.head().wake();
         Ok(())
     }
 }

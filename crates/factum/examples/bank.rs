@@ -1,3 +1,5 @@
+#![allow(missing_docs, clippy::print_stdout, reason = "the README shows the rest of this file")]
+
 use factum::{Aggregate, App, Context, Decision, Event, ExecuteError, Verdict};
 use {AccountCommand::*, AccountEvent::*, AccountRejection::*};
 

@@ -8,7 +8,7 @@ use factum_core::{
     SystemClock, SystemIds, TagKey,
 };
 
-use crate::{app::App, catalog::Catalog, secret};
+use crate::{app::App, catalog::Catalog, secret::Secrets};
 
 /// Why an application does not open.
 #[derive(Debug, thiserror::Error)]
@@ -61,7 +61,8 @@ impl AppBuilder {
     }
 
     /// Sets the secret behind hashed tags. Without one the store makes its own and keeps it among
-    /// its documents: then whoever reads the store can test guesses.
+    /// its documents: then whoever reads the store can test guesses. A store stays with the key
+    /// that it was first opened with; another is refused.
     pub fn with_tag_key(mut self, key: TagKey) -> Self {
         self.tag_key = Some(key);
         self
@@ -112,10 +113,8 @@ impl AppBuilder {
             return Err(duplicate.into());
         }
         let Stores { events, documents } = stores;
-        let tag_key = match self.tag_key {
-            Some(key) => Some(key),
-            None => secret::tag_key(&*documents, &*self.ids, self.clock.now()).await?,
-        };
+        let secrets = Secrets { documents: &*documents, ids: &*self.ids, clock: &*self.clock };
+        let tag_key = secrets.tag_key(self.tag_key).await?;
         let mut kernel = Kernel::new(events, documents).with_clock(self.clock).with_ids(self.ids);
         if let Some(key) = tag_key {
             kernel = kernel.with_tag_key(key);

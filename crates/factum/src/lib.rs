@@ -44,7 +44,8 @@ pub use factum_core::{
     StreamCheck, StreamId, StreamInfo, StreamRef, StreamVersion, StreamWrite, SubscribeFrom,
     Subscription, SystemClock, SystemIds, TAG_BYTES_MAX, TAGS_MAX, Tag, TagKey, TagWriter, Tags,
     Timestamp, Transaction, Upcast, Upcaster, Value, Verdict, VersionConflict, WriteBatch,
-    WriteError, Writers, decode_event, encode_event, encode_tags, execute_model, upcast_event,
+    WriteError, Writers, decode_event, encode_event, encode_tags, execute_model, fold,
+    upcast_event,
 };
 pub use factum_macros::{Command, Event};
 pub use factum_memory::{MemoryKind, MemoryOptions, MemoryStore};

@@ -191,6 +191,56 @@ fn after_the_window_a_repeated_batch_is_refused_and_a_fresh_one_is_not() {
 }
 
 #[test]
+fn a_clock_that_is_far_ahead_is_refused_and_not_stored_twice() {
+    let ahead = |by: Duration| {
+        let mut early = event(1);
+        early.id = EventId::derived(NOW.saturating_add(by), b"ahead");
+        AppendBatch::new().write(stream(1), ExpectedVersion::Any, [early])
+    };
+    let mut log = Log::default();
+    let near = ahead(RETRY_WINDOW);
+    check(&mut log, &[near.clone(), near.repeated()], "+1..1 =1..1");
+    let far = ahead(RETRY_WINDOW + Duration::from_millis(1));
+    check(&mut log, &[far.clone(), far.repeated()], "+2..2 !");
+}
+
+/// Facts of a stream whose first three events went behind a summary.
+struct Truncated(Log);
+
+impl Facts for Truncated {
+    fn bounds(&mut self, stream: &StreamId) -> Result<StreamBounds, StoreError> {
+        let (version, erased_through) = (StreamVersion::new(4), StreamVersion::new(3));
+        Ok(StreamBounds { version, erased_through, ..self.0.bounds(stream)? })
+    }
+
+    fn first_match(&mut self, condition: &AppendCondition) -> Result<Option<Position>, StoreError> {
+        self.0.first_match(condition)
+    }
+
+    fn find_ids(
+        &mut self,
+        stream: &StreamId,
+        ids: &[EventId],
+        since: Timestamp,
+    ) -> Result<Vec<FoundEvent>, StoreError> {
+        self.0.find_ids(stream, ids, since)
+    }
+}
+
+#[test]
+fn a_repeated_batch_whose_events_may_be_erased_is_refused() {
+    let end = LogEnd { head: Position::new(4), last_at: Timestamp::EPOCH, now: NOW };
+    let outcome = |batch: AppendBatch| {
+        let plan = plan_group([&batch], end, &mut Truncated(Log::default())).unwrap();
+        short(&plan.outcomes[0])
+    };
+    assert_eq!(outcome(write(1, exact(2), &[1]).repeated()), "!", "nobody can tell");
+    assert_eq!(outcome(write(1, exact(2), &[1])), "v4", "a first attempt conflicts");
+    assert_eq!(outcome(write(1, exact(3), &[1]).repeated()), "v4", "version 4 is there to see");
+    assert_eq!(outcome(write(1, exact(4), &[1]).repeated()), "+5..5");
+}
+
+#[test]
 fn time_does_not_go_back_with_the_clock() {
     let last_at = NOW.saturating_add(Duration::from_secs(60));
     let end = LogEnd { head: Position::ZERO, last_at, now: NOW };

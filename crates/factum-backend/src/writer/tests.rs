@@ -152,11 +152,16 @@ async fn closing_finishes_what_was_accepted_and_refuses_what_comes() {
     bench.settle().await;
     let late = bench.append(9, 1).await.unwrap().unwrap_err();
     assert_eq!(late.store_kind(), Some(StoreErrorKind::Closed));
+    let writer = bench.writer.clone();
+    let second = tokio::spawn(async move { writer.close().await });
+    bench.settle().await;
+    assert!(!second.is_finished(), "the second waits for what the first waits for");
     bench.open_gate(5);
     for append in accepted {
         append.await.unwrap().unwrap();
     }
     closing.await.unwrap();
+    second.await.unwrap();
     bench.writer.close().await;
 }
 

@@ -1,21 +1,19 @@
 //! Commands to events.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
-};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use factum_core::{
-    AppendBatch, AppendCondition, AppendError, Appended, Content, EventId, EventName, EventStore,
-    ExecuteError, ExpectedVersion, Guarantees, Metadata, NewEvent, Page, Position, Query,
-    ReadQuery, Repository, RetryPolicy, StoreError, StreamChange, StreamId, StreamInfo,
-    StreamVersion, Tag,
+    AppendBatch, AppendCondition, Content, EventId, EventName, EventStore, ExecuteError,
+    ExpectedVersion, Metadata, NewEvent, Position, Query, ReadQuery, Repository, RetryPolicy,
+    StreamChange, StreamId, StreamVersion, Tag,
 };
 use factum_testing::bank::{Account, AccountCommand, AccountEvent, AccountRejection};
-use tokio::sync::watch;
 
-use crate::bench::{Bench, at, no_metadata, open, stream};
+use crate::{
+    bench::{Bench, at, no_metadata, open, stream},
+    meddled::{Meddled, Meddler},
+};
 
 #[tokio::test]
 async fn a_command_becomes_events_with_position_and_metadata() {
@@ -80,61 +78,32 @@ async fn racing_writers_all_get_through_and_no_update_is_lost() {
     assert_eq!(bench.balance("ada").await, (320, 321));
 }
 
-/// Appends a deposit by somebody else before each append, so many times.
-#[derive(Debug)]
+/// Deposits on the same account before each append, so many times.
 struct Rival {
-    bench: Bench,
-    left: AtomicUsize,
-}
-
-impl std::fmt::Debug for Bench {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.store.fmt(f)
-    }
+    bench: Arc<Bench>,
+    times: usize,
 }
 
 #[async_trait]
-impl EventStore for Rival {
-    async fn append(&self, batch: AppendBatch) -> Result<Appended, AppendError> {
-        let less = |left: usize| left.checked_sub(1);
-        if self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less).is_ok() {
+impl Meddler for Rival {
+    async fn before_append(&self, nth: usize) {
+        if nth < self.times {
             self.bench.deposit("ada", &[1_000]).await;
         }
-        self.bench.store.append(batch).await
     }
+}
 
-    async fn read(&self, query: ReadQuery) -> Result<Page, StoreError> {
-        self.bench.store.read(query).await
-    }
-
-    async fn stream_info(&self, stream: &StreamId) -> Result<StreamInfo, StoreError> {
-        self.bench.store.stream_info(stream).await
-    }
-
-    async fn change(&self, s: &StreamId, change: StreamChange) -> Result<StreamInfo, AppendError> {
-        self.bench.store.change(s, change).await
-    }
-
-    fn head(&self) -> watch::Receiver<Position> {
-        self.bench.store.head()
-    }
-
-    fn guarantees(&self) -> Guarantees {
-        self.bench.store.guarantees()
-    }
-
-    async fn close(&self) -> Result<(), StoreError> {
-        EventStore::close(&*self.bench.store).await
-    }
+async fn with_rival(times: usize) -> (Arc<Bench>, Repository<Account>) {
+    let bench = Arc::new(Bench::new());
+    bench.open("ada", &[500]).await;
+    let rival = Rival { bench: bench.clone(), times };
+    let store = Arc::new(Meddled::new(bench.store.clone(), rival));
+    (bench.clone(), Repository::new(bench.kernel.clone().with_events(store)))
 }
 
 #[tokio::test]
 async fn after_a_conflict_the_command_is_decided_on_the_new_state() {
-    let bench = Bench::new();
-    bench.open("ada", &[500]).await;
-    let kernel = bench.kernel.clone();
-    let rival = Arc::new(Rival { bench, left: AtomicUsize::new(1) });
-    let accounts = Repository::<Account>::new(kernel.with_events(rival.clone()));
+    let (_, accounts) = with_rival(1).await;
     let done = accounts.execute("ada", &AccountCommand::Withdraw { cents: 500 }).await.unwrap();
     assert_eq!(done.events, [AccountEvent::Withdrawn { cents: 500 }]);
     assert_eq!((done.state.balance_cents, done.version.value()), (1_000, 4));
@@ -142,15 +111,11 @@ async fn after_a_conflict_the_command_is_decided_on_the_new_state() {
 
 #[tokio::test]
 async fn conflicts_are_given_up_after_as_many_as_allowed() {
-    let bench = Bench::new();
-    bench.open("ada", &[500]).await;
-    let kernel = bench.kernel.clone();
-    let rival = Arc::new(Rival { bench, left: AtomicUsize::new(usize::MAX) });
-    let accounts = Repository::<Account>::new(kernel.with_events(rival.clone()))
-        .with_retry(RetryPolicy::new().with_conflicts_max(3));
+    let (bench, accounts) = with_rival(usize::MAX).await;
+    let accounts = accounts.with_retry(RetryPolicy::new().with_conflicts_max(3));
     let refused = accounts.execute("ada", &AccountCommand::Withdraw { cents: 500 }).await;
     assert!(matches!(refused, Err(ExecuteError::Conflict(_))), "{refused:?}");
-    assert_eq!(rival.bench.balance("ada").await.1, 2 + 4, "four attempts, four rivals");
+    assert_eq!(bench.balance("ada").await.1, 2 + 4, "four attempts, four rivals");
 }
 
 fn note(key: &str, attempt: u8) -> AppendBatch {
@@ -197,4 +162,14 @@ async fn a_decision_without_events_still_checks_the_version_for_what_rides_along
         .await;
     assert!(matches!(refused, Err(ExecuteError::Rejected(AccountRejection::NotOpen))));
     assert_eq!(bench.store.read(ReadQuery::log()).await.unwrap().events.len(), 0);
+}
+
+#[tokio::test]
+async fn a_batch_that_rides_along_must_hold_an_event() {
+    let bench = Bench::new();
+    bench.open("ada", &[]).await;
+    let check = AppendBatch::new().check(stream("bob"), ExpectedVersion::NoStream);
+    let deposit = AccountCommand::Deposit { cents: 1 };
+    let refused = bench.accounts().execute_along("ada", &deposit, &no_metadata(), &check).await;
+    assert!(matches!(refused, Err(ExecuteError::Store(_))), "whatever the command leads to");
 }

@@ -1,14 +1,21 @@
 //! Streams to states: as they are, as they were, and where history is gone.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
+use async_trait::async_trait;
 use factum_core::{
-    AppendBatch, At, Clock, EventId, EventStore, ExpectedVersion, LoadError, ReadQuery, Retention,
-    StreamChange, StreamVersion, encode_event,
+    Aggregate, AppendBatch, At, Clock, Context, EventId, EventStore, ExecuteError, ExpectedVersion,
+    Json, LoadError, ReadQuery, Repository, Retention, StreamChange, StreamVersion, Verdict,
+    encode_event,
 };
 use factum_testing::bank::{Account, AccountCommand, AccountEvent};
 
-use crate::bench::{Bench, at, no_metadata, stream};
+use factum_macros::Event;
+
+use crate::{
+    bench::{Bench, at, no_metadata, stream},
+    meddled::{Meddled, Meddler},
+};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -164,4 +171,95 @@ async fn a_stream_goes_on_behind_65_535_events() {
     }
     assert_eq!(bench.balance("ada").await, (70_000, 70_001));
     assert_eq!(balance_at(&bench, version(65_536)).await.unwrap(), (65_535, 65_536));
+}
+
+/// Somebody summarises the account between two pages of a load.
+struct Summariser(Arc<Bench>);
+
+#[async_trait]
+impl Meddler for Summariser {
+    async fn before_read(&self, nth: usize) {
+        if nth == 1 {
+            self.0.accounts().summarise("ada", &no_metadata()).await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn history_that_goes_during_a_load_is_noticed() {
+    // A page holds a thousand events, so that the second begins behind version 1,000.
+    for (wanted, expected) in [
+        (At::Latest, Some((1_500, 1_502))),
+        (version(1_502), Some((1_500, 1_502))),
+        (version(1_200), None),
+        (At::Time(at("08:00:00")), None),
+    ] {
+        let bench = Arc::new(Bench::new());
+        bench.open("ada", &vec![1; 1_499]).await;
+        bench.clock.sleep(HOUR).await;
+        bench.deposit("ada", &[1]).await;
+        let store = Arc::new(Meddled::new(bench.store.clone(), Summariser(bench.clone())));
+        let accounts = Repository::<Account>::new(bench.kernel.clone().with_events(store));
+        let loaded = accounts.load_at("ada", wanted).await;
+        let seen = loaded.map(|loaded| (loaded.state.balance_cents, loaded.version.value()));
+        match (seen, expected) {
+            (Err(LoadError::Truncated { .. }), None) => {}
+            (seen, expected) => assert_eq!(seen.ok(), expected, "{wanted:?}"),
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Event)]
+#[event(crate = factum_core, prefix = "counter", codec = Json)]
+enum CounterEvent {
+    Counted { by: f64 },
+    Totalled { sum: f64 },
+}
+
+#[derive(Debug, Default)]
+struct Counter {
+    sum: f64,
+}
+
+impl Aggregate for Counter {
+    const CATEGORY: &'static str = "counter";
+    type Command = f64;
+    type Event = CounterEvent;
+    type Rejection = std::fmt::Error;
+
+    fn decide(&self, by: &f64, _: &Context<'_>) -> Verdict<Self> {
+        Ok([CounterEvent::Counted { by: *by }].into())
+    }
+
+    fn evolve(&mut self, event: &CounterEvent) {
+        match event {
+            CounterEvent::Counted { by } => self.sum += by,
+            CounterEvent::Totalled { sum } => self.sum = *sum,
+        }
+    }
+
+    fn summary(&self) -> Option<CounterEvent> {
+        Some(CounterEvent::Totalled { sum: self.sum })
+    }
+}
+
+#[tokio::test]
+async fn what_would_not_read_back_is_not_stored() {
+    let bench = Bench::new();
+    let counters = Repository::<Counter>::new(bench.kernel.clone());
+    counters.execute("c", &1.5).await.unwrap();
+    // JSON has no such number: it is written as null, and null is no number.
+    let refused = counters.execute("c", &f64::NAN).await;
+    assert!(matches!(refused, Err(ExecuteError::Encode(_))), "{refused:?}");
+    assert_eq!(counters.load("c").await.unwrap().state.sum, 1.5);
+}
+
+#[tokio::test]
+async fn a_summary_that_is_not_marked_erases_nothing() {
+    let bench = Bench::new();
+    let counters = Repository::<Counter>::new(bench.kernel.clone());
+    counters.execute("c", &1.5).await.unwrap();
+    let refused = counters.summarise("c", &no_metadata()).await.unwrap_err();
+    assert!(refused.to_string().contains("not marked #[event(summary)]"), "{refused}");
+    assert_eq!(counters.load("c").await.unwrap().version, StreamVersion::new(1));
 }

@@ -3,11 +3,17 @@
 use std::{sync::Arc, time::Duration};
 
 use factum_core::{
-    Category, Checkpoint, DivergedReason, EventStore, ExpectedVersion, Page, Position, ReadError,
-    ReadFrom, ReadLog, ReadQuery, Scope, StreamChange, StreamVersion, SubscribeFrom, Subscription,
+    Category, Checkpoint, DivergedReason, EventStore, ExpectedVersion, Metadata, Page, Position,
+    ReadError, ReadFrom, ReadLog, ReadQuery, Scope, StreamChange, StreamVersion, SubscribeFrom,
+    Subscription,
 };
 
-use crate::bench::{Bench, stream};
+use factum_testing::bank::AccountCommand;
+
+use crate::{
+    bench::{Bench, stream},
+    meddled::{Meddled, Meddler},
+};
 
 async fn positions(bench: &Bench, query: ReadQuery) -> Vec<u64> {
     let mut read = ReadLog::new(bench.store.clone(), query);
@@ -85,6 +91,39 @@ async fn a_hole_is_an_error_wherever_it_is() {
         let ReadError::Gap { expected, .. } = error else { panic!("{error}") };
         assert_eq!(expected.value() as usize, missing + 1);
     }
+}
+
+#[tokio::test]
+async fn a_hole_at_the_start_is_noticed_and_a_filter_leaves_none() {
+    let bench = Bench::new();
+    bench.open("ada", &[1, 2, 3]).await;
+    let east = Metadata::new().with_origin("east");
+    let deposit = AccountCommand::Deposit { cents: 4 };
+    bench.accounts().execute_with("ada", &deposit, &east).await.unwrap();
+    assert_eq!(positions(&bench, ReadQuery::log().with_origin("east")).await, [5]);
+
+    /// Loses the first two events.
+    struct Loser;
+    impl Meddler for Loser {}
+    let store = Arc::new(Meddled::losing(bench.store.clone(), Loser, 2));
+    let first = ReadLog::new(store, ReadQuery::log()).next().await.unwrap();
+    assert!(matches!(first, Err(ReadError::Gap { .. })), "{first:?}");
+}
+
+#[tokio::test]
+async fn a_subscription_begins_when_it_is_made_and_may_begin_anywhere() {
+    let bench = Bench::new();
+    bench.open("ada", &[]).await;
+    let mut now = Subscription::new(&bench.kernel, Scope::Log, SubscribeFrom::Now);
+    bench.deposit("ada", &[1]).await;
+    assert_eq!(now.next().await.unwrap().unwrap().position().value(), 2);
+
+    let after = SubscribeFrom::After(Position::new(u64::MAX));
+    let mut never = Subscription::new(&bench.kernel, Scope::Log, after);
+    let waiting = tokio::spawn(async move { never.next().await.map(|event| event.is_err()) });
+    bench.deposit("ada", &[1]).await;
+    EventStore::close(&*bench.store).await.unwrap();
+    assert_eq!(waiting.await.unwrap(), Some(true), "until the store is closed");
 }
 
 #[tokio::test]

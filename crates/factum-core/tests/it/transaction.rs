@@ -61,6 +61,28 @@ async fn a_guard_of_any_step_rejects_the_whole() {
     assert_eq!(bench.balance("carl").await.1, 0);
 }
 
+#[tokio::test]
+async fn a_guard_holds_for_what_earlier_steps_decided() {
+    let bench = Bench::new();
+    let same = || AccountCommand::Open { owner: "Ada".into(), email: "ada@example.org".into() };
+    let both = Transaction::new(bench.kernel.clone())
+        .execute(&bench.accounts(), "ada", same())
+        .execute(&bench.accounts(), "bob", same());
+    let refused = both.commit(&no_metadata()).await;
+    let Err(ExecuteError::Rejected(no)) = refused else { panic!("{refused:?}") };
+    assert_eq!((no.step, no.downcast_ref()), (1, Some(&AccountRejection::EmailTaken)));
+}
+
+#[tokio::test]
+async fn a_repository_of_another_store_is_refused() {
+    let (bench, other) = (Bench::new(), Bench::new());
+    let mixed =
+        Transaction::new(bench.kernel.clone()).execute(&other.accounts(), "ada", open("ada"));
+    let refused = mixed.commit(&no_metadata()).await;
+    assert!(matches!(refused, Err(ExecuteError::Store(_))), "{refused:?}");
+    assert_eq!(bench.balance("ada").await.1 + other.balance("ada").await.1, 0);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn racing_transfers_conserve_money() {
     let bench = Bench::new();

@@ -50,8 +50,20 @@ async fn hashed_tags_hold_over_openings_of_one_store() {
     let again = App::builder().open_stores(stores.clone()).await.unwrap();
     let taken = again.execute::<Account>("bob", &open("Bob", "ada@example.org")).await;
     assert!(matches!(taken, Err(ExecuteError::Rejected(AccountRejection::EmailTaken))));
-    let own = App::builder().with_tag_key(TagKey::new([9; 32])).open_stores(stores).await.unwrap();
-    own.execute::<Account>("bob", &open("Bob", "ada@example.org")).await.unwrap();
+    let other = App::builder().with_tag_key(TagKey::new([9; 32])).open_stores(stores).await;
+    assert!(other.unwrap_err().to_string().contains("another tag key"), "e-mails would be free");
+}
+
+#[tokio::test]
+async fn a_store_stays_with_the_key_it_was_given() {
+    let store = Arc::new(MemoryStore::new());
+    let stores = Stores { events: store.clone(), documents: store };
+    let with = |byte| App::builder().with_tag_key(TagKey::new([byte; 32]));
+    with(9).open_stores(stores.clone()).await.unwrap();
+    assert!(with(9).open_stores(stores.clone()).await.is_ok());
+    assert!(with(8).open_stores(stores.clone()).await.is_err());
+    let none = App::builder().open_stores(stores).await.unwrap_err();
+    assert!(none.to_string().contains("give it again"), "{none}");
 }
 
 mod other {

@@ -7,11 +7,11 @@ const BANK: &str = include_str!("../../examples/bank.rs");
 
 #[test]
 fn the_readme_shows_the_example_and_it_has_at_most_sixty_lines() {
-    assert!(
-        README.contains(&format!("```rust\n{BANK}```\n")),
-        "copy examples/bank.rs into README.md"
-    );
-    let lines = BANK.lines().filter(|line| !line.trim().is_empty()).count();
+    let (lints, bank) = BANK.split_once("\n\n").unwrap();
+    assert!(lints.starts_with("#![allow(") && !lints.contains('\n'), "only lints are left out");
+    let shown = format!("```rust\n{bank}```\n");
+    assert!(README.contains(&shown), "copy examples/bank.rs into README.md");
+    let lines = bank.lines().filter(|line| !line.trim().is_empty()).count();
     assert!(lines <= 60, "{lines} lines");
 }
 
