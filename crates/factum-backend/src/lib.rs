@@ -10,6 +10,7 @@ mod head;
 mod page;
 mod plan;
 mod registry;
+mod relay;
 mod retry;
 mod url;
 mod writer;

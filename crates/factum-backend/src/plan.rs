@@ -4,12 +4,12 @@
 //! facts and what earlier members of the group will have stored, so that the outcomes are those
 //! of its members appended one by one.
 
-use std::collections::HashMap;
-
 use factum_core::{
     AppendBatch, AppendCondition, AppendError, Appended, EventHeader, EventId, ExpectedVersion,
     NewEvent, Position, StoreError, StreamBounds, StreamId, Timestamp, VersionConflict,
 };
+
+use hashbrown::HashMap;
 
 use crate::{facts::Facts, retry};
 

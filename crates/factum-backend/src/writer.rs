@@ -14,9 +14,13 @@ use std::{
 };
 
 use factum_core::{AppendBatch, AppendError, Appended, Limits, Position, StoreError, WriteError};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
-use crate::{group::Group, head::Head};
+use crate::{
+    group::Group,
+    head::Head,
+    relay::{Answers, Relay, Reply},
+};
 
 /// The most appends that wait in the queue; further callers wait for room.
 pub const QUEUE_BATCHES_MAX: usize = 4_096;
@@ -70,8 +74,6 @@ pub trait Commit: Send + 'static {
     fn commit(&mut self, batches: &[AppendBatch]) -> Result<Committed, CommitError>;
 }
 
-type Reply = oneshot::Sender<Result<Appended, AppendError>>;
-
 enum Job<C> {
     Append(Member),
     Run(Box<dyn FnOnce(&mut C) + Send>),
@@ -103,7 +105,7 @@ impl<C: Commit> Writer<C> {
     pub fn spawn(name: &str, store: C, head: Head, limits: Limits) -> Result<Self, StoreError> {
         let (jobs, queue) = mpsc::channel(QUEUE_BATCHES_MAX);
         let (alive, ended) = watch::channel(());
-        let thread = Loop { store, queue, head: head.clone(), alive };
+        let thread = Loop { store, relay: Relay::start(), queue, head: head.clone(), alive };
         thread::Builder::new().name(name.into()).spawn(move || thread.run()).map_err(|e| {
             StoreError::unavailable("no thread for the writer, try again").with_source(e)
         })?;
@@ -126,7 +128,7 @@ impl<C: Commit> Writer<C> {
         let room = Arc::clone(&self.room).acquire_many_owned(units).await;
         let room = room.map_err(|_| self.ended())?;
         let (reply, answer) = oneshot::channel();
-        let job = Job::Append(Member { batch, reply, room });
+        let job = Job::Append(Member { batch, reply: Reply { to: reply, room } });
         self.jobs.send(job).await.map_err(|_| self.ended())?;
         answer.await.unwrap_or_else(|_| Err(AppendError::Indeterminate(writer_died())))
     }
@@ -206,6 +208,7 @@ fn writer_died() -> StoreError {
 
 struct Loop<C> {
     store: C,
+    relay: Relay,
     queue: mpsc::Receiver<Job<C>>,
     head: Head,
     alive: watch::Sender<()>,
@@ -214,8 +217,6 @@ struct Loop<C> {
 struct Member {
     batch: AppendBatch,
     reply: Reply,
-    /// Its share of the queue's bytes, given back when it is answered.
-    room: OwnedSemaphorePermit,
 }
 
 impl AsRef<AppendBatch> for Member {
@@ -265,25 +266,19 @@ impl<C: Commit> Loop<C> {
     fn commit_group(&mut self, members: Vec<Member>) {
         let mut batches = Vec::with_capacity(members.len());
         let mut replies = Vec::with_capacity(members.len());
-        for Member { batch, reply, room } in members {
+        for Member { batch, reply } in members {
             batches.push(batch);
-            replies.push((reply, room));
+            replies.push(reply);
         }
-        // A reply to somebody who is gone is dropped: cancelling a caller cancels no append.
-        match self.store.commit(&batches) {
+        let answers = match self.store.commit(&batches) {
             Ok(committed) => {
                 assert_eq!(committed.outcomes.len(), replies.len(), "one outcome per member");
                 self.head.advance(committed.head);
-                for ((reply, _room), outcome) in replies.into_iter().zip(committed.outcomes) {
-                    let _ = reply.send(outcome);
-                }
+                replies.into_iter().zip(committed.outcomes).collect()
             }
-            Err(error) => {
-                for (reply, _room) in replies {
-                    let _ = reply.send(Err(error.answer()));
-                }
-            }
-        }
+            Err(error) => replies.into_iter().map(|reply| (reply, Err(error.answer()))).collect(),
+        };
+        self.relay.deliver(Answers(answers));
     }
 }
 

@@ -63,7 +63,8 @@ impl Progress {
 
 fn bar(verb: &str, noun: &str, total: u64) -> ProgressBar {
     let template = format!(
-        "{verb} {{bar:32.cyan/dim}} {{human_pos}} of {{human_len}} {noun}s, {{rate}}/s, {{eta}} left"
+        "{verb} {{bar:32.cyan/dim}} {{human_pos}} of {{human_len}} {noun}s, {{rate}}/s, \
+         {{eta}} left"
     );
     let style = ProgressStyle::with_template(&template).expect("the template is well formed");
     let rate = |state: &ProgressState, out: &mut dyn fmt::Write| {

@@ -139,8 +139,8 @@ impl StreamInfo {
 
 /// How much of a stream is kept; older events are erased. Nothing set: everything.
 ///
-/// Applied when it is set and after each group of appends to the stream, not by a clock of its own: a stream
-/// that nobody writes keeps what it has. The last event always stays.
+/// Applied when it is set and after each group of appends to the stream, not by a clock of its
+/// own: a stream that nobody writes keeps what it has. The last event always stays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Retention {
     /// The last so many events, at least 1.

@@ -42,9 +42,12 @@ fn arguments() -> Arguments {
         match argument.as_str() {
             "--quick" => (arguments.events, arguments.rounds) = (20_000, 3),
             "--disk" => arguments.disk = given.next().map(Into::into).unwrap_or(arguments.disk),
-            // Cargo adds `--bench` of its own.
             _ => {}
         }
+    }
+    // `cargo bench` adds `--bench`; without it this is a test run, which only sees that it works.
+    if !std::env::args().any(|argument| argument == "--bench") {
+        (arguments.events, arguments.rounds) = (1_000, 1);
     }
     arguments
 }
@@ -54,7 +57,8 @@ fn main() {
     let folder = tempfile::tempdir_in(&disk).expect("the folder can be written");
     println!(
         "append: clients={CLIENTS} events={events} events_per_append=1 \
-         payload_bytes={PAYLOAD_BYTES} streams={STREAMS} sync=full rounds={rounds} client_threads={} disk={}",
+         payload_bytes={PAYLOAD_BYTES} streams={STREAMS} sync=full rounds={rounds} \
+         client_threads={} disk={}",
         client_threads(),
         disk.display()
     );

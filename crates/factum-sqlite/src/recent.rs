@@ -1,6 +1,8 @@
 //! A bounded map that keeps what was used of late.
 
-use std::{borrow::Borrow, collections::HashMap, hash::Hash};
+use std::{borrow::Borrow, hash::Hash};
+
+use hashbrown::HashMap;
 
 /// A bounded map that keeps what was used of late: two generations, the older of which is
 /// dropped whole when the younger is full.

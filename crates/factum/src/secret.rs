@@ -70,7 +70,7 @@ impl Secrets<'_> {
         }
     }
 
-    /// What is under a key, or becomes it; `None` where there is nothing and nothing can be written.
+    /// What is under a key, or becomes it; `None` where nothing is and nothing can be written.
     async fn get_or_put(
         &self,
         key: &'static [u8],

@@ -6,18 +6,23 @@ use serde_json::Value;
 
 use crate::program::{Running, json, sqlite_in};
 
-const KILLS: u64 = 20;
+/// How often; ten times as often in a full run.
+fn kills() -> u64 {
+    if std::env::var_os("FACTUM_TEST_FULL").is_some() { 200 } else { 20 }
+}
+
 /// The moments lie up to this long after the start: while the store is made, while the first
 /// accounts are opened, amid the month.
 const MOMENT_MAX_MS: u64 = 400;
 
 #[test]
-fn killed_at_20_random_moments_the_bank_adds_up_each_time() {
+fn killed_at_random_moments_the_bank_adds_up_each_time() {
     let folder = tempfile::tempdir().unwrap();
     let store = sqlite_in(folder.path());
     let mut seed = 0x5eed;
     let (mut events, mut grown) = (0, 0);
-    for kill in 1..=KILLS {
+    let kills = kills();
+    for kill in 1..=kills {
         let line = format!("demo --store {store} --seed {kill} --accounts 20 --commands 1000000");
         let mut demo = Running::start(&(line + " --json"));
         let moment = Duration::from_millis(random(&mut seed) % MOMENT_MAX_MS);
@@ -30,7 +35,7 @@ fn killed_at_20_random_moments_the_bank_adds_up_each_time() {
         grown += u64::from(found > events);
         events = found;
     }
-    assert!(grown >= KILLS / 3, "the kills came before anything was done: grown={grown}");
+    assert!(grown >= kills / 3, "the kills came before anything was done: grown={grown}");
     let line = format!("demo --store {store} --accounts 20 --commands 300 --json");
     assert_sound(&json(&line));
 }

@@ -170,7 +170,8 @@ async fn one_is_used_in_a_stream_that_begins_at_a_summary() {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 24, failure_persistence: None, ..ProptestConfig::default()
+        cases: if std::env::var_os("FACTUM_TEST_FULL").is_some() { 1_000 } else { 24 },
+        failure_persistence: None, ..ProptestConfig::default()
     })]
 
     #[test]

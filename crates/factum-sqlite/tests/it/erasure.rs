@@ -9,7 +9,7 @@ use factum_core::{
 use factum_sqlite::{SqliteOptions, SqliteStore};
 use factum_testing::VirtualClock;
 
-use crate::common::{Fresh, event, one, positions, reopen, stream, tagged};
+use crate::fresh::{Fresh, event, one, positions, reopen, stream, tagged};
 
 const DELETE: StreamChange = StreamChange::Delete(ExpectedVersion::Any);
 

@@ -8,7 +8,7 @@ use factum_core::{
 };
 use factum_sqlite::{SqliteOptions, SqliteStore};
 
-use crate::common::{Fresh, check_laws, event, one, positions, reopen, stream, tagged};
+use crate::fresh::{Fresh, check_laws, event, one, positions, reopen, stream, tagged};
 
 fn large(key: &str) -> AppendBatch {
     let event = event(&"x".repeat(100_000)).with_tag(tag("size:large"));
@@ -116,7 +116,7 @@ async fn damage_is_corrupt_and_not_an_empty_answer() {
     let error = fresh.store.read(ReadQuery::log()).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Corrupt);
     fresh.raw().execute_batch("UPDATE events SET id = zeroblob(16), stream_no = 9").unwrap();
-    let query = ReadQuery::category(crate::common::category());
+    let query = ReadQuery::category(crate::fresh::category());
     let error = fresh.store.read(query).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Corrupt, "an event whose stream is gone");
 }

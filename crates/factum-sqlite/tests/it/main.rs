@@ -1,7 +1,7 @@
 //! The SQLite store from outside: the conformance suite, and what is SQLite's own.
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests as well")]
 
-mod common;
+mod fresh;
 
 mod conformance;
 mod erasure;

@@ -9,7 +9,7 @@ use factum_core::{
 };
 use factum_sqlite::{Access, SqliteKind, SqliteOptions, SqliteStore};
 
-use crate::common::{Fresh, one, positions, raw, reopen};
+use crate::fresh::{Fresh, one, positions, raw, reopen};
 
 fn context() -> OpenContext {
     OpenContext { clock: Arc::new(SystemClock), ids: Arc::new(SystemIds) }

@@ -13,7 +13,7 @@ use factum_core::{
 };
 use factum_sqlite::{SqliteOptions, SqliteStore};
 
-use crate::common::{check_laws, event, pages, reopen, stream};
+use crate::fresh::{check_laws, event, pages, reopen, stream};
 
 /// Says to the test `child` that it is one: the file, and how many appends each task makes.
 const CHILD: &str = "FACTUM_SQLITE_TEST_CHILD";
@@ -128,7 +128,8 @@ fn whatever_was_acknowledged_survives_sigkill() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("events.db");
     let mut acks: Vec<String> = Vec::new();
-    for round in 0..12_usize {
+    let rounds = if env::var_os("FACTUM_TEST_FULL").is_some() { 120 } else { 12 };
+    for round in 0..rounds {
         let mut child = spawn(&path, usize::MAX);
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         // Anywhere from the first acknowledgement on, with appends in flight.
@@ -153,9 +154,9 @@ fn whatever_was_acknowledged_survives_sigkill() {
 
 #[tokio::test]
 async fn the_head_follows_another_handle_without_a_read() {
-    let fresh = crate::common::Fresh::open().await;
+    let fresh = crate::fresh::Fresh::open().await;
     let other = reopen(&fresh.path()).await;
     let mut head = other.head();
-    fresh.store.append(crate::common::one("ada")).await.unwrap();
+    fresh.store.append(crate::fresh::one("ada")).await.unwrap();
     head.wait_for(|head| head.value() == 1).await.unwrap();
 }

@@ -5,7 +5,7 @@ use factum_core::{
     ReadFrom, ReadQuery, Revision, ScanQuery, StreamVersion, Tag, Timestamp, WriteBatch,
 };
 
-use crate::common::{Fresh, category, one, pages, positions, stream, tagged};
+use crate::fresh::{Fresh, category, one, pages, positions, stream, tagged};
 
 #[tokio::test]
 async fn a_held_snapshot_neither_blocks_the_writer_nor_moves() {

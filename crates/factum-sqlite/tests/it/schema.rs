@@ -3,7 +3,7 @@
 use factum_core::{EventStore, ReadQuery, StoreErrorKind};
 use factum_sqlite::{Access, SCHEMA_VERSION, SqliteOptions, SqliteStore};
 
-use crate::common::{Fresh, check_laws, one, positions, raw};
+use crate::fresh::{Fresh, check_laws, one, positions, raw};
 
 /// A database as version 1 of the tables left it, with one event, made without this program.
 fn made_v1(path: &std::path::Path) {
