@@ -29,6 +29,7 @@ mod version;
 mod aggregate;
 mod codec;
 mod decision;
+mod execution;
 mod history;
 mod kernel;
 mod load;
@@ -52,6 +53,7 @@ pub use document::{
 };
 pub use error::{AppendError, StoreError, StoreErrorKind, VersionConflict, WriteError};
 pub use event::{Content, EVENT_NAME_BYTES_MAX, EventName, InvalidEventName, NewEvent};
+pub use execution::{ExecuteError, Executed};
 pub use guarantee::{Durability, Guarantees, Limits, Writers};
 pub use history::{History, HistoryEntry};
 pub use id::{EventId, IdSource, SystemIds};
@@ -70,7 +72,7 @@ pub use read_log::{ReadError, ReadLog};
 pub use recorded::{
     BodyLayout, EventHeader, EventParts, InvalidBody, RecordedEvent, Tags, encode_tags,
 };
-pub use repository::{ExecuteError, Executed, Repository};
+pub use repository::Repository;
 pub use retry::RetryPolicy;
 pub use schema::{
     Command, DecodeError, DecodeReason, DuplicateEventType, EncodeError, EncodedEvent, Event,

@@ -8,7 +8,8 @@ use crate::{
     aggregate::{Aggregate, Context, fold},
     batch::{AppendBatch, Appended},
     decision::Decision,
-    error::{AppendError, StoreError, VersionConflict},
+    error::{StoreError, VersionConflict},
+    execution::{ExecuteError, Executed, failure, refusal, unchanged},
     history::History,
     id::EventId,
     kernel::Kernel,
@@ -23,61 +24,6 @@ use crate::{
     stream::StreamId,
     version::{ExpectedVersion, StreamVersion},
 };
-
-/// Why a command was not executed, or is not known to be.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ExecuteError<R: std::error::Error + 'static> {
-    /// The domain says no. Nothing was stored.
-    #[error(transparent)]
-    Rejected(R),
-    /// Others were first, again and again, or a stream that rode along was not as expected.
-    /// Nothing was stored; try later, or raise [`RetryPolicy::conflicts_max`].
-    #[error(transparent)]
-    Conflict(VersionConflict),
-    /// A condition of the batch that rode along did not hold. Nothing was stored.
-    #[error("a condition that rode along does not hold: condition={condition} position={position}")]
-    Along {
-        /// Which of its conditions, from 0.
-        condition: usize,
-        /// An event that matches it.
-        position: Position,
-    },
-    /// The aggregate does not load.
-    #[error(transparent)]
-    Load(#[from] LoadError),
-    /// An event or a guard can't be written down.
-    #[error(transparent)]
-    Encode(#[from] EncodeError),
-    /// Others appended to what a decision model had read, again and again. Nothing was stored; try
-    /// later, or raise [`RetryPolicy::conflicts_max`].
-    #[error("others appended to what the decision depends on: position={position}")]
-    Overtaken {
-        /// An event that it had not seen.
-        position: Position,
-    },
-    /// It may or may not be stored: every repeat failed too. Load to see.
-    #[error("the outcome is unknown")]
-    Indeterminate(#[source] StoreError),
-    /// The store. Nothing was stored.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-/// What came of a command.
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct Executed<A: Aggregate> {
-    /// The state behind the events.
-    pub state: A,
-    /// The version behind the events.
-    pub version: StreamVersion,
-    /// The position of the last event; `None` if there was nothing to do. A read that has seen
-    /// this position sees what the command did.
-    pub position: Option<Position>,
-    /// The events.
-    pub events: Vec<A::Event>,
-}
 
 /// The aggregates of one kind. Cheap to clone.
 ///
@@ -415,38 +361,4 @@ fn summary_of<A: Aggregate>(stream: &StreamId, loaded: &Loaded<A>) -> Result<A::
         Some(_) => "the summary's variant is not marked #[event(summary)]",
     };
     Err(StoreError::invalid(format!("{problem}: stream={stream}")))
-}
-
-fn unchanged<A: Aggregate>(loaded: Loaded<A>) -> Executed<A> {
-    let (state, version) = (loaded.state, loaded.version);
-    Executed { state, version, position: None, events: Vec::new() }
-}
-
-/// A failed append as an error of the execution; a guard's failure is its rejection.
-fn refusal<A: Aggregate>(
-    error: AppendError,
-    mut decision: Decision<A>,
-) -> ExecuteError<A::Rejection> {
-    let guards = if decision.events.is_empty() { 0 } else { decision.guards.len() };
-    match error {
-        AppendError::ConditionFailed { condition, .. } if condition < guards => {
-            ExecuteError::Rejected(decision.guards.swap_remove(condition).1)
-        }
-        AppendError::ConditionFailed { condition, position } => {
-            ExecuteError::Along { condition: condition - guards, position }
-        }
-        other => failure(other),
-    }
-}
-
-/// A failed append as an error of the execution, where no guard can have failed.
-pub(crate) fn failure<R: std::error::Error + 'static>(error: AppendError) -> ExecuteError<R> {
-    match error {
-        AppendError::Conflict(conflict) => ExecuteError::Conflict(conflict),
-        AppendError::ConditionFailed { condition, position } => {
-            ExecuteError::Along { condition, position }
-        }
-        AppendError::Indeterminate(error) => ExecuteError::Indeterminate(error),
-        AppendError::Store(error) => ExecuteError::Store(error),
-    }
 }

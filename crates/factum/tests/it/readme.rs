@@ -18,7 +18,7 @@ fn the_readme_shows_the_example_and_it_has_at_most_sixty_lines() {
 #[test]
 fn the_example_runs_and_goes_on_when_run_again() {
     let folder = tempfile::tempdir().unwrap();
-    // `cargo test` builds the examples before it runs tests, beside the folder of the test binaries.
+    // `cargo test` builds examples before it runs tests, beside the folder of the test binaries.
     let test = std::env::current_exe().unwrap();
     let example = test.parent().unwrap().parent().unwrap().join("examples/bank");
     assert!(example.exists(), "run `cargo build -p factum --example bank` first");
