@@ -18,7 +18,8 @@ pub enum ExecuteError<R: std::error::Error + 'static> {
     #[error(transparent)]
     Rejected(R),
     /// Others were first, again and again, or a stream that rode along was not as expected.
-    /// Nothing was stored; try later, or raise [`RetryPolicy::conflicts_max`](crate::RetryPolicy::conflicts_max).
+    /// Nothing was stored; try later, or raise
+    /// [`conflicts_max`](crate::RetryPolicy::conflicts_max).
     #[error(transparent)]
     Conflict(VersionConflict),
     /// A condition of the batch that rode along did not hold. Nothing was stored.
@@ -36,7 +37,8 @@ pub enum ExecuteError<R: std::error::Error + 'static> {
     #[error(transparent)]
     Encode(#[from] EncodeError),
     /// Others appended to what a decision model had read, again and again. Nothing was stored; try
-    /// later, or raise [`RetryPolicy::conflicts_max`](crate::RetryPolicy::conflicts_max).
+    /// later, or raise
+    /// [`conflicts_max`](crate::RetryPolicy::conflicts_max).
     #[error("others appended to what the decision depends on: position={position}")]
     Overtaken {
         /// An event that it had not seen.
