@@ -80,6 +80,17 @@ impl Registry {
         if let Some(url) = StoreUrl::parse(url_or_path) {
             return Ok(url);
         }
+        if self.kinds.iter().any(|kind| kind.scheme() == url_or_path) {
+            return Err(StoreError::invalid(format!(
+                "a store's URL has a colon, say {url_or_path}: or, for a folder of that name, \
+                 ./{url_or_path}"
+            )));
+        }
+        if url_or_path.starts_with("~/") {
+            return Err(StoreError::invalid(format!(
+                "only a shell knows what ~ is, give the whole path: path={url_or_path}"
+            )));
+        }
         let path = Path::new(url_or_path);
         let there = self.kinds.iter().find_map(|kind| kind.recognise(path));
         if there.is_none() && path.is_file() {

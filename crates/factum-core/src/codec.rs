@@ -65,11 +65,19 @@ impl Codec for Cbor {
     const CONTENT: Content = Content::Cbor;
 
     fn encode<T: Serialize + ?Sized>(value: &T, out: &mut BytesMut) -> Result<(), CodecError> {
-        ciborium::into_writer(value, out.writer()).map_err(CodecError::new)
+        ciborium::into_writer(value, out.writer()).map_err(|e| match e {
+            ciborium::ser::Error::Value(reason) => CodecError(reason),
+            ciborium::ser::Error::Io(e) => CodecError::new(e),
+        })
     }
 
     fn decode<T: DeserializeOwned>(mut bytes: &[u8]) -> Result<T, CodecError> {
-        let value = ciborium::from_reader(&mut bytes).map_err(CodecError::new)?;
+        let value = ciborium::from_reader(&mut bytes).map_err(|e| match e {
+            ciborium::de::Error::Semantic(_, reason) => CodecError(reason),
+            ciborium::de::Error::Syntax(at) => CodecError(format!("no CBOR from byte {at} on")),
+            ciborium::de::Error::Io(_) => CodecError::new("the bytes end too early"),
+            ciborium::de::Error::RecursionLimitExceeded => CodecError::new("nested too deep"),
+        })?;
         if bytes.is_empty() { Ok(value) } else { Err(CodecError::new("bytes are left over")) }
     }
 }

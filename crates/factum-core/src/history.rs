@@ -3,13 +3,8 @@
 use std::{fmt, sync::Arc};
 
 use crate::{
-    load::LoadError,
-    read::ReadQuery,
-    read_log::ReadLog,
-    recorded::RecordedEvent,
-    schema::{Event, decode_event},
-    store::EventStore,
-    stream::StreamId,
+    load::LoadError, read::ReadQuery, read_log::ReadLog, recorded::RecordedEvent, schema::Event,
+    store::EventStore, stream::StreamId,
 };
 
 /// One recorded event, and what it means to this program: through upcasters, none or several.
@@ -43,9 +38,8 @@ impl<E: Event> History<E> {
             Ok(recorded) => recorded,
             Err(error) => return Some(Err(error.into_store_error().into())),
         };
-        let mut events = Vec::new();
-        let decoded = decode_event(&recorded, &mut |event| events.push(event));
-        Some(decoded.map(|()| HistoryEntry { recorded, events }).map_err(Into::into))
+        let events = recorded.decode();
+        Some(events.map(|events| HistoryEntry { recorded, events }).map_err(Into::into))
     }
 
     /// All of them that are left.

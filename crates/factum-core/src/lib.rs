@@ -89,6 +89,9 @@ pub use time::{Clock, InvalidTimestamp, SystemClock, Timestamp};
 pub use transaction::{Committed, StepRejected, Transaction};
 pub use version::{ExpectedVersion, StreamVersion};
 
+/// Correlation and causation ids.
+pub use uuid::Uuid;
+
 /// What the derive macros write names by; not for people.
 #[doc(hidden)]
 pub mod __private {

@@ -63,7 +63,7 @@ impl At {
 }
 
 /// A state, and how far it is.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct Loaded<A> {
     /// The folded state; the default one for an aggregate that has no events.
@@ -76,6 +76,14 @@ pub struct Loaded<A> {
     /// Of the log that it was loaded from.
     pub(crate) lineage: Option<Lineage>,
     pub(crate) since: Since,
+}
+
+impl<A: std::fmt::Debug> std::fmt::Debug for Loaded<A> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut out = f.debug_struct("Loaded");
+        out.field("state", &self.state).field("version", &self.version);
+        out.field("position", &self.position).finish()
+    }
 }
 
 impl<A: Aggregate> Loaded<A> {
@@ -254,7 +262,7 @@ impl<'s, A: Aggregate> Folding<'s, A> {
         let StreamBounds { erased_through, deleted_at, .. } = self.bounds;
         if erased_through < to {
             let message = format!(
-                "events of a stream are missing, verify the store: stream={} after={} before={}",
+                "events of a stream are missing, restore the store from a backup: stream={} after={} before={}",
                 self.stream,
                 self.loaded.version,
                 to.next()

@@ -181,9 +181,10 @@ pub async fn execute_model<M: DecisionModel>(
         let condition = AppendCondition { fail_if_events_match: query.clone(), after };
         let (batch, own) = plan(kernel, &query, decision, metadata)?;
         let batch = batch.unless(condition);
+        // Before anything is stored: an event that `evolve` panics on must not be.
+        own.iter().for_each(|event| model.evolve(event));
         match kernel.append(batch, &mut attempts, |_| false).await {
             Appending::Done(appended) => {
-                own.iter().for_each(|event| model.evolve(event));
                 return Ok(Decided { model, appended: Some(appended) });
             }
             Appending::Failed(AppendError::ConditionFailed { position, .. }) => {

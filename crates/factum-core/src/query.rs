@@ -1,7 +1,7 @@
 //! Which events are meant: by type and tag.
 
 use crate::{
-    event::EventName,
+    event::{EventName, NewEvent},
     position::Position,
     schema::Event,
     tag::{InvalidTag, Tag, TagKey},
@@ -62,6 +62,19 @@ impl Query {
     /// The items.
     pub fn items(&self) -> &[QueryItem] {
         &self.items
+    }
+
+    /// Checks that no tag of the query is plain where the same of these events is hashed, or the
+    /// other way round.
+    pub(crate) fn check_kinds(&self, events: &[NewEvent]) -> Result<(), InvalidTag> {
+        let ours = self.items.iter().flat_map(|item| &item.tags);
+        for (ours, theirs) in ours.flat_map(|tag| events.iter().map(move |event| (tag, event))) {
+            let same = |tag: &&Tag| tag.name() == ours.name();
+            if theirs.tags.iter().find(same).is_some_and(|t| t.is_hashed() != ours.is_hashed()) {
+                return Err(InvalidTag::Mixed(ours.name().into()));
+            }
+        }
+        Ok(())
     }
 
     /// Whether an event of this type with these tags is meant.

@@ -26,9 +26,10 @@ pub enum ReadError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A position is missing from the log: events are lost, or the store broke its laws. Stop and
-    /// verify the store.
-    #[error("the log has a hole, verify the store: expected={expected} found={found}")]
+    /// A position is missing from the log: events are lost, or the store broke its laws.
+    #[error(
+        "the log has a hole, restore the store from a backup: expected={expected} found={found}"
+    )]
     Gap {
         /// The position that had to come.
         expected: Position,

@@ -21,7 +21,7 @@ use crate::{
     schema::{EncodeError, Event, encode_checked},
     snapshot::{InvalidSnapshotPolicy, SnapshotHeader, SnapshotPolicy, SnapshotStats, Snapshots},
     store::{StreamChange, StreamInfo},
-    stream::StreamId,
+    stream::{StreamId, may_be_category},
     version::{ExpectedVersion, StreamVersion},
 };
 
@@ -67,8 +67,12 @@ impl<A: Aggregate> fmt::Debug for Repository<A> {
 }
 
 impl<A: Aggregate> Repository<A> {
-    /// The aggregates of a kind, without snapshots.
+    /// The aggregates of a kind, without snapshots. A category that can't be one is refused by the
+    /// compiler.
     pub fn new(kernel: Kernel) -> Self {
+        const {
+            assert!(may_be_category(A::CATEGORY), "CATEGORY: 1 to 64 letters, digits, '_' and '.'");
+        }
         Self { kernel, retry: RetryPolicy::new(), snapshots: None }
     }
 
@@ -180,7 +184,7 @@ impl<A: Aggregate> Repository<A> {
         let stream = self.stream(key)?;
         let mut attempts = Attempts::new(self.retry);
         loop {
-            let loaded = self.load_for(&stream, &mut attempts).await?;
+            let mut loaded = self.load_for(&stream, &mut attempts).await?;
             let now = self.kernel.clock().now();
             let cx = Context::new(key, loaded.version, now, metadata);
             let decision = loaded.state.decide(command, &cx).map_err(ExecuteError::Rejected)?;
@@ -189,6 +193,8 @@ impl<A: Aggregate> Repository<A> {
             }
             let (batch, decision) = self.batch(&stream, loaded.version, decision, metadata)?;
             let last = batch.events().last().map(|event| event.id);
+            // Before anything is stored: an event that `evolve` panics on must not be.
+            decision.events.iter().for_each(|event| fold(&mut loaded.state, event));
             let batch = batch.and(along.clone());
             let is_ours = |conflict: &VersionConflict| conflict.stream == stream;
             match self.kernel.append(batch, &mut attempts, is_ours).await {
@@ -235,15 +241,18 @@ impl<A: Aggregate> Repository<A> {
             events.push(new);
             *event = read;
         }
-        let mut batch = AppendBatch::new().write(stream.clone(), version, events);
+        let mut conditions = Vec::with_capacity(decision.guards.len());
         for (guard, _) in &decision.guards {
             let fail_if_events_match = guard.resolve(key)?;
-            batch = batch.unless(AppendCondition { fail_if_events_match, after: Position::ZERO });
+            fail_if_events_match.check_kinds(&events)?;
+            conditions.push(AppendCondition { fail_if_events_match, after: Position::ZERO });
         }
+        let batch = AppendBatch::new().write(stream.clone(), version, events);
+        let batch = conditions.into_iter().fold(batch, AppendBatch::unless);
         Ok((batch, decision))
     }
 
-    /// The state behind the events, and a snapshot of it when one is due.
+    /// The answer, and a snapshot of the state when one is due.
     async fn executed(
         &self,
         stream: &StreamId,
@@ -253,9 +262,6 @@ impl<A: Aggregate> Repository<A> {
         let position = Some(stored.appended.last);
         if stored.events.is_empty() {
             return Executed { position, ..unchanged(loaded) };
-        }
-        for event in &stored.events {
-            fold(&mut loaded.state, event);
         }
         loaded.version = loaded.version.plus(stored.events.len() as u64);
         if let Some(snapshots) = &self.snapshots {

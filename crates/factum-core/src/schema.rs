@@ -16,6 +16,7 @@ use crate::{
     event::{Content, EventName, NewEvent},
     id::EventId,
     metadata::Metadata,
+    position::Position,
     recorded::RecordedEvent,
     tag::{InvalidTag, TagKey, TagWriter},
 };
@@ -43,8 +44,15 @@ pub enum EncodeError {
 
 /// A stored event that this program can't read. Its reader stops or parks it; it never vanishes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("event can't be decoded: {reason}: type={name} schema_version={schema_version}")]
+#[error(
+    "event can't be decoded: {reason}: type={name} schema_version={schema_version} \
+     stream={stream} position={position}"
+)]
 pub struct DecodeError {
+    /// The stream that it is in; empty before it is appended.
+    pub stream: String,
+    /// Where it is; zero before it is appended.
+    pub position: Position,
     /// The stored name of its type.
     pub name: String,
     /// The stored number of its schema.
@@ -64,7 +72,10 @@ pub enum DecodeReason {
     #[error("a newer program wrote it, this one knows schema versions up to {0}")]
     NewerSchema(u32),
     /// Nothing leads from its schema version to the present one.
-    #[error("no upcaster leads from this schema version to {0}")]
+    #[error(
+        "no upcaster leads from this schema version to {0}, write one: \
+         #[event(upcast(from = .., with = ..))]"
+    )]
     NoUpcaster(u32),
     /// An upcaster gave back what it got, or a circle of them never ends.
     #[error("its upcasters never reach the present schema version")]
@@ -213,6 +224,18 @@ pub fn decode_event<E: Event>(
     E::decode(EncodedEvent::of(recorded), sink)
 }
 
+impl RecordedEvent {
+    /// What it is as an event of an enum: usually one; through upcasters none or several.
+    ///
+    /// # Errors
+    /// See [`DecodeReason`].
+    pub fn decode<E: Event>(&self) -> Result<Vec<E>, DecodeError> {
+        let mut events = Vec::with_capacity(1);
+        decode_event(self, &mut |event| events.push(event))?;
+        Ok(events)
+    }
+}
+
 /// What is to be decoded: a stored name, a schema version, and fields.
 #[derive(Debug, Clone)]
 pub struct EncodedEvent<'a> {
@@ -220,6 +243,8 @@ pub struct EncodedEvent<'a> {
     schema_version: u32,
     content: Content,
     fields: Fields<'a>,
+    /// Where it was recorded, if it was.
+    place: Option<&'a RecordedEvent>,
     /// How many upcasters it has been through.
     depth: usize,
     /// How many upcasters have run for the stored event that this one comes from.
@@ -240,6 +265,7 @@ impl<'a> EncodedEvent<'a> {
             schema_version: recorded.schema_version(),
             content: recorded.content(),
             fields: Fields::Bytes(recorded.payload()),
+            place: Some(recorded),
             depth: 0,
             steps: None,
         }
@@ -251,6 +277,7 @@ impl<'a> EncodedEvent<'a> {
             schema_version: event.schema_version,
             content: event.content,
             fields: Fields::Bytes(&event.payload),
+            place: None,
             depth: 0,
             steps: None,
         }
@@ -268,8 +295,11 @@ impl<'a> EncodedEvent<'a> {
 
     /// The error that it can't be decoded.
     pub fn error(&self, reason: DecodeReason) -> DecodeError {
+        let (stream, position) = self.place.map_or_else(Default::default, |recorded| {
+            (recorded.stream().as_str().to_owned(), recorded.position())
+        });
         let (name, schema_version) = (self.name.clone().into_owned(), self.schema_version);
-        DecodeError { name, schema_version, reason }
+        DecodeError { stream, position, name, schema_version, reason }
     }
 
     /// Reads the fields as the stored content says; `C` reads contents that are not our own.
@@ -425,6 +455,7 @@ pub fn upcast_event<C: Codec, E: Event>(
             schema_version: result.schema_version,
             content: event.content,
             fields: Fields::Upcast(result.fields),
+            place: event.place,
             depth: event.depth + 1,
             steps: Some(taken.clone()),
         };

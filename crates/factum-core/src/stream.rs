@@ -206,6 +206,20 @@ impl PartialEq<StreamId> for StreamRef<'_> {
     }
 }
 
+/// Whether a category of a program's own can be one, as far as a compiler can tell: of letters
+/// outside of ASCII it knows nothing.
+pub(crate) const fn may_be_category(name: &str) -> bool {
+    let (bytes, mut i) = (name.as_bytes(), 0);
+    while i < bytes.len() {
+        let byte = bytes[i];
+        if !(byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'.' || byte >= 0x80) {
+            return false;
+        }
+        i += 1;
+    }
+    !bytes.is_empty() && bytes.len() <= CATEGORY_BYTES_MAX
+}
+
 fn check_category(name: &str) -> Result<(), InvalidStreamId> {
     let allowed = |c: char| c.is_alphanumeric() || c == '_' || c == '.';
     if name.is_empty() {
@@ -255,6 +269,16 @@ mod tests {
         assert!(refused("account-a\nb").contains("control character"));
         assert!(refused(&format!("account-{}", "x".repeat(513))).contains("512"));
         assert!(StreamId::new("account", &"x".repeat(512)).is_ok());
+    }
+
+    #[test]
+    fn the_compiler_refuses_most_bad_categories() {
+        for good in ["account", "bank.account_2", "konto.prüfung"] {
+            assert!(may_be_category(good) && Category::new(good).is_ok(), "{good}");
+        }
+        for bad in ["", "a b", "a-b", "$queue", &"x".repeat(65)] {
+            assert!(!may_be_category(bad) && Category::new(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::{
     position::{Lineage, Position},
     read::{ReadFrom, ReadQuery, Scope},
     read_log::{ReadError, hides_system},
-    recorded::RecordedEvent,
+    recorded::{EventHeader, RecordedEvent},
     store::EventStore,
     time::Clock,
 };
@@ -71,6 +71,9 @@ pub struct Subscription {
     reader: Option<Reader>,
     buffer: VecDeque<RecordedEvent>,
     pending: Option<Fetch>,
+    lineage: Option<Lineage>,
+    /// The last event that was handed out.
+    last: Option<EventHeader>,
 }
 
 type Fetch = Pin<Box<dyn Future<Output = (Reader, Result<Page, ReadError>)> + Send>>;
@@ -87,7 +90,15 @@ impl Subscription {
         let after = (from == SubscribeFrom::Now).then(|| *head.borrow());
         let cursor = Cursor { from, after, lineage: None };
         let reader = Reader { store, clock, head, poll, scope, with_system, cursor };
-        Self { reader: Some(reader), buffer: VecDeque::new(), pending: None }
+        let (buffer, pending) = (VecDeque::new(), None);
+        Self { reader: Some(reader), buffer, pending, lineage: None, last: None }
+    }
+
+    /// How far it has come: the last event that it handed out. To be kept when that event is
+    /// handled, and given to [`SubscribeFrom::Checkpoint`] later.
+    pub fn checkpoint(&self) -> Option<Checkpoint> {
+        let (lineage, last) = (self.lineage?, self.last?);
+        Some(Checkpoint { lineage, position: last.position, event_id: last.id })
     }
 
     /// The system's own events too.
@@ -113,6 +124,7 @@ impl Stream for Subscription {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         loop {
             if let Some(event) = self.buffer.pop_front() {
+                self.last = Some(*event.header());
                 return Poll::Ready(Some(Ok(event)));
             }
             if self.pending.is_none() {
@@ -127,6 +139,7 @@ impl Stream for Subscription {
             self.pending = None;
             match page {
                 Ok(page) => {
+                    self.lineage = Some(page.lineage);
                     self.buffer.extend(page.events);
                     self.reader = Some(reader);
                 }

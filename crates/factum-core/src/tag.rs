@@ -22,8 +22,15 @@ pub enum InvalidTag {
     /// Name and value together exceed [`TAG_BYTES_MAX`].
     #[error("tag is longer than 256 bytes, tag a hash of the value instead: name={0}")]
     TooLong(String),
+    /// A guard asks for a plain tag where the events have a hashed one, or the other way round: it
+    /// would never match.
+    #[error(
+        "a guard and an event differ in whether the tag is hashed, use Matching::hashed_tag where \
+         the field is #[event(tag, hashed)] and Matching::tag where it is not: name={0}"
+    )]
+    Mixed(String),
     /// A hashed tag was asked for where no [`TagKey`] is set.
-    #[error("a hashed tag needs a tag key, set one with `Kernel::with_tag_key`: name={0}")]
+    #[error("a hashed tag needs a tag key, set one with `with_tag_key`: name={0}")]
     NoKey(String),
 }
 
@@ -81,6 +88,12 @@ impl Tag {
     /// What is before the first `:`.
     pub fn name(&self) -> &str {
         self.0.split_once(':').map_or("", |(name, _)| name)
+    }
+
+    /// Whether it is one that [`TagKey::hashed`] makes.
+    pub fn is_hashed(&self) -> bool {
+        let digits = self.value().strip_prefix('#').unwrap_or_default();
+        digits.len() == 32 && digits.chars().all(|c| c.is_ascii_hexdigit())
     }
 
     /// What is behind the first `:`.

@@ -61,9 +61,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let app = App::open("./data").await?;
     app.execute::<Account>("ada", &Open { owner: "Ada".into() }).await?;
     app.execute::<Account>("ada", &Deposit { cents: 500 }).await?;
-    let answer = app.execute::<Account>("ada", &Withdraw { cents: 800 }).await;
-    if let Err(ExecuteError::Rejected(InsufficientFunds { balance })) = answer {
-        println!("no: only {balance} cents are there");
+    match app.execute::<Account>("ada", &Withdraw { cents: 800 }).await {
+        Err(ExecuteError::Rejected(InsufficientFunds { balance })) => println!("only {balance}"),
+        done => println!("{:?}", done?.state),
     }
     Ok(())
 }

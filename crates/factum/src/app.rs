@@ -60,11 +60,12 @@ impl App {
     /// The aggregates of one kind.
     ///
     /// # Panics
-    /// If their events have a stored name that another enum of this application has: a mistake in
-    /// the program. [`AppBuilder::aggregate`] finds it when the application opens.
+    /// If another aggregate of this application has their category, or another enum a stored name
+    /// of their events: a mistake in the program. [`AppBuilder::aggregate`] finds it when the
+    /// application opens.
     pub fn aggregate<A: Aggregate>(&self) -> Repository<A> {
-        if let Err(duplicate) = self.catalog.add::<A::Event>() {
-            panic!("{duplicate}");
+        if let Err(clash) = self.catalog.add::<A>() {
+            panic!("{clash}");
         }
         Repository::new(self.kernel.clone()).with_retry(self.retry)
     }
@@ -79,6 +80,19 @@ impl App {
         command: &A::Command,
     ) -> Result<Executed<A>, ExecuteError<A::Rejection>> {
         self.aggregate::<A>().execute(key, command).await
+    }
+
+    /// [`execute`](Self::execute), with metadata for the rule to see and the events to carry.
+    ///
+    /// # Errors
+    /// See [`ExecuteError`].
+    pub async fn execute_with<A: Aggregate>(
+        &self,
+        key: &str,
+        command: &A::Command,
+        metadata: &Metadata,
+    ) -> Result<Executed<A>, ExecuteError<A::Rejection>> {
+        self.aggregate::<A>().execute_with(key, command, metadata).await
     }
 
     /// The state of the aggregate with this key.

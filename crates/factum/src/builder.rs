@@ -4,11 +4,15 @@ use std::sync::Arc;
 
 use factum_backend::{OpenContext, OpenStore, Registry, Stores};
 use factum_core::{
-    Aggregate, Clock, DuplicateEventType, Event, IdSource, Kernel, RetryPolicy, StoreError,
-    SystemClock, SystemIds, TagKey,
+    Aggregate, Clock, Event, IdSource, Kernel, RetryPolicy, StoreError, SystemClock, SystemIds,
+    TagKey,
 };
 
-use crate::{app::App, catalog::Catalog, secret::Secrets};
+use crate::{
+    app::App,
+    catalog::{Catalog, Clash},
+    secret::Secrets,
+};
 
 /// Why an application does not open.
 #[derive(Debug, thiserror::Error)]
@@ -17,9 +21,9 @@ pub enum OpenError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Two enums store events under one name.
+    /// Two types of the application don't go together.
     #[error(transparent)]
-    DuplicateEventType(#[from] DuplicateEventType),
+    Clash(#[from] Clash),
 }
 
 /// An application to be opened: [`App::builder`].
@@ -32,7 +36,7 @@ pub struct AppBuilder {
     retry: RetryPolicy,
     registry: Registry,
     catalog: Catalog,
-    duplicate: Option<DuplicateEventType>,
+    clash: Option<Clash>,
 }
 
 impl AppBuilder {
@@ -44,7 +48,7 @@ impl AppBuilder {
             retry: RetryPolicy::new(),
             registry: App::stores(),
             catalog: Catalog::default(),
-            duplicate: None,
+            clash: None,
         }
     }
 
@@ -80,17 +84,18 @@ impl AppBuilder {
         self
     }
 
-    /// Names an aggregate that the application uses, so that two event types of one stored name
-    /// are an error when it opens.
-    pub fn aggregate<A: Aggregate>(self) -> Self {
-        self.events::<A::Event>()
+    /// Names an aggregate that the application uses, so that two event types of one stored name,
+    /// or two aggregates of one category, are an error when it opens.
+    pub fn aggregate<A: Aggregate>(mut self) -> Self {
+        let added = self.catalog.add::<A>();
+        self.clash = self.clash.or(added.err());
+        self
     }
 
     /// Names an enum of events that the application uses; see [`aggregate`](Self::aggregate).
     pub fn events<E: Event>(mut self) -> Self {
-        if let Err(duplicate) = self.catalog.add::<E>() {
-            self.duplicate.get_or_insert(duplicate);
-        }
+        let added = self.catalog.add_events::<E>();
+        self.clash = self.clash.or(added.err().map(Clash::from));
         self
     }
 
@@ -109,8 +114,8 @@ impl AppBuilder {
     /// # Errors
     /// See [`OpenError`].
     pub async fn open_stores(self, stores: Stores) -> Result<App, OpenError> {
-        if let Some(duplicate) = self.duplicate {
-            return Err(duplicate.into());
+        if let Some(clash) = self.clash {
+            return Err(clash.into());
         }
         let Stores { events, documents } = stores;
         let secrets = Secrets { documents: &*documents, ids: &*self.ids, clock: &*self.clock };

@@ -4,6 +4,18 @@
 //! events; everything else is read from the log. This crate is the facade: what applications use,
 //! under one name.
 //!
+//! | to | look at |
+//! |---|---|
+//! | write rules | [`Aggregate`], [`Decision`], [`Matching`] for guards |
+//! | write rules over a query | [`DecisionModel`] |
+//! | name and version events | `#[derive(Event)]`: [`Event`](macro@Event), [`OldEvent`] for upcasters |
+//! | execute | [`App`], [`Repository`], [`Transaction`], [`ExecuteError`] |
+//! | load, also as it was | [`Repository::load_at`], [`At`], [`History`], [`SnapshotPolicy`] |
+//! | let history go | [`Repository::summarise`], [`Repository::delete`], [`Retention`] |
+//! | read and follow | [`ReadLog`], [`Subscription`], [`Checkpoint`] |
+//! | test rules and stores | the crate `factum-testing` |
+//! | write a store | [`EventStore`], [`DocumentStore`], the crate `factum-backend` |
+//!
 //! ```
 //! use factum::App;
 //! use factum_testing::bank::{Account, AccountCommand};
@@ -25,6 +37,7 @@ mod secret;
 
 pub use app::App;
 pub use builder::{AppBuilder, OpenError};
+pub use catalog::Clash;
 pub use factum_backend::{OpenContext, OpenStore, Registry, StoreUrl, Stores};
 pub use factum_core::{
     Aggregate, AppendBatch, AppendCondition, AppendError, Appended, At, BodyLayout,
@@ -43,7 +56,7 @@ pub use factum_core::{
     SnapshotStats, StepRejected, StoreError, StoreErrorKind, StreamBounds, StreamChange,
     StreamCheck, StreamId, StreamInfo, StreamRef, StreamVersion, StreamWrite, SubscribeFrom,
     Subscription, SystemClock, SystemIds, TAG_BYTES_MAX, TAGS_MAX, Tag, TagKey, TagWriter, Tags,
-    Timestamp, Transaction, Upcast, Upcaster, Value, Verdict, VersionConflict, WriteBatch,
+    Timestamp, Transaction, Upcast, Upcaster, Uuid, Value, Verdict, VersionConflict, WriteBatch,
     WriteError, Writers, decode_event, encode_event, encode_tags, execute_model, fold,
     upcast_event,
 };

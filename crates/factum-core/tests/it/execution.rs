@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use factum_core::{
-    AppendBatch, AppendCondition, Content, EventId, EventName, EventStore, ExecuteError,
-    ExpectedVersion, Metadata, NewEvent, Position, Query, ReadQuery, Repository, RetryPolicy,
-    StreamChange, StreamId, StreamVersion, Tag,
+    Aggregate, AppendBatch, AppendCondition, Content, Context, Decision, EventId, EventName,
+    EventStore, ExecuteError, ExpectedVersion, Matching, Metadata, NewEvent, Position, Query,
+    ReadQuery, Repository, RetryPolicy, StreamChange, StreamId, StreamVersion, Tag, Transaction,
+    Verdict,
 };
+use factum_macros::Event;
 use factum_testing::bank::{Account, AccountCommand, AccountEvent, AccountRejection};
 
 use crate::{
@@ -57,7 +59,7 @@ async fn a_hashed_tag_without_a_key_is_an_error_that_says_what_to_do() {
     let kernel = factum_core::Kernel::new(bench.store.clone(), bench.store.clone());
     let refused = Repository::<Account>::new(kernel).execute("ada", &open("ada")).await;
     let Err(ExecuteError::Encode(error)) = refused else { panic!("{refused:?}") };
-    assert!(error.to_string().contains("set one with `Kernel::with_tag_key`"), "{error}");
+    assert!(error.to_string().contains("set one with `with_tag_key`"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -172,4 +174,69 @@ async fn a_batch_that_rides_along_must_hold_an_event() {
     let deposit = AccountCommand::Deposit { cents: 1 };
     let refused = bench.accounts().execute_along("ada", &deposit, &no_metadata(), &check).await;
     assert!(matches!(refused, Err(ExecuteError::Store(_))), "whatever the command leads to");
+}
+
+#[derive(Debug, Clone, PartialEq, Event)]
+#[event(crate = factum_core, prefix = "member")]
+enum MemberEvent {
+    Joined {
+        #[event(tag, hashed)]
+        email: String,
+    },
+    Counted {
+        by: u8,
+    },
+}
+
+/// Guards its members' addresses with the wrong kind of tag, and counts up to 255.
+#[derive(Debug, Default)]
+struct Member {
+    count: u8,
+}
+
+impl Aggregate for Member {
+    const CATEGORY: &'static str = "member";
+    type Command = MemberEvent;
+    type Event = MemberEvent;
+    type Rejection = std::fmt::Error;
+
+    fn decide(&self, command: &MemberEvent, _: &Context<'_>) -> Verdict<Self> {
+        let decision = Decision::from([command.clone()]);
+        Ok(match command {
+            MemberEvent::Joined { email } => {
+                decision.unless(Matching::tag("email", email), std::fmt::Error)
+            }
+            MemberEvent::Counted { .. } => decision,
+        })
+    }
+
+    fn evolve(&mut self, event: &MemberEvent) {
+        if let MemberEvent::Counted { by } = event {
+            self.count = self.count.checked_add(*by).expect("a rule should have said no");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_guard_that_could_never_match_what_it_guards_is_an_error() {
+    let bench = Bench::new();
+    let members = Repository::<Member>::new(bench.kernel.clone());
+    let join = MemberEvent::Joined { email: "ada@example.org".into() };
+    let refused = members.execute("ada", &join).await.unwrap_err();
+    assert!(refused.to_string().contains("use Matching::hashed_tag"), "{refused}");
+    let inside = Transaction::new(bench.kernel.clone()).execute(&members, "ada", join);
+    assert!(matches!(inside.commit(&no_metadata()).await, Err(ExecuteError::Encode(_))));
+}
+
+#[tokio::test]
+async fn an_event_that_evolve_panics_on_is_not_stored() {
+    let bench = Bench::new();
+    let members = Repository::<Member>::new(bench.kernel.clone());
+    members.execute("ada", &MemberEvent::Counted { by: 200 }).await.unwrap();
+    let one_more = members.clone();
+    let panicked = tokio::spawn(async move {
+        one_more.execute("ada", &MemberEvent::Counted { by: 200 }).await.map(drop)
+    });
+    assert!(panicked.await.unwrap_err().is_panic());
+    assert_eq!(members.load("ada").await.unwrap().state.count, 200, "the stream still loads");
 }

@@ -134,7 +134,10 @@ async fn a_checkpoint_of_another_log_is_noticed() {
     let good = Checkpoint::of(page.lineage, &page.events[1]);
     let from = SubscribeFrom::Checkpoint;
     let mut fine = Subscription::new(&bench.kernel, Scope::Log, from(good));
-    assert_eq!(fine.next().await.unwrap().unwrap().position().value(), 3);
+    assert_eq!(fine.checkpoint(), None, "nothing was handed out");
+    let third = fine.next().await.unwrap().unwrap();
+    assert_eq!(fine.checkpoint(), Some(Checkpoint::of(page.lineage, &third)));
+    assert_eq!(third.position().value(), 3);
 
     let other_event = Checkpoint { event_id: page.events[0].id(), ..good };
     let ahead = Checkpoint { position: Position::new(9), ..good };

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use factum::{
-    App, Event, ExecuteError, MemoryStore, Metadata, OpenError, Position, ReadQuery, Scope,
-    StoreErrorKind, Stores, SubscribeFrom, TagKey,
+    Aggregate, App, Clash, Context, Event, ExecuteError, MemoryStore, Metadata, OpenError,
+    Position, ReadQuery, Scope, StoreErrorKind, Stores, SubscribeFrom, TagKey, Verdict,
 };
 use factum_testing::bank::{Account, AccountCommand, AccountRejection};
 
@@ -77,11 +77,40 @@ mod other {
 async fn two_event_types_of_one_name_do_not_open() {
     let both = App::builder().aggregate::<Account>().events::<other::AccountEvent>();
     let refused = both.open("memory:").await.unwrap_err();
-    let OpenError::DuplicateEventType(duplicate) = &refused else { panic!("{refused}") };
+    let OpenError::Clash(Clash::EventType(duplicate)) = &refused else { panic!("{refused}") };
     assert_eq!(duplicate.name.as_str(), "account.opened");
     assert_eq!(other::AccountEvent::Opened.event_type().schema_version, 1);
     let twice = App::builder().aggregate::<Account>().aggregate::<Account>();
     assert!(twice.open("memory:").await.is_ok(), "the same one twice is fine");
+}
+
+/// Another aggregate in the accounts' category.
+#[derive(Debug, Default)]
+struct Ledger;
+
+#[derive(Debug, factum::Event)]
+enum LedgerEvent {
+    Begun,
+}
+
+impl Aggregate for Ledger {
+    const CATEGORY: &'static str = "account";
+    type Command = ();
+    type Event = LedgerEvent;
+    type Rejection = std::fmt::Error;
+
+    fn decide(&self, (): &(), _: &Context<'_>) -> Verdict<Self> {
+        Ok([LedgerEvent::Begun].into())
+    }
+
+    fn evolve(&mut self, _: &LedgerEvent) {}
+}
+
+#[tokio::test]
+async fn two_aggregates_of_one_category_do_not_open() {
+    let both = App::builder().aggregate::<Account>().aggregate::<Ledger>();
+    let refused = both.open("memory:").await.unwrap_err();
+    assert!(refused.to_string().contains("category=account"), "{refused}");
 }
 
 #[tokio::test]
@@ -91,6 +120,8 @@ async fn a_store_that_can_not_be_is_one_sentence() {
     let cases = [
         ("", "no store is named"),
         ("mongo://here", "no store of this program has this scheme: scheme=mongo"),
+        ("memory", "a store's URL has a colon, say memory: or"),
+        ("~/bank", "only a shell knows what ~ is"),
         ("memory:here", "a memory store has no path"),
         ("memory:?mode=read", "unknown option in the store URL: option=mode"),
         (file.path().to_str().unwrap(), "the file is no store that this program knows"),
