@@ -1,11 +1,12 @@
 //! The command line: what can be asked, with units, defaults and limits, and its help.
 
-use std::ffi::OsString;
+use std::{ffi::OsString, ops::RangeBounds};
 
 use clap::{
-    ArgAction, CommandFactory, Parser, Subcommand, ValueEnum, error::ErrorKind, value_parser,
+    ArgAction, CommandFactory, Parser, Subcommand, ValueEnum, builder::RangedI64ValueParser,
+    error::ErrorKind,
 };
-use factum::{Category, EventName, InvalidEventName, InvalidStreamId, StreamId, Tag};
+use factum::{Category, EventName, InvalidEventName, InvalidStreamId, InvalidTag, StreamId, Tag};
 
 use crate::{
     exit::{Exit, Failure},
@@ -20,10 +21,11 @@ Examples:
   factum read --limit 5                           the first five events of it
   factum read --stream account-ada-lovelace-1     the life of one account
   factum bench append --store sqlite:./bench.db   how fast this disk takes events
+  factum bench append --store journal:./bench     the same for the embedded log
 
 Stores:
-  A store is a URL, memory: or sqlite:./events.db, or a path: what is there is opened, else a store
-  of the default kind is made in that folder.
+  A store is a URL, memory:, sqlite:./events.db or journal:./data, or a path: what is there is
+  opened, else a store of the default kind, SQLite, is made in that folder.
 
 Exit codes:
     0  done; also when whoever read the output closed it
@@ -32,7 +34,8 @@ Exit codes:
     3  the store is unavailable, try again
     4  the store is corrupt, stop and look
     5  an internal error, or the output can't be written
-  130  ended by Ctrl-C
+  130  ended by Ctrl-C: what was begun is finished; a second one ends at once
+  143  ended by SIGTERM, in the same way
 
 Environment:
   NO_COLOR  if set and not empty: no colours and no moving progress bar";
@@ -73,7 +76,7 @@ pub(crate) enum Command {
 /// versions are contiguous, transfers are whole.
 ///
 /// The month ends now; times are the bank's, not those of the program's run. Run again, it goes on
-/// where the log ends, also after a crash or Ctrl-C.
+/// where the log ends, also after a crash, Ctrl-C (exit code 130) or SIGTERM (143).
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 JSON, on the last line: accounts, commands, events, rejections, conflicts_retried, conserved, gaps,
@@ -90,14 +93,15 @@ pub(crate) struct DemoArgs {
     pub(crate) store: String,
     /// Accounts to open in this run, 0 to 1,000,000; no more than there are commands
     #[arg(long, value_name = "N", default_value_t = 100)]
-    #[arg(value_parser = value_parser!(u64).range(0..=1_000_000))]
+    #[arg(value_parser = whole(0..=1_000_000), allow_negative_numbers = true)]
     pub(crate) accounts: u64,
-    /// Commands of this run, openings included, 0 to 100,000,000; 0: only check what is there
+    /// Commands of this run, openings included, 0 to 100,000,000; 0: only check what must be there
     #[arg(long, value_name = "N", default_value_t = 5_000)]
-    #[arg(value_parser = value_parser!(u64).range(0..=100_000_000))]
+    #[arg(value_parser = whole(0..=100_000_000), allow_negative_numbers = true)]
     pub(crate) commands: u64,
     /// What decides who does what; the same seed on a log that goes on gives another month
     #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(value_parser = seed, allow_negative_numbers = true)]
     pub(crate) seed: u64,
     /// Print one JSON object instead of the report
     #[arg(long)]
@@ -117,6 +121,7 @@ JSON, a line per event: position, version, stream, type, schema_version, content
 Examples:
   factum read --category account --after 1000 --limit 20
   factum read --tag peer:ada-lovelace-1 --type account.sent
+  factum read --hashed-tag email:ada-lovelace-1@example.org
   factum read --follow --json | jq .data")]
 pub(crate) struct ReadArgs {
     /// The store, a URL or a path; it must be there
@@ -135,21 +140,26 @@ pub(crate) struct ReadArgs {
     #[arg(long = "tag", value_name = "NAME:VALUE", value_parser = Tag::parse)]
     #[arg(conflicts_with = "scope", action = ArgAction::Append)]
     pub(crate) tags: Vec<Tag>,
+    /// Events with this tag, whose value is stored hashed with the store's own key
+    #[arg(long = "hashed-tag", value_name = "NAME:VALUE", value_parser = HashedTag::parse)]
+    #[arg(conflicts_with = "scope", action = ArgAction::Append)]
+    pub(crate) hashed_tags: Vec<HashedTag>,
     /// Events of this type; given several times (up to 64), of any of them
     #[arg(long = "type", value_name = "NAME", value_parser = event_name)]
     #[arg(conflicts_with = "scope", action = ArgAction::Append)]
     pub(crate) types: Vec<EventName>,
     /// Begin behind this position; 0: at the start
     #[arg(long, value_name = "POSITION", default_value_t = 0)]
-    #[arg(value_parser = value_parser!(u64).range(0..i64::MAX as u64))]
+    #[arg(value_parser = whole(0..i64::MAX), allow_negative_numbers = true)]
     pub(crate) after: u64,
     /// Stop after so many events, at least 1; without it, at the end
-    #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N")]
+    #[arg(value_parser = whole(1..), allow_negative_numbers = true)]
     pub(crate) limit: Option<u64>,
     /// Print a JSON object per line, in full
     #[arg(long)]
     pub(crate) json: bool,
-    /// At the end wait for more, until Ctrl-C (exit code 130) or the limit
+    /// At the end wait for more, until Ctrl-C (exit code 130), SIGTERM (143) or the limit
     #[arg(long, short)]
     pub(crate) follow: bool,
     /// The system's own events too, those of categories that begin with $
@@ -168,7 +178,8 @@ pub(crate) enum BenchCommand {
 ///
 /// Events hold random bytes, which no store can compress, and go to random streams of the category
 /// `bench` with any version expected. Nothing is retried. How durable an append is when it is
-/// answered is the store's claim, and printed.
+/// answered is the store's claim, and printed. A log that holds other events is refused, unless
+/// asked.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 JSON, on the last line: bench, store, clients, events, batch, payload_bytes, streams, durability,
@@ -176,13 +187,17 @@ JSON, on the last line: bench, store, clients, events, batch, payload_bytes, str
 
 Examples:
   factum bench append --store memory: --events 1000000
-  factum bench append --store sqlite:./bench.db --clients 16 --batch 100")]
+  factum bench append --store sqlite:./bench.db --clients 16 --batch 100
+  factum bench append --store journal:./bench")]
 pub(crate) struct AppendArgs {
     /// The store, a URL or a path
     #[arg(long, value_name = "URL|PATH")]
     pub(crate) store: String,
     #[command(flatten)]
     pub(crate) load: LoadArgs,
+    /// Append even to a log that holds events of others; they can't be taken out again
+    #[arg(long)]
+    pub(crate) into_existing: bool,
     /// Print one JSON object instead of text
     #[arg(long)]
     pub(crate) json: bool,
@@ -193,31 +208,32 @@ pub(crate) struct AppendArgs {
 pub(crate) struct LoadArgs {
     /// Clients that append at once, 1 to 100,000
     #[arg(long, value_name = "N", default_value_t = 256)]
-    #[arg(value_parser = value_parser!(u64).range(1..=100_000))]
+    #[arg(value_parser = whole(1..=100_000), allow_negative_numbers = true)]
     pub(crate) clients: u64,
     /// Events to append, 1 to 10,000,000,000
     #[arg(long, value_name = "N", default_value_t = 100_000)]
-    #[arg(value_parser = value_parser!(u64).range(1..=10_000_000_000))]
+    #[arg(value_parser = whole(1..=10_000_000_000), allow_negative_numbers = true)]
     pub(crate) events: u64,
     /// Events per append, all in one stream, at least 1; most stores take 4,096
     #[arg(long, value_name = "N", default_value_t = 1)]
-    #[arg(value_parser = value_parser!(u64).range(1..=1_000_000))]
+    #[arg(value_parser = whole(1..=1_000_000), allow_negative_numbers = true)]
     pub(crate) batch: u64,
     /// Bytes of each event's payload; most stores take events of 1 MiB
     #[arg(long, value_name = "N", default_value_t = 256)]
-    #[arg(value_parser = value_parser!(u64).range(0..=1 << 30))]
+    #[arg(value_parser = whole(0..=1 << 30), allow_negative_numbers = true)]
     pub(crate) payload_bytes: u64,
     /// Streams that the events are spread over, 1 to 1,000,000,000
     #[arg(long, value_name = "N", default_value_t = 10_000)]
-    #[arg(value_parser = value_parser!(u64).range(1..=1_000_000_000))]
+    #[arg(value_parser = whole(1..=1_000_000_000), allow_negative_numbers = true)]
     pub(crate) streams: u64,
 }
 
 /// Measure reads of what is there
 ///
 /// A scan reads the log from start to end, once per client. Streams are read whole, each once, in
-/// random order, shared out over the clients. A store without events is filled first, as
-/// `factum bench append` would; that takes no part in the measurement.
+/// random order, shared out over the clients. The store must be there, or be memory: alone; one
+/// without events is filled first, as `factum bench append` would; that takes no part in the
+/// measurement.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 JSON, on the last line: bench (scan or streams), store, clients, events, seconds, events_per_s,
@@ -235,19 +251,19 @@ pub(crate) struct BenchReadArgs {
     pub(crate) what: What,
     /// Clients that read at once, 1 to 100,000
     #[arg(long, value_name = "N", default_value_t = 1)]
-    #[arg(value_parser = value_parser!(u64).range(1..=100_000))]
+    #[arg(value_parser = whole(1..=100_000), allow_negative_numbers = true)]
     pub(crate) clients: u64,
     /// Events to fill an empty store with, 1 to 10,000,000,000
     #[arg(long, value_name = "N", default_value_t = 100_000)]
-    #[arg(value_parser = value_parser!(u64).range(1..=10_000_000_000))]
+    #[arg(value_parser = whole(1..=10_000_000_000), allow_negative_numbers = true)]
     pub(crate) events: u64,
     /// Bytes of the payloads that an empty store is filled with
     #[arg(long, value_name = "N", default_value_t = 256)]
-    #[arg(value_parser = value_parser!(u64).range(0..=1 << 20))]
+    #[arg(value_parser = whole(0..=1 << 20), allow_negative_numbers = true)]
     pub(crate) payload_bytes: u64,
     /// Streams that an empty store is filled with, 1 to 1,000,000
     #[arg(long, value_name = "N", default_value_t = 10_000)]
-    #[arg(value_parser = value_parser!(u64).range(1..=1_000_000))]
+    #[arg(value_parser = whole(1..=1_000_000), allow_negative_numbers = true)]
     pub(crate) streams: u64,
     /// Print one JSON object instead of text
     #[arg(long)]
@@ -304,6 +320,30 @@ fn one_line(error: &clap::Error) -> String {
     format!("{}; see factum --help", told.join(", ").replace(":,", ":"))
 }
 
+/// The name and value of a tag that is looked for by its hash.
+#[derive(Debug, Clone)]
+pub(crate) struct HashedTag {
+    pub(crate) name: String,
+    pub(crate) value: String,
+}
+
+impl HashedTag {
+    fn parse(text: &str) -> Result<Self, InvalidTag> {
+        let tag = Tag::parse(text)?;
+        Ok(Self { name: tag.name().to_owned(), value: tag.value().to_owned() })
+    }
+}
+
+/// A whole number in a range. Parsed as signed: one below zero is out of range, not ill-formed.
+fn whole(range: impl RangeBounds<i64>) -> RangedI64ValueParser<u64> {
+    RangedI64ValueParser::new().range(range)
+}
+
+fn seed(text: &str) -> Result<u64, String> {
+    let number = text.parse::<i128>().map_err(|error| error.to_string())?;
+    u64::try_from(number).map_err(|_| format!("{number} is not in 0..={}", u64::MAX))
+}
+
 fn stream(text: &str) -> Result<StreamId, InvalidStreamId> {
     text.parse()
 }
@@ -343,6 +383,12 @@ mod tests {
             ("factum read --stream nodash", "no '-' between category and key"),
             ("factum read --log --tag a:b", "cannot be used with"),
             ("factum read --limit 0", "0 is not in 1.."),
+            ("factum read --limit -3", "-3 is not in 1.."),
+            ("factum read --after -1", "-1 is not in 0.."),
+            ("factum demo --commands -5", "-5 is not in 0..=100000000"),
+            ("factum demo --seed -1", "-1 is not in 0..=18446744073709551615"),
+            ("factum bench append --store memory: --events -5", "-5 is not in 1..=10000000000"),
+            ("factum read --hashed-tag nocolon", "invalid tag name"),
         ];
         for (line, expected) in lines {
             let text = refusal(line);

@@ -40,6 +40,10 @@ const WRITERS: usize = 16;
 /// Lives the month, checks it, and tells of it.
 pub(crate) async fn run(args: &DemoArgs, out: &mut Output) -> Result<(), Failure> {
     let place = Place::find(&args.store)?;
+    if args.commands == 0 {
+        // Only a look: a mistyped path must not become an empty bank in which all is well.
+        place.check_is_there()?;
+    }
     let notes = if args.json { Notes::None } else { out.notes() };
     let bank = Bank::open(&place).await?;
     let work = Work { bank: bank.clone(), interrupt: Interrupt::listen(), notes };
@@ -153,13 +157,10 @@ async fn write(
 
 impl Work {
     fn check_interrupt(&self) -> Result<(), Failure> {
-        if !self.interrupt.is_set() {
-            return Ok(());
-        }
         let durability = self.bank.app.kernel().events().guarantees().durability;
-        Err(Failure::interrupted(match durability {
+        self.interrupt.check(match durability {
             Durability::Volatile => "interrupted; a store in memory keeps nothing",
             _ => "interrupted; what was done is stored, run it again to go on",
-        }))
+        })
     }
 }

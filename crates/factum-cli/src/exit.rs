@@ -21,8 +21,10 @@ pub(crate) enum Exit {
     Corrupt = 4,
     /// Something unforeseen, in the program, the store or where the output goes.
     Internal = 5,
-    /// Somebody pressed Ctrl-C.
+    /// Somebody pressed Ctrl-C: 128 and the number of SIGINT, as shells have it.
     Interrupted = 130,
+    /// Somebody, a supervisor for instance, sent SIGTERM.
+    Terminated = 143,
 }
 
 impl From<StoreErrorKind> for Exit {
@@ -59,11 +61,6 @@ impl Failure {
     /// Something unforeseen.
     pub(crate) fn internal(text: impl Into<String>) -> Self {
         Self::new(Exit::Internal, text)
-    }
-
-    /// Somebody pressed Ctrl-C.
-    pub(crate) fn interrupted(text: impl Into<String>) -> Self {
-        Self::new(Exit::Interrupted, text)
     }
 
     fn of(exit: impl Into<Exit>, error: &dyn Error) -> Self {

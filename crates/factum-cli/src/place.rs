@@ -8,7 +8,10 @@ use std::{
 
 use factum::{App, Clock, OpenContext, StoreUrl, Stores, SystemIds};
 
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
+
+/// The file that makes a folder a journal.
+const JOURNAL_MARKER: &str = "factum-journal";
 
 /// A store that may or may not be there yet.
 #[derive(Debug, Clone)]
@@ -41,18 +44,40 @@ impl Place {
 
     /// The URL to read it by: beside whoever writes, and without making it.
     pub(crate) fn for_reading(&self) -> String {
-        // Only stores in files know this mode; the others have servers that see to it.
-        if self.scheme() != "sqlite" || self.url.option("mode").is_some() {
+        // Only stores in files know this mode.
+        if !self.is_in_files() || self.url.option("mode").is_some() {
             return self.text.clone();
         }
         let joint = if self.text.contains('?') { '&' } else { '?' };
         format!("{}{joint}mode=read", self.text)
     }
 
+    /// Refuses a store in files of which there are none.
+    pub(crate) fn check_is_there(&self) -> Result<(), Failure> {
+        let is_there = match self.scheme() {
+            "sqlite" => self.path().is_file(),
+            "journal" => self.path().join(JOURNAL_MARKER).is_file(),
+            _ => true,
+        };
+        if is_there {
+            return Ok(());
+        }
+        Err(Failure::new(Exit::Usage, format!("there is no store, check the path: store={self}")))
+    }
+
+    /// Whether this machine's disk holds it; other stores have servers, or are gone at the end.
+    fn is_in_files(&self) -> bool {
+        ["sqlite", "journal"].contains(&self.scheme())
+    }
+
+    fn path(&self) -> &Path {
+        let path = self.url.path();
+        Path::new(path.strip_prefix("//").unwrap_or(path))
+    }
+
     /// How many bytes it takes on disk; `None` where it is not on this machine's disk.
     pub(crate) fn disk_bytes(&self) -> Option<u64> {
-        let path = self.url.path();
-        let path = Path::new(path.strip_prefix("//").unwrap_or(path));
+        let path = self.path();
         if path.as_os_str().is_empty() || !path.exists() {
             return None;
         }
@@ -116,9 +141,26 @@ mod tests {
     }
 
     #[test]
+    fn an_empty_file_is_there_and_a_folder_without_a_journal_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let is_there = |scheme: &str, path: &Path| {
+            let place = Place { text: String::new(), url: StoreUrl::of_path(scheme, path) };
+            place.check_is_there().is_ok()
+        };
+        let file = folder.path().join("events.db");
+        assert!(!is_there("sqlite", &file) && !is_there("journal", folder.path()));
+        fs::write(&file, []).unwrap();
+        assert!(is_there("sqlite", &file) && !is_there("journal", folder.path()));
+        fs::write(folder.path().join(JOURNAL_MARKER), []).unwrap();
+        assert!(is_there("journal", folder.path()));
+        assert!(is_there("memory", Path::new("")));
+    }
+
+    #[test]
     fn a_file_is_read_without_being_made() {
         let reading = |text: &str| Place::find(text).unwrap().for_reading();
         assert_eq!(reading("sqlite:a.db"), "sqlite:a.db?mode=read");
+        assert_eq!(reading("journal:./data"), "journal:./data?mode=read");
         assert_eq!(reading("sqlite:a.db?mode=write"), "sqlite:a.db?mode=write");
         assert_eq!(reading("sqlite:a.db?x=1"), "sqlite:a.db?x=1&mode=read");
         assert_eq!(reading("memory:"), "memory:");

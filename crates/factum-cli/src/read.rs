@@ -6,21 +6,24 @@ mod value;
 
 use std::{future::poll_fn, pin::pin, task::Poll};
 
-use factum::{App, Query, QueryItem, ReadError, RecordedEvent, Scope};
+use factum::{App, Query, QueryItem, ReadError, RecordedEvent, Scope, Tag};
 
 use crate::{
-    args::ReadArgs, exit::Failure, interrupt::Interrupt, output::Output, place::Place,
+    args::{HashedTag, ReadArgs},
+    exit::{Exit, Failure},
+    interrupt::Interrupt,
+    output::{self, Output},
+    place::Place,
     read::source::Source,
 };
 
 /// Prints the events that were asked for.
 pub(crate) async fn run(args: &ReadArgs, out: &mut Output) -> Result<(), Failure> {
     let app = App::open(&Place::find(&args.store)?.for_reading()).await?;
-    let mut source = Source::new(&app, scope(args), args);
     let interrupt = Interrupt::listen();
     let ended = tokio::select! {
-        ended = print(&mut source, args, out) => ended,
-        () = interrupt.wait() => Err(Failure::interrupted("reading was interrupted")),
+        ended = print(&app, args, out) => ended,
+        failure = interrupt.wait("reading was interrupted") => Err(failure),
     };
     // What was printed before an error is worth seeing all the same.
     let flushed = out.flush();
@@ -28,22 +31,38 @@ pub(crate) async fn run(args: &ReadArgs, out: &mut Output) -> Result<(), Failure
     ended.and(flushed)
 }
 
-fn scope(args: &ReadArgs) -> Scope {
-    match (&args.stream, &args.category) {
-        (Some(stream), _) => Scope::Stream(stream.clone()),
-        (_, Some(category)) => Scope::Category(category.clone()),
-        _ if args.tags.is_empty() && args.types.is_empty() => Scope::Log,
-        _ => {
-            let (types, tags) = (args.types.clone(), args.tags.clone());
-            Scope::Query(Query::new([QueryItem { types, tags }]))
-        }
+fn scope(app: &App, args: &ReadArgs) -> Result<Scope, Failure> {
+    if let Some(stream) = &args.stream {
+        return Ok(Scope::Stream(stream.clone()));
     }
+    if let Some(category) = &args.category {
+        return Ok(Scope::Category(category.clone()));
+    }
+    let (types, mut tags) = (args.types.clone(), args.tags.clone());
+    for tag in &args.hashed_tags {
+        tags.push(hashed(app, tag)?);
+    }
+    if tags.is_empty() && types.is_empty() {
+        return Ok(Scope::Log);
+    }
+    Ok(Scope::Query(Query::new([QueryItem { types, tags }])))
 }
 
-async fn print(source: &mut Source, args: &ReadArgs, out: &mut Output) -> Result<(), Failure> {
-    let mut left = args.limit.unwrap_or(u64::MAX);
+fn hashed(app: &App, tag: &HashedTag) -> Result<Tag, Failure> {
+    let Some(key) = app.kernel().tag_key() else {
+        let text = "the store's tag key is the application's own, say --tag with the stored hash";
+        return Err(Failure::new(Exit::Usage, text));
+    };
+    let hashed = key.hashed(&tag.name, &tag.value);
+    hashed.map_err(|error| Failure::new(Exit::Usage, error.to_string()))
+}
+
+async fn print(app: &App, args: &ReadArgs, out: &mut Output) -> Result<(), Failure> {
+    let mut source = Source::new(app, scope(app, args)?, args);
+    let most = args.limit.unwrap_or(u64::MAX);
+    let mut left = most;
     while left > 0 {
-        let Some(event) = next(source, out).await? else { break };
+        let Some(event) = next(&mut source, out).await? else { break };
         let event = event?;
         let line = match args.json {
             true => line::json(&event),
@@ -51,6 +70,10 @@ async fn print(source: &mut Source, args: &ReadArgs, out: &mut Output) -> Result
         };
         out.line(line)?;
         left -= 1;
+    }
+    if left == most && !args.json {
+        // A name that is spelt wrong looks like one of which nothing happened yet.
+        output::note(out.notes(), "no events");
     }
     Ok(())
 }

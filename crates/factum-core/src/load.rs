@@ -262,7 +262,8 @@ impl<'s, A: Aggregate> Folding<'s, A> {
         let StreamBounds { erased_through, deleted_at, .. } = self.bounds;
         if erased_through < to {
             let message = format!(
-                "events of a stream are missing, restore the store from a backup: stream={} after={} before={}",
+                "events of a stream are missing, restore the store from a backup: \
+                 stream={} after={} before={}",
                 self.stream,
                 self.loaded.version,
                 to.next()

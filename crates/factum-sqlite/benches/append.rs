@@ -176,7 +176,9 @@ fn measure_bare(path: &Path, events: usize, group: usize) -> f64 {
             let now = SystemClock.now().as_micros() as i64;
             let payload = vec![7_u8; PAYLOAD_BYTES];
             let place = (n as i64 + 1, number, versions[stream]);
-            add.execute(params![place.0, place.1, place.2, now, id, none, none, &payload])
+            // Any number: the store's own checksum is part of what is compared.
+            let sum = n as u32;
+            add.execute(params![place.0, place.1, place.2, now, id, none, none, &payload, sum])
                 .expect("inserted");
         }
         connection.execute_batch("COMMIT").expect("commit");
@@ -186,8 +188,8 @@ fn measure_bare(path: &Path, events: usize, group: usize) -> f64 {
 
 const ADD_STREAM: &str = "INSERT INTO streams (name, category_no) VALUES (?1, 1)";
 const ADD_EVENT: &str = "INSERT INTO events (position, stream_no, version, type_no, category_no, \
-    recorded_at, schema_version, content, id, tags, metadata, payload) \
-    VALUES (?1, ?2, ?3, 1, 1, ?4, 1, 1, ?5, ?6, ?7, ?8)";
+    recorded_at, schema_version, content, id, tags, metadata, payload, checksum) \
+    VALUES (?1, ?2, ?3, 1, 1, ?4, 1, 1, ?5, ?6, ?7, ?8, ?9)";
 
 /// For scale: a table with only a primary key.
 fn measure_table(path: &Path, events: usize, group: usize) -> f64 {

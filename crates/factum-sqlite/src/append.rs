@@ -6,12 +6,12 @@ use bytes::BytesMut;
 use factum_backend::{
     Commit, CommitDelay, CommitError, Committed, GroupPlan, LogEnd, PlannedEvent, plan_group,
 };
-use factum_core::{AppendBatch, Clock, Retention, Timestamp, encode_tags};
+use factum_core::{AppendBatch, Clock, EventParts, Retention, Timestamp, encode_tags};
 use rusqlite::{CachedStatement, Connection};
 
 use crate::{
     cache::Cache,
-    change,
+    change, checksum,
     error::Result,
     facts::LogFacts,
     number::signed,
@@ -103,6 +103,13 @@ impl<'c> Inserter<'c> {
         encode_tags(&event.tags, &mut self.tags);
         self.metadata.clear();
         event.metadata.encode(&mut self.metadata);
+        let parts = EventParts {
+            stream: stream.as_str(),
+            name: event.name.as_str(),
+            tags: &self.tags,
+            metadata: &self.metadata,
+            payload: &event.payload,
+        };
         let position = signed(header.position.value());
         self.add.execute((
             position,
@@ -114,9 +121,10 @@ impl<'c> Inserter<'c> {
             header.schema_version,
             header.content.number(),
             &header.id.as_uuid().as_bytes()[..],
-            &self.tags[..],
-            &self.metadata[..],
-            &event.payload[..],
+            parts.tags,
+            parts.metadata,
+            parts.payload,
+            checksum::of(header, &parts),
         ))?;
         for tag in &event.tags {
             let number = cache.tags.intern(self.connection, tag.as_str())?;

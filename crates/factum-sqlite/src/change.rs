@@ -1,7 +1,7 @@
 //! Truncation, deletion and retention.
 
 use bytes::Buf;
-use factum_backend::{CommitError, partition_point};
+use factum_backend::partition_point;
 use factum_core::{
     AppendError, Retention, StoreError, StreamChange, StreamId, StreamInfo, StreamVersion,
     Timestamp, VersionConflict,
@@ -210,11 +210,5 @@ impl Erased {
             }
         }
         Ok(())
-    }
-}
-
-impl From<Fault> for CommitError {
-    fn from(fault: Fault) -> Self {
-        Self::NotStored(fault.into())
     }
 }

@@ -1,15 +1,18 @@
 //! What SQLite's errors mean to the caller of a store.
 
-use std::path::Path;
+use std::{fmt, path::Path};
 
 use factum_backend::CommitError;
 use factum_core::{AppendError, StoreError, StoreErrorKind, WriteError};
-use rusqlite::{Error, ErrorCode, types::FromSqlError};
+use rusqlite::{Connection, Error, ErrorCode, types::FromSqlError};
 
-/// An error on the way: SQLite's own, or one that says already what the caller can do.
+/// An error on the way, before it is known in which file.
 #[derive(Debug)]
 pub(crate) enum Fault {
     Sqlite(Error),
+    /// What was read is not what was written.
+    Damage(String),
+    /// One that says already what the caller can do.
     Store(StoreError),
 }
 
@@ -33,15 +36,42 @@ impl From<StoreError> for Fault {
     }
 }
 
-impl From<Fault> for StoreError {
-    fn from(fault: Fault) -> Self {
-        match fault {
-            Fault::Store(error) => error,
-            Fault::Sqlite(error) => {
+impl Fault {
+    /// The error with the file that the connection is about.
+    pub(crate) fn in_file(self, connection: &Connection) -> StoreError {
+        // The path is missing only where it is no UTF-8.
+        let path = connection.path().unwrap_or("?");
+        match self {
+            Self::Store(error) => error,
+            Self::Damage(text) => {
+                let remedy = "the database is damaged, restore it from a backup";
+                StoreError::corrupt(format!("{remedy}: {text} path={path}"))
+            }
+            Self::Sqlite(error) => {
                 let (kind, text) = meaning(&error);
-                Self::new(kind, text).with_source(error)
+                with_echo(StoreError::new(kind, format!("{text}: path={path}")), &error)
             }
         }
+    }
+}
+
+/// What SQLite says itself, once: its errors repeat one another in a chain.
+#[derive(Debug)]
+struct Echo(String);
+
+impl fmt::Display for Echo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Echo {}
+
+fn with_echo(ours: StoreError, error: &Error) -> StoreError {
+    match error.sqlite_error_code() {
+        // Our own sentence says the same.
+        Some(ErrorCode::DiskFull | ErrorCode::DatabaseBusy | ErrorCode::NotADatabase) => ours,
+        _ => ours.with_source(Echo(error.to_string())),
     }
 }
 
@@ -54,7 +84,7 @@ pub(crate) fn at(path: &Path, error: Error) -> StoreError {
         }
         _ => meaning(&error),
     };
-    StoreError::new(kind, format!("{text}: path={}", path.display())).with_source(error)
+    with_echo(StoreError::new(kind, format!("{text}: path={}", path.display())), &error)
 }
 
 fn meaning(error: &Error) -> (StoreErrorKind, &'static str) {
@@ -74,10 +104,9 @@ fn meaning(error: &Error) -> (StoreErrorKind, &'static str) {
         Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
             (Unavailable, "the database can't be opened, check its permissions and its folder's")
         }
-        Some(ErrorCode::ReadOnly) => (
-            Unavailable,
-            "the database can't be written, check its permissions, or open it with ?mode=read",
-        ),
+        Some(ErrorCode::ReadOnly) => {
+            (Unavailable, "the database can't be written, check its permissions and its folder's")
+        }
         Some(ErrorCode::OutOfMemory) => (Unavailable, "no memory is left, try again"),
         Some(
             ErrorCode::DatabaseCorrupt

@@ -25,7 +25,8 @@ pub(crate) struct LogFacts<'t> {
 
 impl Facts for LogFacts<'_> {
     fn bounds(&mut self, stream: &StreamId) -> std::result::Result<StreamBounds, StoreError> {
-        let entry = self.cache.stream(self.connection, stream)?;
+        let found = self.cache.stream(self.connection, stream);
+        let entry = found.map_err(|fault| fault.in_file(self.connection))?;
         Ok(entry.map_or_else(StreamBounds::default, |entry| entry.bounds))
     }
 
@@ -33,7 +34,7 @@ impl Facts for LogFacts<'_> {
         &mut self,
         condition: &AppendCondition,
     ) -> std::result::Result<Option<Position>, StoreError> {
-        Ok(self.matching(condition)?)
+        self.matching(condition).map_err(|fault| fault.in_file(self.connection))
     }
 
     fn find_ids(
@@ -42,7 +43,7 @@ impl Facts for LogFacts<'_> {
         ids: &[EventId],
         since: Timestamp,
     ) -> std::result::Result<Vec<FoundEvent>, StoreError> {
-        Ok(self.found(stream, ids, since)?)
+        self.found(stream, ids, since).map_err(|fault| fault.in_file(self.connection))
     }
 }
 

@@ -8,10 +8,10 @@ use std::{
 };
 
 use factum_core::{Lineage, StoreError};
-use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Row};
 
 use crate::{
-    error,
+    error::{self, Fault},
     schema::{self, Identity},
     sql,
     wal::CHECKPOINT_PAGES,
@@ -54,12 +54,13 @@ pub(crate) fn open_writer(
 ) -> Result<Connection, StoreError> {
     make_folder(path)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
-    let mut connection = open(path, flags, busy_timeout, WRITER_CACHE_KIB)?;
+    let at = |e| error::at(path, e);
+    let mut connection = connect(path, flags)?;
+    prepare(&connection, busy_timeout, WRITER_CACHE_KIB).map_err(at)?;
     // Before anything is changed: it may be somebody else's file.
     let identity = schema::identify(&connection, path)?;
-    let at = |e| error::at(path, e);
     if connection.is_readonly("main").map_err(at)? {
-        return Err(StoreError::unavailable(format!(
+        return Err(StoreError::invalid(format!(
             "the database can't be written, check its permissions, or open it with ?mode=read: \
              path={}",
             path.display()
@@ -69,20 +70,47 @@ pub(crate) fn open_writer(
     if identity != Identity::Factum(schema::SCHEMA_VERSION) {
         schema::migrate(&mut connection, path, lineage)?;
     }
+    check_last(&connection)?;
     Ok(connection)
 }
 
+/// A connection that reads.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    pub(crate) connection: Connection,
+    /// It takes the file for one that nobody changes, and is to be used for one page only.
+    pub(crate) is_immutable: bool,
+}
+
 /// Opens the file for reading only; it must be there and up to date.
-pub(crate) fn open_reader(path: &Path, busy_timeout: Duration) -> Result<Connection, StoreError> {
+///
+/// A closed database in a folder that can't be written is read as a file that nobody changes:
+/// SQLite has no place for the file by which readers and a writer know of one another.
+pub(crate) fn open_reader(path: &Path, busy_timeout: Duration) -> Result<Reader, StoreError> {
     let shown = path.display();
     if !path.exists() {
         let message = format!("there is no database to read, check the path: path={shown}");
         return Err(StoreError::invalid(message));
     }
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
-    let connection = open(path, flags, busy_timeout, READER_CACHE_KIB)?;
+    let mut flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
+    let mut connection = connect(path, flags)?;
+    let is_immutable = !is_shareable(&connection);
+    if is_immutable {
+        if has_wal(path) {
+            return Err(StoreError::invalid(format!(
+                "the database was not closed and its folder can't be written, open it where \
+                 it can, or copy it with the files beside it: path={shown}"
+            )));
+        }
+        flags |= OpenFlags::SQLITE_OPEN_URI;
+        connection = connect(path, flags)?;
+    }
+    prepare(&connection, busy_timeout, READER_CACHE_KIB).map_err(|e| error::at(path, e))?;
     match schema::identify(&connection, path)? {
-        Identity::Factum(schema::SCHEMA_VERSION) => Ok(connection),
+        Identity::Factum(schema::SCHEMA_VERSION) => {
+            check_last(&connection)?;
+            Ok(Reader { connection, is_immutable })
+        }
         Identity::Factum(version) => Err(StoreError::invalid(format!(
             "the database is of an older version, open it for writing once: schema={version} \
              known={} path={shown}",
@@ -94,22 +122,69 @@ pub(crate) fn open_reader(path: &Path, busy_timeout: Duration) -> Result<Connect
     }
 }
 
-fn open(
-    path: &Path,
-    flags: OpenFlags,
-    busy_timeout: Duration,
-    cache_kib: u32,
-) -> Result<Connection, StoreError> {
-    let at = |e| error::at(path, e);
+/// Whether the table and an index of it end at the same event. Any other event that is missing
+/// leaves a hole in the log; only its end could go unnoticed, and be given a second time.
+fn check_last(connection: &Connection) -> Result<(), StoreError> {
+    let position =
+        |row: &Row<'_>, index| row.get::<_, Option<i64>>(index).map(Option::unwrap_or_default);
+    let last = connection
+        .query_row(sql::LAST_TWICE, [], |row| Ok((position(row, 0)?, position(row, 1)?)))
+        .map_err(|e| Fault::from(e).in_file(connection))?;
+    if last.0 != last.1 {
+        let text = format!("the log's end is missing: table={} index={}", last.0, last.1);
+        return Err(Fault::Damage(text).in_file(connection));
+    }
+    Ok(())
+}
+
+/// Whether SQLite finds a place for the file that it shares with other processes.
+fn is_shareable(connection: &Connection) -> bool {
+    let read = connection.query_row(sql::COUNT_TABLES, [], |_| Ok(()));
+    let code = read.err().and_then(|e| e.sqlite_error_code());
+    !matches!(code, Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied))
+}
+
+/// Whether the database has a write-ahead log beside it with anything in it.
+pub(crate) fn has_wal(path: &Path) -> bool {
+    let mut wal = path.as_os_str().to_owned();
+    wal.push("-wal");
+    fs::metadata(wal).is_ok_and(|wal| wal.len() > 0)
+}
+
+/// The path as SQLite's URI for a file that nobody changes: <https://www.sqlite.org/uri.html>.
+fn immutable(path: &Path) -> PathBuf {
+    let mut uri = String::from("file:");
+    for byte in path.as_os_str().as_encoded_bytes() {
+        match byte {
+            b'/' | b'.' | b'-' | b'_' => uri.push(char::from(*byte)),
+            byte if byte.is_ascii_alphanumeric() => uri.push(char::from(*byte)),
+            byte => uri.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    uri.push_str("?immutable=1");
+    uri.into()
+}
+
+/// Opens the file; with `SQLITE_OPEN_URI` as one that nobody changes.
+fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, StoreError> {
     // A connection is used by one thread at a time, so SQLite's own lock around it is not needed.
     let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags).map_err(at)?;
+    let is_uri = flags.contains(OpenFlags::SQLITE_OPEN_URI);
+    let name = if is_uri { immutable(path) } else { path.to_owned() };
+    Connection::open_with_flags(name, flags).map_err(|e| error::at(path, e))
+}
+
+/// Sets what a writer's and a reader's connection have in common.
+fn prepare(
+    connection: &Connection,
+    busy_timeout: Duration,
+    cache_kib: u32,
+) -> rusqlite::Result<()> {
     connection.set_prepared_statement_cache_capacity(STATEMENTS_CACHED);
-    connection.busy_timeout(busy_timeout).map_err(at)?;
+    connection.busy_timeout(busy_timeout)?;
     // A negative size is one in KiB. A file from elsewhere may hold triggers; it is not trusted.
     let pragmas = format!("PRAGMA cache_size = -{cache_kib}; PRAGMA trusted_schema = OFF;");
-    connection.execute_batch(&pragmas).map_err(at)?;
-    Ok(connection)
+    connection.execute_batch(&pragmas)
 }
 
 /// Sets how the writer writes: durable on power loss, a bounded write-ahead log, and erased bytes

@@ -1,6 +1,10 @@
 //! The SQLite store of Factum: the log and the documents in one file, durable on power loss, open
 //! to other processes.
 //!
+//! `events.db`, `events.db-wal` and `events.db-shm` are one store. Copy all of them, or the one
+//! file that is left after [`close`](factum_core::EventStore::close). Whoever removes the `-wal`
+//! loses events that were acknowledged.
+//!
 //! ```
 //! use factum_core::{EventStore, ReadQuery};
 //! use factum_sqlite::{SqliteOptions, SqliteStore};
@@ -13,6 +17,7 @@
 //! # Ok::<(), factum_core::StoreError>(()) }).unwrap();
 //! ```
 
+mod checksum;
 mod error;
 mod number;
 mod sql;
@@ -31,6 +36,7 @@ mod cache;
 mod transaction;
 
 mod posting;
+mod sequence;
 
 mod append;
 mod change;

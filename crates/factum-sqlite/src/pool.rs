@@ -76,13 +76,21 @@ impl Inner {
         work: impl FnOnce(&Connection) -> Result<T>,
     ) -> std::result::Result<T, StoreError> {
         let idle = self.idle().pop();
-        let connection = match idle {
-            Some(connection) => connection,
+        let file::Reader { connection, is_immutable } = match idle {
+            Some(connection) => file::Reader { connection, is_immutable: false },
             None => file::open_reader(&self.path, self.busy_timeout)?,
         };
-        let done = in_snapshot(&connection, work)?;
+        let done = in_snapshot(&connection, work).map_err(|fault| fault.in_file(&connection))?;
+        // Somebody who may write to the folder did so after all: what was read is no snapshot.
+        if is_immutable && file::has_wal(&self.path) {
+            let path = self.path.display();
+            let message = format!("another process writes to the database, try again: path={path}");
+            return Err(StoreError::unavailable(message));
+        }
         // After an error the connection is dropped: the next read begins with a fresh one.
-        self.idle().push(connection);
+        if !is_immutable {
+            self.idle().push(connection);
+        }
         Ok(done)
     }
 }

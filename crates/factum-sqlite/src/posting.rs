@@ -11,7 +11,7 @@ use factum_core::{Category, Direction, Query, QueryItem};
 use rusqlite::Connection;
 
 use crate::{
-    error::Result,
+    error::{Fault, Result},
     names::Kind,
     number::{signed, unsigned},
     sql,
@@ -240,7 +240,13 @@ impl List {
         let mut statement = connection.prepare_cached(sql)?;
         let mut rows = statement.query((number, signed(from), self.fetch))?;
         while let Some(row) = rows.next()? {
-            self.ready.push_back(unsigned(row.get(0)?));
+            let (found, last) = (unsigned(row.get(0)?), self.ready.back().copied());
+            // What is behind a leap must come behind it, or a walk would never end.
+            if walk.is_before(found, from) || last.is_some_and(|it| !walk.is_before(it, found)) {
+                let message = format!("an index is out of order: position={found}");
+                return Err(Fault::Damage(message));
+            }
+            self.ready.push_back(found);
         }
         self.is_at_end = self.ready.len() < self.fetch as usize;
         walk.budget = walk.budget.saturating_sub(1 + self.ready.len());

@@ -9,9 +9,11 @@ use rusqlite::{Connection, OptionalExtension, Row, Rows};
 
 use crate::{
     cache::Snapshot,
-    error::Result,
+    checksum,
+    error::{Fault, Result},
     number::{signed, unsigned},
     posting::{Candidate, Matches},
+    sequence::Sequence,
     sql, start,
     stream::StreamEntry,
 };
@@ -36,7 +38,12 @@ pub(crate) fn page(connection: &Connection, query: &ReadQuery) -> Result<Page> {
         scope => {
             let start = start::in_log(connection, query, snapshot.head.value())?;
             match scope {
-                Scope::Log => log_page(connection, query.direction, start, &mut page)?,
+                Scope::Log => {
+                    let (erased, stopped_at) =
+                        log_page(connection, query.direction, (start, snapshot.head), &mut page)?;
+                    end.erased = erased;
+                    stopped_at
+                }
                 _ => {
                     let matches = matches(connection, query)?;
                     matching_page(connection, query.direction, (start, matches), &mut page)?
@@ -48,11 +55,26 @@ pub(crate) fn page(connection: &Connection, query: &ReadQuery) -> Result<Page> {
         Direction::Forward => snapshot.head,
         Direction::Backward => Position::ZERO,
     });
-    if query.scope == Scope::Log {
-        let start = start::in_log(connection, query, snapshot.head.value())?;
-        end.erased = erased(connection, query.direction, start, end.scanned_through.value())?;
+    let page = page.finish(end)?;
+    check_scope(query, &page)?;
+    Ok(page)
+}
+
+/// A damaged index can lead to an event that was not asked for.
+fn check_scope(query: &ReadQuery, page: &Page) -> Result<()> {
+    for event in &page.events {
+        let is_meant = match &query.scope {
+            Scope::Log => true,
+            Scope::Stream(stream) => event.stream().as_str() == stream.as_str(),
+            Scope::Category(category) => event.stream().category() == category.as_str(),
+            Scope::Query(query) => query.matches(event.name(), event.tags()),
+        };
+        if !is_meant {
+            let position = event.position();
+            return Err(Fault::Damage(format!("an index leads astray: position={position}")));
+        }
     }
-    Ok(page.finish(end)?)
+    Ok(())
 }
 
 /// How a stream is.
@@ -69,14 +91,28 @@ type StoppedAt = Option<Position>;
 fn log_page(
     connection: &Connection,
     direction: Direction,
-    start: u64,
+    (start, head): (u64, Position),
     page: &mut PageBuilder<'_>,
-) -> Result<StoppedAt> {
+) -> Result<(Vec<ErasedRange>, StoppedAt)> {
     let mut statement = connection.prepare_cached(match direction {
         Direction::Forward => sql::LOG_FORWARD,
         Direction::Backward => sql::LOG_BACKWARD,
     })?;
-    fill(page, statement.query([signed(start)])?)
+    let mut passed = Sequence::new(direction, start);
+    let rows = statement.query([signed(start)])?;
+    let stopped_at = fill(page, rows, |header| passed.pass(header.position.value()))?;
+    let through = stopped_at.unwrap_or(match direction {
+        Direction::Forward => head,
+        Direction::Backward => Position::ZERO,
+    });
+    let erased = erased(connection, direction, start, through.value())?;
+    let erased_numbers = erased.iter().map(|range| (range.first.value(), range.last.value()));
+    let missing = passed.missing(through.value());
+    if !erased_numbers.eq(missing.iter().copied()) {
+        let message = format!("events are missing that nobody erased: through={through}");
+        return Err(Fault::Damage(message));
+    }
+    Ok((erased, stopped_at))
 }
 
 fn stream_page(
@@ -93,20 +129,48 @@ fn stream_page(
         Direction::Forward => sql::STREAM_FORWARD,
         Direction::Backward => sql::STREAM_BACKWARD,
     })?;
-    let stopped_at = fill(page, statement.query([entry.number, signed(start)])?)?;
+    let rows = statement.query([entry.number, signed(start)])?;
+    let StreamBounds { version, erased_through, .. } = entry.bounds;
+    let first = erased_through.next().value();
+    let mut passed = Sequence::new(
+        query.direction,
+        match query.direction {
+            Direction::Forward => start.max(first),
+            Direction::Backward => start.min(version.value()),
+        },
+    );
+    let mut last = None;
+    let stopped_at = fill(page, rows, |header| {
+        last = Some(header.version.value());
+        passed.pass(header.version.value())
+    })?;
+    let through = match (stopped_at, query.direction) {
+        (Some(_), _) => last.unwrap_or(0),
+        (None, Direction::Forward) => version.value(),
+        (None, Direction::Backward) => first,
+    };
+    if !passed.missing(through).is_empty() {
+        let message = format!("events of a stream are missing that nobody erased: stream={stream}");
+        return Err(Fault::Damage(message));
+    }
     Ok((entry.bounds, stopped_at))
 }
 
 /// Takes rows until the page is full or there are no more.
-fn fill(page: &mut PageBuilder<'_>, mut rows: Rows<'_>) -> Result<StoppedAt> {
+fn fill(
+    page: &mut PageBuilder<'_>,
+    mut rows: Rows<'_>,
+    mut pass: impl FnMut(&EventHeader) -> Result<()>,
+) -> Result<StoppedAt> {
     let mut stopped_at = None;
     while !page.is_full() {
         let Some(row) = rows.next()? else { return Ok(None) };
-        let (position, pushed) = push(page, row)?;
+        let (header, pushed) = push(page, row)?;
         if pushed == Pushed::Full {
             break;
         }
-        stopped_at = Some(position);
+        pass(&header)?;
+        stopped_at = Some(header.position);
     }
     Ok(stopped_at)
 }
@@ -160,8 +224,8 @@ fn matching_page(
     Ok(before(at))
 }
 
-/// Offers a row of `events!` to the page.
-fn push(page: &mut PageBuilder<'_>, row: &Row<'_>) -> Result<(Position, Pushed)> {
+/// Offers a row of `events!` to the page, if it is what was written.
+fn push(page: &mut PageBuilder<'_>, row: &Row<'_>) -> Result<(EventHeader, Pushed)> {
     let number = |index| row.get(index).map(unsigned);
     let header = EventHeader {
         position: Position::new(number(0)?),
@@ -178,7 +242,14 @@ fn push(page: &mut PageBuilder<'_>, row: &Row<'_>) -> Result<(Position, Pushed)>
         metadata: row.get_ref(9)?.as_blob()?,
         payload: row.get_ref(10)?.as_blob()?,
     };
-    Ok((header.position, page.push(header, &parts)?))
+    if row.get::<_, i64>(11)? != i64::from(checksum::of(&header, &parts)) {
+        let position = header.position;
+        return Err(Fault::Damage(format!(
+            "an event is not what was written: position={position}"
+        )));
+    }
+    let pushed = page.push(header, &parts)?;
+    Ok((header, pushed))
 }
 
 /// The erased ranges between where a read of the log began and where it came to, cut to that.

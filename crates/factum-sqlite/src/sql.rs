@@ -16,7 +16,7 @@ macro_rules! events {
     ($which:literal) => {
         concat!(
             "SELECT e.position, e.version, e.recorded_at, e.id, e.schema_version, e.content, ",
-            "s.name, t.name, e.tags, e.metadata, e.payload FROM events AS e ",
+            "s.name, t.name, e.tags, e.metadata, e.payload, e.checksum FROM events AS e ",
             "CROSS JOIN streams AS s ON s.stream_no = e.stream_no ",
             "CROSS JOIN types AS t ON t.type_no = e.type_no ",
             $which
@@ -42,6 +42,12 @@ statements! {
         (SELECT recorded_at FROM events ORDER BY position DESC LIMIT 1) \
         FROM log WHERE log_no = 1";
 
+    /// The last position, and the last that the index of categories knows of.
+    LAST_TWICE = "SELECT (SELECT max(position) FROM events), \
+        (SELECT max((SELECT position FROM events INDEXED BY events_by_category \
+        WHERE category_no = c.category_no ORDER BY position DESC LIMIT 1)) \
+        FROM categories AS c)";
+
     FIND_CATEGORY = "SELECT category_no FROM categories WHERE name = ?1";
     FIND_TYPE = "SELECT type_no FROM types WHERE name = ?1";
     FIND_TAG = "SELECT tag_no FROM tags WHERE name = ?1";
@@ -58,8 +64,8 @@ statements! {
     SET_ERASED = "UPDATE streams SET erased_through = ?2, deleted_at = ?3 WHERE stream_no = ?1";
 
     ADD_EVENT = "INSERT INTO events (position, stream_no, version, type_no, category_no, \
-        recorded_at, schema_version, content, id, tags, metadata, payload) \
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
+        recorded_at, schema_version, content, id, tags, metadata, payload, checksum) \
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
     /// The same tag twice on an event is one label.
     ADD_EVENT_TAG = "INSERT OR IGNORE INTO event_tags (tag_no, position) VALUES (?1, ?2)";
     FIND_IDS = "SELECT id, position, version, recorded_at FROM events \

@@ -10,6 +10,7 @@ use factum_core::{
     Guarantees, KeyRange, Limits, Lineage, Page, Position, ReadQuery, Revision, ScanPage,
     ScanQuery, StoreError, StreamChange, StreamId, StreamInfo, WriteBatch, WriteError, Writers,
 };
+use rusqlite::Connection;
 use tokio::{sync::watch, task};
 
 use crate::{
@@ -55,9 +56,11 @@ impl SqliteStore {
         let path = file::resolve(&options.path)?;
         let SqliteOptions { access, clock, limits, busy_timeout, .. } = options;
         let readers = Readers::new(path.clone(), busy_timeout, options.readers_max);
-        let snapshot = |connection: &_| pool::in_snapshot(connection, Snapshot::read);
+        let snapshot = |connection: &Connection| {
+            pool::in_snapshot(connection, Snapshot::read).map_err(|fault| fault.in_file(connection))
+        };
         if access == Access::ReadOnly {
-            let connection = file::open_reader(&path, busy_timeout)?;
+            let connection = file::open_reader(&path, busy_timeout)?.connection;
             let head = Head::new(snapshot(&connection)?.head);
             let watch = Watch::start(&path, busy_timeout, head.clone())?;
             let watch = Arc::new(Mutex::new(Some(watch)));

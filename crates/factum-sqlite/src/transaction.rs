@@ -53,7 +53,7 @@ impl Session {
             }
             Err(fault) => {
                 self.forget();
-                Err(CommitError::NotStored(fault.into()))
+                Err(CommitError::NotStored(fault.in_file(&self.connection)))
             }
         }
     }
@@ -78,7 +78,7 @@ impl Session {
         let is_open = !self.connection.is_autocommit();
         self.forget();
         let is_certain = is_open || stored_nothing(&error);
-        let error = Fault::from(error).into();
+        let error = Fault::from(error).in_file(&self.connection);
         Err(if is_certain { CommitError::NotStored(error) } else { CommitError::Unknown(error) })
     }
 

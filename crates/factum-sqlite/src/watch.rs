@@ -26,7 +26,7 @@ impl Watch {
         busy_timeout: Duration,
         head: Head,
     ) -> std::result::Result<Self, StoreError> {
-        let connection = file::open_reader(path, busy_timeout)?;
+        let connection = file::open_reader(path, busy_timeout)?.connection;
         let (stop, stopped) = mpsc::channel();
         let watch = move || {
             let mut seen = None;

@@ -8,6 +8,8 @@ use factum_core::{
     ReadLog, ReadQuery, Repository, RetryPolicy, Scope, StoreError, SubscribeFrom, Subscription,
     Transaction, execute_model,
 };
+#[cfg(feature = "journal")]
+use factum_journal::JournalKind;
 use factum_memory::MemoryKind;
 #[cfg(feature = "sqlite")]
 use factum_sqlite::SqliteKind;
@@ -45,6 +47,8 @@ impl App {
         let registry = Registry::new().with(MemoryKind);
         #[cfg(feature = "sqlite")]
         let registry = registry.with(SqliteKind);
+        #[cfg(feature = "journal")]
+        let registry = registry.with(JournalKind);
         registry
     }
 

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | write rules | [`Aggregate`], [`Decision`], [`Matching`] for guards |
 //! | write rules over a query | [`DecisionModel`] |
-//! | name and version events | `#[derive(Event)]`: [`Event`](macro@Event), [`OldEvent`] for upcasters |
+//! | name and version events | [`derive(Event)`](macro@Event), [`OldEvent`] for upcasters |
 //! | execute | [`App`], [`Repository`], [`Transaction`], [`ExecuteError`] |
 //! | load, also as it was | [`Repository::load_at`], [`At`], [`History`], [`SnapshotPolicy`] |
 //! | let history go | [`Repository::summarise`], [`Repository::delete`], [`Retention`] |
@@ -60,6 +60,8 @@ pub use factum_core::{
     WriteError, Writers, decode_event, encode_event, encode_tags, execute_model, fold,
     upcast_event,
 };
+#[cfg(feature = "journal")]
+pub use factum_journal::{JournalKind, JournalOptions, JournalStore};
 pub use factum_macros::{Command, Event};
 pub use factum_memory::{MemoryKind, MemoryOptions, MemoryStore};
 #[cfg(feature = "sqlite")]

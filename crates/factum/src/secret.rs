@@ -26,7 +26,8 @@ pub(crate) struct Secrets<'a> {
 
 impl Secrets<'_> {
     /// The key to hash with: the caller's, else the store's own, made at the first opening and
-    /// durable before anything uses it. `None` in a store that has none and can't be written.
+    /// durable before anything uses it. `None` in a store that has none and can't be written, or
+    /// that was used with a key which the caller has not given.
     pub(crate) async fn tag_key(&self, own: Option<TagKey>) -> Result<Option<TagKey>, StoreError> {
         let key = match own {
             Some(key) => Some(key),
@@ -39,13 +40,12 @@ impl Secrets<'_> {
     }
 
     async fn stored_key(&self) -> Result<Option<TagKey>, StoreError> {
+        // The store was used with a key of the application's. Without it hashed tags are refused,
+        // which is what keeps them right; the rest needs no key.
         if self.documents.get(KEY).await?.is_none()
             && self.documents.get(FINGERPRINT).await?.is_some()
         {
-            return Err(StoreError::invalid(
-                "the store was used with a tag key of the application's, give it again: \
-                 AppBuilder::with_tag_key",
-            ));
+            return Ok(None);
         }
         let made = new_secret(self.ids, self.clock);
         let Some(secret) = self.get_or_put(KEY, made.to_vec().into()).await? else {

@@ -30,11 +30,19 @@ const TABLE: &[Row] = &[
     Row("factum-backend", Kind::Part, &["factum-core"]),
     Row("factum-testing", Kind::Part, &["factum-core", "factum-macros"]),
     Row("factum-memory", Kind::Store, &["factum-core", "factum-backend"]),
+    Row("factum-journal", Kind::Store, &["factum-core", "factum-backend"]),
     Row("factum-sqlite", Kind::Store, &["factum-core", "factum-backend"]),
     Row(
         "factum",
         Kind::Facade,
-        &["factum-core", "factum-macros", "factum-backend", "factum-memory", "factum-sqlite"],
+        &[
+            "factum-core",
+            "factum-macros",
+            "factum-backend",
+            "factum-memory",
+            "factum-journal",
+            "factum-sqlite",
+        ],
     ),
     // The demo plays the bank of the tests: there is one sample domain.
     Row("factum-cli", Kind::Program, &["factum", "factum-testing"]),

@@ -2,12 +2,17 @@
 
 use std::sync::Arc;
 
-use factum::SystemClock;
+use factum::{EventStore, ReadQuery, SystemClock};
 
 use crate::{
     args::AppendArgs,
-    bench::{durability, load::Load, report::Reading, sync_policy},
-    exit::Failure,
+    bench::{
+        durability,
+        load::{CATEGORY, Load},
+        report::Reading,
+        sync_policy,
+    },
+    exit::{Exit, Failure},
     interrupt::Interrupt,
     number::{self, counted},
     output::{Notes, Output},
@@ -19,6 +24,12 @@ use crate::{
 pub(crate) async fn run(args: &AppendArgs, out: &mut Output) -> Result<(), Failure> {
     let place = Place::find(&args.store)?;
     let stores = place.open(Arc::new(SystemClock)).await?;
+    if !args.into_existing
+        && let Err(failure) = check_is_ours(&*stores.events, &place).await
+    {
+        stores.events.close().await?;
+        return Err(failure);
+    }
     let claimed = stores.events.guarantees().durability;
     let before = place.disk_bytes();
     let notes = if args.json { Notes::None } else { out.notes() };
@@ -60,4 +71,23 @@ pub(crate) async fn run(args: &AppendArgs, out: &mut Output) -> Result<(), Failu
         ),
     ];
     reading.print(out, "bench append", &work, "append")
+}
+
+/// Refuses a log that holds events of others: noise in it could never be taken out again.
+async fn check_is_ours(store: &dyn EventStore, place: &Place) -> Result<(), Failure> {
+    // Both ends are enough, where reading a large log would take long: a benchmark's event comes
+    // behind those of others only if somebody asked for it.
+    for query in [ReadQuery::log(), ReadQuery::log().backward()] {
+        let page = store.read(query).await?;
+        let foreign = page.events.iter().find(|event| event.stream().category() != CATEGORY);
+        if let Some(event) = foreign {
+            let text = format!(
+                "the log holds events that are no benchmark's, name another store or say \
+                 --into-existing: stream={} store={place}",
+                event.stream()
+            );
+            return Err(Failure::new(Exit::Usage, text));
+        }
+    }
+    Ok(())
 }

@@ -19,6 +19,8 @@ use crate::{
     progress::Progress, random::Random, stopwatch::Stopwatch,
 };
 
+/// The category of all that a benchmark appends.
+pub(crate) const CATEGORY: &str = "bench";
 const NAME: EventName = EventName::from_static("bench.appended");
 /// A number of an application's own: the payload is noise, and no codec reads it.
 const CONTENT: Content = Content::Other(256);
@@ -79,9 +81,7 @@ impl Load {
         let mut random = Random::new(SystemClock.now().as_micros(), client);
         let mut latencies = Latencies::new();
         while let Some(count) = self.take() {
-            if self.interrupt.is_set() {
-                return Err(Failure::interrupted("the benchmark was interrupted"));
-            }
+            self.interrupt.check("the benchmark was interrupted")?;
             let batch = self.batch(count, &mut random)?;
             let begun = Stopwatch::start();
             if let Err(error) = self.store.append(batch).await {
@@ -105,7 +105,7 @@ impl Load {
 
     fn batch(&self, count: u64, random: &mut Random) -> Result<AppendBatch, Failure> {
         let key = random.below(self.args.streams).to_string();
-        let stream = StreamId::new("bench", &key).map_err(|e| Failure::internal(e.to_string()))?;
+        let stream = StreamId::new(CATEGORY, &key).map_err(|e| Failure::internal(e.to_string()))?;
         let bytes = usize::try_from(self.args.payload_bytes).unwrap_or(usize::MAX);
         let now = SystemClock.now();
         let event = |_| {

@@ -34,6 +34,8 @@ const STREAMS_MAX: usize = 1_000_000;
 /// Reads, and says how fast that went.
 pub(crate) async fn run(args: &BenchReadArgs, out: &mut Output) -> Result<(), Failure> {
     let place = Place::find(&args.store)?;
+    // What is empty is filled, but no store is made at a mistyped path.
+    place.check_is_there()?;
     let stores = place.open(Arc::new(SystemClock)).await?;
     let notes = if args.json { Notes::None } else { out.notes() };
     let bench = Bench { store: stores.events.clone(), interrupt: Interrupt::listen(), notes };
@@ -216,10 +218,7 @@ impl Bench {
     }
 
     fn check_interrupt(&self) -> Result<(), Failure> {
-        match self.interrupt.is_set() {
-            true => Err(Failure::interrupted("the benchmark was interrupted")),
-            false => Ok(()),
-        }
+        self.interrupt.check("the benchmark was interrupted")
     }
 }
 

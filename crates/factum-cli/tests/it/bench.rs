@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::program::{json, run, sqlite_in};
+use crate::program::{fail, json, run, sqlite_in, succeed};
 
 fn assert_measured(object: &Value, bench: &str, store: &str) {
     assert_eq!((&object["bench"], &object["store"]), (&bench.into(), &store.into()), "{object}");
@@ -43,6 +43,54 @@ fn memory_has_no_disk_and_an_empty_store_is_filled_before_it_is_read() {
 }
 
 #[test]
+fn a_log_of_others_gets_no_noise_unless_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = sqlite_in(folder.path());
+    // More than a page, so that the demonstration's events are not on the first.
+    succeed(&format!("bench append --store {store} --events 3000 --batch 100 -q"));
+    let append = format!("bench append --store {store} --events 20 --json");
+    json(&append);
+    succeed(&format!("demo --store {store} --accounts 3 --commands 600 -q"));
+    let events = || json(&format!("bench read --store {store} --json"))["events"].clone();
+    let before = events();
+    // The first event is the benchmark's, the last is not.
+    let said = fail(&append, 2);
+    assert!(said.contains("say --into-existing"), "{said}");
+    assert_eq!(events(), before);
+    json(&format!("{append} --into-existing"));
+    assert_eq!(events(), before.as_u64().unwrap() + 20);
+}
+
+#[test]
+fn a_log_that_others_began_gets_no_noise_either() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = sqlite_in(folder.path());
+    succeed(&format!("demo --store {store} --accounts 3 --commands 50 -q"));
+    let append = format!("bench append --store {store} --events 300 --json");
+    json(&format!("{append} --into-existing"));
+    assert!(fail(&append, 2).contains("--into-existing: stream=account-"));
+}
+
+#[test]
+fn a_mistyped_path_is_not_filled_and_an_empty_store_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("none");
+    for scheme in ["", "sqlite:", "journal:"] {
+        let store = format!("{scheme}{}", path.display());
+        let said = fail(&format!("bench read --store {store}"), 2);
+        assert!(said.contains("there is no store, check the path"), "{said}");
+        assert!(!path.exists());
+    }
+    let other = folder.path().join("src");
+    std::fs::create_dir(&other).unwrap();
+    std::fs::write(other.join("main.rs"), "fn main() {}").unwrap();
+    fail(&format!("bench read --store journal:{}", other.display()), 2);
+    let store = sqlite_in(folder.path());
+    std::fs::write(folder.path().join("events.db"), []).unwrap();
+    assert_eq!(json(&format!("bench read --store {store} --events 30 --json"))["events"], 30);
+}
+
+#[test]
 fn people_are_told_the_work_the_store_and_how_durable_it_was() {
     let ran = run("bench append --store memory: --events 300 --clients 3 -q");
     assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
@@ -53,6 +101,6 @@ fn people_are_told_the_work_the_store_and_how_durable_it_was() {
 
 #[test]
 fn what_the_store_does_not_take_is_refused() {
-    let said = crate::program::fail("bench append --store memory: --batch 5000 -q", 2);
+    let said = fail("bench append --store memory: --batch 5000 -q", 2);
     assert!(said.contains("too many events in a batch"), "{said}");
 }

@@ -138,25 +138,49 @@ async fn pay_from_nothing(store: &str) {
     app.close().await.expect("the store takes it");
 }
 
-#[test]
 #[cfg(unix)]
-fn ctrl_c_ends_in_order_and_the_next_run_goes_on() {
-    let folder = tempfile::tempdir().unwrap();
+fn assert_ends_in_order(signal: &str, code: i32) {
+    let folder = tempfile::tempdir().expect("there is room");
     let store = sqlite_in(folder.path());
     let mut demo = Running::start(&format!("demo --store {store} --commands 10000000"));
     // A follower tells when it is under way: no store is there before.
     let _ = crate::read::first_event(&store);
-    demo.interrupt();
+    demo.signal(signal);
     let ran = demo.wait();
-    assert_eq!(ran.code, Some(130), "{ran:?}");
+    assert_eq!(ran.code, Some(code), "{ran:?}");
     assert!(ran.stderr.contains("run it again to go on"), "{}", ran.stderr);
     assert_sound(&json(&format!("demo --store {store} --commands 60 --accounts 2 --json")));
 }
 
 #[test]
+#[cfg(unix)]
+fn ctrl_c_ends_in_order_and_the_next_run_goes_on() {
+    assert_ends_in_order("INT", 130);
+}
+
+#[test]
+#[cfg(unix)]
+fn sigterm_ends_as_ctrl_c_does() {
+    assert_ends_in_order("TERM", 143);
+}
+
+#[test]
+fn a_look_at_what_is_not_there_makes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("none");
+    for scheme in ["", "sqlite:", "journal:"] {
+        let store = format!("{scheme}{}", path.display());
+        let said = fail(&format!("demo --store {store} --commands 0"), 2);
+        assert!(said.contains("there is no store, check the path"), "{said}");
+        assert!(!path.exists());
+    }
+    assert_sound(&json("demo --store memory: --commands 0 --json"));
+}
+
+#[test]
 fn what_can_not_be_is_refused() {
     fail("demo --accounts many", 2);
-    fail("demo --commands -1", 2);
+    assert!(fail("demo --commands -5", 2).contains("-5 is not in 0..=100000000"));
     assert!(fail("demo --store nothing:x", 2).contains("scheme=nothing"));
     assert!(fail("demo --store memory:x", 2).contains("say memory: alone"));
 }

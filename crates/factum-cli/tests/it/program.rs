@@ -107,11 +107,11 @@ impl Running {
         self.lines.recv_timeout(most).ok()
     }
 
-    /// Presses Ctrl-C.
+    /// Sends it a signal, such as `INT`, which is what Ctrl-C sends.
     #[cfg(unix)]
-    pub(crate) fn interrupt(&self) {
-        let process = self.child.id().to_string();
-        let sent = Command::new("kill").args(["-INT", &process]).status().expect("kill is there");
+    pub(crate) fn signal(&self, name: &str) {
+        let (signal, process) = (format!("-{name}"), self.child.id().to_string());
+        let sent = Command::new("kill").args([signal, process]).status().expect("kill is there");
         assert!(sent.success());
     }
 

@@ -97,6 +97,42 @@ fn a_stream_a_category_a_type_and_a_tag_select() {
 }
 
 #[test]
+fn a_hashed_tag_is_found_by_the_value_that_nobody_can_read_from_it() {
+    let opened = read("--type account.opened");
+    let email = opened[1]["data"]["email"].as_str().unwrap();
+    let found = read(&format!("--hashed-tag email:{email}"));
+    assert_eq!(found, [opened[1].clone()]);
+    assert!(found[0]["tags"][0].as_str().unwrap().starts_with("email:#"), "{found:?}");
+    let tagged = format!("--hashed-tag email:{email} --type account.sent --tag no:such");
+    assert_eq!(read(&tagged), Vec::<Value>::new());
+    let said = fail("read --store memory: --hashed-tag email:", 2);
+    assert!(said.contains("invalid tag value"), "{said}");
+}
+
+#[test]
+fn a_read_that_finds_nothing_says_so_to_people() {
+    for scope in ["--stream account-nobody", "--category other", "--type account.opend"] {
+        let line = format!("read --store {} {scope}", bank());
+        let ran = run(&line);
+        assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), ""), "{line}");
+        assert_eq!(ran.stderr, "no events\n", "{line}");
+        for option in ["-q", "--json"] {
+            assert_eq!(run(&format!("{line} {option}")).stderr, "", "{line} {option}");
+        }
+    }
+    assert_eq!(run(&format!("read --store {} --limit 1", bank())).stderr, "");
+}
+
+#[test]
+fn names_that_nothing_can_have_are_refused() {
+    let long = "x".repeat(300);
+    for scope in ["--type", "--category", "--stream"] {
+        let said = fail(&format!("read --store {} {scope} {long}", bank()), 2);
+        assert!(said.contains("invalid"), "{said}");
+    }
+}
+
+#[test]
 fn after_and_limit_bound_and_the_systems_own_events_come_when_asked() {
     assert_eq!(positions(&read("--after 10 --limit 5")), [11, 12, 13, 14, 15]);
     assert_eq!(read("--after 100000"), Vec::<Value>::new());
@@ -147,7 +183,7 @@ fn a_follower_sees_what_is_there_and_what_comes() {
     assert_eq!(follower.child.try_wait().unwrap(), None, "it waits for more");
     #[cfg(unix)]
     {
-        follower.interrupt();
+        follower.signal("INT");
         assert_eq!(follower.wait().code, Some(130));
     }
 }

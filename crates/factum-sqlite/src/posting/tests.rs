@@ -17,7 +17,7 @@ fn database(count: i64) -> Connection {
     for position in 1..=count {
         let kind = if is_x(position as u64) { 1 } else { 2 };
         let row = (position, position, kind);
-        let add = "INSERT INTO events VALUES (?1, 1, ?2, ?3, 1, 0, 1, 1, x'', x'', x'', x'')";
+        let add = "INSERT INTO events VALUES (?1, 1, ?2, ?3, 1, 0, 1, 1, x'', x'', x'', x'', 0)";
         connection.execute(add, row).unwrap();
         for (number, every) in [(1, 2), (2, 3)] {
             if position % every == 0 {

@@ -35,7 +35,8 @@ CREATE TABLE events (
     id             BLOB    NOT NULL,     -- UUID
     tags           BLOB    NOT NULL,     -- each a u16 little-endian length and UTF-8
     metadata       BLOB    NOT NULL,
-    payload        BLOB    NOT NULL
+    payload        BLOB    NOT NULL,
+    checksum       INTEGER NOT NULL      -- CRC-32C over the rest, names as texts
 );
 CREATE UNIQUE INDEX events_by_stream ON events (stream_no, version);
 CREATE INDEX events_by_category ON events (category_no);

@@ -28,7 +28,9 @@ async fn full() -> (Fresh, u64) {
             Ok(_) => stored += 1,
             Err(AppendError::Store(error)) => {
                 assert_eq!(error.kind(), StoreErrorKind::Unavailable);
-                assert!(error.to_string().contains("no room"), "{error}");
+                let text = error.to_string();
+                assert!(text.contains("no room") && text.contains("events.db"), "{text}");
+                assert!(std::error::Error::source(&error).is_none(), "SQLite says it again");
                 return (fresh, stored);
             }
             Err(other) => panic!("a full disk is known to have stored nothing: {other:?}"),

@@ -4,6 +4,7 @@
 mod fresh;
 
 mod conformance;
+mod damage;
 mod erasure;
 mod failure;
 mod opening;

@@ -154,6 +154,28 @@ async fn read_mode_makes_nothing() {
     assert!(refusal(read()).await.1.contains("nothing to read"));
 }
 
+#[cfg(unix)]
+#[tokio::test]
+async fn a_closed_store_is_read_where_nothing_can_be_written() {
+    let fresh = Fresh::open().await;
+    fresh.store.append(one("ada")).await.unwrap();
+    fresh.store.close().await.unwrap();
+    let path = fresh.folder.path().join("a copy?50%.db");
+    fs::copy(fresh.path(), &path).unwrap();
+    let beside = |suffix: &str| std::path::PathBuf::from(format!("{}{suffix}", path.display()));
+    // As good as a folder without permission, which would not stop a test that root runs.
+    std::os::unix::fs::symlink("/nowhere/shm", beside("-shm")).unwrap();
+    let read = || SqliteOptions::new(&path).with_access(Access::ReadOnly);
+    let reader = SqliteStore::open(read()).await.unwrap();
+    assert_eq!(positions(&reader, ReadQuery::log()).await, [1]);
+    reader.close().await.unwrap();
+
+    fs::write(beside("-wal"), "not empty").unwrap();
+    let (kind, text) = refusal(read()).await;
+    assert_eq!(kind, StoreErrorKind::Invalid);
+    assert!(text.contains("was not closed") && !text.contains("mode=read"), "{text}");
+}
+
 #[tokio::test]
 async fn closing_leaves_one_file_and_refuses_what_comes_later() {
     let fresh = Fresh::open().await;

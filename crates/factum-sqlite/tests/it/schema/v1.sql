@@ -35,7 +35,8 @@ CREATE TABLE events (
     id             BLOB    NOT NULL,     -- UUID
     tags           BLOB    NOT NULL,     -- each a u16 little-endian length and UTF-8
     metadata       BLOB    NOT NULL,
-    payload        BLOB    NOT NULL
+    payload        BLOB    NOT NULL,
+    checksum       INTEGER NOT NULL      -- CRC-32C over the rest, names as texts
 );
 CREATE UNIQUE INDEX events_by_stream ON events (stream_no, version);
 CREATE INDEX events_by_category ON events (category_no);
@@ -64,7 +65,7 @@ INSERT INTO tags VALUES (1, 'email:ada');
 INSERT INTO streams VALUES (1, 'account-ada', 1, 2, 0, NULL, NULL);
 INSERT INTO events VALUES (
     3, 1, 3, 1, 1, 1700000000000001, 1, 2, x'018bcfe56800700080000000000000ff',
-    x'0900656d61696c3a616461', x'', x'7b7d'
+    x'0900656d61696c3a616461', x'', x'7b7d', 3764756724
 );
 INSERT INTO event_tags VALUES (1, 3);
 INSERT INTO erased VALUES (1, 2);

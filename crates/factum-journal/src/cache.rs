@@ -1,0 +1,103 @@
+//! What was read of the index lately, within a limit.
+
+use std::{
+    collections::VecDeque,
+    hash::BuildHasher,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use hashbrown::{DefaultHashBuilder, HashMap};
+
+/// The most bytes of index that are kept in memory.
+pub(crate) const CACHE_BYTES_MAX: usize = 64 << 20;
+/// Readers rarely wait for one another with so many parts.
+const PARTS: usize = 16;
+
+/// A block: the run it is of, and its number in there.
+type BlockId = (u64, u32);
+
+/// Blocks by their id; the one that was not asked for the longest goes first, roughly.
+#[derive(Debug)]
+pub(crate) struct Cache {
+    parts: Vec<Mutex<Part>>,
+    hasher: DefaultHashBuilder,
+}
+
+#[derive(Debug, Default)]
+struct Part {
+    blocks: HashMap<BlockId, Slot>,
+    order: VecDeque<BlockId>,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Slot {
+    block: Arc<[u8]>,
+    was_used: bool,
+}
+
+impl Cache {
+    pub(crate) fn new() -> Self {
+        let parts = (0..PARTS).map(|_| Mutex::default()).collect();
+        Self { parts, hasher: DefaultHashBuilder::default() }
+    }
+
+    fn part(&self, id: BlockId) -> std::sync::MutexGuard<'_, Part> {
+        let part = self.hasher.hash_one(id) as usize % PARTS;
+        // A part is consistent between any two of its statements.
+        self.parts[part].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn block(&self, id: BlockId) -> Option<Arc<[u8]>> {
+        let mut part = self.part(id);
+        let slot = part.blocks.get_mut(&id)?;
+        slot.was_used = true;
+        Some(slot.block.clone())
+    }
+
+    pub(crate) fn keep(&self, id: BlockId, block: Arc<[u8]>) {
+        let mut part = self.part(id);
+        let len = block.len();
+        if part.blocks.insert(id, Slot { block, was_used: false }).is_none() {
+            part.bytes += len;
+            part.order.push_back(id);
+        }
+        while part.bytes > CACHE_BYTES_MAX / PARTS {
+            part.drop_one();
+        }
+    }
+}
+
+impl Part {
+    /// A second chance for what was used since it was looked at last.
+    fn drop_one(&mut self) {
+        let Some(id) = self.order.pop_front() else { return };
+        match self.blocks.get_mut(&id) {
+            Some(slot) if slot.was_used => {
+                slot.was_used = false;
+                self.order.push_back(id);
+            }
+            _ => {
+                let dropped = self.blocks.remove(&id);
+                self.bytes -= dropped.map_or(0, |slot| slot.block.len());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limit_is_kept_and_what_is_used_stays() {
+        let cache = Cache::new();
+        let block: Arc<[u8]> = vec![7; 64 << 10].into();
+        for number in 0..4_000 {
+            cache.keep((1, number), block.clone());
+            cache.block((1, 0)).unwrap();
+        }
+        let bytes: usize = cache.parts.iter().map(|part| part.lock().unwrap().bytes).sum();
+        assert!(bytes <= CACHE_BYTES_MAX && bytes > CACHE_BYTES_MAX / 2, "{bytes}");
+    }
+}

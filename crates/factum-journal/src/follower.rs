@@ -1,0 +1,166 @@
+//! Reading beside a writer: the log as far as the writer says that it is durable, read on at every
+//! question.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use factum_core::StoreError;
+
+use crate::{
+    cache::Cache,
+    disk::{File, Files},
+    documents::Documents,
+    error,
+    frames::Frames,
+    index::Index,
+    log::{Log, View},
+    recovery::list,
+    replay::Replay,
+    segment::{segment_name, segments_in},
+    tail::{SYNCED, read_synced},
+    walk::{End, open_chain, replay_documents},
+};
+
+/// How often a look is repeated when the writer changes what is looked at.
+const ATTEMPTS: usize = 8;
+
+/// Follows the log of a writer.
+#[derive(Debug)]
+pub(crate) struct LogFollower {
+    pub(crate) log: Arc<Log>,
+    synced: Arc<dyn File>,
+    /// How far was read: the segment, and the offset in it.
+    seen: Mutex<(u64, u32)>,
+}
+
+/// The file that says how far a log is durable. Without one, nobody has opened it for writing.
+fn open_synced(files: &dyn Files) -> Result<Arc<dyn File>, StoreError> {
+    files.open(SYNCED).map_err(|e| error::disk("opening for reading only", SYNCED, e))
+}
+
+impl LogFollower {
+    pub(crate) fn open(files: Arc<dyn Files>) -> Result<Self, StoreError> {
+        let synced = open_synced(&*files)?;
+        let (view, seen, lineage) = repeated(|| load(&*files, &*synced))?;
+        let log = Arc::new(Log::new(files, lineage, view));
+        Ok(Self { log, synced, seen: Mutex::new(seen) })
+    }
+
+    /// Reads on.
+    pub(crate) fn refresh(&self) -> Result<(), StoreError> {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(synced) = read_synced(&*self.synced).filter(|synced| *synced != *seen) else {
+            return Ok(());
+        };
+        if synced.0 != seen.0 {
+            // Segments were sealed since, and perhaps runs merged.
+            let (view, now, _) = repeated(|| load(&*self.log.files, &*self.synced))?;
+            self.log.update(|there| *there = view);
+            *seen = now;
+            return Ok(());
+        }
+        let from = seen.1;
+        let end = read_on(&self.log, from, synced.1)?;
+        seen.1 = end;
+        Ok(())
+    }
+}
+
+/// Adds the frames of the active segment from one offset to another. The answer: how far it came.
+fn read_on(log: &Log, from: u32, to: u32) -> Result<u32, StoreError> {
+    let view = log.view();
+    let segment = view.tables.active().read().segment.clone();
+    let mut bytes = vec![0; to.saturating_sub(from) as usize];
+    let name = segment_name(segment.header.first);
+    let read = segment.file.fill_at(&mut bytes, u64::from(from));
+    let read = read.map_err(|e| error::disk("reading on", &name, e))?;
+    let mut frames = Frames::new(&segment, &bytes[..read], from, view.head + 1);
+    let mut found = Vec::new();
+    while let Some(frame) = frames.next_frame() {
+        found.push(frame);
+    }
+    if frames.offset < to {
+        return Err(frames.damaged("its writer says that it is durable"));
+    }
+    let (head, end) = (frames.next - 1, frames.offset);
+    // All at once, so that no reader sees a stream further than the log.
+    log.update(|view| {
+        let erased = (*view.erased).clone();
+        let tables = view.tables.clone();
+        let mut replay =
+            Replay { tables: &tables, cache: &log.cache, erased, last_at: view.last_at };
+        found.iter().try_for_each(|frame| replay.add(frame))?;
+        (view.head, view.last_at) = (head, replay.last_at);
+        view.erased = Arc::new(replay.erased);
+        Ok(end)
+    })
+}
+
+/// Everything, as far as it is durable.
+fn load(
+    files: &dyn Files,
+    synced: &dyn File,
+) -> Result<(View, (u64, u32), factum_core::Lineage), StoreError> {
+    // First how far, then the files: they hold at least as much.
+    let (last, end) = read_synced(synced).ok_or_else(|| {
+        StoreError::unavailable("the journal is just being opened for writing, try again")
+    })?;
+    let names = list(files)?;
+    let mut firsts = segments_in(&names);
+    firsts.retain(|first| *first <= last);
+    let segments = open_chain(files, &firsts)?;
+    let Some((active, sealed)) = segments.split_last().filter(|(it, _)| it.header.first == last)
+    else {
+        return Err(error::damaged("the segment that is written is missing", last, 0));
+    };
+    let (cache, lineage) = (Cache::new(), active.header.lineage);
+    let mut index = Index::new(files, lineage, &cache);
+    index.load_only(&names, sealed, &active.header)?;
+    index.replay(active, End::Synced(end))?;
+    Ok((index.into_view(), (last, end), lineage))
+}
+
+/// Looks again when a file has gone meanwhile: the writer merges runs and removes the old ones.
+fn repeated<T>(mut look: impl FnMut() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    let mut found = look();
+    for _ in 1..ATTEMPTS {
+        if found.is_ok() {
+            break;
+        }
+        found = look();
+    }
+    found
+}
+
+/// Follows the documents of a writer.
+#[derive(Debug)]
+pub(crate) struct DocumentFollower {
+    pub(crate) documents: Arc<Documents>,
+    files: Arc<dyn Files>,
+    synced: Arc<dyn File>,
+    seen: Mutex<(u64, u32)>,
+}
+
+impl DocumentFollower {
+    pub(crate) fn open(files: Arc<dyn Files>) -> Result<Self, StoreError> {
+        let synced = open_synced(&*files)?;
+        let documents = Arc::new(Documents::new(files.clone(), Default::default(), None, 1));
+        let follower = Self { documents, files, synced, seen: Mutex::default() };
+        follower.refresh()?;
+        Ok(follower)
+    }
+
+    /// Reads everything once more, if there is anything new.
+    pub(crate) fn refresh(&self) -> Result<(), StoreError> {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_news = |synced: &(u64, u32)| *synced != *seen;
+        let Some(synced) = read_synced(&*self.synced).filter(is_news) else { return Ok(()) };
+        let index = repeated(|| {
+            let mut firsts = segments_in(&list(&*self.files)?);
+            firsts.retain(|first| *first <= synced.0);
+            replay_documents(&open_chain(&*self.files, &firsts)?, End::Synced(synced.1))
+        })?;
+        self.documents.replace(index.0);
+        *seen = synced;
+        Ok(())
+    }
+}

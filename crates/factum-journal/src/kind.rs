@@ -1,0 +1,52 @@
+//! `journal:./data`.
+
+use std::{path::Path, sync::Arc};
+
+use async_trait::async_trait;
+use factum_backend::{OpenContext, OpenStore, StoreUrl, Stores};
+use factum_core::StoreError;
+
+use crate::{
+    options::{Access, JournalOptions},
+    store::{JournalStore, MARKER},
+};
+
+/// `journal:./data`, and with `?mode=read` for reading only, beside whoever writes.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct JournalKind;
+
+#[async_trait]
+impl OpenStore for JournalKind {
+    fn scheme(&self) -> &'static str {
+        "journal"
+    }
+
+    async fn open(&self, url: &StoreUrl, context: &OpenContext) -> Result<Stores, StoreError> {
+        url.allow_options(&["mode"])?;
+        let access = match url.option("mode") {
+            None | Some("write") => Access::ReadWrite,
+            Some("read") => Access::ReadOnly,
+            Some(other) => {
+                return Err(StoreError::invalid(format!(
+                    "a store is opened with mode=read or mode=write: mode={other} url={url}"
+                )));
+            }
+        };
+        // `journal://data` is how others write it; the slashes name no host here.
+        let path = url.path().strip_prefix("//").unwrap_or(url.path());
+        let options = JournalOptions::new(path)
+            .with_access(access)
+            .with_clock(context.clock.clone())
+            .with_ids(context.ids.clone());
+        let store = Arc::new(JournalStore::open(options).await?);
+        Ok(Stores { events: store.clone(), documents: store })
+    }
+
+    fn recognise(&self, path: &Path) -> Option<StoreUrl> {
+        path.join(MARKER).is_file().then(|| StoreUrl::of_path(self.scheme(), path))
+    }
+
+    fn place_in(&self, folder: &Path) -> Option<StoreUrl> {
+        Some(StoreUrl::of_path(self.scheme(), folder))
+    }
+}

@@ -1,0 +1,71 @@
+//! The journal: an embedded log close to the speed of the disk, and the default store of Factum.
+//!
+//! ```
+//! use factum_core::{EventStore, ReadQuery};
+//! use factum_journal::{JournalOptions, JournalStore};
+//!
+//! # let folder = tempfile::tempdir().unwrap();
+//! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+//! let store = JournalStore::open(JournalOptions::new(folder.path().join("data"))).await?;
+//! assert!(store.read(ReadQuery::log()).await?.events.is_empty());
+//! store.close().await?;
+//! # Ok::<(), factum_core::StoreError>(()) }).unwrap();
+//! ```
+//!
+//! A group of appends is one frame: one write and one sync, on the writer's thread. Readers see it
+//! after the sync. The modules stand below in the order in which they are read best; the format is
+//! in `docs/design/0007-journal-format.md`.
+
+mod bloom;
+mod cache;
+mod chunk;
+mod disk;
+mod erased;
+mod error;
+mod key;
+mod number;
+
+mod frame;
+mod frames;
+mod record;
+mod segment;
+
+mod posting;
+mod recent;
+mod run;
+mod stretch;
+mod tables;
+
+mod log;
+mod read;
+
+mod documents;
+mod lock;
+
+mod append;
+mod change;
+mod facts;
+mod keeper;
+mod seal;
+mod tail;
+
+mod follower;
+mod index;
+mod recovery;
+mod replay;
+mod walk;
+
+mod options;
+
+mod kind;
+mod store;
+mod verify;
+mod warm;
+
+pub use kind::JournalKind;
+pub use options::{Access, JournalOptions, SEGMENT_BYTES_DEFAULT};
+pub use store::JournalStore;
+pub use verify::{DAMAGES_MAX, JournalReport, verify};
+
+#[cfg(test)]
+mod simulation;

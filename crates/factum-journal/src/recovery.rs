@@ -1,0 +1,160 @@
+//! Opening: from what is in the folder to a log that can be written, whatever happened before.
+
+use std::sync::Arc;
+
+use factum_core::{Lineage, StoreError};
+
+use crate::{
+    cache::Cache,
+    disk::{File, Files, UNFINISHED},
+    documents::Documents,
+    error,
+    frame::{self, FrameKind, FramePlace},
+    frames::Tail,
+    index::Index,
+    log::Log,
+    segment::{SECTOR, Segment, segment_name, segments_in},
+    tail::{LogTail, TailOptions, first_segment, new_salt, write_zeros},
+    walk::{End, Walked, open_chain, replay_documents},
+};
+
+/// What the opening of a log found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Findings {
+    /// The file in which the torn end of the last write is kept.
+    pub(crate) set_aside: Option<String>,
+}
+
+/// A log that was opened for writing.
+pub(crate) struct OpenLog {
+    pub(crate) log: Arc<Log>,
+    pub(crate) tail: LogTail,
+    pub(crate) findings: Findings,
+}
+
+/// Whether there was a log before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Founded {
+    /// There was: it must be found.
+    Before,
+    /// It may be that only a part was made.
+    Never,
+}
+
+/// Opens a log for writing, and makes it if there was none. The folder must be locked.
+pub(crate) fn open(
+    files: Arc<dyn Files>,
+    founded: Founded,
+    options: &TailOptions,
+) -> Result<OpenLog, StoreError> {
+    let names = tidy(&*files)?;
+    let segments = segments_or_first(&*files, &names, founded, options)?;
+    if segments[0].header.previous != 0 {
+        let what = "the segments before it are missing";
+        return Err(error::damaged(what, segments[0].header.first, 0));
+    }
+    let (active, sealed) = segments.split_last().expect("there is one at least");
+    let cache = Cache::new();
+    let lineage = active.header.lineage;
+    let mut index = Index::new(&*files, lineage, &cache);
+    index.load(&names, sealed, &active.header)?;
+    let mut replayed = index.replay(active, End::Open)?;
+    let findings = mend(&*files, active, &replayed)?;
+    settle(active, &mut replayed)?;
+    let view = index.into_view();
+    view.tables.active().write().end = replayed.end;
+    let log = Arc::new(Log::new(files.clone(), lineage, view));
+    let tail = LogTail::new(files, active.clone(), replayed.end, options.clone())?;
+    Ok(OpenLog { log, tail, findings })
+}
+
+/// Opens the documents for writing, and makes their log if there was none.
+pub(crate) fn open_documents(
+    files: Arc<dyn Files>,
+    founded: Founded,
+    options: &TailOptions,
+) -> Result<(Documents, Findings), StoreError> {
+    let names = tidy(&*files)?;
+    let segments = segments_or_first(&*files, &names, founded, options)?;
+    let (active, _) = segments.split_last().expect("there is one at least");
+    let (index, mut replayed) = replay_documents(&segments, End::Open)?;
+    let findings = mend(&*files, active, &replayed)?;
+    settle(active, &mut replayed)?;
+    let tail = LogTail::new(files.clone(), active.clone(), replayed.end, options.clone())?;
+    Ok((Documents::new(files, index, Some(tail), replayed.next), findings))
+}
+
+/// Removes what was not finished. The answer: what is there.
+fn tidy(files: &dyn Files) -> Result<Vec<String>, StoreError> {
+    let mut names = list(files)?;
+    for name in names.iter().filter(|name| name.ends_with(UNFINISHED)) {
+        files.remove(name).map_err(|e| error::disk("removing what was not finished", name, e))?;
+    }
+    names.retain(|name| !name.ends_with(UNFINISHED));
+    // What was seen here may be in the system's memory only; what is built on it is not.
+    files.sync_names().map_err(|e| error::disk("syncing the folder", "", e))?;
+    Ok(names)
+}
+
+fn segments_or_first(
+    files: &dyn Files,
+    names: &[String],
+    founded: Founded,
+    options: &TailOptions,
+) -> Result<Vec<Segment>, StoreError> {
+    let firsts = segments_in(names);
+    if !firsts.is_empty() {
+        return open_chain(files, &firsts);
+    }
+    if founded == Founded::Before {
+        return Err(StoreError::corrupt(format!(
+            "the folder is a journal's, but its log is gone; restore it from a backup: file={}",
+            segment_name(1)
+        )));
+    }
+    let now = options.clock.now();
+    let lineage = Lineage::new(options.ids.uuid(now));
+    let salt = new_salt(&*options.ids, now);
+    Ok(vec![first_segment(files, lineage, salt, options.segment_bytes)?])
+}
+
+pub(crate) fn list(files: &dyn Files) -> Result<Vec<String>, StoreError> {
+    files.list().map_err(|e| error::disk("listing the folder", "", e))
+}
+
+/// Sets a torn end aside: into a file of its own first, and then out of the log. Nobody was told
+/// that any of it was stored, but it may be all that is left of something.
+fn mend(files: &dyn Files, segment: &Segment, replayed: &Walked) -> Result<Findings, StoreError> {
+    let Tail::Torn { end } = replayed.tail else { return Ok(Findings::default()) };
+    let first = segment.header.first;
+    let torn = &replayed.bytes[replayed.end as usize..end as usize];
+    let names = list(files)?;
+    let free = (1..).map(|number| format!("{first:020}-{}-{number}.torn", replayed.end));
+    let name = free.into_iter().find(|name| !names.contains(name)).expect("numbers do not end");
+    files.put(&name, torn).map_err(|e| error::disk("setting a torn end aside", &name, e))?;
+    let cleaned = write_zeros(&*segment.file, replayed.end, end.next_multiple_of(SECTOR))
+        .and_then(|()| segment.file.sync());
+    cleaned.map_err(|e| error::disk("clearing a torn end", &segment_name(first), e))?;
+    Ok(Findings { set_aside: Some(name) })
+}
+
+/// Makes sure of the last frame. No other frame vouches for it: it may be in the system's memory
+/// only, where a failed sync leaves it although the disk never had it. Written once more, it goes
+/// to the disk with the sync that follows.
+fn settle(segment: &Segment, replayed: &mut Walked) -> Result<(), StoreError> {
+    let Some((offset, kind)) = replayed.last else { return Ok(()) };
+    let file: &dyn File = &*segment.file;
+    let first = segment.header.first;
+    let at = |e| error::disk("securing the end of the log", &segment_name(first), e);
+    let frame = &replayed.bytes[offset as usize..replayed.end as usize];
+    file.write_at(frame, u64::from(offset)).and_then(|()| file.sync()).map_err(at)?;
+    if kind == FrameKind::Close {
+        let place =
+            FramePlace { salt: segment.header.salt, seed: segment.seed, offset: replayed.end };
+        // From here on a torn end is possible again.
+        let mark = frame::mark(place, replayed.next, FrameKind::Open);
+        file.write_at(&mark, u64::from(replayed.end)).and_then(|()| file.sync()).map_err(at)?;
+        replayed.end += mark.len() as u32;
+    }
+    Ok(())
+}

@@ -1,0 +1,301 @@
+//! A run: the index of a stretch of sealed segments, in one sorted file that never changes.
+//!
+//! In memory it keeps the first key of each block and a Bloom filter over its terms: about two
+//! bytes per term. Blocks are read when they are asked for, and cached.
+
+mod build;
+mod merge;
+
+use std::{
+    io,
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use factum_core::{Lineage, StoreError};
+use uuid::Uuid;
+
+use crate::{
+    bloom::{self, Bloom},
+    cache::Cache,
+    disk::{File, Files},
+    error,
+    number::{self, u32_at, u64_at},
+};
+
+pub(crate) use build::RunBuilder;
+pub(crate) use merge::merge;
+
+const MAGIC: &[u8; 8] = b"FACTUMIX";
+const FORMAT_VERSION: u32 = 1;
+const FOOTER_BYTES: usize = 96;
+const SUFFIX: &str = ".index";
+
+/// What a run says of itself in its last bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RunHeader {
+    pub(crate) lineage: Lineage,
+    /// How often it was merged.
+    pub(crate) level: u32,
+    /// The first position of the first segment that it covers.
+    pub(crate) first: u64,
+    /// The last position that it covers.
+    pub(crate) last: u64,
+    /// The first position of the last segment that it covers, and that segment's salt: a run of
+    /// another log's, or of another past of this one, is known by it.
+    pub(crate) segment: u64,
+    pub(crate) salt: u64,
+}
+
+/// A run that is open.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) header: RunHeader,
+    pub(crate) name: String,
+    file: Arc<dyn File>,
+    blocks: Vec<BlockRef>,
+    bloom: Bloom,
+    /// Blocks are cached under it; never given twice in a process.
+    id: u64,
+}
+
+#[derive(Debug)]
+struct BlockRef {
+    first_key: Box<[u8]>,
+    offset: u64,
+    /// With its checksum.
+    len: u32,
+}
+
+/// An entry, in the block it was found in.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    block: Arc<[u8]>,
+    key: Range<usize>,
+    value: Range<usize>,
+}
+
+/// Where the key and the value of an entry are in its block.
+type Ranges = (Range<usize>, Range<usize>);
+
+impl Entry {
+    pub(crate) fn key(&self) -> &[u8] {
+        &self.block[self.key.clone()]
+    }
+
+    pub(crate) fn value(&self) -> &[u8] {
+        &self.block[self.value.clone()]
+    }
+}
+
+impl Run {
+    /// Opens a run, and checks its footer and its list of blocks.
+    pub(crate) fn open(files: &dyn Files, name: &str) -> Result<Self, StoreError> {
+        let at = |e: io::Error| error::disk("opening a run of the index", name, e);
+        let file = files.open(name).map_err(at)?;
+        let len = file.len().map_err(at)?;
+        let damaged = |offset| error::damaged_index(name, offset);
+        let footer_at = len.checked_sub(FOOTER_BYTES as u64).ok_or_else(|| damaged(0))?;
+        let read = |offset: u64, len: u64| {
+            let mut bytes = vec![0; usize::try_from(len).map_err(|_| damaged(offset))?];
+            let read = file.fill_at(&mut bytes, offset).map_err(at)?;
+            if read == bytes.len() { Ok(bytes) } else { Err(damaged(offset)) }
+        };
+        let footer = read(footer_at, FOOTER_BYTES as u64)?;
+        let (header, index_at, bloom_at) =
+            read_footer(&footer).ok_or_else(|| damaged(footer_at))?;
+        if index_at > bloom_at || bloom_at > footer_at {
+            return Err(damaged(footer_at));
+        }
+        let index = read(index_at, bloom_at - index_at)?;
+        let bloom = read(bloom_at, footer_at - bloom_at)?;
+        let index = checked(&index).ok_or_else(|| damaged(index_at))?;
+        let bloom = checked(&bloom).ok_or_else(|| damaged(bloom_at))?;
+        let blocks = read_index(index, index_at).ok_or_else(|| damaged(index_at))?;
+        static IDS: AtomicU64 = AtomicU64::new(0);
+        let id = IDS.fetch_add(1, Ordering::Relaxed);
+        let bloom = Bloom::from_bytes(bloom.to_vec());
+        Ok(Self { header, name: name.into(), file, blocks, bloom, id })
+    }
+
+    /// Whether a term may be in it.
+    pub(crate) fn may_hold(&self, term: &[u8]) -> bool {
+        self.bloom.may_hold(bloom::hash(term))
+    }
+
+    /// The last entry whose key is at or before this one.
+    pub(crate) fn at_or_before(
+        &self,
+        cache: &Cache,
+        key: &[u8],
+    ) -> Result<Option<Entry>, StoreError> {
+        let behind = self.blocks.partition_point(|block| &block.first_key[..] <= key);
+        let Some(index) = behind.checked_sub(1) else { return Ok(None) };
+        let block = self.block(cache, index)?;
+        let mut found = None;
+        let mut at = 0;
+        while let Some(ranges) = self.ranges(&block, index, at)? {
+            if &block[ranges.0.clone()] > key {
+                break;
+            }
+            at = ranges.1.end;
+            found = Some(ranges);
+        }
+        Ok(found.map(|(key, value)| Entry { block, key, value }))
+    }
+
+    /// Whether asking for the last entry at or before a key would not read the disk.
+    pub(crate) fn is_cached(&self, cache: &Cache, key: &[u8]) -> bool {
+        let behind = self.blocks.partition_point(|block| &block.first_key[..] <= key);
+        behind.checked_sub(1).is_none_or(|index| cache.block(self.block_id(index)).is_some())
+    }
+
+    /// The first entry whose key is at or behind this one.
+    pub(crate) fn at_or_after(
+        &self,
+        cache: &Cache,
+        key: &[u8],
+    ) -> Result<Option<Entry>, StoreError> {
+        let behind = self.blocks.partition_point(|block| &block.first_key[..] <= key);
+        let mut index = behind.saturating_sub(1);
+        while index < self.blocks.len() {
+            let block = self.block(cache, index)?;
+            let mut at = 0;
+            while let Some((found, value)) = self.ranges(&block, index, at)? {
+                if &block[found.clone()] >= key {
+                    return Ok(Some(Entry { block, key: found, value }));
+                }
+                at = value.end;
+            }
+            index += 1;
+        }
+        Ok(None)
+    }
+
+    /// The entry with just this key.
+    pub(crate) fn at(&self, cache: &Cache, key: &[u8]) -> Result<Option<Entry>, StoreError> {
+        Ok(self.at_or_before(cache, key)?.filter(|entry| entry.key() == key))
+    }
+
+    pub(crate) fn block_count(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// The entries of a block, not through the cache.
+    pub(crate) fn entries(&self, index: usize) -> Result<Vec<Entry>, StoreError> {
+        let block = self.read_block(index)?;
+        let mut entries = Vec::new();
+        let mut at = 0;
+        while let Some((key, value)) = self.ranges(&block, index, at)? {
+            at = value.end;
+            entries.push(Entry { block: block.clone(), key, value });
+        }
+        Ok(entries)
+    }
+
+    fn block(&self, cache: &Cache, index: usize) -> Result<Arc<[u8]>, StoreError> {
+        let id = self.block_id(index);
+        if let Some(block) = cache.block(id) {
+            return Ok(block);
+        }
+        let block = self.read_block(index)?;
+        cache.keep(id, block.clone());
+        Ok(block)
+    }
+
+    /// The entries' bytes of a block, checked.
+    fn read_block(&self, index: usize) -> Result<Arc<[u8]>, StoreError> {
+        let BlockRef { offset, len, .. } = self.blocks[index];
+        let mut bytes = vec![0; len as usize];
+        let read = self
+            .file
+            .fill_at(&mut bytes, offset)
+            .map_err(|e| error::disk("reading the index", &self.name, e))?;
+        let block = checked(&bytes[..read]).filter(|_| read == bytes.len());
+        block.map(Arc::from).ok_or_else(|| self.damaged(index))
+    }
+
+    fn block_id(&self, index: usize) -> (u64, u32) {
+        (self.id, u32::try_from(index).unwrap_or(u32::MAX))
+    }
+
+    /// Where key and value of the entry are that begins there; `None` at the end of the block.
+    fn ranges(&self, block: &[u8], index: usize, at: usize) -> Result<Option<Ranges>, StoreError> {
+        if at == block.len() {
+            return Ok(None);
+        }
+        let mut rest = &block[at..];
+        let lens = number::take_len(&mut rest).zip(number::take_len(&mut rest));
+        let (key_len, value_len) = lens.ok_or_else(|| self.damaged(index))?;
+        let start = block.len() - rest.len();
+        let key = start..start.saturating_add(key_len);
+        let value = key.end..key.end.saturating_add(value_len);
+        if value.end > block.len() {
+            return Err(self.damaged(index));
+        }
+        Ok(Some((key, value)))
+    }
+
+    /// The error that says which block is not what was written.
+    pub(crate) fn damaged(&self, block: usize) -> StoreError {
+        error::damaged_index(&self.name, self.blocks.get(block).map_or(0, |block| block.offset))
+    }
+}
+
+/// The bytes before a checksum at their end, if it is theirs.
+fn checked(bytes: &[u8]) -> Option<&[u8]> {
+    let (bytes, crc) = bytes.split_at_checked(bytes.len().checked_sub(4)?)?;
+    (crc32c::crc32c(bytes) == u32_at(crc, 0)).then_some(bytes)
+}
+
+fn read_footer(bytes: &[u8]) -> Option<(RunHeader, u64, u64)> {
+    let bytes = checked(bytes).filter(|bytes| bytes[..8] == *MAGIC)?;
+    if u32_at(bytes, 8) != FORMAT_VERSION {
+        return None;
+    }
+    let lineage: [u8; 16] = bytes[16..32].try_into().ok()?;
+    let header = RunHeader {
+        lineage: Lineage::new(Uuid::from_bytes(lineage)),
+        level: u32_at(bytes, 12),
+        first: u64_at(bytes, 32),
+        last: u64_at(bytes, 40),
+        segment: u64_at(bytes, 48),
+        salt: u64_at(bytes, 56),
+    };
+    Some((header, u64_at(bytes, 64), u64_at(bytes, 72)))
+}
+
+fn read_index(mut bytes: &[u8], end: u64) -> Option<Vec<BlockRef>> {
+    let mut blocks = Vec::new();
+    let mut offset = 0;
+    while !bytes.is_empty() {
+        let len = u32::try_from(number::take(&mut bytes)?).ok()?;
+        let key_len = number::take_len(&mut bytes)?;
+        let first_key = number::take_bytes(&mut bytes, key_len)?.into();
+        blocks.push(BlockRef { first_key, offset, len });
+        offset += u64::from(len);
+    }
+    (offset == end).then_some(blocks)
+}
+
+/// The name of the run that covers these positions.
+pub(crate) fn run_name(first: u64, last: u64) -> String {
+    format!("{first:020}-{last:020}{SUFFIX}")
+}
+
+/// The positions that the runs among these names cover; by their beginnings, the widest first.
+pub(crate) fn runs_in(names: &[String]) -> Vec<(u64, u64)> {
+    let range = |name: &String| {
+        let (first, last) = name.strip_suffix(SUFFIX)?.split_once('-')?;
+        Some((first.parse().ok()?, last.parse().ok()?))
+    };
+    let mut found: Vec<(u64, u64)> = names.iter().filter_map(range).collect();
+    found.sort_unstable_by_key(|(first, last)| (*first, std::cmp::Reverse(*last)));
+    found
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,125 @@
+//! The writing of a run, entry by entry in the order of keys.
+
+use std::{io, sync::Arc};
+
+use bytes::BufMut;
+use factum_core::StoreError;
+
+use super::{FOOTER_BYTES, FORMAT_VERSION, MAGIC, RunHeader, run_name};
+use crate::{
+    bloom::{self, Bloom},
+    disk::{File, Files, UNFINISHED},
+    error, key, number,
+};
+
+/// A block ends with the entry that brings it to this size.
+const BLOCK_BYTES: usize = 4 << 10;
+/// Blocks are written so many bytes at a time.
+const WRITE_BYTES: usize = 256 << 10;
+
+/// Writes a run. Until it is finished, nobody finds it.
+pub(crate) struct RunBuilder<'f> {
+    files: &'f dyn Files,
+    header: RunHeader,
+    name: String,
+    file: Arc<dyn File>,
+    written: u64,
+    out: Vec<u8>,
+    block: Vec<u8>,
+    first_key: Vec<u8>,
+    index: Vec<u8>,
+    terms: Vec<u64>,
+}
+
+impl<'f> RunBuilder<'f> {
+    pub(crate) fn new(files: &'f dyn Files, header: RunHeader) -> Result<Self, StoreError> {
+        let name = run_name(header.first, header.last);
+        let file = files
+            .create(&format!("{name}{UNFINISHED}"))
+            .map_err(|e| error::disk("making a run of the index", &name, e))?;
+        let (out, block, first_key) = (Vec::new(), Vec::new(), Vec::new());
+        let (index, terms) = (Vec::new(), Vec::new());
+        Ok(Self { files, header, name, file, written: 0, out, block, first_key, index, terms })
+    }
+
+    /// Adds an entry; its key must be behind the last one's.
+    pub(crate) fn add(&mut self, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
+        if self.block.is_empty() {
+            self.first_key = key.to_vec();
+        }
+        number::put(&mut self.block, key.len() as u64);
+        number::put(&mut self.block, value.len() as u64);
+        self.block.put_slice(key);
+        self.block.put_slice(value);
+        if let Some((term, _)) = key::split(key) {
+            let hash = bloom::hash(term);
+            // The chunks of a term stand together.
+            if self.terms.last() != Some(&hash) {
+                self.terms.push(hash);
+            }
+        }
+        if self.block.len() >= BLOCK_BYTES { self.end_block() } else { Ok(()) }
+    }
+
+    fn end_block(&mut self) -> Result<(), StoreError> {
+        if self.block.is_empty() {
+            return Ok(());
+        }
+        number::put(&mut self.index, self.block.len() as u64 + 4);
+        number::put(&mut self.index, self.first_key.len() as u64);
+        self.index.put_slice(&self.first_key);
+        put_checked(&mut self.out, &self.block);
+        self.block.clear();
+        if self.out.len() >= WRITE_BYTES { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> Result<(), StoreError> {
+        self.file.write_at(&self.out, self.written).map_err(|e| self.disk(e))?;
+        self.written += self.out.len() as u64;
+        self.out.clear();
+        Ok(())
+    }
+
+    /// Puts the run in place, durably. The answer: its name.
+    pub(crate) fn finish(mut self) -> Result<String, StoreError> {
+        self.end_block()?;
+        let index_at = self.written + self.out.len() as u64;
+        let index = std::mem::take(&mut self.index);
+        put_checked(&mut self.out, &index);
+        let bloom_at = self.written + self.out.len() as u64;
+        put_checked(&mut self.out, Bloom::new(&self.terms).as_bytes());
+        let footer = self.footer(index_at, bloom_at);
+        put_checked(&mut self.out, &footer);
+        self.flush()?;
+        let placed = self
+            .file
+            .sync()
+            .and_then(|()| self.files.rename(&format!("{}{UNFINISHED}", self.name), &self.name))
+            .and_then(|()| self.files.sync_names());
+        placed.map_err(|e| self.disk(e))?;
+        Ok(self.name)
+    }
+
+    fn footer(&self, index_at: u64, bloom_at: u64) -> Vec<u8> {
+        let RunHeader { lineage, level, first, last, segment, salt } = self.header;
+        let mut footer = Vec::with_capacity(FOOTER_BYTES);
+        footer.put_slice(MAGIC);
+        footer.put_u32_le(FORMAT_VERSION);
+        footer.put_u32_le(level);
+        footer.put_slice(lineage.as_uuid().as_bytes());
+        for number in [first, last, segment, salt, index_at, bloom_at] {
+            footer.put_u64_le(number);
+        }
+        footer.resize(FOOTER_BYTES - 4, 0);
+        footer
+    }
+
+    fn disk(&self, error: io::Error) -> StoreError {
+        error::disk("writing a run of the index", &self.name, error)
+    }
+}
+
+fn put_checked(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.put_slice(bytes);
+    out.put_u32_le(crc32c::crc32c(bytes));
+}

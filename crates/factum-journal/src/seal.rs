@@ -1,0 +1,157 @@
+//! From the index of a sealed segment in memory to its run on disk, and from many runs to few.
+//! Done beside the writer: the log itself does not need it, and it can be made anew at any time.
+
+use std::sync::Arc;
+
+use factum_core::{Lineage, StoreError};
+
+use crate::{
+    chunk::{self, CHUNK_MAX, Places},
+    disk::Files,
+    erased::Erased,
+    error,
+    key::{self, Term},
+    log::Log,
+    recent::Recent,
+    record::put_state,
+    run::{Run, RunBuilder, RunHeader, merge},
+    segment::Segment,
+    stretch::encode_names,
+};
+
+/// So many runs of one level become one of the next.
+pub(crate) const FANOUT: usize = 8;
+
+/// Writes the run of a sealed segment. The answer: its name.
+pub(crate) fn write_run(
+    files: &dyn Files,
+    lineage: Lineage,
+    recent: &Recent,
+    erased: &Erased,
+) -> Result<String, StoreError> {
+    let Segment { header, .. } = recent.segment;
+    let header = RunHeader {
+        lineage,
+        level: 0,
+        first: header.first,
+        last: recent.last(),
+        segment: header.first,
+        salt: header.salt,
+    };
+    let mut run = RunBuilder::new(files, header)?;
+    // In the order of keys: c, e, g, n, p, s, t.
+    add_terms(&mut run, recent, sorted(&recent.categories), Term::Category)?;
+    for container in &recent.erased_containers {
+        run.add(&key::erased(*container), &erased.encode(*container))?;
+    }
+    add_terms(&mut run, recent, sorted(&recent.tags), Term::Tag)?;
+    run.add(&key::names(recent.first()), &encode_names(&recent.names))?;
+    add_places(&mut run, recent)?;
+    add_streams(&mut run, recent)?;
+    let mut types: Vec<(&str, &[u32])> =
+        recent.names.iter().zip(&recent.types).map(|(name, it)| (&**name, &it[..])).collect();
+    types.sort_unstable();
+    add_terms(&mut run, recent, types, Term::Type)?;
+    run.finish()
+}
+
+fn sorted(map: &hashbrown::HashMap<String, Vec<u32>>) -> Vec<(&str, &[u32])> {
+    let mut terms: Vec<_> = map.iter().map(|(text, it)| (&text[..], &it[..])).collect();
+    terms.sort_unstable();
+    terms
+}
+
+fn add_terms<'r>(
+    run: &mut RunBuilder<'_>,
+    recent: &Recent,
+    terms: Vec<(&'r str, &'r [u32])>,
+    term: fn(&'r str) -> Term<'r>,
+) -> Result<(), StoreError> {
+    for (text, relative) in terms {
+        let term = term(text).key();
+        for part in relative.chunks(CHUNK_MAX) {
+            let positions = absolute(recent, part);
+            run.add(&term.at(positions[0]), &chunk::encode(&positions))?;
+        }
+    }
+    Ok(())
+}
+
+fn add_places(run: &mut RunBuilder<'_>, recent: &Recent) -> Result<(), StoreError> {
+    let (segment, last) = (recent.first(), recent.offsets.len());
+    for start in (0..last).step_by(CHUNK_MAX) {
+        let end = (start + CHUNK_MAX).min(last);
+        let mut offsets: Vec<u64> =
+            recent.offsets[start..end].iter().map(|offset| u64::from(*offset)).collect();
+        offsets.push(u64::from(recent.offsets.get(end).copied().unwrap_or(recent.end)));
+        run.add(&key::places(segment + start as u64), &Places { segment, offsets }.encode())?;
+    }
+    Ok(())
+}
+
+fn add_streams(run: &mut RunBuilder<'_>, recent: &Recent) -> Result<(), StoreError> {
+    let mut streams: Vec<_> = recent.streams.iter().collect();
+    // By the keys, which end their names with a zero byte: none of a name is less.
+    streams.sort_unstable_by_key(|(name, _)| &name[..]);
+    for (name, stream) in streams {
+        let term = Term::Stream(name).key();
+        let mut state = Vec::new();
+        put_state(&mut state, &stream.state);
+        run.add(&term.at(0), &state)?;
+        for (mut version, positions) in stream.stretches() {
+            for part in positions.chunks(CHUNK_MAX) {
+                run.add(&term.at(version), &chunk::encode(&absolute(recent, part)))?;
+                version += part.len() as u64;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn absolute(recent: &Recent, relative: &[u32]) -> Vec<u64> {
+    relative.iter().map(|it| recent.first() + u64::from(*it)).collect()
+}
+
+/// Writes the run of the oldest sealed segment that has none. The answer: whether there was one.
+/// Never twice at the same time.
+pub(crate) fn seal_step(log: &Log) -> Result<bool, StoreError> {
+    let view = log.view();
+    let [oldest, _, ..] = &view.tables.recents[..] else { return Ok(false) };
+    let name = write_run(&*log.files, log.lineage, &oldest.read(), &view.erased)?;
+    let run = Arc::new(Run::open(&*log.files, &name)?);
+    log.update(|view| {
+        let tables = Arc::make_mut(&mut view.tables);
+        tables.runs.push(run);
+        tables.recents.remove(0);
+    });
+    Ok(true)
+}
+
+/// Merges runs, if there are enough of one level. The answer: whether there were. Never twice at
+/// the same time.
+pub(crate) fn merge_step(log: &Log, is_stopped: &dyn Fn() -> bool) -> Result<bool, StoreError> {
+    let view = log.view();
+    let Some(first) = to_merge(&view.tables.runs) else { return Ok(false) };
+    let old = &view.tables.runs[first..];
+    let runs: Vec<&Run> = old.iter().map(|run| &**run).collect();
+    let Some(name) = merge(&*log.files, &runs, is_stopped)? else { return Ok(false) };
+    let run = Arc::new(Run::open(&*log.files, &name)?);
+    log.update(|view| {
+        // Others may have come behind them meanwhile, but none among them.
+        let tables = Arc::make_mut(&mut view.tables);
+        tables.runs.splice(first..first + old.len(), [run]);
+    });
+    for run in old {
+        // What stays by an error is covered by the new run, and removed at the next opening.
+        let removed = log.files.remove(&run.name);
+        removed.map_err(|e| error::disk("removing a run of the index", &run.name, e))?;
+    }
+    Ok(true)
+}
+
+/// Where the runs begin that are to become one, which are the last ones.
+fn to_merge(runs: &[Arc<Run>]) -> Option<usize> {
+    let level = runs.last()?.header.level;
+    let same = runs.iter().rev().take_while(|run| run.header.level == level).count();
+    (same >= FANOUT).then(|| runs.len() - same)
+}

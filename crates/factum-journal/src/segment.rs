@@ -1,0 +1,175 @@
+//! A segment: one file of the log, named by its first position. This module owns its name and its
+//! first sector, which says what the file is and where the log stood when it was begun.
+
+use std::{io, sync::Arc};
+
+use bytes::BufMut;
+use factum_core::{Lineage, StoreError, Timestamp};
+use uuid::Uuid;
+
+use crate::{
+    disk::{File, Files},
+    error,
+    number::{u32_at, u64_at},
+};
+
+/// What a disk writes whole or not at all, in bytes.
+pub(crate) const SECTOR: u32 = 512;
+/// Where the first frame of a segment begins.
+pub(crate) const FRAMES_START: u32 = SECTOR;
+/// The version of the format, in each segment.
+pub(crate) const FORMAT_VERSION: u32 = 1;
+
+const MAGIC: &[u8; 8] = b"FACTUMLG";
+/// Of the header, without the zeros up to the sector's end.
+const HEADER_BYTES: usize = 80;
+const SUFFIX: &str = ".log";
+
+/// What a segment says of itself in its first sector.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SegmentHeader {
+    /// The log it belongs to.
+    pub(crate) lineage: Lineage,
+    /// Each frame begins with it. Random, so that neither stale bytes of another file nor an
+    /// event's payload are taken for a frame.
+    pub(crate) salt: u64,
+    /// The position of the first event in it.
+    pub(crate) first: u64,
+    /// The time of the last event before it; times in it count from there.
+    pub(crate) base_at: Timestamp,
+    /// The segment before it; zero: none.
+    pub(crate) previous: u64,
+    /// Where the frames of the segment before it end: all of them were durable by then.
+    pub(crate) previous_end: u32,
+}
+
+impl SegmentHeader {
+    /// The first sector of a segment.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(SECTOR as usize);
+        out.put_slice(MAGIC);
+        out.put_u32_le(FORMAT_VERSION);
+        out.put_u32_le(0);
+        out.put_slice(self.lineage.as_uuid().as_bytes());
+        out.put_u64_le(self.salt);
+        out.put_u64_le(self.first);
+        out.put_u64_le(self.base_at.as_micros());
+        out.put_u64_le(self.previous);
+        out.put_u32_le(self.previous_end);
+        out.resize(HEADER_BYTES, 0);
+        let crc = crc32c::crc32c(&out[16..]);
+        out[12..16].copy_from_slice(&crc.to_le_bytes());
+        out.resize(SECTOR as usize, 0);
+        out
+    }
+
+    /// Reads the first sector; the error says what is wrong with it.
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, &'static str> {
+        if bytes.len() < HEADER_BYTES || &bytes[..8] != MAGIC {
+            return Err("this is no segment of a journal");
+        }
+        if u32_at(bytes, 8) != FORMAT_VERSION {
+            return Err("the segment is of a newer version, use a newer program");
+        }
+        if crc32c::crc32c(&bytes[16..HEADER_BYTES]) != u32_at(bytes, 12) {
+            return Err("the checksum of the segment's header is wrong");
+        }
+        let lineage: [u8; 16] = bytes[16..32].try_into().expect("sixteen bytes");
+        Ok(Self {
+            lineage: Lineage::new(Uuid::from_bytes(lineage)),
+            salt: u64_at(bytes, 32),
+            first: u64_at(bytes, 40),
+            base_at: Timestamp::from_micros(u64_at(bytes, 48)),
+            previous: u64_at(bytes, 56),
+            previous_end: u32_at(bytes, 64),
+        })
+    }
+
+    /// What every checksum in the segment begins with, so that bytes of another never pass.
+    pub(crate) fn seed(&self) -> u32 {
+        let seed = crc32c::crc32c(self.lineage.as_uuid().as_bytes());
+        let seed = crc32c::crc32c_append(seed, &self.salt.to_le_bytes());
+        crc32c::crc32c_append(seed, &self.first.to_le_bytes())
+    }
+}
+
+/// The names of the event types in a segment, by number.
+pub(crate) type Names = Vec<Box<str>>;
+
+/// A segment that is open.
+#[derive(Debug, Clone)]
+pub(crate) struct Segment {
+    pub(crate) header: SegmentHeader,
+    /// See [`SegmentHeader::seed`].
+    pub(crate) seed: u32,
+    pub(crate) file: Arc<dyn File>,
+}
+
+impl Segment {
+    pub(crate) fn new(header: SegmentHeader, file: Arc<dyn File>) -> Self {
+        Self { header, seed: header.seed(), file }
+    }
+
+    /// Opens a segment and reads its header.
+    pub(crate) fn open(files: &dyn Files, first: u64) -> Result<Self, StoreError> {
+        let name = segment_name(first);
+        let at = |e: io::Error| error::disk("opening a segment", &name, e);
+        let file = files.open(&name).map_err(at)?;
+        let mut sector = vec![0; SECTOR as usize];
+        let read = file.fill_at(&mut sector, 0).map_err(at)?;
+        let header = SegmentHeader::decode(&sector[..read])
+            .map_err(|what| error::damaged(what, first, 0))?;
+        if header.first != first {
+            return Err(error::damaged("a segment has another's name", first, 0));
+        }
+        Ok(Self::new(header, file))
+    }
+}
+
+/// The name of the segment that begins at a position. Names sort as positions do.
+pub(crate) fn segment_name(first: u64) -> String {
+    format!("{first:020}{SUFFIX}")
+}
+
+/// The first positions of the segments among these names, ascending.
+pub(crate) fn segments_in(names: &[String]) -> Vec<u64> {
+    let number = |name: &String| {
+        let digits = name.strip_suffix(SUFFIX)?;
+        (digits.len() == 20).then(|| digits.parse().ok())?
+    };
+    let mut found: Vec<u64> = names.iter().filter_map(number).collect();
+    found.sort_unstable();
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_comes_back_and_every_flipped_bit_is_noticed() {
+        let header = SegmentHeader {
+            lineage: Lineage::new(Uuid::from_u128(7)),
+            salt: 0x0123_4567_89ab_cdef,
+            first: 42,
+            base_at: Timestamp::from_micros(9),
+            previous: 1,
+            previous_end: 4_096,
+        };
+        let bytes = header.encode();
+        assert_eq!(SegmentHeader::decode(&bytes), Ok(header));
+        for bit in 0..HEADER_BYTES * 8 {
+            let mut bytes = bytes.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            assert!(SegmentHeader::decode(&bytes).is_err(), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn segments_are_known_by_their_names() {
+        let names = ["journal", "1.log", "00000000000000000042.log", "00000000000000000001.log"];
+        let names: Vec<String> = names.map(Into::into).into();
+        assert_eq!(segments_in(&names), [1, 42]);
+        assert_eq!(segment_name(42), names[2]);
+    }
+}

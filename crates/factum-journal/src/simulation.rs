@@ -1,0 +1,71 @@
+//! The journal on a disk that loses what was not synced: thousands of short lives from one seed,
+//! each with power cuts, refused calls and full disks, and after each a comparison of everything
+//! that can be read with a model.
+
+mod disk;
+mod life;
+mod model;
+mod world;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+pub(crate) use disk::Random;
+use disk::Syncs;
+use life::{Troubles, live};
+
+/// Lives of one test: many where the compiler optimised, and in a full run.
+fn lives(debug: u64, release: u64) -> u64 {
+    let asked = std::env::var("FACTUM_SIMULATION_LIVES").ok().and_then(|it| it.parse().ok());
+    asked.unwrap_or(if cfg!(debug_assertions) { debug } else { release })
+}
+
+/// The first seed; a failure prints the seed that it takes to see it again alone.
+fn first_seed() -> u64 {
+    std::env::var("FACTUM_SIMULATION_SEED").ok().and_then(|it| it.parse().ok()).unwrap_or(1)
+}
+
+fn run(count: u64, troubles: Troubles) {
+    for seed in first_seed()..first_seed() + count {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| live(seed, troubles))) {
+            let again = "FACTUM_SIMULATION_SEED and FACTUM_SIMULATION_LIVES=1 repeat it";
+            eprintln!("the life of seed {seed} failed with {troubles:?}; {again}");
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_by_power_cuts() {
+    run(lives(120, 6_000), Troubles { power: true, ..Troubles::default() });
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_by_refused_calls() {
+    run(lives(120, 6_000), Troubles { errors: true, ..Troubles::default() });
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_by_refused_calls_and_power_cuts() {
+    run(lives(120, 6_000), Troubles { power: true, errors: true, ..Troubles::default() });
+}
+
+#[test]
+fn a_full_disk_refuses_and_loses_nothing() {
+    run(lives(80, 3_000), Troubles { full: true, power: true, ..Troubles::default() });
+}
+
+#[test]
+fn flipped_bits_are_reported_and_never_read() {
+    run(lives(120, 6_000), Troubles { flips: true, ..Troubles::default() });
+}
+
+/// The simulation can fail: without syncs it must see losses.
+#[test]
+fn without_syncs_the_simulation_sees_the_loss() {
+    let troubles = Troubles { power: true, syncs: Syncs::Ignored, ..Troubles::default() };
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let failed = (1..=40).filter(|seed| catch_unwind(|| live(*seed, troubles)).is_err()).count();
+    std::panic::set_hook(hook);
+    assert!(failed >= 10, "only {failed} of 40 lives without syncs lost something");
+}

@@ -1,0 +1,375 @@
+//! A disk in memory, with a system in front of it that keeps writes back until a sync, and may lose
+//! or tear them.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use crate::disk::{File, Files};
+
+const SECTOR: usize = 512;
+
+/// What a sync does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Syncs {
+    #[default]
+    Honoured,
+    /// It succeeds, and nothing becomes durable.
+    Ignored,
+}
+
+/// SplitMix64.
+#[derive(Debug, Clone)]
+pub(crate) struct Random(u64);
+
+impl Random {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5851_f42d_4c95_7f2d)
+    }
+
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
+        self.next() % end.max(1)
+    }
+
+    pub(super) fn is_one_in(&mut self, count: u64) -> bool {
+        self.below(count) == 0
+    }
+}
+
+/// The disk, and the system in front of it.
+#[derive(Debug, Clone)]
+pub(super) struct SimDisk(Arc<Mutex<State>>);
+
+#[derive(Debug)]
+struct State {
+    random: Random,
+    syncs: Syncs,
+    /// By number; names point here.
+    files: Vec<Content>,
+    /// As the system sees them, and as the disk has them.
+    names: BTreeMap<String, usize>,
+    durable_names: BTreeMap<String, usize>,
+    /// Changes of names that the disk does not have: each is done whole or not at all.
+    pending_names: Vec<Vec<(String, Option<usize>)>>,
+    /// Calls until the power goes, and until a call is refused.
+    calls_to_cut: Option<u64>,
+    calls_to_error: Option<u64>,
+    /// Bytes that files may still grow by.
+    room: Option<u64>,
+    is_off: bool,
+}
+
+#[derive(Debug, Default)]
+struct Content {
+    /// As the system sees it, and as the disk has it.
+    seen: Vec<u8>,
+    durable: Vec<u8>,
+    /// What the disk does not have, a sector or less each.
+    pending: Vec<(usize, Vec<u8>)>,
+}
+
+fn overwrite(bytes: &mut Vec<u8>, offset: usize, with: &[u8]) {
+    if bytes.len() < offset + with.len() {
+        bytes.resize(offset + with.len(), 0);
+    }
+    bytes[offset..offset + with.len()].copy_from_slice(with);
+}
+
+fn no_power() -> io::Error {
+    io::Error::other("the power is off")
+}
+
+impl SimDisk {
+    pub(super) fn new(seed: u64, syncs: Syncs) -> Self {
+        Self(Arc::new(Mutex::new(State {
+            random: Random::new(seed ^ 0xd15c),
+            syncs,
+            files: Vec::new(),
+            names: BTreeMap::new(),
+            durable_names: BTreeMap::new(),
+            pending_names: Vec::new(),
+            calls_to_cut: None,
+            calls_to_error: None,
+            room: None,
+            is_off: false,
+        })))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap()
+    }
+
+    pub(super) fn folder(&self, name: &str) -> Arc<dyn Files> {
+        Arc::new(SimFolder { disk: self.clone(), prefix: format!("{name}/") })
+    }
+
+    /// The power goes at the call after so many.
+    pub(super) fn cut_after(&self, calls: u64) {
+        self.state().calls_to_cut = Some(calls);
+    }
+
+    /// The call after so many is refused; later ones succeed.
+    pub(super) fn refuse_after(&self, calls: Option<u64>) {
+        self.state().calls_to_error = calls;
+    }
+
+    /// Files may grow by so much.
+    pub(super) fn limit(&self, room: Option<u64>) {
+        self.state().room = room;
+    }
+
+    pub(super) fn is_off(&self) -> bool {
+        self.state().is_off
+    }
+
+    /// The power comes back: some of what was not synced is there, some is not, in any order.
+    pub(super) fn restart(&self) {
+        let state = &mut *self.state();
+        (state.is_off, state.calls_to_cut, state.calls_to_error) = (false, None, None);
+        // Nothing, everything, or each piece by a toss.
+        let kept = state.random.below(4);
+        let keep = |random: &mut Random| match kept {
+            0 => false,
+            1 => true,
+            _ => random.is_one_in(2),
+        };
+        for change in std::mem::take(&mut state.pending_names) {
+            if keep(&mut state.random) {
+                apply(&mut state.durable_names, &change);
+            }
+        }
+        state.names = state.durable_names.clone();
+        for content in &mut state.files {
+            for (offset, bytes) in std::mem::take(&mut content.pending) {
+                if keep(&mut state.random) {
+                    overwrite(&mut content.durable, offset, &bytes);
+                }
+            }
+            content.seen = content.durable.clone();
+        }
+    }
+
+    /// Flips a bit in a file whose name fits. The answer: which, and where.
+    pub(super) fn flip(&self, fits: impl Fn(&str) -> bool) -> Option<(String, usize)> {
+        let state = &mut *self.state();
+        let names = state.names.iter().filter(|(name, _)| fits(name));
+        let found: Vec<(String, usize)> = names.map(|(name, it)| (name.clone(), *it)).collect();
+        let (name, file) = &found[state.random.below(found.len() as u64) as usize];
+        let content = &mut state.files[*file];
+        // Zeros that were never used are most of a file, and the least of what can go wrong.
+        let used = content.seen.iter().rposition(|byte| *byte != 0)? as u64 + 9;
+        let at = state.random.below(used.min(content.seen.len() as u64)) as usize;
+        let bit = 1 << state.random.below(8);
+        content.seen[at] ^= bit;
+        overwrite(&mut content.durable, at, &[content.seen[at]]);
+        Some((name.clone(), at))
+    }
+}
+
+fn apply(names: &mut BTreeMap<String, usize>, change: &[(String, Option<usize>)]) {
+    for (name, file) in change {
+        match file {
+            Some(file) => names.insert(name.clone(), *file),
+            None => names.remove(name),
+        };
+    }
+}
+
+impl State {
+    /// Counts a call. The error: the power is off, or the call is refused.
+    fn call(&mut self) -> io::Result<()> {
+        if self.is_off {
+            return Err(no_power());
+        }
+        if let Some(calls) = &mut self.calls_to_cut {
+            if *calls == 0 {
+                self.is_off = true;
+                return Err(no_power());
+            }
+            *calls -= 1;
+        }
+        if let Some(calls) = &mut self.calls_to_error {
+            if *calls == 0 {
+                self.calls_to_error = None;
+                return Err(io::Error::other("input/output error"));
+            }
+            *calls -= 1;
+        }
+        Ok(())
+    }
+
+    fn change_names(&mut self, change: Vec<(String, Option<usize>)>) {
+        apply(&mut self.names, &change);
+        self.pending_names.push(change);
+    }
+
+    fn write(&mut self, file: usize, bytes: &[u8], offset: usize) -> io::Result<()> {
+        let called = self.call();
+        let content = &mut self.files[file];
+        let growth = (offset + bytes.len()).saturating_sub(content.seen.len()) as u64;
+        let is_full = self.room.is_some_and(|room| growth > room);
+        // A write that fails may have done a part of its work.
+        let done = if called.is_err() || is_full {
+            self.random.below(bytes.len() as u64 + 1) as usize
+        } else {
+            bytes.len()
+        };
+        if let Some(room) = &mut self.room {
+            *room = room.saturating_sub(growth);
+        }
+        let mut at = offset;
+        let mut rest = &bytes[..if is_full { 0 } else { done }];
+        overwrite(&mut content.seen, offset, rest);
+        while !rest.is_empty() {
+            let piece = rest.len().min(SECTOR - at % SECTOR);
+            content.pending.push((at, rest[..piece].to_vec()));
+            (at, rest) = (at + piece, &rest[piece..]);
+        }
+        called?;
+        if is_full { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+    }
+
+    fn sync(&mut self, file: usize) -> io::Result<()> {
+        let called = self.call();
+        if self.syncs == Syncs::Ignored {
+            return called;
+        }
+        let content = &mut self.files[file];
+        if called.is_err() && self.is_off {
+            return called;
+        }
+        // Refused, the system forgets what it had not written, and still shows it.
+        for (offset, bytes) in std::mem::take(&mut content.pending) {
+            if called.is_ok() || self.random.is_one_in(2) {
+                overwrite(&mut content.durable, offset, &bytes);
+            }
+        }
+        called
+    }
+}
+
+#[derive(Debug)]
+struct SimFolder {
+    disk: SimDisk,
+    prefix: String,
+}
+
+impl SimFolder {
+    fn name(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+
+    fn file(&self, file: usize) -> Arc<dyn File> {
+        Arc::new(SimFile { disk: self.disk.clone(), file })
+    }
+}
+
+impl Files for SimFolder {
+    fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
+        let mut state = self.disk.state();
+        state.call()?;
+        let file = state.names.get(&self.name(name)).copied();
+        file.map(|file| self.file(file)).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
+        let mut state = self.disk.state();
+        state.call()?;
+        if let Some(file) = state.names.get(&self.name(name)).copied() {
+            // Emptied at once, which is harder than what a disk does.
+            state.files[file] = Content::default();
+            return Ok(self.file(file));
+        }
+        state.files.push(Content::default());
+        let file = state.files.len() - 1;
+        state.change_names(vec![(self.name(name), Some(file))]);
+        Ok(self.file(file))
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        let mut state = self.disk.state();
+        state.call()?;
+        let names = state.names.keys().filter_map(|name| name.strip_prefix(&self.prefix));
+        Ok(names.map(Into::into).collect())
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut state = self.disk.state();
+        let called = state.call();
+        // Refused, or cut off, it may have been done.
+        if called.is_err() && !state.random.is_one_in(2) {
+            return called;
+        }
+        let Some(file) = state.names.get(&self.name(from)).copied() else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        state.change_names(vec![(self.name(from), None), (self.name(to), Some(file))]);
+        called
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        let mut state = self.disk.state();
+        state.call()?;
+        if !state.names.contains_key(&self.name(name)) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        state.change_names(vec![(self.name(name), None)]);
+        Ok(())
+    }
+
+    fn sync_names(&self) -> io::Result<()> {
+        let mut state = self.disk.state();
+        state.call()?;
+        if state.syncs == Syncs::Honoured {
+            for change in std::mem::take(&mut state.pending_names) {
+                apply(&mut state.durable_names, &change);
+            }
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+struct SimFile {
+    disk: SimDisk,
+    file: usize,
+}
+
+impl File for SimFile {
+    fn read_at(&self, into: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut state = self.disk.state();
+        state.call()?;
+        let State { files, random, .. } = &mut *state;
+        let rest = files[self.file].seen.get(offset as usize..).unwrap_or(&[]);
+        let mut len = rest.len().min(into.len());
+        // Short reads are allowed, and happen.
+        if len > 1 && random.is_one_in(8) {
+            len = 1 + random.below(len as u64 - 1) as usize;
+        }
+        into[..len].copy_from_slice(&rest[..len]);
+        Ok(len)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.disk.state().write(self.file, bytes, offset as usize)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.disk.state().sync(self.file)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        let mut state = self.disk.state();
+        state.call()?;
+        Ok(state.files[self.file].seen.len() as u64)
+    }
+}

@@ -1,0 +1,357 @@
+//! One life of a journal: work, trouble, reopening, comparison; and again.
+
+use std::sync::{Arc, Mutex};
+
+use factum_backend::{Commit, CommitError};
+use factum_core::{
+    AppendBatch, AppendError, Content, EventName, ExpectedRevision, ExpectedVersion, NewEvent,
+    Retention, StoreErrorKind, StreamChange, StreamId, StreamVersion, Tag, Timestamp, WriteBatch,
+    WriteError,
+};
+use factum_testing::VirtualClock;
+
+use super::{
+    disk::{Random, SimDisk, Syncs},
+    model::Model,
+    world::{Open, SeededIds, World},
+};
+use crate::{
+    recovery::Founded,
+    seal::{merge_step, seal_step},
+};
+
+/// What goes wrong in a life.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Troubles {
+    pub(super) power: bool,
+    pub(super) errors: bool,
+    pub(super) full: bool,
+    pub(super) flips: bool,
+    pub(super) syncs: Syncs,
+}
+
+/// How often a journal is opened in a life.
+const OPENINGS: u64 = 4;
+/// How much is done between two openings, at most.
+const STEPS: u64 = 40;
+
+struct Life {
+    random: Random,
+    troubles: Troubles,
+    world: World,
+    streams: Vec<StreamId>,
+    /// What was acknowledged.
+    known: Model,
+    /// What else may be there: what was under way when the trouble came.
+    possible: Option<Model>,
+    founded: Founded,
+}
+
+/// Lives one life; panics if it sees anything but what was acknowledged.
+pub(super) fn live(seed: u64, troubles: Troubles) {
+    let world = World {
+        disk: SimDisk::new(seed, troubles.syncs),
+        clock: VirtualClock::new(Timestamp::from_micros(1_000_000_000)),
+        ids: Arc::new(SeededIds(Mutex::new(Random::new(seed ^ 0x1d5)))),
+    };
+    let streams = (0..6).map(|n| {
+        StreamId::new(if n % 2 == 0 { "account" } else { "order" }, &format!("s{n}")).unwrap()
+    });
+    let mut life = Life {
+        random: Random::new(seed),
+        troubles,
+        world,
+        streams: streams.collect(),
+        known: Model::default(),
+        possible: None,
+        founded: Founded::Never,
+    };
+    for _ in 0..OPENINGS {
+        life.open_and_work();
+    }
+    life.settle();
+}
+
+impl Life {
+    fn open_and_work(&mut self) {
+        let mut open = self.reopen();
+        if self.troubles.power && !self.random.is_one_in(4) {
+            self.world.disk.cut_after(self.random.below(160));
+        }
+        if self.troubles.errors {
+            self.world.disk.refuse_after(Some(self.random.below(120)));
+        }
+        if self.troubles.full {
+            self.world.disk.limit(Some(self.random.below(64 << 10)));
+        }
+        for _ in 0..self.random.below(STEPS) {
+            if !self.step(&mut open) {
+                break;
+            }
+        }
+        self.world.disk.limit(None);
+        self.end(open);
+    }
+
+    /// Closes or drops the journal, and lets the trouble have its effect.
+    fn end(&mut self, open: Open) {
+        let is_clean = self.random.is_one_in(2);
+        if !is_clean && !self.world.disk.is_off() {
+            // A process that is killed: what it wrote is in the system, and nothing marks the end.
+            std::mem::forget(open);
+        } else {
+            drop(open);
+        }
+        self.world.disk.refuse_after(None);
+        let is_cut = self.troubles.power && self.random.is_one_in(2);
+        if self.world.disk.is_off() || is_cut {
+            self.world.disk.restart();
+        }
+        if self.troubles.flips && is_clean {
+            self.flip();
+        }
+    }
+
+    /// Opens the journal, against more trouble if need be, and compares.
+    fn reopen(&mut self) -> Open {
+        loop {
+            let trouble = self.random.is_one_in(3);
+            if trouble && self.troubles.power {
+                self.world.disk.cut_after(self.random.below(40));
+            }
+            if trouble && self.troubles.errors {
+                self.world.disk.refuse_after(Some(self.random.below(40)));
+            }
+            let opened = self.world.open(self.founded);
+            self.world.disk.refuse_after(None);
+            if self.world.disk.is_off() {
+                drop(opened);
+                self.world.disk.restart();
+                continue;
+            }
+            match opened {
+                Ok(open) => {
+                    // No longer in the way of the comparison.
+                    self.world.disk.cut_after(u64::MAX);
+                    self.compare(&open);
+                    self.founded = Founded::Before;
+                    return open;
+                }
+                Err(error) => {
+                    let is_trouble = self.troubles.errors
+                        && trouble
+                        && error.kind() == StoreErrorKind::Unavailable;
+                    assert!(is_trouble, "does not open: {error:?}");
+                }
+            }
+        }
+    }
+
+    fn compare(&mut self, open: &Open) {
+        let found = open.observe(&self.streams).expect("everything can be read");
+        let found = Model { revision: self.known.revision, ..found };
+        // Without a difference nobody can tell whether it happened.
+        let is_possible = found != self.known
+            && self.possible.as_ref().is_some_and(|possible| {
+                found == Model { revision: found.revision, ..possible.clone() }
+            });
+        if is_possible {
+            self.known = self.possible.take().expect("it was just compared");
+        }
+        self.possible = None;
+        if !is_possible {
+            assert_same(&found, &self.known);
+        }
+    }
+
+    /// Does something. The answer: whether the journal can go on.
+    fn step(&mut self, open: &mut Open) -> bool {
+        self.world.clock.advance(std::time::Duration::from_millis(self.random.below(50)));
+        match self.random.below(20) {
+            0 => seal_step(&open.committer.log).is_ok() || !self.world.disk.is_off(),
+            1 => merge_step(&open.committer.log, &|| false).is_ok() || !self.world.disk.is_off(),
+            2 => {
+                // What can't be prepared is made when it is needed.
+                let _ = open.committer.tail.spare.prepare(&*open.committer.log.files, 4 << 10);
+                true
+            }
+            3 | 4 => self.change(open),
+            5..=7 => self.write(open),
+            _ => self.append(open),
+        }
+    }
+
+    fn append(&mut self, open: &mut Open) -> bool {
+        let batches: Vec<_> = (0..1 + self.random.below(3)).map(|_| self.batch()).collect();
+        let mut after = self.known.clone();
+        after.append(&batches);
+        match open.committer.commit(&batches) {
+            Ok(committed) => {
+                assert_eq!(committed.head.value() as usize, after.events.len());
+                self.known = after;
+                true
+            }
+            Err(CommitError::NotStored(error)) => self.goes_on(error.kind()),
+            Err(CommitError::Unknown(_)) => {
+                self.possible = Some(after);
+                false
+            }
+        }
+    }
+
+    /// After an error that stored nothing: the power may be off, or the log may have stopped.
+    fn goes_on(&self, kind: StoreErrorKind) -> bool {
+        assert_eq!(kind, StoreErrorKind::Unavailable);
+        let is_trouble = self.troubles.errors || self.troubles.full;
+        assert!(self.world.disk.is_off() || is_trouble, "refused without a reason");
+        !self.world.disk.is_off()
+    }
+
+    fn stream(&mut self) -> StreamId {
+        self.streams[self.random.below(self.streams.len() as u64) as usize].clone()
+    }
+
+    fn batch(&mut self) -> AppendBatch {
+        let (one, other) = (self.stream(), self.stream());
+        let version = self.known.bounds(&one).version.value();
+        let expected = match self.random.below(6) {
+            0 => ExpectedVersion::from(StreamVersion::new(version)),
+            1 => ExpectedVersion::Exact(StreamVersion::new(version + 7)),
+            _ => ExpectedVersion::Any,
+        };
+        let batch = AppendBatch::new().write(one.clone(), expected, self.events());
+        if other == one || self.random.is_one_in(2) {
+            return batch;
+        }
+        batch.write(other, ExpectedVersion::Any, self.events())
+    }
+
+    fn events(&mut self) -> Vec<NewEvent> {
+        (0..1 + self.random.below(3)).map(|_| self.event()).collect()
+    }
+
+    fn event(&mut self) -> NewEvent {
+        const NAMES: [&str; 3] = ["account.opened", "account.money-deposited", "account.closed"];
+        let name = EventName::from_static(NAMES[self.random.below(3) as usize]);
+        let size = if self.random.is_one_in(12) { 3_000 } else { 200 };
+        let payload: Vec<u8> =
+            (0..self.random.below(size)).map(|_| self.random.next() as u8).collect();
+        NewEvent::new(self.world.id(), name, Content::Cbor, payload)
+            .with_tag(Tag::new("parity", self.random.below(2)).unwrap())
+    }
+
+    fn change(&mut self, open: &mut Open) -> bool {
+        let stream = self.stream();
+        let bounds = self.known.bounds(&stream);
+        let change = match self.random.below(4) {
+            0 => StreamChange::Delete(ExpectedVersion::Any),
+            1 => {
+                let events_max = Some(1 + self.random.below(4)).filter(|max| *max < 4);
+                StreamChange::Retain(Retention { events_max, age_max: None })
+            }
+            _ => {
+                let before = 1 + self.random.below(bounds.version.value());
+                StreamChange::TruncateBefore(StreamVersion::new(before.min(bounds.version.value())))
+            }
+        };
+        let mut after = self.known.clone();
+        after.change(&stream, change);
+        match open.committer.change(&stream, change) {
+            Ok(info) => {
+                self.known = after;
+                assert_eq!(info.bounds, self.known.bounds(&stream), "{change:?}");
+                true
+            }
+            Err(AppendError::Store(error)) => self.goes_on(error.kind()),
+            // Durable, or not; or durable, and the answer could not be read.
+            Err(_) => {
+                self.possible = Some(after);
+                false
+            }
+        }
+    }
+
+    fn write(&mut self, open: &mut Open) -> bool {
+        let mut batch = WriteBatch::new();
+        for key in 0..4 {
+            let key = format!("k{key}");
+            batch = match self.random.below(4) {
+                0 => batch.remove(key, ExpectedRevision::Any),
+                1 => {
+                    let value = vec![self.random.next() as u8; self.random.below(900) as usize];
+                    batch.put(key, ExpectedRevision::Any, value)
+                }
+                _ => batch,
+            };
+        }
+        if batch.entries().is_empty() {
+            return true;
+        }
+        match open.documents.write(&batch) {
+            Ok(revision) => {
+                assert!(revision.value() > self.known.revision, "a revision was given again");
+                self.known.write(&batch, revision.value());
+                true
+            }
+            Err(WriteError::Store(error)) => self.goes_on(error.kind()),
+            Err(_) => {
+                let mut after = self.known.clone();
+                // The revision that it would have got: the next one.
+                after.write(&batch, open.documents.next_revision());
+                self.possible = Some(after);
+                false
+            }
+        }
+    }
+
+    /// Flips a bit of a closed journal. What is read then is right, or the damage is reported.
+    fn flip(&mut self) {
+        let is_log = |name: &str| name.ends_with(".log") || name.ends_with(".index");
+        let Some(place) = self.world.disk.flip(is_log) else { return };
+        let damage = match self.world.open(self.founded) {
+            Err(error) => Some(error),
+            Ok(open) => {
+                let found = open.observe(&self.streams);
+                std::mem::forget(open);
+                match found {
+                    Err(error) => Some(error),
+                    Ok(found) => {
+                        let found = Model { revision: self.known.revision, ..found };
+                        assert_same(&found, &self.known);
+                        None
+                    }
+                }
+            }
+        };
+        if let Some(error) = damage {
+            assert_eq!(error.kind(), StoreErrorKind::Corrupt, "{place:?}: {error:?}");
+            self.start_anew();
+        }
+    }
+
+    /// On another disk, since this one is damaged for good.
+    fn start_anew(&mut self) {
+        self.world.disk = SimDisk::new(self.random.next(), self.troubles.syncs);
+        (self.known, self.possible, self.founded) = (Model::default(), None, Founded::Never);
+    }
+
+    fn settle(&mut self) {
+        let open = self.reopen();
+        drop(open);
+    }
+}
+
+/// Says what differs, not everything there is.
+fn assert_same(found: &Model, known: &Model) {
+    let pairs = found.events.iter().zip(&known.events);
+    if let Some(index) = pairs.clone().position(|(found, known)| found != known) {
+        let short = |model: &Model| {
+            model.events[index].as_ref().map(|it| (it.stream.clone(), it.version, it.event.id))
+        };
+        let (found, known) = (short(found), short(known));
+        panic!("at position {}: found {found:?}, acknowledged {known:?}", index + 1);
+    }
+    assert_eq!(found.events.len(), known.events.len(), "head");
+    assert_eq!(found.streams, known.streams, "streams");
+    assert_eq!(found.documents, known.documents, "documents");
+}

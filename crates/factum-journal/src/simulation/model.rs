@@ -1,0 +1,108 @@
+//! What a journal should hold: in memory, and the shortest way.
+
+use std::collections::BTreeMap;
+
+use factum_core::{
+    AppendBatch, NewEvent, Retention, StreamBounds, StreamChange, StreamId, StreamVersion,
+    WriteBatch,
+};
+
+/// What an event should be.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct ModelEvent {
+    pub(super) stream: StreamId,
+    pub(super) version: u64,
+    pub(super) event: NewEvent,
+}
+
+/// What a journal should hold.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Model {
+    /// By position, from 1; erased ones are `None`.
+    pub(super) events: Vec<Option<ModelEvent>>,
+    pub(super) streams: BTreeMap<StreamId, (StreamBounds, Retention)>,
+    pub(super) documents: BTreeMap<Vec<u8>, (u64, Vec<u8>)>,
+    /// At least.
+    pub(super) revision: u64,
+}
+
+impl Model {
+    pub(super) fn bounds(&self, stream: &StreamId) -> StreamBounds {
+        self.streams.get(stream).map(|stream| stream.0).unwrap_or_default()
+    }
+
+    /// Appends what of a group can be appended.
+    pub(super) fn append(&mut self, batches: &[AppendBatch]) {
+        let mut written = Vec::new();
+        for batch in batches {
+            let fits = |(stream, expected)| self.bounds(stream).matches(expected);
+            if !batch.writes().iter().all(|write| fits((&write.stream, write.expected))) {
+                continue;
+            }
+            for write in batch.writes() {
+                written.push(write.stream.clone());
+                for event in &write.events {
+                    let (bounds, _) = self.streams.entry(write.stream.clone()).or_default();
+                    bounds.version = bounds.version.next();
+                    self.events.push(Some(ModelEvent {
+                        stream: write.stream.clone(),
+                        version: bounds.version.value(),
+                        event: event.clone(),
+                    }));
+                }
+            }
+        }
+        written.iter().for_each(|stream| self.retain(stream));
+    }
+
+    pub(super) fn change(&mut self, stream: &StreamId, change: StreamChange) {
+        let mut bounds = self.bounds(stream);
+        match change {
+            StreamChange::Retain(retention) => {
+                self.streams.entry(stream.clone()).or_default().1 = retention;
+                self.retain(stream);
+                // A stream of which nothing is known is not there.
+                self.streams.retain(|_, known| *known != Default::default());
+            }
+            StreamChange::TruncateBefore(first) => self.erase(stream, first.previous()),
+            StreamChange::Delete(_) if bounds.version.value() > 0 && !bounds.is_deleted() => {
+                bounds.version = bounds.version.next();
+                bounds.deleted_at = bounds.version;
+                self.streams.entry(stream.clone()).or_default().0 = bounds;
+                self.erase(stream, bounds.version);
+            }
+            _ => {}
+        }
+    }
+
+    fn retain(&mut self, stream: &StreamId) {
+        if let Some((bounds, Retention { events_max: Some(max), .. })) = self.streams.get(stream) {
+            self.erase(stream, StreamVersion::new(bounds.version.value().saturating_sub(*max)));
+        }
+    }
+
+    fn erase(&mut self, stream: &StreamId, through: StreamVersion) {
+        for slot in &mut self.events {
+            let is_meant =
+                |event: &ModelEvent| event.stream == *stream && event.version <= through.value();
+            if slot.as_ref().is_some_and(is_meant) {
+                *slot = None;
+            }
+        }
+        if let Some((bounds, _)) = self.streams.get_mut(stream) {
+            bounds.erased_through = bounds.erased_through.max(through);
+        }
+    }
+
+    pub(super) fn write(&mut self, batch: &WriteBatch, revision: u64) {
+        self.revision = revision;
+        for entry in batch.entries() {
+            match &entry.value {
+                Some(value) => {
+                    self.documents.insert(entry.key.to_vec(), (revision, value.to_vec()))
+                }
+                None => self.documents.remove(&entry.key[..]),
+            };
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! A journal on a simulated disk: opened without threads, and read to the last byte.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use bytes::BytesMut;
+use factum_core::{
+    Clock, IdSource, KeyRange, NewEvent, Query, ReadQuery, ScanQuery, StoreError, StreamId, Tag,
+    Timestamp,
+};
+use factum_testing::VirtualClock;
+
+use super::{
+    disk::{Random, SimDisk},
+    model::{Model, ModelEvent},
+};
+use crate::{
+    append::{Committer, Delay},
+    change,
+    documents::Documents,
+    keeper::Keeper,
+    read,
+    recovery::{self, Founded},
+    tail::TailOptions,
+};
+
+/// So small that a life goes through many segments.
+const SEGMENT_BYTES: u32 = 4 << 10;
+
+/// Ids from a seed.
+#[derive(Debug)]
+pub(super) struct SeededIds(pub(super) std::sync::Mutex<Random>);
+
+impl IdSource for SeededIds {
+    fn uuid(&self, now: Timestamp) -> uuid::Uuid {
+        let mut random = self.0.lock().unwrap();
+        let bytes = [random.next().to_le_bytes(), random.next().to_le_bytes()].concat();
+        let random = bytes[..10].try_into().unwrap();
+        uuid::Builder::from_unix_timestamp_millis(now.as_millis(), &random).into_uuid()
+    }
+
+    fn jitter(&self, _: std::time::Duration) -> std::time::Duration {
+        std::time::Duration::ZERO
+    }
+}
+
+/// What outlives the journal's openings.
+#[derive(Debug, Clone)]
+pub(super) struct World {
+    pub(super) disk: SimDisk,
+    pub(super) clock: VirtualClock,
+    pub(super) ids: Arc<SeededIds>,
+}
+
+/// A journal that is open.
+pub(super) struct Open {
+    pub(super) committer: Committer,
+    pub(super) documents: Arc<Documents>,
+}
+
+impl World {
+    pub(super) fn open(&self, founded: Founded) -> Result<Open, StoreError> {
+        let options = TailOptions {
+            ids: self.ids.clone(),
+            clock: Arc::new(self.clock.clone()),
+            segment_bytes: SEGMENT_BYTES,
+        };
+        let opened = recovery::open(self.disk.folder("log"), founded, &options)?;
+        let (documents, _) =
+            recovery::open_documents(self.disk.folder("documents"), founded, &options)?;
+        let documents = Arc::new(documents);
+        let committer = Committer {
+            keeper: Keeper::idle(opened.log.clone(), opened.tail.spare.clone()),
+            log: opened.log,
+            tail: opened.tail,
+            clock: Arc::new(self.clock.clone()),
+            commit_delay: Delay::default(),
+            buffer: BytesMut::new(),
+            documents: documents.clone(),
+            lock: None,
+        };
+        Ok(Open { committer, documents })
+    }
+
+    pub(super) fn id(&self) -> factum_core::EventId {
+        factum_core::EventId::new(self.ids.uuid(self.clock.now()))
+    }
+}
+
+impl Open {
+    /// Everything that can be read, by the log; and what streams, categories and tags show must be
+    /// the same.
+    pub(super) fn observe(&self, streams: &[StreamId]) -> Result<Model, StoreError> {
+        let mut model = Model::default();
+        for event in self.all(ReadQuery::log(), Some(&mut model))? {
+            let position = event.0 as usize;
+            model.events[position - 1] = Some(event.1);
+        }
+        for stream in streams {
+            let info = change::info(&self.committer.log, stream)?;
+            let found = (info.bounds, info.retention);
+            if found != Default::default() {
+                model.streams.insert(stream.clone(), found);
+            }
+        }
+        self.check_views(&model, streams)?;
+        let page = self.documents.scan(&ScanQuery::new(KeyRange::all()))?;
+        assert_eq!(page.rest, None, "all documents of a life are on one page");
+        model.documents = page
+            .documents
+            .into_iter()
+            .map(|it| (it.key.to_vec(), (it.revision.value(), it.value.to_vec())))
+            .collect();
+        Ok(model)
+    }
+
+    fn check_views(&self, model: &Model, streams: &[StreamId]) -> Result<(), StoreError> {
+        let expected = |fits: &dyn Fn(&ModelEvent) -> bool| -> BTreeMap<u64, ModelEvent> {
+            let events = model.events.iter().zip(1..).filter_map(|(event, position)| {
+                event.clone().filter(|event| fits(event)).map(|event| (position, event))
+            });
+            events.collect()
+        };
+        for stream in streams {
+            let query = ReadQuery::stream(stream.clone());
+            let wanted = expected(&|event| event.stream == *stream);
+            assert_eq!(self.both_ways(query)?, wanted, "{stream}");
+        }
+        let category = factum_core::Category::new("account").unwrap();
+        let wanted = expected(&|event| event.stream.category() == "account");
+        assert_eq!(self.both_ways(ReadQuery::category(category))?, wanted);
+        let tag = Tag::new("parity", 1).unwrap();
+        let wanted = expected(&|event| event.event.tags.contains(&tag));
+        assert_eq!(self.both_ways(ReadQuery::matching(Query::tag(tag)))?, wanted);
+        Ok(())
+    }
+
+    fn both_ways(&self, query: ReadQuery) -> Result<BTreeMap<u64, ModelEvent>, StoreError> {
+        let query = query.with_events_max(7);
+        let forward = self.all(query.clone(), None)?;
+        let mut backward = self.all(query.backward(), None)?;
+        backward.reverse();
+        assert_eq!(forward, backward, "forward and backward");
+        Ok(forward.into_iter().collect())
+    }
+
+    fn all(
+        &self,
+        query: ReadQuery,
+        mut whole: Option<&mut Model>,
+    ) -> Result<Vec<(u64, ModelEvent)>, StoreError> {
+        let mut events = Vec::new();
+        let (mut next, mut last) = (Some(query), 0);
+        while let Some(query) = next {
+            let page = read::page(&self.committer.log, &query)?;
+            next = query.next(&page);
+            if let Some(model) = &mut whole {
+                let erased: u64 = page
+                    .erased
+                    .iter()
+                    .map(|range| range.last.value() + 1 - range.first.value())
+                    .sum();
+                let count = erased + page.events.len() as u64;
+                assert_eq!(page.scanned_through.value() - last, count, "a hole in the log");
+                last = page.scanned_through.value();
+                model.events.resize(last as usize, None);
+            }
+            for event in &page.events {
+                let new = NewEvent {
+                    id: event.id(),
+                    name: factum_core::EventName::parse(event.name()).unwrap(),
+                    schema_version: event.schema_version(),
+                    content: event.content(),
+                    payload: event.payload_bytes(),
+                    tags: event.tags().map(|tag| Tag::parse(tag).unwrap()).collect(),
+                    metadata: event.metadata(),
+                };
+                let stream = event.stream().to_stream_id();
+                let version = event.version().value();
+                let event_is = ModelEvent { stream, version, event: new };
+                events.push((event.position().value(), event_is));
+            }
+        }
+        Ok(events)
+    }
+}

@@ -1,0 +1,356 @@
+//! The store: both traits over one folder.
+
+use std::{
+    fs::{self, File},
+    io,
+    path::Path,
+    sync::Arc,
+};
+
+use async_trait::async_trait;
+use bytes::BytesMut;
+use factum_backend::{Head, Writer};
+use factum_core::{
+    AppendBatch, AppendError, Appended, Document, DocumentStore, Durability, EventStore,
+    Guarantees, KeyRange, Limits, Page, Position, ReadQuery, Revision, ScanPage, ScanQuery,
+    StoreError, StreamChange, StreamId, StreamInfo, WriteBatch, WriteError, Writers,
+};
+use tokio::{
+    sync::{RwLock, watch},
+    task,
+};
+
+use crate::{
+    append::{Committer, Delay},
+    change,
+    disk::{Files, SystemFiles},
+    documents::Documents,
+    error,
+    follower::{DocumentFollower, LogFollower},
+    keeper::Keeper,
+    lock::Lock,
+    log::Log,
+    options::{Access, JournalOptions, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN},
+    read,
+    recovery::{self, Founded},
+    tail::TailOptions,
+    warm,
+};
+
+/// The file by which a journal's folder is known. Written last, so that with it there is a log.
+pub(crate) const MARKER: &str = "factum-journal";
+const MARKER_TEXT: &str = "This folder is a journal of Factum, format 1.\n";
+/// The folders inside.
+pub(crate) const LOG: &str = "log";
+pub(crate) const DOCUMENTS: &str = "documents";
+/// How large a segment of the log of documents becomes.
+const DOCUMENT_SEGMENT_BYTES: u32 = 16 << 20;
+/// The largest batch that an option may allow: it becomes one frame.
+const BATCH_BYTES_MAX: usize = 32 << 20;
+
+/// Both halves of a store, in one folder. Clones share it.
+///
+/// # Guarantees
+/// Every law; durability is `PowerLoss`, and nobody else writes to the folder as long as it is
+/// open. Others may read it ([`Access::ReadOnly`]).
+#[derive(Debug, Clone)]
+pub struct JournalStore {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    log: Arc<Log>,
+    documents: Arc<Documents>,
+    half: Half,
+    head: Head,
+    limits: Limits,
+    /// What the opening set aside, for people.
+    set_aside: Vec<String>,
+    /// Held to the end: by readers shared, by `close` alone.
+    is_closed: RwLock<bool>,
+}
+
+/// What makes the journal go on.
+#[derive(Debug)]
+enum Half {
+    Writer(Writer<Committer>),
+    Follower(LogFollower, DocumentFollower),
+}
+
+impl Inner {
+    fn writer(&self) -> Result<&Writer<Committer>, StoreError> {
+        match &self.half {
+            Half::Writer(writer) => Ok(writer),
+            Half::Follower(..) => Err(StoreError::invalid(
+                "the journal is opened for reading, open it without mode=read",
+            )),
+        }
+    }
+
+    /// Reads on, where somebody else writes the log.
+    fn refresh_log(&self) -> Result<(), StoreError> {
+        if let Half::Follower(log, _) = &self.half {
+            log.refresh()?;
+            self.head.advance(Position::new(self.log.view().head));
+        }
+        Ok(())
+    }
+
+    fn refresh_documents(&self) -> Result<(), StoreError> {
+        match &self.half {
+            Half::Follower(_, documents) => documents.refresh(),
+            Half::Writer(_) => Ok(()),
+        }
+    }
+}
+
+impl JournalStore {
+    /// Opens a journal, and makes it if it is not there.
+    ///
+    /// # Errors
+    /// One sentence: what is wrong with which file, and what to do.
+    pub async fn open(options: JournalOptions) -> Result<Self, StoreError> {
+        let opened = task::spawn_blocking(move || Self::open_blocking(options));
+        opened.await.map_err(|e| StoreError::internal("the opening was cut off").with_source(e))?
+    }
+
+    fn open_blocking(options: JournalOptions) -> Result<Self, StoreError> {
+        check_options(&options)?;
+        let folder = resolve(&options.path)?;
+        if options.access == Access::ReadOnly {
+            return Self::open_follower(&folder, options.limits);
+        }
+        make_folders(&folder)?;
+        let lock = Lock::take(&folder)?;
+        let top: Arc<dyn Files> = Arc::new(SystemFiles::new(&folder));
+        let founded = founded(&*top)?;
+        let JournalOptions { clock, ids, limits, segment_bytes, commit_delay, .. } = options;
+        let tail = TailOptions { ids, clock: clock.clone(), segment_bytes };
+        let files =
+            |name: &str| -> Arc<dyn Files> { Arc::new(SystemFiles::new(&folder.join(name))) };
+        let opened = recovery::open(files(LOG), founded, &tail)?;
+        let tail = TailOptions { segment_bytes: DOCUMENT_SEGMENT_BYTES, ..tail };
+        let (documents, torn) = recovery::open_documents(files(DOCUMENTS), founded, &tail)?;
+        if founded == Founded::Never {
+            let put = top.put(MARKER, MARKER_TEXT.as_bytes());
+            put.map_err(|e| error::disk("making a journal", MARKER, e))?;
+        }
+        let set_aside = opened.findings.set_aside.into_iter().chain(torn.set_aside).collect();
+        let head = Head::new(Position::new(opened.log.view().head));
+        let keeper = Keeper::start(opened.log.clone(), opened.tail.spare.clone())?;
+        let documents = Arc::new(documents);
+        let committer = Committer {
+            log: opened.log.clone(),
+            tail: opened.tail,
+            keeper,
+            clock,
+            commit_delay: Delay(commit_delay),
+            buffer: BytesMut::new(),
+            documents: documents.clone(),
+            lock: Some(lock),
+        };
+        let writer = Writer::spawn("factum-journal", committer, head.clone(), limits)?;
+        let (log, half, is_closed) = (opened.log, Half::Writer(writer), RwLock::new(false));
+        let inner = Inner { log, documents, half, head, limits, set_aside, is_closed };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    fn open_follower(folder: &Path, limits: Limits) -> Result<Self, StoreError> {
+        if !folder.join(MARKER).is_file() {
+            let shown = folder.display();
+            let message = format!("there is no journal to read, check the path: path={shown}");
+            return Err(StoreError::invalid(message));
+        }
+        let log_follower = LogFollower::open(Arc::new(SystemFiles::new(&folder.join(LOG))))?;
+        let files = Arc::new(SystemFiles::new(&folder.join(DOCUMENTS)));
+        let document_follower = DocumentFollower::open(files)?;
+        let (log, documents) = (log_follower.log.clone(), document_follower.documents.clone());
+        let head = Head::new(Position::new(log.view().head));
+        let half = Half::Follower(log_follower, document_follower);
+        let (set_aside, is_closed) = (Vec::new(), RwLock::new(false));
+        let inner = Inner { log, documents, half, head, limits, set_aside, is_closed };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// The files in which the opening kept what a crash left half written, if it did.
+    pub fn set_aside(&self) -> &[String] {
+        &self.inner.set_aside
+    }
+
+    /// Runs what may wait for the disk where waiting does no harm.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Inner) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        if *self.inner.is_closed.read().await {
+            return Err(StoreError::closed());
+        }
+        let inner = self.inner.clone();
+        let done = task::spawn_blocking(move || work(&inner));
+        done.await.map_err(|e| StoreError::internal("a read was cut off").with_source(e))?
+    }
+}
+
+fn check_options(options: &JournalOptions) -> Result<(), StoreError> {
+    let JournalOptions { segment_bytes, limits, .. } = options;
+    if !(SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(segment_bytes) {
+        return Err(StoreError::invalid(format!(
+            "a segment has from 4 KiB to 1 GiB: segment_bytes={segment_bytes}"
+        )));
+    }
+    if limits.batch_bytes_max > BATCH_BYTES_MAX {
+        return Err(StoreError::invalid(format!(
+            "a batch of a journal has at most {BATCH_BYTES_MAX} bytes: batch_bytes_max={}",
+            limits.batch_bytes_max
+        )));
+    }
+    Ok(())
+}
+
+/// The path as it will be named in errors, whatever folder the program moves to.
+fn resolve(path: &Path) -> Result<std::path::PathBuf, StoreError> {
+    let shown = path.display();
+    if path.as_os_str().is_empty() {
+        let message = "a journal lives in a folder, name one such as journal:./data";
+        return Err(StoreError::invalid(message));
+    }
+    if path.is_file() {
+        let message = format!("the path is a file, a journal needs a folder: path={shown}");
+        return Err(StoreError::invalid(message));
+    }
+    std::path::absolute(path)
+        .map_err(|e| StoreError::invalid(format!("no such path: path={shown}")).with_source(e))
+}
+
+/// Makes the folders, durably: a file is not safe in a folder whose own entry is not.
+fn make_folders(folder: &Path) -> Result<(), StoreError> {
+    let is_new = !folder.join(DOCUMENTS).is_dir();
+    let make = || -> io::Result<()> {
+        for name in [LOG, DOCUMENTS] {
+            fs::create_dir_all(folder.join(name))?;
+        }
+        for above in folder.ancestors().filter(|_| is_new) {
+            match File::open(above).and_then(|above| above.sync_all()) {
+                // Not every folder may be read, nor every system sync one.
+                Err(e)
+                    if matches!(
+                        e.kind(),
+                        io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput
+                    ) => {}
+                synced => synced?,
+            }
+        }
+        Ok(())
+    };
+    make().map_err(|e| {
+        let message = format!("the folder can't be made: path={}", folder.display());
+        StoreError::unavailable(message).with_source(e)
+    })
+}
+
+fn founded(top: &dyn Files) -> Result<Founded, StoreError> {
+    let names = recovery::list(top)?;
+    let is_there = names.iter().any(|name| name == MARKER);
+    Ok(if is_there { Founded::Before } else { Founded::Never })
+}
+
+#[async_trait]
+impl EventStore for JournalStore {
+    async fn append(&self, batch: AppendBatch) -> Result<Appended, AppendError> {
+        let writer = self.inner.writer()?;
+        // The writer's thread is not to wait for the disk's reads: what it will ask is brought into
+        // memory by whoever asks for it. An error comes again there, and is told.
+        if warm::needs_disk(&self.inner.log, &batch) {
+            let asked = batch.clone();
+            let _ = self.blocking(move |inner| warm::warm(&inner.log, &asked)).await;
+        }
+        writer.append(batch).await
+    }
+
+    async fn read(&self, query: ReadQuery) -> Result<Page, StoreError> {
+        query.check()?;
+        self.blocking(move |inner| {
+            inner.refresh_log()?;
+            read::page(&inner.log, &query)
+        })
+        .await
+    }
+
+    async fn stream_info(&self, stream: &StreamId) -> Result<StreamInfo, StoreError> {
+        let stream = stream.clone();
+        self.blocking(move |inner| {
+            inner.refresh_log()?;
+            change::info(&inner.log, &stream)
+        })
+        .await
+    }
+
+    async fn change(
+        &self,
+        stream: &StreamId,
+        change: StreamChange,
+    ) -> Result<StreamInfo, AppendError> {
+        let stream = stream.clone();
+        self.inner.writer()?.run(move |committer| committer.change(&stream, change)).await?
+    }
+
+    fn head(&self) -> watch::Receiver<Position> {
+        self.inner.head.subscribe()
+    }
+
+    fn guarantees(&self) -> Guarantees {
+        let writers = match &self.inner.half {
+            Half::Writer(_) => Writers::ThisProcess,
+            // What the writer appends is seen only by looking again.
+            Half::Follower(..) => Writers::ManyProcesses,
+        };
+        Guarantees::new(Durability::PowerLoss, writers).with_limits(self.inner.limits)
+    }
+
+    async fn close(&self) -> Result<(), StoreError> {
+        *self.inner.is_closed.write().await = true;
+        if let Half::Writer(writer) = &self.inner.half {
+            writer.close().await;
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl DocumentStore for JournalStore {
+    async fn get(&self, key: &[u8]) -> Result<Option<Document>, StoreError> {
+        let key = key.to_vec();
+        self.blocking(move |inner| {
+            inner.refresh_documents()?;
+            inner.documents.get(&key)
+        })
+        .await
+    }
+
+    async fn scan(&self, query: ScanQuery) -> Result<ScanPage, StoreError> {
+        query.check()?;
+        self.blocking(move |inner| {
+            inner.refresh_documents()?;
+            inner.documents.scan(&query)
+        })
+        .await
+    }
+
+    async fn write(&self, batch: WriteBatch) -> Result<Revision, WriteError> {
+        self.inner.writer()?;
+        self.inner.limits.check_write(&batch)?;
+        self.blocking(move |inner| Ok(inner.documents.write(&batch))).await?
+    }
+
+    async fn clear(&self, range: KeyRange) -> Result<(), StoreError> {
+        self.inner.writer()?;
+        loop {
+            let range = range.clone();
+            // Each step on its own, so that others get their turn between two.
+            if !self.blocking(move |inner| inner.documents.clear_step(&range)).await? {
+                return Ok(());
+            }
+        }
+    }
+}

@@ -1,0 +1,341 @@
+//! The end of the log, where it grows: one write and one sync per frame, into a file that was
+//! written with zeros before.
+
+use std::{
+    io,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use factum_core::{Clock, IdSource, Lineage, StoreError, Timestamp};
+
+use crate::{
+    disk::{File, Files, UNFINISHED},
+    error,
+    frame::{self, FrameKind, FramePlace},
+    number::{u32_at, u64_at},
+    segment::{FRAMES_START, Segment, SegmentHeader, segment_name},
+};
+
+/// The first segment of a log; each further one is larger, up to what the options say.
+pub(crate) const FIRST_SEGMENT_BYTES: u32 = 256 << 10;
+/// How much larger.
+const SEGMENT_GROWTH: u32 = 4;
+/// Offsets in a segment have 32 bits.
+const SEGMENT_END_MAX: u64 = 3 << 30;
+/// Zeros are written so many at a time.
+const ZEROS: &[u8] = &[0; 256 << 10];
+/// The file that will be the next segment.
+const SPARE: &str = "spare";
+
+/// The file that tells readers in other processes how far the log is durable. Never synced, and
+/// never believed by the writer.
+pub(crate) const SYNCED: &str = "synced";
+
+/// What went wrong with a write, and what is known of it.
+#[derive(Debug)]
+pub(crate) enum TailError {
+    /// Nothing of it will ever be seen, and the log goes on.
+    NotWritten(StoreError),
+    /// It may or may not be there after reopening. The log accepts nothing until then.
+    Unknown(StoreError),
+}
+
+/// A file of zeros that is no segment yet.
+#[derive(Debug)]
+struct Zeroed {
+    file: Arc<dyn File>,
+    name: String,
+    bytes: u32,
+}
+
+impl Zeroed {
+    /// Makes a file, durable but for its name; nobody else makes one of this name.
+    fn make(files: &dyn Files, number: u64, bytes: u32) -> Result<Self, StoreError> {
+        let name = format!("{SPARE}-{number}{UNFINISHED}");
+        let write = || -> io::Result<Arc<dyn File>> {
+            let file = files.create(&name)?;
+            write_zeros(&*file, 0, bytes)?;
+            file.sync()?;
+            Ok(file)
+        };
+        let file = write().map_err(|e| error::disk("writing zeros ahead of the log", &name, e))?;
+        Ok(Self { file, name, bytes })
+    }
+
+    /// Puts the file in place as the segment that a header says.
+    fn place(self, files: &dyn Files, header: SegmentHeader) -> Result<Segment, TailError> {
+        let name = segment_name(header.first);
+        let at = |e| error::disk("beginning a segment", &name, e);
+        // Whoever finds the name must find the header, so that comes first.
+        let written = self.file.write_at(&header.encode(), 0).and_then(|()| self.file.sync());
+        written.map_err(|e| TailError::NotWritten(at(e)))?;
+        let named = files.rename(&self.name, &name).and_then(|()| files.sync_names());
+        named.map_err(|e| TailError::Unknown(at(e)))?;
+        Ok(Segment::new(header, self.file))
+    }
+}
+
+/// The file that will be the next segment, written with zeros in the background.
+#[derive(Debug, Default)]
+pub(crate) struct Spare(Mutex<SpareState>);
+
+#[derive(Debug, Default)]
+struct SpareState {
+    ready: Option<Zeroed>,
+    /// How many were made: one is never made over another, which may be a segment by now.
+    made: u64,
+}
+
+impl Spare {
+    /// Makes the file if it is not there.
+    pub(crate) fn prepare(&self, files: &dyn Files, bytes: u32) -> Result<(), StoreError> {
+        // Held while the file is written: who needs it meanwhile waits instead of making another.
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.ready.is_none() {
+            let zeroed = state.make(files, bytes)?;
+            state.ready = Some(zeroed);
+        }
+        Ok(())
+    }
+
+    fn take(&self, files: &dyn Files, bytes: u32) -> Result<Zeroed, StoreError> {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.ready.take().map_or_else(|| state.make(files, bytes), Ok)
+    }
+}
+
+impl SpareState {
+    fn make(&mut self, files: &dyn Files, bytes: u32) -> Result<Zeroed, StoreError> {
+        self.made += 1;
+        Zeroed::make(files, self.made, bytes)
+    }
+}
+
+pub(crate) fn write_zeros(file: &dyn File, mut from: u32, to: u32) -> io::Result<()> {
+    while from < to {
+        let step = (to - from).min(ZEROS.len() as u32);
+        file.write_at(&ZEROS[..step as usize], u64::from(from))?;
+        from += step;
+    }
+    Ok(())
+}
+
+/// Begins a log: its first segment, durably in place.
+pub(crate) fn first_segment(
+    files: &dyn Files,
+    lineage: Lineage,
+    salt: u64,
+    bytes: u32,
+) -> Result<Segment, StoreError> {
+    let bytes = bytes.min(FIRST_SEGMENT_BYTES);
+    let header = SegmentHeader {
+        lineage,
+        salt,
+        first: 1,
+        base_at: Timestamp::EPOCH,
+        previous: 0,
+        previous_end: 0,
+    };
+    Zeroed::make(files, 0, bytes)?.place(files, header).map_err(|e| match e {
+        TailError::NotWritten(error) | TailError::Unknown(error) => error,
+    })
+}
+
+/// The end of the log, where it grows.
+#[derive(Debug)]
+pub(crate) struct LogTail {
+    files: Arc<dyn Files>,
+    ids: Arc<dyn IdSource>,
+    clock: Arc<dyn Clock>,
+    pub(crate) segment: Segment,
+    /// Where the next frame begins.
+    pub(crate) end: u32,
+    /// How large the segment was written with zeros.
+    capacity: u32,
+    segment_bytes: u32,
+    pub(crate) spare: Arc<Spare>,
+    synced: Arc<dyn File>,
+    /// Why nothing is accepted any more.
+    failure: Option<StoreError>,
+}
+
+/// How a tail is to write.
+#[derive(Debug, Clone)]
+pub(crate) struct TailOptions {
+    pub(crate) ids: Arc<dyn IdSource>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) segment_bytes: u32,
+}
+
+impl LogTail {
+    pub(crate) fn new(
+        files: Arc<dyn Files>,
+        segment: Segment,
+        end: u32,
+        options: TailOptions,
+    ) -> Result<Self, StoreError> {
+        let len = segment.file.len().map_err(|e| error::disk("opening the log", "", e))?;
+        let capacity = u32::try_from(len).unwrap_or(u32::MAX);
+        let TailOptions { ids, clock, segment_bytes } = options;
+        let synced = files.create(SYNCED).map_err(|e| error::disk("opening", SYNCED, e))?;
+        let tail = Self {
+            files,
+            ids,
+            clock,
+            segment,
+            end,
+            capacity,
+            segment_bytes,
+            spare: Arc::default(),
+            synced,
+            failure: None,
+        };
+        tail.tell();
+        Ok(tail)
+    }
+
+    /// Whether the log accepts frames.
+    pub(crate) fn check(&self) -> Result<(), StoreError> {
+        self.failure.clone().map_or(Ok(()), Err)
+    }
+
+    /// Where the next frame stands.
+    pub(crate) fn place(&self) -> FramePlace {
+        FramePlace { salt: self.segment.header.salt, seed: self.segment.seed, offset: self.end }
+    }
+
+    /// Whether a frame of so many bytes belongs into the next segment, for the position `next`.
+    pub(crate) fn is_full(&self, bytes: usize, next: u64) -> bool {
+        let end = self.end as usize + bytes;
+        // Segments are named by their first positions: one without any can't have a successor,
+        // and so grows on with changes and marks.
+        next > self.segment.header.first && end > self.capacity.min(self.segment_bytes) as usize
+    }
+
+    /// Whether the next segment should be made ready.
+    pub(crate) fn wants_spare(&self) -> bool {
+        self.end > self.capacity / 2
+    }
+
+    /// How large the next segment becomes.
+    pub(crate) fn next_capacity(&self) -> u32 {
+        let next = self.capacity.max(FIRST_SEGMENT_BYTES).saturating_mul(SEGMENT_GROWTH);
+        next.min(self.segment_bytes)
+    }
+
+    /// Begins the next segment, for the event at `first`.
+    pub(crate) fn roll(&mut self, first: u64, last_at: Timestamp) -> Result<(), TailError> {
+        let not_written = TailError::NotWritten;
+        let bytes = self.next_capacity();
+        let zeroed = self.spare.take(&*self.files, bytes).map_err(not_written)?;
+        let capacity = zeroed.bytes;
+        let header = SegmentHeader {
+            lineage: self.segment.header.lineage,
+            salt: new_salt(&*self.ids, self.clock.now()),
+            first,
+            base_at: last_at,
+            previous: self.segment.header.first,
+            previous_end: self.end,
+        };
+        match zeroed.place(&*self.files, header) {
+            Ok(segment) => {
+                (self.segment, self.end, self.capacity) = (segment, FRAMES_START, capacity);
+                Ok(())
+            }
+            // The next segment may be in place, and says where this one ends.
+            Err(TailError::Unknown(error)) => {
+                self.fail(&error);
+                Err(not_written(error))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes a frame and makes it durable. It stands at [`place`](Self::place).
+    pub(crate) fn write(&mut self, frame: &[u8]) -> Result<(), TailError> {
+        let (file, at) = (self.segment.file.clone(), u64::from(self.end));
+        let name = segment_name(self.segment.header.first);
+        if at + frame.len() as u64 > SEGMENT_END_MAX {
+            let message = "the segment holds too many changes without an event, append one first";
+            return Err(TailError::NotWritten(StoreError::unavailable(message)));
+        }
+        if let Err(e) = file.write_at(frame, at) {
+            let error = error::disk("writing to the log", &name, e);
+            return Err(self.take_back(frame.len(), error));
+        }
+        if let Err(e) = file.sync() {
+            let error = error::disk("syncing the log", &name, e);
+            self.fail(&error);
+            return Err(TailError::Unknown(error));
+        }
+        self.end += frame.len() as u32;
+        self.tell();
+        Ok(())
+    }
+
+    /// Tells readers in other processes how far the log is durable.
+    fn tell(&self) {
+        let told = encode_synced(self.segment.header.first, self.end);
+        // Without it those readers see less than there is, and nothing wrong.
+        let _ = self.synced.write_at(&told, 0);
+    }
+
+    /// Some of the frame may be in the file. Zeros over all of it, or nothing is accepted any more.
+    fn take_back(&mut self, len: usize, error: StoreError) -> TailError {
+        let file = self.segment.file.clone();
+        // The file may have grown by a part of the frame only; zeros behind that would grow it.
+        let end = file.len().map(|len_now| len_now.min(u64::from(self.end) + len as u64));
+        let zeros = end.and_then(|end| {
+            write_zeros(&*file, self.end, u32::try_from(end).unwrap_or(u32::MAX))?;
+            file.sync()
+        });
+        match zeros {
+            Ok(()) => TailError::NotWritten(error),
+            Err(_) => {
+                self.fail(&error);
+                TailError::Unknown(error)
+            }
+        }
+    }
+
+    fn fail(&mut self, error: &StoreError) {
+        let failure = StoreError::unavailable(
+            "the disk refused a write or a sync, and what it holds is not known; open the store \
+             again",
+        );
+        self.failure = Some(failure.with_source(error.clone()));
+    }
+
+    /// Marks the log as closed, so that damage at its end will be known as damage.
+    pub(crate) fn close(&mut self, next: u64) {
+        if self.failure.is_none() && self.end > FRAMES_START {
+            let mark = frame::mark(self.place(), next, FrameKind::Close);
+            // Without the mark the log is opened as after a crash, which loses nothing.
+            let _ = self.write(&mark);
+        }
+    }
+}
+
+fn encode_synced(segment: u64, end: u32) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    bytes[..8].copy_from_slice(&segment.to_le_bytes());
+    bytes[8..12].copy_from_slice(&end.to_le_bytes());
+    let crc = crc32c::crc32c(&bytes[..12]);
+    bytes[12..].copy_from_slice(&crc.to_le_bytes());
+    bytes
+}
+
+/// The segment and the offset up to which the writer says the log is durable.
+pub(crate) fn read_synced(file: &dyn File) -> Option<(u64, u32)> {
+    let mut bytes = [0; 16];
+    let is_whole = file.fill_at(&mut bytes, 0).ok()? == bytes.len();
+    let is_good = is_whole && crc32c::crc32c(&bytes[..12]) == u32_at(&bytes, 12);
+    is_good.then(|| (u64_at(&bytes, 0), u32_at(&bytes, 8)))
+}
+
+/// A number that no other segment has.
+pub(crate) fn new_salt(ids: &dyn IdSource, now: Timestamp) -> u64 {
+    let (high, low) = ids.uuid(now).as_u64_pair();
+    // The random bits of a UUIDv7 are the low ones; zero would look like bytes never written.
+    (high.rotate_left(32) ^ low) | 1
+}

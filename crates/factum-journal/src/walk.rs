@@ -1,0 +1,121 @@
+//! Going through a segment on disk from its first frame to where the frames must or may end.
+
+use factum_core::StoreError;
+
+use crate::{
+    disk::Files,
+    documents::DocumentIndex,
+    error,
+    frame::FrameKind,
+    frames::{Frame, Frames, Tail},
+    segment::{FRAMES_START, Segment, SegmentHeader, segment_name},
+};
+
+/// Where the frames of a segment end.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum End<'a> {
+    /// Where the segment behind it says.
+    Sealed(&'a SegmentHeader),
+    /// At this offset or behind it: so says the writer, who is at work.
+    Synced(u32),
+    /// Where they end; what is behind is to be judged.
+    Open,
+}
+
+/// A segment that was gone through to its end.
+pub(crate) struct Walked {
+    /// Where the frames end.
+    pub(crate) end: u32,
+    /// The next position.
+    pub(crate) next: u64,
+    /// The last frame: where it begins, and what it is.
+    pub(crate) last: Option<(u32, FrameKind)>,
+    pub(crate) tail: Tail,
+    /// The bytes of the segment.
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// Shows the frames of a segment, each with its first position.
+pub(crate) fn walk(
+    segment: &Segment,
+    end: End<'_>,
+    mut show: impl FnMut(&Frame<'_>, u64) -> Result<(), StoreError>,
+) -> Result<Walked, StoreError> {
+    let first = segment.header.first;
+    let name = segment_name(first);
+    let mut bytes =
+        segment.file.read_all().map_err(|e| error::disk("reading the log", &name, e))?;
+    match end {
+        // Behind its last frame a sealed segment may hold the traces of a write that was given up.
+        End::Sealed(next) => bytes.truncate(next.previous_end as usize),
+        // Behind that, a frame may be half written just now.
+        End::Synced(end) => bytes.truncate(end as usize),
+        End::Open => {}
+    }
+    let from_start = bytes.get(FRAMES_START as usize..).unwrap_or(&[]);
+    let mut frames = Frames::new(segment, from_start, FRAMES_START, first);
+    let mut first = frames.next;
+    while let Some(frame) = frames.next_frame() {
+        show(&frame, first)?;
+        first = frames.next;
+    }
+    let tail = verdict(&frames, end)?;
+    let (end, next, last) = (frames.offset, frames.next, frames.last);
+    Ok(Walked { end, next, last, tail, bytes })
+}
+
+fn verdict(frames: &Frames<'_>, end: End<'_>) -> Result<Tail, StoreError> {
+    match end {
+        End::Sealed(next) if (frames.offset, frames.next) != (next.previous_end, next.first) => {
+            Err(frames.damaged("the segment behind it was begun"))
+        }
+        End::Synced(end) if frames.offset != end => {
+            Err(frames.damaged("its writer says that it is durable"))
+        }
+        End::Sealed(_) | End::Synced(_) => Ok(Tail::Clean),
+        End::Open => frames.tail(),
+    }
+}
+
+/// Opens every segment, and checks that each follows the one before.
+pub(crate) fn open_chain(files: &dyn Files, firsts: &[u64]) -> Result<Vec<Segment>, StoreError> {
+    let mut segments: Vec<Segment> = Vec::with_capacity(firsts.len());
+    for first in firsts {
+        let segment = Segment::open(files, *first)?;
+        let before = segments.last().map(|segment| segment.header);
+        let follows = match before {
+            // Whether there was one before it, the caller knows.
+            None => true,
+            Some(SegmentHeader { lineage, first, .. }) => {
+                segment.header.previous == first && segment.header.lineage == lineage
+            }
+        };
+        if !follows {
+            let what = format!(
+                "the segment before it is missing or of another log, previous={}",
+                segment.header.previous
+            );
+            return Err(error::damaged(what, *first, 0));
+        }
+        segments.push(segment);
+    }
+    Ok(segments)
+}
+
+/// Goes through the whole log of documents. The answer ends with its last segment.
+pub(crate) fn replay_documents(
+    segments: &[Segment],
+    end: End<'_>,
+) -> Result<(DocumentIndex, Walked), StoreError> {
+    let mut index = DocumentIndex::default();
+    let mut last = None;
+    for (at, segment) in segments.iter().enumerate() {
+        index.begin(segment);
+        let end = segments.get(at + 1).map_or(end, |next| End::Sealed(&next.header));
+        last = Some(walk(segment, end, |frame, first| {
+            index.add(segment, frame, first);
+            Ok(())
+        })?);
+    }
+    Ok((index, last.expect("there is one segment at least")))
+}

@@ -1,0 +1,73 @@
+//! What the tests have in common.
+
+use std::path::{Path, PathBuf};
+
+use factum_core::{
+    AppendBatch, Clock, Content, EventId, EventName, EventStore, ExpectedVersion, IdSource,
+    NewEvent, Page, Position, ReadQuery, StreamId, SystemClock, SystemIds, Tag,
+};
+use factum_journal::{JournalOptions, JournalStore};
+
+/// Small enough that a test goes through many segments.
+pub(crate) const SEGMENT_BYTES: u32 = 16 << 10;
+
+pub(crate) async fn open(path: &Path) -> JournalStore {
+    let options = JournalOptions::new(path).with_segment_bytes(SEGMENT_BYTES);
+    JournalStore::open(options).await.unwrap()
+}
+
+pub(crate) fn new_id() -> EventId {
+    EventId::new(SystemIds.uuid(SystemClock.now()))
+}
+
+pub(crate) fn event(payload: &str) -> NewEvent {
+    let name = EventName::from_static("account.opened");
+    NewEvent::new(new_id(), name, Content::Json, payload.to_owned())
+        .with_tag(Tag::new("branch", 7).unwrap())
+}
+
+pub(crate) fn stream(key: &str) -> StreamId {
+    StreamId::new("account", key).unwrap()
+}
+
+/// Appends so many events, one batch each, to ten streams in turn.
+pub(crate) async fn grow(store: &JournalStore, count: usize) {
+    for n in 0..count {
+        let stream = stream(&format!("s{}", n % 10));
+        let batch = AppendBatch::new().write(stream, ExpectedVersion::Any, [event("{\"n\":1}")]);
+        store.append(batch).await.unwrap();
+    }
+}
+
+/// Every page of a read.
+pub(crate) async fn pages(store: &dyn EventStore, query: ReadQuery) -> Vec<Page> {
+    let mut pages = Vec::new();
+    let mut next = Some(query);
+    while let Some(query) = next {
+        let page = store.read(query.clone()).await.unwrap();
+        next = query.next(&page);
+        pages.push(page);
+    }
+    pages
+}
+
+/// Fails if the log has a hole. The answer: the head.
+pub(crate) async fn check_positions(store: &dyn EventStore) -> Position {
+    let mut last = 0;
+    for page in pages(store, ReadQuery::log()).await {
+        let erased = page.erased.iter().map(|range| range.last.value() + 1 - range.first.value());
+        let count = erased.sum::<u64>() + page.events.len() as u64;
+        assert_eq!(page.scanned_through.value() - last, count, "a hole in the log");
+        last = page.scanned_through.value();
+    }
+    Position::new(last)
+}
+
+/// The files of the log that end so, in the order of positions.
+pub(crate) fn files(path: &Path, suffix: &str) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(path.join("log")).unwrap();
+    let paths = entries.map(|entry| entry.unwrap().path());
+    let mut found: Vec<_> = paths.filter(|it| it.to_string_lossy().ends_with(suffix)).collect();
+    found.sort();
+    found
+}

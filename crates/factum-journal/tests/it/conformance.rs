@@ -1,0 +1,35 @@
+//! The suite that every store passes: with segments that hold all of a case, and with such small
+//! ones that every case goes through many of them.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use factum_journal::{JournalOptions, JournalStore};
+use factum_testing::conformance::{OpenError, Setup, Stores, Subject};
+use tempfile::TempDir;
+
+struct JournalSubject {
+    folder: TempDir,
+    segment_bytes: u32,
+}
+
+impl JournalSubject {
+    fn new(segment_bytes: u32) -> Self {
+        Self { folder: tempfile::tempdir().unwrap(), segment_bytes }
+    }
+}
+
+#[async_trait]
+impl Subject for JournalSubject {
+    async fn open(&self, setup: &Setup) -> Result<Stores, OpenError> {
+        let options = JournalOptions::new(self.folder.path())
+            .with_clock(setup.clock.clone())
+            .with_segment_bytes(self.segment_bytes);
+        let mut options = options;
+        options.commit_delay = setup.commit_delay.clone();
+        Ok(Stores::both(Arc::new(JournalStore::open(options).await?)))
+    }
+}
+
+factum_testing::conformance!(suite: JournalSubject::new(64 << 20));
+factum_testing::conformance!(small_segments: JournalSubject::new(4 << 10));

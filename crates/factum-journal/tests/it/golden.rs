@@ -1,0 +1,99 @@
+//! A journal of format 1 as it was once written. It must open, whatever becomes of the program.
+
+use std::{fs, path::Path, time::Duration};
+
+use factum_core::{
+    AppendBatch, Content, DocumentStore, EventId, EventName, EventStore, ExpectedRevision,
+    ExpectedVersion, Metadata, NewEvent, ReadQuery, StreamChange, StreamVersion, Tag, Timestamp,
+    WriteBatch,
+};
+use factum_journal::{JournalOptions, JournalStore, verify};
+
+use crate::common::{check_positions, pages, stream};
+
+const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/golden/format-1");
+/// Tells `make` where to write a golden journal: `cargo test -p factum-journal golden::make`.
+const MAKE: &str = "FACTUM_JOURNAL_MAKE_GOLDEN";
+const EVENTS: u64 = 60;
+
+fn payload(n: u64) -> String {
+    format!("{{\"cents\":{n},\"text\":\"{}\"}}", "ö".repeat(n as usize))
+}
+
+fn event(n: u64) -> NewEvent {
+    let names = ["account.opened", "account.money-deposited"];
+    let time = Timestamp::from_micros(1_767_225_600_000_000 + n);
+    let id = EventId::derived(time, &n.to_le_bytes());
+    let name = EventName::from_static(names[(n % 2) as usize]);
+    NewEvent::new(id, name, Content::Json, payload(n))
+        .with_tag(Tag::new("parity", n % 2).unwrap())
+        .with_metadata(Metadata::new().with_user("ada").with("n", &n.to_string()))
+}
+
+/// Not a test of its own: how the golden journal was made.
+#[tokio::test]
+async fn make() {
+    let Ok(path) = std::env::var(MAKE) else { return };
+    let options = JournalOptions::new(&path).with_segment_bytes(4 << 10);
+    let store = JournalStore::open(options).await.unwrap();
+    for n in 1..=EVENTS {
+        let stream = stream(&format!("s{}", n % 3));
+        let batch = AppendBatch::new().write(stream, ExpectedVersion::Any, [event(n)]);
+        store.append(batch).await.unwrap();
+    }
+    let truncate = StreamChange::TruncateBefore(StreamVersion::new(5));
+    store.change(&stream("s1"), truncate).await.unwrap();
+    store.change(&stream("s2"), StreamChange::Delete(ExpectedVersion::Any)).await.unwrap();
+    let put = |key: &'static str, value: &'static str| {
+        WriteBatch::new().put(key, ExpectedRevision::Any, value)
+    };
+    store.write(put("a", "1").put("b", ExpectedRevision::Any, "2")).await.unwrap();
+    store.write(put("a", "3").remove("b", ExpectedRevision::Any)).await.unwrap();
+    store.close().await.unwrap();
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_golden_journal_opens_and_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    copy(Path::new(GOLDEN), folder.path());
+    let report = verify(folder.path()).unwrap();
+    assert!(report.is_whole() && report.segments > 3 && report.runs > 0, "{report:?}");
+    let store = JournalStore::open(JournalOptions::new(folder.path())).await.unwrap();
+    assert_eq!(check_positions(&store).await.value(), EVENTS);
+    let mut seen = 0;
+    for page in pages(&store, ReadQuery::log()).await {
+        for found in page.events {
+            let wanted = event(found.position().value());
+            assert_eq!((found.id(), found.name()), (wanted.id, wanted.name.as_str()));
+            assert_eq!(found.payload_bytes(), wanted.payload);
+            assert_eq!(found.metadata(), wanted.metadata);
+            seen += 1;
+        }
+    }
+    // Twenty of the deleted stream and four of the truncated one are gone.
+    assert_eq!(seen, EVENTS - 24);
+    let info = store.stream_info(&stream("s2")).await.unwrap();
+    assert!(info.bounds.is_deleted() && info.bounds.version == StreamVersion::new(21));
+    let document = store.get(b"a").await.unwrap().unwrap();
+    assert_eq!((document.revision.value(), &document.value[..]), (2, &b"3"[..]));
+    assert_eq!(store.get(b"b").await.unwrap(), None);
+
+    let batch = AppendBatch::new().write(stream("s2"), StreamVersion::new(21), [event(61)]);
+    assert_eq!(store.append(batch).await.unwrap().first.value(), EVENTS + 1);
+    let closed = tokio::time::timeout(Duration::from_secs(60), store.close()).await;
+    closed.unwrap().unwrap();
+    assert!(verify(folder.path()).unwrap().is_whole());
+}

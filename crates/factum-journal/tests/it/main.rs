@@ -1,0 +1,11 @@
+//! The journal from outside: the conformance suite, and what is the journal's own.
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests as well")]
+
+mod common;
+
+mod conformance;
+mod damage;
+mod golden;
+mod opening;
+mod process;
+mod reading;

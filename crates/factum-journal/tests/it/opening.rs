@@ -1,0 +1,99 @@
+//! Opening: the lock, the folder, the URL.
+
+use std::sync::Arc;
+
+use factum_backend::{OpenContext, OpenStore, Registry, StoreUrl};
+use factum_core::{EventStore, StoreErrorKind, SystemClock, SystemIds};
+use factum_journal::{JournalKind, JournalOptions, JournalStore};
+
+use crate::common::{check_positions, files, grow, open};
+
+fn context() -> OpenContext {
+    OpenContext { clock: Arc::new(SystemClock), ids: Arc::new(SystemIds) }
+}
+
+#[tokio::test]
+async fn a_second_writer_is_told_who_holds_the_journal() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).await;
+    let refused = JournalStore::open(JournalOptions::new(folder.path())).await.unwrap_err();
+    assert_eq!(refused.kind(), StoreErrorKind::Unavailable);
+    let pid = format!("pid={} ", std::process::id());
+    assert!(refused.to_string().contains(&pid), "{refused}");
+    store.close().await.unwrap();
+    open(folder.path()).await.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_path_opens_the_journal_that_is_there_and_makes_one_where_nothing_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("deep/data");
+    let registry = Registry::new().with(JournalKind);
+    assert_eq!(JournalKind.recognise(&path), None);
+    let stores = registry.open(path.to_str().unwrap(), &context()).await.unwrap();
+    stores.events.close().await.unwrap();
+    let url = StoreUrl::of_path("journal", &path);
+    assert_eq!(JournalKind.recognise(&path), Some(url));
+}
+
+#[tokio::test]
+async fn what_can_not_be_opened_is_refused_with_the_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    std::fs::write(&file, "text").unwrap();
+    let refused = async |url: String| {
+        let url = StoreUrl::parse(&url).unwrap();
+        let error = JournalKind.open(&url, &context()).await.unwrap_err();
+        assert_eq!(error.kind(), StoreErrorKind::Invalid, "{error}");
+        error.to_string()
+    };
+    let shown = folder.path().display();
+    assert!(refused(format!("journal:{}", file.display())).await.contains("is a file"));
+    assert!(refused("journal:".into()).await.contains("lives in a folder"));
+    assert!(refused(format!("journal:{shown}?mod=read")).await.contains("option=mod"));
+    assert!(refused(format!("journal:{shown}?mode=raed")).await.contains("mode=raed"));
+    assert!(refused(format!("journal:{shown}?mode=read")).await.contains("no journal to read"));
+}
+
+/// The index is no more than a shortcut through the log.
+#[tokio::test]
+async fn a_lost_index_is_made_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).await;
+    grow(&store, 2_000).await;
+    store.close().await.unwrap();
+    drop(store);
+    let runs = files(folder.path(), ".index");
+    assert!(!runs.is_empty());
+    runs.iter().for_each(|run| std::fs::remove_file(run).unwrap());
+    let store = open(folder.path()).await;
+    assert_eq!(check_positions(&store).await.value(), 2_000);
+    store.close().await.unwrap();
+    let report = factum_journal::verify(folder.path()).unwrap();
+    assert!(report.is_whole() && report.runs > 0, "{report:?}");
+}
+
+/// Runs are merged, so that a question does not ask one per segment.
+#[tokio::test]
+async fn many_segments_have_few_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).await;
+    grow(&store, 12_000).await;
+    store.close().await.unwrap();
+    drop(store);
+    // What a merge had no time for is done after opening.
+    let store = open(folder.path()).await;
+    let segments = files(folder.path(), ".log").len();
+    let is_few = || files(folder.path(), ".index").len() <= 7 * 3;
+    for _ in 0..10_000 {
+        if is_few() {
+            break;
+        }
+        tokio::task::spawn_blocking(std::thread::yield_now).await.unwrap();
+    }
+    assert!(segments > 60 && is_few(), "{segments} segments");
+    assert_eq!(check_positions(&store).await.value(), 12_000);
+    store.close().await.unwrap();
+    let report = factum_journal::verify(folder.path()).unwrap();
+    assert!(report.is_whole(), "{:?}", report.damages);
+}
