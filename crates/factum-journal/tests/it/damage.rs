@@ -10,7 +10,7 @@ use factum_core::{EventStore, StoreError, StoreErrorKind};
 use factum_journal::{JournalOptions, JournalStore, verify};
 use tempfile::TempDir;
 
-use crate::common::{SEGMENT_BYTES, check_positions, files, grow, open};
+use crate::fresh::{SEGMENT_BYTES, check_positions, files, grow, open};
 
 async fn closed_journal(events: usize) -> TempDir {
     let folder = tempfile::tempdir().unwrap();

@@ -9,7 +9,7 @@ use factum_core::{
 };
 use factum_journal::{JournalOptions, JournalStore, verify};
 
-use crate::common::{check_positions, pages, stream};
+use crate::fresh::{check_positions, pages, stream};
 
 const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/golden/format-1");
 /// Tells `make` where to write a golden journal: `cargo test -p factum-journal golden::make`.

@@ -1,7 +1,7 @@
 //! The journal from outside: the conformance suite, and what is the journal's own.
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests as well")]
 
-mod common;
+mod fresh;
 
 mod conformance;
 mod damage;

@@ -6,7 +6,7 @@ use factum_backend::{OpenContext, OpenStore, Registry, StoreUrl};
 use factum_core::{EventStore, StoreErrorKind, SystemClock, SystemIds};
 use factum_journal::{JournalKind, JournalOptions, JournalStore};
 
-use crate::common::{check_positions, files, grow, open};
+use crate::fresh::{check_positions, files, grow, open};
 
 fn context() -> OpenContext {
     OpenContext { clock: Arc::new(SystemClock), ids: Arc::new(SystemIds) }

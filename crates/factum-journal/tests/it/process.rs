@@ -11,7 +11,7 @@ use std::{
 use factum_core::{AppendBatch, EventStore, ExpectedVersion, Position, ReadQuery};
 use factum_journal::{JournalStore, verify};
 
-use crate::common::{check_positions, event, open, pages, stream};
+use crate::fresh::{check_positions, event, open, pages, stream};
 
 /// Says to the test `child` that it is one: the folder.
 const CHILD: &str = "FACTUM_JOURNAL_TEST_CHILD";

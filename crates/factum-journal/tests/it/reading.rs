@@ -6,7 +6,7 @@ use factum_core::{
 };
 use factum_journal::{Access, JournalOptions, JournalStore};
 
-use crate::common::{check_positions, event, grow, open, pages, stream};
+use crate::fresh::{check_positions, event, grow, open, pages, stream};
 
 async fn follow(path: &std::path::Path) -> JournalStore {
     let options = JournalOptions::new(path).with_access(Access::ReadOnly);

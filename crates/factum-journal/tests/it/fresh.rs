@@ -1,4 +1,4 @@
-//! What the tests have in common.
+//! A journal in a folder of its own, and what is appended to it.
 
 use std::path::{Path, PathBuf};
 

@@ -1,0 +1,116 @@
+//! The engines that are measured, and what each must be able to do.
+
+pub(crate) mod channel;
+pub(crate) mod factum;
+pub(crate) mod fjall;
+pub(crate) mod floor;
+#[cfg(feature = "journal")]
+pub(crate) mod journal;
+pub(crate) mod redb;
+pub(crate) mod sqlite;
+pub(crate) mod umadb;
+
+use std::{fmt, path::Path};
+
+use crate::load::Record;
+
+/// One engine, open in a folder of its own. Every call is durable when it returns.
+pub(crate) trait Peer: Sized + Send + Sync + 'static {
+    /// Opens a fresh one that will hold at most so many events.
+    fn open(folder: &Path, events: usize) -> impl Future<Output = Self> + Send;
+
+    /// Stores these events, all or none.
+    fn append(&self, records: Vec<Record>) -> impl Future<Output = ()> + Send;
+
+    /// Reads all events in order, each decoded; returns how many.
+    fn scan(&self) -> impl Future<Output = usize> + Send;
+
+    /// Reads a stream's events in order, each decoded; returns how many.
+    fn read_stream(&self, stream: usize) -> impl Future<Output = usize> + Send;
+
+    fn close(self) -> impl Future<Output = ()> + Send;
+}
+
+/// The name of an engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Store {
+    Journal,
+    Sqlite,
+    Floor,
+    Growing,
+    Channel,
+    Umadb,
+    UmadbCached,
+    Fjall,
+    Redb,
+}
+
+impl Store {
+    /// All that this build has, in the order they are printed in.
+    pub(crate) const ALL: &[Self] = &[
+        #[cfg(feature = "journal")]
+        Self::Journal,
+        Self::Sqlite,
+        Self::Floor,
+        Self::Growing,
+        Self::Channel,
+        Self::Umadb,
+        Self::UmadbCached,
+        Self::Fjall,
+        Self::Redb,
+    ];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Journal => "journal",
+            Self::Sqlite => "sqlite",
+            Self::Floor => "floor",
+            Self::Growing => "growing",
+            Self::Channel => "channel",
+            Self::Umadb => "umadb",
+            Self::UmadbCached => "umadb-cached",
+            Self::Fjall => "fjall",
+            Self::Redb => "redb",
+        }
+    }
+
+    pub(crate) fn parse(name: &str) -> Result<Self, String> {
+        let found = Self::ALL.iter().copied().find(|store| store.name() == name);
+        found.ok_or_else(|| {
+            let names: Vec<_> = Self::ALL.iter().map(|store| store.name()).collect();
+            format!("this build knows {}", names.join(", "))
+        })
+    }
+
+    /// How it makes an append durable, in a few words.
+    pub(crate) fn sync_policy(self) -> &'static str {
+        match self {
+            Self::Journal => "fdatasync per group, its own group commit",
+            Self::Sqlite => "WAL, synchronous=FULL, its own group commit",
+            Self::Floor => "one write + one fdatasync per group, one thread, zero-written file",
+            Self::Growing => "one write + one fdatasync per group, one thread, growing file",
+            Self::Channel => "the floor behind a bounded channel, answers by oneshot",
+            Self::Umadb | Self::UmadbCached => {
+                "fdatasync of pages, then of the header, its own group commit"
+            }
+            Self::Fjall => "PersistMode::SyncAll per group, groups as of `channel`",
+            Self::Redb => "Durability::Immediate per group, groups as of `channel`",
+        }
+    }
+
+    /// Whether it is one thread that writes whole groups, instead of clients.
+    pub(crate) fn writes_groups(self) -> bool {
+        matches!(self, Self::Floor | Self::Growing)
+    }
+
+    /// Whether its reads are measured: not if they are another's.
+    pub(crate) fn is_read(self) -> bool {
+        !matches!(self, Self::Growing | Self::Channel)
+    }
+}
+
+impl fmt::Display for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
