@@ -1,4 +1,4 @@
-//! The journal: an embedded log close to the speed of the disk, and the default store of Factum.
+//! The journal: an embedded log close to the speed of the disk.
 //!
 //! ```
 //! use factum_core::{EventStore, ReadQuery};
