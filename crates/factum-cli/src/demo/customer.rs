@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::random::Random;
 
 const FIRST: [&str; 24] = [
-    "Ada", "Alan", "Barbara", "Claude", "Dennis", "Donald", "Edsger", "Frances", "Grace", "Hedy",
+    "Ada", "Alan", "Barbara", "Charles", "Dennis", "Donald", "Edsger", "Frances", "Grace", "Hedy",
     "Ivan", "Jean", "John", "Ken", "Leslie", "Lynn", "Margaret", "Niklaus", "Radia", "Robin",
     "Sophie", "Tony", "Wilma", "Zoë",
 ];
