@@ -24,5 +24,5 @@ pub use registry::{OpenContext, OpenStore, Registry, Stores};
 pub use url::StoreUrl;
 pub use writer::{
     Commit, CommitDelay, CommitError, Committed, QUEUE_BATCHES_MAX, QUEUE_BYTES_MAX, RunError,
-    Writer,
+    Writer, hold,
 };

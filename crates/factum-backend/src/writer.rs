@@ -31,6 +31,15 @@ pub const QUEUE_BYTES_MAX: usize = 64 << 20;
 /// stores of other makes lose events.
 pub type CommitDelay = Arc<dyn Fn() -> Duration + Send + Sync>;
 
+/// Waits as long as a test has asked for, on the writer's own thread; called by a store between
+/// planning and storing.
+#[expect(clippy::disallowed_methods, reason = "a test asked for it, on the writer's own thread")]
+pub fn hold(delay: Option<&CommitDelay>) {
+    if let Some(delay) = delay {
+        thread::sleep(delay());
+    }
+}
+
 /// A group that was stored.
 #[derive(Debug)]
 pub struct Committed {

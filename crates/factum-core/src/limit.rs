@@ -174,3 +174,37 @@ fn at_least(what: &str, actual: usize, min: usize) -> Result<(), StoreError> {
 fn invalid(message: String) -> Result<(), StoreError> {
     Err(StoreError::invalid(message))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        event::EventName, id::EventId, query::Matching, stream::StreamId, time::Timestamp,
+        version::ExpectedVersion,
+    };
+
+    fn refusal(change: impl FnOnce(&mut NewEvent)) -> String {
+        let id = EventId::derived(Timestamp::EPOCH, b"x");
+        let mut event = NewEvent::new(id, EventName::from_static("n"), Content::Cbor, "");
+        change(&mut event);
+        let stream = StreamId::new("s", "k").unwrap();
+        let batch = AppendBatch::new().write(stream, ExpectedVersion::Any, [event]);
+        Limits::default().check_append(&batch).err().map(|e| e.to_string()).unwrap_or_default()
+    }
+
+    #[test]
+    fn what_would_read_back_as_something_else_is_refused() {
+        assert_eq!(refusal(|_| {}), "");
+        assert!(refusal(|event| event.schema_version = 0).contains("count from 1"));
+        assert!(refusal(|event| event.content = Content::Other(1)).contains("from 256"));
+        assert_eq!(refusal(|event| event.content = Content::Other(256)), "");
+    }
+
+    #[test]
+    fn an_enum_of_many_types_is_several_items_of_a_query() {
+        let names = (0..130).map(|n| EventName::parse(&format!("t.{n}")).unwrap());
+        let query = Matching::types(names).resolve(None).unwrap();
+        assert_eq!(query.items().len(), 3);
+        assert!(check_query(&query).is_ok() && query.matches("t.129", []));
+    }
+}

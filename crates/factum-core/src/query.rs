@@ -150,7 +150,12 @@ impl Matching {
 
     /// All events of an enum.
     pub fn events<E: Event>() -> Self {
-        let types: Vec<EventName> = E::types().into_iter().map(|found| found.name).collect();
+        Self::types(E::types().into_iter().map(|found| found.name))
+    }
+
+    /// All events of these types, in as many items as it takes.
+    pub(crate) fn types(types: impl Iterator<Item = EventName>) -> Self {
+        let types: Vec<EventName> = types.collect();
         let item = |types: &[EventName]| DraftItem { types: types.to_vec(), tags: vec![] };
         Self { items: types.chunks(QUERY_ITEMS_MAX).map(item).collect() }
     }

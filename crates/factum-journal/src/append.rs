@@ -1,10 +1,10 @@
 //! The writing half of the log: plans a group, writes it as one frame, and shows it to readers.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use bytes::BytesMut;
 use factum_backend::{
-    Commit, CommitDelay, CommitError, Committed, GroupPlan, LogEnd, PlannedEvent, plan_group,
+    Commit, CommitDelay, CommitError, Committed, GroupPlan, LogEnd, PlannedEvent, hold, plan_group,
 };
 use factum_core::{AppendBatch, Clock, Position, Retention, StoreError, StreamId, Tag, Timestamp};
 use hashbrown::{HashMap, HashSet};
@@ -92,9 +92,7 @@ impl Commit for Committer {
         let end = LogEnd { head: Position::new(view.head), last_at: view.last_at, now };
         let mut facts = LogFacts::new(&log, &view);
         let plan = plan_group(batches, end, &mut facts)?;
-        if let Some(delay) = &self.commit_delay.0 {
-            pause(delay());
-        }
+        hold(self.commit_delay.0.as_ref());
         if !plan.events.is_empty() {
             let changes = retained(&mut facts, &plan.events, now)?;
             let states = std::mem::take(&mut facts.streams);
@@ -102,11 +100,6 @@ impl Commit for Committer {
         }
         Ok(Committed { outcomes: plan.outcomes, head: plan.head })
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "a test asked for it, on the writer's own thread")]
-fn pause(delay: Duration) {
-    std::thread::sleep(delay);
 }
 
 /// How a stream is from a frame on.

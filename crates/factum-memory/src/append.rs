@@ -3,7 +3,7 @@
 use std::sync::{Arc, RwLock};
 
 use factum_backend::{
-    Commit, CommitDelay, CommitError, Committed, Facts, FoundEvent, LogEnd, plan_group,
+    Commit, CommitDelay, CommitError, Committed, Facts, FoundEvent, LogEnd, hold, plan_group,
 };
 use factum_core::{
     AppendBatch, AppendCondition, Clock, EventId, Position, RecordedEvent, StoreError,
@@ -27,9 +27,7 @@ impl Commit for Committer {
             let end = LogEnd { head: log.head(), last_at: log.last_at, now };
             plan_group(batches, end, &mut LogFacts(&log))?
         };
-        if let Some(delay) = &self.commit_delay {
-            pause(delay());
-        }
+        hold(self.commit_delay.as_ref());
         let mut log = self.log.write().expect("no holder of the lock panics");
         for planned in &plan.events {
             let event =
@@ -41,11 +39,6 @@ impl Commit for Committer {
         }
         Ok(Committed { outcomes: plan.outcomes, head: plan.head })
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "a test asked for it, on the writer's own thread")]
-fn pause(delay: std::time::Duration) {
-    std::thread::sleep(delay);
 }
 
 struct LogFacts<'a>(&'a Log);

@@ -1,10 +1,10 @@
 //! The writing half of the log: plans a group and stores it in one transaction.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc};
 
 use bytes::BytesMut;
 use factum_backend::{
-    Commit, CommitDelay, CommitError, Committed, GroupPlan, LogEnd, PlannedEvent, plan_group,
+    Commit, CommitDelay, CommitError, Committed, GroupPlan, LogEnd, PlannedEvent, hold, plan_group,
 };
 use factum_core::{AppendBatch, Clock, EventParts, Retention, Timestamp, encode_tags};
 use rusqlite::{CachedStatement, Connection};
@@ -36,9 +36,7 @@ impl Commit for Committer {
             let now = clock.now();
             let end = LogEnd { head: snapshot.head, last_at: snapshot.last_at, now };
             let plan = plan_group(batches, end, &mut LogFacts { connection, cache })?;
-            if let Some(delay) = commit_delay {
-                pause(delay());
-            }
+            hold(commit_delay.as_ref());
             let is_empty = plan.events.is_empty();
             if !is_empty {
                 store(connection, cache, &plan, now)?;
@@ -48,11 +46,6 @@ impl Commit for Committer {
             Ok(if is_empty { End::Rollback(committed) } else { End::Commit(committed) })
         })
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "a test asked for it, on the writer's own thread")]
-fn pause(delay: Duration) {
-    std::thread::sleep(delay);
 }
 
 fn store(

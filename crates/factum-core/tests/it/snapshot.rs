@@ -1,8 +1,12 @@
 //! Snapshots are caches: with, without, or with bad ones every outcome is the same.
 
+use std::sync::Arc;
+
+use async_trait::async_trait;
 use factum_core::{
-    At, DocumentStore, EventStore, ExpectedRevision, ExpectedVersion, KeyRange, Loaded, Repository,
-    ScanQuery, SnapshotPolicy, StreamChange, StreamVersion, WriteBatch,
+    At, Document, DocumentStore, EventStore, ExpectedRevision, ExpectedVersion, Kernel, KeyRange,
+    Loaded, Repository, Revision, ScanPage, ScanQuery, SnapshotPolicy, StoreError, StreamChange,
+    StreamVersion, TagKey, WriteBatch, WriteError,
 };
 use factum_testing::bank::{Account, AccountCommand};
 use proptest::prelude::*;
@@ -24,7 +28,7 @@ async fn fill(accounts: &Repository<Account>, deposits: u64) {
     }
 }
 
-async fn snapshots(bench: &Bench) -> Vec<factum_core::Document> {
+async fn snapshots(bench: &Bench) -> Vec<Document> {
     let all = ScanQuery::new(KeyRange::prefix("$snapshot/"));
     bench.store.scan(all).await.unwrap().documents
 }
@@ -168,6 +172,41 @@ async fn one_is_used_in_a_stream_that_begins_at_a_summary() {
     assert_eq!(stats.used(), used + 1);
 }
 
+/// Documents that never answer.
+#[derive(Debug)]
+struct Hung;
+
+#[async_trait]
+impl DocumentStore for Hung {
+    async fn get(&self, _: &[u8]) -> Result<Option<Document>, StoreError> {
+        std::future::pending().await
+    }
+
+    async fn scan(&self, _: ScanQuery) -> Result<ScanPage, StoreError> {
+        Err(StoreError::unavailable("the documents are down"))
+    }
+
+    async fn write(&self, _: WriteBatch) -> Result<Revision, WriteError> {
+        std::future::pending().await
+    }
+
+    async fn clear(&self, _: KeyRange) -> Result<(), StoreError> {
+        std::future::pending().await
+    }
+}
+
+#[tokio::test]
+async fn documents_that_hang_do_not_withhold_the_answer() {
+    let bench = Bench::new();
+    let kernel = Kernel::new(bench.store.clone(), Arc::new(Hung))
+        .with_clock(bench.kernel.clock().clone())
+        .with_tag_key(TagKey::new([1; 32]));
+    let accounts = Repository::<Account>::new(kernel).with_snapshots(every(1)).unwrap();
+    accounts.execute("ada", &open("ada")).await.unwrap();
+    let stats = accounts.snapshot_stats().unwrap();
+    assert_eq!((stats.taken(), stats.failed()), (0, 2), "the look-up and the writing");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig {
         cases: if std::env::var_os("FACTUM_TEST_FULL").is_some() { 1_000 } else { 24 },
@@ -199,8 +238,8 @@ proptest! {
                 }
             }
             for at in [At::Latest, At::Version(StreamVersion::new(upto))] {
-                let cached = accounts.load_at("ada", at).await.ok();
-                let folded = bench.accounts().load_at("ada", at).await.ok();
+                let cached = accounts.load_at("ada", at).await.map_err(|e| e.to_string());
+                let folded = bench.accounts().load_at("ada", at).await.map_err(|e| e.to_string());
                 let seen = |loaded: Loaded<Account>| (loaded.state, loaded.version);
                 assert_eq!(cached.map(seen), folded.map(seen), "{at:?}");
             }

@@ -8,7 +8,6 @@ use crate::append;
 #[event(crate = "factum_core")]
 enum BankAccountEvent {
     Opened {
-        #[allow(dead_code)]
         owner: String,
     },
     #[event(schema_version = 3)]
