@@ -6,7 +6,7 @@
 
 use factum_core::{
     AppendBatch, AppendCondition, AppendError, Appended, EventHeader, EventId, ExpectedVersion,
-    NewEvent, Position, StoreError, StreamBounds, StreamId, Timestamp, VersionConflict,
+    NewEvent, Position, StoreError, StreamBounds, StreamId, Timestamp, VersionConflict, Versions,
 };
 
 use hashbrown::HashMap;
@@ -63,8 +63,10 @@ pub fn plan_group<'g>(
     end: LogEnd,
     facts: &mut dyn Facts,
 ) -> Result<GroupPlan<'g>, StoreError> {
-    let mut planner = Planner::new(end, facts);
-    let mut outcomes = Vec::new();
+    let batches = batches.into_iter();
+    let (batches_min, _) = batches.size_hint();
+    let mut planner = Planner::new(end, facts, batches_min);
+    let mut outcomes = Vec::with_capacity(batches_min);
     for batch in batches {
         outcomes.push(planner.offer(batch)?);
     }
@@ -86,8 +88,9 @@ pub(crate) struct Planner<'g, 'f> {
 }
 
 impl<'g, 'f> Planner<'g, 'f> {
-    fn new(end: LogEnd, facts: &'f mut dyn Facts) -> Self {
-        let (events, streams, ids) = (Vec::new(), HashMap::new(), HashMap::new());
+    fn new(end: LogEnd, facts: &'f mut dyn Facts, batches: usize) -> Self {
+        let (events, ids) = (Vec::with_capacity(batches), HashMap::new());
+        let streams = HashMap::with_capacity(batches);
         Self { end, facts, events, streams, ids, ids_known: 0 }
     }
 
@@ -174,8 +177,7 @@ impl<'g, 'f> Planner<'g, 'f> {
             return Err(StoreError::invalid("the log is full").into());
         }
         let recorded_at = self.end.recorded_at();
-        let mut versions = Vec::with_capacity(batch.writes().len());
-        for write in batch.writes() {
+        let versions = batch.writes().iter().map(|write| {
             let bounds = self.streams.get_mut(&write.stream).expect("looked up for its conflict");
             for event in &write.events {
                 bounds.version = bounds.version.next();
@@ -189,8 +191,9 @@ impl<'g, 'f> Planner<'g, 'f> {
                 };
                 self.events.push(PlannedEvent { header, stream: &write.stream, event });
             }
-            versions.push(bounds.version);
-        }
+            bounds.version
+        });
+        let versions: Versions = versions.collect();
         Ok(Appended::new(first, versions, recorded_at).with_events(count))
     }
 

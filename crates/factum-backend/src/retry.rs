@@ -108,7 +108,7 @@ fn judge(batch: &AppendBatch, mut found: Vec<FoundEvent>) -> Finding {
     }
     let first = found[0];
     let versions = last_versions(batch, &found);
-    let answer = Appended::new(first.position, versions, first.recorded_at);
+    let answer = Appended::new(first.position, versions.into(), first.recorded_at);
     Finding::Stored(answer.with_events(found.len()).replayed())
 }
 

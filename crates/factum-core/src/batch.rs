@@ -1,6 +1,6 @@
 //! What is appended: one unit of atomicity over one or several streams.
 
-use std::sync::Arc;
+use std::{fmt, ops::Deref, sync::Arc};
 
 use crate::{
     event::NewEvent,
@@ -160,6 +160,75 @@ impl AppendBatch {
     }
 }
 
+/// The new version of each stream that was written, in the batch's order: a slice that needs no
+/// memory of its own for a single stream.
+#[derive(Clone)]
+pub struct Versions(Kept);
+
+#[derive(Clone)]
+enum Kept {
+    One(StreamVersion),
+    Many(Vec<StreamVersion>),
+}
+
+impl Deref for Versions {
+    type Target = [StreamVersion];
+
+    fn deref(&self) -> &[StreamVersion] {
+        match &self.0 {
+            Kept::One(version) => std::slice::from_ref(version),
+            Kept::Many(versions) => versions,
+        }
+    }
+}
+
+impl From<Vec<StreamVersion>> for Versions {
+    fn from(versions: Vec<StreamVersion>) -> Self {
+        Self(Kept::Many(versions))
+    }
+}
+
+impl FromIterator<StreamVersion> for Versions {
+    fn from_iter<I: IntoIterator<Item = StreamVersion>>(versions: I) -> Self {
+        let mut versions = versions.into_iter();
+        Self(match (versions.next(), versions.next()) {
+            (Some(only), None) => Kept::One(only),
+            (first, second) => {
+                Kept::Many(first.into_iter().chain(second).chain(versions).collect())
+            }
+        })
+    }
+}
+
+impl<'v> IntoIterator for &'v Versions {
+    type Item = &'v StreamVersion;
+    type IntoIter = std::slice::Iter<'v, StreamVersion>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl fmt::Debug for Versions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self).finish()
+    }
+}
+
+impl Eq for Versions {}
+
+impl<V: AsRef<[StreamVersion]> + ?Sized> PartialEq<V> for Versions {
+    fn eq(&self, other: &V) -> bool {
+        **self == *other.as_ref()
+    }
+}
+
+impl AsRef<[StreamVersion]> for Versions {
+    fn as_ref(&self) -> &[StreamVersion] {
+        self
+    }
+}
+
 /// What an append stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -169,7 +238,7 @@ pub struct Appended {
     /// The position of its last; all between are the batch's.
     pub last: Position,
     /// The new version of each stream that was written, in the batch's order.
-    pub versions: Vec<StreamVersion>,
+    pub versions: Versions,
     /// When, by the store's clock.
     pub recorded_at: Timestamp,
     /// It was stored by an earlier attempt; these are that attempt's answers.
@@ -178,7 +247,7 @@ pub struct Appended {
 
 impl Appended {
     /// The answer to a batch that was stored now.
-    pub fn new(first: Position, versions: Vec<StreamVersion>, recorded_at: Timestamp) -> Self {
+    pub fn new(first: Position, versions: Versions, recorded_at: Timestamp) -> Self {
         Self { first, last: first, versions, recorded_at, replayed: false }
     }
 
@@ -194,5 +263,22 @@ impl Appended {
     pub fn replayed(mut self) -> Self {
         self.replayed = true;
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_a_slice_however_many_there_are() {
+        for count in 0..4 {
+            let plain: Vec<_> = (0..count).map(StreamVersion::new).collect();
+            let versions: Versions = plain.iter().copied().collect();
+            assert_eq!(versions, plain);
+            assert_eq!(versions, Versions::from(plain.clone()));
+            assert_eq!(format!("{versions:?}"), format!("{plain:?}"));
+            assert!(versions.into_iter().eq(&plain));
+        }
     }
 }

@@ -43,7 +43,7 @@ mod subscription;
 mod transaction;
 
 pub use aggregate::{Aggregate, Context, fold};
-pub use batch::{AppendBatch, Appended, StreamCheck, StreamWrite};
+pub use batch::{AppendBatch, Appended, StreamCheck, StreamWrite, Versions};
 pub use checkpoint::{Checkpoint, Diverged, DivergedReason};
 pub use codec::{Cbor, Codec, CodecError, Json, Value};
 pub use decision::{Decision, Verdict};

@@ -108,7 +108,8 @@ impl Reference {
             versions.push(self.info(write.stream.as_str()).bounds.version);
             self.apply_retention(&write.stream);
         }
-        let answer = Appended::new(first, versions, recorded_at).with_events(batch.event_count());
+        let answer =
+            Appended::new(first, versions.into(), recorded_at).with_events(batch.event_count());
         self.answers.insert(first_id(batch), answer.clone());
         answer
     }
