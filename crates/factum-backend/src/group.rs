@@ -1,7 +1,5 @@
 //! Which appends are committed together.
 
-use factum_core::AppendBatch;
-
 /// The most events of a group.
 pub const GROUP_EVENTS_MAX: usize = 8_192;
 /// The most bytes of events of a group.
@@ -22,14 +20,13 @@ impl<M> Default for Group<M> {
     }
 }
 
-impl<M: AsRef<AppendBatch>> Group<M> {
-    /// Adds a member, or gives it back: it belongs to the next group.
+impl<M> Group<M> {
+    /// Adds a member of so many events and bytes, or gives it back: it belongs to the next group.
     ///
     /// # Errors
     /// The member, when the group is full.
-    pub fn push(&mut self, member: M) -> Result<(), M> {
-        let batch = member.as_ref();
-        let (events, bytes) = (self.events + batch.event_count(), self.bytes + batch.size());
+    pub fn push(&mut self, member: M, events: usize, bytes: usize) -> Result<(), M> {
+        let (events, bytes) = (self.events + events, self.bytes + bytes);
         if !self.members.is_empty() && (events > GROUP_EVENTS_MAX || bytes > GROUP_BYTES_MAX) {
             return Err(member);
         }

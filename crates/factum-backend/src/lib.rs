@@ -9,6 +9,7 @@ mod group;
 mod head;
 mod page;
 mod plan;
+mod queue;
 mod registry;
 mod relay;
 mod retry;

@@ -4,10 +4,12 @@
 //! and they do sleep while a group commits. So a large group's answers go to one task of the
 //! runtime in one piece, and that task, being awake, wakes the others for next to nothing.
 
-use factum_core::{AppendError, Appended};
+use std::sync::Arc;
+
+use factum_core::{AppendBatch, AppendError, Appended};
 use tokio::{
     runtime::Handle,
-    sync::{OwnedSemaphorePermit, mpsc, oneshot},
+    sync::{Semaphore, mpsc, oneshot},
 };
 
 /// Fewer answers than this are given directly: the detour would cost more than it saves.
@@ -15,33 +17,48 @@ const RELAYED_MIN: usize = 8;
 
 /// Where the outcome of an append is awaited.
 pub(crate) struct Reply {
-    pub(crate) to: oneshot::Sender<Result<Appended, AppendError>>,
-    /// The batch's share of the queue's bytes, given back with the answer.
-    pub(crate) room: OwnedSemaphorePermit,
+    pub(crate) to: oneshot::Sender<Answer>,
+    /// The batch's share of the queue's room, given back with the answers.
+    pub(crate) units: u32,
+}
+
+/// The outcome of an append, and with it the batch: its memory is given back by the thread that
+/// uses it again, instead of by the writer's.
+pub(crate) struct Answer {
+    pub(crate) outcome: Result<Appended, AppendError>,
+    pub(crate) _batch: AppendBatch,
 }
 
 /// Answers to be given. To drop them is to give them, so that none is lost with a runtime that
 /// shuts down.
-pub(crate) struct Answers(pub(crate) Vec<(Reply, Result<Appended, AppendError>)>);
+pub(crate) struct Answers {
+    room: Arc<Semaphore>,
+    answers: Vec<(Reply, Answer)>,
+}
 
 impl Drop for Answers {
     fn drop(&mut self) {
-        for (Reply { to, room }, outcome) in self.0.drain(..) {
-            // Room first: who hears the answer may count on it.
-            drop(room);
+        // Room first: who hears the answer may count on it.
+        let units = self.answers.iter().map(|(reply, _)| reply.units as usize).sum();
+        self.room.add_permits(units);
+        for (Reply { to, .. }, answer) in self.answers.drain(..) {
             // Somebody who is gone wants no answer: cancelling a caller cancels no append.
-            let _ = to.send(outcome);
+            let _ = to.send(answer);
         }
     }
 }
 
 /// The way to the task that gives answers; without a runtime they are given where they arise.
-pub(crate) struct Relay(Option<mpsc::UnboundedSender<Answers>>);
+pub(crate) struct Relay {
+    room: Arc<Semaphore>,
+    to: Option<mpsc::UnboundedSender<Answers>>,
+}
 
 impl Relay {
-    /// Starts the task on the caller's runtime, if there is one. It ends with the relay.
-    pub(crate) fn start() -> Self {
-        let Ok(runtime) = Handle::try_current() else { return Self(None) };
+    /// Starts the task on the caller's runtime, if there is one. It ends with the relay. `room`
+    /// gets back what the answered batches took.
+    pub(crate) fn start(room: Arc<Semaphore>) -> Self {
+        let Ok(runtime) = Handle::try_current() else { return Self { room, to: None } };
         // Not bounded here: each answer belongs to an append that the queue has counted.
         let (relay, mut groups) = mpsc::unbounded_channel::<Answers>();
         runtime.spawn(async move {
@@ -49,13 +66,14 @@ impl Relay {
                 drop(answers);
             }
         });
-        Self(Some(relay))
+        Self { room, to: Some(relay) }
     }
 
     /// Sees to it that the answers are given.
-    pub(crate) fn deliver(&self, answers: Answers) {
-        if let Some(relay) = &self.0
-            && answers.0.len() >= RELAYED_MIN
+    pub(crate) fn deliver(&self, answers: Vec<(Reply, Answer)>) {
+        let answers = Answers { room: self.room.clone(), answers };
+        if let Some(relay) = &self.to
+            && answers.answers.len() >= RELAYED_MIN
         {
             // Where the task is gone, the answers come back, and are given here by being dropped.
             let _ = relay.send(answers);
@@ -65,61 +83,63 @@ impl Relay {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use factum_core::StoreError;
-    use tokio::sync::Semaphore;
 
     use super::*;
 
-    type Awaited = Vec<oneshot::Receiver<Result<Appended, AppendError>>>;
+    type Awaited = Vec<oneshot::Receiver<Answer>>;
 
-    async fn answers(count: usize) -> (Answers, Awaited, Arc<Semaphore>) {
-        let room = Arc::new(Semaphore::new(count));
+    fn answers(count: usize) -> (Vec<(Reply, Answer)>, Awaited) {
         let (mut answers, mut awaited) = (Vec::new(), Vec::new());
         for _ in 0..count {
             let (to, answer) = oneshot::channel();
-            let room = room.clone().acquire_owned().await.unwrap();
-            answers.push((Reply { to, room }, Err(StoreError::closed().into())));
+            let outcome = Err(StoreError::closed().into());
+            let given = Answer { outcome, _batch: AppendBatch::new() };
+            answers.push((Reply { to, units: 3 }, given));
             awaited.push(answer);
         }
-        (Answers(answers), awaited, room)
+        (answers, awaited)
+    }
+
+    fn new_relay() -> Relay {
+        Relay::start(Arc::new(Semaphore::new(0)))
     }
 
     #[tokio::test]
     async fn every_answer_is_given_and_gives_its_room_back() {
-        let relay = Relay::start();
+        let (relay, mut given) = (new_relay(), 0);
         for count in [1, RELAYED_MIN, 300] {
-            let (answers, awaited, room) = answers(count).await;
+            let (answers, awaited) = answers(count);
             relay.deliver(answers);
             for answer in awaited {
-                assert!(answer.await.unwrap().is_err());
+                assert!(answer.await.unwrap().outcome.is_err());
             }
-            assert_eq!(room.available_permits(), count);
+            given += 3 * count;
+            assert_eq!(relay.room.available_permits(), given);
         }
     }
 
     #[test]
     fn answers_outlive_the_runtime_that_relays_them() {
         let runtime = || tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let relay = runtime().block_on(async { Relay::start() });
+        let relay = runtime().block_on(async { new_relay() });
         // That runtime is gone, and its task with it.
         runtime().block_on(async {
-            let (answers, awaited, _) = answers(300).await;
+            let (answers, awaited) = answers(300);
             relay.deliver(answers);
             for answer in awaited {
-                assert!(answer.await.unwrap().is_err());
+                assert!(answer.await.unwrap().outcome.is_err());
             }
         });
         // Here the task is there but never runs before its runtime goes.
         let other = runtime();
-        let relay = other.block_on(async { Relay::start() });
-        let (answers, awaited, _) = runtime().block_on(answers(300));
+        let relay = other.block_on(async { new_relay() });
+        let (answers, awaited) = answers(300);
         relay.deliver(answers);
         drop(other);
         runtime().block_on(async {
             for answer in awaited {
-                assert!(answer.await.unwrap().is_err());
+                assert!(answer.await.unwrap().outcome.is_err());
             }
         });
     }

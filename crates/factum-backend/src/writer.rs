@@ -14,12 +14,13 @@ use std::{
 };
 
 use factum_core::{AppendBatch, AppendError, Appended, Limits, Position, StoreError, WriteError};
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, SemaphorePermit, TryAcquireError, oneshot, watch};
 
 use crate::{
     group::Group,
     head::Head,
-    relay::{Answers, Relay, Reply},
+    queue::{Entrance, Exit, queue},
+    relay::{Answer, Relay, Reply},
 };
 
 /// The most appends that wait in the queue; further callers wait for room.
@@ -91,7 +92,8 @@ enum Job<C> {
 
 /// The way to a writer thread. Dropping it lets what was accepted finish.
 pub struct Writer<C> {
-    jobs: mpsc::Sender<Job<C>>,
+    jobs: Entrance<Job<C>>,
+    /// Of the queue, in units.
     room: Arc<Semaphore>,
     head: Head,
     limits: Limits,
@@ -112,13 +114,14 @@ impl<C: Commit> Writer<C> {
     /// # Errors
     /// `Unavailable` where the system has no thread left.
     pub fn spawn(name: &str, store: C, head: Head, limits: Limits) -> Result<Self, StoreError> {
-        let (jobs, queue) = mpsc::channel(QUEUE_BATCHES_MAX);
+        let (jobs, queue) = queue();
         let (alive, ended) = watch::channel(());
-        let thread = Loop { store, relay: Relay::start(), queue, head: head.clone(), alive };
+        let room = Arc::new(Semaphore::new(QUEUE_BATCHES_MAX));
+        let relay = Relay::start(room.clone());
+        let thread = Loop { store, relay, queue, room: room.clone(), head: head.clone(), alive };
         thread::Builder::new().name(name.into()).spawn(move || thread.run()).map_err(|e| {
             StoreError::unavailable("no thread for the writer, try again").with_source(e)
         })?;
-        let room = Arc::new(Semaphore::new(QUEUE_BYTES_MAX / ROOM_UNIT));
         Ok(Self { jobs, room, head, limits, is_closed: AtomicBool::new(false), ended })
     }
 
@@ -133,13 +136,31 @@ impl<C: Commit> Writer<C> {
     pub async fn append(&self, batch: AppendBatch) -> Result<Appended, AppendError> {
         self.limits.check_append(&batch)?;
         // A batch larger than the whole queue would wait for ever.
-        let units = batch.size().min(QUEUE_BYTES_MAX).div_ceil(ROOM_UNIT) as u32;
-        let room = Arc::clone(&self.room).acquire_many_owned(units).await;
-        let room = room.map_err(|_| self.ended())?;
-        let (reply, answer) = oneshot::channel();
-        let job = Job::Append(Member { batch, reply: Reply { to: reply, room } });
-        self.jobs.send(job).await.map_err(|_| self.ended())?;
-        answer.await.unwrap_or_else(|_| Err(AppendError::Indeterminate(writer_died())))
+        let (events, bytes) = (batch.event_count(), batch.size());
+        let units = bytes.div_ceil(ROOM_UNIT).clamp(1, QUEUE_BATCHES_MAX) as u32;
+        let room = self.room(units).await?;
+        let (to, answer) = oneshot::channel();
+        let job = Job::Append(Member { batch, events, bytes, reply: Reply { to, units } });
+        if !self.jobs.put(job) {
+            return Err(self.ended().into());
+        }
+        // The group gives it back with its answers.
+        room.forget();
+        match answer.await {
+            Ok(Answer { outcome, .. }) => outcome,
+            Err(_) => Err(AppendError::Indeterminate(writer_died())),
+        }
+    }
+
+    /// Waits for room in the queue, if need be.
+    async fn room(&self, units: u32) -> Result<SemaphorePermit<'_>, StoreError> {
+        match self.room.try_acquire_many(units) {
+            Ok(room) => Ok(room),
+            Err(TryAcquireError::Closed) => Err(self.ended()),
+            Err(TryAcquireError::NoPermits) => {
+                self.room.acquire_many(units).await.map_err(|_| self.ended())
+            }
+        }
     }
 
     /// Runs something else on the writer's thread, between two groups, and waits for it. The
@@ -156,7 +177,9 @@ impl<C: Commit> Writer<C> {
             // Who asked may be gone; the work was to be done all the same.
             let _ = reply.send(work(store));
         }));
-        self.jobs.send(job).await.map_err(|_| RunError::NotRun(self.ended()))?;
+        if !self.jobs.put(job) {
+            return Err(RunError::NotRun(self.ended()));
+        }
         answer.await.map_err(|_| RunError::Unknown(writer_died()))
     }
 
@@ -166,7 +189,7 @@ impl<C: Commit> Writer<C> {
         self.is_closed.store(true, Ordering::Release);
         self.room.close();
         // An error says that somebody closed it before; what was accepted may still be under way.
-        let _ = self.jobs.send(Job::Close).await;
+        let _ = self.jobs.put(Job::Close);
         // Nothing is ever sent: an error says that the thread has ended, which is what was wanted.
         let _ = self.ended.clone().changed().await;
     }
@@ -208,8 +231,9 @@ impl From<RunError> for WriteError {
     }
 }
 
-/// The queue's bytes are counted in units of this size, so that small batches count for something.
-const ROOM_UNIT: usize = 256;
+/// What the queue holds is counted in units of so many bytes, of which every batch takes one at
+/// least: so both its batches and their bytes are bounded.
+const ROOM_UNIT: usize = QUEUE_BYTES_MAX / QUEUE_BATCHES_MAX;
 
 fn writer_died() -> StoreError {
     StoreError::internal("the writer thread has died, its panic message tells why; open again")
@@ -218,76 +242,87 @@ fn writer_died() -> StoreError {
 struct Loop<C> {
     store: C,
     relay: Relay,
-    queue: mpsc::Receiver<Job<C>>,
+    queue: Exit<Job<C>>,
+    room: Arc<Semaphore>,
     head: Head,
     alive: watch::Sender<()>,
 }
 
 struct Member {
     batch: AppendBatch,
+    events: usize,
+    bytes: usize,
     reply: Reply,
 }
 
-impl AsRef<AppendBatch> for Member {
-    fn as_ref(&self) -> &AppendBatch {
-        &self.batch
+impl Member {
+    fn join(self, group: &mut Group<Self>) -> Result<(), Self> {
+        let (events, bytes) = (self.events, self.bytes);
+        group.push(self, events, bytes)
     }
 }
 
 impl<C: Commit> Loop<C> {
     fn run(mut self) {
-        let mut next = self.queue.blocking_recv();
-        while let Some(job) = next {
-            next = match job {
+        // However the thread ends, nobody is to wait for room that no group will give back.
+        let _room = CloseOnDrop(self.room.clone());
+        while let Some(job) = self.queue.take() {
+            match job {
                 Job::Append(member) => self.commit(member),
-                Job::Run(work) => {
-                    work(&mut self.store);
-                    None
-                }
-                Job::Close => {
-                    // What was sent before stays in the queue and is still done.
-                    self.queue.close();
-                    None
-                }
-            };
-            next = next.or_else(|| self.queue.blocking_recv());
+                Job::Run(work) => work(&mut self.store),
+                // What was put in before stays in the queue and is still done.
+                Job::Close => self.queue.close(),
+            }
         }
         // Files are let go before anyone hears that the store is closed.
         drop(self.store);
         drop(self.alive);
     }
 
-    /// Commits a group that begins with this member, and gives back the job that didn't fit.
-    fn commit(&mut self, first: Member) -> Option<Job<C>> {
+    /// Commits a group that begins with this member.
+    fn commit(&mut self, first: Member) {
         let mut group = Group::default();
-        let mut left = group.push(first).err().map(Job::Append);
-        while left.is_none() {
-            left = match self.queue.try_recv() {
-                Ok(Job::Append(member)) => group.push(member).err().map(Job::Append),
-                Ok(other) => Some(other),
-                Err(_) => break,
+        let mut next = first.join(&mut group).err().map(Job::Append);
+        while next.is_none() {
+            next = match self.queue.try_take() {
+                Some(Job::Append(member)) => member.join(&mut group).err().map(Job::Append),
+                Some(other) => Some(other),
+                None => break,
             };
         }
+        // What didn't fit comes first when the group is done.
+        if let Some(job) = next {
+            self.queue.put_back(job);
+        }
         self.commit_group(group.into_members());
-        left
     }
 
     fn commit_group(&mut self, members: Vec<Member>) {
         let mut batches = Vec::with_capacity(members.len());
         let mut replies = Vec::with_capacity(members.len());
-        for Member { batch, reply } in members {
+        for Member { batch, reply, .. } in members {
             batches.push(batch);
             replies.push(reply);
         }
-        let answers = match self.store.commit(&batches) {
+        let outcomes = match self.store.commit(&batches) {
             Ok(committed) => {
                 assert_eq!(committed.outcomes.len(), replies.len(), "one outcome per member");
                 self.head.advance(committed.head);
-                replies.into_iter().zip(committed.outcomes).collect()
+                committed.outcomes
             }
-            Err(error) => replies.into_iter().map(|reply| (reply, Err(error.answer()))).collect(),
+            Err(error) => replies.iter().map(|_| Err(error.answer())).collect(),
         };
-        self.relay.deliver(Answers(answers));
+        let answers = batches.into_iter().zip(outcomes);
+        let answers = answers.map(|(batch, outcome)| Answer { outcome, _batch: batch });
+        self.relay.deliver(replies.into_iter().zip(answers).collect());
+    }
+}
+
+struct CloseOnDrop(Arc<Semaphore>);
+
+impl Drop for CloseOnDrop {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }
 
