@@ -1,8 +1,8 @@
 //! The building of a page within its limits.
 
-use std::{fmt, ops::Range};
+use std::fmt;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use factum_core::{
     BodyLayout, ErasedRange, EventHeader, EventParts, InvalidBody, Lineage, Metadata,
     PAGE_BYTES_MAX, PAGE_EVENTS_MAX, Page, Position, ReadQuery, RecordedEvent, StoreError,
@@ -37,43 +37,50 @@ pub struct PageEnd {
     pub bounds: Option<StreamBounds>,
 }
 
-enum Row {
-    /// A slice of the builder's own buffer.
-    Copied(EventHeader, BodyLayout, Range<usize>),
-    /// An event that the store keeps as it is read.
-    Ready(RecordedEvent),
-}
+/// Events are copied into pieces of memory of this size at most, unless one is larger. An event
+/// that is kept keeps its piece, and allocators give such pieces out again for little.
+const PIECE_BYTES_MAX: usize = 64 << 10;
+/// The first piece of a page; each next one is twice as large.
+const PIECE_BYTES_MIN: usize = 4 << 10;
 
 /// Takes events in the order of the read until the page is full.
 pub struct PageBuilder<'q> {
     query: &'q ReadQuery,
-    rows: Vec<Row>,
-    buffer: BytesMut,
+    events: Vec<RecordedEvent>,
+    /// Where the next event is copied to; what is in front of it is lent out already.
+    piece: BytesMut,
+    piece_bytes: usize,
     bytes: usize,
     scanned: usize,
 }
 
 impl fmt::Debug for PageBuilder<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PageBuilder").field("events", &self.rows.len()).finish_non_exhaustive()
+        f.debug_struct("PageBuilder").field("events", &self.events.len()).finish_non_exhaustive()
     }
 }
 
 impl<'q> PageBuilder<'q> {
     /// A page for this question.
     pub fn new(query: &'q ReadQuery) -> Self {
-        Self { query, rows: Vec::new(), buffer: BytesMut::new(), bytes: 0, scanned: 0 }
+        let (events, piece) = (Vec::new(), BytesMut::new());
+        Self { query, events, piece, piece_bytes: PIECE_BYTES_MIN, bytes: 0, scanned: 0 }
+    }
+
+    /// Makes room for so many more events, for a store that knows how many will come at most.
+    pub fn reserve(&mut self, events: usize) {
+        self.events.reserve(events.min(self.room()));
     }
 
     /// Whether the next event would not be taken, whatever it is: a store need not fetch it.
     pub fn is_full(&self) -> bool {
-        self.rows.len() >= self.query.events_max.min(PAGE_EVENTS_MAX)
+        self.events.len() >= self.query.events_max.min(PAGE_EVENTS_MAX)
             || self.scanned >= PAGE_SCANNED_MAX
     }
 
     /// The room that is left, in events; what a store should ask its database for at most.
     pub fn room(&self) -> usize {
-        self.query.events_max.min(PAGE_EVENTS_MAX) - self.rows.len()
+        self.query.events_max.min(PAGE_EVENTS_MAX) - self.events.len()
     }
 
     /// Counts an event that was looked at and does not match.
@@ -84,7 +91,7 @@ impl<'q> PageBuilder<'q> {
     /// Offers the parts of an event that matches; they are copied.
     ///
     /// # Errors
-    /// `Corrupt` for parts that no event can have.
+    /// `Corrupt` for parts that no event can have: they are not what was written.
     pub fn push(
         &mut self,
         header: EventHeader,
@@ -103,12 +110,17 @@ impl<'q> PageBuilder<'q> {
             return Ok(Pushed::Taken);
         }
         let layout = BodyLayout::of(parts).map_err(|e| damaged(header.position, e))?;
-        let start = self.buffer.len();
-        for part in [parts.stream.as_bytes(), parts.name.as_bytes(), parts.tags, parts.metadata] {
-            self.buffer.extend_from_slice(part);
+        if self.piece.capacity() < size {
+            self.piece = BytesMut::with_capacity(size.max(self.piece_bytes));
+            self.piece_bytes = (self.piece_bytes * 2).min(PIECE_BYTES_MAX);
         }
-        self.buffer.extend_from_slice(parts.payload);
-        self.rows.push(Row::Copied(header, layout, start..self.buffer.len()));
+        for part in [parts.stream.as_bytes(), parts.name.as_bytes(), parts.tags, parts.metadata] {
+            self.piece.extend_from_slice(part);
+        }
+        self.piece.extend_from_slice(parts.payload);
+        let body = self.piece.split().freeze();
+        let event = RecordedEvent::new(header, layout, body);
+        self.events.push(event.map_err(|e| damaged(header.position, e))?);
         self.bytes += size;
         Ok(Pushed::Taken)
     }
@@ -121,47 +133,31 @@ impl<'q> PageBuilder<'q> {
         self.scanned += 1;
         if self.is_from_origin(event.parts().metadata) {
             self.bytes += event.size();
-            self.rows.push(Row::Ready(event.clone()));
+            self.events.push(event.clone());
         }
         Pushed::Taken
     }
 
     /// The page.
-    ///
-    /// # Errors
-    /// `Corrupt` for a body that is not what was written.
-    pub fn finish(self, end: PageEnd) -> Result<Page, StoreError> {
-        let buffer = self.buffer.freeze();
-        let event = |row| match row {
-            Row::Ready(event) => Ok(event),
-            Row::Copied(header, layout, range) => recorded(header, layout, buffer.slice(range)),
-        };
+    pub fn finish(self, end: PageEnd) -> Page {
         let mut page = Page::empty(end.lineage);
-        page.events = self.rows.into_iter().map(event).collect::<Result<_, _>>()?;
+        page.events = self.events;
         page.erased = end.erased;
         page.scanned_through = end.scanned_through;
         page.head = end.head;
         page.bounds = end.bounds;
-        Ok(page)
+        page
     }
 
     fn has_room(&self, size: usize) -> bool {
         let bytes_max = self.query.bytes_max.min(PAGE_BYTES_MAX);
-        !self.is_full() && (self.rows.is_empty() || self.bytes + size <= bytes_max)
+        !self.is_full() && (self.events.is_empty() || self.bytes + size <= bytes_max)
     }
 
     fn is_from_origin(&self, metadata: &[u8]) -> bool {
         let Some(wanted) = &self.query.origin else { return true };
         Metadata::decode(metadata).is_some_and(|metadata| metadata.origin.as_ref() == Some(wanted))
     }
-}
-
-fn recorded(
-    header: EventHeader,
-    layout: BodyLayout,
-    body: Bytes,
-) -> Result<RecordedEvent, StoreError> {
-    RecordedEvent::new(header, layout, body).map_err(|e| damaged(header.position, e))
 }
 
 fn damaged(position: Position, error: InvalidBody) -> StoreError {

@@ -71,7 +71,7 @@ fn scan(
         _ => Vec::new(),
     };
     let (head, lineage) = (log.head(), log.lineage);
-    page.finish(PageEnd { scanned_through, head, lineage, erased, bounds })
+    Ok(page.finish(PageEnd { scanned_through, head, lineage, erased, bounds }))
 }
 
 /// The position before this one in the order of the read.

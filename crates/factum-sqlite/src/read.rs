@@ -55,7 +55,7 @@ pub(crate) fn page(connection: &Connection, query: &ReadQuery) -> Result<Page> {
         Direction::Forward => snapshot.head,
         Direction::Backward => Position::ZERO,
     });
-    let page = page.finish(end)?;
+    let page = page.finish(end);
     check_scope(query, &page)?;
     Ok(page)
 }

@@ -41,7 +41,7 @@ fn a_page_takes_events_up_to_its_limits_and_one_at_least() {
     }
     assert!(page.is_full());
     assert_eq!(page.push_ready(&event(4, 1, None)), Pushed::Full);
-    assert_eq!(page.finish(end()).unwrap().events.len(), 3);
+    assert_eq!(page.finish(end()).events.len(), 3);
 }
 
 #[test]
@@ -53,7 +53,7 @@ fn copied_and_shared_events_are_the_same() {
         copied.push(*event.header(), &event.parts()).unwrap();
         shared.push_ready(&event);
     }
-    assert_eq!(copied.finish(end()).unwrap(), shared.finish(end()).unwrap());
+    assert_eq!(copied.finish(end()), shared.finish(end()));
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn only_one_origin_is_taken_and_the_scan_is_bounded() {
         page.skip();
     }
     assert!(page.is_full());
-    let events = page.finish(end()).unwrap().events;
+    let events = page.finish(end()).events;
     assert_eq!(events.iter().map(RecordedEvent::position).collect::<Vec<_>>(), [Position::new(2)]);
 }
 
