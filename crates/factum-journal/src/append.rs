@@ -153,6 +153,7 @@ impl Committer {
         self.finish(view.head + 1)?;
         let last_at = plan.events.last().map_or(view.last_at, |last| last.header.recorded_at);
         let before = &view.tables;
+        plan.events.iter().for_each(|planned| self.log.hot.add(planned.stream.as_str()));
         self.show(&active, |view, recent| {
             encoded.show(recent, &plan.events, |stream| {
                 // Asked for the plan; or in the segment that was active then, if it is no more.
@@ -186,6 +187,7 @@ impl Committer {
             self.tail.roll(view.head + 1, view.last_at)?;
             let recent = SharedRecent::new(Recent::new(self.tail.segment.clone()));
             self.log.update(|view| Arc::make_mut(&mut view.tables).recents.push(recent));
+            self.log.hot.begin_segment();
             self.keeper.wake();
         }
         frame::begin(&mut self.buffer);

@@ -2,8 +2,10 @@
 
 use crate::number;
 
-/// The most positions in a chunk, and the most places.
+/// The most positions in a chunk.
 pub(crate) const CHUNK_MAX: usize = 1_024;
+/// The most places in a chunk: few, because to find one the chunk is decoded.
+pub(crate) const PLACES_MAX: usize = 64;
 
 /// Writes ascending numbers: the first, then the distance of each from the one before.
 pub(crate) fn encode(numbers: &[u64]) -> Vec<u8> {

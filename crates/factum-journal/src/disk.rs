@@ -1,10 +1,12 @@
 //! The seam to the disk: everything the journal asks of a folder of files. Under it is the
 //! operating system, or in tests a disk that loses what was not synced.
 
+mod patience;
 mod system;
 
 use std::{fmt, io, sync::Arc};
 
+pub(crate) use patience::without_waiting;
 pub(crate) use system::SystemFiles;
 
 /// A folder of files. Names are plain file names.

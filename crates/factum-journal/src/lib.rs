@@ -17,11 +17,13 @@
 //! in `docs/design/0007-journal-format.md`.
 
 mod bloom;
+mod buffers;
 mod cache;
 mod chunk;
 mod disk;
 mod erased;
 mod error;
+mod hot;
 mod key;
 mod number;
 

@@ -9,10 +9,12 @@ use factum_core::{Direction, Lineage, Position, StoreError, StreamId, Timestamp}
 use hashbrown::HashMap;
 
 use crate::{
+    buffers::Buffers,
     cache::Cache,
     disk::Files,
     erased::Erased,
     error,
+    hot::Hot,
     record::{EventRecord, Record, RecordPlace, StreamState, take_record},
     segment::{Names, Segment, segment_name},
     stretch::Stretch,
@@ -42,6 +44,8 @@ pub(crate) struct Log {
     pub(crate) files: Arc<dyn Files>,
     pub(crate) lineage: Lineage,
     pub(crate) cache: Cache,
+    pub(crate) hot: Hot,
+    buffers: Buffers,
     view: RwLock<View>,
     sealed: Mutex<HashMap<u64, SegmentText>>,
 }
@@ -63,8 +67,8 @@ pub(crate) enum Taken {
 
 impl Log {
     pub(crate) fn new(files: Arc<dyn Files>, lineage: Lineage, view: View) -> Self {
-        let (cache, sealed) = (Cache::new(), Mutex::default());
-        Self { files, lineage, cache, view: RwLock::new(view), sealed }
+        let (cache, sealed, buffers) = (Cache::new(), Mutex::default(), Buffers::default());
+        Self { files, lineage, cache, hot: Hot::new(), buffers, view: RwLock::new(view), sealed }
     }
 
     /// What is there now.
@@ -120,18 +124,24 @@ impl Log {
         if direction == Direction::Backward {
             pieces.reverse();
         }
-        let mut bytes = Vec::new();
+        let mut buffer = self.buffers.take();
+        let bytes = &mut buffer.bytes;
+        let mut last: Option<SegmentText> = None;
         for piece in pieces {
             let places = &places[piece];
-            let text = self.text(view, places[0].segment)?;
+            let text = match last.take() {
+                Some(text) if text.segment.header.first == places[0].segment => text,
+                _ => self.text(view, places[0].segment)?,
+            };
+            let text = last.insert(text);
             let start = places[0].offset;
-            self.read_piece(&text.segment, start..places[places.len() - 1].end, &mut bytes)?;
+            self.read_piece(&text.segment, start..places[places.len() - 1].end, bytes)?;
             for index in 0..places.len() {
                 let place = match direction {
                     Direction::Forward => places[index],
                     Direction::Backward => places[places.len() - 1 - index],
                 };
-                let (event, name) = event_at(&text, place, &bytes, start)?;
+                let (event, name) = event_at(text, place, bytes, start)?;
                 if take(&event, name)? == Taken::Full {
                     return Ok(Some(place.position));
                 }
@@ -175,7 +185,7 @@ impl Log {
             .file
             .fill_at(&mut into[..len], range.start)
             .map_err(|e| error::disk("reading events", &name(), e))?;
-        into[read..].fill(0);
+        into[read..len].fill(0);
         Ok(())
     }
 

@@ -130,6 +130,7 @@ impl<'q> Reader<'q> {
     fn push(&mut self, positions: &[u64]) -> Result<Option<u64>, StoreError> {
         let direction = self.query.direction;
         let page = &mut self.page;
+        page.reserve(positions.len());
         self.log.read_events(self.view, positions, direction, |event, name| {
             Ok(match page.push(event.header, &event.parts(name))? {
                 Pushed::Taken => Taken::More,
@@ -145,13 +146,13 @@ impl<'q> Reader<'q> {
         state: Option<StreamState>,
     ) -> Result<Page, StoreError> {
         let Self { log, view, page, .. } = self;
-        page.finish(PageEnd {
+        Ok(page.finish(PageEnd {
             scanned_through: Position::new(through),
             head: Position::new(view.head),
             lineage: log.lineage,
             erased,
             bounds: state.map(|state| state.bounds),
-        })
+        }))
     }
 
     /// How far a read to the end has looked.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use factum_core::{Lineage, StoreError};
 
 use crate::{
-    chunk::{self, CHUNK_MAX, Places},
+    chunk::{self, CHUNK_MAX, PLACES_MAX, Places},
     disk::Files,
     erased::Erased,
     error,
@@ -79,8 +79,8 @@ fn add_terms<'r>(
 
 fn add_places(run: &mut RunBuilder<'_>, recent: &Recent) -> Result<(), StoreError> {
     let (segment, last) = (recent.first(), recent.offsets.len());
-    for start in (0..last).step_by(CHUNK_MAX) {
-        let end = (start + CHUNK_MAX).min(last);
+    for start in (0..last).step_by(PLACES_MAX) {
+        let end = (start + PLACES_MAX).min(last);
         let mut offsets: Vec<u64> =
             recent.offsets[start..end].iter().map(|offset| u64::from(*offset)).collect();
         offsets.push(u64::from(recent.offsets.get(end).copied().unwrap_or(recent.end)));

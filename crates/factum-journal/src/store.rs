@@ -4,7 +4,10 @@ use std::{
     fs::{self, File},
     io,
     path::Path,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use async_trait::async_trait;
@@ -15,15 +18,12 @@ use factum_core::{
     Guarantees, KeyRange, Limits, Page, Position, ReadQuery, Revision, ScanPage, ScanQuery,
     StoreError, StreamChange, StreamId, StreamInfo, WriteBatch, WriteError, Writers,
 };
-use tokio::{
-    sync::{RwLock, watch},
-    task,
-};
+use tokio::{sync::watch, task};
 
 use crate::{
     append::{Committer, Delay},
     change,
-    disk::{Files, SystemFiles},
+    disk::{Files, SystemFiles, without_waiting},
     documents::Documents,
     error,
     follower::{DocumentFollower, LogFollower},
@@ -67,8 +67,7 @@ struct Inner {
     limits: Limits,
     /// What the opening set aside, for people.
     set_aside: Vec<String>,
-    /// Held to the end: by readers shared, by `close` alone.
-    is_closed: RwLock<bool>,
+    is_closed: AtomicBool,
 }
 
 /// What makes the journal go on.
@@ -151,7 +150,7 @@ impl JournalStore {
             lock: Some(lock),
         };
         let writer = Writer::spawn("factum-journal", committer, head.clone(), limits)?;
-        let (log, half, is_closed) = (opened.log, Half::Writer(writer), RwLock::new(false));
+        let (log, half, is_closed) = (opened.log, Half::Writer(writer), AtomicBool::new(false));
         let inner = Inner { log, documents, half, head, limits, set_aside, is_closed };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -168,7 +167,7 @@ impl JournalStore {
         let (log, documents) = (log_follower.log.clone(), document_follower.documents.clone());
         let head = Head::new(Position::new(log.view().head));
         let half = Half::Follower(log_follower, document_follower);
-        let (set_aside, is_closed) = (Vec::new(), RwLock::new(false));
+        let (set_aside, is_closed) = (Vec::new(), AtomicBool::new(false));
         let inner = Inner { log, documents, half, head, limits, set_aside, is_closed };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -178,14 +177,35 @@ impl JournalStore {
         &self.inner.set_aside
     }
 
+    fn check_open(&self) -> Result<(), StoreError> {
+        match self.inner.is_closed.load(Ordering::Acquire) {
+            true => Err(StoreError::closed()),
+            false => Ok(()),
+        }
+    }
+
+    /// Looks something up: at once, if it is in memory, ours or the system's; otherwise where
+    /// waiting does no harm.
+    async fn look<T: Send + 'static>(
+        &self,
+        look: impl Fn(&Inner) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.check_open()?;
+        // Who follows a writer may have much to read before it can answer.
+        if matches!(self.inner.half, Half::Writer(_))
+            && let Some(found) = without_waiting(|| look(&self.inner))
+        {
+            return found;
+        }
+        self.blocking(look).await
+    }
+
     /// Runs what may wait for the disk where waiting does no harm.
     async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Inner) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        if *self.inner.is_closed.read().await {
-            return Err(StoreError::closed());
-        }
+        self.check_open()?;
         let inner = self.inner.clone();
         let done = task::spawn_blocking(move || work(&inner));
         done.await.map_err(|e| StoreError::internal("a read was cut off").with_source(e))?
@@ -270,7 +290,7 @@ impl EventStore for JournalStore {
 
     async fn read(&self, query: ReadQuery) -> Result<Page, StoreError> {
         query.check()?;
-        self.blocking(move |inner| {
+        self.look(move |inner| {
             inner.refresh_log()?;
             read::page(&inner.log, &query)
         })
@@ -279,7 +299,7 @@ impl EventStore for JournalStore {
 
     async fn stream_info(&self, stream: &StreamId) -> Result<StreamInfo, StoreError> {
         let stream = stream.clone();
-        self.blocking(move |inner| {
+        self.look(move |inner| {
             inner.refresh_log()?;
             change::info(&inner.log, &stream)
         })
@@ -309,7 +329,7 @@ impl EventStore for JournalStore {
     }
 
     async fn close(&self) -> Result<(), StoreError> {
-        *self.inner.is_closed.write().await = true;
+        self.inner.is_closed.store(true, Ordering::Release);
         if let Half::Writer(writer) = &self.inner.half {
             writer.close().await;
         }
@@ -321,7 +341,7 @@ impl EventStore for JournalStore {
 impl DocumentStore for JournalStore {
     async fn get(&self, key: &[u8]) -> Result<Option<Document>, StoreError> {
         let key = key.to_vec();
-        self.blocking(move |inner| {
+        self.look(move |inner| {
             inner.refresh_documents()?;
             inner.documents.get(&key)
         })
@@ -330,7 +350,7 @@ impl DocumentStore for JournalStore {
 
     async fn scan(&self, query: ScanQuery) -> Result<ScanPage, StoreError> {
         query.check()?;
-        self.blocking(move |inner| {
+        self.look(move |inner| {
             inner.refresh_documents()?;
             inner.documents.scan(&query)
         })

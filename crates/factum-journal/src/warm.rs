@@ -7,6 +7,9 @@ use crate::{facts::LogFacts, log::Log};
 
 /// Whether the plan of a batch would read the disk; a look into memory only.
 pub(crate) fn needs_disk(log: &Log, batch: &AppendBatch) -> bool {
+    if batch.conditions().is_empty() && streams(batch).all(|stream| log.hot.has(stream.as_str())) {
+        return false;
+    }
     log.peek(|view| {
         let Some(run) = view.tables.runs.last() else { return false };
         // A condition on what is older than memory asks the runs.
