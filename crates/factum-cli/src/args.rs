@@ -25,7 +25,7 @@ Examples:
 
 Stores:
   A store is a URL, memory:, sqlite:./events.db or journal:./data, or a path: what is there is
-  opened, else a store of the default kind, SQLite, is made in that folder.
+  opened, else a journal is made in that folder.
 
 Exit codes:
     0  done; also when whoever read the output closed it

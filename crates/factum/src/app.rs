@@ -29,7 +29,7 @@ pub struct App {
 
 impl App {
     /// Opens the store that a URL names (`memory:`, `sqlite:./events.db`), or what is at a path:
-    /// where nothing is yet, the default store is made there.
+    /// where nothing is yet, a journal is made there.
     ///
     /// # Errors
     /// See [`OpenError`].
@@ -45,10 +45,10 @@ impl App {
     /// The kinds of store that are built in.
     pub fn stores() -> Registry {
         let registry = Registry::new().with(MemoryKind);
-        #[cfg(feature = "sqlite")]
-        let registry = registry.with(SqliteKind);
         #[cfg(feature = "journal")]
         let registry = registry.with(JournalKind);
+        #[cfg(feature = "sqlite")]
+        let registry = registry.with(SqliteKind);
         registry
     }
 

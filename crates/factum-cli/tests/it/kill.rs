@@ -1,6 +1,6 @@
 //! SIGKILL at any moment loses nothing: what the next run finds is whole, and it goes on.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use serde_json::Value;
 
@@ -16,9 +16,20 @@ fn kills() -> u64 {
 const MOMENT_MAX_MS: u64 = 400;
 
 #[test]
-fn killed_at_random_moments_the_bank_adds_up_each_time() {
+fn killed_at_random_moments_the_bank_adds_up_each_time_in_sqlite() {
     let folder = tempfile::tempdir().unwrap();
-    let store = sqlite_in(folder.path());
+    kill_again_and_again(&sqlite_in(folder.path()), &folder.path().join("events.db"));
+}
+
+#[test]
+fn killed_at_random_moments_the_bank_adds_up_each_time_in_a_journal() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("data");
+    kill_again_and_again(store.to_str().unwrap(), &store.join("factum-journal"));
+}
+
+/// `made` is there as soon as the store can be opened.
+fn kill_again_and_again(store: &str, made: &Path) {
     let mut seed = 0x5eed;
     let (mut events, mut grown) = (0, 0);
     let kills = kills();
@@ -30,7 +41,7 @@ fn killed_at_random_moments_the_bank_adds_up_each_time() {
         assert_eq!(demo.line_within(moment), None, "it ended by itself");
         demo.child.kill().unwrap();
         assert_eq!(demo.child.wait().unwrap().code(), None, "it had ended by itself");
-        let found = if folder.path().join("events.db").exists() { look(&store) } else { 0 };
+        let found = if made.exists() { look(store) } else { 0 };
         assert!(found >= events, "events were lost: kill={kill} before={events} after={found}");
         grown += u64::from(found > events);
         events = found;

@@ -198,9 +198,9 @@ fn a_follower_stops_at_its_limit() {
 fn what_is_not_there_is_not_made() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("none");
-    for store in [path.display().to_string(), format!("sqlite:{}", path.display())] {
-        let said = fail(&format!("read --store {store}"), 2);
-        assert!(said.contains("there is no database to read"), "{said}");
+    for (scheme, what) in [("", "journal"), ("journal:", "journal"), ("sqlite:", "database")] {
+        let said = fail(&format!("read --store {scheme}{}", path.display()), 2);
+        assert!(said.contains(&format!("there is no {what} to read")), "{said}");
         assert!(!path.exists());
     }
 }

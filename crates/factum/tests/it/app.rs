@@ -134,9 +134,27 @@ async fn a_store_that_can_not_be_is_one_sentence() {
     }
 }
 
-#[cfg(feature = "sqlite")]
+#[cfg(all(feature = "sqlite", feature = "journal"))]
 #[tokio::test]
-async fn a_bare_path_opens_what_is_there_or_makes_the_default() {
+async fn a_bare_path_opens_what_is_there_whichever_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    for (url, file) in [("sqlite:", "sq/events.db"), ("journal:", "jo")] {
+        let path = folder.path().join(file);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let app = App::open(&format!("{url}{}", path.display())).await.unwrap();
+        app.execute::<Account>("ada", &open("Ada", "ada@example.org")).await.unwrap();
+        app.close().await.unwrap();
+        let bare = folder.path().join(&file[..2]);
+        let app = App::open(bare.to_str().unwrap()).await.unwrap();
+        let version = app.load::<Account>("ada").await.unwrap().version;
+        assert_eq!(version.value(), 1, "{url}");
+        app.close().await.unwrap();
+    }
+}
+
+#[cfg(feature = "journal")]
+#[tokio::test]
+async fn a_bare_path_makes_a_journal_and_opens_it_again() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("data");
     for balance in [1, 2] {
