@@ -1,6 +1,5 @@
 //! The journal against two floors, in one run, interleaved:
-//! `cargo bench -p factum-journal -- [--quick] [--disk FOLDER] [--clients N]`; with `--scale N`
-//! instead how the rate, the memory and the time to open hold over N million events.
+//! `cargo bench -p factum-journal --bench append -- [--quick] [--disk FOLDER] [--clients N]`.
 //!
 //! The plain-file floor writes the same groups to a file that was written with zeros before, one
 //! write and one sync each. The channel floor is the same clients, who send their batches through
@@ -38,22 +37,16 @@ struct Arguments {
     quick: bool,
     disk: PathBuf,
     clients: Vec<usize>,
-    scale: Option<usize>,
 }
 
 fn arguments() -> Arguments {
     let mut given = std::env::args().skip(1);
-    let mut arguments = Arguments {
-        quick: false,
-        disk: std::env::temp_dir(),
-        clients: vec![1, 16, 256, 1_024],
-        scale: None,
-    };
+    let mut arguments =
+        Arguments { quick: false, disk: std::env::temp_dir(), clients: vec![1, 16, 256, 1_024] };
     while let Some(argument) = given.next() {
         match argument.as_str() {
             "--quick" => arguments.quick = true,
             "--disk" => arguments.disk = given.next().map(Into::into).unwrap_or(arguments.disk),
-            "--scale" => arguments.scale = given.next().and_then(|it| it.parse().ok()),
             "--clients" => {
                 let clients = given.next().and_then(|it| it.parse().ok());
                 arguments.clients = clients.into_iter().collect();
@@ -66,11 +59,7 @@ fn arguments() -> Arguments {
 }
 
 fn main() {
-    let Arguments { quick, disk, clients, scale } = arguments();
-    if let Some(millions) = scale {
-        let folder = tempfile::tempdir_in(&disk).expect("the folder can be written");
-        return grow(folder.path(), millions);
-    }
+    let Arguments { quick, disk, clients } = arguments();
     let rounds = if quick { 3 } else { 5 };
     println!(
         "payload_bytes={PAYLOAD_BYTES} streams={STREAMS} sync=every group rounds={rounds} disk={}",
@@ -271,36 +260,6 @@ fn write_all(file: &File, mut queue: mpsc::Receiver<Sent>) {
             let _ = reply.send(());
         }
     }
-}
-
-/// Million by million, with a closing and an opening between two.
-fn grow(path: &Path, millions: usize) {
-    let load = Load { clients: 16, events: 1_000_000, per_append: 100 };
-    let open = || JournalStore::open(JournalOptions::new(path));
-    let runtime = runtime();
-    for million in 1..=millions {
-        let begin = Instant::now();
-        let store = runtime.block_on(open()).expect("a journal");
-        let opened = begin.elapsed();
-        let begin = Instant::now();
-        runtime.block_on(async {
-            let clients: Vec<_> = (0..load.clients)
-                .map(|client| tokio::spawn(append_all(store.clone(), client, load)))
-                .collect();
-            for client in clients {
-                client.await.expect("no client panics");
-            }
-        });
-        let rate = per_second(load.events, begin);
-        println!("million {million}: opening={opened:?} append={rate:.0} events/s {}", memory());
-        runtime.block_on(store.close()).expect("closing");
-    }
-}
-
-fn memory() -> String {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    format!("resident={}", line.unwrap_or("unknown").trim())
 }
 
 /// A scan of the log, streams of 30 events, and what the disk holds.
