@@ -151,6 +151,7 @@ impl Committer {
         let head = plan.head.value();
         self.put_changes(head + 1, &changed.changes);
         self.finish(view.head + 1)?;
+        let erased = changed.containers.clone();
         let last_at = plan.events.last().map_or(view.last_at, |last| last.header.recorded_at);
         let before = &view.tables;
         plan.events.iter().for_each(|planned| self.log.hot.add(planned.stream.as_str()));
@@ -163,6 +164,7 @@ impl Committer {
             changed.show(view, recent);
             (view.head, view.last_at) = (head, last_at);
         });
+        self.keeper.give_back(erased);
         Ok(())
     }
 
@@ -176,7 +178,9 @@ impl Committer {
         let active = self.log.view().tables.active().clone();
         self.put_changes(view.head + 1, &changed.changes);
         self.finish(view.head + 1)?;
+        let erased = changed.containers.clone();
         self.show(&active, |view, recent| changed.show(view, recent));
+        self.keeper.give_back(erased);
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! Which positions are erased: a bit for each, in containers that are there only where a bit is.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, ops::RangeInclusive, sync::Arc};
 
 use factum_core::{ErasedRange, Position};
 
@@ -32,6 +32,31 @@ impl Erased {
     pub(crate) fn contains(&self, position: u64) -> bool {
         let bits = self.containers.get(&container_of(position));
         bits.is_some_and(|bits| bits[word_of(position)] & (1 << (position % 64)) != 0)
+    }
+
+    /// How many positions between two, both inclusive, are erased.
+    pub(crate) fn count(&self, first: u64, last: u64) -> u64 {
+        if first > last {
+            return 0;
+        }
+        let mut count = 0;
+        for (container, bits) in self.containers.range(container_of(first)..=container_of(last)) {
+            for (word, bits) in bits.iter().enumerate().filter(|(_, bits)| **bits != 0) {
+                let base = container * CONTAINER + word as u64 * 64;
+                if base > last || base + 63 < first {
+                    continue;
+                }
+                let from = u64::MAX << first.saturating_sub(base);
+                let to = u64::MAX >> (base + 63).saturating_sub(last);
+                count += u64::from((bits & from & to).count_ones());
+            }
+        }
+        count
+    }
+
+    /// The containers in which something is erased.
+    pub(crate) fn containers(&self) -> impl Iterator<Item = u64> {
+        self.containers.keys().copied()
     }
 
     /// The erased positions between two, both inclusive, as ranges.
@@ -74,6 +99,18 @@ impl Erased {
     }
 }
 
+/// The positions of a container.
+pub(crate) fn positions_of(container: u64) -> RangeInclusive<u64> {
+    container * CONTAINER..=container * CONTAINER + (CONTAINER - 1)
+}
+
+/// What either of two values of one container in the index calls erased; `None` for other bytes.
+pub(crate) fn union(container: u64, values: [&[u8]; 2]) -> Option<Vec<u8>> {
+    let mut erased = Erased::default();
+    values.into_iter().try_for_each(|value| erased.decode(container, value))?;
+    Some(erased.encode(container))
+}
+
 fn word_of(position: u64) -> usize {
     ((position % CONTAINER) / 64) as usize
 }
@@ -102,6 +139,11 @@ mod tests {
         assert_eq!(ranges(0, u64::MAX), all);
         assert_eq!(ranges(2, 64), [(2, 2), (63, 64)]);
         assert_eq!(ranges(3, 62), []);
+        let ends = [0, 1, 2, 3, 62, 63, 64, 65, 66, 127, 128, 65_535, 65_536, 199_999, 200_000];
+        for (first, last) in ends.iter().flat_map(|first| ends.map(|last| (*first, last))) {
+            let lens = ranges(first, last).into_iter().map(|(first, last)| last + 1 - first);
+            assert_eq!(erased.count(first, last), lens.sum::<u64>(), "{first} to {last}");
+        }
         let mut again = Erased::default();
         for container in [0, 1, 3] {
             again.decode(container, &erased.encode(container)).unwrap();

@@ -1,6 +1,6 @@
 //! What the disk says, in the kernel's words.
 
-use std::{fmt, io};
+use std::{error::Error, fmt, io};
 
 use factum_core::StoreError;
 
@@ -17,6 +17,29 @@ pub(crate) fn disk(doing: &str, name: &str, error: io::Error) -> StoreError {
         _ => StoreError::unavailable(message("the disk refused, look at the system's own log")),
     };
     error_is.with_source(error)
+}
+
+/// Why an event can't be read that was there a moment ago.
+#[derive(Debug)]
+struct LeftOut;
+
+impl fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("its segment was rewritten without it")
+    }
+}
+
+impl Error for LeftOut {}
+
+/// An event was erased and its bytes given back since the reader looked at what there is.
+pub(crate) fn left_out(position: u64) -> StoreError {
+    let message = "an event was erased while it was read, read again";
+    StoreError::unavailable(format!("{message}: position={position}")).with_source(LeftOut)
+}
+
+/// Whether an error is that of [`left_out`]: a second look finds the event erased.
+pub(crate) fn is_left_out(error: &StoreError) -> bool {
+    error.source().is_some_and(|source| source.is::<LeftOut>())
 }
 
 /// Stored bytes are not what was written.

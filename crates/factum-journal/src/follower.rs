@@ -55,6 +55,8 @@ impl LogFollower {
             // Segments were sealed since, and perhaps runs merged.
             let (view, now, _) = repeated(|| load(&*self.log.files, &*self.synced))?;
             self.log.update(|there| *there = view);
+            // Some may have been rewritten: who holds the old files keeps the disk from the space.
+            self.log.forget_all();
             *seen = now;
             return Ok(());
         }

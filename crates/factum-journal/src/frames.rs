@@ -1,6 +1,8 @@
 //! Going through the frames of a segment that was read into memory, and the verdict on where they
 //! end.
 
+use std::ops::Range;
+
 use factum_core::StoreError;
 
 use crate::{
@@ -25,11 +27,16 @@ pub(crate) struct Frames<'a> {
     pub(crate) last: Option<(u32, FrameKind)>,
 }
 
-/// A frame that is whole.
+/// A frame that is whole; or in a rewritten segment, a stretch of records that were kept.
 #[derive(Debug)]
 pub(crate) struct Frame<'a> {
+    /// The positions before it of which the events were left out.
+    pub(crate) left_out: Range<u64>,
     /// Each with the offset of its first byte.
     pub(crate) records: Vec<(u32, Record<'a>)>,
+    /// The bytes of the records, and the offset of the first.
+    pub(crate) body: &'a [u8],
+    pub(crate) start: u32,
     /// Where the next frame begins.
     pub(crate) end: u32,
 }
@@ -44,6 +51,51 @@ pub(crate) enum Tail {
         /// Where the last of them is, and one.
         end: u32,
     },
+}
+
+/// Records behind one another, each with its offset, and the position behind their events. `start`:
+/// the offset of the first byte; `first`: the position of the first event.
+pub(crate) fn records_in<'a>(
+    segment: &Segment,
+    body: &'a [u8],
+    start: u32,
+    first: u64,
+) -> Option<(Vec<(u32, Record<'a>)>, u64)> {
+    let Segment { header, seed, .. } = segment;
+    let mut place = RecordPlace { seed: *seed, base_at: header.base_at, position: first };
+    let mut records = Vec::new();
+    let mut rest = body;
+    while !rest.is_empty() {
+        let before = body.len() - rest.len();
+        let record = take_record(&mut rest, place)?;
+        place.position += u64::from(matches!(record, Record::Event(_) | Record::Commit));
+        records.push((start + before as u32, record));
+    }
+    Some((records, place.position))
+}
+
+impl<'a> Frame<'a> {
+    /// The records with their bytes and their positions: of an event its own, of others that of
+    /// the next event.
+    pub(crate) fn items(&self) -> impl Iterator<Item = Item<'_, 'a>> {
+        let ends = self.records.iter().skip(1).map(|(offset, _)| *offset);
+        let ends = ends.chain([self.start + self.body.len() as u32]);
+        let mut next = self.left_out.end;
+        self.records.iter().zip(ends).map(move |((offset, record), end)| {
+            let position = next;
+            next += u64::from(matches!(record, Record::Event(_)));
+            let bytes = &self.body[(offset - self.start) as usize..(end - self.start) as usize];
+            Item { position, offset: *offset, record, bytes }
+        })
+    }
+}
+
+/// A record with its bytes.
+pub(crate) struct Item<'f, 'a> {
+    pub(crate) position: u64,
+    pub(crate) offset: u32,
+    pub(crate) record: &'f Record<'a>,
+    pub(crate) bytes: &'a [u8],
 }
 
 impl<'a> Frames<'a> {
@@ -69,8 +121,9 @@ impl<'a> Frames<'a> {
         if header.first != self.next {
             return None;
         }
+        let start = self.offset + FRAME_HEADER_BYTES as u32;
         let (records, next) = match header.kind {
-            FrameKind::Group => self.records(body, header.first)?,
+            FrameKind::Group => records_in(self.segment, body, start, header.first)?,
             // A mark is filled up with zeros.
             _ if body.iter().all(|byte| *byte == 0) => (Vec::new(), header.first),
             _ => return None,
@@ -78,21 +131,9 @@ impl<'a> Frames<'a> {
         let end = header.end(self.offset);
         self.last = Some((self.offset, header.kind));
         (self.offset, self.next) = (end, next);
-        Some(Frame { records, end })
-    }
-
-    fn records(&self, body: &'a [u8], first: u64) -> Option<(Vec<(u32, Record<'a>)>, u64)> {
-        let Segment { header, seed, .. } = self.segment;
-        let mut place = RecordPlace { seed: *seed, base_at: header.base_at, position: first };
-        let mut records = Vec::new();
-        let mut rest = body;
-        while !rest.is_empty() {
-            let before = FRAME_HEADER_BYTES + body.len() - rest.len();
-            let record = take_record(&mut rest, place)?;
-            place.position += u64::from(matches!(record, Record::Event(_) | Record::Commit));
-            records.push((self.offset + before as u32, record));
-        }
-        Some((records, place.position))
+        // A mark holds no records.
+        let body = if records.is_empty() { &[] } else { body };
+        Some(Frame { left_out: header.first..header.first, records, body, start, end })
     }
 
     /// What is behind the last whole frame.

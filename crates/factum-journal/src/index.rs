@@ -135,7 +135,8 @@ impl<'a> Index<'a> {
 
     /// Replays a segment into memory, behind what is there.
     pub(crate) fn replay(&mut self, segment: &Segment, end: End<'_>) -> Result<Walked, StoreError> {
-        self.tables.recents.push(SharedRecent::new(Recent::new(segment.clone())));
+        let readable = segment.clone().with_extents()?;
+        self.tables.recents.push(SharedRecent::new(Recent::new(readable)));
         let mut replay = Replay {
             tables: &self.tables,
             cache: self.cache,

@@ -1,7 +1,8 @@
-//! What is done beside the writer: zeros for the next segment, runs of sealed segments, and the
-//! merging of runs. Nothing of it is needed for what was acknowledged.
+//! What is done beside the writer: zeros for the next segment, runs of sealed segments, the merging
+//! of runs, and giving back the space of what is erased. Nothing of it is needed for what was acknowledged.
 
 use std::{
+    collections::BTreeSet,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -12,8 +13,10 @@ use std::{
 use factum_core::StoreError;
 
 use crate::{
+    erased::container_of,
     log::Log,
     seal::{merge_step, seal_step},
+    space::Space,
     tail::Spare,
 };
 
@@ -44,6 +47,8 @@ struct Wanted {
     spare_bytes: Option<u32>,
     seal: bool,
     merge: bool,
+    /// Containers of positions of which some were erased lately.
+    erased: BTreeSet<u64>,
 }
 
 impl Keeper {
@@ -53,6 +58,8 @@ impl Keeper {
         keeper.spawn("factum-journal-seal", Shared::seal_loop)?;
         keeper.spawn("factum-journal-merge", Shared::merge_loop)?;
         keeper.wake();
+        let erased = keeper.shared.log.view().erased;
+        keeper.give_back(erased.containers());
         Ok(keeper)
     }
 
@@ -81,6 +88,11 @@ impl Keeper {
     /// Says that a segment was sealed.
     pub(crate) fn wake(&self) {
         self.want(|wanted| (wanted.seal, wanted.merge) = (true, true));
+    }
+
+    /// Says that positions in these containers were erased.
+    pub(crate) fn give_back(&self, containers: impl IntoIterator<Item = u64>) {
+        self.shared.give_back(containers);
     }
 
     /// Says that the next segment will be needed.
@@ -125,7 +137,14 @@ impl Shared {
 
     fn seal(&self) -> Result<bool, StoreError> {
         let _sealing = self.sealing.lock().unwrap_or_else(PoisonError::into_inner);
-        seal_step(&self.log)
+        let is_sealed = seal_step(&self.log)?;
+        let view = self.log.view();
+        if let Some(run) = view.tables.runs.last().filter(|_| is_sealed) {
+            // What was erased while the segment was written is given back from now on.
+            let sealed = container_of(run.header.first)..=container_of(run.header.last);
+            self.give_back(view.erased.containers().filter(|it| sealed.contains(it)));
+        }
+        Ok(is_sealed)
     }
 
     /// Waits until `take` finds something to do; `None` when the store is closed.
@@ -160,10 +179,30 @@ impl Shared {
     }
 
     fn merge_loop(&self) {
-        let take = |wanted: &mut Wanted| std::mem::take(&mut wanted.merge).then_some(());
-        while self.next(take).is_some() {
-            let is_stopped = || self.is_stopped();
-            while matches!(merge_step(&self.log, &is_stopped), Ok(true)) {}
+        let is_stopped = || self.is_stopped();
+        let mut space = Space::default();
+        // Merging is soon done, and less to ask helps every reader.
+        let take = |wanted: &mut Wanted| match std::mem::take(&mut wanted.merge) {
+            true => Some(None),
+            false => wanted.erased.pop_first().map(Some),
+        };
+        while let Some(work) = self.next(take) {
+            match work {
+                None => while matches!(merge_step(&self.log, &is_stopped), Ok(true)) {},
+                // What could not be given back is tried again later.
+                Some(container) => {
+                    let _ = space.give_back(&self.log, container, &is_stopped);
+                }
+            }
+        }
+    }
+
+    fn give_back(&self, containers: impl IntoIterator<Item = u64>) {
+        let mut wanted = self.wanted();
+        let before = wanted.erased.len();
+        wanted.erased.extend(containers);
+        if wanted.erased.len() > before {
+            self.wake.notify_all();
         }
     }
 }

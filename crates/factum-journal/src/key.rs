@@ -101,6 +101,11 @@ pub(crate) fn number_of(key: &[u8]) -> Option<u64> {
     Some(u64::from_be_bytes(key.get(1..)?.try_into().ok()?))
 }
 
+/// The first position of the segment whose names stand under this key.
+pub(crate) fn segment_of_names(key: &[u8]) -> Option<u64> {
+    number_of(key).filter(|_| key[0] == NAMES)
+}
+
 /// Whether the key is one of an erased container's.
 pub(crate) fn is_erased(key: &[u8]) -> bool {
     key.first() == Some(&ERASED)

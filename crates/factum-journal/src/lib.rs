@@ -27,6 +27,7 @@ mod hot;
 mod key;
 mod number;
 
+mod extent;
 mod frame;
 mod frames;
 mod record;
@@ -56,6 +57,9 @@ mod index;
 mod recovery;
 mod replay;
 mod walk;
+
+mod rewrite;
+mod space;
 
 mod options;
 

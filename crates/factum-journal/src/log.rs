@@ -27,6 +27,9 @@ const GAP_MAX: u64 = 4 << 10;
 const READ_BYTES_MAX: u64 = 256 << 10;
 /// The most sealed segments that are kept open.
 const OPEN_SEGMENTS_MAX: usize = 256;
+/// The most stretches of rewritten segments that are kept in memory, but for those of one segment:
+/// 64 MiB.
+const EXTENTS_MAX: usize = 4 << 20;
 
 /// What is in the log at one moment. Cheap to clone; it stays as it is when the log goes on.
 #[derive(Debug, Clone)]
@@ -120,73 +123,51 @@ impl Log {
             }
         };
         let places = view.tables.places(&self.cache, positions)?;
-        let mut pieces = pieces(&places);
+        let mut groups: Vec<_> = places.chunk_by(|a, b| a.segment == b.segment).collect();
         if direction == Direction::Backward {
-            pieces.reverse();
+            groups.reverse();
         }
         let mut buffer = self.buffers.take();
-        let bytes = &mut buffer.bytes;
-        let mut last: Option<SegmentText> = None;
-        for piece in pieces {
-            let places = &places[piece];
-            let text = match last.take() {
-                Some(text) if text.segment.header.first == places[0].segment => text,
-                _ => self.text(view, places[0].segment)?,
-            };
-            let text = last.insert(text);
-            let start = places[0].offset;
-            self.read_piece(&text.segment, start..places[places.len() - 1].end, bytes)?;
-            for index in 0..places.len() {
-                let place = match direction {
-                    Direction::Forward => places[index],
-                    Direction::Backward => places[places.len() - 1 - index],
-                };
-                let (event, name) = event_at(text, place, bytes, start)?;
-                if take(&event, name)? == Taken::Full {
-                    return Ok(Some(place.position));
-                }
+        for places in groups {
+            let text = self.text(view, places[0].segment)?;
+            let found = read_segment(&text, places, direction, &mut buffer.bytes, &mut take)?;
+            if found.is_some() {
+                return Ok(found);
             }
         }
         Ok(None)
     }
 
-    /// Shows one event.
-    pub(crate) fn read_event<T>(
-        &self,
-        view: &View,
-        position: u64,
-        take: impl FnOnce(&EventRecord<'_>) -> T,
-    ) -> Result<T, StoreError> {
-        let places = view.tables.places(&self.cache, &[position])?;
-        let text = self.text(view, places[0].segment)?;
-        let mut bytes = Vec::new();
-        self.read_piece(&text.segment, places[0].offset..places[0].end, &mut bytes)?;
-        event_at(&text, places[0], &bytes, places[0].offset).map(|(event, _)| take(&event))
-    }
-
-    /// When an event was recorded.
+    /// When an event was recorded. Of an erased one whose bytes were given back: when the last one
+    /// before it was that its segment still holds, or the last one before the segment.
     pub(crate) fn recorded_at(&self, view: &View, position: u64) -> Result<Timestamp, StoreError> {
-        self.read_event(view, position, |event| event.header.recorded_at)
+        let mut places = view.tables.places(&self.cache, &[position])?;
+        let text = self.text(view, places[0].segment)?;
+        if let Some(extents) = &text.segment.extents
+            && view.erased.contains(position)
+        {
+            match extents.kept_before(position) {
+                None => return Ok(text.segment.header.base_at),
+                Some(kept) if kept == position => {}
+                Some(kept) => places = view.tables.places(&self.cache, &[kept])?,
+            }
+        }
+        let mut at = Timestamp::EPOCH;
+        read_segment(&text, &places, Direction::Forward, &mut Vec::new(), &mut |event, _| {
+            at = event.header.recorded_at;
+            Ok(Taken::More)
+        })?;
+        Ok(at)
     }
 
-    fn read_piece(
-        &self,
-        segment: &Segment,
-        range: Range<u64>,
-        into: &mut Vec<u8>,
-    ) -> Result<(), StoreError> {
-        let len = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
-        // Grows and is filled once; later pieces overwrite what is there.
-        if into.len() < len {
-            into.resize(len, 0);
-        }
-        let name = || segment_name(segment.header.first);
-        let read = segment
-            .file
-            .fill_at(&mut into[..len], range.start)
-            .map_err(|e| error::disk("reading events", &name(), e))?;
-        into[read..len].fill(0);
-        Ok(())
+    /// Opens a sealed segment anew when it is wanted again.
+    pub(crate) fn forget(&self, first: u64) {
+        self.sealed.lock().unwrap_or_else(PoisonError::into_inner).remove(&first);
+    }
+
+    /// Opens every sealed segment anew when it is wanted again.
+    pub(crate) fn forget_all(&self) {
+        self.sealed.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// What it takes to read the events of a segment.
@@ -205,28 +186,86 @@ impl Log {
         if let Some(text) = sealed.get(&first) {
             return Ok(text.clone());
         }
-        let segment = Segment::open(&*self.files, first)?;
+        let segment = Segment::open(&*self.files, first)?.with_extents()?;
         let run = view.tables.run_of(first).ok_or_else(|| error::damaged_index("memory", first))?;
         let names = Arc::new(Stretch { run, cache: &self.cache }.names(first)?);
-        if sealed.len() >= OPEN_SEGMENTS_MAX {
+        let text = SegmentText { segment, names };
+        let extents = |sealed: &HashMap<u64, SegmentText>| -> usize {
+            sealed.values().map(SegmentText::extents).sum()
+        };
+        while sealed.len() >= OPEN_SEGMENTS_MAX || extents(&sealed) > EXTENTS_MAX {
             // Whichever: it is opened again when it is wanted.
             let some = sealed.keys().next().copied();
             some.and_then(|some| sealed.remove(&some));
         }
-        let text = SegmentText { segment, names };
         sealed.insert(first, text.clone());
         Ok(text)
     }
 }
 
-/// Which places are read in one piece.
+impl SegmentText {
+    fn extents(&self) -> usize {
+        self.segment.extents.as_ref().map_or(0, |extents| extents.list().len())
+    }
+}
+
+/// Shows the events at places of one segment. The answer: the first position that was not taken.
+fn read_segment(
+    text: &SegmentText,
+    places: &[Place],
+    direction: Direction,
+    bytes: &mut Vec<u8>,
+    take: &mut impl FnMut(&EventRecord<'_>, &str) -> Result<Taken, StoreError>,
+) -> Result<Option<u64>, StoreError> {
+    let located = places.iter().map(|place| {
+        let found = text.segment.locate(*place)?;
+        found.ok_or_else(|| error::left_out(place.position))
+    });
+    let places: Vec<Place> = located.collect::<Result<_, _>>()?;
+    let mut pieces = pieces(&places);
+    if direction == Direction::Backward {
+        pieces.reverse();
+    }
+    for piece in pieces {
+        let places = &places[piece];
+        let start = places[0].offset;
+        read_piece(&text.segment, start..places[places.len() - 1].end, bytes)?;
+        for index in 0..places.len() {
+            let place = match direction {
+                Direction::Forward => places[index],
+                Direction::Backward => places[places.len() - 1 - index],
+            };
+            let (event, name) = event_at(text, place, bytes, start)?;
+            if take(&event, name)? == Taken::Full {
+                return Ok(Some(place.position));
+            }
+        }
+    }
+    Ok(None)
+}
+
+fn read_piece(segment: &Segment, range: Range<u64>, into: &mut Vec<u8>) -> Result<(), StoreError> {
+    let len = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
+    // Grows and is filled once; later pieces overwrite what is there.
+    if into.len() < len {
+        into.resize(len, 0);
+    }
+    let name = || segment_name(segment.header.first);
+    let read = segment
+        .file
+        .fill_at(&mut into[..len], range.start)
+        .map_err(|e| error::disk("reading events", &name(), e))?;
+    into[read..len].fill(0);
+    Ok(())
+}
+
+/// Which places of a segment are read in one piece.
 fn pieces(places: &[Place]) -> Vec<Range<usize>> {
     let mut pieces: Vec<Range<usize>> = Vec::new();
     for (index, place) in places.iter().enumerate() {
         match pieces.last_mut() {
             Some(piece)
-                if places[piece.start].segment == place.segment
-                    && place.offset.saturating_sub(places[index - 1].end) <= GAP_MAX
+                if place.offset.saturating_sub(places[index - 1].end) <= GAP_MAX
                     && place.end - places[piece.start].offset <= READ_BYTES_MAX =>
             {
                 piece.end = index + 1;

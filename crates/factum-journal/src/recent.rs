@@ -1,7 +1,7 @@
 //! The index of one segment in memory: of the active one, and of those sealed lately whose run is
 //! not written yet.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, ops::RangeInclusive, sync::Arc};
 
 use factum_core::{Direction, StreamVersion};
 use hashbrown::HashMap;
@@ -17,7 +17,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Recent {
     pub(crate) segment: Segment,
-    /// Where each event's record begins.
+    /// Where each event's record begins; of one that was left out, where the one before ended.
     pub(crate) offsets: Vec<u32>,
     /// Where the frames end.
     pub(crate) end: u32,
@@ -118,6 +118,11 @@ impl Recent {
         stream.push(relative, event.version);
     }
 
+    /// Passes over the next position: its event was left out when the segment was rewritten.
+    pub(crate) fn skip(&mut self) {
+        self.offsets.push(self.end);
+    }
+
     /// Sets how a stream is.
     pub(crate) fn set_state(&mut self, stream: &str, state: StreamState) {
         self.streams.entry_ref(stream).or_default().state = state;
@@ -125,6 +130,19 @@ impl Recent {
 
     pub(crate) fn state(&self, stream: &str) -> Option<StreamState> {
         self.streams.get(stream).map(|stream| stream.state)
+    }
+
+    /// The positions of a stream's events with these versions, as far as they are there.
+    pub(crate) fn positions_between(
+        &self,
+        stream: &str,
+        versions: RangeInclusive<u64>,
+    ) -> Vec<u64> {
+        let Some(stream) = self.streams.get(stream) else { return Vec::new() };
+        let start = stream.count_before(*versions.start());
+        let end = stream.count_before(versions.end().saturating_add(1));
+        let relative = stream.positions.get(start..end).unwrap_or(&[]);
+        relative.iter().map(|it| self.first() + u64::from(*it)).collect()
     }
 
     /// Up to `limit` positions of a stream from a version on, in the direction of the read.

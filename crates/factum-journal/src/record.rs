@@ -16,6 +16,7 @@ const NAME: u8 = 2;
 const CHANGE: u8 = 3;
 const DOCUMENT: u8 = 4;
 const COMMIT: u8 = 5;
+const ERASED: u8 = 6;
 
 /// What the bytes of a record are made with, beside what is in it.
 #[derive(Debug, Clone, Copy)]
@@ -35,6 +36,16 @@ pub(crate) struct StreamState {
     pub(crate) retention: Retention,
 }
 
+impl StreamState {
+    /// This state of a stream, read behind another one: where a rewritten segment told of what was
+    /// left out, that may be ahead of a change.
+    pub(crate) fn behind(mut self, before: &Self) -> Self {
+        self.bounds.version = self.bounds.version.max(before.bounds.version);
+        self.bounds.erased_through = self.bounds.erased_through.max(before.bounds.erased_through);
+        self
+    }
+}
+
 /// A record as it was read.
 #[derive(Debug)]
 pub(crate) enum Record<'a> {
@@ -48,6 +59,8 @@ pub(crate) enum Record<'a> {
     Document(DocumentRecord<'a>),
     /// The end of a write of documents, which takes a revision.
     Commit,
+    /// In a rewritten segment: a stream, and the highest version of it that was left out.
+    Erased(&'a str, u64),
 }
 
 /// A document as it was read.
@@ -166,6 +179,15 @@ pub(crate) fn put_commit(out: &mut BytesMut, place: RecordPlace) {
     put_record(out, place, 1, |out| out.put_u8(COMMIT));
 }
 
+/// Appends the record that says up to which version events of a stream were left out.
+pub(crate) fn put_erased(out: &mut BytesMut, place: RecordPlace, stream: &str, version: u64) {
+    put_record(out, place, 1 + number::len(version) + stream.len(), |out| {
+        out.put_u8(ERASED);
+        number::put(out, version);
+        out.put_slice(stream.as_bytes());
+    });
+}
+
 fn take_document<'a>(mut body: &'a [u8]) -> Option<DocumentRecord<'a>> {
     let is_there = take_bytes(&mut body, 1)?[0] == 1;
     let revision = take(&mut body)?;
@@ -216,6 +238,10 @@ pub(crate) fn take_record<'a>(bytes: &mut &'a [u8], place: RecordPlace) -> Optio
         }
         DOCUMENT => take_document(body).map(Record::Document),
         COMMIT => body.is_empty().then_some(Record::Commit),
+        ERASED => {
+            let version = take(&mut body)?;
+            std::str::from_utf8(body).ok().map(|stream| Record::Erased(stream, version))
+        }
         _ => None,
     }
 }

@@ -8,6 +8,7 @@ use crate::{
     cache::Cache,
     disk::{File, Files, UNFINISHED},
     documents::Documents,
+    erased::Erased,
     error,
     frame::{self, FrameKind, FramePlace},
     frames::Tail,
@@ -62,6 +63,7 @@ pub(crate) fn open(
     let findings = mend(&*files, active, &replayed)?;
     settle(active, &mut replayed)?;
     let view = index.into_view();
+    check_left_out(&segments, &view.erased)?;
     view.tables.active().write().end = replayed.end;
     let log = Arc::new(Log::new(files.clone(), lineage, view));
     let tail = LogTail::new(files, active.clone(), replayed.end, options.clone())?;
@@ -82,6 +84,21 @@ pub(crate) fn open_documents(
     settle(active, &mut replayed)?;
     let tail = LogTail::new(files.clone(), active.clone(), replayed.end, options.clone())?;
     Ok((Documents::new(files, index, Some(tail), replayed.next), findings))
+}
+
+/// Whatever was left out of a segment was erased, by a change that was durable before. If that is
+/// gone, the end of the log is.
+fn check_left_out(segments: &[Segment], erased: &Erased) -> Result<(), StoreError> {
+    for (segment, next) in segments.iter().zip(&segments[1..]) {
+        let Some(rewritten) = segment.header.rewritten else { continue };
+        let (first, next) = (segment.header.first, next.header.first);
+        let left_out = (next - first).saturating_sub(rewritten.events.into());
+        if erased.count(first, next - 1) < left_out {
+            let what = "events were left out of it, but the change that erased them is gone";
+            return Err(error::damaged(what, first, 0));
+        }
+    }
+    Ok(())
 }
 
 /// Removes what was not finished. The answer: what is there.

@@ -1,6 +1,8 @@
 //! From the frames of a segment to its index in memory.
 
-use factum_core::{Direction, StoreError, Timestamp};
+use std::ops::Range;
+
+use factum_core::{StoreError, StreamVersion, Timestamp};
 
 use crate::{
     cache::Cache,
@@ -24,11 +26,15 @@ pub(crate) struct Replay<'t> {
 impl Replay<'_> {
     /// Adds a frame.
     pub(crate) fn add(&mut self, frame: &Frame<'_>) -> Result<(), StoreError> {
+        if !frame.left_out.is_empty() {
+            self.skip(frame.left_out.clone());
+        }
         for (offset, record) in &frame.records {
             match record {
                 Record::Name(name) => self.tables.active().write().add_name(name),
                 Record::Event(event) => self.add_event(event, *offset)?,
                 Record::Change(stream, state) => self.change(stream, *state)?,
+                Record::Erased(stream, version) => self.erased(stream, *version)?,
                 Record::Document(_) | Record::Commit => {
                     let recent = self.tables.active().read();
                     let what = "a document stands among events";
@@ -38,6 +44,27 @@ impl Replay<'_> {
         }
         self.tables.active().write().end = frame.end;
         Ok(())
+    }
+
+    /// Passes over positions of which the events were left out. The index of their streams can't
+    /// tell that they are erased.
+    fn skip(&mut self, left_out: Range<u64>) {
+        let mut recent = self.tables.active().write();
+        for position in left_out {
+            recent.skip();
+            self.erased.insert(position);
+            recent.erased_containers.insert(container_of(position));
+        }
+    }
+
+    /// Events of a stream were left out, so that all up to there are erased. The change that did it
+    /// may stand in a later segment.
+    fn erased(&mut self, stream: &str, version: u64) -> Result<(), StoreError> {
+        let mut state = self.tables.state(self.cache, stream)?;
+        let bounds = &mut state.bounds;
+        bounds.version = bounds.version.max(StreamVersion::new(version));
+        bounds.erased_through = bounds.erased_through.max(StreamVersion::new(version));
+        self.change(stream, state)
     }
 
     fn add_event(&mut self, event: &EventRecord<'_>, offset: u32) -> Result<(), StoreError> {
@@ -60,6 +87,7 @@ impl Replay<'_> {
 
     fn change(&mut self, stream: &str, state: StreamState) -> Result<(), StoreError> {
         let before = self.tables.state(self.cache, stream)?;
+        let state = state.behind(&before);
         let (from, through) =
             (before.bounds.erased_through.value() + 1, state.bounds.erased_through.value());
         let erased = erase(self.tables, self.cache, &mut self.erased, (stream, from, through))?;
@@ -70,8 +98,8 @@ impl Replay<'_> {
     }
 }
 
-/// Positions that are looked up at a time.
-const STEP: usize = 4_096;
+/// Versions that are looked up at a time.
+const STEP: u64 = 4_096;
 
 /// Marks the events of a stream between two versions as erased. The answer: the containers.
 pub(crate) fn erase(
@@ -83,18 +111,14 @@ pub(crate) fn erase(
     let mut containers = Vec::new();
     let mut version = from;
     while version <= through {
-        let limit = STEP.min(usize::try_from(through + 1 - version).unwrap_or(STEP));
-        let found = tables.stream_positions(cache, stream, version, Direction::Forward, limit)?;
-        for position in &found {
-            erased.insert(*position);
-            if containers.last() != Some(&container_of(*position)) {
-                containers.push(container_of(*position));
+        let last = through.min(version.saturating_add(STEP - 1));
+        for position in tables.positions_between(cache, stream, version..=last)? {
+            erased.insert(position);
+            if containers.last() != Some(&container_of(position)) {
+                containers.push(container_of(position));
             }
         }
-        if found.len() < limit {
-            break;
-        }
-        version += found.len() as u64;
+        version = last + 1;
     }
     Ok(containers)
 }

@@ -10,15 +10,19 @@ use uuid::Uuid;
 use crate::{
     disk::{File, Files},
     error,
+    extent::{self, Extents},
     number::{u32_at, u64_at},
+    tables::Place,
 };
 
 /// What a disk writes whole or not at all, in bytes.
 pub(crate) const SECTOR: u32 = 512;
 /// Where the first frame of a segment begins.
 pub(crate) const FRAMES_START: u32 = SECTOR;
-/// The version of the format, in each segment.
-pub(crate) const FORMAT_VERSION: u32 = 1;
+/// The version of the format of a segment as it was written.
+const VERSION_WRITTEN: u32 = 1;
+/// And of one that was rewritten without its erased events.
+const VERSION_REWRITTEN: u32 = 2;
 
 const MAGIC: &[u8; 8] = b"FACTUMLG";
 /// Of the header, without the zeros up to the sector's end.
@@ -41,6 +45,19 @@ pub(crate) struct SegmentHeader {
     pub(crate) previous: u64,
     /// Where the frames of the segment before it end: all of them were durable by then.
     pub(crate) previous_end: u32,
+    /// `None`: the segment is as it was written.
+    pub(crate) rewritten: Option<Rewritten>,
+}
+
+/// What the header of a segment says that was rewritten without its erased events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Rewritten {
+    /// Where its table begins in the file. See [`Extents`].
+    pub(crate) table: u32,
+    /// The bytes of the table, with the checksum.
+    pub(crate) table_len: u32,
+    /// Events that are still in it.
+    pub(crate) events: u32,
 }
 
 impl SegmentHeader {
@@ -48,7 +65,10 @@ impl SegmentHeader {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(SECTOR as usize);
         out.put_slice(MAGIC);
-        out.put_u32_le(FORMAT_VERSION);
+        out.put_u32_le(match self.rewritten {
+            None => VERSION_WRITTEN,
+            Some(_) => VERSION_REWRITTEN,
+        });
         out.put_u32_le(0);
         out.put_slice(self.lineage.as_uuid().as_bytes());
         out.put_u64_le(self.salt);
@@ -56,6 +76,9 @@ impl SegmentHeader {
         out.put_u64_le(self.base_at.as_micros());
         out.put_u64_le(self.previous);
         out.put_u32_le(self.previous_end);
+        if let Some(Rewritten { table, table_len, events }) = self.rewritten {
+            [table, table_len, events].into_iter().for_each(|number| out.put_u32_le(number));
+        }
         out.resize(HEADER_BYTES, 0);
         let crc = crc32c::crc32c(&out[16..]);
         out[12..16].copy_from_slice(&crc.to_le_bytes());
@@ -68,7 +91,8 @@ impl SegmentHeader {
         if bytes.len() < HEADER_BYTES || &bytes[..8] != MAGIC {
             return Err("this is no segment of a journal");
         }
-        if u32_at(bytes, 8) != FORMAT_VERSION {
+        let version = u32_at(bytes, 8);
+        if !(VERSION_WRITTEN..=VERSION_REWRITTEN).contains(&version) {
             return Err("the segment is of a newer version, use a newer program");
         }
         if crc32c::crc32c(&bytes[16..HEADER_BYTES]) != u32_at(bytes, 12) {
@@ -82,6 +106,11 @@ impl SegmentHeader {
             base_at: Timestamp::from_micros(u64_at(bytes, 48)),
             previous: u64_at(bytes, 56),
             previous_end: u32_at(bytes, 64),
+            rewritten: (version == VERSION_REWRITTEN).then(|| Rewritten {
+                table: u32_at(bytes, 68),
+                table_len: u32_at(bytes, 72),
+                events: u32_at(bytes, 76),
+            }),
         })
     }
 
@@ -103,18 +132,50 @@ pub(crate) struct Segment {
     /// See [`SegmentHeader::seed`].
     pub(crate) seed: u32,
     pub(crate) file: Arc<dyn File>,
+    /// Where things are in a rewritten segment; there only where events are read.
+    pub(crate) extents: Option<Arc<Extents>>,
 }
 
 impl Segment {
     pub(crate) fn new(header: SegmentHeader, file: Arc<dyn File>) -> Self {
-        Self { header, seed: header.seed(), file }
+        Self { header, seed: header.seed(), file, extents: None }
+    }
+
+    /// With the table that it takes to read events of a rewritten segment.
+    pub(crate) fn with_extents(mut self) -> Result<Self, StoreError> {
+        let Some(Rewritten { table, table_len, .. }) = self.header.rewritten else {
+            return Ok(self);
+        };
+        let first = self.header.first;
+        let at =
+            |e: io::Error| error::disk("reading the table of a segment", &segment_name(first), e);
+        let len = self.file.len().map_err(at)?;
+        if u64::from(table) + u64::from(table_len) != len {
+            return Err(extent::damaged(&self.header));
+        }
+        let mut bytes = vec![0; table_len as usize];
+        let read = self.file.fill_at(&mut bytes, u64::from(table)).map_err(at)?;
+        self.extents = Some(Arc::new(Extents::decode(&self.header, &bytes[..read])?));
+        Ok(self)
+    }
+
+    /// Where the record of an event is in the file; `None`: it was left out.
+    pub(crate) fn locate(&self, place: Place) -> Result<Option<Place>, StoreError> {
+        match &self.extents {
+            None => Ok(Some(place)),
+            Some(extents) => extents.locate(place),
+        }
     }
 
     /// Opens a segment and reads its header.
     pub(crate) fn open(files: &dyn Files, first: u64) -> Result<Self, StoreError> {
-        let name = segment_name(first);
-        let at = |e: io::Error| error::disk("opening a segment", &name, e);
-        let file = files.open(&name).map_err(at)?;
+        Self::open_as(files, &segment_name(first), first)
+    }
+
+    /// Opens a segment that has another name still.
+    pub(crate) fn open_as(files: &dyn Files, name: &str, first: u64) -> Result<Self, StoreError> {
+        let at = |e: io::Error| error::disk("opening a segment", name, e);
+        let file = files.open(name).map_err(at)?;
         let mut sector = vec![0; SECTOR as usize];
         let read = file.fill_at(&mut sector, 0).map_err(at)?;
         let header = SegmentHeader::decode(&sector[..read])
@@ -148,20 +209,25 @@ mod tests {
 
     #[test]
     fn a_header_comes_back_and_every_flipped_bit_is_noticed() {
-        let header = SegmentHeader {
+        let written = SegmentHeader {
             lineage: Lineage::new(Uuid::from_u128(7)),
             salt: 0x0123_4567_89ab_cdef,
             first: 42,
             base_at: Timestamp::from_micros(9),
             previous: 1,
             previous_end: 4_096,
+            rewritten: None,
         };
-        let bytes = header.encode();
-        assert_eq!(SegmentHeader::decode(&bytes), Ok(header));
-        for bit in 0..HEADER_BYTES * 8 {
-            let mut bytes = bytes.clone();
-            bytes[bit / 8] ^= 1 << (bit % 8);
-            assert!(SegmentHeader::decode(&bytes).is_err(), "bit {bit}");
+        let rewritten = Some(Rewritten { table: 900, table_len: 33, events: 4 });
+        for header in [written, SegmentHeader { rewritten, ..written }] {
+            let bytes = header.encode();
+            assert_eq!(SegmentHeader::decode(&bytes), Ok(header));
+            assert_eq!(header.seed(), written.seed());
+            for bit in 0..HEADER_BYTES * 8 {
+                let mut bytes = bytes.clone();
+                bytes[bit / 8] ^= 1 << (bit % 8);
+                assert!(SegmentHeader::decode(&bytes).is_err(), "bit {bit}");
+            }
         }
     }
 

@@ -25,13 +25,18 @@ fn first_seed() -> u64 {
 }
 
 fn run(count: u64, troubles: Troubles) {
+    let mut rewritten = 0;
     for seed in first_seed()..first_seed() + count {
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| live(seed, troubles))) {
-            let again = "FACTUM_SIMULATION_SEED and FACTUM_SIMULATION_LIVES=1 repeat it";
-            eprintln!("the life of seed {seed} failed with {troubles:?}; {again}");
-            std::panic::resume_unwind(panic);
+        match catch_unwind(AssertUnwindSafe(|| live(seed, troubles))) {
+            Ok(count) => rewritten += count,
+            Err(panic) => {
+                let again = "FACTUM_SIMULATION_SEED and FACTUM_SIMULATION_LIVES=1 repeat it";
+                eprintln!("the life of seed {seed} failed with {troubles:?}; {again}");
+                std::panic::resume_unwind(panic);
+            }
         }
     }
+    eprintln!("rewritten: {rewritten}");
 }
 
 #[test]

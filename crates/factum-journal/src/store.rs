@@ -40,6 +40,8 @@ use crate::{
 /// The file by which a journal's folder is known. Written last, so that with it there is a log.
 pub(crate) const MARKER: &str = "factum-journal";
 const MARKER_TEXT: &str = "This folder is a journal of Factum, format 1.\n";
+/// How often a look at the log is repeated, because what it found is erased meanwhile.
+const LOOKS_MAX: usize = 16;
 /// The folders inside.
 pub(crate) const LOG: &str = "log";
 pub(crate) const DOCUMENTS: &str = "documents";
@@ -94,6 +96,22 @@ impl Inner {
             self.head.advance(Position::new(self.log.view().head));
         }
         Ok(())
+    }
+
+    /// Looks at the log as it is now; again where an event that was there is erased meanwhile, and
+    /// its bytes are given back.
+    fn look_at_log<T>(
+        &self,
+        look: impl Fn(&Log) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let mut attempts = 0;
+        loop {
+            self.refresh_log()?;
+            match look(&self.log) {
+                Err(error) if error::is_left_out(&error) && attempts < LOOKS_MAX => attempts += 1,
+                found => return found,
+            }
+        }
     }
 
     fn refresh_documents(&self) -> Result<(), StoreError> {
@@ -290,20 +308,12 @@ impl EventStore for JournalStore {
 
     async fn read(&self, query: ReadQuery) -> Result<Page, StoreError> {
         query.check()?;
-        self.look(move |inner| {
-            inner.refresh_log()?;
-            read::page(&inner.log, &query)
-        })
-        .await
+        self.look(move |inner| inner.look_at_log(|log| read::page(log, &query))).await
     }
 
     async fn stream_info(&self, stream: &StreamId) -> Result<StreamInfo, StoreError> {
         let stream = stream.clone();
-        self.look(move |inner| {
-            inner.refresh_log()?;
-            change::info(&inner.log, &stream)
-        })
-        .await
+        self.look(move |inner| inner.look_at_log(|log| change::info(log, &stream))).await
     }
 
     async fn change(

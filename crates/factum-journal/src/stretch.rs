@@ -1,5 +1,7 @@
 //! What a run knows of terms, streams and places.
 
+use std::ops::RangeInclusive;
+
 use factum_core::{Direction, StoreError};
 
 use crate::{
@@ -71,6 +73,27 @@ impl<'r> Stretch<'r> {
             }
         }
         found.truncate(limit);
+        Ok(found)
+    }
+
+    /// The positions of a stream's events with these versions, as far as they are there.
+    pub(crate) fn positions_between(
+        &self,
+        stream: &str,
+        versions: RangeInclusive<u64>,
+    ) -> Result<Vec<u64>, StoreError> {
+        let term = Term::Stream(stream).key();
+        let mut found = Vec::new();
+        if !self.run.may_hold(term.as_bytes()) {
+            return Ok(found);
+        }
+        let mut next = self.chunk_near(&term, (*versions.start()).max(1), Direction::Forward)?;
+        while let Some((first, positions)) = next.take().filter(|it| it.0 <= *versions.end()) {
+            let behind = first + positions.len() as u64;
+            let numbered = (first..behind).zip(positions);
+            found.extend(numbered.filter(|it| versions.contains(&it.0)).map(|it| it.1));
+            next = self.chunk_after(&term, behind)?;
+        }
         Ok(found)
     }
 

@@ -1,6 +1,9 @@
 //! All of the index at one moment: the runs of sealed segments, then what is in memory.
 
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::{
+    ops::RangeInclusive,
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+};
 
 use factum_core::{Direction, StoreError};
 
@@ -116,6 +119,24 @@ impl Tables {
                     recent.read().stream_positions(stream, from, direction, left)
                 }
             });
+        }
+        Ok(found)
+    }
+
+    /// The positions of a stream's events with these versions, as far as the index has them:
+    /// versions that a deletion took, and events that were left out, have none.
+    pub(crate) fn positions_between(
+        &self,
+        cache: &Cache,
+        stream: &str,
+        versions: RangeInclusive<u64>,
+    ) -> Result<Vec<u64>, StoreError> {
+        let mut found = Vec::new();
+        for run in &self.runs {
+            found.extend(Stretch { run, cache }.positions_between(stream, versions.clone())?);
+        }
+        for recent in &self.recents {
+            found.extend(recent.read().positions_between(stream, versions.clone()));
         }
         Ok(found)
     }

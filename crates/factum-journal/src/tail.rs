@@ -135,6 +135,7 @@ pub(crate) fn first_segment(
         base_at: Timestamp::EPOCH,
         previous: 0,
         previous_end: 0,
+        rewritten: None,
     };
     Zeroed::make(files, 0, bytes)?.place(files, header).map_err(|e| match e {
         TailError::NotWritten(error) | TailError::Unknown(error) => error,
@@ -236,6 +237,7 @@ impl LogTail {
             base_at: last_at,
             previous: self.segment.header.first,
             previous_end: self.end,
+            rewritten: None,
         };
         match zeroed.place(&*self.files, header) {
             Ok(segment) => {

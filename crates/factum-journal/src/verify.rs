@@ -5,7 +5,7 @@ mod compare;
 
 use std::path::Path;
 
-use factum_core::{KeyRange, ScanQuery, StoreError, Timestamp};
+use factum_core::{KeyRange, ScanQuery, StoreError, StreamVersion, Timestamp};
 use hashbrown::HashMap;
 
 use crate::{
@@ -153,7 +153,7 @@ impl<'f> Checker<'f> {
                 |run: &&Run| (run.header.first..=run.header.last).contains(&segment.header.first);
             // One that is missing is made by the next opening.
             if let Some(run) = runs.iter().find(covers) {
-                compare::run(run, &cache, &recent.recent, &mut self.report);
+                compare::run(run, &cache, &recent, &mut self.report);
             }
         }
         Ok(())
@@ -208,7 +208,12 @@ impl<'f> Checker<'f> {
             match record {
                 Record::Name(_) => {}
                 Record::Change(stream, state) => {
-                    self.streams.insert((*stream).into(), *state);
+                    let before = self.streams.entry_ref(*stream).or_default();
+                    *before = state.behind(before);
+                }
+                Record::Erased(stream, version) => {
+                    let bounds = &mut self.streams.entry_ref(*stream).or_default().bounds;
+                    bounds.version = bounds.version.max(StreamVersion::new(*version));
                 }
                 Record::Event(event) => {
                     self.report.events = event.header.position.value();
@@ -264,25 +269,37 @@ impl<'f> Checker<'f> {
 /// A segment as the index should have it.
 struct Expected {
     recent: Recent,
-    /// Of each event: the stream and the version.
-    versions: Vec<(String, u64)>,
+    /// Of each event: the stream, the version and the position.
+    versions: Vec<(String, u64, u64)>,
+    /// The positions of which the events were left out.
+    left_out: Erased,
+    /// Of streams that lost events: the highest version that was left out.
+    lost: Vec<(String, u64)>,
 }
 
 fn recent_of(segment: &Segment, end: End<'_>) -> Option<Expected> {
-    let mut expected = Expected { recent: Recent::new(segment.clone()), versions: Vec::new() };
+    let recent = Recent::new(segment.clone());
+    let (versions, left_out, lost) = (Vec::new(), Erased::default(), Vec::new());
+    let mut expected = Expected { recent, versions, left_out, lost };
     // What is wrong with it has been said.
     walk(segment, end, |frame, _| {
+        for position in frame.left_out.clone() {
+            expected.recent.skip();
+            expected.left_out.insert(position);
+        }
         for (offset, record) in &frame.records {
             match record {
                 Record::Name(name) => expected.recent.add_name(name),
                 Record::Event(event) if (event.name as usize) < expected.recent.names.len() => {
                     let (category, _) = event.stream.split_once('-').unwrap_or_default();
                     let version = event.header.version;
-                    expected.versions.push((event.stream.into(), version.value()));
+                    let position = event.header.position.value();
+                    expected.versions.push((event.stream.into(), version.value(), position));
                     let (offset, stream, name) = (*offset, event.stream, event.name);
                     let indexed = Indexed { offset, stream, category, version, name };
                     expected.recent.push(indexed, tags_of(event.tags), StreamState::default);
                 }
+                Record::Erased(stream, version) => expected.lost.push(((*stream).into(), *version)),
                 _ => {}
             }
         }

@@ -6,7 +6,7 @@ use super::{Entry, Run, RunBuilder, RunHeader};
 use crate::{
     chunk::{self, CHUNK_MAX},
     disk::Files,
-    key,
+    erased, error, key,
 };
 
 /// Writes one run in place of several that follow one another. The answer: its name; `None` if it
@@ -87,9 +87,8 @@ struct Pending {
 impl Joiner<'_> {
     fn add(&mut self, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
         if let Some(pending) = &mut self.pending {
-            // The newest comes first, and is the one that counts.
             if pending.key == key {
-                return Ok(());
+                return pending.unite(key, value);
             }
             if pending.join(key, value) {
                 return Ok(());
@@ -112,6 +111,18 @@ impl Joiner<'_> {
 }
 
 impl Pending {
+    /// Takes what counts of an older entry of the same key. The newest comes first, and counts
+    /// alone; but what any run calls erased is so. One that was made anew from a rewritten segment
+    /// knows more than those that were written behind it.
+    fn unite(&mut self, key: &[u8], older: &[u8]) -> Result<(), StoreError> {
+        if key::is_erased(key) {
+            let united = key::number_of(key)
+                .and_then(|container| erased::union(container, [&self.value, older]));
+            self.value = united.ok_or_else(|| error::damaged_index("merged", 0))?;
+        }
+        Ok(())
+    }
+
     /// Whether the entry was joined to this one.
     fn join(&mut self, key: &[u8], value: &[u8]) -> bool {
         let (Some(numbers), Some(more)) = (&mut self.numbers, growing(key, value)) else {

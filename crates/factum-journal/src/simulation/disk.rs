@@ -158,6 +158,17 @@ impl SimDisk {
         }
     }
 
+    /// Loses some of the files whose names fit, for good.
+    pub(super) fn lose(&self, random: &mut Random, fits: impl Fn(&str) -> bool) {
+        let state = &mut *self.state();
+        let names: Vec<String> = state.names.keys().filter(|name| fits(name)).cloned().collect();
+        for name in names.into_iter().filter(|_| random.is_one_in(2)) {
+            state.names.remove(&name);
+            state.durable_names.remove(&name);
+            state.pending_names.iter_mut().for_each(|change| change.retain(|it| it.0 != name));
+        }
+    }
+
     /// Flips a bit in a file whose name fits. The answer: which, and where.
     pub(super) fn flip(&self, fits: impl Fn(&str) -> bool) -> Option<(String, usize)> {
         let state = &mut *self.state();

@@ -45,10 +45,13 @@ struct Life {
     /// What else may be there: what was under way when the trouble came.
     possible: Option<Model>,
     founded: Founded,
+    /// How often a segment was rewritten.
+    rewritten: u64,
 }
 
-/// Lives one life; panics if it sees anything but what was acknowledged.
-pub(super) fn live(seed: u64, troubles: Troubles) {
+/// Lives one life; panics if it sees anything but what was acknowledged. The answer: how often a
+/// segment was rewritten in it.
+pub(super) fn live(seed: u64, troubles: Troubles) -> u64 {
     let world = World {
         disk: SimDisk::new(seed, troubles.syncs),
         clock: VirtualClock::new(Timestamp::from_micros(1_000_000_000)),
@@ -65,11 +68,13 @@ pub(super) fn live(seed: u64, troubles: Troubles) {
         known: Model::default(),
         possible: None,
         founded: Founded::Never,
+        rewritten: 0,
     };
     for _ in 0..OPENINGS {
         life.open_and_work();
     }
     life.settle();
+    life.rewritten
 }
 
 impl Life {
@@ -109,6 +114,17 @@ impl Life {
         }
         if self.troubles.flips && is_clean {
             self.flip();
+        }
+        // With flips only where damage is looked for: the log is read when runs are made anew.
+        if !self.troubles.flips {
+            self.lose_runs();
+        }
+    }
+
+    /// Some of the index is lost, and must be made anew from the log, rewritten or not.
+    fn lose_runs(&mut self) {
+        if self.random.is_one_in(4) {
+            self.world.disk.lose(&mut self.random, |name| name.ends_with(".index"));
         }
     }
 
@@ -176,8 +192,27 @@ impl Life {
                 true
             }
             3 | 4 => self.change(open),
-            5..=7 => self.write(open),
+            5 => self.rewrite(open),
+            6..=8 => self.write(open),
             _ => self.append(open),
+        }
+    }
+
+    /// Rewrites the segments in which it is worth it. Nothing that can be read changes by it,
+    /// whatever comes in between.
+    fn rewrite(&mut self, open: &mut Open) -> bool {
+        let log = &open.committer.log;
+        match open.space.give_back(log, 0, &|| false) {
+            Ok(count) => {
+                self.rewritten += count as u64;
+                true
+            }
+            Err(error) => {
+                let is_flipped = self.troubles.flips && error.kind() == StoreErrorKind::Corrupt;
+                let is_refused = error.kind() == StoreErrorKind::Unavailable;
+                assert!(is_flipped || is_refused, "{error:?}");
+                !self.world.disk.is_off()
+            }
         }
     }
 
@@ -308,6 +343,7 @@ impl Life {
     fn flip(&mut self) {
         let is_log = |name: &str| name.ends_with(".log") || name.ends_with(".index");
         let Some(place) = self.world.disk.flip(is_log) else { return };
+        self.lose_runs();
         let damage = match self.world.open(self.founded) {
             Err(error) => Some(error),
             Ok(open) => {

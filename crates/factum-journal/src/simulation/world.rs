@@ -20,6 +20,7 @@ use crate::{
     keeper::Keeper,
     read,
     recovery::{self, Founded},
+    space::Space,
     tail::TailOptions,
 };
 
@@ -55,6 +56,7 @@ pub(super) struct World {
 pub(super) struct Open {
     pub(super) committer: Committer,
     pub(super) documents: Arc<Documents>,
+    pub(super) space: Space,
 }
 
 impl World {
@@ -78,7 +80,7 @@ impl World {
             documents: documents.clone(),
             lock: None,
         };
-        Ok(Open { committer, documents })
+        Ok(Open { committer, documents, space: Space::default() })
     }
 
     pub(super) fn id(&self) -> factum_core::EventId {

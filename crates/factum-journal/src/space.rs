@@ -1,0 +1,153 @@
+//! Which sealed segments are rewritten to give back the space of their erased events.
+
+use factum_core::StoreError;
+use hashbrown::HashMap;
+
+use crate::{
+    erased::positions_of,
+    key,
+    log::{Log, View},
+    rewrite::rewrite,
+    run::Run,
+    segment::Segment,
+};
+
+/// After an error a segment is tried again when so much more of it is erased: one part of this
+/// many. Until then nothing that failed is done over and over.
+const RETRY_PART: u64 = 16;
+
+/// What is known of segments that were looked at.
+#[derive(Debug, Default)]
+pub(crate) struct Space {
+    segments: HashMap<u64, Known>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    /// Events that it still holds, erased ones too.
+    held: u64,
+    /// How many of its events were erased when it could not be rewritten.
+    failed_at: Option<u64>,
+}
+
+impl Space {
+    /// Rewrites the sealed segments of a container of positions in which it is worth it. The
+    /// answer: how many. Never twice at the same time, nor while runs are merged.
+    ///
+    /// # Errors
+    /// The last one; the other segments were rewritten nonetheless.
+    pub(crate) fn give_back(
+        &mut self,
+        log: &Log,
+        container: u64,
+        is_stopped: &dyn Fn() -> bool,
+    ) -> Result<usize, StoreError> {
+        let view = log.view();
+        let mut rewritten = Ok(0);
+        for segment in segments_of(log, &view, container)? {
+            if is_stopped() {
+                break;
+            }
+            match self.give_back_one(log, &view, segment, is_stopped) {
+                Ok(is_rewritten) => {
+                    rewritten = rewritten.map(|count| count + usize::from(is_rewritten));
+                }
+                Err(error) => rewritten = Err(error),
+            }
+        }
+        rewritten
+    }
+
+    fn give_back_one(
+        &mut self,
+        log: &Log,
+        view: &View,
+        (first, last): (u64, u64),
+        is_stopped: &dyn Fn() -> bool,
+    ) -> Result<bool, StoreError> {
+        let positions = last + 1 - first;
+        let erased = view.erased.count(first, last);
+        // Then it can't be worth it, however much of that was left out before.
+        if erased * 2 < positions {
+            return Ok(false);
+        }
+        let known = match self.segments.get(&first) {
+            Some(known) => *known,
+            None => Known { held: held(log, first, positions)?, failed_at: None },
+        };
+        self.segments.insert(first, known);
+        let waits = known.failed_at.is_some_and(|at| erased <= at + positions / RETRY_PART);
+        if waits || !is_worth_it(positions, erased, known.held) {
+            return Ok(false);
+        }
+        let written = rewrite(&*log.files, (first, last), &view.erased, is_stopped);
+        // Whoever reads with the file as it was goes on with that.
+        log.forget(first);
+        match written {
+            Ok(None) => Ok(false),
+            Ok(Some(held)) => {
+                self.segments.insert(first, Known { held: held.into(), failed_at: None });
+                Ok(true)
+            }
+            Err(error) => {
+                self.segments.insert(first, Known { failed_at: Some(erased), ..known });
+                Err(error)
+            }
+        }
+    }
+}
+
+/// Whether of the events that a segment holds at least half are erased.
+fn is_worth_it(positions: u64, erased: u64, held: u64) -> bool {
+    let gone = (erased + held).saturating_sub(positions);
+    gone > 0 && gone * 2 >= held
+}
+
+/// How many events a segment holds.
+fn held(log: &Log, first: u64, positions: u64) -> Result<u64, StoreError> {
+    let header = Segment::open(&*log.files, first)?.header;
+    Ok(header.rewritten.map_or(positions, |rewritten| rewritten.events.into()))
+}
+
+/// The first and last positions of the segments that have a run and a position in this container.
+fn segments_of(log: &Log, view: &View, container: u64) -> Result<Vec<(u64, u64)>, StoreError> {
+    let range = positions_of(container);
+    let mut found = Vec::new();
+    let mut position = (*range.start()).max(1);
+    while position <= *range.end()
+        && let Some(run) = view.tables.run_of(position)
+    {
+        let segment = segment_at(log, run, position)?;
+        found.push(segment);
+        position = segment.1 + 1;
+    }
+    Ok(found)
+}
+
+fn segment_at(log: &Log, run: &Run, position: u64) -> Result<(u64, u64), StoreError> {
+    let first = run
+        .at_or_before(&log.cache, &key::names(position))?
+        .and_then(|entry| key::segment_of_names(entry.key()))
+        .ok_or_else(|| run.damaged(0))?;
+    let next = run.at_or_after(&log.cache, &key::names(position + 1))?;
+    let next = next.and_then(|entry| key::segment_of_names(entry.key()));
+    Ok((first, next.map_or(run.header.last, |next| next - 1)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_segment_is_rewritten_when_half_of_what_it_holds_is_erased() {
+        assert!(!is_worth_it(100, 49, 100));
+        assert!(is_worth_it(100, 50, 100));
+        assert!(is_worth_it(100, 100, 100));
+        // Fifty were left out before; of the others 24 or 25 are erased.
+        assert!(!is_worth_it(100, 74, 50));
+        assert!(is_worth_it(100, 75, 50));
+        // All were left out.
+        assert!(!is_worth_it(100, 100, 0));
+        assert!(!is_worth_it(100, 90, 10));
+    }
+}
