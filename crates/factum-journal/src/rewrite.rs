@@ -230,3 +230,6 @@ fn digest(before: u32, item: &Item<'_, '_>) -> u32 {
     let crc = crc32c::crc32c_append(crc, &item.offset.to_le_bytes());
     crc32c::crc32c_append(crc, item.bytes)
 }
+
+#[cfg(test)]
+mod tests;

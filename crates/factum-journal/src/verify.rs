@@ -203,6 +203,7 @@ impl<'f> Checker<'f> {
     }
 
     fn check_frame(&mut self, segment: &Segment, frame: &Frame<'_>) {
+        self.report.events = self.report.events.max(frame.left_out.end - 1);
         for (offset, record) in &frame.records {
             let place = || format!("segment={} offset={offset}", segment.header.first);
             match record {

@@ -1,7 +1,12 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::{chunk, disk::SystemFiles, key::Term};
+use crate::{
+    chunk,
+    disk::SystemFiles,
+    erased::Erased,
+    key::{self, Term},
+};
 
 fn header(first: u64, last: u64) -> RunHeader {
     let lineage = Lineage::new(Uuid::from_u128(1));
@@ -75,6 +80,32 @@ fn merging_joins_chunks_and_keeps_the_newest_state() {
         (tag.at(1), chunk::encode(&[1, 11, 21])),
     ]);
     assert_eq!(found, wanted);
+}
+
+/// A run that was made anew from a rewritten segment knows what was erased later than the runs
+/// behind it were written.
+#[test]
+fn merging_forgets_nothing_that_is_erased() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = SystemFiles::new(folder.path());
+    let erased = |positions: &[u64]| {
+        let mut erased = Erased::default();
+        positions.iter().for_each(|position| erased.insert(*position));
+        erased
+    };
+    let parts = [&[3, 4, 5][..], &[4, 12], &[21]];
+    let runs: Vec<Run> = parts
+        .iter()
+        .zip(0..)
+        .map(|(positions, part)| {
+            let entries = BTreeMap::from([(key::erased(0), erased(positions).encode(0))]);
+            write(&files, header(part * 10 + 1, part * 10 + 10), &entries)
+        })
+        .collect();
+    let merged = merge(&files, &runs.iter().collect::<Vec<_>>(), &|| false).unwrap().unwrap();
+    let merged = Run::open(&files, &merged).unwrap();
+    let entry = merged.at(&Cache::new(), &key::erased(0)).unwrap().unwrap();
+    assert_eq!(entry.value(), erased(&[3, 4, 5, 12, 21]).encode(0));
 }
 
 #[test]

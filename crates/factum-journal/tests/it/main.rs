@@ -9,3 +9,4 @@ mod golden;
 mod opening;
 mod process;
 mod reading;
+mod space;

@@ -1,0 +1,214 @@
+use std::io;
+
+use bytes::BytesMut;
+use factum_backend::Commit;
+use factum_core::{
+    AppendBatch, Content, Direction, EventId, EventName, ExpectedVersion, IdSource, NewEvent,
+    ReadQuery, StoreErrorKind, StreamChange, StreamId, SystemClock, SystemIds, Timestamp,
+};
+use tempfile::TempDir;
+
+use super::*;
+use crate::{
+    append::{Committer, Delay},
+    disk::SystemFiles,
+    keeper::Keeper,
+    log::Taken,
+    read,
+    recovery::{self, Founded},
+    seal::seal_step,
+    space::Space,
+    tail::TailOptions,
+};
+
+fn stream(n: u64) -> StreamId {
+    StreamId::new("account", &format!("s{n}")).unwrap()
+}
+
+/// A log of four streams in small segments, without threads; every sealed segment has its run.
+fn log() -> (TempDir, Committer) {
+    let folder = tempfile::tempdir().unwrap();
+    let options = TailOptions {
+        ids: Arc::new(SystemIds),
+        clock: Arc::new(SystemClock),
+        segment_bytes: 4 << 10,
+    };
+    let files = |name: &str| {
+        let path = folder.path().join(name);
+        std::fs::create_dir(&path).unwrap();
+        Arc::new(SystemFiles::new(&path))
+    };
+    let opened = recovery::open(files("log"), Founded::Never, &options).unwrap();
+    let documents = recovery::open_documents(files("documents"), Founded::Never, &options);
+    let mut committer = Committer {
+        keeper: Keeper::idle(opened.log.clone(), opened.tail.spare.clone()),
+        log: opened.log,
+        tail: opened.tail,
+        clock: options.clock,
+        commit_delay: Delay::default(),
+        buffer: BytesMut::new(),
+        documents: Arc::new(documents.unwrap().0),
+        lock: None,
+    };
+    for n in 0..120 {
+        let id = EventId::new(SystemIds.uuid(Timestamp::EPOCH));
+        let name = EventName::from_static(["account.opened", "account.closed"][n as usize % 2]);
+        let event = NewEvent::new(id, name, Content::Json, vec![b'x'; n as usize]);
+        let batch = AppendBatch::new().write(stream(n % 4), ExpectedVersion::Any, [event]);
+        committer.commit(&[batch]).unwrap();
+    }
+    while seal_step(&committer.log).unwrap() {}
+    (folder, committer)
+}
+
+fn delete(committer: &mut Committer, range: std::ops::Range<u64>) {
+    for n in range {
+        let deletion = StreamChange::Delete(ExpectedVersion::Any);
+        committer.change(&stream(n), deletion).unwrap();
+    }
+}
+
+/// The first and the last position of the first segment.
+fn first_segment(committer: &Committer) -> (u64, u64) {
+    let view = committer.log.view();
+    let run = &view.tables.runs[0];
+    (run.header.first, run.header.last)
+}
+
+/// Everything that a walk shows, and what is wrong with it.
+fn shown(segment: &Segment, next: &SegmentHeader) -> Result<Vec<(u64, u32, Vec<u8>)>, StoreError> {
+    let mut found = Vec::new();
+    walk(segment, End::Sealed(next), |frame, _| {
+        found.extend(frame.items().map(|it| (it.position, it.offset, it.bytes.to_vec())));
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+#[test]
+fn every_flipped_bit_of_a_rewritten_segment_is_noticed() {
+    let (folder, mut committer) = log();
+    delete(&mut committer, 1..4);
+    let (first, last) = first_segment(&committer);
+    let files = &*committer.log.files;
+    let next = Segment::open(files, last + 1).unwrap().header;
+    let before = shown(&Segment::open(files, first).unwrap(), &next).unwrap();
+    let erased = &committer.log.view().erased;
+    let held = rewrite(files, (first, last), erased, &|| false).unwrap().unwrap();
+    assert_eq!(u64::from(held), last + 1 - first - erased.count(first, last));
+    let after = shown(&Segment::open(files, first).unwrap(), &next).unwrap();
+    // Three notes come first; what was kept is what it was, where it was.
+    assert!(after.len() > 3 && after[3..].iter().all(|item| before.contains(item)));
+
+    let path = folder.path().join("log").join(segment_name(first));
+    let bytes = std::fs::read(&path).unwrap();
+    assert!(bytes.len() < 4_096 / 2, "{} bytes", bytes.len());
+    for at in (0..80).chain(FRAMES_START as usize..bytes.len()) {
+        let mut bytes = bytes.clone();
+        bytes[at] ^= 1 << (at % 8);
+        std::fs::write(&path, bytes).unwrap();
+        let read = Segment::open(files, first).and_then(|segment| shown(&segment, &next));
+        assert_eq!(read.unwrap_err().kind(), StoreErrorKind::Corrupt, "byte {at}");
+    }
+    for len in (0..bytes.len()).step_by(7) {
+        std::fs::write(&path, &bytes[..len]).unwrap();
+        let read = Segment::open(files, first).and_then(|segment| shown(&segment, &next));
+        assert_eq!(read.unwrap_err().kind(), StoreErrorKind::Corrupt, "cut at {len}");
+    }
+}
+
+#[test]
+fn a_reader_that_began_before_looks_again() {
+    let (_folder, mut committer) = log();
+    let log = committer.log.clone();
+    let view = log.view();
+    delete(&mut committer, 0..4);
+    assert!(Space::default().give_back(&log, 0, &|| false).unwrap() > 3);
+    let read = log.read_events(&view, &[1, 2, 3], Direction::Forward, |_, _| Ok(Taken::More));
+    let error = read.unwrap_err();
+    assert!(error::is_left_out(&error), "{error:?}");
+    assert!(error::is_left_out(&log.recorded_at(&view, 1).unwrap_err()));
+    let page = read::page(&log, &ReadQuery::log()).unwrap();
+    assert_eq!((page.events.len(), page.erased.len()), (0, 1));
+    // Nothing was kept of the first segment, and nothing is before it.
+    assert_eq!(log.recorded_at(&log.view(), 1).unwrap(), Timestamp::EPOCH);
+}
+
+#[test]
+fn a_segment_that_can_not_be_rewritten_stays_as_it_is() {
+    let (folder, mut committer) = log();
+    delete(&mut committer, 1..4);
+    let range = first_segment(&committer);
+    let path = folder.path().join("log").join(segment_name(range.0));
+    let before = std::fs::read(&path).unwrap();
+    let erased = committer.log.view().erased;
+    assert_eq!(rewrite(&*committer.log.files, range, &erased, &|| true).unwrap(), None);
+    // One bit of what is written goes wrong, in the records, the notes, the table or the header.
+    for at in [20, 40, 70, 600, 700, 900, 1_000] {
+        let files = Flipping { files: committer.log.files.clone(), at };
+        let error = rewrite(&files, range, &erased, &|| false).unwrap_err();
+        assert_eq!(error.kind(), StoreErrorKind::Corrupt, "byte {at}: {error:?}");
+    }
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+    let names = committer.log.files.list().unwrap();
+    assert!(!names.contains(&format!("{}{UNFINISHED}", segment_name(range.0))), "{names:?}");
+}
+
+/// A disk that writes one bit wrong.
+#[derive(Debug)]
+struct Flipping {
+    files: Arc<dyn Files>,
+    at: u64,
+}
+
+#[derive(Debug)]
+struct FlippingFile(Arc<dyn File>, u64);
+
+impl Files for Flipping {
+    fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
+        self.files.open(name)
+    }
+
+    fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
+        Ok(Arc::new(FlippingFile(self.files.create(name)?, self.at)))
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        self.files.list()
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.files.rename(from, to)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.files.remove(name)
+    }
+
+    fn sync_names(&self) -> io::Result<()> {
+        self.files.sync_names()
+    }
+}
+
+impl File for FlippingFile {
+    fn read_at(&self, into: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.0.read_at(into, offset)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let mut bytes = bytes.to_vec();
+        let index = self.1.checked_sub(offset).map(|index| index as usize);
+        if let Some(byte) = index.and_then(|index| bytes.get_mut(index)) {
+            *byte ^= 4;
+        }
+        self.0.write_at(&bytes, offset)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync()
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+}

@@ -1,0 +1,311 @@
+//! Giving back the space of erased events: the folder shrinks, and no reader sees a difference.
+
+use std::{
+    collections::BTreeMap,
+    io::Read,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use factum_core::{
+    AppendBatch, Category, Content, EventName, EventStore, ExpectedVersion, NewEvent, Page, Query,
+    ReadFrom, ReadQuery, Retention, StreamChange, StreamVersion, Tag, Timestamp,
+};
+use factum_journal::{Access, JournalOptions, JournalStore, verify};
+
+use crate::fresh::{check_positions, files, new_id, open, pages, stream};
+
+const EVENTS: u64 = 3_000;
+const STREAMS: u64 = 10;
+/// Segments at the end that need not be rewritten: the active one, and those before it of which
+/// less than half is erased.
+const LAST: usize = 4;
+/// How many events each stream gets.
+const VERSIONS: u64 = EVENTS / STREAMS;
+
+/// What is seen of an event.
+#[derive(Debug, Clone, PartialEq)]
+struct Seen {
+    stream: String,
+    version: u64,
+    name: String,
+    payload: Vec<u8>,
+    recorded_at: Timestamp,
+}
+
+type Log = BTreeMap<u64, Seen>;
+
+fn event(n: u64) -> NewEvent {
+    let names = ["account.opened", "account.money-deposited", "account.closed"];
+    let name = EventName::from_static(names[(n % 3) as usize]);
+    let payload = format!("{{\"n\":{n},\"text\":\"{}\"}}", "x".repeat((n % 400) as usize));
+    NewEvent::new(new_id(), name, Content::Json, payload)
+        .with_tag(Tag::new("parity", n % 2).unwrap())
+}
+
+fn key(n: u64) -> String {
+    format!("s{n}")
+}
+
+async fn append(store: &JournalStore, range: std::ops::RangeInclusive<u64>) {
+    for n in range {
+        let stream = stream(&key(n % STREAMS));
+        let batch = AppendBatch::new().write(stream, ExpectedVersion::Any, [event(n)]);
+        store.append(batch).await.unwrap();
+    }
+}
+
+fn seen(pages: &[Page]) -> Log {
+    let events = pages.iter().flat_map(|page| &page.events).map(|event| {
+        let seen = Seen {
+            stream: event.stream().as_str().into(),
+            version: event.version().value(),
+            name: event.name().into(),
+            payload: event.payload().to_vec(),
+            recorded_at: event.recorded_at(),
+        };
+        (event.position().value(), seen)
+    });
+    events.collect()
+}
+
+async fn read(store: &dyn EventStore, query: ReadQuery) -> Log {
+    seen(&pages(store, query.with_events_max(97)).await)
+}
+
+/// Every scope, in both directions, must show what of the log belongs to it.
+async fn check(store: &dyn EventStore, wanted: &Log) {
+    let of = |fits: &dyn Fn(u64, &Seen) -> bool| -> Log {
+        let found = wanted.iter().filter(|(position, seen)| fits(**position, seen));
+        found.map(|(position, seen)| (*position, seen.clone())).collect()
+    };
+    let middle = wanted.values().nth(wanted.len() / 2).unwrap().recorded_at;
+    let tag = Query::tag(Tag::new("parity", 1).unwrap());
+    let types = Query::types([EventName::from_static("account.closed")]);
+    let mut scopes = vec![
+        (ReadQuery::log(), of(&|_, _| true)),
+        (ReadQuery::category(Category::new("account").unwrap()), of(&|_, _| true)),
+        (ReadQuery::matching(tag), of(&|position, _| position % 2 == 1)),
+        (ReadQuery::matching(types), of(&|_, seen| seen.name == "account.closed")),
+    ];
+    for n in 0..STREAMS {
+        let stream = stream(&key(n));
+        let name = stream.as_str().to_owned();
+        scopes.push((ReadQuery::stream(stream), of(&|_, seen| seen.stream == name)));
+    }
+    for (query, wanted) in scopes {
+        assert!(read(store, query.clone()).await == wanted, "{query:?}");
+        assert!(read(store, query.clone().backward()).await == wanted, "{query:?}");
+        let from = ReadFrom::Time(middle);
+        let later = read(store, query.clone().from(from.clone())).await;
+        let earlier = read(store, query.clone().from(from).backward()).await;
+        assert!(later.values().all(|seen| seen.recorded_at >= middle), "{query:?}");
+        assert!(earlier.values().all(|seen| seen.recorded_at <= middle), "{query:?}");
+        assert!(earlier.into_iter().chain(later).collect::<Log>() == wanted, "{query:?}");
+    }
+}
+
+fn bytes(path: &Path) -> u64 {
+    files(path, ".log").iter().map(|file| file.metadata().unwrap().len()).sum()
+}
+
+/// How many segments were rewritten: their headers say so.
+fn rewritten(path: &Path) -> usize {
+    let is_rewritten = |path: &&std::path::PathBuf| {
+        let mut header = [0; 9];
+        std::fs::File::open(path).unwrap().read_exact(&mut header).unwrap();
+        header[8] == 2
+    };
+    files(path, ".log").iter().filter(is_rewritten).count()
+}
+
+/// Waits for what the threads beside the writer do.
+async fn until(what: &str, is_so: impl Fn() -> bool) {
+    let wait = async {
+        while !is_so() {
+            tokio::task::spawn_blocking(std::thread::yield_now).await.unwrap();
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), wait).await.expect(what);
+}
+
+async fn erase(store: &JournalStore) {
+    for n in 0..4 {
+        let deletion = StreamChange::Delete(ExpectedVersion::Any);
+        store.change(&stream(&key(n)), deletion).await.unwrap();
+    }
+    let last = store.stream_info(&stream(&key(4))).await.unwrap().bounds.version;
+    let truncation = StreamChange::TruncateBefore(last);
+    store.change(&stream(&key(4)), truncation).await.unwrap();
+    let retention = StreamChange::Retain(Retention { events_max: Some(2), age_max: None });
+    store.change(&stream(&key(5)), retention).await.unwrap();
+}
+
+/// What [`erase`] leaves of a log that was read before.
+fn left(log: &Log) -> Log {
+    let is_left = |seen: &Seen| match &seen.stream[..] {
+        "account-s0" | "account-s1" | "account-s2" | "account-s3" => false,
+        "account-s4" => seen.version >= VERSIONS,
+        "account-s5" => seen.version > VERSIONS - 2,
+        _ => true,
+    };
+    log.iter().filter(|it| is_left(it.1)).map(|it| (*it.0, it.1.clone())).collect()
+}
+
+async fn follow(path: &Path) -> JournalStore {
+    let options = JournalOptions::new(path).with_access(Access::ReadOnly);
+    JournalStore::open(options).await.unwrap()
+}
+
+/// Pages through the log, again and again: an event is as it was or erased, and there is no hole.
+fn page_on(store: &JournalStore, log: &Arc<Log>, is_done: &Arc<AtomicBool>) -> Reader {
+    let (store, log, is_done) = (store.clone(), log.clone(), is_done.clone());
+    tokio::spawn(async move {
+        let mut rounds = 0;
+        while !is_done.load(Ordering::Relaxed) || rounds < 2 {
+            check_positions(&store).await;
+            for query in [ReadQuery::log(), ReadQuery::stream(stream("s5")).backward()] {
+                for (position, seen) in read(&store, query).await {
+                    assert_eq!(log.get(&position), Some(&seen), "position {position}");
+                }
+            }
+            rounds += 1;
+        }
+        rounds
+    })
+}
+
+type Reader = tokio::task::JoinHandle<usize>;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn erased_events_give_their_space_back_and_no_reader_sees_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let store = open(path).await;
+    append(&store, 1..=EVENTS).await;
+    let before = Arc::new(read(&store, ReadQuery::log()).await);
+    assert_eq!(before.len() as u64, EVENTS);
+    check(&store, &before).await;
+    let (segments, size) = (files(path, ".log").len(), bytes(path));
+    assert!(segments > 20, "{segments}");
+
+    let follower = follow(path).await;
+    let is_done = Arc::new(AtomicBool::new(false));
+    let readers = [&store, &follower].map(|store| page_on(store, &before, &is_done));
+    erase(&store).await;
+    until("segments are rewritten", || rewritten(path) >= segments - LAST).await;
+    is_done.store(true, Ordering::Relaxed);
+    for reader in readers {
+        reader.await.unwrap();
+    }
+    assert!(bytes(path) * 2 < size, "{size} bytes before, {} now", bytes(path));
+
+    let after = left(&before);
+    for store in [&store, &follower] {
+        check(store, &after).await;
+        assert_eq!(check_positions(store).await.value(), EVENTS);
+    }
+    check(&follow(path).await, &after).await;
+    store.close().await.unwrap();
+    drop(store);
+    let report = verify(path).unwrap();
+    assert!(report.is_whole(), "{:?}", report.damages);
+    assert_eq!((report.events, report.erased), (EVENTS, EVENTS - after.len() as u64));
+
+    // Once by the runs as they were, once by runs that are made from the rewritten log.
+    for _ in 0..2 {
+        let store = open(path).await;
+        check(&store, &after).await;
+        assert_eq!(check_positions(&store).await.value(), EVENTS);
+        check(&follower, &after).await;
+        let info = store.stream_info(&stream("s4")).await.unwrap();
+        assert_eq!(info.bounds.erased_through, StreamVersion::new(VERSIONS - 1));
+        store.close().await.unwrap();
+        drop(store);
+        assert!(verify(path).unwrap().is_whole());
+        files(path, ".index").iter().for_each(|run| std::fs::remove_file(run).unwrap());
+    }
+}
+
+#[tokio::test]
+async fn a_rewritten_log_is_written_on_and_rewritten_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let store = open(path).await;
+    append(&store, 1..=EVENTS - 1).await;
+    // To be repeated when everything around it is gone.
+    let repeated = AppendBatch::new().write(stream("kept"), StreamVersion::ZERO, [event(EVENTS)]);
+    let first = store.append(repeated.clone()).await.unwrap();
+    append(&store, EVENTS + 1..=2 * EVENTS).await;
+    let segments = files(path, ".log").len();
+    for n in 0..6 {
+        let deletion = StreamChange::Delete(ExpectedVersion::Any);
+        store.change(&stream(&key(n)), deletion).await.unwrap();
+    }
+    until("segments are rewritten", || rewritten(path) >= segments - LAST).await;
+    let size = bytes(path);
+    // A deleted stream begins anew behind what was deleted.
+    let deleted = store.stream_info(&stream("s0")).await.unwrap().bounds.version;
+    let batch = AppendBatch::new().write(stream("s0"), deleted, [event(1)]);
+    let again = store.append(batch).await.unwrap();
+    for n in 6..9 {
+        let truncation = StreamChange::TruncateBefore(StreamVersion::new(2 * VERSIONS));
+        store.change(&stream(&key(n)), truncation).await.unwrap();
+    }
+    // Of what is left a tenth is kept: the others go in a second pass.
+    until("segments are rewritten again", || bytes(path) < size * 3 / 4).await;
+    assert_eq!(store.append(repeated.clone()).await.unwrap().first, first.first);
+    assert_eq!(check_positions(&store).await, again.first);
+    let left = read(&store, ReadQuery::log()).await;
+    store.close().await.unwrap();
+    drop(store);
+    assert!(verify(path).unwrap().is_whole(), "{:?}", verify(path).unwrap().damages);
+    for is_lost in [false, true] {
+        if is_lost {
+            files(path, ".index").iter().for_each(|run| std::fs::remove_file(run).unwrap());
+        }
+        let store = open(path).await;
+        check(&store, &left).await;
+        assert_eq!(store.append(repeated.clone()).await.unwrap().first, first.first);
+        store.close().await.unwrap();
+    }
+}
+
+/// Whoever opens the journal for reading asks first how far it is durable. Segments may be rewritten
+/// since, without events that were not erased by then, and runs may be gone.
+#[tokio::test]
+async fn a_reader_that_opened_before_events_were_erased_sees_whole_streams() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let store = open(path).await;
+    append(&store, 1..=EVENTS / 2).await;
+    // The changes go into the segment that is just begun.
+    let (mut head, segments) = (EVENTS / 2, files(path, ".log").len());
+    while files(path, ".log").len() == segments {
+        head += 1;
+        append(&store, head..=head).await;
+    }
+    let synced = std::fs::read(path.join("log/synced")).unwrap();
+    erase(&store).await;
+    until("segments are rewritten", || rewritten(path) >= segments - LAST).await;
+    store.close().await.unwrap();
+    drop(store);
+    std::fs::write(path.join("log/synced"), synced).unwrap();
+    files(path, ".index").iter().for_each(|run| std::fs::remove_file(run).unwrap());
+
+    let reader = follow(path).await;
+    assert_eq!(check_positions(&reader).await.value(), head);
+    for n in 0..STREAMS {
+        let query = ReadQuery::stream(stream(&key(n))).with_events_max(97);
+        let pages = pages(&reader, query).await;
+        let bounds = pages[0].bounds.unwrap();
+        let versions = seen(&pages).values().map(|seen| seen.version).collect::<Vec<_>>();
+        let kept = bounds.erased_through.value() + 1..=bounds.version.value();
+        assert_eq!(versions, kept.collect::<Vec<_>>(), "{}", key(n));
+        assert!(!bounds.is_deleted(), "that is not durable yet");
+    }
+}
