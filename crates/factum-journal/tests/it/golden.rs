@@ -1,4 +1,5 @@
-//! A journal of format 1 as it was once written. It must open, whatever becomes of the program.
+//! Journals as they were once written. They must open, whatever becomes of the program: one with
+//! segments of version 1 only, and one of which the sealed segments were rewritten to version 2.
 
 use std::{fs, path::Path, time::Duration};
 
@@ -9,9 +10,13 @@ use factum_core::{
 };
 use factum_journal::{JournalOptions, JournalStore, verify};
 
-use crate::fresh::{check_positions, pages, stream};
+use crate::{
+    fresh::{check_positions, files, pages, stream},
+    space::{rewritten, until},
+};
 
 const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/golden/format-1");
+const REWRITTEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/golden/format-2");
 /// Tells `make` where to write a golden journal: `cargo test -p factum-journal golden::make`.
 const MAKE: &str = "FACTUM_JOURNAL_MAKE_GOLDEN";
 const EVENTS: u64 = 60;
@@ -49,6 +54,20 @@ async fn make() {
     };
     store.write(put("a", "1").put("b", ExpectedRevision::Any, "2")).await.unwrap();
     store.write(put("a", "3").remove("b", ExpectedRevision::Any)).await.unwrap();
+    store.close().await.unwrap();
+}
+
+/// How the rewritten one was made, out of the other: `cargo test -p factum-journal
+/// golden::rewrite`.
+#[tokio::test]
+async fn rewrite() {
+    let Ok(path) = std::env::var(MAKE) else { return };
+    let path = Path::new(&path);
+    copy(Path::new(GOLDEN), path);
+    let options = JournalOptions::new(path).with_segment_bytes(4 << 10);
+    let store = JournalStore::open(options).await.unwrap();
+    store.change(&stream("s1"), StreamChange::Delete(ExpectedVersion::Any)).await.unwrap();
+    until("every sealed segment is rewritten", || rewritten(path) == 4).await;
     store.close().await.unwrap();
 }
 
@@ -96,4 +115,35 @@ async fn the_golden_journal_opens_and_goes_on() {
     let closed = tokio::time::timeout(Duration::from_secs(60), store.close()).await;
     closed.unwrap().unwrap();
     assert!(verify(folder.path()).unwrap().is_whole());
+}
+
+#[tokio::test]
+async fn the_golden_journal_that_was_rewritten_opens_with_and_without_its_index() {
+    let folder = tempfile::tempdir().unwrap();
+    copy(Path::new(REWRITTEN), folder.path());
+    for is_lost in [false, true] {
+        assert_eq!(rewritten(folder.path()), 4);
+        let report = verify(folder.path()).unwrap();
+        assert!(report.is_whole(), "{report:?}");
+        assert_eq!((report.events, report.erased), (EVENTS, 40));
+        if is_lost {
+            files(folder.path(), ".index").iter().for_each(|run| fs::remove_file(run).unwrap());
+        }
+        let store = JournalStore::open(JournalOptions::new(folder.path())).await.unwrap();
+        assert_eq!(check_positions(&store).await.value(), EVENTS);
+        let mut seen = Vec::new();
+        for found in pages(&store, ReadQuery::log()).await.into_iter().flat_map(|it| it.events) {
+            let wanted = event(found.position().value());
+            assert_eq!((found.id(), found.name()), (wanted.id, wanted.name.as_str()));
+            assert_eq!(found.payload_bytes(), wanted.payload);
+            seen.push(found.position().value());
+        }
+        assert_eq!(seen, (1..=EVENTS).filter(|n| n % 3 == 0).collect::<Vec<_>>());
+        for (name, version) in [("s0", 20), ("s1", 21), ("s2", 21)] {
+            let bounds = store.stream_info(&stream(name)).await.unwrap().bounds;
+            assert_eq!(bounds.version, StreamVersion::new(version));
+            assert_eq!(bounds.is_deleted(), name != "s0");
+        }
+        store.close().await.unwrap();
+    }
 }

@@ -101,7 +101,7 @@ async fn check(store: &dyn EventStore, wanted: &Log) {
         assert!(read(store, query.clone()).await == wanted, "{query:?}");
         assert!(read(store, query.clone().backward()).await == wanted, "{query:?}");
         let from = ReadFrom::Time(middle);
-        let later = read(store, query.clone().from(from.clone())).await;
+        let later = read(store, query.clone().from(from)).await;
         let earlier = read(store, query.clone().from(from).backward()).await;
         assert!(later.values().all(|seen| seen.recorded_at >= middle), "{query:?}");
         assert!(earlier.values().all(|seen| seen.recorded_at <= middle), "{query:?}");
@@ -114,7 +114,7 @@ fn bytes(path: &Path) -> u64 {
 }
 
 /// How many segments were rewritten: their headers say so.
-fn rewritten(path: &Path) -> usize {
+pub(crate) fn rewritten(path: &Path) -> usize {
     let is_rewritten = |path: &&std::path::PathBuf| {
         let mut header = [0; 9];
         std::fs::File::open(path).unwrap().read_exact(&mut header).unwrap();
@@ -124,7 +124,7 @@ fn rewritten(path: &Path) -> usize {
 }
 
 /// Waits for what the threads beside the writer do.
-async fn until(what: &str, is_so: impl Fn() -> bool) {
+pub(crate) async fn until(what: &str, is_so: impl Fn() -> bool) {
     let wait = async {
         while !is_so() {
             tokio::task::spawn_blocking(std::thread::yield_now).await.unwrap();
