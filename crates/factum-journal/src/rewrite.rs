@@ -98,14 +98,12 @@ impl Copy {
         erased: &Erased,
         is_stopped: &dyn Fn() -> bool,
     ) -> Result<bool, StoreError> {
-        let stopped = || StoreError::unavailable("the store is being closed");
         let walked = walk(segment, End::Sealed(next), |frame, _| {
-            self.keep_frame(segment.header.first, frame, erased)?;
-            if self.out.len() < WRITE_BYTES {
-                return Ok(());
+            if is_stopped() {
+                return Err(StoreError::unavailable("the store is being closed"));
             }
-            self.flush()?;
-            if is_stopped() { Err(stopped()) } else { Ok(()) }
+            self.keep_frame(segment.header.first, frame, erased)?;
+            if self.out.len() < WRITE_BYTES { Ok(()) } else { self.flush() }
         });
         match walked {
             Err(_) if is_stopped() => return Ok(false),

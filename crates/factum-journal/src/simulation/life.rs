@@ -1,6 +1,9 @@
 //! One life of a journal: work, trouble, reopening, comparison; and again.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    cell::Cell,
+    sync::{Arc, Mutex},
+};
 
 use factum_backend::{Commit, CommitError};
 use factum_core::{
@@ -13,9 +16,11 @@ use factum_testing::VirtualClock;
 use super::{
     disk::{Random, SimDisk, Syncs},
     model::Model,
-    world::{Open, SeededIds, World},
+    world::{Look, Open, SeededIds, World},
 };
 use crate::{
+    error,
+    follower::LogFollower,
     recovery::Founded,
     seal::{merge_step, seal_step},
 };
@@ -27,6 +32,8 @@ pub(super) struct Troubles {
     pub(super) errors: bool,
     pub(super) full: bool,
     pub(super) flips: bool,
+    /// Not a trouble: somebody reads beside the writer.
+    pub(super) follows: bool,
     pub(super) syncs: Syncs,
 }
 
@@ -47,6 +54,8 @@ struct Life {
     founded: Founded,
     /// How often a segment was rewritten.
     rewritten: u64,
+    /// Who reads beside the writer, and what was acknowledged at the last look.
+    reader: Option<(LogFollower, Model)>,
 }
 
 /// Lives one life; panics if it sees anything but what was acknowledged. The answer: how often a
@@ -69,6 +78,7 @@ pub(super) fn live(seed: u64, troubles: Troubles) -> u64 {
         possible: None,
         founded: Founded::Never,
         rewritten: 0,
+        reader: None,
     };
     for _ in 0..OPENINGS {
         life.open_and_work();
@@ -193,6 +203,7 @@ impl Life {
             }
             3 | 4 => self.change(open),
             5 => self.rewrite(open),
+            9 | 10 if self.troubles.follows => self.follow(),
             6..=8 => self.write(open),
             _ => self.append(open),
         }
@@ -202,7 +213,14 @@ impl Life {
     /// whatever comes in between.
     fn rewrite(&mut self, open: &mut Open) -> bool {
         let log = &open.committer.log;
-        match open.space.give_back(log, 0, &|| false) {
+        // In the middle of it now and then, as when the store is closed.
+        let calls = Cell::new(if self.random.is_one_in(6) { self.random.below(20) } else { 9_999 });
+        let is_stopped = || {
+            let left = calls.get();
+            calls.set(left.saturating_sub(1));
+            left == 0
+        };
+        match open.space.give_back(log, 0, &is_stopped) {
             Ok(count) => {
                 self.rewritten += count as u64;
                 true
@@ -214,6 +232,25 @@ impl Life {
                 !self.world.disk.is_off()
             }
         }
+    }
+
+    /// Reads beside the writer: what there is now; or on with what there was at the last look, as a
+    /// page does that began then. An event of it may have been left out since, and nothing else.
+    fn follow(&mut self) -> bool {
+        let is_new = self.reader.is_none();
+        let (follower, seen) = self.reader.get_or_insert_with(|| {
+            let files = self.world.disk.folder("log");
+            (LogFollower::open(files).expect("it opens beside a writer"), Model::default())
+        });
+        if is_new || self.random.is_one_in(2) {
+            follower.refresh().expect("it reads on");
+            *seen = Model { documents: Default::default(), ..self.known.clone() };
+        }
+        match Look(&follower.log).observe(&self.streams) {
+            Ok(found) => assert_same(&found, seen),
+            Err(error) => assert!(error::is_left_out(&error), "{error:?}"),
+        }
+        true
     }
 
     fn append(&mut self, open: &mut Open) -> bool {

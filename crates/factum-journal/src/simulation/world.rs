@@ -18,6 +18,7 @@ use crate::{
     change,
     documents::Documents,
     keeper::Keeper,
+    log::Log,
     read,
     recovery::{self, Founded},
     space::Space,
@@ -89,6 +90,24 @@ impl World {
 }
 
 impl Open {
+    /// Everything that can be read.
+    pub(super) fn observe(&self, streams: &[StreamId]) -> Result<Model, StoreError> {
+        let mut model = Look(&self.committer.log).observe(streams)?;
+        let page = self.documents.scan(&ScanQuery::new(KeyRange::all()))?;
+        assert_eq!(page.rest, None, "all documents of a life are on one page");
+        model.documents = page
+            .documents
+            .into_iter()
+            .map(|it| (it.key.to_vec(), (it.revision.value(), it.value.to_vec())))
+            .collect();
+        Ok(model)
+    }
+}
+
+/// A look at a log.
+pub(super) struct Look<'l>(pub(super) &'l Log);
+
+impl Look<'_> {
     /// Everything that can be read, by the log; and what streams, categories and tags show must be
     /// the same.
     pub(super) fn observe(&self, streams: &[StreamId]) -> Result<Model, StoreError> {
@@ -98,20 +117,13 @@ impl Open {
             model.events[position - 1] = Some(event.1);
         }
         for stream in streams {
-            let info = change::info(&self.committer.log, stream)?;
+            let info = change::info(self.0, stream)?;
             let found = (info.bounds, info.retention);
             if found != Default::default() {
                 model.streams.insert(stream.clone(), found);
             }
         }
         self.check_views(&model, streams)?;
-        let page = self.documents.scan(&ScanQuery::new(KeyRange::all()))?;
-        assert_eq!(page.rest, None, "all documents of a life are on one page");
-        model.documents = page
-            .documents
-            .into_iter()
-            .map(|it| (it.key.to_vec(), (it.revision.value(), it.value.to_vec())))
-            .collect();
         Ok(model)
     }
 
@@ -153,7 +165,7 @@ impl Open {
         let mut events = Vec::new();
         let (mut next, mut last) = (Some(query), 0);
         while let Some(query) = next {
-            let page = read::page(&self.committer.log, &query)?;
+            let page = read::page(self.0, &query)?;
             next = query.next(&page);
             if let Some(model) = &mut whole {
                 let erased: u64 = page
