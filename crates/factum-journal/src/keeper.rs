@@ -59,7 +59,7 @@ impl Keeper {
         keeper.spawn("factum-journal-merge", Shared::merge_loop)?;
         keeper.wake();
         let erased = keeper.shared.log.view().erased;
-        keeper.give_back(erased.containers());
+        keeper.shared.give_back(erased.containers());
         Ok(keeper)
     }
 
@@ -91,8 +91,11 @@ impl Keeper {
     }
 
     /// Says that positions in these containers were erased.
-    pub(crate) fn give_back(&self, containers: impl IntoIterator<Item = u64>) {
-        self.shared.give_back(containers);
+    pub(crate) fn give_back(&self, containers: Vec<u64>) {
+        // Most groups erase nothing.
+        if !containers.is_empty() {
+            self.shared.give_back(containers);
+        }
     }
 
     /// Says that the next segment will be needed.

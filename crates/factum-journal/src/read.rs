@@ -178,7 +178,7 @@ impl<'q> Reader<'q> {
             ReadFrom::Position(position) if forward => position.value().max(1),
             ReadFrom::Position(position) => position.value().min(head),
             ReadFrom::Time(time) => {
-                // An erased event keeps its place, and so its time.
+                // An erased event keeps its place, and a time between those of its neighbours.
                 let behind =
                     partition_point(1, head + 1, |position| self.is_behind(position, time))?;
                 if forward { behind } else { behind - 1 }

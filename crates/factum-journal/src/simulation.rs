@@ -2,6 +2,7 @@
 //! each with power cuts, refused calls and full disks, and after each a comparison of everything
 //! that can be read with a model.
 
+mod beside;
 mod disk;
 mod life;
 mod model;

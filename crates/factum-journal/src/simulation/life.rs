@@ -1,9 +1,6 @@
 //! One life of a journal: work, trouble, reopening, comparison; and again.
 
-use std::{
-    cell::Cell,
-    sync::{Arc, Mutex},
-};
+use std::sync::{Arc, Mutex};
 
 use factum_backend::{Commit, CommitError};
 use factum_core::{
@@ -16,10 +13,9 @@ use factum_testing::VirtualClock;
 use super::{
     disk::{Random, SimDisk, Syncs},
     model::Model,
-    world::{Look, Open, SeededIds, World},
+    world::{Open, SeededIds, World},
 };
 use crate::{
-    error,
     follower::LogFollower,
     recovery::Founded,
     seal::{merge_step, seal_step},
@@ -42,20 +38,20 @@ const OPENINGS: u64 = 4;
 /// How much is done between two openings, at most.
 const STEPS: u64 = 40;
 
-struct Life {
-    random: Random,
-    troubles: Troubles,
-    world: World,
-    streams: Vec<StreamId>,
+pub(super) struct Life {
+    pub(super) random: Random,
+    pub(super) troubles: Troubles,
+    pub(super) world: World,
+    pub(super) streams: Vec<StreamId>,
     /// What was acknowledged.
-    known: Model,
+    pub(super) known: Model,
     /// What else may be there: what was under way when the trouble came.
-    possible: Option<Model>,
-    founded: Founded,
+    pub(super) possible: Option<Model>,
+    pub(super) founded: Founded,
     /// How often a segment was rewritten.
-    rewritten: u64,
+    pub(super) rewritten: u64,
     /// Who reads beside the writer, and what was acknowledged at the last look.
-    reader: Option<(LogFollower, Model)>,
+    pub(super) reader: Option<(LogFollower, Model)>,
 }
 
 /// Lives one life; panics if it sees anything but what was acknowledged. The answer: how often a
@@ -131,13 +127,6 @@ impl Life {
         }
     }
 
-    /// Some of the index is lost, and must be made anew from the log, rewritten or not.
-    fn lose_runs(&mut self) {
-        if self.random.is_one_in(4) {
-            self.world.disk.lose(&mut self.random, |name| name.ends_with(".index"));
-        }
-    }
-
     /// Opens the journal, against more trouble if need be, and compares.
     fn reopen(&mut self) -> Open {
         loop {
@@ -207,50 +196,6 @@ impl Life {
             6..=8 => self.write(open),
             _ => self.append(open),
         }
-    }
-
-    /// Rewrites the segments in which it is worth it. Nothing that can be read changes by it,
-    /// whatever comes in between.
-    fn rewrite(&mut self, open: &mut Open) -> bool {
-        let log = &open.committer.log;
-        // In the middle of it now and then, as when the store is closed.
-        let calls = Cell::new(if self.random.is_one_in(6) { self.random.below(20) } else { 9_999 });
-        let is_stopped = || {
-            let left = calls.get();
-            calls.set(left.saturating_sub(1));
-            left == 0
-        };
-        match open.space.give_back(log, 0, &is_stopped) {
-            Ok(count) => {
-                self.rewritten += count as u64;
-                true
-            }
-            Err(error) => {
-                let is_flipped = self.troubles.flips && error.kind() == StoreErrorKind::Corrupt;
-                let is_refused = error.kind() == StoreErrorKind::Unavailable;
-                assert!(is_flipped || is_refused, "{error:?}");
-                !self.world.disk.is_off()
-            }
-        }
-    }
-
-    /// Reads beside the writer: what there is now; or on with what there was at the last look, as a
-    /// page does that began then. An event of it may have been left out since, and nothing else.
-    fn follow(&mut self) -> bool {
-        let is_new = self.reader.is_none();
-        let (follower, seen) = self.reader.get_or_insert_with(|| {
-            let files = self.world.disk.folder("log");
-            (LogFollower::open(files).expect("it opens beside a writer"), Model::default())
-        });
-        if is_new || self.random.is_one_in(2) {
-            follower.refresh().expect("it reads on");
-            *seen = Model { documents: Default::default(), ..self.known.clone() };
-        }
-        match Look(&follower.log).observe(&self.streams) {
-            Ok(found) => assert_same(&found, seen),
-            Err(error) => assert!(error::is_left_out(&error), "{error:?}"),
-        }
-        true
     }
 
     fn append(&mut self, open: &mut Open) -> bool {
@@ -415,7 +360,7 @@ impl Life {
 }
 
 /// Says what differs, not everything there is.
-fn assert_same(found: &Model, known: &Model) {
+pub(super) fn assert_same(found: &Model, known: &Model) {
     let pairs = found.events.iter().zip(&known.events);
     if let Some(index) = pairs.clone().position(|(found, known)| found != known) {
         let short = |model: &Model| {
