@@ -1,6 +1,6 @@
 //! The laws of documents.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Deref};
 
 use bytes::Bytes;
 use factum_core::{
@@ -11,7 +11,7 @@ use tokio::{sync::Barrier, task::JoinSet};
 
 use super::{
     failure::{CaseResult, Stop, Within, ensure, ensure_eq},
-    trial::Bench,
+    trial::{Bench, Trial},
 };
 
 const ANY: ExpectedRevision = ExpectedRevision::Any;
@@ -25,8 +25,20 @@ fn exact(revision: Revision) -> ExpectedRevision {
     ExpectedRevision::Exact(revision)
 }
 
-async fn documents(bench: &Bench) -> CaseResult<std::sync::Arc<dyn DocumentStore>> {
-    Ok(bench.open().await?.stores.documents)
+/// The documents of a fresh store. Its subject lives as long, and with it the store's files.
+#[derive(Clone)]
+struct Fresh(Trial);
+
+impl Deref for Fresh {
+    type Target = dyn DocumentStore;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.0.stores.documents
+    }
+}
+
+async fn documents(bench: &Bench) -> CaseResult<Fresh> {
+    bench.open().await.map(Fresh)
 }
 
 /// Every document, by one scan after another.
@@ -209,9 +221,7 @@ fn keys() -> Vec<Bytes> {
     keys.iter().map(|key| Bytes::from_static(key)).collect()
 }
 
-async fn with_keys(
-    bench: &Bench,
-) -> CaseResult<(std::sync::Arc<dyn DocumentStore>, BTreeMap<Bytes, usize>)> {
+async fn with_keys(bench: &Bench) -> CaseResult<(Fresh, BTreeMap<Bytes, usize>)> {
     let store = documents(bench).await?;
     let mut sizes = BTreeMap::new();
     // Written in another order than that of the keys.
