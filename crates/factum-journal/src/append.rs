@@ -11,7 +11,7 @@ use hashbrown::{HashMap, HashSet};
 
 use crate::{
     change,
-    documents::Documents,
+    documents::{DocumentKeeper, Documents},
     erased::{Erased, container_of},
     facts::LogFacts,
     frame::{self, FrameKind},
@@ -47,6 +47,7 @@ pub(crate) struct Committer {
     pub(crate) buffer: BytesMut,
     /// To close them with the log.
     pub(crate) documents: Arc<Documents>,
+    pub(crate) document_keeper: Option<DocumentKeeper>,
     /// Let go when all files are.
     #[expect(dead_code, reason = "it is held, not used")]
     pub(crate) lock: Option<Lock>,
@@ -55,6 +56,7 @@ pub(crate) struct Committer {
 impl Drop for Committer {
     fn drop(&mut self) {
         self.keeper.stop();
+        self.document_keeper = None;
         // After a panic nobody knows what holds, and the next opening looks for itself.
         if !std::thread::panicking() {
             self.tail.close(self.log.view().head + 1);

@@ -1,4 +1,4 @@
-//! What was read of the index lately, within a limit.
+//! What was read of runs lately, within a limit.
 
 use std::{
     collections::VecDeque,
@@ -8,7 +8,7 @@ use std::{
 
 use hashbrown::{DefaultHashBuilder, HashMap};
 
-/// The most bytes of index that are kept in memory.
+/// The most bytes of the index that are kept in memory.
 pub(crate) const CACHE_BYTES_MAX: usize = 64 << 20;
 /// Readers rarely wait for one another with so many parts.
 const PARTS: usize = 16;
@@ -20,6 +20,7 @@ type BlockId = (u64, u32);
 #[derive(Debug)]
 pub(crate) struct Cache {
     parts: Vec<Mutex<Part>>,
+    part_bytes_max: usize,
     hasher: DefaultHashBuilder,
 }
 
@@ -38,8 +39,14 @@ struct Slot {
 
 impl Cache {
     pub(crate) fn new() -> Self {
+        Self::of(CACHE_BYTES_MAX)
+    }
+
+    /// A cache of at most so many bytes.
+    pub(crate) fn of(bytes_max: usize) -> Self {
         let parts = (0..PARTS).map(|_| Mutex::default()).collect();
-        Self { parts, hasher: DefaultHashBuilder::default() }
+        let hasher = DefaultHashBuilder::default();
+        Self { parts, part_bytes_max: bytes_max / PARTS, hasher }
     }
 
     fn part(&self, id: BlockId) -> std::sync::MutexGuard<'_, Part> {
@@ -56,13 +63,17 @@ impl Cache {
     }
 
     pub(crate) fn keep(&self, id: BlockId, block: Arc<[u8]>) {
-        let mut part = self.part(id);
         let len = block.len();
+        // One that is so large would drive out everything else.
+        if len > self.part_bytes_max / 4 {
+            return;
+        }
+        let mut part = self.part(id);
         if part.blocks.insert(id, Slot { block, was_used: false }).is_none() {
             part.bytes += len;
             part.order.push_back(id);
         }
-        while part.bytes > CACHE_BYTES_MAX / PARTS {
+        while part.bytes > self.part_bytes_max {
             part.drop_one();
         }
     }

@@ -1,32 +1,44 @@
-//! The documents: a log of their own, of the same make as that of the events, and in memory where
-//! in it each document is. Values stay on disk; of a document memory holds the key and its place.
+//! The documents: a log of their own, of the same make as that of the events, and sorted runs.
+//!
+//! What is in the log is in memory as well, by key. A segment that is full is written as a run and
+//! then removed; runs are merged. So the log is only as long as what no run holds yet, and memory
+//! and opening do not grow with the documents. A removed document is an entry without a value,
+//! until nothing older is below it.
 
-mod reclaim;
+mod folder;
+mod group;
+mod keeper;
+mod level;
+mod merged;
+mod queue;
+mod table;
 
-use std::{
-    collections::BTreeMap,
-    ops::Bound,
-    sync::{Arc, Mutex, PoisonError, RwLock},
-};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use factum_core::{
-    Direction, Document, ExpectedRevision, KeyRange, PAGE_BYTES_MAX, PAGE_EVENTS_MAX, Revision,
-    ScanPage, ScanQuery, StoreError, WriteBatch, WriteError,
+    Direction, Document, ExpectedRevision, KeyRange, PAGE_BYTES_MAX, PAGE_EVENTS_MAX, ScanPage,
+    ScanQuery, StoreError, WriteBatch,
 };
 
 use crate::{
+    cache::Cache,
     disk::Files,
-    error,
-    frame::{self, FrameKind},
-    frames::Frame,
-    record::{self, DocumentRecord, Record, RecordPlace, take_record},
-    segment::{Segment, segment_name},
-    tail::{LogTail, TailError},
+    run::{Run, RunEntries},
+    segment::Segment,
 };
 
-/// The most bytes of one write: it becomes one frame.
-pub(crate) const WRITE_BYTES_MAX: usize = 48 << 20;
+pub(crate) use folder::{Flush, Folder};
+pub(crate) use keeper::DocumentKeeper;
+
+use group::DocumentWriter;
+use keeper::Duties;
+use merged::{Merged, Source};
+use queue::Queue;
+use table::{Item, Table};
+
+/// The most bytes of documents in runs that are kept in memory.
+const CACHE_BYTES_MAX: usize = 32 << 20;
 /// How many documents one step of a clearing removes.
 const CLEAR_STEP: usize = 1_000;
 
@@ -34,325 +46,167 @@ const CLEAR_STEP: usize = 1_000;
 #[derive(Debug)]
 pub(crate) struct Documents {
     files: Arc<dyn Files>,
-    index: RwLock<DocumentIndex>,
+    sizes: Sizes,
+    cache: Cache,
+    state: RwLock<State>,
     writer: Mutex<Option<DocumentWriter>>,
+    queue: Queue,
+    /// Held while a run of a segment is written, by whoever writes it.
+    flushing: Mutex<()>,
+    duties: Duties,
 }
 
-/// Where the documents are.
-#[derive(Debug, Default)]
-pub(crate) struct DocumentIndex {
-    slots: BTreeMap<Bytes, Slot>,
-    /// By their first revisions.
-    pub(crate) segments: BTreeMap<u64, SegmentUse>,
+/// How large what becomes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sizes {
+    /// A segment of the log.
+    pub(crate) segment_bytes: u32,
+    /// So many runs of one level become one of the next.
+    pub(crate) fanout: usize,
 }
 
-/// A segment of the log of documents, and how much of it is still needed.
+/// Where the documents are at one moment. What is behind an `Arc` never changes.
 #[derive(Debug)]
-pub(crate) struct SegmentUse {
-    pub(crate) segment: Segment,
-    /// The bytes of the records that documents are in.
-    pub(crate) live: u64,
-    /// The bytes of all of its frames.
-    pub(crate) total: u64,
+pub(crate) struct State {
+    /// From the oldest on.
+    runs: Arc<Vec<Arc<Run>>>,
+    /// Segments whose run is not written yet, from the oldest on.
+    sealed: Vec<Arc<Table>>,
+    /// The segment that is written.
+    active: Table,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Slot {
-    revision: u64,
-    /// The first revision of the segment that it is in.
-    segment: u64,
-    /// What the record's checksum counts as its position.
-    position: u64,
-    offset: u32,
-    len: u32,
-    value_len: u32,
-}
+impl State {
+    fn new(runs: Vec<Arc<Run>>, first: &Segment) -> Self {
+        Self { runs: Arc::new(runs), sealed: Vec::new(), active: Table::new(first) }
+    }
 
-#[derive(Debug)]
-struct DocumentWriter {
-    tail: LogTail,
-    /// The next revision.
-    next: u64,
-    buffer: BytesMut,
-}
+    fn in_memory(&self, key: &[u8]) -> Option<&Item> {
+        let sealed = || self.sealed.iter().rev().find_map(|table| table.item(key));
+        self.active.item(key).or_else(sealed)
+    }
 
-/// A record of the frame that is being written.
-struct Written<'a> {
-    key: &'a Bytes,
-    slot: Option<Slot>,
-}
-
-impl DocumentIndex {
     /// Begins a segment.
-    pub(crate) fn begin(&mut self, segment: &Segment) {
-        let used = SegmentUse { segment: segment.clone(), live: 0, total: 0 };
-        self.segments.insert(segment.header.first, used);
-    }
-
-    /// Adds a frame that was replayed.
-    pub(crate) fn add(&mut self, segment: &Segment, frame: &Frame<'_>, first: u64) {
-        let segment = segment.header.first;
-        let ends = frame.records.iter().skip(1).map(|(offset, _)| *offset).chain([frame.end]);
-        for ((offset, record), end) in frame.records.iter().zip(ends) {
-            let Record::Document(DocumentRecord { revision, key, value }) = record else {
-                continue;
-            };
-            let slot = value.map(|value| Slot {
-                revision: *revision,
-                segment,
-                position: first,
-                offset: *offset,
-                len: end - offset,
-                value_len: value.len() as u32,
-            });
-            self.set(&Bytes::copy_from_slice(key), slot);
-        }
-        self.count(segment, frame.end);
-    }
-
-    fn count(&mut self, segment: u64, end: u32) {
-        if let Some(used) = self.segments.get_mut(&segment) {
-            used.total = u64::from(end);
-        }
-    }
-
-    fn set(&mut self, key: &Bytes, slot: Option<Slot>) {
-        let before = match slot {
-            Some(slot) => {
-                if let Some(used) = self.segments.get_mut(&slot.segment) {
-                    used.live += u64::from(slot.len);
-                }
-                self.slots.insert(key.clone(), slot)
-            }
-            None => self.slots.remove(key),
-        };
-        if let Some(before) = before
-            && let Some(used) = self.segments.get_mut(&before.segment)
-        {
-            used.live -= u64::from(before.len);
-        }
+    fn seal(&mut self, next: &Segment) {
+        let full = std::mem::replace(&mut self.active, Table::new(next));
+        self.sealed.push(Arc::new(full));
     }
 }
 
 impl Documents {
-    /// The documents that a replay found; `tail` is `None` where they are only read.
-    pub(crate) fn new(
-        files: Arc<dyn Files>,
-        index: DocumentIndex,
-        tail: Option<LogTail>,
-        next: u64,
-    ) -> Self {
-        let writer = tail.map(|tail| DocumentWriter { tail, next, buffer: BytesMut::new() });
-        Self { files, index: RwLock::new(index), writer: Mutex::new(writer) }
+    /// Documents that are only read, until somebody [begins to write](Self::begin_writing).
+    fn new(files: Arc<dyn Files>, sizes: Sizes, state: State) -> Self {
+        Self {
+            files,
+            sizes,
+            cache: Cache::of(CACHE_BYTES_MAX),
+            state: RwLock::new(state),
+            writer: Mutex::default(),
+            queue: Queue::default(),
+            flushing: Mutex::default(),
+            duties: Duties::default(),
+        }
     }
 
-    /// Replaces what is known, for one who reads beside a writer.
-    pub(crate) fn replace(&self, index: DocumentIndex) {
-        *self.index.write().unwrap_or_else(PoisonError::into_inner) = index;
+    fn state(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes what is there, at once for every reader.
+    fn update<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        change(&mut self.state.write().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub(crate) fn get(&self, key: &[u8]) -> Result<Option<Document>, StoreError> {
-        let found = {
-            let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
-            let Some((key, slot)) = index.slots.get_key_value(key) else { return Ok(None) };
-            (key.clone(), *slot, index.segments[&slot.segment].segment.clone())
+        let found = self.find(key)?;
+        Ok(found.and_then(|item| item.into_document(Bytes::copy_from_slice(key))))
+    }
+
+    /// The newest that is known of a key.
+    fn find(&self, key: &[u8]) -> Result<Option<Item>, StoreError> {
+        let runs = {
+            let state = self.state();
+            if let Some(item) = state.in_memory(key) {
+                return Ok(Some(item.clone()));
+            }
+            state.runs.clone()
         };
-        document(found.0, found.1, &found.2).map(Some)
+        for run in runs.iter().rev().filter(|run| run.may_hold(key)) {
+            if let Some(entry) = run.at(&self.cache, key)? {
+                return Item::decode(entry.value()).map(Some).ok_or_else(|| run.damaged(0));
+            }
+        }
+        Ok(None)
     }
 
     pub(crate) fn scan(&self, query: &ScanQuery) -> Result<ScanPage, StoreError> {
         query.check()?;
-        let (found, more) = self.find(query);
-        let documents = found.into_iter().map(|(key, slot, segment)| document(key, slot, &segment));
-        Ok(ScanPage::new(query, documents.collect::<Result<_, _>>()?, more))
-    }
-
-    /// What belongs on a page, all of one moment; and whether there is more.
-    fn find(&self, query: &ScanQuery) -> (Vec<(Bytes, Slot, Segment)>, bool) {
         let documents_max = query.documents_max.min(PAGE_EVENTS_MAX);
         let bytes_max = query.bytes_max.min(PAGE_BYTES_MAX);
-        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
-        let mut range = within(&index.slots, &query.range);
-        let (mut found, mut bytes) = (Vec::new(), 0);
-        while let Some((key, slot)) = match query.direction {
-            Direction::Forward => range.next(),
-            Direction::Backward => range.next_back(),
-        } {
-            bytes += key.len() + slot.value_len as usize;
-            if found.len() >= documents_max || (bytes > bytes_max && !found.is_empty()) {
-                return (found, true);
-            }
-            found.push((key.clone(), *slot, index.segments[&slot.segment].segment.clone()));
-        }
-        (found, false)
-    }
-
-    pub(crate) fn write(&self, batch: &WriteBatch) -> Result<Revision, WriteError> {
-        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let writer = writer.as_mut().ok_or_else(closed_or_read_only)?;
-        let size: usize = batch
-            .entries()
-            .iter()
-            .map(|entry| entry.key.len() + entry.value.as_ref().map_or(0, Bytes::len))
-            .sum();
-        if size > WRITE_BYTES_MAX {
-            let message = format!("too many bytes in a write: actual={size} max={WRITE_BYTES_MAX}");
-            return Err(StoreError::invalid(message).into());
-        }
-        if let Some(entry) = self.first_conflict(batch) {
-            return Err(WriteError::Conflict { entry });
-        }
-        if batch.entries().is_empty() {
-            return Ok(Revision::new(writer.next - 1));
-        }
-        let revision = writer.next;
-        let entries = batch.entries().iter().map(|entry| {
-            let value = entry.value.as_deref();
-            (&entry.key, DocumentRecord { revision, key: &entry.key, value })
-        });
-        self.store(writer, size, entries)?;
-        // Space is given back on the way; what goes wrong with it comes again with the next write.
-        let _ = self.reclaim(writer);
-        Ok(Revision::new(revision))
-    }
-
-    fn first_conflict(&self, batch: &WriteBatch) -> Option<usize> {
-        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
-        batch.entries().iter().position(|entry| {
-            let there = index.slots.get(&entry.key).map(|slot| slot.revision);
-            match entry.expected {
-                ExpectedRevision::Any => false,
-                ExpectedRevision::Absent => there.is_some(),
-                ExpectedRevision::Exact(revision) => there != Some(revision.value()),
-            }
-        })
-    }
-
-    /// Writes documents as one frame, durably, and then shows them.
-    fn store<'b>(
-        &self,
-        writer: &mut DocumentWriter,
-        size: usize,
-        entries: impl Iterator<Item = (&'b Bytes, DocumentRecord<'b>)>,
-    ) -> Result<(), WriteError> {
-        self.begin(writer, size)?;
-        let DocumentWriter { tail, next, buffer } = writer;
-        let header = tail.segment.header;
-        let place =
-            RecordPlace { seed: tail.segment.seed, base_at: header.base_at, position: *next };
-        let mut written = Vec::new();
-        for (key, document) in entries {
-            let start = buffer.len();
-            record::put_document(buffer, place, &document);
-            let slot = document.value.map(|value| Slot {
-                revision: document.revision,
-                segment: header.first,
-                position: *next,
-                offset: tail.end + start as u32,
-                len: (buffer.len() - start) as u32,
-                value_len: value.len() as u32,
-            });
-            written.push(Written { key, slot });
-        }
-        record::put_commit(buffer, place);
-        frame::finish(buffer, tail.place(), *next, FrameKind::Group);
-        tail.write(buffer).map_err(write_error)?;
-        *next += 1;
-        let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
-        for Written { key, slot } in written {
-            index.set(key, slot);
-        }
-        index.count(header.first, tail.end);
-        Ok(())
-    }
-
-    fn begin(&self, writer: &mut DocumentWriter, size: usize) -> Result<(), WriteError> {
-        let DocumentWriter { tail, next, buffer } = writer;
-        tail.check()?;
-        if tail.is_full(size, *next) {
-            tail.roll(*next, factum_core::Timestamp::EPOCH).map_err(write_error)?;
-            let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
-            index.begin(&tail.segment);
-        }
-        frame::begin(buffer);
-        Ok(())
-    }
-
-    /// Removes some of the documents of a range. The answer: whether there may be more.
-    pub(crate) fn clear_step(&self, range: &KeyRange) -> Result<bool, StoreError> {
-        let keys: Vec<Bytes> = {
-            let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
-            within(&index.slots, range).take(CLEAR_STEP).map(|(key, _)| key.clone()).collect()
+        let ScanQuery { range, direction, .. } = query;
+        // All of one moment: what can still change is copied, the rest never does.
+        let (active, sealed, runs) = {
+            let state = self.state();
+            let active = state.active.page(range, *direction, (documents_max, bytes_max));
+            (active, state.sealed.clone(), state.runs.clone())
         };
-        let more = keys.len() == CLEAR_STEP;
-        let batch = keys
-            .into_iter()
-            .fold(WriteBatch::new(), |batch, key| batch.remove(key, ExpectedRevision::Any));
-        match self.write(&batch) {
-            Ok(_) => Ok(more),
-            Err(WriteError::Store(error) | WriteError::Indeterminate(error)) => Err(error),
-            Err(other) => Err(StoreError::internal("a clearing had a conflict").with_source(other)),
+        let mut sources: Vec<Source<'_>> = vec![Box::new(active.into_iter().map(Ok))];
+        sources.extend(sealed.iter().rev().map(|table| table.source(range, *direction)));
+        for run in runs.iter().rev() {
+            sources.push(source(run, Some(&self.cache), range, *direction));
         }
+        let (mut page, mut bytes) = (Vec::new(), 0);
+        for found in Merged::new(sources, *direction) {
+            let (key, item) = found?;
+            let Some(document) = item.into_document(key) else { continue };
+            bytes += document.key.len() + document.value.len();
+            if page.len() >= documents_max || (bytes > bytes_max && !page.is_empty()) {
+                return Ok(ScanPage::new(query, page, true));
+            }
+            page.push(document);
+        }
+        Ok(ScanPage::new(query, page, false))
     }
 
-    #[cfg(test)]
-    pub(crate) fn next_revision(&self) -> u64 {
-        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        writer.as_ref().map_or(0, |writer| writer.next)
+    /// Some documents of a range as a write that removes them; and what is left of the range.
+    pub(crate) fn removal(
+        &self,
+        range: KeyRange,
+    ) -> Result<(WriteBatch, Option<KeyRange>), StoreError> {
+        let query = ScanQuery::new(range).with_documents_max(CLEAR_STEP);
+        let page = self.scan(&query.with_bytes_max(PAGE_BYTES_MAX))?;
+        let keys = page.documents.into_iter().map(|document| document.key);
+        let remove = |batch: WriteBatch, key| batch.remove(key, ExpectedRevision::Any);
+        Ok((keys.fold(WriteBatch::new(), remove), page.rest))
     }
 
-    /// Marks the log of documents as closed; nothing is written after it.
-    pub(crate) fn close(&self) {
-        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(mut writer) = writer.take() {
-            writer.tail.close(writer.next);
-        }
+    /// Replaces what is known, for one who reads beside a writer.
+    pub(crate) fn replace(&self, with: Self) {
+        let state = with.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+        self.update(|there| *there = state);
+    }
+
+    /// The runs that are open.
+    pub(crate) fn runs(&self) -> Arc<Vec<Arc<Run>>> {
+        self.state().runs.clone()
     }
 }
 
-fn within<'i>(
-    slots: &'i BTreeMap<Bytes, Slot>,
+/// The entries of a run as one of several sources.
+fn source<'s>(
+    run: &Arc<Run>,
+    cache: Option<&'s Cache>,
     range: &KeyRange,
-) -> std::collections::btree_map::Range<'i, Bytes, Slot> {
-    let to = match &range.to {
-        // The other way round is an empty range to us, and a panic to the map.
-        Some(to) if *to < range.from => Bound::Excluded(range.from.clone()),
-        Some(to) => Bound::Excluded(to.clone()),
-        None => Bound::Unbounded,
-    };
-    slots.range((Bound::Included(range.from.clone()), to))
+    direction: Direction,
+) -> Source<'s> {
+    let entries = RunEntries::new(run.clone(), cache, range.clone(), direction);
+    let run = run.clone();
+    Box::new(entries.map(move |entry| {
+        let entry = entry?;
+        let item = Item::decode(entry.value()).ok_or_else(|| run.damaged(0))?;
+        Ok((Bytes::copy_from_slice(entry.key()), item))
+    }))
 }
 
-fn document(key: Bytes, slot: Slot, segment: &Segment) -> Result<Document, StoreError> {
-    let first = segment.header.first;
-    let mut bytes = vec![0; slot.len as usize];
-    let read = segment.file.fill_at(&mut bytes, u64::from(slot.offset));
-    read.map_err(|e| error::disk("reading a document", &segment_name(first), e))?;
-    let place = RecordPlace {
-        seed: segment.seed,
-        base_at: segment.header.base_at,
-        position: slot.position,
-    };
-    match take_record(&mut &bytes[..], place) {
-        Some(Record::Document(DocumentRecord { key: found, value: Some(value), .. }))
-            if key == found =>
-        {
-            let start = value.as_ptr() as usize - bytes.as_ptr() as usize;
-            let range = start..start + value.len();
-            let value = Bytes::from(bytes).slice(range);
-            Ok(Document { key, revision: Revision::new(slot.revision), value })
-        }
-        _ => Err(error::damaged("a document is not what was written", first, slot.offset.into())),
-    }
-}
-
-fn closed_or_read_only() -> StoreError {
-    StoreError::closed()
-}
-
-fn write_error(error: TailError) -> WriteError {
-    match error {
-        TailError::NotWritten(error) => WriteError::Store(error),
-        TailError::Unknown(error) => WriteError::Indeterminate(error),
-    }
-}
+#[cfg(test)]
+mod tests;

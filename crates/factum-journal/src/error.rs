@@ -56,3 +56,10 @@ pub(crate) fn damaged_index(name: &str, offset: u64) -> StoreError {
          from the log: file={name} offset={offset}"
     ))
 }
+
+/// A file of documents is missing or not what was written, and its content is nowhere else.
+pub(crate) fn damaged_documents(name: &str, what: impl fmt::Display) -> StoreError {
+    StoreError::corrupt(format!(
+        "documents are lost, {what}; restore the journal from a backup: file=documents/{name}"
+    ))
+}

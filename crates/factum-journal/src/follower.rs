@@ -8,16 +8,17 @@ use factum_core::StoreError;
 use crate::{
     cache::Cache,
     disk::{File, Files},
-    documents::Documents,
+    documents::{Documents, Flush, Folder, Sizes},
     error,
     frames::Frames,
     index::Index,
     log::{Log, View},
     recovery::list,
     replay::Replay,
+    run::Run,
     segment::{segment_name, segments_in},
     tail::{SYNCED, read_synced},
-    walk::{End, open_chain, replay_documents},
+    walk::{End, open_chain},
 };
 
 /// How often a look is repeated when the writer changes what is looked at.
@@ -35,6 +36,13 @@ pub(crate) struct LogFollower {
 /// The file that says how far a log is durable. Without one, nobody has opened it for writing.
 fn open_synced(files: &dyn Files) -> Result<Arc<dyn File>, StoreError> {
     files.open(SYNCED).map_err(|e| error::disk("opening for reading only", SYNCED, e))
+}
+
+/// How far a log is durable: the segment, and the offset in it.
+fn synced_or_wait(synced: &dyn File) -> Result<(u64, u32), StoreError> {
+    read_synced(synced).ok_or_else(|| {
+        StoreError::unavailable("the journal is just being opened for writing, try again")
+    })
 }
 
 impl LogFollower {
@@ -103,9 +111,7 @@ fn load(
     synced: &dyn File,
 ) -> Result<(View, (u64, u32), factum_core::Lineage), StoreError> {
     // First how far, then the files: they hold at least as much.
-    let (last, end) = read_synced(synced).ok_or_else(|| {
-        StoreError::unavailable("the journal is just being opened for writing, try again")
-    })?;
+    let (last, end) = synced_or_wait(synced)?;
     let names = list(files)?;
     let mut firsts = segments_in(&names);
     firsts.retain(|first| *first <= last);
@@ -139,30 +145,61 @@ pub(crate) struct DocumentFollower {
     pub(crate) documents: Arc<Documents>,
     files: Arc<dyn Files>,
     synced: Arc<dyn File>,
-    seen: Mutex<(u64, u32)>,
+    seen: Mutex<Seen>,
+}
+
+/// How far documents were read.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    segment: u64,
+    end: u32,
+    /// The next revision.
+    next: u64,
 }
 
 impl DocumentFollower {
     pub(crate) fn open(files: Arc<dyn Files>) -> Result<Self, StoreError> {
         let synced = open_synced(&*files)?;
-        let documents = Arc::new(Documents::new(files.clone(), Default::default(), None, 1));
-        let follower = Self { documents, files, synced, seen: Mutex::default() };
-        follower.refresh()?;
-        Ok(follower)
+        let (documents, seen) = repeated(|| load_documents(&files, &*synced, &[]))?;
+        Ok(Self { documents: Arc::new(documents), files, synced, seen: Mutex::new(seen) })
     }
 
-    /// Reads everything once more, if there is anything new.
+    /// Reads on.
     pub(crate) fn refresh(&self) -> Result<(), StoreError> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_news = |synced: &(u64, u32)| *synced != *seen;
-        let Some(synced) = read_synced(&*self.synced).filter(is_news) else { return Ok(()) };
-        let index = repeated(|| {
-            let mut firsts = segments_in(&list(&*self.files)?);
-            firsts.retain(|first| *first <= synced.0);
-            replay_documents(&open_chain(&*self.files, &firsts)?, End::Synced(synced.1))
-        })?;
-        self.documents.replace(index.0);
-        *seen = synced;
+        let is_news = |synced: &(u64, u32)| *synced != (seen.segment, seen.end);
+        let Some((segment, end)) = read_synced(&*self.synced).filter(is_news) else {
+            return Ok(());
+        };
+        if segment == seen.segment {
+            (seen.end, seen.next) = self.documents.read_on(seen.end, end, seen.next)?;
+            return Ok(());
+        }
+        // Segments were sealed since, and perhaps runs written. What is open stays readable, even
+        // when the writer has removed it meanwhile.
+        let known = self.documents.runs();
+        let (documents, now) = repeated(|| load_documents(&self.files, &*self.synced, &known))?;
+        self.documents.replace(documents);
+        *seen = now;
         Ok(())
     }
+}
+
+/// The documents, as far as they are durable.
+fn load_documents(
+    files: &Arc<dyn Files>,
+    synced: &dyn File,
+    known: &[Arc<Run>],
+) -> Result<(Documents, Seen), StoreError> {
+    let (segment, end) = synced_or_wait(synced)?;
+    let mut folder = Folder::look(&**files, &list(&**files)?, known)?;
+    folder.firsts.retain(|first| *first <= segment);
+    if folder.firsts.last() != Some(&segment) {
+        return Err(error::damaged("the segment that is written is missing", segment, 0));
+    }
+    let segments = open_chain(&**files, &folder.firsts)?;
+    let found = (folder, &segments[..]);
+    let (sizes, end) = (Sizes { segment_bytes: 0, fanout: 0 }, End::Synced(end));
+    let (documents, walked) = Documents::load(files.clone(), sizes, found, end, Flush::Never)?;
+    Ok((documents, Seen { segment, end: walked.end, next: walked.next }))
 }

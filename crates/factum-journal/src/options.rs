@@ -7,6 +7,8 @@ use factum_core::{Clock, IdSource, Limits, SystemClock, SystemIds};
 
 /// How large a segment of the log becomes unless said otherwise. The first ones are smaller.
 pub const SEGMENT_BYTES_DEFAULT: u32 = 64 << 20;
+/// How large a segment of the log of documents becomes.
+const DOCUMENT_SEGMENT_BYTES: u32 = 16 << 20;
 /// The smallest and the largest that a segment can be told to become.
 pub(crate) const SEGMENT_BYTES_MIN: u32 = 4 << 10;
 pub(crate) const SEGMENT_BYTES_MAX: u32 = 1 << 30;
@@ -45,6 +47,8 @@ pub struct JournalOptions {
     /// How large a segment of the log becomes, from 4 KiB to 1 GiB. Opening replays one segment,
     /// and its index is kept in memory.
     pub segment_bytes: u32,
+    /// How large a segment of the log of documents becomes; of about three, memory holds all.
+    pub(crate) document_segment_bytes: u32,
     /// How long a commit waits between planning and storing; for tests.
     pub commit_delay: Option<CommitDelay>,
 }
@@ -59,6 +63,7 @@ impl JournalOptions {
             ids: Arc::new(SystemIds),
             limits: Limits::default(),
             segment_bytes: SEGMENT_BYTES_DEFAULT,
+            document_segment_bytes: DOCUMENT_SEGMENT_BYTES,
             commit_delay: None,
         }
     }
@@ -90,6 +95,13 @@ impl JournalOptions {
     /// Sets how large a segment becomes.
     pub fn with_segment_bytes(mut self, bytes: u32) -> Self {
         self.segment_bytes = bytes;
+        self
+    }
+
+    /// Sets how large a segment of the log of documents becomes; for tests.
+    #[doc(hidden)]
+    pub fn with_document_segment_bytes(mut self, bytes: u32) -> Self {
+        self.document_segment_bytes = bytes;
         self
     }
 

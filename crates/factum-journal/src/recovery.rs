@@ -7,7 +7,7 @@ use factum_core::{Lineage, StoreError};
 use crate::{
     cache::Cache,
     disk::{File, Files, UNFINISHED},
-    documents::Documents,
+    documents::{Documents, Flush, Folder, Sizes},
     erased::Erased,
     error,
     frame::{self, FrameKind, FramePlace},
@@ -16,7 +16,7 @@ use crate::{
     log::Log,
     segment::{SECTOR, Segment, segment_name, segments_in},
     tail::{LogTail, TailOptions, first_segment, new_salt, write_zeros},
-    walk::{End, Walked, open_chain, replay_documents},
+    walk::{End, Walked, open_chain},
 };
 
 /// What the opening of a log found.
@@ -49,7 +49,7 @@ pub(crate) fn open(
     options: &TailOptions,
 ) -> Result<OpenLog, StoreError> {
     let names = tidy(&*files)?;
-    let segments = segments_or_first(&*files, &names, founded, options)?;
+    let segments = segments_or_first(&*files, &segments_in(&names), founded, options)?;
     if segments[0].header.previous != 0 {
         let what = "the segments before it are missing";
         return Err(error::damaged(what, segments[0].header.first, 0));
@@ -70,20 +70,30 @@ pub(crate) fn open(
     Ok(OpenLog { log, tail, findings })
 }
 
-/// Opens the documents for writing, and makes their log if there was none.
+/// Opens the documents for writing, and makes their log if there was none. `fanout` runs of one
+/// level become one of the next.
 pub(crate) fn open_documents(
     files: Arc<dyn Files>,
     founded: Founded,
     options: &TailOptions,
+    fanout: usize,
 ) -> Result<(Documents, Findings), StoreError> {
     let names = tidy(&*files)?;
-    let segments = segments_or_first(&*files, &names, founded, options)?;
+    let folder = Folder::look(&*files, &names, &[])?;
+    // Where there are runs there was a log.
+    let founded = if folder.runs.is_empty() { founded } else { Founded::Before };
+    let segments = segments_or_first(&*files, &folder.firsts, founded, options)?;
+    folder.tidy(&*files, &segments)?;
+    let sizes = Sizes { segment_bytes: options.segment_bytes, fanout };
+    let found = (folder, &segments[..]);
+    let (documents, mut replayed) =
+        Documents::load(files.clone(), sizes, found, End::Open, Flush::WhenFull)?;
     let (active, _) = segments.split_last().expect("there is one at least");
-    let (index, mut replayed) = replay_documents(&segments, End::Open)?;
     let findings = mend(&*files, active, &replayed)?;
     settle(active, &mut replayed)?;
-    let tail = LogTail::new(files.clone(), active.clone(), replayed.end, options.clone())?;
-    Ok((Documents::new(files, index, Some(tail), replayed.next), findings))
+    let tail = LogTail::new(files, active.clone(), replayed.end, options.clone())?;
+    documents.begin_writing(tail, replayed.next);
+    Ok((documents, findings))
 }
 
 /// Whatever was left out of a segment was erased, by a change that was durable before. If that is
@@ -115,13 +125,12 @@ fn tidy(files: &dyn Files) -> Result<Vec<String>, StoreError> {
 
 fn segments_or_first(
     files: &dyn Files,
-    names: &[String],
+    firsts: &[u64],
     founded: Founded,
     options: &TailOptions,
 ) -> Result<Vec<Segment>, StoreError> {
-    let firsts = segments_in(names);
     if !firsts.is_empty() {
-        return open_chain(files, &firsts);
+        return open_chain(files, firsts);
     }
     if founded == Founded::Before {
         return Err(StoreError::corrupt(format!(

@@ -1,10 +1,12 @@
-//! A run: the index of a stretch of sealed segments, in one sorted file that never changes.
+//! A run: the index of a stretch of sealed segments, or the documents that were in them, in one
+//! sorted file that never changes.
 //!
 //! In memory it keeps the first key of each block and a Bloom filter over its terms: about two
 //! bytes per term. Blocks are read when they are asked for, and cached.
 
 mod build;
 mod merge;
+mod range;
 
 use std::{
     io,
@@ -22,17 +24,75 @@ use crate::{
     bloom::{self, Bloom},
     cache::Cache,
     disk::{File, Files},
-    error,
+    error, key,
     number::{self, u32_at, u64_at},
 };
 
 pub(crate) use build::RunBuilder;
 pub(crate) use merge::merge;
+pub(crate) use range::RunEntries;
 
-const MAGIC: &[u8; 8] = b"FACTUMIX";
 const FORMAT_VERSION: u32 = 1;
 const FOOTER_BYTES: usize = 96;
-const SUFFIX: &str = ".index";
+
+/// What the entries of a run are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RunKind {
+    /// The index of events, which can be made anew from the log.
+    Events,
+    /// Documents, which are nowhere else.
+    Documents,
+}
+
+impl RunKind {
+    const fn magic(self) -> &'static [u8; 8] {
+        match self {
+            Self::Events => b"FACTUMIX",
+            Self::Documents => b"FACTUMDO",
+        }
+    }
+
+    const fn suffix(self) -> &'static str {
+        match self {
+            Self::Events => ".index",
+            Self::Documents => ".documents",
+        }
+    }
+
+    /// What the filter is asked for when an entry with this key is looked for.
+    fn term(self, key: &[u8]) -> Option<&[u8]> {
+        match self {
+            Self::Events => key::split(key).map(|(term, _)| term),
+            Self::Documents => Some(key),
+        }
+    }
+
+    fn damaged(self, name: &str, offset: u64) -> StoreError {
+        match self {
+            Self::Events => error::damaged_index(name, offset),
+            Self::Documents => {
+                let what = format!("not what was written at offset={offset}");
+                error::damaged_documents(name, what)
+            }
+        }
+    }
+
+    /// The name of the run that covers these positions.
+    pub(crate) fn name(self, first: u64, last: u64) -> String {
+        format!("{first:020}-{last:020}{}", self.suffix())
+    }
+
+    /// The positions that the runs among these names cover; by their beginnings, the widest first.
+    pub(crate) fn ranges_in(self, names: &[String]) -> Vec<(u64, u64)> {
+        let range = |name: &String| {
+            let (first, last) = name.strip_suffix(self.suffix())?.split_once('-')?;
+            Some((first.parse().ok()?, last.parse().ok()?))
+        };
+        let mut found: Vec<(u64, u64)> = names.iter().filter_map(range).collect();
+        found.sort_unstable_by_key(|(first, last)| (*first, std::cmp::Reverse(*last)));
+        found
+    }
+}
 
 /// What a run says of itself in its last bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +115,9 @@ pub(crate) struct RunHeader {
 pub(crate) struct Run {
     pub(crate) header: RunHeader,
     pub(crate) name: String,
+    /// How large the file is.
+    pub(crate) bytes: u64,
+    kind: RunKind,
     file: Arc<dyn File>,
     blocks: Vec<BlockRef>,
     bloom: Bloom,
@@ -92,12 +155,21 @@ impl Entry {
 }
 
 impl Run {
-    /// Opens a run, and checks its footer and its list of blocks.
+    /// Opens a run of the index, and checks its footer and its list of blocks.
     pub(crate) fn open(files: &dyn Files, name: &str) -> Result<Self, StoreError> {
-        let at = |e: io::Error| error::disk("opening a run of the index", name, e);
+        Self::open_as(RunKind::Events, files, name)
+    }
+
+    /// Opens a run of this kind.
+    pub(crate) fn open_as(
+        kind: RunKind,
+        files: &dyn Files,
+        name: &str,
+    ) -> Result<Self, StoreError> {
+        let at = |e: io::Error| error::disk("opening a run", name, e);
         let file = files.open(name).map_err(at)?;
         let len = file.len().map_err(at)?;
-        let damaged = |offset| error::damaged_index(name, offset);
+        let damaged = |offset| kind.damaged(name, offset);
         let footer_at = len.checked_sub(FOOTER_BYTES as u64).ok_or_else(|| damaged(0))?;
         let read = |offset: u64, len: u64| {
             let mut bytes = vec![0; usize::try_from(len).map_err(|_| damaged(offset))?];
@@ -106,7 +178,7 @@ impl Run {
         };
         let footer = read(footer_at, FOOTER_BYTES as u64)?;
         let (header, index_at, bloom_at) =
-            read_footer(&footer).ok_or_else(|| damaged(footer_at))?;
+            read_footer(kind, &footer).ok_or_else(|| damaged(footer_at))?;
         if index_at > bloom_at || bloom_at > footer_at {
             return Err(damaged(footer_at));
         }
@@ -118,7 +190,7 @@ impl Run {
         static IDS: AtomicU64 = AtomicU64::new(0);
         let id = IDS.fetch_add(1, Ordering::Relaxed);
         let bloom = Bloom::from_bytes(bloom.to_vec());
-        Ok(Self { header, name: name.into(), file, blocks, bloom, id })
+        Ok(Self { header, name: name.into(), bytes: len, kind, file, blocks, bloom, id })
     }
 
     /// Whether a term may be in it.
@@ -186,7 +258,10 @@ impl Run {
 
     /// The entries of a block, not through the cache.
     pub(crate) fn entries(&self, index: usize) -> Result<Vec<Entry>, StoreError> {
-        let block = self.read_block(index)?;
+        self.entries_of(self.read_block(index)?, index)
+    }
+
+    fn entries_of(&self, block: Arc<[u8]>, index: usize) -> Result<Vec<Entry>, StoreError> {
         let mut entries = Vec::new();
         let mut at = 0;
         while let Some((key, value)) = self.ranges(&block, index, at)? {
@@ -213,7 +288,7 @@ impl Run {
         let read = self
             .file
             .fill_at(&mut bytes, offset)
-            .map_err(|e| error::disk("reading the index", &self.name, e))?;
+            .map_err(|e| error::disk("reading a run", &self.name, e))?;
         let block = checked(&bytes[..read]).filter(|_| read == bytes.len());
         block.map(Arc::from).ok_or_else(|| self.damaged(index))
     }
@@ -241,7 +316,7 @@ impl Run {
 
     /// The error that says which block is not what was written.
     pub(crate) fn damaged(&self, block: usize) -> StoreError {
-        error::damaged_index(&self.name, self.blocks.get(block).map_or(0, |block| block.offset))
+        self.kind.damaged(&self.name, self.blocks.get(block).map_or(0, |block| block.offset))
     }
 }
 
@@ -251,8 +326,8 @@ fn checked(bytes: &[u8]) -> Option<&[u8]> {
     (crc32c::crc32c(bytes) == u32_at(crc, 0)).then_some(bytes)
 }
 
-fn read_footer(bytes: &[u8]) -> Option<(RunHeader, u64, u64)> {
-    let bytes = checked(bytes).filter(|bytes| bytes[..8] == *MAGIC)?;
+fn read_footer(kind: RunKind, bytes: &[u8]) -> Option<(RunHeader, u64, u64)> {
+    let bytes = checked(bytes).filter(|bytes| bytes[..8] == *kind.magic())?;
     if u32_at(bytes, 8) != FORMAT_VERSION {
         return None;
     }
@@ -281,20 +356,15 @@ fn read_index(mut bytes: &[u8], end: u64) -> Option<Vec<BlockRef>> {
     (offset == end).then_some(blocks)
 }
 
-/// The name of the run that covers these positions.
+/// The name of the run of the index that covers these positions.
 pub(crate) fn run_name(first: u64, last: u64) -> String {
-    format!("{first:020}-{last:020}{SUFFIX}")
+    RunKind::Events.name(first, last)
 }
 
-/// The positions that the runs among these names cover; by their beginnings, the widest first.
+/// The positions that the runs of the index among these names cover; by their beginnings, the
+/// widest first.
 pub(crate) fn runs_in(names: &[String]) -> Vec<(u64, u64)> {
-    let range = |name: &String| {
-        let (first, last) = name.strip_suffix(SUFFIX)?.split_once('-')?;
-        Some((first.parse().ok()?, last.parse().ok()?))
-    };
-    let mut found: Vec<(u64, u64)> = names.iter().filter_map(range).collect();
-    found.sort_unstable_by_key(|(first, last)| (*first, std::cmp::Reverse(*last)));
-    found
+    RunKind::Events.ranges_in(names)
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ use crate::{
     append::{Committer, Delay},
     change,
     disk::{Files, SystemFiles, without_waiting},
-    documents::Documents,
+    documents::{DocumentKeeper, Documents},
     error,
     follower::{DocumentFollower, LogFollower},
     keeper::Keeper,
@@ -45,8 +45,8 @@ const LOOKS_MAX: usize = 16;
 /// The folders inside.
 pub(crate) const LOG: &str = "log";
 pub(crate) const DOCUMENTS: &str = "documents";
-/// How large a segment of the log of documents becomes.
-const DOCUMENT_SEGMENT_BYTES: u32 = 16 << 20;
+/// So many runs of documents of one level become one of the next.
+const DOCUMENT_FANOUT: usize = 8;
 /// The largest batch that an option may allow: it becomes one frame.
 const BATCH_BYTES_MAX: usize = 32 << 20;
 
@@ -142,13 +142,15 @@ impl JournalStore {
         let lock = Lock::take(&folder)?;
         let top: Arc<dyn Files> = Arc::new(SystemFiles::new(&folder));
         let founded = founded(&*top)?;
-        let JournalOptions { clock, ids, limits, segment_bytes, commit_delay, .. } = options;
+        let JournalOptions { clock, ids, limits, segment_bytes, document_segment_bytes, .. } =
+            options;
         let tail = TailOptions { ids, clock: clock.clone(), segment_bytes };
         let files =
             |name: &str| -> Arc<dyn Files> { Arc::new(SystemFiles::new(&folder.join(name))) };
         let opened = recovery::open(files(LOG), founded, &tail)?;
-        let tail = TailOptions { segment_bytes: DOCUMENT_SEGMENT_BYTES, ..tail };
-        let (documents, torn) = recovery::open_documents(files(DOCUMENTS), founded, &tail)?;
+        let tail = TailOptions { segment_bytes: document_segment_bytes, ..tail };
+        let (documents, torn) =
+            recovery::open_documents(files(DOCUMENTS), founded, &tail, DOCUMENT_FANOUT)?;
         if founded == Founded::Never {
             let put = top.put(MARKER, MARKER_TEXT.as_bytes());
             put.map_err(|e| error::disk("making a journal", MARKER, e))?;
@@ -162,8 +164,9 @@ impl JournalStore {
             tail: opened.tail,
             keeper,
             clock,
-            commit_delay: Delay(commit_delay),
+            commit_delay: Delay(options.commit_delay),
             buffer: BytesMut::new(),
+            document_keeper: Some(DocumentKeeper::start(documents.clone())?),
             documents: documents.clone(),
             lock: Some(lock),
         };
@@ -370,17 +373,29 @@ impl DocumentStore for JournalStore {
     async fn write(&self, batch: WriteBatch) -> Result<Revision, WriteError> {
         self.inner.writer()?;
         self.inner.limits.check_write(&batch)?;
-        self.blocking(move |inner| Ok(inner.documents.write(&batch))).await?
+        self.check_open()?;
+        self.inner.documents.clone().write(batch).await
     }
 
     async fn clear(&self, range: KeyRange) -> Result<(), StoreError> {
         self.inner.writer()?;
-        loop {
-            let range = range.clone();
+        let mut rest = Some(range);
+        while let Some(range) = rest {
             // Each step on its own, so that others get their turn between two.
-            if !self.blocking(move |inner| inner.documents.clear_step(&range)).await? {
-                return Ok(());
+            let step = self.blocking(move |inner| inner.documents.removal(range)).await?;
+            let batch;
+            (batch, rest) = step;
+            match self.write(batch).await {
+                Ok(_) => {}
+                Err(WriteError::Store(error) | WriteError::Indeterminate(error)) => {
+                    return Err(error);
+                }
+                Err(other) => {
+                    let error = StoreError::internal("a clearing had a conflict");
+                    return Err(error.with_source(other));
+                }
             }
         }
+        Ok(())
     }
 }

@@ -3,7 +3,7 @@
 
 mod compare;
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use factum_core::{KeyRange, ScanQuery, StoreError, StreamVersion, Timestamp};
 use hashbrown::HashMap;
@@ -11,8 +11,9 @@ use hashbrown::HashMap;
 use crate::{
     cache::Cache,
     disk::{Files, SystemFiles},
-    documents::Documents,
+    documents::{Documents, Flush, Folder, Sizes},
     erased::Erased,
+    follower::DocumentFollower,
     frames::{Frame, Tail},
     index::load_erased,
     lock::Lock,
@@ -24,7 +25,7 @@ use crate::{
     segment::{Segment, segment_name, segments_in},
     store::{DOCUMENTS, LOG, MARKER},
     tail::{SYNCED, read_synced},
-    walk::{End, replay_documents, walk},
+    walk::{End, open_chain, walk},
 };
 
 /// The most damages that a report lists; the rest is only counted.
@@ -96,7 +97,8 @@ pub fn verify(path: &Path) -> Result<JournalReport, StoreError> {
     let mut checker = Checker::new(&files, lock.is_some());
     checker.check_log()?;
     let mut report = checker.report;
-    check_documents(&SystemFiles::new(&path.join(DOCUMENTS)), lock.is_some(), &mut report)?;
+    let files: Arc<dyn Files> = Arc::new(SystemFiles::new(&path.join(DOCUMENTS)));
+    check_documents(&files, lock.is_some(), &mut report);
     Ok(report)
 }
 
@@ -311,36 +313,46 @@ fn recent_of(segment: &Segment, end: End<'_>) -> Option<Expected> {
     Some(expected)
 }
 
-fn check_documents(
-    files: &SystemFiles,
+fn check_documents(files: &Arc<dyn Files>, is_alone: bool, report: &mut JournalReport) {
+    match documents_of(files, is_alone, report) {
+        Ok(documents) => count_documents(&documents, report),
+        Err(error) => report.damage(format!("documents: {error}")),
+    }
+}
+
+fn documents_of(
+    files: &Arc<dyn Files>,
     is_alone: bool,
     report: &mut JournalReport,
-) -> Result<(), StoreError> {
-    let firsts = segments_in(&list(files)?);
-    let Some(last) = firsts.last() else {
-        report.damage("the log of documents is gone: no segment is there");
-        return Ok(());
-    };
-    let segments = crate::walk::open_chain(files, &firsts);
-    let end = end_of(files, is_alone, *last);
-    let replayed = segments.and_then(|segments| replay_documents(&segments, end));
-    let (index, walked) = match replayed {
-        Ok(replayed) => replayed,
-        Err(error) => {
-            report.damage(format!("documents: {error}"));
-            return Ok(());
-        }
-    };
-    if let Tail::Torn { .. } = walked.tail {
-        report.torn.push(format!("file=documents/{} offset={}", segment_name(*last), walked.end));
+) -> Result<Arc<Documents>, StoreError> {
+    if !is_alone {
+        return Ok(DocumentFollower::open(files.clone())?.documents);
     }
-    let files = std::sync::Arc::new(SystemFiles::clone(files));
-    let documents = Documents::new(files, index, None, walked.next);
+    let folder = Folder::look(&**files, &list(&**files)?, &[])?;
+    let segments = open_chain(&**files, &folder.firsts)?;
+    let Some(last) = segments.last() else {
+        return Err(StoreError::corrupt("the log is gone: no segment is there"));
+    };
+    let name = segment_name(last.header.first);
+    let (found, sizes) = ((folder, &segments[..]), Sizes { segment_bytes: 0, fanout: 0 });
+    let (documents, walked) =
+        Documents::load(files.clone(), sizes, found, End::Open, Flush::Never)?;
+    if let Tail::Torn { .. } = walked.tail {
+        report.torn.push(format!("file=documents/{name} offset={}", walked.end));
+    }
+    Ok(Arc::new(documents))
+}
+
+/// Reads every block of every run on its way.
+fn count_documents(documents: &Documents, report: &mut JournalReport) {
     let mut rest = Some(KeyRange::all());
     while let Some(range) = rest {
-        let page = documents.scan(&ScanQuery::new(range))?;
-        report.documents += page.documents.len() as u64;
-        rest = page.rest;
+        match documents.scan(&ScanQuery::new(range)) {
+            Ok(page) => {
+                report.documents += page.documents.len() as u64;
+                rest = page.rest;
+            }
+            Err(error) => return report.damage(format!("documents: {error}")),
+        }
     }
-    Ok(())
 }

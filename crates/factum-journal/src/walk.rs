@@ -4,7 +4,6 @@ use factum_core::StoreError;
 
 use crate::{
     disk::Files,
-    documents::DocumentIndex,
     error,
     extent::{self, Extents},
     frame::FrameKind,
@@ -150,22 +149,4 @@ pub(crate) fn open_chain(files: &dyn Files, firsts: &[u64]) -> Result<Vec<Segmen
         segments.push(segment);
     }
     Ok(segments)
-}
-
-/// Goes through the whole log of documents. The answer ends with its last segment.
-pub(crate) fn replay_documents(
-    segments: &[Segment],
-    end: End<'_>,
-) -> Result<(DocumentIndex, Walked), StoreError> {
-    let mut index = DocumentIndex::default();
-    let mut last = None;
-    for (at, segment) in segments.iter().enumerate() {
-        index.begin(segment);
-        let end = segments.get(at + 1).map_or(end, |next| End::Sealed(&next.header));
-        last = Some(walk(segment, end, |frame, first| {
-            index.add(segment, frame, first);
-            Ok(())
-        })?);
-    }
-    Ok((index, last.expect("there is one segment at least")))
 }

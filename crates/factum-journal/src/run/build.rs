@@ -5,11 +5,11 @@ use std::{io, sync::Arc};
 use bytes::BufMut;
 use factum_core::StoreError;
 
-use super::{FOOTER_BYTES, FORMAT_VERSION, MAGIC, RunHeader, run_name};
+use super::{FOOTER_BYTES, FORMAT_VERSION, RunHeader, RunKind};
 use crate::{
     bloom::{self, Bloom},
     disk::{File, Files, UNFINISHED},
-    error, key, number,
+    error, number,
 };
 
 /// A block ends with the entry that brings it to this size.
@@ -19,6 +19,7 @@ const WRITE_BYTES: usize = 256 << 10;
 
 /// Writes a run. Until it is finished, nobody finds it.
 pub(crate) struct RunBuilder<'f> {
+    kind: RunKind,
     files: &'f dyn Files,
     header: RunHeader,
     name: String,
@@ -32,18 +33,33 @@ pub(crate) struct RunBuilder<'f> {
 }
 
 impl<'f> RunBuilder<'f> {
+    /// Begins a run of the index.
     pub(crate) fn new(files: &'f dyn Files, header: RunHeader) -> Result<Self, StoreError> {
-        let name = run_name(header.first, header.last);
+        Self::of(RunKind::Events, files, header)
+    }
+
+    /// Begins a run of this kind.
+    pub(crate) fn of(
+        kind: RunKind,
+        files: &'f dyn Files,
+        header: RunHeader,
+    ) -> Result<Self, StoreError> {
+        let name = kind.name(header.first, header.last);
         let file = files
             .create(&format!("{name}{UNFINISHED}"))
-            .map_err(|e| error::disk("making a run of the index", &name, e))?;
+            .map_err(|e| error::disk("making a run", &name, e))?;
         let (out, block, first_key) = (Vec::new(), Vec::new(), Vec::new());
         let (index, terms) = (Vec::new(), Vec::new());
-        Ok(Self { files, header, name, file, written: 0, out, block, first_key, index, terms })
+        let written = 0;
+        Ok(Self { kind, files, header, name, file, written, out, block, first_key, index, terms })
     }
 
     /// Adds an entry; its key must be behind the last one's.
     pub(crate) fn add(&mut self, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
+        // Whoever looks for a small entry is not to read a large one as well.
+        if value.len() >= BLOCK_BYTES {
+            self.end_block()?;
+        }
         if self.block.is_empty() {
             self.first_key = key.to_vec();
         }
@@ -51,7 +67,7 @@ impl<'f> RunBuilder<'f> {
         number::put(&mut self.block, value.len() as u64);
         self.block.put_slice(key);
         self.block.put_slice(value);
-        if let Some((term, _)) = key::split(key) {
+        if let Some(term) = self.kind.term(key) {
             let hash = bloom::hash(term);
             // The chunks of a term stand together.
             if self.terms.last() != Some(&hash) {
@@ -103,7 +119,7 @@ impl<'f> RunBuilder<'f> {
     fn footer(&self, index_at: u64, bloom_at: u64) -> Vec<u8> {
         let RunHeader { lineage, level, first, last, segment, salt } = self.header;
         let mut footer = Vec::with_capacity(FOOTER_BYTES);
-        footer.put_slice(MAGIC);
+        footer.put_slice(self.kind.magic());
         footer.put_u32_le(FORMAT_VERSION);
         footer.put_u32_le(level);
         footer.put_slice(lineage.as_uuid().as_bytes());
@@ -115,7 +131,7 @@ impl<'f> RunBuilder<'f> {
     }
 
     fn disk(&self, error: io::Error) -> StoreError {
-        error::disk("writing a run of the index", &self.name, error)
+        error::disk("writing a run", &self.name, error)
     }
 }
 

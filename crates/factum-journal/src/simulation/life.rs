@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use factum_backend::{Commit, CommitError};
 use factum_core::{
     AppendBatch, AppendError, Content, EventName, ExpectedRevision, ExpectedVersion, NewEvent,
-    Retention, StoreErrorKind, StreamChange, StreamId, StreamVersion, Tag, Timestamp, WriteBatch,
-    WriteError,
+    Retention, Revision, StoreErrorKind, StreamChange, StreamId, StreamVersion, Tag, Timestamp,
+    WriteBatch, WriteError,
 };
 use factum_testing::VirtualClock;
 
@@ -182,7 +182,8 @@ impl Life {
     /// Does something. The answer: whether the journal can go on.
     fn step(&mut self, open: &mut Open) -> bool {
         self.world.clock.advance(std::time::Duration::from_millis(self.random.below(50)));
-        match self.random.below(20) {
+        let documents = open.documents.clone();
+        match self.random.below(24) {
             0 => seal_step(&open.committer.log).is_ok() || !self.world.disk.is_off(),
             1 => merge_step(&open.committer.log, &|| false).is_ok() || !self.world.disk.is_off(),
             2 => {
@@ -191,9 +192,11 @@ impl Life {
                 true
             }
             3 | 4 => self.change(open),
-            5 => self.rewrite(open),
-            9 | 10 if self.troubles.follows => self.follow(),
-            6..=8 => self.write(open),
+            5 | 6 => self.rewrite(open),
+            7 | 8 if self.troubles.follows => self.follow(),
+            9..=11 => documents.flush_step().is_ok() || !self.world.disk.is_off(),
+            12 => documents.merge_step(&|| false).is_ok() || !self.world.disk.is_off(),
+            13..=16 => self.write(open),
             _ => self.append(open),
         }
     }
@@ -288,43 +291,74 @@ impl Life {
         }
     }
 
+    /// Writes a group of documents.
     fn write(&mut self, open: &mut Open) -> bool {
-        let mut batch = WriteBatch::new();
-        for key in 0..4 {
-            let key = format!("k{key}");
-            batch = match self.random.below(4) {
-                0 => batch.remove(key, ExpectedRevision::Any),
-                1 => {
-                    let value = vec![self.random.next() as u8; self.random.below(900) as usize];
-                    batch.put(key, ExpectedRevision::Any, value)
+        let batches: Vec<_> = (0..1 + self.random.below(3)).map(|_| self.documents()).collect();
+        let next = open.documents.next_revision();
+        assert!(next > self.known.revision, "a revision is given again");
+        let outcomes = open.documents.commit(&batches.iter().collect::<Vec<_>>());
+        assert_eq!(outcomes.len(), batches.len());
+        let (mut tried, mut found) = (Vec::new(), Vec::new());
+        let (mut is_unknown, mut goes_on) = (false, true);
+        for (batch, outcome) in batches.into_iter().zip(outcomes) {
+            found.push(match outcome {
+                Ok(revision) => Ok(revision.value()),
+                Err(WriteError::Conflict { entry }) => Err(Some(entry)),
+                Err(WriteError::Indeterminate(_)) => {
+                    is_unknown = true;
+                    Err(None)
                 }
-                _ => batch,
+                // One alone, whose conditions could not be looked at; or all of them.
+                Err(WriteError::Store(error)) => {
+                    goes_on = self.goes_on(error.kind());
+                    continue;
+                }
+                Err(error) => panic!("{error:?}"),
+            });
+            tried.push(batch);
+        }
+        let mut after = self.known.clone();
+        let wanted = after.write(&tried, next);
+        if is_unknown {
+            assert!(wanted.iter().all(Result::is_ok) && found.iter().all(|it| *it == Err(None)));
+            self.possible = Some(after);
+            return false;
+        }
+        assert!(found.into_iter().eq(wanted.into_iter().map(|it| it.map_err(Some))));
+        self.known = after;
+        goes_on
+    }
+
+    fn documents(&mut self) -> WriteBatch {
+        let mut batch = WriteBatch::new();
+        for _ in 0..1 + self.random.below(3) {
+            let key = format!("k{}", self.random.below(12));
+            if batch.entries().iter().any(|entry| entry.key == key) {
+                continue;
+            }
+            let known = self.known.documents.get(key.as_bytes()).map_or(1, |it| it.0);
+            let expected = match self.random.below(8) {
+                0 => ExpectedRevision::Absent,
+                1 => ExpectedRevision::Exact(Revision::new(known)),
+                _ => ExpectedRevision::Any,
+            };
+            batch = if self.random.is_one_in(3) {
+                batch.remove(key, expected)
+            } else {
+                let size = if self.random.is_one_in(20) { 6_000 } else { 500 };
+                let value = vec![self.random.next() as u8; self.random.below(size) as usize];
+                batch.put(key, expected, value)
             };
         }
-        if batch.entries().is_empty() {
-            return true;
-        }
-        match open.documents.write(&batch) {
-            Ok(revision) => {
-                assert!(revision.value() > self.known.revision, "a revision was given again");
-                self.known.write(&batch, revision.value());
-                true
-            }
-            Err(WriteError::Store(error)) => self.goes_on(error.kind()),
-            Err(_) => {
-                let mut after = self.known.clone();
-                // The revision that it would have got: the next one.
-                after.write(&batch, open.documents.next_revision());
-                self.possible = Some(after);
-                false
-            }
-        }
+        batch
     }
 
     /// Flips a bit of a closed journal. What is read then is right, or the damage is reported.
     fn flip(&mut self) {
-        let is_log = |name: &str| name.ends_with(".log") || name.ends_with(".index");
-        let Some(place) = self.world.disk.flip(is_log) else { return };
+        let is_ours = |name: &str| {
+            [".log", ".index", ".documents", "/begin"].iter().any(|end| name.ends_with(end))
+        };
+        let Some(place) = self.world.disk.flip(is_ours) else { return };
         self.lose_runs();
         let damage = match self.world.open(self.founded) {
             Err(error) => Some(error),

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use factum_core::{
-    AppendBatch, NewEvent, Retention, StreamBounds, StreamChange, StreamId, StreamVersion,
-    WriteBatch,
+    AppendBatch, ExpectedRevision, NewEvent, Retention, StreamBounds, StreamChange, StreamId,
+    StreamVersion, WriteBatch,
 };
 
 /// What an event should be.
@@ -94,15 +94,37 @@ impl Model {
         }
     }
 
-    pub(super) fn write(&mut self, batch: &WriteBatch, revision: u64) {
-        self.revision = revision;
-        for entry in batch.entries() {
-            match &entry.value {
-                Some(value) => {
-                    self.documents.insert(entry.key.to_vec(), (revision, value.to_vec()))
+    /// Writes what of a group can be written, the first with this revision. The answer: the
+    /// revision of each, or which of its entries has a conflict.
+    pub(super) fn write(
+        &mut self,
+        batches: &[WriteBatch],
+        mut next: u64,
+    ) -> Vec<Result<u64, usize>> {
+        let write = |batch: &WriteBatch| {
+            let conflict = batch.entries().iter().position(|entry| {
+                let there = self.documents.get(&entry.key[..]).map(|it| it.0);
+                match entry.expected {
+                    ExpectedRevision::Any => false,
+                    ExpectedRevision::Absent => there.is_some(),
+                    ExpectedRevision::Exact(revision) => there != Some(revision.value()),
                 }
-                None => self.documents.remove(&entry.key[..]),
-            };
-        }
+            });
+            if let Some(entry) = conflict {
+                return Err(entry);
+            }
+            for entry in batch.entries() {
+                match &entry.value {
+                    Some(value) => {
+                        self.documents.insert(entry.key.to_vec(), (next, value.to_vec()))
+                    }
+                    None => self.documents.remove(&entry.key[..]),
+                };
+            }
+            self.revision = next;
+            next += 1;
+            Ok(self.revision)
+        };
+        batches.iter().map(write).collect()
     }
 }

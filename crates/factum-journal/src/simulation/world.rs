@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::BytesMut;
 use factum_core::{
-    Clock, IdSource, KeyRange, NewEvent, Query, ReadQuery, ScanQuery, StoreError, StreamId, Tag,
-    Timestamp,
+    Clock, Document, IdSource, KeyRange, NewEvent, Query, ReadQuery, ScanQuery, StoreError,
+    StreamId, Tag, Timestamp,
 };
 use factum_testing::VirtualClock;
 
@@ -27,6 +27,9 @@ use crate::{
 
 /// So small that a life goes through many segments.
 const SEGMENT_BYTES: u32 = 4 << 10;
+/// So small that documents are flushed every few writes, and runs merged.
+const DOCUMENT_SEGMENT_BYTES: u32 = 2 << 10;
+const DOCUMENT_FANOUT: usize = 3;
 
 /// Ids from a seed.
 #[derive(Debug)]
@@ -68,8 +71,9 @@ impl World {
             segment_bytes: SEGMENT_BYTES,
         };
         let opened = recovery::open(self.disk.folder("log"), founded, &options)?;
-        let (documents, _) =
-            recovery::open_documents(self.disk.folder("documents"), founded, &options)?;
+        let options = TailOptions { segment_bytes: DOCUMENT_SEGMENT_BYTES, ..options };
+        let files = self.disk.folder("documents");
+        let (documents, _) = recovery::open_documents(files, founded, &options, DOCUMENT_FANOUT)?;
         let documents = Arc::new(documents);
         let committer = Committer {
             keeper: Keeper::idle(opened.log.clone(), opened.tail.spare.clone()),
@@ -79,6 +83,7 @@ impl World {
             commit_delay: Delay::default(),
             buffer: BytesMut::new(),
             documents: documents.clone(),
+            document_keeper: None,
             lock: None,
         };
         Ok(Open { committer, documents, space: Space::default() })
@@ -93,14 +98,30 @@ impl Open {
     /// Everything that can be read.
     pub(super) fn observe(&self, streams: &[StreamId]) -> Result<Model, StoreError> {
         let mut model = Look(&self.committer.log).observe(streams)?;
-        let page = self.documents.scan(&ScanQuery::new(KeyRange::all()))?;
-        assert_eq!(page.rest, None, "all documents of a life are on one page");
-        model.documents = page
-            .documents
-            .into_iter()
-            .map(|it| (it.key.to_vec(), (it.revision.value(), it.value.to_vec())))
-            .collect();
+        model.documents = self.all_documents()?;
         Ok(model)
+    }
+
+    /// The documents, page by page, both ways and each alone.
+    fn all_documents(&self) -> Result<BTreeMap<Vec<u8>, (u64, Vec<u8>)>, StoreError> {
+        let walk = |backward: bool| -> Result<Vec<Document>, StoreError> {
+            let (mut found, mut rest) = (Vec::new(), Some(KeyRange::all()));
+            while let Some(range) = rest {
+                let query = ScanQuery::new(range).with_documents_max(3);
+                let query = if backward { query.backward() } else { query };
+                let page = self.documents.scan(&query)?;
+                found.extend(page.documents);
+                rest = page.rest;
+            }
+            Ok(found)
+        };
+        let (forward, backward) = (walk(false)?, walk(true)?);
+        assert!(forward.iter().eq(backward.iter().rev()), "documents forward and backward");
+        for document in &forward {
+            assert_eq!(self.documents.get(&document.key)?.as_ref(), Some(document));
+        }
+        let entry = |it: Document| (it.key.to_vec(), (it.revision.value(), it.value.to_vec()));
+        Ok(forward.into_iter().map(entry).collect())
     }
 }
 

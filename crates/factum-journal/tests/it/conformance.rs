@@ -11,11 +11,13 @@ use tempfile::TempDir;
 struct JournalSubject {
     folder: TempDir,
     segment_bytes: u32,
+    document_segment_bytes: u32,
 }
 
 impl JournalSubject {
-    fn new(segment_bytes: u32) -> Self {
-        Self { folder: tempfile::tempdir().unwrap(), segment_bytes }
+    fn new(segment_bytes: u32, document_segment_bytes: u32) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        Self { folder, segment_bytes, document_segment_bytes }
     }
 }
 
@@ -24,12 +26,13 @@ impl Subject for JournalSubject {
     async fn open(&self, setup: &Setup) -> Result<Stores, OpenError> {
         let options = JournalOptions::new(self.folder.path())
             .with_clock(setup.clock.clone())
-            .with_segment_bytes(self.segment_bytes);
+            .with_segment_bytes(self.segment_bytes)
+            .with_document_segment_bytes(self.document_segment_bytes);
         let mut options = options;
         options.commit_delay = setup.commit_delay.clone();
         Ok(Stores::both(Arc::new(JournalStore::open(options).await?)))
     }
 }
 
-factum_testing::conformance!(suite: JournalSubject::new(64 << 20));
-factum_testing::conformance!(small_segments: JournalSubject::new(4 << 10));
+factum_testing::conformance!(suite: JournalSubject::new(64 << 20, 16 << 20));
+factum_testing::conformance!(small_segments: JournalSubject::new(4 << 10, 1 << 10));

@@ -1,0 +1,81 @@
+//! Writes of documents by so many clients at once:
+//! `cargo bench -p factum-journal --bench documents -- [--disk FOLDER] [--clients N]`.
+#![expect(clippy::print_stdout, reason = "a benchmark prints")]
+#![expect(clippy::disallowed_methods, reason = "a benchmark measures the machine's own time")]
+
+use std::{path::PathBuf, time::Instant};
+
+use factum_core::{DocumentStore, EventStore, ExpectedRevision, WriteBatch};
+use factum_journal::{JournalOptions, JournalStore};
+
+const VALUE_BYTES: usize = 100;
+const ROUNDS: usize = 5;
+
+struct Arguments {
+    disk: PathBuf,
+    clients: Vec<usize>,
+}
+
+fn arguments() -> Arguments {
+    let mut given = std::env::args().skip(1);
+    let mut arguments = Arguments { disk: std::env::temp_dir(), clients: vec![1, 16, 256] };
+    while let Some(argument) = given.next() {
+        match argument.as_str() {
+            "--disk" => arguments.disk = given.next().map(Into::into).unwrap_or(arguments.disk),
+            "--clients" => {
+                let clients = given.next().and_then(|it| it.parse().ok());
+                arguments.clients = clients.into_iter().collect();
+            }
+            // Cargo adds `--bench` of its own.
+            _ => {}
+        }
+    }
+    arguments
+}
+
+fn main() {
+    let Arguments { disk, clients } = arguments();
+    println!("value_bytes={VALUE_BYTES} rounds={ROUNDS} disk={}", disk.display());
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("threads for the clients");
+    for clients in clients {
+        let folder = tempfile::tempdir_in(&disk).expect("the folder can be written");
+        let mut rates: Vec<f64> = (0..ROUNDS)
+            .map(|round| {
+                let path = folder.path().join(round.to_string());
+                runtime.block_on(measure(path, clients))
+            })
+            .collect();
+        rates.sort_by(f64::total_cmp);
+        println!("clients={clients}: {:.0} writes/s", rates[ROUNDS / 2]);
+    }
+}
+
+/// Writes per second: each client writes keys of its own, every fourth time one that is there.
+async fn measure(path: PathBuf, clients: usize) -> f64 {
+    let store = JournalStore::open(JournalOptions::new(path)).await.expect("a fresh store");
+    let writes = if clients == 1 { 1_000 } else { 4_000.max(clients * 40) } / clients;
+    let begin = Instant::now();
+    let work: Vec<_> = (0..clients)
+        .map(|client| {
+            let store = store.clone();
+            tokio::spawn(async move {
+                for n in 0..writes {
+                    let key = format!("client/{client}/{}", n - n % 4);
+                    let batch =
+                        WriteBatch::new().put(key, ExpectedRevision::Any, vec![7; VALUE_BYTES]);
+                    store.write(batch).await.expect("a write");
+                }
+            })
+        })
+        .collect();
+    for client in work {
+        client.await.expect("no client panics");
+    }
+    let rate = (writes * clients) as f64 / begin.elapsed().as_secs_f64();
+    store.close().await.expect("closing");
+    rate
+}

@@ -1,0 +1,176 @@
+//! Which files of the folder count, and what they hold.
+//!
+//! Runs are named by the revisions that they cover, and together cover all from where the
+//! documents begin to where the log does. A file that a wider run covers is what a crash left of a
+//! flush or a merge: the wider one was durable before it was named. A gap is a file that was lost.
+
+use std::sync::Arc;
+
+use factum_core::StoreError;
+
+use super::{Documents, Sizes, State};
+use crate::{
+    disk::Files,
+    error,
+    frames::Frames,
+    number::{u32_at, u64_at},
+    run::{Run, RunKind},
+    segment::{Segment, segment_name, segments_in},
+    walk::{End, Walked, walk},
+};
+
+/// The file that says with which revision the documents begin. It was made when there was no run
+/// yet, so that the loss of all runs is seen as such.
+const BEGIN: &str = "begin";
+
+/// What there is of runs and log.
+#[derive(Debug)]
+pub(crate) struct Folder {
+    /// The first revision; `None` for a journal from before there were runs.
+    begin: Option<u64>,
+    /// From the oldest on.
+    pub(crate) runs: Vec<Arc<Run>>,
+    /// The first revisions of the segments behind them.
+    pub(crate) firsts: Vec<u64>,
+    /// The names of what runs cover.
+    covered: Vec<String>,
+}
+
+impl Folder {
+    /// Looks at files of these names. Of the runs in `known` none is opened again.
+    pub(crate) fn look(
+        files: &dyn Files,
+        names: &[String],
+        known: &[Arc<Run>],
+    ) -> Result<Self, StoreError> {
+        let begin =
+            names.iter().any(|name| name == BEGIN).then(|| read_begin(files)).transpose()?;
+        let ranges = RunKind::Documents.ranges_in(names);
+        if begin.is_none() && !ranges.is_empty() {
+            return Err(error::damaged_documents(BEGIN, "a file is missing"));
+        }
+        let mut through = begin.map_or(0, |begin| begin - 1);
+        let (mut runs, mut covered) = (Vec::new(), Vec::new());
+        for (first, last) in ranges {
+            let name = RunKind::Documents.name(first, last);
+            if last <= through {
+                covered.push(name);
+                continue;
+            }
+            if first != through + 1 {
+                let what = format!("a file before this one is missing, revision={}", through + 1);
+                return Err(error::damaged_documents(&name, what));
+            }
+            let run = match known.iter().find(|run| run.name == name) {
+                Some(run) => run.clone(),
+                None => Arc::new(Run::open_as(RunKind::Documents, files, &name)?),
+            };
+            if (run.header.first, run.header.last) != (first, last) {
+                return Err(error::damaged_documents(&name, "a file has another's name"));
+            }
+            through = last;
+            runs.push(run);
+        }
+        let firsts = segments_in(names);
+        let (old, firsts): (Vec<u64>, _) = firsts.into_iter().partition(|it| *it <= through);
+        covered.extend(old.into_iter().map(segment_name));
+        Ok(Self { begin, runs, firsts, covered })
+    }
+
+    /// Checks that the log goes on where the runs end.
+    fn check(&self, segments: &[Segment]) -> Result<(), StoreError> {
+        let header = segments[0].header;
+        let follows = match (self.runs.last().map(|run| run.header), self.begin) {
+            (Some(run), _) => (header.first, header.previous) == (run.last + 1, run.segment),
+            (None, Some(begin)) => header.first == begin,
+            // As it was left by a version without runs, which gave old segments back.
+            (None, None) => true,
+        };
+        let is_one = self.runs.iter().all(|run| run.header.lineage == header.lineage);
+        if follows && is_one {
+            return Ok(());
+        }
+        let what = "a file before this one is missing or of another journal";
+        Err(error::damaged_documents(&segment_name(header.first), what))
+    }
+
+    /// Says where the documents begin, and removes what runs cover.
+    pub(crate) fn tidy(&self, files: &dyn Files, segments: &[Segment]) -> Result<(), StoreError> {
+        self.check(segments)?;
+        if self.begin.is_none() {
+            let mut bytes = segments[0].header.first.to_le_bytes().to_vec();
+            bytes.extend(crc32c::crc32c(&bytes).to_le_bytes());
+            let put = files.put(BEGIN, &bytes);
+            put.map_err(|e| error::disk("opening the documents", BEGIN, e))?;
+        }
+        self.covered.iter().try_for_each(|name| {
+            files.remove(name).map_err(|e| error::disk("removing old documents", name, e))
+        })
+    }
+}
+
+fn read_begin(files: &dyn Files) -> Result<u64, StoreError> {
+    let read = files.open(BEGIN).and_then(|file| file.read_all());
+    let bytes = read.map_err(|e| error::disk("opening the documents", BEGIN, e))?;
+    let is_good = bytes.len() == 12 && crc32c::crc32c(&bytes[..8]) == u32_at(&bytes, 8);
+    let begin = is_good.then(|| u64_at(&bytes, 0)).filter(|begin| *begin > 0);
+    begin.ok_or_else(|| error::damaged_documents(BEGIN, "a file is not what was written"))
+}
+
+/// Whether a segment that was replayed may be written as a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Flush {
+    /// When memory is full: the log of a version without runs may be long.
+    WhenFull,
+    Never,
+}
+
+impl Documents {
+    /// What these files hold. The answer ends with the last segment.
+    pub(crate) fn load(
+        files: Arc<dyn Files>,
+        sizes: Sizes,
+        (folder, segments): (Folder, &[Segment]),
+        end: End<'_>,
+        flush: Flush,
+    ) -> Result<(Self, Walked), StoreError> {
+        folder.check(segments)?;
+        let documents = Self::new(files, sizes, State::new(folder.runs, &segments[0]));
+        let mut last = None;
+        for (at, segment) in segments.iter().enumerate() {
+            if at > 0 {
+                if flush == Flush::WhenFull {
+                    documents.make_room()?;
+                }
+                documents.update(|state| state.seal(segment));
+            }
+            let end = segments.get(at + 1).map_or(end, |next| End::Sealed(&next.header));
+            let walked = walk(segment, end, |frame, _| {
+                documents.update(|state| state.active.add(frame));
+                Ok(())
+            })?;
+            last = Some(walked);
+        }
+        Ok((documents, last.expect("there is one segment at least")))
+    }
+
+    /// Adds what a writer wrote to the active segment between two offsets; `next` is the revision
+    /// that comes first. The answer: offset and revision behind it.
+    pub(crate) fn read_on(&self, from: u32, to: u32, next: u64) -> Result<(u32, u64), StoreError> {
+        let segment = self.state().active.segment.clone();
+        let mut bytes = vec![0; to.saturating_sub(from) as usize];
+        let name = segment_name(segment.header.first);
+        let read = segment.file.fill_at(&mut bytes, u64::from(from));
+        let read = read.map_err(|e| error::disk("reading on", &name, e))?;
+        let mut frames = Frames::new(&segment, &bytes[..read], from, next);
+        let mut found = Vec::new();
+        while let Some(frame) = frames.next_frame() {
+            found.push(frame);
+        }
+        if frames.offset < to {
+            return Err(frames.damaged("its writer says that it is durable"));
+        }
+        self.update(|state| found.iter().for_each(|frame| state.active.add(frame)));
+        Ok((frames.offset, frames.next))
+    }
+}

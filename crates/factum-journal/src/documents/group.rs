@@ -1,0 +1,198 @@
+//! A group of writes: which of them may be stored, one frame, one sync.
+
+use std::sync::PoisonError;
+
+use bytes::{Bytes, BytesMut};
+use factum_core::{ExpectedRevision, Revision, StoreError, Timestamp, WriteBatch, WriteError};
+use hashbrown::HashMap;
+
+use super::Documents;
+use crate::{
+    frame::{self, FrameKind},
+    record::{self, DocumentRecord, RecordPlace},
+    tail::{LogTail, TailError},
+};
+
+/// The most bytes of one write: it becomes a part of one frame.
+const WRITE_BYTES_MAX: usize = 48 << 20;
+/// The bytes of a record that are neither key nor value, at most.
+const RECORD_BYTES_EXTRA: usize = 32;
+/// A larger buffer is given back after the frame it was needed for.
+const BUFFER_BYTES_MAX: usize = 4 << 20;
+
+/// The end of the log, where it grows.
+#[derive(Debug)]
+pub(super) struct DocumentWriter {
+    tail: LogTail,
+    /// The next revision.
+    next: u64,
+    buffer: BytesMut,
+}
+
+/// What becomes of the writes of a group.
+#[derive(Default)]
+struct Plan<'b> {
+    outcomes: Vec<Result<Revision, WriteError>>,
+    /// What is to be written, each with its own revision.
+    writes: Vec<(u64, &'b WriteBatch)>,
+    bytes: usize,
+    /// The revisions of what the group has written so far; removed: `None`.
+    before: HashMap<&'b Bytes, Option<u64>>,
+}
+
+/// What a write takes in a frame, at most.
+pub(super) fn size_of(batch: &WriteBatch) -> usize {
+    let of = |value: &Option<Bytes>| value.as_ref().map_or(0, Bytes::len);
+    let sizes = batch.entries().iter().map(|it| it.key.len() + of(&it.value) + RECORD_BYTES_EXTRA);
+    sizes.sum::<usize>() + RECORD_BYTES_EXTRA
+}
+
+impl Documents {
+    /// From here on they can be written, behind `tail`.
+    pub(crate) fn begin_writing(&self, tail: LogTail, next: u64) {
+        let writer = DocumentWriter { tail, next, buffer: BytesMut::new() };
+        *self.writer.lock().unwrap_or_else(PoisonError::into_inner) = Some(writer);
+    }
+
+    /// Marks the log of documents as closed; nothing is written after it.
+    pub(crate) fn close(&self) {
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(mut writer) = writer.take() {
+            writer.tail.close(writer.next);
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn next_revision(&self) -> u64 {
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        writer.as_ref().map_or(0, |writer| writer.next)
+    }
+
+    /// Stores what may be stored of a group, in order, durably. The answer: one outcome per write.
+    pub(crate) fn commit(&self, batches: &[&WriteBatch]) -> Vec<Result<Revision, WriteError>> {
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let refused = |error: StoreError| {
+            batches.iter().map(|_| Err(WriteError::Store(error.clone()))).collect()
+        };
+        let Some(writer) = writer.as_mut() else { return refused(StoreError::closed()) };
+        // What was under way in a failure may be stored, so that even a conflict would be a guess.
+        if let Err(error) = writer.tail.check() {
+            return refused(error);
+        }
+        let plan = self.plan(batches, writer.next);
+        match self.store(writer, &plan) {
+            Ok(()) => plan.outcomes,
+            Err(error) => plan.outcomes.into_iter().map(|it| Err(failed(it, &error))).collect(),
+        }
+    }
+
+    /// Decides the group against what is stored and what stands before in it.
+    fn plan<'b>(&self, batches: &[&'b WriteBatch], mut next: u64) -> Plan<'b> {
+        let mut plan = Plan::default();
+        for &batch in batches {
+            let size = size_of(batch);
+            let outcome = self.check(batch, size, &plan.before);
+            if outcome.is_ok() && !batch.entries().is_empty() {
+                for entry in batch.entries() {
+                    plan.before.insert(&entry.key, entry.value.is_some().then_some(next));
+                }
+                plan.writes.push((next, batch));
+                plan.bytes += size;
+                next += 1;
+            }
+            // A write of nothing has the revision of the one before it.
+            plan.outcomes.push(outcome.map(|()| Revision::new(next - 1)));
+        }
+        plan
+    }
+
+    fn check(
+        &self,
+        batch: &WriteBatch,
+        size: usize,
+        before: &HashMap<&Bytes, Option<u64>>,
+    ) -> Result<(), WriteError> {
+        if size > WRITE_BYTES_MAX {
+            let message = format!("too many bytes in a write: actual={size} max={WRITE_BYTES_MAX}");
+            return Err(StoreError::invalid(message).into());
+        }
+        for (index, entry) in batch.entries().iter().enumerate() {
+            let wanted = match entry.expected {
+                ExpectedRevision::Any => continue,
+                ExpectedRevision::Absent => None,
+                ExpectedRevision::Exact(revision) => Some(revision.value()),
+            };
+            let there = match before.get(&entry.key) {
+                Some(there) => *there,
+                None => self.revision(&entry.key)?,
+            };
+            if there != wanted {
+                return Err(WriteError::Conflict { entry: index });
+            }
+        }
+        Ok(())
+    }
+
+    fn revision(&self, key: &[u8]) -> Result<Option<u64>, StoreError> {
+        let item = self.find(key)?;
+        Ok(item.filter(|item| item.value.is_some()).map(|item| item.revision))
+    }
+
+    /// Writes one frame, durably, and then shows what is in it.
+    fn store(&self, writer: &mut DocumentWriter, plan: &Plan<'_>) -> Result<(), TailError> {
+        let Some((first, _)) = plan.writes.first() else { return Ok(()) };
+        self.begin(writer, plan.bytes)?;
+        let DocumentWriter { tail, next, buffer } = writer;
+        let (seed, base_at) = (tail.segment.seed, tail.segment.header.base_at);
+        for (revision, batch) in &plan.writes {
+            let place = RecordPlace { seed, base_at, position: *revision };
+            for entry in batch.entries() {
+                let value = entry.value.as_deref();
+                let document = DocumentRecord { revision: *revision, key: &entry.key, value };
+                record::put_document(buffer, place, &document);
+            }
+            record::put_commit(buffer, place);
+        }
+        frame::finish(buffer, tail.place(), *first, FrameKind::Group);
+        tail.write(buffer)?;
+        *next += plan.writes.len() as u64;
+        if buffer.capacity() > BUFFER_BYTES_MAX {
+            *buffer = BytesMut::new();
+        }
+        self.update(|state| {
+            for (revision, batch) in &plan.writes {
+                for entry in batch.entries() {
+                    state.active.set(&entry.key, *revision, entry.value.as_deref());
+                }
+            }
+        });
+        if tail.wants_spare() {
+            self.duties.prepare_spare(&tail.spare, tail.next_capacity());
+        }
+        Ok(())
+    }
+
+    fn begin(&self, writer: &mut DocumentWriter, bytes: usize) -> Result<(), TailError> {
+        let DocumentWriter { tail, next, buffer } = writer;
+        if tail.is_full(bytes, *next) {
+            self.make_room().map_err(TailError::NotWritten)?;
+            tail.roll(*next, Timestamp::EPOCH)?;
+            self.update(|state| state.seal(&tail.segment));
+            self.duties.flush();
+        }
+        frame::begin(buffer);
+        Ok(())
+    }
+}
+
+/// What becomes of a write whose group failed. Who was refused because of another's write was
+/// refused without a reason, and nothing of it was stored.
+fn failed(outcome: Result<Revision, WriteError>, error: &TailError) -> WriteError {
+    match (outcome, error) {
+        (Err(WriteError::Store(own)), _) => WriteError::Store(own),
+        (Ok(_), TailError::Unknown(error)) => WriteError::Indeterminate(error.clone()),
+        (_, TailError::Unknown(error) | TailError::NotWritten(error)) => {
+            WriteError::Store(error.clone())
+        }
+    }
+}

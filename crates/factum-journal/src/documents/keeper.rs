@@ -1,0 +1,127 @@
+//! The thread beside the writer of documents: zeros for the next segment, runs, merges.
+
+use std::{
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+};
+
+use factum_core::StoreError;
+
+use super::Documents;
+use crate::tail::Spare;
+
+/// What there is to do.
+#[derive(Debug, Default)]
+pub(super) struct Duties {
+    wanted: Mutex<Wanted>,
+    wake: Condvar,
+    /// Looked at between any two entries of a merge.
+    flush: AtomicBool,
+    is_stopped: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Wanted {
+    spare: Option<(Arc<Spare>, u32)>,
+    runs: bool,
+}
+
+impl Duties {
+    fn wanted(&self) -> MutexGuard<'_, Wanted> {
+        self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says that a segment was sealed.
+    pub(super) fn flush(&self) {
+        self.flush.store(true, Ordering::Release);
+        self.wanted().runs = true;
+        self.wake.notify_all();
+    }
+
+    /// Says that the next segment will be needed.
+    pub(super) fn prepare_spare(&self, spare: &Arc<Spare>, bytes: u32) {
+        self.wanted().spare = Some((spare.clone(), bytes));
+        self.wake.notify_all();
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.is_stopped.load(Ordering::Acquire)
+    }
+
+    /// Waits until there is something to do; `None` when there never will be.
+    fn next(&self) -> Option<Wanted> {
+        let mut wanted = self.wanted();
+        while !self.is_stopped() {
+            if wanted.spare.is_some() || wanted.runs {
+                return Some(std::mem::take(&mut *wanted));
+            }
+            wanted = self.wake.wait(wanted).unwrap_or_else(PoisonError::into_inner);
+        }
+        None
+    }
+}
+
+/// The thread. Dropping it ends it, in the middle of a merge if need be.
+#[derive(Debug)]
+pub(crate) struct DocumentKeeper {
+    documents: Arc<Documents>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl DocumentKeeper {
+    pub(crate) fn start(documents: Arc<Documents>) -> Result<Self, StoreError> {
+        // What the last opening had no time for.
+        documents.duties.flush();
+        let work = documents.clone();
+        let thread = thread::Builder::new().name("factum-journal-documents".into());
+        let thread = thread.spawn(move || work.keep()).map_err(|e| {
+            StoreError::unavailable("no thread for the journal, try again").with_source(e)
+        })?;
+        Ok(Self { documents, thread: Some(thread) })
+    }
+}
+
+impl Drop for DocumentKeeper {
+    fn drop(&mut self) {
+        let Duties { is_stopped, wake, .. } = &self.documents.duties;
+        {
+            // Under the lock, so that the thread is either not yet looking or already waiting.
+            let _wanted = self.documents.duties.wanted();
+            is_stopped.store(true, Ordering::Release);
+        }
+        wake.notify_all();
+        // A thread that panicked has said so; the log does not need it.
+        let _ = self.thread.take().map(JoinHandle::join);
+    }
+}
+
+impl Documents {
+    fn keep(&self) {
+        while let Some(Wanted { spare, runs }) = self.duties.next() {
+            // An error here comes again where the work is needed, and is told to a caller there.
+            if let Some((spare, bytes)) = spare {
+                let _ = spare.prepare(&*self.files, bytes);
+            }
+            if runs {
+                self.flush_all();
+                while matches!(self.merge_step(&|| self.is_merge_stopped()), Ok(true)) {}
+            }
+        }
+    }
+
+    fn flush_all(&self) {
+        self.duties.flush.store(false, Ordering::Release);
+        while !self.duties.is_stopped() && matches!(self.flush_step(), Ok(true)) {}
+    }
+
+    /// A merge may take long, and the writer is not to wait for its end with full memory.
+    fn is_merge_stopped(&self) -> bool {
+        if self.duties.flush.load(Ordering::Acquire) {
+            self.flush_all();
+        }
+        self.duties.is_stopped()
+    }
+}
