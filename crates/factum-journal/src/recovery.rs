@@ -172,6 +172,8 @@ fn settle(segment: &Segment, replayed: &mut Walked) -> Result<(), StoreError> {
     let file: &dyn File = &*segment.file;
     let first = segment.header.first;
     let at = |e| error::disk("securing the end of the log", &segment_name(first), e);
+    // Where the write was cut short in the zeros that fill the frame up, the file is too short.
+    replayed.bytes.resize(replayed.bytes.len().max(replayed.end as usize), 0);
     let frame = &replayed.bytes[offset as usize..replayed.end as usize];
     file.write_at(frame, u64::from(offset)).and_then(|()| file.sync()).map_err(at)?;
     if kind == FrameKind::Close {

@@ -6,11 +6,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use factum_core::{EventStore, StoreError, StoreErrorKind};
+use factum_core::{AppendBatch, EventStore, ExpectedVersion, StoreError, StoreErrorKind};
 use factum_journal::{JournalOptions, JournalStore, verify};
 use tempfile::TempDir;
 
-use crate::fresh::{SEGMENT_BYTES, check_positions, files, grow, open};
+use crate::fresh::{SEGMENT_BYTES, check_positions, event, files, grow, open, stream};
 
 async fn closed_journal(events: usize) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
@@ -155,6 +155,39 @@ async fn a_torn_end_is_set_aside_and_the_rest_is_there() {
     assert!(store.set_aside().is_empty());
     assert_eq!(check_positions(&store).await.value(), 59);
     store.close().await.unwrap();
+}
+
+/// A write that was cut short in the zeros behind its records once made the opening panic.
+#[tokio::test]
+async fn a_last_frame_without_the_zeros_that_fill_it_up_is_whole() {
+    let mut tried = 0;
+    for size in 0..8 {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(folder.path()).await;
+        grow(&store, 10).await;
+        let last = [event(&"x".repeat(size))];
+        let batch = AppendBatch::new().write(stream("s0"), ExpectedVersion::Any, last);
+        store.append(batch).await.unwrap();
+        store.close().await.unwrap();
+        drop(store);
+        let path = active(folder.path());
+        let bytes = fs::read(&path).unwrap();
+        let starts: Vec<usize> = (512..bytes.len())
+            .step_by(8)
+            .filter(|at| bytes[*at..].starts_with(&bytes[32..40]))
+            .collect();
+        let last = starts[starts.len() - 2];
+        let len = u32::from_le_bytes(bytes[last + 12..last + 16].try_into().unwrap());
+        let file = fs::File::options().write(true).open(&path).unwrap();
+        file.set_len((last + 32 + len as usize) as u64).unwrap();
+        tried += usize::from(!len.is_multiple_of(8));
+        let store = reopened(folder.path()).await.unwrap();
+        grow(&store, 10).await;
+        assert_eq!(check_positions(&store).await.value(), 21);
+        store.close().await.unwrap();
+        assert!(verify(folder.path()).unwrap().is_whole());
+    }
+    assert_eq!(tried, 7);
 }
 
 #[tokio::test]
