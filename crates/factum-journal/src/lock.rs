@@ -9,7 +9,7 @@ use std::{
 use factum_core::StoreError;
 
 /// The file that is locked. It stays when the lock goes; only the lock itself says anything.
-const LOCK: &str = "lock";
+pub(crate) const LOCK: &str = "lock";
 
 /// Held as long as a journal is open for writing.
 #[derive(Debug)]

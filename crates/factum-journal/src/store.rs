@@ -23,12 +23,12 @@ use tokio::{sync::watch, task};
 use crate::{
     append::{Committer, Delay},
     change,
-    disk::{Files, SystemFiles, without_waiting},
+    disk::{Files, SystemFiles, UNFINISHED, without_waiting},
     documents::{DocumentKeeper, Documents},
     error,
     follower::{DocumentFollower, LogFollower},
     keeper::Keeper,
-    lock::Lock,
+    lock::{LOCK, Lock},
     log::Log,
     options::{Access, JournalOptions, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN},
     read,
@@ -138,6 +138,7 @@ impl JournalStore {
         if options.access == Access::ReadOnly {
             return Self::open_follower(&folder, options.limits);
         }
+        check_folder(&folder)?;
         make_folders(&folder)?;
         let lock = Lock::take(&folder)?;
         let top: Arc<dyn Files> = Arc::new(SystemFiles::new(&folder));
@@ -262,6 +263,21 @@ fn resolve(path: &Path) -> Result<std::path::PathBuf, StoreError> {
     }
     std::path::absolute(path)
         .map_err(|e| StoreError::invalid(format!("no such path: path={shown}")).with_source(e))
+}
+
+/// Refuses a folder that is somebody else's. What a journal has before its marker may be there.
+fn check_folder(folder: &Path) -> Result<(), StoreError> {
+    let Ok(names) = SystemFiles::new(folder).list() else { return Ok(()) };
+    let is_ours = |name: &String| {
+        [LOG, DOCUMENTS, LOCK].contains(&name.as_str()) || name.ends_with(UNFINISHED)
+    };
+    if names.iter().any(|name| name == MARKER) || names.iter().all(is_ours) {
+        return Ok(());
+    }
+    Err(StoreError::invalid(format!(
+        "the folder holds other files and no journal, choose an empty one: path={}",
+        folder.display()
+    )))
 }
 
 /// Makes the folders, durably: a file is not safe in a folder whose own entry is not.

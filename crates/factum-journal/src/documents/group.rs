@@ -1,6 +1,6 @@
 //! A group of writes: which of them may be stored, one frame, one sync.
 
-use std::sync::PoisonError;
+use std::{mem, sync::PoisonError};
 
 use bytes::{Bytes, BytesMut};
 use factum_core::{ExpectedRevision, Revision, StoreError, Timestamp, WriteBatch, WriteError};
@@ -27,6 +27,8 @@ pub(super) struct DocumentWriter {
     /// The next revision.
     next: u64,
     buffer: BytesMut,
+    /// Whether the file for the next segment was asked for.
+    has_spare: bool,
 }
 
 /// What becomes of the writes of a group.
@@ -50,14 +52,15 @@ pub(super) fn size_of(batch: &WriteBatch) -> usize {
 impl Documents {
     /// From here on they can be written, behind `tail`.
     pub(crate) fn begin_writing(&self, tail: LogTail, next: u64) {
-        let writer = DocumentWriter { tail, next, buffer: BytesMut::new() };
+        let buffer = BytesMut::new();
+        let writer = DocumentWriter { tail, next, buffer, has_spare: false };
         *self.writer.lock().unwrap_or_else(PoisonError::into_inner) = Some(writer);
     }
 
     /// Marks the log of documents as closed; nothing is written after it.
     pub(crate) fn close(&self) {
-        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(mut writer) = writer.take() {
+        // After a panic nobody knows what holds, and the next opening looks for itself.
+        if let Some(mut writer) = self.writer.lock().ok().and_then(|mut writer| writer.take()) {
             writer.tail.close(writer.next);
         }
     }
@@ -70,9 +73,11 @@ impl Documents {
 
     /// Stores what may be stored of a group, in order, durably. The answer: one outcome per write.
     pub(crate) fn commit(&self, batches: &[&WriteBatch]) -> Vec<Result<Revision, WriteError>> {
-        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let refused = |error: StoreError| {
             batches.iter().map(|_| Err(WriteError::Store(error.clone()))).collect()
+        };
+        let Ok(mut writer) = self.writer.lock() else {
+            return refused(StoreError::internal("a write panicked, open the store again"));
         };
         let Some(writer) = writer.as_mut() else { return refused(StoreError::closed()) };
         // What was under way in a failure may be stored, so that even a conflict would be a guess.
@@ -142,7 +147,7 @@ impl Documents {
     fn store(&self, writer: &mut DocumentWriter, plan: &Plan<'_>) -> Result<(), TailError> {
         let Some((first, _)) = plan.writes.first() else { return Ok(()) };
         self.begin(writer, plan.bytes)?;
-        let DocumentWriter { tail, next, buffer } = writer;
+        let DocumentWriter { tail, next, buffer, has_spare } = writer;
         let (seed, base_at) = (tail.segment.seed, tail.segment.header.base_at);
         for (revision, batch) in &plan.writes {
             let place = RecordPlace { seed, base_at, position: *revision };
@@ -166,17 +171,18 @@ impl Documents {
                 }
             }
         });
-        if tail.wants_spare() {
+        if tail.wants_spare() && !mem::replace(has_spare, true) {
             self.duties.prepare_spare(&tail.spare, tail.next_capacity());
         }
         Ok(())
     }
 
     fn begin(&self, writer: &mut DocumentWriter, bytes: usize) -> Result<(), TailError> {
-        let DocumentWriter { tail, next, buffer } = writer;
+        let DocumentWriter { tail, next, buffer, has_spare } = writer;
         if tail.is_full(bytes, *next) {
             self.make_room().map_err(TailError::NotWritten)?;
             tail.roll(*next, Timestamp::EPOCH)?;
+            *has_spare = false;
             self.update(|state| state.seal(&tail.segment));
             self.duties.flush();
         }

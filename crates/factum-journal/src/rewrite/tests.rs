@@ -39,7 +39,7 @@ fn log() -> (TempDir, Committer) {
         Arc::new(SystemFiles::new(&path))
     };
     let opened = recovery::open(files("log"), Founded::Never, &options).unwrap();
-    let documents = recovery::open_documents(files("documents"), Founded::Never, &options);
+    let documents = recovery::open_documents(files("documents"), Founded::Never, &options, 8);
     let mut committer = Committer {
         keeper: Keeper::idle(opened.log.clone(), opened.tail.spare.clone()),
         log: opened.log,
@@ -48,6 +48,7 @@ fn log() -> (TempDir, Committer) {
         commit_delay: Delay::default(),
         buffer: BytesMut::new(),
         documents: Arc::new(documents.unwrap().0),
+        document_keeper: None,
         lock: None,
     };
     for n in 0..120 {

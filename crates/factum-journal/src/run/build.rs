@@ -30,6 +30,7 @@ pub(crate) struct RunBuilder<'f> {
     first_key: Vec<u8>,
     index: Vec<u8>,
     terms: Vec<u64>,
+    is_finished: bool,
 }
 
 impl<'f> RunBuilder<'f> {
@@ -48,10 +49,20 @@ impl<'f> RunBuilder<'f> {
         let file = files
             .create(&format!("{name}{UNFINISHED}"))
             .map_err(|e| error::disk("making a run", &name, e))?;
-        let (out, block, first_key) = (Vec::new(), Vec::new(), Vec::new());
-        let (index, terms) = (Vec::new(), Vec::new());
-        let written = 0;
-        Ok(Self { kind, files, header, name, file, written, out, block, first_key, index, terms })
+        Ok(Self {
+            kind,
+            files,
+            header,
+            name,
+            file,
+            written: 0,
+            out: Vec::new(),
+            block: Vec::new(),
+            first_key: Vec::new(),
+            index: Vec::new(),
+            terms: Vec::new(),
+            is_finished: false,
+        })
     }
 
     /// Adds an entry; its key must be behind the last one's.
@@ -113,7 +124,8 @@ impl<'f> RunBuilder<'f> {
             .and_then(|()| self.files.rename(&format!("{}{UNFINISHED}", self.name), &self.name))
             .and_then(|()| self.files.sync_names());
         placed.map_err(|e| self.disk(e))?;
-        Ok(self.name)
+        self.is_finished = true;
+        Ok(std::mem::take(&mut self.name))
     }
 
     fn footer(&self, index_at: u64, bloom_at: u64) -> Vec<u8> {
@@ -132,6 +144,15 @@ impl<'f> RunBuilder<'f> {
 
     fn disk(&self, error: io::Error) -> StoreError {
         error::disk("writing a run", &self.name, error)
+    }
+}
+
+impl Drop for RunBuilder<'_> {
+    fn drop(&mut self) {
+        if !self.is_finished {
+            // On a full disk its room is needed; what stays is removed at the next opening.
+            let _ = self.files.remove(&format!("{}{UNFINISHED}", self.name));
+        }
     }
 }
 

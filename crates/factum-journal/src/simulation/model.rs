@@ -15,13 +15,16 @@ pub(super) struct ModelEvent {
     pub(super) event: NewEvent,
 }
 
+/// Documents: revision and value by key.
+pub(super) type Known = BTreeMap<Vec<u8>, (u64, Vec<u8>)>;
+
 /// What a journal should hold.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Model {
     /// By position, from 1; erased ones are `None`.
     pub(super) events: Vec<Option<ModelEvent>>,
     pub(super) streams: BTreeMap<StreamId, (StreamBounds, Retention)>,
-    pub(super) documents: BTreeMap<Vec<u8>, (u64, Vec<u8>)>,
+    pub(super) documents: Known,
     /// At least.
     pub(super) revision: u64,
 }

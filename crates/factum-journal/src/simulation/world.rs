@@ -11,7 +11,7 @@ use factum_testing::VirtualClock;
 
 use super::{
     disk::{Random, SimDisk},
-    model::{Model, ModelEvent},
+    model::{Known, Model, ModelEvent},
 };
 use crate::{
     append::{Committer, Delay},
@@ -103,7 +103,7 @@ impl Open {
     }
 
     /// The documents, page by page, both ways and each alone.
-    fn all_documents(&self) -> Result<BTreeMap<Vec<u8>, (u64, Vec<u8>)>, StoreError> {
+    fn all_documents(&self) -> Result<Known, StoreError> {
         let walk = |backward: bool| -> Result<Vec<Document>, StoreError> {
             let (mut found, mut rest) = (Vec::new(), Some(KeyRange::all()));
             while let Some(range) = rest {

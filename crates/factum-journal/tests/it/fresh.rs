@@ -65,7 +65,12 @@ pub(crate) async fn check_positions(store: &dyn EventStore) -> Position {
 
 /// The files of the log that end so, in the order of positions.
 pub(crate) fn files(path: &Path, suffix: &str) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(path.join("log")).unwrap();
+    files_in(path, "log", suffix)
+}
+
+/// The files of a folder of the journal that end so, in the order of their names.
+pub(crate) fn files_in(path: &Path, folder: &str, suffix: &str) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(path.join(folder)).unwrap();
     let paths = entries.map(|entry| entry.unwrap().path());
     let mut found: Vec<_> = paths.filter(|it| it.to_string_lossy().ends_with(suffix)).collect();
     found.sort();

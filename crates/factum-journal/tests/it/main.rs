@@ -5,6 +5,7 @@ mod fresh;
 
 mod conformance;
 mod damage;
+mod documents;
 mod golden;
 mod opening;
 mod process;

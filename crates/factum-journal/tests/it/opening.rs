@@ -55,6 +55,30 @@ async fn what_can_not_be_opened_is_refused_with_the_reason() {
     assert!(refused(format!("journal:{shown}?mode=read")).await.contains("no journal to read"));
 }
 
+#[tokio::test]
+async fn a_folder_with_other_files_is_no_place_for_a_journal() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let other = path.join("thesis.txt");
+    std::fs::write(&other, "text").unwrap();
+    let refused = JournalStore::open(JournalOptions::new(path)).await.unwrap_err();
+    assert_eq!(refused.kind(), StoreErrorKind::Invalid);
+    let wanted = format!(
+        "the folder holds other files and no journal, choose an empty one: path={}",
+        path.display()
+    );
+    assert!(refused.to_string().ends_with(&wanted), "{refused}");
+    assert_eq!(std::fs::read_dir(path).unwrap().count(), 1, "something was made all the same");
+    std::fs::remove_file(&other).unwrap();
+    // As a crash leaves it in the middle of the first opening.
+    open(path).await.close().await.unwrap();
+    std::fs::rename(path.join("factum-journal"), path.join("factum-journal.unfinished")).unwrap();
+    open(path).await.close().await.unwrap();
+    // Behind the marker, anything may be beside it.
+    std::fs::write(&other, "text").unwrap();
+    open(path).await.close().await.unwrap();
+}
+
 /// The index is no more than a shortcut through the log.
 #[tokio::test]
 async fn a_lost_index_is_made_anew() {
