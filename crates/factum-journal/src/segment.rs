@@ -24,7 +24,7 @@ const VERSION_WRITTEN: u32 = 1;
 /// And of one that was rewritten without its erased events.
 const VERSION_REWRITTEN: u32 = 2;
 
-const MAGIC: &[u8; 8] = b"FACTUMLG";
+pub(crate) const MAGIC: &[u8; 8] = b"FACTUMLG";
 /// Of the header, without the zeros up to the sector's end.
 const HEADER_BYTES: usize = 80;
 const SUFFIX: &str = ".log";

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use bytes::BufMut;
 use factum_core::StoreError;
 
 use super::{Documents, Sizes, State};
@@ -13,15 +14,18 @@ use crate::{
     disk::Files,
     error,
     frames::Frames,
-    number::{u32_at, u64_at},
+    number::u64_at,
     run::{Run, RunKind},
-    segment::{Segment, segment_name, segments_in},
+    segment::{MAGIC as SEGMENT_MAGIC, Segment, segment_name, segments_in},
     walk::{End, Walked, walk},
 };
 
 /// The file that says with which revision the documents begin. It was made when there was no run
-/// yet, so that the loss of all runs is seen as such.
-const BEGIN: &str = "begin";
+/// yet, so that the loss of all runs is seen as such. A version without runs would see the log
+/// only; to it, this is a segment of a newer version, and it refuses.
+const BEGIN: &str = "00000000000000000000.log";
+const BEGIN_VERSION: u32 = 2;
+const BEGIN_BYTES: usize = 80;
 
 /// What there is of runs and log.
 #[derive(Debug)]
@@ -71,8 +75,8 @@ impl Folder {
             through = last;
             runs.push(run);
         }
-        let firsts = segments_in(names);
-        let (old, firsts): (Vec<u64>, _) = firsts.into_iter().partition(|it| *it <= through);
+        let firsts = segments_in(names).into_iter().filter(|first| *first > 0);
+        let (old, firsts): (Vec<u64>, _) = firsts.partition(|first| *first <= through);
         covered.extend(old.into_iter().map(segment_name));
         Ok(Self { begin, runs, firsts, covered })
     }
@@ -98,9 +102,7 @@ impl Folder {
     pub(crate) fn tidy(&self, files: &dyn Files, segments: &[Segment]) -> Result<(), StoreError> {
         self.check(segments)?;
         if self.begin.is_none() {
-            let mut bytes = segments[0].header.first.to_le_bytes().to_vec();
-            bytes.extend(crc32c::crc32c(&bytes).to_le_bytes());
-            let put = files.put(BEGIN, &bytes);
+            let put = files.put(BEGIN, &encode_begin(segments[0].header.first));
             put.map_err(|e| error::disk("opening the documents", BEGIN, e))?;
         }
         self.covered.iter().try_for_each(|name| {
@@ -112,9 +114,21 @@ impl Folder {
 fn read_begin(files: &dyn Files) -> Result<u64, StoreError> {
     let read = files.open(BEGIN).and_then(|file| file.read_all());
     let bytes = read.map_err(|e| error::disk("opening the documents", BEGIN, e))?;
-    let is_good = bytes.len() == 12 && crc32c::crc32c(&bytes[..8]) == u32_at(&bytes, 8);
-    let begin = is_good.then(|| u64_at(&bytes, 0)).filter(|begin| *begin > 0);
+    let begin = (bytes.len() == BEGIN_BYTES).then(|| u64_at(&bytes, 40));
+    let begin = begin.filter(|begin| *begin > 0 && bytes == encode_begin(*begin));
     begin.ok_or_else(|| error::damaged_documents(BEGIN, "a file is not what was written"))
+}
+
+/// As the header of a segment is made, without lineage and salt.
+fn encode_begin(first: u64) -> Vec<u8> {
+    let mut out = SEGMENT_MAGIC.to_vec();
+    out.put_u32_le(BEGIN_VERSION);
+    out.resize(40, 0);
+    out.put_u64_le(first);
+    out.resize(BEGIN_BYTES, 0);
+    let crc = crc32c::crc32c(&out[16..]);
+    out[12..16].copy_from_slice(&crc.to_le_bytes());
+    out
 }
 
 /// Whether a segment that was replayed may be written as a run.

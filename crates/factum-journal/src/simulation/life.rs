@@ -355,9 +355,8 @@ impl Life {
 
     /// Flips a bit of a closed journal. What is read then is right, or the damage is reported.
     fn flip(&mut self) {
-        let is_ours = |name: &str| {
-            [".log", ".index", ".documents", "/begin"].iter().any(|end| name.ends_with(end))
-        };
+        let is_ours =
+            |name: &str| [".log", ".index", ".documents"].iter().any(|end| name.ends_with(end));
         let Some(place) = self.world.disk.flip(is_ours) else { return };
         self.lose_runs();
         let damage = match self.world.open(self.founded) {

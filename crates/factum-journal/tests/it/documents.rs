@@ -11,6 +11,8 @@ use factum_journal::{Access, JournalOptions, JournalStore, verify};
 
 use crate::fresh::files_in;
 
+/// The file that says where the documents begin.
+const BEGIN: &str = "00000000000000000000.log";
 const ANY: ExpectedRevision = ExpectedRevision::Any;
 
 fn options(path: &Path) -> JournalOptions {
@@ -127,12 +129,12 @@ async fn a_lost_run_is_refused_whichever_it_is() {
 async fn a_lost_beginning_or_log_behind_runs_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     with_runs(folder.path()).await;
-    let begin = folder.path().join("documents/begin");
+    let begin = folder.path().join("documents").join(BEGIN);
     let bytes = fs::read(&begin).unwrap();
     fs::remove_file(&begin).unwrap();
-    assert!(refused(folder.path()).await.contains("file=documents/begin"));
-    fs::write(&begin, &bytes[..11]).unwrap();
-    assert!(refused(folder.path()).await.contains("file=documents/begin"));
+    assert!(refused(folder.path()).await.contains(BEGIN));
+    fs::write(&begin, &bytes[..79]).unwrap();
+    assert!(refused(folder.path()).await.contains(BEGIN));
     fs::write(&begin, bytes).unwrap();
     for segment in files_in(folder.path(), "documents", ".log") {
         fs::remove_file(segment).unwrap();
@@ -257,7 +259,7 @@ async fn a_log_without_runs_opens_wherever_it_begins() {
     put(&store, 0..300, "old").await;
     store.close().await.unwrap();
     drop(store);
-    for suffix in [".documents", "begin"] {
+    for suffix in [".documents", BEGIN] {
         files_in(path, "documents", suffix).iter().for_each(|file| fs::remove_file(file).unwrap());
     }
     assert!(verify(path).unwrap().is_whole());
