@@ -1,5 +1,6 @@
 //! Writes of documents by so many clients at once:
-//! `cargo bench -p factum-journal --bench documents -- [--disk FOLDER] [--clients N]`.
+//! `cargo bench -p factum-journal --bench documents -- [--disk FOLDER] [--clients N]`; with
+//! `--scale N` instead how the rate, the memory and the time to open hold over N million documents.
 #![expect(clippy::print_stdout, reason = "a benchmark prints")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark measures the machine's own time")]
 
@@ -14,14 +15,17 @@ const ROUNDS: usize = 5;
 struct Arguments {
     disk: PathBuf,
     clients: Vec<usize>,
+    scale: Option<usize>,
 }
 
 fn arguments() -> Arguments {
     let mut given = std::env::args().skip(1);
-    let mut arguments = Arguments { disk: std::env::temp_dir(), clients: vec![1, 16, 256] };
+    let (disk, clients) = (std::env::temp_dir(), vec![1, 16, 256]);
+    let mut arguments = Arguments { disk, clients, scale: None };
     while let Some(argument) = given.next() {
         match argument.as_str() {
             "--disk" => arguments.disk = given.next().map(Into::into).unwrap_or(arguments.disk),
+            "--scale" => arguments.scale = given.next().and_then(|it| it.parse().ok()),
             "--clients" => {
                 let clients = given.next().and_then(|it| it.parse().ok());
                 arguments.clients = clients.into_iter().collect();
@@ -34,13 +38,17 @@ fn arguments() -> Arguments {
 }
 
 fn main() {
-    let Arguments { disk, clients } = arguments();
+    let Arguments { disk, clients, scale } = arguments();
     println!("value_bytes={VALUE_BYTES} rounds={ROUNDS} disk={}", disk.display());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .expect("threads for the clients");
+    if let Some(millions) = scale {
+        let folder = tempfile::tempdir_in(&disk).expect("the folder can be written");
+        return (0..millions).for_each(|it| runtime.block_on(grow(folder.path().into(), it)));
+    }
     for clients in clients {
         let folder = tempfile::tempdir_in(&disk).expect("the folder can be written");
         let mut rates: Vec<f64> = (0..ROUNDS)
@@ -78,4 +86,26 @@ async fn measure(path: PathBuf, clients: usize) -> f64 {
     let rate = (writes * clients) as f64 / begin.elapsed().as_secs_f64();
     store.close().await.expect("closing");
     rate
+}
+
+/// One more million, in writes of a thousand, between an opening and a closing.
+async fn grow(path: PathBuf, million: usize) {
+    const WRITE: usize = 1_000;
+    let begin = Instant::now();
+    let store = JournalStore::open(JournalOptions::new(path)).await.expect("a journal");
+    let (opened, begin) = (begin.elapsed(), Instant::now());
+    for first in (million * 1_000_000..(million + 1) * 1_000_000).step_by(WRITE) {
+        // A multiplier without a common factor spreads neighbours over all keys.
+        let key = |n: usize| format!("document/{:010}", n * 7_919 % 1_000_000_007);
+        let batch = (first..first + WRITE).fold(WriteBatch::new(), |batch, n| {
+            batch.put(key(n), ExpectedRevision::Any, vec![7; VALUE_BYTES])
+        });
+        store.write(batch).await.expect("a write");
+    }
+    let rate = 1_000_000.0 / begin.elapsed().as_secs_f64();
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let resident = resident.unwrap_or("unknown").trim();
+    println!("million {million}: opening={opened:?} {rate:.0} documents/s resident={resident}");
+    store.close().await.expect("closing");
 }

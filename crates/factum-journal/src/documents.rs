@@ -28,7 +28,7 @@ use crate::{
     segment::Segment,
 };
 
-pub(crate) use folder::{Flush, Folder};
+pub(crate) use folder::Folder;
 pub(crate) use keeper::DocumentKeeper;
 
 use group::DocumentWriter;
@@ -46,7 +46,8 @@ const CLEAR_STEP: usize = 1_000;
 #[derive(Debug)]
 pub(crate) struct Documents {
     files: Arc<dyn Files>,
-    sizes: Sizes,
+    /// `None`: they are only read.
+    sizes: Option<Sizes>,
     cache: Cache,
     state: RwLock<State>,
     writer: Mutex<Option<DocumentWriter>>,
@@ -95,7 +96,7 @@ impl State {
 
 impl Documents {
     /// Documents that are only read, until somebody [begins to write](Self::begin_writing).
-    fn new(files: Arc<dyn Files>, sizes: Sizes, state: State) -> Self {
+    fn new(files: Arc<dyn Files>, sizes: Option<Sizes>, state: State) -> Self {
         Self {
             files,
             sizes,

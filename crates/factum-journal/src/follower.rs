@@ -8,7 +8,7 @@ use factum_core::StoreError;
 use crate::{
     cache::Cache,
     disk::{File, Files},
-    documents::{Documents, Flush, Folder, Sizes},
+    documents::{Documents, Folder},
     error,
     frames::Frames,
     index::Index,
@@ -199,7 +199,6 @@ fn load_documents(
     }
     let segments = open_chain(&**files, &folder.firsts)?;
     let found = (folder, &segments[..]);
-    let (sizes, end) = (Sizes { segment_bytes: 0, fanout: 0 }, End::Synced(end));
-    let (documents, walked) = Documents::load(files.clone(), sizes, found, end, Flush::Never)?;
+    let (documents, walked) = Documents::load(files.clone(), None, found, End::Synced(end))?;
     Ok((documents, Seen { segment, end: walked.end, next: walked.next }))
 }

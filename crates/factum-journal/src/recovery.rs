@@ -7,7 +7,7 @@ use factum_core::{Lineage, StoreError};
 use crate::{
     cache::Cache,
     disk::{File, Files, UNFINISHED},
-    documents::{Documents, Flush, Folder, Sizes},
+    documents::{Documents, Folder, Sizes},
     erased::Erased,
     error,
     frame::{self, FrameKind, FramePlace},
@@ -84,10 +84,9 @@ pub(crate) fn open_documents(
     let founded = if folder.runs.is_empty() { founded } else { Founded::Before };
     let segments = segments_or_first(&*files, &folder.firsts, founded, options)?;
     folder.tidy(&*files, &segments)?;
-    let sizes = Sizes { segment_bytes: options.segment_bytes, fanout };
+    let sizes = Some(Sizes { segment_bytes: options.segment_bytes, fanout });
     let found = (folder, &segments[..]);
-    let (documents, mut replayed) =
-        Documents::load(files.clone(), sizes, found, End::Open, Flush::WhenFull)?;
+    let (documents, mut replayed) = Documents::load(files.clone(), sizes, found, End::Open)?;
     let (active, _) = segments.split_last().expect("there is one at least");
     let findings = mend(&*files, active, &replayed)?;
     settle(active, &mut replayed)?;

@@ -11,7 +11,7 @@ use hashbrown::HashMap;
 use crate::{
     cache::Cache,
     disk::{Files, SystemFiles},
-    documents::{Documents, Flush, Folder, Sizes},
+    documents::{Documents, Folder},
     erased::Erased,
     follower::DocumentFollower,
     frames::{Frame, Tail},
@@ -334,9 +334,8 @@ fn documents_of(
         return Err(StoreError::corrupt("the log is gone: no segment is there"));
     };
     let name = segment_name(last.header.first);
-    let (found, sizes) = ((folder, &segments[..]), Sizes { segment_bytes: 0, fanout: 0 });
-    let (documents, walked) =
-        Documents::load(files.clone(), sizes, found, End::Open, Flush::Never)?;
+    let found = (folder, &segments[..]);
+    let (documents, walked) = Documents::load(files.clone(), None, found, End::Open)?;
     if let Tail::Torn { .. } = walked.tail {
         report.torn.push(format!("file=documents/{name} offset={}", walked.end));
     }

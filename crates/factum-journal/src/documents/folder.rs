@@ -131,29 +131,22 @@ fn encode_begin(first: u64) -> Vec<u8> {
     out
 }
 
-/// Whether a segment that was replayed may be written as a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Flush {
-    /// When memory is full: the log of a version without runs may be long.
-    WhenFull,
-    Never,
-}
-
 impl Documents {
-    /// What these files hold. The answer ends with the last segment.
+    /// What these files hold; without `sizes`, only to be read. The answer ends with the last
+    /// segment.
     pub(crate) fn load(
         files: Arc<dyn Files>,
-        sizes: Sizes,
+        sizes: Option<Sizes>,
         (folder, segments): (Folder, &[Segment]),
         end: End<'_>,
-        flush: Flush,
     ) -> Result<(Self, Walked), StoreError> {
         folder.check(segments)?;
         let documents = Self::new(files, sizes, State::new(folder.runs, &segments[0]));
         let mut last = None;
         for (at, segment) in segments.iter().enumerate() {
             if at > 0 {
-                if flush == Flush::WhenFull {
+                // The log of a version without runs may be long.
+                if sizes.is_some() {
                     documents.make_room()?;
                 }
                 documents.update(|state| state.seal(segment));

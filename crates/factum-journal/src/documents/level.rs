@@ -58,7 +58,8 @@ impl Documents {
     /// at the same time.
     pub(crate) fn merge_step(&self, is_stopped: &dyn Fn() -> bool) -> Result<bool, StoreError> {
         let runs = self.runs();
-        let Some(at) = to_merge(&runs, self.sizes) else { return Ok(false) };
+        let at = self.sizes.and_then(|sizes| to_merge(&runs, sizes));
+        let Some(at) = at else { return Ok(false) };
         let old = &runs[at..];
         let level = old.iter().map(|run| run.header.level).max().unwrap_or(0) + 1;
         let newest = old[old.len() - 1].header;

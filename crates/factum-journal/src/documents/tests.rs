@@ -198,3 +198,26 @@ fn the_writes_of_a_group_are_decided_in_order() {
     drop(opened);
     check(&Opened::new(folder.path(), Founded::Before).documents);
 }
+
+/// What a panic left half done nobody knows: nothing is written behind it, and nobody hangs.
+#[tokio::test]
+async fn after_a_panic_writes_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let documents = Arc::new(Opened::new(folder.path(), Founded::Never).documents);
+    documents.clone().write(put(0..1)).await.unwrap();
+    let held = documents.clone();
+    let panics = move || {
+        let _writer = held.writer.lock();
+        panic!("as a test wants it");
+    };
+    assert!(std::thread::spawn(panics).join().is_err());
+    for _ in 0..2 {
+        let refused = documents.clone().write(put(1..2)).await.unwrap_err();
+        assert!(matches!(refused, WriteError::Store(_)), "{refused:?}");
+    }
+    documents.close();
+    drop(documents);
+    let opened = Opened::new(folder.path(), Founded::Before);
+    assert!(opened.documents.get(&key(0)).unwrap().is_some());
+    assert!(opened.documents.get(&key(1)).unwrap().is_none());
+}
