@@ -55,6 +55,7 @@ impl Keeper {
     /// Starts the threads.
     pub(crate) fn start(log: Arc<Log>, spare: Arc<Spare>) -> Result<Self, StoreError> {
         let mut keeper = Self::idle(log, spare);
+        keeper.spawn("factum-journal-zero", Shared::spare_loop)?;
         keeper.spawn("factum-journal-seal", Shared::seal_loop)?;
         keeper.spawn("factum-journal-merge", Shared::merge_loop)?;
         keeper.wake();
@@ -164,17 +165,18 @@ impl Shared {
         }
     }
 
+    fn spare_loop(&self) {
+        while let Some(bytes) = self.next(|wanted| wanted.spare_bytes.take()) {
+            // An error here comes again where the file is needed, and is told to a caller there.
+            let _ = self.spare.prepare(&*self.log.files, bytes);
+        }
+    }
+
     fn seal_loop(&self) {
-        let take = |wanted: &mut Wanted| {
-            let work = (wanted.spare_bytes.take(), std::mem::take(&mut wanted.seal));
-            (work != (None, false)).then_some(work)
-        };
-        while let Some((spare_bytes, seal)) = self.next(take) {
-            // An error here comes again where the work is needed, and is told to a caller there.
-            if let Some(bytes) = spare_bytes {
-                let _ = self.spare.prepare(&*self.log.files, bytes);
-            }
-            while seal && !self.is_stopped() && matches!(self.seal(), Ok(true)) {
+        let take = |wanted: &mut Wanted| std::mem::take(&mut wanted.seal).then_some(());
+        while self.next(take).is_some() {
+            // An error here comes again where memory has no room for one more segment.
+            while !self.is_stopped() && matches!(self.seal(), Ok(true)) {
                 self.wanted().merge = true;
                 self.wake.notify_all();
             }

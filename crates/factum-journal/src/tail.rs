@@ -155,6 +155,8 @@ pub(crate) struct LogTail {
     capacity: u32,
     segment_bytes: u32,
     pub(crate) spare: Arc<Spare>,
+    /// The next segment is being made ready, or was.
+    is_spare_wanted: bool,
     synced: Arc<dyn File>,
     /// Why nothing is accepted any more.
     failure: Option<StoreError>,
@@ -188,6 +190,7 @@ impl LogTail {
             capacity,
             segment_bytes,
             spare: Arc::default(),
+            is_spare_wanted: false,
             synced,
             failure: None,
         };
@@ -213,9 +216,11 @@ impl LogTail {
         next > self.segment.header.first && end > self.capacity.min(self.segment_bytes) as usize
     }
 
-    /// Whether the next segment should be made ready.
-    pub(crate) fn wants_spare(&self) -> bool {
-        self.end > self.capacity / 2
+    /// Whether the next segment should be made ready now; said once for each segment.
+    pub(crate) fn wants_spare(&mut self) -> bool {
+        let is_wanted = !self.is_spare_wanted && self.end > self.capacity / 2;
+        self.is_spare_wanted |= is_wanted;
+        is_wanted
     }
 
     /// How large the next segment becomes.
@@ -242,6 +247,7 @@ impl LogTail {
         match zeroed.place(&*self.files, header) {
             Ok(segment) => {
                 (self.segment, self.end, self.capacity) = (segment, FRAMES_START, capacity);
+                self.is_spare_wanted = false;
                 Ok(())
             }
             // The next segment may be in place, and says where this one ends.

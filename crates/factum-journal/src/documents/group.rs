@@ -1,6 +1,6 @@
 //! A group of writes: which of them may be stored, one frame, one sync.
 
-use std::{mem, sync::PoisonError};
+use std::sync::PoisonError;
 
 use bytes::{Bytes, BytesMut};
 use factum_core::{ExpectedRevision, Revision, StoreError, Timestamp, WriteBatch, WriteError};
@@ -27,8 +27,6 @@ pub(super) struct DocumentWriter {
     /// The next revision.
     next: u64,
     buffer: BytesMut,
-    /// Whether the file for the next segment was asked for.
-    has_spare: bool,
 }
 
 /// What becomes of the writes of a group.
@@ -53,7 +51,7 @@ impl Documents {
     /// From here on they can be written, behind `tail`.
     pub(crate) fn begin_writing(&self, tail: LogTail, next: u64) {
         let buffer = BytesMut::new();
-        let writer = DocumentWriter { tail, next, buffer, has_spare: false };
+        let writer = DocumentWriter { tail, next, buffer };
         *self.writer.lock().unwrap_or_else(PoisonError::into_inner) = Some(writer);
     }
 
@@ -147,7 +145,7 @@ impl Documents {
     fn store(&self, writer: &mut DocumentWriter, plan: &Plan<'_>) -> Result<(), TailError> {
         let Some((first, _)) = plan.writes.first() else { return Ok(()) };
         self.begin(writer, plan.bytes)?;
-        let DocumentWriter { tail, next, buffer, has_spare } = writer;
+        let DocumentWriter { tail, next, buffer } = writer;
         let (seed, base_at) = (tail.segment.seed, tail.segment.header.base_at);
         for (revision, batch) in &plan.writes {
             let place = RecordPlace { seed, base_at, position: *revision };
@@ -171,18 +169,17 @@ impl Documents {
                 }
             }
         });
-        if tail.wants_spare() && !mem::replace(has_spare, true) {
+        if tail.wants_spare() {
             self.duties.prepare_spare(&tail.spare, tail.next_capacity());
         }
         Ok(())
     }
 
     fn begin(&self, writer: &mut DocumentWriter, bytes: usize) -> Result<(), TailError> {
-        let DocumentWriter { tail, next, buffer, has_spare } = writer;
+        let DocumentWriter { tail, next, buffer } = writer;
         if tail.is_full(bytes, *next) {
             self.make_room().map_err(TailError::NotWritten)?;
             tail.roll(*next, Timestamp::EPOCH)?;
-            *has_spare = false;
             self.update(|state| state.seal(&tail.segment));
             self.duties.flush();
         }
