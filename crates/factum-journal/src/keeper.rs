@@ -1,5 +1,6 @@
 //! What is done beside the writer: zeros for the next segment, runs of sealed segments, the merging
-//! of runs, and giving back the space of what is erased. Nothing of it is needed for what was acknowledged.
+//! of runs, and giving back the space of what is erased. Nothing of it is needed for what was
+//! acknowledged.
 
 use std::{
     collections::BTreeSet,

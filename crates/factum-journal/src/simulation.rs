@@ -68,7 +68,7 @@ fn flipped_bits_are_reported_and_never_read() {
 
 #[test]
 fn who_reads_beside_the_writer_sees_what_is_acknowledged() {
-    run(lives(120, 6_000), Troubles { follows: true, ..Troubles::default() });
+    run(lives(60, 2_000), Troubles { follows: true, ..Troubles::default() });
 }
 
 /// The simulation can fail: without syncs it must see losses.

@@ -90,7 +90,9 @@ impl Space {
                 Ok(true)
             }
             Err(error) => {
-                self.segments.insert(first, Known { failed_at: Some(erased), ..known });
+                // It may be in place for all that.
+                let held = held(log, first, positions).unwrap_or(known.held);
+                self.segments.insert(first, Known { held, failed_at: Some(erased) });
                 Err(error)
             }
         }

@@ -6,8 +6,8 @@ use crate::segment::Rewritten;
 
 const FIRST: u64 = 100;
 
-/// A segment from 512 to 2,000, of the positions 100 to 109. Kept: 101 and 102 in one piece behind a
-/// name, a change behind 104, and 107.
+/// A segment from 512 to 2,000, of the positions 100 to 109. Kept: 101 and 102 in one piece behind
+/// a name, a change behind 104, and 107.
 fn extents() -> Extents {
     let mut extents = Extents::new(FIRST);
     for (original, len, position, events) in

@@ -57,7 +57,7 @@ impl Life {
             follower.refresh().expect("it reads on");
             *seen = Model { documents: Default::default(), ..self.known.clone() };
         }
-        // The files that it has open are as they were then; those that it opens are as they are now.
+        // The files that it has open are as they were then; those that it opens, as they are now.
         if self.random.is_one_in(2) {
             follower.log.forget_all();
         }

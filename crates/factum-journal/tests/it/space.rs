@@ -275,8 +275,8 @@ async fn a_rewritten_log_is_written_on_and_rewritten_again() {
     }
 }
 
-/// Whoever opens the journal for reading asks first how far it is durable. Segments may be rewritten
-/// since, without events that were not erased by then, and runs may be gone.
+/// Whoever opens the journal for reading asks first how far it is durable. Segments may be
+/// rewritten since, without events that were not erased by then, and runs may be gone.
 #[tokio::test]
 async fn a_reader_that_opened_before_events_were_erased_sees_whole_streams() {
     let folder = tempfile::tempdir().unwrap();
