@@ -415,3 +415,29 @@ impl DocumentStore for JournalStore {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_was_left_out_meanwhile_is_looked_for_again_but_not_for_ever() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = JournalStore::open(JournalOptions::new(folder.path())).await.unwrap();
+        let looks = Cell::new(0);
+        let look = |fails: usize| {
+            looks.set(0);
+            store.inner.look(|_| {
+                looks.set(looks.get() + 1);
+                if looks.get() <= fails { Err(error::left_out(1)) } else { Ok(()) }
+            })
+        };
+        assert!(look(2).is_ok());
+        assert_eq!(looks.get(), 3);
+        assert!(error::is_left_out(&look(usize::MAX).unwrap_err()));
+        assert_eq!(looks.get(), LOOKS_MAX + 1);
+        store.close().await.unwrap();
+    }
+}

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     io::Read,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -13,7 +13,7 @@ use std::{
 
 use factum_core::{
     AppendBatch, Category, Content, EventName, EventStore, ExpectedVersion, NewEvent, Page, Query,
-    ReadFrom, ReadQuery, Retention, StreamChange, StreamVersion, Tag, Timestamp,
+    ReadFrom, ReadQuery, Retention, StoreErrorKind, StreamChange, StreamVersion, Tag, Timestamp,
 };
 use factum_journal::{Access, JournalOptions, JournalStore, verify};
 
@@ -115,7 +115,7 @@ fn bytes(path: &Path) -> u64 {
 
 /// How many segments were rewritten: their headers say so.
 pub(crate) fn rewritten(path: &Path) -> usize {
-    let is_rewritten = |path: &&std::path::PathBuf| {
+    let is_rewritten = |path: &&PathBuf| {
         let mut header = [0; 9];
         std::fs::File::open(path).unwrap().read_exact(&mut header).unwrap();
         header[8] == 2
@@ -275,25 +275,95 @@ async fn a_rewritten_log_is_written_on_and_rewritten_again() {
     }
 }
 
+/// Streams that are kept in part only erase with every append, while segments are sealed, their runs
+/// merged, and readers at work.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_is_kept_in_part_only_takes_the_space_of_that_part() {
+    const KEPT: u64 = 5;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let store = open(path).await;
+    let retention = StreamChange::Retain(Retention { events_max: Some(KEPT), age_max: None });
+    for n in 0..STREAMS {
+        store.change(&stream(&key(n)), retention).await.unwrap();
+    }
+    let is_done = Arc::new(AtomicBool::new(false));
+    let readers = [store.clone(), follow(path).await].map(|store| {
+        let is_done = is_done.clone();
+        tokio::spawn(async move {
+            while !is_done.load(Ordering::Relaxed) {
+                check_positions(&store).await;
+                let query = ReadQuery::stream(stream("s3")).with_events_max(3);
+                let found = seen(&pages(&store, query).await);
+                let versions: Vec<_> = found.values().map(|seen| seen.version).collect();
+                assert!(versions.is_sorted_by(|a, b| a < b), "{versions:?}");
+            }
+        })
+    });
+    append(&store, 1..=EVENTS).await;
+    // Less than a third of what was written: names and changes stay, a change for each event here.
+    let (sealed, written) = (files(path, ".log").len() as u64 - 1, 16 << 10);
+    until("the space is given back", || {
+        let active = files(path, ".log").pop().unwrap().metadata().unwrap().len();
+        (bytes(path) - active) * 3 < sealed * written
+    })
+    .await;
+    is_done.store(true, Ordering::Relaxed);
+    for reader in readers {
+        reader.await.unwrap();
+    }
+    let left = read(&store, ReadQuery::log()).await;
+    assert_eq!(left.len() as u64, STREAMS * KEPT);
+    check(&store, &left).await;
+    store.close().await.unwrap();
+    drop(store);
+    assert!(verify(path).unwrap().is_whole(), "{:?}", verify(path).unwrap().damages);
+    files(path, ".index").iter().for_each(|run| std::fs::remove_file(run).unwrap());
+    let store = open(path).await;
+    check(&store, &left).await;
+    assert_eq!(check_positions(&store).await.value(), EVENTS);
+    store.close().await.unwrap();
+}
+
+/// A journal whose last segment is just begun, its changes all in there; and how that was before.
+async fn erased_lately(path: &Path) -> (u64, PathBuf, Vec<u8>, Vec<u8>) {
+    let store = open(path).await;
+    append(&store, 1..=EVENTS / 2).await;
+    let (mut head, segments) = (EVENTS / 2, files(path, ".log").len());
+    while files(path, ".log").len() == segments {
+        head += 1;
+        append(&store, head..=head).await;
+    }
+    let active = files(path, ".log").pop().unwrap();
+    let before = std::fs::read(&active).unwrap();
+    let synced = std::fs::read(path.join("log/synced")).unwrap();
+    erase(&store).await;
+    until("segments are rewritten", || rewritten(path) >= segments - LAST).await;
+    store.close().await.unwrap();
+    assert_eq!(files(path, ".log").pop().unwrap(), active);
+    (head, active, before, synced)
+}
+
+#[tokio::test]
+async fn a_log_that_lost_the_change_that_erased_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_, active, before, _) = erased_lately(folder.path()).await;
+    std::fs::write(active, before).unwrap();
+    let options = JournalOptions::new(folder.path());
+    let error = JournalStore::open(options).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Corrupt);
+    assert!(error.to_string().contains("the change that erased them is gone"), "{error}");
+    let report = verify(folder.path()).unwrap();
+    assert!(report.damages[0].contains("that nothing erased"), "{:?}", report.damages);
+}
+
 /// Whoever opens the journal for reading asks first how far it is durable. Segments may be
 /// rewritten since, without events that were not erased by then, and runs may be gone.
 #[tokio::test]
 async fn a_reader_that_opened_before_events_were_erased_sees_whole_streams() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
-    let store = open(path).await;
-    append(&store, 1..=EVENTS / 2).await;
-    // The changes go into the segment that is just begun.
-    let (mut head, segments) = (EVENTS / 2, files(path, ".log").len());
-    while files(path, ".log").len() == segments {
-        head += 1;
-        append(&store, head..=head).await;
-    }
-    let synced = std::fs::read(path.join("log/synced")).unwrap();
-    erase(&store).await;
-    until("segments are rewritten", || rewritten(path) >= segments - LAST).await;
-    store.close().await.unwrap();
-    drop(store);
+    let (head, _, _, synced) = erased_lately(path).await;
     std::fs::write(path.join("log/synced"), synced).unwrap();
     files(path, ".index").iter().for_each(|run| std::fs::remove_file(run).unwrap());
 
