@@ -301,7 +301,7 @@ async fn what_is_kept_in_part_only_takes_the_space_of_that_part() {
         })
     });
     append(&store, 1..=EVENTS).await;
-    // Less than a third of what was written: names and changes stay, a change for each event here.
+    // Less than a third of what was written: names and changes stay, here a change per event.
     let (sealed, written) = (files(path, ".log").len() as u64 - 1, 16 << 10);
     until("the space is given back", || {
         let active = files(path, ".log").pop().unwrap().metadata().unwrap().len();
