@@ -275,8 +275,8 @@ async fn a_rewritten_log_is_written_on_and_rewritten_again() {
     }
 }
 
-/// Streams that are kept in part only erase with every append, while segments are sealed, their runs
-/// merged, and readers at work.
+/// Streams that are kept in part only erase with every append, while segments are sealed, their
+/// runs merged, and readers at work.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn what_is_kept_in_part_only_takes_the_space_of_that_part() {
     const KEPT: u64 = 5;
