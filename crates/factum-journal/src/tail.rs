@@ -314,6 +314,12 @@ impl LogTail {
         self.failure = Some(failure.with_source(error.clone()));
     }
 
+    /// As if the process were killed: nothing is written any more, no mark either.
+    #[cfg(test)]
+    pub(crate) fn kill(&mut self) {
+        self.fail(&StoreError::closed());
+    }
+
     /// Marks the log as closed, so that damage at its end will be known as damage.
     pub(crate) fn close(&mut self, next: u64) {
         if self.failure.is_none() && self.end > FRAMES_START {

@@ -63,6 +63,12 @@ impl Documents {
         }
     }
 
+    /// As if the process were killed.
+    #[cfg(test)]
+    pub(crate) fn kill(&self) {
+        self.writer.lock().unwrap().take();
+    }
+
     #[cfg(test)]
     pub(crate) fn next_revision(&self) -> u64 {
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);

@@ -109,7 +109,7 @@ impl Life {
         let is_clean = self.random.is_one_in(2);
         if !is_clean && !self.world.disk.is_off() {
             // A process that is killed: what it wrote is in the system, and nothing marks the end.
-            std::mem::forget(open);
+            open.kill();
         } else {
             drop(open);
         }
@@ -363,7 +363,7 @@ impl Life {
             Err(error) => Some(error),
             Ok(open) => {
                 let found = open.observe(&self.streams);
-                std::mem::forget(open);
+                open.kill();
                 match found {
                     Err(error) => Some(error),
                     Ok(found) => {

@@ -95,6 +95,12 @@ impl World {
 }
 
 impl Open {
+    /// Ends without a mark, as a process that is killed.
+    pub(super) fn kill(mut self) {
+        self.committer.tail.kill();
+        self.documents.kill();
+    }
+
     /// Everything that can be read.
     pub(super) fn observe(&self, streams: &[StreamId]) -> Result<Model, StoreError> {
         let mut model = Look(&self.committer.log).observe(streams)?;
