@@ -429,7 +429,7 @@ mod tests {
         let looks = Cell::new(0);
         let look = |fails: usize| {
             looks.set(0);
-            store.inner.look(|_| {
+            store.inner.look_at_log(|_| {
                 looks.set(looks.get() + 1);
                 if looks.get() <= fails { Err(error::left_out(1)) } else { Ok(()) }
             })
