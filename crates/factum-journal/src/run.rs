@@ -252,6 +252,13 @@ impl Run {
         Ok(self.at_or_before(cache, key)?.filter(|entry| entry.key() == key))
     }
 
+    /// The bytes that it takes in memory, about.
+    #[cfg(test)]
+    pub(crate) fn memory(&self) -> usize {
+        let block = |block: &BlockRef| size_of::<BlockRef>() + block.first_key.len();
+        self.blocks.iter().map(block).sum::<usize>() + self.bloom.as_bytes().len()
+    }
+
     pub(crate) fn block_count(&self) -> usize {
         self.blocks.len()
     }

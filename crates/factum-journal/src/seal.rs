@@ -155,3 +155,6 @@ fn to_merge(runs: &[Arc<Run>]) -> Option<usize> {
     let same = runs.iter().rev().take_while(|run| run.header.level == level).count();
     (same >= FANOUT).then(|| runs.len() - same)
 }
+
+#[cfg(test)]
+mod tests;

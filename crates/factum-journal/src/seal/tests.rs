@@ -1,0 +1,82 @@
+use bytes::BytesMut;
+use factum_backend::Commit;
+use factum_core::{
+    AppendBatch, Content, EventId, EventName, ExpectedVersion, IdSource, NewEvent, StreamId,
+    SystemClock, SystemIds, Timestamp,
+};
+
+use super::*;
+use crate::{
+    append::{Committer, Delay},
+    disk::SystemFiles,
+    keeper::{Keeper, RECENTS_MAX},
+    recovery::{self, Founded},
+    tail::TailOptions,
+};
+
+const STREAMS: u64 = 20_000;
+const GROUPS: u64 = 2_000;
+const EVENTS_PER_GROUP: u64 = 50;
+
+/// A log in segments of 32 KiB, without threads.
+fn log(folder: &std::path::Path) -> Committer {
+    let options = TailOptions {
+        ids: Arc::new(SystemIds),
+        clock: Arc::new(SystemClock),
+        segment_bytes: 32 << 10,
+    };
+    let files = |name: &str| {
+        let path = folder.join(name);
+        std::fs::create_dir(&path).unwrap();
+        Arc::new(SystemFiles::new(&path))
+    };
+    let opened = recovery::open(files("log"), Founded::Never, &options).unwrap();
+    let documents = recovery::open_documents(files("documents"), Founded::Never, &options, 8);
+    Committer {
+        keeper: Keeper::idle(opened.log.clone(), opened.tail.spare.clone()),
+        log: opened.log,
+        tail: opened.tail,
+        clock: options.clock,
+        commit_delay: Delay::default(),
+        buffer: BytesMut::new(),
+        documents: Arc::new(documents.unwrap().0),
+        document_keeper: None,
+        lock: None,
+    }
+}
+
+/// A hundred thousand events of twenty thousand streams, in some 135 segments: what memory holds
+/// of them is the index of a few segments, and of the runs a few bytes per stream.
+#[test]
+fn memory_holds_a_few_segments_and_a_few_bytes_per_stream() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut committer = log(folder.path());
+    let mut recents_max = 0;
+    for group in 0..GROUPS {
+        let batch = |n: u64| {
+            let id = EventId::new(SystemIds.uuid(Timestamp::EPOCH));
+            let event = NewEvent::new(id, EventName::from_static("it"), Content::Json, "");
+            let number = (group * EVENTS_PER_GROUP + n) * 7_919 % STREAMS;
+            let stream = StreamId::new("s", &number.to_string()).unwrap();
+            AppendBatch::new().write(stream, ExpectedVersion::Any, [event])
+        };
+        let batches: Vec<_> = (0..EVENTS_PER_GROUP).map(batch).collect();
+        committer.commit(&batches).unwrap();
+        while merge_step(&committer.log, &|| false).unwrap() {}
+        recents_max = recents_max.max(committer.log.view().tables.recents.len());
+    }
+    // The active segment, and so many others as wait for their runs before an append does.
+    assert_eq!(recents_max, RECENTS_MAX + 1, "nobody but the writer wrote runs");
+    while seal_step(&committer.log).unwrap() {}
+    while merge_step(&committer.log, &|| false).unwrap() {}
+    let view = committer.log.view();
+    let runs = &view.tables.runs;
+    let segments = std::fs::read_dir(folder.path().join("log")).unwrap().count() - runs.len();
+    assert!(segments > 130, "{segments} segments");
+    let levels = runs[0].header.level as usize + 1;
+    assert!(runs.len() < FANOUT * levels, "{} runs of {levels} levels", runs.len());
+    let bytes: usize = runs.iter().map(|run| run.memory()).sum();
+    // Of each level a stream is in one run, with ten bits and its part of a block's first key.
+    let most = STREAMS as usize * levels * 4;
+    assert!(bytes < most, "{bytes} bytes in memory of {} runs, at most {most}", runs.len());
+}
