@@ -24,6 +24,8 @@ const SEGMENT_GROWTH: u32 = 4;
 const SEGMENT_END_MAX: u64 = 3 << 30;
 /// Zeros are written so many at a time.
 const ZEROS: &[u8] = &[0; 256 << 10];
+/// And synced after so many: the log's own syncs wait for no more than that.
+const ZEROS_SYNC_STEP: usize = 4 << 20;
 /// The file that will be the next segment.
 const SPARE: &str = "spare";
 
@@ -54,8 +56,10 @@ impl Zeroed {
         let name = format!("{SPARE}-{number}{UNFINISHED}");
         let write = || -> io::Result<Arc<dyn File>> {
             let file = files.create(&name)?;
-            write_zeros(&*file, 0, bytes)?;
-            file.sync()?;
+            for from in (0..bytes).step_by(ZEROS_SYNC_STEP) {
+                write_zeros(&*file, from, bytes.min(from + ZEROS_SYNC_STEP as u32))?;
+                file.sync()?;
+            }
             Ok(file)
         };
         let file = write().map_err(|e| error::disk("writing zeros ahead of the log", &name, e))?;
