@@ -15,8 +15,9 @@ use bytes::BytesMut;
 use factum_backend::{Head, Writer};
 use factum_core::{
     AppendBatch, AppendError, Appended, Document, DocumentStore, Durability, EventStore,
-    Guarantees, KeyRange, Limits, Page, Position, ReadQuery, Revision, ScanPage, ScanQuery,
-    StoreError, StreamChange, StreamId, StreamInfo, WriteBatch, WriteError, Writers,
+    Guarantees, KeyRange, Limits, PAGE_BYTES_DEFAULT, PAGE_EVENTS_DEFAULT, Page, Position,
+    ReadQuery, Revision, ScanPage, ScanQuery, StoreError, StreamChange, StreamId, StreamInfo,
+    WriteBatch, WriteError, Writers,
 };
 use tokio::{sync::watch, task};
 
@@ -327,7 +328,11 @@ impl EventStore for JournalStore {
 
     async fn read(&self, query: ReadQuery) -> Result<Page, StoreError> {
         query.check()?;
-        self.look(move |inner| inner.look_at_log(|log| read::page(log, &query))).await
+        let is_small =
+            query.events_max <= PAGE_EVENTS_DEFAULT && query.bytes_max <= PAGE_BYTES_DEFAULT;
+        let look = move |inner: &Inner| inner.look_at_log(|log| read::page(log, &query));
+        // A large page would only be given up.
+        if is_small { self.look(look).await } else { self.blocking(look).await }
     }
 
     async fn stream_info(&self, stream: &StreamId) -> Result<StreamInfo, StoreError> {

@@ -5,8 +5,9 @@
 
 use std::cell::Cell;
 
-/// What may be read without a pause, in bytes; decoding it takes a fraction of a millisecond.
-const BYTES_MAX: usize = 1 << 20;
+/// What may be read without a pause, in bytes; decoding it takes half a millisecond. A page of the
+/// default size is half of it, and reading goes a little beyond its end.
+const BYTES_MAX: usize = 2 << 20;
 
 #[derive(Debug, Clone, Copy)]
 enum Patience {
