@@ -39,8 +39,8 @@ fn kill_again_and_again(store: &str, made: &Path) {
         let moment = Duration::from_millis(random(&mut seed) % MOMENT_MAX_MS);
         // It prints only at its end, which is far: this waits for the moment, and not for more.
         assert_eq!(demo.line_within(moment), None, "it ended by itself");
-        demo.child.kill().unwrap();
-        assert_eq!(demo.child.wait().unwrap().code(), None, "it had ended by itself");
+        demo.child.kill().expect("it is killed");
+        assert_eq!(demo.child.wait().expect("it ends").code(), None, "it had ended by itself");
         let found = if made.exists() { look(store) } else { 0 };
         assert!(found >= events, "events were lost: kill={kill} before={events} after={found}");
         grown += u64::from(found > events);
