@@ -12,6 +12,7 @@ use crate::{
     error,
     frames::Frames,
     index::Index,
+    lineage,
     log::{Log, View},
     recovery::list,
     replay::Replay,
@@ -28,6 +29,8 @@ const ATTEMPTS: usize = 8;
 #[derive(Debug)]
 pub(crate) struct LogFollower {
     pub(crate) log: Arc<Log>,
+    /// Where a renewed lineage is.
+    top: Arc<dyn Files>,
     synced: Arc<dyn File>,
     /// How far was read: the segment, and the offset in it.
     seen: Mutex<(u64, u32)>,
@@ -46,11 +49,13 @@ fn synced_or_wait(synced: &dyn File) -> Result<(u64, u32), StoreError> {
 }
 
 impl LogFollower {
-    pub(crate) fn open(files: Arc<dyn Files>) -> Result<Self, StoreError> {
+    pub(crate) fn open(top: Arc<dyn Files>, files: Arc<dyn Files>) -> Result<Self, StoreError> {
         let synced = open_synced(&*files)?;
-        let (view, seen, lineage) = repeated(|| load(&*files, &*synced))?;
+        let renewed = lineage::renewed(&*top)?;
+        let (mut view, seen, lineage) = repeated(|| load(&*files, &*synced))?;
+        view.lineage = renewed.unwrap_or(lineage);
         let log = Arc::new(Log::new(files, lineage, view));
-        Ok(Self { log, synced, seen: Mutex::new(seen) })
+        Ok(Self { log, top, synced, seen: Mutex::new(seen) })
     }
 
     /// Reads on.
@@ -59,9 +64,12 @@ impl LogFollower {
         let Some(synced) = read_synced(&*self.synced).filter(|synced| *synced != *seen) else {
             return Ok(());
         };
-        if synced.0 != seen.0 {
-            // Segments were sealed since, and perhaps runs merged.
-            let (view, now, _) = repeated(|| load(&*self.log.files, &*self.synced))?;
+        let lineage = lineage::renewed(&*self.top)?.unwrap_or(self.log.lineage);
+        let is_another = lineage != self.log.peek(|view| view.lineage);
+        if synced.0 != seen.0 || is_another {
+            // Segments were sealed since, and perhaps runs merged; or it is another log by now.
+            let (mut view, now, _) = repeated(|| load(&*self.log.files, &*self.synced))?;
+            view.lineage = lineage;
             self.log.update(|there| *there = view);
             // Some may have been rewritten: who holds the old files keeps the disk from the space.
             self.log.forget_all();

@@ -150,9 +150,9 @@ impl<'a> Index<'a> {
 
     /// What is in the log.
     pub(crate) fn into_view(self) -> View {
-        let Self { tables, erased, last_at, .. } = self;
+        let Self { lineage, tables, erased, last_at, .. } = self;
         let head = tables.active().read().last();
-        View { head, last_at, erased: Arc::new(erased), tables: Arc::new(tables) }
+        View { lineage, head, last_at, erased: Arc::new(erased), tables: Arc::new(tables) }
     }
 }
 

@@ -34,6 +34,8 @@ const EXTENTS_MAX: usize = 4 << 20;
 /// What is in the log at one moment. Cheap to clone; it stays as it is when the log goes on.
 #[derive(Debug, Clone)]
 pub(crate) struct View {
+    /// As pages show it; see [`lineage`](crate::lineage).
+    pub(crate) lineage: Lineage,
     pub(crate) head: u64,
     /// When the last event was recorded.
     pub(crate) last_at: Timestamp,
@@ -45,6 +47,7 @@ pub(crate) struct View {
 #[derive(Debug)]
 pub(crate) struct Log {
     pub(crate) files: Arc<dyn Files>,
+    /// That of the segments and runs.
     pub(crate) lineage: Lineage,
     pub(crate) cache: Cache,
     pub(crate) hot: Hot,

@@ -145,11 +145,11 @@ impl<'q> Reader<'q> {
         erased: Vec<factum_core::ErasedRange>,
         state: Option<StreamState>,
     ) -> Result<Page, StoreError> {
-        let Self { log, view, page, .. } = self;
+        let Self { view, page, .. } = self;
         Ok(page.finish(PageEnd {
             scanned_through: Position::new(through),
             head: Position::new(view.head),
-            lineage: log.lineage,
+            lineage: view.lineage,
             erased,
             bounds: state.map(|state| state.bounds),
         }))

@@ -29,6 +29,7 @@ use crate::{
     error,
     follower::{DocumentFollower, LogFollower},
     keeper::Keeper,
+    lineage,
     lock::{LOCK, Lock},
     log::Log,
     options::{Access, JournalOptions, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN},
@@ -40,7 +41,7 @@ use crate::{
 
 /// The file by which a journal's folder is known. Written last, so that with it there is a log.
 pub(crate) const MARKER: &str = "factum-journal";
-const MARKER_TEXT: &str = "This folder is a journal of Factum, format 1.\n";
+pub(crate) const MARKER_TEXT: &str = "This folder is a journal of Factum, format 1.\n";
 /// How often a look at the log is repeated, because what it found is erased meanwhile.
 const LOOKS_MAX: usize = 16;
 /// The folders inside.
@@ -149,7 +150,9 @@ impl JournalStore {
         let tail = TailOptions { ids, clock: clock.clone(), segment_bytes };
         let files =
             |name: &str| -> Arc<dyn Files> { Arc::new(SystemFiles::new(&folder.join(name))) };
+        let renewed = lineage::renewed(&*top)?;
         let opened = recovery::open(files(LOG), founded, &tail)?;
+        opened.log.update(|view| view.lineage = renewed.unwrap_or(view.lineage));
         let tail = TailOptions { segment_bytes: document_segment_bytes, ..tail };
         let (documents, torn) =
             recovery::open_documents(files(DOCUMENTS), founded, &tail, DOCUMENT_FANOUT)?;
@@ -184,7 +187,8 @@ impl JournalStore {
             let message = format!("there is no journal to read, check the path: path={shown}");
             return Err(StoreError::invalid(message));
         }
-        let log_follower = LogFollower::open(Arc::new(SystemFiles::new(&folder.join(LOG))))?;
+        let top = Arc::new(SystemFiles::new(folder));
+        let log_follower = LogFollower::open(top, Arc::new(SystemFiles::new(&folder.join(LOG))))?;
         let files = Arc::new(SystemFiles::new(&folder.join(DOCUMENTS)));
         let document_follower = DocumentFollower::open(files)?;
         let (log, documents) = (log_follower.log.clone(), document_follower.documents.clone());
