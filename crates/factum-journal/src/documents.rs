@@ -28,7 +28,7 @@ use crate::{
     segment::Segment,
 };
 
-pub(crate) use folder::Folder;
+pub(crate) use folder::{BEGIN, Folder, put_begin, read_begin};
 pub(crate) use keeper::DocumentKeeper;
 
 use group::DocumentWriter;
@@ -181,6 +181,21 @@ impl Documents {
         Ok((keys.fold(WriteBatch::new(), remove), page.rest))
     }
 
+    /// How many there are. Reads all runs, a block of each at a time.
+    pub(crate) fn count(&self) -> Result<u64, StoreError> {
+        let (state, all, forward) = (self.state(), KeyRange::all(), Direction::Forward);
+        let tables =
+            std::iter::once(&state.active).chain(state.sealed.iter().rev().map(|it| &**it));
+        let mut sources: Vec<Source<'_>> =
+            tables.map(|table| table.source(&all, forward)).collect();
+        sources.extend(state.runs.iter().rev().map(|run| source(run, None, &all, forward)));
+        let mut count = 0;
+        for found in Merged::new(sources, forward) {
+            count += u64::from(found?.1.value.is_some());
+        }
+        Ok(count)
+    }
+
     /// Replaces what is known, for one who reads beside a writer.
     pub(crate) fn replace(&self, with: Self) {
         let state = with.state.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -191,6 +206,12 @@ impl Documents {
     pub(crate) fn runs(&self) -> Arc<Vec<Arc<Run>>> {
         self.state().runs.clone()
     }
+}
+
+/// The revision of an entry of a run; `None` if it is none.
+pub(crate) fn revision_of(value: &[u8]) -> Option<u64> {
+    let item = Item::decode(value).filter(|_| value[0] <= 1)?;
+    (item.value.is_some() || item.encode().len() == value.len()).then_some(item.revision)
 }
 
 /// The entries of a run as one of several sources.

@@ -63,6 +63,12 @@ impl Extents {
         &self.list
     }
 
+    /// Whether the segment with this header begins where this one ended as it was written.
+    pub(crate) fn reach(&self, next: &SegmentHeader) -> bool {
+        let behind = self.first + u64::from(self.positions);
+        (self.original_end, behind) == (next.previous_end, next.first)
+    }
+
     /// How many events were kept.
     pub(crate) fn events(&self) -> u32 {
         self.list.iter().map(|extent| extent.events).sum()
@@ -107,6 +113,13 @@ impl Extents {
             return Err(error::damaged(what, self.first, place.offset));
         };
         Ok(Some(Place { offset, end: shifted_end.min(end), ..place }))
+    }
+
+    /// Where a byte is that was kept, given by where it was in the segment as it was written.
+    pub(crate) fn in_file(&self, original: u32) -> Option<u32> {
+        let behind = self.list.partition_point(|it| it.original <= original);
+        let extent = self.list.get(behind.checked_sub(1)?)?;
+        Some(extent.offset + (original - extent.original))
     }
 
     /// The last position up to this one whose event was kept.

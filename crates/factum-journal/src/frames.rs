@@ -139,18 +139,18 @@ impl<'a> Frames<'a> {
     /// What is behind the last whole frame.
     ///
     /// # Errors
-    /// `Corrupt` if those bytes were durable once: a frame behind them says so, or the mark of a
-    /// closed log before them.
-    pub(crate) fn tail(&self) -> Result<Tail, StoreError> {
+    /// Why those bytes were durable once, and so are damage: a frame behind them says so, or the
+    /// mark of a closed log before them.
+    pub(crate) fn tail(&self) -> Result<Tail, String> {
         let rest = self.from(self.offset);
         let Some(last) = rest.iter().rposition(|byte| *byte != 0) else { return Ok(Tail::Clean) };
         if let Some(witness) = self.witness(rest) {
-            return Err(self.damaged(&format!("a frame behind it was written, witness={witness}")));
+            return Err(format!("a frame behind it was written, witness={witness}"));
         }
         // Behind the mark of a closed log another is written, alone, and only that can be torn.
         let is_closed = self.last.is_some_and(|(_, kind)| kind == FrameKind::Close);
         if is_closed && last >= FRAME_HEADER_BYTES {
-            return Err(self.damaged("it was closed, and then changed"));
+            return Err("it was closed, and then changed".into());
         }
         Ok(Tail::Torn { end: self.offset + last as u32 + 1 })
     }
@@ -171,7 +171,11 @@ impl<'a> Frames<'a> {
 
     /// The error that says where the frames end although they should not.
     pub(crate) fn damaged(&self, why: &str) -> StoreError {
-        let what = format!("no whole frame where position {} is to begin, but {why}", self.next);
-        error::damaged(what, self.segment.header.first, u64::from(self.offset))
+        error::damaged(self.broken(why), self.segment.header.first, u64::from(self.offset))
+    }
+
+    /// Where the frames end although they should not, in words.
+    pub(crate) fn broken(&self, why: &str) -> String {
+        format!("no whole frame where position {} is to begin, but {why}", self.next)
     }
 }

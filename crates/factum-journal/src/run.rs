@@ -268,6 +268,27 @@ impl Run {
         self.entries_of(self.read_block(index)?, index)
     }
 
+    /// Reads all of it: every block whole, every entry where it is looked for. `is_good` says of an
+    /// entry whether it is one.
+    pub(crate) fn check(&self, mut is_good: impl FnMut(&Entry) -> bool) -> Result<(), StoreError> {
+        let mut last: Option<Entry> = None;
+        for (index, block) in self.blocks.iter().enumerate() {
+            let entries = self.entries(index)?;
+            if entries.first().is_none_or(|entry| *entry.key() != *block.first_key) {
+                return Err(self.damaged(index));
+            }
+            for entry in entries {
+                let is_behind = last.as_ref().is_none_or(|last| last.key() < entry.key());
+                let is_held = self.kind.term(entry.key()).is_none_or(|term| self.may_hold(term));
+                if !is_behind || !is_held || !is_good(&entry) {
+                    return Err(self.damaged(index));
+                }
+                last = Some(entry);
+            }
+        }
+        Ok(())
+    }
+
     fn entries_of(&self, block: Arc<[u8]>, index: usize) -> Result<Vec<Entry>, StoreError> {
         let mut entries = Vec::new();
         let mut at = 0;

@@ -1,76 +1,39 @@
 //! Looking through a whole journal: every frame, every law that the log must keep, and every entry
 //! of the index against the log. Nothing is changed.
 
+mod chain;
 mod compare;
+mod documents;
+mod events;
+mod index;
+mod report;
+mod streams;
 
-use std::{path::Path, sync::Arc};
+use std::{collections::BTreeSet, path::Path, sync::Arc};
 
-use factum_core::{KeyRange, ScanQuery, StoreError, StreamVersion, Timestamp};
-use hashbrown::HashMap;
+use factum_core::StoreError;
 
 use crate::{
     cache::Cache,
     disk::{Files, SystemFiles},
-    documents::{Documents, Folder},
-    erased::Erased,
-    follower::DocumentFollower,
-    frames::{Frame, Tail},
-    index::load_erased,
+    lineage,
     lock::Lock,
-    recent::{Indexed, Recent},
-    record::{Record, StreamState},
-    recovery::list,
-    replay::tags_of,
-    run::{Run, run_name, runs_in},
-    segment::{Segment, segment_name, segments_in},
-    store::{DOCUMENTS, LOG, MARKER},
-    tail::{SYNCED, read_synced},
-    walk::{End, open_chain, walk},
+    segment::segments_in,
+    store::{DOCUMENTS, LOG, MARKER, MARKER_TEXT},
 };
+use chain::{Chain, Start};
+use events::Events;
+use index::Runs;
 
-/// The most damages that a report lists; the rest is only counted.
-pub const DAMAGES_MAX: usize = 100;
+pub(crate) use chain::{Cut, names};
+pub use report::{DAMAGES_MAX, Damage, JournalReport, Part, Remedy, Torn};
 
-/// What a look through a journal found.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct JournalReport {
-    /// Files of the log.
-    pub segments: u64,
-    /// Positions in the log; the last one.
-    pub events: u64,
-    /// Of them, how many are erased.
-    pub erased: u64,
-    /// Streams that ever had an event or a retention.
-    pub streams: u64,
-    /// Files of the index.
-    pub runs: u64,
-    /// Documents.
-    pub documents: u64,
-    /// The end of a write that was cut short, which the next opening sets aside: file and offset.
-    pub torn: Vec<String>,
-    /// What is not as it was written, or breaks a law.
-    pub damages: Vec<String>,
-    /// How many damages there are, listed or not.
-    pub damage_count: u64,
-}
-
-impl JournalReport {
-    /// Whether everything is as it was written.
-    pub fn is_whole(&self) -> bool {
-        self.damage_count == 0
-    }
-
-    fn damage(&mut self, what: impl std::fmt::Display) {
-        self.damage_count += 1;
-        if self.damages.len() < DAMAGES_MAX {
-            self.damages.push(what.to_string());
-        }
-    }
-}
-
-/// Looks through a whole journal; beside a writer, as far as that says it is durable. Takes as long
-/// as reading every file does, and memory for the name of each stream.
+/// Looks through a whole journal; beside a writer, as far as that says it is durable. Without one,
+/// none can open the journal meanwhile.
+///
+/// Takes as long as reading every file does, twice where events are erased. Memory: a segment and
+/// its index, the log of documents, and 29 to 57 bytes per stream, whatever its name; twice that
+/// per stream that lost events to a rewriting.
 ///
 /// # Errors
 /// What keeps it from looking at all. What it finds is in the report.
@@ -87,271 +50,178 @@ impl JournalReport {
 /// # Ok::<(), factum_core::StoreError>(()) }).unwrap();
 /// ```
 pub fn verify(path: &Path) -> Result<JournalReport, StoreError> {
-    if !path.join(MARKER).is_file() {
-        let message = format!("there is no journal, check the path: path={}", path.display());
-        return Err(StoreError::invalid(message));
-    }
+    verify_watched(path, &mut |_, _| {})
+}
+
+/// As [`verify`], and tells how far it has come: bytes done, and bytes in all, which may grow.
+///
+/// # Errors
+/// Those of [`verify`].
+pub fn verify_watched(
+    path: &Path,
+    watch: &mut dyn FnMut(u64, u64),
+) -> Result<JournalReport, StoreError> {
+    let folders = Folders::find(path)?;
     // Without the lock somebody writes, and only what that one calls durable is to be looked at.
     let lock = Lock::take(path).ok();
-    let files = SystemFiles::new(&path.join(LOG));
-    let mut checker = Checker::new(&files, lock.is_some());
-    checker.check_log()?;
-    let mut report = checker.report;
-    let files: Arc<dyn Files> = Arc::new(SystemFiles::new(&path.join(DOCUMENTS)));
-    check_documents(&files, lock.is_some(), &mut report);
-    Ok(report)
+    let findings = look(&folders, lock.is_some(), watch)?;
+    if lock.is_some() || findings.report.is_whole() {
+        return Ok(findings.report);
+    }
+    // Files may have changed while they were looked at. Damage is still there the second time.
+    look(&folders, false, watch).map(|findings| findings.report)
 }
 
-struct Checker<'f> {
-    files: &'f dyn Files,
+/// The folders of a journal.
+#[derive(Debug, Clone)]
+pub(crate) struct Folders {
+    pub(crate) top: Arc<dyn Files>,
+    pub(crate) log: Arc<dyn Files>,
+    pub(crate) documents: Arc<dyn Files>,
+}
+
+impl Folders {
+    /// Those of the journal at a path, if there is one, or what is left of one.
+    pub(crate) fn find(path: &Path) -> Result<Self, StoreError> {
+        let files = |path: &Path| -> Arc<dyn Files> { Arc::new(SystemFiles::new(path)) };
+        let top = files(path);
+        let (log, documents) = (files(&path.join(LOG)), files(&path.join(DOCUMENTS)));
+        let is_there = path.join(MARKER).is_file() || !segments_in(&names(&*log)?).is_empty();
+        if !is_there {
+            let message = format!("there is no journal, check the path: path={}", path.display());
+            return Err(StoreError::invalid(message));
+        }
+        Ok(Self { top, log, documents })
+    }
+}
+
+/// What a look found: for others, and for a repair.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Findings {
+    pub(crate) report: JournalReport,
+    /// Where the log is to end, and that of documents.
+    pub(crate) log_cut: Option<Cut>,
+    pub(crate) document_cut: Option<Cut>,
+    /// The last revision that was seen.
+    pub(crate) revisions: u64,
+    /// What is to say again with which revision documents begin.
+    pub(crate) begin: Option<u64>,
+    /// Runs that are to be made anew.
+    pub(crate) bad_runs: BTreeSet<String>,
+    /// Runs that say of events that they are erased.
+    pub(crate) erased_runs: BTreeSet<String>,
+    /// What the disk does not read. It may tomorrow, and so nothing is built on it.
+    pub(crate) unreadable: Option<StoreError>,
+    pub(crate) is_marker_bad: bool,
+    pub(crate) is_lineage_bad: bool,
+    is_erasure_blamed: bool,
+}
+
+/// How far the look has come.
+pub(crate) struct Watch<'w> {
+    done: u64,
+    all: u64,
+    tell: &'w mut dyn FnMut(u64, u64),
+}
+
+impl Watch<'_> {
+    fn add(&mut self, bytes: u64) {
+        self.done += bytes;
+        (self.tell)(self.done, self.all.max(self.done));
+    }
+
+    fn more(&mut self, bytes: u64) {
+        self.all += bytes;
+    }
+}
+
+/// Looks through a journal.
+pub(crate) fn look(
+    folders: &Folders,
     is_alone: bool,
-    report: JournalReport,
-    streams: HashMap<String, StreamState>,
-    last_at: Timestamp,
+    tell: &mut dyn FnMut(u64, u64),
+) -> Result<Findings, StoreError> {
+    let mut findings = Findings::default();
+    findings.report.is_beside_writer = !is_alone;
+    let mut watch = Watch { done: 0, all: 0, tell };
+    for files in [&folders.log, &folders.documents] {
+        watch.more(bytes_in(&**files)?);
+    }
+    let chain = Chain::open(Part::Log, &*folders.log, Start::LOG, is_alone)?;
+    check_log(&chain, is_alone, &mut findings, &mut watch)?;
+    check_folder(&folders.top, &chain, &mut findings)?;
+    documents::check(&folders.documents, is_alone, &mut findings, &mut watch)?;
+    let (events, documents) = (findings.report.events, findings.report.documents);
+    // Without the marker a log may be one that was never finished, and then nothing is in it.
+    if findings.is_marker_bad && (events + documents > 0 || !findings.report.is_whole()) {
+        let what = "the marker of the journal is missing or says something else";
+        findings.report.damage(Damage::new(Part::Folder, MARKER, what));
+    }
+    findings.report.bytes = watch.done;
+    Ok(findings)
 }
 
-/// Where the frames of the last segment end.
-fn end_of(files: &dyn Files, is_alone: bool, last: u64) -> End<'static> {
-    let synced = files.open(SYNCED).ok().and_then(|file| read_synced(&*file));
-    match synced {
-        Some((segment, end)) if !is_alone && segment == last => End::Synced(end),
-        _ => End::Open,
+fn bytes_in(files: &dyn Files) -> Result<u64, StoreError> {
+    let mut bytes = 0;
+    for name in names(files)? {
+        if [".log", ".index", ".documents"].iter().any(|end| name.ends_with(end)) {
+            // Whatever is wrong with it is said when it is read.
+            bytes += files.open(&name).map_or(0, |file| chain::len(&*file));
+        }
     }
+    Ok(bytes)
 }
 
-impl<'f> Checker<'f> {
-    fn new(files: &'f dyn Files, is_alone: bool) -> Self {
-        let (report, streams) = (JournalReport::default(), HashMap::new());
-        Self { files, is_alone, report, streams, last_at: Timestamp::EPOCH }
-    }
-
-    fn check_log(&mut self) -> Result<(), StoreError> {
-        let names = list(self.files)?;
-        let segments = self.open_segments(&names);
-        for (at, segment) in segments.iter().enumerate() {
-            let next = segments.get(at + 1).map(|next| &next.header);
-            let open = || end_of(self.files, self.is_alone, segment.header.first);
-            let end = next.map_or_else(open, End::Sealed);
-            self.check_segment(segment, end);
-        }
-        self.report.streams = self.streams.len() as u64;
-        let runs = self.open_runs(&names, &segments);
-        let cache = Cache::new();
-        let mut erased = Erased::default();
-        for run in &runs {
-            if let Err(error) = load_erased(run, &cache, &mut erased) {
-                self.report.damage(error);
-            }
-        }
-        // Once more, one segment at a time, beside what the index says of it.
-        for (at, segment) in segments.iter().enumerate() {
-            let next = segments.get(at + 1).map(|next| &next.header);
-            let open = || end_of(self.files, self.is_alone, segment.header.first);
-            let Some(recent) = recent_of(segment, next.map_or_else(open, End::Sealed)) else {
-                continue;
-            };
-            compare::erased(&recent, &self.streams, &erased, &mut self.report);
-            let covers =
-                |run: &&Run| (run.header.first..=run.header.last).contains(&segment.header.first);
-            // One that is missing is made by the next opening.
-            if let Some(run) = runs.iter().find(covers) {
-                compare::run(run, &cache, &recent, &mut self.report);
-            }
-        }
-        Ok(())
-    }
-
-    fn open_segments(&mut self, names: &[String]) -> Vec<Segment> {
-        let mut segments: Vec<Segment> = Vec::new();
-        for first in segments_in(names) {
-            let segment = match Segment::open(self.files, first) {
-                Ok(segment) => segment,
-                Err(error) => {
-                    self.report.damage(error);
-                    continue;
-                }
-            };
-            let before = segments.last().map_or(0, |segment| segment.header.first);
-            if segment.header.previous != before {
-                self.report.damage(format!(
-                    "a segment is missing: before={} missing={}",
-                    segment_name(first),
-                    segment_name(segment.header.previous)
-                ));
-            }
-            segments.push(segment);
-        }
-        self.report.segments = segments.len() as u64;
-        if segments.is_empty() {
-            self.report.damage("the log is gone: no segment is there");
-        }
-        segments
-    }
-
-    fn check_segment(&mut self, segment: &Segment, end: End<'_>) {
-        let walked = walk(segment, end, |frame, _| {
-            self.check_frame(segment, frame);
-            Ok(())
-        });
-        match walked {
-            Err(error) => self.report.damage(error),
-            Ok(walked) => {
-                if let Tail::Torn { .. } = walked.tail {
-                    let name = segment_name(segment.header.first);
-                    self.report.torn.push(format!("file={name} offset={}", walked.end));
-                }
-            }
-        }
-    }
-
-    fn check_frame(&mut self, segment: &Segment, frame: &Frame<'_>) {
-        self.report.events = self.report.events.max(frame.left_out.end - 1);
-        for (offset, record) in &frame.records {
-            let place = || format!("segment={} offset={offset}", segment.header.first);
-            match record {
-                Record::Name(_) => {}
-                Record::Change(stream, state) => {
-                    let before = self.streams.entry_ref(*stream).or_default();
-                    *before = state.behind(before);
-                }
-                Record::Erased(stream, version) => {
-                    let bounds = &mut self.streams.entry_ref(*stream).or_default().bounds;
-                    bounds.version = bounds.version.max(StreamVersion::new(*version));
-                }
-                Record::Event(event) => {
-                    self.report.events = event.header.position.value();
-                    let state = self.streams.entry_ref(event.stream).or_default();
-                    let expected = state.bounds.version.next();
-                    state.bounds.version = event.header.version;
-                    if event.header.version != expected {
-                        let (stream, version) = (event.stream, event.header.version);
-                        self.report.damage(format!(
-                            "a version is out of order: stream={stream} version={version} \
-                             expected={expected} {}",
-                            place()
-                        ));
-                    }
-                    if event.header.recorded_at < self.last_at {
-                        self.report.damage(format!("time goes back: {}", place()));
-                    }
-                    self.last_at = event.header.recorded_at;
-                }
-                Record::Document(_) | Record::Commit => {
-                    self.report.damage(format!("a document stands among events: {}", place()));
-                }
-            }
-        }
-    }
-
-    fn open_runs(&mut self, names: &[String], segments: &[Segment]) -> Vec<Run> {
-        let mut runs: Vec<Run> = Vec::new();
-        for (first, last) in runs_in(names) {
-            // Covered by a wider one: left over by a merge.
-            if runs.last().is_some_and(|run| last <= run.header.last) {
-                continue;
-            }
-            match Run::open(self.files, &run_name(first, last)) {
-                Ok(run) => {
-                    let is_ours =
-                        segments.iter().any(|segment| segment.header.salt == run.header.salt);
-                    if !is_ours {
-                        self.report.damage(format!("a run is of another log: file={}", run.name));
-                    }
-                    runs.push(run);
-                }
-                // Merged away since the names were read.
-                Err(_) if !self.is_alone => {}
-                Err(error) => self.report.damage(error),
-            }
-        }
-        self.report.runs = runs.len() as u64;
-        runs
-    }
-}
-
-/// A segment as the index should have it.
-struct Expected {
-    recent: Recent,
-    /// Of each event: the stream, the version and the position.
-    versions: Vec<(String, u64, u64)>,
-    /// The positions of which the events were left out.
-    left_out: Erased,
-    /// Of streams that lost events: the highest version that was left out.
-    lost: Vec<(String, u64)>,
-}
-
-fn recent_of(segment: &Segment, end: End<'_>) -> Option<Expected> {
-    let recent = Recent::new(segment.clone());
-    let (versions, left_out, lost) = (Vec::new(), Erased::default(), Vec::new());
-    let mut expected = Expected { recent, versions, left_out, lost };
-    // What is wrong with it has been said.
-    walk(segment, end, |frame, _| {
-        for position in frame.left_out.clone() {
-            expected.recent.skip();
-            expected.left_out.insert(position);
-        }
-        for (offset, record) in &frame.records {
-            match record {
-                Record::Name(name) => expected.recent.add_name(name),
-                Record::Event(event) if (event.name as usize) < expected.recent.names.len() => {
-                    let (category, _) = event.stream.split_once('-').unwrap_or_default();
-                    let version = event.header.version;
-                    let position = event.header.position.value();
-                    expected.versions.push((event.stream.into(), version.value(), position));
-                    let (offset, stream, name) = (*offset, event.stream, event.name);
-                    let indexed = Indexed { offset, stream, category, version, name };
-                    expected.recent.push(indexed, tags_of(event.tags), StreamState::default);
-                }
-                Record::Erased(stream, version) => expected.lost.push(((*stream).into(), *version)),
-                _ => {}
-            }
-        }
-        expected.recent.end = frame.end;
-        Ok(())
-    })
-    .ok()?;
-    Some(expected)
-}
-
-fn check_documents(files: &Arc<dyn Files>, is_alone: bool, report: &mut JournalReport) {
-    match documents_of(files, is_alone, report) {
-        Ok(documents) => count_documents(&documents, report),
-        Err(error) => report.damage(format!("documents: {error}")),
-    }
-}
-
-fn documents_of(
-    files: &Arc<dyn Files>,
+fn check_log(
+    chain: &Chain<'_>,
     is_alone: bool,
-    report: &mut JournalReport,
-) -> Result<Arc<Documents>, StoreError> {
-    if !is_alone {
-        return Ok(DocumentFollower::open(files.clone())?.documents);
+    findings: &mut Findings,
+    watch: &mut Watch<'_>,
+) -> Result<(), StoreError> {
+    let names = names(chain.files)?;
+    let cache = Cache::new();
+    let runs = Runs::open(chain, &names, is_alone, &cache, (findings, watch));
+    let mut events = Events::new(runs);
+    findings.report.segments = chain.segments.len() as u64;
+    let checked = chain.check(&mut events, findings, watch);
+    (findings.log_cut, findings.report.events) = (checked.cut, checked.seen);
+    findings.report.streams = events.stream_count();
+    if findings.log_cut.is_none() {
+        let before = findings.clone();
+        events.check_erased(chain, findings, watch)?;
+        // Who wrote meanwhile may have erased more, which runs and rewritten segments know already.
+        if chain.is_told_anew() {
+            let erased = findings.report.erased;
+            *findings = before;
+            findings.report.erased = erased;
+        } else if events.has_orphans() {
+            // Behind what is there was the change, and nobody knows what else.
+            findings.log_cut = Some(checked.end);
+        }
     }
-    let folder = Folder::look(&**files, &list(&**files)?, &[])?;
-    let segments = open_chain(&**files, &folder.firsts)?;
-    let Some(last) = segments.last() else {
-        return Err(StoreError::corrupt("the log is gone: no segment is there"));
+    Ok(())
+}
+
+/// The files beside the two logs.
+fn check_folder(
+    top: &Arc<dyn Files>,
+    chain: &Chain<'_>,
+    findings: &mut Findings,
+) -> Result<(), StoreError> {
+    let marker = top.open(MARKER).and_then(|file| file.read_all());
+    findings.is_marker_bad = !marker.is_ok_and(|text| text == MARKER_TEXT.as_bytes());
+    let first = chain.segments.iter().flatten().next();
+    findings.report.lineage = match lineage::renewed(&**top) {
+        Ok(renewed) => renewed.or(first.map(|segment| segment.header.lineage)),
+        Err(error) if error.kind() == factum_core::StoreErrorKind::Corrupt => {
+            findings.is_lineage_bad = true;
+            let what = "the file of the lineage is not what was written";
+            let mut damage = Damage::new(Part::Folder, lineage::LINEAGE, what);
+            damage.remedy = Remedy::Renew;
+            findings.report.damage(damage);
+            None
+        }
+        Err(error) => return Err(error),
     };
-    let name = segment_name(last.header.first);
-    let found = (folder, &segments[..]);
-    let (documents, walked) = Documents::load(files.clone(), None, found, End::Open)?;
-    if let Tail::Torn { .. } = walked.tail {
-        report.torn.push(format!("file=documents/{name} offset={}", walked.end));
-    }
-    Ok(Arc::new(documents))
-}
-
-/// Reads every block of every run on its way.
-fn count_documents(documents: &Documents, report: &mut JournalReport) {
-    let mut rest = Some(KeyRange::all());
-    while let Some(range) = rest {
-        match documents.scan(&ScanQuery::new(range)) {
-            Ok(page) => {
-                report.documents += page.documents.len() as u64;
-                rest = page.rest;
-            }
-            Err(error) => return report.damage(format!("documents: {error}")),
-        }
-    }
+    Ok(())
 }

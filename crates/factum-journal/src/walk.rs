@@ -1,5 +1,7 @@
 //! Going through a segment on disk from its first frame to where the frames must or may end.
 
+use std::ops::Range;
+
 use factum_core::StoreError;
 
 use crate::{
@@ -63,13 +65,12 @@ pub(crate) fn walk(
         show(&frame, first)?;
         first = frames.next;
     }
-    let tail = verdict(&frames, end)?;
+    let tail = verdict(&frames, end).map_err(|why| frames.damaged(&why))?;
     let (end, next, last) = (frames.offset, frames.next, frames.last);
     Ok(Walked { end, next, last, tail, bytes })
 }
 
-/// Shows a rewritten segment: first up to which versions events were left out, so that those that
-/// were kept follow; then the stretches that were kept; last the positions behind them.
+/// Shows a rewritten segment, of which every part must be what was written.
 fn walk_kept(
     segment: &Segment,
     end: End<'_>,
@@ -78,48 +79,94 @@ fn walk_kept(
 ) -> Result<Walked, StoreError> {
     let header = &segment.header;
     let damaged = |what: &str, at: u32| error::damaged(what, header.first, u64::from(at));
-    let End::Sealed(next) = end else {
-        return Err(damaged("it was rewritten, but the segment behind it is missing", 0));
-    };
-    let table = header.rewritten.map_or(0, |rewritten| rewritten.table as usize);
-    let extents = Extents::decode(header, bytes.get(table..).unwrap_or(&[]))?;
-    let behind = header.first + u64::from(extents.positions);
-    if (extents.original_end, behind) != (next.previous_end, next.first) {
+    let End::Sealed(next) = end else { return Err(damaged(NOT_FOLLOWED, 0)) };
+    let extents = extents_in(segment, &bytes)?;
+    if !extents.reach(next) {
         return Err(extent::damaged(header));
     }
+    each_kept(segment, &extents, &bytes, |part| match part {
+        Ok(frame) => show(&frame, frame.left_out.end),
+        Err(broken) => Err(damaged(broken.what, broken.offset)),
+    })?;
+    let next = header.first + u64::from(extents.positions);
+    Ok(Walked { end: extents.original_end, next, last: None, tail: Tail::Clean, bytes })
+}
+
+/// What is wrong with a rewritten segment that is the last one.
+pub(crate) const NOT_FOLLOWED: &str = "it was rewritten, but the segment behind it is missing";
+
+/// A part of a rewritten segment that is not what was written.
+#[derive(Debug)]
+pub(crate) struct Broken {
+    pub(crate) what: &'static str,
+    /// Where it begins in the file.
+    pub(crate) offset: u32,
+    /// The positions that it told of.
+    pub(crate) positions: Range<u64>,
+}
+
+/// The table of a rewritten segment with these bytes.
+pub(crate) fn extents_in(segment: &Segment, bytes: &[u8]) -> Result<Extents, StoreError> {
+    let header = &segment.header;
+    let table = header.rewritten.map_or(0, |rewritten| rewritten.table as usize);
+    let len = header.rewritten.map_or(0, |rewritten| rewritten.table_len as usize);
+    let table = bytes.get(table..).filter(|table| table.len() == len);
+    Extents::decode(header, table.ok_or_else(|| extent::damaged(header))?)
+}
+
+/// Shows the parts of a rewritten segment: first up to which versions events were left out, so that
+/// those that were kept follow; then the stretches that were kept; last the positions behind them.
+pub(crate) fn each_kept(
+    segment: &Segment,
+    extents: &Extents,
+    bytes: &[u8],
+    mut show: impl FnMut(Result<Frame<'_>, Broken>) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let first = segment.header.first;
+    let behind = first + u64::from(extents.positions);
     let notes = &bytes[extents.kept_end as usize..extents.table as usize];
-    let Some((records, _)) = records_in(segment, notes, extents.kept_end, header.first) else {
-        return Err(damaged("what was left out is not what was written", extents.kept_end));
-    };
-    let mut position = header.first;
     let (start, end) = (extents.kept_end, FRAMES_START);
-    show(&Frame { left_out: position..position, records, body: notes, start, end }, position)?;
+    show(match records_in(segment, notes, start, first) {
+        Some((records, next)) if next == first => {
+            Ok(Frame { left_out: first..first, records, body: notes, start, end })
+        }
+        _ => {
+            let what = "what was left out is not what was written";
+            Err(Broken { what, offset: start, positions: first..behind })
+        }
+    })?;
+    let mut position = first;
     for (index, extent) in extents.list().iter().enumerate() {
-        let first = header.first + u64::from(extent.position);
+        let from = first + u64::from(extent.position);
+        let to = from + u64::from(extent.events);
         let body = &bytes[extent.offset as usize..extents.end_of(index) as usize];
-        let read = records_in(segment, body, extent.original, first);
-        let Some((records, next)) = read.filter(|it| it.1 == first + u64::from(extent.events))
-        else {
-            return Err(damaged("a stretch that was kept is not what was written", extent.offset));
-        };
-        let (left_out, start) = (position..first, extent.original);
+        let start = extent.original;
         let end = start + body.len() as u32;
-        show(&Frame { left_out, records, body, start, end }, first)?;
-        position = next;
+        let left_out = position..from;
+        show(match records_in(segment, body, start, from) {
+            Some((records, next)) if next == to => {
+                Ok(Frame { left_out, records, body, start, end })
+            }
+            _ => {
+                let what = "a stretch that was kept is not what was written";
+                Err(Broken { what, offset: extent.offset, positions: from..to })
+            }
+        })?;
+        position = to;
     }
     let (start, end) = (extents.original_end, extents.original_end);
     let left_out = position..behind;
-    show(&Frame { left_out, records: Vec::new(), body: &[], start, end }, behind)?;
-    Ok(Walked { end, next: behind, last: None, tail: Tail::Clean, bytes })
+    show(Ok(Frame { left_out, records: Vec::new(), body: &[], start, end }))
 }
 
-fn verdict(frames: &Frames<'_>, end: End<'_>) -> Result<Tail, StoreError> {
+/// What is behind the last whole frame; the error says why more of them must be there.
+pub(crate) fn verdict(frames: &Frames<'_>, end: End<'_>) -> Result<Tail, String> {
     match end {
         End::Sealed(next) if (frames.offset, frames.next) != (next.previous_end, next.first) => {
-            Err(frames.damaged("the segment behind it was begun"))
+            Err("the segment behind it was begun".into())
         }
         End::Synced(end) if frames.offset != end => {
-            Err(frames.damaged("its writer says that it is durable"))
+            Err("its writer says that it is durable".into())
         }
         End::Sealed(_) | End::Synced(_) => Ok(Tail::Clean),
         End::Open => frames.tail(),

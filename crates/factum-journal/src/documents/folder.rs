@@ -23,7 +23,7 @@ use crate::{
 /// The file that says with which revision the documents begin. It was made when there was no run
 /// yet, so that the loss of all runs is seen as such. A version without runs would see the log
 /// only; to it, this is a segment of a newer version, and it refuses.
-const BEGIN: &str = "00000000000000000000.log";
+pub(crate) const BEGIN: &str = "00000000000000000000.log";
 const BEGIN_VERSION: u32 = 2;
 const BEGIN_BYTES: usize = 80;
 
@@ -102,8 +102,7 @@ impl Folder {
     pub(crate) fn tidy(&self, files: &dyn Files, segments: &[Segment]) -> Result<(), StoreError> {
         self.check(segments)?;
         if self.begin.is_none() {
-            let put = files.put(BEGIN, &encode_begin(segments[0].header.first));
-            put.map_err(|e| error::disk("opening the documents", BEGIN, e))?;
+            put_begin(files, segments[0].header.first)?;
         }
         self.covered.iter().try_for_each(|name| {
             files.remove(name).map_err(|e| error::disk("removing old documents", name, e))
@@ -111,7 +110,14 @@ impl Folder {
     }
 }
 
-fn read_begin(files: &dyn Files) -> Result<u64, StoreError> {
+/// Says where the documents begin, durably.
+pub(crate) fn put_begin(files: &dyn Files, first: u64) -> Result<(), StoreError> {
+    let put = files.put(BEGIN, &encode_begin(first));
+    put.map_err(|e| error::disk("saying where documents begin", BEGIN, e))
+}
+
+/// Where the documents begin.
+pub(crate) fn read_begin(files: &dyn Files) -> Result<u64, StoreError> {
     let read = files.open(BEGIN).and_then(|file| file.read_all());
     let bytes = read.map_err(|e| error::disk("opening the documents", BEGIN, e))?;
     let begin = (bytes.len() == BEGIN_BYTES).then(|| u64_at(&bytes, 40));

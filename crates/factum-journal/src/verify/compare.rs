@@ -1,52 +1,157 @@
-//! What the index says of a segment beside what the log says.
+//! What the index says of a stretch of the log beside what the log says.
 
 use factum_core::{Direction, StoreError};
-use hashbrown::HashMap;
 
-use super::{Expected, JournalReport};
+use super::streams::Streams;
 use crate::{
-    cache::Cache, erased::Erased, key::Term, posting::TermSource, recent::Recent,
-    record::StreamState, run::Run, stretch::Stretch,
+    cache::Cache,
+    chunk::{self, Places},
+    erased::Erased,
+    key::{self, Term},
+    posting::TermSource,
+    recent::{Recent, RecentStream},
+    record::{StreamState, take_state},
+    run::Run,
+    stretch::Stretch,
 };
 
-/// Reports where a run says something else of a segment than the log.
-pub(super) fn run(run: &Run, cache: &Cache, expected: &Expected, report: &mut JournalReport) {
-    let recent = &expected.recent;
+/// How much a stretch of the log has of each kind of entry. What a run has of the log's own and
+/// nothing else, by these counts, is just what the log has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Counts {
+    segments: u64,
+    places: u64,
+    in_streams: u64,
+    in_categories: u64,
+    in_types: u64,
+    tags: u64,
+    /// Entries on erased events, which stand where the erasing was done.
+    erased: u64,
+    /// Events that were left out of rewritten segments. Runs from before still have them.
+    left_out: u64,
+}
+
+impl Counts {
+    /// Counts what a run holds, and checks that its entries stand in order.
+    pub(super) fn of(run: &Run) -> Result<Self, StoreError> {
+        let mut counts = Self::default();
+        run.check(|entry| counts.count(entry.key(), entry.value()).is_some())?;
+        Ok(counts)
+    }
+
+    /// Counts an entry; `None` if it is none.
+    fn count(&mut self, key: &[u8], value: &[u8]) -> Option<()> {
+        let count = match (key.first()?, key::split(key)) {
+            (b's', Some((_, 0))) => return take_state(&mut &value[..]).map(|_| ()),
+            (b's', Some(_)) => &mut self.in_streams,
+            (b'c', Some(_)) => &mut self.in_categories,
+            (b't', Some(_)) => &mut self.in_types,
+            (b'g', Some(_)) => &mut self.tags,
+            (b'p', None) => {
+                self.places += Places::decode(value)?.offsets.len() as u64 - 1;
+                return Some(());
+            }
+            (b'n', None) => {
+                self.segments += 1;
+                return Some(());
+            }
+            (b'e', None) => {
+                self.erased += 1;
+                return key::number_of(key).map(|_| ());
+            }
+            _ => return None,
+        };
+        let positions = chunk::decode(value)?;
+        *count += positions.len() as u64;
+        // Of a position twice, one could be missing elsewhere.
+        positions.is_sorted_by(|one, next| one < next).then_some(())
+    }
+
+    /// Whether there is anything about erased events.
+    pub(super) fn has_erased(&self) -> bool {
+        self.erased > 0
+    }
+
+    /// Adds what a segment of the log has.
+    pub(super) fn add(&mut self, recent: &Recent, left_out: &Erased) {
+        let positions = recent.offsets.len() as u64;
+        let gone = left_out.count(recent.first(), recent.last());
+        self.segments += 1;
+        self.places += positions;
+        self.left_out += gone;
+        for count in [&mut self.in_streams, &mut self.in_categories, &mut self.in_types] {
+            *count += positions - gone;
+        }
+        self.tags += recent.tags.values().map(|positions| positions.len() as u64).sum::<u64>();
+    }
+
+    /// What of these is more or less than it should be.
+    pub(super) fn difference(&self, wanted: &Self) -> Option<String> {
+        let gone = wanted.left_out;
+        // An event that was left out may have had any tags.
+        let tags = if gone > 0 { u64::MAX } else { 0 };
+        let counts = [
+            ("segments", self.segments, wanted.segments, 0),
+            ("places", self.places, wanted.places, 0),
+            ("events of streams", self.in_streams, wanted.in_streams, gone),
+            // Each event is in one stream, one category and one type.
+            ("events of categories", self.in_categories, self.in_streams, 0),
+            ("events of types", self.in_types, self.in_streams, 0),
+            ("tags", self.tags, wanted.tags, tags),
+        ];
+        let wrong = counts.into_iter().find(|(_, found, least, more)| {
+            !(*least..=least.saturating_add(*more)).contains(found)
+        });
+        wrong.map(|(name, found, wanted, _)| format!("its {name} are {found} instead of {wanted}"))
+    }
+}
+
+/// The first thing of a segment's that a run does not say as the log does.
+pub(super) fn segment(
+    run: &Run,
+    cache: &Cache,
+    (recent, left_out): (&Recent, &Erased),
+) -> Option<String> {
     let stretch = Stretch { run, cache };
-    let mut check = |what: String, is_same: Result<bool, StoreError>| match is_same {
-        Ok(true) => {}
-        Ok(false) => report.damage(format!(
-            "the index says something else than the log, remove the file and open the store, \
-             which makes it anew: file={} {what}",
-            run.name
-        )),
-        Err(error) => report.damage(error),
+    let wrong = |what: String, is_same: Result<bool, StoreError>| match is_same {
+        Ok(true) => None,
+        Ok(false) => Some(what),
+        Err(error) => Some(format!("{what} {error}")),
     };
-    for name in recent.categories.keys() {
-        let term = Term::Category(name);
-        check(format!("category={name}"), has_same(&stretch, expected, term));
+    let terms = recent.categories.keys().map(|name| Term::Category(name));
+    let terms = terms.chain(recent.tags.keys().map(|tag| Term::Tag(tag)));
+    let mut terms = terms.chain(recent.names.iter().map(|name| Term::Type(name)));
+    let mut streams = recent.streams.iter();
+    terms
+        .find_map(|term| wrong(shown(term), has_same(&stretch, (recent, left_out), term)))
+        .or_else(|| {
+            streams.find_map(|(name, stream)| {
+                wrong(format!("stream={name}"), has_stream(&stretch, recent, name, stream))
+            })
+        })
+        .or_else(|| wrong("places".into(), has_places(&stretch, (recent, left_out))))
+        .or_else(|| {
+            let names = stretch.names(recent.first());
+            wrong("names of types".into(), names.map(|names| names == *recent.names))
+        })
+}
+
+fn shown(term: Term<'_>) -> String {
+    match term {
+        Term::Stream(text) => format!("stream={text}"),
+        Term::Category(text) => format!("category={text}"),
+        Term::Type(text) => format!("type={text}"),
+        Term::Tag(text) => format!("tag={text}"),
     }
-    for tag in recent.tags.keys() {
-        check(format!("tag={tag}"), has_same(&stretch, expected, Term::Tag(tag)));
-    }
-    for name in recent.names.iter() {
-        check(format!("type={name}"), has_same(&stretch, expected, Term::Type(name)));
-    }
-    for (name, stream) in &recent.streams {
-        check(format!("stream={name}"), has_stream(&stretch, recent, name, stream));
-    }
-    check("places".into(), has_places(&stretch, expected));
-    check("names".into(), stretch.names(recent.first()).map(|names| names == *recent.names));
 }
 
 /// Whether both hold the same positions of a term in the segment. A run may know more, of events
 /// that were left out since.
 fn has_same(
     stretch: &Stretch<'_>,
-    expected: &Expected,
+    (recent, left_out): (&Recent, &Erased),
     term: Term<'_>,
 ) -> Result<bool, StoreError> {
-    let Expected { recent, left_out, .. } = expected;
     let (mut ours, mut theirs) = (recent.postings(term), stretch.postings(term));
     let mut from = recent.first();
     loop {
@@ -65,7 +170,7 @@ fn has_stream(
     stretch: &Stretch<'_>,
     recent: &Recent,
     name: &str,
-    stream: &crate::recent::RecentStream,
+    stream: &RecentStream,
 ) -> Result<bool, StoreError> {
     for (version, positions) in stream.stretches() {
         let wanted = positions.iter().map(|relative| recent.first() + u64::from(*relative));
@@ -78,8 +183,10 @@ fn has_stream(
     Ok(stretch.state(name)?.is_some())
 }
 
-fn has_places(stretch: &Stretch<'_>, expected: &Expected) -> Result<bool, StoreError> {
-    let Expected { recent, left_out, .. } = expected;
+fn has_places(
+    stretch: &Stretch<'_>,
+    (recent, left_out): (&Recent, &Erased),
+) -> Result<bool, StoreError> {
     let mut position = recent.first();
     while position <= recent.last() {
         let (first, places) = stretch.places(position)?;
@@ -96,33 +203,31 @@ fn has_places(stretch: &Stretch<'_>, expected: &Expected) -> Result<bool, StoreE
     Ok(true)
 }
 
-/// Counts erased events. What the index calls erased must be so by its stream's state. The other
-/// way round what was erased lately stands in the log only.
-pub(super) fn erased(
-    expected: &Expected,
-    streams: &HashMap<String, StreamState>,
-    erased: &Erased,
-    report: &mut JournalReport,
-) {
-    let (first, last) = (expected.recent.first(), expected.recent.last());
-    report.erased += expected.left_out.count(first, last);
-    for (stream, version) in &expected.lost {
-        let through = streams.get(stream).map_or(0, |it| it.bounds.erased_through.value());
-        if *version > through {
-            report.damage(format!(
-                "events were left out that nothing erased: segment={first} stream={stream} \
-                 version={version}"
-            ));
+/// The first stream that a run says something else of than the log does where the run ends.
+pub(super) fn states(run: &Run, streams: &Streams) -> Option<String> {
+    for block in 0..run.block_count() {
+        let Ok(entries) = run.entries(block) else { return Some("a block can't be read".into()) };
+        for entry in entries {
+            let Some((term, 0)) = key::split(entry.key()) else { continue };
+            // The kind before the name, and a zero behind it.
+            let name = term.get(1..term.len() - 1).and_then(|name| str::from_utf8(name).ok());
+            let Some(name) = name.filter(|_| key::is_stream(term)) else { continue };
+            let found = take_state(&mut entry.value());
+            if found.is_none_or(|found| !is_state(streams, name, found)) {
+                return Some(format!("how a stream is, stream={name}"));
+            }
         }
     }
-    for (stream, version, position) in &expected.versions {
-        let through = streams.get(stream).map_or(0, |it| it.bounds.erased_through.value());
-        if *version <= through {
-            report.erased += 1;
-        } else if erased.contains(*position) {
-            report.damage(format!(
-                "the index calls an event erased that is not: position={position} stream={stream}"
-            ));
-        }
-    }
+    None
+}
+
+/// Whether a stream may be like this. What it takes for erased depends on when the run was made:
+/// after a rewriting it knows from there what a later change erased.
+fn is_state(streams: &Streams, name: &str, found: StreamState) -> bool {
+    let key = streams.key(name);
+    let Some(mut wanted) = streams.state(key) else { return false };
+    let least = wanted.bounds.erased_through;
+    let most = least.max(streams.left_out_through(key));
+    wanted.bounds.erased_through = found.bounds.erased_through;
+    found == wanted && (least..=most).contains(&found.bounds.erased_through)
 }

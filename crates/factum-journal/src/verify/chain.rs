@@ -1,0 +1,459 @@
+//! Going through every segment of a log and every frame of each, past what is damaged.
+
+use std::io;
+
+use factum_core::{Lineage, StoreError, StoreErrorKind};
+
+use super::{
+    Findings, Watch,
+    report::{Damage, Part, Torn},
+};
+use crate::{
+    disk::{File, Files},
+    error,
+    frame::{FRAME_ALIGN, FrameHeader, FramePlace},
+    frames::{Frame, Frames, Tail},
+    segment::{FRAMES_START, Segment, segment_name, segments_in},
+    tail::{SYNCED, read_synced},
+    walk::{End, each_kept, extents_in, verdict},
+};
+
+/// How often beside a writer it is looked again at what that one changes meanwhile.
+const ATTEMPTS: usize = 8;
+
+/// Where a log is to end: behind the last frame before its first damage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Cut {
+    /// The first position of the last segment that is left; 0: none. A rewritten one is never the
+    /// last of a log, and so is to be followed by another.
+    pub(crate) segment: u64,
+    /// Where its frames end, or ended before it was rewritten.
+    pub(crate) offset: u32,
+    /// The next position.
+    pub(crate) position: u64,
+}
+
+/// What is done with what is found on the way.
+pub(super) trait Visitor {
+    /// A segment begins.
+    fn begin(&mut self, segment: &Segment);
+
+    /// A frame. What is wrong with it goes into `faults`, each with its offset.
+    fn frame(&mut self, segment: &Segment, frame: &Frame<'_>, faults: &mut Vec<(u32, String)>);
+
+    /// Something of the log is missing here.
+    fn gap(&mut self);
+
+    /// The segment was gone through; whether nothing is wrong with it.
+    fn end(&mut self, segment: &Segment, is_whole: bool, findings: &mut Findings);
+}
+
+/// Where a log is to begin.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Start {
+    /// The first position; `None`: wherever it does.
+    pub(super) position: Option<u64>,
+    /// The segment before the first; `None`: nobody can tell.
+    pub(super) previous: Option<u64>,
+    /// The lineage; `None`: that of the first segment.
+    pub(super) lineage: Option<Lineage>,
+}
+
+impl Start {
+    /// That of the events.
+    pub(super) const LOG: Self = Self { position: Some(1), previous: Some(0), lineage: None };
+}
+
+/// Which log it is, and where it ends.
+pub(super) struct Chain<'f> {
+    pub(super) part: Part,
+    pub(super) files: &'f dyn Files,
+    start: Start,
+    /// What the writer told of how far it is durable.
+    told: Option<(u64, u32)>,
+    is_alone: bool,
+    /// The segments by name, also those that the writer did not tell of yet.
+    pub(super) firsts: Vec<u64>,
+    pub(super) segments: Vec<Result<Segment, StoreError>>,
+}
+
+/// The names of a folder; none if it is not there.
+pub(crate) fn names(files: &dyn Files) -> Result<Vec<String>, StoreError> {
+    match files.list() {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        listed => listed.map_err(|e| error::disk("listing the folder", "", e)),
+    }
+}
+
+impl<'f> Chain<'f> {
+    /// Opens the segments of a log from where it is to begin.
+    pub(super) fn open(
+        part: Part,
+        files: &'f dyn Files,
+        start: Start,
+        is_alone: bool,
+    ) -> Result<Self, StoreError> {
+        let mut chain = Self::open_once(part, files, start, is_alone)?;
+        for _ in 1..ATTEMPTS {
+            // What was the last segment a moment ago may be a rewritten one by now.
+            let is_past = |it: &Segment| !is_alone && it.header.rewritten.is_some();
+            if !chain.segments.last().is_some_and(|it| it.as_ref().is_ok_and(is_past)) {
+                break;
+            }
+            chain = Self::open_once(part, files, start, is_alone)?;
+        }
+        Ok(chain)
+    }
+
+    fn open_once(
+        part: Part,
+        files: &'f dyn Files,
+        start: Start,
+        is_alone: bool,
+    ) -> Result<Self, StoreError> {
+        // First how far, then the files: they hold at least as much.
+        let told = told(files);
+        if told.is_none() && !is_alone {
+            let message = "the journal is just being opened for writing, try again";
+            return Err(StoreError::unavailable(message));
+        }
+        let mut firsts = segments_in(&names(files)?);
+        // Behind documents in runs there may be segments that those cover: removed at opening.
+        firsts.retain(|first| part == Part::Log || *first >= start.position.unwrap_or(1));
+        let last = told.filter(|_| !is_alone).map_or(u64::MAX, |(last, _)| last);
+        let seen = firsts.iter().filter(|first| **first <= last);
+        let segments = seen.map(|first| Segment::open(files, *first)).collect();
+        Ok(Self { part, files, start, told, is_alone, firsts, segments })
+    }
+
+    /// Whether the writer has told of more since the chain was opened.
+    pub(super) fn is_told_anew(&self) -> bool {
+        !self.is_alone && told(self.files) != self.told
+    }
+
+    /// Goes through all of it.
+    pub(super) fn check(
+        &self,
+        visitor: &mut dyn Visitor,
+        findings: &mut Findings,
+        watch: &mut Watch<'_>,
+    ) -> Checked {
+        let start = self.start.position.unwrap_or(1);
+        let good = Cut { segment: 0, offset: 0, position: start };
+        let (cut, before) = (None, Before { lineage: self.start.lineage, ..Before::default() });
+        let seen = start - 1;
+        let mut check = Check { chain: self, visitor, findings, good, cut, before, seen };
+        for (index, segment) in self.segments.iter().enumerate() {
+            let first = self.firsts[index];
+            check.before.behind = None;
+            match segment {
+                Ok(segment) => check.segment(index, segment, watch),
+                Err(error) => check.unreadable(first, error),
+            }
+            check.before.first = Some(first);
+        }
+        check.newest();
+        Checked { cut: check.cut, end: check.good, seen: check.seen }
+    }
+
+    /// Where the last segment ends.
+    pub(super) fn end(&self) -> End<'static> {
+        match self.told {
+            Some((_, end)) if !self.is_alone => End::Synced(end),
+            _ => End::Open,
+        }
+    }
+
+    pub(super) fn file(&self, first: u64) -> String {
+        format!("{}/{}", self.part.name(), segment_name(first))
+    }
+}
+
+/// How far the writer says that a log is durable.
+fn told(files: &dyn Files) -> Option<(u64, u32)> {
+    files.open(SYNCED).ok().and_then(|file| read_synced(&*file))
+}
+
+/// What came of going through a log.
+pub(super) struct Checked {
+    /// Where it is to end, if something is wrong with it.
+    pub(super) cut: Option<Cut>,
+    /// How far everything was good.
+    pub(super) end: Cut,
+    /// The last position that was seen.
+    pub(super) seen: u64,
+}
+
+/// The segment before the one that is looked at.
+#[derive(Debug, Default)]
+struct Before {
+    /// Its name; readable or not.
+    first: Option<u64>,
+    /// The position behind it, where it is a rewritten one.
+    behind: Option<u64>,
+    /// The lineage of the last one that could be read.
+    lineage: Option<Lineage>,
+}
+
+struct Check<'a, 'f> {
+    chain: &'a Chain<'f>,
+    visitor: &'a mut dyn Visitor,
+    findings: &'a mut Findings,
+    /// How far everything was good, as long as it is.
+    good: Cut,
+    cut: Option<Cut>,
+    before: Before,
+    /// The last position.
+    seen: u64,
+}
+
+impl Check<'_, '_> {
+    fn damage(&mut self, damage: Damage) {
+        self.cut.get_or_insert(self.good);
+        self.findings.report.damage(damage);
+    }
+
+    fn missing(&mut self, first: u64, through: Option<u64>) {
+        let (part, file) = (self.chain.part, self.chain.file(first));
+        let damage = Damage::new(part, file, "a segment is missing");
+        self.damage(damage.positions(first.max(1), through));
+        self.visitor.gap();
+    }
+
+    fn unreadable(&mut self, first: u64, error: &StoreError) {
+        if error.kind() != StoreErrorKind::Corrupt {
+            self.findings.unreadable.get_or_insert_with(|| error.clone());
+        }
+        let mut after = self.chain.firsts.iter().filter(|other| **other > first);
+        let through = after.next().map(|next| next - 1);
+        let what = format!("a segment can't be read, {}", reason(error));
+        let damage = Damage::new(self.chain.part, self.chain.file(first), what);
+        self.damage(damage.at(0_u64).positions(first, through));
+        self.visitor.gap();
+    }
+
+    /// Whether a segment stands where it belongs; says what is wrong.
+    fn follows(&mut self, segment: &Segment) {
+        let Start { position, previous, .. } = self.chain.start;
+        let header = segment.header;
+        let first = header.first;
+        let before = self.before.first.or(previous);
+        let due = match self.before.first {
+            Some(before) => (header.previous > before).then_some(header.previous),
+            None => position.filter(|due| first > *due),
+        };
+        let lineage = self.before.lineage.replace(header.lineage);
+        if let Some(due) = due {
+            self.missing(due, Some(first - 1));
+        } else if before.is_some_and(|before| header.previous != before)
+            || lineage.is_some_and(|lineage| header.lineage != lineage)
+        {
+            let what = "a segment does not follow the one before it, it is of another log";
+            let damage = Damage::new(self.chain.part, self.chain.file(first), what);
+            self.damage(damage.at(0_u64).positions(first, None));
+            self.visitor.gap();
+        }
+    }
+
+    fn segment(&mut self, index: usize, segment: &Segment, watch: &mut Watch<'_>) {
+        let first = segment.header.first;
+        self.follows(segment);
+        let is_rewritten = segment.header.rewritten.is_some();
+        if self.cut.is_none() && !is_rewritten {
+            self.good = Cut { segment: first, offset: FRAMES_START, position: first };
+        }
+        let end = match self.chain.segments.get(index + 1) {
+            Some(Ok(next)) if next.header.previous == first => Some(End::Sealed(&next.header)),
+            // Nobody can tell.
+            Some(_) => None,
+            None => Some(self.chain.end()),
+        };
+        self.visitor.begin(segment);
+        let bytes = match segment.file.read_all() {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                let file = self.chain.file(first);
+                return self.unreadable(first, &error::disk("reading the log", &file, error));
+            }
+        };
+        watch.add(bytes.len() as u64);
+        let is_whole = match is_rewritten {
+            true => self.kept(segment, &bytes, end),
+            false => self.frames(segment, bytes, end),
+        };
+        self.visitor.end(segment, is_whole, self.findings);
+    }
+
+    /// Goes through the frames of a segment. The answer: whether nothing is wrong.
+    fn frames(&mut self, segment: &Segment, mut bytes: Vec<u8>, end: Option<End<'_>>) -> bool {
+        let first = segment.header.first;
+        let len = bytes.len();
+        let must_reach = match end {
+            Some(End::Sealed(next)) => next.previous_end as usize,
+            Some(End::Synced(end)) => end as usize,
+            Some(End::Open) | None => 0,
+        };
+        if must_reach > 0 {
+            // Behind it may be the traces of a write that was given up, or is under way.
+            bytes.truncate(must_reach);
+        }
+        let mut is_whole = true;
+        let mut from = (FRAMES_START, first);
+        loop {
+            let rest = bytes.get(from.0 as usize..).unwrap_or(&[]);
+            let mut frames = Frames::new(segment, rest, from.0, from.1);
+            while let Some(frame) = frames.next_frame() {
+                is_whole &= self.frame(segment, &frame, frames.next);
+            }
+            let Some(end) = end else { return is_whole };
+            let judged = verdict(&frames, end).and_then(|tail| self.told(segment, &frames, tail));
+            let why = match judged {
+                Ok(Tail::Clean) => return is_whole,
+                Ok(Tail::Torn { .. }) => {
+                    let (file, offset) = (self.chain.file(first), u64::from(frames.offset));
+                    self.findings.report.torn.push(Torn { file, offset });
+                    return is_whole;
+                }
+                Err(why) => why,
+            };
+            is_whole = false;
+            let next = next_whole(segment, &bytes, &frames);
+            let through = match (next, end) {
+                (Some((_, position)), _) => Some(position - 1),
+                (None, End::Sealed(next)) => Some(next.first - 1),
+                (None, _) => None,
+            };
+            let cut_short = if len < must_reach { ", the file is too short" } else { "" };
+            let what = format!("{}{cut_short}", frames.broken(&why));
+            let damage = Damage::new(self.chain.part, self.chain.file(first), what);
+            self.damage(damage.at(frames.offset).positions(frames.next, through));
+            self.visitor.gap();
+            match next {
+                Some(next) => from = next,
+                None => return false,
+            }
+        }
+    }
+
+    /// Goes through what was kept of a rewritten segment. The answer: whether nothing is wrong. A
+    /// log can't end within it, and so ends before it if something is.
+    fn kept(&mut self, segment: &Segment, bytes: &[u8], end: Option<End<'_>>) -> bool {
+        let (first, file) = (segment.header.first, self.chain.file(segment.header.first));
+        let table = segment.header.rewritten.map_or(0, |rewritten| rewritten.table);
+        let found = extents_in(segment, bytes).ok();
+        let fits = found.filter(|extents| match end {
+            Some(End::Sealed(next)) => extents.reach(next),
+            // What is behind it is missing, which is said elsewhere.
+            _ => true,
+        });
+        let Some(extents) = fits else {
+            let through = match end {
+                Some(End::Sealed(next)) => Some(next.first - 1),
+                _ => None,
+            };
+            let what = "the table of a rewritten segment is not what was written";
+            let damage = Damage::new(self.chain.part, file, what).at(table);
+            self.damage(damage.positions(first, through));
+            self.visitor.gap();
+            return false;
+        };
+        let mut is_whole = true;
+        let shown = each_kept(segment, &extents, bytes, |part| {
+            match part {
+                Ok(frame) => {
+                    let mut faults = Vec::new();
+                    self.visitor.frame(segment, &frame, &mut faults);
+                    for (offset, what) in faults {
+                        is_whole = false;
+                        let at = extents.in_file(offset).unwrap_or(offset);
+                        self.damage(Damage::new(self.chain.part, file.clone(), what).at(at));
+                    }
+                }
+                Err(broken) => {
+                    is_whole = false;
+                    let damage = Damage::new(self.chain.part, file.clone(), broken.what);
+                    let (from, to) = (broken.positions.start, broken.positions.end);
+                    self.damage(damage.at(broken.offset).positions(from, Some(to - 1)));
+                    self.visitor.gap();
+                }
+            }
+            Ok(())
+        });
+        debug_assert!(shown.is_ok(), "nothing that is shown fails");
+        let behind = first + u64::from(extents.positions);
+        self.seen = behind - 1;
+        self.before.behind = Some(behind);
+        if self.cut.is_none() {
+            self.good = Cut { segment: first, offset: extents.original_end, position: behind };
+        }
+        is_whole
+    }
+
+    /// The writer's own word on what was durable, beside where the frames end.
+    fn told(&self, segment: &Segment, frames: &Frames<'_>, tail: Tail) -> Result<Tail, String> {
+        let (told, offset) = self.chain.told.unwrap_or_default();
+        if told == segment.header.first && frames.offset < offset {
+            return Err(format!("its writer was done with what reaches to {offset}"));
+        }
+        Ok(tail)
+    }
+
+    fn frame(&mut self, segment: &Segment, frame: &Frame<'_>, next: u64) -> bool {
+        self.seen = next - 1;
+        let mut faults = Vec::new();
+        self.visitor.frame(segment, frame, &mut faults);
+        let is_good = faults.is_empty();
+        for (offset, what) in faults {
+            let file = self.chain.file(segment.header.first);
+            self.damage(Damage::new(self.chain.part, file, what).at(offset));
+        }
+        if self.cut.is_none() {
+            self.good = Cut { segment: segment.header.first, offset: frame.end, position: next };
+        }
+        is_good
+    }
+
+    /// Whether the newest segment is there.
+    fn newest(&mut self) {
+        let last = self.before.first.unwrap_or(0);
+        match (self.before.behind, self.chain.told) {
+            // A rewritten segment is never the last one.
+            (Some(behind), _) => self.missing(behind, None),
+            (None, Some((told, _))) if told > last => self.missing(told, None),
+            _ if last == 0 => {
+                let folder = self.chain.part.name();
+                self.damage(Damage::new(self.chain.part, folder, "no segment is there"));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The part of an error's text that says what, without the remedy and the place.
+fn reason(error: &StoreError) -> String {
+    let text = error.to_string();
+    let text = text.strip_prefix("the log is damaged, ").unwrap_or(&text);
+    text.split(';').next().unwrap_or(text).to_owned()
+}
+
+/// The next frame that is whole, behind where one is not: its offset and its first position.
+fn next_whole(segment: &Segment, bytes: &[u8], frames: &Frames<'_>) -> Option<(u32, u64)> {
+    let start = frames.offset + FRAME_ALIGN;
+    let salt = segment.header.salt.to_le_bytes();
+    let candidates = (start..u32::try_from(bytes.len()).ok()?).step_by(FRAME_ALIGN as usize);
+    candidates.into_iter().find_map(|offset| {
+        let rest = &bytes[offset as usize..];
+        if !rest.starts_with(&salt) {
+            return None;
+        }
+        let place = FramePlace { salt: segment.header.salt, seed: segment.seed, offset };
+        let header = FrameHeader::read(place, rest)?;
+        let is_whole = || Frames::new(segment, rest, offset, header.first).next_frame().is_some();
+        (header.first >= frames.next && is_whole()).then_some((offset, header.first))
+    })
+}
+
+/// How long a file is; nothing if that can't be told.
+pub(super) fn len(file: &dyn File) -> u64 {
+    file.len().unwrap_or(0)
+}

@@ -1,0 +1,225 @@
+//! The documents: every block of their runs, their log frame by frame, and how many there are.
+
+use std::{error::Error, io, sync::Arc};
+
+use factum_core::{Lineage, StoreError, StoreErrorKind};
+
+use super::{
+    Findings, Watch,
+    chain::{self, Chain, Cut, Start, Visitor, names},
+    report::{Damage, Part, Remedy},
+};
+use crate::{
+    disk::Files,
+    documents::{BEGIN, Documents, Folder, read_begin, revision_of},
+    frames::Frame,
+    record::Record,
+    run::{Run, RunKind},
+    segment::{Segment, segment_name, segments_in},
+};
+
+/// How often it is looked again beside a writer, which writes runs and removes files meanwhile.
+const ATTEMPTS: usize = 8;
+
+/// Checks the documents. Where they are to end, if something is wrong, goes into the findings.
+pub(super) fn check(
+    files: &Arc<dyn Files>,
+    is_alone: bool,
+    findings: &mut Findings,
+    watch: &mut Watch<'_>,
+) -> Result<(), StoreError> {
+    for attempt in 1.. {
+        let before = findings.clone();
+        let checked = Check { files, is_alone, findings, through: 0, cut: None }.all(watch);
+        let is_good = checked.is_ok() && findings.report.damage_count == before.report.damage_count;
+        if is_good || is_alone || attempt == ATTEMPTS {
+            return checked;
+        }
+        *findings = before;
+    }
+    Ok(())
+}
+
+struct Check<'a> {
+    files: &'a Arc<dyn Files>,
+    is_alone: bool,
+    findings: &'a mut Findings,
+    /// The last revision that runs cover.
+    through: u64,
+    /// The first revision that is wrong in runs.
+    cut: Option<u64>,
+}
+
+impl Check<'_> {
+    fn all(mut self, watch: &mut Watch<'_>) -> Result<(), StoreError> {
+        let names = names(&**self.files)?;
+        let ranges = RunKind::Documents.ranges_in(&names);
+        let is_begun = self.begin(&names, &ranges, watch)?;
+        let start = self.runs(&ranges, is_begun, watch);
+        let covered = segments_in(&names).into_iter();
+        for first in covered.filter(|first| (1..start.position.unwrap_or(1)).contains(first)) {
+            watch.add(len(&**self.files, &segment_name(first)));
+        }
+        let chain = Chain::open(Part::Documents, &**self.files, start, self.is_alone)?;
+        let checked = chain.check(&mut Laws, self.findings, watch);
+        let cut = self.cut.map(|position| Cut { segment: 0, offset: 0, position });
+        self.findings.document_cut = cut.or(checked.cut);
+        self.findings.revisions = checked.seen.max(self.through);
+        let is_whole = self.findings.document_cut.is_none() && self.findings.begin.is_none();
+        if is_whole { self.count(&chain, watch) } else { Ok(()) }
+    }
+
+    fn damage(&mut self, name: &str, what: impl Into<String>, range: (u64, Option<u64>)) {
+        let damage = Damage::new(Part::Documents, format!("documents/{name}"), what);
+        self.findings.report.damage(damage.positions(range.0, range.1));
+        self.cut.get_or_insert(self.through + 1);
+    }
+
+    /// Looks at the file that says where they begin. The answer: whether anything says it.
+    fn begin(
+        &mut self,
+        names: &[String],
+        ranges: &[(u64, u64)],
+        watch: &mut Watch<'_>,
+    ) -> Result<bool, StoreError> {
+        let is_there = names.iter().any(|name| name == BEGIN);
+        let what = match is_there.then(|| read_begin(&**self.files)) {
+            Some(Ok(begin)) => {
+                watch.add(len(&**self.files, BEGIN));
+                self.through = begin - 1;
+                return Ok(true);
+            }
+            Some(Err(error)) if error.kind() != StoreErrorKind::Corrupt => return Err(error),
+            Some(Err(_)) => "what says where documents begin is not what was written",
+            None if ranges.is_empty() => return Ok(false),
+            None => "what says where documents begin is missing",
+        };
+        // What begins with the first revision lost nothing before it. Of anything else nobody can
+        // tell; then it is said to be lost, up to where something is there.
+        let segments = segments_in(names).into_iter().filter(|first| *first > 0);
+        let least = ranges.iter().map(|range| range.0).chain(segments).min();
+        self.findings.begin = Some(1);
+        let mut damage = Damage::new(Part::Documents, format!("documents/{BEGIN}"), what);
+        if least == Some(1) {
+            damage.remedy = Remedy::Remake;
+        }
+        self.findings.report.damage(damage);
+        Ok(true)
+    }
+
+    /// Looks at the runs. The answer: where the log is to begin.
+    fn runs(&mut self, ranges: &[(u64, u64)], is_begun: bool, watch: &mut Watch<'_>) -> Start {
+        let position = is_begun.then_some(self.through + 1);
+        let mut start = Start { position, previous: None, lineage: None };
+        for (first, last) in ranges.iter().copied() {
+            let name = RunKind::Documents.name(first, last);
+            watch.add(len(&**self.files, &name));
+            // What a wider one covers is left over, and removed at the next opening.
+            if last <= self.through {
+                continue;
+            }
+            let due = self.through + 1;
+            if first > due {
+                let missing = RunKind::Documents.name(due, first - 1);
+                self.damage(&missing, "documents are missing", (due, Some(first - 1)));
+            } else if first < due {
+                self.damage(&name, "a file covers a part of another", (due, Some(last)));
+            }
+            match read(&**self.files, &name, (first, last), start.lineage) {
+                Ok(run) => {
+                    start.previous = Some(run.header.segment);
+                    start.lineage = Some(run.header.lineage);
+                    self.findings.report.document_runs += 1;
+                }
+                Err(Unsound::Damaged(what, offset)) => {
+                    start.previous = None;
+                    self.damage(&name, what, (first, Some(last)));
+                    if let Some(damage) = self.findings.report.damages.last_mut() {
+                        damage.offset = offset;
+                    }
+                }
+                Err(Unsound::Unreadable(error)) => {
+                    start.previous = None;
+                    self.damage(&name, "the disk does not read it", (first, Some(last)));
+                    self.findings.unreadable.get_or_insert(error);
+                }
+            }
+            self.through = last;
+            start.position = Some(last + 1);
+        }
+        start
+    }
+
+    /// Counts what is there, as it would be read.
+    fn count(&mut self, chain: &Chain<'_>, watch: &mut Watch<'_>) -> Result<(), StoreError> {
+        let folder = Folder::look(&**self.files, &names(&**self.files)?, &[])?;
+        let bytes = folder.runs.iter().map(|run| run.bytes).sum();
+        watch.more(bytes);
+        let segments = chain.segments.iter().flatten().cloned().collect::<Vec<_>>();
+        let found = (folder, &segments[..]);
+        let (documents, _) = Documents::load(self.files.clone(), None, found, chain.end())?;
+        self.findings.report.documents = documents.count()?;
+        watch.add(bytes);
+        Ok(())
+    }
+}
+
+fn len(files: &dyn Files, name: &str) -> u64 {
+    files.open(name).map_or(0, |file| chain::len(&*file))
+}
+
+/// What is wrong with a run.
+enum Unsound {
+    /// What, and at which offset.
+    Damaged(String, Option<u64>),
+    Unreadable(StoreError),
+}
+
+/// Reads all of a run, a block at a time.
+fn read(
+    files: &dyn Files,
+    name: &str,
+    range: (u64, u64),
+    lineage: Option<Lineage>,
+) -> Result<Run, Unsound> {
+    let damaged = |error: StoreError| {
+        let is_gone = error.source().and_then(|it| it.downcast_ref::<io::Error>());
+        let is_gone = is_gone.is_some_and(|it| it.kind() == io::ErrorKind::NotFound);
+        if error.kind() != StoreErrorKind::Corrupt && !is_gone {
+            return Unsound::Unreadable(error);
+        }
+        let text = error.to_string();
+        let offset = text.split("offset=").nth(1).and_then(|it| it.split(';').next()?.parse().ok());
+        Unsound::Damaged("a file of documents is not what was written".into(), offset)
+    };
+    let run = Run::open_as(RunKind::Documents, files, name).map_err(damaged)?;
+    let wrong = |what: &str| Err(Unsound::Damaged(what.into(), None));
+    if (run.header.first, run.header.last) != range {
+        return wrong("a file of documents has another's name");
+    }
+    if lineage.is_some_and(|lineage| lineage != run.header.lineage) {
+        return wrong("a file of documents is of another journal");
+    }
+    run.check(|entry| revision_of(entry.value()).is_some_and(|it| (1..=range.1).contains(&it)))
+        .map_err(damaged)?;
+    Ok(run)
+}
+
+/// What each frame of the log of documents keeps to.
+struct Laws;
+
+impl Visitor for Laws {
+    fn begin(&mut self, _: &Segment) {}
+
+    fn frame(&mut self, _: &Segment, frame: &Frame<'_>, faults: &mut Vec<(u32, String)>) {
+        for (offset, record) in &frame.records {
+            if !matches!(record, Record::Document(_) | Record::Commit) {
+                faults.push((*offset, "something else stands among documents".into()));
+            }
+        }
+    }
+
+    fn gap(&mut self) {}
+
+    fn end(&mut self, _: &Segment, _: bool, _: &mut Findings) {}
+}

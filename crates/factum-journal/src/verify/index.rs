@@ -1,0 +1,243 @@
+//! The runs of the index: each whole, of this log, and without a word more or less than the log.
+
+use std::{io, ops::RangeInclusive};
+
+use factum_core::{StoreError, StoreErrorKind};
+use hashbrown::HashSet;
+
+use super::{
+    Findings, Watch,
+    chain::{self, Chain},
+    compare::{self, Counts},
+    events::index_damage,
+    streams::Streams,
+};
+use crate::{
+    cache::Cache,
+    erased::Erased,
+    index::load_erased,
+    recent::Recent,
+    run::{Run, run_name, runs_in},
+    segment::Segment,
+    stretch::Stretch,
+};
+
+/// The runs in use, in the order of positions.
+pub(super) struct Runs<'c> {
+    runs: Vec<Checked>,
+    cache: &'c Cache,
+    /// Whether something of the log was missing so far: then nobody knows how streams should be.
+    has_gap: bool,
+}
+
+/// A run, and what the log has of its positions so far.
+struct Checked {
+    run: Run,
+    found: Counts,
+    wanted: Counts,
+    /// One damage is said of a run, or its places would all be listed for a single cause.
+    is_blamed: bool,
+}
+
+impl<'c> Runs<'c> {
+    /// Opens the runs of a log, and reads each once.
+    pub(super) fn open(
+        chain: &Chain<'_>,
+        names: &[String],
+        is_alone: bool,
+        cache: &'c Cache,
+        (findings, watch): (&mut Findings, &mut Watch<'_>),
+    ) -> Self {
+        let mut runs = Self { runs: Vec::new(), cache, has_gap: false };
+        for (first, last) in runs_in(names) {
+            let name = run_name(first, last);
+            match chain.files.open(&name) {
+                // Merged away since the names were read.
+                Err(e) if !is_alone && e.kind() == io::ErrorKind::NotFound => continue,
+                Err(_) => {}
+                Ok(file) => watch.add(chain::len(&*file)),
+            }
+            // Covered by a wider one: left over by a merge, and removed at the next opening.
+            if runs.runs.last().is_some_and(|it| last <= it.run.header.last) {
+                continue;
+            }
+            match read(chain, &name, (first, last)) {
+                Ok(checked) => {
+                    if checked.found.has_erased() {
+                        findings.erased_runs.insert(name);
+                    }
+                    runs.runs.push(checked);
+                }
+                Err(Unsound::Unreadable(error)) => {
+                    findings.unreadable.get_or_insert(error);
+                    let what = "the disk does not read a file of the index";
+                    findings.report.damage(index_damage(&name, what));
+                }
+                Err(Unsound::Damaged(what, offset)) => {
+                    findings.bad_runs.insert(name.clone());
+                    let mut damage = index_damage(&name, what).positions(first, Some(last));
+                    damage.offset = offset;
+                    findings.report.damage(damage);
+                }
+            }
+        }
+        findings.report.runs = runs.runs.len() as u64;
+        runs
+    }
+
+    /// The last position up to which they know all of the log: the first that is missing may be
+    /// the one that says what was erased.
+    pub(super) fn last(&self) -> u64 {
+        self.runs
+            .iter()
+            .map(|it| it.run.header)
+            .fold(0, |last, header| if header.first == last + 1 { header.last } else { last })
+    }
+
+    /// Something of the log is missing here.
+    pub(super) fn pass_gap(&mut self) {
+        self.has_gap = true;
+    }
+
+    /// Compares a segment with its run. The answer: whether the runs up to here are complete, and
+    /// this one ends with the segment.
+    pub(super) fn check(
+        &mut self,
+        segment: &Segment,
+        (recent, left_out): (&Recent, &Erased),
+        streams: &Streams,
+        findings: &mut Findings,
+    ) -> bool {
+        let first = segment.header.first;
+        let known = self.last();
+        let covers =
+            |it: &&mut Checked| (it.run.header.first..=it.run.header.last).contains(&first);
+        // One that is missing is made by the next opening.
+        let Some(checked) = self.runs.iter_mut().find(covers) else { return false };
+        checked.wanted.add(recent, left_out);
+        let mut wrong = compare::segment(&checked.run, self.cache, (recent, left_out));
+        let is_end = checked.run.header.segment == first;
+        if is_end && !self.has_gap {
+            wrong = wrong
+                .or_else(|| checked.found.difference(&checked.wanted))
+                .or_else(|| compare::states(&checked.run, streams));
+        }
+        if let Some(wrong) = wrong {
+            checked.blame(findings, &wrong);
+        }
+        is_end && checked.run.header.last <= known
+    }
+
+    /// Whether there is a run of a segment.
+    pub(super) fn cover(&self, first: u64) -> bool {
+        self.of(first).is_some()
+    }
+
+    fn of(&self, first: u64) -> Option<&Run> {
+        let covers = |it: &&Checked| (it.run.header.first..=it.run.header.last).contains(&first);
+        self.runs.iter().find(covers).map(|it| &it.run)
+    }
+
+    /// The positions that the run of a segment has of these versions of a stream.
+    pub(super) fn positions(
+        &self,
+        first: u64,
+        stream: &str,
+        versions: RangeInclusive<u64>,
+    ) -> Option<Vec<u64>> {
+        let stretch = Stretch { run: self.of(first)?, cache: self.cache };
+        stretch.positions_between(stream, versions).ok()
+    }
+
+    /// What the runs know of erased positions; `None` if none is.
+    pub(super) fn erased(&self, findings: &mut Findings) -> Option<Erased> {
+        let mut erased = Erased::default();
+        for checked in &self.runs {
+            if load_erased(&checked.run, self.cache, &mut erased).is_err() {
+                findings.bad_runs.insert(checked.run.name.clone());
+                let what = "what it says of erased events can't be read";
+                findings.report.damage(index_damage(&checked.run.name, what));
+            }
+        }
+        (erased != Erased::default()).then_some(erased)
+    }
+
+    /// Says that the runs are wrong about whether an event is erased. Which of them is, nobody can
+    /// tell: all are made anew.
+    pub(super) fn blame(&self, findings: &mut Findings, position: u64, what: &str) {
+        if findings.is_erasure_blamed {
+            return;
+        }
+        findings.is_erasure_blamed = true;
+        findings.bad_runs.extend(self.runs.iter().map(|it| it.run.name.clone()));
+        let covers = |it: &&Checked| position <= it.run.header.last;
+        let Some(checked) = self.runs.iter().find(covers).or(self.runs.last()) else { return };
+        let what = format!("the index {what}");
+        let damage = index_damage(&checked.run.name, what).positions(position, Some(position));
+        findings.report.damage(damage);
+    }
+}
+
+impl Checked {
+    fn blame(&mut self, findings: &mut Findings, wrong: &str) {
+        if std::mem::replace(&mut self.is_blamed, true) {
+            return;
+        }
+        findings.bad_runs.insert(self.run.name.clone());
+        let what = format!("the index says something else than the log, {wrong}");
+        let (first, last) = (self.run.header.first, self.run.header.last);
+        findings.report.damage(index_damage(&self.run.name, what).positions(first, Some(last)));
+    }
+}
+
+/// What is wrong with a run.
+enum Unsound {
+    /// What, and at which offset.
+    Damaged(String, Option<u64>),
+    Unreadable(StoreError),
+}
+
+/// Reads all of a run.
+fn read(chain: &Chain<'_>, name: &str, range: (u64, u64)) -> Result<Checked, Unsound> {
+    let damaged = |error: StoreError| {
+        if error.kind() != StoreErrorKind::Corrupt {
+            return Unsound::Unreadable(error);
+        }
+        let text = error.to_string();
+        let offset = text.rsplit("offset=").next().and_then(|offset| offset.parse().ok());
+        Unsound::Damaged("a file of the index is not what was written".into(), offset)
+    };
+    let run = Run::open(chain.files, name).map_err(damaged)?;
+    if !is_ours(chain, &run, range) {
+        let what = "a file of the index is of another log, or of another past";
+        return Err(Unsound::Damaged(what.into(), None));
+    }
+    let found = Counts::of(&run).map_err(damaged)?;
+    Ok(Checked { run, found, wanted: Counts::default(), is_blamed: false })
+}
+
+/// Whether a run is of this log, as far as its segments can tell.
+fn is_ours(chain: &Chain<'_>, run: &Run, range: (u64, u64)) -> bool {
+    let header = run.header;
+    let known: HashSet<u64> = chain.firsts.iter().copied().collect();
+    if (header.first, header.last) != range {
+        return false;
+    }
+    let segments = chain.segments.iter().flatten();
+    match segments.clone().find(|segment| segment.header.first == header.segment) {
+        Some(segment) => {
+            let next = chain.firsts.iter().find(|first| **first > header.segment);
+            let is_followed = next.is_none_or(|next| *next == header.last + 1);
+            // A segment that is missing behind it, or the newest, is not the run's fault.
+            let is_excused = segments.clone().any(|it| !known.contains(&it.header.previous));
+            header.salt == segment.header.salt
+                && header.lineage == segment.header.lineage
+                && (is_followed || is_excused)
+        }
+        // Of a segment that is missing or can't be read, which is said elsewhere.
+        None => {
+            let is_excused = |it: &Segment| it.header.lineage == header.lineage;
+            segments.clone().next().is_none_or(is_excused)
+        }
+    }
+}
