@@ -43,6 +43,7 @@ mod log;
 mod read;
 
 mod documents;
+mod lineage;
 mod lock;
 
 mod append;
@@ -65,13 +66,17 @@ mod options;
 
 mod kind;
 mod store;
-mod verify;
 mod warm;
 
+mod repair;
+mod verify;
+
 pub use kind::JournalKind;
+pub use lineage::renew_lineage;
 pub use options::{Access, JournalOptions, SEGMENT_BYTES_DEFAULT};
+pub use repair::{JournalRepair, Loss, Lost, repair};
 pub use store::JournalStore;
-pub use verify::{DAMAGES_MAX, JournalReport, verify};
+pub use verify::{DAMAGES_MAX, Damage, JournalReport, Part, Remedy, Torn, verify, verify_watched};
 
 #[cfg(test)]
 mod simulation;

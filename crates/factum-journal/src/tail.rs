@@ -131,7 +131,6 @@ pub(crate) fn first_segment(
     salt: u64,
     bytes: u32,
 ) -> Result<Segment, StoreError> {
-    let bytes = bytes.min(FIRST_SEGMENT_BYTES);
     let header = SegmentHeader {
         lineage,
         salt,
@@ -141,7 +140,17 @@ pub(crate) fn first_segment(
         previous_end: 0,
         rewritten: None,
     };
-    Zeroed::make(files, 0, bytes)?.place(files, header).map_err(|e| match e {
+    begin_segment(files, header, bytes)
+}
+
+/// Puts an empty segment in place, durably, as small as that of a new log.
+pub(crate) fn begin_segment(
+    files: &dyn Files,
+    header: SegmentHeader,
+    bytes: u32,
+) -> Result<Segment, StoreError> {
+    let zeroed = Zeroed::make(files, 0, bytes.min(FIRST_SEGMENT_BYTES))?;
+    zeroed.place(files, header).map_err(|e| match e {
         TailError::NotWritten(error) | TailError::Unknown(error) => error,
     })
 }
@@ -334,7 +343,8 @@ impl LogTail {
     }
 }
 
-fn encode_synced(segment: u64, end: u32) -> [u8; 16] {
+/// How far a log is durable, as readers in other processes are told.
+pub(crate) fn encode_synced(segment: u64, end: u32) -> [u8; 16] {
     let mut bytes = [0; 16];
     bytes[..8].copy_from_slice(&segment.to_le_bytes());
     bytes[8..12].copy_from_slice(&end.to_le_bytes());

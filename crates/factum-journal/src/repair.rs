@@ -1,0 +1,315 @@
+//! Making a damaged journal one that opens again, by setting aside: nothing is ever deleted.
+//!
+//! Runs are moved away, since they are made anew from the log. A damaged log ends before its first
+//! damage; as positions are then given again, it gets a new lineage first. Each step is durable
+//! before the next, and a repair that was cut off is finished by another.
+
+mod cut;
+mod erasure;
+
+use std::{fs, io, path::Path, sync::Arc};
+
+use factum_core::{Clock, Lineage, StoreError, SystemClock};
+
+use crate::{
+    disk::{Files, SystemFiles},
+    documents::{BEGIN, put_begin},
+    error,
+    lineage::{self, LINEAGE},
+    lock::Lock,
+    store::{DOCUMENTS, LOG, MARKER, MARKER_TEXT},
+    verify::{Findings, Folders, JournalReport, look, names},
+};
+use cut::LogCut;
+
+/// The folder of what was set aside.
+const SET_ASIDE: &str = "set-aside";
+/// What says, in the folder of a repair, what was done.
+const NOTE: &str = "repair.txt";
+
+/// Whether a repair may take acknowledged events and documents out of the journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loss {
+    /// It may not: where that is all that helps, nothing is done, and what would be is said.
+    Refused,
+    /// It may.
+    Accepted,
+}
+
+/// What a repair took out of a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Lost {
+    /// The first position that is no longer in the log, or revision of the documents. It is given
+    /// again.
+    pub from: u64,
+    /// The last one that was seen; `None` where nothing could be read. There may be more.
+    pub through: Option<u64>,
+}
+
+/// What a repair did, or would do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct JournalRepair {
+    /// What was found before.
+    pub found: JournalReport,
+    /// Whether it was done. If not, events or documents would be lost, and that was refused.
+    pub is_done: bool,
+    /// Where files were set aside, seen from the journal's folder; `None`: there is nothing to do.
+    pub folder: Option<String>,
+    /// The files that were moved there, or copied before they were changed; seen from the
+    /// journal's folder.
+    pub files: Vec<String>,
+    /// Events that are no longer in the log.
+    pub events: Option<Lost>,
+    /// Writes of documents that are no longer there.
+    pub documents: Option<Lost>,
+    /// The new lineage, if the log got one.
+    pub lineage: Option<Lineage>,
+    /// What is found now.
+    pub left: JournalReport,
+}
+
+/// Makes a damaged journal one that opens again. What is damaged goes into `set-aside/<time>` in
+/// the journal's folder.
+///
+/// - A damaged run of the index is moved there; the next opening makes it anew.
+/// - A damaged log is ended before the first damage, if [`Loss::Accepted`]: the rest of that
+///   segment and all later segments are set aside, and the log gets a new lineage, since positions
+///   are given again. Of a segment that gave back the space of erased events nothing is kept if any
+///   of it is damaged. Erasures that were done in what is set aside are undone, but for those of
+///   streams that lost bytes to them: the log says anew that these are erased.
+/// - Damaged documents end before the first damage, in the same way: in their log before a frame,
+///   in their runs before the whole file, and so as they once were. What is behind would be a
+///   mixture of old and new, and is set aside as well. They have no lineage: revisions are given
+///   again unnoticed.
+/// - A lost marker is written again; a damaged lineage is replaced by a new one.
+///
+/// A backup is better, if there is one. Takes as long as verifying twice.
+///
+/// # Errors
+/// `Unavailable`: a writer has the journal open, or the disk refuses; run it again. `Invalid`: no
+/// journal is there.
+///
+/// ```
+/// # use factum_journal::{JournalOptions, JournalStore, Loss, repair};
+/// # use factum_core::EventStore;
+/// # let folder = tempfile::tempdir().unwrap();
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// # let store = JournalStore::open(JournalOptions::new(folder.path())).await?;
+/// # store.close().await?;
+/// let repaired = repair(folder.path(), Loss::Refused, &mut |_, _| {})?;
+/// assert!(repaired.is_done && repaired.folder.is_none(), "nothing was damaged");
+/// # Ok::<(), factum_core::StoreError>(()) }).unwrap();
+/// ```
+pub fn repair(
+    path: &Path,
+    loss: Loss,
+    watch: &mut dyn FnMut(u64, u64),
+) -> Result<JournalRepair, StoreError> {
+    let folders = Folders::find(path)?;
+    let _lock = Lock::take(path)?;
+    let findings = look_well(&folders, watch)?;
+    let plan = Plan::new(&folders, findings)?;
+    if plan.is_nothing() {
+        return Ok(plan.told(None));
+    }
+    let aside = free_name(path);
+    if plan.loses() && loss == Loss::Refused {
+        return Ok(JournalRepair { is_done: false, ..plan.told(Some(aside)) });
+    }
+    let aside = Aside::make(path, aside).map_err(|e| {
+        let message = format!("the folder to set files aside can't be made: path={SET_ASIDE}");
+        StoreError::unavailable(message).with_source(e)
+    })?;
+    let lineage = plan.needs_lineage().then(lineage::new_lineage);
+    plan.carry_out(&folders, &aside, lineage)?;
+    let left = look(&folders, true, watch)?.report;
+    Ok(JournalRepair { lineage, left, ..plan.told(Some(aside.name)) })
+}
+
+/// Looks through a journal that the disk must read.
+pub(crate) fn look_well(
+    folders: &Folders,
+    watch: &mut dyn FnMut(u64, u64),
+) -> Result<Findings, StoreError> {
+    let findings = look(folders, true, watch)?;
+    match findings.unreadable {
+        // Ending the log there would be for good, and the disk may only have failed just now.
+        Some(error) => Err(error),
+        None => Ok(findings),
+    }
+}
+
+/// A name in the folder of what was set aside that nothing has yet.
+fn free_name(path: &Path) -> String {
+    let now = SystemClock.now().to_string();
+    let time: String = now[..19].chars().filter(|it| !matches!(it, '-' | ':')).collect();
+    let names = (1..).map(|number| match number {
+        1 => format!("{SET_ASIDE}/{time}"),
+        _ => format!("{SET_ASIDE}/{time}-{number}"),
+    });
+    names.into_iter().find(|name| !path.join(name).exists()).expect("numbers do not end")
+}
+
+/// The folder of one repair.
+#[derive(Debug)]
+pub(crate) struct Aside {
+    /// Seen from the journal's folder.
+    pub(crate) name: String,
+    pub(crate) top: Arc<dyn Files>,
+    pub(crate) log: Arc<dyn Files>,
+    pub(crate) documents: Arc<dyn Files>,
+}
+
+impl Aside {
+    /// Makes it, durably, and the folders of the logs, should they be gone.
+    fn make(path: &Path, name: String) -> io::Result<Self> {
+        let folder = path.join(&name);
+        for inner in [LOG, DOCUMENTS] {
+            fs::create_dir_all(folder.join(inner))?;
+            fs::create_dir_all(path.join(inner))?;
+        }
+        for changed in [&folder, &path.join(SET_ASIDE), path] {
+            SystemFiles::new(changed).sync_names()?;
+        }
+        let files = |folder: &Path| -> Arc<dyn Files> { Arc::new(SystemFiles::new(folder)) };
+        let (log, documents) = (files(&folder.join(LOG)), files(&folder.join(DOCUMENTS)));
+        Ok(Self { name, top: files(&folder), log, documents })
+    }
+}
+
+/// What is to be done.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    findings: Findings,
+    log: Option<LogCut>,
+    documents: Option<LogCut>,
+    /// Runs that are moved away.
+    runs: Vec<String>,
+}
+
+impl Plan {
+    pub(crate) fn new(folders: &Folders, findings: Findings) -> Result<Self, StoreError> {
+        let log = findings.log_cut.map(|cut| LogCut::new(&*folders.log, LOG, cut)).transpose()?;
+        let documents = findings
+            .document_cut
+            .map(|cut| LogCut::new(&*folders.documents, DOCUMENTS, cut))
+            .transpose()?;
+        let mut runs = findings.bad_runs.clone();
+        if let Some(log) = &log {
+            // Those that say too much of where the log is to end, or of what was erased there.
+            runs.extend(log.runs.iter().chain(&findings.erased_runs).cloned());
+        }
+        Ok(Self { findings, log, documents, runs: runs.into_iter().collect() })
+    }
+
+    pub(crate) fn is_nothing(&self) -> bool {
+        self.findings.report.is_whole()
+    }
+
+    /// Whether something that was acknowledged goes.
+    pub(crate) fn loses(&self) -> bool {
+        self.log.is_some() || self.documents.is_some()
+    }
+
+    pub(crate) fn needs_lineage(&self) -> bool {
+        self.log.is_some() || self.findings.is_lineage_bad
+    }
+
+    /// The first position that is no longer in the log.
+    #[cfg(test)]
+    pub(crate) fn cut(&self) -> Option<u64> {
+        self.log.as_ref().map(|log| log.cut.position)
+    }
+
+    fn files(&self) -> Vec<String> {
+        let runs = self.runs.iter().map(|name| format!("{LOG}/{name}"));
+        let logs = self.log.iter().chain(&self.documents);
+        let segments = logs.flat_map(|it| it.files().map(|name| format!("{}/{name}", it.folder)));
+        let lineage = self.findings.is_lineage_bad.then(|| LINEAGE.to_owned());
+        runs.chain(segments).chain(lineage).collect()
+    }
+
+    fn told(&self, folder: Option<String>) -> JournalRepair {
+        let report = &self.findings.report;
+        let lost = |cut: &LogCut, seen: Option<u64>| {
+            let from = cut.cut.position;
+            Lost { from, through: seen.filter(|seen| *seen >= from) }
+        };
+        let through = |part| {
+            let damages = report.damages.iter().filter(|damage| damage.part == part);
+            damages.filter_map(|damage| damage.through).max()
+        };
+        let last = through(crate::Part::Log).max(Some(report.events));
+        let revisions = through(crate::Part::Documents).max(Some(self.findings.revisions));
+        JournalRepair {
+            found: report.clone(),
+            is_done: true,
+            folder,
+            files: self.files(),
+            events: self.log.as_ref().map(|cut| lost(cut, last)),
+            documents: self.documents.as_ref().map(|cut| lost(cut, revisions)),
+            lineage: None,
+            left: report.clone(),
+        }
+    }
+
+    /// Does it. Whatever is cut off is finished by another repair.
+    pub(crate) fn carry_out(
+        &self,
+        folders: &Folders,
+        aside: &Aside,
+        lineage: Option<Lineage>,
+    ) -> Result<(), StoreError> {
+        self.note(aside)?;
+        if self.findings.is_lineage_bad {
+            cut::copy(&*folders.top, &*aside.top, LINEAGE)?;
+        }
+        // First of all, since consumers must notice whatever comes of the rest.
+        if let Some(lineage) = lineage {
+            lineage::renew(&*folders.top, lineage)?;
+        }
+        for run in &self.runs {
+            cut::move_away(folders, aside, LOG, run)?;
+        }
+        if let Some(log) = &self.log {
+            log.carry_out(folders, aside)?;
+            erasure::keep(&folders.log)?;
+        }
+        if let Some(first) = self.findings.begin {
+            if names(&*folders.documents)?.iter().any(|name| name == BEGIN) {
+                cut::copy(&*folders.documents, &*aside.documents, BEGIN)?;
+            }
+            put_begin(&*folders.documents, first)?;
+        }
+        if let Some(documents) = &self.documents {
+            documents.carry_out(folders, aside)?;
+        }
+        if self.findings.is_marker_bad {
+            let put = folders.top.put(MARKER, MARKER_TEXT.as_bytes());
+            put.map_err(|e| error::disk("writing the marker again", MARKER, e))?;
+        }
+        Ok(())
+    }
+
+    /// Says what is going to be done where people will look.
+    fn note(&self, aside: &Aside) -> Result<(), StoreError> {
+        let told = self.told(None);
+        let mut text = String::from("Set aside by a repair of the journal above.\n");
+        for damage in &told.found.damages {
+            text.push_str(&format!("Damage: {damage}\n"));
+        }
+        for (what, lost) in [("Positions", told.events), ("Revisions", told.documents)] {
+            if let Some(Lost { from, through }) = lost {
+                let through = through.map_or("an unknown end".to_owned(), |it| it.to_string());
+                text.push_str(&format!("{what} out of the journal: {from} to {through}\n"));
+            }
+        }
+        for file in &told.files {
+            text.push_str(&format!("File: {file}\n"));
+        }
+        let put = aside.top.put(NOTE, text.as_bytes());
+        put.map_err(|e| error::disk("saying what is set aside", NOTE, e))
+    }
+}

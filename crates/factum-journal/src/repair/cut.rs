@@ -1,0 +1,210 @@
+//! Ending a log before its first damage.
+
+use std::{io, sync::Arc};
+
+use factum_core::{Clock, StoreError, SystemClock, SystemIds, Timestamp};
+
+use super::Aside;
+use crate::{
+    disk::{File, Files},
+    error, lineage,
+    record::Record,
+    run::{Run, RunKind},
+    segment::{FRAMES_START, Segment, SegmentHeader, segment_name, segments_in},
+    store::LOG,
+    tail::{FIRST_SEGMENT_BYTES, SYNCED, begin_segment, encode_synced, new_salt, write_zeros},
+    verify::{Cut, Folders, names},
+    walk::{End, walk},
+};
+
+/// Zeros are written so many at a time, from the end on.
+const ZEROS: u32 = 1 << 20;
+
+/// How a log is ended.
+#[derive(Debug)]
+pub(super) struct LogCut {
+    pub(super) folder: &'static str,
+    pub(super) cut: Cut,
+    /// The last segment that is left, if it is changed.
+    changed: Option<String>,
+    /// The segments behind it.
+    later: Vec<String>,
+    /// The segment that is begun where the log is to end, if there is none.
+    begun: Option<SegmentHeader>,
+    /// Runs that know of what is not in the log any more, or hold documents from there on.
+    pub(super) runs: Vec<String>,
+}
+
+impl LogCut {
+    pub(super) fn new(
+        files: &dyn Files,
+        folder: &'static str,
+        cut: Cut,
+    ) -> Result<Self, StoreError> {
+        let names = names(files)?;
+        let begun = begun(files, folder, cut, &names)?;
+        let from = if cut.segment > 0 { cut.segment + 1 } else { cut.position };
+        let segments = segments_in(&names).into_iter();
+        let later = segments.filter(|first| *first >= from.max(1)).map(segment_name).collect();
+        // The last segment that is left is no longer a sealed one, and has no run.
+        let known = if begun.is_some() { cut.position } else { cut.segment };
+        let kind = kind_of(folder);
+        let runs = kind.ranges_in(&names).into_iter().filter(|(_, last)| {
+            *last
+                >= match folder {
+                    LOG => known,
+                    _ => cut.position,
+                }
+        });
+        let runs = runs.map(|(first, last)| kind.name(first, last)).collect();
+        let mut changed = None;
+        if begun.is_none() {
+            let name = segment_name(cut.segment);
+            let bytes = read(files, &name)?;
+            changed = used(&bytes, cut.offset).map(|_| name);
+        }
+        Ok(Self { folder, cut, changed, later, begun, runs })
+    }
+
+    /// The segments that are set aside.
+    pub(super) fn files(&self) -> impl Iterator<Item = &str> {
+        let runs = self.runs.iter().filter(|_| self.folder != LOG);
+        self.changed.iter().chain(&self.later).chain(runs).map(String::as_str)
+    }
+
+    pub(super) fn carry_out(&self, folders: &Folders, aside: &Aside) -> Result<(), StoreError> {
+        let (files, away) = match self.folder {
+            LOG => (&folders.log, &aside.log),
+            _ => (&folders.documents, &aside.documents),
+        };
+        tell_synced(&**files, [0; 16])?;
+        // The newest first: what is left is a log at every moment.
+        for name in self.later.iter().rev() {
+            move_away(folders, aside, self.folder, name)?;
+        }
+        // Those of the index were moved before.
+        for name in self.runs.iter().rev().filter(|_| self.folder != LOG) {
+            move_away(folders, aside, self.folder, name)?;
+        }
+        if let Some(name) = &self.changed {
+            copy(&**files, &**away, name)?;
+            self.clear(&**files, name)?;
+        }
+        let mut end = (self.cut.segment, self.cut.offset);
+        if let Some(header) = self.begun {
+            begin_segment(&**files, header, FIRST_SEGMENT_BYTES)?;
+            end = (header.first, FRAMES_START);
+        }
+        tell_synced(&**files, encode_synced(end.0, end.1))
+    }
+
+    /// Writes zeros over what is behind the end.
+    fn clear(&self, files: &dyn Files, name: &str) -> Result<(), StoreError> {
+        let at = |e| error::disk("ending the log before the damage", name, e);
+        let file = files.open(name).map_err(at)?;
+        let bytes = file.read_all().map_err(at)?;
+        let mut end = used(&bytes, self.cut.offset).unwrap_or(self.cut.offset);
+        while end > self.cut.offset {
+            let start = end.saturating_sub(ZEROS).max(self.cut.offset);
+            write_zeros(&*file, start, end).map_err(at)?;
+            end = start;
+        }
+        file.sync().map_err(at)
+    }
+}
+
+fn kind_of(folder: &str) -> RunKind {
+    if folder == LOG { RunKind::Events } else { RunKind::Documents }
+}
+
+/// The segment that a log is to end with, where nothing is left of it, or what is left ends with a
+/// rewritten segment or a run.
+fn begun(
+    files: &dyn Files,
+    folder: &str,
+    cut: Cut,
+    names: &[String],
+) -> Result<Option<SegmentHeader>, StoreError> {
+    let mut header = SegmentHeader {
+        lineage: lineage::new_lineage(),
+        salt: new_salt(&SystemIds, SystemClock.now()),
+        first: cut.position,
+        base_at: Timestamp::EPOCH,
+        previous: cut.segment,
+        previous_end: cut.offset,
+        rewritten: None,
+    };
+    if cut.segment > 0 {
+        let last = Segment::open(files, cut.segment)?;
+        if last.header.rewritten.is_none() {
+            return Ok(None);
+        }
+        (header.lineage, header.base_at) = (last.header.lineage, last.header.base_at);
+        let sealed = header;
+        walk(&last, End::Sealed(&sealed), |frame, _| {
+            for (_, record) in &frame.records {
+                if let Record::Event(event) = record {
+                    header.base_at = event.header.recorded_at;
+                }
+            }
+            Ok(())
+        })?;
+    } else if folder != LOG {
+        let ranges = RunKind::Documents.ranges_in(names).into_iter();
+        if let Some((first, last)) = ranges.rev().find(|(_, last)| *last + 1 == cut.position) {
+            let name = RunKind::Documents.name(first, last);
+            let run = Run::open_as(RunKind::Documents, files, &name)?.header;
+            (header.lineage, header.previous) = (run.lineage, run.segment);
+        }
+    }
+    Ok(Some(header))
+}
+
+/// Where the bytes of a segment end that are not zero, if there are any behind an offset.
+fn used(bytes: &[u8], offset: u32) -> Option<u32> {
+    let rest = bytes.get(offset as usize..)?;
+    let last = rest.iter().rposition(|byte| *byte != 0)?;
+    Some(offset + last as u32 + 1)
+}
+
+/// Changes the word on how far the log is durable; zeros: it does not count any more. In place, so
+/// that whoever has the file open sees it.
+pub(super) fn tell_synced(files: &dyn Files, told: [u8; 16]) -> Result<(), StoreError> {
+    let tell = |file: Arc<dyn File>| {
+        file.write_at(&told, 0)?;
+        file.sync()
+    };
+    match files.open(SYNCED).and_then(tell) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        told => told.map_err(|e| error::disk("ending the log before the damage", SYNCED, e)),
+    }
+}
+
+fn read(files: &dyn Files, name: &str) -> Result<Vec<u8>, StoreError> {
+    let read = files.open(name).and_then(|file| file.read_all());
+    read.map_err(|e| error::disk("reading what is to be set aside", name, e))
+}
+
+/// Copies a file to where it is set aside, durably.
+pub(super) fn copy(files: &dyn Files, away: &dyn Files, name: &str) -> Result<(), StoreError> {
+    let bytes = read(files, name)?;
+    away.put(name, &bytes).map_err(|e| error::disk("setting aside", name, e))
+}
+
+/// Moves a file of a folder to where it is set aside, durably.
+pub(super) fn move_away(
+    folders: &Folders,
+    aside: &Aside,
+    folder: &str,
+    name: &str,
+) -> Result<(), StoreError> {
+    let (from, to) = match folder {
+        LOG => (&folders.log, &aside.log),
+        _ => (&folders.documents, &aside.documents),
+    };
+    let (old, new) = (format!("{folder}/{name}"), format!("{}/{folder}/{name}", aside.name));
+    let renamed = folders.top.rename(&old, &new);
+    // It must be known where it is before it is not known any more where it was.
+    let moved = renamed.and_then(|()| to.sync_names()).and_then(|()| from.sync_names());
+    moved.map_err(|e| error::disk("setting aside", &old, e))
+}

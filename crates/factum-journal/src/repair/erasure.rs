@@ -1,0 +1,117 @@
+//! What was erased by a change that a repair takes out of the log. Where the bytes of those events
+//! were given back they can't come back; so the log says anew that they are erased.
+
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use factum_core::{StoreError, StreamVersion};
+use hashbrown::HashMap;
+
+use super::cut::tell_synced;
+use crate::{
+    disk::Files,
+    error,
+    frame::{self, FrameKind, FramePlace},
+    record::{Record, RecordPlace, StreamState, put_change},
+    segment::{Segment, segment_name, segments_in},
+    tail::encode_synced,
+    verify::names,
+    walk::{End, open_chain, walk},
+};
+
+/// A frame of changes has about so many bytes.
+const FRAME_BYTES: usize = 1 << 20;
+
+/// Streams that lost events to rewritten segments: up to which version, and how they are by what
+/// the log says otherwise.
+type Lost = HashMap<String, (StreamVersion, StreamState)>;
+
+/// Writes a change to the end of a log for each stream of which more was left out of rewritten
+/// segments than is erased. The log must be whole.
+pub(super) fn keep(files: &Arc<dyn Files>) -> Result<(), StoreError> {
+    let segments = open_chain(&**files, &segments_in(&names(&**files)?))?;
+    let Some((last, sealed)) = segments.split_last() else { return Ok(()) };
+    let mut lost = Lost::new();
+    for (index, segment) in sealed.iter().enumerate() {
+        if segment.header.rewritten.is_some() {
+            walk(segment, End::Sealed(&segments[index + 1].header), |frame, _| {
+                for (_, record) in &frame.records {
+                    if let Record::Erased(stream, version) = record {
+                        let lost = lost.entry_ref(*stream).or_default();
+                        lost.0 = lost.0.max(StreamVersion::new(*version));
+                    }
+                }
+                Ok(())
+            })?;
+        }
+    }
+    if lost.is_empty() {
+        return Ok(());
+    }
+    let mut end = None;
+    for (index, segment) in segments.iter().enumerate() {
+        let until = segments.get(index + 1).map_or(End::Open, |next| End::Sealed(&next.header));
+        let walked = walk(segment, until, |frame, _| {
+            frame.records.iter().for_each(|(_, record)| learn(&mut lost, record));
+            Ok(())
+        })?;
+        end = Some((walked.end, walked.next, walked.last));
+    }
+    lost.retain(|_, (through, state)| *through > state.bounds.erased_through);
+    match end.filter(|_| !lost.is_empty()) {
+        Some(end) => write(&**files, last, end, lost),
+        None => Ok(()),
+    }
+}
+
+fn learn(lost: &mut Lost, record: &Record<'_>) {
+    match record {
+        Record::Event(event) => {
+            if let Some((_, state)) = lost.get_mut(event.stream) {
+                state.bounds.version = event.header.version;
+            }
+        }
+        Record::Change(stream, changed) => {
+            if let Some((_, state)) = lost.get_mut(*stream) {
+                *state = changed.behind(state);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Writes the changes behind the last frame.
+fn write(
+    files: &dyn Files,
+    last: &Segment,
+    (mut end, next, before): (u32, u64, Option<(u32, FrameKind)>),
+    lost: Lost,
+) -> Result<(), StoreError> {
+    let name = segment_name(last.header.first);
+    let at = |e| error::disk("saying again what is erased", &name, e);
+    let put = |frame: &BytesMut, end: &mut u32| {
+        last.file.write_at(frame, u64::from(*end)).and_then(|()| last.file.sync()).map_err(at)?;
+        *end += frame.len() as u32;
+        Ok::<(), StoreError>(())
+    };
+    let place = |offset| FramePlace { salt: last.header.salt, seed: last.seed, offset };
+    if before.is_some_and(|(_, kind)| kind == FrameKind::Close) {
+        put(&frame::mark(place(end), next, FrameKind::Open), &mut end)?;
+    }
+    let record = RecordPlace { seed: last.seed, base_at: last.header.base_at, position: next };
+    let mut buffer = BytesMut::new();
+    let mut lost = lost.into_iter().peekable();
+    while lost.peek().is_some() {
+        frame::begin(&mut buffer);
+        while let Some((stream, (through, mut state))) =
+            lost.next_if(|_| buffer.len() < FRAME_BYTES)
+        {
+            state.bounds.erased_through = through;
+            state.bounds.version = through.max(state.bounds.version);
+            put_change(&mut buffer, record, &stream, &state);
+        }
+        frame::finish(&mut buffer, place(end), next, FrameKind::Group);
+        put(&buffer, &mut end)?;
+    }
+    tell_synced(files, encode_synced(last.header.first, end))
+}
