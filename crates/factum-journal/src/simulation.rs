@@ -6,6 +6,7 @@ mod beside;
 mod disk;
 mod life;
 mod model;
+mod repair;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,6 +14,17 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 pub(crate) use disk::Random;
 use disk::Syncs;
 use life::{Troubles, live};
+
+/// The segments of a closed journal, each with its name.
+pub(crate) fn segments(seed: u64) -> Vec<(String, Vec<u8>)> {
+    let (world, _) = repair::journal(seed);
+    let folder = world.disk.folder(crate::store::LOG);
+    let mut names = folder.list().expect("the disk is well");
+    names.retain(|name| name.ends_with(".log"));
+    names.sort();
+    let read = |name: &String| folder.open(name).and_then(|file| file.read_all());
+    names.iter().map(|name| (name.clone(), read(name).expect("the disk is well"))).collect()
+}
 
 /// Lives of one test: many where the compiler optimised, and in a full run.
 fn lives(debug: u64, release: u64) -> u64 {
@@ -71,13 +83,22 @@ fn who_reads_beside_the_writer_sees_what_is_acknowledged() {
     run(lives(60, 2_000), Troubles { follows: true, ..Troubles::default() });
 }
 
+/// Whether so many of these lives fail.
+fn do_fail(count: usize, lives: u64, syncs: Syncs) -> bool {
+    let troubles = Troubles { power: true, syncs, ..Troubles::default() };
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let failed = (1..=lives).filter(|seed| catch_unwind(|| live(*seed, troubles)).is_err());
+    let failed = failed.take(count).count();
+    std::panic::set_hook(hook);
+    failed == count
+}
+
 /// The simulation can fail: without syncs it must see losses.
 #[test]
 fn without_syncs_the_simulation_sees_the_loss() {
-    let troubles = Troubles { power: true, syncs: Syncs::Ignored, ..Troubles::default() };
-    let hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| {}));
-    let failed = (1..=40).filter(|seed| catch_unwind(|| live(*seed, troubles)).is_err()).count();
-    std::panic::set_hook(hook);
-    assert!(failed >= 10, "only {failed} of 40 lives without syncs lost something");
+    assert!(do_fail(10, 40, Syncs::Ignored), "no sync at all");
+    assert!(do_fail(5, 40, Syncs::NamesIgnoredAtRolling), "the name of a new segment");
+    // The process must be killed just before that sync, and the power cut later on.
+    assert!(do_fail(1, 3_000, Syncs::NamesIgnoredAtOpening), "names that an opening sees");
 }

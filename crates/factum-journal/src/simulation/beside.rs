@@ -51,7 +51,8 @@ impl Life {
         let is_new = self.reader.is_none();
         let (follower, seen) = self.reader.get_or_insert_with(|| {
             let files = self.world.disk.folder("log");
-            (LogFollower::open(files).expect("it opens beside a writer"), Model::default())
+            let top = self.world.disk.top();
+            (LogFollower::open(top, files).expect("it opens beside a writer"), Model::default())
         });
         if is_new || self.random.is_one_in(2) {
             follower.refresh().expect("it reads on");

@@ -7,7 +7,11 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 
-use crate::disk::{File, Files};
+use crate::{
+    disk::{File, Files},
+    store::{DOCUMENTS, LOG},
+    verify::Folders,
+};
 
 const SECTOR: usize = 512;
 
@@ -18,6 +22,10 @@ pub(super) enum Syncs {
     Honoured,
     /// It succeeds, and nothing becomes durable.
     Ignored,
+    /// That of names which an opening begins with is left out.
+    NamesIgnoredAtOpening,
+    /// That of names behind a new segment's is left out.
+    NamesIgnoredAtRolling,
 }
 
 /// SplitMix64.
@@ -49,7 +57,7 @@ impl Random {
 #[derive(Debug, Clone)]
 pub(super) struct SimDisk(Arc<Mutex<State>>);
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct State {
     random: Random,
     syncs: Syncs,
@@ -59,16 +67,21 @@ struct State {
     names: BTreeMap<String, usize>,
     durable_names: BTreeMap<String, usize>,
     /// Changes of names that the disk does not have: each is done whole or not at all.
-    pending_names: Vec<Vec<(String, Option<usize>)>>,
+    pending_names: Vec<Change>,
     /// Calls until the power goes, and until a call is refused.
     calls_to_cut: Option<u64>,
     calls_to_error: Option<u64>,
     /// Bytes that files may still grow by.
     room: Option<u64>,
     is_off: bool,
+    /// Whether the next sync of names is the one that an opening begins with.
+    is_opening: bool,
 }
 
-#[derive(Debug, Default)]
+/// Names that change at once, and what they stand for then.
+type Change = Vec<(String, Option<usize>)>;
+
+#[derive(Debug, Default, Clone)]
 struct Content {
     /// As the system sees it, and as the disk has it.
     seen: Vec<u8>,
@@ -101,6 +114,7 @@ impl SimDisk {
             calls_to_error: None,
             room: None,
             is_off: false,
+            is_opening: false,
         })))
     }
 
@@ -108,8 +122,35 @@ impl SimDisk {
         self.0.lock().unwrap()
     }
 
+    /// Another disk with the same on it.
+    pub(super) fn fork(&self) -> Self {
+        Self(Arc::new(Mutex::new(self.state().clone())))
+    }
+
     pub(super) fn folder(&self, name: &str) -> Arc<dyn Files> {
         Arc::new(SimFolder { disk: self.clone(), prefix: format!("{name}/") })
+    }
+
+    /// The folder that the others are in.
+    pub(super) fn top(&self) -> Arc<dyn Files> {
+        Arc::new(SimFolder { disk: self.clone(), prefix: String::new() })
+    }
+
+    /// The folders of the journal.
+    pub(super) fn folders(&self) -> Folders {
+        let (log, documents) = (self.folder(LOG), self.folder(DOCUMENTS));
+        Folders { top: self.top(), log, documents }
+    }
+
+    /// An opening of a log begins.
+    pub(super) fn open_begins(&self) {
+        self.state().is_opening = true;
+    }
+
+    /// Only the process was killed, and another begins: the system has all that it had.
+    pub(super) fn revive(&self) {
+        let state = &mut *self.state();
+        (state.is_off, state.calls_to_cut, state.calls_to_error) = (false, None, None);
     }
 
     /// The power goes at the call after so many.
@@ -218,7 +259,7 @@ impl State {
         Ok(())
     }
 
-    fn change_names(&mut self, change: Vec<(String, Option<usize>)>) {
+    fn change_names(&mut self, change: Change) {
         apply(&mut self.names, &change);
         self.pending_names.push(change);
     }
@@ -340,11 +381,30 @@ impl Files for SimFolder {
     fn sync_names(&self) -> io::Result<()> {
         let mut state = self.disk.state();
         state.call()?;
-        if state.syncs == Syncs::Honoured {
-            for change in std::mem::take(&mut state.pending_names) {
-                apply(&mut state.durable_names, &change);
+        let is_first = std::mem::take(&mut state.is_opening);
+        let is_in =
+            |name: &str| name.strip_prefix(&self.prefix).is_some_and(|it| !it.contains('/'));
+        let is_of_it = |change: &Change| change.iter().any(|(name, _)| is_in(name));
+        let newest = state.pending_names.iter().rfind(|change| is_of_it(change));
+        let is_ignored = match state.syncs {
+            Syncs::Honoured => false,
+            Syncs::Ignored => true,
+            Syncs::NamesIgnoredAtOpening => is_first,
+            Syncs::NamesIgnoredAtRolling => {
+                newest.is_some_and(|change| change.iter().any(|it| it.0.ends_with(".log")))
             }
+        };
+        if is_ignored {
+            return Ok(());
         }
+        let State { pending_names, durable_names, .. } = &mut *state;
+        // Of this folder only; what moves from one to another is of both.
+        pending_names.retain(|change| {
+            if is_of_it(change) {
+                apply(durable_names, change);
+            }
+            !is_of_it(change)
+        });
         Ok(())
     }
 }

@@ -19,6 +19,7 @@ use crate::{
     follower::LogFollower,
     recovery::Founded,
     seal::{merge_step, seal_step},
+    verify::look,
 };
 
 /// What goes wrong in a life.
@@ -116,7 +117,7 @@ impl Life {
         self.world.disk.refuse_after(None);
         let is_cut = self.troubles.power && self.random.is_one_in(2);
         if self.world.disk.is_off() || is_cut {
-            self.world.disk.restart();
+            self.go_on();
         }
         if self.troubles.flips && is_clean {
             self.flip();
@@ -127,9 +128,18 @@ impl Life {
         }
     }
 
+    /// After the end of a process at some call: it was the power, or only the process.
+    fn go_on(&mut self) {
+        match self.random.is_one_in(3) {
+            true => self.world.disk.revive(),
+            false => self.world.disk.restart(),
+        }
+    }
+
     /// Opens the journal, against more trouble if need be, and compares.
     fn reopen(&mut self) -> Open {
         loop {
+            self.verify();
             let trouble = self.random.is_one_in(3);
             if trouble && self.troubles.power {
                 self.world.disk.cut_after(self.random.below(40));
@@ -141,7 +151,7 @@ impl Life {
             self.world.disk.refuse_after(None);
             if self.world.disk.is_off() {
                 drop(opened);
-                self.world.disk.restart();
+                self.go_on();
                 continue;
             }
             match opened {
@@ -159,6 +169,17 @@ impl Life {
                     assert!(is_trouble, "does not open: {error:?}");
                 }
             }
+        }
+    }
+
+    /// Whatever happened, nothing of it is damage.
+    fn verify(&self) {
+        if self.founded == Founded::Before && !self.troubles.flips {
+            // Without the trouble that is still to come.
+            let disk = self.world.disk.fork();
+            disk.revive();
+            let found = look(&disk.folders(), true, &mut |_, _| {}).expect("it can be read");
+            assert!(found.report.is_whole(), "{:#?}", found.report);
         }
     }
 
@@ -359,6 +380,8 @@ impl Life {
             |name: &str| [".log", ".index", ".documents"].iter().any(|end| name.ends_with(end));
         let Some(place) = self.world.disk.flip(is_ours) else { return };
         self.lose_runs();
+        let verified = look(&self.world.disk.fork().folders(), true, &mut |_, _| {});
+        let is_whole = verified.expect("it can be read").report.is_whole();
         let damage = match self.world.open(self.founded) {
             Err(error) => Some(error),
             Ok(open) => {
@@ -376,6 +399,7 @@ impl Life {
         };
         if let Some(error) = damage {
             assert_eq!(error.kind(), StoreErrorKind::Corrupt, "{place:?}: {error:?}");
+            assert!(!is_whole, "{place:?}: {error:?}, and verifying does not see it");
             self.start_anew();
         }
     }

@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::BytesMut;
 use factum_core::{
-    Clock, Document, IdSource, KeyRange, NewEvent, Query, ReadQuery, ScanQuery, StoreError,
-    StreamId, Tag, Timestamp,
+    AppendBatch, Clock, Content, Document, EventName, ExpectedVersion, IdSource, KeyRange,
+    NewEvent, Query, ReadQuery, ScanQuery, StoreError, StreamId, Tag, Timestamp,
 };
 use factum_testing::VirtualClock;
 
@@ -17,12 +17,15 @@ use crate::{
     append::{Committer, Delay},
     change,
     documents::Documents,
+    error,
     keeper::Keeper,
     log::Log,
     read,
     recovery::{self, Founded},
     space::Space,
+    store::{MARKER, MARKER_TEXT},
     tail::TailOptions,
+    verify::Folders,
 };
 
 /// So small that a life goes through many segments.
@@ -70,10 +73,16 @@ impl World {
             clock: Arc::new(self.clock.clone()),
             segment_bytes: SEGMENT_BYTES,
         };
+        self.disk.open_begins();
         let opened = recovery::open(self.disk.folder("log"), founded, &options)?;
         let options = TailOptions { segment_bytes: DOCUMENT_SEGMENT_BYTES, ..options };
         let files = self.disk.folder("documents");
+        self.disk.open_begins();
         let (documents, _) = recovery::open_documents(files, founded, &options, DOCUMENT_FANOUT)?;
+        if founded == Founded::Never {
+            let put = self.disk.top().put(MARKER, MARKER_TEXT.as_bytes());
+            put.map_err(|e| error::disk("making a journal", MARKER, e))?;
+        }
         let documents = Arc::new(documents);
         let committer = Committer {
             keeper: Keeper::idle(opened.log.clone(), opened.tail.spare.clone()),
@@ -87,6 +96,18 @@ impl World {
             lock: None,
         };
         Ok(Open { committer, documents, space: Space::default() })
+    }
+
+    pub(super) fn folders(&self) -> Folders {
+        self.disk.folders()
+    }
+
+    /// An event in a stream, with so many bytes.
+    pub(super) fn batch(&self, key: &str, bytes: usize) -> AppendBatch {
+        let name = EventName::from_static("account.opened");
+        let event = NewEvent::new(self.id(), name, Content::Cbor, vec![7; bytes]);
+        let stream = StreamId::new("account", key).unwrap();
+        AppendBatch::new().write(stream, ExpectedVersion::Any, [event])
     }
 
     pub(super) fn id(&self) -> factum_core::EventId {
@@ -208,7 +229,7 @@ impl Look<'_> {
             for event in &page.events {
                 let new = NewEvent {
                     id: event.id(),
-                    name: factum_core::EventName::parse(event.name()).unwrap(),
+                    name: EventName::parse(event.name()).unwrap(),
                     schema_version: event.schema_version(),
                     content: event.content(),
                     payload: event.payload_bytes(),
