@@ -22,6 +22,7 @@ Examples:
   factum read --stream account-ada-lovelace-1     the life of one account
   factum bench append --store sqlite:./bench.db   how fast this disk takes events
   factum bench append --store journal:./bench     the same for the embedded log
+  factum verify ./data                            whether a journal is as it was written
 
 Stores:
   A store is a URL, memory:, sqlite:./events.db or journal:./data, or a path: what is there is
@@ -29,7 +30,7 @@ Stores:
 
 Exit codes:
     0  done; also when whoever read the output closed it
-    1  a check failed: money is not conserved, the log has a hole
+    1  a check failed: money is not conserved, the log has a hole, a journal is damaged
     2  the command line or the store's name is wrong, or the store is not there
     3  the store is unavailable, try again
     4  the store is corrupt, stop and look
@@ -60,6 +61,12 @@ pub(crate) enum Command {
     /// Measure a store
     #[command(subcommand, arg_required_else_help = false)]
     Bench(BenchCommand),
+    #[cfg(feature = "journal")]
+    Verify(VerifyArgs),
+    /// See to the lineage of a journal: which history its positions belong to
+    #[cfg(feature = "journal")]
+    #[command(subcommand, arg_required_else_help = false)]
+    Lineage(LineageCommand),
     /// Print what makes a shell complete this program's commands and options
     #[command(after_help = "Example:\n  factum completions bash > /etc/bash_completion.d/factum")]
     Completions {
@@ -165,6 +172,65 @@ pub(crate) struct ReadArgs {
     /// The system's own events too, those of categories that begin with $
     #[arg(long)]
     pub(crate) system: bool,
+}
+
+/// Look through a whole journal: every frame, every law of the log, every entry of the index
+///
+/// Changes nothing without --repair. Beside a program that writes it looks as far as that one calls
+/// durable; without one, none can open the journal meanwhile. Takes as long as reading every file
+/// does, and memory for a segment and its index, and about 50 bytes per stream.
+///
+/// A repair deletes nothing. Damaged files of the index are moved to set-aside/<time> in the
+/// journal, and made anew when it is opened. A damaged log ends before its first damage: what is
+/// behind is set aside there, and the log gets a new lineage, so that consumers notice that
+/// positions are given again. As that takes acknowledged events out of the log, it is only said
+/// what would be done, unless --accept-loss is given. A backup is better, if there is one.
+#[cfg(feature = "journal")]
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+JSON, on the last line: store, verdict (whole or damaged), events, erased, streams, segments, runs,
+  documents, bytes, beside_writer, lineage, torn, damage_count, damages (part, file, offset, from,
+  through, what, remedy; the first 100), and repair (done, folder, files, events_lost,
+  documents_lost, lineage, left) if one was asked for.
+
+Exit codes: 0 whole, or whole again; 1 damaged; 2 no journal is there; 3 it can't be looked at now.
+
+Examples:
+  factum verify ./data
+  factum verify ./data --json | jq .damages
+  factum verify ./data --repair
+  factum verify ./data --repair --accept-loss")]
+pub(crate) struct VerifyArgs {
+    /// The journal, a path or a URL
+    #[arg(value_name = "PATH")]
+    pub(crate) path: String,
+    /// Set damage aside, so that the journal opens again
+    #[arg(long)]
+    pub(crate) repair: bool,
+    /// Let the repair take acknowledged events and documents out of the journal
+    #[arg(long, requires = "repair")]
+    pub(crate) accept_loss: bool,
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What can be done with a lineage.
+#[cfg(feature = "journal")]
+#[derive(Debug, Subcommand)]
+pub(crate) enum LineageCommand {
+    /// Give a journal a new lineage, so that consumers notice that its history is another
+    ///
+    /// After a journal was restored from a backup, before it is opened: events that consumers saw
+    /// may be missing, and their positions are given again. And on the copy, where a journal was
+    /// copied and both go on. Not where a journal was only moved: consumers begin anew after it.
+    /// Events, versions and documents stay as they are. Refused while the journal is open.
+    #[command(after_help = "Example:\n  factum lineage renew ./restored")]
+    Renew {
+        /// The journal, a path or a URL
+        #[arg(value_name = "PATH")]
+        path: String,
+    },
 }
 
 /// What can be measured.

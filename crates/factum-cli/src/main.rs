@@ -1,10 +1,13 @@
-//! The command line of Factum: a demonstration, a reader and two benchmarks.
+//! The command line of Factum: a demonstration, a reader, two benchmarks, and what sees to a
+//! journal.
 
 mod args;
 mod bench;
 mod demo;
 mod exit;
 mod interrupt;
+#[cfg(feature = "journal")]
+mod lineage;
 mod number;
 mod output;
 mod panic;
@@ -13,6 +16,8 @@ mod progress;
 mod random;
 mod read;
 mod stopwatch;
+#[cfg(feature = "journal")]
+mod verify;
 
 use std::process::ExitCode;
 
@@ -49,6 +54,10 @@ async fn run(args: &Args) -> Result<(), Failure> {
         Command::Demo(demo) => demo::run(demo, &mut out).await?,
         Command::Read(read) => read::run(read, &mut out).await?,
         Command::Bench(bench) => bench::run(bench, &mut out).await?,
+        #[cfg(feature = "journal")]
+        Command::Verify(verify) => verify::run(verify, &mut out).await?,
+        #[cfg(feature = "journal")]
+        Command::Lineage(lineage) => lineage::run(lineage, &mut out).await?,
         Command::Completions { shell } => out.write(&args::completions(*shell))?,
     }
     out.flush()

@@ -86,6 +86,31 @@ impl Place {
     }
 }
 
+/// The folder of the journal that a URL or a path names. What else is there is refused.
+#[cfg(feature = "journal")]
+pub(crate) fn journal_at(url_or_path: &str) -> Result<PathBuf, Failure> {
+    // What is left of a damaged journal may lack the file that it is known by.
+    if StoreUrl::parse(url_or_path).is_none() && Path::new(url_or_path).join("log").is_dir() {
+        return Ok(url_or_path.into());
+    }
+    let place = Place::find(url_or_path)?;
+    match place.scheme() {
+        "journal" => Ok(place.path().into()),
+        "sqlite" if place.path().is_file() => {
+            let text = format!(
+                "this is for journals so far; of a SQLite store, sqlite3 and its PRAGMA \
+                 integrity_check look at the file, and factum read at each event's checksum: \
+                 store={place}"
+            );
+            Err(Failure::new(Exit::Usage, text))
+        }
+        _ => {
+            let text = format!("there is no journal, check the path: path={url_or_path}");
+            Err(Failure::new(Exit::Usage, text))
+        }
+    }
+}
+
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.url.fmt(f)

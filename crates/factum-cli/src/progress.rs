@@ -53,6 +53,24 @@ impl Progress {
         }
     }
 
+    /// So much is done by now, and there is so much in all, which may be more than was known.
+    #[cfg(feature = "journal")]
+    pub(crate) fn reach(&self, done: u64, total: u64) {
+        match self {
+            Self::Silent => {}
+            Self::Bar(bar) => {
+                bar.set_length(total);
+                bar.set_position(done);
+            }
+            Self::Lines(lines) => {
+                let mut lines = lock(lines);
+                lines.total = total;
+                let more = done.saturating_sub(lines.done);
+                lines.add(more);
+            }
+        }
+    }
+
     /// All is done, or will not be.
     pub(crate) fn finish(&self) {
         if let Self::Bar(bar) = self {

@@ -61,7 +61,11 @@ pub use factum_core::{
     upcast_event,
 };
 #[cfg(feature = "journal")]
-pub use factum_journal::{JournalKind, JournalOptions, JournalStore};
+pub use factum_journal::{
+    Damage, JournalKind, JournalOptions, JournalRepair, JournalReport, JournalStore, Loss, Lost,
+    renew_lineage as renew_journal_lineage, repair as repair_journal, verify as verify_journal,
+    verify_watched as verify_journal_watched,
+};
 pub use factum_macros::{Command, Event};
 pub use factum_memory::{MemoryKind, MemoryOptions, MemoryStore};
 #[cfg(feature = "sqlite")]

@@ -8,3 +8,5 @@ mod demo;
 mod kill;
 mod read;
 mod usage;
+#[cfg(all(unix, feature = "journal"))]
+mod verify;

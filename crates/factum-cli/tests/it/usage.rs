@@ -21,7 +21,14 @@ fn help_has_examples_exit_codes_and_every_option_with_its_default() {
     for said in ["[default: ./factum-data]", "[default: 100]", "[default: 5000]", "Examples:"] {
         assert!(help.contains(said), "{said:?} is not in {help}");
     }
-    for line in ["read --help", "bench --help", "bench append --help", "bench read --help"] {
+    for line in [
+        "read --help",
+        "bench --help",
+        "bench append --help",
+        "bench read --help",
+        "verify --help",
+        "lineage renew --help",
+    ] {
         assert!(succeed(line).contains("Usage: factum "));
     }
     assert!(succeed("--version").starts_with("factum "));
@@ -30,7 +37,10 @@ fn help_has_examples_exit_codes_and_every_option_with_its_default() {
 #[test]
 fn completions_are_written_for_every_shell() {
     for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
-        assert!(succeed(&format!("completions {shell}")).contains("factum"), "{shell}");
+        let script = succeed(&format!("completions {shell}"));
+        for word in ["factum", "verify", "accept-loss", "renew"] {
+            assert!(script.contains(word), "{shell}: {word}");
+        }
     }
 }
 
