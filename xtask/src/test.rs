@@ -18,7 +18,8 @@ use crate::{
 /// tests themselves look at [`FULL`].
 const LONG: &[(&str, &str)] = &[
     ("factum-core, test it", "976 of 1,000 random histories with snapshots"),
-    ("factum-journal, test it", "38 of 50 SIGKILLs of a writer under load"),
+    ("factum-journal, unit", "97,000 of 100,000 mutations of each segment in the fuzzer's corpus"),
+    ("factum-journal, test it", "150 of 200 SIGKILLs of a writer under load"),
     ("factum-sqlite, test it", "108 of 120 SIGKILLs of a writer under load"),
     ("factum-cli, test it", "180 of 200 SIGKILLs of the demo"),
 ];

@@ -78,5 +78,7 @@ pub use repair::{JournalRepair, Loss, Lost, repair};
 pub use store::JournalStore;
 pub use verify::{DAMAGES_MAX, Damage, JournalReport, Part, Remedy, Torn, verify, verify_watched};
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 #[cfg(test)]
 mod simulation;
