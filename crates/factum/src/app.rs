@@ -11,6 +11,8 @@ use factum_core::{
 #[cfg(feature = "journal")]
 use factum_journal::JournalKind;
 use factum_memory::MemoryKind;
+#[cfg(feature = "postgres")]
+use factum_postgres::PostgresKind;
 #[cfg(feature = "sqlite")]
 use factum_sqlite::SqliteKind;
 
@@ -49,6 +51,8 @@ impl App {
         let registry = registry.with(JournalKind);
         #[cfg(feature = "sqlite")]
         let registry = registry.with(SqliteKind);
+        #[cfg(feature = "postgres")]
+        let registry = registry.with(PostgresKind::new()).with(PostgresKind::spelt_out());
         registry
     }
 

@@ -68,6 +68,8 @@ pub use factum_journal::{
 };
 pub use factum_macros::{Command, Event};
 pub use factum_memory::{MemoryKind, MemoryOptions, MemoryStore};
+#[cfg(feature = "postgres")]
+pub use factum_postgres::{PostgresKind, PostgresOptions, PostgresStore};
 #[cfg(feature = "sqlite")]
 pub use factum_sqlite::{SqliteKind, SqliteOptions, SqliteStore};
 

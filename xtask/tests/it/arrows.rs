@@ -32,6 +32,7 @@ const TABLE: &[Row] = &[
     Row("factum-memory", Kind::Store, &["factum-core", "factum-backend"]),
     Row("factum-journal", Kind::Store, &["factum-core", "factum-backend"]),
     Row("factum-sqlite", Kind::Store, &["factum-core", "factum-backend"]),
+    Row("factum-postgres", Kind::Store, &["factum-core", "factum-backend"]),
     Row(
         "factum",
         Kind::Facade,
@@ -42,6 +43,7 @@ const TABLE: &[Row] = &[
             "factum-memory",
             "factum-journal",
             "factum-sqlite",
+            "factum-postgres",
         ],
     ),
     // The demo plays the bank of the tests: there is one sample domain.

@@ -1,0 +1,344 @@
+//! The writing half of the log: a group in as few calls of the database as its members need,
+//! which is one unless they depend on each other.
+
+use std::{collections::HashMap, sync::Arc};
+
+use factum_backend::{Commit, CommitDelay, CommitError, Committed, FoundEvent, Head, LogEnd};
+use factum_core::{
+    AppendBatch, AppendError, Appended, Clock, EventId, NewEvent, Position, StoreError,
+    StreamBounds, StreamId, StreamVersion, Timestamp,
+};
+use tokio_postgres::{Row, types::Type};
+use uuid::Uuid;
+
+use crate::{
+    documents::no_row,
+    known::{Asked, Known},
+    link::get,
+    number::{signed, unsigned},
+    round::{Pending, Round, is_meant},
+    session::Session,
+    statement::Statements,
+};
+
+pub(crate) type Outcome = Result<Appended, AppendError>;
+
+/// Owned by the writer's thread.
+#[derive(Debug)]
+pub(crate) struct Committer {
+    pub(crate) session: Session,
+    pub(crate) statements: Arc<Statements>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) head: Head,
+    pub(crate) lock_ms: i32,
+    pub(crate) commit_delay: Delay,
+}
+
+/// How long a commit waits between planning and storing; for tests.
+#[derive(Clone)]
+pub(crate) struct Delay(pub(crate) Option<CommitDelay>);
+
+impl std::fmt::Debug for Delay {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Delay")
+    }
+}
+
+impl Commit for Committer {
+    fn commit(&mut self, batches: &[AppendBatch]) -> Result<Committed, CommitError> {
+        let mut outcomes: Vec<Option<Outcome>> = batches.iter().map(|_| None).collect();
+        let mut pending = self.begin(batches, &mut outcomes)?;
+        // Each round settles its first member, if not at once then when it was looked for.
+        let mut rounds_left = 2 * batches.len() + 2;
+        while !pending.is_empty() {
+            if rounds_left == 0 {
+                let text = "a group of appends does not come to its end, report this";
+                self.give_up(
+                    &pending,
+                    &mut outcomes,
+                    CommitError::NotStored(StoreError::internal(text)),
+                );
+                break;
+            }
+            rounds_left -= 1;
+            pending = match self.round(&pending, &mut outcomes) {
+                Ok(left) => left,
+                Err(error) => {
+                    self.give_up(&pending, &mut outcomes, error);
+                    break;
+                }
+            };
+        }
+        let outcomes = outcomes.into_iter().map(|it| it.expect("all are settled")).collect();
+        Ok(Committed { outcomes, head: self.head.position() })
+    }
+}
+
+impl Committer {
+    /// The members as they are to be sent. One that is repeated outside of its window is answered
+    /// at once.
+    fn begin(
+        &self,
+        batches: &[AppendBatch],
+        outcomes: &mut [Option<Outcome>],
+    ) -> Result<Vec<Pending>, CommitError> {
+        let mut pending = Vec::with_capacity(batches.len());
+        for (index, batch) in batches.iter().enumerate() {
+            let mut member = Pending { index, batch: batch.clone(), since: Timestamp::EPOCH };
+            if batch.is_repeated() {
+                match self.since(batch)? {
+                    Ok(since) => member.since = since,
+                    Err(refused) => {
+                        outcomes[index] = Some(Err(refused));
+                        continue;
+                    }
+                }
+            }
+            pending.push(member);
+        }
+        Ok(pending)
+    }
+
+    /// From when on a repeated batch is looked for.
+    fn since(&self, batch: &AppendBatch) -> Result<Result<Timestamp, AppendError>, StoreError> {
+        let end = LogEnd { head: Position::ZERO, last_at: Timestamp::EPOCH, now: self.clock.now() };
+        let judged = Known::default().judge(batch, end)?;
+        Ok(match (judged.asked.first(), judged.outcome) {
+            (Some(asked), _) => Ok(asked.since),
+            (None, Some(Err(refused))) => Err(refused),
+            (None, _) => Ok(Timestamp::EPOCH),
+        })
+    }
+
+    /// One call of the database, and what follows from its answer. The result: who is left.
+    fn round(
+        &mut self,
+        pending: &[Pending],
+        outcomes: &mut [Option<Outcome>],
+    ) -> Result<Vec<Pending>, CommitError> {
+        let round = Round::gather(pending);
+        let delay = self.commit_delay.0.as_ref().map_or(0, |delay| delay().as_micros());
+        let hold_us = i64::try_from(delay).unwrap_or(i64::MAX);
+        let (now, known) = (self.clock.now(), self.head.position());
+        let numbers = (signed(now.as_micros()), signed(known.value()));
+        let parameters = round.parameters((&self.lock_ms, &hold_us, &numbers.0, &numbers.1));
+        let rows = match self.session.ask(&self.statements.append, &parameters) {
+            Ok(rows) => rows,
+            Err(error) => {
+                // Of the others nothing was sent.
+                for member in &round.waiting {
+                    outcomes[member.index] = Some(Err(AppendError::Store(of(&error))));
+                }
+                return Err(error);
+            }
+        };
+        let answer = Answer::read(&rows).map_err(CommitError::Unknown)?;
+        let stored = answer.settle(&round, outcomes);
+        self.head.advance(stored.head);
+        let end = LogEnd { head: stored.head, last_at: answer.recorded_at, now };
+        let doubts = doubts(&round, &answer, &stored);
+        // What was stored is settled; from here on nothing is unknown.
+        self.judge(doubts, end, outcomes).or_else(|error| {
+            for member in pending {
+                let outcome = &mut outcomes[member.index];
+                *outcome = outcome.take().or_else(|| Some(Err(error.clone().into())));
+            }
+            Ok(Vec::new())
+        })
+    }
+
+    /// Settles those against whom something stands; the others are left for another round.
+    fn judge(
+        &mut self,
+        doubts: Vec<Doubt<'_>>,
+        end: LogEnd,
+        outcomes: &mut [Option<Outcome>],
+    ) -> Result<Vec<Pending>, StoreError> {
+        let mut asked = Vec::new();
+        for doubt in &doubts {
+            asked.extend(doubt.known.judge(&doubt.batch, end)?.asked);
+        }
+        let found = self.find(&asked)?;
+        let mut left = Vec::new();
+        for Doubt { member, batch, mut known } in doubts {
+            known.found = &found;
+            match known.judge(&batch, end)?.outcome {
+                Some(outcome) => outcomes[member.index] = Some(outcome),
+                None => left.push(member.clone()),
+            }
+        }
+        Ok(left)
+    }
+
+    /// The events that have one of these ids. It need not be asked under the lock: nobody who
+    /// stored one before is missed, and who stores one after has the same batch.
+    fn find(&mut self, asked: &[Asked]) -> Result<Vec<(StreamId, FoundEvent)>, StoreError> {
+        if asked.is_empty() {
+            return Ok(Vec::new());
+        }
+        let all = || asked.iter().flat_map(|one| one.ids.iter().map(move |id| (one, id)));
+        let streams: Vec<&str> = all().map(|(one, _)| one.stream.as_str()).collect();
+        let ids: Vec<Uuid> = all().map(|(_, id)| id.as_uuid()).collect();
+        let since: Vec<i64> = all().map(|(one, _)| signed(one.since.as_micros())).collect();
+        let rows = self.session.ask(
+            &self.statements.find_ids,
+            &[(&streams, Type::TEXT_ARRAY), (&ids, Type::UUID_ARRAY), (&since, Type::INT8_ARRAY)],
+        );
+        let rows = rows.map_err(crate::error::of_read)?;
+        let found = |row: &Row| {
+            let stream: &str = get(row, 0)?;
+            let stream = asked.iter().find(|one| one.stream.as_str() == stream);
+            let stream = stream.ok_or_else(no_row)?.stream.clone();
+            let event = FoundEvent {
+                id: EventId::new(get(row, 1)?),
+                position: Position::new(unsigned(get(row, 2)?)),
+                version: StreamVersion::new(unsigned(get(row, 3)?)),
+                recorded_at: Timestamp::from_micros(unsigned(get(row, 4)?)),
+            };
+            Ok((stream, event))
+        };
+        rows.iter().map(found).collect()
+    }
+
+    /// Answers with the error whoever has no outcome yet.
+    fn give_up(&self, pending: &[Pending], outcomes: &mut [Option<Outcome>], error: CommitError) {
+        for member in pending {
+            let outcome = &mut outcomes[member.index];
+            if outcome.is_none() {
+                *outcome = Some(Err(match &error {
+                    CommitError::NotStored(error) => AppendError::Store(error.clone()),
+                    CommitError::Unknown(error) => AppendError::Indeterminate(error.clone()),
+                }));
+            }
+        }
+    }
+}
+
+fn of(error: &CommitError) -> StoreError {
+    match error {
+        CommitError::NotStored(error) | CommitError::Unknown(error) => error.clone(),
+    }
+}
+
+/// What the database says of a round.
+#[derive(Debug)]
+struct Answer {
+    head: Position,
+    recorded_at: Timestamp,
+    /// Each stream as it was before the round.
+    bounds: Vec<StreamBounds>,
+    refusals: Vec<Refusal>,
+}
+
+/// A member that was not stored: its place in the round, why, and where an event stands.
+#[derive(Debug)]
+struct Refusal {
+    member: usize,
+    code: i32,
+    at: usize,
+    value: u64,
+}
+
+/// A condition that an event matches, and a batch that may be stored already, as the database
+/// numbers them.
+const CONDITION: i32 = 2;
+const LOOK: i32 = 3;
+
+impl Answer {
+    fn read(rows: &[Row]) -> Result<Self, StoreError> {
+        let row = rows.first().ok_or_else(no_row)?;
+        let numbers = |column| get::<Option<Vec<i64>>>(row, column).map(Option::unwrap_or_default);
+        let (versions, erased, deleted) = (numbers(2)?, numbers(3)?, numbers(4)?);
+        let version = |number: i64| StreamVersion::new(unsigned(number));
+        let bounds = versions.into_iter().zip(erased).zip(deleted);
+        let bounds = bounds.map(|((last, erased), deleted)| StreamBounds {
+            version: version(last),
+            erased_through: version(erased),
+            deleted_at: version(deleted),
+        });
+        let (members, codes): (Vec<i32>, Vec<i32>) = (get(row, 5)?, get(row, 6)?);
+        let (at, values): (Vec<i32>, Vec<i64>) = (get(row, 7)?, get(row, 8)?);
+        let place = |number: i32| usize::try_from(number).unwrap_or(0).saturating_sub(1);
+        let refusals = members.into_iter().zip(codes).zip(at.into_iter().zip(values));
+        let refusals = refusals.map(|((member, code), (at, value))| Refusal {
+            member: place(member),
+            code,
+            at: place(at),
+            value: unsigned(value),
+        });
+        Ok(Self {
+            head: Position::new(unsigned(get(row, 0)?)),
+            recorded_at: Timestamp::from_micros(unsigned(get(row, 1)?)),
+            bounds: bounds.collect(),
+            refusals: refusals.collect(),
+        })
+    }
+
+    /// Answers who was stored: positions and versions follow from the order of the members.
+    fn settle<'g>(&self, round: &Round<'g>, outcomes: &mut [Option<Outcome>]) -> Stored<'g> {
+        let bounds = round.streams.iter().copied().zip(self.bounds.iter().copied());
+        let mut stored = Stored { head: self.head, bounds: bounds.collect(), events: Vec::new() };
+        for (place, member) in round.members.iter().enumerate() {
+            if self.refusals.iter().any(|refusal| refusal.member == place) {
+                continue;
+            }
+            let (first, mut versions) = (stored.head.next(), Vec::new());
+            for write in member.batch.writes() {
+                let bounds = stored.bounds.entry(&write.stream).or_default();
+                bounds.version = bounds.version.plus(write.events.len() as u64);
+                versions.push(bounds.version);
+            }
+            for event in member.batch.events() {
+                stored.head = stored.head.next();
+                stored.events.push((stored.head, event));
+            }
+            let appended = Appended::new(first, versions, self.recorded_at);
+            outcomes[member.index] = Some(Ok(appended.with_events(member.batch.event_count())));
+        }
+        stored
+    }
+}
+
+/// The log behind a round, as far as the round knows it.
+struct Stored<'g> {
+    head: Position,
+    bounds: HashMap<&'g StreamId, StreamBounds>,
+    events: Vec<(Position, &'g NewEvent)>,
+}
+
+/// A member without an outcome, and what is known about it.
+struct Doubt<'k> {
+    member: &'k Pending,
+    batch: AppendBatch,
+    known: Known<'k>,
+}
+
+fn doubts<'k>(round: &Round<'k>, answer: &Answer, stored: &Stored<'k>) -> Vec<Doubt<'k>> {
+    let mut doubts = Vec::new();
+    for refusal in &answer.refusals {
+        let member = round.members[refusal.member];
+        // What was not stored was judged by what was there before.
+        let bounds = round.streams.iter().copied().zip(answer.bounds.iter().copied());
+        let mut known = Known { bounds: bounds.collect(), ..Known::default() };
+        let mut batch = member.batch.clone();
+        if refusal.code == CONDITION {
+            known.hits.push((round.conditions[refusal.at].1, Position::new(refusal.value)));
+        } else if refusal.code == LOOK {
+            batch = batch.repeated();
+        }
+        doubts.push(Doubt { member, batch, known });
+    }
+    for member in &round.waiting {
+        let mut known = Known { bounds: stored.bounds.clone(), ..Known::default() };
+        for (place, condition) in member.batch.conditions().iter().enumerate() {
+            let mut events = stored.events.iter();
+            let hit = events.find(|(position, event)| {
+                *position > condition.after && is_meant(condition, event)
+            });
+            known.hits.extend(hit.map(|(position, _)| (place, *position)));
+        }
+        doubts.push(Doubt { member, batch: member.batch.clone(), known });
+    }
+    doubts.sort_by_key(|doubt| doubt.member.index);
+    doubts
+}

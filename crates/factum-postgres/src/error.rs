@@ -1,0 +1,106 @@
+//! What PostgreSQL's errors mean to the caller of a store.
+
+use std::fmt;
+
+use factum_backend::CommitError;
+use factum_core::{AppendError, StoreError, StoreErrorKind, WriteError};
+use tokio_postgres::{Error, error::Severity};
+
+/// What the server says itself, as one text: the driver's errors hide it in their source.
+#[derive(Debug)]
+struct Echo(String);
+
+impl fmt::Display for Echo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Echo {}
+
+fn echo(error: &Error) -> Echo {
+    let source = std::error::Error::source(error);
+    Echo(source.map_or_else(|| error.to_string(), |source| format!("{error}: {source}")))
+}
+
+/// The error with the place that it is about.
+pub(crate) fn at(place: &str, error: &Error) -> StoreError {
+    let Some(refusal) = error.as_db_error() else {
+        let text = format!("the server can't be reached, check that it runs: {place}");
+        return StoreError::unavailable(text).with_source(echo(error));
+    };
+    let code = refusal.code().code();
+    // Raised by the functions of the schema, whose message is a sentence of ours.
+    if code == "FC001" {
+        return StoreError::invalid(format!("{}: {place}", refusal.message()));
+    }
+    let (kind, text) = meaning(code);
+    StoreError::new(kind, format!("{text}: code={code} {place}")).with_source(echo(error))
+}
+
+/// Codes: <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
+fn meaning(code: &str) -> (StoreErrorKind, &'static str) {
+    use StoreErrorKind::{Corrupt, Internal, Invalid, Unavailable};
+    match code {
+        "55P03" => (Unavailable, "another writer holds the log's lock, try again"),
+        "57014" => (Unavailable, "the statement took too long and was cancelled, try again"),
+        "25006" => (
+            Unavailable,
+            "the server takes no writes, it is a standby or its default is read-only: connect to \
+             the primary, or open with mode=read",
+        ),
+        "42501" => (Invalid, "the role lacks a right, grant it or use another role"),
+        "3D000" => (Invalid, "there is no such database, create it"),
+        "53300" => (Unavailable, "the server has no connection left, try again"),
+        "53100" => (Unavailable, "no room is left on the server's disk, make some and try again"),
+        "42P01" | "42883" | "3F000" | "42704" => {
+            (Corrupt, "tables or functions of the log are missing, restore them from a backup")
+        }
+        "58030" => (Unavailable, "the server's disk reported an error, look into its log"),
+        _ => match &code[..2] {
+            "08" | "53" | "57" | "40" => (Unavailable, "the server can't do it now, try again"),
+            "28" => (Invalid, "the server refuses the role or its password, correct the URL"),
+            "23" | "XX" => (Corrupt, "the log contradicts itself, restore it from a backup"),
+            _ => (Internal, "the server refused a statement"),
+        },
+    }
+}
+
+/// What is known of a statement that ended in this error. Only an error proper says that its
+/// transaction was rolled back; behind everything else the commit may stand already.
+pub(crate) fn outcome(place: &str, error: &Error) -> CommitError {
+    let severity = error.as_db_error().and_then(|refusal| refusal.parsed_severity());
+    let is_connection = error.code().is_none_or(|code| code.code().starts_with("57P"));
+    let error = at(place, error);
+    match severity {
+        Some(Severity::Error) if !is_connection => CommitError::NotStored(error),
+        _ => CommitError::Unknown(error),
+    }
+}
+
+/// The error of a statement that stores nothing, whatever became of it.
+pub(crate) fn of_read(error: CommitError) -> StoreError {
+    match error {
+        CommitError::NotStored(error) | CommitError::Unknown(error) => error,
+    }
+}
+
+pub(crate) fn append_error(error: CommitError) -> AppendError {
+    match error {
+        CommitError::NotStored(error) => AppendError::Store(error),
+        CommitError::Unknown(error) => AppendError::Indeterminate(error),
+    }
+}
+
+pub(crate) fn write_error(error: CommitError) -> WriteError {
+    match error {
+        CommitError::NotStored(error) => WriteError::Store(error),
+        CommitError::Unknown(error) => WriteError::Indeterminate(error),
+    }
+}
+
+/// A row that is not of the shape that the schema's functions give.
+pub(crate) fn strange(error: Error) -> StoreError {
+    StoreError::corrupt("a function of the log answered otherwise than it should, restore it")
+        .with_source(echo(&error))
+}

@@ -1,0 +1,52 @@
+//! `postgres://host/database`.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use factum_backend::{OpenContext, OpenStore, StoreUrl, Stores};
+use factum_core::StoreError;
+
+use crate::{options::PostgresOptions, store::PostgresStore};
+
+/// `postgres://user@host:5432/database?schema=bank`, and `postgresql://` alike.
+///
+/// Beside those of PostgreSQL's own clients there are the options `schema` (which log of the
+/// database; `factum`), `mode` (`write`; `read` reads, also of a standby) and `connections`
+/// (the most of them that read and write documents; 8).
+#[derive(Debug, Clone, Copy)]
+pub struct PostgresKind {
+    scheme: &'static str,
+}
+
+impl PostgresKind {
+    /// URLs that begin with `postgres:`.
+    pub fn new() -> Self {
+        Self { scheme: "postgres" }
+    }
+
+    /// URLs that begin with `postgresql:`.
+    pub fn spelt_out() -> Self {
+        Self { scheme: "postgresql" }
+    }
+}
+
+impl Default for PostgresKind {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[async_trait]
+impl OpenStore for PostgresKind {
+    fn scheme(&self) -> &'static str {
+        self.scheme
+    }
+
+    async fn open(&self, url: &StoreUrl, context: &OpenContext) -> Result<Stores, StoreError> {
+        let options = PostgresOptions::of_url(url)?
+            .with_clock(context.clock.clone())
+            .with_ids(context.ids.clone());
+        let store = Arc::new(PostgresStore::open(options).await?);
+        Ok(Stores { events: store.clone(), documents: store })
+    }
+}

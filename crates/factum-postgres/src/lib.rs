@@ -1,0 +1,56 @@
+//! The PostgreSQL store of Factum: the log and the documents in one schema of a database, 14 or
+//! later, open to other processes.
+//!
+//! ```no_run
+//! use factum_core::{EventStore, ReadQuery};
+//! use factum_postgres::{PostgresOptions, PostgresStore};
+//!
+//! # async fn example() -> Result<(), factum_core::StoreError> {
+//! let options = PostgresOptions::parse("postgres://ada@localhost/bank?schema=ledger")?;
+//! let store = PostgresStore::open(options).await?;
+//! assert!(store.read(ReadQuery::log()).await?.events.is_empty());
+//! store.close().await?;
+//! # Ok(()) }
+//! ```
+//!
+//! Each append, change and page is one call of a function in the schema, as a statement of its
+//! own: no transaction is open while anything crosses the network, and a pooler may give every
+//! statement another server process. Each writing transaction takes an advisory lock: its number
+//! is `0x46414354` (`FACT`) in the upper 32 bits and the schema's oid in the lower. See
+//! `docs/design/0011-postgresql.md`.
+
+mod error;
+mod number;
+
+mod options;
+mod tls;
+
+mod link;
+mod statement;
+
+mod pool;
+mod session;
+
+mod schema;
+
+mod known;
+mod round;
+
+mod append;
+mod change;
+
+mod read;
+
+mod documents;
+mod watch;
+
+mod kind;
+mod store;
+
+pub use kind::PostgresKind;
+pub use options::{
+    Access, CONNECT_TIMEOUT_DEFAULT, CONNECTIONS_DEFAULT, LOCK_TIMEOUT_DEFAULT, PostgresOptions,
+    SCHEMA_DEFAULT, STATEMENT_TIMEOUT_DEFAULT, Tls,
+};
+pub use schema::{SCHEMA_VERSION, schema_sql};
+pub use store::PostgresStore;

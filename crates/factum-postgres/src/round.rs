@@ -1,0 +1,284 @@
+//! One call of the database for members of a group: which of them it is about, and what it is
+//! given.
+//!
+//! The database judges each member by what was there before the group. So a member that depends
+//! on another one before it waits: for what the database answers, or for the next round.
+
+use std::collections::HashSet;
+
+use bytes::BytesMut;
+use factum_core::{
+    AppendBatch, AppendCondition, EventId, ExpectedVersion, NewEvent, StreamId, StreamVersion, Tag,
+    Timestamp, encode_tags,
+};
+use tokio_postgres::types::Type;
+use uuid::Uuid;
+
+use crate::{link::Parameter, number::signed};
+
+/// A member of a group that has no outcome yet.
+#[derive(Debug, Clone)]
+pub(crate) struct Pending {
+    /// Its place in the group.
+    pub(crate) index: usize,
+    /// The batch; marked as repeated if it is to be looked for.
+    pub(crate) batch: AppendBatch,
+    /// From when on events of it may have been recorded, if it is marked.
+    pub(crate) since: Timestamp,
+}
+
+/// What an expected version is in the database's terms; the others are themselves.
+const ANY: i64 = -1;
+const EXISTS: i64 = -2;
+
+/// The parameters of one call, column by column. Numbers of streams, members and events count
+/// from 1.
+#[derive(Debug, Default)]
+pub(crate) struct Round<'g> {
+    /// The members it is about.
+    pub(crate) members: Vec<&'g Pending>,
+    /// Those that wait for its outcome.
+    pub(crate) waiting: Vec<&'g Pending>,
+    /// Every stream that members or waiting ones touch, once.
+    pub(crate) streams: Vec<&'g StreamId>,
+    /// The member and the place in it of each condition.
+    pub(crate) conditions: Vec<(usize, usize)>,
+    numbers: hash::Numbers<'g>,
+    stream_names: Vec<&'g str>,
+    repeated: Vec<bool>,
+    since: Vec<i64>,
+    touch_members: Vec<i32>,
+    touch_streams: Vec<i32>,
+    touch_expected: Vec<i64>,
+    condition_members: Vec<i32>,
+    condition_after: Vec<i64>,
+    condition_items: Vec<i32>,
+    item_types: Vec<i32>,
+    item_tags: Vec<i32>,
+    types: Vec<&'g str>,
+    tags: Vec<&'g str>,
+    event_members: Vec<i32>,
+    event_numbers: Vec<i32>,
+    event_ahead: Vec<i32>,
+    event_streams: Vec<&'g str>,
+    event_types: Vec<&'g str>,
+    event_schemas: Vec<i64>,
+    event_contents: Vec<i32>,
+    event_ids: Vec<Uuid>,
+    event_tags: Vec<Vec<u8>>,
+    event_metadata: Vec<Vec<u8>>,
+    event_payloads: Vec<&'g [u8]>,
+    label_events: Vec<i32>,
+    labels: Vec<&'g str>,
+    /// How many events of this round each stream has, by its number.
+    ahead: Vec<i32>,
+}
+
+mod hash {
+    use std::collections::HashMap;
+
+    use factum_core::StreamId;
+
+    /// The number of each stream.
+    pub(super) type Numbers<'g> = HashMap<&'g StreamId, i32>;
+}
+
+/// The streams that a batch writes or checks, with what it expects of them.
+fn touches(batch: &AppendBatch) -> impl Iterator<Item = (&StreamId, ExpectedVersion)> {
+    let written = batch.writes().iter().map(|write| (&write.stream, write.expected));
+    written.chain(batch.checks().iter().map(|check| (&check.stream, check.expected)))
+}
+
+/// Whether an event is one that a condition means, wherever it stands.
+pub(crate) fn is_meant(condition: &AppendCondition, event: &NewEvent) -> bool {
+    let tags = event.tags.iter().map(Tag::as_str);
+    condition.fail_if_events_match.matches(event.name.as_str(), tags)
+}
+
+impl<'g> Round<'g> {
+    /// Takes the members that depend on no other one of the round; the first always is one.
+    pub(crate) fn gather(pending: &'g [Pending]) -> Self {
+        let mut round = Self::default();
+        // Streams that members write, or that members wait for.
+        let (mut written, mut waited) = (HashSet::new(), HashSet::new());
+        let mut ids: HashSet<EventId> = HashSet::new();
+        let some_are_repeated = pending.iter().any(|member| member.batch.is_repeated());
+        for member in pending {
+            let batch = &member.batch;
+            let depends = touches(batch).any(|(stream, expected)| {
+                waited.contains(stream)
+                    || (expected != ExpectedVersion::Any && written.contains(stream))
+            }) || (batch.is_repeated()
+                && batch.events().any(|event| ids.contains(&event.id)))
+                || batch.conditions().iter().any(|condition| round.has_match(condition));
+            let streams = batch.writes().iter().map(|write| &write.stream);
+            if depends {
+                waited.extend(streams);
+                for (stream, _) in touches(batch) {
+                    round.number(stream);
+                }
+                round.waiting.push(member);
+            } else {
+                written.extend(streams);
+                if some_are_repeated {
+                    ids.extend(batch.events().map(|event| event.id));
+                }
+                round.add(member);
+            }
+        }
+        round.stream_names = round.streams.iter().map(|stream| stream.as_str()).collect();
+        round
+    }
+
+    fn has_match(&self, condition: &AppendCondition) -> bool {
+        let mut events = self.members.iter().flat_map(|member| member.batch.events());
+        events.any(|event| is_meant(condition, event))
+    }
+
+    fn number(&mut self, stream: &'g StreamId) -> i32 {
+        *self.numbers.entry(stream).or_insert_with(|| {
+            self.streams.push(stream);
+            self.ahead.push(0);
+            count(self.streams.len())
+        })
+    }
+
+    fn add(&mut self, member: &'g Pending) {
+        self.members.push(member);
+        let (batch, number) = (&member.batch, count(self.members.len()));
+        self.repeated.push(batch.is_repeated());
+        self.since.push(signed(member.since.as_micros()));
+        for (stream, expected) in touches(batch) {
+            let stream = self.number(stream);
+            self.touch_members.push(number);
+            self.touch_streams.push(stream);
+            self.touch_expected.push(expected_number(expected));
+        }
+        for (index, condition) in batch.conditions().iter().enumerate() {
+            self.conditions.push((self.members.len() - 1, index));
+            self.condition_members.push(number);
+            self.condition_after.push(signed(condition.after.value()));
+            self.condition_items.push(count(condition.fail_if_events_match.items().len()));
+            let items = Items::of(condition.fail_if_events_match.items());
+            self.item_types.extend(items.item_types);
+            self.item_tags.extend(items.item_tags);
+            self.types.extend(items.types);
+            self.tags.extend(items.tags);
+        }
+        for write in batch.writes() {
+            let stream = self.number(&write.stream);
+            for event in &write.events {
+                self.add_event(number, (stream, write.stream.as_str()), event);
+            }
+        }
+    }
+
+    fn add_event(&mut self, member: i32, (stream, name): (i32, &'g str), event: &'g NewEvent) {
+        let ahead = &mut self.ahead[stream as usize - 1];
+        *ahead += 1;
+        self.event_ahead.push(*ahead);
+        self.event_members.push(member);
+        self.event_numbers.push(stream);
+        self.event_streams.push(name);
+        self.event_types.push(event.name.as_str());
+        self.event_schemas.push(i64::from(event.schema_version));
+        self.event_contents.push(i32::from(event.content.number()));
+        self.event_ids.push(event.id.as_uuid());
+        let mut bytes = BytesMut::new();
+        encode_tags(&event.tags, &mut bytes);
+        self.event_tags.push(bytes.to_vec());
+        bytes.clear();
+        event.metadata.encode(&mut bytes);
+        self.event_metadata.push(bytes.to_vec());
+        self.event_payloads.push(&event.payload);
+        let place = count(self.event_ids.len());
+        let labels = event.tags.iter().map(Tag::as_str).enumerate();
+        // The same tag twice on an event is one label.
+        let once = |(at, tag): &(usize, &str)| {
+            !event.tags[..*at].iter().any(|other| other.as_str() == *tag)
+        };
+        for (_, tag) in labels.filter(once) {
+            self.label_events.push(place);
+            self.labels.push(tag);
+        }
+    }
+
+    /// What the database's function is given: the four numbers first, then the columns.
+    pub(crate) fn parameters<'a>(
+        &'a self,
+        (lock_ms, hold_us, now, known): (&'a i32, &'a i64, &'a i64, &'a i64),
+    ) -> Vec<Parameter<'a>> {
+        vec![
+            (lock_ms, Type::INT4),
+            (hold_us, Type::INT8),
+            (now, Type::INT8),
+            (known, Type::INT8),
+            (&self.stream_names, Type::TEXT_ARRAY),
+            (&self.repeated, Type::BOOL_ARRAY),
+            (&self.since, Type::INT8_ARRAY),
+            (&self.touch_members, Type::INT4_ARRAY),
+            (&self.touch_streams, Type::INT4_ARRAY),
+            (&self.touch_expected, Type::INT8_ARRAY),
+            (&self.condition_members, Type::INT4_ARRAY),
+            (&self.condition_after, Type::INT8_ARRAY),
+            (&self.condition_items, Type::INT4_ARRAY),
+            (&self.item_types, Type::INT4_ARRAY),
+            (&self.item_tags, Type::INT4_ARRAY),
+            (&self.types, Type::TEXT_ARRAY),
+            (&self.tags, Type::TEXT_ARRAY),
+            (&self.event_members, Type::INT4_ARRAY),
+            (&self.event_numbers, Type::INT4_ARRAY),
+            (&self.event_ahead, Type::INT4_ARRAY),
+            (&self.event_streams, Type::TEXT_ARRAY),
+            (&self.event_types, Type::TEXT_ARRAY),
+            (&self.event_schemas, Type::INT8_ARRAY),
+            (&self.event_contents, Type::INT4_ARRAY),
+            (&self.event_ids, Type::UUID_ARRAY),
+            (&self.event_tags, Type::BYTEA_ARRAY),
+            (&self.event_metadata, Type::BYTEA_ARRAY),
+            (&self.event_payloads, Type::BYTEA_ARRAY),
+            (&self.label_events, Type::INT4_ARRAY),
+            (&self.labels, Type::TEXT_ARRAY),
+        ]
+    }
+}
+
+/// The items of a query, column by column: how many types and tags each has, and all of them.
+#[derive(Debug, Default)]
+pub(crate) struct Items<'q> {
+    pub(crate) item_types: Vec<i32>,
+    pub(crate) item_tags: Vec<i32>,
+    pub(crate) types: Vec<&'q str>,
+    pub(crate) tags: Vec<&'q str>,
+}
+
+impl<'q> Items<'q> {
+    pub(crate) fn of(items: &'q [factum_core::QueryItem]) -> Self {
+        let mut all = Self::default();
+        for item in items {
+            all.item_types.push(count(item.types.len()));
+            all.item_tags.push(count(item.tags.len()));
+            all.types.extend(item.types.iter().map(factum_core::EventName::as_str));
+            all.tags.extend(item.tags.iter().map(Tag::as_str));
+        }
+        all
+    }
+}
+
+fn count(number: usize) -> i32 {
+    i32::try_from(number).expect("the limits of a group are far below")
+}
+
+/// An expected version in the database's terms.
+pub(crate) fn expected_number(expected: ExpectedVersion) -> i64 {
+    match expected {
+        ExpectedVersion::Any => ANY,
+        ExpectedVersion::StreamExists => EXISTS,
+        ExpectedVersion::NoStream => 0,
+        ExpectedVersion::Exact(version) => exact(version),
+    }
+}
+
+fn exact(version: StreamVersion) -> i64 {
+    signed(version.value())
+}

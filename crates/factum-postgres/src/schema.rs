@@ -1,0 +1,187 @@
+//! The tables and functions of a log, and their version.
+
+use factum_core::{Lineage, StoreError, StoreErrorKind};
+
+use crate::{
+    error,
+    link::{Dialer, Link, get},
+    options::{Access, PostgresOptions},
+};
+
+/// The version of the tables and functions that this program knows.
+pub const SCHEMA_VERSION: i32 = 1;
+
+/// The oldest PostgreSQL that will do, as `server_version_num` counts.
+const SERVER_MIN: i32 = 140_000;
+
+/// Step n brings version n to n + 1.
+const MIGRATIONS: [&[&str]; SCHEMA_VERSION as usize] = [&[
+    include_str!("schema/v1.sql"),
+    include_str!("schema/read.sql"),
+    include_str!("schema/write.sql"),
+]];
+
+/// What one connection says of the server before anything is done.
+struct Server {
+    version: i32,
+    encoding: String,
+    is_standby: bool,
+    is_durable: bool,
+    has_schema: bool,
+    has_log: bool,
+}
+
+/// What opening found.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Found {
+    /// Whether a commit is on the disk when it is acknowledged.
+    pub(crate) is_durable: bool,
+}
+
+/// The statements that make a log in a schema, for who may: what opening does by itself where the
+/// role has the right to.
+///
+/// ```
+/// let statements = factum_postgres::schema_sql("ledger", "01890a5d-ac96-774b-bcce-b302099a8057");
+/// assert!(statements.contains("CREATE TABLE \"ledger\".events"));
+/// ```
+pub fn schema_sql(schema: &str, lineage: &str) -> String {
+    let steps: Vec<String> =
+        MIGRATIONS.iter().flat_map(|parts| parts.iter()).map(|text| named(text, schema)).collect();
+    format!(
+        "CREATE SCHEMA IF NOT EXISTS {quoted};\n{}\nINSERT INTO {quoted}.log (schema_version, \
+         lineage) VALUES ({SCHEMA_VERSION}, '{lineage}');\n",
+        steps.join("\n"),
+        quoted = quoted(schema),
+    )
+}
+
+/// A schema's name as it stands in a statement. It was checked when it was set.
+pub(crate) fn quoted(schema: &str) -> String {
+    format!("\"{}\"", schema.replace('"', ""))
+}
+
+fn named(text: &str, schema: &str) -> String {
+    text.replace("@schema@", &quoted(schema)).replace("@name@", &schema.replace(['"', '\''], ""))
+}
+
+/// Looks at the server, and makes the log or brings it to the present version.
+pub(crate) async fn prepare(
+    dialer: &Dialer,
+    options: &PostgresOptions,
+) -> Result<Found, StoreError> {
+    let link = dialer.connect(None).await?;
+    let place = &dialer.place;
+    let server = look(&link, &options.schema).await?;
+    if server.version < SERVER_MIN {
+        return Err(StoreError::invalid(format!(
+            "PostgreSQL is too old, use 14 or later: version={}.{} {place}",
+            server.version / 10_000,
+            server.version % 10_000
+        )));
+    }
+    if server.encoding != "UTF8" {
+        return Err(StoreError::invalid(format!(
+            "the database is not in UTF-8, create one with ENCODING 'UTF8': encoding={} {place}",
+            server.encoding
+        )));
+    }
+    let is_writer = options.access == Access::ReadWrite;
+    if is_writer && server.is_standby {
+        return Err(StoreError::unavailable(format!(
+            "the server is a standby, connect to the primary, or open with mode=read: {place}"
+        )));
+    }
+    let found = Found { is_durable: server.is_durable };
+    let version = if server.has_log { Some(version(&link, &options.schema).await?) } else { None };
+    match version {
+        Some(SCHEMA_VERSION) => Ok(found),
+        Some(version) if version > SCHEMA_VERSION => Err(StoreError::invalid(format!(
+            "the log was written by a newer program, use that one or a newer: schema={version} \
+             known={SCHEMA_VERSION} {place}"
+        ))),
+        _ if !is_writer => Err(StoreError::invalid(format!(
+            "there is no log of this version to read, check the URL or open it for writing once: \
+             {place}"
+        ))),
+        Some(version) => Err(StoreError::invalid(format!(
+            "the log is of a version that this program can't migrate: schema={version} \
+             known={SCHEMA_VERSION} {place}"
+        ))),
+        None => {
+            let lineage = Lineage::new(options.ids.uuid(options.clock.now()));
+            create(&link, options, lineage, server.has_schema)
+                .await
+                .map_err(|e| rights(place, e))?;
+            Ok(found)
+        }
+    }
+}
+
+async fn look(link: &Link, schema: &str) -> Result<Server, StoreError> {
+    const LOOK: &str = "SELECT current_setting('server_version_num')::integer, \
+        current_setting('server_encoding'), pg_is_in_recovery(), \
+        current_setting('fsync') = 'on' AND current_setting('full_page_writes') = 'on', \
+        to_regnamespace($1) IS NOT NULL, to_regclass($1 || '.log') IS NOT NULL";
+    let quoted = quoted(schema);
+    let rows = link.ask(LOOK, &[(&quoted, tokio_postgres::types::Type::TEXT)]).await;
+    let rows = rows.map_err(error::of_read)?;
+    let row = &rows[0];
+    Ok(Server {
+        version: get(row, 0)?,
+        encoding: get(row, 1)?,
+        is_standby: get(row, 2)?,
+        is_durable: get(row, 3)?,
+        has_schema: get(row, 4)?,
+        has_log: get(row, 5)?,
+    })
+}
+
+async fn version(link: &Link, schema: &str) -> Result<i32, StoreError> {
+    let text = format!("SELECT schema_version FROM {}.log", quoted(schema));
+    let rows = link.ask(&text, &[]).await.map_err(error::of_read)?;
+    let row = rows.first().ok_or_else(|| {
+        StoreError::corrupt(format!("the log has lost its row, restore a backup: schema={schema}"))
+    })?;
+    get(row, 0)
+}
+
+/// Makes the log in one transaction, under a lock of its own, so that of several processes that
+/// begin at once one makes it.
+async fn create(
+    link: &Link,
+    options: &PostgresOptions,
+    lineage: Lineage,
+    has_schema: bool,
+) -> Result<(), StoreError> {
+    let schema = &options.schema;
+    let guarded = |text: &str| format!("BEGIN; SELECT pg_advisory_xact_lock(1178682196); {text}");
+    link.run(&guarded("")).await?;
+    let made = async {
+        if look(link, schema).await?.has_log {
+            return Ok(());
+        }
+        let statements = schema_sql(schema, &lineage.to_string());
+        // A role that may use a schema need not be one that may make any.
+        let statements = match (has_schema, statements.split_once('\n')) {
+            (true, Some((_, tables))) => tables.to_owned(),
+            _ => statements,
+        };
+        link.run(&statements).await
+    };
+    let made = made.await;
+    link.run(if made.is_ok() { "COMMIT" } else { "ROLLBACK" }).await?;
+    made
+}
+
+/// Says what to do where the role may not make the log.
+fn rights(place: &str, error: StoreError) -> StoreError {
+    match error.kind() {
+        StoreErrorKind::Invalid => StoreError::invalid(format!(
+            "the role may not make the log's tables, let one that may run what \
+             factum_postgres::schema_sql gives: {place}"
+        ))
+        .with_source(error),
+        _ => error,
+    }
+}

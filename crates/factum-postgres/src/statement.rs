@@ -1,0 +1,48 @@
+//! Every statement: calls of the schema's functions. Values are bound, never pasted; what is
+//! pasted is the schema's name, which was checked.
+
+use crate::schema::quoted;
+
+/// The statements on one schema.
+#[derive(Debug)]
+pub(crate) struct Statements {
+    pub(crate) append: String,
+    pub(crate) change: String,
+    pub(crate) renew_lineage: String,
+    pub(crate) find_ids: String,
+    pub(crate) log_end: String,
+    pub(crate) stream_info: String,
+    pub(crate) log_page: String,
+    pub(crate) stream_page: String,
+    pub(crate) category_page: String,
+    pub(crate) query_page: String,
+    pub(crate) get_document: String,
+    pub(crate) scan_documents: String,
+    pub(crate) write_documents: String,
+    pub(crate) clear_documents: String,
+}
+
+impl Statements {
+    pub(crate) fn new(schema: &str) -> Self {
+        let call = |function: &str, parameters: usize| {
+            let parameters: Vec<_> = (1..=parameters).map(|n| format!("${n}")).collect();
+            format!("SELECT * FROM {}.{function}({})", quoted(schema), parameters.join(", "))
+        };
+        Self {
+            append: call("append", 30),
+            change: call("change", 7),
+            renew_lineage: call("renew_lineage", 2),
+            find_ids: call("find_ids", 3),
+            log_end: call("log_end", 0),
+            stream_info: call("stream_info", 1),
+            log_page: call("log_page", 5),
+            stream_page: call("stream_page", 6),
+            category_page: call("category_page", 6),
+            query_page: call("query_page", 9),
+            get_document: call("get_document", 1),
+            scan_documents: call("scan_documents", 5),
+            write_documents: call("write_documents", 4),
+            clear_documents: call("clear_documents", 4),
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! The store: both traits over one schema of a database.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use factum_backend::{Head, Writer};
+use factum_core::{
+    AppendBatch, AppendError, Appended, Clock, Document, DocumentStore, Durability, EventStore,
+    Guarantees, IdSource, KeyRange, Limits, Lineage, Page, Position, ReadQuery, Revision, ScanPage,
+    ScanQuery, StoreError, StreamChange, StreamId, StreamInfo, WriteBatch, WriteError, Writers,
+};
+use tokio::{sync::watch, task};
+use tokio_postgres::types::Type;
+
+use crate::{
+    append::{Committer, Delay},
+    documents, error,
+    link::{Dialer, get},
+    options::{Access, PostgresOptions},
+    pool::Pool,
+    read, schema,
+    session::Session,
+    statement::Statements,
+    watch::Watch,
+};
+
+/// Both halves of a store, in one schema of a PostgreSQL database. Clones share it.
+///
+/// # Guarantees
+/// Every law; durability is `PowerLoss` where the server syncs (`fsync` and `full_page_writes`
+/// on), else `ProcessCrash`. Other processes may write to the same log: groups are serialised by
+/// an advisory lock of the database. What another process appends is seen by every read at once,
+/// and by [`head`](EventStore::head) some milliseconds later, or within a second behind a pooler
+/// that knows no `LISTEN`.
+///
+/// A process has at most [`connections_max`](PostgresOptions::connections_max) connections and
+/// two more: the writer's and the listener's.
+#[derive(Debug, Clone)]
+pub struct PostgresStore {
+    pool: Pool,
+    statements: Arc<Statements>,
+    watch: Arc<Mutex<Option<Watch>>>,
+    writer: Option<Arc<Writer<Committer>>>,
+    head: Head,
+    limits: Limits,
+    durability: Durability,
+    connections_max: usize,
+    lock_ms: i32,
+    clock: Arc<dyn Clock>,
+    ids: Arc<dyn IdSource>,
+}
+
+impl PostgresStore {
+    /// Opens a log, and makes its schema if it is not there.
+    ///
+    /// Needs a tokio runtime with I/O and time. Connections for reading are driven by the runtime
+    /// that they are first needed in.
+    ///
+    /// # Errors
+    /// One sentence: what is wrong with which server, database or schema, and what to do.
+    pub async fn open(options: PostgresOptions) -> Result<Self, StoreError> {
+        let dialer = Dialer::new(&options)?;
+        let found = schema::prepare(&dialer, &options).await?;
+        let statements = Arc::new(Statements::new(&options.schema));
+        let pool = Pool::new(dialer.clone(), options.connections_max);
+        let head = Head::new(read::head(&pool, &statements).await?);
+        let lock_ms = i32::try_from(options.lock_timeout.as_millis()).unwrap_or(i32::MAX).max(1);
+        let is_writer = options.access == Access::ReadWrite;
+        let writer = if is_writer {
+            let committer = Committer {
+                session: Session::new(dialer.clone())?,
+                statements: Arc::clone(&statements),
+                clock: Arc::clone(&options.clock),
+                head: head.clone(),
+                lock_ms,
+                commit_delay: Delay(options.commit_delay.clone()),
+            };
+            let writer = Writer::spawn("factum-postgres", committer, head.clone(), options.limits)?;
+            Some(Arc::new(writer))
+        } else {
+            None
+        };
+        let channel = (format!("factum_{}", options.schema), is_writer);
+        let watch = Watch::start(dialer, Arc::clone(&statements), channel, head.clone())?;
+        let is_durable = found.is_durable;
+        Ok(Self {
+            pool,
+            statements,
+            watch: Arc::new(Mutex::new(Some(watch))),
+            writer,
+            head,
+            limits: options.limits,
+            durability: if is_durable { Durability::PowerLoss } else { Durability::ProcessCrash },
+            connections_max: options.connections_max,
+            lock_ms,
+            clock: options.clock,
+            ids: options.ids,
+        })
+    }
+
+    /// Gives the log a new lineage, and answers with it: what is to be done once after the
+    /// database was restored from a backup, before anyone reads it. Consumers whose checkpoints
+    /// are of the old history then stop with `Diverged` instead of going on in another one.
+    ///
+    /// # Errors
+    /// Those of the store. After an unknown outcome it can be repeated.
+    pub async fn renew_lineage(&self) -> Result<Lineage, StoreError> {
+        self.writer()?;
+        let lineage = Lineage::new(self.ids.uuid(self.clock.now()));
+        let parameters = [(&self.lock_ms as _, Type::INT4), (&lineage.as_uuid() as _, Type::UUID)];
+        let rows = self.pool.ask(&self.statements.renew_lineage, &parameters).await;
+        let rows = rows.map_err(error::of_read)?;
+        // That it answers with the old one says that there is a log.
+        get::<uuid::Uuid>(rows.first().ok_or_else(documents::no_row)?, 0)?;
+        Ok(lineage)
+    }
+
+    fn writer(&self) -> Result<&Writer<Committer>, StoreError> {
+        if self.pool.is_closed() {
+            return Err(StoreError::closed());
+        }
+        self.writer.as_deref().ok_or_else(|| {
+            StoreError::invalid("the store is opened for reading, open it without mode=read")
+        })
+    }
+}
+
+#[async_trait]
+impl EventStore for PostgresStore {
+    async fn append(&self, batch: AppendBatch) -> Result<Appended, AppendError> {
+        self.writer()?.append(batch).await
+    }
+
+    async fn read(&self, query: ReadQuery) -> Result<Page, StoreError> {
+        query.check()?;
+        let page = read::page(&self.pool, &self.statements, &query).await?;
+        // This may be the first news of what another process has appended.
+        self.head.advance(page.head);
+        Ok(page)
+    }
+
+    async fn stream_info(&self, stream: &StreamId) -> Result<StreamInfo, StoreError> {
+        read::info(&self.pool, &self.statements, stream).await
+    }
+
+    async fn change(
+        &self,
+        stream: &StreamId,
+        change: StreamChange,
+    ) -> Result<StreamInfo, AppendError> {
+        let stream = stream.clone();
+        self.writer()?.run(move |committer| committer.change(&stream, change)).await?
+    }
+
+    fn head(&self) -> watch::Receiver<Position> {
+        self.head.subscribe()
+    }
+
+    fn guarantees(&self) -> Guarantees {
+        Guarantees::new(self.durability, Writers::ManyProcesses).with_limits(self.limits)
+    }
+
+    async fn close(&self) -> Result<(), StoreError> {
+        self.pool.close(self.connections_max).await;
+        if let Some(writer) = &self.writer {
+            writer.close().await;
+        }
+        let watch = Arc::clone(&self.watch);
+        let stop = move || drop(watch.lock().unwrap_or_else(PoisonError::into_inner).take());
+        task::spawn_blocking(stop)
+            .await
+            .map_err(|e| StoreError::internal("the closing was cut off").with_source(e))
+    }
+}
+
+#[async_trait]
+impl DocumentStore for PostgresStore {
+    async fn get(&self, key: &[u8]) -> Result<Option<Document>, StoreError> {
+        documents::get_one(&self.pool, &self.statements, key).await
+    }
+
+    async fn scan(&self, query: ScanQuery) -> Result<ScanPage, StoreError> {
+        query.check()?;
+        documents::scan(&self.pool, &self.statements, &query).await
+    }
+
+    async fn write(&self, batch: WriteBatch) -> Result<Revision, WriteError> {
+        self.writer()?;
+        self.limits.check_write(&batch)?;
+        documents::write(&self.pool, &self.statements, (&batch, self.lock_ms)).await
+    }
+
+    async fn clear(&self, range: KeyRange) -> Result<(), StoreError> {
+        self.writer()?;
+        documents::clear(&self.pool, &self.statements, (&range, self.lock_ms)).await
+    }
+}

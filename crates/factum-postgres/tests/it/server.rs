@@ -1,0 +1,74 @@
+//! The servers that the tests use, and a schema of its own for each test.
+
+use std::{
+    env,
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use factum_postgres::PostgresOptions;
+use tokio_postgres::{Client, Config, NoTls};
+
+/// The URL of a server. A test without one fails: it must not look as if it had run.
+pub(crate) fn url(variable: &str) -> String {
+    env::var(variable).unwrap_or_else(|_| {
+        panic!(
+            "no PostgreSQL server to test on: run `cargo xtask test`, which starts one, or set \
+             {variable}=postgres://user@host:port/database"
+        )
+    })
+}
+
+/// A schema of a test's own, which goes with it.
+#[derive(Debug)]
+pub(crate) struct Schema {
+    pub(crate) url: String,
+    pub(crate) name: String,
+}
+
+impl Schema {
+    pub(crate) fn new() -> Self {
+        Self::on(&url("FACTUM_POSTGRES_URL"))
+    }
+
+    pub(crate) fn on(url: &str) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        Self { url: url.into(), name: format!("test_{}_{count}", std::process::id()) }
+    }
+
+    pub(crate) fn options(&self) -> PostgresOptions {
+        PostgresOptions::parse(&self.url).unwrap().with_schema(&self.name).unwrap()
+    }
+
+    /// A connection of somebody else's.
+    pub(crate) async fn raw(&self) -> Client {
+        raw(&self.url).await
+    }
+}
+
+pub(crate) async fn raw(url: &str) -> Client {
+    let config: Config = url.parse().unwrap();
+    let (client, connection) = config.connect(NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client
+}
+
+impl Drop for Schema {
+    fn drop(&mut self) {
+        let (url, name) = (self.url.clone(), self.name.clone());
+        // A thread of its own, because this may be inside of a runtime.
+        let gone = std::thread::spawn(move || {
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let Ok(config) = url.parse::<Config>() else { return };
+                let Ok((client, connection)) = config.connect(NoTls).await else { return };
+                tokio::spawn(connection);
+                let drop = format!("SET lock_timeout = '2s'; DROP SCHEMA IF EXISTS {name} CASCADE");
+                // A server that a test has stopped takes its data along.
+                let _ = client.batch_execute(&drop).await;
+            });
+        });
+        let _ = gone.join();
+    }
+}
