@@ -8,12 +8,16 @@ The chores of this workspace.
 usage: cargo xtask <command>
 
 commands:
-  test [--full] [--only CRATE]
+  test [--full] [--only CRATE | --only embedded]
           Build everything once, run every test and documentation test, and print a
           table of the suites with their seconds. The last line is `N passed, N failed`.
+          Servers that tests need are made for the run, on this machine alone, and are
+          gone behind it; FACTUM_POSTGRES_URL names one to use instead.
           --full        also what takes too long for every run; a short run names
                         what it left out (tests see FACTUM_TEST_FULL=1)
           --only CRATE  the tests of one crate
+          --only embedded
+                        leave out the crates whose tests need a server, and say so
   lint    rustfmt, clippy and rustdoc, each with warnings denied
   help    this text
 
@@ -36,7 +40,17 @@ pub(crate) enum Command {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct TestOptions {
     pub(crate) length: Length,
-    pub(crate) only: Option<String>,
+    pub(crate) only: Only,
+}
+
+/// Of which crates.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(crate) enum Only {
+    #[default]
+    All,
+    /// Those whose tests need no server.
+    Embedded,
+    Crate(String),
 }
 
 /// Whether what takes too long for every run is run.
@@ -75,7 +89,10 @@ impl TestOptions {
                 "--full" => options.length = Length::Full,
                 "--only" => {
                     let name = args.next().filter(|name| !name.starts_with('-'));
-                    options.only = Some(name.ok_or(Failure::CrateMissing)?);
+                    options.only = match name.ok_or(Failure::CrateMissing)? {
+                        name if name == "embedded" => Only::Embedded,
+                        name => Only::Crate(name),
+                    };
                 }
                 _ => return Err(Failure::UnknownOption(arg)),
             }
@@ -94,9 +111,12 @@ mod tests {
 
     #[test]
     fn test_takes_its_options_in_any_order() {
-        let wanted = TestOptions { length: Length::Full, only: Some("factum".into()) };
+        let only = Only::Crate("factum".into());
+        let wanted = TestOptions { length: Length::Full, only };
         assert_eq!(parse("test --only factum --full"), Ok(Command::Test(wanted)));
         assert_eq!(parse("test"), Ok(Command::Test(TestOptions::default())));
+        let wanted = TestOptions { only: Only::Embedded, ..TestOptions::default() };
+        assert_eq!(parse("test --only embedded"), Ok(Command::Test(wanted)));
     }
 
     #[test]

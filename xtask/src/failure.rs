@@ -20,6 +20,8 @@ pub(crate) enum Failure {
     CrateMissing,
     #[error("no such crate in this workspace: choose one of {known}: crate={name}")]
     UnknownCrate { name: String, known: String },
+    #[error("a server for the tests can't be started: {0}")]
+    Server(String),
     #[error("the workspace does not build: correct what cargo says above")]
     Build,
     #[error("cargo could not be run: see that Rust is installed (https://rustup.rs): {0}")]
@@ -36,7 +38,7 @@ impl Failure {
             | Self::UnknownOption(_)
             | Self::CrateMissing
             | Self::UnknownCrate { .. } => ExitCode::from(2),
-            Self::Build | Self::Cargo(_) | Self::Answer(_) => ExitCode::from(3),
+            Self::Build | Self::Server(_) | Self::Cargo(_) | Self::Answer(_) => ExitCode::from(3),
         }
     }
 }

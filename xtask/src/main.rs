@@ -8,6 +8,7 @@ mod failure;
 
 mod cargo;
 mod lint;
+mod server;
 mod suite;
 mod table;
 mod test;

@@ -2,8 +2,8 @@
 
 use crate::suite::Suite;
 
-/// The suites that ran a test, as a Markdown table.
-pub(crate) fn table(suites: &[Suite]) -> String {
+/// The suites that ran a test, and the crates that were left out, as a Markdown table.
+pub(crate) fn table(suites: &[Suite], left: &[String]) -> String {
     let rows: Vec<_> = suites.iter().filter(|suite| suite.tests() > 0).collect();
     let width = rows.iter().map(|suite| suite.name.len()).max().unwrap_or(0).max("suite".len());
     let mut out = format!("| {:width$} | tests | seconds |\n", "suite");
@@ -12,11 +12,15 @@ pub(crate) fn table(suites: &[Suite]) -> String {
         let seconds = suite.took.as_secs_f64();
         out += &format!("| {:width$} | {:>5} | {seconds:>7.1} |\n", suite.name, suite.tests());
     }
+    for name in left {
+        out += &format!("| {name:width$} | {:>5} | {:>7} |\n", "none", "no server");
+    }
     out
 }
 
-/// What a run came to: what failed, what was ignored, and the closing line.
-pub(crate) fn summary(suites: &[Suite]) -> String {
+/// What a run came to: what failed, what was ignored, and the closing line, which names what was
+/// left out.
+pub(crate) fn summary(suites: &[Suite], left: &[String]) -> String {
     let sum = |count: fn(&Suite) -> u64| suites.iter().map(count).sum::<u64>();
     let mut out = String::new();
     for suite in suites.iter().filter(|suite| suite.failed > 0) {
@@ -26,7 +30,11 @@ pub(crate) fn summary(suites: &[Suite]) -> String {
         0 => {}
         ignored => out += &format!("ignored: {ignored}\n"),
     }
-    out + &format!("{} passed, {} failed", sum(|it| it.passed), sum(|it| it.failed))
+    out += &format!("{} passed, {} failed", sum(|it| it.passed), sum(|it| it.failed));
+    if !left.is_empty() {
+        out += &format!(", left out for want of a server: {}", left.join(", "));
+    }
+    out
 }
 
 #[cfg(test)]
@@ -49,9 +57,18 @@ mod tests {
 | factum-core, unit |    12 |     1.2 |
 | x                 |     3 |     1.2 |
 ";
-        assert_eq!(table(&suites), expected);
-        assert_eq!(summary(&suites), "failed: x\n13 passed, 2 failed");
+        assert_eq!(table(&suites, &[]), expected);
+        assert_eq!(summary(&suites, &[]), "failed: x\n13 passed, 2 failed");
         suites[2] = Suite { ignored: 3, ..suite("x", 1, 0) };
-        assert_eq!(summary(&suites), "ignored: 3\n13 passed, 0 failed");
+        assert_eq!(summary(&suites, &[]), "ignored: 3\n13 passed, 0 failed");
+    }
+
+    #[test]
+    fn what_was_left_out_is_in_the_table_and_in_the_last_line() {
+        let (suites, left) = ([suite("factum-core, unit", 12, 0)], ["factum-postgres".to_owned()]);
+        let said = table(&suites, &left);
+        assert!(said.ends_with("| factum-postgres   |  none | no server |\n"), "{said}");
+        let said = summary(&suites, &left);
+        assert!(said.ends_with("failed, left out for want of a server: factum-postgres"), "{said}");
     }
 }

@@ -8,8 +8,9 @@ use std::{
 
 use crate::{
     cargo::{Package, build, cargo, packages},
-    command::{Length, TestOptions},
+    command::{Length, Only, TestOptions},
     failure::{Failure, Verdict},
+    server::{self, Servers},
     suite::{Suite, Suites},
     table::{summary, table},
 };
@@ -28,36 +29,48 @@ const LONG: &[(&str, &str)] = &[
 const FULL: &str = "FACTUM_TEST_FULL";
 
 pub(crate) fn run(options: &TestOptions) -> Result<Verdict, Failure> {
-    let packages = select(packages()?, options.only.as_deref())?;
-    let selected = match &options.only {
-        Some(name) => vec!["--package", name, "--all-features"],
-        None => vec!["--workspace", "--all-features"],
+    let (packages, left) = select(packages()?, &options.only)?;
+    let mut selected = match &options.only {
+        Only::Crate(name) => vec!["--package", name, "--all-features"],
+        _ => vec!["--workspace", "--all-features"],
     };
+    selected.extend(left.iter().flat_map(|name| ["--exclude", name]));
 
     println!("building the tests");
     // Without a choice of targets cargo builds the examples as programs, which tests then run.
     let mut names = build(&selected, &packages)?;
     names.extend(documented(&packages));
-    let suites = test(&selected, names, options.length)?;
+    let servers = Servers::start(packages.iter().map(|package| package.name.as_str()))?;
+    let suites = test(&selected, names, (options.length, &servers))?;
+    drop(servers);
 
-    println!("\n{}", table(&suites));
+    println!("\n{}", table(&suites, &left));
     if options.length == Length::Short {
         println!("{}", left_out(LONG));
     }
-    println!("{}", summary(&suites));
+    println!("{}", summary(&suites, &left));
     let failed = suites.iter().any(|suite| suite.failed > 0);
     Ok(if failed { Verdict::Failed } else { Verdict::Passed })
 }
 
-fn select(packages: Vec<Package>, only: Option<&str>) -> Result<Vec<Package>, Failure> {
-    let Some(name) = only else { return Ok(packages) };
+/// The crates to test, and the names of those that are left out because they need a server.
+fn select(packages: Vec<Package>, only: &Only) -> Result<(Vec<Package>, Vec<String>), Failure> {
+    let name = match only {
+        Only::All => return Ok((packages, Vec::new())),
+        Only::Embedded => {
+            let (left, packages): (Vec<_>, Vec<_>) =
+                packages.into_iter().partition(|package| server::is_needed_by(&package.name));
+            return Ok((packages, left.into_iter().map(|package| package.name).collect()));
+        }
+        Only::Crate(name) => name,
+    };
     let mut known: Vec<_> = packages.iter().map(|package| package.name.clone()).collect();
     known.sort();
-    let selected: Vec<_> = packages.into_iter().filter(|package| package.name == name).collect();
+    let selected: Vec<_> = packages.into_iter().filter(|package| package.name == *name).collect();
     if selected.is_empty() {
-        return Err(Failure::UnknownCrate { name: name.into(), known: known.join(", ") });
+        return Err(Failure::UnknownCrate { name: name.clone(), known: known.join(", ") });
     }
-    Ok(selected)
+    Ok((selected, Vec::new()))
 }
 
 /// The suites of documentation, by the names that rustdoc gives them.
@@ -71,7 +84,7 @@ fn documented(packages: &[Package]) -> HashMap<String, String> {
 fn test(
     arguments: &[&str],
     names: HashMap<String, String>,
-    length: Length,
+    (length, servers): (Length, &Servers),
 ) -> Result<Vec<Suite>, Failure> {
     let start = now();
     // One pipe for both: cargo's headings and the tests' results come in the order of time.
@@ -82,6 +95,7 @@ fn test(
         Length::Short => command.env_remove(FULL),
         Length::Full => command.env(FULL, "1"),
     };
+    command.envs(servers.variables());
     let mut child = command.stdout(writer.try_clone()?).stderr(writer).spawn()?;
     // It holds the pipe's other end, which must be closed for the lines to end.
     drop(command);

