@@ -1,7 +1,7 @@
 //! Between the kernel's unsigned numbers and PostgreSQL's signed ones.
 
-/// A number as PostgreSQL keeps it. One beyond its range lies behind everything that is stored, and so
-/// does the largest, so that a hostile position is no special case anywhere.
+/// A number as PostgreSQL keeps it. One beyond its range lies behind everything that is stored,
+/// and so does the largest, so that a hostile position is no special case anywhere.
 pub(crate) fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }

@@ -34,7 +34,7 @@ impl Session {
         let Self { runtime, dialer, link } = self;
         runtime
             .block_on(async {
-                // Twice, so that the end of a connection that was cut while it lay idle is noticed:
+                // Twice, so that the end of a connection that was cut while idle is noticed:
                 // once for the system's news, once for the task that reads them.
                 tokio::task::yield_now().await;
                 tokio::task::yield_now().await;
@@ -48,7 +48,7 @@ impl Session {
                 link.ask(statement, parameters).await
             })
             .inspect_err(|error| {
-                // What a connection still has to say of one statement must not be taken for the next.
+                // What it still has to say of one statement must not be taken for the next.
                 if let CommitError::Unknown(_) = error {
                     self.link = None;
                 }

@@ -1,5 +1,8 @@
 //! The public API, on real servers.
-#![cfg(not(target_os = "windows"))]
 
 mod conformance;
+mod fresh;
+mod instance;
+mod process;
+mod reading;
 mod server;

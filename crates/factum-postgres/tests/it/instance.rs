@@ -1,0 +1,155 @@
+//! A server of a test's own, that can be killed and started again.
+
+use std::{
+    env, fs,
+    fs::File,
+    net::{Ipv4Addr, TcpListener},
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+    time::Duration,
+};
+
+use tempfile::TempDir;
+
+/// As in xtask: the server ends with us, however we end.
+const KEEPER: &str = "trap '' INT TERM HUP; \"$@\" </dev/null & cat >/dev/null; \
+    kill -s QUIT $! 2>/dev/null; wait $!";
+
+/// A server with data of its own.
+#[derive(Debug)]
+pub(crate) struct Instance {
+    folder: TempDir,
+    settings: Vec<String>,
+    port: u16,
+    keeper: Option<Child>,
+}
+
+impl Instance {
+    /// A server with these settings, such as `wal_level=replica`.
+    pub(crate) fn start(settings: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        own(folder.path());
+        let data = folder.path().join("data");
+        let mut init = program("initdb");
+        init.args(["-A", "trust", "-U", "factum", "-E", "UTF8", "--locale=C", "--no-sync", "-D"]);
+        assert!(init.arg(data).stdout(Stdio::null()).status().unwrap().success());
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        drop(listener);
+        let settings = settings.iter().map(|it| (*it).to_owned()).collect();
+        let mut instance = Self { folder, settings, port, keeper: None };
+        instance.restart();
+        instance
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("postgres://factum@127.0.0.1:{}/postgres", self.port)
+    }
+
+    pub(crate) fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// Ends every process of the server at once, as a crash of the machine would.
+    pub(crate) fn kill(&mut self) {
+        let text = fs::read_to_string(self.data().join("postmaster.pid")).unwrap();
+        let pid = text.lines().next().unwrap().trim().to_owned();
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+        let children = children.unwrap_or_default();
+        let all = std::iter::once(pid.as_str()).chain(children.split_whitespace());
+        // One of the children may have ended by itself meanwhile.
+        let _ = Command::new("kill").arg("-9").args(all).stderr(Stdio::null()).status();
+        self.end();
+    }
+
+    /// Starts it again, on the same port and data.
+    #[expect(clippy::disallowed_methods, reason = "a server tells nobody that it is up")]
+    pub(crate) fn restart(&mut self) {
+        self.end();
+        for _ in 0..100 {
+            self.spawn();
+            for _ in 0..20 {
+                let mut ready = program("pg_isready");
+                ready.args(["-q", "-h", "127.0.0.1", "-p", &self.port.to_string()]);
+                if ready.status().unwrap().success() {
+                    return;
+                }
+                thread::sleep(Duration::from_millis(50));
+            }
+            // What was killed may still hold its memory.
+            self.end();
+        }
+        panic!("the server does not come up: {}", self.folder.path().display());
+    }
+
+    fn spawn(&mut self) {
+        let mut keeper = as_user(Path::new("/bin/sh"));
+        keeper
+            .args(["-c", KEEPER, "keeper"])
+            .arg(bin().join("postgres"))
+            .arg("-D")
+            .arg(self.data());
+        keeper.args(["-p", &self.port.to_string()]);
+        for setting in ["listen_addresses=127.0.0.1", "unix_socket_directories="] {
+            keeper.args(["-c", setting]);
+        }
+        keeper.args(self.settings.iter().flat_map(|setting| ["-c", setting]));
+        let log = self.folder.path().join("log");
+        let log = File::options().create(true).append(true).open(log).unwrap();
+        keeper.stdin(Stdio::piped()).stdout(log.try_clone().unwrap()).stderr(log);
+        self.keeper = Some(keeper.spawn().unwrap());
+    }
+
+    fn end(&mut self) {
+        if let Some(mut keeper) = self.keeper.take() {
+            drop(keeper.stdin.take());
+            keeper.wait().unwrap();
+        }
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+fn bin() -> PathBuf {
+    let variable = "FACTUM_POSTGRES_BIN";
+    PathBuf::from(env::var_os(variable).unwrap_or_else(|| {
+        panic!(
+            "no PostgreSQL programs to start a server with: run `cargo xtask test`, or set \
+             {variable} to the folder that they are in"
+        )
+    }))
+}
+
+fn program(name: &str) -> Command {
+    as_user(&bin().join(name))
+}
+
+/// The user that PostgreSQL runs as where we are root.
+fn user() -> Option<(u32, u32)> {
+    let number = |arguments: &[&str]| -> u32 {
+        let output = Command::new("id").args(arguments).output().unwrap();
+        String::from_utf8(output.stdout).unwrap().trim().parse().unwrap()
+    };
+    (number(&["-u"]) == 0).then(|| (number(&["-u", "postgres"]), number(&["-g", "postgres"])))
+}
+
+fn as_user(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.current_dir("/");
+    if let Some((uid, gid)) = user() {
+        command.uid(uid).gid(gid);
+    }
+    command
+}
+
+fn own(folder: &Path) {
+    if let Some((uid, gid)) = user() {
+        std::os::unix::fs::chown(folder, Some(uid), Some(gid)).unwrap();
+    }
+}
