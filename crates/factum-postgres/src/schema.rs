@@ -119,12 +119,15 @@ pub(crate) async fn prepare(
 }
 
 async fn look(link: &Link, schema: &str) -> Result<Server, StoreError> {
+    // Names are looked up in the tables of the catalogue, whose answers are those of now: what
+    // `to_regclass` says may be older than a lock that this transaction has waited for.
     const LOOK: &str = "SELECT current_setting('server_version_num')::integer, \
         current_setting('server_encoding'), pg_is_in_recovery(), \
         current_setting('fsync') = 'on' AND current_setting('full_page_writes') = 'on', \
-        to_regnamespace($1) IS NOT NULL, to_regclass($1 || '.log') IS NOT NULL";
-    let quoted = quoted(schema);
-    let rows = link.ask(LOOK, &[(&quoted, tokio_postgres::types::Type::TEXT)]).await;
+        EXISTS (SELECT FROM pg_namespace AS n WHERE n.nspname = $1), \
+        EXISTS (SELECT FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace \
+        WHERE n.nspname = $1 AND c.relname = 'log')";
+    let rows = link.ask(LOOK, &[(&schema, tokio_postgres::types::Type::TEXT)]).await;
     let rows = rows.map_err(error::of_read)?;
     let row = &rows[0];
     Ok(Server {

@@ -1,0 +1,232 @@
+//! What a store refuses to open, in one sentence, and what it opens with few rights.
+
+use std::sync::Arc;
+
+use factum_core::{
+    DocumentStore, EventStore, ExpectedRevision, ExpectedVersion, ReadQuery, StoreError,
+    StoreErrorKind, StreamChange, StreamVersion, WriteBatch,
+};
+use factum_postgres::{
+    Access, PostgresKind, PostgresOptions, PostgresStore, SCHEMA_VERSION, schema_sql,
+};
+
+use crate::{
+    fresh::{Fresh, check_laws, event, one, positions, stream, tagged},
+    server::{Schema, raw, url},
+};
+
+async fn refusal(options: PostgresOptions) -> StoreError {
+    PostgresStore::open(options).await.unwrap_err()
+}
+
+/// The test server's URL with another user or database.
+fn with(url: &str, user: &str, database: &str) -> String {
+    let server = url.rsplit_once('@').unwrap().1;
+    let server = server.rsplit_once('/').unwrap().0;
+    format!("postgres://{user}@{server}/{database}")
+}
+
+#[tokio::test]
+async fn a_newer_schema_is_refused_with_both_numbers() {
+    let fresh = Fresh::open().await;
+    let newer = SCHEMA_VERSION + 1;
+    fresh.run(&format!("UPDATE log SET schema_version = {newer}")).await;
+    for access in [Access::ReadWrite, Access::ReadOnly] {
+        let error = refusal(fresh.schema.options().with_access(access)).await;
+        assert_eq!(error.kind(), StoreErrorKind::Invalid);
+        let numbers = format!("schema={newer} known={SCHEMA_VERSION}");
+        assert!(error.to_string().contains(&numbers), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_database_in_another_encoding_is_refused() {
+    let (schema, name) = (Schema::new(), format!("latin_{}", std::process::id()));
+    let server = schema.raw().await;
+    let create = format!(
+        "CREATE DATABASE {name} ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
+    );
+    server.batch_execute(&create).await.unwrap();
+    let options = PostgresOptions::parse(&with(&schema.url, "factum", &name)).unwrap();
+    let error = refusal(options).await;
+    server.batch_execute(&format!("DROP DATABASE {name} WITH (FORCE)")).await.unwrap();
+    assert!(error.to_string().contains("encoding=LATIN1"), "{error}");
+}
+
+#[tokio::test]
+async fn a_server_or_database_that_is_not_there_is_named() {
+    let schema = Schema::new();
+    let error = refusal(PostgresOptions::parse("postgres://x@127.0.0.1:1/bank").unwrap()).await;
+    assert_eq!(error.kind(), StoreErrorKind::Unavailable);
+    assert!(error.to_string().contains("server=127.0.0.1:1 database=bank"), "{error}");
+    let nowhere = with(&schema.url, "factum", "nowhere");
+    let error = refusal(PostgresOptions::parse(&nowhere).unwrap()).await;
+    assert!(error.to_string().starts_with("there is no such database"), "{error}");
+    let error = refusal(schema.options().with_access(Access::ReadOnly)).await;
+    assert!(error.to_string().starts_with("there is no log"), "{error}");
+}
+
+#[tokio::test]
+async fn reading_beside_a_writer_refuses_to_write() {
+    let fresh = Fresh::open().await;
+    fresh.store.append(one("ada")).await.unwrap();
+    let options = fresh.schema.options().with_access(Access::ReadOnly);
+    let reader = PostgresStore::open(options).await.unwrap();
+    assert_eq!(positions(&reader, ReadQuery::log()).await, [1]);
+    assert!(reader.append(one("ada")).await.unwrap_err().to_string().contains("mode=read"));
+    let write = WriteBatch::new().put("a", ExpectedRevision::Any, "v");
+    assert!(reader.write(write).await.is_err());
+    let mut head = reader.head();
+    fresh.store.append(one("ada")).await.unwrap();
+    head.wait_for(|head| head.value() == 2).await.unwrap();
+}
+
+/// A role of a test's own, which goes with it.
+struct Role(String, Schema);
+
+impl Role {
+    async fn new(settings: &str) -> Self {
+        let schema = Schema::new();
+        let role = format!("role_{}", schema.name);
+        let server = schema.raw().await;
+        server
+            .batch_execute(&format!("CREATE ROLE {role} LOGIN; {settings}").replace("@", &role))
+            .await
+            .unwrap();
+        Self(role, schema)
+    }
+
+    fn options(&self) -> PostgresOptions {
+        let url = with(&self.1.url, &self.0, "postgres");
+        PostgresOptions::parse(&url).unwrap().with_schema(&self.1.name).unwrap()
+    }
+
+    async fn drop(self) {
+        let server = self.1.raw().await;
+        let drop = format!("DROP OWNED BY {role} CASCADE; DROP ROLE {role}", role = self.0);
+        server.batch_execute(&drop).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_role_with_few_rights_works_on_a_log_that_another_made() {
+    let role = Role::new("").await;
+    let error = refusal(role.options()).await;
+    assert_eq!(error.kind(), StoreErrorKind::Invalid);
+    assert!(error.to_string().contains("schema_sql"), "{error}");
+
+    let server = role.1.raw().await;
+    let lineage = "01890a5d-ac96-774b-bcce-b302099a8057";
+    server.batch_execute(&schema_sql(&role.1.name, lineage)).await.unwrap();
+    let grant = "GRANT USAGE ON SCHEMA @s TO @r;
+        GRANT SELECT, INSERT, DELETE ON @s.events, @s.event_tags TO @r;
+        GRANT SELECT, INSERT, UPDATE, DELETE ON @s.erased, @s.streams, @s.documents TO @r;
+        GRANT SELECT, UPDATE ON @s.log TO @r;
+        GRANT SELECT, USAGE ON @s.document_revisions TO @r";
+    let grant = grant.replace("@s", &role.1.name).replace("@r", &role.0);
+    server.batch_execute(&grant).await.unwrap();
+    let store = PostgresStore::open(role.options()).await.unwrap();
+    for key in ["ada", "bob", "ada"] {
+        store.append(tagged(key, &["a:1"])).await.unwrap();
+    }
+    store.change(&stream("bob"), StreamChange::Delete(ExpectedVersion::Any)).await.unwrap();
+    let write = WriteBatch::new().put("a", ExpectedRevision::Absent, "v");
+    store.write(write).await.unwrap();
+    store.clear(factum_core::KeyRange::all()).await.unwrap();
+    let page = store.read(ReadQuery::log()).await.unwrap();
+    assert_eq!(page.lineage.to_string(), lineage);
+    assert_ne!(store.renew_lineage().await.unwrap(), page.lineage);
+    check_laws(&store).await;
+    store.close().await.unwrap();
+    role.drop().await;
+}
+
+#[tokio::test]
+async fn defaults_of_a_role_that_would_break_the_laws_are_not_obeyed() {
+    let settings = "ALTER ROLE @ SET default_transaction_isolation = 'repeatable read';
+        ALTER ROLE @ SET synchronous_commit = off; GRANT CREATE ON DATABASE postgres TO @";
+    let role = Role::new(settings).await;
+    let store = PostgresStore::open(role.options()).await.unwrap();
+    let server = role.1.raw().await;
+    let watch = "SET search_path = @s; CREATE TABLE seen (isolation text, commit text);
+        GRANT ALL ON seen TO PUBLIC;
+        CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            EXECUTE format('INSERT INTO %I.seen VALUES ($1, $2)', TG_TABLE_SCHEMA)
+                USING current_setting('transaction_isolation'),
+                current_setting('synchronous_commit');
+            RETURN NULL;
+        END $$;
+        CREATE TRIGGER see AFTER INSERT ON events FOR EACH STATEMENT EXECUTE FUNCTION see()";
+    server.batch_execute(&watch.replace("@s", &role.1.name)).await.unwrap();
+    let other = Arc::new(PostgresStore::open(role.options()).await.unwrap());
+    // Rivals on two handles, each deciding on what it read: no two may win.
+    for round in 0..20 {
+        let expected = ExpectedVersion::from(StreamVersion::new(round));
+        let rival = |store: PostgresStore| {
+            let batch = factum_core::AppendBatch::new().write(stream("x"), expected, [event("{}")]);
+            tokio::spawn(async move { store.append(batch).await.is_ok() })
+        };
+        let (left, right) = (rival(store.clone()), rival((*other).clone()));
+        assert!(left.await.unwrap() != right.await.unwrap(), "one of two rivals wins");
+    }
+    let seen = format!("SELECT DISTINCT isolation, commit FROM {}.seen", role.1.name);
+    let rows = server.query(&seen, &[]).await.unwrap();
+    assert_eq!(rows.len(), 1);
+    assert_eq!((rows[0].get(0), rows[0].get(1)), ("read committed", "on"));
+    store.close().await.unwrap();
+    other.close().await.unwrap();
+    role.drop().await;
+}
+
+#[tokio::test]
+async fn functions_refuse_another_isolation_with_the_remedy() {
+    let fresh = Fresh::open().await;
+    let server = fresh.schema.raw().await;
+    server.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ").await.unwrap();
+    let call = format!("SELECT {}.begin_write(100)", fresh.schema.name);
+    let error = server.query(&call, &[]).await.unwrap_err();
+    let refusal = error.as_db_error().unwrap();
+    assert_eq!(refusal.code().code(), "FC001");
+    assert!(refusal.message().contains("default_transaction_isolation"), "{refusal}");
+}
+
+#[tokio::test]
+async fn a_role_that_may_only_read_is_told_where_to_write() {
+    let settings = "ALTER ROLE @ SET default_transaction_read_only = on;
+        GRANT CREATE ON DATABASE postgres TO @";
+    let role = Role::new(settings).await;
+    let error = refusal(role.options()).await;
+    assert_eq!(error.kind(), StoreErrorKind::Unavailable);
+    assert!(error.to_string().contains("mode=read"), "{error}");
+    role.drop().await;
+}
+
+#[tokio::test]
+async fn a_url_opens_one_of_several_logs_of_a_database() {
+    use factum_backend::{OpenContext, Registry};
+    use factum_core::{SystemClock, SystemIds};
+    let (one_log, other) = (Schema::new(), Schema::new());
+    let registry = Registry::new().with(PostgresKind::new()).with(PostgresKind::spelt_out());
+    let context = OpenContext { clock: Arc::new(SystemClock), ids: Arc::new(SystemIds) };
+    let url = |schema: &Schema| format!("{}?schema={}", url("FACTUM_POSTGRES_URL"), schema.name);
+    let first = registry.open(&url(&one_log), &context).await.unwrap();
+    let second = url(&other).replace("postgres://", "postgresql://");
+    let second = registry.open(&second, &context).await.unwrap();
+    first.events.append(one("ada")).await.unwrap();
+    assert_eq!(first.events.read(ReadQuery::log()).await.unwrap().events.len(), 1);
+    assert_eq!(second.events.read(ReadQuery::log()).await.unwrap().events.len(), 0);
+    assert_eq!(raw(&one_log.url).await.query("SELECT 1", &[]).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn many_handles_that_begin_at_once_make_one_log() {
+    let schema = Schema::new();
+    let opening: Vec<_> =
+        (0..8).map(|_| tokio::spawn(PostgresStore::open(schema.options()))).collect();
+    let mut lineages = std::collections::HashSet::new();
+    for opened in opening {
+        let store = opened.await.unwrap().unwrap();
+        lineages.insert(store.read(ReadQuery::log()).await.unwrap().lineage);
+    }
+    assert_eq!(lineages.len(), 1);
+}
