@@ -4,7 +4,10 @@ use std::fmt;
 
 use factum_backend::CommitError;
 use factum_core::{AppendError, StoreError, StoreErrorKind, WriteError};
-use tokio_postgres::{Error, error::Severity};
+use tokio_postgres::{
+    Error,
+    error::{DbError, Severity},
+};
 
 /// What the server says itself, as one text: the driver's errors hide it in their source.
 #[derive(Debug)]
@@ -69,7 +72,7 @@ fn meaning(code: &str) -> (StoreErrorKind, &'static str) {
 /// What is known of a statement that ended in this error. Only an error proper says that its
 /// transaction was rolled back; behind everything else the commit may stand already.
 pub(crate) fn outcome(place: &str, error: &Error) -> CommitError {
-    let severity = error.as_db_error().and_then(|refusal| refusal.parsed_severity());
+    let severity = error.as_db_error().and_then(DbError::parsed_severity);
     let is_connection = error.code().is_none_or(|code| code.code().starts_with("57P"));
     let error = at(place, error);
     match severity {

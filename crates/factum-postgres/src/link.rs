@@ -18,6 +18,7 @@ use tokio::{sync::mpsc, time::timeout};
 use tokio_postgres::{
     AsyncMessage, CancelToken, Client, Row,
     config::SslMode,
+    error::Severity,
     types::{ToSql, Type},
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -75,17 +76,16 @@ impl Dialer {
     ) -> Result<Link, StoreError> {
         let connected = timeout(self.connect_timeout, self.config.connect(self.tls.clone())).await;
         let (client, mut connection) = connected
-            .map_err(|_| {
-                let place = &self.place;
-                StoreError::unavailable(format!("the server does not answer, try again: {place}"))
-            })?
+            .map_err(|_| no_answer(&self.place))?
             .map_err(|e| error::at(&self.place, &e))?;
         let warned = Arc::new(AtomicBool::new(false));
         let notices = Arc::clone(&warned);
         tokio::spawn(async move {
             while let Some(Ok(message)) = poll_fn(|cx| connection.poll_message(cx)).await {
                 match message {
-                    AsyncMessage::Notice(notice) if notice.severity() == "WARNING" => {
+                    AsyncMessage::Notice(notice)
+                        if notice.parsed_severity() == Some(Severity::Warning) =>
+                    {
                         notices.store(true, Ordering::Release);
                     }
                     AsyncMessage::Notification(notification) => {
@@ -100,7 +100,7 @@ impl Dialer {
         });
         let cancel = client.cancel_token();
         let dialer = self.clone();
-        let link = Link { client, cancel, warned, dialer };
+        let link = Link { client, cancel, warned, is_asked: AtomicBool::new(false), dialer };
         link.pin_isolation().await?;
         Ok(link)
     }
@@ -118,6 +118,8 @@ pub(crate) struct Link {
     cancel: CancelToken,
     /// The server warned of something since the last statement was sent.
     warned: Arc<AtomicBool>,
+    /// A statement was sent whose answer nobody has taken.
+    is_asked: AtomicBool,
     dialer: Dialer,
 }
 
@@ -125,18 +127,21 @@ impl Link {
     /// The role's default may be an isolation under which a lock does not show what was committed
     /// before it was given. Behind a pooler this may fail to hold; then the functions refuse.
     async fn pin_isolation(&self) -> Result<(), StoreError> {
-        let rows = self.ask("SELECT current_setting('default_transaction_isolation')", &[]).await;
-        let rows = rows.map_err(error::of_read)?;
-        let default: String = get(&rows[0], 0)?;
-        if default != "read committed" {
+        // Not by `ask`: what a server warns of when a session begins is about no commit.
+        let asked = "SELECT current_setting('default_transaction_isolation')";
+        let (place, limit) = (&self.dialer.place, self.dialer.statement_timeout);
+        let row = timeout(limit, self.client.query_typed_one(asked, &[])).await;
+        let row = row.map_err(|_| no_answer(place))?.map_err(|e| error::at(place, &e))?;
+        if get::<&str>(&row, 0)? != "read committed" {
             self.run("SET default_transaction_isolation TO 'read committed'").await?;
         }
         Ok(())
     }
 
-    /// Whether it can't be used any more, as far as is known.
+    /// Whether it can't be used any more, as far as is known. A statement whose caller has gone is
+    /// left to end alone, so that nothing it still has to say is taken for another's.
     pub(crate) fn is_closed(&self) -> bool {
-        self.client.is_closed()
+        self.client.is_closed() || self.is_asked.load(Ordering::Acquire)
     }
 
     /// Runs statements without parameters whose outcome is of no account.
@@ -144,7 +149,7 @@ impl Link {
         let place = &self.dialer.place;
         match timeout(self.dialer.statement_timeout, self.client.batch_execute(statements)).await {
             Ok(done) => done.map_err(|e| error::at(place, &e)),
-            Err(_) => Err(StoreError::unavailable(format!("no answer, try again: {place}"))),
+            Err(_) => Err(no_answer(place)),
         }
     }
 
@@ -157,6 +162,7 @@ impl Link {
     ) -> Result<Vec<Row>, CommitError> {
         let place = &self.dialer.place;
         self.warned.store(false, Ordering::Release);
+        self.is_asked.store(true, Ordering::Release);
         let mut asked = std::pin::pin!(self.client.query_typed(statement, parameters));
         let answer = match timeout(self.dialer.statement_timeout, &mut asked).await {
             Ok(answer) => answer,
@@ -164,12 +170,11 @@ impl Link {
                 // Whether the cancellation arrives shows in the answer to the statement itself.
                 let cancel = self.cancel.cancel_query(self.dialer.tls.clone());
                 let _ = timeout(CANCEL_TIMEOUT, cancel).await;
-                timeout(CANCEL_TIMEOUT, asked).await.map_err(|_| {
-                    let text = format!("the server does not answer: {place}");
-                    CommitError::Unknown(StoreError::unavailable(text))
-                })?
+                let answer = timeout(CANCEL_TIMEOUT, asked).await;
+                answer.map_err(|_| CommitError::Unknown(no_answer(place)))?
             }
         };
+        self.is_asked.store(false, Ordering::Release);
         // The answer ends behind the commit, so that a warning about the commit is there before.
         match answer {
             Ok(_) if self.warned.load(Ordering::Acquire) => {
@@ -188,6 +193,10 @@ impl std::fmt::Debug for Link {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Link").field("place", &self.dialer.place).finish_non_exhaustive()
     }
+}
+
+fn no_answer(place: &str) -> StoreError {
+    StoreError::unavailable(format!("the server does not answer, try again: {place}"))
 }
 
 /// A value of a row.

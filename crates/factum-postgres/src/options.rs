@@ -292,7 +292,7 @@ mod tests {
     use super::*;
 
     fn refusal(url: &str) -> String {
-        PostgresOptions::parse(url).map(|_| String::new()).unwrap_or_else(|e| e.to_string())
+        PostgresOptions::parse(url).map_or_else(|e| e.to_string(), |_| String::new())
     }
 
     #[test]

@@ -12,17 +12,15 @@ use crate::link::{Dialer, Link, Parameter};
 /// A connection that is made anew when it was lost, and the runtime that drives it: the writer's
 /// own thread, so that a group costs no change of threads.
 pub(crate) struct Session {
-    runtime: Runtime,
+    /// Made on the writer's thread, so that it ends there too.
+    runtime: Option<Runtime>,
     dialer: Dialer,
     link: Option<Link>,
 }
 
 impl Session {
-    pub(crate) fn new(dialer: Dialer) -> Result<Self, StoreError> {
-        let runtime = Builder::new_current_thread().enable_all().build().map_err(|e| {
-            StoreError::unavailable("no runtime for the writer, try again").with_source(e)
-        })?;
-        Ok(Self { runtime, dialer, link: None })
+    pub(crate) fn new(dialer: Dialer) -> Self {
+        Self { runtime: None, dialer, link: None }
     }
 
     /// Runs a statement as a transaction of its own, and waits for it.
@@ -32,6 +30,15 @@ impl Session {
         parameters: &[Parameter<'_>],
     ) -> Result<Vec<Row>, CommitError> {
         let Self { runtime, dialer, link } = self;
+        let runtime = match runtime {
+            Some(runtime) => runtime,
+            None => {
+                let made = Builder::new_current_thread().enable_all().build().map_err(|e| {
+                    StoreError::unavailable("no runtime for the writer, try again").with_source(e)
+                })?;
+                runtime.insert(made)
+            }
+        };
         runtime
             .block_on(async {
                 // Twice, so that the end of a connection that was cut while idle is noticed:

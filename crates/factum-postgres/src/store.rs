@@ -68,7 +68,7 @@ impl PostgresStore {
         let is_writer = options.access == Access::ReadWrite;
         let writer = if is_writer {
             let committer = Committer {
-                session: Session::new(dialer.clone())?,
+                session: Session::new(dialer.clone()),
                 statements: Arc::clone(&statements),
                 clock: Arc::clone(&options.clock),
                 head: head.clone(),

@@ -44,12 +44,15 @@ impl Watch {
         head: Head,
     ) -> Result<Self, StoreError> {
         let (stop, stopped) = watch::channel(());
-        let runtime = Builder::new_current_thread().enable_all().build().map_err(|e| {
-            StoreError::unavailable("no runtime to watch the head, try again").with_source(e)
-        })?;
         let listener = Listener { dialer, statements, channel, is_writer, head, stopped };
         let thread = thread::Builder::new().name("factum-postgres-head".into());
-        let thread = thread.spawn(move || runtime.block_on(listener.run())).map_err(|e| {
+        let watch = move || {
+            // Without one the head follows what is read, which is slower, and nothing else.
+            if let Ok(runtime) = Builder::new_current_thread().enable_all().build() {
+                runtime.block_on(listener.run());
+            }
+        };
+        let thread = thread.spawn(watch).map_err(|e| {
             StoreError::unavailable("no thread to watch the head, try again").with_source(e)
         })?;
         Ok(Self { stop: Some(stop), thread: Some(thread) })

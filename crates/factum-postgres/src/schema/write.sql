@@ -187,7 +187,8 @@ BEGIN
             LEFT JOIN (SELECT k.no, row_number() OVER (ORDER BY k.no) AS place,
                     row_number() OVER (PARTITION BY k.number ORDER BY k.no) AS ahead
                 FROM unnest(p_e_member, p_e_number) WITH ORDINALITY AS k (member, number, no)
-                WHERE k.member <> ALL (o_members)) AS p ON p.no = n.no;
+                WHERE NOT EXISTS (SELECT FROM unnest(o_members) AS b (member)
+                    WHERE b.member = k.member)) AS p ON p.no = n.no;
         INSERT INTO @schema@.events (position, version, recorded_at, schema_version, id, content,
                 stream, type, tags, metadata, payload)
             SELECT o_head + n.place, o_versions[n.number] + n.ahead, o_recorded_at,

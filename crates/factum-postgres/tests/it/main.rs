@@ -1,11 +1,14 @@
-//! The public API, on real servers.
+//! The PostgreSQL store from outside, on real servers: the conformance suite, and what is
+//! PostgreSQL's own.
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests as well")]
+
+mod fresh;
+mod instance;
+mod server;
 
 mod conformance;
 mod failure;
-mod fresh;
-mod instance;
 mod opening;
 mod plan;
 mod process;
 mod reading;
-mod server;

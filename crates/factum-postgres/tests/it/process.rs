@@ -15,7 +15,7 @@ use std::{
 
 use factum_core::{
     AppendBatch, AppendError, Clock, EventStore, ExpectedVersion, Page, Position, Query, ReadQuery,
-    StoreErrorKind, StreamVersion, SystemClock, Tag,
+    RecordedEvent, StoreErrorKind, StreamVersion, SystemClock, Tag,
 };
 use factum_postgres::{PostgresOptions, PostgresStore};
 
@@ -134,7 +134,7 @@ async fn follow(store: PostgresStore, query: ReadQuery, done: Arc<AtomicBool>) -
         let page = store.read(query.clone().after(through)).await.unwrap();
         assert!(page.scanned_through >= through, "a read went back");
         verify(&query, &page, &seen);
-        seen.extend(page.events.iter().map(factum_core::RecordedEvent::position));
+        seen.extend(page.events.iter().map(RecordedEvent::position));
         through = page.scanned_through;
         if was_done && through >= page.head {
             return seen;
@@ -199,7 +199,7 @@ fn sixteen_writers_in_four_processes_under_four_live_readers() {
         for (query, reader) in queries.into_iter().zip(readers) {
             let all = pages(&fresh.store, query.clone()).await;
             let all: Vec<_> =
-                all.iter().flat_map(|page| &page.events).map(|event| event.position()).collect();
+                all.iter().flat_map(|page| &page.events).map(RecordedEvent::position).collect();
             assert_eq!(reader.await.unwrap(), all, "a live read of {query:?} missed something");
         }
         let found = stored(&fresh.store).await;
