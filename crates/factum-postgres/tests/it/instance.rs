@@ -14,8 +14,46 @@ use std::{
 use tempfile::TempDir;
 
 /// As in xtask: the server ends with us, however we end.
-const KEEPER: &str = "trap '' INT TERM HUP; \"$@\" </dev/null & cat >/dev/null; \
-    kill -s QUIT $! 2>/dev/null; wait $!";
+const KEEPER: &str = "trap '' INT TERM HUP; signal=$1; shift; \
+    \"$@\" </dev/null & cat >/dev/null; kill -s \"$signal\" $! 2>/dev/null; wait $!";
+
+/// A process that ends with us.
+#[derive(Debug)]
+pub(crate) struct Kept(Child);
+
+impl Kept {
+    /// Runs a program as a user without rights of its own, until it is given this signal; what it
+    /// says goes to `log`.
+    pub(crate) fn spawn((program, signal): (&Path, &str), arguments: &[&str], log: &Path) -> Self {
+        let mut keeper = as_user(Path::new("/bin/sh"));
+        keeper.args(["-c", KEEPER, "keeper", signal]).arg(program).args(arguments);
+        let log = File::options().create(true).append(true).open(log).unwrap();
+        keeper.stdin(Stdio::piped()).stdout(log.try_clone().unwrap()).stderr(log);
+        Self(keeper.spawn().unwrap())
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        self.0.wait().unwrap();
+    }
+}
+
+/// A port that nobody listens on.
+pub(crate) fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+/// A folder that the servers' user owns.
+pub(crate) fn folder() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    if let Some((uid, gid)) = user() {
+        std::os::unix::fs::chown(folder.path(), Some(uid), Some(gid)).unwrap();
+    }
+    folder
+}
 
 /// A server with data of its own.
 #[derive(Debug)]
@@ -23,29 +61,44 @@ pub(crate) struct Instance {
     folder: TempDir,
     settings: Vec<String>,
     port: u16,
-    keeper: Option<Child>,
+    process: Option<Kept>,
 }
 
 impl Instance {
     /// A server with these settings, such as `wal_level=replica`.
     pub(crate) fn start(settings: &[&str]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        own(folder.path());
-        let data = folder.path().join("data");
+        let mut instance = Self::with(settings);
         let mut init = program("initdb");
         init.args(["-A", "trust", "-U", "factum", "-E", "UTF8", "--locale=C", "--no-sync", "-D"]);
-        assert!(init.arg(data).stdout(Stdio::null()).status().unwrap().success());
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let port = listener.local_addr().unwrap().port();
-        drop(listener);
-        let settings = settings.iter().map(|it| (*it).to_owned()).collect();
-        let mut instance = Self { folder, settings, port, keeper: None };
+        assert!(init.arg(instance.data()).stdout(Stdio::null()).status().unwrap().success());
         instance.restart();
         instance
     }
 
+    /// A copy of a running server: a standby of it, or a backup that goes its own way.
+    pub(crate) fn copy_of(other: &Self, is_standby: bool) -> Self {
+        let mut instance = Self::with(&[]);
+        let mut copy = program("pg_basebackup");
+        copy.args(["-h", "127.0.0.1", "-p", &other.port.to_string(), "-U", "factum", "-c", "fast"]);
+        if is_standby {
+            copy.arg("-R");
+        }
+        assert!(copy.arg("-D").arg(instance.data()).status().unwrap().success());
+        instance.restart();
+        instance
+    }
+
+    fn with(settings: &[&str]) -> Self {
+        let settings = settings.iter().map(|it| (*it).to_owned()).collect();
+        Self { folder: folder(), settings, port: free_port(), process: None }
+    }
+
     pub(crate) fn url(&self) -> String {
         format!("postgres://factum@127.0.0.1:{}/postgres", self.port)
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
     }
 
     pub(crate) fn data(&self) -> PathBuf {
@@ -85,34 +138,17 @@ impl Instance {
     }
 
     fn spawn(&mut self) {
-        let mut keeper = as_user(Path::new("/bin/sh"));
-        keeper
-            .args(["-c", KEEPER, "keeper"])
-            .arg(bin().join("postgres"))
-            .arg("-D")
-            .arg(self.data());
-        keeper.args(["-p", &self.port.to_string()]);
-        for setting in ["listen_addresses=127.0.0.1", "unix_socket_directories="] {
-            keeper.args(["-c", setting]);
-        }
-        keeper.args(self.settings.iter().flat_map(|setting| ["-c", setting]));
+        let (data, port) = (self.data().display().to_string(), self.port.to_string());
+        let mut arguments = vec!["-D", &data, "-p", &port];
+        let settings = self.settings.iter().map(String::as_str);
+        let all = ["listen_addresses=127.0.0.1", "unix_socket_directories="];
+        arguments.extend(all.into_iter().chain(settings).flat_map(|setting| ["-c", setting]));
         let log = self.folder.path().join("log");
-        let log = File::options().create(true).append(true).open(log).unwrap();
-        keeper.stdin(Stdio::piped()).stdout(log.try_clone().unwrap()).stderr(log);
-        self.keeper = Some(keeper.spawn().unwrap());
+        self.process = Some(Kept::spawn((&bin().join("postgres"), "QUIT"), &arguments, &log));
     }
 
     fn end(&mut self) {
-        if let Some(mut keeper) = self.keeper.take() {
-            drop(keeper.stdin.take());
-            keeper.wait().unwrap();
-        }
-    }
-}
-
-impl Drop for Instance {
-    fn drop(&mut self) {
-        self.end();
+        self.process = None;
     }
 }
 
@@ -146,10 +182,4 @@ fn as_user(program: &Path) -> Command {
         command.uid(uid).gid(gid);
     }
     command
-}
-
-fn own(folder: &Path) {
-    if let Some((uid, gid)) = user() {
-        std::os::unix::fs::chown(folder, Some(uid), Some(gid)).unwrap();
-    }
 }

@@ -10,5 +10,7 @@ mod conformance;
 mod failure;
 mod opening;
 mod plan;
+mod pooler;
 mod process;
 mod reading;
+mod standby;

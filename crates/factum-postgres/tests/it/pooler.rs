@@ -1,0 +1,96 @@
+//! Through a pooler that gives every transaction another of a few sessions.
+
+use std::{env, fs, path::PathBuf, time::Duration};
+
+use factum_core::{
+    AppendBatch, AppendError, Clock, DocumentStore, EventStore, ExpectedRevision, ExpectedVersion,
+    ReadQuery, SystemClock, WriteBatch,
+};
+use factum_postgres::{PostgresOptions, PostgresStore};
+use tempfile::TempDir;
+
+use crate::{
+    fresh::{check_laws, event, positions, stream},
+    instance::{Kept, folder, free_port},
+    server::Schema,
+};
+
+/// A pooler in front of the tests' server, with three sessions for all.
+struct Pooler {
+    url: String,
+    _process: Kept,
+    _folder: TempDir,
+}
+
+impl Pooler {
+    async fn start(server: &str) -> Self {
+        let program = PathBuf::from(env::var_os("FACTUM_PGBOUNCER").unwrap_or_else(|| {
+            panic!("no pooler to test with: run `cargo xtask test`, or set FACTUM_PGBOUNCER")
+        }));
+        let (user, place) = server.strip_prefix("postgres://").unwrap().split_once('@').unwrap();
+        let (address, database) = place.split_once('/').unwrap();
+        let (host, server_port) = address.split_once(':').unwrap();
+        let (folder, port) = (folder(), free_port());
+        let settings = format!(
+            "[databases]\n{database} = host={host} port={server_port} user={user}\n\
+             [pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n\
+             auth_type = any\npool_mode = transaction\ndefault_pool_size = 3\n"
+        );
+        let file = folder.path().join("pgbouncer.ini");
+        fs::write(&file, settings).unwrap();
+        let log = folder.path().join("log");
+        let process = Kept::spawn((&program, "TERM"), &[file.to_str().unwrap()], &log);
+        let url = format!("postgres://{user}@127.0.0.1:{port}/{database}");
+        for _ in 0..100 {
+            if tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok() {
+                return Self { url, _process: process, _folder: folder };
+            }
+            SystemClock.sleep(Duration::from_millis(50)).await;
+        }
+        panic!("the pooler does not come up: {}", fs::read_to_string(log).unwrap());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_laws_hold_behind_a_pooler_of_transactions() {
+    let schema = Schema::new();
+    let pooler = Pooler::start(&schema.url).await;
+    let open = || {
+        let options = PostgresOptions::parse(&pooler.url).unwrap();
+        PostgresStore::open(options.with_schema(&schema.name).unwrap())
+    };
+    let (one, two) = (open().await.unwrap(), open().await.unwrap());
+    let mut head = two.head();
+    for round in 0..20_u64 {
+        let rivals: Vec<_> = (0..16)
+            .map(|n| {
+                let store = if n % 2 == 0 { one.clone() } else { two.clone() };
+                let expected = ExpectedVersion::from(factum_core::StreamVersion::new(round));
+                tokio::spawn(async move {
+                    let batch = AppendBatch::new()
+                        .write(stream("x"), expected, [event("{}")])
+                        .write(stream(&format!("of-{n}")), ExpectedVersion::Any, [event("{}")]);
+                    store.append(batch).await
+                })
+            })
+            .collect();
+        let mut winners = 0;
+        for rival in rivals {
+            match rival.await.unwrap() {
+                Ok(_) => winners += 1,
+                Err(AppendError::Conflict(_)) => {}
+                Err(other) => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(winners, 1);
+        assert_eq!(positions(&one, ReadQuery::stream(stream("x"))).await.len() as u64, round + 1);
+    }
+    // The listener hears nothing there, and looks.
+    head.wait_for(|head| head.value() == 40).await.unwrap();
+    check_laws(&two).await;
+    let write = WriteBatch::new().put("a", ExpectedRevision::Absent, "v");
+    one.write(write.clone()).await.unwrap();
+    assert!(two.write(write).await.is_err());
+    one.close().await.unwrap();
+    two.close().await.unwrap();
+}
