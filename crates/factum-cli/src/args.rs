@@ -25,8 +25,9 @@ Examples:
   factum verify ./data                            whether a journal is as it was written
 
 Stores:
-  A store is a URL, memory:, sqlite:./events.db or journal:./data, or a path: what is there is
-  opened, else a journal is made in that folder.
+  A store is a URL, memory:, sqlite:./events.db, journal:./data or
+  postgres://user@host/database?schema=factum, or a path: what is there is opened, else a journal
+  is made in that folder.
 
 Exit codes:
     0  done; also when whoever read the output closed it

@@ -13,6 +13,22 @@
 //! # Ok(()) }
 //! ```
 //!
+//! # Rights
+//! Opening makes the schema where the role has `CREATE` on the database. Elsewhere somebody who has
+//! runs what [`schema_sql`] gives, and a role that works with the log needs no more than
+//!
+//! ```sql
+//! GRANT USAGE ON SCHEMA factum TO app;
+//! GRANT SELECT, INSERT, DELETE ON factum.events, factum.event_tags TO app;
+//! GRANT SELECT, INSERT, UPDATE, DELETE ON factum.erased, factum.streams, factum.documents TO app;
+//! GRANT SELECT, UPDATE ON factum.log TO app;
+//! GRANT SELECT, USAGE ON factum.document_revisions TO app;
+//! ```
+//!
+//! To read, `USAGE` on the schema and `SELECT` on its tables. Whoever may write to `events` himself
+//! can break every law.
+//!
+//! # How it works
 //! Each append, change and page is one call of a function in the schema, as a statement of its
 //! own: no transaction is open while anything crosses the network, and a pooler may give every
 //! statement another server process. Each writing transaction takes an advisory lock: its number

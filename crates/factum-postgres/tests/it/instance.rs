@@ -49,10 +49,15 @@ pub(crate) fn free_port() -> u16 {
 /// A folder that the servers' user owns.
 pub(crate) fn folder() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
-    if let Some((uid, gid)) = user() {
-        std::os::unix::fs::chown(folder.path(), Some(uid), Some(gid)).unwrap();
-    }
+    give(folder.path());
     folder
+}
+
+/// Gives a file or folder to the servers' user.
+pub(crate) fn give(path: &Path) {
+    if let Some((uid, gid)) = user() {
+        std::os::unix::fs::chown(path, Some(uid), Some(gid)).unwrap();
+    }
 }
 
 /// A server with data of its own.

@@ -7,6 +7,7 @@ mod instance;
 mod server;
 
 mod conformance;
+mod encryption;
 mod failure;
 mod opening;
 mod plan;
