@@ -160,9 +160,13 @@ impl Committer {
         }
         let found = self.find(&asked)?;
         let mut left = Vec::new();
-        for Doubt { member, batch, mut known } in doubts {
+        for Doubt { member, batch, mut known, is_suspect } in doubts {
             known.found = &found;
-            match known.judge(&batch, end)?.outcome {
+            let judged = known.judge(&batch, end)?;
+            // Outside of the window no retry can have overtaken it. The next round is not about
+            // what stood behind the head that was known, and so it does not suspect it again.
+            let is_cleared = is_suspect && judged.asked.is_empty();
+            match judged.outcome.filter(|_| !is_cleared) {
                 Some(outcome) => outcomes[member.index] = Some(outcome),
                 None => left.push(member.clone()),
             }
@@ -311,6 +315,8 @@ struct Doubt<'k> {
     member: &'k Pending,
     batch: AppendBatch,
     known: Known<'k>,
+    /// It is looked for although nobody said that it is repeated.
+    is_suspect: bool,
 }
 
 fn doubts<'k>(round: &Round<'k>, answer: &Answer, stored: &Stored<'k>) -> Vec<Doubt<'k>> {
@@ -321,12 +327,13 @@ fn doubts<'k>(round: &Round<'k>, answer: &Answer, stored: &Stored<'k>) -> Vec<Do
         let bounds = round.streams.iter().copied().zip(answer.bounds.iter().copied());
         let mut known = Known { bounds: bounds.collect(), ..Known::default() };
         let mut batch = member.batch.clone();
+        let is_suspect = refusal.code == LOOK && !batch.is_repeated();
         if refusal.code == CONDITION {
             known.hits.push((round.conditions[refusal.at].1, Position::new(refusal.value)));
         } else if refusal.code == LOOK {
             batch = batch.repeated();
         }
-        doubts.push(Doubt { member, batch, known });
+        doubts.push(Doubt { member, batch, known, is_suspect });
     }
     for member in &round.waiting {
         let mut known = Known { bounds: stored.bounds.clone(), ..Known::default() };
@@ -337,7 +344,7 @@ fn doubts<'k>(round: &Round<'k>, answer: &Answer, stored: &Stored<'k>) -> Vec<Do
             });
             known.hits.extend(hit.map(|(position, _)| (place, *position)));
         }
-        doubts.push(Doubt { member, batch: member.batch.clone(), known });
+        doubts.push(Doubt { member, batch: member.batch.clone(), known, is_suspect: false });
     }
     doubts.sort_by_key(|doubt| doubt.member.index);
     doubts

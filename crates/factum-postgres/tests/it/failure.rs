@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use factum_core::{
-    AppendError, Clock, DocumentStore, EventStore, ExpectedRevision, ReadQuery, StoreErrorKind,
-    SystemClock, WriteBatch, WriteError,
+    AppendBatch, AppendError, Clock, DocumentStore, EventId, EventStore, ExpectedRevision,
+    ExpectedVersion, NewEvent, ReadQuery, StoreErrorKind, SystemClock, Timestamp, WriteBatch,
+    WriteError,
 };
 use factum_postgres::{PostgresOptions, PostgresStore};
 
 use crate::{
-    fresh::{Fresh, check_laws, one, positions},
+    fresh::{Fresh, check_laws, event, one, positions, stream},
     instance::Instance,
     server::raw,
 };
@@ -113,6 +114,27 @@ async fn a_first_attempt_that_its_retry_overtakes_is_not_stored_again() {
     assert!(!stored.replayed);
     assert_eq!(late.await.unwrap().unwrap(), stored.replayed());
     assert_eq!(positions(&fresh.store, ReadQuery::log()).await, [1]);
+}
+
+#[tokio::test]
+async fn the_same_old_ids_at_the_same_moment_conflict_as_ever() {
+    let fresh = Fresh::open().await;
+    let (first, second) = (fresh.another().await, fresh.another().await);
+    let holder = fresh.schema.raw().await;
+    let held = format!("BEGIN; SELECT {}", lock(&fresh.schema.name));
+    holder.batch_execute(&held).await.unwrap();
+    // Derived from a cause of long ago, as by two processes that react to it.
+    let old = NewEvent { id: EventId::derived(Timestamp::EPOCH, b"cause"), ..event("{}") };
+    let batch = AppendBatch::new().write(stream("ada"), ExpectedVersion::NoStream, [old]);
+    let again = batch.clone();
+    let one = tokio::spawn(async move { first.append(batch).await });
+    waiting(&fresh, 1).await;
+    let other = tokio::spawn(async move { second.append(again).await });
+    waiting(&fresh, 2).await;
+    holder.batch_execute("COMMIT").await.unwrap();
+    one.await.unwrap().unwrap();
+    let error = other.await.unwrap().unwrap_err();
+    assert!(matches!(error, AppendError::Conflict(_)), "{error:?}");
 }
 
 #[tokio::test]
