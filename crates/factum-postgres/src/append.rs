@@ -296,7 +296,7 @@ impl Answer {
                 stored.head = stored.head.next();
                 stored.events.push((stored.head, event));
             }
-            let appended = Appended::new(first, versions, self.recorded_at);
+            let appended = Appended::new(first, versions.into(), self.recorded_at);
             outcomes[member.index] = Some(Ok(appended.with_events(member.batch.event_count())));
         }
         stored

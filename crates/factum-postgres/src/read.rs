@@ -112,7 +112,7 @@ fn build(query: &ReadQuery, rows: &[Row]) -> Result<Page, StoreError> {
     let at_end = if is_forward { head } else { 0 };
     let through = came_to.or(paused).unwrap_or(at_end);
     let start = number(first, 2)?.unwrap_or(0);
-    page.finish(PageEnd {
+    Ok(page.finish(PageEnd {
         scanned_through: Position::new(through),
         head: Position::new(head),
         lineage: Lineage::new(get(first, 5)?),
@@ -121,7 +121,7 @@ fn build(query: &ReadQuery, rows: &[Row]) -> Result<Page, StoreError> {
             _ => Vec::new(),
         },
         bounds,
-    })
+    }))
 }
 
 /// The page, and the position that it came to if it ended before what there is.
