@@ -84,7 +84,8 @@ impl Bench {
 
     fn open_gate(&self, times: usize) {
         for _ in 0..times {
-            self.gate.send(Ok(())).unwrap();
+            // Fewer groups may be enough, and the thread have ended behind them.
+            let _ = self.gate.send(Ok(()));
         }
     }
 
