@@ -181,7 +181,7 @@ pub(crate) struct ReadArgs {
 /// durable; without one, none can open the journal meanwhile. Takes as long as reading every file
 /// does, and memory for a segment and its index, and about 50 bytes per stream.
 ///
-/// A repair deletes nothing. Damaged files of the index are moved to set-aside/<time> in the
+/// A repair deletes nothing. Damaged files of the index are moved to set-aside/TIME in the
 /// journal, and made anew when it is opened. A damaged log ends before its first damage: what is
 /// behind is set aside there, and the log gets a new lineage, so that consumers notice that
 /// positions are given again. As that takes acknowledged events out of the log, it is only said
