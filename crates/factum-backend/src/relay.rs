@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use factum_core::{AppendBatch, AppendError, Appended};
 use tokio::{
-    runtime::Handle,
+    runtime::{Handle, RuntimeFlavor},
     sync::{Semaphore, mpsc, oneshot},
 };
 
@@ -48,17 +48,23 @@ impl Drop for Answers {
     }
 }
 
-/// The way to the task that gives answers; without a runtime they are given where they arise.
+/// The way to the task that gives answers. Without a runtime whose threads are its own they are
+/// given where they arise: one of a single thread runs its tasks only while somebody drives it, and
+/// the callers may be elsewhere.
 pub(crate) struct Relay {
     room: Arc<Semaphore>,
     to: Option<mpsc::UnboundedSender<Answers>>,
 }
 
 impl Relay {
-    /// Starts the task on the caller's runtime, if there is one. It ends with the relay. `room`
-    /// gets back what the answered batches took.
+    /// Starts the task on the caller's runtime, if there is one that drives itself. It ends with
+    /// the relay. `room` gets back what the answered batches took.
     pub(crate) fn start(room: Arc<Semaphore>) -> Self {
-        let Ok(runtime) = Handle::try_current() else { return Self { room, to: None } };
+        let drives_itself =
+            |runtime: &Handle| runtime.runtime_flavor() == RuntimeFlavor::MultiThread;
+        let Some(runtime) = Handle::try_current().ok().filter(drives_itself) else {
+            return Self { room, to: None };
+        };
         // Not bounded here: each answer belongs to an append that the queue has counted.
         let (relay, mut groups) = mpsc::unbounded_channel::<Answers>();
         runtime.spawn(async move {
@@ -105,7 +111,7 @@ mod tests {
         Relay::start(Arc::new(Semaphore::new(0)))
     }
 
-    #[tokio::test]
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
     async fn every_answer_is_given_and_gives_its_room_back() {
         let (relay, mut given) = (new_relay(), 0);
         for count in [1, RELAYED_MIN, 300] {
@@ -121,7 +127,10 @@ mod tests {
 
     #[test]
     fn answers_outlive_the_runtime_that_relays_them() {
-        let runtime = || tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let runtime = || {
+            let mut builder = tokio::runtime::Builder::new_multi_thread();
+            builder.worker_threads(1).build().unwrap()
+        };
         let relay = runtime().block_on(async { new_relay() });
         // That runtime is gone, and its task with it.
         runtime().block_on(async {
@@ -131,7 +140,7 @@ mod tests {
                 assert!(answer.await.unwrap().outcome.is_err());
             }
         });
-        // Here the task is there but never runs before its runtime goes.
+        // Here the task is there, and may not run before its runtime goes.
         let other = runtime();
         let relay = other.block_on(async { new_relay() });
         let (answers, awaited) = answers(300);
@@ -142,5 +151,16 @@ mod tests {
                 assert!(answer.await.unwrap().outcome.is_err());
             }
         });
+    }
+
+    #[test]
+    fn answers_do_not_wait_for_a_runtime_that_nobody_drives() {
+        let idle = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        // It is there, but only its `block_on` would run its tasks.
+        let relay = idle.block_on(async { new_relay() });
+        let (answers, mut awaited) = answers(300);
+        relay.deliver(answers);
+        assert!(awaited.iter_mut().all(|answer| answer.try_recv().is_ok()));
+        drop(idle);
     }
 }
