@@ -57,8 +57,11 @@ impl Drop for Committer {
     fn drop(&mut self) {
         self.keeper.stop();
         self.document_keeper = None;
-        // After a panic nobody knows what holds, and the next opening looks for itself.
-        if !std::thread::panicking() {
+        // After a panic nobody knows what holds, and the next opening looks for itself. That may be
+        // as soon as the lock is gone, so that nothing may be written from here any more.
+        if std::thread::panicking() {
+            self.documents.abandon();
+        } else {
             self.tail.close(self.log.view().head + 1);
             self.documents.close();
         }

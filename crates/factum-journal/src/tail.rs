@@ -327,6 +327,12 @@ impl LogTail {
         self.failure = Some(failure.with_source(error.clone()));
     }
 
+    /// Accepts nothing any more: who wrote beside it has died, and the folder may be another's.
+    pub(crate) fn abandon(&mut self) {
+        let message = "the writer thread has died, its panic message tells why; open again";
+        self.failure.get_or_insert_with(|| StoreError::internal(message));
+    }
+
     /// As if the process were killed: nothing is written any more, no mark either.
     #[cfg(test)]
     pub(crate) fn kill(&mut self) {

@@ -63,6 +63,15 @@ impl Documents {
         }
     }
 
+    /// Accepts nothing any more, and marks nothing: the lock of the folder is let go. A write under
+    /// way is waited for.
+    pub(crate) fn abandon(&self) {
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(writer) = writer.as_mut() {
+            writer.tail.abandon();
+        }
+    }
+
     /// As if the process were killed.
     #[cfg(test)]
     pub(crate) fn kill(&self) {

@@ -9,7 +9,7 @@ use factum_core::{
 };
 use factum_journal::{Access, JournalOptions, JournalStore, verify};
 
-use crate::fresh::files_in;
+use crate::fresh::{self, files_in};
 
 /// The file that says where the documents begin.
 const BEGIN: &str = "00000000000000000000.log";
@@ -276,4 +276,31 @@ async fn a_log_without_runs_opens_wherever_it_begins() {
     // From here on, what is lost is seen.
     fs::remove_file(&files_in(path, "documents", ".documents")[0]).unwrap();
     assert!(refused(path).await.contains("missing"));
+}
+
+#[tokio::test]
+async fn a_journal_whose_writer_died_takes_no_documents_while_another_opening_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let died = options(folder.path()).with_commit_delay(Arc::new(|| panic!("as a test wants it")));
+    let died = JournalStore::open(died).await.unwrap();
+    let put = |key: &'static str| WriteBatch::new().put(key, ANY, "value");
+    died.write(put("before")).await.unwrap();
+    fresh::append_one(&died).await.unwrap_err();
+    // The lock is free as soon as the thread has ended.
+    let other = loop {
+        match JournalStore::open(options(folder.path())).await {
+            Ok(store) => break store,
+            Err(e) if e.to_string().contains("open in another") => tokio::task::yield_now().await,
+            Err(e) => panic!("{e}"),
+        }
+    };
+    other.write(put("acknowledged")).await.unwrap();
+    let refused = died.write(put("lost")).await.unwrap_err();
+    assert!(matches!(&refused, WriteError::Store(_)), "{refused}");
+    assert!(refused.to_string().contains("open"), "{refused}");
+    drop(died);
+    other.close().await.unwrap();
+    let store = open(folder.path()).await;
+    assert!(store.get(b"acknowledged").await.unwrap().is_some());
+    store.close().await.unwrap();
 }

@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use factum_core::{
-    AppendBatch, Clock, Content, EventId, EventName, EventStore, ExpectedVersion, IdSource,
-    NewEvent, Page, Position, ReadQuery, StreamId, SystemClock, SystemIds, Tag,
+    AppendBatch, AppendError, Appended, Clock, Content, EventId, EventName, EventStore,
+    ExpectedVersion, IdSource, NewEvent, Page, Position, ReadQuery, StreamId, SystemClock,
+    SystemIds, Tag,
 };
 use factum_journal::{JournalOptions, JournalStore};
 
@@ -28,6 +29,12 @@ pub(crate) fn event(payload: &str) -> NewEvent {
 
 pub(crate) fn stream(key: &str) -> StreamId {
     StreamId::new("account", key).unwrap()
+}
+
+/// Appends an event.
+pub(crate) async fn append_one(store: &JournalStore) -> Result<Appended, AppendError> {
+    let batch = AppendBatch::new().write(stream("one"), ExpectedVersion::Any, [event("{}")]);
+    store.append(batch).await
 }
 
 /// Appends so many events, one batch each, to ten streams in turn.
