@@ -76,9 +76,9 @@ impl LogFollower {
             *seen = now;
             return Ok(());
         }
-        let from = seen.1;
-        let end = read_on(&self.log, from, synced.1)?;
-        seen.1 = end;
+        // A part may be in memory when it fails; then everything is looked at anew the next time.
+        let from = std::mem::take(&mut *seen).1;
+        *seen = (synced.0, read_on(&self.log, from, synced.1)?);
         Ok(())
     }
 }

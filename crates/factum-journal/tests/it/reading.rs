@@ -1,12 +1,14 @@
 //! Reading beside a writer.
 
+use std::{fs::File, os::unix::fs::FileExt};
+
 use factum_core::{
-    AppendBatch, AppendError, DocumentStore, EventStore, ExpectedRevision, ExpectedVersion,
-    ReadQuery, StoreErrorKind, StreamChange, WriteBatch,
+    AppendBatch, AppendError, DocumentStore, EventName, EventStore, ExpectedRevision,
+    ExpectedVersion, ReadQuery, StoreErrorKind, StreamChange, WriteBatch,
 };
 use factum_journal::{Access, JournalOptions, JournalStore};
 
-use crate::fresh::{check_positions, event, grow, open, pages, stream};
+use crate::fresh::{check_positions, event, files, grow, open, pages, stream};
 
 async fn follow(path: &std::path::Path) -> JournalStore {
     let options = JournalOptions::new(path).with_access(Access::ReadOnly);
@@ -35,6 +37,49 @@ async fn a_reader_beside_the_writer_sees_every_acknowledged_event() {
     assert_eq!(check_positions(&reader).await.value(), 3_005);
     writer.close().await.unwrap();
     assert_eq!(check_positions(&reader).await.value(), 3_005);
+}
+
+/// What a follower could not take in whole must not stay in it by half.
+#[tokio::test]
+async fn a_reader_goes_on_when_an_index_is_readable_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let writer = open(folder.path()).await;
+    grow(&writer, 200).await;
+    let old = AppendBatch::new().write(stream("old"), ExpectedVersion::Any, [event("{}")]);
+    writer.append(old.clone()).await.unwrap();
+    while files(folder.path(), ".index").len() < 2 {
+        grow(&writer, 10).await;
+    }
+    let reader = follow(folder.path()).await;
+    // Read nothing yet: the index is to be asked, not memory.
+    let before = reader.head().borrow().value();
+    // One frame: of a new stream first, then of one that only the index knows.
+    let mut new = event("{}");
+    new.name = EventName::from_static("account.closed");
+    let batch = AppendBatch::new().write(stream("new"), ExpectedVersion::Any, [new]).write(
+        stream("old"),
+        ExpectedVersion::Any,
+        [event("{}")],
+    );
+    writer.append(batch).await.unwrap();
+    // Done twice, it is undone.
+    let flip = || {
+        for path in files(folder.path(), ".index") {
+            let file = File::options().read(true).write(true).open(path).unwrap();
+            let mut bytes = [0; 64];
+            file.read_exact_at(&mut bytes, 0).unwrap();
+            file.write_all_at(&bytes.map(|byte| !byte), 0).unwrap();
+        }
+    };
+    flip();
+    for _ in 0..3 {
+        assert!(reader.read(ReadQuery::log()).await.is_err());
+    }
+    flip();
+    assert_eq!(check_positions(&reader).await.value(), before + 2);
+    let page = reader.read(ReadQuery::stream(stream("new"))).await.unwrap();
+    assert_eq!(page.events.len(), 1);
+    writer.close().await.unwrap();
 }
 
 #[tokio::test]
