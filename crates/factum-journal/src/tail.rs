@@ -62,7 +62,12 @@ impl Zeroed {
             }
             Ok(file)
         };
-        let file = write().map_err(|e| error::disk("writing zeros ahead of the log", &name, e))?;
+        let written = write();
+        if written.is_err() {
+            // On a full disk its room is needed. What stays is removed at the next opening.
+            let _ = files.remove(&name);
+        }
+        let file = written.map_err(|e| error::disk("writing zeros ahead of the log", &name, e))?;
         Ok(Self { file, name, bytes })
     }
 
@@ -72,7 +77,11 @@ impl Zeroed {
         let at = |e| error::disk("beginning a segment", &name, e);
         // Whoever finds the name must find the header, so that comes first.
         let written = self.file.write_at(&header.encode(), 0).and_then(|()| self.file.sync());
-        written.map_err(|e| TailError::NotWritten(at(e)))?;
+        if let Err(e) = written {
+            // As above.
+            let _ = files.remove(&self.name);
+            return Err(TailError::NotWritten(at(e)));
+        }
         let named = files.rename(&self.name, &name).and_then(|()| files.sync_names());
         named.map_err(|e| TailError::Unknown(at(e)))?;
         Ok(Segment::new(header, self.file))
@@ -373,3 +382,6 @@ pub(crate) fn new_salt(ids: &dyn IdSource, now: Timestamp) -> u64 {
     // The random bits of a UUIDv7 are the low ones; zero would look like bytes never written.
     (high.rotate_left(32) ^ low) | 1
 }
+
+#[cfg(test)]
+mod tests;

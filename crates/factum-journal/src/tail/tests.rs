@@ -1,0 +1,91 @@
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use super::*;
+use crate::disk::SystemFiles;
+
+/// A folder on a disk on which so many bytes can still be written.
+#[derive(Debug)]
+struct Small(SystemFiles, Arc<AtomicU64>);
+
+#[derive(Debug)]
+struct SmallFile(Arc<dyn File>, Arc<AtomicU64>);
+
+impl Files for Small {
+    fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
+        self.0.open(name)
+    }
+
+    fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
+        Ok(Arc::new(SmallFile(self.0.create(name)?, self.1.clone())))
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        self.0.list()
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.0.rename(from, to)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.0.remove(name)
+    }
+
+    fn sync_names(&self) -> io::Result<()> {
+        self.0.sync_names()
+    }
+}
+
+impl File for SmallFile {
+    fn read_at(&self, into: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.0.read_at(into, offset)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let len = bytes.len() as u64;
+        let taken = self.1.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(len));
+        taken.map_err(|_| io::Error::from(io::ErrorKind::StorageFull))?;
+        self.0.write_at(bytes, offset)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync()
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+}
+
+/// Otherwise each try would take what room there is, and none would ever succeed.
+#[test]
+fn a_segment_that_the_disk_has_no_room_for_takes_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let room = Arc::new(AtomicU64::new(0));
+    let files = Small(SystemFiles::new(folder.path()), room.clone());
+    let spare = Spare::default();
+    for _ in 0..3 {
+        room.store(600 << 10, Relaxed);
+        assert!(spare.prepare(&files, 1 << 20).is_err());
+        assert!(spare.take(&files, 1 << 20).is_err());
+        assert_eq!(files.list().unwrap(), [""; 0]);
+    }
+    // There is room for the zeros, but the header is refused.
+    room.store(1 << 20, Relaxed);
+    let zeroed = spare.take(&files, 1 << 20).unwrap();
+    let lineage = Lineage::new(uuid::Uuid::from_u128(7));
+    let header = SegmentHeader {
+        lineage,
+        salt: 1,
+        first: 1,
+        base_at: Timestamp::EPOCH,
+        previous: 0,
+        previous_end: 0,
+        rewritten: None,
+    };
+    assert!(matches!(zeroed.place(&files, header), Err(TailError::NotWritten(_))));
+    assert_eq!(files.list().unwrap(), [""; 0]);
+    room.store(2 << 20, Relaxed);
+    spare.take(&files, 1 << 20).unwrap().place(&files, header).unwrap();
+    assert_eq!(files.list().unwrap(), [segment_name(1)]);
+}
