@@ -131,6 +131,13 @@ impl Keeper {
     }
 }
 
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        // An opening that fails behind it must leave no thread that writes in the folder.
+        self.stop();
+    }
+}
+
 impl Shared {
     fn wanted(&self) -> MutexGuard<'_, Wanted> {
         self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
@@ -210,5 +217,28 @@ impl Shared {
         if wanted.erased.len() > before {
             self.wake.notify_all();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use factum_core::{SystemClock, SystemIds};
+
+    use super::*;
+    use crate::{
+        disk::SystemFiles,
+        recovery::{self, Founded},
+        tail::TailOptions,
+    };
+
+    #[test]
+    fn threads_end_with_an_opening_that_fails_behind_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let (ids, clock) = (Arc::new(SystemIds), Arc::new(SystemClock));
+        let options = TailOptions { ids, clock, segment_bytes: 4 << 10 };
+        let files = Arc::new(SystemFiles::new(folder.path()));
+        let opened = recovery::open(files, Founded::Never, &options).unwrap();
+        drop(Keeper::start(opened.log.clone(), opened.tail.spare.clone()).unwrap());
+        assert_eq!(Arc::strong_count(&opened.log), 1, "a thread holds it");
     }
 }
