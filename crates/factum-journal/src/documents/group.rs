@@ -1,6 +1,6 @@
 //! A group of writes: which of them may be stored, one frame, one sync.
 
-use std::sync::PoisonError;
+use std::sync::{LockResult, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 use factum_core::{ExpectedRevision, Revision, StoreError, Timestamp, WriteBatch, WriteError};
@@ -55,8 +55,10 @@ impl Documents {
         *self.writer.lock().unwrap_or_else(PoisonError::into_inner) = Some(writer);
     }
 
-    /// Marks the log of documents as closed; nothing is written after it.
+    /// Writes what waits, and marks the log of documents as closed; nothing is written after it.
     pub(crate) fn close(&self) {
+        // Not left to who leads, which may be a thread that waits for the closing.
+        self.serve_queue();
         // After a panic nobody knows what holds, and the next opening looks for itself.
         if let Some(mut writer) = self.writer.lock().ok().and_then(|mut writer| writer.take()) {
             writer.tail.close(writer.next);
@@ -85,11 +87,21 @@ impl Documents {
     }
 
     /// Stores what may be stored of a group, in order, durably. The answer: one outcome per write.
+    #[cfg(test)]
     pub(crate) fn commit(&self, batches: &[&WriteBatch]) -> Vec<Result<Revision, WriteError>> {
+        self.commit_with(self.writer.lock(), batches)
+    }
+
+    /// Stores a group, by whoever holds the end of the log.
+    pub(super) fn commit_with(
+        &self,
+        writer: LockResult<MutexGuard<'_, Option<DocumentWriter>>>,
+        batches: &[&WriteBatch],
+    ) -> Vec<Result<Revision, WriteError>> {
         let refused = |error: StoreError| {
             batches.iter().map(|_| Err(WriteError::Store(error.clone()))).collect()
         };
-        let Ok(mut writer) = self.writer.lock() else {
+        let Ok(mut writer) = writer else {
             return refused(StoreError::internal("a write panicked, open the store again"));
         };
         let Some(writer) = writer.as_mut() else { return refused(StoreError::closed()) };

@@ -77,14 +77,7 @@ struct Lead {
 
 impl Lead {
     fn serve(mut self) {
-        while let Some(group) = self.documents.queue.next_group() {
-            let batches: Vec<&WriteBatch> = group.iter().map(|waiting| &waiting.batch).collect();
-            let outcomes = self.documents.commit(&batches);
-            for (waiting, outcome) in group.into_iter().zip(outcomes) {
-                // Who asked may be gone; it is stored all the same.
-                let _ = waiting.reply.send(outcome);
-            }
-        }
+        self.documents.serve_queue();
         self.is_done = true;
     }
 }
@@ -98,6 +91,21 @@ impl Drop for Lead {
 }
 
 impl Documents {
+    /// Writes what waits, group after group, until nothing does.
+    pub(super) fn serve_queue(&self) {
+        loop {
+            // First: who gets it next finds only what was queued behind this group.
+            let writer = self.writer.lock();
+            let Some(group) = self.queue.next_group() else { return };
+            let batches: Vec<&WriteBatch> = group.iter().map(|waiting| &waiting.batch).collect();
+            let outcomes = self.commit_with(writer, &batches);
+            for (waiting, outcome) in group.into_iter().zip(outcomes) {
+                // Who asked may be gone; it is stored all the same.
+                let _ = waiting.reply.send(outcome);
+            }
+        }
+    }
+
     /// Queues a write and waits for its outcome.
     ///
     /// # Cancel safety

@@ -304,3 +304,28 @@ async fn a_journal_whose_writer_died_takes_no_documents_while_another_opening_do
     assert!(store.get(b"acknowledged").await.unwrap().is_some());
     store.close().await.unwrap();
 }
+
+#[tokio::test]
+async fn what_was_accepted_before_the_closing_is_written() {
+    for _ in 0..5 {
+        let folder = tempfile::tempdir().unwrap();
+        let store = JournalStore::open(JournalOptions::new(folder.path())).await.unwrap();
+        let write = |n: usize| {
+            let store = store.clone();
+            let batch = WriteBatch::new().put(key(n), ANY, vec![7; 1 << 20]);
+            tokio::spawn(async move { store.write(batch).await })
+        };
+        // Of several groups; each is queued when it was polled once.
+        let writes: Vec<_> = (0..40).map(write).collect();
+        tokio::task::yield_now().await;
+        store.close().await.unwrap();
+        for write in writes {
+            write.await.unwrap().unwrap();
+        }
+        assert!(store.write(WriteBatch::new().put("late", ANY, "x")).await.is_err());
+        drop(store);
+        let store = JournalStore::open(JournalOptions::new(folder.path())).await.unwrap();
+        assert_eq!(all(&store).await.unwrap().len(), 40);
+        store.close().await.unwrap();
+    }
+}
