@@ -17,7 +17,7 @@ commands:
                         what it left out (tests see FACTUM_TEST_FULL=1)
           --only CRATE  the tests of one crate
           --only embedded
-                        leave out the crates whose tests need a server, and say so
+                        leave out the crates and tests that need a server, and say so
   lint    rustfmt, clippy and rustdoc, each with warnings denied
   help    this text
 

@@ -21,8 +21,10 @@ const KINDS: &[Kind] = &[postgres::KIND];
 pub(crate) struct Kind {
     /// What it is called.
     name: &'static str,
-    /// The crates whose tests need it.
+    /// The crates whose tests need it, all of them.
     crates: &'static [&'static str],
+    /// Those of whose tests some need it.
+    partly: Needy,
     /// Starts what those tests need, in folders inside of this one.
     start: fn(&Folder) -> Result<Started, Failure>,
 }
@@ -67,7 +69,10 @@ impl Servers {
     pub(crate) fn start<'p>(
         crates: impl Iterator<Item = &'p str> + Clone,
     ) -> Result<Self, Failure> {
-        let is_needed = |kind: &&Kind| crates.clone().any(|name| kind.crates.contains(&name));
+        let is_needed = |kind: &&Kind| {
+            let mut crates = crates.clone();
+            crates.any(|name| kind.crates.contains(&name) || kind.partly.0.contains(&name))
+        };
         let needed: Vec<_> = KINDS.iter().filter(is_needed).collect();
         if needed.is_empty() {
             return Ok(Self { started: Vec::new(), _folder: None });
@@ -88,7 +93,16 @@ impl Servers {
     }
 }
 
-/// Whether a crate's tests need a server.
+/// Whether a crate's tests need a server, all of them.
 pub(crate) fn is_needed_by(name: &str) -> bool {
     KINDS.iter().any(|kind| kind.crates.contains(&name))
+}
+
+/// Tests that need a server in crates whose others need none: the crates, and how the names of the
+/// tests begin.
+pub(crate) type Needy = (&'static [&'static str], &'static str);
+
+/// All such tests.
+pub(crate) fn modules() -> impl Iterator<Item = Needy> {
+    KINDS.iter().map(|kind| kind.partly)
 }

@@ -2,10 +2,11 @@
 
 use crate::suite::Suite;
 
-/// The suites that ran a test, and the crates that were left out, as a Markdown table.
+/// The suites that ran a test, and what was left out, as a Markdown table.
 pub(crate) fn table(suites: &[Suite], left: &[String]) -> String {
     let rows: Vec<_> = suites.iter().filter(|suite| suite.tests() > 0).collect();
-    let width = rows.iter().map(|suite| suite.name.len()).max().unwrap_or(0).max("suite".len());
+    let names = rows.iter().map(|suite| suite.name.len()).chain(left.iter().map(String::len));
+    let width = names.max().unwrap_or(0).max("suite".len());
     let mut out = format!("| {:width$} | tests | seconds |\n", "suite");
     out += &format!("|{:-<1$}|------:|--------:|\n", "", width + 2);
     for suite in rows {

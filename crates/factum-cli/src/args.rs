@@ -1,5 +1,8 @@
 //! The command line: what can be asked, with units, defaults and limits, and its help.
 
+#[cfg(feature = "postgres")]
+mod schema;
+
 use std::{ffi::OsString, ops::RangeBounds};
 
 use clap::{
@@ -13,6 +16,9 @@ use crate::{
     output,
 };
 
+#[cfg(feature = "postgres")]
+pub(crate) use self::schema::{ApplyArgs, PrintArgs, SchemaCommand};
+
 const DEFAULT_STORE: &str = "./factum-data";
 
 const AFTER_HELP: &str = "\
@@ -23,6 +29,7 @@ Examples:
   factum bench append --store sqlite:./bench.db   how fast this disk takes events
   factum bench append --store journal:./bench     the same for the embedded log
   factum verify ./data                            whether a journal is as it was written
+  factum schema print                             the SQL that makes a log in PostgreSQL
 
 Stores:
   A store is a URL, memory:, sqlite:./events.db, journal:./data or
@@ -64,10 +71,14 @@ pub(crate) enum Command {
     Bench(BenchCommand),
     #[cfg(feature = "journal")]
     Verify(VerifyArgs),
-    /// See to the lineage of a journal: which history its positions belong to
-    #[cfg(feature = "journal")]
+    /// See to a store's lineage: which history its positions belong to
+    #[cfg(any(feature = "journal", feature = "postgres"))]
     #[command(subcommand, arg_required_else_help = false)]
     Lineage(LineageCommand),
+    /// Make the tables and functions of a log in PostgreSQL, or print them
+    #[cfg(feature = "postgres")]
+    #[command(subcommand, arg_required_else_help = false)]
+    Schema(SchemaCommand),
     /// Print what makes a shell complete this program's commands and options
     #[command(after_help = "Example:\n  factum completions bash > /etc/bash_completion.d/factum")]
     Completions {
@@ -217,20 +228,28 @@ pub(crate) struct VerifyArgs {
 }
 
 /// What can be done with a lineage.
-#[cfg(feature = "journal")]
+#[cfg(any(feature = "journal", feature = "postgres"))]
 #[derive(Debug, Subcommand)]
 pub(crate) enum LineageCommand {
-    /// Give a journal a new lineage, so that consumers notice that its history is another
+    /// Give a log a new lineage, so that consumers notice that its history is another
     ///
-    /// After a journal was restored from a backup, before it is opened: events that consumers saw
-    /// may be missing, and their positions are given again. And on the copy, where a journal was
-    /// copied and both go on. Not where a journal was only moved: consumers begin anew after it.
-    /// Events, versions and documents stay as they are. Refused while the journal is open.
-    #[command(after_help = "Example:\n  factum lineage renew ./restored")]
+    /// After a store was restored from a backup, before anyone opens it: events that consumers saw
+    /// may be missing, and their positions are given again. And on the copy, where a store was
+    /// copied and both go on. Not where it was only moved: consumers begin anew after it. Events,
+    /// versions and documents stay as they are. A journal is refused while it is open.
+    #[command(after_help = "\
+JSON, on the last line: store, lineage.
+
+Examples:
+  factum lineage renew ./restored
+  factum lineage renew postgres://app@host/bank?schema=ledger")]
     Renew {
-        /// The journal, a path or a URL
-        #[arg(value_name = "PATH")]
-        path: String,
+        /// The journal or the PostgreSQL store, a URL or a path; it must be there
+        #[arg(value_name = "URL|PATH")]
+        store: String,
+        /// Print one JSON object instead of text
+        #[arg(long)]
+        json: bool,
     },
 }
 

@@ -1,12 +1,11 @@
-//! The command line of Factum: a demonstration, a reader, two benchmarks, and what sees to a
-//! journal.
+//! The command line of Factum: a demonstration, a reader, two benchmarks, and what sees to stores.
 
 mod args;
 mod bench;
 mod demo;
 mod exit;
 mod interrupt;
-#[cfg(feature = "journal")]
+#[cfg(any(feature = "journal", feature = "postgres"))]
 mod lineage;
 mod number;
 mod output;
@@ -15,6 +14,8 @@ mod place;
 mod progress;
 mod random;
 mod read;
+#[cfg(feature = "postgres")]
+mod schema;
 mod stopwatch;
 #[cfg(feature = "journal")]
 mod verify;
@@ -56,8 +57,10 @@ async fn run(args: &Args) -> Result<(), Failure> {
         Command::Bench(bench) => bench::run(bench, &mut out).await?,
         #[cfg(feature = "journal")]
         Command::Verify(verify) => verify::run(verify, &mut out).await?,
-        #[cfg(feature = "journal")]
+        #[cfg(any(feature = "journal", feature = "postgres"))]
         Command::Lineage(lineage) => lineage::run(lineage, &mut out).await?,
+        #[cfg(feature = "postgres")]
+        Command::Schema(schema) => schema::run(schema, &mut out).await?,
         Command::Completions { shell } => out.write(&args::completions(*shell))?,
     }
     out.flush()

@@ -86,6 +86,12 @@ impl Place {
     }
 }
 
+/// A URL or a path as it may be printed: without a password.
+#[cfg(any(feature = "journal", feature = "postgres"))]
+pub(crate) fn shown(url_or_path: &str) -> String {
+    StoreUrl::parse(url_or_path).map_or_else(|| url_or_path.into(), |url| url.to_string())
+}
+
 /// The folder of the journal that a URL or a path names. What else is there is refused.
 #[cfg(feature = "journal")]
 pub(crate) fn journal_at(url_or_path: &str) -> Result<PathBuf, Failure> {

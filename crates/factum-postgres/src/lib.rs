@@ -15,18 +15,8 @@
 //!
 //! # Rights
 //! Opening makes the schema where the role has `CREATE` on the database. Elsewhere somebody who has
-//! runs what [`schema_sql`] gives, and a role that works with the log needs no more than
-//!
-//! ```sql
-//! GRANT USAGE ON SCHEMA factum TO app;
-//! GRANT SELECT, INSERT, DELETE ON factum.events, factum.event_tags TO app;
-//! GRANT SELECT, INSERT, UPDATE, DELETE ON factum.erased, factum.streams, factum.documents TO app;
-//! GRANT SELECT, UPDATE ON factum.log TO app;
-//! GRANT SELECT, USAGE ON factum.document_revisions TO app;
-//! ```
-//!
-//! To read, `USAGE` on the schema and `SELECT` on its tables. Whoever may write to `events` himself
-//! can break every law.
+//! runs `factum schema apply` ([`apply_schema`]), or what `factum schema print` prints
+//! ([`schema_sql`]). A role that works with the log needs the rights of [`grants_sql`], and no more.
 //!
 //! # How it works
 //! Each append, change and page is one call of a function in the schema, as a statement of its
@@ -68,5 +58,5 @@ pub use options::{
     Access, CONNECT_TIMEOUT_DEFAULT, CONNECTIONS_DEFAULT, LOCK_TIMEOUT_DEFAULT, PostgresOptions,
     SCHEMA_DEFAULT, STATEMENT_TIMEOUT_DEFAULT, Tls,
 };
-pub use schema::{SCHEMA_VERSION, schema_sql};
+pub use schema::{Applied, SCHEMA_VERSION, apply_schema, grants_sql, schema_sql};
 pub use store::PostgresStore;

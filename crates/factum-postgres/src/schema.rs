@@ -36,10 +36,43 @@ struct Server {
 pub(crate) struct Found {
     /// Whether a commit is on the disk when it is acknowledged.
     pub(crate) is_durable: bool,
+    /// What became of the tables and functions.
+    applied: Applied,
+}
+
+/// What became of a log's tables and functions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Applied {
+    /// They were there, in the version of this program.
+    Present,
+    /// They were made.
+    Made,
+}
+
+/// Makes the log in its schema, for a role that may: what opening does by itself where the role
+/// has the right to. Repeated, it does nothing.
+///
+/// # Errors
+/// As of [`PostgresStore::open`](crate::PostgresStore::open): one sentence, what is wrong with which
+/// server, database or schema, and what to do.
+///
+/// # Examples
+/// ```no_run
+/// # async fn example() -> Result<(), factum_core::StoreError> {
+/// use factum_postgres::{Applied, PostgresOptions, apply_schema};
+///
+/// let options = PostgresOptions::parse("postgres://owner@localhost/bank?schema=ledger")?;
+/// apply_schema(&options).await?;
+/// assert_eq!(apply_schema(&options).await?, Applied::Present);
+/// # Ok(()) }
+/// ```
+pub async fn apply_schema(options: &PostgresOptions) -> Result<Applied, StoreError> {
+    Ok(prepare(&Dialer::new(options)?, options).await?.applied)
 }
 
 /// The statements that make a log in a schema, for who may: what opening does by itself where the
-/// role has the right to.
+/// role has the right to. Run them in one transaction, once: each log has a lineage of its own.
 ///
 /// ```
 /// let statements = factum_postgres::schema_sql("ledger", "01890a5d-ac96-774b-bcce-b302099a8057");
@@ -54,6 +87,32 @@ pub fn schema_sql(schema: &str, lineage: &str) -> String {
         steps.join("\n"),
         quoted = quoted(schema),
     )
+}
+
+/// The statements that give a role the rights that working with a log takes, and no more. It can
+/// append, erase, write documents and renew the lineage; it can't make or migrate the log.
+///
+/// To read, `USAGE` on the schema and `SELECT` on its tables will do. Whoever may write to `events`
+/// himself can break every law.
+///
+/// ```
+/// let statements = factum_postgres::grants_sql("ledger", "app");
+/// assert!(statements.contains("GRANT SELECT, UPDATE ON \"ledger\".log TO \"app\";"));
+/// ```
+pub fn grants_sql(schema: &str, role: &str) -> String {
+    let (schema, role) = (quoted(schema), format!("\"{}\"", role.replace('"', "\"\"")));
+    let grant = |rights: &str, tables: &[&str]| {
+        let tables: Vec<_> = tables.iter().map(|table| format!("{schema}.{table}")).collect();
+        format!("GRANT {rights} ON {} TO {role};\n", tables.join(", "))
+    };
+    [
+        format!("GRANT USAGE ON SCHEMA {schema} TO {role};\n"),
+        grant("SELECT, INSERT, DELETE", &["events", "event_tags"]),
+        grant("SELECT, INSERT, UPDATE, DELETE", &["erased", "streams", "documents"]),
+        grant("SELECT, UPDATE", &["log"]),
+        grant("SELECT, USAGE", &["document_revisions"]),
+    ]
+    .concat()
 }
 
 /// A schema's name as it stands in a statement. It was checked when it was set.
@@ -92,10 +151,10 @@ pub(crate) async fn prepare(
             "the server is a standby, connect to the primary, or open with mode=read: {place}"
         )));
     }
-    let found = Found { is_durable: server.is_durable };
+    let found = |applied| Found { is_durable: server.is_durable, applied };
     let version = if server.has_log { Some(version(&link, &options.schema).await?) } else { None };
     match version {
-        Some(SCHEMA_VERSION) => Ok(found),
+        Some(SCHEMA_VERSION) => Ok(found(Applied::Present)),
         Some(version) if version > SCHEMA_VERSION => Err(StoreError::invalid(format!(
             "the log was written by a newer program, use that one or a newer: schema={version} \
              known={SCHEMA_VERSION} {place}"
@@ -110,10 +169,8 @@ pub(crate) async fn prepare(
         ))),
         None => {
             let lineage = Lineage::new(options.ids.uuid(options.clock.now()));
-            create(&link, options, lineage, server.has_schema)
-                .await
-                .map_err(|e| rights(place, e))?;
-            Ok(found)
+            let created = create(&link, options, lineage, server.has_schema).await;
+            created.map(found).map_err(|e| rights(place, e))
         }
     }
 }
@@ -156,13 +213,13 @@ async fn create(
     options: &PostgresOptions,
     lineage: Lineage,
     has_schema: bool,
-) -> Result<(), StoreError> {
+) -> Result<Applied, StoreError> {
     let schema = &options.schema;
     let guarded = |text: &str| format!("BEGIN; SELECT pg_advisory_xact_lock(1178682196); {text}");
     link.run(&guarded("")).await?;
     let made = async {
         if look(link, schema).await?.has_log {
-            return Ok(());
+            return Ok(Applied::Present);
         }
         let statements = schema_sql(schema, &lineage.to_string());
         // A role that may use a schema need not be one that may make any.
@@ -170,7 +227,7 @@ async fn create(
             (true, Some((_, tables))) => tables.to_owned(),
             _ => statements,
         };
-        link.run(&statements).await
+        link.run(&statements).await.map(|()| Applied::Made)
     };
     let made = made.await;
     link.run(if made.is_ok() { "COMMIT" } else { "ROLLBACK" }).await?;
@@ -181,8 +238,8 @@ async fn create(
 fn rights(place: &str, error: StoreError) -> StoreError {
     match error.kind() {
         StoreErrorKind::Invalid => StoreError::invalid(format!(
-            "the role may not make the log's tables, let one that may run what \
-             factum_postgres::schema_sql gives: {place}"
+            "the role may not make the log's tables, let one that may run `factum schema apply`, or \
+             what `factum schema print` prints: {place}"
         ))
         .with_source(error),
         _ => error,

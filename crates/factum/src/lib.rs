@@ -69,7 +69,12 @@ pub use factum_journal::{
 pub use factum_macros::{Command, Event};
 pub use factum_memory::{MemoryKind, MemoryOptions, MemoryStore};
 #[cfg(feature = "postgres")]
-pub use factum_postgres::{PostgresKind, PostgresOptions, PostgresStore};
+pub use factum_postgres::{
+    Access as PostgresAccess, Applied as PostgresApplied, PostgresKind, PostgresOptions,
+    PostgresStore, SCHEMA_DEFAULT as POSTGRES_SCHEMA_DEFAULT,
+    SCHEMA_VERSION as POSTGRES_SCHEMA_VERSION, apply_schema as apply_postgres_schema,
+    grants_sql as postgres_grants_sql, schema_sql as postgres_schema_sql,
+};
 #[cfg(feature = "sqlite")]
 pub use factum_sqlite::{SqliteKind, SqliteOptions, SqliteStore};
 

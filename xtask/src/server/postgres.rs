@@ -14,7 +14,12 @@ use super::{
     process::{Guarded, User, command, free_port, wait_until},
 };
 
-pub(crate) const KIND: Kind = Kind { name: "PostgreSQL", crates: &["factum-postgres"], start };
+pub(crate) const KIND: Kind = Kind {
+    name: "PostgreSQL",
+    crates: &["factum-postgres"],
+    partly: (&["factum", "factum-cli"], "on_postgres::"),
+    start,
+};
 
 /// What the tests are told: two servers, and where the programs of the first are, for tests that
 /// stop and start servers of their own.

@@ -1,14 +1,14 @@
 //! SIGKILL at any moment loses nothing: what the next run finds is whole, and it goes on.
 
-use std::{path::Path, time::Duration};
+use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::program::{Running, json, sqlite_in};
 
 /// How often; ten times as often in a full run.
-fn kills() -> u64 {
-    if std::env::var_os("FACTUM_TEST_FULL").is_some() { 200 } else { 20 }
+fn kills(short: u64) -> u64 {
+    if std::env::var_os("FACTUM_TEST_FULL").is_some() { 10 * short } else { short }
 }
 
 /// The moments lie up to this long after the start: while the store is made, while the first
@@ -18,21 +18,23 @@ const MOMENT_MAX_MS: u64 = 400;
 #[test]
 fn killed_at_random_moments_the_bank_adds_up_each_time_in_sqlite() {
     let folder = tempfile::tempdir().unwrap();
-    kill_again_and_again(&sqlite_in(folder.path()), &folder.path().join("events.db"));
+    let made = folder.path().join("events.db");
+    kill_again_and_again(&sqlite_in(folder.path()), || made.exists(), 20);
 }
 
 #[test]
 fn killed_at_random_moments_the_bank_adds_up_each_time_in_a_journal() {
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().join("data");
-    kill_again_and_again(store.to_str().unwrap(), &store.join("factum-journal"));
+    let made = store.join("factum-journal");
+    kill_again_and_again(store.to_str().unwrap(), || made.exists(), 20);
 }
 
-/// `made` is there as soon as the store can be opened.
-fn kill_again_and_again(store: &str, made: &Path) {
+/// `is_made` says whether the store can be opened without being made by that.
+pub(crate) fn kill_again_and_again(store: &str, is_made: impl Fn() -> bool, short: u64) {
     let mut seed = 0x5eed;
     let (mut events, mut grown) = (0, 0);
-    let kills = kills();
+    let kills = kills(short);
     for kill in 1..=kills {
         let line = format!("demo --store {store} --seed {kill} --accounts 20 --commands 1000000");
         let mut demo = Running::start(&(line + " --json"));
@@ -41,7 +43,7 @@ fn kill_again_and_again(store: &str, made: &Path) {
         assert_eq!(demo.line_within(moment), None, "it ended by itself");
         demo.child.kill().expect("it is killed");
         assert_eq!(demo.child.wait().expect("it ends").code(), None, "it had ended by itself");
-        let found = if made.exists() { look(store) } else { 0 };
+        let found = if is_made() { look(store) } else { 0 };
         assert!(found >= events, "events were lost: kill={kill} before={events} after={found}");
         grown += u64::from(found > events);
         events = found;
@@ -58,7 +60,7 @@ fn look(store: &str) -> u64 {
     object["events"].as_u64().expect("a number")
 }
 
-fn assert_sound(object: &Value) {
+pub(crate) fn assert_sound(object: &Value) {
     let checks = object["checks"].as_object().expect("an object");
     assert!(!checks.is_empty() && checks.values().all(|holds| holds == true), "{object}");
     assert_eq!((&object["conserved"], &object["gaps"]), (&true.into(), &0.into()), "{object}");

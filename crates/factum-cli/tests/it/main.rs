@@ -6,6 +6,8 @@ mod bench;
 mod demo;
 #[cfg(unix)]
 mod kill;
+#[cfg(all(unix, feature = "postgres"))]
+mod on_postgres;
 mod read;
 mod usage;
 #[cfg(all(unix, feature = "journal"))]

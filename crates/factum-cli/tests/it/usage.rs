@@ -1,6 +1,6 @@
 //! Help, completions, and command lines that are wrong.
 
-use crate::program::{command, fail, run, succeed};
+use crate::program::{command, fail, json, run, succeed};
 
 #[test]
 fn without_arguments_it_helps() {
@@ -28,6 +28,8 @@ fn help_has_examples_exit_codes_and_every_option_with_its_default() {
         "bench read --help",
         "verify --help",
         "lineage renew --help",
+        "schema print --help",
+        "schema apply --help",
     ] {
         assert!(succeed(line).contains("Usage: factum "));
     }
@@ -38,7 +40,7 @@ fn help_has_examples_exit_codes_and_every_option_with_its_default() {
 fn completions_are_written_for_every_shell() {
     for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
         let script = succeed(&format!("completions {shell}"));
-        for word in ["factum", "verify", "accept-loss", "renew"] {
+        for word in ["factum", "verify", "accept-loss", "renew", "schema", "apply"] {
             assert!(script.contains(word), "{shell}: {word}");
         }
     }
@@ -56,11 +58,31 @@ fn what_is_wrong_is_one_line_and_exit_code_2() {
         ("read --tag nocolon", "invalid tag name"),
         ("read --log --category x", "cannot be used with"),
         ("completions tcsh", "invalid value 'tcsh'"),
+        ("schema", "requires a subcommand"),
+        ("schema print --schema a-b", "a schema's name has"),
+        ("schema apply memory:", "schemas are for PostgreSQL"),
+        ("schema apply ./data", "store=./data"),
     ];
     for (line, expected) in lines {
         let said = fail(line, 2);
         assert!(said.contains(expected), "{line}: {said}");
     }
+}
+
+#[test]
+fn the_sql_of_a_log_is_one_transaction_with_a_lineage_of_its_own() {
+    let sql = succeed("schema print --schema ledger --role app");
+    assert!(sql.starts_with("BEGIN;\n") && sql.ends_with("COMMIT;\n"), "{sql}");
+    for said in
+        ["CREATE TABLE \"ledger\".events", "GRANT SELECT, UPDATE ON \"ledger\".log TO \"app\""]
+    {
+        assert!(sql.contains(said), "{said:?} is not in {sql}");
+    }
+    let (one, other) = (json("schema print --json"), json("schema print --json"));
+    assert_eq!((&one["schema"], &one["schema_version"]), (&"factum".into(), &1.into()));
+    assert_ne!(one["lineage"], other["lineage"]);
+    let sql = one["sql"].as_str().unwrap();
+    assert!(sql.contains(one["lineage"].as_str().unwrap()) && !sql.contains("GRANT"));
 }
 
 #[test]

@@ -7,7 +7,8 @@ use factum_core::{
     StoreErrorKind, StreamChange, StreamVersion, WriteBatch,
 };
 use factum_postgres::{
-    Access, PostgresKind, PostgresOptions, PostgresStore, SCHEMA_VERSION, schema_sql,
+    Access, Applied, PostgresKind, PostgresOptions, PostgresStore, SCHEMA_VERSION, apply_schema,
+    grants_sql, schema_sql,
 };
 
 use crate::{
@@ -113,18 +114,12 @@ async fn a_role_with_few_rights_works_on_a_log_that_another_made() {
     let role = Role::new("").await;
     let error = refusal(role.options()).await;
     assert_eq!(error.kind(), StoreErrorKind::Invalid);
-    assert!(error.to_string().contains("schema_sql"), "{error}");
+    assert!(error.to_string().contains("factum schema apply"), "{error}");
 
     let server = role.1.raw().await;
     let lineage = "01890a5d-ac96-774b-bcce-b302099a8057";
     server.batch_execute(&schema_sql(&role.1.name, lineage)).await.unwrap();
-    let grant = "GRANT USAGE ON SCHEMA @s TO @r;
-        GRANT SELECT, INSERT, DELETE ON @s.events, @s.event_tags TO @r;
-        GRANT SELECT, INSERT, UPDATE, DELETE ON @s.erased, @s.streams, @s.documents TO @r;
-        GRANT SELECT, UPDATE ON @s.log TO @r;
-        GRANT SELECT, USAGE ON @s.document_revisions TO @r";
-    let grant = grant.replace("@s", &role.1.name).replace("@r", &role.0);
-    server.batch_execute(&grant).await.unwrap();
+    server.batch_execute(&grants_sql(&role.1.name, &role.0)).await.unwrap();
     let store = PostgresStore::open(role.options()).await.unwrap();
     for key in ["ada", "bob", "ada"] {
         store.append(tagged(key, &["a:1"])).await.unwrap();
@@ -229,4 +224,19 @@ async fn many_handles_that_begin_at_once_make_one_log() {
         lineages.insert(store.read(ReadQuery::log()).await.unwrap().lineage);
     }
     assert_eq!(lineages.len(), 1);
+}
+
+#[tokio::test]
+async fn a_schema_is_applied_once_and_by_one_of_many() {
+    let schema = Schema::new();
+    let apply = |schema: &Schema| {
+        let options = schema.options();
+        tokio::spawn(async move { apply_schema(&options).await.unwrap() })
+    };
+    let mut applied = Vec::new();
+    for applying in [0; 4].map(|_| apply(&schema)) {
+        applied.push(applying.await.unwrap());
+    }
+    assert_eq!(applied.iter().filter(|it| **it == Applied::Made).count(), 1, "{applied:?}");
+    assert_eq!(apply_schema(&schema.options()).await.unwrap(), Applied::Present);
 }

@@ -1,0 +1,67 @@
+//! `factum schema`: the tables and functions of a log in PostgreSQL.
+
+use factum::{
+    Clock, IdSource, Lineage, POSTGRES_SCHEMA_VERSION, PostgresApplied, PostgresOptions, StoreUrl,
+    SystemClock, SystemIds, apply_postgres_schema, postgres_grants_sql, postgres_schema_sql,
+};
+use serde_json::json;
+
+use crate::{
+    args::{ApplyArgs, PrintArgs, SchemaCommand},
+    exit::{Exit, Failure},
+    output::Output,
+    place,
+};
+
+/// Does what was asked for.
+pub(crate) async fn run(command: &SchemaCommand, out: &mut Output) -> Result<(), Failure> {
+    match command {
+        SchemaCommand::Print(args) => print(args, out),
+        SchemaCommand::Apply(args) => apply(args, out).await,
+    }
+}
+
+fn print(args: &PrintArgs, out: &mut Output) -> Result<(), Failure> {
+    let schema = &args.schema;
+    let lineage = Lineage::new(SystemIds.uuid(SystemClock.now())).to_string();
+    let tables = postgres_schema_sql(schema, &lineage);
+    let grants = args.role.as_ref().map(|role| postgres_grants_sql(schema, role));
+    let sql = format!("BEGIN;\n{tables}{}COMMIT;\n", grants.unwrap_or_default());
+    if args.json {
+        let version = POSTGRES_SCHEMA_VERSION;
+        let object =
+            json!({ "schema": schema, "schema_version": version, "lineage": lineage, "sql": sql });
+        return out.line(object);
+    }
+    out.write(sql.as_bytes())
+}
+
+async fn apply(args: &ApplyArgs, out: &mut Output) -> Result<(), Failure> {
+    let place = place::shown(&args.url);
+    let Some(options) = postgres_at(&args.url)? else {
+        let text = format!(
+            "schemas are for PostgreSQL, give a URL such as postgres://host/database: store={place}"
+        );
+        return Err(Failure::new(Exit::Usage, text));
+    };
+    let applied = apply_postgres_schema(&options).await?;
+    let (schema, version) = (&options.schema, POSTGRES_SCHEMA_VERSION);
+    let made = applied == PostgresApplied::Made;
+    if args.json {
+        return out.line(json!({
+            "store": place, "schema": schema, "schema_version": version, "made": made,
+        }));
+    }
+    let what = if made { "the log is made" } else { "the log was there, nothing is changed" };
+    out.line(format_args!("{what}: schema={schema} version={version} store={place}"))
+}
+
+/// What a PostgreSQL store is opened with, if the URL is of one.
+pub(crate) fn postgres_at(url_or_path: &str) -> Result<Option<PostgresOptions>, Failure> {
+    match StoreUrl::parse(url_or_path) {
+        Some(url) if ["postgres", "postgresql"].contains(&url.scheme()) => {
+            Ok(Some(PostgresOptions::of_url(&url)?))
+        }
+        _ => Ok(None),
+    }
+}
