@@ -58,7 +58,8 @@ impl Aggregate for Account {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let app = App::open("./data").await?;
+    let store = std::env::var("FACTUM_STORE").unwrap_or_else(|_| "./data".into());
+    let app = App::open(&store).await?;
     app.execute::<Account>("ada", &Open { owner: "Ada".into() }).await?;
     app.execute::<Account>("ada", &Deposit { cents: 500 }).await?;
     match app.execute::<Account>("ada", &Withdraw { cents: 800 }).await {

@@ -3,4 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod app;
+#[cfg(feature = "postgres")]
+mod on_postgres;
 mod readme;

@@ -1,6 +1,6 @@
 //! What the README shows is what is compiled and run.
 
-use std::process::Command;
+use std::{path::Path, process::Command};
 
 const README: &str = include_str!("../../../../README.md");
 const BANK: &str = include_str!("../../examples/bank.rs");
@@ -15,17 +15,51 @@ fn the_readme_shows_the_example_and_it_has_at_most_sixty_lines() {
     assert!(lines <= 60, "{lines} lines");
 }
 
-#[test]
-fn the_example_runs_and_goes_on_when_run_again() {
-    let folder = tempfile::tempdir().unwrap();
+/// Runs the example on a store, `./data` unless one is said.
+fn bank(folder: &Path, store: Option<&str>) -> String {
     // `cargo test` builds examples before it runs tests, beside the folder of the test binaries.
     let test = std::env::current_exe().unwrap();
     let example = test.parent().unwrap().parent().unwrap().join("examples/bank");
     assert!(example.exists(), "run `cargo build -p factum --example bank` first");
-    for expected in ["only 500\n", "Account { owner: Some(\"Ada\"), balance: 200 }\n"] {
-        let run = Command::new(&example).current_dir(&folder).output().unwrap();
-        assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
-        assert_eq!(String::from_utf8_lossy(&run.stdout), expected);
+    let mut command = Command::new(&example);
+    command.current_dir(folder).env_remove("FACTUM_STORE");
+    let run = command.envs(store.map(|it| ("FACTUM_STORE", it))).output().unwrap();
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    String::from_utf8(run.stdout).unwrap()
+}
+
+/// The second run finds what the first has left.
+pub(crate) fn runs_and_goes_on(folder: &Path, store: Option<&str>) {
+    assert_eq!(bank(folder, store), "only 500\n");
+    assert_eq!(bank(folder, store), "Account { owner: Some(\"Ada\"), balance: 200 }\n");
+}
+
+#[test]
+fn the_example_runs_and_goes_on_when_run_again() {
+    let folder = tempfile::tempdir().unwrap();
+    runs_and_goes_on(folder.path(), None);
+    assert!(folder.path().join("data/factum-journal").exists(), "the log is in ./data");
+}
+
+#[test]
+fn the_example_runs_in_a_journal_that_one_variable_names() {
+    let folder = tempfile::tempdir().unwrap();
+    runs_and_goes_on(folder.path(), Some("journal:./elsewhere"));
+    assert!(folder.path().join("elsewhere/factum-journal").exists());
+}
+
+#[test]
+fn the_example_runs_in_sqlite() {
+    let folder = tempfile::tempdir().unwrap();
+    runs_and_goes_on(folder.path(), Some("sqlite:./events.db"));
+    assert!(folder.path().join("events.db").exists());
+}
+
+#[test]
+fn the_example_runs_in_memory_where_each_run_is_the_first() {
+    let folder = tempfile::tempdir().unwrap();
+    for _ in 0..2 {
+        assert_eq!(bank(folder.path(), Some("memory:")), "only 500\n");
     }
-    assert!(folder.path().join("data").exists(), "the log is in ./data");
+    assert_eq!(folder.path().read_dir().unwrap().count(), 0, "nothing is written");
 }
