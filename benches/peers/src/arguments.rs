@@ -4,23 +4,23 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Parser, Subcommand};
 
-use crate::{load::Load, peer::Store};
+use crate::{load::Load, peer::Store, postgres};
 
 /// How many events an append of the 16 clients holds; everybody else's holds one.
 const EVENTS_PER_APPEND: usize = 100;
 
-/// Measures Factum's embedded stores beside other engines.
+/// Measures Factum's stores beside other engines and frameworks.
 #[derive(Debug, Parser)]
 #[command(name = "peers")]
 pub(crate) struct Arguments {
     /// Short readings, three rounds: under five minutes for everything.
-    #[arg(long)]
-    quick: bool,
+    #[arg(long, global = true)]
+    pub(crate) quick: bool,
     /// One JSON object per reading on stdout; the rest goes to stderr.
-    #[arg(long)]
+    #[arg(long, global = true)]
     pub(crate) json: bool,
     /// The folder to measure in, which says which disk is measured.
-    #[arg(long, value_name = "PATH", default_value_os_t = std::env::temp_dir())]
+    #[arg(long, global = true, value_name = "PATH", default_value_os_t = std::env::temp_dir())]
     pub(crate) disk: PathBuf,
     /// The stores to measure, all of them unless said otherwise.
     #[arg(long, value_name = "NAME,..", value_delimiter = ',', value_parser = Store::parse)]
@@ -36,15 +36,14 @@ pub(crate) struct Arguments {
 /// What else can be measured.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Suite {
-    /// The frameworks on PostgreSQL (not yet).
-    Postgres {
-        /// Where PostgreSQL is.
-        #[arg(long)]
-        url: Option<String>,
-    },
+    /// The frameworks on PostgreSQL.
+    Postgres(postgres::Options),
+    /// The clients of one process, for `postgres`.
+    #[command(hide = true)]
+    PostgresClients(postgres::Job),
 }
 
-fn parse_clients(text: &str) -> Result<usize, String> {
+pub(crate) fn parse_clients(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(clients @ 1..=100_000) => Ok(clients),
         _ => Err("a number from 1 to 100000".into()),

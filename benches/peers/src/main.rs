@@ -1,8 +1,9 @@
-//! Factum's embedded stores beside other engines: the same work, interleaved, in one run.
+//! Factum's stores beside other engines and frameworks: the same work, interleaved, in one run.
 //!
 //! Times on one machine swing by a factor of ten, so what counts are the ratios: every round
 //! measures each store once, a ratio is taken within a round, and what is printed is the median
-//! over the rounds. Each module under `peer` says how its engine is configured, and why.
+//! over the rounds. Each module under `peer` says how its engine is configured, and why; each under
+//! `postgres::framework` how its framework is.
 
 mod arguments;
 mod load;
@@ -18,6 +19,8 @@ mod ratio;
 mod reading;
 mod report;
 mod run;
+
+mod postgres;
 
 use std::process::ExitCode;
 
@@ -39,11 +42,10 @@ fn main() -> ExitCode {
 }
 
 fn measure(arguments: Arguments) -> Result<(), String> {
-    if let Some(Suite::Postgres { .. }) = arguments.suite {
-        return Err("the frameworks on PostgreSQL are not measured here yet: \
-             leave `postgres` away to measure the embedded engines"
-            .into());
+    match &arguments.suite {
+        None => Run::new(arguments)?.measure(),
+        Some(Suite::Postgres(options)) => postgres::measure(&arguments, options)?,
+        Some(Suite::PostgresClients(job)) => postgres::serve(job),
     }
-    Run::new(arguments)?.measure();
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! What the readings are taken for: ratios of two stores on the same work in the same rounds.
 
+use std::fmt;
+
 use crate::{
     peer::Store::{self, Channel, Floor, Journal, Umadb, UmadbCached},
     reading::{
@@ -32,7 +34,7 @@ const TARGETS: &[Target] = &[
 ];
 
 /// The median over the rounds of how many times as fast the first is.
-pub(crate) fn ratio(of: &Reading, to: &Reading) -> f64 {
+pub(crate) fn ratio<S: fmt::Display>(of: &Reading<S>, to: &Reading<S>) -> f64 {
     median(of.rates().zip(to.rates()).map(|(of, to)| of / to))
 }
 

@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{clients::Measured, peer::Store};
 
@@ -26,9 +26,9 @@ impl fmt::Display for Bench {
 
 /// The readings of one store in all rounds.
 #[derive(Debug)]
-pub(crate) struct Reading {
+pub(crate) struct Reading<S = Store> {
     pub(crate) bench: Bench,
-    pub(crate) store: Store,
+    pub(crate) store: S,
     pub(crate) clients: usize,
     pub(crate) events_per_append: usize,
     rounds: Vec<Round>,
@@ -43,13 +43,8 @@ struct Round {
     p99_us: f64,
 }
 
-impl Reading {
-    pub(crate) fn new(
-        bench: Bench,
-        store: Store,
-        clients: usize,
-        events_per_append: usize,
-    ) -> Self {
+impl<S: fmt::Display> Reading<S> {
+    pub(crate) fn new(bench: Bench, store: S, clients: usize, events_per_append: usize) -> Self {
         let (rounds, bytes_per_event) = (Vec::new(), None);
         Self { bench, store, clients, events_per_append, rounds, bytes_per_event }
     }
@@ -82,10 +77,10 @@ impl Reading {
     }
 
     /// The object of `--json`.
-    pub(crate) fn to_json(&self) -> String {
+    pub(crate) fn to_json(&self) -> Value {
         let mut object = json!({
             "bench": self.bench.to_string(),
-            "store": self.store.name(),
+            "store": self.store.to_string(),
             "clients": self.clients,
             "events_per_s": self.events_per_s().round(),
             "p50_us": tenths(self.p50_us()),
@@ -95,7 +90,7 @@ impl Reading {
             Some(bytes) => object["bytes_per_event"] = json!(tenths(bytes)),
             None => object["events_per_append"] = json!(self.events_per_append),
         }
-        object.to_string()
+        object
     }
 }
 

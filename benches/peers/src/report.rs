@@ -24,7 +24,7 @@ pub(crate) enum Format {
 /// The only one that writes to stdout.
 #[derive(Debug)]
 pub(crate) struct Report {
-    format: Format,
+    pub(crate) format: Format,
     stdout: File,
 }
 
@@ -38,12 +38,13 @@ impl Report {
         Ok(Self { format, stdout })
     }
 
-    fn print(&self, line: &str) {
+    /// Gives a line of the report itself.
+    pub(crate) fn print(&self, line: &str) {
         writeln!(&self.stdout, "{line}").expect("stdout takes the report");
     }
 
     /// Says something to people.
-    fn say(&self, line: &str) {
+    pub(crate) fn say(&self, line: &str) {
         match self.format {
             Format::Table => self.print(line),
             Format::Json => eprintln!("{line}"),
@@ -80,7 +81,7 @@ impl Report {
         for reading in readings {
             self.say(&row(reading, floor));
             if self.format == Format::Json {
-                self.print(&reading.to_json());
+                self.print(&reading.to_json().to_string());
             }
         }
     }

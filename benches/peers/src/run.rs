@@ -105,6 +105,6 @@ impl Run {
 }
 
 /// One core is the writer's.
-fn client_threads() -> usize {
+pub(crate) fn client_threads() -> usize {
     thread::available_parallelism().map_or(1, |cores| cores.get() - 1).max(1)
 }
