@@ -179,13 +179,18 @@ impl DocumentFollower {
         let Some((segment, end)) = read_synced(&*self.synced).filter(is_news) else {
             return Ok(());
         };
-        if segment == seen.segment {
-            (seen.end, seen.next) = self.documents.read_on(seen.end, end, seen.next)?;
+        if segment == seen.segment
+            && end >= seen.end
+            && let Ok((end, next)) = self.documents.read_on(seen.end, end, seen.next)
+        {
+            (seen.end, seen.next) = (end, next);
             return Ok(());
         }
         // Segments were sealed since, and perhaps runs written. What is open stays readable, even
-        // when the writer has removed it meanwhile.
-        let known = self.documents.runs();
+        // when the writer has removed it meanwhile. Or the log was repaired: it ends before what
+        // was read, or goes on otherwise, and runs may be others.
+        let is_behind = segment > seen.segment;
+        let known = if is_behind { self.documents.runs() } else { Arc::default() };
         let (documents, now) = repeated(|| load_documents(&self.files, &*self.synced, &known))?;
         self.documents.replace(documents);
         *seen = now;

@@ -10,7 +10,7 @@ use factum_journal::{Access, JournalOptions, JournalStore};
 
 use crate::fresh::{check_positions, event, files, grow, open, pages, stream};
 
-async fn follow(path: &std::path::Path) -> JournalStore {
+pub(crate) async fn follow(path: &std::path::Path) -> JournalStore {
     let options = JournalOptions::new(path).with_access(Access::ReadOnly);
     JournalStore::open(options).await.unwrap()
 }

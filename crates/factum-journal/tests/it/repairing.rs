@@ -2,13 +2,17 @@
 
 use std::{fs, os::unix::fs::FileExt, path::Path};
 
-use factum_core::{DocumentStore, EventStore, KeyRange, Lineage, ScanQuery, StoreErrorKind};
+use factum_core::{
+    DocumentStore, EventStore, ExpectedRevision, KeyRange, Lineage, ScanQuery, StoreErrorKind,
+    WriteBatch,
+};
 use factum_journal::{JournalRepair, Loss, repair, verify};
 use tempfile::TempDir;
 
 use crate::{
-    fresh::{check_positions, files, grow, open},
+    fresh::{check_positions, files, files_in, grow, open},
     lineage::lineage,
+    reading::follow,
     verifying::{first, flip, frames, name, rich_journal},
 };
 
@@ -197,4 +201,37 @@ async fn a_repair_is_refused_beside_a_writer() {
     let empty = tempfile::tempdir().unwrap();
     let error = repair(empty.path(), Loss::Accepted, &mut |_, _| {}).unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Invalid);
+}
+
+#[tokio::test]
+async fn a_reader_that_is_open_sees_that_documents_were_set_aside() {
+    let folder = tempfile::tempdir().unwrap();
+    let put =
+        |key: &'static str, value: String| WriteBatch::new().put(key, ExpectedRevision::Any, value);
+    let writer = open(folder.path()).await;
+    let (reader, idle) = (follow(folder.path()).await, follow(folder.path()).await);
+    for key in ["a", "b", "c", "d"] {
+        writer.write(put(key, key.repeat(2_000))).await.unwrap();
+        assert!(reader.get(key.as_bytes()).await.unwrap().is_some());
+        assert!(idle.get(key.as_bytes()).await.unwrap().is_some());
+    }
+    writer.close().await.unwrap();
+    drop(writer);
+    assert!(reader.get(b"d").await.unwrap().is_some());
+    let log = &files_in(folder.path(), "documents", ".log")[1];
+    flip(log, frames(log)[2] + 60);
+    assert_eq!(repaired(&folder, Loss::Accepted).documents.unwrap().from, 3);
+
+    let writer = open(folder.path()).await;
+    for length in [1, 1_000, 10_000, 1] {
+        writer.write(put("new", "n".repeat(length))).await.unwrap();
+        let query = || ScanQuery::new(KeyRange::all());
+        let there = writer.scan(query()).await.unwrap().documents;
+        assert_eq!(reader.scan(query()).await.unwrap().documents, there);
+        let keys: Vec<_> = there.iter().map(|it| &it.key[..]).collect();
+        assert_eq!(keys, [&b"a"[..], b"b", b"new"]);
+    }
+    // By now the log is longer than it was, but otherwise.
+    assert!(idle.get(b"d").await.unwrap().is_none());
+    writer.close().await.unwrap();
 }
