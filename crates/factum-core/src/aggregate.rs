@@ -41,7 +41,7 @@ pub trait Aggregate: Default + Send + Sync + 'static {
     /// The category of its streams: letters, digits, `_` and `.`.
     const CATEGORY: &'static str;
     /// What can be asked of it.
-    type Command: Send + Sync;
+    type Command: Send + Sync + 'static;
     /// What can happen to it.
     type Event: Event;
     /// What it can say no with. Not a failure: nothing is logged or retried.
@@ -60,6 +60,12 @@ pub trait Aggregate: Default + Send + Sync + 'static {
     /// `#[event(summary)]`. `None`, the default: this aggregate keeps its history.
     fn summary(&self) -> Option<Self::Event> {
         None
+    }
+
+    /// How much memory the state takes, in bytes, for whoever keeps states in memory within a
+    /// budget. The default counts the type's own size; a state that owns a lot adds what it owns.
+    fn weight(&self) -> usize {
+        size_of::<Self>()
     }
 }
 

@@ -29,6 +29,7 @@ mod version;
 mod aggregate;
 mod codec;
 mod decision;
+mod draft;
 mod execution;
 mod history;
 mod kernel;
@@ -51,6 +52,7 @@ pub use document::{
     Document, DocumentStore, DocumentWrite, ExpectedRevision, KeyRange, Revision, ScanPage,
     ScanQuery, WriteBatch,
 };
+pub use draft::{Committing, Draft, Drafted, Tail};
 pub use error::{AppendError, StoreError, StoreErrorKind, VersionConflict, WriteError};
 pub use event::{Content, EVENT_NAME_BYTES_MAX, EventName, InvalidEventName, NewEvent};
 pub use execution::{ExecuteError, Executed};
@@ -73,7 +75,7 @@ pub use recorded::{
     BodyLayout, EventHeader, EventParts, InvalidBody, RecordedEvent, Tags, encode_tags,
 };
 pub use repository::Repository;
-pub use retry::RetryPolicy;
+pub use retry::{Attempts, RetryPolicy};
 pub use schema::{
     Command, DecodeError, DecodeReason, DuplicateEventType, EncodeError, EncodedEvent, Event,
     EventType, OldEvent, Upcast, Upcaster, decode_event, encode_event, upcast_event,

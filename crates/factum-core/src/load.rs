@@ -87,7 +87,7 @@ impl<A: std::fmt::Debug> std::fmt::Debug for Loaded<A> {
 }
 
 impl<A: Aggregate> Loaded<A> {
-    fn nothing() -> Self {
+    pub(crate) fn nothing() -> Self {
         Self {
             state: A::default(),
             version: StreamVersion::ZERO,
@@ -200,7 +200,7 @@ fn is_summary<A: Aggregate>(recorded: &RecordedEvent) -> Result<bool, LoadError>
 }
 
 /// A fold under way.
-struct Folding<'s, A> {
+pub(crate) struct Folding<'s, A> {
     stream: &'s StreamId,
     at: At,
     loaded: Loaded<A>,
@@ -210,12 +210,16 @@ struct Folding<'s, A> {
 }
 
 impl<'s, A: Aggregate> Folding<'s, A> {
-    fn new(stream: &'s StreamId, at: At, loaded: Loaded<A>) -> Self {
+    pub(crate) fn new(stream: &'s StreamId, at: At, loaded: Loaded<A>) -> Self {
         Self { stream, at, loaded, is_whole: true, bounds: StreamBounds::default() }
     }
 
     /// Folds this page and those behind it.
-    async fn run(mut self, kernel: &Kernel, mut page: Page) -> Result<Loaded<A>, LoadError> {
+    pub(crate) async fn run(
+        mut self,
+        kernel: &Kernel,
+        mut page: Page,
+    ) -> Result<Loaded<A>, LoadError> {
         let query = ReadQuery::stream(self.stream.clone());
         self.loaded.lineage = Some(page.lineage);
         loop {

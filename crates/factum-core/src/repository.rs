@@ -9,6 +9,7 @@ use crate::{
     batch::{AppendBatch, Appended},
     decision::Decision,
     error::{StoreError, VersionConflict},
+    event::NewEvent,
     execution::{ExecuteError, Executed, failure, refusal, unchanged},
     history::History,
     id::EventId,
@@ -48,7 +49,7 @@ use crate::{
 pub struct Repository<A: Aggregate> {
     kernel: Kernel,
     retry: RetryPolicy,
-    snapshots: Option<Snapshots<A>>,
+    pub(crate) snapshots: Option<Snapshots<A>>,
 }
 
 // A derived `Clone` would ask for `A: Clone`.
@@ -100,6 +101,11 @@ impl<A: Aggregate> Repository<A> {
         self.snapshots.as_ref().map(|snapshots| snapshots.stats().clone())
     }
 
+    /// How often and how fast executions try again.
+    pub fn retry(&self) -> RetryPolicy {
+        self.retry
+    }
+
     /// The stream of a key.
     ///
     /// # Errors
@@ -108,7 +114,8 @@ impl<A: Aggregate> Repository<A> {
         Ok(StreamId::new(A::CATEGORY, key)?)
     }
 
-    pub(crate) fn kernel(&self) -> &Kernel {
+    /// What it runs on.
+    pub fn kernel(&self) -> &Kernel {
         &self.kernel
     }
 
@@ -228,12 +235,25 @@ impl<A: Aggregate> Repository<A> {
         &self,
         stream: &StreamId,
         version: StreamVersion,
-        mut decision: Decision<A>,
+        decision: Decision<A>,
         metadata: &Metadata,
     ) -> Result<(AppendBatch, Decision<A>), EncodeError> {
         if decision.events.is_empty() {
             return Ok((AppendBatch::new().check(stream.clone(), version), decision));
         }
+        let (events, conditions, decision) = self.encode(decision, metadata)?;
+        let batch = AppendBatch::new().write(stream.clone(), version, events);
+        let batch = conditions.into_iter().fold(batch, AppendBatch::unless);
+        Ok((batch, decision))
+    }
+
+    /// A decision's events and guards as they are appended, and the decision with its events as
+    /// they will be read.
+    pub(crate) fn encode(
+        &self,
+        mut decision: Decision<A>,
+        metadata: &Metadata,
+    ) -> Result<(Vec<NewEvent>, Vec<AppendCondition>, Decision<A>), EncodeError> {
         let key = self.kernel.tag_key();
         let mut events = Vec::with_capacity(decision.events.len());
         for event in &mut decision.events {
@@ -247,9 +267,7 @@ impl<A: Aggregate> Repository<A> {
             fail_if_events_match.check_kinds(&events)?;
             conditions.push(AppendCondition { fail_if_events_match, after: Position::ZERO });
         }
-        let batch = AppendBatch::new().write(stream.clone(), version, events);
-        let batch = conditions.into_iter().fold(batch, AppendBatch::unless);
-        Ok((batch, decision))
+        Ok((events, conditions, decision))
     }
 
     /// The answer, and a snapshot of the state when one is due.
@@ -356,7 +374,7 @@ struct Stored<A: Aggregate> {
 }
 
 /// How long a command that is stored waits for its snapshot to be written.
-const SNAPSHOT_WAIT_MAX: Duration = Duration::from_secs(2);
+pub(crate) const SNAPSHOT_WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// The summary of a state. History must not go for an event that does not stand for it.
 fn summary_of<A: Aggregate>(stream: &StreamId, loaded: &Loaded<A>) -> Result<A::Event, StoreError> {

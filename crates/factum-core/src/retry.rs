@@ -78,9 +78,9 @@ pub(crate) enum Next {
     Fail(AppendError),
 }
 
-/// The attempts of one execution.
+/// The attempts of one execution, counted against a [`RetryPolicy`].
 #[derive(Debug)]
-pub(crate) struct Attempts {
+pub struct Attempts {
     policy: RetryPolicy,
     conflicts: u32,
     repeats: u32,
@@ -90,7 +90,8 @@ pub(crate) struct Attempts {
 }
 
 impl Attempts {
-    pub(crate) fn new(policy: RetryPolicy) -> Self {
+    /// None yet.
+    pub fn new(policy: RetryPolicy) -> Self {
         Self { policy, conflicts: 0, repeats: 0, is_unknown: false }
     }
 

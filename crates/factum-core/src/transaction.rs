@@ -111,10 +111,7 @@ impl Transaction {
         on: &Repository<A>,
         key: &str,
         command: A::Command,
-    ) -> Self
-    where
-        A::Command: 'static,
-    {
+    ) -> Self {
         self.steps.push(Arc::new(On { repository: on.clone(), key: key.into(), command }));
         self
     }
