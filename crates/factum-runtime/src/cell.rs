@@ -1,0 +1,487 @@
+//! The cell: what one entity does next. Pure: messages and outcomes go in, answers and one next
+//! thing to do come out; whoever drives it loads, decides, appends, waits.
+//!
+//! A cell takes what is queued as one *burst*, decides its messages one after another on the
+//! state as it would be, stores what they decided in one append, and answers all of them after it,
+//! in the order in which they came. While a burst is under way the next one gathers.
+
+mod health;
+
+use std::{collections::VecDeque, time::Duration};
+
+use factum_core::Timestamp;
+
+pub use health::Restart;
+pub(crate) use health::{Blame, Health};
+
+/// What a cell is about; the machine looks into none of it.
+pub(crate) trait Parts {
+    /// What one message wants, and its answer as far as it is known.
+    type Message;
+    /// The entity in memory.
+    type State;
+    /// Why a burst can't be answered.
+    type Failure: Clone;
+    /// The domain's no to a message of which only the store could tell.
+    type Rejection;
+
+    /// What those are told who find the entity quarantined for this cause.
+    fn quarantined(cause: &Self::Failure) -> Self::Failure;
+}
+
+/// What happened.
+pub(crate) enum Input<P: Parts> {
+    /// The task has begun.
+    Begin,
+    /// A pause is over.
+    Resumed,
+    /// A stored state was looked after.
+    Tended(P::State),
+    /// A load has ended.
+    Loaded(Result<P::State, (P::Failure, Blame)>),
+    /// A burst was decided.
+    Decided(Decided<P>),
+    /// The state was compared with the log, and is as the log is.
+    CaughtUp(Result<(P::State, Tail), (P::Failure, Blame)>),
+    /// An append has ended.
+    Appended(Appending<P>),
+}
+
+/// Whether the state had to change to be as the log is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tail {
+    Empty,
+    Folded,
+}
+
+/// What became of the messages of a burst.
+pub(crate) struct Decided<P: Parts> {
+    pub(crate) letters: VecDeque<Letter<P>>,
+    pub(crate) verdict: Verdict<P>,
+}
+
+pub(crate) enum Verdict<P: Parts> {
+    /// So many of them are decided, at least one; the others are put off to the next burst.
+    Done { state: P::State, count: usize, effect: Effect },
+    /// Deciding this one panicked, and the state is not to be trusted.
+    Panicked { at: usize, failure: P::Failure },
+}
+
+/// Whether there is something to store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Effect {
+    Events,
+    Nothing,
+}
+
+pub(crate) enum Appending<P: Parts> {
+    /// All of it is stored.
+    Stored(P::State),
+    /// Others were first. Nothing is stored.
+    Overtaken,
+    /// The store refused the last message of the burst, as the domain would: no other had events.
+    Refused(P::Rejection),
+    /// Nothing is stored: the batch can never be. One of its messages is at fault.
+    Invalid(P::Failure),
+    /// Nothing is stored, or that is unknown.
+    Failed(P::Failure, Blame),
+}
+
+/// A message, and its answer if no decision will change it.
+pub(crate) struct Letter<P: Parts> {
+    pub(crate) message: P::Message,
+    pub(crate) settled: Option<P::Failure>,
+}
+
+/// What a message is answered.
+pub(crate) enum Answer<P: Parts> {
+    /// What was decided last.
+    Decided,
+    /// A rejection by the store.
+    Refused(P::Rejection),
+    /// A failure.
+    Failed(P::Failure),
+}
+
+/// Messages and what they are answered, in the order in which they came.
+pub(crate) type Answers<P> = Vec<(<P as Parts>::Message, Answer<P>)>;
+
+/// What to do.
+pub(crate) struct Step<P: Parts> {
+    /// To be given first, in this order.
+    pub(crate) answers: Answers<P>,
+    pub(crate) next: Next<P>,
+}
+
+pub(crate) enum Next<P: Parts> {
+    /// Wait about so long, then `Resumed`.
+    Pause(Duration),
+    /// Load the state, then `Loaded`.
+    Load,
+    /// Decide these messages in order, but for the settled ones; then `Decided`.
+    Decide { state: P::State, letters: VecDeque<Letter<P>> },
+    /// Compare the state with the log, then `CaughtUp`.
+    CatchUp(P::State),
+    /// Store what was decided, then `Appended`.
+    Append(P::State),
+    /// Look after a state that has just been stored, then `Tended`.
+    Tend(P::State),
+    /// The task ends.
+    Rest,
+}
+
+/// What became of a message that wants to be queued.
+pub(crate) enum Queued<P: Parts> {
+    /// It is queued, and there is a task to begin.
+    Begin,
+    /// It is queued.
+    Joined,
+    /// There is no room.
+    Full(P::Message),
+    /// The entity is quarantined.
+    Quarantined(P::Message, P::Failure),
+}
+
+/// Whether answers that append nothing are compared with the log first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Freshness {
+    /// Others may write.
+    Checked,
+    /// Nobody else writes.
+    Owned,
+}
+
+/// Whether a stored state needs looking after.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tending {
+    /// Snapshots are kept of it.
+    Snapshots,
+    /// No.
+    Nothing,
+}
+
+/// What is the same for all cells of a kind.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rules {
+    pub(crate) mailbox_max: usize,
+    pub(crate) burst_max: usize,
+    pub(crate) freshness: Freshness,
+    pub(crate) tending: Tending,
+    pub(crate) restart: Restart,
+}
+
+enum Phase<P: Parts> {
+    /// No task, no state.
+    Cold,
+    /// No task, a state.
+    Warm(P::State),
+    /// A task.
+    Running,
+    /// Nothing until it is released, for this cause.
+    Quarantined(P::Failure),
+}
+
+/// One entity.
+pub(crate) struct Cell<P: Parts> {
+    phase: Phase<P>,
+    queue: VecDeque<Letter<P>>,
+    /// Taken from the queue, neither answered nor out to be decided.
+    burst: VecDeque<Letter<P>>,
+    /// The state was read after all of the burst had been queued.
+    is_fresh: bool,
+    /// So many messages are to be decided one by one.
+    singly: usize,
+    /// None: nothing went wrong lately.
+    health: Option<Box<Health>>,
+}
+
+impl<P: Parts> Cell<P> {
+    pub(crate) fn new() -> Self {
+        Self {
+            phase: Phase::Cold,
+            queue: VecDeque::new(),
+            burst: VecDeque::new(),
+            is_fresh: false,
+            singly: 0,
+            health: None,
+        }
+    }
+
+    /// Queues a message.
+    pub(crate) fn queue(&mut self, message: P::Message, rules: &Rules) -> Queued<P> {
+        if let Phase::Quarantined(cause) = &self.phase {
+            let failure = P::quarantined(cause);
+            return Queued::Quarantined(message, failure);
+        }
+        if self.queue.len() >= rules.mailbox_max {
+            return Queued::Full(message);
+        }
+        self.queue.push_back(Letter { message, settled: None });
+        match self.phase {
+            Phase::Running => Queued::Joined,
+            _ => Queued::Begin,
+        }
+    }
+
+    /// Takes note of what happened, and says what to do.
+    pub(crate) fn on(&mut self, input: Input<P>, rules: &Rules, now: Timestamp) -> Step<P> {
+        match input {
+            Input::Begin => {
+                let phase = std::mem::replace(&mut self.phase, Phase::Running);
+                let state = if let Phase::Warm(state) = phase { Some(state) } else { None };
+                self.go_on(state, rules, now, Vec::new())
+            }
+            Input::Tended(state) => self.go_on(Some(state), rules, now, Vec::new()),
+            Input::Resumed => self.begin_burst(None, rules, Vec::new()),
+            Input::Loaded(Ok(state)) => self.decide(state, Vec::new()),
+            Input::Loaded(Err((failure, blame))) | Input::CaughtUp(Err((failure, blame))) => {
+                self.fail(&failure, blame, rules, now)
+            }
+            Input::Decided(decided) => self.decided(decided, rules, now),
+            Input::CaughtUp(Ok((state, Tail::Empty))) => self.answer(state, rules, now),
+            Input::CaughtUp(Ok((state, Tail::Folded))) => {
+                self.is_fresh = true;
+                self.decide(state, Vec::new())
+            }
+            Input::Appended(appending) => self.appended(appending, rules, now),
+        }
+    }
+
+    fn appended(&mut self, appending: Appending<P>, rules: &Rules, now: Timestamp) -> Step<P> {
+        match appending {
+            Appending::Stored(state) if rules.tending == Tending::Snapshots => {
+                let answers = self.answers();
+                Step { answers, next: Next::Tend(state) }
+            }
+            Appending::Stored(state) => self.answer(state, rules, now),
+            Appending::Overtaken => self.load(Vec::new()),
+            Appending::Refused(rejection) => {
+                let last = self.burst.pop_back().expect("a burst holds what was appended");
+                let mut answers = self.answers();
+                answers.push((last.message, Answer::Refused(rejection)));
+                // The state has folded what was not stored.
+                self.go_on(None, rules, now, answers)
+            }
+            Appending::Invalid(_) if self.burst.len() > 1 => {
+                self.singly = self.burst.len();
+                self.put_back();
+                self.begin_burst(None, rules, Vec::new())
+            }
+            Appending::Invalid(failure) => self.fail(&failure, Blame::Request, rules, now),
+            Appending::Failed(failure, blame) => self.fail(&failure, blame, rules, now),
+        }
+    }
+
+    fn decided(&mut self, decided: Decided<P>, rules: &Rules, now: Timestamp) -> Step<P> {
+        let Decided { mut letters, verdict } = decided;
+        match verdict {
+            Verdict::Done { state, count, effect } => {
+                assert!((1..=letters.len()).contains(&count), "a burst decides something");
+                for letter in letters.drain(count..).rev() {
+                    self.queue.push_front(letter);
+                }
+                self.burst = letters;
+                let is_known = self.is_fresh || rules.freshness == Freshness::Owned;
+                match effect {
+                    Effect::Events => Step { answers: Vec::new(), next: Next::Append(state) },
+                    Effect::Nothing if is_known => self.answer(state, rules, now),
+                    Effect::Nothing => Step { answers: Vec::new(), next: Next::CatchUp(state) },
+                }
+            }
+            Verdict::Panicked { at, failure } => {
+                // The messages before it are decided again, from the log; it is answered in its
+                // turn, so that answers keep their order.
+                letters[at].settled = Some(failure.clone());
+                self.burst = letters;
+                self.put_back();
+                self.stumble(&failure, Blame::Entity, rules, now, Vec::new())
+            }
+        }
+    }
+
+    /// Answers the burst as it was decided.
+    fn answer(&mut self, state: P::State, rules: &Rules, now: Timestamp) -> Step<P> {
+        let answers = self.answers();
+        self.go_on(Some(state), rules, now, answers)
+    }
+
+    fn answers(&mut self) -> Answers<P> {
+        if let Some(health) = &mut self.health {
+            health.recovered();
+        }
+        self.burst.drain(..).map(answer_of).collect()
+    }
+
+    /// Fails the burst.
+    fn fail(
+        &mut self,
+        failure: &P::Failure,
+        blame: Blame,
+        rules: &Rules,
+        now: Timestamp,
+    ) -> Step<P> {
+        let answers = self.burst.drain(..).map(|letter| failed(letter, failure)).collect();
+        self.stumble(failure, blame, rules, now, answers)
+    }
+
+    /// Goes on without the state, after a pause; or not at all, if that happened too often.
+    fn stumble(
+        &mut self,
+        failure: &P::Failure,
+        blame: Blame,
+        rules: &Rules,
+        now: Timestamp,
+        mut answers: Answers<P>,
+    ) -> Step<P> {
+        if blame == Blame::Request {
+            return self.go_on(None, rules, now, answers);
+        }
+        let health = self.health.get_or_insert_default();
+        health.stumbled(blame, &rules.restart, now);
+        if !health.is_dead(&rules.restart) {
+            return self.go_on(None, rules, now, answers);
+        }
+        self.phase = Phase::Quarantined(failure.clone());
+        self.singly = 0;
+        let told = P::quarantined(failure);
+        answers.extend(std::mem::take(&mut self.queue).into_iter().map(|it| failed(it, &told)));
+        Step { answers, next: Next::Rest }
+    }
+
+    fn go_on(
+        &mut self,
+        state: Option<P::State>,
+        rules: &Rules,
+        now: Timestamp,
+        answers: Answers<P>,
+    ) -> Step<P> {
+        if self.queue.is_empty() {
+            // An idle entity keeps no buffer.
+            (self.queue, self.burst, self.singly) = (VecDeque::new(), VecDeque::new(), 0);
+            self.phase = state.map_or(Phase::Cold, Phase::Warm);
+            return Step { answers, next: Next::Rest };
+        }
+        let pause = self.health.as_ref().and_then(|health| health.pause(&rules.restart, now));
+        match pause {
+            Some(pause) if state.is_none() => Step { answers, next: Next::Pause(pause) },
+            _ => self.begin_burst(state, rules, answers),
+        }
+    }
+
+    fn begin_burst(
+        &mut self,
+        state: Option<P::State>,
+        rules: &Rules,
+        answers: Answers<P>,
+    ) -> Step<P> {
+        debug_assert!(self.burst.is_empty(), "one burst at a time");
+        // What is queued while the state is being read must not be answered from it unchecked, so
+        // the burst is taken before.
+        if self.singly > 0 {
+            self.singly -= 1;
+            self.burst.extend(self.queue.pop_front());
+        } else if self.queue.len() <= rules.burst_max {
+            std::mem::swap(&mut self.burst, &mut self.queue);
+        } else {
+            self.burst.extend(self.queue.drain(..rules.burst_max));
+        }
+        if self.burst.is_empty() {
+            // Its messages were taken away while it paused.
+            return self.go_on(state, rules, Timestamp::MAX, answers);
+        }
+        self.is_fresh = false;
+        match state {
+            Some(state) => self.decide(state, answers),
+            None => self.load(answers),
+        }
+    }
+
+    fn load(&mut self, answers: Answers<P>) -> Step<P> {
+        self.is_fresh = true;
+        Step { answers, next: Next::Load }
+    }
+
+    fn decide(&mut self, state: P::State, answers: Answers<P>) -> Step<P> {
+        let letters = std::mem::take(&mut self.burst);
+        Step { answers, next: Next::Decide { state, letters } }
+    }
+
+    fn put_back(&mut self) {
+        for letter in self.burst.drain(..).rev() {
+            self.queue.push_front(letter);
+        }
+    }
+
+    /// Lets the state of an idle entity go. Whether it had one.
+    pub(crate) fn passivate(&mut self) -> Option<P::State> {
+        match std::mem::replace(&mut self.phase, Phase::Cold) {
+            Phase::Warm(state) => Some(state),
+            other => {
+                self.phase = other;
+                None
+            }
+        }
+    }
+
+    /// Takes away what waits in the queue; a burst under way goes on to its end.
+    pub(crate) fn drain(&mut self) -> Vec<P::Message> {
+        std::mem::take(&mut self.queue).into_iter().map(|letter| letter.message).collect()
+    }
+
+    /// The task has died, or was dropped: what it held of the cell is gone with it.
+    pub(crate) fn abandon(&mut self) -> Vec<P::Message> {
+        if matches!(self.phase, Phase::Running) {
+            self.phase = Phase::Cold;
+        }
+        self.singly = 0;
+        self.burst.append(&mut self.queue);
+        std::mem::take(&mut self.burst).into_iter().map(|letter| letter.message).collect()
+    }
+
+    /// Ends a quarantine. Whether there was one.
+    pub(crate) fn release(&mut self) -> bool {
+        let was = self.quarantine().is_some();
+        if was {
+            (self.phase, self.health) = (Phase::Cold, None);
+        }
+        was
+    }
+
+    /// Why it is quarantined, if it is.
+    pub(crate) fn quarantine(&self) -> Option<&P::Failure> {
+        if let Phase::Quarantined(cause) = &self.phase { Some(cause) } else { None }
+    }
+
+    pub(crate) fn is_running(&self) -> bool {
+        matches!(self.phase, Phase::Running)
+    }
+
+    /// The state of an idle entity.
+    pub(crate) fn warm(&self) -> Option<&P::State> {
+        if let Phase::Warm(state) = &self.phase { Some(state) } else { None }
+    }
+
+    pub(crate) fn queued(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Whether forgetting the cell forgets nothing.
+    pub(crate) fn is_blank(&self, restart: &Restart, now: Timestamp) -> bool {
+        matches!(self.phase, Phase::Cold)
+            && self.queue.is_empty()
+            && self.health.as_ref().is_none_or(|health| health.is_past(restart, now))
+    }
+}
+
+fn answer_of<P: Parts>(letter: Letter<P>) -> (P::Message, Answer<P>) {
+    let answer = letter.settled.map_or(Answer::Decided, Answer::Failed);
+    (letter.message, answer)
+}
+
+fn failed<P: Parts>(letter: Letter<P>, failure: &P::Failure) -> (P::Message, Answer<P>) {
+    let failure = letter.settled.unwrap_or_else(|| failure.clone());
+    (letter.message, Answer::Failed(failure))
+}
+
+#[cfg(test)]
+mod tests;

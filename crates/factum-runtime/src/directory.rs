@@ -1,0 +1,218 @@
+//! Where entities are: key to cell, in shards, each in the order in which its cells were used.
+//!
+//! An idle entity is an entry here and nothing else: no task, no channel. All that is done to a
+//! cell is done under its shard's lock, so that a message never meets a cell that has gone.
+
+use std::{
+    hash::BuildHasher,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use factum_core::{Aggregate, StreamId, Timestamp};
+use hashlink::{DefaultHashBuilder, LinkedHashMap};
+use tokio::sync::Notify;
+
+use crate::{
+    cell::{Cell, Rules},
+    entity::Entity,
+    option::ENTITY_BYTES,
+};
+
+/// How many locks the entities of a kind share.
+const SHARDS: usize = 64;
+/// At most so many entries are looked at to passivate for weight, for each burst that ended.
+const LOOKS_MAX: usize = 64;
+
+/// The cells of one kind of aggregate.
+pub(crate) struct Directory<A: Aggregate> {
+    shards: Box<[Mutex<Shard<A>>]>,
+    hasher: DefaultHashBuilder,
+}
+
+/// A part of the cells, the least recently used first.
+pub(crate) struct Shard<A: Aggregate> {
+    slots: LinkedHashMap<StreamId, Slot<A>>,
+    /// Of the resident ones, in bytes.
+    weight: usize,
+    resident: usize,
+    passivated: u64,
+    weight_max: usize,
+}
+
+/// A cell, and what the directory knows of it.
+pub(crate) struct Slot<A: Aggregate> {
+    pub(crate) cell: Cell<Entity<A>>,
+    pub(crate) used: Timestamp,
+    /// What it counts in its shard; 0: it holds no state.
+    weight: usize,
+    /// Told when there is room again, if somebody waits for it.
+    room: Option<Arc<Notify>>,
+}
+
+impl<A: Aggregate> Slot<A> {
+    /// Who is to be told when there is room.
+    pub(crate) fn room(&mut self) -> Arc<Notify> {
+        self.room.get_or_insert_default().clone()
+    }
+
+    /// Tells those who wait, if there is room.
+    pub(crate) fn tell_of_room(&mut self, mailbox_max: usize) {
+        if self.room.is_some() && self.cell.queued() < mailbox_max {
+            self.room.take().inspect(|room| room.notify_waiters());
+        }
+    }
+}
+
+impl<A: Aggregate> Directory<A> {
+    pub(crate) fn new(weight_max: usize) -> Self {
+        let shard = || Shard {
+            slots: LinkedHashMap::new(),
+            weight: 0,
+            resident: 0,
+            passivated: 0,
+            weight_max: weight_max / SHARDS,
+        };
+        let shards = (0..SHARDS).map(|_| Mutex::new(shard())).collect();
+        Self { shards, hasher: DefaultHashBuilder::default() }
+    }
+
+    /// The shard of a stream, locked.
+    pub(crate) fn shard(&self, stream: &StreamId) -> MutexGuard<'_, Shard<A>> {
+        // The map inside hashes with a seed of its own, so that a shard's keys don't collide.
+        let at = self.hasher.hash_one(stream) as usize % SHARDS;
+        lock(&self.shards[at])
+    }
+
+    /// Every shard in turn, locked.
+    pub(crate) fn shards(&self) -> impl Iterator<Item = MutexGuard<'_, Shard<A>>> {
+        self.shards.iter().map(lock)
+    }
+}
+
+// Under the lock nothing of the user's runs but the drop of a state, and a panic there leaves the
+// shard as it was meant to be.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<A: Aggregate> Shard<A> {
+    /// The slot of a stream, made if need be, now the most recently used.
+    pub(crate) fn slot(&mut self, stream: &StreamId, now: Timestamp) -> &mut Slot<A> {
+        if !self.slots.contains_key(stream) {
+            let slot = Slot { cell: Cell::new(), used: now, weight: 0, room: None };
+            self.slots.insert(stream.clone(), slot);
+        }
+        let slot = self.slots.to_back(stream).expect("it is there");
+        slot.used = slot.used.max(now);
+        slot
+    }
+
+    /// The slot of a stream, if there is one.
+    pub(crate) fn find(&mut self, stream: &StreamId) -> Option<&mut Slot<A>> {
+        self.slots.get_mut(stream)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&StreamId, &Slot<A>)> {
+        self.slots.iter()
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (&StreamId, &mut Slot<A>)> {
+        self.slots.iter_mut()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// How many hold a state, what they weigh, and how many were ever passivated.
+    pub(crate) fn counts(&self) -> (usize, usize, u64) {
+        (self.resident, self.weight, self.passivated)
+    }
+
+    /// Counts an entity that has come to rest, and makes room for it. Gives back the states that
+    /// had to go, for their owner to drop when the lock is free.
+    pub(crate) fn rested(
+        &mut self,
+        stream: &StreamId,
+        rules: &Rules,
+        now: Timestamp,
+    ) -> Vec<impl Sized + use<A>> {
+        let Some(slot) = self.slots.to_back(stream) else { return Vec::new() };
+        slot.used = slot.used.max(now);
+        let weight = slot.cell.warm().map_or(0, |state| ENTITY_BYTES + state.weight);
+        let before = std::mem::replace(&mut slot.weight, weight);
+        let is_blank = slot.cell.is_blank(&rules.restart, now);
+        self.weigh(before, weight);
+        if is_blank {
+            self.slots.remove(stream);
+        }
+        let mut gone = Vec::new();
+        for _ in 0..LOOKS_MAX {
+            if self.weight <= self.weight_max {
+                break;
+            }
+            match self.pop_front(rules, now) {
+                Popped::Passivated(state) => gone.push(state),
+                Popped::Removed => {}
+                Popped::Kept => {}
+                Popped::Nothing => break,
+            }
+        }
+        gone
+    }
+
+    /// Passivates what nobody used for so long. Gives back the states.
+    pub(crate) fn sweep(
+        &mut self,
+        idle: Duration,
+        rules: &Rules,
+        now: Timestamp,
+    ) -> Vec<impl Sized + use<A>> {
+        let mut gone = Vec::new();
+        for _ in 0..self.slots.len() {
+            let Some((_, slot)) = self.slots.front() else { break };
+            if now.saturating_since(slot.used) < idle {
+                break;
+            }
+            if let Popped::Passivated(state) = self.pop_front(rules, now) {
+                gone.push(state);
+            }
+        }
+        gone
+    }
+
+    /// Takes the least recently used: passivates it if it is idle, forgets it if nothing is left
+    /// to know of it, and else puts it behind the others.
+    fn pop_front(&mut self, rules: &Rules, now: Timestamp) -> Popped<A> {
+        let Some((stream, mut slot)) = self.slots.pop_front() else { return Popped::Nothing };
+        let state = slot.cell.passivate();
+        if state.is_some() {
+            self.weigh(slot.weight, 0);
+            self.passivated += 1;
+            slot.weight = 0;
+        }
+        let is_blank = slot.cell.is_blank(&rules.restart, now);
+        if !is_blank {
+            slot.used = now;
+            self.slots.insert(stream, slot);
+        }
+        match state {
+            Some(state) => Popped::Passivated(state),
+            None if is_blank => Popped::Removed,
+            None => Popped::Kept,
+        }
+    }
+
+    fn weigh(&mut self, before: usize, after: usize) {
+        self.weight = self.weight - before + after;
+        self.resident = self.resident + usize::from(after > 0) - usize::from(before > 0);
+    }
+}
+
+enum Popped<A: Aggregate> {
+    Passivated(<Entity<A> as crate::cell::Parts>::State),
+    Removed,
+    Kept,
+    Nothing,
+}

@@ -1,0 +1,339 @@
+//! The entities of one kind: what callers see.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use factum_core::{
+    Aggregate, At, Draft, History, Loaded, Metadata, Repository, StreamId, StreamVersion,
+};
+use tokio::sync::oneshot;
+
+use crate::{
+    error::{AskError, EntityError},
+    message::{Message, Outcome, Reply},
+    option::EntityOptions,
+    stats::{EntityInfo, EntityStats, EntityStatus, QuarantinedEntity, Shutdown},
+    system::{Delivery, System},
+};
+
+/// The running aggregates of one kind, addressed by key. Cheap to clone.
+///
+/// An entity is activated by its first message: its state is loaded and stays in memory until it
+/// is passivated, because nobody used it for a while or because others need the room. Messages to
+/// one entity are decided one after another; entities don't wait for one another.
+///
+/// Keys are whatever lends a text: `&str`, `String`, a type of yours that is `AsRef<str>`.
+///
+/// # Guarantees
+/// - What was decided on events is answered after they are durable, in the order in which the
+///   messages came.
+/// - An answer that appends nothing is as fresh as the log: see
+///   [`OtherWriters`](crate::OtherWriters).
+/// - A command takes effect at most once, however often its entity fails.
+///
+/// ```
+/// use factum_core::Repository;
+/// use factum_runtime::{Entities, EntityOptions};
+/// use factum_testing::bank::{Account, AccountCommand};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let store = std::sync::Arc::new(factum_memory::MemoryStore::new());
+/// # let kernel = factum_core::Kernel::new(store.clone(), store);
+/// # let kernel = kernel.with_tag_key(factum_core::TagKey::new([1; 32]));
+/// let accounts = Entities::<Account>::new(Repository::new(kernel), EntityOptions::new());
+/// # let email = "ada@example.org".to_owned();
+/// accounts.ask("ada", AccountCommand::Open { owner: "Ada".into(), email }).await?;
+/// accounts.tell("ada", AccountCommand::Deposit { cents: 500 })?;
+/// let withdrawn = accounts
+///     .ask_for("ada", AccountCommand::Withdraw { cents: 200 }, |ada| ada.balance_cents)
+///     .await?;
+/// assert_eq!((withdrawn.version.value(), withdrawn.reply), (3, 300));
+/// assert_eq!(accounts.state("ada").await?.state.balance_cents, 300);
+/// # Ok(()) }
+/// ```
+pub struct Entities<A: Aggregate> {
+    system: Arc<System<A>>,
+}
+
+// A derived `Clone` would ask for `A: Clone`.
+impl<A: Aggregate> Clone for Entities<A> {
+    fn clone(&self) -> Self {
+        Self { system: self.system.clone() }
+    }
+}
+
+impl<A: Aggregate> fmt::Debug for Entities<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entities").field("category", &A::CATEGORY).finish_non_exhaustive()
+    }
+}
+
+impl<A: Aggregate> Entities<A> {
+    /// Entities on a repository, none of them active. Make them once and clone them: two sets of
+    /// entities on one log are right, but get in each other's way.
+    pub fn new(repository: Repository<A>, options: EntityOptions) -> Self {
+        Self { system: Arc::new(System::new(repository, options)) }
+    }
+
+    /// What they load from and append to.
+    pub fn repository(&self) -> &Repository<A> {
+        &self.system.repository
+    }
+
+    /// Asks an entity to execute a command, and waits for the outcome. A mailbox that is full is
+    /// waited for.
+    ///
+    /// # Errors
+    /// See [`AskError`].
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    ///
+    /// # Cancel safety
+    /// Dropped while the mailbox is full, nothing happens; after that, the command takes effect
+    /// once, without the caller.
+    pub async fn ask(
+        &self,
+        key: impl AsRef<str>,
+        command: A::Command,
+    ) -> Result<Outcome<A>, AskError<A::Rejection>> {
+        self.ask_with(key, command, Metadata::default()).await
+    }
+
+    /// [`ask`](Self::ask), with metadata for the rule to see and the events to carry.
+    ///
+    /// # Errors
+    /// See [`AskError`].
+    pub async fn ask_with(
+        &self,
+        key: impl AsRef<str>,
+        command: A::Command,
+        metadata: Metadata,
+    ) -> Result<Outcome<A>, AskError<A::Rejection>> {
+        let (message, answer) = Message::ask(command, metadata, |_| ());
+        self.exchange(key.as_ref(), message, answer).await
+    }
+
+    /// [`ask`](Self::ask), with a reply that is computed from the state right behind the command.
+    /// It may be computed more than once; the last one counts.
+    ///
+    /// # Errors
+    /// See [`AskError`].
+    pub async fn ask_for<R: Send + 'static>(
+        &self,
+        key: impl AsRef<str>,
+        command: A::Command,
+        reply: impl Fn(&A) -> R + Send + 'static,
+    ) -> Result<Outcome<A, R>, AskError<A::Rejection>> {
+        let (message, answer) = Message::ask(command, Metadata::default(), reply);
+        self.exchange(key.as_ref(), message, answer).await
+    }
+
+    /// Gives an entity a command, and doesn't wait. What comes of it is not told: the domain's no
+    /// and every failure are counted in [`stats`](Self::stats), and the command is lost with the
+    /// process if it dies before the entity comes to it.
+    ///
+    /// # Errors
+    /// `Busy` if the mailbox is full, `Quarantined`, `Closed`, or a key that no stream can have.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn tell(&self, key: impl AsRef<str>, command: A::Command) -> Result<(), EntityError> {
+        self.tell_with(key, command, Metadata::default())
+    }
+
+    /// [`tell`](Self::tell), with metadata for the rule to see and the events to carry.
+    ///
+    /// # Errors
+    /// See [`tell`](Self::tell).
+    pub fn tell_with(
+        &self,
+        key: impl AsRef<str>,
+        command: A::Command,
+        metadata: Metadata,
+    ) -> Result<(), EntityError> {
+        let stream = self.stream(key.as_ref())?;
+        match self.system.deliver(&stream, Message::tell(command, metadata)) {
+            Delivery::Accepted => Ok(()),
+            Delivery::Full(..) => Err(EntityError::Busy(stream)),
+            Delivery::Refused(error) => Err(error),
+        }
+    }
+
+    /// The state of an entity, behind every command that was accepted before.
+    ///
+    /// # Errors
+    /// See [`EntityError`].
+    pub async fn state(&self, key: impl AsRef<str>) -> Result<Loaded<A>, EntityError>
+    where
+        A: Clone,
+    {
+        self.see(key.as_ref(), Draft::loaded).await
+    }
+
+    /// What is computed from the state of an entity and its version, behind every command that
+    /// was accepted before. It may be computed more than once; the last one counts.
+    ///
+    /// # Errors
+    /// See [`EntityError`].
+    pub async fn look<R: Send + 'static>(
+        &self,
+        key: impl AsRef<str>,
+        look: impl Fn(&A, StreamVersion) -> R + Send + 'static,
+    ) -> Result<R, EntityError> {
+        self.see(key.as_ref(), move |draft| look(draft.state(), draft.version())).await
+    }
+
+    /// The state as it was at a version or a time, read from the log.
+    ///
+    /// # Errors
+    /// `Load`: see [`LoadError`](factum_core::LoadError).
+    pub async fn state_at(&self, key: impl AsRef<str>, at: At) -> Result<Loaded<A>, EntityError> {
+        Ok(self.system.repository.load_at(key.as_ref(), at).await?)
+    }
+
+    /// The events that are kept, oldest first, page by page.
+    ///
+    /// # Errors
+    /// A key that no stream can have.
+    pub fn history(&self, key: impl AsRef<str>) -> Result<History<A::Event>, EntityError> {
+        Ok(self.system.repository.history(key.as_ref())?)
+    }
+
+    fn stream(&self, key: &str) -> Result<StreamId, EntityError> {
+        Ok(self.system.repository.stream(key)?)
+    }
+
+    async fn see<R: Send + 'static>(
+        &self,
+        key: &str,
+        look: impl Fn(&Draft<A>) -> R + Send + 'static,
+    ) -> Result<R, EntityError> {
+        let (message, answer) = Message::look(look);
+        self.exchange(key, message, answer).await.map_err(|error| match error {
+            AskError::Failed(error) => error,
+            AskError::Rejected(_) => unreachable!("a look is not decided"),
+        })
+    }
+
+    async fn exchange<R>(
+        &self,
+        key: &str,
+        message: Message<A>,
+        answer: oneshot::Receiver<Reply<A, R>>,
+    ) -> Reply<A, R> {
+        let stream = self.stream(key)?;
+        let deadline = self.system.options.deadline;
+        let begun = self.system.now();
+        self.accepted(&stream, message, deadline).await?;
+        let spent = self.system.now().saturating_since(begun);
+        let left = deadline.map(|deadline| deadline.saturating_sub(spent));
+        match self.system.within(left, answer).await {
+            Some(Ok(answer)) => answer,
+            Some(Err(_)) => Err(EntityError::Lost(stream).into()),
+            None => Err(EntityError::Deadline(stream).into()),
+        }
+    }
+
+    /// Waits until the mailbox has taken a message.
+    async fn accepted(
+        &self,
+        stream: &StreamId,
+        message: Message<A>,
+        deadline: Option<Duration>,
+    ) -> Result<(), EntityError> {
+        let (mut message, mut room) = match self.system.deliver(stream, message) {
+            Delivery::Accepted => return Ok(()),
+            Delivery::Full(message, room) => (message, room),
+            Delivery::Refused(error) => return Err(error),
+        };
+        let waiting = async {
+            loop {
+                room.await;
+                match self.system.deliver(stream, message) {
+                    Delivery::Accepted => return Ok(()),
+                    Delivery::Full(again, later) => (message, room) = (again, later),
+                    Delivery::Refused(error) => return Err(error),
+                }
+            }
+        };
+        let waited = self.system.within(deadline, waiting).await;
+        waited.unwrap_or_else(|| Err(EntityError::Busy(stream.clone())))
+    }
+
+    /// What they have done, and are doing.
+    pub fn stats(&self) -> EntityStats {
+        let mut stats = EntityStats::default();
+        stats.uptime = self.system.now().saturating_since(self.system.started);
+        stats.active = self.system.active();
+        for shard in self.system.directory.shards() {
+            let (resident, weight, passivated) = shard.counts();
+            stats.resident += resident;
+            stats.resident_bytes += weight;
+            stats.passivated += passivated;
+            let dead = shard.iter().filter(|(_, slot)| slot.cell.quarantine().is_some());
+            stats.quarantined += dead.count();
+        }
+        self.system.counters.fill(&mut stats);
+        stats
+    }
+
+    /// What is known of one entity; `None` if it is neither in memory nor in trouble.
+    ///
+    /// # Errors
+    /// A key that no stream can have.
+    pub fn entity(&self, key: impl AsRef<str>) -> Result<Option<EntityInfo>, EntityError> {
+        let stream = self.stream(key.as_ref())?;
+        let mut shard = self.system.directory.shard(&stream);
+        let Some(slot) = shard.find(&stream) else { return Ok(None) };
+        let (cell, warm) = (&slot.cell, slot.cell.warm());
+        let status = match () {
+            () if cell.is_running() => EntityStatus::Active,
+            () if cell.quarantine().is_some() => EntityStatus::Quarantined,
+            () if warm.is_some() => EntityStatus::Idle,
+            () => EntityStatus::Failed,
+        };
+        Ok(Some(EntityInfo {
+            status,
+            used_at: slot.used,
+            queued: cell.queued(),
+            version: warm.map(|state| state.draft.version()),
+            snapshot_version: warm.map(|state| state.draft.snapshot_version()),
+            weight: warm.map(|state| state.weight),
+            stream,
+        }))
+    }
+
+    /// The entities that take no messages until they are released.
+    pub fn quarantined(&self) -> Vec<QuarantinedEntity> {
+        let mut found = Vec::new();
+        for shard in self.system.directory.shards() {
+            found.extend(shard.iter().filter_map(|(stream, slot)| {
+                let (stream, cause) = (stream.clone(), slot.cell.quarantine()?.clone());
+                Some(QuarantinedEntity { stream, cause })
+            }));
+        }
+        found
+    }
+
+    /// Lets a quarantined entity take messages again. Whether it was one.
+    ///
+    /// # Errors
+    /// A key that no stream can have.
+    pub fn release(&self, key: impl AsRef<str>) -> Result<bool, EntityError> {
+        let stream = self.stream(key.as_ref())?;
+        let mut shard = self.system.directory.shard(&stream);
+        Ok(shard.find(&stream).is_some_and(|slot| slot.cell.release()))
+    }
+
+    /// Stops accepting messages, and waits so long for those that were accepted. What is not done
+    /// then is told: what waited is answered with `Closed`, what was under way goes on.
+    pub async fn shutdown(&self, wait: Duration) -> Shutdown {
+        self.system.close();
+        if self.system.within(Some(wait), self.system.until_rested()).await.is_some() {
+            return Shutdown::default();
+        }
+        let (refused, unfinished) = self.system.drain();
+        Shutdown { unfinished, refused }
+    }
+}

@@ -1,0 +1,30 @@
+//! Entities: aggregates that run.
+//!
+//! An entity is an aggregate in memory, addressed by its key: activated by its first message,
+//! passivated when idle, started again when it fails. [`Entities`] are all those of one kind; an
+//! idle one is an entry in a map, without a task and without a channel.
+//!
+//! | to | look at |
+//! |---|---|
+//! | send commands, see states | [`Entities`], [`Outcome`], [`AskError`] |
+//! | choose limits | [`EntityOptions`], [`OtherWriters`], [`Restart`] |
+//! | see how they fare | [`EntityStats`], [`EntityInfo`], [`QuarantinedEntity`] |
+//! | end | [`Entities::shutdown`], [`Shutdown`] |
+
+mod cell;
+
+mod directory;
+mod entities;
+mod entity;
+mod error;
+mod message;
+mod option;
+mod stats;
+mod system;
+
+pub use cell::Restart;
+pub use entities::Entities;
+pub use error::{AskError, EntityError};
+pub use message::Outcome;
+pub use option::{BURST_MAX, ENTITY_BYTES, EntityOptions, OtherWriters};
+pub use stats::{EntityInfo, EntityStats, EntityStatus, QuarantinedEntity, Shutdown};

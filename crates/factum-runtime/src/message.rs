@@ -1,0 +1,200 @@
+//! What is sent to an entity, and how its answer goes back.
+
+use factum_core::{
+    Aggregate, Appended, Draft, Drafted, ExecuteError, Metadata, Position, Repository,
+    StreamVersion,
+};
+use tokio::sync::oneshot;
+
+use crate::{
+    cell::Answer,
+    entity::Entity,
+    error::{AskError, EntityError},
+};
+
+/// What came of a command.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Outcome<A: Aggregate, R = ()> {
+    /// The version behind the command.
+    pub version: StreamVersion,
+    /// The position of its last event; `None` if there was nothing to do. A read that has seen
+    /// this position sees what the command did.
+    pub position: Option<Position>,
+    /// Its events.
+    pub events: Vec<A::Event>,
+    /// What was computed from the state behind it.
+    pub reply: R,
+}
+
+/// What a caller gets of a command, or of a look at the state.
+pub(crate) type Reply<A, R> = Result<R, AskError<<A as Aggregate>::Rejection>>;
+
+/// A message to an entity: a command, or a look at its state.
+pub(crate) struct Message<A: Aggregate> {
+    request: Request<A>,
+    noted: Option<Noted<A>>,
+    caller: Option<Box<dyn Caller<A>>>,
+}
+
+enum Request<A: Aggregate> {
+    Command(A::Command, Metadata),
+    Look,
+}
+
+/// What was decided last; decided again, it is replaced.
+enum Noted<A: Aggregate> {
+    Taken { version: StreamVersion, end: usize, events: Vec<A::Event> },
+    Refused(AskError<A::Rejection>),
+}
+
+/// Whether a message is decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Decision {
+    Made,
+    PutOff,
+}
+
+impl<A: Aggregate> Message<A> {
+    /// A command whose outcome goes to the receiver.
+    pub(crate) fn ask<R: Send + 'static>(
+        command: A::Command,
+        metadata: Metadata,
+        reply: impl Fn(&A) -> R + Send + 'static,
+    ) -> (Self, oneshot::Receiver<Reply<A, Outcome<A, R>>>) {
+        let (to, answer) = oneshot::channel();
+        let caller: Box<dyn Caller<A>> = Box::new(Asker { reply, computed: None, to });
+        let request = Request::Command(command, metadata);
+        (Self { request, noted: None, caller: Some(caller) }, answer)
+    }
+
+    /// A command whose outcome nobody waits for.
+    pub(crate) fn tell(command: A::Command, metadata: Metadata) -> Self {
+        Self { request: Request::Command(command, metadata), noted: None, caller: None }
+    }
+
+    /// A look at the state.
+    pub(crate) fn look<R: Send + 'static>(
+        look: impl Fn(&Draft<A>) -> R + Send + 'static,
+    ) -> (Self, oneshot::Receiver<Reply<A, R>>) {
+        let (to, answer) = oneshot::channel();
+        let caller: Box<dyn Caller<A>> = Box::new(Looker { look, seen: None, to });
+        (Self { request: Request::Look, noted: None, caller: Some(caller) }, answer)
+    }
+
+    /// Decides it on the state as it would be, and notes the answer.
+    ///
+    /// # Panics
+    /// If the rules do.
+    pub(crate) fn decide(&mut self, draft: &mut Draft<A>, on: &Repository<A>) -> Decision {
+        let Request::Command(command, metadata) = &self.request else { return self.see(draft) };
+        let noted = match draft.decide(on, command, metadata) {
+            Ok(Drafted::PutOff) => return Decision::PutOff,
+            Ok(Drafted::Taken(events)) => {
+                Noted::Taken { version: draft.version(), end: draft.event_count(), events }
+            }
+            Err(error) => Noted::Refused(error.into()),
+        };
+        if let (Some(caller), Noted::Taken { .. }) = (&mut self.caller, &noted) {
+            caller.note(draft);
+        }
+        self.noted = Some(noted);
+        Decision::Made
+    }
+
+    fn see(&mut self, draft: &mut Draft<A>) -> Decision {
+        let version = draft.version();
+        let Some(draft) = draft.look() else { return Decision::PutOff };
+        if let Some(caller) = &mut self.caller {
+            caller.note(draft);
+        }
+        self.noted = Some(Noted::Taken { version, end: 0, events: Vec::new() });
+        Decision::Made
+    }
+
+    /// Whether it is a command, and the domain said no.
+    pub(crate) fn is_rejected(&self) -> bool {
+        matches!(self.noted, Some(Noted::Refused(AskError::Rejected(_))))
+    }
+
+    /// Whether it was decided, and its events can't be written down.
+    pub(crate) fn is_failed(&self) -> bool {
+        matches!(self.noted, Some(Noted::Refused(AskError::Failed(_))))
+    }
+
+    pub(crate) fn is_command(&self) -> bool {
+        matches!(self.request, Request::Command(..))
+    }
+
+    /// Answers it. `appended` is what the burst stored.
+    pub(crate) fn answer(self, answer: Answer<Entity<A>>, appended: Option<&Appended>) {
+        let Some(caller) = self.caller else { return };
+        caller.send(match (answer, self.noted) {
+            (Answer::Failed(failure), _) => Err(failure.into()),
+            (Answer::Refused(rejection), _) => Err(AskError::Rejected(rejection)),
+            (Answer::Decided, Some(Noted::Refused(error))) => Err(error),
+            (Answer::Decided, Some(Noted::Taken { version, end, events })) => {
+                let first = appended.filter(|_| !events.is_empty()).map(|it| it.first);
+                let position = first.map(|first| first.plus(end.saturating_sub(1) as u64));
+                Ok(Outcome { version, position, events, reply: () })
+            }
+            (Answer::Decided, None) => unreachable!("what is answered as decided was decided"),
+        });
+    }
+}
+
+/// Where an answer goes.
+trait Caller<A: Aggregate>: Send {
+    /// Takes from the state what the answer needs.
+    fn note(&mut self, draft: &Draft<A>);
+
+    fn send(self: Box<Self>, answer: Reply<A, Outcome<A>>);
+}
+
+struct Asker<A: Aggregate, R, F> {
+    reply: F,
+    computed: Option<R>,
+    to: oneshot::Sender<Reply<A, Outcome<A, R>>>,
+}
+
+impl<A: Aggregate, R: Send, F: Fn(&A) -> R + Send> Caller<A> for Asker<A, R, F> {
+    fn note(&mut self, draft: &Draft<A>) {
+        self.computed = Some((self.reply)(draft.state()));
+    }
+
+    fn send(self: Box<Self>, answer: Reply<A, Outcome<A>>) {
+        let Self { computed, to, .. } = *self;
+        let answer = answer.map(|outcome| {
+            let Outcome { version, position, events, .. } = outcome;
+            let reply = computed.expect("what was decided was replied to");
+            Outcome { version, position, events, reply }
+        });
+        // Who asked may be gone; the command took effect all the same.
+        let _ = to.send(answer);
+    }
+}
+
+struct Looker<A: Aggregate, R, F> {
+    look: F,
+    seen: Option<R>,
+    to: oneshot::Sender<Reply<A, R>>,
+}
+
+impl<A: Aggregate, R: Send, F: Fn(&Draft<A>) -> R + Send> Caller<A> for Looker<A, R, F> {
+    fn note(&mut self, draft: &Draft<A>) {
+        self.seen = Some((self.look)(draft));
+    }
+
+    fn send(self: Box<Self>, answer: Reply<A, Outcome<A>>) {
+        let Self { seen, to, .. } = *self;
+        let _ = to.send(answer.map(|_| seen.expect("what was looked at was seen")));
+    }
+}
+
+/// A failed append as the cell is told of it.
+pub(crate) fn failure_of<R: std::error::Error>(error: ExecuteError<R>) -> Result<R, EntityError> {
+    match AskError::from(error) {
+        AskError::Rejected(rejection) => Ok(rejection),
+        AskError::Failed(failure) => Err(failure),
+    }
+}
