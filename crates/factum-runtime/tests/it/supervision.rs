@@ -1,0 +1,88 @@
+//! Panics and failing stores: who is told, who is not, and who is given up.
+
+use factum_core::Repository;
+use factum_runtime::{AskError, Entities, EntityError, EntityStatus, Restart};
+use factum_testing::{Fault, FaultRates};
+
+use crate::{
+    bench::{Bench, millis, options},
+    counter::{Counter, CounterCommand, CounterEvent, Sturdy},
+};
+
+async fn count(counters: &Entities<Counter>, key: &str) -> u64 {
+    counters.look(key, |counter, _| counter.count).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_panic_fails_its_own_command_and_nobody_elses() {
+    let bench = Bench::rough(1, FaultRates::none());
+    let counters = bench.entities::<Counter>(options());
+    for panic in [CounterCommand::Panic, CounterCommand::Poison] {
+        let key = format!("{panic:?}");
+        let (before, dead, after) = tokio::join!(
+            counters.ask(&key, CounterCommand::Add),
+            counters.ask(&key, panic),
+            counters.ask(&key, CounterCommand::Add),
+        );
+        assert_eq!((before.unwrap().version.value(), after.unwrap().version.value()), (1, 2));
+        let Err(AskError::Failed(EntityError::Panicked { message, .. })) = dead else {
+            panic!("{dead:?}")
+        };
+        assert!(["asked to", "poisoned"].contains(&&*message), "{message}");
+        assert_eq!(count(&counters, &key).await, 2);
+    }
+    assert_eq!(counters.stats().deaths, 2);
+    assert_eq!(bench.history.check_store(&*bench.store).await.unwrap().events, 4);
+}
+
+#[tokio::test]
+async fn one_that_keeps_dying_is_quarantined_and_its_siblings_never_notice() {
+    let bench = Bench::rough(1, FaultRates::none());
+    let restart = Restart::new().with_deaths_max(3, millis(1_000_000));
+    let counters = bench.entities::<Counter>(options().with_restart(restart));
+    counters.ask("well", CounterCommand::Add).await.unwrap();
+    // Stored by a program that could stand it; no load gets past it here.
+    let sturdy = Repository::<Sturdy>::new(bench.kernel.clone());
+    sturdy.execute("ill", &CounterEvent::Poisoned).await.unwrap();
+    for _ in 0..3 {
+        let dead = counters.ask("ill", CounterCommand::Add).await;
+        assert!(matches!(dead, Err(AskError::Failed(EntityError::Panicked { .. }))), "{dead:?}");
+        assert_eq!(count(&counters, "well").await, 1);
+    }
+    let refused = counters.ask("ill", CounterCommand::Add).await;
+    assert!(
+        matches!(refused, Err(AskError::Failed(EntityError::Quarantined { .. }))),
+        "{refused:?}"
+    );
+    assert!(counters.tell("ill", CounterCommand::Add).is_err());
+    let [listed] = &counters.quarantined()[..] else { panic!("one") };
+    assert_eq!(listed.stream.key(), "ill");
+    assert_eq!(counters.entity("ill").unwrap().unwrap().status, EntityStatus::Quarantined);
+    assert_eq!(counters.stats().quarantined, 1);
+
+    let stream = factum_core::ExpectedVersion::Any;
+    sturdy.delete("ill", stream).await.unwrap();
+    assert!(counters.release("ill").unwrap() && !counters.release("ill").unwrap());
+    counters.ask("ill", CounterCommand::Add).await.unwrap();
+    assert_eq!(count(&counters, "ill").await, 1);
+}
+
+#[tokio::test]
+async fn a_store_that_is_down_is_told_and_the_entity_is_well_afterwards() {
+    let bench = Bench::rough(1, FaultRates::none());
+    let counters = bench.entities::<Counter>(options());
+    counters.ask("one", CounterCommand::Add).await.unwrap();
+    // One more than the repeats of an execution.
+    (0..9).for_each(|_| bench.faulty.next_append(Fault::FailBefore));
+    let failed = counters.ask("one", CounterCommand::Add).await;
+    assert!(matches!(failed, Err(AskError::Failed(EntityError::Store(_)))), "{failed:?}");
+    (0..9).for_each(|_| bench.faulty.next_append(Fault::DropReply));
+    let unknown = counters.ask("one", CounterCommand::Add).await;
+    assert!(matches!(unknown, Err(AskError::Failed(EntityError::Indeterminate(_)))), "{unknown:?}");
+    assert_eq!(count(&counters, "one").await, 2, "it was stored, and is seen");
+    (0..20).for_each(|_| bench.faulty.next_read(Fault::FailBefore));
+    let unread = counters.look("one", |counter, _| counter.count).await;
+    assert!(matches!(unread, Err(EntityError::Load(_))), "{unread:?}");
+    let stats = counters.stats();
+    assert_eq!((stats.deaths, stats.quarantined), (0, 0));
+}
