@@ -1,6 +1,6 @@
 //! The application: a store, and everything that is done with it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use factum_backend::Registry;
 use factum_core::{
@@ -13,13 +13,18 @@ use factum_journal::JournalKind;
 use factum_memory::MemoryKind;
 #[cfg(feature = "postgres")]
 use factum_postgres::PostgresKind;
+use factum_runtime::Entities;
 #[cfg(feature = "sqlite")]
 use factum_sqlite::SqliteKind;
 
 use crate::{
     builder::{AppBuilder, OpenError},
     catalog::Catalog,
+    running::Running,
 };
+
+/// How long closing an application waits for its entities.
+const SHUTDOWN_MAX: Duration = Duration::from_secs(30);
 
 /// An open store, and everything that is done with it. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -27,6 +32,7 @@ pub struct App {
     kernel: Kernel,
     retry: RetryPolicy,
     catalog: Arc<Catalog>,
+    running: Arc<Running>,
 }
 
 impl App {
@@ -56,8 +62,13 @@ impl App {
         registry
     }
 
-    pub(crate) fn new(kernel: Kernel, retry: RetryPolicy, catalog: Catalog) -> Self {
-        Self { kernel, retry, catalog: Arc::new(catalog) }
+    pub(crate) fn new(
+        kernel: Kernel,
+        retry: RetryPolicy,
+        catalog: Catalog,
+        running: Running,
+    ) -> Self {
+        Self { kernel, retry, catalog: Arc::new(catalog), running: Arc::new(running) }
     }
 
     /// What it runs on.
@@ -76,6 +87,16 @@ impl App {
             panic!("{clash}");
         }
         Repository::new(self.kernel.clone()).with_retry(self.retry)
+    }
+
+    /// The running aggregates of one kind: the same for whoever asks. With snapshots, or with
+    /// options of their own, make them of a [repository](Self::aggregate) by [`Entities::new`];
+    /// those are yours to shut down.
+    ///
+    /// # Panics
+    /// As [`aggregate`](Self::aggregate).
+    pub fn entities<A: Aggregate>(&self) -> Entities<A> {
+        self.running.entities(|| self.aggregate())
     }
 
     /// Executes a command on the aggregate with this key.
@@ -138,11 +159,13 @@ impl App {
         Subscription::new(&self.kernel, scope, from)
     }
 
-    /// Lets what was accepted finish and closes the store.
+    /// Lets what was accepted finish, for [`entities`](Self::entities) 30 seconds long, and closes
+    /// the store.
     ///
     /// # Errors
     /// Those of the store.
     pub async fn close(&self) -> Result<(), StoreError> {
+        self.running.shutdown(SHUTDOWN_MAX).await;
         self.kernel.events().close().await
     }
 }

@@ -7,10 +7,12 @@ use factum_core::{
     Aggregate, Clock, Event, IdSource, Kernel, RetryPolicy, StoreError, SystemClock, SystemIds,
     TagKey,
 };
+use factum_runtime::EntityOptions;
 
 use crate::{
     app::App,
     catalog::{Catalog, Clash},
+    running::Running,
     secret::Secrets,
 };
 
@@ -34,6 +36,7 @@ pub struct AppBuilder {
     ids: Arc<dyn IdSource>,
     tag_key: Option<TagKey>,
     retry: RetryPolicy,
+    entities: EntityOptions,
     registry: Registry,
     catalog: Catalog,
     clash: Option<Clash>,
@@ -46,6 +49,7 @@ impl AppBuilder {
             ids: Arc::new(SystemIds),
             tag_key: None,
             retry: RetryPolicy::new(),
+            entities: EntityOptions::new(),
             registry: App::stores(),
             catalog: Catalog::default(),
             clash: None,
@@ -75,6 +79,12 @@ impl AppBuilder {
     /// Sets how often and how fast executions try again.
     pub fn with_retry(mut self, retry: RetryPolicy) -> Self {
         self.retry = retry;
+        self
+    }
+
+    /// Sets what [`App::entities`] are made with.
+    pub fn with_entities(mut self, options: EntityOptions) -> Self {
+        self.entities = options;
         self
     }
 
@@ -124,6 +134,6 @@ impl AppBuilder {
         if let Some(key) = tag_key {
             kernel = kernel.with_tag_key(key);
         }
-        Ok(App::new(kernel, self.retry, self.catalog))
+        Ok(App::new(kernel, self.retry, self.catalog, Running::new(self.entities)))
     }
 }

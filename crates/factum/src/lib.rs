@@ -10,6 +10,7 @@
 //! | write rules over a query | [`DecisionModel`] |
 //! | name and version events | [`derive(Event)`](macro@Event), [`OldEvent`] for upcasters |
 //! | execute | [`App`], [`Repository`], [`Transaction`], [`ExecuteError`] |
+//! | keep aggregates running | [`App::entities`], [`Entities`], [`EntityOptions`] |
 //! | load, also as it was | [`Repository::load_at`], [`At`], [`History`], [`SnapshotPolicy`] |
 //! | let history go | [`Repository::summarise`], [`Repository::delete`], [`Retention`] |
 //! | read and follow | [`ReadLog`], [`Subscription`], [`Checkpoint`] |
@@ -33,6 +34,7 @@
 mod app;
 mod builder;
 mod catalog;
+mod running;
 mod secret;
 
 pub use app::App;
@@ -40,25 +42,25 @@ pub use builder::{AppBuilder, OpenError};
 pub use catalog::Clash;
 pub use factum_backend::{OpenContext, OpenStore, Registry, StoreUrl, Stores};
 pub use factum_core::{
-    Aggregate, AppendBatch, AppendCondition, AppendError, Appended, At, BodyLayout,
+    Aggregate, AppendBatch, AppendCondition, AppendError, Appended, At, Attempts, BodyLayout,
     CATEGORY_BYTES_MAX, Category, Cbor, Checkpoint, Clock, Codec, CodecError, Command, Committed,
-    Content, Context, Decided, Decision, DecisionModel, DecodeError, DecodeReason, Direction,
-    Diverged, DivergedReason, Document, DocumentStore, DocumentWrite, DuplicateEventType,
-    Durability, EVENT_NAME_BYTES_MAX, EncodeError, EncodedEvent, ErasedRange, Event, EventHeader,
-    EventId, EventName, EventParts, EventStore, EventType, ExecuteError, Executed,
-    ExpectedRevision, ExpectedVersion, Guarantees, History, HistoryEntry, IdSource, InvalidBody,
-    InvalidEventName, InvalidSnapshotPolicy, InvalidStreamId, InvalidTag, InvalidTimestamp, Json,
-    KEY_BYTES_MAX, Kernel, KeyRange, Limits, Lineage, LoadError, Loaded, METADATA_TEXT_BYTES_MAX,
-    Matching, Metadata, ModelDecision, NewEvent, OldEvent, PAGE_BYTES_DEFAULT, PAGE_BYTES_MAX,
-    PAGE_EVENTS_DEFAULT, PAGE_EVENTS_MAX, POLL_OWN, POLL_SHARED, Page, Position, QUERY_ITEMS_MAX,
-    Query, QueryItem, RETRY_WINDOW, ReadError, ReadFrom, ReadLog, ReadQuery, RecordedEvent,
-    Repository, Retention, RetryPolicy, Revision, ScanPage, ScanQuery, Scope, SnapshotPolicy,
-    SnapshotStats, StepRejected, StoreError, StoreErrorKind, StreamBounds, StreamChange,
-    StreamCheck, StreamId, StreamInfo, StreamRef, StreamVersion, StreamWrite, SubscribeFrom,
-    Subscription, SystemClock, SystemIds, TAG_BYTES_MAX, TAGS_MAX, Tag, TagKey, TagWriter, Tags,
-    Timestamp, Transaction, Upcast, Upcaster, Uuid, Value, Verdict, VersionConflict, WriteBatch,
-    WriteError, Writers, decode_event, encode_event, encode_tags, execute_model, fold,
-    upcast_event,
+    Committing, Content, Context, Decided, Decision, DecisionModel, DecodeError, DecodeReason,
+    Direction, Diverged, DivergedReason, Document, DocumentStore, DocumentWrite, Draft, Drafted,
+    DuplicateEventType, Durability, EVENT_NAME_BYTES_MAX, EncodeError, EncodedEvent, ErasedRange,
+    Event, EventHeader, EventId, EventName, EventParts, EventStore, EventType, ExecuteError,
+    Executed, ExpectedRevision, ExpectedVersion, Guarantees, History, HistoryEntry, IdSource,
+    InvalidBody, InvalidEventName, InvalidSnapshotPolicy, InvalidStreamId, InvalidTag,
+    InvalidTimestamp, Json, KEY_BYTES_MAX, Kernel, KeyRange, Limits, Lineage, LoadError, Loaded,
+    METADATA_TEXT_BYTES_MAX, Matching, Metadata, ModelDecision, NewEvent, OldEvent,
+    PAGE_BYTES_DEFAULT, PAGE_BYTES_MAX, PAGE_EVENTS_DEFAULT, PAGE_EVENTS_MAX, POLL_OWN,
+    POLL_SHARED, Page, Position, QUERY_ITEMS_MAX, Query, QueryItem, RETRY_WINDOW, ReadError,
+    ReadFrom, ReadLog, ReadQuery, RecordedEvent, Repository, Retention, RetryPolicy, Revision,
+    ScanPage, ScanQuery, Scope, SnapshotPolicy, SnapshotStats, StepRejected, StoreError,
+    StoreErrorKind, StreamBounds, StreamChange, StreamCheck, StreamId, StreamInfo, StreamRef,
+    StreamVersion, StreamWrite, SubscribeFrom, Subscription, SystemClock, SystemIds, TAG_BYTES_MAX,
+    TAGS_MAX, Tag, TagKey, TagWriter, Tags, Tail, Timestamp, Transaction, Upcast, Upcaster, Uuid,
+    Value, Verdict, VersionConflict, WriteBatch, WriteError, Writers, decode_event, encode_event,
+    encode_tags, execute_model, fold, upcast_event,
 };
 #[cfg(feature = "journal")]
 pub use factum_journal::{
@@ -74,6 +76,9 @@ pub use factum_postgres::{
     PostgresStore, SCHEMA_DEFAULT as POSTGRES_SCHEMA_DEFAULT,
     SCHEMA_VERSION as POSTGRES_SCHEMA_VERSION, apply_schema as apply_postgres_schema,
     grants_sql as postgres_grants_sql, schema_sql as postgres_schema_sql,
+pub use factum_runtime::{
+    AskError, BURST_MAX, ENTITY_BYTES, Entities, EntityError, EntityInfo, EntityOptions,
+    EntityStats, EntityStatus, OtherWriters, Outcome, QuarantinedEntity, Restart, Shutdown,
 };
 #[cfg(feature = "sqlite")]
 pub use factum_sqlite::{SqliteKind, SqliteOptions, SqliteStore};

@@ -33,6 +33,7 @@ const TABLE: &[Row] = &[
     Row("factum-journal", Kind::Store, &["factum-core", "factum-backend"]),
     Row("factum-sqlite", Kind::Store, &["factum-core", "factum-backend"]),
     Row("factum-postgres", Kind::Store, &["factum-core", "factum-backend"]),
+    Row("factum-runtime", Kind::Part, &["factum-core"]),
     Row(
         "factum",
         Kind::Facade,
@@ -44,6 +45,7 @@ const TABLE: &[Row] = &[
             "factum-journal",
             "factum-sqlite",
             "factum-postgres",
+            "factum-runtime",
         ],
     ),
     // The demo plays the bank of the tests: there is one sample domain.
