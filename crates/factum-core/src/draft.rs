@@ -15,7 +15,7 @@ use crate::{
     query::AppendCondition,
     read::{ReadFrom, ReadQuery},
     recorded::EventHeader,
-    repository::{Repository, SNAPSHOT_WAIT_MAX},
+    repository::{Encoded, Repository, SNAPSHOT_WAIT_MAX},
     retry::{Appending, Attempts},
     snapshot::{Since, SnapshotHeader},
     stream::StreamId,
@@ -193,7 +193,7 @@ impl<A: Aggregate> Draft<A> {
         if !is_first && !decision.guards.is_empty() {
             return Ok(Drafted::PutOff);
         }
-        let (events, conditions, decision) = repository.encode(decision, metadata)?;
+        let Encoded { events, conditions, decision } = repository.encode(decision, metadata)?;
         let id_bytes = self.stream.as_str().len();
         let bytes = self.bytes + events.iter().map(|it| it.size() + id_bytes).sum::<usize>();
         let limits = kernel.events().guarantees().limits;

@@ -241,7 +241,7 @@ impl<A: Aggregate> Repository<A> {
         if decision.events.is_empty() {
             return Ok((AppendBatch::new().check(stream.clone(), version), decision));
         }
-        let (events, conditions, decision) = self.encode(decision, metadata)?;
+        let Encoded { events, conditions, decision } = self.encode(decision, metadata)?;
         let batch = AppendBatch::new().write(stream.clone(), version, events);
         let batch = conditions.into_iter().fold(batch, AppendBatch::unless);
         Ok((batch, decision))
@@ -253,7 +253,7 @@ impl<A: Aggregate> Repository<A> {
         &self,
         mut decision: Decision<A>,
         metadata: &Metadata,
-    ) -> Result<(Vec<NewEvent>, Vec<AppendCondition>, Decision<A>), EncodeError> {
+    ) -> Result<Encoded<A>, EncodeError> {
         let key = self.kernel.tag_key();
         let mut events = Vec::with_capacity(decision.events.len());
         for event in &mut decision.events {
@@ -267,7 +267,7 @@ impl<A: Aggregate> Repository<A> {
             fail_if_events_match.check_kinds(&events)?;
             conditions.push(AppendCondition { fail_if_events_match, after: Position::ZERO });
         }
-        Ok((events, conditions, decision))
+        Ok(Encoded { events, conditions, decision })
     }
 
     /// The answer, and a snapshot of the state when one is due.
@@ -363,6 +363,13 @@ impl<A: Aggregate> Repository<A> {
             }
         }
     }
+}
+
+/// A decision as it is appended, and with its events as they will be read.
+pub(crate) struct Encoded<A: Aggregate> {
+    pub(crate) events: Vec<NewEvent>,
+    pub(crate) conditions: Vec<AppendCondition>,
+    pub(crate) decision: Decision<A>,
 }
 
 /// A decision that was stored.

@@ -2,17 +2,15 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use factum_core::{
-    Aggregate, At, Draft, History, Loaded, Metadata, Repository, StreamId, StreamVersion,
-};
-use tokio::sync::oneshot;
-
 use crate::{
     error::{AskError, EntityError},
-    message::{Message, Outcome, Reply},
+    message::{Answering, Message, Outcome, Reply},
     option::EntityOptions,
     stats::{EntityInfo, EntityStats, EntityStatus, QuarantinedEntity, Shutdown},
     system::{Delivery, System},
+};
+use factum_core::{
+    Aggregate, At, Draft, History, Loaded, Metadata, Repository, StreamId, StreamVersion,
 };
 
 /// The running aggregates of one kind, addressed by key. Cheap to clone.
@@ -219,8 +217,8 @@ impl<A: Aggregate> Entities<A> {
     async fn exchange<R>(
         &self,
         key: &str,
-        message: Message<A>,
-        answer: oneshot::Receiver<Reply<A, R>>,
+        message: Box<Message<A>>,
+        answer: Answering<A, R>,
     ) -> Reply<A, R> {
         let stream = self.stream(key)?;
         let deadline = self.system.options.deadline;
@@ -239,7 +237,7 @@ impl<A: Aggregate> Entities<A> {
     async fn accepted(
         &self,
         stream: &StreamId,
-        message: Message<A>,
+        message: Box<Message<A>>,
         deadline: Option<Duration>,
     ) -> Result<(), EntityError> {
         let (mut message, mut room) = match self.system.deliver(stream, message) {
@@ -263,9 +261,9 @@ impl<A: Aggregate> Entities<A> {
 
     /// What they have done, and are doing.
     pub fn stats(&self) -> EntityStats {
-        let mut stats = EntityStats::default();
-        stats.uptime = self.system.now().saturating_since(self.system.started);
-        stats.active = self.system.active();
+        let uptime = self.system.now().saturating_since(self.system.started);
+        let active = self.system.active();
+        let mut stats = EntityStats { uptime, active, ..EntityStats::default() };
         for shard in self.system.directory.shards() {
             let (resident, weight, passivated) = shard.counts();
             stats.resident += resident;

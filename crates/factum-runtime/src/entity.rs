@@ -24,7 +24,8 @@ use crate::{
 pub(crate) struct Entity<A>(PhantomData<A>);
 
 impl<A: Aggregate> Parts for Entity<A> {
-    type Message = Message<A>;
+    // Boxed: a message is moved often on its way through the cell.
+    type Message = Box<Message<A>>;
     type State = Box<Resident<A>>;
     type Failure = EntityError;
     type Rejection = A::Rejection;
@@ -53,7 +54,7 @@ pub(crate) fn decide<A: Aggregate>(
     let draft = &mut state.draft;
     draft.begin();
     let mut count = 0;
-    for letter in letters.iter_mut() {
+    for letter in &mut letters {
         if letter.settled.is_none() {
             let decided =
                 catch_unwind(AssertUnwindSafe(|| letter.message.decide(draft, repository)));

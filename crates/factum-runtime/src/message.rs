@@ -30,6 +30,9 @@ pub struct Outcome<A: Aggregate, R = ()> {
 /// What a caller gets of a command, or of a look at the state.
 pub(crate) type Reply<A, R> = Result<R, AskError<<A as Aggregate>::Rejection>>;
 
+/// Where a caller gets it.
+pub(crate) type Answering<A, R> = oneshot::Receiver<Reply<A, R>>;
+
 /// A message to an entity: a command, or a look at its state.
 pub(crate) struct Message<A: Aggregate> {
     request: Request<A>,
@@ -61,25 +64,27 @@ impl<A: Aggregate> Message<A> {
         command: A::Command,
         metadata: Metadata,
         reply: impl Fn(&A) -> R + Send + 'static,
-    ) -> (Self, oneshot::Receiver<Reply<A, Outcome<A, R>>>) {
+    ) -> (Box<Self>, Answering<A, Outcome<A, R>>) {
         let (to, answer) = oneshot::channel();
         let caller: Box<dyn Caller<A>> = Box::new(Asker { reply, computed: None, to });
         let request = Request::Command(command, metadata);
-        (Self { request, noted: None, caller: Some(caller) }, answer)
+        (Box::new(Self { request, noted: None, caller: Some(caller) }), answer)
     }
 
     /// A command whose outcome nobody waits for.
-    pub(crate) fn tell(command: A::Command, metadata: Metadata) -> Self {
-        Self { request: Request::Command(command, metadata), noted: None, caller: None }
+    pub(crate) fn tell(command: A::Command, metadata: Metadata) -> Box<Self> {
+        let request = Request::Command(command, metadata);
+        Box::new(Self { request, noted: None, caller: None })
     }
 
     /// A look at the state.
     pub(crate) fn look<R: Send + 'static>(
         look: impl Fn(&Draft<A>) -> R + Send + 'static,
-    ) -> (Self, oneshot::Receiver<Reply<A, R>>) {
+    ) -> (Box<Self>, Answering<A, R>) {
         let (to, answer) = oneshot::channel();
         let caller: Box<dyn Caller<A>> = Box::new(Looker { look, seen: None, to });
-        (Self { request: Request::Look, noted: None, caller: Some(caller) }, answer)
+        let request = Request::Look;
+        (Box::new(Self { request, noted: None, caller: Some(caller) }), answer)
     }
 
     /// Decides it on the state as it would be, and notes the answer.
@@ -128,8 +133,9 @@ impl<A: Aggregate> Message<A> {
 
     /// Answers it. `appended` is what the burst stored.
     pub(crate) fn answer(self, answer: Answer<Entity<A>>, appended: Option<&Appended>) {
-        let Some(caller) = self.caller else { return };
-        caller.send(match (answer, self.noted) {
+        let Self { caller, noted, .. } = self;
+        let Some(caller) = caller else { return };
+        caller.send(match (answer, noted) {
             (Answer::Failed(failure), _) => Err(failure.into()),
             (Answer::Refused(rejection), _) => Err(AskError::Rejected(rejection)),
             (Answer::Decided, Some(Noted::Refused(error))) => Err(error),

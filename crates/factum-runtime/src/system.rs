@@ -1,6 +1,7 @@
 //! The shell around the cells: tasks that do what a cell says next.
 
 use std::{
+    collections::VecDeque,
     future::Future,
     sync::{
         Arc,
@@ -13,9 +14,12 @@ use factum_core::{Aggregate, Appended, Attempts, Clock, Repository, StreamId, Ti
 use tokio::sync::Notify;
 
 use crate::{
-    cell::{Answer, Appending, Blame, Freshness, Input, Next, Queued, Rules, Step, Tail, Tending},
+    cell::{
+        Answer, Answers, Appending, Blame, Freshness, Input, Letter, Next, Queued, Rules, Step,
+        Tail, Tending, Verdict,
+    },
     directory::Directory,
-    entity::{self, Entity},
+    entity::{self, Entity, Resident},
     error::EntityError,
     message::Message,
     option::{BURST_MAX, EntityOptions, OtherWriters},
@@ -45,7 +49,7 @@ pub(crate) struct System<A: Aggregate> {
 pub(crate) enum Delivery<A: Aggregate> {
     Accepted,
     /// No room; a future that ends when there may be.
-    Full(Message<A>, tokio::sync::futures::OwnedNotified),
+    Full(Box<Message<A>>, tokio::sync::futures::OwnedNotified),
     Refused(EntityError),
 }
 
@@ -91,7 +95,11 @@ impl<A: Aggregate> System<A> {
     }
 
     /// Gives a message to its entity, and a task to the entity if it has none.
-    pub(crate) fn deliver(self: &Arc<Self>, stream: &StreamId, message: Message<A>) -> Delivery<A> {
+    pub(crate) fn deliver(
+        self: &Arc<Self>,
+        stream: &StreamId,
+        message: Box<Message<A>>,
+    ) -> Delivery<A> {
         let mut shard = self.directory.shard(stream);
         // Under the lock, so that a shutdown which has seen the shard knows of all its tasks.
         if self.is_closed.load(Ordering::Acquire) {
@@ -216,7 +224,7 @@ impl<A: Aggregate> System<A> {
         }
         self.is_sweeping.store(false, Ordering::Release);
         // An entity may have come between; it saw the sweeper still at work.
-        !(is_left() && !self.is_sweeping.swap(true, Ordering::AcqRel))
+        !is_left() || self.is_sweeping.swap(true, Ordering::AcqRel)
     }
 }
 
@@ -247,7 +255,9 @@ impl<A: Aggregate> Running<A> {
                     appended = stored;
                     Input::Appended(outcome)
                 }
-                other => self.perform(other, &mut attempts).await,
+                Next::Decide { state, letters } => self.decide(state, letters),
+                // What is rare is kept out of every task.
+                other => Box::pin(self.perform(other, &mut attempts)).await,
             };
             step = self.system.step(&self.stream, input);
         }
@@ -269,13 +279,6 @@ impl<A: Aggregate> Running<A> {
                 self.count_death(loaded.as_ref().err());
                 Input::Loaded(loaded)
             }
-            Next::Decide { state, letters } => {
-                let decided = entity::decide(repository, stream, state, letters);
-                if let crate::cell::Verdict::Panicked { .. } = decided.verdict {
-                    Counters::add(&system.counters.deaths, 1);
-                }
-                Input::Decided(decided)
-            }
             Next::CatchUp(state) => {
                 let caught_up = entity::catch_up(repository, stream, state).await;
                 self.count_death(caught_up.as_ref().err());
@@ -288,8 +291,20 @@ impl<A: Aggregate> Running<A> {
                 Ok(()) => Input::Tended(state),
                 Err(failed) => Input::Loaded(Err(failed)),
             },
-            Next::Append(_) | Next::Rest => unreachable!("done by the caller"),
+            _ => unreachable!("done by the caller"),
         }
+    }
+
+    fn decide(
+        &self,
+        state: Box<Resident<A>>,
+        letters: VecDeque<Letter<Entity<A>>>,
+    ) -> Input<Entity<A>> {
+        let decided = entity::decide(&self.system.repository, &self.stream, state, letters);
+        if let Verdict::Panicked { .. } = decided.verdict {
+            Counters::add(&self.system.counters.deaths, 1);
+        }
+        Input::Decided(decided)
     }
 
     fn count_death(&self, failed: Option<&(EntityError, Blame)>) {
@@ -297,7 +312,7 @@ impl<A: Aggregate> Running<A> {
         Counters::add(&self.system.counters.deaths, is_death.into());
     }
 
-    fn answer(&self, answers: crate::cell::Answers<Entity<A>>, appended: Option<&Appended>) {
+    fn answer(&self, answers: Answers<Entity<A>>, appended: Option<&Appended>) {
         let (mut commands, mut rejected, mut failed) = (0, 0, 0);
         for (message, answer) in answers {
             match &answer {

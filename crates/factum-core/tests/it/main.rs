@@ -6,6 +6,7 @@ mod bench;
 mod meddled;
 
 mod decoding;
+mod draft;
 mod execution;
 mod faults;
 mod loading;
