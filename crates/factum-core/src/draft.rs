@@ -9,7 +9,7 @@ use crate::{
     error::AppendError,
     event::NewEvent,
     execution::{ExecuteError, failure},
-    load::{At, Folding, LoadError, Loaded, load},
+    load::{At, Folding, LoadError, Loaded},
     metadata::Metadata,
     position::Position,
     query::AppendCondition,
@@ -256,20 +256,34 @@ impl<A: Aggregate> Draft<A> {
         }
     }
 
-    /// Folds what others have appended since. The draft must be empty. A log that is another one,
-    /// or another history, is loaded from its beginning.
+    /// Folds what others have appended since; waits and tries again while the store is
+    /// unavailable. The draft must be empty. A log that is another one, or another history, is
+    /// loaded from its beginning.
     ///
     /// # Errors
     /// See [`LoadError`]. The draft must be dropped then.
     ///
     /// # Cancel safety
     /// Drop the draft with the future.
-    pub async fn catch_up(&mut self, repository: &Repository<A>) -> Result<Tail, LoadError> {
+    pub async fn catch_up(
+        &mut self,
+        repository: &Repository<A>,
+        attempts: &mut Attempts,
+    ) -> Result<Tail, LoadError> {
         debug_assert!(self.events.is_empty(), "what is not stored has nothing behind it");
         // The last event is read once more: it tells whether this is still the same history.
         let from = ReadFrom::Version(self.stored.max(StreamVersion::new(1)));
         let query = ReadQuery::stream(self.stream.clone()).from(from);
-        let mut page = repository.kernel().events().read(query).await?;
+        let kernel = repository.kernel();
+        let mut page = loop {
+            match kernel.events().read(query.clone()).await {
+                Ok(page) => break page,
+                Err(error) => match attempts.after_failed_load(&error) {
+                    Some(pause) => kernel.pause(pause).await,
+                    None => return Err(error.into()),
+                },
+            }
+        };
         let bounds = page.bounds.unwrap_or_default();
         let first = page.events.first().filter(|event| event.version() == self.stored);
         let is_ours = match (first, &self.loaded.last) {
@@ -278,8 +292,7 @@ impl<A: Aggregate> Draft<A> {
         };
         let is_same_log = self.loaded.lineage.is_none_or(|lineage| lineage == page.lineage);
         if !(is_ours && is_same_log) {
-            let (kernel, snapshots) = (repository.kernel(), repository.snapshots.as_ref());
-            self.loaded = load(kernel, snapshots, &self.stream, At::Latest).await?;
+            self.loaded = repository.load_for(&self.stream, attempts).await?;
             self.stored = self.loaded.version;
             return Ok(Tail::Folded);
         }
@@ -291,7 +304,11 @@ impl<A: Aggregate> Draft<A> {
         }
         let loaded = std::mem::replace(&mut self.loaded, Loaded::nothing());
         let folding = Folding::new(&self.stream, At::Latest, loaded);
-        self.loaded = folding.run(repository.kernel(), page).await?;
+        self.loaded = match folding.run(kernel, page).await {
+            // What was folded is gone with the failed read.
+            Err(LoadError::Store(_)) => repository.load_for(&self.stream, attempts).await?,
+            folded => folded?,
+        };
         self.stored = self.loaded.version;
         Ok(Tail::Folded)
     }

@@ -92,9 +92,10 @@ pub(crate) async fn catch_up<A: Aggregate>(
     repository: &Repository<A>,
     stream: &StreamId,
     mut state: Box<Resident<A>>,
+    attempts: &mut Attempts,
 ) -> Result<(Box<Resident<A>>, Tail), Failed> {
     let comparing = async {
-        let behind = state.draft.catch_up(repository).await.map_err(blame_load)?;
+        let behind = state.draft.catch_up(repository, attempts).await.map_err(blame_load)?;
         let tail = match behind {
             Behind::Empty => Tail::Empty,
             Behind::Folded => Tail::Folded,

@@ -240,8 +240,11 @@ impl<A: Aggregate> Running<A> {
         let mut attempts = Attempts::new(self.system.repository.retry());
         let mut appended = None;
         loop {
-            self.answer(step.answers, appended.as_ref());
-            appended = None;
+            if !step.answers.is_empty() {
+                self.answer(step.answers, appended.take().as_ref());
+                // Attempts are those of a burst, and this one is over.
+                attempts = Attempts::new(self.system.repository.retry());
+            }
             let input = match step.next {
                 Next::Rest => break,
                 Next::Append(state) => {
@@ -249,8 +252,6 @@ impl<A: Aggregate> Running<A> {
                     let (outcome, stored) = entity::append(repository, state, &mut attempts).await;
                     if let Appending::Overtaken = outcome {
                         Counters::add(&self.system.counters.conflicts, 1);
-                    } else {
-                        attempts = Attempts::new(repository.retry());
                     }
                     appended = stored;
                     Input::Appended(outcome)
@@ -280,7 +281,7 @@ impl<A: Aggregate> Running<A> {
                 Input::Loaded(loaded)
             }
             Next::CatchUp(state) => {
-                let caught_up = entity::catch_up(repository, stream, state).await;
+                let caught_up = entity::catch_up(repository, stream, state, attempts).await;
                 self.count_death(caught_up.as_ref().err());
                 if let Ok((_, Tail::Folded)) = caught_up {
                     Counters::add(&system.counters.stale, 1);

@@ -1,4 +1,5 @@
 //! Entities from outside: what callers are told, and what is in the log.
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod bench;
 mod cancelling;

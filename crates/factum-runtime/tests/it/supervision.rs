@@ -86,3 +86,13 @@ async fn a_store_that_is_down_is_told_and_the_entity_is_well_afterwards() {
     let stats = counters.stats();
     assert_eq!((stats.deaths, stats.quarantined), (0, 0));
 }
+
+#[tokio::test]
+async fn a_comparison_with_the_log_waits_for_a_store_that_is_down_for_a_moment() {
+    let bench = Bench::rough(1, FaultRates::none());
+    let counters = bench.entities::<Counter>(options());
+    counters.ask("one", CounterCommand::Add).await.unwrap();
+    (0..3).for_each(|_| bench.faulty.next_read(Fault::FailBefore));
+    assert_eq!(count(&counters, "one").await, 1);
+    assert_eq!(counters.stats().loads, 1);
+}
