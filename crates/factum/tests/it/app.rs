@@ -167,3 +167,15 @@ async fn a_bare_path_makes_a_journal_and_opens_it_again() {
         app.close().await.unwrap();
     }
 }
+
+#[tokio::test]
+async fn entities_are_the_same_for_whoever_asks_and_end_with_the_application() {
+    let app = App::open("memory:").await.unwrap();
+    app.entities::<Account>().ask("ada", open("Ada", "ada@example.org")).await.unwrap();
+    let accounts = app.clone().entities::<Account>();
+    accounts.tell("ada", AccountCommand::Deposit { cents: 5 }).unwrap();
+    assert_eq!(accounts.state("ada").await.unwrap().state.balance_cents, 5);
+    assert_eq!(accounts.stats().loads, 1, "one set of entities");
+    app.close().await.unwrap();
+    assert!(accounts.tell("ada", AccountCommand::Deposit { cents: 5 }).is_err());
+}
