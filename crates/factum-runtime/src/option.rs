@@ -44,7 +44,8 @@ pub struct EntityOptions {
     pub weight_max: usize,
     /// The most messages that wait for one entity, at least 1.
     pub mailbox_max: usize,
-    /// How long `ask` and `state` wait, for room and for the answer together. `None`: for ever.
+    /// How long `ask` and `state` wait, for room and for the answer together. `None`: for ever,
+    /// which is what a clock wants that moves on with every sleep.
     pub deadline: Option<Duration>,
     /// How entities that died are started again.
     pub restart: Restart,
