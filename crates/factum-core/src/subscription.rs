@@ -21,13 +21,17 @@ use crate::{
     read_log::{ReadError, hides_system},
     recorded::{EventHeader, RecordedEvent},
     store::EventStore,
-    time::Clock,
+    time::{Clock, Timestamp},
 };
 
 /// How often a subscription looks although nothing woke it, where other processes may write.
 pub const POLL_SHARED: Duration = Duration::from_millis(100);
 /// How often a subscription looks although nothing woke it, where only this process writes.
 pub const POLL_OWN: Duration = Duration::from_secs(5);
+
+/// When nothing was read for so long, the last event is looked at again. What puts another log in a
+/// store's place, a server that is restored for instance, takes longer.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Where a subscription begins: always *after* what is named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +47,9 @@ pub enum SubscribeFrom {
 }
 
 /// An endless read. It catches up page by page and then waits; a subscription to the whole log
-/// is checked for holes, and every page for being of the same log.
+/// is checked for holes, and every page for being of the same log: its lineage, its length, and,
+/// when nothing was read for a second, the id of the last event seen. What a log was restored to
+/// behind that event, in a category for instance, is found by its lineage alone.
 ///
 /// It is a [`Stream`] too. Of the whole log or a query it leaves out the system's own events,
 /// unless asked. After an error it is over.
@@ -88,7 +94,7 @@ impl Subscription {
         };
         let (head, with_system) = (store.head(), !hides_system(&scope));
         let after = (from == SubscribeFrom::Now).then(|| *head.borrow());
-        let cursor = Cursor { from, after, lineage: None };
+        let cursor = Cursor { from, after, lineage: None, last: None, read_at: Timestamp::EPOCH };
         let reader = Reader { store, clock, head, poll, scope, with_system, cursor };
         let (buffer, pending) = (VecDeque::new(), None);
         Self { reader: Some(reader), buffer, pending, lineage: None, last: None }
@@ -171,6 +177,10 @@ struct Cursor {
     /// The last position that was scanned; `None` before the beginning was looked at.
     after: Option<Position>,
     lineage: Option<Lineage>,
+    /// The last event seen, in this scope and handed out or not.
+    last: Option<Checkpoint>,
+    /// When a page was last read.
+    read_at: Timestamp,
 }
 
 impl Reader {
@@ -186,6 +196,10 @@ impl Reader {
             let query = ReadQuery { scope: self.scope.clone(), ..ReadQuery::log() }.after(after);
             let mut page = self.store.read(query).await?;
             self.check(after, &page)?;
+            self.look_again().await?;
+            if let Some(event) = page.events.last() {
+                self.cursor.last = Some(Checkpoint::of(page.lineage, event));
+            }
             self.cursor.after = Some(page.scanned_through.max(after));
             let is_at_head = page.scanned_through >= page.head;
             if !self.with_system {
@@ -206,9 +220,8 @@ impl Reader {
             SubscribeFrom::Start => Position::ZERO,
             SubscribeFrom::After(position) => position,
             SubscribeFrom::Checkpoint(checkpoint) => {
-                let query = ReadQuery::log().from(ReadFrom::Position(checkpoint.position));
-                let page = self.store.read(query.with_events_max(1)).await?;
-                checkpoint.verify(&page)?;
+                self.verify(checkpoint).await?;
+                self.cursor.last = Some(checkpoint);
                 self.cursor.lineage = Some(checkpoint.lineage);
                 checkpoint.position
             }
@@ -216,6 +229,25 @@ impl Reader {
         };
         self.cursor.after = Some(after);
         Ok(after)
+    }
+
+    /// Looks whether the last event is still there, if another log may have come in its place since
+    /// the last page. After the page was read, so that the log is the one that this page is from.
+    async fn look_again(&mut self) -> Result<(), ReadError> {
+        let (now, before) = (self.clock.now(), self.cursor.read_at);
+        self.cursor.read_at = now;
+        // A clock that was set back tells nothing.
+        let is_due = now < before || now.saturating_since(before) >= LOOK_AGAIN;
+        match self.cursor.last {
+            Some(last) if is_due => self.verify(last).await,
+            _ => Ok(()),
+        }
+    }
+
+    async fn verify(&self, checkpoint: Checkpoint) -> Result<(), ReadError> {
+        let query = ReadQuery::log().from(ReadFrom::Position(checkpoint.position));
+        let page = self.store.read(query.with_events_max(1)).await?;
+        Ok(checkpoint.verify(&page)?)
     }
 
     fn check(&mut self, after: Position, page: &Page) -> Result<(), ReadError> {

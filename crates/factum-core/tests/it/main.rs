@@ -11,6 +11,7 @@ mod execution;
 mod faults;
 mod loading;
 mod model;
+mod restored;
 mod snapshot;
 mod subscription;
 mod transaction;
