@@ -92,7 +92,8 @@ fn documented(packages: &[Package]) -> HashMap<String, String> {
     libraries.map(|package| suite(&package.name)).collect()
 }
 
-/// Runs `cargo test` with these arguments and without these tests, a line for each suite, failed ones with all they said.
+/// Runs `cargo test` with these arguments and without these tests,
+/// a line for each suite, failed ones with all they said.
 fn test(
     (arguments, without): (&[&str], &[Needy]),
     names: HashMap<String, String>,

@@ -16,7 +16,7 @@
 //! # Rights
 //! Opening makes the schema where the role has `CREATE` on the database. Elsewhere somebody who has
 //! runs `factum schema apply` ([`apply_schema`]), or what `factum schema print` prints
-//! ([`schema_sql`]). A role that works with the log needs the rights of [`grants_sql`], and no more.
+//! ([`schema_sql`]). A role that works with the log needs the rights of [`grants_sql`], no more.
 //!
 //! # How it works
 //! Each append, change and page is one call of a function in the schema, as a statement of its

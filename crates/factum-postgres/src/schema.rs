@@ -54,8 +54,8 @@ pub enum Applied {
 /// has the right to. Repeated, it does nothing.
 ///
 /// # Errors
-/// As of [`PostgresStore::open`](crate::PostgresStore::open): one sentence, what is wrong with which
-/// server, database or schema, and what to do.
+/// As of [`PostgresStore::open`](crate::PostgresStore::open): one sentence, what is wrong with
+/// which server, database or schema, and what to do.
 ///
 /// # Examples
 /// ```no_run
@@ -238,8 +238,8 @@ async fn create(
 fn rights(place: &str, error: StoreError) -> StoreError {
     match error.kind() {
         StoreErrorKind::Invalid => StoreError::invalid(format!(
-            "the role may not make the log's tables, let one that may run `factum schema apply`, or \
-             what `factum schema print` prints: {place}"
+            "the role may not make the log's tables, let one that may run `factum schema apply`, \
+             or what `factum schema print` prints: {place}"
         ))
         .with_source(error),
         _ => error,

@@ -1,4 +1,4 @@
-//! The program on PostgreSQL. `cargo xtask test` starts a server; `--only embedded` leaves these out.
+//! The program on PostgreSQL. `cargo xtask test` starts a server; `--only embedded` leaves it out.
 
 use std::{
     env,
