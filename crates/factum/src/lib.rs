@@ -76,6 +76,7 @@ pub use factum_postgres::{
     PostgresStore, SCHEMA_DEFAULT as POSTGRES_SCHEMA_DEFAULT,
     SCHEMA_VERSION as POSTGRES_SCHEMA_VERSION, apply_schema as apply_postgres_schema,
     grants_sql as postgres_grants_sql, schema_sql as postgres_schema_sql,
+};
 pub use factum_runtime::{
     AskError, BURST_MAX, ENTITY_BYTES, Entities, EntityError, EntityInfo, EntityOptions,
     EntityStats, EntityStatus, OtherWriters, Outcome, QuarantinedEntity, Restart, Shutdown,
