@@ -55,32 +55,32 @@ fn run(count: u64, troubles: Troubles) {
 
 #[test]
 fn nothing_acknowledged_is_lost_by_power_cuts() {
-    run(lives(120, 6_000), Troubles { power: true, ..Troubles::default() });
+    run(lives(400, 6_000), Troubles { power: true, ..Troubles::default() });
 }
 
 #[test]
 fn nothing_acknowledged_is_lost_by_refused_calls() {
-    run(lives(120, 6_000), Troubles { errors: true, ..Troubles::default() });
+    run(lives(400, 6_000), Troubles { errors: true, ..Troubles::default() });
 }
 
 #[test]
 fn nothing_acknowledged_is_lost_by_refused_calls_and_power_cuts() {
-    run(lives(120, 6_000), Troubles { power: true, errors: true, ..Troubles::default() });
+    run(lives(400, 6_000), Troubles { power: true, errors: true, ..Troubles::default() });
 }
 
 #[test]
 fn a_full_disk_refuses_and_loses_nothing() {
-    run(lives(80, 3_000), Troubles { full: true, power: true, ..Troubles::default() });
+    run(lives(300, 3_000), Troubles { full: true, power: true, ..Troubles::default() });
 }
 
 #[test]
 fn flipped_bits_are_reported_and_never_read() {
-    run(lives(120, 6_000), Troubles { flips: true, ..Troubles::default() });
+    run(lives(400, 6_000), Troubles { flips: true, ..Troubles::default() });
 }
 
 #[test]
 fn who_reads_beside_the_writer_sees_what_is_acknowledged() {
-    run(lives(60, 2_000), Troubles { follows: true, ..Troubles::default() });
+    run(lives(200, 2_000), Troubles { follows: true, ..Troubles::default() });
 }
 
 /// Whether so many of these lives fail.
