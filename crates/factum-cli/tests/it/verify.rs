@@ -60,11 +60,13 @@ fn damage_is_a_line_with_its_place_and_exit_code_1() {
     assert!(ran.stdout.starts_with("damaged, 1 damage"), "{}", ran.stdout);
     let lines: Vec<_> = ran.stdout.lines().filter(|line| line.contains('✗')).collect();
     let has = |part: &str| lines[0].contains(part);
-    assert!(lines.len() == 1 && has("log/00000000000000000001.log at 8,") && has("backup"));
+    assert!(lines.len() == 1 && has("log/00000000000000000001.log at ") && has("backup"));
     assert!(ran.stderr.contains("factum verify --repair") && ran.stderr.lines().count() == 1);
     let object = said(&format!("{line} --json"), 1);
     let damage = &object["damages"][0];
-    assert_eq!((&damage["part"], damage["offset"].as_u64().is_some()), (&"log".into(), true));
+    // Where the frame begins that the byte is in: how the bank's appends met in it is chance.
+    let offset = damage["offset"].as_u64().unwrap();
+    assert!(damage["part"] == "log" && (512..=9_000).contains(&offset), "{damage}");
     assert!(damage["from"].as_u64() <= damage["through"].as_u64());
 }
 
