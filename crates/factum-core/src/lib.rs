@@ -85,7 +85,7 @@ pub use store::{EventStore, RETRY_WINDOW, Retention, StreamChange, StreamInfo};
 pub use stream::{
     CATEGORY_BYTES_MAX, Category, InvalidStreamId, KEY_BYTES_MAX, StreamId, StreamRef,
 };
-pub use subscription::{POLL_OWN, POLL_SHARED, SubscribeFrom, Subscription};
+pub use subscription::{POLL_OWN, POLL_SHARED, SubscribeFrom, Subscription, SubscriptionPages};
 pub use tag::{InvalidTag, TAG_BYTES_MAX, TAGS_MAX, Tag, TagKey, TagWriter};
 pub use time::{Clock, InvalidTimestamp, SystemClock, Timestamp};
 pub use transaction::{Committed, StepRejected, Transaction};

@@ -95,7 +95,8 @@ impl Subscription {
         let (head, with_system) = (store.head(), !hides_system(&scope));
         let after = (from == SubscribeFrom::Now).then(|| *head.borrow());
         let cursor = Cursor { from, after, lineage: None, last: None, read_at: Timestamp::EPOCH };
-        let reader = Reader { store, clock, head, poll, scope, with_system, cursor };
+        let page_max = None;
+        let reader = Reader { store, clock, head, poll, scope, with_system, page_max, cursor };
         let (buffer, pending) = (VecDeque::new(), None);
         Self { reader: Some(reader), buffer, pending, lineage: None, last: None }
     }
@@ -113,6 +114,17 @@ impl Subscription {
             reader.with_system = true;
         }
         self
+    }
+
+    /// The same read by the page, for those who keep up with more than events. Of a subscription
+    /// that has handed out nothing yet.
+    ///
+    /// # Panics
+    /// If it has been read from.
+    pub fn into_pages(self) -> SubscriptionPages {
+        let is_fresh = self.buffer.is_empty() && self.lineage.is_none();
+        let reader = self.reader.filter(|_| is_fresh);
+        SubscriptionPages { reader: reader.expect("nothing has been read from it") }
     }
 
     /// The next event; waits for it. `None` only after an error.
@@ -136,7 +148,7 @@ impl Stream for Subscription {
             if self.pending.is_none() {
                 let Some(mut reader) = self.reader.take() else { return Poll::Ready(None) };
                 self.pending = Some(Box::pin(async move {
-                    let page = reader.next_page().await;
+                    let page = reader.next_events().await;
                     (reader, page)
                 }));
             }
@@ -155,6 +167,75 @@ impl Stream for Subscription {
     }
 }
 
+/// A [`Subscription`] by the page: also those that bring no events, but say how far was scanned.
+///
+/// ```
+/// use factum_core::{Scope, SubscribeFrom, Subscription};
+/// # use factum_testing::bank::{Account, AccountCommand};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let store = std::sync::Arc::new(factum_memory::MemoryStore::new());
+/// # let kernel = factum_core::Kernel::new(store.clone(), store);
+/// # let kernel = kernel.with_tag_key(factum_core::TagKey::new([1; 32]));
+/// # let accounts = factum_core::Repository::<Account>::new(kernel.clone());
+/// # let email = "ada@example.org".to_owned();
+/// # accounts.execute("ada", &AccountCommand::Open { owner: "Ada".into(), email }).await?;
+/// let mut pages = Subscription::new(&kernel, Scope::Log, SubscribeFrom::Start).into_pages();
+/// let page = pages.next().await?;
+/// assert_eq!(page.events.len(), 1);
+/// assert_eq!(pages.checkpoint().map(|it| it.position), Some(page.scanned_through));
+/// # Ok(()) }
+/// ```
+#[must_use]
+pub struct SubscriptionPages {
+    reader: Reader,
+}
+
+impl SubscriptionPages {
+    /// The next page that scanned something; waits for it. After an error, what follows is read
+    /// again.
+    ///
+    /// # Errors
+    /// Those of the store; a hole; another log than before.
+    ///
+    /// # Cancel safety
+    /// A dropped future loses nothing.
+    pub async fn next(&mut self) -> Result<Page, ReadError> {
+        self.reader.next_page().await
+    }
+
+    /// The next page that scanned something; `None`: the log ends here.
+    ///
+    /// # Errors
+    /// As [`next`](Self::next).
+    ///
+    /// # Cancel safety
+    /// A dropped future loses nothing.
+    pub async fn try_next(&mut self) -> Result<Option<Page>, ReadError> {
+        self.reader.try_page().await
+    }
+
+    /// The last event that was scanned, the system's own included.
+    pub fn checkpoint(&self) -> Option<Checkpoint> {
+        self.reader.cursor.last
+    }
+
+    /// Sets the most events and bytes of a page.
+    pub fn with_page(mut self, events_max: usize, bytes_max: usize) -> Self {
+        self.reader.page_max = Some((events_max, bytes_max));
+        self
+    }
+}
+
+impl std::fmt::Debug for SubscriptionPages {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SubscriptionPages")
+            .field("after", &self.reader.cursor.after)
+            .finish_non_exhaustive()
+    }
+}
+
 impl std::fmt::Debug for Subscription {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Subscription").field("buffered", &self.buffer.len()).finish_non_exhaustive()
@@ -168,6 +249,8 @@ struct Reader {
     poll: Duration,
     scope: Scope,
     with_system: bool,
+    /// Events and bytes, where they are not the defaults.
+    page_max: Option<(usize, usize)>,
     cursor: Cursor,
 }
 
@@ -185,7 +268,27 @@ struct Cursor {
 
 impl Reader {
     /// The next page that brings events.
+    async fn next_events(&mut self) -> Result<Page, ReadError> {
+        loop {
+            let page = self.next_page().await?;
+            if !page.events.is_empty() {
+                return Ok(page);
+            }
+        }
+    }
+
+    /// The next page that scanned something.
     async fn next_page(&mut self) -> Result<Page, ReadError> {
+        loop {
+            if let Some(page) = self.try_page().await? {
+                return Ok(page);
+            }
+            self.wait().await;
+        }
+    }
+
+    /// The next page that scanned something; `None`: the log ends here.
+    async fn try_page(&mut self) -> Result<Option<Page>, ReadError> {
         loop {
             // Seen before the read, so that what comes during it wakes the wait behind it.
             self.head.mark_unchanged();
@@ -193,7 +296,11 @@ impl Reader {
                 Some(after) => after,
                 None => self.begin().await?,
             };
-            let query = ReadQuery { scope: self.scope.clone(), ..ReadQuery::log() }.after(after);
+            let query = ReadQuery { scope: self.scope.clone(), ..ReadQuery::log() };
+            let mut query = query.after(after);
+            if let Some((events_max, bytes_max)) = self.page_max {
+                query = query.with_events_max(events_max).with_bytes_max(bytes_max);
+            }
             let mut page = self.store.read(query).await?;
             self.check(after, &page)?;
             self.look_again().await?;
@@ -201,15 +308,14 @@ impl Reader {
                 self.cursor.last = Some(Checkpoint::of(page.lineage, event));
             }
             self.cursor.after = Some(page.scanned_through.max(after));
-            let is_at_head = page.scanned_through >= page.head;
-            if !self.with_system {
-                page.events.retain(|event| !event.stream().is_system());
+            if page.scanned_through > after || !page.events.is_empty() {
+                if !self.with_system {
+                    page.events.retain(|event| !event.stream().is_system());
+                }
+                return Ok(Some(page));
             }
-            if !page.events.is_empty() {
-                return Ok(page);
-            }
-            if is_at_head {
-                self.wait().await;
+            if page.scanned_through >= page.head {
+                return Ok(None);
             }
         }
     }

@@ -34,6 +34,7 @@ const TABLE: &[Row] = &[
     Row("factum-sqlite", Kind::Store, &["factum-core", "factum-backend"]),
     Row("factum-postgres", Kind::Store, &["factum-core", "factum-backend"]),
     Row("factum-runtime", Kind::Part, &["factum-core"]),
+    Row("factum-projection", Kind::Part, &["factum-core", "factum-runtime"]),
     Row(
         "factum",
         Kind::Facade,
@@ -46,6 +47,7 @@ const TABLE: &[Row] = &[
             "factum-sqlite",
             "factum-postgres",
             "factum-runtime",
+            "factum-projection",
         ],
     ),
     // The demo plays the bank of the tests: there is one sample domain.

@@ -1,0 +1,50 @@
+//! Dead letters: a stream that waits, and the event that it waits for.
+
+use factum_core::{Position, StreamId, StreamVersion, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// A parked event, with all later ones of its stream behind it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DeadLetter {
+    /// The stream that waits.
+    pub stream: StreamId,
+    /// The version of the event.
+    pub version: StreamVersion,
+    /// The position of the event.
+    pub position: Position,
+    /// The stored name of the event.
+    pub event: String,
+    /// What its last attempt said.
+    pub error: String,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// When it was parked.
+    pub parked_at: Timestamp,
+}
+
+/// What is stored of a [`DeadLetter`], under its stream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Letter {
+    /// The next of the stream's events to be handled.
+    pub(crate) version: u64,
+    pub(crate) position: u64,
+    pub(crate) event: String,
+    pub(crate) error: String,
+    pub(crate) attempts: u32,
+    pub(crate) parked_at: u64,
+}
+
+impl Letter {
+    pub(crate) fn open(&self, stream: &StreamId) -> DeadLetter {
+        DeadLetter {
+            stream: stream.clone(),
+            version: StreamVersion::new(self.version),
+            position: Position::new(self.position),
+            event: self.event.clone(),
+            error: self.error.clone(),
+            attempts: self.attempts,
+            parked_at: Timestamp::from_micros(self.parked_at),
+        }
+    }
+}

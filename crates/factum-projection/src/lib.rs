@@ -1,0 +1,49 @@
+//! Reading that never misses: consumers, projections, read models.
+//!
+//! A *consumer* is a named loop: it reads the log in order, gives events to a handler, and keeps
+//! how far it has come. A *projection* is a consumer that maintains a read model. Both deliver
+//! every event; where the effect and the checkpoint share one write, each event takes effect
+//! exactly once.
+//!
+//! | to | look at |
+//! |---|---|
+//! | run them | [`Consumers`] |
+//! | maintain a read model | [`Projection`], [`Documents`], [`InMemory`] |
+//! | do something for each event | [`Consumer`] |
+//! | say what happens when it fails | [`ConsumerOptions`], [`FailurePolicy`] |
+//! | see how they fare, wait for them | [`ConsumerHandle`], [`ConsumerHealth`] |
+//! | keep read models elsewhere | [`Target`] |
+
+mod consumer;
+mod consumers;
+mod error;
+mod handle;
+mod health;
+mod letter;
+mod name;
+mod option;
+mod pace;
+mod progress;
+mod projection;
+mod source;
+mod tail;
+mod target;
+mod work;
+mod worker;
+
+pub use consumer::Consumer;
+pub use consumers::{CATCHING_UP_MAX, Consumers};
+pub use error::{HandleError, StartError, WaitError};
+pub use handle::{ConsumerHandle, ProjectionHandle};
+pub use health::{ConsumerHealth, ConsumerState, StopReason};
+pub use letter::DeadLetter;
+pub use name::{CONSUMER_NAME_BYTES_MAX, ConsumerName, InvalidConsumerName};
+pub use option::{
+    BATCH_BYTES_DEFAULT, BATCH_EVENTS_DEFAULT, ConsumerOptions, FailurePolicy, StartFrom, Then,
+    Unknown,
+};
+pub use projection::Projection;
+pub use target::{
+    Commits, Documents, DocumentsTx, Fence, InMemory, MemoryGuard, MemoryTx, Opened, Save, Target,
+    TargetError,
+};

@@ -1,0 +1,41 @@
+//! What a consumer keeps: its checkpoint, and the mark that it is at work.
+
+use bytes::{Bytes, BytesMut};
+use factum_core::{Cbor, Checkpoint, Codec, CodecError, Position};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+/// How far a consumer has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct Progress {
+    /// The last event that it handled or passed.
+    pub(crate) checkpoint: Option<Checkpoint>,
+    /// Where it began, if it has not come to an event yet.
+    pub(crate) began_after: Option<Position>,
+}
+
+/// What is left behind when a process dies while its consumer is at work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct Mark {
+    /// It has not stopped cleanly; it handled at most so many events in one go.
+    pub(crate) at_work: Option<usize>,
+    /// What it was about to handle in cautious mode.
+    pub(crate) attempt: Option<Attempt>,
+}
+
+/// Events that were about to be handled, and how often they were.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Attempt {
+    pub(crate) first: Position,
+    pub(crate) last: Position,
+    pub(crate) count: u32,
+}
+
+pub(crate) fn encode<T: Serialize>(value: &T) -> Bytes {
+    let mut out = BytesMut::new();
+    Cbor::encode(value, &mut out).expect("what is kept has a form in CBOR");
+    out.freeze()
+}
+
+pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
+    Cbor::decode(bytes)
+}

@@ -1,0 +1,62 @@
+//! Projections: events in, a read model out.
+
+use std::future::Future;
+
+use factum_core::{Event, RecordedEvent};
+
+use crate::{error::HandleError, target::Target};
+
+/// A consumer that maintains a read model.
+///
+/// ```
+/// use factum_core::RecordedEvent;
+/// use factum_projection::{HandleError, InMemory, MemoryTx, Projection};
+/// use factum_testing::bank::AccountEvent;
+/// use serde::{Deserialize, Serialize};
+///
+/// /// Money in the bank, in cents.
+/// #[derive(Debug, Default, Serialize, Deserialize)]
+/// struct Total(i64);
+///
+/// struct Totals;
+///
+/// impl Projection for Totals {
+///     const NAME: &'static str = "totals";
+///     type Event = AccountEvent;
+///     type Target = InMemory<Total>;
+///
+///     async fn project(
+///         &self,
+///         event: AccountEvent,
+///         _: &RecordedEvent,
+///         total: &mut MemoryTx<Total>,
+///     ) -> Result<(), HandleError> {
+///         if let AccountEvent::Deposited { cents } = event {
+///             total.0 += cents as i64;
+///         }
+///         Ok(())
+///     }
+/// }
+/// ```
+pub trait Projection: Send + Sync + 'static {
+    /// Its name: letters, digits, `-`, `_`, `.`.
+    const NAME: &'static str;
+
+    /// The version of what it does. A changed version is built beside the old one.
+    const VERSION: u32 = 1;
+
+    /// The events it is about. An enum of enums (`#[event(flatten)]`) for several aggregates.
+    type Event: Event;
+
+    /// Where the read model is.
+    type Target: Target;
+
+    /// Applies one event. What it writes to `tx` is stored together with the checkpoint; it may be
+    /// called again for the same event where that failed.
+    fn project(
+        &self,
+        event: Self::Event,
+        recorded: &RecordedEvent,
+        tx: &mut <Self::Target as Target>::Tx,
+    ) -> impl Future<Output = Result<(), HandleError>> + Send;
+}

@@ -1,0 +1,188 @@
+//! Where a consumer's events come from: pages of its own until it has come to the end of the log,
+//! then the tail that all share.
+
+use std::{ops::Range, sync::Arc};
+
+use factum_core::{
+    Checkpoint, Diverged, DivergedReason, Kernel, Page, Position, ReadError, RecordedEvent, Scope,
+    SubscribeFrom, Subscription, SubscriptionPages,
+};
+use tokio::sync::{Semaphore, broadcast};
+
+use crate::tail::{Tail, TailPage};
+
+/// What all consumers of a program read through.
+#[derive(Debug, Clone)]
+pub(crate) struct Reading {
+    pub(crate) kernel: Kernel,
+    pub(crate) tail: Arc<Tail>,
+    /// Bounds how many read pages of their own at a time.
+    pub(crate) catching_up: Arc<Semaphore>,
+}
+
+/// The events of one consumer, in order, none left out.
+#[derive(Debug)]
+pub(crate) struct Source {
+    reading: Reading,
+    scope: Scope,
+    page_max: (usize, usize),
+    /// Where it is.
+    after: Position,
+    /// The last event it has seen.
+    last: Option<Checkpoint>,
+    mode: Mode,
+}
+
+#[derive(Debug)]
+enum Mode {
+    /// To be read by pages of its own.
+    Behind,
+    /// Listening to the tail since it was near the end.
+    Own {
+        pages: Box<SubscriptionPages>,
+        tail: Option<broadcast::Receiver<TailPage>>,
+    },
+    Live {
+        tail: broadcast::Receiver<TailPage>,
+        run: Option<u64>,
+    },
+}
+
+/// A part of a page.
+#[derive(Debug, Clone)]
+pub(crate) struct Chunk {
+    page: Arc<Page>,
+    range: Range<usize>,
+    /// Everything up to here is in it or before it.
+    pub(crate) through: Position,
+}
+
+impl Chunk {
+    /// A whole page.
+    pub(crate) fn of(page: Page) -> Self {
+        let (range, through) = (0..page.events.len(), page.scanned_through);
+        Self { page: Arc::new(page), range, through }
+    }
+
+    pub(crate) fn events(&self) -> &[RecordedEvent] {
+        &self.page.events[self.range.clone()]
+    }
+
+    pub(crate) fn head(&self) -> Position {
+        self.page.head
+    }
+
+    pub(crate) fn checkpoint(&self, event: &RecordedEvent) -> Checkpoint {
+        Checkpoint::of(self.page.lineage, event)
+    }
+
+    /// Its first events, and what is left.
+    pub(crate) fn split(self, count: usize) -> (Self, Option<Self>) {
+        let middle = self.range.start + count.min(self.range.len());
+        if middle == self.range.end {
+            return (self, None);
+        }
+        let through = self.page.events[middle].position().previous();
+        let rest = Self { range: middle..self.range.end, ..self.clone() };
+        (Self { range: self.range.start..middle, through, page: self.page }, Some(rest))
+    }
+}
+
+impl Source {
+    pub(crate) fn new(
+        reading: Reading,
+        scope: Scope,
+        page_max: (usize, usize),
+        from: Result<Checkpoint, Position>,
+    ) -> Self {
+        let (after, last) = match from {
+            Ok(checkpoint) => (checkpoint.position, Some(checkpoint)),
+            Err(position) => (position, None),
+        };
+        Self { reading, scope, page_max, after, last, mode: Mode::Behind }
+    }
+
+    /// What comes next; waits for it.
+    ///
+    /// # Cancel safety
+    /// A dropped future loses nothing.
+    pub(crate) async fn next(&mut self) -> Result<Chunk, ReadError> {
+        loop {
+            match &mut self.mode {
+                Mode::Behind => {
+                    let pages = Box::new(self.own_pages());
+                    self.mode = Mode::Own { pages, tail: None };
+                }
+                Mode::Own { pages, tail } => {
+                    let limit = self.reading.catching_up.clone();
+                    let room = limit.acquire().await.expect("it is never closed");
+                    let page = pages.try_next().await;
+                    drop(room);
+                    let page = match page {
+                        Ok(page) => page,
+                        Err(error) => {
+                            self.mode = Mode::Behind;
+                            return Err(error);
+                        }
+                    };
+                    if page.as_ref().is_none_or(|page| page.scanned_through >= page.head) {
+                        // It follows the tail only if this page was read while it listened
+                        // already: what the tail had sent before is in the page then.
+                        match tail.take() {
+                            Some(tail) => self.mode = Mode::Live { tail, run: None },
+                            None => *tail = Some(self.reading.tail.listen()),
+                        }
+                    }
+                    if let Some(page) = page {
+                        return self.accept(Arc::new(page));
+                    }
+                }
+                Mode::Live { tail, run } => match tail.recv().await {
+                    Ok(page) if *run.get_or_insert(page.run) != page.run => {
+                        self.mode = Mode::Behind;
+                    }
+                    Ok(TailPage { page, .. }) if page.scanned_through <= self.after => {}
+                    Ok(TailPage { page, after, .. }) if after <= self.after => {
+                        return self.accept(page);
+                    }
+                    // Too late for the tail.
+                    Ok(_) | Err(_) => self.mode = Mode::Behind,
+                },
+            }
+        }
+    }
+
+    fn own_pages(&self) -> SubscriptionPages {
+        let from = match self.last {
+            // Scanned again from there, so that another log is noticed.
+            Some(last) if last.position == self.after || self.scope == Scope::Log => {
+                SubscribeFrom::Checkpoint(last)
+            }
+            // What lies between is known to be none of this scope's.
+            _ => SubscribeFrom::After(self.after),
+        };
+        let (events_max, bytes_max) = self.page_max;
+        Subscription::new(&self.reading.kernel, self.scope.clone(), from)
+            .with_system()
+            .into_pages()
+            .with_page(events_max, bytes_max)
+    }
+
+    fn accept(&mut self, page: Arc<Page>) -> Result<Chunk, ReadError> {
+        if let Some(last) = self.last.filter(|last| last.lineage != page.lineage) {
+            let reason = DivergedReason::Lineage(page.lineage);
+            return Err(Diverged { checkpoint: last, reason }.into());
+        }
+        let start = page.events.partition_point(|event| event.position() <= self.after);
+        if let Some(event) = page.events.last() {
+            self.last = Some(Checkpoint::of(page.lineage, event));
+        }
+        self.after = page.scanned_through.max(self.after);
+        Ok(Chunk { range: start..page.events.len(), through: self.after, page })
+    }
+
+    /// Whether it has come to the end of the log once, and follows it.
+    pub(crate) fn is_live(&self) -> bool {
+        matches!(self.mode, Mode::Live { .. })
+    }
+}

@@ -1,0 +1,143 @@
+//! Where a consumer's effects and its progress are kept.
+
+mod checkpoints;
+mod documents;
+mod memory;
+
+use std::{error::Error, future::Future, sync::Arc};
+
+use bytes::Bytes;
+use factum_core::{StoreError, StoreErrorKind, StreamId};
+
+use crate::name::ConsumerName;
+
+pub(crate) use checkpoints::Checkpoints;
+pub use documents::{Documents, DocumentsTx};
+pub use memory::{InMemory, MemoryGuard, MemoryTx};
+
+/// Where a consumer writes: its effects and its progress, in one write. That is what makes an
+/// event take effect exactly once.
+///
+/// The bytes that it keeps are the consumer's own; a target looks into none of them.
+///
+/// # Guarantees
+/// What a target has to keep:
+/// - [`commit`](Self::commit) stores the effects and the [`Save`] all or nothing, and only where
+///   the fence is the expected one; or it says [`TargetError::Unknown`].
+/// - A transaction that is dropped leaves nothing behind.
+/// - After `commit` returned, [`open`](Self::open) gives what it stored.
+pub trait Target: Send + Sync + 'static {
+    /// What handlers write to.
+    type Tx: Send + 'static;
+
+    /// When progress is stored.
+    const COMMITS: Commits = Commits::EachBatch;
+
+    /// Makes ready what is needed, and reads what is kept of a consumer. Also after something went
+    /// wrong, so that nothing of what is not stored stays.
+    fn open(
+        &self,
+        consumer: &ConsumerName,
+    ) -> impl Future<Output = Result<Opened, TargetError>> + Send;
+
+    /// Begins a batch.
+    fn begin(
+        &self,
+        consumer: &ConsumerName,
+    ) -> impl Future<Output = Result<Self::Tx, TargetError>> + Send;
+
+    /// Stores a batch and the progress. Answers with the new fence.
+    fn commit(
+        &self,
+        consumer: &ConsumerName,
+        tx: Self::Tx,
+        save: Save,
+    ) -> impl Future<Output = Result<Fence, TargetError>> + Send;
+
+    /// Stores progress without effects. Answers with the new fence.
+    fn save(
+        &self,
+        consumer: &ConsumerName,
+        save: Save,
+    ) -> impl Future<Output = Result<Fence, TargetError>> + Send {
+        async { self.commit(consumer, self.begin(consumer).await?, save).await }
+    }
+
+    /// Removes effects and progress: the next start is the first.
+    fn clear(
+        &self,
+        consumer: &ConsumerName,
+    ) -> impl Future<Output = Result<(), TargetError>> + Send;
+}
+
+/// When a target stores progress.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Commits {
+    /// With each batch. One process at a time can work on a consumer: the fence keeps others off.
+    EachBatch,
+    /// Now and then: what lies in memory is lost with the process, and made again from the last
+    /// progress. Each process has effects of its own.
+    Snapshots,
+}
+
+/// The number of a stored progress: each save has a larger one. Zero: nothing is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Fence(pub u64);
+
+/// What is kept of a consumer.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Opened {
+    /// The number of the progress.
+    pub fence: Fence,
+    /// How far it has come.
+    pub progress: Option<Bytes>,
+    /// What it was about.
+    pub mark: Option<Bytes>,
+    /// What is parked, by stream.
+    pub letters: Vec<(StreamId, Bytes)>,
+}
+
+/// What is to be kept of a consumer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Save {
+    /// What the fence has to be.
+    pub expected: Fence,
+    /// How far it has come.
+    pub progress: Bytes,
+    /// What it is about; `None`: as it was.
+    pub mark: Option<Bytes>,
+    /// What is parked anew, or (`None`) no more.
+    pub letters: Vec<(StreamId, Option<Bytes>)>,
+    /// How many events the batch handled.
+    pub events: usize,
+}
+
+/// Why a target did not do what it was asked.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum TargetError {
+    /// The fence is another: somebody else works on the consumer. Nothing is stored.
+    #[error("another process has moved the consumer's checkpoint")]
+    Fenced,
+    /// It may or may not be stored. [`Target::open`] tells.
+    #[error("the outcome of the write is unknown: {0}")]
+    Unknown(#[source] Arc<dyn Error + Send + Sync>),
+    /// The batch is more than fits one write; half of it may fit. Nothing is stored.
+    #[error("the batch is too large: {0}")]
+    TooLarge(#[source] Arc<dyn Error + Send + Sync>),
+    /// It can't be reached for now. Nothing is stored.
+    #[error("{0}")]
+    Unavailable(#[source] Arc<dyn Error + Send + Sync>),
+    /// It will not do it. Nothing is stored.
+    #[error("{0}")]
+    Refused(#[source] Arc<dyn Error + Send + Sync>),
+}
+
+impl From<StoreError> for TargetError {
+    fn from(error: StoreError) -> Self {
+        match error.kind() {
+            StoreErrorKind::Unavailable => Self::Unavailable(Arc::new(error)),
+            _ => Self::Refused(Arc::new(error)),
+        }
+    }
+}

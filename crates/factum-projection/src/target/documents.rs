@@ -1,0 +1,195 @@
+//! Read models as documents of the store itself.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use bytes::{Bytes, BytesMut};
+use factum_core::{
+    Cbor, Codec, DocumentStore, DocumentWrite, ExpectedRevision, Kernel, KeyRange, Limits,
+    StoreError,
+};
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::{Checkpoints, Fence, Opened, Save, Target, TargetError};
+use crate::{error::HandleError, name::ConsumerName};
+
+/// Documents that are remembered from one batch to the next take at most so many bytes.
+const CACHE_BYTES_MAX: usize = 16 << 20;
+/// What the progress of a consumer may take of a write.
+const PROGRESS_DOCUMENTS_MAX: usize = 8;
+/// A batch writes at most so many bytes.
+const WRITE_BYTES_MAX: usize = 4 << 20;
+
+/// Read models as documents of the store itself: effects and checkpoint are one write, so each
+/// event takes effect exactly once, on every store.
+#[derive(Debug)]
+pub struct Documents {
+    documents: Arc<dyn DocumentStore>,
+    progress: Checkpoints,
+    limits: Limits,
+    /// What the last batch has left, unless it failed.
+    cache: Mutex<Entries>,
+}
+
+/// The documents that a batch has looked at.
+#[derive(Debug, Default)]
+struct Entries {
+    found: HashMap<String, Entry>,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Entry {
+    value: Option<Bytes>,
+    is_changed: bool,
+}
+
+/// What a projection into [`Documents`] writes to. Reads see what the batch has written.
+#[derive(Debug)]
+pub struct DocumentsTx {
+    documents: Arc<dyn DocumentStore>,
+    prefix: String,
+    entries: Entries,
+}
+
+impl Documents {
+    /// Read models in the documents of this kernel.
+    pub fn new(kernel: &Kernel) -> Self {
+        let documents = kernel.documents().clone();
+        Self {
+            progress: Checkpoints::new(documents.clone()),
+            documents,
+            limits: kernel.events().guarantees().limits,
+            cache: Mutex::default(),
+        }
+    }
+
+    fn take(&self) -> Entries {
+        std::mem::take(&mut *self.cache.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Where the documents of a read model are.
+pub(crate) fn prefix(consumer: &ConsumerName) -> String {
+    format!("$model/{consumer}/")
+}
+
+impl Target for Documents {
+    type Tx = DocumentsTx;
+
+    async fn open(&self, consumer: &ConsumerName) -> Result<Opened, TargetError> {
+        // Others may have written since.
+        drop(self.take());
+        self.progress.open(consumer).await
+    }
+
+    async fn begin(&self, consumer: &ConsumerName) -> Result<DocumentsTx, TargetError> {
+        let documents = self.documents.clone();
+        Ok(DocumentsTx { documents, prefix: prefix(consumer), entries: self.take() })
+    }
+
+    async fn commit(
+        &self,
+        consumer: &ConsumerName,
+        mut tx: DocumentsTx,
+        save: Save,
+    ) -> Result<Fence, TargetError> {
+        let writes = tx.writes();
+        let bytes: usize = writes.iter().map(|it| it.value.as_ref().map_or(0, Bytes::len)).sum();
+        let max = self.limits.write_documents_max.saturating_sub(PROGRESS_DOCUMENTS_MAX);
+        if writes.len() > max || bytes > WRITE_BYTES_MAX {
+            let text = format!("documents={} bytes={bytes}", writes.len());
+            return Err(TargetError::TooLarge(Arc::new(StoreError::invalid(text))));
+        }
+        // Only whoever holds the fence writes these documents, so they need no revision.
+        let fence = self.progress.write(consumer, writes, save).await?;
+        if tx.entries.bytes <= CACHE_BYTES_MAX {
+            tx.entries.found.values_mut().for_each(|entry| entry.is_changed = false);
+            *self.cache.lock().unwrap_or_else(PoisonError::into_inner) = tx.entries;
+        }
+        Ok(fence)
+    }
+
+    async fn clear(&self, consumer: &ConsumerName) -> Result<(), TargetError> {
+        drop(self.take());
+        self.progress.clear(consumer).await?;
+        Ok(self.documents.clear(KeyRange::prefix(prefix(consumer))).await?)
+    }
+}
+
+impl DocumentsTx {
+    /// The document with this key.
+    ///
+    /// # Errors
+    /// Those of the store; bytes that are no such value.
+    pub async fn get<T: DeserializeOwned>(&mut self, key: &str) -> Result<Option<T>, HandleError> {
+        let value = self.look_up(key).await?;
+        Ok(value.map(|bytes| Cbor::decode(&bytes)).transpose()?)
+    }
+
+    /// Adds or replaces the document with this key.
+    ///
+    /// # Errors
+    /// A value that has no form in CBOR.
+    pub fn put<T: Serialize>(&mut self, key: &str, value: &T) -> Result<(), HandleError> {
+        let mut out = BytesMut::new();
+        Cbor::encode(value, &mut out)?;
+        self.entries.set(key, Some(out.freeze()), true);
+        Ok(())
+    }
+
+    /// Removes the document with this key, if it is there.
+    pub fn remove(&mut self, key: &str) {
+        self.entries.set(key, None, true);
+    }
+
+    /// Changes the document with this key, or the default if it is not there.
+    ///
+    /// # Errors
+    /// Those of [`get`](Self::get) and [`put`](Self::put).
+    pub async fn update<T: Serialize + DeserializeOwned + Default>(
+        &mut self,
+        key: &str,
+        change: impl FnOnce(&mut T),
+    ) -> Result<(), HandleError> {
+        let mut value = self.get::<T>(key).await?.unwrap_or_default();
+        change(&mut value);
+        self.put(key, &value)
+    }
+
+    async fn look_up(&mut self, key: &str) -> Result<Option<Bytes>, StoreError> {
+        if let Some(entry) = self.entries.found.get(key) {
+            return Ok(entry.value.clone());
+        }
+        let found = self.documents.get(format!("{}{key}", self.prefix).as_bytes()).await?;
+        let value = found.map(|document| document.value);
+        self.entries.set(key, value.clone(), false);
+        Ok(value)
+    }
+
+    fn writes(&self) -> Vec<DocumentWrite> {
+        let changed = self.entries.found.iter().filter(|(_, entry)| entry.is_changed);
+        let write = |(key, entry): (&String, &Entry)| DocumentWrite {
+            key: format!("{}{key}", self.prefix).into(),
+            expected: ExpectedRevision::Any,
+            value: entry.value.clone(),
+        };
+        changed.map(write).collect()
+    }
+}
+
+impl Entries {
+    fn set(&mut self, key: &str, value: Option<Bytes>, is_changed: bool) {
+        let size = |value: &Option<Bytes>| value.as_ref().map_or(0, Bytes::len);
+        self.bytes += size(&value);
+        if let Some(entry) = self.found.get_mut(key) {
+            self.bytes -= size(&entry.value);
+            *entry = Entry { value, is_changed };
+        } else {
+            self.bytes += key.len();
+            self.found.insert(key.into(), Entry { value, is_changed });
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! What a consumer does with events, whatever kind of consumer it is.
+
+use std::{collections::HashSet, future::Future, marker::PhantomData};
+
+use factum_core::{DecodeError, Event, RecordedEvent, decode_event};
+
+use crate::{error::HandleError, option::Unknown, projection::Projection, target::Target};
+
+/// Why an event was not handled.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// It may be handled another time.
+    Handler(HandleError),
+    /// It will never be.
+    Decode(Box<DecodeError>),
+}
+
+/// What a consumer does with events.
+pub(crate) trait Work: Send + Sync + 'static {
+    type Target: Target;
+
+    /// Whether the event is its business.
+    fn wants(&self, event: &RecordedEvent) -> bool;
+
+    /// Handles one event.
+    fn handle(
+        &self,
+        event: &RecordedEvent,
+        tx: &mut <Self::Target as Target>::Tx,
+    ) -> impl Future<Output = Result<(), Failure>> + Send;
+}
+
+/// Which events belong to an enum.
+#[derive(Debug)]
+pub(crate) struct Names<E> {
+    known: HashSet<String>,
+    /// Up to and with the dot; names that begin so should be known.
+    prefixes: HashSet<String>,
+    event: PhantomData<fn() -> E>,
+}
+
+impl<E: Event> Names<E> {
+    pub(crate) fn new(unknown: Unknown) -> Self {
+        let known: HashSet<_> = E::types().iter().map(|it| it.name.as_str().to_owned()).collect();
+        let prefixes = match unknown {
+            Unknown::Fail => known.iter().filter_map(|name| prefix(name)).map(Into::into).collect(),
+            Unknown::Ignore => HashSet::new(),
+        };
+        Self { known, prefixes, event: PhantomData }
+    }
+
+    pub(crate) fn wants(&self, name: &str) -> bool {
+        self.known.contains(name)
+            || E::owns(name)
+            || prefix(name).is_some_and(|prefix| self.prefixes.contains(prefix))
+    }
+}
+
+fn prefix(name: &str) -> Option<&str> {
+    name.rfind('.').map(|dot| &name[..=dot])
+}
+
+/// The events that a stored one is now: usually one.
+pub(crate) fn decode<E: Event>(event: &RecordedEvent) -> Result<(Option<E>, Vec<E>), Failure> {
+    let (mut first, mut rest) = (None, Vec::new());
+    let mut sink = |event| match first {
+        None => first = Some(event),
+        Some(_) => rest.push(event),
+    };
+    decode_event(event, &mut sink).map_err(|error| Failure::Decode(Box::new(error)))?;
+    Ok((first, rest))
+}
+
+/// A projection at work.
+pub(crate) struct Projecting<P: Projection> {
+    pub(crate) projection: P,
+    pub(crate) names: Names<P::Event>,
+}
+
+impl<P: Projection> Work for Projecting<P> {
+    type Target = P::Target;
+
+    fn wants(&self, event: &RecordedEvent) -> bool {
+        self.names.wants(event.name())
+    }
+
+    async fn handle(
+        &self,
+        recorded: &RecordedEvent,
+        tx: &mut <P::Target as Target>::Tx,
+    ) -> Result<(), Failure> {
+        let (first, rest) = decode::<P::Event>(recorded)?;
+        for event in first.into_iter().chain(rest) {
+            self.projection.project(event, recorded, tx).await.map_err(Failure::Handler)?;
+        }
+        Ok(())
+    }
+}

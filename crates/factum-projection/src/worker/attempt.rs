@@ -1,0 +1,305 @@
+//! One batch: handled, stored with the progress; or what to do when that fails.
+
+use std::{
+    any::Any,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use factum_core::{Position, RecordedEvent};
+use tokio::task::{JoinError, JoinHandle};
+
+use super::{End, Failing, Life, Worker, broken};
+use crate::{
+    health::StopReason,
+    letter::Letter,
+    option::Then,
+    pace::DEATHS_MAX,
+    progress::{self, Mark},
+    source::Chunk,
+    target::{Save, Target, TargetError},
+    work::{Failure, Work},
+};
+
+pub(crate) type TxOf<W> = <<W as Work>::Target as Target>::Tx;
+
+/// What became of the events of a batch.
+pub(crate) enum Handled<W: Work> {
+    Done(TxOf<W>),
+    Failed {
+        error: String,
+        /// Trying again changes nothing.
+        is_final: bool,
+    },
+}
+
+/// Ends the task when nobody waits for it any more.
+struct Task<T>(JoinHandle<T>);
+
+impl<T> Drop for Task<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl<W: Work> Worker<W> {
+    /// Handles the first events of a chunk; gives back what is still to be handled.
+    pub(crate) async fn attempt(
+        &mut self,
+        life: &mut Life,
+        chunk: Chunk,
+        count: usize,
+    ) -> Result<Option<Chunk>, End> {
+        let (batch, rest) = chunk.clone().split(count);
+        let wanted: Vec<usize> =
+            (0..batch.events().len()).filter(|at| self.takes(&batch.events()[*at])).collect();
+        let Some(first) = wanted.first().map(|at| batch.events()[*at].position()) else {
+            self.passed(life, &batch).await?;
+            return Ok(rest);
+        };
+        let last = batch.events()[wanted[wanted.len() - 1]].position();
+        if let ([at], Some(failing)) = (&wanted[..], self.given_up(first, last)) {
+            self.set_aside(life, &batch, *at, &failing).await?;
+            return Ok(rest);
+        }
+        self.note(life, first, last).await?;
+        let (events, many) = (wanted.len(), wanted.len() > 1);
+        let failed = match self.handle(&batch, wanted).await? {
+            Handled::Done(tx) => match self.commit(life, &batch, tx, events).await {
+                Ok(()) => return Ok(rest),
+                Err(TargetError::TooLarge(_)) if many => {
+                    self.pace().halve(batch.events().len(), first, last);
+                    return self.again(chunk);
+                }
+                Err(TargetError::TooLarge(error)) => (error.to_string(), true),
+                Err(TargetError::Refused(error)) => (error.to_string(), false),
+                Err(error) => return Err(self.target_failed(error).await),
+            },
+            Handled::Failed { error, is_final } => (error, is_final),
+        };
+        if many {
+            self.pace().single_out(first, last);
+            return self.again(chunk);
+        }
+        self.fail(first, failed).await?;
+        self.again(chunk)
+    }
+
+    /// Whether an event is to be handled now.
+    fn takes(&self, event: &RecordedEvent) -> bool {
+        self.wants(event)
+            && (self.letters.is_empty()
+                || !self.letters.contains_key(&event.stream().to_stream_id()))
+    }
+
+    fn pace(&mut self) -> &mut crate::pace::Pace {
+        self.pace.as_mut().expect("it has begun")
+    }
+
+    /// The chunk once more; where effects lie in memory, with what came before.
+    fn again(&self, chunk: Chunk) -> Result<Option<Chunk>, End> {
+        match W::Target::COMMITS {
+            crate::target::Commits::EachBatch => Ok(Some(chunk)),
+            crate::target::Commits::Snapshots => Err(End::Reopen),
+        }
+    }
+
+    /// Whether this event has had its attempts.
+    fn given_up(&mut self, first: Position, last: Position) -> Option<Failing> {
+        let deaths = self.pace().deaths(first, last);
+        if deaths >= DEATHS_MAX {
+            let error = "the process died while it was handled".into();
+            return Some(Failing { position: first, attempts: deaths, error, is_final: true });
+        }
+        let retries_max = self.options.failure.retries_max;
+        self.failing.clone().filter(|failing| {
+            failing.position == first && (failing.is_final || failing.attempts > retries_max)
+        })
+    }
+
+    async fn note(&mut self, life: &mut Life, first: Position, last: Position) -> Result<(), End> {
+        let Some(attempt) = self.pace().note(first, last) else { return Ok(()) };
+        let at_work = Some(self.options.batch_events_max);
+        match self.save(life, Some(Mark { at_work, attempt: Some(attempt) })).await {
+            Ok(fence) => {
+                (life.fence, life.stored) = (fence, life.progress.checkpoint);
+                Ok(())
+            }
+            Err(error) => Err(self.target_failed(error).await),
+        }
+    }
+
+    /// Handles events in a task of their own: a panic stays there, and one that never ends can be
+    /// left behind.
+    pub(crate) async fn handle(
+        &mut self,
+        batch: &Chunk,
+        wanted: Vec<usize>,
+    ) -> Result<Handled<W>, End> {
+        let tx = match self.target.begin(&self.name).await {
+            Ok(tx) => tx,
+            Err(error) => return Err(self.target_failed(error).await),
+        };
+        let seen = Arc::new(AtomicUsize::new(0));
+        let running = run(self.work.clone(), batch.clone(), wanted, tx, seen.clone());
+        let mut task = Task(tokio::spawn(running));
+        let clock = self.reading.kernel.clock().clone();
+        let timeout = self.options.failure.timeout;
+        let mut before = usize::MAX;
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut task.0 => return Ok(ended(done)),
+                () = clock.sleep(timeout) => {
+                    let at = seen.load(Ordering::Relaxed);
+                    if at == before {
+                        let error = format!("it was not handled within {timeout:?}");
+                        return Ok(Handled::Failed { error, is_final: false });
+                    }
+                    before = at;
+                }
+            }
+        }
+    }
+
+    /// Stores a batch with the progress behind it.
+    async fn commit(
+        &mut self,
+        life: &mut Life,
+        batch: &Chunk,
+        tx: TxOf<W>,
+        events: usize,
+    ) -> Result<(), TargetError> {
+        let mut next = life.progress;
+        next.checkpoint = batch.events().last().map(|event| batch.checkpoint(event));
+        let save = Save {
+            expected: life.fence,
+            progress: progress::encode(&next),
+            mark: self.unnoted(),
+            letters: Vec::new(),
+            events,
+        };
+        life.fence = self.target.commit(&self.name, tx, save).await?;
+        (life.progress, life.stored) = (next, next.checkpoint);
+        self.is_past(batch);
+        self.report(batch, events as u64);
+        Ok(())
+    }
+
+    /// The mark without a note, where notes are taken.
+    fn unnoted(&mut self) -> Option<bytes::Bytes> {
+        let mark = Mark { at_work: Some(self.options.batch_events_max), attempt: None };
+        self.pace().is_cautious().then(|| progress::encode(&mark))
+    }
+
+    /// The event at this position failed.
+    async fn fail(
+        &mut self,
+        position: Position,
+        (error, is_final): (String, bool),
+    ) -> Result<(), End> {
+        let before = self.failing.take().filter(|failing| failing.position == position);
+        let attempts = before.map_or(0, |failing| failing.attempts) + 1;
+        self.failing = Some(Failing { position, attempts, error: error.clone(), is_final });
+        if is_final || attempts > self.options.failure.retries_max {
+            return Ok(());
+        }
+        self.pause_after(&error, Some(position), attempts).await
+    }
+
+    /// What is to happen with an event whose attempts are used up.
+    async fn set_aside(
+        &mut self,
+        life: &mut Life,
+        batch: &Chunk,
+        at: usize,
+        failing: &Failing,
+    ) -> Result<(), End> {
+        let (position, error) = (failing.position, failing.error.clone());
+        if self.options.failure.then == Then::Stop {
+            return Err(End::Stop(StopReason::Failed { position, error }));
+        }
+        if self.letters.len() >= self.options.failure.parked_max {
+            return Err(End::Stop(StopReason::TooManyParked { position, error }));
+        }
+        let event = &batch.events()[at];
+        let letter = Letter {
+            version: event.version().value(),
+            position: position.value(),
+            event: event.name().into(),
+            error,
+            attempts: failing.attempts,
+            parked_at: self.reading.kernel.clock().now().as_micros(),
+        };
+        let mut next = life.progress;
+        next.checkpoint = batch.events().last().map(|event| batch.checkpoint(event));
+        let stream = event.stream().to_stream_id();
+        let save = Save {
+            expected: life.fence,
+            progress: progress::encode(&next),
+            mark: self.unnoted(),
+            letters: vec![(stream.clone(), Some(progress::encode(&letter)))],
+            events: 0,
+        };
+        match self.target.save(&self.name, save).await {
+            Ok(fence) => life.fence = fence,
+            Err(error) => return Err(self.target_failed(error).await),
+        }
+        (life.progress, life.stored) = (next, next.checkpoint);
+        self.letters.insert(stream, letter);
+        self.is_past(batch);
+        self.report(batch, 0);
+        Ok(())
+    }
+
+    /// An error of the target that is no event's fault.
+    pub(crate) async fn target_failed(&mut self, error: TargetError) -> End {
+        match error {
+            TargetError::Fenced => End::Stop(StopReason::Fenced),
+            TargetError::Refused(error) | TargetError::TooLarge(error) => broken(error),
+            TargetError::Unknown(error) | TargetError::Unavailable(error) => {
+                self.unreached += 1;
+                match self.pause_after(&error.to_string(), None, self.unreached).await {
+                    Ok(()) => End::Reopen,
+                    Err(end) => end,
+                }
+            }
+        }
+    }
+}
+
+async fn run<W: Work>(
+    work: Arc<W>,
+    batch: Chunk,
+    wanted: Vec<usize>,
+    mut tx: TxOf<W>,
+    seen: Arc<AtomicUsize>,
+) -> Result<TxOf<W>, Failure> {
+    for (count, at) in wanted.into_iter().enumerate() {
+        seen.store(count, Ordering::Relaxed);
+        work.handle(&batch.events()[at], &mut tx).await?;
+    }
+    Ok(tx)
+}
+
+fn ended<W: Work>(done: Result<Result<TxOf<W>, Failure>, JoinError>) -> Handled<W> {
+    let (error, is_final) = match done {
+        Ok(Ok(tx)) => return Handled::Done(tx),
+        Ok(Err(Failure::Handler(error))) => (error.to_string(), false),
+        Ok(Err(Failure::Decode(error))) => (error.to_string(), true),
+        Err(error) => (panic_text(error), false),
+    };
+    Handled::Failed { error, is_final }
+}
+
+fn panic_text(error: JoinError) -> String {
+    let Ok(panic) = error.try_into_panic() else {
+        return "the runtime that it was handled on has ended".into();
+    };
+    let panic: &(dyn Any + Send) = &*panic;
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    format!("the handler panicked: {}", text.unwrap_or("it said nothing"))
+}

@@ -1,0 +1,160 @@
+//! A log, consumers of it, and a read model that counts what it was given.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use factum_core::{
+    Cbor, Codec, Kernel, KeyRange, Position, RecordedEvent, Repository, ScanQuery, TagKey,
+};
+use factum_memory::MemoryStore;
+use factum_projection::{
+    ConsumerOptions, Consumers, Documents, DocumentsTx, FailurePolicy, HandleError, InMemory,
+    MemoryTx, Projection, ProjectionHandle,
+};
+use factum_testing::bank::{Account, AccountCommand, AccountEvent};
+use serde::{Deserialize, Serialize};
+
+pub(crate) const LONG: Duration = Duration::from_secs(20);
+
+pub(crate) struct Bench {
+    pub(crate) kernel: Kernel,
+    pub(crate) consumers: Consumers,
+    pub(crate) accounts: Repository<Account>,
+}
+
+impl Bench {
+    pub(crate) fn new() -> Self {
+        let store = Arc::new(MemoryStore::new());
+        Self::on(Kernel::new(store.clone(), store).with_tag_key(TagKey::new([1; 32])))
+    }
+
+    pub(crate) fn on(kernel: Kernel) -> Self {
+        let consumers = Consumers::new(kernel.clone());
+        let accounts = Repository::new(kernel.clone());
+        Self { kernel, consumers, accounts }
+    }
+
+    /// Another program on the same log.
+    pub(crate) fn again(&self) -> Self {
+        Self::on(self.kernel.clone())
+    }
+
+    pub(crate) async fn open(&self, key: &str) {
+        let email = format!("{key}@example.org");
+        let open = AccountCommand::Open { owner: key.into(), email };
+        self.accounts.execute(key, &open).await.unwrap();
+    }
+
+    pub(crate) async fn deposit(&self, key: &str, cents: u64) -> Position {
+        let done = self.accounts.execute(key, &AccountCommand::Deposit { cents }).await.unwrap();
+        done.position.expect("a deposit is an event")
+    }
+
+    pub(crate) fn head(&self) -> Position {
+        *self.kernel.events().head().borrow()
+    }
+
+    pub(crate) fn count(&self, fails: &Fails) -> ProjectionHandle<Counts> {
+        let options = options();
+        let target = Documents::new(&self.kernel);
+        self.consumers.project(Counts(fails.clone()), target, options).unwrap()
+    }
+
+    pub(crate) fn count_in_memory(&self, fails: &Fails) -> ProjectionHandle<CountsInMemory> {
+        let target = InMemory::new(&self.kernel);
+        self.consumers.project(CountsInMemory(fails.clone()), target, options()).unwrap()
+    }
+
+    /// What the read model of documents holds.
+    pub(crate) async fn counted(&self) -> BTreeMap<String, Count> {
+        let mut counts = BTreeMap::new();
+        let range = KeyRange::prefix("$model/counts@1/");
+        let page = self.kernel.documents().scan(ScanQuery::new(range)).await.unwrap();
+        for document in page.documents {
+            let key = document.key.strip_prefix(b"$model/counts@1/").unwrap();
+            let count = Cbor::decode::<Count>(&document.value).unwrap();
+            counts.insert(String::from_utf8(key.to_vec()).unwrap(), count);
+        }
+        counts
+    }
+}
+
+pub(crate) fn options() -> ConsumerOptions {
+    let failure = FailurePolicy::new()
+        .with_retries_max(2)
+        .with_pause(Duration::from_millis(1), Duration::from_millis(4))
+        .with_timeout(Duration::from_millis(300));
+    ConsumerOptions::new().with_failure(failure)
+}
+
+/// What was seen of one account: order and number of its deposits.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Count {
+    pub(crate) cents: Vec<u64>,
+}
+
+/// Whether, and how, deposits of 13 cents fail.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Fails {
+    pub(crate) errs: Arc<AtomicBool>,
+    pub(crate) panics: Arc<AtomicBool>,
+    pub(crate) hangs: Arc<AtomicBool>,
+}
+
+impl Fails {
+    async fn on(&self, cents: u64) -> Result<(), HandleError> {
+        if cents != 13 {
+            return Ok(());
+        }
+        assert!(!self.panics.load(Ordering::SeqCst), "thirteen is too much");
+        if self.hangs.load(Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
+        if self.errs.load(Ordering::SeqCst) { Err("thirteen".into()) } else { Ok(()) }
+    }
+}
+
+pub(crate) struct Counts(pub(crate) Fails);
+
+impl Projection for Counts {
+    const NAME: &'static str = "counts";
+    type Event = AccountEvent;
+    type Target = Documents;
+
+    async fn project(
+        &self,
+        event: AccountEvent,
+        recorded: &RecordedEvent,
+        tx: &mut DocumentsTx,
+    ) -> Result<(), HandleError> {
+        let AccountEvent::Deposited { cents } = event else { return Ok(()) };
+        // Half of the effect before the failure: none of it may stay.
+        tx.update(recorded.stream().key(), |count: &mut Count| count.cents.push(cents)).await?;
+        self.0.on(cents).await
+    }
+}
+
+pub(crate) struct CountsInMemory(pub(crate) Fails);
+
+impl Projection for CountsInMemory {
+    const NAME: &'static str = "counts-in-memory";
+    type Event = AccountEvent;
+    type Target = InMemory<BTreeMap<String, Count>>;
+
+    async fn project(
+        &self,
+        event: AccountEvent,
+        recorded: &RecordedEvent,
+        counts: &mut MemoryTx<BTreeMap<String, Count>>,
+    ) -> Result<(), HandleError> {
+        let AccountEvent::Deposited { cents } = event else { return Ok(()) };
+        counts.entry(recorded.stream().key().into()).or_default().cents.push(cents);
+        self.0.on(cents).await
+    }
+}

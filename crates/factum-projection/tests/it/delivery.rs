@@ -1,0 +1,113 @@
+//! Every event, once, in order: live, behind, and after a restart.
+
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicU64, Ordering},
+};
+
+use factum_core::RecordedEvent;
+use factum_projection::{
+    Consumer, ConsumerOptions, ConsumerState, HandleError, StartFrom, StopReason,
+};
+use factum_testing::bank::AccountEvent;
+
+use crate::bench::{Bench, Fails, LONG, options};
+
+#[tokio::test]
+async fn what_was_there_and_what_comes_is_projected_once() {
+    let bench = Bench::new();
+    bench.open("ada").await;
+    bench.deposit("ada", 1).await;
+    let counts = bench.count(&Fails::default());
+    let in_memory = bench.count_in_memory(&Fails::default());
+    counts.wait_for(bench.head(), LONG).await.unwrap();
+    for cents in 2..=50 {
+        let position = bench.deposit("ada", cents).await;
+        counts.wait_for(position, LONG).await.unwrap();
+        in_memory.wait_for(position, LONG).await.unwrap();
+        let expected: Vec<u64> = (1..=cents).collect();
+        assert_eq!(bench.counted().await["ada"].cents, expected);
+        assert_eq!(in_memory.target().read().await["ada"].cents, expected);
+    }
+    assert_eq!(counts.health().parked, 0);
+    assert_eq!(counts.health().handled, 51);
+}
+
+#[tokio::test]
+async fn a_stopped_projection_goes_on_where_it_was() {
+    let bench = Bench::new();
+    bench.open("ada").await;
+    for round in 1..=5 {
+        let again = bench.again();
+        let counts = again.count(&Fails::default());
+        let in_memory = again.count_in_memory(&Fails::default());
+        let position = bench.deposit("ada", round).await;
+        counts.wait_for(position, LONG).await.unwrap();
+        in_memory.wait_for(position, LONG).await.unwrap();
+        let expected: Vec<u64> = (1..=round).collect();
+        assert_eq!(again.counted().await["ada"].cents, expected);
+        assert_eq!(in_memory.target().read().await["ada"].cents, expected);
+        again.consumers.close().await;
+        assert_eq!(counts.health().state, ConsumerState::Stopped(StopReason::Asked));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn sixteen_writers_and_four_consumers_agree_on_every_position() {
+    let bench = Arc::new(Bench::new());
+    let seen: Vec<Arc<Mutex<Vec<u64>>>> = (0..4).map(|_| Arc::default()).collect();
+    let mut consumers = Vec::new();
+    for (n, seen) in seen.iter().enumerate() {
+        let seen = seen.clone();
+        let note = move |_: AccountEvent, recorded: RecordedEvent| {
+            seen.lock().unwrap().push(recorded.position().value());
+            async { Ok::<(), HandleError>(()) }
+        };
+        let consumer = Consumer::new(&format!("seen-{n}"), note);
+        consumers.push(bench.consumers.start(consumer.with_options(options())).unwrap());
+    }
+    let writers = (0..16).map(|writer| {
+        let bench = bench.clone();
+        tokio::spawn(async move {
+            let key = format!("w{writer}");
+            bench.open(&key).await;
+            for cents in 1..=100 {
+                bench.deposit(&key, cents).await;
+            }
+        })
+    });
+    for writer in writers.collect::<Vec<_>>() {
+        writer.await.unwrap();
+    }
+    let all: Vec<u64> = (1..=16 * 101).collect();
+    for (consumer, seen) in consumers.iter().zip(&seen) {
+        consumer.wait_for(bench.head(), LONG).await.unwrap();
+        assert_eq!(*seen.lock().unwrap(), all);
+    }
+}
+
+#[tokio::test]
+async fn a_consumer_from_now_on_sees_what_comes_even_after_a_restart() {
+    let bench = Bench::new();
+    bench.open("ada").await;
+    let sum = Arc::new(AtomicU64::new(0));
+    let consumer = || {
+        let sum = sum.clone();
+        let add = move |event: AccountEvent, _: RecordedEvent| {
+            if let AccountEvent::Deposited { cents } = event {
+                sum.fetch_add(cents, Ordering::SeqCst);
+            }
+            async { Ok::<(), HandleError>(()) }
+        };
+        let options = ConsumerOptions::new().from(StartFrom::Now);
+        Consumer::new("sum", add).with_options(options)
+    };
+    bench.deposit("ada", 1).await;
+    let first = bench.consumers.start(consumer()).unwrap();
+    first.wait_for(bench.head(), LONG).await.unwrap();
+    first.stop().await;
+    let position = bench.deposit("ada", 20).await;
+    let second = bench.again().consumers.start(consumer()).unwrap();
+    second.wait_for(position, LONG).await.unwrap();
+    assert_eq!(sum.load(Ordering::SeqCst), 20);
+}

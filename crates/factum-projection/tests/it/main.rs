@@ -1,0 +1,7 @@
+//! Consumers and projections, as their users see them.
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+mod bench;
+
+mod delivery;
+mod failure;
