@@ -10,6 +10,7 @@ use factum_core::{Event, Kernel, RecordedEvent};
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::{
+    bus::EventBus,
     consumer::{Consumer, Handling},
     error::{HandleError, StartError},
     handle::{ConsumerHandle, ProjectionHandle},
@@ -119,6 +120,11 @@ impl Consumers {
         tokio::spawn(worker.run());
         running.handles.insert(name, handle.clone());
         Ok(handle)
+    }
+
+    /// Events of an enum from now on, without a checkpoint.
+    pub fn events<E: Event>(&self) -> EventBus<E> {
+        EventBus::new(self.reading.tail.clone())
     }
 
     /// Those that were started, by name.

@@ -10,10 +10,12 @@
 //! | run them | [`Consumers`] |
 //! | maintain a read model | [`Projection`], [`Documents`], [`InMemory`] |
 //! | do something for each event | [`Consumer`] |
+//! | hear of events as they come | [`EventBus`] |
 //! | say what happens when it fails | [`ConsumerOptions`], [`FailurePolicy`] |
 //! | see how they fare, wait for them | [`ConsumerHandle`], [`ConsumerHealth`] |
 //! | keep read models elsewhere | [`Target`] |
 
+mod bus;
 mod consumer;
 mod consumers;
 mod error;
@@ -31,6 +33,7 @@ mod target;
 mod work;
 mod worker;
 
+pub use bus::{BusError, EventBus};
 pub use consumer::Consumer;
 pub use consumers::{CATCHING_UP_MAX, Consumers};
 pub use error::{HandleError, StartError, WaitError};

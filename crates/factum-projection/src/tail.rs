@@ -43,16 +43,18 @@ impl Tail {
         let receiver = self.pages.subscribe();
         if !*is_running {
             *is_running = true;
-            tokio::spawn(self.clone().run());
+            // Taken here, so that what is appended behind this call is heard.
+            let after = *self.kernel.events().head().borrow();
+            tokio::spawn(self.clone().run(after));
         }
         receiver
     }
 
-    async fn run(self: Arc<Self>) {
+    async fn run(self: Arc<Self>, mut after: Position) {
         loop {
             let run = self.runs.fetch_add(1, Ordering::Relaxed);
             tokio::select! {
-                () = self.read_on(run) => {}
+                () = self.read_on(run, &mut after) => {}
                 () = self.pages.closed() => {}
             }
             let mut is_running = self.is_running.lock().unwrap_or_else(PoisonError::into_inner);
@@ -63,17 +65,18 @@ impl Tail {
         }
     }
 
-    /// Until the store fails; then the listeners find a hole, and read for themselves.
-    async fn read_on(&self, run: u64) {
-        let mut after = *self.kernel.events().head().borrow();
-        let from = SubscribeFrom::After(after);
+    /// Until the store fails; then comes another run.
+    async fn read_on(&self, run: u64, after: &mut Position) {
+        // A log that has become shorter is another one, and begins where it ends.
+        *after = (*after).min(*self.kernel.events().head().borrow());
+        let from = SubscribeFrom::After(*after);
         let mut pages =
             Subscription::new(&self.kernel, Scope::Log, from).with_system().into_pages();
         while let Ok(page) = pages.next().await {
             let through = page.scanned_through;
             // Nobody listens: nothing is lost, a listener begins with pages of its own.
-            let _ = self.pages.send(TailPage { after, run, page: Arc::new(page) });
-            after = through;
+            let _ = self.pages.send(TailPage { after: *after, run, page: Arc::new(page) });
+            *after = through;
         }
         // A failing store is not asked again at once.
         self.kernel.clock().sleep(factum_core::POLL_SHARED).await;

@@ -1,0 +1,55 @@
+//! The event bus: what is stored from now on; nobody is held up, nothing is missed in silence.
+
+use factum_core::Position;
+use factum_projection::BusError;
+use factum_testing::bank::AccountEvent;
+
+use crate::bench::Bench;
+
+async fn cents(bus: &mut factum_projection::EventBus<AccountEvent>) -> u64 {
+    match bus.next().await {
+        Ok((AccountEvent::Deposited { cents }, _)) => cents,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn what_comes_is_heard_in_order_by_each_listener() {
+    let bench = Bench::new();
+    bench.open("ada").await;
+    let mut first = bench.consumers.events::<AccountEvent>();
+    bench.deposit("ada", 1).await;
+    assert_eq!(cents(&mut first).await, 1);
+    let mut second = bench.consumers.events::<AccountEvent>();
+    for amount in 2..=20 {
+        bench.deposit("ada", amount).await;
+    }
+    for amount in 2..=20 {
+        assert_eq!(cents(&mut first).await, amount);
+        assert_eq!(cents(&mut second).await, amount);
+    }
+}
+
+#[tokio::test]
+async fn a_slow_listener_is_told_what_it_has_missed() {
+    let bench = Bench::new();
+    bench.open("ada").await;
+    let mut slow = bench.consumers.events::<AccountEvent>();
+    let mut quick = bench.consumers.events::<AccountEvent>();
+    bench.deposit("ada", 1).await;
+    assert_eq!((cents(&mut slow).await, cents(&mut quick).await), (1, 1));
+    // Each is a page of its own, and the tail keeps sixty-four.
+    for amount in 2..=200 {
+        bench.deposit("ada", amount).await;
+        assert_eq!(cents(&mut quick).await, amount);
+    }
+    let Err(BusError::Missed { after, through }) = slow.next().await else { panic!("missed") };
+    assert_eq!(after, Position::new(2));
+    // One event for the opening came before the deposits.
+    for amount in through.value()..=200 {
+        assert_eq!(cents(&mut slow).await, amount);
+    }
+    let position = bench.deposit("ada", 7).await;
+    let (_, recorded) = slow.next().await.unwrap();
+    assert_eq!(recorded.position(), position);
+}
