@@ -19,6 +19,7 @@ use crate::{
     retry::{Appending, Attempts},
     snapshot::{Since, SnapshotHeader},
     stream::StreamId,
+    tag::Tag,
     version::StreamVersion,
 };
 
@@ -178,6 +179,24 @@ impl<A: Aggregate> Draft<A> {
         command: &A::Command,
         metadata: &Metadata,
     ) -> Result<Drafted<A>, ExecuteError<A::Rejection>> {
+        self.decide_tagged(repository, command, metadata, None)
+    }
+
+    /// [`decide`](Self::decide), and puts one more tag on each of the command's events:
+    /// [`Repository::tagged`] finds them by it.
+    ///
+    /// # Errors
+    /// As [`decide`](Self::decide).
+    ///
+    /// # Panics
+    /// As [`decide`](Self::decide).
+    pub fn decide_tagged(
+        &mut self,
+        repository: &Repository<A>,
+        command: &A::Command,
+        metadata: &Metadata,
+        tag: Option<&Tag>,
+    ) -> Result<Drafted<A>, ExecuteError<A::Rejection>> {
         if !self.guards.is_empty() {
             return Ok(Drafted::PutOff);
         }
@@ -193,7 +212,11 @@ impl<A: Aggregate> Draft<A> {
         if !is_first && !decision.guards.is_empty() {
             return Ok(Drafted::PutOff);
         }
-        let Encoded { events, conditions, decision } = repository.encode(decision, metadata)?;
+        let encoded = repository.encode(decision, metadata)?;
+        let Encoded { mut events, conditions, decision } = encoded;
+        if let Some(tag) = tag {
+            events.iter_mut().for_each(|event| event.tags.push(tag.clone()));
+        }
         let id_bytes = self.stream.as_str().len();
         let bytes = self.bytes + events.iter().map(|it| it.size() + id_bytes).sum::<usize>();
         let limits = kernel.events().guarantees().limits;

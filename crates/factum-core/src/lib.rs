@@ -41,6 +41,7 @@ mod retry;
 mod schema;
 mod snapshot;
 mod subscription;
+mod tagged;
 mod transaction;
 
 pub use aggregate::{Aggregate, Context, fold};

@@ -6,6 +6,7 @@ use crate::{
     error::{AskError, EntityError},
     message::{Answering, Message, Outcome, Reply},
     option::EntityOptions,
+    order::{CommandId, Once, Order},
     stats::{EntityInfo, EntityStats, EntityStatus, QuarantinedEntity, Shutdown},
     system::{Delivery, System},
 };
@@ -125,6 +126,75 @@ impl<A: Aggregate> Entities<A> {
     ) -> Result<Outcome<A, R>, AskError<A::Rejection>> {
         let (message, answer) = Message::ask(command, Metadata::default(), reply);
         self.exchange(key.as_ref(), message, answer).await
+    }
+
+    /// Asks an entity to execute a command that takes effect once, however often it is sent with
+    /// this id, after restarts and through other processes too.
+    ///
+    /// One that was stored is answered with what it stored: version, position, events, and
+    /// [`replayed`](Outcome::replayed). One that was rejected, or led to no event, left nothing
+    /// behind and is decided again. The command itself is not compared: an id names one command
+    /// on one aggregate.
+    ///
+    /// A command is known as long as its stream keeps its events. [Summaries], retention and
+    /// deletion forget: what is sent again after that is decided again.
+    ///
+    /// Its events bear the tag [`COMMAND_TAG`](crate::COMMAND_TAG) with the id, so that one tag
+    /// less is left for their own, and carry the id as their cause and conversation where
+    /// the metadata names none. It costs one read by tag for each burst; commands without an id
+    /// cost nothing. Events that a repository or a transaction appends are not recognised.
+    ///
+    /// [Summaries]: factum_core::Repository::summarise
+    ///
+    /// ```
+    /// # use factum_core::{Metadata, Repository};
+    /// # use factum_runtime::{CommandId, Entities, EntityOptions};
+    /// # use factum_testing::bank::{Account, AccountCommand};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let store = std::sync::Arc::new(factum_memory::MemoryStore::new());
+    /// # let kernel = factum_core::Kernel::new(store.clone(), store);
+    /// # let kernel = kernel.with_tag_key(factum_core::TagKey::new([1; 32]));
+    /// # let accounts = Entities::<Account>::new(Repository::new(kernel), EntityOptions::new());
+    /// # let email = "ada@example.org".to_owned();
+    /// # accounts.ask("ada", AccountCommand::Open { owner: "Ada".into(), email }).await?;
+    /// let id = CommandId::derived(b"ada/order-17");
+    /// for replayed in [false, true, true] {
+    ///     let deposit = AccountCommand::Deposit { cents: 500 };
+    ///     let done = accounts.ask_once("ada", id, deposit, Metadata::new()).await?;
+    ///     assert_eq!((done.version.value(), done.replayed), (2, replayed));
+    /// }
+    /// assert_eq!(accounts.state("ada").await?.state.balance_cents, 500);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// See [`AskError`]. After any of them the command may be sent again with the same id, and
+    /// should be where the outcome is unknown: the answer tells what is so.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    ///
+    /// # Cancel safety
+    /// As [`ask`](Self::ask).
+    pub async fn ask_once(
+        &self,
+        key: impl AsRef<str>,
+        id: CommandId,
+        command: A::Command,
+        metadata: Metadata,
+    ) -> Result<Outcome<A>, AskError<A::Rejection>> {
+        let (command, metadata) = (Arc::new(command), id.stamp(metadata));
+        self.order(key.as_ref(), Order { command, metadata, once: Some(Once::new(id)) }).await
+    }
+
+    pub(crate) async fn order(
+        &self,
+        key: &str,
+        order: Order<A>,
+    ) -> Result<Outcome<A>, AskError<A::Rejection>> {
+        let (message, answer) = Message::order(order);
+        self.exchange(key, message, answer).await
     }
 
     /// Gives an entity a command, and doesn't wait. What comes of it is not told: the domain's no

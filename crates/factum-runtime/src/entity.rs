@@ -2,7 +2,7 @@
 
 use std::{
     any::Any,
-    collections::VecDeque,
+    collections::{HashSet, VecDeque},
     future::{Future, poll_fn},
     marker::PhantomData,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -42,7 +42,7 @@ pub(crate) struct Resident<A: Aggregate> {
     pub(crate) weight: usize,
 }
 
-type Failed = (EntityError, Blame);
+pub(crate) type Failed = (EntityError, Blame);
 
 /// Decides the messages of a burst in order, up to the first that is put off.
 pub(crate) fn decide<A: Aggregate>(
@@ -54,11 +54,24 @@ pub(crate) fn decide<A: Aggregate>(
     let draft = &mut state.draft;
     draft.begin();
     let mut count = 0;
+    let mut stored_soon = HashSet::new();
     for letter in &mut letters {
-        if letter.settled.is_none() {
+        // A repeat in the same burst is put off, and found in the log by the next one.
+        if letter.message.once().is_some_and(|once| stored_soon.contains(once)) {
+            break;
+        }
+        if letter.settled.is_some() {
+            // Behind a command with guards nothing may stand: its refusal is that of the last.
+            if draft.look().is_none() {
+                break;
+            }
+        } else {
             let decided =
                 catch_unwind(AssertUnwindSafe(|| letter.message.decide(draft, repository)));
             match decided {
+                Ok(Decision::Made) if letter.message.has_events() => {
+                    stored_soon.extend(letter.message.once().cloned());
+                }
                 Ok(Decision::Made) => {}
                 Ok(Decision::PutOff) => break,
                 Err(panic) => {
@@ -165,7 +178,7 @@ fn died(stream: &StreamId, panic: &(dyn Any + Send)) -> EntityError {
 }
 
 /// Runs a future that calls the user's code; its panic is a death of the entity.
-async fn unwinding<T>(
+pub(crate) async fn unwinding<T>(
     stream: &StreamId,
     future: impl Future<Output = Result<T, Failed>>,
 ) -> Result<T, Failed> {

@@ -19,6 +19,7 @@ mod entity;
 mod error;
 mod message;
 mod option;
+mod order;
 mod stats;
 mod system;
 
@@ -27,4 +28,5 @@ pub use entities::Entities;
 pub use error::{AskError, EntityError};
 pub use message::Outcome;
 pub use option::{BURST_MAX, ENTITY_BYTES, EntityOptions, OtherWriters};
+pub use order::{COMMAND_TAG, CommandId};
 pub use stats::{EntityInfo, EntityStats, EntityStatus, QuarantinedEntity, Shutdown};

@@ -10,6 +10,7 @@ use crate::{
     cell::Answer,
     entity::Entity,
     error::{AskError, EntityError},
+    order::{Once, Order},
 };
 
 /// What came of a command.
@@ -25,6 +26,8 @@ pub struct Outcome<A: Aggregate, R = ()> {
     pub events: Vec<A::Event>,
     /// What was computed from the state behind it.
     pub reply: R,
+    /// It was stored before, under this command's id: see [`ask_once`](crate::Entities::ask_once).
+    pub replayed: bool,
 }
 
 /// What a caller gets of a command, or of a look at the state.
@@ -42,13 +45,27 @@ pub(crate) struct Message<A: Aggregate> {
 
 enum Request<A: Aggregate> {
     Command(A::Command, Metadata),
+    Order(Box<Order<A>>),
     Look,
 }
 
 /// What was decided last; decided again, it is replaced.
 enum Noted<A: Aggregate> {
-    Taken { version: StreamVersion, end: usize, events: Vec<A::Event> },
+    Taken {
+        version: StreamVersion,
+        end: usize,
+        events: Vec<A::Event>,
+    },
     Refused(AskError<A::Rejection>),
+    /// Found in the log.
+    Stored(Found<A>),
+}
+
+/// What a command stored, as the log has it.
+pub(crate) struct Found<A: Aggregate> {
+    pub(crate) version: StreamVersion,
+    pub(crate) position: Position,
+    pub(crate) events: Vec<A::Event>,
 }
 
 /// Whether a message is decided.
@@ -68,6 +85,14 @@ impl<A: Aggregate> Message<A> {
         let (to, answer) = oneshot::channel();
         let caller: Box<dyn Caller<A>> = Box::new(Asker { reply, computed: None, to });
         let request = Request::Command(command, metadata);
+        (Box::new(Self { request, noted: None, caller: Some(caller) }), answer)
+    }
+
+    /// A command with an id, whose outcome goes to the receiver.
+    pub(crate) fn order(order: Order<A>) -> (Box<Self>, Answering<A, Outcome<A>>) {
+        let (to, answer) = oneshot::channel();
+        let caller: Box<dyn Caller<A>> = Box::new(Asker { reply: |_: &A| (), computed: None, to });
+        let request = Request::Order(Box::new(order));
         (Box::new(Self { request, noted: None, caller: Some(caller) }), answer)
     }
 
@@ -92,8 +117,15 @@ impl<A: Aggregate> Message<A> {
     /// # Panics
     /// If the rules do.
     pub(crate) fn decide(&mut self, draft: &mut Draft<A>, on: &Repository<A>) -> Decision {
-        let Request::Command(command, metadata) = &self.request else { return self.see(draft) };
-        let noted = match draft.decide(on, command, metadata) {
+        if let Some(Noted::Stored(_)) = self.noted {
+            return self.repeat(draft);
+        }
+        let (command, metadata, tag) = match &self.request {
+            Request::Command(command, metadata) => (command, metadata, None),
+            Request::Order(order) => (&*order.command, &order.metadata, order.tag()),
+            Request::Look => return self.see(draft),
+        };
+        let noted = match draft.decide_tagged(on, command, metadata, tag) {
             Ok(Drafted::PutOff) => return Decision::PutOff,
             Ok(Drafted::Taken(events)) => {
                 Noted::Taken { version: draft.version(), end: draft.event_count(), events }
@@ -117,6 +149,30 @@ impl<A: Aggregate> Message<A> {
         Decision::Made
     }
 
+    /// A command that is stored already changes nothing. Its answer keeps its turn.
+    fn repeat(&mut self, draft: &mut Draft<A>) -> Decision {
+        let Some(draft) = draft.look() else { return Decision::PutOff };
+        if let Some(caller) = &mut self.caller {
+            caller.note(draft);
+        }
+        Decision::Made
+    }
+
+    /// By what its repeats are recognised, if they are.
+    pub(crate) fn once(&self) -> Option<&Once> {
+        if let Request::Order(order) = &self.request { order.once.as_ref() } else { None }
+    }
+
+    /// Takes note of what the log holds of it.
+    pub(crate) fn look_found(&mut self, stored: Option<Found<A>>) {
+        self.noted = stored.map(Noted::Stored);
+    }
+
+    /// Whether events were decided for it that are not stored yet.
+    pub(crate) fn has_events(&self) -> bool {
+        matches!(&self.noted, Some(Noted::Taken { events, .. }) if !events.is_empty())
+    }
+
     /// Whether it is a command, and the domain said no.
     pub(crate) fn is_rejected(&self) -> bool {
         matches!(self.noted, Some(Noted::Refused(AskError::Rejected(_))))
@@ -128,7 +184,7 @@ impl<A: Aggregate> Message<A> {
     }
 
     pub(crate) fn is_command(&self) -> bool {
-        matches!(self.request, Request::Command(..))
+        !matches!(self.request, Request::Look)
     }
 
     /// Answers it. `appended` is what the burst stored.
@@ -142,7 +198,12 @@ impl<A: Aggregate> Message<A> {
             (Answer::Decided, Some(Noted::Taken { version, end, events })) => {
                 let first = appended.filter(|_| !events.is_empty()).map(|it| it.first);
                 let position = first.map(|first| first.plus(end.saturating_sub(1) as u64));
-                Ok(Outcome { version, position, events, reply: () })
+                Ok(Outcome { version, position, events, reply: (), replayed: false })
+            }
+            (Answer::Decided, Some(Noted::Stored(found))) => {
+                let Found { version, position, events } = found;
+                let position = Some(position);
+                Ok(Outcome { version, position, events, reply: (), replayed: true })
             }
             (Answer::Decided, None) => unreachable!("what is answered as decided was decided"),
         });
@@ -171,9 +232,9 @@ impl<A: Aggregate, R: Send, F: Fn(&A) -> R + Send> Caller<A> for Asker<A, R, F> 
     fn send(self: Box<Self>, answer: Reply<A, Outcome<A>>) {
         let Self { computed, to, .. } = *self;
         let answer = answer.map(|outcome| {
-            let Outcome { version, position, events, .. } = outcome;
+            let Outcome { version, position, events, replayed, .. } = outcome;
             let reply = computed.expect("what was decided was replied to");
-            Outcome { version, position, events, reply }
+            Outcome { version, position, events, reply, replayed }
         });
         // Who asked may be gone; the command took effect all the same.
         let _ = to.send(answer);

@@ -23,6 +23,7 @@ use crate::{
     error::EntityError,
     message::Message,
     option::{BURST_MAX, EntityOptions, OtherWriters},
+    order,
     stats::Counters,
 };
 
@@ -256,7 +257,15 @@ impl<A: Aggregate> Running<A> {
                     appended = stored;
                     Input::Appended(outcome)
                 }
-                Next::Decide { state, letters } => self.decide(state, letters),
+                Next::Decide { state, mut letters } => {
+                    if letters.iter().any(|letter| letter.message.once().is_some()) {
+                        let repository = &self.system.repository;
+                        let look =
+                            order::look(repository, &self.stream, &mut letters, &mut attempts);
+                        Box::pin(look).await;
+                    }
+                    self.decide(state, letters)
+                }
                 // What is rare is kept out of every task.
                 other => Box::pin(self.perform(other, &mut attempts)).await,
             };
