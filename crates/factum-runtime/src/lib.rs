@@ -8,11 +8,16 @@
 //! |---|---|
 //! | send commands, see states | [`Entities`], [`Outcome`], [`AskError`] |
 //! | choose limits | [`EntityOptions`], [`OtherWriters`], [`Restart`] |
+//! | have a command take effect once, however often it is sent | [`Entities::ask_once`], [`CommandId`] |
+//! | send commands through layers | [`Commands`], [`CommandRouter`], [`DispatchError`] |
+//! | trace, count, refuse, recognise | [`TracingLayer`], [`MetricsLayer`], [`AdmissionLayer`], [`IdempotencyLayer`] |
+//! | write a layer | [`CommandRequest`], [`CommandResponse`], [`CommandError`] |
 //! | see how they fare | [`EntityStats`], [`EntityInfo`], [`QuarantinedEntity`] |
 //! | end | [`Entities::shutdown`], [`Shutdown`] |
 
 mod cell;
 
+mod bus;
 mod directory;
 mod entities;
 mod entity;
@@ -23,6 +28,11 @@ mod order;
 mod stats;
 mod system;
 
+pub use bus::{
+    Admission, AdmissionLayer, BoxError, CommandDone, CommandError, CommandFuture, CommandOutcome,
+    CommandRequest, CommandResponse, CommandRouter, Commands, DispatchError, Idempotency,
+    IdempotencyLayer, Metrics, MetricsLayer, Tracing, TracingLayer,
+};
 pub use cell::Restart;
 pub use entities::Entities;
 pub use error::{AskError, EntityError};

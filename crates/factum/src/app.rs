@@ -13,7 +13,7 @@ use factum_journal::JournalKind;
 use factum_memory::MemoryKind;
 #[cfg(feature = "postgres")]
 use factum_postgres::PostgresKind;
-use factum_runtime::Entities;
+use factum_runtime::{Commands, Entities};
 #[cfg(feature = "sqlite")]
 use factum_sqlite::SqliteKind;
 
@@ -97,6 +97,28 @@ impl App {
     /// As [`aggregate`](Self::aggregate).
     pub fn entities<A: Aggregate>(&self) -> Entities<A> {
         self.running.entities(|| self.aggregate())
+    }
+
+    /// The command bus: every aggregate that was named by [`AppBuilder::aggregate`], through the
+    /// entities of [`entities`](Self::entities), without layers yet. Make it once, layer it, and
+    /// clone it.
+    ///
+    /// ```
+    /// use factum::{App, TracingLayer};
+    /// use factum_testing::bank::{Account, AccountCommand};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let app = App::builder().aggregate::<Account>().open("memory:").await?;
+    /// let commands = app.commands().named::<Account>().layer(TracingLayer::new());
+    /// # let email = "ada@example.org".to_owned();
+    /// let open = AccountCommand::Open { owner: "Ada".into(), email };
+    /// let opened = commands.dispatch::<Account>("ada", open).await?;
+    /// assert_eq!(opened.version.value(), 1);
+    /// # Ok(()) }
+    /// ```
+    pub fn commands(&self) -> Commands {
+        Commands::new(self.running.router(self), &self.kernel)
     }
 
     /// Executes a command on the aggregate with this key.

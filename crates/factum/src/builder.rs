@@ -12,7 +12,7 @@ use factum_runtime::EntityOptions;
 use crate::{
     app::App,
     catalog::{Catalog, Clash},
-    running::Running,
+    running::{Route, Running},
     secret::Secrets,
 };
 
@@ -39,6 +39,7 @@ pub struct AppBuilder {
     entities: EntityOptions,
     registry: Registry,
     catalog: Catalog,
+    routes: Vec<Route>,
     clash: Option<Clash>,
 }
 
@@ -52,6 +53,7 @@ impl AppBuilder {
             entities: EntityOptions::new(),
             registry: App::stores(),
             catalog: Catalog::default(),
+            routes: Vec::new(),
             clash: None,
         }
     }
@@ -95,9 +97,11 @@ impl AppBuilder {
     }
 
     /// Names an aggregate that the application uses, so that two event types of one stored name,
-    /// or two aggregates of one category, are an error when it opens.
+    /// or two aggregates of one category, are an error when it opens, and that its
+    /// [`commands`](App::commands) are routed to it.
     pub fn aggregate<A: Aggregate>(mut self) -> Self {
         let added = self.catalog.add::<A>();
+        self.routes.push(|app, router| router.with(app.entities::<A>()));
         self.clash = self.clash.or(added.err());
         self
     }
@@ -134,6 +138,7 @@ impl AppBuilder {
         if let Some(key) = tag_key {
             kernel = kernel.with_tag_key(key);
         }
-        Ok(App::new(kernel, self.retry, self.catalog, Running::new(self.entities)))
+        let running = Running::new(self.entities, self.routes);
+        Ok(App::new(kernel, self.retry, self.catalog, running))
     }
 }

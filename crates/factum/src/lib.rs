@@ -11,6 +11,7 @@
 //! | name and version events | [`derive(Event)`](macro@Event), [`OldEvent`] for upcasters |
 //! | execute | [`App`], [`Repository`], [`Transaction`], [`ExecuteError`] |
 //! | keep aggregates running | [`App::entities`], [`Entities`], [`EntityOptions`] |
+//! | send commands through layers | [`App::commands`], [`Commands`], [`CommandId`] |
 //! | load, also as it was | [`Repository::load_at`], [`At`], [`History`], [`SnapshotPolicy`] |
 //! | let history go | [`Repository::summarise`], [`Repository::delete`], [`Retention`] |
 //! | read and follow | [`ReadLog`], [`Subscription`], [`Checkpoint`] |
@@ -78,8 +79,11 @@ pub use factum_postgres::{
     grants_sql as postgres_grants_sql, schema_sql as postgres_schema_sql,
 };
 pub use factum_runtime::{
-    AskError, BURST_MAX, ENTITY_BYTES, Entities, EntityError, EntityInfo, EntityOptions,
-    EntityStats, EntityStatus, OtherWriters, Outcome, QuarantinedEntity, Restart, Shutdown,
+    Admission, AdmissionLayer, AskError, BURST_MAX, BoxError, COMMAND_TAG, CommandDone,
+    CommandError, CommandFuture, CommandId, CommandOutcome, CommandRequest, CommandResponse,
+    CommandRouter, Commands, DispatchError, ENTITY_BYTES, Entities, EntityError, EntityInfo,
+    EntityOptions, EntityStats, EntityStatus, Idempotency, IdempotencyLayer, Metrics, MetricsLayer,
+    OtherWriters, Outcome, QuarantinedEntity, Restart, Shutdown, Tracing, TracingLayer,
 };
 #[cfg(feature = "sqlite")]
 pub use factum_sqlite::{SqliteKind, SqliteOptions, SqliteStore};

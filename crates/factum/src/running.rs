@@ -10,12 +10,15 @@ use std::{
 };
 
 use factum_core::{Aggregate, Repository};
-use factum_runtime::{Entities, EntityOptions};
+use factum_runtime::{CommandRouter, Entities, EntityOptions};
+
+use crate::app::App;
 
 /// The sets that were asked for, each made once.
 #[derive(Default)]
 pub(crate) struct Running {
     options: EntityOptions,
+    routes: Vec<Route>,
     sets: Mutex<HashMap<TypeId, Set>>,
 }
 
@@ -25,11 +28,19 @@ struct Set {
     shutdown: Box<dyn Fn(Duration) -> Ending + Send>,
 }
 
+/// Adds the entities of a kind to a router.
+pub(crate) type Route = fn(&App, CommandRouter) -> CommandRouter;
+
 type Ending = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl Running {
-    pub(crate) fn new(options: EntityOptions) -> Self {
-        Self { options, sets: Mutex::default() }
+    pub(crate) fn new(options: EntityOptions, routes: Vec<Route>) -> Self {
+        Self { options, routes, sets: Mutex::default() }
+    }
+
+    /// The way to every kind that was named when the application opened.
+    pub(crate) fn router(&self, app: &App) -> CommandRouter {
+        self.routes.iter().fold(CommandRouter::new(), |router, route| route(app, router))
     }
 
     /// The entities of a kind; the first to ask brings the repository.

@@ -1,0 +1,22 @@
+//! The command bus: what takes commands, what they become on their way through the layers, the
+//! layers of ours, and what gives them to their entities.
+
+mod admission;
+mod commands;
+mod error;
+mod idempotency;
+mod metrics;
+mod request;
+mod response;
+mod router;
+mod tracing;
+
+pub use admission::{Admission, AdmissionLayer};
+pub use commands::Commands;
+pub use error::{BoxError, CommandError, DispatchError};
+pub use idempotency::{Idempotency, IdempotencyLayer};
+pub use metrics::{Metrics, MetricsLayer};
+pub use request::CommandRequest;
+pub use response::{CommandDone, CommandOutcome, CommandResponse};
+pub use router::{CommandFuture, CommandRouter};
+pub use tracing::{Tracing, TracingLayer};

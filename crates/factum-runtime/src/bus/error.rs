@@ -1,0 +1,87 @@
+//! Why a command has no outcome.
+
+use crate::error::EntityError;
+
+/// Any error, as the layers of tower pass it on.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Why the bus gave no response.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum CommandError {
+    /// The bus knows no aggregate of this category. Nothing happened.
+    #[error(
+        "the command bus knows no such aggregate, name it with AppBuilder::aggregate or \
+         CommandRouter::with: category={0}"
+    )]
+    UnknownAggregate(&'static str),
+    /// Two aggregates have the category, and the command is for the one that the bus does not
+    /// know. Nothing happened.
+    #[error(
+        "the command is not one of the aggregate that the bus knows under this category, give one \
+         of the two another: category={category} command={command}"
+    )]
+    WrongCommand {
+        /// The category.
+        category: &'static str,
+        /// The command's name.
+        command: &'static str,
+    },
+    /// The entity gave no outcome.
+    #[error(transparent)]
+    Entity(#[from] EntityError),
+}
+
+impl CommandError {
+    /// What `error.type` is in traces and `error` in metrics; one of some fifteen words.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::UnknownAggregate(_) => "unknown_aggregate",
+            Self::WrongCommand { .. } => "wrong_command",
+            Self::Entity(error) => match error {
+                EntityError::Busy(_) => "busy",
+                EntityError::Deadline(_) => "deadline",
+                EntityError::Closed(_) => "closed",
+                EntityError::Quarantined { .. } => "quarantined",
+                EntityError::Panicked { .. } => "panicked",
+                EntityError::Lost(_) => "lost",
+                EntityError::Load(_) => "load",
+                EntityError::Encode(_) => "encode",
+                EntityError::Conflict(_) => "conflict",
+                EntityError::Indeterminate(_) => "indeterminate",
+                EntityError::Store(_) => "store",
+            },
+        }
+    }
+}
+
+/// What an error that went through layers is called; `_OTHER` if it is none of ours.
+pub(crate) fn kind_of(error: &BoxError) -> &'static str {
+    error.downcast_ref().map_or("_OTHER", CommandError::kind)
+}
+
+/// Why a dispatched command was not executed, or is not known to be.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DispatchError<R: std::error::Error + 'static> {
+    /// The domain says no. Nothing was stored.
+    #[error(transparent)]
+    Rejected(R),
+    /// A layer says no. Nothing was stored.
+    #[error("the command was refused: {0}")]
+    Refused(#[source] BoxError),
+    /// The bus or the entity; see [`EntityError`] for what is known of the outcome.
+    #[error(transparent)]
+    Failed(#[from] CommandError),
+    /// A layer failed: tower's `Elapsed`, where the command may or may not take effect, its
+    /// `Overloaded`, where it does not, or an error of another layer, which has to say.
+    #[error("a layer of the command bus failed: {0}")]
+    Layer(#[source] BoxError),
+}
+
+impl<R: std::error::Error + 'static> DispatchError<R> {
+    /// The rejection, if it is one.
+    pub fn rejection(&self) -> Option<&R> {
+        if let Self::Rejected(rejection) = self { Some(rejection) } else { None }
+    }
+}

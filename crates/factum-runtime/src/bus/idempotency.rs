@@ -1,0 +1,103 @@
+//! Ids for commands, out of what came with them.
+
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use tower_layer::Layer;
+use tower_service::Service;
+
+use super::{request::CommandRequest, response::CommandResponse};
+use crate::order::CommandId;
+
+/// Recognises repeated commands by an entry of their metadata, such as an `idempotency-key` that
+/// came with an HTTP request.
+///
+/// A command whose metadata has the entry gets its id from category, key and entry, so that equal
+/// entries for two aggregates are two commands, and is sent as by
+/// [`dispatch_once`](super::Commands::dispatch_once), which says what is promised. One that was
+/// dispatched with an id keeps it; one without the entry is decided as often as it is sent.
+///
+/// ```
+/// # use factum_core::{Kernel, Repository, TagKey};
+/// # use factum_runtime::{CommandRouter, Commands, Entities, EntityOptions};
+/// # use factum_testing::bank::{Account, AccountCommand};
+/// use factum_core::Metadata;
+/// use factum_runtime::IdempotencyLayer;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let store = std::sync::Arc::new(factum_memory::MemoryStore::new());
+/// # let kernel = Kernel::new(store.clone(), store).with_tag_key(TagKey::new([1; 32]));
+/// # let accounts = Entities::<Account>::new(Repository::new(kernel.clone()), EntityOptions::new());
+/// # let email = "ada@example.org".to_owned();
+/// # accounts.ask("ada", AccountCommand::Open { owner: "Ada".into(), email }).await?;
+/// # let commands = Commands::new(CommandRouter::new().with(accounts), &kernel);
+/// let commands = commands.layer(IdempotencyLayer::new("idempotency-key"));
+/// for replayed in [false, true] {
+///     let sent = Metadata::new().with("idempotency-key", "order-17");
+///     let deposit = AccountCommand::Deposit { cents: 500 };
+///     let done = commands.dispatch_with::<Account>("ada", deposit, sent).await?;
+///     assert_eq!(done.replayed, replayed);
+/// }
+/// # Ok(()) }
+/// ```
+#[derive(Debug, Clone)]
+pub struct IdempotencyLayer {
+    entry: Arc<str>,
+}
+
+impl IdempotencyLayer {
+    /// Looks at the entry of the metadata's [free map](factum_core::Metadata::extra) with this
+    /// name.
+    pub fn new(entry: &str) -> Self {
+        Self { entry: entry.into() }
+    }
+}
+
+impl<S> Layer<S> for IdempotencyLayer {
+    type Service = Idempotency<S>;
+
+    fn layer(&self, service: S) -> Idempotency<S> {
+        Idempotency { entry: self.entry.clone(), service }
+    }
+}
+
+/// What [`IdempotencyLayer`] makes of a service.
+#[derive(Debug, Clone)]
+pub struct Idempotency<S> {
+    entry: Arc<str>,
+    service: S,
+}
+
+impl<S> Idempotency<S> {
+    fn identified(&self, request: CommandRequest) -> CommandRequest {
+        match request.metadata.extra.get(&self.entry) {
+            Some(entry) if !request.is_once() => {
+                // No category holds a dash, and no key a line feed: it can be cut in one way only.
+                let source = format!("{}-{}\n{entry}", request.category(), request.key());
+                request.once(CommandId::derived(source.as_bytes()))
+            }
+            _ => request,
+        }
+    }
+}
+
+impl<S> Service<CommandRequest> for Idempotency<S>
+where
+    S: Service<CommandRequest, Response = CommandResponse>,
+{
+    type Response = CommandResponse;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.service.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: CommandRequest) -> S::Future {
+        let request = self.identified(request);
+        self.service.call(request)
+    }
+}

@@ -1,0 +1,138 @@
+//! Counts and durations of commands.
+
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use factum_core::{Clock, Timestamp};
+use metrics::{
+    Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+};
+use tower_layer::Layer;
+use tower_service::Service;
+
+use super::{
+    error::{BoxError, kind_of},
+    request::CommandRequest,
+    response::CommandResponse,
+    router::CommandFuture,
+};
+
+const COMMANDS: &str = "factum_commands_total";
+const DURATION: &str = "factum_command_duration_seconds";
+const ACTIVE: &str = "factum_commands_active";
+const FAILURES: &str = "factum_command_failures_total";
+
+/// Counts and times commands, for the facade `metrics` and whatever exporter stands behind it.
+///
+/// | name | kind | unit | labels |
+/// |---|---|---|---|
+/// | `factum_commands_total` | counter | commands | `category`, `command`, `outcome` |
+/// | `factum_command_duration_seconds` | histogram | seconds from this layer to the answer | `category`, `command`, `outcome` |
+/// | `factum_commands_active` | gauge | commands that have no answer yet | `category` |
+/// | `factum_command_failures_total` | counter | failures | `category`, `error` |
+///
+/// | label | values |
+/// |---|---|
+/// | `category` | the categories of the aggregates |
+/// | `command` | the names of the commands, see [`Commands::named`](super::Commands::named) |
+/// | `outcome` | `stored`, `unchanged`, `replayed`, `rejected`, `refused`, `failed`, `dropped`: the caller did not wait |
+/// | `error` | `busy`, `deadline`, `indeterminate` and so on, in the spans' words; `_OTHER`: of a layer that is not ours |
+///
+/// No label holds a key or a text out of a command, so that there are no more series than the
+/// program has categories, commands and outcomes.
+#[derive(Debug, Clone)]
+pub struct MetricsLayer {
+    clock: Arc<dyn Clock>,
+}
+
+impl MetricsLayer {
+    /// Times by this clock, and describes the metrics to the recorder. Install the recorder
+    /// before.
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        describe_counter!(COMMANDS, Unit::Count, "commands by outcome");
+        describe_histogram!(DURATION, Unit::Seconds, "time from dispatch to answer");
+        describe_gauge!(ACTIVE, Unit::Count, "commands that have no answer yet");
+        describe_counter!(FAILURES, Unit::Count, "commands that failed, by kind of error");
+        Self { clock }
+    }
+}
+
+impl<S> Layer<S> for MetricsLayer {
+    type Service = Metrics<S>;
+
+    fn layer(&self, service: S) -> Metrics<S> {
+        Metrics { clock: self.clock.clone(), service }
+    }
+}
+
+/// What [`MetricsLayer`] makes of a service.
+#[derive(Debug, Clone)]
+pub struct Metrics<S> {
+    clock: Arc<dyn Clock>,
+    service: S,
+}
+
+impl<S> Service<CommandRequest> for Metrics<S>
+where
+    S: Service<CommandRequest, Response = CommandResponse, Error: Into<BoxError>>,
+    S::Future: Send + 'static,
+{
+    type Response = CommandResponse;
+    type Error = BoxError;
+    type Future = CommandFuture<BoxError>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.service.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, request: CommandRequest) -> Self::Future {
+        let mut measured = Measured::begin(&request, self.clock.clone());
+        let response = self.service.call(request);
+        Box::pin(async move {
+            let response = response.await.map_err(Into::into);
+            measured.note(&response);
+            response
+        })
+    }
+}
+
+/// A command under way. However it ends, it is counted.
+struct Measured {
+    category: &'static str,
+    command: &'static str,
+    outcome: &'static str,
+    clock: Arc<dyn Clock>,
+    begun: Timestamp,
+}
+
+impl Measured {
+    fn begin(request: &CommandRequest, clock: Arc<dyn Clock>) -> Self {
+        let (category, command) = (request.category(), request.name());
+        gauge!(ACTIVE, "category" => category).increment(1);
+        Self { category, command, outcome: "dropped", begun: clock.now(), clock }
+    }
+
+    fn note(&mut self, response: &Result<CommandResponse, BoxError>) {
+        self.outcome = match response {
+            Ok(response) => response.outcome().as_str(),
+            Err(error) => {
+                let labels = [("category", self.category), ("error", kind_of(error))];
+                counter!(FAILURES, &labels).increment(1);
+                "failed"
+            }
+        };
+    }
+}
+
+impl Drop for Measured {
+    fn drop(&mut self) {
+        gauge!(ACTIVE, "category" => self.category).decrement(1);
+        let (command, outcome) = (("command", self.command), ("outcome", self.outcome));
+        let labels = [("category", self.category), command, outcome];
+        counter!(COMMANDS, &labels).increment(1);
+        let taken = self.clock.now().saturating_since(self.begun);
+        histogram!(DURATION, &labels).record(taken);
+    }
+}

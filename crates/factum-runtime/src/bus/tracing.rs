@@ -1,0 +1,144 @@
+//! A span for each command.
+
+use std::task::{Context, Poll};
+
+use tower_layer::Layer;
+use tower_service::Service;
+use tracing::{Instrument, Span, field::Empty};
+
+use super::{
+    error::{BoxError, kind_of},
+    request::CommandRequest,
+    response::CommandResponse,
+    router::CommandFuture,
+};
+
+/// Makes a span `command` for each command, at level `INFO`, for the crate `tracing`.
+///
+/// The fields follow the conventions of OpenTelemetry, as the crate `tracing-opentelemetry` reads
+/// them; what those don't name stands under `factum`.
+///
+/// | field | value |
+/// |---|---|
+/// | `otel.name` | category and name: `account account.deposit` |
+/// | `otel.kind` | `internal` |
+/// | `otel.status_code` | `ERROR` after a failure, else nothing: a no is no error |
+/// | `error.type` | the kind of a failure: `busy`, `deadline`, `indeterminate`, ...; `_OTHER`: of a layer that is not ours |
+/// | `factum.aggregate.category` | the category |
+/// | `factum.aggregate.key` | the key; [`without_keys`](Self::without_keys) leaves it out |
+/// | `factum.command.name` | the name, see [`Commands::named`](super::Commands::named) |
+/// | `factum.command.id` | the id |
+/// | `factum.correlation.id` | the conversation |
+/// | `factum.command.outcome` | `stored`, `unchanged`, `replayed`, `rejected`, `refused` or `failed` |
+/// | `factum.stream.version` | the version behind the command, if it was executed |
+/// | `factum.log.position` | the position of its last event, if it has any |
+#[derive(Debug, Clone, Copy)]
+#[must_use]
+pub struct TracingLayer {
+    keys: Keys,
+}
+
+/// Whether keys are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Keys {
+    Told,
+    LeftOut,
+}
+
+impl TracingLayer {
+    /// Spans with the keys of aggregates.
+    pub const fn new() -> Self {
+        Self { keys: Keys::Told }
+    }
+
+    /// Leaves keys out, where they are personal data.
+    pub const fn without_keys(mut self) -> Self {
+        self.keys = Keys::LeftOut;
+        self
+    }
+}
+
+impl Default for TracingLayer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<S> Layer<S> for TracingLayer {
+    type Service = Tracing<S>;
+
+    fn layer(&self, service: S) -> Tracing<S> {
+        Tracing { keys: self.keys, service }
+    }
+}
+
+/// What [`TracingLayer`] makes of a service.
+#[derive(Debug, Clone)]
+pub struct Tracing<S> {
+    keys: Keys,
+    service: S,
+}
+
+impl<S> Tracing<S> {
+    fn span(&self, request: &CommandRequest) -> Span {
+        let (category, name) = (request.category(), request.name());
+        tracing::info_span!(
+            "command",
+            otel.name = %format_args!("{category} {name}"),
+            otel.kind = "internal",
+            otel.status_code = Empty,
+            "error.type" = Empty,
+            factum.aggregate.category = category,
+            factum.aggregate.key = (self.keys == Keys::Told).then(|| request.key()),
+            factum.command.name = name,
+            factum.command.id = %request.id(),
+            factum.correlation.id = %request.correlation_id(),
+            factum.command.outcome = Empty,
+            factum.stream.version = Empty,
+            factum.log.position = Empty,
+        )
+    }
+}
+
+impl<S> Service<CommandRequest> for Tracing<S>
+where
+    S: Service<CommandRequest, Response = CommandResponse, Error: Into<BoxError>>,
+    S::Future: Send + 'static,
+{
+    type Response = CommandResponse;
+    type Error = BoxError;
+    type Future = CommandFuture<BoxError>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.service.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, request: CommandRequest) -> Self::Future {
+        let span = self.span(&request);
+        let response = span.in_scope(|| self.service.call(request));
+        let recorded = span.clone();
+        let traced = async move {
+            let response = response.await.map_err(Into::into);
+            record(&recorded, &response);
+            response
+        };
+        Box::pin(traced.instrument(span))
+    }
+}
+
+fn record(span: &Span, response: &Result<CommandResponse, BoxError>) {
+    match response {
+        Ok(response) => {
+            span.record("factum.command.outcome", response.outcome().as_str());
+            if let CommandResponse::Done(done) = response {
+                span.record("factum.stream.version", done.version.value());
+                span.record("factum.log.position", done.position.map(|it| it.value()));
+            }
+        }
+        Err(error) => {
+            span.record("factum.command.outcome", "failed");
+            span.record("otel.status_code", "ERROR");
+            span.record("error.type", kind_of(error));
+        }
+    }
+}
