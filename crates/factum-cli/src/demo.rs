@@ -15,13 +15,13 @@ use std::{
     time::Duration,
 };
 
-use factum::{Clock, Durability, SystemClock};
+use factum::{Clock, Durability, EntityStats, SystemClock};
 use tokio::task::JoinSet;
 
 use crate::{
     args::DemoArgs,
     demo::{
-        bank::{Bank, Tally},
+        bank::{Bank, Found, Tally},
         plan::{Brief, Month, Order},
         report::Report,
     },
@@ -49,7 +49,7 @@ pub(crate) async fn run(args: &DemoArgs, out: &mut Output) -> Result<(), Failure
     let work = Work { bank: bank.clone(), interrupt: Interrupt::listen(), notes };
     let ended = live_and_audit(&work, args, &place).await;
     // In every case: what was accepted finishes, and the store is left in order.
-    bank.app.close().await?;
+    bank.close().await?;
     let mut report = ended?;
     report.measure(&place);
     let printed = if args.json { report.print_json(out) } else { report.print(out) };
@@ -76,6 +76,7 @@ struct Work {
 struct Lived {
     tally: Tally,
     conflicts: u64,
+    running: EntityStats,
     elapsed: Duration,
 }
 
@@ -94,6 +95,11 @@ async fn live(work: &Work, args: &DemoArgs, place: &Place) -> Result<Lived, Fail
         known => format!("a bank with {}", counted(known, "account")),
     };
     output::note(work.notes, format_args!("{count} on {bank}, store={place}"));
+    live_on(work, args, found).await
+}
+
+/// Lives the month of a bank that was found so.
+async fn live_on(work: &Work, args: &DemoArgs, found: Found) -> Result<Lived, Failure> {
     let month = Month::new(Brief {
         seed: args.seed,
         run: found.head.value(),
@@ -113,8 +119,10 @@ async fn live(work: &Work, args: &DemoArgs, place: &Place) -> Result<Lived, Fail
         tally.merge(carry_out(work, orders, &progress).await?);
     }
     progress.finish();
-    let conflicts = work.bank.conflicts() - tally.given_up;
-    Ok(Lived { tally, conflicts, elapsed: begun.elapsed() })
+    // Commands that wait for one account give up together, over one conflict.
+    let conflicts = work.bank.conflicts().saturating_sub(tally.given_up);
+    let running = work.bank.entities.stats();
+    Ok(Lived { tally, conflicts, running, elapsed: begun.elapsed() })
 }
 
 /// Carries out the orders of one opening of the bank, by writers that race for them.
@@ -164,3 +172,6 @@ impl Work {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,8 +2,10 @@
 
 use std::error::Error;
 
-use factum::{AppendError, ExecuteError, LoadError, OpenError, ReadError, StoreError};
-use factum::{StoreErrorKind, WriteError};
+use factum::{
+    AppendError, EntityError, ExecuteError, LoadError, OpenError, ReadError, StoreError,
+    StoreErrorKind, WriteError,
+};
 
 /// What the program's exit code says. Part of its interface: `factum --help` lists them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,6 +142,20 @@ impl<R: Error + 'static> From<ExecuteError<R>> for Failure {
             ExecuteError::Store(error) => error.into(),
             ExecuteError::Load(error) => error.into(),
             ExecuteError::Indeterminate(_) => Self::of(Exit::Unavailable, &error),
+            other => Self::of(Exit::Internal, &other),
+        }
+    }
+}
+
+impl From<EntityError> for Failure {
+    fn from(error: EntityError) -> Self {
+        match error {
+            EntityError::Store(error) => error.into(),
+            EntityError::Load(error) => error.into(),
+            EntityError::Busy(_)
+            | EntityError::Deadline(_)
+            | EntityError::Indeterminate(_)
+            | EntityError::Lost(_) => Self::of(Exit::Unavailable, &error),
             other => Self::of(Exit::Internal, &other),
         }
     }

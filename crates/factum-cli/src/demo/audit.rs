@@ -1,5 +1,5 @@
-//! The audit: folds the whole log again, compares that with what the repository loads, and takes
-//! a closer look at one account.
+//! The audit: folds the whole log again, compares that with what the repository loads and with
+//! the accounts that run, and takes a closer look at one of them.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -74,20 +74,29 @@ pub(crate) async fn run(work: &Work) -> Result<Audited, Failure> {
     Ok(Audited { checks: check::all(&ledger, &disagreeing), ledger })
 }
 
-/// The accounts that the repository loads otherwise than the ledger says.
+/// The accounts that are otherwise than the ledger says, as the repository loads them or as they
+/// run.
 async fn disagreeing(work: &Work, ledger: &Ledger) -> Result<Vec<String>, Failure> {
+    let Bank { accounts, entities, .. } = &work.bank;
     let mut disagreeing = Vec::new();
     for (key, holding) in &ledger.accounts {
         work.check_interrupt()?;
-        let mut loaded = work.bank.accounts.load(key).await?;
-        if loaded.version > holding.version {
-            // Another process goes on writing; what the ledger saw is a moment of the past.
-            let then = At::Version(holding.version);
-            loaded = work.bank.accounts.load_at(key, then).await?;
+        let mut states = vec![accounts.load(key).await?];
+        // One that does not run would only be loaded once more.
+        if entities.entity(key)?.is_some() {
+            states.push(entities.state(key).await?);
         }
-        let found = (loaded.version, i128::from(loaded.state.balance_cents), &loaded.state.owner);
-        if found != (holding.version, holding.balance_cents, &holding.owner) {
-            disagreeing.push(key.clone());
+        for mut found in states {
+            if found.version > holding.version {
+                // Another process goes on writing; what the ledger saw is a moment of the past.
+                found = accounts.load_at(key, At::Version(holding.version)).await?;
+            }
+            let cents = i128::from(found.state.balance_cents);
+            let said = (holding.version, holding.balance_cents, &holding.owner);
+            if (found.version, cents, &found.state.owner) != said {
+                disagreeing.push(key.clone());
+                break;
+            }
         }
     }
     Ok(disagreeing)

@@ -3,8 +3,9 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use factum::{
-    App, Clock, EventName, ExecuteError, Metadata, Position, Query, ReadQuery, Repository,
-    SnapshotPolicy, StepRejected, Stores, SystemClock, Timestamp,
+    App, AppBuilder, AskError, Clock, Entities, EntityError, EntityOptions, EventName,
+    ExecuteError, Metadata, Position, Query, ReadQuery, Repository, SnapshotPolicy, StepRejected,
+    Stores, SystemClock, Timestamp,
 };
 use factum_testing::bank::{Account, AccountCommand, AccountRejection};
 
@@ -15,18 +16,23 @@ use crate::{
         customer,
         plan::{Order, Wish},
     },
-    exit::Failure,
+    exit::{Exit, Failure},
     place::Place,
 };
 
 const OPENED: EventName = EventName::from_static("account.opened");
 /// The month that a new bank has behind it.
 const MONTH: Duration = Duration::from_secs(30 * 86_400);
+/// How long closing waits for accounts that are at work; long past every retry.
+const CLOSING_MAX: Duration = Duration::from_secs(30);
 
 /// An open bank. Clones are the same bank.
 #[derive(Debug, Clone)]
 pub(crate) struct Bank {
     pub(crate) app: App,
+    /// The accounts as they run: commands on one of them go here.
+    pub(crate) entities: Entities<Account>,
+    /// The accounts as they are stored: transfers and audits go here.
     pub(crate) accounts: Repository<Account>,
     clock: Arc<BankClock>,
     conflicts: Conflicts,
@@ -77,15 +83,40 @@ impl Bank {
     /// Opens the bank, and founds it if it is not there.
     pub(crate) async fn open(place: &Place) -> Result<Self, Failure> {
         let clock = Arc::new(BankClock::new(SystemClock.now().saturating_sub(MONTH)));
-        let Stores { events, documents } = place.open(clock.clone()).await?;
+        let stores = place.open(clock.clone()).await?;
+        Self::on(stores, clock, App::builder()).await
+    }
+
+    /// The bank on an open store, by an application that is otherwise as it was built.
+    pub(super) async fn on(
+        Stores { events, documents }: Stores,
+        clock: Arc<BankClock>,
+        builder: AppBuilder,
+    ) -> Result<Self, Failure> {
         let conflicts = Conflicts::default();
         let stores = Stores { events: conflicts.of(events), documents };
-        let builder = App::builder().with_clock(clock.clone()).aggregate::<Account>();
+        let builder = builder.with_clock(clock.clone()).aggregate::<Account>();
         let app = builder.open_stores(stores).await?;
         // Everybody's favourites have long histories; snapshots keep the cost of loading flat.
         let accounts = app.aggregate().with_snapshots(SnapshotPolicy::production());
         let accounts = accounts.expect("the preset makes sense");
-        Ok(Self { app, accounts, clock, conflicts })
+        // No deadline: the month leaps while somebody waits.
+        let options = EntityOptions::new().with_deadline(None);
+        let entities = Entities::new(accounts.clone(), options);
+        Ok(Self { app, entities, accounts, clock, conflicts })
+    }
+
+    /// Lets what was accepted finish, and leaves the store in order.
+    pub(crate) async fn close(&self) -> Result<(), Failure> {
+        let left = self.entities.shutdown(CLOSING_MAX).await;
+        self.app.close().await?;
+        match left.unfinished.first() {
+            None => Ok(()),
+            Some(stream) => {
+                let text = format!("an account was still at work when closing: stream={stream}");
+                Err(Failure::new(Exit::Unavailable, text))
+            }
+        }
     }
 
     /// Looks at what is there, and sets the clock to where it goes on.
@@ -118,13 +149,11 @@ impl Bank {
         self.clock.advance_to(order.at);
         let outcome = match order.wish {
             Wish::Open { key, owner, email } => {
-                self.execute(&key, AccountCommand::Open { owner, email }).await
+                self.ask(&key, AccountCommand::Open { owner, email }).await
             }
-            Wish::Deposit { key, cents } => {
-                self.execute(&key, AccountCommand::Deposit { cents }).await
-            }
+            Wish::Deposit { key, cents } => self.ask(&key, AccountCommand::Deposit { cents }).await,
             Wish::Withdraw { key, cents } => {
-                self.execute(&key, AccountCommand::Withdraw { cents }).await
+                self.ask(&key, AccountCommand::Withdraw { cents }).await
             }
             Wish::Transfer { from, to, cents } => self.transfer(&from, &to, cents).await,
         };
@@ -138,12 +167,13 @@ impl Bank {
         Ok(())
     }
 
-    async fn execute(&self, key: &str, command: AccountCommand) -> Result<usize, Refusal> {
-        let executed = self.accounts.execute(key, &command).await;
-        executed.map(|executed| executed.events.len()).map_err(|e| Refusal::of(e, |no| Some(no)))
+    async fn ask(&self, key: &str, command: AccountCommand) -> Result<usize, Refusal> {
+        let outcome = self.entities.ask(key, command).await;
+        outcome.map(|outcome| outcome.events.len()).map_err(Refusal::of_ask)
     }
 
-    /// One transaction over two accounts, its events with one correlation id.
+    /// One transaction over two accounts, its events with one correlation id. To the accounts that
+    /// run it is another writer.
     async fn transfer(&self, from: &str, to: &str, cents: u64) -> Result<usize, Refusal> {
         let send = AccountCommand::Send { to: to.into(), cents };
         let receive = AccountCommand::Receive { from: from.into(), cents };
@@ -152,7 +182,7 @@ impl Bank {
         let transfer = transfer.execute(&self.accounts, to, receive);
         let id = self.app.kernel().ids().uuid(self.clock.now());
         let committed = transfer.commit(&Metadata::new().with_correlation_id(id)).await;
-        committed.map(|done| done.events).map_err(|e| Refusal::of(e, StepRejected::downcast_ref))
+        committed.map(|done| done.events).map_err(Refusal::of_transfer)
     }
 }
 
@@ -167,12 +197,17 @@ enum Refusal {
 }
 
 impl Refusal {
-    fn of<R: std::error::Error + 'static>(
-        error: ExecuteError<R>,
-        rejection: impl FnOnce(&R) -> Option<&AccountRejection>,
-    ) -> Self {
+    fn of_ask(error: AskError<AccountRejection>) -> Self {
         match error {
-            ExecuteError::Rejected(no) => Self::Rejected(rejection(&no).map_or("other", kind)),
+            AskError::Rejected(no) => Self::Rejected(kind(&no)),
+            AskError::Failed(EntityError::Conflict(_)) => Self::GivenUp,
+            AskError::Failed(error) => Self::Failed(error.into()),
+        }
+    }
+
+    fn of_transfer(error: ExecuteError<StepRejected>) -> Self {
+        match error {
+            ExecuteError::Rejected(no) => Self::Rejected(no.downcast_ref().map_or("other", kind)),
             ExecuteError::Conflict(_) => Self::GivenUp,
             other => Self::Failed(other.into()),
         }

@@ -45,8 +45,8 @@ pub(crate) fn is_conserved(ledger: &Ledger) -> bool {
         && faults.half_transfers == 0
 }
 
-/// All checks of a log that was folded to its end. `disagreeing` are the accounts that the
-/// repository loads otherwise than the log says.
+/// All checks of a log that was folded to its end. `disagreeing` are the accounts that are
+/// otherwise than the log says, as the repository loads them or as they run.
 pub(crate) fn all(ledger: &Ledger, disagreeing: &[String]) -> Vec<Check> {
     let faults = ledger.faults;
     let positions = match ledger.through.value() {

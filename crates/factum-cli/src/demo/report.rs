@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use factum::EntityStats;
 use serde::Serialize;
 
 use crate::{
@@ -100,7 +101,7 @@ impl Report {
 
     /// Writes one JSON object, on a line of its own.
     pub(crate) fn print_json(&self, out: &mut Output) -> Result<(), Failure> {
-        let Lived { tally, conflicts, elapsed } = &self.lived;
+        let Lived { tally, conflicts, elapsed, .. } = &self.lived;
         let ledger = &self.ledger;
         let summary = Summary {
             store: &self.store,
@@ -145,8 +146,8 @@ impl Report {
         }
     }
 
-    fn figures(&self) -> [(&'static str, String, String); 5] {
-        let Lived { tally, conflicts, elapsed } = &self.lived;
+    fn figures(&self) -> [(&'static str, String, String); 6] {
+        let Lived { tally, conflicts, running, elapsed } = &self.lived;
         let rate = number::rate(number::per_second(tally.commands, *elapsed));
         let measured = match self.measured {
             Measured::Disk => "on disk, all included",
@@ -166,6 +167,7 @@ impl Report {
             ),
             ("rejections", grouped(tally.rejected()), by_kind(tally)),
             ("conflicts retried", grouped(*conflicts), given_up(tally)),
+            ("entities", grouped(running.resident as u64), kept(running)),
             ("bytes per event", bytes, measured.into()),
         ]
     }
@@ -198,6 +200,11 @@ fn given_up(tally: &Tally) -> String {
         0 => "another writer was first, so decided again".into(),
         count => format!("{} given up, others were first too often", counted(count, "command")),
     }
+}
+
+fn kept(running: &EntityStats) -> String {
+    let (loads, commands) = (counted(running.loads, "load"), counted(running.commands, "command"));
+    format!("accounts in memory, {loads} for {commands}")
 }
 
 fn check_line(check: &Check, paint: Paint) -> String {
