@@ -7,6 +7,7 @@
 //! | a store | [`conformance!`], one line for every law of both traits |
 //! | what happens when a store fails | [`FaultyStore`], [`FaultyDocuments`] |
 //! | that nothing was lost, invented, doubled or reordered | [`History`], [`RecordingStore`] |
+//! | that callers were answered what was so | [`Answers`], [`Answer`] |
 //! | what depends on time or chance | [`VirtualClock`], [`SeededIds`] |
 //!
 //! All examples are of one sample domain, the [`bank`].
@@ -32,6 +33,7 @@ mod given;
 
 mod scope;
 
+mod answer;
 mod faulty;
 mod history;
 
@@ -39,6 +41,7 @@ pub mod bank;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 
+pub use answer::{Answer, AnswerSummary, Answers, Call, Contradiction};
 pub use clock::VirtualClock;
 pub use faulty::{Fault, FaultRates, FaultyDocuments, FaultyStore};
 pub use given::{Given, Then, When, given};

@@ -1,6 +1,7 @@
 //! The tests of the test support.
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
+mod answers;
 mod clock;
 mod conformance;
 mod faulty;
