@@ -1,40 +1,64 @@
 //! An `ask` that is dropped at any of its awaits loses nothing, and stores once or never.
 
-use std::{future::Future, pin::pin, task::Poll};
-
 use factum_runtime::{AskError, EntityError};
-use factum_testing::{Fault, bank::Account};
+use factum_testing::{Fault, FaultRates, bank::Account};
 
-use crate::bench::{Bench, DEPOSIT, millis, open, options};
+use crate::{
+    bench::{Bench, DEPOSIT, millis, open, options},
+    polling::poll_times,
+};
 
-/// Polls a future so often, letting everybody else run between, and drops it. Whether it ended.
-async fn poll_times<T>(future: impl Future<Output = T>, times: usize) -> bool {
-    let mut future = pin!(future);
-    for _ in 0..times {
-        let polled = std::future::poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await;
-        if polled.is_ready() {
-            return true;
-        }
-        tokio::task::yield_now().await;
+/// How the entity is found by the one who leaves.
+#[derive(Debug, Clone, Copy)]
+enum Found {
+    InMemory,
+    Passivated,
+    /// In memory, and another writer was there since.
+    Overtaken,
+}
+
+/// Asks for a deposit and leaves after so many polls. Whether the answer was there before.
+async fn leave(found: Found, fault: Option<Fault>, times: usize) -> bool {
+    let bench = Bench::rough(1, FaultRates::none());
+    let weight_max = if matches!(found, Found::Passivated) { 0 } else { usize::MAX };
+    let accounts = bench.entities::<Account>(options().with_weight_max(weight_max));
+    accounts.ask("ada", open("ada")).await.unwrap();
+    let mut expected = u64::from(times > 0);
+    if matches!(found, Found::Overtaken) {
+        accounts.repository().execute("ada", &DEPOSIT).await.unwrap();
+        expected += 1;
     }
-    false
+    if let Some(fault) = fault {
+        bench.faulty.next_append(fault);
+        bench.faulty.next_read(fault);
+    }
+    let ended = poll_times(accounts.ask("ada", DEPOSIT), times).await;
+    // Behind whatever the one who left has begun.
+    let after = accounts.ask_for("ada", DEPOSIT, |ada| ada.balance_cents).await.unwrap();
+    assert_eq!(after.reply, expected + 1, "{found:?} {fault:?} times={times}");
+    assert_eq!(bench.balance("ada").await, (expected + 1, expected + 2));
+    bench.history.check_store(&*bench.store).await.unwrap();
+    ended
 }
 
 #[tokio::test]
-async fn dropped_while_it_waits_for_the_answer_it_stores_once() {
-    for times in 0..12 {
-        for fault in [None, Some(Fault::Delay(millis(5))), Some(Fault::DropReply)] {
-            let bench = Bench::rough(1, factum_testing::FaultRates::none());
-            let accounts = bench.accounts();
-            accounts.ask("ada", open("ada")).await.unwrap();
-            fault.into_iter().for_each(|fault| bench.faulty.next_append(fault));
-            poll_times(accounts.ask("ada", DEPOSIT), times).await;
-            // Behind whatever the dropped one has left.
-            let after = accounts.ask_for("ada", DEPOSIT, |ada| ada.balance_cents).await.unwrap();
-            let expected = if times == 0 { 1 } else { 2 };
-            assert_eq!(after.reply, expected, "times={times} fault={fault:?}");
-            assert_eq!(bench.balance("ada").await, (expected, expected + 1));
-            bench.history.check_store(&*bench.store).await.unwrap();
+async fn dropped_at_any_await_it_stores_once_unless_it_was_never_polled() {
+    let faults = [
+        None,
+        Some(Fault::Delay(millis(5))),
+        Some(Fault::FailBefore),
+        Some(Fault::DropRequest),
+        Some(Fault::DropReply),
+    ];
+    for found in [Found::InMemory, Found::Passivated, Found::Overtaken] {
+        for fault in faults {
+            let mut times = 0;
+            // Until it is polled so often that it ends: then every await was left once.
+            while !leave(found, fault, times).await {
+                times += 1;
+                assert!(times < 1_000, "it never ends: {found:?} {fault:?}");
+            }
+            assert!(times > 1, "it does wait: {found:?} {fault:?}");
         }
     }
 }

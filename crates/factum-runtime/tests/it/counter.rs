@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use factum_core::{Aggregate, Context, Decision, Verdict};
 use factum_macros::Event;
 
-#[derive(Debug, Default, Clone)]
+#[derive(Debug, Default, Clone, PartialEq)]
 pub(crate) struct Counter {
     pub(crate) count: u64,
     /// Bytes that it says to weigh.

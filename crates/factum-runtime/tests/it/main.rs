@@ -1,12 +1,14 @@
 //! Entities from outside: what callers are told, and what is in the log.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+mod answers;
 mod bench;
 mod cancelling;
 mod counter;
 mod faults;
 mod memory;
 mod passivation;
+mod polling;
 mod sharing;
 mod shutdown;
 mod supervision;

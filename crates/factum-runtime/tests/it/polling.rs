@@ -1,0 +1,16 @@
+//! A caller that leaves at one of its awaits.
+
+use std::{future::Future, pin::pin, task::Poll};
+
+/// Polls a future so often, letting everybody else run between, and drops it. Whether it ended.
+pub(crate) async fn poll_times<T>(future: impl Future<Output = T>, times: usize) -> bool {
+    let mut future = pin!(future);
+    for _ in 0..times {
+        let polled = std::future::poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await;
+        if polled.is_ready() {
+            return true;
+        }
+        tokio::task::yield_now().await;
+    }
+    false
+}
