@@ -40,7 +40,8 @@ fn is_glob(tree: &UseTree) -> bool {
 fn every_crate_takes_the_workspace_lints() {
     let of_crate = |path: &str| {
         let folder = path.strip_suffix("/Cargo.toml");
-        folder.is_some_and(|it| it == "xtask" || it.strip_prefix("crates/").is_some())
+        let parents = ["crates/", "examples/"];
+        folder.is_some_and(|it| it == "xtask" || parents.iter().any(|at| it.starts_with(at)))
     };
     let files = files();
     let manifests: Vec<_> = files.iter().filter(|it| of_crate(&it.path)).collect();

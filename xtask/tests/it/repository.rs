@@ -52,9 +52,10 @@ pub(crate) fn files() -> Vec<SourceFile> {
     files
 }
 
-/// The Rust files among them that are ours to read: crates and xtask.
+/// The Rust files among them that are ours to read: crates, examples and xtask.
 pub(crate) fn rust_files() -> Vec<SourceFile> {
-    let ours = |path: &str| path.starts_with("crates/") || path.starts_with("xtask/");
+    let folders = ["crates/", "examples/", "xtask/"];
+    let ours = |path: &str| folders.iter().any(|folder| path.starts_with(folder));
     let rust: Vec<_> =
         files().into_iter().filter(|it| ours(&it.path) && it.path.ends_with(".rs")).collect();
     // A rule that is held against nothing would pass.
