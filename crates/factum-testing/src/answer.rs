@@ -32,10 +32,12 @@ pub use contradiction::Contradiction;
 /// use factum_core::{EventStore, Repository};
 /// use factum_testing::{Answer, Answers, bank::Account};
 ///
-/// async fn look(store: Arc<dyn EventStore>, it: Repository<Account>) -> Result<(), Box<dyn Error>> {
+/// type Done = Result<(), Box<dyn Error>>;
+///
+/// async fn look(store: Arc<dyn EventStore>, accounts: Repository<Account>) -> Done {
 ///     let answers = Answers::<Account>::new(store);
 ///     let call = answers.call("ada").await?;
-///     let ada = it.load("ada").await?;
+///     let ada = accounts.load("ada").await?;
 ///     answers.answered(call, Answer::Seen { version: ada.version, state: ada.state }).await?;
 ///     assert_eq!(answers.check().await?.seen, 1);
 ///     Ok(())
