@@ -53,6 +53,7 @@ const TABLE: &[Row] = &[
     // The demo plays the bank of the tests: there is one sample domain.
     Row("factum-cli", Kind::Program, &["factum", "factum-testing"]),
     // Examples are what users would write: the facade is all they need.
+    Row("banking", Kind::Program, &["factum"]),
     Row("counter", Kind::Program, &["factum"]),
     Row("xtask", Kind::Chores, &[]),
 ];

@@ -1,0 +1,136 @@
+//! A bank on Factum: accounts that run, behind a command bus that traces, measures, authorizes,
+//! validates, recognises repeats and turns away what is too much; and transfers.
+//!
+//! `cargo run -p banking` plays in memory, `cargo run -p banking ./bank` in a folder; run again,
+//! that goes on. With `--trace` it says on stderr how long every command took and what came of it.
+#![expect(clippy::print_stdout, reason = "an example speaks by printing")]
+
+mod account;
+mod bank;
+
+use std::{env, error::Error, io};
+
+use factum::{DispatchError, ExecuteError};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use tracing_subscriber::fmt::format::FmtSpan;
+
+use crate::{
+    account::{AccountCommand, AccountRejection},
+    bank::{Bank, Done},
+};
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let (flags, paths): (Vec<_>, Vec<_>) = env::args().skip(1).partition(|it| it == "--trace");
+    if !flags.is_empty() {
+        let spans = tracing_subscriber::fmt().with_span_events(FmtSpan::CLOSE);
+        spans.with_writer(io::stderr).init();
+    }
+    // Before the bank opens: its layer describes the metrics to whoever records them.
+    let metrics = PrometheusBuilder::new().install_recorder()?;
+
+    let bank = Bank::open(paths.first().map_or("memory:", String::as_str)).await?;
+    customers_come(&bank).await?;
+    money_moves(&bank).await?;
+    everybody_comes_at_once(&bank).await?;
+    close(bank, &metrics).await
+}
+
+/// Layers and rules say no to what can't be.
+async fn customers_come(bank: &Bank) -> Result<(), Box<dyn Error>> {
+    let open = |owner: &str, email: &str| AccountCommand::Open {
+        owner: owner.into(),
+        email: email.into(),
+    };
+    say("ada opens", &bank.wish("ada", "ada", open("Ada", "ada@example.org")).await);
+    say("bob opens", &bank.wish("bob", "bob", open("Bob", "bob@example.org")).await);
+    say("eve opens", &bank.wish("eve", "eve", open("Eve", "ada@example.org")).await);
+    say("eve tries again", &bank.wish("eve", "eve", open("Eve", "nowhere")).await);
+    let deposit = AccountCommand::Deposit { cents: 50_000 };
+    say("ada pays in 500.00", &bank.wish("ada", "ada", deposit).await);
+    let withdraw = AccountCommand::Withdraw { cents: 900_000 };
+    say("ada withdraws 9000.00", &bank.wish("ada", "ada", withdraw.clone()).await);
+    say("eve withdraws it", &bank.wish("eve", "ada", withdraw).await);
+    Ok(())
+}
+
+/// Once and not twice; on both accounts or on none.
+async fn money_moves(bank: &Bank) -> Result<(), Box<dyn Error>> {
+    for _ in 0..2 {
+        let deposit = AccountCommand::Deposit { cents: 2_500 };
+        say("bob's slip 17", &bank.wish_once("bob", "slip-17", "bob", deposit).await);
+    }
+    for (what, cents) in [("ada sends bob 100.00", 10_000), ("ada sends bob 9000.00", 900_000)] {
+        match bank.transfer("ada", "bob", cents).await {
+            Ok(()) => row(what, "done, on both accounts"),
+            Err(ExecuteError::Rejected(no)) => row(what, &format!("rejected: {no}")),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let (ada, bob) = (bank.cents("ada").await?, bank.cents("bob").await?);
+    row("what they have", &format!("ada {ada} cents, bob {bob}"));
+    Ok(())
+}
+
+/// More than the bank takes at once is turned away, and nothing of it happened.
+async fn everybody_comes_at_once(bank: &Bank) -> Result<(), Box<dyn Error>> {
+    let before = bank.cents("bob").await?;
+    let customers: Vec<_> = (0..1_000)
+        .map(|_| {
+            let bank = bank.clone();
+            tokio::spawn(async move {
+                let deposit = AccountCommand::Deposit { cents: 1 };
+                bank.wish("bob", "bob", deposit).await
+            })
+        })
+        .collect();
+    let (mut done, mut away) = (0, 0);
+    for customer in customers {
+        match customer.await? {
+            Ok(_) => done += 1,
+            Err(DispatchError::Layer(error))
+                if error.is::<tower::load_shed::error::Overloaded>() =>
+            {
+                away += 1;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    row("1000 pay in at once", &format!("{done} done, {away} turned away"));
+    assert_eq!(bank.cents("bob").await? - before, done, "what was done is there, no more");
+    Ok(())
+}
+
+/// Lets what was accepted finish, and tells what was measured.
+async fn close(bank: Bank, metrics: &PrometheusHandle) -> Result<(), Box<dyn Error>> {
+    let stats = bank.accounts.stats();
+    row("accounts in memory", &format!("{}, {} loads", stats.resident, stats.loads));
+    bank.app.close().await?;
+    println!("\nWhat Prometheus would scrape, in part:");
+    let text = metrics.render();
+    let mut lines: Vec<_> =
+        text.lines().filter(|it| it.starts_with("factum_commands_total{")).collect();
+    lines.sort_unstable();
+    lines.iter().for_each(|line| println!("  {line}"));
+    Ok(())
+}
+
+/// A line for what came of a wish.
+fn say(what: &str, done: &Done) {
+    let came = match done {
+        Ok(done) if done.replayed => format!("done before, version {}", done.version),
+        Ok(done) if done.events.is_empty() => "nothing to do".into(),
+        Ok(done) => format!("done, version {}", done.version),
+        Err(DispatchError::Rejected(AccountRejection::InsufficientFunds { cents })) => {
+            format!("rejected: only {cents} cents are there")
+        }
+        Err(DispatchError::Rejected(no)) => format!("rejected: {no}"),
+        Err(DispatchError::Refused(no)) => format!("refused: {no}"),
+        Err(error) => format!("failed: {error}"),
+    };
+    row(what, &came);
+}
+
+fn row(what: &str, came: &str) {
+    println!("{what:<24}{came}");
+}
