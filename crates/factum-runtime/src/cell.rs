@@ -12,10 +12,8 @@ use std::collections::VecDeque;
 
 use factum_core::Timestamp;
 
-use health::Health;
-
-pub(crate) use health::Blame;
 pub use health::Restart;
+pub(crate) use health::{Blame, Health};
 pub(crate) use step::{
     Answer, Answers, Appending, Decided, Effect, Freshness, Input, Letter, Next, Parts, Queued,
     Rules, Step, Tail, Tending, Verdict,

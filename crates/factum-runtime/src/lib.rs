@@ -1,4 +1,4 @@
-//! Entities: aggregates that run.
+//! Entities: aggregates that run; and a supervisor for whatever else runs for long.
 //!
 //! An entity is an aggregate in memory, addressed by its key: activated by its first message,
 //! passivated when idle, started again when it fails. [`Entities`] are all those of one kind; an
@@ -14,6 +14,7 @@
 //! | write a layer | [`CommandRequest`], [`CommandResponse`], [`CommandError`] |
 //! | see how they fare | [`EntityStats`], [`EntityInfo`], [`QuarantinedEntity`] |
 //! | end | [`Entities::shutdown`], [`Shutdown`] |
+//! | keep other work running | [`Supervisor`], [`Worker`], [`WorkerHealth`] |
 
 mod cell;
 
@@ -26,6 +27,7 @@ mod message;
 mod option;
 mod order;
 mod stats;
+mod supervisor;
 mod system;
 
 pub use bus::{
@@ -40,3 +42,7 @@ pub use message::Outcome;
 pub use option::{BURST_MAX, ENTITY_BYTES, EntityOptions, OtherWriters};
 pub use order::{COMMAND_TAG, CommandId};
 pub use stats::{EntityInfo, EntityStats, EntityStatus, QuarantinedEntity, Shutdown};
+pub use supervisor::{
+    RestartPolicy, RestartStrategy, Supervisor, SupervisorError, WORKER_GRACE, WORKERS_MAX, Worker,
+    WorkerContext, WorkerError, WorkerHealth, WorkerState, WorkersStopped,
+};

@@ -13,7 +13,7 @@ use factum_journal::JournalKind;
 use factum_memory::MemoryKind;
 #[cfg(feature = "postgres")]
 use factum_postgres::PostgresKind;
-use factum_runtime::{Commands, Entities};
+use factum_runtime::{Commands, Entities, Supervisor};
 #[cfg(feature = "sqlite")]
 use factum_sqlite::SqliteKind;
 
@@ -33,6 +33,7 @@ pub struct App {
     retry: RetryPolicy,
     catalog: Arc<Catalog>,
     running: Arc<Running>,
+    supervisor: Supervisor,
 }
 
 impl App {
@@ -68,7 +69,9 @@ impl App {
         catalog: Catalog,
         running: Running,
     ) -> Self {
-        Self { kernel, retry, catalog: Arc::new(catalog), running: Arc::new(running) }
+        let supervisor = Supervisor::new(kernel.clock().clone(), kernel.ids().clone());
+        let (catalog, running) = (Arc::new(catalog), Arc::new(running));
+        Self { kernel, retry, catalog, running, supervisor }
     }
 
     /// What it runs on.
@@ -119,6 +122,12 @@ impl App {
     /// ```
     pub fn commands(&self) -> Commands {
         Commands::new(self.running.router(self), &self.kernel)
+    }
+
+    /// What runs for long beside the entities, and is started again when it fails: add workers
+    /// of your own, see how each fares.
+    pub fn supervisor(&self) -> &Supervisor {
+        &self.supervisor
     }
 
     /// Executes a command on the aggregate with this key.
@@ -181,12 +190,15 @@ impl App {
         Subscription::new(&self.kernel, scope, from)
     }
 
-    /// Lets what was accepted finish, for [`entities`](Self::entities) 30 seconds long, and closes
-    /// the store.
+    /// Ends it in the order in which one needs the other: the workers of its
+    /// [`supervisor`](Self::supervisor) stop, the last first, each within its grace; then what
+    /// [`entities`](Self::entities) accepted finishes, for 30 seconds at most; then the store
+    /// closes. [`Supervisor::shutdown`], called before, says which workers did not stop.
     ///
     /// # Errors
     /// Those of the store.
     pub async fn close(&self) -> Result<(), StoreError> {
+        self.supervisor.shutdown().await;
         self.running.shutdown(SHUTDOWN_MAX).await;
         self.kernel.events().close().await
     }

@@ -12,6 +12,7 @@
 //! | execute | [`App`], [`Repository`], [`Transaction`], [`ExecuteError`] |
 //! | keep aggregates running | [`App::entities`], [`Entities`], [`EntityOptions`] |
 //! | send commands through layers | [`App::commands`], [`Commands`], [`CommandId`] |
+//! | keep other work running | [`App::supervisor`], [`Worker`], [`WorkerHealth`] |
 //! | load, also as it was | [`Repository::load_at`], [`At`], [`History`], [`SnapshotPolicy`] |
 //! | let history go | [`Repository::summarise`], [`Repository::delete`], [`Retention`] |
 //! | read and follow | [`ReadLog`], [`Subscription`], [`Checkpoint`] |
@@ -83,7 +84,9 @@ pub use factum_runtime::{
     CommandError, CommandFuture, CommandId, CommandOutcome, CommandRequest, CommandResponse,
     CommandRouter, Commands, DispatchError, ENTITY_BYTES, Entities, EntityError, EntityInfo,
     EntityOptions, EntityStats, EntityStatus, Idempotency, IdempotencyLayer, Metrics, MetricsLayer,
-    OtherWriters, Outcome, QuarantinedEntity, Restart, Shutdown, Tracing, TracingLayer,
+    OtherWriters, Outcome, QuarantinedEntity, Restart, RestartPolicy, RestartStrategy, Shutdown,
+    Supervisor, SupervisorError, Tracing, TracingLayer, WORKER_GRACE, WORKERS_MAX, Worker,
+    WorkerContext, WorkerError, WorkerHealth, WorkerState, WorkersStopped,
 };
 #[cfg(feature = "sqlite")]
 pub use factum_sqlite::{SqliteKind, SqliteOptions, SqliteStore};

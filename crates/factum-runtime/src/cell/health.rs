@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use factum_core::Timestamp;
 
-/// How an entity that died is started again.
+/// How an entity or a worker that died is started again.
 ///
 /// ```
 /// use std::time::Duration;
@@ -18,11 +18,12 @@ use factum_core::Timestamp;
 #[must_use]
 pub struct Restart {
     /// The pause after the first failure; each further one in a row doubles it. Half of a pause is
-    /// random, so that entities that died together don't load together.
+    /// random, so that those that died together don't come back together.
     pub pause_min: Duration,
     /// No pause is longer.
     pub pause_max: Duration,
-    /// After so many deaths within `window` the entity is quarantined; at least 1.
+    /// After so many deaths within `window` an entity is quarantined, and a worker given up; at
+    /// least 1.
     pub deaths_max: u32,
     /// The time within which deaths are counted.
     pub window: Duration,
@@ -45,7 +46,7 @@ impl Restart {
         self
     }
 
-    /// Sets how many deaths within which time put an entity into quarantine.
+    /// Sets how many deaths within which time are too many.
     pub const fn with_deaths_max(mut self, deaths: u32, window: Duration) -> Self {
         (self.deaths_max, self.window) = (deaths, window);
         self

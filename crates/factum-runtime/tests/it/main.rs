@@ -13,3 +13,4 @@ mod sharing;
 mod shutdown;
 mod supervision;
 mod telling;
+mod workers;

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use factum::{
     Aggregate, App, Clash, Context, Event, ExecuteError, MemoryStore, Metadata, OpenError,
-    Position, ReadQuery, Scope, StoreErrorKind, Stores, SubscribeFrom, TagKey, Verdict,
+    Position, ReadQuery, Scope, StoreErrorKind, Stores, SubscribeFrom, TagKey, Verdict, Worker,
+    WorkerState,
 };
 use factum_testing::bank::{Account, AccountCommand, AccountRejection};
 
@@ -178,4 +179,30 @@ async fn entities_are_the_same_for_whoever_asks_and_end_with_the_application() {
     assert_eq!(accounts.stats().loads, 1, "one set of entities");
     app.close().await.unwrap();
     assert!(accounts.tell("ada", AccountCommand::Deposit { cents: 5 }).is_err());
+}
+
+#[tokio::test]
+async fn workers_stop_before_the_entities_and_these_before_the_store() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("shop");
+    let app = App::open(path.to_str().unwrap()).await.unwrap();
+    app.execute::<Account>("ada", &open("Ada", "ada@example.org")).await.unwrap();
+    let accounts = app.entities::<Account>();
+    let at_the_end = accounts.clone();
+    let worker = Worker::new("interest", move |cx| {
+        let accounts = at_the_end.clone();
+        async move {
+            cx.stopping().await;
+            accounts.ask("ada", AccountCommand::Deposit { cents: 1 }).await?;
+            Ok(accounts.tell("ada", AccountCommand::Deposit { cents: 2 })?)
+        }
+    });
+    app.supervisor().add(worker).unwrap();
+    app.close().await.unwrap();
+    let worker = &app.supervisor().health()[0];
+    assert_eq!((worker.state, worker.cause.as_deref()), (WorkerState::Stopped, None));
+    assert!(accounts.tell("ada", AccountCommand::Deposit { cents: 5 }).is_err());
+    drop((app, accounts));
+    let app = App::open(path.to_str().unwrap()).await.unwrap();
+    assert_eq!(app.load::<Account>("ada").await.unwrap().state.balance_cents, 3);
 }

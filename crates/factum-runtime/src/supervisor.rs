@@ -1,0 +1,311 @@
+//! The supervisor of what runs for long: consumers, queues, timers, whatever an application adds.
+//!
+//! What becomes of a worker is decided in `machine.rs`; here are the tasks and the lock around it.
+
+mod machine;
+mod state;
+mod task;
+mod worker;
+
+use std::{
+    collections::{HashMap, VecDeque},
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::Duration,
+};
+
+use factum_core::{Clock, IdSource};
+use tokio::{runtime::Handle, sync::watch, task::AbortHandle};
+
+use machine::{Effect, Input, Machine, Rules, Ticket, WorkerId};
+use task::Run;
+use worker::Factory;
+
+pub use state::{SupervisorError, WorkerHealth, WorkerState, WorkersStopped};
+pub use worker::{
+    RestartPolicy, RestartStrategy, WORKER_GRACE, Worker, WorkerContext, WorkerError,
+};
+
+/// The most workers of one supervisor.
+pub const WORKERS_MAX: usize = 4_096;
+
+/// Keeps workers running: starts them, starts those again that fail, stops them in order. Cheap
+/// to clone.
+///
+/// A worker that fails is started again after a pause that doubles with each failure; one that
+/// fails too often within a while is given up, which [`health`](Self::health) says. Workers don't
+/// notice the failures of others, but for those of one [`RestartStrategy::RestForOne`] group.
+///
+/// When the last handle is dropped, the workers are asked to stop, all at once, and nobody waits
+/// for them; [`shutdown`](Self::shutdown) does it in order.
+///
+/// # Guarantees
+/// - There is at most one run of a worker at a time.
+/// - A failed or panicked worker never takes another one, or the supervisor, with it.
+///
+/// ```
+/// use std::sync::{Arc, atomic::{AtomicU32, Ordering}};
+/// use factum_core::{SystemClock, SystemIds};
+/// use factum_runtime::{RestartPolicy, Supervisor, Worker, WorkerState};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let supervisor = Supervisor::new(Arc::new(SystemClock), Arc::new(SystemIds));
+/// let runs = Arc::new(AtomicU32::new(0));
+/// let worker = Worker::new("statements", move |_| {
+///     let run = runs.fetch_add(1, Ordering::Relaxed);
+///     async move { if run == 0 { Err("the printer jams".into()) } else { Ok(()) } }
+/// });
+/// supervisor.add(worker.with_policy(RestartPolicy::Transient))?;
+/// supervisor.until(|workers| workers[0].state == WorkerState::Stopped).await;
+/// let statements = &supervisor.health()[0];
+/// assert_eq!(statements.restarts, 1);
+/// assert_eq!(statements.cause.as_deref(), Some("the printer jams"));
+/// assert!(supervisor.shutdown().await.dropped.is_empty());
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Supervisor {
+    shared: Arc<Shared>,
+}
+
+/// What all handles and tasks share. Tasks only look for it, so that it ends with the handles.
+struct Shared {
+    clock: Arc<dyn Clock>,
+    ids: Arc<dyn IdSource>,
+    inner: Mutex<Inner>,
+    /// Counts what happened, to wake whoever waits for something to happen.
+    changes: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct Inner {
+    machine: Machine,
+    staff: HashMap<WorkerId, Staff>,
+    /// What is to be done: by one thread at a time, in order, without the lock.
+    effects: VecDeque<Effect>,
+    is_performing: bool,
+    added: u64,
+}
+
+/// What a worker runs by.
+struct Staff {
+    name: Arc<str>,
+    factory: Arc<Factory>,
+    runtime: Handle,
+    stop: watch::Sender<bool>,
+    run: Option<AbortHandle>,
+    timer: Option<AbortHandle>,
+}
+
+impl Supervisor {
+    /// A supervisor without workers.
+    pub fn new(clock: Arc<dyn Clock>, ids: Arc<dyn IdSource>) -> Self {
+        let (inner, changes) = (Mutex::default(), watch::Sender::new(0));
+        Self { shared: Arc::new(Shared { clock, ids, inner, changes }) }
+    }
+
+    /// Starts a worker, also while others run.
+    ///
+    /// # Errors
+    /// `NameTaken`, `TooMany`, `Closed`.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn add(&self, worker: Worker) -> Result<(), SupervisorError> {
+        let runtime = Handle::current();
+        let Worker { name, policy, strategy, restart, grace, factory } = worker;
+        let mut inner = self.shared.lock();
+        if inner.machine.is_closing() {
+            return Err(SupervisorError::Closed);
+        }
+        if inner.machine.id(&name).is_some() {
+            return Err(SupervisorError::NameTaken(name));
+        }
+        if inner.machine.len() >= WORKERS_MAX {
+            return Err(SupervisorError::TooMany(WORKERS_MAX));
+        }
+        let id = WorkerId(inner.added);
+        inner.added += 1;
+        let (stop, run, timer) = (watch::Sender::new(false), None, None);
+        let staff = Staff { name: name.clone(), factory, runtime, stop, run, timer };
+        inner.staff.insert(id, staff);
+        let rules = Rules { name, policy, strategy, restart, grace };
+        self.shared.take(inner, Input::Add(id, rules));
+        Ok(())
+    }
+
+    /// Stops a worker within its time, and forgets it. Whether it stopped by itself; if it did
+    /// not, its future is dropped where it waits, and its name stays taken until it is gone.
+    ///
+    /// # Errors
+    /// `Unknown`.
+    ///
+    /// # Cancel safety
+    /// Dropped, the worker stops all the same.
+    pub async fn remove(&self, name: &str) -> Result<bool, SupervisorError> {
+        let mut changes = self.shared.changes.subscribe();
+        let id = self.shared.lock().machine.id(name);
+        let id = id.ok_or_else(|| SupervisorError::Unknown(name.into()))?;
+        self.shared.apply(Input::Remove(id));
+        loop {
+            let has_stopped = self.shared.lock().machine.has_stopped(id);
+            match has_stopped {
+                Some(false) => {}
+                Some(true) => return Ok(false),
+                None => return Ok(true),
+            }
+            // The sender is in what `self` holds.
+            let _ = changes.changed().await;
+        }
+    }
+
+    /// Starts a worker again that was given up, has ended, or is backing off, and forgives it its
+    /// failures. One that runs is stopped first, with those of its group that need it.
+    ///
+    /// # Errors
+    /// `Unknown`, `Closed`.
+    pub fn restart(&self, name: &str) -> Result<(), SupervisorError> {
+        let inner = self.shared.lock();
+        if inner.machine.is_closing() {
+            return Err(SupervisorError::Closed);
+        }
+        let id = inner.machine.id(name).ok_or_else(|| SupervisorError::Unknown(name.into()))?;
+        self.shared.take(inner, Input::Restart(id));
+        Ok(())
+    }
+
+    /// How each worker fares, in the order in which they were added.
+    pub fn health(&self) -> Vec<WorkerHealth> {
+        self.shared.lock().machine.health()
+    }
+
+    /// Waits until the workers fare so: until one is given up, for instance.
+    pub async fn until(&self, mut fare: impl FnMut(&[WorkerHealth]) -> bool) {
+        let mut changes = self.shared.changes.subscribe();
+        while !fare(&self.health()) {
+            // The sender is in what `self` holds.
+            let _ = changes.changed().await;
+        }
+    }
+
+    /// Stops all workers for good, in the reverse of the order in which they were added: each is
+    /// asked when those behind it have stopped, has its grace, and is then dropped and reported.
+    /// Whoever asks again waits for the same.
+    ///
+    /// # Cancel safety
+    /// Dropped, the workers stop all the same.
+    pub async fn shutdown(&self) -> WorkersStopped {
+        let mut changes = self.shared.changes.subscribe();
+        self.shared.apply(Input::Close);
+        loop {
+            let stopped = self.shared.lock().machine.stopped();
+            if let Some(dropped) = stopped {
+                return WorkersStopped { dropped };
+            }
+            // The sender is in what `self` holds.
+            let _ = changes.changed().await;
+        }
+    }
+}
+
+impl fmt::Debug for Supervisor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let workers = self.shared.lock().machine.len();
+        f.debug_struct("Supervisor").field("workers", &workers).finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn apply(self: &Arc<Self>, input: Input) {
+        self.take(self.lock(), input);
+    }
+
+    fn take<'a>(self: &'a Arc<Self>, mut inner: MutexGuard<'a, Inner>, input: Input) {
+        let effects = inner.machine.on(input, self.clock.now());
+        inner.effects.extend(effects);
+        // A task that is refused by a dying runtime tells its end from in here.
+        if inner.is_performing {
+            return;
+        }
+        inner.is_performing = true;
+        let mut gone = Vec::new();
+        while let Some(effect) = inner.effects.pop_front() {
+            drop(inner);
+            gone.extend(self.perform(effect));
+            inner = self.lock();
+        }
+        inner.is_performing = false;
+        drop(inner);
+        self.changes.send_modify(|count| *count += 1);
+        // Last, because it drops what belongs to the user, which may panic.
+        drop(gone);
+    }
+
+    /// Does what is to be done. Who is forgotten is handed back.
+    fn perform(self: &Arc<Self>, effect: Effect) -> Option<Staff> {
+        match effect {
+            Effect::Start(id, ticket) => self.start(id, ticket),
+            Effect::AskToStop(id) => self.of(id, |staff| staff.stop.send_replace(true)),
+            Effect::Drop(id) => self.of(id, |staff| staff.run.take().map(|run| run.abort())),
+            Effect::Pause(id, ticket, pause) => {
+                let pause = pause / 2 + self.ids.jitter(pause / 2);
+                self.ring(id, ticket, pause);
+            }
+            Effect::Grace(id, ticket, grace) => self.ring(id, ticket, grace),
+            Effect::Silence(id) => self.of(id, |staff| staff.set_timer(None)),
+            Effect::Forget(id) => {
+                let mut staff = self.lock().staff.remove(&id)?;
+                staff.set_timer(None);
+                return Some(staff);
+            }
+        }
+        None
+    }
+
+    fn start(self: &Arc<Self>, id: WorkerId, ticket: Ticket) {
+        let mut inner = self.lock();
+        let Some(staff) = inner.staff.get_mut(&id) else { return };
+        staff.set_timer(None);
+        staff.stop = watch::Sender::new(false);
+        let (name, factory, runtime) =
+            (staff.name.clone(), staff.factory.clone(), staff.runtime.clone());
+        let cx = WorkerContext { name, clock: self.clock.clone(), stop: staff.stop.subscribe() };
+        drop(inner);
+        let run = runtime.spawn(Run::new(Arc::downgrade(self), id, ticket).run(factory, cx));
+        self.of(id, |staff| staff.run = Some(run.abort_handle()));
+    }
+
+    /// Sets the worker's timer, in the place of an older one.
+    fn ring(self: &Arc<Self>, id: WorkerId, ticket: Ticket, after: Duration) {
+        let Some(runtime) = self.lock().staff.get(&id).map(|staff| staff.runtime.clone()) else {
+            return;
+        };
+        let (shared, clock): (Weak<Self>, _) = (Arc::downgrade(self), self.clock.clone());
+        let timer = runtime.spawn(async move {
+            clock.sleep(after).await;
+            if let Some(shared) = shared.upgrade() {
+                shared.apply(Input::Rang(id, ticket));
+            }
+        });
+        self.of(id, |staff| staff.set_timer(Some(timer.abort_handle())));
+    }
+
+    fn of<T>(&self, id: WorkerId, act: impl FnOnce(&mut Staff) -> T) {
+        if let Some(staff) = self.lock().staff.get_mut(&id) {
+            act(staff);
+        }
+    }
+}
+
+impl Staff {
+    fn set_timer(&mut self, timer: Option<AbortHandle>) {
+        if let Some(old) = std::mem::replace(&mut self.timer, timer) {
+            old.abort();
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! One run of a worker: its end is told, whatever it is.
+
+use std::{
+    any::Any,
+    future::poll_fn,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    sync::{Arc, Weak},
+    task::Poll,
+    thread,
+};
+
+use super::{
+    Shared,
+    machine::{End, Input, Ticket, WorkerId},
+    worker::{Factory, WorkerContext},
+};
+
+/// The task of a run. However it ends, the supervisor is told.
+pub(super) struct Run {
+    shared: Weak<Shared>,
+    id: WorkerId,
+    ticket: Ticket,
+    end: Option<End>,
+}
+
+impl Run {
+    pub(super) fn new(shared: Weak<Shared>, id: WorkerId, ticket: Ticket) -> Self {
+        Self { shared, id, ticket, end: None }
+    }
+
+    pub(super) async fn run(mut self, factory: Arc<Factory>, cx: WorkerContext) {
+        self.end = Some(outcome(&*factory, cx).await);
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        let Some(shared) = self.shared.upgrade() else { return };
+        // A panic here is one of a destructor: the others are caught.
+        let unsaid = || match thread::panicking() {
+            true => End::Failed("it panicked while it was dropped".into()),
+            false => End::Dropped,
+        };
+        let end = self.end.take().unwrap_or_else(unsaid);
+        shared.apply(Input::Ended(self.id, self.ticket, end));
+    }
+}
+
+async fn outcome(factory: &Factory, cx: WorkerContext) -> End {
+    let mut work = match catch_unwind(AssertUnwindSafe(|| factory(cx))) {
+        Ok(work) => work,
+        Err(panic) => return panicked(&*panic),
+    };
+    poll_fn(|cx| {
+        let polled = catch_unwind(AssertUnwindSafe(|| Pin::as_mut(&mut work).poll(cx)));
+        match polled {
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(Ok(()))) => Poll::Ready(End::Done),
+            Ok(Poll::Ready(Err(error))) => Poll::Ready(End::Failed(text(&*error).into())),
+            Err(panic) => Poll::Ready(panicked(&*panic)),
+        }
+    })
+    .await
+}
+
+fn panicked(panic: &(dyn Any + Send)) -> End {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    End::Failed(format!("it panicked: {:?}", text.unwrap_or("")).into())
+}
+
+/// An error and what lies behind it.
+fn text(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}
