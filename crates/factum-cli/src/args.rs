@@ -28,6 +28,7 @@ Examples:
   factum read --stream account-ada-lovelace-1     the life of one account
   factum bench append --store sqlite:./bench.db   how fast this disk takes events
   factum bench append --store journal:./bench     the same for the embedded log
+  factum stats ./data                             what the applications on it are doing
   factum verify ./data                            whether a journal is as it was written
   factum schema print                             the SQL that makes a log in PostgreSQL
 
@@ -66,6 +67,7 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     Demo(DemoArgs),
     Read(ReadArgs),
+    Stats(StatsArgs),
     /// Measure a store
     #[command(subcommand, arg_required_else_help = false)]
     Bench(BenchCommand),
@@ -184,6 +186,29 @@ pub(crate) struct ReadArgs {
     /// The system's own events too, those of categories that begin with $
     #[arg(long)]
     pub(crate) system: bool,
+}
+
+/// Show what the applications on a store are doing
+///
+/// An application that is built with stats publishes them in its store, every so often: its
+/// entities, its workers, since when. This reads what was published last, also beside the
+/// application, and the log's head. One that ended without a word is shown until the others remove
+/// what it left, with how long it has been silent.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+JSON, on the last line: store, head, instances (instance, process, written_at, silent_ms, dead,
+  every_ms, uptime_ms, total, kinds, workers).
+
+Examples:
+  factum stats ./data
+  factum stats sqlite:./events.db --json | jq '.instances[].total.commands'")]
+pub(crate) struct StatsArgs {
+    /// The store, a URL or a path; it must be there
+    #[arg(value_name = "URL|PATH")]
+    pub(crate) store: String,
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Look through a whole journal: every frame, every law of the log, every entry of the index

@@ -16,6 +16,7 @@ mod random;
 mod read;
 #[cfg(feature = "postgres")]
 mod schema;
+mod stats;
 mod stopwatch;
 #[cfg(feature = "journal")]
 mod verify;
@@ -54,6 +55,7 @@ async fn run(args: &Args) -> Result<(), Failure> {
     match &args.command {
         Command::Demo(demo) => demo::run(demo, &mut out).await?,
         Command::Read(read) => read::run(read, &mut out).await?,
+        Command::Stats(stats) => stats::run(stats, &mut out).await?,
         Command::Bench(bench) => bench::run(bench, &mut out).await?,
         #[cfg(feature = "journal")]
         Command::Verify(verify) => verify::run(verify, &mut out).await?,

@@ -113,7 +113,7 @@ impl<A: Aggregate> Shard<A> {
         self.slots.get_mut(stream)
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&StreamId, &Slot<A>)> {
+    pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = (&StreamId, &Slot<A>)> {
         self.slots.iter()
     }
 

@@ -1,5 +1,7 @@
 //! The entities of one kind: what callers see.
 
+mod listing;
+
 use std::{fmt, sync::Arc, time::Duration};
 
 use crate::{
@@ -7,12 +9,14 @@ use crate::{
     message::{Answering, Message, Outcome, Reply},
     option::EntityOptions,
     order::{CommandId, Once, Order},
-    stats::{EntityInfo, EntityStats, EntityStatus, QuarantinedEntity, Shutdown},
+    stats::{EntityInfo, EntityStats, QuarantinedEntity, Shutdown},
     system::{Delivery, System},
 };
 use factum_core::{
     Aggregate, At, Draft, History, Loaded, Metadata, Repository, StreamId, StreamVersion,
 };
+
+pub use listing::LISTED_MAX;
 
 /// The running aggregates of one kind, addressed by key. Cheap to clone.
 ///
@@ -352,24 +356,7 @@ impl<A: Aggregate> Entities<A> {
     /// A key that no stream can have.
     pub fn entity(&self, key: impl AsRef<str>) -> Result<Option<EntityInfo>, EntityError> {
         let stream = self.stream(key.as_ref())?;
-        let mut shard = self.system.directory.shard(&stream);
-        let Some(slot) = shard.find(&stream) else { return Ok(None) };
-        let (cell, warm) = (&slot.cell, slot.cell.warm());
-        let status = match () {
-            () if cell.is_running() => EntityStatus::Active,
-            () if cell.quarantine().is_some() => EntityStatus::Quarantined,
-            () if warm.is_some() => EntityStatus::Idle,
-            () => EntityStatus::Failed,
-        };
-        Ok(Some(EntityInfo {
-            status,
-            used_at: slot.used,
-            queued: cell.queued(),
-            version: warm.map(|state| state.draft.version()),
-            snapshot_version: warm.map(|state| state.draft.snapshot_version()),
-            weight: warm.map(|state| state.weight),
-            stream,
-        }))
+        Ok(self.find(&stream))
     }
 
     /// The entities that take no messages until they are released.

@@ -36,7 +36,7 @@ pub use bus::{
     IdempotencyLayer, Metrics, MetricsLayer, Tracing, TracingLayer,
 };
 pub use cell::Restart;
-pub use entities::Entities;
+pub use entities::{Entities, LISTED_MAX};
 pub use error::{AskError, EntityError};
 pub use message::Outcome;
 pub use option::{BURST_MAX, ENTITY_BYTES, EntityOptions, OtherWriters};

@@ -21,6 +21,7 @@ use crate::{
     builder::{AppBuilder, OpenError},
     catalog::Catalog,
     running::Running,
+    stats::AppStats,
 };
 
 /// How long closing an application waits for its entities.
@@ -33,7 +34,6 @@ pub struct App {
     retry: RetryPolicy,
     catalog: Arc<Catalog>,
     running: Arc<Running>,
-    supervisor: Supervisor,
 }
 
 impl App {
@@ -67,11 +67,9 @@ impl App {
         kernel: Kernel,
         retry: RetryPolicy,
         catalog: Catalog,
-        running: Running,
+        running: Arc<Running>,
     ) -> Self {
-        let supervisor = Supervisor::new(kernel.clock().clone(), kernel.ids().clone());
-        let (catalog, running) = (Arc::new(catalog), Arc::new(running));
-        Self { kernel, retry, catalog, running, supervisor }
+        Self { kernel, retry, catalog: Arc::new(catalog), running }
     }
 
     /// What it runs on.
@@ -127,7 +125,13 @@ impl App {
     /// What runs for long beside the entities, and is started again when it fails: add workers
     /// of your own, see how each fares.
     pub fn supervisor(&self) -> &Supervisor {
-        &self.supervisor
+        self.running.supervisor()
+    }
+
+    /// What it is doing: its entities of all kinds, those made by [`entities`](Self::entities),
+    /// and its workers. [`AppBuilder::with_stats_every`] publishes it to other processes.
+    pub fn stats(&self) -> AppStats {
+        self.running.stats(self.kernel.clock().now())
     }
 
     /// Executes a command on the aggregate with this key.
@@ -198,7 +202,6 @@ impl App {
     /// # Errors
     /// Those of the store.
     pub async fn close(&self) -> Result<(), StoreError> {
-        self.supervisor.shutdown().await;
         self.running.shutdown(SHUTDOWN_MAX).await;
         self.kernel.events().close().await
     }

@@ -1,6 +1,6 @@
 //! The opening of an application, with everything that can be chosen.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use factum_backend::{OpenContext, OpenStore, Registry, Stores};
 use factum_core::{
@@ -14,6 +14,7 @@ use crate::{
     catalog::{Catalog, Clash},
     running::{Route, Running},
     secret::Secrets,
+    stats::publisher,
 };
 
 /// Why an application does not open.
@@ -37,6 +38,7 @@ pub struct AppBuilder {
     tag_key: Option<TagKey>,
     retry: RetryPolicy,
     entities: EntityOptions,
+    stats_every: Option<Duration>,
     registry: Registry,
     catalog: Catalog,
     routes: Vec<Route>,
@@ -51,6 +53,7 @@ impl AppBuilder {
             tag_key: None,
             retry: RetryPolicy::new(),
             entities: EntityOptions::new(),
+            stats_every: None,
             registry: App::stores(),
             catalog: Catalog::default(),
             routes: Vec::new(),
@@ -87,6 +90,16 @@ impl AppBuilder {
     /// Sets what [`App::entities`] are made with.
     pub fn with_entities(mut self, options: EntityOptions) -> Self {
         self.entities = options;
+        self
+    }
+
+    /// Publishes [`App::stats`] in the store as often as that, at most every
+    /// [`STATS_EVERY_MIN`](crate::STATS_EVERY_MIN), for other processes and `factum stats` to see:
+    /// as a document under `$factum/stats/`, removed when the application is closed. Each costs a
+    /// durable write. Stores that can't be written publish nothing, as the health of the worker
+    /// `factum.stats` says. The application has to be opened in a tokio runtime then.
+    pub fn with_stats_every(mut self, every: Duration) -> Self {
+        self.stats_every = Some(every);
         self
     }
 
@@ -138,7 +151,12 @@ impl AppBuilder {
         if let Some(key) = tag_key {
             kernel = kernel.with_tag_key(key);
         }
-        let running = Running::new(self.entities, self.routes);
+        let running = Arc::new(Running::new(&kernel, self.entities, self.routes));
+        if let Some(every) = self.stats_every {
+            // The first to be added is the last to stop: it tells of the others until then.
+            let added = running.supervisor().add(publisher(&running, &kernel, every));
+            added.expect("it is the only worker so far");
+        }
         Ok(App::new(kernel, self.retry, self.catalog, running))
     }
 }

@@ -13,6 +13,7 @@
 //! | keep aggregates running | [`App::entities`], [`Entities`], [`EntityOptions`] |
 //! | send commands through layers | [`App::commands`], [`Commands`], [`CommandId`] |
 //! | keep other work running | [`App::supervisor`], [`Worker`], [`WorkerHealth`] |
+//! | see what it is doing | [`App::stats`], [`AppBuilder::with_stats_every`] |
 //! | load, also as it was | [`Repository::load_at`], [`At`], [`History`], [`SnapshotPolicy`] |
 //! | let history go | [`Repository::summarise`], [`Repository::delete`], [`Retention`] |
 //! | read and follow | [`ReadLog`], [`Subscription`], [`Checkpoint`] |
@@ -38,6 +39,7 @@ mod builder;
 mod catalog;
 mod running;
 mod secret;
+mod stats;
 
 pub use app::App;
 pub use builder::{AppBuilder, OpenError};
@@ -83,13 +85,18 @@ pub use factum_runtime::{
     Admission, AdmissionLayer, AskError, BURST_MAX, BoxError, COMMAND_TAG, CommandDone,
     CommandError, CommandFuture, CommandId, CommandOutcome, CommandRequest, CommandResponse,
     CommandRouter, Commands, DispatchError, ENTITY_BYTES, Entities, EntityError, EntityInfo,
-    EntityOptions, EntityStats, EntityStatus, Idempotency, IdempotencyLayer, Metrics, MetricsLayer,
-    OtherWriters, Outcome, QuarantinedEntity, Restart, RestartPolicy, RestartStrategy, Shutdown,
-    Supervisor, SupervisorError, Tracing, TracingLayer, WORKER_GRACE, WORKERS_MAX, Worker,
-    WorkerContext, WorkerError, WorkerHealth, WorkerState, WorkersStopped,
+    EntityOptions, EntityStats, EntityStatus, Idempotency, IdempotencyLayer, LISTED_MAX, Metrics,
+    MetricsLayer, OtherWriters, Outcome, QuarantinedEntity, Restart, RestartPolicy,
+    RestartStrategy, Shutdown, Supervisor, SupervisorError, Tracing, TracingLayer, WORKER_GRACE,
+    WORKERS_MAX, Worker, WorkerContext, WorkerError, WorkerHealth, WorkerState, WorkersStopped,
 };
 #[cfg(feature = "sqlite")]
 pub use factum_sqlite::{SqliteKind, SqliteOptions, SqliteStore};
+
+pub use stats::{
+    AppStats, KindStats, LISTED, PublishedEntity, PublishedKind, PublishedStats, PublishedTotals,
+    PublishedWorker, STATS_EVERY_MIN, published_stats,
+};
 
 /// What the derive macros write names by; not for people.
 #[doc(hidden)]

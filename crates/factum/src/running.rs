@@ -1,22 +1,25 @@
-//! The entities of an application: one set for each kind of aggregate.
+//! What runs in an application: one set of entities for each kind of aggregate, and the workers.
 
 use std::{
     any::{Any, TypeId},
     collections::HashMap,
     fmt,
     pin::Pin,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use factum_core::{Aggregate, Repository};
-use factum_runtime::{CommandRouter, Entities, EntityOptions};
+use factum_core::{Aggregate, Kernel, Repository, Timestamp};
+use factum_runtime::{CommandRouter, Entities, EntityOptions, Supervisor};
 
 use crate::app::App;
 
-/// The sets that were asked for, each made once.
-#[derive(Default)]
+use crate::stats::{AppStats, KindStats, total};
+
+/// The sets that were asked for, each made once, and who supervises the workers.
 pub(crate) struct Running {
+    supervisor: Supervisor,
+    started: Timestamp,
     options: EntityOptions,
     routes: Vec<Route>,
     sets: Mutex<HashMap<TypeId, Set>>,
@@ -26,6 +29,7 @@ struct Set {
     /// An `Entities<A>`.
     entities: Box<dyn Any + Send + Sync>,
     shutdown: Box<dyn Fn(Duration) -> Ending + Send>,
+    stats: Arc<dyn Fn() -> KindStats + Send + Sync>,
 }
 
 /// Adds the entities of a kind to a router.
@@ -34,13 +38,29 @@ pub(crate) type Route = fn(&App, CommandRouter) -> CommandRouter;
 type Ending = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl Running {
-    pub(crate) fn new(options: EntityOptions, routes: Vec<Route>) -> Self {
-        Self { options, routes, sets: Mutex::default() }
+    pub(crate) fn new(kernel: &Kernel, options: EntityOptions, routes: Vec<Route>) -> Self {
+        let (clock, ids) = (kernel.clock().clone(), kernel.ids().clone());
+        let (started, supervisor) = (clock.now(), Supervisor::new(clock, ids));
+        Self { supervisor, started, options, routes, sets: Mutex::default() }
     }
 
     /// The way to every kind that was named when the application opened.
     pub(crate) fn router(&self, app: &App) -> CommandRouter {
         self.routes.iter().fold(CommandRouter::new(), |router, route| route(app, router))
+    }
+
+    pub(crate) fn supervisor(&self) -> &Supervisor {
+        &self.supervisor
+    }
+
+    /// What all of it is doing.
+    pub(crate) fn stats(&self, at: Timestamp) -> AppStats {
+        // Looked through without the lock, because there may be a million of them.
+        let sets: Vec<_> = self.sets().values().map(|set| set.stats.clone()).collect();
+        let mut kinds: Vec<_> = sets.iter().map(|stats| stats()).collect();
+        kinds.sort_by_key(|kind| kind.category);
+        let (total, workers) = (total(&kinds), self.supervisor.health());
+        AppStats { at, uptime: at.saturating_since(self.started), total, kinds, workers }
     }
 
     /// The entities of a kind; the first to ask brings the repository.
@@ -56,13 +76,16 @@ impl Running {
                 let ending = ending.clone();
                 Box::pin(async move { drop(ending.shutdown(wait).await) })
             };
-            Set { entities: Box::new(entities), shutdown: Box::new(shutdown) }
+            let seen = entities.clone();
+            let stats = Arc::new(move || KindStats::of(&seen));
+            Set { entities: Box::new(entities), shutdown: Box::new(shutdown), stats }
         });
         set.entities.downcast_ref::<Entities<A>>().expect("it is kept under its type").clone()
     }
 
-    /// Lets what was accepted finish, for so long.
+    /// Stops the workers; then lets what was accepted finish, for so long.
     pub(crate) async fn shutdown(&self, wait: Duration) {
+        self.supervisor.shutdown().await;
         let endings: Vec<_> = self.sets().values().map(|set| (set.shutdown)(wait)).collect();
         for ending in endings {
             ending.await;

@@ -9,6 +9,7 @@ mod kill;
 #[cfg(all(unix, feature = "postgres"))]
 mod on_postgres;
 mod read;
+mod stats;
 mod usage;
 #[cfg(all(unix, feature = "journal"))]
 mod verify;

@@ -1,6 +1,6 @@
 //! Idle entities leave, and come back as they were.
 
-use factum_runtime::{ENTITY_BYTES, EntityStatus};
+use factum_runtime::{ENTITY_BYTES, EntityInfo, EntityStatus};
 
 use crate::{
     bench::{Bench, millis, options},
@@ -78,4 +78,25 @@ async fn one_that_is_heavier_than_the_budget_works_all_the_same() {
         assert_eq!(done.reply, n);
     }
     assert_eq!((counters.stats().resident, counters.stats().passivated), (0, 3));
+}
+
+#[tokio::test]
+async fn the_last_used_and_the_heaviest_are_listed_up_to_a_number() {
+    let bench = Bench::new();
+    let counters = bench.entities::<Counter>(options());
+    for n in 0..40 {
+        bench.clock.advance(millis(1));
+        // In an order that is neither that of the keys nor that of the use.
+        counters.ask(n.to_string(), CounterCommand::Grow(n * 7 % 40)).await.unwrap();
+    }
+    let keys = |listed: Vec<EntityInfo>| -> Vec<String> {
+        listed.iter().map(|it| it.stream.key().to_owned()).collect()
+    };
+    assert_eq!(keys(counters.recent(3)), ["39", "38", "37"]);
+    assert_eq!(counters.recent(1_000).len(), 40);
+    let heaviest = counters.heaviest(3);
+    let weights: Vec<_> = heaviest.iter().map(|it| it.weight).collect();
+    assert_eq!(weights, [Some(39), Some(38), Some(37)]);
+    assert_eq!(keys(heaviest), ["17", "34", "11"]);
+    assert!(counters.heaviest(0).is_empty());
 }

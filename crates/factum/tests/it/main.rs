@@ -6,3 +6,4 @@ mod app;
 #[cfg(feature = "postgres")]
 mod on_postgres;
 mod readme;
+mod stats;

@@ -1,0 +1,79 @@
+//! Which entities are in memory: the first of them in some order.
+
+use std::{cmp::Reverse, collections::BinaryHeap};
+
+use factum_core::{Aggregate, StreamId, StreamVersion};
+
+use super::Entities;
+use crate::{
+    directory::Slot,
+    stats::{EntityInfo, EntityStatus},
+};
+
+/// The most entities of a listing.
+pub const LISTED_MAX: usize = 1_000;
+
+impl<A: Aggregate> Entities<A> {
+    /// The entities that were used last, the last one first; so many, and at most
+    /// [`LISTED_MAX`].
+    pub fn recent(&self, count: usize) -> Vec<EntityInfo> {
+        let count = count.min(LISTED_MAX);
+        let mut found = Vec::new();
+        for shard in self.system.directory.shards() {
+            // A shard is in the order of use.
+            let of_shard = shard.iter().rev().take(count);
+            found.extend(of_shard.map(|(stream, slot)| info(stream.clone(), slot)));
+        }
+        found.sort_by(|a, b| (b.used_at, &a.stream).cmp(&(a.used_at, &b.stream)));
+        found.truncate(count);
+        found
+    }
+
+    /// The idle entities that weigh most, the heaviest first; so many, and at most
+    /// [`LISTED_MAX`]. Looks at all of them, a part at a time under its lock.
+    pub fn heaviest(&self, count: usize) -> Vec<EntityInfo> {
+        let count = count.min(LISTED_MAX);
+        let mut heaviest = BinaryHeap::new();
+        for shard in self.system.directory.shards() {
+            for (stream, slot) in shard.iter() {
+                let Some(weight) = slot.cell.warm().map(|state| state.weight) else { continue };
+                let is_room = heaviest.len() < count;
+                if !is_room && heaviest.peek().is_none_or(|Reverse((least, _))| *least >= weight) {
+                    continue;
+                }
+                heaviest.push(Reverse((weight, stream.clone())));
+                if !is_room {
+                    heaviest.pop();
+                }
+            }
+        }
+        let listed = heaviest.into_sorted_vec().into_iter();
+        // It may have gone in the meantime.
+        listed.filter_map(|Reverse((_, stream))| self.find(&stream)).collect()
+    }
+
+    pub(super) fn find(&self, stream: &StreamId) -> Option<EntityInfo> {
+        let mut shard = self.system.directory.shard(stream);
+        shard.find(stream).map(|slot| info(stream.clone(), slot))
+    }
+}
+
+fn info<A: Aggregate>(stream: StreamId, slot: &Slot<A>) -> EntityInfo {
+    let (cell, warm) = (&slot.cell, slot.cell.warm());
+    let status = match () {
+        () if cell.is_running() => EntityStatus::Active,
+        () if cell.quarantine().is_some() => EntityStatus::Quarantined,
+        () if warm.is_some() => EntityStatus::Idle,
+        () => EntityStatus::Failed,
+    };
+    let snapshot: Option<StreamVersion> = warm.map(|state| state.draft.snapshot_version());
+    EntityInfo {
+        stream,
+        status,
+        used_at: slot.used,
+        queued: cell.queued(),
+        version: warm.map(|state| state.draft.version()),
+        snapshot_version: snapshot,
+        weight: warm.map(|state| state.weight),
+    }
+}

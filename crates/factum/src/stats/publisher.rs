@@ -1,0 +1,93 @@
+//! The worker that publishes an application's stats.
+
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use factum_core::{
+    DocumentStore, ExpectedRevision, Kernel, ScanQuery, StoreError, Timestamp, Uuid, WriteBatch,
+    WriteError,
+};
+use factum_runtime::{Restart, Worker, WorkerContext, WorkerError};
+
+use super::document::{PublishedStats, all, key};
+use crate::running::Running;
+
+/// Stats are published no more often than this.
+pub const STATS_EVERY_MIN: Duration = Duration::from_millis(100);
+/// Dead instances are looked for before the first document, and each time so many were written.
+const WRITES_PER_LOOK: u64 = 100;
+/// How long a failed write is waited out, at first and at most.
+const RETRY_MIN: Duration = Duration::from_millis(500);
+const RETRY_MAX: Duration = Duration::from_secs(30);
+
+/// What publishes, for as long as the application is there.
+struct Publisher {
+    running: Weak<Running>,
+    kernel: Kernel,
+    instance: Uuid,
+    every: Duration,
+}
+
+/// The worker that publishes the stats of an application as often as that.
+pub(crate) fn publisher(running: &Arc<Running>, kernel: &Kernel, every: Duration) -> Worker {
+    let instance = kernel.ids().uuid(kernel.clock().now());
+    // Weak, because what runs holds its supervisor, and that its workers.
+    let (running, kernel) = (Arc::downgrade(running), kernel.clone());
+    let every = every.max(STATS_EVERY_MIN);
+    let publisher = Arc::new(Publisher { running, kernel, instance, every });
+    let worker = Worker::new("factum.stats", move |cx| publisher.clone().run(cx));
+    // Never given up: a store that is down for long is when its users look.
+    let restart = Restart::new().with_pauses(RETRY_MIN, RETRY_MAX);
+    worker.with_restart(restart.with_deaths_max(u32::MAX, RETRY_MAX))
+}
+
+impl Publisher {
+    async fn run(self: Arc<Self>, cx: WorkerContext) -> Result<(), WorkerError> {
+        for written in 0_u64.. {
+            if written % WRITES_PER_LOOK == 0 {
+                self.remove_dead(cx.now()).await?;
+            }
+            let Some(running) = self.running.upgrade() else { break };
+            let stats = PublishedStats::of(&running.stats(cx.now()), self.instance, self.every);
+            drop(running);
+            let key = key(self.instance);
+            self.write(WriteBatch::new().put(key, ExpectedRevision::Any, stats.write())).await?;
+            if cx.until_stopping(cx.clock().sleep(self.every)).await.is_none() {
+                break;
+            }
+        }
+        let farewell = WriteBatch::new().remove(key(self.instance), ExpectedRevision::Any);
+        Ok(self.write(farewell).await?)
+    }
+
+    /// An unknown outcome is no matter: the next document says the same, or more.
+    async fn write(&self, batch: WriteBatch) -> Result<(), StoreError> {
+        match self.documents().write(batch).await {
+            Err(WriteError::Store(error)) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes what instances left behind that ended without a word.
+    async fn remove_dead(&self, now: Timestamp) -> Result<(), StoreError> {
+        let mut rest = Some(all());
+        while let Some(range) = rest {
+            let page = self.documents().scan(ScanQuery::new(range)).await?;
+            for document in page.documents {
+                if PublishedStats::read(&document.value).is_some_and(|it| it.is_dead(now)) {
+                    // Not if it has said a word since.
+                    let expected = ExpectedRevision::Exact(document.revision);
+                    self.write(WriteBatch::new().remove(document.key, expected)).await?;
+                }
+            }
+            rest = page.rest;
+        }
+        Ok(())
+    }
+
+    fn documents(&self) -> &dyn DocumentStore {
+        &**self.kernel.documents()
+    }
+}
