@@ -4,15 +4,16 @@ use std::{sync::Arc, time::Duration};
 
 use factum_backend::Registry;
 use factum_core::{
-    Aggregate, Decided, DecisionModel, ExecuteError, Executed, Kernel, LoadError, Loaded, Metadata,
-    ReadLog, ReadQuery, Repository, RetryPolicy, Scope, StoreError, SubscribeFrom, Subscription,
-    Transaction, execute_model,
+    Aggregate, Decided, DecisionModel, Event, ExecuteError, Executed, Kernel, LoadError, Loaded,
+    Metadata, ReadLog, ReadQuery, Repository, RetryPolicy, Scope, StoreError, SubscribeFrom,
+    Subscription, Transaction, execute_model,
 };
 #[cfg(feature = "journal")]
 use factum_journal::JournalKind;
 use factum_memory::MemoryKind;
 #[cfg(feature = "postgres")]
 use factum_postgres::PostgresKind;
+use factum_projection::{Consumers, EventBus};
 use factum_runtime::{Commands, Entities, Supervisor};
 #[cfg(feature = "sqlite")]
 use factum_sqlite::SqliteKind;
@@ -128,6 +129,56 @@ impl App {
         self.running.supervisor()
     }
 
+    /// The consumers and projections of the application, and its event bus.
+    ///
+    /// ```
+    /// use factum::{App, ConsumerOptions, HandleError, InMemory, MemoryTx, Projection, RecordedEvent};
+    /// use factum_testing::bank::{Account, AccountCommand, AccountEvent};
+    ///
+    /// /// How many accounts there are.
+    /// struct Opened;
+    ///
+    /// impl Projection for Opened {
+    ///     const NAME: &'static str = "opened";
+    ///     type Event = AccountEvent;
+    ///     type Target = InMemory<u64>;
+    ///
+    ///     async fn project(
+    ///         &self,
+    ///         event: AccountEvent,
+    ///         _: &RecordedEvent,
+    ///         count: &mut MemoryTx<u64>,
+    ///     ) -> Result<(), HandleError> {
+    ///         if let AccountEvent::Opened { .. } = event {
+    ///             **count += 1;
+    ///         }
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let app = App::open("memory:").await?;
+    /// let target = InMemory::new(app.kernel());
+    /// let opened = app.consumers().project(Opened, target, ConsumerOptions::new())?;
+    ///
+    /// # let email = "ada@example.org".to_owned();
+    /// let open = AccountCommand::Open { owner: "Ada".into(), email };
+    /// let done = app.execute::<Account>("ada", &open).await?;
+    /// opened.wait_for(done.position.unwrap_or_default(), std::time::Duration::from_secs(5)).await?;
+    /// assert_eq!(*opened.target().read().await, 1);
+    /// app.close().await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn consumers(&self) -> &Consumers {
+        self.running.consumers()
+    }
+
+    /// Events of an enum from now on, as they are stored; see [`EventBus`].
+    pub fn events<E: Event>(&self) -> EventBus<E> {
+        self.consumers().events()
+    }
+
     /// What it is doing: its entities of all kinds, those made by [`entities`](Self::entities),
     /// and its workers. [`AppBuilder::with_stats_every`] publishes it to other processes.
     pub fn stats(&self) -> AppStats {
@@ -196,13 +247,15 @@ impl App {
 
     /// Ends it in the order in which one needs the other: the workers of its
     /// [`supervisor`](Self::supervisor) stop, the last first, each within its grace; then what
-    /// [`entities`](Self::entities) accepted finishes, for 30 seconds at most; then the store
-    /// closes. [`Supervisor::shutdown`], called before, says which workers did not stop.
+    /// [`entities`](Self::entities) accepted finishes, for 30 seconds at most; then
+    /// [`consumers`](Self::consumers) stop after the batches at hand; then the store closes.
+    /// [`Supervisor::shutdown`], called before, says which workers did not stop.
     ///
     /// # Errors
     /// Those of the store.
     pub async fn close(&self) -> Result<(), StoreError> {
         self.running.shutdown(SHUTDOWN_MAX).await;
+        self.consumers().close().await;
         self.kernel.events().close().await
     }
 }

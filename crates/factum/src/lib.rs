@@ -14,6 +14,8 @@
 //! | send commands through layers | [`App::commands`], [`Commands`], [`CommandId`] |
 //! | keep other work running | [`App::supervisor`], [`Worker`], [`WorkerHealth`] |
 //! | see what it is doing | [`App::stats`], [`AppBuilder::with_stats_every`] |
+//! | maintain read models, handle events | [`App::consumers`], [`Projection`], [`Consumer`] |
+//! | hear of events as they come | [`App::events`], [`EventBus`] |
 //! | load, also as it was | [`Repository::load_at`], [`At`], [`History`], [`SnapshotPolicy`] |
 //! | let history go | [`Repository::summarise`], [`Repository::delete`], [`Retention`] |
 //! | read and follow | [`ReadLog`], [`Subscription`], [`Checkpoint`] |
@@ -80,6 +82,14 @@ pub use factum_postgres::{
     PostgresStore, SCHEMA_DEFAULT as POSTGRES_SCHEMA_DEFAULT,
     SCHEMA_VERSION as POSTGRES_SCHEMA_VERSION, apply_schema as apply_postgres_schema,
     grants_sql as postgres_grants_sql, schema_sql as postgres_schema_sql,
+};
+pub use factum_projection::{
+    BATCH_BYTES_DEFAULT, BATCH_EVENTS_DEFAULT, BusError, CATCHING_UP_MAX, CONSUMER_NAME_BYTES_MAX,
+    Commits, Consumer, ConsumerHandle, ConsumerHealth, ConsumerName, ConsumerOptions,
+    ConsumerState, Consumers, DeadLetter, Documents, DocumentsTx, EventBus, FailurePolicy, Fence,
+    HandleError, InMemory, InvalidConsumerName, MemoryGuard, MemoryTx, Opened, Projection,
+    ProjectionHandle, Save, StartError, StartFrom, StopReason, Target, TargetError, Then, Unknown,
+    WaitError,
 };
 pub use factum_runtime::{
     Admission, AdmissionLayer, AskError, BURST_MAX, BoxError, COMMAND_TAG, CommandDone,

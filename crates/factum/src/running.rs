@@ -10,6 +10,7 @@ use std::{
 };
 
 use factum_core::{Aggregate, Kernel, Repository, Timestamp};
+use factum_projection::Consumers;
 use factum_runtime::{CommandRouter, Entities, EntityOptions, Supervisor};
 
 use crate::app::App;
@@ -19,6 +20,7 @@ use crate::stats::{AppStats, KindStats, total};
 /// The sets that were asked for, each made once, and who supervises the workers.
 pub(crate) struct Running {
     supervisor: Supervisor,
+    consumers: Consumers,
     started: Timestamp,
     options: EntityOptions,
     routes: Vec<Route>,
@@ -41,7 +43,8 @@ impl Running {
     pub(crate) fn new(kernel: &Kernel, options: EntityOptions, routes: Vec<Route>) -> Self {
         let (clock, ids) = (kernel.clock().clone(), kernel.ids().clone());
         let (started, supervisor) = (clock.now(), Supervisor::new(clock, ids));
-        Self { supervisor, started, options, routes, sets: Mutex::default() }
+        let consumers = Consumers::new(kernel.clone());
+        Self { supervisor, consumers, started, options, routes, sets: Mutex::default() }
     }
 
     /// The way to every kind that was named when the application opened.
@@ -51,6 +54,10 @@ impl Running {
 
     pub(crate) fn supervisor(&self) -> &Supervisor {
         &self.supervisor
+    }
+
+    pub(crate) fn consumers(&self) -> &Consumers {
+        &self.consumers
     }
 
     /// What all of it is doing.
