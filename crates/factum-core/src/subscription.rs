@@ -341,13 +341,14 @@ impl Reader {
     /// the last page. After the page was read, so that the log is the one that this page is from.
     async fn look_again(&mut self) -> Result<(), ReadError> {
         let (now, before) = (self.clock.now(), self.cursor.read_at);
-        self.cursor.read_at = now;
         // A clock that was set back tells nothing.
         let is_due = now < before || now.saturating_since(before) >= LOOK_AGAIN;
-        match self.cursor.last {
-            Some(last) if is_due => self.verify(last).await,
-            _ => Ok(()),
+        if let Some(last) = self.cursor.last.filter(|_| is_due) {
+            self.verify(last).await?;
         }
+        // Not before: a look that failed or was given up is due again.
+        self.cursor.read_at = now;
+        Ok(())
     }
 
     async fn verify(&self, checkpoint: Checkpoint) -> Result<(), ReadError> {

@@ -4,12 +4,12 @@
 use std::{ops::Range, sync::Arc};
 
 use factum_core::{
-    Checkpoint, Diverged, DivergedReason, Kernel, Page, Position, ReadError, RecordedEvent, Scope,
-    SubscribeFrom, Subscription, SubscriptionPages,
+    Checkpoint, Diverged, DivergedReason, Kernel, Lineage, Page, Position, ReadError, ReadFrom,
+    ReadQuery, RecordedEvent, Scope, SubscribeFrom, Subscription, SubscriptionPages,
 };
 use tokio::sync::{Semaphore, broadcast};
 
-use crate::tail::{Tail, TailPage};
+use crate::tail::{Tail, Tailed};
 
 /// What all consumers of a program read through.
 #[derive(Debug, Clone)]
@@ -30,6 +30,8 @@ pub(crate) struct Source {
     after: Position,
     /// The last event it has seen.
     last: Option<Checkpoint>,
+    /// The log that it reads, and how far that reached.
+    seen: Option<(Lineage, Position)>,
     mode: Mode,
 }
 
@@ -40,12 +42,9 @@ enum Mode {
     /// Listening to the tail since it was near the end.
     Own {
         pages: Box<SubscriptionPages>,
-        tail: Option<broadcast::Receiver<TailPage>>,
+        tail: Option<broadcast::Receiver<Tailed>>,
     },
-    Live {
-        tail: broadcast::Receiver<TailPage>,
-        run: Option<u64>,
-    },
+    Live(broadcast::Receiver<Tailed>),
 }
 
 /// A part of a page.
@@ -99,7 +98,8 @@ impl Source {
             Ok(checkpoint) => (checkpoint.position, Some(checkpoint)),
             Err(position) => (position, None),
         };
-        Self { reading, scope, page_max, after, last, mode: Mode::Behind }
+        let seen = last.map(|last| (last.lineage, last.position));
+        Self { reading, scope, page_max, after, last, seen, mode: Mode::Behind }
     }
 
     /// What comes next; waits for it.
@@ -110,6 +110,7 @@ impl Source {
         loop {
             match &mut self.mode {
                 Mode::Behind => {
+                    self.verify().await?;
                     let pages = Box::new(self.own_pages());
                     self.mode = Mode::Own { pages, tail: None };
                 }
@@ -129,7 +130,7 @@ impl Source {
                         // It follows the tail only if this page was read while it listened
                         // already: what the tail had sent before is in the page then.
                         match tail.take() {
-                            Some(tail) => self.mode = Mode::Live { tail, run: None },
+                            Some(tail) => self.mode = Mode::Live(tail),
                             None => *tail = Some(self.reading.tail.listen()),
                         }
                     }
@@ -137,19 +138,51 @@ impl Source {
                         return self.accept(Arc::new(page));
                     }
                 }
-                Mode::Live { tail, run } => match tail.recv().await {
-                    Ok(page) if *run.get_or_insert(page.run) != page.run => {
-                        self.mode = Mode::Behind;
-                    }
-                    Ok(TailPage { page, .. }) if page.scanned_through <= self.after => {}
-                    Ok(TailPage { page, after, .. }) if after <= self.after => {
+                Mode::Live(tail) => match tail.recv().await {
+                    Ok(Tailed::Began(after)) if after <= self.after => {}
+                    Ok(Tailed::Page { page, .. }) if page.scanned_through <= self.after => {}
+                    Ok(Tailed::Page { page, after }) if after <= self.after => {
                         return self.accept(page);
                     }
-                    // Too late for the tail.
+                    // Too late for the tail, or it can't go on.
                     Ok(_) | Err(_) => self.mode = Mode::Behind,
                 },
             }
         }
+    }
+
+    /// Looks whether the log is still the one that was read so far.
+    ///
+    /// # Errors
+    /// Those of the store; another log.
+    pub(crate) async fn verify(&self) -> Result<(), ReadError> {
+        let Some((_, through)) = self.seen else { return Ok(()) };
+        let at = self.last.map_or(self.after, |last| last.position);
+        let query = ReadQuery::log().from(ReadFrom::Position(at)).with_events_max(1);
+        let page = self.reading.kernel.events().read(query).await?;
+        if let Some(last) = self.last {
+            last.verify(&page)?;
+        }
+        self.check_lineage(&page)?;
+        if page.head < through {
+            return Err(self.diverged(DivergedReason::Short(page.head)));
+        }
+        Ok(())
+    }
+
+    fn check_lineage(&self, page: &Page) -> Result<(), ReadError> {
+        match self.seen {
+            Some((lineage, _)) if lineage != page.lineage => {
+                Err(self.diverged(DivergedReason::Lineage(page.lineage)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn diverged(&self, reason: DivergedReason) -> ReadError {
+        let lineage = self.seen.map_or(Lineage::new(Default::default()), |(lineage, _)| lineage);
+        let here = Checkpoint { lineage, position: self.after, event_id: Default::default() };
+        Diverged { checkpoint: self.last.unwrap_or(here), reason }.into()
     }
 
     fn own_pages(&self) -> SubscriptionPages {
@@ -169,20 +202,19 @@ impl Source {
     }
 
     fn accept(&mut self, page: Arc<Page>) -> Result<Chunk, ReadError> {
-        if let Some(last) = self.last.filter(|last| last.lineage != page.lineage) {
-            let reason = DivergedReason::Lineage(page.lineage);
-            return Err(Diverged { checkpoint: last, reason }.into());
-        }
+        self.check_lineage(&page)?;
         let start = page.events.partition_point(|event| event.position() <= self.after);
         if let Some(event) = page.events.last() {
             self.last = Some(Checkpoint::of(page.lineage, event));
         }
         self.after = page.scanned_through.max(self.after);
+        let seen = self.seen.map_or(page.head, |(_, head)| head.max(page.head));
+        self.seen = Some((page.lineage, seen));
         Ok(Chunk { range: start..page.events.len(), through: self.after, page })
     }
 
     /// Whether it has come to the end of the log once, and follows it.
     pub(crate) fn is_live(&self) -> bool {
-        matches!(self.mode, Mode::Live { .. })
+        matches!(self.mode, Mode::Live(_))
     }
 }

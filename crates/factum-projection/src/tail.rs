@@ -1,84 +1,123 @@
 //! The end of the log, read once for all consumers that have come there.
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicU64, Ordering},
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use factum_core::{Kernel, Page, Position, Scope, SubscribeFrom, Subscription};
+use factum_core::{
+    Checkpoint, Kernel, Page, Position, ReadError, ReadQuery, Scope, SubscribeFrom, Subscription,
+};
 use tokio::sync::broadcast;
 
 /// Pages that wait for the slowest consumer. One that falls behind them reads pages of its own.
 pub(crate) const TAIL_PAGES_MAX: usize = 64;
 
-/// A page of the whole log, the system's events included.
+/// What the tail tells those who listen.
 #[derive(Debug, Clone)]
-pub(crate) struct TailPage {
-    /// What came before it is not in it.
-    pub(crate) after: Position,
-    /// Pages of different runs need not be of one log: the store failed between them.
-    pub(crate) run: u64,
-    pub(crate) page: Arc<Page>,
+pub(crate) enum Tailed {
+    /// It reads on from here. What lies before is not in its pages: who has not come so far reads
+    /// it without the tail.
+    Began(Position),
+    /// A page of the whole log, the system's events included.
+    Page {
+        /// What came before it is not in it.
+        after: Position,
+        page: Arc<Page>,
+    },
+    /// It can't read on. What comes later need not be of the same log: everybody looks for
+    /// themselves, and sees the error.
+    Lost,
 }
 
 /// Reads the end of the log while somebody listens.
 #[derive(Debug)]
 pub(crate) struct Tail {
     kernel: Kernel,
-    pages: broadcast::Sender<TailPage>,
+    pages: broadcast::Sender<Tailed>,
     is_running: Mutex<bool>,
-    runs: AtomicU64,
 }
 
 impl Tail {
     pub(crate) fn new(kernel: Kernel) -> Self {
         let pages = broadcast::channel(TAIL_PAGES_MAX).0;
-        Self { kernel, pages, is_running: Mutex::new(false), runs: AtomicU64::new(0) }
+        Self { kernel, pages, is_running: Mutex::new(false) }
     }
 
-    /// What comes from now on. After an error of the store comes another run; whoever reads pages
-    /// of its own sees the error.
-    pub(crate) fn listen(self: &Arc<Self>) -> broadcast::Receiver<TailPage> {
-        let mut is_running = self.is_running.lock().unwrap_or_else(PoisonError::into_inner);
+    /// What comes from now on.
+    pub(crate) fn listen(self: &Arc<Self>) -> broadcast::Receiver<Tailed> {
+        let mut is_running = self.is_running();
         let receiver = self.pages.subscribe();
         if !*is_running {
             *is_running = true;
-            // Taken here, so that what is appended behind this call is heard.
-            let after = *self.kernel.events().head().borrow();
-            tokio::spawn(self.clone().run(after));
+            tokio::spawn(self.clone().run());
         }
         receiver
     }
 
-    async fn run(self: Arc<Self>, mut after: Position) {
-        loop {
-            let run = self.runs.fetch_add(1, Ordering::Relaxed);
+    async fn run(self: Arc<Self>) {
+        let mut ending = Ending { tail: &self, is_over: false };
+        while !ending.is_over {
             tokio::select! {
-                () = self.read_on(run, &mut after) => {}
+                _ = self.read_on() => {
+                    let _ = self.pages.send(Tailed::Lost);
+                    // A failing store is not asked again at once.
+                    self.kernel.clock().sleep(factum_core::POLL_SHARED).await;
+                }
                 () = self.pages.closed() => {}
             }
-            let mut is_running = self.is_running.lock().unwrap_or_else(PoisonError::into_inner);
-            if self.pages.receiver_count() == 0 {
-                *is_running = false;
-                return;
-            }
+            let mut is_running = self.is_running();
+            // Nobody can begin to listen while this is looked at.
+            ending.is_over = self.pages.receiver_count() == 0;
+            *is_running = !ending.is_over;
         }
     }
 
-    /// Until the store fails; then comes another run.
-    async fn read_on(&self, run: u64, after: &mut Position) {
-        // A log that has become shorter is another one, and begins where it ends.
-        *after = (*after).min(*self.kernel.events().head().borrow());
-        let from = SubscribeFrom::After(*after);
+    /// Until the store fails.
+    async fn read_on(&self) -> Result<(), ReadError> {
+        let from = self.last().await?;
+        let begins = from.map_or(Position::ZERO, |checkpoint| checkpoint.position);
+        let from = from.map_or(SubscribeFrom::Start, SubscribeFrom::Checkpoint);
+        let _ = self.pages.send(Tailed::Began(begins));
         let mut pages =
             Subscription::new(&self.kernel, Scope::Log, from).with_system().into_pages();
-        while let Ok(page) = pages.next().await {
+        let mut after = begins;
+        loop {
+            let page = pages.next().await?;
             let through = page.scanned_through;
             // Nobody listens: nothing is lost, a listener begins with pages of its own.
-            let _ = self.pages.send(TailPage { after: *after, run, page: Arc::new(page) });
-            *after = through;
+            let _ = self.pages.send(Tailed::Page { after, page: Arc::new(page) });
+            after = through;
         }
-        // A failing store is not asked again at once.
-        self.kernel.clock().sleep(factum_core::POLL_SHARED).await;
+    }
+
+    /// The last event there is: behind it, another log in place of this one is noticed.
+    async fn last(&self) -> Result<Option<Checkpoint>, ReadError> {
+        let mut query = Some(ReadQuery::log().backward().with_events_max(1));
+        while let Some(asked) = query {
+            let page = self.kernel.events().read(asked.clone()).await?;
+            if let Some(event) = page.events.first() {
+                return Ok(Some(Checkpoint::of(page.lineage, event)));
+            }
+            query = asked.next(&page);
+        }
+        Ok(None)
+    }
+
+    fn is_running(&self) -> MutexGuard<'_, bool> {
+        self.is_running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// However the tail's task ends, a panic of the store or the end of its runtime: those who listen
+/// learn of it, and the next one starts another.
+struct Ending<'a> {
+    tail: &'a Tail,
+    is_over: bool,
+}
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        if !self.is_over {
+            *self.tail.is_running() = false;
+            let _ = self.tail.pages.send(Tailed::Lost);
+        }
     }
 }
