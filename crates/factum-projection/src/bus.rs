@@ -1,38 +1,33 @@
 //! The event bus: typed events as they are stored, in this process, without a checkpoint.
 
-use std::{collections::VecDeque, fmt, sync::Arc};
+use std::{collections::VecDeque, fmt};
 
-use factum_core::{DecodeError, Event, Position, RecordedEvent};
-use tokio::sync::broadcast::{self, error::RecvError};
+use factum_core::{DecodeError, Event, Position, ReadError, RecordedEvent, Scope};
 
 use crate::{
-    option::Unknown,
-    tail::{Tail, TailPage},
+    option::{BATCH_BYTES_DEFAULT, BATCH_EVENTS_DEFAULT, Unknown},
+    source::{Chunk, Reading, Source},
     work::{Failure, Names, decode},
 };
 
-/// What a listener is told instead of an event. It goes on after either.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+/// What a listener is told instead of an event.
+#[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum BusError {
-    /// It was too slow, or the store failed for a while: events between these positions are
-    /// missing. They are in the log, to be read from there.
-    #[error("the listener has missed events: after={after} through={through}")]
-    Missed {
-        /// Nothing is missing up to here.
-        after: Position,
-        /// Nothing is missing behind this.
-        through: Position,
-    },
-    /// An event can't be decoded.
+    /// The log can't be read, for now or as a whole; the next call tries again.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// An event can't be decoded; the next call goes on behind it.
     #[error(transparent)]
     Decode(Box<DecodeError>),
 }
 
-/// Events of an enum from now on, fed from the log: nothing comes that is not stored. A slow
-/// listener holds nobody up; what it misses it is told.
+/// Events of an enum from now on, fed from the log: nothing comes that is not stored, and nothing
+/// is left out. A slow listener holds nobody up; it falls behind, which [`lag`](Self::lag) tells,
+/// and reads on from the log.
 ///
-/// For what must not be missed, start a [`Consumer`](crate::Consumer).
+/// It keeps no checkpoint: what is stored while nobody listens is not heard. For that, start a
+/// [`Consumer`](crate::Consumer).
 ///
 /// ```
 /// use factum_projection::Consumers;
@@ -56,24 +51,34 @@ pub enum BusError {
 #[must_use]
 pub struct EventBus<E> {
     names: Names<E>,
-    tail: Arc<Tail>,
-    pages: broadcast::Receiver<TailPage>,
-    /// Where it is; `None` before its first page.
-    after: Option<Position>,
-    page: Option<(TailPage, usize)>,
+    reading: Reading,
+    source: Source,
+    chunk: Option<(Chunk, usize)>,
     decoded: VecDeque<(E, RecordedEvent)>,
+    /// Everything up to here was handed out.
+    through: Position,
 }
 
 impl<E: Event> EventBus<E> {
-    pub(crate) fn new(tail: Arc<Tail>) -> Self {
-        let (names, pages) = (Names::new(Unknown::Ignore), tail.listen());
-        Self { names, tail, pages, after: None, page: None, decoded: VecDeque::new() }
+    /// Events behind the log's end as this process knows it now.
+    pub(crate) fn new(reading: Reading) -> Self {
+        let through = *reading.kernel.events().head().borrow();
+        let page_max = (BATCH_EVENTS_DEFAULT, BATCH_BYTES_DEFAULT);
+        let source = Source::new(reading.clone(), Scope::Log, page_max, Err(through));
+        let (names, decoded) = (Names::new(Unknown::Ignore), VecDeque::new());
+        Self { names, reading, source, chunk: None, decoded, through }
+    }
+
+    /// How many positions it is behind the log's end.
+    pub fn lag(&self) -> u64 {
+        let head = *self.reading.kernel.events().head().borrow();
+        head.value().saturating_sub(self.through.value())
     }
 
     /// The next event, with how it was recorded; waits for it.
     ///
     /// # Errors
-    /// See [`BusError`]; the next call goes on behind it.
+    /// See [`BusError`].
     ///
     /// # Cancel safety
     /// A dropped future loses nothing.
@@ -82,52 +87,34 @@ impl<E: Event> EventBus<E> {
             if let Some(found) = self.decoded.pop_front() {
                 return Ok(found);
             }
-            match &mut self.page {
-                Some((TailPage { page, .. }, at)) if *at < page.events.len() => {
-                    let event = &page.events[*at];
-                    *at += 1;
-                    if event.stream().is_system() || !self.names.wants(event.name()) {
-                        continue;
-                    }
-                    match decode::<E>(event) {
-                        Ok((first, rest)) => {
-                            let all = first.into_iter().chain(rest);
-                            self.decoded.extend(all.map(|it| (it, event.clone())));
-                        }
-                        Err(Failure::Decode(error)) => return Err(BusError::Decode(error)),
-                        Err(Failure::Handler(_)) => unreachable!("nothing is handled here"),
-                    }
+            let Some((chunk, at)) = &mut self.chunk else {
+                self.chunk = Some((self.source.next().await?, 0));
+                continue;
+            };
+            let Some(event) = chunk.events().get(*at) else {
+                self.through = chunk.through;
+                self.chunk = None;
+                continue;
+            };
+            *at += 1;
+            self.through = event.position();
+            if event.stream().is_system() || !self.names.wants(event.name()) {
+                continue;
+            }
+            match decode::<E>(event) {
+                Ok((first, rest)) => {
+                    let all = first.into_iter().chain(rest);
+                    self.decoded.extend(all.map(|it| (it, event.clone())));
                 }
-                _ => self.turn().await?,
+                Err(Failure::Decode(error)) => return Err(BusError::Decode(error)),
+                Err(Failure::Handler(_)) => unreachable!("nothing is handled here"),
             }
-        }
-    }
-
-    /// The next page of the tail.
-    async fn turn(&mut self) -> Result<(), BusError> {
-        self.page = None;
-        let page = loop {
-            match self.pages.recv().await {
-                Ok(page) if Some(page.page.scanned_through) <= self.after => {}
-                Ok(page) => break page,
-                Err(RecvError::Lagged(_)) => {}
-                // The tail lives as long as this holds it.
-                Err(RecvError::Closed) => self.pages = self.tail.listen(),
-            }
-        };
-        let (through, begins) = (page.page.scanned_through, page.after);
-        let after = self.after.replace(through);
-        let at = page.page.events.partition_point(|it| Some(it.position()) <= after);
-        self.page = Some((page, at));
-        match after {
-            Some(after) if begins > after => Err(BusError::Missed { after, through: begins }),
-            _ => Ok(()),
         }
     }
 }
 
 impl<E> fmt::Debug for EventBus<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EventBus").field("after", &self.after).finish_non_exhaustive()
+        f.debug_struct("EventBus").field("through", &self.through).finish_non_exhaustive()
     }
 }

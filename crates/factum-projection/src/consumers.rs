@@ -116,6 +116,7 @@ impl Consumers {
             pace: None,
             failing: None,
             unreached: 0,
+            looked_at: None,
         };
         tokio::spawn(worker.run());
         running.handles.insert(name, handle.clone());
@@ -124,7 +125,7 @@ impl Consumers {
 
     /// Events of an enum from now on, without a checkpoint.
     pub fn events<E: Event>(&self) -> EventBus<E> {
-        EventBus::new(self.reading.tail.clone())
+        EventBus::new(self.reading.clone())
     }
 
     /// Those that were started, by name.

@@ -11,6 +11,7 @@ use crate::{
     letter::DeadLetter,
     name::ConsumerName,
     projection::Projection,
+    stored::Release,
 };
 
 /// What a consumer is told.
@@ -22,13 +23,6 @@ pub(crate) enum Order {
     Letters(oneshot::Sender<Vec<DeadLetter>>),
     /// Try the parked event of a stream again, or let it go, and then what is behind it.
     Release(StreamId, Release, oneshot::Sender<Result<(), String>>),
-}
-
-/// What becomes of a parked event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Release {
-    Retry,
-    Discard,
 }
 
 /// A running consumer. Cheap to clone; dropping it changes nothing.

@@ -13,6 +13,7 @@
 //! | hear of events as they come | [`EventBus`] |
 //! | say what happens when it fails | [`ConsumerOptions`], [`FailurePolicy`] |
 //! | see how they fare, wait for them | [`ConsumerHandle`], [`ConsumerHealth`] |
+//! | look from outside, give orders | [`stored_consumers`], [`order_release`] |
 //! | keep read models elsewhere | [`Target`] |
 
 mod bus;
@@ -28,6 +29,7 @@ mod pace;
 mod progress;
 mod projection;
 mod source;
+mod stored;
 mod tail;
 mod target;
 mod work;
@@ -46,6 +48,7 @@ pub use option::{
     Unknown,
 };
 pub use projection::Projection;
+pub use stored::{Release, StoredConsumer, order_release, stored_consumers};
 pub use target::{
     Commits, Documents, DocumentsTx, Fence, InMemory, MemoryGuard, MemoryTx, Opened, Save, Target,
     TargetError,

@@ -13,6 +13,7 @@ use crate::name::ConsumerName;
 
 pub(crate) use checkpoints::Checkpoints;
 pub use documents::{Documents, DocumentsTx};
+pub(crate) use memory::Snapshot;
 pub use memory::{InMemory, MemoryGuard, MemoryTx};
 
 /// Where a consumer writes: its effects and its progress, in one write. That is what makes an

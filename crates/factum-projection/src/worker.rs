@@ -1,13 +1,14 @@
 //! The loop of every consumer: read, handle, store progress, again.
 
 mod attempt;
+mod order;
 mod release;
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use factum_core::{
     Checkpoint, Position, ReadError, ReadFrom, ReadQuery, RecordedEvent, Scope, StoreError,
-    StoreErrorKind, StreamId,
+    StoreErrorKind, StreamId, Timestamp,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -44,6 +45,8 @@ pub(crate) struct Worker<W: Work> {
     pub(crate) failing: Option<Failing>,
     /// How often its target could not be reached.
     pub(crate) unreached: u32,
+    /// When it last looked for orders in the store.
+    pub(crate) looked_at: Option<Timestamp>,
 }
 
 /// An event that fails, and what it said.
@@ -162,6 +165,7 @@ impl<W: Work> Worker<W> {
 
     async fn step(&mut self, life: &mut Life) -> Result<(), End> {
         self.take_orders(life).await?;
+        self.obey_stored(life).await?;
         let Some(chunk) = life.pending.take() else {
             let chunk = self.fetch(life).await?;
             life.pending = chunk;
@@ -176,6 +180,7 @@ impl<W: Work> Worker<W> {
     /// What comes next, or an order before it.
     async fn fetch(&mut self, life: &mut Life) -> Result<Option<Chunk>, End> {
         let head = self.reading.kernel.events().head();
+        let (clock, is_asked) = (self.reading.kernel.clock().clone(), self.takes_stored_orders());
         let at_end = life.source.is_live() && *head.borrow() <= self.health.borrow().position;
         let state = if at_end { ConsumerState::Live } else { ConsumerState::CatchingUp };
         self.tell(state);
@@ -185,6 +190,7 @@ impl<W: Work> Worker<W> {
                 self.obey(life, order.unwrap_or(Order::Stop)).await?;
                 Ok(None)
             }
+            () = clock.sleep(order::ORDERS_EVERY), if is_asked => Ok(None),
             chunk = life.source.next() => match chunk {
                 Ok(chunk) => {
                     life.unread = 0;

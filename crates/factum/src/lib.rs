@@ -88,8 +88,8 @@ pub use factum_projection::{
     Commits, Consumer, ConsumerHandle, ConsumerHealth, ConsumerName, ConsumerOptions,
     ConsumerState, Consumers, DeadLetter, Documents, DocumentsTx, EventBus, FailurePolicy, Fence,
     HandleError, InMemory, InvalidConsumerName, MemoryGuard, MemoryTx, Opened, Projection,
-    ProjectionHandle, Save, StartError, StartFrom, StopReason, Target, TargetError, Then, Unknown,
-    WaitError,
+    ProjectionHandle, Release, Save, StartError, StartFrom, StopReason, StoredConsumer, Target,
+    TargetError, Then, Unknown, WaitError, order_release, stored_consumers,
 };
 pub use factum_runtime::{
     Admission, AdmissionLayer, AskError, BURST_MAX, BoxError, COMMAND_TAG, CommandDone,

@@ -50,9 +50,9 @@ struct Kept {
 
 /// What is stored of a snapshot beside its pieces.
 #[derive(Debug, Serialize, Deserialize)]
-struct Snapshot {
-    progress: Vec<u8>,
-    letters: Vec<(String, Vec<u8>)>,
+pub(crate) struct Snapshot {
+    pub(crate) progress: Vec<u8>,
+    pub(crate) letters: Vec<(String, Vec<u8>)>,
     generation: u64,
     pieces: usize,
 }

@@ -4,10 +4,10 @@ use factum_core::{ReadFrom, ReadQuery, RecordedEvent, StoreError, StreamId, Stre
 
 use super::{End, Life, Worker, attempt::Handled};
 use crate::{
-    handle::Release,
     letter::Letter,
     progress,
     source::Chunk,
+    stored::Release,
     target::{Commits, Save, Target},
     work::Work,
 };

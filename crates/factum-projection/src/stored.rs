@@ -1,0 +1,156 @@
+//! What is stored of consumers, for those who look from outside: operators, other processes.
+
+use bytes::Bytes;
+use factum_core::{
+    Checkpoint, DocumentStore, ExpectedRevision, Kernel, KeyRange, ScanQuery, StoreError, StreamId,
+    WriteBatch, WriteError,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    letter::{DeadLetter, Letter},
+    name::ConsumerName,
+    progress::{self, Mark, Progress},
+    target::Snapshot,
+};
+
+/// What a store knows of a consumer. Of one whose target is another database it knows nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StoredConsumer {
+    /// Its name, of a projection with its version.
+    pub name: String,
+    /// How far it has come, as far as that is stored; a live one may be further.
+    pub checkpoint: Option<Checkpoint>,
+    /// It runs, or its process died while it ran.
+    pub is_at_work: bool,
+    /// What is parked, by stream.
+    pub dead_letters: Vec<DeadLetter>,
+    /// Orders that it has not taken yet.
+    pub orders: usize,
+}
+
+/// What becomes of a parked event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Release {
+    /// It is handled again.
+    Retry,
+    /// It is left out.
+    Discard,
+}
+
+/// An order that waits for the consumer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct StoredOrder {
+    pub(crate) stream: String,
+    pub(crate) release: Release,
+}
+
+/// The consumers that a store knows of, by name.
+///
+/// # Errors
+/// Those of the store; `Corrupt` for what can't be read.
+pub async fn stored_consumers(
+    documents: &dyn DocumentStore,
+) -> Result<Vec<StoredConsumer>, StoreError> {
+    let mut found: Vec<StoredConsumer> = Vec::new();
+    let mut rest = Some(KeyRange::prefix("$consumer/"));
+    while let Some(range) = rest {
+        let page = documents.scan(ScanQuery::new(range)).await?;
+        for document in page.documents {
+            let Some((name, what)) = parts(&document.key) else { continue };
+            if found.last().is_none_or(|it| it.name != name) {
+                found.push(StoredConsumer {
+                    name: name.into(),
+                    checkpoint: None,
+                    is_at_work: false,
+                    dead_letters: Vec::new(),
+                    orders: 0,
+                });
+            }
+            let consumer = found.last_mut().expect("one was just added");
+            consumer.note(what, &document.value).map_err(|error| {
+                let text = format!("what is stored of a consumer can't be read: {error}");
+                StoreError::corrupt(format!("{text}: consumer={name} document={what}"))
+            })?;
+        }
+        rest = page.rest;
+    }
+    Ok(found)
+}
+
+impl StoredConsumer {
+    fn note(&mut self, what: &str, value: &[u8]) -> Result<(), String> {
+        match what.split_once('/') {
+            Some(("letter", stream)) => self.note_letter(stream, value)?,
+            Some(("order", _)) => self.orders += 1,
+            None if what == "progress" => {
+                self.checkpoint = read::<Progress>(value)?.checkpoint;
+            }
+            None if what == "mark" => {
+                self.is_at_work = read::<Mark>(value)?.at_work.is_some();
+            }
+            None if what == "snapshot" => {
+                let snapshot: Snapshot = read(value)?;
+                self.checkpoint = read::<Progress>(&snapshot.progress)?.checkpoint;
+                for (stream, letter) in snapshot.letters {
+                    self.note_letter(&stream, &letter)?;
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn note_letter(&mut self, stream: &str, value: &[u8]) -> Result<(), String> {
+        let stream: StreamId = stream.parse().map_err(|e| format!("{e}"))?;
+        self.dead_letters.push(read::<Letter>(value)?.open(&stream));
+        Ok(())
+    }
+}
+
+/// Orders what becomes of a stream's parked event. A running consumer takes the order within a
+/// second or so, another at its next start; what it led to is seen in its dead letters.
+///
+/// # Errors
+/// `Invalid` if nothing of the stream is parked; those of the store.
+pub async fn order_release(
+    kernel: &Kernel,
+    consumer: &str,
+    stream: &StreamId,
+    release: Release,
+) -> Result<(), StoreError> {
+    let documents = kernel.documents();
+    let all = stored_consumers(&**documents).await?;
+    let found = all.iter().find(|it| it.name == consumer);
+    let Some(found) = found.filter(|it| it.dead_letters.iter().any(|it| it.stream == *stream))
+    else {
+        return Err(StoreError::invalid(format!(
+            "nothing of this stream is parked: consumer={consumer} stream={stream}"
+        )));
+    };
+    let id = kernel.ids().uuid(kernel.clock().now());
+    let order = progress::encode(&StoredOrder { stream: stream.to_string(), release });
+    let key = format!("$consumer/{}/order/{id}", found.name);
+    let batch = WriteBatch::new().put(key, ExpectedRevision::Any, order);
+    match documents.write(batch).await {
+        Ok(_) => Ok(()),
+        Err(WriteError::Store(error)) => Err(error),
+        Err(other) => Err(StoreError::unavailable(other.to_string())),
+    }
+}
+
+/// Where orders for a consumer are.
+pub(crate) fn orders(consumer: &ConsumerName) -> KeyRange {
+    KeyRange::prefix(format!("$consumer/{consumer}/order/"))
+}
+
+/// The consumer of a key, and which of its documents it is.
+fn parts(key: &Bytes) -> Option<(&str, &str)> {
+    let key = std::str::from_utf8(key).ok()?;
+    key.strip_prefix("$consumer/")?.split_once('/')
+}
+
+fn read<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    progress::decode(bytes).map_err(|e| e.to_string())
+}
