@@ -1,5 +1,6 @@
 //! The command line: what can be asked, with units, defaults and limits, and its help.
 
+mod consumers;
 #[cfg(feature = "postgres")]
 mod schema;
 
@@ -16,6 +17,7 @@ use crate::{
     output,
 };
 
+pub(crate) use self::consumers::{ConsumersArgs, DeadLettersCommand, LetterArgs, LettersArgs};
 #[cfg(feature = "postgres")]
 pub(crate) use self::schema::{ApplyArgs, PrintArgs, SchemaCommand};
 
@@ -29,6 +31,8 @@ Examples:
   factum bench append --store sqlite:./bench.db   how fast this disk takes events
   factum bench append --store journal:./bench     the same for the embedded log
   factum stats ./data                             what the applications on it are doing
+  factum consumers ./data                         how far its consumers have come
+  factum dead-letters list ./data                 what they could not handle
   factum verify ./data                            whether a journal is as it was written
   factum schema print                             the SQL that makes a log in PostgreSQL
 
@@ -68,6 +72,10 @@ pub(crate) enum Command {
     Demo(DemoArgs),
     Read(ReadArgs),
     Stats(StatsArgs),
+    Consumers(ConsumersArgs),
+    /// See to events that a consumer could not handle
+    #[command(subcommand, arg_required_else_help = false)]
+    DeadLetters(DeadLettersCommand),
     /// Measure a store
     #[command(subcommand, arg_required_else_help = false)]
     Bench(BenchCommand),

@@ -1,7 +1,9 @@
-//! The command line of Factum: a demonstration, a reader, two benchmarks, and what sees to stores.
+//! The command line of Factum: a demonstration, a reader, benchmarks, and what sees to stores and
+//! to what runs on them.
 
 mod args;
 mod bench;
+mod consumers;
 mod demo;
 mod exit;
 mod interrupt;
@@ -56,6 +58,8 @@ async fn run(args: &Args) -> Result<(), Failure> {
         Command::Demo(demo) => demo::run(demo, &mut out).await?,
         Command::Read(read) => read::run(read, &mut out).await?,
         Command::Stats(stats) => stats::run(stats, &mut out).await?,
+        Command::Consumers(consumers) => consumers::run(consumers, &mut out).await?,
+        Command::DeadLetters(letters) => consumers::run_letters(letters, &mut out).await?,
         Command::Bench(bench) => bench::run(bench, &mut out).await?,
         #[cfg(feature = "journal")]
         Command::Verify(verify) => verify::run(verify, &mut out).await?,

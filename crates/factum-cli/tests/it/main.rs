@@ -3,6 +3,7 @@
 mod program;
 
 mod bench;
+mod consumers;
 mod demo;
 #[cfg(unix)]
 mod kill;

@@ -28,6 +28,9 @@ fn help_has_examples_exit_codes_and_every_option_with_its_default() {
         "bench read --help",
         "verify --help",
         "lineage renew --help",
+        "consumers --help",
+        "dead-letters list --help",
+        "dead-letters retry --help",
         "schema print --help",
         "schema apply --help",
     ] {

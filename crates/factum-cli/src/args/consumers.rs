@@ -1,0 +1,88 @@
+//! What can be asked about consumers and their dead letters.
+
+use clap::Subcommand;
+use factum::{InvalidStreamId, StreamId};
+
+/// Show the consumers and projections that a store knows of
+///
+/// How far each has come as far as that is stored, whether it runs (or its process died while it
+/// ran), and what is parked. A consumer whose read model is in another database keeps its progress
+/// there, and is not seen. Looks beside a program that runs.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+JSON, on the last line: store, head, consumers (name, position, lag, at_work, parked, orders).
+
+Examples:
+  factum consumers ./data
+  factum consumers postgres://user@host/bank --json | jq '.consumers[] | select(.lag > 1000)'")]
+pub(crate) struct ConsumersArgs {
+    /// The store, a URL or a path; it must be there
+    #[arg(value_name = "URL|PATH")]
+    pub(crate) store: String,
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What can be done with dead letters.
+#[derive(Debug, Subcommand)]
+pub(crate) enum DeadLettersCommand {
+    List(LettersArgs),
+    Show(LetterArgs),
+    Retry(LetterArgs),
+    Discard(LetterArgs),
+}
+
+/// List what is parked: the event that failed, why, and the stream that waits behind it
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+JSON, on the last line: store, dead_letters (consumer, stream, version, position, event, error,
+  attempts, parked_at).
+
+Example:
+  factum dead-letters list ./data --consumer orders@1")]
+pub(crate) struct LettersArgs {
+    /// The store, a URL or a path; it must be there
+    #[arg(value_name = "URL|PATH")]
+    pub(crate) store: String,
+    /// Only of this consumer, named as `factum consumers` does
+    #[arg(long, value_name = "NAME")]
+    pub(crate) consumer: Option<String>,
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// One parked event: show it with what waits behind it, order it to be handled again, or to be
+/// left out
+///
+/// An order is left in the store. A running consumer takes it within a second or so; one that does
+/// not run, at its next start. A journal has one process that writes: while that runs, give the
+/// order there, by ConsumerHandle::retry or ConsumerHandle::discard.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+JSON, on the last line: store, consumer, stream; show: version, position, event, error, attempts,
+  parked_at, blocked; retry, discard: ordered.
+
+Examples:
+  factum dead-letters show ./data orders@1 order-17
+  factum dead-letters retry ./data orders@1 order-17
+  factum dead-letters discard ./data orders@1 order-17")]
+pub(crate) struct LetterArgs {
+    /// The store, a URL or a path; it must be there
+    #[arg(value_name = "URL|PATH")]
+    pub(crate) store: String,
+    /// The consumer, named as `factum consumers` does
+    #[arg(value_name = "CONSUMER")]
+    pub(crate) consumer: String,
+    /// The stream that waits
+    #[arg(value_name = "STREAM", value_parser = stream)]
+    pub(crate) stream: StreamId,
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+fn stream(text: &str) -> Result<StreamId, InvalidStreamId> {
+    text.parse()
+}
