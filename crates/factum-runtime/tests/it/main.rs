@@ -7,6 +7,7 @@ mod cancelling;
 mod counter;
 mod faults;
 mod memory;
+mod once;
 mod passivation;
 mod polling;
 mod sharing;

@@ -1,0 +1,337 @@
+//! A command with an id takes effect once: after restarts, through other processes, and whatever
+//! its first attempt was told.
+
+use std::{path::Path, sync::Arc};
+
+use factum_core::{
+    EventStore, ExpectedVersion, Kernel, Metadata, ReadQuery, Repository, RetryPolicy, StreamId,
+    TagKey, Uuid,
+};
+use factum_journal::{JournalOptions, JournalStore};
+use factum_runtime::{
+    AskError, COMMAND_TAG, CommandId, Entities, EntityError, EntityOptions, OtherWriters, Outcome,
+};
+use factum_sqlite::{SqliteOptions, SqliteStore};
+use factum_testing::{
+    Fault, FaultRates, History, RecordingStore,
+    bank::{Account, AccountCommand, AccountEvent, AccountRejection},
+};
+
+use crate::{
+    bench::{Bench, DEPOSIT, millis, open, options},
+    counter::{Counter, CounterCommand},
+};
+
+fn id(n: u128) -> CommandId {
+    CommandId::new(Uuid::from_u128(n))
+}
+
+/// What a caller is told: version, position, the events' number, replayed.
+fn told(outcome: &Outcome<Account>) -> (u64, Option<u64>, usize, bool) {
+    let Outcome { version, position, events, replayed, .. } = outcome;
+    (version.value(), position.map(|it| it.value()), events.len(), *replayed)
+}
+
+async fn deposit(accounts: &Entities<Account>, key: &str, id: CommandId) -> Outcome<Account> {
+    accounts.ask_once(key, id, DEPOSIT, Metadata::new()).await.unwrap()
+}
+
+fn withdraw(cents: u64) -> AccountCommand {
+    AccountCommand::Withdraw { cents }
+}
+
+#[tokio::test]
+async fn a_repeat_is_answered_with_what_was_stored() {
+    let bench = Bench::new();
+    let accounts = bench.accounts();
+    accounts.ask("ada", open("ada")).await.unwrap();
+    let first = deposit(&accounts, "ada", id(7)).await;
+    accounts.ask("ada", withdraw(1)).await.unwrap();
+    let again = deposit(&accounts, "ada", id(7)).await;
+    assert_eq!(told(&first), (2, Some(2), 1, false));
+    assert_eq!(told(&again), (2, Some(2), 1, true));
+    assert_eq!(again.events, [AccountEvent::Deposited { cents: 1 }]);
+    // Decided again, the withdrawal would be refused: the account is empty.
+    let last = accounts.ask_once("ada", id(8), DEPOSIT, Metadata::new()).await.unwrap();
+    let spent = accounts.ask_once("ada", id(9), withdraw(1), Metadata::new()).await.unwrap();
+    let spent_again = accounts.ask_once("ada", id(9), withdraw(1), Metadata::new()).await.unwrap();
+    assert_eq!((last.replayed, spent.replayed, spent_again.replayed), (false, false, true));
+    assert_eq!(bench.balance("ada").await, (0, 5));
+    let (commands, rejected) = (accounts.stats().commands, accounts.stats().rejected);
+    assert_eq!((commands, rejected), (7, 0));
+}
+
+#[tokio::test]
+async fn its_events_carry_the_id_and_those_of_others_do_not() {
+    let bench = Bench::new();
+    let accounts = bench.accounts();
+    accounts.ask("ada", open("ada")).await.unwrap();
+    deposit(&accounts, "ada", id(7)).await;
+    let (cause, talk) = (Uuid::from_u128(1), Uuid::from_u128(2));
+    let metadata = Metadata::new().with_causation_id(cause).with_correlation_id(talk);
+    accounts.ask_once("ada", id(8), DEPOSIT, metadata).await.unwrap();
+    let ada = StreamId::new("account", "ada").unwrap();
+    let page = bench.store.read(ReadQuery::stream(ada)).await.unwrap();
+    let found: Vec<_> = page
+        .events
+        .iter()
+        .map(|event| {
+            let (metadata, mut tags) = (event.metadata(), event.tags());
+            let tag = tags.find_map(|tag| Some(tag.strip_prefix(COMMAND_TAG)?.to_owned()));
+            (metadata.causation_id, metadata.correlation_id, tag)
+        })
+        .collect();
+    let seven = id(7).as_uuid();
+    assert_eq!(found[0], (None, None, None));
+    assert_eq!(found[1], (Some(seven), Some(seven), Some(format!(":{seven}"))));
+    assert_eq!(found[2], (Some(cause), Some(talk), Some(format!(":{}", id(8)))));
+}
+
+#[tokio::test]
+async fn what_left_nothing_behind_is_decided_again() {
+    let bench = Bench::new();
+    let accounts = bench.accounts();
+    accounts.ask("ada", open("ada")).await.unwrap();
+    let poor = accounts.ask_once("ada", id(7), withdraw(1), Metadata::new()).await.unwrap_err();
+    assert!(matches!(poor.rejection(), Some(AccountRejection::InsufficientFunds { .. })));
+    accounts.ask("ada", DEPOSIT).await.unwrap();
+    let rich = accounts.ask_once("ada", id(7), withdraw(1), Metadata::new()).await.unwrap();
+    assert_eq!(told(&rich), (3, Some(3), 1, false));
+
+    let counters = bench.entities::<Counter>(options());
+    for _ in 0..2 {
+        let nothing = CounterCommand::Nothing;
+        let nothing = counters.ask_once("one", id(7), nothing, Metadata::new()).await.unwrap();
+        assert_eq!((nothing.version.value(), nothing.replayed), (0, false));
+    }
+}
+
+#[tokio::test]
+async fn one_id_on_two_aggregates_is_two_commands() {
+    let bench = Bench::new();
+    let accounts = bench.accounts();
+    for key in ["ada", "bob"] {
+        accounts.ask(key, open(key)).await.unwrap();
+        assert!(!deposit(&accounts, key, id(7)).await.replayed);
+    }
+    for key in ["ada", "bob"] {
+        assert!(deposit(&accounts, key, id(7)).await.replayed);
+        assert_eq!(bench.balance(key).await, (1, 2));
+    }
+}
+
+/// They are sent while an append is under way, so that all of them gather into one burst.
+#[tokio::test]
+async fn repeats_in_one_burst_store_once_and_are_answered_in_order() {
+    let bench = Bench::new();
+    let accounts = bench.accounts();
+    accounts.ask("ada", open("ada")).await.unwrap();
+    bench.faulty.next_append(Fault::Delay(millis(10)));
+    accounts.tell("ada", DEPOSIT).unwrap();
+    bench.clock.until_sleeping(1).await;
+    let asks: Vec<_> = [7, 8, 7, 9, 7]
+        .into_iter()
+        .map(|n| {
+            let accounts = accounts.clone();
+            tokio::spawn(async move { deposit(&accounts, "ada", id(n)).await })
+        })
+        .collect();
+    while accounts.entity("ada").unwrap().unwrap().queued < 5 {
+        tokio::task::yield_now().await;
+    }
+    bench.clock.advance(millis(10));
+    let mut answers = Vec::new();
+    for ask in asks {
+        answers.push(told(&ask.await.unwrap()));
+    }
+    let seven = (3, Some(3), 1, true);
+    let first = (3, Some(3), 1, false);
+    assert_eq!(answers, [first, (4, Some(4), 1, false), seven, (5, Some(5), 1, false), seven]);
+    assert_eq!(bench.balance("ada").await, (4, 5));
+}
+
+/// A command with guards stands last in its burst. One behind it that is settled already must not
+/// take its place, or the guard's rejection goes to the wrong caller.
+#[tokio::test]
+async fn a_guard_that_fails_is_told_to_its_own_command() {
+    let bench = Bench::new();
+    let repository = Repository::new(bench.kernel.clone()).with_retry(RetryPolicy::never());
+    let accounts = Entities::<Account>::new(repository, options());
+    accounts.ask("ada", open("ada")).await.unwrap();
+    bench.faulty.next_read(Fault::Delay(millis(10)));
+    accounts.tell("eve", DEPOSIT).unwrap();
+    bench.clock.until_sleeping(1).await;
+    let taken = tokio::spawn({
+        let accounts = accounts.clone();
+        async move { accounts.ask("eve", open("ada")).await }
+    });
+    let unseen = tokio::spawn({
+        let accounts = accounts.clone();
+        async move { accounts.ask_once("eve", id(7), DEPOSIT, Metadata::new()).await }
+    });
+    while accounts.entity("eve").unwrap().unwrap().queued < 2 {
+        tokio::task::yield_now().await;
+    }
+    bench.faulty.next_read(Fault::FailBefore);
+    bench.clock.advance(millis(10));
+    let (taken, unseen) = (taken.await.unwrap(), unseen.await.unwrap());
+    assert!(matches!(&taken, Err(AskError::Rejected(AccountRejection::EmailTaken))), "{taken:?}");
+    assert!(matches!(&unseen, Err(AskError::Failed(EntityError::Store(_)))), "{unseen:?}");
+}
+
+#[tokio::test]
+async fn what_was_stored_and_answered_as_unknown_is_known_to_the_repeat() {
+    let bench = Bench::rough(1, FaultRates::none());
+    let repository = Repository::new(bench.kernel.clone()).with_retry(RetryPolicy::never());
+    let accounts = Entities::<Account>::new(repository, options());
+    accounts.ask("ada", open("ada")).await.unwrap();
+    bench.faulty.next_append(Fault::DropReply);
+    let unknown = accounts.ask_once("ada", id(7), DEPOSIT, Metadata::new()).await.unwrap_err();
+    let is_unknown = matches!(unknown, AskError::Failed(EntityError::Indeterminate(_)));
+    assert!(is_unknown, "{unknown:?}");
+    assert_eq!(told(&deposit(&accounts, "ada", id(7)).await), (2, Some(2), 1, true));
+    bench.faulty.next_append(Fault::DropRequest);
+    accounts.ask_once("ada", id(8), DEPOSIT, Metadata::new()).await.unwrap_err();
+    assert_eq!(told(&deposit(&accounts, "ada", id(8)).await), (3, Some(3), 1, false));
+    assert_eq!(bench.balance("ada").await, (2, 3));
+}
+
+/// To decide it unseen could store it twice; the others in the burst have nothing to do with it.
+#[tokio::test]
+async fn what_can_not_be_looked_up_is_not_decided() {
+    let bench = Bench::rough(1, FaultRates::none());
+    let repository = Repository::new(bench.kernel.clone()).with_retry(RetryPolicy::never());
+    let accounts = Entities::<Account>::new(repository, options());
+    accounts.ask("ada", open("ada")).await.unwrap();
+    deposit(&accounts, "ada", id(7)).await;
+    bench.faulty.next_read(Fault::FailBefore);
+    let failed = accounts.ask_once("ada", id(7), DEPOSIT, Metadata::new()).await.unwrap_err();
+    assert!(matches!(failed, AskError::Failed(EntityError::Store(_))), "{failed:?}");
+    accounts.ask("ada", DEPOSIT).await.unwrap();
+    assert!(deposit(&accounts, "ada", id(7)).await.replayed);
+    assert_eq!(bench.balance("ada").await, (2, 3));
+}
+
+#[tokio::test]
+async fn commands_without_an_id_read_nothing() {
+    let bench = Bench::new();
+    let accounts = bench.entities::<Account>(options().with_other_writers(OtherWriters::None));
+    accounts.ask("ada", open("ada")).await.unwrap();
+    (0..9).for_each(|_| bench.faulty.next_read(Fault::FailBefore));
+    for _ in 0..9 {
+        accounts.ask("ada", DEPOSIT).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn history_that_is_gone_is_forgotten() {
+    let bench = Bench::rough(1, FaultRates::none());
+    let accounts = bench.accounts();
+    accounts.ask("ada", open("ada")).await.unwrap();
+    deposit(&accounts, "ada", id(7)).await;
+    let repository = Repository::<Account>::new(bench.kernel.clone());
+    repository.summarise("ada", &Metadata::new()).await.unwrap();
+    assert_eq!(told(&deposit(&accounts, "ada", id(7)).await), (4, Some(4), 1, false));
+    assert!(deposit(&accounts, "ada", id(7)).await.replayed);
+    repository.delete("ada", ExpectedVersion::Any).await.unwrap();
+    let gone = accounts.ask_once("ada", id(7), DEPOSIT, Metadata::new()).await.unwrap_err();
+    assert_eq!(gone.rejection(), Some(&AccountRejection::NotOpen));
+}
+
+async fn on_journal(path: &Path) -> (Arc<JournalStore>, Entities<Account>) {
+    let store = Arc::new(JournalStore::open(JournalOptions::new(path)).await.unwrap());
+    let kernel = Kernel::new(store.clone(), store.clone()).with_tag_key(TagKey::new([1; 32]));
+    (store, Entities::new(Repository::new(kernel), EntityOptions::new()))
+}
+
+#[tokio::test]
+async fn a_restart_forgets_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, accounts) = on_journal(folder.path()).await;
+    accounts.ask("ada", open("ada")).await.unwrap();
+    deposit(&accounts, "ada", id(7)).await;
+    drop(accounts.shutdown(millis(1_000)).await);
+    store.close().await.unwrap();
+    drop((store, accounts));
+    let (_store, accounts) = on_journal(folder.path()).await;
+    assert_eq!(told(&deposit(&accounts, "ada", id(7)).await), (2, Some(2), 1, true));
+}
+
+/// A runtime on a SQLite file, as another process would have it.
+async fn on_sqlite(path: &Path, history: &Arc<History>) -> Entities<Account> {
+    let store = Arc::new(SqliteStore::open(SqliteOptions::new(path)).await.unwrap());
+    let recording = Arc::new(RecordingStore::new(store.clone(), history.clone()));
+    let kernel = Kernel::new(recording, store).with_tag_key(TagKey::new([1; 32]));
+    Entities::new(Repository::new(kernel), options().with_other_writers(OtherWriters::None))
+}
+
+/// Every id is sent several times at once, to both runtimes; each takes effect once.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_runtimes_and_many_callers_store_each_id_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, history) = (folder.path().join("bank.db"), Arc::default());
+    let runtimes = [on_sqlite(&path, &history).await, on_sqlite(&path, &history).await];
+    runtimes[0].ask("ada", open("ada")).await.unwrap();
+    let mut asks = tokio::task::JoinSet::new();
+    for n in 0..120 {
+        let accounts = runtimes[n % 2].clone();
+        asks.spawn(async move {
+            let id = id(n as u128 / 4);
+            loop {
+                match accounts.ask_once("ada", id, DEPOSIT, Metadata::new()).await {
+                    Ok(outcome) => return (id, told(&outcome)),
+                    Err(AskError::Failed(EntityError::Conflict(_))) => {}
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        });
+    }
+    let answers = asks.join_all().await;
+    let first = answers.iter().filter(|(_, (.., replayed))| !replayed).count();
+    assert_eq!(first, 30);
+    for (id, (version, position, ..)) in &answers {
+        let same = |it: &&(CommandId, (u64, Option<u64>, usize, bool))| it.0 == *id;
+        assert!(answers.iter().filter(same).all(|it| (it.1.0, it.1.1) == (*version, *position)));
+    }
+    let ada = runtimes[1].state("ada").await.unwrap();
+    assert_eq!((ada.state.balance_cents, ada.version.value()), (30, 31));
+}
+
+/// The store fails by chance, callers repeat until they are answered: each id is in the log once,
+/// and every answer tells where.
+#[tokio::test]
+async fn rough_stores_and_stubborn_callers_store_each_id_once() {
+    for seed in 0..40 {
+        let bench = Bench::rough(seed, FaultRates::rough());
+        let retry = RetryPolicy::new().with_repeats_max((seed % 3) as u32);
+        let repository = || Repository::<Account>::new(bench.kernel.clone()).with_retry(retry);
+        let two = [Entities::new(repository(), options()), Entities::new(repository(), options())];
+        while two[0].ask("ada", open("ada")).await.is_err()
+            && two[0].state("ada").await.map_or(true, |ada| ada.version.value() == 0)
+        {}
+        let mut asks = tokio::task::JoinSet::new();
+        for n in 0..24 {
+            let accounts = two[n % 2].clone();
+            asks.spawn(async move {
+                let id = id(n as u128 / 3);
+                loop {
+                    match accounts.ask_once("ada", id, DEPOSIT, Metadata::new()).await {
+                        Ok(outcome) => return (id, outcome.version, outcome.position),
+                        Err(AskError::Rejected(no)) => panic!("seed={seed}: {no}"),
+                        Err(AskError::Failed(EntityError::Quarantined { cause })) => {
+                            panic!("seed={seed}: {cause}")
+                        }
+                        Err(AskError::Failed(_)) => tokio::task::yield_now().await,
+                    }
+                }
+            });
+        }
+        let answers = asks.join_all().await;
+        assert_eq!(bench.balance("ada").await, (8, 9), "seed={seed}");
+        let mut told: Vec<_> = answers.clone();
+        told.sort();
+        told.dedup();
+        assert_eq!(told.len(), 8, "seed={seed}: every id has one answer");
+        bench.history.check_store(&*bench.store).await.unwrap();
+    }
+}
