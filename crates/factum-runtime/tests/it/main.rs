@@ -3,6 +3,7 @@
 
 mod answers;
 mod bench;
+mod bus;
 mod cancelling;
 mod counter;
 mod faults;
@@ -13,5 +14,6 @@ mod polling;
 mod sharing;
 mod shutdown;
 mod supervision;
+mod telemetry;
 mod telling;
 mod workers;
