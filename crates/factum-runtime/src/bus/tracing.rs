@@ -2,6 +2,7 @@
 
 use std::task::{Context, Poll};
 
+use factum_core::Position;
 use tower_layer::Layer;
 use tower_service::Service;
 use tracing::{Instrument, Span, field::Empty};
@@ -132,7 +133,7 @@ fn record(span: &Span, response: &Result<CommandResponse, BoxError>) {
             span.record("factum.command.outcome", response.outcome().as_str());
             if let CommandResponse::Done(done) = response {
                 span.record("factum.stream.version", done.version.value());
-                span.record("factum.log.position", done.position.map(|it| it.value()));
+                span.record("factum.log.position", done.position.map(Position::value));
             }
         }
         Err(error) => {

@@ -2,7 +2,7 @@
 
 use std::{future::Future, time::Duration};
 
-use factum_core::{Aggregate, EventStore, Metadata, ReadQuery, Uuid};
+use factum_core::{Aggregate, EventStore, Metadata, ReadQuery, RecordedEvent, Uuid};
 use factum_runtime::{
     AdmissionLayer, BoxError, CommandError, CommandId, CommandOutcome, CommandRequest,
     CommandResponse, CommandRouter, Commands, DispatchError, EntityError, IdempotencyLayer,
@@ -98,7 +98,7 @@ async fn events_name_their_cause_and_conversation() {
     let going_on = Metadata::new().with_correlation_id(talk);
     commands.dispatch_once::<Account>("ada", id(7), DEPOSIT, going_on).await.unwrap();
     let page = bench.store.read(ReadQuery::log()).await.unwrap();
-    let metadata: Vec<_> = page.events.iter().map(|event| event.metadata()).collect();
+    let metadata: Vec<_> = page.events.iter().map(RecordedEvent::metadata).collect();
     assert!(metadata[0].causation_id.is_some());
     assert_eq!(metadata[0].causation_id, metadata[0].correlation_id);
     assert_eq!(metadata[1], given);

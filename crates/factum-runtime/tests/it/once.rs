@@ -4,8 +4,8 @@
 use std::{path::Path, sync::Arc};
 
 use factum_core::{
-    EventStore, ExpectedVersion, Kernel, Metadata, ReadQuery, Repository, RetryPolicy, StreamId,
-    TagKey, Uuid,
+    EventStore, ExpectedVersion, Kernel, Metadata, Position, ReadQuery, Repository, RetryPolicy,
+    StreamId, TagKey, Uuid,
 };
 use factum_journal::{JournalOptions, JournalStore};
 use factum_runtime::{
@@ -29,7 +29,7 @@ fn id(n: u128) -> CommandId {
 /// What a caller is told: version, position, the events' number, replayed.
 fn told(outcome: &Outcome<Account>) -> (u64, Option<u64>, usize, bool) {
     let Outcome { version, position, events, replayed, .. } = outcome;
-    (version.value(), position.map(|it| it.value()), events.len(), *replayed)
+    (version.value(), position.map(Position::value), events.len(), *replayed)
 }
 
 async fn deposit(accounts: &Entities<Account>, key: &str, id: CommandId) -> Outcome<Account> {

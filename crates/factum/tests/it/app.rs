@@ -42,6 +42,25 @@ async fn one_log_behind_every_door() {
     assert_eq!(error.to_string(), "the store is closed");
 }
 
+/// The bus goes to the entities that the application has anyway, and knows what was named only.
+#[tokio::test]
+async fn the_bus_routes_to_the_aggregates_that_were_named() {
+    let app = App::builder().aggregate::<Account>().open("memory:").await.unwrap();
+    let open = open("Ada", "ada@example.org");
+    let opened = app.commands().dispatch::<Account>("ada", open.clone()).await.unwrap();
+    assert_eq!(opened.version.value(), 1);
+    let accounts = app.entities::<Account>();
+    assert_eq!((accounts.stats().commands, accounts.stats().loads), (1, 1));
+
+    let app = App::open("memory:").await.unwrap();
+    let unknown = app.commands().dispatch::<Account>("ada", open).await.unwrap_err();
+    assert_eq!(
+        unknown.to_string(),
+        "the command bus knows no such aggregate, name it with AppBuilder::aggregate or \
+         CommandRouter::with: category=account"
+    );
+}
+
 #[tokio::test]
 async fn hashed_tags_hold_over_openings_of_one_store() {
     let store = Arc::new(MemoryStore::new());
