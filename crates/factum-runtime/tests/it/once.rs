@@ -4,10 +4,11 @@
 use std::{path::Path, sync::Arc};
 
 use factum_core::{
-    EventStore, ExpectedVersion, Kernel, Metadata, Position, ReadQuery, Repository, RetryPolicy,
-    StreamId, TagKey, Uuid,
+    Aggregate, Context, Decision, EventStore, ExpectedVersion, Kernel, Matching, Metadata,
+    Position, ReadQuery, Repository, RetryPolicy, StreamId, TagKey, Uuid, Verdict,
 };
 use factum_journal::{JournalOptions, JournalStore};
+use factum_macros::Event;
 use factum_runtime::{
     AskError, COMMAND_TAG, CommandId, Entities, EntityError, EntityOptions, OtherWriters, Outcome,
 };
@@ -334,4 +335,72 @@ async fn rough_stores_and_stubborn_callers_store_each_id_once() {
         assert_eq!(told.len(), 8, "seed={seed}: every id has one answer");
         bench.history.check_store(&*bench.store).await.unwrap();
     }
+}
+
+/// Takes names; a guarded one that nobody else has taken.
+#[derive(Debug, Default)]
+struct Collector;
+
+enum Collect {
+    Any(&'static str),
+    Unique(&'static str),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Event)]
+#[event(crate = factum_core)]
+enum CollectorEvent {
+    Collected {
+        #[event(tag)]
+        name: String,
+    },
+}
+
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("somebody has it")]
+struct Collected;
+
+impl Aggregate for Collector {
+    const CATEGORY: &'static str = "collector";
+    type Command = Collect;
+    type Event = CollectorEvent;
+    type Rejection = Collected;
+
+    fn decide(&self, command: &Collect, _: &Context<'_>) -> Verdict<Self> {
+        Ok(match command {
+            Collect::Any(name) => {
+                Decision::from([CollectorEvent::Collected { name: (*name).into() }])
+            }
+            Collect::Unique(name) => {
+                Decision::from([CollectorEvent::Collected { name: (*name).into() }])
+                    .unless(Matching::tag("name", name), Collected)
+            }
+        })
+    }
+
+    fn evolve(&mut self, _: &CollectorEvent) {}
+}
+
+/// As above, behind a command with guards: one that is found in the log.
+#[tokio::test]
+async fn a_repeat_behind_a_guard_that_fails_is_told_what_it_stored() {
+    let bench = Bench::new();
+    let collectors = bench.entities::<Collector>(options());
+    let ask = |n, command| {
+        let collectors = collectors.clone();
+        tokio::spawn(
+            async move { collectors.ask_once("eve", id(n), command, Metadata::new()).await },
+        )
+    };
+    ask(7, Collect::Any("x")).await.unwrap().unwrap();
+    bench.faulty.next_append(Fault::Delay(millis(10)));
+    collectors.tell("eve", Collect::Any("y")).unwrap();
+    bench.clock.until_sleeping(1).await;
+    let (taken, again) = (ask(8, Collect::Unique("x")), ask(7, Collect::Any("x")));
+    while collectors.entity("eve").unwrap().unwrap().queued < 2 {
+        tokio::task::yield_now().await;
+    }
+    bench.clock.advance(millis(10));
+    assert_eq!(taken.await.unwrap().unwrap_err().rejection(), Some(&Collected));
+    let again = again.await.unwrap().unwrap();
+    assert_eq!((again.version.value(), again.replayed), (1, true));
 }
