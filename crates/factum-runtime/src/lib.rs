@@ -8,9 +8,10 @@
 //! |---|---|
 //! | send commands, see states | [`Entities`], [`Outcome`], [`AskError`] |
 //! | choose limits | [`EntityOptions`], [`OtherWriters`], [`Restart`] |
-//! | have a command take effect once, however often it is sent | [`Entities::ask_once`], [`CommandId`] |
+//! | have a command take effect once | [`Entities::ask_once`], [`CommandId`] |
 //! | send commands through layers | [`Commands`], [`CommandRouter`], [`DispatchError`] |
-//! | trace, count, refuse, recognise | [`TracingLayer`], [`MetricsLayer`], [`AdmissionLayer`], [`IdempotencyLayer`] |
+//! | trace and count them | [`TracingLayer`], [`MetricsLayer`] |
+//! | refuse them, recognise them | [`AdmissionLayer`], [`IdempotencyLayer`] |
 //! | write a layer | [`CommandRequest`], [`CommandResponse`], [`CommandError`] |
 //! | see how they fare | [`EntityStats`], [`EntityInfo`], [`QuarantinedEntity`] |
 //! | end | [`Entities::shutdown`], [`Shutdown`] |

@@ -44,7 +44,8 @@ use crate::{message::Outcome, order::CommandId};
 /// # let store = std::sync::Arc::new(factum_memory::MemoryStore::new());
 /// # let kernel = factum_core::Kernel::new(store.clone(), store);
 /// # let kernel = kernel.with_tag_key(factum_core::TagKey::new([1; 32]));
-/// # let accounts = Entities::<Account>::new(Repository::new(kernel.clone()), EntityOptions::new());
+/// # let repository = Repository::new(kernel.clone());
+/// # let accounts = Entities::<Account>::new(repository, EntityOptions::new());
 /// // An application has them as `app.commands()`.
 /// let commands = Commands::new(CommandRouter::new().with(accounts), &kernel);
 /// let commands = commands.named::<Account>().layer(

@@ -30,7 +30,8 @@ use crate::order::CommandId;
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let store = std::sync::Arc::new(factum_memory::MemoryStore::new());
 /// # let kernel = Kernel::new(store.clone(), store).with_tag_key(TagKey::new([1; 32]));
-/// # let accounts = Entities::<Account>::new(Repository::new(kernel.clone()), EntityOptions::new());
+/// # let repository = Repository::new(kernel.clone());
+/// # let accounts = Entities::<Account>::new(repository, EntityOptions::new());
 /// # let email = "ada@example.org".to_owned();
 /// # accounts.ask("ada", AccountCommand::Open { owner: "Ada".into(), email }).await?;
 /// # let commands = Commands::new(CommandRouter::new().with(accounts), &kernel);

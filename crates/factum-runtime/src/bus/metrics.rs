@@ -29,19 +29,48 @@ const FAILURES: &str = "factum_command_failures_total";
 /// | name | kind | unit | labels |
 /// |---|---|---|---|
 /// | `factum_commands_total` | counter | commands | `category`, `command`, `outcome` |
-/// | `factum_command_duration_seconds` | histogram | seconds from this layer to the answer | `category`, `command`, `outcome` |
-/// | `factum_commands_active` | gauge | commands that have no answer yet | `category` |
+/// | `factum_command_duration_seconds` | histogram | seconds | `category`, `command`, `outcome` |
+/// | `factum_commands_active` | gauge | commands | `category` |
 /// | `factum_command_failures_total` | counter | failures | `category`, `error` |
+///
+/// Durations are from this layer to the answer; active are commands that have none yet.
 ///
 /// | label | values |
 /// |---|---|
 /// | `category` | the categories of the aggregates |
 /// | `command` | the names of the commands, see [`Commands::named`](super::Commands::named) |
-/// | `outcome` | `stored`, `unchanged`, `replayed`, `rejected`, `refused`, `failed`, `dropped`: the caller did not wait |
-/// | `error` | `busy`, `deadline`, `indeterminate` and so on, in the spans' words; `_OTHER`: of a layer that is not ours |
+/// | `outcome` | `stored`, `unchanged`, `replayed`, `rejected`, `refused`, `failed`, `dropped` |
+/// | `error` | `busy`, `deadline`, `indeterminate`, ..., the words of the spans; else `_OTHER` |
 ///
+/// `dropped` is a command whose caller did not wait, and may take effect all the same.
 /// No label holds a key or a text out of a command, so that there are no more series than the
 /// program has categories, commands and outcomes.
+///
+/// For Prometheus, the recorder of `metrics-exporter-prometheus` makes the text that the
+/// application serves:
+///
+/// ```
+/// # use factum_core::{Kernel, Repository, TagKey};
+/// # use factum_runtime::{CommandRouter, Commands, Entities, EntityOptions, MetricsLayer};
+/// # use factum_testing::bank::{Account, AccountCommand};
+/// use metrics_exporter_prometheus::PrometheusBuilder;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let store = std::sync::Arc::new(factum_memory::MemoryStore::new());
+/// # let kernel = Kernel::new(store.clone(), store).with_tag_key(TagKey::new([1; 32]));
+/// # let repository = Repository::new(kernel.clone());
+/// # let accounts = Entities::<Account>::new(repository, EntityOptions::new());
+/// # let commands = Commands::new(CommandRouter::new().with(accounts), &kernel);
+/// # let email = "ada@example.org".to_owned();
+/// let prometheus = PrometheusBuilder::new().install_recorder()?;
+/// let commands = commands.named::<Account>().layer(MetricsLayer::new(kernel.clock().clone()));
+/// let open = AccountCommand::Open { owner: "Ada".into(), email };
+/// commands.dispatch::<Account>("ada", open).await?;
+/// let labels = r#"category="account",command="account.open",outcome="stored""#;
+/// assert!(prometheus.render().contains(&format!("factum_commands_total{{{labels}}} 1")));
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone)]
 pub struct MetricsLayer {
     clock: Arc<dyn Clock>,

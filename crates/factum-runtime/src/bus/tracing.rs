@@ -24,13 +24,13 @@ use super::{
 /// | `otel.name` | category and name: `account account.deposit` |
 /// | `otel.kind` | `internal` |
 /// | `otel.status_code` | `ERROR` after a failure, else nothing: a no is no error |
-/// | `error.type` | the kind of a failure: `busy`, `deadline`, `indeterminate`, ...; `_OTHER`: of a layer that is not ours |
+/// | `error.type` | the kind of failure: `busy`, `deadline`, `indeterminate`, ...; else `_OTHER` |
 /// | `factum.aggregate.category` | the category |
 /// | `factum.aggregate.key` | the key; [`without_keys`](Self::without_keys) leaves it out |
 /// | `factum.command.name` | the name, see [`Commands::named`](super::Commands::named) |
 /// | `factum.command.id` | the id |
 /// | `factum.correlation.id` | the conversation |
-/// | `factum.command.outcome` | `stored`, `unchanged`, `replayed`, `rejected`, `refused` or `failed` |
+/// | `factum.command.outcome` | a [`CommandOutcome`](super::CommandOutcome) or `failed` |
 /// | `factum.stream.version` | the version behind the command, if it was executed |
 /// | `factum.log.position` | the position of its last event, if it has any |
 #[derive(Debug, Clone, Copy)]
