@@ -21,6 +21,7 @@ use factum_testing::{
 use crate::{
     bench::{Bench, DEPOSIT, millis, open, options},
     counter::{Counter, CounterCommand},
+    polling::poll_times,
 };
 
 fn id(n: u128) -> CommandId {
@@ -296,6 +297,26 @@ async fn two_runtimes_and_many_callers_store_each_id_once() {
     }
     let ada = runtimes[1].state("ada").await.unwrap();
     assert_eq!((ada.state.balance_cents, ada.version.value()), (30, 31));
+}
+
+/// Whatever a dropped caller has left, its repeat makes it one.
+#[tokio::test]
+async fn a_caller_dropped_at_any_await_repeats_and_stores_once() {
+    for times in 0..16 {
+        for fault in [None, Some(Fault::Delay(millis(5))), Some(Fault::DropReply)] {
+            let bench = Bench::rough(1, FaultRates::none());
+            let accounts = bench.accounts();
+            accounts.ask("ada", open("ada")).await.unwrap();
+            fault.into_iter().for_each(|fault| bench.faulty.next_append(fault));
+            let dropped = accounts.ask_once("ada", id(7), DEPOSIT, Metadata::new());
+            poll_times(dropped, times).await;
+            let repeated = deposit(&accounts, "ada", id(7)).await;
+            let is_stored_before = times > 0;
+            let expected = (2, Some(2), 1, is_stored_before);
+            assert_eq!(told(&repeated), expected, "times={times} fault={fault:?}");
+            assert_eq!(bench.balance("ada").await, (1, 2));
+        }
+    }
 }
 
 /// The store fails by chance, callers repeat until they are answered: each id is in the log once,
