@@ -11,6 +11,7 @@ mod memory;
 mod once;
 mod passivation;
 mod polling;
+mod schedules;
 mod sharing;
 mod shutdown;
 mod supervision;
