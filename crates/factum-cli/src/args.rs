@@ -1,5 +1,6 @@
 //! The command line: what can be asked, with units, defaults and limits, and its help.
 
+mod bench;
 mod consumers;
 #[cfg(feature = "postgres")]
 mod schema;
@@ -17,6 +18,7 @@ use crate::{
     output,
 };
 
+pub(crate) use self::bench::{EntitiesArgs, GroundArgs, IdleArgs, RecoverArgs};
 pub(crate) use self::consumers::{ConsumersArgs, DeadLettersCommand, LetterArgs, LettersArgs};
 #[cfg(feature = "postgres")]
 pub(crate) use self::schema::{ApplyArgs, PrintArgs, SchemaCommand};
@@ -76,7 +78,7 @@ pub(crate) enum Command {
     /// See to events that a consumer could not handle
     #[command(subcommand, arg_required_else_help = false)]
     DeadLetters(DeadLettersCommand),
-    /// Measure a store
+    /// Measure a store, and what runs on it
     #[command(subcommand, arg_required_else_help = false)]
     Bench(BenchCommand),
     #[cfg(feature = "journal")]
@@ -291,6 +293,9 @@ Examples:
 pub(crate) enum BenchCommand {
     Append(AppendArgs),
     Read(BenchReadArgs),
+    Entities(EntitiesArgs),
+    Recover(RecoverArgs),
+    Idle(IdleArgs),
 }
 
 /// Measure appends: many clients, each with one append under way

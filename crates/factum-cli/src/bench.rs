@@ -1,9 +1,14 @@
-//! `factum bench`: how fast a store is, measured on the kernel's traits, without the typed layer.
+//! `factum bench`: how fast a store is, measured on the kernel's traits; and how fast that is which
+//! runs on it, against the store itself.
 
 mod append;
+mod entities;
+mod ground;
+mod idle;
 mod latency;
 mod load;
 mod read;
+mod recover;
 mod report;
 
 use factum::Durability;
@@ -15,6 +20,9 @@ pub(crate) async fn run(command: &BenchCommand, out: &mut Output) -> Result<(), 
     match command {
         BenchCommand::Append(args) => append::run(args, out).await,
         BenchCommand::Read(args) => read::run(args, out).await,
+        BenchCommand::Entities(args) => entities::run(args, out).await,
+        BenchCommand::Recover(args) => recover::run(args, out).await,
+        BenchCommand::Idle(args) => idle::run(args, out).await,
     }
 }
 
@@ -36,4 +44,10 @@ fn sync_policy(claimed: Durability) -> &'static str {
         Durability::PowerLoss => "answered appends are synced and survive a power cut",
         Durability::Replicated => "answered appends survive the loss of a machine",
     }
+}
+
+/// The one in the middle. There is at least one.
+fn median(mut numbers: Vec<f64>) -> f64 {
+    numbers.sort_by(f64::total_cmp);
+    numbers[numbers.len() / 2]
 }

@@ -104,3 +104,41 @@ fn what_the_store_does_not_take_is_refused() {
     let said = fail("bench append --store memory: --batch 5000 -q", 2);
     assert!(said.contains("too many events in a batch"), "{said}");
 }
+
+#[test]
+fn entities_are_measured_against_plain_appends_on_the_same_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = folder.path().display();
+    let line = format!("bench entities --disk {disk} --clients 9 --commands 500 --keys 20");
+    let object = json(&(line + " --rounds 2 --json"));
+    assert_measured(&object, "entities", "journal");
+    assert_eq!((&object["clients"], &object["events"]), (&9.into(), &500.into()));
+    let rate = |name: &str| object[name].as_f64().unwrap();
+    assert!(rate("ratio") > 0.0 && rate("appends_per_s") > 0.0, "{object}");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left");
+
+    let store = sqlite_in(folder.path());
+    let line = format!("bench entities --store {store} --clients 3 --commands 50 --keys 5 --json");
+    assert_measured(&json(&line), "entities", "sqlite");
+    assert_eq!(json(&format!("bench read --store {store} --json"))["events"], 5 + 2 * 3 * 50);
+    assert!(fail(&line, 2).contains("name an empty store"));
+}
+
+#[test]
+fn loading_is_measured_against_reading_with_and_without_snapshots() {
+    let object = json("bench recover --store memory: --events 1200 --keys 3 --rounds 2 --json");
+    assert_eq!((&object["bench"], &object["events"]), (&"recover".into(), &1200.into()));
+    for name in ["load_us", "read_us", "ratio"] {
+        for name in [name.to_owned(), format!("snapshot_{name}")] {
+            assert!(object[&name].as_f64() > Some(0.0), "{name}: {object}");
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn an_idle_entity_takes_less_than_a_kibibyte_beside_its_state() {
+    let object = json("bench idle --entities 20000 --json");
+    let beside = object["bytes_beside_state"].as_u64().unwrap();
+    assert!((100..1_024).contains(&beside), "{object}");
+}
