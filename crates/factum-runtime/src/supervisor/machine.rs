@@ -188,10 +188,14 @@ impl Machine {
     fn restart(&mut self, id: WorkerId, now: Timestamp) {
         let Some(index) = self.index(id) else { return };
         let slot = &mut self.slots[index];
-        if slot.wish != Wish::Run {
+        if matches!(slot.wish, Wish::Stop | Wish::Leave) {
             return;
         }
         slot.health = Health::default();
+        // One that is about to be started again is forgiven all the same.
+        if slot.wish == Wish::RunAgain {
+            return;
+        }
         if slot.phase == Phase::Running {
             slot.wish = Wish::RunAgain;
             self.rest_again(index);
