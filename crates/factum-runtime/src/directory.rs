@@ -10,11 +10,12 @@ use std::{
 };
 
 use factum_core::{Aggregate, StreamId, Timestamp};
-use hashlink::{DefaultHashBuilder, LinkedHashMap};
+use hashlink::{DefaultHashBuilder, LinkedHashMap, linked_hash_map::RawEntryMut};
 use tokio::sync::Notify;
 
 use crate::{
     cell::{Cell, Rules},
+    drive::Drive,
     entity::Entity,
     option::ENTITY_BYTES,
 };
@@ -44,6 +45,8 @@ pub(crate) struct Shard<A: Aggregate> {
 pub(crate) struct Slot<A: Aggregate> {
     pub(crate) cell: Cell<Entity<A>>,
     pub(crate) used: Timestamp,
+    /// Its work, if that may be its caller's.
+    pub(crate) drive: Option<Arc<Drive>>,
     /// What it counts in its shard; 0: it holds no state.
     weight: usize,
     /// Told when there is room again, if somebody waits for it.
@@ -99,11 +102,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl<A: Aggregate> Shard<A> {
     /// The slot of a stream, made if need be, now the most recently used.
     pub(crate) fn slot(&mut self, stream: &StreamId, now: Timestamp) -> &mut Slot<A> {
-        if !self.slots.contains_key(stream) {
-            let slot = Slot { cell: Cell::new(), used: now, weight: 0, room: None };
-            self.slots.insert(stream.clone(), slot);
-        }
-        let slot = self.slots.to_back(stream).expect("it is there");
+        let new = || Slot { cell: Cell::new(), used: now, drive: None, weight: 0, room: None };
+        let slot = match self.slots.raw_entry_mut().from_key(stream) {
+            RawEntryMut::Occupied(mut entry) => {
+                entry.to_back();
+                entry.into_mut()
+            }
+            RawEntryMut::Vacant(entry) => entry.insert(stream.clone(), new()).1,
+        };
         slot.used = slot.used.max(now);
         slot
     }

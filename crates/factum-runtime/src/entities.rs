@@ -2,9 +2,16 @@
 
 mod listing;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    future::{Future, poll_fn},
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use crate::{
+    drive::Driving,
     error::{AskError, EntityError},
     message::{Answering, Message, Outcome, Reply},
     option::EntityOptions,
@@ -15,6 +22,7 @@ use crate::{
 use factum_core::{
     Aggregate, At, Draft, History, Loaded, Metadata, Repository, StreamId, StreamVersion,
 };
+use tokio::sync::{futures::OwnedNotified, oneshot};
 
 pub use listing::LISTED_MAX;
 
@@ -225,8 +233,10 @@ impl<A: Aggregate> Entities<A> {
         metadata: Metadata,
     ) -> Result<(), EntityError> {
         let stream = self.stream(key.as_ref())?;
-        match self.system.deliver(&stream, Message::tell(command, metadata)) {
-            Delivery::Accepted => Ok(()),
+        let message = Message::tell(command, metadata);
+        match self.system.deliver(&stream, message, self.system.now()) {
+            // Nobody waits for it, so it goes to a task.
+            Delivery::Accepted(_) => Ok(()),
             Delivery::Full(..) => Err(EntityError::Busy(stream)),
             Delivery::Refused(error) => Err(error),
         }
@@ -297,10 +307,16 @@ impl<A: Aggregate> Entities<A> {
         let stream = self.stream(key)?;
         let deadline = self.system.options.deadline;
         let begun = self.system.now();
-        self.accepted(&stream, message, deadline).await?;
-        let spent = self.system.now().saturating_since(begun);
-        let left = deadline.map(|deadline| deadline.saturating_sub(spent));
-        match self.system.within(left, answer).await {
+        let (driving, left) = match self.system.deliver(&stream, message, begun) {
+            Delivery::Accepted(driving) => (driving, deadline),
+            Delivery::Full(message, room) => {
+                let driving = self.wait_for_room(&stream, message, room).await?;
+                let spent = self.system.now().saturating_since(begun);
+                (driving, deadline.map(|deadline| deadline.saturating_sub(spent)))
+            }
+            Delivery::Refused(error) => return Err(error.into()),
+        };
+        match self.system.within(left, answered(driving, answer)).await {
             Some(Ok(answer)) => answer,
             Some(Err(_)) => Err(EntityError::Lost(stream).into()),
             None => Err(EntityError::Deadline(stream).into()),
@@ -308,28 +324,23 @@ impl<A: Aggregate> Entities<A> {
     }
 
     /// Waits until the mailbox has taken a message.
-    async fn accepted(
+    async fn wait_for_room(
         &self,
         stream: &StreamId,
-        message: Box<Message<A>>,
-        deadline: Option<Duration>,
-    ) -> Result<(), EntityError> {
-        let (mut message, mut room) = match self.system.deliver(stream, message) {
-            Delivery::Accepted => return Ok(()),
-            Delivery::Full(message, room) => (message, room),
-            Delivery::Refused(error) => return Err(error),
-        };
+        mut message: Box<Message<A>>,
+        mut room: OwnedNotified,
+    ) -> Result<Driving<'_>, EntityError> {
         let waiting = async {
             loop {
                 room.await;
-                match self.system.deliver(stream, message) {
-                    Delivery::Accepted => return Ok(()),
+                match self.system.deliver(stream, message, self.system.now()) {
+                    Delivery::Accepted(driving) => return Ok(driving),
                     Delivery::Full(again, later) => (message, room) = (again, later),
                     Delivery::Refused(error) => return Err(error),
                 }
             }
         };
-        let waited = self.system.within(deadline, waiting).await;
+        let waited = self.system.within(self.system.options.deadline, waiting).await;
         waited.unwrap_or_else(|| Err(EntityError::Busy(stream.clone())))
     }
 
@@ -391,4 +402,16 @@ impl<A: Aggregate> Entities<A> {
         let (refused, unfinished) = self.system.drain();
         Shutdown { unfinished, refused }
     }
+}
+
+/// Gets on with an entity's work, if it is the caller's, until the answer is there.
+async fn answered<T>(
+    mut driving: Driving<'_>,
+    mut answer: oneshot::Receiver<T>,
+) -> Result<T, oneshot::error::RecvError> {
+    poll_fn(|cx| {
+        driving.go_on(cx);
+        Pin::new(&mut answer).poll(cx)
+    })
+    .await
 }

@@ -21,6 +21,7 @@ mod cell;
 
 mod bus;
 mod directory;
+mod drive;
 mod entities;
 mod entity;
 mod error;

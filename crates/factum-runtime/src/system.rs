@@ -19,6 +19,7 @@ use crate::{
         Tail, Tending, Verdict,
     },
     directory::Directory,
+    drive::{Drive, Driving, Home},
     entity::{self, Entity, Resident},
     error::EntityError,
     message::Message,
@@ -38,7 +39,8 @@ pub(crate) struct System<A: Aggregate> {
     pub(crate) directory: Directory<A>,
     pub(crate) counters: Counters,
     pub(crate) started: Timestamp,
-    /// Entities with a task.
+    home: Home,
+    /// Entities at work.
     active: AtomicUsize,
     /// Told when the last one ended.
     rested: Notify,
@@ -47,8 +49,9 @@ pub(crate) struct System<A: Aggregate> {
 }
 
 /// What became of a message that was to be delivered.
-pub(crate) enum Delivery<A: Aggregate> {
-    Accepted,
+pub(crate) enum Delivery<'s, A: Aggregate> {
+    /// The entity is at work, and perhaps it is the caller's to get on with it.
+    Accepted(Driving<'s>),
     /// No room; a future that ends when there may be.
     Full(Box<Message<A>>, tokio::sync::futures::OwnedNotified),
     Refused(EntityError),
@@ -76,6 +79,7 @@ impl<A: Aggregate> System<A> {
             options,
             rules,
             counters: Counters::default(),
+            home: Home::default(),
             active: AtomicUsize::new(0),
             rested: Notify::new(),
             is_closed: AtomicBool::new(false),
@@ -95,46 +99,55 @@ impl<A: Aggregate> System<A> {
         self.active.load(Ordering::Acquire)
     }
 
-    /// Gives a message to its entity, and a task to the entity if it has none.
+    /// Gives a message to its entity. One that was idle is the caller's to drive.
     pub(crate) fn deliver(
         self: &Arc<Self>,
         stream: &StreamId,
         message: Box<Message<A>>,
-    ) -> Delivery<A> {
+        now: Timestamp,
+    ) -> Delivery<'_, A> {
+        self.home.found();
         let mut shard = self.directory.shard(stream);
-        // Under the lock, so that a shutdown which has seen the shard knows of all its tasks.
+        // Under the lock, so that a shutdown which has seen the shard knows of all that began.
         if self.is_closed.load(Ordering::Acquire) {
             return Delivery::Refused(EntityError::Closed(stream.clone()));
         }
-        let slot = shard.slot(stream, self.now());
+        let slot = shard.slot(stream, now);
         match slot.cell.queue(message, &self.rules) {
             Queued::Begin => self.active.fetch_add(1, Ordering::AcqRel),
             Queued::Joined => {
                 self.counters.queued(slot.cell.queued());
-                return Delivery::Accepted;
+                // Who drives it may not come back to it, and now somebody else waits.
+                let drive = slot.drive.take();
+                drop(shard);
+                drive.inspect(|drive| drive.give_to_a_task(&self.home));
+                return Delivery::Accepted(Driving::nothing(&self.home));
             }
             Queued::Full(message) => {
                 return Delivery::Full(message, slot.room().notified_owned());
             }
             Queued::Quarantined(_, failure) => return Delivery::Refused(failure),
         };
-        let step = slot.cell.on(Input::Begin, &self.rules, self.now());
+        let step = slot.cell.on(Input::Begin, &self.rules, now);
+        let drive = slot.drive.insert(Drive::new()).clone();
         drop(shard);
-        // From here on the task answers for the cell, also if it never runs.
-        let running = Running { system: self.clone(), stream: stream.clone(), is_over: false };
-        tokio::spawn(running.run(step));
+        // From here on the work answers for the cell, also if it is never polled.
+        let running = Running { system: self.clone(), stream: stream.clone(), now, is_over: false };
+        let driving = Driving::new(drive, Box::pin(running.run(step)), &self.home);
         self.sweep_from_now_on();
-        Delivery::Accepted
+        Delivery::Accepted(driving)
     }
 
-    fn step(&self, stream: &StreamId, input: Input<Entity<A>>) -> Step<Entity<A>> {
-        let now = self.now();
+    fn step(&self, stream: &StreamId, input: Input<Entity<A>>, now: Timestamp) -> Step<Entity<A>> {
         let mut shard = self.directory.shard(stream);
         let slot = shard.find(stream).expect("a running cell stays in the directory");
         let step = slot.cell.on(input, &self.rules, now);
         slot.tell_of_room(self.rules.mailbox_max);
         let gone = match step.next {
-            Next::Rest => Some(shard.rested(stream, &self.rules, now)),
+            Next::Rest => {
+                slot.drive = None;
+                Some(shard.rested(stream, &self.rules, now))
+            }
             _ => None,
         };
         drop(shard);
@@ -142,11 +155,16 @@ impl<A: Aggregate> System<A> {
         step
     }
 
-    /// Stops accepting. Tasks go on until their queues are empty.
+    /// Stops accepting. Entities at work go on until their queues are empty.
     pub(crate) fn close(&self) {
         self.is_closed.store(true, Ordering::Release);
-        // Whoever saw it open has begun its task when its shard has been locked once.
-        self.directory.shards().for_each(drop);
+        // Whoever saw it open has begun when its shard has been locked once.
+        for mut shard in self.directory.shards() {
+            let drives = shard.iter_mut().filter_map(|(_, slot)| slot.drive.take());
+            let drives: Vec<_> = drives.collect();
+            drop(shard);
+            drives.iter().for_each(|drive| drive.give_to_a_task(&self.home));
+        }
     }
 
     /// Waits until no entity is at work.
@@ -229,10 +247,12 @@ impl<A: Aggregate> System<A> {
     }
 }
 
-/// The task of an entity that has messages. However it ends, the cell knows.
+/// The work of an entity that has messages. However it ends, the cell knows.
 struct Running<A: Aggregate> {
     system: Arc<System<A>>,
     stream: StreamId,
+    /// When it was last waited for something.
+    now: Timestamp,
     is_over: bool,
 }
 
@@ -255,6 +275,7 @@ impl<A: Aggregate> Running<A> {
                         Counters::add(&self.system.counters.conflicts, 1);
                     }
                     appended = stored;
+                    self.now = self.system.now();
                     Input::Appended(outcome)
                 }
                 Next::Decide { state, mut letters } => {
@@ -263,13 +284,18 @@ impl<A: Aggregate> Running<A> {
                         let look =
                             order::look(repository, &self.stream, &mut letters, &mut attempts);
                         Box::pin(look).await;
+                        self.now = self.system.now();
                     }
                     self.decide(state, letters)
                 }
-                // What is rare is kept out of every task.
-                other => Box::pin(self.perform(other, &mut attempts)).await,
+                // What is rare is kept out of every future.
+                other => {
+                    let input = Box::pin(self.perform(other, &mut attempts)).await;
+                    self.now = self.system.now();
+                    input
+                }
             };
-            step = self.system.step(&self.stream, input);
+            step = self.system.step(&self.stream, input, self.now);
         }
         self.is_over = true;
     }
@@ -352,6 +378,7 @@ impl<A: Aggregate> Drop for Running<A> {
             let mut shard = system.directory.shard(&self.stream);
             if let Some(slot) = shard.find(&self.stream) {
                 lost = slot.cell.abandon();
+                slot.drive = None;
                 slot.tell_of_room(system.rules.mailbox_max);
             }
             let gone = shard.rested(&self.stream, &system.rules, now);

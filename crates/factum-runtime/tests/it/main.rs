@@ -6,6 +6,7 @@ mod bench;
 mod bus;
 mod cancelling;
 mod counter;
+mod driving;
 mod faults;
 mod memory;
 mod once;
