@@ -212,7 +212,7 @@ impl<A: Aggregate> Draft<A> {
         if !is_first && !decision.guards.is_empty() {
             return Ok(Drafted::PutOff);
         }
-        let encoded = repository.encode(decision, metadata)?;
+        let encoded = repository.encode(decision, metadata, now)?;
         let Encoded { mut events, conditions, decision } = encoded;
         if let Some(tag) = tag {
             events.iter_mut().for_each(|event| event.tags.push(tag.clone()));

@@ -7,7 +7,7 @@ use crate::{
     id::{EventId, IdSource, SystemIds},
     store::EventStore,
     tag::TagKey,
-    time::{Clock, SystemClock},
+    time::{Clock, SystemClock, Timestamp},
 };
 
 /// What the typed layer runs on. Cheap to clone.
@@ -81,6 +81,10 @@ impl Kernel {
     }
 
     pub(crate) fn event_id(&self) -> EventId {
-        EventId::new(self.ids.uuid(self.clock.now()))
+        self.event_id_at(self.clock.now())
+    }
+
+    pub(crate) fn event_id_at(&self, now: Timestamp) -> EventId {
+        EventId::new(self.ids.uuid(now))
     }
 }

@@ -23,6 +23,7 @@ use crate::{
     snapshot::{InvalidSnapshotPolicy, SnapshotHeader, SnapshotPolicy, SnapshotStats, Snapshots},
     store::{StreamChange, StreamInfo},
     stream::{StreamId, may_be_category},
+    time::Timestamp,
     version::{ExpectedVersion, StreamVersion},
 };
 
@@ -241,7 +242,8 @@ impl<A: Aggregate> Repository<A> {
         if decision.events.is_empty() {
             return Ok((AppendBatch::new().check(stream.clone(), version), decision));
         }
-        let Encoded { events, conditions, decision } = self.encode(decision, metadata)?;
+        let now = self.kernel.clock().now();
+        let Encoded { events, conditions, decision } = self.encode(decision, metadata, now)?;
         let batch = AppendBatch::new().write(stream.clone(), version, events);
         let batch = conditions.into_iter().fold(batch, AppendBatch::unless);
         Ok((batch, decision))
@@ -253,11 +255,12 @@ impl<A: Aggregate> Repository<A> {
         &self,
         mut decision: Decision<A>,
         metadata: &Metadata,
+        now: Timestamp,
     ) -> Result<Encoded<A>, EncodeError> {
         let key = self.kernel.tag_key();
         let mut events = Vec::with_capacity(decision.events.len());
         for event in &mut decision.events {
-            let (new, read) = encode_checked(event, self.kernel.event_id(), metadata, key)?;
+            let (new, read) = encode_checked(event, self.kernel.event_id_at(now), metadata, key)?;
             events.push(new);
             *event = read;
         }
