@@ -1,12 +1,18 @@
 //! The queue in front of a writer's thread: many put in, one takes everything at once.
 //!
 //! A channel would pay for each job when it is taken, with a lock for its room and a wake of its
-//! own. Here the thread takes all that has gathered for one lock, and is woken only when it sleeps.
+//! own. Here the thread takes all that has gathered for one lock, and is woken only when it sleeps,
+//! and not for the first of many when it is known that more are on their way.
 
 use std::{
     collections::VecDeque,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
+
+/// The longest that jobs gather. Those who are to put them in are about to run; where they can't,
+/// because their runtime is blocked, the jobs of others must not wait for them.
+const GATHERING_MAX: Duration = Duration::from_millis(2);
 
 /// The end that many put jobs into.
 pub(crate) struct Entrance<J>(Arc<Queue<J>>);
@@ -28,11 +34,32 @@ struct Waiting<J> {
     is_closed: bool,
     /// The thread sleeps.
     is_asleep: bool,
+    /// So many jobs are on their way: whoever knows it says so when they are in. 0: nothing is
+    /// known.
+    expected: usize,
+    /// How many know that.
+    gatherings: usize,
+    /// So many were ever put in.
+    count: u64,
+}
+
+impl<J> Waiting<J> {
+    /// Whether it is worth the thread's while.
+    fn is_ready(&self) -> bool {
+        !self.jobs.is_empty() && self.jobs.len() >= self.expected
+    }
 }
 
 /// A queue without anything in it.
 pub(crate) fn queue<J>() -> (Entrance<J>, Exit<J>) {
-    let waiting = Waiting { jobs: VecDeque::new(), is_closed: false, is_asleep: false };
+    let waiting = Waiting {
+        jobs: VecDeque::new(),
+        is_closed: false,
+        is_asleep: false,
+        expected: 0,
+        gatherings: 0,
+        count: 0,
+    };
     let queue = Arc::new(Queue { waiting: Mutex::new(waiting), wake: Condvar::new() });
     (Entrance(queue.clone()), Exit { queue, taken: VecDeque::new() })
 }
@@ -41,6 +68,31 @@ impl<J> Queue<J> {
     fn waiting(&self) -> MutexGuard<'_, Waiting<J>> {
         // Nothing in here panics in between.
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Wakes the thread if it sleeps and has something to do.
+    fn wake(&self, mut waiting: MutexGuard<'_, Waiting<J>>) {
+        if waiting.is_ready() && std::mem::take(&mut waiting.is_asleep) {
+            drop(waiting);
+            self.wake.notify_one();
+        }
+    }
+
+    /// Until woken; while jobs gather, not for long.
+    fn sleep<'w>(&'w self, mut waiting: MutexGuard<'w, Waiting<J>>) -> MutexGuard<'w, Waiting<J>> {
+        waiting.is_asleep = true;
+        if waiting.expected == 0 {
+            waiting = self.wake.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+        } else {
+            let woken = self.wake.wait_timeout(waiting, GATHERING_MAX);
+            let passed;
+            (waiting, passed) = woken.unwrap_or_else(PoisonError::into_inner);
+            if passed.timed_out() {
+                waiting.expected = 0;
+            }
+        }
+        waiting.is_asleep = false;
+        waiting
     }
 
     fn close(&self) -> VecDeque<J> {
@@ -58,11 +110,50 @@ impl<J> Entrance<J> {
             return false;
         }
         waiting.jobs.push_back(job);
-        if std::mem::take(&mut waiting.is_asleep) {
-            drop(waiting);
-            self.0.wake.notify_one();
-        }
+        waiting.count += 1;
+        self.0.wake(waiting);
         true
+    }
+
+    /// For one who knows when many jobs are on their way.
+    pub(crate) fn gatherer(&self) -> Arc<dyn Gatherer>
+    where
+        J: Send + 'static,
+    {
+        self.0.clone()
+    }
+}
+
+/// Lets the thread sleep while jobs gather.
+pub(crate) trait Gatherer: Send + Sync {
+    /// Until [`Gatherer::end`], which must follow soon, the thread takes no fewer jobs than these.
+    fn begin(&self, expected: usize);
+
+    /// How many jobs were ever put in.
+    fn count(&self) -> u64;
+
+    /// The thread takes whatever there is.
+    fn end(&self);
+}
+
+impl<J: Send> Gatherer for Queue<J> {
+    fn begin(&self, expected: usize) {
+        let mut waiting = self.waiting();
+        waiting.expected = expected;
+        waiting.gatherings += 1;
+    }
+
+    fn count(&self) -> u64 {
+        self.waiting().count
+    }
+
+    fn end(&self) {
+        let mut waiting = self.waiting();
+        waiting.gatherings -= 1;
+        if waiting.gatherings == 0 {
+            waiting.expected = 0;
+            self.wake(waiting);
+        }
     }
 }
 
@@ -80,12 +171,15 @@ impl<J> Exit<J> {
             return Some(job);
         }
         let mut waiting = self.queue.waiting();
-        while waiting.jobs.is_empty() {
+        while !waiting.is_ready() {
             if waiting.is_closed {
-                return None;
+                if waiting.jobs.is_empty() {
+                    return None;
+                }
+                // Nobody puts more in.
+                break;
             }
-            waiting.is_asleep = true;
-            waiting = self.queue.wake.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+            waiting = self.queue.sleep(waiting);
         }
         std::mem::swap(&mut waiting.jobs, &mut self.taken);
         drop(waiting);
@@ -166,5 +260,42 @@ mod tests {
         drop(exit);
         assert_eq!(Arc::strong_count(&job), 1);
         assert!(!entrance.put(job));
+    }
+
+    #[test]
+    fn jobs_gather_until_as_many_are_in_as_are_expected() {
+        let (entrance, _exit) = queue();
+        let is_ready = || entrance.0.waiting().is_ready();
+        let gatherer = entrance.gatherer();
+        gatherer.begin(2);
+        assert!(entrance.put(1) && !is_ready());
+        assert!(entrance.put(2) && is_ready());
+        gatherer.begin(9);
+        // The end of one gathering is not the end of another that has begun since.
+        gatherer.end();
+        assert!(!is_ready());
+        gatherer.end();
+        assert!(is_ready());
+    }
+
+    #[test]
+    fn the_end_of_a_gathering_wakes_the_thread() {
+        let (entrance, mut exit) = queue();
+        let gatherer = entrance.gatherer();
+        gatherer.begin(2);
+        let thread = thread::spawn(move || exit.take());
+        assert!(entrance.put(1));
+        gatherer.end();
+        assert_eq!(thread.join().unwrap(), Some(1));
+    }
+
+    #[test]
+    fn a_gathering_that_nobody_ends_holds_nothing_up() {
+        let (entrance, mut exit) = queue();
+        entrance.gatherer().begin(2);
+        assert!(entrance.put(1));
+        assert_eq!(exit.take(), Some(1));
+        drop(entrance);
+        assert_eq!(exit.take(), None);
     }
 }

@@ -3,17 +3,27 @@
 //! To wake a task from a foreign thread costs a system call where the runtime's threads sleep,
 //! and they do sleep while a group commits. So a large group's answers go to one task of the
 //! runtime in one piece, and that task, being awake, wakes the others for next to nothing.
+//!
+//! Many who are answered at once append again at once, unless they are slower than the writer: then
+//! it would commit them one by one, and be woken for each. So the task also tells the queue when
+//! many are on their way, and when they have run.
 
-use std::sync::Arc;
+use std::{future::poll_fn, sync::Arc, task::Poll};
 
 use factum_core::{AppendBatch, AppendError, Appended};
 use tokio::{
     runtime::{Handle, RuntimeFlavor},
-    sync::{Semaphore, mpsc, oneshot},
+    sync::{Semaphore, mpsc, mpsc::error::TryRecvError, oneshot},
 };
+
+use crate::queue::Gatherer;
 
 /// Fewer answers than this are given directly: the detour would cost more than it saves.
 const RELAYED_MIN: usize = 8;
+/// After this many answers or more, so many of those who heard them are expected back: enough that
+/// the price of a group is small beside that of its members, and few enough that the writer works
+/// while the others append. Where fewer are under way, to wait for them costs more than it saves.
+const EXPECTED: usize = 128;
 
 /// Where the outcome of an append is awaited.
 pub(crate) struct Reply {
@@ -34,6 +44,8 @@ pub(crate) struct Answer {
 pub(crate) struct Answers {
     room: Arc<Semaphore>,
     answers: Vec<(Reply, Answer)>,
+    /// Ends with the answers, or somewhat later.
+    gathering: Option<Gathering>,
 }
 
 impl Drop for Answers {
@@ -53,37 +65,100 @@ impl Drop for Answers {
 /// the callers may be elsewhere.
 pub(crate) struct Relay {
     room: Arc<Semaphore>,
+    gatherer: Arc<dyn Gatherer>,
     to: Option<mpsc::UnboundedSender<Answers>>,
 }
 
 impl Relay {
     /// Starts the task on the caller's runtime, if there is one that drives itself. It ends with
-    /// the relay. `room` gets back what the answered batches took.
-    pub(crate) fn start(room: Arc<Semaphore>) -> Self {
+    /// the relay. `room` gets back what the answered batches took, and `gatherer` hears when those
+    /// who were answered are about to append again.
+    pub(crate) fn start(room: Arc<Semaphore>, gatherer: Arc<dyn Gatherer>) -> Self {
         let drives_itself =
             |runtime: &Handle| runtime.runtime_flavor() == RuntimeFlavor::MultiThread;
         let Some(runtime) = Handle::try_current().ok().filter(drives_itself) else {
-            return Self { room, to: None };
+            return Self { room, gatherer, to: None };
         };
         // Not bounded here: each answer belongs to an append that the queue has counted.
         let (relay, mut groups) = mpsc::unbounded_channel::<Answers>();
+        let gathering = gatherer.clone();
         runtime.spawn(async move {
-            while let Some(answers) = groups.recv().await {
-                drop(answers);
+            let mut next = groups.recv().await;
+            while let Some(answers) = next {
+                next = give(answers, &mut groups, &*gathering).await;
             }
         });
-        Self { room, to: Some(relay) }
+        Self { room, gatherer, to: Some(relay) }
     }
 
     /// Sees to it that the answers are given.
     pub(crate) fn deliver(&self, answers: Vec<(Reply, Answer)>) {
-        let answers = Answers { room: self.room.clone(), answers };
+        let mut answers = Answers { room: self.room.clone(), answers, gathering: None };
+        let count = answers.answers.len();
         if let Some(relay) = &self.to
-            && answers.answers.len() >= RELAYED_MIN
+            && count >= RELAYED_MIN
         {
+            answers.gathering =
+                (count >= EXPECTED).then(|| Gathering::begin(self.gatherer.clone()));
             // Where the task is gone, the answers come back, and are given here by being dropped.
             let _ = relay.send(answers);
         }
+    }
+}
+
+/// Gives answers, and lets those who are awake append again before the writer hears that it need
+/// expect no more. The next answers; `None`: there will be none.
+async fn give(
+    mut answers: Answers,
+    groups: &mut mpsc::UnboundedReceiver<Answers>,
+    gatherer: &dyn Gatherer,
+) -> Option<Answers> {
+    let gathering = answers.gathering.take();
+    drop(answers);
+    let mut count = gatherer.count();
+    while gathering.is_some() {
+        behind_others().await;
+        match groups.try_recv() {
+            Ok(answers) => return Some(answers),
+            Err(TryRecvError::Disconnected) => return None,
+            Err(TryRecvError::Empty) => {}
+        }
+        let before = std::mem::replace(&mut count, gatherer.count());
+        if count - before < RELAYED_MIN as u64 {
+            break;
+        }
+    }
+    drop(gathering);
+    groups.recv().await
+}
+
+/// Lets the tasks run that are ready. Tokio's `yield_now` waits until its thread has nothing to do,
+/// or for 61 polls of others; meanwhile answers would wait.
+async fn behind_others() {
+    let mut is_woken = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut is_woken, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+/// The time in which those who were answered append again; however it ends, the writer hears.
+struct Gathering(Arc<dyn Gatherer>);
+
+impl Gathering {
+    fn begin(gatherer: Arc<dyn Gatherer>) -> Self {
+        gatherer.begin(EXPECTED);
+        Self(gatherer)
+    }
+}
+
+impl Drop for Gathering {
+    fn drop(&mut self) {
+        self.0.end();
     }
 }
 
@@ -92,6 +167,7 @@ mod tests {
     use factum_core::StoreError;
 
     use super::*;
+    use crate::queue::queue;
 
     type Awaited = Vec<oneshot::Receiver<Answer>>;
 
@@ -108,7 +184,8 @@ mod tests {
     }
 
     fn new_relay() -> Relay {
-        Relay::start(Arc::new(Semaphore::new(0)))
+        let (jobs, _) = queue::<()>();
+        Relay::start(Arc::new(Semaphore::new(0)), jobs.gatherer())
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]

@@ -1,7 +1,8 @@
-//! The writer loop: one thread per log, group commit, no timers.
+//! The writer loop: one thread per log, group commit, no timers but the bound of a gathering.
 //!
-//! While one group commits, the next gathers in the queue. The thread takes what is there, lets
-//! the store plan and commit it, wakes readers, answers everybody, and begins again.
+//! While one group commits, the next gathers in the queue. The thread takes what is there (and
+//! waits for those who are known to come, see `relay.rs`), lets the store plan and commit it, wakes
+//! readers, answers everybody, and begins again.
 
 use std::{
     fmt,
@@ -117,7 +118,7 @@ impl<C: Commit> Writer<C> {
         let (jobs, queue) = queue();
         let (alive, ended) = watch::channel(());
         let room = Arc::new(Semaphore::new(QUEUE_BATCHES_MAX));
-        let relay = Relay::start(room.clone());
+        let relay = Relay::start(room.clone(), jobs.gatherer());
         let thread = Loop { store, relay, queue, room: room.clone(), head: head.clone(), alive };
         thread::Builder::new().name(name.into()).spawn(move || thread.run()).map_err(|e| {
             StoreError::unavailable("no thread for the writer, try again").with_source(e)
