@@ -121,11 +121,16 @@ impl Work {
     }
 
     async fn ask(&self, commands: u64) -> Result<Run, Failure> {
-        let (work, accounts) = (self.clone(), self.app.entities::<Account>());
+        let accounts = self.app.entities::<Account>();
+        // Made once, as the streams of plain appends are.
+        let keys: Arc<Vec<String>> = Arc::new((0..self.args.1).map(|n| self.key(n)).collect());
         self.race(commands, move |n| {
-            let (key, accounts) = (work.key(n), accounts.clone());
+            let at = (n % keys.len() as u64) as usize;
+            let (keys, accounts) = (keys.clone(), accounts.clone());
             let deposit = AccountCommand::Deposit { cents: 1 };
-            async move { accounts.ask(key, deposit).await.map(drop).map_err(|e| e.to_string()) }
+            async move {
+                accounts.ask(&*keys[at], deposit).await.map(drop).map_err(|e| e.to_string())
+            }
         })
         .await
     }
