@@ -35,6 +35,11 @@ impl<M> Group<M> {
         Ok(())
     }
 
+    /// How many members it has.
+    pub fn count(&self) -> usize {
+        self.members.len()
+    }
+
     /// The members, in the order in which they came.
     pub fn into_members(self) -> Vec<M> {
         self.members

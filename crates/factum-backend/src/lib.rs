@@ -24,6 +24,6 @@ pub use plan::{GroupPlan, LogEnd, PlannedEvent, plan_group};
 pub use registry::{OpenContext, OpenStore, Registry, Stores};
 pub use url::StoreUrl;
 pub use writer::{
-    Commit, CommitDelay, CommitError, Committed, QUEUE_BATCHES_MAX, QUEUE_BYTES_MAX, RunError,
-    Writer, hold,
+    Commit, CommitDelay, CommitError, Committed, GATHERINGS_MAX, QUEUE_BATCHES_MAX,
+    QUEUE_BYTES_MAX, RunError, Writer, hold,
 };

@@ -29,6 +29,9 @@ pub const QUEUE_BATCHES_MAX: usize = 4_096;
 /// The most bytes of events that wait in the queue; further callers wait for room.
 pub const QUEUE_BYTES_MAX: usize = 64 << 20;
 
+/// How often a group waits for more members, where its store wants that.
+pub const GATHERINGS_MAX: usize = 8;
+
 /// How long to wait between planning and storing a group: lets tests widen the gap in which
 /// stores of other makes lose events.
 pub type CommitDelay = Arc<dyn Fn() -> Duration + Send + Sync>;
@@ -83,6 +86,13 @@ pub trait Commit: Send + 'static {
     /// # Errors
     /// Say truthfully whether anything was stored.
     fn commit(&mut self, batches: &[AppendBatch]) -> Result<Committed, CommitError>;
+
+    /// How long a group that is smaller than the one before waits for those who were answered with
+    /// that one: as long as each wait brings more members, and [`GATHERINGS_MAX`] times at most.
+    /// None by default; it pays where a group costs a round trip and a sync whatever its size.
+    fn gathering(&self) -> Duration {
+        Duration::ZERO
+    }
 }
 
 enum Job<C> {
@@ -119,7 +129,8 @@ impl<C: Commit> Writer<C> {
         let (alive, ended) = watch::channel(());
         let room = Arc::new(Semaphore::new(QUEUE_BATCHES_MAX));
         let relay = Relay::start(room.clone(), jobs.gatherer());
-        let thread = Loop { store, relay, queue, room: room.clone(), head: head.clone(), alive };
+        let (room_, head_, answered) = (room.clone(), head.clone(), 0);
+        let thread = Loop { store, relay, queue, room: room_, head: head_, alive, answered };
         thread::Builder::new().name(name.into()).spawn(move || thread.run()).map_err(|e| {
             StoreError::unavailable("no thread for the writer, try again").with_source(e)
         })?;
@@ -247,6 +258,8 @@ struct Loop<C> {
     room: Arc<Semaphore>,
     head: Head,
     alive: watch::Sender<()>,
+    /// How many members the last group had.
+    answered: usize,
 }
 
 struct Member {
@@ -284,18 +297,39 @@ impl<C: Commit> Loop<C> {
     fn commit(&mut self, first: Member) {
         let mut group = Group::default();
         let mut next = first.join(&mut group).err().map(Job::Append);
-        while next.is_none() {
-            next = match self.queue.try_take() {
-                Some(Job::Append(member)) => member.join(&mut group).err().map(Job::Append),
-                Some(other) => Some(other),
-                None => break,
-            };
+        next = next.or_else(|| self.take_what_is_there(&mut group));
+        let wait = self.store.gathering();
+        for _ in 0..GATHERINGS_MAX {
+            let before = group.count();
+            if wait.is_zero() || next.is_some() || before >= self.answered {
+                break;
+            }
+            pause(wait);
+            next = self.take_what_is_there(&mut group);
+            if group.count() == before {
+                break;
+            }
         }
         // What didn't fit comes first when the group is done.
         if let Some(job) = next {
             self.queue.put_back(job);
         }
+        self.answered = group.count();
         self.commit_group(group.into_members());
+    }
+
+    /// The result: what does not belong to the group.
+    fn take_what_is_there(&mut self, group: &mut Group<Member>) -> Option<Job<C>> {
+        loop {
+            match self.queue.try_take()? {
+                Job::Append(member) => {
+                    if let Err(member) = member.join(group) {
+                        return Some(Job::Append(member));
+                    }
+                }
+                other => return Some(other),
+            }
+        }
     }
 
     fn commit_group(&mut self, members: Vec<Member>) {
@@ -317,6 +351,11 @@ impl<C: Commit> Loop<C> {
         let answers = answers.map(|(batch, outcome)| Answer { outcome, _batch: batch });
         self.relay.deliver(replies.into_iter().zip(answers).collect());
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the writer's own thread, some microseconds")]
+fn pause(wait: Duration) {
+    thread::sleep(wait);
 }
 
 struct CloseOnDrop(Arc<Semaphore>);

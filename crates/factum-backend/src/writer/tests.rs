@@ -1,8 +1,8 @@
 use std::sync::{Mutex, mpsc as std_mpsc};
 
 use factum_core::{
-    Content, EventId, EventName, ExpectedVersion, NewEvent, StoreErrorKind, StreamBounds, StreamId,
-    Timestamp,
+    Clock, Content, EventId, EventName, ExpectedVersion, NewEvent, StoreErrorKind, StreamBounds,
+    StreamId, SystemClock, Timestamp,
 };
 
 use super::*;
@@ -16,6 +16,7 @@ struct Gated {
     gate: std_mpsc::Receiver<Result<(), CommitError>>,
     groups: Arc<Mutex<Vec<usize>>>,
     head: Position,
+    gathering: Duration,
 }
 
 struct Nothing;
@@ -51,6 +52,10 @@ impl Commit for Gated {
         self.head = plan.head;
         Ok(Committed { outcomes: plan.outcomes, head: plan.head })
     }
+
+    fn gathering(&self) -> Duration {
+        self.gathering
+    }
 }
 
 struct Bench {
@@ -60,9 +65,13 @@ struct Bench {
 }
 
 fn bench() -> Bench {
+    bench_that_gathers(Duration::ZERO)
+}
+
+fn bench_that_gathers(gathering: Duration) -> Bench {
     let (gate, waiting) = std_mpsc::channel();
     let groups = Arc::new(Mutex::new(Vec::new()));
-    let store = Gated { gate: waiting, groups: groups.clone(), head: Position::ZERO };
+    let store = Gated { gate: waiting, groups: groups.clone(), head: Position::ZERO, gathering };
     let writer = Writer::spawn("test", store, Head::new(Position::ZERO), Limits::default());
     Bench { writer: Arc::new(writer.unwrap()), gate, groups }
 }
@@ -115,6 +124,31 @@ async fn what_gathers_while_a_group_commits_is_the_next_group() {
     let groups = bench.groups.lock().unwrap().clone();
     assert!(groups.len() <= 2, "ten appends made these groups: {groups:?}");
     assert_eq!(bench.writer.head().position(), Position::new(10));
+}
+
+#[tokio::test]
+async fn a_smaller_group_waits_for_those_who_were_answered_but_not_for_those_who_stay_away() {
+    let bench = bench_that_gathers(Duration::from_millis(100));
+    let first = bench.append(0, 1);
+    bench.settle().await;
+    let three: Vec<_> = (1..=3).map(|number| bench.append(number, 1)).collect();
+    bench.settle().await;
+    bench.open_gate(9);
+    first.await.unwrap().unwrap();
+    for append in three {
+        append.await.unwrap().unwrap();
+    }
+    bench.groups.lock().unwrap().clear();
+    // The thread has taken the first when the others come.
+    let first = bench.append(4, 1);
+    bench.settle().await;
+    SystemClock.sleep(Duration::from_millis(20)).await;
+    let others: Vec<_> = (5..=6).map(|number| bench.append(number, 1)).collect();
+    for append in others.into_iter().chain([first]) {
+        append.await.unwrap().unwrap();
+    }
+    bench.append(7, 1).await.unwrap().unwrap();
+    assert_eq!(*bench.groups.lock().unwrap(), [3, 1]);
 }
 
 #[tokio::test]
