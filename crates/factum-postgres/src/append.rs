@@ -1,7 +1,7 @@
 //! The writing half of the log: a group in as few calls of the database as its members need,
 //! which is one unless they depend on each other.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use factum_backend::{Commit, CommitDelay, CommitError, Committed, FoundEvent, Head, LogEnd};
 use factum_core::{
@@ -20,6 +20,10 @@ use crate::{
     session::Session,
     statement::Statements,
 };
+
+/// How long a group waits for those who were answered just now, each time. Without it, the first of
+/// them would go alone, and the others wait for its sync.
+const GATHERING: Duration = Duration::from_micros(50);
 
 pub(crate) type Outcome = Result<Appended, AppendError>;
 
@@ -45,6 +49,10 @@ impl std::fmt::Debug for Delay {
 }
 
 impl Commit for Committer {
+    fn gathering(&self) -> Duration {
+        GATHERING
+    }
+
     fn commit(&mut self, batches: &[AppendBatch]) -> Result<Committed, CommitError> {
         let mut outcomes: Vec<Option<Outcome>> = batches.iter().map(|_| None).collect();
         let mut pending = self.begin(batches, &mut outcomes)?;
@@ -254,11 +262,12 @@ impl Answer {
         let numbers = |column| get::<Option<Vec<i64>>>(row, column).map(Option::unwrap_or_default);
         let (versions, erased, deleted) = (numbers(2)?, numbers(3)?, numbers(4)?);
         let version = |number: i64| StreamVersion::new(unsigned(number));
-        let bounds = versions.into_iter().zip(erased).zip(deleted);
-        let bounds = bounds.map(|((last, erased), deleted)| StreamBounds {
+        // Without a list nothing was ever erased.
+        let at = |numbers: &[i64], place: usize| numbers.get(place).copied().unwrap_or(0);
+        let bounds = versions.into_iter().enumerate().map(|(place, last)| StreamBounds {
             version: version(last),
-            erased_through: version(erased),
-            deleted_at: version(deleted),
+            erased_through: version(at(&erased, place)),
+            deleted_at: version(at(&deleted, place)),
         });
         let (members, codes): (Vec<i32>, Vec<i32>) = (get(row, 5)?, get(row, 6)?);
         let (at, values): (Vec<i32>, Vec<i64>) = (get(row, 7)?, get(row, 8)?);

@@ -45,6 +45,8 @@ pub(crate) struct Round<'g> {
     pub(crate) conditions: Vec<(usize, usize)>,
     numbers: hash::Numbers<'g>,
     stream_names: Vec<&'g str>,
+    some_are_repeated: bool,
+    /// One per member, and none where no member is repeated; `since` alike.
     repeated: Vec<bool>,
     since: Vec<i64>,
     touch_members: Vec<i32>,
@@ -60,7 +62,6 @@ pub(crate) struct Round<'g> {
     event_members: Vec<i32>,
     event_numbers: Vec<i32>,
     event_ahead: Vec<i32>,
-    event_streams: Vec<&'g str>,
     event_types: Vec<&'g str>,
     event_schemas: Vec<i64>,
     event_contents: Vec<i32>,
@@ -98,11 +99,11 @@ pub(crate) fn is_meant(condition: &AppendCondition, event: &NewEvent) -> bool {
 impl<'g> Round<'g> {
     /// Takes the members that depend on no other one of the round; the first always is one.
     pub(crate) fn gather(pending: &'g [Pending]) -> Self {
-        let mut round = Self::default();
+        let some_are_repeated = pending.iter().any(|member| member.batch.is_repeated());
+        let mut round = Self { some_are_repeated, ..Self::default() };
         // Streams that members write, or that members wait for.
         let (mut written, mut waited) = (HashSet::new(), HashSet::new());
         let mut ids: HashSet<EventId> = HashSet::new();
-        let some_are_repeated = pending.iter().any(|member| member.batch.is_repeated());
         for member in pending {
             let batch = &member.batch;
             let depends = touches(batch).any(|(stream, expected)| {
@@ -146,13 +147,17 @@ impl<'g> Round<'g> {
     fn add(&mut self, member: &'g Pending) {
         self.members.push(member);
         let (batch, number) = (&member.batch, count(self.members.len()));
-        self.repeated.push(batch.is_repeated());
-        self.since.push(signed(member.since.as_micros()));
+        if self.some_are_repeated {
+            self.repeated.push(batch.is_repeated());
+            self.since.push(signed(member.since.as_micros()));
+        }
         for (stream, expected) in touches(batch) {
             let stream = self.number(stream);
-            self.touch_members.push(number);
-            self.touch_streams.push(stream);
-            self.touch_expected.push(expected_number(expected));
+            if expected != ExpectedVersion::Any {
+                self.touch_members.push(number);
+                self.touch_streams.push(stream);
+                self.touch_expected.push(expected_number(expected));
+            }
         }
         for (index, condition) in batch.conditions().iter().enumerate() {
             self.conditions.push((self.members.len() - 1, index));
@@ -168,18 +173,17 @@ impl<'g> Round<'g> {
         for write in batch.writes() {
             let stream = self.number(&write.stream);
             for event in &write.events {
-                self.add_event(number, (stream, write.stream.as_str()), event);
+                self.add_event((number, stream), event);
             }
         }
     }
 
-    fn add_event(&mut self, member: i32, (stream, name): (i32, &'g str), event: &'g NewEvent) {
+    fn add_event(&mut self, (member, stream): (i32, i32), event: &'g NewEvent) {
         let ahead = &mut self.ahead[stream as usize - 1];
         *ahead += 1;
         self.event_ahead.push(*ahead);
         self.event_members.push(member);
         self.event_numbers.push(stream);
-        self.event_streams.push(name);
         self.event_types.push(event.name.as_str());
         self.event_schemas.push(i64::from(event.schema_version));
         self.event_contents.push(i32::from(event.content.number()));
@@ -229,7 +233,6 @@ impl<'g> Round<'g> {
             (&self.event_members, Type::INT4_ARRAY),
             (&self.event_numbers, Type::INT4_ARRAY),
             (&self.event_ahead, Type::INT4_ARRAY),
-            (&self.event_streams, Type::TEXT_ARRAY),
             (&self.event_types, Type::TEXT_ARRAY),
             (&self.event_schemas, Type::INT8_ARRAY),
             (&self.event_contents, Type::INT4_ARRAY),

@@ -29,7 +29,7 @@ impl Statements {
             format!("SELECT * FROM {}.{function}({})", quoted(schema), parameters.join(", "))
         };
         Self {
-            append: call("append", 30),
+            append: call("append", 29),
             change: call("change", 7),
             renew_lineage: call("renew_lineage", 2),
             find_ids: call("find_ids", 3),

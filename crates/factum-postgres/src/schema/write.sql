@@ -54,7 +54,7 @@ CREATE FUNCTION @schema@.append(
     p_c_member integer[], p_c_after bigint[], p_c_items integer[],
     p_i_types integer[], p_i_tags integer[], p_types text[], p_tags text[],
     p_e_member integer[], p_e_number integer[], p_e_ahead integer[],
-    p_e_stream text[], p_e_type text[], p_e_schema bigint[], p_e_content integer[],
+    p_e_type text[], p_e_schema bigint[], p_e_content integer[],
     p_e_id uuid[], p_e_tags bytea[], p_e_metadata bytea[], p_e_payload bytea[],
     p_g_event integer[], p_g_tag text[],
     OUT o_head bigint, OUT o_recorded_at bigint,
@@ -86,15 +86,19 @@ BEGIN
                 ORDER BY e.position DESC LIMIT 1), 0))
         INTO STRICT o_head, o_recorded_at FROM @schema@.log AS l WHERE l.log_no = 1;
 
-    SELECT array_agg(greatest(coalesce(e.version, 0), coalesce(s.erased_through, 0)) ORDER BY u.no),
-        array_agg(coalesce(s.erased_through, 0) ORDER BY u.no),
-        array_agg(coalesce(s.deleted_at, 0) ORDER BY u.no),
-        bool_or(s.keep_events IS NOT NULL OR s.keep_age_us IS NOT NULL)
-        INTO o_versions, o_erased, o_deleted, v_limited
-        FROM unnest(p_streams) WITH ORDINALITY AS u (name, no)
-        LEFT JOIN LATERAL (SELECT f.version FROM @schema@.events AS f
-            WHERE f.stream = u.name ORDER BY f.version DESC LIMIT 1) AS e ON true
-        LEFT JOIN @schema@.streams AS s ON s.stream = u.name;
+    -- `unnest` gives elements in their order.
+    o_versions := ARRAY(SELECT coalesce((SELECT e.version FROM @schema@.events AS e
+            WHERE e.stream = u.name ORDER BY e.version DESC LIMIT 1), 0)
+        FROM unnest(p_streams) AS u (name));
+    IF EXISTS (SELECT FROM @schema@.streams) THEN
+        SELECT array_agg(greatest(u.version, s.erased_through) ORDER BY u.no),
+            array_agg(coalesce(s.erased_through, 0) ORDER BY u.no),
+            array_agg(coalesce(s.deleted_at, 0) ORDER BY u.no),
+            bool_or(s.keep_events IS NOT NULL OR s.keep_age_us IS NOT NULL)
+            INTO o_versions, o_erased, o_deleted, v_limited
+            FROM unnest(p_streams, o_versions) WITH ORDINALITY AS u (name, version, no)
+            LEFT JOIN @schema@.streams AS s ON s.stream = u.name;
+    END IF;
 
     -- What was stored since the caller knew the head may be these very batches: a retry can
     -- overtake the first attempt.
@@ -103,7 +107,7 @@ BEGIN
             FROM (SELECT e.id FROM @schema@.events AS e WHERE e.position > p_known
                 ORDER BY e.position) AS e
             JOIN unnest(p_e_id, p_e_member) AS n (id, member) ON n.id = e.id
-            WHERE NOT p_repeated[n.member]
+            WHERE p_repeated[n.member] IS NOT TRUE
         LOOP
             o_members := o_members || v_row.member; o_codes := o_codes || 3;
             o_at := o_at || 0; o_values := o_values || 0::bigint;
@@ -112,8 +116,8 @@ BEGIN
     IF true = ANY (p_repeated) THEN
         FOR v_row IN SELECT n.member, bool_or(@schema@.has_id(n.stream, n.ids, p_since[n.member]))
                 AS found
-            FROM (SELECT i.member, i.stream, array_agg(i.id) AS ids
-                FROM unnest(p_e_member, p_e_stream, p_e_id) AS i (member, stream, id)
+            FROM (SELECT i.member, p_streams[i.number] AS stream, array_agg(i.id) AS ids
+                FROM unnest(p_e_member, p_e_number, p_e_id) AS i (member, number, id)
                 WHERE p_repeated[i.member] GROUP BY 1, 2) AS n
             GROUP BY 1 ORDER BY 1
         LOOP
@@ -131,13 +135,12 @@ BEGIN
         END LOOP;
     END IF;
 
-    -- Expected versions: -1 any, -2 a stream with events, else just this one.
+    -- Expected versions: -2 a stream with events, else just this one.
     FOR v_row IN SELECT DISTINCT ON (t.member) t.member, t.no, o_versions[t.stream] AS version
         FROM unnest(p_t_member, p_t_stream, p_t_expected) WITH ORDINALITY
             AS t (member, stream, expected, no)
         WHERE CASE t.expected
-            WHEN -1 THEN false
-            WHEN -2 THEN o_versions[t.stream] = o_deleted[t.stream]
+            WHEN -2 THEN o_versions[t.stream] = coalesce(o_deleted[t.stream], 0)
             ELSE o_versions[t.stream] <> t.expected END
         ORDER BY t.member, t.no
     LOOP
@@ -171,10 +174,12 @@ BEGIN
         INSERT INTO @schema@.events (position, version, recorded_at, schema_version, id, content,
                 stream, type, tags, metadata, payload)
             SELECT o_head + n.no, o_versions[n.number] + n.ahead, o_recorded_at, n.schema_version,
-                n.id, n.content, n.stream, n.type, n.tags, n.metadata, n.payload
-            FROM unnest(p_e_number, p_e_ahead, p_e_schema, p_e_id, p_e_content, p_e_stream,
-                p_e_type, p_e_tags, p_e_metadata, p_e_payload) WITH ORDINALITY AS n (number,
-                ahead, schema_version, id, content, stream, type, tags, metadata, payload, no);
+                n.id, n.content, p_streams[n.number], n.type, n.tags, n.metadata, n.payload
+            FROM (SELECT generate_series(1, cardinality(p_e_id)) AS no, unnest(p_e_number) AS number,
+                unnest(p_e_ahead) AS ahead, unnest(p_e_schema) AS schema_version,
+                unnest(p_e_id) AS id, unnest(p_e_content) AS content, unnest(p_e_type) AS type,
+                unnest(p_e_tags) AS tags, unnest(p_e_metadata) AS metadata,
+                unnest(p_e_payload) AS payload) AS n;
         IF cardinality(p_g_tag) > 0 THEN
             INSERT INTO @schema@.event_tags (tag, position)
                 SELECT g.tag, o_head + g.event FROM unnest(p_g_tag, p_g_event) AS g (tag, event);
@@ -192,10 +197,11 @@ BEGIN
         INSERT INTO @schema@.events (position, version, recorded_at, schema_version, id, content,
                 stream, type, tags, metadata, payload)
             SELECT o_head + n.place, o_versions[n.number] + n.ahead, o_recorded_at,
-                n.schema_version, n.id, n.content, n.stream, n.type, n.tags, n.metadata, n.payload
+                n.schema_version, n.id, n.content, p_streams[n.number], n.type, n.tags,
+                n.metadata, n.payload
             FROM unnest(v_positions, v_versions, p_e_number, p_e_schema, p_e_id, p_e_content,
-                p_e_stream, p_e_type, p_e_tags, p_e_metadata, p_e_payload) AS n (place, ahead,
-                number, schema_version, id, content, stream, type, tags, metadata, payload)
+                p_e_type, p_e_tags, p_e_metadata, p_e_payload) AS n (place, ahead, number,
+                schema_version, id, content, type, tags, metadata, payload)
             WHERE n.place > 0;
         IF cardinality(p_g_tag) > 0 THEN
             INSERT INTO @schema@.event_tags (tag, position)
@@ -206,9 +212,9 @@ BEGIN
     END IF;
 
     IF v_limited THEN
-        FOR v_row IN SELECT DISTINCT u.stream FROM unnest(p_e_stream, p_e_member)
-                AS u (stream, member)
-            JOIN @schema@.streams AS s ON s.stream = u.stream
+        FOR v_row IN SELECT DISTINCT s.stream FROM unnest(p_e_number, p_e_member)
+                AS u (number, member)
+            JOIN @schema@.streams AS s ON s.stream = p_streams[u.number]
             WHERE u.member <> ALL (o_members)
         LOOP
             PERFORM @schema@.retain(v_row.stream, p_now);
