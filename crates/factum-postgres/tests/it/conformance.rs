@@ -50,4 +50,5 @@ impl Clock for ClockWithSchema {
 }
 
 factum_testing::conformance!(suite: PostgresSubject::on("FACTUM_POSTGRES_URL"));
+factum_testing::conformance!(suite_14: PostgresSubject::on("FACTUM_POSTGRES_14_URL"));
 factum_testing::conformance!(suite_18: PostgresSubject::on("FACTUM_POSTGRES_18_URL"));

@@ -41,6 +41,20 @@ async fn a_newer_schema_is_refused_with_both_numbers() {
 }
 
 #[tokio::test]
+async fn a_server_older_than_14_is_refused() {
+    let options = PostgresOptions::parse(&url("FACTUM_POSTGRES_13_URL")).unwrap();
+    for access in [Access::ReadWrite, Access::ReadOnly] {
+        let error = refusal(options.clone().with_access(access)).await;
+        assert_eq!(error.kind(), StoreErrorKind::Invalid);
+        assert!(
+            error.to_string().starts_with("PostgreSQL is too old, use 14 or later: version=13")
+        );
+    }
+    let error = apply_schema(&options).await.unwrap_err();
+    assert!(error.to_string().contains("use 14 or later"), "{error}");
+}
+
+#[tokio::test]
 async fn a_database_in_another_encoding_is_refused() {
     let (schema, name) = (Schema::new(), format!("latin_{}", std::process::id()));
     let server = schema.raw().await;
