@@ -5,15 +5,14 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use factum_backend::{Commit, CommitDelay, CommitError, Committed, FoundEvent, Head, LogEnd};
 use factum_core::{
-    AppendBatch, AppendError, Appended, Clock, EventId, NewEvent, Position, StoreError,
-    StreamBounds, StreamId, StreamVersion, Timestamp,
+    AppendBatch, AppendError, Appended, Clock, NewEvent, Position, StoreError, StreamBounds,
+    StreamId, StreamVersion, Timestamp,
 };
-use tokio_postgres::{Row, types::Type};
-use uuid::Uuid;
+use tokio_postgres::Row;
 
 use crate::{
     documents::no_row,
-    known::{Asked, Known},
+    known::{Asked, Asking, Known},
     link::get,
     number::{signed, unsigned},
     round::{Pending, Round, is_meant},
@@ -94,7 +93,7 @@ impl Committer {
         for (index, batch) in batches.iter().enumerate() {
             let mut member = Pending { index, batch: batch.clone(), since: Timestamp::EPOCH };
             if batch.is_repeated() {
-                match self.since(batch)? {
+                match since(batch, self.clock.now())? {
                     Ok(since) => member.since = since,
                     Err(refused) => {
                         outcomes[index] = Some(Err(refused));
@@ -105,17 +104,6 @@ impl Committer {
             pending.push(member);
         }
         Ok(pending)
-    }
-
-    /// From when on a repeated batch is looked for.
-    fn since(&self, batch: &AppendBatch) -> Result<Result<Timestamp, AppendError>, StoreError> {
-        let end = LogEnd { head: Position::ZERO, last_at: Timestamp::EPOCH, now: self.clock.now() };
-        let judged = Known::default().judge(batch, end)?;
-        Ok(match (judged.asked.first(), judged.outcome) {
-            (Some(asked), _) => Ok(asked.since),
-            (None, Some(Err(refused))) => Err(refused),
-            (None, _) => Ok(Timestamp::EPOCH),
-        })
     }
 
     /// One call of the database, and what follows from its answer. The result: who is left.
@@ -185,31 +173,9 @@ impl Committer {
     /// The events that have one of these ids. It need not be asked under the lock: nobody who
     /// stored one before is missed, and who stores one after has the same batch.
     fn find(&mut self, asked: &[Asked]) -> Result<Vec<(StreamId, FoundEvent)>, StoreError> {
-        if asked.is_empty() {
-            return Ok(Vec::new());
-        }
-        let all = || asked.iter().flat_map(|one| one.ids.iter().map(move |id| (one, id)));
-        let streams: Vec<&str> = all().map(|(one, _)| one.stream.as_str()).collect();
-        let ids: Vec<Uuid> = all().map(|(_, id)| id.as_uuid()).collect();
-        let since: Vec<i64> = all().map(|(one, _)| signed(one.since.as_micros())).collect();
-        let rows = self.session.ask(
-            &self.statements.find_ids,
-            &[(&streams, Type::TEXT_ARRAY), (&ids, Type::UUID_ARRAY), (&since, Type::INT8_ARRAY)],
-        );
-        let rows = rows.map_err(crate::error::of_read)?;
-        let found = |row: &Row| {
-            let stream: &str = get(row, 0)?;
-            let stream = asked.iter().find(|one| one.stream.as_str() == stream);
-            let stream = stream.ok_or_else(no_row)?.stream.clone();
-            let event = FoundEvent {
-                id: EventId::new(get(row, 1)?),
-                position: Position::new(unsigned(get(row, 2)?)),
-                version: StreamVersion::new(unsigned(get(row, 3)?)),
-                recorded_at: Timestamp::from_micros(unsigned(get(row, 4)?)),
-            };
-            Ok((stream, event))
-        };
-        rows.iter().map(found).collect()
+        let Some(asking) = Asking::of(asked) else { return Ok(Vec::new()) };
+        let rows = self.session.ask(&self.statements.find_ids, &asking.parameters());
+        Asking::found(asked, &rows.map_err(crate::error::of_read)?)
     }
 
     /// Answers with the error whoever has no outcome yet.
@@ -226,6 +192,20 @@ impl Committer {
     }
 }
 
+/// From when on a repeated batch is looked for; the inner error: its events are too old for that.
+pub(crate) fn since(
+    batch: &AppendBatch,
+    now: Timestamp,
+) -> Result<Result<Timestamp, AppendError>, StoreError> {
+    let end = LogEnd { head: Position::ZERO, last_at: Timestamp::EPOCH, now };
+    let judged = Known::default().judge(batch, end)?;
+    Ok(match (judged.asked.first(), judged.outcome) {
+        (Some(asked), _) => Ok(asked.since),
+        (None, Some(Err(refused))) => Err(refused),
+        (None, _) => Ok(Timestamp::EPOCH),
+    })
+}
+
 fn of(error: &CommitError) -> StoreError {
     match error {
         CommitError::NotStored(error) | CommitError::Unknown(error) => error.clone(),
@@ -234,9 +214,9 @@ fn of(error: &CommitError) -> StoreError {
 
 /// What the database says of a round.
 #[derive(Debug)]
-struct Answer {
+pub(crate) struct Answer {
     head: Position,
-    recorded_at: Timestamp,
+    pub(crate) recorded_at: Timestamp,
     /// Each stream as it was before the round.
     bounds: Vec<StreamBounds>,
     refusals: Vec<Refusal>,
@@ -257,7 +237,7 @@ const CONDITION: i32 = 2;
 const LOOK: i32 = 3;
 
 impl Answer {
-    fn read(rows: &[Row]) -> Result<Self, StoreError> {
+    pub(crate) fn read(rows: &[Row]) -> Result<Self, StoreError> {
         let row = rows.first().ok_or_else(no_row)?;
         let numbers = |column| get::<Option<Vec<i64>>>(row, column).map(Option::unwrap_or_default);
         let (versions, erased, deleted) = (numbers(2)?, numbers(3)?, numbers(4)?);
@@ -288,7 +268,11 @@ impl Answer {
     }
 
     /// Answers who was stored: positions and versions follow from the order of the members.
-    fn settle<'g>(&self, round: &Round<'g>, outcomes: &mut [Option<Outcome>]) -> Stored<'g> {
+    pub(crate) fn settle<'g>(
+        &self,
+        round: &Round<'g>,
+        outcomes: &mut [Option<Outcome>],
+    ) -> Stored<'g> {
         let bounds = round.streams.iter().copied().zip(self.bounds.iter().copied());
         let mut stored = Stored { head: self.head, bounds: bounds.collect(), events: Vec::new() };
         for (place, member) in round.members.iter().enumerate() {
@@ -313,22 +297,26 @@ impl Answer {
 }
 
 /// The log behind a round, as far as the round knows it.
-struct Stored<'g> {
-    head: Position,
+pub(crate) struct Stored<'g> {
+    pub(crate) head: Position,
     bounds: HashMap<&'g StreamId, StreamBounds>,
     events: Vec<(Position, &'g NewEvent)>,
 }
 
 /// A member without an outcome, and what is known about it.
-struct Doubt<'k> {
+pub(crate) struct Doubt<'k> {
     member: &'k Pending,
-    batch: AppendBatch,
-    known: Known<'k>,
+    pub(crate) batch: AppendBatch,
+    pub(crate) known: Known<'k>,
     /// It is looked for although nobody said that it is repeated.
     is_suspect: bool,
 }
 
-fn doubts<'k>(round: &Round<'k>, answer: &Answer, stored: &Stored<'k>) -> Vec<Doubt<'k>> {
+pub(crate) fn doubts<'k>(
+    round: &Round<'k>,
+    answer: &Answer,
+    stored: &Stored<'k>,
+) -> Vec<Doubt<'k>> {
     let mut doubts = Vec::new();
     for refusal in &answer.refusals {
         let member = round.members[refusal.member];

@@ -9,7 +9,7 @@ use tokio_postgres::{Row, types::Type};
 
 use crate::{
     error,
-    link::get,
+    link::{Parameter, get},
     number::{signed, unsigned},
     pool::Pool,
     statement::Statements,
@@ -87,28 +87,46 @@ pub(crate) async fn write(
     statements: &Statements,
     (batch, lock_ms): (&WriteBatch, i32),
 ) -> Result<Revision, WriteError> {
-    let entries = batch.entries();
-    let keys: Vec<&[u8]> = entries.iter().map(|entry| &entry.key[..]).collect();
-    let values: Vec<Option<&[u8]>> = entries.iter().map(|entry| entry.value.as_deref()).collect();
-    let expected = |expected| match expected {
-        ExpectedRevision::Any => -1,
-        ExpectedRevision::Absent => 0,
-        // An absent document counts as one of revision zero.
-        ExpectedRevision::Exact(revision) => signed(revision.value()),
-    };
-    let expected: Vec<i64> = entries.iter().map(|entry| expected(entry.expected)).collect();
-    let rows = pool
-        .ask(
-            &statements.write_documents,
-            &[
-                (&lock_ms, Type::INT4),
-                (&keys, Type::BYTEA_ARRAY),
-                (&expected, Type::INT8_ARRAY),
-                (&values, Type::BYTEA_ARRAY),
-            ],
-        )
-        .await
-        .map_err(error::write_error)?;
+    let columns = Columns::of(batch);
+    let rows = pool.ask(&statements.write_documents, &columns.parameters(&lock_ms)).await;
+    written(&rows.map_err(error::write_error)?)
+}
+
+/// What is written, column by column.
+pub(crate) struct Columns<'b> {
+    keys: Vec<&'b [u8]>,
+    expected: Vec<i64>,
+    values: Vec<Option<&'b [u8]>>,
+}
+
+impl<'b> Columns<'b> {
+    pub(crate) fn of(batch: &'b WriteBatch) -> Self {
+        let entries = batch.entries();
+        let expected = |expected| match expected {
+            ExpectedRevision::Any => -1,
+            ExpectedRevision::Absent => 0,
+            // An absent document counts as one of revision zero.
+            ExpectedRevision::Exact(revision) => signed(revision.value()),
+        };
+        Self {
+            keys: entries.iter().map(|entry| &entry.key[..]).collect(),
+            expected: entries.iter().map(|entry| expected(entry.expected)).collect(),
+            values: entries.iter().map(|entry| entry.value.as_deref()).collect(),
+        }
+    }
+
+    pub(crate) fn parameters<'p>(&'p self, lock_ms: &'p i32) -> Vec<Parameter<'p>> {
+        vec![
+            (lock_ms, Type::INT4),
+            (&self.keys, Type::BYTEA_ARRAY),
+            (&self.expected, Type::INT8_ARRAY),
+            (&self.values, Type::BYTEA_ARRAY),
+        ]
+    }
+}
+
+/// What the database answers.
+pub(crate) fn written(rows: &[Row]) -> Result<Revision, WriteError> {
     let row = rows.first().ok_or_else(no_row)?;
     if let Some(entry) = get::<Option<i32>>(row, 1)? {
         return Err(WriteError::Conflict { entry: usize::try_from(entry).unwrap_or(0) });

@@ -8,7 +8,15 @@ use std::collections::HashMap;
 use factum_backend::{Facts, FoundEvent, LogEnd, plan_group};
 use factum_core::{
     AppendBatch, AppendCondition, AppendError, Appended, EventId, Position, StoreError,
-    StreamBounds, StreamId, Timestamp,
+    StreamBounds, StreamId, StreamVersion, Timestamp,
+};
+use tokio_postgres::{Row, types::Type};
+use uuid::Uuid;
+
+use crate::{
+    documents::no_row,
+    link::{Parameter, get},
+    number::{signed, unsigned},
 };
 
 /// A question for events by their ids.
@@ -77,5 +85,54 @@ impl Facts for Answers<'_> {
             place == stream && ids.contains(&event.id) && event.recorded_at >= since
         };
         Ok(self.known.found.iter().filter(wanted).map(|(_, event)| *event).collect())
+    }
+}
+
+/// The parameters of a question for events by their ids.
+#[derive(Debug)]
+pub(crate) struct Asking<'a> {
+    streams: Vec<&'a str>,
+    ids: Vec<Uuid>,
+    since: Vec<i64>,
+}
+
+impl<'a> Asking<'a> {
+    /// `None` if nothing is asked.
+    pub(crate) fn of(asked: &'a [Asked]) -> Option<Self> {
+        let all = || asked.iter().flat_map(|one| one.ids.iter().map(move |id| (one, id)));
+        let asking = Self {
+            streams: all().map(|(one, _)| one.stream.as_str()).collect(),
+            ids: all().map(|(_, id)| id.as_uuid()).collect(),
+            since: all().map(|(one, _)| signed(one.since.as_micros())).collect(),
+        };
+        (!asked.is_empty()).then_some(asking)
+    }
+
+    pub(crate) fn parameters(&self) -> Vec<Parameter<'_>> {
+        vec![
+            (&self.streams, Type::TEXT_ARRAY),
+            (&self.ids, Type::UUID_ARRAY),
+            (&self.since, Type::INT8_ARRAY),
+        ]
+    }
+
+    /// What the database answers.
+    pub(crate) fn found(
+        asked: &[Asked],
+        rows: &[Row],
+    ) -> Result<Vec<(StreamId, FoundEvent)>, StoreError> {
+        let found = |row: &Row| {
+            let stream: &str = get(row, 0)?;
+            let stream = asked.iter().find(|one| one.stream.as_str() == stream);
+            let stream = stream.ok_or_else(no_row)?.stream.clone();
+            let event = FoundEvent {
+                id: EventId::new(get(row, 1)?),
+                position: Position::new(unsigned(get(row, 2)?)),
+                version: StreamVersion::new(unsigned(get(row, 3)?)),
+                recorded_at: Timestamp::from_micros(unsigned(get(row, 4)?)),
+            };
+            Ok((stream, event))
+        };
+        rows.iter().map(found).collect()
     }
 }

@@ -52,6 +52,7 @@ mod watch;
 
 mod kind;
 mod store;
+mod transaction;
 
 pub use kind::PostgresKind;
 pub use options::{
@@ -60,3 +61,5 @@ pub use options::{
 };
 pub use schema::{Applied, SCHEMA_VERSION, apply_schema, grants_sql, schema_sql};
 pub use store::PostgresStore;
+/// The driver, whose transactions and configuration this crate takes, in the version that it takes.
+pub use tokio_postgres;

@@ -96,6 +96,11 @@ impl Pool {
         self.forget();
     }
 
+    /// The place that errors name.
+    pub(crate) fn place(&self) -> &str {
+        &self.dialer.place
+    }
+
     pub(crate) fn is_closed(&self) -> bool {
         self.is_closed.load(Ordering::Acquire)
     }

@@ -37,16 +37,18 @@ use crate::{
 /// two more: the writer's and the listener's.
 #[derive(Debug, Clone)]
 pub struct PostgresStore {
-    pool: Pool,
-    statements: Arc<Statements>,
+    pub(crate) pool: Pool,
+    pub(crate) statements: Arc<Statements>,
     watch: Arc<Mutex<Option<Watch>>>,
     writer: Option<Arc<Writer<Committer>>>,
     head: Head,
-    limits: Limits,
+    pub(crate) limits: Limits,
     durability: Durability,
     connections_max: usize,
-    lock_ms: i32,
-    clock: Arc<dyn Clock>,
+    pub(crate) lock_ms: i32,
+    /// What others are told of appends on.
+    pub(crate) channel: String,
+    pub(crate) clock: Arc<dyn Clock>,
     ids: Arc<dyn IdSource>,
 }
 
@@ -80,8 +82,9 @@ impl PostgresStore {
         } else {
             None
         };
-        let channel = (format!("factum_{}", options.schema), is_writer);
-        let watch = Watch::start(dialer, Arc::clone(&statements), channel, head.clone())?;
+        let channel = format!("factum_{}", options.schema);
+        let told = (channel.clone(), is_writer);
+        let watch = Watch::start(dialer, Arc::clone(&statements), told, head.clone())?;
         let is_durable = found.is_durable;
         Ok(Self {
             pool,
@@ -93,6 +96,7 @@ impl PostgresStore {
             durability: if is_durable { Durability::PowerLoss } else { Durability::ProcessCrash },
             connections_max: options.connections_max,
             lock_ms,
+            channel,
             clock: options.clock,
             ids: options.ids,
         })
@@ -115,7 +119,7 @@ impl PostgresStore {
         Ok(lineage)
     }
 
-    fn writer(&self) -> Result<&Writer<Committer>, StoreError> {
+    pub(crate) fn writer(&self) -> Result<&Writer<Committer>, StoreError> {
         if self.pool.is_closed() {
             return Err(StoreError::closed());
         }

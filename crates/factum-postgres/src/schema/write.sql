@@ -8,11 +8,13 @@ BEGIN
     IF current_setting('transaction_isolation') <> 'read committed' THEN
         RAISE EXCEPTION USING ERRCODE = 'FC001', MESSAGE =
             'the transaction is ' || current_setting('transaction_isolation') ||
-            ', set the role''s default_transaction_isolation to read committed';
+            ', begin it as READ COMMITTED, or set the role''s default_transaction_isolation so';
     END IF;
     IF current_setting('synchronous_commit') NOT IN ('on', 'remote_apply') THEN
         PERFORM set_config('synchronous_commit', 'on', true);
     END IF;
+    -- Where this is called in a transaction of somebody else's, the function that calls it has a
+    -- setting of its own of this, so that this one ends with it.
     PERFORM set_config('lock_timeout', p_lock_ms || 'ms', true);
 END $$;
 
@@ -63,7 +65,7 @@ CREATE FUNCTION @schema@.append(
 )
 LANGUAGE plpgsql VOLATILE
 SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off
-SET plan_cache_mode = force_generic_plan AS $$
+SET plan_cache_mode = force_generic_plan SET lock_timeout = 0 AS $$
 DECLARE
     v_row record;
     v_positions bigint[];
@@ -371,7 +373,7 @@ CREATE FUNCTION @schema@.write_documents(
     OUT o_revision bigint, OUT o_entry integer
 )
 LANGUAGE plpgsql VOLATILE
-SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off AS $$
+SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off SET lock_timeout = 0 AS $$
 BEGIN
     PERFORM @schema@.begin_write(p_lock_ms);
     -- One lock per sixty-fourth of all keys, in one order for all: writers of different keys

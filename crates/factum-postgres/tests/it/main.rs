@@ -15,3 +15,4 @@ mod pooler;
 mod process;
 mod reading;
 mod standby;
+mod transaction;

@@ -30,13 +30,21 @@ const PROCESSES: usize = 4;
 const TASKS: usize = 4;
 const STREAMS: usize = 5;
 
-fn spawn(url: &str, schema: &str, appends: usize) -> Child {
+pub(crate) fn spawn(url: &str, schema: &str, appends: usize) -> Child {
     Command::new(env::current_exe().unwrap())
         .args(["--exact", "process::child", "--nocapture", "--test-threads=1"])
         .env(CHILD, format!("{appends} {schema} {url}"))
         .stdout(Stdio::piped())
         .spawn()
         .unwrap()
+}
+
+/// Waits until a process has done its appends, and counts what was acknowledged.
+pub(crate) fn finish(mut child: Child) -> usize {
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let count = lines.filter_map(|line| acknowledged(&line.unwrap())).count();
+    assert!(child.wait().unwrap().success());
+    count
 }
 
 /// Not a test of its own: what the other processes run.

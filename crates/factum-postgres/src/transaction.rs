@@ -1,0 +1,155 @@
+//! Appends and writes of documents inside of a transaction of the caller's, beside his own tables.
+
+use factum_backend::LogEnd;
+use factum_core::{
+    AppendBatch, AppendError, Appended, Position, Revision, StoreError, Timestamp, WriteBatch,
+    WriteError,
+};
+use tokio_postgres::{Row, Transaction, types::Type};
+
+use crate::{
+    append::{Answer, doubts, since},
+    documents, error,
+    known::Asking,
+    link::Parameter,
+    number::signed,
+    round::{Pending, Round},
+    store::PostgresStore,
+};
+
+impl PostgresStore {
+    /// Appends in a transaction of the caller's, over his connection to the log's database: events
+    /// and rows of his own tables are stored together or not at all.
+    ///
+    /// # Guarantees
+    /// Those of [`append`](factum_core::EventStore::append), once the transaction is committed;
+    /// before, nobody else sees anything of it. Two appends of one transaction see each other.
+    ///
+    /// It holds the log's lock until it ends: **everybody else's appends wait for it**, in all
+    /// processes, and fail with `Unavailable` after their
+    /// [`lock_timeout`](crate::PostgresOptions::lock_timeout). So append last, and commit at once.
+    ///
+    /// The transaction must be READ COMMITTED, which is the default. Its commit waits for the disk
+    /// whatever was set before (`synchronous_commit` is `on` from here on); don't set it later.
+    ///
+    /// Nothing is repeated by itself. If the answer to `COMMIT` is lost, or it comes
+    /// with a warning, the outcome is unknown: do it again in another transaction, with the batch
+    /// [`repeated`](AppendBatch::repeated). `replayed` then says that the first one was stored, and
+    /// the caller's own rows with it.
+    ///
+    /// # Errors
+    /// As of `append`, but never `Indeterminate`: what was not committed is not stored. After
+    /// [`AppendError::Store`] roll back. After any other error nothing was appended, and the
+    /// transaction can go on.
+    ///
+    /// # Cancel safety
+    /// Dropped, it may or may not have appended in the transaction: roll back.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// use factum_core::AppendBatch;
+    /// use factum_postgres::{PostgresStore, tokio_postgres::Client};
+    ///
+    /// # async fn example(
+    /// #     store: &PostgresStore, client: &mut Client, batch: AppendBatch,
+    /// # ) -> Result<(), Box<dyn std::error::Error>> {
+    /// // Of any pool, of which this is a connection.
+    /// let transaction = client.transaction().await?;
+    /// transaction.execute("INSERT INTO orders (number) VALUES ($1)", &[&7_i64]).await?;
+    /// let appended = store.append_in(&transaction, batch).await?;
+    /// transaction.commit().await?;
+    /// assert!(!appended.replayed);
+    /// # Ok(()) }
+    /// ```
+    pub async fn append_in(
+        &self,
+        transaction: &Transaction<'_>,
+        batch: AppendBatch,
+    ) -> Result<Appended, AppendError> {
+        let place = self.place_to_write()?;
+        self.limits.check_append(&batch)?;
+        let now = self.clock.now();
+        let mut member = Pending { index: 0, batch, since: Timestamp::EPOCH };
+        if member.batch.is_repeated() {
+            member.since = since(&member.batch, now)??;
+        }
+        let pending = [member];
+        let round = Round::gather(&pending);
+        // A statement that waits for the lock on a connection that is gone is not committed by
+        // anybody. So nothing can be overtaken by its repetition, and no head need be known.
+        let numbers = (signed(now.as_micros()), i64::MAX);
+        let parameters = round.parameters((&self.lock_ms, &0, &numbers.0, &numbers.1));
+        let ask = |statement, parameters| ask(transaction, place, statement, parameters);
+        let answer = Answer::read(&ask(&self.statements.append, parameters).await?)?;
+        let mut outcomes = [None];
+        let stored = answer.settle(&round, &mut outcomes);
+        if let [Some(outcome)] = outcomes {
+            self.tell_when_committed(transaction, stored.head).await?;
+            return outcome;
+        }
+        let end = LogEnd { head: stored.head, last_at: answer.recorded_at, now };
+        let mut doubts = doubts(&round, &answer, &stored);
+        let mut doubt = doubts.pop().ok_or_else(documents::no_row)?;
+        let asked = doubt.known.judge(&doubt.batch, end)?.asked;
+        let found = match Asking::of(&asked) {
+            Some(asking) => {
+                let rows = ask(&self.statements.find_ids, asking.parameters()).await?;
+                Asking::found(&asked, &rows)?
+            }
+            None => Vec::new(),
+        };
+        doubt.known.found = &found;
+        // The lock is held, so that what was true when it was refused still is.
+        let judged = doubt.known.judge(&doubt.batch, end)?;
+        judged.outcome.unwrap_or_else(|| Err(documents::no_row().into()))
+    }
+
+    /// Writes documents in a transaction of the caller's, as [`append_in`](Self::append_in)
+    /// appends: all of it, or nothing. Others who write documents whose keys share a lock with one
+    /// of these wait until it ends; there are 64 locks.
+    ///
+    /// # Errors
+    /// As of [`write`](factum_core::DocumentStore::write), but never `Indeterminate`; and as of
+    /// `append_in`.
+    pub async fn write_in(
+        &self,
+        transaction: &Transaction<'_>,
+        batch: WriteBatch,
+    ) -> Result<Revision, WriteError> {
+        let place = self.place_to_write()?;
+        self.limits.check_write(&batch)?;
+        let columns = documents::Columns::of(&batch);
+        let parameters = columns.parameters(&self.lock_ms);
+        let rows = ask(transaction, place, &self.statements.write_documents, parameters).await?;
+        documents::written(&rows)
+    }
+
+    /// The place that errors name.
+    fn place_to_write(&self) -> Result<&str, StoreError> {
+        self.writer()?;
+        Ok(self.pool.place())
+    }
+
+    /// Others look at the head when, and if, the transaction is committed. The lock that a
+    /// `NOTIFY` takes at its commit is no loss here: the log's is held already.
+    async fn tell_when_committed(
+        &self,
+        transaction: &Transaction<'_>,
+        head: Position,
+    ) -> Result<(), StoreError> {
+        let (channel, head) = (&self.channel, head.to_string());
+        let parameters = vec![(channel as _, Type::TEXT), (&head as _, Type::TEXT)];
+        let place = self.place_to_write()?;
+        ask(transaction, place, "SELECT pg_notify($1, $2)", parameters).await.map(drop)
+    }
+}
+
+async fn ask(
+    transaction: &Transaction<'_>,
+    place: &str,
+    statement: &str,
+    parameters: Vec<Parameter<'_>>,
+) -> Result<Vec<Row>, StoreError> {
+    let asked = transaction.query_typed(statement, &parameters).await;
+    asked.map_err(|e| error::at(place, &e))
+}
