@@ -50,9 +50,14 @@ async fn apply(args: &ApplyArgs, out: &mut Output) -> Result<(), Failure> {
     if args.json {
         return out.line(json!({
             "store": place, "schema": schema, "schema_version": version, "made": made,
+            "migrated": applied == PostgresApplied::Migrated,
         }));
     }
-    let what = if made { "the log is made" } else { "the log was there, nothing is changed" };
+    let what = match applied {
+        PostgresApplied::Made => "the log is made",
+        PostgresApplied::Migrated => "the log is migrated",
+        _ => "the log was there, nothing is changed",
+    };
     out.line(format_args!("{what}: schema={schema} version={version} store={place}"))
 }
 

@@ -14,7 +14,9 @@ pub const SCHEMA_VERSION: i32 = 1;
 /// The oldest PostgreSQL that will do, as `server_version_num` counts.
 const SERVER_MIN: i32 = 140_000;
 
-/// Step n brings version n to n + 1.
+/// Steps of statements; step n brings version n to n + 1.
+type Steps = &'static [&'static [&'static str]];
+
 const MIGRATIONS: [&[&str]; SCHEMA_VERSION as usize] = [&[
     include_str!("schema/v1.sql"),
     include_str!("schema/read.sql"),
@@ -48,6 +50,8 @@ pub enum Applied {
     Present,
     /// They were made.
     Made,
+    /// They were brought from an older version to this program's.
+    Migrated,
 }
 
 /// Makes the log in its schema, for a role that may: what opening does by itself where the role
@@ -79,13 +83,19 @@ pub async fn apply_schema(options: &PostgresOptions) -> Result<Applied, StoreErr
 /// assert!(statements.contains("CREATE TABLE \"ledger\".events"));
 /// ```
 pub fn schema_sql(schema: &str, lineage: &str) -> String {
-    let steps: Vec<String> =
-        MIGRATIONS.iter().flat_map(|parts| parts.iter()).map(|text| named(text, schema)).collect();
+    let quoted = quoted(schema);
+    let made = made(schema, lineage, &MIGRATIONS);
+    format!("CREATE SCHEMA IF NOT EXISTS {quoted};\n{made}")
+}
+
+fn made(schema: &str, lineage: &str, steps: Steps) -> String {
+    let texts = steps.iter().flat_map(|parts| parts.iter());
+    let texts: Vec<String> = texts.map(|text| named(text, schema)).collect();
     format!(
-        "CREATE SCHEMA IF NOT EXISTS {quoted};\n{}\nINSERT INTO {quoted}.log (schema_version, \
-         lineage) VALUES ({SCHEMA_VERSION}, '{lineage}');\n",
-        steps.join("\n"),
-        quoted = quoted(schema),
+        "{}\nINSERT INTO {}.log (schema_version, lineage) VALUES ({}, '{lineage}');\n",
+        texts.join("\n"),
+        quoted(schema),
+        steps.len(),
     )
 }
 
@@ -129,6 +139,14 @@ pub(crate) async fn prepare(
     dialer: &Dialer,
     options: &PostgresOptions,
 ) -> Result<Found, StoreError> {
+    prepare_by(&MIGRATIONS, dialer, options).await
+}
+
+async fn prepare_by(
+    steps: Steps,
+    dialer: &Dialer,
+    options: &PostgresOptions,
+) -> Result<Found, StoreError> {
     let link = dialer.connect(None).await?;
     let place = &dialer.place;
     let server = look(&link, &options.schema).await?;
@@ -153,26 +171,16 @@ pub(crate) async fn prepare(
     }
     let found = |applied| Found { is_durable: server.is_durable, applied };
     let version = if server.has_log { Some(version(&link, &options.schema).await?) } else { None };
-    match version {
-        Some(SCHEMA_VERSION) => Ok(found(Applied::Present)),
-        Some(version) if version > SCHEMA_VERSION => Err(StoreError::invalid(format!(
-            "the log was written by a newer program, use that one or a newer: schema={version} \
-             known={SCHEMA_VERSION} {place}"
-        ))),
-        _ if !is_writer => Err(StoreError::invalid(format!(
+    if is_present(version, steps, place)? {
+        return Ok(found(Applied::Present));
+    }
+    if !is_writer {
+        return Err(StoreError::invalid(format!(
             "there is no log of this version to read, check the URL or open it for writing once: \
              {place}"
-        ))),
-        Some(version) => Err(StoreError::invalid(format!(
-            "the log is of a version that this program can't migrate: schema={version} \
-             known={SCHEMA_VERSION} {place}"
-        ))),
-        None => {
-            let lineage = Lineage::new(options.ids.uuid(options.clock.now()));
-            let created = create(&link, options, lineage, server.has_schema).await;
-            created.map(found).map_err(|e| rights(place, e))
-        }
+        )));
     }
+    bring(&link, options, steps, server.has_schema).await.map(found)
 }
 
 async fn look(link: &Link, schema: &str) -> Result<Server, StoreError> {
@@ -206,42 +214,83 @@ async fn version(link: &Link, schema: &str) -> Result<i32, StoreError> {
     get(row, 0)
 }
 
-/// Makes the log in one transaction, under a lock of its own, so that of several processes that
-/// begin at once one makes it.
-async fn create(
+/// Makes the log, or brings it to the present version, in one transaction and under a lock of its
+/// own, so that of several processes that begin at once one does it.
+async fn bring(
     link: &Link,
     options: &PostgresOptions,
-    lineage: Lineage,
+    steps: Steps,
     has_schema: bool,
 ) -> Result<Applied, StoreError> {
-    let schema = &options.schema;
-    let guarded = |text: &str| format!("BEGIN; SELECT pg_advisory_xact_lock(1178682196); {text}");
-    link.run(&guarded("")).await?;
-    let made = async {
-        if look(link, schema).await?.has_log {
-            return Ok(Applied::Present);
-        }
-        let statements = schema_sql(schema, &lineage.to_string());
+    link.run("BEGIN; SELECT pg_advisory_xact_lock(1178682196)").await?;
+    let brought = bring_locked(link, options, steps, has_schema).await;
+    link.run(if brought.is_ok() { "COMMIT" } else { "ROLLBACK" }).await?;
+    brought
+}
+
+async fn bring_locked(
+    link: &Link,
+    options: &PostgresOptions,
+    steps: Steps,
+    has_schema: bool,
+) -> Result<Applied, StoreError> {
+    let (schema, place) = (&options.schema, options.place());
+    let has_log = look(link, schema).await?.has_log;
+    let version = if has_log { Some(version(link, schema).await?) } else { None };
+    if is_present(version, steps, &place)? {
+        return Ok(Applied::Present);
+    }
+    let quoted = quoted(schema);
+    let Some(version) = version else {
+        let lineage = Lineage::new(options.ids.uuid(options.clock.now()));
         // A role that may use a schema need not be one that may make any.
-        let statements = match (has_schema, statements.split_once('\n')) {
-            (true, Some((_, tables))) => tables.to_owned(),
-            _ => statements,
-        };
-        link.run(&statements).await.map(|()| Applied::Made)
+        let make = if has_schema { "" } else { &format!("CREATE SCHEMA IF NOT EXISTS {quoted};") };
+        let made = format!("{make}\n{}", made(schema, &lineage.to_string(), steps));
+        return link.run(&made).await.map(|()| Applied::Made).map_err(|e| rights(&place, e));
     };
-    let made = made.await;
-    link.run(if made.is_ok() { "COMMIT" } else { "ROLLBACK" }).await?;
-    made
+    // No append is under way while functions and tables change.
+    let lock = format!(
+        "SELECT pg_advisory_xact_lock((1178682196::bigint << 32) | \
+        '{schema}'::regnamespace::oid::bigint);"
+    );
+    let past = usize::try_from(version).unwrap_or(0);
+    let steps_left = steps[past..].iter().flat_map(|parts| parts.iter());
+    let steps_left: Vec<String> = steps_left.map(|text| named(text, schema)).collect();
+    let statements = format!(
+        "{lock}\n{}\nUPDATE {quoted}.log SET schema_version = {}",
+        steps_left.join("\n"),
+        steps.len()
+    );
+    link.run(&statements).await.map(|()| Applied::Migrated).map_err(|e| rights(&place, e))
+}
+
+/// Whether a log of this version needs nothing done to it.
+fn is_present(version: Option<i32>, steps: Steps, place: &str) -> Result<bool, StoreError> {
+    let Some(version) = version else { return Ok(false) };
+    let known = i32::try_from(steps.len()).expect("there are few versions");
+    match version {
+        1.. if version > known => Err(StoreError::invalid(format!(
+            "the log was written by a newer program, use that one or a newer: schema={version} \
+             known={known} {place}"
+        ))),
+        1.. => Ok(version == known),
+        _ => Err(StoreError::corrupt(format!(
+            "the log is of a version that never was, restore a backup: schema={version} {place}"
+        ))),
+    }
 }
 
 /// Says what to do where the role may not make the log.
 fn rights(place: &str, error: StoreError) -> StoreError {
     match error.kind() {
         StoreErrorKind::Invalid => StoreError::invalid(format!(
-            "the role may not make the log's tables, let one that may run `factum schema apply`, \
-             or what `factum schema print` prints: {place}"
+            "the role may not make or migrate the log's tables, let one that may run `factum \
+             schema apply`, or for a new log what `factum schema print` prints: {place}"
         ))
         .with_source(error),
         _ => error,
     }
 }
+
+#[cfg(test)]
+mod tests;
