@@ -4,7 +4,7 @@ use std::{error::Error, sync::Arc, time::Duration};
 
 use factum::{
     App, AskError, At, CommandId, Entities, EntityError, EntityOptions, MemoryStore, Metadata,
-    OtherWriters, Restart, SnapshotPolicy, Stores, SystemClock, TagKey,
+    OtherWriters, Restart, SnapshotPolicy, Stores, SystemClock, TagKey, Worker,
 };
 use factum_testing::{
     Fault, FaultRates, FaultyStore,
@@ -109,6 +109,35 @@ async fn caring() -> Done {
         println!("{:?}, {} messages wait", ada.status, ada.queued);
     }
     assert_eq!((stats.resident, stats.quarantined), (1, 0));
+    Ok(())
+}
+
+#[tokio::test]
+async fn being_seen_by_other_processes() -> Done {
+    let app = App::builder().with_stats_every(Duration::from_secs(5)).open("memory:").await?;
+    let accounts = app.entities::<Account>();
+    assert_eq!(accounts.state("ada").await?.version.value(), 0);
+    assert_eq!(app.stats().total.resident, 1);
+    app.close().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn working_beside() -> Done {
+    let app = bank().await?;
+    let accounts = app.entities::<Account>();
+    app.supervisor().add(Worker::new("interest", move |cx| {
+        let accounts = accounts.clone();
+        async move {
+            let night = Duration::from_secs(86_400);
+            while cx.until_stopping(cx.clock().sleep(night)).await.is_some() {
+                accounts.ask("ada", AccountCommand::Deposit { cents: 1 }).await?;
+            }
+            Ok(())
+        }
+    }))?;
+    assert_eq!(&*app.supervisor().health()[0].name, "interest");
+    app.close().await?;
     Ok(())
 }
 
