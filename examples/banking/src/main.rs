@@ -1,7 +1,7 @@
 //! A bank on Factum: accounts that run, behind a command bus that traces, measures, authorizes,
 //! validates, recognises repeats and turns away what is too much; and transfers.
 //!
-//! `cargo run -p banking` plays in memory, `cargo run -p banking ./bank` in a folder; run again,
+//! `cargo run -p banking` plays in memory, `cargo run -p banking /tmp/bank` in a folder; run again,
 //! that goes on. With `--trace` it says on stderr how long every command took and what came of it.
 #![expect(clippy::print_stdout, reason = "an example speaks by printing")]
 
