@@ -9,7 +9,7 @@ use factum_core::{
 };
 use factum_journal::{JournalOptions, JournalStore};
 use factum_memory::MemoryStore;
-use factum_runtime::{AskError, Entities, EntityError};
+use factum_runtime::{AskError, CommandId, Entities, EntityError};
 use factum_sqlite::{SqliteOptions, SqliteStore};
 use factum_testing::{
     Answer, Answers, FaultRates, FaultyStore, History, RecordingStore,
@@ -25,6 +25,11 @@ use crate::{
 const KEYS: [&str; 4] = ["ada", "bob", "cyd", "dan"];
 const CLERKS: u64 = 6;
 const STEPS: u64 = 30;
+
+/// How many days are lived; ten times as many in a full run.
+fn days(short: u64) -> std::ops::Range<u64> {
+    0..if std::env::var_os("FACTUM_TEST_FULL").is_some() { 10 * short } else { short }
+}
 
 /// Runtimes on one log, and what they are held against.
 struct Town {
@@ -139,13 +144,14 @@ async fn work(
         let bank = &banks[random(&mut seed, 2)];
         let (from, to) = (random(&mut seed, 4), 1 + random(&mut seed, 3));
         let (key, other) = (KEYS[from], KEYS[(from + to) % 4]);
-        match random(&mut seed, 10) {
+        match random(&mut seed, 11) {
             0..3 => assert!(ask(&answers, bank, key, DEPOSIT).await),
             3..5 => drop(ask(&answers, bank, key, AccountCommand::Withdraw { cents: 1 }).await),
             5 => assert!(!ask(&answers, bank, key, open(other)).await),
             6 => see(&answers, bank, key).await,
             7 => untold.sure += 2 * u64::from(transfer(bank, key, other).await),
-            8 => match bank.tell(key, DEPOSIT) {
+            8 => untold.sure += send_twice(&banks, key, seed).await,
+            9 => match bank.tell(key, DEPOSIT) {
                 Ok(()) => untold.sure += 1,
                 Err(error) => assert!(matches!(error, EntityError::Busy(_)), "{error}"),
             },
@@ -156,6 +162,19 @@ async fn work(
         }
     }
     untold
+}
+
+/// One deposit by its id, to both runtimes at once: stored once, and both are told so. Its events.
+async fn send_twice(banks: &[Entities<Account>; 2], key: &str, seed: u64) -> u64 {
+    let id = CommandId::derived(&seed.to_be_bytes());
+    let send = |bank: &Entities<Account>| {
+        let bank = bank.clone();
+        async move { bank.ask_once(key, id, DEPOSIT, Metadata::new()).await.unwrap() }
+    };
+    let (one, other) = tokio::join!(send(&banks[0]), send(&banks[1]));
+    assert_eq!((one.version, one.position), (other.version, other.position));
+    assert!(one.replayed != other.replayed, "one of them stored it");
+    1
 }
 
 /// Another writer to both accounts; `false`: there was too little.
@@ -206,14 +225,14 @@ async fn a_day(town: Town, seed: u64) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn in_memory_every_answer_was_so_at_some_moment_of_its_call() {
-    for seed in 0..10 {
+    for seed in days(10) {
         a_day(Town::in_memory(seed), seed).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn in_a_journal_every_answer_was_so_at_some_moment_of_its_call() {
-    for seed in 0..3 {
+    for seed in days(3) {
         let folder = tempfile::tempdir().unwrap();
         a_day(Town::in_a_journal(folder.path(), seed).await, seed).await;
     }
@@ -221,7 +240,7 @@ async fn in_a_journal_every_answer_was_so_at_some_moment_of_its_call() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn in_one_sqlite_file_every_answer_was_so_at_some_moment_of_its_call() {
-    for seed in 0..3 {
+    for seed in days(3) {
         let folder = tempfile::tempdir().unwrap();
         a_day(Town::in_one_sqlite_file(folder.path(), seed).await, seed).await;
     }
