@@ -58,7 +58,7 @@ async fn dropped_at_any_await_it_stores_once_unless_it_was_never_polled() {
                 times += 1;
                 assert!(times < 1_000, "it never ends: {found:?} {fault:?}");
             }
-            assert!(times > 1, "it does wait: {found:?} {fault:?}");
+            assert!(times > 1 || fault.is_none(), "it does wait: {found:?} {fault:?}");
         }
     }
 }

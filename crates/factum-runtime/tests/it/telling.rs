@@ -72,6 +72,8 @@ async fn what_waits_behind_a_guard_is_decided_when_the_guard_is_known() {
 async fn commands_that_wait_share_an_append_and_keep_their_order() {
     let bench = Bench::new();
     let counters = bench.entities::<Counter>(options());
+    // The first append lasts until all are there, so that how fast it is means nothing.
+    bench.faulty.next_append(Fault::Delay(millis(1)));
     let asks: Vec<_> = (0..100)
         .map(|_| {
             let counters = counters.clone();
@@ -80,6 +82,11 @@ async fn commands_that_wait_share_an_append_and_keep_their_order() {
             })
         })
         .collect();
+    bench.clock.until_sleeping(1).await;
+    for _ in 0..200 {
+        tokio::task::yield_now().await;
+    }
+    bench.clock.advance(millis(1));
     let mut replies = Vec::new();
     for ask in asks {
         let done = ask.await.unwrap();
@@ -89,7 +96,7 @@ async fn commands_that_wait_share_an_append_and_keep_their_order() {
     assert_eq!(replies, (1..=100).collect::<Vec<_>>());
     let summary = bench.history.check_store(&*bench.store).await.unwrap();
     assert_eq!(summary.events, 100);
-    assert!(summary.acknowledged < 10, "{} appends", summary.acknowledged);
+    assert!(summary.acknowledged <= 2, "{} appends", summary.acknowledged);
 }
 
 #[tokio::test]
