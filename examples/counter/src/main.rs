@@ -1,7 +1,7 @@
 //! The smallest Factum program: one aggregate, running. Every door of a house counts who came in.
 //!
-//! `cargo run -p counter` counts in memory, `cargo run -p counter /tmp/doors` in a folder; run again,
-//! that goes on.
+//! `cargo run -p counter` counts in memory, `cargo run -p counter /tmp/doors` in a folder; run
+//! again, that goes on.
 #![expect(clippy::print_stdout, reason = "an example speaks by printing")]
 
 use std::{convert::Infallible, env, error::Error};
