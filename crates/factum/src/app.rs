@@ -132,7 +132,10 @@ impl App {
     /// The consumers and projections of the application, and its event bus.
     ///
     /// ```
-    /// use factum::{App, ConsumerOptions, HandleError, InMemory, MemoryTx, Projection, RecordedEvent};
+    /// use std::time::Duration;
+    /// use factum::{
+    ///     App, ConsumerOptions, HandleError, InMemory, MemoryTx, Projection, RecordedEvent,
+    /// };
     /// use factum_testing::bank::{Account, AccountCommand, AccountEvent};
     ///
     /// /// How many accounts there are.
@@ -165,7 +168,7 @@ impl App {
     /// # let email = "ada@example.org".to_owned();
     /// let open = AccountCommand::Open { owner: "Ada".into(), email };
     /// let done = app.execute::<Account>("ada", &open).await?;
-    /// opened.wait_for(done.position.unwrap_or_default(), std::time::Duration::from_secs(5)).await?;
+    /// opened.wait_for(done.position.unwrap_or_default(), Duration::from_secs(5)).await?;
     /// assert_eq!(*opened.target().read().await, 1);
     /// app.close().await?;
     /// # Ok(()) }
