@@ -12,7 +12,7 @@ pub(crate) enum Source {
     /// What is there.
     There(ReadLog),
     /// What is there, and what comes.
-    Coming(Subscription),
+    Coming(Box<Subscription>),
 }
 
 impl Source {
@@ -36,7 +36,7 @@ impl Source {
             _ => SubscribeFrom::After(Position::new(args.after)),
         };
         let events = app.subscribe(scope, from);
-        Self::Coming(if args.system { events.with_system() } else { events })
+        Self::Coming(Box::new(if args.system { events.with_system() } else { events }))
     }
 
     /// The next event; `None` at the end.

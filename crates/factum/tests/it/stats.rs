@@ -41,7 +41,7 @@ async fn stats_sum_up_all_kinds_and_name_entities_and_workers() {
     assert_eq!((kind.category, kind.stats.commands), ("account", 5));
     let recent: Vec<_> = kind.recent.iter().map(|it| it.stream.key().to_owned()).collect();
     assert_eq!(recent[0], "bob");
-    assert_eq!(kind.recent[0].version.map(|it| it.value()), Some(2));
+    assert_eq!(kind.recent[0].version.map(factum::StreamVersion::value), Some(2));
     assert_eq!((recent.len(), kind.heaviest.len(), kind.quarantined.len()), (3, 3, 0));
     assert!(stats.workers.is_empty(), "nothing is published unless it is asked for");
     assert!(published_stats(&**app.kernel().documents()).await.unwrap().is_empty());
