@@ -13,7 +13,7 @@ use crate::{
     bus::EventBus,
     consumer::{Consumer, Handling},
     error::{HandleError, StartError},
-    handle::{ConsumerHandle, ProjectionHandle},
+    handle::{ConsumerHandle, Order, ProjectionHandle},
     health::{ConsumerHealth, ConsumerState},
     name::ConsumerName,
     option::ConsumerOptions,
@@ -33,7 +33,7 @@ const ORDERS_MAX: usize = 16;
 /// The consumers of a program: they share one reader of the log's end. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Consumers {
-    reading: Reading,
+    pub(crate) reading: Reading,
     running: Arc<Mutex<Running>>,
 }
 
@@ -103,7 +103,9 @@ impl Consumers {
         let (health, seen) = watch::channel(ConsumerHealth::new());
         let clock = self.reading.kernel.clock().clone();
         let handle = ConsumerHandle { name: name.clone(), orders, health: seen, clock };
+        let kernel = &self.reading.kernel;
         let worker = Worker {
+            id: Worker::<W>::new_id(kernel),
             name: name.clone(),
             work: Arc::new(work),
             target,
@@ -117,6 +119,8 @@ impl Consumers {
             failing: None,
             unreached: 0,
             looked_at: None,
+            is_owner: false,
+            redo: None,
         };
         tokio::spawn(worker.run());
         running.handles.insert(name, handle.clone());
@@ -138,9 +142,19 @@ impl Consumers {
     /// Lets all of them stop after the batches at hand, and starts no more.
     pub async fn close(&self) {
         self.running().is_closed = true;
-        for handle in self.list() {
+        let handles = self.list();
+        // All are told first: one that takes long holds up no other.
+        for handle in &handles {
+            let _ = handle.orders.try_send(Order::Stop);
+        }
+        for handle in handles {
             handle.stop().await;
         }
+    }
+
+    /// Whether one of this name runs in this program.
+    pub(crate) fn is_running(&self, name: &ConsumerName) -> bool {
+        self.running().handles.get(name).is_some_and(is_running)
     }
 
     fn running(&self) -> MutexGuard<'_, Running> {

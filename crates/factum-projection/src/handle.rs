@@ -42,7 +42,10 @@ impl ConsumerHandle {
 
     /// How it fares.
     pub fn health(&self) -> ConsumerHealth {
-        self.health.borrow().clone()
+        let mut health = self.health.borrow().clone();
+        // Time goes on for one that waits, too.
+        health.lag = health.lag_at(self.clock.now());
+        health
     }
 
     /// How it fares, whenever that changes.
@@ -60,11 +63,15 @@ impl ConsumerHandle {
         let come = async {
             let is_over =
                 |it: &ConsumerHealth| it.position >= position || stopped(&it.state).is_some();
-            let found = health.wait_for(is_over).await;
-            match found {
-                Ok(health) if health.position >= position => Ok(()),
-                Ok(health) => Err(stopped(&health.state).unwrap_or(StopReason::Asked)),
-                Err(_) => Err(StopReason::Asked),
+            let found = match health.wait_for(is_over).await {
+                Ok(health) => health.clone(),
+                Err(_) => self.health(),
+            };
+            match stopped(&found.state) {
+                // Its positions are another log's.
+                Some(reason @ StopReason::Diverged(_)) => Err(reason),
+                _ if found.position >= position => Ok(()),
+                reason => Err(reason.unwrap_or(StopReason::Asked)),
             }
         };
         tokio::select! {

@@ -85,9 +85,10 @@ pub struct ConsumerHealth {
     pub position: Position,
     /// The last position of the log that it knows of.
     pub head: Position,
-    /// When the last event that it saw was recorded.
+    /// When the last event that it saw was recorded: the next one to be handled, or the last that
+    /// was.
     pub recorded_at: Option<Timestamp>,
-    /// How long ago that was; `None`: it is not behind.
+    /// How long ago that was; `None`: it is not behind, or has stopped.
     pub lag: Option<Duration>,
     /// Streams that wait behind a parked event.
     pub parked: usize,
@@ -109,6 +110,13 @@ impl ConsumerHealth {
             handled: 0,
             is_cautious: false,
         }
+    }
+
+    /// How long ago the event was recorded that it has come to, if it is behind and at work.
+    pub(crate) fn lag_at(&self, now: Timestamp) -> Option<Duration> {
+        let is_behind =
+            self.position < self.head && !matches!(self.state, ConsumerState::Stopped(_));
+        self.recorded_at.filter(|_| is_behind).map(|at| now.saturating_since(at))
     }
 
     /// How many positions it is behind.

@@ -28,6 +28,7 @@ mod option;
 mod pace;
 mod progress;
 mod projection;
+mod rewind;
 mod source;
 mod stored;
 mod tail;
@@ -48,6 +49,7 @@ pub use option::{
     Unknown,
 };
 pub use projection::Projection;
+pub use rewind::RewindError;
 pub use stored::{Release, StoredConsumer, order_release, stored_consumers};
 pub use target::{
     Commits, Documents, DocumentsTx, Fence, InMemory, MemoryGuard, MemoryTx, Opened, Save, Target,

@@ -1,6 +1,6 @@
 //! The names of consumers.
 
-use std::fmt;
+use std::{fmt, str::FromStr};
 
 /// The most bytes of a consumer's name.
 pub const CONSUMER_NAME_BYTES_MAX: usize = 128;
@@ -48,6 +48,23 @@ impl ConsumerName {
     /// Its text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl FromStr for ConsumerName {
+    type Err = InvalidConsumerName;
+
+    /// A name as it is shown, with the version of a projection: `balances`, `balances@2`.
+    fn from_str(text: &str) -> Result<Self, InvalidConsumerName> {
+        match text.split_once('@') {
+            None => Self::new(text),
+            Some((name, version)) => match version.parse() {
+                Ok(number) if format!("{number}") == version => {
+                    Ok(Self::new(name)?.versioned(number))
+                }
+                _ => Err(InvalidConsumerName(text.into())),
+            },
+        }
     }
 }
 

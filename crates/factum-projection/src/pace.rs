@@ -32,7 +32,8 @@ struct Narrow {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Care {
     None,
-    /// One by one, for so many events.
+    /// One by one, until so many were handled. What is only passed does not count: where the
+    /// progress is, is not stored for each event that is passed.
     Counting(usize),
     /// One by one within what was noted.
     Within(Attempt),
@@ -41,9 +42,16 @@ enum Care {
 }
 
 impl Pace {
-    /// The pace after a start. `head` is where the log ended then.
-    pub(crate) fn new(batch_max: usize, mark: Mark, commits: Commits, head: Position) -> Self {
-        let care = match (mark.attempt, mark.at_work, commits) {
+    /// The pace after a start, behind a position. `head` is where the log ended then.
+    pub(crate) fn new(
+        batch_max: usize,
+        mark: Mark,
+        commits: Commits,
+        (after, head): (Position, Position),
+    ) -> Self {
+        // What the progress has passed did not kill it.
+        let attempt = mark.attempt.filter(|attempt| attempt.last > after);
+        let care = match (attempt, mark.at_work, commits) {
             (Some(attempt), _, _) => Care::Within(attempt),
             (None, None, _) => Care::None,
             (None, Some(count), Commits::EachBatch) => Care::Counting(count),
@@ -105,7 +113,7 @@ impl Pace {
         self.narrow = Some(Narrow { max: 1, first, last });
     }
 
-    /// So many events, up to this position, are done with.
+    /// All up to this position are done with; so many of them were handled or parked.
     pub(crate) fn passed(&mut self, count: usize, last: Position) {
         self.narrow = self.narrow.filter(|narrow| last < narrow.last);
         let is_over = match &mut self.care {
@@ -137,14 +145,14 @@ mod tests {
 
     #[test]
     fn a_clean_start_takes_batches_and_notes_nothing() {
-        let pace = Pace::new(100, Mark::default(), Commits::EachBatch, at(9));
+        let pace = Pace::new(100, Mark::default(), Commits::EachBatch, (at(0), at(9)));
         assert_eq!(pace.take(from(1)), 100);
         assert_eq!(pace.note(at(1), at(100)), None);
     }
 
     #[test]
     fn a_batch_that_failed_is_gone_through_one_by_one() {
-        let mut pace = Pace::new(100, Mark::default(), Commits::EachBatch, at(9));
+        let mut pace = Pace::new(100, Mark::default(), Commits::EachBatch, (at(0), at(9)));
         pace.single_out(at(1), at(100));
         for position in 1..=100 {
             assert_eq!(pace.take(from(position)), 1);
@@ -155,7 +163,7 @@ mod tests {
 
     #[test]
     fn what_is_too_large_is_halved_down_to_one() {
-        let mut pace = Pace::new(100, Mark::default(), Commits::EachBatch, at(9));
+        let mut pace = Pace::new(100, Mark::default(), Commits::EachBatch, (at(0), at(9)));
         for half in [50, 25, 12, 6, 3, 1, 1] {
             pace.halve(pace.take(from(1)), at(1), at(100));
             assert_eq!(pace.take(from(1)), half);
@@ -165,7 +173,7 @@ mod tests {
     #[test]
     fn after_a_death_what_it_was_about_is_noted_one_by_one() {
         let mark = Mark { at_work: Some(3), attempt: None };
-        let mut pace = Pace::new(100, mark, Commits::EachBatch, at(9));
+        let mut pace = Pace::new(100, mark, Commits::EachBatch, (at(0), at(9)));
         for position in 1..=3 {
             assert_eq!(pace.take(from(position)), 1);
             let noted = pace.note(at(position), at(position)).expect("it is cautious");
@@ -176,10 +184,30 @@ mod tests {
     }
 
     #[test]
+    fn what_is_only_passed_does_not_end_the_care() {
+        let mark = Mark { at_work: Some(3), attempt: None };
+        let mut pace = Pace::new(100, mark, Commits::EachBatch, (at(0), at(9)));
+        for position in 1..=50 {
+            assert_eq!(pace.take(from(position)), 1);
+            pace.passed(0, at(position));
+        }
+        assert!(pace.note(at(51), at(51)).is_some());
+    }
+
+    #[test]
+    fn an_attempt_that_the_progress_has_passed_tells_nothing() {
+        let attempt = Some(Attempt { first: at(7), last: at(7), count: 2 });
+        let mark = Mark { at_work: Some(100), attempt };
+        let pace = Pace::new(100, mark, Commits::EachBatch, (at(7), at(9)));
+        assert_eq!(pace.deaths(at(7), at(7)), 0);
+        assert_eq!(pace.care, Care::Counting(100));
+    }
+
+    #[test]
     fn the_event_that_kills_is_known_by_its_count() {
         let attempt = Some(Attempt { first: at(7), last: at(7), count: 2 });
         let mark = Mark { at_work: Some(100), attempt };
-        let mut pace = Pace::new(100, mark, Commits::EachBatch, at(9));
+        let mut pace = Pace::new(100, mark, Commits::EachBatch, (at(0), at(9)));
         assert_eq!(pace.take(from(5)), 2, "up to the event and no further");
         assert_eq!(pace.note(at(5), at(6)), None);
         assert_eq!(pace.take(from(7)), 1);
@@ -192,10 +220,10 @@ mod tests {
     #[test]
     fn where_progress_is_rare_batches_are_noted_first_and_then_their_events() {
         let mark = Mark { at_work: Some(100), attempt: None };
-        let pace = Pace::new(100, mark, Commits::Snapshots, at(1_000));
+        let pace = Pace::new(100, mark, Commits::Snapshots, (at(0), at(1_000)));
         let noted = pace.note(at(1), at(100)).expect("batches are noted");
         let mark = Mark { at_work: Some(100), attempt: Some(noted) };
-        let pace = Pace::new(100, mark, Commits::Snapshots, at(1_000));
+        let pace = Pace::new(100, mark, Commits::Snapshots, (at(0), at(1_000)));
         assert_eq!(pace.take(from(1)), 1);
         assert_eq!(pace.deaths(at(1), at(1)), 0, "it was another one, perhaps");
     }

@@ -9,8 +9,19 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 pub(crate) struct Progress {
     /// The last event that it handled or passed.
     pub(crate) checkpoint: Option<Checkpoint>,
-    /// Where it began, if it has not come to an event yet.
+    /// Where it began.
     pub(crate) began_after: Option<Position>,
+    /// Who stored it: each start of a consumer has a number of its own.
+    #[serde(default)]
+    pub(crate) by: u64,
+}
+
+impl Progress {
+    /// Where it is: behind this position it goes on.
+    pub(crate) fn position(&self) -> Position {
+        let began_after = self.began_after.unwrap_or(Position::ZERO);
+        self.checkpoint.map_or(began_after, |checkpoint| checkpoint.position)
+    }
 }
 
 /// What is left behind when a process dies while its consumer is at work.

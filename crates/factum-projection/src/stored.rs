@@ -43,6 +43,8 @@ pub enum Release {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct StoredOrder {
     pub(crate) stream: String,
+    /// Of the parked event that is meant, so that no later one is.
+    pub(crate) version: u64,
     pub(crate) release: Release,
 }
 
@@ -92,7 +94,7 @@ impl StoredConsumer {
             }
             None if what == "snapshot" => {
                 let snapshot: Snapshot = read(value)?;
-                self.checkpoint = read::<Progress>(&snapshot.progress)?.checkpoint;
+                self.checkpoint = snapshot.progress.checkpoint;
                 for (stream, letter) in snapshot.letters {
                     self.note_letter(&stream, &letter)?;
                 }
@@ -123,14 +125,18 @@ pub async fn order_release(
     let documents = kernel.documents();
     let all = stored_consumers(&**documents).await?;
     let found = all.iter().find(|it| it.name == consumer);
-    let Some(found) = found.filter(|it| it.dead_letters.iter().any(|it| it.stream == *stream))
-    else {
+    let letter = found.and_then(|it| it.dead_letters.iter().find(|it| it.stream == *stream));
+    let (Some(found), Some(letter)) = (found, letter) else {
         return Err(StoreError::invalid(format!(
             "nothing of this stream is parked: consumer={consumer} stream={stream}"
         )));
     };
     let id = kernel.ids().uuid(kernel.clock().now());
-    let order = progress::encode(&StoredOrder { stream: stream.to_string(), release });
+    let order = progress::encode(&StoredOrder {
+        stream: stream.to_string(),
+        version: letter.version.value(),
+        release,
+    });
     let key = format!("$consumer/{}/order/{id}", found.name);
     let batch = WriteBatch::new().put(key, ExpectedRevision::Any, order);
     match documents.write(batch).await {

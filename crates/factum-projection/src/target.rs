@@ -7,14 +7,15 @@ mod memory;
 use std::{error::Error, future::Future, sync::Arc};
 
 use bytes::Bytes;
-use factum_core::{StoreError, StoreErrorKind, StreamId};
+use factum_core::{Position, StoreError, StoreErrorKind, StreamId};
+use tokio::task::JoinHandle;
 
-use crate::name::ConsumerName;
+use crate::{error::HandleError, name::ConsumerName};
 
 pub(crate) use checkpoints::Checkpoints;
 pub use documents::{Documents, DocumentsTx};
-pub(crate) use memory::Snapshot;
 pub use memory::{InMemory, MemoryGuard, MemoryTx};
+pub(crate) use memory::{Snapshot, forget};
 
 /// Where a consumer writes: its effects and its progress, in one write. That is what makes an
 /// event take effect exactly once.
@@ -69,6 +70,28 @@ pub trait Target: Send + Sync + 'static {
         &self,
         consumer: &ConsumerName,
     ) -> impl Future<Output = Result<(), TargetError>> + Send;
+
+    /// Handles the events of a batch, in a task. A target whose handlers block gives them a thread
+    /// on which that does no harm. The task is aborted when nobody waits for it any more.
+    fn spawn<T: Send + 'static>(
+        &self,
+        handling: impl Future<Output = T> + Send + 'static,
+    ) -> JoinHandle<T> {
+        tokio::spawn(handling)
+    }
+
+    /// Whether what a handler said is no event's fault: the target can't be reached, or another
+    /// transaction was in the way. The batch is tried again then, as often as it takes.
+    fn is_to_blame(&self, error: &HandleError) -> bool {
+        let _ = error;
+        false
+    }
+
+    /// Is told that every event up to here is handled or passed, before anybody else is. `None`:
+    /// the consumer has stopped, and nothing more comes. Nothing need be stored.
+    fn reached(&self, through: Option<Position>) {
+        let _ = through;
+    }
 }
 
 /// When a target stores progress.
@@ -132,13 +155,17 @@ pub enum TargetError {
     /// It will not do it. Nothing is stored.
     #[error("{0}")]
     Refused(#[source] Arc<dyn Error + Send + Sync>),
+    /// It can do nothing any more: it is closed, or damaged. Nothing is stored.
+    #[error("{0}")]
+    Broken(#[source] Arc<dyn Error + Send + Sync>),
 }
 
 impl From<StoreError> for TargetError {
     fn from(error: StoreError) -> Self {
         match error.kind() {
             StoreErrorKind::Unavailable => Self::Unavailable(Arc::new(error)),
-            _ => Self::Refused(Arc::new(error)),
+            StoreErrorKind::Invalid => Self::Refused(Arc::new(error)),
+            _ => Self::Broken(Arc::new(error)),
         }
     }
 }

@@ -1,34 +1,40 @@
 //! The loop of every consumer: read, handle, store progress, again.
 
 mod attempt;
+mod begin;
 mod order;
 mod release;
+mod stored_order;
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use factum_core::{
-    Checkpoint, Position, ReadError, ReadFrom, ReadQuery, RecordedEvent, Scope, StoreError,
-    StoreErrorKind, StreamId, Timestamp,
+    Checkpoint, Kernel, Position, ReadError, RecordedEvent, Scope, StoreErrorKind, StreamId,
+    Timestamp,
 };
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 
 use crate::{
     handle::Order,
     health::{ConsumerHealth, ConsumerState, StopReason},
-    letter::{DeadLetter, Letter},
+    letter::Letter,
     name::ConsumerName,
-    option::{ConsumerOptions, StartFrom},
+    option::ConsumerOptions,
     pace::Pace,
     progress::{self, Mark, Progress},
     source::{Chunk, Reading, Source},
-    target::{Fence, Opened, Save, Target, TargetError},
+    target::{Fence, Save, Target, TargetError},
     work::Work,
 };
+
+use release::Redo;
 
 /// So many positions may be passed without an event to handle before that is stored.
 const PASSED_MAX: u64 = 10_000;
 
 pub(crate) struct Worker<W: Work> {
+    /// Which start this is: what is stored says who stored it.
+    pub(crate) id: u64,
     pub(crate) name: ConsumerName,
     pub(crate) work: Arc<W>,
     pub(crate) target: Arc<W::Target>,
@@ -47,6 +53,10 @@ pub(crate) struct Worker<W: Work> {
     pub(crate) unreached: u32,
     /// When it last looked for orders in the store.
     pub(crate) looked_at: Option<Timestamp>,
+    /// It has stored something: whoever has stored since has taken over.
+    pub(crate) is_owner: bool,
+    /// A release to do again, up to where it failed.
+    pub(crate) redo: Option<Redo>,
 }
 
 /// An event that fails, and what it said.
@@ -57,6 +67,8 @@ pub(crate) struct Failing {
     pub(crate) error: String,
     /// It is not tried again.
     pub(crate) is_final: bool,
+    /// The pause before the next attempt is still to come.
+    pub(crate) is_due: bool,
 }
 
 /// What a worker knows while nothing goes wrong with its target.
@@ -81,13 +93,21 @@ pub(crate) enum End {
 }
 
 impl<W: Work> Worker<W> {
+    /// A number that no other start has.
+    pub(crate) fn new_id(kernel: &Kernel) -> u64 {
+        let (high, low) = kernel.ids().uuid(kernel.clock().now()).as_u64_pair();
+        high.rotate_left(32) ^ low
+    }
+
     pub(crate) async fn run(mut self) {
+        let _ending = Ending(self.health.clone());
         let reason = loop {
             match self.live().await {
                 End::Stop(reason) => break reason,
                 End::Reopen => {}
             }
         };
+        self.target.reached(None);
         self.health.send_modify(|health| {
             health.state = ConsumerState::Stopped(reason);
             health.lag = None;
@@ -97,69 +117,18 @@ impl<W: Work> Worker<W> {
     async fn live(&mut self) -> End {
         let mut life = match self.begin().await {
             Ok(life) => life,
-            Err(error) => return self.target_failed(error).await,
+            Err(end) => return end,
         };
-        self.unreached = 0;
-        loop {
-            match self.step(&mut life).await {
-                Ok(()) => {}
-                Err(End::Stop(reason)) => {
-                    self.leave(&mut life).await;
-                    return End::Stop(reason);
-                }
-                Err(End::Reopen) => return End::Reopen,
+        let mut outcome = self.redo(&mut life).await;
+        while outcome.is_ok() {
+            outcome = self.step(&mut life).await;
+        }
+        match outcome {
+            Err(End::Stop(reason)) => {
+                self.leave(&mut life).await;
+                End::Stop(reason)
             }
-        }
-    }
-
-    /// What is stored, and the source behind it.
-    async fn begin(&mut self) -> Result<Life, TargetError> {
-        self.tell(ConsumerState::Starting);
-        let Opened { fence, progress, mark, letters } = self.target.open(&self.name).await?;
-        let is_first = progress.is_none();
-        let mut progress: Progress = read(progress.as_deref())?;
-        let mark: Mark = read(mark.as_deref())?;
-        if is_first {
-            progress.began_after = Some(self.beginning().await?);
-        }
-        self.letters.clear();
-        for (stream, letter) in letters {
-            self.letters.insert(stream, decode(&letter)?);
-        }
-        let events = self.reading.kernel.events();
-        let head = *events.head().borrow();
-        let max = self.options.batch_events_max;
-        // Only what another life of the process left behind asks for care.
-        self.pace.get_or_insert_with(|| Pace::new(max, mark, W::Target::COMMITS, head));
-        let from = progress.checkpoint.ok_or(progress.began_after.unwrap_or(Position::ZERO));
-        let page_max = (max, self.options.batch_bytes_max);
-        let source = Source::new(self.reading.clone(), self.options.scope.clone(), page_max, from);
-        let stored = progress.checkpoint;
-        let mut life = Life { fence, progress, stored, source, pending: None, unread: 0 };
-        let at_work = Mark { at_work: Some(max), attempt: mark.attempt };
-        life.fence = self.save(&life, Some(at_work)).await?;
-        let reached = from.map_or_else(|position| position, |checkpoint| checkpoint.position);
-        self.health.send_modify(|health| {
-            health.position = reached;
-            health.head = head.max(reached);
-            health.parked = self.letters.len();
-        });
-        Ok(life)
-    }
-
-    /// The position after which it begins.
-    async fn beginning(&self) -> Result<Position, StoreError> {
-        let events = self.reading.kernel.events();
-        match self.options.from {
-            StartFrom::Start => Ok(Position::ZERO),
-            StartFrom::After(position) => Ok(position),
-            StartFrom::Now => Ok(events.read(ReadQuery::log().with_events_max(1)).await?.head),
-            StartFrom::Time(time) => {
-                let query = ReadQuery::log().from(ReadFrom::Time(time)).with_events_max(1);
-                let page = events.read(query).await?;
-                let first = page.events.first().map(|event| event.position().previous());
-                Ok(first.unwrap_or(page.head))
-            }
+            _ => End::Reopen,
         }
     }
 
@@ -173,6 +142,7 @@ impl<W: Work> Worker<W> {
         };
         let pace = self.pace.as_ref().expect("it has begun");
         let count = pace.take(chunk.events().iter().map(RecordedEvent::position));
+        let count = within(&chunk.events()[..count.min(chunk.events().len())], &self.options);
         life.pending = self.attempt(life, chunk, count).await?;
         Ok(())
     }
@@ -190,10 +160,11 @@ impl<W: Work> Worker<W> {
                 self.obey(life, order.unwrap_or(Order::Stop)).await?;
                 Ok(None)
             }
-            () = clock.sleep(order::ORDERS_EVERY), if is_asked => Ok(None),
+            () = clock.sleep(stored_order::ORDERS_EVERY), if is_asked => Ok(None),
             chunk = life.source.next() => match chunk {
                 Ok(chunk) => {
                     life.unread = 0;
+                    self.see(&chunk);
                     Ok(Some(chunk))
                 }
                 Err(ReadError::Store(error)) if error.kind() == StoreErrorKind::Unavailable => {
@@ -201,77 +172,37 @@ impl<W: Work> Worker<W> {
                     self.pause_after(&error.to_string(), None, life.unread).await?;
                     Ok(None)
                 }
-                Err(ReadError::Store(error)) => Err(broken(error)),
-                Err(ReadError::Diverged(error)) => {
-                    Err(End::Stop(StopReason::Diverged(error.to_string())))
-                }
-                Err(other) => Err(broken(other)),
+                Err(error) => Err(self.read_failed(error).await),
             },
         }
     }
 
-    async fn take_orders(&mut self, life: &mut Life) -> Result<(), End> {
-        loop {
-            let order = if self.is_paused {
-                self.tell(ConsumerState::Paused);
-                self.orders.recv().await.unwrap_or(Order::Stop)
-            } else {
-                match self.orders.try_recv() {
-                    Ok(order) => order,
-                    Err(mpsc::error::TryRecvError::Empty) => return Ok(()),
-                    Err(mpsc::error::TryRecvError::Disconnected) => Order::Stop,
-                }
-            };
-            self.obey(life, order).await?;
+    /// What is to be handled next.
+    fn see(&self, chunk: &Chunk) {
+        let Some(next) = chunk.events().first() else { return };
+        self.health.send_modify(|health| {
+            health.recorded_at = Some(next.recorded_at());
+            health.head = chunk.head().max(health.head);
+        });
+    }
+
+    /// The log can't be read.
+    async fn read_failed(&mut self, error: ReadError) -> End {
+        match error {
+            ReadError::Store(error) if error.kind() == StoreErrorKind::Unavailable => {
+                self.away(error.to_string()).await
+            }
+            ReadError::Diverged(error) => End::Stop(StopReason::Diverged(error.to_string())),
+            other => broken(other),
         }
     }
 
-    async fn obey(&mut self, life: &mut Life, order: Order) -> Result<(), End> {
-        match order {
-            Order::Stop => return Err(End::Stop(StopReason::Asked)),
-            Order::Pause => self.is_paused = true,
-            Order::Resume => self.is_paused = false,
-            Order::Letters(answer) => self.tell_letters(answer),
-            Order::Release(stream, release, answer) => {
-                let outcome = self.release(life, &stream, release).await?;
-                let _ = answer.send(outcome);
-            }
-        }
-        Ok(())
-    }
-
-    fn tell_letters(&self, answer: oneshot::Sender<Vec<DeadLetter>>) {
-        let letters = self.letters.iter().map(|(stream, letter)| letter.open(stream));
-        let _ = answer.send(letters.collect());
-    }
-
-    /// Waits before another attempt; orders that end it come through.
-    pub(crate) async fn pause_after(
-        &mut self,
-        error: &str,
-        position: Option<Position>,
-        attempts: u32,
-    ) -> Result<(), End> {
-        self.tell(ConsumerState::Retrying { position, attempts, error: error.into() });
-        let pause = self.options.failure.pause_before(attempts);
-        let kernel = self.reading.kernel.clone();
-        let pause = pause / 2 + kernel.ids().jitter(pause / 2);
-        let mut asleep = kernel.clock().sleep(pause);
-        loop {
-            tokio::select! {
-                biased;
-                order = self.orders.recv() => match order {
-                    None | Some(Order::Stop) => return Err(End::Stop(StopReason::Asked)),
-                    Some(Order::Pause) => self.is_paused = true,
-                    Some(Order::Resume) => self.is_paused = false,
-                    Some(Order::Letters(answer)) => self.tell_letters(answer),
-                    Some(Order::Release(_, _, answer)) => {
-                        let told = format!("the consumer waits to try again: {error}");
-                        let _ = answer.send(Err(told));
-                    }
-                },
-                () = &mut asleep => return Ok(()),
-            }
+    /// The log or the target can't be reached.
+    pub(crate) async fn away(&mut self, error: String) -> End {
+        self.unreached += 1;
+        match self.pause_after(&error, None, self.unreached).await {
+            Ok(()) => End::Reopen,
+            Err(end) => end,
         }
     }
 
@@ -295,7 +226,7 @@ impl<W: Work> Worker<W> {
 
     /// Everything up to there is done with.
     pub(crate) async fn passed(&mut self, life: &mut Life, chunk: &Chunk) -> Result<(), End> {
-        self.is_past(chunk);
+        self.is_past(chunk, 0);
         if let Some(event) = chunk.events().last() {
             life.progress.checkpoint = Some(chunk.checkpoint(event));
         }
@@ -306,14 +237,16 @@ impl<W: Work> Worker<W> {
                 Err(error) => return Err(self.target_failed(error).await),
             }
         }
+        self.target.reached(Some(chunk.through));
         self.report(chunk, 0);
         Ok(())
     }
 
     /// What failed up to there has come through.
-    pub(crate) fn is_past(&mut self, chunk: &Chunk) {
+    pub(crate) fn is_past(&mut self, chunk: &Chunk, handled: usize) {
+        self.unreached = 0;
         if let Some(pace) = &mut self.pace {
-            pace.passed(chunk.events().len(), chunk.through);
+            pace.passed(handled, chunk.through);
         }
         self.failing.take_if(|failing| failing.position <= chunk.through);
     }
@@ -326,8 +259,7 @@ impl<W: Work> Worker<W> {
             health.head = chunk.head().max(health.head).max(known).max(health.position);
             let recorded_at = chunk.events().last().map(RecordedEvent::recorded_at);
             health.recorded_at = recorded_at.or(health.recorded_at);
-            let behind = health.recorded_at.filter(|_| health.position < health.head);
-            health.lag = behind.map(|at| now.saturating_since(at));
+            health.lag = health.lag_at(now);
             health.parked = self.letters.len();
             health.handled += handled;
             health.is_cautious = self.pace.as_ref().is_some_and(Pace::is_cautious);
@@ -359,10 +291,29 @@ pub(crate) fn broken(error: impl std::fmt::Display) -> End {
     End::Stop(StopReason::Broken(error.to_string()))
 }
 
-fn read<T: serde::de::DeserializeOwned + Default>(bytes: Option<&[u8]>) -> Result<T, TargetError> {
-    bytes.map_or_else(|| Ok(T::default()), decode)
+/// How many of these events a batch has room for; at least one.
+fn within(events: &[RecordedEvent], options: &ConsumerOptions) -> usize {
+    let mut left = options.batch_bytes_max;
+    let fits = |event: &&RecordedEvent| {
+        let fits = event.size() <= left;
+        left = left.saturating_sub(event.size());
+        fits
+    };
+    events.iter().take_while(fits).count().max(1)
 }
 
-fn decode<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, TargetError> {
-    progress::decode(bytes).map_err(|e| TargetError::Refused(Arc::new(e)))
+/// However a worker ends, its health says so.
+struct Ending(watch::Sender<ConsumerHealth>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.send_if_modified(|health| {
+            let is_silent = !matches!(health.state, ConsumerState::Stopped(_));
+            if is_silent {
+                let told = "its task has ended: its target panicked, or the runtime is gone";
+                health.state = ConsumerState::Stopped(StopReason::Broken(told.into()));
+            }
+            is_silent
+        });
+    }
 }

@@ -1,15 +1,19 @@
 //! Progress alone, as documents: for consumers whose effects are elsewhere.
 
-use std::sync::Arc;
+use std::{error::Error, sync::Arc};
 
 use bytes::Bytes;
 use factum_core::{
-    DocumentStore, DocumentWrite, ExpectedRevision, KeyRange, Revision, ScanQuery, StreamId,
-    WriteBatch, WriteError,
+    Document, DocumentStore, DocumentWrite, ExpectedRevision, KeyRange, Revision, ScanQuery,
+    StoreError, StoreErrorKind, StreamId, WriteBatch, WriteError,
 };
 
 use super::{Fence, Opened, Save, Target, TargetError};
-use crate::name::ConsumerName;
+use crate::{error::HandleError, name::ConsumerName};
+
+/// Stands in the place of a progress while all that belongs to it is being removed. What a
+/// consumer stores is CBOR and never begins so.
+const CLEARING: &[u8] = b"\xffclearing";
 
 /// Keeps progress as documents. The fence is the revision of the progress.
 #[derive(Debug, Clone)]
@@ -50,20 +54,56 @@ impl Checkpoints {
                 None => batch.remove(key, expected),
             };
         }
-        match self.documents.write(batch).await {
-            Ok(revision) => Ok(Fence(revision.value())),
-            Err(WriteError::Conflict { .. }) => Err(TargetError::Fenced),
-            Err(WriteError::Indeterminate(error)) => Err(TargetError::Unknown(Arc::new(error))),
-            Err(WriteError::Store(error)) => Err(error.into()),
-            Err(other) => Err(TargetError::Unknown(Arc::new(other))),
+        Ok(Fence(written(self.documents.write(batch).await)?.value()))
+    }
+
+    /// What is kept; a removal that was cut off is finished first.
+    pub(crate) async fn open_with(
+        &self,
+        consumer: &ConsumerName,
+        effects: Option<KeyRange>,
+    ) -> Result<Opened, TargetError> {
+        let opened = self.look(consumer).await?;
+        if opened.progress.as_deref() != Some(CLEARING) {
+            return Ok(opened);
+        }
+        self.clear_with(consumer, effects).await?;
+        Ok(Opened::default())
+    }
+
+    /// Removes all of a consumer, and these effects. Cut off anywhere, it is finished by the next
+    /// that opens: effects without progress would be had twice, and a progress without its letters
+    /// would pass what is parked.
+    pub(crate) async fn clear_with(
+        &self,
+        consumer: &ConsumerName,
+        effects: Option<KeyRange>,
+    ) -> Result<(), TargetError> {
+        // The fence moves: whoever is at work on it stores nothing any more.
+        let (progress, any) = (key(consumer, "progress"), ExpectedRevision::Any);
+        let begins = WriteBatch::new().put(progress.clone(), any, CLEARING);
+        written(self.documents.write(begins).await)?;
+        if let Some(effects) = effects {
+            self.documents.clear(effects).await?;
+        }
+        self.documents.clear(KeyRange::prefix(key(consumer, "letter/"))).await?;
+        let ends = WriteBatch::new().remove(key(consumer, "mark"), any).remove(progress, any);
+        written(self.documents.write(ends).await).map(drop)
+    }
+
+    /// The letters and the progress that they belong to.
+    async fn look(&self, consumer: &ConsumerName) -> Result<Opened, TargetError> {
+        loop {
+            let before = self.documents.get(&key(consumer, "progress")).await?;
+            let opened = self.scan(consumer).await?;
+            // Somebody who still works on it may have stored between two pages of the letters.
+            if opened.fence == before.as_ref().map_or(Fence(0), fence) {
+                return Ok(opened);
+            }
         }
     }
-}
 
-impl Target for Checkpoints {
-    type Tx = ();
-
-    async fn open(&self, consumer: &ConsumerName) -> Result<Opened, TargetError> {
+    async fn scan(&self, consumer: &ConsumerName) -> Result<Opened, TargetError> {
         let mut opened = Opened::default();
         let letters = key(consumer, "letter/");
         let mut rest = Some(KeyRange::prefix(prefix(consumer)));
@@ -72,18 +112,26 @@ impl Target for Checkpoints {
             for document in page.documents {
                 if let Some(stream) = document.key.strip_prefix(&letters[..]) {
                     let stream = String::from_utf8_lossy(stream).parse::<StreamId>();
-                    let stream = stream.map_err(|e| TargetError::Refused(Arc::new(e)))?;
+                    let stream = stream.map_err(|e| TargetError::Broken(Arc::new(e)))?;
                     opened.letters.push((stream, document.value));
                 } else if document.key == key(consumer, "mark") {
                     opened.mark = Some(document.value);
                 } else if document.key == key(consumer, "progress") {
-                    opened.fence = Fence(document.revision.value());
+                    opened.fence = fence(&document);
                     opened.progress = Some(document.value);
                 }
             }
             rest = page.rest;
         }
         Ok(opened)
+    }
+}
+
+impl Target for Checkpoints {
+    type Tx = ();
+
+    async fn open(&self, consumer: &ConsumerName) -> Result<Opened, TargetError> {
+        self.open_with(consumer, None).await
     }
 
     async fn begin(&self, _: &ConsumerName) -> Result<(), TargetError> {
@@ -95,8 +143,39 @@ impl Target for Checkpoints {
     }
 
     async fn clear(&self, consumer: &ConsumerName) -> Result<(), TargetError> {
-        Ok(self.documents.clear(KeyRange::prefix(prefix(consumer))).await?)
+        self.clear_with(consumer, None).await
     }
+
+    /// Nor is it one's fault that the store is away which the handler uses too.
+    fn is_to_blame(&self, error: &HandleError) -> bool {
+        is_unavailable(&**error)
+    }
+}
+
+/// Whether a store that can't be reached for now is behind an error.
+pub(super) fn is_unavailable(error: &(dyn Error + 'static)) -> bool {
+    let mut behind = Some(error);
+    while let Some(error) = behind {
+        match error.downcast_ref::<StoreError>() {
+            Some(error) => return error.kind() == StoreErrorKind::Unavailable,
+            None => behind = error.source(),
+        }
+    }
+    false
+}
+
+/// What became of a write, as targets say it.
+pub(super) fn written(outcome: Result<Revision, WriteError>) -> Result<Revision, TargetError> {
+    outcome.map_err(|error| match error {
+        WriteError::Conflict { .. } => TargetError::Fenced,
+        WriteError::Store(error) => error.into(),
+        WriteError::Indeterminate(error) => TargetError::Unknown(Arc::new(error)),
+        other => TargetError::Unknown(Arc::new(other)),
+    })
+}
+
+fn fence(progress: &Document) -> Fence {
+    Fence(progress.revision.value())
 }
 
 fn prefix(consumer: &ConsumerName) -> String {

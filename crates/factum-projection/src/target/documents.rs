@@ -12,7 +12,7 @@ use factum_core::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Checkpoints, Fence, Opened, Save, Target, TargetError};
+use super::{Checkpoints, Fence, Opened, Save, Target, TargetError, checkpoints::is_unavailable};
 use crate::{error::HandleError, name::ConsumerName};
 
 /// Documents that are remembered from one batch to the next take at most so many bytes.
@@ -82,7 +82,7 @@ impl Target for Documents {
     async fn open(&self, consumer: &ConsumerName) -> Result<Opened, TargetError> {
         // Others may have written since.
         drop(self.take());
-        self.progress.open(consumer).await
+        self.progress.open_with(consumer, Some(KeyRange::prefix(prefix(consumer)))).await
     }
 
     async fn begin(&self, consumer: &ConsumerName) -> Result<DocumentsTx, TargetError> {
@@ -114,8 +114,12 @@ impl Target for Documents {
 
     async fn clear(&self, consumer: &ConsumerName) -> Result<(), TargetError> {
         drop(self.take());
-        self.progress.clear(consumer).await?;
-        Ok(self.documents.clear(KeyRange::prefix(prefix(consumer))).await?)
+        self.progress.clear_with(consumer, Some(KeyRange::prefix(prefix(consumer)))).await
+    }
+
+    /// Documents that can't be read for now are no event's fault.
+    fn is_to_blame(&self, error: &HandleError) -> bool {
+        is_unavailable(&**error)
     }
 }
 

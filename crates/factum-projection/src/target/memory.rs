@@ -1,36 +1,57 @@
 //! Read models in memory, with snapshots of them as documents.
 
+mod snapshot;
+
 use std::{
+    collections::BTreeMap,
     fmt,
     ops::{Deref, DerefMut},
     sync::{Arc, Mutex, PoisonError},
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use factum_core::{
-    Cbor, Codec, DocumentStore, ExpectedRevision, Kernel, KeyRange, ScanQuery, StreamId,
-    WriteBatch, WriteError,
+    DocumentStore, ExpectedRevision, Kernel, KeyRange, Position, StreamId, WriteBatch,
 };
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock, watch};
 
-use super::{Commits, Fence, Opened, Save, Target, TargetError, documents};
-use crate::name::ConsumerName;
+use super::{Commits, Fence, Opened, Save, Target, TargetError, checkpoints::written, documents};
+use crate::{
+    name::ConsumerName,
+    progress::{self, Mark, Progress},
+};
+
+pub(crate) use snapshot::{Snapshot, forget};
 
 /// After so many events the model is snapshotted, unless chosen otherwise.
 const SNAPSHOT_EVENTS: usize = 100_000;
-/// A snapshot is kept in pieces of this size.
-const PIECE_BYTES: usize = 256 << 10;
-/// So many pieces are written at once.
-const PIECES_AT_ONCE: usize = 8;
+/// So many positions that are passed count as one event.
+const PASSED_PER_EVENT: u64 = 10;
 
 /// A read model in memory. Each process has its own; it is made again from the last snapshot and
 /// the log, so each event has taken effect exactly once in what is read.
+///
+/// A model that was read once is never read as it was before: while it is made again, after an
+/// event of it failed, readers wait. A snapshot that can't be written is tried again later.
 pub struct InMemory<M> {
-    documents: Arc<dyn DocumentStore>,
+    kernel: Kernel,
     snapshot_events: usize,
-    current: watch::Sender<Arc<RwLock<Model<M>>>>,
+    current: watch::Sender<Current<M>>,
     kept: Mutex<Kept>,
+}
+
+/// The model that is worked on.
+struct Current<M> {
+    model: Arc<RwLock<Model<M>>>,
+    /// It is behind what was read before.
+    is_hidden: bool,
+}
+
+impl<M> Clone for Current<M> {
+    fn clone(&self) -> Self {
+        Self { model: self.model.clone(), is_hidden: self.is_hidden }
+    }
 }
 
 /// A model, and whether it may be looked at.
@@ -40,21 +61,56 @@ struct Model<M> {
     is_torn: bool,
 }
 
-/// What is to be stored with the next snapshot.
+/// What belongs to the model, and what is to be stored with the next snapshot.
 #[derive(Debug, Default)]
 struct Kept {
-    letters: std::collections::BTreeMap<StreamId, Bytes>,
+    /// How far the model has come; `None` before it is opened.
+    at: Option<Progress>,
+    letters: BTreeMap<StreamId, Bytes>,
+    is_torn: bool,
+    /// What was read by somebody, perhaps.
+    shown: Position,
+    /// Events since the last snapshot.
     events: usize,
-    generation: u64,
+    /// How far the last snapshot had come.
+    stored: Option<Position>,
 }
 
-/// What is stored of a snapshot beside its pieces.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Snapshot {
-    pub(crate) progress: Vec<u8>,
-    pub(crate) letters: Vec<(String, Vec<u8>)>,
-    generation: u64,
-    pieces: usize,
+impl Kept {
+    fn position(&self) -> Position {
+        self.at.map_or(Position::ZERO, |at| at.position())
+    }
+
+    /// Takes over what is to be kept.
+    fn take(&mut self, save: &Save, at: Progress) {
+        for (stream, letter) in &save.letters {
+            match letter {
+                Some(letter) => self.letters.insert(stream.clone(), letter.clone()),
+                None => self.letters.remove(stream),
+            };
+        }
+        self.events += save.events;
+        // A consumer whose last save is not known to it says less than there is.
+        if at.position() >= self.position() {
+            self.at = Some(at);
+        }
+    }
+
+    /// Whether it is time for a snapshot.
+    fn is_due(&self, events_max: usize) -> bool {
+        let passed = self.position().value().saturating_sub(self.stored_at().value());
+        self.events >= events_max || passed >= (events_max as u64) * PASSED_PER_EVENT
+    }
+
+    /// Whether a first snapshot must tell where it began, before anything is made of it.
+    fn is_first(&self) -> bool {
+        let began_after = self.at.and_then(|at| at.began_after).unwrap_or(Position::ZERO);
+        self.stored.is_none() && began_after > Position::ZERO
+    }
+
+    fn stored_at(&self) -> Position {
+        self.stored.unwrap_or(Position::ZERO)
+    }
 }
 
 /// What a projection into [`InMemory`] writes to: the model itself.
@@ -70,9 +126,9 @@ where
     /// A model whose snapshots are documents of this kernel.
     pub fn new(kernel: &Kernel) -> Self {
         Self {
-            documents: kernel.documents().clone(),
+            kernel: kernel.clone(),
             snapshot_events: SNAPSHOT_EVENTS,
-            current: watch::channel(fresh(M::default())).0,
+            current: watch::channel(fresh(M::default(), false)).0,
             kept: Mutex::default(),
         }
     }
@@ -88,15 +144,26 @@ where
     pub async fn read(&self) -> MemoryGuard<M> {
         let mut current = self.current.subscribe();
         loop {
-            let model = current.borrow_and_update().clone();
+            let Current { model, is_hidden } = current.borrow_and_update().clone();
+            if is_hidden {
+                let _ = current.changed().await;
+                continue;
+            }
             tokio::select! {
                 biased;
-                guard = model.read_owned() => {
-                    if !guard.is_torn {
+                guard = model.clone().read_owned() => {
+                    // What was waited for may have been hidden, or replaced, meanwhile.
+                    let is_seen = {
+                        let now = current.borrow();
+                        !now.is_hidden && Arc::ptr_eq(&now.model, &model)
+                    };
+                    if is_seen && !guard.is_torn {
                         return MemoryGuard(guard);
                     }
                     drop(guard);
-                    let _ = current.changed().await;
+                    if is_seen {
+                        let _ = current.changed().await;
+                    }
                 }
                 // It was given up, perhaps with somebody in it who never leaves.
                 _ = current.changed() => {}
@@ -104,65 +171,58 @@ where
         }
     }
 
-    async fn restore(&self, consumer: &ConsumerName) -> Result<Option<(M, Snapshot)>, TargetError> {
-        let Some(found) = self.documents.get(&header_key(consumer)).await? else { return Ok(None) };
-        // One that can't be read is as good as none: the model is made anew.
-        let Ok(snapshot) = Cbor::decode::<Snapshot>(&found.value) else { return Ok(None) };
-        let mut bytes = Vec::new();
-        let (mut pieces, mut rest) =
-            (0, Some(KeyRange::prefix(pieces_prefix(consumer, snapshot.generation))));
-        while let Some(range) = rest {
-            let page = self.documents.scan(ScanQuery::new(range)).await?;
-            pieces += page.documents.len();
-            page.documents.iter().for_each(|piece| bytes.extend_from_slice(&piece.value));
-            rest = page.rest;
-        }
-        if pieces != snapshot.pieces {
-            return Ok(None);
-        }
-        Ok(Cbor::decode(&bytes).ok().map(|model| (model, snapshot)))
-    }
-
-    /// Writes a snapshot: its pieces, then what names them.
-    async fn snapshot(&self, consumer: &ConsumerName, progress: Bytes) -> Result<(), TargetError> {
-        let (bytes, letters, before) = {
-            let model = self.current.borrow().clone();
-            let model = model.read_owned().await;
-            let mut out = BytesMut::new();
-            Cbor::encode(&model.model, &mut out).map_err(|e| TargetError::Refused(Arc::new(e)))?;
-            let kept = self.kept();
-            let letters = kept.letters.iter().map(|(stream, it)| (stream.to_string(), it.to_vec()));
-            (out.freeze(), letters.collect(), kept.generation)
-        };
-        let generation = before + 1;
-        self.documents.clear(KeyRange::prefix(pieces_prefix(consumer, generation))).await?;
-        let pieces: Vec<&[u8]> = bytes.chunks(PIECE_BYTES).collect();
-        for (at, some) in pieces.chunks(PIECES_AT_ONCE).enumerate() {
-            let mut batch = WriteBatch::new();
-            for (offset, piece) in some.iter().enumerate() {
-                let key = piece_key(consumer, generation, at * PIECES_AT_ONCE + offset);
-                batch = batch.put(key, ExpectedRevision::Any, Bytes::copy_from_slice(piece));
-            }
-            self.write(batch).await?;
-        }
-        let pieces = pieces.len();
-        let snapshot = Snapshot { progress: progress.to_vec(), letters, generation, pieces };
-        let header = crate::progress::encode(&snapshot);
-        self.write(WriteBatch::new().put(header_key(consumer), ExpectedRevision::Any, header))
-            .await?;
-        {
-            let mut kept = self.kept();
-            (kept.events, kept.generation) = (0, generation);
-        }
-        Ok(self.documents.clear(KeyRange::prefix(pieces_prefix(consumer, before))).await?)
+    fn documents(&self) -> &Arc<dyn DocumentStore> {
+        self.kernel.documents()
     }
 
     async fn write(&self, batch: WriteBatch) -> Result<(), TargetError> {
-        match self.documents.write(batch).await {
-            Ok(_) => Ok(()),
-            Err(WriteError::Store(error)) => Err(error.into()),
-            Err(other) => Err(TargetError::Unknown(Arc::new(other))),
+        written(self.documents().write(batch).await).map(drop)
+    }
+
+    /// Lets readers in, where the model has come as far as it was read.
+    fn show(&self, through: Option<Position>) {
+        let is_far = {
+            let mut kept = self.kept();
+            let through = through.unwrap_or(kept.shown);
+            let is_far = through >= kept.shown;
+            kept.shown = kept.shown.max(through);
+            is_far
+        };
+        self.current
+            .send_if_modified(|current| is_far && std::mem::replace(&mut current.is_hidden, false));
+    }
+
+    /// Stores what is due.
+    async fn keep(
+        &self,
+        consumer: &ConsumerName,
+        save: Save,
+        is_decided: bool,
+    ) -> Result<Fence, TargetError> {
+        let mark = save.mark.as_deref().and_then(|mark| progress::decode(mark).ok());
+        let is_stop = mark.is_some_and(|mark: Mark| mark == Mark::default());
+        let (is_whole, is_due, is_news, is_needed) = {
+            let kept = self.kept();
+            let is_news = kept.events > 0 || kept.position() > kept.stored_at();
+            let is_needed = is_decided || kept.is_first();
+            (!kept.is_torn, kept.is_due(self.snapshot_events), is_news, is_needed)
+        };
+        if is_whole && (is_due || is_needed || (is_stop && is_news)) {
+            match self.snapshot(consumer).await {
+                // It only saves time, so it may come later.
+                Err(TargetError::Unavailable(_) | TargetError::Unknown(_)) if !is_needed => {
+                    let later = self.snapshot_events - self.snapshot_events / 8 - 1;
+                    let mut kept = self.kept();
+                    kept.events = kept.events.min(later);
+                }
+                outcome => outcome?,
+            }
         }
+        if let Some(mark) = save.mark {
+            let batch = WriteBatch::new().put(mark_key(consumer), ExpectedRevision::Any, mark);
+            self.write(batch).await?;
+        }
+        Ok(save.expected)
     }
 
     fn kept(&self) -> std::sync::MutexGuard<'_, Kept> {
@@ -170,8 +230,12 @@ where
     }
 }
 
-fn fresh<M>(model: M) -> Arc<RwLock<Model<M>>> {
-    Arc::new(RwLock::new(Model { model, is_torn: false }))
+fn fresh<M>(model: M, is_hidden: bool) -> Current<M> {
+    Current { model: Arc::new(RwLock::new(Model { model, is_torn: false })), is_hidden }
+}
+
+fn progress_of(save: &Save) -> Result<Progress, TargetError> {
+    progress::decode(&save.progress).map_err(|error| TargetError::Broken(Arc::new(error)))
 }
 
 impl<M> Target for InMemory<M>
@@ -183,29 +247,45 @@ where
     const COMMITS: Commits = Commits::Snapshots;
 
     async fn open(&self, consumer: &ConsumerName) -> Result<Opened, TargetError> {
-        let mark = self.documents.get(&mark_key(consumer)).await?.map(|it| it.value);
-        let mut opened = Opened { mark, ..Opened::default() };
-        let mut kept = Kept::default();
-        let mut model = M::default();
-        if let Some((restored, snapshot)) = self.restore(consumer).await? {
-            (model, kept.generation) = (restored, snapshot.generation);
-            opened.progress = Some(snapshot.progress.into());
-            for (stream, letter) in snapshot.letters {
-                let stream = stream.parse::<StreamId>();
-                let stream = stream.map_err(|e| TargetError::Refused(Arc::new(e)))?;
-                kept.letters.insert(stream, letter.into());
+        let mark = self.documents().get(&mark_key(consumer)).await?.map(|it| it.value);
+        let is_whole = {
+            let kept = self.kept();
+            kept.at.is_some() && !kept.is_torn
+        };
+        // What lies in memory is what was handled, whatever became of the last write.
+        if is_whole {
+            let position = self.kept().position();
+            self.show(Some(position));
+        } else {
+            let restored = self.restore(consumer).await?;
+            let (mut model, mut kept) = (M::default(), Kept::default());
+            if let Some((snapshot, found)) = restored {
+                kept.stored = Some(snapshot.progress.position());
+                kept.at = Some(Progress { checkpoint: None, ..snapshot.progress });
+                if let Some(found) = found {
+                    (model, kept.at) = (found, Some(snapshot.progress));
+                    kept.letters = snapshot::letters(snapshot.letters)?;
+                }
             }
+            let is_hidden = {
+                let mut before = self.kept();
+                kept.shown = before.shown;
+                *before = kept;
+                before.position() < before.shown
+            };
+            self.current.send_replace(fresh(model, is_hidden));
         }
-        opened.letters = kept.letters.clone().into_iter().collect();
-        *self.kept() = kept;
-        self.current.send_replace(fresh(model));
-        Ok(opened)
+        let kept = self.kept();
+        let progress = kept.at.as_ref().map(progress::encode);
+        let letters = kept.letters.clone().into_iter().collect();
+        Ok(Opened { fence: Fence::default(), progress, mark, letters })
     }
 
     async fn begin(&self, _: &ConsumerName) -> Result<MemoryTx<M>, TargetError> {
-        let model = self.current.borrow().clone();
+        let model = self.current.borrow().model.clone();
         let mut guard = model.write_owned().await;
         guard.is_torn = true;
+        self.kept().is_torn = true;
         Ok(MemoryTx(guard))
     }
 
@@ -215,63 +295,53 @@ where
         tx: MemoryTx<M>,
         save: Save,
     ) -> Result<Fence, TargetError> {
+        let at = progress_of(&save)?;
         let mut model = tx.0;
+        {
+            let mut kept = self.kept();
+            kept.is_torn = false;
+            kept.take(&save, at);
+        }
         model.is_torn = false;
+        if save.letters.is_empty() {
+            self.show(Some(at.position()));
+        } else {
+            // A release that fails further on takes this back: till then nobody sees it.
+            self.current.send_modify(|current| current.is_hidden = true);
+        }
         drop(model);
-        self.save(consumer, save).await
+        self.keep(consumer, save, false).await
     }
 
     async fn save(&self, consumer: &ConsumerName, save: Save) -> Result<Fence, TargetError> {
-        let is_stop = save.mark.as_ref().is_some_and(|mark| {
-            crate::progress::decode(mark)
-                .is_ok_and(|mark: crate::progress::Mark| mark == crate::progress::Mark::default())
-        });
-        let has_letters = !save.letters.is_empty();
-        let is_due = {
-            let mut kept = self.kept();
-            kept.events += save.events;
-            for (stream, letter) in save.letters {
-                match letter {
-                    Some(letter) => kept.letters.insert(stream, letter),
-                    None => kept.letters.remove(&stream),
-                };
-            }
-            has_letters || (is_stop && kept.events > 0) || kept.events >= self.snapshot_events
-        };
-        if is_due {
-            self.snapshot(consumer, save.progress).await?;
+        let at = progress_of(&save)?;
+        self.kept().take(&save, at);
+        // A stream that was parked or released stays so.
+        let is_decided = !save.letters.is_empty();
+        let fence = self.keep(consumer, save, is_decided).await?;
+        if is_decided {
+            self.show(Some(at.position()));
         }
-        if let Some(mark) = save.mark {
-            let batch = WriteBatch::new().put(mark_key(consumer), ExpectedRevision::Any, mark);
-            self.write(batch).await?;
-        }
-        Ok(save.expected)
+        Ok(fence)
     }
 
     async fn clear(&self, consumer: &ConsumerName) -> Result<(), TargetError> {
+        // The snapshot goes first: its pieces alone are nothing.
         let progress = format!("$consumer/{consumer}/");
-        self.documents.clear(KeyRange::prefix(progress)).await?;
-        self.documents.clear(KeyRange::prefix(documents::prefix(consumer))).await?;
+        self.documents().clear(KeyRange::prefix(progress)).await?;
+        self.documents().clear(KeyRange::prefix(documents::prefix(consumer))).await?;
         *self.kept() = Kept::default();
-        self.current.send_replace(fresh(M::default()));
+        self.current.send_replace(fresh(M::default(), false));
         Ok(())
     }
-}
 
-fn header_key(consumer: &ConsumerName) -> Bytes {
-    format!("$consumer/{consumer}/snapshot").into()
+    fn reached(&self, through: Option<Position>) {
+        self.show(through);
+    }
 }
 
 fn mark_key(consumer: &ConsumerName) -> Bytes {
     format!("$consumer/{consumer}/mark").into()
-}
-
-fn pieces_prefix(consumer: &ConsumerName, generation: u64) -> String {
-    format!("{}{generation:016x}/", documents::prefix(consumer))
-}
-
-fn piece_key(consumer: &ConsumerName, generation: u64, piece: usize) -> Bytes {
-    format!("{}{piece:08x}", pieces_prefix(consumer, generation)).into()
 }
 
 impl<M> Deref for MemoryTx<M> {

@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use factum_core::{Position, RecordedEvent};
@@ -13,6 +14,7 @@ use tokio::task::{JoinError, JoinHandle};
 
 use super::{End, Failing, Life, Worker, broken};
 use crate::{
+    error::HandleError,
     health::StopReason,
     letter::Letter,
     option::Then,
@@ -25,14 +27,23 @@ use crate::{
 
 pub(crate) type TxOf<W> = <<W as Work>::Target as Target>::Tx;
 
+/// A handler whose time is over has so long to give its thread back.
+const LEAVING: Duration = Duration::from_secs(1);
+/// What is kept of an error's text.
+const ERROR_BYTES_MAX: usize = 4 << 10;
+
 /// What became of the events of a batch.
 pub(crate) enum Handled<W: Work> {
     Done(TxOf<W>),
     Failed {
+        /// Which of them failed.
+        at: usize,
         error: String,
         /// Trying again changes nothing.
         is_final: bool,
     },
+    /// None of them is to blame.
+    Away(HandleError),
 }
 
 /// Ends the task when nobody waits for it any more.
@@ -64,26 +75,38 @@ impl<W: Work> Worker<W> {
             self.set_aside(life, &batch, *at, &failing).await?;
             return Ok(rest);
         }
+        if self.rests(life, first).await? {
+            return Ok(Some(chunk));
+        }
         self.note(life, first, last).await?;
         let (events, many) = (wanted.len(), wanted.len() > 1);
-        let failed = match self.handle(&batch, wanted).await? {
+        let position = |at: usize| batch.events()[wanted[at]].position();
+        let (at, error, is_final) = match self.handle(&batch, &wanted).await? {
             Handled::Done(tx) => match self.commit(life, &batch, tx, events).await {
                 Ok(()) => return Ok(rest),
                 Err(TargetError::TooLarge(_)) if many => {
                     self.pace().halve(batch.events().len(), first, last);
                     return self.again(chunk);
                 }
-                Err(TargetError::TooLarge(error)) => (error.to_string(), true),
-                Err(TargetError::Refused(error)) => (error.to_string(), false),
+                Err(TargetError::Refused(_)) if many => {
+                    self.pace().single_out(first, last);
+                    return self.again(chunk);
+                }
+                Err(TargetError::TooLarge(error)) => (first, error.to_string(), true),
+                Err(TargetError::Refused(error)) => (first, error.to_string(), false),
                 Err(error) => return Err(self.target_failed(error).await),
             },
-            Handled::Failed { error, is_final } => (error, is_final),
+            Handled::Failed { at, error, is_final } => (position(at), error, is_final),
+            Handled::Away(error) => {
+                // One by one more of them come through than all at once.
+                self.pace().single_out(first, last);
+                return Err(self.away(error.to_string()).await);
+            }
         };
         if many {
-            self.pace().single_out(first, last);
-            return self.again(chunk);
+            self.pace().single_out(at, at);
         }
-        self.fail(first, failed).await?;
+        self.fail(at, error, is_final);
         self.again(chunk)
     }
 
@@ -111,7 +134,8 @@ impl<W: Work> Worker<W> {
         let deaths = self.pace().deaths(first, last);
         if deaths >= DEATHS_MAX {
             let error = "the process died while it was handled".into();
-            return Some(Failing { position: first, attempts: deaths, error, is_final: true });
+            let (position, attempts) = (first, deaths);
+            return Some(Failing { position, attempts, error, is_final: true, is_due: false });
         }
         let retries_max = self.options.failure.retries_max;
         self.failing.clone().filter(|failing| {
@@ -131,37 +155,83 @@ impl<W: Work> Worker<W> {
         }
     }
 
+    /// The pause before an event that failed is tried again; whether there was one.
+    async fn rests(&mut self, life: &mut Life, first: Position) -> Result<bool, End> {
+        let failing = self.failing.as_mut().filter(|it| it.position == first && it.is_due);
+        let Some(failing) = failing else { return Ok(false) };
+        failing.is_due = false;
+        let Failing { attempts, error, .. } = failing.clone();
+        if self.pace().is_cautious() {
+            // A process that ends in the pause did not die of the event.
+            let mark = Mark { at_work: Some(self.options.batch_events_max), attempt: None };
+            match self.save(life, Some(mark)).await {
+                Ok(fence) => (life.fence, life.stored) = (fence, life.progress.checkpoint),
+                Err(error) => return Err(self.target_failed(error).await),
+            }
+        }
+        self.pause_after(&error, Some(first), attempts).await?;
+        Ok(true)
+    }
+
     /// Handles events in a task of their own: a panic stays there, and one that never ends can be
     /// left behind.
     pub(crate) async fn handle(
         &mut self,
         batch: &Chunk,
-        wanted: Vec<usize>,
+        wanted: &[usize],
     ) -> Result<Handled<W>, End> {
         let tx = match self.target.begin(&self.name).await {
             Ok(tx) => tx,
             Err(error) => return Err(self.target_failed(error).await),
         };
         let seen = Arc::new(AtomicUsize::new(0));
-        let running = run(self.work.clone(), batch.clone(), wanted, tx, seen.clone());
-        let mut task = Task(tokio::spawn(running));
+        let running = run(self.work.clone(), batch.clone(), wanted.to_vec(), tx, seen.clone());
+        let mut task = Task(self.target.spawn(running));
         let clock = self.reading.kernel.clock().clone();
         let timeout = self.options.failure.timeout;
-        let mut before = usize::MAX;
+        let mut before = 0;
         loop {
             tokio::select! {
                 biased;
-                done = &mut task.0 => return Ok(ended(done)),
+                done = &mut task.0 => return Ok(self.ended(done, &seen)),
                 () = clock.sleep(timeout) => {
                     let at = seen.load(Ordering::Relaxed);
                     if at == before {
-                        let error = format!("it was not handled within {timeout:?}");
-                        return Ok(Handled::Failed { error, is_final: false });
+                        break;
                     }
                     before = at;
                 }
             }
         }
+        task.0.abort();
+        tokio::select! {
+            biased;
+            done = &mut task.0 => match done {
+                Err(error) if error.is_cancelled() => {
+                    let error = format!("it was not handled within {timeout:?}");
+                    Ok(Handled::Failed { at: before, error, is_final: false })
+                }
+                done => Ok(self.ended(done, &seen)),
+            },
+            () = clock.sleep(LEAVING) => {
+                let error = format!("it was not handled within {timeout:?}, and keeps its thread");
+                // Each further attempt would cost another thread.
+                Ok(Handled::Failed { at: before, error, is_final: true })
+            }
+        }
+    }
+
+    fn ended(&self, done: Done<W>, seen: &AtomicUsize) -> Handled<W> {
+        let (error, is_final) = match done {
+            Ok(Ok(tx)) => return Handled::Done(tx),
+            Ok(Err(Failure::Handler(error))) if self.target.is_to_blame(&error) => {
+                return Handled::Away(error);
+            }
+            Ok(Err(Failure::Handler(error))) => (error.to_string(), false),
+            Ok(Err(Failure::Decode(error))) => (error.to_string(), true),
+            Err(error) => (panic_text(error), false),
+        };
+        Handled::Failed { at: seen.load(Ordering::Relaxed), error, is_final }
     }
 
     /// Stores a batch with the progress behind it.
@@ -183,7 +253,7 @@ impl<W: Work> Worker<W> {
         };
         life.fence = self.target.commit(&self.name, tx, save).await?;
         (life.progress, life.stored) = (next, next.checkpoint);
-        self.is_past(batch);
+        self.is_past(batch, events);
         self.report(batch, events as u64);
         Ok(())
     }
@@ -195,18 +265,12 @@ impl<W: Work> Worker<W> {
     }
 
     /// The event at this position failed.
-    async fn fail(
-        &mut self,
-        position: Position,
-        (error, is_final): (String, bool),
-    ) -> Result<(), End> {
+    fn fail(&mut self, position: Position, mut error: String, is_final: bool) {
+        error.truncate(error.floor_char_boundary(ERROR_BYTES_MAX));
         let before = self.failing.take().filter(|failing| failing.position == position);
         let attempts = before.map_or(0, |failing| failing.attempts) + 1;
-        self.failing = Some(Failing { position, attempts, error: error.clone(), is_final });
-        if is_final || attempts > self.options.failure.retries_max {
-            return Ok(());
-        }
-        self.pause_after(&error, Some(position), attempts).await
+        let is_due = !is_final && attempts <= self.options.failure.retries_max;
+        self.failing = Some(Failing { position, attempts, error, is_final, is_due });
     }
 
     /// What is to happen with an event whose attempts are used up.
@@ -249,7 +313,8 @@ impl<W: Work> Worker<W> {
         }
         (life.progress, life.stored) = (next, next.checkpoint);
         self.letters.insert(stream, letter);
-        self.is_past(batch);
+        self.is_past(batch, 1);
+        self.target.reached(Some(batch.through));
         self.report(batch, 0);
         Ok(())
     }
@@ -257,18 +322,21 @@ impl<W: Work> Worker<W> {
     /// An error of the target that is no event's fault.
     pub(crate) async fn target_failed(&mut self, error: TargetError) -> End {
         match error {
-            TargetError::Fenced => End::Stop(StopReason::Fenced),
-            TargetError::Refused(error) | TargetError::TooLarge(error) => broken(error),
+            // By a write of its own, perhaps, that came late. What is stored tells.
+            TargetError::Fenced if self.is_owner => End::Reopen,
+            // Before it has begun it takes over, from a late write of a process that died too.
+            TargetError::Fenced => self.away(error.to_string()).await,
+            TargetError::Refused(error)
+            | TargetError::TooLarge(error)
+            | TargetError::Broken(error) => broken(error),
             TargetError::Unknown(error) | TargetError::Unavailable(error) => {
-                self.unreached += 1;
-                match self.pause_after(&error.to_string(), None, self.unreached).await {
-                    Ok(()) => End::Reopen,
-                    Err(end) => end,
-                }
+                self.away(error.to_string()).await
             }
         }
     }
 }
+
+type Done<W> = Result<Result<TxOf<W>, Failure>, JoinError>;
 
 async fn run<W: Work>(
     work: Arc<W>,
@@ -282,16 +350,6 @@ async fn run<W: Work>(
         work.handle(&batch.events()[at], &mut tx).await?;
     }
     Ok(tx)
-}
-
-fn ended<W: Work>(done: Result<Result<TxOf<W>, Failure>, JoinError>) -> Handled<W> {
-    let (error, is_final) = match done {
-        Ok(Ok(tx)) => return Handled::Done(tx),
-        Ok(Err(Failure::Handler(error))) => (error.to_string(), false),
-        Ok(Err(Failure::Decode(error))) => (error.to_string(), true),
-        Err(error) => (panic_text(error), false),
-    };
-    Handled::Failed { error, is_final }
 }
 
 fn panic_text(error: JoinError) -> String {

@@ -1,51 +1,104 @@
-//! Orders that others have left in the store.
+//! What a worker is told, at rest and amid something else.
 
-use std::time::Duration;
-
-use factum_core::{ExpectedRevision, ScanQuery, StreamId, WriteBatch, WriteError, Writers};
+use factum_core::Position;
+use tokio::sync::{mpsc::error::TryRecvError, oneshot};
 
 use super::{End, Life, Worker};
 use crate::{
-    progress,
-    stored::{self, StoredOrder},
+    handle::Order,
+    health::{ConsumerState, StopReason},
+    letter::DeadLetter,
     work::Work,
 };
 
-/// How often a running consumer looks for orders, where others may leave some.
-pub(crate) const ORDERS_EVERY: Duration = Duration::from_secs(1);
-
 impl<W: Work> Worker<W> {
-    /// Whether other processes can leave orders while it runs.
-    pub(crate) fn takes_stored_orders(&self) -> bool {
-        self.reading.kernel.events().guarantees().writers == Writers::ManyProcesses
+    pub(super) async fn take_orders(&mut self, life: &mut Life) -> Result<(), End> {
+        loop {
+            let order = if self.is_paused {
+                self.tell(ConsumerState::Paused);
+                self.orders.recv().await.unwrap_or(Order::Stop)
+            } else {
+                match self.orders.try_recv() {
+                    Ok(order) => order,
+                    Err(TryRecvError::Empty) => return Ok(()),
+                    Err(TryRecvError::Disconnected) => Order::Stop,
+                }
+            };
+            self.obey(life, order).await?;
+        }
     }
 
-    /// Does what was ordered, if it is time to look. A store that fails is asked the next time.
-    pub(crate) async fn obey_stored(&mut self, life: &mut Life) -> Result<(), End> {
-        let now = self.reading.kernel.clock().now();
-        let is_due = match self.looked_at {
-            None => true,
-            Some(at) => self.takes_stored_orders() && now.saturating_since(at) >= ORDERS_EVERY,
-        };
-        if !is_due {
-            return Ok(());
-        }
-        self.looked_at = Some(now);
-        let documents = self.reading.kernel.documents().clone();
-        let Ok(page) = documents.scan(ScanQuery::new(stored::orders(&self.name))).await else {
-            return Ok(());
-        };
-        for document in page.documents {
-            let order = progress::decode::<StoredOrder>(&document.value).ok();
-            let stream = order.as_ref().and_then(|it| it.stream.parse::<StreamId>().ok());
-            if let (Some(order), Some(stream)) = (order, stream) {
-                // What it says stays with the letter, if it fails again.
-                let _ = self.release(life, &stream, order.release).await?;
+    pub(super) async fn obey(&mut self, life: &mut Life, order: Order) -> Result<(), End> {
+        match order {
+            Order::Stop => return Err(End::Stop(StopReason::Asked)),
+            Order::Pause => self.is_paused = true,
+            Order::Resume => self.is_paused = false,
+            Order::Letters(answer) => self.tell_letters(answer),
+            Order::Release(stream, release, answer) => {
+                return self.release(life, &stream, release, answer).await;
             }
-            let done = WriteBatch::new().remove(document.key, ExpectedRevision::Any);
-            // An order that stays is obeyed again: a stream that is parked no more is no error.
-            let _: Result<_, WriteError> = documents.write(done).await;
         }
         Ok(())
+    }
+
+    fn tell_letters(&self, answer: oneshot::Sender<Vec<DeadLetter>>) {
+        let letters = self.letters.iter().map(|(stream, letter)| letter.open(stream));
+        let _ = answer.send(letters.collect());
+    }
+
+    /// Waits before another attempt; orders that end it come through.
+    pub(crate) async fn pause_after(
+        &mut self,
+        error: &str,
+        position: Option<Position>,
+        attempts: u32,
+    ) -> Result<(), End> {
+        self.tell(ConsumerState::Retrying { position, attempts, error: error.into() });
+        let pause = self.options.failure.pause_before(attempts);
+        let kernel = self.reading.kernel.clone();
+        let pause = pause / 2 + kernel.ids().jitter(pause / 2);
+        let mut asleep = kernel.clock().sleep(pause);
+        let told = format!("the consumer waits to try again: {error}");
+        loop {
+            tokio::select! {
+                biased;
+                order = self.orders.recv() => self.obey_meanwhile(order, &told)?,
+                () = &mut asleep => break,
+            }
+        }
+        let head = *self.reading.kernel.events().head().borrow();
+        let now = self.reading.kernel.clock().now();
+        self.health.send_modify(|health| {
+            health.head = health.head.max(head);
+            health.lag = health.lag_at(now);
+        });
+        Ok(())
+    }
+
+    /// What can be done at any time; for the rest there is this answer.
+    fn obey_meanwhile(&mut self, order: Option<Order>, told: &str) -> Result<(), End> {
+        match order {
+            None | Some(Order::Stop) => return Err(End::Stop(StopReason::Asked)),
+            Some(Order::Pause) => self.is_paused = true,
+            Some(Order::Resume) => self.is_paused = false,
+            Some(Order::Letters(answer)) => self.tell_letters(answer),
+            Some(Order::Release(_, _, answer)) => {
+                let _ = answer.send(Err(told.into()));
+            }
+        }
+        Ok(())
+    }
+
+    /// The orders that are there, amid something long.
+    pub(crate) fn glance(&mut self, told: &str) -> Result<(), End> {
+        loop {
+            match self.orders.try_recv() {
+                Ok(order) => self.obey_meanwhile(Some(order), told)?,
+                Err(TryRecvError::Empty) => return Ok(()),
+                Err(TryRecvError::Disconnected) => {
+                    return self.obey_meanwhile(None, told);
+                }
+            }
+        }
     }
 }

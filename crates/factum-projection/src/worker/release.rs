@@ -1,6 +1,10 @@
 //! Parked events on their way back: one stream, in order, up to where the consumer is.
 
-use factum_core::{ReadFrom, ReadQuery, RecordedEvent, StoreError, StreamId, StreamVersion};
+use factum_core::{
+    Diverged, DivergedReason, ReadError, ReadFrom, ReadQuery, RecordedEvent, StreamId,
+    StreamVersion,
+};
+use tokio::sync::oneshot;
 
 use super::{End, Life, Worker, attempt::Handled};
 use crate::{
@@ -8,9 +12,33 @@ use crate::{
     progress,
     source::Chunk,
     stored::Release,
-    target::{Commits, Save, Target},
+    target::{Commits, Fence, Save, Target, TargetError},
     work::Work,
 };
+
+type Answer = oneshot::Sender<Result<(), String>>;
+
+/// A release that tore the model in memory: what came before the event that failed is handled
+/// again, when the model has been made again.
+#[derive(Debug)]
+pub(crate) struct Redo {
+    stream: StreamId,
+    release: Release,
+    letter: Letter,
+    answer: Answer,
+}
+
+/// How far a release came.
+enum Released {
+    /// Nothing of the stream waits any more.
+    All,
+    /// It waits behind an event that failed.
+    Stays(Letter),
+    /// The stream could not be read on.
+    Unread(Letter, String),
+    /// It does not wait.
+    Nothing,
+}
 
 impl<W: Work> Worker<W> {
     /// Handles what is parked of a stream, the first event again or not at all. The stream waits
@@ -20,77 +48,146 @@ impl<W: Work> Worker<W> {
         life: &mut Life,
         stream: &StreamId,
         release: Release,
-    ) -> Result<Result<(), String>, End> {
-        let Some(mut letter) = self.letters.get(stream).cloned() else {
-            return Ok(Err(format!("nothing of this stream is parked: stream={stream}")));
+        answer: Answer,
+    ) -> Result<(), End> {
+        let error = match self.go_through(life, stream, release, None).await {
+            Ok(Released::All) => {
+                let _ = answer.send(Ok(()));
+                return Ok(());
+            }
+            Ok(Released::Stays(letter)) if W::Target::COMMITS == Commits::Snapshots => {
+                self.redo = Some(Redo { stream: stream.clone(), release, letter, answer });
+                return Err(End::Reopen);
+            }
+            Ok(Released::Stays(letter)) => {
+                let error = letter.error.clone();
+                self.put_letter(life, stream, Some(&letter)).await.map(|()| error)
+            }
+            Ok(Released::Unread(letter, error)) => {
+                self.put_letter(life, stream, Some(&letter)).await.map(|()| error)
+            }
+            Ok(Released::Nothing) => {
+                Ok(format!("nothing of this stream is parked: stream={stream}"))
+            }
+            Err(end) => Err(end),
         };
-        let mut is_left_out = release == Release::Discard;
+        let interrupted = "it was interrupted, see what is parked still";
+        let _ = answer.send(Err(error.as_ref().map_or(interrupted.into(), Clone::clone)));
+        error.map(drop)
+    }
+
+    /// Does a release again that failed, up to where it did.
+    pub(crate) async fn redo(&mut self, life: &mut Life) -> Result<(), End> {
+        let Some(Redo { stream, release, letter, answer }) = self.redo.take() else {
+            return Ok(());
+        };
+        let outcome = self.go_through(life, &stream, release, Some(&letter)).await;
+        let _ = answer.send(Err(letter.error.clone()));
+        match outcome? {
+            Released::Stays(letter) | Released::Unread(letter, _) => {
+                self.put_letter(life, &stream, Some(&letter)).await
+            }
+            Released::All | Released::Nothing => Ok(()),
+        }
+    }
+
+    /// Handles the parked events of a stream until one fails, or up to one that has.
+    async fn go_through(
+        &mut self,
+        life: &mut Life,
+        stream: &StreamId,
+        release: Release,
+        until: Option<&Letter>,
+    ) -> Result<Released, End> {
+        let Some(mut letter) = self.letters.get(stream).cloned() else {
+            return Ok(Released::Nothing);
+        };
+        // What is gone by now can't be left out: the next one is another event.
+        let left_out = (release == Release::Discard).then_some(letter.version);
         loop {
+            self.glance("another stream is being released, try again")?;
             let chunk = match self.next_parked(life, stream, &letter).await {
                 Ok(Some(chunk)) => chunk,
-                Ok(None) => return self.put_letter(life, stream, None).await.map(Ok),
-                Err(error) => return Ok(Err(error.to_string())),
+                Ok(None) => {
+                    return self.put_letter(life, stream, None).await.map(|()| Released::All);
+                }
+                Err(error) => return Ok(Released::Unread(letter, error.to_string())),
             };
             let event = &chunk.events()[0];
-            let is_taken = self.wants(event) && !std::mem::take(&mut is_left_out);
-            letter.version = event.version().next().value();
-            if !is_taken {
-                self.put_letter(life, stream, Some(&letter)).await?;
+            if let Some(until) = until.filter(|until| until.version <= event.version().value()) {
+                return Ok(Released::Stays(until.clone()));
+            }
+            let behind = self.letter_behind(event);
+            if !self.wants(event) || left_out == Some(event.version().value()) {
+                // Nothing was done; it is stored with what is done next.
+                letter = behind;
                 continue;
             }
-            match self.handle(&chunk, vec![0]).await? {
+            let error = match self.handle(&chunk, &[0]).await? {
                 Handled::Done(tx) => {
-                    let save = self.letter_save(life, stream, Some(&letter), 1);
+                    let save = self.letter_save(life, stream, Some(&behind), 1);
                     match self.target.commit(&self.name, tx, save).await {
-                        Ok(fence) => self.is_put(life, stream, Some(&letter), fence),
+                        Ok(fence) => {
+                            self.is_put(life, stream, Some(&behind), fence);
+                            letter = behind;
+                            continue;
+                        }
+                        Err(TargetError::TooLarge(error) | TargetError::Refused(error)) => {
+                            error.to_string()
+                        }
                         Err(error) => return Err(self.target_failed(error).await),
                     }
                 }
-                Handled::Failed { error, .. } => {
-                    return self.stays(life, stream, event, error).await.map(Err);
-                }
-            }
+                Handled::Failed { error, .. } => error,
+                Handled::Away(error) => return Err(self.away(error.to_string()).await),
+            };
+            return Ok(Released::Stays(self.letter_again(&letter, event, error)));
         }
     }
 
     /// The next event of the stream that the consumer has passed.
     async fn next_parked(
-        &mut self,
+        &self,
         life: &Life,
         stream: &StreamId,
         letter: &Letter,
-    ) -> Result<Option<Chunk>, StoreError> {
+    ) -> Result<Option<Chunk>, ReadError> {
+        let Some(checkpoint) = life.progress.checkpoint else { return Ok(None) };
         let from = ReadFrom::Version(StreamVersion::new(letter.version));
         let query = ReadQuery::stream(stream.clone()).from(from).with_events_max(1);
         let page = self.reading.kernel.events().read(query).await?;
-        let through = life.progress.checkpoint.map(|it| it.position);
+        if page.lineage != checkpoint.lineage {
+            let reason = DivergedReason::Lineage(page.lineage);
+            return Err(Diverged { checkpoint, reason }.into());
+        }
         let event = page.events.first().map(RecordedEvent::position);
-        let is_passed = event.is_some_and(|position| Some(position) <= through);
+        let is_passed = event.is_some_and(|position| position <= checkpoint.position);
         Ok(is_passed.then(|| Chunk::of(page)))
     }
 
-    /// An event failed again: the stream waits behind it.
-    async fn stays(
-        &mut self,
-        life: &mut Life,
-        stream: &StreamId,
-        event: &RecordedEvent,
-        error: String,
-    ) -> Result<String, End> {
-        if W::Target::COMMITS == Commits::Snapshots {
-            return Err(End::Reopen);
-        }
-        let before = self.letters.get(stream).filter(|it| it.version == event.version().value());
-        let letter = Letter {
+    /// The stream waits behind this event, which has failed.
+    fn letter_again(&self, before: &Letter, event: &RecordedEvent, error: String) -> Letter {
+        let is_same = before.version == event.version().value();
+        Letter {
             version: event.version().value(),
             position: event.position().value(),
             event: event.name().into(),
-            error: error.clone(),
-            attempts: before.map_or(0, |letter| letter.attempts) + 1,
+            error,
+            attempts: if is_same { before.attempts + 1 } else { 1 },
             parked_at: self.reading.kernel.clock().now().as_micros(),
-        };
-        self.put_letter(life, stream, Some(&letter)).await?;
-        Ok(error)
+        }
+    }
+
+    /// The stream waits for what comes behind this event, which is done with.
+    fn letter_behind(&self, event: &RecordedEvent) -> Letter {
+        Letter {
+            version: event.version().next().value(),
+            position: event.position().value(),
+            event: event.name().into(),
+            error: "its release was interrupted behind this event".into(),
+            attempts: 0,
+            parked_at: self.reading.kernel.clock().now().as_micros(),
+        }
     }
 
     async fn put_letter(
@@ -130,7 +227,7 @@ impl<W: Work> Worker<W> {
         life: &mut Life,
         stream: &StreamId,
         letter: Option<&Letter>,
-        fence: crate::target::Fence,
+        fence: Fence,
     ) {
         (life.fence, life.stored) = (fence, life.progress.checkpoint);
         match letter {

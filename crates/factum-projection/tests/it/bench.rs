@@ -10,7 +10,8 @@ use std::{
 };
 
 use factum_core::{
-    Cbor, Codec, Kernel, KeyRange, Position, RecordedEvent, Repository, ScanQuery, TagKey,
+    Cbor, Codec, Kernel, KeyRange, Position, ReadLog, ReadQuery, RecordedEvent, Repository,
+    ScanQuery, TagKey, decode_event,
 };
 use factum_memory::MemoryStore;
 use factum_projection::{
@@ -71,6 +72,23 @@ impl Bench {
         self.consumers.project(CountsInMemory(fails.clone()), target, options()).unwrap()
     }
 
+    /// What it must hold: a fold of the log.
+    pub(crate) async fn fold(&self) -> BTreeMap<String, Count> {
+        let mut counts = BTreeMap::<String, Count>::new();
+        let mut log = ReadLog::new(self.kernel.events().clone(), ReadQuery::log());
+        while let Some(event) = log.next().await {
+            let event = event.unwrap();
+            let mut found = None;
+            if event.name() == "account.deposited" {
+                decode_event::<AccountEvent>(&event, &mut |it| found = Some(it)).unwrap();
+            }
+            if let Some(AccountEvent::Deposited { cents }) = found {
+                counts.entry(event.stream().key().into()).or_default().cents.push(cents);
+            }
+        }
+        counts
+    }
+
     /// What the read model of documents holds.
     pub(crate) async fn counted(&self) -> BTreeMap<String, Count> {
         let mut counts = BTreeMap::new();
@@ -105,6 +123,8 @@ pub(crate) struct Fails {
     pub(crate) errs: Arc<AtomicBool>,
     pub(crate) panics: Arc<AtomicBool>,
     pub(crate) hangs: Arc<AtomicBool>,
+    pub(crate) spins: Arc<AtomicBool>,
+    pub(crate) aborts: Arc<AtomicBool>,
 }
 
 impl Fails {
@@ -115,6 +135,12 @@ impl Fails {
         assert!(!self.panics.load(Ordering::SeqCst), "thirteen is too much");
         if self.hangs.load(Ordering::SeqCst) {
             std::future::pending::<()>().await;
+        }
+        if self.aborts.load(Ordering::SeqCst) {
+            std::process::abort();
+        }
+        while self.spins.load(Ordering::SeqCst) {
+            std::hint::spin_loop();
         }
         if self.errs.load(Ordering::SeqCst) { Err("thirteen".into()) } else { Ok(()) }
     }

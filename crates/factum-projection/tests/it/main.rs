@@ -3,6 +3,9 @@
 
 mod bench;
 mod bus;
+mod disk;
 
 mod delivery;
 mod failure;
+mod process;
+mod simulation;

@@ -1,0 +1,113 @@
+//! The beginning of a worker's life: what is stored, and where that is in the log.
+
+use factum_core::{Checkpoint, Position, ReadFrom, ReadQuery, StoreError, Timestamp};
+use serde::de::DeserializeOwned;
+
+use super::{End, Life, Worker, broken};
+use crate::{
+    health::{ConsumerState, StopReason},
+    option::StartFrom,
+    pace::Pace,
+    progress::{self, Mark, Progress},
+    source::Source,
+    target::{Commits, Target},
+    work::Work,
+};
+
+impl<W: Work> Worker<W> {
+    /// What is stored, and the source behind it.
+    pub(super) async fn begin(&mut self) -> Result<Life, End> {
+        self.tell(ConsumerState::Starting);
+        let opened = match self.target.open(&self.name).await {
+            Ok(opened) => opened,
+            Err(error) => return Err(self.target_failed(error).await),
+        };
+        let (fence, mark) = (opened.fence, read::<Mark>(opened.mark.as_deref())?);
+        let progress = match opened.progress {
+            Some(progress) => self.own(decode(&progress)?)?,
+            None => match self.beginning().await {
+                Ok(progress) => progress,
+                Err(error) => return Err(self.read_failed(error.into()).await),
+            },
+        };
+        self.letters.clear();
+        for (stream, letter) in opened.letters {
+            self.letters.insert(stream, decode(&letter)?);
+        }
+        let from = progress.checkpoint.ok_or(progress.position());
+        let max = self.options.batch_events_max;
+        let page_max = (max, self.options.batch_bytes_max);
+        let source = Source::new(self.reading.clone(), self.options.scope.clone(), page_max, from);
+        // Before anybody is told of a position that is another log's, perhaps.
+        if let Err(error) = source.verify().await {
+            return Err(self.read_failed(error).await);
+        }
+        let head = *self.reading.kernel.events().head().borrow();
+        // Only what another life of the process left behind asks for care.
+        let (reached, commits) = (progress.position(), W::Target::COMMITS);
+        self.pace.get_or_insert_with(|| Pace::new(max, mark, commits, (reached, head)));
+        let stored = progress.checkpoint;
+        let mut life = Life { fence, progress, stored, source, pending: None, unread: 0 };
+        let at_work = Mark { at_work: Some(max), attempt: mark.attempt };
+        life.fence = match self.save(&life, Some(at_work)).await {
+            Ok(fence) => fence,
+            Err(error) => return Err(self.target_failed(error).await),
+        };
+        self.is_owner = true;
+        self.health.send_modify(|health| {
+            health.position = reached;
+            health.head = head.max(reached);
+            health.parked = self.letters.len();
+        });
+        Ok(life)
+    }
+
+    /// What is stored, by nobody who has taken over meanwhile.
+    fn own(&self, progress: Progress) -> Result<Progress, End> {
+        let is_shared = W::Target::COMMITS == Commits::Snapshots;
+        if self.is_owner && !is_shared && progress.by != self.id {
+            return Err(End::Stop(StopReason::Fenced));
+        }
+        Ok(Progress { by: self.id, ..progress })
+    }
+
+    /// Where it begins.
+    async fn beginning(&self) -> Result<Progress, StoreError> {
+        let events = self.reading.kernel.events();
+        let after = match self.options.from {
+            StartFrom::Start => Position::ZERO,
+            StartFrom::After(position) => position,
+            StartFrom::Now => events.read(ReadQuery::log().with_events_max(1)).await?.head,
+            StartFrom::Time(time) => self.before(time).await?,
+        };
+        // With the event that is there another log is noticed from the first start on.
+        let query = ReadQuery::log().from(ReadFrom::Position(after)).with_events_max(1);
+        let page = events.read(query).await?;
+        let there = page.events.first().filter(|event| event.position() == after);
+        let checkpoint = there.map(|event| Checkpoint::of(page.lineage, event));
+        Ok(Progress { checkpoint, began_after: Some(after), by: self.id })
+    }
+
+    /// The position before the first event that was recorded then or later.
+    async fn before(&self, time: Timestamp) -> Result<Position, StoreError> {
+        let mut query = ReadQuery::log().from(ReadFrom::Time(time)).with_events_max(1);
+        loop {
+            let page = self.reading.kernel.events().read(query.clone()).await?;
+            if let Some(event) = page.events.first() {
+                return Ok(event.position().previous());
+            }
+            match query.next(&page) {
+                Some(next) => query = next,
+                None => return Ok(page.head),
+            }
+        }
+    }
+}
+
+fn read<T: DeserializeOwned + Default>(bytes: Option<&[u8]>) -> Result<T, End> {
+    bytes.map_or_else(|| Ok(T::default()), decode)
+}
+
+fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, End> {
+    progress::decode(bytes).map_err(broken)
+}

@@ -1,0 +1,60 @@
+//! Orders that others have left in the store.
+
+use std::time::Duration;
+
+use factum_core::{ExpectedRevision, ScanQuery, StreamId, WriteBatch, WriteError, Writers};
+
+use tokio::sync::oneshot;
+
+use super::{End, Life, Worker};
+use crate::{
+    progress,
+    stored::{self, StoredOrder},
+    work::Work,
+};
+
+/// How often a running consumer looks for orders, where others may leave some.
+pub(crate) const ORDERS_EVERY: Duration = Duration::from_secs(1);
+
+impl<W: Work> Worker<W> {
+    /// Whether other processes can leave orders while it runs.
+    pub(crate) fn takes_stored_orders(&self) -> bool {
+        self.reading.kernel.events().guarantees().writers == Writers::ManyProcesses
+    }
+
+    /// Does what was ordered, if it is time to look. A store that fails is asked the next time.
+    pub(crate) async fn obey_stored(&mut self, life: &mut Life) -> Result<(), End> {
+        let now = self.reading.kernel.clock().now();
+        let is_due = match self.looked_at {
+            None => true,
+            Some(at) => self.takes_stored_orders() && now.saturating_since(at) >= ORDERS_EVERY,
+        };
+        if !is_due {
+            return Ok(());
+        }
+        self.looked_at = Some(now);
+        let documents = self.reading.kernel.documents().clone();
+        let Ok(page) = documents.scan(ScanQuery::new(stored::orders(&self.name))).await else {
+            return Ok(());
+        };
+        for document in page.documents {
+            let order = progress::decode::<StoredOrder>(&document.value).ok();
+            if let Some(order) = order {
+                self.obey_stored_one(life, order).await.inspect_err(|_| self.looked_at = None)?;
+            }
+            let done = WriteBatch::new().remove(document.key, ExpectedRevision::Any);
+            // An order that stays means an event that is parked no more.
+            let _: Result<_, WriteError> = documents.write(done).await;
+        }
+        Ok(())
+    }
+    /// What it says of an event that fails again stays with the letter.
+    async fn obey_stored_one(&mut self, life: &mut Life, order: StoredOrder) -> Result<(), End> {
+        let Ok(stream) = order.stream.parse::<StreamId>() else { return Ok(()) };
+        if self.letters.get(&stream).is_none_or(|letter| letter.version != order.version) {
+            return Ok(());
+        }
+        let (answer, _) = oneshot::channel();
+        self.release(life, &stream, order.release, answer).await
+    }
+}

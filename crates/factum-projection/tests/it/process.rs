@@ -1,0 +1,240 @@
+//! Consumers in a process of their own: killed at any moment, and by events.
+
+use std::{
+    env,
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::{Arc, atomic::Ordering},
+};
+
+use factum_core::{
+    AppendBatch, Content, EventId, EventName, ExpectedVersion, IdSource, Kernel, NewEvent,
+    StreamId, SystemIds, TagKey, Timestamp,
+};
+use factum_journal::{JournalOptions, JournalStore};
+use factum_projection::{ConsumerHandle, InMemory};
+use factum_sqlite::{SqliteOptions, SqliteStore};
+
+use crate::bench::{Bench, Counts, CountsInMemory, Fails, LONG, options};
+
+/// Says to the test `child` that it is one: the work, the store and its path.
+const CHILD: &str = "FACTUM_PROJECTION_TEST_CHILD";
+const WRITERS: usize = 3;
+
+fn kills() -> usize {
+    if env::var_os("FACTUM_TEST_FULL").is_some() { 200 } else { 20 }
+}
+
+/// Where the events are, and what reads them.
+#[derive(Clone, Copy)]
+struct Case {
+    work: &'static str,
+    store: &'static str,
+    is_in_memory: bool,
+}
+
+const IN_JOURNAL: Case = Case { work: "project", store: "journal", is_in_memory: false };
+const IN_SQLITE: Case = Case { work: "project", store: "sqlite", is_in_memory: false };
+
+fn spawn(case: Case, path: &Path) -> (Child, impl Iterator<Item = String>) {
+    let Case { work, store, is_in_memory } = case;
+    let mut child = Command::new(env::current_exe().unwrap())
+        .args(["--exact", "process::child", "--nocapture", "--test-threads=1"])
+        .env(CHILD, format!("{work}:{store}:{is_in_memory}:{}", path.display()))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    (child, lines.map_while(Result::ok).filter(|line| line.starts_with("at ")))
+}
+
+/// Not a test of its own: what the second process runs.
+#[test]
+fn child() {
+    let Ok(order) = env::var(CHILD) else { return };
+    let [work, store, is_in_memory, path] = order.split(':').collect::<Vec<_>>()[..] else {
+        panic!("{order}")
+    };
+    let builder = &mut tokio::runtime::Builder::new_multi_thread();
+    let runtime = builder.worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let bench = open(store, Path::new(path)).await;
+        match work {
+            "project" => project(bench, is_in_memory == "true").await,
+            _ => suffer(bench, is_in_memory == "true").await,
+        }
+    });
+}
+
+async fn open(store: &str, path: &Path) -> Bench {
+    let kernel = if store == "journal" {
+        let store = Arc::new(JournalStore::open(JournalOptions::new(path)).await.unwrap());
+        Kernel::new(store.clone(), store)
+    } else {
+        let store = Arc::new(SqliteStore::open(SqliteOptions::new(path)).await.unwrap());
+        Kernel::new(store.clone(), store)
+    };
+    Bench::on(kernel.with_tag_key(TagKey::new([1; 32])))
+}
+
+fn count(bench: &Bench, fails: Fails, is_in_memory: bool) -> ConsumerHandle {
+    let options = options().with_batch_events_max(10);
+    if is_in_memory {
+        let target = InMemory::new(&bench.kernel).with_snapshot_events(40);
+        let handle = bench.consumers.project(CountsInMemory(fails), target, options).unwrap();
+        return handle.consumer().clone();
+    }
+    let target = factum_projection::Documents::new(&bench.kernel);
+    bench.consumers.project(Counts(fails), target, options).unwrap().consumer().clone()
+}
+
+/// Appends and projects for ever, and says how far it has come.
+async fn project(bench: Bench, is_in_memory: bool) {
+    let consumer = count(&bench, Fails::default(), is_in_memory);
+    let bench = Arc::new(bench);
+    for writer in 0..WRITERS {
+        let bench = bench.clone();
+        tokio::spawn(async move {
+            for cents in 100.. {
+                deposit(&bench, &format!("w{writer}"), cents).await;
+            }
+        });
+    }
+    let mut health = consumer.watch();
+    while health.changed().await.is_ok() {
+        println!("\nat {}", health.borrow_and_update().position);
+    }
+}
+
+/// A deposit as a bare event: what is tested is not how it comes into the log.
+async fn deposit(bench: &Bench, key: &str, cents: u64) {
+    append(bench, key, "account.deposited", cents).await;
+}
+
+async fn append(bench: &Bench, key: &str, name: &str, cents: u64) {
+    let id = EventId::new(SystemIds.uuid(Timestamp::EPOCH));
+    let payload = format!(r#"{{"cents":{cents}}}"#);
+    let event = NewEvent::new(id, EventName::parse(name).unwrap(), Content::Json, payload);
+    let stream = StreamId::new("account", key).unwrap();
+    let batch = AppendBatch::new().write(stream, ExpectedVersion::Any, [event]);
+    bench.kernel.events().append(batch).await.unwrap();
+}
+
+fn killed_again_and_again(case: Case) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store");
+    for kill in 0..kills() {
+        let (mut child, lines) = spawn(case, &path);
+        // Anywhere from the first steps on, with appends and batches on their way.
+        let moment = 1 + kill * kill * 7 % 61;
+        assert_eq!(lines.take(moment).count(), moment, "it ended by itself");
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let bench = open(case.store, &path).await;
+        let expected = bench.fold().await;
+        assert!(expected.values().map(|count| count.cents.len()).sum::<usize>() >= kills());
+        if case.is_in_memory {
+            let handle = bench.count_in_memory(&Fails::default());
+            handle.wait_for(bench.head(), LONG).await.unwrap();
+            assert_eq!(*handle.target().read().await, expected);
+        } else {
+            let handle = bench.count(&Fails::default());
+            handle.wait_for(bench.head(), LONG).await.unwrap();
+            assert_eq!(bench.counted().await, expected);
+        }
+        bench.consumers.close().await;
+        bench.kernel.events().close().await.unwrap();
+    });
+}
+
+#[test]
+fn killed_at_random_moments_documents_in_a_journal_count_each_event_once() {
+    killed_again_and_again(IN_JOURNAL);
+}
+
+#[test]
+fn killed_at_random_moments_documents_in_sqlite_count_each_event_once() {
+    killed_again_and_again(IN_SQLITE);
+}
+
+#[test]
+fn killed_at_random_moments_a_model_in_memory_counts_each_event_once() {
+    killed_again_and_again(Case { is_in_memory: true, ..IN_JOURNAL });
+}
+
+/// Projects with an event that ends the process, and says so when it is past it.
+async fn suffer(bench: Bench, is_in_memory: bool) {
+    let fails = Fails::default();
+    fails.aborts.store(true, Ordering::SeqCst);
+    let consumer = count(&bench, fails, is_in_memory);
+    if consumer.wait_for(bench.head(), LONG).await.is_ok() {
+        println!("\nat its end, {} parked", consumer.health().parked);
+    }
+    bench.consumers.close().await;
+}
+
+fn parks_what_kills(is_in_memory: bool) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store");
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let bench = open("sqlite", &path).await;
+        deposit(&bench, "ada", 1).await;
+        // More than a batch that is passed, and for which no progress is stored.
+        for note in 0..35 {
+            append(&bench, "bob", "other.noted", note).await;
+        }
+        for cents in [13, 2] {
+            deposit(&bench, "ada", cents).await;
+            deposit(&bench, "bob", cents + 100).await;
+        }
+        bench.kernel.events().close().await.unwrap();
+    });
+    let case = Case { work: "suffer", is_in_memory, ..IN_SQLITE };
+    let mut deaths = 0;
+    loop {
+        let (mut child, mut lines) = spawn(case, &path);
+        let end = lines.next();
+        let is_dead = !child.wait().unwrap().success();
+        if let Some(end) = end.filter(|_| !is_dead) {
+            assert_eq!(end, "at its end, 1 parked");
+            break;
+        }
+        deaths += 1;
+        assert!(deaths <= 6, "an event kills it for ever");
+    }
+    assert!(deaths >= 3, "given up too early: {deaths}");
+    // It comes when what killed is mended.
+    runtime.block_on(async {
+        let bench = open("sqlite", &path).await;
+        let consumer = count(&bench, Fails::default(), is_in_memory);
+        consumer.wait_for(bench.head(), LONG).await.unwrap();
+        let [letter] = &consumer.dead_letters().await[..] else { panic!("one") };
+        assert!(letter.error.contains("the process died"), "{}", letter.error);
+        consumer.retry(&letter.stream).await.unwrap();
+        consumer.stop().await;
+        let expected = bench.fold().await;
+        if is_in_memory {
+            let handle = bench.again().count_in_memory(&Fails::default());
+            handle.wait_for(bench.head(), LONG).await.unwrap();
+            assert_eq!(*handle.target().read().await, expected);
+        } else {
+            assert_eq!(bench.counted().await, expected);
+        }
+    });
+}
+
+#[test]
+fn an_event_that_kills_the_process_is_parked_however_far_behind_the_checkpoint() {
+    parks_what_kills(false);
+}
+
+#[test]
+fn an_event_that_kills_the_process_of_a_model_in_memory_is_parked() {
+    parks_what_kills(true);
+}

@@ -1,0 +1,395 @@
+//! Thousands of lives of a consumer: documents that fail in every way at any call, events that
+//! fail, panic, kill or can't be decoded, orders at any time. In the end, each event took effect
+//! once, in the order of its stream.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use factum_core::{
+    AppendBatch, Cbor, Codec, Content, DocumentStore, EventId, EventName, EventStore,
+    ExpectedVersion, Kernel, KeyRange, NewEvent, Position, RecordedEvent, ScanQuery, StreamId,
+    Timestamp,
+};
+use factum_memory::MemoryStore;
+use factum_projection::{
+    ConsumerHandle, ConsumerHealth, ConsumerOptions, ConsumerState, Consumers, Documents,
+    DocumentsTx, FailurePolicy, HandleError, InMemory, MemoryTx, Projection, StopReason,
+};
+use factum_testing::{FaultRates, FaultyStore, SeededIds, VirtualClock, bank::AccountEvent};
+
+use crate::disk::{Chance, Disk, Process};
+
+/// What came to each stream, by version.
+type Model = BTreeMap<String, Vec<u64>>;
+
+/// Where each stream's first poisoned event is: what comes before must be there.
+type Waiting = Arc<Mutex<HashMap<String, u64>>>;
+
+const STREAMS: u64 = 4;
+
+/// How an event fares when it is handled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Poison {
+    /// So many times, or until it is mended.
+    Fails(u32),
+    Kills,
+}
+
+/// What events do to handlers, for all processes alike.
+#[derive(Debug, Clone, Default)]
+struct Poisons(Arc<Mutex<HashMap<Position, Poison>>>);
+
+impl Poisons {
+    /// What is to be suffered now.
+    fn take(&self, position: Position) -> Option<Poison> {
+        let mut poisons = self.0.lock().unwrap();
+        let poison = poisons.get_mut(&position)?;
+        let now = *poison;
+        if let Poison::Fails(left) = poison {
+            *left = left.saturating_sub(1);
+            if *left == 0 {
+                poisons.remove(&position);
+            }
+        }
+        Some(now)
+    }
+
+    async fn suffer(&self, position: Position, process: &Process) -> Result<(), HandleError> {
+        match self.take(position) {
+            None => Ok(()),
+            Some(Poison::Fails(_)) => Err("poison".into()),
+            Some(Poison::Kills) => process.die().await,
+        }
+    }
+}
+
+struct InDocuments(Poisons, Process);
+
+impl Projection for InDocuments {
+    const NAME: &'static str = "simulated";
+    type Event = AccountEvent;
+    type Target = Documents;
+
+    async fn project(
+        &self,
+        _: AccountEvent,
+        recorded: &RecordedEvent,
+        tx: &mut DocumentsTx,
+    ) -> Result<(), HandleError> {
+        let version = recorded.version().value();
+        tx.update(recorded.stream().key(), |seen: &mut Vec<u64>| seen.push(version)).await?;
+        self.0.suffer(recorded.position(), &self.1).await
+    }
+}
+
+struct Remembered(Poisons, Process);
+
+impl Projection for Remembered {
+    const NAME: &'static str = "simulated";
+    type Event = AccountEvent;
+    type Target = InMemory<Model>;
+
+    async fn project(
+        &self,
+        _: AccountEvent,
+        recorded: &RecordedEvent,
+        tx: &mut MemoryTx<Model>,
+    ) -> Result<(), HandleError> {
+        let version = recorded.version().value();
+        tx.entry(recorded.stream().key().into()).or_default().push(version);
+        self.0.suffer(recorded.position(), &self.1).await
+    }
+}
+
+/// One run: a log, documents, and one consumer that lives again and again.
+struct World {
+    chance: Chance,
+    log: Arc<MemoryStore>,
+    disk: Disk,
+    poisons: Poisons,
+    poisoned: Waiting,
+    versions: HashMap<String, u64>,
+    is_in_memory: bool,
+    watcher: Option<tokio::task::JoinHandle<()>>,
+    appended: u64,
+}
+
+#[derive(Debug, PartialEq)]
+enum Ended {
+    Died,
+    Stopped(StopReason),
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let log = Arc::new(MemoryStore::new());
+        let mut chance = Chance::new(seed);
+        let is_in_memory = chance.percent(50);
+        Self {
+            disk: Disk::new(log.clone(), seed),
+            log,
+            chance,
+            poisons: Poisons::default(),
+            poisoned: Waiting::default(),
+            versions: HashMap::new(),
+            is_in_memory,
+            watcher: None,
+            appended: 0,
+        }
+    }
+
+    /// Some events, a few of them poisoned, a few of no concern.
+    async fn append(&mut self) {
+        for _ in 0..=self.chance.below(3) {
+            let key = format!("s{}", self.chance.below(STREAMS));
+            let stream = StreamId::new("account", &key).unwrap();
+            let count = 1 + self.chance.below(5);
+            let events: Vec<_> = (0..count).map(|_| self.event(&key)).collect();
+            let batch = AppendBatch::new().write(stream, ExpectedVersion::Any, events);
+            self.log.append(batch).await.unwrap();
+        }
+    }
+
+    fn event(&mut self, key: &str) -> NewEvent {
+        self.appended += 1;
+        let id = EventId::derived(Timestamp::EPOCH, &self.appended.to_be_bytes());
+        let version = self.versions.entry(key.into()).or_default();
+        *version += 1;
+        let position = Position::new(self.appended);
+        let mut name = "account.deposited";
+        if self.chance.percent(8) {
+            let poison = match self.chance.below(5) {
+                0 => Poison::Kills,
+                1 => Poison::Fails(u32::MAX),
+                _ => Poison::Fails(1 + self.chance.below(4) as u32),
+            };
+            self.poisons.0.lock().unwrap().insert(position, poison);
+            self.poisoned.lock().unwrap().entry(key.into()).or_insert(*version);
+        } else if self.chance.percent(15) {
+            name = "other.noted";
+        }
+        NewEvent::new(id, EventName::parse(name).unwrap(), Content::Json, r#"{"cents":1}"#)
+    }
+
+    /// What the read model must hold, or may lack from a poisoned event on.
+    async fn expected(&self) -> Model {
+        let mut model = Model::new();
+        let page = self.log.read(factum_core::ReadQuery::log().with_events_max(10_000)).await;
+        for event in page.unwrap().events {
+            if event.name() == "account.deposited" {
+                let key = event.stream().key().to_owned();
+                model.entry(key).or_default().push(event.version().value());
+            }
+        }
+        model
+    }
+
+    fn options(&mut self) -> ConsumerOptions {
+        let pause = Duration::from_millis(1);
+        let failure = FailurePolicy::new().with_retries_max(2).with_pause(pause, pause);
+        ConsumerOptions::new()
+            .with_failure(failure)
+            .with_batch_events_max(1 + self.chance.below(12) as usize)
+    }
+
+    /// One life of the process, with so many faults of a hundred calls.
+    fn live(&mut self, faults: u64, dies_in: Option<u64>, is_wild: bool) -> Ended {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            let clock = Arc::new(VirtualClock::auto_advancing(Timestamp::EPOCH));
+            let seed = self.chance.next();
+            let disk = self.disk.boot(faults, dies_in);
+            let process = disk.process();
+            let rates = FaultRates { fail_read: faults as f64 / 200.0, ..FaultRates::none() };
+            let events = FaultyStore::new(self.log.clone(), seed, rates, clock.clone());
+            let kernel = Kernel::new(Arc::new(events), Arc::new(disk))
+                .with_clock(clock)
+                .with_ids(Arc::new(SeededIds::new(seed)));
+            let ended = tokio::select! {
+                biased;
+                () = process.died() => Ended::Died,
+                ended = self.act(kernel, process.clone(), is_wild) => Ended::Stopped(ended),
+            };
+            // It ends early only where it found something wrong.
+            match self.watcher.take() {
+                Some(watcher) if ended != Ended::Died || watcher.is_finished() => {
+                    watcher.await.unwrap();
+                }
+                _ => {}
+            }
+            ended
+        })
+    }
+
+    async fn act(&mut self, kernel: Kernel, process: Process, is_wild: bool) -> StopReason {
+        let consumers = Consumers::new(kernel.clone());
+        let (options, poisons) = (self.options(), self.poisons.clone());
+        let snapshot_events = 1 + self.chance.below(20) as usize;
+        let (handle, model) = if self.is_in_memory {
+            let target = InMemory::new(&kernel).with_snapshot_events(snapshot_events);
+            let handle = consumers.project(Remembered(poisons, process), target, options).unwrap();
+            (handle.consumer().clone(), Some(handle))
+        } else {
+            let target = Documents::new(&kernel);
+            let work = InDocuments(poisons, process);
+            (consumers.project(work, target, options).unwrap().consumer().clone(), None)
+        };
+        let (watched, log) = (handle.clone(), self.log.clone());
+        let poisoned = self.poisoned.clone();
+        self.watcher = Some(tokio::spawn(async move {
+            let mut health = watched.watch();
+            let mut before = 0;
+            while health.changed().await.is_ok() {
+                let seen = health.borrow_and_update().clone();
+                if matches!(seen.state, ConsumerState::Stopped(_)) {
+                    break;
+                }
+                let found = match &model {
+                    Some(handle) => handle.target().read().await.clone(),
+                    None => in_documents(&*log).await,
+                };
+                if matches!(watched.health().state, ConsumerState::Stopped(_)) {
+                    // It may have stopped while its model was made again.
+                    break;
+                }
+                let count: usize = found.values().map(Vec::len).sum();
+                assert!(count >= before, "a model went back: {count} after {before}");
+                before = count;
+                has_all(&log, &found, &poisoned, seen.position).await;
+            }
+        }));
+        if is_wild {
+            for _ in 0..self.chance.below(6) {
+                self.order(&handle).await;
+                if self.chance.percent(40) {
+                    self.append().await;
+                }
+                tokio::task::yield_now().await;
+            }
+        }
+        handle.resume().await;
+        let head = *self.log.head().borrow();
+        until(&handle, |health| health.position >= head).await;
+        if !is_wild && self.poisons.0.lock().unwrap().is_empty() {
+            for letter in handle.dead_letters().await {
+                // What is behind it may be poisoned too; then it stays.
+                let _ = handle.retry(&letter.stream).await;
+            }
+        }
+        handle.stop().await
+    }
+
+    async fn order(&mut self, handle: &ConsumerHandle) {
+        match self.chance.below(8) {
+            0 => handle.pause().await,
+            1 => handle.resume().await,
+            2 => {
+                for letter in handle.dead_letters().await {
+                    let _ = handle.retry(&letter.stream).await;
+                }
+            }
+            _ => {
+                let seen = handle.health().position;
+                let head = *self.log.head().borrow();
+                let further = seen.plus(1 + self.chance.below(20)).min(head);
+                until(handle, |health| {
+                    health.position >= further || health.state == ConsumerState::Paused
+                })
+                .await;
+            }
+        }
+    }
+}
+
+/// Until something is so of a consumer, or it has stopped.
+async fn until(handle: &ConsumerHandle, is_so: impl Fn(&ConsumerHealth) -> bool) {
+    let mut health = handle.watch();
+    let is_over = |it: &ConsumerHealth| is_so(it) || matches!(it.state, ConsumerState::Stopped(_));
+    let come = tokio::time::timeout(Duration::from_secs(10), health.wait_for(is_over)).await;
+    assert!(come.is_ok(), "it does not come on: {:?}", handle.health());
+}
+
+async fn in_documents(documents: &dyn DocumentStore) -> Model {
+    let prefix = "$model/simulated@1/";
+    let page = documents.scan(ScanQuery::new(KeyRange::prefix(prefix))).await.unwrap();
+    let model = page.documents.iter().map(|document| {
+        let key = String::from_utf8(document.key[prefix.len()..].to_vec()).unwrap();
+        (key, Cbor::decode(&document.value).unwrap())
+    });
+    model.collect()
+}
+
+/// Every event up to there, but for what is behind a poisoned one; and nothing out of order.
+async fn has_all(log: &MemoryStore, found: &Model, poisoned: &Waiting, through: Position) {
+    for (key, seen) in found {
+        assert!(seen.is_sorted_by(|a, b| a < b), "doubled or out of order: {key} {seen:?}");
+    }
+    let page = log.read(factum_core::ReadQuery::log().with_events_max(10_000)).await.unwrap();
+    for event in page.events.iter().filter(|event| event.position() <= through) {
+        let (key, version) = (event.stream().key(), event.version().value());
+        let is_poisoned = poisoned.lock().unwrap().get(key).is_some_and(|first| version >= *first);
+        let is_there = found.get(key).is_some_and(|seen| seen.contains(&version));
+        let is_due = event.name() == "account.deposited" && !is_poisoned;
+        assert!(is_there || !is_due, "told of {through}, but {key} {version} is not there");
+    }
+}
+
+fn run(seed: u64) {
+    let mut world = World::new(seed);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    for _ in 0..1 + world.chance.below(5) {
+        runtime.block_on(world.append());
+        let faults = world.chance.below(4) * 8;
+        let dies_in = world.chance.percent(70).then(|| 1 + world.chance.below(40));
+        let ended = world.live(faults, dies_in, true);
+        assert!(matches!(ended, Ended::Died | Ended::Stopped(StopReason::Asked)), "{ended:?}");
+    }
+    // What kills still kills: each such event is found and parked after some deaths.
+    let killers =
+        world.poisons.0.lock().unwrap().values().filter(|it| **it == Poison::Kills).count();
+    let mut deaths = 0;
+    while world.live(0, None, false) == Ended::Died {
+        deaths += 1;
+        assert!(deaths <= 12 * (killers + 1), "an event kills it for ever");
+    }
+    // Mended, all comes.
+    world.poisons.0.lock().unwrap().clear();
+    assert_eq!(world.live(0, None, false), Ended::Stopped(StopReason::Asked));
+    let found = runtime.block_on(world.found());
+    assert_eq!(found, runtime.block_on(world.expected()));
+}
+
+impl World {
+    async fn found(&self) -> Model {
+        if !self.is_in_memory {
+            return in_documents(&*self.log).await;
+        }
+        let kernel = Kernel::new(self.log.clone(), self.log.clone());
+        let work = Remembered(self.poisons.clone(), Process::default());
+        let consumers = Consumers::new(kernel.clone());
+        let handle =
+            consumers.project(work, InMemory::new(&kernel), ConsumerOptions::new()).unwrap();
+        let head = *self.log.head().borrow();
+        let mut health = handle.watch();
+        health.wait_for(|health| health.position >= head).await.unwrap();
+        let found = handle.target().read().await.clone();
+        handle.stop().await;
+        found
+    }
+}
+
+#[test]
+fn whatever_fails_and_whenever_it_dies_each_event_takes_effect_once() {
+    let (first, runs) = match std::env::var("FACTUM_SIMULATE") {
+        Ok(text) => (text.parse().unwrap(), 1),
+        Err(_) if std::env::var_os("FACTUM_TEST_FULL").is_some() => (0, 20_000),
+        Err(_) => (0, 1_000),
+    };
+    for seed in first..first + runs {
+        let ended = std::panic::catch_unwind(|| run(seed));
+        assert!(ended.is_ok(), "again with FACTUM_SIMULATE={seed}");
+    }
+}
