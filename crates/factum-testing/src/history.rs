@@ -1,6 +1,7 @@
 //! What was attempted against a log and what came of it, compared in the end with the log.
 
 mod check;
+mod consumer;
 mod recording;
 mod violation;
 
@@ -14,6 +15,7 @@ use factum_core::{
     StoreError, StreamId,
 };
 
+pub use consumer::{Delivery, Recipient};
 pub use recording::RecordingStore;
 pub use violation::Violation;
 
@@ -47,6 +49,7 @@ struct Records {
     /// Streams whose events may be gone.
     changed: BTreeSet<StreamId>,
     readers: Vec<(Reader, Vec<RecordedEvent>)>,
+    consumers: Vec<(Recipient, Vec<RecordedEvent>)>,
 }
 
 /// A batch and all that is known of its attempts.
@@ -123,6 +126,29 @@ impl History {
     /// Notes that a reader was given an event.
     pub fn delivered(&self, to: &Reader, event: &RecordedEvent) {
         self.records().readers[to.at].1.push(event.clone());
+    }
+
+    /// Announces a consumer of the events of a scope that have one of these names. It need have
+    /// seen all of them when the history is checked.
+    pub fn consumer(
+        &self,
+        name: &str,
+        delivery: Delivery,
+        scope: Scope,
+        names: &[&str],
+    ) -> Recipient {
+        let mut records = self.records();
+        let names = names.iter().map(|name| (*name).into()).collect();
+        let at = records.consumers.len();
+        let recipient = Recipient { name: name.into(), delivery, scope, names, at };
+        records.consumers.push((recipient.clone(), vec![]));
+        recipient
+    }
+
+    /// Notes that a consumer was given an event; or, of one whose effects are stored with its
+    /// progress, that the effect is there.
+    pub fn took_effect(&self, at: &Recipient, event: &RecordedEvent) {
+        self.records().consumers[at.at].1.push(event.clone());
     }
 
     /// Compares what was recorded with the pages of a forward read of the whole log.

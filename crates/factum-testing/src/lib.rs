@@ -45,5 +45,7 @@ pub use answer::{Answer, AnswerSummary, Answers, Call, Contradiction};
 pub use clock::VirtualClock;
 pub use faulty::{Fault, FaultRates, FaultyDocuments, FaultyStore};
 pub use given::{Given, Then, When, given};
-pub use history::{Attempt, History, Reader, RecordingStore, Summary, Violation};
+pub use history::{
+    Attempt, Delivery, History, Reader, Recipient, RecordingStore, Summary, Violation,
+};
 pub use id::SeededIds;

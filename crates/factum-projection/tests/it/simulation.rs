@@ -275,8 +275,8 @@ impl World {
         until(&handle, |health| health.position >= head).await;
         if !is_wild && self.poisons.0.lock().unwrap().is_empty() {
             for letter in handle.dead_letters().await {
-                // What is behind it may be poisoned too; then it stays.
-                let _ = handle.retry(&letter.stream).await;
+                let told = handle.retry(&letter.stream).await;
+                assert_eq!(told, Ok(()), "nothing is poisoned any more: {letter:?}");
             }
         }
         handle.stop().await

@@ -44,6 +44,9 @@ pub(super) fn check(records: &Records, pages: &[Page]) -> Result<Summary, Violat
     for (reader, seen) in &records.readers {
         check_reader(reader, seen, &found)?;
     }
+    for (recipient, seen) in &records.consumers {
+        recipient.check(seen, found.by_position.values().copied())?;
+    }
     Ok(summary)
 }
 

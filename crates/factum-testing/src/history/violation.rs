@@ -175,6 +175,54 @@ pub enum Violation {
         /// Its id.
         id: EventId,
     },
+    /// A consumer was not given an event.
+    #[error("consumer {consumer:?} missed an event: stream={stream} position={position} id={id}")]
+    ConsumerMissed {
+        /// The consumer's name.
+        consumer: String,
+        /// The event's stream.
+        stream: StreamId,
+        /// Where it stands.
+        position: Position,
+        /// Its id.
+        id: EventId,
+    },
+    /// An event took effect twice where it may only once.
+    #[error(
+        "consumer {consumer:?} has an effect twice: stream={stream} position={position} id={id}"
+    )]
+    ConsumerTwice {
+        /// The consumer's name.
+        consumer: String,
+        /// The event's stream.
+        stream: StreamId,
+        /// Where it stands.
+        position: Position,
+        /// Its id.
+        id: EventId,
+    },
+    /// An event came to a consumer after a later one of its stream.
+    #[error("consumer {consumer:?} was given position {next} after {last}: stream={stream}")]
+    ConsumerOutOfOrder {
+        /// The consumer's name.
+        consumer: String,
+        /// The stream.
+        stream: StreamId,
+        /// The position before.
+        last: Position,
+        /// What it was given then.
+        next: Position,
+    },
+    /// A consumer was given an event that is none of its.
+    #[error("consumer {consumer:?} was given another's event: stream={stream} position={position}")]
+    ConsumerSawOther {
+        /// The consumer's name.
+        consumer: String,
+        /// The event's stream.
+        stream: StreamId,
+        /// Where it is said to stand.
+        position: Position,
+    },
     /// The log could not be read.
     #[error("the log can't be read: {0}")]
     Unreadable(#[from] StoreError),

@@ -6,7 +6,7 @@ use factum_core::{
     ExpectedVersion, Lineage, NewEvent, Page, Position, RecordedEvent, Scope, StoreError, StreamId,
     StreamVersion, Timestamp,
 };
-use factum_testing::{History, Summary, Violation};
+use factum_testing::{Delivery, History, Summary, Violation};
 use uuid::Uuid;
 
 fn id(number: u128) -> EventId {
@@ -204,6 +204,36 @@ fn time_and_lineage_stay() {
     let mut other = page(vec![], &[]);
     other.lineage = Lineage::new(Uuid::from_u128(8));
     refused(&two_stored(), &[page(two_events(), &[]), other], "lineage");
+}
+
+#[test]
+fn a_consumer_is_given_every_event_and_an_effect_is_there_once() {
+    let log = || [page([two_events(), vec![at(3, "bob", 1, 3)]].concat(), &[])];
+    let names = &["account.deposited"];
+    let given = |delivery, scope: Scope, seen: &[&RecordedEvent]| {
+        let history = two_stored();
+        history.attempt(&batch("bob", &[3])).ended(&stored(3, &[1], 1));
+        let consumer = history.consumer("balances", delivery, scope, names);
+        seen.iter().for_each(|event| history.took_effect(&consumer, event));
+        history.check(&log()).map(drop).map_err(|violation| violation.to_string())
+    };
+    let [one, two, three] = &[at(1, "ada", 1, 1), at(2, "ada", 2, 2), at(3, "bob", 1, 3)];
+    for delivery in [Delivery::AtLeastOnce, Delivery::Once] {
+        assert_eq!(given(delivery, Scope::Log, &[one, two, three]), Ok(()));
+        // What was parked comes late; its own stream only is in order.
+        assert_eq!(given(delivery, Scope::Log, &[three, one, two]), Ok(()));
+        assert_eq!(given(delivery, Scope::Stream(stream("bob")), &[three]), Ok(()));
+        let said = given(delivery, Scope::Log, &[one, two]).unwrap_err();
+        assert!(said.contains("missed an event: stream=account-bob position=3"), "{said}");
+        let said = given(delivery, Scope::Log, &[two, one, three]).unwrap_err();
+        assert!(said.contains("position 1 after 2"), "{said}");
+        let said = given(delivery, Scope::Stream(stream("bob")), &[one, three]).unwrap_err();
+        assert!(said.contains("another's event"), "{said}");
+    }
+    let twice = [one, two, one, two, three];
+    assert_eq!(given(Delivery::AtLeastOnce, Scope::Log, &twice), Ok(()));
+    let said = given(Delivery::Once, Scope::Log, &twice).unwrap_err();
+    assert!(said.contains("an effect twice: stream=account-ada position=1"), "{said}");
 }
 
 #[test]
