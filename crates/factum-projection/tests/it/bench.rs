@@ -10,8 +10,8 @@ use std::{
 };
 
 use factum_core::{
-    Cbor, Codec, Kernel, KeyRange, Position, ReadLog, ReadQuery, RecordedEvent, Repository,
-    ScanQuery, TagKey, decode_event,
+    Cbor, Codec, DocumentStore, Kernel, KeyRange, Position, ReadLog, ReadQuery, RecordedEvent,
+    Repository, ScanQuery, TagKey, decode_event,
 };
 use factum_memory::MemoryStore;
 use factum_projection::{
@@ -19,7 +19,7 @@ use factum_projection::{
     MemoryTx, Projection, ProjectionHandle,
 };
 use factum_testing::bank::{Account, AccountCommand, AccountEvent};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 pub(crate) const LONG: Duration = Duration::from_secs(20);
 
@@ -91,16 +91,24 @@ impl Bench {
 
     /// What the read model of documents holds.
     pub(crate) async fn counted(&self) -> BTreeMap<String, Count> {
-        let mut counts = BTreeMap::new();
-        let range = KeyRange::prefix("$model/counts@1/");
-        let page = self.kernel.documents().scan(ScanQuery::new(range)).await.unwrap();
-        for document in page.documents {
-            let key = document.key.strip_prefix(b"$model/counts@1/").unwrap();
-            let count = Cbor::decode::<Count>(&document.value).unwrap();
-            counts.insert(String::from_utf8(key.to_vec()).unwrap(), count);
-        }
-        counts
+        in_documents(&**self.kernel.documents(), "$model/counts@1/").await
     }
+}
+
+/// The documents with this prefix.
+pub(crate) async fn in_documents<T: DeserializeOwned>(
+    documents: &dyn DocumentStore,
+    prefix: &str,
+) -> BTreeMap<String, T> {
+    let query = ScanQuery::new(KeyRange::prefix(prefix.to_owned()));
+    let page = documents.scan(query).await.unwrap();
+    assert_eq!(page.rest, None, "a test's model is small");
+    let found = page.documents.iter().map(|document| {
+        let key = document.key.strip_prefix(prefix.as_bytes()).unwrap();
+        let value = Cbor::decode(&document.value).unwrap();
+        (String::from_utf8(key.to_vec()).unwrap(), value)
+    });
+    found.collect()
 }
 
 pub(crate) fn options() -> ConsumerOptions {

@@ -8,4 +8,5 @@ mod disk;
 mod delivery;
 mod failure;
 mod process;
+mod rough;
 mod simulation;

@@ -9,9 +9,8 @@ use std::{
 };
 
 use factum_core::{
-    AppendBatch, Cbor, Codec, Content, DocumentStore, EventId, EventName, EventStore,
-    ExpectedVersion, Kernel, KeyRange, NewEvent, Position, RecordedEvent, ScanQuery, StreamId,
-    Timestamp,
+    AppendBatch, Content, EventId, EventName, EventStore, ExpectedVersion, Kernel, NewEvent,
+    Position, RecordedEvent, StreamId, Timestamp,
 };
 use factum_memory::MemoryStore;
 use factum_projection::{
@@ -20,7 +19,10 @@ use factum_projection::{
 };
 use factum_testing::{FaultRates, FaultyStore, SeededIds, VirtualClock, bank::AccountEvent};
 
-use crate::disk::{Chance, Disk, Process};
+use crate::{
+    bench::in_documents,
+    disk::{Chance, Disk, Process},
+};
 
 /// What came to each stream, by version.
 type Model = BTreeMap<String, Vec<u64>>;
@@ -29,6 +31,7 @@ type Model = BTreeMap<String, Vec<u64>>;
 type Waiting = Arc<Mutex<HashMap<String, u64>>>;
 
 const STREAMS: u64 = 4;
+const IN_DOCUMENTS: &str = "$model/simulated@1/";
 
 /// How an event fares when it is handled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -249,7 +252,7 @@ impl World {
                 }
                 let found = match &model {
                     Some(handle) => handle.target().read().await.clone(),
-                    None => in_documents(&*log).await,
+                    None => in_documents(&*log, IN_DOCUMENTS).await,
                 };
                 if matches!(watched.health().state, ConsumerState::Stopped(_)) {
                     // It may have stopped while its model was made again.
@@ -312,16 +315,6 @@ async fn until(handle: &ConsumerHandle, is_so: impl Fn(&ConsumerHealth) -> bool)
     assert!(come.is_ok(), "it does not come on: {:?}", handle.health());
 }
 
-async fn in_documents(documents: &dyn DocumentStore) -> Model {
-    let prefix = "$model/simulated@1/";
-    let page = documents.scan(ScanQuery::new(KeyRange::prefix(prefix))).await.unwrap();
-    let model = page.documents.iter().map(|document| {
-        let key = String::from_utf8(document.key[prefix.len()..].to_vec()).unwrap();
-        (key, Cbor::decode(&document.value).unwrap())
-    });
-    model.collect()
-}
-
 /// Every event up to there, but for what is behind a poisoned one; and nothing out of order.
 async fn has_all(log: &MemoryStore, found: &Model, poisoned: &Waiting, through: Position) {
     for (key, seen) in found {
@@ -365,7 +358,7 @@ fn run(seed: u64) {
 impl World {
     async fn found(&self) -> Model {
         if !self.is_in_memory {
-            return in_documents(&*self.log).await;
+            return in_documents(&*self.log, IN_DOCUMENTS).await;
         }
         let kernel = Kernel::new(self.log.clone(), self.log.clone());
         let work = Remembered(self.poisons.clone(), Process::default());
