@@ -68,6 +68,9 @@ struct Kept {
     at: Option<Progress>,
     letters: BTreeMap<StreamId, Bytes>,
     is_torn: bool,
+    /// A stream was parked or released, and that is not stored: a model that is made again would
+    /// not have it.
+    is_owed: bool,
     /// What was read by somebody, perhaps.
     shown: Position,
     /// Events since the last snapshot.
@@ -83,6 +86,7 @@ impl Kept {
 
     /// Takes over what is to be kept.
     fn take(&mut self, save: &Save, at: Progress) {
+        self.is_owed |= !save.letters.is_empty();
         for (stream, letter) in &save.letters {
             match letter {
                 Some(letter) => self.letters.insert(stream.clone(), letter.clone()),
@@ -183,8 +187,9 @@ where
     fn show(&self, through: Option<Position>) {
         let is_far = {
             let mut kept = self.kept();
+            let is_over = through.is_none();
             let through = through.unwrap_or(kept.shown);
-            let is_far = through >= kept.shown;
+            let is_far = is_over || (through >= kept.shown && !kept.is_owed);
             kept.shown = kept.shown.max(through);
             is_far
         };
@@ -248,12 +253,15 @@ where
 
     async fn open(&self, consumer: &ConsumerName) -> Result<Opened, TargetError> {
         let mark = self.documents().get(&mark_key(consumer)).await?.map(|it| it.value);
-        let is_whole = {
+        let (is_whole, is_owed) = {
             let kept = self.kept();
-            kept.at.is_some() && !kept.is_torn
+            (kept.at.is_some() && !kept.is_torn, kept.is_owed)
         };
         // What lies in memory is what was handled, whatever became of the last write.
         if is_whole {
+            if is_owed {
+                self.snapshot(consumer).await?;
+            }
             let position = self.kept().position();
             self.show(Some(position));
         } else {

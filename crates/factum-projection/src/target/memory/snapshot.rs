@@ -103,6 +103,7 @@ where
         {
             let mut kept = self.kept();
             (kept.events, kept.stored) = (0, Some(snapshot.progress.position()));
+            kept.is_owed = false;
         }
         self.sweep(consumer, before).await;
         Ok(())
