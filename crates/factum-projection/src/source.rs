@@ -102,11 +102,11 @@ impl Source {
         Self { reading, scope, page_max, after, last, seen, mode: Mode::Behind }
     }
 
-    /// What comes next; waits for it.
+    /// What comes next; waits for it. `None`: it has turned to the tail, or away from it.
     ///
     /// # Cancel safety
     /// A dropped future loses nothing.
-    pub(crate) async fn next(&mut self) -> Result<Chunk, ReadError> {
+    pub(crate) async fn next(&mut self) -> Result<Option<Chunk>, ReadError> {
         loop {
             match &mut self.mode {
                 Mode::Behind => {
@@ -135,17 +135,23 @@ impl Source {
                         }
                     }
                     if let Some(page) = page {
-                        return self.accept(Arc::new(page));
+                        return self.accept(Arc::new(page)).map(Some);
+                    }
+                    if self.is_live() {
+                        return Ok(None);
                     }
                 }
                 Mode::Live(tail) => match tail.recv().await {
                     Ok(Tailed::Began(after)) if after <= self.after => {}
                     Ok(Tailed::Page { page, .. }) if page.scanned_through <= self.after => {}
                     Ok(Tailed::Page { page, after }) if after <= self.after => {
-                        return self.accept(page);
+                        return self.accept(page).map(Some);
                     }
                     // Too late for the tail, or it can't go on.
-                    Ok(_) | Err(_) => self.mode = Mode::Behind,
+                    Ok(_) | Err(_) => {
+                        self.mode = Mode::Behind;
+                        return Ok(None);
+                    }
                 },
             }
         }

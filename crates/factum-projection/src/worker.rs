@@ -164,8 +164,8 @@ impl<W: Work> Worker<W> {
             chunk = life.source.next() => match chunk {
                 Ok(chunk) => {
                     life.unread = 0;
-                    self.see(&chunk);
-                    Ok(Some(chunk))
+                    chunk.iter().for_each(|chunk| self.see(chunk));
+                    Ok(chunk)
                 }
                 Err(ReadError::Store(error)) if error.kind() == StoreErrorKind::Unavailable => {
                     life.unread += 1;

@@ -1,13 +1,16 @@
 //! Events that can't be handled: tried again, parked, released; others flow.
 
-use std::sync::atomic::Ordering;
+use std::sync::{Arc, atomic::Ordering};
 
-use factum_core::StreamId;
-use factum_projection::{
-    ConsumerHandle, ConsumerState, Documents, Release, StopReason, order_release, stored_consumers,
+use factum_core::{
+    AppendBatch, Clock, Content, EventId, EventName, ExpectedVersion, IdSource, Kernel, NewEvent,
+    StreamChange, StreamId, StreamVersion, SystemClock, SystemIds, TagKey,
 };
+use factum_memory::MemoryStore;
+use factum_projection::{ConsumerHandle, ConsumerState, Documents, InMemory, StopReason, Target};
+use factum_testing::{Fault, FaultRates, FaultyDocuments};
 
-use crate::bench::{Bench, Counts, Fails, LONG, options};
+use crate::bench::{Bench, Counts, CountsInMemory, Fails, LONG, options};
 
 fn ada() -> StreamId {
     StreamId::new("account", "ada").unwrap()
@@ -121,42 +124,204 @@ async fn the_policy_may_say_to_stop() {
     assert_eq!(bench.counted().await["ada"].cents, [1, 13, 2, 3]);
 }
 
+/// An event by hand, with whatever in it.
+async fn append(bench: &Bench, name: &str, payload: &'static str) {
+    let id = EventId::new(SystemIds.uuid(SystemClock.now()));
+    let event = NewEvent::new(id, EventName::parse(name).unwrap(), Content::Json, payload);
+    let batch = AppendBatch::new().write(ada(), ExpectedVersion::Any, [event]);
+    bench.kernel.events().append(batch).await.unwrap();
+}
+
 #[tokio::test]
-async fn what_operators_order_while_nobody_runs_is_done_at_the_next_start() {
+async fn events_that_are_unknown_or_make_no_sense_follow_the_policy_at_once() {
+    for (name, payload) in [("account.deposited", "nonsense"), ("account.frozen", "{}")] {
+        let bench = Bench::new();
+        bench.open("ada").await;
+        append(&bench, name, payload).await;
+        append(&bench, "account.deposited", r#"{"cents":2}"#).await;
+        let counts = bench.count(&Fails::default());
+        counts.wait_for(bench.head(), LONG).await.unwrap();
+        let [letter] = &counts.dead_letters().await[..] else { panic!("one") };
+        assert_eq!((letter.event.as_str(), letter.attempts), (name, 1), "{letter:?}");
+        counts.discard(&ada()).await.unwrap();
+        assert_eq!(bench.counted().await["ada"].cents, [2]);
+    }
+    let bench = Bench::new();
+    bench.open("ada").await;
+    append(&bench, "account.frozen", "{}").await;
+    let (target, options) = (Documents::new(&bench.kernel), options().ignoring_unknown());
+    let counts = bench.consumers.project(Counts(Fails::default()), target, options).unwrap();
+    counts.wait_for(bench.head(), LONG).await.unwrap();
+    assert_eq!(counts.health().parked, 0);
+}
+
+/// Each further attempt would have cost another thread, until none was left.
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_handler_that_keeps_its_thread_is_given_up_at_once_and_the_rest_flows() {
+    let bench = Bench::new();
+    deposits(&bench).await;
+    let fails = Fails::default();
+    fails.spins.store(true, Ordering::SeqCst);
+    let counts = bench.count(&fails);
+    counts.wait_for(bench.head(), LONG).await.unwrap();
+    let letters = counts.dead_letters().await;
+    assert_eq!(bench.counted().await["bob"].cents, [101, 113, 102, 103]);
+    fails.spins.store(false, Ordering::SeqCst);
+    let [letter] = &letters[..] else { panic!("one") };
+    assert!(letter.error.contains("keeps its thread"), "{}", letter.error);
+    assert_eq!(letter.attempts, 1);
+    counts.retry(&ada()).await.unwrap();
+    assert_eq!(bench.counted().await["ada"].cents, [1, 13, 2, 3]);
+}
+
+#[tokio::test]
+async fn what_is_erased_meanwhile_is_not_mistaken_for_what_is_behind_it() {
     let bench = Bench::new();
     deposits(&bench).await;
     let fails = Fails::default();
     fails.errs.store(true, Ordering::SeqCst);
-    let first = bench.again();
-    first.count(&fails).wait_for(bench.head(), LONG).await.unwrap();
-    first.count_in_memory(&fails).wait_for(bench.head(), LONG).await.unwrap();
-    first.consumers.close().await;
+    let counts = bench.count(&fails);
+    counts.wait_for(bench.head(), LONG).await.unwrap();
+    // The parked one goes; what is left out is nothing else in its place.
+    let change = StreamChange::TruncateBefore(StreamVersion::new(4));
+    bench.kernel.events().change(&ada(), change).await.unwrap();
+    counts.discard(&ada()).await.unwrap();
+    assert_eq!(bench.counted().await["ada"].cents, [1, 2, 3]);
 
-    let documents = &**bench.kernel.documents();
-    let found = stored_consumers(documents).await.unwrap();
-    let names: Vec<&str> = found.iter().map(|it| &*it.name).collect();
-    assert_eq!(names, ["counts-in-memory@1", "counts@1"]);
-    for consumer in &found {
-        assert!(!consumer.is_at_work);
-        assert_eq!(consumer.checkpoint.map(|it| it.position), Some(bench.head()));
-        assert_eq!(consumer.dead_letters[0].stream, ada());
-    }
-    for (consumer, release) in
-        [("counts@1", Release::Retry), ("counts-in-memory@1", Release::Discard)]
-    {
-        order_release(&bench.kernel, consumer, &ada(), release).await.unwrap();
-    }
-    let bob = StreamId::new("account", "bob").unwrap();
-    assert!(order_release(&bench.kernel, "counts@1", &bob, Release::Retry).await.is_err());
+    let bench = Bench::new();
+    deposits(&bench).await;
+    let counts = bench.count(&fails);
+    counts.wait_for(bench.head(), LONG).await.unwrap();
+    let change = StreamChange::Delete(ExpectedVersion::Any);
+    bench.kernel.events().change(&ada(), change).await.unwrap();
+    counts.retry(&ada()).await.unwrap();
+    assert_eq!(counts.health().parked, 0);
+}
 
+#[tokio::test]
+async fn a_consumer_that_waits_to_try_again_obeys() {
+    let bench = Bench::new();
+    deposits(&bench).await;
+    let fails = Fails::default();
+    fails.errs.store(true, Ordering::SeqCst);
+    let mut options = options();
+    options.failure = options.failure.with_pause(LONG, LONG);
+    let target = InMemory::new(&bench.kernel);
+    let counts =
+        bench.consumers.project(CountsInMemory(fails.clone()), target, options.clone()).unwrap();
+    let mut health = counts.watch();
+    health.wait_for(|it| matches!(it.state, ConsumerState::Retrying { .. })).await.unwrap();
+    // What came before can be read, and no half of what failed.
+    assert_eq!(counts.target().read().await["ada"].cents, [1]);
+    assert!(counts.dead_letters().await.is_empty());
+    assert!(counts.retry(&ada()).await.unwrap_err().contains("thirteen"));
+    assert_eq!(counts.stop().await, StopReason::Asked);
+    // Nor was it stored.
     fails.errs.store(false, Ordering::SeqCst);
-    let position = bench.deposit("ada", 4).await;
-    let (counts, in_memory) = (bench.count(&fails), bench.count_in_memory(&fails));
-    for consumer in [counts.consumer(), in_memory.consumer()] {
-        let mut health = consumer.watch();
-        health.wait_for(|it| it.parked == 0 && it.position >= position).await.unwrap();
+    let again = bench.again();
+    let counts = again.count_in_memory(&fails);
+    counts.wait_for(bench.head(), LONG).await.unwrap();
+    assert_eq!(*counts.target().read().await, bench.fold().await);
+}
+
+#[tokio::test]
+async fn documents_that_are_away_park_nothing() {
+    let store = Arc::new(MemoryStore::new());
+    let none = FaultRates::none();
+    let documents = Arc::new(FaultyDocuments::new(store.clone(), 1, none, Arc::new(SystemClock)));
+    let kernel = Kernel::new(store, documents.clone()).with_tag_key(TagKey::new([1; 32]));
+    let bench = Bench::on(kernel);
+    bench.open("ada").await;
+    let counts = bench.count(&Fails::default());
+    counts.wait_for(bench.head(), LONG).await.unwrap();
+    for _ in 0..20 {
+        documents.next_read(Fault::FailBefore);
     }
-    assert_eq!(bench.counted().await["ada"].cents, [1, 13, 2, 3, 4]);
-    assert_eq!(in_memory.target().read().await["ada"].cents, [1, 2, 3, 4]);
-    assert!(stored_consumers(documents).await.unwrap().iter().all(|it| it.orders == 0));
+    let position = bench.deposit("ada", 1).await;
+    counts.wait_for(position, LONG).await.unwrap();
+    assert_eq!((counts.health().parked, bench.counted().await["ada"].cents.len()), (0, 1));
+}
+
+#[tokio::test]
+async fn of_two_processes_the_later_one_goes_on_and_the_earlier_is_fenced() {
+    let bench = Bench::new();
+    bench.open("ada").await;
+    let first = bench.count(&Fails::default());
+    first.wait_for(bench.head(), LONG).await.unwrap();
+    let other = bench.again();
+    let second = other.count(&Fails::default());
+    second.wait_for(bench.head(), LONG).await.unwrap();
+    for cents in 1..=20 {
+        bench.deposit("ada", cents).await;
+    }
+    second.wait_for(bench.head(), LONG).await.unwrap();
+    let told = first.wait_for(bench.head(), LONG).await.unwrap_err();
+    assert!(told.to_string().contains("another process"), "{told}");
+    assert_eq!(first.health().state, ConsumerState::Stopped(StopReason::Fenced));
+    assert_eq!(bench.counted().await, bench.fold().await);
+}
+
+#[tokio::test]
+async fn models_of_two_processes_do_not_mix_their_snapshots() {
+    let bench = Bench::new();
+    bench.open("ada").await;
+    let mut counts = Vec::new();
+    for _ in 0..2 {
+        let target = InMemory::new(&bench.kernel).with_snapshot_events(1);
+        let work = CountsInMemory(Fails::default());
+        counts.push(bench.again().consumers.project(work, target, options()).unwrap());
+    }
+    for cents in 1..=30 {
+        let position = bench.deposit("ada", cents).await;
+        for counts in &counts {
+            counts.wait_for(position, LONG).await.unwrap();
+        }
+    }
+    for counts in counts {
+        counts.stop().await;
+    }
+    let again = bench.count_in_memory(&Fails::default());
+    again.wait_for(bench.head(), LONG).await.unwrap();
+    assert_eq!(again.health().handled, 0, "the last snapshot is whole");
+    assert_eq!(*again.target().read().await, bench.fold().await);
+}
+
+#[tokio::test]
+async fn a_store_that_is_closed_beneath_a_live_consumer_stops_it() {
+    let bench = Bench::new();
+    bench.open("ada").await;
+    let counts = bench.count(&Fails::default());
+    counts.wait_for(bench.head(), LONG).await.unwrap();
+    counts.watch().wait_for(|it| it.state == ConsumerState::Live).await.unwrap();
+    bench.kernel.events().close().await.unwrap();
+    let told = counts.wait_for(bench.head().next(), LONG).await.unwrap_err();
+    assert!(told.to_string().contains("closed"), "{told}");
+}
+
+#[tokio::test]
+async fn a_removal_that_was_cut_off_is_finished_by_the_next_start() {
+    for cut in 0..3 {
+        let store = Arc::new(MemoryStore::new());
+        let none = FaultRates::none();
+        let documents =
+            Arc::new(FaultyDocuments::new(store.clone(), 1, none, Arc::new(SystemClock)));
+        let kernel = Kernel::new(store, documents.clone()).with_tag_key(TagKey::new([1; 32]));
+        let bench = Bench::on(kernel);
+        deposits(&bench).await;
+        let fails = Fails::default();
+        fails.errs.store(true, Ordering::SeqCst);
+        let counts = bench.count(&fails);
+        counts.wait_for(bench.head(), LONG).await.unwrap();
+        assert_eq!((counts.stop().await, counts.health().parked), (StopReason::Asked, 1));
+        for _ in 0..=cut {
+            documents.next_write_succeeds();
+        }
+        documents.next_write(Fault::FailBefore);
+        let target = Documents::new(&bench.kernel);
+        target.clear(counts.name()).await.unwrap_err();
+        fails.errs.store(false, Ordering::SeqCst);
+        let counts = bench.count(&fails);
+        counts.wait_for(bench.head(), LONG).await.unwrap();
+        assert_eq!(bench.counted().await, bench.fold().await, "cut off after {cut}");
+    }
 }

@@ -8,5 +8,7 @@ mod disk;
 mod delivery;
 mod failure;
 mod process;
+mod restored;
 mod rough;
 mod simulation;
+mod stored;

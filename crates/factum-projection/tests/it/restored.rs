@@ -1,0 +1,205 @@
+//! A log that is restored beneath a running consumer, and the way out.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex},
+};
+
+use async_trait::async_trait;
+use factum_core::{
+    AppendBatch, AppendError, Appended, Content, EventId, EventName, EventStore, ExpectedVersion,
+    Guarantees, Kernel, NewEvent, Page, Position, ReadQuery, RecordedEvent, StoreError,
+    StreamChange, StreamId, StreamInfo, Timestamp,
+};
+use factum_memory::{MemoryOptions, MemoryStore};
+use factum_projection::{
+    Consumer, ConsumerHandle, ConsumerState, Consumers, HandleError, InMemory, RewindError,
+    StopReason, WaitError,
+};
+use factum_testing::{SeededIds, bank::AccountEvent};
+use tokio::sync::watch;
+
+use crate::bench::{CountsInMemory, Fails, LONG, options};
+
+/// A server behind whose name another log may stand from now on.
+struct Server {
+    store: Mutex<Arc<MemoryStore>>,
+    head: watch::Sender<Position>,
+}
+
+impl Server {
+    fn store(&self) -> Arc<MemoryStore> {
+        self.store.lock().unwrap().clone()
+    }
+
+    async fn restore(&self, names: &str) {
+        *self.store.lock().unwrap() = log(names).await;
+    }
+
+    async fn deposit(&self, name: char) -> Position {
+        let head = append(&self.store(), name).await;
+        self.head.send_replace(head);
+        head
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Server")
+    }
+}
+
+#[async_trait]
+impl EventStore for Server {
+    async fn append(&self, batch: AppendBatch) -> Result<Appended, AppendError> {
+        self.store().append(batch).await
+    }
+
+    async fn read(&self, query: ReadQuery) -> Result<Page, StoreError> {
+        self.store().read(query).await
+    }
+
+    async fn stream_info(&self, stream: &StreamId) -> Result<StreamInfo, StoreError> {
+        self.store().stream_info(stream).await
+    }
+
+    async fn change(&self, s: &StreamId, change: StreamChange) -> Result<StreamInfo, AppendError> {
+        self.store().change(s, change).await
+    }
+
+    fn head(&self) -> watch::Receiver<Position> {
+        self.head.subscribe()
+    }
+
+    fn guarantees(&self) -> Guarantees {
+        self.store().guarantees()
+    }
+
+    async fn close(&self) -> Result<(), StoreError> {
+        EventStore::close(&*self.store()).await
+    }
+}
+
+async fn append(store: &MemoryStore, name: char) -> Position {
+    let id = EventId::derived(Timestamp::EPOCH, name.to_string().as_bytes());
+    let payload = format!(r#"{{"cents":{}}}"#, u32::from(name) - u32::from('a'));
+    let deposited = EventName::from_static("account.deposited");
+    let event = NewEvent::new(id, deposited, Content::Json, payload);
+    let stream = StreamId::new("account", "ada").unwrap();
+    let batch = AppendBatch::new().write(stream, ExpectedVersion::Any, [event]);
+    store.append(batch).await.unwrap().first
+}
+
+/// A log with an event per letter, always of the same lineage: nothing tells but its events.
+async fn log(names: &str) -> Arc<MemoryStore> {
+    let store =
+        MemoryStore::with_options(MemoryOptions::new().with_ids(Arc::new(SeededIds::new(3))));
+    for name in names.chars() {
+        append(&store, name).await;
+    }
+    Arc::new(store)
+}
+
+struct Bank {
+    server: Arc<Server>,
+    consumers: Consumers,
+    kernel: Kernel,
+    seen: Arc<Mutex<String>>,
+}
+
+impl Bank {
+    async fn with(names: &str) -> Self {
+        let store = Mutex::new(log(names).await);
+        let head = watch::Sender::new(Position::new(names.len() as u64));
+        let server = Arc::new(Server { store, head });
+        let kernel = Kernel::new(server.clone(), Arc::new(MemoryStore::new()));
+        let consumers = Consumers::new(kernel.clone());
+        Self { server, consumers, kernel, seen: Arc::default() }
+    }
+
+    fn start(&self) -> ConsumerHandle {
+        let seen = self.seen.clone();
+        let note = move |event: AccountEvent, _: RecordedEvent| {
+            if let AccountEvent::Deposited { cents } = event {
+                seen.lock().unwrap().push(char::from(b'a' + cents as u8));
+            }
+            async { Ok::<(), HandleError>(()) }
+        };
+        self.consumers.start(Consumer::new("seen", note).with_options(options())).unwrap()
+    }
+
+    fn seen(&self) -> String {
+        self.seen.lock().unwrap().clone()
+    }
+}
+
+async fn has_diverged(consumer: &ConsumerHandle) {
+    let mut health = consumer.watch();
+    let is_over = |health: &factum_projection::ConsumerHealth| {
+        matches!(health.state, ConsumerState::Stopped(_))
+    };
+    let found = tokio::time::timeout(LONG, health.wait_for(is_over)).await.unwrap().unwrap();
+    let ConsumerState::Stopped(StopReason::Diverged(text)) = &found.state else {
+        panic!("{:?}", found.state)
+    };
+    assert!(text.contains("move its checkpoint"), "{text}");
+}
+
+#[tokio::test]
+async fn a_consumer_at_the_end_of_a_log_that_was_restored_shorter_stops_and_can_be_rewound() {
+    let bank = Bank::with("abcd").await;
+    let consumer = bank.start();
+    consumer.wait_for(Position::new(4), LONG).await.unwrap();
+    bank.server.restore("ab").await;
+    // The third event, but of another log.
+    let position = bank.server.deposit('x').await;
+    has_diverged(&consumer).await;
+    let told = consumer.wait_for(position, LONG).await.unwrap_err();
+    assert!(matches!(told, WaitError::Stopped { reason: StopReason::Diverged(_), .. }), "{told}");
+    assert_eq!(bank.seen(), "abcd");
+    // Started again it says so again, before it tells of any position.
+    has_diverged(&bank.start()).await;
+
+    let beyond = bank.consumers.rewind(consumer.name(), Position::new(9)).await;
+    assert!(matches!(beyond, Err(RewindError::Beyond { .. })), "{beyond:?}");
+    bank.consumers.rewind(consumer.name(), Position::new(2)).await.unwrap();
+    let consumer = bank.start();
+    consumer.wait_for(position, LONG).await.unwrap();
+    assert_eq!(bank.seen(), "abcdx");
+    let running = bank.consumers.rewind(consumer.name(), Position::new(2)).await;
+    assert!(matches!(running, Err(RewindError::Running(_))), "{running:?}");
+    let unknown = bank.consumers.rewind(&"nobody@2".parse().unwrap(), Position::ZERO).await;
+    assert!(matches!(unknown, Err(RewindError::Unknown(_))), "{unknown:?}");
+}
+
+#[tokio::test]
+async fn a_consumer_is_told_of_a_longer_log_in_place_of_its_own() {
+    let bank = Bank::with("abcd").await;
+    let consumer = bank.start();
+    consumer.wait_for(Position::new(4), LONG).await.unwrap();
+    consumer.stop().await;
+    bank.server.restore("abxyz").await;
+    has_diverged(&bank.start()).await;
+    bank.consumers.rewind(consumer.name(), Position::new(2)).await.unwrap();
+    bank.start().wait_for(Position::new(5), LONG).await.unwrap();
+    assert_eq!(bank.seen(), "abcdxyz");
+}
+
+#[tokio::test]
+async fn a_model_in_memory_is_made_anew_after_a_rewind() {
+    let bank = Bank::with("abcd").await;
+    let start = || {
+        let target = InMemory::new(&bank.kernel);
+        bank.consumers.project(CountsInMemory(Fails::default()), target, options()).unwrap()
+    };
+    let counts = start();
+    counts.wait_for(Position::new(4), LONG).await.unwrap();
+    counts.stop().await;
+    bank.server.restore("abx").await;
+    let counts = start();
+    has_diverged(&counts).await;
+    bank.consumers.rewind(counts.name(), Position::new(2)).await.unwrap();
+    let counts = start();
+    counts.wait_for(Position::new(3), LONG).await.unwrap();
+    assert_eq!(counts.target().read().await["ada"].cents, [0, 1, 23]);
+}

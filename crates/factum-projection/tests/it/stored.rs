@@ -1,0 +1,63 @@
+//! What is stored of consumers, seen and ordered from outside.
+
+use std::sync::atomic::Ordering;
+
+use factum_core::StreamId;
+use factum_projection::{Release, order_release, stored_consumers};
+
+use crate::bench::{Bench, Fails, LONG};
+
+fn ada() -> StreamId {
+    StreamId::new("account", "ada").unwrap()
+}
+
+/// Ada's second deposit is of thirteen cents; Bob has none such.
+async fn deposits(bench: &Bench) {
+    for key in ["ada", "bob"] {
+        bench.open(key).await;
+    }
+    for cents in [1, 13, 2, 3] {
+        bench.deposit("ada", cents).await;
+        bench.deposit("bob", cents + 100).await;
+    }
+}
+
+#[tokio::test]
+async fn what_operators_order_while_nobody_runs_is_done_at_the_next_start() {
+    let bench = Bench::new();
+    deposits(&bench).await;
+    let fails = Fails::default();
+    fails.errs.store(true, Ordering::SeqCst);
+    let first = bench.again();
+    first.count(&fails).wait_for(bench.head(), LONG).await.unwrap();
+    first.count_in_memory(&fails).wait_for(bench.head(), LONG).await.unwrap();
+    first.consumers.close().await;
+
+    let documents = &**bench.kernel.documents();
+    let found = stored_consumers(documents).await.unwrap();
+    let names: Vec<&str> = found.iter().map(|it| &*it.name).collect();
+    assert_eq!(names, ["counts-in-memory@1", "counts@1"]);
+    for consumer in &found {
+        assert!(!consumer.is_at_work);
+        assert_eq!(consumer.checkpoint.map(|it| it.position), Some(bench.head()));
+        assert_eq!(consumer.dead_letters[0].stream, ada());
+    }
+    for (consumer, release) in
+        [("counts@1", Release::Retry), ("counts-in-memory@1", Release::Discard)]
+    {
+        order_release(&bench.kernel, consumer, &ada(), release).await.unwrap();
+    }
+    let bob = StreamId::new("account", "bob").unwrap();
+    assert!(order_release(&bench.kernel, "counts@1", &bob, Release::Retry).await.is_err());
+
+    fails.errs.store(false, Ordering::SeqCst);
+    let position = bench.deposit("ada", 4).await;
+    let (counts, in_memory) = (bench.count(&fails), bench.count_in_memory(&fails));
+    for consumer in [counts.consumer(), in_memory.consumer()] {
+        let mut health = consumer.watch();
+        health.wait_for(|it| it.parked == 0 && it.position >= position).await.unwrap();
+    }
+    assert_eq!(bench.counted().await["ada"].cents, [1, 13, 2, 3, 4]);
+    assert_eq!(in_memory.target().read().await["ada"].cents, [1, 2, 3, 4]);
+    assert!(stored_consumers(documents).await.unwrap().iter().all(|it| it.orders == 0));
+}
