@@ -105,7 +105,7 @@ where
             (kept.events, kept.stored) = (0, Some(snapshot.progress.position()));
             kept.is_owed = false;
         }
-        self.sweep(consumer, before).await;
+        self.sweep(consumer, before, &snapshot.name).await;
         Ok(())
     }
 
@@ -135,10 +135,12 @@ where
     }
 
     /// Removes the snapshot before, and what was left behind by those that were never finished.
-    async fn sweep(&self, consumer: &ConsumerName, before: Option<String>) {
+    async fn sweep(&self, consumer: &ConsumerName, before: Option<String>, now: &str) {
         let long_ago = self.kernel.clock().now().saturating_sub(SNAPSHOT_TIME);
+        // Names begin with their time.
+        let long_ago = format!("{:012x}", long_ago.as_millis());
         let prefix = documents::prefix(consumer);
-        let old = KeyRange::new(prefix.clone(), format!("{prefix}{:012x}", long_ago.as_millis()));
+        let old = KeyRange::new(prefix.clone(), format!("{prefix}{}", now.min(&long_ago)));
         let before = before.map(|name| KeyRange::prefix(pieces_prefix(consumer, &name)));
         for range in before.into_iter().chain([old]) {
             // What stays is swept by a later one.
