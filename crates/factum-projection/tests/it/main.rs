@@ -1,5 +1,6 @@
 //! Consumers and projections, as their users see them.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+#![allow(clippy::print_stdout, reason = "a second process tells the test how far it is")]
 
 mod bench;
 mod bus;
