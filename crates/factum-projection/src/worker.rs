@@ -164,7 +164,7 @@ impl<W: Work> Worker<W> {
             chunk = life.source.next() => match chunk {
                 Ok(chunk) => {
                     life.unread = 0;
-                    chunk.iter().for_each(|chunk| self.see(chunk));
+                    chunk.iter().for_each(|chunk| self.see(chunk, 0));
                     Ok(chunk)
                 }
                 Err(ReadError::Store(error)) if error.kind() == StoreErrorKind::Unavailable => {
@@ -178,8 +178,8 @@ impl<W: Work> Worker<W> {
     }
 
     /// What is to be handled next.
-    fn see(&self, chunk: &Chunk) {
-        let Some(next) = chunk.events().first() else { return };
+    pub(crate) fn see(&self, chunk: &Chunk, at: usize) {
+        let Some(next) = chunk.events().get(at) else { return };
         self.health.send_modify(|health| {
             health.recorded_at = Some(next.recorded_at());
             health.head = chunk.head().max(health.head);

@@ -75,7 +75,9 @@ impl<W: Work> Worker<W> {
             self.set_aside(life, &batch, *at, &failing).await?;
             return Ok(rest);
         }
-        if self.rests(life, first).await? {
+        if self.is_to_rest(first) {
+            self.see(&batch, wanted[0]);
+            self.rest(life, first).await?;
             return Ok(Some(chunk));
         }
         self.note(life, first, last).await?;
@@ -155,10 +157,13 @@ impl<W: Work> Worker<W> {
         }
     }
 
-    /// The pause before an event that failed is tried again; whether there was one.
-    async fn rests(&mut self, life: &mut Life, first: Position) -> Result<bool, End> {
-        let failing = self.failing.as_mut().filter(|it| it.position == first && it.is_due);
-        let Some(failing) = failing else { return Ok(false) };
+    fn is_to_rest(&self, first: Position) -> bool {
+        self.failing.as_ref().is_some_and(|it| it.position == first && it.is_due)
+    }
+
+    /// The pause before an event that failed is tried again.
+    async fn rest(&mut self, life: &mut Life, first: Position) -> Result<(), End> {
+        let failing = self.failing.as_mut().expect("it has failed");
         failing.is_due = false;
         let Failing { attempts, error, .. } = failing.clone();
         if self.pace().is_cautious() {
@@ -169,8 +174,7 @@ impl<W: Work> Worker<W> {
                 Err(error) => return Err(self.target_failed(error).await),
             }
         }
-        self.pause_after(&error, Some(first), attempts).await?;
-        Ok(true)
+        self.pause_after(&error, Some(first), attempts).await
     }
 
     /// Handles events in a task of their own: a panic stays there, and one that never ends can be

@@ -8,6 +8,7 @@ mod disk;
 
 mod delivery;
 mod failure;
+mod health;
 mod process;
 mod restored;
 mod rough;

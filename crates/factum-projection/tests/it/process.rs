@@ -5,7 +5,8 @@ use std::{
     io::{BufRead, BufReader},
     path::Path,
     process::{Child, Command, Stdio},
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, atomic::Ordering, mpsc},
+    time::Duration,
 };
 
 use factum_core::{
@@ -130,6 +131,10 @@ fn killed_again_and_again(case: Case) {
         // Anywhere from the first steps on, with appends and batches on their way.
         let moment = 1 + kill * kill * 7 % 61;
         assert_eq!(lines.take(moment).count(), moment, "it ended by itself");
+        // It speaks between two batches, and is to die in one.
+        let (_silent, nothing) = mpsc::channel::<()>();
+        let further = Duration::from_micros(kill as u64 * 7_919 % 6_000);
+        let _ = nothing.recv_timeout(further);
         child.kill().unwrap();
         child.wait().unwrap();
     }

@@ -1,0 +1,92 @@
+//! What a consumer says of itself.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use factum_core::{Kernel, RecordedEvent, TagKey};
+use factum_memory::{MemoryOptions, MemoryStore};
+use factum_projection::{
+    ConsumerName, ConsumerState, Fence, HandleError, Opened, Projection, Save, StopReason, Target,
+    TargetError,
+};
+use factum_testing::{VirtualClock, bank::AccountEvent};
+
+use crate::bench::{Bench, Fails, LONG, options};
+
+/// A target with a defect.
+struct Bomb;
+
+impl Target for Bomb {
+    type Tx = ();
+
+    async fn open(&self, _: &ConsumerName) -> Result<Opened, TargetError> {
+        Ok(Opened::default())
+    }
+
+    async fn begin(&self, _: &ConsumerName) -> Result<(), TargetError> {
+        Ok(())
+    }
+
+    async fn commit(&self, _: &ConsumerName, (): (), save: Save) -> Result<Fence, TargetError> {
+        assert_eq!(save.events, 0, "a defect");
+        Ok(save.expected)
+    }
+
+    async fn clear(&self, _: &ConsumerName) -> Result<(), TargetError> {
+        Ok(())
+    }
+}
+
+struct Defect;
+
+impl Projection for Defect {
+    const NAME: &'static str = "defect";
+    type Event = AccountEvent;
+    type Target = Bomb;
+
+    async fn project(
+        &self,
+        _: AccountEvent,
+        _: &RecordedEvent,
+        (): &mut (),
+    ) -> Result<(), HandleError> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_consumer_whose_target_panics_does_not_stop_quietly() {
+    let bench = Bench::new();
+    let defect = bench.consumers.project(Defect, Bomb, options()).unwrap();
+    bench.open("ada").await;
+    let told = defect.wait_for(bench.head(), LONG).await.unwrap_err();
+    assert!(told.to_string().contains("panicked"), "{told}");
+    assert!(matches!(defect.health().state, ConsumerState::Stopped(StopReason::Broken(_))));
+    // The name is free again.
+    bench.consumers.project(Defect, Bomb, options()).unwrap();
+}
+
+#[tokio::test]
+async fn the_lag_of_a_consumer_that_waits_grows_with_time() {
+    let clock = VirtualClock::new("2026-03-01T09:00:00Z".parse().unwrap());
+    let options_of_store = MemoryOptions::new().with_clock(Arc::new(clock.clone()));
+    let store = Arc::new(MemoryStore::with_options(options_of_store));
+    let kernel = Kernel::new(store.clone(), store).with_clock(Arc::new(clock.clone()));
+    let bench = Bench::on(kernel.with_tag_key(TagKey::new([1; 32])));
+    let fails = Fails::default();
+    fails.errs.store(true, Ordering::SeqCst);
+    let counts = bench.count(&fails);
+    bench.open("ada").await;
+    clock.advance(Duration::from_secs(60));
+    let position = bench.deposit("ada", 13).await;
+    let mut health = counts.watch();
+    let is_retrying = |position| move |it: &factum_projection::ConsumerHealth| matches!(it.state, ConsumerState::Retrying { position: Some(at), .. } if at == position);
+    health.wait_for(is_retrying(position)).await.unwrap();
+    assert_eq!(counts.health().lag, Some(Duration::ZERO));
+    assert_eq!(counts.health().lag_events(), 1);
+    // Less than the pause, for nobody's clock but the handle's.
+    clock.advance(Duration::from_micros(300));
+    assert_eq!(counts.health().lag, Some(Duration::from_micros(300)));
+}
