@@ -9,6 +9,7 @@ mod disk;
 mod delivery;
 mod failure;
 mod health;
+mod orders;
 mod process;
 mod restored;
 mod rough;
