@@ -60,7 +60,7 @@ pub struct FailurePolicy {
     /// What becomes of it in the end.
     pub then: Then,
     /// How long one event may take; 30 s. A handler that never gives the thread back costs a
-    /// thread of the runtime, as it can't be stopped.
+    /// thread of the runtime, as it can't be stopped. It is not tried again.
     pub timeout: Duration,
     /// At most so many streams are parked, then the consumer stops; 100.
     pub parked_max: usize,

@@ -14,7 +14,7 @@ use factum_core::{
     Timestamp,
 };
 use factum_memory::{MemoryOptions, MemoryStore};
-use factum_testing::{SeededIds, VirtualClock};
+use factum_testing::{Fault, FaultRates, FaultyStore, SeededIds, VirtualClock};
 use tokio::sync::watch;
 
 use crate::bench::stream;
@@ -117,4 +117,26 @@ async fn a_log_restored_beneath_a_subscription_is_noticed_though_it_has_grown_pa
         assert!(matches!(short, Err(ReadError::Diverged(_))), "{short:?}");
         assert_eq!(next_on("abcde", scope).await.unwrap(), Position::new(5), "nothing is lost");
     }
+}
+
+#[tokio::test]
+async fn a_look_that_failed_is_made_again_before_the_next_page() {
+    let clock = VirtualClock::auto_advancing("2026-03-01T08:00:00Z".parse().unwrap());
+    let server = Arc::new(Server(Mutex::new(log("abcd", &clock).await)));
+    let documents = server.store();
+    let none = FaultRates::none();
+    let faulty = Arc::new(FaultyStore::new(server.clone(), 1, none, Arc::new(clock.clone())));
+    let kernel = Kernel::new(faulty.clone(), documents).with_clock(Arc::new(clock.clone()));
+    let from = SubscribeFrom::Start;
+    let mut pages = Subscription::new(&kernel, Scope::Log, from).into_pages();
+    assert_eq!(pages.next().await.unwrap().events.len(), 4);
+    let other = log("abxyz", &VirtualClock::new("2026-03-01T08:00:00Z".parse().unwrap())).await;
+    *server.0.lock().unwrap() = other;
+    clock.advance(Duration::from_secs(1));
+    // The page comes; the look at the last event does not.
+    faulty.next_read(Fault::Delay(Duration::ZERO));
+    faulty.next_read(Fault::FailBefore);
+    assert!(matches!(pages.next().await, Err(ReadError::Store(_))));
+    let next = pages.next().await;
+    assert!(matches!(next, Err(ReadError::Diverged(_))), "{next:?}");
 }
