@@ -25,6 +25,10 @@ impl<W: Work> Worker<W> {
         let (fence, mark) = (opened.fence, read::<Mark>(opened.mark.as_deref())?);
         let progress = match opened.progress {
             Some(progress) => self.own(decode(&progress)?)?,
+            // Somebody has removed it, and will start it again when they like.
+            None if self.is_owner && W::Target::COMMITS == Commits::EachBatch => {
+                return Err(End::Stop(StopReason::Fenced));
+            }
             None => match self.beginning().await {
                 Ok(progress) => progress,
                 Err(error) => return Err(self.read_failed(error.into()).await),

@@ -325,3 +325,19 @@ async fn a_removal_that_was_cut_off_is_finished_by_the_next_start() {
         assert_eq!(bench.counted().await, bench.fold().await, "cut off after {cut}");
     }
 }
+
+#[tokio::test]
+async fn a_consumer_whose_read_model_is_removed_beneath_it_stops() {
+    let bench = Bench::new();
+    deposits(&bench).await;
+    let counts = bench.count(&Fails::default());
+    counts.wait_for(bench.head(), LONG).await.unwrap();
+    Documents::new(&bench.kernel).clear(counts.name()).await.unwrap();
+    let position = bench.deposit("ada", 5).await;
+    let told = counts.wait_for(position, LONG).await.unwrap_err();
+    assert!(told.to_string().contains("another process"), "{told}");
+    assert!(bench.counted().await.is_empty(), "it is whoever removed it who starts it again");
+    let counts = bench.count(&Fails::default());
+    counts.wait_for(position, LONG).await.unwrap();
+    assert_eq!(bench.counted().await, bench.fold().await);
+}
