@@ -88,7 +88,7 @@ impl<E: Event> EventBus<E> {
                 return Ok(found);
             }
             let Some((chunk, at)) = &mut self.chunk else {
-                self.chunk = Some((self.source.next().await?, 0));
+                self.chunk = self.source.next().await?.map(|chunk| (chunk, 0));
                 continue;
             };
             let Some(event) = chunk.events().get(*at) else {
