@@ -24,6 +24,7 @@ const LONG: &[(&str, &str)] = &[
     ("factum-sqlite, test it", "108 of 120 SIGKILLs of a writer under load"),
     ("factum-postgres, test it", "5,760 of 6,400 appends of four racing processes"),
     ("factum-runtime, test it", "144 of 160 days of two runtimes whose every answer is checked"),
+    ("factum-projection, test it", "104 of 120 SIGKILLs of projections into tables"),
     ("factum-cli, test it", "180 of 200 SIGKILLs of the demo, 45 of 50 on PostgreSQL"),
 ];
 

@@ -14,6 +14,7 @@
 //! | say what happens when it fails | [`ConsumerOptions`], [`FailurePolicy`] |
 //! | see how they fare, wait for them | [`ConsumerHandle`], [`ConsumerHealth`] |
 //! | look from outside, give orders | [`stored_consumers`], [`order_release`] |
+//! | keep read models in SQL | `PostgresTarget`, `SqliteTarget`: features `postgres`, `sqlite` |
 //! | keep read models elsewhere | [`Target`] |
 
 mod bus;
@@ -55,3 +56,7 @@ pub use target::{
     Commits, Documents, DocumentsTx, Fence, InMemory, MemoryGuard, MemoryTx, Opened, Save, Target,
     TargetError,
 };
+#[cfg(feature = "postgres")]
+pub use target::{POSTGRES_TARGET_SCHEMA_DEFAULT, PostgresTarget};
+#[cfg(feature = "sqlite")]
+pub use target::{SqliteTarget, SqliteTx, Synchronous};

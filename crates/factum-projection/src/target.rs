@@ -3,6 +3,10 @@
 mod checkpoints;
 mod documents;
 mod memory;
+#[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 
 use std::{error::Error, future::Future, sync::Arc};
 
@@ -16,6 +20,10 @@ pub(crate) use checkpoints::Checkpoints;
 pub use documents::{Documents, DocumentsTx};
 pub use memory::{InMemory, MemoryGuard, MemoryTx};
 pub(crate) use memory::{Snapshot, forget};
+#[cfg(feature = "postgres")]
+pub use postgres::{POSTGRES_TARGET_SCHEMA_DEFAULT, PostgresTarget};
+#[cfg(feature = "sqlite")]
+pub use sqlite::{SqliteTarget, SqliteTx, Synchronous};
 
 /// Where a consumer writes: its effects and its progress, in one write. That is what makes an
 /// event take effect exactly once.

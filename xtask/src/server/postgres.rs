@@ -18,7 +18,7 @@ use super::{
 pub(crate) const KIND: Kind = Kind {
     name: "PostgreSQL",
     crates: &["factum-postgres"],
-    partly: (&["factum", "factum-cli"], "on_postgres::"),
+    partly: (&["factum", "factum-cli", "factum-projection"], "on_postgres::"),
     start,
 };
 

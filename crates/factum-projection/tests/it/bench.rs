@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    io::Write,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -133,10 +134,15 @@ pub(crate) struct Fails {
     pub(crate) hangs: Arc<AtomicBool>,
     pub(crate) spins: Arc<AtomicBool>,
     pub(crate) aborts: Arc<AtomicBool>,
+    /// Tells a parent process of every event.
+    pub(crate) tells: bool,
 }
 
 impl Fails {
-    async fn on(&self, cents: u64) -> Result<(), HandleError> {
+    pub(crate) async fn on(&self, cents: u64) -> Result<(), HandleError> {
+        if self.tells {
+            std::io::stdout().write_all(b"\nat work\n")?;
+        }
         if cents != 13 {
             return Ok(());
         }

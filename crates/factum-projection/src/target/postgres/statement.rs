@@ -1,0 +1,109 @@
+//! What is said to PostgreSQL.
+
+use std::sync::Arc;
+
+/// Begins a batch. What is set here goes with the transaction, which shows that it is still the
+/// one that was begun.
+pub(crate) const BEGIN: &str =
+    "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL factum.batch = 'open'";
+
+pub(crate) const IS_OURS: &str =
+    "SELECT coalesce(current_setting('factum.batch', true), '') = 'open'";
+
+/// Whoever holds a consumer's row is about to commit, or is cut off and will be found out.
+pub(crate) const LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '10s'";
+
+/// "factumrm" in ASCII: the lock under which tables are made.
+pub(crate) const LOCK: &str = "SELECT pg_advisory_xact_lock(x'66616374756d726d'::bigint)";
+
+/// The statements that name the schema.
+#[derive(Debug)]
+pub(crate) struct Statements {
+    /// Whether the schema and the tables are there.
+    pub(crate) are_there: Arc<str>,
+    pub(crate) schema: Arc<str>,
+    pub(crate) tables: Arc<str>,
+    pub(crate) enter: Arc<str>,
+    pub(crate) consumer: Arc<str>,
+    pub(crate) letters: Arc<str>,
+    pub(crate) save: Arc<str>,
+    pub(crate) put_letter: Arc<str>,
+    pub(crate) remove_letter: Arc<str>,
+    pub(crate) forget: Arc<str>,
+    pub(crate) forget_letters: Arc<str>,
+}
+
+impl Statements {
+    pub(crate) fn new(schema: &str) -> Self {
+        let schema = &quoted(schema);
+        let literal = schema.replace('\'', "''");
+        let consumers = format!("{schema}.factum_consumer");
+        let letters = format!("{schema}.factum_dead_letter");
+        Self {
+            are_there: format!(
+                "SELECT to_regnamespace('{literal}') IS NOT NULL, \
+                 to_regclass('{literal}.factum_dead_letter') IS NOT NULL"
+            )
+            .into(),
+            schema: make_schema(schema).into(),
+            tables: tables(schema).into(),
+            enter: format!(
+                "INSERT INTO {consumers} (consumer, fence) VALUES ($1, 0) ON CONFLICT DO NOTHING"
+            )
+            .into(),
+            consumer: format!(
+                "SELECT fence, progress, mark FROM {consumers} WHERE consumer = $1 FOR UPDATE"
+            )
+            .into(),
+            letters: format!("SELECT stream, letter FROM {letters} WHERE consumer = $1").into(),
+            save: format!(
+                "UPDATE {consumers} SET fence = fence + 1, progress = $3, \
+                 mark = coalesce($4, mark) WHERE consumer = $1 AND fence = $2 \
+                 AND current_setting('factum.batch', true) = 'open'"
+            )
+            .into(),
+            put_letter: format!(
+                "INSERT INTO {letters} (consumer, stream, letter) VALUES ($1, $2, $3) \
+                 ON CONFLICT (consumer, stream) DO UPDATE SET letter = excluded.letter"
+            )
+            .into(),
+            remove_letter: format!("DELETE FROM {letters} WHERE consumer = $1 AND stream = $2")
+                .into(),
+            // The row stays: a fence that came again would let a straggler through.
+            forget: format!(
+                "UPDATE {consumers} SET fence = fence + 1, progress = NULL, mark = NULL \
+                 WHERE consumer = $1"
+            )
+            .into(),
+            forget_letters: format!("DELETE FROM {letters} WHERE consumer = $1").into(),
+        }
+    }
+}
+
+pub(crate) fn make_schema(schema: &str) -> String {
+    format!("CREATE SCHEMA IF NOT EXISTS {schema};\n")
+}
+
+/// The tables that progress is kept in.
+pub(crate) fn tables(schema: &str) -> String {
+    format!(
+        "CREATE TABLE IF NOT EXISTS {schema}.factum_consumer (
+    consumer text PRIMARY KEY,
+    fence bigint NOT NULL,
+    progress bytea,
+    mark bytea
+);
+CREATE TABLE IF NOT EXISTS {schema}.factum_dead_letter (
+    consumer text NOT NULL,
+    stream text NOT NULL,
+    letter bytea NOT NULL,
+    PRIMARY KEY (consumer, stream)
+);
+"
+    )
+}
+
+/// A name as it stands in a statement.
+pub(crate) fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}

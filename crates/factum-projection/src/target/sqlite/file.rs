@@ -1,0 +1,98 @@
+//! The file: opened, its tables made, what is kept of a consumer read.
+
+use std::{path::Path, time::Duration};
+
+use bytes::Bytes;
+use factum_core::StreamId;
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+
+use super::{Synchronous, fault};
+use crate::target::{Fence, Opened, TargetError};
+
+/// How long somebody else's batch in the same file is waited for.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// So many statements of a handler are compiled once per connection.
+const STATEMENTS_CACHED: usize = 64;
+
+const TABLES: &str = "
+    CREATE TABLE IF NOT EXISTS factum_consumer (
+        consumer TEXT PRIMARY KEY,
+        fence INTEGER NOT NULL,
+        progress BLOB,
+        mark BLOB
+    ) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS factum_dead_letter (
+        consumer TEXT NOT NULL,
+        stream TEXT NOT NULL,
+        letter BLOB NOT NULL,
+        PRIMARY KEY (consumer, stream)
+    ) WITHOUT ROWID;";
+const ENTER: &str =
+    "INSERT INTO factum_consumer (consumer, fence) VALUES (?1, 0) ON CONFLICT DO NOTHING";
+const CONSUMER: &str = "SELECT fence, progress, mark FROM factum_consumer WHERE consumer = ?1";
+const LETTERS: &str = "SELECT stream, letter FROM factum_dead_letter WHERE consumer = ?1";
+
+pub(crate) fn open_writer(path: &Path, how: Synchronous) -> Result<Connection, TargetError> {
+    let open = || {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_CREATE
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = connect(path, flags)?;
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        let how = match how {
+            Synchronous::Full => "FULL",
+            Synchronous::Normal => "NORMAL",
+        };
+        connection.pragma_update(None, "synchronous", how)?;
+        Ok(connection)
+    };
+    open().map_err(fault::before_commit)
+}
+
+pub(crate) fn open_reader(path: &Path) -> Result<Connection, rusqlite::Error> {
+    connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+}
+
+fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, rusqlite::Error> {
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_CACHED);
+    Ok(connection)
+}
+
+/// Makes the tables, and reads what is kept of a consumer.
+pub(crate) fn look(
+    connection: &mut Connection,
+    consumer: &str,
+    setup: Option<&str>,
+) -> Result<Opened, TargetError> {
+    let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate);
+    let tx = tx.map_err(fault::before_commit)?;
+    let made = tx.execute_batch(TABLES).and_then(|()| match setup {
+        Some(setup) => tx.execute_batch(setup),
+        None => Ok(()),
+    });
+    made.and_then(|()| tx.execute(ENTER, [consumer])).map_err(fault::before_commit)?;
+    let mut opened = tx
+        .query_row(CONSUMER, [consumer], |row| {
+            let bytes = |at| row.get::<_, Option<Vec<u8>>>(at).map(|it| it.map(Bytes::from));
+            let fence = Fence(row.get::<_, i64>(0)?.cast_unsigned());
+            Ok(Opened { fence, progress: bytes(1)?, mark: bytes(2)?, letters: Vec::new() })
+        })
+        .map_err(fault::before_commit)?;
+    for (stream, letter) in letters(&tx, consumer).map_err(fault::before_commit)? {
+        let stream = stream.parse::<StreamId>();
+        let stream = stream.map_err(|e| fault::refused(&e.to_string()))?;
+        opened.letters.push((stream, letter.into()));
+    }
+    tx.commit().map_err(fault::at_commit)?;
+    Ok(opened)
+}
+
+fn letters(
+    tx: &Transaction<'_>,
+    consumer: &str,
+) -> Result<Vec<(String, Vec<u8>)>, rusqlite::Error> {
+    let mut statement = tx.prepare(LETTERS)?;
+    statement.query_map([consumer], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+}

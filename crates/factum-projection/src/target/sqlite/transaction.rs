@@ -1,0 +1,132 @@
+//! One batch: a connection in a transaction.
+
+use std::{
+    fmt,
+    ops::Deref,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use rusqlite::Connection;
+
+use super::fault;
+use crate::target::{Fence, Save, TargetError};
+
+const SAVE: &str = "UPDATE factum_consumer
+    SET fence = fence + 1, progress = ?3, mark = coalesce(?4, mark)
+    WHERE consumer = ?1 AND fence = ?2";
+const PUT_LETTER: &str = "INSERT INTO factum_dead_letter (consumer, stream, letter)
+    VALUES (?1, ?2, ?3) ON CONFLICT (consumer, stream) DO UPDATE SET letter = excluded.letter";
+const REMOVE_LETTER: &str = "DELETE FROM factum_dead_letter WHERE consumer = ?1 AND stream = ?2";
+/// The row stays: a fence that came again would let a straggler through.
+const FORGET: &str = "UPDATE factum_consumer
+    SET fence = fence + 1, progress = NULL, mark = NULL WHERE consumer = ?1";
+const FORGET_LETTERS: &str = "DELETE FROM factum_dead_letter WHERE consumer = ?1";
+
+const ENDED: &str = "the transaction has ended before its batch, by a handler or after an error \
+                     that it did not pass on";
+
+/// What a projection into a SQLite file writes to: a connection in a transaction, which is the
+/// projection's to end. A handler that ends it has failed.
+///
+/// # Panics
+/// It lends its connection no more when the transaction has ended: what is written then would be
+/// there for good, without the checkpoint. The panic is the handler's failure.
+pub struct SqliteTx {
+    /// None when it is over.
+    connection: Option<Connection>,
+    idle: Arc<Mutex<Option<Connection>>>,
+}
+
+impl SqliteTx {
+    pub(crate) fn begin(
+        connection: Connection,
+        idle: Arc<Mutex<Option<Connection>>>,
+    ) -> Result<Self, rusqlite::Error> {
+        connection.execute_batch("BEGIN IMMEDIATE")?;
+        Ok(Self { connection: Some(connection), idle })
+    }
+
+    pub(crate) fn commit(mut self, consumer: &str, save: &Save) -> Result<Fence, TargetError> {
+        if self.inner().is_autocommit() {
+            return Err(fault::refused(ENDED));
+        }
+        if !self.write(consumer, save).map_err(fault::before_commit)? {
+            return Err(TargetError::Fenced);
+        }
+        self.end()?;
+        Ok(Fence(save.expected.0 + 1))
+    }
+
+    fn inner(&self) -> &Connection {
+        self.connection.as_ref().expect("it is not over")
+    }
+
+    /// Writes the save; `false`: the fence is another.
+    fn write(&self, consumer: &str, save: &Save) -> Result<bool, rusqlite::Error> {
+        let (fence, progress) = (save.expected.0.cast_signed(), &save.progress[..]);
+        let mark = save.mark.as_deref();
+        let moved = self.prepare_cached(SAVE)?.execute((consumer, fence, progress, mark))?;
+        for (stream, letter) in save.letters.iter().filter(|_| moved > 0) {
+            let stream = stream.to_string();
+            match letter {
+                Some(letter) => {
+                    let put = (consumer, stream, &letter[..]);
+                    self.prepare_cached(PUT_LETTER)?.execute(put)?
+                }
+                None => self.prepare_cached(REMOVE_LETTER)?.execute((consumer, stream))?,
+            };
+        }
+        Ok(moved > 0)
+    }
+
+    pub(crate) fn clear(mut self, consumer: &str, statements: &str) -> Result<(), TargetError> {
+        let clear = || {
+            self.execute_batch(statements)?;
+            self.execute(FORGET, [consumer])?;
+            self.execute(FORGET_LETTERS, [consumer])
+        };
+        clear().map_err(fault::before_commit)?;
+        self.end()
+    }
+
+    /// Commits. The connection is used again only if that went well.
+    fn end(&mut self) -> Result<(), TargetError> {
+        let connection = self.connection.take().expect("it is not over");
+        connection.execute_batch("COMMIT").map_err(fault::at_commit)?;
+        give(&self.idle, connection);
+        Ok(())
+    }
+}
+
+impl Deref for SqliteTx {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        assert!(!self.inner().is_autocommit(), "{ENDED}");
+        self.inner()
+    }
+}
+
+impl Drop for SqliteTx {
+    fn drop(&mut self) {
+        let Some(connection) = self.connection.take() else { return };
+        if connection.is_autocommit() || connection.execute_batch("ROLLBACK").is_ok() {
+            give(&self.idle, connection);
+        }
+    }
+}
+
+impl fmt::Debug for SqliteTx {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteTx").field("connection", &self.connection).finish_non_exhaustive()
+    }
+}
+
+/// The connection that is kept between batches.
+pub(crate) fn take(idle: &Mutex<Option<Connection>>) -> Option<Connection> {
+    idle.lock().unwrap_or_else(PoisonError::into_inner).take()
+}
+
+pub(crate) fn give(idle: &Mutex<Option<Connection>>, connection: Connection) {
+    *idle.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection);
+}

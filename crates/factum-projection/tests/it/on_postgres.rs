@@ -1,0 +1,306 @@
+//! Read models in PostgreSQL, on a real server.
+
+use std::{
+    collections::BTreeMap,
+    env,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+use factum_core::RecordedEvent;
+use factum_projection::{ConsumerState, HandleError, PostgresTarget, Projection, StopReason};
+use factum_testing::bank::AccountEvent;
+use sqlx::{AssertSqlSafe, PgPool, PgTransaction, postgres::PgPoolOptions};
+
+use crate::{
+    bench::{Bench, Count, Fails, LONG, options},
+    sql::{self, Clear, ENDS, REFUSED, ReadModel, behaviours},
+};
+
+/// Says to the test `child` that it is one: where the log is, and the model.
+const CHILD: &str = "FACTUM_POSTGRES_MODEL_CHILD";
+
+const SETUP: &str = "CREATE TABLE IF NOT EXISTS deposits (
+    id bigint GENERATED ALWAYS AS IDENTITY,
+    account text NOT NULL,
+    cents bigint NOT NULL CHECK (cents <> 666)
+);
+CREATE TABLE IF NOT EXISTS once (n int UNIQUE DEFERRABLE INITIALLY DEFERRED)";
+
+/// A deposit of so many cents breaks a constraint that is looked at when all is committed.
+const REFUSED_AT_COMMIT: u64 = 667;
+/// With so many cents a statement fails, and the handler says nothing of it.
+const SWALLOWED: u64 = 668;
+/// With so many cents a serialization failure is in the way a few times.
+const IN_THE_WAY: u64 = 670;
+/// With so many cents the connection is cut off the first time.
+const CUT_OFF: u64 = 671;
+
+/// The URL of a server. A test without one fails: it must not look as if it had run.
+fn url() -> String {
+    env::var("FACTUM_POSTGRES_URL").unwrap_or_else(|_| {
+        panic!(
+            "no PostgreSQL server to test on: run `cargo xtask test`, which starts one, or set \
+             FACTUM_POSTGRES_URL=postgres://user@host:port/database"
+        )
+    })
+}
+
+struct Model {
+    schema: String,
+    pool: PgPool,
+    is_ours: bool,
+}
+
+struct Counts {
+    fails: Fails,
+    in_the_way: Arc<AtomicU32>,
+}
+
+impl Projection for Counts {
+    const NAME: &'static str = "counts";
+    type Event = AccountEvent;
+    type Target = PostgresTarget;
+
+    async fn project(
+        &self,
+        event: AccountEvent,
+        recorded: &RecordedEvent,
+        tx: &mut PgTransaction<'static>,
+    ) -> Result<(), HandleError> {
+        let AccountEvent::Deposited { cents } = event else { return Ok(()) };
+        sqlx::query("INSERT INTO deposits (account, cents) VALUES ($1, $2)")
+            .bind(recorded.stream().key())
+            .bind(cents.cast_signed())
+            .execute(&mut **tx)
+            .await?;
+        let is_first = || self.in_the_way.fetch_add(1, Ordering::SeqCst) == 0;
+        let more = match cents {
+            ENDS => Some("ROLLBACK"),
+            REFUSED_AT_COMMIT => Some("INSERT INTO once VALUES (1), (1)"),
+            IN_THE_WAY if self.in_the_way.fetch_add(1, Ordering::SeqCst) < 5 => {
+                Some("DO $$ BEGIN RAISE SQLSTATE '40001'; END $$")
+            }
+            CUT_OFF if is_first() => Some("SELECT pg_terminate_backend(pg_backend_pid())"),
+            _ => None,
+        };
+        if let Some(more) = more {
+            sqlx::raw_sql(more).execute(&mut **tx).await?;
+        }
+        if cents == SWALLOWED {
+            let _ = sqlx::query("SELECT 1 / 0").execute(&mut **tx).await;
+        }
+        self.fails.on(cents).await
+    }
+}
+
+impl Clear for PostgresTarget {
+    fn clearing(self) -> Self {
+        self.with_clear("TRUNCATE deposits")
+    }
+}
+
+impl Model {
+    async fn at(schema: &str, is_ours: bool) -> Self {
+        let path = format!("SET search_path = {schema}");
+        let pool = PgPoolOptions::new().max_connections(4).after_connect(move |connection, _| {
+            let path = path.clone();
+            Box::pin(async move {
+                sqlx::raw_sql(AssertSqlSafe(path)).execute(connection).await.map(drop)
+            })
+        });
+        let pool = pool.connect(&url()).await.unwrap();
+        Self { schema: schema.into(), pool, is_ours }
+    }
+
+    async fn run(&self, statement: String) {
+        sqlx::raw_sql(AssertSqlSafe(statement)).execute(&self.pool).await.unwrap();
+    }
+}
+
+impl Drop for Model {
+    fn drop(&mut self) {
+        let (schema, is_ours) = (self.schema.clone(), self.is_ours);
+        // A thread of its own, because this may be inside of a runtime.
+        let gone = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.unwrap().block_on(async {
+                let Ok(pool) = PgPool::connect(&url()).await else { return };
+                let drop =
+                    format!("SET lock_timeout = '2s'; DROP SCHEMA IF EXISTS {schema} CASCADE");
+                let _ = sqlx::raw_sql(AssertSqlSafe(drop)).execute(&pool).await;
+            });
+        });
+        if is_ours {
+            let _ = gone.join();
+        }
+    }
+}
+
+impl ReadModel for Model {
+    type Projection = Counts;
+
+    async fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        Self::at(&format!("model_{}_{count}", std::process::id()), true).await
+    }
+
+    fn projection(&self, fails: Fails) -> Counts {
+        Counts { fails, in_the_way: Arc::default() }
+    }
+
+    fn target(&self) -> PostgresTarget {
+        PostgresTarget::new(self.pool.clone()).with_schema(&self.schema).with_setup(SETUP)
+    }
+
+    async fn counted(&self) -> BTreeMap<String, Count> {
+        let rows =
+            sqlx::query_as::<_, (String, i64)>("SELECT account, cents FROM deposits ORDER BY id");
+        let mut counts = BTreeMap::<String, Count>::new();
+        for (account, cents) in rows.fetch_all(&self.pool).await.unwrap() {
+            counts.entry(account).or_default().cents.push(cents.cast_unsigned());
+        }
+        counts
+    }
+
+    fn address(&self) -> String {
+        self.schema.clone()
+    }
+}
+
+behaviours! { Model }
+
+/// Not a test of its own: what the process that is killed runs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn child() {
+    let Ok(order) = env::var(CHILD) else { return };
+    let (log, schema) = order.split_once(' ').unwrap();
+    sql::child(Model::at(schema, false).await, log).await;
+}
+
+#[test]
+fn nothing_is_lost_or_doubled_by_sigkill() {
+    sql::nothing_is_lost_or_doubled_by_sigkill::<Model>("on_postgres", CHILD);
+}
+
+#[tokio::test]
+async fn a_statement_that_failed_unsaid_and_a_late_constraint_are_their_events_fault() {
+    for (cents, told) in [(SWALLOWED, "aborted"), (REFUSED_AT_COMMIT, "unique constraint")] {
+        let (model, bench) = (Model::new().await, Bench::new());
+        for key in ["ada", "bob"] {
+            bench.open(key).await;
+        }
+        for cents in [1, cents, 2] {
+            bench.deposit("ada", cents).await;
+            bench.deposit("bob", 1).await;
+        }
+        let counts = model.start(&bench, &Fails::default());
+        counts.wait_for(bench.head(), LONG).await.unwrap();
+        let letters = counts.dead_letters().await;
+        assert_eq!(letters.len(), 1);
+        assert!(letters[0].error.contains(told), "{}", letters[0].error);
+        let counted = model.counted().await;
+        assert_eq!((&counted["ada"].cents[..], &counted["bob"].cents[..]), (&[1][..], &[1; 3][..]));
+    }
+}
+
+#[tokio::test]
+async fn what_is_nobodys_fault_is_tried_again_as_often_as_it_takes() {
+    // Two retries are all that an event of its own fault has.
+    for cents in [IN_THE_WAY, CUT_OFF] {
+        let (model, bench) = (Model::new().await, Bench::new());
+        bench.open("ada").await;
+        for cents in [1, cents, 2] {
+            bench.deposit("ada", cents).await;
+        }
+        let counts = model.start(&bench, &Fails::default());
+        counts.wait_for(bench.head(), LONG).await.unwrap();
+        assert_eq!(counts.health().parked, 0);
+        assert_eq!(model.counted().await["ada"].cents, [1, cents, 2]);
+    }
+}
+
+#[tokio::test]
+async fn connections_that_are_cut_off_under_it_lose_and_double_nothing() {
+    let (model, bench) = (Model::new().await, Bench::new());
+    let other = PgPool::connect(&url()).await.unwrap();
+    bench.open("ada").await;
+    let counts = model.start(&bench, &Fails::default());
+    for cents in 1..=100 {
+        let position = bench.deposit("ada", cents).await;
+        if cents % 9 == 0 {
+            // Whatever it is about at the moment.
+            let cut = format!(
+                "SELECT pg_terminate_backend(l.pid) FROM pg_locks l
+                 JOIN pg_class c ON c.oid = l.relation
+                 JOIN pg_namespace n ON n.oid = c.relnamespace
+                 WHERE n.nspname = '{}'",
+                model.schema
+            );
+            sqlx::raw_sql(AssertSqlSafe(cut)).execute(&other).await.unwrap();
+        }
+        if cents % 20 == 0 {
+            counts.wait_for(position, LONG).await.unwrap();
+        }
+    }
+    counts.wait_for(bench.head(), LONG).await.unwrap();
+    assert_eq!(counts.health().parked, 0);
+    // The one that counts may be cut off as well, so it is asked in the end.
+    assert_eq!(model.counted().await["ada"].cents, Vec::from_iter(1..=100));
+}
+
+#[tokio::test]
+async fn targets_that_start_at_once_make_the_tables_once() {
+    let (model, bench) = (Model::new().await, Bench::new());
+    bench.open("ada").await;
+    bench.deposit("ada", 1).await;
+    let many: Vec<_> = (0..8).map(|_| bench.again()).collect();
+    let many: Vec<_> = many.iter().map(|bench| model.start(bench, &Fails::default())).collect();
+    let mut come = 0;
+    for counts in many {
+        match counts.wait_for(bench.head(), LONG).await {
+            Ok(()) => come += 1,
+            Err(_) => assert_eq!(
+                counts.health().state,
+                ConsumerState::Stopped(StopReason::Fenced),
+                "nothing else stops it"
+            ),
+        }
+    }
+    assert!(come > 0);
+    assert_eq!(model.counted().await["ada"].cents, [1]);
+}
+
+#[tokio::test]
+async fn a_role_without_the_right_to_make_tables_will_do() {
+    let (model, bench) = (Model::new().await, Bench::new());
+    let (schema, role) = (&model.schema, format!("{}_app", model.schema));
+    model.run(PostgresTarget::schema_sql(schema)).await;
+    model.run(SETUP.into()).await;
+    model
+        .run(format!(
+            "CREATE ROLE {role} LOGIN; GRANT USAGE ON SCHEMA {schema} TO {role};
+             GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO {role}"
+        ))
+        .await;
+    let path = format!("SET search_path = {schema}; SET ROLE {role}");
+    let pool = PgPoolOptions::new().after_connect(move |connection, _| {
+        let path = path.clone();
+        Box::pin(
+            async move { sqlx::raw_sql(AssertSqlSafe(path)).execute(connection).await.map(drop) },
+        )
+    });
+    let target = PostgresTarget::new(pool.connect(&url()).await.unwrap()).with_schema(schema);
+    bench.open("ada").await;
+    bench.deposit("ada", 1).await;
+    bench.deposit("ada", REFUSED).await;
+    let projection = model.projection(Fails::default());
+    let counts = bench.consumers.project(projection, target, options()).unwrap();
+    counts.wait_for(bench.head(), LONG).await.unwrap();
+    assert_eq!((counts.health().parked, &model.counted().await["ada"].cents[..]), (1, &[1][..]));
+    bench.consumers.close().await;
+    model.run(format!("DROP OWNED BY {role}; DROP ROLE {role}")).await;
+}

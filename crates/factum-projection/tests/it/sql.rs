@@ -1,0 +1,352 @@
+//! Read models in tables: the same behaviour, whichever database they are in.
+
+use std::{
+    collections::BTreeMap,
+    env,
+    future::Future,
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Command, Stdio},
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use factum_core::{Kernel, StreamId, TagKey};
+use factum_projection::{
+    ConsumerHandle, ConsumerName, ConsumerOptions, ConsumerState, Fence, Opened, Projection,
+    ProjectionHandle, Save, StopReason, Target, TargetError,
+};
+use factum_sqlite::{SqliteOptions, SqliteStore};
+
+use crate::bench::{Bench, Count, Fails, LONG, options};
+
+/// A deposit of so many cents breaks a constraint of the table.
+pub(crate) const REFUSED: u64 = 666;
+/// With so many cents the handler ends the transaction by itself.
+pub(crate) const ENDS: u64 = 669;
+
+/// A read model in tables of its own: one row for each deposit, in the order of arrival.
+pub(crate) trait ReadModel: Sized {
+    type Projection: Projection<Target: Clear>;
+
+    /// An empty one.
+    fn new() -> impl Future<Output = Self>;
+
+    /// The projection into it.
+    fn projection(&self, fails: Fails) -> Self::Projection;
+
+    /// A target of its own, as each program has one.
+    fn target(&self) -> <Self::Projection as Projection>::Target;
+
+    /// What is in it, by account.
+    fn counted(&self) -> impl Future<Output = BTreeMap<String, Count>>;
+
+    /// What another process needs to find it.
+    fn address(&self) -> String;
+
+    fn start(&self, bench: &Bench, fails: &Fails) -> ProjectionHandle<Self::Projection> {
+        let projection = self.projection(fails.clone());
+        bench.consumers.project(projection, self.target(), options()).unwrap()
+    }
+}
+
+/// A target that can be told how its tables are emptied.
+pub(crate) trait Clear: Target {
+    fn clearing(self) -> Self;
+}
+
+/// Every behaviour as a test of a read model's.
+macro_rules! behaviours {
+    ($model:ty: $($name:ident)+) => {$(
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $name() {
+            crate::sql::$name(<$model as crate::sql::ReadModel>::new().await).await;
+        }
+    )+};
+    ($model:ty) => {
+        crate::sql::behaviours! { $model:
+            what_was_there_and_what_comes_is_projected_once
+            a_stopped_projection_goes_on_where_it_was
+            what_fails_is_parked_with_what_is_behind_it_and_the_rest_flows
+            what_is_parked_stays_parked_over_a_restart
+            a_broken_constraint_is_its_events_fault
+            a_handler_that_ends_the_transaction_has_failed
+            of_two_programs_one_is_fenced
+            a_cleared_model_is_projected_anew_and_its_stragglers_are_fenced
+        }
+    };
+}
+pub(crate) use behaviours;
+
+fn ada() -> StreamId {
+    StreamId::new("account", "ada").unwrap()
+}
+
+/// The deposits of Ada, and to each one of Bob's that is a hundred cents more.
+async fn deposits(bench: &Bench, cents: impl IntoIterator<Item = u64>) {
+    for key in ["ada", "bob"] {
+        bench.open(key).await;
+    }
+    for cents in cents {
+        bench.deposit("ada", cents).await;
+        bench.deposit("bob", cents + 100).await;
+    }
+}
+
+async fn is_parked(consumer: &ConsumerHandle, error: &str) {
+    consumer.wait_for(consumer.health().head, LONG).await.unwrap();
+    let [letter] = &consumer.dead_letters().await[..] else { panic!("{:?}", consumer.health()) };
+    assert_eq!((letter.stream.clone(), letter.version.value()), (ada(), 3));
+    assert!(letter.error.contains(error), "{}", letter.error);
+}
+
+pub(crate) async fn what_was_there_and_what_comes_is_projected_once(model: impl ReadModel) {
+    let bench = Bench::new();
+    bench.open("ada").await;
+    bench.deposit("ada", 1).await;
+    let counts = model.start(&bench, &Fails::default());
+    for cents in 2..=30 {
+        let position = bench.deposit("ada", cents).await;
+        counts.wait_for(position, LONG).await.unwrap();
+        assert_eq!(model.counted().await["ada"].cents, Vec::from_iter(1..=cents));
+    }
+    assert_eq!((counts.health().parked, counts.health().handled), (0, 31));
+}
+
+pub(crate) async fn a_stopped_projection_goes_on_where_it_was(model: impl ReadModel) {
+    let bench = Bench::new();
+    bench.open("ada").await;
+    for round in 1..=5 {
+        let again = bench.again();
+        let counts = model.start(&again, &Fails::default());
+        let position = bench.deposit("ada", round).await;
+        counts.wait_for(position, LONG).await.unwrap();
+        assert_eq!(model.counted().await["ada"].cents, Vec::from_iter(1..=round));
+        again.consumers.close().await;
+        assert_eq!(counts.health().state, ConsumerState::Stopped(StopReason::Asked));
+    }
+}
+
+pub(crate) async fn what_fails_is_parked_with_what_is_behind_it_and_the_rest_flows<M: ReadModel>(
+    _: M,
+) {
+    for (how, error) in [(0, "thirteen"), (1, "thirteen is too much"), (2, "not handled within")] {
+        let (model, bench) = (M::new().await, Bench::new());
+        deposits(&bench, [1, 13, 2, 3]).await;
+        let fails = Fails::default();
+        let how = [&fails.errs, &fails.panics, &fails.hangs][how];
+        how.store(true, Ordering::SeqCst);
+        let counts = model.start(&bench, &fails);
+        counts.wait_for(bench.head(), LONG).await.unwrap();
+        is_parked(counts.consumer(), error).await;
+        let counted = model.counted().await;
+        assert_eq!(counted["ada"].cents, [1]);
+        assert_eq!(counted["bob"].cents, [101, 113, 102, 103]);
+
+        assert!(counts.retry(&ada()).await.unwrap_err().contains(error));
+        how.store(false, Ordering::SeqCst);
+        counts.retry(&ada()).await.unwrap();
+        let position = bench.deposit("ada", 4).await;
+        counts.wait_for(position, LONG).await.unwrap();
+        assert_eq!(model.counted().await["ada"].cents, [1, 13, 2, 3, 4]);
+        assert_eq!(counts.health().parked, 0);
+    }
+}
+
+pub(crate) async fn what_is_parked_stays_parked_over_a_restart(model: impl ReadModel) {
+    let bench = Bench::new();
+    deposits(&bench, [1, 13, 2]).await;
+    let fails = Fails::default();
+    fails.errs.store(true, Ordering::SeqCst);
+    for _ in 0..2 {
+        let again = bench.again();
+        let counts = model.start(&again, &fails);
+        counts.wait_for(bench.head(), LONG).await.unwrap();
+        is_parked(counts.consumer(), "thirteen").await;
+        again.consumers.close().await;
+    }
+    let counts = model.start(&bench.again(), &fails);
+    counts.discard(&ada()).await.unwrap();
+    assert_eq!(model.counted().await["ada"].cents, [1, 2]);
+}
+
+pub(crate) async fn a_broken_constraint_is_its_events_fault(model: impl ReadModel) {
+    let bench = Bench::new();
+    deposits(&bench, [1, REFUSED, 2]).await;
+    let counts = model.start(&bench, &Fails::default());
+    counts.wait_for(bench.head(), LONG).await.unwrap();
+    is_parked(counts.consumer(), "constraint").await;
+    let counted = model.counted().await;
+    assert_eq!(counted["ada"].cents, [1]);
+    assert_eq!(counted["bob"].cents, [101, 100 + REFUSED, 102]);
+}
+
+pub(crate) async fn a_handler_that_ends_the_transaction_has_failed(model: impl ReadModel) {
+    let bench = Bench::new();
+    deposits(&bench, [1]).await;
+    bench.deposit("ada", ENDS).await;
+    let counts = model.start(&bench, &Fails::default());
+    counts.wait_for(bench.head(), LONG).await.unwrap();
+    is_parked(counts.consumer(), "ended").await;
+    let position = bench.deposit("bob", 102).await;
+    counts.wait_for(position, LONG).await.unwrap();
+    let counted = model.counted().await;
+    assert_eq!(counted["ada"].cents, [1], "it took back what it had written");
+    assert_eq!(counted["bob"].cents, [101, 102]);
+}
+
+pub(crate) async fn of_two_programs_one_is_fenced(model: impl ReadModel) {
+    let bench = Bench::new();
+    bench.open("ada").await;
+    let (one, other) = (bench.again(), bench.again());
+    let first = model.start(&one, &Fails::default());
+    first.wait_for(bench.head(), LONG).await.unwrap();
+    let second = model.start(&other, &Fails::default());
+    second.wait_for(bench.head(), LONG).await.unwrap();
+    for cents in 1..=20 {
+        bench.deposit("ada", cents).await;
+    }
+    let fenced = ConsumerState::Stopped(StopReason::Fenced);
+    let health = &mut first.watch();
+    let stopped = tokio::time::timeout(LONG, health.wait_for(|health| health.state == fenced));
+    stopped.await.unwrap().unwrap();
+    second.wait_for(bench.head(), LONG).await.unwrap();
+    assert_eq!(model.counted().await["ada"].cents, Vec::from_iter(1..=20));
+}
+
+pub(crate) async fn a_cleared_model_is_projected_anew_and_its_stragglers_are_fenced(
+    model: impl ReadModel,
+) {
+    let bench = Bench::new();
+    deposits(&bench, [1, 13, 2]).await;
+    let fails = Fails::default();
+    fails.errs.store(true, Ordering::SeqCst);
+    let counts = model.start(&bench, &fails);
+    counts.wait_for(bench.head(), LONG).await.unwrap();
+    counts.stop().await;
+    let name: ConsumerName = counts.name().clone();
+
+    let straggler = model.target();
+    let Opened { fence, .. } = straggler.open(&name).await.unwrap();
+    let refused = straggler.clear(&name).await.unwrap_err();
+    assert!(refused.to_string().contains("with_clear"), "{refused}");
+    let cleared = model.target().clearing();
+    cleared.open(&name).await.unwrap();
+    cleared.clear(&name).await.unwrap();
+    assert_eq!(model.counted().await, BTreeMap::new());
+    // Even if it comes as far as it was.
+    for fence in [fence, Fence(0)] {
+        let save = Save {
+            expected: fence,
+            progress: bytes::Bytes::from_static(b"old"),
+            mark: None,
+            letters: Vec::new(),
+            events: 0,
+        };
+        let told = straggler.save(&name, save).await.unwrap_err();
+        assert!(matches!(told, TargetError::Fenced), "{told}");
+    }
+    fails.errs.store(false, Ordering::SeqCst);
+    let counts = model.start(&bench.again(), &fails);
+    counts.wait_for(bench.head(), LONG).await.unwrap();
+    assert_eq!(model.counted().await["ada"].cents, [1, 13, 2]);
+    assert_eq!(counts.health().parked, 0);
+}
+
+/// A log that several processes can open.
+async fn log(path: &Path) -> Bench {
+    let store = Arc::new(SqliteStore::open(SqliteOptions::new(path)).await.unwrap());
+    Bench::on(Kernel::new(store.clone(), store).with_tag_key(TagKey::new([1; 32])))
+}
+
+/// Small batches, so that many are cut off in the middle.
+fn small_batches() -> ConsumerOptions {
+    options().with_batch_events_max(7)
+}
+
+/// What the child does: project the log, and tell of every event before it is stored.
+pub(crate) async fn child<M: ReadModel>(model: M, log_path: &str) {
+    let bench = log(Path::new(log_path)).await;
+    let fails = Fails { tells: true, ..Fails::default() };
+    let projection = model.projection(fails);
+    let counts = bench.consumers.project(projection, model.target(), small_batches()).unwrap();
+    let head = bench.head();
+    counts.wait_for(head, LONG).await.unwrap();
+    bench.consumers.close().await;
+}
+
+/// Runs the test `child` of a module until it has handled so many events, and kills it then.
+fn kill_after(module: &str, variable: &str, order: &str, events: usize) -> bool {
+    let mut child = Command::new(env::current_exe().unwrap())
+        .args(["--exact", &format!("{module}::child"), "--nocapture", "--test-threads=1"])
+        .env(variable, order)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let told = lines.map_while(Result::ok).filter(|line| line == "at work").take(events).count();
+    let is_killed = told == events;
+    if is_killed {
+        child.kill().unwrap();
+    }
+    let status = child.wait().unwrap();
+    assert!(is_killed || status.success(), "the child failed by itself: {status}");
+    is_killed
+}
+
+/// A process is killed again and again; every deposit is counted once, in order, none parked.
+pub(crate) fn nothing_is_lost_or_doubled_by_sigkill<M: ReadModel>(module: &str, variable: &str) {
+    let (keys, each, kills) = match env::var_os("FACTUM_TEST_FULL") {
+        Some(_) => (8, 250, 60),
+        None => (8, 40, 8),
+    };
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("log.db");
+    let model = runtime.block_on(async {
+        let bench = Arc::new(log(&path).await);
+        let writers = (0..keys).map(|key| {
+            let bench = bench.clone();
+            tokio::spawn(async move {
+                bench.open(&format!("k{key}")).await;
+                for cents in 1..=each {
+                    bench.deposit(&format!("k{key}"), cents).await;
+                }
+            })
+        });
+        for writer in writers.collect::<Vec<_>>() {
+            writer.await.unwrap();
+        }
+        bench.kernel.events().close().await.unwrap();
+        M::new().await
+    });
+    let order = format!("{} {}", path.display(), model.address());
+    let mut killed = 0;
+    for round in 0..kills {
+        // Enough to come past the event of the last death: three at one would be its fault.
+        if !kill_after(module, variable, &order, 4 + (round * 7) % 31) {
+            break;
+        }
+        killed += 1;
+        runtime.block_on(is_prefix(&model));
+    }
+    assert!(killed >= kills.min(6), "only {killed} kills");
+    runtime.block_on(async {
+        let bench = log(&path).await;
+        let counts = model.start(&bench, &Fails::default());
+        counts.wait_for(bench.head(), Duration::from_secs(60)).await.unwrap();
+        assert_eq!(counts.health().parked, 0);
+        let counted = model.counted().await;
+        assert_eq!(counted.len(), keys);
+        let all = Vec::from_iter(1..=each);
+        assert!(counted.values().all(|count| count.cents == all), "{counted:?}");
+        bench.consumers.close().await;
+    });
+}
+
+async fn is_prefix(model: &impl ReadModel) {
+    for (key, count) in model.counted().await {
+        let first = Vec::from_iter(1..=count.cents.len() as u64);
+        assert_eq!(count.cents, first, "of {key}");
+    }
+}

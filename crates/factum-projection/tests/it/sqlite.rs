@@ -1,0 +1,166 @@
+//! Read models in a SQLite file.
+
+use std::{collections::BTreeMap, env, path::PathBuf, sync::atomic::Ordering};
+
+use factum_core::RecordedEvent;
+use factum_projection::{HandleError, Projection, SqliteTarget, SqliteTx, Synchronous};
+use factum_testing::bank::AccountEvent;
+use rusqlite::{Connection, OpenFlags};
+use tempfile::TempDir;
+
+use crate::{
+    bench::{Bench, Count, Fails, LONG},
+    sql::{self, Clear, ENDS, ReadModel, behaviours},
+};
+
+/// Says to the test `child` that it is one: where the log is, and the model.
+const CHILD: &str = "FACTUM_SQLITE_MODEL_CHILD";
+
+const SETUP: &str = "CREATE TABLE IF NOT EXISTS deposits (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    account TEXT NOT NULL,
+    cents INTEGER NOT NULL CHECK (cents <> 666)
+)";
+
+struct Model {
+    path: PathBuf,
+    /// None in a child: it is the parent's.
+    _folder: Option<TempDir>,
+}
+
+struct Counts(Fails);
+
+impl Projection for Counts {
+    const NAME: &'static str = "counts";
+    type Event = AccountEvent;
+    type Target = SqliteTarget;
+
+    async fn project(
+        &self,
+        event: AccountEvent,
+        recorded: &RecordedEvent,
+        tx: &mut SqliteTx,
+    ) -> Result<(), HandleError> {
+        let AccountEvent::Deposited { cents } = event else { return Ok(()) };
+        tx.prepare_cached("INSERT INTO deposits (account, cents) VALUES (?1, ?2)")?
+            .execute((recorded.stream().key(), cents.cast_signed()))?;
+        if cents == ENDS {
+            tx.execute_batch("ROLLBACK")?;
+        }
+        if cents == 13 && self.0.hangs.load(Ordering::SeqCst) {
+            let endless = "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n)
+                           SELECT count(*) FROM n";
+            tx.query_row(endless, [], |_| Ok(()))?;
+        }
+        self.0.on(cents).await
+    }
+}
+
+impl Clear for SqliteTarget {
+    fn clearing(self) -> Self {
+        self.with_clear("DELETE FROM deposits")
+    }
+}
+
+impl ReadModel for Model {
+    type Projection = Counts;
+
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        Self { path: folder.path().join("model.db"), _folder: Some(folder) }
+    }
+
+    fn projection(&self, fails: Fails) -> Counts {
+        Counts(fails)
+    }
+
+    fn target(&self) -> SqliteTarget {
+        SqliteTarget::new(&self.path).with_setup(SETUP)
+    }
+
+    async fn counted(&self) -> BTreeMap<String, Count> {
+        let reader = self.target().reader().unwrap();
+        let mut counts = BTreeMap::<String, Count>::new();
+        let mut statement = reader.prepare("SELECT account, cents FROM deposits ORDER BY id");
+        let rows = statement
+            .as_mut()
+            .unwrap()
+            .query_map([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?)));
+        for row in rows.unwrap() {
+            let (account, cents) = row.unwrap();
+            counts.entry(account).or_default().cents.push(cents.cast_unsigned());
+        }
+        counts
+    }
+
+    fn address(&self) -> String {
+        self.path.display().to_string()
+    }
+}
+
+behaviours! { Model }
+
+/// Not a test of its own: what the process that is killed runs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn child() {
+    let Ok(order) = env::var(CHILD) else { return };
+    let (log, path) = order.split_once(' ').unwrap();
+    sql::child(Model { path: path.into(), _folder: None }, log).await;
+}
+
+#[test]
+fn nothing_is_lost_or_doubled_by_sigkill() {
+    sql::nothing_is_lost_or_doubled_by_sigkill::<Model>("sqlite", CHILD);
+}
+
+#[tokio::test]
+async fn readers_go_on_while_a_batch_is_open_and_see_none_of_it() {
+    let (model, bench) = (Model::new().await, Bench::new());
+    bench.open("ada").await;
+    bench.deposit("ada", 1).await;
+    let counts = model.start(&bench, &Fails::default());
+    counts.wait_for(bench.head(), LONG).await.unwrap();
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE;
+    let writer = Connection::open_with_flags(&model.path, flags).unwrap();
+    writer.execute_batch("BEGIN IMMEDIATE; DELETE FROM deposits").unwrap();
+    assert_eq!(model.counted().await["ada"].cents, [1]);
+    let position = bench.deposit("ada", 2).await;
+    // The projection waits for the lock, and then goes on by itself.
+    writer.execute_batch("ROLLBACK").unwrap();
+    counts.wait_for(position, LONG).await.unwrap();
+    assert_eq!(model.counted().await["ada"].cents, [1, 2]);
+    let reader = counts.target().reader().unwrap();
+    assert!(reader.execute("DELETE FROM deposits", []).is_err(), "a reader reads");
+}
+
+#[tokio::test]
+async fn what_is_not_synced_is_kept_with_its_progress_all_the_same() {
+    let (model, bench) = (Model::new().await, Bench::new());
+    bench.open("ada").await;
+    for cents in 1..=3 {
+        let again = bench.again();
+        let target = model.target().with_synchronous(Synchronous::Normal);
+        let options = crate::bench::options();
+        let counts = again.consumers.project(Counts(Fails::default()), target, options).unwrap();
+        let position = bench.deposit("ada", cents).await;
+        counts.wait_for(position, LONG).await.unwrap();
+        assert_eq!(model.counted().await["ada"].cents, Vec::from_iter(1..=cents));
+        again.consumers.close().await;
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_written_behind_a_transaction_that_a_handler_has_ended() {
+    let (model, bench) = (Model::new().await, Bench::new());
+    for key in ["ada", "bob"] {
+        bench.open(key).await;
+    }
+    for cents in [1, ENDS, 2] {
+        bench.deposit("ada", cents).await;
+        bench.deposit("bob", 3).await;
+    }
+    let counts = model.start(&bench, &Fails::default());
+    counts.wait_for(bench.head(), LONG).await.unwrap();
+    let counted = model.counted().await;
+    assert_eq!((&counted["ada"].cents[..], &counted["bob"].cents[..]), (&[1][..], &[3; 3][..]));
+}
