@@ -59,4 +59,4 @@ pub use target::{
 #[cfg(feature = "postgres")]
 pub use target::{POSTGRES_TARGET_SCHEMA_DEFAULT, PostgresTarget};
 #[cfg(feature = "sqlite")]
-pub use target::{SqliteTarget, SqliteTx, Synchronous};
+pub use target::{SqliteSynchronous, SqliteTarget, SqliteTx};

@@ -23,7 +23,7 @@ pub(crate) use memory::{Snapshot, forget};
 #[cfg(feature = "postgres")]
 pub use postgres::{POSTGRES_TARGET_SCHEMA_DEFAULT, PostgresTarget};
 #[cfg(feature = "sqlite")]
-pub use sqlite::{SqliteTarget, SqliteTx, Synchronous};
+pub use sqlite::{SqliteSynchronous, SqliteTarget, SqliteTx};
 
 /// Where a consumer writes: its effects and its progress, in one write. That is what makes an
 /// event take effect exactly once.

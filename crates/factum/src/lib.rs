@@ -91,6 +91,10 @@ pub use factum_projection::{
     ProjectionHandle, Release, Save, StartError, StartFrom, StopReason, StoredConsumer, Target,
     TargetError, Then, Unknown, WaitError, order_release, stored_consumers,
 };
+#[cfg(feature = "projection-postgres")]
+pub use factum_projection::{POSTGRES_TARGET_SCHEMA_DEFAULT, PostgresTarget};
+#[cfg(feature = "projection-sqlite")]
+pub use factum_projection::{SqliteSynchronous, SqliteTarget, SqliteTx};
 pub use factum_runtime::{
     Admission, AdmissionLayer, AskError, BURST_MAX, BoxError, COMMAND_TAG, CommandDone,
     CommandError, CommandFuture, CommandId, CommandOutcome, CommandRequest, CommandResponse,

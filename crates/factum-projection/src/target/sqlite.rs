@@ -76,7 +76,7 @@ pub use transaction::SqliteTx;
 #[must_use]
 pub struct SqliteTarget {
     path: PathBuf,
-    synchronous: Synchronous,
+    synchronous: SqliteSynchronous,
     setup: Option<&'static str>,
     clear: Option<&'static str>,
     /// The connection between two batches.
@@ -87,7 +87,7 @@ pub struct SqliteTarget {
 
 /// When a batch is on the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Synchronous {
+pub enum SqliteSynchronous {
     /// When it is committed.
     #[default]
     Full,
@@ -102,7 +102,7 @@ impl SqliteTarget {
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self {
             path: path.into(),
-            synchronous: Synchronous::Full,
+            synchronous: SqliteSynchronous::Full,
             setup: None,
             clear: None,
             idle: Arc::default(),
@@ -111,7 +111,7 @@ impl SqliteTarget {
     }
 
     /// Sets when a batch is on the disk.
-    pub fn with_synchronous(mut self, synchronous: Synchronous) -> Self {
+    pub fn with_synchronous(mut self, synchronous: SqliteSynchronous) -> Self {
         self.synchronous = synchronous;
         self
     }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, env, path::PathBuf, sync::atomic::Ordering};
 
 use factum_core::RecordedEvent;
-use factum_projection::{HandleError, Projection, SqliteTarget, SqliteTx, Synchronous};
+use factum_projection::{HandleError, Projection, SqliteTarget, SqliteTx, SqliteSynchronous};
 use factum_testing::bank::AccountEvent;
 use rusqlite::{Connection, OpenFlags};
 use tempfile::TempDir;
@@ -139,7 +139,7 @@ async fn what_is_not_synced_is_kept_with_its_progress_all_the_same() {
     bench.open("ada").await;
     for cents in 1..=3 {
         let again = bench.again();
-        let target = model.target().with_synchronous(Synchronous::Normal);
+        let target = model.target().with_synchronous(SqliteSynchronous::Normal);
         let options = crate::bench::options();
         let counts = again.consumers.project(Counts(Fails::default()), target, options).unwrap();
         let position = bench.deposit("ada", cents).await;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use factum_core::StreamId;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
-use super::{Synchronous, fault};
+use super::{SqliteSynchronous, fault};
 use crate::target::{Fence, Opened, TargetError};
 
 /// How long somebody else's batch in the same file is waited for.
@@ -32,7 +32,7 @@ const ENTER: &str =
 const CONSUMER: &str = "SELECT fence, progress, mark FROM factum_consumer WHERE consumer = ?1";
 const LETTERS: &str = "SELECT stream, letter FROM factum_dead_letter WHERE consumer = ?1";
 
-pub(crate) fn open_writer(path: &Path, how: Synchronous) -> Result<Connection, TargetError> {
+pub(crate) fn open_writer(path: &Path, how: SqliteSynchronous) -> Result<Connection, TargetError> {
     let open = || {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_CREATE
@@ -40,8 +40,8 @@ pub(crate) fn open_writer(path: &Path, how: Synchronous) -> Result<Connection, T
         let connection = connect(path, flags)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         let how = match how {
-            Synchronous::Full => "FULL",
-            Synchronous::Normal => "NORMAL",
+            SqliteSynchronous::Full => "FULL",
+            SqliteSynchronous::Normal => "NORMAL",
         };
         connection.pragma_update(None, "synchronous", how)?;
         Ok(connection)
