@@ -2,6 +2,7 @@
 
 mod bench;
 mod consumers;
+mod project;
 #[cfg(feature = "postgres")]
 mod schema;
 
@@ -20,6 +21,7 @@ use crate::{
 
 pub(crate) use self::bench::{EntitiesArgs, GroundArgs, IdleArgs, RecoverArgs};
 pub(crate) use self::consumers::{ConsumersArgs, DeadLettersCommand, LetterArgs, LettersArgs};
+pub(crate) use self::project::ProjectArgs;
 #[cfg(feature = "postgres")]
 pub(crate) use self::schema::{ApplyArgs, PrintArgs, SchemaCommand};
 
@@ -296,6 +298,7 @@ pub(crate) enum BenchCommand {
     Entities(EntitiesArgs),
     Recover(RecoverArgs),
     Idle(IdleArgs),
+    Project(ProjectArgs),
 }
 
 /// Measure appends: many clients, each with one append under way

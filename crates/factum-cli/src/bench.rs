@@ -7,6 +7,7 @@ mod ground;
 mod idle;
 mod latency;
 mod load;
+mod project;
 mod read;
 mod recover;
 mod report;
@@ -23,6 +24,7 @@ pub(crate) async fn run(command: &BenchCommand, out: &mut Output) -> Result<(), 
         BenchCommand::Entities(args) => entities::run(args, out).await,
         BenchCommand::Recover(args) => recover::run(args, out).await,
         BenchCommand::Idle(args) => idle::run(args, out).await,
+        BenchCommand::Project(args) => project::run(args, out).await,
     }
 }
 

@@ -142,3 +142,32 @@ fn an_idle_entity_takes_less_than_a_kibibyte_beside_its_state() {
     let beside = object["bytes_beside_state"].as_u64().unwrap();
     assert!((100..1_024).contains(&beside), "{object}");
 }
+
+#[test]
+fn project_measures_each_read_model_beside_what_it_costs_bare() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, model) = (folder.path().join("log"), folder.path().join("model.db"));
+    let line = format!(
+        "bench project --store journal:{} --sqlite {} --events 2500 --streams 40 --batch 100 \
+         --rounds 2 --appends 20",
+        log.display(),
+        model.display()
+    );
+    for _ in 0..2 {
+        // What an earlier run has left is made anew.
+        let object = json(&format!("{line} --json"));
+        assert_eq!((&object["bench"], &object["store"]), (&"project".into(), &"journal".into()));
+        assert!(object["events"].as_u64() >= Some(2_500), "{object}");
+        for what in ["scan", "memory", "documents", "sqlite", "sqlite_bare"] {
+            assert!(object[format!("{what}_per_s")].as_f64() > Some(0.0), "{what}: {object}");
+        }
+        assert!(object["memory_ratio"].is_f64() && object["sqlite_ratio"].is_f64(), "{object}");
+        assert!(object["p50_us"].as_u64() <= object["p99_us"].as_u64(), "{object}");
+    }
+    let said = succeed(&line);
+    assert!(said.contains("postgres   not measured"), "{said}");
+    let others = format!("journal:{}", folder.path().join("others").display());
+    succeed(&format!("demo --store {others} --accounts 3 --commands 20 -q"));
+    let said = fail(&format!("bench project --store {others} --rounds 1"), 2);
+    assert!(said.contains("not those of bench project"), "{said}");
+}

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, env, path::PathBuf, sync::atomic::Ordering};
 
 use factum_core::RecordedEvent;
-use factum_projection::{HandleError, Projection, SqliteTarget, SqliteTx, SqliteSynchronous};
+use factum_projection::{HandleError, Projection, SqliteSynchronous, SqliteTarget, SqliteTx};
 use factum_testing::bank::AccountEvent;
 use rusqlite::{Connection, OpenFlags};
 use tempfile::TempDir;

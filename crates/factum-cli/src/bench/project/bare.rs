@@ -1,0 +1,66 @@
+//! The upserts of a read model in SQL without a projection around them.
+
+use std::time::Duration;
+
+use crate::{
+    bench::project::model::{TABLE, UPSERT},
+    exit::Failure,
+    stopwatch::Stopwatch,
+};
+
+/// An account and what is put on it.
+pub(super) type Deposit = (String, i64);
+
+/// In SQLite, as durable as a target of ours is.
+#[cfg(feature = "sqlite")]
+pub(super) fn sqlite(
+    path: &std::path::Path,
+    deposits: &[Deposit],
+    batch: usize,
+) -> Result<Duration, Failure> {
+    let run = || {
+        let mut connection = rusqlite::Connection::open(path)?;
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.execute_batch("DROP TABLE IF EXISTS factum_bench")?;
+        connection.execute_batch(TABLE)?;
+        let begun = Stopwatch::start();
+        for deposits in deposits.chunks(batch) {
+            let tx = connection.transaction()?;
+            for deposit in deposits {
+                tx.prepare_cached(UPSERT)?.execute((&deposit.0, deposit.1))?;
+            }
+            tx.commit()?;
+        }
+        Ok(begun.elapsed())
+    };
+    run().map_err(|error: rusqlite::Error| sql_failure("SQLite", &error))
+}
+
+/// In PostgreSQL, by one connection.
+#[cfg(feature = "postgres")]
+pub(super) async fn postgres(
+    pool: &sqlx::PgPool,
+    deposits: &[Deposit],
+    batch: usize,
+) -> Result<Duration, Failure> {
+    let run = async {
+        sqlx::raw_sql("DROP TABLE IF EXISTS factum_bench").execute(pool).await?;
+        sqlx::raw_sql(TABLE).execute(pool).await?;
+        let begun = Stopwatch::start();
+        for deposits in deposits.chunks(batch) {
+            let mut tx = pool.begin().await?;
+            for (account, cents) in deposits {
+                sqlx::query(UPSERT).bind(account).bind(cents).execute(&mut *tx).await?;
+            }
+            tx.commit().await?;
+        }
+        Ok(begun.elapsed())
+    };
+    run.await.map_err(|error: sqlx::Error| sql_failure("PostgreSQL", &error))
+}
+
+/// An error of a read model's database.
+pub(super) fn sql_failure(of: &str, error: &dyn std::error::Error) -> Failure {
+    Failure::new(crate::exit::Exit::Unavailable, format!("the read model in {of}: {error}"))
+}
