@@ -5,6 +5,11 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::event::Content;
 
+/// What a text or a byte string is read into before it is lent; one that a type borrows is at most
+/// so long.
+const SCRATCH: usize = 4_096;
+const SCRATCH_SMALL: usize = 512;
+
 /// A value that describes itself: what upcasters work on.
 pub use ciborium::Value;
 
@@ -72,7 +77,14 @@ impl Codec for Cbor {
     }
 
     fn decode<T: DeserializeOwned>(mut bytes: &[u8]) -> Result<T, CodecError> {
-        let value = ciborium::from_reader(&mut bytes).map_err(|e| match e {
+        // A text that is lent has to fit in here, and none is longer than the whole. Most events are
+        // small, and what is zeroed for each of them is seen in the time.
+        let read = if bytes.len() <= SCRATCH_SMALL {
+            ciborium::from_reader_with_buffer(&mut bytes, &mut [0; SCRATCH_SMALL])
+        } else {
+            ciborium::from_reader_with_buffer(&mut bytes, &mut [0; SCRATCH])
+        };
+        let value = read.map_err(|e| match e {
             ciborium::de::Error::Semantic(_, reason) => CodecError(reason),
             ciborium::de::Error::Syntax(at) => CodecError(format!("no CBOR from byte {at} on")),
             ciborium::de::Error::Io(_) => CodecError::new("the bytes end too early"),

@@ -1,6 +1,8 @@
 //! Where a consumer's events come from: pages of its own until it has come to the end of the log,
 //! then the tail that all share.
 
+mod ahead;
+
 use std::{ops::Range, sync::Arc};
 
 use factum_core::{
@@ -9,6 +11,7 @@ use factum_core::{
 };
 use tokio::sync::{Semaphore, broadcast};
 
+use self::ahead::Ahead;
 use crate::tail::{Tail, Tailed};
 
 /// What all consumers of a program read through.
@@ -41,7 +44,7 @@ enum Mode {
     Behind,
     /// Listening to the tail since it was near the end.
     Own {
-        pages: Box<SubscriptionPages>,
+        pages: Ahead,
         tail: Option<broadcast::Receiver<Tailed>>,
     },
     Live(broadcast::Receiver<Tailed>),
@@ -111,15 +114,11 @@ impl Source {
             match &mut self.mode {
                 Mode::Behind => {
                     self.verify().await?;
-                    let pages = Box::new(self.own_pages());
+                    let pages = Ahead::new(self.own_pages(), self.reading.catching_up.clone());
                     self.mode = Mode::Own { pages, tail: None };
                 }
                 Mode::Own { pages, tail } => {
-                    let limit = self.reading.catching_up.clone();
-                    let room = limit.acquire().await.expect("it is never closed");
-                    let page = pages.try_next().await;
-                    drop(room);
-                    let page = match page {
+                    let page = match pages.next().await {
                         Ok(page) => page,
                         Err(error) => {
                             self.mode = Mode::Behind;
@@ -133,6 +132,9 @@ impl Source {
                             Some(tail) => self.mode = Mode::Live(tail),
                             None => *tail = Some(self.reading.tail.listen()),
                         }
+                    } else {
+                        // Not at the end: what is read next may listen to the tail before.
+                        pages.begin();
                     }
                     if let Some(page) = page {
                         return self.accept(Arc::new(page)).map(Some);

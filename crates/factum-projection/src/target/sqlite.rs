@@ -9,6 +9,7 @@ use std::{
     future::Future,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use rusqlite::{Connection, InterruptHandle};
@@ -138,6 +139,18 @@ impl SqliteTarget {
         file::open_reader(&self.path)
     }
 
+    async fn begin_waiting(&self) -> Result<SqliteTx, TargetError> {
+        let (idle, path, synchronous) = (self.idle.clone(), self.path.clone(), self.synchronous);
+        on_a_thread(move || {
+            let connection = match transaction::take(&idle) {
+                Some(connection) => connection,
+                None => file::open_writer(&path, synchronous)?,
+            };
+            SqliteTx::begin(connection, &idle, file::BUSY_TIMEOUT).map_err(fault::before_commit)
+        })
+        .await
+    }
+
     fn interrupt(&self) -> MutexGuard<'_, Option<Arc<InterruptHandle>>> {
         self.interrupt.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -161,15 +174,13 @@ impl Target for SqliteTarget {
     }
 
     async fn begin(&self, _: &ConsumerName) -> Result<SqliteTx, TargetError> {
-        let (idle, path, synchronous) = (self.idle.clone(), self.path.clone(), self.synchronous);
-        let tx = on_a_thread(move || {
-            let connection = match transaction::take(&idle) {
-                Some(connection) => connection,
-                None => file::open_writer(&path, synchronous)?,
-            };
-            SqliteTx::begin(connection, idle).map_err(fault::before_commit)
-        })
-        .await?;
+        // Where nobody else has the lock it is had at once, and no thread need be changed.
+        let at_once = transaction::take(&self.idle)
+            .and_then(|connection| SqliteTx::begin(connection, &self.idle, Duration::ZERO).ok());
+        let tx = match at_once {
+            Some(tx) => tx,
+            None => self.begin_waiting().await?,
+        };
         *self.interrupt() = Some(Arc::new(tx.get_interrupt_handle()));
         Ok(tx)
     }

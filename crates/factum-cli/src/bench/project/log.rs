@@ -93,7 +93,7 @@ impl Log {
     pub(super) async fn scan(&self) -> Result<Duration, Failure> {
         let begun = Stopwatch::start();
         self.pages(|page| {
-            black_box(page.events.iter().map(|event| event.size()).sum::<usize>());
+            black_box(page.events.iter().map(factum::RecordedEvent::size).sum::<usize>());
         })
         .await?;
         Ok(begun.elapsed())

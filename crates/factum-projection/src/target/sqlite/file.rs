@@ -10,7 +10,7 @@ use super::{SqliteSynchronous, fault};
 use crate::target::{Fence, Opened, TargetError};
 
 /// How long somebody else's batch in the same file is waited for.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// So many statements of a handler are compiled once per connection.
 const STATEMENTS_CACHED: usize = 64;
 

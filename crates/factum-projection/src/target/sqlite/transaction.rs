@@ -4,6 +4,7 @@ use std::{
     fmt,
     ops::Deref,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use rusqlite::Connection;
@@ -38,12 +39,20 @@ pub struct SqliteTx {
 }
 
 impl SqliteTx {
+    /// Begins, and waits at most so long for others to end.
     pub(crate) fn begin(
         connection: Connection,
-        idle: Arc<Mutex<Option<Connection>>>,
+        idle: &Arc<Mutex<Option<Connection>>>,
+        wait: Duration,
     ) -> Result<Self, rusqlite::Error> {
-        connection.execute_batch("BEGIN IMMEDIATE")?;
-        Ok(Self { connection: Some(connection), idle })
+        connection.busy_timeout(wait)?;
+        match connection.execute_batch("BEGIN IMMEDIATE") {
+            Ok(()) => Ok(Self { connection: Some(connection), idle: idle.clone() }),
+            Err(error) => {
+                give(idle, connection);
+                Err(error)
+            }
+        }
     }
 
     pub(crate) fn commit(mut self, consumer: &str, save: &Save) -> Result<Fence, TargetError> {

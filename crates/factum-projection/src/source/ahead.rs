@@ -1,0 +1,69 @@
+//! Pages of a consumer's own, read one ahead: the next comes from the disk while one is handled.
+
+use std::sync::Arc;
+
+use factum_core::{Page, ReadError, StoreError, SubscriptionPages};
+use tokio::{sync::Semaphore, task::JoinHandle};
+
+type Read = (Box<SubscriptionPages>, Result<Option<Page>, ReadError>);
+
+/// Pages, and the read that is under way.
+#[derive(Debug)]
+pub(crate) struct Ahead {
+    limit: Arc<Semaphore>,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    Idle(Box<SubscriptionPages>),
+    Reading(JoinHandle<Read>),
+    /// A read was cut off, and took the pages along.
+    Gone,
+}
+
+impl Ahead {
+    /// No read is under way yet; `limit` bounds those of all consumers.
+    pub(crate) fn new(pages: SubscriptionPages, limit: Arc<Semaphore>) -> Self {
+        Self { limit, state: State::Idle(Box::new(pages)) }
+    }
+
+    /// Begins to read the next page, if that is not under way.
+    pub(crate) fn begin(&mut self) {
+        self.state = match std::mem::replace(&mut self.state, State::Gone) {
+            State::Idle(mut pages) => {
+                let limit = self.limit.clone();
+                State::Reading(tokio::spawn(async move {
+                    let _room = limit.acquire().await.expect("it is never closed");
+                    let page = pages.try_next().await;
+                    (pages, page)
+                }))
+            }
+            other => other,
+        };
+    }
+
+    /// The next page; `None`: the log ends here.
+    ///
+    /// # Cancel safety
+    /// A dropped future loses nothing.
+    pub(crate) async fn next(&mut self) -> Result<Option<Page>, ReadError> {
+        self.begin();
+        let cut_off = || ReadError::from(StoreError::internal("a read was cut off"));
+        let State::Reading(reading) = &mut self.state else { return Err(cut_off()) };
+        let Ok((pages, page)) = reading.await else {
+            self.state = State::Gone;
+            return Err(cut_off());
+        };
+        self.state = State::Idle(pages);
+        page
+    }
+}
+
+impl Drop for Ahead {
+    fn drop(&mut self) {
+        if let State::Reading(reading) = &self.state {
+            reading.abort();
+        }
+    }
+}
