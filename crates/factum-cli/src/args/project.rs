@@ -1,6 +1,6 @@
 //! The command line of `factum bench project`.
 
-use super::whole;
+use super::{GroundArgs, whole};
 
 /// Measure projections: read models made anew out of the log, and how soon they show an append
 ///
@@ -9,8 +9,6 @@ use super::whole;
 /// transactions of the same size. All are measured in turn, round by round; what counts are the
 /// medians. Then single events are appended, and the time from an append's answer to the model in
 /// memory that shows it is taken.
-///
-/// An empty store is filled first; a log that holds other events is refused.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 JSON, on the last line: bench, store, events, payload_bytes, streams, batch, rounds; scan_per_s,
@@ -19,22 +17,17 @@ JSON, on the last line: bench, store, events, payload_bytes, streams, batch, rou
   an append takes to be seen, after its answer).
 
 Examples:
-  factum bench project --store journal:./bench
-  factum bench project --store journal:/dev/shm/bench --sqlite /dev/shm/model.db --json
-  factum bench project --store journal:./bench --postgres postgres://app@localhost/models")]
+  factum bench project
+  factum bench project --disk /dev/shm --rounds 5 --json | jq .memory_ratio
+  factum bench project --postgres postgres://app@localhost/models")]
 pub(crate) struct ProjectArgs {
-    /// The store, a URL or a path
-    #[arg(long, value_name = "URL|PATH")]
-    pub(crate) store: String,
-    /// The SQLite file of a read model; its table factum_bench is made anew
-    #[cfg(feature = "sqlite")]
-    #[arg(long, value_name = "FILE", default_value = "./factum-bench-model.db")]
-    pub(crate) sqlite: std::path::PathBuf,
+    #[command(flatten)]
+    pub(crate) ground: GroundArgs,
     /// The PostgreSQL database of a read model; its table factum_bench is made anew
     #[cfg(feature = "postgres")]
     #[arg(long, value_name = "URL")]
     pub(crate) postgres: Option<String>,
-    /// Events to fill an empty store with, 1 to 1,000,000,000
+    /// Events to project, 1 to 1,000,000,000
     #[arg(long, value_name = "N", default_value_t = 300_000)]
     #[arg(value_parser = whole(1..=1_000_000_000), allow_negative_numbers = true)]
     pub(crate) events: u64,

@@ -38,10 +38,11 @@ impl Ground {
 
 /// A folder that goes when it is dropped.
 #[derive(Debug)]
-struct Folder(PathBuf);
+pub(crate) struct Folder(pub(crate) PathBuf);
 
 impl Folder {
-    fn make(args: &GroundArgs) -> Result<Self, Failure> {
+    /// Makes one on the disk that the command line names.
+    pub(crate) fn make(args: &GroundArgs) -> Result<Self, Failure> {
         let disk = args.disk.clone().unwrap_or_else(std::env::temp_dir);
         let folder = disk.join(format!("factum-bench-{}", SystemIds.uuid(SystemClock.now())));
         fs::create_dir(&folder).map_err(|error| {

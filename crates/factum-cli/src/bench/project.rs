@@ -10,7 +10,7 @@ use std::{sync::Arc, time::Duration};
 
 use factum::{
     ConsumerOptions, Consumers, Documents, InMemory, Position, Projection, ProjectionHandle,
-    ReadQuery, StartFrom, SystemClock, Target,
+    ReadQuery, StartFrom, Target,
 };
 
 use self::{
@@ -20,11 +20,13 @@ use self::{
 };
 use crate::{
     args::ProjectArgs,
-    bench::latency::Latencies,
+    bench::{
+        ground::{Folder, Ground},
+        latency::Latencies,
+    },
     exit::Failure,
     interrupt::Interrupt,
     output::{Notes, Output},
-    place::Place,
     progress::Progress,
     random::Random,
     stopwatch::Stopwatch,
@@ -35,26 +37,27 @@ const PATIENCE: Duration = Duration::from_secs(3_600);
 
 /// Measures, and says what came out.
 pub(crate) async fn run(args: &ProjectArgs, out: &mut Output) -> Result<(), Failure> {
-    let place = Place::find(&args.store)?;
-    let stores = place.open(Arc::new(SystemClock)).await?;
+    let ground = Ground::open(&args.ground).await?;
     let log = Log {
-        kernel: factum::Kernel::new(stores.events.clone(), stores.documents.clone()),
+        kernel: ground.app.kernel().clone(),
         interrupt: Interrupt::listen(),
         streams: args.streams,
         payload_bytes: args.payload_bytes,
     };
     let notes = if args.json { Notes::None } else { out.notes() };
-    let measured = Bench { log, args, notes }.measure().await;
-    stores.events.close().await?;
+    let measured = Bench { log, args, notes, folder: Folder::make(&args.ground)? }.measure().await;
+    ground.app.close().await?;
     let (events, rates, latencies) = measured?;
-    let reading = Reading::of(args, place.scheme(), events, &rates, &latencies);
-    if args.json { reading.print_json(out) } else { reading.print(out, &place) }
+    let reading = Reading::of(args, ground.place.scheme(), events, &rates, &latencies);
+    if args.json { reading.print_json(out) } else { reading.print(out, &ground.place) }
 }
 
 struct Bench<'a> {
     log: Log,
     args: &'a ProjectArgs,
     notes: Notes,
+    /// Where the read model in SQLite is.
+    folder: Folder,
 }
 
 impl Bench<'_> {
@@ -91,9 +94,10 @@ impl Bench<'_> {
         let batch = self.batch();
         #[cfg(feature = "sqlite")]
         {
-            let target = || factum::SqliteTarget::new(&self.args.sqlite);
+            let path = self.folder.0.join("model.db");
+            let target = || factum::SqliteTarget::new(&path);
             let new = || (model::ToSqlite, target().with_setup(model::TABLE).with_clear(CLEAR));
-            rates.add("sqlite_bare", bare::sqlite(&self.args.sqlite, &deposits, batch)?);
+            rates.add("sqlite_bare", bare::sqlite(&path, &deposits, batch)?);
             rates.add("sqlite", self.rebuild(head, new).await?);
         }
         #[cfg(feature = "postgres")]

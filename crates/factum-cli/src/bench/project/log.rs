@@ -13,7 +13,7 @@ use crate::{
         bare::Deposit,
         model::{BenchEvent, CATEGORY},
     },
-    exit::{Exit, Failure},
+    exit::Failure,
     interrupt::Interrupt,
     progress::Progress,
     random::Random,
@@ -34,14 +34,8 @@ pub(super) struct Log {
 }
 
 impl Log {
-    /// Appends so many deposits to a log that is empty; one of others is refused.
+    /// Appends so many deposits.
     pub(super) async fn fill(&self, events: u64, progress: Arc<Progress>) -> Result<(), Failure> {
-        let page = self.kernel.events().read(ReadQuery::log()).await?;
-        if page.events.iter().any(|event| event.stream().category() != CATEGORY) {
-            let text = "the log holds events that are not those of bench project, name another";
-            return Err(Failure::new(Exit::Usage, text));
-        }
-        let events = if page.head == Position::ZERO { events } else { 0 };
         let mut clients = JoinSet::new();
         for client in 0..CLIENTS {
             let (log, progress) = (self.clone(), progress.clone());
