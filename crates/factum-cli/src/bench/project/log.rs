@@ -23,6 +23,9 @@ use crate::{
 /// Events of an append that fills the log, and how many of these are under way.
 const FILL: u64 = 100;
 const CLIENTS: u64 = 16;
+/// From one account of a batch to the next. A prime larger than there are accounts, so that each
+/// is another.
+const STRIDE: u64 = 1_000_003;
 
 /// A log of deposits.
 #[derive(Debug, Clone)]
@@ -42,11 +45,13 @@ impl Log {
             clients.spawn(async move {
                 let mut random = Random::new(SystemClock.now().as_micros(), client);
                 let mine = events / CLIENTS + u64::from(client < events % CLIENTS);
-                for begun in (0..mine).step_by(FILL as usize) {
+                let mut left = mine;
+                while left > 0 {
                     log.interrupt.check("the benchmark was interrupted")?;
-                    let count = FILL.min(mine - begun);
+                    let count = left.min(FILL).min(log.streams);
                     log.append(&mut random, count).await?;
                     progress.add(count);
+                    left -= count;
                 }
                 Ok::<_, Failure>(())
             });
@@ -67,9 +72,8 @@ impl Log {
         let now = SystemClock.now();
         let mut batch = AppendBatch::new();
         let first = random.below(self.streams);
-        // An account comes once in a batch, as far as there are enough.
         for n in 0..count {
-            let key = format!("{:07}", (first + n * 7_919) % self.streams);
+            let key = format!("{:07}", (first + n * STRIDE) % self.streams);
             let note = "x".repeat(usize::try_from(self.payload_bytes).unwrap_or(usize::MAX));
             let event = BenchEvent::Deposited { cents: random.below(10_000).cast_signed(), note };
             let id = EventId::new(SystemIds.uuid(now));
