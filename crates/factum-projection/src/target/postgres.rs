@@ -35,7 +35,8 @@ pub const POSTGRES_TARGET_SCHEMA_DEFAULT: &str = "public";
 ///   wrote behind that, until the batch's end, stays.
 ///
 /// A handler that never gives its thread back keeps its transaction, and with it what it has
-/// locked, until the process ends.
+/// locked, until the process ends. A statement that runs when its event's time is over goes on in
+/// the server; a `statement_timeout` of the role's, below that of the policy, ends it.
 ///
 /// ```
 /// use factum_core::RecordedEvent;
