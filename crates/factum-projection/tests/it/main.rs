@@ -9,15 +9,15 @@ mod disk;
 mod delivery;
 mod failure;
 mod health;
-mod orders;
 #[cfg(feature = "postgres")]
 mod on_postgres;
+mod orders;
 mod process;
 mod restored;
 mod rough;
 mod simulation;
-mod stored;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod sql;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+mod stored;
