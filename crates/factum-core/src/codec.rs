@@ -77,8 +77,8 @@ impl Codec for Cbor {
     }
 
     fn decode<T: DeserializeOwned>(mut bytes: &[u8]) -> Result<T, CodecError> {
-        // A text that is lent has to fit in here, and none is longer than the whole. Most events are
-        // small, and what is zeroed for each of them is seen in the time.
+        // A text that is lent has to fit in here, and none is longer than the whole. Most events
+        // are small, and what is zeroed for each of them is seen in the time.
         let read = if bytes.len() <= SCRATCH_SMALL {
             ciborium::from_reader_with_buffer(&mut bytes, &mut [0; SCRATCH_SMALL])
         } else {

@@ -90,7 +90,7 @@ impl Bench<'_> {
     #[cfg(any(feature = "postgres", feature = "sqlite"))]
     async fn round_in_sql(&self, head: Position, rates: &mut Rates) -> Result<(), Failure> {
         const CLEAR: &str = "DROP TABLE IF EXISTS factum_bench";
-        let deposits = self.log.deposits().await?;
+        let deposits: Arc<[_]> = self.log.deposits().await?.into();
         let batch = self.batch();
         #[cfg(feature = "sqlite")]
         {
@@ -106,7 +106,8 @@ impl Bench<'_> {
             let pool = pool.map_err(|error| bare::sql_failure("PostgreSQL", &error))?;
             let target = || factum::PostgresTarget::new(pool.clone());
             let new = || (model::ToPostgres, target().with_setup(model::TABLE).with_clear(CLEAR));
-            rates.add("postgres_bare", bare::postgres(&pool, &deposits, batch).await?);
+            rates
+                .add("postgres_bare", bare::postgres(pool.clone(), deposits.clone(), batch).await?);
             rates.add("postgres", self.rebuild(head, new).await?);
             pool.close().await;
         }

@@ -37,16 +37,16 @@ pub(super) fn sqlite(
     run().map_err(|error: rusqlite::Error| sql_failure("SQLite", &error))
 }
 
-/// In PostgreSQL, by one connection.
+/// In PostgreSQL, by one connection, in a task as a projection's are.
 #[cfg(feature = "postgres")]
 pub(super) async fn postgres(
-    pool: &sqlx::PgPool,
-    deposits: &[Deposit],
+    pool: sqlx::PgPool,
+    deposits: std::sync::Arc<[Deposit]>,
     batch: usize,
 ) -> Result<Duration, Failure> {
-    let run = async {
-        sqlx::raw_sql("DROP TABLE IF EXISTS factum_bench").execute(pool).await?;
-        sqlx::raw_sql(TABLE).execute(pool).await?;
+    let run = async move {
+        sqlx::raw_sql("DROP TABLE IF EXISTS factum_bench").execute(&pool).await?;
+        sqlx::raw_sql(TABLE).execute(&pool).await?;
         let begun = Stopwatch::start();
         for deposits in deposits.chunks(batch) {
             let mut tx = pool.begin().await?;
@@ -57,7 +57,8 @@ pub(super) async fn postgres(
         }
         Ok(begun.elapsed())
     };
-    run.await.map_err(|error: sqlx::Error| sql_failure("PostgreSQL", &error))
+    let done: Result<_, sqlx::Error> = tokio::spawn(run).await?;
+    done.map_err(|error| sql_failure("PostgreSQL", &error))
 }
 
 /// An error of a read model's database.
