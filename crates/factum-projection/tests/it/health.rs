@@ -82,7 +82,12 @@ async fn the_lag_of_a_consumer_that_waits_grows_with_time() {
     clock.advance(Duration::from_secs(60));
     let position = bench.deposit("ada", 13).await;
     let mut health = counts.watch();
-    let is_retrying = |position| move |it: &factum_projection::ConsumerHealth| matches!(it.state, ConsumerState::Retrying { position: Some(at), .. } if at == position);
+    let is_retrying = |position| {
+        move |it: &factum_projection::ConsumerHealth| match it.state {
+            ConsumerState::Retrying { position: Some(at), .. } => at == position,
+            _ => false,
+        }
+    };
     health.wait_for(is_retrying(position)).await.unwrap();
     assert_eq!(counts.health().lag, Some(Duration::ZERO));
     assert_eq!(counts.health().lag_events(), 1);
