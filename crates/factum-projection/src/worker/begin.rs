@@ -1,5 +1,6 @@
 //! The beginning of a worker's life: what is stored, and where that is in the log.
 
+use bytes::Bytes;
 use factum_core::{Checkpoint, Position, ReadFrom, ReadQuery, StoreError, Timestamp};
 use serde::de::DeserializeOwned;
 
@@ -23,17 +24,7 @@ impl<W: Work> Worker<W> {
             Err(error) => return Err(self.target_failed(error).await),
         };
         let (fence, mark) = (opened.fence, read::<Mark>(opened.mark.as_deref())?);
-        let progress = match opened.progress {
-            Some(progress) => self.own(decode(&progress)?)?,
-            // Somebody has removed it, and will start it again when they like.
-            None if self.is_owner && W::Target::COMMITS == Commits::EachBatch => {
-                return Err(End::Stop(StopReason::Fenced));
-            }
-            None => match self.beginning().await {
-                Ok(progress) => progress,
-                Err(error) => return Err(self.read_failed(error.into()).await),
-            },
-        };
+        let progress = self.progress(opened.progress).await?;
         self.letters.clear();
         for (stream, letter) in opened.letters {
             self.letters.insert(stream, decode(&letter)?);
@@ -64,6 +55,21 @@ impl<W: Work> Worker<W> {
             health.parked = self.letters.len();
         });
         Ok(life)
+    }
+
+    /// How far it has come, or where it begins.
+    async fn progress(&mut self, stored: Option<Bytes>) -> Result<Progress, End> {
+        match stored {
+            Some(progress) => self.own(decode(&progress)?),
+            // Somebody has removed it, and will start it again when they like.
+            None if self.is_owner && W::Target::COMMITS == Commits::EachBatch => {
+                Err(End::Stop(StopReason::Fenced))
+            }
+            None => match self.beginning().await {
+                Ok(progress) => Ok(progress),
+                Err(error) => Err(self.read_failed(error.into()).await),
+            },
+        }
     }
 
     /// What is stored, by nobody who has taken over meanwhile.

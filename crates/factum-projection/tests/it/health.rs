@@ -8,8 +8,8 @@ use std::{
 use factum_core::{Kernel, RecordedEvent, TagKey};
 use factum_memory::{MemoryOptions, MemoryStore};
 use factum_projection::{
-    ConsumerName, ConsumerState, Fence, HandleError, Opened, Projection, Save, StopReason, Target,
-    TargetError,
+    ConsumerHealth, ConsumerName, ConsumerState, Fence, HandleError, Opened, Projection, Save,
+    StopReason, Target, TargetError,
 };
 use factum_testing::{VirtualClock, bank::AccountEvent};
 
@@ -82,13 +82,11 @@ async fn the_lag_of_a_consumer_that_waits_grows_with_time() {
     clock.advance(Duration::from_secs(60));
     let position = bench.deposit("ada", 13).await;
     let mut health = counts.watch();
-    let is_retrying = |position| {
-        move |it: &factum_projection::ConsumerHealth| match it.state {
-            ConsumerState::Retrying { position: Some(at), .. } => at == position,
-            _ => false,
-        }
+    let is_retrying = |it: &ConsumerHealth| {
+        let ConsumerState::Retrying { position: at, .. } = it.state else { return false };
+        at == Some(position)
     };
-    health.wait_for(is_retrying(position)).await.unwrap();
+    health.wait_for(is_retrying).await.unwrap();
     assert_eq!(counts.health().lag, Some(Duration::ZERO));
     assert_eq!(counts.health().lag_events(), 1);
     // Less than the pause, for nobody's clock but the handle's.

@@ -11,8 +11,7 @@ use tokio::sync::Semaphore;
 
 use crate::bench::{Bench, Count, Fails, LONG, options};
 
-/// Counts as the others do, each deposit when it is let through. Thirteen fails while it is told
-/// to.
+/// Counts as the others do, each deposit when it is let through. Thirteen fails while told to.
 struct Gated(Arc<Semaphore>, Fails);
 
 impl Projection for Gated {
