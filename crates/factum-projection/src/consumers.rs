@@ -85,7 +85,7 @@ impl Consumers {
         Ok(ProjectionHandle { consumer, target })
     }
 
-    fn begin<W: Work>(
+    pub(crate) fn begin<W: Work>(
         &self,
         name: ConsumerName,
         work: W,
@@ -155,6 +155,22 @@ impl Consumers {
     /// Whether one of this name runs in this program.
     pub(crate) fn is_running(&self, name: &ConsumerName) -> bool {
         self.running().handles.get(name).is_some_and(is_running)
+    }
+
+    pub(crate) fn kernel(&self) -> &Kernel {
+        &self.reading.kernel
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.running().is_closed
+    }
+
+    /// Leaves a stopped one out of the list: what it did is over, and another does it now.
+    pub(crate) fn forget(&self, name: &ConsumerName) {
+        let mut running = self.running();
+        if running.handles.get(name).is_some_and(|handle| !is_running(handle)) {
+            running.handles.remove(name);
+        }
     }
 
     fn running(&self) -> MutexGuard<'_, Running> {

@@ -8,7 +8,10 @@
 //! | to | look at |
 //! |---|---|
 //! | run them | [`Consumers`] |
-//! | maintain a read model | [`Projection`], [`Documents`], [`InMemory`] |
+//! | maintain a read model | [`Projection`], [`ProjectionFn`], [`Documents`], [`InMemory`] |
+//! | change it, rebuild it | [`Maintained`], [`Rebuild`] |
+//! | query it | [`ReadModel`], [`ModelQuery`], [`Index`], [`ModelChanges`] |
+//! | do without one | [`LiveState`] |
 //! | do something for each event | [`Consumer`] |
 //! | hear of events as they come | [`EventBus`] |
 //! | say what happens when it fails | [`ConsumerOptions`], [`FailurePolicy`] |
@@ -17,13 +20,19 @@
 //! | keep read models in SQL | `PostgresTarget`, `SqliteTarget`: features `postgres`, `sqlite` |
 //! | keep read models elsewhere | [`Target`] |
 
+mod build;
 mod bus;
 mod consumer;
 mod consumers;
+mod document_key;
 mod error;
 mod handle;
 mod health;
+mod index;
 mod letter;
+mod live;
+mod maintain;
+mod model;
 mod name;
 mod option;
 mod pace;
@@ -37,13 +46,22 @@ mod target;
 mod work;
 mod worker;
 
+pub use build::Build;
 pub use bus::{BusError, EventBus};
 pub use consumer::Consumer;
 pub use consumers::{CATCHING_UP_MAX, Consumers};
+pub use document_key::{DOCUMENT_KEY_BYTES_MAX, InvalidDocumentKey};
 pub use error::{HandleError, StartError, WaitError};
 pub use handle::{ConsumerHandle, ProjectionHandle};
 pub use health::{ConsumerHealth, ConsumerState, StopReason};
+pub use index::{INDEX_NAME_BYTES_MAX, INDEX_VALUE_BYTES_MAX, Index, IndexRange, IndexValue};
 pub use letter::DeadLetter;
+pub use live::{Folded, LiveError, LiveState};
+pub use maintain::{BuildError, Maintained, ProjectionFn, Rebuild, RebuildProgress};
+pub use model::{
+    Continuation, DOCUMENTS_MAX, DOCUMENTS_MAX_DEFAULT, Freshness, ModelChange, ModelChanges,
+    ModelPage, ModelQuery, QueryError, ReadModel, Stale,
+};
 pub use name::{CONSUMER_NAME_BYTES_MAX, ConsumerName, InvalidConsumerName};
 pub use option::{
     BATCH_BYTES_DEFAULT, BATCH_EVENTS_DEFAULT, ConsumerOptions, FailurePolicy, StartFrom, Then,

@@ -2,6 +2,8 @@
 
 use std::{fmt, str::FromStr};
 
+use crate::build::Build;
+
 /// The most bytes of a consumer's name.
 pub const CONSUMER_NAME_BYTES_MAX: usize = 128;
 
@@ -43,6 +45,11 @@ impl ConsumerName {
     /// The name of one version of a projection.
     pub(crate) fn versioned(&self, version: u32) -> Self {
         Self(format!("{}@{version}", self.0).into())
+    }
+
+    /// The name of one build of a projection.
+    pub(crate) fn built(&self, build: Build) -> Self {
+        Self(format!("{}@{build}", self.0).into())
     }
 
     /// Its text.

@@ -8,6 +8,10 @@ use crate::{error::HandleError, target::Target};
 
 /// A consumer that maintains a read model.
 ///
+/// It writes to its target and nowhere else: a projection is handed events again when it is
+/// rebuilt, and whatever else it did would be done again. What sends mails or calls services is a
+/// [`Consumer`](crate::Consumer), which is never rebuilt.
+///
 /// ```
 /// use factum_core::RecordedEvent;
 /// use factum_projection::{HandleError, InMemory, MemoryTx, Projection};

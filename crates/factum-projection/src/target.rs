@@ -1,7 +1,9 @@
 //! Where a consumer's effects and its progress are kept.
 
+mod changes;
 mod checkpoints;
 mod documents;
+mod indexes;
 mod memory;
 #[cfg(feature = "postgres")]
 mod postgres;
@@ -16,8 +18,11 @@ use tokio::task::JoinHandle;
 
 use crate::{error::HandleError, name::ConsumerName};
 
+pub(crate) use changes::{Changed, Changes};
 pub(crate) use checkpoints::Checkpoints;
+pub(crate) use documents::prefix as documents_prefix;
 pub use documents::{Documents, DocumentsTx};
+pub(crate) use indexes::{Indexes, declared_indexes};
 pub use memory::{InMemory, MemoryGuard, MemoryTx};
 pub(crate) use memory::{Snapshot, forget};
 #[cfg(feature = "postgres")]

@@ -182,7 +182,7 @@ fn prefix(consumer: &ConsumerName) -> String {
     format!("$consumer/{consumer}/")
 }
 
-fn key(consumer: &ConsumerName, what: &str) -> Bytes {
+pub(super) fn key(consumer: &ConsumerName, what: &str) -> Bytes {
     format!("$consumer/{consumer}/{what}").into()
 }
 

@@ -12,8 +12,11 @@ use factum_core::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Checkpoints, Fence, Opened, Save, Target, TargetError, checkpoints::is_unavailable};
-use crate::{error::HandleError, name::ConsumerName};
+use super::{
+    Changes, Checkpoints, Fence, Indexes, Opened, Save, Target, TargetError, checkpoints,
+    checkpoints::is_unavailable,
+};
+use crate::{document_key::check_key, error::HandleError, index::Index, name::ConsumerName};
 
 /// Documents that are remembered from one batch to the next take at most so many bytes.
 const CACHE_BYTES_MAX: usize = 16 << 20;
@@ -31,6 +34,8 @@ pub struct Documents {
     limits: Limits,
     /// What the last batch has left, unless it failed.
     cache: Mutex<Entries>,
+    indexes: Indexes,
+    changes: Changes,
 }
 
 /// The documents that a batch has looked at.
@@ -44,6 +49,8 @@ struct Entries {
 struct Entry {
     value: Option<Bytes>,
     is_changed: bool,
+    /// What is stored, where that is known.
+    stored: Option<Option<Bytes>>,
 }
 
 /// What a projection into [`Documents`] writes to. Reads see what the batch has written.
@@ -63,7 +70,28 @@ impl Documents {
             documents,
             limits: kernel.events().guarantees().limits,
             cache: Mutex::default(),
+            indexes: Indexes::default(),
+            changes: Changes::default(),
         }
+    }
+
+    /// Adds a secondary index, kept in the same write as the documents.
+    #[must_use]
+    pub fn with_index(mut self, index: Index) -> Self {
+        self.indexes.add(index);
+        self
+    }
+
+    pub(crate) fn changes(&self) -> &Changes {
+        &self.changes
+    }
+
+    /// Whether anything is stored of a build.
+    pub(crate) async fn has_begun(
+        documents: &Arc<dyn DocumentStore>,
+        consumer: &ConsumerName,
+    ) -> Result<bool, StoreError> {
+        Ok(documents.get(&checkpoints::key(consumer, "progress")).await?.is_some())
     }
 
     fn take(&self) -> Entries {
@@ -82,10 +110,12 @@ impl Target for Documents {
     async fn open(&self, consumer: &ConsumerName) -> Result<Opened, TargetError> {
         // Others may have written since.
         drop(self.take());
+        self.changes.missed();
         self.progress.open_with(consumer, Some(KeyRange::prefix(prefix(consumer)))).await
     }
 
     async fn begin(&self, consumer: &ConsumerName) -> Result<DocumentsTx, TargetError> {
+        self.indexes.check(&self.documents, consumer).await?;
         let documents = self.documents.clone();
         Ok(DocumentsTx { documents, prefix: prefix(consumer), entries: self.take() })
     }
@@ -96,7 +126,13 @@ impl Target for Documents {
         mut tx: DocumentsTx,
         save: Save,
     ) -> Result<Fence, TargetError> {
-        let writes = tx.writes();
+        let mut writes = tx.writes();
+        if !self.indexes.is_empty() {
+            tx.look_up_stored().await?;
+            for (key, before, after) in tx.changed() {
+                writes.extend(self.indexes.writes(consumer, key, before, after)?);
+            }
+        }
         let bytes: usize = writes.iter().map(|it| it.value.as_ref().map_or(0, Bytes::len)).sum();
         let max = self.limits.write_documents_max.saturating_sub(PROGRESS_DOCUMENTS_MAX);
         if writes.len() > max || bytes > WRITE_BYTES_MAX {
@@ -104,12 +140,20 @@ impl Target for Documents {
             return Err(TargetError::TooLarge(Arc::new(StoreError::invalid(text))));
         }
         // Only whoever holds the fence writes these documents, so they need no revision.
+        let declared = self.indexes.declared(consumer, save.expected);
+        writes.extend(declared);
         let fence = self.progress.write(consumer, writes, save).await?;
+        self.changes.tell(&tx);
         if tx.entries.bytes <= CACHE_BYTES_MAX {
-            tx.entries.found.values_mut().for_each(|entry| entry.is_changed = false);
+            tx.entries.found.values_mut().for_each(Entry::is_stored);
             *self.cache.lock().unwrap_or_else(PoisonError::into_inner) = tx.entries;
         }
         Ok(fence)
+    }
+
+    async fn save(&self, consumer: &ConsumerName, save: Save) -> Result<Fence, TargetError> {
+        let declared = self.indexes.declared(consumer, save.expected);
+        self.progress.write(consumer, declared.into_iter().collect(), save).await
     }
 
     async fn clear(&self, consumer: &ConsumerName) -> Result<(), TargetError> {
@@ -127,17 +171,19 @@ impl DocumentsTx {
     /// The document with this key.
     ///
     /// # Errors
-    /// Those of the store; bytes that are no such value.
+    /// [`InvalidDocumentKey`](crate::InvalidDocumentKey); those of the store; bytes that are no such value.
     pub async fn get<T: DeserializeOwned>(&mut self, key: &str) -> Result<Option<T>, HandleError> {
+        check_key(key)?;
         let value = self.look_up(key).await?;
         Ok(value.map(|bytes| Cbor::decode(&bytes)).transpose()?)
     }
 
-    /// Adds or replaces the document with this key.
+    /// Adds or replaces the document with this key: any text of 1 to 512 bytes.
     ///
     /// # Errors
-    /// A value that has no form in CBOR.
+    /// [`InvalidDocumentKey`](crate::InvalidDocumentKey); a value that has no form in CBOR.
     pub fn put<T: Serialize>(&mut self, key: &str, value: &T) -> Result<(), HandleError> {
+        check_key(key)?;
         let mut out = BytesMut::new();
         Cbor::encode(value, &mut out)?;
         self.entries.set(key, Some(out.freeze()), true);
@@ -146,7 +192,10 @@ impl DocumentsTx {
 
     /// Removes the document with this key, if it is there.
     pub fn remove(&mut self, key: &str) {
-        self.entries.set(key, None, true);
+        // There is none with a key that is none.
+        if check_key(key).is_ok() {
+            self.entries.set(key, None, true);
+        }
     }
 
     /// Changes the document with this key, or the default if it is not there.
@@ -161,6 +210,26 @@ impl DocumentsTx {
         let mut value = self.get::<T>(key).await?.unwrap_or_default();
         change(&mut value);
         self.put(key, &value)
+    }
+
+    /// What is stored of the documents that were written without being read.
+    async fn look_up_stored(&mut self) -> Result<(), StoreError> {
+        for (key, entry) in &mut self.entries.found {
+            if entry.is_changed && entry.stored.is_none() {
+                let found = self.documents.get(format!("{}{key}", self.prefix).as_bytes()).await?;
+                entry.stored = Some(found.map(|document| document.value));
+            }
+        }
+        Ok(())
+    }
+
+    /// What has changed: key, before, after.
+    pub(super) fn changed(&self) -> impl Iterator<Item = (&str, Option<&Bytes>, Option<&Bytes>)> {
+        let changed = self.entries.found.iter().filter(|(_, entry)| entry.is_changed);
+        changed.map(|(key, entry)| {
+            let before = entry.stored.as_ref().and_then(Option::as_ref);
+            (&key[..], before, entry.value.as_ref())
+        })
     }
 
     async fn look_up(&mut self, key: &str) -> Result<Option<Bytes>, StoreError> {
@@ -190,10 +259,19 @@ impl Entries {
         self.bytes += size(&value);
         if let Some(entry) = self.found.get_mut(key) {
             self.bytes -= size(&entry.value);
-            *entry = Entry { value, is_changed };
+            (entry.value, entry.is_changed) = (value, is_changed);
         } else {
             self.bytes += key.len();
-            self.found.insert(key.into(), Entry { value, is_changed });
+            let stored = (!is_changed).then(|| value.clone());
+            self.found.insert(key.into(), Entry { value, is_changed, stored });
         }
+    }
+}
+
+impl Entry {
+    /// It is written as it is.
+    fn is_stored(&mut self) {
+        self.is_changed = false;
+        self.stored = Some(self.value.clone());
     }
 }

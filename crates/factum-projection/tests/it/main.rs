@@ -8,11 +8,17 @@ mod disk;
 
 mod delivery;
 mod failure;
+mod handover;
 mod health;
+mod killed;
+mod ledger;
+mod live;
 #[cfg(feature = "postgres")]
 mod on_postgres;
 mod orders;
 mod process;
+mod query;
+mod rebuild;
 mod restored;
 mod rough;
 mod simulation;

@@ -1,0 +1,166 @@
+//! The builds of a projection as they are stored, and as they were seen last.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use factum_core::{
+    ExpectedRevision, Kernel, Revision, StoreError, Timestamp, WriteBatch, WriteError,
+};
+
+use super::Builds;
+use crate::{name::ConsumerName, progress};
+
+/// What was read so long ago is read again before it is relied on.
+pub(crate) const REFRESH: Duration = Duration::from_secs(1);
+/// So long after a build was dropped it is cleared. Longer than any reader relies on what it read.
+pub(crate) const CLEAR_AFTER: Duration = Duration::from_secs(3);
+/// So often a change is tried again after others were first.
+const CHANGES_MAX: usize = 32;
+
+/// The document that says which build readers see.
+pub(crate) struct StoredBuilds {
+    kernel: Kernel,
+    name: ConsumerName,
+    seen: Mutex<Option<Seen>>,
+    /// Numbers reads and writes, so that an older one does not hide a newer one.
+    turn: AtomicU64,
+}
+
+#[derive(Debug, Clone)]
+struct Seen {
+    builds: Arc<Builds>,
+    at: Timestamp,
+    turn: u64,
+}
+
+impl StoredBuilds {
+    pub(crate) fn new(kernel: Kernel, name: ConsumerName) -> Self {
+        Self { kernel, name, seen: Mutex::default(), turn: AtomicU64::new(0) }
+    }
+
+    pub(crate) fn name(&self) -> &ConsumerName {
+        &self.name
+    }
+
+    pub(crate) fn kernel(&self) -> &Kernel {
+        &self.kernel
+    }
+
+    /// As they are, or were not longer than [`REFRESH`] ago. None: the projection never started.
+    pub(crate) async fn current(&self) -> Result<Option<Arc<Builds>>, StoreError> {
+        let now = self.kernel.clock().now();
+        let seen = self.seen().clone();
+        match seen {
+            // A clock that was set back says nothing of how long ago it was.
+            Some(seen) if seen.at <= now && now.saturating_since(seen.at) < REFRESH => {
+                Ok(Some(seen.builds))
+            }
+            _ => self.read().await,
+        }
+    }
+
+    /// As they are.
+    pub(crate) async fn read(&self) -> Result<Option<Arc<Builds>>, StoreError> {
+        Ok(self.read_revision().await?.map(|(builds, _)| builds))
+    }
+
+    async fn read_revision(&self) -> Result<Option<(Arc<Builds>, Revision)>, StoreError> {
+        // Before the read: what is in it may be older than its end.
+        let (at, turn) = (self.kernel.clock().now(), self.turn());
+        let Some(found) = self.kernel.documents().get(&self.key()).await? else {
+            return Ok(None);
+        };
+        let builds = progress::decode::<Builds>(&found.value).map_err(|error| {
+            let key = String::from_utf8_lossy(&self.key()).into_owned();
+            let text = format!("the builds of a projection can't be read, remove {key}: {error}");
+            StoreError::corrupt(text)
+        })?;
+        let builds = Arc::new(builds);
+        self.saw(builds.clone(), at, turn);
+        Ok(Some((builds, found.revision)))
+    }
+
+    /// Changes them, from what they are or from nothing; tried again where others were first.
+    pub(crate) async fn change<T, E: From<StoreError>>(
+        &self,
+        change: impl Fn(Option<Builds>) -> Result<(Builds, T), E>,
+    ) -> Result<(Arc<Builds>, T), E> {
+        for _ in 0..CHANGES_MAX {
+            let found = self.read_revision().await?;
+            let (before, expected) = match found {
+                Some((builds, revision)) => (Some(builds), ExpectedRevision::Exact(revision)),
+                None => (None, ExpectedRevision::Absent),
+            };
+            let (mut builds, answer) = change(before.as_deref().cloned())?;
+            if let Some(before) = before.filter(|it| **it == builds) {
+                return Ok((before, answer));
+            }
+            builds.change = self.change_id();
+            if self.write(&builds, expected).await? {
+                return Ok((Arc::new(builds), answer));
+            }
+        }
+        Err(StoreError::unavailable(format!(
+            "others change the builds of the projection all the time, try again: projection={}",
+            self.name
+        ))
+        .into())
+    }
+
+    /// Whether it is written now; if not, others were first.
+    async fn write(&self, builds: &Builds, expected: ExpectedRevision) -> Result<bool, StoreError> {
+        let at = self.kernel.clock().now();
+        let batch = WriteBatch::new().put(self.key(), expected, progress::encode(builds));
+        match self.kernel.documents().write(batch).await {
+            Ok(_) => {
+                self.saw(Arc::new(builds.clone()), at, self.turn());
+                Ok(true)
+            }
+            Err(WriteError::Conflict { .. }) => Ok(false),
+            // It is there, or it will be told by the revision when it is tried again.
+            Err(WriteError::Indeterminate(_)) => {
+                let found = self.read().await?;
+                Ok(found.is_some_and(|found| found.change == builds.change))
+            }
+            Err(WriteError::Store(error)) => Err(error),
+            Err(other) => Err(StoreError::internal(other.to_string())),
+        }
+    }
+
+    fn change_id(&self) -> (u64, u64) {
+        let kernel = &self.kernel;
+        kernel.ids().uuid(kernel.clock().now()).as_u64_pair()
+    }
+
+    fn key(&self) -> Bytes {
+        format!("$projection/{}", self.name).into()
+    }
+
+    fn saw(&self, builds: Arc<Builds>, at: Timestamp, turn: u64) {
+        let mut seen = self.seen();
+        if seen.as_ref().is_none_or(|seen| seen.turn < turn) {
+            *seen = Some(Seen { builds, at, turn });
+        }
+    }
+
+    fn turn(&self) -> u64 {
+        self.turn.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn seen(&self) -> std::sync::MutexGuard<'_, Option<Seen>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for StoredBuilds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoredBuilds").field("name", &self.name).finish_non_exhaustive()
+    }
+}

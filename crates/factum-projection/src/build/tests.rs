@@ -1,0 +1,109 @@
+use std::collections::HashSet;
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn build(version: u32, generation: u32) -> Build {
+    Build { version, generation }
+}
+
+#[test]
+fn a_newer_version_builds_and_is_swapped_in_and_the_old_one_is_kept() {
+    let mut builds = Builds::first(1);
+    builds.start(1);
+    assert_eq!(builds, Builds::first(1));
+    builds.start(2);
+    builds.start(2);
+    assert_eq!((builds.serving, builds.building), (build(1, 0), Some(build(2, 0))));
+    builds.swap(build(2, 0)).unwrap();
+    assert_eq!((builds.serving, builds.previous), (build(2, 0), Some(build(1, 0))));
+    assert_eq!(builds.swap(build(2, 0)), Err(Unfit::Superseded(build(2, 0))));
+}
+
+#[test]
+fn what_was_rolled_back_does_not_come_again_by_itself() {
+    let mut builds = Builds::first(1);
+    builds.start(2);
+    builds.swap(build(2, 0)).unwrap();
+    assert_eq!(builds.roll_back(), Ok(build(1, 0)));
+    builds.start(2);
+    assert_eq!(builds.building, None);
+    assert_eq!(builds.roll_back(), Ok(build(2, 0)), "and forward again");
+}
+
+#[test]
+fn an_older_program_changes_nothing_and_a_newer_one_takes_over() {
+    let mut builds = Builds::first(2);
+    builds.start(1);
+    assert_eq!(builds.building, None);
+    builds.start(3);
+    builds.start(2);
+    assert_eq!(builds.building, Some(build(3, 0)));
+    builds.start(4);
+    assert_eq!(builds.building, Some(build(4, 0)));
+    assert_eq!(builds.dropped, [build(3, 0)]);
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    Start(u32),
+    Begin(u32),
+    Swap,
+    Cancel,
+    RollBack,
+    Discard,
+    Reset(u32),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        (1..5u32).prop_map(Step::Start),
+        (1..5u32).prop_map(Step::Begin),
+        Just(Step::Swap),
+        Just(Step::Cancel),
+        Just(Step::RollBack),
+        Just(Step::Discard),
+        (1..5u32).prop_map(Step::Reset),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn a_build_has_one_place_and_is_never_made_twice(
+        steps in prop::collection::vec(step(), 0..60),
+    ) {
+        let mut builds = Builds::first(1);
+        let mut made = HashSet::from([builds.serving]);
+        for step in steps {
+            let building = builds.building;
+            match step {
+                Step::Start(version) => builds.start(version),
+                Step::Begin(version) => {
+                    let _ = builds.begin(version);
+                }
+                Step::Swap => building.map_or((), |it| builds.swap(it).unwrap()),
+                Step::Cancel => building.map_or((), |it| builds.cancel(it).unwrap()),
+                Step::RollBack => {
+                    let _ = builds.roll_back();
+                }
+                Step::Discard => {
+                    let _ = builds.discard_old();
+                }
+                Step::Reset(version) => {
+                    prop_assert!(made.insert(builds.reset(version)));
+                }
+            }
+            if builds.building != building
+                && let Some(begun) = builds.building
+            {
+                prop_assert!(made.insert(begun), "{begun} is made again");
+            }
+            let places = [builds.building, builds.previous, Some(builds.serving)];
+            let all: Vec<_> = places.into_iter().flatten().chain(builds.dropped.clone()).collect();
+            let one_each: HashSet<_> = all.iter().copied().collect();
+            prop_assert_eq!(all.len(), one_each.len());
+            prop_assert_eq!(one_each, made.clone(), "none is lost before it is cleared");
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! The keys of documents in a read model.
+
+/// The most bytes of a document's key in a read model.
+pub const DOCUMENT_KEY_BYTES_MAX: usize = 512;
+
+/// A text that is no key of a document.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a document's key has 1 to {DOCUMENT_KEY_BYTES_MAX} bytes, shorten it: bytes={bytes}")]
+pub struct InvalidDocumentKey {
+    /// How many it has.
+    pub bytes: usize,
+}
+
+pub(crate) fn check_key(key: &str) -> Result<(), InvalidDocumentKey> {
+    let bytes = key.len();
+    if (1..=DOCUMENT_KEY_BYTES_MAX).contains(&bytes) {
+        Ok(())
+    } else {
+        Err(InvalidDocumentKey { bytes })
+    }
+}

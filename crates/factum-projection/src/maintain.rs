@@ -1,0 +1,330 @@
+//! Projections over their versions: a changed one is built beside the old one, which serves until
+//! the new one has caught up. This file holds what people see of that.
+
+mod closure;
+mod error;
+mod handover;
+mod keeper;
+mod local;
+mod rebuild;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use factum_core::{Event, Position, RecordedEvent};
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::{
+    build::{Build, StoredBuilds},
+    consumers::Consumers,
+    error::{HandleError, WaitError},
+    handle::ConsumerHandle,
+    health::{ConsumerHealth, ConsumerState},
+    name::ConsumerName,
+    option::ConsumerOptions,
+    projection::Projection,
+    target::{InMemory, MemoryGuard, Target},
+    work::{Names, Projecting, Work},
+};
+
+use closure::Applying;
+pub use closure::ProjectionFn;
+pub use error::BuildError;
+pub(crate) use handover::stored_position;
+use keeper::{Answer, Ask, Keeper, Plan};
+pub(crate) use local::{Local, Running};
+pub use rebuild::{Rebuild, RebuildProgress};
+
+pub(crate) type Targets<T> = Arc<dyn Fn(&ConsumerName) -> T + Send + Sync>;
+
+/// A projection that is kept over its versions and rebuilds. Cheap to clone; dropping it changes
+/// nothing.
+///
+/// Each making of the read model is a [`Build`] of its own, kept under a name of its own. Readers
+/// see one of them, the *serving* one. A program with a larger [`Projection::VERSION`] begins the
+/// next build by itself; [`rebuild`](Self::rebuild) begins one of the same version. When it has
+/// caught up it takes the place of the serving one, in one write.
+///
+/// # Guarantees
+/// - Readers never see a build that has not caught up, except where there is none before it: at
+///   the first start, and after [`reset`](Self::reset).
+/// - A build that takes over holds everything that was in the one before, so what was read once is
+///   read again. [`roll_back`](Self::roll_back) may go back in time.
+/// - A process may die at any time; the next start, or [`resume`](Self::resume) in another
+///   process, goes on with the build that was under way.
+/// - Of several processes that rebuild, one does; the others are told.
+/// - A build with parked streams does not take over; see [`building`](Self::building).
+///
+/// The build before the serving one is kept until [`discard_old`](Self::discard_old), or until it
+/// is the last but one; it stands still meanwhile. A build of an older version stands still too,
+/// unless a program of that version runs.
+///
+/// ```
+/// use std::time::Duration;
+/// use factum_projection::{ConsumerOptions, Consumers, InMemory, ProjectionFn};
+/// use factum_testing::bank::{Account, AccountCommand, AccountEvent};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let store = std::sync::Arc::new(factum_memory::MemoryStore::new());
+/// # let kernel = factum_core::Kernel::new(store.clone(), store);
+/// # let kernel = kernel.with_tag_key(factum_core::TagKey::new([1; 32]));
+/// # let accounts = factum_core::Repository::<Account>::new(kernel.clone());
+/// let opened = ProjectionFn::in_memory("opened", 1, |count: &mut u64, event, _| {
+///     *count += u64::from(matches!(event, AccountEvent::Opened { .. }));
+///     Ok(())
+/// });
+/// let memory = kernel.clone();
+/// let opened = Consumers::new(kernel)
+///     .maintain_fn(opened, move |_| InMemory::new(&memory), ConsumerOptions::new())
+///     .await?;
+///
+/// let email = "ada@example.org".to_owned();
+/// let open = AccountCommand::Open { owner: "Ada".into(), email };
+/// let position = accounts.execute("ada", &open).await?.position.expect("it is an event");
+/// opened.wait_for(position, Duration::from_secs(5)).await?;
+/// assert_eq!(*opened.read().await, 1);
+///
+/// opened.rebuild().await?.done().await?;
+/// assert_eq!(*opened.read().await, 1);
+/// # Ok(()) }
+/// ```
+pub struct Maintained<T: Target> {
+    stored: Arc<StoredBuilds>,
+    targets: Targets<T>,
+    orders: mpsc::Sender<(Ask, Answer)>,
+    local: watch::Receiver<Local<T>>,
+}
+
+impl Consumers {
+    /// Maintains a projection over its versions. `targets` makes the target of a build, whose name
+    /// it is given; a target in tables of one's own uses it in their names.
+    ///
+    /// Begin with it before the version changes for the first time: a version that
+    /// [`project`](Self::project) ran is not known as an older one.
+    ///
+    /// # Errors
+    /// A name that is none or runs already, closed consumers, and those of the store.
+    pub async fn maintain<P: Projection>(
+        &self,
+        projection: P,
+        targets: impl Fn(&ConsumerName) -> P::Target + Send + Sync + 'static,
+        options: ConsumerOptions,
+    ) -> Result<Maintained<P::Target>, BuildError> {
+        let work = Arc::new(Projecting { projection, names: Names::new(options.unknown) });
+        let plan = Plan { work, version: P::VERSION, targets: Arc::new(targets), options };
+        self.keep(P::NAME, plan).await
+    }
+
+    /// Maintains a projection that is a closure.
+    ///
+    /// # Errors
+    /// Those of [`maintain`](Self::maintain).
+    pub async fn maintain_fn<E, T, H>(
+        &self,
+        projection: ProjectionFn<E, T, H>,
+        targets: impl Fn(&ConsumerName) -> T + Send + Sync + 'static,
+        options: ConsumerOptions,
+    ) -> Result<Maintained<T>, BuildError>
+    where
+        E: Event,
+        T: Target,
+        H: Fn(E, &RecordedEvent, &mut T::Tx) -> Result<(), HandleError> + Send + Sync + 'static,
+    {
+        let ProjectionFn { name, version, handler, .. } = projection;
+        let work = Arc::new(Applying::new(handler, options.unknown));
+        let plan = Plan { work, version, targets: Arc::new(targets), options };
+        self.keep(&name, plan).await
+    }
+
+    async fn keep<W: Work>(
+        &self,
+        name: &str,
+        plan: Plan<W>,
+    ) -> Result<Maintained<W::Target>, BuildError> {
+        let name = ConsumerName::new(name)?;
+        let stored = Arc::new(StoredBuilds::new(self.kernel().clone(), name));
+        let targets = plan.targets.clone();
+        let (orders, local) = Keeper::start(self.clone(), plan, stored.clone()).await?;
+        Ok(Maintained { stored, targets, orders, local })
+    }
+}
+
+impl<T: Target> Maintained<T> {
+    /// The name of the projection.
+    pub fn name(&self) -> &ConsumerName {
+        self.stored.name()
+    }
+
+    /// The build that readers see, as this process knows: another's doing is known within some
+    /// seconds.
+    pub fn serving(&self) -> Build {
+        self.local.borrow().builds.serving
+    }
+
+    /// The build that readers saw before, if it is kept.
+    pub fn previous(&self) -> Option<Build> {
+        self.local.borrow().builds.previous
+    }
+
+    /// The name under which the serving build is kept.
+    pub fn serving_name(&self) -> ConsumerName {
+        self.serving().consumer(self.name())
+    }
+
+    /// The consumer of the serving build, if this process runs it: its health, its dead letters.
+    pub fn consumer(&self) -> Option<ConsumerHandle> {
+        self.local.borrow().serving.as_ref().map(|running| running.consumer.clone())
+    }
+
+    /// The target of the serving build, if this process runs it.
+    pub fn target(&self) -> Option<Arc<T>> {
+        self.local.borrow().serving.as_ref().map(|running| running.target.clone())
+    }
+
+    /// The build that is under way in this process: begun by a new version, by
+    /// [`rebuild`](Self::rebuild), or left by a process that died.
+    ///
+    /// While streams are parked in it, it does not take over: retry or discard its dead letters.
+    pub fn building(&self) -> Option<Rebuild<T>> {
+        let build = self.local.borrow().building.as_ref().map(|running| running.build);
+        build.map(|build| Rebuild::new(self.clone(), build))
+    }
+
+    /// Builds the read model anew beside the serving one, and swaps it in when it has caught up.
+    /// Returns when it has begun.
+    ///
+    /// It begins where the first one did, also with
+    /// [`StartFrom::Now`](crate::StartFrom::Now). Meanwhile each event is projected twice. That has no other effect than the build: a
+    /// projection writes to its target and nowhere else, and consumers are never rebuilt.
+    ///
+    /// # Errors
+    /// [`BuildError::Building`] while a build is under way, here or in another process; those of
+    /// the store.
+    pub async fn rebuild(&self) -> Result<Rebuild<T>, BuildError> {
+        let build = self.ask(Ask::Rebuild).await?;
+        Ok(Rebuild::new(self.clone(), build))
+    }
+
+    /// Shows readers what they saw before, at once and as it stood then; it goes on from there if
+    /// it is of this program's version. A build under way is given up. A second time it goes
+    /// forward again. A version that was rolled back does not come again by itself; a larger one
+    /// does, and [`rebuild`](Self::rebuild) too.
+    ///
+    /// # Errors
+    /// [`BuildError::NothingKept`]; those of the store.
+    pub async fn roll_back(&self) -> Result<Build, BuildError> {
+        self.ask(Ask::RollBack).await
+    }
+
+    /// Lets the build before the serving one go. Its space is given back some seconds later, when
+    /// no reader can be in it any more.
+    ///
+    /// # Errors
+    /// [`BuildError::NothingKept`]; those of the store.
+    pub async fn discard_old(&self) -> Result<Build, BuildError> {
+        self.ask(Ask::DiscardOld).await
+    }
+
+    /// Begins the read model anew, at once: readers see it grow. What there was goes, the earlier
+    /// build included.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn reset(&self) -> Result<Build, BuildError> {
+        self.ask(Ask::Reset).await
+    }
+
+    /// Lets it wait, after the batches at hand, until [`resume`](Self::resume) or the next start.
+    ///
+    /// # Errors
+    /// [`BuildError::Closed`].
+    pub async fn pause(&self) -> Result<(), BuildError> {
+        self.ask(Ask::Pause).await.map(|_| ())
+    }
+
+    /// Lets it go on, in this process: what was paused, what had stopped, and what another process
+    /// works on or left when it died.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn resume(&self) -> Result<(), BuildError> {
+        self.ask(Ask::Resume).await.map(|_| ())
+    }
+
+    /// Waits until what readers see holds every event up to this position, also where another
+    /// process maintains it. There only what it has stored counts: events that the projection does
+    /// not handle are counted late.
+    ///
+    /// # Errors
+    /// [`WaitError::Behind`] when the time is over, [`WaitError::Stopped`] if it will never come.
+    pub async fn wait_for(&self, position: Position, timeout: Duration) -> Result<(), WaitError> {
+        let clock = self.stored.kernel().clock().clone();
+        let come = local::come_to(self.local.clone(), &self.stored, &self.targets, position);
+        tokio::select! {
+            biased;
+            come = come => come,
+            () = clock.sleep(timeout) => Err(WaitError::Behind {
+                consumer: self.serving_name(),
+                position,
+                reached: self.consumer().map_or(Position::ZERO, |it| it.health().position),
+                waited: timeout,
+            }),
+        }
+    }
+
+    async fn ask(&self, ask: Ask) -> Result<Build, BuildError> {
+        let (answer, answered) = oneshot::channel();
+        let _ = self.orders.send((ask, answer)).await;
+        answered.await.unwrap_or_else(|_| Err(BuildError::Closed(self.name().clone())))
+    }
+
+    pub(crate) fn stored(&self) -> &Arc<StoredBuilds> {
+        &self.stored
+    }
+
+    pub(crate) fn local(&self) -> watch::Receiver<Local<T>> {
+        self.local.clone()
+    }
+}
+
+impl<M> Maintained<InMemory<M>>
+where
+    M: Default + Serialize + DeserializeOwned + Send + Sync + 'static,
+{
+    /// The model that readers see, as it is between two batches. Where an older version serves,
+    /// whose model this program can't read, it waits until the new one has caught up; at a start,
+    /// until the last snapshot is read.
+    pub async fn read(&self) -> MemoryGuard<M> {
+        let mut local = self.local.clone();
+        let found = local.wait_for(|local| local.serving.is_some()).await;
+        let Some(running) = found.ok().and_then(|local| local.serving.clone()) else {
+            // Closed before there was anything to be seen.
+            return std::future::pending().await;
+        };
+        // Not before its snapshot is there.
+        let has_begun = |health: &ConsumerHealth| health.state != ConsumerState::Starting;
+        let _ = running.consumer.watch().wait_for(has_begun).await;
+        running.target.read().await
+    }
+}
+
+impl<T: Target> Clone for Maintained<T> {
+    fn clone(&self) -> Self {
+        Self {
+            stored: self.stored.clone(),
+            targets: self.targets.clone(),
+            orders: self.orders.clone(),
+            local: self.local.clone(),
+        }
+    }
+}
+
+impl<T: Target> fmt::Debug for Maintained<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Maintained")
+            .field("name", self.name())
+            .field("serving", &self.serving())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,138 @@
+//! Projections that are closures.
+
+use std::{fmt, marker::PhantomData, sync::Arc};
+
+use factum_core::{Event, RecordedEvent};
+
+use crate::{
+    error::HandleError,
+    option::Unknown,
+    target::{InMemory, MemoryTx, Target},
+    work::{Failure, Names, Work, decode},
+};
+
+/// A projection that is a closure: enough for a small one.
+///
+/// The closure does not wait for anything, so it fits a model in memory, or documents that are
+/// written without being read. One that reads implements [`Projection`](crate::Projection).
+///
+/// ```
+/// use factum_projection::{Documents, ProjectionFn};
+/// use factum_testing::bank::AccountEvent;
+///
+/// // Who owns which account, as documents.
+/// let owners = ProjectionFn::<_, Documents, _>::new("owners", 1, |event, recorded, documents| {
+///     match event {
+///         AccountEvent::Opened { owner, .. } => documents.put(recorded.stream().key(), &owner),
+///         _ => Ok(()),
+///     }
+/// });
+/// # let _ = owners;
+/// ```
+#[must_use]
+pub struct ProjectionFn<E, T, H> {
+    pub(super) name: String,
+    pub(super) version: u32,
+    pub(super) handler: H,
+    kind: PhantomData<fn() -> (E, T)>,
+}
+
+impl<E, T, H> ProjectionFn<E, T, H>
+where
+    E: Event,
+    T: Target,
+    H: Fn(E, &RecordedEvent, &mut T::Tx) -> Result<(), HandleError> + Send + Sync + 'static,
+{
+    /// A projection of this name and version; a changed closure has a larger version.
+    pub fn new(name: &str, version: u32, handler: H) -> Self {
+        Self { name: name.into(), version, handler, kind: PhantomData }
+    }
+}
+
+type Folding<M, E, H> = ProjectionFn<E, InMemory<M>, H>;
+
+impl<E, M> ProjectionFn<E, InMemory<M>, ()>
+where
+    E: Event,
+    InMemory<M>: Target<Tx = MemoryTx<M>>,
+{
+    /// A projection into a model in memory, which the closure changes.
+    #[expect(clippy::type_complexity, reason = "a closure around a closure has no name")]
+    pub fn in_memory<H>(
+        name: &str,
+        version: u32,
+        handler: H,
+    ) -> Folding<
+        M,
+        E,
+        impl Fn(E, &RecordedEvent, &mut MemoryTx<M>) -> Result<(), HandleError> + use<H, E, M>,
+    >
+    where
+        H: Fn(&mut M, E, &RecordedEvent) -> Result<(), HandleError> + Send + Sync + 'static,
+    {
+        let apply = move |event: E, recorded: &RecordedEvent, model: &mut MemoryTx<M>| {
+            handler(model, event, recorded)
+        };
+        ProjectionFn { name: name.into(), version, handler: apply, kind: PhantomData }
+    }
+}
+
+impl<E, T, H> fmt::Debug for ProjectionFn<E, T, H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ProjectionFn")
+            .field("name", &self.name)
+            .field("version", &self.version)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A closure at work.
+pub(super) struct Applying<E, T, H> {
+    handler: H,
+    names: Names<E>,
+    target: PhantomData<fn() -> T>,
+}
+
+impl<E: Event, T, H> Applying<E, T, H> {
+    pub(super) fn new(handler: H, unknown: Unknown) -> Self {
+        Self { handler, names: Names::new(unknown), target: PhantomData }
+    }
+}
+
+impl<E, T, H> Work for Applying<E, T, H>
+where
+    E: Event,
+    T: Target,
+    H: Fn(E, &RecordedEvent, &mut T::Tx) -> Result<(), HandleError> + Send + Sync + 'static,
+{
+    type Target = T;
+
+    fn wants(&self, event: &RecordedEvent) -> bool {
+        self.names.wants(event.name())
+    }
+
+    async fn handle(&self, recorded: &RecordedEvent, tx: &mut T::Tx) -> Result<(), Failure> {
+        let (first, rest) = decode::<E>(recorded)?;
+        for event in first.into_iter().chain(rest) {
+            (self.handler)(event, recorded, tx).map_err(Failure::Handler)?;
+        }
+        Ok(())
+    }
+}
+
+/// Several builds are made by one projection.
+impl<W: Work> Work for Arc<W> {
+    type Target = W::Target;
+
+    fn wants(&self, event: &RecordedEvent) -> bool {
+        W::wants(self, event)
+    }
+
+    fn handle(
+        &self,
+        event: &RecordedEvent,
+        tx: &mut <W::Target as Target>::Tx,
+    ) -> impl Future<Output = Result<(), Failure>> + Send {
+        W::handle(self, event, tx)
+    }
+}

@@ -1,0 +1,75 @@
+//! What can go wrong with builds.
+
+use factum_core::StoreError;
+
+use crate::{
+    build::{Build, Unfit},
+    error::StartError,
+    health::StopReason,
+    name::{ConsumerName, InvalidConsumerName},
+};
+
+/// Why a projection is not maintained, or a build not begun, swapped in, or dropped.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// The projection's name is none.
+    #[error(transparent)]
+    Name(#[from] InvalidConsumerName),
+    /// A consumer of the build does not start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The store; try again where it says so.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// One is under way, here or in another process.
+    #[error(
+        "a build is under way, wait for it or cancel it: projection={projection} build={build}"
+    )]
+    Building {
+        /// Of which projection.
+        projection: ConsumerName,
+        /// Which one.
+        build: Build,
+    },
+    /// It was cancelled, or another one took its place.
+    #[error(
+        "the build was given up for another or cancelled: projection={projection} build={build}"
+    )]
+    Superseded {
+        /// Of which projection.
+        projection: ConsumerName,
+        /// Which one.
+        build: Build,
+    },
+    /// It stands still.
+    #[error(
+        "the build has stopped, resume the projection when the cause is mended, or cancel it: \
+         projection={projection} build={build} reason={reason}"
+    )]
+    Stopped {
+        /// Of which projection.
+        projection: ConsumerName,
+        /// Which one.
+        build: Build,
+        /// Why.
+        reason: StopReason,
+    },
+    /// No earlier build is kept.
+    #[error("no earlier build is kept, rebuild instead: projection={0}")]
+    NothingKept(ConsumerName),
+    /// The consumers are closed.
+    #[error("the consumers are closed: projection={0}")]
+    Closed(ConsumerName),
+}
+
+impl BuildError {
+    pub(crate) fn of(unfit: Unfit, projection: &ConsumerName) -> Self {
+        let projection = projection.clone();
+        match unfit {
+            Unfit::Building(build) => Self::Building { projection, build },
+            Unfit::Superseded(build) => Self::Superseded { projection, build },
+            Unfit::NothingKept => Self::NothingKept(projection),
+        }
+    }
+}

@@ -1,0 +1,390 @@
+//! The task that keeps a projection's builds as they are to be: it starts and stops the consumers
+//! of builds, swaps in what has caught up, and clears what was dropped.
+
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicBool, Ordering},
+};
+
+use factum_core::StoreError;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::{
+    BuildError, Local, Running, Targets,
+    handover::{began_after, caught_up},
+};
+use crate::{
+    build::{Build, Builds, CLEAR_AFTER, REFRESH, StoredBuilds, Unfit},
+    consumers::Consumers,
+    handle::ConsumerHandle,
+    health::ConsumerState,
+    option::{ConsumerOptions, StartFrom},
+    target::{Commits, Target},
+    work::Work,
+};
+
+/// So many orders wait.
+const ORDERS_MAX: usize = 16;
+
+/// What a projection's keeper is told.
+#[derive(Debug)]
+pub(crate) enum Ask {
+    Rebuild,
+    Cancel(Build),
+    RollBack,
+    DiscardOld,
+    Reset,
+    Pause,
+    Resume,
+}
+
+pub(crate) type Answer = oneshot::Sender<Result<Build, BuildError>>;
+type TargetOf<W> = <W as Work>::Target;
+type Kept<W> = (mpsc::Sender<(Ask, Answer)>, watch::Receiver<Local<TargetOf<W>>>);
+
+/// How builds are made.
+pub(crate) struct Plan<W: Work> {
+    pub(crate) work: Arc<W>,
+    pub(crate) version: u32,
+    pub(crate) targets: Targets<W::Target>,
+    pub(crate) options: ConsumerOptions,
+}
+
+pub(crate) struct Keeper<W: Work> {
+    pub(super) consumers: Consumers,
+    pub(super) plan: Plan<W>,
+    pub(super) stored: Arc<StoredBuilds>,
+    pub(super) local: watch::Sender<Local<TargetOf<W>>>,
+    orders: mpsc::Receiver<(Ask, Answer)>,
+    /// Its name among all keepers of the projection.
+    id: (u64, u64),
+    is_paused: bool,
+    /// The last try to swap came to nothing; the next is later.
+    pub(super) is_put_off: bool,
+    is_clearing: Arc<AtomicBool>,
+}
+
+impl<W: Work> Keeper<W> {
+    pub(super) async fn start(
+        consumers: Consumers,
+        plan: Plan<W>,
+        stored: Arc<StoredBuilds>,
+    ) -> Result<Kept<W>, BuildError> {
+        let (version, kernel) = (plan.version, stored.kernel());
+        let id = kernel.ids().uuid(kernel.clock().now()).as_u64_pair();
+        let begin = |found: Option<Builds>| {
+            let mut builds = found.unwrap_or_else(|| Builds::first(version));
+            builds.start(version);
+            if builds.concerns(version) {
+                builds.owner = id;
+            }
+            Ok::<_, BuildError>((builds, ()))
+        };
+        let (builds, ()) = stored.change(begin).await?;
+        let (orders, taken) = mpsc::channel(ORDERS_MAX);
+        let local = Local { builds: builds.clone(), serving: None, building: None };
+        let (local, seen) = watch::channel(local);
+        let mut keeper = Self {
+            consumers,
+            plan,
+            stored,
+            local,
+            orders: taken,
+            id,
+            is_paused: false,
+            is_put_off: false,
+            is_clearing: Arc::default(),
+        };
+        keeper.follow(builds).await?;
+        tokio::spawn(keeper.run());
+        Ok((orders, seen))
+    }
+
+    async fn run(mut self) {
+        let kernel = self.stored.kernel().clone();
+        loop {
+            let building = self.local.borrow().building.clone();
+            tokio::select! {
+                biased;
+                Some((ask, answer)) = self.orders.recv() => {
+                    let _ = answer.send(self.obey(ask).await);
+                }
+                () = caught_up(building, &kernel), if !self.is_put_off => {
+                    self.is_put_off = !self.hand_over().await;
+                }
+                () = kernel.clock().sleep(REFRESH) => {
+                    if self.consumers.is_closed() {
+                        return;
+                    }
+                    self.is_put_off = false;
+                    // Where it fails, it is done the next time.
+                    if let Ok(Some(builds)) = self.stored.read().await {
+                        let _ = self.follow(builds).await;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn obey(&mut self, ask: Ask) -> Result<Build, BuildError> {
+        if self.consumers.is_closed() {
+            return Err(BuildError::Closed(self.stored.name().clone()));
+        }
+        let (version, id) = (self.plan.version, self.id);
+        match ask {
+            Ask::Rebuild => {
+                let begin = |builds: &mut Builds| {
+                    builds.owner = id;
+                    builds.begin(version)
+                };
+                self.change(begin).await
+            }
+            Ask::Cancel(build) => self.change(|it| it.cancel(build).map(|()| build)).await,
+            Ask::DiscardOld => self.change(Builds::discard_old).await,
+            Ask::RollBack | Ask::Reset => {
+                let is_reset = matches!(ask, Ask::Reset);
+                let change = |builds: &mut Builds| {
+                    builds.owner = id;
+                    if is_reset { Ok(builds.reset(version)) } else { builds.roll_back() }
+                };
+                let build = self.change(change).await?;
+                let building = self.local.borrow().building.as_ref().map(|it| it.build);
+                // In memory it was begun beside; but it is to be seen at once, as it is.
+                if building == Some(build) {
+                    let builds = self.local.borrow().builds.clone();
+                    self.promote(builds).await;
+                }
+                Ok(build)
+            }
+            Ask::Pause => {
+                self.is_paused = true;
+                let local = self.local.borrow().clone();
+                for running in local.serving.iter().chain(&local.building) {
+                    running.consumer.pause().await;
+                }
+                Ok(local.builds.serving)
+            }
+            Ask::Resume => {
+                self.is_paused = false;
+                let take = |builds: &mut Builds| {
+                    builds.owner = id;
+                    Ok(builds.serving)
+                };
+                let build = self.change(take).await?;
+                self.restart().await?;
+                Ok(build)
+            }
+        }
+    }
+
+    /// Lets go on what is paused, and starts what has stopped.
+    async fn restart(&self) -> Result<(), BuildError> {
+        let local = self.local.borrow().clone();
+        if let Some(running) = local.serving {
+            match is_stopped(&running.consumer) {
+                true => self.serve(running.build).await?,
+                false => running.consumer.resume().await,
+            }
+        }
+        if let Some(running) = local.building {
+            match is_stopped(&running.consumer) {
+                true => self.build(running.build).await?,
+                false => running.consumer.resume().await,
+            }
+        }
+        Ok(())
+    }
+
+    /// Changes what is stored, and follows.
+    async fn change(
+        &mut self,
+        change: impl Fn(&mut Builds) -> Result<Build, Unfit>,
+    ) -> Result<Build, BuildError> {
+        let (name, version) = (self.stored.name().clone(), self.plan.version);
+        let changed = self.stored.change(|found| {
+            let mut builds = found.unwrap_or_else(|| Builds::first(version));
+            let build = change(&mut builds).map_err(|unfit| BuildError::of(unfit, &name))?;
+            Ok::<_, BuildError>((builds, build))
+        });
+        let (builds, build) = changed.await?;
+        self.follow(builds).await?;
+        Ok(build)
+    }
+
+    /// Does what the stored builds ask for, after a start or a change, here or elsewhere.
+    pub(super) async fn follow(&mut self, builds: Arc<Builds>) -> Result<(), BuildError> {
+        self.local.send_if_modified(|local| {
+            std::mem::replace(&mut local.builds, builds.clone()) != builds
+        });
+        let building = self.local.borrow().building.clone();
+        let is_wanted =
+            |it: &Running<_>| builds.building == Some(it.build) || builds.serving == it.build;
+        if let Some(running) = building.filter(|it| !is_wanted(it)) {
+            self.local.send_modify(|local| local.building = None);
+            self.retire(&running.consumer).await;
+        }
+        match TargetOf::<W>::COMMITS {
+            Commits::EachBatch => self.follow_serving(&builds).await?,
+            Commits::Snapshots => self.follow_in_memory(&builds).await?,
+        }
+        let mine = builds.building.filter(|it| it.version == self.plan.version);
+        if let Some(build) = mine.filter(|_| builds.owner == self.id)
+            && self.local.borrow().building.is_none()
+        {
+            self.build(build).await?;
+        }
+        self.clear_dropped();
+        Ok(())
+    }
+
+    /// One process at a time works on what readers see; all see the same.
+    async fn follow_serving(&mut self, builds: &Arc<Builds>) -> Result<(), BuildError> {
+        let (serving, building) = self.here();
+        if serving == Some(builds.serving) {
+            return Ok(());
+        }
+        if building == Some(builds.serving) {
+            // Another process has swapped, and this one has worked on it too.
+            self.promote(builds.clone()).await;
+            return Ok(());
+        }
+        let mut before = None;
+        self.local.send_if_modified(|local| {
+            before = local.serving.take();
+            before.is_some()
+        });
+        if let Some(before) = before {
+            self.retire(&before.consumer).await;
+        }
+        match builds.serving.version == self.plan.version && builds.owner == self.id {
+            true => self.serve(builds.serving).await,
+            false => Ok(()),
+        }
+    }
+
+    /// Each process makes its own, and shows the old one until it has caught up.
+    async fn follow_in_memory(&mut self, builds: &Builds) -> Result<(), BuildError> {
+        let (serving, building) = self.here();
+        let mine = |build: &Build| build.version == self.plan.version;
+        let wanted = Some(builds.serving).filter(mine);
+        match (serving, wanted) {
+            _ if building.is_some() && building == wanted => Ok(()),
+            // The kept build of an older program is all it can show.
+            (None, _) => match wanted.or(builds.previous.filter(mine)) {
+                Some(build) => self.serve(build).await,
+                None => Ok(()),
+            },
+            (Some(shown), Some(wanted)) if shown != wanted && building.is_none() => {
+                self.build(wanted).await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The builds that this process works on.
+    fn here(&self) -> (Option<Build>, Option<Build>) {
+        let local = self.local.borrow();
+        let build = |running: &Option<Running<_>>| running.as_ref().map(|it| it.build);
+        (build(&local.serving), build(&local.building))
+    }
+
+    /// The build that was made is the one that readers of this process see.
+    pub(super) async fn promote(&mut self, builds: Arc<Builds>) {
+        let mut before = None;
+        self.local.send_modify(|local| {
+            local.builds = builds;
+            before = std::mem::replace(&mut local.serving, local.building.take());
+        });
+        if let Some(before) = before {
+            self.retire(&before.consumer).await;
+        }
+    }
+
+    /// Stops the consumer of a build that is not seen any more.
+    async fn retire(&self, consumer: &ConsumerHandle) {
+        consumer.stop().await;
+        self.consumers.forget(consumer.name());
+    }
+
+    /// Starts the consumer of the build that readers see.
+    pub(super) async fn serve(&self, build: Build) -> Result<(), BuildError> {
+        let running = self.launch(build, self.plan.options.clone()).await?;
+        self.local.send_modify(|local| local.serving = Some(running));
+        Ok(())
+    }
+
+    /// Starts the consumer of a build beside it.
+    async fn build(&self, build: Build) -> Result<(), BuildError> {
+        let mut options = self.plan.options.clone();
+        if options.from == StartFrom::Now {
+            // From where the first one began: what came since belongs to it too.
+            let serving = self.local.borrow().builds.serving.consumer(self.stored.name());
+            let began = began_after(&self.plan.targets, &serving).await.map_err(|error| {
+                StoreError::unavailable(format!(
+                    "where the serving build began can't be read, try again, {error}: \
+                     consumer={serving}"
+                ))
+            })?;
+            options.from = began.map_or(StartFrom::Now, StartFrom::After);
+        }
+        let running = self.launch(build, options).await?;
+        self.local.send_modify(|local| local.building = Some(running));
+        Ok(())
+    }
+
+    async fn launch(
+        &self,
+        build: Build,
+        options: ConsumerOptions,
+    ) -> Result<Running<TargetOf<W>>, BuildError> {
+        let name = build.consumer(self.stored.name());
+        let target = Arc::new((self.plan.targets)(&name));
+        let work = self.plan.work.clone();
+        let consumer = self.consumers.begin(name, work, target.clone(), options)?;
+        if self.is_paused {
+            consumer.pause().await;
+        }
+        Ok(Running { build, target, consumer, since: Arc::new(OnceLock::new()) })
+    }
+
+    /// Clears what was dropped, when no reader can be in it any more.
+    fn clear_dropped(&self) {
+        let dropped = self.local.borrow().builds.dropped.clone();
+        if dropped.is_empty() || self.is_clearing.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        let (stored, targets) = (self.stored.clone(), self.plan.targets.clone());
+        let is_clearing = self.is_clearing.clone();
+        tokio::spawn(async move {
+            stored.kernel().clock().sleep(CLEAR_AFTER).await;
+            for build in dropped {
+                // What fails is still said to be dropped, and tried again.
+                let _ = clear(&stored, &targets, build).await;
+            }
+            is_clearing.store(false, Ordering::SeqCst);
+        });
+    }
+}
+
+fn is_stopped(consumer: &ConsumerHandle) -> bool {
+    matches!(consumer.health().state, ConsumerState::Stopped(_))
+}
+
+async fn clear<T: Target>(
+    stored: &StoredBuilds,
+    targets: &Targets<T>,
+    build: Build,
+) -> Result<(), BuildError> {
+    let name = build.consumer(stored.name());
+    if targets(&name).clear(&name).await.is_err() {
+        return Ok(());
+    }
+    let cleared = |found: Option<Builds>| match found {
+        Some(mut builds) => {
+            builds.dropped.retain(|it| *it != build);
+            Ok((builds, ()))
+        }
+        None => Err(BuildError::NothingKept(stored.name().clone())),
+    };
+    stored.change(cleared).await.map(|_| ())
+}

@@ -1,0 +1,119 @@
+//! What one process does for a projection: the builds that it runs, and those it knows of.
+
+use std::sync::{Arc, OnceLock};
+
+use factum_core::{Position, Timestamp};
+use tokio::sync::watch;
+
+use super::{Targets, handover::stored_position};
+use crate::{
+    build::{Build, Builds, REFRESH, StoredBuilds},
+    error::WaitError,
+    handle::ConsumerHandle,
+    health::{ConsumerHealth, ConsumerState, StopReason},
+    target::{Commits, Target},
+};
+
+/// A stored position is looked at so many times in [`REFRESH`] by those who wait for it.
+const LOOKS: u32 = 20;
+
+/// What this process knows and runs of a projection.
+pub(crate) struct Local<T> {
+    pub(crate) builds: Arc<Builds>,
+    /// What readers of this process see, if it runs it.
+    pub(crate) serving: Option<Running<T>>,
+    pub(crate) building: Option<Running<T>>,
+}
+
+/// A build that this process works on.
+pub(crate) struct Running<T> {
+    pub(crate) build: Build,
+    pub(crate) target: Arc<T>,
+    pub(crate) consumer: ConsumerHandle,
+    /// When and where it set out.
+    pub(crate) since: Arc<OnceLock<(Timestamp, Position)>>,
+}
+
+impl<T> Clone for Local<T> {
+    fn clone(&self) -> Self {
+        let (serving, building) = (self.serving.clone(), self.building.clone());
+        Self { builds: self.builds.clone(), serving, building }
+    }
+}
+
+impl<T> Clone for Running<T> {
+    fn clone(&self) -> Self {
+        Self {
+            build: self.build,
+            target: self.target.clone(),
+            consumer: self.consumer.clone(),
+            since: self.since.clone(),
+        }
+    }
+}
+
+/// Waits until what readers see has come to a position, whoever maintains it.
+pub(crate) async fn come_to<T: Target>(
+    mut local: watch::Receiver<Local<T>>,
+    stored: &StoredBuilds,
+    targets: &Targets<T>,
+    position: Position,
+) -> Result<(), WaitError> {
+    loop {
+        let (serving, running) = {
+            let local = local.borrow_and_update();
+            (local.builds.serving, local.serving.clone())
+        };
+        let consumer = serving.consumer(stored.name());
+        let here = async {
+            match running {
+                Some(running) => comes(running.consumer.watch(), position).await,
+                None => Some(StopReason::Fenced),
+            }
+        };
+        let stopped = tokio::select! {
+            biased;
+            stopped = here => stopped,
+            changed = local.changed() => match changed {
+                Ok(()) => continue,
+                Err(_) => return Err(WaitError::Stopped { consumer, reason: StopReason::Asked }),
+            },
+        };
+        let look = match stopped {
+            None => return Ok(()),
+            // Another process maintains it.
+            Some(StopReason::Fenced) => T::COMMITS == Commits::EachBatch,
+            // Another build takes its place, or it is paused by its end: who waits has a limit.
+            Some(StopReason::Asked) => false,
+            Some(reason) => return Err(WaitError::Stopped { consumer, reason }),
+        };
+        if look && stored_position(targets, &consumer).await.is_ok_and(|it| it >= position) {
+            return Ok(());
+        }
+        tokio::select! {
+            biased;
+            changed = local.changed() => if changed.is_err() {
+                return Err(WaitError::Stopped { consumer, reason: StopReason::Asked });
+            },
+            () = stored.kernel().clock().sleep(REFRESH / LOOKS) => {}
+        }
+    }
+}
+
+/// Waits until a consumer has come to a position; if it never will, why.
+async fn comes(
+    mut health: watch::Receiver<ConsumerHealth>,
+    position: Position,
+) -> Option<StopReason> {
+    let is_over = |it: &ConsumerHealth| {
+        it.position >= position || matches!(it.state, ConsumerState::Stopped(_))
+    };
+    match health.wait_for(is_over).await {
+        Ok(health) if health.position >= position => None,
+        Ok(health) => match &health.state {
+            ConsumerState::Stopped(reason) => Some(reason.clone()),
+            _ => Some(StopReason::Asked),
+        },
+        Err(_) => Some(StopReason::Asked),
+    }
+}

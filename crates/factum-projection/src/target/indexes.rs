@@ -1,0 +1,107 @@
+//! The indexes of a read model in documents, and which of them a build was made with.
+
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use factum_core::{DocumentStore, DocumentWrite, ExpectedRevision, StoreError};
+
+use super::{Fence, TargetError};
+use crate::{
+    index::{self, Index},
+    name::ConsumerName,
+    progress,
+};
+
+#[derive(Debug, Default)]
+pub(crate) struct Indexes {
+    all: Vec<Index>,
+    /// The build was made with just these.
+    is_checked: AtomicBool,
+}
+
+impl Indexes {
+    pub(super) fn add(&mut self, index: Index) {
+        self.all.push(index);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    fn names(&self) -> BTreeSet<&str> {
+        self.all.iter().map(Index::name).collect()
+    }
+
+    /// Whether the build has these indexes from its beginning: one that came later would hold but
+    /// a part.
+    pub(super) async fn check(
+        &self,
+        documents: &Arc<dyn DocumentStore>,
+        consumer: &ConsumerName,
+    ) -> Result<(), TargetError> {
+        if self.is_checked.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        self.all.iter().try_for_each(Index::check)?;
+        let made_with = declared_indexes(documents, consumer).await?;
+        let (names, refused) =
+            (self.names(), |text| Err(TargetError::Refused(Arc::new(StoreError::invalid(text)))));
+        if names.len() < self.all.len() {
+            return refused(format!("two indexes have one name: indexes={names:?}"));
+        }
+        if !made_with.iter().map(String::as_str).eq(names.iter().copied()) {
+            return refused(format!(
+                "the indexes are not those that the read model was made with, raise the \
+                 projection's version: declared={names:?} made_with={made_with:?}"
+            ));
+        }
+        self.is_checked.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// What the first write of a build says of them.
+    pub(super) fn declared(&self, consumer: &ConsumerName, fence: Fence) -> Option<DocumentWrite> {
+        (fence == Fence(0) && !self.is_empty()).then(|| DocumentWrite {
+            key: key(consumer),
+            expected: ExpectedRevision::Any,
+            value: Some(progress::encode(&self.names())),
+        })
+    }
+
+    /// What is written of them when a document changes.
+    pub(super) fn writes(
+        &self,
+        consumer: &ConsumerName,
+        key: &str,
+        before: Option<&Bytes>,
+        after: Option<&Bytes>,
+    ) -> Result<Vec<DocumentWrite>, TargetError> {
+        let mut writes = Vec::new();
+        for index in &self.all {
+            writes.extend(index.writes(consumer, key, before, after)?);
+        }
+        Ok(writes)
+    }
+}
+
+/// The indexes that a build was made with.
+pub(crate) async fn declared_indexes(
+    documents: &Arc<dyn DocumentStore>,
+    consumer: &ConsumerName,
+) -> Result<BTreeSet<String>, StoreError> {
+    let Some(found) = documents.get(&key(consumer)).await? else { return Ok(BTreeSet::new()) };
+    progress::decode(&found.value).map_err(|error| {
+        StoreError::corrupt(format!("the names of indexes can't be read: {error}"))
+    })
+}
+
+/// Before all entries, and cleared with them.
+fn key(consumer: &ConsumerName) -> Bytes {
+    index::prefix(consumer, "").into()
+}

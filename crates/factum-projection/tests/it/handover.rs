@@ -1,0 +1,326 @@
+//! Builds that take over while the store fails, that must not take over, and how far they are.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use factum_core::{Category, Kernel, RecordedEvent, Scope, StreamId, TagKey, Timestamp};
+use factum_memory::MemoryStore;
+use factum_projection::{
+    BuildError, ConsumerOptions, ConsumerState, Documents, DocumentsTx, FailurePolicy, HandleError,
+    InMemory, Projection, ProjectionFn, StartFrom,
+};
+use factum_testing::{Fault, FaultRates, FaultyDocuments, VirtualClock, bank::AccountEvent};
+
+use crate::{
+    bench::{Bench, LONG},
+    ledger::{Gate, HOUR, pause, swift, until},
+    rebuild::{build, is_right, load, watch},
+};
+
+/// A bench whose documents fail, on the same store as a sound one.
+fn failing(seed: u64, rates: FaultRates) -> (Bench, Bench, Arc<FaultyDocuments>) {
+    let store = Arc::new(MemoryStore::new());
+    let sound = Kernel::new(store.clone(), store.clone()).with_tag_key(TagKey::new([1; 32]));
+    let clock = Arc::new(swift());
+    let sound = sound.with_clock(clock.clone());
+    let faulty = Arc::new(FaultyDocuments::new(store.clone(), seed, rates, clock.clone()));
+    let failing = Kernel::new(store, faulty.clone()).with_tag_key(TagKey::new([1; 32]));
+    let failing = failing.with_clock(clock);
+    (Bench::on(sound), Bench::on(failing), faulty)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn readers_notice_nothing_while_a_failing_store_is_rebuilt_in() {
+    for seed in 0..4 {
+        let rates = FaultRates { delay: 0.0, ..FaultRates::rough() };
+        let (sound, failing, _) = failing(seed, rates);
+        let sound = Arc::new(sound);
+        sound.open("ada").await;
+        for _ in 0..50 {
+            sound.deposit("ada", 1).await;
+        }
+        let ledgers = loop {
+            match failing.try_keep::<1>(&Gate::open()).await {
+                Ok(ledgers) => break ledgers,
+                Err(error) => assert!(matches!(error, BuildError::Store(_)), "{error}"),
+            }
+        };
+        ledgers.wait_for(sound.head(), HOUR).await.unwrap();
+        let is_over = Arc::new(AtomicBool::new(false));
+        let loading = load(&sound, &is_over);
+        let watching = watch(sound.ledgers(), &is_over);
+        for _ in 0..3 {
+            let before = ledgers.serving();
+            // Begun, or begun before by a request whose answer was lost.
+            while !matches!(ledgers.rebuild().await, Ok(_) | Err(BuildError::Building { .. })) {
+                pause().await;
+            }
+            until(|| async { ledgers.serving() != before && ledgers.building().is_none() }).await;
+        }
+        is_over.store(true, Ordering::SeqCst);
+        loading.await.unwrap();
+        assert!(watching.await.unwrap() > 10);
+        ledgers.wait_for(sound.head(), HOUR).await.unwrap();
+        let ledger = sound.ledgers().get("ada").await.unwrap().unwrap();
+        assert_eq!(ledger.cents, sound.head().value() - 1);
+    }
+}
+
+#[tokio::test]
+async fn a_rebuild_whose_answer_is_lost_is_made_all_the_same() {
+    let (sound, failing, faulty) = failing(0, FaultRates::none());
+    sound.open("ada").await;
+    sound.deposits("ada", 20).await;
+    let ledgers = failing.keep::<1>(&Gate::open()).await;
+    is_right(&sound, &ledgers, 210).await;
+    // It is stored that it begins; the answer is lost, and so is the look whether it is.
+    faulty.next_read(Fault::Delay(Duration::ZERO));
+    faulty.next_write(Fault::DropReply);
+    faulty.next_read(Fault::FailBefore);
+    assert!(matches!(ledgers.rebuild().await, Err(BuildError::Store(_))));
+    until(|| async { ledgers.serving() == build(1, 1) }).await;
+    is_right(&sound, &ledgers, 210).await;
+}
+
+/// Fails at thirteen cents, unless it is told not to.
+struct Careful<const VERSION: u32>(Arc<AtomicBool>);
+
+impl<const VERSION: u32> Projection for Careful<VERSION> {
+    const NAME: &'static str = "ledgers";
+    const VERSION: u32 = VERSION;
+    type Event = AccountEvent;
+    type Target = Documents;
+
+    async fn project(
+        &self,
+        event: AccountEvent,
+        recorded: &RecordedEvent,
+        tx: &mut DocumentsTx,
+    ) -> Result<(), HandleError> {
+        let AccountEvent::Deposited { cents } = event else { return Ok(()) };
+        if VERSION == 2 && cents == 13 && !self.0.load(Ordering::SeqCst) {
+            return Err("thirteen".into());
+        }
+        let key = recorded.stream().key();
+        tx.update(key, |it: &mut crate::ledger::Cents| it.0.push(cents)).await
+    }
+}
+
+#[tokio::test]
+async fn a_build_that_can_not_do_an_event_does_not_take_over_until_it_can() {
+    let bench = Bench::new();
+    for key in ["ada", "bob"] {
+        bench.open(key).await;
+        bench.deposits(key, 20).await;
+    }
+    let is_mended = Arc::new(AtomicBool::new(false));
+    let (short, kernel) = (Duration::from_millis(1), bench.kernel.clone());
+    let options = || {
+        let failure = FailurePolicy::new().with_pause(short, short).with_retries_max(1);
+        ConsumerOptions::new().with_failure(failure)
+    };
+    let target = move |_: &_| Documents::new(&kernel);
+    let old = Careful::<1>(is_mended.clone());
+    let old = bench.consumers.maintain(old, target.clone(), options()).await.unwrap();
+    old.wait_for(bench.head(), LONG).await.unwrap();
+    let new = Careful::<2>(is_mended.clone());
+    let again = bench.again();
+    let new = again.consumers.maintain(new, target, options()).await.unwrap();
+    let rebuild = new.building().unwrap();
+    let consumer = rebuild.consumer().unwrap();
+    consumer.wait_for(bench.head(), LONG).await.unwrap();
+    assert_eq!(rebuild.progress().unwrap().parked, 2);
+    // Longer than it takes to look again.
+    for _ in 0..3 {
+        bench.kernel.clock().sleep(Duration::from_millis(500)).await;
+        assert_eq!(new.serving(), build(1, 0));
+    }
+    is_mended.store(true, Ordering::SeqCst);
+    for key in ["ada", "bob"] {
+        consumer.retry(&StreamId::new("account", key).unwrap()).await.unwrap();
+    }
+    rebuild.done().await.unwrap();
+    assert_eq!(new.serving(), build(2, 0));
+}
+
+#[tokio::test]
+async fn progress_says_how_fast_it_is_and_when_it_will_be_there() {
+    let clock = VirtualClock::new(Timestamp::from_micros(1_800_000_000_000_000));
+    let store = Arc::new(MemoryStore::new());
+    let kernel = Kernel::new(store.clone(), store).with_tag_key(TagKey::new([1; 32]));
+    let bench = Bench::on(kernel.with_clock(Arc::new(clock.clone())));
+    bench.open("ada").await;
+    bench.deposits("ada", 99).await;
+    let gate = Gate::open();
+    let ledgers = bench.keep::<2>(&gate).await;
+    ledgers.wait_for(bench.head(), LONG).await.unwrap();
+    gate.let_pass(0);
+    let rebuild = ledgers.rebuild().await.unwrap();
+    let is_at = |position| {
+        let rebuild = &rebuild;
+        move || async move { rebuild.progress().unwrap().position.value() == position }
+    };
+    until(is_at(0)).await;
+    assert_eq!(rebuild.progress().unwrap().rate, None);
+    clock.advance(Duration::from_secs(10));
+    gate.let_pass(49);
+    until(is_at(49)).await;
+    let progress = rebuild.progress().unwrap();
+    assert_eq!((progress.position.value(), progress.head.value()), (49, 100));
+    assert_eq!(progress.rate, Some(4.9));
+    assert_eq!(progress.remaining.map(|it| it.as_millis()), Some(10_408));
+    gate.let_pass(u64::MAX);
+    rebuild.done().await.unwrap();
+    assert!(rebuild.progress().is_none());
+}
+
+#[tokio::test]
+async fn what_the_old_program_shows_at_the_last_moment_is_in_the_new_one() {
+    let clock = VirtualClock::new(Timestamp::from_micros(1_800_000_000_000_000));
+    let store = Arc::new(MemoryStore::new());
+    let kernel = Kernel::new(store.clone(), store.clone()).with_tag_key(TagKey::new([1; 32]));
+    let kernel = kernel.with_clock(Arc::new(clock.clone()));
+    let slow = FaultyDocuments::new(store.clone(), 0, FaultRates::none(), Arc::new(clock.clone()));
+    let slow = Arc::new(slow);
+    let newer = Kernel::new(store, slow.clone()).with_clock(Arc::new(clock.clone()));
+    let (older, newer) = (Bench::on(kernel), Bench::on(newer));
+    older.open("ada").await;
+    older.deposits("ada", 13).await;
+    let old = older.keep::<1>(&Gate::open()).await;
+    is_right(&older, &old, 91).await;
+    let gate = Gate::after(8);
+    let new = newer.keep::<2>(&gate).await;
+    let rebuild = new.building().unwrap();
+    until(|| async { rebuild.progress().unwrap().position.value() == 7 }).await;
+    // The build comes to the end, and its program begins to let it take over, slowly.
+    slow.next_read(Fault::Delay(Duration::from_secs(60)));
+    gate.let_pass(6);
+    until(|| async { rebuild.progress().unwrap().position.value() == 14 }).await;
+    pause().await;
+    // Meanwhile the old one shows more, and the new one does not come as far.
+    older.deposit("ada", 9).await;
+    is_right(&older, &old, 100).await;
+    clock.advance(Duration::from_secs(60));
+    for _ in 0..20 {
+        pause().await;
+        assert_eq!(older.ledgers().get("ada").await.unwrap().unwrap().cents, 100);
+    }
+    gate.let_pass(u64::MAX);
+    // The handler's time was over meanwhile: it is tried again after a pause.
+    until(|| async {
+        clock.advance(Duration::from_millis(2));
+        new.serving() == build(2, 0)
+    })
+    .await;
+    assert_eq!(older.ledgers().get("ada").await.unwrap().unwrap().cents, 100);
+}
+
+#[tokio::test]
+async fn what_a_dead_process_was_building_is_resumed_by_one_that_lives() {
+    let bench = Bench::new();
+    bench.open("ada").await;
+    bench.deposits("ada", 30).await;
+    let (one, two) = (bench.again(), bench.again());
+    let alive = one.keep::<1>(&Gate::open()).await;
+    is_right(&bench, &alive, 465).await;
+    let dead = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let ledgers = two.keep::<1>(&Gate::after(9)).await;
+            let rebuild = ledgers.rebuild().await.unwrap();
+            until(|| async { rebuild.progress().unwrap().position.value() == 7 }).await;
+        });
+    });
+    tokio::task::spawn_blocking(move || dead.join().unwrap()).await.unwrap();
+    assert!(matches!(alive.rebuild().await, Err(BuildError::Building { .. })));
+    assert!(alive.building().is_none());
+    alive.resume().await.unwrap();
+    until(|| async { alive.serving() == build(1, 1) }).await;
+    is_right(&bench, &alive, 465).await;
+}
+
+#[tokio::test]
+async fn a_projection_that_stopped_is_resumed_when_it_is_mended() {
+    let bench = Bench::new();
+    bench.open("ada").await;
+    bench.deposits("ada", 20).await;
+    let is_mended = Arc::new(AtomicBool::new(false));
+    let (short, kernel) = (Duration::from_millis(1), bench.kernel.clone());
+    let failure = FailurePolicy::new().with_pause(short, short).then_stop();
+    let options = ConsumerOptions::new().with_failure(failure);
+    let target = move |_: &_| Documents::new(&kernel);
+    let careful = Careful::<2>(is_mended.clone());
+    let careful = bench.consumers.maintain(careful, target, options).await.unwrap();
+    let told = careful.wait_for(bench.head(), LONG).await.unwrap_err();
+    assert!(told.to_string().contains("thirteen"), "{told}");
+    is_mended.store(true, Ordering::SeqCst);
+    careful.resume().await.unwrap();
+    careful.wait_for(bench.head(), LONG).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_rebuild_begins_where_the_first_build_did() {
+    let bench = Bench::new();
+    bench.open("ada").await;
+    bench.deposits("ada", 20).await;
+    let kernel = bench.kernel.clone();
+    let sums =
+        ProjectionFn::<_, InMemory<u64>, _>::in_memory("sums", 1, |sum: &mut u64, event, _| {
+            if let AccountEvent::Deposited { cents } = event {
+                *sum += cents;
+            }
+            Ok(())
+        });
+    let options = ConsumerOptions::new().from(StartFrom::Now);
+    let target = move |_: &_| InMemory::new(&kernel).with_snapshot_events(1);
+    let sums = bench.consumers.maintain_fn(sums, target, options).await.unwrap();
+    let has_begun = |state| state != ConsumerState::Starting;
+    until(|| async { has_begun(sums.consumer().unwrap().health().state) }).await;
+    let position = bench.deposits("ada", 3).await;
+    sums.wait_for(position, LONG).await.unwrap();
+    assert_eq!(*sums.read().await, 6);
+    sums.rebuild().await.unwrap().done().await.unwrap();
+    assert_eq!(*sums.read().await, 6);
+}
+
+#[tokio::test]
+async fn a_new_version_takes_over_in_an_empty_log_too() {
+    let bench = Bench::new();
+    bench.keep::<1>(&Gate::open()).await;
+    let new = bench.again().keep::<2>(&Gate::open()).await;
+    until(|| async { new.serving() == build(2, 0) }).await;
+    bench.open("ada").await;
+    bench.deposits("ada", 3).await;
+    is_right(&bench, &new, 6).await;
+}
+
+#[tokio::test]
+async fn a_build_that_reads_a_part_of_the_log_takes_over_at_its_end() {
+    let bench = Bench::new();
+    bench.open("ada").await;
+    bench.deposits("ada", 3).await;
+    for category in ["account", "nothing"] {
+        let again = bench.again();
+        let kernel = bench.kernel.clone();
+        let scope = Scope::Category(Category::new(category).unwrap());
+        let sums = ProjectionFn::<_, InMemory<u64>, _>::in_memory(
+            &format!("of-{category}"),
+            1,
+            |sum: &mut u64, _: AccountEvent, _| {
+                *sum += 1;
+                Ok(())
+            },
+        );
+        let options = ConsumerOptions::new().with_scope(scope);
+        let target = move |_: &_| InMemory::new(&kernel);
+        let sums = again.consumers.maintain_fn(sums, target, options).await.unwrap();
+        sums.rebuild().await.unwrap().done().await.unwrap();
+        sums.wait_for(bench.head(), LONG).await.unwrap();
+        assert_eq!(*sums.read().await, if category == "account" { 4 } else { 0 });
+    }
+}

@@ -1,0 +1,189 @@
+//! A projection of two versions whose documents have different shapes, and how slow it is.
+
+use std::{sync::Arc, time::Duration};
+
+use factum_core::{Kernel, Position, RecordedEvent, Timestamp};
+use factum_projection::{
+    BuildError, ConsumerName, ConsumerOptions, Documents, DocumentsTx, FailurePolicy, HandleError,
+    InMemory, Index, Maintained, MemoryTx, Projection, ReadModel,
+};
+use factum_testing::{VirtualClock, bank::AccountEvent};
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use crate::bench::{Bench, LONG};
+
+/// Long also by a swift clock.
+pub(crate) const HOUR: Duration = Duration::from_secs(3_600);
+/// Before an event is tried again.
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// What version 1 keeps of an account: what was deposited.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Cents(pub(crate) Vec<u64>);
+
+/// What version 2 keeps.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Ledger {
+    pub(crate) count: u64,
+    pub(crate) cents: u64,
+}
+
+impl From<Cents> for Ledger {
+    fn from(Cents(cents): Cents) -> Self {
+        Self { count: cents.len() as u64, cents: cents.iter().sum() }
+    }
+}
+
+/// How many events may be projected; the others wait.
+#[derive(Debug, Clone)]
+pub(crate) struct Gate(Arc<watch::Sender<u64>>);
+
+impl Gate {
+    pub(crate) fn open() -> Self {
+        Self::after(u64::MAX)
+    }
+
+    pub(crate) fn after(events: u64) -> Self {
+        Self(Arc::new(watch::Sender::new(events)))
+    }
+
+    pub(crate) fn let_pass(&self, events: u64) {
+        self.0.send_replace(events);
+    }
+
+    async fn pass(&self) {
+        let mut left = self.0.subscribe();
+        let _ = left.wait_for(|left| *left > 0).await;
+        self.0.send_modify(|left| *left -= 1);
+    }
+}
+
+pub(crate) struct Ledgers<const VERSION: u32>(pub(crate) Gate);
+
+impl<const VERSION: u32> Projection for Ledgers<VERSION> {
+    const NAME: &'static str = "ledgers";
+    const VERSION: u32 = VERSION;
+    type Event = AccountEvent;
+    type Target = Documents;
+
+    async fn project(
+        &self,
+        event: AccountEvent,
+        recorded: &RecordedEvent,
+        tx: &mut DocumentsTx,
+    ) -> Result<(), HandleError> {
+        self.0.pass().await;
+        let AccountEvent::Deposited { cents } = event else { return Ok(()) };
+        let key = recorded.stream().key();
+        match VERSION {
+            1 => tx.update(key, |it: &mut Cents| it.0.push(cents)).await,
+            _ => {
+                let add = |it: &mut Ledger| (it.count, it.cents) = (it.count + 1, it.cents + cents);
+                tx.update(key, add).await
+            }
+        }
+    }
+}
+
+pub(crate) struct LedgersInMemory(pub(crate) Gate);
+
+impl Projection for LedgersInMemory {
+    const NAME: &'static str = "ledgers-in-memory";
+    type Event = AccountEvent;
+    type Target = InMemory<Ledger>;
+
+    async fn project(
+        &self,
+        event: AccountEvent,
+        _: &RecordedEvent,
+        ledger: &mut MemoryTx<Ledger>,
+    ) -> Result<(), HandleError> {
+        self.0.pass().await;
+        let AccountEvent::Deposited { cents } = event else { return Ok(()) };
+        ledger.count += 1;
+        ledger.cents += cents;
+        Ok(())
+    }
+}
+
+pub(crate) fn documents<const VERSION: u32>(
+    kernel: &Kernel,
+) -> impl Fn(&ConsumerName) -> Documents + Send + Sync + use<VERSION> {
+    let kernel = kernel.clone();
+    move |_| match VERSION {
+        1 => Documents::new(&kernel),
+        _ => Documents::new(&kernel)
+            .with_index(Index::new("cents", |ledger: &Ledger| [ledger.cents.into()])),
+    }
+}
+
+impl Bench {
+    pub(crate) async fn keep<const VERSION: u32>(&self, gate: &Gate) -> Maintained<Documents> {
+        self.try_keep::<VERSION>(gate).await.unwrap()
+    }
+
+    pub(crate) async fn try_keep<const VERSION: u32>(
+        &self,
+        gate: &Gate,
+    ) -> Result<Maintained<Documents>, BuildError> {
+        let failure = FailurePolicy::new().with_pause(PAUSE, PAUSE);
+        let options = ConsumerOptions::new().with_batch_events_max(7).with_failure(failure);
+        let targets = documents::<VERSION>(&self.kernel);
+        self.consumers.maintain(Ledgers::<VERSION>(gate.clone()), targets, options).await
+    }
+
+    pub(crate) async fn keep_in_memory(&self, gate: &Gate) -> Maintained<InMemory<Ledger>> {
+        let kernel = self.kernel.clone();
+        let targets = move |_: &ConsumerName| InMemory::new(&kernel).with_snapshot_events(5);
+        let options = ConsumerOptions::new().with_batch_events_max(7);
+        let projection = LedgersInMemory(gate.clone());
+        self.consumers.maintain(projection, targets, options).await.unwrap()
+    }
+
+    /// What any program sees, as version 2 reads it.
+    pub(crate) fn ledgers(&self) -> ReadModel<Ledger> {
+        reader(ReadModel::new(&self.kernel, "ledgers").unwrap())
+    }
+
+    pub(crate) async fn deposits(&self, key: &str, count: u64) -> Position {
+        let mut last = self.head();
+        for cents in 1..=count {
+            last = self.deposit(key, cents).await;
+        }
+        last
+    }
+}
+
+pub(crate) fn reader(model: ReadModel<Ledger>) -> ReadModel<Ledger> {
+    model.with_earlier(1, |cents: Cents| cents.into())
+}
+
+/// Waits until something is so.
+pub(crate) async fn until<F: Future<Output = bool>>(is_so: impl Fn() -> F) {
+    let wait = async {
+        while !is_so().await {
+            tokio::task::yield_now().await;
+            pause().await;
+        }
+    };
+    tokio::time::timeout(LONG, wait).await.expect("it does not come to be so");
+}
+
+/// A clock on which a second takes fifty milliseconds.
+pub(crate) fn swift() -> VirtualClock {
+    let clock = VirtualClock::new(Timestamp::from_micros(1_800_000_000_000_000));
+    let moved = clock.clone();
+    tokio::spawn(async move {
+        loop {
+            pause().await;
+            moved.advance(Duration::from_millis(40));
+        }
+    });
+    clock
+}
+
+#[expect(clippy::disallowed_methods, reason = "a condition outside the process's own notices")]
+pub(crate) async fn pause() {
+    tokio::time::sleep(Duration::from_millis(2)).await;
+}
