@@ -194,8 +194,8 @@ impl<T: Target> Maintained<T> {
     /// Builds the read model anew beside the serving one, and swaps it in when it has caught up.
     /// Returns when it has begun.
     ///
-    /// It begins where the first one did, also with
-    /// [`StartFrom::Now`](crate::StartFrom::Now). Meanwhile each event is projected twice. That has no other effect than the build: a
+    /// It begins where the first one did, also with [`StartFrom::Now`](crate::StartFrom::Now).
+    /// Meanwhile each event is projected twice. That has no other effect than the build: a
     /// projection writes to its target and nowhere else, and consumers are never rebuilt.
     ///
     /// # Errors
