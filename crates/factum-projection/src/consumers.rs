@@ -80,7 +80,7 @@ impl Consumers {
     ) -> Result<ProjectionHandle<P>, StartError> {
         let name = ConsumerName::new(P::NAME)?.versioned(P::VERSION);
         let work = Projecting { projection, names: Names::new(options.unknown) };
-        let target = Arc::new(target);
+        let target = Arc::new(work.projection.declare(target));
         let consumer = self.begin(name, work, target.clone(), options)?;
         Ok(ProjectionHandle { consumer, target })
     }

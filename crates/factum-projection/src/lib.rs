@@ -71,8 +71,8 @@ pub use projection::Projection;
 pub use rewind::RewindError;
 pub use stored::{Release, StoredConsumer, order_release, stored_consumers};
 pub use target::{
-    Commits, Documents, DocumentsTx, Fence, InMemory, MemoryGuard, MemoryTx, Opened, Save, Target,
-    TargetError,
+    Commits, Documents, DocumentsTx, Fence, InMemory, KernelTarget, MemoryGuard, MemoryTx, Opened,
+    Save, Target, TargetError,
 };
 #[cfg(feature = "postgres")]
 pub use target::{POSTGRES_TARGET_SCHEMA_DEFAULT, PostgresTarget};

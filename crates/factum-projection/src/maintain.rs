@@ -112,6 +112,8 @@ impl Consumers {
         options: ConsumerOptions,
     ) -> Result<Maintained<P::Target>, BuildError> {
         let work = Arc::new(Projecting { projection, names: Names::new(options.unknown) });
+        let declaring = work.clone();
+        let targets = move |name: &_| declaring.projection.declare(targets(name));
         let plan = Plan { work, version: P::VERSION, targets: Arc::new(targets), options };
         self.keep(P::NAME, plan).await
     }

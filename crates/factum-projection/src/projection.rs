@@ -55,6 +55,12 @@ pub trait Projection: Send + Sync + 'static {
     /// Where the read model is.
     type Target: Target;
 
+    /// Declares on a target what the read model needs: secondary indexes, when snapshots are taken.
+    /// What is declared otherwise asks for a larger [`VERSION`](Self::VERSION).
+    fn declare(&self, target: Self::Target) -> Self::Target {
+        target
+    }
+
     /// Applies one event. What it writes to `tx` is stored together with the checkpoint; it may be
     /// called again for the same event where that failed.
     fn project(

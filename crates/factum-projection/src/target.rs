@@ -4,6 +4,7 @@ mod changes;
 mod checkpoints;
 mod documents;
 mod indexes;
+mod kernel;
 mod memory;
 #[cfg(feature = "postgres")]
 mod postgres;
@@ -23,6 +24,7 @@ pub(crate) use checkpoints::Checkpoints;
 pub(crate) use documents::prefix as documents_prefix;
 pub use documents::{Documents, DocumentsTx};
 pub(crate) use indexes::{Indexes, declared_indexes};
+pub use kernel::KernelTarget;
 pub use memory::{InMemory, MemoryGuard, MemoryTx};
 pub(crate) use memory::{Snapshot, forget};
 #[cfg(feature = "postgres")]

@@ -129,47 +129,30 @@ impl App {
         self.running.supervisor()
     }
 
-    /// The consumers and projections of the application, and its event bus.
+    /// The consumers and projections of the application, and its event bus. A read model is begun
+    /// with fewer words by [`project`](Self::project).
     ///
     /// ```
-    /// use std::time::Duration;
-    /// use factum::{
-    ///     App, ConsumerOptions, HandleError, InMemory, MemoryTx, Projection, RecordedEvent,
-    /// };
+    /// use std::{sync::{Arc, atomic::{AtomicU64, Ordering}}, time::Duration};
+    /// use factum::{App, Consumer, RecordedEvent};
     /// use factum_testing::bank::{Account, AccountCommand, AccountEvent};
-    ///
-    /// /// How many accounts there are.
-    /// struct Opened;
-    ///
-    /// impl Projection for Opened {
-    ///     const NAME: &'static str = "opened";
-    ///     type Event = AccountEvent;
-    ///     type Target = InMemory<u64>;
-    ///
-    ///     async fn project(
-    ///         &self,
-    ///         event: AccountEvent,
-    ///         _: &RecordedEvent,
-    ///         count: &mut MemoryTx<u64>,
-    ///     ) -> Result<(), HandleError> {
-    ///         if let AccountEvent::Opened { .. } = event {
-    ///             **count += 1;
-    ///         }
-    ///         Ok(())
-    ///     }
-    /// }
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let app = App::open("memory:").await?;
-    /// let target = InMemory::new(app.kernel());
-    /// let opened = app.consumers().project(Opened, target, ConsumerOptions::new())?;
+    /// let seen = Arc::new(AtomicU64::new(0));
+    /// let counted = seen.clone();
+    /// let counter = Consumer::new("counter", move |_: AccountEvent, _: RecordedEvent| {
+    ///     counted.fetch_add(1, Ordering::Relaxed);
+    ///     async { Ok(()) }
+    /// });
+    /// let counter = app.consumers().start(counter)?;
     ///
     /// # let email = "ada@example.org".to_owned();
     /// let open = AccountCommand::Open { owner: "Ada".into(), email };
     /// let done = app.execute::<Account>("ada", &open).await?;
-    /// opened.wait_for(done.position.unwrap_or_default(), Duration::from_secs(5)).await?;
-    /// assert_eq!(*opened.target().read().await, 1);
+    /// counter.wait_for(done.position.unwrap_or_default(), Duration::from_secs(5)).await?;
+    /// assert_eq!(seen.load(Ordering::Relaxed), 1);
     /// app.close().await?;
     /// # Ok(()) }
     /// ```

@@ -14,7 +14,8 @@
 //! | send commands through layers | [`App::commands`], [`Commands`], [`CommandId`] |
 //! | keep other work running | [`App::supervisor`], [`Worker`], [`WorkerHealth`] |
 //! | see what it is doing | [`App::stats`], [`AppBuilder::with_stats_every`] |
-//! | maintain read models, handle events | [`App::consumers`], [`Projection`], [`Consumer`] |
+//! | maintain read models | [`App::project`], [`Projection`], [`Maintained`], [`ReadModel`] |
+//! | handle events | [`App::consumers`], [`Consumer`] |
 //! | hear of events as they come | [`App::events`], [`EventBus`] |
 //! | load, also as it was | [`Repository::load_at`], [`At`], [`History`], [`SnapshotPolicy`] |
 //! | let history go | [`Repository::summarise`], [`Repository::delete`], [`Retention`] |
@@ -39,6 +40,7 @@
 mod app;
 mod builder;
 mod catalog;
+mod project;
 mod running;
 mod secret;
 mod stats;
@@ -84,12 +86,16 @@ pub use factum_postgres::{
     grants_sql as postgres_grants_sql, schema_sql as postgres_schema_sql,
 };
 pub use factum_projection::{
-    BATCH_BYTES_DEFAULT, BATCH_EVENTS_DEFAULT, BusError, CATCHING_UP_MAX, CONSUMER_NAME_BYTES_MAX,
-    Commits, Consumer, ConsumerHandle, ConsumerHealth, ConsumerName, ConsumerOptions,
-    ConsumerState, Consumers, DeadLetter, Documents, DocumentsTx, EventBus, FailurePolicy, Fence,
-    HandleError, InMemory, InvalidConsumerName, MemoryGuard, MemoryTx, Opened, Projection,
-    ProjectionHandle, Release, Save, StartError, StartFrom, StopReason, StoredConsumer, Target,
-    TargetError, Then, Unknown, WaitError, order_release, stored_consumers,
+    BATCH_BYTES_DEFAULT, BATCH_EVENTS_DEFAULT, Build, BuildError, BusError, CATCHING_UP_MAX,
+    CONSUMER_NAME_BYTES_MAX, Commits, Consumer, ConsumerHandle, ConsumerHealth, ConsumerName,
+    ConsumerOptions, ConsumerState, Consumers, Continuation, DOCUMENT_KEY_BYTES_MAX, DOCUMENTS_MAX,
+    DOCUMENTS_MAX_DEFAULT, DeadLetter, Documents, DocumentsTx, EventBus, FailurePolicy, Fence,
+    Folded, Freshness, HandleError, INDEX_NAME_BYTES_MAX, INDEX_VALUE_BYTES_MAX, InMemory, Index,
+    IndexRange, IndexValue, InvalidConsumerName, InvalidDocumentKey, KernelTarget, LiveError,
+    LiveState, Maintained, MemoryGuard, MemoryTx, ModelChange, ModelChanges, ModelPage, ModelQuery,
+    Opened, Projection, ProjectionFn, ProjectionHandle, QueryError, ReadModel, Rebuild,
+    RebuildProgress, Release, RewindError, Save, Stale, StartError, StartFrom, StopReason,
+    StoredConsumer, Target, TargetError, Then, Unknown, WaitError, order_release, stored_consumers,
 };
 #[cfg(feature = "projection-postgres")]
 pub use factum_projection::{POSTGRES_TARGET_SCHEMA_DEFAULT, PostgresTarget};
@@ -107,6 +113,7 @@ pub use factum_runtime::{
 #[cfg(feature = "sqlite")]
 pub use factum_sqlite::{SqliteKind, SqliteOptions, SqliteStore};
 
+pub use project::StartProjection;
 pub use stats::{
     AppStats, KindStats, LISTED, PublishedEntity, PublishedKind, PublishedStats, PublishedTotals,
     PublishedWorker, STATS_EVERY_MIN, published_stats,

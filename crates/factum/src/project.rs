@@ -1,0 +1,147 @@
+//! Starting a projection in as few words as it takes.
+
+use std::{fmt, future::IntoFuture, pin::Pin};
+
+use factum_core::{Event, RecordedEvent};
+use factum_projection::{
+    BuildError, ConsumerOptions, HandleError, KernelTarget, Maintained, Projection, ProjectionFn,
+    Target,
+};
+
+use crate::app::App;
+
+type Starting<T> = Pin<Box<dyn Future<Output = Result<Maintained<T>, BuildError>> + Send>>;
+
+/// A projection that is about to start: it does when this is awaited.
+///
+/// # Errors
+/// Awaited, those of [`Consumers::maintain`](factum_projection::Consumers::maintain).
+#[must_use = "it starts when it is awaited"]
+pub struct StartProjection<T: Target> {
+    options: ConsumerOptions,
+    start: Box<dyn FnOnce(ConsumerOptions) -> Starting<T> + Send>,
+}
+
+impl App {
+    /// Starts a projection into documents or a model in memory of this application's own store,
+    /// and maintains it over its versions; see [`Maintained`]. For another target, begin at
+    /// [`consumers`](Self::consumers).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use factum::{App, Documents, DocumentsTx, HandleError, Projection, RecordedEvent};
+    /// use factum_testing::bank::{Account, AccountCommand, AccountEvent};
+    ///
+    /// /// Who owns which account.
+    /// struct Owners;
+    ///
+    /// impl Projection for Owners {
+    ///     const NAME: &'static str = "owners";
+    ///     type Event = AccountEvent;
+    ///     type Target = Documents;
+    ///
+    ///     async fn project(
+    ///         &self,
+    ///         event: AccountEvent,
+    ///         recorded: &RecordedEvent,
+    ///         owners: &mut DocumentsTx,
+    ///     ) -> Result<(), HandleError> {
+    ///         match event {
+    ///             AccountEvent::Opened { owner, .. } => owners.put(recorded.stream().key(), &owner),
+    ///             _ => Ok(()),
+    ///         }
+    ///     }
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let app = App::open("memory:").await?;
+    /// let owners = app.project(Owners).await?;
+    ///
+    /// let open = AccountCommand::Open { owner: "Ada".into(), email: "ada@example.org".into() };
+    /// let opened = app.execute::<Account>("a1", &open).await?;
+    /// owners.wait_for(opened.position.expect("it is an event"), Duration::from_secs(5)).await?;
+    /// assert_eq!(owners.read_model::<String>().get("a1").await?.as_deref(), Some("Ada"));
+    /// app.close().await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn project<P: Projection>(&self, projection: P) -> StartProjection<P::Target>
+    where
+        P::Target: KernelTarget,
+    {
+        let app = self.clone();
+        StartProjection::new(move |options| {
+            Box::pin(async move {
+                let kernel = app.kernel().clone();
+                let targets = move |_: &_| P::Target::of_kernel(&kernel);
+                app.consumers().maintain(projection, targets, options).await
+            })
+        })
+    }
+
+    /// [`project`](Self::project) for a projection that is a closure.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use factum::{App, ProjectionFn};
+    /// use factum_testing::bank::{Account, AccountCommand, AccountEvent};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let app = App::open("memory:").await?;
+    /// let opened = ProjectionFn::in_memory("opened", 1, |count: &mut u64, event, _| {
+    ///     *count += u64::from(matches!(event, AccountEvent::Opened { .. }));
+    ///     Ok(())
+    /// });
+    /// let opened = app.project_fn(opened).await?;
+    /// # let email = "ada@example.org".to_owned();
+    /// # let open = AccountCommand::Open { owner: "Ada".into(), email };
+    /// # let done = app.execute::<Account>("ada", &open).await?;
+    /// # opened.wait_for(done.position.unwrap(), Duration::from_secs(5)).await?;
+    /// assert_eq!(*opened.read().await, 1);
+    /// app.close().await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn project_fn<E, T, H>(&self, projection: ProjectionFn<E, T, H>) -> StartProjection<T>
+    where
+        E: Event,
+        T: KernelTarget,
+        H: Fn(E, &RecordedEvent, &mut T::Tx) -> Result<(), HandleError> + Send + Sync + 'static,
+    {
+        let app = self.clone();
+        StartProjection::new(move |options| {
+            Box::pin(async move {
+                let kernel = app.kernel().clone();
+                let targets = move |_: &_| T::of_kernel(&kernel);
+                app.consumers().maintain_fn(projection, targets, options).await
+            })
+        })
+    }
+}
+
+impl<T: Target> StartProjection<T> {
+    fn new(start: impl FnOnce(ConsumerOptions) -> Starting<T> + Send + 'static) -> Self {
+        Self { options: ConsumerOptions::new(), start: Box::new(start) }
+    }
+
+    /// Sets what can be chosen: where it begins, its batches, what happens when an event fails.
+    pub fn with_options(mut self, options: ConsumerOptions) -> Self {
+        self.options = options;
+        self
+    }
+}
+
+impl<T: Target> IntoFuture for StartProjection<T> {
+    type Output = Result<Maintained<T>, BuildError>;
+    type IntoFuture = Starting<T>;
+
+    fn into_future(self) -> Starting<T> {
+        (self.start)(self.options)
+    }
+}
+
+impl<T: Target> fmt::Debug for StartProjection<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StartProjection").field("options", &self.options).finish_non_exhaustive()
+    }
+}
