@@ -55,6 +55,7 @@ const TABLE: &[Row] = &[
     // Examples are what users would write: the facade is all they need.
     Row("banking", Kind::Program, &["factum"]),
     Row("counter", Kind::Program, &["factum"]),
+    Row("shop", Kind::Program, &["factum"]),
     Row("xtask", Kind::Chores, &[]),
 ];
 

@@ -1,0 +1,46 @@
+//! The catalogue: what there is, on which shelf, at which price.
+
+use factum::{Documents, DocumentsTx, HandleError, Index, Projection, RecordedEvent};
+use serde::{Deserialize, Serialize};
+
+use crate::product::ProductEvent;
+
+/// What the catalogue says of a product.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Offer {
+    pub(crate) title: String,
+    pub(crate) shelf: String,
+    pub(crate) cents: u64,
+}
+
+/// A document for each product, under its key; found by shelf and by price as well.
+pub(crate) struct Catalogue;
+
+impl Projection for Catalogue {
+    const NAME: &'static str = "catalogue";
+    type Event = ProductEvent;
+    type Target = Documents;
+
+    fn declare(&self, documents: Documents) -> Documents {
+        documents
+            .with_index(Index::new("shelf", |offer: &Offer| [offer.shelf.as_str().into()]))
+            .with_index(Index::new("price", |offer: &Offer| [offer.cents.into()]))
+    }
+
+    async fn project(
+        &self,
+        event: ProductEvent,
+        recorded: &RecordedEvent,
+        offers: &mut DocumentsTx,
+    ) -> Result<(), HandleError> {
+        let key = recorded.stream().key();
+        match event {
+            ProductEvent::Listed { title, shelf, cents } => {
+                offers.put(key, &Offer { title, shelf, cents })
+            }
+            ProductEvent::Repriced { cents } => {
+                offers.update(key, |offer: &mut Offer| offer.cents = cents).await
+            }
+        }
+    }
+}

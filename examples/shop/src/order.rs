@@ -1,0 +1,72 @@
+//! What somebody bought.
+
+use factum::{Aggregate, Context, Decision, Event, Verdict};
+
+/// An order, as far as its rules need it.
+#[derive(Debug, Default)]
+pub(crate) struct Order {
+    state: State,
+}
+
+#[derive(Debug, Default, PartialEq)]
+enum State {
+    #[default]
+    None,
+    Placed,
+    Shipped,
+    Cancelled,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum OrderCommand {
+    Place { day: String, customer: String, product: String, pieces: u64, cents: u64 },
+    Ship,
+    Cancel,
+}
+
+#[derive(Debug, Event)]
+pub(crate) enum OrderEvent {
+    Placed { day: String, customer: String, product: String, pieces: u64, cents: u64 },
+    Shipped,
+    Cancelled,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OrderRejection {
+    #[error("there is no such order")]
+    NotPlaced,
+    #[error("the order is on its way")]
+    OnItsWay,
+    #[error("the order is cancelled")]
+    Cancelled,
+}
+
+impl Aggregate for Order {
+    const CATEGORY: &'static str = "order";
+    type Command = OrderCommand;
+    type Event = OrderEvent;
+    type Rejection = OrderRejection;
+
+    fn decide(&self, command: &OrderCommand, _: &Context<'_>) -> Verdict<Self> {
+        match (command.clone(), &self.state) {
+            (OrderCommand::Place { day, customer, product, pieces, cents }, State::None) => {
+                Ok([OrderEvent::Placed { day, customer, product, pieces, cents }].into())
+            }
+            (_, State::None) => Err(OrderRejection::NotPlaced),
+            (OrderCommand::Ship, State::Placed) => Ok([OrderEvent::Shipped].into()),
+            (OrderCommand::Cancel, State::Placed) => Ok([OrderEvent::Cancelled].into()),
+            (OrderCommand::Ship, State::Cancelled) => Err(OrderRejection::Cancelled),
+            (OrderCommand::Cancel, State::Shipped) => Err(OrderRejection::OnItsWay),
+            // It is so already.
+            _ => Ok(Decision::nothing()),
+        }
+    }
+
+    fn evolve(&mut self, event: &OrderEvent) {
+        self.state = match event {
+            OrderEvent::Placed { .. } => State::Placed,
+            OrderEvent::Shipped => State::Shipped,
+            OrderEvent::Cancelled => State::Cancelled,
+        };
+    }
+}
