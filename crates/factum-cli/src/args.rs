@@ -113,7 +113,7 @@ pub(crate) enum Command {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 JSON, on the last line: accounts, commands, events, rejections, conflicts_retried, conserved, gaps,
-  total_cents, commands_per_s, and more. Commands, rejections and conflicts are those of this run;
+  total_cents, commands_per_s, read_models, and more. Commands, rejections and conflicts are those of this run;
   accounts, events, gaps and cents are those of the whole log, which is what the checks are about.
 
 Examples:

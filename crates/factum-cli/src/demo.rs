@@ -8,6 +8,7 @@ mod conflict;
 mod customer;
 mod ledger;
 mod plan;
+mod read_model;
 mod report;
 
 use std::{
@@ -23,6 +24,7 @@ use crate::{
     demo::{
         bank::{Bank, Found, Tally},
         plan::{Brief, Month, Order},
+        read_model::ReadModels,
         report::Report,
     },
     exit::{Exit, Failure},
@@ -81,8 +83,20 @@ struct Lived {
 }
 
 async fn live_and_audit(work: &Work, args: &DemoArgs, place: &Place) -> Result<Report, Failure> {
+    let models = ReadModels::start(&work.bank).await?;
+    let ended = live_beside(work, args, place, &models).await;
+    models.close().await;
+    ended
+}
+
+async fn live_beside(
+    work: &Work,
+    args: &DemoArgs,
+    place: &Place,
+    models: &ReadModels,
+) -> Result<Report, Failure> {
     let lived = live(work, args, place).await?;
-    let audited = audit::run(work).await?;
+    let audited = audit::run(work, models).await?;
     let story = audit::story(&work.bank, &audited.ledger).await?;
     Ok(Report::new(args, place, lived, audited, story))
 }

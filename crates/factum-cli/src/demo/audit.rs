@@ -1,5 +1,5 @@
-//! The audit: folds the whole log again, compares that with what the repository loads and with
-//! the accounts that run, and takes a closer look at one of them.
+//! The audit: folds the whole log again, compares that with what the repository loads, with the
+//! accounts that run and with the read models, and takes a closer look at one of them.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -12,6 +12,7 @@ use crate::{
         bank::Bank,
         check::{self, Check},
         ledger::{Holding, Ledger},
+        read_model::{ReadModels, Seen},
     },
     exit::Failure,
     progress::Progress,
@@ -27,6 +28,7 @@ const WEEK: Duration = Duration::from_secs(7 * 86_400);
 pub(crate) struct Audited {
     pub(crate) ledger: Ledger,
     pub(crate) checks: Vec<Check>,
+    pub(crate) seen: Seen,
 }
 
 /// The life of one account.
@@ -52,7 +54,7 @@ pub(crate) struct Entry {
 }
 
 /// Folds the log from its first event to its last, and checks it.
-pub(crate) async fn run(work: &Work) -> Result<Audited, Failure> {
+pub(crate) async fn run(work: &Work, models: &ReadModels) -> Result<Audited, Failure> {
     let store = work.bank.app.kernel().events();
     let mut ledger = Ledger::default();
     let mut progress: Option<Progress> = None;
@@ -71,7 +73,10 @@ pub(crate) async fn run(work: &Work) -> Result<Audited, Failure> {
     if let Some(progress) = progress {
         progress.finish();
     }
-    Ok(Audited { checks: check::all(&ledger, &disagreeing), ledger })
+    let seen = models.look(work, &ledger).await?;
+    let mut checks = check::all(&ledger, &disagreeing);
+    checks.push(check::read_models(&ledger, &seen));
+    Ok(Audited { checks, ledger, seen })
 }
 
 /// The accounts that are otherwise than the ledger says, as the repository loads them or as they

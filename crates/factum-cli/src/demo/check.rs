@@ -1,7 +1,7 @@
 //! What must hold of the bank, and whether it does.
 
 use crate::{
-    demo::ledger::Ledger,
+    demo::{ledger::Ledger, read_model::Seen},
     number::{counted, grouped, money},
 };
 
@@ -91,6 +91,21 @@ fn money_figures(ledger: &Ledger) -> String {
         0 => format!("not so: {sum}"),
         count => format!("{}, {sum}", counted(count, "overdraft")),
     }
+}
+
+/// The check of the read models, which were kept while the bank ran.
+pub(crate) fn read_models(ledger: &Ledger, seen: &Seen) -> Check {
+    let figures = match seen.differences.first() {
+        None => {
+            let accounts = counted(ledger.accounts.len() as u64, "account");
+            format!("{accounts} by balance, {} in all", money(seen.statistics.held_cents))
+        }
+        Some(first) => {
+            let differences = counted(seen.differences.len() as u64, "difference");
+            format!("{differences}, {first} first")
+        }
+    };
+    Check::new("read_models", "read models agree", seen.differences.is_empty(), figures)
 }
 
 fn loads(ledger: &Ledger, disagreeing: &[String]) -> Check {

@@ -99,6 +99,11 @@ impl Ledger {
         self.accounts.values().map(|account| account.balance_cents).sum()
     }
 
+    /// Whether nothing of the log is gone, so that what was counted once can be counted again.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.erased == 0
+    }
+
     fn erased(&mut self, range: ErasedRange) {
         self.step(range.first, range.last);
         self.erased += range.last.value() + 1 - range.first.value();

@@ -12,15 +12,14 @@ use crate::{
         audit::{Audited, Entry, Story},
         bank::Tally,
         check::{self, Check, Outcome},
-        ledger::{Holding, Ledger},
+        ledger::Ledger,
+        read_model::{Row, Seen},
     },
     exit::Failure,
     number::{self, counted, grouped, minute, money},
     output::{Output, Paint},
     place::Place,
 };
-
-const RICHEST_MAX: usize = 5;
 
 /// All there is to tell.
 #[derive(Debug)]
@@ -30,6 +29,7 @@ pub(crate) struct Report {
     lived: Lived,
     ledger: Ledger,
     checks: Vec<Check>,
+    seen: Seen,
     story: Option<Story>,
     bytes_per_event: Option<f64>,
     measured: Measured,
@@ -69,6 +69,43 @@ struct Summary<'a> {
     commands_per_s: f64,
     bytes_per_event: Option<f64>,
     bytes_measured_on: Measured,
+    read_models: SeenSummary<'a>,
+}
+
+/// What the read models say.
+#[derive(Debug, Serialize)]
+struct SeenSummary<'a> {
+    accounts: u64,
+    held_cents: i128,
+    paid_in_cents: i128,
+    paid_out_cents: i128,
+    transfers: u64,
+    richest: Vec<Rich<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct Rich<'a> {
+    account: &'a str,
+    owner: &'a str,
+    cents: i128,
+}
+
+impl<'a> SeenSummary<'a> {
+    fn of(Seen { richest, statistics, .. }: &'a Seen) -> Self {
+        let rich = |(account, row): &'a (String, Row)| Rich {
+            account,
+            owner: &row.owner,
+            cents: row.cents,
+        };
+        Self {
+            accounts: statistics.accounts,
+            held_cents: statistics.held_cents,
+            paid_in_cents: statistics.paid_in_cents,
+            paid_out_cents: statistics.paid_out_cents,
+            transfers: statistics.transfers,
+            richest: richest.iter().map(rich).collect(),
+        }
+    }
 }
 
 impl Report {
@@ -79,11 +116,11 @@ impl Report {
         audited: Audited,
         story: Option<Story>,
     ) -> Self {
-        let Audited { ledger, checks } = audited;
+        let Audited { ledger, checks, seen } = audited;
         let (store, seed) = (place.to_string(), args.seed);
         let bytes_per_event = number::ratio(ledger.event_bytes, ledger.events);
         let measured = Measured::Events;
-        Self { store, seed, lived, ledger, checks, story, bytes_per_event, measured }
+        Self { store, seed, lived, ledger, checks, seen, story, bytes_per_event, measured }
     }
 
     /// Looks how large the store is; closed by now, so that what it had yet to move is moved.
@@ -125,6 +162,7 @@ impl Report {
             commands_per_s: number::per_second(tally.commands, *elapsed),
             bytes_per_event: self.bytes_per_event,
             bytes_measured_on: self.measured,
+            read_models: SeenSummary::of(&self.seen),
         };
         out.line(serde_json::to_string(&summary).expect("all keys are text"))
     }
@@ -139,7 +177,7 @@ impl Report {
         })?;
         out.line(format_args!("\n{}", paint.bold("Folded again from the log")))?;
         self.checks.iter().try_for_each(|check| out.line(check_line(check, paint)))?;
-        self.print_richest(out)?;
+        self.print_seen(out)?;
         match &self.story {
             Some(story) => print_story(story, out),
             None => Ok(()),
@@ -172,19 +210,24 @@ impl Report {
         ]
     }
 
-    fn print_richest(&self, out: &mut Output) -> Result<(), Failure> {
-        let mut accounts: Vec<_> = self.ledger.accounts.iter().collect();
-        if accounts.is_empty() {
+    /// What the read models say.
+    fn print_seen(&self, out: &mut Output) -> Result<(), Failure> {
+        let Seen { richest, statistics, .. } = &self.seen;
+        if richest.is_empty() {
             return Ok(());
         }
-        // The names behind the balances, so that equals stand in an order of their own.
-        accounts.sort_by_key(|(key, holding)| (-holding.balance_cents, *key));
-        out.line(format_args!("\n{}", out.paint().bold("The richest")))?;
-        for (key, Holding { owner, balance_cents, .. }) in accounts.into_iter().take(RICHEST_MAX) {
-            let stream = out.paint().dim(format_args!("account-{key}"));
-            out.line(format_args!("  {:>14}  {owner:<18}  {stream}", money(*balance_cents)))?;
-        }
-        Ok(())
+        let paint = out.paint();
+        out.line(format_args!("\n{}", paint.bold("The bank, by its statistics")))?;
+        let accounts = counted(statistics.accounts, "account");
+        let transfers = counted(statistics.transfers, "transfer");
+        let more = paint.dim(format_args!("on {accounts}, {transfers} between them"));
+        out.line(format_args!("  {:>14}  {more}", money(statistics.held_cents)))?;
+        let title = paint.bold("The richest, by the account list");
+        out.line(format_args!("\n{title}"))?;
+        richest.iter().try_for_each(|(key, Row { owner, cents, .. })| {
+            let stream = paint.dim(format_args!("account-{key}"));
+            out.line(format_args!("  {:>14}  {owner:<18}  {stream}", money(*cents)))
+        })
     }
 }
 

@@ -27,8 +27,11 @@ async fn live_on_a_rough_store(store: &str, seed: u64) {
 
     let work = |bank| Work { bank, interrupt: Interrupt::listen(), notes: Notes::None };
     let found = sound.look().await.unwrap();
+    // Kept while the month goes on, as in the demonstration.
+    let models = ReadModels::start(&sound).await.unwrap();
     let lived = live_on(&work(rough.clone()), &args, found).await.unwrap();
-    let audited = audit::run(&work(sound.clone())).await.unwrap();
+    let audited = audit::run(&work(sound.clone()), &models).await.unwrap();
+    models.close().await;
     assert!(audited.checks.iter().all(check::Check::holds), "{:?}", audited.checks);
     // What callers were told is what there is: every command had an outcome.
     let summary = history.check_store(&*events).await.unwrap();

@@ -13,7 +13,7 @@ fn assert_sound(object: &Value) {
     assert_eq!(object["conserved"], true, "{object}");
     assert_eq!(number(object, "gaps"), 0, "{object}");
     let checks = object["checks"].as_object().expect("an object");
-    assert_eq!(checks.len(), 7);
+    assert_eq!(checks.len(), 8);
     assert!(checks.values().all(|holds| holds == true), "{object}");
 }
 
@@ -28,6 +28,12 @@ fn on_memory_every_key_is_there_and_every_check_holds() {
     // Each command led to an event, a transfer to two, a rejection to none.
     assert_eq!(events, 400 - rejections + transfers);
     assert!(number(&object, "total_cents") > 0);
+    let seen = &object["read_models"];
+    assert_eq!((number(seen, "accounts"), number(seen, "transfers")), (10, transfers));
+    assert_eq!(seen["held_cents"], object["total_cents"]);
+    let richest = seen["richest"].as_array().expect("a list");
+    assert_eq!(richest.len(), 5);
+    assert!(richest.is_sorted_by_key(|it| std::cmp::Reverse(it["cents"].as_i64())), "{seen}");
     assert!(object["conflicts_retried"].is_u64());
     assert!(object["commands_per_s"].as_f64().unwrap() > 0.0);
     assert_eq!(object["bytes_measured_on"], "events");
@@ -93,7 +99,9 @@ fn the_report_tells_it_to_people_without_colours() {
         "bytes per event",
         "✓ money is conserved",
         "✓ positions are gapless",
-        "The richest",
+        "✓ read models agree",
+        "The bank, by its statistics",
+        "The richest, by the account list",
         "The busiest",
         "a week earlier",
     ] {
@@ -123,6 +131,32 @@ fn a_bank_that_does_not_add_up_is_exit_code_1() {
     assert!(ran.stdout.contains(r#""conserved":false"#), "{}", ran.stdout);
     assert!(ran.stderr.contains("money is conserved"), "{}", ran.stderr);
     assert_eq!(ran.stderr.lines().count(), 1);
+}
+
+#[test]
+fn a_read_model_that_says_otherwise_than_the_log_is_exit_code_1() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = sqlite_in(folder.path());
+    assert_sound(&json(&format!("demo --store {store} --accounts 5 --commands 200 --json")));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(lose_an_entry(&store));
+    let ran = run(&format!("demo --store {store} --commands 0 --json"));
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    assert!(ran.stdout.contains(r#""read_models":false"#), "{}", ran.stdout);
+    assert!(ran.stderr.contains("read models agree"), "{}", ran.stderr);
+}
+
+/// One account is not found by its balance any more.
+async fn lose_an_entry(store: &str) {
+    use factum::{ExpectedRevision, KeyRange, ScanQuery, WriteBatch};
+    let app = factum::App::open(store).await.expect("the store takes it");
+    let documents = app.kernel().documents();
+    let index = ScanQuery::new(KeyRange::prefix("$index/account-list@1/balance/"));
+    let found = documents.scan(index).await.expect("the store takes it").documents;
+    assert_eq!(found.len(), 5);
+    let lost = WriteBatch::new().remove(found[2].key.clone(), ExpectedRevision::Any);
+    documents.write(lost).await.expect("the store takes it");
+    app.close().await.expect("the store takes it");
 }
 
 /// Money that arrives and was never sent.

@@ -1,0 +1,287 @@
+//! The bank's read models: a list of accounts that is found by balance, and statistics. They are
+//! kept while the month goes on, and compared with what the audit folds.
+
+use std::{sync::Arc, time::Duration};
+
+use factum::{
+    BuildError, ConsumerOptions, Consumers, Documents, DocumentsTx, HandleError, InMemory, Index,
+    IndexRange, Maintained, MemoryTx, ModelQuery, Position, Projection, QueryError, ReadQuery,
+    RecordedEvent, SystemClock, Target, WaitError,
+};
+use factum_testing::bank::AccountEvent;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    demo::{Work, bank::Bank, ledger::Ledger},
+    exit::{Exit, Failure},
+    progress::Progress,
+};
+
+/// So many of the richest are told.
+const RICHEST_MAX: usize = 5;
+/// As often it is looked whether somebody wants to end it, while read models catch up.
+const LOOK: Duration = Duration::from_millis(100);
+/// A page of the list.
+const PAGE: usize = 1_000;
+const CATEGORY: &str = "account";
+
+/// An account in the list.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Row {
+    pub(crate) owner: String,
+    /// Signed, so that an overdraft that must not be can be seen.
+    pub(crate) cents: i128,
+    version: u64,
+}
+
+/// The list of accounts: a document for each, under its key.
+struct AccountList;
+
+impl Projection for AccountList {
+    const NAME: &'static str = "account-list";
+    type Event = AccountEvent;
+    type Target = Documents;
+
+    fn declare(&self, documents: Documents) -> Documents {
+        documents.with_index(Index::new("balance", |row: &Row| [row.cents.into()]))
+    }
+
+    async fn project(
+        &self,
+        event: AccountEvent,
+        recorded: &RecordedEvent,
+        rows: &mut DocumentsTx,
+    ) -> Result<(), HandleError> {
+        if recorded.stream().category() != CATEGORY {
+            return Ok(());
+        }
+        let change = |row: &mut Row| {
+            row.version = recorded.version().value();
+            match event {
+                AccountEvent::Opened { owner, .. } => row.owner = owner,
+                AccountEvent::Deposited { cents } | AccountEvent::Received { cents, .. } => {
+                    row.cents += i128::from(cents);
+                }
+                AccountEvent::Withdrawn { cents } | AccountEvent::Sent { cents, .. } => {
+                    row.cents -= i128::from(cents);
+                }
+                AccountEvent::Summarised { owner, balance_cents, .. } => {
+                    (row.owner, row.cents) = (owner, i128::from(balance_cents));
+                }
+            }
+        };
+        rows.update(recorded.stream().key(), change).await
+    }
+}
+
+/// What all accounts come to.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Statistics {
+    pub(crate) accounts: u64,
+    pub(crate) held_cents: i128,
+    pub(crate) paid_in_cents: i128,
+    pub(crate) paid_out_cents: i128,
+    pub(crate) transfers: u64,
+    /// The last position in it.
+    through: u64,
+}
+
+struct BankStatistics;
+
+impl Projection for BankStatistics {
+    const NAME: &'static str = "bank-statistics";
+    type Event = AccountEvent;
+    type Target = InMemory<Statistics>;
+
+    async fn project(
+        &self,
+        event: AccountEvent,
+        recorded: &RecordedEvent,
+        bank: &mut MemoryTx<Statistics>,
+    ) -> Result<(), HandleError> {
+        if recorded.stream().category() == CATEGORY {
+            bank.through = recorded.position().value();
+            bank.add(&event);
+        }
+        Ok(())
+    }
+}
+
+impl Statistics {
+    fn add(&mut self, event: &AccountEvent) {
+        match event {
+            AccountEvent::Opened { .. } => self.accounts += 1,
+            AccountEvent::Deposited { cents } => {
+                self.paid_in_cents += i128::from(*cents);
+                self.held_cents += i128::from(*cents);
+            }
+            AccountEvent::Withdrawn { cents } => {
+                self.paid_out_cents += i128::from(*cents);
+                self.held_cents -= i128::from(*cents);
+            }
+            AccountEvent::Sent { cents, .. } => self.held_cents -= i128::from(*cents),
+            AccountEvent::Received { cents, .. } => {
+                self.transfers += 1;
+                self.held_cents += i128::from(*cents);
+            }
+            // What it sums up was counted.
+            AccountEvent::Summarised { .. } => {}
+        }
+    }
+
+    fn of(ledger: &Ledger) -> Self {
+        Self {
+            accounts: ledger.accounts.len() as u64,
+            held_cents: ledger.total_cents(),
+            paid_in_cents: ledger.paid_in_cents,
+            paid_out_cents: ledger.paid_out_cents,
+            transfers: ledger.transfers,
+            through: 0,
+        }
+    }
+}
+
+/// The read models at work.
+#[derive(Debug)]
+pub(crate) struct ReadModels {
+    consumers: Consumers,
+    list: Maintained<Documents>,
+    statistics: Maintained<InMemory<Statistics>>,
+}
+
+/// What the read models say in the end.
+#[derive(Debug)]
+pub(crate) struct Seen {
+    /// Keys and accounts, the richest first.
+    pub(crate) richest: Vec<(String, Row)>,
+    pub(crate) statistics: Statistics,
+    /// What they say otherwise than the log.
+    pub(crate) differences: Vec<String>,
+}
+
+impl ReadModels {
+    /// Starts them, or lets them go on where they were left.
+    pub(crate) async fn start(bank: &Bank) -> Result<Self, Failure> {
+        // The bank's clock leaps, and those who work beside it go by real time.
+        let kernel = bank.app.kernel().clone().with_clock(Arc::new(SystemClock));
+        let consumers = Consumers::new(kernel.clone());
+        let (documents, memory) = (kernel.clone(), kernel);
+        let list = move |_: &_| Documents::new(&documents);
+        let list = consumers.maintain(AccountList, list, ConsumerOptions::new()).await?;
+        let statistics = move |_: &_| InMemory::new(&memory);
+        let options = ConsumerOptions::new();
+        let statistics = consumers.maintain(BankStatistics, statistics, options).await?;
+        Ok(Self { consumers, list, statistics })
+    }
+
+    /// Lets them stop after the batches at hand.
+    pub(crate) async fn close(&self) {
+        self.consumers.close().await;
+    }
+
+    /// What they say when they have seen all that the ledger has.
+    pub(crate) async fn look(&self, work: &Work, ledger: &Ledger) -> Result<Seen, Failure> {
+        let progress = Progress::start(work.notes, "catching up", "event", ledger.through.value());
+        come_to(work, &self.list, ledger.through, &progress).await?;
+        progress.finish();
+        come_to(work, &self.statistics, ledger.through, &Progress::Silent).await?;
+        let statistics = self.statistics.read().await.clone();
+        let (richest, mut differences) = self.compare_list(work, ledger).await?;
+        let is_later = statistics.through > ledger.through.value();
+        // What was erased from the log stays counted; and another process may go on writing.
+        let is_comparable = ledger.is_whole() && !is_later;
+        if is_comparable
+            && (Statistics { through: 0, ..statistics.clone() }) != Statistics::of(ledger)
+        {
+            differences.push("the statistics".into());
+        }
+        Ok(Seen { richest, statistics, differences })
+    }
+
+    /// The richest, and what the list says otherwise than the ledger. It is read by its index, so
+    /// that the index is compared as well.
+    async fn compare_list(
+        &self,
+        work: &Work,
+        ledger: &Ledger,
+    ) -> Result<(Vec<(String, Row)>, Vec<String>), Failure> {
+        let rows = self.list.read_model::<Row>();
+        let by_balance = ModelQuery::index("balance", IndexRange::all());
+        let by_balance = by_balance.backward().with_documents_max(PAGE);
+        let (mut richest, mut differences, mut moved) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut found, mut before, mut next) = (0, i128::MAX, Some(by_balance.clone()));
+        while let Some(query) = next {
+            work.check_interrupt()?;
+            let page = rows.list(query).await?;
+            for (key, row) in page.documents {
+                let holding = ledger.accounts.get(&key);
+                found += usize::from(holding.is_some());
+                let is_so = holding.is_none_or(|holding| {
+                    row.version > holding.version.value()
+                        || (row.version, row.cents, &row.owner)
+                            == (holding.version.value(), holding.balance_cents, &holding.owner)
+                });
+                if !is_so {
+                    differences.push(format!("account-{key}"));
+                } else if row.cents > before || (holding.is_none() && ledger.is_whole()) {
+                    moved.push(format!("the place of account-{key}"));
+                }
+                before = row.cents;
+                if richest.len() < RICHEST_MAX {
+                    richest.push((key, row));
+                }
+            }
+            next = page.next.map(|then| by_balance.clone().then(then));
+        }
+        if found != ledger.accounts.len() {
+            moved.push(format!("the number of accounts, {found} in the list"));
+        }
+        // While others write, accounts come, and move from one page to another.
+        let last = ReadQuery::log().backward().with_events_max(1);
+        let head = work.bank.app.kernel().events().read(last).await?.head;
+        if head == ledger.through {
+            differences.append(&mut moved);
+        }
+        Ok((richest, differences))
+    }
+}
+
+/// Waits for a read model, for as long as nobody wants to end it.
+async fn come_to<T: Target>(
+    work: &Work,
+    model: &Maintained<T>,
+    position: Position,
+    progress: &Progress,
+) -> Result<(), Failure> {
+    let mut done = 0;
+    loop {
+        match model.wait_for(position, LOOK).await {
+            Ok(()) => return Ok(()),
+            Err(WaitError::Behind { reached, .. }) => {
+                progress.add(reached.value().saturating_sub(done));
+                done = done.max(reached.value());
+            }
+            Err(error) => return Err(Failure::new(Exit::Internal, error.to_string())),
+        }
+        work.check_interrupt()?;
+    }
+}
+
+impl From<BuildError> for Failure {
+    fn from(error: BuildError) -> Self {
+        match error {
+            BuildError::Store(error) => error.into(),
+            other => Self::internal(other.to_string()),
+        }
+    }
+}
+
+impl From<QueryError> for Failure {
+    fn from(error: QueryError) -> Self {
+        match error {
+            QueryError::Store(error) => error.into(),
+            QueryError::Replaced(_) => Self::new(Exit::Unavailable, error.to_string()),
+            other => Self::internal(other.to_string()),
+        }
+    }
+}
