@@ -34,10 +34,10 @@ use crate::{
 /// How long a reader waits for a read model to have seen what was written.
 const WAIT: Duration = Duration::from_secs(30);
 
-type Done = Result<(), Box<dyn Error>>;
+type Problem = Box<dyn Error + Send + Sync>;
 
 #[tokio::main]
-async fn main() -> Done {
+async fn main() -> Result<(), Problem> {
     let store = env::args().nth(1).unwrap_or_else(|| "memory:".into());
     let app = App::open(&store).await?;
     let catalogue = app.project(Catalogue).await?;
@@ -62,7 +62,7 @@ async fn main() -> Done {
     Ok(())
 }
 
-async fn fill_the_shelves(app: &App) -> Result<Position, Box<dyn Error>> {
+async fn fill_the_shelves(app: &App) -> Result<Position, Problem> {
     let mut last = Position::ZERO;
     for (key, title, shelf, cents) in [
         ("assam", "Assam, 250 g", "tea", 890),
@@ -80,7 +80,10 @@ async fn fill_the_shelves(app: &App) -> Result<Position, Box<dyn Error>> {
     Ok(last.max(repriced.position.unwrap_or_default()))
 }
 
-async fn show_the_catalogue(catalogue: &Maintained<Documents>, last: Position) -> Done {
+async fn show_the_catalogue(
+    catalogue: &Maintained<Documents>,
+    last: Position,
+) -> Result<(), Problem> {
     catalogue.wait_for(last, WAIT).await?;
     let offers = catalogue.read_model::<Offer>();
     println!("On the shelf of teas");
@@ -97,7 +100,7 @@ async fn show_the_catalogue(catalogue: &Maintained<Documents>, last: Position) -
 }
 
 /// Three days of orders. Prices are those of the catalogue.
-async fn sell(app: &App, offers: &ReadModel<Offer>) -> Result<Position, Box<dyn Error>> {
+async fn sell(app: &App, offers: &ReadModel<Offer>) -> Result<Position, Problem> {
     let mut last = Position::ZERO;
     for (key, day, customer, product, pieces) in [
         ("o1", "2026-03-02", "ada", "assam", 2),
@@ -125,13 +128,13 @@ async fn place(
     customer: &str,
     product: &str,
     (pieces, cents): (u64, u64),
-) -> Result<Position, Box<dyn Error>> {
+) -> Result<Position, Problem> {
     let (day, customer, product) = (day.into(), customer.into(), product.into());
     let place = OrderCommand::Place { day, customer, product, pieces, cents };
     Ok(app.execute::<Order>(key, &place).await?.position.unwrap_or_default())
 }
 
-async fn show_the_orders(orders: &Maintained<Documents>, last: Position) -> Done {
+async fn show_the_orders(orders: &Maintained<Documents>, last: Position) -> Result<(), Problem> {
     let orders = orders.read_model::<OrderView>();
     let _ = orders.wait_for(last, WAIT, Stale::Fail).await?;
     for customer in ["ada", "eve"] {
@@ -148,10 +151,7 @@ async fn show_the_orders(orders: &Maintained<Documents>, last: Position) -> Done
 
 /// The program's next release: version 2 is built beside version 1, while customers buy and somebody
 /// looks at the sales again and again.
-async fn release(
-    app: &App,
-    sales: &ReadModel<Sales>,
-) -> Result<Maintained<Documents>, Box<dyn Error>> {
+async fn release(app: &App, sales: &ReadModel<Sales>) -> Result<Maintained<Documents>, Problem> {
     let is_over = Arc::new(AtomicBool::new(false));
     let reader = tokio::spawn(look_again_and_again(sales.clone(), is_over.clone()));
     let buyer = tokio::spawn(buy(app.clone()));
@@ -159,21 +159,20 @@ async fn release(
     if let Some(rebuild) = newer.building() {
         rebuild.done().await?;
     }
-    let last = buyer.await?.map_err(|text| -> Box<dyn Error> { text.into() })?;
+    let last = buyer.await??;
     newer.wait_for(last, WAIT).await?;
     is_over.store(true, Ordering::Relaxed);
-    let looks = reader.await?.map_err(|text| -> Box<dyn Error> { text.into() })?;
+    let looks = reader.await??;
     println!("Version 2 was built meanwhile");
     println!("  {looks} looks at the sales, none failed, none went back");
     Ok(newer)
 }
 
-async fn buy(app: App) -> Result<Position, String> {
+async fn buy(app: App) -> Result<Position, Problem> {
     let mut last = Position::ZERO;
     for number in 1..=200 {
         let (key, day) = (format!("late-{number}"), "2026-03-05");
-        let placed = place(&app, &key, day, "zoe", "cup", (1, 650)).await;
-        last = placed.map_err(|error| error.to_string())?;
+        last = place(&app, &key, day, "zoe", "cup", (1, 650)).await?;
     }
     Ok(last)
 }
@@ -182,13 +181,13 @@ async fn buy(app: App) -> Result<Position, String> {
 async fn look_again_and_again(
     sales: ReadModel<Sales>,
     is_over: Arc<AtomicBool>,
-) -> Result<u64, String> {
+) -> Result<u64, Problem> {
     let (mut looks, mut before) = (0, 0);
     while !is_over.load(Ordering::Relaxed) {
-        let found = sales.get("day/2026-03-05").await.map_err(|error| error.to_string())?;
+        let found = sales.get("day/2026-03-05").await?;
         let orders = found.unwrap_or_default().orders;
         if orders < before {
-            return Err(format!("there were {before} orders, and now {orders}"));
+            return Err(format!("there were {before} orders, and now {orders}").into());
         }
         (looks, before) = (looks + 1, orders);
         tokio::task::yield_now().await;
@@ -196,7 +195,7 @@ async fn look_again_and_again(
     Ok(looks)
 }
 
-async fn show_the_sales(title: &str, sales: &Maintained<Documents>) -> Done {
+async fn show_the_sales(title: &str, sales: &Maintained<Documents>) -> Result<(), Problem> {
     println!("{title}");
     let days = sales.read_model::<Sales>().list(ModelQuery::keys("day/")).await?;
     for (key, Sales { orders, cents }) in days.documents {

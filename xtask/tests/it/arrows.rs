@@ -54,6 +54,7 @@ const TABLE: &[Row] = &[
     Row("factum-cli", Kind::Program, &["factum", "factum-testing"]),
     // Examples are what users would write: the facade is all they need.
     Row("banking", Kind::Program, &["factum"]),
+    Row("chat", Kind::Program, &["factum"]),
     Row("counter", Kind::Program, &["factum"]),
     Row("shop", Kind::Program, &["factum"]),
     Row("xtask", Kind::Chores, &[]),

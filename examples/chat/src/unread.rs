@@ -1,0 +1,58 @@
+//! How many messages each member of a room has not read.
+
+use std::collections::BTreeSet;
+
+use factum::{Documents, DocumentsTx, HandleError, Projection, RecordedEvent};
+use serde::{Deserialize, Serialize};
+
+use crate::room::RoomEvent;
+
+/// Who is in a room, and how much was said there: a document `room/ROOM`.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Present {
+    members: BTreeSet<String>,
+    last: u64,
+}
+
+/// A count under `unread/WHO/ROOM` for each member of each room. Whoever says something has read
+/// what was said before.
+pub(crate) struct Unread;
+
+impl Projection for Unread {
+    const NAME: &'static str = "unread";
+    type Event = RoomEvent;
+    type Target = Documents;
+
+    async fn project(
+        &self,
+        event: RoomEvent,
+        recorded: &RecordedEvent,
+        documents: &mut DocumentsTx,
+    ) -> Result<(), HandleError> {
+        let room = recorded.stream().key();
+        let present_key = format!("room/{room}");
+        let mut present: Present = documents.get(&present_key).await?.unwrap_or_default();
+        match event {
+            RoomEvent::Joined { who } => {
+                documents.put(&key(&who, room), &0_u64)?;
+                present.members.insert(who);
+            }
+            RoomEvent::Said { who, number, .. } => {
+                present.last = number;
+                for member in &present.members {
+                    let is_own = *member == who;
+                    let count = |it: &mut u64| *it = if is_own { 0 } else { *it + 1 };
+                    documents.update(&key(member, room), count).await?;
+                }
+            }
+            RoomEvent::Read { who, through } => {
+                documents.put(&key(&who, room), &present.last.saturating_sub(through))?;
+            }
+        }
+        documents.put(&present_key, &present)
+    }
+}
+
+fn key(who: &str, room: &str) -> String {
+    format!("unread/{who}/{room}")
+}
