@@ -113,8 +113,9 @@ pub(crate) enum Command {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 JSON, on the last line: accounts, commands, events, rejections, conflicts_retried, conserved, gaps,
-  total_cents, commands_per_s, read_models, and more. Commands, rejections and conflicts are those of this run;
-  accounts, events, gaps and cents are those of the whole log, which is what the checks are about.
+  total_cents, commands_per_s, read_models, and more. Commands, rejections and conflicts are those
+  of this run; accounts, events, gaps, cents and read models are those of the whole log, which is
+  what the checks are about.
 
 Examples:
   factum demo

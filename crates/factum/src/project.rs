@@ -46,8 +46,9 @@ impl App {
     ///         recorded: &RecordedEvent,
     ///         owners: &mut DocumentsTx,
     ///     ) -> Result<(), HandleError> {
+    ///         let key = recorded.stream().key();
     ///         match event {
-    ///             AccountEvent::Opened { owner, .. } => owners.put(recorded.stream().key(), &owner),
+    ///             AccountEvent::Opened { owner, .. } => owners.put(key, &owner),
     ///             _ => Ok(()),
     ///         }
     ///     }

@@ -149,8 +149,8 @@ async fn show_the_orders(orders: &Maintained<Documents>, last: Position) -> Resu
     Ok(())
 }
 
-/// The program's next release: version 2 is built beside version 1, while customers buy and somebody
-/// looks at the sales again and again.
+/// The program's next release: version 2 is built beside version 1, while customers buy and
+/// somebody looks at the sales again and again.
 async fn release(app: &App, sales: &ReadModel<Sales>) -> Result<Maintained<Documents>, Problem> {
     let is_over = Arc::new(AtomicBool::new(false));
     let reader = tokio::spawn(look_again_and_again(sales.clone(), is_over.clone()));

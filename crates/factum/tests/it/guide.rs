@@ -1,16 +1,23 @@
-//! The guide's snippets are excerpts of code that is compiled and run: every block of Rust in a
-//! chapter stands, but for its indentation, in a module here, in an example, or in the sample
-//! bank.
+//! The snippets of the guide and of the README are excerpts of code that is compiled and run: every
+//! block of Rust there stands, but for its indentation, in a module here, in an example, or in the
+//! sample bank.
 
 mod aggregates;
+mod consistency;
 mod entities;
+mod failures;
 mod middleware;
+mod projections;
 
 use std::{env, fs, path::PathBuf};
 
 /// Where excerpts come from: files, and folders with all that is in them.
-const SOURCES: &[&str] =
-    &["crates/factum/tests/it/guide", "crates/factum-testing/src/bank.rs", "examples"];
+const SOURCES: &[&str] = &[
+    "crates/factum/tests/it/guide",
+    "crates/factum/examples",
+    "crates/factum-testing/src/bank.rs",
+    "examples",
+];
 
 /// The workspace's folder.
 fn root() -> PathBuf {
@@ -58,7 +65,8 @@ fn stands_in(block: &[&str], source: &str) -> bool {
 fn every_snippet_is_code_that_runs() {
     let root = root();
     let sources: Vec<_> = SOURCES.iter().flat_map(|it| texts(root.join(it), "rs")).collect();
-    let chapters = texts(root.join("docs/guide"), "md");
+    let chapters: Vec<_> =
+        ["docs/guide", "README.md"].iter().flat_map(|it| texts(root.join(it), "md")).collect();
     let mut count = 0;
     for block in chapters.iter().flat_map(|chapter| blocks(chapter, "rust")) {
         count += 1;

@@ -1,0 +1,70 @@
+//! The code of the chapter *Consistency*.
+
+use std::{error::Error, time::Duration};
+
+use factum::{
+    App, CommandId, Consumer, Documents, Freshness, Metadata, ProjectionFn, ReadModel,
+    RecordedEvent, Stale,
+};
+use factum_testing::bank::{Account, AccountCommand, AccountEvent};
+
+type Done = Result<(), Box<dyn Error>>;
+
+fn open(owner: &str) -> AccountCommand {
+    AccountCommand::Open { owner: owner.into(), email: format!("{owner}@example.org") }
+}
+
+#[tokio::test]
+async fn reading_what_one_has_written() -> Done {
+    let app = App::open("memory:").await?;
+    let owners =
+        ProjectionFn::<_, Documents, _>::new("owners", 1, |event, recorded, owners| match event {
+            AccountEvent::Opened { owner, .. } => owners.put(recorded.stream().key(), &owner),
+            _ => Ok(()),
+        });
+    let owners = app.project_fn(owners).await?;
+
+    let opened = app.execute::<Account>("a1", &open("ada")).await?;
+    let position = opened.position.expect("it was not open before");
+    owners.wait_for(position, Duration::from_secs(5)).await?;
+    assert_eq!(owners.read_model::<String>().get("a1").await?.as_deref(), Some("ada"));
+
+    // In any process: the name is all that it takes.
+    let owners = ReadModel::<String>::new(app.kernel(), "owners")?;
+    let wait = Duration::from_secs(1);
+    match owners.wait_for(position, wait, Stale::Serve).await? {
+        Freshness::Fresh => println!("{:?}", owners.get("a1").await?),
+        Freshness::Stale => println!("{:?}, perhaps not the last", owners.get("a1").await?),
+    }
+    app.close().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_command_for_each_event_takes_effect_once() -> Done {
+    let app = App::open("memory:").await?;
+    let accounts = app.entities::<Account>();
+    let bonus = Consumer::new("bonus", {
+        let accounts = accounts.clone();
+        move |event: AccountEvent, recorded: RecordedEvent| {
+            let accounts = accounts.clone();
+            async move {
+                if let AccountEvent::Opened { .. } = event {
+                    let id = CommandId::derived(recorded.id().to_string().as_bytes());
+                    let deposit = AccountCommand::Deposit { cents: 10 };
+                    let key = recorded.stream().key();
+                    accounts.ask_once(key, id, deposit, Metadata::new()).await?;
+                }
+                Ok(())
+            }
+        }
+    });
+    let bonus = app.consumers().start(bonus)?;
+
+    let opened = accounts.ask("ada", open("ada")).await?;
+    let wait = Duration::from_secs(5);
+    bonus.wait_for(opened.position.unwrap_or_default(), wait).await?;
+    assert_eq!(accounts.state("ada").await?.state.balance_cents, 10);
+    app.close().await?;
+    Ok(())
+}

@@ -1,0 +1,125 @@
+//! The code of the chapter *When things fail*.
+
+use std::{
+    error::Error,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use factum::{
+    App, Consumer, ConsumerHandle, ConsumerOptions, ConsumerState, FailurePolicy, HandleError,
+    Position, RecordedEvent, Release, StreamId, WaitError, order_release, stored_consumers,
+};
+use factum_testing::bank::{Account, AccountCommand, AccountEvent};
+
+type Done = Result<(), Box<dyn Error>>;
+
+const WAIT: Duration = Duration::from_secs(30);
+
+/// Deposits of 13 cents fail until somebody mends that.
+fn start(
+    app: &App,
+    is_mended: &Arc<AtomicBool>,
+    options: ConsumerOptions,
+) -> Result<ConsumerHandle, Box<dyn Error>> {
+    let is_mended = is_mended.clone();
+    let handle = move |event: AccountEvent, _: RecordedEvent| {
+        let is_bad = matches!(event, AccountEvent::Deposited { cents: 13 });
+        let fails = is_bad && !is_mended.load(Ordering::SeqCst);
+        async move { if fails { Err(HandleError::from("thirteen")) } else { Ok(()) } }
+    };
+    Ok(app.consumers().start(Consumer::new("mails", handle).with_options(options))?)
+}
+
+async fn deposit(app: &App, key: &str, amounts: &[u64]) -> Result<Position, Box<dyn Error>> {
+    let open = AccountCommand::Open { owner: key.into(), email: format!("{key}@example.org") };
+    app.execute::<Account>(key, &open).await?;
+    let mut last = Position::ZERO;
+    for cents in amounts {
+        let deposit = AccountCommand::Deposit { cents: *cents };
+        last = app.execute::<Account>(key, &deposit).await?.position.unwrap_or_default();
+    }
+    Ok(last)
+}
+
+#[tokio::test]
+async fn parking() -> Done {
+    let app = App::open("memory:").await?;
+    let is_mended = Arc::new(AtomicBool::new(false));
+    let failure = FailurePolicy::new()
+        .with_retries_max(3)
+        .with_pause(Duration::from_millis(10), Duration::from_secs(1))
+        .with_timeout(Duration::from_secs(5))
+        .with_parked_max(20);
+    let options = ConsumerOptions::new().with_failure(failure);
+    let mails = start(&app, &is_mended, options)?;
+    deposit(&app, "ada", &[13, 14]).await?;
+    let last = deposit(&app, "bob", &[15]).await?;
+
+    // What is parked holds up nobody who waits: bob's events are handled.
+    mails.wait_for(last, WAIT).await?;
+    for letter in mails.dead_letters().await {
+        println!("{}: {} after {} attempts", letter.stream, letter.error, letter.attempts);
+    }
+    assert_eq!(mails.health().parked, 1);
+
+    let ada = StreamId::new("account", "ada")?;
+    let told = mails.retry(&ada).await;
+    assert_eq!(told, Err("thirteen".into()), "it stays parked");
+    is_mended.store(true, Ordering::SeqCst);
+    mails.retry(&ada).await?;
+    assert_eq!(mails.health().parked, 0);
+    app.close().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn stopping() -> Done {
+    let app = App::open("memory:").await?;
+    let is_mended = Arc::new(AtomicBool::new(false));
+    let stops = FailurePolicy::new().with_retries_max(0).then_stop();
+    let options = ConsumerOptions::new().with_failure(stops).ignoring_unknown();
+    let mails = start(&app, &is_mended, options.clone())?;
+    let last = deposit(&app, "ada", &[13, 14]).await?;
+
+    match mails.wait_for(last, WAIT).await {
+        Ok(()) => println!("it has seen everything"),
+        Err(WaitError::Behind { reached, .. }) => println!("it is at {reached}, ask later"),
+        Err(error) => println!("{error}"),
+    }
+    if let ConsumerState::Stopped(reason) = mails.health().state {
+        println!("stopped: {reason}");
+    }
+    // After the cause is mended it goes on where it stopped.
+    is_mended.store(true, Ordering::SeqCst);
+    let mails = start(&app, &is_mended, options)?;
+    mails.wait_for(last, WAIT).await?;
+    app.close().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn ordering_from_elsewhere() -> Done {
+    let app = App::open("memory:").await?;
+    let is_mended = Arc::new(AtomicBool::new(false));
+    let options = ConsumerOptions::new().with_failure(FailurePolicy::new().with_retries_max(0));
+    let mails = start(&app, &is_mended, options.clone())?;
+    let last = deposit(&app, "ada", &[13, 14]).await?;
+    mails.wait_for(last, WAIT).await?;
+    mails.stop().await;
+
+    for consumer in stored_consumers(&**app.kernel().documents()).await? {
+        for letter in consumer.dead_letters {
+            let (name, stream) = (&consumer.name, &letter.stream);
+            order_release(app.kernel(), name, stream, Release::Discard).await?;
+        }
+    }
+    // It takes the order when it starts.
+    let mails = start(&app, &is_mended, options)?;
+    mails.watch().wait_for(|health| health.parked == 0).await?;
+    app.close().await?;
+    Ok(())
+}
