@@ -24,14 +24,14 @@ pub(crate) enum OrderCommand {
     Cancel,
 }
 
-#[derive(Debug, Event)]
+#[derive(Debug, PartialEq, Event)]
 pub(crate) enum OrderEvent {
     Placed { day: String, customer: String, product: String, pieces: u64, cents: u64 },
     Shipped,
     Cancelled,
 }
 
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, PartialEq, thiserror::Error)]
 pub(crate) enum OrderRejection {
     #[error("there is no such order")]
     NotPlaced,
@@ -68,5 +68,39 @@ impl Aggregate for Order {
             OrderEvent::Shipped => State::Shipped,
             OrderEvent::Cancelled => State::Cancelled,
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use factum_testing::given;
+
+    use super::*;
+
+    fn placed() -> OrderEvent {
+        OrderEvent::Placed {
+            day: "2026-03-02".into(),
+            customer: "ada".into(),
+            product: "assam".into(),
+            pieces: 2,
+            cents: 1_780,
+        }
+    }
+
+    #[test]
+    fn an_order_is_cancelled_only_before_it_is_shipped() {
+        given::<Order>([placed()]).when(OrderCommand::Cancel).then([OrderEvent::Cancelled]);
+        given::<Order>([placed(), OrderEvent::Shipped])
+            .when(OrderCommand::Cancel)
+            .rejected(OrderRejection::OnItsWay);
+        given::<Order>([placed(), OrderEvent::Cancelled])
+            .when(OrderCommand::Ship)
+            .rejected(OrderRejection::Cancelled);
+    }
+
+    #[test]
+    fn nothing_happens_to_what_was_never_placed() {
+        given::<Order>([]).when(OrderCommand::Ship).rejected(OrderRejection::NotPlaced);
+        given::<Order>([placed(), OrderEvent::Shipped]).when(OrderCommand::Ship).then_nothing();
     }
 }
