@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use factum::{
     BuildError, ConsumerOptions, Consumers, Documents, DocumentsTx, HandleError, InMemory, Index,
     IndexRange, Maintained, MemoryTx, ModelQuery, Position, Projection, QueryError, ReadQuery,
-    RecordedEvent, SystemClock, Target, WaitError,
+    RecordedEvent, StopReason, SystemClock, Target, WaitError,
 };
 use factum_testing::bank::AccountEvent;
 use serde::{Deserialize, Serialize};
@@ -253,13 +253,18 @@ async fn come_to<T: Target>(
     position: Position,
     progress: &Progress,
 ) -> Result<(), Failure> {
-    let mut done = 0;
+    let (mut done, mut is_reset) = (0, false);
     loop {
         match model.wait_for(position, LOOK).await {
             Ok(()) => return Ok(()),
             Err(WaitError::Behind { reached, .. }) => {
                 progress.add(reached.value().saturating_sub(done));
                 done = done.max(reached.value());
+            }
+            // Restored, copied or renewed: what was counted is not of this log.
+            Err(WaitError::Stopped { reason: StopReason::Diverged(_), .. }) if !is_reset => {
+                is_reset = true;
+                model.reset().await?;
             }
             Err(error) => return Err(Failure::new(Exit::Internal, error.to_string())),
         }
