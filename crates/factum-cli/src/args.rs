@@ -20,7 +20,9 @@ use crate::{
 };
 
 pub(crate) use self::bench::{EntitiesArgs, GroundArgs, IdleArgs, RecoverArgs};
-pub(crate) use self::consumers::{ConsumersArgs, DeadLettersCommand, LetterArgs, LettersArgs};
+pub(crate) use self::consumers::{
+    ConsumersArgs, ConsumersCommand, DeadLettersCommand, LetterArgs, LettersArgs, RewindArgs,
+};
 pub(crate) use self::project::ProjectArgs;
 #[cfg(feature = "postgres")]
 pub(crate) use self::schema::{ApplyArgs, PrintArgs, SchemaCommand};
@@ -35,7 +37,7 @@ Examples:
   factum bench append --store sqlite:./bench.db   how fast this disk takes events
   factum bench append --store journal:./bench     the same for the embedded log
   factum stats ./data                             what the applications on it are doing
-  factum consumers ./data                         how far its consumers have come
+  factum consumers list ./data                    how far its consumers have come
   factum dead-letters list ./data                 what they could not handle
   factum verify ./data                            whether a journal is as it was written
   factum schema print                             the SQL that makes a log in PostgreSQL
@@ -76,7 +78,9 @@ pub(crate) enum Command {
     Demo(DemoArgs),
     Read(ReadArgs),
     Stats(StatsArgs),
-    Consumers(ConsumersArgs),
+    /// See to the consumers and projections of a store
+    #[command(subcommand, arg_required_else_help = false)]
+    Consumers(ConsumersCommand),
     /// See to events that a consumer could not handle
     #[command(subcommand, arg_required_else_help = false)]
     DeadLetters(DeadLettersCommand),

@@ -1,4 +1,4 @@
-//! `factum consumers` and `factum dead-letters`: what is stored of consumers, and orders for them.
+//! What is stored of consumers, and orders for them: `factum consumers list`, `factum dead-letters`.
 
 use factum::{
     App, DeadLetter, ReadError, ReadFrom, ReadQuery, Release, StoredConsumer, order_release,

@@ -16,6 +16,7 @@ mod place;
 mod progress;
 mod random;
 mod read;
+mod rewind;
 #[cfg(feature = "postgres")]
 mod schema;
 mod stats;
@@ -25,7 +26,7 @@ mod verify;
 
 use std::process::ExitCode;
 
-use args::{Args, Command};
+use args::{Args, Command, ConsumersCommand};
 use exit::{Exit, Failure};
 use output::Output;
 
@@ -58,7 +59,8 @@ async fn run(args: &Args) -> Result<(), Failure> {
         Command::Demo(demo) => demo::run(demo, &mut out).await?,
         Command::Read(read) => read::run(read, &mut out).await?,
         Command::Stats(stats) => stats::run(stats, &mut out).await?,
-        Command::Consumers(consumers) => consumers::run(consumers, &mut out).await?,
+        Command::Consumers(ConsumersCommand::List(list)) => consumers::run(list, &mut out).await?,
+        Command::Consumers(ConsumersCommand::Rewind(to)) => rewind::run(to, &mut out).await?,
         Command::DeadLetters(letters) => consumers::run_letters(letters, &mut out).await?,
         Command::Bench(bench) => bench::run(bench, &mut out).await?,
         #[cfg(feature = "journal")]

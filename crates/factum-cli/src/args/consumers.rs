@@ -1,7 +1,14 @@
 //! What can be asked about consumers and their dead letters.
 
 use clap::Subcommand;
-use factum::{InvalidStreamId, StreamId};
+use factum::{ConsumerName, InvalidStreamId, StreamId};
+
+/// What can be done with consumers.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConsumersCommand {
+    List(ConsumersArgs),
+    Rewind(RewindArgs),
+}
 
 /// Show the consumers and projections that a store knows of
 ///
@@ -13,12 +20,41 @@ use factum::{InvalidStreamId, StreamId};
 JSON, on the last line: store, head, consumers (name, position, lag, at_work, parked, orders).
 
 Examples:
-  factum consumers ./data
-  factum consumers postgres://user@host/bank --json | jq '.consumers[] | select(.lag > 1000)'")]
+  factum consumers list ./data
+  factum consumers list postgres://user@host/bank --json | jq '.consumers[] | .lag'")]
 pub(crate) struct ConsumersArgs {
     /// The store, a URL or a path; it must be there
     #[arg(value_name = "URL|PATH")]
     pub(crate) store: String,
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Let a consumer that does not run go on behind another position
+///
+/// The remedy when a consumer has stopped because the log is not the one that its checkpoint is
+/// from, a restored backup for instance: choose a position that both logs share. Events behind it
+/// are handled again. Documents keep what they hold, so a projection that adds up is better reset;
+/// a model in memory is made anew, whatever the position. What is parked behind the position is
+/// parked no more.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+JSON, on the last line: store, consumer, position.
+
+Examples:
+  factum consumers rewind ./data mails --to 120000
+  factum consumers rewind ./data orders@2 --to 0")]
+pub(crate) struct RewindArgs {
+    /// The store, a URL or a path; it must be there
+    #[arg(value_name = "URL|PATH")]
+    pub(crate) store: String,
+    /// The consumer, named as `factum consumers list` does
+    #[arg(value_name = "CONSUMER")]
+    pub(crate) consumer: ConsumerName,
+    /// The position behind which it goes on; 0: the log's beginning
+    #[arg(long, value_name = "POSITION")]
+    pub(crate) to: u64,
     /// Print one JSON object instead of text
     #[arg(long)]
     pub(crate) json: bool,
@@ -45,7 +81,7 @@ pub(crate) struct LettersArgs {
     /// The store, a URL or a path; it must be there
     #[arg(value_name = "URL|PATH")]
     pub(crate) store: String,
-    /// Only of this consumer, named as `factum consumers` does
+    /// Only of this consumer, named as `factum consumers list` does
     #[arg(long, value_name = "NAME")]
     pub(crate) consumer: Option<String>,
     /// Print one JSON object instead of text
@@ -72,7 +108,7 @@ pub(crate) struct LetterArgs {
     /// The store, a URL or a path; it must be there
     #[arg(value_name = "URL|PATH")]
     pub(crate) store: String,
-    /// The consumer, named as `factum consumers` does
+    /// The consumer, named as `factum consumers list` does
     #[arg(value_name = "CONSUMER")]
     pub(crate) consumer: String,
     /// The stream that waits

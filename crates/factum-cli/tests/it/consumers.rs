@@ -46,7 +46,7 @@ async fn a_parked_event_is_seen_and_released_from_another_process() {
     }
     mails.wait_for(factum::Position::new(4), Duration::from_secs(20)).await.expect("it comes");
 
-    let seen = outside(format!("consumers {store} --json")).await;
+    let seen = outside(format!("consumers list {store} --json")).await;
     let seen: serde_json::Value = serde_json::from_str(&seen).expect("JSON");
     let consumer = &seen["consumers"][0];
     assert_eq!((&consumer["name"], &consumer["parked"]), (&"mails".into(), &1.into()), "{seen}");
@@ -62,12 +62,25 @@ async fn a_parked_event_is_seen_and_released_from_another_process() {
     health.wait_for(|health| health.parked == 0).await.expect("it takes the order");
     app.close().await.expect("it closes");
     assert_eq!(succeed(&format!("dead-letters list {store}")), "nothing is parked\n");
-    let seen = json(&format!("consumers {store} --json"));
+    let seen = json(&format!("consumers list {store} --json"));
     assert_eq!(
         (&seen["consumers"][0]["at_work"], &seen["consumers"][0]["lag"]),
         (&false.into(), &0.into())
     );
-    assert!(succeed(&format!("consumers {store}")).contains("at the log's end"));
+    assert!(succeed(&format!("consumers list {store}")).contains("at the log's end"));
     let told = fail(&format!("dead-letters retry {store} mails account-ada"), 2);
     assert!(told.contains("nothing of this stream is parked"), "{told}");
+
+    // Sent back, it has everything before it again; where there is nothing, nothing is moved.
+    let told = succeed(&format!("consumers rewind {store} mails --to 1"));
+    assert!(told.contains("goes on behind position 1"), "{told}");
+    let seen = json(&format!("consumers list {store} --json"));
+    assert_eq!(
+        (&seen["consumers"][0]["position"], &seen["consumers"][0]["lag"]),
+        (&1.into(), &3.into())
+    );
+    let told = fail(&format!("consumers rewind {store} mails --to 99"), 2);
+    assert!(told.contains("the log ends before this position"), "{told}");
+    let told = fail(&format!("consumers rewind {store} males --to 1"), 2);
+    assert!(told.contains("nothing is stored of the consumer"), "{told}");
 }

@@ -14,8 +14,9 @@ use factum_core::{
 };
 use factum_memory::MemoryStore;
 use factum_projection::{
-    ConsumerHandle, ConsumerHealth, ConsumerOptions, ConsumerState, Consumers, Documents,
-    DocumentsTx, FailurePolicy, HandleError, InMemory, MemoryTx, Projection, StopReason,
+    ConsumerHandle, ConsumerHealth, ConsumerOptions, ConsumerState, Consumers, DeadLetter,
+    Documents, DocumentsTx, FailurePolicy, HandleError, InMemory, MemoryTx, Projection, StopReason,
+    stored_consumers,
 };
 use factum_testing::{FaultRates, FaultyStore, SeededIds, VirtualClock, bank::AccountEvent};
 
@@ -327,15 +328,21 @@ async fn until(handle: &ConsumerHandle, is_so: impl Fn(&ConsumerHealth) -> bool)
     assert!(come.is_ok(), "it does not come on: {:?}", handle.health());
 }
 
-/// Every event up to there, but for what is behind a poisoned one; and nothing out of order.
+/// Every event up to there, but for what is behind a poisoned or a parked one; and nothing out of
+/// order. One during which the process happened to die three times is parked without a fault of
+/// its own.
 async fn has_all(log: &MemoryStore, found: &Model, poisoned: &Waiting, through: Position) {
     for (key, seen) in found {
         assert!(seen.is_sorted_by(|a, b| a < b), "doubled or out of order: {key} {seen:?}");
     }
+    let stored = stored_consumers(log).await.unwrap();
+    let parked: Vec<_> = stored.iter().flat_map(|it| &it.dead_letters).collect();
     let page = log.read(factum_core::ReadQuery::log().with_events_max(10_000)).await.unwrap();
     for event in page.events.iter().filter(|event| event.position() <= through) {
         let (key, version) = (event.stream().key(), event.version().value());
         let is_poisoned = poisoned.lock().unwrap().get(key).is_some_and(|first| version >= *first);
+        let is_parked = |it: &&DeadLetter| it.stream.key() == key && version >= it.version.value();
+        let is_poisoned = is_poisoned || parked.iter().any(|it| is_parked(it));
         let is_there = found.get(key).is_some_and(|seen| seen.contains(&version));
         let is_due = event.name() == "account.deposited" && !is_poisoned;
         assert!(is_there || !is_due, "told of {through}, but {key} {version} is not there");

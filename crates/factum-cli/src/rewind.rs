@@ -1,0 +1,35 @@
+//! `factum consumers rewind`: a consumer that does not run goes on somewhere else.
+
+use factum::{App, Position, RewindError};
+use serde_json::json;
+
+use crate::{
+    args::RewindArgs,
+    exit::{Exit, Failure},
+    output::Output,
+    place::Place,
+};
+
+/// Moves the checkpoint.
+pub(crate) async fn run(args: &RewindArgs, out: &mut Output) -> Result<(), Failure> {
+    let place = Place::find(&args.store)?;
+    place.check_is_there()?;
+    let app = App::open(&args.store).await?;
+    let moved = app.consumers().rewind(&args.consumer, Position::new(args.to)).await;
+    app.close().await?;
+    moved.map_err(failure)?;
+    let (consumer, to) = (args.consumer.as_str(), args.to);
+    if args.json {
+        let store = place.to_string();
+        return out.line(json!({ "store": store, "consumer": consumer, "position": to }));
+    }
+    out.line(format_args!("{consumer} goes on behind position {to} at its next start"))
+}
+
+fn failure(error: RewindError) -> Failure {
+    match error {
+        RewindError::Store(error) => error.into(),
+        RewindError::Target(error) => Failure::new(Exit::Unavailable, error.to_string()),
+        other => Failure::new(Exit::Usage, other.to_string()),
+    }
+}
