@@ -1,4 +1,4 @@
-//! What is stored of consumers, and orders for them: `factum consumers list`, `factum dead-letters`.
+//! What is stored of consumers, and orders for them: `consumers list`, `dead-letters`.
 
 use factum::{
     App, DeadLetter, ReadError, ReadFrom, ReadQuery, Release, StoredConsumer, order_release,
