@@ -342,7 +342,7 @@ async fn has_all(log: &MemoryStore, found: &Model, poisoned: &Waiting, through: 
         let (key, version) = (event.stream().key(), event.version().value());
         let is_poisoned = poisoned.lock().unwrap().get(key).is_some_and(|first| version >= *first);
         let is_parked = |it: &&DeadLetter| it.stream.key() == key && version >= it.version.value();
-        let is_poisoned = is_poisoned || parked.iter().any(|it| is_parked(it));
+        let is_poisoned = is_poisoned || parked.iter().any(is_parked);
         let is_there = found.get(key).is_some_and(|seen| seen.contains(&version));
         let is_due = event.name() == "account.deposited" && !is_poisoned;
         assert!(is_there || !is_due, "told of {through}, but {key} {version} is not there");
