@@ -111,8 +111,10 @@ impl StoredConsumer {
     }
 }
 
-/// Orders what becomes of a stream's parked event. A running consumer takes the order within a
-/// second or so, another at its next start; what it led to is seen in its dead letters.
+/// Orders what becomes of a stream's parked event. Where several processes may write, a running
+/// consumer takes the order within a second or so, else any at its next start; what it led to is
+/// seen in its dead letters. One that runs in this program is told by
+/// [`ConsumerHandle::retry`](crate::ConsumerHandle::retry).
 ///
 /// # Errors
 /// `Invalid` if nothing of the stream is parked; those of the store.

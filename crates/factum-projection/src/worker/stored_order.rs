@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use factum_core::{ExpectedRevision, ScanQuery, StreamId, WriteBatch, WriteError, Writers};
-
 use tokio::sync::oneshot;
 
 use super::{End, Life, Worker};
@@ -32,22 +31,28 @@ impl<W: Work> Worker<W> {
         if !is_due {
             return Ok(());
         }
-        self.looked_at = Some(now);
         let documents = self.reading.kernel.documents().clone();
-        let Ok(page) = documents.scan(ScanQuery::new(stored::orders(&self.name))).await else {
-            return Ok(());
-        };
-        for document in page.documents {
-            let order = progress::decode::<StoredOrder>(&document.value).ok();
-            if let Some(order) = order {
+        let mut rest = Some(stored::orders(&self.name));
+        while let Some(range) = rest {
+            let Ok(page) = documents.scan(ScanQuery::new(range)).await else {
+                // Asked again: at once where nobody else would look, else in a while.
+                self.looked_at = self.looked_at.map(|_| now);
+                return Ok(());
+            };
+            for document in page.documents {
+                // One that can't be read is somebody's order all the same: it stays to be seen.
+                let Ok(order) = progress::decode::<StoredOrder>(&document.value) else { continue };
                 self.obey_stored_one(life, order).await.inspect_err(|_| self.looked_at = None)?;
+                let done = WriteBatch::new().remove(document.key, ExpectedRevision::Any);
+                // If it stays, it means an event that is parked no more.
+                let _: Result<_, WriteError> = documents.write(done).await;
             }
-            let done = WriteBatch::new().remove(document.key, ExpectedRevision::Any);
-            // An order that stays means an event that is parked no more.
-            let _: Result<_, WriteError> = documents.write(done).await;
+            rest = page.rest;
         }
+        self.looked_at = Some(now);
         Ok(())
     }
+
     /// What it says of an event that fails again stays with the letter.
     async fn obey_stored_one(&mut self, life: &mut Life, order: StoredOrder) -> Result<(), End> {
         let Ok(stream) = order.stream.parse::<StreamId>() else { return Ok(()) };

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use factum_core::StreamId;
+use factum_core::{ExpectedRevision, StreamId, WriteBatch};
 use factum_projection::{Release, order_release, stored_consumers};
 
 use crate::bench::{Bench, Fails, LONG};
@@ -60,4 +60,20 @@ async fn what_operators_order_while_nobody_runs_is_done_at_the_next_start() {
     assert_eq!(bench.counted().await["ada"].cents, [1, 13, 2, 3, 4]);
     assert_eq!(in_memory.target().read().await["ada"].cents, [1, 2, 3, 4]);
     assert!(stored_consumers(documents).await.unwrap().iter().all(|it| it.orders == 0));
+}
+
+#[tokio::test]
+async fn an_order_that_cannot_be_read_is_kept_to_be_seen() {
+    let bench = Bench::new();
+    deposits(&bench).await;
+    let key = "$consumer/counts@1/order/from-a-newer-program";
+    let order = WriteBatch::new().put(key, ExpectedRevision::Absent, "nonsense");
+    bench.kernel.documents().write(order).await.unwrap();
+    let counts = bench.count(&Fails::default());
+    counts.wait_for(bench.head(), LONG).await.unwrap();
+    counts.stop().await;
+    let [consumer] = &stored_consumers(&**bench.kernel.documents()).await.unwrap()[..] else {
+        panic!("one")
+    };
+    assert_eq!(consumer.orders, 1);
 }
