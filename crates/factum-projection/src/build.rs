@@ -67,52 +67,68 @@ pub(crate) struct Builds {
     pub(crate) building: Option<Build>,
     /// What nobody will see again, and is not cleared yet.
     pub(crate) dropped: Vec<Build>,
+    /// How many partitions each was begun with, where that is more than one.
+    #[serde(default)]
+    partitions: Vec<(Build, usize)>,
     version_max: u32,
     generation_max: u32,
-    /// The keeper that works on what is its program's version. Where effects are stored with each
-    /// batch there is one at a time: the last that was started, or asked for a change.
-    pub(crate) owner: (u64, u64),
     /// The change that this is from, so that one whose answer is lost is known again.
     pub(crate) change: (u64, u64),
 }
 
 impl Builds {
     /// A projection that starts for the first time: there is nothing older to show.
-    pub(crate) fn first(version: u32) -> Self {
-        Self {
-            serving: Build { version, generation: 0 },
+    pub(crate) fn first(version: u32, partitions: usize) -> Self {
+        let serving = Build { version, generation: 0 };
+        let mut builds = Self {
+            serving,
             previous: None,
             building: None,
             dropped: Vec::new(),
+            partitions: Vec::new(),
             version_max: version,
             generation_max: 0,
-            owner: (0, 0),
             change: (0, 0),
+        };
+        builds.lay_out(serving, partitions);
+        builds
+    }
+
+    /// How many partitions a build has, from its beginning to its end.
+    pub(crate) fn partitions(&self, build: Build) -> usize {
+        let found = self.partitions.iter().find(|(of, _)| *of == build);
+        found.map_or(1, |(_, partitions)| *partitions)
+    }
+
+    fn lay_out(&mut self, build: Build, partitions: usize) {
+        if partitions > 1 {
+            self.partitions.push((build, partitions));
         }
+    }
+
+    /// Nothing is left of a build that was dropped.
+    pub(crate) fn cleared(&mut self, build: Build) {
+        self.dropped.retain(|it| *it != build);
+        self.partitions.retain(|(of, _)| *of != build);
     }
 
     /// A program of this version starts: a newer one begins its build, unless it has been there
     /// and was rolled back.
-    pub(crate) fn start(&mut self, version: u32) {
+    pub(crate) fn start(&mut self, version: u32, partitions: usize) {
         let was_rolled_back = self.previous.is_some_and(|build| build.version == version);
         let is_building = self.building.is_some_and(|build| build.version >= version);
         if version > self.serving.version && !was_rolled_back && !is_building {
             self.dropped.extend(self.building.take());
-            self.building = Some(self.next(version));
+            self.building = Some(self.next(version, partitions));
         }
-    }
-
-    /// Whether a program of this version has anything to work on.
-    pub(crate) fn concerns(&self, version: u32) -> bool {
-        self.serving.version == version || self.building.is_some_and(|it| it.version == version)
     }
 
     /// Begins another build.
-    pub(crate) fn begin(&mut self, version: u32) -> Result<Build, Unfit> {
+    pub(crate) fn begin(&mut self, version: u32, partitions: usize) -> Result<Build, Unfit> {
         if let Some(build) = self.building {
             return Err(Unfit::Building(build));
         }
-        let build = self.next(version);
+        let build = self.next(version, partitions);
         self.building = Some(build);
         Ok(build)
     }
@@ -149,8 +165,8 @@ impl Builds {
     }
 
     /// Readers see an empty build, and everything else goes.
-    pub(crate) fn reset(&mut self, version: u32) -> Build {
-        let build = self.next(version);
+    pub(crate) fn reset(&mut self, version: u32, partitions: usize) -> Build {
+        let build = self.next(version, partitions);
         let before = std::mem::replace(&mut self.serving, build);
         self.dropped.push(before);
         self.dropped.extend(self.previous.take().into_iter().chain(self.building.take()));
@@ -162,13 +178,16 @@ impl Builds {
         self.serving == build || self.previous == Some(build)
     }
 
-    fn next(&mut self, version: u32) -> Build {
-        if version > self.version_max {
-            self.version_max = version;
-            return Build { version, generation: 0 };
-        }
-        self.generation_max += 1;
-        Build { version, generation: self.generation_max }
+    fn next(&mut self, version: u32, partitions: usize) -> Build {
+        let generation = match version > self.version_max {
+            true => 0,
+            false => self.generation_max + 1,
+        };
+        self.version_max = self.version_max.max(version);
+        self.generation_max = self.generation_max.max(generation);
+        let build = Build { version, generation };
+        self.lay_out(build, partitions);
+        build
     }
 }
 

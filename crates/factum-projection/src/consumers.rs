@@ -1,39 +1,51 @@
 //! The consumers of a program.
 
+mod launch;
+
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     future::Future,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
-use factum_core::{Event, Kernel, RecordedEvent};
-use tokio::sync::{Semaphore, mpsc, watch};
+use factum_core::{Event, Kernel, RecordedEvent, Writers};
+use tokio::sync::Semaphore;
 
 use crate::{
     bus::EventBus,
     consumer::{Consumer, Handling},
     error::{HandleError, StartError},
-    handle::{ConsumerHandle, Order, ProjectionHandle},
-    health::{ConsumerHealth, ConsumerState},
+    handle::{ConsumerHandle, ProjectionHandle},
+    lease::Membership,
     name::ConsumerName,
     option::ConsumerOptions,
     projection::Projection,
     source::Reading,
     tail::Tail,
     target::Checkpoints,
-    work::{Names, Projecting, Work},
-    worker::Worker,
+    work::{Names, Projecting},
 };
 
 /// So many consumers read pages of their own at a time; the others wait for their turn.
 pub const CATCHING_UP_MAX: usize = 4;
-/// So many orders wait for a consumer.
-const ORDERS_MAX: usize = 16;
+pub(crate) use launch::{Launch, stored};
+
+/// How long a process may be silent before others take over what it works on.
+pub const LEASE: Duration = Duration::from_secs(5);
 
 /// The consumers of a program: they share one reader of the log's end. Cheap to clone.
+///
+/// On a store that several processes may write, those that run the same consumer share it: each
+/// partition is worked on by one of them, and the others stand by. Who comes gets a share after a
+/// moment, what a process that stops worked on goes on elsewhere at once, and after [`LEASE`] what
+/// one that died did. Nothing depends on clocks, and whoever is taken for dead by mistake stores
+/// nothing any more. Models in memory are each process's own.
 #[derive(Debug, Clone)]
 pub struct Consumers {
     pub(crate) reading: Reading,
+    /// Where several processes run them.
+    pub(crate) membership: Option<Membership>,
     running: Arc<Mutex<Running>>,
 }
 
@@ -48,7 +60,19 @@ impl Consumers {
     pub fn new(kernel: Kernel) -> Self {
         let tail = Arc::new(Tail::new(kernel.clone()));
         let catching_up = Arc::new(Semaphore::new(CATCHING_UP_MAX));
-        Self { reading: Reading { kernel, tail, catching_up }, running: Arc::default() }
+        let is_shared = kernel.events().guarantees().writers == Writers::ManyProcesses;
+        let membership = is_shared.then(|| Membership::new(kernel.clone(), LEASE));
+        let reading = Reading { kernel, tail, catching_up };
+        Self { reading, membership, running: Arc::default() }
+    }
+
+    /// Sets how long a process may be silent before others take over what it works on, instead of
+    /// [`LEASE`], and that it shares consumers whatever the store says. It says that it lives five
+    /// times as often.
+    #[must_use]
+    pub fn with_lease(self, lease: Duration) -> Self {
+        let membership = Some(Membership::new(self.reading.kernel.clone(), lease));
+        Self { membership, ..self }
     }
 
     /// Starts a consumer.
@@ -65,7 +89,13 @@ impl Consumers {
         let names = Names::new(consumer.options.unknown);
         let work = Handling { handler: consumer.handler, names };
         let target = Checkpoints::new(self.reading.kernel.documents().clone());
-        self.begin(name, work, Arc::new(target), consumer.options)
+        self.launch(Launch {
+            name,
+            work: Arc::new(work),
+            target: Arc::new(target),
+            options: consumer.options,
+            is_layout_kept: true,
+        })
     }
 
     /// Starts a projection into a target.
@@ -81,50 +111,10 @@ impl Consumers {
         let name = ConsumerName::new(P::NAME)?.versioned(P::VERSION);
         let work = Projecting { projection, names: Names::new(options.unknown) };
         let target = Arc::new(work.projection.declare(target));
-        let consumer = self.begin(name, work, target.clone(), options)?;
+        let (work, target_of) = (Arc::new(work), target.clone());
+        let launch = Launch { name, work, target: target_of, options, is_layout_kept: true };
+        let consumer = self.launch(launch)?;
         Ok(ProjectionHandle { consumer, target })
-    }
-
-    pub(crate) fn begin<W: Work>(
-        &self,
-        name: ConsumerName,
-        work: W,
-        target: Arc<W::Target>,
-        options: ConsumerOptions,
-    ) -> Result<ConsumerHandle, StartError> {
-        let mut running = self.running();
-        if running.is_closed {
-            return Err(StartError::Closed(name));
-        }
-        if running.handles.get(&name).is_some_and(is_running) {
-            return Err(StartError::Running(name));
-        }
-        let (orders, taken) = mpsc::channel(ORDERS_MAX);
-        let (health, seen) = watch::channel(ConsumerHealth::new());
-        let clock = self.reading.kernel.clock().clone();
-        let handle = ConsumerHandle { name: name.clone(), orders, health: seen, clock };
-        let kernel = &self.reading.kernel;
-        let worker = Worker {
-            id: Worker::<W>::new_id(kernel),
-            name: name.clone(),
-            work: Arc::new(work),
-            target,
-            options,
-            reading: self.reading.clone(),
-            orders: taken,
-            health,
-            is_paused: false,
-            letters: BTreeMap::new(),
-            pace: None,
-            failing: None,
-            unreached: 0,
-            looked_at: None,
-            is_owner: false,
-            redo: None,
-        };
-        tokio::spawn(worker.run());
-        running.handles.insert(name, handle.clone());
-        Ok(handle)
     }
 
     /// Events of an enum from now on, without a checkpoint.
@@ -144,11 +134,16 @@ impl Consumers {
         self.running().is_closed = true;
         let handles = self.list();
         // All are told first: one that takes long holds up no other.
-        for handle in &handles {
-            let _ = handle.orders.try_send(Order::Stop);
-        }
+        handles.iter().for_each(ConsumerHandle::tell_to_stop);
         for handle in handles {
             handle.stop().await;
+        }
+        if let Some(membership) = &self.membership {
+            // Where the store can't be reached, others find out by themselves.
+            tokio::select! {
+                () = membership.ended() => {}
+                () = self.reading.kernel.clock().sleep(LEASE) => {}
+            }
         }
     }
 
@@ -179,6 +174,5 @@ impl Consumers {
 }
 
 fn is_running(handle: &ConsumerHandle) -> bool {
-    !matches!(handle.health.borrow().state, ConsumerState::Stopped(_))
-        && handle.health.has_changed().is_ok()
+    !handle.has_ended()
 }

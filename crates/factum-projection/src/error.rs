@@ -25,6 +25,9 @@ pub enum StartError {
     /// The consumers are closed.
     #[error("the consumers are closed: consumer={0}")]
     Closed(ConsumerName),
+    /// Its target is written by one at a time: a model in memory, a SQLite file.
+    #[error("the target is written by one at a time, start it with one partition: consumer={0}")]
+    OnePartition(ConsumerName),
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),

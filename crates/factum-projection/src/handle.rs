@@ -1,18 +1,23 @@
 //! What people hold of a running consumer.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, pin::Pin, sync::Arc, time::Duration};
 
 use factum_core::{Clock, Position, StreamId};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
     error::WaitError,
-    health::{ConsumerHealth, ConsumerState, StopReason},
+    health::{Board, ConsumerHealth, ConsumerState, StopReason},
+    lease::Membership,
     letter::DeadLetter,
     name::ConsumerName,
     projection::Projection,
     stored::Release,
+    target::TargetError,
 };
+
+/// How often what others have stored is looked at by those who wait for it.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// What a consumer is told.
 #[derive(Debug)]
@@ -25,12 +30,31 @@ pub(crate) enum Order {
     Release(StreamId, Release, oneshot::Sender<Result<(), String>>),
 }
 
+/// What a consumer has stored of one partition.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct StoredPart {
+    pub(crate) position: Position,
+    pub(crate) parked: usize,
+}
+
+type Looked = Pin<Box<dyn Future<Output = Result<StoredPart, TargetError>> + Send>>;
+/// Looks at what is stored, and changes nothing.
+pub(crate) type Look = Arc<dyn Fn() -> Looked + Send + Sync>;
+
+/// One partition of a running consumer.
+pub(crate) struct Partition {
+    pub(crate) orders: mpsc::Sender<Order>,
+    pub(crate) look: Look,
+}
+
 /// A running consumer. Cheap to clone; dropping it changes nothing.
 #[derive(Clone)]
 pub struct ConsumerHandle {
     pub(crate) name: ConsumerName,
-    pub(crate) orders: mpsc::Sender<Order>,
-    pub(crate) health: watch::Receiver<ConsumerHealth>,
+    pub(crate) partitions: Arc<[Partition]>,
+    pub(crate) board: Arc<Board>,
+    /// Where several processes run it.
+    pub(crate) membership: Option<Membership>,
     pub(crate) clock: Arc<dyn Clock>,
 }
 
@@ -42,75 +66,142 @@ impl ConsumerHandle {
 
     /// How it fares.
     pub fn health(&self) -> ConsumerHealth {
-        let mut health = self.health.borrow().clone();
-        // Time goes on for one that waits, too.
-        health.lag = health.lag_at(self.clock.now());
-        health
+        self.board.at(self.clock.now())
+    }
+
+    /// How each of its partitions fares, under the name that its progress is stored by.
+    pub fn partitions(&self) -> Vec<(ConsumerName, ConsumerHealth)> {
+        let parts = self.board.each_at(self.clock.now());
+        let name = |at: usize| self.name.part(at, self.partitions.len());
+        parts.into_iter().enumerate().map(|(at, health)| (name(at), health)).collect()
     }
 
     /// How it fares, whenever that changes.
     pub fn watch(&self) -> watch::Receiver<ConsumerHealth> {
-        self.health.clone()
+        self.board.watch()
     }
 
     /// Waits until every event up to this position is handled, passed, or parked: the position
-    /// that an execution answered, to read what one has written.
+    /// that an execution answered, to read what one has written. Where other processes work on
+    /// partitions of it, what they have stored or said last counts.
     ///
     /// # Errors
     /// [`WaitError::Behind`] when the time is over, [`WaitError::Stopped`] if it will never come.
     pub async fn wait_for(&self, position: Position, timeout: Duration) -> Result<(), WaitError> {
-        let mut health = self.health.clone();
-        let come = async {
-            let is_over =
-                |it: &ConsumerHealth| it.position >= position || stopped(&it.state).is_some();
-            let found = match health.wait_for(is_over).await {
-                Ok(health) => health.clone(),
-                Err(_) => self.health(),
-            };
-            match stopped(&found.state) {
-                // Its positions are another log's.
-                Some(reason @ StopReason::Diverged(_)) => Err(reason),
-                _ if found.position >= position => Ok(()),
-                reason => Err(reason.unwrap_or(StopReason::Asked)),
-            }
-        };
         tokio::select! {
             biased;
-            come = come => come.map_err(|reason| {
+            come = self.comes_to(position) => come.map_err(|reason| {
                 WaitError::Stopped { consumer: self.name.clone(), reason }
             }),
             () = self.clock.sleep(timeout) => Err(WaitError::Behind {
                 consumer: self.name.clone(),
                 position,
-                reached: self.health.borrow().position,
+                reached: self.board.whole().position,
                 waited: timeout,
             }),
         }
     }
 
+    /// Waits until it has come to a position; if it never will, why.
+    pub(crate) async fn comes_to(&self, position: Position) -> Result<(), StopReason> {
+        let mut health = self.board.watch();
+        loop {
+            let whole = health.borrow_and_update().clone();
+            let is_here = whole.position >= position || whole.elsewhere == whole.partitions;
+            match stopped(&whole.state) {
+                // Its positions are another log's.
+                Some(reason @ StopReason::Diverged(_)) => return Err(reason),
+                _ if is_here && self.has_come_elsewhere(position).await => return Ok(()),
+                Some(reason) => return Err(reason),
+                None => {}
+            }
+            tokio::select! {
+                biased;
+                changed = health.changed() => if changed.is_err() {
+                    return Err(StopReason::Asked);
+                },
+                () = self.clock.sleep(LOOK_EVERY), if whole.elsewhere > 0 => {}
+            }
+        }
+    }
+
+    /// Whether the partitions that others work on have come so far.
+    async fn has_come_elsewhere(&self, position: Position) -> bool {
+        for at in self.board.elsewhere() {
+            let part = (self.name.clone(), at);
+            let said = self.membership.as_ref().and_then(|it| it.position(&part));
+            if said.is_some_and(|said| said >= position) {
+                continue;
+            }
+            match (self.partitions[at].look)().await {
+                Ok(stored) if stored.position >= position => {}
+                _ => return false,
+            }
+        }
+        true
+    }
+
+    /// Streams that wait in the partitions that others work on.
+    pub(crate) async fn parked_elsewhere(&self) -> Result<usize, TargetError> {
+        let mut parked = 0;
+        for at in self.board.elsewhere() {
+            parked += (self.partitions[at].look)().await?.parked;
+        }
+        Ok(parked)
+    }
+
     /// Lets it wait, after the batch at hand, until [`resume`](Self::resume) or the next start.
+    /// What this process works on stays its own meanwhile.
     pub async fn pause(&self) {
-        let _ = self.orders.send(Order::Pause).await;
+        for partition in &*self.partitions {
+            let _ = partition.orders.send(Order::Pause).await;
+        }
     }
 
     /// Lets it go on.
     pub async fn resume(&self) {
-        let _ = self.orders.send(Order::Resume).await;
+        for partition in &*self.partitions {
+            let _ = partition.orders.send(Order::Resume).await;
+        }
     }
 
-    /// Lets it stop after the batch at hand, and waits for that.
+    /// Lets it stop after the batch at hand, and waits for that. Where other processes run it too,
+    /// they go on with it.
     pub async fn stop(&self) -> StopReason {
-        let _ = self.orders.send(Order::Stop).await;
-        let mut health = self.health.clone();
-        let found = health.wait_for(|health| stopped(&health.state).is_some()).await;
-        found.ok().and_then(|health| stopped(&health.state)).unwrap_or(StopReason::Asked)
+        for partition in &*self.partitions {
+            let _ = partition.orders.send(Order::Stop).await;
+        }
+        let mut health = self.board.watch();
+        // Not by `wait_for`, which holds the sum while it asks.
+        while !self.has_ended() && health.changed().await.is_ok() {}
+        stopped(&self.board.whole().state).unwrap_or(StopReason::Asked)
     }
 
-    /// What is parked.
+    /// Whether nothing of it runs any more in this process.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.board.has_ended()
+    }
+
+    /// Whether no partition is worked on in this process, for now.
+    pub(crate) fn stands_still(&self) -> bool {
+        self.board.stands_still()
+    }
+
+    /// Tells it to stop, and does not wait.
+    pub(crate) fn tell_to_stop(&self) {
+        for partition in &*self.partitions {
+            let _ = partition.orders.try_send(Order::Stop);
+        }
+    }
+
+    /// What is parked, by the position of the events.
     pub async fn dead_letters(&self) -> Vec<DeadLetter> {
-        let (answer, answered) = oneshot::channel();
-        let _ = self.orders.send(Order::Letters(answer)).await;
-        answered.await.unwrap_or_default()
+        let mut letters = Vec::new();
+        for partition in &*self.partitions {
+            letters.extend(partition.letters().await);
+        }
+        letters.sort_by_key(|letter| letter.position);
+        letters
     }
 
     /// Handles the parked event of a stream again, and what waits behind it.
@@ -127,6 +218,30 @@ impl ConsumerHandle {
     /// What a later event said; the stream waits behind that one.
     pub async fn discard(&self, stream: &StreamId) -> Result<(), String> {
         self.release(stream, Release::Discard).await
+    }
+
+    async fn release(&self, stream: &StreamId, release: Release) -> Result<(), String> {
+        if let [only] = &*self.partitions {
+            return only.release(stream, release).await;
+        }
+        let mut is_parked = false;
+        // Where the key is not the stream, it may wait in several.
+        for partition in &*self.partitions {
+            if partition.letters().await.iter().any(|letter| letter.stream == *stream) {
+                is_parked = true;
+                partition.release(stream, release).await?;
+            }
+        }
+        let nothing = || format!("nothing of this stream is parked: stream={stream}");
+        if is_parked { Ok(()) } else { Err(nothing()) }
+    }
+}
+
+impl Partition {
+    async fn letters(&self) -> Vec<DeadLetter> {
+        let (answer, answered) = oneshot::channel();
+        let _ = self.orders.send(Order::Letters(answer)).await;
+        answered.await.unwrap_or_default()
     }
 
     async fn release(&self, stream: &StreamId, release: Release) -> Result<(), String> {

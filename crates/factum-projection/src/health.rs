@@ -1,10 +1,20 @@
 //! How a consumer fares.
 
+mod board;
+mod metrics;
+
 use std::{fmt, time::Duration};
 
 use factum_core::{Position, Timestamp};
 
-/// What a consumer is doing.
+pub(crate) use board::{Board, Place};
+pub use metrics::describe_consumer_metrics;
+
+/// A rate is measured over so long.
+const RATE_OVER: Duration = Duration::from_secs(1);
+
+/// What a consumer is doing. Of several partitions, what is most wrong with any that this process
+/// works on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ConsumerState {
@@ -25,6 +35,8 @@ pub enum ConsumerState {
     },
     /// It was told to wait.
     Paused,
+    /// Another process works on all of it; this one takes over when that one ends.
+    StandingBy,
     /// It does nothing any more.
     Stopped(StopReason),
 }
@@ -52,7 +64,8 @@ pub enum StopReason {
     /// The log is not the one that the checkpoint is from. Move the checkpoint to a position that
     /// both share, or rebuild.
     Diverged(String),
-    /// Another process runs the same consumer, and has moved its checkpoint.
+    /// Its checkpoint was moved or removed beneath it: by another start of it on a store that only
+    /// one process writes, by a rewind, by a build that took over.
     Fenced,
     /// What is stored of its progress can't be read, or the store is corrupt or closed.
     Broken(String),
@@ -70,18 +83,21 @@ impl fmt::Display for StopReason {
                 )
             }
             Self::Diverged(text) | Self::Broken(text) => f.write_str(text),
-            Self::Fenced => f.write_str("another process runs it"),
+            Self::Fenced => {
+                f.write_str("another process runs it, or its checkpoint was moved or removed")
+            }
         }
     }
 }
 
 /// How a consumer fares.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct ConsumerHealth {
     /// What it is doing.
     pub state: ConsumerState,
-    /// It has handled, passed or parked every event up to here.
+    /// It has handled, passed or parked every event up to here, in all partitions that this process
+    /// works on; where it works on none, as far as it knows of the others.
     pub position: Position,
     /// The last position of the log that it knows of.
     pub head: Position,
@@ -92,10 +108,18 @@ pub struct ConsumerHealth {
     pub lag: Option<Duration>,
     /// Streams that wait behind a parked event.
     pub parked: usize,
-    /// Events handled since it was started.
+    /// Events handled since it was started, in this process.
     pub handled: u64,
+    /// Events handled per second, lately.
+    pub rate: f64,
     /// It takes care after an unclean stop: what it is about to handle is noted first.
     pub is_cautious: bool,
+    /// Its partitions.
+    pub partitions: usize,
+    /// Those of them that other processes work on, or nobody yet.
+    pub elsewhere: usize,
+    /// Since when, and behind how many events, the rate is measured.
+    measured: (Timestamp, u64),
 }
 
 impl ConsumerHealth {
@@ -108,8 +132,34 @@ impl ConsumerHealth {
             lag: None,
             parked: 0,
             handled: 0,
+            rate: 0.0,
             is_cautious: false,
+            partitions: 1,
+            elsewhere: 0,
+            measured: (Timestamp::EPOCH, 0),
         }
+    }
+
+    /// Measures the rate, when it is time to.
+    pub(crate) fn measure(&mut self, now: Timestamp) {
+        let (since, before) = self.measured;
+        if since == Timestamp::EPOCH || since > now {
+            self.measured = (now, self.handled);
+        } else if now.saturating_since(since) >= RATE_OVER {
+            self.rate = rate(self.handled - before, now.saturating_since(since));
+            self.measured = (now, self.handled);
+        }
+    }
+
+    /// How it fares now, as time goes on for one that waits, too.
+    fn at(mut self, now: Timestamp) -> Self {
+        self.lag = self.lag_at(now);
+        let (since, before) = self.measured;
+        let elapsed = now.saturating_since(since);
+        if since != Timestamp::EPOCH && elapsed > RATE_OVER * 2 {
+            self.rate = rate(self.handled - before, elapsed);
+        }
+        self
     }
 
     /// How long ago the event was recorded that it has come to, if it is behind and at work.
@@ -123,4 +173,8 @@ impl ConsumerHealth {
     pub fn lag_events(&self) -> u64 {
         self.head.value().saturating_sub(self.position.value())
     }
+}
+
+fn rate(events: u64, over: Duration) -> f64 {
+    events as f64 / over.as_secs_f64()
 }

@@ -15,6 +15,7 @@
 //! | do something for each event | [`Consumer`] |
 //! | hear of events as they come | [`EventBus`] |
 //! | say what happens when it fails | [`ConsumerOptions`], [`FailurePolicy`] |
+//! | handle events in parallel | [`Partitions`] |
 //! | see how they fare, wait for them | [`ConsumerHandle`], [`ConsumerHealth`] |
 //! | look from outside, give orders | [`stored_consumers`], [`order_release`] |
 //! | keep read models in SQL | `PostgresTarget`, `SqliteTarget`: features `postgres`, `sqlite` |
@@ -29,6 +30,7 @@ mod error;
 mod handle;
 mod health;
 mod index;
+mod lease;
 mod letter;
 mod live;
 mod maintain;
@@ -36,6 +38,7 @@ mod model;
 mod name;
 mod option;
 mod pace;
+mod partition;
 mod progress;
 mod projection;
 mod rewind;
@@ -49,11 +52,11 @@ mod worker;
 pub use build::Build;
 pub use bus::{BusError, EventBus};
 pub use consumer::Consumer;
-pub use consumers::{CATCHING_UP_MAX, Consumers};
+pub use consumers::{CATCHING_UP_MAX, Consumers, LEASE};
 pub use document_key::{DOCUMENT_KEY_BYTES_MAX, InvalidDocumentKey};
 pub use error::{HandleError, StartError, WaitError};
 pub use handle::{ConsumerHandle, ProjectionHandle};
-pub use health::{ConsumerHealth, ConsumerState, StopReason};
+pub use health::{ConsumerHealth, ConsumerState, StopReason, describe_consumer_metrics};
 pub use index::{INDEX_NAME_BYTES_MAX, INDEX_VALUE_BYTES_MAX, Index, IndexRange, IndexValue};
 pub use letter::DeadLetter;
 pub use live::{Folded, LiveError, LiveState};
@@ -67,6 +70,7 @@ pub use option::{
     BATCH_BYTES_DEFAULT, BATCH_EVENTS_DEFAULT, ConsumerOptions, FailurePolicy, StartFrom, Then,
     Unknown,
 };
+pub use partition::{PARTITIONS_MAX, Partitions};
 pub use projection::Projection;
 pub use rewind::RewindError;
 pub use stored::{Release, StoredConsumer, order_release, stored_consumers};

@@ -244,16 +244,18 @@ impl<T: DeserializeOwned> ReadModel<T> {
     }
 
     async fn wait_elsewhere(&self, position: Position, timeout: Duration) -> Result<(), WaitError> {
-        let kernel = self.stored.kernel().clone();
-        let clock = kernel.clock().clone();
-        let targets: Targets<Documents> = Arc::new(move |_| Documents::new(&kernel));
+        let kernel = self.stored.kernel();
+        let (clock, of) = (kernel.clock(), kernel.clone());
+        let targets: Targets<Documents> = Arc::new(move |_| Documents::new(&of));
         let (mut reached, mut consumer) = (Position::ZERO, self.stored.name().clone());
         let come = async {
             loop {
                 // A store that can't be reached for a while is asked again.
                 if let Ok(builds) = self.builds().await {
                     consumer = self.consumer(builds.serving);
-                    reached = stored_position(&targets, &consumer).await.unwrap_or(reached);
+                    let partitions = builds.partitions(builds.serving);
+                    let found = stored_position(kernel, &targets, &consumer, partitions).await;
+                    reached = found.unwrap_or(reached);
                 }
                 if reached >= position {
                     return;

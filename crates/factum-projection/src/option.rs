@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use factum_core::{Position, Scope, Timestamp};
 
+use crate::partition::Partitions;
+
 /// The most events of a batch, unless chosen otherwise.
 pub const BATCH_EVENTS_DEFAULT: usize = 1_000;
 /// The most bytes of a batch, unless chosen otherwise.
@@ -139,6 +141,8 @@ pub struct ConsumerOptions {
     pub failure: FailurePolicy,
     /// What happens with events of unknown names.
     pub unknown: Unknown,
+    /// How its events are shared out to be handled in parallel; not at all.
+    pub partitions: Partitions,
 }
 
 impl Default for ConsumerOptions {
@@ -150,6 +154,7 @@ impl Default for ConsumerOptions {
             batch_bytes_max: BATCH_BYTES_DEFAULT,
             failure: FailurePolicy::new(),
             unknown: Unknown::Fail,
+            partitions: Partitions::one(),
         }
     }
 }
@@ -193,6 +198,12 @@ impl ConsumerOptions {
     /// Leaves events of unknown names alone.
     pub fn ignoring_unknown(mut self) -> Self {
         self.unknown = Unknown::Ignore;
+        self
+    }
+
+    /// Shares its events out over partitions, which are worked on in parallel.
+    pub fn with_partitions(mut self, partitions: Partitions) -> Self {
+        self.partitions = partitions;
         self
     }
 }

@@ -14,6 +14,9 @@ pub(crate) struct Progress {
     /// Who stored it: each start of a consumer has a number of its own.
     #[serde(default)]
     pub(crate) by: u64,
+    /// Another build is about to take its place: it comes no further for a while.
+    #[serde(default)]
+    pub(crate) is_frozen: bool,
 }
 
 impl Progress {

@@ -7,7 +7,7 @@ use crate::{
     letter::Letter,
     name::ConsumerName,
     progress::{self, Progress},
-    target::{Checkpoints, Commits, Fence, Opened, Save, Target, TargetError, forget},
+    target::{Checkpoints, Commits, Fence, Opened, Save, Target, TargetError, forget, layout_key},
 };
 
 /// Why a checkpoint was not moved.
@@ -71,7 +71,48 @@ impl Consumers {
             let is_there = forget(&**self.reading.kernel.documents(), name).await?;
             return if is_there { Ok(()) } else { Err(RewindError::Unknown(name.clone())) };
         }
-        let Opened { fence, progress: Some(before), letters, .. } = target.open(name).await? else {
+        let stored = target.open(name).await?;
+        if stored.progress.is_none() {
+            return self.rewind_partitions(target, name, to).await;
+        }
+        self.rewind_one(target, name, stored, to).await
+    }
+
+    /// The partitions of a consumer, one after another; cut off, it is to be done again.
+    async fn rewind_partitions<T: Target>(
+        &self,
+        target: &T,
+        name: &ConsumerName,
+        to: Position,
+    ) -> Result<(), RewindError> {
+        let documents = self.reading.kernel.documents();
+        let parts = match documents.get(&layout_key(name)).await? {
+            Some(layout) => {
+                let count = progress::decode::<usize>(&layout.value).map_err(broken)?;
+                (0..count).map(|at| name.part(at, count)).collect()
+            }
+            // Of a build in documents.
+            None => Checkpoints::new(documents.clone()).partitions(name).await?,
+        };
+        let mut is_there = false;
+        for part in parts.iter().filter(|part| *part != name) {
+            let stored = target.open(part).await?;
+            if stored.progress.is_some() {
+                is_there = true;
+                self.rewind_one(target, part, stored, to).await?;
+            }
+        }
+        if is_there { Ok(()) } else { Err(RewindError::Unknown(name.clone())) }
+    }
+
+    async fn rewind_one<T: Target>(
+        &self,
+        target: &T,
+        name: &ConsumerName,
+        stored: Opened,
+        to: Position,
+    ) -> Result<(), RewindError> {
+        let Opened { fence, progress: Some(before), letters, .. } = stored else {
             return Err(RewindError::Unknown(name.clone()));
         };
         let before: Progress = progress::decode(&before).map_err(broken)?;
@@ -84,7 +125,7 @@ impl Consumers {
                 gone.push((stream, None));
             }
         }
-        let next = Progress { checkpoint, began_after, by: 0 };
+        let next = Progress { checkpoint, began_after, by: 0, is_frozen: false };
         let progress = progress::encode(&next);
         let save = Save { expected: fence, progress, mark: None, letters: gone, events: 0 };
         let _: Fence = target.save(name, save).await?;

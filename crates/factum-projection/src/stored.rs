@@ -133,14 +133,27 @@ pub async fn order_release(
             "nothing of this stream is parked: consumer={consumer} stream={stream}"
         )));
     };
+    let name = found.name.parse().map_err(|e| StoreError::invalid(format!("{e}")))?;
+    leave_order(kernel, &name, &StoredOrder::of(letter, release)).await
+}
+
+impl StoredOrder {
+    pub(crate) fn of(letter: &DeadLetter, release: Release) -> Self {
+        let (stream, version) = (letter.stream.to_string(), letter.version.value());
+        Self { stream, version, release }
+    }
+}
+
+/// Leaves an order for whoever works on a partition.
+pub(crate) async fn leave_order(
+    kernel: &Kernel,
+    consumer: &ConsumerName,
+    order: &StoredOrder,
+) -> Result<(), StoreError> {
     let id = kernel.ids().uuid(kernel.clock().now());
-    let order = progress::encode(&StoredOrder {
-        stream: stream.to_string(),
-        version: letter.version.value(),
-        release,
-    });
-    let key = format!("$consumer/{}/order/{id}", found.name);
-    let batch = WriteBatch::new().put(key, ExpectedRevision::Any, order);
+    let key = format!("$consumer/{consumer}/order/{id}");
+    let batch = WriteBatch::new().put(key, ExpectedRevision::Any, progress::encode(order));
+    let documents = kernel.documents();
     match documents.write(batch).await {
         Ok(_) => Ok(()),
         Err(WriteError::Store(error)) => Err(error),

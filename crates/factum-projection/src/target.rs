@@ -20,7 +20,7 @@ use tokio::task::JoinHandle;
 use crate::{error::HandleError, name::ConsumerName};
 
 pub(crate) use changes::{Changed, Changes};
-pub(crate) use checkpoints::Checkpoints;
+pub(crate) use checkpoints::{Checkpoints, layout_key};
 pub(crate) use documents::prefix as documents_prefix;
 pub use documents::{Documents, DocumentsTx};
 pub(crate) use indexes::{Indexes, declared_indexes};
@@ -50,12 +50,23 @@ pub trait Target: Send + Sync + 'static {
     /// When progress is stored.
     const COMMITS: Commits = Commits::EachBatch;
 
+    /// Whether partitions of a consumer may write at the same time, each under a name of its own.
+    const IS_PARALLEL: bool = false;
+
     /// Makes ready what is needed, and reads what is kept of a consumer. Also after something went
     /// wrong, so that nothing of what is not stored stays.
     fn open(
         &self,
         consumer: &ConsumerName,
     ) -> impl Future<Output = Result<Opened, TargetError>> + Send;
+
+    /// Reads what is kept, for somebody who only looks.
+    fn look(
+        &self,
+        consumer: &ConsumerName,
+    ) -> impl Future<Output = Result<Opened, TargetError>> + Send {
+        self.open(consumer)
+    }
 
     /// Begins a batch.
     fn begin(
@@ -80,7 +91,7 @@ pub trait Target: Send + Sync + 'static {
         async { self.commit(consumer, self.begin(consumer).await?, save).await }
     }
 
-    /// Removes effects and progress: the next start is the first.
+    /// Removes effects and progress, of all partitions: the next start is the first.
     fn clear(
         &self,
         consumer: &ConsumerName,
@@ -158,6 +169,10 @@ pub enum TargetError {
     /// The fence is another: somebody else works on the consumer. Nothing is stored.
     #[error("another process has moved the consumer's checkpoint")]
     Fenced,
+    /// Another partition has changed what this batch has read. Nothing is stored; done again, the
+    /// batch reads what is there now.
+    #[error("another partition has changed what was read")]
+    Overtaken,
     /// It may or may not be stored. [`Target::open`] tells.
     #[error("the outcome of the write is unknown: {0}")]
     Unknown(#[source] Arc<dyn Error + Send + Sync>),

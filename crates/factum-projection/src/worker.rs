@@ -2,9 +2,12 @@
 
 mod attempt;
 mod begin;
+mod layout;
 mod order;
 mod release;
+mod stand_by;
 mod stored_order;
+mod survive;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -12,11 +15,12 @@ use factum_core::{
     Checkpoint, Kernel, Position, ReadError, RecordedEvent, Scope, StoreErrorKind, StreamId,
     Timestamp,
 };
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 use crate::{
     handle::Order,
-    health::{ConsumerHealth, ConsumerState, StopReason},
+    health::{ConsumerState, Place, StopReason},
+    lease::Seat,
     letter::Letter,
     name::ConsumerName,
     option::ConsumerOptions,
@@ -35,13 +39,20 @@ const PASSED_MAX: u64 = 10_000;
 pub(crate) struct Worker<W: Work> {
     /// Which start this is: what is stored says who stored it.
     pub(crate) id: u64,
+    /// What its progress is kept under.
     pub(crate) name: ConsumerName,
+    /// Which of the consumer's partitions it works on.
+    pub(crate) partition: usize,
+    /// Whether the number of partitions is compared with what is stored.
+    pub(crate) is_layout_kept: bool,
     pub(crate) work: Arc<W>,
     pub(crate) target: Arc<W::Target>,
     pub(crate) options: ConsumerOptions,
     pub(crate) reading: Reading,
     pub(crate) orders: mpsc::Receiver<Order>,
-    pub(crate) health: watch::Sender<ConsumerHealth>,
+    pub(crate) health: Place,
+    /// Where several processes run it.
+    pub(crate) seat: Option<Seat>,
     pub(crate) is_paused: bool,
     /// What is parked.
     pub(crate) letters: BTreeMap<StreamId, Letter>,
@@ -51,6 +62,12 @@ pub(crate) struct Worker<W: Work> {
     pub(crate) failing: Option<Failing>,
     /// How often its target could not be reached.
     pub(crate) unreached: u32,
+    /// How often another partition was in the way of a batch.
+    pub(crate) overtaken: u32,
+    /// How often the loop itself, a target or a store has panicked.
+    pub(crate) panics: u32,
+    /// How often it has found that another build is about to take over.
+    pub(crate) frozen: u32,
     /// When it last looked for orders in the store.
     pub(crate) looked_at: Option<Timestamp>,
     /// It has stored something: whoever has stored since has taken over.
@@ -90,6 +107,10 @@ pub(crate) enum End {
     Stop(StopReason),
     /// What is stored is to be looked at again.
     Reopen,
+    /// Somebody else has moved the checkpoint.
+    Overtaken,
+    /// Another process is to have the partition, or has it.
+    Unseated,
 }
 
 impl<W: Work> Worker<W> {
@@ -102,16 +123,56 @@ impl<W: Work> Worker<W> {
     pub(crate) async fn run(mut self) {
         let _ending = Ending(self.health.clone());
         let reason = loop {
-            match self.live().await {
-                End::Stop(reason) => break reason,
-                End::Reopen => {}
+            let end = match self.stand_by().await {
+                Ok(()) => self.survive().await,
+                Err(end) => end,
+            };
+            match self.go_on_after(end).await {
+                Ok(()) => {}
+                Err(reason) => break reason,
             }
         };
         self.target.reached(None);
-        self.health.send_modify(|health| {
+        if reason != StopReason::Asked {
+            self.health.halt();
+        }
+        // Before it is said that it has stopped: it may be started again then.
+        drop(self.seat.take());
+        self.health.change(|health| {
             health.state = ConsumerState::Stopped(reason);
             health.lag = None;
         });
+    }
+
+    /// Whether there is another life after this one.
+    async fn go_on_after(&mut self, end: End) -> Result<(), StopReason> {
+        match (end, &self.seat) {
+            (End::Stop(reason), _) => return Err(reason),
+            (End::Overtaken, None) => return Err(StopReason::Fenced),
+            (End::Overtaken, Some(seat)) => {
+                seat.look_again().await;
+                if seat.is_mine() {
+                    // It was rewound from outside, or who took over is gone again.
+                    let told = "somebody else has moved the checkpoint".to_owned();
+                    if let End::Stop(reason) = self.away(told).await {
+                        return Err(reason);
+                    }
+                }
+                self.forget();
+            }
+            (End::Unseated, Some(seat)) => {
+                seat.left();
+                self.forget();
+            }
+            (End::Reopen | End::Unseated, _) => {}
+        }
+        Ok(())
+    }
+
+    /// What was known of what is stored: it begins as after a start.
+    fn forget(&mut self) {
+        self.is_owner = false;
+        (self.pace, self.failing, self.redo) = (None, None, None);
     }
 
     async fn live(&mut self) -> End {
@@ -124,15 +185,19 @@ impl<W: Work> Worker<W> {
             outcome = self.step(&mut life).await;
         }
         match outcome {
-            Err(End::Stop(reason)) => {
+            Err(end @ (End::Stop(_) | End::Unseated)) => {
                 self.leave(&mut life).await;
-                End::Stop(reason)
+                end
             }
-            _ => End::Reopen,
+            Err(end) => end,
+            Ok(()) => End::Reopen,
         }
     }
 
     async fn step(&mut self, life: &mut Life) -> Result<(), End> {
+        if self.seat.as_ref().is_some_and(|seat| !seat.is_mine()) {
+            return Err(End::Unseated);
+        }
         self.take_orders(life).await?;
         self.obey_stored(life).await?;
         let Some(chunk) = life.pending.take() else {
@@ -151,15 +216,16 @@ impl<W: Work> Worker<W> {
     async fn fetch(&mut self, life: &mut Life) -> Result<Option<Chunk>, End> {
         let head = self.reading.kernel.events().head();
         let (clock, is_asked) = (self.reading.kernel.clock().clone(), self.takes_stored_orders());
-        let at_end = life.source.is_live() && *head.borrow() <= self.health.borrow().position;
+        let at_end = life.source.is_live() && *head.borrow() <= self.health.position();
         let state = if at_end { ConsumerState::Live } else { ConsumerState::CatchingUp };
         self.tell(state);
         tokio::select! {
             biased;
-            order = self.orders.recv() => {
-                self.obey(life, order.unwrap_or(Order::Stop)).await?;
+            order = next_order(&mut self.orders, &self.health) => {
+                self.obey(life, order).await?;
                 Ok(None)
             }
+            () = to_leave(&mut self.seat) => Err(End::Unseated),
             () = clock.sleep(stored_order::ORDERS_EVERY), if is_asked => Ok(None),
             chunk = life.source.next() => match chunk {
                 Ok(chunk) => {
@@ -180,7 +246,7 @@ impl<W: Work> Worker<W> {
     /// What is to be handled next.
     pub(crate) fn see(&self, chunk: &Chunk, at: usize) {
         let Some(next) = chunk.events().get(at) else { return };
-        self.health.send_modify(|health| {
+        self.health.change(|health| {
             health.recorded_at = Some(next.recorded_at());
             health.head = chunk.head().max(health.head);
         });
@@ -244,7 +310,7 @@ impl<W: Work> Worker<W> {
 
     /// What failed up to there has come through.
     pub(crate) fn is_past(&mut self, chunk: &Chunk, handled: usize) {
-        self.unreached = 0;
+        (self.unreached, self.overtaken, self.panics) = (0, 0, 0);
         if let Some(pace) = &mut self.pace {
             pace.passed(handled, chunk.through);
         }
@@ -254,7 +320,7 @@ impl<W: Work> Worker<W> {
     pub(crate) fn report(&self, chunk: &Chunk, handled: u64) {
         let now = self.reading.kernel.clock().now();
         let known = *self.reading.kernel.events().head().borrow();
-        self.health.send_modify(|health| {
+        self.health.change(|health| {
             health.position = chunk.through.max(health.position);
             health.head = chunk.head().max(health.head).max(known).max(health.position);
             let recorded_at = chunk.events().last().map(RecordedEvent::recorded_at);
@@ -262,12 +328,13 @@ impl<W: Work> Worker<W> {
             health.lag = health.lag_at(now);
             health.parked = self.letters.len();
             health.handled += handled;
+            health.measure(now);
             health.is_cautious = self.pace.as_ref().is_some_and(Pace::is_cautious);
         });
     }
 
     pub(crate) fn tell(&self, state: ConsumerState) {
-        self.health.send_if_modified(|health| {
+        self.health.change_if(|health| {
             let is_new = health.state != state;
             health.state = state;
             is_new
@@ -283,7 +350,7 @@ impl<W: Work> Worker<W> {
             Scope::Category(category) => stream.category() == category.as_str(),
             Scope::Query(query) => !stream.is_system() && query.matches(event.name(), event.tags()),
         };
-        is_in_scope && self.work.wants(event)
+        is_in_scope && self.work.wants(event) && self.options.partitions.at(event) == self.partition
     }
 }
 
@@ -302,16 +369,34 @@ fn within(events: &[RecordedEvent], options: &ConsumerOptions) -> usize {
     events.iter().take_while(fits).count().max(1)
 }
 
+/// The next order; one that the consumer's end gives, too.
+async fn next_order(orders: &mut mpsc::Receiver<Order>, health: &Place) -> Order {
+    tokio::select! {
+        biased;
+        order = orders.recv() => order.unwrap_or(Order::Stop),
+        () = health.halted() => Order::Stop,
+    }
+}
+
+/// Waits until another process is to have the partition.
+async fn to_leave(seat: &mut Option<Seat>) {
+    match seat {
+        Some(seat) => seat.to_leave().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// However a worker ends, its health says so.
-struct Ending(watch::Sender<ConsumerHealth>);
+struct Ending(Place);
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        self.0.send_if_modified(|health| {
+        self.0.change_if(|health| {
             let is_silent = !matches!(health.state, ConsumerState::Stopped(_));
             if is_silent {
                 let told = "its task has ended: its target panicked, or the runtime is gone";
                 health.state = ConsumerState::Stopped(StopReason::Broken(told.into()));
+                self.0.halt();
             }
             is_silent
         });

@@ -114,6 +114,21 @@ impl StoredBuilds {
         .into())
     }
 
+    /// As they are behind every change whose outcome is not known: what was on its way either is
+    /// in them or comes to nothing. Asks until the store answers.
+    pub(crate) async fn settled(&self) -> Option<Arc<Builds>> {
+        loop {
+            if let Ok(found) = self.read_revision().await {
+                let (builds, revision) = found?;
+                let again = Builds { change: self.change_id(), ..Builds::clone(&builds) };
+                if let Ok(true) = self.write(&again, ExpectedRevision::Exact(revision)).await {
+                    return Some(Arc::new(again));
+                }
+            }
+            self.kernel.clock().sleep(REFRESH).await;
+        }
+    }
+
     /// Whether it is written now; if not, others were first.
     async fn write(&self, builds: &Builds, expected: ExpectedRevision) -> Result<bool, StoreError> {
         let at = self.kernel.clock().now();

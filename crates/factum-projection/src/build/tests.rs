@@ -10,11 +10,11 @@ fn build(version: u32, generation: u32) -> Build {
 
 #[test]
 fn a_newer_version_builds_and_is_swapped_in_and_the_old_one_is_kept() {
-    let mut builds = Builds::first(1);
-    builds.start(1);
-    assert_eq!(builds, Builds::first(1));
-    builds.start(2);
-    builds.start(2);
+    let mut builds = Builds::first(1, 1);
+    builds.start(1, 1);
+    assert_eq!(builds, Builds::first(1, 1));
+    builds.start(2, 1);
+    builds.start(2, 1);
     assert_eq!((builds.serving, builds.building), (build(1, 0), Some(build(2, 0))));
     builds.swap(build(2, 0)).unwrap();
     assert_eq!((builds.serving, builds.previous), (build(2, 0), Some(build(1, 0))));
@@ -23,24 +23,24 @@ fn a_newer_version_builds_and_is_swapped_in_and_the_old_one_is_kept() {
 
 #[test]
 fn what_was_rolled_back_does_not_come_again_by_itself() {
-    let mut builds = Builds::first(1);
-    builds.start(2);
+    let mut builds = Builds::first(1, 1);
+    builds.start(2, 1);
     builds.swap(build(2, 0)).unwrap();
     assert_eq!(builds.roll_back(), Ok(build(1, 0)));
-    builds.start(2);
+    builds.start(2, 1);
     assert_eq!(builds.building, None);
     assert_eq!(builds.roll_back(), Ok(build(2, 0)), "and forward again");
 }
 
 #[test]
 fn an_older_program_changes_nothing_and_a_newer_one_takes_over() {
-    let mut builds = Builds::first(2);
-    builds.start(1);
+    let mut builds = Builds::first(2, 1);
+    builds.start(1, 1);
     assert_eq!(builds.building, None);
-    builds.start(3);
-    builds.start(2);
+    builds.start(3, 1);
+    builds.start(2, 1);
     assert_eq!(builds.building, Some(build(3, 0)));
-    builds.start(4);
+    builds.start(4, 1);
     assert_eq!(builds.building, Some(build(4, 0)));
     assert_eq!(builds.dropped, [build(3, 0)]);
 }
@@ -73,14 +73,14 @@ proptest! {
     fn a_build_has_one_place_and_is_never_made_twice(
         steps in prop::collection::vec(step(), 0..60),
     ) {
-        let mut builds = Builds::first(1);
+        let mut builds = Builds::first(1, 1);
         let mut made = HashSet::from([builds.serving]);
         for step in steps {
             let building = builds.building;
             match step {
-                Step::Start(version) => builds.start(version),
+                Step::Start(version) => builds.start(version, 1),
                 Step::Begin(version) => {
-                    let _ = builds.begin(version);
+                    let _ = builds.begin(version, 1);
                 }
                 Step::Swap => building.map_or((), |it| builds.swap(it).unwrap()),
                 Step::Cancel => building.map_or((), |it| builds.cancel(it).unwrap()),
@@ -91,7 +91,7 @@ proptest! {
                     let _ = builds.discard_old();
                 }
                 Step::Reset(version) => {
-                    prop_assert!(made.insert(builds.reset(version)));
+                    prop_assert!(made.insert(builds.reset(version, 1)));
                 }
             }
             if builds.building != building

@@ -7,8 +7,10 @@ use factum_core::{Kernel, Position, ReadQuery, StoreError};
 
 use super::{BuildError, Running, Targets, keeper::Keeper};
 use crate::{
-    build::Builds,
+    build::{Build, Builds},
+    consumers::stored,
     health::{ConsumerHealth, ConsumerState},
+    lease,
     name::ConsumerName,
     progress::{self, Progress},
     target::{Commits, Opened, Save, Target, TargetError},
@@ -45,7 +47,7 @@ pub(super) async fn caught_up<T>(building: Option<Running<T>>, kernel: &Kernel) 
         // Whatever its health says of the head is a hint.
         let page = kernel.events().read(ReadQuery::log().with_events_max(1)).await;
         if let Ok(page) = page
-            && health.wait_for(|it| it.position >= page.head).await.is_ok()
+            && running.consumer.comes_to(page.head).await.is_ok()
         {
             return;
         }
@@ -104,9 +106,21 @@ impl<W: Work> Keeper<W> {
             // Its fence may have moved. Where it can't start, the consumers are closed.
             Commits::EachBatch => {
                 serving.consumer.stop().await;
+                for name in self.parts(serving.build) {
+                    // What stays frozen goes on by itself after a while.
+                    let target = (self.plan.targets)(&name.whole());
+                    let _ = freeze(target, &name, false).await;
+                }
                 let _ = self.serve(serving.build).await;
             }
         }
+    }
+
+    /// The names under which the partitions of a build are kept.
+    fn parts(&self, build: Build) -> Vec<ConsumerName> {
+        let name = build.consumer(self.stored.name());
+        let partitions = self.local.borrow().builds.partitions(build);
+        (0..partitions).map(|at| name.part(at, partitions)).collect()
     }
 
     /// The serving build stands still now, as far as this process runs it.
@@ -118,12 +132,20 @@ impl<W: Work> Keeper<W> {
     ) -> Result<Arc<Builds>, NotNow> {
         let mut reached = serving.map_or(Position::ZERO, |it| it.consumer.health().position);
         if W::Target::COMMITS == Commits::EachBatch {
-            let name = builds.serving.consumer(self.stored.name());
-            let (clock, target) = (self.stored.kernel().clock(), (self.plan.targets)(&name));
+            let frozen = async {
+                let mut frozen = Position::ZERO;
+                for name in self.parts(builds.serving) {
+                    let target = (self.plan.targets)(&name.whole());
+                    frozen = frozen.max(freeze(target, &name, true).await?);
+                }
+                Ok::<_, TargetError>(frozen)
+            };
             let frozen = tokio::select! {
                 biased;
-                frozen = freeze(&target, &name) => frozen,
-                () = clock.sleep(HANDOVER_MAX) => return Err(NotNow::Later),
+                frozen = frozen => frozen,
+                () = self.stored.kernel().clock().sleep(HANDOVER_MAX) => {
+                    return Err(NotNow::Later);
+                }
             };
             reached = reached.max(frozen.map_err(|_| NotNow::Later)?);
         }
@@ -140,7 +162,12 @@ impl<W: Work> Keeper<W> {
         match self.stored.change(swap).await {
             Ok((builds, ())) => Ok(builds),
             Err(BuildError::Superseded { .. }) => Err(NotNow::Superseded),
-            Err(_) => Err(NotNow::Later),
+            // Perhaps it is written. Were the build before to go on then, readers would see there
+            // what the new one does not have yet.
+            Err(_) => {
+                let builds = self.stored.settled().await;
+                builds.filter(|builds| builds.serving == build).ok_or(NotNow::Later)
+            }
         }
     }
 }
@@ -150,29 +177,38 @@ async fn holds<T>(serving: &Running<T>) -> bool {
     serving.consumer.pause().await;
     let mut health = serving.consumer.watch();
     let stands_still =
-        |it: &ConsumerHealth| matches!(it.state, ConsumerState::Paused | ConsumerState::Stopped(_));
+        async { while !serving.consumer.stands_still() && health.changed().await.is_ok() {} };
     tokio::select! {
         biased;
-        _ = health.wait_for(stands_still) => true,
+        () = stands_still => true,
         () = serving.consumer.clock.sleep(HANDOVER_MAX) => false,
     }
 }
 
 async fn comes_to<T>(running: &Running<T>, position: Position) -> Result<(), NotNow> {
     running.consumer.wait_for(position, HANDOVER_MAX).await.map_err(|_| NotNow::Later)?;
-    if running.consumer.health().parked == 0 { Ok(()) } else { Err(NotNow::Later) }
+    let elsewhere = running.consumer.parked_elsewhere().await.map_err(|_| NotNow::Later)?;
+    let parked = running.consumer.health().parked + elsewhere;
+    if parked == 0 { Ok(()) } else { Err(NotNow::Later) }
 }
 
-/// Takes a build away from whoever works on it, in any process: its fence moves. Answers with how
-/// far it has come, and it comes no further.
-async fn freeze<T: Target>(target: &T, name: &ConsumerName) -> Result<Position, TargetError> {
+/// Takes a partition of a build away from whoever works on it, in any process: its fence moves.
+/// Frozen, it comes no further for a while than what this answers.
+async fn freeze<T: Target>(
+    target: T,
+    name: &ConsumerName,
+    is_frozen: bool,
+) -> Result<Position, TargetError> {
     loop {
         let Opened { fence, progress, .. } = target.open(name).await?;
         let Some(progress) = progress else { return Ok(Position::ZERO) };
         let mut progress = read(&progress)?;
         let position = progress.position();
-        // By another than whoever works on it: that one stops when it sees this.
-        progress.by = progress.by.wrapping_add(1);
+        if !is_frozen && !progress.is_frozen {
+            return Ok(position);
+        }
+        // By another than whoever works on it: that one notices when it sees this.
+        (progress.by, progress.is_frozen) = (progress.by.wrapping_add(1), is_frozen);
         let progress = progress::encode(&progress);
         let (letters, events) = (Vec::new(), 0);
         let save = Save { expected: fence, progress, mark: None, letters, events };
@@ -185,26 +221,37 @@ async fn freeze<T: Target>(target: &T, name: &ConsumerName) -> Result<Position, 
     }
 }
 
-/// How far a build has come, as it is stored.
+/// How far a build has come in all its partitions: as it is stored, or as whoever works on it has
+/// said.
 pub(crate) async fn stored_position<T: Target>(
+    kernel: &Kernel,
     targets: &Targets<T>,
     name: &ConsumerName,
+    partitions: usize,
 ) -> Result<Position, TargetError> {
-    let opened = targets(name).open(name).await?;
-    opened.progress.map_or(Ok(Position::ZERO), |progress| position(&progress))
+    let mut position = None;
+    for at in 0..partitions {
+        let part = stored(&targets(name).look(&name.part(at, partitions)).await?)?.position;
+        position = Some(position.map_or(part, |position: Position| position.min(part)));
+    }
+    let said = lease::position(&**kernel.documents(), name, partitions).await?;
+    Ok(position.max(said).unwrap_or_default())
 }
 
 /// After which position a build began; `None`: it has not, or has forgotten.
 pub(super) async fn began_after<T: Target>(
     targets: &Targets<T>,
     name: &ConsumerName,
+    partitions: usize,
 ) -> Result<Option<Position>, TargetError> {
-    let opened = targets(name).open(name).await?;
-    opened.progress.map_or(Ok(None), |progress| read(&progress).map(|it| it.began_after))
-}
-
-fn position(progress: &[u8]) -> Result<Position, TargetError> {
-    read(progress).map(|progress| progress.position())
+    let mut began = None;
+    for at in 0..partitions {
+        let opened = targets(name).look(&name.part(at, partitions)).await?;
+        let Some(progress) = opened.progress else { return Ok(None) };
+        let Some(part) = read(&progress)?.began_after else { return Ok(None) };
+        began = Some(began.map_or(part, |began: Position| began.min(part)));
+    }
+    Ok(began)
 }
 
 fn read(progress: &[u8]) -> Result<Progress, TargetError> {

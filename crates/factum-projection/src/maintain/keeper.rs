@@ -15,9 +15,9 @@ use super::{
 };
 use crate::{
     build::{Build, Builds, CLEAR_AFTER, REFRESH, StoredBuilds, Unfit},
-    consumers::Consumers,
+    consumers::{Consumers, Launch},
+    error::StartError,
     handle::ConsumerHandle,
-    health::ConsumerState,
     option::{ConsumerOptions, StartFrom},
     target::{Commits, Target},
     work::Work,
@@ -56,8 +56,6 @@ pub(crate) struct Keeper<W: Work> {
     pub(super) stored: Arc<StoredBuilds>,
     pub(super) local: watch::Sender<Local<TargetOf<W>>>,
     orders: mpsc::Receiver<(Ask, Answer)>,
-    /// Its name among all keepers of the projection.
-    id: (u64, u64),
     is_paused: bool,
     /// The last try to swap came to nothing; the next is later.
     pub(super) is_put_off: bool,
@@ -70,14 +68,14 @@ impl<W: Work> Keeper<W> {
         plan: Plan<W>,
         stored: Arc<StoredBuilds>,
     ) -> Result<Kept<W>, BuildError> {
-        let (version, kernel) = (plan.version, stored.kernel());
-        let id = kernel.ids().uuid(kernel.clock().now()).as_u64_pair();
+        let (version, partitions) = (plan.version, plan.options.partitions.count());
+        let is_parallel = W::Target::IS_PARALLEL && W::Target::COMMITS == Commits::EachBatch;
+        if partitions > 1 && !is_parallel {
+            return Err(StartError::OnePartition(stored.name().clone()).into());
+        }
         let begin = |found: Option<Builds>| {
-            let mut builds = found.unwrap_or_else(|| Builds::first(version));
-            builds.start(version);
-            if builds.concerns(version) {
-                builds.owner = id;
-            }
+            let mut builds = found.unwrap_or_else(|| Builds::first(version, partitions));
+            builds.start(version, partitions);
             Ok::<_, BuildError>((builds, ()))
         };
         let (builds, ()) = stored.change(begin).await?;
@@ -90,7 +88,6 @@ impl<W: Work> Keeper<W> {
             stored,
             local,
             orders: taken,
-            id,
             is_paused: false,
             is_put_off: false,
             is_clearing: Arc::default(),
@@ -130,22 +127,16 @@ impl<W: Work> Keeper<W> {
         if self.consumers.is_closed() {
             return Err(BuildError::Closed(self.stored.name().clone()));
         }
-        let (version, id) = (self.plan.version, self.id);
+        let (version, partitions) = (self.plan.version, self.plan.options.partitions.count());
         match ask {
-            Ask::Rebuild => {
-                let begin = |builds: &mut Builds| {
-                    builds.owner = id;
-                    builds.begin(version)
-                };
-                self.change(begin).await
-            }
+            Ask::Rebuild => self.change(|it| it.begin(version, partitions)).await,
             Ask::Cancel(build) => self.change(|it| it.cancel(build).map(|()| build)).await,
             Ask::DiscardOld => self.change(Builds::discard_old).await,
             Ask::RollBack | Ask::Reset => {
                 let is_reset = matches!(ask, Ask::Reset);
-                let change = |builds: &mut Builds| {
-                    builds.owner = id;
-                    if is_reset { Ok(builds.reset(version)) } else { builds.roll_back() }
+                let change = |builds: &mut Builds| match is_reset {
+                    true => Ok(builds.reset(version, partitions)),
+                    false => builds.roll_back(),
                 };
                 let build = self.change(change).await?;
                 let building = self.local.borrow().building.as_ref().map(|it| it.build);
@@ -166,11 +157,7 @@ impl<W: Work> Keeper<W> {
             }
             Ask::Resume => {
                 self.is_paused = false;
-                let take = |builds: &mut Builds| {
-                    builds.owner = id;
-                    Ok(builds.serving)
-                };
-                let build = self.change(take).await?;
+                let build = self.change(|it| Ok(it.serving)).await?;
                 self.restart().await?;
                 Ok(build)
             }
@@ -181,13 +168,13 @@ impl<W: Work> Keeper<W> {
     async fn restart(&self) -> Result<(), BuildError> {
         let local = self.local.borrow().clone();
         if let Some(running) = local.serving {
-            match is_stopped(&running.consumer) {
+            match running.consumer.has_ended() {
                 true => self.serve(running.build).await?,
                 false => running.consumer.resume().await,
             }
         }
         if let Some(running) = local.building {
-            match is_stopped(&running.consumer) {
+            match running.consumer.has_ended() {
                 true => self.build(running.build).await?,
                 false => running.consumer.resume().await,
             }
@@ -201,8 +188,9 @@ impl<W: Work> Keeper<W> {
         change: impl Fn(&mut Builds) -> Result<Build, Unfit>,
     ) -> Result<Build, BuildError> {
         let (name, version) = (self.stored.name().clone(), self.plan.version);
+        let partitions = self.plan.options.partitions.count();
         let changed = self.stored.change(|found| {
-            let mut builds = found.unwrap_or_else(|| Builds::first(version));
+            let mut builds = found.unwrap_or_else(|| Builds::first(version, partitions));
             let build = change(&mut builds).map_err(|unfit| BuildError::of(unfit, &name))?;
             Ok::<_, BuildError>((builds, build))
         });
@@ -228,7 +216,7 @@ impl<W: Work> Keeper<W> {
             Commits::Snapshots => self.follow_in_memory(&builds).await?,
         }
         let mine = builds.building.filter(|it| it.version == self.plan.version);
-        if let Some(build) = mine.filter(|_| builds.owner == self.id)
+        if let Some(build) = mine
             && self.local.borrow().building.is_none()
         {
             self.build(build).await?;
@@ -237,7 +225,7 @@ impl<W: Work> Keeper<W> {
         Ok(())
     }
 
-    /// One process at a time works on what readers see; all see the same.
+    /// All processes see the same; which of them works on it is a matter of leases.
     async fn follow_serving(&mut self, builds: &Arc<Builds>) -> Result<(), BuildError> {
         let (serving, building) = self.here();
         if serving == Some(builds.serving) {
@@ -256,7 +244,7 @@ impl<W: Work> Keeper<W> {
         if let Some(before) = before {
             self.retire(&before.consumer).await;
         }
-        match builds.serving.version == self.plan.version && builds.owner == self.id {
+        match builds.serving.version == self.plan.version {
             true => self.serve(builds.serving).await,
             false => Ok(()),
         }
@@ -318,8 +306,12 @@ impl<W: Work> Keeper<W> {
         let mut options = self.plan.options.clone();
         if options.from == StartFrom::Now {
             // From where the first one began: what came since belongs to it too.
-            let serving = self.local.borrow().builds.serving.consumer(self.stored.name());
-            let began = began_after(&self.plan.targets, &serving).await.map_err(|error| {
+            let (serving, partitions) = {
+                let builds = &self.local.borrow().builds;
+                (builds.serving.consumer(self.stored.name()), builds.partitions(builds.serving))
+            };
+            let began = began_after(&self.plan.targets, &serving, partitions).await;
+            let began = began.map_err(|error| {
                 StoreError::unavailable(format!(
                     "where the serving build began can't be read, try again, {error}: \
                      consumer={serving}"
@@ -339,8 +331,14 @@ impl<W: Work> Keeper<W> {
     ) -> Result<Running<TargetOf<W>>, BuildError> {
         let name = build.consumer(self.stored.name());
         let target = Arc::new((self.plan.targets)(&name));
-        let work = self.plan.work.clone();
-        let consumer = self.consumers.begin(name, work, target.clone(), options)?;
+        let partitions = self.local.borrow().builds.partitions(build);
+        let consumer = self.consumers.launch(Launch {
+            name,
+            work: self.plan.work.clone(),
+            target: target.clone(),
+            options: options.clone().with_partitions(options.partitions.of(partitions)),
+            is_layout_kept: false,
+        })?;
         if self.is_paused {
             consumer.pause().await;
         }
@@ -366,10 +364,6 @@ impl<W: Work> Keeper<W> {
     }
 }
 
-fn is_stopped(consumer: &ConsumerHandle) -> bool {
-    matches!(consumer.health().state, ConsumerState::Stopped(_))
-}
-
 async fn clear<T: Target>(
     stored: &StoredBuilds,
     targets: &Targets<T>,
@@ -381,7 +375,7 @@ async fn clear<T: Target>(
     }
     let cleared = |found: Option<Builds>| match found {
         Some(mut builds) => {
-            builds.dropped.retain(|it| *it != build);
+            builds.cleared(build);
             Ok((builds, ()))
         }
         None => Err(BuildError::NothingKept(stored.name().clone())),

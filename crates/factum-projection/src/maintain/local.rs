@@ -10,7 +10,7 @@ use crate::{
     build::{Build, Builds, REFRESH, StoredBuilds},
     error::WaitError,
     handle::ConsumerHandle,
-    health::{ConsumerHealth, ConsumerState, StopReason},
+    health::StopReason,
     target::{Commits, Target},
 };
 
@@ -60,14 +60,15 @@ pub(crate) async fn come_to<T: Target>(
     position: Position,
 ) -> Result<(), WaitError> {
     loop {
-        let (serving, running) = {
+        let (serving, partitions, running) = {
             let local = local.borrow_and_update();
-            (local.builds.serving, local.serving.clone())
+            let serving = local.builds.serving;
+            (serving, local.builds.partitions(serving), local.serving.clone())
         };
         let consumer = serving.consumer(stored.name());
         let here = async {
             match running {
-                Some(running) => comes(running.consumer.watch(), position).await,
+                Some(running) => running.consumer.comes_to(position).await.err(),
                 None => Some(StopReason::Fenced),
             }
         };
@@ -87,7 +88,12 @@ pub(crate) async fn come_to<T: Target>(
             Some(StopReason::Asked) => false,
             Some(reason) => return Err(WaitError::Stopped { consumer, reason }),
         };
-        if look && stored_position(targets, &consumer).await.is_ok_and(|it| it >= position) {
+        let kernel = stored.kernel();
+        if look
+            && stored_position(kernel, targets, &consumer, partitions)
+                .await
+                .is_ok_and(|it| it >= position)
+        {
             return Ok(());
         }
         tokio::select! {
@@ -97,23 +103,5 @@ pub(crate) async fn come_to<T: Target>(
             },
             () = stored.kernel().clock().sleep(REFRESH / LOOKS) => {}
         }
-    }
-}
-
-/// Waits until a consumer has come to a position; if it never will, why.
-async fn comes(
-    mut health: watch::Receiver<ConsumerHealth>,
-    position: Position,
-) -> Option<StopReason> {
-    let is_over = |it: &ConsumerHealth| {
-        it.position >= position || matches!(it.state, ConsumerState::Stopped(_))
-    };
-    match health.wait_for(is_over).await {
-        Ok(health) if health.position >= position => None,
-        Ok(health) => match &health.state {
-            ConsumerState::Stopped(reason) => Some(reason.clone()),
-            _ => Some(StopReason::Asked),
-        },
-        Err(_) => Some(StopReason::Asked),
     }
 }

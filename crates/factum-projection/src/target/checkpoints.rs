@@ -11,6 +11,9 @@ use factum_core::{
 use super::{Fence, Opened, Save, Target, TargetError};
 use crate::{error::HandleError, name::ConsumerName};
 
+/// What all that is kept of consumers begins with.
+const PREFIX: &str = "$consumer/";
+
 /// Stands in the place of a progress while all that belongs to it is being removed. What a
 /// consumer stores is CBOR and never begins so.
 const CLEARING: &[u8] = b"\xffclearing";
@@ -63,7 +66,7 @@ impl Checkpoints {
         consumer: &ConsumerName,
         effects: Option<KeyRange>,
     ) -> Result<Opened, TargetError> {
-        let opened = self.look(consumer).await?;
+        let opened = self.look_at(consumer).await?;
         if opened.progress.as_deref() != Some(CLEARING) {
             return Ok(opened);
         }
@@ -71,28 +74,57 @@ impl Checkpoints {
         Ok(Opened::default())
     }
 
-    /// Removes all of a consumer, and these effects. Cut off anywhere, it is finished by the next
-    /// that opens: effects without progress would be had twice, and a progress without its letters
-    /// would pass what is parked.
+    /// Removes all of a consumer, with its partitions, and these effects. Cut off anywhere, it is
+    /// finished by the next that opens: effects without progress would be had twice, and a progress
+    /// without its letters would pass what is parked.
     pub(crate) async fn clear_with(
         &self,
         consumer: &ConsumerName,
         effects: Option<KeyRange>,
     ) -> Result<(), TargetError> {
+        let whole = consumer.whole();
+        let mut names = self.partitions(&whole).await?;
+        names.push(whole.clone());
         // The fence moves: whoever is at work on it stores nothing any more.
-        let (progress, any) = (key(consumer, "progress"), ExpectedRevision::Any);
-        let begins = WriteBatch::new().put(progress.clone(), any, CLEARING);
+        let any = ExpectedRevision::Any;
+        let mut begins = WriteBatch::new();
+        let mut ends = WriteBatch::new().remove(layout_key(&whole), any);
+        for name in &names {
+            begins = begins.put(key(name, "progress"), any, CLEARING);
+            ends = ends.remove(key(name, "mark"), any).remove(key(name, "progress"), any);
+        }
         written(self.documents.write(begins).await)?;
         if let Some(effects) = effects {
             self.documents.clear(effects).await?;
         }
-        self.documents.clear(KeyRange::prefix(key(consumer, "letter/"))).await?;
-        let ends = WriteBatch::new().remove(key(consumer, "mark"), any).remove(progress, any);
+        for name in &names {
+            self.documents.clear(KeyRange::prefix(key(name, "letter/"))).await?;
+        }
         written(self.documents.write(ends).await).map(drop)
     }
 
+    /// The partitions of a consumer of which anything is stored.
+    pub(crate) async fn partitions(
+        &self,
+        whole: &ConsumerName,
+    ) -> Result<Vec<ConsumerName>, StoreError> {
+        let mut found: Vec<ConsumerName> = Vec::new();
+        let mut rest = Some(KeyRange::prefix(format!("{PREFIX}{whole}#")));
+        while let Some(range) = rest {
+            let page = self.documents.scan(ScanQuery::new(range)).await?;
+            let name = |key: &[u8]| {
+                let key = std::str::from_utf8(key).ok()?.strip_prefix(PREFIX)?;
+                key.split_once('/')?.0.parse().ok()
+            };
+            found.extend(page.documents.iter().filter_map(|it| name(&it.key)));
+            found.dedup();
+            rest = page.rest;
+        }
+        Ok(found)
+    }
+
     /// The letters and the progress that they belong to.
-    async fn look(&self, consumer: &ConsumerName) -> Result<Opened, TargetError> {
+    async fn look_at(&self, consumer: &ConsumerName) -> Result<Opened, TargetError> {
         loop {
             let before = self.documents.get(&key(consumer, "progress")).await?;
             let opened = self.scan(consumer).await?;
@@ -130,8 +162,16 @@ impl Checkpoints {
 impl Target for Checkpoints {
     type Tx = ();
 
+    const IS_PARALLEL: bool = true;
+
     async fn open(&self, consumer: &ConsumerName) -> Result<Opened, TargetError> {
         self.open_with(consumer, None).await
+    }
+
+    async fn look(&self, consumer: &ConsumerName) -> Result<Opened, TargetError> {
+        let opened = self.look_at(consumer).await?;
+        let is_there = opened.progress.as_deref() != Some(CLEARING);
+        Ok(if is_there { opened } else { Opened::default() })
     }
 
     async fn begin(&self, _: &ConsumerName) -> Result<(), TargetError> {
@@ -167,7 +207,9 @@ pub(super) fn is_unavailable(error: &(dyn Error + 'static)) -> bool {
 /// What became of a write, as targets say it.
 pub(super) fn written(outcome: Result<Revision, WriteError>) -> Result<Revision, TargetError> {
     outcome.map_err(|error| match error {
-        WriteError::Conflict { .. } => TargetError::Fenced,
+        // The progress is the first entry; what is expected of others, it was read to be.
+        WriteError::Conflict { entry: 0 } => TargetError::Fenced,
+        WriteError::Conflict { .. } => TargetError::Overtaken,
         WriteError::Store(error) => error.into(),
         WriteError::Indeterminate(error) => TargetError::Unknown(Arc::new(error)),
         other => TargetError::Unknown(Arc::new(other)),
@@ -179,11 +221,16 @@ fn fence(progress: &Document) -> Fence {
 }
 
 fn prefix(consumer: &ConsumerName) -> String {
-    format!("$consumer/{consumer}/")
+    format!("{PREFIX}{consumer}/")
 }
 
 pub(super) fn key(consumer: &ConsumerName, what: &str) -> Bytes {
-    format!("$consumer/{consumer}/{what}").into()
+    format!("{PREFIX}{consumer}/{what}").into()
+}
+
+/// Where it is kept how many partitions a consumer was first started with.
+pub(crate) fn layout_key(whole: &ConsumerName) -> Bytes {
+    format!("$partitions/{whole}").into()
 }
 
 fn letter_key(consumer: &ConsumerName, stream: &StreamId) -> Bytes {

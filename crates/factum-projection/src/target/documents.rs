@@ -7,8 +7,8 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use factum_core::{
-    Cbor, Codec, DocumentStore, DocumentWrite, ExpectedRevision, Kernel, KeyRange, Limits,
-    StoreError,
+    Cbor, Codec, Document, DocumentStore, DocumentWrite, ExpectedRevision, Kernel, KeyRange,
+    Limits, Revision, StoreError,
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -32,7 +32,8 @@ pub struct Documents {
     documents: Arc<dyn DocumentStore>,
     progress: Checkpoints,
     limits: Limits,
-    /// What the last batch has left, unless it failed.
+    /// What the last batch has left, unless it failed. Of partitions nothing is left: others change
+    /// what they have read.
     cache: Mutex<Entries>,
     indexes: Indexes,
     changes: Changes,
@@ -50,7 +51,14 @@ struct Entry {
     value: Option<Bytes>,
     is_changed: bool,
     /// What is stored, where that is known.
-    stored: Option<Option<Bytes>>,
+    stored: Option<Stored>,
+}
+
+/// A document as it is stored; absent it has revision 0.
+#[derive(Debug, Clone, Default)]
+struct Stored {
+    value: Option<Bytes>,
+    revision: Revision,
 }
 
 /// What a projection into [`Documents`] writes to. Reads see what the batch has written.
@@ -91,7 +99,9 @@ impl Documents {
         documents: &Arc<dyn DocumentStore>,
         consumer: &ConsumerName,
     ) -> Result<bool, StoreError> {
-        Ok(documents.get(&checkpoints::key(consumer, "progress")).await?.is_some())
+        let is_there = documents.get(&checkpoints::key(consumer, "progress")).await?.is_some();
+        let partitions = Checkpoints::new(documents.clone());
+        Ok(is_there || !partitions.partitions(consumer).await?.is_empty())
     }
 
     fn take(&self) -> Entries {
@@ -99,19 +109,25 @@ impl Documents {
     }
 }
 
-/// Where the documents of a read model are.
+/// Where the documents of a read model are, those of all partitions.
 pub(crate) fn prefix(consumer: &ConsumerName) -> String {
-    format!("$model/{consumer}/")
+    format!("$model/{}/", consumer.whole())
 }
 
 impl Target for Documents {
     type Tx = DocumentsTx;
+
+    const IS_PARALLEL: bool = true;
 
     async fn open(&self, consumer: &ConsumerName) -> Result<Opened, TargetError> {
         // Others may have written since.
         drop(self.take());
         self.changes.missed();
         self.progress.open_with(consumer, Some(KeyRange::prefix(prefix(consumer)))).await
+    }
+
+    async fn look(&self, consumer: &ConsumerName) -> Result<Opened, TargetError> {
+        self.progress.look(consumer).await
     }
 
     async fn begin(&self, consumer: &ConsumerName) -> Result<DocumentsTx, TargetError> {
@@ -126,9 +142,14 @@ impl Target for Documents {
         mut tx: DocumentsTx,
         save: Save,
     ) -> Result<Fence, TargetError> {
-        let mut writes = tx.writes();
+        // Of one partition, whoever holds the fence is alone with these documents. Of several, others
+        // may have changed what was read.
+        let is_shared = consumer.whole() != *consumer;
         if !self.indexes.is_empty() {
             tx.look_up_stored().await?;
+        }
+        let mut writes = tx.writes(is_shared);
+        if !self.indexes.is_empty() {
             for (key, before, after) in tx.changed() {
                 writes.extend(self.indexes.writes(consumer, key, before, after)?);
             }
@@ -139,13 +160,13 @@ impl Target for Documents {
             let text = format!("documents={} bytes={bytes}", writes.len());
             return Err(TargetError::TooLarge(Arc::new(StoreError::invalid(text))));
         }
-        // Only whoever holds the fence writes these documents, so they need no revision.
         let declared = self.indexes.declared(consumer, save.expected);
         writes.extend(declared);
         let fence = self.progress.write(consumer, writes, save).await?;
         self.changes.tell(&tx);
-        if tx.entries.bytes <= CACHE_BYTES_MAX {
-            tx.entries.found.values_mut().for_each(Entry::is_stored);
+        if !is_shared && tx.entries.bytes <= CACHE_BYTES_MAX {
+            let revision = Revision::new(fence.0);
+            tx.entries.found.values_mut().for_each(|entry| entry.is_stored(revision));
             *self.cache.lock().unwrap_or_else(PoisonError::into_inner) = tx.entries;
         }
         Ok(fence)
@@ -186,7 +207,7 @@ impl DocumentsTx {
         check_key(key)?;
         let mut out = BytesMut::new();
         Cbor::encode(value, &mut out)?;
-        self.entries.set(key, Some(out.freeze()), true);
+        self.entries.set(key, Some(out.freeze()));
         Ok(())
     }
 
@@ -194,7 +215,7 @@ impl DocumentsTx {
     pub fn remove(&mut self, key: &str) {
         // There is none with a key that is none.
         if check_key(key).is_ok() {
-            self.entries.set(key, None, true);
+            self.entries.set(key, None);
         }
     }
 
@@ -217,7 +238,7 @@ impl DocumentsTx {
         for (key, entry) in &mut self.entries.found {
             if entry.is_changed && entry.stored.is_none() {
                 let found = self.documents.get(format!("{}{key}", self.prefix).as_bytes()).await?;
-                entry.stored = Some(found.map(|document| document.value));
+                entry.stored = Some(found.map(Stored::from).unwrap_or_default());
             }
         }
         Ok(())
@@ -227,7 +248,7 @@ impl DocumentsTx {
     pub(super) fn changed(&self) -> impl Iterator<Item = (&str, Option<&Bytes>, Option<&Bytes>)> {
         let changed = self.entries.found.iter().filter(|(_, entry)| entry.is_changed);
         changed.map(|(key, entry)| {
-            let before = entry.stored.as_ref().and_then(Option::as_ref);
+            let before = entry.stored.as_ref().and_then(|stored| stored.value.as_ref());
             (&key[..], before, entry.value.as_ref())
         })
     }
@@ -237,16 +258,21 @@ impl DocumentsTx {
             return Ok(entry.value.clone());
         }
         let found = self.documents.get(format!("{}{key}", self.prefix).as_bytes()).await?;
-        let value = found.map(|document| document.value);
-        self.entries.set(key, value.clone(), false);
+        let stored = found.map(Stored::from).unwrap_or_default();
+        let value = stored.value.clone();
+        self.entries.found_stored(key, stored);
         Ok(value)
     }
 
-    fn writes(&self) -> Vec<DocumentWrite> {
+    /// What is to be written; where others write too, over what was read and nothing else.
+    fn writes(&self, is_shared: bool) -> Vec<DocumentWrite> {
         let changed = self.entries.found.iter().filter(|(_, entry)| entry.is_changed);
         let write = |(key, entry): (&String, &Entry)| DocumentWrite {
             key: format!("{}{key}", self.prefix).into(),
-            expected: ExpectedRevision::Any,
+            expected: match &entry.stored {
+                Some(stored) if is_shared => stored.expected(),
+                _ => ExpectedRevision::Any,
+            },
             value: entry.value.clone(),
         };
         changed.map(write).collect()
@@ -254,24 +280,47 @@ impl DocumentsTx {
 }
 
 impl Entries {
-    fn set(&mut self, key: &str, value: Option<Bytes>, is_changed: bool) {
+    fn set(&mut self, key: &str, value: Option<Bytes>) {
         let size = |value: &Option<Bytes>| value.as_ref().map_or(0, Bytes::len);
         self.bytes += size(&value);
         if let Some(entry) = self.found.get_mut(key) {
             self.bytes -= size(&entry.value);
-            (entry.value, entry.is_changed) = (value, is_changed);
+            (entry.value, entry.is_changed) = (value, true);
         } else {
             self.bytes += key.len();
-            let stored = (!is_changed).then(|| value.clone());
-            self.found.insert(key.into(), Entry { value, is_changed, stored });
+            self.found.insert(key.into(), Entry { value, is_changed: true, stored: None });
         }
+    }
+
+    fn found_stored(&mut self, key: &str, stored: Stored) {
+        let value = stored.value.clone();
+        self.bytes += key.len() + value.as_ref().map_or(0, Bytes::len);
+        let entry = Entry { value, is_changed: false, stored: Some(stored) };
+        self.found.insert(key.into(), entry);
     }
 }
 
 impl Entry {
-    /// It is written as it is.
-    fn is_stored(&mut self) {
-        self.is_changed = false;
-        self.stored = Some(self.value.clone());
+    /// It is written as it is, by the write with this revision.
+    fn is_stored(&mut self, revision: Revision) {
+        if std::mem::replace(&mut self.is_changed, false) {
+            let revision = if self.value.is_some() { revision } else { Revision::ZERO };
+            self.stored = Some(Stored { value: self.value.clone(), revision });
+        }
+    }
+}
+
+impl Stored {
+    fn expected(&self) -> ExpectedRevision {
+        match self.revision {
+            Revision::ZERO => ExpectedRevision::Absent,
+            revision => ExpectedRevision::Exact(revision),
+        }
+    }
+}
+
+impl From<Document> for Stored {
+    fn from(document: Document) -> Self {
+        Self { value: Some(document.value), revision: document.revision }
     }
 }

@@ -240,6 +240,8 @@ impl Found {
 impl Target for PostgresTarget {
     type Tx = PgTransaction<'static>;
 
+    const IS_PARALLEL: bool = true;
+
     async fn open(&self, consumer: &ConsumerName) -> Result<Opened, TargetError> {
         let found = self.look(consumer).await.map_err(fault::before_commit)?;
         found.opened().map_err(fault::before_commit)

@@ -1,7 +1,6 @@
 //! One batch: handled, stored with the progress; or what to do when that fails.
 
 use std::{
-    any::Any,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -12,7 +11,7 @@ use std::{
 use factum_core::{Position, RecordedEvent};
 use tokio::task::{JoinError, JoinHandle};
 
-use super::{End, Failing, Life, Worker, broken};
+use super::{End, Failing, Life, Worker, broken, survive::said};
 use crate::{
     error::HandleError,
     health::StopReason,
@@ -29,6 +28,8 @@ pub(crate) type TxOf<W> = <<W as Work>::Target as Target>::Tx;
 
 /// A handler whose time is over has so long to give its thread back.
 const LEAVING: Duration = Duration::from_secs(1);
+/// So often a batch is done again at once because another partition was in its way.
+const OVERTAKEN_MAX: u32 = 8;
 /// What is kept of an error's text.
 const ERROR_BYTES_MAX: usize = 4 << 10;
 
@@ -92,6 +93,10 @@ impl<W: Work> Worker<W> {
                 }
                 Err(TargetError::Refused(_)) if many => {
                     self.pace().single_out(first, last);
+                    return self.again(chunk);
+                }
+                Err(TargetError::Overtaken) if self.overtaken < OVERTAKEN_MAX => {
+                    self.overtaken += 1;
                     return self.again(chunk);
                 }
                 Err(TargetError::TooLarge(error)) => (first, error.to_string(), true),
@@ -275,6 +280,7 @@ impl<W: Work> Worker<W> {
         let attempts = before.map_or(0, |failing| failing.attempts) + 1;
         let is_due = !is_final && attempts <= self.options.failure.retries_max;
         self.failing = Some(Failing { position, attempts, error, is_final, is_due });
+        self.health.count_failure();
     }
 
     /// What is to happen with an event whose attempts are used up.
@@ -330,10 +336,10 @@ impl<W: Work> Worker<W> {
             TargetError::Fenced if self.is_owner => End::Reopen,
             // Before it has begun it takes over, from a late write of a process that died too.
             TargetError::Fenced => self.away(error.to_string()).await,
-            TargetError::Refused(error)
-            | TargetError::TooLarge(error)
-            | TargetError::Broken(error) => broken(error),
-            TargetError::Unknown(error) | TargetError::Unavailable(error) => {
+            TargetError::Refused(_) | TargetError::TooLarge(_) | TargetError::Broken(_) => {
+                broken(error)
+            }
+            TargetError::Unknown(_) | TargetError::Unavailable(_) | TargetError::Overtaken => {
                 self.away(error.to_string()).await
             }
         }
@@ -357,11 +363,8 @@ async fn run<W: Work>(
 }
 
 fn panic_text(error: JoinError) -> String {
-    let Ok(panic) = error.try_into_panic() else {
-        return "the runtime that it was handled on has ended".into();
-    };
-    let panic: &(dyn Any + Send) = &*panic;
-    let text = panic.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    format!("the handler panicked: {}", text.unwrap_or("it said nothing"))
+    match error.try_into_panic() {
+        Ok(panic) => format!("the handler panicked: {}", said(&*panic)),
+        Err(_) => "the runtime that it was handled on has ended".into(),
+    }
 }

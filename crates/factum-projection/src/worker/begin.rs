@@ -19,6 +19,7 @@ impl<W: Work> Worker<W> {
     /// What is stored, and the source behind it.
     pub(super) async fn begin(&mut self) -> Result<Life, End> {
         self.tell(ConsumerState::Starting);
+        self.check_layout().await?;
         let opened = match self.target.open(&self.name).await {
             Ok(opened) => opened,
             Err(error) => return Err(self.target_failed(error).await),
@@ -49,7 +50,7 @@ impl<W: Work> Worker<W> {
             Err(error) => return Err(self.target_failed(error).await),
         };
         self.is_owner = true;
-        self.health.send_modify(|health| {
+        self.health.change(|health| {
             health.position = reached;
             health.head = head.max(reached);
             health.parked = self.letters.len();
@@ -60,7 +61,7 @@ impl<W: Work> Worker<W> {
     /// How far it has come, or where it begins.
     async fn progress(&mut self, stored: Option<Bytes>) -> Result<Progress, End> {
         match stored {
-            Some(progress) => self.own(decode(&progress)?),
+            Some(progress) => self.own(decode(&progress)?).await,
             // Somebody has removed it, and will start it again when they like.
             None if self.is_owner && W::Target::COMMITS == Commits::EachBatch => {
                 Err(End::Stop(StopReason::Fenced))
@@ -73,12 +74,13 @@ impl<W: Work> Worker<W> {
     }
 
     /// What is stored, by nobody who has taken over meanwhile.
-    fn own(&self, progress: Progress) -> Result<Progress, End> {
+    async fn own(&mut self, progress: Progress) -> Result<Progress, End> {
         let is_shared = W::Target::COMMITS == Commits::Snapshots;
         if self.is_owner && !is_shared && progress.by != self.id {
-            return Err(End::Stop(StopReason::Fenced));
+            return Err(End::Overtaken);
         }
-        Ok(Progress { by: self.id, ..progress })
+        self.thaw(progress.is_frozen).await?;
+        Ok(Progress { by: self.id, is_frozen: false, ..progress })
     }
 
     /// Where it begins.
@@ -95,7 +97,7 @@ impl<W: Work> Worker<W> {
         let page = events.read(query).await?;
         let there = page.events.first().filter(|event| event.position() == after);
         let checkpoint = there.map(|event| Checkpoint::of(page.lineage, event));
-        Ok(Progress { checkpoint, began_after: Some(after), by: self.id })
+        Ok(Progress { checkpoint, began_after: Some(after), by: self.id, is_frozen: false })
     }
 
     /// The position before the first event that was recorded then or later.

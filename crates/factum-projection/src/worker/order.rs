@@ -3,7 +3,7 @@
 use factum_core::Position;
 use tokio::sync::{mpsc::error::TryRecvError, oneshot};
 
-use super::{End, Life, Worker};
+use super::{End, Life, Worker, next_order, to_leave};
 use crate::{
     handle::Order,
     health::{ConsumerState, StopReason},
@@ -16,12 +16,15 @@ impl<W: Work> Worker<W> {
         loop {
             let order = if self.is_paused {
                 self.tell(ConsumerState::Paused);
-                self.orders.recv().await.unwrap_or(Order::Stop)
+                tokio::select! {
+                    biased;
+                    order = next_order(&mut self.orders, &self.health) => order,
+                    () = to_leave(&mut self.seat) => return Err(End::Unseated),
+                }
             } else {
-                match self.orders.try_recv() {
-                    Ok(order) => order,
-                    Err(TryRecvError::Empty) => return Ok(()),
-                    Err(TryRecvError::Disconnected) => Order::Stop,
+                match self.order_at_hand() {
+                    Some(order) => order,
+                    None => return Ok(()),
                 }
             };
             self.obey(life, order).await?;
@@ -39,6 +42,14 @@ impl<W: Work> Worker<W> {
             }
         }
         Ok(())
+    }
+
+    fn order_at_hand(&mut self) -> Option<Order> {
+        match self.orders.try_recv() {
+            Ok(order) => Some(order),
+            Err(TryRecvError::Empty) => self.health.is_halted().then_some(Order::Stop),
+            Err(TryRecvError::Disconnected) => Some(Order::Stop),
+        }
     }
 
     fn tell_letters(&self, answer: oneshot::Sender<Vec<DeadLetter>>) {
@@ -62,13 +73,16 @@ impl<W: Work> Worker<W> {
         loop {
             tokio::select! {
                 biased;
-                order = self.orders.recv() => self.obey_meanwhile(order, &told)?,
+                order = next_order(&mut self.orders, &self.health) => {
+                    self.obey_meanwhile(order, &told)?;
+                }
+                () = to_leave(&mut self.seat) => return Err(End::Unseated),
                 () = &mut asleep => break,
             }
         }
         let head = *self.reading.kernel.events().head().borrow();
         let now = self.reading.kernel.clock().now();
-        self.health.send_modify(|health| {
+        self.health.change(|health| {
             health.head = health.head.max(head);
             health.lag = health.lag_at(now);
         });
@@ -76,13 +90,13 @@ impl<W: Work> Worker<W> {
     }
 
     /// What can be done at any time; for the rest there is this answer.
-    fn obey_meanwhile(&mut self, order: Option<Order>, told: &str) -> Result<(), End> {
+    pub(super) fn obey_meanwhile(&mut self, order: Order, told: &str) -> Result<(), End> {
         match order {
-            None | Some(Order::Stop) => return Err(End::Stop(StopReason::Asked)),
-            Some(Order::Pause) => self.is_paused = true,
-            Some(Order::Resume) => self.is_paused = false,
-            Some(Order::Letters(answer)) => self.tell_letters(answer),
-            Some(Order::Release(_, _, answer)) => {
+            Order::Stop => return Err(End::Stop(StopReason::Asked)),
+            Order::Pause => self.is_paused = true,
+            Order::Resume => self.is_paused = false,
+            Order::Letters(answer) => self.tell_letters(answer),
+            Order::Release(_, _, answer) => {
                 let _ = answer.send(Err(told.into()));
             }
         }
@@ -91,14 +105,9 @@ impl<W: Work> Worker<W> {
 
     /// The orders that are there, amid something long.
     pub(crate) fn glance(&mut self, told: &str) -> Result<(), End> {
-        loop {
-            match self.orders.try_recv() {
-                Ok(order) => self.obey_meanwhile(Some(order), told)?,
-                Err(TryRecvError::Empty) => return Ok(()),
-                Err(TryRecvError::Disconnected) => {
-                    return self.obey_meanwhile(None, told);
-                }
-            }
+        while let Some(order) = self.order_at_hand() {
+            self.obey_meanwhile(order, told)?;
         }
+        Ok(())
     }
 }

@@ -235,6 +235,6 @@ impl<W: Work> Worker<W> {
             None => self.letters.remove(stream),
         };
         let parked = self.letters.len();
-        self.health.send_modify(|health| health.parked = parked);
+        self.health.change(|health| health.parked = parked);
     }
 }

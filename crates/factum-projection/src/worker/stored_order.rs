@@ -18,7 +18,8 @@ pub(crate) const ORDERS_EVERY: Duration = Duration::from_secs(1);
 impl<W: Work> Worker<W> {
     /// Whether other processes can leave orders while it runs.
     pub(crate) fn takes_stored_orders(&self) -> bool {
-        self.reading.kernel.events().guarantees().writers == Writers::ManyProcesses
+        self.seat.is_some()
+            || self.reading.kernel.events().guarantees().writers == Writers::ManyProcesses
     }
 
     /// Does what was ordered, if it is time to look. A store that fails is asked the next time.

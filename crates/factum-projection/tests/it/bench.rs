@@ -12,7 +12,7 @@ use std::{
 
 use factum_core::{
     Cbor, Codec, DocumentStore, Kernel, KeyRange, Position, ReadLog, ReadQuery, RecordedEvent,
-    Repository, ScanQuery, TagKey, decode_event,
+    Repository, ScanQuery, TagKey, Writers, decode_event,
 };
 use factum_memory::MemoryStore;
 use factum_projection::{
@@ -22,6 +22,8 @@ use factum_projection::{
 use factum_testing::bank::{Account, AccountCommand, AccountEvent};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+/// Silent for so long, a program is dead to the others.
+pub(crate) const LEASE: Duration = Duration::from_millis(250);
 pub(crate) const LONG: Duration = Duration::from_secs(20);
 
 pub(crate) struct Bench {
@@ -37,9 +39,24 @@ impl Bench {
     }
 
     pub(crate) fn on(kernel: Kernel) -> Self {
+        if kernel.events().guarantees().writers == Writers::ManyProcesses {
+            return Self::among_others(kernel);
+        }
         let consumers = Consumers::new(kernel.clone());
         let accounts = Repository::new(kernel.clone());
         Self { kernel, consumers, accounts }
+    }
+
+    /// A program among several on one log, which does not wait long for those that die.
+    pub(crate) fn among_others(kernel: Kernel) -> Self {
+        let consumers = Consumers::new(kernel.clone()).with_lease(LEASE);
+        let accounts = Repository::new(kernel.clone());
+        Self { kernel, consumers, accounts }
+    }
+
+    /// Another program that shares consumers with others.
+    pub(crate) fn another(&self) -> Self {
+        Self::among_others(self.kernel.clone())
     }
 
     /// Another program on the same log.

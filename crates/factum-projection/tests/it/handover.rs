@@ -221,11 +221,11 @@ async fn what_the_old_program_shows_at_the_last_moment_is_in_the_new_one() {
 }
 
 #[tokio::test]
-async fn what_a_dead_process_was_building_is_resumed_by_one_that_lives() {
+async fn what_a_dead_process_was_building_goes_on_in_one_that_lives() {
     let bench = Bench::new();
     bench.open("ada").await;
     bench.deposits("ada", 30).await;
-    let (one, two) = (bench.again(), bench.again());
+    let (one, two) = (bench.another(), bench.another());
     let alive = one.keep::<1>(&Gate::open()).await;
     is_right(&bench, &alive, 465).await;
     let dead = std::thread::spawn(move || {
@@ -238,8 +238,6 @@ async fn what_a_dead_process_was_building_is_resumed_by_one_that_lives() {
     });
     tokio::task::spawn_blocking(move || dead.join().unwrap()).await.unwrap();
     assert!(matches!(alive.rebuild().await, Err(BuildError::Building { .. })));
-    assert!(alive.building().is_none());
-    alive.resume().await.unwrap();
     until(|| async { alive.serving() == build(1, 1) }).await;
     is_right(&bench, &alive, 465).await;
 }

@@ -1,7 +1,7 @@
 //! What a consumer says of itself.
 
 use std::{
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, Mutex, atomic::Ordering},
     time::Duration,
 };
 
@@ -16,13 +16,14 @@ use factum_testing::{VirtualClock, bank::AccountEvent};
 use crate::bench::{Bench, Fails, LONG, options};
 
 /// A target with a defect.
-struct Bomb;
+#[derive(Default)]
+struct Bomb(Mutex<Opened>);
 
 impl Target for Bomb {
     type Tx = ();
 
     async fn open(&self, _: &ConsumerName) -> Result<Opened, TargetError> {
-        Ok(Opened::default())
+        Ok(self.0.lock().unwrap().clone())
     }
 
     async fn begin(&self, _: &ConsumerName) -> Result<(), TargetError> {
@@ -31,6 +32,7 @@ impl Target for Bomb {
 
     async fn commit(&self, _: &ConsumerName, (): (), save: Save) -> Result<Fence, TargetError> {
         assert_eq!(save.events, 0, "a defect");
+        self.0.lock().unwrap().progress = Some(save.progress);
         Ok(save.expected)
     }
 
@@ -59,13 +61,13 @@ impl Projection for Defect {
 #[tokio::test]
 async fn a_consumer_whose_target_panics_does_not_stop_quietly() {
     let bench = Bench::new();
-    let defect = bench.consumers.project(Defect, Bomb, options()).unwrap();
+    let defect = bench.consumers.project(Defect, Bomb::default(), options()).unwrap();
     bench.open("ada").await;
     let told = defect.wait_for(bench.head(), LONG).await.unwrap_err();
-    assert!(told.to_string().contains("panicked"), "{told}");
+    assert!(told.to_string().contains("panicked: assertion"), "{told}");
     assert!(matches!(defect.health().state, ConsumerState::Stopped(StopReason::Broken(_))));
     // The name is free again.
-    bench.consumers.project(Defect, Bomb, options()).unwrap();
+    bench.consumers.project(Defect, Bomb::default(), options()).unwrap();
 }
 
 #[tokio::test]

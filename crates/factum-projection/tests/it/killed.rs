@@ -8,10 +8,11 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use factum_core::{Kernel, KeyRange, ReadQuery, ScanQuery, TagKey};
-use factum_projection::BuildError;
+use factum_projection::{BuildError, Consumers};
 use factum_sqlite::{SqliteOptions, SqliteStore};
 
 use crate::{
@@ -23,13 +24,18 @@ use crate::{
 /// Says to the test `child` that it is one: the store's path.
 const CHILD: &str = "FACTUM_REBUILD_TEST_CHILD";
 
+/// So short that a process is taken for dead by mistake now and then.
+const LEASE: Duration = Duration::from_millis(40);
+
 fn kills() -> usize {
     if env::var_os("FACTUM_TEST_FULL").is_some() { 100 } else { 12 }
 }
 
 async fn open(path: &Path) -> Bench {
     let store = Arc::new(SqliteStore::open(SqliteOptions::new(path)).await.unwrap());
-    Bench::on(Kernel::new(store.clone(), store).with_tag_key(TagKey::new([1; 32])))
+    let kernel = Kernel::new(store.clone(), store).with_tag_key(TagKey::new([1; 32]));
+    let consumers = Consumers::new(kernel.clone()).with_lease(LEASE);
+    Bench { consumers, ..Bench::on(kernel) }
 }
 
 fn spawn(path: &Path) -> Child {
@@ -92,7 +98,7 @@ async fn readers_notice_nothing_of_processes_that_are_killed_while_they_rebuild(
     for kill in 0..kills() {
         let mut child = spawn(&path);
         // Some die while they start, some after many rebuilds.
-        for _ in 0..(kill * 37) % 150 {
+        for _ in 0..(kill * 67) % 400 {
             pause().await;
         }
         child.kill().unwrap();

@@ -52,7 +52,12 @@ impl Gate {
         self.0.send_replace(events);
     }
 
-    async fn pass(&self) {
+    /// Whether all that may pass have.
+    pub(crate) fn is_closed(&self) -> bool {
+        *self.0.borrow() == 0
+    }
+
+    pub(crate) async fn pass(&self) {
         let mut left = self.0.subscribe();
         let _ = left.wait_for(|left| *left > 0).await;
         self.0.send_modify(|left| *left -= 1);

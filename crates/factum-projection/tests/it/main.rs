@@ -11,11 +11,13 @@ mod failure;
 mod handover;
 mod health;
 mod killed;
+mod lease;
 mod ledger;
 mod live;
 #[cfg(feature = "postgres")]
 mod on_postgres;
 mod orders;
+mod partition;
 mod process;
 mod query;
 mod rebuild;

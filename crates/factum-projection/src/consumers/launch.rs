@@ -1,0 +1,109 @@
+//! Starting a consumer: a worker for each of its partitions.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use factum_core::Position;
+use tokio::sync::mpsc;
+
+use super::{Consumers, is_running};
+use crate::{
+    error::StartError,
+    handle::{ConsumerHandle, Look, Partition, StoredPart},
+    health::Board,
+    name::ConsumerName,
+    option::ConsumerOptions,
+    progress::{self, Progress},
+    target::{Commits, Opened, Target, TargetError},
+    work::Work,
+    worker::Worker,
+};
+
+/// So many orders wait for a partition.
+const ORDERS_MAX: usize = 16;
+
+/// What is started.
+pub(crate) struct Launch<W: Work> {
+    pub(crate) name: ConsumerName,
+    pub(crate) work: Arc<W>,
+    pub(crate) target: Arc<W::Target>,
+    pub(crate) options: ConsumerOptions,
+    /// Whether the number of its partitions is compared with what was stored when it was first
+    /// started. That of a build is known from elsewhere.
+    pub(crate) is_layout_kept: bool,
+}
+
+impl Consumers {
+    pub(crate) fn launch<W: Work>(&self, launch: Launch<W>) -> Result<ConsumerHandle, StartError> {
+        let Launch { name, work, target, options, is_layout_kept } = launch;
+        let count = options.partitions.count();
+        let is_shared = W::Target::COMMITS == Commits::EachBatch;
+        if count > 1 && !(is_shared && W::Target::IS_PARALLEL) {
+            return Err(StartError::OnePartition(name));
+        }
+        let mut running = self.running();
+        if running.is_closed {
+            return Err(StartError::Closed(name));
+        }
+        if running.handles.get(&name).is_some_and(is_running) {
+            return Err(StartError::Running(name));
+        }
+        let board = Board::new(&name, count);
+        let places: Vec<_> = (0..count).map(|at| board.place(at)).collect();
+        let membership = self.membership.clone().filter(|_| is_shared);
+        let mut seats = membership.as_ref().map(|it| it.join(&name, &places).into_iter());
+        let mut partitions = Vec::with_capacity(count);
+        for (at, health) in places.into_iter().enumerate() {
+            let (orders, taken) = mpsc::channel(ORDERS_MAX);
+            let part = name.part(at, count);
+            partitions.push(Partition { orders, look: look(target.clone(), part.clone()) });
+            let worker = Worker {
+                id: Worker::<W>::new_id(&self.reading.kernel),
+                name: part,
+                partition: at,
+                is_layout_kept: is_layout_kept && is_shared,
+                work: work.clone(),
+                target: target.clone(),
+                options: options.clone(),
+                reading: self.reading.clone(),
+                orders: taken,
+                health,
+                seat: seats.as_mut().and_then(Iterator::next),
+                is_paused: false,
+                letters: BTreeMap::new(),
+                pace: None,
+                failing: None,
+                unreached: 0,
+                overtaken: 0,
+                panics: 0,
+                frozen: 0,
+                looked_at: None,
+                is_owner: false,
+                redo: None,
+            };
+            tokio::spawn(worker.run());
+        }
+        let clock = self.reading.kernel.clock().clone();
+        let partitions = partitions.into();
+        let handle = ConsumerHandle { name: name.clone(), partitions, board, membership, clock };
+        running.handles.insert(name, handle.clone());
+        Ok(handle)
+    }
+}
+
+fn look<T: Target>(target: Arc<T>, name: ConsumerName) -> Look {
+    Arc::new(move || {
+        let (target, name) = (target.clone(), name.clone());
+        Box::pin(async move { stored(&target.look(&name).await?) })
+    })
+}
+
+/// What is stored of a partition.
+pub(crate) fn stored(opened: &Opened) -> Result<StoredPart, TargetError> {
+    let parked = opened.letters.len();
+    let Some(progress) = &opened.progress else {
+        return Ok(StoredPart { position: Position::ZERO, parked });
+    };
+    let progress: Progress =
+        progress::decode(progress).map_err(|error| TargetError::Broken(Arc::new(error)))?;
+    Ok(StoredPart { position: progress.position(), parked })
+}

@@ -1,0 +1,202 @@
+//! Where the partitions of a consumer say how they fare, and what that is together.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use factum_core::{Position, Timestamp};
+use tokio::sync::watch;
+
+use super::{ConsumerHealth, ConsumerState, StopReason, metrics::Metrics};
+use crate::name::ConsumerName;
+
+/// The health of a consumer in this process.
+#[derive(Debug)]
+pub(crate) struct Board {
+    parts: Mutex<Vec<ConsumerHealth>>,
+    whole: watch::Sender<ConsumerHealth>,
+    /// One partition has stopped for a reason of its own: the others stop too.
+    is_halted: watch::Sender<bool>,
+    metrics: Metrics,
+}
+
+/// The place on it of one partition.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    board: Arc<Board>,
+    at: usize,
+}
+
+impl Board {
+    pub(crate) fn new(name: &ConsumerName, partitions: usize) -> Arc<Self> {
+        let parts = vec![ConsumerHealth::new(); partitions];
+        let (whole, is_halted) = (watch::Sender::new(together(&parts)), watch::Sender::new(false));
+        let metrics = Metrics::of(name);
+        Arc::new(Self { parts: Mutex::new(parts), whole, is_halted, metrics })
+    }
+
+    pub(crate) fn place(self: &Arc<Self>, at: usize) -> Place {
+        Place { board: self.clone(), at }
+    }
+
+    pub(crate) fn watch(&self) -> watch::Receiver<ConsumerHealth> {
+        self.whole.subscribe()
+    }
+
+    pub(crate) fn whole(&self) -> ConsumerHealth {
+        self.whole.borrow().clone()
+    }
+
+    /// As it is at a time.
+    pub(crate) fn at(&self, now: Timestamp) -> ConsumerHealth {
+        let parts: Vec<_> = self.parts().iter().map(|part| part.clone().at(now)).collect();
+        together(&parts)
+    }
+
+    pub(crate) fn each_at(&self, now: Timestamp) -> Vec<ConsumerHealth> {
+        self.parts().iter().map(|part| part.clone().at(now)).collect()
+    }
+
+    /// The partitions that others work on.
+    pub(crate) fn elsewhere(&self) -> Vec<usize> {
+        let parts = self.parts();
+        let is_elsewhere = |at: &usize| parts[*at].state == ConsumerState::StandingBy;
+        (0..parts.len()).filter(is_elsewhere).collect()
+    }
+
+    /// Whether all partitions have stopped.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.parts().iter().all(|part| matches!(part.state, ConsumerState::Stopped(_)))
+    }
+
+    /// Whether no partition is worked on here, for now.
+    pub(crate) fn stands_still(&self) -> bool {
+        use ConsumerState::{Paused, StandingBy, Stopped};
+        self.parts().iter().all(|it| matches!(it.state, Paused | StandingBy | Stopped(_)))
+    }
+
+    fn parts(&self) -> MutexGuard<'_, Vec<ConsumerHealth>> {
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Place {
+    pub(crate) fn position(&self) -> Position {
+        self.board.parts()[self.at].position
+    }
+
+    pub(crate) fn change(&self, change: impl FnOnce(&mut ConsumerHealth)) {
+        self.change_if(|health| {
+            change(health);
+            true
+        });
+    }
+
+    /// Changes it, and tells if the change says so.
+    pub(crate) fn change_if(&self, change: impl FnOnce(&mut ConsumerHealth) -> bool) {
+        let mut parts = self.board.parts();
+        let before = parts[self.at].handled;
+        if !change(&mut parts[self.at]) {
+            return;
+        }
+        let handled = parts[self.at].handled.saturating_sub(before);
+        let whole = together(&parts);
+        self.board.metrics.record(handled, &whole);
+        // Under the lock, so that no older sum hides a newer one.
+        self.board.whole.send_replace(whole);
+    }
+
+    /// An event has failed.
+    pub(crate) fn count_failure(&self) {
+        self.board.metrics.record_failure();
+    }
+
+    /// The whole consumer stops, because this partition has.
+    pub(crate) fn halt(&self) {
+        self.board.is_halted.send_replace(true);
+    }
+
+    pub(crate) fn is_halted(&self) -> bool {
+        *self.board.is_halted.borrow()
+    }
+
+    pub(crate) async fn halted(&self) {
+        let mut is_halted = self.board.is_halted.subscribe();
+        // The sender is in what `self` holds.
+        let _ = is_halted.wait_for(|it| *it).await;
+    }
+}
+
+/// What the partitions are together.
+fn together(parts: &[ConsumerHealth]) -> ConsumerHealth {
+    let is_here = |part: &&ConsumerHealth| part.state != ConsumerState::StandingBy;
+    let here = parts.iter().filter(is_here).count();
+    // Of those that are worked on here; of all, where none is.
+    let counted = || parts.iter().filter(|part| here == 0 || is_here(part));
+    let worst = parts.iter().max_by_key(|part| weight(&part.state)).expect("it has one");
+    let last = counted().min_by_key(|part| part.position).expect("it has one");
+    ConsumerHealth {
+        state: worst.state.clone(),
+        position: last.position,
+        head: parts.iter().map(|it| it.head).max().unwrap_or_default(),
+        recorded_at: last.recorded_at,
+        lag: counted().filter_map(|it| it.lag).max(),
+        parked: counted().map(|it| it.parked).sum(),
+        handled: parts.iter().map(|it| it.handled).sum(),
+        rate: parts.iter().map(|it| it.rate).sum(),
+        is_cautious: parts.iter().any(|it| it.is_cautious),
+        partitions: parts.len(),
+        elsewhere: parts.len() - here,
+        measured: last.measured,
+    }
+}
+
+/// The largest is what is said of all. What has stopped is said when all have, but for one thing:
+/// positions of a log that is another tell nothing any more.
+fn weight(state: &ConsumerState) -> u8 {
+    match state {
+        ConsumerState::Stopped(StopReason::Diverged(_)) => 9,
+        ConsumerState::Retrying { .. } => 8,
+        ConsumerState::Starting => 7,
+        ConsumerState::CatchingUp => 6,
+        ConsumerState::Paused => 5,
+        ConsumerState::Live => 4,
+        ConsumerState::StandingBy => 3,
+        ConsumerState::Stopped(StopReason::Asked) => 0,
+        ConsumerState::Stopped(StopReason::Fenced) => 1,
+        ConsumerState::Stopped(_) => 2,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn part(state: ConsumerState, position: u64) -> ConsumerHealth {
+        ConsumerHealth { state, position: Position::new(position), ..ConsumerHealth::new() }
+    }
+
+    #[test]
+    fn a_consumer_is_as_far_as_the_last_partition_that_is_worked_on_here() {
+        let parts = [
+            part(ConsumerState::Live, 9),
+            part(ConsumerState::CatchingUp, 7),
+            part(ConsumerState::StandingBy, 2),
+        ];
+        let whole = together(&parts);
+        assert_eq!((whole.position.value(), whole.state), (7, ConsumerState::CatchingUp));
+        assert_eq!((whole.partitions, whole.elsewhere), (3, 1));
+        let whole = together(&parts[2..]);
+        assert_eq!((whole.position.value(), whole.state), (2, ConsumerState::StandingBy));
+    }
+
+    #[test]
+    fn it_has_stopped_when_all_have_and_says_why() {
+        let failed = StopReason::Broken("a defect".into());
+        let stopped = [
+            part(ConsumerState::Stopped(failed.clone()), 9),
+            part(ConsumerState::Stopped(StopReason::Asked), 9),
+        ];
+        assert_eq!(together(&stopped).state, ConsumerState::Stopped(failed));
+        let ends = [stopped[0].clone(), part(ConsumerState::Live, 9)];
+        assert_eq!(together(&ends).state, ConsumerState::Live);
+    }
+}

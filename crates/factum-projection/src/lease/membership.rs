@@ -1,0 +1,295 @@
+//! The one task of a process that says that it lives, looks who else does, and takes and releases
+//! leases.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use factum_core::{
+    DocumentStore, ExpectedRevision, Kernel, Position, Revision, WriteBatch, WriteError,
+};
+use tokio::sync::{Notify, watch};
+
+use super::{
+    Effect, Leases, MemberId, Part, Runs, SILENCE_MAX, Seat, Seen, Standing,
+    stored::{self, Lease, Member, member_key, part_key},
+};
+use crate::{health::Place, name::ConsumerName, progress};
+
+/// So many rounds follow one another at once, as long as each makes room for the next.
+const ROUNDS_MAX: usize = 3;
+/// So many leases of a dead member are removed in one write.
+const BURIED_MAX: usize = 500;
+
+/// What this process has of the leases. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Membership(Arc<Shared>);
+
+struct Shared {
+    kernel: Kernel,
+    me: MemberId,
+    /// A process that was not heard of for so long is dead.
+    lease: Duration,
+    inner: Mutex<Inner>,
+    wake: Notify,
+    /// Counts the looks, for those who wait for one.
+    looks: watch::Sender<u64>,
+}
+
+struct Inner {
+    leases: Leases,
+    seats: HashMap<Part, (watch::Sender<Standing>, Place)>,
+    /// What is to be removed.
+    released: Vec<(Part, Revision)>,
+    seen: Seen,
+    is_running: bool,
+}
+
+impl Membership {
+    pub(crate) fn new(kernel: Kernel, lease: Duration) -> Self {
+        let (high, low) = kernel.ids().uuid(kernel.clock().now()).as_u64_pair();
+        let me = MemberId(high, low);
+        let inner = Mutex::new(Inner {
+            leases: Leases::new(me),
+            seats: HashMap::new(),
+            released: Vec::new(),
+            seen: Seen::default(),
+            is_running: false,
+        });
+        let (wake, looks) = (Notify::new(), watch::Sender::new(0));
+        Self(Arc::new(Shared { kernel, me, lease, inner, wake, looks }))
+    }
+
+    /// Takes part in a consumer: a seat at each of its partitions, in their order.
+    pub(crate) fn join(&self, group: &ConsumerName, places: &[Place]) -> Vec<Seat> {
+        let mut inner = self.inner();
+        inner.leases.join(group.clone(), places.len());
+        let seats = places.iter().enumerate().map(|(at, place)| {
+            let (part, (tell, standing)) = ((group.clone(), at), watch::channel(Standing::Waiting));
+            inner.seats.insert(part.clone(), (tell, place.clone()));
+            Seat { membership: self.clone(), part, standing }
+        });
+        let seats = seats.collect();
+        if !inner.is_running {
+            inner.is_running = true;
+            tokio::spawn(self.clone().run());
+        }
+        self.0.wake.notify_one();
+        seats
+    }
+
+    pub(super) fn left(&self, part: &Part) {
+        let mut inner = self.inner();
+        let held = inner.leases.left(part);
+        inner.release(part, held);
+        inner.tell(part, Standing::Waiting);
+        self.0.wake.notify_one();
+    }
+
+    pub(super) fn quit(&self, part: &Part) {
+        let mut inner = self.inner();
+        let held = inner.leases.quit(part);
+        inner.release(part, held);
+        inner.seats.remove(part);
+        self.0.wake.notify_one();
+    }
+
+    /// Looks, and waits for what comes of it. Waits for ever where the store can't be read.
+    pub(super) async fn look_again(&self) {
+        let mut looks = self.0.looks.subscribe();
+        // One that has begun already may not see what was stored since.
+        let enough = *looks.borrow_and_update() + 2;
+        while *looks.borrow_and_update() < enough {
+            self.0.wake.notify_one();
+            let _ = looks.changed().await;
+        }
+    }
+
+    /// How far others say that they have come, as it was seen last.
+    pub(crate) fn position(&self, part: &Part) -> Option<Position> {
+        self.inner().seen.position(part)
+    }
+
+    /// Waits until nothing of this process is stored any more. It has to have left everything.
+    pub(crate) async fn ended(&self) {
+        let mut looks = self.0.looks.subscribe();
+        while self.inner().is_running {
+            self.0.wake.notify_one();
+            let _ = looks.changed().await;
+        }
+    }
+
+    async fn run(self) {
+        let _ending = Ending(&self);
+        loop {
+            let is_regular = tokio::select! {
+                biased;
+                () = self.0.wake.notified() => false,
+                () = self.0.kernel.clock().sleep(self.0.lease / SILENCE_MAX) => true,
+            };
+            for round in 0..ROUNDS_MAX {
+                // A store that can't be reached is asked again at the next round.
+                let is_room = self.round(is_regular && round == 0).await;
+                if !is_room.unwrap_or(false) {
+                    break;
+                }
+            }
+            let is_idle = {
+                let mut inner = self.inner();
+                let is_idle = inner.leases.is_idle() && inner.released.is_empty();
+                inner.is_running = !is_idle;
+                is_idle
+            };
+            if is_idle {
+                let gone = WriteBatch::new().remove(member_key(self.0.me), ExpectedRevision::Any);
+                let _ = self.documents().write(gone).await;
+            }
+            self.0.looks.send_modify(|looks| *looks += 1);
+            if is_idle {
+                return;
+            }
+        }
+    }
+
+    /// Says that it lives, looks, and does what follows. Whether another round may find more.
+    async fn round(&self, is_regular: bool) -> Result<bool, WriteError> {
+        self.release().await?;
+        let member = {
+            let inner = self.inner();
+            if inner.leases.is_idle() {
+                return Ok(false);
+            }
+            Member { process: std::process::id(), runs: inner.runs() }
+        };
+        let key = member_key(self.0.me);
+        let lives = WriteBatch::new().put(key, ExpectedRevision::Any, progress::encode(&member));
+        self.documents().write(lives).await?;
+        let seen = stored::read(&**self.documents()).await?;
+        let effects = {
+            let mut inner = self.inner();
+            let effects = inner.leases.look(&seen, is_regular);
+            inner.seen = seen;
+            effects
+        };
+        let mut is_room = false;
+        for effect in effects {
+            is_room |= self.perform(effect).await?;
+        }
+        Ok(is_room)
+    }
+
+    async fn perform(&self, effect: Effect) -> Result<bool, WriteError> {
+        match effect {
+            Effect::Bury(member, revision, leases) => {
+                let mut gone = WriteBatch::new();
+                if let Some(revision) = revision {
+                    gone = gone.remove(member_key(member), ExpectedRevision::Exact(revision));
+                }
+                for (part, revision) in leases.iter().take(BURIED_MAX) {
+                    gone = gone.remove(part_key(part), ExpectedRevision::Exact(*revision));
+                }
+                self.is_written(gone).await.map(|revision| revision.is_some())
+            }
+            Effect::Take(part) => {
+                let lease = progress::encode(&Lease { owner: self.0.me });
+                let take = WriteBatch::new().put(part_key(&part), ExpectedRevision::Absent, lease);
+                let taken = self.is_written(take).await?;
+                let mut inner = self.inner();
+                match taken {
+                    Some(revision) if inner.leases.taken(&part, revision) => {
+                        inner.tell(&part, Standing::Mine);
+                    }
+                    Some(revision) => inner.release(&part, Some(revision)),
+                    None => {}
+                }
+                Ok(false)
+            }
+            Effect::Have(part) => {
+                self.inner().tell(&part, Standing::Mine);
+                Ok(false)
+            }
+            Effect::Leave(part) => {
+                self.inner().tell(&part, Standing::Leave);
+                Ok(false)
+            }
+            Effect::Lost(part) => {
+                self.inner().tell(&part, Standing::Waiting);
+                Ok(true)
+            }
+        }
+    }
+
+    /// Removes what was let go.
+    async fn release(&self) -> Result<(), WriteError> {
+        loop {
+            let Some((part, revision)) = self.inner().released.first().cloned() else {
+                return Ok(());
+            };
+            let gone = WriteBatch::new().remove(part_key(&part), ExpectedRevision::Exact(revision));
+            // Where it was not there any more, somebody else has it.
+            self.is_written(gone).await?;
+            self.inner().released.retain(|it| *it != (part.clone(), revision));
+        }
+    }
+
+    /// Writes; none: somebody else was first.
+    async fn is_written(&self, batch: WriteBatch) -> Result<Option<Revision>, WriteError> {
+        match self.documents().write(batch).await {
+            Ok(revision) => Ok(Some(revision)),
+            Err(WriteError::Conflict { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn documents(&self) -> &Arc<dyn DocumentStore> {
+        self.0.kernel.documents()
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.0.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn tell(&self, part: &Part, standing: Standing) {
+        if let Some((tell, _)) = self.seats.get(part) {
+            tell.send_replace(standing);
+        }
+    }
+
+    fn release(&mut self, part: &Part, held: Option<Revision>) {
+        self.released.extend(held.map(|revision| (part.clone(), revision)));
+    }
+
+    /// What others are told.
+    fn runs(&self) -> Runs {
+        let runs = self.leases.held().map(|(group, held)| {
+            let position = |at: usize| {
+                let (_, place) = self.seats.get(&(group.clone(), at))?;
+                Some((at, place.position().value()))
+            };
+            (group.to_string(), held.into_iter().filter_map(position).collect())
+        });
+        runs.collect()
+    }
+}
+
+/// However the task ends, a panic of the store or the end of the runtime: the next that joins
+/// starts another.
+struct Ending<'a>(&'a Membership);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.inner().is_running = false;
+        self.0.0.looks.send_modify(|looks| *looks += 1);
+    }
+}
+
+impl fmt::Debug for Membership {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Membership").field("me", &self.0.me).finish_non_exhaustive()
+    }
+}

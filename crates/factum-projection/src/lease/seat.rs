@@ -1,0 +1,61 @@
+//! What a worker holds of the leases: a place at one partition, which is its own or not.
+
+use tokio::sync::watch;
+
+use super::{Membership, Part};
+
+/// Whether the partition is this process's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// Another process works on it, or nobody yet.
+    Waiting,
+    /// This one.
+    Mine,
+    /// Another process is to have it: after the batch at hand this one lets go.
+    Leave,
+}
+
+/// A place at a partition. Dropped, the partition is free for others.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    pub(super) membership: Membership,
+    pub(super) part: Part,
+    pub(super) standing: watch::Receiver<Standing>,
+}
+
+impl Seat {
+    pub(crate) fn is_mine(&self) -> bool {
+        *self.standing.borrow() == Standing::Mine
+    }
+
+    /// Waits until it is this process's.
+    pub(crate) async fn mine(&mut self) {
+        if self.standing.wait_for(|standing| *standing == Standing::Mine).await.is_err() {
+            // Nobody gives any more.
+            std::future::pending().await
+        }
+    }
+
+    /// Waits until it is to be let go, or is lost.
+    pub(crate) async fn to_leave(&mut self) {
+        if self.standing.wait_for(|standing| *standing != Standing::Mine).await.is_err() {
+            std::future::pending().await
+        }
+    }
+
+    /// It is not worked on any more, and free for others.
+    pub(crate) fn left(&self) {
+        self.membership.left(&self.part);
+    }
+
+    /// Looks again whose it is: somebody has worked on it meanwhile.
+    pub(crate) async fn look_again(&self) {
+        self.membership.look_again().await;
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.membership.quit(&self.part);
+    }
+}

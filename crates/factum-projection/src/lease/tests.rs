@@ -1,0 +1,223 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn group() -> ConsumerName {
+    ConsumerName::new("mails").unwrap()
+}
+
+fn part(at: usize) -> Part {
+    (group(), at)
+}
+
+/// What is stored, changed as members do it.
+#[derive(Debug, Default)]
+struct Store {
+    seen: Seen,
+    revision: u64,
+}
+
+impl Store {
+    fn next(&mut self) -> Revision {
+        self.revision += 1;
+        Revision::new(self.revision)
+    }
+
+    fn beat(&mut self, leases: &Leases) {
+        let revision = self.next();
+        let runs = leases.held().map(|(group, held)| {
+            let held = held.into_iter().map(|at| (at, 0)).collect();
+            (group.to_string(), held)
+        });
+        self.seen.members.insert(leases.me, (revision, runs.collect()));
+    }
+
+    fn release(&mut self, part: &Part, held: Option<Revision>) {
+        let is_so = self.seen.leases.get(part).is_some_and(|(it, _)| Some(*it) == held);
+        if is_so {
+            self.seen.leases.remove(part);
+        }
+    }
+
+    /// A round of a member, whose workers let go at once.
+    fn round(&mut self, leases: &mut Leases) {
+        self.beat(leases);
+        let looked = self.seen.clone();
+        for effect in leases.look(&looked, true) {
+            self.perform(leases, effect);
+        }
+    }
+
+    fn perform(&mut self, leases: &mut Leases, effect: Effect) {
+        match effect {
+            Effect::Bury(member, revision, parts) => {
+                let now = self.seen.members.get(&member).map(|(it, _)| *it);
+                let is_so = parts.iter().all(|(part, revision)| {
+                    self.seen.leases.get(part).is_some_and(|(it, _)| it == revision)
+                });
+                if now == revision && is_so {
+                    self.seen.members.remove(&member);
+                    parts.iter().for_each(|(part, revision)| self.release(part, Some(*revision)));
+                }
+            }
+            Effect::Take(part) => {
+                let revision = self.next();
+                if !self.seen.leases.contains_key(&part) {
+                    self.seen.leases.insert(part.clone(), (revision, leases.me));
+                    assert!(leases.taken(&part, revision));
+                }
+            }
+            Effect::Leave(part) => {
+                let held = leases.left(&part);
+                self.release(&part, held);
+            }
+            Effect::Have(_) | Effect::Lost(_) => {}
+        }
+    }
+
+    fn owners(&self, partitions: usize) -> Vec<Option<MemberId>> {
+        (0..partitions).map(|at| self.seen.leases.get(&part(at)).map(|(_, owner)| *owner)).collect()
+    }
+}
+
+fn member(id: u64, partitions: usize) -> Leases {
+    let mut leases = Leases::new(MemberId(id, 0));
+    leases.join(group(), partitions);
+    leases
+}
+
+#[test]
+fn the_first_takes_all_and_gives_half_to_the_second() {
+    let (mut store, mut one, mut two) = (Store::default(), member(1, 4), member(2, 4));
+    store.round(&mut one);
+    assert_eq!(store.owners(4), [Some(one.me); 4]);
+    store.round(&mut two);
+    assert_eq!(store.owners(4), [Some(one.me); 4], "not before it is let go");
+    store.round(&mut one);
+    store.round(&mut two);
+    let count = |of| store.owners(4).iter().filter(|owner| **owner == Some(of)).count();
+    assert_eq!((count(one.me), count(two.me)), (2, 2));
+}
+
+#[test]
+fn a_silent_member_is_taken_for_dead_after_five_looks_and_not_by_looks_out_of_turn() {
+    let (mut store, mut one, mut two) = (Store::default(), member(1, 1), member(2, 1));
+    store.round(&mut one);
+    for _ in 0..SILENCE_MAX {
+        store.round(&mut two);
+        let looked = store.seen.clone();
+        for _ in 0..9 {
+            assert_eq!(two.look(&looked, false), []);
+        }
+    }
+    assert_eq!(store.owners(1), [Some(one.me)]);
+    store.round(&mut two);
+    store.round(&mut two);
+    assert_eq!(store.owners(1), [Some(two.me)]);
+    store.beat(&one);
+    let looked = store.seen.clone();
+    assert_eq!(one.look(&looked, true), [Effect::Lost(part(0))], "it learns of it");
+    store.round(&mut one);
+    assert_eq!(store.owners(1), [Some(two.me)]);
+}
+
+#[test]
+fn a_member_that_is_dead_by_mistake_and_moves_is_not_buried() {
+    let (mut store, mut one, mut two) = (Store::default(), member(1, 1), member(2, 1));
+    store.round(&mut one);
+    for _ in 0..SILENCE_MAX {
+        store.round(&mut two);
+    }
+    store.beat(&two);
+    let buried = two.look(&store.seen.clone(), true);
+    assert!(matches!(&buried[..], [Effect::Bury(..)]), "{buried:?}");
+    store.beat(&one);
+    buried.into_iter().for_each(|effect| store.perform(&mut two, effect));
+    assert_eq!(store.owners(1), [Some(one.me)]);
+}
+
+#[test]
+fn a_lease_that_is_taken_by_a_write_whose_answer_was_lost_is_had() {
+    let (mut store, mut one) = (Store::default(), member(1, 1));
+    store.beat(&one);
+    let revision = store.next();
+    store.seen.leases.insert(part(0), (revision, one.me));
+    assert_eq!(one.look(&store.seen.clone(), true), [Effect::Have(part(0))]);
+    assert_eq!(one.left(&part(0)), Some(revision));
+}
+
+#[test]
+fn what_was_quit_is_not_taken_again() {
+    let (mut store, mut one) = (Store::default(), member(1, 2));
+    store.round(&mut one);
+    let held = one.quit(&part(0));
+    store.release(&part(0), held);
+    store.round(&mut one);
+    assert_eq!(store.owners(2), [None, Some(one.me)]);
+    let held = one.quit(&part(1));
+    store.release(&part(1), held);
+    assert!(one.is_idle());
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    Round(usize),
+    Join(usize),
+    Die(usize),
+    Quit(usize),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        12 => (0_usize..4).prop_map(Step::Round),
+        1 => (0_usize..4).prop_map(Step::Join),
+        1 => (0_usize..4).prop_map(Step::Die),
+        1 => (0_usize..4).prop_map(Step::Quit),
+    ]
+}
+
+proptest! {
+    /// Whatever happens, in the end everything is worked on, evenly, by those who live.
+    #[test]
+    fn work_comes_to_those_who_live(
+        steps in prop::collection::vec(step(), 0..200),
+        partitions in 1_usize..9,
+    ) {
+        let mut store = Store::default();
+        let mut lives: [Option<Leases>; 4] = Default::default();
+        let mut born = 0;
+        for step in steps {
+            match step {
+                Step::Round(at) => if let Some(leases) = &mut lives[at] {
+                    store.round(leases);
+                },
+                Step::Join(at) => if lives[at].is_none() {
+                    born += 1;
+                    lives[at] = Some(member(born, partitions));
+                },
+                Step::Die(at) => lives[at] = None,
+                Step::Quit(at) => if let Some(mut leases) = lives[at].take() {
+                    for at in 0..partitions {
+                        let held = leases.quit(&part(at));
+                        store.release(&part(at), held);
+                    }
+                    store.seen.members.remove(&leases.me);
+                },
+            }
+        }
+        lives[0].get_or_insert_with(|| member(99, partitions));
+        for _ in 0..3 * SILENCE_MAX {
+            lives.iter_mut().flatten().for_each(|leases| store.round(leases));
+        }
+        let owners = store.owners(partitions);
+        let counts: Vec<_> = lives.iter().flatten().map(|leases| {
+            let count = owners.iter().filter(|owner| **owner == Some(leases.me)).count();
+            let held: usize = leases.held().map(|(_, held)| held.len()).sum();
+            (count, held)
+        }).collect();
+        prop_assert_eq!(counts.iter().map(|it| it.0).sum::<usize>(), partitions, "{:?}", owners);
+        prop_assert!(counts.iter().all(|(stored, held)| stored == held));
+        let (min, max) = (counts.iter().min().unwrap().0, counts.iter().max().unwrap().0);
+        prop_assert!(max - min <= 1, "{:?}", counts);
+    }
+}

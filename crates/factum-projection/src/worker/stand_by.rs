@@ -1,0 +1,137 @@
+//! Waiting for a partition that another process works on.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use factum_core::{Kernel, StreamId};
+
+use super::{End, Worker, next_order, to_leave};
+use crate::{
+    handle::Order,
+    health::{ConsumerState, StopReason},
+    letter::{DeadLetter, Letter},
+    name::ConsumerName,
+    progress,
+    stored::{Release, StoredOrder, leave_order},
+    target::{Target, TargetError},
+    work::Work,
+};
+
+/// What came of an order for another process is looked at so often,
+const DONE_EVERY: Duration = Duration::from_millis(50);
+/// and so many times: that one looks for orders every second.
+const DONE_LOOKS_MAX: u32 = 200;
+
+/// A build that is about to be replaced is looked at so often,
+const FROZEN_EVERY: Duration = Duration::from_secs(1);
+/// and at most so many times: whoever wanted to replace it gives up long before, or has died.
+const FROZEN_MAX: u32 = 30;
+
+impl<W: Work> Worker<W> {
+    /// Waits until the partition is this process's.
+    pub(super) async fn stand_by(&mut self) -> Result<(), End> {
+        if self.seat.as_ref().is_none_or(|seat| seat.is_mine()) {
+            return Ok(());
+        }
+        self.tell(ConsumerState::StandingBy);
+        loop {
+            let Self { seat: Some(seat), orders, health, .. } = self else { return Ok(()) };
+            let order = tokio::select! {
+                biased;
+                order = next_order(orders, health) => order,
+                () = seat.mine() => return Ok(()),
+            };
+            match order {
+                Order::Stop => return Err(End::Stop(StopReason::Asked)),
+                Order::Pause => self.is_paused = true,
+                Order::Resume => self.is_paused = false,
+                Order::Letters(answer) => {
+                    let _ = answer.send(self.stored_letters().await);
+                }
+                Order::Release(stream, release, answer) => {
+                    // Told when it is done, and meanwhile this one goes on to stand by.
+                    let (kernel, name) = (self.reading.kernel.clone(), self.name.clone());
+                    let asked = Asked { kernel, name, target: self.target.clone() };
+                    tokio::spawn(async move {
+                        let _ = answer.send(asked.release(&stream, release).await);
+                    });
+                }
+            }
+        }
+    }
+
+    /// What is parked, by whoever works on it. What can't be read is not known.
+    async fn stored_letters(&self) -> Vec<DeadLetter> {
+        letters(&*self.target, &self.name).await.unwrap_or_default()
+    }
+
+    /// Waits while another build is about to take this one's place: what comes now is to come in
+    /// that one. Where one process runs all builds, its keeper stops this one by itself.
+    pub(super) async fn thaw(&mut self, is_frozen: bool) -> Result<(), End> {
+        if !is_frozen || self.seat.is_none() || self.frozen >= FROZEN_MAX {
+            self.frozen = 0;
+            return Ok(());
+        }
+        self.frozen += 1;
+        self.tell(ConsumerState::Paused);
+        let clock = self.reading.kernel.clock().clone();
+        let mut rest = clock.sleep(FROZEN_EVERY);
+        loop {
+            tokio::select! {
+                biased;
+                order = next_order(&mut self.orders, &self.health) => {
+                    self.obey_meanwhile(order, "another build is about to take its place")?;
+                }
+                () = to_leave(&mut self.seat) => return Err(End::Unseated),
+                () = &mut rest => return Err(End::Reopen),
+            }
+        }
+    }
+}
+
+/// An order for the process that works on a partition.
+struct Asked<T> {
+    kernel: Kernel,
+    name: ConsumerName,
+    target: Arc<T>,
+}
+
+impl<T: Target> Asked<T> {
+    /// Leaves the order in the store, and waits for what comes of it.
+    async fn release(&self, stream: &StreamId, release: Release) -> Result<(), String> {
+        let before = self.letter(stream).await?;
+        let before =
+            before.ok_or_else(|| format!("nothing of this stream is parked: stream={stream}"))?;
+        let order = StoredOrder::of(&before, release);
+        leave_order(&self.kernel, &self.name, &order).await.map_err(|e| e.to_string())?;
+        for _ in 0..DONE_LOOKS_MAX {
+            self.kernel.clock().sleep(DONE_EVERY).await;
+            match self.letter(stream).await? {
+                None => return Ok(()),
+                Some(letter) if letter == before => {}
+                // On its way behind an event that is done with.
+                Some(letter) if letter.attempts == 0 => {}
+                Some(letter) => return Err(letter.error),
+            }
+        }
+        let told = "another process works on it, and has not done it yet: see its dead letters";
+        Err(told.into())
+    }
+
+    async fn letter(&self, stream: &StreamId) -> Result<Option<DeadLetter>, String> {
+        let letters = letters(&*self.target, &self.name).await.map_err(|e| e.to_string())?;
+        Ok(letters.into_iter().find(|letter| letter.stream == *stream))
+    }
+}
+
+async fn letters<T: Target>(
+    target: &T,
+    name: &ConsumerName,
+) -> Result<Vec<DeadLetter>, TargetError> {
+    let opened = target.look(name).await?;
+    let open = |(stream, letter): &(_, Bytes)| {
+        let letter: Letter = progress::decode(letter).ok()?;
+        Some(letter.open(stream))
+    };
+    Ok(opened.letters.iter().filter_map(open).collect())
+}

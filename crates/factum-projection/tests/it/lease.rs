@@ -1,0 +1,238 @@
+//! Several programs that run one consumer.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use async_trait::async_trait;
+use factum_core::{
+    Document, DocumentStore, Kernel, KeyRange, RecordedEvent, Revision, ScanPage, ScanQuery,
+    StoreError, TagKey, WriteBatch, WriteError,
+};
+use factum_memory::MemoryStore;
+use factum_projection::{
+    ConsumerHandle, ConsumerState, Documents, DocumentsTx, HandleError, Projection,
+};
+use factum_testing::bank::AccountEvent;
+
+use crate::{
+    bench::{Bench, Count, Counts, Fails, LONG, in_documents, options},
+    ledger::{Gate, until},
+    partition::shared_out,
+};
+
+fn bench() -> Bench {
+    Bench::new().another()
+}
+
+fn count(bench: &Bench, fails: &Fails) -> ConsumerHandle {
+    let target = Documents::new(&bench.kernel);
+    let counts = bench.consumers.project(Counts(fails.clone()), target, shared_out());
+    counts.unwrap().consumer().clone()
+}
+
+async fn deposits(bench: &Bench) {
+    for name in 0..12 {
+        for cents in 100..104 {
+            bench.deposit(&format!("a{name}"), cents).await;
+        }
+    }
+}
+
+/// How many partitions each works on.
+fn shares(of: &[&ConsumerHandle]) -> Vec<usize> {
+    let here = |it: &&ConsumerHandle| it.health().partitions - it.health().elsewhere;
+    of.iter().map(here).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn programs_share_partitions_and_each_event_takes_effect_once_all_the_while() {
+    let one = bench();
+    for name in 0..12 {
+        one.open(&format!("a{name}")).await;
+    }
+    let first = count(&one, &Fails::default());
+    deposits(&one).await;
+    until(|| async { shares(&[&first]) == [4] }).await;
+    let two = one.another();
+    let second = count(&two, &Fails::default());
+    deposits(&one).await;
+    until(|| async { shares(&[&first, &second]) == [2, 2] }).await;
+    let three = one.another();
+    let third = count(&three, &Fails::default());
+    until(|| async { shares(&[&first, &second, &third]).iter().sum::<usize>() == 4 }).await;
+    until(|| async { shares(&[&first, &second, &third]).iter().all(|it| *it > 0) }).await;
+    deposits(&one).await;
+    // Who works on none of it waits for those who do.
+    for handle in [&first, &second, &third] {
+        handle.wait_for(one.head(), LONG).await.unwrap();
+    }
+    two.consumers.close().await;
+    until(|| async { shares(&[&first, &third]) == [2, 2] }).await;
+    deposits(&one).await;
+    third.wait_for(one.head(), LONG).await.unwrap();
+    assert_eq!(one.counted().await, one.fold().await);
+    three.consumers.close().await;
+    one.consumers.close().await;
+    let left = ScanQuery::new(KeyRange::prefix("$lease/"));
+    assert_eq!(one.kernel.documents().scan(left).await.unwrap().documents, []);
+}
+
+#[tokio::test]
+async fn what_a_dead_program_worked_on_goes_on_in_one_that_stood_by() {
+    let alive = bench();
+    alive.open("ada").await;
+    let dead = alive.another();
+    let (begun, has_begun) = tokio::sync::oneshot::channel();
+    let (die, dies) = tokio::sync::oneshot::channel::<()>();
+    let thread = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let counts = dead.count(&Fails::default());
+            counts.wait_for(dead.head(), LONG).await.unwrap();
+            begun.send(()).unwrap();
+            dies.await.unwrap();
+        });
+    });
+    has_begun.await.unwrap();
+    let counts = alive.count(&Fails::default());
+    let mut health = counts.watch();
+    health.wait_for(|health| health.state == ConsumerState::StandingBy).await.unwrap();
+    alive.deposit("ada", 1).await;
+    counts.wait_for(alive.head(), LONG).await.unwrap();
+    assert_eq!(counts.health().handled, 0, "the other one did it");
+    die.send(()).unwrap();
+    tokio::task::spawn_blocking(|| thread.join().unwrap()).await.unwrap();
+    alive.deposit("ada", 2).await;
+    counts.wait_for(alive.head(), LONG).await.unwrap();
+    assert_eq!(counts.health().state, ConsumerState::Live);
+    assert_eq!(alive.counted().await, alive.fold().await);
+}
+
+/// Documents whose leases can't be written, when it is told so.
+#[derive(Debug)]
+struct Silenced {
+    documents: Arc<dyn DocumentStore>,
+    is_silent: Arc<AtomicBool>,
+}
+
+#[async_trait]
+impl DocumentStore for Silenced {
+    async fn get(&self, key: &[u8]) -> Result<Option<Document>, StoreError> {
+        self.documents.get(key).await
+    }
+
+    async fn scan(&self, query: ScanQuery) -> Result<ScanPage, StoreError> {
+        self.documents.scan(query).await
+    }
+
+    async fn write(&self, batch: WriteBatch) -> Result<Revision, WriteError> {
+        let is_lease = batch.entries().iter().any(|entry| entry.key.starts_with(b"$lease/"));
+        if is_lease && self.is_silent.load(Ordering::SeqCst) {
+            return Err(StoreError::unavailable("silenced").into());
+        }
+        self.documents.write(batch).await
+    }
+
+    async fn clear(&self, range: KeyRange) -> Result<(), StoreError> {
+        self.documents.clear(range).await
+    }
+}
+
+/// Counts, as slowly as its gate lets it.
+struct Slow(Gate);
+
+impl Projection for Slow {
+    const NAME: &'static str = "counts";
+    type Event = AccountEvent;
+    type Target = Documents;
+
+    async fn project(
+        &self,
+        event: AccountEvent,
+        recorded: &RecordedEvent,
+        tx: &mut DocumentsTx,
+    ) -> Result<(), HandleError> {
+        let AccountEvent::Deposited { cents } = event else { return Ok(()) };
+        self.0.pass().await;
+        tx.update(recorded.stream().key(), |count: &mut Count| count.cents.push(cents)).await
+    }
+}
+
+#[tokio::test]
+async fn who_loses_its_lease_amid_a_batch_stores_nothing_of_it() {
+    let store = Arc::new(MemoryStore::new());
+    let is_silent = Arc::new(AtomicBool::new(false));
+    let silenced = Silenced { documents: store.clone(), is_silent: is_silent.clone() };
+    let kernel = Kernel::new(store.clone(), Arc::new(silenced));
+    let old = Bench::among_others(kernel.with_tag_key(TagKey::new([1; 32])));
+    let kernel = Kernel::new(store.clone(), store).with_tag_key(TagKey::new([1; 32]));
+    let new = Bench::among_others(kernel);
+    new.open("ada").await;
+    for cents in 1..=10 {
+        new.deposit("ada", cents).await;
+    }
+    // It is amid its first batch, at the fourth event.
+    let (gate, open) = (Gate::after(3), Gate::open());
+    let options = || options().with_batch_events_max(100);
+    let target = Documents::new(&old.kernel);
+    let loser = old.consumers.project(Slow(gate.clone()), target, options()).unwrap();
+    until(|| async { gate.is_closed() }).await;
+    is_silent.store(true, Ordering::SeqCst);
+    let target = Documents::new(&new.kernel);
+    let winner = new.consumers.project(Slow(open), target, options()).unwrap();
+    winner.wait_for(new.head(), LONG).await.unwrap();
+    assert!(winner.health().handled >= 11, "it did not wait for the other one's batch");
+    // The old owner goes on all the same, with all that it has begun.
+    gate.let_pass(u64::MAX / 2);
+    new.deposit("ada", 11).await;
+    winner.wait_for(new.head(), LONG).await.unwrap();
+    is_silent.store(false, Ordering::SeqCst);
+    let mut health = loser.watch();
+    health.wait_for(|health| health.state == ConsumerState::StandingBy).await.unwrap();
+    assert_eq!(loser.health().handled, 0);
+    loser.wait_for(new.head(), LONG).await.unwrap();
+    let found = in_documents::<Count>(&**new.kernel.documents(), "$model/counts@1/").await;
+    assert_eq!(found, new.fold().await);
+}
+
+#[tokio::test]
+async fn a_program_that_stands_by_passes_orders_on() {
+    let one = bench();
+    one.open("ada").await;
+    let fails = Fails::default();
+    fails.errs.store(true, Ordering::SeqCst);
+    // Orders are looked for in stores that many processes write, so by hand in this one.
+    let first = one.count(&fails);
+    one.deposit("ada", 13).await;
+    first.wait_for(one.head(), LONG).await.unwrap();
+    let two = one.another();
+    let second = two.count(&fails);
+    let mut health = second.watch();
+    health.wait_for(|health| health.state == ConsumerState::StandingBy).await.unwrap();
+    let [letter] = &second.dead_letters().await[..] else { panic!("one is parked") };
+    assert_eq!(letter.error, "thirteen");
+    let stream = letter.stream.clone();
+    let again = second.retry(&stream).await.unwrap_err();
+    assert_eq!(again, "thirteen");
+    fails.errs.store(false, Ordering::SeqCst);
+    second.retry(&stream).await.unwrap();
+    assert_eq!(second.dead_letters().await, []);
+    assert_eq!(one.counted().await, one.fold().await);
+}
+
+#[tokio::test]
+async fn a_consumer_that_is_rewound_from_outside_goes_on_from_there() {
+    let one = bench();
+    one.open("ada").await;
+    one.deposit("ada", 1).await;
+    let first = one.count(&Fails::default());
+    first.wait_for(one.head(), LONG).await.unwrap();
+    let handled = first.health().handled;
+    let outside = one.another();
+    outside.consumers.rewind(first.name(), factum_core::Position::new(1)).await.unwrap();
+    one.deposit("ada", 2).await;
+    until(|| async { first.health().handled == handled + 2 }).await;
+    first.wait_for(one.head(), LONG).await.unwrap();
+}

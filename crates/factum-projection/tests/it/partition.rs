@@ -1,0 +1,355 @@
+//! Partitions: in order within, in parallel across, and their number.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, atomic::Ordering},
+};
+
+use factum_core::{KeyRange, Position, RecordedEvent, ScanQuery, StreamId, decode_event};
+use factum_projection::{
+    Build, Consumer, ConsumerHandle, ConsumerOptions, ConsumerState, Consumers, Documents,
+    DocumentsTx, FailurePolicy, HandleError, InMemory, PARTITIONS_MAX, Partitions, Projection,
+    StartError, StartFrom, StopReason,
+};
+use factum_testing::bank::AccountEvent;
+use tokio::sync::watch;
+
+use crate::{
+    bench::{Bench, Counts, CountsInMemory, Fails, LONG, in_documents, options},
+    ledger::{Gate, Ledgers, documents, until},
+    rebuild::is_right,
+};
+
+const PARTITIONS: usize = 4;
+
+pub(crate) fn shared_out() -> ConsumerOptions {
+    options().with_partitions(Partitions::by_stream(PARTITIONS)).with_batch_events_max(7)
+}
+
+fn names() -> impl Iterator<Item = String> {
+    (0..12).map(|n| format!("a{n}"))
+}
+
+async fn accounts(bench: &Bench) {
+    for name in names() {
+        bench.open(&name).await;
+    }
+    for cents in 1..=10 {
+        for name in names() {
+            bench.deposit(&name, cents + 100).await;
+        }
+    }
+}
+
+fn count(bench: &Bench, fails: &Fails) -> ConsumerHandle {
+    let target = Documents::new(&bench.kernel);
+    let counts = bench.consumers.project(Counts(fails.clone()), target, shared_out());
+    counts.unwrap().consumer().clone()
+}
+
+#[tokio::test]
+async fn every_event_takes_effect_once_and_in_the_order_of_its_stream() {
+    let bench = Bench::new();
+    accounts(&bench).await;
+    let counts = count(&bench, &Fails::default());
+    counts.wait_for(bench.head(), LONG).await.unwrap();
+    accounts_go_on(&bench).await;
+    counts.wait_for(bench.head(), LONG).await.unwrap();
+    assert_eq!(bench.counted().await, bench.fold().await);
+    let parts = counts.partitions();
+    let worked = parts.iter().filter(|(_, health)| health.handled > 0).count();
+    assert_eq!((parts.len(), worked), (PARTITIONS, PARTITIONS));
+    assert_eq!(parts[3].0.as_str(), "counts@1#3");
+    assert_eq!(counts.stop().await, StopReason::Asked);
+    // Each goes on where it was.
+    let again = count(&bench, &Fails::default());
+    bench.deposit("a1", 7).await;
+    again.wait_for(bench.head(), LONG).await.unwrap();
+    assert_eq!(again.health().handled, 1);
+    assert_eq!(bench.counted().await, bench.fold().await);
+}
+
+async fn accounts_go_on(bench: &Bench) {
+    for name in names() {
+        bench.deposit(&name, 500).await;
+    }
+}
+
+/// Who has come in, and waits to be let out.
+#[derive(Clone)]
+struct Inside(Arc<watch::Sender<BTreeSet<Position>>>, Arc<watch::Sender<bool>>);
+
+#[tokio::test]
+async fn partitions_are_worked_on_at_the_same_time_and_a_stream_is_not() {
+    let bench = Bench::new();
+    for name in names() {
+        bench.open(&name).await;
+    }
+    for name in names() {
+        bench.deposit(&name, 1).await;
+    }
+    let inside = Inside(Arc::default(), Arc::default());
+    let handler = {
+        let inside = inside.clone();
+        move |_: AccountEvent, recorded: RecordedEvent| {
+            let Inside(here, is_open) = inside.clone();
+            async move {
+                here.send_if_modified(|here| here.insert(recorded.position()));
+                let _ = is_open.subscribe().wait_for(|it| *it).await;
+                Ok::<(), HandleError>(())
+            }
+        }
+    };
+    let consumer = Consumer::new("all", handler).with_options(shared_out());
+    let all = bench.consumers.start(consumer).unwrap();
+    let mut here = inside.0.subscribe();
+    here.wait_for(|here| here.len() == PARTITIONS).await.unwrap();
+    inside.1.send_replace(true);
+    all.wait_for(bench.head(), LONG).await.unwrap();
+    assert_eq!(here.borrow().len(), 24);
+}
+
+#[tokio::test]
+async fn what_fails_in_one_partition_holds_up_no_other() {
+    let bench = Bench::new();
+    accounts(&bench).await;
+    let fails = Fails::default();
+    fails.errs.store(true, Ordering::SeqCst);
+    let counts = count(&bench, &fails);
+    for name in ["a1", "a2"] {
+        bench.deposit(name, 13).await;
+        bench.deposit(name, 14).await;
+    }
+    counts.wait_for(bench.head(), LONG).await.unwrap();
+    let letters = counts.dead_letters().await;
+    let streams: Vec<_> = letters.iter().map(|letter| letter.stream.key().to_owned()).collect();
+    assert_eq!(streams, ["a1", "a2"]);
+    assert_eq!(counts.health().parked, 2);
+    assert!(counts.retry(&letters[0].stream).await.is_err());
+    fails.errs.store(false, Ordering::SeqCst);
+    for letter in &letters {
+        counts.retry(&letter.stream).await.unwrap();
+    }
+    let nothing = counts.retry(&letters[0].stream).await.unwrap_err();
+    assert!(nothing.contains("nothing of this stream is parked"), "{nothing}");
+    assert_eq!(bench.counted().await, bench.fold().await);
+}
+
+#[tokio::test]
+async fn a_partition_that_stops_stops_the_consumer_and_its_reason_is_seen() {
+    let bench = Bench::new();
+    accounts(&bench).await;
+    let fails = Fails::default();
+    fails.errs.store(true, Ordering::SeqCst);
+    let target = Documents::new(&bench.kernel);
+    let failure = FailurePolicy::new().with_retries_max(0).then_stop();
+    let options = shared_out().with_failure(failure);
+    let counts = bench.consumers.project(Counts(fails.clone()), target, options).unwrap();
+    counts.wait_for(bench.head(), LONG).await.unwrap();
+    let position = bench.deposit("a1", 13).await;
+    let told = counts.wait_for(position, LONG).await.unwrap_err();
+    assert!(told.to_string().contains("thirteen"), "{told}");
+    let reason = StopReason::Failed { position, error: "thirteen".into() };
+    assert_eq!(counts.health().state, ConsumerState::Stopped(reason));
+    fails.errs.store(false, Ordering::SeqCst);
+    let again = count(&bench, &fails);
+    again.wait_for(bench.head(), LONG).await.unwrap();
+    assert_eq!(bench.counted().await, bench.fold().await);
+}
+
+/// One document that all partitions write.
+struct Sum;
+
+impl Projection for Sum {
+    const NAME: &'static str = "sum";
+    type Event = AccountEvent;
+    type Target = Documents;
+
+    async fn project(
+        &self,
+        event: AccountEvent,
+        _: &RecordedEvent,
+        tx: &mut DocumentsTx,
+    ) -> Result<(), HandleError> {
+        let AccountEvent::Deposited { cents } = event else { return Ok(()) };
+        let before = tx.get::<u64>("sum").await?.unwrap_or_default();
+        // Others are let in between what is read and what is written.
+        tokio::task::yield_now().await;
+        tx.put("sum", &(before + cents))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_document_that_several_partitions_write_loses_nothing() {
+    let bench = Bench::new();
+    accounts(&bench).await;
+    let target = Documents::new(&bench.kernel);
+    let sum = bench.consumers.project(Sum, target, shared_out()).unwrap();
+    for cents in 1..=20 {
+        for name in names() {
+            bench.deposit(&name, cents).await;
+        }
+    }
+    sum.wait_for(bench.head(), LONG).await.unwrap();
+    let expected: u64 = bench.fold().await.values().flat_map(|it| &it.cents).sum();
+    let found = in_documents::<u64>(&**bench.kernel.documents(), "$model/sum@1/").await;
+    assert_eq!(found, BTreeMap::from([("sum".to_owned(), expected)]));
+    assert_eq!(sum.health().parked, 0);
+}
+
+/// Notes which streams' events came, in which order, by what they are shared out by.
+async fn in_order_by(partitions: Partitions, key: fn(&RecordedEvent) -> String) {
+    let bench = Bench::new();
+    accounts(&bench).await;
+    let seen: Arc<Mutex<BTreeMap<String, Vec<Position>>>> = Arc::default();
+    let noted = seen.clone();
+    let handler = move |_: AccountEvent, recorded: RecordedEvent| {
+        let noted = noted.clone();
+        async move {
+            let mut noted = noted.lock().unwrap();
+            noted.entry(key(&recorded)).or_default().push(recorded.position());
+            Ok::<(), HandleError>(())
+        }
+    };
+    let options = options().with_partitions(partitions);
+    let consumer = Consumer::new("all", handler).with_options(options);
+    let all = bench.consumers.start(consumer).unwrap();
+    all.wait_for(bench.head(), LONG).await.unwrap();
+    let seen = seen.lock().unwrap();
+    assert!(seen.values().all(|positions| positions.is_sorted()), "{seen:?}");
+    let count: usize = seen.values().map(Vec::len).sum();
+    assert_eq!(count as u64, bench.head().value());
+}
+
+#[tokio::test]
+async fn events_of_one_key_come_in_order_whatever_stream_they_are_in() {
+    let last = |event: &RecordedEvent| event.stream().key()[1..].len().to_string();
+    let by = Partitions::by(3, move |event| Some(last(event)));
+    in_order_by(by, last).await;
+    let cents = |event: &AccountEvent| match event {
+        AccountEvent::Deposited { cents } => Some((cents % 3).to_string()),
+        _ => None,
+    };
+    in_order_by(Partitions::by_event(3, cents), |recorded| {
+        let mut key = recorded.stream().to_string();
+        let mut note = |event| {
+            if let AccountEvent::Deposited { cents } = event {
+                key = (cents % 3).to_string();
+            }
+        };
+        decode_event(recorded, &mut note).unwrap();
+        key
+    })
+    .await;
+    in_order_by(Partitions::by_tag(3, "email"), |event| event.stream().to_string()).await;
+}
+
+#[tokio::test]
+async fn another_number_of_partitions_is_refused() {
+    let bench = Bench::new();
+    accounts(&bench).await;
+    count(&bench, &Fails::default()).stop().await;
+    for partitions in [1, 3, PARTITIONS_MAX] {
+        let options = options().with_partitions(Partitions::by_stream(partitions));
+        let target = Documents::new(&bench.kernel);
+        let counts = bench.consumers.project(Counts(Fails::default()), target, options).unwrap();
+        let told = counts.wait_for(bench.head(), LONG).await.unwrap_err().to_string();
+        assert!(told.contains(&format!("partitions={partitions} stored=4")), "{told}");
+    }
+    let counts = count(&bench, &Fails::default());
+    counts.wait_for(bench.head(), LONG).await.unwrap();
+    assert_eq!(bench.counted().await, bench.fold().await);
+}
+
+#[tokio::test]
+async fn one_that_began_without_partitions_is_not_shared_out() {
+    let bench = Bench::new();
+    accounts(&bench).await;
+    let before = bench.count(&Fails::default());
+    before.wait_for(bench.head(), LONG).await.unwrap();
+    before.stop().await;
+    // As it was before the number was stored.
+    let layout = KeyRange::prefix("$partitions/");
+    bench.kernel.documents().clear(layout).await.unwrap();
+    let told = count(&bench, &Fails::default()).wait_for(bench.head(), LONG).await.unwrap_err();
+    assert!(told.to_string().contains("partitions=4 stored=1"), "{told}");
+}
+
+#[tokio::test]
+async fn a_model_in_memory_has_no_partitions() {
+    let bench = Bench::new();
+    let target = InMemory::new(&bench.kernel);
+    let work = CountsInMemory(Fails::default());
+    let told = bench.consumers.project(work, target, shared_out()).unwrap_err();
+    assert!(matches!(told, StartError::OnePartition(_)), "{told}");
+}
+
+#[tokio::test]
+async fn a_rebuild_takes_another_number_of_partitions() {
+    let bench = Bench::new();
+    for name in ["ada", "bob", "cyd", "dan"] {
+        bench.open(name).await;
+        bench.deposits(name, 30).await;
+    }
+    let begun = bench.keep::<2>(&Gate::open()).await;
+    begun.wait_for(bench.head(), LONG).await.unwrap();
+    bench.consumers.close().await;
+    drop(begun);
+    let keep = async |consumers: &Consumers| {
+        let targets = documents::<2>(&bench.kernel);
+        consumers.maintain(Ledgers::<2>(Gate::open()), targets, shared_out()).await.unwrap()
+    };
+    let consumers = Consumers::new(bench.kernel.clone());
+    let ledgers = keep(&consumers).await;
+    assert_eq!(ledgers.consumer().unwrap().partitions().len(), 1, "what serves stays as it is");
+    is_right(&bench, &ledgers, 465).await;
+    ledgers.rebuild().await.unwrap().done().await.unwrap();
+    assert_eq!(ledgers.serving(), Build { version: 2, generation: 1 });
+    let parts = ledgers.consumer().unwrap().partitions();
+    assert_eq!(parts.len(), PARTITIONS);
+    assert_eq!(parts[0].0.as_str(), "ledgers@2.1#0");
+    bench.deposit("ada", 35).await;
+    is_right(&bench, &ledgers, 500).await;
+    // Anybody finds it, and waits for it.
+    let ledger = bench.ledgers().get("bob").await.unwrap().unwrap();
+    assert_eq!((ledger.count, ledger.cents), (30, 465));
+    ledgers.discard_old().await.unwrap();
+    ledgers.reset().await.unwrap();
+    is_right(&bench, &ledgers, 500).await;
+    let keys = || async {
+        let all = KeyRange::prefix("$consumer/ledgers@2.1");
+        let page = bench.kernel.documents().scan(ScanQuery::new(all)).await.unwrap();
+        page.documents.len()
+    };
+    until(|| async { keys().await == 0 }).await;
+}
+
+#[tokio::test]
+async fn all_partitions_are_rewound() {
+    let bench = Bench::new();
+    accounts(&bench).await;
+    let seen: Arc<Mutex<Vec<Position>>> = Arc::default();
+    let start = |from: StartFrom| {
+        let noted = seen.clone();
+        let handler = move |_: AccountEvent, recorded: RecordedEvent| {
+            noted.lock().unwrap().push(recorded.position());
+            async { Ok::<(), HandleError>(()) }
+        };
+        let consumer = Consumer::new("all", handler).with_options(shared_out().from(from));
+        bench.consumers.start(consumer).unwrap()
+    };
+    let all = start(StartFrom::Start);
+    all.wait_for(bench.head(), LONG).await.unwrap();
+    all.stop().await;
+    seen.lock().unwrap().clear();
+    let to = Position::new(100);
+    bench.consumers.rewind(all.name(), to).await.unwrap();
+    let again = start(StartFrom::Now);
+    again.wait_for(bench.head(), LONG).await.unwrap();
+    let mut seen = seen.lock().unwrap().clone();
+    seen.sort_unstable();
+    let expected: Vec<_> = (101..=bench.head().value()).map(Position::new).collect();
+    assert_eq!(seen, expected);
+    let ada = StreamId::new("account", "ada").unwrap();
+    assert!(again.discard(&ada).await.is_err());
+}
