@@ -160,11 +160,8 @@ impl<W: Work> Worker<W> {
                 }
                 self.forget();
             }
-            (End::Unseated, Some(seat)) => {
-                seat.left();
-                self.forget();
-            }
-            (End::Reopen | End::Unseated, _) => {}
+            (End::Unseated, _) => self.forget(),
+            (End::Reopen, _) => {}
         }
         Ok(())
     }

@@ -28,11 +28,23 @@ impl Seat {
         *self.standing.borrow() == Standing::Mine
     }
 
-    /// Waits until it is this process's.
+    /// Waits until it is this process's. Meanwhile it is not worked on, so it is let go where
+    /// another process is to have it.
     pub(crate) async fn mine(&mut self) {
-        if self.standing.wait_for(|standing| *standing == Standing::Mine).await.is_err() {
-            // Nobody gives any more.
-            std::future::pending().await
+        loop {
+            let standing = *self.standing.borrow_and_update();
+            match standing {
+                Standing::Mine => return,
+                Standing::Waiting => {}
+                Standing::Leave => {
+                    self.left();
+                    continue;
+                }
+            }
+            if self.standing.changed().await.is_err() {
+                // Nobody gives any more.
+                std::future::pending::<()>().await;
+            }
         }
     }
 
@@ -43,8 +55,8 @@ impl Seat {
         }
     }
 
-    /// It is not worked on any more, and free for others.
-    pub(crate) fn left(&self) {
+    /// It is not worked on for now, and free for others.
+    fn left(&self) {
         self.membership.left(&self.part);
     }
 

@@ -4,6 +4,7 @@
 
 mod bench;
 mod bus;
+mod competing;
 mod disk;
 
 mod delivery;

@@ -1,0 +1,96 @@
+//! Processes that share a consumer's partitions, killed at any moment.
+
+use std::{
+    env,
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::Arc,
+    time::Duration,
+};
+
+use factum_core::{Kernel, TagKey};
+use factum_projection::{Consumers, Documents};
+use factum_sqlite::{SqliteOptions, SqliteStore};
+
+use crate::{
+    bench::{Bench, Counts, Fails, LONG},
+    ledger::pause,
+    partition::shared_out,
+};
+
+/// Says to the test `child` that it is one: the store's path.
+const CHILD: &str = "FACTUM_COMPETING_TEST_CHILD";
+/// So short that a process is taken for dead by mistake now and then.
+const LEASE: Duration = Duration::from_millis(60);
+const PROCESSES: usize = 3;
+
+fn kills() -> usize {
+    if env::var_os("FACTUM_TEST_FULL").is_some() { 100 } else { 15 }
+}
+
+async fn open(path: &Path) -> Bench {
+    let store = Arc::new(SqliteStore::open(SqliteOptions::new(path)).await.unwrap());
+    let kernel = Kernel::new(store.clone(), store).with_tag_key(TagKey::new([1; 32]));
+    let consumers = Consumers::new(kernel.clone()).with_lease(LEASE);
+    Bench { consumers, ..Bench::on(kernel) }
+}
+
+fn spawn(path: &Path) -> Child {
+    Command::new(env::current_exe().unwrap())
+        .args(["--exact", "competing::child", "--nocapture", "--test-threads=1"])
+        .env(CHILD, path)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+fn count(bench: &Bench) -> factum_projection::ConsumerHandle {
+    let target = Documents::new(&bench.kernel);
+    let counts = bench.consumers.project(Counts(Fails::default()), target, shared_out());
+    counts.unwrap().consumer().clone()
+}
+
+/// Not a test of its own: what the other processes run, for ever.
+#[test]
+fn child() {
+    let Some(path) = env::var_os(CHILD) else { return };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let bench = open(Path::new(&path)).await;
+        let _counts = count(&bench);
+        std::future::pending::<()>().await;
+    });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_is_killed_each_event_takes_effect_once_and_in_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("events.db");
+    let bench = open(&path).await;
+    for name in 0..8 {
+        bench.open(&format!("a{name}")).await;
+    }
+    let mut children: Vec<_> = (0..PROCESSES).map(|_| spawn(&path)).collect();
+    for kill in 0..kills() {
+        for turn in 0..(kill * 67) % 120 + 8 {
+            bench.deposit(&format!("a{}", turn % 8), 100 + turn as u64).await;
+            pause().await;
+        }
+        let child = &mut children[kill % PROCESSES];
+        child.kill().unwrap();
+        child.wait().unwrap();
+        *child = spawn(&path);
+    }
+    let counts = count(&bench);
+    counts.wait_for(bench.head(), LONG).await.unwrap();
+    let handled_here = counts.health().handled;
+    for mut child in children {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    assert_eq!(bench.counted().await, bench.fold().await);
+    let appended = bench.head().value();
+    assert!(handled_here < appended / 2, "the others did little: {handled_here} of {appended}");
+    bench.consumers.close().await;
+}
