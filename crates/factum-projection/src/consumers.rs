@@ -32,13 +32,13 @@ pub const CATCHING_UP_MAX: usize = 4;
 pub(crate) use launch::{Launch, stored};
 
 /// How long a process may be silent before others take over what it works on.
-pub const LEASE: Duration = Duration::from_secs(5);
+pub const CONSUMER_LEASE: Duration = Duration::from_secs(5);
 
 /// The consumers of a program: they share one reader of the log's end. Cheap to clone.
 ///
 /// On a store that several processes may write, those that run the same consumer share it: each
 /// partition is worked on by one of them, and the others stand by. Who comes gets a share after a
-/// moment, what a process that stops worked on goes on elsewhere at once, and after [`LEASE`] what
+/// moment, what a process that stops worked on goes on elsewhere at once, and after [`CONSUMER_LEASE`] what
 /// one that died did. Nothing depends on clocks, and whoever is taken for dead by mistake stores
 /// nothing any more. Models in memory are each process's own.
 #[derive(Debug, Clone)]
@@ -61,13 +61,13 @@ impl Consumers {
         let tail = Arc::new(Tail::new(kernel.clone()));
         let catching_up = Arc::new(Semaphore::new(CATCHING_UP_MAX));
         let is_shared = kernel.events().guarantees().writers == Writers::ManyProcesses;
-        let membership = is_shared.then(|| Membership::new(kernel.clone(), LEASE));
+        let membership = is_shared.then(|| Membership::new(kernel.clone(), CONSUMER_LEASE));
         let reading = Reading { kernel, tail, catching_up };
         Self { reading, membership, running: Arc::default() }
     }
 
     /// Sets how long a process may be silent before others take over what it works on, instead of
-    /// [`LEASE`], and that it shares consumers whatever the store says. It says that it lives five
+    /// [`CONSUMER_LEASE`], and that it shares consumers whatever the store says. It says that it lives five
     /// times as often.
     #[must_use]
     pub fn with_lease(self, lease: Duration) -> Self {
@@ -142,7 +142,7 @@ impl Consumers {
             // Where the store can't be reached, others find out by themselves.
             tokio::select! {
                 () = membership.ended() => {}
-                () = self.reading.kernel.clock().sleep(LEASE) => {}
+                () = self.reading.kernel.clock().sleep(CONSUMER_LEASE) => {}
             }
         }
     }

@@ -52,7 +52,7 @@ mod worker;
 pub use build::Build;
 pub use bus::{BusError, EventBus};
 pub use consumer::Consumer;
-pub use consumers::{CATCHING_UP_MAX, Consumers, LEASE};
+pub use consumers::{CATCHING_UP_MAX, CONSUMER_LEASE, Consumers};
 pub use document_key::{DOCUMENT_KEY_BYTES_MAX, InvalidDocumentKey};
 pub use error::{HandleError, StartError, WaitError};
 pub use handle::{ConsumerHandle, ProjectionHandle};

@@ -12,8 +12,10 @@ use super::{GroundArgs, whole};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 JSON, on the last line: bench, store, events, payload_bytes, streams, batch, rounds; scan_per_s,
-  memory_per_s, memory_ratio, documents_per_s; sqlite_per_s, sqlite_bare_per_s, sqlite_ratio;
-  postgres_per_s, postgres_bare_per_s, postgres_ratio (with --postgres); p50_us, p99_us (of what
+  memory_per_s, memory_ratio, documents_per_s, partitions, documents_partitioned_per_s,
+  documents_partitioned_ratio (to documents); sqlite_per_s, sqlite_bare_per_s, sqlite_ratio;
+  postgres_per_s, postgres_bare_per_s, postgres_ratio, postgres_partitioned_per_s,
+  postgres_partitioned_ratio (to postgres; with --postgres); p50_us, p99_us (of what
   an append takes to be seen, after its answer).
 
 Examples:
@@ -43,6 +45,10 @@ pub(crate) struct ProjectArgs {
     #[arg(long, value_name = "N", default_value_t = 1_000)]
     #[arg(value_parser = whole(1..=100_000), allow_negative_numbers = true)]
     pub(crate) batch: u64,
+    /// Partitions of the read models that are made in parallel, 2 to 64
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    #[arg(value_parser = whole(2..=64), allow_negative_numbers = true)]
+    pub(crate) partitions: u64,
     /// Rounds, 1 to 100
     #[arg(long, value_name = "N", default_value_t = 3)]
     #[arg(value_parser = whole(1..=100), allow_negative_numbers = true)]

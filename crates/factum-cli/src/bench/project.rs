@@ -9,8 +9,8 @@ mod reading;
 use std::{sync::Arc, time::Duration};
 
 use factum::{
-    ConsumerOptions, Consumers, Documents, InMemory, Position, Projection, ProjectionHandle,
-    ReadQuery, StartFrom, Target,
+    ConsumerOptions, Consumers, Documents, InMemory, Partitions, Position, Projection,
+    ProjectionHandle, ReadQuery, StartFrom, Target,
 };
 
 use self::{
@@ -78,10 +78,12 @@ impl Bench<'_> {
     async fn round(&self, head: Position, rates: &mut Rates) -> Result<(), Failure> {
         let kernel = &self.log.kernel;
         rates.add("scan", self.log.scan().await?);
-        let memory = self.rebuild(head, || (ToMemory, InMemory::new(kernel))).await?;
-        rates.add("memory", memory);
-        let documents = self.rebuild(head, || (ToDocuments, Documents::new(kernel))).await?;
-        rates.add("documents", documents);
+        let memory = || (ToMemory, InMemory::new(kernel));
+        rates.add("memory", self.rebuild(head, self.options(), memory).await?);
+        let documents = || (ToDocuments, Documents::new(kernel));
+        rates.add("documents", self.rebuild(head, self.options(), documents).await?);
+        let parallel = self.rebuild(head, self.in_partitions(), documents).await?;
+        rates.add("documents_partitioned", parallel);
         #[cfg(any(feature = "postgres", feature = "sqlite"))]
         self.round_in_sql(head, rates).await?;
         Ok(())
@@ -98,7 +100,7 @@ impl Bench<'_> {
             let target = || factum::SqliteTarget::new(&path);
             let new = || (model::ToSqlite, target().with_setup(model::TABLE).with_clear(CLEAR));
             rates.add("sqlite_bare", bare::sqlite(&path, &deposits, batch)?);
-            rates.add("sqlite", self.rebuild(head, new).await?);
+            rates.add("sqlite", self.rebuild(head, self.options(), new).await?);
         }
         #[cfg(feature = "postgres")]
         if let Some(url) = &self.args.postgres {
@@ -108,7 +110,9 @@ impl Bench<'_> {
             let new = || (model::ToPostgres, target().with_setup(model::TABLE).with_clear(CLEAR));
             rates
                 .add("postgres_bare", bare::postgres(pool.clone(), deposits.clone(), batch).await?);
-            rates.add("postgres", self.rebuild(head, new).await?);
+            rates.add("postgres", self.rebuild(head, self.options(), new).await?);
+            let parallel = self.rebuild(head, self.in_partitions(), new).await?;
+            rates.add("postgres_partitioned", parallel);
             pool.close().await;
         }
         Ok(())
@@ -122,22 +126,28 @@ impl Bench<'_> {
         ConsumerOptions::new().with_batch_events_max(self.batch())
     }
 
+    fn in_partitions(&self) -> ConsumerOptions {
+        let count = usize::try_from(self.args.partitions).unwrap_or(usize::MAX);
+        self.options().with_partitions(Partitions::by_stream(count))
+    }
+
     /// Makes a read model out of the whole log, after what an earlier run has left is gone.
     async fn rebuild<P: Projection>(
         &self,
         head: Position,
+        options: ConsumerOptions,
         new: impl Fn() -> (P, P::Target),
     ) -> Result<Duration, Failure> {
         let consumers = Consumers::new(self.log.kernel.clone());
         let (projection, target) = new();
-        let options = self.options().from(StartFrom::Now);
-        let before = start(&consumers, projection, target, options)?;
+        let now = options.clone().from(StartFrom::Now);
+        let before = start(&consumers, projection, target, now)?;
         before.stop().await;
         let cleared = before.target().clear(before.name()).await;
         cleared.map_err(|error| Failure::internal(error.to_string()))?;
         let (projection, target) = new();
         let begun = Stopwatch::start();
-        let handle = start(&consumers, projection, target, self.options())?;
+        let handle = start(&consumers, projection, target, options)?;
         self.wait(&handle, head).await?;
         let elapsed = begun.elapsed();
         consumers.close().await;

@@ -24,6 +24,7 @@ impl<W: Work> Worker<W> {
             Ok(opened) => opened,
             Err(error) => return Err(self.target_failed(error).await),
         };
+        let is_first = opened.progress.is_none();
         let (fence, mark) = (opened.fence, read::<Mark>(opened.mark.as_deref())?);
         let progress = self.progress(opened.progress).await?;
         self.letters.clear();
@@ -50,6 +51,10 @@ impl<W: Work> Worker<W> {
             Err(error) => return Err(self.target_failed(error).await),
         };
         self.is_owner = true;
+        if is_first {
+            self.check_layout().await?;
+        }
+        self.is_layout_kept = false;
         self.health.change(|health| {
             health.position = reached;
             health.head = head.max(reached);

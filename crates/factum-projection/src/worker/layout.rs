@@ -5,13 +5,16 @@ use factum_core::{ExpectedRevision, StoreErrorKind, WriteBatch, WriteError};
 
 use super::{End, Worker, broken};
 use crate::{
+    name::ConsumerName,
     progress,
     target::{Target, layout_key},
     work::Work,
 };
 
 impl<W: Work> Worker<W> {
-    /// Compares the number with what is stored, or stores it at the first start.
+    /// Compares the number with what is stored, or stores it at the first start. Asked before the
+    /// first progress is stored, and again behind that: of two processes that begin at once with
+    /// two numbers, one sees the other's.
     pub(super) async fn check_layout(&mut self) -> Result<(), End> {
         if !self.is_layout_kept {
             return Ok(());
@@ -24,36 +27,44 @@ impl<W: Work> Worker<W> {
                 Ok(found) => found,
                 Err(error) => return Err(self.layout_failed(WriteError::Store(error)).await),
             };
-            let stored = match found {
-                Some(found) => progress::decode::<usize>(&found.value).map_err(broken)?,
-                // From before it was stored: there were no partitions then.
-                None if self.has_begun(&whole).await? => 1,
-                None => {
-                    let value = progress::encode(&asked);
-                    let batch = WriteBatch::new().put(key.clone(), ExpectedRevision::Absent, value);
-                    match documents.write(batch).await {
-                        Ok(_) => asked,
-                        Err(WriteError::Conflict { .. }) => continue,
-                        Err(error) => return Err(self.layout_failed(error).await),
-                    }
+            let (stored, expected) = match found {
+                Some(found) => {
+                    let stored = progress::decode::<usize>(&found.value).map_err(broken)?;
+                    (stored, ExpectedRevision::Exact(found.revision))
                 }
+                // From before it was stored, perhaps: there were no partitions then.
+                None => (1, ExpectedRevision::Absent),
             };
-            if stored != asked {
-                return Err(broken(format!(
-                    "it was first started with another number of partitions, start it with that, \
-                     or under another name: consumer={whole} partitions={asked} stored={stored}"
-                )));
+            let is_stored = expected != ExpectedRevision::Absent;
+            if stored == asked && is_stored {
+                return Ok(());
             }
-            self.is_layout_kept = false;
-            return Ok(());
+            // What was cleared begins anew, as it likes.
+            if stored != asked && self.has_begun(&whole, stored).await? {
+                return Err(other_layout(&whole, asked, stored));
+            }
+            let batch = WriteBatch::new().put(key.clone(), expected, progress::encode(&asked));
+            match documents.write(batch).await {
+                Ok(_) if stored != asked && self.has_begun(&whole, stored).await? => {
+                    return Err(other_layout(&whole, asked, stored));
+                }
+                Ok(_) => return Ok(()),
+                Err(WriteError::Conflict { .. }) => {}
+                Err(error) => return Err(self.layout_failed(error).await),
+            }
         }
     }
 
-    async fn has_begun(&mut self, whole: &crate::name::ConsumerName) -> Result<bool, End> {
-        match self.target.look(whole).await {
-            Ok(opened) => Ok(opened.progress.is_some()),
-            Err(error) => Err(self.target_failed(error).await),
+    /// Whether anything is stored of it with so many partitions.
+    async fn has_begun(&mut self, whole: &ConsumerName, partitions: usize) -> Result<bool, End> {
+        for at in 0..partitions {
+            match self.target.look(&whole.part(at, partitions)).await {
+                Ok(opened) if opened.progress.is_some() => return Ok(true),
+                Ok(_) => {}
+                Err(error) => return Err(self.target_failed(error).await),
+            }
         }
+        Ok(false)
     }
 
     async fn layout_failed(&mut self, error: WriteError) -> End {
@@ -65,4 +76,11 @@ impl<W: Work> Worker<W> {
             error => self.away(error.to_string()).await,
         }
     }
+}
+
+fn other_layout(whole: &ConsumerName, asked: usize, stored: usize) -> End {
+    broken(format!(
+        "it was first started with another number of partitions, start it with that, or under \
+         another name: consumer={whole} partitions={asked} stored={stored}"
+    ))
 }

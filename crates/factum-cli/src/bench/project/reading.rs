@@ -14,11 +14,13 @@ use crate::{
 };
 
 /// What is measured, and beside what.
-const PAIRS: [(&str, Option<&str>); 4] = [
+const PAIRS: [(&str, Option<&str>); 6] = [
     ("memory", Some("scan")),
     ("documents", None),
+    ("documents_partitioned", Some("documents")),
     ("sqlite", Some("sqlite_bare")),
     ("postgres", Some("postgres_bare")),
+    ("postgres_partitioned", Some("postgres")),
 ];
 
 /// Events per second of each round, by what was measured.
@@ -72,6 +74,7 @@ impl Reading {
         put("payload_bytes".into(), args.payload_bytes.into());
         put("streams".into(), args.streams.into());
         put("batch".into(), args.batch.into());
+        put("partitions".into(), args.partitions.into());
         put("rounds".into(), args.rounds.into());
         for (what, beside) in PAIRS {
             let rate = rates.median(what);
@@ -120,7 +123,9 @@ impl Reading {
                 format!(", {} {}: {ratio:.2}", beside.replace('_', " "), number::rate(bare))
             });
             let rate = number::rate(rate);
-            out.line(format_args!("  {what:<9}  {rate} events per second{beside}"))?;
+            // Of partitions, only what they are beside.
+            let what = if what.ends_with("_partitioned") { "  parallel" } else { what };
+            out.line(format_args!("  {what:<10} {rate} events per second{beside}"))?;
         }
         if !self.object.contains_key("postgres_per_s") {
             out.line("  postgres   not measured, name a database by --postgres")?;

@@ -4,7 +4,7 @@ use std::{error::Error, time::Duration};
 
 use factum::{
     App, Consumer, ConsumerOptions, Documents, DocumentsTx, HandleError, Index, IndexRange,
-    LiveState, Matching, ModelChange, ModelQuery, Position, Projection, ProjectionFn,
+    LiveState, Matching, ModelChange, ModelQuery, Partitions, Position, Projection, ProjectionFn,
     RecordedEvent, StartFrom,
 };
 use factum_testing::bank::{Account, AccountCommand, AccountEvent};
@@ -199,6 +199,21 @@ async fn folding() -> Done {
         })
         .await?;
     assert_eq!(deposited.state, 570);
+    app.close().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn in_parallel() -> Done {
+    let app = App::open("memory:").await?;
+    let options = ConsumerOptions::new().with_partitions(Partitions::by_stream(8));
+    let accounts = app.project(AccountList).with_options(options).await?;
+    let last = open(&app, &[("ada", 500), ("bob", 70), ("eve", 900)]).await?;
+    accounts.wait_for(last, WAIT).await?;
+    for (name, health) in accounts.consumer().expect("it runs here").partitions() {
+        println!("{name}: {:?}, {} handled", health.state, health.handled);
+    }
+    assert_eq!(accounts.read_model::<Row>().list(ModelQuery::all()).await?.documents.len(), 3);
     app.close().await?;
     Ok(())
 }
