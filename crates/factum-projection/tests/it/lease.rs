@@ -1,8 +1,11 @@
 //! Several programs that run one consumer.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -12,14 +15,16 @@ use factum_core::{
 };
 use factum_memory::MemoryStore;
 use factum_projection::{
-    ConsumerHandle, ConsumerState, Documents, DocumentsTx, HandleError, Projection,
+    ConsumerHandle, ConsumerState, Consumers, Documents, DocumentsTx, FailurePolicy, HandleError,
+    Maintained, Projection,
 };
 use factum_testing::bank::AccountEvent;
 
 use crate::{
     bench::{Bench, Count, Counts, Fails, LONG, in_documents, options},
-    ledger::{Gate, until},
+    ledger::{Gate, HOUR, Ledgers, documents, reader, swift, until},
     partition::shared_out,
+    rebuild::{load, watch_one},
 };
 
 fn bench() -> Bench {
@@ -235,4 +240,63 @@ async fn a_consumer_that_is_rewound_from_outside_goes_on_from_there() {
     one.deposit("ada", 2).await;
     until(|| async { first.health().handled == handled + 2 }).await;
     first.wait_for(one.head(), LONG).await.unwrap();
+}
+
+/// A program of several whose seconds take fifty milliseconds.
+fn swift_one(kernel: &Kernel) -> Bench {
+    let consumers = Consumers::new(kernel.clone()).with_lease(Duration::from_secs(3));
+    Bench { consumers, ..Bench::on(kernel.clone()) }
+}
+
+async fn keep(bench: &Bench) -> Maintained<Documents> {
+    let failure = FailurePolicy::new().with_pause(Duration::from_millis(40), HOUR);
+    let targets = documents::<1>(&bench.kernel);
+    let options = shared_out().with_failure(failure);
+    bench.consumers.maintain(Ledgers::<1>(Gate::open()), targets, options).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn readers_notice_nothing_of_rebuilds_that_two_programs_share() {
+    let kernel = Bench::new().kernel.with_clock(Arc::new(swift()));
+    let (one, two) = (Arc::new(swift_one(&kernel)), swift_one(&kernel));
+    for name in 0..8 {
+        one.open(&format!("a{name}")).await;
+        one.deposits(&format!("a{name}"), 5).await;
+    }
+    one.open("ada").await;
+    for _ in 0..50 {
+        one.deposit("ada", 1).await;
+    }
+    let (first, second) = (keep(&one).await, keep(&two).await);
+    first.wait_for(one.head(), HOUR).await.unwrap();
+    let works = |it: &Maintained<_>| it.consumer().is_some_and(|it| it.health().elsewhere == 2);
+    until(|| async { works(&first) && works(&second) }).await;
+    let is_over = Arc::new(AtomicBool::new(false));
+    let loading = load(&one, &is_over);
+    let watching = [
+        watch_one(reader(first.read_model()), "ada", &is_over),
+        watch_one(reader(second.read_model()), "ada", &is_over),
+        watch_one(one.ledgers(), "ada", &is_over),
+    ];
+    for turn in 0..4 {
+        let rebuilds = if turn % 2 == 0 { &first } else { &second };
+        let rebuild = rebuilds.rebuild().await.unwrap();
+        rebuild.done().await.unwrap();
+        let serving = rebuild.build();
+        until(|| async { [&first, &second].iter().all(|it| it.serving() == serving) }).await;
+    }
+    is_over.store(true, Ordering::SeqCst);
+    loading.await.unwrap();
+    for watching in watching {
+        assert!(watching.await.unwrap() > 10);
+    }
+    for it in [&first, &second] {
+        it.wait_for(one.head(), HOUR).await.unwrap();
+    }
+    let read = one.ledgers();
+    for name in 0..8 {
+        assert_eq!(read.get(&format!("a{name}")).await.unwrap().unwrap().cents, 15);
+    }
+    let ada = read.get("ada").await.unwrap().unwrap();
+    assert_eq!(ada.count, one.head().value() - 8 * 6 - 1);
 }
