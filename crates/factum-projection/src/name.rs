@@ -52,6 +52,11 @@ impl ConsumerName {
         Self(format!("{}@{build}", self.0).into())
     }
 
+    /// The name of the consumer that it is a partition of, or itself.
+    pub(crate) fn whole(&self) -> Self {
+        Self(self.0.split('#').next().unwrap_or_default().into())
+    }
+
     /// Its text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -61,22 +66,53 @@ impl ConsumerName {
 impl FromStr for ConsumerName {
     type Err = InvalidConsumerName;
 
-    /// A name as it is shown, with the version of a projection: `balances`, `balances@2`.
+    /// A name as it is shown, with the build of a projection and the number of a partition:
+    /// `balances`, `balances@2`, `balances@2.1`, `mails#3`.
     fn from_str(text: &str) -> Result<Self, InvalidConsumerName> {
-        match text.split_once('@') {
-            None => Self::new(text),
-            Some((name, version)) => match version.parse() {
-                Ok(number) if format!("{number}") == version => {
-                    Ok(Self::new(name)?.versioned(number))
-                }
-                _ => Err(InvalidConsumerName(text.into())),
-            },
+        let invalid = || InvalidConsumerName(text.into());
+        let (rest, partition) = split(text, '#');
+        let (name, build) = split(rest, '@');
+        let (version, generation) = build.map_or((None, None), |build| {
+            let (version, generation) = split(build, '.');
+            (Some(version), generation)
+        });
+        let mut numbers = [partition, version, generation].into_iter().flatten();
+        if !numbers.all(is_number) || Self::new(name).is_err() {
+            return Err(invalid());
         }
+        Ok(Self(text.into()))
     }
+}
+
+fn split(text: &str, at: char) -> (&str, Option<&str>) {
+    text.split_once(at).map_or((text, None), |(text, rest)| (text, Some(rest)))
+}
+
+/// Whether it is a number as one is shown.
+fn is_number(text: &str) -> bool {
+    text.parse::<u32>().is_ok_and(|number| number.to_string() == text)
 }
 
 impl fmt::Display for ConsumerName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_read_as_it_is_shown() {
+        for text in ["mails", "balances@2", "balances@2.1", "mails#3", "balances@2.1#63"] {
+            assert_eq!(text.parse::<ConsumerName>().map(|it| it.to_string()).as_deref(), Ok(text));
+        }
+        for text in ["", "a/b", "@2", "a@", "a@x", "a@02", "a#", "a#-1", "a#1@2", "a@1.", "a@1#x"] {
+            assert!(text.parse::<ConsumerName>().is_err(), "{text}");
+        }
+        let part = "balances@2.1#63".parse::<ConsumerName>().unwrap();
+        assert_eq!(part.whole().as_str(), "balances@2.1");
+        assert_eq!(part.whole().whole(), part.whole());
     }
 }

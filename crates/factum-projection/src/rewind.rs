@@ -71,7 +71,7 @@ impl Consumers {
             let is_there = forget(&**self.reading.kernel.documents(), name).await?;
             return if is_there { Ok(()) } else { Err(RewindError::Unknown(name.clone())) };
         }
-        let Opened { fence, progress: Some(before), letters, .. } = target.open(name).await? else {
+        let Opened { fence, progress: Some(before), letters, .. } = target.look(name).await? else {
             return Err(RewindError::Unknown(name.clone()));
         };
         let before: Progress = progress::decode(&before).map_err(broken)?;

@@ -32,6 +32,11 @@ pub use postgres::{POSTGRES_TARGET_SCHEMA_DEFAULT, PostgresTarget};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteSynchronous, SqliteTarget, SqliteTx};
 
+/// What is said to whoever opens a build that is gone.
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+const CLEARED: &str = "the build was cleared, and its name is not used again; if the log is a new \
+                       one, keep its read models elsewhere";
+
 /// Where a consumer writes: its effects and its progress, in one write. That is what makes an
 /// event take effect exactly once.
 ///
@@ -57,6 +62,14 @@ pub trait Target: Send + Sync + 'static {
         consumer: &ConsumerName,
     ) -> impl Future<Output = Result<Opened, TargetError>> + Send;
 
+    /// Reads what is kept, for somebody who only looks.
+    fn look(
+        &self,
+        consumer: &ConsumerName,
+    ) -> impl Future<Output = Result<Opened, TargetError>> + Send {
+        self.open(consumer)
+    }
+
     /// Begins a batch.
     fn begin(
         &self,
@@ -80,7 +93,7 @@ pub trait Target: Send + Sync + 'static {
         async { self.commit(consumer, self.begin(consumer).await?, save).await }
     }
 
-    /// Removes effects and progress: the next start is the first.
+    /// Removes effects and progress, of all partitions: the next start is the first.
     fn clear(
         &self,
         consumer: &ConsumerName,

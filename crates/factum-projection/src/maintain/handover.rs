@@ -167,7 +167,7 @@ async fn comes_to<T>(running: &Running<T>, position: Position) -> Result<(), Not
 /// far it has come, and it comes no further.
 async fn freeze<T: Target>(target: &T, name: &ConsumerName) -> Result<Position, TargetError> {
     loop {
-        let Opened { fence, progress, .. } = target.open(name).await?;
+        let Opened { fence, progress, .. } = target.look(name).await?;
         let Some(progress) = progress else { return Ok(Position::ZERO) };
         let mut progress = read(&progress)?;
         let position = progress.position();
@@ -190,7 +190,7 @@ pub(crate) async fn stored_position<T: Target>(
     targets: &Targets<T>,
     name: &ConsumerName,
 ) -> Result<Position, TargetError> {
-    let opened = targets(name).open(name).await?;
+    let opened = targets(name).look(name).await?;
     opened.progress.map_or(Ok(Position::ZERO), |progress| position(&progress))
 }
 
@@ -199,7 +199,7 @@ pub(super) async fn began_after<T: Target>(
     targets: &Targets<T>,
     name: &ConsumerName,
 ) -> Result<Option<Position>, TargetError> {
-    let opened = targets(name).open(name).await?;
+    let opened = targets(name).look(name).await?;
     opened.progress.map_or(Ok(None), |progress| read(&progress).map(|it| it.began_after))
 }
 
