@@ -7,6 +7,8 @@ mod handover;
 mod keeper;
 mod local;
 mod rebuild;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod tables;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -98,7 +100,7 @@ pub struct Maintained<T: Target> {
 
 impl Consumers {
     /// Maintains a projection over its versions. `targets` makes the target of a build, whose name
-    /// it is given; a target in tables of one's own uses it in their names.
+    /// it is given; one in tables of one's own is made by `of_build`.
     ///
     /// Begin with it before the version changes for the first time: a version that
     /// [`project`](Self::project) ran is not known as an older one.

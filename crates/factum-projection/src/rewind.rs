@@ -71,7 +71,7 @@ impl Consumers {
             let is_there = forget(&**self.reading.kernel.documents(), name).await?;
             return if is_there { Ok(()) } else { Err(RewindError::Unknown(name.clone())) };
         }
-        let stored = target.open(name).await?;
+        let stored = target.look(name).await?;
         if stored.progress.is_none() {
             return self.rewind_partitions(target, name, to).await;
         }
@@ -96,7 +96,7 @@ impl Consumers {
         };
         let mut is_there = false;
         for part in parts.iter().filter(|part| *part != name) {
-            let stored = target.open(part).await?;
+            let stored = target.look(part).await?;
             if stored.progress.is_some() {
                 is_there = true;
                 self.rewind_one(target, part, stored, to).await?;

@@ -32,6 +32,11 @@ pub use postgres::{POSTGRES_TARGET_SCHEMA_DEFAULT, PostgresTarget};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteSynchronous, SqliteTarget, SqliteTx};
 
+/// What is said to whoever opens a build that is gone.
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+const CLEARED: &str = "the build was cleared, and its name is not used again; if the log is a new \
+                       one, keep its read models elsewhere";
+
 /// Where a consumer writes: its effects and its progress, in one write. That is what makes an
 /// event take effect exactly once.
 ///

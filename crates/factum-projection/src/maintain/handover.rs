@@ -200,7 +200,7 @@ async fn freeze<T: Target>(
     is_frozen: bool,
 ) -> Result<Position, TargetError> {
     loop {
-        let Opened { fence, progress, .. } = target.open(name).await?;
+        let Opened { fence, progress, .. } = target.look(name).await?;
         let Some(progress) = progress else { return Ok(Position::ZERO) };
         let mut progress = read(&progress)?;
         let position = progress.position();

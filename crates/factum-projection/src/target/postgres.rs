@@ -1,16 +1,20 @@
 //! Read models in tables of the user's own, in PostgreSQL.
 
+mod build;
 mod fault;
+mod kept;
 mod statement;
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use factum_core::StreamId;
-use sqlx::{AssertSqlSafe, PgPool, PgTransaction, Row, postgres::PgRow};
+use sqlx::{AssertSqlSafe, PgPool, PgTransaction};
 
-use self::statement::{BEGIN, Statements};
-use super::{Fence, Opened, Save, Target, TargetError};
+use self::{
+    build::BuildSchema,
+    kept::Kept,
+    statement::{BEGIN, Statements},
+};
+use super::{CLEARED, Fence, Opened, Save, Target, TargetError};
 use crate::{error::HandleError, name::ConsumerName};
 
 /// The schema that progress is kept in, unless chosen otherwise.
@@ -84,22 +88,117 @@ pub const POSTGRES_TARGET_SCHEMA_DEFAULT: &str = "public";
 pub struct PostgresTarget {
     pool: PgPool,
     statements: Arc<Statements>,
+    begin: Arc<str>,
+    /// Unquoted.
+    schema: String,
     setup: Option<&'static str>,
     clear: Option<&'static str>,
+    /// None: the tables are the user's to find.
+    build: Option<Arc<BuildSchema>>,
 }
 
 impl PostgresTarget {
     /// Read models in the database of this pool. A projection uses one connection at a time.
     pub fn new(pool: PgPool) -> Self {
-        let statements = Arc::new(Statements::new(POSTGRES_TARGET_SCHEMA_DEFAULT));
-        Self { pool, statements, setup: None, clear: None }
+        Self {
+            pool,
+            statements: Arc::new(Statements::new(POSTGRES_TARGET_SCHEMA_DEFAULT)),
+            begin: BEGIN.into(),
+            schema: POSTGRES_TARGET_SCHEMA_DEFAULT.into(),
+            setup: None,
+            clear: None,
+            build: None,
+        }
+    }
+
+    /// One build of a read model, for [`Consumers::maintain`](crate::Consumers::maintain): its
+    /// tables are in a schema of their own, so that the next build is made beside it.
+    ///
+    /// The schema has the build's name, `totals@2.1`, behind that of [`with_schema`] if there is
+    /// one, `bank/totals@2.1`. The statements of handlers, and of [`with_setup`], find it before
+    /// the schemas of the connection's `search_path`, so they name tables without a schema. It is
+    /// made when the build begins and dropped with all that is in it when the build is cleared,
+    /// which [`with_clear`] has no part in; an extension belongs into another one. The progress of
+    /// all builds is in the two tables that they share.
+    ///
+    /// A schema that has the name already and was not made by the build is left alone: the build
+    /// does not start. Nor is one dropped while a view of another schema reads its tables.
+    ///
+    /// The role needs `CREATE` on the database.
+    ///
+    /// ```
+    /// use factum_projection::{ConsumerOptions, Consumers, Maintained, PostgresTarget};
+    /// # use factum_core::RecordedEvent;
+    /// # use factum_projection::{HandleError, Projection};
+    /// # use factum_testing::bank::AccountEvent;
+    /// # struct Totals;
+    /// # impl Projection for Totals {
+    /// #     const NAME: &'static str = "totals";
+    /// #     type Event = AccountEvent;
+    /// #     type Target = PostgresTarget;
+    /// #     async fn project(
+    /// #         &self,
+    /// #         _: AccountEvent,
+    /// #         _: &RecordedEvent,
+    /// #         _: &mut sqlx::PgTransaction<'static>,
+    /// #     ) -> Result<(), HandleError> {
+    /// #         Ok(())
+    /// #     }
+    /// # }
+    /// use sqlx::{AssertSqlSafe, PgPool};
+    ///
+    /// const SETUP: &str =
+    ///     "CREATE TABLE IF NOT EXISTS totals (account text PRIMARY KEY, cents bigint)";
+    ///
+    /// async fn maintain(
+    ///     consumers: &Consumers,
+    ///     pool: PgPool,
+    /// ) -> Result<Maintained<PostgresTarget>, Box<dyn std::error::Error>> {
+    ///     let targets = move |build: &_| {
+    ///         PostgresTarget::of_build(pool.clone(), build).with_setup(SETUP)
+    ///     };
+    ///     Ok(consumers.maintain(Totals, targets, ConsumerOptions::new()).await?)
+    /// }
+    ///
+    /// async fn cents(totals: &Maintained<PostgresTarget>, pool: &PgPool) -> sqlx::Result<i64> {
+    ///     let sql = format!("SELECT sum(cents)::bigint FROM {}.totals", totals.schema().await);
+    ///     sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(pool).await
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = PgPool::connect_lazy("postgres://app@localhost/bank")?;
+    /// let target = PostgresTarget::of_build(pool, &"totals@2".parse()?);
+    /// assert_eq!(target.schema(), "\"totals@2\"");
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// [`with_schema`]: Self::with_schema
+    /// [`with_setup`]: Self::with_setup
+    /// [`with_clear`]: Self::with_clear
+    pub fn of_build(pool: PgPool, build: &ConsumerName) -> Self {
+        Self::new(pool).in_build(BuildSchema::new(build, None))
+    }
+
+    fn in_build(mut self, build: BuildSchema) -> Self {
+        self.begin = build.begin().into();
+        self.build = Some(Arc::new(build));
+        self
     }
 
     /// Sets the schema that progress is kept in; it is made if it is not there. Tables of one's
     /// own are where the handlers' statements say.
     pub fn with_schema(mut self, schema: &str) -> Self {
         self.statements = Arc::new(Statements::new(schema));
-        self
+        self.schema = schema.into();
+        match &self.build {
+            Some(build) => {
+                let prefix = (schema != POSTGRES_TARGET_SCHEMA_DEFAULT).then_some(schema);
+                let build = build.within(prefix);
+                self.in_build(build)
+            }
+            None => self,
+        }
     }
 
     /// Sets statements that make the read model's tables. They run at every start, and after an
@@ -109,7 +208,8 @@ impl PostgresTarget {
         self
     }
 
-    /// Sets statements that empty the read model's tables: [`Target::clear`] is refused without.
+    /// Sets statements that empty the read model's tables: [`Target::clear`] is refused without,
+    /// but for a build's.
     pub fn with_clear(mut self, statements: &'static str) -> Self {
         self.clear = Some(statements);
         self
@@ -127,12 +227,27 @@ impl PostgresTarget {
         statement::make_schema(&schema) + &statement::tables(&schema)
     }
 
-    /// Makes the tables, one process at a time: `IF NOT EXISTS` alone fails where two race.
+    /// The schema of the build's tables, quoted, as it stands in a statement; of a target that is
+    /// of no build, that of the progress.
+    ///
+    /// Which build serves changes. See [`Maintained::schema`](crate::Maintained::schema).
+    pub fn schema(&self) -> String {
+        match &self.build {
+            Some(build) => build.quoted().to_owned(),
+            None => statement::quoted(&self.schema),
+        }
+    }
+
+    async fn begin(&self) -> Result<PgTransaction<'static>, sqlx::Error> {
+        self.pool.begin_with(AssertSqlSafe(self.begin.clone())).await
+    }
+
+    /// Makes the tables of the progress, one process at a time: `IF NOT EXISTS` alone fails where
+    /// two race. So do the statements that are to follow, if there are any.
     async fn make(&self, tx: &mut PgTransaction<'static>) -> Result<(), sqlx::Error> {
         let statements = &self.statements;
-        let there = sqlx::query_as::<_, (bool, bool)>(AssertSqlSafe(statements.are_there.clone()));
-        let (is_schema_there, are_tables_there) = there.fetch_one(&mut **tx).await?;
-        if are_tables_there && self.setup.is_none() {
+        let (is_schema_there, are_tables_there) = self.are_there(tx).await?;
+        if are_tables_there && self.setup.is_none() && self.build.is_none() {
             return Ok(());
         }
         sqlx::query(statement::LOCK).execute(&mut **tx).await?;
@@ -145,26 +260,119 @@ impl PostgresTarget {
             let tables = AssertSqlSafe(statements.tables.clone());
             sqlx::raw_sql(tables).execute(&mut **tx).await?;
         }
-        if let Some(setup) = self.setup {
-            sqlx::raw_sql(setup).execute(&mut **tx).await?;
-        }
         Ok(())
     }
 
-    async fn look(&self, consumer: &ConsumerName) -> Result<Found, sqlx::Error> {
-        let mut tx = self.pool.begin_with(BEGIN).await?;
-        sqlx::query(statement::LOCK_TIMEOUT).execute(&mut *tx).await?;
-        self.make(&mut tx).await?;
-        let of = || consumer.as_str();
-        let statements = &self.statements;
-        sqlx::query(AssertSqlSafe(statements.enter.clone())).bind(of()).execute(&mut *tx).await?;
-        // Locked, so that a commit of ours whose outcome is unknown has ended, one way or other.
-        let consumer = sqlx::query(AssertSqlSafe(statements.consumer.clone()));
-        let consumer = consumer.bind(of()).fetch_one(&mut *tx).await?;
-        let letters = sqlx::query(AssertSqlSafe(statements.letters.clone()));
-        let letters = letters.bind(of()).fetch_all(&mut *tx).await?;
-        tx.commit().await?;
-        Ok(Found { consumer, letters })
+    /// Whether the schema and the tables of the progress are there.
+    async fn are_there(
+        &self,
+        tx: &mut PgTransaction<'static>,
+    ) -> Result<(bool, bool), sqlx::Error> {
+        let there = AssertSqlSafe(self.statements.are_there.clone());
+        sqlx::query_as::<_, (bool, bool)>(there).fetch_one(&mut **tx).await
+    }
+
+    /// Makes what is needed, and reads.
+    async fn make_and_read(&self, consumer: &ConsumerName) -> Result<Opened, TargetError> {
+        let mut tx = self.begin().await.map_err(fault::before_commit)?;
+        let found = self.enter(consumer, &mut tx).await.map_err(fault::before_commit)?;
+        let Some(found) = found.filter(|found| !found.is_closed()) else {
+            return Err(fault::refused(&format!("{CLEARED}: consumer={consumer}")));
+        };
+        if let Some(build) = &self.build {
+            build.make(&mut tx).await?;
+        }
+        let made = async {
+            if let Some(setup) = self.setup {
+                sqlx::raw_sql(setup).execute(&mut *tx).await?;
+            }
+            tx.commit().await
+        };
+        made.await.map_err(fault::before_commit)?;
+        found.opened().map_err(fault::before_commit)
+    }
+
+    /// Enters a consumer if it is new. None: its build was cleared.
+    async fn enter(
+        &self,
+        consumer: &ConsumerName,
+        tx: &mut PgTransaction<'static>,
+    ) -> Result<Option<Kept>, sqlx::Error> {
+        sqlx::query(statement::LOCK_TIMEOUT).execute(&mut **tx).await?;
+        self.make(tx).await?;
+        let (statements, name) = (&self.statements, consumer.as_str());
+        let enter = || AssertSqlSafe(statements.enter.clone());
+        // Of a build that is cleared no partition begins any more, so that none has to be known.
+        let whole = consumer.whole();
+        if self.build.is_some() && whole != *consumer {
+            sqlx::query(enter()).bind(whole.as_str()).execute(&mut **tx).await?;
+            let is_closed = AssertSqlSafe(statements.is_closed.clone());
+            let is_closed = sqlx::query_scalar::<_, bool>(is_closed).bind(whole.as_str());
+            if is_closed.fetch_one(&mut **tx).await? {
+                return Ok(None);
+            }
+        }
+        sqlx::query(enter()).bind(name).execute(&mut **tx).await?;
+        Kept::read(&statements.consumer, (&statements.letters, name), tx).await
+    }
+
+    async fn read(&self, consumer: &ConsumerName) -> Result<Opened, sqlx::Error> {
+        let mut tx = self.begin().await?;
+        let (_, are_tables_there) = self.are_there(&mut tx).await?;
+        if !are_tables_there {
+            return Ok(Opened::default());
+        }
+        let (statements, name) = (&self.statements, consumer.as_str());
+        let letters = (&statements.letters, name);
+        let found = Kept::read(&statements.consumer_now, letters, &mut tx).await?;
+        found.map_or_else(|| Ok(Opened::default()), |found| found.opened())
+    }
+
+    fn check(&self, consumer: &ConsumerName) -> Result<(), TargetError> {
+        self.build.as_ref().map_or(Ok(()), |build| build.check(consumer))
+    }
+
+    /// Empties the tables by these statements, and forgets the progress.
+    async fn empty(&self, consumer: &ConsumerName, clear: &'static str) -> Result<(), TargetError> {
+        let whole = consumer.whole();
+        let emptied = async {
+            let mut tx = self.begin().await?;
+            sqlx::raw_sql(clear).execute(&mut *tx).await?;
+            for statement in [&self.statements.forget, &self.statements.forget_letters] {
+                let query = sqlx::query(AssertSqlSafe(statement.clone()));
+                query.bind(whole.as_str()).execute(&mut *tx).await?;
+            }
+            Ok(tx)
+        };
+        let tx = emptied.await.map_err(fault::before_commit)?;
+        tx.commit().await.map_err(fault::at_commit)
+    }
+
+    /// Closes a build for good, and drops its tables then: whoever is at work on it ends, because
+    /// nothing of theirs is stored any more, and lets go of the tables.
+    async fn drop_build(
+        &self,
+        build: &BuildSchema,
+        consumer: &ConsumerName,
+    ) -> Result<(), TargetError> {
+        let whole = consumer.whole();
+        let closed = async {
+            let mut tx = self.begin().await?;
+            // Its own row first, as those do who open a partition.
+            self.enter(&whole, &mut tx).await?;
+            for statement in [&self.statements.close, &self.statements.forget_letters] {
+                let query = sqlx::query(AssertSqlSafe(statement.clone()));
+                query.bind(whole.as_str()).execute(&mut *tx).await?;
+            }
+            Ok(tx)
+        };
+        let tx = closed.await.map_err(fault::before_commit)?;
+        tx.commit().await.map_err(fault::at_commit)?;
+        let mut tx = self.begin().await.map_err(fault::before_commit)?;
+        let waits = sqlx::query(statement::LOCK_TIMEOUT).execute(&mut *tx).await;
+        waits.map_err(fault::before_commit)?;
+        build.drop(&mut tx).await?;
+        tx.commit().await.map_err(fault::at_commit)
     }
 
     /// Writes the save; `false`: the fence is another.
@@ -214,41 +422,22 @@ impl PostgresTarget {
     }
 }
 
-/// The rows of a consumer.
-struct Found {
-    consumer: PgRow,
-    letters: Vec<PgRow>,
-}
-
-impl Found {
-    fn opened(&self) -> Result<Opened, sqlx::Error> {
-        let bytes = |at: usize| {
-            let bytes = self.consumer.try_get::<Option<Vec<u8>>, _>(at);
-            bytes.map(|bytes| bytes.map(Bytes::from))
-        };
-        let mut letters = Vec::with_capacity(self.letters.len());
-        for row in &self.letters {
-            let stream = row.try_get::<String, _>(0)?.parse::<StreamId>();
-            let stream = stream.map_err(|e| sqlx::Error::Decode(Box::new(e)))?;
-            letters.push((stream, Bytes::from(row.try_get::<Vec<u8>, _>(1)?)));
-        }
-        let fence = Fence(self.consumer.try_get::<i64, _>(0)?.cast_unsigned());
-        Ok(Opened { fence, progress: bytes(1)?, mark: bytes(2)?, letters })
-    }
-}
-
 impl Target for PostgresTarget {
     type Tx = PgTransaction<'static>;
 
     const IS_PARALLEL: bool = true;
 
     async fn open(&self, consumer: &ConsumerName) -> Result<Opened, TargetError> {
-        let found = self.look(consumer).await.map_err(fault::before_commit)?;
-        found.opened().map_err(fault::before_commit)
+        self.check(consumer)?;
+        self.make_and_read(consumer).await
+    }
+
+    async fn look(&self, consumer: &ConsumerName) -> Result<Opened, TargetError> {
+        self.read(consumer).await.map_err(fault::before_commit)
     }
 
     async fn begin(&self, _: &ConsumerName) -> Result<PgTransaction<'static>, TargetError> {
-        self.pool.begin_with(BEGIN).await.map_err(fault::before_commit)
+        Self::begin(self).await.map_err(fault::before_commit)
     }
 
     async fn commit(
@@ -266,22 +455,14 @@ impl Target for PostgresTarget {
     }
 
     async fn clear(&self, consumer: &ConsumerName) -> Result<(), TargetError> {
-        let Some(clear) = self.clear else {
-            return Err(fault::refused(
+        self.check(consumer)?;
+        match (&self.build, self.clear) {
+            (Some(build), _) => self.drop_build(build, consumer).await,
+            (None, Some(clear)) => self.empty(consumer, clear).await,
+            (None, None) => Err(fault::refused(
                 "the tables of a read model are its user's, say how to empty them by with_clear",
-            ));
-        };
-        let emptied = async {
-            let mut tx = self.pool.begin_with(BEGIN).await?;
-            sqlx::raw_sql(clear).execute(&mut *tx).await?;
-            for statement in [&self.statements.forget, &self.statements.forget_letters] {
-                let query = sqlx::query(AssertSqlSafe(statement.clone()));
-                query.bind(consumer.as_str()).execute(&mut *tx).await?;
-            }
-            Ok(tx)
-        };
-        let tx = emptied.await.map_err(fault::before_commit)?;
-        tx.commit().await.map_err(fault::at_commit)
+            )),
+        }
     }
 
     fn is_to_blame(&self, error: &HandleError) -> bool {

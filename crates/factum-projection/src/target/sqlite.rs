@@ -1,5 +1,6 @@
 //! Read models in tables of the user's own, in a SQLite file.
 
+mod build;
 mod fault;
 mod file;
 mod transaction;
@@ -7,7 +8,7 @@ mod transaction;
 use std::{
     fmt,
     future::Future,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -19,6 +20,7 @@ use tokio::{
     task::{JoinHandle, spawn_blocking},
 };
 
+use self::build::BuildFile;
 use super::{Fence, Opened, Save, Target, TargetError};
 use crate::{error::HandleError, name::ConsumerName};
 
@@ -80,6 +82,8 @@ pub struct SqliteTarget {
     synchronous: SqliteSynchronous,
     setup: Option<&'static str>,
     clear: Option<&'static str>,
+    /// None: the file is the user's to share.
+    build: Option<BuildFile>,
     /// The connection between two batches.
     idle: Arc<Mutex<Option<Connection>>>,
     /// Ends the statement that the last batch is at.
@@ -106,9 +110,65 @@ impl SqliteTarget {
             synchronous: SqliteSynchronous::Full,
             setup: None,
             clear: None,
+            build: None,
             idle: Arc::default(),
             interrupt: Mutex::default(),
         }
+    }
+
+    /// One build of a read model, for [`Consumers::maintain`](crate::Consumers::maintain): its
+    /// tables are in a file of their own in this folder, `totals@2.1.db`, so that the next build is
+    /// made beside it.
+    ///
+    /// The file is made when the build begins and removed when it is cleared, which
+    /// [`with_clear`](Self::with_clear) has no part in. A reader that has it open reads on, and
+    /// keeps its space until it closes it. A file that has the name already and was not made by
+    /// the build is left alone: the build does not start. The folder belongs to one log.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use factum_projection::{ConsumerOptions, Consumers, HandleError, ProjectionFn};
+    /// use factum_projection::{SqliteTarget, SqliteTx};
+    /// use factum_testing::bank::{Account, AccountCommand, AccountEvent};
+    ///
+    /// const SETUP: &str = "CREATE TABLE IF NOT EXISTS owners (owner TEXT)";
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let store = std::sync::Arc::new(factum_memory::MemoryStore::new());
+    /// # let kernel = factum_core::Kernel::new(store.clone(), store);
+    /// # let kernel = kernel.with_tag_key(factum_core::TagKey::new([1; 32]));
+    /// # let accounts = factum_core::Repository::<Account>::new(kernel.clone());
+    /// # let folder = tempfile::tempdir()?;
+    /// # let folder = folder.path().to_owned();
+    /// let owners = ProjectionFn::new("owners", 1, |event, _, tx: &mut SqliteTx| {
+    ///     if let AccountEvent::Opened { owner, .. } = event {
+    ///         tx.execute("INSERT INTO owners VALUES (?1)", [owner])?;
+    ///     }
+    ///     Ok(())
+    /// });
+    /// let targets = move |build: &_| SqliteTarget::of_build(&folder, build).with_setup(SETUP);
+    /// let owners =
+    ///     Consumers::new(kernel).maintain_fn(owners, targets, ConsumerOptions::new()).await?;
+    ///
+    /// # let open =
+    /// #     AccountCommand::Open { owner: "Ada".into(), email: "ada@example.org".into() };
+    /// # let position = accounts.execute("ada", &open).await?.position.expect("it is an event");
+    /// owners.wait_for(position, Duration::from_secs(5)).await?;
+    /// owners.rebuild().await?.done().await?;
+    /// let reader = owners.reader().await?;
+    /// let owner: String = reader.query_row("SELECT owner FROM owners", [], |row| row.get(0))?;
+    /// assert_eq!(owner, "Ada");
+    /// # Ok(()) }
+    /// ```
+    pub fn of_build(folder: impl AsRef<Path>, build: &ConsumerName) -> Self {
+        let build = BuildFile::new(build);
+        Self { build: Some(build.clone()), ..Self::new(build.path(folder.as_ref())) }
+    }
+
+    /// The file that the tables are in.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Sets when a batch is on the disk.
@@ -124,7 +184,8 @@ impl SqliteTarget {
         self
     }
 
-    /// Sets statements that empty the read model's tables: [`Target::clear`] is refused without.
+    /// Sets statements that empty the read model's tables: [`Target::clear`] is refused without,
+    /// but for a build's.
     pub fn with_clear(mut self, statements: &'static str) -> Self {
         self.clear = Some(statements);
         self
@@ -141,14 +202,20 @@ impl SqliteTarget {
 
     async fn begin_waiting(&self) -> Result<SqliteTx, TargetError> {
         let (idle, path, synchronous) = (self.idle.clone(), self.path.clone(), self.synchronous);
+        // A build's is there, or it is cleared.
+        let is_made = self.build.is_none();
         on_a_thread(move || {
             let connection = match transaction::take(&idle) {
                 Some(connection) => connection,
-                None => file::open_writer(&path, synchronous)?,
+                None => file::open_writer(&path, synchronous, is_made)?,
             };
             SqliteTx::begin(connection, &idle, file::BUSY_TIMEOUT).map_err(fault::before_commit)
         })
         .await
+    }
+
+    fn check(&self, consumer: &ConsumerName) -> Result<(), TargetError> {
+        self.build.as_ref().map_or(Ok(()), |build| build.check(consumer))
     }
 
     fn interrupt(&self) -> MutexGuard<'_, Option<Arc<InterruptHandle>>> {
@@ -160,17 +227,28 @@ impl Target for SqliteTarget {
     type Tx = SqliteTx;
 
     async fn open(&self, consumer: &ConsumerName) -> Result<Opened, TargetError> {
+        self.check(consumer)?;
         let (idle, path, synchronous) = (self.idle.clone(), self.path.clone(), self.synchronous);
-        let (consumer, setup) = (consumer.clone(), self.setup);
+        let (consumer, setup, build) = (consumer.clone(), self.setup, self.build.clone());
         on_a_thread(move || {
             // Whatever state it is in.
             drop(transaction::take(&idle));
-            let mut connection = file::open_writer(&path, synchronous)?;
-            let opened = file::look(&mut connection, consumer.as_str(), setup)?;
+            if let Some(build) = &build {
+                build.prepare(&path)?;
+            }
+            let mut connection = file::open_writer(&path, synchronous, true)?;
+            let build = build.as_ref();
+            let opened = file::make(&mut connection, consumer.as_str(), (setup, build))?;
+            build.inspect(|build| build.was_made());
             transaction::give(&idle, connection);
             Ok(opened)
         })
         .await
+    }
+
+    async fn look(&self, consumer: &ConsumerName) -> Result<Opened, TargetError> {
+        let (path, consumer) = (self.path.clone(), consumer.clone());
+        on_a_thread(move || file::look(&path, consumer.as_str())).await
     }
 
     async fn begin(&self, _: &ConsumerName) -> Result<SqliteTx, TargetError> {
@@ -196,14 +274,20 @@ impl Target for SqliteTarget {
     }
 
     async fn clear(&self, consumer: &ConsumerName) -> Result<(), TargetError> {
+        self.check(consumer)?;
+        if let Some(build) = self.build.clone() {
+            let (path, synchronous) = (self.path.clone(), self.synchronous);
+            drop(transaction::take(&self.idle));
+            return on_a_thread(move || build.remove(&path, synchronous)).await;
+        }
         let Some(clear) = self.clear else {
             return Err(fault::refused(
                 "the tables of a read model are its user's, say how to empty them by with_clear",
             ));
         };
         let tx = self.begin(consumer).await?;
-        let consumer = consumer.clone();
-        on_a_thread(move || tx.clear(consumer.as_str(), clear)).await
+        let whole = consumer.whole();
+        on_a_thread(move || tx.clear(whole.as_str(), clear)).await
     }
 
     /// On a thread of the runtime's that may block.

@@ -16,7 +16,7 @@ use crate::bench::{Bench, LONG};
 /// Long also by a swift clock.
 pub(crate) const HOUR: Duration = Duration::from_secs(3_600);
 /// Before an event is tried again.
-const PAUSE: Duration = Duration::from_millis(2);
+pub(crate) const PAUSE: Duration = Duration::from_millis(2);
 
 /// What version 1 keeps of an account: what was deposited.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,5 +1,7 @@
 //! Read models in PostgreSQL, on a real server.
 
+mod builds;
+
 use std::{
     collections::BTreeMap,
     env,

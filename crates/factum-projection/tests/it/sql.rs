@@ -1,5 +1,7 @@
 //! Read models in tables: the same behaviour, whichever database they are in.
 
+pub(crate) mod builds;
+
 use std::{
     collections::BTreeMap,
     env,
@@ -254,7 +256,7 @@ pub(crate) async fn a_cleared_model_is_projected_anew_and_its_stragglers_are_fen
 }
 
 /// A log that several processes can open.
-async fn log(path: &Path) -> Bench {
+pub(crate) async fn log(path: &Path) -> Bench {
     let store = Arc::new(SqliteStore::open(SqliteOptions::new(path)).await.unwrap());
     Bench::on(Kernel::new(store.clone(), store).with_tag_key(TagKey::new([1; 32])))
 }

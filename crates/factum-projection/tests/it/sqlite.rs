@@ -1,5 +1,7 @@
 //! Read models in a SQLite file.
 
+mod builds;
+
 use std::{collections::BTreeMap, env, path::PathBuf, sync::atomic::Ordering};
 
 use factum_core::RecordedEvent;

@@ -16,6 +16,9 @@ pub(crate) const LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '10s'";
 /// "factumrm" in ASCII: the lock under which tables are made.
 pub(crate) const LOCK: &str = "SELECT pg_advisory_xact_lock(x'66616374756d726d'::bigint)";
 
+/// A consumer, and its partitions.
+const OF_IT: &str = "(consumer = $1 OR starts_with(consumer, $1 || '#'))";
+
 /// The statements that name the schema.
 #[derive(Debug)]
 pub(crate) struct Statements {
@@ -24,13 +27,19 @@ pub(crate) struct Statements {
     pub(crate) schema: Arc<str>,
     pub(crate) tables: Arc<str>,
     pub(crate) enter: Arc<str>,
+    /// Locked, so that a commit of ours whose outcome is unknown has ended, one way or other.
     pub(crate) consumer: Arc<str>,
+    /// As it is, whoever is at it.
+    pub(crate) consumer_now: Arc<str>,
     pub(crate) letters: Arc<str>,
     pub(crate) save: Arc<str>,
     pub(crate) put_letter: Arc<str>,
     pub(crate) remove_letter: Arc<str>,
     pub(crate) forget: Arc<str>,
     pub(crate) forget_letters: Arc<str>,
+    /// Whether a build was cleared; waits until it is, if somebody is about to.
+    pub(crate) is_closed: Arc<str>,
+    pub(crate) close: Arc<str>,
 }
 
 impl Statements {
@@ -55,6 +64,10 @@ impl Statements {
                 "SELECT fence, progress, mark FROM {consumers} WHERE consumer = $1 FOR UPDATE"
             )
             .into(),
+            consumer_now: format!(
+                "SELECT fence, progress, mark FROM {consumers} WHERE consumer = $1"
+            )
+            .into(),
             letters: format!("SELECT stream, letter FROM {letters} WHERE consumer = $1").into(),
             save: format!(
                 "UPDATE {consumers} SET fence = fence + 1, progress = $3, \
@@ -69,13 +82,20 @@ impl Statements {
             .into(),
             remove_letter: format!("DELETE FROM {letters} WHERE consumer = $1 AND stream = $2")
                 .into(),
-            // The row stays: a fence that came again would let a straggler through.
+            // The rows stay: a fence that came again would let a straggler through.
             forget: format!(
                 "UPDATE {consumers} SET fence = fence + 1, progress = NULL, mark = NULL \
-                 WHERE consumer = $1"
+                 WHERE {OF_IT}"
             )
             .into(),
-            forget_letters: format!("DELETE FROM {letters} WHERE consumer = $1").into(),
+            forget_letters: format!("DELETE FROM {letters} WHERE {OF_IT}").into(),
+            is_closed: format!("SELECT fence < 0 FROM {consumers} WHERE consumer = $1 FOR SHARE")
+                .into(),
+            // A build's name never comes again, so nobody's fence is this one.
+            close: format!(
+                "UPDATE {consumers} SET fence = -1, progress = NULL, mark = NULL WHERE {OF_IT}"
+            )
+            .into(),
         }
     }
 }

@@ -4,9 +4,9 @@ use std::{path::Path, time::Duration};
 
 use bytes::Bytes;
 use factum_core::StreamId;
-use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior};
 
-use super::{SqliteSynchronous, fault};
+use super::{SqliteSynchronous, build::BuildFile, fault};
 use crate::target::{Fence, Opened, TargetError};
 
 /// How long somebody else's batch in the same file is waited for.
@@ -32,11 +32,18 @@ const ENTER: &str =
 const CONSUMER: &str = "SELECT fence, progress, mark FROM factum_consumer WHERE consumer = ?1";
 const LETTERS: &str = "SELECT stream, letter FROM factum_dead_letter WHERE consumer = ?1";
 
-pub(crate) fn open_writer(path: &Path, how: SqliteSynchronous) -> Result<Connection, TargetError> {
+const ARE_TABLES_THERE: &str = "SELECT count(*) = 2 FROM sqlite_schema
+    WHERE name IN ('factum_consumer', 'factum_dead_letter')";
+
+/// Opens a file to write to it, and makes it if it is not there and may be made.
+pub(crate) fn open_writer(
+    path: &Path,
+    how: SqliteSynchronous,
+    is_made: bool,
+) -> Result<Connection, TargetError> {
     let open = || {
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
-            | OpenFlags::SQLITE_OPEN_CREATE
-            | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        flags.set(OpenFlags::SQLITE_OPEN_CREATE, is_made);
         let connection = connect(path, flags)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         let how = match how {
@@ -60,32 +67,56 @@ fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, rusqlite::Error>
     Ok(connection)
 }
 
+pub(crate) fn are_tables_there(connection: &Connection) -> Result<bool, rusqlite::Error> {
+    connection.query_row(ARE_TABLES_THERE, [], |row| row.get(0))
+}
+
 /// Makes the tables, and reads what is kept of a consumer.
-pub(crate) fn look(
+pub(crate) fn make(
     connection: &mut Connection,
     consumer: &str,
-    setup: Option<&str>,
+    (setup, build): (Option<&str>, Option<&BuildFile>),
 ) -> Result<Opened, TargetError> {
     let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate);
     let tx = tx.map_err(fault::before_commit)?;
+    if let Some(build) = build {
+        build.enter(&tx)?;
+    }
     let made = tx.execute_batch(TABLES).and_then(|()| match setup {
         Some(setup) => tx.execute_batch(setup),
         None => Ok(()),
     });
     made.and_then(|()| tx.execute(ENTER, [consumer])).map_err(fault::before_commit)?;
-    let mut opened = tx
-        .query_row(CONSUMER, [consumer], |row| {
-            let bytes = |at| row.get::<_, Option<Vec<u8>>>(at).map(|it| it.map(Bytes::from));
-            let fence = Fence(row.get::<_, i64>(0)?.cast_unsigned());
-            Ok(Opened { fence, progress: bytes(1)?, mark: bytes(2)?, letters: Vec::new() })
-        })
-        .map_err(fault::before_commit)?;
-    for (stream, letter) in letters(&tx, consumer).map_err(fault::before_commit)? {
+    let opened = opened(&tx, consumer)?;
+    tx.commit().map_err(fault::at_commit)?;
+    Ok(opened)
+}
+
+/// Reads what is kept of a consumer.
+pub(crate) fn look(path: &Path, consumer: &str) -> Result<Opened, TargetError> {
+    if !path.exists() {
+        return Ok(Opened::default());
+    }
+    let mut connection = open_reader(path).map_err(fault::before_commit)?;
+    let tx = connection.transaction().map_err(fault::before_commit)?;
+    match are_tables_there(&tx).map_err(fault::before_commit)? {
+        true => opened(&tx, consumer),
+        false => Ok(Opened::default()),
+    }
+}
+
+fn opened(tx: &Transaction<'_>, consumer: &str) -> Result<Opened, TargetError> {
+    let opened = tx.query_row(CONSUMER, [consumer], |row| {
+        let bytes = |at| row.get::<_, Option<Vec<u8>>>(at).map(|it| it.map(Bytes::from));
+        let fence = Fence(row.get::<_, i64>(0)?.cast_unsigned());
+        Ok(Opened { fence, progress: bytes(1)?, mark: bytes(2)?, letters: Vec::new() })
+    });
+    let mut opened = opened.optional().map_err(fault::before_commit)?.unwrap_or_default();
+    for (stream, letter) in letters(tx, consumer).map_err(fault::before_commit)? {
         let stream = stream.parse::<StreamId>();
         let stream = stream.map_err(|e| fault::refused(&e.to_string()))?;
         opened.letters.push((stream, letter.into()));
     }
-    tx.commit().map_err(fault::at_commit)?;
     Ok(opened)
 }
 

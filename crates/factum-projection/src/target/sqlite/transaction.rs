@@ -18,10 +18,11 @@ const SAVE: &str = "UPDATE factum_consumer
 const PUT_LETTER: &str = "INSERT INTO factum_dead_letter (consumer, stream, letter)
     VALUES (?1, ?2, ?3) ON CONFLICT (consumer, stream) DO UPDATE SET letter = excluded.letter";
 const REMOVE_LETTER: &str = "DELETE FROM factum_dead_letter WHERE consumer = ?1 AND stream = ?2";
-/// The row stays: a fence that came again would let a straggler through.
-const FORGET: &str = "UPDATE factum_consumer
-    SET fence = fence + 1, progress = NULL, mark = NULL WHERE consumer = ?1";
-const FORGET_LETTERS: &str = "DELETE FROM factum_dead_letter WHERE consumer = ?1";
+/// The rows stay, those of partitions too: a fence that came again would let a straggler through.
+const FORGET: &str = "UPDATE factum_consumer SET fence = fence + 1, progress = NULL, mark = NULL
+    WHERE consumer = ?1 OR substr(consumer, 1, length(?1) + 1) = ?1 || '#'";
+const FORGET_LETTERS: &str = "DELETE FROM factum_dead_letter
+    WHERE consumer = ?1 OR substr(consumer, 1, length(?1) + 1) = ?1 || '#'";
 
 const ENDED: &str = "the transaction has ended before its batch, by a handler or after an error \
                      that it did not pass on";

@@ -217,3 +217,34 @@ async fn in_parallel() -> Done {
     app.close().await?;
     Ok(())
 }
+
+#[cfg(feature = "projection-sqlite")]
+#[tokio::test]
+async fn in_tables() -> Done {
+    use factum::{SqliteTarget, SqliteTx};
+
+    let app = App::open("memory:").await?;
+    let temporary = tempfile::tempdir()?;
+    let folder = temporary.path().join("models");
+    let owners = ProjectionFn::new("owners", 1, |event, _, tx: &mut SqliteTx| {
+        if let AccountEvent::Opened { owner, .. } = event {
+            tx.execute("INSERT INTO owners VALUES (?1)", [owner])?;
+        }
+        Ok(())
+    });
+    let targets = move |build: &_| {
+        SqliteTarget::of_build(&folder, build)
+            .with_setup("CREATE TABLE IF NOT EXISTS owners (owner TEXT)")
+    };
+    let owners = app.consumers().maintain_fn(owners, targets, ConsumerOptions::new()).await?;
+
+    let last = open(&app, &[("ada", 500), ("bob", 70)]).await?;
+    owners.wait_for(last, WAIT).await?;
+    owners.rebuild().await?.done().await?;
+
+    let reader = owners.reader().await?;
+    let count = "SELECT count(*) FROM owners";
+    assert_eq!(reader.query_row(count, [], |row| row.get::<_, i64>(0))?, 2);
+    app.close().await?;
+    Ok(())
+}

@@ -1,0 +1,301 @@
+//! Builds in schemas of PostgreSQL.
+
+use std::{
+    env,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+use factum_core::RecordedEvent;
+use factum_projection::{
+    BuildError, ConsumerName, ConsumerState, HandleError, Maintained, PostgresTarget, Projection,
+    Target,
+};
+use factum_testing::bank::AccountEvent;
+use sqlx::{AssertSqlSafe, PgPool, PgTransaction, postgres::PgPoolOptions};
+
+use super::url;
+use crate::{
+    bench::{Bench, LONG},
+    ledger::{Gate, swift, until},
+    sql::builds::{self, Tables, builds, options},
+};
+
+#[derive(Clone)]
+struct Schemas(Arc<Base>);
+
+/// Schemas whose names begin with this one's, which the progress is in.
+struct Base {
+    schema: String,
+    pool: PgPool,
+    is_ours: bool,
+}
+
+struct Totals<const VERSION: u32>(Gate);
+
+impl<const VERSION: u32> Projection for Totals<VERSION> {
+    const NAME: &'static str = "totals";
+    const VERSION: u32 = VERSION;
+    type Event = AccountEvent;
+    type Target = PostgresTarget;
+
+    fn declare(&self, target: PostgresTarget) -> PostgresTarget {
+        target.with_setup(match VERSION {
+            1 => "CREATE TABLE IF NOT EXISTS totals (account text PRIMARY KEY, cents bigint)",
+            _ => {
+                "CREATE TABLE IF NOT EXISTS totals
+                     (account text PRIMARY KEY, count bigint, cents bigint);
+                 CREATE INDEX IF NOT EXISTS totals_by_count ON totals (count)"
+            }
+        })
+    }
+
+    async fn project(
+        &self,
+        event: AccountEvent,
+        recorded: &RecordedEvent,
+        tx: &mut PgTransaction<'static>,
+    ) -> Result<(), HandleError> {
+        self.0.pass().await;
+        let AccountEvent::Deposited { cents } = event else { return Ok(()) };
+        let sql = match VERSION {
+            1 => {
+                "INSERT INTO totals VALUES ($1, $2)
+                 ON CONFLICT (account) DO UPDATE SET cents = totals.cents + excluded.cents"
+            }
+            _ => {
+                "INSERT INTO totals VALUES ($1, 1, $2) ON CONFLICT (account)
+                 DO UPDATE SET count = totals.count + 1, cents = totals.cents + excluded.cents"
+            }
+        };
+        let key = recorded.stream().key();
+        sqlx::query(sql).bind(key).bind(cents.cast_signed()).execute(&mut **tx).await?;
+        Ok(())
+    }
+}
+
+impl Schemas {
+    async fn of(schema: &str, is_ours: bool) -> Self {
+        // Few, so that builds use the same one after the other.
+        let pool = PgPoolOptions::new().max_connections(4).connect(&url()).await.unwrap();
+        Self(Arc::new(Base { schema: schema.into(), pool, is_ours }))
+    }
+
+    async fn run(&self, statement: String) {
+        sqlx::raw_sql(AssertSqlSafe(statement)).execute(&self.0.pool).await.unwrap();
+    }
+
+    async fn count(&self, statement: String) -> i64 {
+        sqlx::query_scalar(AssertSqlSafe(statement)).fetch_one(&self.0.pool).await.unwrap()
+    }
+
+    /// The schema of a build.
+    fn schema(&self, build: &str) -> String {
+        format!("\"{}/{build}\"", self.0.schema)
+    }
+}
+
+impl Drop for Base {
+    fn drop(&mut self) {
+        if !self.is_ours {
+            return;
+        }
+        let schema = self.schema.clone();
+        // A thread of its own, because this may be inside of a runtime.
+        let gone = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.unwrap().block_on(async {
+                let Ok(pool) = PgPool::connect(&url()).await else { return };
+                let drop = format!(
+                    "DO $$ DECLARE found name; BEGIN
+                         SET LOCAL lock_timeout = '2s';
+                         FOR found IN SELECT nspname FROM pg_namespace
+                             WHERE nspname = '{schema}' OR starts_with(nspname, '{schema}/')
+                         LOOP EXECUTE format('DROP SCHEMA %I CASCADE', found); END LOOP;
+                     END $$"
+                );
+                let _ = sqlx::raw_sql(AssertSqlSafe(drop)).execute(&pool).await;
+            });
+        });
+        let _ = gone.join();
+    }
+}
+
+impl Tables for Schemas {
+    type Target = PostgresTarget;
+
+    async fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        Self::of(&format!("builds_{}_{count}", std::process::id()), true).await
+    }
+
+    async fn at(address: &str) -> Self {
+        Self::of(address, false).await
+    }
+
+    fn address(&self) -> String {
+        self.0.schema.clone()
+    }
+
+    fn target(&self, build: &ConsumerName) -> PostgresTarget {
+        PostgresTarget::of_build(self.0.pool.clone(), build).with_schema(&self.0.schema)
+    }
+
+    async fn try_keep<const VERSION: u32>(
+        &self,
+        bench: &Bench,
+        gate: &Gate,
+    ) -> Result<Maintained<PostgresTarget>, BuildError> {
+        let (projection, tables) = (Totals::<VERSION>(gate.clone()), self.clone());
+        let targets = move |build: &ConsumerName| tables.target(build);
+        bench.consumers.maintain(projection, targets, options()).await
+    }
+
+    async fn cents(&self, totals: &Maintained<PostgresTarget>) -> Result<u64, String> {
+        let schema = totals.schema().await;
+        let sum = format!("SELECT coalesce(sum(cents), 0)::bigint FROM {schema}.totals");
+        let sum = sqlx::query_scalar::<_, i64>(AssertSqlSafe(sum)).fetch_one(&self.0.pool).await;
+        sum.map(i64::cast_unsigned).map_err(|e| e.to_string())
+    }
+
+    async fn kept(&self) -> Vec<String> {
+        let names = "SELECT substr(nspname, length($1) + 2) FROM pg_namespace
+            WHERE starts_with(nspname, $1 || '/') ORDER BY nspname COLLATE \"C\"";
+        sqlx::query_scalar(names).bind(&self.0.schema).fetch_all(&self.0.pool).await.unwrap()
+    }
+}
+
+builds! { Schemas }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn child() {
+    if env::var_os("FACTUM_POSTGRES_URL").is_some() {
+        builds::child::<Schemas>().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_or_seen_of_processes_that_are_killed() {
+    let module = "on_postgres::builds";
+    builds::nothing_is_lost_or_seen_of_processes_that_are_killed::<Schemas>(module).await;
+}
+
+async fn is_refused(totals: &Maintained<PostgresTarget>, error: &str) {
+    let mut health = totals.consumer().unwrap().watch();
+    let stopped = health.wait_for(|it| matches!(it.state, ConsumerState::Stopped(_)));
+    let state = tokio::time::timeout(LONG, stopped).await.unwrap().unwrap().state.clone();
+    assert!(format!("{state:?}").contains(error), "{state:?}");
+}
+
+#[tokio::test]
+async fn a_schema_that_is_somebody_elses_is_left_alone() {
+    let (bench, schemas) = (Bench::new(), Schemas::new().await);
+    let schema = schemas.schema("totals@1");
+    schemas.run(format!("CREATE SCHEMA {schema}; CREATE TABLE {schema}.mine ()")).await;
+    for mark in ["NULL", "'factum: build totals@1'"] {
+        schemas.run(format!("COMMENT ON SCHEMA {schema} IS {mark}")).await;
+        let again = bench.again();
+        let totals = schemas.keep::<1>(&again, &Gate::open()).await;
+        is_refused(&totals, "not its own").await;
+        again.consumers.close().await;
+    }
+    let name = "totals@1".parse().unwrap();
+    schemas.target(&name).clear(&name).await.unwrap();
+    assert_eq!(schemas.kept().await, ["totals@1"]);
+}
+
+#[tokio::test]
+async fn tables_of_ones_own_are_seen_behind_those_of_the_build_and_never_written_instead() {
+    let (bench, schemas) = (Bench::new(), Schemas::new().await);
+    let schema = schemas.0.schema.clone();
+    schemas.run(format!("CREATE SCHEMA {schema}; CREATE TABLE {schema}.totals (n int)")).await;
+    schemas.run(format!("CREATE TABLE {schema}.rates AS SELECT 3 AS factor")).await;
+    let path = format!("SET search_path = {schema}");
+    let pool = PgPoolOptions::new().after_connect(move |connection, _| {
+        let path = AssertSqlSafe(path.clone());
+        Box::pin(async move { sqlx::raw_sql(path).execute(connection).await.map(drop) })
+    });
+    let pool = pool.connect(&url()).await.unwrap();
+    let base = Base { schema: schema.clone(), pool, is_ours: false };
+    let schemas = Schemas(Arc::new(base));
+    bench.open("ada").await;
+    bench.deposit("ada", 5).await;
+    let totals = schemas.keep::<1>(&bench, &Gate::open()).await;
+    schemas.are_right(&bench, &totals, 5).await;
+    assert_eq!(schemas.count(format!("SELECT count(*) FROM {schema}.totals")).await, 0);
+    let (target, name) = (totals.target().unwrap(), totals.serving_name());
+    let mut tx = target.begin(&name).await.unwrap();
+    let both = "SELECT (sum(cents) * min(factor))::bigint FROM totals, rates";
+    let both = sqlx::query_scalar::<_, i64>(both).fetch_one(&mut *tx).await.unwrap();
+    assert_eq!(both, 15);
+    tx.rollback().await.unwrap();
+    // It goes with the transaction.
+    let path = "SELECT (current_setting('search_path') LIKE '%@%')::int::bigint";
+    assert_eq!(schemas.count(path.into()).await, 0);
+}
+
+#[tokio::test]
+async fn a_view_that_reads_a_build_keeps_it_until_it_reads_another() {
+    let (bench, schemas) = (Bench::new(), Schemas::new().await);
+    let bench = Bench::on(bench.kernel.with_clock(Arc::new(swift())));
+    bench.open("ada").await;
+    bench.deposit("ada", 5).await;
+    let totals = schemas.keep::<1>(&bench, &Gate::open()).await;
+    schemas.are_right(&bench, &totals, 5).await;
+    let view = format!("{}.report", schemas.0.schema);
+    let mut before = totals.serving_name();
+    let reads = |schema: String| format!("CREATE OR REPLACE VIEW {view} AS TABLE {schema}.totals");
+    schemas.run(reads(totals.schema().await)).await;
+    totals.reset().await.unwrap();
+    schemas.are_right(&bench, &totals, 5).await;
+    for _ in 0..2 {
+        let told = schemas.target(&before).clear(&before).await.unwrap_err().to_string();
+        assert!(told.contains("view") && told.contains("report"), "{told}");
+        assert_eq!(schemas.count(format!("SELECT sum(cents)::bigint FROM {view}")).await, 5);
+        schemas.run(reads(totals.schema().await)).await;
+        let name = format!("{before}");
+        until(|| async { !schemas.kept().await.contains(&name) }).await;
+        before = totals.serving_name();
+        totals.reset().await.unwrap();
+        schemas.are_right(&bench, &totals, 5).await;
+    }
+}
+
+#[tokio::test]
+async fn no_partition_of_a_cleared_build_begins_and_none_of_another_is_touched() {
+    let schemas = Schemas::new().await;
+    let (name, other) = ("totals@1".parse().unwrap(), "totals@11".parse().unwrap());
+    for name in [&name, &other] {
+        schemas.target(name).open(name).await.unwrap();
+    }
+    let schema = &schemas.0.schema;
+    for consumer in ["totals@1#0", "totals@1#12", "totals@11#0"] {
+        schemas
+            .run(format!(
+                "INSERT INTO {schema}.factum_consumer VALUES ('{consumer}', 7, 'p', 'm');
+                 INSERT INTO {schema}.factum_dead_letter VALUES ('{consumer}', 'a-b', 'l')"
+            ))
+            .await;
+    }
+    schemas.target(&name).clear(&name).await.unwrap();
+    let told = "SELECT string_agg(consumer, ' ' ORDER BY consumer) FROM";
+    let told = |rest: &str| format!("{told} {schema}.{rest}");
+    let told = [
+        told("factum_consumer WHERE fence = -1 AND progress IS NULL AND mark IS NULL"),
+        told("factum_consumer WHERE fence >= 0"),
+        told("factum_dead_letter"),
+    ];
+    let mut found = Vec::new();
+    for told in told {
+        let told = sqlx::query_scalar::<_, String>(AssertSqlSafe(told));
+        found.push(told.fetch_one(&schemas.0.pool).await.unwrap());
+    }
+    assert_eq!(found, ["totals@1 totals@1#0 totals@1#12", "totals@11 totals@11#0", "totals@11#0"]);
+    let new = "totals@1#9".parse().unwrap();
+    let told = schemas.target(&new).open(&new).await.unwrap_err().to_string();
+    assert!(told.contains("cleared"), "{told}");
+    assert_eq!(schemas.kept().await, ["totals@11"]);
+}
