@@ -62,7 +62,7 @@ impl Consumers {
         let catching_up = Arc::new(Semaphore::new(CATCHING_UP_MAX));
         let is_shared = kernel.events().guarantees().writers == Writers::ManyProcesses;
         let membership = is_shared.then(|| Membership::new(kernel.clone(), CONSUMER_LEASE));
-        let reading = Reading { kernel, tail, catching_up };
+        let reading = Reading { kernel, tail, catching_up, shared: None };
         Self { reading, membership, running: Arc::default() }
     }
 

@@ -2,6 +2,7 @@
 //! then the tail that all share.
 
 mod ahead;
+mod shared;
 
 use std::{ops::Range, sync::Arc};
 
@@ -12,6 +13,7 @@ use factum_core::{
 use tokio::sync::{Semaphore, broadcast};
 
 use self::ahead::Ahead;
+pub(crate) use self::shared::SharedPages;
 use crate::tail::{Tail, Tailed};
 
 /// What all consumers of a program read through.
@@ -21,6 +23,8 @@ pub(crate) struct Reading {
     pub(crate) tail: Arc<Tail>,
     /// Bounds how many read pages of their own at a time.
     pub(crate) catching_up: Arc<Semaphore>,
+    /// Where partitions read pages of their own; none: in the kernel itself.
+    pub(crate) shared: Option<Arc<SharedPages>>,
 }
 
 /// The events of one consumer, in order, none left out.
@@ -203,7 +207,12 @@ impl Source {
             _ => SubscribeFrom::After(self.after),
         };
         let (events_max, bytes_max) = self.page_max;
-        Subscription::new(&self.reading.kernel, self.scope.clone(), from)
+        let kernel = self.reading.kernel.clone();
+        let kernel = match &self.reading.shared {
+            Some(shared) => kernel.with_events(shared.clone()),
+            None => kernel,
+        };
+        Subscription::new(&kernel, self.scope.clone(), from)
             .with_system()
             .into_pages()
             .with_page(events_max, bytes_max)

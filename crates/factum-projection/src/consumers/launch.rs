@@ -13,6 +13,7 @@ use crate::{
     name::ConsumerName,
     option::ConsumerOptions,
     progress::{self, Progress},
+    source::SharedPages,
     target::{Commits, Opened, Target, TargetError},
     work::Work,
     worker::Worker,
@@ -51,6 +52,9 @@ impl Consumers {
         let places: Vec<_> = (0..count).map(|at| board.place(at)).collect();
         let membership = self.membership.clone().filter(|_| is_shared);
         let mut seats = membership.as_ref().map(|it| it.join(&name, &places).into_iter());
+        let mut reading = self.reading.clone();
+        let events = reading.kernel.events();
+        reading.shared = (count > 1).then(|| Arc::new(SharedPages::new(events.clone())));
         let mut partitions = Vec::with_capacity(count);
         for (at, health) in places.into_iter().enumerate() {
             let (orders, taken) = mpsc::channel(ORDERS_MAX);
@@ -64,7 +68,7 @@ impl Consumers {
                 work: work.clone(),
                 target: target.clone(),
                 options: options.clone(),
-                reading: self.reading.clone(),
+                reading: reading.clone(),
                 orders: taken,
                 health,
                 seat: seats.as_mut().and_then(Iterator::next),

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use bytes::{Bytes, BytesMut};
@@ -18,7 +18,8 @@ use super::{
 };
 use crate::{document_key::check_key, error::HandleError, index::Index, name::ConsumerName};
 
-/// Documents that are remembered from one batch to the next take at most so many bytes.
+/// Documents that are remembered from one batch to the next take at most so many bytes, those of
+/// all partitions together about as many.
 const CACHE_BYTES_MAX: usize = 16 << 20;
 /// What the progress of a consumer may take of a write.
 const PROGRESS_DOCUMENTS_MAX: usize = 8;
@@ -32,9 +33,8 @@ pub struct Documents {
     documents: Arc<dyn DocumentStore>,
     progress: Checkpoints,
     limits: Limits,
-    /// What the last batch has left, unless it failed. Of partitions nothing is left: others change
-    /// what they have read.
-    cache: Mutex<Entries>,
+    /// What the last batch of each partition has left, unless it failed.
+    cache: Mutex<HashMap<ConsumerName, Entries>>,
     indexes: Indexes,
     changes: Changes,
 }
@@ -52,6 +52,15 @@ struct Entry {
     is_changed: bool,
     /// What is stored, where that is known.
     stored: Option<Stored>,
+    kept: Kept,
+}
+
+/// Whether what is known of a document is from an earlier batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kept {
+    No,
+    Unused,
+    Used,
 }
 
 /// A document as it is stored; absent it has revision 0.
@@ -104,8 +113,12 @@ impl Documents {
         Ok(is_there || !partitions.partitions(consumer).await?.is_empty())
     }
 
-    fn take(&self) -> Entries {
-        std::mem::take(&mut *self.cache.lock().unwrap_or_else(PoisonError::into_inner))
+    fn take(&self, consumer: &ConsumerName) -> Entries {
+        self.cache().remove(consumer).unwrap_or_default()
+    }
+
+    fn cache(&self) -> MutexGuard<'_, HashMap<ConsumerName, Entries>> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -121,7 +134,7 @@ impl Target for Documents {
 
     async fn open(&self, consumer: &ConsumerName) -> Result<Opened, TargetError> {
         // Others may have written since.
-        drop(self.take());
+        drop(self.take(consumer));
         self.changes.missed();
         self.progress.open_with(consumer, Some(KeyRange::prefix(prefix(consumer)))).await
     }
@@ -133,7 +146,7 @@ impl Target for Documents {
     async fn begin(&self, consumer: &ConsumerName) -> Result<DocumentsTx, TargetError> {
         self.indexes.check(&self.documents, consumer).await?;
         let documents = self.documents.clone();
-        Ok(DocumentsTx { documents, prefix: prefix(consumer), entries: self.take() })
+        Ok(DocumentsTx { documents, prefix: prefix(consumer), entries: self.take(consumer) })
     }
 
     async fn commit(
@@ -145,6 +158,9 @@ impl Target for Documents {
         // Of one partition, whoever holds the fence is alone with these documents. Of several, others
         // may have changed what was read.
         let is_shared = consumer.whole() != *consumer;
+        if is_shared && !tx.is_as_kept().await? {
+            return Err(TargetError::Overtaken);
+        }
         if !self.indexes.is_empty() {
             tx.look_up_stored().await?;
         }
@@ -164,10 +180,11 @@ impl Target for Documents {
         writes.extend(declared);
         let fence = self.progress.write(consumer, writes, save).await?;
         self.changes.tell(&tx);
-        if !is_shared && tx.entries.bytes <= CACHE_BYTES_MAX {
+        let mut cache = self.cache();
+        if tx.entries.bytes <= CACHE_BYTES_MAX / (cache.len() + 1) {
             let revision = Revision::new(fence.0);
             tx.entries.found.values_mut().for_each(|entry| entry.is_stored(revision));
-            *self.cache.lock().unwrap_or_else(PoisonError::into_inner) = tx.entries;
+            cache.insert(consumer.clone(), tx.entries);
         }
         Ok(fence)
     }
@@ -178,7 +195,7 @@ impl Target for Documents {
     }
 
     async fn clear(&self, consumer: &ConsumerName) -> Result<(), TargetError> {
-        drop(self.take());
+        self.cache().clear();
         self.progress.clear_with(consumer, Some(KeyRange::prefix(prefix(consumer)))).await
     }
 
@@ -244,6 +261,20 @@ impl DocumentsTx {
         Ok(())
     }
 
+    /// Whether what was read as an earlier batch has left it is so still. What is written is compared
+    /// by the write itself.
+    async fn is_as_kept(&self) -> Result<bool, StoreError> {
+        let used = |(_, entry): &(&String, &Entry)| entry.kept == Kept::Used && !entry.is_changed;
+        for (key, entry) in self.entries.found.iter().filter(used) {
+            let found = self.documents.get(format!("{}{key}", self.prefix).as_bytes()).await?;
+            let revision = found.map_or(Revision::ZERO, |document| document.revision);
+            if entry.stored.as_ref().is_none_or(|stored| stored.revision != revision) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// What has changed: key, before, after.
     pub(super) fn changed(&self) -> impl Iterator<Item = (&str, Option<&Bytes>, Option<&Bytes>)> {
         let changed = self.entries.found.iter().filter(|(_, entry)| entry.is_changed);
@@ -254,7 +285,10 @@ impl DocumentsTx {
     }
 
     async fn look_up(&mut self, key: &str) -> Result<Option<Bytes>, StoreError> {
-        if let Some(entry) = self.entries.found.get(key) {
+        if let Some(entry) = self.entries.found.get_mut(key) {
+            if entry.kept == Kept::Unused {
+                entry.kept = Kept::Used;
+            }
             return Ok(entry.value.clone());
         }
         let found = self.documents.get(format!("{}{key}", self.prefix).as_bytes()).await?;
@@ -288,14 +322,15 @@ impl Entries {
             (entry.value, entry.is_changed) = (value, true);
         } else {
             self.bytes += key.len();
-            self.found.insert(key.into(), Entry { value, is_changed: true, stored: None });
+            let entry = Entry { value, is_changed: true, stored: None, kept: Kept::No };
+            self.found.insert(key.into(), entry);
         }
     }
 
     fn found_stored(&mut self, key: &str, stored: Stored) {
         let value = stored.value.clone();
         self.bytes += key.len() + value.as_ref().map_or(0, Bytes::len);
-        let entry = Entry { value, is_changed: false, stored: Some(stored) };
+        let entry = Entry { value, is_changed: false, stored: Some(stored), kept: Kept::No };
         self.found.insert(key.into(), entry);
     }
 }
@@ -303,6 +338,7 @@ impl Entries {
 impl Entry {
     /// It is written as it is, by the write with this revision.
     fn is_stored(&mut self, revision: Revision) {
+        self.kept = Kept::Unused;
         if std::mem::replace(&mut self.is_changed, false) {
             let revision = if self.value.is_some() { revision } else { Revision::ZERO };
             self.stored = Some(Stored { value: self.value.clone(), revision });

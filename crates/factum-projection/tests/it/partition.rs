@@ -197,6 +197,51 @@ async fn a_document_that_several_partitions_write_loses_nothing() {
     assert_eq!(sum.health().parked, 0);
 }
 
+/// Notes of each event the title that its account's first event has given it, as a document that
+/// another partition writes.
+struct Titles;
+
+impl Projection for Titles {
+    const NAME: &'static str = "titles";
+    type Event = AccountEvent;
+    type Target = Documents;
+
+    async fn project(
+        &self,
+        event: AccountEvent,
+        recorded: &RecordedEvent,
+        tx: &mut DocumentsTx,
+    ) -> Result<(), HandleError> {
+        let AccountEvent::Deposited { cents } = event else { return Ok(()) };
+        if recorded.stream().key() == "title" {
+            return tx.put("title", &cents);
+        }
+        let title = tx.get::<u64>("title").await?.unwrap_or_default();
+        tx.put(&format!("last/{}", recorded.stream().key()), &title)
+    }
+}
+
+#[tokio::test]
+async fn what_another_partition_has_written_is_seen_by_the_next_batch() {
+    let bench = Bench::new();
+    for name in names().chain(["title".to_owned()]) {
+        bench.open(&name).await;
+    }
+    let target = Documents::new(&bench.kernel);
+    let titles = bench.consumers.project(Titles, target, shared_out()).unwrap();
+    for title in 1..=10 {
+        let position = bench.deposit("title", title).await;
+        titles.wait_for(position, LONG).await.unwrap();
+        for name in names() {
+            bench.deposit(&name, 1).await;
+        }
+        titles.wait_for(bench.head(), LONG).await.unwrap();
+        let prefix = "$model/titles@1/last/";
+        let found = in_documents::<u64>(&**bench.kernel.documents(), prefix).await;
+        assert!(found.values().all(|it| *it == title), "{title}: {found:?}");
+    }
+}
+
 /// Notes which streams' events came, in which order, by what they are shared out by.
 async fn in_order_by(partitions: Partitions, key: fn(&RecordedEvent) -> String) {
     let bench = Bench::new();

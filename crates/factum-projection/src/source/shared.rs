@@ -1,0 +1,134 @@
+//! Pages of the log that several partitions read: the first that asks for one reads it for all.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use async_trait::async_trait;
+use factum_core::{
+    AppendBatch, AppendError, Appended, Direction, EventStore, Guarantees, Page, Position,
+    ReadQuery, Scope, StoreError, StreamChange, StreamId, StreamInfo,
+};
+use tokio::sync::{OnceCell, watch};
+
+/// So many pages are kept for the partition that is last. One that falls behind them reads pages
+/// of its own.
+const PAGES_MAX: usize = 8;
+
+type Cell = Arc<OnceCell<Page>>;
+
+/// A store whose pages of the whole log are read once for all who go through it at about the same
+/// speed. A page that reaches the log's end is everybody's own: there more may come.
+#[derive(Debug)]
+pub(crate) struct SharedPages {
+    store: Arc<dyn EventStore>,
+    pages: Mutex<VecDeque<(ReadQuery, Cell)>>,
+}
+
+impl SharedPages {
+    pub(crate) fn new(store: Arc<dyn EventStore>) -> Self {
+        Self { store, pages: Mutex::default() }
+    }
+
+    fn cell(&self, query: &ReadQuery) -> Cell {
+        let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, cell)) = pages.iter().find(|(asked, _)| asked == query) {
+            return cell.clone();
+        }
+        if pages.len() == PAGES_MAX {
+            pages.pop_front();
+        }
+        let cell = Cell::default();
+        pages.push_back((query.clone(), cell.clone()));
+        cell
+    }
+
+    fn forget(&self, query: &ReadQuery) {
+        let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
+        pages.retain(|(asked, _)| asked != query);
+    }
+}
+
+#[async_trait]
+impl EventStore for SharedPages {
+    async fn append(&self, batch: AppendBatch) -> Result<Appended, AppendError> {
+        self.store.append(batch).await
+    }
+
+    async fn read(&self, query: ReadQuery) -> Result<Page, StoreError> {
+        if query.scope != Scope::Log || query.direction != Direction::Forward {
+            return self.store.read(query).await;
+        }
+        let (cell, mut is_own) = (self.cell(&query), false);
+        let read = || {
+            is_own = true;
+            self.store.read(query.clone())
+        };
+        let page = cell.get_or_try_init(read).await?;
+        if page.scanned_through < page.head {
+            return Ok(page.clone());
+        }
+        self.forget(&query);
+        if is_own { Ok(page.clone()) } else { self.store.read(query).await }
+    }
+
+    async fn stream_info(&self, stream: &StreamId) -> Result<StreamInfo, StoreError> {
+        self.store.stream_info(stream).await
+    }
+
+    async fn change(
+        &self,
+        stream: &StreamId,
+        change: StreamChange,
+    ) -> Result<StreamInfo, AppendError> {
+        self.store.change(stream, change).await
+    }
+
+    fn head(&self) -> watch::Receiver<Position> {
+        self.store.head()
+    }
+
+    fn guarantees(&self) -> Guarantees {
+        self.store.guarantees()
+    }
+
+    async fn close(&self) -> Result<(), StoreError> {
+        self.store.close().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use factum_core::{
+        AppendBatch, Content, EventId, EventName, ExpectedVersion, NewEvent, StreamId, Timestamp,
+    };
+    use factum_memory::MemoryStore;
+
+    use super::*;
+
+    async fn append(store: &MemoryStore, n: u32) {
+        let id = EventId::derived(Timestamp::EPOCH, &n.to_le_bytes());
+        let event = NewEvent::new(id, EventName::from_static("a.b"), Content::Json, "{}");
+        let stream = StreamId::new("a", "1").unwrap();
+        let batch = AppendBatch::new().write(stream, ExpectedVersion::Any, [event]);
+        store.append(batch).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_page_amid_the_log_is_read_once_and_its_end_by_everybody() {
+        let store = Arc::new(MemoryStore::new());
+        for n in 0..4 {
+            append(&store, n).await;
+        }
+        let shared = SharedPages::new(store.clone());
+        let first = ReadQuery::log().with_events_max(2);
+        let last = first.clone().after(Position::new(2));
+        let amid = shared.read(first.clone()).await.unwrap();
+        assert_eq!(shared.read(last.clone()).await.unwrap().events.len(), 2);
+        append(&store, 4).await;
+        assert_eq!(shared.read(last.with_events_max(9)).await.unwrap().events.len(), 3);
+        let again = shared.read(first).await.unwrap();
+        assert_eq!((again.head, again), (Position::new(4), amid), "it is the same page");
+    }
+}
