@@ -19,10 +19,11 @@ use factum_projection::{
     Maintained, Projection,
 };
 use factum_testing::bank::AccountEvent;
+use tokio::sync::watch;
 
 use crate::{
     bench::{Bench, Count, Counts, Fails, LONG, in_documents, options},
-    ledger::{Gate, HOUR, Ledgers, documents, reader, swift, until},
+    ledger::{Gate, HOUR, Ledgers, documents, pause, reader, swift, until},
     partition::shared_out,
     rebuild::{load, watch_one},
 };
@@ -115,11 +116,19 @@ async fn what_a_dead_program_worked_on_goes_on_in_one_that_stood_by() {
     assert_eq!(alive.counted().await, alive.fold().await);
 }
 
-/// Documents whose leases can't be written, when it is told so.
+/// Documents whose leases can't be written, when it is told so, and with which a build takes over
+/// only when it may.
 #[derive(Debug)]
 struct Silenced {
     documents: Arc<dyn DocumentStore>,
     is_silent: Arc<AtomicBool>,
+    is_held: watch::Sender<bool>,
+}
+
+impl Silenced {
+    fn new(documents: Arc<dyn DocumentStore>) -> Self {
+        Self { documents, is_silent: Arc::default(), is_held: watch::Sender::new(false) }
+    }
 }
 
 #[async_trait]
@@ -136,6 +145,9 @@ impl DocumentStore for Silenced {
         let is_lease = batch.entries().iter().any(|entry| entry.key.starts_with(b"$lease/"));
         if is_lease && self.is_silent.load(Ordering::SeqCst) {
             return Err(StoreError::unavailable("silenced").into());
+        }
+        if batch.entries().iter().any(|entry| entry.key.starts_with(b"$projection/")) {
+            let _ = self.is_held.subscribe().wait_for(|is_held| !is_held).await;
         }
         self.documents.write(batch).await
     }
@@ -168,8 +180,8 @@ impl Projection for Slow {
 #[tokio::test]
 async fn who_loses_its_lease_amid_a_batch_stores_nothing_of_it() {
     let store = Arc::new(MemoryStore::new());
-    let is_silent = Arc::new(AtomicBool::new(false));
-    let silenced = Silenced { documents: store.clone(), is_silent: is_silent.clone() };
+    let silenced = Silenced::new(store.clone());
+    let is_silent = silenced.is_silent.clone();
     let kernel = Kernel::new(store.clone(), Arc::new(silenced));
     let old = Bench::among_others(kernel.with_tag_key(TagKey::new([1; 32])));
     let kernel = Kernel::new(store.clone(), store).with_tag_key(TagKey::new([1; 32]));
@@ -299,4 +311,65 @@ async fn readers_notice_nothing_of_rebuilds_that_two_programs_share() {
     }
     let ada = read.get("ada").await.unwrap().unwrap();
     assert_eq!(ada.count, one.head().value() - 8 * 6 - 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_build_that_is_being_replaced_comes_no_further_in_any_program() {
+    let store = Arc::new(MemoryStore::new());
+    let held = Arc::new(Silenced::new(store.clone()));
+    let with_key = |kernel: Kernel| kernel.with_tag_key(TagKey::new([1; 32]));
+    let one = Bench::among_others(with_key(Kernel::new(store.clone(), held.clone())));
+    let two = Bench::among_others(with_key(Kernel::new(store.clone(), store)));
+    for name in 0..8 {
+        one.open(&format!("a{name}")).await;
+        one.deposits(&format!("a{name}"), 5).await;
+    }
+    let gate = Gate::open();
+    let keep = async |bench: &Bench, gate: &Gate| {
+        let targets = documents::<1>(&bench.kernel);
+        let work = Ledgers::<1>(gate.clone());
+        bench.consumers.maintain(work, targets, shared_out()).await.unwrap()
+    };
+    let (first, second) = (keep(&one, &gate).await, keep(&two, &Gate::open()).await);
+    first.wait_for(one.head(), LONG).await.unwrap();
+    let works = |it: &Maintained<_>| it.consumer().is_some_and(|it| it.health().elsewhere == 2);
+    until(|| async { works(&first) && works(&second) }).await;
+    gate.let_pass(0);
+    let rebuild = first.rebuild().await.unwrap();
+    held.is_held.send_replace(true);
+    gate.let_pass(u64::MAX / 2);
+    // It has caught up: what serves is frozen, and the write that ends it does not come.
+    // Whoever works on it notices with the next write.
+    let mut deposited = 15;
+    let freezes = async {
+        loop {
+            for name in 0..8 {
+                one.deposit(&format!("a{name}"), 1).await;
+            }
+            deposited += 1;
+            pause().await;
+            let parts = second.consumer().unwrap().partitions();
+            let frozen = parts.iter().filter(|(_, it)| it.state == ConsumerState::Paused);
+            if frozen.count() == 2 {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(LONG, freezes).await.expect("it goes on");
+    for name in 0..8 {
+        one.deposit(&format!("a{name}"), 1_000).await;
+    }
+    rebuild.consumer().unwrap().wait_for(one.head(), LONG).await.unwrap();
+    let sum = async || {
+        let mut sum = 0;
+        for name in 0..8 {
+            sum += one.ledgers().get(&format!("a{name}")).await.unwrap().unwrap().cents;
+        }
+        sum
+    };
+    assert!(sum().await < 8 * 1_000, "the build that is being replaced went on");
+    held.is_held.send_replace(false);
+    rebuild.done().await.unwrap();
+    until(|| async { second.serving() == rebuild.build() }).await;
+    assert_eq!(sum().await, 8 * (1_000 + deposited));
 }
