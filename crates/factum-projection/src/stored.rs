@@ -82,6 +82,12 @@ pub async fn stored_consumers(
 }
 
 impl StoredConsumer {
+    /// Whether it is the consumer of this name, or one of its partitions: `mails`, `mails#0`.
+    pub fn is_of(&self, name: &str) -> bool {
+        let rest = self.name.strip_prefix(name);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('#'))
+    }
+
     fn note(&mut self, what: &str, value: &[u8]) -> Result<(), String> {
         match what.split_once('/') {
             Some(("letter", stream)) => self.note_letter(stream, value)?,
@@ -111,7 +117,8 @@ impl StoredConsumer {
     }
 }
 
-/// Orders what becomes of a stream's parked event. Where several processes may write, a running
+/// Orders what becomes of a stream's parked event, by the consumer's name; of one in partitions the
+/// one takes it that has the event. Where several processes may write, a running
 /// consumer takes the order within a second or so, else any at its next start; what it led to is
 /// seen in its dead letters. One that runs in this program is told by
 /// [`ConsumerHandle::retry`](crate::ConsumerHandle::retry).
@@ -126,21 +133,22 @@ pub async fn order_release(
 ) -> Result<(), StoreError> {
     let documents = kernel.documents();
     let all = stored_consumers(&**documents).await?;
-    let found = all.iter().find(|it| it.name == consumer);
-    let letter = found.and_then(|it| it.dead_letters.iter().find(|it| it.stream == *stream));
-    let (Some(found), Some(letter)) = (found, letter) else {
+    let mut batch = WriteBatch::new();
+    // More than one has it where partitions were others before: each is told, who runs obeys.
+    for found in all.iter().filter(|it| it.is_of(consumer)) {
+        for letter in found.dead_letters.iter().filter(|it| it.stream == *stream) {
+            let id = kernel.ids().uuid(kernel.clock().now());
+            let version = letter.version.value();
+            let order = StoredOrder { stream: stream.to_string(), version, release };
+            let key = format!("$consumer/{}/order/{id}", found.name);
+            batch = batch.put(key, ExpectedRevision::Any, progress::encode(&order));
+        }
+    }
+    if batch.entries().is_empty() {
         return Err(StoreError::invalid(format!(
             "nothing of this stream is parked: consumer={consumer} stream={stream}"
         )));
-    };
-    let id = kernel.ids().uuid(kernel.clock().now());
-    let order = progress::encode(&StoredOrder {
-        stream: stream.to_string(),
-        version: letter.version.value(),
-        release,
-    });
-    let key = format!("$consumer/{}/order/{id}", found.name);
-    let batch = WriteBatch::new().put(key, ExpectedRevision::Any, order);
+    }
     match documents.write(batch).await {
         Ok(_) => Ok(()),
         Err(WriteError::Store(error)) => Err(error),

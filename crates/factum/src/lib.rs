@@ -118,8 +118,8 @@ pub use factum_sqlite::{SqliteKind, SqliteOptions, SqliteStore};
 
 pub use project::StartProjection;
 pub use stats::{
-    AppStats, KindStats, LISTED, PublishedEntity, PublishedKind, PublishedStats, PublishedTotals,
-    PublishedWorker, STATS_EVERY_MIN, published_stats,
+    AppStats, ConsumerStats, KindStats, LISTED, PublishedConsumer, PublishedEntity, PublishedKind,
+    PublishedStats, PublishedTotals, PublishedWorker, STATS_EVERY_MIN, published_stats,
 };
 
 /// What the derive macros write names by; not for people.
