@@ -61,9 +61,9 @@ impl App {
     ///
     /// All are waited for at once, [5 seconds](SEEN_WITHIN_DEFAULT) behind the outcome unless
     /// [`within`](Ask::within) says otherwise; see
-    /// [`Consumers::wait_for`](factum_projection::Consumers::wait_for) for the names. A command that
-    /// led to no event, because what it asks for is so already, is answered when they have seen
-    /// the last event of its aggregate: the answer rests on that one.
+    /// [`Consumers::wait_for`](factum_projection::Consumers::wait_for) for the names. A command
+    /// that led to no event, because what it asks for is so already, is answered when they have
+    /// seen the last event of its aggregate: the answer rests on that one.
     ///
     /// ```
     /// use std::time::Duration;
