@@ -198,7 +198,7 @@ fn print_letter(name: &str, letter: &DeadLetter, out: &mut Output) -> Result<(),
 async fn show(args: &LetterArgs, out: &mut Output) -> Result<(), Failure> {
     let (place, app) = look_at(&args.store).await?;
     let consumers = stored_consumers(&**app.kernel().documents()).await?;
-    let mut letters = consumers.iter().filter(|it| it.is_of(&args.consumer)).flat_map(|it| {
+    let mut letters = consumers.iter().filter(|it| it.is_of(&args.consumer)).filter_map(|it| {
         let letter = it.dead_letters.iter().find(|letter| letter.stream == args.stream);
         letter.map(|letter| (it, letter))
     });

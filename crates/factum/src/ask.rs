@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use factum_core::{Aggregate, Metadata, Position, ReadFrom, ReadQuery, StoreError};
+use factum_core::{Aggregate, Metadata, Position, ReadFrom, ReadQuery, RecordedEvent, StoreError};
 use factum_projection::WaitError;
 use factum_runtime::{AskError, CommandId, Outcome};
 
@@ -191,7 +191,7 @@ impl App {
         let last = ReadFrom::Version(outcome.version);
         let query = ReadQuery::stream(stream).from(last).with_events_max(1);
         let page = self.kernel().events().read(query).await?;
-        Ok(page.events.first().map(|event| event.position()))
+        Ok(page.events.first().map(RecordedEvent::position))
     }
 }
 

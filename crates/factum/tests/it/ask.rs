@@ -11,8 +11,8 @@ use std::{
 
 use factum::{
     Aggregate, App, AskError, CommandId, Consumer, ConsumerHandle, Context, Decision, Documents,
-    Event, HandleError, Metadata, ProjectionFn, RecordedEvent, StopReason, UnseenError, Verdict,
-    WaitError,
+    Event, HandleError, Metadata, Position, ProjectionFn, RecordedEvent, StopReason, UnseenError,
+    Verdict, WaitError,
 };
 use factum_testing::bank::{Account, AccountCommand, AccountEvent, AccountRejection};
 use tokio::sync::Semaphore;
@@ -157,7 +157,10 @@ async fn a_command_that_changes_nothing_is_answered_when_what_it_rests_on_was_se
     let gated = gate.clone();
     let lamps = Consumer::new("lamps", move |_: LampEvent, _: RecordedEvent| {
         let gate = gated.clone();
-        async move { Ok(gate.acquire().await?.forget()) }
+        async move {
+            gate.acquire().await?.forget();
+            Ok(())
+        }
     });
     app.consumers().start(lamps).unwrap();
     let id = CommandId::derived(b"hall/1");
@@ -178,7 +181,7 @@ async fn a_command_that_changes_nothing_is_answered_when_what_it_rests_on_was_se
     let nothing = again().within(LONG).await.unwrap();
     assert_eq!((nothing.position, nothing.version.value()), (None, 1));
     let replayed = again().once(id).within(LONG).await.unwrap();
-    assert_eq!((replayed.position.map(|it| it.value()), replayed.replayed), (Some(1), true));
+    assert_eq!((replayed.position.map(Position::value), replayed.replayed), (Some(1), true));
 }
 
 #[tokio::test]
