@@ -208,13 +208,13 @@ pub(crate) struct ReadArgs {
 /// Show what the applications on a store are doing
 ///
 /// An application that is built with stats publishes them in its store, every so often: its
-/// entities, its workers, since when. This reads what was published last, also beside the
-/// application, and the log's head. One that ended without a word is shown until the others remove
-/// what it left, with how long it has been silent.
+/// entities, its workers, its consumers, since when. This reads what was published last, also
+/// beside the application, and the log's head. One that ended without a word is shown until the
+/// others remove what it left, with how long it has been silent.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 JSON, on the last line: store, head, instances (instance, process, written_at, silent_ms, dead,
-  every_ms, uptime_ms, total, kinds, workers).
+  every_ms, uptime_ms, total, kinds, workers, consumers).
 
 Examples:
   factum stats ./data

@@ -1,65 +1,133 @@
-//! What is stored of consumers, and orders for them: `consumers list`, `dead-letters`.
+//! What is stored of consumers and published by those that run, and orders for them: `consumers
+//! list`, `dead-letters`.
+
+pub(crate) mod running;
+
+use std::{collections::BTreeMap, time::Duration};
 
 use factum::{
-    App, DeadLetter, ReadError, ReadFrom, ReadQuery, Release, StoredConsumer, order_release,
-    stored_consumers,
+    App, Clock, DeadLetter, Position, ReadError, ReadFrom, ReadQuery, Release, StoredConsumer,
+    SystemClock, Timestamp, order_release, published_stats, stored_consumers,
 };
 use serde_json::{Value, json};
 
 use crate::{
     args::{ConsumersArgs, DeadLettersCommand, LetterArgs, LettersArgs},
     exit::{Exit, Failure},
-    number::{counted, grouped, millisecond},
+    number::{age, counted, grouped, millisecond},
     output::Output,
     place::Place,
 };
+use running::Running;
+
+/// A consumer as it is stored, if it is, and as it runs where that is published.
+#[derive(Default)]
+struct Seen<'a> {
+    stored: Option<Stored<'a>>,
+    running: Vec<Running<'a>>,
+}
+
+struct Stored<'a> {
+    consumer: &'a StoredConsumer,
+    lag: u64,
+    /// How long ago the first event was recorded that is not behind its checkpoint.
+    late: Option<Duration>,
+}
 
 /// Shows the consumers.
 pub(crate) async fn run(args: &ConsumersArgs, out: &mut Output) -> Result<(), Failure> {
     let (place, app) = look_at(&args.store).await?;
-    let consumers = stored_consumers(&**app.kernel().documents()).await?;
+    let documents = &**app.kernel().documents();
+    let stored = stored_consumers(documents).await?;
+    let published = published_stats(documents).await?;
+    let now = SystemClock.now();
     let end = ReadQuery::log().backward().with_events_max(1);
     let head = app.kernel().events().read(end).await?.head.value();
+    let mut seen = BTreeMap::<&str, Seen<'_>>::new();
+    for consumer in &stored {
+        let lag = head.saturating_sub(position(consumer));
+        let late = if lag == 0 { None } else { late(&app, consumer, now).await? };
+        seen.entry(&consumer.name).or_default().stored = Some(Stored { consumer, lag, late });
+    }
     app.close().await?;
+    for running in running::all(&published, now) {
+        seen.entry(&running.consumer.name).or_default().running.push(running);
+    }
     if args.json {
-        let consumers: Vec<_> = consumers.iter().map(|it| object(it, head)).collect();
+        let consumers: Vec<_> = seen.iter().map(|(name, it)| object(name, it, now)).collect();
         return out
             .line(json!({ "store": place.to_string(), "head": head, "consumers": consumers }));
     }
     out.line(format_args!("store  {place}, {} in the log", counted(head, "position")))?;
-    if consumers.is_empty() {
+    if seen.is_empty() {
         return out.line("no consumer keeps its progress here");
     }
-    consumers.iter().try_for_each(|consumer| print(consumer, head, out))
-}
-
-fn lag(consumer: &StoredConsumer, head: u64) -> u64 {
-    head.saturating_sub(position(consumer))
+    seen.iter().try_for_each(|(name, it)| print(name, it, now, out))
 }
 
 fn position(consumer: &StoredConsumer) -> u64 {
     consumer.checkpoint.map_or(0, |it| it.position.value())
 }
 
-fn object(consumer: &StoredConsumer, head: u64) -> Value {
-    json!({
-        "name": consumer.name,
-        "position": position(consumer),
-        "lag": lag(consumer, head),
-        "at_work": consumer.is_at_work,
-        "parked": consumer.dead_letters.len(),
-        "orders": consumer.orders,
-    })
+async fn late(
+    app: &App,
+    consumer: &StoredConsumer,
+    now: Timestamp,
+) -> Result<Option<Duration>, Failure> {
+    let next = ReadFrom::Position(Position::new(position(consumer)).plus(1));
+    let page = app.kernel().events().read(ReadQuery::log().from(next).with_events_max(1)).await?;
+    Ok(page.events.first().map(|event| now.saturating_since(event.recorded_at())))
 }
 
-fn print(consumer: &StoredConsumer, head: u64, out: &mut Output) -> Result<(), Failure> {
-    let name = out.paint().bold(&consumer.name);
+fn object(name: &str, seen: &Seen<'_>, now: Timestamp) -> Value {
+    let running: Vec<_> = seen.running.iter().map(|it| it.object(now)).collect();
+    let mut object = match (&seen.stored, seen.running.iter().max_by_key(|it| it.order(now))) {
+        (Some(Stored { consumer, lag, late }), _) => json!({
+            "position": position(consumer),
+            "lag": lag,
+            "lag_ms": late.map(|late| late.as_millis() as u64),
+            "at_work": consumer.is_at_work,
+            "parked": consumer.dead_letters.len(),
+            "orders": consumer.orders,
+        }),
+        // Its progress is in another database: what it says itself is all that is known.
+        (None, Some(it)) => json!({
+            "position": it.consumer.position,
+            "lag": it.consumer.lag_events(),
+            "lag_ms": it.consumer.lag_ms,
+            "at_work": seen.running.iter().any(|it| it.is_at_work(now)),
+            "parked": it.consumer.parked,
+            "orders": 0,
+        }),
+        (None, None) => json!({}),
+    };
+    object["name"] = json!(name);
+    object["stored"] = json!(seen.stored.is_some());
+    object["running"] = json!(running);
+    object
+}
+
+fn print(name: &str, seen: &Seen<'_>, now: Timestamp, out: &mut Output) -> Result<(), Failure> {
+    let name = out.paint().bold(name);
+    match &seen.stored {
+        Some(stored) => print_stored(&name, stored, out)?,
+        None => out.line(format_args!("{name}  keeps its progress elsewhere"))?,
+    }
+    for running in &seen.running {
+        out.line(format_args!("  {}", running.line(now, out.paint())))?;
+    }
+    Ok(())
+}
+
+fn print_stored(name: &str, stored: &Stored<'_>, out: &mut Output) -> Result<(), Failure> {
+    let Stored { consumer, lag, late } = stored;
     let work = if consumer.is_at_work { "at work" } else { "stopped" };
-    let (position, lag) = (grouped(position(consumer)), lag(consumer, head));
+    let late = late.map(|late| format!(" ({})", age(late))).unwrap_or_default();
     let behind = match lag {
         0 => "at the log's end".into(),
-        lag => format!("{} behind", grouped(lag)),
+        lag => format!("{} behind{late}", grouped(*lag)),
     };
+    let position = grouped(position(consumer));
     out.line(format_args!("{name}  {work}, stored at {position}, {behind}"))?;
     if !consumer.dead_letters.is_empty() {
         let parked = counted(consumer.dead_letters.len() as u64, "stream");
@@ -85,7 +153,7 @@ async fn list(args: &LettersArgs, out: &mut Output) -> Result<(), Failure> {
     let (place, app) = look_at(&args.store).await?;
     let mut consumers = stored_consumers(&**app.kernel().documents()).await?;
     app.close().await?;
-    consumers.retain(|it| args.consumer.as_ref().is_none_or(|name| *name == it.name));
+    consumers.retain(|it| args.consumer.as_ref().is_none_or(|name| it.is_of(name)));
     let letters = || {
         let each = |it: &StoredConsumer| it.dead_letters.clone().into_iter();
         consumers.iter().flat_map(move |it| each(it).map(|letter| (it.name.as_str(), letter)))
@@ -130,9 +198,11 @@ fn print_letter(name: &str, letter: &DeadLetter, out: &mut Output) -> Result<(),
 async fn show(args: &LetterArgs, out: &mut Output) -> Result<(), Failure> {
     let (place, app) = look_at(&args.store).await?;
     let consumers = stored_consumers(&**app.kernel().documents()).await?;
-    let consumer = consumers.iter().find(|it| it.name == args.consumer);
-    let letter = consumer.and_then(|it| it.dead_letters.iter().find(|it| it.stream == args.stream));
-    let (Some(consumer), Some(letter)) = (consumer, letter) else {
+    let mut letters = consumers.iter().filter(|it| it.is_of(&args.consumer)).filter_map(|it| {
+        let letter = it.dead_letters.iter().find(|letter| letter.stream == args.stream);
+        letter.map(|letter| (it, letter))
+    });
+    let Some((consumer, letter)) = letters.next() else {
         let (name, stream) = (&args.consumer, &args.stream);
         let text = format!("nothing of this stream is parked: consumer={name} stream={stream}");
         return Err(Failure::new(Exit::Usage, text));

@@ -54,6 +54,16 @@ pub(crate) fn duration(duration: Duration) -> String {
     }
 }
 
+/// How long ago something was, or how late it is: `850 ms`, `2.31 s`, `5 min`, `3 h`, `12 d`.
+pub(crate) fn age(age: Duration) -> String {
+    match age.as_secs() {
+        0..120 => duration(age),
+        seconds @ 120..7_200 => format!("{} min", seconds / 60),
+        seconds @ 7_200..172_800 => format!("{} h", seconds / 3_600),
+        seconds => format!("{} d", grouped(seconds / 86_400)),
+    }
+}
+
 /// Microseconds in the unit that fits.
 pub(crate) fn micros(micros: u64) -> String {
     match micros {
@@ -98,6 +108,11 @@ mod tests {
         assert_eq!(micros(1_550), "1.5 ms");
         assert_eq!(micros(2_000_000), "2000 ms");
         assert_eq!(duration(Duration::from_millis(850)), "850 ms");
+        for (seconds, text) in
+            [(119, "119.00 s"), (7_199, "119 min"), (7_200, "2 h"), (172_800, "2 d")]
+        {
+            assert_eq!(age(Duration::from_secs(seconds)), text);
+        }
         assert_eq!(minute("2026-01-31T08:05:59Z".parse().unwrap()), "2026-01-31 08:05");
         assert_eq!(ratio(10, 0), None);
         assert_eq!(per_second(10, Duration::ZERO).to_string(), "0");

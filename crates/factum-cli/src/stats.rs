@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::{
     args::StatsArgs,
+    consumers::running::describe,
     exit::Failure,
     number::{self, counted, grouped},
     output::Output,
@@ -60,7 +61,7 @@ fn print(stats: &PublishedStats, now: Timestamp, out: &mut Output) -> Result<(),
     let silence = stats.silence(now);
     let written = number::millisecond(stats.written_at);
     out.line(format_args!("  written   {written}, open for {uptime}"))?;
-    if silence > Duration::from_millis(stats.every_ms) {
+    if stats.is_silent(now) {
         let silent = format!("nothing since, for {}", number::duration(silence));
         out.line(format_args!("  silent    {}", out.paint().bad(silent)))?;
     }
@@ -76,6 +77,10 @@ fn print(stats: &PublishedStats, now: Timestamp, out: &mut Output) -> Result<(),
         let cause = worker.cause.as_ref().map(|it| format!(", last {it:?}")).unwrap_or_default();
         let (name, state) = (&worker.name, &worker.state);
         out.line(format_args!("  worker    {name}: {state} since {since}, {restarts}{cause}"))?;
+    }
+    for consumer in &stats.consumers {
+        let described = describe(consumer, out.paint());
+        out.line(format_args!("  consumer  {}: {described}", consumer.name))?;
     }
     Ok(())
 }

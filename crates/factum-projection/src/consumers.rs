@@ -13,6 +13,7 @@ use factum_core::{Event, Kernel, RecordedEvent, Writers};
 use tokio::sync::Semaphore;
 
 use crate::{
+    arrival::Arrives,
     bus::EventBus,
     consumer::{Consumer, Handling},
     error::{HandleError, StartError},
@@ -52,6 +53,7 @@ pub struct Consumers {
 #[derive(Debug, Default)]
 struct Running {
     handles: HashMap<ConsumerName, ConsumerHandle>,
+    maintained: HashMap<ConsumerName, Arc<dyn Arrives>>,
     is_closed: bool,
 }
 
@@ -138,6 +140,8 @@ impl Consumers {
         for handle in handles {
             handle.stop().await;
         }
+        // What makes their targets may hold the application that holds these consumers.
+        self.running().maintained.clear();
         if let Some(membership) = &self.membership {
             // Where the store can't be reached, others find out by themselves.
             tokio::select! {
@@ -150,6 +154,19 @@ impl Consumers {
     /// Whether one of this name runs in this program.
     pub(crate) fn is_running(&self, name: &ConsumerName) -> bool {
         self.running().handles.get(name).is_some_and(is_running)
+    }
+
+    /// Takes note of a projection that is maintained here, the last of a name.
+    pub(crate) fn enter(&self, name: ConsumerName, maintained: Arc<dyn Arrives>) {
+        let mut running = self.running();
+        if !running.is_closed {
+            running.maintained.insert(name, maintained);
+        }
+    }
+
+    /// The projection of this name that is maintained here.
+    pub(crate) fn maintained(&self, name: &ConsumerName) -> Option<Arc<dyn Arrives>> {
+        self.running().maintained.get(name).cloned()
     }
 
     pub(crate) fn kernel(&self) -> &Kernel {

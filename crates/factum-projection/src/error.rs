@@ -60,4 +60,13 @@ pub enum WaitError {
         /// Why.
         reason: StopReason,
     },
+    /// Nobody has this name: see [`Consumers::wait_for`](crate::Consumers::wait_for).
+    #[error(
+        "no consumer or projection of this name was started in this program, and no documents of \
+         one are kept in the store: name={0}"
+    )]
+    Unknown(String),
+    /// The store does not say what is kept under the name.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }

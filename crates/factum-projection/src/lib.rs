@@ -16,11 +16,12 @@
 //! | hear of events as they come | [`EventBus`] |
 //! | say what happens when it fails | [`ConsumerOptions`], [`FailurePolicy`] |
 //! | handle events in parallel | [`Partitions`] |
-//! | see how they fare, wait for them | [`ConsumerHandle`], [`ConsumerHealth`] |
+//! | see how they fare, wait for them | [`ConsumerHandle`], [`Consumers::wait_for`] |
 //! | look from outside, give orders | [`stored_consumers`], [`order_release`] |
 //! | keep read models in SQL | `PostgresTarget`, `SqliteTarget`: features `postgres`, `sqlite` |
 //! | keep read models elsewhere | [`Target`] |
 
+mod arrival;
 mod build;
 mod bus;
 mod consumer;

@@ -150,7 +150,9 @@ impl Consumers {
         let stored = Arc::new(StoredBuilds::new(self.kernel().clone(), name));
         let targets = plan.targets.clone();
         let (orders, local) = Keeper::start(self.clone(), plan, stored.clone()).await?;
-        Ok(Maintained { stored, targets, orders, local })
+        let maintained = Maintained { stored, targets, orders, local };
+        self.enter(maintained.name().clone(), Arc::new(maintained.clone()));
+        Ok(maintained)
     }
 }
 

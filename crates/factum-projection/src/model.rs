@@ -129,8 +129,13 @@ impl<T: DeserializeOwned> ReadModel<T> {
     /// # Errors
     /// A name that is none.
     pub fn new(kernel: &Kernel, projection: &str) -> Result<Self, InvalidConsumerName> {
-        let stored = StoredBuilds::new(kernel.clone(), ConsumerName::new(projection)?);
-        Ok(Self::of(Arc::new(stored), None))
+        let name = ConsumerName::new(projection)?;
+        Ok(Self::elsewhere(StoredBuilds::new(kernel.clone(), name)))
+    }
+
+    /// The documents of a projection that is not maintained here.
+    pub(crate) fn elsewhere(stored: StoredBuilds) -> Self {
+        Self::of(Arc::new(stored), None)
     }
 
     fn of(stored: Arc<StoredBuilds>, maintained: Option<Maintained<Documents>>) -> Self {

@@ -82,6 +82,12 @@ pub async fn stored_consumers(
 }
 
 impl StoredConsumer {
+    /// Whether it is the consumer of this name, or one of its partitions: `mails`, `mails#0`.
+    pub fn is_of(&self, name: &str) -> bool {
+        let rest = self.name.strip_prefix(name);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('#'))
+    }
+
     fn note(&mut self, what: &str, value: &[u8]) -> Result<(), String> {
         match what.split_once('/') {
             Some(("letter", stream)) => self.note_letter(stream, value)?,
@@ -111,7 +117,8 @@ impl StoredConsumer {
     }
 }
 
-/// Orders what becomes of a stream's parked event. Where several processes may write, a running
+/// Orders what becomes of a stream's parked event, by the consumer's name; of one in partitions the
+/// one takes it that has the event. Where several processes may write, a running
 /// consumer takes the order within a second or so, else any at its next start; what it led to is
 /// seen in its dead letters. One that runs in this program is told by
 /// [`ConsumerHandle::retry`](crate::ConsumerHandle::retry).
@@ -126,15 +133,21 @@ pub async fn order_release(
 ) -> Result<(), StoreError> {
     let documents = kernel.documents();
     let all = stored_consumers(&**documents).await?;
-    let found = all.iter().find(|it| it.name == consumer);
-    let letter = found.and_then(|it| it.dead_letters.iter().find(|it| it.stream == *stream));
-    let (Some(found), Some(letter)) = (found, letter) else {
+    let has_it = |it: &DeadLetter| it.stream == *stream;
+    let mut orders = Vec::new();
+    // Where the key is not the stream, more than one partition may have it.
+    for found in all.iter().filter(|it| it.is_of(consumer)) {
+        let name = found.name.parse::<ConsumerName>();
+        let name = name.map_err(|error| StoreError::invalid(error.to_string()))?;
+        let letters = found.dead_letters.iter().filter(|it| has_it(it));
+        orders.extend(letters.map(|letter| (name.clone(), StoredOrder::of(letter, release))));
+    }
+    if orders.is_empty() {
         return Err(StoreError::invalid(format!(
             "nothing of this stream is parked: consumer={consumer} stream={stream}"
         )));
-    };
-    let name = found.name.parse().map_err(|e| StoreError::invalid(format!("{e}")))?;
-    leave_order(kernel, &name, &StoredOrder::of(letter, release)).await
+    }
+    leave_orders(kernel, &orders).await
 }
 
 impl StoredOrder {
@@ -144,17 +157,18 @@ impl StoredOrder {
     }
 }
 
-/// Leaves an order for whoever works on a partition.
-pub(crate) async fn leave_order(
+/// Leaves orders for whoever works on these partitions.
+pub(crate) async fn leave_orders(
     kernel: &Kernel,
-    consumer: &ConsumerName,
-    order: &StoredOrder,
+    orders: &[(ConsumerName, StoredOrder)],
 ) -> Result<(), StoreError> {
-    let id = kernel.ids().uuid(kernel.clock().now());
-    let key = format!("$consumer/{consumer}/order/{id}");
-    let batch = WriteBatch::new().put(key, ExpectedRevision::Any, progress::encode(order));
-    let documents = kernel.documents();
-    match documents.write(batch).await {
+    let mut batch = WriteBatch::new();
+    for (consumer, order) in orders {
+        let id = kernel.ids().uuid(kernel.clock().now());
+        let key = format!("$consumer/{consumer}/order/{id}");
+        batch = batch.put(key, ExpectedRevision::Any, progress::encode(order));
+    }
+    match kernel.documents().write(batch).await {
         Ok(_) => Ok(()),
         Err(WriteError::Store(error)) => Err(error),
         Err(other) => Err(StoreError::unavailable(other.to_string())),

@@ -166,7 +166,8 @@ impl App {
     }
 
     /// What it is doing: its entities of all kinds, those made by [`entities`](Self::entities),
-    /// and its workers. [`AppBuilder::with_stats_every`] publishes it to other processes.
+    /// its workers, and its consumers. [`AppBuilder::with_stats_every`] publishes it to other
+    /// processes.
     pub fn stats(&self) -> AppStats {
         self.running.stats(self.kernel.clock().now())
     }

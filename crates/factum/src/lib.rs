@@ -11,6 +11,7 @@
 //! | name and version events | [`derive(Event)`](macro@Event), [`OldEvent`] for upcasters |
 //! | execute | [`App`], [`Repository`], [`Transaction`], [`ExecuteError`] |
 //! | keep aggregates running | [`App::entities`], [`Entities`], [`EntityOptions`] |
+//! | read what one has written | [`App::ask`], [`Ask`], [`Consumers::wait_for`] |
 //! | send commands through layers | [`App::commands`], [`Commands`], [`CommandId`] |
 //! | keep other work running | [`App::supervisor`], [`Worker`], [`WorkerHealth`] |
 //! | see what it is doing | [`App::stats`], [`AppBuilder::with_stats_every`] |
@@ -38,6 +39,7 @@
 //! ```
 
 mod app;
+mod ask;
 mod builder;
 mod catalog;
 mod project;
@@ -46,6 +48,7 @@ mod secret;
 mod stats;
 
 pub use app::App;
+pub use ask::{Ask, SEEN_WITHIN_DEFAULT, UnseenError};
 pub use builder::{AppBuilder, OpenError};
 pub use catalog::Clash;
 pub use factum_backend::{OpenContext, OpenStore, Registry, StoreUrl, Stores};
@@ -117,8 +120,8 @@ pub use factum_sqlite::{SqliteKind, SqliteOptions, SqliteStore};
 
 pub use project::StartProjection;
 pub use stats::{
-    AppStats, KindStats, LISTED, PublishedEntity, PublishedKind, PublishedStats, PublishedTotals,
-    PublishedWorker, STATS_EVERY_MIN, published_stats,
+    AppStats, ConsumerStats, KindStats, LISTED, PublishedConsumer, PublishedEntity, PublishedKind,
+    PublishedStats, PublishedTotals, PublishedWorker, STATS_EVERY_MIN, published_stats,
 };
 
 /// What the derive macros write names by; not for people.

@@ -15,7 +15,7 @@ use factum_runtime::{CommandRouter, Entities, EntityOptions, Supervisor};
 
 use crate::app::App;
 
-use crate::stats::{AppStats, KindStats, total};
+use crate::stats::{AppStats, ConsumerStats, KindStats, total};
 
 /// The sets that were asked for, each made once, and who supervises the workers.
 pub(crate) struct Running {
@@ -67,7 +67,9 @@ impl Running {
         let mut kinds: Vec<_> = sets.iter().map(|stats| stats()).collect();
         kinds.sort_by_key(|kind| kind.category);
         let (total, workers) = (total(&kinds), self.supervisor.health());
-        AppStats { at, uptime: at.saturating_since(self.started), total, kinds, workers }
+        let consumers = self.consumers.list().iter().flat_map(ConsumerStats::of).collect();
+        let uptime = at.saturating_since(self.started);
+        AppStats { at, uptime, total, kinds, workers, consumers }
     }
 
     /// The entities of a kind; the first to ask brings the repository.

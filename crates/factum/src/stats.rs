@@ -1,5 +1,5 @@
-//! What an application is doing: its entities of all kinds, its workers; and the same published
-//! in the store, for other processes to see.
+//! What an application is doing: its entities of all kinds, its workers and consumers; and the same
+//! published in the store, for other processes to see.
 
 mod document;
 mod publisher;
@@ -7,11 +7,12 @@ mod publisher;
 use std::time::Duration;
 
 use factum_core::{Aggregate, Timestamp};
+use factum_projection::{ConsumerHandle, ConsumerHealth, ConsumerName};
 use factum_runtime::{Entities, EntityInfo, EntityStats, QuarantinedEntity, WorkerHealth};
 
 pub use document::{
-    PublishedEntity, PublishedKind, PublishedStats, PublishedTotals, PublishedWorker,
-    published_stats,
+    PublishedConsumer, PublishedEntity, PublishedKind, PublishedStats, PublishedTotals,
+    PublishedWorker, published_stats,
 };
 pub use publisher::STATS_EVERY_MIN;
 pub(crate) use publisher::publisher;
@@ -33,6 +34,26 @@ pub struct AppStats {
     pub kinds: Vec<KindStats>,
     /// The workers of its supervisor.
     pub workers: Vec<WorkerHealth>,
+    /// The consumers and projections that were started here, by name.
+    pub consumers: Vec<ConsumerStats>,
+}
+
+/// One consumer, or a partition of one: of a projection that is maintained, each of its builds is
+/// one.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct ConsumerStats {
+    /// Its name, under which its progress is stored: of a projection with its build, of one in
+    /// partitions with the partition.
+    pub name: ConsumerName,
+    /// How it fares.
+    pub health: ConsumerHealth,
+}
+
+impl ConsumerStats {
+    pub(crate) fn of(consumer: &ConsumerHandle) -> impl Iterator<Item = Self> + use<> {
+        consumer.partitions().into_iter().map(|(name, health)| Self { name, health })
+    }
 }
 
 /// The entities of one kind.

@@ -13,11 +13,16 @@ pub(crate) enum ConsumersCommand {
 /// Show the consumers and projections that a store knows of
 ///
 /// How far each has come as far as that is stored, whether it runs (or its process died while it
-/// ran), and what is parked. A consumer whose read model is in another database keeps its progress
-/// there, and is not seen. Looks beside a program that runs.
+/// ran), and what is parked. Where a running application publishes its stats, also what each is
+/// doing: its state, its position, how many events and how long it is behind. A consumer whose read
+/// model is in another database keeps its progress there, and is seen only so. Looks beside a
+/// program that runs.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-JSON, on the last line: store, head, consumers (name, position, lag, at_work, parked, orders).
+JSON, on the last line: store, head, consumers (name, stored, position, lag, lag_ms, at_work,
+  parked, orders, running). Where stored is false, the position is what was published. running, one
+  for each process: state, was (what a silent one said), position, head, lag, lag_ms, parked,
+  handled, cautious, attempts, cause, process, instance, written_at, silent_ms.
 
 Examples:
   factum consumers list ./data
@@ -81,7 +86,7 @@ pub(crate) struct LettersArgs {
     /// The store, a URL or a path; it must be there
     #[arg(value_name = "URL|PATH")]
     pub(crate) store: String,
-    /// Only of this consumer, named as `factum consumers list` does
+    /// Only of this consumer, named as `factum consumers list` does, or of all its partitions
     #[arg(long, value_name = "NAME")]
     pub(crate) consumer: Option<String>,
     /// Print one JSON object instead of text
@@ -108,7 +113,7 @@ pub(crate) struct LetterArgs {
     /// The store, a URL or a path; it must be there
     #[arg(value_name = "URL|PATH")]
     pub(crate) store: String,
-    /// The consumer, named as `factum consumers list` does
+    /// The consumer, named as `factum consumers list` does; of its partitions the one that is meant
     #[arg(value_name = "CONSUMER")]
     pub(crate) consumer: String,
     /// The stream that waits

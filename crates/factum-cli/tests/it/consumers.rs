@@ -8,8 +8,14 @@ use std::{
     time::Duration,
 };
 
-use factum::{App, Consumer, ConsumerHandle, ConsumerOptions, FailurePolicy, RecordedEvent};
+use factum::{
+    App, Clock, Consumer, ConsumerHandle, ConsumerOptions, ConsumerState, DocumentStore,
+    ExpectedRevision, FailurePolicy, HandleError, KeyRange, ProjectionFn, RecordedEvent, ScanQuery,
+    SqliteTarget, SystemClock, WriteBatch,
+};
 use factum_testing::bank::{Account, AccountCommand, AccountEvent};
+
+use serde_json::Value;
 
 use crate::program::{fail, json, sqlite_in, succeed};
 
@@ -25,6 +31,11 @@ fn start(app: &App, is_good: &Arc<AtomicBool>) -> ConsumerHandle {
     let consumer =
         Consumer::new("mails", handle).with_options(ConsumerOptions::new().with_failure(failure));
     app.consumers().start(consumer).expect("it starts")
+}
+
+async fn seen_outside(store: &str) -> Value {
+    let line = format!("consumers list {store} --json");
+    tokio::task::spawn_blocking(move || json(&line)).await.expect("it ends")
 }
 
 async fn outside(line: String) -> String {
@@ -46,11 +57,11 @@ async fn a_parked_event_is_seen_and_released_from_another_process() {
     }
     mails.wait_for(factum::Position::new(4), Duration::from_secs(20)).await.expect("it comes");
 
-    let seen = outside(format!("consumers list {store} --json")).await;
-    let seen: serde_json::Value = serde_json::from_str(&seen).expect("JSON");
+    let seen = seen_outside(&store).await;
     let consumer = &seen["consumers"][0];
     assert_eq!((&consumer["name"], &consumer["parked"]), (&"mails".into(), &1.into()), "{seen}");
-    assert_eq!(consumer["at_work"], true);
+    assert_eq!((&consumer["at_work"], &consumer["stored"]), (&true.into(), &true.into()));
+    assert_eq!(consumer["running"], serde_json::json!([]), "nobody publishes here");
     let listed = outside(format!("dead-letters list {store}")).await;
     assert!(listed.contains("account-ada  of mails") && listed.contains("thirteen"), "{listed}");
     let shown = outside(format!("dead-letters show {store} mails account-ada --json")).await;
@@ -75,12 +86,141 @@ async fn a_parked_event_is_seen_and_released_from_another_process() {
     let told = succeed(&format!("consumers rewind {store} mails --to 1"));
     assert!(told.contains("goes on behind position 1"), "{told}");
     let seen = json(&format!("consumers list {store} --json"));
-    assert_eq!(
-        (&seen["consumers"][0]["position"], &seen["consumers"][0]["lag"]),
-        (&1.into(), &3.into())
-    );
+    let consumer = &seen["consumers"][0];
+    assert_eq!((&consumer["position"], &consumer["lag"]), (&1.into(), &3.into()));
+    assert!(consumer["lag_ms"].as_u64().is_some(), "since the second event: {consumer}");
+    let told = succeed(&format!("consumers list {store}"));
+    assert!(told.contains("stored at 1, 3 behind ("), "{told}");
     let told = fail(&format!("consumers rewind {store} mails --to 99"), 2);
     assert!(told.contains("the log ends before this position"), "{told}");
     let told = fail(&format!("consumers rewind {store} males --to 1"), 2);
     assert!(told.contains("nothing is stored of the consumer"), "{told}");
+}
+
+/// Ada opens an account and pays in thirteen.
+async fn bad_deposit(app: &App) {
+    let open = AccountCommand::Open { owner: "Ada".into(), email: "ada@example.org".into() };
+    app.execute::<Account>("ada", &open).await.expect("it is new");
+    let deposit = AccountCommand::Deposit { cents: 13 };
+    app.execute::<Account>("ada", &deposit).await.expect("it is open");
+}
+
+#[tokio::test]
+async fn what_runs_is_seen_with_what_it_is_doing_also_if_it_keeps_its_progress_elsewhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = sqlite_in(folder.path());
+    let every = Duration::from_millis(100);
+    let app = App::builder().with_stats_every(every).open(&store).await.expect("it opens");
+    bad_deposit(&app).await;
+    // Nothing is stored of one that is at the log's beginning still; it tries for an hour.
+    let failure = FailurePolicy::new().with_pause(hours(1), hours(1));
+    let options = ConsumerOptions::new().with_failure(failure);
+    let handle = |event: AccountEvent, _: RecordedEvent| async move {
+        let is_bad = matches!(event, AccountEvent::Deposited { .. });
+        if is_bad { Err(HandleError::from("thirteen")) } else { Ok(()) }
+    };
+    let mails = Consumer::new("mails", handle).with_options(options);
+    let mails = app.consumers().start(mails).expect("it starts");
+    let rows = folder.path().join("rows.db");
+    let totals = ProjectionFn::<AccountEvent, SqliteTarget, _>::new("totals", 1, |_, _, _| Ok(()));
+    let target = move |_: &_| SqliteTarget::new(&rows);
+    let totals = app.consumers().maintain_fn(totals, target, ConsumerOptions::new()).await;
+    let totals = totals.expect("it starts");
+    totals.wait_for(factum::Position::new(2), Duration::from_secs(20)).await.expect("it comes");
+    let retries = |it: &factum::ConsumerHealth| matches!(it.state, ConsumerState::Retrying { .. });
+    mails.watch().wait_for(retries).await.expect("it fails");
+
+    let mut seen = seen_outside(&store).await;
+    let is_told = |seen: &Value| {
+        seen["consumers"][0]["running"][0]["state"] == "retrying"
+            && seen["consumers"][1]["running"][0]["position"] == 2
+    };
+    while !is_told(&seen) {
+        seen = seen_outside(&store).await;
+    }
+    let [mails, totals] = &seen["consumers"].as_array().expect("a list")[..] else {
+        panic!("two: {seen}")
+    };
+    let running = &mails["running"][0];
+    assert_eq!((&mails["name"], &mails["stored"]), (&"mails".into(), &true.into()), "{seen}");
+    assert_eq!((&running["attempts"], &running["lag"]), (&1.into(), &1.into()), "{seen}");
+    assert_eq!(running["cause"], "thirteen: position=2");
+    assert_eq!(running["process"], std::process::id());
+    assert_eq!((&totals["name"], &totals["stored"]), (&"totals@1".into(), &false.into()), "{seen}");
+    assert_eq!((&totals["position"], &totals["at_work"]), (&2.into(), &true.into()), "{seen}");
+    assert_eq!(totals["running"][0]["state"], "live");
+    let listed = outside(format!("consumers list {store}")).await;
+    let process = std::process::id();
+    for expected in [
+        &format!("process {process}: retrying at 1, 1 event behind ("),
+        ", tried 1 time: thirteen: position=2",
+        "totals@1  keeps its progress elsewhere",
+        &format!("process {process}: live at 2, at the log's end"),
+    ] {
+        assert!(listed.contains(expected), "{expected}: {listed}");
+    }
+    let stats = outside(format!("stats {store}")).await;
+    let (ill, well) =
+        (stats.find("  consumer  mails: retrying"), stats.find("  consumer  totals@1"));
+    assert!(ill.is_some() && ill < well, "{stats}");
+    app.close().await.expect("it closes");
+    let seen = json(&format!("consumers list {store} --json"));
+    assert_eq!(seen["consumers"].as_array().expect("a list").len(), 1, "{seen}");
+    assert_eq!(seen["consumers"][0]["running"], serde_json::json!([]));
+}
+
+/// What an application published, as if it had been so long ago and nobody had heard of it since.
+async fn left_behind(documents: &dyn DocumentStore, ago: Duration) {
+    let all = ScanQuery::new(KeyRange::prefix("$factum/stats/"));
+    let document = documents.scan(all).await.expect("it is there").documents.remove(0);
+    let mut stats: Value = serde_json::from_slice(&document.value).expect("JSON");
+    stats["written_at"] = SystemClock.now().saturating_sub(ago).to_string().into();
+    let left =
+        WriteBatch::new().put(document.key, ExpectedRevision::Any, stats.to_string().into_bytes());
+    documents.write(left).await.expect("it is written");
+}
+
+#[tokio::test]
+async fn what_was_published_long_ago_is_not_shown_as_live() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = sqlite_in(folder.path());
+    // Written once, and then not again while the test runs.
+    let every = Duration::from_secs(30);
+    let app = App::builder().with_stats_every(every).open(&store).await.expect("it opens");
+    bad_deposit(&app).await;
+    let mails = start(&app, &Arc::new(AtomicBool::new(true)));
+    mails.wait_for(factum::Position::new(2), Duration::from_secs(20)).await.expect("it comes");
+    let documents = app.kernel().documents().clone();
+    let all = ScanQuery::new(KeyRange::prefix("$factum/stats/"));
+    while documents.scan(all.clone()).await.expect("it is there").documents.is_empty() {
+        tokio::task::yield_now().await;
+    }
+    let document = documents.scan(all).await.expect("it is there").documents.remove(0);
+    let mut stats: Value = serde_json::from_slice(&document.value).expect("JSON");
+    stats["consumers"] = serde_json::json!([{
+        "name": "mails", "state": "live", "position": 2, "head": 2, "parked": 0, "handled": 2,
+        "cautious": false,
+    }]);
+    let known = stats.to_string().into_bytes();
+    let known = WriteBatch::new().put(document.key, ExpectedRevision::Any, known);
+    documents.write(known).await.expect("it is written");
+
+    left_behind(&*documents, Duration::ZERO).await;
+    assert_eq!(seen_outside(&store).await["consumers"][0]["running"][0]["state"], "live");
+    left_behind(&*documents, Duration::from_secs(100)).await;
+    let seen = seen_outside(&store).await;
+    let running = &seen["consumers"][0]["running"][0];
+    assert_eq!((&running["state"], &running["was"]), (&"silent".into(), &"live".into()), "{seen}");
+    let listed = outside(format!("consumers list {store}")).await;
+    assert!(listed.contains(": silent for 7") && listed.contains("s, was live at 2"), "{listed}");
+    left_behind(&*documents, hours(1)).await;
+    let seen = seen_outside(&store).await;
+    assert_eq!(seen["consumers"][0]["running"], serde_json::json!([]), "{seen}");
+    let listed = outside(format!("consumers list {store}")).await;
+    assert!(!listed.contains("live"), "{listed}");
+    app.close().await.expect("it closes");
+}
+
+fn hours(count: u64) -> Duration {
+    Duration::from_secs(3_600 * count)
 }

@@ -12,7 +12,7 @@ use crate::{
     letter::{DeadLetter, Letter},
     name::ConsumerName,
     progress,
-    stored::{Release, StoredOrder, leave_order},
+    stored::{Release, StoredOrder, leave_orders},
     target::{Target, TargetError},
     work::Work,
 };
@@ -102,8 +102,8 @@ impl<T: Target> Asked<T> {
         let before = self.letter(stream).await?;
         let before =
             before.ok_or_else(|| format!("nothing of this stream is parked: stream={stream}"))?;
-        let order = StoredOrder::of(&before, release);
-        leave_order(&self.kernel, &self.name, &order).await.map_err(|e| e.to_string())?;
+        let orders = [(self.name.clone(), StoredOrder::of(&before, release))];
+        leave_orders(&self.kernel, &orders).await.map_err(|e| e.to_string())?;
         for _ in 0..DONE_LOOKS_MAX {
             self.kernel.clock().sleep(DONE_EVERY).await;
             match self.letter(stream).await? {

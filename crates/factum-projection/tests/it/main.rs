@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 #![allow(clippy::print_stdout, reason = "a second process tells the test how far it is")]
 
+mod arrival;
 mod bench;
 mod bus;
 mod competing;

@@ -77,3 +77,42 @@ async fn an_order_that_cannot_be_read_is_kept_to_be_seen() {
     };
     assert_eq!(consumer.orders, 1);
 }
+
+/// As partitions store what is parked: under the consumer's name with their number.
+#[tokio::test]
+async fn the_partition_that_has_the_parked_event_gets_the_order() {
+    let bench = Bench::new();
+    deposits(&bench).await;
+    let fails = Fails::default();
+    fails.errs.store(true, Ordering::SeqCst);
+    bench.count(&fails).wait_for(bench.head(), LONG).await.unwrap();
+    bench.consumers.close().await;
+    let documents = &**bench.kernel.documents();
+    let letter = "$consumer/counts@1/letter/account-ada";
+    let letter = documents.get(letter.as_bytes()).await.unwrap().expect("it is parked").value;
+    for key in ["mails#1/letter/account-ada", "mails#2/letter/account-bob", "mails-2/progress"] {
+        let value = if key.ends_with("progress") { progress(&bench).await } else { letter.clone() };
+        let left =
+            WriteBatch::new().put(format!("$consumer/{key}"), ExpectedRevision::Absent, value);
+        documents.write(left).await.unwrap();
+    }
+
+    order_release(&bench.kernel, "mails", &ada(), Release::Retry).await.unwrap();
+    order_release(&bench.kernel, "mails#1", &ada(), Release::Discard).await.unwrap();
+    for other in ["mails#2", "mail", "mails#", "mails-2"] {
+        let told = order_release(&bench.kernel, other, &ada(), Release::Retry).await.unwrap_err();
+        assert!(told.to_string().starts_with("nothing of this stream is parked"), "{told}");
+    }
+    let found = stored_consumers(documents).await.unwrap();
+    let orders: Vec<_> = found.iter().map(|it| (&*it.name, it.orders, it.is_of("mails"))).collect();
+    assert_eq!(
+        orders,
+        [("counts@1", 0, false), ("mails#1", 2, true), ("mails#2", 0, true), ("mails-2", 0, false)]
+    );
+}
+
+/// What is stored of how far the counts have come.
+async fn progress(bench: &Bench) -> bytes::Bytes {
+    let found = bench.kernel.documents().get(b"$consumer/counts@1/progress").await.unwrap();
+    found.expect("it has begun").value
+}

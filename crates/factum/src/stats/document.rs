@@ -1,5 +1,6 @@
 //! Stats as they are published: a JSON document for each running application, under `$`-keys.
 
+mod consumer;
 mod moment;
 
 use std::time::Duration;
@@ -9,7 +10,8 @@ use factum_core::{DocumentStore, KeyRange, ScanQuery, StoreError, StreamVersion,
 use factum_runtime::{EntityInfo, EntityStats, WorkerHealth, WorkerState};
 use serde::{Deserialize, Serialize};
 
-use super::{AppStats, KindStats};
+use super::{AppStats, ConsumerStats, KindStats};
+pub use consumer::PublishedConsumer;
 
 /// Under what follows is the document of each instance.
 const PREFIX: &str = "$factum/stats/";
@@ -19,6 +21,8 @@ const WORKERS_PUBLISHED: usize = 256;
 const MISSED_MAX: u32 = 10;
 /// but not before this long: clocks of machines differ.
 const SILENT_MIN: Duration = Duration::from_secs(600);
+/// A write takes its time, and clocks differ: one that is late by no more is not called silent.
+const LATE_MAX: Duration = Duration::from_secs(5);
 
 /// What a running application published last. Times are RFC 3339 in JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +45,10 @@ pub struct PublishedStats {
     pub kinds: Vec<PublishedKind>,
     /// The workers; the first 256, with those that don't run before the others.
     pub workers: Vec<PublishedWorker>,
+    /// The consumers and projections; the first 256, with those that are not well before the
+    /// others. Empty in what an earlier version wrote.
+    #[serde(default)]
+    pub consumers: Vec<PublishedConsumer>,
 }
 
 /// Entities in numbers: see [`EntityStats`].
@@ -162,6 +170,7 @@ impl PublishedStats {
             total: PublishedTotals::of(&stats.total),
             kinds: stats.kinds.iter().map(PublishedKind::of).collect(),
             workers: workers.map(PublishedWorker::of).collect(),
+            consumers: consumer::published(&stats.consumers),
         }
     }
 
@@ -177,6 +186,11 @@ impl PublishedStats {
     pub fn silence(&self, now: Timestamp) -> Duration {
         let every = Duration::from_millis(self.every_ms);
         now.saturating_since(self.written_at).saturating_sub(every)
+    }
+
+    /// Whether it is so late that what it says may be over: one interval and five seconds.
+    pub fn is_silent(&self, now: Timestamp) -> bool {
+        self.silence(now) > Duration::from_millis(self.every_ms).max(LATE_MAX)
     }
 
     /// Whether its application has clearly ended without a word: ten intervals and ten minutes

@@ -3,12 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use factum::{
-    App, DocumentStore, ExpectedRevision, KeyRange, MemoryStore, PublishedStats, ScanQuery, Stores,
-    Timestamp, WriteBatch, published_stats,
+    App, Consumer, ConsumerHandle, ConsumerOptions, ConsumerState, DocumentStore, ExpectedRevision,
+    FailurePolicy, KeyRange, MemoryOptions, MemoryStore, PublishedStats, RecordedEvent, ScanQuery,
+    Stores, Timestamp, WriteBatch, published_stats,
 };
 use factum_testing::{
     VirtualClock,
-    bank::{Account, AccountCommand},
+    bank::{Account, AccountCommand, AccountEvent},
 };
 
 const EVERY: Duration = Duration::from_secs(5);
@@ -96,4 +97,104 @@ async fn what_clearly_dead_instances_left_is_taken_away_and_nothing_else() {
         app.supervisor().shutdown().await;
     }
     assert_eq!(published(&second).await, []);
+}
+
+/// A consumer whose events fail where they are told to.
+fn consumer(app: &App, name: &str, failure: FailurePolicy) -> ConsumerHandle {
+    let handle = |event: AccountEvent, _: RecordedEvent| async move {
+        match event {
+            AccountEvent::Deposited { .. } => Err("thirteen".into()),
+            _ => Ok(()),
+        }
+    };
+    let options = ConsumerOptions::new().with_failure(failure);
+    app.consumers().start(Consumer::new(name, handle).with_options(options)).unwrap()
+}
+
+#[tokio::test]
+async fn consumers_are_published_with_what_ails_them_those_that_are_ill_in_front() {
+    let (store, clock) = (Arc::new(MemoryStore::new()), VirtualClock::new(morning()));
+    let stores = Stores { events: store.clone(), documents: store.clone() };
+    let builder = App::builder().with_clock(Arc::new(clock.clone())).with_stats_every(EVERY);
+    let app = builder.open_stores(stores).await.unwrap();
+    clock.until_sleeping(1).await;
+    assert_eq!(published(&store).await[0].consumers, []);
+    let none = FailurePolicy::new().with_retries_max(0);
+    let parks = consumer(&app, "parks", none);
+    let stops = consumer(&app, "stops", none.then_stop());
+    let well = Consumer::new("a-well", |_: AccountEvent, _: RecordedEvent| async { Ok(()) });
+    let well = app.consumers().start(well).unwrap();
+    app.execute::<Account>("ada", &open("ada")).await.unwrap();
+    app.execute::<Account>("ada", &AccountCommand::Deposit { cents: 13 }).await.unwrap();
+    for consumer in [&well, &parks] {
+        let mut health = consumer.watch();
+        health.wait_for(|it| it.position.value() == 2).await.unwrap();
+    }
+    stops.watch().wait_for(|it| matches!(it.state, ConsumerState::Stopped(_))).await.unwrap();
+    let names: Vec<_> = app.stats().consumers.iter().map(|it| it.name.to_string()).collect();
+    assert_eq!(names, ["a-well", "parks", "stops"]);
+
+    clock.advance(EVERY);
+    while published(&store).await[0].consumers.is_empty() {
+        tokio::task::yield_now().await;
+    }
+    let consumers = &published(&store).await[0].consumers;
+    let seen: Vec<_> = consumers
+        .iter()
+        .map(|it| (&*it.name, &*it.state, it.position, it.lag_events(), it.parked))
+        .collect();
+    assert_eq!(
+        seen,
+        [("parks", "live", 2, 0, 1), ("stops", "stopped", 1, 1, 0), ("a-well", "live", 2, 0, 0)]
+    );
+    assert_eq!(consumers[1].cause.as_deref(), Some("thirteen: position=2"));
+    assert_eq!((consumers[2].handled, &consumers[2].cause), (2, &None));
+    app.supervisor().shutdown().await;
+}
+
+#[tokio::test]
+async fn one_that_tries_again_is_published_with_its_attempts_and_how_late_it_is() {
+    let clock = VirtualClock::new(morning());
+    let options = MemoryOptions::new().with_clock(Arc::new(clock.clone()));
+    let store = Arc::new(MemoryStore::with_options(options));
+    let stores = Stores { events: store.clone(), documents: store.clone() };
+    let builder = App::builder().with_clock(Arc::new(clock.clone())).with_stats_every(EVERY);
+    let app = builder.open_stores(stores).await.unwrap();
+    clock.until_sleeping(1).await;
+    let pause = 100 * EVERY;
+    let mails = consumer(&app, "mails", FailurePolicy::new().with_pause(pause, pause));
+    app.execute::<Account>("ada", &open("ada")).await.unwrap();
+    app.execute::<Account>("ada", &AccountCommand::Deposit { cents: 13 }).await.unwrap();
+    let retries = |it: &factum::ConsumerHealth| matches!(it.state, ConsumerState::Retrying { .. });
+    mails.watch().wait_for(retries).await.unwrap();
+    clock.advance(EVERY);
+    while published(&store).await[0].consumers.is_empty() {
+        tokio::task::yield_now().await;
+    }
+    let consumer = &published(&store).await[0].consumers[0];
+    assert_eq!((&*consumer.state, consumer.attempts), ("retrying", Some(1)));
+    assert_eq!(consumer.cause.as_deref(), Some("thirteen: position=2"));
+    assert_eq!((consumer.lag_events(), consumer.lag()), (1, Some(EVERY)));
+    app.supervisor().shutdown().await;
+}
+
+#[tokio::test]
+async fn what_an_earlier_version_published_is_read_as_before() {
+    let store = MemoryStore::new();
+    let old = r#"{"instance":"019a8d3c-5a43-7c11-8fd1-1d2c3b4a5968","process":7,
+        "written_at":"2026-03-01T08:00:00Z","every_ms":5000,"uptime_ms":0,"total":{"active":0,
+        "resident":0,"resident_bytes":0,"quarantined":0,"commands":3,"rejected":0,"failed":0,
+        "conflicts":0,"stale":0,"loads":0,"deaths":0,"passivated":0,"mailbox_high_water":0},
+        "kinds":[],"workers":[]}"#;
+    let key = "$factum/stats/019a8d3c-5a43-7c11-8fd1-1d2c3b4a5968";
+    store.write(WriteBatch::new().put(key, ExpectedRevision::Absent, old)).await.unwrap();
+    let [stats] = &published(&store).await[..] else { panic!("one instance") };
+    assert_eq!((stats.total.commands, &stats.consumers[..]), (3, &[][..]));
+    let after = |seconds| morning().saturating_add(Duration::from_secs(seconds));
+    for (seconds, is_silent, is_dead) in
+        [(5, false, false), (10, false, false), (11, true, false), (700, true, true)]
+    {
+        let now = after(seconds);
+        assert_eq!((stats.is_silent(now), stats.is_dead(now)), (is_silent, is_dead), "{seconds}");
+    }
 }

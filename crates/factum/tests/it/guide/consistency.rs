@@ -4,7 +4,7 @@ use std::{error::Error, time::Duration};
 
 use factum::{
     App, CommandId, Consumer, Documents, Freshness, Metadata, ProjectionFn, ReadModel,
-    RecordedEvent, Stale,
+    RecordedEvent, Stale, UnseenError,
 };
 use factum_testing::bank::{Account, AccountCommand, AccountEvent};
 
@@ -35,6 +35,40 @@ async fn reading_what_one_has_written() -> Done {
     match owners.wait_for(position, wait, Stale::Serve).await? {
         Freshness::Fresh => println!("{:?}", owners.get("a1").await?),
         Freshness::Stale => println!("{:?}, perhaps not the last", owners.get("a1").await?),
+    }
+    app.close().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_answer_that_read_models_have_seen() -> Done {
+    let app = App::open("memory:").await?;
+    let owners =
+        ProjectionFn::<_, Documents, _>::new("owners", 1, |event, recorded, owners| match event {
+            AccountEvent::Opened { owner, .. } => owners.put(recorded.stream().key(), &owner),
+            _ => Ok(()),
+        });
+    let owners = app.project_fn(owners).await?;
+    let total = ProjectionFn::in_memory("total", 1, |total: &mut u64, event, _| {
+        if let AccountEvent::Deposited { cents } = event {
+            *total += cents;
+        }
+        Ok(())
+    });
+    let total = app.project_fn(total).await?;
+
+    let opened = app.ask::<Account>("a1", open("ada")).seen_by("owners").await?;
+    assert_eq!(opened.version.value(), 1);
+    assert_eq!(owners.read_model::<String>().get("a1").await?.as_deref(), Some("ada"));
+
+    let deposit = AccountCommand::Deposit { cents: 500 };
+    let wait = Duration::from_secs(2);
+    match app.ask::<Account>("a1", deposit).seen_by("owners").seen_by("total").within(wait).await {
+        Ok(_) => println!("the page shows {}", *total.read().await),
+        Err(UnseenError::Unseen { outcome, error }) => {
+            println!("stored at {:?}, and the page follows: {error}", outcome.position);
+        }
+        Err(error) => return Err(error.into()),
     }
     app.close().await?;
     Ok(())

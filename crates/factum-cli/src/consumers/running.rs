@@ -1,0 +1,93 @@
+//! Consumers as running applications publish them.
+
+use factum::{PublishedConsumer, PublishedStats, Timestamp};
+use serde_json::{Value, json};
+
+use crate::{
+    number::{age, counted, grouped},
+    output::Paint,
+};
+
+/// A consumer as one application published it last.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Running<'a> {
+    stats: &'a PublishedStats,
+    pub(super) consumer: &'a PublishedConsumer,
+}
+
+/// All of them. What an application that has clearly ended left behind says nothing any more.
+pub(super) fn all(
+    published: &[PublishedStats],
+    now: Timestamp,
+) -> impl Iterator<Item = Running<'_>> {
+    let living = published.iter().filter(move |stats| !stats.is_dead(now));
+    living.flat_map(|stats| stats.consumers.iter().map(move |consumer| Running { stats, consumer }))
+}
+
+impl Running<'_> {
+    /// Whether it is at work, as far as can be told.
+    pub(super) fn is_at_work(&self, now: Timestamp) -> bool {
+        !self.stats.is_silent(now) && self.consumer.state != "stopped"
+    }
+
+    /// What is said last: what was published most lately, and of that what has come furthest.
+    pub(super) fn order(&self, now: Timestamp) -> (bool, u64) {
+        (!self.stats.is_silent(now), self.consumer.position)
+    }
+
+    pub(super) fn object(&self, now: Timestamp) -> Value {
+        let mut object = serde_json::to_value(self.consumer).expect("all keys are text");
+        object.as_object_mut().expect("it has fields").remove("name");
+        object["lag"] = json!(self.consumer.lag_events());
+        object["process"] = json!(self.stats.process);
+        object["instance"] = json!(self.stats.instance);
+        object["written_at"] = json!(self.stats.written_at.to_string());
+        object["silent_ms"] = json!(self.stats.silence(now).as_millis() as u64);
+        if self.stats.is_silent(now) {
+            // Nobody must take what was for what is.
+            object["was"] = object["state"].take();
+            object["state"] = json!("silent");
+        }
+        object
+    }
+
+    pub(super) fn line(&self, now: Timestamp, paint: Paint) -> String {
+        let (process, described) = (self.stats.process, describe(self.consumer, paint));
+        if !self.stats.is_silent(now) {
+            return format!("process {process}: {described}");
+        }
+        let silent = paint.bad(format!("silent for {}", age(self.stats.silence(now))));
+        format!("process {process}: {silent}, was {described}")
+    }
+}
+
+/// How a consumer fares, in one line.
+pub(crate) fn describe(consumer: &PublishedConsumer, paint: Paint) -> String {
+    let state = match &*consumer.state {
+        state @ ("retrying" | "stopped") => paint.bad(state),
+        state => state.to_owned(),
+    };
+    let lag = consumer.lag().map(|lag| format!(" ({})", age(lag))).unwrap_or_default();
+    let behind = match consumer.lag_events() {
+        0 => "at the log's end".to_owned(),
+        events => format!("{} behind{lag}", counted(events, "event")),
+    };
+    let mut line = format!("{state} at {}, {behind}", grouped(consumer.position));
+    if consumer.events_per_s > 0 {
+        line += &format!(", {} per second", counted(consumer.events_per_s, "event"));
+    }
+    if consumer.parked > 0 {
+        let parked = format!("{} parked", counted(consumer.parked, "stream"));
+        line += &format!(", {}", paint.bad(parked));
+    }
+    if consumer.cautious {
+        line += ", cautious";
+    }
+    if let Some(attempts) = consumer.attempts {
+        line += &format!(", tried {}", counted(attempts.into(), "time"));
+    }
+    if let Some(cause) = &consumer.cause {
+        line += &format!(": {}", cause.escape_debug());
+    }
+    line
+}
