@@ -107,11 +107,11 @@ impl ConsumerHandle {
         let mut health = self.board.watch();
         loop {
             let whole = health.borrow_and_update().clone();
-            let is_here = whole.position >= position || whole.elsewhere == whole.partitions;
+            let (is_here, elsewhere) = self.board.is_at(position);
             match stopped(&whole.state) {
                 // Its positions are another log's.
                 Some(reason @ StopReason::Diverged(_)) => return Err(reason),
-                _ if is_here && self.has_come_elsewhere(position).await => return Ok(()),
+                _ if is_here && self.have_come(&elsewhere, position).await => return Ok(()),
                 Some(reason) => return Err(reason),
                 None => {}
             }
@@ -120,14 +120,14 @@ impl ConsumerHandle {
                 changed = health.changed() => if changed.is_err() {
                     return Err(StopReason::Asked);
                 },
-                () = self.clock.sleep(LOOK_EVERY), if whole.elsewhere > 0 => {}
+                () = self.clock.sleep(LOOK_EVERY), if !elsewhere.is_empty() => {}
             }
         }
     }
 
-    /// Whether the partitions that others work on have come so far.
-    async fn has_come_elsewhere(&self, position: Position) -> bool {
-        for at in self.board.elsewhere() {
+    /// Whether these partitions, which others work on, have come so far.
+    async fn have_come(&self, elsewhere: &[usize], position: Position) -> bool {
+        for &at in elsewhere {
             let part = (self.name.clone(), at);
             let said = self.membership.as_ref().and_then(|it| it.position(&part));
             if said.is_some_and(|said| said >= position) {
@@ -150,8 +150,8 @@ impl ConsumerHandle {
         Ok(parked)
     }
 
-    /// Lets it wait, after the batch at hand, until [`resume`](Self::resume) or the next start.
-    /// What this process works on stays its own meanwhile.
+    /// Lets it wait, after the batch at hand, until [`resume`](Self::resume) or the next start. In
+    /// this process: a partition that another is to have goes on there.
     pub async fn pause(&self) {
         for partition in &*self.partitions {
             let _ = partition.orders.send(Order::Pause).await;

@@ -4,6 +4,7 @@
 //! Leases are for liveness: they spread the work and let another process go on. That nothing is
 //! done twice is the matter of the fence that each save of a consumer names.
 
+mod machine;
 mod membership;
 mod seat;
 mod share;
@@ -37,8 +38,17 @@ pub(crate) type Runs = BTreeMap<String, BTreeMap<usize, u64>>;
 /// What is stored of leases, read in one go.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Seen {
-    pub(crate) members: BTreeMap<MemberId, (Revision, Runs)>,
+    pub(crate) members: BTreeMap<MemberId, Present>,
     pub(crate) leases: BTreeMap<Part, (Revision, MemberId)>,
+}
+
+/// A member as it is stored.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Present {
+    pub(crate) revision: Revision,
+    pub(crate) runs: Runs,
+    /// Its process is known to have ended.
+    pub(crate) is_gone: bool,
 }
 
 /// What is to be done after a look at it.
@@ -55,6 +65,8 @@ pub(crate) enum Effect {
     Leave(Part),
     /// It was taken away: this process was taken for dead.
     Lost(Part),
+    /// It has a partition that it does not work on, by a write whose answer was lost.
+    Release(Part, Revision),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,14 +145,15 @@ impl Leases {
         let dead = self.listen(seen, is_regular);
         let mut effects: Vec<_> = dead.iter().map(|member| bury(seen, *member)).collect();
         let me = self.me;
+        effects.extend(self.astray(seen));
         for (group, holdings) in &mut self.groups {
             let owner = |at| {
                 let lease = seen.leases.get(&(group.clone(), at));
                 lease.map(|(revision, owner)| (*revision, *owner))
             };
             // In the order of their names, as every member does it.
-            let runs = |(id, (_, runs)): (&MemberId, &(Revision, Runs))| {
-                let is_there = runs.contains_key(group.as_str()) && !dead.contains(id);
+            let runs = |(id, present): (&MemberId, &Present)| {
+                let is_there = present.runs.contains_key(group.as_str()) && !dead.contains(id);
                 is_there.then_some(*id)
             };
             let members: BTreeSet<_> = seen.members.iter().filter_map(runs).chain([me]).collect();
@@ -176,11 +189,22 @@ impl Leases {
         effects
     }
 
+    /// What is stored to be this member's, and nobody here will work on.
+    fn astray<'a>(&'a self, seen: &'a Seen) -> impl Iterator<Item = Effect> + 'a {
+        let is_mine = |(_, (_, owner)): &(&Part, &(Revision, MemberId))| *owner == self.me;
+        let leases = seen.leases.iter().filter(is_mine);
+        leases.filter_map(|(part, (revision, _))| {
+            let holding = self.groups.get(&part.0).and_then(|holdings| holdings.get(part.1));
+            let is_astray = holding.is_none_or(|holding| *holding == Holding::Gone);
+            is_astray.then(|| Effect::Release(part.clone(), *revision))
+        })
+    }
+
     /// Who is dead: members that have not moved, and owners without a document for so long.
     fn listen(&mut self, seen: &Seen, is_regular: bool) -> BTreeSet<MemberId> {
         let mut there: BTreeMap<_, _> =
             seen.leases.values().map(|(_, owner)| (*owner, None)).collect();
-        there.extend(seen.members.iter().map(|(id, (revision, _))| (*id, Some(*revision))));
+        there.extend(seen.members.iter().map(|(id, present)| (*id, Some(present.revision))));
         there.remove(&self.me);
         self.heard.retain(|id, _| there.contains_key(id));
         for (id, revision) in there {
@@ -191,8 +215,11 @@ impl Leases {
                 _ => drop(self.heard.insert(id, (revision, 0))),
             }
         }
-        let silent = self.heard.iter().filter(|(_, (_, silence))| *silence >= SILENCE_MAX);
-        silent.map(|(id, _)| *id).collect()
+        let is_gone = |id: &MemberId| seen.members.get(id).is_some_and(|present| present.is_gone);
+        let is_dead = |(id, (_, silence)): &(&MemberId, &(Option<Revision>, u32))| {
+            *silence >= SILENCE_MAX || is_gone(id)
+        };
+        self.heard.iter().filter(is_dead).map(|(id, _)| *id).collect()
     }
 }
 
@@ -204,7 +231,7 @@ fn revision(holding: Holding) -> Option<Revision> {
 }
 
 fn bury(seen: &Seen, member: MemberId) -> Effect {
-    let revision = seen.members.get(&member).map(|(revision, _)| *revision);
+    let revision = seen.members.get(&member).map(|present| present.revision);
     let is_its = |(_, (_, owner)): &(&Part, &(Revision, MemberId))| *owner == member;
     let leases = seen.leases.iter().filter(is_its);
     let leases = leases.map(|(part, (revision, _))| (part.clone(), *revision)).collect();
@@ -215,7 +242,7 @@ impl Seen {
     /// How far whoever works on a partition says it has come.
     pub(crate) fn position(&self, (group, at): &Part) -> Option<Position> {
         let (_, owner) = self.leases.get(&(group.clone(), *at))?;
-        let (_, runs) = self.members.get(owner)?;
+        let runs = &self.members.get(owner)?.runs;
         runs.get(group.as_str())?.get(at).copied().map(Position::new)
     }
 }

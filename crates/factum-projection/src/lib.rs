@@ -24,6 +24,7 @@
 mod arrival;
 mod build;
 mod bus;
+mod caught;
 mod consumer;
 mod consumers;
 mod document_key;

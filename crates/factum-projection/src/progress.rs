@@ -14,9 +14,10 @@ pub(crate) struct Progress {
     /// Who stored it: each start of a consumer has a number of its own.
     #[serde(default)]
     pub(crate) by: u64,
-    /// Another build is about to take its place: it comes no further for a while.
+    /// Another build is about to take its place: it comes no further for a while. Each try has a
+    /// number; 0: none is under way.
     #[serde(default)]
-    pub(crate) is_frozen: bool,
+    pub(crate) frozen_by: u64,
 }
 
 impl Progress {

@@ -125,7 +125,7 @@ impl Consumers {
                 gone.push((stream, None));
             }
         }
-        let next = Progress { checkpoint, began_after, by: 0, is_frozen: false };
+        let next = Progress { checkpoint, began_after, by: 0, frozen_by: 0 };
         let progress = progress::encode(&next);
         let save = Save { expected: fence, progress, mark: None, letters: gone, events: 0 };
         let _: Fence = target.save(name, save).await?;

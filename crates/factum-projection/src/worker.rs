@@ -43,8 +43,10 @@ pub(crate) struct Worker<W: Work> {
     pub(crate) name: ConsumerName,
     /// Which of the consumer's partitions it works on.
     pub(crate) partition: usize,
-    /// Whether the number of partitions is compared with what is stored.
+    /// Whether the number of partitions is compared with what is stored,
     pub(crate) is_layout_kept: bool,
+    /// and was, behind a progress that it has stored.
+    pub(crate) is_layout_checked: bool,
     pub(crate) work: Arc<W>,
     pub(crate) target: Arc<W::Target>,
     pub(crate) options: ConsumerOptions,
@@ -66,8 +68,8 @@ pub(crate) struct Worker<W: Work> {
     pub(crate) overtaken: u32,
     /// How often the loop itself, a target or a store has panicked.
     pub(crate) panics: u32,
-    /// How often it has found that another build is about to take over.
-    pub(crate) frozen: u32,
+    /// Which build is about to take over, and how often that was found.
+    pub(crate) frozen: (u64, u32),
     /// When it last looked for orders in the store.
     pub(crate) looked_at: Option<Timestamp>,
     /// It has stored something: whoever has stored since has taken over.
@@ -123,10 +125,7 @@ impl<W: Work> Worker<W> {
     pub(crate) async fn run(mut self) {
         let _ending = Ending(self.health.clone());
         let reason = loop {
-            let end = match self.stand_by().await {
-                Ok(()) => self.survive().await,
-                Err(end) => end,
-            };
+            let end = self.survive().await;
             match self.go_on_after(end).await {
                 Ok(()) => {}
                 Err(reason) => break reason,
@@ -146,29 +145,23 @@ impl<W: Work> Worker<W> {
 
     /// Whether there is another life after this one.
     async fn go_on_after(&mut self, end: End) -> Result<(), StopReason> {
-        match (end, &self.seat) {
-            (End::Stop(reason), _) => return Err(reason),
-            (End::Overtaken, None) => return Err(StopReason::Fenced),
-            (End::Overtaken, Some(seat)) => {
-                seat.look_again().await;
-                if seat.is_mine() {
-                    // It was rewound from outside, or who took over is gone again.
-                    let told = "somebody else has moved the checkpoint".to_owned();
-                    if let End::Stop(reason) = self.away(told).await {
-                        return Err(reason);
-                    }
-                }
-                self.forget();
-            }
-            (End::Unseated, _) => self.forget(),
-            (End::Reopen, _) => {}
+        let outcome = match end {
+            End::Stop(reason) => return Err(reason),
+            End::Reopen => return Ok(()),
+            End::Unseated => Ok(()),
+            End::Overtaken if self.seat.is_none() => return Err(StopReason::Fenced),
+            End::Overtaken => self.look_again().await,
+        };
+        self.forget();
+        match outcome {
+            Err(End::Stop(reason)) => Err(reason),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// What was known of what is stored: it begins as after a start.
     fn forget(&mut self) {
-        self.is_owner = false;
+        (self.is_owner, self.is_layout_checked) = (false, false);
         (self.pace, self.failing, self.redo) = (None, None, None);
     }
 

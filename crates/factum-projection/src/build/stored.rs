@@ -11,7 +11,8 @@ use std::{
 
 use bytes::Bytes;
 use factum_core::{
-    ExpectedRevision, Kernel, Revision, StoreError, Timestamp, WriteBatch, WriteError,
+    ExpectedRevision, Kernel, Revision, StoreError, StoreErrorKind, Timestamp, WriteBatch,
+    WriteError,
 };
 
 use super::Builds;
@@ -114,16 +115,46 @@ impl StoredBuilds {
         .into())
     }
 
+    /// Changes nothing, but that every change fails which has read them before.
+    pub(crate) async fn touch(&self) -> Result<(), StoreError> {
+        let same = |found: Option<Builds>| {
+            let builds = found.ok_or_else(|| StoreError::invalid("nothing is built"))?;
+            Ok::<_, StoreError>((Builds { change: self.change_id(), ..builds }, ()))
+        };
+        self.change(same).await.map(drop)
+    }
+
+    /// As they are, and the revision that they have.
+    pub(crate) async fn read_at(&self) -> Result<Option<(Arc<Builds>, Revision)>, StoreError> {
+        self.read_revision().await
+    }
+
+    /// Writes them where they have this revision still. `None`: they have not; or else nobody
+    /// knows, and [`settled`](Self::settled) tells.
+    pub(crate) async fn write_at(
+        &self,
+        mut builds: Builds,
+        revision: Revision,
+    ) -> Result<Option<Arc<Builds>>, StoreError> {
+        builds.change = self.change_id();
+        let is_written = self.write(&builds, ExpectedRevision::Exact(revision)).await?;
+        Ok(is_written.then(|| Arc::new(builds)))
+    }
+
     /// As they are behind every change whose outcome is not known: what was on its way either is
     /// in them or comes to nothing. Asks until the store answers.
     pub(crate) async fn settled(&self) -> Option<Arc<Builds>> {
         loop {
-            if let Ok(found) = self.read_revision().await {
-                let (builds, revision) = found?;
-                let again = Builds { change: self.change_id(), ..Builds::clone(&builds) };
-                if let Ok(true) = self.write(&again, ExpectedRevision::Exact(revision)).await {
-                    return Some(Arc::new(again));
+            match self.read_revision().await {
+                Ok(found) => {
+                    let (builds, revision) = found?;
+                    let again = Builds { change: self.change_id(), ..Builds::clone(&builds) };
+                    if let Ok(true) = self.write(&again, ExpectedRevision::Exact(revision)).await {
+                        return Some(Arc::new(again));
+                    }
                 }
+                Err(error) if error.kind() == StoreErrorKind::Closed => return None,
+                Err(_) => {}
             }
             self.kernel.clock().sleep(REFRESH).await;
         }

@@ -53,8 +53,7 @@ impl Consumers {
         let membership = self.membership.clone().filter(|_| is_shared);
         let mut seats = membership.as_ref().map(|it| it.join(&name, &places).into_iter());
         let mut reading = self.reading.clone();
-        let events = reading.kernel.events();
-        reading.shared = (count > 1).then(|| Arc::new(SharedPages::new(events.clone())));
+        reading.shared = (count > 1).then(|| Arc::new(SharedPages::new(&reading.kernel)));
         let mut partitions = Vec::with_capacity(count);
         for (at, health) in places.into_iter().enumerate() {
             let (orders, taken) = mpsc::channel(ORDERS_MAX);
@@ -65,6 +64,7 @@ impl Consumers {
                 name: part,
                 partition: at,
                 is_layout_kept: is_layout_kept && is_shared,
+                is_layout_checked: false,
                 work: work.clone(),
                 target: target.clone(),
                 options: options.clone(),
@@ -79,7 +79,7 @@ impl Consumers {
                 unreached: 0,
                 overtaken: 0,
                 panics: 0,
-                frozen: 0,
+                frozen: (0, 0),
                 looked_at: None,
                 is_owner: false,
                 redo: None,

@@ -57,9 +57,16 @@ impl Board {
 
     /// The partitions that others work on.
     pub(crate) fn elsewhere(&self) -> Vec<usize> {
+        elsewhere(&self.parts())
+    }
+
+    /// Whether those that are worked on here have come to a position, and which others are to be
+    /// asked: both at one moment.
+    pub(crate) fn is_at(&self, position: Position) -> (bool, Vec<usize>) {
         let parts = self.parts();
-        let is_elsewhere = |at: &usize| parts[*at].state == ConsumerState::StandingBy;
-        (0..parts.len()).filter(is_elsewhere).collect()
+        let elsewhere = elsewhere(&parts);
+        let is_there = |at: usize| elsewhere.contains(&at) || parts[at].position >= position;
+        ((0..parts.len()).all(is_there), elsewhere)
     }
 
     /// Whether all partitions have stopped.
@@ -123,6 +130,11 @@ impl Place {
         // The sender is in what `self` holds.
         let _ = is_halted.wait_for(|it| *it).await;
     }
+}
+
+fn elsewhere(parts: &[ConsumerHealth]) -> Vec<usize> {
+    let is_elsewhere = |at: &usize| parts[*at].state == ConsumerState::StandingBy;
+    (0..parts.len()).filter(is_elsewhere).collect()
 }
 
 /// What the partitions are together.

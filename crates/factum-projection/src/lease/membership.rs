@@ -14,10 +14,10 @@ use factum_core::{
 use tokio::sync::{Notify, watch};
 
 use super::{
-    Effect, Leases, MemberId, Part, Runs, SILENCE_MAX, Seat, Seen, Standing,
+    Effect, Leases, MemberId, Part, Runs, SILENCE_MAX, Seat, Seen, Standing, machine,
     stored::{self, Lease, Member, member_key, part_key},
 };
-use crate::{health::Place, name::ConsumerName, progress};
+use crate::{caught::caught, health::Place, name::ConsumerName, progress};
 
 /// So many rounds follow one another at once, as long as each makes room for the next.
 const ROUNDS_MAX: usize = 3;
@@ -97,7 +97,7 @@ impl Membership {
         self.0.wake.notify_one();
     }
 
-    /// Looks, and waits for what comes of it. Waits for ever where the store can't be read.
+    /// Looks, and waits for what comes of it.
     pub(super) async fn look_again(&self) {
         let mut looks = self.0.looks.subscribe();
         // One that has begun already may not see what was stored since.
@@ -123,7 +123,7 @@ impl Membership {
     }
 
     async fn run(self) {
-        let _ending = Ending(&self);
+        let mut ending = Ending { membership: &self, is_over: false };
         loop {
             let is_regular = tokio::select! {
                 biased;
@@ -131,27 +131,33 @@ impl Membership {
                 () = self.0.kernel.clock().sleep(self.0.lease / SILENCE_MAX) => true,
             };
             for round in 0..ROUNDS_MAX {
-                // A store that can't be reached is asked again at the next round.
-                let is_room = self.round(is_regular && round == 0).await;
-                if !is_room.unwrap_or(false) {
-                    break;
+                match caught(self.round(is_regular && round == 0)).await {
+                    Ok(Ok(true)) => {}
+                    Ok(Ok(false)) => break,
+                    // Of the store, or a panic of it: asked again, and not at once.
+                    Ok(Err(_)) | Err(_) => {
+                        self.0.kernel.clock().sleep(self.0.lease / SILENCE_MAX / 4).await;
+                        break;
+                    }
                 }
             }
-            let is_idle = {
-                let mut inner = self.inner();
-                let is_idle = inner.leases.is_idle() && inner.released.is_empty();
-                inner.is_running = !is_idle;
-                is_idle
-            };
-            if is_idle {
+            if self.is_idle() {
                 let gone = WriteBatch::new().remove(member_key(self.0.me), ExpectedRevision::Any);
-                let _ = self.documents().write(gone).await;
+                let _ = caught(self.documents().write(gone)).await;
+                let mut inner = self.inner();
+                // Somebody may have joined meanwhile.
+                ending.is_over = inner.is_idle();
+                inner.is_running = !ending.is_over;
             }
             self.0.looks.send_modify(|looks| *looks += 1);
-            if is_idle {
+            if ending.is_over {
                 return;
             }
         }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.inner().is_idle()
     }
 
     /// Says that it lives, looks, and does what follows. Whether another round may find more.
@@ -162,7 +168,8 @@ impl Membership {
             if inner.leases.is_idle() {
                 return Ok(false);
             }
-            Member { process: std::process::id(), runs: inner.runs() }
+            let machine = machine::here().map(Into::into);
+            Member { process: std::process::id(), machine, runs: inner.runs() }
         };
         let key = member_key(self.0.me);
         let lives = WriteBatch::new().put(key, ExpectedRevision::Any, progress::encode(&member));
@@ -170,15 +177,18 @@ impl Membership {
         let seen = stored::read(&**self.documents()).await?;
         let effects = {
             let mut inner = self.inner();
-            let effects = inner.leases.look(&seen, is_regular);
-            inner.seen = seen;
-            effects
+            inner.follow(seen, is_regular)
         };
-        let mut is_room = false;
+        let mut outcome = Ok(false);
         for effect in effects {
-            is_room |= self.perform(effect).await?;
+            // What fails is found again by the next look; the rest is done all the same.
+            match (self.perform(effect).await, &mut outcome) {
+                (Ok(is_room), Ok(was_room)) => *was_room |= is_room,
+                (Err(error), _) => outcome = Err(error),
+                (Ok(_), Err(_)) => {}
+            }
         }
-        Ok(is_room)
+        outcome
     }
 
     async fn perform(&self, effect: Effect) -> Result<bool, WriteError> {
@@ -207,18 +217,8 @@ impl Membership {
                 }
                 Ok(false)
             }
-            Effect::Have(part) => {
-                self.inner().tell(&part, Standing::Mine);
-                Ok(false)
-            }
-            Effect::Leave(part) => {
-                self.inner().tell(&part, Standing::Leave);
-                Ok(false)
-            }
-            Effect::Lost(part) => {
-                self.inner().tell(&part, Standing::Waiting);
-                Ok(true)
-            }
+            // Told already.
+            Effect::Have(_) | Effect::Leave(_) | Effect::Lost(_) | Effect::Release(..) => Ok(false),
         }
     }
 
@@ -254,6 +254,33 @@ impl Membership {
 }
 
 impl Inner {
+    fn is_idle(&self) -> bool {
+        self.leases.is_idle() && self.released.is_empty()
+    }
+
+    /// Looks, and tells the workers at once what they have to know: nothing may come between. What
+    /// is to be written is left.
+    fn follow(&mut self, mut seen: Seen, is_regular: bool) -> Vec<Effect> {
+        // What is about to be released is nobody's.
+        for (part, revision) in &self.released {
+            if seen.leases.get(part).is_some_and(|(stored, _)| stored == revision) {
+                seen.leases.remove(part);
+            }
+        }
+        let effects = self.leases.look(&seen, is_regular);
+        for effect in &effects {
+            match effect {
+                Effect::Have(part) => self.tell(part, Standing::Mine),
+                Effect::Leave(part) => self.tell(part, Standing::Leave),
+                Effect::Lost(part) => self.tell(part, Standing::Waiting),
+                Effect::Release(part, revision) => self.release(part, Some(*revision)),
+                Effect::Take(_) | Effect::Bury(..) => {}
+            }
+        }
+        self.seen = seen;
+        effects
+    }
+
     fn tell(&self, part: &Part, standing: Standing) {
         if let Some((tell, _)) = self.seats.get(part) {
             tell.send_replace(standing);
@@ -277,14 +304,18 @@ impl Inner {
     }
 }
 
-/// However the task ends, a panic of the store or the end of the runtime: the next that joins
-/// starts another.
-struct Ending<'a>(&'a Membership);
+/// Where the runtime ends amid it: the next that joins starts another task.
+struct Ending<'a> {
+    membership: &'a Membership,
+    is_over: bool,
+}
 
 impl Drop for Ending<'_> {
     fn drop(&mut self) {
-        self.0.inner().is_running = false;
-        self.0.0.looks.send_modify(|looks| *looks += 1);
+        if !self.is_over {
+            self.membership.inner().is_running = false;
+            self.membership.0.looks.send_modify(|looks| *looks += 1);
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use factum_core::{DocumentStore, KeyRange, Position, ScanQuery, StoreError};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::{MemberId, Part, Runs, Seen};
+use super::{MemberId, Part, Present, Runs, Seen, machine};
 use crate::{name::ConsumerName, progress};
 
 const PREFIX: &str = "$lease/";
@@ -16,8 +16,9 @@ const PART: &str = "part/";
 /// is a process that is dead.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Member {
-    /// For people who look at it.
     pub(crate) process: u32,
+    /// Where it runs, if that can be told.
+    pub(crate) machine: Option<String>,
     pub(crate) runs: Runs,
 }
 
@@ -45,8 +46,10 @@ pub(crate) async fn read(documents: &dyn DocumentStore) -> Result<Seen, StoreErr
             let key = String::from_utf8_lossy(&document.key).into_owned();
             let Some(key) = key.strip_prefix(PREFIX) else { continue };
             if let Some(id) = key.strip_prefix(MEMBER).and_then(member_id) {
-                let Some(Member { runs, .. }) = decode(&document.value) else { continue };
-                seen.members.insert(id, (document.revision, runs));
+                let Some(member) = decode::<Member>(&document.value) else { continue };
+                let is_gone = machine::is_gone(member.machine.as_deref(), member.process);
+                let (revision, runs) = (document.revision, member.runs);
+                seen.members.insert(id, Present { revision, runs, is_gone });
             } else if let Some(part) = key.strip_prefix(PART).and_then(part) {
                 let Some(Lease { owner }) = decode(&document.value) else { continue };
                 seen.leases.insert(part, (document.revision, owner));

@@ -29,7 +29,8 @@ impl Store {
             let held = held.into_iter().map(|at| (at, 0)).collect();
             (group.to_string(), held)
         });
-        self.seen.members.insert(leases.me, (revision, runs.collect()));
+        let present = Present { revision, runs: runs.collect(), is_gone: false };
+        self.seen.members.insert(leases.me, present);
     }
 
     fn release(&mut self, part: &Part, held: Option<Revision>) {
@@ -51,7 +52,7 @@ impl Store {
     fn perform(&mut self, leases: &mut Leases, effect: Effect) {
         match effect {
             Effect::Bury(member, revision, parts) => {
-                let now = self.seen.members.get(&member).map(|(it, _)| *it);
+                let now = self.seen.members.get(&member).map(|it| it.revision);
                 let is_so = parts.iter().all(|(part, revision)| {
                     self.seen.leases.get(part).is_some_and(|(it, _)| it == revision)
                 });
@@ -71,6 +72,7 @@ impl Store {
                 let held = leases.left(&part);
                 self.release(&part, held);
             }
+            Effect::Release(part, revision) => self.release(&part, Some(revision)),
             Effect::Have(_) | Effect::Lost(_) => {}
         }
     }
@@ -134,6 +136,16 @@ fn a_member_that_is_dead_by_mistake_and_moves_is_not_buried() {
     store.beat(&one);
     buried.into_iter().for_each(|effect| store.perform(&mut two, effect));
     assert_eq!(store.owners(1), [Some(one.me)]);
+}
+
+#[test]
+fn a_process_that_is_gone_is_not_waited_for() {
+    let (mut store, mut one, mut two) = (Store::default(), member(1, 1), member(2, 1));
+    store.round(&mut one);
+    store.seen.members.get_mut(&one.me).unwrap().is_gone = true;
+    store.round(&mut two);
+    store.round(&mut two);
+    assert_eq!(store.owners(1), [Some(two.me)]);
 }
 
 #[test]

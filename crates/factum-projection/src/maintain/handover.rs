@@ -3,11 +3,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use factum_core::{Kernel, Position, ReadQuery, StoreError};
+use factum_core::{Kernel, Position, ReadQuery, Revision, StoreError};
 
-use super::{BuildError, Running, Targets, keeper::Keeper};
+use super::{Running, Targets, keeper::Keeper};
 use crate::{
     build::{Build, Builds},
+    caught::caught,
     consumers::stored,
     health::{ConsumerHealth, ConsumerState},
     lease,
@@ -77,8 +78,8 @@ impl<W: Work> Keeper<W> {
     }
 
     async fn try_hand_over(&mut self, running: &Running<W::Target>) -> Result<Arc<Builds>, NotNow> {
-        let builds = self.stored.read().await.map_err(|_| NotNow::Later)?;
-        let builds = builds.ok_or(NotNow::Later)?;
+        let found = self.stored.read_at().await.map_err(|_| NotNow::Later)?;
+        let (builds, revision) = found.ok_or(NotNow::Later)?;
         // In memory, each process makes its own; another one was first.
         if builds.serving == running.build {
             return Ok(builds);
@@ -86,40 +87,64 @@ impl<W: Work> Keeper<W> {
         if builds.building != Some(running.build) {
             return Err(NotNow::Superseded);
         }
+        // It lacks something: nobody need stand still for it.
+        lacks_nothing(running).await?;
         let serving = self.local.borrow().serving.clone();
-        let swapped = match &serving {
-            Some(serving) if !holds(serving).await => Err(NotNow::Later),
-            _ => self.swap(running, serving.as_ref(), &builds).await,
-        };
-        if swapped.is_err()
-            && let Some(serving) = serving
+        if let Some(serving) = &serving
+            && !holds(serving).await
         {
-            self.go_on(&serving).await;
+            serving.consumer.resume().await;
+            return Err(NotNow::Later);
+        }
+        let kernel = self.stored.kernel();
+        let (number, _) = kernel.ids().uuid(kernel.clock().now()).as_u64_pair();
+        let handover = Handover { number: number | 1, builds, revision };
+        let swapped = caught(self.swap(running, serving.as_ref(), &handover)).await;
+        let swapped = match swapped {
+            Ok(swapped) => swapped,
+            Err(_) => self.settle(running.build).await,
+        };
+        if swapped.is_err() {
+            self.go_on(serving.as_ref(), &handover).await;
         }
         swapped
     }
 
     /// Nothing came of it: the serving build goes on.
-    async fn go_on(&self, serving: &Running<W::Target>) {
-        match W::Target::COMMITS {
-            Commits::Snapshots => serving.consumer.resume().await,
-            // Its fence may have moved. Where it can't start, the consumers are closed.
-            Commits::EachBatch => {
-                serving.consumer.stop().await;
-                for name in self.parts(serving.build) {
-                    // What stays frozen goes on by itself after a while.
-                    let target = (self.plan.targets)(&name.whole());
-                    let _ = freeze(target, &name, false).await;
-                }
-                let _ = self.serve(serving.build).await;
+    async fn go_on(&self, serving: Option<&Running<W::Target>>, handover: &Handover) {
+        if W::Target::COMMITS == Commits::Snapshots {
+            if let Some(serving) = serving {
+                serving.consumer.resume().await;
+            }
+            return;
+        }
+        // Its fence may have moved.
+        if let Some(serving) = serving {
+            serving.consumer.stop().await;
+        }
+        self.thaw(&handover.builds, handover.builds.serving, Some(handover.number)).await;
+        if let Some(serving) = serving {
+            // Where it can't start, the consumers are closed.
+            let _ = self.serve(serving.build).await;
+        }
+    }
+
+    /// Lets a build go on that was frozen: by this handover, or by whichever. What stays frozen
+    /// goes on by itself after a while.
+    pub(super) async fn thaw(&self, builds: &Builds, build: Build, by: Option<u64>) {
+        if W::Target::COMMITS == Commits::EachBatch {
+            for name in self.parts(builds, build) {
+                let target = (self.plan.targets)(&name.whole());
+                let is_ours = |frozen_by| by.is_none_or(|by| by == frozen_by);
+                let _ = set_frozen(target, &name, 0, is_ours).await;
             }
         }
     }
 
     /// The names under which the partitions of a build are kept.
-    fn parts(&self, build: Build) -> Vec<ConsumerName> {
+    fn parts(&self, builds: &Builds, build: Build) -> Vec<ConsumerName> {
         let name = build.consumer(self.stored.name());
-        let partitions = self.local.borrow().builds.partitions(build);
+        let partitions = builds.partitions(build);
         (0..partitions).map(|at| name.part(at, partitions)).collect()
     }
 
@@ -128,15 +153,17 @@ impl<W: Work> Keeper<W> {
         &self,
         running: &Running<W::Target>,
         serving: Option<&Running<W::Target>>,
-        builds: &Builds,
+        handover: &Handover,
     ) -> Result<Arc<Builds>, NotNow> {
+        let builds = &handover.builds;
         let mut reached = serving.map_or(Position::ZERO, |it| it.consumer.health().position);
         if W::Target::COMMITS == Commits::EachBatch {
             let frozen = async {
                 let mut frozen = Position::ZERO;
-                for name in self.parts(builds.serving) {
+                for name in self.parts(builds, builds.serving) {
                     let target = (self.plan.targets)(&name.whole());
-                    frozen = frozen.max(freeze(target, &name, true).await?);
+                    let part = set_frozen(target, &name, handover.number, |_| true).await?;
+                    frozen = frozen.max(part);
                 }
                 Ok::<_, TargetError>(frozen)
             };
@@ -149,27 +176,35 @@ impl<W: Work> Keeper<W> {
             };
             reached = reached.max(frozen.map_err(|_| NotNow::Later)?);
         }
-        comes_to(running, reached).await?;
-        let (build, name) = (running.build, self.stored.name());
-        let swap = |found: Option<Builds>| {
-            let mut builds = found.ok_or_else(|| BuildError::NothingKept(name.clone()))?;
-            // A write whose answer was lost may have been ours.
-            if builds.serving != build {
-                builds.swap(build).map_err(|unfit| BuildError::of(unfit, name))?;
-            }
-            Ok((builds, ()))
-        };
-        match self.stored.change(swap).await {
-            Ok((builds, ())) => Ok(builds),
-            Err(BuildError::Superseded { .. }) => Err(NotNow::Superseded),
-            // Perhaps it is written. Were the build before to go on then, readers would see there
-            // what the new one does not have yet.
-            Err(_) => {
-                let builds = self.stored.settled().await;
-                builds.filter(|builds| builds.serving == build).ok_or(NotNow::Later)
-            }
+        let come = running.consumer.wait_for(reached, HANDOVER_MAX).await;
+        come.map_err(|_| NotNow::Later)?;
+        lacks_nothing(running).await?;
+        let mut swapped = Builds::clone(builds);
+        swapped.swap(running.build).map_err(|_| NotNow::Superseded)?;
+        // Where the builds are as they were before anything was frozen: whoever goes on with what
+        // was frozen changes them first.
+        match self.stored.write_at(swapped, handover.revision).await {
+            Ok(Some(builds)) => Ok(builds),
+            Ok(None) => Err(NotNow::Later),
+            Err(_) => self.settle(running.build).await,
         }
     }
+
+    /// Perhaps it is written. Were the build before to go on then, readers would see there what the
+    /// new one does not have yet.
+    async fn settle(&self, build: Build) -> Result<Arc<Builds>, NotNow> {
+        let builds = self.stored.settled().await;
+        builds.filter(|builds| builds.serving == build).ok_or(NotNow::Later)
+    }
+}
+
+/// One try to let a build take over.
+struct Handover {
+    /// What it freezes says that it has.
+    number: u64,
+    /// As they were before.
+    builds: Arc<Builds>,
+    revision: Revision,
 }
 
 /// Lets a build stand still; false if it does not within a while.
@@ -185,30 +220,32 @@ async fn holds<T>(serving: &Running<T>) -> bool {
     }
 }
 
-async fn comes_to<T>(running: &Running<T>, position: Position) -> Result<(), NotNow> {
-    running.consumer.wait_for(position, HANDOVER_MAX).await.map_err(|_| NotNow::Later)?;
+/// Whether nothing is parked in a build, in any process.
+async fn lacks_nothing<T>(running: &Running<T>) -> Result<(), NotNow> {
     let elsewhere = running.consumer.parked_elsewhere().await.map_err(|_| NotNow::Later)?;
     let parked = running.consumer.health().parked + elsewhere;
     if parked == 0 { Ok(()) } else { Err(NotNow::Later) }
 }
 
-/// Takes a partition of a build away from whoever works on it, in any process: its fence moves.
-/// Frozen, it comes no further for a while than what this answers.
-async fn freeze<T: Target>(
+/// Takes a partition of a build away from whoever works on it, in any process, where `may` says so
+/// of who has frozen it: its fence moves. Frozen, it comes no further for a while than what this
+/// answers.
+async fn set_frozen<T: Target>(
     target: T,
     name: &ConsumerName,
-    is_frozen: bool,
+    frozen_by: u64,
+    may: impl Fn(u64) -> bool,
 ) -> Result<Position, TargetError> {
     loop {
         let Opened { fence, progress, .. } = target.look(name).await?;
         let Some(progress) = progress else { return Ok(Position::ZERO) };
         let mut progress = read(&progress)?;
         let position = progress.position();
-        if !is_frozen && !progress.is_frozen {
+        if progress.frozen_by == frozen_by || !may(progress.frozen_by) {
             return Ok(position);
         }
         // By another than whoever works on it: that one notices when it sees this.
-        (progress.by, progress.is_frozen) = (progress.by.wrapping_add(1), is_frozen);
+        (progress.by, progress.frozen_by) = (progress.by.wrapping_add(1), frozen_by);
         let progress = progress::encode(&progress);
         let (letters, events) = (Vec::new(), 0);
         let save = Save { expected: fence, progress, mark: None, letters, events };

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     build::{Build, Builds, CLEAR_AFTER, REFRESH, StoredBuilds, Unfit},
+    caught::caught,
     consumers::{Consumers, Launch},
     error::StartError,
     handle::ConsumerHandle,
@@ -98,29 +99,40 @@ impl<W: Work> Keeper<W> {
     }
 
     async fn run(mut self) {
-        let kernel = self.stored.kernel().clone();
         loop {
-            let building = self.local.borrow().building.clone();
-            tokio::select! {
-                biased;
-                Some((ask, answer)) = self.orders.recv() => {
-                    let _ = answer.send(self.obey(ask).await);
+            // A panic of a target or the store ends nothing but what it was about.
+            match caught(self.turn()).await {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(_) => self.stored.kernel().clock().sleep(REFRESH).await,
+            }
+        }
+    }
+
+    /// What is next; false: it is over.
+    async fn turn(&mut self) -> bool {
+        let kernel = self.stored.kernel().clone();
+        let building = self.local.borrow().building.clone();
+        tokio::select! {
+            biased;
+            Some((ask, answer)) = self.orders.recv() => {
+                let _ = answer.send(self.obey(ask).await);
+            }
+            () = caught_up(building, &kernel), if !self.is_put_off => {
+                self.is_put_off = !self.hand_over().await;
+            }
+            () = kernel.clock().sleep(REFRESH) => {
+                if self.consumers.is_closed() {
+                    return false;
                 }
-                () = caught_up(building, &kernel), if !self.is_put_off => {
-                    self.is_put_off = !self.hand_over().await;
-                }
-                () = kernel.clock().sleep(REFRESH) => {
-                    if self.consumers.is_closed() {
-                        return;
-                    }
-                    self.is_put_off = false;
-                    // Where it fails, it is done the next time.
-                    if let Ok(Some(builds)) = self.stored.read().await {
-                        let _ = self.follow(builds).await;
-                    }
+                self.is_put_off = false;
+                // Where it fails, it is done the next time.
+                if let Ok(Some(builds)) = self.stored.read().await {
+                    let _ = self.follow(builds).await;
                 }
             }
         }
+        true
     }
 
     async fn obey(&mut self, ask: Ask) -> Result<Build, BuildError> {
@@ -138,6 +150,11 @@ impl<W: Work> Keeper<W> {
                     true => Ok(builds.reset(version, partitions)),
                     false => builds.roll_back(),
                 };
+                let builds = self.local.borrow().builds.clone();
+                if let Some(previous) = builds.previous.filter(|_| !is_reset) {
+                    // It was frozen when another took its place.
+                    self.thaw(&builds, previous, None).await;
+                }
                 let build = self.change(change).await?;
                 let building = self.local.borrow().building.as_ref().map(|it| it.build);
                 // In memory it was begun beside; but it is to be seen at once, as it is.

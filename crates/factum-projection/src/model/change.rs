@@ -9,6 +9,7 @@ use tokio::sync::{broadcast, watch};
 
 use super::QueryError;
 use crate::{
+    build::REFRESH,
     handle::ConsumerHandle,
     health::{ConsumerHealth, ConsumerState, StopReason},
     maintain::{Local, Maintained, Running},
@@ -31,8 +32,9 @@ pub enum ModelChange<T> {
         /// Its key.
         key: String,
     },
-    /// Changes were not told: the listener was slow, another build took over, or the projection
-    /// began again after a failure. Read the model, and listen on.
+    /// Changes were not told, perhaps: the listener was slow, another build took over, or the
+    /// projection began again after a failure. Read the model, and listen on. Told once a second
+    /// while another process works on the model, or on partitions of it.
     Missed,
 }
 
@@ -116,6 +118,10 @@ impl<T: DeserializeOwned> ModelChanges<T> {
                     Err(broadcast::error::RecvError::Closed) => return None,
                 },
                 changed = self.local.changed() => changed.ok()?,
+                () = self.maintained.stored().kernel().clock().sleep(REFRESH), if heard.health.borrow().elsewhere > 0 => {
+                    // What another process stores is told there.
+                    return Some(Ok(ModelChange::Missed));
+                }
                 () = ended(&mut heard.health) => return None,
             }
         }

@@ -51,9 +51,17 @@ impl Ahead {
         self.begin();
         let cut_off = || ReadError::from(StoreError::internal("a read was cut off"));
         let State::Reading(reading) = &mut self.state else { return Err(cut_off()) };
-        let Ok((pages, page)) = reading.await else {
-            self.state = State::Gone;
-            return Err(cut_off());
+        let (pages, page) = match reading.await {
+            Ok(read) => read,
+            // The store's: whoever runs the consumer deals with it.
+            Err(error) if error.is_panic() => {
+                self.state = State::Gone;
+                std::panic::resume_unwind(error.into_panic());
+            }
+            Err(_) => {
+                self.state = State::Gone;
+                return Err(cut_off());
+            }
         };
         self.state = State::Idle(pages);
         page

@@ -2,51 +2,67 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use async_trait::async_trait;
 use factum_core::{
-    AppendBatch, AppendError, Appended, Direction, EventStore, Guarantees, Page, Position,
-    ReadQuery, Scope, StoreError, StreamChange, StreamId, StreamInfo,
+    AppendBatch, AppendError, Appended, Clock, Direction, EventStore, Guarantees, Kernel, Page,
+    Position, ReadQuery, Scope, StoreError, StreamChange, StreamId, StreamInfo, Timestamp,
 };
 use tokio::sync::{OnceCell, watch};
 
+/// A page that was read so long ago is read again: something may have been erased since.
+const FRESH: Duration = Duration::from_secs(1);
 /// So many pages are kept for the partition that is last. One that falls behind them reads pages
 /// of its own.
 const PAGES_MAX: usize = 8;
 
-type Cell = Arc<OnceCell<Page>>;
+/// A page, and when it was asked for.
+#[derive(Debug)]
+struct Shared {
+    query: ReadQuery,
+    at: Timestamp,
+    page: Arc<OnceCell<Page>>,
+}
 
 /// A store whose pages of the whole log are read once for all who go through it at about the same
 /// speed. A page that reaches the log's end is everybody's own: there more may come.
 #[derive(Debug)]
 pub(crate) struct SharedPages {
     store: Arc<dyn EventStore>,
-    pages: Mutex<VecDeque<(ReadQuery, Cell)>>,
+    clock: Arc<dyn Clock>,
+    pages: Mutex<VecDeque<Shared>>,
 }
 
 impl SharedPages {
-    pub(crate) fn new(store: Arc<dyn EventStore>) -> Self {
-        Self { store, pages: Mutex::default() }
+    pub(crate) fn new(kernel: &Kernel) -> Self {
+        let (store, clock) = (kernel.events().clone(), kernel.clock().clone());
+        Self { store, clock, pages: Mutex::default() }
     }
 
-    fn cell(&self, query: &ReadQuery) -> Cell {
-        let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, cell)) = pages.iter().find(|(asked, _)| asked == query) {
-            return cell.clone();
+    fn cell(&self, query: &ReadQuery) -> Arc<OnceCell<Page>> {
+        let at = self.clock.now();
+        let mut pages = self.pages();
+        pages.retain(|it| it.at <= at && at.saturating_since(it.at) < FRESH);
+        if let Some(found) = pages.iter().find(|it| it.query == *query) {
+            return found.page.clone();
         }
         if pages.len() == PAGES_MAX {
             pages.pop_front();
         }
-        let cell = Cell::default();
-        pages.push_back((query.clone(), cell.clone()));
-        cell
+        let page = Arc::<OnceCell<Page>>::default();
+        pages.push_back(Shared { query: query.clone(), at, page: page.clone() });
+        page
     }
 
     fn forget(&self, query: &ReadQuery) {
-        let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
-        pages.retain(|(asked, _)| asked != query);
+        self.pages().retain(|it| it.query != *query);
+    }
+
+    fn pages(&self) -> MutexGuard<'_, VecDeque<Shared>> {
+        self.pages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -57,7 +73,9 @@ impl EventStore for SharedPages {
     }
 
     async fn read(&self, query: ReadQuery) -> Result<Page, StoreError> {
-        if query.scope != Scope::Log || query.direction != Direction::Forward {
+        let is_page = query.scope == Scope::Log && query.direction == Direction::Forward;
+        // A single event is read to see whether it is there still.
+        if !is_page || query.events_max == 1 {
             return self.store.read(query).await;
         }
         let (cell, mut is_own) = (self.cell(&query), false);
@@ -121,7 +139,7 @@ mod tests {
         for n in 0..4 {
             append(&store, n).await;
         }
-        let shared = SharedPages::new(store.clone());
+        let shared = SharedPages::new(&Kernel::new(store.clone(), store.clone()));
         let first = ReadQuery::log().with_events_max(2);
         let last = first.clone().after(Position::new(2));
         let amid = shared.read(first.clone()).await.unwrap();

@@ -70,7 +70,7 @@ impl Checkpoints {
         if opened.progress.as_deref() != Some(CLEARING) {
             return Ok(opened);
         }
-        self.clear_with(consumer, effects).await?;
+        self.clear_from(consumer, effects, Some(opened.fence)).await?;
         Ok(Opened::default())
     }
 
@@ -82,6 +82,16 @@ impl Checkpoints {
         consumer: &ConsumerName,
         effects: Option<KeyRange>,
     ) -> Result<(), TargetError> {
+        self.clear_from(consumer, effects, None).await
+    }
+
+    /// Where a fence is given, only from there: somebody else may have finished it, and begun anew.
+    async fn clear_from(
+        &self,
+        consumer: &ConsumerName,
+        effects: Option<KeyRange>,
+        fence: Option<Fence>,
+    ) -> Result<(), TargetError> {
         let whole = consumer.whole();
         let mut names = self.partitions(&whole).await?;
         names.push(whole.clone());
@@ -90,10 +100,20 @@ impl Checkpoints {
         let mut begins = WriteBatch::new();
         let mut ends = WriteBatch::new().remove(layout_key(&whole), any);
         for name in &names {
-            begins = begins.put(key(name, "progress"), any, CLEARING);
+            let expected = match fence {
+                Some(Fence(fence)) if name == consumer => {
+                    ExpectedRevision::Exact(Revision::new(fence))
+                }
+                _ => any,
+            };
+            begins = begins.put(key(name, "progress"), expected, CLEARING);
             ends = ends.remove(key(name, "mark"), any).remove(key(name, "progress"), any);
         }
-        written(self.documents.write(begins).await)?;
+        // Whichever was moved by somebody else.
+        self.documents.write(begins).await.map_err(|error| match error {
+            WriteError::Conflict { .. } => TargetError::Fenced,
+            error => written(Err(error)).expect_err("it is an error"),
+        })?;
         if let Some(effects) = effects {
             self.documents.clear(effects).await?;
         }

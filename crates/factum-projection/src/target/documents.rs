@@ -176,8 +176,7 @@ impl Target for Documents {
             let text = format!("documents={} bytes={bytes}", writes.len());
             return Err(TargetError::TooLarge(Arc::new(StoreError::invalid(text))));
         }
-        let declared = self.indexes.declared(consumer, save.expected);
-        writes.extend(declared);
+        writes.extend(self.indexes.declared(&self.documents, consumer, save.expected).await?);
         let fence = self.progress.write(consumer, writes, save).await?;
         self.changes.tell(&tx);
         let mut cache = self.cache();
@@ -190,7 +189,7 @@ impl Target for Documents {
     }
 
     async fn save(&self, consumer: &ConsumerName, save: Save) -> Result<Fence, TargetError> {
-        let declared = self.indexes.declared(consumer, save.expected);
+        let declared = self.indexes.declared(&self.documents, consumer, save.expected).await?;
         self.progress.write(consumer, declared.into_iter().collect(), save).await
     }
 

@@ -65,13 +65,25 @@ impl Indexes {
         Ok(())
     }
 
-    /// What the first write of a build says of them.
-    pub(super) fn declared(&self, consumer: &ConsumerName, fence: Fence) -> Option<DocumentWrite> {
-        (fence == Fence(0) && !self.is_empty()).then(|| DocumentWrite {
+    /// What the first write of a build says of them; of its partitions, the first that writes.
+    pub(super) async fn declared(
+        &self,
+        documents: &Arc<dyn DocumentStore>,
+        consumer: &ConsumerName,
+        fence: Fence,
+    ) -> Result<Option<DocumentWrite>, StoreError> {
+        if fence != Fence(0) || self.is_empty() {
+            return Ok(None);
+        }
+        let is_whole = consumer.whole() == *consumer;
+        if !is_whole && documents.get(&key(consumer)).await?.is_some() {
+            return Ok(None);
+        }
+        Ok(Some(DocumentWrite {
             key: key(consumer),
             expected: ExpectedRevision::Any,
             value: Some(progress::encode(&self.names())),
-        })
+        }))
     }
 
     /// What is written of them when a document changes.

@@ -11,8 +11,9 @@ use std::{
 use factum_core::{Position, RecordedEvent};
 use tokio::task::{JoinError, JoinHandle};
 
-use super::{End, Failing, Life, Worker, broken, survive::said};
+use super::{End, Failing, Life, Worker, broken};
 use crate::{
+    caught::said,
     error::HandleError,
     health::StopReason,
     letter::Letter,
@@ -97,6 +98,8 @@ impl<W: Work> Worker<W> {
                 }
                 Err(TargetError::Overtaken) if self.overtaken < OVERTAKEN_MAX => {
                     self.overtaken += 1;
+                    // A smaller one is sooner written than others change what it has read.
+                    self.pace().halve(batch.events().len(), first, last);
                     return self.again(chunk);
                 }
                 Err(TargetError::TooLarge(error)) => (first, error.to_string(), true),

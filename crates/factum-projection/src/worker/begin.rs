@@ -24,7 +24,6 @@ impl<W: Work> Worker<W> {
             Ok(opened) => opened,
             Err(error) => return Err(self.target_failed(error).await),
         };
-        let is_first = opened.progress.is_none();
         let (fence, mark) = (opened.fence, read::<Mark>(opened.mark.as_deref())?);
         let progress = self.progress(opened.progress).await?;
         self.letters.clear();
@@ -51,10 +50,8 @@ impl<W: Work> Worker<W> {
             Err(error) => return Err(self.target_failed(error).await),
         };
         self.is_owner = true;
-        if is_first {
-            self.check_layout().await?;
-        }
-        self.is_layout_kept = false;
+        self.check_layout().await?;
+        self.is_layout_checked = true;
         self.health.change(|health| {
             health.position = reached;
             health.head = head.max(reached);
@@ -84,8 +81,8 @@ impl<W: Work> Worker<W> {
         if self.is_owner && !is_shared && progress.by != self.id {
             return Err(End::Overtaken);
         }
-        self.thaw(progress.is_frozen).await?;
-        Ok(Progress { by: self.id, is_frozen: false, ..progress })
+        self.thaw(progress.frozen_by).await?;
+        Ok(Progress { by: self.id, frozen_by: 0, ..progress })
     }
 
     /// Where it begins.
@@ -102,7 +99,7 @@ impl<W: Work> Worker<W> {
         let page = events.read(query).await?;
         let there = page.events.first().filter(|event| event.position() == after);
         let checkpoint = there.map(|event| Checkpoint::of(page.lineage, event));
-        Ok(Progress { checkpoint, began_after: Some(after), by: self.id, is_frozen: false })
+        Ok(Progress { checkpoint, began_after: Some(after), by: self.id, frozen_by: 0 })
     }
 
     /// The position before the first event that was recorded then or later.

@@ -1,9 +1,11 @@
 //! How many partitions a consumer was first started with: progress is kept by partition, so with
 //! another number events would be handled twice, or not at all.
 
+use std::time::Duration;
+
 use factum_core::{ExpectedRevision, StoreErrorKind, WriteBatch, WriteError};
 
-use super::{End, Worker, broken};
+use super::{End, Worker, broken, next_order, to_leave};
 use crate::{
     name::ConsumerName,
     progress,
@@ -11,12 +13,15 @@ use crate::{
     work::Work,
 };
 
+/// How often the other partitions look whether the first has begun.
+const FIRST_EVERY: Duration = Duration::from_millis(10);
+
 impl<W: Work> Worker<W> {
     /// Compares the number with what is stored, or stores it at the first start. Asked before the
     /// first progress is stored, and again behind that: of two processes that begin at once with
     /// two numbers, one sees the other's.
     pub(super) async fn check_layout(&mut self) -> Result<(), End> {
-        if !self.is_layout_kept {
+        if !self.is_layout_kept || self.is_layout_checked {
             return Ok(());
         }
         let (whole, asked) = (self.name.whole(), self.options.partitions.count());
@@ -43,14 +48,47 @@ impl<W: Work> Worker<W> {
             if stored != asked && self.has_begun(&whole, stored).await? {
                 return Err(other_layout(&whole, asked, stored));
             }
-            let batch = WriteBatch::new().put(key.clone(), expected, progress::encode(&asked));
-            match documents.write(batch).await {
-                Ok(_) if stored != asked && self.has_begun(&whole, stored).await? => {
-                    return Err(other_layout(&whole, asked, stored));
+            // One decides for all of a process.
+            if self.partition > 0 {
+                return Err(self.wait_for_first().await);
+            }
+            let put = |expected, count: usize| {
+                let batch = WriteBatch::new().put(key.clone(), expected, progress::encode(&count));
+                documents.write(batch)
+            };
+            match put(expected, asked).await {
+                Ok(written) if stored != asked && self.has_begun(&whole, stored).await? => {
+                    // It began meanwhile: what is stored of it stays what it is.
+                    let back = ExpectedRevision::Exact(written);
+                    return match put(back, stored).await {
+                        Ok(_) | Err(WriteError::Conflict { .. }) => {
+                            Err(other_layout(&whole, asked, stored))
+                        }
+                        Err(error) => Err(self.layout_failed(error).await),
+                    };
                 }
                 Ok(_) => return Ok(()),
                 Err(WriteError::Conflict { .. }) => {}
                 Err(error) => return Err(self.layout_failed(error).await),
+            }
+        }
+    }
+
+    /// The first partition has not begun yet, here or in another process.
+    async fn wait_for_first(&mut self) -> End {
+        let clock = self.reading.kernel.clock().clone();
+        let mut rest = clock.sleep(FIRST_EVERY);
+        loop {
+            tokio::select! {
+                biased;
+                order = next_order(&mut self.orders, &self.health) => {
+                    let told = "its first partition has not begun yet, try again";
+                    if let Err(end) = self.obey_meanwhile(order, told) {
+                        return end;
+                    }
+                }
+                () = to_leave(&mut self.seat) => return End::Unseated,
+                () = &mut rest => return End::Reopen,
             }
         }
     }

@@ -7,8 +7,10 @@ use factum_core::{Kernel, StreamId};
 
 use super::{End, Worker, next_order, to_leave};
 use crate::{
+    build::StoredBuilds,
     handle::Order,
     health::{ConsumerState, StopReason},
+    lease::Seat,
     letter::{DeadLetter, Letter},
     name::ConsumerName,
     progress,
@@ -41,23 +43,47 @@ impl<W: Work> Worker<W> {
                 order = next_order(orders, health) => order,
                 () = seat.mine() => return Ok(()),
             };
-            match order {
-                Order::Stop => return Err(End::Stop(StopReason::Asked)),
-                Order::Pause => self.is_paused = true,
-                Order::Resume => self.is_paused = false,
-                Order::Letters(answer) => {
-                    let _ = answer.send(self.stored_letters().await);
-                }
-                Order::Release(stream, release, answer) => {
-                    // Told when it is done, and meanwhile this one goes on to stand by.
-                    let (kernel, name) = (self.reading.kernel.clone(), self.name.clone());
-                    let asked = Asked { kernel, name, target: self.target.clone() };
-                    tokio::spawn(async move {
-                        let _ = answer.send(asked.release(&stream, release).await);
-                    });
-                }
+            self.obey_standing_by(order).await?;
+        }
+    }
+
+    /// After somebody else has moved the checkpoint: whose is the partition?
+    pub(super) async fn look_again(&mut self) -> Result<(), End> {
+        loop {
+            let Self { seat: Some(seat), orders, health, .. } = self else { return Ok(()) };
+            let order = tokio::select! {
+                biased;
+                order = next_order(orders, health) => order,
+                () = seat.look_again() => break,
+            };
+            self.obey_standing_by(order).await?;
+        }
+        if self.seat.as_ref().is_some_and(Seat::is_mine) {
+            // It was rewound from outside, or who took over is gone again.
+            return self.pause_after("somebody else has moved the checkpoint", None, 1).await;
+        }
+        Ok(())
+    }
+
+    /// What can be done about a partition that is another's, perhaps.
+    async fn obey_standing_by(&mut self, order: Order) -> Result<(), End> {
+        match order {
+            Order::Stop => return Err(End::Stop(StopReason::Asked)),
+            Order::Pause => self.is_paused = true,
+            Order::Resume => self.is_paused = false,
+            Order::Letters(answer) => {
+                let _ = answer.send(self.stored_letters().await);
+            }
+            Order::Release(stream, release, answer) => {
+                // Told when it is done, and meanwhile this one goes on to stand by.
+                let (kernel, name) = (self.reading.kernel.clone(), self.name.clone());
+                let asked = Asked { kernel, name, target: self.target.clone() };
+                tokio::spawn(async move {
+                    let _ = answer.send(asked.release(&stream, release).await);
+                });
             }
         }
+        Ok(())
     }
 
     /// What is parked, by whoever works on it. What can't be read is not known.
@@ -67,12 +93,17 @@ impl<W: Work> Worker<W> {
 
     /// Waits while another build is about to take this one's place: what comes now is to come in
     /// that one. Where one process runs all builds, its keeper stops this one by itself.
-    pub(super) async fn thaw(&mut self, is_frozen: bool) -> Result<(), End> {
-        if !is_frozen || self.seat.is_none() || self.frozen >= FROZEN_MAX {
-            self.frozen = 0;
+    pub(super) async fn thaw(&mut self, frozen_by: u64) -> Result<(), End> {
+        if frozen_by == 0 || self.seat.is_none() {
             return Ok(());
         }
-        self.frozen += 1;
+        let looks = if self.frozen.0 == frozen_by { self.frozen.1 } else { 0 };
+        self.frozen = (frozen_by, looks + 1);
+        // Whoever froze it may have stood still, and go on now: what it is about to write has to
+        // fail before this one goes on.
+        if looks >= FROZEN_MAX && self.forbid_handover().await {
+            return Ok(());
+        }
         self.tell(ConsumerState::Paused);
         let clock = self.reading.kernel.clock().clone();
         let mut rest = clock.sleep(FROZEN_EVERY);
@@ -86,6 +117,13 @@ impl<W: Work> Worker<W> {
                 () = &mut rest => return Err(End::Reopen),
             }
         }
+    }
+
+    /// Lets every handover fail that has begun by now. False: the store does not answer.
+    async fn forbid_handover(&self) -> bool {
+        let Some(projection) = self.name.projection() else { return true };
+        let builds = StoredBuilds::new(self.reading.kernel.clone(), projection);
+        builds.touch().await.is_ok()
     }
 }
 

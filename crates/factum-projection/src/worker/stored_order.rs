@@ -9,6 +9,7 @@ use super::{End, Life, Worker};
 use crate::{
     progress,
     stored::{self, StoredOrder},
+    target::{Commits, Target},
     work::Work,
 };
 
@@ -27,6 +28,8 @@ impl<W: Work> Worker<W> {
         let now = self.reading.kernel.clock().now();
         let is_due = match self.looked_at {
             None => true,
+            // A clock that was set back says nothing of how long ago it was.
+            Some(at) if now < at => true,
             Some(at) => self.takes_stored_orders() && now.saturating_since(at) >= ORDERS_EVERY,
         };
         if !is_due {
@@ -43,10 +46,20 @@ impl<W: Work> Worker<W> {
             for document in page.documents {
                 // One that can't be read is somebody's order all the same: it stays to be seen.
                 let Ok(order) = progress::decode::<StoredOrder>(&document.value) else { continue };
-                self.obey_stored_one(life, order).await.inspect_err(|_| self.looked_at = None)?;
                 let done = WriteBatch::new().remove(document.key, ExpectedRevision::Any);
-                // If it stays, it means an event that is parked no more.
-                let _: Result<_, WriteError> = documents.write(done).await;
+                let is_before = W::Target::COMMITS == Commits::Snapshots;
+                if is_before {
+                    // What fails tears the model, and begins another life: there it would be done
+                    // again, without end. One that is lost with the process is given again.
+                    if documents.write(done.clone()).await.is_err() {
+                        continue;
+                    }
+                }
+                self.obey_stored_one(life, order).await.inspect_err(|_| self.looked_at = None)?;
+                if !is_before {
+                    // If it stays, it means an event that is parked no more.
+                    let _: Result<_, WriteError> = documents.write(done).await;
+                }
             }
             rest = page.rest;
         }

@@ -1,14 +1,7 @@
 //! A panic in the loop itself, of a target or a store: the next life begins.
 
-use std::{
-    any::Any,
-    future::{Future, poll_fn},
-    panic::{AssertUnwindSafe, catch_unwind},
-    pin::pin,
-};
-
 use super::{End, Worker, broken};
-use crate::work::Work;
+use crate::{caught::caught, work::Work};
 
 /// After so many panics in a row it stops.
 const PANICS_MAX: u32 = 10;
@@ -17,7 +10,13 @@ impl<W: Work> Worker<W> {
     /// A life, with what is to be done about a panic in it. What is stored is looked at again then,
     /// as after any error whose outcome is not known.
     pub(super) async fn survive(&mut self) -> End {
-        match caught(self.live()).await {
+        let life = async {
+            match self.stand_by().await {
+                Ok(()) => self.live().await,
+                Err(end) => end,
+            }
+        };
+        match caught(life).await {
             Ok(end) => end,
             Err(told) => {
                 self.panics += 1;
@@ -29,21 +28,4 @@ impl<W: Work> Worker<W> {
             }
         }
     }
-}
-
-/// What a future comes to, or what it said when it panicked.
-async fn caught<T>(future: impl Future<Output = T>) -> Result<T, String> {
-    let mut future = pin!(future);
-    poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
-        Ok(polled) => polled.map(Ok),
-        Err(panic) => std::task::Poll::Ready(Err(said(&*panic))),
-    })
-    .await
-}
-
-/// What a panic said.
-pub(super) fn said(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    text.unwrap_or("it said nothing").to_owned()
 }

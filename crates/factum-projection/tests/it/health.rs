@@ -12,6 +12,7 @@ use factum_projection::{
     StopReason, Target, TargetError,
 };
 use factum_testing::{VirtualClock, bank::AccountEvent};
+use metrics_exporter_prometheus::PrometheusBuilder;
 
 use crate::bench::{Bench, Fails, LONG, options};
 
@@ -94,4 +95,32 @@ async fn the_lag_of_a_consumer_that_waits_grows_with_time() {
     // Less than the pause, for nobody's clock but the handle's.
     clock.advance(Duration::from_micros(300));
     assert_eq!(counts.health().lag, Some(Duration::from_micros(300)));
+}
+
+#[tokio::test]
+async fn metrics_say_what_health_says() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let told = recorder.handle();
+    let bench = Bench::new();
+    let fails = Fails::default();
+    fails.errs.store(true, Ordering::SeqCst);
+    // A consumer tells the recorder that is there when it starts.
+    let counts = metrics::with_local_recorder(&recorder, || bench.count(&fails));
+    bench.open("ada").await;
+    bench.deposit("ada", 13).await;
+    bench.deposit("ada", 14).await;
+    counts.wait_for(bench.head(), LONG).await.unwrap();
+    // What is told is told before anybody is woken.
+    let says = |line: &str| {
+        let told = told.render();
+        assert!(told.lines().any(|it| it == line), "{line} is not in:\n{told}");
+    };
+    says(r#"factum_consumer_events_total{consumer="counts@1"} 1"#);
+    says(r#"factum_consumer_failures_total{consumer="counts@1"} 3"#);
+    says(r#"factum_consumer_position{consumer="counts@1"} 3"#);
+    says(r#"factum_consumer_lag_events{consumer="counts@1"} 0"#);
+    says(r#"factum_consumer_parked{consumer="counts@1"} 1"#);
+    assert_eq!(counts.stop().await, StopReason::Asked);
+    says(r#"factum_consumer_state{consumer="counts@1",state="stopped"} 1"#);
+    says(r#"factum_consumer_state{consumer="counts@1",state="live"} 0"#);
 }
