@@ -39,9 +39,9 @@ pub const CONSUMER_LEASE: Duration = Duration::from_secs(5);
 ///
 /// On a store that several processes may write, those that run the same consumer share it: each
 /// partition is worked on by one of them, and the others stand by. Who comes gets a share after a
-/// moment, what a process that stops worked on goes on elsewhere at once, and after [`CONSUMER_LEASE`] what
-/// one that died did. Nothing depends on clocks, and whoever is taken for dead by mistake stores
-/// nothing any more. Models in memory are each process's own.
+/// moment, what a process that stops worked on goes on elsewhere at once, and what one that died
+/// did after [`CONSUMER_LEASE`] at most. Nothing depends on clocks, and whoever is taken for dead
+/// by mistake stores nothing any more. Models in memory are each process's own.
 #[derive(Debug, Clone)]
 pub struct Consumers {
     pub(crate) reading: Reading,
@@ -69,8 +69,8 @@ impl Consumers {
     }
 
     /// Sets how long a process may be silent before others take over what it works on, instead of
-    /// [`CONSUMER_LEASE`], and that it shares consumers whatever the store says. It says that it lives five
-    /// times as often.
+    /// [`CONSUMER_LEASE`], and that it shares consumers whatever the store says. It says that it
+    /// lives five times as often.
     #[must_use]
     pub fn with_lease(self, lease: Duration) -> Self {
         let membership = Some(Membership::new(self.reading.kernel.clone(), lease));

@@ -88,7 +88,13 @@ async fn a_rebuild_whose_answer_is_lost_is_made_all_the_same() {
 }
 
 /// Fails at thirteen cents, unless it is told not to.
-struct Careful<const VERSION: u32>(Arc<AtomicBool>);
+pub(crate) struct Careful<const VERSION: u32>(Arc<AtomicBool>);
+
+impl<const VERSION: u32> Careful<VERSION> {
+    pub(crate) fn failing() -> Self {
+        Self(Arc::default())
+    }
+}
 
 impl<const VERSION: u32> Projection for Careful<VERSION> {
     const NAME: &'static str = "ledgers";

@@ -11,18 +11,19 @@ use std::{
 use async_trait::async_trait;
 use factum_core::{
     Document, DocumentStore, Kernel, KeyRange, RecordedEvent, Revision, ScanPage, ScanQuery,
-    StoreError, TagKey, WriteBatch, WriteError,
+    StoreError, SystemClock, TagKey, WriteBatch, WriteError,
 };
 use factum_memory::MemoryStore;
 use factum_projection::{
     ConsumerHandle, ConsumerState, Consumers, Documents, DocumentsTx, FailurePolicy, HandleError,
     Maintained, Projection,
 };
-use factum_testing::bank::AccountEvent;
+use factum_testing::{FaultRates, FaultyDocuments, bank::AccountEvent};
 use tokio::sync::watch;
 
 use crate::{
     bench::{Bench, Count, Counts, Fails, LONG, in_documents, options},
+    handover::Careful,
     ledger::{Gate, HOUR, Ledgers, documents, pause, reader, swift, until},
     partition::shared_out,
     rebuild::{load, watch_one},
@@ -372,4 +373,108 @@ async fn a_build_that_is_being_replaced_comes_no_further_in_any_program() {
     rebuild.done().await.unwrap();
     until(|| async { second.serving() == rebuild.build() }).await;
     assert_eq!(sum().await, 8 * (1_000 + deposited));
+}
+
+/// A write that failed made the look forget what it had decided beside it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_a_store_that_fails_work_is_shared_in_the_end_and_nothing_is_lost() {
+    for seed in 0..3 {
+        let store = Arc::new(MemoryStore::new());
+        let with_key = |kernel: Kernel| kernel.with_tag_key(TagKey::new([1; 32]));
+        let sound = Bench::on(with_key(Kernel::new(store.clone(), store.clone())));
+        for name in 0..12 {
+            sound.open(&format!("a{name}")).await;
+        }
+        let rates = FaultRates { delay: 0.0, ..FaultRates::rough() };
+        let program = |seed| {
+            let clock = Arc::new(SystemClock);
+            let documents = FaultyDocuments::new(store.clone(), seed, rates, clock);
+            Bench::among_others(with_key(Kernel::new(store.clone(), Arc::new(documents))))
+        };
+        let programs = [program(seed), program(seed + 10), program(seed + 20)];
+        let mut handles = Vec::new();
+        for program in &programs {
+            handles.push(count(program, &Fails::default()));
+            deposits(&sound).await;
+        }
+        let handles: Vec<_> = handles.iter().collect();
+        until(|| async {
+            let shares = shares(&handles);
+            shares.iter().sum::<usize>() == 4 && shares.iter().all(|it| *it > 0)
+        })
+        .await;
+        deposits(&sound).await;
+        for handle in &handles {
+            handle.wait_for(sound.head(), LONG).await.unwrap();
+            assert_eq!(handle.health().parked, 0);
+        }
+        assert_eq!(sound.counted().await, sound.fold().await, "seed {seed}");
+        programs[0].consumers.close().await;
+        until(|| async { shares(&handles[1..]) == [2, 2] }).await;
+    }
+}
+
+/// It stayed frozen for half a minute, as it was when the other one took its place.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_build_that_is_rolled_back_to_goes_on_at_once() {
+    let one = bench();
+    one.open("ada").await;
+    one.deposits("ada", 5).await;
+    let ledgers = keep(&one).await;
+    ledgers.wait_for(one.head(), LONG).await.unwrap();
+    ledgers.rebuild().await.unwrap().done().await.unwrap();
+    ledgers.roll_back().await.unwrap();
+    one.deposit("ada", 100).await;
+    ledgers.wait_for(one.head(), Duration::from_secs(10)).await.unwrap();
+    assert_eq!(one.ledgers().get("ada").await.unwrap().unwrap().cents, 115);
+}
+
+/// Each second the serving build was held, frozen and begun again, for a build that was not ready.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_build_with_a_stream_parked_in_another_program_holds_up_nobody() {
+    let one = bench();
+    for name in 0..8 {
+        one.open(&format!("a{name}")).await;
+        one.deposits(&format!("a{name}"), 5).await;
+    }
+    let two = one.another();
+    let (first, second) = (keep_careful::<1>(&one).await, keep_careful::<1>(&two).await);
+    first.wait_for(one.head(), LONG).await.unwrap();
+    let works = |it: &Maintained<_>| it.consumer().is_some_and(|it| it.health().elsewhere == 2);
+    until(|| async { works(&first) && works(&second) }).await;
+    // It fails in the new version, in one of the partitions.
+    one.deposit("a0", 13).await;
+    one.consumers.close().await;
+    two.consumers.close().await;
+    let (one, two) = (one.another(), one.another());
+    let (first, second) = (keep_careful::<2>(&one).await, keep_careful::<2>(&two).await);
+    let parked = |it: &Maintained<Documents>| {
+        let progress = it.building().and_then(|building| building.progress());
+        progress.map_or(0, |progress| progress.parked)
+    };
+    until(|| async { parked(&first) + parked(&second) == 1 }).await;
+    until(|| async {
+        let building = |it: &Maintained<_>| it.building().and_then(|it| it.consumer());
+        building(&first).is_some_and(|it| it.health().elsewhere == 2)
+            && building(&second).is_some_and(|it| it.health().elsewhere == 2)
+    })
+    .await;
+    let prefix = "$consumer/ledgers@1";
+    let progress = async || {
+        let scan = ScanQuery::new(KeyRange::prefix(prefix));
+        let page = one.kernel.documents().scan(scan).await.unwrap();
+        let is_progress = |it: &&Document| it.key.ends_with(b"/progress");
+        page.documents.iter().filter(is_progress).map(|it| it.revision).max()
+    };
+    let before = progress().await;
+    // As long as it takes a keeper to try several times.
+    one.kernel.clock().sleep(Duration::from_millis(2_500)).await;
+    assert_eq!(progress().await, before, "nobody touches what serves");
+}
+
+async fn keep_careful<const VERSION: u32>(bench: &Bench) -> Maintained<Documents> {
+    let target = bench.kernel.clone();
+    let targets = move |_: &_| Documents::new(&target);
+    let careful = Careful::<VERSION>::failing();
+    bench.consumers.maintain(careful, targets, shared_out()).await.unwrap()
 }

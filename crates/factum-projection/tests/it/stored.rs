@@ -116,3 +116,28 @@ async fn progress(bench: &Bench) -> bytes::Bytes {
     let found = bench.kernel.documents().get(b"$consumer/counts@1/progress").await.unwrap();
     found.expect("it has begun").value
 }
+
+/// It was ordered again in each life that followed, without a pause and without an end.
+#[tokio::test]
+async fn a_retry_that_fails_again_is_done_once() {
+    let bench = Bench::new();
+    deposits(&bench).await;
+    let fails = Fails::default();
+    fails.errs.store(true, Ordering::SeqCst);
+    let first = bench.again();
+    first.count(&fails).wait_for(bench.head(), LONG).await.unwrap();
+    first.count_in_memory(&fails).wait_for(bench.head(), LONG).await.unwrap();
+    first.consumers.close().await;
+    for consumer in ["counts@1", "counts-in-memory@1"] {
+        order_release(&bench.kernel, consumer, &ada(), Release::Retry).await.unwrap();
+    }
+    let (counts, in_memory) = (bench.count(&fails), bench.count_in_memory(&fails));
+    let position = bench.deposit("bob", 5).await;
+    for consumer in [counts.consumer(), in_memory.consumer()] {
+        consumer.wait_for(position, LONG).await.unwrap();
+        let [letter] = &consumer.dead_letters().await[..] else { panic!("one is parked") };
+        assert_eq!((letter.attempts, &*letter.error), (4, "thirteen"));
+    }
+    let stored = stored_consumers(&**bench.kernel.documents()).await.unwrap();
+    assert!(stored.iter().all(|it| it.orders == 0));
+}
