@@ -371,7 +371,7 @@ async fn next_order(orders: &mut mpsc::Receiver<Order>, health: &Place) -> Order
 /// Waits until another process is to have the partition.
 async fn to_leave(seat: &mut Option<Seat>) {
     match seat {
-        Some(seat) => seat.to_leave().await,
+        Some(seat) => seat.until_leaving().await,
         None => std::future::pending().await,
     }
 }

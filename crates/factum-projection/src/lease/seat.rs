@@ -49,9 +49,9 @@ impl Seat {
     }
 
     /// Waits until it is to be let go, or is lost.
-    pub(crate) async fn to_leave(&mut self) {
+    pub(crate) async fn until_leaving(&mut self) {
         if self.standing.wait_for(|standing| *standing != Standing::Mine).await.is_err() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 

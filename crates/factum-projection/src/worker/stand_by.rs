@@ -32,7 +32,7 @@ const FROZEN_MAX: u32 = 30;
 impl<W: Work> Worker<W> {
     /// Waits until the partition is this process's.
     pub(super) async fn stand_by(&mut self) -> Result<(), End> {
-        if self.seat.as_ref().is_none_or(|seat| seat.is_mine()) {
+        if self.seat.as_ref().is_none_or(Seat::is_mine) {
             return Ok(());
         }
         self.tell(ConsumerState::StandingBy);
