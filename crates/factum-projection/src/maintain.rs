@@ -241,8 +241,8 @@ impl<T: Target> Maintained<T> {
         self.ask(Ask::Reset).await
     }
 
-    /// Lets it wait, after the batches at hand, until [`resume`](Self::resume) or the next start. In
-    /// this process: where several run it, pause it in each.
+    /// Lets it wait, after the batches at hand, until [`resume`](Self::resume) or the next start.
+    /// In this process: where several run it, pause it in each.
     ///
     /// # Errors
     /// [`BuildError::Closed`].

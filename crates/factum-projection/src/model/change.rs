@@ -104,6 +104,7 @@ impl<T: DeserializeOwned> ModelChanges<T> {
             if self.listen() {
                 return Some(Ok(ModelChange::Missed));
             }
+            let clock = self.maintained.stored().kernel().clock().clone();
             let Some(heard) = &mut self.heard else {
                 self.local.changed().await.ok()?;
                 continue;
@@ -118,7 +119,7 @@ impl<T: DeserializeOwned> ModelChanges<T> {
                     Err(broadcast::error::RecvError::Closed) => return None,
                 },
                 changed = self.local.changed() => changed.ok()?,
-                () = self.maintained.stored().kernel().clock().sleep(REFRESH), if heard.health.borrow().elsewhere > 0 => {
+                () = clock.sleep(REFRESH), if heard.health.borrow().elsewhere > 0 => {
                     // What another process stores is told there.
                     return Some(Ok(ModelChange::Missed));
                 }
