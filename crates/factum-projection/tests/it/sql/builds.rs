@@ -134,11 +134,11 @@ async fn with_deposits(count: u64) -> Bench {
 pub(crate) async fn rebuilds_under_load_are_not_seen_by_readers_here_and_elsewhere<T: Tables>(
     tables: T,
 ) {
-    let bench = Arc::new(with_deposits(100).await);
-    let elsewhere = bench.again();
+    // Programs that share a projection need leases to agree on who works on it.
+    let bench = Arc::new(with_deposits(100).await.another());
+    let elsewhere = bench.another();
     let elsewhere = tables.keep::<1>(&elsewhere, &Gate::open()).await;
     elsewhere.wait_for(bench.head(), LONG).await.unwrap();
-    // The last that starts runs it.
     let totals = tables.keep::<1>(&bench, &Gate::open()).await;
     totals.wait_for(bench.head(), LONG).await.unwrap();
     let is_over = Arc::new(AtomicBool::new(false));
@@ -149,7 +149,7 @@ pub(crate) async fn rebuilds_under_load_are_not_seen_by_readers_here_and_elsewhe
         assert_eq!(totals.serving(), build(1, generation));
         assert_eq!(totals.previous(), Some(build(1, generation - 1)));
     }
-    let newer = bench.again();
+    let newer = bench.another();
     let newer = tables.keep::<2>(&newer, &Gate::open()).await;
     let rebuild = newer.building().unwrap();
     tokio::time::timeout(LONG, rebuild.done()).await.expect("it takes over").unwrap();
