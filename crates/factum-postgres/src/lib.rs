@@ -28,6 +28,7 @@
 mod error;
 mod number;
 
+mod name;
 mod options;
 mod tls;
 
@@ -55,6 +56,7 @@ mod store;
 mod transaction;
 
 pub use kind::PostgresKind;
+pub use name::{RoleName, SchemaName};
 pub use options::{
     Access, CONNECT_TIMEOUT_DEFAULT, CONNECTIONS_DEFAULT, LOCK_TIMEOUT_DEFAULT, PostgresOptions,
     SCHEMA_DEFAULT, STATEMENT_TIMEOUT_DEFAULT, Tls,

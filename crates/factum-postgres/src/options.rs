@@ -6,6 +6,8 @@ use factum_backend::{CommitDelay, StoreUrl};
 use factum_core::{Clock, IdSource, Limits, StoreError, SystemClock, SystemIds};
 use tokio_postgres::Config;
 
+use crate::name::SchemaName;
+
 /// The schema of a log unless said otherwise.
 pub const SCHEMA_DEFAULT: &str = "factum";
 /// How many reads and writes of documents run at once unless said otherwise; further ones wait.
@@ -80,7 +82,7 @@ pub struct PostgresOptions {
     /// Server, database, role.
     pub config: Config,
     /// The schema that holds the log; a database holds as many logs as it has such schemas.
-    pub schema: String,
+    pub schema: SchemaName,
     /// What may be done.
     pub access: Access,
     /// Whether what is sent is encrypted.
@@ -111,7 +113,7 @@ impl PostgresOptions {
     pub fn new(config: Config) -> Self {
         Self {
             config,
-            schema: SCHEMA_DEFAULT.into(),
+            schema: SchemaName::default(),
             access: Access::ReadWrite,
             tls: Tls::Prefer,
             root_certificate: None,
@@ -191,23 +193,9 @@ impl PostgresOptions {
     /// Sets the schema that holds the log.
     ///
     /// # Errors
-    /// `Invalid` for a name that is not of 1 to 48 lower-case letters, digits and `_`, beginning
-    /// with a letter or `_`.
+    /// `Invalid` for a text that is no [`SchemaName`].
     pub fn with_schema(mut self, schema: &str) -> Result<Self, StoreError> {
-        let is_allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-        let begins_well = !schema.starts_with(|c: char| c.is_ascii_digit());
-        if schema.is_empty()
-            || schema.len() > 48
-            || !schema.chars().all(is_allowed)
-            || !begins_well
-            || schema.starts_with("pg_")
-        {
-            return Err(StoreError::invalid(format!(
-                "a schema's name has 1 to 48 of a-z, 0-9 and _, begins with no digit and not with \
-                 pg_: schema={schema}"
-            )));
-        }
-        self.schema = schema.into();
+        self.schema = SchemaName::new(schema)?;
         Ok(self)
     }
 

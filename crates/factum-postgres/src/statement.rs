@@ -1,7 +1,7 @@
 //! Every statement: calls of the schema's functions. Values are bound, never pasted; what is
-//! pasted is the schema's name, which was checked.
+//! pasted is the schema's name, which its type has checked.
 
-use crate::schema::quoted;
+use crate::name::SchemaName;
 
 /// The statements on one schema.
 #[derive(Debug)]
@@ -23,10 +23,10 @@ pub(crate) struct Statements {
 }
 
 impl Statements {
-    pub(crate) fn new(schema: &str) -> Self {
+    pub(crate) fn new(schema: &SchemaName) -> Self {
         let call = |function: &str, parameters: usize| {
             let parameters: Vec<_> = (1..=parameters).map(|n| format!("${n}")).collect();
-            format!("SELECT * FROM {}.{function}({})", quoted(schema), parameters.join(", "))
+            format!("SELECT * FROM {}.{function}({})", schema.quoted(), parameters.join(", "))
         };
         Self {
             append: call("append", 29),

@@ -28,7 +28,9 @@ pub use kernel::KernelTarget;
 pub use memory::{InMemory, MemoryGuard, MemoryTx};
 pub(crate) use memory::{Snapshot, forget};
 #[cfg(feature = "postgres")]
-pub use postgres::{POSTGRES_TARGET_SCHEMA_DEFAULT, PostgresTarget};
+pub use postgres::{
+    InvalidTargetSchema, POSTGRES_TARGET_SCHEMA_DEFAULT, PostgresTarget, TargetSchema,
+};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteSynchronous, SqliteTarget, SqliteTx};
 

@@ -84,9 +84,10 @@ pub use factum_memory::{MemoryKind, MemoryOptions, MemoryStore};
 #[cfg(feature = "postgres")]
 pub use factum_postgres::{
     Access as PostgresAccess, Applied as PostgresApplied, PostgresKind, PostgresOptions,
-    PostgresStore, SCHEMA_DEFAULT as POSTGRES_SCHEMA_DEFAULT,
-    SCHEMA_VERSION as POSTGRES_SCHEMA_VERSION, apply_schema as apply_postgres_schema,
-    grants_sql as postgres_grants_sql, schema_sql as postgres_schema_sql,
+    PostgresStore, RoleName as PostgresRoleName, SCHEMA_DEFAULT as POSTGRES_SCHEMA_DEFAULT,
+    SCHEMA_VERSION as POSTGRES_SCHEMA_VERSION, SchemaName as PostgresSchemaName,
+    apply_schema as apply_postgres_schema, grants_sql as postgres_grants_sql,
+    schema_sql as postgres_schema_sql,
 };
 pub use factum_projection::{
     BATCH_BYTES_DEFAULT, BATCH_EVENTS_DEFAULT, Build, BuildError, BusError, CATCHING_UP_MAX,
@@ -103,7 +104,9 @@ pub use factum_projection::{
     stored_consumers,
 };
 #[cfg(feature = "projection-postgres")]
-pub use factum_projection::{POSTGRES_TARGET_SCHEMA_DEFAULT, PostgresTarget};
+pub use factum_projection::{
+    InvalidTargetSchema, POSTGRES_TARGET_SCHEMA_DEFAULT, PostgresTarget, TargetSchema,
+};
 #[cfg(feature = "projection-sqlite")]
 pub use factum_projection::{SqliteSynchronous, SqliteTarget, SqliteTx};
 pub use factum_runtime::{

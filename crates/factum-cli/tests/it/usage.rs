@@ -64,6 +64,12 @@ fn what_is_wrong_is_one_line_and_exit_code_2() {
         ("completions tcsh", "invalid value 'tcsh'"),
         ("schema", "requires a subcommand"),
         ("schema print --schema a-b", "a schema's name has"),
+        ("schema print --schema Ledger", "a schema's name has"),
+        ("schema print --schema ledger;DROP", "a schema's name has"),
+        ("schema print --schema l\"edger\"", "a schema's name has"),
+        ("schema print --schema lädger", "a schema's name has"),
+        ("schema apply postgres://host/bank?schema=Ledger", "a schema's name has"),
+        ("schema print --role public", "all or none"),
         ("schema apply memory:", "schemas are for PostgreSQL"),
         ("schema apply ./data", "store=./data"),
     ];
@@ -82,6 +88,8 @@ fn the_sql_of_a_log_is_one_transaction_with_a_lineage_of_its_own() {
     {
         assert!(sql.contains(said), "{said:?} is not in {sql}");
     }
+    let sql = succeed("schema print --role App\";DROP--");
+    assert!(sql.contains("TO \"App\"\";DROP--\";\n"), "{sql}");
     let (one, other) = (json("schema print --json"), json("schema print --json"));
     assert_eq!((&one["schema"], &one["schema_version"]), (&"factum".into(), &1.into()));
     assert_ne!(one["lineage"], other["lineage"]);

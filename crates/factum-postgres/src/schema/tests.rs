@@ -32,7 +32,7 @@ impl Log {
     }
 
     async fn run(&self, statements: &str) {
-        let statements = statements.replace('@', &self.options.schema);
+        let statements = statements.replace('@', self.options.schema.as_str());
         self.raw.batch_execute(&statements).await.unwrap();
     }
 
@@ -61,7 +61,7 @@ async fn an_older_log_is_migrated_by_one_of_many_who_connect_at_once() {
     let all: Vec<_> = (0..4).map(|_| tokio::spawn(prepare_of(log.options.clone(), TWO))).collect();
     let waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted \
         AND objid = '@'::regnamespace::oid"
-        .replace('@', &log.options.schema);
+        .replace('@', log.options.schema.as_str());
     while log.raw.query_one(&waiting, &[]).await.unwrap().get::<_, i64>(0) < 1 {
         tokio::task::yield_now().await;
     }
@@ -98,9 +98,10 @@ async fn a_migration_that_fails_leaves_the_log_as_it_was_and_says_who_may() {
     let log = Log::new("rights").await;
     assert_eq!(log.prepare(&MIGRATIONS).await.unwrap(), Applied::Made);
     log.run("CREATE ROLE @ LOGIN").await;
-    log.run(&grants_sql(&log.options.schema, &log.options.schema)).await;
+    let role = RoleName::new(log.options.schema.as_str()).unwrap();
+    log.run(&grants_sql(&log.options.schema, &role)).await;
     let mut options = log.options.clone();
-    options.config.user(&log.options.schema);
+    options.config.user(role.as_str());
     // One that may use the present version may still not change it.
     assert_eq!(prepare_of(options.clone(), &MIGRATIONS).await.unwrap(), Applied::Present);
     let error = prepare_of(options, TWO).await.unwrap_err();

@@ -4,11 +4,13 @@
 
 mod fresh;
 mod instance;
+mod role;
 mod server;
 
 mod conformance;
 mod encryption;
 mod failure;
+mod hostile;
 mod opening;
 mod plan;
 mod pooler;

@@ -3,12 +3,14 @@
 mod build;
 mod fault;
 mod kept;
+mod name;
 mod statement;
 
 use std::sync::Arc;
 
 use sqlx::{AssertSqlSafe, PgPool, PgTransaction};
 
+pub use self::name::{InvalidTargetSchema, TargetSchema};
 use self::{
     build::BuildSchema,
     kept::Kept,
@@ -89,8 +91,7 @@ pub struct PostgresTarget {
     pool: PgPool,
     statements: Arc<Statements>,
     begin: Arc<str>,
-    /// Unquoted.
-    schema: String,
+    schema: TargetSchema,
     setup: Option<&'static str>,
     clear: Option<&'static str>,
     /// None: the tables are the user's to find.
@@ -100,11 +101,12 @@ pub struct PostgresTarget {
 impl PostgresTarget {
     /// Read models in the database of this pool. A projection uses one connection at a time.
     pub fn new(pool: PgPool) -> Self {
+        let schema = TargetSchema::default();
         Self {
             pool,
-            statements: Arc::new(Statements::new(POSTGRES_TARGET_SCHEMA_DEFAULT)),
+            statements: Arc::new(Statements::new(&schema)),
             begin: BEGIN.into(),
-            schema: POSTGRES_TARGET_SCHEMA_DEFAULT.into(),
+            schema,
             setup: None,
             clear: None,
             build: None,
@@ -188,13 +190,13 @@ impl PostgresTarget {
 
     /// Sets the schema that progress is kept in; it is made if it is not there. Tables of one's
     /// own are where the handlers' statements say.
-    pub fn with_schema(mut self, schema: &str) -> Self {
-        self.statements = Arc::new(Statements::new(schema));
-        self.schema = schema.into();
+    pub fn with_schema(mut self, schema: TargetSchema) -> Self {
+        self.statements = Arc::new(Statements::new(&schema));
+        self.schema = schema;
         match &self.build {
             Some(build) => {
-                let prefix = (schema != POSTGRES_TARGET_SCHEMA_DEFAULT).then_some(schema);
-                let build = build.within(prefix);
+                let is_own = self.schema != TargetSchema::default();
+                let build = build.within(is_own.then_some(&self.schema));
                 self.in_build(build)
             }
             None => self,
@@ -219,11 +221,14 @@ impl PostgresTarget {
     /// they do nothing.
     ///
     /// ```
-    /// let statements = factum_projection::PostgresTarget::schema_sql("models");
+    /// use factum_projection::{PostgresTarget, TargetSchema};
+    ///
+    /// let statements = PostgresTarget::schema_sql(&TargetSchema::new("models")?);
     /// assert!(statements.contains("CREATE TABLE IF NOT EXISTS \"models\".factum_consumer"));
+    /// # Ok::<(), factum_projection::InvalidTargetSchema>(())
     /// ```
-    pub fn schema_sql(schema: &str) -> String {
-        let schema = statement::quoted(schema);
+    pub fn schema_sql(schema: &TargetSchema) -> String {
+        let schema = schema.quoted();
         statement::make_schema(&schema) + &statement::tables(&schema)
     }
 
@@ -234,7 +239,7 @@ impl PostgresTarget {
     pub fn schema(&self) -> String {
         match &self.build {
             Some(build) => build.quoted().to_owned(),
-            None => statement::quoted(&self.schema),
+            None => self.schema.quoted(),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Read models in PostgreSQL, on a real server.
 
 mod builds;
+mod hostile;
 
 use std::{
     collections::BTreeMap,
@@ -155,7 +156,9 @@ impl ReadModel for Model {
     }
 
     fn target(&self) -> PostgresTarget {
-        PostgresTarget::new(self.pool.clone()).with_schema(&self.schema).with_setup(SETUP)
+        PostgresTarget::new(self.pool.clone())
+            .with_schema(self.schema.parse().unwrap())
+            .with_setup(SETUP)
     }
 
     async fn counted(&self) -> BTreeMap<String, Count> {
@@ -280,7 +283,7 @@ async fn targets_that_start_at_once_make_the_tables_once() {
 async fn a_role_without_the_right_to_make_tables_will_do() {
     let (model, bench) = (Model::new().await, Bench::new());
     let (schema, role) = (&model.schema, format!("{}_app", model.schema));
-    model.run(PostgresTarget::schema_sql(schema)).await;
+    model.run(PostgresTarget::schema_sql(&schema.parse().unwrap())).await;
     model.run(SETUP.into()).await;
     model
         .run(format!(
@@ -295,7 +298,8 @@ async fn a_role_without_the_right_to_make_tables_will_do() {
             async move { sqlx::raw_sql(AssertSqlSafe(path)).execute(connection).await.map(drop) },
         )
     });
-    let target = PostgresTarget::new(pool.connect(&url()).await.unwrap()).with_schema(schema);
+    let target = PostgresTarget::new(pool.connect(&url()).await.unwrap())
+        .with_schema(schema.parse().unwrap());
     bench.open("ada").await;
     bench.deposit("ada", 1).await;
     bench.deposit("ada", REFUSED).await;

@@ -4,12 +4,11 @@ use sqlx::{AssertSqlSafe, PgTransaction};
 
 use super::{
     fault,
-    statement::{self, quoted},
+    name::{NAME_BYTES_MAX, TargetSchema, literal, quoted},
+    statement,
 };
 use crate::{name::ConsumerName, target::TargetError};
 
-/// The most bytes of a name in PostgreSQL; what is longer would be cut off.
-const NAME_BYTES_MAX: usize = 63;
 /// The bytes of a hash, and of the sign before it.
 const HASH_BYTES: usize = 17;
 
@@ -39,16 +38,16 @@ pub(crate) struct BuildSchema {
 
 impl BuildSchema {
     /// The schema of a build whose progress is kept in this schema.
-    pub(crate) fn new(consumer: &ConsumerName, progress: Option<&str>) -> Self {
+    pub(crate) fn new(consumer: &ConsumerName, progress: Option<&TargetSchema>) -> Self {
         Self::of(consumer.whole(), progress)
     }
 
     /// The same build, its progress in another schema.
-    pub(crate) fn within(&self, progress: Option<&str>) -> Self {
+    pub(crate) fn within(&self, progress: Option<&TargetSchema>) -> Self {
         Self::of(self.build.clone(), progress)
     }
 
-    fn of(build: ConsumerName, progress: Option<&str>) -> Self {
+    fn of(build: ConsumerName, progress: Option<&TargetSchema>) -> Self {
         let whole = match progress {
             // No name of a consumer has a slash, so no two builds have one name.
             Some(progress) => format!("{progress}/{build}"),
@@ -66,10 +65,10 @@ impl BuildSchema {
     /// Begins a batch whose statements find the build's tables before all others.
     pub(crate) fn begin(&self) -> String {
         format!(
-            "{}; SELECT set_config('search_path', concat_ws(', ', '{}', \
+            "{}; SELECT set_config('search_path', concat_ws(', ', {}, \
              nullif(current_setting('search_path'), '')), true)",
             statement::BEGIN,
-            self.quoted.replace('\'', "''"),
+            literal(&self.quoted),
         )
     }
 
@@ -95,8 +94,8 @@ impl BuildSchema {
             }
             None => {}
         }
-        let (schema, mark) = (&self.quoted, self.mark.replace('\'', "''"));
-        let make = format!("CREATE SCHEMA {schema}; COMMENT ON SCHEMA {schema} IS '{mark}'");
+        let (schema, mark) = (&self.quoted, literal(&self.mark));
+        let make = format!("CREATE SCHEMA {schema}; COMMENT ON SCHEMA {schema} IS {mark}");
         let made = sqlx::raw_sql(AssertSqlSafe(make)).execute(&mut **tx).await;
         made.map(drop).map_err(fault::before_commit)
     }
@@ -146,7 +145,8 @@ mod tests {
 
     fn schema(name: &str, progress: Option<&str>) -> String {
         let consumer = ConsumerName::new(name).unwrap().versioned(2);
-        BuildSchema::new(&consumer, progress).schema
+        let progress = progress.map(|text| TargetSchema::new(text).unwrap());
+        BuildSchema::new(&consumer, progress.as_ref()).schema
     }
 
     #[test]
@@ -155,7 +155,7 @@ mod tests {
         assert_eq!(schema("totals", Some("bank")), "bank/totals@2");
         let (long, longer) = ("a".repeat(61), "a".repeat(128));
         assert_eq!(schema(&long, None), format!("{long}@2"));
-        let cut = [schema(&longer, None), schema(&longer[1..], None), schema("b", Some(&longer))];
+        let cut = [schema(&longer, None), schema(&longer[1..], None), schema("b", Some(&long))];
         assert!(cut.iter().all(|it| it.len() == 63 && it.starts_with("aaaa")), "{cut:?}");
         assert!(cut[0] != cut[1] && cut[1] != cut[2] && cut[2] != cut[0], "{cut:?}");
         let umlauts = schema("b", Some(&"ä".repeat(31)));

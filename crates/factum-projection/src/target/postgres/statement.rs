@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use super::name::{TargetSchema, literal};
+
 /// Begins a batch. What is set here goes with the transaction, which shows that it is still the
 /// one that was begun.
 pub(crate) const BEGIN: &str =
@@ -43,15 +45,16 @@ pub(crate) struct Statements {
 }
 
 impl Statements {
-    pub(crate) fn new(schema: &str) -> Self {
-        let schema = &quoted(schema);
-        let literal = schema.replace('\'', "''");
+    pub(crate) fn new(schema: &TargetSchema) -> Self {
+        let schema = &schema.quoted();
+        let (of_schema, of_table) =
+            (literal(schema), literal(&format!("{schema}.factum_dead_letter")));
         let consumers = format!("{schema}.factum_consumer");
         let letters = format!("{schema}.factum_dead_letter");
         Self {
             are_there: format!(
-                "SELECT to_regnamespace('{literal}') IS NOT NULL, \
-                 to_regclass('{literal}.factum_dead_letter') IS NOT NULL"
+                "SELECT to_regnamespace({of_schema}) IS NOT NULL, \
+                 to_regclass({of_table}) IS NOT NULL"
             )
             .into(),
             schema: make_schema(schema).into(),
@@ -121,9 +124,4 @@ CREATE TABLE IF NOT EXISTS {schema}.factum_dead_letter (
 );
 "
     )
-}
-
-/// A name as it stands in a statement.
-pub(crate) fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
 }

@@ -141,7 +141,8 @@ impl Tables for Schemas {
     }
 
     fn target(&self, build: &ConsumerName) -> PostgresTarget {
-        PostgresTarget::of_build(self.0.pool.clone(), build).with_schema(&self.0.schema)
+        PostgresTarget::of_build(self.0.pool.clone(), build)
+            .with_schema(self.0.schema.parse().unwrap())
     }
 
     async fn try_keep<const VERSION: u32>(

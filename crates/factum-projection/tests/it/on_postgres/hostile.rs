@@ -1,0 +1,96 @@
+//! Names that a target must not take for statements of its own.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use bytes::Bytes;
+use factum_core::StreamId;
+use factum_projection::{ConsumerName, PostgresTarget, Save, Target, TargetSchema};
+use sqlx::{AssertSqlSafe, PgPool, postgres::PgPoolOptions};
+
+use super::url;
+
+/// A database of a test's own, which goes with it.
+struct Database {
+    server: PgPool,
+    name: String,
+}
+
+impl Database {
+    async fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let database = Self {
+            server: PgPool::connect(&url()).await.unwrap(),
+            name: format!("model_{}_{count}", std::process::id()),
+        };
+        database.run_beside("CREATE DATABASE @ TEMPLATE template0").await;
+        database
+    }
+
+    /// From outside of it; `@` stands for its name.
+    async fn run_beside(&self, statement: &str) {
+        let statement = AssertSqlSafe(statement.replace('@', &self.name));
+        sqlx::raw_sql(statement).execute(&self.server).await.unwrap();
+    }
+
+    /// Connections that begin with this statement.
+    async fn pool(&self, begin: &'static str) -> PgPool {
+        let pool = PgPoolOptions::new().after_connect(move |connection, _| {
+            Box::pin(async move { sqlx::raw_sql(begin).execute(connection).await.map(drop) })
+        });
+        let url = url();
+        let server = url.rsplit_once('/').unwrap().0;
+        pool.connect(&format!("{server}/{}", self.name)).await.unwrap()
+    }
+
+    async fn drop(self) {
+        self.run_beside("DROP DATABASE @ WITH (FORCE)").await;
+    }
+}
+
+/// Does each thing that a consumer asks of its target.
+async fn ask_everything(target: &PostgresTarget, name: &ConsumerName) {
+    let stream: StreamId = "account-ada".parse().unwrap();
+    let letter = Bytes::from_static(b"letter");
+    let mut fence = target.open(name).await.unwrap().fence;
+    for letter in [Some(letter.clone()), None, Some(letter)] {
+        let tx = target.begin(name).await.unwrap();
+        let (progress, letters) = (Bytes::from_static(b"progress"), vec![(stream.clone(), letter)]);
+        let save = Save { expected: fence, progress, mark: None, letters, events: 1 };
+        fence = target.commit(name, tx, save.clone()).await.unwrap();
+        let tx = target.begin(name).await.unwrap();
+        let fenced = target.commit(name, tx, save).await.unwrap_err().to_string();
+        assert!(fenced.contains("another process"), "{fenced}");
+    }
+    let found = target.look(name).await.unwrap();
+    assert_eq!((found.fence, found.letters.len()), (fence, 1));
+    assert_eq!(found.progress.as_deref(), Some(&b"progress"[..]));
+    target.clear(name).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_schema_with_a_hostile_name_is_that_schema_and_nothing_else() {
+    let database = Database::new().await;
+    // With these a backslash in a text begins an escape, as it did once.
+    let pool = database.pool("SET standard_conforming_strings = off").await;
+    sqlx::raw_sql("CREATE TABLE public.kept ()").execute(&pool).await.unwrap();
+    for name in [
+        "Upper Case",
+        "a\"; DROP TABLE public.kept; --",
+        "a'; DROP TABLE public.kept; --",
+        "a\\'; DROP TABLE public.kept; --",
+        "jürgen ☃",
+        "$$;",
+    ] {
+        let schema = TargetSchema::new(name).unwrap();
+        let consumer = "totals@2".parse().unwrap();
+        let target = PostgresTarget::of_build(pool.clone(), &consumer).with_schema(schema);
+        ask_everything(&target, &consumer).await;
+        let made =
+            sqlx::query_scalar::<_, i64>("SELECT count(*) FROM pg_namespace WHERE nspname = $1");
+        assert_eq!(made.bind(name).fetch_one(&pool).await.unwrap(), 1, "{name}");
+    }
+    sqlx::raw_sql("DROP TABLE public.kept").execute(&pool).await.unwrap();
+    pool.close().await;
+    database.drop().await;
+}
