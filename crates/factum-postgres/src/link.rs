@@ -128,7 +128,7 @@ impl Link {
     /// before it was given. Behind a pooler this may fail to hold; then the functions refuse.
     async fn pin_isolation(&self) -> Result<(), StoreError> {
         // Not by `ask`: what a server warns of when a session begins is about no commit.
-        let asked = "SELECT current_setting('default_transaction_isolation')";
+        let asked = "SELECT pg_catalog.current_setting('default_transaction_isolation')";
         let (place, limit) = (&self.dialer.place, self.dialer.statement_timeout);
         let row = timeout(limit, self.client.query_typed_one(asked, &[])).await;
         let row = row.map_err(|_| no_answer(place))?.map_err(|e| error::at(place, &e))?;

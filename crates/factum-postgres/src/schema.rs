@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// The version of the tables and functions that this program knows.
-pub const SCHEMA_VERSION: i32 = 1;
+pub const SCHEMA_VERSION: i32 = 2;
 
 /// The oldest PostgreSQL that will do, as `server_version_num` counts.
 const SERVER_MIN: i32 = 140_000;
@@ -18,11 +18,46 @@ const SERVER_MIN: i32 = 140_000;
 /// Steps of statements; step n brings version n to n + 1.
 type Steps = &'static [&'static [&'static str]];
 
-const MIGRATIONS: [&[&str]; SCHEMA_VERSION as usize] = [&[
-    include_str!("schema/v1.sql"),
-    include_str!("schema/read.sql"),
-    include_str!("schema/write.sql"),
-]];
+const MIGRATIONS: [&[&str]; SCHEMA_VERSION as usize] = [
+    &[
+        include_str!("schema/v1/tables.sql"),
+        include_str!("schema/v1/read.sql"),
+        include_str!("schema/v1/write.sql"),
+    ],
+    &[include_str!("schema/v2.sql")],
+];
+
+/// Every function of a log. They call each other with the rights of their caller.
+const FUNCTIONS: [&str; 24] = [
+    "append",
+    "begin_write",
+    "category_page",
+    "change",
+    "clear_documents",
+    "erase",
+    "find_ids",
+    "get_document",
+    "has_id",
+    "item_positions",
+    "lock_log",
+    "log_end",
+    "log_page",
+    "next_match",
+    "query_page",
+    "renew_lineage",
+    "retain",
+    "scan_documents",
+    "start_in_log",
+    "start_in_stream",
+    "stream_info",
+    "stream_page",
+    "tags_of",
+    "write_documents",
+];
+
+/// What a transaction begins with that looks for or makes things: names without a schema, those of
+/// types and operators among them, mean the server's own, whatever the role's path is.
+const PIN_PATH: &str = "SET LOCAL search_path = pg_catalog, pg_temp;";
 
 /// What one connection says of the server before anything is done.
 struct Server {
@@ -79,7 +114,8 @@ pub async fn apply_schema(options: &PostgresOptions) -> Result<Applied, StoreErr
 /// The statements that make a log in a schema: what opening does by itself where the role has the
 /// right to.
 ///
-/// Run them in one transaction, once: each log has a lineage of its own.
+/// Run them in one transaction, once: each log has a lineage of its own. They set `search_path`
+/// until that transaction ends.
 ///
 /// ```
 /// use factum_core::{Lineage, Uuid};
@@ -92,7 +128,7 @@ pub async fn apply_schema(options: &PostgresOptions) -> Result<Applied, StoreErr
 /// ```
 pub fn schema_sql(schema: &SchemaName, lineage: Lineage) -> String {
     let made = made(schema, lineage, &MIGRATIONS);
-    format!("CREATE SCHEMA IF NOT EXISTS {};\n{made}", schema.quoted())
+    format!("{PIN_PATH}\nCREATE SCHEMA IF NOT EXISTS {};\n{made}", schema.quoted())
 }
 
 fn made(schema: &SchemaName, lineage: Lineage, steps: Steps) -> String {
@@ -107,7 +143,8 @@ fn made(schema: &SchemaName, lineage: Lineage, steps: Steps) -> String {
 /// The statements that give a role the rights that working with a log takes, and no more. It can
 /// append, erase, write documents and renew the lineage; it can't make or migrate the log.
 ///
-/// To read, `USAGE` on the schema and `SELECT` on its tables will do. A role that may write to `events` by itself can break every law.
+/// A role that only reads needs `USAGE` on the schema, `SELECT` on its tables and `EXECUTE` on its
+/// functions. A role that may write to `events` by itself can break every law.
 ///
 /// ```
 /// use factum_postgres::{RoleName, SchemaName, grants_sql};
@@ -128,6 +165,7 @@ pub fn grants_sql(schema: &SchemaName, role: &RoleName) -> String {
         grant("SELECT, INSERT, UPDATE, DELETE ON", &["erased", "streams", "documents"]),
         grant("SELECT, UPDATE ON", &["log"]),
         grant("SELECT, USAGE ON", &["document_revisions"]),
+        grant("EXECUTE ON FUNCTION", &FUNCTIONS),
     ]
     .concat()
 }
@@ -191,12 +229,15 @@ async fn prepare_by(
 async fn look(link: &Link, schema: &SchemaName) -> Result<Server, StoreError> {
     // Names are looked up in the tables of the catalogue, whose answers are those of now: what
     // `to_regclass` says may be older than a lock that this transaction has waited for.
-    const LOOK: &str = "SELECT current_setting('server_version_num')::integer, \
-        current_setting('server_encoding'), pg_is_in_recovery(), \
-        current_setting('fsync') = 'on' AND current_setting('full_page_writes') = 'on', \
-        EXISTS (SELECT FROM pg_namespace AS n WHERE n.nspname = $1), \
-        EXISTS (SELECT FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace \
-        WHERE n.nspname = $1 AND c.relname = 'log')";
+    const LOOK: &str = "SELECT pg_catalog.current_setting('server_version_num')::integer, \
+        pg_catalog.current_setting('server_encoding'), pg_catalog.pg_is_in_recovery(), \
+        pg_catalog.current_setting('fsync')::boolean \
+        AND pg_catalog.current_setting('full_page_writes')::boolean, \
+        EXISTS (SELECT FROM pg_catalog.pg_namespace AS n \
+        WHERE n.nspname OPERATOR(pg_catalog.=) $1), \
+        EXISTS (SELECT FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n \
+        ON n.oid OPERATOR(pg_catalog.=) c.relnamespace \
+        WHERE n.nspname OPERATOR(pg_catalog.=) $1 AND c.relname OPERATOR(pg_catalog.=) 'log')";
     let rows = link.ask(LOOK, &[(&schema.as_str(), tokio_postgres::types::Type::TEXT)]).await;
     let rows = rows.map_err(error::of_read)?;
     let row = &rows[0];
@@ -227,7 +268,7 @@ async fn bring(
     steps: Steps,
     has_schema: bool,
 ) -> Result<Applied, StoreError> {
-    link.run("BEGIN; SELECT pg_advisory_xact_lock(1178682196)").await?;
+    link.run(&format!("BEGIN; {PIN_PATH} SELECT pg_advisory_xact_lock(1178682196)")).await?;
     let brought = bring_locked(link, options, steps, has_schema).await;
     link.run(if brought.is_ok() { "COMMIT" } else { "ROLLBACK" }).await?;
     brought

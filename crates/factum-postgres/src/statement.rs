@@ -1,5 +1,6 @@
 //! Every statement: calls of the schema's functions. Values are bound, never pasted; what is
-//! pasted is the schema's name, which its type has checked.
+//! pasted is the schema's name, which its type has checked. Each is qualified, so that what it
+//! calls is the same function whatever the session's `search_path` says.
 
 use crate::name::SchemaName;
 

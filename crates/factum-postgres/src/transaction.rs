@@ -140,7 +140,8 @@ impl PostgresStore {
         let (channel, head) = (&self.channel, head.to_string());
         let parameters = vec![(channel as _, Type::TEXT), (&head as _, Type::TEXT)];
         let place = self.place_to_write()?;
-        ask(transaction, place, "SELECT pg_notify($1, $2)", parameters).await.map(drop)
+        let tell = "SELECT pg_catalog.pg_notify($1, $2)";
+        ask(transaction, place, tell, parameters).await.map(drop)
     }
 }
 

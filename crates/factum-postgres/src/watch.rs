@@ -145,8 +145,8 @@ impl Listener {
 
     /// Outside of any append, and without waiting for the disk: it stores nothing.
     async fn notify(&self, link: &Link, head: Position) -> Result<(), StoreError> {
-        const NOTIFY: &str = "SELECT set_config('synchronous_commit', 'off', true), \
-            pg_notify($1, $2)";
+        const NOTIFY: &str = "SELECT pg_catalog.set_config('synchronous_commit', 'off', true), \
+            pg_catalog.pg_notify($1, $2)";
         let (channel, head) = (&self.channel, head.to_string());
         let told = link.ask(NOTIFY, &[(channel, Type::TEXT), (&head, Type::TEXT)]).await;
         told.map_err(error::of_read).map(drop)

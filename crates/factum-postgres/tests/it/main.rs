@@ -11,6 +11,7 @@ mod conformance;
 mod encryption;
 mod failure;
 mod hostile;
+mod migration;
 mod opening;
 mod plan;
 mod pooler;

@@ -13,16 +13,21 @@ use crate::{name::ConsumerName, target::TargetError};
 const HASH_BYTES: usize = 17;
 
 /// Whether the schema is there, and whose it says it is.
-const SAYS: &str = "SELECT obj_description(oid, 'pg_namespace') FROM pg_namespace
-    WHERE nspname = $1";
+const SAYS: &str = "SELECT pg_catalog.obj_description(oid, 'pg_namespace')
+    FROM pg_catalog.pg_namespace WHERE nspname OPERATOR(pg_catalog.=) $1";
 /// Views of others that read the tables of this schema: they would go with it.
-const LEANS_ON_IT: &str = "SELECT min(view.oid::regclass::text)
-    FROM pg_depend
-    JOIN pg_rewrite ON classid = 'pg_rewrite'::regclass AND objid = pg_rewrite.oid
-    JOIN pg_class view ON view.oid = ev_class
-    JOIN pg_class read ON refclassid = 'pg_class'::regclass AND refobjid = read.oid
-    WHERE read.relnamespace = $1::text::regnamespace
-    AND view.relnamespace <> read.relnamespace";
+const LEANS_ON_IT: &str = "SELECT pg_catalog.min(view.oid::pg_catalog.regclass::pg_catalog.text)
+    FROM pg_catalog.pg_depend
+    JOIN pg_catalog.pg_rewrite
+    ON classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_rewrite'::pg_catalog.regclass
+    AND objid OPERATOR(pg_catalog.=) pg_rewrite.oid
+    JOIN pg_catalog.pg_class view ON view.oid OPERATOR(pg_catalog.=) ev_class
+    JOIN pg_catalog.pg_class read
+    ON refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass
+    AND refobjid OPERATOR(pg_catalog.=) read.oid
+    WHERE read.relnamespace
+    OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.regnamespace
+    AND view.relnamespace OPERATOR(pg_catalog.<>) read.relnamespace";
 
 /// The schema that one build's tables are in.
 #[derive(Debug)]
@@ -65,8 +70,9 @@ impl BuildSchema {
     /// Begins a batch whose statements find the build's tables before all others.
     pub(crate) fn begin(&self) -> String {
         format!(
-            "{}; SELECT set_config('search_path', concat_ws(', ', {}, \
-             nullif(current_setting('search_path'), '')), true)",
+            "{}; SELECT pg_catalog.set_config('search_path', pg_catalog.concat_ws(', ', {}, \
+             CASE WHEN pg_catalog.current_setting('search_path') OPERATOR(pg_catalog.<>) '' \
+             THEN pg_catalog.current_setting('search_path') END), true)",
             statement::BEGIN,
             literal(&self.quoted),
         )

@@ -1,4 +1,5 @@
-//! What is said to PostgreSQL.
+//! What is said to PostgreSQL. The handlers' statements find names by the session's path, so it
+//! can't be pinned: each name here is qualified, those of functions, operators and types as well.
 
 use std::sync::Arc;
 
@@ -9,17 +10,21 @@ use super::name::{TargetSchema, literal};
 pub(crate) const BEGIN: &str =
     "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL factum.batch = 'open'";
 
-pub(crate) const IS_OURS: &str =
-    "SELECT coalesce(current_setting('factum.batch', true), '') = 'open'";
+pub(crate) const IS_OURS: &str = "SELECT coalesce(pg_catalog.current_setting('factum.batch', true) \
+     OPERATOR(pg_catalog.=) 'open', false)";
 
 /// Whoever holds a consumer's row is about to commit, or is cut off and will be found out.
 pub(crate) const LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '10s'";
 
 /// "factumrm" in ASCII: the lock under which tables are made.
-pub(crate) const LOCK: &str = "SELECT pg_advisory_xact_lock(x'66616374756d726d'::bigint)";
+pub(crate) const LOCK: &str =
+    "SELECT pg_catalog.pg_advisory_xact_lock(x'66616374756d726d'::bigint)";
 
+/// A consumer.
+const IT: &str = "consumer OPERATOR(pg_catalog.=) $1";
 /// A consumer, and its partitions.
-const OF_IT: &str = "(consumer = $1 OR starts_with(consumer, $1 || '#'))";
+const OF_IT: &str = "(consumer OPERATOR(pg_catalog.=) $1 \
+    OR pg_catalog.starts_with(consumer, $1 OPERATOR(pg_catalog.||) '#'))";
 
 /// The statements that name the schema.
 #[derive(Debug)]
@@ -53,8 +58,8 @@ impl Statements {
         let letters = format!("{schema}.factum_dead_letter");
         Self {
             are_there: format!(
-                "SELECT to_regnamespace({of_schema}) IS NOT NULL, \
-                 to_regclass({of_table}) IS NOT NULL"
+                "SELECT pg_catalog.to_regnamespace({of_schema}) IS NOT NULL, \
+                 pg_catalog.to_regclass({of_table}) IS NOT NULL"
             )
             .into(),
             schema: make_schema(schema).into(),
@@ -64,18 +69,17 @@ impl Statements {
             )
             .into(),
             consumer: format!(
-                "SELECT fence, progress, mark FROM {consumers} WHERE consumer = $1 FOR UPDATE"
+                "SELECT fence, progress, mark FROM {consumers} WHERE {IT} FOR UPDATE"
             )
             .into(),
-            consumer_now: format!(
-                "SELECT fence, progress, mark FROM {consumers} WHERE consumer = $1"
-            )
-            .into(),
-            letters: format!("SELECT stream, letter FROM {letters} WHERE consumer = $1").into(),
+            consumer_now: format!("SELECT fence, progress, mark FROM {consumers} WHERE {IT}")
+                .into(),
+            letters: format!("SELECT stream, letter FROM {letters} WHERE {IT}").into(),
             save: format!(
-                "UPDATE {consumers} SET fence = fence + 1, progress = $3, \
-                 mark = coalesce($4, mark) WHERE consumer = $1 AND fence = $2 \
-                 AND current_setting('factum.batch', true) = 'open'"
+                "UPDATE {consumers} SET fence = fence OPERATOR(pg_catalog.+) 1, progress = $3, \
+                 mark = coalesce($4, mark) WHERE {IT} AND fence OPERATOR(pg_catalog.=) $2 \
+                 AND pg_catalog.current_setting('factum.batch', true) \
+                 OPERATOR(pg_catalog.=) 'open'"
             )
             .into(),
             put_letter: format!(
@@ -83,17 +87,21 @@ impl Statements {
                  ON CONFLICT (consumer, stream) DO UPDATE SET letter = excluded.letter"
             )
             .into(),
-            remove_letter: format!("DELETE FROM {letters} WHERE consumer = $1 AND stream = $2")
-                .into(),
+            remove_letter: format!(
+                "DELETE FROM {letters} WHERE {IT} AND stream OPERATOR(pg_catalog.=) $2"
+            )
+            .into(),
             // The rows stay: a fence that came again would let a straggler through.
             forget: format!(
-                "UPDATE {consumers} SET fence = fence + 1, progress = NULL, mark = NULL \
-                 WHERE {OF_IT}"
+                "UPDATE {consumers} SET fence = fence OPERATOR(pg_catalog.+) 1, \
+                 progress = NULL, mark = NULL WHERE {OF_IT}"
             )
             .into(),
             forget_letters: format!("DELETE FROM {letters} WHERE {OF_IT}").into(),
-            is_closed: format!("SELECT fence < 0 FROM {consumers} WHERE consumer = $1 FOR SHARE")
-                .into(),
+            is_closed: format!(
+                "SELECT fence OPERATOR(pg_catalog.<) 0 FROM {consumers} WHERE {IT} FOR SHARE"
+            )
+            .into(),
             // A build's name never comes again, so nobody's fence is this one.
             close: format!(
                 "UPDATE {consumers} SET fence = -1, progress = NULL, mark = NULL WHERE {OF_IT}"
@@ -111,15 +119,15 @@ pub(crate) fn make_schema(schema: &str) -> String {
 pub(crate) fn tables(schema: &str) -> String {
     format!(
         "CREATE TABLE IF NOT EXISTS {schema}.factum_consumer (
-    consumer text PRIMARY KEY,
+    consumer pg_catalog.text PRIMARY KEY,
     fence bigint NOT NULL,
-    progress bytea,
-    mark bytea
+    progress pg_catalog.bytea,
+    mark pg_catalog.bytea
 );
 CREATE TABLE IF NOT EXISTS {schema}.factum_dead_letter (
-    consumer text NOT NULL,
-    stream text NOT NULL,
-    letter bytea NOT NULL,
+    consumer pg_catalog.text NOT NULL,
+    stream pg_catalog.text NOT NULL,
+    letter pg_catalog.bytea NOT NULL,
     PRIMARY KEY (consumer, stream)
 );
 "

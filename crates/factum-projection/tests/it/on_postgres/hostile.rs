@@ -1,4 +1,4 @@
-//! Names that a target must not take for statements of its own.
+//! Objects and names that a target must not take for statements of its own.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -8,6 +8,8 @@ use factum_projection::{ConsumerName, PostgresTarget, Save, Target, TargetSchema
 use sqlx::{AssertSqlSafe, PgPool, postgres::PgPoolOptions};
 
 use super::url;
+
+const TWINS: &str = include_str!("../../../../factum-postgres/tests/it/twins.sql");
 
 /// A database of a test's own, which goes with it.
 struct Database {
@@ -66,6 +68,28 @@ async fn ask_everything(target: &PostgresTarget, name: &ConsumerName) {
     assert_eq!((found.fence, found.letters.len()), (fence, 1));
     assert_eq!(found.progress.as_deref(), Some(&b"progress"[..]));
     target.clear(name).await.unwrap();
+}
+
+#[tokio::test]
+async fn nothing_is_called_from_a_schema_that_the_path_puts_first() {
+    let database = Database::new().await;
+    let owner = database.pool("SELECT 1").await;
+    sqlx::raw_sql(TWINS).execute(&owner).await.unwrap();
+    let pool = database.pool("SET search_path = public, pg_catalog").await;
+    let models = TargetSchema::new("models").unwrap();
+    let plain = PostgresTarget::new(pool.clone())
+        .with_schema(models.clone())
+        .with_setup("CREATE TABLE IF NOT EXISTS public.totals (cents bigint)")
+        .with_clear("TRUNCATE public.totals");
+    ask_everything(&plain, &"totals".parse().unwrap()).await;
+    for build in ["totals@2", "totals@3#1"] {
+        let name: ConsumerName = build.parse().unwrap();
+        let target = PostgresTarget::of_build(pool.clone(), &name).with_schema(models.clone());
+        ask_everything(&target, &name).await;
+    }
+    pool.close().await;
+    owner.close().await;
+    database.drop().await;
 }
 
 #[tokio::test]

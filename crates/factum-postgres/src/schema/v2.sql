@@ -1,0 +1,47 @@
+-- Version 2: a function means the same in every session, and only named roles may call it.
+
+DO $$
+DECLARE
+    v_function text;
+    v_role text;
+BEGIN
+    FOREACH v_function IN ARRAY '{append, begin_write, category_page, change, clear_documents,
+        erase, find_ids, get_document, has_id, item_positions, lock_log, log_end, log_page,
+        next_match, query_page, renew_lineage, retain, scan_documents, start_in_log,
+        start_in_stream, stream_info, stream_page, tags_of, write_documents}'::text[]
+    LOOP
+        v_function := '@schema@.' || v_function;
+        -- Names without a schema, those of operators among them, mean the server's own. A session's
+        -- path could put another schema first; a better match in a later schema would win as well.
+        EXECUTE format('ALTER FUNCTION %s SET search_path = pg_catalog, pg_temp', v_function);
+        EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', v_function);
+        -- Roles that have worked with the log by the right of PUBLIC go on working. The functions
+        -- run with the rights of their caller, so this gives nobody more than the tables' grants.
+        FOR v_role IN
+            SELECT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END
+                FROM pg_class AS c, aclexplode(coalesce(c.relacl, acldefault('r', c.relowner))) AS a
+                WHERE c.relnamespace = '@name@'::regnamespace
+            UNION SELECT 'pg_read_all_data'
+        LOOP
+            EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %s', v_function, v_role);
+        END LOOP;
+    END LOOP;
+
+    -- Version 1 was made under the path of its maker's session, so these two may call functions or
+    -- operators of another schema. Built-in ones are no dependencies, so each one found is such.
+    IF EXISTS (SELECT FROM pg_depend AS d WHERE d.classid = 'pg_class'::regclass
+        AND d.objid = to_regclass('@schema@.events_by_category')
+        AND d.refclassid = 'pg_proc'::regclass)
+    THEN
+        DROP INDEX @schema@.events_by_category;
+        CREATE INDEX events_by_category
+            ON @schema@.events (split_part(stream, '-', 1), position);
+    END IF;
+    IF EXISTS (SELECT FROM pg_depend AS d JOIN pg_constraint AS c ON c.oid = d.objid
+        WHERE d.classid = 'pg_constraint'::regclass AND c.conrelid = '@schema@.log'::regclass
+        AND c.contype = 'c' AND d.refclassid = 'pg_operator'::regclass)
+    THEN
+        ALTER TABLE @schema@.log DROP CONSTRAINT log_log_no_check;
+        ALTER TABLE @schema@.log ADD CHECK (log_no = 1);
+    END IF;
+END $$;
