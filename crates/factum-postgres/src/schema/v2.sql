@@ -1,5 +1,26 @@
 -- Version 2: a function means the same in every session, and only named roles may call it.
 
+-- As in version 1, and what a session hides of warnings is told as well: that a commit did not wait
+-- for its standby is said by nothing else.
+CREATE OR REPLACE FUNCTION @schema@.begin_write(p_lock_ms integer) RETURNS void
+LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION USING ERRCODE = 'FC001', MESSAGE =
+            'the transaction is ' || current_setting('transaction_isolation') ||
+            ', begin it as READ COMMITTED, or set the role''s default_transaction_isolation so';
+    END IF;
+    IF current_setting('synchronous_commit') NOT IN ('on', 'remote_apply') THEN
+        PERFORM set_config('synchronous_commit', 'on', true);
+    END IF;
+    IF current_setting('client_min_messages') = 'error' THEN
+        PERFORM set_config('client_min_messages', 'warning', true);
+    END IF;
+    -- Where this is called in a transaction of the user's, the function that calls it has a setting
+    -- of its own of this, so that this one ends with it.
+    PERFORM set_config('lock_timeout', p_lock_ms || 'ms', true);
+END $$;
+
 DO $$
 DECLARE
     v_function text;

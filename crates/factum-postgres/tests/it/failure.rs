@@ -7,7 +7,7 @@ use factum_core::{
     ExpectedVersion, NewEvent, ReadQuery, StoreErrorKind, SystemClock, Timestamp, WriteBatch,
     WriteError,
 };
-use factum_postgres::{PostgresOptions, PostgresStore};
+use factum_postgres::{PostgresOptions, PostgresStore, apply_schema};
 
 use crate::{
     fresh::{Fresh, check_laws, event, one, positions, stream},
@@ -189,15 +189,17 @@ async fn an_open_transaction_and_an_old_snapshot_hold_up_nobody() {
 #[tokio::test]
 async fn a_commit_that_did_not_wait_for_its_standby_is_unknown() {
     let instance = Instance::start(&["synchronous_standby_names=nobody"]);
-    let options = || {
-        let options = PostgresOptions::parse(&instance.url()).unwrap();
-        options.with_statement_timeout(Duration::from_millis(300))
-    };
+    let options = PostgresOptions::parse(&instance.url()).unwrap();
     // Making the log must not wait as well.
     let raw = raw(&instance.url()).await;
     raw.batch_execute("SET synchronous_commit = local").await.unwrap();
     raw.batch_execute("ALTER ROLE factum SET synchronous_commit = local").await.unwrap();
-    let store = PostgresStore::open(options()).await.unwrap();
+    // The warning that says so must not be hidden by a default of the role's.
+    raw.batch_execute("ALTER ROLE factum SET client_min_messages = error").await.unwrap();
+    // Nor within the time that the commits are given.
+    apply_schema(&options).await.unwrap();
+    let options = options.with_statement_timeout(Duration::from_millis(300));
+    let store = PostgresStore::open(options).await.unwrap();
     let batch = one("ada");
     let error = store.append(batch.clone()).await.unwrap_err();
     assert!(matches!(error, AppendError::Indeterminate(_)), "{error:?}");
