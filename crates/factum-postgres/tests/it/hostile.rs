@@ -8,7 +8,7 @@ use factum_core::{
     StreamChange, StreamVersion, Tag, WriteBatch,
 };
 use factum_postgres::{
-    PostgresStore,
+    Applied, PostgresStore, apply_schema,
     tokio_postgres::{AsyncMessage, Config, NoTls},
 };
 use tokio::{sync::mpsc, time::timeout};
@@ -155,6 +155,8 @@ async fn nothing_is_called_from_a_schema_that_the_path_puts_first() {
     store.write_in(&transaction, write).await.unwrap();
     transaction.commit().await.unwrap();
     store.close().await.unwrap();
+    // A log that is there is found, too.
+    assert_eq!(apply_schema(&role.options()).await.unwrap(), Applied::Present);
     role.drop().await;
 }
 
