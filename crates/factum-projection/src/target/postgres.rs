@@ -37,6 +37,8 @@ pub const POSTGRES_TARGET_SCHEMA_DEFAULT: &str = "public";
 /// - A connection that breaks before the commit is asked for, a deadlock, a serialization failure
 ///   and a server that shuts down are nobody's fault: the batch is tried again, as often as it
 ///   takes. A broken constraint is the event's, also where it is found at the commit.
+/// - The target's own statements call nothing that another role has put into a schema of the
+///   connection's `search_path`.
 /// - A handler that ends the transaction by a statement of its own has failed; but what handlers
 ///   wrote behind that, until the batch's end, stays.
 ///

@@ -87,6 +87,18 @@ async fn nothing_is_called_from_a_schema_that_the_path_puts_first() {
         let target = PostgresTarget::of_build(pool.clone(), &name).with_schema(models.clone());
         ask_everything(&target, &name).await;
     }
+    // A view that leans on a build is found as well.
+    let name: ConsumerName = "totals@4".parse().unwrap();
+    let target = PostgresTarget::of_build(pool.clone(), &name).with_schema(models);
+    let target = target.with_setup("CREATE TABLE IF NOT EXISTS totals (cents bigint)");
+    target.open(&name).await.unwrap();
+    let view =
+        format!("CREATE VIEW public.leaning AS SELECT cents FROM {}.totals", target.schema());
+    sqlx::raw_sql(AssertSqlSafe(view)).execute(&owner).await.unwrap();
+    let refused = target.clear(&name).await.unwrap_err().to_string();
+    assert!(refused.contains("leaning"), "{refused}");
+    sqlx::raw_sql("DROP VIEW public.leaning").execute(&owner).await.unwrap();
+    target.clear(&name).await.unwrap();
     pool.close().await;
     owner.close().await;
     database.drop().await;
