@@ -32,6 +32,7 @@ mod options;
 mod tls;
 
 mod link;
+mod seen;
 mod statement;
 
 mod pool;
@@ -56,8 +57,8 @@ mod transaction;
 
 pub use kind::PostgresKind;
 pub use options::{
-    Access, CONNECT_TIMEOUT_DEFAULT, CONNECTIONS_DEFAULT, LOCK_TIMEOUT_DEFAULT, PostgresOptions,
-    SCHEMA_DEFAULT, STATEMENT_TIMEOUT_DEFAULT, Tls,
+    Access, CONNECT_TIMEOUT_DEFAULT, CONNECTIONS_DEFAULT, CONNECTIONS_MAX, IDLE_TIMEOUT_DEFAULT,
+    LOCK_TIMEOUT_DEFAULT, PostgresOptions, SCHEMA_DEFAULT, STATEMENT_TIMEOUT_DEFAULT, Tls,
 };
 pub use schema::{Applied, SCHEMA_VERSION, apply_schema, grants_sql, schema_sql};
 pub use store::PostgresStore;

@@ -17,6 +17,11 @@ pub const STATEMENT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 /// How long to wait for a connection unless said otherwise.
 pub const CONNECT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 
+/// How long a connection stays without use unless said otherwise; then it is closed.
+pub const IDLE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
+/// The most connections that can be asked for: the most that a server takes.
+pub const CONNECTIONS_MAX: usize = 262_143;
+
 /// Options of the URL that are the store's own; the others are PostgreSQL's.
 const OWN: &[&str] = &["schema", "mode", "connections", "sslmode", "sslrootcert"];
 /// Options of the URL that the driver takes as they are.
@@ -87,15 +92,21 @@ pub struct PostgresOptions {
     pub tls: Tls,
     /// A file of certificates (PEM) that sign servers'.
     pub root_certificate: Option<PathBuf>,
-    /// How many reads and writes of documents run at once, at least 1. With the writer's and the
-    /// listener's, a process has two connections more.
+    /// How many connections read and write documents, from 1 to [`CONNECTIONS_MAX`]; one that is
+    /// closing counts. With the writer's and the listener's, a process has two connections more.
     pub connections_max: usize,
     /// How long to wait for another process's lock on the log.
     pub lock_timeout: Duration,
-    /// How long a statement may take, waiting for locks included.
+    /// How long a statement may take, waiting for locks included. Then the client asks the server to
+    /// cancel it. The server keeps the limit as well, in whole milliseconds, but behind a pooler that
+    /// refuses options at the start of a connection: set `statement_timeout` for the role there. What
+    /// [`config`](Self::config) says of it in its own options holds before this.
     pub statement_timeout: Duration,
     /// How long to wait for a connection.
     pub connect_timeout: Duration,
+    /// How long a connection stays without use before it is closed, in whole seconds, at least one.
+    /// The listener's stays.
+    pub idle_timeout: Duration,
     /// The clock that events are recorded by.
     pub clock: Arc<dyn Clock>,
     /// Where a new log's lineage comes from.
@@ -119,6 +130,7 @@ impl PostgresOptions {
             lock_timeout: LOCK_TIMEOUT_DEFAULT,
             statement_timeout: STATEMENT_TIMEOUT_DEFAULT,
             connect_timeout: CONNECT_TIMEOUT_DEFAULT,
+            idle_timeout: IDLE_TIMEOUT_DEFAULT,
             clock: Arc::new(SystemClock),
             ids: Arc::new(SystemIds),
             limits: Limits::default(),
@@ -250,6 +262,12 @@ impl PostgresOptions {
     /// Sets how long a statement may take.
     pub fn with_statement_timeout(mut self, timeout: Duration) -> Self {
         self.statement_timeout = timeout;
+        self
+    }
+
+    /// Sets how long a connection stays without use.
+    pub fn with_idle_timeout(mut self, timeout: Duration) -> Self {
+        self.idle_timeout = timeout;
         self
     }
 

@@ -148,7 +148,7 @@ async fn prepare_by(
     options: &PostgresOptions,
 ) -> Result<Found, StoreError> {
     let link = dialer.connect(None).await?;
-    let place = &dialer.place;
+    let place = dialer.place();
     let server = look(&link, &options.schema).await?;
     if server.version < SERVER_MIN {
         return Err(StoreError::invalid(format!(

@@ -312,7 +312,7 @@ impl<W: Work> Worker<W> {
         let known = *self.reading.kernel.events().head().borrow();
         self.health.change(|health| {
             health.position = chunk.through.max(health.position);
-            health.head = chunk.head().max(health.head).max(known).max(health.position);
+            health.head = chunk.head().max(known).max(health.position);
             let recorded_at = chunk.events().last().map(RecordedEvent::recorded_at);
             health.recorded_at = recorded_at.or(health.recorded_at);
             health.lag = health.lag_at(now);

@@ -9,6 +9,8 @@ mod server;
 mod conformance;
 mod encryption;
 mod failure;
+mod hint;
+mod limit;
 mod opening;
 mod plan;
 mod pooler;

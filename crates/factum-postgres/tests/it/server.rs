@@ -3,8 +3,10 @@
 use std::{
     env,
     sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
 };
 
+use factum_core::{Clock, SystemClock};
 use factum_postgres::PostgresOptions;
 use tokio_postgres::{Client, Config, NoTls};
 
@@ -51,6 +53,24 @@ pub(crate) async fn raw(url: &str) -> Client {
     let (client, connection) = config.connect(NoTls).await.unwrap();
     tokio::spawn(connection);
     client
+}
+
+/// Takes the log's lock, as its documentation says what it is.
+pub(crate) fn lock(schema: &str) -> String {
+    format!(
+        "pg_advisory_xact_lock((1178682196::bigint << 32) | '{schema}'::regnamespace::oid::bigint)"
+    )
+}
+
+/// Waits until this many sessions wait for the log's lock.
+pub(crate) async fn waiting(raw: &Client, schema: &str, count: i64) {
+    let asked = format!(
+        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted \
+         AND classid = 1178682196 AND objid = '{schema}'::regnamespace::oid"
+    );
+    while raw.query_one(&asked, &[]).await.unwrap().get::<_, i64>(0) < count {
+        SystemClock.sleep(Duration::from_millis(5)).await;
+    }
 }
 
 impl Drop for Schema {
