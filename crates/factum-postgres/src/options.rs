@@ -138,10 +138,12 @@ impl PostgresOptions {
         }
     }
 
-    /// Reads a URL such as `postgres://user@host:5432/database?schema=bank`.
+    /// Reads a URL such as `postgres://user@host:5432/database?schema=bank`. What is special in the
+    /// user and the password is percent-encoded: `%40` for `@`, `%3A` for `:`, `%2F` for `/`, `%3F`
+    /// for `?`, `%26` for `&`, `%25` for `%`.
     ///
     /// # Errors
-    /// `Invalid`, with what is wrong in it.
+    /// `Invalid`, with what is wrong in it, and without what may be a part of a password.
     pub fn parse(url: &str) -> Result<Self, StoreError> {
         let url = StoreUrl::parse(url).ok_or_else(|| {
             StoreError::invalid("no URL of a PostgreSQL store, write postgres://host/database")
@@ -155,23 +157,37 @@ impl PostgresOptions {
     /// `Invalid`, with what is wrong in it.
     pub fn of_url(url: &StoreUrl) -> Result<Self, StoreError> {
         url.allow_options(&[OWN, DRIVER].concat())?;
+        if !url.path().starts_with("//") || url.path().matches('@').count() > 1 {
+            return Err(StoreError::invalid(format!(
+                "the URL is to be postgres://user:password@host/database, with %40 for an @ in the \
+                 user or the password: url={url}"
+            )));
+        }
         let given = DRIVER.iter().filter_map(|name| Some((name, url.option(name)?)));
         let given: Vec<_> = given.map(|(name, value)| format!("{name}={value}")).collect();
         let text = format!("postgres:{}?{}", url.path(), given.join("&"));
         let config = text.parse::<Config>().map_err(|e| {
-            let text = format!("the URL is not one that PostgreSQL's clients read: url={url}");
+            let text = format!(
+                "the URL is not one that PostgreSQL's clients read, percent-encode what is special \
+                 in the user and the password: url={url}"
+            );
             StoreError::invalid(text).with_source(e)
         })?;
         let mut options = Self::new(config);
         if let Some(schema) = url.option("schema") {
-            options = options.with_schema(schema)?;
+            let is_shown = url.shown_option(schema) == schema;
+            options = options.with_schema(schema).map_err(|error| match is_shown {
+                true => error,
+                false => StoreError::invalid(format!("the schema's name is not one: url={url}")),
+            })?;
         }
         options.access = match url.option("mode") {
             None | Some("write") => Access::ReadWrite,
             Some("read") => Access::ReadOnly,
             Some(other) => {
                 return Err(StoreError::invalid(format!(
-                    "a store is opened with mode=read or mode=write: mode={other} url={url}"
+                    "a store is opened with mode=read or mode=write: mode={} url={url}",
+                    url.shown_option(other)
                 )));
             }
         };
@@ -182,15 +198,18 @@ impl PostgresOptions {
             Some("verify-full") => Tls::VerifyFull,
             Some(other) => {
                 return Err(StoreError::invalid(format!(
-                    "sslmode is disable, prefer, require or verify-full: sslmode={other} url={url}"
+                    "sslmode is disable, prefer, require or verify-full: sslmode={} url={url}",
+                    url.shown_option(other)
                 )));
             }
         };
         options.root_certificate = url.option("sslrootcert").map(PathBuf::from);
         if let Some(count) = url.option("connections") {
-            options.connections_max = count.parse().ok().filter(|n| *n > 0).ok_or_else(|| {
+            let is_allowed = |count: &usize| (1..=CONNECTIONS_MAX).contains(count);
+            options.connections_max = count.parse().ok().filter(is_allowed).ok_or_else(|| {
                 StoreError::invalid(format!(
-                    "connections is a number from 1 on: connections={count} url={url}"
+                    "connections is a number from 1 to {CONNECTIONS_MAX}: connections={} url={url}",
+                    url.shown_option(count)
                 ))
             })?;
         }
@@ -323,13 +342,57 @@ mod tests {
     }
 
     #[test]
+    fn no_error_holds_a_part_of_a_password() {
+        for url in [
+            "postgres://ada:s3c?r3t@db/bank",
+            "postgres://ada:s3c?r3t=p1n@db/bank",
+            "postgres://ada:s3c@r3t@db/bank",
+            "postgres://ada:s3c@r3t:p1n@db/bank",
+            "postgres://ada:s3c%ff@r3t@db/bank",
+            "postgres://ada:s3c%zz?r3t@db/bank",
+            "postgres://ada:s3c/r3t@db:x/bank",
+            "postgres://ada:s3c",
+            "postgres://ada:s3c/bank",
+            "postgres://ada:s3c?r3t=p1n",
+            "postgres://db/bank?password=s3c&r3t=p1n",
+            "postgres://db/bank?password=s3c&mode=r3t",
+            "postgres://db/bank?password=s3c&schema=r3t-x",
+            "postgres://db/bank?password=s3c&sslmode=r3t",
+            "postgres://db/bank?password=s3c&connections=r3t",
+            "postgres://db:x/bank?password=s3c",
+            "postgres:ada:s3c@db/bank",
+            "postgres:/ada:s3c@db/bank",
+            "postgres:host=db password=s3c",
+            "host=db password=s3c",
+        ] {
+            let error = PostgresOptions::parse(url).unwrap_err();
+            let source = std::error::Error::source(&error).map(ToString::to_string);
+            let text = format!("{error} {error:?} {source:?}");
+            for secret in ["s3c", "r3t", "p1n"] {
+                assert!(!text.contains(secret), "{url}: {text}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_password_of_any_characters_is_read_when_it_is_percent_encoded() {
+        let url = "postgres://ada:a%40b%3Ac%2Fd%3Fe%26f%25g%23@db/bank?mode=read";
+        let options = PostgresOptions::parse(url).unwrap();
+        assert_eq!(options.config.get_password(), Some("a@b:c/d?e&f%g#".as_bytes()));
+        assert_eq!(options.place(), "server=db:5432 database=bank schema=factum");
+    }
+
+    #[test]
     fn what_is_wrong_in_a_url_is_named() {
         assert!(refusal("postgres://db/bank?schem=a").contains("option=schem "));
         assert!(refusal("postgres://db/bank?schema=a-b").ends_with("schema=a-b"));
         assert!(refusal("postgres://db/bank?schema=1a").ends_with("schema=1a"));
         assert!(refusal("postgres://db/bank?schema=pg_a").ends_with("schema=pg_a"));
         assert!(refusal("postgres://db/bank?mode=x").contains("mode=x"));
-        assert!(refusal("postgres://db/bank?connections=0").contains("connections=0"));
+        for count in ["0", "-1", "262144", "18446744073709551615", "99999999999999999999"] {
+            let refused = refusal(&format!("postgres://db/bank?connections={count}"));
+            assert!(refused.contains(&format!("connections={count} ")), "{refused}");
+        }
         assert!(refusal("postgres://db/bank?sslmode=allow").contains("sslmode=allow"));
         assert!(refusal("postgres://ada:secret@db:x/bank").contains("url=postgres://db:x/bank"));
     }

@@ -51,6 +51,36 @@ fn completions_are_written_for_every_shell() {
 }
 
 #[test]
+fn no_command_shows_a_part_of_a_password() {
+    let commands = [
+        "demo --store",
+        "read",
+        "stats",
+        "verify",
+        "lineage renew",
+        "consumers list",
+        "schema apply",
+        "bench append --store",
+        "bench read --store",
+    ];
+    for command in commands {
+        for store in [
+            "postgres://ada:s3c?r3t@127.0.0.1:1/bank",
+            "postgres://ada:s3c@r3t@127.0.0.1:1/bank",
+            "postgres://ada:s3c@127.0.0.1:1/bank",
+            "postgres:ada:s3c@127.0.0.1:1/bank",
+            "'postgres://ada:s3c@127.0.0.1:1/bank'",
+            "password=s3c",
+        ] {
+            let ran = run(&format!("{command} {store}"));
+            assert_ne!(ran.code, Some(0), "{command} {store}");
+            let said = ran.stdout + &ran.stderr;
+            assert!(!said.contains("s3c") && !said.contains("r3t"), "{command} {store}: {said}");
+        }
+    }
+}
+
+#[test]
 fn what_is_wrong_is_one_line_and_exit_code_2() {
     let lines = [
         ("dmeo", "unrecognized subcommand 'dmeo'"),

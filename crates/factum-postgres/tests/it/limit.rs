@@ -169,3 +169,27 @@ async fn any_number_of_connections_can_be_asked_for() {
         store.close().await.unwrap();
     }
 }
+
+#[tokio::test]
+async fn the_largest_numbers_of_a_url_are_only_long_times() {
+    let fresh = Fresh::open().await;
+    let times = ["connect_timeout", "tcp_user_timeout", "keepalives_idle", "keepalives_interval"];
+    for option in times.map(|name| format!("{name}={}", i64::MAX)) {
+        let url = format!("{}?{option}&keepalives_retries={}", fresh.schema.url, i32::MAX);
+        let options = PostgresOptions::parse(&format!("{url}&connections=262143")).unwrap();
+        let mut options = options.with_schema(&fresh.schema.name).unwrap();
+        for time in [&mut options.lock_timeout, &mut options.statement_timeout] {
+            *time = Duration::MAX;
+        }
+        options.idle_timeout = Duration::MAX;
+        // The system may refuse such a time for a socket; that is an error like another.
+        match PostgresStore::open(options).await {
+            Ok(store) => {
+                store.append(one("ada")).await.unwrap();
+                store.read(ReadQuery::log()).await.unwrap();
+                store.close().await.unwrap();
+            }
+            Err(error) => assert!(error.to_string().contains("server="), "{error}"),
+        }
+    }
+}
