@@ -13,7 +13,6 @@ use tokio::sync::watch;
 
 use crate::{
     checkpoint::{Checkpoint, Diverged, DivergedReason},
-    guarantee::Writers,
     kernel::Kernel,
     page::Page,
     position::{Lineage, Position},
@@ -23,11 +22,6 @@ use crate::{
     store::EventStore,
     time::{Clock, Timestamp},
 };
-
-/// How often a subscription looks although nothing woke it, where other processes may write.
-pub const POLL_SHARED: Duration = Duration::from_millis(100);
-/// How often a subscription looks although nothing woke it, where only this process writes.
-pub const POLL_OWN: Duration = Duration::from_secs(5);
 
 /// When nothing was read for so long, the last event is looked at again. What puts another log in a
 /// store's place, a server that is restored for instance, takes longer.
@@ -88,10 +82,7 @@ impl Subscription {
     /// Everything in this scope from there on.
     pub fn new(kernel: &Kernel, scope: Scope, from: SubscribeFrom) -> Self {
         let (store, clock) = (kernel.events().clone(), kernel.clock().clone());
-        let poll = match store.guarantees().writers {
-            Writers::ThisProcess => POLL_OWN,
-            Writers::ManyProcesses => POLL_SHARED,
-        };
+        let poll = store.guarantees().poll;
         let (head, with_system) = (store.head(), !hides_system(&scope));
         let after = (from == SubscribeFrom::Now).then(|| *head.borrow());
         let cursor = Cursor { from, after, lineage: None, last: None, read_at: Timestamp::EPOCH };
@@ -375,7 +366,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Until the head moves, or a while has passed: the head of another process is not seen.
+    /// Until the head moves, or a while has passed: the head is a hint.
     async fn wait(&mut self) {
         tokio::select! {
             changed = self.head.changed() => {

@@ -39,6 +39,7 @@ pub(crate) struct Committer {
     pub(crate) seen: Option<Seen>,
     pub(crate) signals: Signals,
     pub(crate) lock_ms: i32,
+    pub(crate) idle_timeout: Duration,
     pub(crate) commit_delay: Delay,
 }
 
@@ -55,6 +56,14 @@ impl std::fmt::Debug for Delay {
 impl Commit for Committer {
     fn gathering(&self) -> Duration {
         GATHERING
+    }
+
+    fn rest_after(&self) -> Duration {
+        self.idle_timeout
+    }
+
+    fn rest(&mut self) {
+        self.session.leave();
     }
 
     fn commit(&mut self, batches: &[AppendBatch]) -> Result<Committed, CommitError> {
@@ -176,7 +185,11 @@ impl Committer {
         }
         let mut seen = match self.seen.take() {
             Some(seen) => seen,
-            None => Seen::of(&self.session.ask(&self.statements.log_end, &[])?)?,
+            None => {
+                // Of the group nothing was sent, whatever becomes of the question.
+                let rows = self.session.ask(&self.statements.log_end, &[]);
+                Seen::of(&rows.map_err(crate::error::of_read)?)?
+            }
         };
         if let Some(looked) = &*self.signals.looked.borrow() {
             seen.learn(looked);

@@ -9,8 +9,9 @@ use async_trait::async_trait;
 use factum_backend::{Head, Writer};
 use factum_core::{
     AppendBatch, AppendError, Appended, Clock, Document, DocumentStore, Durability, EventStore,
-    Guarantees, IdSource, KeyRange, Limits, Lineage, Page, Position, ReadQuery, Revision, ScanPage,
-    ScanQuery, StoreError, StreamChange, StreamId, StreamInfo, WriteBatch, WriteError, Writers,
+    Guarantees, IdSource, KeyRange, Limits, Lineage, POLL_OWN, Page, Position, ReadQuery, Revision,
+    ScanPage, ScanQuery, StoreError, StreamChange, StreamId, StreamInfo, WriteBatch, WriteError,
+    Writers,
 };
 use tokio::{sync::watch, task};
 use tokio_postgres::types::Type;
@@ -85,6 +86,7 @@ impl PostgresStore {
                 seen: None,
                 signals: signals.clone(),
                 lock_ms,
+                idle_timeout: options.idle_timeout,
                 commit_delay: Delay(options.commit_delay.clone()),
             };
             let writer = Writer::spawn("factum-postgres", committer, head.clone(), options.limits)?;
@@ -184,7 +186,9 @@ impl EventStore for PostgresStore {
     }
 
     fn guarantees(&self) -> Guarantees {
-        Guarantees::new(self.durability, Writers::ManyProcesses).with_limits(self.limits)
+        let guarantees = Guarantees::new(self.durability, Writers::ManyProcesses);
+        // The listener follows the head.
+        guarantees.with_limits(self.limits).with_poll(POLL_OWN)
     }
 
     async fn close(&self) -> Result<(), StoreError> {

@@ -18,7 +18,7 @@ use crate::{
     consumer::{Consumer, Handling},
     error::{HandleError, StartError},
     handle::{ConsumerHandle, ProjectionHandle},
-    lease::Membership,
+    lease::{Bell, Membership},
     name::ConsumerName,
     option::ConsumerOptions,
     projection::Projection,
@@ -171,6 +171,11 @@ impl Consumers {
 
     pub(crate) fn kernel(&self) -> &Kernel {
         &self.reading.kernel
+    }
+
+    /// What is heard of other processes while a consumer here shares its partitions with them.
+    pub(crate) fn bell(&self) -> Option<Bell> {
+        self.membership.as_ref().map(Membership::bell)
     }
 
     pub(crate) fn is_closed(&self) -> bool {

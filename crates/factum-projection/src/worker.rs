@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 use crate::{
     handle::Order,
     health::{ConsumerState, Place, StopReason},
-    lease::Seat,
+    lease::{Bell, Seat},
     letter::Letter,
     name::ConsumerName,
     option::ConsumerOptions,
@@ -72,6 +72,8 @@ pub(crate) struct Worker<W: Work> {
     pub(crate) frozen: (u64, u32),
     /// When it last looked for orders in the store.
     pub(crate) looked_at: Option<Timestamp>,
+    /// Says when to look again, where others can be heard.
+    pub(crate) bell: Option<Bell>,
     /// It has stored something: whoever has stored since has taken over.
     pub(crate) is_owner: bool,
     /// A release to do again, up to where it failed.
@@ -216,6 +218,7 @@ impl<W: Work> Worker<W> {
                 Ok(None)
             }
             () = to_leave(&mut self.seat) => Err(End::Unseated),
+            () = rung(&self.bell) => Ok(None),
             () = clock.sleep(stored_order::ORDERS_EVERY), if is_asked => Ok(None),
             chunk = life.source.next() => match chunk {
                 Ok(chunk) => {
@@ -372,6 +375,14 @@ async fn next_order(orders: &mut mpsc::Receiver<Order>, health: &Place) -> Order
 async fn to_leave(seat: &mut Option<Seat>) {
     match seat {
         Some(seat) => seat.until_leaving().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits until others have stored something to look for.
+async fn rung(bell: &Option<Bell>) {
+    match bell {
+        Some(bell) => bell.rung().await,
         None => std::future::pending().await,
     }
 }

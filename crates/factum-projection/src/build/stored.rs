@@ -16,7 +16,7 @@ use factum_core::{
 };
 
 use super::Builds;
-use crate::{name::ConsumerName, progress};
+use crate::{lease::ring, name::ConsumerName, progress};
 
 /// What was read so long ago is read again before it is relied on.
 pub(crate) const REFRESH: Duration = Duration::from_secs(1);
@@ -164,7 +164,7 @@ impl StoredBuilds {
     async fn write(&self, builds: &Builds, expected: ExpectedRevision) -> Result<bool, StoreError> {
         let at = self.kernel.clock().now();
         let batch = WriteBatch::new().put(self.key(), expected, progress::encode(builds));
-        match self.kernel.documents().write(batch).await {
+        match self.kernel.documents().write(ring(batch)).await {
             Ok(_) => {
                 self.saw(Arc::new(builds.clone()), at, self.turn());
                 Ok(true)

@@ -10,6 +10,7 @@ use crate::{
     error::StartError,
     handle::{ConsumerHandle, Look, Partition, StoredPart},
     health::Board,
+    lease::Membership,
     name::ConsumerName,
     option::ConsumerOptions,
     progress::{self, Progress},
@@ -81,6 +82,7 @@ impl Consumers {
                 panics: 0,
                 frozen: (0, 0),
                 looked_at: None,
+                bell: membership.as_ref().map(Membership::bell),
                 is_owner: false,
                 redo: None,
             };

@@ -14,7 +14,7 @@ use factum_core::{
 use tokio::sync::{Notify, watch};
 
 use super::{
-    Effect, Leases, MemberId, Part, Runs, SILENCE_MAX, Seat, Seen, Standing, machine,
+    Bell, Effect, Leases, MemberId, Part, Runs, SILENCE_MAX, Seat, Seen, Standing, machine,
     stored::{self, Lease, Member, member_key, part_key},
 };
 use crate::{caught::caught, health::Place, name::ConsumerName, progress};
@@ -37,6 +37,7 @@ struct Shared {
     wake: Notify,
     /// Counts the looks, for those who wait for one.
     looks: watch::Sender<u64>,
+    bell: watch::Sender<Revision>,
 }
 
 struct Inner {
@@ -60,7 +61,8 @@ impl Membership {
             is_running: false,
         });
         let (wake, looks) = (Notify::new(), watch::Sender::new(0));
-        Self(Arc::new(Shared { kernel, me, lease, inner, wake, looks }))
+        let bell = watch::Sender::new(Revision::default());
+        Self(Arc::new(Shared { kernel, me, lease, inner, wake, looks, bell }))
     }
 
     /// Takes part in a consumer: a seat at each of its partitions, in their order.
@@ -106,6 +108,11 @@ impl Membership {
             self.0.wake.notify_one();
             let _ = looks.changed().await;
         }
+    }
+
+    /// What is heard of others with the leases, while something here takes part in a consumer.
+    pub(crate) fn bell(&self) -> Bell {
+        Bell(self.0.bell.subscribe())
     }
 
     /// How far others say that they have come, as it was seen last.
@@ -175,6 +182,7 @@ impl Membership {
         let lives = WriteBatch::new().put(key, ExpectedRevision::Any, progress::encode(&member));
         self.documents().write(lives).await?;
         let seen = stored::read(&**self.documents()).await?;
+        self.0.bell.send_if_modified(|bell| std::mem::replace(bell, seen.bell) != seen.bell);
         let effects = {
             let mut inner = self.inner();
             inner.follow(seen, is_regular)

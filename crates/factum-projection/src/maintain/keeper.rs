@@ -19,6 +19,7 @@ use crate::{
     consumers::{Consumers, Launch},
     error::StartError,
     handle::ConsumerHandle,
+    lease::Bell,
     option::{ConsumerOptions, StartFrom},
     target::{Commits, Target},
     work::Work,
@@ -26,6 +27,9 @@ use crate::{
 
 /// So many orders wait.
 const ORDERS_MAX: usize = 16;
+/// The builds are read again after this many times [`REFRESH`] although the bell was not heard: a
+/// process of an earlier version may have changed them.
+const RESTS_MAX: u32 = 5;
 
 /// What a projection's keeper is told.
 #[derive(Debug)]
@@ -60,6 +64,10 @@ pub(crate) struct Keeper<W: Work> {
     is_paused: bool,
     /// The last try to swap came to nothing; the next is later.
     pub(super) is_put_off: bool,
+    /// Says when another process has changed the builds, where it can be heard.
+    bell: Option<Bell>,
+    /// So many times they need not be read.
+    rests: u32,
     is_clearing: Arc<AtomicBool>,
 }
 
@@ -83,6 +91,7 @@ impl<W: Work> Keeper<W> {
         let (orders, taken) = mpsc::channel(ORDERS_MAX);
         let local = Local { builds: builds.clone(), serving: None, building: None };
         let (local, seen) = watch::channel(local);
+        let bell = consumers.bell().filter(|_| TargetOf::<W>::COMMITS == Commits::EachBatch);
         let mut keeper = Self {
             consumers,
             plan,
@@ -91,6 +100,8 @@ impl<W: Work> Keeper<W> {
             orders: taken,
             is_paused: false,
             is_put_off: false,
+            bell,
+            rests: 0,
             is_clearing: Arc::default(),
         };
         keeper.follow(builds).await?;
@@ -126,13 +137,25 @@ impl<W: Work> Keeper<W> {
                     return false;
                 }
                 self.is_put_off = false;
-                // Where it fails, it is done the next time.
-                if let Ok(Some(builds)) = self.stored.read().await {
-                    let _ = self.follow(builds).await;
-                }
+                self.look().await;
             }
         }
         true
+    }
+
+    /// Follows what other processes have changed.
+    async fn look(&mut self) {
+        let has_rung = self.bell.as_mut().is_none_or(Bell::has_rung);
+        self.rests = if has_rung { 0 } else { self.rests.saturating_sub(1) };
+        if self.rests > 0 {
+            return;
+        }
+        // Where it fails, it is done the next time.
+        if let Ok(Some(builds)) = self.stored.read().await
+            && self.follow(builds).await.is_ok()
+        {
+            self.rests = RESTS_MAX;
+        }
     }
 
     async fn obey(&mut self, ask: Ask) -> Result<Build, BuildError> {
