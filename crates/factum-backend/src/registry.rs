@@ -139,12 +139,11 @@ impl Registry {
     /// must not become the name of a folder.
     fn is_address(&self, text: &str) -> bool {
         let packed: String = text.split_whitespace().collect::<String>().to_ascii_lowercase();
-        let has = |part: &&str| packed.contains(*part);
+        let parts = ["://", "password=", "host=", "dbname="];
         let has_slashes = |kind: &Arc<dyn OpenStore>| {
             packed.strip_prefix(kind.scheme()).is_some_and(|rest| rest.starts_with("//"))
         };
-        ["://", "password=", "host=", "dbname="].iter().any(|part| has(&part))
-            || self.kinds.iter().any(has_slashes)
+        parts.iter().any(|part| packed.contains(part)) || self.kinds.iter().any(has_slashes)
     }
 
     fn schemes(&self) -> String {

@@ -17,7 +17,7 @@ use crate::{
 /// How often a running consumer looks for orders, where others may leave some and it hears of none.
 pub(crate) const ORDERS_EVERY: Duration = Duration::from_secs(1);
 /// How often it looks although it would hear of them: an earlier version may have left some.
-const ORDERS_SELDOM: Duration = Duration::from_secs(30);
+const ORDERS_SELDOM: Duration = Duration::from_secs(60);
 
 impl<W: Work> Worker<W> {
     /// Whether other processes can leave orders while it runs.

@@ -88,9 +88,12 @@ async fn an_idle_application_keeps_two_connections_and_makes_few_transactions() 
     raw.batch_execute(&format!("CREATE DATABASE {database} TEMPLATE template0")).await.unwrap();
     let url = format!("{}/{database}", server.rsplit_once('/').unwrap().0);
     let app = at_rest(&url).await;
-    while measure(&raw, &database).await.2 > CONNECTIONS_IDLE {
-        SystemClock.sleep(Duration::from_millis(50)).await;
-    }
+    let closed = async {
+        while measure(&raw, &database).await.2 > CONNECTIONS_IDLE {
+            SystemClock.sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(WAIT, closed).await.expect("what is not used is closed");
     let (began, before, _) = measure(&raw, &database).await;
     let (mut now, mut count, mut most) = (began, before, 0);
     while now - began < 15.0 {
