@@ -88,10 +88,12 @@ impl StoreUrl {
     pub fn allow_options(&self, known: &[&str]) -> Result<(), StoreError> {
         match self.options.keys().find(|name| !known.contains(&name.as_str())) {
             None => Ok(()),
+            Some(_) if self.hides_options => Err(StoreError::invalid(format!(
+                "unknown option in the store URL; in a password write %40 for @, %3F for ? and \
+                 %26 for &: known={known:?} url={self}"
+            ))),
             Some(name) => Err(StoreError::invalid(format!(
-                "unknown option in the store URL, correct it, or where it is part of a password \
-                 write %3F for ? and %26 for &: option={} known={known:?} url={self}",
-                self.shown_option(name)
+                "unknown option in the store URL: option={name} known={known:?} url={self}"
             ))),
         }
     }

@@ -87,8 +87,8 @@ pub trait Commit: Send + 'static {
     /// Say truthfully whether anything was stored.
     fn commit(&mut self, batches: &[AppendBatch]) -> Result<Committed, CommitError>;
 
-    /// How long the thread has nothing to do before [`rest`](Self::rest) is called, once until there
-    /// is something again. For ever by default.
+    /// How long the thread has nothing to do before [`rest`](Self::rest) is called, once until
+    /// there is something again. For ever by default.
     fn rest_after(&self) -> Duration {
         Duration::MAX
     }

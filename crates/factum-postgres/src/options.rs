@@ -97,10 +97,10 @@ pub struct PostgresOptions {
     pub connections_max: usize,
     /// How long to wait for another process's lock on the log.
     pub lock_timeout: Duration,
-    /// How long a statement may take, waiting for locks included. Then the client asks the server to
-    /// cancel it. The server keeps the limit as well, in whole milliseconds, but behind a pooler that
-    /// refuses options at the start of a connection: set `statement_timeout` for the role there. What
-    /// [`config`](Self::config) says of it in its own options holds before this.
+    /// How long a statement may take, waiting for locks included. Then the client asks the server
+    /// to cancel it. The server keeps the limit as well, in whole milliseconds, but behind a
+    /// pooler that refuses options at the start of a connection: set `statement_timeout` for the
+    /// role there. What [`config`](Self::config) says of it in its own options holds before this.
     pub statement_timeout: Duration,
     /// How long to wait for a connection.
     pub connect_timeout: Duration,
