@@ -72,7 +72,8 @@ async fn at_rest(url: &str) -> App {
 /// The seconds of the server's clock, the transactions in a database so far, and its connections.
 async fn measure(raw: &Client, database: &str) -> (f64, i64, i64) {
     let asked = "SELECT extract(epoch FROM clock_timestamp())::float8, \
-        xact_commit + xact_rollback, (SELECT count(*) FROM pg_stat_activity AS a WHERE a.datname = d.datname \
+        xact_commit + xact_rollback, \
+        (SELECT count(*) FROM pg_stat_activity AS a WHERE a.datname = d.datname \
             AND a.backend_type = 'client backend') \
         FROM pg_stat_database AS d WHERE d.datname = $1";
     let row = raw.query_one(asked, &[&database]).await.unwrap();
