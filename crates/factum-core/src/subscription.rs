@@ -36,7 +36,9 @@ pub enum SubscribeFrom {
     After(Position),
     /// After this checkpoint, whose event is looked at first: another log is noticed.
     Checkpoint(Checkpoint),
-    /// What comes after the subscription was made, as far as this process knows the head.
+    /// What comes after the subscription was made, as far as this process knows the head: the last
+    /// position that the store answered. Where a server with a shorter log took its place since,
+    /// the subscription may end with [`ReadError::Diverged`].
     Now,
 }
 
