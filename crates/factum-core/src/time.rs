@@ -9,6 +9,8 @@ use std::{
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
+use crate::kind::ErrorKind;
+
 /// A moment: microseconds since 1970-01-01 UTC, from then to the year 9999.
 ///
 /// ```
@@ -100,6 +102,13 @@ impl fmt::Display for Timestamp {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not a time such as 2026-01-31T08:00:00Z, from 1970 on: text={0:?}")]
 pub struct InvalidTimestamp(String);
+
+impl InvalidTimestamp {
+    /// What the caller can do.
+    pub fn kind(&self) -> ErrorKind {
+        ErrorKind::Invalid
+    }
+}
 
 impl FromStr for Timestamp {
     type Err = InvalidTimestamp;

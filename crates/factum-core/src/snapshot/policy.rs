@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{time::Timestamp, version::StreamVersion};
+use crate::{kind::ErrorKind, time::Timestamp, version::StreamVersion};
 
 /// When snapshots are taken, how many are kept, and how.
 ///
@@ -36,6 +36,13 @@ pub struct SnapshotPolicy {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("invalid snapshot policy: {0}")]
 pub struct InvalidSnapshotPolicy(&'static str);
+
+impl InvalidSnapshotPolicy {
+    /// What the caller can do.
+    pub fn kind(&self) -> ErrorKind {
+        ErrorKind::Invalid
+    }
+}
 
 impl SnapshotPolicy {
     const fn new() -> Self {

@@ -13,7 +13,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{
-    error::{BoxError, kind_of},
+    error::{BoxError, label_of},
     request::CommandRequest,
     response::CommandResponse,
     router::CommandFuture,
@@ -147,7 +147,7 @@ impl Measured {
         self.outcome = match response {
             Ok(response) => response.outcome().as_str(),
             Err(error) => {
-                let labels = [("category", self.category), ("error", kind_of(error))];
+                let labels = [("category", self.category), ("error", label_of(error))];
                 counter!(FAILURES, &labels).increment(1);
                 "failed"
             }

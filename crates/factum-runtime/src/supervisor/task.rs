@@ -10,6 +10,8 @@ use std::{
     thread,
 };
 
+use factum_core::Cause;
+
 use super::{
     Shared,
     machine::{End, Input, Ticket, WorkerId},
@@ -75,8 +77,10 @@ fn text(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
+        if !error.is::<Cause>() {
+            text.push_str(": ");
+            text.push_str(&error.to_string());
+        }
         source = error.source();
     }
     text
