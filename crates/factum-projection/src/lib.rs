@@ -39,6 +39,7 @@ mod maintain;
 mod model;
 mod name;
 mod option;
+mod outage;
 mod pace;
 mod partition;
 mod progress;

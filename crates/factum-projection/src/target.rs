@@ -14,7 +14,7 @@ mod sqlite;
 use std::{error::Error, future::Future, sync::Arc};
 
 use bytes::Bytes;
-use factum_core::{Position, StoreError, StoreErrorKind, StreamId};
+use factum_core::{ErrorKind, Position, StoreError, StoreErrorKind, StreamId};
 use tokio::task::JoinHandle;
 
 use crate::{error::HandleError, name::ConsumerName};
@@ -28,7 +28,11 @@ pub use kernel::KernelTarget;
 pub use memory::{InMemory, MemoryGuard, MemoryTx};
 pub(crate) use memory::{Snapshot, forget};
 #[cfg(feature = "postgres")]
+pub(crate) use postgres::fault::is_outage as is_postgres_outage;
+#[cfg(feature = "postgres")]
 pub use postgres::{POSTGRES_TARGET_SCHEMA_DEFAULT, PostgresTarget};
+#[cfg(feature = "sqlite")]
+pub(crate) use sqlite::fault::is_outage as is_sqlite_outage;
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteSynchronous, SqliteTarget, SqliteTx};
 
@@ -112,7 +116,8 @@ pub trait Target: Send + Sync + 'static {
     }
 
     /// Whether what a handler said is no event's fault: the target can't be reached, or another
-    /// transaction was in the way. The batch is tried again then, as often as it takes.
+    /// transaction was in the way. The batch is tried again then, as often as it takes. Asked only
+    /// of errors whose sources tell of no outage of a store, of sqlx or of rusqlite.
     fn is_to_blame(&self, error: &HandleError) -> bool {
         let _ = error;
         false
@@ -195,12 +200,25 @@ pub enum TargetError {
     Broken(#[source] Arc<dyn Error + Send + Sync>),
 }
 
+impl TargetError {
+    /// What the caller can do.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Fenced | Self::Overtaken => ErrorKind::Conflict,
+            Self::Unknown(_) => ErrorKind::Unknown,
+            Self::TooLarge(_) | Self::Refused(_) => ErrorKind::Invalid,
+            Self::Unavailable(_) => ErrorKind::Unavailable,
+            Self::Broken(error) => ErrorKind::of(&**error).unwrap_or(ErrorKind::Corrupt),
+        }
+    }
+}
+
 impl From<StoreError> for TargetError {
     fn from(error: StoreError) -> Self {
         match error.kind() {
-            StoreErrorKind::Unavailable => Self::Unavailable(Arc::new(error)),
             StoreErrorKind::Invalid => Self::Refused(Arc::new(error)),
-            _ => Self::Broken(Arc::new(error)),
+            kind if kind.is_permanent() => Self::Broken(Arc::new(error)),
+            _ => Self::Unavailable(Arc::new(error)),
         }
     }
 }

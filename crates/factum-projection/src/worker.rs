@@ -12,8 +12,7 @@ mod survive;
 use std::{collections::BTreeMap, sync::Arc};
 
 use factum_core::{
-    Checkpoint, Kernel, Position, ReadError, RecordedEvent, Scope, StoreErrorKind, StreamId,
-    Timestamp,
+    Checkpoint, Kernel, Position, ReadError, RecordedEvent, Scope, StreamId, Timestamp,
 };
 use tokio::sync::mpsc;
 
@@ -223,7 +222,7 @@ impl<W: Work> Worker<W> {
                     chunk.iter().for_each(|chunk| self.see(chunk, 0));
                     Ok(chunk)
                 }
-                Err(ReadError::Store(error)) if error.kind() == StoreErrorKind::Unavailable => {
+                Err(ReadError::Store(error)) if !error.kind().is_permanent() => {
                     life.unread += 1;
                     self.pause_after(&error.to_string(), None, life.unread).await?;
                     Ok(None)
@@ -245,7 +244,7 @@ impl<W: Work> Worker<W> {
     /// The log can't be read.
     async fn read_failed(&mut self, error: ReadError) -> End {
         match error {
-            ReadError::Store(error) if error.kind() == StoreErrorKind::Unavailable => {
+            ReadError::Store(error) if !error.kind().is_permanent() => {
                 self.away(error.to_string()).await
             }
             ReadError::Diverged(error) => End::Stop(StopReason::Diverged(error.to_string())),

@@ -1,6 +1,6 @@
 //! What can go wrong with builds.
 
-use factum_core::StoreError;
+use factum_core::{ErrorKind, StoreError};
 
 use crate::{
     build::{Build, Unfit},
@@ -64,6 +64,18 @@ pub enum BuildError {
 }
 
 impl BuildError {
+    /// What the caller can do.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Name(error) => error.kind(),
+            Self::Start(error) => error.kind(),
+            Self::Store(error) => error.kind().into(),
+            Self::Building { .. } | Self::Superseded { .. } => ErrorKind::Conflict,
+            Self::NothingKept(_) => ErrorKind::Invalid,
+            Self::Stopped { .. } | Self::Closed(_) => ErrorKind::Closed,
+        }
+    }
+
     pub(crate) fn of(unfit: Unfit, projection: &ConsumerName) -> Self {
         let projection = projection.clone();
         match unfit {

@@ -1,7 +1,7 @@
 //! Read models in tables of the user's own, in PostgreSQL.
 
 mod build;
-mod fault;
+pub(super) mod fault;
 mod kept;
 mod statement;
 
@@ -15,7 +15,7 @@ use self::{
     statement::{BEGIN, Statements},
 };
 use super::{CLEARED, Fence, Opened, Save, Target, TargetError};
-use crate::{error::HandleError, name::ConsumerName};
+use crate::name::ConsumerName;
 
 /// The schema that progress is kept in, unless chosen otherwise.
 pub const POSTGRES_TARGET_SCHEMA_DEFAULT: &str = "public";
@@ -40,7 +40,8 @@ pub const POSTGRES_TARGET_SCHEMA_DEFAULT: &str = "public";
 ///
 /// A handler that never gives its thread back keeps its transaction, and with it what it has
 /// locked, until the process ends. A statement that runs when its event's time is over goes on in
-/// the server; a `statement_timeout` of the role's, below that of the policy, ends it.
+/// the server; a `statement_timeout` of the role's, below that of the policy, ends it, and the batch
+/// is tried again: a migration may have held the table.
 ///
 /// ```
 /// use factum_core::RecordedEvent;
@@ -410,15 +411,15 @@ impl PostgresTarget {
     }
 
     /// Why a save found nothing to move.
-    async fn not_moved(&self, tx: &mut PgTransaction<'static>) -> TargetError {
-        match sqlx::query_scalar::<_, bool>(statement::IS_OURS).fetch_one(&mut **tx).await {
-            Ok(true) => TargetError::Fenced,
-            Ok(false) => fault::refused(
+    async fn not_moved(&self, tx: &mut PgTransaction<'static>) -> Result<TargetError, sqlx::Error> {
+        let is_ours = sqlx::query_scalar::<_, bool>(statement::IS_OURS);
+        Ok(match is_ours.fetch_one(&mut **tx).await? {
+            true => TargetError::Fenced,
+            false => fault::refused(
                 "the handler has ended the transaction that it was given, leave that to the \
                  projection",
             ),
-            Err(error) => fault::before_commit(error),
-        }
+        })
     }
 }
 
@@ -446,9 +447,9 @@ impl Target for PostgresTarget {
         mut tx: PgTransaction<'static>,
         save: Save,
     ) -> Result<Fence, TargetError> {
-        let moved = self.move_on(consumer, &mut tx, &save).await.map_err(fault::before_commit)?;
-        if !moved {
-            return Err(self.not_moved(&mut tx).await);
+        let fault = if save.events > 0 { fault::of_batch } else { fault::before_commit };
+        if !self.move_on(consumer, &mut tx, &save).await.map_err(fault)? {
+            return Err(self.not_moved(&mut tx).await.unwrap_or_else(fault));
         }
         tx.commit().await.map_err(fault::at_commit)?;
         Ok(Fence(save.expected.0 + 1))
@@ -463,9 +464,5 @@ impl Target for PostgresTarget {
                 "the tables of a read model are its user's, say how to empty them by with_clear",
             )),
         }
-    }
-
-    fn is_to_blame(&self, error: &HandleError) -> bool {
-        fault::in_chain(error).is_some_and(fault::passes)
     }
 }

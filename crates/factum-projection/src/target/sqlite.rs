@@ -1,7 +1,7 @@
 //! Read models in tables of the user's own, in a SQLite file.
 
 mod build;
-mod fault;
+pub(super) mod fault;
 mod file;
 mod transaction;
 
@@ -22,7 +22,7 @@ use tokio::{
 
 use self::build::BuildFile;
 use super::{Fence, Opened, Save, Target, TargetError};
-use crate::{error::HandleError, name::ConsumerName};
+use crate::name::ConsumerName;
 
 pub use transaction::SqliteTx;
 
@@ -317,10 +317,6 @@ impl Target for SqliteTarget {
                 Ok(None) | Err(_) => std::future::pending().await,
             }
         })
-    }
-
-    fn is_to_blame(&self, error: &HandleError) -> bool {
-        fault::in_chain(error).is_some_and(fault::passes)
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use factum_core::{ExpectedRevision, StoreErrorKind, WriteBatch, WriteError};
+use factum_core::{ExpectedRevision, WriteBatch, WriteError};
 
 use super::{End, Worker, broken, next_order, to_leave};
 use crate::{
@@ -107,9 +107,7 @@ impl<W: Work> Worker<W> {
 
     async fn layout_failed(&mut self, error: WriteError) -> End {
         match error {
-            WriteError::Store(error) if error.kind() != StoreErrorKind::Unavailable => {
-                broken(error)
-            }
+            WriteError::Store(error) if error.kind().is_permanent() => broken(error),
             // Looked at again, it is known.
             error => self.away(error.to_string()).await,
         }

@@ -12,6 +12,10 @@ mod delivery;
 mod failure;
 mod handover;
 mod health;
+#[cfg(feature = "postgres")]
+#[path = "../../../factum-postgres/tests/it/instance.rs"]
+#[expect(dead_code, reason = "the store's tests need more of it")]
+mod instance;
 mod killed;
 mod lease;
 mod ledger;
@@ -19,6 +23,7 @@ mod live;
 #[cfg(feature = "postgres")]
 mod on_postgres;
 mod orders;
+mod outage;
 mod partition;
 mod process;
 mod query;

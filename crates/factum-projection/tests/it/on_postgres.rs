@@ -1,6 +1,7 @@
 //! Read models in PostgreSQL, on a real server.
 
 mod builds;
+mod outage;
 
 use std::{
     collections::BTreeMap,
