@@ -13,4 +13,5 @@ mod instance;
 mod on_postgres;
 mod outage;
 mod readme;
+mod shutdown;
 mod stats;
