@@ -23,7 +23,7 @@ pub struct Restart {
     /// No pause is longer.
     pub pause_max: Duration,
     /// After so many deaths within `window` an entity is quarantined, and a worker given up; at
-    /// least 1.
+    /// least 1. A failure in an outage is none.
     pub deaths_max: u32,
     /// The time within which deaths are counted.
     pub window: Duration,
@@ -64,7 +64,8 @@ impl Default for Restart {
 pub(crate) enum Blame {
     /// The entity's: its rules panicked, or its events can't be folded. Counts as a death.
     Entity,
-    /// The store's: it may be well again soon, and then so is the entity.
+    /// The store's, or of something else that is away: it may be well again soon, and then so is
+    /// the entity or the worker.
     Store,
     /// The message's: the next one has nothing to do with it.
     Request,

@@ -44,7 +44,7 @@ pub(super) enum Input {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum End {
     Done,
-    Failed(Arc<str>),
+    Failed(Arc<str>, Blame),
     /// Its task was dropped: by us, or with the runtime.
     Dropped,
 }
@@ -211,7 +211,7 @@ impl Machine {
         if slot.run != run || !slot.is_alive() {
             return;
         }
-        if let End::Failed(cause) = &end {
+        if let End::Failed(cause, _) = &end {
             slot.cause = Some(cause.clone());
         }
         if slot.phase != Phase::Running || self.is_closing {
@@ -230,19 +230,19 @@ impl Machine {
             }
             (RestartPolicy::Permanent, End::Done) => {
                 slot.cause = Some("it ended, and should not".into());
-                self.died(index, now);
+                self.died(index, Blame::Entity, now);
             }
-            (_, End::Failed(_)) => self.died(index, now),
+            (_, End::Failed(_, blame)) => self.died(index, blame, now),
         }
     }
 
-    fn died(&mut self, index: usize, now: Timestamp) {
+    fn died(&mut self, index: usize, blame: Blame, now: Timestamp) {
         let slot = &mut self.slots[index];
         let restart = slot.rules.restart;
         if now.saturating_since(slot.since) >= restart.window {
             slot.health.recovered();
         }
-        slot.health.stumbled(Blame::Entity, &restart, now);
+        slot.health.stumbled(blame, &restart, now);
         if slot.health.is_dead(&restart) {
             slot.enter(Phase::GivenUp, now);
         } else if let Some(pause) = slot.health.pause(&restart, now) {

@@ -2,6 +2,7 @@
 
 use std::{
     any::Any,
+    error::Error,
     future::poll_fn,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
@@ -10,13 +11,14 @@ use std::{
     thread,
 };
 
-use factum_core::Cause;
+use factum_core::{Cause, ErrorKind};
 
 use super::{
     Shared,
     machine::{End, Input, Ticket, WorkerId},
     worker::{Factory, WorkerContext},
 };
+use crate::cell::Blame;
 
 /// The task of a run. However it ends, the supervisor is told.
 pub(super) struct Run {
@@ -41,7 +43,7 @@ impl Drop for Run {
         let Some(shared) = self.shared.upgrade() else { return };
         // A panic here is one of a destructor: the others are caught.
         let unsaid = || match thread::panicking() {
-            true => End::Failed("it panicked while it was dropped".into()),
+            true => End::Failed("it panicked while it was dropped".into(), Blame::Entity),
             false => End::Dropped,
         };
         let end = self.end.take().unwrap_or_else(unsaid);
@@ -59,21 +61,28 @@ async fn outcome(factory: &Factory, cx: WorkerContext) -> End {
         match polled {
             Ok(Poll::Pending) => Poll::Pending,
             Ok(Poll::Ready(Ok(()))) => Poll::Ready(End::Done),
-            Ok(Poll::Ready(Err(error))) => Poll::Ready(End::Failed(text(&*error).into())),
+            Ok(Poll::Ready(Err(error))) => Poll::Ready(failed(&*error)),
             Err(panic) => Poll::Ready(panicked(&*panic)),
         }
     })
     .await
 }
 
+/// What it needs may be away: that is no death of the worker's.
+fn failed(error: &(dyn Error + 'static)) -> End {
+    let is_outage = ErrorKind::of(error).is_some_and(ErrorKind::is_outage);
+    let blame = if is_outage { Blame::Store } else { Blame::Entity };
+    End::Failed(text(error).into(), blame)
+}
+
 fn panicked(panic: &(dyn Any + Send)) -> End {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    End::Failed(format!("it panicked: {:?}", text.unwrap_or("")).into())
+    End::Failed(format!("it panicked: {:?}", text.unwrap_or("")).into(), Blame::Entity)
 }
 
 /// An error and what lies behind it.
-fn text(error: &(dyn std::error::Error + 'static)) -> String {
+fn text(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {

@@ -7,7 +7,7 @@ use factum_core::Timestamp;
 use proptest::{collection::vec, prelude::*};
 
 use super::{
-    Duration, Effect, End, Input, Machine, Restart, RestartPolicy, Rules, Ticket, WorkerId,
+    Blame, Duration, Effect, End, Input, Machine, Restart, RestartPolicy, Rules, Ticket, WorkerId,
     WorkerState,
 };
 
@@ -41,7 +41,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
 }
 
 fn failure() -> End {
-    End::Failed("it fails".into())
+    End::Failed("it fails".into(), Blame::Entity)
 }
 
 const GRACE: Duration = Duration::from_millis(70);
