@@ -8,9 +8,13 @@ use std::{
     time::Duration,
 };
 
-use factum_projection::{Consumer, ConsumerState, HandleError, PostgresTarget};
+use factum_core::RecordedEvent;
+use factum_projection::{Consumer, ConsumerState, HandleError, PostgresTarget, Projection};
 use factum_testing::bank::AccountEvent;
-use sqlx::{AssertSqlSafe, PgPool, postgres::PgPoolOptions};
+use sqlx::{
+    AssertSqlSafe, PgPool, PgTransaction,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
 
 use super::{Counts, Model, SETUP, url};
 use crate::{
@@ -70,20 +74,21 @@ async fn an_outage_of_a_database_of_the_handlers_own_parks_nothing() {
     }
 }
 
+/// The model's target on connections with a time limit.
+async fn limited(model: &Model, limit: (&str, &str)) -> PostgresTarget {
+    let options: PgConnectOptions = url().parse().unwrap();
+    let options = options.options([("search_path", model.schema.as_str()), limit]);
+    let pool = PgPoolOptions::new().max_connections(4).connect_with(options).await.unwrap();
+    PostgresTarget::new(pool).with_schema(&model.schema).with_setup(SETUP)
+}
+
 /// The statements of the role have a time limit, as they should; a migration holds a table longer.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_migration_of_a_table_stops_no_projection_and_parks_nothing() {
     for table in ["factum_consumer", "deposits"] {
         let (model, bench) = (Model::new().await, Bench::new());
         bench.open("ada").await;
-        let pool = PgPoolOptions::new().max_connections(4).connect_with(
-            url()
-                .parse::<sqlx::postgres::PgConnectOptions>()
-                .unwrap()
-                .options([("search_path", model.schema.as_str()), ("statement_timeout", "100ms")]),
-        );
-        let target = PostgresTarget::new(pool.await.unwrap());
-        let target = target.with_schema(&model.schema).with_setup(SETUP);
+        let target = limited(&model, ("statement_timeout", "100ms")).await;
         let projection = Counts { fails: Fails::default(), in_the_way: Arc::default() };
         let mut options = options();
         options.failure = options.failure.with_retries_max(0).with_timeout(LONG);
@@ -105,4 +110,57 @@ async fn a_slow_migration_of_a_table_stops_no_projection_and_parks_nothing() {
         assert_eq!(counts.dead_letters().await, [], "{table}");
         assert_eq!(model.counted().await["ada"].cents, [1], "{table}");
     }
+}
+
+/// Waits within its transaction, the first time until the server has ended the session.
+struct Waits {
+    other: PgPool,
+    tries: AtomicU32,
+}
+
+impl Projection for Waits {
+    const NAME: &'static str = "counts";
+    type Event = AccountEvent;
+    type Target = PostgresTarget;
+
+    async fn project(
+        &self,
+        event: AccountEvent,
+        recorded: &RecordedEvent,
+        tx: &mut PgTransaction<'static>,
+    ) -> Result<(), HandleError> {
+        let AccountEvent::Deposited { cents } = event else { return Ok(()) };
+        let session = sqlx::query_scalar::<_, i32>("SELECT pg_backend_pid()");
+        let session = session.fetch_one(&mut **tx).await?;
+        let is_there = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $1)";
+        let is_first = self.tries.fetch_add(1, Ordering::SeqCst) == 0;
+        while is_first {
+            let is_there = sqlx::query_scalar::<_, bool>(is_there).bind(session);
+            if !is_there.fetch_one(&self.other).await? {
+                break;
+            }
+        }
+        sqlx::query("INSERT INTO deposits (account, cents) VALUES ($1, $2)")
+            .bind(recorded.stream().key())
+            .bind(cents.cast_signed())
+            .execute(&mut **tx)
+            .await
+            .map_err(Unsent::from)?;
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_the_server_ends_within_a_batch_is_no_events_fault() {
+    let (model, bench) = (Model::new().await, Bench::new());
+    bench.open("ada").await;
+    let position = bench.deposit("ada", 1).await;
+    let target = limited(&model, ("idle_in_transaction_session_timeout", "200ms")).await;
+    let projection = Waits { other: model.pool.clone(), tries: AtomicU32::new(0) };
+    let mut options = options();
+    options.failure = options.failure.with_retries_max(0).with_timeout(LONG);
+    let counts = bench.consumers.project(projection, target, options).unwrap();
+    counts.wait_for(position, LONG).await.unwrap();
+    assert_eq!(counts.dead_letters().await, []);
+    assert_eq!(model.counted().await["ada"].cents, [1]);
 }
