@@ -22,7 +22,7 @@ use crate::{
     pace::DEATHS_MAX,
     progress::{self, Mark},
     source::Chunk,
-    target::{Commits, Save, Target, TargetError},
+    target::{Commits, Save, Target, TargetError, layout_key},
     work::{Failure, Work},
 };
 
@@ -30,7 +30,7 @@ pub(crate) type TxOf<W> = <<W as Work>::Target as Target>::Tx;
 
 /// A handler whose time is over has so long to give its thread back.
 const LEAVING: Duration = Duration::from_secs(1);
-/// The log and the target have so long to show that they are not away.
+/// The store and the target have so long to show that they are not away.
 const LOOK_MAX: Duration = Duration::from_secs(10);
 /// So often a batch is done again at once because another partition was in its way.
 const OVERTAKEN_MAX: u32 = 8;
@@ -188,7 +188,7 @@ impl<W: Work> Worker<W> {
         self.pause_after(&error, Some(first), attempts).await
     }
 
-    /// Handles events. What fails while the log or the target is away is not their fault, whatever
+    /// Handles events. What fails while the store or the target is away is not their fault, whatever
     /// the handler says: an error of an unknown kind, a panic, or nothing in time.
     pub(crate) async fn handle(
         &mut self,
@@ -204,11 +204,12 @@ impl<W: Work> Worker<W> {
         Ok(handled)
     }
 
-    /// Looks whether the log and the target answer.
+    /// Looks whether the store, of which handlers may use either half, and the target answer.
     async fn look_around(&self) -> Result<(), TargetError> {
         let kernel = &self.reading.kernel;
         let looks = async {
             kernel.events().read(ReadQuery::log().backward().with_events_max(1)).await?;
+            kernel.documents().get(&layout_key(&self.name.whole())).await?;
             // What lies in memory is never away.
             if W::Target::COMMITS == Commits::EachBatch {
                 self.target.look(&self.name).await?;
@@ -219,7 +220,7 @@ impl<W: Work> Worker<W> {
             biased;
             looked = looks => looked,
             () = kernel.clock().sleep(LOOK_MAX) => {
-                let text = format!("the log or the target did not answer within {LOOK_MAX:?}");
+                let text = format!("the store or the target did not answer within {LOOK_MAX:?}");
                 Err(TargetError::Unavailable(Arc::from(HandleError::from(text))))
             }
         }
