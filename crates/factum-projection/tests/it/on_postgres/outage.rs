@@ -134,9 +134,9 @@ impl Projection for Waits {
         let session = session.fetch_one(&mut **tx).await?;
         let is_there = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $1)";
         let is_first = self.tries.fetch_add(1, Ordering::SeqCst) == 0;
-        while is_first {
+        loop {
             let is_there = sqlx::query_scalar::<_, bool>(is_there).bind(session);
-            if !is_there.fetch_one(&self.other).await? {
+            if !is_first || !is_there.fetch_one(&self.other).await? {
                 break;
             }
         }
