@@ -69,8 +69,8 @@ pub trait Target: Send + Sync + 'static {
         consumer: &ConsumerName,
     ) -> impl Future<Output = Result<Opened, TargetError>> + Send;
 
-    /// Reads what is kept, for somebody who only looks. Also asked after an event has failed, to see
-    /// whether the target answers: an error then means that the attempt does not count.
+    /// Reads what is kept, for somebody who only looks. Also asked after an event has failed, to
+    /// see whether the target answers: an error then means that the attempt does not count.
     fn look(
         &self,
         consumer: &ConsumerName,

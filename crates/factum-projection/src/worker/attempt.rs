@@ -188,8 +188,8 @@ impl<W: Work> Worker<W> {
         self.pause_after(&error, Some(first), attempts).await
     }
 
-    /// Handles events. What fails while the store or the target is away is not their fault, whatever
-    /// the handler says: an error of an unknown kind, a panic, or nothing in time.
+    /// Handles events. What fails while the store or the target is away is not their fault,
+    /// whatever the handler says: an error of an unknown kind, a panic, or nothing in time.
     pub(crate) async fn handle(
         &mut self,
         batch: &Chunk,
