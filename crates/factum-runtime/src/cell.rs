@@ -137,13 +137,13 @@ impl<P: Parts> Cell<P> {
                     Effect::Nothing => Step { answers: Vec::new(), next: Next::CatchUp(state) },
                 }
             }
-            Verdict::Panicked { at, failure } => {
+            Verdict::Panicked { at, failure, blame } => {
                 // The messages before it are decided again, from the log; it is answered in its
                 // turn, so that answers keep their order.
                 letters[at].settled = Some(failure.clone());
                 self.burst = letters;
                 self.put_back();
-                self.stumble(&failure, Blame::Entity, rules, now, Vec::new())
+                self.stumble(&failure, blame, rules, now, Vec::new())
             }
         }
     }

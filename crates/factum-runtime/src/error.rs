@@ -25,8 +25,9 @@ pub enum EntityError {
         /// What it died of last.
         cause: Box<EntityError>,
     },
-    /// `decide`, `evolve` or a reply panicked. The message took no effect.
-    #[error("the rules panicked: stream={stream} panic={message:?}")]
+    /// `decide` or `evolve` panicked, which counts as a death of the entity; or the closure that
+    /// computes the reply did, which is the caller's fault alone. The message took no effect.
+    #[error("the rules or the reply panicked: stream={stream} panic={message:?}")]
     Panicked {
         /// Of which entity.
         stream: StreamId,

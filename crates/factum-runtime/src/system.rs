@@ -337,7 +337,7 @@ impl<A: Aggregate> Running<A> {
         letters: VecDeque<Letter<Entity<A>>>,
     ) -> Input<Entity<A>> {
         let decided = entity::decide(&self.system.repository, &self.stream, state, letters);
-        if let Verdict::Panicked { .. } = decided.verdict {
+        if let Verdict::Panicked { blame: Blame::Entity, .. } = decided.verdict {
             Counters::add(&self.system.counters.deaths, 1);
         }
         Input::Decided(decided)

@@ -227,7 +227,11 @@ impl World {
                         is_guarded = true;
                     }
                     Kind::Panic => {
-                        let verdict = Verdict::Panicked { at: count, failure: "panicked" };
+                        let verdict = Verdict::Panicked {
+                            at: count,
+                            failure: "panicked",
+                            blame: Blame::Entity,
+                        };
                         return Decided { letters, verdict };
                     }
                 }

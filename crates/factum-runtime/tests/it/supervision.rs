@@ -68,6 +68,33 @@ async fn one_that_keeps_dying_is_quarantined_and_its_siblings_never_notice() {
 }
 
 #[tokio::test]
+async fn a_reply_that_panics_fails_its_own_command_and_never_the_entity() {
+    let bench = Bench::rough(1, FaultRates::none());
+    let restart = Restart::new().with_deaths_max(2, millis(1_000_000));
+    let counters = bench.entities::<Counter>(options().with_restart(restart));
+    for round in 1..=5 {
+        let reply = |_: &Counter| -> u64 { panic!("a defect of the caller's") };
+        let (before, broken, seen, after) = tokio::join!(
+            counters.ask("one", CounterCommand::Add),
+            counters.ask_for("one", CounterCommand::Add, reply),
+            counters.look("one", move |counter, _| reply(counter)),
+            counters.ask("one", CounterCommand::Add),
+        );
+        let versions = (before.unwrap().version.value(), after.unwrap().version.value());
+        assert_eq!(versions, (2 * round - 1, 2 * round), "the command took no effect");
+        for told in [broken.map(drop), seen.map(drop).map_err(AskError::from)] {
+            let Err(AskError::Failed(EntityError::Panicked { message, .. })) = told else {
+                panic!("{told:?}")
+            };
+            assert_eq!(&*message, "a defect of the caller's");
+        }
+    }
+    let stats = counters.stats();
+    assert_eq!((stats.deaths, stats.quarantined), (0, 0));
+    assert_eq!(count(&counters, "one").await, 10);
+}
+
+#[tokio::test]
 async fn a_store_that_is_down_is_told_and_the_entity_is_well_afterwards() {
     let bench = Bench::rough(1, FaultRates::none());
     let counters = bench.entities::<Counter>(options());
