@@ -131,7 +131,8 @@ impl Consumers {
         handles
     }
 
-    /// Lets all of them stop after the batches at hand, and starts no more.
+    /// Lets all of them stop after the batches at hand, and starts no more. A target that does not
+    /// answer is waited for ten seconds.
     pub async fn close(&self) {
         self.running().is_closed = true;
         let handles = self.list();

@@ -114,6 +114,9 @@ pub struct ConsumerHealth {
     pub rate: f64,
     /// It takes care after an unclean stop: what it is about to handle is noted first.
     pub is_cautious: bool,
+    /// Since when it waits for its target, to begin a batch or to store it. Longer than a moment:
+    /// the target does not answer, and nothing is handled meanwhile.
+    pub committing_since: Option<Timestamp>,
     /// Its partitions.
     pub partitions: usize,
     /// Those of them that other processes work on, or nobody yet.
@@ -134,6 +137,7 @@ impl ConsumerHealth {
             handled: 0,
             rate: 0.0,
             is_cautious: false,
+            committing_since: None,
             partitions: 1,
             elsewhere: 0,
             measured: (Timestamp::EPOCH, 0),

@@ -81,6 +81,6 @@ pub use target::{
     Save, Target, TargetError,
 };
 #[cfg(feature = "postgres")]
-pub use target::{POSTGRES_TARGET_SCHEMA_DEFAULT, PostgresTarget};
+pub use target::{POSTGRES_TARGET_SCHEMA_DEFAULT, PostgresTarget, PostgresTx};
 #[cfg(feature = "sqlite")]
 pub use target::{SqliteSynchronous, SqliteTarget, SqliteTx};

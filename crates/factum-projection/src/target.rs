@@ -11,7 +11,7 @@ mod postgres;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
-use std::{error::Error, future::Future, sync::Arc};
+use std::{error::Error, future::Future, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use factum_core::{Position, StoreError, StoreErrorKind, StreamId};
@@ -28,7 +28,7 @@ pub use kernel::KernelTarget;
 pub use memory::{InMemory, MemoryGuard, MemoryTx};
 pub(crate) use memory::{Snapshot, forget};
 #[cfg(feature = "postgres")]
-pub use postgres::{POSTGRES_TARGET_SCHEMA_DEFAULT, PostgresTarget};
+pub use postgres::{POSTGRES_TARGET_SCHEMA_DEFAULT, PostgresTarget, PostgresTx};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteSynchronous, SqliteTarget, SqliteTx};
 
@@ -79,6 +79,17 @@ pub trait Target: Send + Sync + 'static {
         consumer: &ConsumerName,
     ) -> impl Future<Output = Result<Self::Tx, TargetError>> + Send;
 
+    /// Begins a batch whose events may take so long each. A target whose statements wait for others
+    /// gives up before that time is over, and says that it is [to blame](Self::is_to_blame).
+    fn begin_within(
+        &self,
+        consumer: &ConsumerName,
+        event_max: Duration,
+    ) -> impl Future<Output = Result<Self::Tx, TargetError>> + Send {
+        let _ = event_max;
+        self.begin(consumer)
+    }
+
     /// Stores a batch and the progress. Answers with the new fence.
     fn commit(
         &self,
@@ -116,6 +127,20 @@ pub trait Target: Send + Sync + 'static {
     fn is_to_blame(&self, error: &HandleError) -> bool {
         let _ = error;
         false
+    }
+
+    /// What has led to a handler's error, where the error itself does not say it: the transaction
+    /// has ended before.
+    fn explain(&self, error: &HandleError) -> Option<&'static str> {
+        let _ = error;
+        None
+    }
+
+    /// Why nothing can be written to a batch any more, if its handlers have ended it. Asked after
+    /// each event, so it must be quick.
+    fn has_ended(tx: &Self::Tx) -> Option<&'static str> {
+        let _ = tx;
+        None
     }
 
     /// Is told that every event up to here is handled or passed, before anybody else is. `None`:

@@ -2,6 +2,7 @@
 
 mod attempt;
 mod begin;
+mod call;
 mod layout;
 mod order;
 mod release;
@@ -31,6 +32,7 @@ use crate::{
     work::Work,
 };
 
+pub(crate) use call::Calls;
 use release::Redo;
 
 /// So many positions may be passed without an event to handle before that is stored.
@@ -48,7 +50,7 @@ pub(crate) struct Worker<W: Work> {
     /// and was, behind a progress that it has stored.
     pub(crate) is_layout_checked: bool,
     pub(crate) work: Arc<W>,
-    pub(crate) target: Arc<W::Target>,
+    pub(crate) target: Calls<W::Target>,
     pub(crate) options: ConsumerOptions,
     pub(crate) reading: Reading,
     pub(crate) orders: mpsc::Receiver<Order>,
@@ -139,7 +141,7 @@ impl<W: Work> Worker<W> {
         drop(self.seat.take());
         self.health.change(|health| {
             health.state = ConsumerState::Stopped(reason);
-            health.lag = None;
+            (health.lag, health.committing_since) = (None, None);
         });
     }
 

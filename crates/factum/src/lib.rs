@@ -103,7 +103,7 @@ pub use factum_projection::{
     stored_consumers,
 };
 #[cfg(feature = "projection-postgres")]
-pub use factum_projection::{POSTGRES_TARGET_SCHEMA_DEFAULT, PostgresTarget};
+pub use factum_projection::{POSTGRES_TARGET_SCHEMA_DEFAULT, PostgresTarget, PostgresTx};
 #[cfg(feature = "projection-sqlite")]
 pub use factum_projection::{SqliteSynchronous, SqliteTarget, SqliteTx};
 pub use factum_runtime::{

@@ -16,7 +16,7 @@ use crate::{
     source::SharedPages,
     target::{Commits, Opened, Target, TargetError},
     work::Work,
-    worker::Worker,
+    worker::{Calls, Worker},
 };
 
 /// So many orders wait for a partition.
@@ -54,6 +54,7 @@ impl Consumers {
         let mut seats = membership.as_ref().map(|it| it.join(&name, &places).into_iter());
         let mut reading = self.reading.clone();
         reading.shared = (count > 1).then(|| Arc::new(SharedPages::new(&reading.kernel)));
+        let clock = self.reading.kernel.clock().clone();
         let mut partitions = Vec::with_capacity(count);
         for (at, health) in places.into_iter().enumerate() {
             let (orders, taken) = mpsc::channel(ORDERS_MAX);
@@ -66,7 +67,7 @@ impl Consumers {
                 is_layout_kept: is_layout_kept && is_shared,
                 is_layout_checked: false,
                 work: work.clone(),
-                target: target.clone(),
+                target: Calls::new(target.clone(), health.clone(), clock.clone()),
                 options: options.clone(),
                 reading: reading.clone(),
                 orders: taken,
@@ -86,7 +87,6 @@ impl Consumers {
             };
             tokio::spawn(worker.run());
         }
-        let clock = self.reading.kernel.clock().clone();
         let partitions = partitions.into();
         let handle = ConsumerHandle { name: name.clone(), partitions, board, membership, clock };
         running.handles.insert(name, handle.clone());

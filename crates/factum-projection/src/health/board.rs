@@ -13,7 +13,7 @@ use crate::name::ConsumerName;
 pub(crate) struct Board {
     parts: Mutex<Vec<ConsumerHealth>>,
     whole: watch::Sender<ConsumerHealth>,
-    /// One partition has stopped for a reason of its own: the others stop too.
+    /// It was told to stop, or one partition has stopped for a reason of its own: all stop.
     is_halted: watch::Sender<bool>,
     metrics: Metrics,
 }
@@ -53,6 +53,11 @@ impl Board {
 
     pub(crate) fn each_at(&self, now: Timestamp) -> Vec<ConsumerHealth> {
         self.parts().iter().map(|part| part.clone().at(now)).collect()
+    }
+
+    /// The whole consumer stops: it was told to, or one partition has stopped by itself.
+    pub(crate) fn halt(&self) {
+        self.is_halted.send_replace(true);
     }
 
     /// The partitions that others work on.
@@ -118,7 +123,7 @@ impl Place {
 
     /// The whole consumer stops, because this partition has.
     pub(crate) fn halt(&self) {
-        self.board.is_halted.send_replace(true);
+        self.board.halt();
     }
 
     pub(crate) fn is_halted(&self) -> bool {
@@ -155,6 +160,7 @@ fn together(parts: &[ConsumerHealth]) -> ConsumerHealth {
         handled: parts.iter().map(|it| it.handled).sum(),
         rate: parts.iter().map(|it| it.rate).sum(),
         is_cautious: parts.iter().any(|it| it.is_cautious),
+        committing_since: parts.iter().filter_map(|it| it.committing_since).min(),
         partitions: parts.len(),
         elsewhere: parts.len() - here,
         measured: last.measured,

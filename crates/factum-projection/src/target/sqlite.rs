@@ -20,7 +20,7 @@ use tokio::{
     task::{JoinHandle, spawn_blocking},
 };
 
-use self::build::BuildFile;
+use self::{build::BuildFile, transaction::ENDED};
 use super::{Fence, Opened, Save, Target, TargetError};
 use crate::{error::HandleError, name::ConsumerName};
 
@@ -321,6 +321,14 @@ impl Target for SqliteTarget {
 
     fn is_to_blame(&self, error: &HandleError) -> bool {
         fault::in_chain(error).is_some_and(fault::passes)
+    }
+
+    fn explain(&self, error: &HandleError) -> Option<&'static str> {
+        fault::in_chain(error).filter(|it| fault::is_forbidden_commit(it)).map(|_| ENDED)
+    }
+
+    fn has_ended(tx: &SqliteTx) -> Option<&'static str> {
+        tx.has_ended().then_some(ENDED)
     }
 }
 

@@ -192,7 +192,8 @@ impl<W: Work> Worker<W> {
         batch: &Chunk,
         wanted: &[usize],
     ) -> Result<Handled<W>, End> {
-        let tx = match self.target.begin(&self.name).await {
+        let event_max = self.options.failure.timeout;
+        let tx = match self.target.begin(&self.name, event_max).await {
             Ok(tx) => tx,
             Err(error) => return Err(self.target_failed(error).await),
         };
@@ -219,10 +220,7 @@ impl<W: Work> Worker<W> {
         tokio::select! {
             biased;
             done = &mut task.0 => match done {
-                Err(error) if error.is_cancelled() => {
-                    let error = format!("it was not handled within {timeout:?}");
-                    Ok(Handled::Failed { at: before, error, is_final: false })
-                }
+                Err(error) if error.is_cancelled() => Ok(self.timed_out(before).await),
                 done => Ok(self.ended(done, &seen)),
             },
             () = clock.sleep(LEAVING) => {
@@ -233,13 +231,28 @@ impl<W: Work> Worker<W> {
         }
     }
 
+    /// The time of an event is over; perhaps because the target did not answer.
+    async fn timed_out(&self, at: usize) -> Handled<W> {
+        let timeout = self.options.failure.timeout;
+        let error = format!("it was not handled within {timeout:?}");
+        match self.target.look(&self.name).await {
+            Err(TargetError::Unavailable(_) | TargetError::Unknown(_)) => {
+                Handled::Away(error.into())
+            }
+            _ => Handled::Failed { at, error, is_final: false },
+        }
+    }
+
     fn ended(&self, done: Done<W>, seen: &AtomicUsize) -> Handled<W> {
         let (error, is_final) = match done {
             Ok(Ok(tx)) => return Handled::Done(tx),
             Ok(Err(Failure::Handler(error))) if self.target.is_to_blame(&error) => {
                 return Handled::Away(error);
             }
-            Ok(Err(Failure::Handler(error))) => (error.to_string(), false),
+            Ok(Err(Failure::Handler(error))) => match self.target.explain(&error) {
+                Some(why) => (format!("{why}: {error}"), false),
+                None => (error.to_string(), false),
+            },
             Ok(Err(Failure::Decode(error))) => (error.to_string(), true),
             Err(error) => (panic_text(error), false),
         };
@@ -360,7 +373,12 @@ async fn run<W: Work>(
 ) -> Result<TxOf<W>, Failure> {
     for (count, at) in wanted.into_iter().enumerate() {
         seen.store(count, Ordering::Relaxed);
-        work.handle(&batch.events()[at], &mut tx).await?;
+        let handled = work.handle(&batch.events()[at], &mut tx).await;
+        match (handled, W::Target::has_ended(&tx)) {
+            (Ok(()), None) => {}
+            (Ok(()), Some(why)) => return Err(Failure::Handler(why.into())),
+            (Err(failure), _) => return Err(failure),
+        }
     }
     Ok(tx)
 }

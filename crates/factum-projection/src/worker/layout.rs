@@ -6,12 +6,7 @@ use std::time::Duration;
 use factum_core::{ExpectedRevision, StoreErrorKind, WriteBatch, WriteError};
 
 use super::{End, Worker, broken, next_order, to_leave};
-use crate::{
-    name::ConsumerName,
-    progress,
-    target::{Target, layout_key},
-    work::Work,
-};
+use crate::{name::ConsumerName, progress, target::layout_key, work::Work};
 
 /// How often the other partitions look whether the first has begun.
 const FIRST_EVERY: Duration = Duration::from_millis(10);

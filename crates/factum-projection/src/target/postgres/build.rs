@@ -1,10 +1,11 @@
 //! The schema of a build: named after it, made with it, dropped with it.
 
-use sqlx::{AssertSqlSafe, PgTransaction};
+use sqlx::AssertSqlSafe;
 
 use super::{
     fault,
-    statement::{self, quoted},
+    statement::{hash, quoted},
+    transaction::PostgresTx,
 };
 use crate::{name::ConsumerName, target::TargetError};
 
@@ -63,12 +64,11 @@ impl BuildSchema {
         &self.quoted
     }
 
-    /// Begins a batch whose statements find the build's tables before all others.
-    pub(crate) fn begin(&self) -> String {
+    /// Lets the statements of a batch find the build's tables before all others.
+    pub(crate) fn search(&self) -> String {
         format!(
-            "{}; SELECT set_config('search_path', concat_ws(', ', '{}', \
+            "SELECT set_config('search_path', concat_ws(', ', '{}', \
              nullif(current_setting('search_path'), '')), true)",
-            statement::BEGIN,
             self.quoted.replace('\'', "''"),
         )
     }
@@ -83,7 +83,7 @@ impl BuildSchema {
     }
 
     /// Makes it, if it is not there.
-    pub(crate) async fn make(&self, tx: &mut PgTransaction<'static>) -> Result<(), TargetError> {
+    pub(crate) async fn make(&self, tx: &mut PostgresTx) -> Result<(), TargetError> {
         match self.says(tx).await.map_err(fault::before_commit)? {
             Some(mark) if mark == self.mark => return Ok(()),
             Some(_) => {
@@ -102,7 +102,7 @@ impl BuildSchema {
     }
 
     /// Drops it, if it is there and the build's own, and nobody else leans on it.
-    pub(crate) async fn drop(&self, tx: &mut PgTransaction<'static>) -> Result<(), TargetError> {
+    pub(crate) async fn drop(&self, tx: &mut PostgresTx) -> Result<(), TargetError> {
         let says = self.says(tx).await.map_err(fault::before_commit)?;
         if says.is_none_or(|mark| mark != self.mark) {
             return Ok(());
@@ -121,7 +121,7 @@ impl BuildSchema {
     }
 
     /// What its comment says, if it is there.
-    async fn says(&self, tx: &mut PgTransaction<'static>) -> Result<Option<String>, sqlx::Error> {
+    async fn says(&self, tx: &mut PostgresTx) -> Result<Option<String>, sqlx::Error> {
         let said = sqlx::query_scalar::<_, Option<String>>(SAYS).bind(&self.schema);
         Ok(said.fetch_optional(&mut **tx).await?.map(Option::unwrap_or_default))
     }
@@ -133,11 +133,8 @@ fn fitting(name: &str) -> String {
         return name.to_owned();
     }
     let kept = name.floor_char_boundary(NAME_BYTES_MAX - HASH_BYTES);
-    // FNV-1a. Two names that hash alike are told apart by the mark, and the second is refused.
-    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
-    });
-    format!("{}~{hash:016x}", &name[..kept])
+    // Two names that hash alike are told apart by the mark, and the second is refused.
+    format!("{}~{:016x}", &name[..kept], hash(name))
 }
 
 #[cfg(test)]

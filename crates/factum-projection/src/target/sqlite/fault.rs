@@ -43,6 +43,12 @@ pub(crate) fn passes(error: &rusqlite::Error) -> bool {
     )
 }
 
+/// Whether a statement would have committed a batch.
+pub(crate) fn is_forbidden_commit(error: &rusqlite::Error) -> bool {
+    let code = error.sqlite_error().map(|error| error.extended_code);
+    code == Some(rusqlite::ffi::SQLITE_CONSTRAINT_COMMITHOOK)
+}
+
 /// The error of rusqlite's in what a handler said, which may have wrapped it.
 pub(crate) fn in_chain(error: &HandleError) -> Option<&rusqlite::Error> {
     let mut next: Option<&(dyn Error + 'static)> = Some(&**error);

@@ -10,11 +10,11 @@ use std::{
 
 use factum_core::RecordedEvent;
 use factum_projection::{
-    BuildError, ConsumerName, ConsumerState, HandleError, Maintained, PostgresTarget, Projection,
-    Target,
+    BuildError, ConsumerName, ConsumerState, HandleError, Maintained, PostgresTarget, PostgresTx,
+    Projection, Target,
 };
 use factum_testing::bank::AccountEvent;
-use sqlx::{AssertSqlSafe, PgPool, PgTransaction, postgres::PgPoolOptions};
+use sqlx::{AssertSqlSafe, PgPool, postgres::PgPoolOptions};
 
 use super::url;
 use crate::{
@@ -56,7 +56,7 @@ impl<const VERSION: u32> Projection for Totals<VERSION> {
         &self,
         event: AccountEvent,
         recorded: &RecordedEvent,
-        tx: &mut PgTransaction<'static>,
+        tx: &mut PostgresTx,
     ) -> Result<(), HandleError> {
         self.0.pass().await;
         let AccountEvent::Deposited { cents } = event else { return Ok(()) };
@@ -231,7 +231,7 @@ async fn tables_of_ones_own_are_seen_behind_those_of_the_build_and_never_written
     let both = "SELECT (sum(cents) * min(factor))::bigint FROM totals, rates";
     let both = sqlx::query_scalar::<_, i64>(both).fetch_one(&mut *tx).await.unwrap();
     assert_eq!(both, 15);
-    tx.rollback().await.unwrap();
+    drop(tx);
     // It goes with the transaction.
     let path = "SELECT (current_setting('search_path') LIKE '%@%')::int::bigint";
     assert_eq!(schemas.count(path.into()).await, 0);
