@@ -117,6 +117,9 @@ pub struct ConsumerHealth {
     /// Since when it waits for its target, to begin a batch or to store it. Longer than a moment:
     /// the target does not answer, and nothing is handled meanwhile.
     pub committing_since: Option<Timestamp>,
+    /// What keeps an earlier build of the projection from being dropped; it is tried again until
+    /// that is gone. Known where the projection is maintained.
+    pub undropped: Option<String>,
     /// Its partitions.
     pub partitions: usize,
     /// Those of them that other processes work on, or nobody yet.
@@ -138,6 +141,7 @@ impl ConsumerHealth {
             rate: 0.0,
             is_cautious: false,
             committing_since: None,
+            undropped: None,
             partitions: 1,
             elsewhere: 0,
             measured: (Timestamp::EPOCH, 0),

@@ -17,7 +17,7 @@ use crate::{
     build::{Build, Builds, CLEAR_AFTER, REFRESH, StoredBuilds, Unfit},
     caught::caught,
     consumers::{Consumers, Launch},
-    error::StartError,
+    error::{HandleError, StartError},
     handle::ConsumerHandle,
     option::{ConsumerOptions, StartFrom},
     target::{Commits, Target},
@@ -365,19 +365,35 @@ impl<W: Work> Keeper<W> {
     /// Clears what was dropped, when no reader can be in it any more.
     fn clear_dropped(&self) {
         let dropped = self.local.borrow().builds.dropped.clone();
-        if dropped.is_empty() || self.is_clearing.swap(true, Ordering::SeqCst) {
+        if dropped.is_empty() {
+            return note_undropped(&self.local.borrow(), None);
+        }
+        if self.is_clearing.swap(true, Ordering::SeqCst) {
             return;
         }
         let (stored, targets) = (self.stored.clone(), self.plan.targets.clone());
-        let is_clearing = self.is_clearing.clone();
+        let (is_clearing, local) = (self.is_clearing.clone(), self.local.subscribe());
         tokio::spawn(async move {
             stored.kernel().clock().sleep(CLEAR_AFTER).await;
+            let mut undropped = None;
             for build in dropped {
                 // What fails is still said to be dropped, and tried again.
-                let _ = clear(&stored, &targets, build).await;
+                let failed = match caught(clear(&stored, &targets, build)).await {
+                    Ok(cleared) => cleared.err().map(|error| error.to_string()),
+                    Err(panic) => Some(panic),
+                };
+                undropped = undropped.or(failed.map(|error| format!("{error}: build={build}")));
             }
+            note_undropped(&local.borrow(), undropped);
             is_clearing.store(false, Ordering::SeqCst);
         });
+    }
+}
+
+/// Lets health say what keeps a build from being dropped.
+fn note_undropped<T>(local: &Local<T>, undropped: Option<String>) {
+    if let Some(serving) = &local.serving {
+        serving.consumer.board.note_undropped(undropped);
     }
 }
 
@@ -385,11 +401,9 @@ async fn clear<T: Target>(
     stored: &StoredBuilds,
     targets: &Targets<T>,
     build: Build,
-) -> Result<(), BuildError> {
+) -> Result<(), HandleError> {
     let name = build.consumer(stored.name());
-    if targets(&name).clear(&name).await.is_err() {
-        return Ok(());
-    }
+    targets(&name).clear(&name).await?;
     let cleared = |found: Option<Builds>| match found {
         Some(mut builds) => {
             builds.cleared(build);
@@ -397,5 +411,5 @@ async fn clear<T: Target>(
         }
         None => Err(BuildError::NothingKept(stored.name().clone())),
     };
-    stored.change(cleared).await.map(|_| ())
+    Ok(stored.change(cleared).await.map(drop)?)
 }

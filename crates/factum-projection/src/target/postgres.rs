@@ -143,7 +143,9 @@ impl PostgresTarget {
     /// all builds is in the two tables that they share.
     ///
     /// A schema that has the name already and was not made by the build is left alone: the build
-    /// does not start. Nor is one dropped while a view of another schema reads its tables.
+    /// does not start. Nor is one dropped while anything outside of it would go with it, such as a
+    /// view of another schema: [`ConsumerHealth::undropped`](crate::ConsumerHealth::undropped)
+    /// says so.
     ///
     /// The role needs `CREATE` on the database.
     ///

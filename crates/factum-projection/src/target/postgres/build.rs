@@ -17,14 +17,43 @@ const HASH_BYTES: usize = 17;
 /// Whether the schema is there, and whose it says it is.
 const SAYS: &str = "SELECT obj_description(oid, 'pg_namespace') FROM pg_namespace
     WHERE nspname = $1";
-/// Views of others that read the tables of this schema: they would go with it.
-const LEANS_ON_IT: &str = "SELECT min(view.oid::regclass::text)
-    FROM pg_depend
-    JOIN pg_rewrite ON classid = 'pg_rewrite'::regclass AND objid = pg_rewrite.oid
-    JOIN pg_class view ON view.oid = ev_class
-    JOIN pg_class read ON refclassid = 'pg_class'::regclass AND refobjid = read.oid
-    WHERE read.relnamespace = $1::text::regnamespace
-    AND view.relnamespace <> read.relnamespace";
+/// Statements that lock each relation of the schema against everybody, and change nothing. Their
+/// dependants are looked for after that, so a transaction that makes another one has ended. (`LOCK
+/// TABLE` would lock what a view reads, too, in any schema.)
+const LOCK_ALL: &str = "SELECT pg_catalog.string_agg(pg_catalog.format(
+        'ALTER TABLE %I.%I OWNER TO %I', nspname, relname, pg_catalog.pg_get_userbyid(relowner)
+    ), '; ' ORDER BY relname)
+    FROM pg_catalog.pg_class
+    JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) relnamespace
+    WHERE nspname OPERATOR(pg_catalog.=) $1
+    AND relkind OPERATOR(pg_catalog.=) ANY ('{r,p,v,m,f}'::pg_catalog.\"char\"[])";
+/// Everything that would go with the schema and is not in it: the catalog's own walk from an
+/// object to those that depend on it. What belongs to a table, as a constraint does, is where the
+/// table is.
+const DEPENDANTS: &str = "WITH RECURSIVE reached (classid, objid, objsubid) AS (
+        SELECT 'pg_catalog.pg_namespace'::pg_catalog.regclass::pg_catalog.oid, oid, 0
+        FROM pg_catalog.pg_namespace WHERE nspname OPERATOR(pg_catalog.=) $1
+        UNION
+        SELECT d.classid, d.objid, d.objsubid
+        FROM reached r JOIN pg_catalog.pg_depend d
+        ON d.refclassid OPERATOR(pg_catalog.=) r.classid
+        AND d.refobjid OPERATOR(pg_catalog.=) r.objid
+        AND (r.objsubid OPERATOR(pg_catalog.=) 0
+            OR d.refobjsubid OPERATOR(pg_catalog.=) r.objsubid)
+    )
+    SELECT pg_catalog.replace(
+        pg_catalog.format('%s %s', o.type, o.identity), 'rule \"_RETURN\" on', 'view'
+    )
+    FROM reached
+    CROSS JOIN pg_catalog.pg_identify_object(classid, objid, objsubid) o
+    CROSS JOIN pg_catalog.pg_identify_object_as_address(classid, objid, objsubid) a
+    WHERE o.type OPERATOR(pg_catalog.<>) ALL ('{schema,extension}')
+    AND coalesce(o.schema, pg_catalog.quote_ident(a.object_names[CASE
+        WHEN o.type OPERATOR(pg_catalog.=) ANY
+        ('{default acl,operator of access method,function of access method}')
+        THEN 2 ELSE 1 END]))
+    OPERATOR(pg_catalog.<>) ALL (ARRAY[pg_catalog.quote_ident($1), 'pg_toast'])
+    ORDER BY 1 LIMIT 8";
 
 /// The schema that one build's tables are in.
 #[derive(Debug)]
@@ -101,23 +130,33 @@ impl BuildSchema {
         made.map(drop).map_err(fault::before_commit)
     }
 
-    /// Drops it, if it is there and the build's own, and nobody else leans on it.
+    /// Drops it, if it is there and the build's own, and nothing outside of it would go with it.
     pub(crate) async fn drop(&self, tx: &mut PostgresTx) -> Result<(), TargetError> {
         let says = self.says(tx).await.map_err(fault::before_commit)?;
         if says.is_none_or(|mark| mark != self.mark) {
             return Ok(());
         }
-        let view = sqlx::query_scalar::<_, Option<String>>(LEANS_ON_IT).bind(&self.quoted);
-        if let Some(view) = view.fetch_one(&mut **tx).await.map_err(fault::before_commit)? {
+        let dependants = self.dependants(tx).await.map_err(fault::before_commit)?;
+        if !dependants.is_empty() {
             return Err(fault::refused(&format!(
-                "a view reads the tables of a build that is to go, drop it or let it read the \
-                 serving build: view={view} schema={}",
-                self.schema
+                "other objects depend on a build that is to go, drop them or let them use the \
+                 serving build: schema={} dependants={}",
+                self.schema,
+                dependants.join(", ")
             )));
         }
         let drop = format!("DROP SCHEMA {} CASCADE", self.quoted);
         let dropped = sqlx::raw_sql(AssertSqlSafe(drop)).execute(&mut **tx).await;
         dropped.map(|_| ()).map_err(fault::before_commit)
+    }
+
+    /// What outside of the schema would go with it; nothing can be added from here on.
+    async fn dependants(&self, tx: &mut PostgresTx) -> Result<Vec<String>, sqlx::Error> {
+        let lock = sqlx::query_scalar::<_, Option<String>>(LOCK_ALL).bind(&self.schema);
+        if let Some(lock) = lock.fetch_one(&mut **tx).await? {
+            sqlx::raw_sql(AssertSqlSafe(lock)).execute(&mut **tx).await?;
+        }
+        sqlx::query_scalar(DEPENDANTS).bind(&self.schema).fetch_all(&mut **tx).await
     }
 
     /// What its comment says, if it is there.
