@@ -88,7 +88,7 @@ pub use stream::{
 };
 pub use subscription::{POLL_OWN, POLL_SHARED, SubscribeFrom, Subscription, SubscriptionPages};
 pub use tag::{InvalidTag, TAG_BYTES_MAX, TAGS_MAX, Tag, TagKey, TagWriter};
-pub use time::{Clock, InvalidTimestamp, SystemClock, Timestamp};
+pub use time::{Clock, InvalidTimestamp, Monotonic, SystemClock, Timestamp};
 pub use transaction::{Committed, StepRejected, Transaction};
 pub use version::{ExpectedVersion, StreamVersion};
 

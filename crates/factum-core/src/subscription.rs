@@ -21,7 +21,7 @@ use crate::{
     read_log::{ReadError, hides_system},
     recorded::{EventHeader, RecordedEvent},
     store::EventStore,
-    time::{Clock, Timestamp},
+    time::{Clock, Monotonic},
 };
 
 /// How often a subscription looks although nothing woke it, where other processes may write.
@@ -94,7 +94,7 @@ impl Subscription {
         };
         let (head, with_system) = (store.head(), !hides_system(&scope));
         let after = (from == SubscribeFrom::Now).then(|| *head.borrow());
-        let cursor = Cursor { from, after, lineage: None, last: None, read_at: Timestamp::EPOCH };
+        let cursor = Cursor { from, after, lineage: None, last: None, read_at: None };
         let page_max = None;
         let reader = Reader { store, clock, head, poll, scope, with_system, page_max, cursor };
         let (buffer, pending) = (VecDeque::new(), None);
@@ -263,7 +263,7 @@ struct Cursor {
     /// The last event seen, in this scope and handed out or not.
     last: Option<Checkpoint>,
     /// When a page was last read.
-    read_at: Timestamp,
+    read_at: Option<Monotonic>,
 }
 
 impl Reader {
@@ -340,14 +340,14 @@ impl Reader {
     /// Looks whether the last event is still there, if another log may have come in its place since
     /// the last page. After the page was read, so that the log is the one that this page is from.
     async fn look_again(&mut self) -> Result<(), ReadError> {
-        let (now, before) = (self.clock.now(), self.cursor.read_at);
-        // A clock that was set back tells nothing.
-        let is_due = now < before || now.saturating_since(before) >= LOOK_AGAIN;
+        let now = self.clock.monotonic();
+        let is_due = |before| now.saturating_since(before) >= LOOK_AGAIN;
+        let is_due = self.cursor.read_at.is_none_or(is_due);
         if let Some(last) = self.cursor.last.filter(|_| is_due) {
             self.verify(last).await?;
         }
         // Not before: a look that failed or was given up is due again.
-        self.cursor.read_at = now;
+        self.cursor.read_at = Some(now);
         Ok(())
     }
 

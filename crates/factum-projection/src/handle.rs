@@ -66,12 +66,12 @@ impl ConsumerHandle {
 
     /// How it fares.
     pub fn health(&self) -> ConsumerHealth {
-        self.board.at(self.clock.now())
+        self.board.at(&*self.clock)
     }
 
     /// How each of its partitions fares, under the name that its progress is stored by.
     pub fn partitions(&self) -> Vec<(ConsumerName, ConsumerHealth)> {
-        let parts = self.board.each_at(self.clock.now());
+        let parts = self.board.each_at(&*self.clock);
         let name = |at: usize| self.name.part(at, self.partitions.len());
         parts.into_iter().enumerate().map(|(at, health)| (name(at), health)).collect()
     }

@@ -12,8 +12,8 @@ mod survive;
 use std::{collections::BTreeMap, sync::Arc};
 
 use factum_core::{
-    Checkpoint, Kernel, Position, ReadError, RecordedEvent, Scope, StoreErrorKind, StreamId,
-    Timestamp,
+    Checkpoint, Kernel, Monotonic, Position, ReadError, RecordedEvent, Scope, StoreErrorKind,
+    StreamId,
 };
 use tokio::sync::mpsc;
 
@@ -71,7 +71,7 @@ pub(crate) struct Worker<W: Work> {
     /// Which build is about to take over, and how often that was found.
     pub(crate) frozen: (u64, u32),
     /// When it last looked for orders in the store.
-    pub(crate) looked_at: Option<Timestamp>,
+    pub(crate) looked_at: Option<Monotonic>,
     /// It has stored something: whoever has stored since has taken over.
     pub(crate) is_owner: bool,
     /// A release to do again, up to where it failed.
@@ -308,7 +308,8 @@ impl<W: Work> Worker<W> {
     }
 
     pub(crate) fn report(&self, chunk: &Chunk, handled: u64) {
-        let now = self.reading.kernel.clock().now();
+        let clock = self.reading.kernel.clock();
+        let (now, reading) = (clock.now(), clock.monotonic());
         let known = *self.reading.kernel.events().head().borrow();
         self.health.change(|health| {
             health.position = chunk.through.max(health.position);
@@ -318,7 +319,7 @@ impl<W: Work> Worker<W> {
             health.lag = health.lag_at(now);
             health.parked = self.letters.len();
             health.handled += handled;
-            health.measure(now);
+            health.measure(reading);
             health.is_cautious = self.pace.as_ref().is_some_and(Pace::is_cautious);
         });
     }

@@ -17,7 +17,7 @@ use std::{
 use factum_core::{Clock, IdSource};
 use tokio::{runtime::Handle, sync::watch, task::AbortHandle};
 
-use machine::{Effect, Input, Machine, Rules, Ticket, WorkerId};
+use machine::{Effect, Input, Machine, Moment, Rules, Ticket, WorkerId};
 use task::Run;
 use worker::Factory;
 
@@ -226,7 +226,7 @@ impl Shared {
     }
 
     fn take<'a>(self: &'a Arc<Self>, mut inner: MutexGuard<'a, Inner>, input: Input) {
-        let effects = inner.machine.on(input, self.clock.now());
+        let effects = inner.machine.on(input, Moment::of(&*self.clock));
         inner.effects.extend(effects);
         // A task that is refused by a dying runtime tells its end from in here.
         if inner.is_performing {

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use factum_core::{Aggregate, Appended, Attempts, Clock, Repository, StreamId, Timestamp, Writers};
+use factum_core::{Aggregate, Appended, Attempts, Clock, Monotonic, Repository, StreamId, Writers};
 use tokio::sync::Notify;
 
 use crate::{
@@ -38,7 +38,7 @@ pub(crate) struct System<A: Aggregate> {
     pub(crate) rules: Rules,
     pub(crate) directory: Directory<A>,
     pub(crate) counters: Counters,
-    pub(crate) started: Timestamp,
+    pub(crate) started: Monotonic,
     home: Home,
     /// Entities at work.
     active: AtomicUsize,
@@ -73,7 +73,7 @@ impl<A: Aggregate> System<A> {
             restart: options.restart,
         };
         Self {
-            started: repository.kernel().clock().now(),
+            started: repository.kernel().clock().monotonic(),
             directory: Directory::new(options.weight_max),
             repository,
             options,
@@ -87,12 +87,12 @@ impl<A: Aggregate> System<A> {
         }
     }
 
-    fn clock(&self) -> &Arc<dyn Clock> {
+    pub(crate) fn clock(&self) -> &Arc<dyn Clock> {
         self.repository.kernel().clock()
     }
 
-    pub(crate) fn now(&self) -> Timestamp {
-        self.clock().now()
+    pub(crate) fn now(&self) -> Monotonic {
+        self.clock().monotonic()
     }
 
     pub(crate) fn active(&self) -> usize {
@@ -104,7 +104,7 @@ impl<A: Aggregate> System<A> {
         self: &Arc<Self>,
         stream: &StreamId,
         message: Box<Message<A>>,
-        now: Timestamp,
+        now: Monotonic,
     ) -> Delivery<'_, A> {
         self.home.found();
         let mut shard = self.directory.shard(stream);
@@ -138,7 +138,7 @@ impl<A: Aggregate> System<A> {
         Delivery::Accepted(driving)
     }
 
-    fn step(&self, stream: &StreamId, input: Input<Entity<A>>, now: Timestamp) -> Step<Entity<A>> {
+    fn step(&self, stream: &StreamId, input: Input<Entity<A>>, now: Monotonic) -> Step<Entity<A>> {
         let mut shard = self.directory.shard(stream);
         let slot = shard.find(stream).expect("a running cell stays in the directory");
         let step = slot.cell.on(input, &self.rules, now);
@@ -252,7 +252,7 @@ struct Running<A: Aggregate> {
     system: Arc<System<A>>,
     stream: StreamId,
     /// When it was last waited for something.
-    now: Timestamp,
+    now: Monotonic,
     is_over: bool,
 }
 

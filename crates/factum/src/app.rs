@@ -169,7 +169,7 @@ impl App {
     /// its workers, and its consumers. [`AppBuilder::with_stats_every`] publishes it to other
     /// processes.
     pub fn stats(&self) -> AppStats {
-        self.running.stats(self.kernel.clock().now())
+        self.running.stats(&**self.kernel.clock())
     }
 
     /// Executes a command on the aggregate with this key.

@@ -62,7 +62,7 @@ pub use factum_core::{
     Executed, ExpectedRevision, ExpectedVersion, Guarantees, History, HistoryEntry, IdSource,
     InvalidBody, InvalidEventName, InvalidSnapshotPolicy, InvalidStreamId, InvalidTag,
     InvalidTimestamp, Json, KEY_BYTES_MAX, Kernel, KeyRange, Limits, Lineage, LoadError, Loaded,
-    METADATA_TEXT_BYTES_MAX, Matching, Metadata, ModelDecision, NewEvent, OldEvent,
+    METADATA_TEXT_BYTES_MAX, Matching, Metadata, ModelDecision, Monotonic, NewEvent, OldEvent,
     PAGE_BYTES_DEFAULT, PAGE_BYTES_MAX, PAGE_EVENTS_DEFAULT, PAGE_EVENTS_MAX, POLL_OWN,
     POLL_SHARED, Page, Position, QUERY_ITEMS_MAX, Query, QueryItem, RETRY_WINDOW, ReadError,
     ReadFrom, ReadLog, ReadQuery, RecordedEvent, Repository, Retention, RetryPolicy, Revision,

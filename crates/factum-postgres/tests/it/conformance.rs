@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use factum_core::{Clock, Timestamp};
+use factum_core::{Clock, Monotonic, Timestamp};
 use factum_postgres::PostgresStore;
 use factum_testing::conformance::{OpenError, Setup, Stores, Subject};
 
@@ -42,6 +42,10 @@ struct ClockWithSchema {
 impl Clock for ClockWithSchema {
     fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    fn monotonic(&self) -> Monotonic {
+        self.clock.monotonic()
     }
 
     async fn sleep(&self, duration: Duration) {

@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use factum_core::{
-    ExpectedRevision, Kernel, Revision, StoreError, StoreErrorKind, Timestamp, WriteBatch,
+    ExpectedRevision, Kernel, Monotonic, Revision, StoreError, StoreErrorKind, WriteBatch,
     WriteError,
 };
 
@@ -37,7 +37,7 @@ pub(crate) struct StoredBuilds {
 #[derive(Debug, Clone)]
 struct Seen {
     builds: Arc<Builds>,
-    at: Timestamp,
+    at: Monotonic,
     turn: u64,
 }
 
@@ -56,13 +56,10 @@ impl StoredBuilds {
 
     /// As they are, or were not longer than [`REFRESH`] ago. None: the projection never started.
     pub(crate) async fn current(&self) -> Result<Option<Arc<Builds>>, StoreError> {
-        let now = self.kernel.clock().now();
+        let now = self.kernel.clock().monotonic();
         let seen = self.seen().clone();
         match seen {
-            // A clock that was set back says nothing of how long ago it was.
-            Some(seen) if seen.at <= now && now.saturating_since(seen.at) < REFRESH => {
-                Ok(Some(seen.builds))
-            }
+            Some(seen) if now.saturating_since(seen.at) < REFRESH => Ok(Some(seen.builds)),
             _ => self.read().await,
         }
     }
@@ -74,7 +71,7 @@ impl StoredBuilds {
 
     async fn read_revision(&self) -> Result<Option<(Arc<Builds>, Revision)>, StoreError> {
         // Before the read: what is in it may be older than its end.
-        let (at, turn) = (self.kernel.clock().now(), self.turn());
+        let (at, turn) = (self.kernel.clock().monotonic(), self.turn());
         let Some(found) = self.kernel.documents().get(&self.key()).await? else {
             return Ok(None);
         };
@@ -162,7 +159,7 @@ impl StoredBuilds {
 
     /// Whether it is written now; if not, others were first.
     async fn write(&self, builds: &Builds, expected: ExpectedRevision) -> Result<bool, StoreError> {
-        let at = self.kernel.clock().now();
+        let at = self.kernel.clock().monotonic();
         let batch = WriteBatch::new().put(self.key(), expected, progress::encode(builds));
         match self.kernel.documents().write(batch).await {
             Ok(_) => {
@@ -189,7 +186,7 @@ impl StoredBuilds {
         format!("$projection/{}", self.name).into()
     }
 
-    fn saw(&self, builds: Arc<Builds>, at: Timestamp, turn: u64) {
+    fn saw(&self, builds: Arc<Builds>, at: Monotonic, turn: u64) {
         let mut seen = self.seen();
         if seen.as_ref().is_none_or(|seen| seen.turn < turn) {
             *seen = Some(Seen { builds, at, turn });

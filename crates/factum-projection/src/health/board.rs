@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use factum_core::{Position, Timestamp};
+use factum_core::{Clock, Position};
 use tokio::sync::watch;
 
 use super::{ConsumerHealth, ConsumerState, StopReason, metrics::Metrics};
@@ -45,14 +45,14 @@ impl Board {
         self.whole.borrow().clone()
     }
 
-    /// As it is at a time.
-    pub(crate) fn at(&self, now: Timestamp) -> ConsumerHealth {
-        let parts: Vec<_> = self.parts().iter().map(|part| part.clone().at(now)).collect();
+    /// As it is now.
+    pub(crate) fn at(&self, clock: &dyn Clock) -> ConsumerHealth {
+        let parts: Vec<_> = self.parts().iter().map(|part| part.clone().at(clock)).collect();
         together(&parts)
     }
 
-    pub(crate) fn each_at(&self, now: Timestamp) -> Vec<ConsumerHealth> {
-        self.parts().iter().map(|part| part.clone().at(now)).collect()
+    pub(crate) fn each_at(&self, clock: &dyn Clock) -> Vec<ConsumerHealth> {
+        self.parts().iter().map(|part| part.clone().at(clock)).collect()
     }
 
     /// The partitions that others work on.

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use factum_core::{Position, Timestamp};
+use factum_core::{Monotonic, Position};
 use tokio::sync::watch;
 
 use super::{Targets, handover::stored_position};
@@ -31,7 +31,7 @@ pub(crate) struct Running<T> {
     pub(crate) target: Arc<T>,
     pub(crate) consumer: ConsumerHandle,
     /// When and where it set out.
-    pub(crate) since: Arc<OnceLock<(Timestamp, Position)>>,
+    pub(crate) since: Arc<OnceLock<(Monotonic, Position)>>,
 }
 
 impl<T> Clone for Local<T> {

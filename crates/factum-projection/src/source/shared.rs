@@ -8,8 +8,8 @@ use std::{
 
 use async_trait::async_trait;
 use factum_core::{
-    AppendBatch, AppendError, Appended, Clock, Direction, EventStore, Guarantees, Kernel, Page,
-    Position, ReadQuery, Scope, StoreError, StreamChange, StreamId, StreamInfo, Timestamp,
+    AppendBatch, AppendError, Appended, Clock, Direction, EventStore, Guarantees, Kernel,
+    Monotonic, Page, Position, ReadQuery, Scope, StoreError, StreamChange, StreamId, StreamInfo,
 };
 use tokio::sync::{OnceCell, watch};
 
@@ -23,7 +23,7 @@ const PAGES_MAX: usize = 8;
 #[derive(Debug)]
 struct Shared {
     query: ReadQuery,
-    at: Timestamp,
+    at: Monotonic,
     page: Arc<OnceCell<Page>>,
 }
 
@@ -43,9 +43,9 @@ impl SharedPages {
     }
 
     fn cell(&self, query: &ReadQuery) -> Arc<OnceCell<Page>> {
-        let at = self.clock.now();
+        let at = self.clock.monotonic();
         let mut pages = self.pages();
-        pages.retain(|it| it.at <= at && at.saturating_since(it.at) < FRESH);
+        pages.retain(|it| at.saturating_since(it.at) < FRESH);
         if let Some(found) = pages.iter().find(|it| it.query == *query) {
             return found.page.clone();
         }

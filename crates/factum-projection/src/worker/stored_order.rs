@@ -25,11 +25,9 @@ impl<W: Work> Worker<W> {
 
     /// Does what was ordered, if it is time to look. A store that fails is asked the next time.
     pub(crate) async fn obey_stored(&mut self, life: &mut Life) -> Result<(), End> {
-        let now = self.reading.kernel.clock().now();
+        let now = self.reading.kernel.clock().monotonic();
         let is_due = match self.looked_at {
             None => true,
-            // A clock that was set back says nothing of how long ago it was.
-            Some(at) if now < at => true,
             Some(at) => self.takes_stored_orders() && now.saturating_since(at) >= ORDERS_EVERY,
         };
         if !is_due {

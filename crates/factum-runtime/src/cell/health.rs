@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use factum_core::Timestamp;
+use factum_core::Monotonic;
 
 /// How an entity or a worker that died is started again.
 ///
@@ -75,13 +75,13 @@ pub(crate) enum Blame {
 pub(crate) struct Health {
     /// Failures since something last went well.
     in_a_row: u32,
-    last: Timestamp,
+    last: Monotonic,
     /// Within the window, at most `deaths_max`.
-    deaths: Vec<Timestamp>,
+    deaths: Vec<Monotonic>,
 }
 
 impl Health {
-    pub(crate) fn stumbled(&mut self, blame: Blame, restart: &Restart, now: Timestamp) {
+    pub(crate) fn stumbled(&mut self, blame: Blame, restart: &Restart, now: Monotonic) {
         self.in_a_row = self.in_a_row.saturating_add(1);
         self.last = now;
         if blame == Blame::Entity {
@@ -99,7 +99,7 @@ impl Health {
     }
 
     /// How long to wait before the next load.
-    pub(crate) fn pause(&self, restart: &Restart, now: Timestamp) -> Option<Duration> {
+    pub(crate) fn pause(&self, restart: &Restart, now: Monotonic) -> Option<Duration> {
         let doublings = self.in_a_row.checked_sub(1)?;
         let factor = 1_u32.checked_shl(doublings).unwrap_or(u32::MAX);
         let pause = restart.pause_min.saturating_mul(factor).min(restart.pause_max);
@@ -108,7 +108,7 @@ impl Health {
     }
 
     /// Whether it can be forgotten.
-    pub(crate) fn is_past(&self, restart: &Restart, now: Timestamp) -> bool {
+    pub(crate) fn is_past(&self, restart: &Restart, now: Monotonic) -> bool {
         now.saturating_since(self.last) >= restart.window.max(restart.pause_max)
     }
 }

@@ -3,7 +3,7 @@
 
 use std::{mem, sync::Arc, time::Duration};
 
-use factum_core::Timestamp;
+use factum_core::{Clock, Monotonic, Timestamp};
 
 use super::{
     state::{WorkerHealth, WorkerState},
@@ -18,6 +18,19 @@ pub(super) struct WorkerId(pub(super) u64);
 /// Which run or which timer of a worker: an end or a ring of an older one means nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Ticket(u64);
+
+/// When something happened: the time to show, and the reading to measure by.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Moment {
+    pub(super) at: Timestamp,
+    pub(super) reading: Monotonic,
+}
+
+impl Moment {
+    pub(super) fn of(clock: &dyn Clock) -> Self {
+        Self { at: clock.now(), reading: clock.monotonic() }
+    }
+}
 
 /// What is chosen for a worker.
 #[derive(Debug, Clone)]
@@ -78,7 +91,7 @@ struct Slot {
     rules: Rules,
     wish: Wish,
     phase: Phase,
-    since: Timestamp,
+    since: Moment,
     health: Health,
     /// The newest of its tickets: that of a run while it runs, that of a timer while one is set.
     ticket: Ticket,
@@ -116,7 +129,7 @@ enum Phase {
 
 impl Machine {
     /// Takes in what happened. What is to be done, in this order.
-    pub(super) fn on(&mut self, input: Input, now: Timestamp) -> Vec<Effect> {
+    pub(super) fn on(&mut self, input: Input, now: Moment) -> Vec<Effect> {
         match input {
             Input::Add(id, rules) => self.slots.push(Slot::new(id, rules, now)),
             Input::Remove(id) => self.remove(id),
@@ -185,7 +198,7 @@ impl Machine {
     }
 
     /// By order of a person: what it died of is forgiven.
-    fn restart(&mut self, id: WorkerId, now: Timestamp) {
+    fn restart(&mut self, id: WorkerId, now: Moment) {
         let Some(index) = self.index(id) else { return };
         let slot = &mut self.slots[index];
         if matches!(slot.wish, Wish::Stop | Wish::Leave) {
@@ -205,7 +218,7 @@ impl Machine {
         }
     }
 
-    fn ended(&mut self, id: WorkerId, run: Ticket, end: End, now: Timestamp) {
+    fn ended(&mut self, id: WorkerId, run: Ticket, end: End, now: Moment) {
         let Some(index) = self.index(id) else { return };
         let slot = &mut self.slots[index];
         if slot.run != run || !slot.is_alive() {
@@ -236,16 +249,16 @@ impl Machine {
         }
     }
 
-    fn died(&mut self, index: usize, now: Timestamp) {
+    fn died(&mut self, index: usize, now: Moment) {
         let slot = &mut self.slots[index];
         let restart = slot.rules.restart;
-        if now.saturating_since(slot.since) >= restart.window {
+        if now.reading.saturating_since(slot.since.reading) >= restart.window {
             slot.health.recovered();
         }
-        slot.health.stumbled(Blame::Entity, &restart, now);
+        slot.health.stumbled(Blame::Entity, &restart, now.reading);
         if slot.health.is_dead(&restart) {
             slot.enter(Phase::GivenUp, now);
-        } else if let Some(pause) = slot.health.pause(&restart, now) {
+        } else if let Some(pause) = slot.health.pause(&restart, now.reading) {
             slot.enter(Phase::BackingOff(pause), now);
             self.effects.push(Effect::Pause(slot.id, slot.ticket, pause));
         } else {
@@ -264,7 +277,7 @@ impl Machine {
         }
     }
 
-    fn rang(&mut self, id: WorkerId, ticket: Ticket, now: Timestamp) {
+    fn rang(&mut self, id: WorkerId, ticket: Ticket, now: Moment) {
         let Some(index) = self.index(id) else { return };
         let slot = &mut self.slots[index];
         if slot.ticket != ticket {
@@ -282,7 +295,7 @@ impl Machine {
     }
 
     /// Brings about what is wished, as far as it may be.
-    fn settle(&mut self, now: Timestamp) {
+    fn settle(&mut self, now: Moment) {
         for index in (0..self.slots.len()).rev() {
             if self.slots[index].wish != Wish::Run && self.may_stop(index) {
                 let slot = &mut self.slots[index];
@@ -345,7 +358,7 @@ impl Machine {
 }
 
 impl Slot {
-    fn new(id: WorkerId, rules: Rules, now: Timestamp) -> Self {
+    fn new(id: WorkerId, rules: Rules, now: Moment) -> Self {
         Self {
             id,
             rules,
@@ -361,7 +374,7 @@ impl Slot {
         }
     }
 
-    fn enter(&mut self, phase: Phase, now: Timestamp) {
+    fn enter(&mut self, phase: Phase, now: Moment) {
         (self.phase, self.since) = (phase, now);
         self.ticket.0 += 1;
     }
@@ -392,7 +405,7 @@ impl Slot {
         WorkerHealth {
             name: self.rules.name.clone(),
             state,
-            since: self.since,
+            since: self.since.at,
             restarts: self.starts.saturating_sub(1),
             cause: self.cause.clone(),
         }
