@@ -4,7 +4,7 @@ use std::{
     collections::VecDeque,
     future::Future,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -217,16 +217,7 @@ impl<A: Aggregate> System<A> {
         {
             return;
         }
-        let (system, clock) = (Arc::downgrade(self), self.clock().clone());
-        tokio::spawn(async move {
-            loop {
-                clock.sleep((idle / SWEEPS_PER_IDLE).max(Duration::from_millis(1))).await;
-                let Some(system) = system.upgrade() else { return };
-                if system.sweep(idle) {
-                    return;
-                }
-            }
-        });
+        self.home.spawn(Box::pin(Sweeper(Arc::downgrade(self)).run(idle, self.clock().clone())));
     }
 
     /// Passivates what was idle for so long. Whether nothing is left to sweep.
@@ -244,6 +235,31 @@ impl<A: Aggregate> System<A> {
         self.is_sweeping.store(false, Ordering::Release);
         // An entity may have come between; it saw the sweeper still at work.
         !is_left() || self.is_sweeping.swap(true, Ordering::AcqRel)
+    }
+}
+
+/// The sweeper's task. When its runtime ends before it, the next message starts another.
+struct Sweeper<A: Aggregate>(Weak<System<A>>);
+
+impl<A: Aggregate> Sweeper<A> {
+    async fn run(mut self, idle: Duration, clock: Arc<dyn Clock>) {
+        loop {
+            clock.sleep((idle / SWEEPS_PER_IDLE).max(Duration::from_millis(1))).await;
+            let Some(system) = self.0.upgrade() else { return };
+            if system.sweep(idle) {
+                // Told already, and perhaps there is another.
+                self.0 = Weak::new();
+                return;
+            }
+        }
+    }
+}
+
+impl<A: Aggregate> Drop for Sweeper<A> {
+    fn drop(&mut self) {
+        if let Some(system) = self.0.upgrade() {
+            system.is_sweeping.store(false, Ordering::Release);
+        }
     }
 }
 

@@ -51,6 +51,8 @@ pub(super) enum Input {
     Close,
     Ended(WorkerId, Ticket, End),
     Rang(WorkerId, Ticket),
+    /// The timer ended without a ring: with the runtime, or because it was silenced.
+    Unrung(WorkerId, Ticket),
 }
 
 /// How a run ended.
@@ -137,6 +139,7 @@ impl Machine {
             Input::Close => self.close(),
             Input::Ended(id, run, end) => self.ended(id, run, end, now),
             Input::Rang(id, ticket) => self.rang(id, ticket, now),
+            Input::Unrung(id, ticket) => self.unrung(id, ticket, now),
         }
         self.settle(now);
         mem::take(&mut self.effects)
@@ -234,10 +237,7 @@ impl Machine {
             return;
         }
         match (slot.rules.policy, end) {
-            (_, End::Dropped) => {
-                slot.cause = Some("the runtime it ran on is gone".into());
-                slot.enter(Phase::Stopped, now);
-            }
+            (_, End::Dropped) => slot.lose_runtime(now),
             (RestartPolicy::Never, _) | (RestartPolicy::Transient, End::Done) => {
                 slot.enter(Phase::Stopped, now);
             }
@@ -291,6 +291,16 @@ impl Machine {
                 self.effects.push(Effect::Drop(id));
             }
             _ => {}
+        }
+    }
+
+    fn unrung(&mut self, id: WorkerId, ticket: Ticket, now: Moment) {
+        let Some(index) = self.index(id) else { return };
+        let slot = &mut self.slots[index];
+        match slot.phase {
+            Phase::BackingOff(_) if slot.ticket == ticket => slot.lose_runtime(now),
+            // Its grace can't be measured any more, so it is over.
+            _ => self.rang(id, ticket, now),
         }
     }
 
@@ -377,6 +387,11 @@ impl Slot {
     fn enter(&mut self, phase: Phase, now: Moment) {
         (self.phase, self.since) = (phase, now);
         self.ticket.0 += 1;
+    }
+
+    fn lose_runtime(&mut self, now: Moment) {
+        self.cause = Some("the runtime it ran on has ended, restart it on another".into());
+        self.enter(Phase::Stopped, now);
     }
 
     /// Whether its future is there.

@@ -8,7 +8,10 @@ use std::{
     sync::{Arc, Weak},
     task::Poll,
     thread,
+    time::Duration,
 };
+
+use factum_core::Clock;
 
 use super::{
     Shared,
@@ -44,6 +47,34 @@ impl Drop for Run {
         };
         let end = self.end.take().unwrap_or_else(unsaid);
         shared.apply(Input::Ended(self.id, self.ticket, end));
+    }
+}
+
+/// The timer of a worker. Where its runtime ends before it has rung, the supervisor is told.
+pub(super) struct Timer {
+    shared: Weak<Shared>,
+    id: WorkerId,
+    ticket: Ticket,
+    has_rung: bool,
+}
+
+impl Timer {
+    pub(super) fn new(shared: Weak<Shared>, id: WorkerId, ticket: Ticket) -> Self {
+        Self { shared, id, ticket, has_rung: false }
+    }
+
+    pub(super) async fn run(mut self, clock: Arc<dyn Clock>, after: Duration) {
+        clock.sleep(after).await;
+        self.has_rung = true;
+    }
+}
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        let Some(shared) = self.shared.upgrade() else { return };
+        // One that was silenced says so too: its ticket is an old one.
+        let input = if self.has_rung { Input::Rang } else { Input::Unrung };
+        shared.apply(input(self.id, self.ticket));
     }
 }
 

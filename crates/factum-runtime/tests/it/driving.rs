@@ -19,7 +19,7 @@ use tokio::time::timeout;
 
 use crate::bench::{Bench, DEPOSIT, millis, open, options};
 
-const SOON: Duration = Duration::from_secs(20);
+pub(crate) const SOON: Duration = Duration::from_secs(20);
 
 /// Polls a future once; it must not end.
 async fn begin<T>(future: &mut Pin<Box<impl Future<Output = T>>>) {
