@@ -122,8 +122,8 @@ impl<W: Work> Worker<W> {
         high.rotate_left(32) ^ low
     }
 
-    pub(crate) async fn run(mut self) {
-        let _ending = Ending(self.health.clone());
+    /// Runs until it stops. The ending is made before, for a task that a runtime never polls.
+    pub(crate) async fn run(mut self, _ending: Ending) {
         let reason = loop {
             let end = self.survive().await;
             match self.go_on_after(end).await {
@@ -378,14 +378,15 @@ async fn to_leave(seat: &mut Option<Seat>) {
 }
 
 /// However a worker ends, its health says so.
-struct Ending(Place);
+pub(crate) struct Ending(pub(crate) Place);
 
 impl Drop for Ending {
     fn drop(&mut self) {
         self.0.change_if(|health| {
             let is_silent = !matches!(health.state, ConsumerState::Stopped(_));
             if is_silent {
-                let told = "its task has ended: its target panicked, or the runtime is gone";
+                let told =
+                    "its target panicked, or the runtime that it ran on has ended: start it again";
                 health.state = ConsumerState::Stopped(StopReason::Broken(told.into()));
                 self.0.halt();
             }

@@ -16,7 +16,7 @@ use crate::{
     source::SharedPages,
     target::{Commits, Opened, Target, TargetError},
     work::Work,
-    worker::Worker,
+    worker::{Ending, Worker},
 };
 
 /// So many orders wait for a partition.
@@ -84,7 +84,8 @@ impl Consumers {
                 is_owner: false,
                 redo: None,
             };
-            tokio::spawn(worker.run());
+            let ending = Ending(worker.health.clone());
+            tokio::spawn(worker.run(ending));
         }
         let clock = self.reading.kernel.clock().clone();
         let partitions = partitions.into();

@@ -73,12 +73,26 @@ impl Membership {
             Seat { membership: self.clone(), part, standing }
         });
         let seats = seats.collect();
-        if !inner.is_running {
-            inner.is_running = true;
-            tokio::spawn(self.clone().run());
-        }
+        drop(inner);
+        self.keep_running();
         self.0.wake.notify_one();
         seats
+    }
+
+    /// Starts the task if it is needed and does not run: on the caller's runtime, because that of
+    /// an earlier task may have ended.
+    pub(super) fn keep_running(&self) {
+        let is_new = {
+            let mut inner = self.inner();
+            let is_new = !inner.is_running && !inner.is_idle();
+            inner.is_running |= is_new;
+            is_new
+        };
+        if is_new {
+            // Without the lock: a runtime that is ending drops the task at once.
+            let ending = Ending { membership: self.clone(), is_over: false };
+            tokio::spawn(self.clone().run(ending));
+        }
     }
 
     pub(super) fn left(&self, part: &Part) {
@@ -103,6 +117,7 @@ impl Membership {
         // One that has begun already may not see what was stored since.
         let enough = *looks.borrow_and_update() + 2;
         while *looks.borrow_and_update() < enough {
+            self.keep_running();
             self.0.wake.notify_one();
             let _ = looks.changed().await;
         }
@@ -116,14 +131,17 @@ impl Membership {
     /// Waits until nothing of this process is stored any more. It has to have left everything.
     pub(crate) async fn ended(&self) {
         let mut looks = self.0.looks.subscribe();
-        while self.inner().is_running {
+        loop {
+            self.keep_running();
+            if !self.inner().is_running {
+                return;
+            }
             self.0.wake.notify_one();
             let _ = looks.changed().await;
         }
     }
 
-    async fn run(self) {
-        let mut ending = Ending { membership: &self, is_over: false };
+    async fn run(self, mut ending: Ending) {
         loop {
             let is_regular = tokio::select! {
                 biased;
@@ -304,17 +322,19 @@ impl Inner {
     }
 }
 
-/// Where the runtime ends amid it: the next that joins starts another task.
-struct Ending<'a> {
-    membership: &'a Membership,
+/// Where the runtime ends amid it: seats on other runtimes learn of it, and start another task.
+struct Ending {
+    membership: Membership,
     is_over: bool,
 }
 
-impl Drop for Ending<'_> {
+impl Drop for Ending {
     fn drop(&mut self) {
         if !self.is_over {
-            self.membership.inner().is_running = false;
-            self.membership.0.looks.send_modify(|looks| *looks += 1);
+            let mut inner = self.membership.inner();
+            inner.is_running = false;
+            inner.seats.values().for_each(|(tell, _)| tell.send_modify(|_| {}));
+            self.membership.0.looks.send_modify(|_| {});
         }
     }
 }

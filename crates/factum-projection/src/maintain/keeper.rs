@@ -81,7 +81,7 @@ impl<W: Work> Keeper<W> {
         };
         let (builds, ()) = stored.change(begin).await?;
         let (orders, taken) = mpsc::channel(ORDERS_MAX);
-        let local = Local { builds: builds.clone(), serving: None, building: None };
+        let local = Local { builds: builds.clone(), serving: None, building: None, is_left: false };
         let (local, seen) = watch::channel(local);
         let mut keeper = Self {
             consumers,
@@ -378,6 +378,15 @@ impl<W: Work> Keeper<W> {
             }
             is_clearing.store(false, Ordering::SeqCst);
         });
+    }
+}
+
+/// It ends with the consumers, or with its runtime.
+impl<W: Work> Drop for Keeper<W> {
+    fn drop(&mut self) {
+        if !self.consumers.is_closed() {
+            self.local.send_modify(|local| local.is_left = true);
+        }
     }
 }
 

@@ -109,7 +109,7 @@ impl<T: Target> Rebuild<T> {
             tokio::select! {
                 biased;
                 changed = local.changed() => if changed.is_err() {
-                    return Err(BuildError::Closed(projection.clone()));
+                    return Err(local.borrow().error(projection));
                 },
                 reason = stopped => {
                     let (projection, build) = (projection.clone(), self.build);

@@ -5,6 +5,7 @@
 mod arrival;
 mod bench;
 mod bus;
+mod clock;
 mod competing;
 mod disk;
 
@@ -25,6 +26,7 @@ mod query;
 mod rebuild;
 mod restored;
 mod rough;
+mod runtimes;
 mod simulation;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod sql;
