@@ -122,3 +122,30 @@ impl Drop for Ending {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use factum_memory::MemoryStore;
+    use tokio::{runtime::Runtime, time::timeout};
+
+    use super::*;
+
+    #[test]
+    fn a_tail_that_an_ended_runtime_refused_is_read_on_another() {
+        let store = Arc::new(MemoryStore::new());
+        let tail = Arc::new(Tail::new(Kernel::new(store.clone(), store)));
+        let ended = Runtime::new().unwrap();
+        let handle = ended.handle().clone();
+        drop(ended);
+        {
+            let _entered = handle.enter();
+            drop(tail.listen());
+        }
+        Runtime::new().unwrap().block_on(async {
+            let began = timeout(Duration::from_secs(20), tail.listen().recv()).await;
+            assert!(matches!(began, Ok(Ok(Tailed::Began(Position::ZERO)))), "{began:?}");
+        });
+    }
+}

@@ -1,6 +1,6 @@
 //! Panics and failing stores: who is told, who is not, and who is given up.
 
-use factum_core::Repository;
+use factum_core::{Clock, Repository, Timestamp};
 use factum_runtime::{AskError, Entities, EntityError, EntityStatus, Restart};
 use factum_testing::{Fault, FaultRates};
 
@@ -65,6 +65,27 @@ async fn one_that_keeps_dying_is_quarantined_and_its_siblings_never_notice() {
     assert!(counters.release("ill").unwrap() && !counters.release("ill").unwrap());
     counters.ask("ill", CounterCommand::Add).await.unwrap();
     assert_eq!(count(&counters, "ill").await, 1);
+}
+
+#[tokio::test]
+async fn deaths_are_counted_within_their_time_whatever_the_clock_is_set_to() {
+    let restart =
+        Restart::new().with_deaths_max(3, millis(60_000)).with_pauses(millis(0), millis(0));
+    let dies_thrice = async |apart, shown: fn(Timestamp) -> Timestamp| {
+        let bench = Bench::new();
+        let counters = bench.entities::<Counter>(options().with_restart(restart));
+        for _ in 0..3 {
+            bench.clock.advance(apart);
+            let now = bench.clock.now();
+            bench.clock.set(shown(now));
+            counters.ask("ill", CounterCommand::Panic).await.unwrap_err();
+        }
+        counters.quarantined().len()
+    };
+    let far_apart = dies_thrice(millis(60_000), |now| now.saturating_sub(millis(60_000))).await;
+    assert_eq!(far_apart, 0, "however near the clock shows them");
+    let near = dies_thrice(millis(1), |now| now.saturating_add(millis(3_600_000))).await;
+    assert_eq!(near, 1, "however far apart the clock shows them");
 }
 
 #[tokio::test]
