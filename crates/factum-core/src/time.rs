@@ -62,8 +62,8 @@ impl Timestamp {
         Self(self.0.saturating_sub(micros))
     }
 
-    /// How long after `earlier` this is; zero if it is not. For times that are stored: the clock may
-    /// have been set between two readings of it, so a wait is measured by [`Clock::monotonic`].
+    /// The time from `earlier` to this one; zero if `earlier` is later. For times that are stored:
+    /// the clock may have been set since, so a wait is measured by [`Clock::monotonic`].
     pub fn saturating_since(self, earlier: Self) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0))
     }
