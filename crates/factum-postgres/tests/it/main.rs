@@ -14,5 +14,6 @@ mod plan;
 mod pooler;
 mod process;
 mod reading;
+mod runtimes;
 mod standby;
 mod transaction;
