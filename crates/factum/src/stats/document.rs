@@ -195,10 +195,12 @@ impl PublishedStats {
     }
 
     /// Whether its application has clearly ended without a word: ten intervals and ten minutes
-    /// have passed. Those that run remove such documents.
+    /// have passed, or it wrote while its clock was that far ahead, and not since. Those that run
+    /// remove such documents; what lives writes its own again.
     pub fn is_dead(&self, now: Timestamp) -> bool {
         let every = Duration::from_millis(self.every_ms);
-        self.silence(now) > every.saturating_mul(MISSED_MAX).max(SILENT_MIN)
+        let limit = every.saturating_mul(MISSED_MAX).max(SILENT_MIN);
+        self.silence(now) > limit || self.written_at > now.saturating_add(limit)
     }
 }
 

@@ -91,7 +91,7 @@ async fn what_clearly_dead_instances_left_is_taken_away_and_nothing_else() {
     app.supervisor().shutdown().await;
     // As a process that was killed leaves it.
     let left = WriteBatch::new().put(document.key, ExpectedRevision::Any, document.value);
-    second.write(left).await.unwrap();
+    second.write(left.clone()).await.unwrap();
     for (minutes, expected) in [(9, 2), (3, 1)] {
         clock.advance(Duration::from_secs(60 * minutes));
         let app = start(&second).await;
@@ -99,6 +99,12 @@ async fn what_clearly_dead_instances_left_is_taken_away_and_nothing_else() {
         app.supervisor().shutdown().await;
     }
     assert_eq!(published(&second).await, []);
+    // And as one leaves it whose clock was ahead for a moment.
+    second.write(left).await.unwrap();
+    clock.set(morning().saturating_sub(Duration::from_secs(3_600)));
+    let app = start(&second).await;
+    assert_eq!(published(&second).await.len(), 1);
+    app.supervisor().shutdown().await;
 }
 
 /// A consumer whose events fail where they are told to.
