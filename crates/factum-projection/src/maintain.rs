@@ -304,18 +304,27 @@ where
     /// until the last snapshot is read.
     ///
     /// # Panics
-    /// Where it was closed, or its runtime has ended, before there was a model to show.
+    /// Where it was closed, or its runtime has ended, while there was no model to show.
     pub async fn read(&self) -> MemoryGuard<M> {
         let mut local = self.local.clone();
-        let found = local.wait_for(|local| local.serving.is_some()).await;
-        let Some(running) = found.ok().and_then(|local| local.serving.clone()) else {
-            // There is no model to answer with, and a reader must not wait for ever.
-            panic!("{}", self.local.borrow().error(self.name()));
-        };
-        // Not before its snapshot is there.
-        let has_begun = |health: &ConsumerHealth| health.state != ConsumerState::Starting;
-        let _ = running.consumer.watch().wait_for(has_begun).await;
-        running.target.read().await
+        loop {
+            let serving = local.borrow_and_update().serving.clone();
+            let read = async {
+                let Some(running) = serving else { return std::future::pending().await };
+                // Not before its snapshot is there.
+                let has_begun = |health: &ConsumerHealth| health.state != ConsumerState::Starting;
+                let _ = running.consumer.watch().wait_for(has_begun).await;
+                running.target.read().await
+            };
+            tokio::select! {
+                biased;
+                guard = read => return guard,
+                changed = local.changed() => if changed.is_err() {
+                    // There is no model to answer with, and a reader must not wait for ever.
+                    panic!("{}", local.borrow().error(self.name()));
+                },
+            }
+        }
     }
 }
 

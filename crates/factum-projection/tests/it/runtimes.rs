@@ -1,5 +1,7 @@
 //! Consumers and projections whose runtime ends, and others that go on.
 
+use std::{sync::atomic::Ordering, time::Duration};
+
 use factum_core::{KeyRange, Revision, ScanQuery};
 use factum_projection::{
     BuildError, ConsumerHandle, ConsumerOptions, ConsumerState, InMemory, ProjectionFn, StopReason,
@@ -9,7 +11,7 @@ use factum_testing::bank::AccountEvent;
 use tokio::{runtime::Runtime, time::timeout};
 
 use crate::{
-    bench::{Bench, Fails, LONG},
+    bench::{Bench, CountsInMemory, Fails, LONG},
     ledger::{Gate, Ledger, until},
 };
 
@@ -154,6 +156,32 @@ fn a_rebuild_whose_runtime_ends_is_not_waited_for() {
     let ended = ended.expect("it ends").unwrap_err();
     assert!(matches!(ended, BuildError::Stopped { .. } | BuildError::RuntimeEnded(_)), "{ended}");
     assert!(ended.to_string().contains("runtime"), "{ended}");
+}
+
+#[test]
+#[should_panic(expected = "the runtime that maintained it has ended")]
+fn a_reader_of_a_model_that_was_left_in_the_middle_of_an_event_is_told_so() {
+    let bench = Bench::new();
+    let fails = Fails::default();
+    let first = runtime();
+    let model = first.block_on(async {
+        bench.open("ada").await;
+        let kernel = bench.kernel.clone();
+        let targets = move |_: &_| InMemory::new(&kernel);
+        let counts = CountsInMemory(fails.clone());
+        let model = bench.consumers.maintain(counts, targets, ConsumerOptions::new());
+        let model = model.await.unwrap();
+        model.wait_for(bench.head(), LONG).await.unwrap();
+        fails.hangs.store(true, Ordering::SeqCst);
+        bench.deposit("ada", 13).await;
+        // In the middle of an event nothing can be read.
+        while timeout(Duration::ZERO, model.read()).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+        model
+    });
+    drop(first);
+    runtime().block_on(async { timeout(LONG, model.read()).await.map(drop) }).unwrap();
 }
 
 #[test]
