@@ -7,6 +7,7 @@ mod instance;
 mod server;
 
 mod conformance;
+mod documents;
 mod encryption;
 mod failure;
 mod opening;
