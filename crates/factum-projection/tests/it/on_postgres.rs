@@ -1,6 +1,7 @@
 //! Read models in PostgreSQL, on a real server.
 
 mod builds;
+mod locks;
 
 use std::{
     collections::BTreeMap,
