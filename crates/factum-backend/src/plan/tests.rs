@@ -257,7 +257,7 @@ fn positions_end_at_the_largest_and_a_batch_that_does_not_fit_takes_none() {
         let group = [&[1, 2][..], &[3]].map(|ids| write(1, ExpectedVersion::Any, ids));
         let plan = plan_group(&group, end, &mut Log::default()).unwrap();
         assert!(plan.events.iter().all(|it| it.header.position <= Position::MAX));
-        plan.outcomes.iter().map(|outcome| outcome.is_ok()).collect::<Vec<_>>()
+        plan.outcomes.iter().map(Result::is_ok).collect::<Vec<_>>()
     };
     // The last position itself is never given.
     assert_eq!(outcomes(1), [false, false]);

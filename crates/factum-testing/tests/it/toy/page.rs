@@ -63,9 +63,9 @@ fn pause(
     let is_found = |event: &RecordedEvent| {
         items.iter().any(|(it, pause)| matches(it, event, Flaw::None) && is_before(event, *pause))
     };
-    let all = items.iter().map(|(_, pause)| *pause);
+    let mut all = items.iter().map(|(_, pause)| *pause);
     let pause = match (query.direction, flaw) {
-        (_, Flaw::ForgetsItems) => all.last().flatten(),
+        (_, Flaw::ForgetsItems) => all.next_back().flatten(),
         (Direction::Forward, _) => all.flatten().min(),
         (Direction::Backward, _) => all.flatten().max(),
     };
