@@ -14,10 +14,10 @@ use super::{
 /// until all of them pause; a store that does not pause answers with one page.
 const SIZES: [usize; 2] = [300, 51_000];
 
-/// The tags of an event by its place in the log, counted from 0. The tags `a` and `b` alternate from
-/// event to event, and `c` and `d` every two events. So a search for `a` and `b` together leaps
-/// through the whole log, and pauses before a search for `c` and `d` does. Every 64th event has
-/// `a` and `b`, another `c` and `d`, another `e`.
+/// The tags of an event by its place in the log, counted from 0. The tags `a` and `b` alternate
+/// from event to event, and `c` and `d` every two events. So a search for `a` and `b` together
+/// leaps through the whole log, and pauses before a search for `c` and `d` does. Every 64th event
+/// has `a` and `b`, another `c` and `d`, another `e`.
 fn tags_at(at: usize) -> Vec<&'static str> {
     let turn = |period: usize| (at / period).is_multiple_of(2);
     let mut tags = vec![if turn(1) { "turn:a" } else { "turn:b" }];
