@@ -94,7 +94,9 @@ fn only_one_origin_is_taken_and_the_scan_is_bounded() {
     for (number, origin) in [(1, Some("a")), (2, Some("b")), (3, None)] {
         assert_eq!(page.push_ready(&event(number, 1, origin)), Pushed::Taken);
     }
-    for _ in 3..PAGE_SCANNED_MAX {
+    let copied = event(4, 1, Some("a"));
+    assert_eq!(page.push(*copied.header(), &copied.parts()).unwrap(), Pushed::Taken);
+    for _ in 4..PAGE_SCANNED_MAX {
         assert!(!page.is_full());
         page.skip();
     }
