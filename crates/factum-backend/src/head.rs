@@ -1,11 +1,13 @@
-//! The last known position, and the waking of who waits for it.
+//! The last position that the store answered, and the waking of who waits for it.
 
 use std::sync::Arc;
 
 use factum_core::Position;
 use tokio::sync::watch;
 
-/// The last known position, and the waking of who waits for it. Only ever goes up.
+/// The last position that the store answered, and the waking of who waits for it. It goes up, but
+/// for a server whose log is shorter than what was known: then another server answers, and what
+/// the one before had beyond is gone.
 #[derive(Debug, Clone)]
 pub struct Head(Arc<watch::Sender<Position>>);
 
@@ -17,9 +19,19 @@ impl Head {
 
     /// Tells of a position; an older one than known changes nothing.
     pub fn advance(&self, position: Position) {
+        self.answered(Position::ZERO, position);
+    }
+
+    /// Tells of the position that a server answered to a question, and of the head that was known
+    /// when the question was sent. Only a shorter log answers with less than that.
+    pub fn answered(&self, known: Position, position: Position) {
         self.0.send_if_modified(|head| {
-            let is_news = position > *head;
-            *head = position.max(*head);
+            // What was learned since may be of the new server already.
+            let is_shorter = position < known && *head == known;
+            let is_news = is_shorter || position > *head;
+            if is_news {
+                *head = position;
+            }
             is_news
         });
     }
@@ -37,5 +49,27 @@ impl Head {
     /// A view for a reader.
     pub fn subscribe(&self) -> watch::Receiver<Position> {
         self.0.subscribe()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_answer_that_is_shorter_than_what_was_known_before_lowers_the_head() {
+        let at = Position::new;
+        let head = Head::new(at(8));
+        let mut seen = head.subscribe();
+        seen.mark_unchanged();
+        head.advance(at(5));
+        head.answered(at(3), at(5));
+        assert!(!seen.has_changed().unwrap(), "answers that came late");
+        head.answered(at(8), at(5));
+        assert_eq!((seen.has_changed().unwrap(), head.position()), (true, at(5)));
+        head.answered(at(8), at(4));
+        assert_eq!(head.position(), at(5), "what is known is of the new server already");
+        head.answered(at(8), at(6));
+        assert_eq!(head.position(), at(6));
     }
 }

@@ -78,21 +78,22 @@ impl<J> Queue<J> {
         }
     }
 
-    /// Until woken; while jobs gather, not for long.
-    fn sleep<'w>(&'w self, mut waiting: MutexGuard<'w, Waiting<J>>) -> MutexGuard<'w, Waiting<J>> {
+    /// Until woken, or for this long; while jobs gather, not for long. True: it was not woken.
+    fn sleep<'w>(
+        &'w self,
+        mut waiting: MutexGuard<'w, Waiting<J>>,
+        limit: Duration,
+    ) -> (MutexGuard<'w, Waiting<J>>, bool) {
         waiting.is_asleep = true;
-        if waiting.expected == 0 {
-            waiting = self.wake.wait(waiting).unwrap_or_else(PoisonError::into_inner);
-        } else {
-            let woken = self.wake.wait_timeout(waiting, GATHERING_MAX);
-            let passed;
-            (waiting, passed) = woken.unwrap_or_else(PoisonError::into_inner);
-            if passed.timed_out() {
-                waiting.expected = 0;
-            }
+        let is_gathering = waiting.expected > 0;
+        let limit = if is_gathering { GATHERING_MAX } else { limit };
+        let woken = self.wake.wait_timeout(waiting, limit);
+        let (mut waiting, passed) = woken.unwrap_or_else(PoisonError::into_inner);
+        if is_gathering && passed.timed_out() {
+            waiting.expected = 0;
         }
         waiting.is_asleep = false;
-        waiting
+        (waiting, passed.timed_out() && !is_gathering)
     }
 
     fn close(&self) -> VecDeque<J> {
@@ -164,26 +165,40 @@ impl<J> Drop for Entrance<J> {
     }
 }
 
+/// What waiting for a job came to.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Taken<J> {
+    Job(J),
+    /// None came in time.
+    Nothing,
+    /// The queue is closed and empty.
+    Closed,
+}
+
 impl<J> Exit<J> {
-    /// Takes the next job, and waits for one; `None` when the queue is closed and empty.
-    pub(crate) fn take(&mut self) -> Option<J> {
+    /// Takes the next job, and waits for one for this long.
+    pub(crate) fn take(&mut self, limit: Duration) -> Taken<J> {
         if let Some(job) = self.taken.pop_front() {
-            return Some(job);
+            return Taken::Job(job);
         }
         let mut waiting = self.queue.waiting();
         while !waiting.is_ready() {
             if waiting.is_closed {
                 if waiting.jobs.is_empty() {
-                    return None;
+                    return Taken::Closed;
                 }
                 // Nobody puts more in.
                 break;
             }
-            waiting = self.queue.sleep(waiting);
+            let is_over;
+            (waiting, is_over) = self.queue.sleep(waiting, limit);
+            if is_over && waiting.jobs.is_empty() && !waiting.is_closed {
+                return Taken::Nothing;
+            }
         }
         std::mem::swap(&mut waiting.jobs, &mut self.taken);
         drop(waiting);
-        self.taken.pop_front()
+        self.taken.pop_front().map_or(Taken::Closed, Taken::Job)
     }
 
     /// Takes the next job, if there is one.
@@ -218,6 +233,9 @@ mod tests {
 
     use super::*;
 
+    /// Longer than any of this takes.
+    const LONG: Duration = Duration::from_secs(600);
+
     #[test]
     fn jobs_come_out_in_the_order_in_which_each_thread_put_them_in() {
         let (entrance, mut exit) = queue();
@@ -230,26 +248,27 @@ mod tests {
             .collect();
         let mut next = [0; 4];
         for _ in 0..40_000 {
-            let (thread, n) = exit.take().unwrap();
+            let Taken::Job((thread, n)) = exit.take(LONG) else { panic!("one is missing") };
             assert_eq!(n, next[thread]);
             next[thread] += 1;
         }
         threads.into_iter().for_each(|thread| thread.join().unwrap());
         drop(entrance);
-        assert_eq!(exit.take(), None);
+        assert_eq!(exit.take(LONG), Taken::Closed);
     }
 
     #[test]
     fn a_closed_queue_gives_out_what_is_in_it_and_takes_nothing_in() {
         let (entrance, mut exit) = queue();
         assert!(entrance.put(1) && entrance.put(2));
-        assert_eq!((exit.take(), exit.try_take()), (Some(1), Some(2)));
+        assert_eq!((exit.take(LONG), exit.try_take()), (Taken::Job(1), Some(2)));
         assert_eq!(exit.try_take(), None);
         assert!(entrance.put(3));
         exit.put_back(2);
         exit.close();
         assert!(!entrance.put(4));
-        assert_eq!((exit.take(), exit.take(), exit.take()), (Some(2), Some(3), None));
+        assert_eq!((exit.take(LONG), exit.try_take()), (Taken::Job(2), Some(3)));
+        assert_eq!(exit.take(LONG), Taken::Closed);
     }
 
     #[test]
@@ -283,10 +302,10 @@ mod tests {
         let (entrance, mut exit) = queue();
         let gatherer = entrance.gatherer();
         gatherer.begin(2);
-        let thread = thread::spawn(move || exit.take());
+        let thread = thread::spawn(move || exit.take(LONG));
         assert!(entrance.put(1));
         gatherer.end();
-        assert_eq!(thread.join().unwrap(), Some(1));
+        assert_eq!(thread.join().unwrap(), Taken::Job(1));
     }
 
     #[test]
@@ -294,8 +313,19 @@ mod tests {
         let (entrance, mut exit) = queue();
         entrance.gatherer().begin(2);
         assert!(entrance.put(1));
-        assert_eq!(exit.take(), Some(1));
+        assert_eq!(exit.take(LONG), Taken::Job(1));
         drop(entrance);
-        assert_eq!(exit.take(), None);
+        assert_eq!(exit.take(LONG), Taken::Closed);
+    }
+
+    #[test]
+    fn who_waits_in_vain_learns_of_it_and_loses_nothing() {
+        let (entrance, mut exit) = queue();
+        assert_eq!(exit.take(Duration::from_millis(1)), Taken::Nothing);
+        assert!(entrance.put(1));
+        assert_eq!(exit.take(Duration::ZERO), Taken::Job(1));
+        assert_eq!(exit.take(Duration::ZERO), Taken::Nothing);
+        drop(entrance);
+        assert_eq!(exit.take(Duration::ZERO), Taken::Closed);
     }
 }

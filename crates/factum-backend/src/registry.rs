@@ -86,6 +86,12 @@ impl Registry {
                  ./{url_or_path}"
             )));
         }
+        if self.is_address(url_or_path) && !Path::new(url_or_path).exists() {
+            return Err(StoreError::invalid(
+                "a store on a server is named by a URL that begins with its kind, such as \
+                 postgres://user@host/database; percent-encode what is special in the password",
+            ));
+        }
         if url_or_path.starts_with("~/") {
             return Err(StoreError::invalid(format!(
                 "only a shell knows what ~ is, give the whole path: path={url_or_path}"
@@ -129,7 +135,66 @@ impl Registry {
         kind.open(&url, context).await
     }
 
+    /// Whether a text that is no URL was to name a store on a server. It may hold a password, which
+    /// must not become the name of a folder.
+    fn is_address(&self, text: &str) -> bool {
+        let packed: String = text.split_whitespace().collect::<String>().to_ascii_lowercase();
+        let parts = ["://", "password=", "host=", "dbname="];
+        let has_slashes = |kind: &Arc<dyn OpenStore>| {
+            packed.strip_prefix(kind.scheme()).is_some_and(|rest| rest.starts_with("//"))
+        };
+        parts.iter().any(|part| packed.contains(part)) || self.kinds.iter().any(has_slashes)
+    }
+
     fn schemes(&self) -> String {
         self.kinds.iter().map(|kind| kind.scheme()).collect::<Vec<_>>().join(",")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use factum_core::{SystemClock, SystemIds};
+
+    use super::*;
+
+    /// A kind of store that lives in folders.
+    #[derive(Debug)]
+    struct Folders;
+
+    #[async_trait]
+    impl OpenStore for Folders {
+        fn scheme(&self) -> &'static str {
+            "folders"
+        }
+
+        async fn open(&self, url: &StoreUrl, _: &OpenContext) -> Result<Stores, StoreError> {
+            Err(StoreError::invalid(format!("it is never opened: url={url}")))
+        }
+
+        fn place_in(&self, folder: &Path) -> Option<StoreUrl> {
+            Some(StoreUrl::of_path(self.scheme(), folder))
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_to_be_a_server_becomes_no_folder_and_shows_no_password() {
+        let registry = Registry::new().with(Folders);
+        let context = OpenContext { clock: Arc::new(SystemClock), ids: Arc::new(SystemIds) };
+        for text in [
+            "'postgres://ada:s3c@db/bank'",
+            " postgres://ada:s3c@db/bank",
+            "folders//ada:s3c@db/bank",
+            "host=db user=ada password=s3c",
+            "user = ada password = s3c",
+            "ada:s3c@db/bank",
+            "folders:ada:s3c@db",
+        ] {
+            let error = registry.open(text, &context).await.unwrap_err();
+            assert!(!format!("{error} {error:?}").contains("s3c"), "{text}: {error:?}");
+        }
+        let there = std::env::temp_dir();
+        for path in ["./data", "/backup/ada@db", there.to_str().unwrap()] {
+            assert_eq!(registry.resolve(path).unwrap().path(), path);
+        }
     }
 }

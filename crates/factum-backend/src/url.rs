@@ -14,12 +14,22 @@ use factum_core::StoreError;
 /// assert_eq!(url.option("mode"), Some("read"));
 /// assert!(StoreUrl::parse("./data").is_none(), "a path is no URL");
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
+///
+/// As text, also for debugging, it holds nothing that may be a part of a password: not the user and
+/// the password, nor what would be one if the URL were written as it should be.
+#[derive(Clone, PartialEq, Eq)]
 pub struct StoreUrl {
     scheme: String,
     path: String,
     options: BTreeMap<String, String>,
+    /// The path as it may be shown.
+    shown: String,
+    /// The options may hold parts of a password.
+    hides_options: bool,
 }
+
+/// Stands for what is not shown.
+const HIDDEN: &str = "***";
 
 impl StoreUrl {
     /// Reads a URL; `None` for what has no scheme and is therefore a path.
@@ -33,17 +43,22 @@ impl StoreUrl {
         let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
         let pairs = query.split('&').filter(|pair| !pair.is_empty());
         let options = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+        // Behind a `?` in a password comes the `@` before the host.
+        let shown = shown(path).filter(|_| !query.contains('@'));
         Some(Self {
             scheme: scheme.to_ascii_lowercase(),
             path: path.into(),
             options: options.map(|(name, value)| (name.into(), value.into())).collect(),
+            hides_options: shown.is_none() || query.to_ascii_lowercase().contains("password"),
+            shown: shown.unwrap_or(HIDDEN.into()),
         })
     }
 
     /// The URL of a file or folder.
     pub fn of_path(scheme: &str, path: &std::path::Path) -> Self {
         let path = path.to_string_lossy().into_owned();
-        Self { scheme: scheme.into(), path, options: BTreeMap::new() }
+        let (shown, options) = (path.clone(), BTreeMap::new());
+        Self { scheme: scheme.into(), path, options, shown, hides_options: false }
     }
 
     /// What is before the `:`, in lower case.
@@ -61,6 +76,11 @@ impl StoreUrl {
         self.options.get(name).map(String::as_str)
     }
 
+    /// The name or the value of an option as an error may show it.
+    pub fn shown_option<'a>(&self, text: &'a str) -> &'a str {
+        if self.hides_options { HIDDEN } else { text }
+    }
+
     /// Refuses options that the store does not have, so that a misspelt one is not ignored.
     ///
     /// # Errors
@@ -68,6 +88,10 @@ impl StoreUrl {
     pub fn allow_options(&self, known: &[&str]) -> Result<(), StoreError> {
         match self.options.keys().find(|name| !known.contains(&name.as_str())) {
             None => Ok(()),
+            Some(_) if self.hides_options => Err(StoreError::invalid(format!(
+                "unknown option in the store URL; in a password write %40 for @, %3F for ? and \
+                 %26 for &: known={known:?} url={self}"
+            ))),
             Some(name) => Err(StoreError::invalid(format!(
                 "unknown option in the store URL: option={name} known={known:?} url={self}"
             ))),
@@ -76,14 +100,47 @@ impl StoreUrl {
 }
 
 impl fmt::Display for StoreUrl {
-    /// The URL without what may be secret: user and password.
+    /// The URL without what may be secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let path = match (self.path.strip_prefix("//"), self.path.rfind('@')) {
-            (Some(_), Some(at)) => format!("//{}", &self.path[at + 1..]),
-            _ => self.path.clone(),
-        };
-        write!(f, "{}:{path}", self.scheme)
+        write!(f, "{}:{}", self.scheme, self.shown)
     }
+}
+
+impl fmt::Debug for StoreUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "StoreUrl({self})")
+    }
+}
+
+/// What may be shown of a path; `None`: nothing.
+fn shown(path: &str) -> Option<String> {
+    if path.to_ascii_lowercase().contains("password") {
+        return None;
+    }
+    let Some(place) = path.strip_prefix("//") else {
+        // A path, or what was to be a user, a password and a host.
+        let is_drive = path.get(1..2) == Some(":") && path.starts_with(char::is_alphabetic);
+        let rest = if is_drive { &path[2..] } else { path };
+        return (!rest.contains([':', '@'])).then(|| path.into());
+    };
+    match place.rsplit_once('@') {
+        Some((_, place)) => Some(format!("//{place}")),
+        // Without an `@`, what stands before the slash is a host and a port, or a user and a
+        // password whose host was forgotten.
+        None => {
+            let hosts = place.split('/').next().unwrap_or_default();
+            hosts.split(',').all(is_host).then(|| path.into())
+        }
+    }
+}
+
+/// Whether it is a host, with a port or without.
+fn is_host(text: &str) -> bool {
+    let port = match text.split_once(']') {
+        Some((_, port)) => port.strip_prefix(':'),
+        None => text.split_once(':').map(|(_, port)| port),
+    };
+    port.is_none_or(|port| port.parse::<u16>().is_ok())
 }
 
 #[cfg(test)]
@@ -95,6 +152,54 @@ mod tests {
         let url = StoreUrl::parse("Postgres://ada:secret@db.example.org/bank?password=x").unwrap();
         assert_eq!(url.to_string(), "postgres://db.example.org/bank");
         assert_eq!(url.path(), "//ada:secret@db.example.org/bank");
+    }
+
+    #[test]
+    fn a_url_that_is_not_written_as_it_should_be_shows_no_part_of_a_password() {
+        for url in [
+            "postgres://ada:s3c?r3t@db/bank",
+            "postgres://ada:s3c?r3t=p1n@db/bank",
+            "postgres://ada:s3c&r3t@db/bank",
+            "postgres://ada:s3c@r3t@db/bank",
+            "postgres://ada:s3c/r3t@db/bank",
+            "postgres://ada:s3c#r3t@db/bank",
+            "postgres://ada:s3c",
+            "postgres://ada:s3c?r3t=p1n",
+            "postgres://ada:s3c/bank",
+            "postgres://db/bank?password=s3c&r3t=p1n",
+            "postgres://db/bank?mode=r3t&Password=s3c",
+            "postgres:ada:s3c@db/bank",
+            "postgres:/ada:s3c@db/bank",
+            "postgres:ada:s3c",
+            "postgres:host=db password=s3c",
+            "postgres:host=db password = s3c",
+            "postgres://host=db password=s3c",
+            "ada:s3c@db/bank",
+        ] {
+            let parsed = StoreUrl::parse(url).unwrap();
+            let refused = parsed.allow_options(&["mode"]).err();
+            let shown = parsed.shown_option(parsed.option("mode").unwrap_or_default());
+            let text = format!("{parsed} {parsed:?} {shown} {refused:?}");
+            for secret in ["s3c", "r3t", "p1n"] {
+                assert!(!text.contains(secret), "{url}: {text}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_secret_is_shown() {
+        for url in [
+            "postgres://db/bank",
+            "postgres://db:5432,[::1]:5433,[fe80::1]/bank",
+            "sqlite:./year=2026/events.db",
+            "sqlite:C:\\data\\events.db",
+            "journal:",
+            "memory:",
+        ] {
+            assert_eq!(StoreUrl::parse(url).unwrap().to_string(), url);
+        }
+        let path = std::path::Path::new("/home/ada@db/a:b");
+        assert_eq!(StoreUrl::of_path("journal", path).to_string(), "journal:/home/ada@db/a:b");
     }
 
     #[test]

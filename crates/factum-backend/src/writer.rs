@@ -20,7 +20,7 @@ use tokio::sync::{Semaphore, SemaphorePermit, TryAcquireError, oneshot, watch};
 use crate::{
     group::Group,
     head::Head,
-    queue::{Entrance, Exit, queue},
+    queue::{Entrance, Exit, Taken, queue},
     relay::{Answer, Relay, Reply},
 };
 
@@ -86,6 +86,15 @@ pub trait Commit: Send + 'static {
     /// # Errors
     /// Say truthfully whether anything was stored.
     fn commit(&mut self, batches: &[AppendBatch]) -> Result<Committed, CommitError>;
+
+    /// How long the thread has nothing to do before [`rest`](Self::rest) is called, once until
+    /// there is something again. For ever by default.
+    fn rest_after(&self) -> Duration {
+        Duration::MAX
+    }
+
+    /// Lets go of what is held only to be fast.
+    fn rest(&mut self) {}
 
     /// How long a group that is smaller than the one before waits for those who were answered with
     /// that one: as long as each wait brings more members, and [`GATHERINGS_MAX`] times at most.
@@ -280,7 +289,18 @@ impl<C: Commit> Loop<C> {
     fn run(mut self) {
         // However the thread ends, nobody is to wait for room that no group will give back.
         let _room = CloseOnDrop(self.room.clone());
-        while let Some(job) = self.queue.take() {
+        let mut limit = self.store.rest_after();
+        loop {
+            let job = match self.queue.take(limit) {
+                Taken::Job(job) => job,
+                Taken::Nothing => {
+                    self.store.rest();
+                    limit = Duration::MAX;
+                    continue;
+                }
+                Taken::Closed => break,
+            };
+            limit = self.store.rest_after();
             match job {
                 Job::Append(member) => self.commit(member),
                 Job::Run(work) => work(&mut self.store),

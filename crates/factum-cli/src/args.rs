@@ -442,14 +442,18 @@ pub(crate) fn completions(shell: clap_complete::Shell) -> Vec<u8> {
     script
 }
 
-/// An error of clap's in one line: without its usage, which `--help` shows better.
+/// An error of clap's in one line: without its usage, which `--help` shows better, and without a
+/// store's URL at the wrong place, which may hold a password.
 fn one_line(error: &clap::Error) -> String {
     let text = error.render().to_string();
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let told =
         lines.take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
     let told: Vec<_> = told.map(|line| line.trim_start_matches("error: ")).collect();
-    format!("{}; see factum --help", told.join(", ").replace(":,", ":"))
+    let told = told.join(", ").replace(":,", ":");
+    let is_url = |word: &str| ["://", "@", "password="].iter().any(|part| word.contains(part));
+    let words = told.split(' ').map(|word| if is_url(word) { "'***'" } else { word });
+    format!("{}; see factum --help", words.collect::<Vec<_>>().join(" "))
 }
 
 /// The name and value of a tag that is looked for by its hash.

@@ -76,7 +76,9 @@ async fn late(
 ) -> Result<Option<Duration>, Failure> {
     let next = ReadFrom::Position(Position::new(position(consumer)).plus(1));
     let page = app.kernel().events().read(ReadQuery::log().from(next).with_events_max(1)).await?;
-    Ok(page.events.first().map(|event| now.saturating_since(event.recorded_at())))
+    #[expect(clippy::disallowed_methods, reason = "the age of what is stored")]
+    let age = |event: &factum::RecordedEvent| now.saturating_since(event.recorded_at());
+    Ok(page.events.first().map(age))
 }
 
 fn object(name: &str, seen: &Seen<'_>, now: Timestamp) -> Value {

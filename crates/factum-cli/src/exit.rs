@@ -3,7 +3,7 @@
 use std::error::Error;
 
 use factum::{
-    AppendError, EntityError, ExecuteError, LoadError, OpenError, ReadError, StoreError,
+    AppendError, Cause, EntityError, ExecuteError, LoadError, OpenError, ReadError, StoreError,
     StoreErrorKind, WriteError,
 };
 
@@ -76,8 +76,8 @@ fn sentence(error: &dyn Error) -> String {
     let mut source = error.source();
     while let Some(error) = source {
         let reason = error.to_string();
-        // Drivers like to repeat the text of what they wrap.
-        if !text.contains(&reason) {
+        // Drivers like to repeat the text of what they wrap, and the exit code tells the kind.
+        if !error.is::<Cause>() && !text.contains(&reason) {
             text = format!("{text}: {reason}");
         }
         source = error.source();

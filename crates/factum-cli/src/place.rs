@@ -89,7 +89,11 @@ impl Place {
 /// A URL or a path as it may be printed: without a password.
 #[cfg(any(feature = "journal", feature = "postgres"))]
 pub(crate) fn shown(url_or_path: &str) -> String {
-    StoreUrl::parse(url_or_path).map_or_else(|| url_or_path.into(), |url| url.to_string())
+    match (StoreUrl::parse(url_or_path), App::stores().resolve(url_or_path)) {
+        (Some(url), _) => url.to_string(),
+        (None, Ok(_)) => url_or_path.into(),
+        (None, Err(_)) => "***".into(),
+    }
 }
 
 /// The folder of the journal that a URL or a path names. What else is there is refused.
@@ -111,7 +115,7 @@ pub(crate) fn journal_at(url_or_path: &str) -> Result<PathBuf, Failure> {
             Err(Failure::new(Exit::Usage, text))
         }
         _ => {
-            let text = format!("there is no journal, check the path: path={url_or_path}");
+            let text = format!("there is no journal, check the path: path={}", shown(url_or_path));
             Err(Failure::new(Exit::Usage, text))
         }
     }

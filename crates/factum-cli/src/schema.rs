@@ -23,15 +23,16 @@ pub(crate) async fn run(command: &SchemaCommand, out: &mut Output) -> Result<(),
 
 fn print(args: &PrintArgs, out: &mut Output) -> Result<(), Failure> {
     let schema = &args.schema;
-    let lineage = Lineage::new(SystemIds.uuid(SystemClock.now())).to_string();
-    let tables = postgres_schema_sql(schema, &lineage);
+    let lineage = Lineage::new(SystemIds.uuid(SystemClock.now()));
+    let tables = postgres_schema_sql(schema, lineage);
     let grants = args.role.as_ref().map(|role| postgres_grants_sql(schema, role));
     let sql = format!("BEGIN;\n{tables}{}COMMIT;\n", grants.unwrap_or_default());
     if args.json {
         let version = POSTGRES_SCHEMA_VERSION;
-        let object =
-            json!({ "schema": schema, "schema_version": version, "lineage": lineage, "sql": sql });
-        return out.line(object);
+        return out.line(json!({
+            "schema": schema.as_str(), "schema_version": version, "lineage": lineage.to_string(),
+            "sql": sql,
+        }));
     }
     out.write(sql.as_bytes())
 }
@@ -45,7 +46,7 @@ async fn apply(args: &ApplyArgs, out: &mut Output) -> Result<(), Failure> {
         return Err(Failure::new(Exit::Usage, text));
     };
     let applied = apply_postgres_schema(&options).await?;
-    let (schema, version) = (&options.schema, POSTGRES_SCHEMA_VERSION);
+    let (schema, version) = (options.schema.as_str(), POSTGRES_SCHEMA_VERSION);
     let made = applied == PostgresApplied::Made;
     if args.json {
         return out.line(json!({

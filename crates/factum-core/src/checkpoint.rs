@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     id::EventId,
+    kind::ErrorKind,
     position::{Lineage, Position},
 };
 
@@ -33,6 +34,13 @@ pub struct Diverged {
     pub reason: DivergedReason,
 }
 
+impl Diverged {
+    /// What the caller can do.
+    pub fn kind(&self) -> ErrorKind {
+        ErrorKind::Corrupt
+    }
+}
+
 /// What was found instead of a checkpoint's event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum DivergedReason {
@@ -45,4 +53,11 @@ pub enum DivergedReason {
     /// The log ends before the position.
     #[error("it ends at {0}")]
     Short(Position),
+}
+
+impl DivergedReason {
+    /// What the caller can do.
+    pub fn kind(&self) -> ErrorKind {
+        ErrorKind::Corrupt
+    }
 }

@@ -3,7 +3,7 @@
 use bytes::{BufMut, BytesMut};
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::event::Content;
+use crate::{event::Content, kind::ErrorKind};
 
 /// What a text or a byte string is read into before it is lent; one that a type borrows is at most
 /// so long.
@@ -19,6 +19,11 @@ pub use ciborium::Value;
 pub struct CodecError(String);
 
 impl CodecError {
+    /// What the caller can do.
+    pub fn kind(&self) -> ErrorKind {
+        ErrorKind::Invalid
+    }
+
     /// The error with this reason.
     pub fn new(reason: impl std::fmt::Display) -> Self {
         Self(reason.to_string())

@@ -3,6 +3,7 @@
 use std::{error::Error, fmt, sync::Arc};
 
 use crate::{
+    kind::{Cause, ErrorKind},
     position::Position,
     stream::StreamId,
     version::{ExpectedVersion, StreamVersion},
@@ -24,18 +25,26 @@ pub enum StoreErrorKind {
     Internal,
 }
 
+impl StoreErrorKind {
+    /// Whether the same call fails until a person has changed something: the call, the data, or
+    /// the store. Whatever is not known to be permanent is tried again.
+    pub fn is_permanent(self) -> bool {
+        matches!(self, Self::Invalid | Self::Corrupt | Self::Closed)
+    }
+}
+
 /// Why a store did not do what it was asked. Cheap to clone.
 #[derive(Clone)]
 pub struct StoreError {
     kind: StoreErrorKind,
     message: Arc<str>,
-    source: Option<Arc<dyn Error + Send + Sync>>,
+    cause: Cause,
 }
 
 impl StoreError {
     /// An error of this kind; the message is one lowercase sentence, values last as `key=value`.
     pub fn new(kind: StoreErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into().into(), source: None }
+        Self { kind, message: message.into().into(), cause: Cause::new(kind.into()) }
     }
 
     /// Nothing was done; try again later.
@@ -66,7 +75,7 @@ impl StoreError {
     /// Adds the driver's own error.
     #[must_use]
     pub fn with_source(mut self, source: impl Error + Send + Sync + 'static) -> Self {
-        self.source = Some(Arc::new(source));
+        self.cause = self.cause.with_source(source);
         self
     }
 
@@ -79,7 +88,7 @@ impl StoreError {
 impl fmt::Debug for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "StoreError({:?}: {}", self.kind, self.message)?;
-        if let Some(source) = &self.source {
+        if let Some(source) = self.cause.source() {
             write!(f, ": {source:?}")?;
         }
         f.write_str(")")
@@ -92,9 +101,10 @@ impl fmt::Display for StoreError {
     }
 }
 
+/// Its source is its [`Cause`], and the driver's own error that one's.
 impl Error for StoreError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.source.as_deref().map(|source| source as &(dyn Error + 'static))
+        Some(&self.cause)
     }
 }
 
@@ -134,7 +144,23 @@ pub enum AppendError {
     Store(#[from] StoreError),
 }
 
+impl VersionConflict {
+    /// What the caller can do.
+    pub fn kind(&self) -> ErrorKind {
+        ErrorKind::Conflict
+    }
+}
+
 impl AppendError {
+    /// What the caller can do.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Conflict(_) | Self::ConditionFailed { .. } => ErrorKind::Conflict,
+            Self::Indeterminate(_) => ErrorKind::Unknown,
+            Self::Store(error) => error.kind().into(),
+        }
+    }
+
     /// The kind of the store's error, if it is one and nothing was stored.
     pub fn store_kind(&self) -> Option<StoreErrorKind> {
         match self {
@@ -160,4 +186,15 @@ pub enum WriteError {
     /// Nothing was written.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl WriteError {
+    /// What the caller can do.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Conflict { .. } => ErrorKind::Conflict,
+            Self::Indeterminate(_) => ErrorKind::Unknown,
+            Self::Store(error) => error.kind().into(),
+        }
+    }
 }

@@ -4,7 +4,7 @@ use std::{borrow::Cow, fmt};
 
 use bytes::Bytes;
 
-use crate::{id::EventId, metadata::Metadata, tag::Tag};
+use crate::{id::EventId, kind::ErrorKind, metadata::Metadata, tag::Tag};
 
 /// The longest stored name of an event type, in bytes.
 pub const EVENT_NAME_BYTES_MAX: usize = 256;
@@ -13,6 +13,13 @@ pub const EVENT_NAME_BYTES_MAX: usize = 256;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("invalid event name, it must have 1 to 256 bytes and no control character: name={0:?}")]
 pub struct InvalidEventName(String);
+
+impl InvalidEventName {
+    /// What the caller can do.
+    pub fn kind(&self) -> ErrorKind {
+        ErrorKind::Invalid
+    }
+}
 
 /// The stored name of an event type, such as `account.money-deposited`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -4,6 +4,7 @@ use crate::{
     aggregate::Aggregate,
     decision::Decision,
     error::{AppendError, StoreError, VersionConflict},
+    kind::ErrorKind,
     load::{LoadError, Loaded},
     position::Position,
     schema::EncodeError,
@@ -50,6 +51,20 @@ pub enum ExecuteError<R: std::error::Error + 'static> {
     /// The store. Nothing was stored.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl<R: std::error::Error + 'static> ExecuteError<R> {
+    /// What the caller can do.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Rejected(_) => ErrorKind::Rejected,
+            Self::Conflict(_) | Self::Along { .. } | Self::Overtaken { .. } => ErrorKind::Conflict,
+            Self::Load(error) => error.kind(),
+            Self::Encode(error) => error.kind(),
+            Self::Indeterminate(_) => ErrorKind::Unknown,
+            Self::Store(error) => error.kind().into(),
+        }
+    }
 }
 
 /// What came of a command.

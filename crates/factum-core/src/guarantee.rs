@@ -1,5 +1,13 @@
 //! What a store claims. The conformance suite tests what is claimed.
 
+use std::time::Duration;
+
+/// How often a reader that waits looks although nothing woke it, where other processes may write
+/// and the head follows them only when something is read.
+pub const POLL_SHARED: Duration = Duration::from_millis(100);
+/// How often a reader that waits looks although nothing woke it, where the head moves by itself.
+pub const POLL_OWN: Duration = Duration::from_secs(5);
+
 /// What an acknowledged append survives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Durability {
@@ -66,12 +74,26 @@ pub struct Guarantees {
     pub writers: Writers,
     /// The sizes it takes.
     pub limits: Limits,
+    /// How often a reader that waits looks although the head has not moved.
+    pub poll: Duration,
 }
 
 impl Guarantees {
-    /// The claims of a store with the default limits.
+    /// The claims of a store with the default limits, whose readers look every [`POLL_OWN`] where
+    /// only this process writes, else every [`POLL_SHARED`].
     pub fn new(durability: Durability, writers: Writers) -> Self {
-        Self { durability, writers, limits: Limits::default() }
+        let poll = match writers {
+            Writers::ThisProcess => POLL_OWN,
+            Writers::ManyProcesses => POLL_SHARED,
+        };
+        Self { durability, writers, limits: Limits::default(), poll }
+    }
+
+    /// Sets how often readers look: [`POLL_OWN`] where the head follows other processes by itself.
+    #[must_use]
+    pub fn with_poll(mut self, poll: Duration) -> Self {
+        self.poll = poll;
+        self
     }
 
     /// Sets the limits.

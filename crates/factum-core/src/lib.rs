@@ -13,6 +13,7 @@ mod error;
 mod event;
 mod guarantee;
 mod id;
+mod kind;
 mod limit;
 mod metadata;
 mod page;
@@ -57,10 +58,11 @@ pub use draft::{Committing, Draft, Drafted, Tail};
 pub use error::{AppendError, StoreError, StoreErrorKind, VersionConflict, WriteError};
 pub use event::{Content, EVENT_NAME_BYTES_MAX, EventName, InvalidEventName, NewEvent};
 pub use execution::{ExecuteError, Executed};
-pub use guarantee::{Durability, Guarantees, Limits, Writers};
+pub use guarantee::{Durability, Guarantees, Limits, POLL_OWN, POLL_SHARED, Writers};
 pub use history::{History, HistoryEntry};
 pub use id::{EventId, IdSource, SystemIds};
 pub use kernel::Kernel;
+pub use kind::{Cause, ErrorKind};
 pub use load::{At, LoadError, Loaded};
 pub use metadata::{METADATA_TEXT_BYTES_MAX, Metadata};
 pub use model::{Decided, DecisionModel, ModelDecision, execute_model};
@@ -86,9 +88,9 @@ pub use store::{EventStore, RETRY_WINDOW, Retention, StreamChange, StreamInfo};
 pub use stream::{
     CATEGORY_BYTES_MAX, Category, InvalidStreamId, KEY_BYTES_MAX, StreamId, StreamRef,
 };
-pub use subscription::{POLL_OWN, POLL_SHARED, SubscribeFrom, Subscription, SubscriptionPages};
+pub use subscription::{SubscribeFrom, Subscription, SubscriptionPages};
 pub use tag::{InvalidTag, TAG_BYTES_MAX, TAGS_MAX, Tag, TagKey, TagWriter};
-pub use time::{Clock, InvalidTimestamp, SystemClock, Timestamp};
+pub use time::{Clock, InvalidTimestamp, Monotonic, SystemClock, Timestamp};
 pub use transaction::{Committed, StepRejected, Transaction};
 pub use version::{ExpectedVersion, StreamVersion};
 

@@ -4,6 +4,7 @@ use crate::{
     aggregate::{Aggregate, fold},
     error::StoreError,
     kernel::Kernel,
+    kind::ErrorKind,
     page::{Page, StreamBounds},
     position::{Lineage, Position},
     read::{ReadFrom, ReadQuery},
@@ -39,6 +40,18 @@ pub enum LoadError {
         /// Events up to this version are gone.
         erased_through: StreamVersion,
     },
+}
+
+impl LoadError {
+    /// What the caller can do.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Store(error) => error.kind().into(),
+            Self::Decode(error) => error.kind(),
+            Self::Key(error) => error.kind(),
+            Self::Truncated { .. } => ErrorKind::Corrupt,
+        }
+    }
 }
 
 /// As of when to load.

@@ -12,6 +12,7 @@ use futures_core::Stream;
 use crate::{
     checkpoint::Diverged,
     error::StoreError,
+    kind::ErrorKind,
     page::Page,
     position::Position,
     read::{Direction, ReadFrom, ReadQuery, Scope},
@@ -42,6 +43,15 @@ pub enum ReadError {
 }
 
 impl ReadError {
+    /// What the caller can do.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Store(error) => error.kind().into(),
+            Self::Gap { .. } => ErrorKind::Corrupt,
+            Self::Diverged(error) => error.kind(),
+        }
+    }
+
     /// As an error of the store; holes and other logs are `Corrupt`.
     pub fn into_store_error(self) -> StoreError {
         match self {

@@ -5,6 +5,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use crate::{
     event::{Content, NewEvent},
     id::EventId,
+    kind::ErrorKind,
     metadata::Metadata,
     position::Position,
     stream::StreamRef,
@@ -60,6 +61,13 @@ pub struct BodyLayout {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("event body is damaged: {0}")]
 pub struct InvalidBody(&'static str);
+
+impl InvalidBody {
+    /// What the caller can do.
+    pub fn kind(&self) -> ErrorKind {
+        ErrorKind::Corrupt
+    }
+}
 
 /// Appends the stored form of tags: for each a `u16` little-endian length and its UTF-8.
 pub fn encode_tags(tags: &[Tag], out: &mut BytesMut) {

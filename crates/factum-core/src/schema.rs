@@ -15,6 +15,7 @@ use crate::{
     codec::{Cbor, Codec, CodecError, Json, Value},
     event::{Content, EventName, NewEvent},
     id::EventId,
+    kind::ErrorKind,
     metadata::Metadata,
     position::Position,
     recorded::RecordedEvent,
@@ -94,6 +95,27 @@ pub enum DecodeReason {
     NotOne(usize),
 }
 
+impl EncodeError {
+    /// What the caller can do.
+    pub fn kind(&self) -> ErrorKind {
+        ErrorKind::Invalid
+    }
+}
+
+impl DecodeError {
+    /// What the caller can do.
+    pub fn kind(&self) -> ErrorKind {
+        ErrorKind::Corrupt
+    }
+}
+
+impl DecodeReason {
+    /// What the caller can do.
+    pub fn kind(&self) -> ErrorKind {
+        ErrorKind::Corrupt
+    }
+}
+
 /// What is stored of an event's type, and where it is defined.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventType {
@@ -155,6 +177,13 @@ pub struct DuplicateEventType {
     pub first: &'static str,
     /// The enum that wants it too.
     pub second: &'static str,
+}
+
+impl DuplicateEventType {
+    /// What the caller can do.
+    pub fn kind(&self) -> ErrorKind {
+        ErrorKind::Invalid
+    }
 }
 
 /// A command that can be stored: in the queue, or by a process manager. `derive(Command)` writes

@@ -2,6 +2,8 @@
 
 use std::{fmt, str::FromStr, sync::Arc};
 
+use crate::kind::ErrorKind;
+
 /// The longest category, in bytes.
 pub const CATEGORY_BYTES_MAX: usize = 64;
 /// The longest key, in bytes of UTF-8.
@@ -13,6 +15,13 @@ pub const KEY_BYTES_MAX: usize = 512;
 pub struct InvalidStreamId {
     text: String,
     reason: &'static str,
+}
+
+impl InvalidStreamId {
+    /// What the caller can do.
+    pub fn kind(&self) -> ErrorKind {
+        ErrorKind::Invalid
+    }
 }
 
 fn invalid(text: impl fmt::Display, reason: &'static str) -> InvalidStreamId {

@@ -13,7 +13,6 @@ use tokio::sync::watch;
 
 use crate::{
     checkpoint::{Checkpoint, Diverged, DivergedReason},
-    guarantee::Writers,
     kernel::Kernel,
     page::Page,
     position::{Lineage, Position},
@@ -21,13 +20,8 @@ use crate::{
     read_log::{ReadError, hides_system},
     recorded::{EventHeader, RecordedEvent},
     store::EventStore,
-    time::{Clock, Timestamp},
+    time::{Clock, Monotonic},
 };
-
-/// How often a subscription looks although nothing woke it, where other processes may write.
-pub const POLL_SHARED: Duration = Duration::from_millis(100);
-/// How often a subscription looks although nothing woke it, where only this process writes.
-pub const POLL_OWN: Duration = Duration::from_secs(5);
 
 /// When nothing was read for so long, the last event is looked at again. What puts another log in a
 /// store's place, a server that is restored for instance, takes longer.
@@ -42,7 +36,9 @@ pub enum SubscribeFrom {
     After(Position),
     /// After this checkpoint, whose event is looked at first: another log is noticed.
     Checkpoint(Checkpoint),
-    /// What comes after the subscription was made, as far as this process knows the head.
+    /// What comes after the subscription was made, as far as this process knows the head: the last
+    /// position that the store answered. Where a server with a shorter log took its place since,
+    /// the subscription may end with [`ReadError::Diverged`].
     Now,
 }
 
@@ -88,13 +84,10 @@ impl Subscription {
     /// Everything in this scope from there on.
     pub fn new(kernel: &Kernel, scope: Scope, from: SubscribeFrom) -> Self {
         let (store, clock) = (kernel.events().clone(), kernel.clock().clone());
-        let poll = match store.guarantees().writers {
-            Writers::ThisProcess => POLL_OWN,
-            Writers::ManyProcesses => POLL_SHARED,
-        };
+        let poll = store.guarantees().poll;
         let (head, with_system) = (store.head(), !hides_system(&scope));
         let after = (from == SubscribeFrom::Now).then(|| *head.borrow());
-        let cursor = Cursor { from, after, lineage: None, last: None, read_at: Timestamp::EPOCH };
+        let cursor = Cursor { from, after, lineage: None, last: None, read_at: None };
         let page_max = None;
         let reader = Reader { store, clock, head, poll, scope, with_system, page_max, cursor };
         let (buffer, pending) = (VecDeque::new(), None);
@@ -263,7 +256,7 @@ struct Cursor {
     /// The last event seen, in this scope and handed out or not.
     last: Option<Checkpoint>,
     /// When a page was last read.
-    read_at: Timestamp,
+    read_at: Option<Monotonic>,
 }
 
 impl Reader {
@@ -340,14 +333,14 @@ impl Reader {
     /// Looks whether the last event is still there, if another log may have come in its place since
     /// the last page. After the page was read, so that the log is the one that this page is from.
     async fn look_again(&mut self) -> Result<(), ReadError> {
-        let (now, before) = (self.clock.now(), self.cursor.read_at);
-        // A clock that was set back tells nothing.
-        let is_due = now < before || now.saturating_since(before) >= LOOK_AGAIN;
+        let now = self.clock.monotonic();
+        let is_due = |before| now.saturating_since(before) >= LOOK_AGAIN;
+        let is_due = self.cursor.read_at.is_none_or(is_due);
         if let Some(last) = self.cursor.last.filter(|_| is_due) {
             self.verify(last).await?;
         }
         // Not before: a look that failed or was given up is due again.
-        self.cursor.read_at = now;
+        self.cursor.read_at = Some(now);
         Ok(())
     }
 
@@ -375,7 +368,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Until the head moves, or a while has passed: the head of another process is not seen.
+    /// Until the head moves, or a while has passed: the head is a hint.
     async fn wait(&mut self) {
         tokio::select! {
             changed = self.head.changed() => {

@@ -5,6 +5,8 @@ use std::{fmt, sync::Arc};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
+use crate::kind::ErrorKind;
+
 /// The longest tag, `name:value`, in bytes of UTF-8.
 pub const TAG_BYTES_MAX: usize = 256;
 /// The most tags on one event.
@@ -32,6 +34,13 @@ pub enum InvalidTag {
     /// A hashed tag was asked for where no [`TagKey`] is set.
     #[error("a hashed tag needs a tag key, set one with `with_tag_key`: name={0}")]
     NoKey(String),
+}
+
+impl InvalidTag {
+    /// What the caller can do.
+    pub fn kind(&self) -> ErrorKind {
+        ErrorKind::Invalid
+    }
 }
 
 /// A label `name:value` on an event, by which queries and append conditions find it.

@@ -3,11 +3,14 @@
 use std::{
     fmt,
     str::FromStr,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    sync::OnceLock,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
+
+use crate::kind::ErrorKind;
 
 /// A moment: microseconds since 1970-01-01 UTC, from then to the year 9999.
 ///
@@ -61,7 +64,8 @@ impl Timestamp {
         Self(self.0.saturating_sub(micros))
     }
 
-    /// How long after `earlier` this is; zero if it is not.
+    /// The time from `earlier` to this one; zero if `earlier` is later. For times that are stored:
+    /// the clock may have been set since, so a wait is measured by [`Clock::monotonic`].
     pub fn saturating_since(self, earlier: Self) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0))
     }
@@ -101,6 +105,13 @@ impl fmt::Display for Timestamp {
 #[error("not a time such as 2026-01-31T08:00:00Z, from 1970 on: text={0:?}")]
 pub struct InvalidTimestamp(String);
 
+impl InvalidTimestamp {
+    /// What the caller can do.
+    pub fn kind(&self) -> ErrorKind {
+        ErrorKind::Invalid
+    }
+}
+
 impl FromStr for Timestamp {
     type Err = InvalidTimestamp;
 
@@ -113,17 +124,56 @@ impl FromStr for Timestamp {
     }
 }
 
+/// A reading of a clock that never goes back and is never set: the time since a start that means
+/// nothing. Only the difference of two readings of the same clock says something.
+///
+/// ```
+/// use std::time::Duration;
+/// use factum_core::{Clock, SystemClock};
+///
+/// let begun = SystemClock.monotonic();
+/// let spent: Duration = SystemClock.monotonic().saturating_since(begun);
+/// assert!(spent < Duration::from_secs(60));
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Monotonic(u64);
+
+impl Monotonic {
+    /// The start of the clock.
+    pub const START: Self = Self(0);
+    /// The last reading there is, after 584 years.
+    pub const MAX: Self = Self(u64::MAX);
+
+    /// This reading and a while, at most [`Monotonic::MAX`].
+    #[must_use]
+    pub fn saturating_add(self, duration: Duration) -> Self {
+        let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        Self(self.0.saturating_add(nanos))
+    }
+
+    /// The time from `earlier` to this reading; zero if `earlier` is later.
+    pub const fn saturating_since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}
+
 /// The only way to the time. Tests put a clock of their own in its place.
 #[async_trait]
 pub trait Clock: fmt::Debug + Send + Sync + 'static {
-    /// The moment it is. May go back, as real clocks do; a log's times don't.
+    /// The moment it is, to be stored or shown. May go back or leap, as real clocks do; a log's
+    /// times don't go back.
     fn now(&self) -> Timestamp;
 
-    /// Completes after a while.
+    /// A reading to measure durations by: it passes as [`sleep`](Self::sleep) does, and nothing
+    /// that happens to [`now`](Self::now) changes it.
+    fn monotonic(&self) -> Monotonic;
+
+    /// Completes when [`monotonic`](Self::monotonic) has passed by a duration.
     async fn sleep(&self, duration: Duration);
 }
 
-/// The machine's clock. `sleep` needs a tokio runtime with time enabled.
+/// The machine's clock. `sleep` needs a tokio runtime with time enabled. Where the machine sleeps,
+/// `monotonic` may stand still.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
 
@@ -132,6 +182,13 @@ impl Clock for SystemClock {
     #[expect(clippy::disallowed_methods, reason = "this is the seam behind which the clock is")]
     fn now(&self) -> Timestamp {
         SystemTime::now().into()
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "this is the seam behind which the clock is")]
+    fn monotonic(&self) -> Monotonic {
+        static START: OnceLock<Instant> = OnceLock::new();
+        let start = *START.get_or_init(Instant::now);
+        Monotonic::START.saturating_add(start.elapsed())
     }
 
     #[expect(clippy::disallowed_methods, reason = "this is the seam behind which the clock is")]

@@ -11,6 +11,7 @@ use crate::{
     event::NewEvent,
     execution::{ExecuteError, failure},
     kernel::Kernel,
+    kind::ErrorKind,
     load::Loaded,
     metadata::Metadata,
     position::Position,
@@ -34,6 +35,11 @@ pub struct StepRejected {
 }
 
 impl StepRejected {
+    /// What the caller can do.
+    pub fn kind(&self) -> ErrorKind {
+        ErrorKind::Rejected
+    }
+
     /// The rejection, if it is of this type.
     pub fn downcast_ref<R: Error + 'static>(&self) -> Option<&R> {
         self.rejection.downcast_ref()

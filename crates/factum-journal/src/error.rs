@@ -39,7 +39,7 @@ pub(crate) fn left_out(position: u64) -> StoreError {
 
 /// Whether an error is that of [`left_out`]: a second look finds the event erased.
 pub(crate) fn is_left_out(error: &StoreError) -> bool {
-    error.source().is_some_and(<dyn Error>::is::<LeftOut>)
+    error.source().and_then(Error::source).is_some_and(<dyn Error>::is::<LeftOut>)
 }
 
 /// Stored bytes are not what was written.

@@ -28,7 +28,8 @@ impl OpenStore for JournalKind {
             Some("read") => Access::ReadOnly,
             Some(other) => {
                 return Err(StoreError::invalid(format!(
-                    "a store is opened with mode=read or mode=write: mode={other} url={url}"
+                    "a store is opened with mode=read or mode=write: mode={} url={url}",
+                    url.shown_option(other)
                 )));
             }
         };

@@ -8,7 +8,7 @@ use factum_core::{
     AppendBatch, AppendError, Appended, Clock, NewEvent, Position, StoreError, StreamBounds,
     StreamId, StreamVersion, Timestamp,
 };
-use tokio_postgres::Row;
+use tokio_postgres::{Row, types::Type};
 
 use crate::{
     documents::no_row,
@@ -16,8 +16,10 @@ use crate::{
     link::get,
     number::{signed, unsigned},
     round::{Pending, Round, is_meant},
+    seen::Seen,
     session::Session,
     statement::Statements,
+    watch::Signals,
 };
 
 /// How long a group waits for those who were answered just now, each time. Without it, the first of
@@ -33,7 +35,11 @@ pub(crate) struct Committer {
     pub(crate) statements: Arc<Statements>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) head: Head,
+    /// The end of the log as the server of this session has answered it.
+    pub(crate) seen: Option<Seen>,
+    pub(crate) signals: Signals,
     pub(crate) lock_ms: i32,
+    pub(crate) idle_timeout: Duration,
     pub(crate) commit_delay: Delay,
 }
 
@@ -50,6 +56,14 @@ impl std::fmt::Debug for Delay {
 impl Commit for Committer {
     fn gathering(&self) -> Duration {
         GATHERING
+    }
+
+    fn rest_after(&self) -> Duration {
+        self.idle_timeout
+    }
+
+    fn rest(&mut self) {
+        self.session.leave();
     }
 
     fn commit(&mut self, batches: &[AppendBatch]) -> Result<Committed, CommitError> {
@@ -116,9 +130,7 @@ impl Committer {
         let delay = self.commit_delay.0.as_ref().map_or(0, |delay| delay().as_micros());
         let hold_us = i64::try_from(delay).unwrap_or(i64::MAX);
         let (now, known) = (self.clock.now(), self.head.position());
-        let numbers = (signed(now.as_micros()), signed(known.value()));
-        let parameters = round.parameters((&self.lock_ms, &hold_us, &numbers.0, &numbers.1));
-        let rows = match self.session.ask(&self.statements.append, &parameters) {
+        let rows = match self.store(&round, (now, hold_us)) {
             Ok(rows) => rows,
             Err(error) => {
                 // Of the others nothing was sent.
@@ -130,7 +142,7 @@ impl Committer {
         };
         let answer = Answer::read(&rows).map_err(CommitError::Unknown)?;
         let stored = answer.settle(&round, outcomes);
-        self.head.advance(stored.head);
+        self.heard(known, &stored);
         let end = LogEnd { head: stored.head, last_at: answer.recorded_at, now };
         let doubts = doubts(&round, &answer, &stored);
         // What was stored is settled; from here on nothing is unknown.
@@ -141,6 +153,59 @@ impl Committer {
             }
             Ok(Vec::new())
         })
+    }
+
+    /// Sends a round to the server that the head it names is of.
+    fn store(
+        &mut self,
+        round: &Round<'_>,
+        (now, hold_us): (Timestamp, i64),
+    ) -> Result<Vec<Row>, CommitError> {
+        let seen = self.seen()?;
+        let (now, known) = (signed(now.as_micros()), signed(seen.head.value()));
+        let mut parameters = round.parameters((&self.lock_ms, &hold_us, &now, &known));
+        parameters.push((&seen.server, Type::BYTEA));
+        let rows = self.session.ask(&self.statements.append, &parameters)?;
+        if rows.is_empty() {
+            // By a pooler. What this connection knows of is another server's.
+            self.session.leave();
+            return Err(CommitError::Unknown(StoreError::unavailable(format!(
+                "another server answers than before, try again: {}",
+                self.session.place()
+            ))));
+        }
+        Ok(rows)
+    }
+
+    /// The end of the log as the server of this session has answered it. What is appended later,
+    /// and by no statement before, is behind it.
+    fn seen(&mut self) -> Result<Seen, CommitError> {
+        if self.session.connect()? {
+            self.seen = None;
+        }
+        let mut seen = match self.seen.take() {
+            Some(seen) => seen,
+            None => {
+                // Of the group nothing was sent, whatever becomes of the question.
+                let rows = self.session.ask(&self.statements.log_end, &[]);
+                Seen::of(&rows.map_err(crate::error::of_read)?)?
+            }
+        };
+        if let Some(looked) = &*self.signals.looked.borrow() {
+            seen.learn(looked);
+        }
+        Ok(self.seen.insert(seen).clone())
+    }
+
+    /// Takes the answer to a round: the head as it is now.
+    fn heard(&mut self, known: Position, stored: &Stored<'_>) {
+        self.head.answered(known, stored.head);
+        if let Some(seen) = &mut self.seen {
+            seen.head = seen.head.max(stored.head);
+        }
+        if !stored.events.is_empty() {
+            self.signals.appended.notify_one();
+        }
     }
 
     /// Settles those against whom something stands; the others are left for another round.

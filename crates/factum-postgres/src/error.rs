@@ -41,12 +41,18 @@ pub(crate) fn at(place: &str, error: &Error) -> StoreError {
     StoreError::new(kind, format!("{text}: code={code} {place}")).with_source(echo(error))
 }
 
+const CONTRADICTS: &str = "the log contradicts itself, restore it from a backup";
+
 /// Codes: <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
 fn meaning(code: &str) -> (StoreErrorKind, &'static str) {
     use StoreErrorKind::{Corrupt, Internal, Invalid, Unavailable};
     match code {
         "55P03" => (Unavailable, "another writer holds the log's lock, try again"),
         "57014" => (Unavailable, "the statement took too long and was cancelled, try again"),
+        "25P03" | "25P04" => {
+            (Unavailable, "the server ended the session because it took too long, try again")
+        }
+        "55006" => (Unavailable, "another session uses an object of the log, try again"),
         "25006" => (
             Unavailable,
             "the server takes no writes, it is a standby or its default is read-only: connect to \
@@ -59,11 +65,15 @@ fn meaning(code: &str) -> (StoreErrorKind, &'static str) {
         "42P01" | "42883" | "3F000" | "42704" => {
             (Corrupt, "tables or functions of the log are missing, restore them from a backup")
         }
+        // XX000 is no damage: two sessions that change one object of the catalog meet it too.
+        "XX001" | "XX002" => (Corrupt, CONTRADICTS),
         "58030" => (Unavailable, "the server's disk reported an error, look into its log"),
         _ => match &code[..2] {
-            "08" | "53" | "57" | "40" => (Unavailable, "the server can't do it now, try again"),
+            "08" | "53" | "57" | "40" | "72" => {
+                (Unavailable, "the server can't do it now, try again")
+            }
             "28" => (Invalid, "the server refuses the role or its password, correct the URL"),
-            "23" | "XX" => (Corrupt, "the log contradicts itself, restore it from a backup"),
+            "23" => (Corrupt, CONTRADICTS),
             _ => (Internal, "the server refused a statement"),
         },
     }
@@ -106,4 +116,24 @@ pub(crate) fn write_error(error: CommitError) -> WriteError {
 pub(crate) fn strange(error: Error) -> StoreError {
     StoreError::corrupt("a function of the log answered otherwise than it should, restore it")
         .with_source(echo(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_pass_by_itself_is_never_said_to_be_permanent() {
+        for code in [
+            "57014", "25P03", "25P04", "55P03", "55006", "40001", "40P01", "57P01", "57P05",
+            "53300", "08006", "25006", "58030", "72000", "XX000", "0Z002",
+        ] {
+            assert!(!meaning(code).0.is_permanent(), "{code}");
+        }
+        for code in ["42501", "3D000", "28P01", "42P01", "23505", "XX001", "XX002"] {
+            assert!(meaning(code).0.is_permanent(), "{code}");
+        }
+        assert_eq!(meaning("25P03").0, StoreErrorKind::Unavailable);
+        assert_eq!(meaning("25P04").0, StoreErrorKind::Unavailable);
+    }
 }

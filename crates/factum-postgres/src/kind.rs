@@ -12,7 +12,8 @@ use crate::{options::PostgresOptions, store::PostgresStore};
 ///
 /// Beside those of PostgreSQL's own clients there are the options `schema` (which log of the
 /// database; `factum`), `mode` (`write`; `read` reads, also of a standby) and `connections`
-/// (the most of them that read and write documents; 8).
+/// (the most of them that read and write documents, up to 262143; 8). What is special in the user
+/// and the password is percent-encoded, as [`PostgresOptions::parse`] says.
 #[derive(Debug, Clone, Copy)]
 pub struct PostgresKind {
     scheme: &'static str,

@@ -14,24 +14,28 @@
 //! ```
 //!
 //! # Rights
-//! Opening makes the schema where the role has `CREATE` on the database. Elsewhere somebody who has
-//! runs `factum schema apply` ([`apply_schema`]), or what `factum schema print` prints
-//! ([`schema_sql`]). A role that works with the log needs the rights of [`grants_sql`], no more.
+//! Opening makes the schema where the role has `CREATE` on the database, and migrates it where the
+//! role owns it. Elsewhere another role runs `factum schema apply` ([`apply_schema`]), or for a new
+//! log what `factum schema print` prints ([`schema_sql`]). A role that works with the log needs the
+//! rights of [`grants_sql`], no more.
 //!
 //! # How it works
 //! Each append, change and page is one call of a function in the schema, as a statement of its
 //! own: no transaction is open while anything crosses the network, and a pooler may give every
-//! statement another server process. Each writing transaction takes an advisory lock: its number
+//! statement another server process. Objects that other roles put into schemas of the session's
+//! `search_path` are never called. Each writing transaction takes an advisory lock: its number
 //! is `0x46414354` (`FACT`) in the upper 32 bits and the schema's oid in the lower. See
 //! `docs/design/0011-postgresql.md`.
 
 mod error;
 mod number;
 
+mod name;
 mod options;
 mod tls;
 
 mod link;
+mod seen;
 mod statement;
 
 mod pool;
@@ -55,9 +59,10 @@ mod store;
 mod transaction;
 
 pub use kind::PostgresKind;
+pub use name::{RoleName, SchemaName};
 pub use options::{
-    Access, CONNECT_TIMEOUT_DEFAULT, CONNECTIONS_DEFAULT, LOCK_TIMEOUT_DEFAULT, PostgresOptions,
-    SCHEMA_DEFAULT, STATEMENT_TIMEOUT_DEFAULT, Tls,
+    Access, CONNECT_TIMEOUT_DEFAULT, CONNECTIONS_DEFAULT, CONNECTIONS_MAX, IDLE_TIMEOUT_DEFAULT,
+    LOCK_TIMEOUT_DEFAULT, PostgresOptions, SCHEMA_DEFAULT, STATEMENT_TIMEOUT_DEFAULT, Tls,
 };
 pub use schema::{Applied, SCHEMA_VERSION, apply_schema, grants_sql, schema_sql};
 pub use store::PostgresStore;

@@ -6,6 +6,8 @@ use factum_backend::{CommitDelay, StoreUrl};
 use factum_core::{Clock, IdSource, Limits, StoreError, SystemClock, SystemIds};
 use tokio_postgres::Config;
 
+use crate::name::SchemaName;
+
 /// The schema of a log unless said otherwise.
 pub const SCHEMA_DEFAULT: &str = "factum";
 /// How many reads and writes of documents run at once unless said otherwise; further ones wait.
@@ -16,6 +18,11 @@ pub const LOCK_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
 pub const STATEMENT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 /// How long to wait for a connection unless said otherwise.
 pub const CONNECT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
+
+/// How long a connection stays without use unless said otherwise; then it is closed.
+pub const IDLE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
+/// The most connections that can be asked for: the most that a server takes.
+pub const CONNECTIONS_MAX: usize = 262_143;
 
 /// Options of the URL that are the store's own; the others are PostgreSQL's.
 const OWN: &[&str] = &["schema", "mode", "connections", "sslmode", "sslrootcert"];
@@ -80,22 +87,28 @@ pub struct PostgresOptions {
     /// Server, database, role.
     pub config: Config,
     /// The schema that holds the log; a database holds as many logs as it has such schemas.
-    pub schema: String,
+    pub schema: SchemaName,
     /// What may be done.
     pub access: Access,
     /// Whether what is sent is encrypted.
     pub tls: Tls,
     /// A file of certificates (PEM) that sign servers'.
     pub root_certificate: Option<PathBuf>,
-    /// How many reads and writes of documents run at once, at least 1. With the writer's and the
-    /// listener's, a process has two connections more.
+    /// How many connections read and write documents, from 1 to [`CONNECTIONS_MAX`]; one that is
+    /// closing counts. With the writer's and the listener's, a process has two connections more.
     pub connections_max: usize,
     /// How long to wait for another process's lock on the log.
     pub lock_timeout: Duration,
-    /// How long a statement may take, waiting for locks included.
+    /// How long a statement may take, waiting for locks included. Then the client asks the server
+    /// to cancel it. The server keeps the limit as well, in whole milliseconds, but behind a
+    /// pooler that refuses options at the start of a connection: set `statement_timeout` for the
+    /// role there. What [`config`](Self::config) says of it in its own options holds before this.
     pub statement_timeout: Duration,
     /// How long to wait for a connection.
     pub connect_timeout: Duration,
+    /// How long a connection stays without use before it is closed, in whole seconds, at least one.
+    /// The listener's stays.
+    pub idle_timeout: Duration,
     /// The clock that events are recorded by.
     pub clock: Arc<dyn Clock>,
     /// Where a new log's lineage comes from.
@@ -111,7 +124,7 @@ impl PostgresOptions {
     pub fn new(config: Config) -> Self {
         Self {
             config,
-            schema: SCHEMA_DEFAULT.into(),
+            schema: SchemaName::default(),
             access: Access::ReadWrite,
             tls: Tls::Prefer,
             root_certificate: None,
@@ -119,6 +132,7 @@ impl PostgresOptions {
             lock_timeout: LOCK_TIMEOUT_DEFAULT,
             statement_timeout: STATEMENT_TIMEOUT_DEFAULT,
             connect_timeout: CONNECT_TIMEOUT_DEFAULT,
+            idle_timeout: IDLE_TIMEOUT_DEFAULT,
             clock: Arc::new(SystemClock),
             ids: Arc::new(SystemIds),
             limits: Limits::default(),
@@ -126,10 +140,12 @@ impl PostgresOptions {
         }
     }
 
-    /// Reads a URL such as `postgres://user@host:5432/database?schema=bank`.
+    /// Reads a URL such as `postgres://user@host:5432/database?schema=bank`. What is special in the
+    /// user and the password is percent-encoded: `%40` for `@`, `%3A` for `:`, `%2F` for `/`, `%3F`
+    /// for `?`, `%26` for `&`, `%25` for `%`.
     ///
     /// # Errors
-    /// `Invalid`, with what is wrong in it.
+    /// `Invalid`, with what is wrong in it, and without what may be a part of a password.
     pub fn parse(url: &str) -> Result<Self, StoreError> {
         let url = StoreUrl::parse(url).ok_or_else(|| {
             StoreError::invalid("no URL of a PostgreSQL store, write postgres://host/database")
@@ -143,23 +159,37 @@ impl PostgresOptions {
     /// `Invalid`, with what is wrong in it.
     pub fn of_url(url: &StoreUrl) -> Result<Self, StoreError> {
         url.allow_options(&[OWN, DRIVER].concat())?;
+        if !url.path().starts_with("//") || url.path().matches('@').count() > 1 {
+            return Err(StoreError::invalid(format!(
+                "the URL is to be postgres://user:password@host/database, with %40 for an @ in the \
+                 user or the password: url={url}"
+            )));
+        }
         let given = DRIVER.iter().filter_map(|name| Some((name, url.option(name)?)));
         let given: Vec<_> = given.map(|(name, value)| format!("{name}={value}")).collect();
         let text = format!("postgres:{}?{}", url.path(), given.join("&"));
         let config = text.parse::<Config>().map_err(|e| {
-            let text = format!("the URL is not one that PostgreSQL's clients read: url={url}");
+            let text = format!(
+                "the URL is not one that PostgreSQL's clients read, percent-encode what is special \
+                 in the user and the password: url={url}"
+            );
             StoreError::invalid(text).with_source(e)
         })?;
         let mut options = Self::new(config);
         if let Some(schema) = url.option("schema") {
-            options = options.with_schema(schema)?;
+            let is_shown = url.shown_option(schema) == schema;
+            options = options.with_schema(schema).map_err(|error| match is_shown {
+                true => error,
+                false => StoreError::invalid(format!("the schema's name is not one: url={url}")),
+            })?;
         }
         options.access = match url.option("mode") {
             None | Some("write") => Access::ReadWrite,
             Some("read") => Access::ReadOnly,
             Some(other) => {
                 return Err(StoreError::invalid(format!(
-                    "a store is opened with mode=read or mode=write: mode={other} url={url}"
+                    "a store is opened with mode=read or mode=write: mode={} url={url}",
+                    url.shown_option(other)
                 )));
             }
         };
@@ -170,15 +200,18 @@ impl PostgresOptions {
             Some("verify-full") => Tls::VerifyFull,
             Some(other) => {
                 return Err(StoreError::invalid(format!(
-                    "sslmode is disable, prefer, require or verify-full: sslmode={other} url={url}"
+                    "sslmode is disable, prefer, require or verify-full: sslmode={} url={url}",
+                    url.shown_option(other)
                 )));
             }
         };
         options.root_certificate = url.option("sslrootcert").map(PathBuf::from);
         if let Some(count) = url.option("connections") {
-            options.connections_max = count.parse().ok().filter(|n| *n > 0).ok_or_else(|| {
+            let is_allowed = |count: &usize| (1..=CONNECTIONS_MAX).contains(count);
+            options.connections_max = count.parse().ok().filter(is_allowed).ok_or_else(|| {
                 StoreError::invalid(format!(
-                    "connections is a number from 1 on: connections={count} url={url}"
+                    "connections is a number from 1 to {CONNECTIONS_MAX}: connections={} url={url}",
+                    url.shown_option(count)
                 ))
             })?;
         }
@@ -191,23 +224,9 @@ impl PostgresOptions {
     /// Sets the schema that holds the log.
     ///
     /// # Errors
-    /// `Invalid` for a name that is not of 1 to 48 lower-case letters, digits and `_`, beginning
-    /// with a letter or `_`.
+    /// `Invalid` for a text that is no [`SchemaName`].
     pub fn with_schema(mut self, schema: &str) -> Result<Self, StoreError> {
-        let is_allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-        let begins_well = !schema.starts_with(|c: char| c.is_ascii_digit());
-        if schema.is_empty()
-            || schema.len() > 48
-            || !schema.chars().all(is_allowed)
-            || !begins_well
-            || schema.starts_with("pg_")
-        {
-            return Err(StoreError::invalid(format!(
-                "a schema's name has 1 to 48 of a-z, 0-9 and _, begins with no digit and not with \
-                 pg_: schema={schema}"
-            )));
-        }
-        self.schema = schema.into();
+        self.schema = SchemaName::new(schema)?;
         Ok(self)
     }
 
@@ -250,6 +269,12 @@ impl PostgresOptions {
     /// Sets how long a statement may take.
     pub fn with_statement_timeout(mut self, timeout: Duration) -> Self {
         self.statement_timeout = timeout;
+        self
+    }
+
+    /// Sets how long a connection stays without use.
+    pub fn with_idle_timeout(mut self, timeout: Duration) -> Self {
+        self.idle_timeout = timeout;
         self
     }
 
@@ -305,13 +330,57 @@ mod tests {
     }
 
     #[test]
+    fn no_error_holds_a_part_of_a_password() {
+        for url in [
+            "postgres://ada:s3c?r3t@db/bank",
+            "postgres://ada:s3c?r3t=p1n@db/bank",
+            "postgres://ada:s3c@r3t@db/bank",
+            "postgres://ada:s3c@r3t:p1n@db/bank",
+            "postgres://ada:s3c%ff@r3t@db/bank",
+            "postgres://ada:s3c%zz?r3t@db/bank",
+            "postgres://ada:s3c/r3t@db:x/bank",
+            "postgres://ada:s3c",
+            "postgres://ada:s3c/bank",
+            "postgres://ada:s3c?r3t=p1n",
+            "postgres://db/bank?password=s3c&r3t=p1n",
+            "postgres://db/bank?password=s3c&mode=r3t",
+            "postgres://db/bank?password=s3c&schema=r3t-x",
+            "postgres://db/bank?password=s3c&sslmode=r3t",
+            "postgres://db/bank?password=s3c&connections=r3t",
+            "postgres://db:x/bank?password=s3c",
+            "postgres:ada:s3c@db/bank",
+            "postgres:/ada:s3c@db/bank",
+            "postgres:host=db password=s3c",
+            "host=db password=s3c",
+        ] {
+            let error = PostgresOptions::parse(url).unwrap_err();
+            let source = std::error::Error::source(&error).map(ToString::to_string);
+            let text = format!("{error} {error:?} {source:?}");
+            for secret in ["s3c", "r3t", "p1n"] {
+                assert!(!text.contains(secret), "{url}: {text}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_password_of_any_characters_is_read_when_it_is_percent_encoded() {
+        let url = "postgres://ada:a%40b%3Ac%2Fd%3Fe%26f%25g%23@db/bank?mode=read";
+        let options = PostgresOptions::parse(url).unwrap();
+        assert_eq!(options.config.get_password(), Some("a@b:c/d?e&f%g#".as_bytes()));
+        assert_eq!(options.place(), "server=db:5432 database=bank schema=factum");
+    }
+
+    #[test]
     fn what_is_wrong_in_a_url_is_named() {
         assert!(refusal("postgres://db/bank?schem=a").contains("option=schem "));
         assert!(refusal("postgres://db/bank?schema=a-b").ends_with("schema=a-b"));
         assert!(refusal("postgres://db/bank?schema=1a").ends_with("schema=1a"));
         assert!(refusal("postgres://db/bank?schema=pg_a").ends_with("schema=pg_a"));
         assert!(refusal("postgres://db/bank?mode=x").contains("mode=x"));
-        assert!(refusal("postgres://db/bank?connections=0").contains("connections=0"));
+        for count in ["0", "-1", "262144", "18446744073709551615", "99999999999999999999"] {
+            let refused = refusal(&format!("postgres://db/bank?connections={count}"));
+            assert!(refused.contains(&format!("connections={count} ")), "{refused}");
+        }
         assert!(refusal("postgres://db/bank?sslmode=allow").contains("sslmode=allow"));
         assert!(refusal("postgres://ada:secret@db:x/bank").contains("url=postgres://db:x/bank"));
     }

@@ -1,8 +1,11 @@
 //! The connections of readers, and of writers of documents.
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use factum_backend::CommitError;
@@ -12,119 +15,179 @@ use tokio_postgres::Row;
 
 use crate::{
     error,
-    link::{Dialer, Link, Parameter},
+    link::{CANCEL_TIMEOUT, Dialer, Link, Parameter, Running},
+    options::CONNECTIONS_MAX,
 };
 
-/// Connections that are made when they are needed, and kept. Clones share them.
+/// Connections that are made when they are needed, and kept for a while. Clones share them.
+///
+/// There are never more than the maximum: one that is in use has a permit, and so has one that is
+/// closing, until it is closed. Idle ones have none: whoever has a permit takes one of these first.
 #[derive(Debug, Clone)]
-pub(crate) struct Pool {
+pub(crate) struct Pool(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
     dialer: Dialer,
     room: Arc<Semaphore>,
-    idle: Arc<Mutex<Vec<Link>>>,
-    is_closed: Arc<AtomicBool>,
+    connections_max: u32,
+    /// The one that was used last is the last.
+    idle: Mutex<Vec<Idle>>,
+    is_closed: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Idle {
+    link: Link,
+    /// How many looks it has been idle for.
+    looks: u32,
 }
 
 impl Pool {
     pub(crate) fn new(dialer: Dialer, connections_max: usize) -> Self {
-        Self {
+        let connections_max = connections_max.clamp(1, CONNECTIONS_MAX);
+        Self(Arc::new(Shared {
             dialer,
-            room: Arc::new(Semaphore::new(connections_max.max(1))),
-            idle: Arc::default(),
-            is_closed: Arc::default(),
-        }
+            room: Arc::new(Semaphore::new(connections_max)),
+            connections_max: u32::try_from(connections_max).expect("it is clamped"),
+            idle: Mutex::default(),
+            is_closed: AtomicBool::default(),
+        }))
     }
 
-    /// Runs a statement as a transaction of its own.
+    /// Runs a statement as a transaction of its own. It goes on where the caller does not wait.
     pub(crate) async fn ask(
         &self,
         statement: &str,
         parameters: &[Parameter<'_>],
     ) -> Result<Vec<Row>, CommitError> {
-        let lent = self.lend().await?;
+        let lent = self.lend(Running::GoesOn).await?;
         lent.link().ask(statement, parameters).await
     }
 
     /// Runs a statement that stores nothing; once more if its connection had been cut meanwhile.
+    /// The server is asked to cancel it where the caller does not wait.
     pub(crate) async fn read(
         &self,
         statement: &str,
         parameters: &[Parameter<'_>],
     ) -> Result<Vec<Row>, StoreError> {
-        let lent = self.lend().await?;
+        let lent = self.lend(Running::IsCancelled).await?;
         match lent.link().ask(statement, parameters).await {
             Err(CommitError::Unknown(_)) if lent.was_used => {
                 drop(lent);
-                self.forget();
-                self.ask(statement, parameters).await.map_err(error::of_read)
+                // Where one was cut, others were as well.
+                self.leave_idle(|_| true);
+                let lent = self.lend(Running::IsCancelled).await?;
+                lent.link().ask(statement, parameters).await.map_err(error::of_read)
             }
             answer => answer.map_err(error::of_read),
         }
     }
 
-    async fn lend(&self) -> Result<Lent<'_>, StoreError> {
-        let room = Arc::clone(&self.room).acquire_owned().await;
+    async fn lend(&self, running: Running) -> Result<Lent, StoreError> {
+        let room = Arc::clone(&self.0.room).acquire_owned().await;
         let room = room.map_err(|_| StoreError::closed())?;
-        loop {
-            let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-            match idle {
-                Some(link) if link.is_closed() => {}
-                Some(link) => {
-                    return Ok(Lent { pool: self, link: Some(link), was_used: true, _room: room });
-                }
-                None => {
-                    let link = Some(self.dialer.connect(None).await?);
-                    return Ok(Lent { pool: self, link, was_used: false, _room: room });
-                }
+        while let Some(Idle { link, .. }) = self.idle().pop() {
+            if !link.is_closed() {
+                let pool = self.clone();
+                return Ok(Lent { pool, link: Some((link, room)), was_used: true, running });
+            }
+        }
+        // In a task of its own: where the caller does not wait for it, it is for another.
+        let pool = self.clone();
+        let made = tokio::spawn(async move {
+            let link = pool.0.dialer.connect(None).await?;
+            Ok(Lent { pool, link: Some((link, room)), was_used: false, running })
+        });
+        made.await.map_err(|e| StoreError::internal("no connection was made").with_source(e))?
+    }
+
+    /// Counts a look for each idle connection, and closes those that were not used for more.
+    pub(crate) fn rest(&self, looks_max: u32) {
+        self.leave_idle(|idle| {
+            idle.looks += 1;
+            idle.looks > looks_max
+        });
+    }
+
+    /// Closes the idle connections that are meant.
+    fn leave_idle(&self, mut is_meant: impl FnMut(&mut Idle) -> bool) {
+        let gone: Vec<Idle> = self.idle().extract_if(.., |idle| is_meant(idle)).collect();
+        for Idle { link, .. } in gone {
+            // There is one, but for a moment in which another takes it for a new connection.
+            match Arc::clone(&self.0.room).try_acquire_owned() {
+                Ok(room) => self.leave((link, room), Running::GoesOn),
+                Err(_) => self.idle().insert(0, Idle { link, looks: 0 }),
             }
         }
     }
 
-    /// Lets the connections go that nobody uses: where one was cut, others were as well.
-    fn forget(&self) {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    /// Closes a connection. It counts until it is closed.
+    fn leave(&self, (link, room): (Link, OwnedSemaphorePermit), running: Running) {
+        // The server ends what it still runs by then, also where it can't be told to.
+        let limit = self.0.dialer.statement_timeout().saturating_add(CANCEL_TIMEOUT);
+        link.runtime().clone().spawn(async move {
+            link.end(running, limit).await;
+            drop(room);
+        });
     }
 
-    /// Lets what runs finish, and refuses from now on.
-    pub(crate) async fn close(&self, connections_max: usize) {
-        self.is_closed.store(true, Ordering::Release);
-        let count = u32::try_from(connections_max.max(1)).unwrap_or(u32::MAX);
+    /// Lets what runs finish, closes all connections, and refuses from now on.
+    pub(crate) async fn close(&self) {
+        self.0.is_closed.store(true, Ordering::Release);
         // An error says that somebody has closed it before.
-        if let Ok(all) = self.room.acquire_many(count).await {
-            self.room.close();
+        if let Ok(all) = self.0.room.acquire_many(self.0.connections_max).await {
+            self.0.room.close();
             drop(all);
         }
-        self.forget();
+        let idle = std::mem::take(&mut *self.idle());
+        for Idle { link, .. } in idle {
+            link.end(Running::GoesOn, CLOSE_MAX).await;
+        }
     }
 
     /// The place that errors name.
     pub(crate) fn place(&self) -> &str {
-        &self.dialer.place
+        self.0.dialer.place()
     }
 
     pub(crate) fn is_closed(&self) -> bool {
-        self.is_closed.load(Ordering::Acquire)
+        self.0.is_closed.load(Ordering::Acquire)
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Idle>> {
+        self.0.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// How long an idle connection may take to close before its socket is dropped.
+const CLOSE_MAX: Duration = Duration::from_secs(1);
 
 /// A connection in use; dropping it gives it back.
-struct Lent<'p> {
-    pool: &'p Pool,
-    link: Option<Link>,
+struct Lent {
+    pool: Pool,
+    link: Option<(Link, OwnedSemaphorePermit)>,
     /// It lay idle before, and may have been cut there.
     was_used: bool,
-    _room: OwnedSemaphorePermit,
+    /// What becomes of its statement where nobody waits for the answer.
+    running: Running,
 }
 
-impl Lent<'_> {
+impl Lent {
     fn link(&self) -> &Link {
-        self.link.as_ref().expect("it is taken out when this is dropped")
+        &self.link.as_ref().expect("it is taken out when this is dropped").0
     }
 }
 
-impl Drop for Lent<'_> {
+impl Drop for Lent {
     fn drop(&mut self) {
-        if let Some(link) = self.link.take().filter(|link| !link.is_closed()) {
-            self.pool.idle.lock().unwrap_or_else(PoisonError::into_inner).push(link);
+        let Some((link, room)) = self.link.take() else { return };
+        if link.is_closed() {
+            self.pool.leave((link, room), self.running);
+        } else {
+            self.pool.idle().push(Idle { link, looks: 0 });
+            drop(room);
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::{
     number::{signed, unsigned},
     pool::Pool,
     round::Items,
+    seen::Seen,
     statement::Statements,
 };
 
@@ -201,8 +202,7 @@ pub(crate) async fn info(
     change::info(rows.first().ok_or_else(no_row)?, 0)
 }
 
-/// The last position.
-pub(crate) async fn head(pool: &Pool, statements: &Statements) -> Result<Position, StoreError> {
-    let rows = pool.read(&statements.log_end, &[]).await?;
-    Ok(Position::new(unsigned(get(rows.first().ok_or_else(no_row)?, 0)?)))
+/// The end of the log.
+pub(crate) async fn end(pool: &Pool, statements: &Statements) -> Result<Seen, StoreError> {
+    Seen::of(&pool.read(&statements.log_end, &[]).await?)
 }

@@ -5,11 +5,12 @@ use factum_core::{Lineage, StoreError, StoreErrorKind};
 use crate::{
     error,
     link::{Dialer, Link, get},
+    name::{RoleName, SchemaName},
     options::{Access, PostgresOptions},
 };
 
 /// The version of the tables and functions that this program knows.
-pub const SCHEMA_VERSION: i32 = 1;
+pub const SCHEMA_VERSION: i32 = 2;
 
 /// The oldest PostgreSQL that will do, as `server_version_num` counts.
 const SERVER_MIN: i32 = 140_000;
@@ -17,11 +18,46 @@ const SERVER_MIN: i32 = 140_000;
 /// Steps of statements; step n brings version n to n + 1.
 type Steps = &'static [&'static [&'static str]];
 
-const MIGRATIONS: [&[&str]; SCHEMA_VERSION as usize] = [&[
-    include_str!("schema/v1.sql"),
-    include_str!("schema/read.sql"),
-    include_str!("schema/write.sql"),
-]];
+const MIGRATIONS: [&[&str]; SCHEMA_VERSION as usize] = [
+    &[
+        include_str!("schema/v1/tables.sql"),
+        include_str!("schema/v1/read.sql"),
+        include_str!("schema/v1/write.sql"),
+    ],
+    &[include_str!("schema/v2.sql")],
+];
+
+/// Every function of a log. They call each other with the rights of their caller.
+const FUNCTIONS: [&str; 24] = [
+    "append",
+    "begin_write",
+    "category_page",
+    "change",
+    "clear_documents",
+    "erase",
+    "find_ids",
+    "get_document",
+    "has_id",
+    "item_positions",
+    "lock_log",
+    "log_end",
+    "log_page",
+    "next_match",
+    "query_page",
+    "renew_lineage",
+    "retain",
+    "scan_documents",
+    "start_in_log",
+    "start_in_stream",
+    "stream_info",
+    "stream_page",
+    "tags_of",
+    "write_documents",
+];
+
+/// What a transaction begins with that looks for or makes things: names without a schema, those of
+/// types and operators among them, mean the server's own, whatever the role's path is.
+const PIN_PATH: &str = "SET LOCAL search_path = pg_catalog, pg_temp;";
 
 /// What one connection says of the server before anything is done.
 struct Server {
@@ -75,26 +111,31 @@ pub async fn apply_schema(options: &PostgresOptions) -> Result<Applied, StoreErr
     Ok(prepare(&Dialer::new(options)?, options).await?.applied)
 }
 
-/// The statements that make a log in a schema, for who may: what opening does by itself where the
-/// role has the right to. Run them in one transaction, once: each log has a lineage of its own.
+/// The statements that make a log in a schema: what opening does by itself where the role has the
+/// right to.
+///
+/// Run them in one transaction, once: each log has a lineage of its own. They set `search_path`
+/// until that transaction ends.
 ///
 /// ```
-/// let statements = factum_postgres::schema_sql("ledger", "01890a5d-ac96-774b-bcce-b302099a8057");
+/// use factum_core::{Lineage, Uuid};
+/// use factum_postgres::{SchemaName, schema_sql};
+///
+/// let lineage = Lineage::new(Uuid::from_u128(7));
+/// let statements = schema_sql(&SchemaName::new("ledger")?, lineage);
 /// assert!(statements.contains("CREATE TABLE \"ledger\".events"));
+/// # Ok::<(), factum_core::StoreError>(())
 /// ```
-pub fn schema_sql(schema: &str, lineage: &str) -> String {
-    let quoted = quoted(schema);
+pub fn schema_sql(schema: &SchemaName, lineage: Lineage) -> String {
     let made = made(schema, lineage, &MIGRATIONS);
-    format!("CREATE SCHEMA IF NOT EXISTS {quoted};\n{made}")
+    format!("{PIN_PATH}\nCREATE SCHEMA IF NOT EXISTS {};\n{made}", schema.quoted())
 }
 
-fn made(schema: &str, lineage: &str, steps: Steps) -> String {
-    let texts = steps.iter().flat_map(|parts| parts.iter());
-    let texts: Vec<String> = texts.map(|text| named(text, schema)).collect();
+fn made(schema: &SchemaName, lineage: Lineage, steps: Steps) -> String {
     format!(
         "{}\nINSERT INTO {}.log (schema_version, lineage) VALUES ({}, '{lineage}');\n",
-        texts.join("\n"),
-        quoted(schema),
+        named(steps, schema),
+        schema.quoted(),
         steps.len(),
     )
 }
@@ -102,36 +143,38 @@ fn made(schema: &str, lineage: &str, steps: Steps) -> String {
 /// The statements that give a role the rights that working with a log takes, and no more. It can
 /// append, erase, write documents and renew the lineage; it can't make or migrate the log.
 ///
-/// To read, `USAGE` on the schema and `SELECT` on its tables will do. Whoever may write to `events`
-/// himself can break every law.
+/// A role that only reads needs `USAGE` on the schema, `SELECT` on its tables and `EXECUTE` on its
+/// functions. A role that may write to `events` by itself can break every law.
 ///
 /// ```
-/// let statements = factum_postgres::grants_sql("ledger", "app");
+/// use factum_postgres::{RoleName, SchemaName, grants_sql};
+///
+/// let statements = grants_sql(&SchemaName::new("ledger")?, &RoleName::new("app")?);
 /// assert!(statements.contains("GRANT SELECT, UPDATE ON \"ledger\".log TO \"app\";"));
+/// # Ok::<(), factum_core::StoreError>(())
 /// ```
-pub fn grants_sql(schema: &str, role: &str) -> String {
-    let (schema, role) = (quoted(schema), format!("\"{}\"", role.replace('"', "\"\"")));
-    let grant = |rights: &str, tables: &[&str]| {
-        let tables: Vec<_> = tables.iter().map(|table| format!("{schema}.{table}")).collect();
-        format!("GRANT {rights} ON {} TO {role};\n", tables.join(", "))
+pub fn grants_sql(schema: &SchemaName, role: &RoleName) -> String {
+    let (schema, role) = (schema.quoted(), role.quoted());
+    let grant = |rights: &str, names: &[&str]| {
+        let names: Vec<_> = names.iter().map(|name| format!("{schema}.{name}")).collect();
+        format!("GRANT {rights} {} TO {role};\n", names.join(", "))
     };
     [
         format!("GRANT USAGE ON SCHEMA {schema} TO {role};\n"),
-        grant("SELECT, INSERT, DELETE", &["events", "event_tags"]),
-        grant("SELECT, INSERT, UPDATE, DELETE", &["erased", "streams", "documents"]),
-        grant("SELECT, UPDATE", &["log"]),
-        grant("SELECT, USAGE", &["document_revisions"]),
+        grant("SELECT, INSERT, DELETE ON", &["events", "event_tags"]),
+        grant("SELECT, INSERT, UPDATE, DELETE ON", &["erased", "streams", "documents"]),
+        grant("SELECT, UPDATE ON", &["log"]),
+        grant("SELECT, USAGE ON", &["document_revisions"]),
+        grant("EXECUTE ON FUNCTION", &FUNCTIONS),
     ]
     .concat()
 }
 
-/// A schema's name as it stands in a statement. It was checked when it was set.
-pub(crate) fn quoted(schema: &str) -> String {
-    format!("\"{}\"", schema.replace('"', ""))
-}
-
-fn named(text: &str, schema: &str) -> String {
-    text.replace("@schema@", &quoted(schema)).replace("@name@", &schema.replace(['"', '\''], ""))
+/// The statements of these steps in a schema.
+fn named(steps: Steps, schema: &SchemaName) -> String {
+    let texts: Vec<_> = steps.concat();
+    let text = texts.join("\n");
+    text.replace("@schema@", &schema.quoted()).replace("@name@", schema.as_str())
 }
 
 /// Looks at the server, and makes the log or brings it to the present version.
@@ -148,7 +191,7 @@ async fn prepare_by(
     options: &PostgresOptions,
 ) -> Result<Found, StoreError> {
     let link = dialer.connect(None).await?;
-    let place = &dialer.place;
+    let place = dialer.place();
     let server = look(&link, &options.schema).await?;
     if server.version < SERVER_MIN {
         return Err(StoreError::invalid(format!(
@@ -183,16 +226,19 @@ async fn prepare_by(
     bring(&link, options, steps, server.has_schema).await.map(found)
 }
 
-async fn look(link: &Link, schema: &str) -> Result<Server, StoreError> {
+async fn look(link: &Link, schema: &SchemaName) -> Result<Server, StoreError> {
     // Names are looked up in the tables of the catalogue, whose answers are those of now: what
     // `to_regclass` says may be older than a lock that this transaction has waited for.
-    const LOOK: &str = "SELECT current_setting('server_version_num')::integer, \
-        current_setting('server_encoding'), pg_is_in_recovery(), \
-        current_setting('fsync') = 'on' AND current_setting('full_page_writes') = 'on', \
-        EXISTS (SELECT FROM pg_namespace AS n WHERE n.nspname = $1), \
-        EXISTS (SELECT FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace \
-        WHERE n.nspname = $1 AND c.relname = 'log')";
-    let rows = link.ask(LOOK, &[(&schema, tokio_postgres::types::Type::TEXT)]).await;
+    const LOOK: &str = "SELECT pg_catalog.current_setting('server_version_num')::integer, \
+        pg_catalog.current_setting('server_encoding'), pg_catalog.pg_is_in_recovery(), \
+        pg_catalog.current_setting('fsync')::boolean \
+        AND pg_catalog.current_setting('full_page_writes')::boolean, \
+        EXISTS (SELECT FROM pg_catalog.pg_namespace AS n \
+        WHERE n.nspname OPERATOR(pg_catalog.=) $1), \
+        EXISTS (SELECT FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n \
+        ON n.oid OPERATOR(pg_catalog.=) c.relnamespace \
+        WHERE n.nspname OPERATOR(pg_catalog.=) $1 AND c.relname OPERATOR(pg_catalog.=) 'log')";
+    let rows = link.ask(LOOK, &[(&schema.as_str(), tokio_postgres::types::Type::TEXT)]).await;
     let rows = rows.map_err(error::of_read)?;
     let row = &rows[0];
     Ok(Server {
@@ -205,8 +251,8 @@ async fn look(link: &Link, schema: &str) -> Result<Server, StoreError> {
     })
 }
 
-async fn version(link: &Link, schema: &str) -> Result<i32, StoreError> {
-    let text = format!("SELECT schema_version FROM {}.log", quoted(schema));
+async fn version(link: &Link, schema: &SchemaName) -> Result<i32, StoreError> {
+    let text = format!("SELECT schema_version FROM {}.log", schema.quoted());
     let rows = link.ask(&text, &[]).await.map_err(error::of_read)?;
     let row = rows.first().ok_or_else(|| {
         StoreError::corrupt(format!("the log has lost its row, restore a backup: schema={schema}"))
@@ -222,7 +268,7 @@ async fn bring(
     steps: Steps,
     has_schema: bool,
 ) -> Result<Applied, StoreError> {
-    link.run("BEGIN; SELECT pg_advisory_xact_lock(1178682196)").await?;
+    link.run(&format!("BEGIN; {PIN_PATH} SELECT pg_advisory_xact_lock(1178682196)")).await?;
     let brought = bring_locked(link, options, steps, has_schema).await;
     link.run(if brought.is_ok() { "COMMIT" } else { "ROLLBACK" }).await?;
     brought
@@ -240,12 +286,12 @@ async fn bring_locked(
     if is_present(version, steps, &place)? {
         return Ok(Applied::Present);
     }
-    let quoted = quoted(schema);
+    let quoted = schema.quoted();
     let Some(version) = version else {
         let lineage = Lineage::new(options.ids.uuid(options.clock.now()));
         // A role that may use a schema need not be one that may make any.
         let make = if has_schema { "" } else { &format!("CREATE SCHEMA IF NOT EXISTS {quoted};") };
-        let made = format!("{make}\n{}", made(schema, &lineage.to_string(), steps));
+        let made = format!("{make}\n{}", made(schema, lineage, steps));
         return link.run(&made).await.map(|()| Applied::Made).map_err(|e| rights(&place, e));
     };
     // No append is under way while functions and tables change.
@@ -254,11 +300,9 @@ async fn bring_locked(
         '{schema}'::regnamespace::oid::bigint);"
     );
     let past = usize::try_from(version).unwrap_or(0);
-    let steps_left = steps[past..].iter().flat_map(|parts| parts.iter());
-    let steps_left: Vec<String> = steps_left.map(|text| named(text, schema)).collect();
     let statements = format!(
         "{lock}\n{}\nUPDATE {quoted}.log SET schema_version = {}",
-        steps_left.join("\n"),
+        named(&steps[past..], schema),
         steps.len()
     );
     link.run(&statements).await.map(|()| Applied::Migrated).map_err(|e| rights(&place, e))

@@ -1,13 +1,17 @@
 //! The writer's connection, used by the writer's thread alone.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use factum_backend::CommitError;
 use factum_core::StoreError;
 use tokio::runtime::{Builder, Runtime};
 use tokio_postgres::Row;
 
-use crate::link::{Dialer, Link, Parameter};
+use crate::link::{Dialer, Link, Parameter, Running};
+
+/// How long a connection may take to close before its socket is dropped. What it still runs, the
+/// server ends when its time is over.
+const CLOSE_MAX: Duration = Duration::from_secs(1);
 
 /// A connection that is made anew when it was lost, and the runtime that drives it: the writer's
 /// own thread, so that a group costs no change of threads.
@@ -29,42 +33,56 @@ impl Session {
         statement: &str,
         parameters: &[Parameter<'_>],
     ) -> Result<Vec<Row>, CommitError> {
-        let Self { runtime, dialer, link } = self;
-        let runtime = match runtime {
+        self.connect()?;
+        let (Some(runtime), Some(link)) = (&self.runtime, &self.link) else {
+            return Err(StoreError::internal("the writer has no connection, report this").into());
+        };
+        runtime.block_on(link.ask(statement, parameters)).inspect_err(|error| {
+            // What it still has to say of one statement must not be taken for the next.
+            if let CommitError::Unknown(_) = error {
+                self.leave();
+            }
+        })
+    }
+
+    /// Makes the connection where there is none. Whether it is another one than before.
+    pub(crate) fn connect(&mut self) -> Result<bool, StoreError> {
+        let runtime = match &self.runtime {
             Some(runtime) => runtime,
             None => {
                 let made = Builder::new_current_thread().enable_all().build().map_err(|e| {
                     StoreError::unavailable("no runtime for the writer, try again").with_source(e)
                 })?;
-                runtime.insert(made)
+                self.runtime.insert(made)
             }
         };
-        runtime
-            .block_on(async {
-                // Twice, so that the end of a connection that was cut while idle is noticed:
-                // once for the system's news, once for the task that reads them.
+        if self.link.is_some() {
+            // Twice, so that the end of a connection that was cut while idle is noticed: once for
+            // the system's news, once for the task that reads them.
+            runtime.block_on(async {
                 tokio::task::yield_now().await;
                 tokio::task::yield_now().await;
-                if link.as_ref().is_some_and(Link::is_closed) {
-                    *link = None;
-                }
-                let link = match link {
-                    Some(link) => link,
-                    None => link.insert(dialer.connect(None).await?),
-                };
-                link.ask(statement, parameters).await
-            })
-            .inspect_err(|error| {
-                // What it still has to say of one statement must not be taken for the next.
-                if let CommitError::Unknown(_) = error {
-                    self.link = None;
-                }
-            })
+            });
+            if self.link.as_ref().is_some_and(|link| !link.is_closed()) {
+                return Ok(false);
+            }
+            self.leave();
+        }
+        let runtime = self.runtime.as_ref().expect("it was just made");
+        self.link = Some(runtime.block_on(self.dialer.connect(None))?);
+        Ok(true)
+    }
+
+    /// Closes the connection, and waits for that: what follows has another one.
+    pub(crate) fn leave(&mut self) {
+        if let (Some(runtime), Some(link)) = (&self.runtime, self.link.take()) {
+            runtime.block_on(link.end(Running::GoesOn, CLOSE_MAX));
+        }
     }
 
     /// The place that errors name.
     pub(crate) fn place(&self) -> &str {
-        &self.dialer.place
+        self.dialer.place()
     }
 }
 

@@ -1,12 +1,19 @@
 //! Every statement: calls of the schema's functions. Values are bound, never pasted; what is
-//! pasted is the schema's name, which was checked.
+//! pasted is the schema's name, which its type has checked. Each is qualified, so that what it
+//! calls is the same function whatever the session's `search_path` says.
 
-use crate::schema::quoted;
+use crate::name::SchemaName;
+
+/// Which server answers, as a number that it got when it was started. A standby that is promoted is
+/// another one, also where a pooler turns to it under an open connection.
+const SERVER: &str = "pg_catalog.timestamptz_send(pg_catalog.pg_postmaster_start_time())";
 
 /// The statements on one schema.
 #[derive(Debug)]
 pub(crate) struct Statements {
+    /// Does nothing and answers with no row on another server than the one that it names.
     pub(crate) append: String,
+    pub(crate) append_in: String,
     pub(crate) change: String,
     pub(crate) renew_lineage: String,
     pub(crate) find_ids: String,
@@ -23,17 +30,18 @@ pub(crate) struct Statements {
 }
 
 impl Statements {
-    pub(crate) fn new(schema: &str) -> Self {
+    pub(crate) fn new(schema: &SchemaName) -> Self {
         let call = |function: &str, parameters: usize| {
             let parameters: Vec<_> = (1..=parameters).map(|n| format!("${n}")).collect();
-            format!("SELECT * FROM {}.{function}({})", quoted(schema), parameters.join(", "))
+            format!("SELECT * FROM {}.{function}({})", schema.quoted(), parameters.join(", "))
         };
         Self {
-            append: call("append", 29),
+            append: format!("{} WHERE {SERVER} OPERATOR(pg_catalog.=) $30", call("append", 29)),
+            append_in: call("append", 29),
             change: call("change", 7),
             renew_lineage: call("renew_lineage", 2),
             find_ids: call("find_ids", 3),
-            log_end: call("log_end", 0),
+            log_end: format!("SELECT *, {SERVER} FROM {}.log_end()", schema.quoted()),
             stream_info: call("stream_info", 1),
             log_page: call("log_page", 5),
             stream_page: call("stream_page", 6),

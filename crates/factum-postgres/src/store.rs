@@ -1,13 +1,17 @@
 //! The store: both traits over one schema of a database.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use factum_backend::{Head, Writer};
 use factum_core::{
     AppendBatch, AppendError, Appended, Clock, Document, DocumentStore, Durability, EventStore,
-    Guarantees, IdSource, KeyRange, Limits, Lineage, Page, Position, ReadQuery, Revision, ScanPage,
-    ScanQuery, StoreError, StreamChange, StreamId, StreamInfo, WriteBatch, WriteError, Writers,
+    Guarantees, IdSource, KeyRange, Limits, Lineage, POLL_OWN, Page, Position, ReadQuery, Revision,
+    ScanPage, ScanQuery, StoreError, StreamChange, StreamId, StreamInfo, WriteBatch, WriteError,
+    Writers,
 };
 use tokio::{sync::watch, task};
 use tokio_postgres::types::Type;
@@ -21,7 +25,7 @@ use crate::{
     read, schema,
     session::Session,
     statement::Statements,
-    watch::Watch,
+    watch::{LOOK_EVERY, Signals, Watch, Watched},
 };
 
 /// Both halves of a store, in one schema of a PostgreSQL database. Clones share it.
@@ -34,7 +38,12 @@ use crate::{
 /// that knows no `LISTEN`.
 ///
 /// A process has at most [`connections_max`](PostgresOptions::connections_max) connections and
-/// two more: the writer's and the listener's.
+/// two more: the writer's and the listener's. One that was not used for
+/// [`idle_timeout`](PostgresOptions::idle_timeout) is closed, but for the listener's.
+///
+/// # Cancel safety
+/// When the caller of a read stops waiting, its statement is cancelled. Appends, changes and writes
+/// of documents go on without their callers.
 #[derive(Debug, Clone)]
 pub struct PostgresStore {
     pub(crate) pool: Pool,
@@ -44,7 +53,6 @@ pub struct PostgresStore {
     head: Head,
     pub(crate) limits: Limits,
     durability: Durability,
-    connections_max: usize,
     pub(crate) lock_ms: i32,
     /// What others are told of appends on.
     pub(crate) channel: String,
@@ -65,7 +73,8 @@ impl PostgresStore {
         let found = schema::prepare(&dialer, &options).await?;
         let statements = Arc::new(Statements::new(&options.schema));
         let pool = Pool::new(dialer.clone(), options.connections_max);
-        let head = Head::new(read::head(&pool, &statements).await?);
+        let head = Head::new(read::end(&pool, &statements).await?.head);
+        let signals = Signals::default();
         let lock_ms = i32::try_from(options.lock_timeout.as_millis()).unwrap_or(i32::MAX).max(1);
         let is_writer = options.access == Access::ReadWrite;
         let writer = if is_writer {
@@ -74,7 +83,10 @@ impl PostgresStore {
                 statements: Arc::clone(&statements),
                 clock: Arc::clone(&options.clock),
                 head: head.clone(),
+                seen: None,
+                signals: signals.clone(),
                 lock_ms,
+                idle_timeout: options.idle_timeout,
                 commit_delay: Delay(options.commit_delay.clone()),
             };
             let writer = Writer::spawn("factum-postgres", committer, head.clone(), options.limits)?;
@@ -83,8 +95,15 @@ impl PostgresStore {
             None
         };
         let channel = format!("factum_{}", options.schema);
-        let told = (channel.clone(), is_writer);
-        let watch = Watch::start(dialer, Arc::clone(&statements), told, head.clone())?;
+        let watch = Watch::start(Watched {
+            dialer,
+            statements: Arc::clone(&statements),
+            channel: channel.clone(),
+            head: head.clone(),
+            signals,
+            pool: pool.clone(),
+            idle_looks_max: looks(options.idle_timeout),
+        })?;
         let is_durable = found.is_durable;
         Ok(Self {
             pool,
@@ -94,7 +113,6 @@ impl PostgresStore {
             head,
             limits: options.limits,
             durability: if is_durable { Durability::PowerLoss } else { Durability::ProcessCrash },
-            connections_max: options.connections_max,
             lock_ms,
             channel,
             clock: options.clock,
@@ -129,6 +147,12 @@ impl PostgresStore {
     }
 }
 
+/// As many looks of the listener as this time takes, one at least.
+fn looks(time: Duration) -> u32 {
+    let looks = time.as_millis() / LOOK_EVERY.as_millis();
+    u32::try_from(looks).unwrap_or(u32::MAX).max(1)
+}
+
 #[async_trait]
 impl EventStore for PostgresStore {
     async fn append(&self, batch: AppendBatch) -> Result<Appended, AppendError> {
@@ -137,9 +161,10 @@ impl EventStore for PostgresStore {
 
     async fn read(&self, query: ReadQuery) -> Result<Page, StoreError> {
         query.check()?;
+        let known = self.head.position();
         let page = read::page(&self.pool, &self.statements, &query).await?;
-        // This may be the first news of what another process has appended.
-        self.head.advance(page.head);
+        // This may be the first news of what another process has appended, or of another server.
+        self.head.answered(known, page.head);
         Ok(page)
     }
 
@@ -161,11 +186,13 @@ impl EventStore for PostgresStore {
     }
 
     fn guarantees(&self) -> Guarantees {
-        Guarantees::new(self.durability, Writers::ManyProcesses).with_limits(self.limits)
+        let guarantees = Guarantees::new(self.durability, Writers::ManyProcesses);
+        // The listener follows the head.
+        guarantees.with_limits(self.limits).with_poll(POLL_OWN)
     }
 
     async fn close(&self) -> Result<(), StoreError> {
-        self.pool.close(self.connections_max).await;
+        self.pool.close().await;
         if let Some(writer) = &self.writer {
             writer.close().await;
         }

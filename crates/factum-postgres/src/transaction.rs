@@ -2,8 +2,7 @@
 
 use factum_backend::LogEnd;
 use factum_core::{
-    AppendBatch, AppendError, Appended, Position, Revision, StoreError, Timestamp, WriteBatch,
-    WriteError,
+    AppendBatch, AppendError, Appended, Revision, StoreError, Timestamp, WriteBatch, WriteError,
 };
 use tokio_postgres::{Row, Transaction, types::Type};
 
@@ -15,6 +14,7 @@ use crate::{
     number::signed,
     round::{Pending, Round},
     store::PostgresStore,
+    watch::NOTIFY,
 };
 
 impl PostgresStore {
@@ -80,11 +80,11 @@ impl PostgresStore {
         let numbers = (signed(now.as_micros()), i64::MAX);
         let parameters = round.parameters((&self.lock_ms, &0, &numbers.0, &numbers.1));
         let ask = |statement, parameters| ask(transaction, place, statement, parameters);
-        let answer = Answer::read(&ask(&self.statements.append, parameters).await?)?;
+        let answer = Answer::read(&ask(&self.statements.append_in, parameters).await?)?;
         let mut outcomes = [None];
         let stored = answer.settle(&round, &mut outcomes);
         if let [Some(outcome)] = outcomes {
-            self.tell_when_committed(transaction, stored.head).await?;
+            self.tell_when_committed(transaction).await?;
             return outcome;
         }
         let end = LogEnd { head: stored.head, last_at: answer.recorded_at, now };
@@ -132,15 +132,9 @@ impl PostgresStore {
 
     /// Others look at the head when, and if, the transaction is committed. The lock that a
     /// `NOTIFY` takes at its commit is no loss here: the log's is held already.
-    async fn tell_when_committed(
-        &self,
-        transaction: &Transaction<'_>,
-        head: Position,
-    ) -> Result<(), StoreError> {
-        let (channel, head) = (&self.channel, head.to_string());
-        let parameters = vec![(channel as _, Type::TEXT), (&head as _, Type::TEXT)];
-        let place = self.place_to_write()?;
-        ask(transaction, place, "SELECT pg_notify($1, $2)", parameters).await.map(drop)
+    async fn tell_when_committed(&self, transaction: &Transaction<'_>) -> Result<(), StoreError> {
+        let (place, channel) = (self.place_to_write()?, vec![(&self.channel as _, Type::TEXT)]);
+        ask(transaction, place, NOTIFY, channel).await.map(drop)
     }
 }
 

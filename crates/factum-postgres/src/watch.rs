@@ -2,31 +2,44 @@
 //! thread of its own.
 //!
 //! Nothing depends on it: a `NOTIFY` that is lost, or a pooler that knows none, costs at most the
-//! time between two looks at the head.
+//! time between two looks at the head. One that is forged costs a look: it says nothing itself.
 
 use std::{sync::Arc, thread, time::Duration};
 
 use factum_backend::Head;
-use factum_core::{Position, StoreError};
+use factum_core::StoreError;
 use tokio::{
     runtime::Builder,
-    sync::{mpsc, watch},
+    sync::{Notify, watch},
     time::timeout,
 };
 use tokio_postgres::types::Type;
 
 use crate::{
     error,
-    link::{Dialer, Link, NEWS_MAX, get},
-    number::unsigned,
+    link::{CANCEL_TIMEOUT, Dialer, Link, Running},
+    pool::Pool,
+    seen::Seen,
     statement::Statements,
 };
 
 /// How long news may be missed: the head is looked at so often, whatever was heard.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+pub(crate) const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// The time between two `NOTIFY`s of this process: each takes a lock that the whole server has
-/// once.
+/// once. And between two looks after one was heard.
 const NOTIFY_EVERY: Duration = Duration::from_millis(20);
+
+/// Tells others to look at the head. What it is, the server tells them.
+pub(crate) const NOTIFY: &str = "SELECT pg_catalog.pg_notify($1, '')";
+
+/// What the writer and the listener tell each other. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Signals {
+    /// The end of the log as the listener's server has answered it last.
+    pub(crate) looked: Arc<watch::Sender<Option<Seen>>>,
+    /// This process has appended.
+    pub(crate) appended: Arc<Notify>,
+}
 
 /// The thread that keeps the head up to date. Dropping it ends the thread and waits for that.
 #[derive(Debug)]
@@ -35,16 +48,23 @@ pub(crate) struct Watch {
     thread: Option<thread::JoinHandle<()>>,
 }
 
+/// What is watched, and whom it is told.
+pub(crate) struct Watched {
+    pub(crate) dialer: Dialer,
+    pub(crate) statements: Arc<Statements>,
+    /// What others are told on, and are heard on.
+    pub(crate) channel: String,
+    pub(crate) head: Head,
+    pub(crate) signals: Signals,
+    /// Whose idle connections are closed after this many looks.
+    pub(crate) pool: Pool,
+    pub(crate) idle_looks_max: u32,
+}
+
 impl Watch {
-    /// `is_writer`: others are told of what this process appends.
-    pub(crate) fn start(
-        dialer: Dialer,
-        statements: Arc<Statements>,
-        (channel, is_writer): (String, bool),
-        head: Head,
-    ) -> Result<Self, StoreError> {
+    pub(crate) fn start(watched: Watched) -> Result<Self, StoreError> {
         let (stop, stopped) = watch::channel(());
-        let listener = Listener { dialer, statements, channel, is_writer, head, stopped };
+        let listener = Listener { watched, stopped };
         let thread = thread::Builder::new().name("factum-postgres-head".into());
         let watch = move || {
             // Without one the head follows what is read, which is slower, and nothing else.
@@ -70,85 +90,80 @@ impl Drop for Watch {
 }
 
 struct Listener {
-    dialer: Dialer,
-    statements: Arc<Statements>,
-    channel: String,
-    is_writer: bool,
-    head: Head,
+    watched: Watched,
     /// Nothing is ever sent; its end is the sign to stop.
     stopped: watch::Receiver<()>,
 }
 
 impl Listener {
-    async fn run(mut self) {
+    async fn run(self) {
         loop {
-            let mut stopped = self.stopped.clone();
             tokio::select! {
-                _ = stopped.changed() => return,
+                () = self.stopping() => return,
                 // An error here is one that reads meet as well, and they report it.
                 _ = self.listen() => {}
             }
-            if timeout(LOOK_EVERY, self.stopped.changed()).await.is_ok() {
+            if timeout(LOOK_EVERY, self.stopping()).await.is_ok() {
                 return;
             }
         }
     }
 
-    /// Listens until the connection is lost.
-    async fn listen(&mut self) -> Result<(), StoreError> {
-        let (tell, mut news) = mpsc::channel(NEWS_MAX);
-        let link = self.dialer.connect(Some(tell)).await?;
+    async fn stopping(&self) {
+        let _ = self.stopped.clone().changed().await;
+    }
+
+    /// Listens until the connection is lost, or another server answers: there nothing was told
+    /// to listen.
+    async fn listen(&self) -> Result<(), StoreError> {
+        let news = Arc::new(Notify::new());
+        let link = self.watched.dialer.connect(Some(news.clone())).await?;
+        let listened = self.listen_on(&link, &news).await;
+        link.end(Running::IsCancelled, CANCEL_TIMEOUT).await;
+        listened
+    }
+
+    async fn listen_on(&self, link: &Link, news: &Notify) -> Result<(), StoreError> {
         // What a standby can't do is left to looking.
-        let _ = link.run(&format!("LISTEN \"{}\"", self.channel)).await;
-        let mut own = self.head.subscribe();
-        // Of this much others know.
-        let mut told = self.look(&link).await?;
+        let _ = link.run(&format!("LISTEN \"{}\"", self.watched.channel)).await;
+        let server = self.look(link).await?.server;
         loop {
             let heard = timeout(LOOK_EVERY, async {
                 tokio::select! {
-                    heard = news.recv() => heard,
-                    _ = own.changed() => Some(String::new()),
+                    () = news.notified() => false,
+                    () = self.watched.signals.appended.notified() => true,
                 }
             });
-            match heard.await {
-                Err(_) => told = told.max(self.look(&link).await?),
-                // The sender went with the connection's driver.
-                Ok(None) => return Ok(()),
-                Ok(Some(text)) => {
-                    if let Ok(position) = text.parse().map(Position::new) {
-                        told = told.max(position);
-                        self.head.advance(position);
-                    }
+            let is_own = match heard.await {
+                Ok(is_own) => is_own,
+                Err(_) => {
+                    self.watched.pool.rest(self.watched.idle_looks_max);
+                    false
                 }
+            };
+            if is_own {
+                self.notify(link).await?;
+            } else if self.look(link).await?.server != server {
+                return Ok(());
             }
-            let head = self.head.position();
-            if self.is_writer && head > told {
-                self.notify(&link, head).await?;
-                told = head;
-                // What is appended meanwhile is told in one piece.
-                if timeout(NOTIFY_EVERY, self.stopped.clone().changed()).await.is_ok() {
-                    return Ok(());
-                }
-            }
+            // What comes meanwhile is told, or looked for, in one piece.
+            let _ = timeout(NOTIFY_EVERY, self.stopping()).await;
         }
     }
 
-    async fn look(&self, link: &Link) -> Result<Position, StoreError> {
-        let rows = link.ask(&self.statements.log_end, &[]).await.map_err(error::of_read)?;
-        let head = match rows.first() {
-            Some(row) => Position::new(unsigned(get(row, 0)?)),
-            None => Position::ZERO,
-        };
-        self.head.advance(head);
-        Ok(head)
+    async fn look(&self, link: &Link) -> Result<Seen, StoreError> {
+        let known = self.watched.head.position();
+        let rows = link.ask(&self.watched.statements.log_end, &[]).await;
+        let seen = Seen::of(&rows.map_err(error::of_read)?)?;
+        self.watched.head.answered(known, seen.head);
+        self.watched.signals.looked.send_replace(Some(seen.clone()));
+        Ok(seen)
     }
 
     /// Outside of any append, and without waiting for the disk: it stores nothing.
-    async fn notify(&self, link: &Link, head: Position) -> Result<(), StoreError> {
-        const NOTIFY: &str = "SELECT set_config('synchronous_commit', 'off', true), \
-            pg_notify($1, $2)";
-        let (channel, head) = (&self.channel, head.to_string());
-        let told = link.ask(NOTIFY, &[(channel, Type::TEXT), (&head, Type::TEXT)]).await;
+    async fn notify(&self, link: &Link) -> Result<(), StoreError> {
+        let told = format!("{NOTIFY}, pg_catalog.set_config('synchronous_commit', 'off', true)");
+        let told = link.ask(&told, &[(&self.watched.channel, Type::TEXT)]).await;
         told.map_err(error::of_read).map(drop)
     }
 }

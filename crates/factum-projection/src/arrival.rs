@@ -76,7 +76,7 @@ impl Consumers {
         timeout: Duration,
     ) -> Result<(), WaitError> {
         let clock = self.kernel().clock();
-        let begun = clock.now();
+        let begun = clock.monotonic();
         let named = tokio::select! {
             biased;
             named = self.named(name) => named?,
@@ -88,7 +88,7 @@ impl Consumers {
                 waited: timeout,
             }),
         };
-        let left = || timeout.saturating_sub(clock.now().saturating_since(begun));
+        let left = || timeout.saturating_sub(clock.monotonic().saturating_since(begun));
         match named {
             Named::Maintained(maintained) => maintained.arrive(position, left()).await,
             Named::Started(handle) => handle.wait_for(position, left()).await,

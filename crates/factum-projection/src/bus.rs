@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, fmt};
 
-use factum_core::{DecodeError, Event, Position, ReadError, RecordedEvent, Scope};
+use factum_core::{DecodeError, ErrorKind, Event, Position, ReadError, RecordedEvent, Scope};
 
 use crate::{
     option::{BATCH_BYTES_DEFAULT, BATCH_EVENTS_DEFAULT, Unknown},
@@ -20,6 +20,16 @@ pub enum BusError {
     /// An event can't be decoded; the next call goes on behind it.
     #[error(transparent)]
     Decode(Box<DecodeError>),
+}
+
+impl BusError {
+    /// What the caller can do.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Read(error) => error.kind(),
+            Self::Decode(error) => error.kind(),
+        }
+    }
 }
 
 /// Events of an enum from now on, fed from the log: nothing comes that is not stored, and nothing

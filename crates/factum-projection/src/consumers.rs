@@ -18,7 +18,7 @@ use crate::{
     consumer::{Consumer, Handling},
     error::{HandleError, StartError},
     handle::{ConsumerHandle, ProjectionHandle},
-    lease::Membership,
+    lease::{Bell, Membership},
     name::ConsumerName,
     option::ConsumerOptions,
     projection::Projection,
@@ -131,7 +131,8 @@ impl Consumers {
         handles
     }
 
-    /// Lets all of them stop after the batches at hand, and starts no more.
+    /// Lets all of them stop after the batches at hand, and starts no more. A target that does not
+    /// answer is waited for ten seconds.
     pub async fn close(&self) {
         self.running().is_closed = true;
         let handles = self.list();
@@ -171,6 +172,11 @@ impl Consumers {
 
     pub(crate) fn kernel(&self) -> &Kernel {
         &self.reading.kernel
+    }
+
+    /// What is heard of other processes while a consumer here shares its partitions with them.
+    pub(crate) fn bell(&self) -> Option<Bell> {
+        self.membership.as_ref().map(Membership::bell)
     }
 
     pub(crate) fn is_closed(&self) -> bool {

@@ -1,5 +1,7 @@
 //! The keys of documents in a read model.
 
+use factum_core::ErrorKind;
+
 /// The most bytes of a document's key in a read model.
 pub const DOCUMENT_KEY_BYTES_MAX: usize = 512;
 
@@ -9,6 +11,13 @@ pub const DOCUMENT_KEY_BYTES_MAX: usize = 512;
 pub struct InvalidDocumentKey {
     /// How many it has.
     pub bytes: usize,
+}
+
+impl InvalidDocumentKey {
+    /// What the caller can do.
+    pub fn kind(&self) -> ErrorKind {
+        ErrorKind::Invalid
+    }
 }
 
 pub(crate) fn check_key(key: &str) -> Result<(), InvalidDocumentKey> {

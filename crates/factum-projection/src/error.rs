@@ -1,8 +1,8 @@
 //! What can go wrong with consumers.
 
-use std::time::Duration;
+use std::{error::Error, fmt, time::Duration};
 
-use factum_core::{Position, StoreError};
+use factum_core::{ErrorKind, Position, StoreError};
 
 use crate::{
     health::StopReason,
@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// What a handler says when it can't handle an event; any error will do.
-pub type HandleError = Box<dyn std::error::Error + Send + Sync>;
+pub type HandleError = Box<dyn Error + Send + Sync>;
 
 /// Why a consumer does not start.
 #[derive(Debug, thiserror::Error)]
@@ -33,15 +33,23 @@ pub enum StartError {
     Store(#[from] StoreError),
 }
 
+impl StartError {
+    /// What the caller can do.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Name(error) => error.kind(),
+            Self::Running(_) | Self::OnePartition(_) => ErrorKind::Invalid,
+            Self::Closed(_) => ErrorKind::Closed,
+            Self::Store(error) => error.kind().into(),
+        }
+    }
+}
+
 /// Why a consumer has not come to a position.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum WaitError {
     /// It is behind. Serve what there is, or wait again.
-    #[error(
-        "the consumer has not come so far: consumer={consumer} position={position} \
-         reached={reached} waited={waited:?}"
-    )]
     Behind {
         /// Which one.
         consumer: ConsumerName,
@@ -53,7 +61,6 @@ pub enum WaitError {
         waited: Duration,
     },
     /// It has stopped, and will not come there.
-    #[error("the consumer has stopped: consumer={consumer} reason={reason}")]
     Stopped {
         /// Which one.
         consumer: ConsumerName,
@@ -61,12 +68,59 @@ pub enum WaitError {
         reason: StopReason,
     },
     /// Nobody has this name: see [`Consumers::wait_for`](crate::Consumers::wait_for).
-    #[error(
-        "no consumer or projection of this name was started in this program, and no documents of \
-         one are kept in the store: name={0}"
-    )]
     Unknown(String),
     /// The store does not say what is kept under the name.
-    #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(StoreError),
 }
+
+impl WaitError {
+    /// What the caller can do.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Behind { .. } => ErrorKind::TimedOut,
+            Self::Stopped { .. } => ErrorKind::Closed,
+            Self::Unknown(_) => ErrorKind::Invalid,
+            Self::Store(error) => error.kind().into(),
+        }
+    }
+}
+
+impl fmt::Display for WaitError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Behind { consumer, position, reached, waited } => write!(
+                f,
+                "the consumer has not come so far: consumer={consumer} position={position} \
+                 reached={reached} waited={waited:?}"
+            ),
+            Self::Stopped { consumer, reason } => {
+                write!(f, "the consumer has stopped: consumer={consumer} reason={reason}")
+            }
+            Self::Unknown(name) => write!(
+                f,
+                "no consumer or projection of this name was started in this program, and no \
+                 documents of one are kept in the store: name={name}"
+            ),
+            Self::Store(error) => error.fmt(f),
+        }
+    }
+}
+
+impl Error for WaitError {
+    /// Found also where a transparent error hides this type: see [`ErrorKind::of`].
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Store(error) => error.source(),
+            other => Some(other.kind().cause()),
+        }
+    }
+}
+
+impl From<StoreError> for WaitError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+#[cfg(test)]
+mod tests;

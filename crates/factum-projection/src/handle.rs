@@ -66,12 +66,12 @@ impl ConsumerHandle {
 
     /// How it fares.
     pub fn health(&self) -> ConsumerHealth {
-        self.board.at(self.clock.now())
+        self.board.at(&*self.clock)
     }
 
     /// How each of its partitions fares, under the name that its progress is stored by.
     pub fn partitions(&self) -> Vec<(ConsumerName, ConsumerHealth)> {
-        let parts = self.board.each_at(self.clock.now());
+        let parts = self.board.each_at(&*self.clock);
         let name = |at: usize| self.name.part(at, self.partitions.len());
         parts.into_iter().enumerate().map(|(at, health)| (name(at), health)).collect()
     }
@@ -165,12 +165,11 @@ impl ConsumerHandle {
         }
     }
 
-    /// Lets it stop after the batch at hand, and waits for that. Where other processes run it too,
+    /// Lets it stop after the batch at hand, and waits for that; ten seconds for a target that
+    /// does not answer. Where other processes run it too,
     /// they go on with it.
     pub async fn stop(&self) -> StopReason {
-        for partition in &*self.partitions {
-            let _ = partition.orders.send(Order::Stop).await;
-        }
+        self.tell_to_stop();
         let mut health = self.board.watch();
         // Not by `wait_for`, which holds the sum while it asks.
         while !self.has_ended() && health.changed().await.is_ok() {}
@@ -189,9 +188,7 @@ impl ConsumerHandle {
 
     /// Tells it to stop, and does not wait.
     pub(crate) fn tell_to_stop(&self) {
-        for partition in &*self.partitions {
-            let _ = partition.orders.try_send(Order::Stop);
-        }
+        self.board.halt();
     }
 
     /// What is parked, by the position of the events.

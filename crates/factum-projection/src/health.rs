@@ -5,7 +5,7 @@ mod metrics;
 
 use std::{fmt, time::Duration};
 
-use factum_core::{Position, Timestamp};
+use factum_core::{Clock, Monotonic, Position, Timestamp};
 
 pub(crate) use board::{Board, Place};
 pub use metrics::describe_consumer_metrics;
@@ -114,12 +114,18 @@ pub struct ConsumerHealth {
     pub rate: f64,
     /// It takes care after an unclean stop: what it is about to handle is noted first.
     pub is_cautious: bool,
+    /// Since when it waits for its target, to begin a batch or to store it. Longer than a moment:
+    /// the target does not answer, and nothing is handled meanwhile.
+    pub committing_since: Option<Timestamp>,
+    /// What keeps an earlier build of the projection from being dropped; it is tried again until
+    /// that is gone. Known where the projection is maintained.
+    pub undropped: Option<String>,
     /// Its partitions.
     pub partitions: usize,
     /// Those of them that other processes work on, or nobody yet.
     pub elsewhere: usize,
     /// Since when, and behind how many events, the rate is measured.
-    measured: (Timestamp, u64),
+    measured: Option<(Monotonic, u64)>,
 }
 
 impl ConsumerHealth {
@@ -134,30 +140,32 @@ impl ConsumerHealth {
             handled: 0,
             rate: 0.0,
             is_cautious: false,
+            committing_since: None,
+            undropped: None,
             partitions: 1,
             elsewhere: 0,
-            measured: (Timestamp::EPOCH, 0),
+            measured: None,
         }
     }
 
     /// Measures the rate, when it is time to.
-    pub(crate) fn measure(&mut self, now: Timestamp) {
-        let (since, before) = self.measured;
-        if since == Timestamp::EPOCH || since > now {
-            self.measured = (now, self.handled);
-        } else if now.saturating_since(since) >= RATE_OVER {
-            self.rate = rate(self.handled - before, now.saturating_since(since));
-            self.measured = (now, self.handled);
+    pub(crate) fn measure(&mut self, now: Monotonic) {
+        let (since, before) = *self.measured.get_or_insert((now, self.handled));
+        let elapsed = now.saturating_since(since);
+        if elapsed >= RATE_OVER {
+            self.rate = rate(self.handled - before, elapsed);
+            self.measured = Some((now, self.handled));
         }
     }
 
     /// How it fares now, as time goes on for one that waits, too.
-    fn at(mut self, now: Timestamp) -> Self {
-        self.lag = self.lag_at(now);
-        let (since, before) = self.measured;
-        let elapsed = now.saturating_since(since);
-        if since != Timestamp::EPOCH && elapsed > RATE_OVER * 2 {
-            self.rate = rate(self.handled - before, elapsed);
+    fn at(mut self, clock: &dyn Clock) -> Self {
+        self.lag = self.lag_at(clock.now());
+        if let Some((since, before)) = self.measured {
+            let elapsed = clock.monotonic().saturating_since(since);
+            if elapsed > RATE_OVER * 2 {
+                self.rate = rate(self.handled - before, elapsed);
+            }
         }
         self
     }
@@ -166,7 +174,9 @@ impl ConsumerHealth {
     pub(crate) fn lag_at(&self, now: Timestamp) -> Option<Duration> {
         let is_behind =
             self.position < self.head && !matches!(self.state, ConsumerState::Stopped(_));
-        self.recorded_at.filter(|_| is_behind).map(|at| now.saturating_since(at))
+        #[expect(clippy::disallowed_methods, reason = "the age of what is stored")]
+        let age = |at| now.saturating_since(at);
+        self.recorded_at.filter(|_| is_behind).map(age)
     }
 
     /// How many positions it is behind.

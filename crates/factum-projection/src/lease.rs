@@ -4,6 +4,7 @@
 //! Leases are for liveness: they spread the work and let another process go on. That nothing is
 //! done twice is the matter of the fence that each save of a consumer names.
 
+mod bell;
 mod machine;
 mod membership;
 mod seat;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::name::ConsumerName;
 use share::shares;
 
+pub(crate) use bell::{Bell, ring};
 pub(crate) use membership::Membership;
 pub(crate) use seat::{Seat, Standing};
 pub(crate) use stored::position;
@@ -40,6 +42,8 @@ pub(crate) type Runs = BTreeMap<String, BTreeMap<usize, u64>>;
 pub(crate) struct Seen {
     pub(crate) members: BTreeMap<MemberId, Present>,
     pub(crate) leases: BTreeMap<Part, (Revision, MemberId)>,
+    /// Moves when something was stored that members look for.
+    pub(crate) bell: Revision,
 }
 
 /// A member as it is stored.

@@ -39,6 +39,7 @@ mod maintain;
 mod model;
 mod name;
 mod option;
+mod outage;
 mod pace;
 mod partition;
 mod progress;
@@ -81,6 +82,8 @@ pub use target::{
     Save, Target, TargetError,
 };
 #[cfg(feature = "postgres")]
-pub use target::{POSTGRES_TARGET_SCHEMA_DEFAULT, PostgresTarget};
+pub use target::{
+    InvalidTargetSchema, POSTGRES_TARGET_SCHEMA_DEFAULT, PostgresTarget, PostgresTx, TargetSchema,
+};
 #[cfg(feature = "sqlite")]
 pub use target::{SqliteSynchronous, SqliteTarget, SqliteTx};

@@ -1,8 +1,8 @@
 //! States that are stored nowhere: folded from the log when somebody asks.
 
 use factum_core::{
-    DecodeError, Event, InvalidTag, Kernel, Matching, Position, ReadQuery, RecordedEvent,
-    StoreError, decode_event,
+    DecodeError, ErrorKind, Event, InvalidTag, Kernel, Matching, Position, ReadQuery,
+    RecordedEvent, StoreError, decode_event,
 };
 
 /// Why a live state can't be folded.
@@ -18,6 +18,17 @@ pub enum LiveError {
     /// A tag of the query is none, or a hashed one lacks its key.
     #[error(transparent)]
     Tag(#[from] InvalidTag),
+}
+
+impl LiveError {
+    /// What the caller can do.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Store(error) => error.kind().into(),
+            Self::Decode(error) => error.kind(),
+            Self::Tag(error) => error.kind(),
+        }
+    }
 }
 
 /// A state folded from the events that match a query, up to now or to a position, and kept

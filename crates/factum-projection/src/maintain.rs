@@ -245,7 +245,7 @@ impl<T: Target> Maintained<T> {
     /// In this process: where several run it, pause it in each.
     ///
     /// # Errors
-    /// [`BuildError::Closed`].
+    /// [`BuildError::Closed`], [`BuildError::RuntimeEnded`].
     pub async fn pause(&self) -> Result<(), BuildError> {
         self.ask(Ask::Pause).await.map(|_| ())
     }
@@ -283,7 +283,7 @@ impl<T: Target> Maintained<T> {
     async fn ask(&self, ask: Ask) -> Result<Build, BuildError> {
         let (answer, answered) = oneshot::channel();
         let _ = self.orders.send((ask, answer)).await;
-        answered.await.unwrap_or_else(|_| Err(BuildError::Closed(self.name().clone())))
+        answered.await.unwrap_or_else(|_| Err(self.local.borrow().error(self.name())))
     }
 
     pub(crate) fn stored(&self) -> &Arc<StoredBuilds> {
@@ -302,17 +302,29 @@ where
     /// The model that readers see, as it is between two batches. Where an older version serves,
     /// whose model this program can't read, it waits until the new one has caught up; at a start,
     /// until the last snapshot is read.
+    ///
+    /// # Panics
+    /// Where it was closed, or its runtime has ended, while there was no model to show.
     pub async fn read(&self) -> MemoryGuard<M> {
         let mut local = self.local.clone();
-        let found = local.wait_for(|local| local.serving.is_some()).await;
-        let Some(running) = found.ok().and_then(|local| local.serving.clone()) else {
-            // Closed before there was anything to be seen.
-            return std::future::pending().await;
-        };
-        // Not before its snapshot is there.
-        let has_begun = |health: &ConsumerHealth| health.state != ConsumerState::Starting;
-        let _ = running.consumer.watch().wait_for(has_begun).await;
-        running.target.read().await
+        loop {
+            let serving = local.borrow_and_update().serving.clone();
+            let read = async {
+                let Some(running) = serving else { return std::future::pending().await };
+                // Not before its snapshot is there.
+                let has_begun = |health: &ConsumerHealth| health.state != ConsumerState::Starting;
+                let _ = running.consumer.watch().wait_for(has_begun).await;
+                running.target.read().await
+            };
+            tokio::select! {
+                biased;
+                guard = read => return guard,
+                changed = local.changed() => if changed.is_err() {
+                    // There is no model to answer with, and a reader must not wait for ever.
+                    panic!("{}", local.borrow().error(self.name()));
+                },
+            }
+        }
     }
 }
 

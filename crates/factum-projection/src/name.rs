@@ -2,6 +2,8 @@
 
 use std::{fmt, str::FromStr};
 
+use factum_core::ErrorKind;
+
 use crate::build::Build;
 
 /// The most bytes of a consumer's name.
@@ -26,6 +28,13 @@ pub struct ConsumerName(Box<str>);
      name={0:?}"
 )]
 pub struct InvalidConsumerName(pub String);
+
+impl InvalidConsumerName {
+    /// What the caller can do.
+    pub fn kind(&self) -> ErrorKind {
+        ErrorKind::Invalid
+    }
+}
 
 impl ConsumerName {
     /// The name with this text: 1 to 128 ASCII letters, digits, `-`, `_` or `.`.

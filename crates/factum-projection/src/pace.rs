@@ -227,4 +227,22 @@ mod tests {
         assert_eq!(pace.take(from(1)), 1);
         assert_eq!(pace.deaths(at(1), at(1)), 0, "it was another one, perhaps");
     }
+
+    #[test]
+    fn events_before_a_batch_that_failed_are_taken_together() {
+        let mut pace = Pace::new(100, Mark::default(), Commits::EachBatch, (at(0), at(9)));
+        pace.single_out(at(5), at(10));
+        assert_eq!(pace.take(from(1)), 4);
+        assert_eq!(pace.take(from(5)), 1);
+    }
+
+    #[test]
+    fn batches_are_noted_up_to_the_head_at_the_start() {
+        let mark = Mark { at_work: Some(100), attempt: None };
+        let mut pace = Pace::new(100, mark, Commits::Snapshots, (at(0), at(1_000)));
+        pace.passed(100, at(999));
+        assert!(pace.is_cautious());
+        pace.passed(1, at(1_000));
+        assert!(!pace.is_cautious());
+    }
 }

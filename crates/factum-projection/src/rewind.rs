@@ -1,6 +1,6 @@
 //! Moving the checkpoint of a consumer that does not run.
 
-use factum_core::{Checkpoint, Position, ReadFrom, ReadQuery, StoreError};
+use factum_core::{Checkpoint, ErrorKind, Position, ReadFrom, ReadQuery, StoreError};
 
 use crate::{
     consumers::Consumers,
@@ -34,6 +34,17 @@ pub enum RewindError {
     /// The target has not stored it.
     #[error(transparent)]
     Target(#[from] TargetError),
+}
+
+impl RewindError {
+    /// What the caller can do.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Running(_) | Self::Unknown(_) | Self::Beyond { .. } => ErrorKind::Invalid,
+            Self::Store(error) => error.kind().into(),
+            Self::Target(error) => error.kind(),
+        }
+    }
 }
 
 impl Consumers {

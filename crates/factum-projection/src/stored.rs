@@ -8,6 +8,7 @@ use factum_core::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    lease::ring,
     letter::{DeadLetter, Letter},
     name::ConsumerName,
     progress::{self, Mark, Progress},
@@ -168,7 +169,7 @@ pub(crate) async fn leave_orders(
         let key = format!("$consumer/{consumer}/order/{id}");
         batch = batch.put(key, ExpectedRevision::Any, progress::encode(order));
     }
-    match kernel.documents().write(batch).await {
+    match kernel.documents().write(ring(batch)).await {
         Ok(_) => Ok(()),
         Err(WriteError::Store(error)) => Err(error),
         Err(other) => Err(StoreError::unavailable(other.to_string())),

@@ -43,17 +43,18 @@ impl Tail {
 
     /// What comes from now on.
     pub(crate) fn listen(self: &Arc<Self>) -> broadcast::Receiver<Tailed> {
-        let mut is_running = self.is_running();
-        let receiver = self.pages.subscribe();
-        if !*is_running {
-            *is_running = true;
-            tokio::spawn(self.clone().run());
+        let (receiver, is_new) = {
+            let mut is_running = self.is_running();
+            (self.pages.subscribe(), !std::mem::replace(&mut *is_running, true))
+        };
+        if is_new {
+            // Without the lock: a runtime that is ending drops the task at once.
+            tokio::spawn(self.clone().run(Ending { tail: self.clone(), is_over: false }));
         }
         receiver
     }
 
-    async fn run(self: Arc<Self>) {
-        let mut ending = Ending { tail: &self, is_over: false };
+    async fn run(self: Arc<Self>, mut ending: Ending) {
         while !ending.is_over {
             tokio::select! {
                 _ = self.read_on() => {
@@ -108,16 +109,43 @@ impl Tail {
 
 /// However the tail's task ends, a panic of the store or the end of its runtime: those who listen
 /// learn of it, and the next one starts another.
-struct Ending<'a> {
-    tail: &'a Tail,
+struct Ending {
+    tail: Arc<Tail>,
     is_over: bool,
 }
 
-impl Drop for Ending<'_> {
+impl Drop for Ending {
     fn drop(&mut self) {
         if !self.is_over {
             *self.tail.is_running() = false;
             let _ = self.tail.pages.send(Tailed::Lost);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use factum_memory::MemoryStore;
+    use tokio::{runtime::Runtime, time::timeout};
+
+    use super::*;
+
+    #[test]
+    fn a_tail_that_an_ended_runtime_refused_is_read_on_another() {
+        let store = Arc::new(MemoryStore::new());
+        let tail = Arc::new(Tail::new(Kernel::new(store.clone(), store)));
+        let ended = Runtime::new().unwrap();
+        let handle = ended.handle().clone();
+        drop(ended);
+        {
+            let _entered = handle.enter();
+            drop(tail.listen());
+        }
+        Runtime::new().unwrap().block_on(async {
+            let began = timeout(Duration::from_secs(20), tail.listen().recv()).await;
+            assert!(matches!(began, Ok(Ok(Tailed::Began(Position::ZERO)))), "{began:?}");
+        });
     }
 }

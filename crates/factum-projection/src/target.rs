@@ -11,10 +11,10 @@ mod postgres;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
-use std::{error::Error, future::Future, sync::Arc};
+use std::{error::Error, future::Future, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use factum_core::{Position, StoreError, StoreErrorKind, StreamId};
+use factum_core::{ErrorKind, Position, StoreError, StoreErrorKind, StreamId};
 use tokio::task::JoinHandle;
 
 use crate::{error::HandleError, name::ConsumerName};
@@ -28,7 +28,13 @@ pub use kernel::KernelTarget;
 pub use memory::{InMemory, MemoryGuard, MemoryTx};
 pub(crate) use memory::{Snapshot, forget};
 #[cfg(feature = "postgres")]
-pub use postgres::{POSTGRES_TARGET_SCHEMA_DEFAULT, PostgresTarget};
+pub(crate) use postgres::fault::is_outage as is_postgres_outage;
+#[cfg(feature = "postgres")]
+pub use postgres::{
+    InvalidTargetSchema, POSTGRES_TARGET_SCHEMA_DEFAULT, PostgresTarget, PostgresTx, TargetSchema,
+};
+#[cfg(feature = "sqlite")]
+pub(crate) use sqlite::fault::is_outage as is_sqlite_outage;
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteSynchronous, SqliteTarget, SqliteTx};
 
@@ -65,7 +71,8 @@ pub trait Target: Send + Sync + 'static {
         consumer: &ConsumerName,
     ) -> impl Future<Output = Result<Opened, TargetError>> + Send;
 
-    /// Reads what is kept, for somebody who only looks.
+    /// Reads what is kept, for somebody who only looks. Also asked after an event has failed, to
+    /// see whether the target answers: an error then means that the attempt does not count.
     fn look(
         &self,
         consumer: &ConsumerName,
@@ -78,6 +85,17 @@ pub trait Target: Send + Sync + 'static {
         &self,
         consumer: &ConsumerName,
     ) -> impl Future<Output = Result<Self::Tx, TargetError>> + Send;
+
+    /// Begins a batch whose events may take so long each. A target whose statements wait for others
+    /// gives up before that time is over, and says that it is [to blame](Self::is_to_blame).
+    fn begin_within(
+        &self,
+        consumer: &ConsumerName,
+        event_max: Duration,
+    ) -> impl Future<Output = Result<Self::Tx, TargetError>> + Send {
+        let _ = event_max;
+        self.begin(consumer)
+    }
 
     /// Stores a batch and the progress. Answers with the new fence.
     fn commit(
@@ -112,10 +130,25 @@ pub trait Target: Send + Sync + 'static {
     }
 
     /// Whether what a handler said is no event's fault: the target can't be reached, or another
-    /// transaction was in the way. The batch is tried again then, as often as it takes.
+    /// transaction was in the way. The batch is tried again then, as often as it takes. Asked only
+    /// of errors whose sources tell of no outage of a store, of sqlx or of rusqlite.
     fn is_to_blame(&self, error: &HandleError) -> bool {
         let _ = error;
         false
+    }
+
+    /// What has led to a handler's error, where the error itself does not say it: the transaction
+    /// has ended before.
+    fn explain(&self, error: &HandleError) -> Option<&'static str> {
+        let _ = error;
+        None
+    }
+
+    /// Why nothing can be written to a batch any more, if its handlers have ended it. Asked after
+    /// each event, so it must be quick.
+    fn has_ended(tx: &Self::Tx) -> Option<&'static str> {
+        let _ = tx;
+        None
     }
 
     /// Is told that every event up to here is handled or passed, before anybody else is. `None`:
@@ -195,12 +228,25 @@ pub enum TargetError {
     Broken(#[source] Arc<dyn Error + Send + Sync>),
 }
 
+impl TargetError {
+    /// What the caller can do.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Fenced | Self::Overtaken => ErrorKind::Conflict,
+            Self::Unknown(_) => ErrorKind::Unknown,
+            Self::TooLarge(_) | Self::Refused(_) => ErrorKind::Invalid,
+            Self::Unavailable(_) => ErrorKind::Unavailable,
+            Self::Broken(error) => ErrorKind::of(&**error).unwrap_or(ErrorKind::Corrupt),
+        }
+    }
+}
+
 impl From<StoreError> for TargetError {
     fn from(error: StoreError) -> Self {
         match error.kind() {
-            StoreErrorKind::Unavailable => Self::Unavailable(Arc::new(error)),
             StoreErrorKind::Invalid => Self::Refused(Arc::new(error)),
-            _ => Self::Broken(Arc::new(error)),
+            kind if kind.is_permanent() => Self::Broken(Arc::new(error)),
+            _ => Self::Unavailable(Arc::new(error)),
         }
     }
 }

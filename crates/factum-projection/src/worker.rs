@@ -2,6 +2,7 @@
 
 mod attempt;
 mod begin;
+mod call;
 mod layout;
 mod order;
 mod release;
@@ -12,15 +13,14 @@ mod survive;
 use std::{collections::BTreeMap, sync::Arc};
 
 use factum_core::{
-    Checkpoint, Kernel, Position, ReadError, RecordedEvent, Scope, StoreErrorKind, StreamId,
-    Timestamp,
+    Checkpoint, Kernel, Monotonic, Position, ReadError, RecordedEvent, Scope, StreamId,
 };
 use tokio::sync::mpsc;
 
 use crate::{
     handle::Order,
     health::{ConsumerState, Place, StopReason},
-    lease::Seat,
+    lease::{Bell, Seat},
     letter::Letter,
     name::ConsumerName,
     option::ConsumerOptions,
@@ -31,6 +31,7 @@ use crate::{
     work::Work,
 };
 
+pub(crate) use call::Calls;
 use release::Redo;
 
 /// So many positions may be passed without an event to handle before that is stored.
@@ -48,7 +49,7 @@ pub(crate) struct Worker<W: Work> {
     /// and was, behind a progress that it has stored.
     pub(crate) is_layout_checked: bool,
     pub(crate) work: Arc<W>,
-    pub(crate) target: Arc<W::Target>,
+    pub(crate) target: Calls<W::Target>,
     pub(crate) options: ConsumerOptions,
     pub(crate) reading: Reading,
     pub(crate) orders: mpsc::Receiver<Order>,
@@ -71,7 +72,9 @@ pub(crate) struct Worker<W: Work> {
     /// Which build is about to take over, and how often that was found.
     pub(crate) frozen: (u64, u32),
     /// When it last looked for orders in the store.
-    pub(crate) looked_at: Option<Timestamp>,
+    pub(crate) looked_at: Option<Monotonic>,
+    /// Says when to look again, where others can be heard.
+    pub(crate) bell: Option<Bell>,
     /// It has stored something: whoever has stored since has taken over.
     pub(crate) is_owner: bool,
     /// A release to do again, up to where it failed.
@@ -122,8 +125,8 @@ impl<W: Work> Worker<W> {
         high.rotate_left(32) ^ low
     }
 
-    pub(crate) async fn run(mut self) {
-        let _ending = Ending(self.health.clone());
+    /// Runs until it stops. The ending is made before, for a task that a runtime never polls.
+    pub(crate) async fn run(mut self, _ending: Ending) {
         let reason = loop {
             let end = self.survive().await;
             match self.go_on_after(end).await {
@@ -139,7 +142,7 @@ impl<W: Work> Worker<W> {
         drop(self.seat.take());
         self.health.change(|health| {
             health.state = ConsumerState::Stopped(reason);
-            health.lag = None;
+            (health.lag, health.committing_since) = (None, None);
         });
     }
 
@@ -216,6 +219,7 @@ impl<W: Work> Worker<W> {
                 Ok(None)
             }
             () = to_leave(&mut self.seat) => Err(End::Unseated),
+            () = rung(&self.bell) => Ok(None),
             () = clock.sleep(stored_order::ORDERS_EVERY), if is_asked => Ok(None),
             chunk = life.source.next() => match chunk {
                 Ok(chunk) => {
@@ -223,7 +227,7 @@ impl<W: Work> Worker<W> {
                     chunk.iter().for_each(|chunk| self.see(chunk, 0));
                     Ok(chunk)
                 }
-                Err(ReadError::Store(error)) if error.kind() == StoreErrorKind::Unavailable => {
+                Err(ReadError::Store(error)) if !error.kind().is_permanent() => {
                     life.unread += 1;
                     self.pause_after(&error.to_string(), None, life.unread).await?;
                     Ok(None)
@@ -245,7 +249,7 @@ impl<W: Work> Worker<W> {
     /// The log can't be read.
     async fn read_failed(&mut self, error: ReadError) -> End {
         match error {
-            ReadError::Store(error) if error.kind() == StoreErrorKind::Unavailable => {
+            ReadError::Store(error) if !error.kind().is_permanent() => {
                 self.away(error.to_string()).await
             }
             ReadError::Diverged(error) => End::Stop(StopReason::Diverged(error.to_string())),
@@ -308,17 +312,18 @@ impl<W: Work> Worker<W> {
     }
 
     pub(crate) fn report(&self, chunk: &Chunk, handled: u64) {
-        let now = self.reading.kernel.clock().now();
+        let clock = self.reading.kernel.clock();
+        let (now, reading) = (clock.now(), clock.monotonic());
         let known = *self.reading.kernel.events().head().borrow();
         self.health.change(|health| {
             health.position = chunk.through.max(health.position);
-            health.head = chunk.head().max(health.head).max(known).max(health.position);
+            health.head = chunk.head().max(known).max(health.position);
             let recorded_at = chunk.events().last().map(RecordedEvent::recorded_at);
             health.recorded_at = recorded_at.or(health.recorded_at);
             health.lag = health.lag_at(now);
             health.parked = self.letters.len();
             health.handled += handled;
-            health.measure(now);
+            health.measure(reading);
             health.is_cautious = self.pace.as_ref().is_some_and(Pace::is_cautious);
         });
     }
@@ -376,15 +381,24 @@ async fn to_leave(seat: &mut Option<Seat>) {
     }
 }
 
+/// Waits until others have stored something to look for.
+async fn rung(bell: &Option<Bell>) {
+    match bell {
+        Some(bell) => bell.rung().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// However a worker ends, its health says so.
-struct Ending(Place);
+pub(crate) struct Ending(pub(crate) Place);
 
 impl Drop for Ending {
     fn drop(&mut self) {
         self.0.change_if(|health| {
             let is_silent = !matches!(health.state, ConsumerState::Stopped(_));
             if is_silent {
-                let told = "its task has ended: its target panicked, or the runtime is gone";
+                let told =
+                    "its target panicked, or the runtime that it ran on has ended: start it again";
                 health.state = ConsumerState::Stopped(StopReason::Broken(told.into()));
                 self.0.halt();
             }

@@ -10,7 +10,7 @@ mod step;
 
 use std::collections::VecDeque;
 
-use factum_core::Timestamp;
+use factum_core::Monotonic;
 
 pub use health::Restart;
 pub(crate) use health::{Blame, Health};
@@ -73,7 +73,7 @@ impl<P: Parts> Cell<P> {
     }
 
     /// Takes note of what happened, and says what to do.
-    pub(crate) fn on(&mut self, input: Input<P>, rules: &Rules, now: Timestamp) -> Step<P> {
+    pub(crate) fn on(&mut self, input: Input<P>, rules: &Rules, now: Monotonic) -> Step<P> {
         match input {
             Input::Begin => {
                 let phase = std::mem::replace(&mut self.phase, Phase::Running);
@@ -96,7 +96,7 @@ impl<P: Parts> Cell<P> {
         }
     }
 
-    fn appended(&mut self, appending: Appending<P>, rules: &Rules, now: Timestamp) -> Step<P> {
+    fn appended(&mut self, appending: Appending<P>, rules: &Rules, now: Monotonic) -> Step<P> {
         match appending {
             Appending::Stored(state) if rules.tending == Tending::Snapshots => {
                 let answers = self.answers();
@@ -121,7 +121,7 @@ impl<P: Parts> Cell<P> {
         }
     }
 
-    fn decided(&mut self, decided: Decided<P>, rules: &Rules, now: Timestamp) -> Step<P> {
+    fn decided(&mut self, decided: Decided<P>, rules: &Rules, now: Monotonic) -> Step<P> {
         let Decided { mut letters, verdict } = decided;
         match verdict {
             Verdict::Done { state, count, effect } => {
@@ -137,19 +137,19 @@ impl<P: Parts> Cell<P> {
                     Effect::Nothing => Step { answers: Vec::new(), next: Next::CatchUp(state) },
                 }
             }
-            Verdict::Panicked { at, failure } => {
+            Verdict::Panicked { at, failure, blame } => {
                 // The messages before it are decided again, from the log; it is answered in its
                 // turn, so that answers keep their order.
                 letters[at].settled = Some(failure.clone());
                 self.burst = letters;
                 self.put_back();
-                self.stumble(&failure, Blame::Entity, rules, now, Vec::new())
+                self.stumble(&failure, blame, rules, now, Vec::new())
             }
         }
     }
 
     /// Answers the burst as it was decided.
-    fn answer(&mut self, state: P::State, rules: &Rules, now: Timestamp) -> Step<P> {
+    fn answer(&mut self, state: P::State, rules: &Rules, now: Monotonic) -> Step<P> {
         let answers = self.answers();
         self.go_on(Some(state), rules, now, answers)
     }
@@ -167,7 +167,7 @@ impl<P: Parts> Cell<P> {
         failure: &P::Failure,
         blame: Blame,
         rules: &Rules,
-        now: Timestamp,
+        now: Monotonic,
     ) -> Step<P> {
         let answers = self.burst.drain(..).map(|letter| failed(letter, failure)).collect();
         self.stumble(failure, blame, rules, now, answers)
@@ -179,7 +179,7 @@ impl<P: Parts> Cell<P> {
         failure: &P::Failure,
         blame: Blame,
         rules: &Rules,
-        now: Timestamp,
+        now: Monotonic,
         mut answers: Answers<P>,
     ) -> Step<P> {
         if blame == Blame::Request {
@@ -201,7 +201,7 @@ impl<P: Parts> Cell<P> {
         &mut self,
         state: Option<P::State>,
         rules: &Rules,
-        now: Timestamp,
+        now: Monotonic,
         answers: Answers<P>,
     ) -> Step<P> {
         if self.queue.is_empty() {
@@ -236,7 +236,7 @@ impl<P: Parts> Cell<P> {
         }
         if self.burst.is_empty() {
             // Its messages were taken away while it paused.
-            return self.go_on(state, rules, Timestamp::MAX, answers);
+            return self.go_on(state, rules, Monotonic::MAX, answers);
         }
         self.is_fresh = false;
         match state {
@@ -315,7 +315,7 @@ impl<P: Parts> Cell<P> {
     }
 
     /// Whether forgetting the cell forgets nothing.
-    pub(crate) fn is_blank(&self, restart: &Restart, now: Timestamp) -> bool {
+    pub(crate) fn is_blank(&self, restart: &Restart, now: Monotonic) -> bool {
         matches!(self.phase, Phase::Cold)
             && self.queue.is_empty()
             && self.health.as_ref().is_none_or(|health| health.is_past(restart, now))

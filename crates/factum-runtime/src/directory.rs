@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use factum_core::{Aggregate, StreamId, Timestamp};
+use factum_core::{Aggregate, Monotonic, StreamId};
 use hashlink::{DefaultHashBuilder, LinkedHashMap, linked_hash_map::RawEntryMut};
 use tokio::sync::Notify;
 
@@ -44,7 +44,7 @@ pub(crate) struct Shard<A: Aggregate> {
 /// A cell, and what the directory knows of it.
 pub(crate) struct Slot<A: Aggregate> {
     pub(crate) cell: Cell<Entity<A>>,
-    pub(crate) used: Timestamp,
+    pub(crate) used: Monotonic,
     /// Its work, if that may be its caller's.
     pub(crate) drive: Option<Arc<Drive>>,
     /// What it counts in its shard; 0: it holds no state.
@@ -101,7 +101,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl<A: Aggregate> Shard<A> {
     /// The slot of a stream, made if need be, now the most recently used.
-    pub(crate) fn slot(&mut self, stream: &StreamId, now: Timestamp) -> &mut Slot<A> {
+    pub(crate) fn slot(&mut self, stream: &StreamId, now: Monotonic) -> &mut Slot<A> {
         let new = || Slot { cell: Cell::new(), used: now, drive: None, weight: 0, room: None };
         let slot = match self.slots.raw_entry_mut().from_key(stream) {
             RawEntryMut::Occupied(mut entry) => {
@@ -142,7 +142,7 @@ impl<A: Aggregate> Shard<A> {
         &mut self,
         stream: &StreamId,
         rules: &Rules,
-        now: Timestamp,
+        now: Monotonic,
     ) -> Vec<impl Sized + use<A>> {
         let Some(slot) = self.slots.to_back(stream) else { return Vec::new() };
         slot.used = slot.used.max(now);
@@ -173,7 +173,7 @@ impl<A: Aggregate> Shard<A> {
         &mut self,
         idle: Duration,
         rules: &Rules,
-        now: Timestamp,
+        now: Monotonic,
     ) -> Vec<impl Sized + use<A>> {
         let mut gone = Vec::new();
         for _ in 0..self.slots.len() {
@@ -190,7 +190,7 @@ impl<A: Aggregate> Shard<A> {
 
     /// Takes the least recently used: passivates it if it is idle, forgets it if nothing is left
     /// to know of it, and else puts it behind the others.
-    fn pop_front(&mut self, rules: &Rules, now: Timestamp) -> Popped<A> {
+    fn pop_front(&mut self, rules: &Rules, now: Monotonic) -> Popped<A> {
         let Some((stream, mut slot)) = self.slots.pop_front() else { return Popped::Nothing };
         let state = slot.cell.passivate();
         if state.is_some() {

@@ -15,7 +15,7 @@ use std::{
 
 use tokio::runtime::Handle;
 
-/// The work of a cell until it comes to rest. Dropped before, the cell is told.
+/// The work of a cell until it comes to rest. Dropped before, the cell is told. Also the sweeper's.
 pub(crate) type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Where work is, for its caller and for those who want a task for it.
@@ -91,7 +91,7 @@ impl Home {
         self.0.get_or_init(Handle::current);
     }
 
-    fn spawn(&self, work: Work) {
+    pub(crate) fn spawn(&self, work: Work) {
         match Handle::try_current().ok().as_ref().or(self.0.get()) {
             Some(runtime) => drop(runtime.spawn(work)),
             // The cell is told, and whoever waits for it.

@@ -126,7 +126,8 @@ impl<A: Aggregate> Entities<A> {
     }
 
     /// [`ask`](Self::ask), with a reply that is computed from the state right behind the command.
-    /// It may be computed more than once; the last one counts.
+    /// It may be computed more than once; the last one counts. Where it panics, the command takes
+    /// no effect.
     ///
     /// # Errors
     /// See [`AskError`].

@@ -74,8 +74,15 @@ pub(crate) fn decide<A: Aggregate>(
                 }
                 Ok(Decision::Made) => {}
                 Ok(Decision::PutOff) => break,
+                // The caller's code, and no fault of the entity's: it is not quarantined for it.
+                Ok(Decision::Broken(panic)) => {
+                    let failure = died(stream, &*panic);
+                    let verdict = Verdict::Panicked { at: count, failure, blame: Blame::Request };
+                    return Decided { letters, verdict };
+                }
                 Err(panic) => {
-                    let verdict = Verdict::Panicked { at: count, failure: died(stream, &*panic) };
+                    let failure = died(stream, &*panic);
+                    let verdict = Verdict::Panicked { at: count, failure, blame: Blame::Entity };
                     return Decided { letters, verdict };
                 }
             }

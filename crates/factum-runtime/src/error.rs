@@ -1,32 +1,30 @@
 //! Why an entity gave no outcome.
 
+use std::{error::Error, fmt};
+
 use factum_core::{
-    EncodeError, ExecuteError, InvalidStreamId, LoadError, Position, StoreError, StreamId,
-    VersionConflict,
+    EncodeError, ErrorKind, ExecuteError, InvalidStreamId, LoadError, Position, StoreError,
+    StreamId, VersionConflict,
 };
 
 /// Why a message has no outcome. Cheap to clone: all messages of a burst may be told the same.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum EntityError {
     /// The mailbox is full, and stayed so until the deadline. Nothing happened; slow down.
-    #[error("the mailbox is full, try later: stream={0}")]
     Busy(StreamId),
     /// The deadline passed after the message was accepted: it may or may not take effect. Load to
     /// see.
-    #[error("no answer within the deadline, the command may still take effect: stream={0}")]
     Deadline(StreamId),
     /// The entities were shut down. The message took no effect.
-    #[error("the entities are shut down: stream={0}")]
     Closed(StreamId),
     /// The entity kept dying, and takes nothing until it is released. The message took no effect.
-    #[error("the entity is quarantined, release it when the cause is gone: {cause}")]
     Quarantined {
         /// What it died of last.
         cause: Box<EntityError>,
     },
-    /// `decide`, `evolve` or a reply panicked. The message took no effect.
-    #[error("the rules panicked: stream={stream} panic={message:?}")]
+    /// `decide` or `evolve` panicked, which counts as a death of the entity; or the closure that
+    /// computes the reply did, which is the caller's fault alone. The message took no effect.
     Panicked {
         /// Of which entity.
         stream: StreamId,
@@ -35,23 +33,92 @@ pub enum EntityError {
     },
     /// The task that ran the entity died or was dropped: the message may or may not have taken
     /// effect. Load to see.
-    #[error("the entity's task ended before it answered, load to see: stream={0}")]
     Lost(StreamId),
     /// The entity does not load.
-    #[error(transparent)]
-    Load(#[from] LoadError),
+    Load(LoadError),
     /// An event or a guard can't be written down.
-    #[error(transparent)]
-    Encode(#[from] EncodeError),
+    Encode(EncodeError),
     /// Others were first, again and again. Nothing was stored; try later.
-    #[error(transparent)]
     Conflict(VersionConflict),
     /// It may or may not be stored: every repeat failed too. Load to see.
-    #[error("the outcome is unknown")]
-    Indeterminate(#[source] StoreError),
+    Indeterminate(StoreError),
     /// The store. Nothing was stored.
-    #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(StoreError),
+}
+
+impl EntityError {
+    /// What the caller can do.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Busy(_) => ErrorKind::Unavailable,
+            Self::Deadline(_) => ErrorKind::TimedOut,
+            Self::Closed(_) => ErrorKind::Closed,
+            Self::Quarantined { .. } | Self::Panicked { .. } => ErrorKind::Internal,
+            Self::Lost(_) | Self::Indeterminate(_) => ErrorKind::Unknown,
+            Self::Load(error) => error.kind(),
+            Self::Encode(error) => error.kind(),
+            Self::Conflict(error) => error.kind(),
+            Self::Store(error) => error.kind().into(),
+        }
+    }
+}
+
+impl fmt::Display for EntityError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Busy(stream) => write!(f, "the mailbox is full, try later: stream={stream}"),
+            Self::Deadline(stream) => write!(
+                f,
+                "no answer within the deadline, the command may still take effect: stream={stream}"
+            ),
+            Self::Closed(stream) => write!(f, "the entities are shut down: stream={stream}"),
+            Self::Quarantined { cause } => {
+                write!(f, "the entity is quarantined, release it when the cause is gone: {cause}")
+            }
+            Self::Panicked { stream, message } => {
+                write!(f, "the rules or the reply panicked: stream={stream} panic={message:?}")
+            }
+            Self::Lost(stream) => write!(
+                f,
+                "the entity's task ended before it answered, load to see: stream={stream}"
+            ),
+            Self::Load(error) => error.fmt(f),
+            Self::Encode(error) => error.fmt(f),
+            Self::Conflict(error) => error.fmt(f),
+            Self::Indeterminate(_) => f.write_str("the outcome is unknown"),
+            Self::Store(error) => error.fmt(f),
+        }
+    }
+}
+
+impl Error for EntityError {
+    /// Found also where a transparent error hides this type: see [`ErrorKind::of`].
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Load(error) => error.source(),
+            Self::Indeterminate(error) => Some(error),
+            Self::Store(error) => error.source(),
+            other => Some(other.kind().cause()),
+        }
+    }
+}
+
+impl From<LoadError> for EntityError {
+    fn from(error: LoadError) -> Self {
+        Self::Load(error)
+    }
+}
+
+impl From<EncodeError> for EntityError {
+    fn from(error: EncodeError) -> Self {
+        Self::Encode(error)
+    }
+}
+
+impl From<StoreError> for EntityError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
 }
 
 impl From<InvalidStreamId> for EntityError {
@@ -62,7 +129,7 @@ impl From<InvalidStreamId> for EntityError {
 
 /// Why a command was not executed, or is not known to be.
 #[derive(Debug, thiserror::Error)]
-pub enum AskError<R: std::error::Error + 'static> {
+pub enum AskError<R: Error + 'static> {
     /// The domain says no. Nothing was stored.
     #[error(transparent)]
     Rejected(R),
@@ -71,14 +138,22 @@ pub enum AskError<R: std::error::Error + 'static> {
     Failed(#[from] EntityError),
 }
 
-impl<R: std::error::Error + 'static> AskError<R> {
+impl<R: Error + 'static> AskError<R> {
+    /// What the caller can do.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Rejected(_) => ErrorKind::Rejected,
+            Self::Failed(error) => error.kind(),
+        }
+    }
+
     /// The rejection, if it is one.
     pub fn rejection(&self) -> Option<&R> {
         if let Self::Rejected(rejection) = self { Some(rejection) } else { None }
     }
 }
 
-impl<R: std::error::Error + 'static> From<ExecuteError<R>> for AskError<R> {
+impl<R: Error + 'static> From<ExecuteError<R>> for AskError<R> {
     fn from(error: ExecuteError<R>) -> Self {
         Self::Failed(match error {
             ExecuteError::Rejected(rejection) => return Self::Rejected(rejection),
@@ -99,3 +174,6 @@ impl<R: std::error::Error + 'static> From<ExecuteError<R>> for AskError<R> {
 fn unforeseen(position: Position) -> StoreError {
     StoreError::internal(format!("the store refused a condition nobody made: position={position}"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,10 @@
 //! What is sent to an entity, and how its answer goes back.
 
+use std::{
+    any::Any,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
+
 use factum_core::{
     Aggregate, Appended, Draft, Drafted, ExecuteError, Metadata, Position, Repository,
     StreamVersion,
@@ -69,10 +74,12 @@ pub(crate) struct Found<A: Aggregate> {
 }
 
 /// Whether a message is decided.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Decision {
     Made,
     PutOff,
+    /// The caller's code has panicked, which takes its reply from the state.
+    Broken(Box<dyn Any + Send>),
 }
 
 impl<A: Aggregate> Message<A> {
@@ -132,30 +139,31 @@ impl<A: Aggregate> Message<A> {
             }
             Err(error) => Noted::Refused(error.into()),
         };
-        if let (Some(caller), Noted::Taken { .. }) = (&mut self.caller, &noted) {
-            caller.note(draft);
-        }
+        let is_taken = matches!(noted, Noted::Taken { .. });
         self.noted = Some(noted);
-        Decision::Made
+        if is_taken { self.note(draft) } else { Decision::Made }
+    }
+
+    /// Lets the caller take its reply from the state.
+    fn note(&mut self, draft: &Draft<A>) -> Decision {
+        let Some(caller) = &mut self.caller else { return Decision::Made };
+        match catch_unwind(AssertUnwindSafe(|| caller.note(draft))) {
+            Ok(()) => Decision::Made,
+            Err(panic) => Decision::Broken(panic),
+        }
     }
 
     fn see(&mut self, draft: &mut Draft<A>) -> Decision {
         let version = draft.version();
         let Some(draft) = draft.look() else { return Decision::PutOff };
-        if let Some(caller) = &mut self.caller {
-            caller.note(draft);
-        }
         self.noted = Some(Noted::Taken { version, end: 0, events: Vec::new() });
-        Decision::Made
+        self.note(draft)
     }
 
     /// A command that is stored already changes nothing. Its answer keeps its turn.
     fn repeat(&mut self, draft: &mut Draft<A>) -> Decision {
         let Some(draft) = draft.look() else { return Decision::PutOff };
-        if let Some(caller) = &mut self.caller {
-            caller.note(draft);
-        }
-        Decision::Made
+        self.note(draft)
     }
 
     /// By what its repeats are recognised, if they are.

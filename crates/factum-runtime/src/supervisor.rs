@@ -10,15 +10,15 @@ mod worker;
 use std::{
     collections::{HashMap, VecDeque},
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use factum_core::{Clock, IdSource};
 use tokio::{runtime::Handle, sync::watch, task::AbortHandle};
 
-use machine::{Effect, Input, Machine, Rules, Ticket, WorkerId};
-use task::Run;
+use machine::{Effect, Input, Machine, Moment, Rules, Ticket, WorkerId};
+use task::{Run, Timer};
 use worker::Factory;
 
 pub use state::{SupervisorError, WorkerHealth, WorkerState, WorkersStopped};
@@ -161,16 +161,20 @@ impl Supervisor {
     }
 
     /// Starts a worker again that was given up, has ended, or is backing off, and forgives it its
-    /// failures. One that runs is stopped first, with those of its group that need it.
+    /// failures. One that runs is stopped first, with those of its group that need it. From now on
+    /// it runs on the caller's runtime, if there is one: the runtime that it ran on may have ended.
     ///
     /// # Errors
     /// `Unknown`, `Closed`.
     pub fn restart(&self, name: &str) -> Result<(), SupervisorError> {
-        let inner = self.shared.lock();
+        let mut inner = self.shared.lock();
         if inner.machine.is_closing() {
             return Err(SupervisorError::Closed);
         }
         let id = inner.machine.id(name).ok_or_else(|| SupervisorError::Unknown(name.into()))?;
+        if let (Some(staff), Ok(runtime)) = (inner.staff.get_mut(&id), Handle::try_current()) {
+            staff.runtime = runtime;
+        }
         self.shared.take(inner, Input::Restart(id));
         Ok(())
     }
@@ -226,7 +230,7 @@ impl Shared {
     }
 
     fn take<'a>(self: &'a Arc<Self>, mut inner: MutexGuard<'a, Inner>, input: Input) {
-        let effects = inner.machine.on(input, self.clock.now());
+        let effects = inner.machine.on(input, Moment::of(&*self.clock));
         inner.effects.extend(effects);
         // A task that is refused by a dying runtime tells its end from in here.
         if inner.is_performing {
@@ -285,13 +289,8 @@ impl Shared {
         let Some(runtime) = self.lock().staff.get(&id).map(|staff| staff.runtime.clone()) else {
             return;
         };
-        let (shared, clock): (Weak<Self>, _) = (Arc::downgrade(self), self.clock.clone());
-        let timer = runtime.spawn(async move {
-            clock.sleep(after).await;
-            if let Some(shared) = shared.upgrade() {
-                shared.apply(Input::Rang(id, ticket));
-            }
-        });
+        let timer = Timer::new(Arc::downgrade(self), id, ticket);
+        let timer = runtime.spawn(timer.run(self.clock.clone(), after));
         self.of(id, |staff| staff.set_timer(Some(timer.abort_handle())));
     }
 

@@ -4,13 +4,13 @@ use std::{
     collections::VecDeque,
     future::Future,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
-use factum_core::{Aggregate, Appended, Attempts, Clock, Repository, StreamId, Timestamp, Writers};
+use factum_core::{Aggregate, Appended, Attempts, Clock, Monotonic, Repository, StreamId, Writers};
 use tokio::sync::Notify;
 
 use crate::{
@@ -38,7 +38,7 @@ pub(crate) struct System<A: Aggregate> {
     pub(crate) rules: Rules,
     pub(crate) directory: Directory<A>,
     pub(crate) counters: Counters,
-    pub(crate) started: Timestamp,
+    pub(crate) started: Monotonic,
     home: Home,
     /// Entities at work.
     active: AtomicUsize,
@@ -73,7 +73,7 @@ impl<A: Aggregate> System<A> {
             restart: options.restart,
         };
         Self {
-            started: repository.kernel().clock().now(),
+            started: repository.kernel().clock().monotonic(),
             directory: Directory::new(options.weight_max),
             repository,
             options,
@@ -87,12 +87,12 @@ impl<A: Aggregate> System<A> {
         }
     }
 
-    fn clock(&self) -> &Arc<dyn Clock> {
+    pub(crate) fn clock(&self) -> &Arc<dyn Clock> {
         self.repository.kernel().clock()
     }
 
-    pub(crate) fn now(&self) -> Timestamp {
-        self.clock().now()
+    pub(crate) fn now(&self) -> Monotonic {
+        self.clock().monotonic()
     }
 
     pub(crate) fn active(&self) -> usize {
@@ -104,7 +104,7 @@ impl<A: Aggregate> System<A> {
         self: &Arc<Self>,
         stream: &StreamId,
         message: Box<Message<A>>,
-        now: Timestamp,
+        now: Monotonic,
     ) -> Delivery<'_, A> {
         self.home.found();
         let mut shard = self.directory.shard(stream);
@@ -138,7 +138,7 @@ impl<A: Aggregate> System<A> {
         Delivery::Accepted(driving)
     }
 
-    fn step(&self, stream: &StreamId, input: Input<Entity<A>>, now: Timestamp) -> Step<Entity<A>> {
+    fn step(&self, stream: &StreamId, input: Input<Entity<A>>, now: Monotonic) -> Step<Entity<A>> {
         let mut shard = self.directory.shard(stream);
         let slot = shard.find(stream).expect("a running cell stays in the directory");
         let step = slot.cell.on(input, &self.rules, now);
@@ -217,16 +217,7 @@ impl<A: Aggregate> System<A> {
         {
             return;
         }
-        let (system, clock) = (Arc::downgrade(self), self.clock().clone());
-        tokio::spawn(async move {
-            loop {
-                clock.sleep((idle / SWEEPS_PER_IDLE).max(Duration::from_millis(1))).await;
-                let Some(system) = system.upgrade() else { return };
-                if system.sweep(idle) {
-                    return;
-                }
-            }
-        });
+        self.home.spawn(Box::pin(Sweeper(Arc::downgrade(self)).run(idle, self.clock().clone())));
     }
 
     /// Passivates what was idle for so long. Whether nothing is left to sweep.
@@ -247,12 +238,37 @@ impl<A: Aggregate> System<A> {
     }
 }
 
+/// The sweeper's task. When its runtime ends before it, the next message starts another.
+struct Sweeper<A: Aggregate>(Weak<System<A>>);
+
+impl<A: Aggregate> Sweeper<A> {
+    async fn run(mut self, idle: Duration, clock: Arc<dyn Clock>) {
+        loop {
+            clock.sleep((idle / SWEEPS_PER_IDLE).max(Duration::from_millis(1))).await;
+            let Some(system) = self.0.upgrade() else { return };
+            if system.sweep(idle) {
+                // Told already, and perhaps there is another.
+                self.0 = Weak::new();
+                return;
+            }
+        }
+    }
+}
+
+impl<A: Aggregate> Drop for Sweeper<A> {
+    fn drop(&mut self) {
+        if let Some(system) = self.0.upgrade() {
+            system.is_sweeping.store(false, Ordering::Release);
+        }
+    }
+}
+
 /// The work of an entity that has messages. However it ends, the cell knows.
 struct Running<A: Aggregate> {
     system: Arc<System<A>>,
     stream: StreamId,
     /// When it was last waited for something.
-    now: Timestamp,
+    now: Monotonic,
     is_over: bool,
 }
 
@@ -337,7 +353,7 @@ impl<A: Aggregate> Running<A> {
         letters: VecDeque<Letter<Entity<A>>>,
     ) -> Input<Entity<A>> {
         let decided = entity::decide(&self.system.repository, &self.stream, state, letters);
-        if let Verdict::Panicked { .. } = decided.verdict {
+        if let Verdict::Panicked { blame: Blame::Entity, .. } = decided.verdict {
             Counters::add(&self.system.counters.deaths, 1);
         }
         Input::Decided(decided)

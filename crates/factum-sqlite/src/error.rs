@@ -88,7 +88,7 @@ pub(crate) fn at(path: &Path, error: Error) -> StoreError {
 }
 
 fn meaning(error: &Error) -> (StoreErrorKind, &'static str) {
-    use StoreErrorKind::{Corrupt, Internal, Unavailable};
+    use StoreErrorKind::{Corrupt, Internal, Invalid, Unavailable};
     match error.sqlite_error_code() {
         Some(
             ErrorCode::DatabaseBusy
@@ -107,6 +107,12 @@ fn meaning(error: &Error) -> (StoreErrorKind, &'static str) {
         Some(ErrorCode::ReadOnly) => {
             (Unavailable, "the database can't be written, check its permissions and its folder's")
         }
+        Some(
+            ErrorCode::OperationAborted
+            | ErrorCode::OperationInterrupted
+            | ErrorCode::SchemaChanged,
+        ) => (Unavailable, "another statement of the database was in the way, try again"),
+        Some(ErrorCode::TooBig) => (Invalid, "a value is larger than the database may hold"),
         Some(ErrorCode::OutOfMemory) => (Unavailable, "no memory is left, try again"),
         Some(
             ErrorCode::DatabaseCorrupt

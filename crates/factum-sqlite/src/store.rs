@@ -7,7 +7,7 @@ use bytes::Bytes;
 use factum_backend::{Head, Writer};
 use factum_core::{
     AppendBatch, AppendError, Appended, Document, DocumentStore, Durability, EventStore,
-    Guarantees, KeyRange, Limits, Lineage, Page, Position, ReadQuery, Revision, ScanPage,
+    Guarantees, KeyRange, Limits, Lineage, POLL_OWN, Page, Position, ReadQuery, Revision, ScanPage,
     ScanQuery, StoreError, StreamChange, StreamId, StreamInfo, WriteBatch, WriteError, Writers,
 };
 use rusqlite::Connection;
@@ -121,7 +121,9 @@ impl EventStore for SqliteStore {
     }
 
     fn guarantees(&self) -> Guarantees {
-        Guarantees::new(Durability::PowerLoss, Writers::ManyProcesses).with_limits(self.limits)
+        let guarantees = Guarantees::new(Durability::PowerLoss, Writers::ManyProcesses);
+        // A thread follows the head.
+        guarantees.with_limits(self.limits).with_poll(POLL_OWN)
     }
 
     async fn close(&self) -> Result<(), StoreError> {

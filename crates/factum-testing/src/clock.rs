@@ -3,14 +3,16 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use factum_core::{Clock, Timestamp};
+use factum_core::{Clock, Monotonic, Timestamp};
 use tokio::sync::watch;
 
 /// A clock that stands still until a test moves it. Clones show the same time.
 ///
-/// By default a sleeper wakes when [`advance`](Self::advance) or [`set`](Self::set) has brought
-/// the clock to its moment. A clock made with [`auto_advancing`](Self::auto_advancing) is moved by
-/// whoever sleeps: nobody waits, and time passes all the same.
+/// By default a sleeper wakes when [`advance`](Self::advance) has brought the clock to its moment.
+/// [`set`](Self::set) changes only what [`now`](Clock::now) shows, as when the clock of a machine
+/// is set: no time passes, and no sleeper wakes. A clock made with
+/// [`auto_advancing`](Self::auto_advancing) is moved by each sleep: nothing waits, and time passes
+/// all the same.
 ///
 /// ```
 /// use std::time::Duration;
@@ -31,16 +33,30 @@ use tokio::sync::watch;
 /// ```
 #[derive(Debug, Clone)]
 pub struct VirtualClock {
-    now: watch::Sender<Timestamp>,
+    time: watch::Sender<Time>,
     sleepers: watch::Sender<usize>,
     auto_advancing: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Time {
+    now: Timestamp,
+    monotonic: Monotonic,
+}
+
+impl Time {
+    fn pass(&mut self, by: Duration) {
+        self.now = self.now.saturating_add(by);
+        self.monotonic = self.monotonic.saturating_add(by);
+    }
 }
 
 impl VirtualClock {
     /// A clock that stands at this time.
     pub fn new(start: Timestamp) -> Self {
-        let (now, sleepers) = (watch::Sender::new(start), watch::Sender::new(0));
-        Self { now, sleepers, auto_advancing: false }
+        let time = Time { now: start, monotonic: Monotonic::START };
+        let (time, sleepers) = (watch::Sender::new(time), watch::Sender::new(0));
+        Self { time, sleepers, auto_advancing: false }
     }
 
     /// A clock at this time which every sleep moves on at once.
@@ -48,14 +64,14 @@ impl VirtualClock {
         Self { auto_advancing: true, ..Self::new(start) }
     }
 
-    /// Moves the time on, and wakes whoever's moment has come.
+    /// Lets time pass, and wakes the sleepers whose moment has come.
     pub fn advance(&self, by: Duration) {
-        self.now.send_modify(|now| *now = now.saturating_add(by));
+        self.time.send_modify(|time| time.pass(by));
     }
 
-    /// Sets the time, back also, as real clocks do.
+    /// Sets the time that the clock shows, ahead or back. No time passes by that.
     pub fn set(&self, now: Timestamp) {
-        self.now.send_replace(now);
+        self.time.send_modify(|time| time.now = now);
     }
 
     /// Waits until so many sleep, so that a test does not move the clock too early.
@@ -69,17 +85,21 @@ impl VirtualClock {
 #[async_trait]
 impl Clock for VirtualClock {
     fn now(&self) -> Timestamp {
-        *self.now.borrow()
+        self.time.borrow().now
+    }
+
+    fn monotonic(&self) -> Monotonic {
+        self.time.borrow().monotonic
     }
 
     async fn sleep(&self, duration: Duration) {
-        let mut now = self.now.subscribe();
-        let until = self.now().saturating_add(duration);
+        let mut time = self.time.subscribe();
+        let until = self.monotonic().saturating_add(duration);
         if self.auto_advancing {
-            self.now.send_if_modified(|now| {
-                let later = until > *now;
-                *now = until.max(*now);
-                later
+            self.time.send_if_modified(|time| {
+                let left = until.saturating_since(time.monotonic);
+                time.pass(left);
+                !left.is_zero()
             });
             // A loop that only sleeps must let others run, as it does with a real clock.
             tokio::task::yield_now().await;
@@ -87,7 +107,7 @@ impl Clock for VirtualClock {
         }
         let _sleeping = Sleeping::new(&self.sleepers);
         // The sender lives as long as `self`.
-        let _ = now.wait_for(|now| *now >= until).await;
+        let _ = time.wait_for(|time| time.monotonic >= until).await;
     }
 }
 

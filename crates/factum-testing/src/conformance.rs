@@ -54,6 +54,7 @@ mod erasure;
 mod gapless;
 mod model;
 mod paging;
+mod pause;
 mod race;
 mod retry;
 mod shared;
@@ -122,6 +123,7 @@ macro_rules! __conformance_cases {
             Bounded paging pages_are_bounded_in_bytes;
             Bounded paging impossible_reads_are_invalid;
             HonestScan paging an_empty_log_reads_as_empty;
+            HonestScan pause a_page_pauses_where_its_first_item_does;
             Gapless erasure a_deleted_stream_is_gone_from_every_read;
             Versions erasure deleting_again_does_nothing;
             Versions erasure a_deletion_can_expect_a_version;

@@ -5,11 +5,14 @@ mod events;
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
-use factum_core::{Clock, StoreError};
+use factum_core::{Clock, StoreError, StoreErrorKind};
 
 use crate::random::Random;
 
@@ -22,6 +25,8 @@ pub use events::FaultyStore;
 pub enum Fault {
     /// Nothing is done, and the answer says so: `Unavailable`.
     FailBefore,
+    /// Nothing is done, and the answer is an error of this kind.
+    Refuse(StoreErrorKind),
     /// It is done, and the answer is lost: `Indeterminate`.
     DropReply,
     /// It is not done, and nobody can tell: `Indeterminate`.
@@ -86,6 +91,8 @@ struct Plan {
     rates: FaultRates,
     clock: Arc<dyn Clock>,
     chance: Mutex<Chance>,
+    /// The store can't be reached, whatever is planned.
+    is_away: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -100,11 +107,15 @@ impl Plan {
     fn new(seed: u64, rates: FaultRates, clock: Arc<dyn Clock>) -> Self {
         let random = Random::new(seed);
         let chance = Chance { random, writes: VecDeque::new(), reads: VecDeque::new() };
-        Self { rates, clock, chance: Mutex::new(chance) }
+        Self { rates, clock, chance: Mutex::new(chance), is_away: AtomicBool::new(false) }
     }
 
     fn with_chance<T>(&self, f: impl FnOnce(&mut Chance) -> T) -> T {
         f(&mut self.chance.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn is_away(&self) -> bool {
+        self.is_away.load(Ordering::SeqCst)
     }
 
     fn script_write(&self, fault: Option<Fault>) {
@@ -117,6 +128,9 @@ impl Plan {
 
     /// What goes wrong with this write; delays are served already.
     async fn before_write(&self) -> Option<Fault> {
+        if self.is_away() {
+            return Some(Fault::FailBefore);
+        }
         let rates = self.rates;
         let fault = self.with_chance(|chance| match chance.writes.pop_front() {
             Some(scripted) => scripted,
@@ -134,6 +148,9 @@ impl Plan {
 
     /// Whether this read goes through; delays are served already.
     async fn before_read(&self) -> Result<(), StoreError> {
+        if self.is_away() {
+            return Err(unavailable());
+        }
         let rates = self.rates;
         let fault = self.with_chance(|chance| match chance.reads.pop_front() {
             Some(scripted) => scripted,
@@ -141,6 +158,7 @@ impl Plan {
         });
         match self.serve_delay(fault).await {
             None => Ok(()),
+            Some(Fault::Refuse(kind)) => Err(refused(kind)),
             Some(_) => Err(unavailable()),
         }
     }
@@ -167,6 +185,10 @@ impl Chance {
 
 fn unavailable() -> StoreError {
     StoreError::unavailable("the faulty store did nothing, as planned")
+}
+
+fn refused(kind: StoreErrorKind) -> StoreError {
+    StoreError::new(kind, "the faulty store refused, as planned")
 }
 
 fn reply_lost() -> StoreError {

@@ -169,7 +169,7 @@ impl App {
     /// its workers, and its consumers. [`AppBuilder::with_stats_every`] publishes it to other
     /// processes.
     pub fn stats(&self) -> AppStats {
-        self.running.stats(self.kernel.clock().now())
+        self.running.stats(&**self.kernel.clock())
     }
 
     /// Executes a command on the aggregate with this key.
@@ -232,17 +232,18 @@ impl App {
         Subscription::new(&self.kernel, scope, from)
     }
 
-    /// Ends it in the order in which one needs the other: the workers of its
-    /// [`supervisor`](Self::supervisor) stop, the last first, each within its grace; then what
-    /// [`entities`](Self::entities) accepted finishes, for 30 seconds at most; then
-    /// [`consumers`](Self::consumers) stop after the batches at hand; then the store closes.
+    /// Shuts down in the order of dependence. First the [`consumers`](Self::consumers) stop after
+    /// their current batches, because their handlers may need all the rest. Then the workers of the
+    /// [`supervisor`](Self::supervisor) stop, the last first, each within its grace. Then what
+    /// [`entities`](Self::entities) accepted finishes, for 30 seconds at most. Then the store
+    /// closes. No event's attempt is counted because of it.
     /// [`Supervisor::shutdown`], called before, says which workers did not stop.
     ///
     /// # Errors
     /// Those of the store.
     pub async fn close(&self) -> Result<(), StoreError> {
-        self.running.shutdown(SHUTDOWN_MAX).await;
         self.consumers().close().await;
+        self.running.shutdown(SHUTDOWN_MAX).await;
         self.kernel.events().close().await
     }
 }

@@ -8,7 +8,9 @@ use std::{
     time::Duration,
 };
 
-use factum_core::{Aggregate, Metadata, Position, ReadFrom, ReadQuery, RecordedEvent, StoreError};
+use factum_core::{
+    Aggregate, ErrorKind, Metadata, Position, ReadFrom, ReadQuery, RecordedEvent, StoreError,
+};
 use factum_projection::WaitError;
 use factum_runtime::{AskError, CommandId, Outcome};
 
@@ -228,6 +230,16 @@ impl<A: Aggregate> IntoFuture for Ask<A> {
 }
 
 impl<A: Aggregate> UnseenError<A> {
+    /// What the caller can do. A command that took effect is not to be sent again, whatever its
+    /// read model waits for.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NotSent(error) => error.kind(),
+            Self::Ask(error) => error.kind(),
+            Self::Unseen { .. } => ErrorKind::TimedOut,
+        }
+    }
+
     /// The rejection, if it is one.
     pub fn rejection(&self) -> Option<&A::Rejection> {
         if let Self::Ask(error) = self { error.rejection() } else { None }

@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use factum_backend::{OpenContext, OpenStore, Registry, Stores};
 use factum_core::{
-    Aggregate, Clock, Event, IdSource, Kernel, RetryPolicy, StoreError, SystemClock, SystemIds,
-    TagKey,
+    Aggregate, Clock, ErrorKind, Event, IdSource, Kernel, RetryPolicy, StoreError, SystemClock,
+    SystemIds, TagKey,
 };
 use factum_runtime::EntityOptions;
 
@@ -27,6 +27,16 @@ pub enum OpenError {
     /// Two types of the application don't go together.
     #[error(transparent)]
     Clash(#[from] Clash),
+}
+
+impl OpenError {
+    /// What the caller can do.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Store(error) => error.kind().into(),
+            Self::Clash(error) => error.kind(),
+        }
+    }
 }
 
 /// An application to be opened: [`App::builder`].

@@ -6,7 +6,7 @@ use std::{
     sync::RwLock,
 };
 
-use factum_core::{Aggregate, DuplicateEventType, Event, EventName};
+use factum_core::{Aggregate, DuplicateEventType, ErrorKind, Event, EventName};
 
 /// Why an application's types don't go together.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -28,6 +28,13 @@ pub enum Clash {
         /// The aggregate that wants it too.
         second: &'static str,
     },
+}
+
+impl Clash {
+    /// What the caller can do.
+    pub fn kind(&self) -> ErrorKind {
+        ErrorKind::Invalid
+    }
 }
 
 /// The stored names that an application uses, with the enums that define them.

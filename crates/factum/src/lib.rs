@@ -54,24 +54,24 @@ pub use catalog::Clash;
 pub use factum_backend::{OpenContext, OpenStore, Registry, StoreUrl, Stores};
 pub use factum_core::{
     Aggregate, AppendBatch, AppendCondition, AppendError, Appended, At, Attempts, BodyLayout,
-    CATEGORY_BYTES_MAX, Category, Cbor, Checkpoint, Clock, Codec, CodecError, Command, Committed,
-    Committing, Content, Context, Decided, Decision, DecisionModel, DecodeError, DecodeReason,
-    Direction, Diverged, DivergedReason, Document, DocumentStore, DocumentWrite, Draft, Drafted,
-    DuplicateEventType, Durability, EVENT_NAME_BYTES_MAX, EncodeError, EncodedEvent, ErasedRange,
-    Event, EventHeader, EventId, EventName, EventParts, EventStore, EventType, ExecuteError,
-    Executed, ExpectedRevision, ExpectedVersion, Guarantees, History, HistoryEntry, IdSource,
-    InvalidBody, InvalidEventName, InvalidSnapshotPolicy, InvalidStreamId, InvalidTag,
-    InvalidTimestamp, Json, KEY_BYTES_MAX, Kernel, KeyRange, Limits, Lineage, LoadError, Loaded,
-    METADATA_TEXT_BYTES_MAX, Matching, Metadata, ModelDecision, NewEvent, OldEvent,
-    PAGE_BYTES_DEFAULT, PAGE_BYTES_MAX, PAGE_EVENTS_DEFAULT, PAGE_EVENTS_MAX, POLL_OWN,
-    POLL_SHARED, Page, Position, QUERY_ITEMS_MAX, Query, QueryItem, RETRY_WINDOW, ReadError,
-    ReadFrom, ReadLog, ReadQuery, RecordedEvent, Repository, Retention, RetryPolicy, Revision,
-    ScanPage, ScanQuery, Scope, SnapshotPolicy, SnapshotStats, StepRejected, StoreError,
-    StoreErrorKind, StreamBounds, StreamChange, StreamCheck, StreamId, StreamInfo, StreamRef,
-    StreamVersion, StreamWrite, SubscribeFrom, Subscription, SystemClock, SystemIds, TAG_BYTES_MAX,
-    TAGS_MAX, Tag, TagKey, TagWriter, Tags, Tail, Timestamp, Transaction, Upcast, Upcaster, Uuid,
-    Value, Verdict, VersionConflict, WriteBatch, WriteError, Writers, decode_event, encode_event,
-    encode_tags, execute_model, fold, upcast_event,
+    CATEGORY_BYTES_MAX, Category, Cause, Cbor, Checkpoint, Clock, Codec, CodecError, Command,
+    Committed, Committing, Content, Context, Decided, Decision, DecisionModel, DecodeError,
+    DecodeReason, Direction, Diverged, DivergedReason, Document, DocumentStore, DocumentWrite,
+    Draft, Drafted, DuplicateEventType, Durability, EVENT_NAME_BYTES_MAX, EncodeError,
+    EncodedEvent, ErasedRange, ErrorKind, Event, EventHeader, EventId, EventName, EventParts,
+    EventStore, EventType, ExecuteError, Executed, ExpectedRevision, ExpectedVersion, Guarantees,
+    History, HistoryEntry, IdSource, InvalidBody, InvalidEventName, InvalidSnapshotPolicy,
+    InvalidStreamId, InvalidTag, InvalidTimestamp, Json, KEY_BYTES_MAX, Kernel, KeyRange, Limits,
+    Lineage, LoadError, Loaded, METADATA_TEXT_BYTES_MAX, Matching, Metadata, ModelDecision,
+    Monotonic, NewEvent, OldEvent, PAGE_BYTES_DEFAULT, PAGE_BYTES_MAX, PAGE_EVENTS_DEFAULT,
+    PAGE_EVENTS_MAX, POLL_OWN, POLL_SHARED, Page, Position, QUERY_ITEMS_MAX, Query, QueryItem,
+    RETRY_WINDOW, ReadError, ReadFrom, ReadLog, ReadQuery, RecordedEvent, Repository, Retention,
+    RetryPolicy, Revision, ScanPage, ScanQuery, Scope, SnapshotPolicy, SnapshotStats, StepRejected,
+    StoreError, StoreErrorKind, StreamBounds, StreamChange, StreamCheck, StreamId, StreamInfo,
+    StreamRef, StreamVersion, StreamWrite, SubscribeFrom, Subscription, SystemClock, SystemIds,
+    TAG_BYTES_MAX, TAGS_MAX, Tag, TagKey, TagWriter, Tags, Tail, Timestamp, Transaction, Upcast,
+    Upcaster, Uuid, Value, Verdict, VersionConflict, WriteBatch, WriteError, Writers, decode_event,
+    encode_event, encode_tags, execute_model, fold, upcast_event,
 };
 #[cfg(feature = "journal")]
 pub use factum_journal::{
@@ -84,9 +84,10 @@ pub use factum_memory::{MemoryKind, MemoryOptions, MemoryStore};
 #[cfg(feature = "postgres")]
 pub use factum_postgres::{
     Access as PostgresAccess, Applied as PostgresApplied, PostgresKind, PostgresOptions,
-    PostgresStore, SCHEMA_DEFAULT as POSTGRES_SCHEMA_DEFAULT,
-    SCHEMA_VERSION as POSTGRES_SCHEMA_VERSION, apply_schema as apply_postgres_schema,
-    grants_sql as postgres_grants_sql, schema_sql as postgres_schema_sql,
+    PostgresStore, RoleName as PostgresRoleName, SCHEMA_DEFAULT as POSTGRES_SCHEMA_DEFAULT,
+    SCHEMA_VERSION as POSTGRES_SCHEMA_VERSION, SchemaName as PostgresSchemaName,
+    apply_schema as apply_postgres_schema, grants_sql as postgres_grants_sql,
+    schema_sql as postgres_schema_sql,
 };
 pub use factum_projection::{
     BATCH_BYTES_DEFAULT, BATCH_EVENTS_DEFAULT, Build, BuildError, BusError, CATCHING_UP_MAX,
@@ -103,7 +104,9 @@ pub use factum_projection::{
     stored_consumers,
 };
 #[cfg(feature = "projection-postgres")]
-pub use factum_projection::{POSTGRES_TARGET_SCHEMA_DEFAULT, PostgresTarget};
+pub use factum_projection::{
+    InvalidTargetSchema, POSTGRES_TARGET_SCHEMA_DEFAULT, PostgresTarget, PostgresTx, TargetSchema,
+};
 #[cfg(feature = "projection-sqlite")]
 pub use factum_projection::{SqliteSynchronous, SqliteTarget, SqliteTx};
 pub use factum_runtime::{

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use factum_core::{Aggregate, Kernel, Repository, Timestamp};
+use factum_core::{Aggregate, Clock, Kernel, Monotonic, Repository};
 use factum_projection::Consumers;
 use factum_runtime::{CommandRouter, Entities, EntityOptions, Supervisor};
 
@@ -21,7 +21,7 @@ use crate::stats::{AppStats, ConsumerStats, KindStats, total};
 pub(crate) struct Running {
     supervisor: Supervisor,
     consumers: Consumers,
-    started: Timestamp,
+    started: Monotonic,
     options: EntityOptions,
     routes: Vec<Route>,
     sets: Mutex<HashMap<TypeId, Set>>,
@@ -42,7 +42,7 @@ type Ending = Pin<Box<dyn Future<Output = ()> + Send>>;
 impl Running {
     pub(crate) fn new(kernel: &Kernel, options: EntityOptions, routes: Vec<Route>) -> Self {
         let (clock, ids) = (kernel.clock().clone(), kernel.ids().clone());
-        let (started, supervisor) = (clock.now(), Supervisor::new(clock, ids));
+        let (started, supervisor) = (clock.monotonic(), Supervisor::new(clock, ids));
         let consumers = Consumers::new(kernel.clone());
         Self { supervisor, consumers, started, options, routes, sets: Mutex::default() }
     }
@@ -61,14 +61,14 @@ impl Running {
     }
 
     /// What all of it is doing.
-    pub(crate) fn stats(&self, at: Timestamp) -> AppStats {
+    pub(crate) fn stats(&self, clock: &dyn Clock) -> AppStats {
         // Looked through without the lock, because there may be a million of them.
         let sets: Vec<_> = self.sets().values().map(|set| set.stats.clone()).collect();
         let mut kinds: Vec<_> = sets.iter().map(|stats| stats()).collect();
         kinds.sort_by_key(|kind| kind.category);
         let (total, workers) = (total(&kinds), self.supervisor.health());
         let consumers = self.consumers.list().iter().flat_map(ConsumerStats::of).collect();
-        let uptime = at.saturating_since(self.started);
+        let (at, uptime) = (clock.now(), clock.monotonic().saturating_since(self.started));
         AppStats { at, uptime, total, kinds, workers, consumers }
     }
 

@@ -1,5 +1,5 @@
 use factum_core::{
-    Content, EventId, EventName, Metadata, NewEvent, StreamId, StreamVersion, Timestamp,
+    Content, EventId, EventName, Metadata, NewEvent, StreamId, StreamVersion, Tag, Timestamp,
 };
 
 use super::*;
@@ -17,7 +17,8 @@ fn event(number: u64, payload: usize, origin: Option<&str>) -> RecordedEvent {
     let name = EventName::from_static("n");
     let new = NewEvent::new(header.id, name, Content::Cbor, vec![7; payload]);
     let stream = StreamId::new("s", "k").unwrap();
-    RecordedEvent::from_new(header, stream.as_ref(), &new.with_metadata(metadata))
+    let new = new.with_metadata(metadata).with_tag(Tag::new("t", 1).unwrap());
+    RecordedEvent::from_new(header, stream.as_ref(), &new)
 }
 
 fn end() -> PageEnd {
@@ -45,6 +46,36 @@ fn a_page_takes_events_up_to_its_limits_and_one_at_least() {
 }
 
 #[test]
+fn the_last_byte_of_a_page_is_used_whether_events_are_copied_or_shared() {
+    let event = event(1, 7, Some("here"));
+    let size = event.size();
+    assert!(!event.parts().tags.is_empty() && !event.parts().metadata.is_empty());
+    for (bytes_max, taken) in [(2 * size - 1, 1), (2 * size, 2), (3 * size - 1, 2), (3 * size, 3)] {
+        let query = ReadQuery::log().with_bytes_max(bytes_max);
+        let (mut copied, mut shared) = (PageBuilder::new(&query), PageBuilder::new(&query));
+        for _ in 0..3 {
+            let pushed = copied.push(*event.header(), &event.parts()).unwrap();
+            assert_eq!(shared.push_ready(&event), pushed);
+        }
+        let pages = [copied.finish(end()), shared.finish(end())];
+        assert_eq!(pages.map(|page| page.events.len()), [taken; 2], "bytes_max={bytes_max}");
+    }
+}
+
+#[test]
+fn the_room_of_a_page_is_what_is_left_of_its_events() {
+    for (events_max, room) in [(3, 3), (usize::MAX, PAGE_EVENTS_MAX)] {
+        let query = ReadQuery::log().with_events_max(events_max);
+        let mut page = PageBuilder::new(&query);
+        for taken in 0..3 {
+            assert_eq!(page.room(), room - taken);
+            page.push_ready(&event(1, 1, None));
+        }
+        assert_eq!(page.room(), room - 3);
+    }
+}
+
+#[test]
 fn copied_and_shared_events_are_the_same() {
     let query = ReadQuery::log();
     let (mut copied, mut shared) = (PageBuilder::new(&query), PageBuilder::new(&query));
@@ -63,7 +94,9 @@ fn only_one_origin_is_taken_and_the_scan_is_bounded() {
     for (number, origin) in [(1, Some("a")), (2, Some("b")), (3, None)] {
         assert_eq!(page.push_ready(&event(number, 1, origin)), Pushed::Taken);
     }
-    for _ in 3..PAGE_SCANNED_MAX {
+    let copied = event(4, 1, Some("a"));
+    assert_eq!(page.push(*copied.header(), &copied.parts()).unwrap(), Pushed::Taken);
+    for _ in 4..PAGE_SCANNED_MAX {
         assert!(!page.is_full());
         page.skip();
     }

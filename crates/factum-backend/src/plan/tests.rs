@@ -249,6 +249,55 @@ fn time_does_not_go_back_with_the_clock() {
     assert_eq!(plan.events[0].header.recorded_at, last_at);
 }
 
+#[test]
+fn positions_end_at_the_largest_and_a_batch_that_does_not_fit_takes_none() {
+    let outcomes = |left: u64| {
+        let head = Position::new(Position::MAX.value() - left);
+        let end = LogEnd { head, last_at: Timestamp::EPOCH, now: NOW };
+        let group = [&[1, 2][..], &[3]].map(|ids| write(1, ExpectedVersion::Any, ids));
+        let plan = plan_group(&group, end, &mut Log::default()).unwrap();
+        assert!(plan.events.iter().all(|it| it.header.position <= Position::MAX));
+        plan.outcomes.iter().map(Result::is_ok).collect::<Vec<_>>()
+    };
+    // The last position itself is never given.
+    assert_eq!(outcomes(1), [false, false]);
+    assert_eq!(outcomes(2), [false, true]);
+    assert_eq!(outcomes(3), [true, false]);
+    assert_eq!(outcomes(4), [true, true]);
+}
+
+/// As [`Log`], for conditions that need no look at what is stored.
+struct Unasked(Log);
+
+impl Facts for Unasked {
+    fn bounds(&mut self, stream: &StreamId) -> Result<StreamBounds, StoreError> {
+        self.0.bounds(stream)
+    }
+
+    fn first_match(&mut self, _: &AppendCondition) -> Result<Option<Position>, StoreError> {
+        panic!("nothing that is stored is after the condition")
+    }
+
+    fn find_ids(
+        &mut self,
+        stream: &StreamId,
+        ids: &[EventId],
+        since: Timestamp,
+    ) -> Result<Vec<FoundEvent>, StoreError> {
+        self.0.find_ids(stream, ids, since)
+    }
+}
+
+#[test]
+fn a_condition_after_the_head_asks_nothing_of_the_store() {
+    let head = Position::new(4);
+    let end = LogEnd { head, last_at: Timestamp::EPOCH, now: NOW };
+    let condition = AppendCondition { after: head, ..no_tag(1) };
+    let batch = write(1, ExpectedVersion::Any, &[1]).unless(condition);
+    let plan = plan_group([&batch], end, &mut Unasked(Log::default())).unwrap();
+    assert_eq!(short(&plan.outcomes[0]), "+5..5");
+}
+
 fn any_batch() -> impl Strategy<Value = AppendBatch> {
     let expected = prop_oneof![
         Just(ExpectedVersion::Any),

@@ -17,6 +17,9 @@ struct Gated {
     groups: Arc<Mutex<Vec<usize>>>,
     head: Position,
     gathering: Duration,
+    rest_after: Duration,
+    /// How often it has rested.
+    rests: watch::Sender<usize>,
 }
 
 struct Nothing;
@@ -56,12 +59,21 @@ impl Commit for Gated {
     fn gathering(&self) -> Duration {
         self.gathering
     }
+
+    fn rest_after(&self) -> Duration {
+        self.rest_after
+    }
+
+    fn rest(&mut self) {
+        self.rests.send_modify(|rests| *rests += 1);
+    }
 }
 
 struct Bench {
     writer: Arc<Writer<Gated>>,
     gate: std_mpsc::Sender<Result<(), CommitError>>,
     groups: Arc<Mutex<Vec<usize>>>,
+    rests: watch::Receiver<usize>,
 }
 
 fn bench() -> Bench {
@@ -69,11 +81,17 @@ fn bench() -> Bench {
 }
 
 fn bench_that_gathers(gathering: Duration) -> Bench {
+    bench_that_rests(gathering, Duration::MAX)
+}
+
+fn bench_that_rests(gathering: Duration, rest_after: Duration) -> Bench {
+    let (rests, rested) = watch::channel(0);
     let (gate, waiting) = std_mpsc::channel();
     let groups = Arc::new(Mutex::new(Vec::new()));
-    let store = Gated { gate: waiting, groups: groups.clone(), head: Position::ZERO, gathering };
+    let head = Position::ZERO;
+    let store = Gated { gate: waiting, groups: groups.clone(), head, gathering, rest_after, rests };
     let writer = Writer::spawn("test", store, Head::new(Position::ZERO), Limits::default());
-    Bench { writer: Arc::new(writer.unwrap()), gate, groups }
+    Bench { writer: Arc::new(writer.unwrap()), gate, groups, rests: rested }
 }
 
 fn batch(number: u64, bytes: usize) -> AppendBatch {
@@ -124,6 +142,19 @@ async fn what_gathers_while_a_group_commits_is_the_next_group() {
     let groups = bench.groups.lock().unwrap().clone();
     assert!(groups.len() <= 2, "ten appends made these groups: {groups:?}");
     assert_eq!(bench.writer.head().position(), Position::new(10));
+}
+
+#[tokio::test]
+async fn a_store_rests_once_when_it_had_nothing_to_do_and_works_on() {
+    let mut bench = bench_that_rests(Duration::ZERO, Duration::from_millis(1));
+    bench.open_gate(3);
+    for number in 0..3 {
+        bench.append(number, 1).await.unwrap().unwrap();
+        let rests = usize::try_from(number).unwrap() + 1;
+        bench.rests.wait_for(|rested| *rested >= rests).await.unwrap();
+    }
+    bench.writer.close().await;
+    assert_eq!(*bench.rests.borrow(), 3, "once after each append");
 }
 
 #[tokio::test]

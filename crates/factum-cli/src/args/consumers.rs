@@ -22,7 +22,8 @@ pub(crate) enum ConsumersCommand {
 JSON, on the last line: store, head, consumers (name, stored, position, lag, lag_ms, at_work,
   parked, orders, running). Where stored is false, the position is what was published. running, one
   for each process: state, was (what a silent one said), position, head, lag, lag_ms, parked,
-  handled, cautious, attempts, cause, process, instance, written_at, silent_ms.
+  handled, cautious, committing_since, undropped, attempts, cause, process, instance, written_at,
+  silent_ms.
 
 Examples:
   factum consumers list ./data

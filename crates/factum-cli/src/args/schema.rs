@@ -1,7 +1,7 @@
 //! What can be asked about the tables and functions of a log in PostgreSQL.
 
 use clap::Subcommand;
-use factum::{POSTGRES_SCHEMA_DEFAULT, PostgresOptions, StoreError};
+use factum::{POSTGRES_SCHEMA_DEFAULT, PostgresRoleName, PostgresSchemaName};
 
 /// What can be done with a schema.
 #[derive(Debug, Subcommand)]
@@ -10,7 +10,7 @@ pub(crate) enum SchemaCommand {
     Apply(ApplyArgs),
 }
 
-/// Print the SQL that makes a log, for somebody who may run it
+/// Print the SQL that makes a log, for a role that may run it
 ///
 /// Connects to nothing. It is one transaction, to be run once: run again where a log is, it fails
 /// and changes nothing. Each print has a new lineage in it, so every log gets a print of its own.
@@ -23,11 +23,11 @@ Examples:
   factum schema print | psql --set ON_ERROR_STOP=1 postgres://owner@host/bank")]
 pub(crate) struct PrintArgs {
     /// The schema that will hold the log, 1 to 48 of a-z, 0-9 and _
-    #[arg(long, value_name = "NAME", default_value = POSTGRES_SCHEMA_DEFAULT, value_parser = name)]
-    pub(crate) schema: String,
+    #[arg(long, value_name = "NAME", default_value = POSTGRES_SCHEMA_DEFAULT)]
+    pub(crate) schema: PostgresSchemaName,
     /// A role that is there, to be given the rights that working with the log takes, and no more
     #[arg(long, value_name = "NAME")]
-    pub(crate) role: Option<String>,
+    pub(crate) role: Option<PostgresRoleName>,
     /// Print one JSON object instead of SQL
     #[arg(long)]
     pub(crate) json: bool,
@@ -50,8 +50,4 @@ pub(crate) struct ApplyArgs {
     /// Print one JSON object instead of text
     #[arg(long)]
     pub(crate) json: bool,
-}
-
-fn name(text: &str) -> Result<String, StoreError> {
-    Ok(PostgresOptions::parse("postgres://localhost")?.with_schema(text)?.schema)
 }

@@ -83,6 +83,13 @@ pub(crate) fn describe(consumer: &PublishedConsumer, paint: Paint) -> String {
     if consumer.cautious {
         line += ", cautious";
     }
+    if let Some(since) = consumer.committing_since {
+        line += &format!(", committing since {since}");
+    }
+    if let Some(undropped) = &consumer.undropped {
+        let undropped = format!("an earlier build is not dropped: {}", undropped.escape_debug());
+        line += &format!(", {}", paint.bad(undropped));
+    }
     if let Some(attempts) = consumer.attempts {
         line += &format!(", tried {}", counted(attempts.into(), "time"));
     }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use factum::{Clock, SystemClock, Timestamp};
+use factum::{Clock, Monotonic, SystemClock, Timestamp};
 
 /// A clock that stands where it was put; it goes forward only.
 #[derive(Debug)]
@@ -28,6 +28,10 @@ impl BankClock {
 impl Clock for BankClock {
     fn now(&self) -> Timestamp {
         Timestamp::from_micros(self.0.load(Ordering::Relaxed))
+    }
+
+    fn monotonic(&self) -> Monotonic {
+        SystemClock.monotonic()
     }
 
     // Who pauses waits for another writer, and that one works in real time.

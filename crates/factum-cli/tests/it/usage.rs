@@ -51,6 +51,36 @@ fn completions_are_written_for_every_shell() {
 }
 
 #[test]
+fn no_command_shows_a_part_of_a_password() {
+    let commands = [
+        "demo --store",
+        "read",
+        "stats",
+        "verify",
+        "lineage renew",
+        "consumers list",
+        "schema apply",
+        "bench append --store",
+        "bench read --store",
+    ];
+    for command in commands {
+        for store in [
+            "postgres://ada:s3c?r3t@127.0.0.1:1/bank",
+            "postgres://ada:s3c@r3t@127.0.0.1:1/bank",
+            "postgres://ada:s3c@127.0.0.1:1/bank",
+            "postgres:ada:s3c@127.0.0.1:1/bank",
+            "'postgres://ada:s3c@127.0.0.1:1/bank'",
+            "password=s3c",
+        ] {
+            let ran = run(&format!("{command} {store}"));
+            assert_ne!(ran.code, Some(0), "{command} {store}");
+            let said = ran.stdout + &ran.stderr;
+            assert!(!said.contains("s3c") && !said.contains("r3t"), "{command} {store}: {said}");
+        }
+    }
+}
+
+#[test]
 fn what_is_wrong_is_one_line_and_exit_code_2() {
     let lines = [
         ("dmeo", "unrecognized subcommand 'dmeo'"),
@@ -64,6 +94,12 @@ fn what_is_wrong_is_one_line_and_exit_code_2() {
         ("completions tcsh", "invalid value 'tcsh'"),
         ("schema", "requires a subcommand"),
         ("schema print --schema a-b", "a schema's name has"),
+        ("schema print --schema Ledger", "a schema's name has"),
+        ("schema print --schema ledger;DROP", "a schema's name has"),
+        ("schema print --schema l\"edger\"", "a schema's name has"),
+        ("schema print --schema lädger", "a schema's name has"),
+        ("schema apply postgres://host/bank?schema=Ledger", "a schema's name has"),
+        ("schema print --role public", "all or none"),
         ("schema apply memory:", "schemas are for PostgreSQL"),
         ("schema apply ./data", "store=./data"),
     ];
@@ -82,11 +118,13 @@ fn the_sql_of_a_log_is_one_transaction_with_a_lineage_of_its_own() {
     {
         assert!(sql.contains(said), "{said:?} is not in {sql}");
     }
+    let sql = succeed("schema print --role App\";DROP--");
+    assert!(sql.contains("TO \"App\"\";DROP--\";\n"), "{sql}");
     let (one, other) = (json("schema print --json"), json("schema print --json"));
-    assert_eq!((&one["schema"], &one["schema_version"]), (&"factum".into(), &1.into()));
+    assert_eq!((&one["schema"], &one["schema_version"]), (&"factum".into(), &2.into()));
     assert_ne!(one["lineage"], other["lineage"]);
     let sql = one["sql"].as_str().unwrap();
-    assert!(sql.contains(one["lineage"].as_str().unwrap()) && !sql.contains("GRANT"));
+    assert!(sql.contains(one["lineage"].as_str().unwrap()) && !sql.contains("GRANT USAGE"));
 }
 
 #[test]

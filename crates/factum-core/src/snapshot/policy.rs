@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{time::Timestamp, version::StreamVersion};
+use crate::{kind::ErrorKind, time::Timestamp, version::StreamVersion};
 
 /// When snapshots are taken, how many are kept, and how.
 ///
@@ -36,6 +36,13 @@ pub struct SnapshotPolicy {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("invalid snapshot policy: {0}")]
 pub struct InvalidSnapshotPolicy(&'static str);
+
+impl InvalidSnapshotPolicy {
+    /// What the caller can do.
+    pub fn kind(&self) -> ErrorKind {
+        ErrorKind::Invalid
+    }
+}
 
 impl SnapshotPolicy {
     const fn new() -> Self {
@@ -119,12 +126,18 @@ impl SnapshotPolicy {
     pub(crate) fn is_due(&self, since: &Since, version: StreamVersion, now: Timestamp) -> bool {
         let events = version.value().saturating_sub(since.version.value());
         let by_events = self.every_events.is_some_and(|every| events >= every);
-        let is_old = |every| since.at.is_some_and(|at| now.saturating_since(at) >= every);
+        let is_old = |every| since.at.is_some_and(|at| age(at, now) >= every);
         let by_age = events > 0 && self.every.is_some_and(is_old);
-        let is_spaced =
-            since.taken_at.is_none_or(|at| now.saturating_since(at) >= self.spacing_min);
+        let is_spaced = since.taken_at.is_none_or(|at| age(at, now) >= self.spacing_min);
         (by_events || by_age) && is_spaced
     }
+}
+
+/// The time between what is stored and now. One that is in the future was taken by a clock that was
+/// ahead: it must not keep the next one off until then.
+#[expect(clippy::disallowed_methods, reason = "the age of what is stored")]
+fn age(at: Timestamp, now: Timestamp) -> Duration {
+    now.saturating_since(at).max(at.saturating_since(now))
 }
 
 /// More kept snapshots than this help nobody.

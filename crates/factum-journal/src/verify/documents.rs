@@ -183,7 +183,8 @@ fn read(
     lineage: Option<Lineage>,
 ) -> Result<Run, Unsound> {
     let damaged = |error: StoreError| {
-        let is_gone = error.source().and_then(|it| it.downcast_ref::<io::Error>());
+        let disk = error.source().and_then(Error::source);
+        let is_gone = disk.and_then(|it| it.downcast_ref::<io::Error>());
         let is_gone = is_gone.is_some_and(|it| it.kind() == io::ErrorKind::NotFound);
         if error.kind() != StoreErrorKind::Corrupt && !is_gone {
             return Unsound::Unreadable(error);

@@ -2,9 +2,10 @@ use tokio_postgres::{Client, NoTls};
 
 use super::*;
 
-/// A made-up second version: a table more, and one that says how often it was made.
-const TWO: Steps = &[
+/// A made-up next version: a table more, and one that says how often it was made.
+const NEXT: Steps = &[
     MIGRATIONS[0],
+    MIGRATIONS[1],
     &["CREATE TABLE @schema@.second (); CREATE SEQUENCE @schema@.made; \
        SELECT nextval('@schema@.made');"],
 ];
@@ -32,7 +33,7 @@ impl Log {
     }
 
     async fn run(&self, statements: &str) {
-        let statements = statements.replace('@', &self.options.schema);
+        let statements = statements.replace('@', self.options.schema.as_str());
         self.raw.batch_execute(&statements).await.unwrap();
     }
 
@@ -58,14 +59,14 @@ async fn an_older_log_is_migrated_by_one_of_many_who_connect_at_once() {
          | '@'::regnamespace::oid::bigint)",
     )
     .await;
-    let all: Vec<_> = (0..4).map(|_| tokio::spawn(prepare_of(log.options.clone(), TWO))).collect();
+    let all: Vec<_> = (0..4).map(|_| tokio::spawn(prepare_of(log.options.clone(), NEXT))).collect();
     let waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted \
         AND objid = '@'::regnamespace::oid"
-        .replace('@', &log.options.schema);
+        .replace('@', log.options.schema.as_str());
     while log.raw.query_one(&waiting, &[]).await.unwrap().get::<_, i64>(0) < 1 {
         tokio::task::yield_now().await;
     }
-    assert_eq!(log.version().await, 1);
+    assert_eq!(log.version().await, SCHEMA_VERSION);
     log.run("COMMIT").await;
     let mut applied = Vec::new();
     for one in all {
@@ -73,7 +74,7 @@ async fn an_older_log_is_migrated_by_one_of_many_who_connect_at_once() {
     }
     assert_eq!(applied.iter().filter(|it| **it == Applied::Migrated).count(), 1, "{applied:?}");
     assert_eq!(applied.iter().filter(|it| **it == Applied::Present).count(), 3, "{applied:?}");
-    assert_eq!(log.version().await, 2);
+    assert_eq!(log.version().await, SCHEMA_VERSION + 1);
     let after: String = log.raw.query_one(&lineage, &[]).await.unwrap().get(0);
     assert_eq!(before, after);
     log.run("DROP SCHEMA @ CASCADE").await;
@@ -82,13 +83,14 @@ async fn an_older_log_is_migrated_by_one_of_many_who_connect_at_once() {
 #[tokio::test]
 async fn a_newer_log_is_refused_and_an_older_one_is_not_read() {
     let log = Log::new("newer").await;
-    assert_eq!(log.prepare(TWO).await.unwrap(), Applied::Made);
+    assert_eq!(log.prepare(NEXT).await.unwrap(), Applied::Made);
     let error = log.prepare(&MIGRATIONS).await.unwrap_err().to_string();
     assert!(error.starts_with("the log was written by a newer program"), "{error}");
-    assert!(error.contains("schema=2 known=1"), "{error}");
-    log.run("UPDATE @.log SET schema_version = 1").await;
+    let numbers = format!("schema={} known={SCHEMA_VERSION}", SCHEMA_VERSION + 1);
+    assert!(error.contains(&numbers), "{error}");
+    log.run("UPDATE @.log SET schema_version = schema_version - 1").await;
     let reader = log.options.clone().with_access(Access::ReadOnly);
-    let error = prepare_of(reader, TWO).await.unwrap_err().to_string();
+    let error = prepare_of(reader, NEXT).await.unwrap_err().to_string();
     assert!(error.starts_with("there is no log of this version to read"), "{error}");
     log.run("DROP SCHEMA @ CASCADE").await;
 }
@@ -98,15 +100,16 @@ async fn a_migration_that_fails_leaves_the_log_as_it_was_and_says_who_may() {
     let log = Log::new("rights").await;
     assert_eq!(log.prepare(&MIGRATIONS).await.unwrap(), Applied::Made);
     log.run("CREATE ROLE @ LOGIN").await;
-    log.run(&grants_sql(&log.options.schema, &log.options.schema)).await;
+    let role = RoleName::new(log.options.schema.as_str()).unwrap();
+    log.run(&grants_sql(&log.options.schema, &role)).await;
     let mut options = log.options.clone();
-    options.config.user(&log.options.schema);
+    options.config.user(role.as_str());
     // One that may use the present version may still not change it.
     assert_eq!(prepare_of(options.clone(), &MIGRATIONS).await.unwrap(), Applied::Present);
-    let error = prepare_of(options, TWO).await.unwrap_err();
+    let error = prepare_of(options, NEXT).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Invalid);
     assert!(error.to_string().contains("factum schema apply"), "{error}");
-    assert_eq!(log.version().await, 1);
-    assert_eq!(log.prepare(TWO).await.unwrap(), Applied::Migrated);
+    assert_eq!(log.version().await, SCHEMA_VERSION);
+    assert_eq!(log.prepare(NEXT).await.unwrap(), Applied::Migrated);
     log.run("DROP OWNED BY @ CASCADE; DROP ROLE @; DROP SCHEMA @ CASCADE").await;
 }

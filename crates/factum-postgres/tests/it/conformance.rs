@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use factum_core::{Clock, Timestamp};
+use factum_core::{Clock, Monotonic, Timestamp};
 use factum_postgres::PostgresStore;
 use factum_testing::conformance::{OpenError, Setup, Stores, Subject};
 
@@ -27,8 +27,24 @@ impl Subject for PostgresSubject {
         let mut options = self.schema.options().with_clock(Arc::new(clock));
         options.connections_max = 4;
         options.commit_delay = setup.commit_delay.clone();
-        Ok(Stores::both(Arc::new(PostgresStore::open(options).await?)))
+        let store = PostgresStore::open(options).await?;
+        pause_early(&self.schema).await?;
+        Ok(Stores::both(Arc::new(store)))
     }
+}
+
+/// Makes pages of queries pause after 20 steps. The number is a constant of a function; at its real
+/// value a case would have to store a hundred thousand events.
+async fn pause_early(schema: &Schema) -> Result<(), OpenError> {
+    const MADE: &str = "SELECT pg_get_functiondef(p.oid) FROM pg_proc AS p
+        JOIN pg_namespace AS n ON n.oid = p.pronamespace
+        WHERE n.nspname = $1 AND p.proname = 'item_positions'";
+    let raw = schema.raw().await;
+    let made: String = raw.query_one(MADE, &[&schema.name]).await?.get(0);
+    let early = made.replace("v_left integer := 50000;", "v_left integer := 20;");
+    assert!(early.contains("v_left integer := 20;"), "the function counts otherwise: {made}");
+    raw.batch_execute(&early).await?;
+    Ok(())
 }
 
 /// Keeps the schema as long as the store: some cases let go of the subject before it.
@@ -42,6 +58,10 @@ struct ClockWithSchema {
 impl Clock for ClockWithSchema {
     fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    fn monotonic(&self) -> Monotonic {
+        self.clock.monotonic()
     }
 
     async fn sleep(&self, duration: Duration) {

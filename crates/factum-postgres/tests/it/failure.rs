@@ -7,33 +7,13 @@ use factum_core::{
     ExpectedVersion, NewEvent, ReadQuery, StoreErrorKind, SystemClock, Timestamp, WriteBatch,
     WriteError,
 };
-use factum_postgres::{PostgresOptions, PostgresStore};
+use factum_postgres::{PostgresOptions, PostgresStore, apply_schema};
 
 use crate::{
     fresh::{Fresh, check_laws, event, one, positions, stream},
     instance::Instance,
-    server::raw,
+    server::{lock, raw, waiting},
 };
-
-/// Takes the log's lock, as its documentation says what it is.
-fn lock(schema: &str) -> String {
-    format!(
-        "pg_advisory_xact_lock((1178682196::bigint << 32) | '{schema}'::regnamespace::oid::bigint)"
-    )
-}
-
-/// Waits until so many sessions wait for the log's lock.
-async fn waiting(fresh: &Fresh, count: i64) {
-    let raw = fresh.schema.raw().await;
-    let asked = format!(
-        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted \
-         AND classid = 1178682196 AND objid = '{}'::regnamespace::oid",
-        fresh.schema.name
-    );
-    while raw.query_one(&asked, &[]).await.unwrap().get::<_, i64>(0) < count {
-        SystemClock.sleep(Duration::from_millis(5)).await;
-    }
-}
 
 fn kind(error: &AppendError) -> Option<StoreErrorKind> {
     error.store_kind()
@@ -106,9 +86,9 @@ async fn a_first_attempt_that_its_retry_overtakes_is_not_stored_again() {
     // In the queue for the lock the retry stands before what it repeats.
     let (repeated, original) = (batch.clone().repeated(), batch);
     let retry = tokio::spawn(async move { second.append(repeated).await });
-    waiting(&fresh, 1).await;
+    waiting(&holder, &fresh.schema.name, 1).await;
     let late = tokio::spawn(async move { first.append(original).await });
-    waiting(&fresh, 2).await;
+    waiting(&holder, &fresh.schema.name, 2).await;
     holder.batch_execute("COMMIT").await.unwrap();
     let stored = retry.await.unwrap().unwrap();
     assert!(!stored.replayed);
@@ -128,9 +108,9 @@ async fn the_same_old_ids_at_the_same_moment_conflict_as_ever() {
     let batch = AppendBatch::new().write(stream("ada"), ExpectedVersion::NoStream, [old]);
     let again = batch.clone();
     let one = tokio::spawn(async move { first.append(batch).await });
-    waiting(&fresh, 1).await;
+    waiting(&holder, &fresh.schema.name, 1).await;
     let other = tokio::spawn(async move { second.append(again).await });
-    waiting(&fresh, 2).await;
+    waiting(&holder, &fresh.schema.name, 2).await;
     holder.batch_execute("COMMIT").await.unwrap();
     one.await.unwrap().unwrap();
     let error = other.await.unwrap().unwrap_err();
@@ -189,15 +169,17 @@ async fn an_open_transaction_and_an_old_snapshot_hold_up_nobody() {
 #[tokio::test]
 async fn a_commit_that_did_not_wait_for_its_standby_is_unknown() {
     let instance = Instance::start(&["synchronous_standby_names=nobody"]);
-    let options = || {
-        let options = PostgresOptions::parse(&instance.url()).unwrap();
-        options.with_statement_timeout(Duration::from_millis(300))
-    };
+    let options = PostgresOptions::parse(&instance.url()).unwrap();
     // Making the log must not wait as well.
     let raw = raw(&instance.url()).await;
     raw.batch_execute("SET synchronous_commit = local").await.unwrap();
     raw.batch_execute("ALTER ROLE factum SET synchronous_commit = local").await.unwrap();
-    let store = PostgresStore::open(options()).await.unwrap();
+    // The warning that says so must not be hidden by a default of the role's.
+    raw.batch_execute("ALTER ROLE factum SET client_min_messages = error").await.unwrap();
+    // Nor within the time that the commits are given.
+    apply_schema(&options).await.unwrap();
+    let options = options.with_statement_timeout(Duration::from_millis(300));
+    let store = PostgresStore::open(options).await.unwrap();
     let batch = one("ada");
     let error = store.append(batch.clone()).await.unwrap_err();
     assert!(matches!(error, AppendError::Indeterminate(_)), "{error:?}");

@@ -4,15 +4,22 @@
 
 mod fresh;
 mod instance;
+mod role;
 mod server;
 
 mod conformance;
+mod documents;
 mod encryption;
 mod failure;
+mod hint;
+mod hostile;
+mod limit;
+mod migration;
 mod opening;
 mod plan;
 mod pooler;
 mod process;
 mod reading;
+mod runtimes;
 mod standby;
 mod transaction;

@@ -3,28 +3,22 @@
 use std::sync::Arc;
 
 use factum_core::{
-    DocumentStore, EventStore, ExpectedRevision, ExpectedVersion, ReadQuery, StoreError,
-    StoreErrorKind, StreamChange, StreamVersion, WriteBatch,
+    DocumentStore, EventStore, ExpectedRevision, ExpectedVersion, Lineage, ReadQuery, StoreError,
+    StoreErrorKind, StreamChange, StreamVersion, Uuid, WriteBatch,
 };
 use factum_postgres::{
-    Access, Applied, PostgresKind, PostgresOptions, PostgresStore, SCHEMA_VERSION, apply_schema,
-    grants_sql, schema_sql,
+    Access, Applied, PostgresKind, PostgresOptions, PostgresStore, RoleName, SCHEMA_VERSION,
+    SchemaName, apply_schema, grants_sql, schema_sql,
 };
 
 use crate::{
     fresh::{Fresh, check_laws, event, one, positions, stream, tagged},
-    server::{Schema, raw, url},
+    role::Role,
+    server::{Database, Schema, raw, url, with},
 };
 
 async fn refusal(options: PostgresOptions) -> StoreError {
     PostgresStore::open(options).await.unwrap_err()
-}
-
-/// The test server's URL with another user or database.
-fn with(url: &str, user: &str, database: &str) -> String {
-    let server = url.rsplit_once('@').unwrap().1;
-    let server = server.rsplit_once('/').unwrap().0;
-    format!("postgres://{user}@{server}/{database}")
 }
 
 #[tokio::test]
@@ -56,15 +50,8 @@ async fn a_server_older_than_14_is_refused() {
 
 #[tokio::test]
 async fn a_database_in_another_encoding_is_refused() {
-    let (schema, name) = (Schema::new(), format!("latin_{}", std::process::id()));
-    let server = schema.raw().await;
-    let create = format!(
-        "CREATE DATABASE {name} ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
-    );
-    server.batch_execute(&create).await.unwrap();
-    let options = PostgresOptions::parse(&with(&schema.url, "factum", &name)).unwrap();
-    let error = refusal(options).await;
-    server.batch_execute(&format!("DROP DATABASE {name} WITH (FORCE)")).await.unwrap();
+    let latin = Database::new("ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'").await;
+    let error = refusal(PostgresOptions::parse(&latin.url).unwrap()).await;
     assert!(error.to_string().contains("encoding=LATIN1"), "{error}");
 }
 
@@ -96,33 +83,6 @@ async fn reading_beside_a_writer_refuses_to_write() {
     head.wait_for(|head| head.value() == 2).await.unwrap();
 }
 
-/// A role of a test's own, which goes with it.
-struct Role(String, Schema);
-
-impl Role {
-    async fn new(settings: &str) -> Self {
-        let schema = Schema::new();
-        let role = format!("role_{}", schema.name);
-        let server = schema.raw().await;
-        server
-            .batch_execute(&format!("CREATE ROLE {role} LOGIN; {settings}").replace("@", &role))
-            .await
-            .unwrap();
-        Self(role, schema)
-    }
-
-    fn options(&self) -> PostgresOptions {
-        let url = with(&self.1.url, &self.0, "postgres");
-        PostgresOptions::parse(&url).unwrap().with_schema(&self.1.name).unwrap()
-    }
-
-    async fn drop(self) {
-        let server = self.1.raw().await;
-        let drop = format!("DROP OWNED BY {role} CASCADE; DROP ROLE {role}", role = self.0);
-        server.batch_execute(&drop).await.unwrap();
-    }
-}
-
 #[tokio::test]
 async fn a_role_with_few_rights_works_on_a_log_that_another_made() {
     let role = Role::new("").await;
@@ -131,9 +91,11 @@ async fn a_role_with_few_rights_works_on_a_log_that_another_made() {
     assert!(error.to_string().contains("factum schema apply"), "{error}");
 
     let server = role.1.raw().await;
-    let lineage = "01890a5d-ac96-774b-bcce-b302099a8057";
-    server.batch_execute(&schema_sql(&role.1.name, lineage)).await.unwrap();
-    server.batch_execute(&grants_sql(&role.1.name, &role.0)).await.unwrap();
+    let lineage = Lineage::new(Uuid::from_u128(7));
+    let schema = SchemaName::new(&role.1.name).unwrap();
+    server.batch_execute(&schema_sql(&schema, lineage)).await.unwrap();
+    let grants = grants_sql(&schema, &RoleName::new(&role.0).unwrap());
+    server.batch_execute(&grants).await.unwrap();
     let store = PostgresStore::open(role.options()).await.unwrap();
     for key in ["ada", "bob", "ada"] {
         store.append(tagged(key, &["a:1"])).await.unwrap();
@@ -143,7 +105,7 @@ async fn a_role_with_few_rights_works_on_a_log_that_another_made() {
     store.write(write).await.unwrap();
     store.clear(factum_core::KeyRange::all()).await.unwrap();
     let page = store.read(ReadQuery::log()).await.unwrap();
-    assert_eq!(page.lineage.to_string(), lineage);
+    assert_eq!(page.lineage, lineage);
     assert_ne!(store.renew_lineage().await.unwrap(), page.lineage);
     check_laws(&store).await;
     store.close().await.unwrap();

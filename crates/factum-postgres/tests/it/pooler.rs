@@ -1,6 +1,10 @@
 //! Through a pooler that gives every transaction another of a few sessions.
 
-use std::{env, fs, path::PathBuf, time::Duration};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use factum_core::{
     AppendBatch, AppendError, Clock, DocumentStore, EventStore, ExpectedRevision, ExpectedVersion,
@@ -10,16 +14,17 @@ use factum_postgres::{PostgresOptions, PostgresStore};
 use tempfile::TempDir;
 
 use crate::{
-    fresh::{check_laws, event, positions, stream},
-    instance::{Kept, folder, free_port},
-    server::Schema,
+    fresh::{check_laws, event, one, positions, stream},
+    instance::{Instance, Kept, folder, free_port},
+    server::{Schema, raw},
 };
 
 /// A pooler in front of the tests' server, with three sessions for all.
 struct Pooler {
     url: String,
+    port: u16,
     _process: Kept,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Pooler {
@@ -27,28 +32,64 @@ impl Pooler {
         let program = PathBuf::from(env::var_os("FACTUM_PGBOUNCER").unwrap_or_else(|| {
             panic!("no pooler to test with: run `cargo xtask test`, or set FACTUM_PGBOUNCER")
         }));
-        let (user, place) = server.strip_prefix("postgres://").unwrap().split_once('@').unwrap();
-        let (address, database) = place.split_once('/').unwrap();
-        let (host, server_port) = address.split_once(':').unwrap();
         let (folder, port) = (folder(), free_port());
-        let settings = format!(
-            "[databases]\n{database} = host={host} port={server_port} user={user}\n\
-             [pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n\
-             auth_type = any\npool_mode = transaction\ndefault_pool_size = 3\n"
-        );
         let file = folder.path().join("pgbouncer.ini");
-        fs::write(&file, settings).unwrap();
+        let (user, database) = settings(&file, port, server);
         let log = folder.path().join("log");
         let process = Kept::spawn((&program, "TERM"), &[file.to_str().unwrap()], &log);
         let url = format!("postgres://{user}@127.0.0.1:{port}/{database}");
         for _ in 0..100 {
             if tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok() {
-                return Self { url, _process: process, _folder: folder };
+                return Self { url, port, _process: process, folder };
             }
             SystemClock.sleep(Duration::from_millis(50)).await;
         }
         panic!("the pooler does not come up: {}", fs::read_to_string(log).unwrap());
     }
+}
+
+impl Pooler {
+    /// Turns to another server; those who are connected stay so.
+    async fn turn_to(&self, server: &str) {
+        let (user, _) = settings(&self.folder.path().join("pgbouncer.ini"), self.port, server);
+        let admin = raw(&format!("postgres://{user}@127.0.0.1:{}/pgbouncer", self.port)).await;
+        admin.simple_query("RELOAD").await.unwrap();
+    }
+}
+
+/// Writes the settings of a pooler in front of a server; its user and database.
+fn settings(file: &Path, port: u16, server: &str) -> (String, String) {
+    let (user, place) = server.strip_prefix("postgres://").unwrap().split_once('@').unwrap();
+    let (address, database) = place.split_once('/').unwrap();
+    let (host, server_port) = address.split_once(':').unwrap();
+    let settings = format!(
+        "[databases]\n{database} = host={host} port={server_port} user={user}\n\
+         [pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n\
+         auth_type = any\nadmin_users = {user}\npool_mode = transaction\ndefault_pool_size = 3\n"
+    );
+    fs::write(file, settings).unwrap();
+    (user.into(), database.into())
+}
+
+#[tokio::test]
+async fn a_group_is_not_run_on_another_server_than_the_one_whose_head_it_names() {
+    let mut primary = Instance::start(&[]);
+    let pooler = Pooler::start(&primary.url()).await;
+    let store = PostgresStore::open(PostgresOptions::parse(&pooler.url).unwrap()).await.unwrap();
+    store.append(one("ada")).await.unwrap();
+    // It goes its own way, as a standby that is promoted without the end of the log.
+    let other = Instance::copy_of(&primary, false);
+    store.append(one("ada")).await.unwrap();
+    pooler.turn_to(&other.url()).await;
+    primary.kill();
+    let batch = one("ada");
+    let error = store.append(batch.clone()).await.unwrap_err();
+    assert!(matches!(error, AppendError::Indeterminate(_)), "{error:?}");
+    let direct = PostgresStore::open(PostgresOptions::parse(&other.url()).unwrap()).await.unwrap();
+    assert_eq!(positions(&direct, ReadQuery::log()).await, [1], "nothing was run");
+    let appended = store.append(batch.repeated()).await.unwrap();
+    assert_eq!((appended.first.value(), appended.replayed), (2, false));
+    assert_eq!(check_laws(&store).await.value(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

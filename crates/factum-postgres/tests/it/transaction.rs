@@ -66,7 +66,7 @@ async fn listeners_hear_of_an_append_when_its_transaction_is_committed() {
     tokio::spawn(async move {
         while let Some(Ok(message)) = poll_fn(|cx| connection.poll_message(cx)).await {
             if let AsyncMessage::Notification(news) = message {
-                tell.send(news.payload().to_owned()).unwrap();
+                tell.send(news.process_id()).unwrap();
             }
         }
     });
@@ -81,11 +81,10 @@ async fn listeners_hear_of_an_append_when_its_transaction_is_committed() {
             true => transaction.commit().await.unwrap(),
         }
     }
-    // In the order of the appends, so that it is not what the store's own listener has found out.
-    for position in ["1", "2"] {
-        let heard = timeout(Duration::from_secs(10), heard.recv()).await;
-        assert_eq!(heard.unwrap().unwrap(), position);
-    }
+    // Of the transaction's own process, so that it is not what the store's listener has found out.
+    let own: i32 = client.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
+    let heard = timeout(Duration::from_secs(10), heard.recv()).await;
+    assert_eq!(heard.unwrap().unwrap(), own);
 }
 
 #[tokio::test]

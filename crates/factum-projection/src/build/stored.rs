@@ -11,12 +11,12 @@ use std::{
 
 use bytes::Bytes;
 use factum_core::{
-    ExpectedRevision, Kernel, Revision, StoreError, StoreErrorKind, Timestamp, WriteBatch,
-    WriteError,
+    Clock, ExpectedRevision, Kernel, Monotonic, Revision, StoreError, StoreErrorKind, Timestamp,
+    WriteBatch, WriteError,
 };
 
 use super::Builds;
-use crate::{name::ConsumerName, progress};
+use crate::{lease::ring, name::ConsumerName, progress};
 
 /// What was read so long ago is read again before it is relied on.
 pub(crate) const REFRESH: Duration = Duration::from_secs(1);
@@ -37,8 +37,28 @@ pub(crate) struct StoredBuilds {
 #[derive(Debug, Clone)]
 struct Seen {
     builds: Arc<Builds>,
-    at: Timestamp,
+    at: At,
     turn: u64,
+}
+
+/// When they were read. By both readings: the monotonic one may stand still while the machine
+/// sleeps, and meanwhile another process clears what it dropped.
+#[derive(Debug, Clone, Copy)]
+struct At {
+    reading: Monotonic,
+    shown: Timestamp,
+}
+
+impl At {
+    fn of(clock: &dyn Clock) -> Self {
+        Self { reading: clock.monotonic(), shown: clock.now() }
+    }
+
+    fn is_fresh(self, now: Self) -> bool {
+        now.reading.saturating_since(self.reading) < REFRESH
+            && now.shown >= self.shown
+            && now.shown < self.shown.saturating_add(REFRESH)
+    }
 }
 
 impl StoredBuilds {
@@ -56,13 +76,10 @@ impl StoredBuilds {
 
     /// As they are, or were not longer than [`REFRESH`] ago. None: the projection never started.
     pub(crate) async fn current(&self) -> Result<Option<Arc<Builds>>, StoreError> {
-        let now = self.kernel.clock().now();
+        let now = At::of(&**self.kernel.clock());
         let seen = self.seen().clone();
         match seen {
-            // A clock that was set back says nothing of how long ago it was.
-            Some(seen) if seen.at <= now && now.saturating_since(seen.at) < REFRESH => {
-                Ok(Some(seen.builds))
-            }
+            Some(seen) if seen.at.is_fresh(now) => Ok(Some(seen.builds)),
             _ => self.read().await,
         }
     }
@@ -74,7 +91,7 @@ impl StoredBuilds {
 
     async fn read_revision(&self) -> Result<Option<(Arc<Builds>, Revision)>, StoreError> {
         // Before the read: what is in it may be older than its end.
-        let (at, turn) = (self.kernel.clock().now(), self.turn());
+        let (at, turn) = (At::of(&**self.kernel.clock()), self.turn());
         let Some(found) = self.kernel.documents().get(&self.key()).await? else {
             return Ok(None);
         };
@@ -162,9 +179,9 @@ impl StoredBuilds {
 
     /// Whether it is written now; if not, others were first.
     async fn write(&self, builds: &Builds, expected: ExpectedRevision) -> Result<bool, StoreError> {
-        let at = self.kernel.clock().now();
+        let at = At::of(&**self.kernel.clock());
         let batch = WriteBatch::new().put(self.key(), expected, progress::encode(builds));
-        match self.kernel.documents().write(batch).await {
+        match self.kernel.documents().write(ring(batch)).await {
             Ok(_) => {
                 self.saw(Arc::new(builds.clone()), at, self.turn());
                 Ok(true)
@@ -189,7 +206,7 @@ impl StoredBuilds {
         format!("$projection/{}", self.name).into()
     }
 
-    fn saw(&self, builds: Arc<Builds>, at: Timestamp, turn: u64) {
+    fn saw(&self, builds: Arc<Builds>, at: At, turn: u64) {
         let mut seen = self.seen();
         if seen.as_ref().is_none_or(|seen| seen.turn < turn) {
             *seen = Some(Seen { builds, at, turn });

@@ -10,13 +10,14 @@ use crate::{
     error::StartError,
     handle::{ConsumerHandle, Look, Partition, StoredPart},
     health::Board,
+    lease::Membership,
     name::ConsumerName,
     option::ConsumerOptions,
     progress::{self, Progress},
     source::SharedPages,
     target::{Commits, Opened, Target, TargetError},
     work::Work,
-    worker::Worker,
+    worker::{Calls, Ending, Worker},
 };
 
 /// So many orders wait for a partition.
@@ -54,6 +55,7 @@ impl Consumers {
         let mut seats = membership.as_ref().map(|it| it.join(&name, &places).into_iter());
         let mut reading = self.reading.clone();
         reading.shared = (count > 1).then(|| Arc::new(SharedPages::new(&reading.kernel)));
+        let clock = self.reading.kernel.clock().clone();
         let mut partitions = Vec::with_capacity(count);
         for (at, health) in places.into_iter().enumerate() {
             let (orders, taken) = mpsc::channel(ORDERS_MAX);
@@ -66,7 +68,7 @@ impl Consumers {
                 is_layout_kept: is_layout_kept && is_shared,
                 is_layout_checked: false,
                 work: work.clone(),
-                target: target.clone(),
+                target: Calls::new(target.clone(), health.clone(), clock.clone()),
                 options: options.clone(),
                 reading: reading.clone(),
                 orders: taken,
@@ -81,12 +83,13 @@ impl Consumers {
                 panics: 0,
                 frozen: (0, 0),
                 looked_at: None,
+                bell: membership.as_ref().map(Membership::bell),
                 is_owner: false,
                 redo: None,
             };
-            tokio::spawn(worker.run());
+            let ending = Ending(worker.health.clone());
+            tokio::spawn(worker.run(ending));
         }
-        let clock = self.reading.kernel.clock().clone();
         let partitions = partitions.into();
         let handle = ConsumerHandle { name: name.clone(), partitions, board, membership, clock };
         running.handles.insert(name, handle.clone());

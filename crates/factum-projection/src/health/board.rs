@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use factum_core::{Position, Timestamp};
+use factum_core::{Clock, Position};
 use tokio::sync::watch;
 
 use super::{ConsumerHealth, ConsumerState, StopReason, metrics::Metrics};
@@ -13,7 +13,9 @@ use crate::name::ConsumerName;
 pub(crate) struct Board {
     parts: Mutex<Vec<ConsumerHealth>>,
     whole: watch::Sender<ConsumerHealth>,
-    /// One partition has stopped for a reason of its own: the others stop too.
+    /// What keeps an earlier build from being dropped.
+    undropped: Mutex<Option<String>>,
+    /// It was told to stop, or one partition has stopped for a reason of its own: all stop.
     is_halted: watch::Sender<bool>,
     metrics: Metrics,
 }
@@ -30,7 +32,8 @@ impl Board {
         let parts = vec![ConsumerHealth::new(); partitions];
         let (whole, is_halted) = (watch::Sender::new(together(&parts)), watch::Sender::new(false));
         let metrics = Metrics::of(name);
-        Arc::new(Self { parts: Mutex::new(parts), whole, is_halted, metrics })
+        let undropped = Mutex::default();
+        Arc::new(Self { parts: Mutex::new(parts), whole, undropped, is_halted, metrics })
     }
 
     pub(crate) fn place(self: &Arc<Self>, at: usize) -> Place {
@@ -45,14 +48,40 @@ impl Board {
         self.whole.borrow().clone()
     }
 
-    /// As it is at a time.
-    pub(crate) fn at(&self, now: Timestamp) -> ConsumerHealth {
-        let parts: Vec<_> = self.parts().iter().map(|part| part.clone().at(now)).collect();
-        together(&parts)
+    /// As it is now.
+    pub(crate) fn at(&self, clock: &dyn Clock) -> ConsumerHealth {
+        let parts: Vec<_> = self.parts().iter().map(|part| part.clone().at(clock)).collect();
+        self.sum(&parts)
     }
 
-    pub(crate) fn each_at(&self, now: Timestamp) -> Vec<ConsumerHealth> {
-        self.parts().iter().map(|part| part.clone().at(now)).collect()
+    pub(crate) fn each_at(&self, clock: &dyn Clock) -> Vec<ConsumerHealth> {
+        let undropped = self.undropped().clone();
+        let at = |part: &ConsumerHealth| part.clone().at(clock);
+        let at = |part| ConsumerHealth { undropped: undropped.clone(), ..at(part) };
+        self.parts().iter().map(at).collect()
+    }
+
+    /// The whole consumer stops: it was told to, or one partition has stopped by itself.
+    pub(crate) fn halt(&self) {
+        self.is_halted.send_replace(true);
+    }
+
+    /// Takes note of what keeps an earlier build of the projection from being dropped.
+    pub(crate) fn note_undropped(&self, undropped: Option<String>) {
+        if *self.undropped() == undropped {
+            return;
+        }
+        *self.undropped() = undropped;
+        let parts = self.parts();
+        self.whole.send_replace(self.sum(&parts));
+    }
+
+    fn undropped(&self) -> MutexGuard<'_, Option<String>> {
+        self.undropped.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn sum(&self, parts: &[ConsumerHealth]) -> ConsumerHealth {
+        ConsumerHealth { undropped: self.undropped().clone(), ..together(parts) }
     }
 
     /// The partitions that others work on.
@@ -105,7 +134,7 @@ impl Place {
             return;
         }
         let handled = parts[self.at].handled.saturating_sub(before);
-        let whole = together(&parts);
+        let whole = self.board.sum(&parts);
         self.board.metrics.record(handled, &whole);
         // Under the lock, so that no older sum hides a newer one.
         self.board.whole.send_replace(whole);
@@ -118,7 +147,7 @@ impl Place {
 
     /// The whole consumer stops, because this partition has.
     pub(crate) fn halt(&self) {
-        self.board.is_halted.send_replace(true);
+        self.board.halt();
     }
 
     pub(crate) fn is_halted(&self) -> bool {
@@ -155,6 +184,8 @@ fn together(parts: &[ConsumerHealth]) -> ConsumerHealth {
         handled: parts.iter().map(|it| it.handled).sum(),
         rate: parts.iter().map(|it| it.rate).sum(),
         is_cautious: parts.iter().any(|it| it.is_cautious),
+        committing_since: parts.iter().filter_map(|it| it.committing_since).min(),
+        undropped: None,
         partitions: parts.len(),
         elsewhere: parts.len() - here,
         measured: last.measured,

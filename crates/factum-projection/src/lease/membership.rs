@@ -14,7 +14,7 @@ use factum_core::{
 use tokio::sync::{Notify, watch};
 
 use super::{
-    Effect, Leases, MemberId, Part, Runs, SILENCE_MAX, Seat, Seen, Standing, machine,
+    Bell, Effect, Leases, MemberId, Part, Runs, SILENCE_MAX, Seat, Seen, Standing, machine,
     stored::{self, Lease, Member, member_key, part_key},
 };
 use crate::{caught::caught, health::Place, name::ConsumerName, progress};
@@ -37,6 +37,7 @@ struct Shared {
     wake: Notify,
     /// Counts the looks, for those who wait for one.
     looks: watch::Sender<u64>,
+    bell: watch::Sender<Revision>,
 }
 
 struct Inner {
@@ -60,7 +61,8 @@ impl Membership {
             is_running: false,
         });
         let (wake, looks) = (Notify::new(), watch::Sender::new(0));
-        Self(Arc::new(Shared { kernel, me, lease, inner, wake, looks }))
+        let bell = watch::Sender::new(Revision::default());
+        Self(Arc::new(Shared { kernel, me, lease, inner, wake, looks, bell }))
     }
 
     /// Takes part in a consumer: a seat at each of its partitions, in their order.
@@ -73,12 +75,26 @@ impl Membership {
             Seat { membership: self.clone(), part, standing }
         });
         let seats = seats.collect();
-        if !inner.is_running {
-            inner.is_running = true;
-            tokio::spawn(self.clone().run());
-        }
+        drop(inner);
+        self.keep_running();
         self.0.wake.notify_one();
         seats
+    }
+
+    /// Starts the task if it is needed and does not run: on the caller's runtime, because that of
+    /// an earlier task may have ended.
+    pub(super) fn keep_running(&self) {
+        let is_new = {
+            let mut inner = self.inner();
+            let is_new = !inner.is_running && !inner.is_idle();
+            inner.is_running |= is_new;
+            is_new
+        };
+        if is_new {
+            // Without the lock: a runtime that is ending drops the task at once.
+            let ending = Ending { membership: self.clone(), is_over: false };
+            tokio::spawn(self.clone().run(ending));
+        }
     }
 
     pub(super) fn left(&self, part: &Part) {
@@ -103,9 +119,15 @@ impl Membership {
         // One that has begun already may not see what was stored since.
         let enough = *looks.borrow_and_update() + 2;
         while *looks.borrow_and_update() < enough {
+            self.keep_running();
             self.0.wake.notify_one();
             let _ = looks.changed().await;
         }
+    }
+
+    /// What is heard of others with the leases, while something here takes part in a consumer.
+    pub(crate) fn bell(&self) -> Bell {
+        Bell(self.0.bell.subscribe())
     }
 
     /// How far others say that they have come, as it was seen last.
@@ -116,14 +138,17 @@ impl Membership {
     /// Waits until nothing of this process is stored any more. It has to have left everything.
     pub(crate) async fn ended(&self) {
         let mut looks = self.0.looks.subscribe();
-        while self.inner().is_running {
+        loop {
+            self.keep_running();
+            if !self.inner().is_running {
+                return;
+            }
             self.0.wake.notify_one();
             let _ = looks.changed().await;
         }
     }
 
-    async fn run(self) {
-        let mut ending = Ending { membership: &self, is_over: false };
+    async fn run(self, mut ending: Ending) {
         loop {
             let is_regular = tokio::select! {
                 biased;
@@ -175,6 +200,7 @@ impl Membership {
         let lives = WriteBatch::new().put(key, ExpectedRevision::Any, progress::encode(&member));
         self.documents().write(lives).await?;
         let seen = stored::read(&**self.documents()).await?;
+        self.0.bell.send_if_modified(|bell| std::mem::replace(bell, seen.bell) != seen.bell);
         let effects = {
             let mut inner = self.inner();
             inner.follow(seen, is_regular)
@@ -304,17 +330,19 @@ impl Inner {
     }
 }
 
-/// Where the runtime ends amid it: the next that joins starts another task.
-struct Ending<'a> {
-    membership: &'a Membership,
+/// Where the runtime ends amid it: seats on other runtimes learn of it, and start another task.
+struct Ending {
+    membership: Membership,
     is_over: bool,
 }
 
-impl Drop for Ending<'_> {
+impl Drop for Ending {
     fn drop(&mut self) {
         if !self.is_over {
-            self.membership.inner().is_running = false;
-            self.membership.0.looks.send_modify(|looks| *looks += 1);
+            let mut inner = self.membership.inner();
+            inner.is_running = false;
+            inner.seats.values().for_each(|(tell, _)| tell.send_modify(|_| {}));
+            self.membership.0.looks.send_modify(|_| {});
         }
     }
 }

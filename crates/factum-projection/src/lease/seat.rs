@@ -32,7 +32,7 @@ impl Seat {
     /// another process is to have it.
     pub(crate) async fn mine(&mut self) {
         loop {
-            let standing = *self.standing.borrow_and_update();
+            let standing = self.standing();
             match standing {
                 Standing::Mine => return,
                 Standing::Waiting => {}
@@ -50,9 +50,18 @@ impl Seat {
 
     /// Waits until it is to be let go, or is lost.
     pub(crate) async fn until_leaving(&mut self) {
-        if self.standing.wait_for(|standing| *standing != Standing::Mine).await.is_err() {
-            std::future::pending::<()>().await;
+        while self.standing() == Standing::Mine {
+            if self.standing.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
         }
+    }
+
+    /// What is known, by a membership that runs: also told where its task has ended.
+    fn standing(&mut self) -> Standing {
+        let standing = *self.standing.borrow_and_update();
+        self.membership.keep_running();
+        standing
     }
 
     /// It is not worked on for now, and free for others.

@@ -11,6 +11,7 @@ use crate::{name::ConsumerName, progress};
 const PREFIX: &str = "$lease/";
 const MEMBER: &str = "member/";
 const PART: &str = "part/";
+const BELL: &str = "bell";
 
 /// A process that runs consumers. It is written anew all the time: a revision that does not move
 /// is a process that is dead.
@@ -36,6 +37,10 @@ pub(crate) fn part_key((group, at): &Part) -> Bytes {
     format!("{PREFIX}{PART}{group}#{at}").into()
 }
 
+pub(crate) fn bell_key() -> Bytes {
+    format!("{PREFIX}{BELL}").into()
+}
+
 /// All that is stored. What can't be read is another program's, and left alone.
 pub(crate) async fn read(documents: &dyn DocumentStore) -> Result<Seen, StoreError> {
     let mut seen = Seen::default();
@@ -53,6 +58,8 @@ pub(crate) async fn read(documents: &dyn DocumentStore) -> Result<Seen, StoreErr
             } else if let Some(part) = key.strip_prefix(PART).and_then(part) {
                 let Some(Lease { owner }) = decode(&document.value) else { continue };
                 seen.leases.insert(part, (document.revision, owner));
+            } else if key == BELL {
+                seen.bell = document.revision;
             }
         }
         rest = page.rest;

@@ -1,6 +1,6 @@
 //! What can go wrong with builds.
 
-use factum_core::StoreError;
+use factum_core::{ErrorKind, StoreError};
 
 use crate::{
     build::{Build, Unfit},
@@ -61,9 +61,24 @@ pub enum BuildError {
     /// The consumers are closed.
     #[error("the consumers are closed: projection={0}")]
     Closed(ConsumerName),
+    /// The runtime on which [`maintain`](crate::Consumers::maintain) was called has ended.
+    #[error("the runtime that maintained it has ended, maintain it again: projection={0}")]
+    RuntimeEnded(ConsumerName),
 }
 
 impl BuildError {
+    /// What the caller can do.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Name(error) => error.kind(),
+            Self::Start(error) => error.kind(),
+            Self::Store(error) => error.kind().into(),
+            Self::Building { .. } | Self::Superseded { .. } => ErrorKind::Conflict,
+            Self::NothingKept(_) => ErrorKind::Invalid,
+            Self::Stopped { .. } | Self::Closed(_) | Self::RuntimeEnded(_) => ErrorKind::Closed,
+        }
+    }
+
     pub(crate) fn of(unfit: Unfit, projection: &ConsumerName) -> Self {
         let projection = projection.clone();
         match unfit {

@@ -37,7 +37,7 @@ pub(super) async fn caught_up<T>(building: Option<Running<T>>, kernel: &Kernel) 
     let mut health = running.consumer.watch();
     let has_begun = |it: &ConsumerHealth| it.state != ConsumerState::Starting;
     if let Ok(begun) = health.wait_for(has_begun).await {
-        let now = (kernel.clock().now(), begun.position);
+        let now = (kernel.clock().monotonic(), begun.position);
         running.since.get_or_init(|| now);
     }
     let is_near = |it: &ConsumerHealth| {

@@ -17,8 +17,9 @@ use crate::{
     build::{Build, Builds, CLEAR_AFTER, REFRESH, StoredBuilds, Unfit},
     caught::caught,
     consumers::{Consumers, Launch},
-    error::StartError,
+    error::{HandleError, StartError},
     handle::ConsumerHandle,
+    lease::Bell,
     option::{ConsumerOptions, StartFrom},
     target::{Commits, Target},
     work::Work,
@@ -26,6 +27,9 @@ use crate::{
 
 /// So many orders wait.
 const ORDERS_MAX: usize = 16;
+/// The builds are read again after this many times [`REFRESH`] although the bell was not heard: a
+/// process of an earlier version may have changed them.
+const RESTS_MAX: u32 = 5;
 
 /// What a projection's keeper is told.
 #[derive(Debug)]
@@ -60,6 +64,10 @@ pub(crate) struct Keeper<W: Work> {
     is_paused: bool,
     /// The last try to swap came to nothing; the next is later.
     pub(super) is_put_off: bool,
+    /// Says when another process has changed the builds, where it can be heard.
+    bell: Option<Bell>,
+    /// So many times they need not be read.
+    rests: u32,
     is_clearing: Arc<AtomicBool>,
 }
 
@@ -81,8 +89,9 @@ impl<W: Work> Keeper<W> {
         };
         let (builds, ()) = stored.change(begin).await?;
         let (orders, taken) = mpsc::channel(ORDERS_MAX);
-        let local = Local { builds: builds.clone(), serving: None, building: None };
+        let local = Local { builds: builds.clone(), serving: None, building: None, is_left: false };
         let (local, seen) = watch::channel(local);
+        let bell = consumers.bell().filter(|_| TargetOf::<W>::COMMITS == Commits::EachBatch);
         let mut keeper = Self {
             consumers,
             plan,
@@ -91,6 +100,8 @@ impl<W: Work> Keeper<W> {
             orders: taken,
             is_paused: false,
             is_put_off: false,
+            bell,
+            rests: 0,
             is_clearing: Arc::default(),
         };
         keeper.follow(builds).await?;
@@ -126,13 +137,25 @@ impl<W: Work> Keeper<W> {
                     return false;
                 }
                 self.is_put_off = false;
-                // Where it fails, it is done the next time.
-                if let Ok(Some(builds)) = self.stored.read().await {
-                    let _ = self.follow(builds).await;
-                }
+                self.look().await;
             }
         }
         true
+    }
+
+    /// Follows what other processes have changed.
+    async fn look(&mut self) {
+        let has_rung = self.bell.as_mut().is_none_or(Bell::has_rung);
+        self.rests = if has_rung { 0 } else { self.rests.saturating_sub(1) };
+        if self.rests > 0 {
+            return;
+        }
+        // Where it fails, it is done the next time.
+        if let Ok(Some(builds)) = self.stored.read().await
+            && self.follow(builds).await.is_ok()
+        {
+            self.rests = RESTS_MAX;
+        }
     }
 
     async fn obey(&mut self, ask: Ask) -> Result<Build, BuildError> {
@@ -365,19 +388,44 @@ impl<W: Work> Keeper<W> {
     /// Clears what was dropped, when no reader can be in it any more.
     fn clear_dropped(&self) {
         let dropped = self.local.borrow().builds.dropped.clone();
-        if dropped.is_empty() || self.is_clearing.swap(true, Ordering::SeqCst) {
+        if dropped.is_empty() {
+            return note_undropped(&self.local.borrow(), None);
+        }
+        if self.is_clearing.swap(true, Ordering::SeqCst) {
             return;
         }
         let (stored, targets) = (self.stored.clone(), self.plan.targets.clone());
-        let is_clearing = self.is_clearing.clone();
+        let (is_clearing, local) = (self.is_clearing.clone(), self.local.subscribe());
         tokio::spawn(async move {
             stored.kernel().clock().sleep(CLEAR_AFTER).await;
+            let mut undropped = None;
             for build in dropped {
                 // What fails is still said to be dropped, and tried again.
-                let _ = clear(&stored, &targets, build).await;
+                let failed = match caught(clear(&stored, &targets, build)).await {
+                    Ok(cleared) => cleared.err().map(|error| error.to_string()),
+                    Err(panic) => Some(panic),
+                };
+                undropped = undropped.or(failed.map(|error| format!("{error}: build={build}")));
             }
+            note_undropped(&local.borrow(), undropped);
             is_clearing.store(false, Ordering::SeqCst);
         });
+    }
+}
+
+/// It ends with the consumers, or with its runtime.
+impl<W: Work> Drop for Keeper<W> {
+    fn drop(&mut self) {
+        if !self.consumers.is_closed() {
+            self.local.send_modify(|local| local.is_left = true);
+        }
+    }
+}
+
+/// Lets health say what keeps a build from being dropped.
+fn note_undropped<T>(local: &Local<T>, undropped: Option<String>) {
+    if let Some(serving) = &local.serving {
+        serving.consumer.board.note_undropped(undropped);
     }
 }
 
@@ -385,11 +433,9 @@ async fn clear<T: Target>(
     stored: &StoredBuilds,
     targets: &Targets<T>,
     build: Build,
-) -> Result<(), BuildError> {
+) -> Result<(), HandleError> {
     let name = build.consumer(stored.name());
-    if targets(&name).clear(&name).await.is_err() {
-        return Ok(());
-    }
+    targets(&name).clear(&name).await?;
     let cleared = |found: Option<Builds>| match found {
         Some(mut builds) => {
             builds.cleared(build);
@@ -397,5 +443,5 @@ async fn clear<T: Target>(
         }
         None => Err(BuildError::NothingKept(stored.name().clone())),
     };
-    stored.change(cleared).await.map(|_| ())
+    Ok(stored.change(cleared).await.map(drop)?)
 }

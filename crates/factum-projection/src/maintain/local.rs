@@ -2,15 +2,16 @@
 
 use std::sync::{Arc, OnceLock};
 
-use factum_core::{Position, Timestamp};
+use factum_core::{Monotonic, Position};
 use tokio::sync::watch;
 
-use super::{Targets, handover::stored_position};
+use super::{BuildError, Targets, handover::stored_position};
 use crate::{
     build::{Build, Builds, REFRESH, StoredBuilds},
     error::WaitError,
     handle::ConsumerHandle,
     health::StopReason,
+    name::ConsumerName,
     target::{Commits, Target},
 };
 
@@ -23,6 +24,21 @@ pub(crate) struct Local<T> {
     /// What readers of this process see, if it runs it.
     pub(crate) serving: Option<Running<T>>,
     pub(crate) building: Option<Running<T>>,
+    /// The runtime of its keeper has ended: nothing of this changes any more.
+    pub(crate) is_left: bool,
+}
+
+impl<T> Local<T> {
+    /// Why nothing of it changes any more, where that is so.
+    pub(super) fn end(&self) -> StopReason {
+        let left = "the runtime that maintained it has ended, maintain it again";
+        if self.is_left { StopReason::Broken(left.into()) } else { StopReason::Asked }
+    }
+
+    pub(super) fn error(&self, projection: &ConsumerName) -> BuildError {
+        let end = if self.is_left { BuildError::RuntimeEnded } else { BuildError::Closed };
+        end(projection.clone())
+    }
 }
 
 /// A build that this process works on.
@@ -31,13 +47,13 @@ pub(crate) struct Running<T> {
     pub(crate) target: Arc<T>,
     pub(crate) consumer: ConsumerHandle,
     /// When and where it set out.
-    pub(crate) since: Arc<OnceLock<(Timestamp, Position)>>,
+    pub(crate) since: Arc<OnceLock<(Monotonic, Position)>>,
 }
 
 impl<T> Clone for Local<T> {
     fn clone(&self) -> Self {
         let (serving, building) = (self.serving.clone(), self.building.clone());
-        Self { builds: self.builds.clone(), serving, building }
+        Self { builds: self.builds.clone(), serving, building, is_left: self.is_left }
     }
 }
 
@@ -77,7 +93,10 @@ pub(crate) async fn come_to<T: Target>(
             stopped = here => stopped,
             changed = local.changed() => match changed {
                 Ok(()) => continue,
-                Err(_) => return Err(WaitError::Stopped { consumer, reason: StopReason::Asked }),
+                Err(_) => {
+                    let reason = local.borrow().end();
+                    return Err(WaitError::Stopped { consumer, reason });
+                }
             },
         };
         let look = match stopped {
@@ -99,7 +118,8 @@ pub(crate) async fn come_to<T: Target>(
         tokio::select! {
             biased;
             changed = local.changed() => if changed.is_err() {
-                return Err(WaitError::Stopped { consumer, reason: StopReason::Asked });
+                let reason = local.borrow().end();
+                return Err(WaitError::Stopped { consumer, reason });
             },
             () = stored.kernel().clock().sleep(REFRESH / LOOKS) => {}
         }

@@ -63,7 +63,7 @@ impl<T: Target> Rebuild<T> {
         let health = running.consumer.health();
         let rate = running.since.get().and_then(|(at, from)| {
             let passed = health.position.value().saturating_sub(from.value());
-            let seconds = running.consumer.clock.now().saturating_since(*at).as_secs_f64();
+            let seconds = running.consumer.clock.monotonic().saturating_since(*at).as_secs_f64();
             (passed > 0 && seconds > 0.0).then(|| passed as f64 / seconds)
         });
         let left = health.lag_events() as f64;
@@ -109,7 +109,7 @@ impl<T: Target> Rebuild<T> {
             tokio::select! {
                 biased;
                 changed = local.changed() => if changed.is_err() {
-                    return Err(BuildError::Closed(projection.clone()));
+                    return Err(local.borrow().error(projection));
                 },
                 reason = stopped => {
                     let (projection, build) = (projection.clone(), self.build);

@@ -1,6 +1,6 @@
 //! What can go wrong with a query of a read model.
 
-use factum_core::{CodecError, StoreError};
+use factum_core::{CodecError, ErrorKind, StoreError};
 
 use crate::{build::Build, name::ConsumerName};
 
@@ -45,4 +45,16 @@ pub enum QueryError {
     /// The build that the page was of is gone.
     #[error("the read model was rebuilt meanwhile, list it from its beginning: projection={0}")]
     Replaced(ConsumerName),
+}
+
+impl QueryError {
+    /// What the caller can do.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Store(error) => error.kind().into(),
+            Self::NotStarted(_) | Self::NoIndex { .. } => ErrorKind::Invalid,
+            Self::Decode { .. } => ErrorKind::Corrupt,
+            Self::Replaced(_) => ErrorKind::Conflict,
+        }
+    }
 }

@@ -49,7 +49,10 @@ impl Ahead {
     /// A dropped future loses nothing.
     pub(crate) async fn next(&mut self) -> Result<Option<Page>, ReadError> {
         self.begin();
-        let cut_off = || ReadError::from(StoreError::internal("a read was cut off"));
+        let cut_off = || {
+            let told = "the runtime on which a page was read has ended, read again";
+            ReadError::from(StoreError::unavailable(told))
+        };
         let State::Reading(reading) = &mut self.state else { return Err(cut_off()) };
         let (pages, page) = match reading.await {
             Ok(read) => read,

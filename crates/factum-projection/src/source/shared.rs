@@ -8,8 +8,8 @@ use std::{
 
 use async_trait::async_trait;
 use factum_core::{
-    AppendBatch, AppendError, Appended, Clock, Direction, EventStore, Guarantees, Kernel, Page,
-    Position, ReadQuery, Scope, StoreError, StreamChange, StreamId, StreamInfo, Timestamp,
+    AppendBatch, AppendError, Appended, Clock, Direction, EventStore, Guarantees, Kernel,
+    Monotonic, Page, Position, ReadQuery, Scope, StoreError, StreamChange, StreamId, StreamInfo,
 };
 use tokio::sync::{OnceCell, watch};
 
@@ -23,7 +23,7 @@ const PAGES_MAX: usize = 8;
 #[derive(Debug)]
 struct Shared {
     query: ReadQuery,
-    at: Timestamp,
+    at: Monotonic,
     page: Arc<OnceCell<Page>>,
 }
 
@@ -43,9 +43,9 @@ impl SharedPages {
     }
 
     fn cell(&self, query: &ReadQuery) -> Arc<OnceCell<Page>> {
-        let at = self.clock.now();
+        let at = self.clock.monotonic();
         let mut pages = self.pages();
-        pages.retain(|it| it.at <= at && at.saturating_since(it.at) < FRESH);
+        pages.retain(|it| at.saturating_since(it.at) < FRESH);
         if let Some(found) = pages.iter().find(|it| it.query == *query) {
             return found.page.clone();
         }
@@ -122,6 +122,7 @@ mod tests {
         AppendBatch, Content, EventId, EventName, ExpectedVersion, NewEvent, StreamId, Timestamp,
     };
     use factum_memory::MemoryStore;
+    use factum_testing::VirtualClock;
 
     use super::*;
 
@@ -148,5 +149,25 @@ mod tests {
         assert_eq!(shared.read(last.with_events_max(9)).await.unwrap().events.len(), 3);
         let again = shared.read(first).await.unwrap();
         assert_eq!((again.head, again), (Position::new(4), amid), "it is the same page");
+    }
+
+    #[tokio::test]
+    async fn a_page_is_read_again_after_a_while_whatever_the_clock_is_set_to() {
+        let store = Arc::new(MemoryStore::new());
+        for n in 0..4 {
+            append(&store, n).await;
+        }
+        let clock = VirtualClock::new(Timestamp::from_micros(1_772_355_600_000_000));
+        let kernel = Kernel::new(store.clone(), store.clone()).with_clock(Arc::new(clock.clone()));
+        let shared = SharedPages::new(&kernel);
+        let first = ReadQuery::log().with_events_max(2);
+        let begun = clock.now();
+        assert_eq!(shared.read(first.clone()).await.unwrap().head, Position::new(4));
+        append(&store, 4).await;
+        clock.set(begun.saturating_add(FRESH * 9));
+        assert_eq!(shared.read(first.clone()).await.unwrap().head, Position::new(4), "it is fresh");
+        clock.advance(FRESH);
+        clock.set(begun);
+        assert_eq!(shared.read(first).await.unwrap().head, Position::new(5), "it is old");
     }
 }

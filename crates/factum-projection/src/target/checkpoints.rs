@@ -1,15 +1,15 @@
 //! Progress alone, as documents: for consumers whose effects are elsewhere.
 
-use std::{error::Error, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use factum_core::{
     Document, DocumentStore, DocumentWrite, ExpectedRevision, KeyRange, Revision, ScanQuery,
-    StoreError, StoreErrorKind, StreamId, WriteBatch, WriteError,
+    StoreError, StreamId, WriteBatch, WriteError,
 };
 
 use super::{Fence, Opened, Save, Target, TargetError};
-use crate::{error::HandleError, name::ConsumerName};
+use crate::name::ConsumerName;
 
 /// What all that is kept of consumers begins with.
 const PREFIX: &str = "$consumer/";
@@ -205,23 +205,6 @@ impl Target for Checkpoints {
     async fn clear(&self, consumer: &ConsumerName) -> Result<(), TargetError> {
         self.clear_with(consumer, None).await
     }
-
-    /// Nor is it one's fault that the store is away which the handler uses too.
-    fn is_to_blame(&self, error: &HandleError) -> bool {
-        is_unavailable(&**error)
-    }
-}
-
-/// Whether a store that can't be reached for now is behind an error.
-pub(super) fn is_unavailable(error: &(dyn Error + 'static)) -> bool {
-    let mut behind = Some(error);
-    while let Some(error) = behind {
-        match error.downcast_ref::<StoreError>() {
-            Some(error) => return error.kind() == StoreErrorKind::Unavailable,
-            None => behind = error.source(),
-        }
-    }
-    false
 }
 
 /// What became of a write, as targets say it.

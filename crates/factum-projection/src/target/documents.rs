@@ -12,10 +12,7 @@ use factum_core::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{
-    Changes, Checkpoints, Fence, Indexes, Opened, Save, Target, TargetError, checkpoints,
-    checkpoints::is_unavailable,
-};
+use super::{Changes, Checkpoints, Fence, Indexes, Opened, Save, Target, TargetError, checkpoints};
 use crate::{document_key::check_key, error::HandleError, index::Index, name::ConsumerName};
 
 /// Documents that are remembered from one batch to the next take at most so many bytes, those of
@@ -196,11 +193,6 @@ impl Target for Documents {
     async fn clear(&self, consumer: &ConsumerName) -> Result<(), TargetError> {
         self.cache().clear();
         self.progress.clear_with(consumer, Some(KeyRange::prefix(prefix(consumer)))).await
-    }
-
-    /// Documents that can't be read for now are no event's fault.
-    fn is_to_blame(&self, error: &HandleError) -> bool {
-        is_unavailable(&**error)
     }
 }
 

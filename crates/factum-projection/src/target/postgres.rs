@@ -1,28 +1,39 @@
 //! Read models in tables of the user's own, in PostgreSQL.
 
 mod build;
-mod fault;
+pub(super) mod fault;
 mod kept;
+mod name;
 mod statement;
+mod transaction;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use sqlx::{AssertSqlSafe, PgPool, PgTransaction};
+use sqlx::{AssertSqlSafe, PgPool};
 
+pub use self::name::{InvalidTargetSchema, TargetSchema};
 use self::{
     build::BuildSchema,
     kept::Kept,
-    statement::{BEGIN, Statements},
+    statement::Statements,
+    transaction::{Limits, answered, within},
 };
 use super::{CLEARED, Fence, Opened, Save, Target, TargetError};
 use crate::{error::HandleError, name::ConsumerName};
 
+pub use transaction::PostgresTx;
+
+/// How long one of our own statements may take, about half of what the server is given.
+const OWN_MAX: Duration = Duration::from_secs(10);
+/// The same of statements that make or empty the read model's tables.
+const SETUP_MAX: Duration = Duration::from_secs(300);
+
 /// The schema that progress is kept in, unless chosen otherwise.
 pub const POSTGRES_TARGET_SCHEMA_DEFAULT: &str = "public";
 
-/// Read models in tables of one's own, in PostgreSQL: handlers write in a transaction of sqlx's,
-/// and the checkpoint is stored in the same one, so each event takes effect exactly once. The
-/// database may be another than the events'.
+/// Read models in tables of one's own, in PostgreSQL: handlers write in a transaction, a
+/// [`PostgresTx`], and the checkpoint is stored in the same one, so each event takes effect exactly
+/// once. The database may be another than the events'.
 ///
 /// The progress of all projections is in two tables, `factum_consumer` and `factum_dead_letter`,
 /// which are made when the first one starts. A role that may not make tables needs them made for
@@ -35,18 +46,34 @@ pub const POSTGRES_TARGET_SCHEMA_DEFAULT: &str = "public";
 /// - A connection that breaks before the commit is asked for, a deadlock, a serialization failure
 ///   and a server that shuts down are nobody's fault: the batch is tried again, as often as it
 ///   takes. A broken constraint is the event's, also where it is found at the commit.
-/// - A handler that ends the transaction by a statement of its own has failed; but what handlers
-///   wrote behind that, until the batch's end, stays.
+/// - The target's own statements call nothing that another role has put into a schema of the
+///   connection's `search_path`.
+/// - A handler can't commit: its `COMMIT` fails, the connection is read-only after that and after
+///   a `ROLLBACK`, and the event has failed. What it writes in a transaction that it declares
+///   `READ WRITE` itself, after it has ended this one, is not covered.
+/// - Waiting for locks is no failure. A statement waits for another transaction half of the time
+///   that an event has by [`FailurePolicy`](crate::FailurePolicy), at most 10 seconds; then the
+///   batch is tried again, as often as it takes.
+/// - Every statement has a limit, on the server and in the client. The server ends a statement,
+///   and a session that is idle in a batch, a second after twice the time that an event has: so
+///   long the locks of a process live that lost power. A connection that does not answer is
+///   closed, and keeps no place in the pool.
+/// - Who takes a consumer over ends the sessions that are in a batch of it, where its role may.
 ///
-/// A handler that never gives its thread back keeps its transaction, and with it what it has
-/// locked, until the process ends. A statement that runs when its event's time is over goes on in
-/// the server; a `statement_timeout` of the role's, below that of the policy, ends it.
+/// Limits that the role has by its own settings (`lock_timeout`, `statement_timeout`,
+/// `idle_in_transaction_session_timeout`) hold where they are lower. The statements of
+/// [`with_setup`](Self::with_setup) and [`with_clear`](Self::with_clear) have ten minutes. A
+/// connection is waited for as long as the pool's `acquire_timeout` says. The pool
+/// connects to the server itself, or to a pooler that gives each connection a session.
+///
+/// A handler that never gives its thread back keeps its connection until the process ends; its
+/// transaction ends with the limits.
 ///
 /// ```
 /// use factum_core::RecordedEvent;
-/// use factum_projection::{HandleError, PostgresTarget, Projection};
+/// use factum_projection::{HandleError, PostgresTarget, PostgresTx, Projection};
 /// use factum_testing::bank::AccountEvent;
-/// use sqlx::{PgPool, PgTransaction};
+/// use sqlx::PgPool;
 ///
 /// struct Totals;
 ///
@@ -59,7 +86,7 @@ pub const POSTGRES_TARGET_SCHEMA_DEFAULT: &str = "public";
 ///         &self,
 ///         event: AccountEvent,
 ///         recorded: &RecordedEvent,
-///         tx: &mut PgTransaction<'static>,
+///         tx: &mut PostgresTx,
 ///     ) -> Result<(), HandleError> {
 ///         let AccountEvent::Deposited { cents } = event else { return Ok(()) };
 ///         sqlx::query(
@@ -88,9 +115,7 @@ pub const POSTGRES_TARGET_SCHEMA_DEFAULT: &str = "public";
 pub struct PostgresTarget {
     pool: PgPool,
     statements: Arc<Statements>,
-    begin: Arc<str>,
-    /// Unquoted.
-    schema: String,
+    schema: TargetSchema,
     setup: Option<&'static str>,
     clear: Option<&'static str>,
     /// None: the tables are the user's to find.
@@ -100,11 +125,11 @@ pub struct PostgresTarget {
 impl PostgresTarget {
     /// Read models in the database of this pool. A projection uses one connection at a time.
     pub fn new(pool: PgPool) -> Self {
+        let schema = TargetSchema::default();
         Self {
             pool,
-            statements: Arc::new(Statements::new(POSTGRES_TARGET_SCHEMA_DEFAULT)),
-            begin: BEGIN.into(),
-            schema: POSTGRES_TARGET_SCHEMA_DEFAULT.into(),
+            statements: Arc::new(Statements::new(&schema)),
+            schema,
             setup: None,
             clear: None,
             build: None,
@@ -122,14 +147,16 @@ impl PostgresTarget {
     /// all builds is in the two tables that they share.
     ///
     /// A schema that has the name already and was not made by the build is left alone: the build
-    /// does not start. Nor is one dropped while a view of another schema reads its tables.
+    /// does not start. Nor is one dropped while anything outside of it would go with it, such as a
+    /// view of another schema: [`ConsumerHealth::undropped`](crate::ConsumerHealth::undropped)
+    /// says so.
     ///
     /// The role needs `CREATE` on the database.
     ///
     /// ```
     /// use factum_projection::{ConsumerOptions, Consumers, Maintained, PostgresTarget};
     /// # use factum_core::RecordedEvent;
-    /// # use factum_projection::{HandleError, Projection};
+    /// # use factum_projection::{HandleError, PostgresTx, Projection};
     /// # use factum_testing::bank::AccountEvent;
     /// # struct Totals;
     /// # impl Projection for Totals {
@@ -140,7 +167,7 @@ impl PostgresTarget {
     /// #         &self,
     /// #         _: AccountEvent,
     /// #         _: &RecordedEvent,
-    /// #         _: &mut sqlx::PgTransaction<'static>,
+    /// #         _: &mut PostgresTx,
     /// #     ) -> Result<(), HandleError> {
     /// #         Ok(())
     /// #     }
@@ -181,20 +208,19 @@ impl PostgresTarget {
     }
 
     fn in_build(mut self, build: BuildSchema) -> Self {
-        self.begin = build.begin().into();
         self.build = Some(Arc::new(build));
         self
     }
 
     /// Sets the schema that progress is kept in; it is made if it is not there. Tables of one's
     /// own are where the handlers' statements say.
-    pub fn with_schema(mut self, schema: &str) -> Self {
-        self.statements = Arc::new(Statements::new(schema));
-        self.schema = schema.into();
+    pub fn with_schema(mut self, schema: TargetSchema) -> Self {
+        self.statements = Arc::new(Statements::new(&schema));
+        self.schema = schema;
         match &self.build {
             Some(build) => {
-                let prefix = (schema != POSTGRES_TARGET_SCHEMA_DEFAULT).then_some(schema);
-                let build = build.within(prefix);
+                let is_own = self.schema != TargetSchema::default();
+                let build = build.within(is_own.then_some(&self.schema));
                 self.in_build(build)
             }
             None => self,
@@ -219,11 +245,14 @@ impl PostgresTarget {
     /// they do nothing.
     ///
     /// ```
-    /// let statements = factum_projection::PostgresTarget::schema_sql("models");
+    /// use factum_projection::{PostgresTarget, TargetSchema};
+    ///
+    /// let statements = PostgresTarget::schema_sql(&TargetSchema::new("models")?);
     /// assert!(statements.contains("CREATE TABLE IF NOT EXISTS \"models\".factum_consumer"));
+    /// # Ok::<(), factum_projection::InvalidTargetSchema>(())
     /// ```
-    pub fn schema_sql(schema: &str) -> String {
-        let schema = statement::quoted(schema);
+    pub fn schema_sql(schema: &TargetSchema) -> String {
+        let schema = schema.quoted();
         statement::make_schema(&schema) + &statement::tables(&schema)
     }
 
@@ -234,17 +263,55 @@ impl PostgresTarget {
     pub fn schema(&self) -> String {
         match &self.build {
             Some(build) => build.quoted().to_owned(),
-            None => statement::quoted(&self.schema),
+            None => self.schema.quoted(),
         }
     }
 
-    async fn begin(&self) -> Result<PgTransaction<'static>, sqlx::Error> {
-        self.pool.begin_with(AssertSqlSafe(self.begin.clone())).await
+    async fn begin(&self, limits: Limits) -> Result<PostgresTx, TargetError> {
+        self.begin_with(statement::begin(limits), limits).await
+    }
+
+    /// Begins a batch, which the next owner of the consumer may end.
+    async fn begin_batch(
+        &self,
+        consumer: &ConsumerName,
+        limits: Limits,
+    ) -> Result<PostgresTx, TargetError> {
+        let in_batch = statement::in_batch(self.key(consumer));
+        self.begin_with(statement::begin(limits) + "; " + &in_batch, limits).await
+    }
+
+    async fn begin_with(
+        &self,
+        mut statements: String,
+        limits: Limits,
+    ) -> Result<PostgresTx, TargetError> {
+        if let Some(build) = &self.build {
+            statements = statements + "; " + &build.search();
+        }
+        PostgresTx::begin(&self.pool, statements, limits).await
+    }
+
+    /// By what sessions are found that are in a batch of a consumer.
+    fn key(&self, consumer: &ConsumerName) -> u64 {
+        statement::hash(&format!("factum: batch {} {consumer}", self.schema.quoted()))
+    }
+
+    /// Ends the sessions that are in a batch of this consumer. Where the role may not, they are
+    /// waited for.
+    async fn end_others(&self, consumer: &ConsumerName) -> Result<(), TargetError> {
+        let (limits, key) = (Limits::of(OWN_MAX), self.key(consumer));
+        let mut tx = self.begin(limits).await?;
+        let end = sqlx::query(statement::END_OTHERS)
+            .bind((key >> 32).cast_signed())
+            .bind((key & u64::from(u32::MAX)).cast_signed());
+        let _ = answered(limits, end.execute(&mut *tx)).await;
+        Ok(())
     }
 
     /// Makes the tables of the progress, one process at a time: `IF NOT EXISTS` alone fails where
     /// two race. So do the statements that are to follow, if there are any.
-    async fn make(&self, tx: &mut PgTransaction<'static>) -> Result<(), sqlx::Error> {
+    async fn make(&self, tx: &mut PostgresTx) -> Result<(), sqlx::Error> {
         let statements = &self.statements;
         let (is_schema_there, are_tables_there) = self.are_there(tx).await?;
         if are_tables_there && self.setup.is_none() && self.build.is_none() {
@@ -264,31 +331,27 @@ impl PostgresTarget {
     }
 
     /// Whether the schema and the tables of the progress are there.
-    async fn are_there(
-        &self,
-        tx: &mut PgTransaction<'static>,
-    ) -> Result<(bool, bool), sqlx::Error> {
+    async fn are_there(&self, tx: &mut PostgresTx) -> Result<(bool, bool), sqlx::Error> {
         let there = AssertSqlSafe(self.statements.are_there.clone());
         sqlx::query_as::<_, (bool, bool)>(there).fetch_one(&mut **tx).await
     }
 
     /// Makes what is needed, and reads.
     async fn make_and_read(&self, consumer: &ConsumerName) -> Result<Opened, TargetError> {
-        let mut tx = self.begin().await.map_err(fault::before_commit)?;
-        let found = self.enter(consumer, &mut tx).await.map_err(fault::before_commit)?;
+        let (limits, setup_limits) = (Limits::of(OWN_MAX), Limits::of(SETUP_MAX));
+        self.end_others(consumer).await?;
+        let mut tx = self.begin(setup_limits).await?;
+        let found = answered(limits, self.enter(consumer, &mut tx)).await?;
         let Some(found) = found.filter(|found| !found.is_closed()) else {
             return Err(fault::refused(&format!("{CLEARED}: consumer={consumer}")));
         };
         if let Some(build) = &self.build {
-            build.make(&mut tx).await?;
+            within(limits, build.make(&mut tx)).await?;
         }
-        let made = async {
-            if let Some(setup) = self.setup {
-                sqlx::raw_sql(setup).execute(&mut *tx).await?;
-            }
-            tx.commit().await
-        };
-        made.await.map_err(fault::before_commit)?;
+        if let Some(setup) = self.setup {
+            answered(setup_limits, sqlx::raw_sql(setup).execute(&mut *tx)).await?;
+        }
+        tx.commit(limits).await?;
         found.opened().map_err(fault::before_commit)
     }
 
@@ -296,9 +359,8 @@ impl PostgresTarget {
     async fn enter(
         &self,
         consumer: &ConsumerName,
-        tx: &mut PgTransaction<'static>,
+        tx: &mut PostgresTx,
     ) -> Result<Option<Kept>, sqlx::Error> {
-        sqlx::query(statement::LOCK_TIMEOUT).execute(&mut **tx).await?;
         self.make(tx).await?;
         let (statements, name) = (&self.statements, consumer.as_str());
         let enter = || AssertSqlSafe(statements.enter.clone());
@@ -316,16 +378,20 @@ impl PostgresTarget {
         Kept::read(&statements.consumer, (&statements.letters, name), tx).await
     }
 
-    async fn read(&self, consumer: &ConsumerName) -> Result<Opened, sqlx::Error> {
-        let mut tx = self.begin().await?;
-        let (_, are_tables_there) = self.are_there(&mut tx).await?;
-        if !are_tables_there {
-            return Ok(Opened::default());
-        }
-        let (statements, name) = (&self.statements, consumer.as_str());
-        let letters = (&statements.letters, name);
-        let found = Kept::read(&statements.consumer_now, letters, &mut tx).await?;
-        found.map_or_else(|| Ok(Opened::default()), |found| found.opened())
+    async fn read(&self, consumer: &ConsumerName) -> Result<Opened, TargetError> {
+        let limits = Limits::of(OWN_MAX);
+        let mut tx = self.begin(limits).await?;
+        let read = async {
+            let (_, are_tables_there) = self.are_there(&mut tx).await?;
+            if !are_tables_there {
+                return Ok(Opened::default());
+            }
+            let (statements, name) = (&self.statements, consumer.as_str());
+            let letters = (&statements.letters, name);
+            let found = Kept::read(&statements.consumer_now, letters, &mut tx).await?;
+            found.map_or_else(|| Ok(Opened::default()), |found| found.opened())
+        };
+        answered(limits, read).await
     }
 
     fn check(&self, consumer: &ConsumerName) -> Result<(), TargetError> {
@@ -334,18 +400,18 @@ impl PostgresTarget {
 
     /// Empties the tables by these statements, and forgets the progress.
     async fn empty(&self, consumer: &ConsumerName, clear: &'static str) -> Result<(), TargetError> {
-        let whole = consumer.whole();
-        let emptied = async {
-            let mut tx = self.begin().await?;
+        let (whole, limits) = (consumer.whole(), Limits::of(SETUP_MAX));
+        let mut tx = self.begin(limits).await?;
+        let empty = async {
             sqlx::raw_sql(clear).execute(&mut *tx).await?;
             for statement in [&self.statements.forget, &self.statements.forget_letters] {
                 let query = sqlx::query(AssertSqlSafe(statement.clone()));
                 query.bind(whole.as_str()).execute(&mut *tx).await?;
             }
-            Ok(tx)
+            Ok(())
         };
-        let tx = emptied.await.map_err(fault::before_commit)?;
-        tx.commit().await.map_err(fault::at_commit)
+        answered(limits, empty).await?;
+        tx.commit(limits).await
     }
 
     /// Closes a build for good, and drops its tables then: whoever is at work on it ends, because
@@ -355,31 +421,29 @@ impl PostgresTarget {
         build: &BuildSchema,
         consumer: &ConsumerName,
     ) -> Result<(), TargetError> {
-        let whole = consumer.whole();
-        let closed = async {
-            let mut tx = self.begin().await?;
+        let (whole, limits) = (consumer.whole(), Limits::of(OWN_MAX));
+        let mut tx = self.begin(limits).await?;
+        let close = async {
             // Its own row first, as those do who open a partition.
             self.enter(&whole, &mut tx).await?;
             for statement in [&self.statements.close, &self.statements.forget_letters] {
                 let query = sqlx::query(AssertSqlSafe(statement.clone()));
                 query.bind(whole.as_str()).execute(&mut *tx).await?;
             }
-            Ok(tx)
+            Ok(())
         };
-        let tx = closed.await.map_err(fault::before_commit)?;
-        tx.commit().await.map_err(fault::at_commit)?;
-        let mut tx = self.begin().await.map_err(fault::before_commit)?;
-        let waits = sqlx::query(statement::LOCK_TIMEOUT).execute(&mut *tx).await;
-        waits.map_err(fault::before_commit)?;
-        build.drop(&mut tx).await?;
-        tx.commit().await.map_err(fault::at_commit)
+        answered(limits, close).await?;
+        tx.commit(limits).await?;
+        let mut tx = self.begin(Limits::of(SETUP_MAX)).await?;
+        within(Limits::of(SETUP_MAX), build.drop(&mut tx)).await?;
+        tx.commit(limits).await
     }
 
     /// Writes the save; `false`: the fence is another.
     async fn move_on(
         &self,
         consumer: &ConsumerName,
-        tx: &mut PgTransaction<'static>,
+        tx: &mut PostgresTx,
         save: &Save,
     ) -> Result<bool, sqlx::Error> {
         let moved = sqlx::query(AssertSqlSafe(self.statements.save.clone()))
@@ -410,20 +474,18 @@ impl PostgresTarget {
     }
 
     /// Why a save found nothing to move.
-    async fn not_moved(&self, tx: &mut PgTransaction<'static>) -> TargetError {
-        match sqlx::query_scalar::<_, bool>(statement::IS_OURS).fetch_one(&mut **tx).await {
+    async fn not_moved(&self, tx: &mut PostgresTx) -> TargetError {
+        let is_ours = sqlx::query_scalar::<_, bool>(statement::IS_OURS);
+        match answered(tx.limits(), is_ours.fetch_one(&mut **tx)).await {
             Ok(true) => TargetError::Fenced,
-            Ok(false) => fault::refused(
-                "the handler has ended the transaction that it was given, leave that to the \
-                 projection",
-            ),
-            Err(error) => fault::before_commit(error),
+            Ok(false) => fault::refused(statement::ENDED),
+            Err(error) => error,
         }
     }
 }
 
 impl Target for PostgresTarget {
-    type Tx = PgTransaction<'static>;
+    type Tx = PostgresTx;
 
     const IS_PARALLEL: bool = true;
 
@@ -433,24 +495,37 @@ impl Target for PostgresTarget {
     }
 
     async fn look(&self, consumer: &ConsumerName) -> Result<Opened, TargetError> {
-        self.read(consumer).await.map_err(fault::before_commit)
+        self.read(consumer).await
     }
 
-    async fn begin(&self, _: &ConsumerName) -> Result<PgTransaction<'static>, TargetError> {
-        Self::begin(self).await.map_err(fault::before_commit)
+    async fn begin(&self, consumer: &ConsumerName) -> Result<PostgresTx, TargetError> {
+        self.begin_batch(consumer, Limits::of(OWN_MAX)).await
+    }
+
+    async fn begin_within(
+        &self,
+        consumer: &ConsumerName,
+        event_max: Duration,
+    ) -> Result<PostgresTx, TargetError> {
+        self.begin_batch(consumer, Limits::of(event_max)).await
     }
 
     async fn commit(
         &self,
         consumer: &ConsumerName,
-        mut tx: PgTransaction<'static>,
+        mut tx: PostgresTx,
         save: Save,
     ) -> Result<Fence, TargetError> {
-        let moved = self.move_on(consumer, &mut tx, &save).await.map_err(fault::before_commit)?;
-        if !moved {
+        let limits = tx.limits();
+        let fault = match save.events {
+            0 => transaction::before_commit,
+            _ => transaction::of_batch,
+        };
+        let moved = async { self.move_on(consumer, &mut tx, &save).await.map_err(fault) };
+        if !within(limits, moved).await? {
             return Err(self.not_moved(&mut tx).await);
         }
-        tx.commit().await.map_err(fault::at_commit)?;
+        tx.commit(limits).await?;
         Ok(Fence(save.expected.0 + 1))
     }
 
@@ -465,7 +540,8 @@ impl Target for PostgresTarget {
         }
     }
 
-    fn is_to_blame(&self, error: &HandleError) -> bool {
-        fault::in_chain(error).is_some_and(fault::passes)
+    fn explain(&self, error: &HandleError) -> Option<&'static str> {
+        let code = fault::code_in(&**error).filter(|code| code == transaction::READ_ONLY_CODE);
+        code.map(|_| statement::ENDED)
     }
 }

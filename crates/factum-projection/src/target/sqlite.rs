@@ -1,7 +1,7 @@
 //! Read models in tables of the user's own, in a SQLite file.
 
 mod build;
-mod fault;
+pub(super) mod fault;
 mod file;
 mod transaction;
 
@@ -20,7 +20,7 @@ use tokio::{
     task::{JoinHandle, spawn_blocking},
 };
 
-use self::build::BuildFile;
+use self::{build::BuildFile, transaction::ENDED};
 use super::{Fence, Opened, Save, Target, TargetError};
 use crate::{error::HandleError, name::ConsumerName};
 
@@ -319,8 +319,12 @@ impl Target for SqliteTarget {
         })
     }
 
-    fn is_to_blame(&self, error: &HandleError) -> bool {
-        fault::in_chain(error).is_some_and(fault::passes)
+    fn explain(&self, error: &HandleError) -> Option<&'static str> {
+        fault::is_forbidden_commit(&**error).then_some(ENDED)
+    }
+
+    fn has_ended(tx: &SqliteTx) -> Option<&'static str> {
+        tx.has_ended().then_some(ENDED)
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use factum_core::{Position, RecordedEvent};
+use factum_core::{Position, ReadQuery, RecordedEvent};
 use tokio::task::{JoinError, JoinHandle};
 
 use super::{End, Failing, Life, Worker, broken};
@@ -18,10 +18,11 @@ use crate::{
     health::StopReason,
     letter::Letter,
     option::Then,
+    outage::is_outage,
     pace::DEATHS_MAX,
     progress::{self, Mark},
     source::Chunk,
-    target::{Save, Target, TargetError},
+    target::{Commits, Save, Target, TargetError, layout_key},
     work::{Failure, Work},
 };
 
@@ -29,6 +30,8 @@ pub(crate) type TxOf<W> = <<W as Work>::Target as Target>::Tx;
 
 /// A handler whose time is over has so long to give its thread back.
 const LEAVING: Duration = Duration::from_secs(1);
+/// The store and the target have so long to show that they are not away.
+const LOOK_MAX: Duration = Duration::from_secs(10);
 /// So often a batch is done again at once because another partition was in its way.
 const OVERTAKEN_MAX: u32 = 8;
 /// What is kept of an error's text.
@@ -134,8 +137,8 @@ impl<W: Work> Worker<W> {
     /// The chunk once more; where effects lie in memory, with what came before.
     fn again(&self, chunk: Chunk) -> Result<Option<Chunk>, End> {
         match W::Target::COMMITS {
-            crate::target::Commits::EachBatch => Ok(Some(chunk)),
-            crate::target::Commits::Snapshots => Err(End::Reopen),
+            Commits::EachBatch => Ok(Some(chunk)),
+            Commits::Snapshots => Err(End::Reopen),
         }
     }
 
@@ -185,14 +188,49 @@ impl<W: Work> Worker<W> {
         self.pause_after(&error, Some(first), attempts).await
     }
 
-    /// Handles events in a task of their own: a panic stays there, and one that never ends can be
-    /// left behind.
+    /// Handles events. What fails while the store or the target is away is not their fault,
+    /// whatever the handler says: an error of an unknown kind, a panic, or nothing in time.
     pub(crate) async fn handle(
         &mut self,
         batch: &Chunk,
         wanted: &[usize],
     ) -> Result<Handled<W>, End> {
-        let tx = match self.target.begin(&self.name).await {
+        let handled = self.handle_apart(batch, wanted).await?;
+        if let Handled::Failed { error, .. } = &handled
+            && let Err(away) = self.look_around().await
+        {
+            return Ok(Handled::Away(format!("{error}; {away}").into()));
+        }
+        Ok(handled)
+    }
+
+    /// Looks whether the store, of which handlers may use either half, and the target answer.
+    async fn look_around(&self) -> Result<(), TargetError> {
+        let kernel = &self.reading.kernel;
+        let looks = async {
+            kernel.events().read(ReadQuery::log().backward().with_events_max(1)).await?;
+            kernel.documents().get(&layout_key(&self.name.whole())).await?;
+            // What lies in memory is never away.
+            if W::Target::COMMITS == Commits::EachBatch {
+                self.target.look(&self.name).await?;
+            }
+            Ok(())
+        };
+        tokio::select! {
+            biased;
+            looked = looks => looked,
+            () = kernel.clock().sleep(LOOK_MAX) => {
+                let text = format!("the store or the target did not answer within {LOOK_MAX:?}");
+                Err(TargetError::Unavailable(Arc::from(HandleError::from(text))))
+            }
+        }
+    }
+
+    /// Handles events in a task of their own: a panic stays there, and one that never ends can be
+    /// left behind.
+    async fn handle_apart(&mut self, batch: &Chunk, wanted: &[usize]) -> Result<Handled<W>, End> {
+        let event_max = self.options.failure.timeout;
+        let tx = match self.target.begin(&self.name, event_max).await {
             Ok(tx) => tx,
             Err(error) => return Err(self.target_failed(error).await),
         };
@@ -236,12 +274,21 @@ impl<W: Work> Worker<W> {
     fn ended(&self, done: Done<W>, seen: &AtomicUsize) -> Handled<W> {
         let (error, is_final) = match done {
             Ok(Ok(tx)) => return Handled::Done(tx),
-            Ok(Err(Failure::Handler(error))) if self.target.is_to_blame(&error) => {
-                return Handled::Away(error);
-            }
-            Ok(Err(Failure::Handler(error))) => (error.to_string(), false),
+            // First: a transaction that its handler has ended may look like one on a standby.
+            Ok(Err(Failure::Handler(error))) => match self.target.explain(&error) {
+                Some(why) => (format!("{why}: {error}"), false),
+                None if is_outage(&*error) || self.target.is_to_blame(&error) => {
+                    return Handled::Away(error);
+                }
+                None => (error.to_string(), false),
+            },
             Ok(Err(Failure::Decode(error))) => (error.to_string(), true),
-            Err(error) => (panic_text(error), false),
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => (format!("the handler panicked: {}", said(&*panic)), false),
+                Err(_) => {
+                    return Handled::Away("the runtime that it was handled on has ended".into());
+                }
+            },
         };
         Handled::Failed { at: seen.load(Ordering::Relaxed), error, is_final }
     }
@@ -360,14 +407,12 @@ async fn run<W: Work>(
 ) -> Result<TxOf<W>, Failure> {
     for (count, at) in wanted.into_iter().enumerate() {
         seen.store(count, Ordering::Relaxed);
-        work.handle(&batch.events()[at], &mut tx).await?;
+        let handled = work.handle(&batch.events()[at], &mut tx).await;
+        match (handled, W::Target::has_ended(&tx)) {
+            (Ok(()), None) => {}
+            (Ok(()), Some(why)) => return Err(Failure::Handler(why.into())),
+            (Err(failure), _) => return Err(failure),
+        }
     }
     Ok(tx)
-}
-
-fn panic_text(error: JoinError) -> String {
-    match error.try_into_panic() {
-        Ok(panic) => format!("the handler panicked: {}", said(&*panic)),
-        Err(_) => "the runtime that it was handled on has ended".into(),
-    }
 }

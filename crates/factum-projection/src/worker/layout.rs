@@ -3,15 +3,10 @@
 
 use std::time::Duration;
 
-use factum_core::{ExpectedRevision, StoreErrorKind, WriteBatch, WriteError};
+use factum_core::{ExpectedRevision, WriteBatch, WriteError};
 
 use super::{End, Worker, broken, next_order, to_leave};
-use crate::{
-    name::ConsumerName,
-    progress,
-    target::{Target, layout_key},
-    work::Work,
-};
+use crate::{name::ConsumerName, progress, target::layout_key, work::Work};
 
 /// How often the other partitions look whether the first has begun.
 const FIRST_EVERY: Duration = Duration::from_millis(10);
@@ -107,9 +102,7 @@ impl<W: Work> Worker<W> {
 
     async fn layout_failed(&mut self, error: WriteError) -> End {
         match error {
-            WriteError::Store(error) if error.kind() != StoreErrorKind::Unavailable => {
-                broken(error)
-            }
+            WriteError::Store(error) if error.kind().is_permanent() => broken(error),
             // Looked at again, it is known.
             error => self.away(error.to_string()).await,
         }

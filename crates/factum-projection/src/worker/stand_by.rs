@@ -15,7 +15,7 @@ use crate::{
     name::ConsumerName,
     progress,
     stored::{Release, StoredOrder, leave_orders},
-    target::{Target, TargetError},
+    target::{Opened, Target},
     work::Work,
 };
 
@@ -77,7 +77,7 @@ impl<W: Work> Worker<W> {
             Order::Release(stream, release, answer) => {
                 // Told when it is done, and meanwhile this one goes on to stand by.
                 let (kernel, name) = (self.reading.kernel.clone(), self.name.clone());
-                let asked = Asked { kernel, name, target: self.target.clone() };
+                let asked = Asked { kernel, name, target: self.target.target().clone() };
                 tokio::spawn(async move {
                     let _ = answer.send(asked.release(&stream, release).await);
                 });
@@ -88,7 +88,7 @@ impl<W: Work> Worker<W> {
 
     /// What is parked, by whoever works on it. What can't be read is not known.
     async fn stored_letters(&self) -> Vec<DeadLetter> {
-        letters(&*self.target, &self.name).await.unwrap_or_default()
+        self.target.look(&self.name).await.map(|it| letters(&it)).unwrap_or_default()
     }
 
     /// Waits while another build is about to take this one's place: what comes now is to come in
@@ -157,19 +157,15 @@ impl<T: Target> Asked<T> {
     }
 
     async fn letter(&self, stream: &StreamId) -> Result<Option<DeadLetter>, String> {
-        let letters = letters(&*self.target, &self.name).await.map_err(|e| e.to_string())?;
-        Ok(letters.into_iter().find(|letter| letter.stream == *stream))
+        let opened = self.target.look(&self.name).await.map_err(|e| e.to_string())?;
+        Ok(letters(&opened).into_iter().find(|letter| letter.stream == *stream))
     }
 }
 
-async fn letters<T: Target>(
-    target: &T,
-    name: &ConsumerName,
-) -> Result<Vec<DeadLetter>, TargetError> {
-    let opened = target.look(name).await?;
+fn letters(opened: &Opened) -> Vec<DeadLetter> {
     let open = |(stream, letter): &(_, Bytes)| {
         let letter: Letter = progress::decode(letter).ok()?;
         Some(letter.open(stream))
     };
-    Ok(opened.letters.iter().filter_map(open).collect())
+    opened.letters.iter().filter_map(open).collect()
 }

@@ -7,14 +7,17 @@ use tokio::sync::oneshot;
 
 use super::{End, Life, Worker};
 use crate::{
+    lease::Bell,
     progress,
     stored::{self, StoredOrder},
     target::{Commits, Target},
     work::Work,
 };
 
-/// How often a running consumer looks for orders, where others may leave some.
+/// How often a running consumer looks for orders, where others may leave some and it hears of none.
 pub(crate) const ORDERS_EVERY: Duration = Duration::from_secs(1);
+/// How often it looks although it would hear of them: an earlier version may have left some.
+const ORDERS_SELDOM: Duration = Duration::from_secs(60);
 
 impl<W: Work> Worker<W> {
     /// Whether other processes can leave orders while it runs.
@@ -25,12 +28,13 @@ impl<W: Work> Worker<W> {
 
     /// Does what was ordered, if it is time to look. A store that fails is asked the next time.
     pub(crate) async fn obey_stored(&mut self, life: &mut Life) -> Result<(), End> {
-        let now = self.reading.kernel.clock().now();
+        let now = self.reading.kernel.clock().monotonic();
+        let has_rung = self.bell.as_mut().is_some_and(Bell::has_rung);
+        let every = if self.bell.is_some() { ORDERS_SELDOM } else { ORDERS_EVERY };
         let is_due = match self.looked_at {
             None => true,
-            // A clock that was set back says nothing of how long ago it was.
-            Some(at) if now < at => true,
-            Some(at) => self.takes_stored_orders() && now.saturating_since(at) >= ORDERS_EVERY,
+            Some(_) if has_rung => true,
+            Some(at) => self.takes_stored_orders() && now.saturating_since(at) >= every,
         };
         if !is_due {
             return Ok(());
@@ -39,8 +43,7 @@ impl<W: Work> Worker<W> {
         let mut rest = Some(stored::orders(&self.name));
         while let Some(range) = rest {
             let Ok(page) = documents.scan(ScanQuery::new(range)).await else {
-                // Asked again: at once where nobody else would look, else in a while.
-                self.looked_at = self.looked_at.map(|_| now);
+                self.looked_at = None;
                 return Ok(());
             };
             for document in page.documents {

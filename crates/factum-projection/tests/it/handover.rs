@@ -1,6 +1,7 @@
 //! Builds that take over while the store fails, that must not take over, and how far they are.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -12,13 +13,13 @@ use factum_core::{Category, Kernel, RecordedEvent, Scope, StreamId, TagKey, Time
 use factum_memory::MemoryStore;
 use factum_projection::{
     BuildError, ConsumerOptions, ConsumerState, Documents, DocumentsTx, FailurePolicy, HandleError,
-    InMemory, Projection, ProjectionFn, StartFrom,
+    InMemory, Partitions, Projection, ProjectionFn, StartFrom,
 };
 use factum_testing::{Fault, FaultRates, FaultyDocuments, VirtualClock, bank::AccountEvent};
 
 use crate::{
     bench::{Bench, LONG},
-    ledger::{Gate, HOUR, pause, swift, until},
+    ledger::{Gate, HOUR, Ledgers, documents, pause, swift, until},
     rebuild::{build, is_right, load, watch},
 };
 
@@ -224,6 +225,83 @@ async fn what_the_old_program_shows_at_the_last_moment_is_in_the_new_one() {
     })
     .await;
     assert_eq!(older.ledgers().get("ada").await.unwrap().unwrap().cents, 100);
+}
+
+/// Ledgers with a gate for each account that has one.
+struct Gated<const VERSION: u32>(BTreeMap<&'static str, Gate>);
+
+impl<const VERSION: u32> Projection for Gated<VERSION> {
+    const NAME: &'static str = "ledgers";
+    const VERSION: u32 = VERSION;
+    type Event = AccountEvent;
+    type Target = Documents;
+
+    async fn project(
+        &self,
+        event: AccountEvent,
+        recorded: &RecordedEvent,
+        tx: &mut DocumentsTx,
+    ) -> Result<(), HandleError> {
+        let gate = self.0.get(recorded.stream().key()).cloned().unwrap_or_else(Gate::open);
+        Ledgers::<VERSION>(gate).project(event, recorded, tx).await
+    }
+}
+
+#[tokio::test]
+async fn a_build_takes_over_when_it_has_come_as_far_as_the_furthest_partition() {
+    // Bob is in the first partition of the serving build, Ada in the last.
+    for (ahead, held) in [("ada", "bob"), ("bob", "ada")] {
+        let clock = VirtualClock::new(Timestamp::from_micros(1_800_000_000_000_000));
+        let store = Arc::new(MemoryStore::new());
+        let kernel = Kernel::new(store.clone(), store.clone()).with_tag_key(TagKey::new([1; 32]));
+        let kernel = kernel.with_clock(Arc::new(clock.clone()));
+        let rates = FaultRates::none();
+        let slow = FaultyDocuments::new(store.clone(), 0, rates, Arc::new(clock.clone()));
+        let slow = Arc::new(slow);
+        let newer = Kernel::new(store, slow.clone()).with_clock(Arc::new(clock.clone()));
+        let (older, newer) = (Bench::on(kernel), Bench::on(newer));
+        for key in ["ada", "bob"] {
+            older.open(key).await;
+            older.deposits(key, 2).await;
+        }
+        let options = ConsumerOptions::new().with_partitions(Partitions::by_stream(2));
+        let targets = documents::<1>(&older.kernel);
+        let gated = Gated::<1>(BTreeMap::from([(held, Gate::after(3))]));
+        let old = older.consumers.maintain(gated, targets, options).await.unwrap();
+        old.wait_for(older.head(), HOUR).await.unwrap();
+        let gate = Gate::after(5);
+        let new = newer.keep::<2>(&gate).await;
+        let rebuild = new.building().unwrap();
+        until(|| async { gate.is_closed() }).await;
+        // The build comes to the end, and its program begins to let it take over, slowly.
+        slow.next_read(Fault::Delay(Duration::from_secs(60)));
+        gate.let_pass(1);
+        until(|| async { rebuild.progress().unwrap().position.value() == 6 }).await;
+        pause().await;
+        // Meanwhile one partition of the old program shows more, and the other is held up.
+        older.deposit(held, 9).await;
+        let shown = older.deposit(ahead, 9).await;
+        let parts = || old.consumer().unwrap().partitions();
+        let positions = || parts().iter().map(|(_, it)| it.position).collect::<Vec<_>>();
+        until(|| async { positions().contains(&shown) }).await;
+        let place = usize::from(ahead == "ada");
+        assert_eq!(positions()[place], shown, "{ahead} is in another partition");
+        assert_eq!(positions()[1 - place].value(), 6, "{held} is not held up");
+        clock.advance(Duration::from_secs(60));
+        for _ in 0..20 {
+            pause().await;
+            assert_eq!(older.ledgers().get(ahead).await.unwrap().unwrap().cents, 12);
+        }
+        gate.let_pass(u64::MAX);
+        until(|| async {
+            clock.advance(Duration::from_millis(2));
+            new.serving() == build(2, 0)
+        })
+        .await;
+        for key in ["ada", "bob"] {
+            assert_eq!(older.ledgers().get(key).await.unwrap().unwrap().cents, 12, "{key}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -1,11 +1,14 @@
 //! What a consumer says of itself.
 
 use std::{
-    sync::{Arc, Mutex, atomic::Ordering},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
-use factum_core::{Kernel, RecordedEvent, TagKey};
+use factum_core::{Clock, Kernel, RecordedEvent, TagKey};
 use factum_memory::{MemoryOptions, MemoryStore};
 use factum_projection::{
     ConsumerHealth, ConsumerName, ConsumerState, Fence, HandleError, Opened, Projection, Save,
@@ -69,6 +72,128 @@ async fn a_consumer_whose_target_panics_does_not_stop_quietly() {
     assert!(matches!(defect.health().state, ConsumerState::Stopped(StopReason::Broken(_))));
     // The name is free again.
     bench.consumers.project(Defect, Bomb::default(), options()).unwrap();
+}
+
+/// A target of which one call never answers, once it is told so.
+#[derive(Default)]
+struct Silent {
+    inner: Mutex<Opened>,
+    call: &'static str,
+    is_silent: Arc<AtomicBool>,
+}
+
+impl Silent {
+    async fn answer(&self, call: &str) {
+        if self.call == call && self.is_silent.load(Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    fn store(&self, save: Save) -> Fence {
+        let mut inner = self.inner.lock().unwrap();
+        inner.progress = Some(save.progress);
+        inner.fence = Fence(save.expected.0 + 1);
+        inner.fence
+    }
+}
+
+impl Target for Silent {
+    type Tx = ();
+
+    async fn open(&self, _: &ConsumerName) -> Result<Opened, TargetError> {
+        self.answer("open").await;
+        Ok(self.inner.lock().unwrap().clone())
+    }
+
+    async fn begin(&self, _: &ConsumerName) -> Result<(), TargetError> {
+        self.answer("begin").await;
+        Ok(())
+    }
+
+    async fn commit(&self, _: &ConsumerName, (): (), save: Save) -> Result<Fence, TargetError> {
+        self.answer("commit").await;
+        Ok(self.store(save))
+    }
+
+    async fn save(&self, _: &ConsumerName, save: Save) -> Result<Fence, TargetError> {
+        self.answer("save").await;
+        Ok(self.store(save))
+    }
+
+    async fn clear(&self, _: &ConsumerName) -> Result<(), TargetError> {
+        Ok(())
+    }
+}
+
+struct Quiet;
+
+impl Projection for Quiet {
+    const NAME: &'static str = "quiet";
+    type Event = AccountEvent;
+    type Target = Silent;
+
+    async fn project(
+        &self,
+        _: AccountEvent,
+        _: &RecordedEvent,
+        (): &mut (),
+    ) -> Result<(), HandleError> {
+        Ok(())
+    }
+}
+
+/// Moves the clock until a future ends.
+async fn as_time_passes<T>(clock: &VirtualClock, future: impl Future<Output = T>) -> T {
+    let mut future = std::pin::pin!(future);
+    let mut passed = Duration::ZERO;
+    loop {
+        let turn = async {
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            biased;
+            done = &mut future => return done,
+            () = turn => {
+                clock.advance(Duration::from_millis(100));
+                passed += Duration::from_millis(100);
+                assert!(passed < 6 * LONG, "it does not end by itself");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_target_that_never_answers_shows_in_health_and_keeps_no_consumer_from_stopping() {
+    for call in ["open", "begin", "commit", "save"] {
+        let clock = VirtualClock::new("2026-03-01T09:00:00Z".parse().unwrap());
+        let store = Arc::new(MemoryStore::new());
+        let kernel = Kernel::new(store.clone(), store).with_clock(Arc::new(clock.clone()));
+        let bench = Bench::on(kernel.with_tag_key(TagKey::new([1; 32])));
+        let silent = Silent { call, ..Silent::default() };
+        let is_silent = silent.is_silent.clone();
+        is_silent.store(call == "open", Ordering::SeqCst);
+        let quiet = bench.consumers.project(Quiet, silent, options()).unwrap();
+        bench.open("ada").await;
+        if call != "open" {
+            quiet.wait_for(bench.head(), LONG).await.unwrap();
+        }
+        is_silent.store(true, Ordering::SeqCst);
+        let since = clock.now();
+        bench.open("bob").await;
+        if ["begin", "commit"].contains(&call) {
+            let mut health = quiet.watch();
+            let is_committing = |it: &ConsumerHealth| it.committing_since.is_some();
+            let seen = health.wait_for(is_committing);
+            let seen = as_time_passes(&clock, seen).await.unwrap().committing_since;
+            assert_eq!((seen, quiet.health().committing_since), (Some(since), Some(since)));
+        }
+        as_time_passes(&clock, bench.consumers.close()).await;
+        let health = quiet.health();
+        assert_eq!(health.state, ConsumerState::Stopped(StopReason::Asked), "{call}");
+        assert_eq!(health.committing_since, None);
+    }
 }
 
 #[tokio::test]

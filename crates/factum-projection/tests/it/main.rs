@@ -5,6 +5,7 @@
 mod arrival;
 mod bench;
 mod bus;
+mod clock;
 mod competing;
 mod disk;
 
@@ -12,6 +13,10 @@ mod delivery;
 mod failure;
 mod handover;
 mod health;
+#[cfg(feature = "postgres")]
+#[path = "../../../factum-postgres/tests/it/instance.rs"]
+#[expect(dead_code, reason = "the store's tests need more of it")]
+mod instance;
 mod killed;
 mod lease;
 mod ledger;
@@ -19,12 +24,14 @@ mod live;
 #[cfg(feature = "postgres")]
 mod on_postgres;
 mod orders;
+mod outage;
 mod partition;
 mod process;
 mod query;
 mod rebuild;
 mod restored;
 mod rough;
+mod runtimes;
 mod simulation;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod sql;

@@ -1,6 +1,11 @@
 //! Read models in PostgreSQL, on a real server.
 
 mod builds;
+mod hostile;
+mod locks;
+mod outage;
+mod proxy;
+mod silent;
 
 use std::{
     collections::BTreeMap,
@@ -12,9 +17,11 @@ use std::{
 };
 
 use factum_core::RecordedEvent;
-use factum_projection::{ConsumerState, HandleError, PostgresTarget, Projection, StopReason};
+use factum_projection::{
+    ConsumerState, HandleError, PostgresTarget, PostgresTx, Projection, StopReason,
+};
 use factum_testing::bank::AccountEvent;
-use sqlx::{AssertSqlSafe, PgPool, PgTransaction, postgres::PgPoolOptions};
+use sqlx::{AssertSqlSafe, PgPool, postgres::PgPoolOptions};
 
 use crate::{
     bench::{Bench, Count, Fails, LONG, options},
@@ -39,6 +46,8 @@ const SWALLOWED: u64 = 668;
 const IN_THE_WAY: u64 = 670;
 /// With so many cents the connection is cut off the first time.
 const CUT_OFF: u64 = 671;
+
+const AGAIN: &str = "INSERT INTO deposits (account, cents) VALUES ('ada', 1)";
 
 /// The URL of a server. A test without one fails: it must not look as if it had run.
 fn url() -> String {
@@ -70,7 +79,7 @@ impl Projection for Counts {
         &self,
         event: AccountEvent,
         recorded: &RecordedEvent,
-        tx: &mut PgTransaction<'static>,
+        tx: &mut PostgresTx,
     ) -> Result<(), HandleError> {
         let AccountEvent::Deposited { cents } = event else { return Ok(()) };
         sqlx::query("INSERT INTO deposits (account, cents) VALUES ($1, $2)")
@@ -78,6 +87,14 @@ impl Projection for Counts {
             .bind(cents.cast_signed())
             .execute(&mut **tx)
             .await?;
+        if let Some((statement, insists)) = Model::says(cents) {
+            let said = sqlx::raw_sql(statement).execute(&mut **tx).await;
+            if insists {
+                let _ = sqlx::raw_sql(AGAIN).execute(&mut **tx).await;
+            } else {
+                said?;
+            }
+        }
         let is_first = || self.in_the_way.fetch_add(1, Ordering::SeqCst) == 0;
         let more = match cents {
             ENDS => Some("ROLLBACK"),
@@ -144,6 +161,28 @@ impl Drop for Model {
 impl ReadModel for Model {
     type Projection = Counts;
 
+    const ENDINGS: &'static [&'static str] = &[
+        "COMMIT",
+        "END",
+        "ROLLBACK",
+        "ABORT",
+        "COMMIT AND CHAIN",
+        "ROLLBACK AND CHAIN",
+        "COMMIT; BEGIN",
+        "ROLLBACK; BEGIN",
+        "ROLLBACK; INSERT INTO deposits (account, cents) VALUES ('ada', 1)",
+        "END; INSERT INTO deposits (account, cents) VALUES ('ada', 1)",
+        "PREPARE TRANSACTION 'a handler'",
+        "DISCARD ALL",
+        "SELECT 1 / 0",
+    ];
+    const HARMLESS: &'static [&'static str] = &[
+        "SAVEPOINT one; DELETE FROM deposits; ROLLBACK TO one; RELEASE one",
+        "CREATE TABLE made (n int); INSERT INTO made VALUES (1); DROP TABLE made",
+        "CREATE TEMP TABLE passing (n int) ON COMMIT DROP",
+        "SET LOCAL work_mem = '8MB'",
+    ];
+
     async fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -155,7 +194,9 @@ impl ReadModel for Model {
     }
 
     fn target(&self) -> PostgresTarget {
-        PostgresTarget::new(self.pool.clone()).with_schema(&self.schema).with_setup(SETUP)
+        PostgresTarget::new(self.pool.clone())
+            .with_schema(self.schema.parse().unwrap())
+            .with_setup(SETUP)
     }
 
     async fn counted(&self) -> BTreeMap<String, Count> {
@@ -280,7 +321,7 @@ async fn targets_that_start_at_once_make_the_tables_once() {
 async fn a_role_without_the_right_to_make_tables_will_do() {
     let (model, bench) = (Model::new().await, Bench::new());
     let (schema, role) = (&model.schema, format!("{}_app", model.schema));
-    model.run(PostgresTarget::schema_sql(schema)).await;
+    model.run(PostgresTarget::schema_sql(&schema.parse().unwrap())).await;
     model.run(SETUP.into()).await;
     model
         .run(format!(
@@ -295,7 +336,8 @@ async fn a_role_without_the_right_to_make_tables_will_do() {
             async move { sqlx::raw_sql(AssertSqlSafe(path)).execute(connection).await.map(drop) },
         )
     });
-    let target = PostgresTarget::new(pool.connect(&url()).await.unwrap()).with_schema(schema);
+    let target = PostgresTarget::new(pool.connect(&url()).await.unwrap())
+        .with_schema(schema.parse().unwrap());
     bench.open("ada").await;
     bench.deposit("ada", 1).await;
     bench.deposit("ada", REFUSED).await;

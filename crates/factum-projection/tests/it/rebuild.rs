@@ -340,7 +340,7 @@ async fn what_is_discarded_or_reset_is_cleared_after_a_while() {
 }
 
 /// The builds that anything is stored of.
-async fn kept(bench: &Bench) -> Vec<String> {
+pub(crate) async fn kept(bench: &Bench) -> Vec<String> {
     let mut names = Vec::new();
     for prefix in ["$model/", "$consumer/"] {
         let query = ScanQuery::new(KeyRange::prefix(prefix));

@@ -27,9 +27,27 @@ pub(crate) const REFUSED: u64 = 666;
 /// With so many cents the handler ends the transaction by itself.
 pub(crate) const ENDS: u64 = 669;
 
+/// With so many cents and the number of a statement, the handler says it, and passes its error on.
+pub(crate) const SAYS: u64 = 1_000;
+/// With so many, it does not, and writes its row again.
+pub(crate) const INSISTS: u64 = 1_050;
+
 /// A read model in tables of its own: one row for each deposit, in the order of arrival.
 pub(crate) trait ReadModel: Sized {
     type Projection: Projection<Target: Clear>;
+
+    /// Statements that end a transaction, and more.
+    const ENDINGS: &'static [&'static str];
+    /// Statements that a handler may use.
+    const HARMLESS: &'static [&'static str];
+
+    /// What the handler says for so many cents, and whether it insists.
+    fn says(cents: u64) -> Option<(&'static str, bool)> {
+        let insists = cents >= INSISTS;
+        let at = cents.checked_sub(if insists { INSISTS } else { SAYS })?;
+        let statement = Self::ENDINGS.iter().chain(Self::HARMLESS).nth(usize::try_from(at).ok()?);
+        statement.map(|statement| (*statement, insists))
+    }
 
     /// An empty one.
     fn new() -> impl Future<Output = Self>;
@@ -73,6 +91,7 @@ macro_rules! behaviours {
             what_is_parked_stays_parked_over_a_restart
             a_broken_constraint_is_its_events_fault
             a_handler_that_ends_the_transaction_has_failed
+            whatever_a_handler_says_of_its_transaction_each_event_takes_effect_once
             of_two_programs_one_is_fenced
             a_cleared_model_is_projected_anew_and_its_stragglers_are_fenced
         }
@@ -195,6 +214,35 @@ pub(crate) async fn a_handler_that_ends_the_transaction_has_failed(model: impl R
     let counted = model.counted().await;
     assert_eq!(counted["ada"].cents, [1], "it took back what it had written");
     assert_eq!(counted["bob"].cents, [101, 102]);
+}
+
+pub(crate) async fn whatever_a_handler_says_of_its_transaction_each_event_takes_effect_once<
+    M: ReadModel,
+>(
+    _: M,
+) {
+    let (endings, all) = (M::ENDINGS.len(), M::ENDINGS.len() + M::HARMLESS.len());
+    for (base, at) in (0..all).map(|at| (SAYS, at)).chain((0..endings).map(|at| (INSISTS, at))) {
+        let (model, bench) = (M::new().await, Bench::new());
+        let cents = base + at as u64;
+        deposits(&bench, [1, cents, 2]).await;
+        // No other event of the batch may be taken for the one at fault.
+        let options = options();
+        let failure = options.failure.with_retries_max(0).with_timeout(LONG);
+        let projection = model.projection(Fails::default());
+        let options = options.with_failure(failure);
+        let counts = bench.consumers.project(projection, model.target(), options).unwrap();
+        counts.wait_for(bench.head(), LONG).await.unwrap();
+        let (letters, counted) = (counts.dead_letters().await, model.counted().await);
+        let told = format!("{:?}: {letters:?} {counted:?}", M::says(cents));
+        assert_eq!(letters.len(), usize::from(at < endings), "{told}");
+        if at < endings {
+            assert_eq!((&letters[0].stream, letters[0].version.value()), (&ada(), 3), "{told}");
+        }
+        let adas = if at < endings { vec![1] } else { vec![1, cents, 2] };
+        assert_eq!(counted["ada"].cents, adas, "{told}");
+        assert_eq!(counted["bob"].cents, [101, 100 + cents, 102], "{told}");
+    }
 }
 
 pub(crate) async fn of_two_programs_one_is_fenced(model: impl ReadModel) {

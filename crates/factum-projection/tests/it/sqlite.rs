@@ -24,6 +24,8 @@ const SETUP: &str = "CREATE TABLE IF NOT EXISTS deposits (
     cents INTEGER NOT NULL CHECK (cents <> 666)
 )";
 
+const AGAIN: &str = "INSERT INTO deposits (account, cents) VALUES ('ada', 1)";
+
 struct Model {
     path: PathBuf,
     /// None in a child: it is the parent's.
@@ -46,6 +48,15 @@ impl Projection for Counts {
         let AccountEvent::Deposited { cents } = event else { return Ok(()) };
         tx.prepare_cached("INSERT INTO deposits (account, cents) VALUES (?1, ?2)")?
             .execute((recorded.stream().key(), cents.cast_signed()))?;
+        if let Some((statement, insists)) = Model::says(cents) {
+            // The same connection, whatever becomes of the transaction.
+            let connection: &Connection = tx;
+            let said = connection.execute_batch(statement);
+            match insists {
+                true => drop(connection.execute_batch(AGAIN)),
+                false => said?,
+            }
+        }
         if cents == ENDS {
             tx.execute_batch("ROLLBACK")?;
         }
@@ -66,6 +77,21 @@ impl Clear for SqliteTarget {
 
 impl ReadModel for Model {
     type Projection = Counts;
+
+    const ENDINGS: &'static [&'static str] = &[
+        "COMMIT",
+        "END",
+        "ROLLBACK",
+        "COMMIT; BEGIN",
+        "ROLLBACK; BEGIN",
+        "ROLLBACK; BEGIN IMMEDIATE; INSERT INTO deposits (account, cents) VALUES ('ada', 1)",
+        "ROLLBACK; INSERT INTO deposits (account, cents) VALUES ('ada', 1)",
+        "INSERT OR ROLLBACK INTO deposits (account, cents) VALUES ('ada', 666)",
+    ];
+    const HARMLESS: &'static [&'static str] = &[
+        "SAVEPOINT one; DELETE FROM deposits; ROLLBACK TO one; RELEASE one",
+        "CREATE TABLE made (n INTEGER); INSERT INTO made VALUES (1); DROP TABLE made",
+    ];
 
     async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();

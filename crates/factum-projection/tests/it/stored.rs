@@ -1,9 +1,10 @@
 //! What is stored of consumers, seen and ordered from outside.
 
-use std::sync::atomic::Ordering;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use factum_core::{ExpectedRevision, StreamId, WriteBatch};
-use factum_projection::{Release, order_release, stored_consumers};
+use factum_projection::{ConsumerState, Release, order_release, stored_consumers};
+use tokio::time::timeout;
 
 use crate::bench::{Bench, Fails, LONG};
 
@@ -60,6 +61,23 @@ async fn what_operators_order_while_nobody_runs_is_done_at_the_next_start() {
     assert_eq!(bench.counted().await["ada"].cents, [1, 13, 2, 3, 4]);
     assert_eq!(in_memory.target().read().await["ada"].cents, [1, 2, 3, 4]);
     assert!(stored_consumers(documents).await.unwrap().iter().all(|it| it.orders == 0));
+}
+
+/// A consumer looks for orders by itself once a minute.
+#[tokio::test]
+async fn a_consumer_hears_of_an_order_from_elsewhere_long_before_it_would_look() {
+    let bench = Bench::new();
+    deposits(&bench).await;
+    let fails = Fails::default();
+    fails.errs.store(true, Ordering::SeqCst);
+    let counts = bench.another().count(&fails);
+    counts.wait_for(bench.head(), LONG).await.unwrap();
+    fails.errs.store(false, Ordering::SeqCst);
+    let mut health = counts.consumer().watch();
+    health.wait_for(|it| it.state == ConsumerState::Live && it.parked == 1).await.unwrap();
+    order_release(&bench.kernel, "counts@1", &ada(), Release::Retry).await.unwrap();
+    let released = health.wait_for(|it| it.parked == 0);
+    timeout(Duration::from_secs(50), released).await.expect("it is heard of").unwrap();
 }
 
 #[tokio::test]

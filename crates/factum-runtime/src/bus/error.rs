@@ -1,5 +1,7 @@
 //! Why a command has no outcome.
 
+use factum_core::ErrorKind;
+
 use crate::error::EntityError;
 
 /// Any error, as the layers of tower pass it on.
@@ -33,8 +35,16 @@ pub enum CommandError {
 }
 
 impl CommandError {
+    /// What the caller can do.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::UnknownAggregate(_) | Self::WrongCommand { .. } => ErrorKind::Invalid,
+            Self::Entity(error) => error.kind(),
+        }
+    }
+
     /// What `error.type` is in traces and `error` in metrics; one of some fifteen words.
-    pub(crate) fn kind(&self) -> &'static str {
+    pub(crate) fn label(&self) -> &'static str {
         match self {
             Self::UnknownAggregate(_) => "unknown_aggregate",
             Self::WrongCommand { .. } => "wrong_command",
@@ -56,8 +66,8 @@ impl CommandError {
 }
 
 /// What an error that went through layers is called; `_OTHER` if it is none of ours.
-pub(crate) fn kind_of(error: &BoxError) -> &'static str {
-    error.downcast_ref().map_or("_OTHER", CommandError::kind)
+pub(crate) fn label_of(error: &BoxError) -> &'static str {
+    error.downcast_ref().map_or("_OTHER", CommandError::label)
 }
 
 /// Why a dispatched command was not executed, or is not known to be.
@@ -80,6 +90,15 @@ pub enum DispatchError<R: std::error::Error + 'static> {
 }
 
 impl<R: std::error::Error + 'static> DispatchError<R> {
+    /// What the caller can do. Of a layer's own error nothing is known but what its sources tell.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Rejected(_) | Self::Refused(_) => ErrorKind::Rejected,
+            Self::Failed(error) => error.kind(),
+            Self::Layer(error) => ErrorKind::of(&**error).unwrap_or(ErrorKind::Internal),
+        }
+    }
+
     /// The rejection, if it is one.
     pub fn rejection(&self) -> Option<&R> {
         if let Self::Rejected(rejection) = self { Some(rejection) } else { None }

@@ -5,7 +5,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use factum_core::{Clock, Timestamp};
+use factum_core::{Clock, Monotonic};
 use metrics::{
     Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
@@ -13,7 +13,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{
-    error::{BoxError, kind_of},
+    error::{BoxError, label_of},
     request::CommandRequest,
     response::CommandResponse,
     router::CommandFuture,
@@ -133,21 +133,21 @@ struct Measured {
     command: &'static str,
     outcome: &'static str,
     clock: Arc<dyn Clock>,
-    begun: Timestamp,
+    begun: Monotonic,
 }
 
 impl Measured {
     fn begin(request: &CommandRequest, clock: Arc<dyn Clock>) -> Self {
         let (category, command) = (request.category(), request.name());
         gauge!(ACTIVE, "category" => category).increment(1);
-        Self { category, command, outcome: "dropped", begun: clock.now(), clock }
+        Self { category, command, outcome: "dropped", begun: clock.monotonic(), clock }
     }
 
     fn note(&mut self, response: &Result<CommandResponse, BoxError>) {
         self.outcome = match response {
             Ok(response) => response.outcome().as_str(),
             Err(error) => {
-                let labels = [("category", self.category), ("error", kind_of(error))];
+                let labels = [("category", self.category), ("error", label_of(error))];
                 counter!(FAILURES, &labels).increment(1);
                 "failed"
             }
@@ -161,7 +161,7 @@ impl Drop for Measured {
         let (command, outcome) = (("command", self.command), ("outcome", self.outcome));
         let labels = [("category", self.category), command, outcome];
         counter!(COMMANDS, &labels).increment(1);
-        let taken = self.clock.now().saturating_since(self.begun);
+        let taken = self.clock.monotonic().saturating_since(self.begun);
         histogram!(DURATION, &labels).record(taken);
     }
 }

@@ -8,7 +8,7 @@ use tower_service::Service;
 use tracing::{Instrument, Span, field::Empty};
 
 use super::{
-    error::{BoxError, kind_of},
+    error::{BoxError, label_of},
     request::CommandRequest,
     response::CommandResponse,
     router::CommandFuture,
@@ -139,7 +139,7 @@ fn record(span: &Span, response: &Result<CommandResponse, BoxError>) {
         Err(error) => {
             span.record("factum.command.outcome", "failed");
             span.record("otel.status_code", "ERROR");
-            span.record("error.type", kind_of(error));
+            span.record("error.type", label_of(error));
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use factum_core::Timestamp;
+use factum_core::Monotonic;
 
 /// How an entity or a worker that died is started again.
 ///
@@ -23,7 +23,7 @@ pub struct Restart {
     /// No pause is longer.
     pub pause_max: Duration,
     /// After so many deaths within `window` an entity is quarantined, and a worker given up; at
-    /// least 1.
+    /// least 1. A failure in an outage is none.
     pub deaths_max: u32,
     /// The time within which deaths are counted.
     pub window: Duration,
@@ -64,7 +64,8 @@ impl Default for Restart {
 pub(crate) enum Blame {
     /// The entity's: its rules panicked, or its events can't be folded. Counts as a death.
     Entity,
-    /// The store's: it may be well again soon, and then so is the entity.
+    /// The store's, or of something else that is away: it may be well again soon, and then so is
+    /// the entity or the worker.
     Store,
     /// The message's: the next one has nothing to do with it.
     Request,
@@ -75,13 +76,13 @@ pub(crate) enum Blame {
 pub(crate) struct Health {
     /// Failures since something last went well.
     in_a_row: u32,
-    last: Timestamp,
+    last: Monotonic,
     /// Within the window, at most `deaths_max`.
-    deaths: Vec<Timestamp>,
+    deaths: Vec<Monotonic>,
 }
 
 impl Health {
-    pub(crate) fn stumbled(&mut self, blame: Blame, restart: &Restart, now: Timestamp) {
+    pub(crate) fn stumbled(&mut self, blame: Blame, restart: &Restart, now: Monotonic) {
         self.in_a_row = self.in_a_row.saturating_add(1);
         self.last = now;
         if blame == Blame::Entity {
@@ -99,7 +100,7 @@ impl Health {
     }
 
     /// How long to wait before the next load.
-    pub(crate) fn pause(&self, restart: &Restart, now: Timestamp) -> Option<Duration> {
+    pub(crate) fn pause(&self, restart: &Restart, now: Monotonic) -> Option<Duration> {
         let doublings = self.in_a_row.checked_sub(1)?;
         let factor = 1_u32.checked_shl(doublings).unwrap_or(u32::MAX);
         let pause = restart.pause_min.saturating_mul(factor).min(restart.pause_max);
@@ -108,7 +109,7 @@ impl Health {
     }
 
     /// Whether it can be forgotten.
-    pub(crate) fn is_past(&self, restart: &Restart, now: Timestamp) -> bool {
+    pub(crate) fn is_past(&self, restart: &Restart, now: Monotonic) -> bool {
         now.saturating_since(self.last) >= restart.window.max(restart.pause_max)
     }
 }

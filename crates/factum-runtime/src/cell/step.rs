@@ -53,8 +53,9 @@ pub(crate) struct Decided<P: Parts> {
 pub(crate) enum Verdict<P: Parts> {
     /// So many of them are decided, at least one; the others are put off to the next burst.
     Done { state: P::State, count: usize, effect: Effect },
-    /// Deciding this one panicked, and the state is not to be trusted.
-    Panicked { at: usize, failure: P::Failure },
+    /// This one panicked: the entity's rules, or the code of the message. The state is not to be
+    /// trusted.
+    Panicked { at: usize, failure: P::Failure, blame: Blame },
 }
 
 /// Whether there is something to store.

@@ -95,7 +95,7 @@ const OTHER: Id = Id(u32::MAX);
 struct World {
     cell: Cell<Toy>,
     rules: Rules,
-    now: Timestamp,
+    now: Monotonic,
     /// What the one task is to do; `None`: there is no task.
     next: Option<Next<Toy>>,
     log: Vec<Id>,
@@ -120,7 +120,7 @@ impl World {
         Self {
             cell: Cell::new(),
             rules: Rules { mailbox_max, burst_max, freshness, tending, restart },
-            now: Timestamp::from_micros(1),
+            now: Monotonic::START,
             next: None,
             log: Vec::new(),
             begun: 0,
@@ -227,7 +227,11 @@ impl World {
                         is_guarded = true;
                     }
                     Kind::Panic => {
-                        let verdict = Verdict::Panicked { at: count, failure: "panicked" };
+                        let verdict = Verdict::Panicked {
+                            at: count,
+                            failure: "panicked",
+                            blame: Blame::Entity,
+                        };
                         return Decided { letters, verdict };
                     }
                 }

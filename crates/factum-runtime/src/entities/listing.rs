@@ -2,7 +2,7 @@
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 
-use factum_core::{Aggregate, StreamId, StreamVersion};
+use factum_core::{Aggregate, Monotonic, StreamId, StreamVersion, Timestamp};
 
 use super::Entities;
 use crate::{
@@ -18,11 +18,11 @@ impl<A: Aggregate> Entities<A> {
     /// [`LISTED_MAX`].
     pub fn recent(&self, count: usize) -> Vec<EntityInfo> {
         let count = count.min(LISTED_MAX);
-        let mut found = Vec::new();
+        let (mut found, at) = (Vec::new(), self.moments());
         for shard in self.system.directory.shards() {
             // A shard is in the order of use.
             let of_shard = shard.iter().rev().take(count);
-            found.extend(of_shard.map(|(stream, slot)| info(stream.clone(), slot)));
+            found.extend(of_shard.map(|(stream, slot)| info(stream.clone(), slot, &at)));
         }
         found.sort_by(|a, b| (b.used_at, &a.stream).cmp(&(a.used_at, &b.stream)));
         found.truncate(count);
@@ -53,12 +53,24 @@ impl<A: Aggregate> Entities<A> {
     }
 
     pub(super) fn find(&self, stream: &StreamId) -> Option<EntityInfo> {
+        let at = self.moments();
         let mut shard = self.system.directory.shard(stream);
-        shard.find(stream).map(|slot| info(stream.clone(), slot))
+        shard.find(stream).map(|slot| info(stream.clone(), slot, &at))
+    }
+
+    /// The moment of a reading of the clock, as the clock shows the time now.
+    fn moments(&self) -> impl Fn(Monotonic) -> Timestamp + use<A> {
+        let clock = self.system.clock();
+        let (now, reading) = (clock.now(), clock.monotonic());
+        move |then| now.saturating_sub(reading.saturating_since(then))
     }
 }
 
-fn info<A: Aggregate>(stream: StreamId, slot: &Slot<A>) -> EntityInfo {
+fn info<A: Aggregate>(
+    stream: StreamId,
+    slot: &Slot<A>,
+    at: &impl Fn(Monotonic) -> Timestamp,
+) -> EntityInfo {
     let (cell, warm) = (&slot.cell, slot.cell.warm());
     let status = match () {
         () if cell.is_running() => EntityStatus::Active,
@@ -70,7 +82,7 @@ fn info<A: Aggregate>(stream: StreamId, slot: &Slot<A>) -> EntityInfo {
     EntityInfo {
         stream,
         status,
-        used_at: slot.used,
+        used_at: at(slot.used),
         queued: cell.queued(),
         version: warm.map(|state| state.draft.version()),
         snapshot_version: snapshot,

@@ -3,7 +3,7 @@
 
 use std::{mem, sync::Arc, time::Duration};
 
-use factum_core::Timestamp;
+use factum_core::{Clock, Monotonic, Timestamp};
 
 use super::{
     state::{WorkerHealth, WorkerState},
@@ -18,6 +18,19 @@ pub(super) struct WorkerId(pub(super) u64);
 /// Which run or which timer of a worker: an end or a ring of an older one means nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Ticket(u64);
+
+/// When something happened: the time to show, and the reading to measure by.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Moment {
+    pub(super) at: Timestamp,
+    pub(super) reading: Monotonic,
+}
+
+impl Moment {
+    pub(super) fn of(clock: &dyn Clock) -> Self {
+        Self { at: clock.now(), reading: clock.monotonic() }
+    }
+}
 
 /// What is chosen for a worker.
 #[derive(Debug, Clone)]
@@ -38,13 +51,15 @@ pub(super) enum Input {
     Close,
     Ended(WorkerId, Ticket, End),
     Rang(WorkerId, Ticket),
+    /// The timer ended without a ring: with the runtime, or because it was silenced.
+    Unrung(WorkerId, Ticket),
 }
 
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum End {
     Done,
-    Failed(Arc<str>),
+    Failed(Arc<str>, Blame),
     /// Its task was dropped: by us, or with the runtime.
     Dropped,
 }
@@ -78,7 +93,7 @@ struct Slot {
     rules: Rules,
     wish: Wish,
     phase: Phase,
-    since: Timestamp,
+    since: Moment,
     health: Health,
     /// The newest of its tickets: that of a run while it runs, that of a timer while one is set.
     ticket: Ticket,
@@ -116,7 +131,7 @@ enum Phase {
 
 impl Machine {
     /// Takes in what happened. What is to be done, in this order.
-    pub(super) fn on(&mut self, input: Input, now: Timestamp) -> Vec<Effect> {
+    pub(super) fn on(&mut self, input: Input, now: Moment) -> Vec<Effect> {
         match input {
             Input::Add(id, rules) => self.slots.push(Slot::new(id, rules, now)),
             Input::Remove(id) => self.remove(id),
@@ -124,6 +139,7 @@ impl Machine {
             Input::Close => self.close(),
             Input::Ended(id, run, end) => self.ended(id, run, end, now),
             Input::Rang(id, ticket) => self.rang(id, ticket, now),
+            Input::Unrung(id, ticket) => self.unrung(id, ticket, now),
         }
         self.settle(now);
         mem::take(&mut self.effects)
@@ -185,7 +201,7 @@ impl Machine {
     }
 
     /// By order of a person: what it died of is forgiven.
-    fn restart(&mut self, id: WorkerId, now: Timestamp) {
+    fn restart(&mut self, id: WorkerId, now: Moment) {
         let Some(index) = self.index(id) else { return };
         let slot = &mut self.slots[index];
         if matches!(slot.wish, Wish::Stop | Wish::Leave) {
@@ -205,13 +221,13 @@ impl Machine {
         }
     }
 
-    fn ended(&mut self, id: WorkerId, run: Ticket, end: End, now: Timestamp) {
+    fn ended(&mut self, id: WorkerId, run: Ticket, end: End, now: Moment) {
         let Some(index) = self.index(id) else { return };
         let slot = &mut self.slots[index];
         if slot.run != run || !slot.is_alive() {
             return;
         }
-        if let End::Failed(cause) = &end {
+        if let End::Failed(cause, _) = &end {
             slot.cause = Some(cause.clone());
         }
         if slot.phase != Phase::Running || self.is_closing {
@@ -221,31 +237,28 @@ impl Machine {
             return;
         }
         match (slot.rules.policy, end) {
-            (_, End::Dropped) => {
-                slot.cause = Some("the runtime it ran on is gone".into());
-                slot.enter(Phase::Stopped, now);
-            }
+            (_, End::Dropped) => slot.lose_runtime(now),
             (RestartPolicy::Never, _) | (RestartPolicy::Transient, End::Done) => {
                 slot.enter(Phase::Stopped, now);
             }
             (RestartPolicy::Permanent, End::Done) => {
                 slot.cause = Some("it ended, and should not".into());
-                self.died(index, now);
+                self.died(index, Blame::Entity, now);
             }
-            (_, End::Failed(_)) => self.died(index, now),
+            (_, End::Failed(_, blame)) => self.died(index, blame, now),
         }
     }
 
-    fn died(&mut self, index: usize, now: Timestamp) {
+    fn died(&mut self, index: usize, blame: Blame, now: Moment) {
         let slot = &mut self.slots[index];
         let restart = slot.rules.restart;
-        if now.saturating_since(slot.since) >= restart.window {
+        if now.reading.saturating_since(slot.since.reading) >= restart.window {
             slot.health.recovered();
         }
-        slot.health.stumbled(Blame::Entity, &restart, now);
+        slot.health.stumbled(blame, &restart, now.reading);
         if slot.health.is_dead(&restart) {
             slot.enter(Phase::GivenUp, now);
-        } else if let Some(pause) = slot.health.pause(&restart, now) {
+        } else if let Some(pause) = slot.health.pause(&restart, now.reading) {
             slot.enter(Phase::BackingOff(pause), now);
             self.effects.push(Effect::Pause(slot.id, slot.ticket, pause));
         } else {
@@ -264,7 +277,7 @@ impl Machine {
         }
     }
 
-    fn rang(&mut self, id: WorkerId, ticket: Ticket, now: Timestamp) {
+    fn rang(&mut self, id: WorkerId, ticket: Ticket, now: Moment) {
         let Some(index) = self.index(id) else { return };
         let slot = &mut self.slots[index];
         if slot.ticket != ticket {
@@ -281,8 +294,18 @@ impl Machine {
         }
     }
 
+    fn unrung(&mut self, id: WorkerId, ticket: Ticket, now: Moment) {
+        let Some(index) = self.index(id) else { return };
+        let slot = &mut self.slots[index];
+        match slot.phase {
+            Phase::BackingOff(_) if slot.ticket == ticket => slot.lose_runtime(now),
+            // Its grace can't be measured any more, so it is over.
+            _ => self.rang(id, ticket, now),
+        }
+    }
+
     /// Brings about what is wished, as far as it may be.
-    fn settle(&mut self, now: Timestamp) {
+    fn settle(&mut self, now: Moment) {
         for index in (0..self.slots.len()).rev() {
             if self.slots[index].wish != Wish::Run && self.may_stop(index) {
                 let slot = &mut self.slots[index];
@@ -345,7 +368,7 @@ impl Machine {
 }
 
 impl Slot {
-    fn new(id: WorkerId, rules: Rules, now: Timestamp) -> Self {
+    fn new(id: WorkerId, rules: Rules, now: Moment) -> Self {
         Self {
             id,
             rules,
@@ -361,9 +384,14 @@ impl Slot {
         }
     }
 
-    fn enter(&mut self, phase: Phase, now: Timestamp) {
+    fn enter(&mut self, phase: Phase, now: Moment) {
         (self.phase, self.since) = (phase, now);
         self.ticket.0 += 1;
+    }
+
+    fn lose_runtime(&mut self, now: Moment) {
+        self.cause = Some("the runtime it ran on has ended, restart it on another".into());
+        self.enter(Phase::Stopped, now);
     }
 
     /// Whether its future is there.
@@ -392,7 +420,7 @@ impl Slot {
         WorkerHealth {
             name: self.rules.name.clone(),
             state,
-            since: self.since,
+            since: self.since.at,
             restarts: self.starts.saturating_sub(1),
             cause: self.cause.clone(),
         }

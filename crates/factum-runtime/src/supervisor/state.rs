@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use factum_core::Timestamp;
+use factum_core::{ErrorKind, Timestamp};
 
 /// How a worker fares.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,4 +63,14 @@ pub enum SupervisorError {
     /// The supervisor was shut down.
     #[error("the supervisor is shut down")]
     Closed,
+}
+
+impl SupervisorError {
+    /// What the caller can do.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NameTaken(_) | Self::TooMany(_) | Self::Unknown(_) => ErrorKind::Invalid,
+            Self::Closed => ErrorKind::Closed,
+        }
+    }
 }

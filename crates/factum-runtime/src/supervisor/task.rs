@@ -2,19 +2,24 @@
 
 use std::{
     any::Any,
+    error::Error,
     future::poll_fn,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::{Arc, Weak},
     task::Poll,
     thread,
+    time::Duration,
 };
+
+use factum_core::{Cause, Clock, ErrorKind};
 
 use super::{
     Shared,
     machine::{End, Input, Ticket, WorkerId},
     worker::{Factory, WorkerContext},
 };
+use crate::cell::Blame;
 
 /// The task of a run. However it ends, the supervisor is told.
 pub(super) struct Run {
@@ -39,11 +44,39 @@ impl Drop for Run {
         let Some(shared) = self.shared.upgrade() else { return };
         // A panic here is one of a destructor: the others are caught.
         let unsaid = || match thread::panicking() {
-            true => End::Failed("it panicked while it was dropped".into()),
+            true => End::Failed("it panicked while it was dropped".into(), Blame::Entity),
             false => End::Dropped,
         };
         let end = self.end.take().unwrap_or_else(unsaid);
         shared.apply(Input::Ended(self.id, self.ticket, end));
+    }
+}
+
+/// The timer of a worker. Where its runtime ends before it has rung, the supervisor is told.
+pub(super) struct Timer {
+    shared: Weak<Shared>,
+    id: WorkerId,
+    ticket: Ticket,
+    has_rung: bool,
+}
+
+impl Timer {
+    pub(super) fn new(shared: Weak<Shared>, id: WorkerId, ticket: Ticket) -> Self {
+        Self { shared, id, ticket, has_rung: false }
+    }
+
+    pub(super) async fn run(mut self, clock: Arc<dyn Clock>, after: Duration) {
+        clock.sleep(after).await;
+        self.has_rung = true;
+    }
+}
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        let Some(shared) = self.shared.upgrade() else { return };
+        // One that was silenced says so too: its ticket is an old one.
+        let input = if self.has_rung { Input::Rang } else { Input::Unrung };
+        shared.apply(input(self.id, self.ticket));
     }
 }
 
@@ -57,26 +90,35 @@ async fn outcome(factory: &Factory, cx: WorkerContext) -> End {
         match polled {
             Ok(Poll::Pending) => Poll::Pending,
             Ok(Poll::Ready(Ok(()))) => Poll::Ready(End::Done),
-            Ok(Poll::Ready(Err(error))) => Poll::Ready(End::Failed(text(&*error).into())),
+            Ok(Poll::Ready(Err(error))) => Poll::Ready(failed(&*error)),
             Err(panic) => Poll::Ready(panicked(&*panic)),
         }
     })
     .await
 }
 
+/// What it needs may be away: that is no death of the worker's.
+fn failed(error: &(dyn Error + 'static)) -> End {
+    let is_outage = ErrorKind::of(error).is_some_and(ErrorKind::is_outage);
+    let blame = if is_outage { Blame::Store } else { Blame::Entity };
+    End::Failed(text(error).into(), blame)
+}
+
 fn panicked(panic: &(dyn Any + Send)) -> End {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    End::Failed(format!("it panicked: {:?}", text.unwrap_or("")).into())
+    End::Failed(format!("it panicked: {:?}", text.unwrap_or("")).into(), Blame::Entity)
 }
 
 /// An error and what lies behind it.
-fn text(error: &(dyn std::error::Error + 'static)) -> String {
+fn text(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
+        if !error.is::<Cause>() {
+            text.push_str(": ");
+            text.push_str(&error.to_string());
+        }
         source = error.source();
     }
     text

@@ -12,14 +12,14 @@ use std::{
 };
 
 use async_trait::async_trait;
-use factum_core::{Clock, SystemClock, Timestamp};
+use factum_core::{Clock, Monotonic, SystemClock, Timestamp};
 use factum_runtime::{AskError, EntityError};
 use factum_testing::{Fault, bank::Account};
 use tokio::time::timeout;
 
 use crate::bench::{Bench, DEPOSIT, millis, open, options};
 
-const SOON: Duration = Duration::from_secs(20);
+pub(crate) const SOON: Duration = Duration::from_secs(20);
 
 /// Polls a future once; it must not end.
 async fn begin<T>(future: &mut Pin<Box<impl Future<Output = T>>>) {
@@ -95,12 +95,23 @@ fn an_ask_that_is_dropped_outside_of_any_runtime_takes_effect() {
 #[derive(Debug, Default)]
 struct Broken(AtomicUsize);
 
+impl Broken {
+    fn count(&self) {
+        let left = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1));
+        assert!(left != Ok(1), "the clock is broken");
+    }
+}
+
 #[async_trait]
 impl Clock for Broken {
     fn now(&self) -> Timestamp {
-        let left = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1));
-        assert!(left != Ok(1), "the clock is broken");
+        self.count();
         SystemClock.now()
+    }
+
+    fn monotonic(&self) -> Monotonic {
+        self.count();
+        SystemClock.monotonic()
     }
 
     async fn sleep(&self, duration: Duration) {

@@ -12,6 +12,7 @@ mod memory;
 mod once;
 mod passivation;
 mod polling;
+mod runtimes;
 mod schedules;
 mod sharing;
 mod shutdown;

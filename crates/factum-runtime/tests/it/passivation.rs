@@ -1,5 +1,6 @@
 //! Idle entities leave, and come back as they were.
 
+use factum_core::Clock;
 use factum_runtime::{ENTITY_BYTES, EntityInfo, EntityStatus};
 
 use crate::{
@@ -47,6 +48,40 @@ async fn the_sweeper_ends_when_nothing_is_left_and_comes_back_with_the_next() {
         assert!(counters.entity("one").unwrap().is_none());
     }
     assert_eq!(counters.stats().passivated, 2);
+}
+
+#[tokio::test]
+async fn one_is_passivated_in_its_time_whatever_the_clock_is_set_to() {
+    let bench = Bench::new();
+    let counters = bench.entities::<Counter>(options().with_idle(millis(1_000)));
+    let morning = bench.clock.now();
+    let year = millis(1_000) * 31_536_000;
+    let wrong = [morning.saturating_add(year), morning.saturating_sub(year)];
+    for (n, wrong) in (0..).zip(wrong) {
+        // Used while the clock is wrong for a moment, and not before.
+        bench.clock.set(wrong);
+        counters.ask("one", CounterCommand::Add).await.unwrap();
+        bench.clock.set(morning);
+        let used_at = counters.entity("one").unwrap().unwrap().used_at;
+        assert_eq!(used_at, morning, "by the clock as it is now");
+        let mut waited = millis(0);
+        while counters.entity("one").unwrap().is_some() {
+            assert!(waited <= millis(1_250), "it is kept");
+            assert_eq!(counters.stats().passivated, n);
+            bench.clock.until_sleeping(1).await;
+            bench.clock.advance(millis(250));
+            waited += millis(250);
+            settle().await;
+        }
+        assert!(waited >= millis(1_000), "it left too soon");
+    }
+}
+
+/// Lets the sweeper run, which is the only other task.
+async fn settle() {
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Panics and failing stores: who is told, who is not, and who is given up.
 
-use factum_core::Repository;
+use factum_core::{Clock, Repository, Timestamp};
 use factum_runtime::{AskError, Entities, EntityError, EntityStatus, Restart};
 use factum_testing::{Fault, FaultRates};
 
@@ -65,6 +65,54 @@ async fn one_that_keeps_dying_is_quarantined_and_its_siblings_never_notice() {
     assert!(counters.release("ill").unwrap() && !counters.release("ill").unwrap());
     counters.ask("ill", CounterCommand::Add).await.unwrap();
     assert_eq!(count(&counters, "ill").await, 1);
+}
+
+#[tokio::test]
+async fn a_reply_that_panics_fails_its_own_command_and_never_the_entity() {
+    let bench = Bench::rough(1, FaultRates::none());
+    let restart = Restart::new().with_deaths_max(2, millis(1_000_000));
+    let counters = bench.entities::<Counter>(options().with_restart(restart));
+    for round in 1..=5 {
+        let reply = |_: &Counter| -> u64 { panic!("a defect of the caller's") };
+        let (before, broken, seen, after) = tokio::join!(
+            counters.ask("one", CounterCommand::Add),
+            counters.ask_for("one", CounterCommand::Add, reply),
+            counters.look("one", move |counter, _| reply(counter)),
+            counters.ask("one", CounterCommand::Add),
+        );
+        let versions = (before.unwrap().version.value(), after.unwrap().version.value());
+        assert_eq!(versions, (2 * round - 1, 2 * round), "the command took no effect");
+        for told in [broken.map(drop), seen.map(drop).map_err(AskError::from)] {
+            let Err(AskError::Failed(EntityError::Panicked { message, .. })) = told else {
+                panic!("{told:?}")
+            };
+            assert_eq!(&*message, "a defect of the caller's");
+        }
+    }
+    let stats = counters.stats();
+    assert_eq!((stats.deaths, stats.quarantined), (0, 0));
+    assert_eq!(count(&counters, "one").await, 10);
+}
+
+#[tokio::test]
+async fn deaths_are_counted_within_their_time_whatever_the_clock_is_set_to() {
+    let restart =
+        Restart::new().with_deaths_max(3, millis(60_000)).with_pauses(millis(0), millis(0));
+    let dies_thrice = async |apart, shown: fn(Timestamp) -> Timestamp| {
+        let bench = Bench::new();
+        let counters = bench.entities::<Counter>(options().with_restart(restart));
+        for _ in 0..3 {
+            bench.clock.advance(apart);
+            let now = bench.clock.now();
+            bench.clock.set(shown(now));
+            counters.ask("ill", CounterCommand::Panic).await.unwrap_err();
+        }
+        counters.quarantined().len()
+    };
+    let far_apart = dies_thrice(millis(60_000), |now| now.saturating_sub(millis(60_000))).await;
+    assert_eq!(far_apart, 0, "however near the clock shows them");
+    let near = dies_thrice(millis(1), |now| now.saturating_add(millis(3_600_000))).await;
+    assert_eq!(near, 1, "however far apart the clock shows them");
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use factum_core::{Clock, SystemClock};
+use factum_core::{Clock, StoreError, SystemClock};
 use factum_runtime::{
     Restart, RestartPolicy, RestartStrategy, Supervisor, SupervisorError, Worker, WorkerHealth,
     WorkerState,
@@ -115,6 +115,39 @@ async fn one_that_keeps_failing_is_given_up_and_started_by_order() {
     supervisor.restart("ill").unwrap();
     until(&supervisor, "ill", WorkerState::Running).await;
     assert!(matches!(supervisor.restart("nobody"), Err(SupervisorError::Unknown(_))));
+}
+
+/// An error as a user would write it.
+#[derive(Debug, thiserror::Error)]
+enum Unpaid {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+#[tokio::test]
+async fn one_that_fails_in_an_outage_is_never_given_up() {
+    let clock = clock();
+    let supervisor = supervisor(&clock);
+    let restart = Restart::new()
+        .with_pauses(Duration::ZERO, Duration::ZERO)
+        .with_deaths_max(2, Duration::from_secs(60));
+    let runs = Arc::new(AtomicUsize::new(0));
+    let interest = Worker::new("interest", move |cx| {
+        let is_away = runs.fetch_add(1, SeqCst) < 20;
+        async move {
+            if is_away {
+                return Err(Unpaid::from(StoreError::unavailable("away")).into());
+            }
+            cx.stopping().await;
+            Ok(())
+        }
+    });
+    supervisor.add(interest.with_restart(restart)).unwrap();
+    let is_over = |it: &WorkerHealth| it.restarts == 20 || it.state == WorkerState::GivenUp;
+    supervisor.until(|workers| workers.iter().all(is_over)).await;
+    let [worker] = &supervisor.health()[..] else { panic!("one") };
+    assert_eq!((worker.state, worker.restarts), (WorkerState::Running, 20));
+    assert_eq!(worker.cause.as_deref(), Some("away"));
 }
 
 #[tokio::test]
@@ -247,8 +280,11 @@ fn a_runtime_that_ends_takes_the_workers_with_it_and_nothing_panics() {
     drop(runtime);
     assert_eq!(state(&supervisor.health(), "one"), Some(WorkerState::Stopped));
     supervisor.restart("one").unwrap();
-    let one = &supervisor.health()[0];
-    assert_eq!(one.cause.as_deref(), Some("the runtime it ran on is gone"));
+    for worker in supervisor.health() {
+        assert_eq!(worker.state, WorkerState::Stopped, "{}", worker.name);
+        let told = "the runtime it ran on has ended, restart it on another";
+        assert_eq!(worker.cause.as_deref(), Some(told));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use factum_core::{Clock, Timestamp};
+use factum_core::{Clock, Monotonic, Timestamp};
 use factum_sqlite::{SqliteOptions, SqliteStore};
 use factum_testing::conformance::{OpenError, Setup, Stores, Subject};
 use tempfile::TempDir;
@@ -41,6 +41,10 @@ struct ClockWithFolder {
 impl Clock for ClockWithFolder {
     fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    fn monotonic(&self) -> Monotonic {
+        self.clock.monotonic()
     }
 
     async fn sleep(&self, duration: Duration) {

@@ -1,6 +1,6 @@
 //! Full disks, other people's locks, and what must not be remembered of a failure.
 
-use std::time::Duration;
+use std::{error::Error, time::Duration};
 
 use factum_core::{
     AppendBatch, AppendError, DocumentStore, EventStore, ExpectedRevision, ExpectedVersion, Query,
@@ -30,7 +30,9 @@ async fn full() -> (Fresh, u64) {
                 assert_eq!(error.kind(), StoreErrorKind::Unavailable);
                 let text = error.to_string();
                 assert!(text.contains("no room") && text.contains("events.db"), "{text}");
-                assert!(std::error::Error::source(&error).is_none(), "SQLite says it again");
+                // Its own source tells the kind.
+                let driver = error.source().and_then(Error::source);
+                assert!(driver.is_none(), "SQLite says it again");
                 return (fresh, stored);
             }
             Err(other) => panic!("a full disk is known to have stored nothing: {other:?}"),

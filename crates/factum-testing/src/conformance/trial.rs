@@ -5,9 +5,9 @@ use std::{fmt, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use factum_core::{
     AppendBatch, AppendError, Appended, Clock, Content, Durability, EventId, EventName, EventStore,
-    ExpectedVersion, Guarantees, IdSource, NewEvent, Page, Position, ReadQuery, RecordedEvent,
-    StoreErrorKind, StreamChange, StreamId, StreamInfo, StreamVersion, SystemClock, Tag, Timestamp,
-    Writers,
+    ExpectedVersion, Guarantees, IdSource, Monotonic, NewEvent, Page, Position, ReadQuery,
+    RecordedEvent, StoreErrorKind, StreamChange, StreamId, StreamInfo, StreamVersion, SystemClock,
+    Tag, Timestamp, Writers,
 };
 
 use super::{
@@ -33,6 +33,10 @@ struct SteppedClock(VirtualClock);
 impl Clock for SteppedClock {
     fn now(&self) -> Timestamp {
         self.0.now()
+    }
+
+    fn monotonic(&self) -> Monotonic {
+        SystemClock.monotonic()
     }
 
     async fn sleep(&self, duration: Duration) {

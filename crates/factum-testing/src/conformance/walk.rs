@@ -17,6 +17,7 @@ pub(crate) struct Walk {
     pub(crate) head: Position,
     pub(crate) lineage: Lineage,
     pub(crate) bounds: Option<StreamBounds>,
+    pub(crate) pages: u64,
 }
 
 /// Reads to the end. The log may grow meanwhile.
@@ -28,9 +29,9 @@ pub(crate) async fn walk(store: &dyn EventStore, query: ReadQuery) -> CaseResult
 async fn walk_checked(store: &dyn EventStore, query: ReadQuery) -> CaseResult<Walk> {
     let mut seen: Option<Walk> = None;
     let mut asked = query.clone();
-    let mut pages = 0_u64;
     loop {
         let page = store.read(asked.clone()).await?;
+        let pages = seen.as_ref().map_or(0, |so_far| so_far.pages);
         let place = || format!("page {} from {:?}", pages + 1, asked.from);
         check_page(&asked, &page).within(place)?;
         let next = asked.next(&page);
@@ -38,10 +39,10 @@ async fn walk_checked(store: &dyn EventStore, query: ReadQuery) -> CaseResult<Wa
             None => begin(page),
             Some(so_far) => go_on(so_far, page, asked.direction).within(place)?,
         };
-        pages += 1;
         ensure!(
-            pages <= so_far.head.value() + 2,
-            "{pages} pages for a log of {} events, and no end: pages do not move on",
+            so_far.pages <= so_far.head.value() + 2,
+            "{} pages for a log of {} events, and no end: pages do not move on",
+            so_far.pages,
             so_far.head
         );
         match next {
@@ -61,6 +62,7 @@ fn begin(page: Page) -> Walk {
         head: page.head,
         lineage: page.lineage,
         bounds: page.bounds,
+        pages: 0,
     };
     take(&mut walk, page);
     walk
@@ -69,6 +71,7 @@ fn begin(page: Page) -> Walk {
 fn take(walk: &mut Walk, page: Page) {
     walk.head = page.head;
     walk.bounds = page.bounds;
+    walk.pages += 1;
     let ranges = page.erased.iter();
     walk.erased.extend(
         ranges.flat_map(|range| (range.first.value()..=range.last.value()).map(Position::new)),

@@ -1,6 +1,6 @@
 //! Documents that fail on purpose.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use async_trait::async_trait;
 use factum_core::{
@@ -8,7 +8,7 @@ use factum_core::{
     WriteBatch, WriteError,
 };
 
-use super::{Fault, FaultRates, Plan, reply_lost, unavailable};
+use super::{Fault, FaultRates, Plan, refused, reply_lost, unavailable};
 
 /// Passes calls on to a document store, and makes some of them fail, as
 /// [`FaultyStore`](crate::FaultyStore) does with a log's.
@@ -27,6 +27,17 @@ impl FaultyDocuments {
         clock: Arc<dyn Clock>,
     ) -> Self {
         Self { inner, plan: Plan::new(seed, rates, clock) }
+    }
+
+    /// Begins an outage: until [`come_back`](Self::come_back), every call but `close` fails with
+    /// `Unavailable`, and what is scripted waits.
+    pub fn go_away(&self) {
+        self.plan.is_away.store(true, Ordering::SeqCst);
+    }
+
+    /// Ends an outage.
+    pub fn come_back(&self) {
+        self.plan.is_away.store(false, Ordering::SeqCst);
     }
 
     /// Scripts what goes wrong with the next write or `clear`; called again, with the one after.
@@ -60,6 +71,7 @@ impl DocumentStore for FaultyDocuments {
     async fn write(&self, batch: WriteBatch) -> Result<Revision, WriteError> {
         match self.plan.before_write().await {
             Some(Fault::FailBefore) => Err(unavailable().into()),
+            Some(Fault::Refuse(kind)) => Err(refused(kind).into()),
             Some(Fault::DropRequest) => Err(WriteError::Indeterminate(reply_lost())),
             Some(Fault::DropReply) => {
                 let _ = self.inner.write(batch).await;
@@ -73,6 +85,7 @@ impl DocumentStore for FaultyDocuments {
         match self.plan.before_write().await {
             // An error of `clear` says that any part of the range may be gone.
             Some(Fault::FailBefore | Fault::DropRequest) => Err(unavailable()),
+            Some(Fault::Refuse(kind)) => Err(refused(kind)),
             Some(Fault::DropReply) => {
                 let _ = self.inner.clear(range).await;
                 Err(reply_lost())

@@ -1,6 +1,6 @@
 //! A log that fails on purpose.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use async_trait::async_trait;
 use factum_core::{
@@ -9,13 +9,13 @@ use factum_core::{
 };
 use tokio::sync::watch;
 
-use super::{Fault, FaultRates, Plan, reply_lost, unavailable};
+use super::{Fault, FaultRates, Plan, refused, reply_lost, unavailable};
 
 /// Passes calls on to a store, and makes some of them fail: those that were scripted, and others
 /// by seeded chance. Whatever it does, it keeps to what the answers mean.
 ///
 /// ```
-/// use std::sync::Arc;
+/// use std::sync::{Arc, atomic::Ordering};
 /// use factum_core::{AppendBatch, AppendError, EventStore, SystemClock};
 /// use factum_testing::{Fault, FaultRates, FaultyStore};
 ///
@@ -45,6 +45,17 @@ impl FaultyStore {
         Self { inner, plan: Plan::new(seed, rates, clock) }
     }
 
+    /// Begins an outage: until [`come_back`](Self::come_back), every call but `close` fails with
+    /// `Unavailable`, and what is scripted waits.
+    pub fn go_away(&self) {
+        self.plan.is_away.store(true, Ordering::SeqCst);
+    }
+
+    /// Ends an outage.
+    pub fn come_back(&self) {
+        self.plan.is_away.store(false, Ordering::SeqCst);
+    }
+
     /// Scripts what goes wrong with the next append or change; called again, with the one after.
     pub fn next_append(&self, fault: Fault) {
         self.plan.script_write(Some(fault));
@@ -66,6 +77,7 @@ impl EventStore for FaultyStore {
     async fn append(&self, batch: AppendBatch) -> Result<Appended, AppendError> {
         match self.plan.before_write().await {
             Some(Fault::FailBefore) => Err(unavailable().into()),
+            Some(Fault::Refuse(kind)) => Err(refused(kind).into()),
             Some(Fault::DropRequest) => Err(AppendError::Indeterminate(reply_lost())),
             Some(Fault::DropReply) => {
                 let _ = self.inner.append(batch).await;
@@ -92,6 +104,7 @@ impl EventStore for FaultyStore {
     ) -> Result<StreamInfo, AppendError> {
         match self.plan.before_write().await {
             Some(Fault::FailBefore) => Err(unavailable().into()),
+            Some(Fault::Refuse(kind)) => Err(refused(kind).into()),
             Some(Fault::DropRequest) => Err(AppendError::Indeterminate(reply_lost())),
             Some(Fault::DropReply) => {
                 let _ = self.inner.change(stream, change).await;

@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use factum_core::{Clock, EventId, IdSource, Timestamp};
+use factum_core::{Clock, EventId, IdSource, Monotonic, Timestamp};
 use factum_testing::{SeededIds, VirtualClock};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -28,21 +28,25 @@ async fn sleepers_wake_when_their_moment_comes_and_not_before() {
     sleepers.next().unwrap().await.unwrap();
     let third = sleepers.next().unwrap();
     assert!(!third.is_finished(), "its minute has not come");
-    clock.set(start().saturating_add(MINUTE * 3));
+    clock.advance(MINUTE);
     third.await.unwrap();
 }
 
 #[tokio::test]
-async fn a_clock_that_goes_back_wakes_nobody() {
+async fn a_clock_that_is_set_wakes_no_sleeper_and_passes_no_time() {
     let clock = VirtualClock::new(start());
     let sleeper = tokio::spawn({
         let clock = clock.clone();
         async move { clock.sleep(MINUTE).await }
     });
     clock.until_sleeping(1).await;
-    clock.set(Timestamp::EPOCH);
-    tokio::task::yield_now().await;
-    assert!(!sleeper.is_finished() && clock.now() == Timestamp::EPOCH);
+    let before = clock.monotonic();
+    for set in [Timestamp::EPOCH, Timestamp::MAX] {
+        clock.set(set);
+        tokio::task::yield_now().await;
+        assert!(!sleeper.is_finished() && clock.now() == set);
+    }
+    assert_eq!(clock.monotonic(), before);
     sleeper.abort();
     assert!(sleeper.await.unwrap_err().is_cancelled());
     // A cancelled sleeper is not counted any more.
@@ -56,6 +60,7 @@ async fn an_auto_advancing_clock_lets_nobody_wait() {
     clock.sleep(MINUTE * 60).await;
     clock.sleep(Duration::ZERO).await;
     assert_eq!(clock.now(), start().saturating_add(MINUTE * 60));
+    assert_eq!(clock.monotonic().saturating_since(Monotonic::START), MINUTE * 60);
 }
 
 #[test]

@@ -147,6 +147,9 @@ flaws! {
         may_fail [a_live_log_reader_misses_nothing, a_live_category_reader_misses_nothing,
             a_live_tag_reader_misses_nothing, a_live_stream_reader_misses_nothing,
             a_live_origin_reader_misses_nothing];
+    forgets_items: ForgetsItems
+        fails [a_page_pauses_where_its_first_item_does]
+        may_fail [];
     shows_uncommitted: ShowsUncommitted
         fails []
         may_fail [a_live_log_reader_misses_nothing, a_live_category_reader_misses_nothing,

@@ -184,8 +184,9 @@ impl PublishedStats {
 
     /// How long ago it should have been written anew, and was not; zero while it is on time.
     pub fn silence(&self, now: Timestamp) -> Duration {
-        let every = Duration::from_millis(self.every_ms);
-        now.saturating_since(self.written_at).saturating_sub(every)
+        #[expect(clippy::disallowed_methods, reason = "the age of what is stored")]
+        let age = now.saturating_since(self.written_at);
+        age.saturating_sub(Duration::from_millis(self.every_ms))
     }
 
     /// Whether it is so late that what it says may be over: one interval and five seconds.
@@ -194,10 +195,12 @@ impl PublishedStats {
     }
 
     /// Whether its application has clearly ended without a word: ten intervals and ten minutes
-    /// have passed. Those that run remove such documents.
+    /// have passed, or it wrote while its clock was that far ahead, and not since. Those that run
+    /// remove such documents; what lives writes its own again.
     pub fn is_dead(&self, now: Timestamp) -> bool {
         let every = Duration::from_millis(self.every_ms);
-        self.silence(now) > every.saturating_mul(MISSED_MAX).max(SILENT_MIN)
+        let limit = every.saturating_mul(MISSED_MAX).max(SILENT_MIN);
+        self.silence(now) > limit || self.written_at > now.saturating_add(limit)
     }
 }
 

@@ -50,7 +50,8 @@ impl Publisher {
                 self.remove_dead(cx.now()).await?;
             }
             let Some(running) = self.running.upgrade() else { break };
-            let stats = PublishedStats::of(&running.stats(cx.now()), self.instance, self.every);
+            let stats = running.stats(&**cx.clock());
+            let stats = PublishedStats::of(&stats, self.instance, self.every);
             drop(running);
             let key = key(self.instance);
             self.write(WriteBatch::new().put(key, ExpectedRevision::Any, stats.write())).await?;

@@ -6,6 +6,12 @@ mod app;
 mod ask;
 mod guide;
 #[cfg(feature = "postgres")]
+#[path = "../../../factum-postgres/tests/it/instance.rs"]
+#[expect(dead_code, reason = "the store's tests need more of it")]
+mod instance;
+#[cfg(feature = "postgres")]
 mod on_postgres;
+mod outage;
 mod readme;
+mod shutdown;
 mod stats;

@@ -1,17 +1,41 @@
 //! On PostgreSQL. `cargo xtask test` starts a server; `--only embedded` leaves this out.
 
-use tokio_postgres::NoTls;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
-use crate::readme::runs_and_goes_on;
+use factum::{
+    App, Clock, Consumer, ConsumerState, Documents, DocumentsTx, PostgresOptions, PostgresStore,
+    ProjectionFn, RecordedEvent, Stores, SystemClock,
+};
+use factum_testing::bank::{Account, AccountCommand, AccountEvent};
+use tokio_postgres::{Client, NoTls};
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_readme_example_runs_and_goes_on_when_run_again() {
-    let server = std::env::var("FACTUM_POSTGRES_URL").unwrap_or_else(|_| {
+use crate::{
+    instance::Instance,
+    outage::{WAYS, hasty, is_outlasted},
+    readme::runs_and_goes_on,
+};
+
+/// Longer than any of this takes on a busy machine.
+const WAIT: Duration = Duration::from_secs(60);
+/// What an idle application needs, as docs/design/0011-postgresql.md says.
+const CONNECTIONS_IDLE: i64 = 2;
+const TRANSACTIONS_A_SECOND_IDLE: f64 = 5.0;
+
+fn server() -> String {
+    std::env::var("FACTUM_POSTGRES_URL").unwrap_or_else(|_| {
         panic!(
             "no PostgreSQL server to test on: run `cargo xtask test`, which starts one, or set \
              FACTUM_POSTGRES_URL=postgres://user@host:port/database"
         )
-    });
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_readme_example_runs_and_goes_on_when_run_again() {
+    let server = server();
     let schema = format!("readme_{}", std::process::id());
     let folder = tempfile::tempdir().unwrap();
     let url = format!("{server}?schema={schema}");
@@ -24,4 +48,85 @@ async fn the_readme_example_runs_and_goes_on_when_run_again() {
     client.batch_execute(&format!("DROP SCHEMA IF EXISTS {schema} CASCADE")).await.unwrap();
     run.unwrap();
     assert_eq!(count.unwrap().get::<_, i64>(0), 4, "opened, twice paid in, once paid out");
+}
+
+/// An application with a consumer and a projection, which has handled what there was.
+async fn at_rest(url: &str) -> App {
+    let options = PostgresOptions::parse(url).unwrap().with_idle_timeout(Duration::from_secs(1));
+    let store = Arc::new(PostgresStore::open(options).await.unwrap());
+    let stores = Stores { events: store.clone(), documents: store };
+    let app = App::builder().open_stores(stores).await.unwrap();
+    let handle = async |_: AccountEvent, _: RecordedEvent| Ok(());
+    let mails = app.consumers().start(Consumer::new("mails", handle)).unwrap();
+    let owners = |event, recorded: &RecordedEvent, owners: &mut DocumentsTx| match event {
+        AccountEvent::Opened { owner, .. } => owners.put(recorded.stream().key(), &owner),
+        _ => Ok(()),
+    };
+    let owners = ProjectionFn::<_, Documents, _>::new("owners", 1, owners);
+    let owners = app.project_fn(owners).await.unwrap();
+    let open = AccountCommand::Open { owner: "Ada".into(), email: "ada@example.org".into() };
+    app.entities::<Account>().ask("ada", open).await.unwrap();
+    let position = app.load::<Account>("ada").await.unwrap().version.value();
+    let position = factum::Position::new(position);
+    mails.wait_for(position, WAIT).await.unwrap();
+    owners.wait_for(position, WAIT).await.unwrap();
+    while mails.health().state != ConsumerState::Live {
+        SystemClock.sleep(Duration::from_millis(20)).await;
+    }
+    app
+}
+
+/// The seconds of the server's clock, the transactions in a database so far, and its connections.
+async fn measure(raw: &Client, database: &str) -> (f64, i64, i64) {
+    let asked = "SELECT extract(epoch FROM clock_timestamp())::float8, \
+        xact_commit + xact_rollback, \
+        (SELECT count(*) FROM pg_stat_activity AS a WHERE a.datname = d.datname \
+            AND a.backend_type = 'client backend') \
+        FROM pg_stat_database AS d WHERE d.datname = $1";
+    let row = raw.query_one(asked, &[&database]).await.unwrap();
+    (row.get(0), row.get(1), row.get(2))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_application_keeps_two_connections_and_makes_few_transactions() {
+    let server = server();
+    let (raw, connection) = tokio_postgres::connect(&server, NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let database = format!("idle_{}", std::process::id());
+    raw.batch_execute(&format!("CREATE DATABASE {database} TEMPLATE template0")).await.unwrap();
+    let url = format!("{}/{database}", server.rsplit_once('/').unwrap().0);
+    let app = at_rest(&url).await;
+    let closed = async {
+        while measure(&raw, &database).await.2 > CONNECTIONS_IDLE {
+            SystemClock.sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(WAIT, closed).await.expect("what is not used is closed");
+    let (began, before, _) = measure(&raw, &database).await;
+    let (mut now, mut count, mut most) = (began, before, 0);
+    while now - began < 15.0 {
+        SystemClock.sleep(Duration::from_millis(100)).await;
+        let connections;
+        (now, count, connections) = measure(&raw, &database).await;
+        most = most.max(connections);
+    }
+    let a_second = (count - before) as f64 / (now - began);
+    app.close().await.unwrap();
+    raw.batch_execute(&format!("DROP DATABASE {database} WITH (FORCE)")).await.unwrap();
+    println!("{a_second:.1} transactions a second, {most} connections");
+    assert!(a_second <= TRANSACTIONS_A_SECOND_IDLE, "{a_second}");
+    // A third is made where two reads meet, and closed again.
+    assert!(most <= CONNECTIONS_IDLE + 1, "{most}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_down_for_long_is_no_attempt_by_any_way_to_an_aggregate() {
+    let instance = Arc::new(Mutex::new(Instance::start(&[])));
+    for (number, way) in WAYS.into_iter().enumerate() {
+        let url = instance.lock().unwrap().url();
+        let app = hasty().open(&format!("{url}?schema=outage{number}")).await.unwrap();
+        let killed = instance.clone();
+        let go_away = move || killed.lock().unwrap().kill();
+        is_outlasted(&app, way, go_away, || instance.lock().unwrap().restart()).await;
+    }
 }

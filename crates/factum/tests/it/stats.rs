@@ -5,14 +5,16 @@ use std::{sync::Arc, time::Duration};
 use factum::{
     App, Consumer, ConsumerHandle, ConsumerOptions, ConsumerState, DocumentStore, ExpectedRevision,
     FailurePolicy, KeyRange, MemoryOptions, MemoryStore, PublishedStats, RecordedEvent, ScanQuery,
-    Stores, Timestamp, WriteBatch, published_stats,
+    Stores, Timestamp, WorkerState, WriteBatch, published_stats,
 };
 use factum_testing::{
     VirtualClock,
     bank::{Account, AccountCommand, AccountEvent},
 };
+use tokio::time::timeout;
 
 const EVERY: Duration = Duration::from_secs(5);
+const LONG: Duration = Duration::from_secs(20);
 
 fn open(key: &str) -> AccountCommand {
     AccountCommand::Open { owner: key.into(), email: format!("{key}@example.org") }
@@ -89,7 +91,7 @@ async fn what_clearly_dead_instances_left_is_taken_away_and_nothing_else() {
     app.supervisor().shutdown().await;
     // As a process that was killed leaves it.
     let left = WriteBatch::new().put(document.key, ExpectedRevision::Any, document.value);
-    second.write(left).await.unwrap();
+    second.write(left.clone()).await.unwrap();
     for (minutes, expected) in [(9, 2), (3, 1)] {
         clock.advance(Duration::from_secs(60 * minutes));
         let app = start(&second).await;
@@ -97,6 +99,12 @@ async fn what_clearly_dead_instances_left_is_taken_away_and_nothing_else() {
         app.supervisor().shutdown().await;
     }
     assert_eq!(published(&second).await, []);
+    // And as one leaves it whose clock was ahead for a moment.
+    second.write(left).await.unwrap();
+    clock.set(morning().saturating_sub(Duration::from_secs(3_600)));
+    let app = start(&second).await;
+    assert_eq!(published(&second).await.len(), 1);
+    app.supervisor().shutdown().await;
 }
 
 /// A consumer whose events fail where they are told to.
@@ -197,4 +205,49 @@ async fn what_an_earlier_version_published_is_read_as_before() {
         let now = after(seconds);
         assert_eq!((stats.is_silent(now), stats.is_dead(now)), (is_silent, is_dead), "{seconds}");
     }
+}
+
+#[tokio::test]
+async fn an_uptime_is_what_has_passed_whatever_the_clock_is_set_to() {
+    let (store, clock) = (Arc::new(MemoryStore::new()), VirtualClock::new(morning()));
+    let stores = Stores { events: store.clone(), documents: store };
+    let app = App::builder().with_clock(Arc::new(clock.clone())).open_stores(stores).await.unwrap();
+    app.entities::<Account>().ask("ada", open("ada")).await.unwrap();
+    for wrong in [Timestamp::EPOCH, Timestamp::MAX] {
+        clock.set(wrong);
+        clock.advance(EVERY);
+    }
+    let stats = app.stats();
+    assert_eq!((stats.at, stats.uptime), (Timestamp::MAX, EVERY * 2));
+    assert_eq!(stats.kinds[0].stats.uptime, EVERY * 2);
+}
+
+#[test]
+fn stats_are_published_again_on_another_runtime_when_the_first_has_ended() {
+    let store = Arc::new(MemoryStore::new());
+    let stores = Stores { events: store.clone(), documents: store.clone() };
+    let first = tokio::runtime::Runtime::new().unwrap();
+    let app = first.block_on(async {
+        let every = factum::STATS_EVERY_MIN;
+        let app = App::builder().with_stats_every(every).open_stores(stores).await.unwrap();
+        app.entities::<Account>().ask("ada", open("ada")).await.unwrap();
+        app
+    });
+    drop(first);
+    let [publisher] = &app.supervisor().health()[..] else { panic!("one worker") };
+    assert_eq!(publisher.state, WorkerState::Stopped);
+    assert!(publisher.cause.as_ref().unwrap().contains("restart it on another"));
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        app.entities::<Account>().ask("bob", open("bob")).await.unwrap();
+        app.supervisor().restart("factum.stats").unwrap();
+        let published = async {
+            while !published(&store).await.iter().any(|it| it.total.commands == 2) {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(LONG, published).await.expect("it is published");
+        timeout(LONG, app.supervisor().shutdown()).await.expect("it stops");
+        assert_eq!(self::published(&store).await, []);
+        timeout(LONG, app.close()).await.expect("it closes").unwrap();
+    });
 }

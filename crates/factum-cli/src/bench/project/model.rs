@@ -113,7 +113,7 @@ impl Projection for ToPostgres {
         &self,
         BenchEvent::Deposited { cents, .. }: BenchEvent,
         recorded: &RecordedEvent,
-        tx: &mut sqlx::PgTransaction<'static>,
+        tx: &mut factum::PostgresTx,
     ) -> Result<(), HandleError> {
         let upsert = sqlx::query(UPSERT).bind(recorded.stream().key()).bind(cents);
         upsert.execute(&mut **tx).await?;

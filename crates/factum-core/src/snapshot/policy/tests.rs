@@ -40,3 +40,15 @@ fn one_is_due_by_events_or_age_but_never_too_soon() {
     assert!(!spaced.is_due(&taken, version(20), at(14)));
     assert!(spaced.is_due(&taken, version(20), at(15)));
 }
+
+#[test]
+fn a_snapshot_of_a_clock_that_was_ahead_does_not_keep_the_next_one_off() {
+    let version = StreamVersion::new;
+    let ahead = Some(at(1_000_000));
+    let taken = Since { version: version(10), at: ahead, taken_at: ahead };
+    let spaced = SnapshotPolicy::every_events(10).with_spacing_min(5 * SECOND);
+    assert!(spaced.is_due(&taken, version(20), at(10)));
+    assert!(SnapshotPolicy::every(60 * SECOND).is_due(&taken, version(11), at(10)));
+    let slightly = Since { taken_at: Some(at(12)), ..taken };
+    assert!(!spaced.is_due(&slightly, version(20), at(10)), "clocks of machines differ");
+}

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use factum_core::StreamId;
-use sqlx::{AssertSqlSafe, PgTransaction, Row, postgres::PgRow};
+use sqlx::{AssertSqlSafe, Row, postgres::PgRow};
 
+use super::transaction::PostgresTx;
 use crate::target::{Fence, Opened};
 
 /// The rows of a consumer.
@@ -19,7 +20,7 @@ impl Kept {
     pub(crate) async fn read(
         consumer: &Arc<str>,
         (letters, name): (&Arc<str>, &str),
-        tx: &mut PgTransaction<'static>,
+        tx: &mut PostgresTx,
     ) -> Result<Option<Self>, sqlx::Error> {
         let consumer = sqlx::query(AssertSqlSafe(consumer.clone())).bind(name);
         let Some(consumer) = consumer.fetch_optional(&mut **tx).await? else { return Ok(None) };

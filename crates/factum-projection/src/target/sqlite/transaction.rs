@@ -3,7 +3,10 @@
 use std::{
     fmt,
     ops::Deref,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -24,11 +27,12 @@ const FORGET: &str = "UPDATE factum_consumer SET fence = fence + 1, progress = N
 const FORGET_LETTERS: &str = "DELETE FROM factum_dead_letter
     WHERE consumer = ?1 OR substr(consumer, 1, length(?1) + 1) = ?1 || '#'";
 
-const ENDED: &str = "the transaction has ended before its batch, by a handler or after an error \
-                     that it did not pass on";
+pub(crate) const ENDED: &str = "the transaction has ended before its batch, by a handler or after \
+                                an error that it did not pass on";
 
 /// What a projection into a SQLite file writes to: a connection in a transaction, which is the
-/// projection's to end. A handler that ends it has failed.
+/// projection's to end. A `COMMIT` of a handler's rolls back, and so does each statement after
+/// that or after a `ROLLBACK`; the handler has failed. Savepoints are its own to use.
 ///
 /// # Panics
 /// It lends its connection no more when the transaction has ended: what is written then would be
@@ -36,6 +40,8 @@ const ENDED: &str = "the transaction has ended before its batch, by a handler or
 pub struct SqliteTx {
     /// None when it is over.
     connection: Option<Connection>,
+    /// Whether it was rolled back; what is open then is another transaction, if any.
+    is_rolled_back: Arc<AtomicBool>,
     idle: Arc<Mutex<Option<Connection>>>,
 }
 
@@ -47,8 +53,13 @@ impl SqliteTx {
         wait: Duration,
     ) -> Result<Self, rusqlite::Error> {
         connection.busy_timeout(wait)?;
+        // Until the batch is to be committed, whatever would commit rolls back instead.
+        connection.commit_hook(Some(|| true))?;
+        let is_rolled_back = Arc::new(AtomicBool::new(false));
+        let rolled_back = is_rolled_back.clone();
+        connection.rollback_hook(Some(move || rolled_back.store(true, Ordering::Relaxed)))?;
         match connection.execute_batch("BEGIN IMMEDIATE") {
-            Ok(()) => Ok(Self { connection: Some(connection), idle: idle.clone() }),
+            Ok(()) => Ok(Self { connection: Some(connection), is_rolled_back, idle: idle.clone() }),
             Err(error) => {
                 give(idle, connection);
                 Err(error)
@@ -57,7 +68,7 @@ impl SqliteTx {
     }
 
     pub(crate) fn commit(mut self, consumer: &str, save: &Save) -> Result<Fence, TargetError> {
-        if self.inner().is_autocommit() {
+        if self.has_ended() {
             return Err(fault::refused(ENDED));
         }
         if !self.write(consumer, save).map_err(fault::before_commit)? {
@@ -99,9 +110,14 @@ impl SqliteTx {
         self.end()
     }
 
+    pub(crate) fn has_ended(&self) -> bool {
+        self.is_rolled_back.load(Ordering::Relaxed) || self.inner().is_autocommit()
+    }
+
     /// Commits. The connection is used again only if that went well.
     fn end(&mut self) -> Result<(), TargetError> {
         let connection = self.connection.take().expect("it is not over");
+        connection.commit_hook(None::<fn() -> bool>).map_err(fault::before_commit)?;
         connection.execute_batch("COMMIT").map_err(fault::at_commit)?;
         give(&self.idle, connection);
         Ok(())
@@ -112,7 +128,7 @@ impl Deref for SqliteTx {
     type Target = Connection;
 
     fn deref(&self) -> &Connection {
-        assert!(!self.inner().is_autocommit(), "{ENDED}");
+        assert!(!self.has_ended(), "{ENDED}");
         self.inner()
     }
 }

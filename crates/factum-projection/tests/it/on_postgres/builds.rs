@@ -10,11 +10,11 @@ use std::{
 
 use factum_core::RecordedEvent;
 use factum_projection::{
-    BuildError, ConsumerName, ConsumerState, HandleError, Maintained, PostgresTarget, Projection,
-    Target,
+    BuildError, ConsumerHealth, ConsumerName, ConsumerState, HandleError, Maintained,
+    PostgresTarget, PostgresTx, Projection, Target,
 };
 use factum_testing::bank::AccountEvent;
-use sqlx::{AssertSqlSafe, PgPool, PgTransaction, postgres::PgPoolOptions};
+use sqlx::{AssertSqlSafe, PgPool, postgres::PgPoolOptions};
 
 use super::url;
 use crate::{
@@ -56,7 +56,7 @@ impl<const VERSION: u32> Projection for Totals<VERSION> {
         &self,
         event: AccountEvent,
         recorded: &RecordedEvent,
-        tx: &mut PgTransaction<'static>,
+        tx: &mut PostgresTx,
     ) -> Result<(), HandleError> {
         self.0.pass().await;
         let AccountEvent::Deposited { cents } = event else { return Ok(()) };
@@ -141,7 +141,8 @@ impl Tables for Schemas {
     }
 
     fn target(&self, build: &ConsumerName) -> PostgresTarget {
-        PostgresTarget::of_build(self.0.pool.clone(), build).with_schema(&self.0.schema)
+        PostgresTarget::of_build(self.0.pool.clone(), build)
+            .with_schema(self.0.schema.parse().unwrap())
     }
 
     async fn try_keep<const VERSION: u32>(
@@ -231,7 +232,7 @@ async fn tables_of_ones_own_are_seen_behind_those_of_the_build_and_never_written
     let both = "SELECT (sum(cents) * min(factor))::bigint FROM totals, rates";
     let both = sqlx::query_scalar::<_, i64>(both).fetch_one(&mut *tx).await.unwrap();
     assert_eq!(both, 15);
-    tx.rollback().await.unwrap();
+    drop(tx);
     // It goes with the transaction.
     let path = "SELECT (current_setting('search_path') LIKE '%@%')::int::bigint";
     assert_eq!(schemas.count(path.into()).await, 0);
@@ -253,15 +254,114 @@ async fn a_view_that_reads_a_build_keeps_it_until_it_reads_another() {
     schemas.are_right(&bench, &totals, 5).await;
     for _ in 0..2 {
         let told = schemas.target(&before).clear(&before).await.unwrap_err().to_string();
-        assert!(told.contains("view") && told.contains("report"), "{told}");
+        assert!(told.contains(&format!("dependants=view {view}")), "{told}");
+        let mut health = totals.consumer().unwrap().watch();
+        let says = |it: &ConsumerHealth| it.undropped.as_ref().is_some_and(|it| it.contains(&view));
+        tokio::time::timeout(LONG, health.wait_for(says)).await.unwrap().unwrap();
         assert_eq!(schemas.count(format!("SELECT sum(cents)::bigint FROM {view}")).await, 5);
         schemas.run(reads(totals.schema().await)).await;
         let name = format!("{before}");
         until(|| async { !schemas.kept().await.contains(&name) }).await;
+        let is_well = |it: &ConsumerHealth| it.undropped.is_none();
+        tokio::time::timeout(LONG, health.wait_for(is_well)).await.unwrap().unwrap();
         before = totals.serving_name();
         totals.reset().await.unwrap();
         schemas.are_right(&bench, &totals, 5).await;
     }
+}
+
+/// What a user may hang on a build in the schema `$build`, from the schema `$own`; what says its
+/// name, and how it goes.
+const DEPENDANTS: [[&str; 3]; 12] = [
+    ["CREATE TABLE $own.heir () INHERITS ($build.things)", "heir", "DROP TABLE $own.heir"],
+    [
+        "CREATE TABLE $own.part PARTITION OF $build.parted FOR VALUES FROM (10) TO (20)",
+        "part",
+        "DROP TABLE $own.part",
+    ],
+    ["CREATE TABLE $own.kinds (kind $build.kind)", "kinds.kind", "DROP TABLE $own.kinds"],
+    ["CREATE VIEW $own.calls AS SELECT $build.twice(2)", "view $own.calls", "DROP VIEW $own.calls"],
+    ["CREATE VIEW $own.seen AS TABLE $build.shown", "view $own.seen", "DROP VIEW $own.seen"],
+    [
+        "CREATE MATERIALIZED VIEW $own.kept AS TABLE $build.things",
+        "view $own.kept",
+        "DROP MATERIALIZED VIEW $own.kept",
+    ],
+    [
+        "CREATE TABLE $own.refs (id int REFERENCES $build.things)",
+        "refs_id_fkey",
+        "DROP TABLE $own.refs",
+    ],
+    [
+        "CREATE TABLE $own.preset (id int DEFAULT $build.twice(1))",
+        "preset.id",
+        "DROP TABLE $own.preset",
+    ],
+    [
+        "CREATE TABLE $own.sought (id int); CREATE INDEX by_two ON $own.sought ($build.twice(id))",
+        "by_two",
+        "DROP TABLE $own.sought",
+    ],
+    [
+        "CREATE FUNCTION $own.of($build.things) RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        "function $own.of",
+        "DROP FUNCTION $own.of",
+    ],
+    ["CREATE DOMAIN $own.narrow AS $build.kind", "narrow", "DROP DOMAIN $own.narrow"],
+    ["CREATE CAST ($build.kind AS text) WITH INOUT", "cast", "DROP CAST ($build.kind AS text)"],
+];
+
+/// A build with one of each that others can lean on.
+const RICH: &str = "CREATE TABLE things (id int PRIMARY KEY, name text DEFAULT 'none');
+    CREATE TABLE parted (id int) PARTITION BY RANGE (id);
+    CREATE TYPE kind AS ENUM ('one', 'other');
+    CREATE FUNCTION twice(int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT 2 * $1';
+    CREATE VIEW shown AS SELECT id, twice(id) FROM things;
+    CREATE TABLE leaning (of int REFERENCES things, kind kind CHECK (kind <> 'other'));
+    CREATE INDEX ON things (lower(name)); CREATE DOMAIN small AS int CHECK (VALUE < 10)";
+
+#[tokio::test]
+async fn a_build_is_not_dropped_while_anything_outside_of_it_would_go_with_it() {
+    let schemas = Schemas::new().await;
+    let (own, build) = (schemas.0.schema.clone(), schemas.schema("rich@1"));
+    let name: ConsumerName = "rich@1".parse().unwrap();
+    let target = schemas.target(&name).with_setup(RICH);
+    target.open(&name).await.unwrap();
+    let in_it = |text: &str| text.replace("$own", &own).replace("$build", &build);
+    for [make, says, drop] in DEPENDANTS {
+        schemas.run(in_it(make)).await;
+        let told = target.clear(&name).await.unwrap_err().to_string();
+        assert!(told.contains(&in_it(says)), "{make}: {told}");
+        // It is there, and nothing of it has gone.
+        schemas.run(in_it(drop)).await;
+    }
+    assert_eq!(schemas.kept().await, ["rich@1"]);
+    target.clear(&name).await.unwrap();
+    assert_eq!(schemas.kept().await, <[&str; 0]>::default());
+}
+
+#[tokio::test]
+async fn what_comes_to_depend_on_a_build_while_it_is_dropped_is_not_dropped_along() {
+    let schemas = Schemas::new().await;
+    let (own, build) = (schemas.0.schema.clone(), schemas.schema("rich@1"));
+    let name: ConsumerName = "rich@1".parse().unwrap();
+    let target = schemas.target(&name).with_setup(RICH);
+    target.open(&name).await.unwrap();
+    let mut migration = schemas.0.pool.begin().await.unwrap();
+    let view = format!("CREATE VIEW {own}.late AS TABLE {build}.shown");
+    sqlx::raw_sql(AssertSqlSafe(view)).execute(&mut *migration).await.unwrap();
+    let clearing = tokio::spawn({
+        let (target, name) = (target.clone(), name.clone());
+        async move { target.clear(&name).await }
+    });
+    let waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = ANY (
+        SELECT oid FROM pg_class WHERE relnamespace = to_regnamespace('$build'))";
+    let waits = waits.replace("$build", &build);
+    until(|| async { schemas.count(waits.clone()).await > 0 }).await;
+    migration.commit().await.unwrap();
+    let told = clearing.await.unwrap().unwrap_err().to_string();
+    assert!(told.contains(&format!("view {own}.late")), "{told}");
+    assert_eq!(schemas.count(format!("SELECT count(*) FROM {own}.late")).await, 0);
 }
 
 #[tokio::test]

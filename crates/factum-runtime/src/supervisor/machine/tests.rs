@@ -3,12 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use factum_core::Timestamp;
+use factum_core::Monotonic;
 use proptest::{collection::vec, prelude::*};
 
 use super::{
-    Duration, Effect, End, Input, Machine, Restart, RestartPolicy, Rules, Ticket, WorkerId,
-    WorkerState,
+    Blame, Duration, Effect, End, Input, Machine, Moment, Restart, RestartPolicy, Rules, Ticket,
+    WorkerId, WorkerState,
 };
 
 /// What happens next, to the worker with this number (of those that were added so far).
@@ -41,7 +41,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
 }
 
 fn failure() -> End {
-    End::Failed("it fails".into())
+    End::Failed("it fails".into(), Blame::Entity)
 }
 
 const GRACE: Duration = Duration::from_millis(70);
@@ -61,7 +61,7 @@ struct Seen {
     is_asked: bool,
     /// Its grace is over.
     is_dropped: bool,
-    deaths: Vec<Timestamp>,
+    deaths: Vec<Monotonic>,
     is_given_up: bool,
     /// It ended as its policy lets it.
     is_over: bool,
@@ -72,7 +72,7 @@ struct Seen {
 #[derive(Default)]
 struct World {
     machine: Machine,
-    now: Timestamp,
+    now: Moment,
     workers: BTreeMap<WorkerId, Seen>,
     forgotten: BTreeSet<WorkerId>,
 }
@@ -101,8 +101,12 @@ impl World {
                 self.on(Input::Ended(id, Ticket(0), failure()));
                 self.on(Input::Rang(id, Ticket(0)));
             }
-            Op::Wait(ms) => self.now = self.now.saturating_add(Duration::from_millis(ms)),
+            Op::Wait(ms) => self.wait(Duration::from_millis(ms)),
         }
+    }
+
+    fn wait(&mut self, time: Duration) {
+        self.now.reading = self.now.reading.saturating_add(time);
     }
 
     fn add(&mut self, policy: RestartPolicy, group: Option<bool>) -> WorkerId {
@@ -136,8 +140,9 @@ impl World {
             || seen.policy == RestartPolicy::Transient && end == End::Done;
         if !seen.is_asked && !is_meant {
             let window = restart().window;
-            seen.deaths.retain(|at| self.now.saturating_since(*at) < window);
-            seen.deaths.push(self.now);
+            let now = self.now.reading;
+            seen.deaths.retain(|at| now.saturating_since(*at) < window);
+            seen.deaths.push(now);
             // One that a person ordered about is forgiven when its run ends of that.
             seen.is_given_up = seen.deaths.len() >= 3;
         }
@@ -332,7 +337,7 @@ fn deaths_that_lie_far_apart_never_give_up() {
     let mut world = World::default();
     let id = world.add(RestartPolicy::Permanent, None);
     for _ in 0..20 {
-        world.now = world.now.saturating_add(Duration::from_secs(1));
+        world.wait(Duration::from_secs(1));
         world.end(id, failure());
         assert_eq!(states(&world), [WorkerState::BackingOff(Duration::from_millis(10))]);
         world.ring(id);

@@ -27,6 +27,8 @@ pub(crate) enum Flaw {
     IndexLags,
     /// Law 4: says of a full page that it reached the end.
     ScansTooFar,
+    /// Law 4: a page that pauses says how far it has looked for the last item of its query.
+    ForgetsItems,
     /// Law 5: shows events before they are stored, then takes them back.
     ShowsUncommitted,
     /// Law 6: answers appends from the state before those that were submitted with it.

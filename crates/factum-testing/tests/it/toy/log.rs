@@ -156,8 +156,8 @@ impl Log {
             return Ok(None);
         }
         let first_id = batch.events().next().expect("checked by the limits").id;
-        let age = now.saturating_since(first_id.time().unwrap_or(now));
-        if age > RETRY_WINDOW && flaw != Flaw::RetryWithoutEnd {
+        let is_late = first_id.time().is_some_and(|at| now > at.saturating_add(RETRY_WINDOW));
+        if is_late && flaw != Flaw::RetryWithoutEnd {
             let late = "a batch is repeated after the window";
             return if batch.is_repeated() { Err(StoreError::invalid(late)) } else { Ok(None) };
         }
@@ -290,7 +290,7 @@ impl Log {
         }
         if let Some(age) = age_max {
             let old = self.events().filter(|event| {
-                event.stream() == *stream && now.saturating_since(event.recorded_at()) > age
+                event.stream() == *stream && event.recorded_at() < now.saturating_sub(age)
             });
             through = old.map(RecordedEvent::version).fold(through, Ord::max);
         }

@@ -1,14 +1,17 @@
 //! The toy's answers to reads.
 
 use factum_core::{
-    Direction, ErasedRange, PAGE_EVENTS_MAX, Page, Position, ReadFrom, ReadQuery, RecordedEvent,
-    Scope,
+    Direction, ErasedRange, PAGE_EVENTS_MAX, Page, Position, Query, QueryItem, ReadFrom, ReadQuery,
+    RecordedEvent, Scope,
 };
 
 use super::{
     Flaw,
     log::{Log, Slot, matches},
 };
+
+/// A page pauses after looking at this many events that have a tag or type of the same item.
+const LOOKS_MAX: usize = 50;
 
 /// One page of a log that nobody writes meanwhile.
 pub(super) fn page(log: &Log, query: &ReadQuery, flaw: Flaw) -> Page {
@@ -17,10 +20,13 @@ pub(super) fn page(log: &Log, query: &ReadQuery, flaw: Flaw) -> Page {
     if query.direction == Direction::Backward {
         meant.reverse();
     }
+    let pause = pause(log, query, &mut meant, flaw);
     let taken = if flaw == Flaw::UnboundedPages { meant.len() } else { room(query, &meant, flaw) };
-    let end = match query.direction {
-        Direction::Forward => log.head(),
-        Direction::Backward => Position::ZERO,
+    let end = match (query.direction, pause) {
+        (Direction::Forward, None) => log.head(),
+        (Direction::Forward, Some(pause)) => pause.previous(),
+        (Direction::Backward, None) => Position::ZERO,
+        (Direction::Backward, Some(pause)) => pause.next(),
     };
     let mut page = Page::empty(log.lineage);
     page.head = log.head();
@@ -35,6 +41,50 @@ pub(super) fn page(log: &Log, query: &ReadQuery, flaw: Flaw) -> Page {
         page.bounds = Some(log.bounds(stream));
     }
     page
+}
+
+/// The position at which the page pauses: where the first of its items does. Removes the events
+/// that no item has found before its own pause.
+fn pause(
+    log: &Log,
+    query: &ReadQuery,
+    meant: &mut Vec<&RecordedEvent>,
+    flaw: Flaw,
+) -> Option<Position> {
+    let Scope::Query(wanted) = &query.scope else { return None };
+    let item = |item: &QueryItem| (Query::new([item.clone()]), pause_of(log, query, item));
+    let items: Vec<_> = wanted.items().iter().map(item).collect();
+    let is_before = |event: &RecordedEvent, pause: Option<Position>| {
+        pause.is_none_or(|pause| match query.direction {
+            Direction::Forward => event.position() < pause,
+            Direction::Backward => event.position() > pause,
+        })
+    };
+    let is_found = |event: &RecordedEvent| {
+        items.iter().any(|(it, pause)| matches(it, event, Flaw::None) && is_before(event, *pause))
+    };
+    let mut all = items.iter().map(|(_, pause)| *pause);
+    let pause = match (query.direction, flaw) {
+        (_, Flaw::ForgetsItems) => all.next_back().flatten(),
+        (Direction::Forward, _) => all.flatten().min(),
+        (Direction::Backward, _) => all.flatten().max(),
+    };
+    meant.retain(|event| is_found(event) && is_before(event, pause));
+    pause
+}
+
+fn pause_of(log: &Log, query: &ReadQuery, item: &QueryItem) -> Option<Position> {
+    let tags = item.tags.iter().map(|tag| QueryItem { types: vec![], tags: vec![tag.clone()] });
+    let types = QueryItem { types: item.types.clone(), tags: vec![] };
+    let types = Some(types).filter(|types| !types.types.is_empty());
+    let mut entries = query.clone();
+    entries.scope = Scope::Query(Query::new(tags.chain(types)));
+    let mut listed = log.events().filter(|event| is_meant(&entries, event, Flaw::None));
+    let found = match query.direction {
+        Direction::Forward => listed.nth(LOOKS_MAX),
+        Direction::Backward => listed.nth_back(LOOKS_MAX),
+    };
+    found.map(RecordedEvent::position)
 }
 
 /// How many of the events fit; at least one.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use factum_core::Timestamp;
 use factum_projection::{ConsumerHealth, ConsumerState};
 use serde::{Deserialize, Serialize};
 
@@ -37,6 +38,12 @@ pub struct PublishedConsumer {
     pub events_per_s: u64,
     /// It takes care after an unclean stop.
     pub cautious: bool,
+    /// Since when it waits for its target to begin or store a batch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub committing_since: Option<Timestamp>,
+    /// What keeps an earlier build of it from being dropped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undropped: Option<String>,
     /// How often it has tried, while it tries again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempts: Option<u32>,
@@ -73,6 +80,8 @@ impl PublishedConsumer {
             handled: health.handled,
             events_per_s: health.rate.round() as u64,
             cautious: health.is_cautious,
+            committing_since: health.committing_since,
+            undropped: health.undropped.as_deref().map(cut),
             attempts: attempts_made,
             cause,
         }
@@ -100,7 +109,7 @@ pub(super) fn published(consumers: &[ConsumerStats]) -> Vec<PublishedConsumer> {
 fn is_well(health: &ConsumerHealth) -> bool {
     use ConsumerState::{Paused, Retrying, Stopped};
     let is_at_work = !matches!(health.state, Retrying { .. } | Paused | Stopped(_));
-    is_at_work && health.parked == 0
+    is_at_work && health.parked == 0 && health.undropped.is_none()
 }
 
 fn cut(text: &str) -> String {

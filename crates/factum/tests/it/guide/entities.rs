@@ -58,6 +58,7 @@ async fn choosing() -> Done {
     let accounts = app.aggregate::<Account>().with_snapshots(SnapshotPolicy::production())?;
     let accounts = Entities::new(accounts, options.with_other_writers(OtherWriters::None));
     assert_eq!(accounts.state("ada").await?.version.value(), 0);
+    app.consumers().close().await;
     accounts.shutdown(Duration::from_secs(30)).await;
     app.close().await?;
     Ok(())

@@ -10,8 +10,9 @@ use std::{
 };
 
 use factum::{
-    App, Consumer, ConsumerHandle, ConsumerOptions, ConsumerState, FailurePolicy, HandleError,
-    Position, RecordedEvent, Release, StreamId, WaitError, order_release, stored_consumers,
+    App, Consumer, ConsumerHandle, ConsumerOptions, ConsumerState, ErrorKind, FailurePolicy,
+    HandleError, Position, RecordedEvent, Release, StoreError, StreamId, WaitError, order_release,
+    stored_consumers,
 };
 use factum_testing::bank::{Account, AccountCommand, AccountEvent};
 
@@ -122,4 +123,21 @@ async fn ordering_from_elsewhere() -> Done {
     mails.watch().wait_for(|health| health.parked == 0).await?;
     app.close().await?;
     Ok(())
+}
+
+#[test]
+fn telling_an_outage() {
+    #[derive(Debug, thiserror::Error)]
+    enum Unsent {
+        #[error(transparent)]
+        Account(#[from] StoreError),
+    }
+    let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+    let away = StoreError::unavailable("the mail server is away").with_source(refused);
+    let error = Unsent::from(away);
+    match ErrorKind::of(&error) {
+        Some(kind) if kind.is_outage() => println!("try later: {error}"),
+        _ => println!("{error}"),
+    }
+    assert_eq!(ErrorKind::of(&error), Some(ErrorKind::Unavailable));
 }

@@ -1,5 +1,6 @@
--- Version 1 of the tables and functions of a log. `@schema@` stands for the schema's quoted name.
--- docs/design/0011-postgresql.md tells why it is so.
+-- Version 1 of the tables and functions of a log. `@schema@` stands for the quoted name of the
+-- schema, `@name@` for the bare one. Logs that exist were made by these statements: never change
+-- them, add a version. docs/design/0011-postgresql.md tells why it is so.
 
 CREATE TABLE @schema@.log (
     log_no smallint PRIMARY KEY DEFAULT 1 CHECK (log_no = 1),

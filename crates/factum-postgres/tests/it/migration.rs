@@ -1,0 +1,225 @@
+//! Logs that an older version made, brought to this one.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use factum_core::{
+    DocumentStore, EventStore, ExpectedRevision, ExpectedVersion, KeyRange, Lineage, ReadQuery,
+    ScanQuery, StreamChange, StreamVersion, Uuid, WriteBatch,
+};
+use factum_postgres::{Access, Applied, PostgresStore, SCHEMA_VERSION, apply_schema};
+
+use crate::{
+    fresh::{category, one, pages, positions, stream, tagged},
+    role::Role,
+    server::{Database, Schema, raw},
+};
+
+/// What made every log of version 1.
+const V1: [&str; 3] = [
+    include_str!("../../src/schema/v1/tables.sql"),
+    include_str!("../../src/schema/v1/read.sql"),
+    include_str!("../../src/schema/v1/write.sql"),
+];
+/// The rights that version 1 asked for a role.
+const GRANTS_1: &str = "GRANT USAGE ON SCHEMA @s TO @r;
+    GRANT SELECT, INSERT, DELETE ON @s.events, @s.event_tags TO @r;
+    GRANT SELECT, INSERT, UPDATE, DELETE ON @s.erased, @s.streams, @s.documents TO @r;
+    GRANT SELECT, UPDATE ON @s.log TO @r; GRANT SELECT, USAGE ON @s.document_revisions TO @r;";
+
+const LINEAGE: Uuid = Uuid::from_u128(7);
+
+/// Makes a log of version 1 by a session with this path.
+async fn make_v1(schema: &Schema, path: &str) {
+    let name = &schema.name;
+    let made = V1.concat().replace("@schema@", &format!("\"{name}\"")).replace("@name@", name);
+    let all = format!(
+        "SET search_path = {path}; CREATE SCHEMA {name}; {made}
+         INSERT INTO {name}.log (schema_version, lineage) VALUES (1, '{LINEAGE}')"
+    );
+    schema.raw().await.batch_execute(&all).await.unwrap();
+}
+
+/// Gives a grantee the rights on a log that version 1 asked for.
+async fn grant_v1(schema: &Schema, grantee: &str) {
+    let grants = GRANTS_1.replace("@s", &schema.name).replace("@r", grantee);
+    schema.raw().await.batch_execute(&grants).await.unwrap();
+}
+
+/// The store of a program of version 1: it sends the same statements, and only takes another
+/// number for that of its version.
+async fn open_as_v1(role: &Role) -> PostgresStore {
+    let set = |version| format!("UPDATE {}.log SET schema_version = {version}", role.1.name);
+    let server = role.1.raw().await;
+    server.batch_execute(&set(SCHEMA_VERSION)).await.unwrap();
+    let store = PostgresStore::open(role.options()).await.unwrap();
+    server.batch_execute(&set(1)).await.unwrap();
+    store
+}
+
+/// Does each thing that a role may do to a log.
+async fn work(store: &PostgresStore, key: &str) {
+    for _ in 0..3 {
+        store.append(tagged(key, &["a:1", "b:2"])).await.unwrap();
+    }
+    store.change(&stream(key), StreamChange::TruncateBefore(StreamVersion::new(2))).await.unwrap();
+    store.append(one(&format!("{key}-gone"))).await.unwrap();
+    let delete = StreamChange::Delete(ExpectedVersion::Any);
+    store.change(&stream(&format!("{key}-gone")), delete).await.unwrap();
+    store.append(one(key).repeated()).await.unwrap();
+    let write = WriteBatch::new().put(key.to_owned(), ExpectedRevision::Absent, "v");
+    store.write(write).await.unwrap();
+}
+
+/// All events and documents, as text.
+async fn contents(store: &PostgresStore) -> String {
+    let documents = store.scan(ScanQuery::new(KeyRange::all())).await.unwrap();
+    format!("{:?} {:?}", pages(store, ReadQuery::log()).await, documents.documents)
+}
+
+#[tokio::test]
+async fn a_log_of_version_1_is_migrated_with_all_that_it_holds() {
+    let role = Role::new("").await;
+    make_v1(&role.1, "DEFAULT").await;
+    grant_v1(&role.1, &role.0).await;
+    let old = open_as_v1(&role).await;
+    work(&old, "ada").await;
+    let before = contents(&old).await;
+
+    // A role that works with the log may not change it, and is told which command does.
+    let refused = PostgresStore::open(role.options()).await.unwrap_err().to_string();
+    assert!(refused.contains("factum schema apply"), "{refused}");
+    assert_eq!(apply_schema(&role.1.options()).await.unwrap(), Applied::Migrated);
+    assert_eq!(apply_schema(&role.1.options()).await.unwrap(), Applied::Present);
+
+    let new = PostgresStore::open(role.options()).await.unwrap();
+    assert_eq!(contents(&new).await, before);
+    assert_eq!(new.read(ReadQuery::log()).await.unwrap().lineage, Lineage::new(LINEAGE));
+    work(&new, "bob").await;
+    // A program of version 1 that has been running works beside it.
+    work(&old, "cyd").await;
+    assert_eq!(contents(&old).await, contents(&new).await);
+    for store in [old, new] {
+        store.close().await.unwrap();
+    }
+    role.drop().await;
+}
+
+#[tokio::test]
+async fn appends_of_a_running_program_go_on_through_the_migration() {
+    let role = Role::new("").await;
+    make_v1(&role.1, "DEFAULT").await;
+    grant_v1(&role.1, &role.0).await;
+    let old = open_as_v1(&role).await;
+    let (is_migrated, writer) = (Arc::new(AtomicBool::new(false)), old.clone());
+    let done = Arc::clone(&is_migrated);
+    let mut head = old.head();
+    let writing = tokio::spawn(async move {
+        let mut acknowledged = Vec::new();
+        let mut later = 0;
+        while later < 20 {
+            later += u32::from(done.load(Ordering::Acquire));
+            acknowledged.push(writer.append(one("ada")).await.unwrap().first.value());
+        }
+        acknowledged
+    });
+    head.wait_for(|head| head.value() >= 20).await.unwrap();
+    assert_eq!(apply_schema(&role.1.options()).await.unwrap(), Applied::Migrated);
+    is_migrated.store(true, Ordering::Release);
+    let acknowledged = writing.await.unwrap();
+    assert_eq!(positions(&old, ReadQuery::log()).await, acknowledged);
+    old.close().await.unwrap();
+    role.drop().await;
+}
+
+#[tokio::test]
+async fn a_migration_shuts_out_no_role_that_could_work_with_the_log_and_lets_no_other_in() {
+    let member = Role::new("CREATE ROLE @_group; GRANT @_group TO @").await;
+    make_v1(&member.1, "DEFAULT").await;
+    grant_v1(&member.1, &format!("{}_group", member.0)).await;
+    let on_same = |settings: &'static str| {
+        let schema = Schema { url: member.1.url.clone(), name: format!("x{}", member.1.name) };
+        async move {
+            let mut role = Role::at(schema, settings).await;
+            // The same log, by another role.
+            role.1.name.remove(0);
+            role
+        }
+    };
+    let reader = on_same("GRANT pg_read_all_data TO @").await;
+    assert_eq!(apply_schema(&member.1.options()).await.unwrap(), Applied::Migrated);
+
+    let store = PostgresStore::open(member.options()).await.unwrap();
+    work(&store, "ada").await;
+    store.close().await.unwrap();
+    let read = reader.options().with_access(Access::ReadOnly);
+    let store = PostgresStore::open(read).await.unwrap();
+    assert!(!positions(&store, ReadQuery::category(category())).await.is_empty());
+    store.close().await.unwrap();
+
+    // A role that sees the schema, but none of its tables, calls nothing.
+    let server = member.1.raw().await;
+    let (name, outsider) = (&member.1.name, format!("{}_outsider", member.0));
+    let make = format!("CREATE ROLE {outsider}; GRANT USAGE ON SCHEMA {name} TO {outsider}");
+    server.batch_execute(&make).await.unwrap();
+    server.batch_execute(&format!("SET ROLE {outsider}")).await.unwrap();
+    let lock = format!("SELECT {name}.lock_log(100)");
+    let error = server.batch_execute(&lock).await.unwrap_err();
+    assert_eq!(error.code().unwrap().code(), "42501");
+
+    let drop = format!(
+        "RESET ROLE; DROP OWNED BY {outsider}, {0}_group; DROP ROLE {outsider}, {0}_group",
+        member.0
+    );
+    server.batch_execute(&drop).await.unwrap();
+    reader.drop().await;
+    member.drop().await;
+}
+
+#[tokio::test]
+async fn rights_that_all_roles_had_by_choice_stay_with_all_roles() {
+    let role = Role::new("").await;
+    make_v1(&role.1, "DEFAULT").await;
+    grant_v1(&role.1, "PUBLIC").await;
+    assert_eq!(apply_schema(&role.1.options()).await.unwrap(), Applied::Migrated);
+    let store = PostgresStore::open(role.options()).await.unwrap();
+    work(&store, "ada").await;
+    store.close().await.unwrap();
+    role.drop().await;
+}
+
+#[tokio::test]
+async fn what_version_1_took_from_a_schema_before_the_servers_own_is_made_again() {
+    const FOREIGN: &str = "
+        CREATE FUNCTION public.split_part(text, text, integer) RETURNS text
+            LANGUAGE sql IMMUTABLE AS $$ SELECT 'x' $$;
+        CREATE FUNCTION public.never(smallint, integer) RETURNS boolean
+            LANGUAGE sql IMMUTABLE AS $$ SELECT true $$;
+        CREATE OPERATOR public.= (LEFTARG = smallint, RIGHTARG = integer, FUNCTION = public.never)";
+    let database = Database::new("ENCODING 'UTF8'").await;
+    let schema = Schema::on(&database.url);
+    raw(&database.url).await.batch_execute(FOREIGN).await.unwrap();
+    make_v1(&schema, "public, pg_catalog").await;
+    let server = schema.raw().await;
+    let fill = "INSERT INTO @.events SELECT p, p, p, 1, gen_random_uuid(), 1, 'account-ada',
+        'account.opened', '', '', '{}' FROM generate_series(1, 3) AS p";
+    server.batch_execute(&fill.replace('@', &schema.name)).await.unwrap();
+
+    assert_eq!(apply_schema(&schema.options()).await.unwrap(), Applied::Migrated);
+    // Nothing of the log needs them any more.
+    let drop = "DROP OPERATOR public.= (smallint, integer);
+        DROP FUNCTION public.split_part(text, text, integer), public.never(smallint, integer)";
+    server.batch_execute(drop).await.unwrap();
+    let two = format!("INSERT INTO {}.log VALUES (2, 1, '{LINEAGE}')", schema.name);
+    let error = server.batch_execute(&two).await.unwrap_err();
+    assert_eq!(error.code().unwrap().code(), "23514", "a log has one row");
+    let store = PostgresStore::open(schema.options()).await.unwrap();
+    assert_eq!(positions(&store, ReadQuery::category(category())).await, [1, 2, 3]);
+    let indexed = "SELECT pg_get_indexdef(('@.events_by_category')::regclass)";
+    let index: String =
+        server.query_one(&indexed.replace('@', &schema.name), &[]).await.unwrap().get(0);
+    assert!(index.contains("(split_part(stream, '-'::text, 1), \"position\")"), "{index}");
+    store.close().await.unwrap();
+}

@@ -1,0 +1,32 @@
+//! A document that is written with everything that other processes look for now and then: each
+//! reads it with the leases, and looks for the rest when it has moved.
+
+use factum_core::{ExpectedRevision, Revision, WriteBatch};
+use tokio::sync::watch;
+
+use super::stored::bell_key;
+
+/// Lets other processes look with this write: within their next look at the leases.
+pub(crate) fn ring(batch: WriteBatch) -> WriteBatch {
+    batch.put(bell_key(), ExpectedRevision::Any, "")
+}
+
+/// Hears whether it was rung.
+#[derive(Debug, Clone)]
+pub(crate) struct Bell(pub(super) watch::Receiver<Revision>);
+
+impl Bell {
+    /// Whether it was rung since this was last asked.
+    pub(crate) fn has_rung(&mut self) -> bool {
+        let has_rung = self.0.has_changed().unwrap_or(false);
+        self.0.mark_unchanged();
+        has_rung
+    }
+
+    /// Waits until it is rung; [`has_rung`](Self::has_rung) says so as well.
+    pub(crate) async fn rung(&self) {
+        if self.0.clone().changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! A database that is away, or that a migration holds up.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use factum_core::RecordedEvent;
+use factum_projection::{
+    Consumer, ConsumerState, HandleError, PostgresTarget, PostgresTx, Projection,
+};
+use factum_testing::bank::AccountEvent;
+use sqlx::{
+    AssertSqlSafe, PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+
+use super::{Counts, Model, SETUP, url};
+use crate::{
+    bench::{Bench, Fails, LONG, options},
+    instance::Instance,
+    outage::is_away_for_long,
+    sql::ReadModel,
+};
+
+/// An error as a user would write it.
+#[derive(Debug, thiserror::Error)]
+enum Unsent {
+    #[error(transparent)]
+    Sql(#[from] sqlx::Error),
+}
+
+async fn send(pool: &PgPool) -> sqlx::Result<()> {
+    sqlx::query("INSERT INTO sent DEFAULT VALUES").execute(pool).await.map(drop)
+}
+
+/// The log is in memory: nothing but the handler's error tells of the outage.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_outage_of_a_database_of_the_handlers_own_parks_nothing() {
+    for is_hidden in [false, true] {
+        let instance = Arc::new(Mutex::new(Instance::start(&[])));
+        let server = instance.lock().unwrap().url();
+        let wait = Duration::from_millis(200);
+        let pool = PgPoolOptions::new().acquire_timeout(wait).connect(&server).await.unwrap();
+        sqlx::raw_sql("CREATE TABLE sent ()").execute(&pool).await.unwrap();
+        let bench = Bench::new();
+        bench.open("ada").await;
+        let position = bench.deposit("ada", 13).await;
+        let (client, at_fault, tries) = (pool.clone(), instance.clone(), AtomicU32::new(0));
+        let mails = Consumer::new("mails", move |event: AccountEvent, _| {
+            let is_due = matches!(event, AccountEvent::Deposited { .. });
+            if is_due && tries.fetch_add(1, Ordering::SeqCst) == 0 {
+                at_fault.lock().unwrap().kill();
+            }
+            let pool = client.clone();
+            async move {
+                match send(&pool).await.map_err(Unsent::from) {
+                    Err(Unsent::Sql(error)) if !is_hidden => Err(HandleError::from(error)),
+                    Err(error) => Err(error.into()),
+                    Ok(()) => Ok(()),
+                }
+            }
+        });
+        let mut options = options();
+        options.failure = options.failure.with_retries_max(0).with_timeout(LONG);
+        let mails = bench.consumers.start(mails.with_options(options)).unwrap();
+        is_away_for_long(&mails).await;
+        instance.lock().unwrap().restart();
+        mails.wait_for(position, LONG).await.unwrap();
+        assert_eq!(mails.dead_letters().await, [], "is_hidden={is_hidden}");
+        let sent = sqlx::query_scalar::<_, i64>("SELECT count(*) FROM sent");
+        assert!(sent.fetch_one(&pool).await.unwrap() >= 2, "is_hidden={is_hidden}");
+    }
+}
+
+/// The model's target on connections with a time limit.
+async fn limited(model: &Model, limit: (&str, &str)) -> PostgresTarget {
+    let options: PgConnectOptions = url().parse().unwrap();
+    let options = options.options([("search_path", model.schema.as_str()), limit]);
+    let pool = PgPoolOptions::new().max_connections(4).connect_with(options).await.unwrap();
+    PostgresTarget::new(pool).with_schema(model.schema.parse().unwrap()).with_setup(SETUP)
+}
+
+/// The statements of the role have a time limit, as they should; a migration holds a table longer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_migration_of_a_table_stops_no_projection_and_parks_nothing() {
+    for table in ["factum_consumer", "deposits"] {
+        let (model, bench) = (Model::new().await, Bench::new());
+        bench.open("ada").await;
+        let target = limited(&model, ("statement_timeout", "100ms")).await;
+        let projection = Counts { fails: Fails::default(), in_the_way: Arc::default() };
+        let mut options = options();
+        options.failure = options.failure.with_retries_max(0).with_timeout(LONG);
+        let counts = bench.consumers.project(projection, target, options).unwrap();
+        counts.wait_for(bench.head(), LONG).await.unwrap();
+
+        let mut migration = model.pool.begin().await.unwrap();
+        let lock = format!("LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE");
+        sqlx::raw_sql(AssertSqlSafe(lock)).execute(&mut *migration).await.unwrap();
+        let position = bench.deposit("ada", 1).await;
+        let is_held_up = |state: &ConsumerState| match state {
+            ConsumerState::Retrying { position: None, attempts, .. } => *attempts >= 3,
+            ConsumerState::Stopped(_) => true,
+            _ => false,
+        };
+        counts.watch().wait_for(|it| is_held_up(&it.state)).await.unwrap();
+        migration.rollback().await.unwrap();
+        counts.wait_for(position, LONG).await.unwrap();
+        assert_eq!(counts.dead_letters().await, [], "{table}");
+        assert_eq!(model.counted().await["ada"].cents, [1], "{table}");
+    }
+}
+
+/// Waits within its transaction, the first time until the server has ended the session.
+struct Waits {
+    other: PgPool,
+    tries: AtomicU32,
+}
+
+impl Projection for Waits {
+    const NAME: &'static str = "counts";
+    type Event = AccountEvent;
+    type Target = PostgresTarget;
+
+    async fn project(
+        &self,
+        event: AccountEvent,
+        recorded: &RecordedEvent,
+        tx: &mut PostgresTx,
+    ) -> Result<(), HandleError> {
+        let AccountEvent::Deposited { cents } = event else { return Ok(()) };
+        let session = sqlx::query_scalar::<_, i32>("SELECT pg_backend_pid()");
+        let session = session.fetch_one(&mut **tx).await?;
+        let is_there = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $1)";
+        let is_first = self.tries.fetch_add(1, Ordering::SeqCst) == 0;
+        loop {
+            let is_there = sqlx::query_scalar::<_, bool>(is_there).bind(session);
+            if !is_first || !is_there.fetch_one(&self.other).await? {
+                break;
+            }
+        }
+        sqlx::query("INSERT INTO deposits (account, cents) VALUES ($1, $2)")
+            .bind(recorded.stream().key())
+            .bind(cents.cast_signed())
+            .execute(&mut **tx)
+            .await
+            .map_err(Unsent::from)?;
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_the_server_ends_within_a_batch_is_no_events_fault() {
+    let (model, bench) = (Model::new().await, Bench::new());
+    bench.open("ada").await;
+    let position = bench.deposit("ada", 1).await;
+    let target = limited(&model, ("idle_in_transaction_session_timeout", "200ms")).await;
+    let projection = Waits { other: model.pool.clone(), tries: AtomicU32::new(0) };
+    let mut options = options();
+    options.failure = options.failure.with_retries_max(0).with_timeout(LONG);
+    let counts = bench.consumers.project(projection, target, options).unwrap();
+    counts.wait_for(position, LONG).await.unwrap();
+    assert_eq!(counts.dead_letters().await, []);
+    assert_eq!(model.counted().await["ada"].cents, [1]);
+}

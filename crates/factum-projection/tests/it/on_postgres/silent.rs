@@ -1,0 +1,286 @@
+//! A server that does not answer, and a predecessor that holds locks and does not end.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use factum_core::RecordedEvent;
+use factum_projection::{
+    ConsumerHealth, ConsumerOptions, ConsumerState, FailurePolicy, HandleError, PostgresTarget,
+    PostgresTx, Projection, Save, StopReason, Target,
+};
+use factum_testing::bank::AccountEvent;
+use sqlx::{AssertSqlSafe, Connection, PgPool, postgres::PgPoolOptions};
+use tokio::sync::Notify;
+
+use super::{Model, proxy::Proxy};
+use crate::{
+    bench::{Bench, LONG},
+    sql::ReadModel,
+};
+
+const SETUP: &str = "CREATE TABLE totals (
+    account text PRIMARY KEY, cents bigint NOT NULL, events bigint NOT NULL
+)";
+
+/// One row for each account, which the events of the account wait for.
+#[derive(Default)]
+struct Totals {
+    /// With so many cents the network is cut when the event is handled,
+    cuts: Option<(u64, Arc<Proxy>)>,
+    /// and this is told, if the handler is not to return.
+    is_stuck: Option<Arc<Notify>>,
+    has_cut: AtomicBool,
+}
+
+impl Projection for Totals {
+    const NAME: &'static str = "totals";
+    type Event = AccountEvent;
+    type Target = PostgresTarget;
+
+    async fn project(
+        &self,
+        event: AccountEvent,
+        recorded: &RecordedEvent,
+        tx: &mut PostgresTx,
+    ) -> Result<(), HandleError> {
+        let AccountEvent::Deposited { cents } = event else { return Ok(()) };
+        sqlx::query(
+            "INSERT INTO totals VALUES ($1, $2, 1) ON CONFLICT (account)
+             DO UPDATE SET cents = totals.cents + excluded.cents, events = totals.events + 1",
+        )
+        .bind(recorded.stream().key())
+        .bind(cents.cast_signed())
+        .execute(&mut **tx)
+        .await?;
+        let cut = self.cuts.as_ref().filter(|(at, _)| *at == cents);
+        if let Some((_, proxy)) = cut.filter(|_| !self.has_cut.swap(true, Ordering::SeqCst)) {
+            proxy.cut();
+            if let Some(is_stuck) = &self.is_stuck {
+                is_stuck.notify_one();
+                std::future::pending::<()>().await;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn options(timeout: Duration) -> ConsumerOptions {
+    let pauses = (Duration::from_millis(1), Duration::from_millis(20));
+    let failure = FailurePolicy::new().with_retries_max(0).with_pause(pauses.0, pauses.1);
+    ConsumerOptions::new().with_failure(failure.with_timeout(timeout))
+}
+
+/// A pool of two connections to the model's schema, through a network, as a role.
+async fn pool(model: &Model, proxy: &Proxy, role: Option<&str>) -> PgPool {
+    let path = format!("SET search_path = {}", model.schema);
+    let (pool, server) = proxy.pool(role);
+    let pool = pool.after_connect(move |connection, _| {
+        let path = path.clone();
+        Box::pin(
+            async move { sqlx::raw_sql(AssertSqlSafe(path)).execute(connection).await.map(drop) },
+        )
+    });
+    pool.connect_with(server).await.unwrap()
+}
+
+fn target(model: &Model, pool: &PgPool) -> PostgresTarget {
+    PostgresTarget::new(pool.clone()).with_schema(model.schema.parse().unwrap())
+}
+
+/// A model whose tables are there.
+async fn model() -> Model {
+    let model = Model::new().await;
+    model.run(PostgresTarget::schema_sql(&model.schema.parse().unwrap())).await;
+    model.run(format!("SET search_path = {}; {SETUP}", model.schema)).await;
+    model
+}
+
+/// What is in the model: cents and events of the only account.
+async fn total(model: &Model) -> (i64, i64) {
+    let totals = sqlx::query_as("SELECT cents, events FROM totals");
+    totals.fetch_one(&model.pool).await.unwrap()
+}
+
+/// All connections of a pool can be had at once, soon.
+async fn is_whole(pool: &PgPool) {
+    let mut held = Vec::new();
+    let all = async {
+        while held.len() < pool.options().get_max_connections() as usize {
+            held.extend(pool.acquire().await);
+        }
+    };
+    tokio::time::timeout(LONG, all).await.expect("none is lost");
+}
+
+#[tokio::test]
+async fn a_commit_that_is_not_answered_shows_in_health_and_is_settled_on_another_connection() {
+    let (model, bench, proxy) = (model().await, Bench::new(), Arc::new(Proxy::new().await));
+    let pool = pool(&model, &proxy, None).await;
+    bench.open("ada").await;
+    let totals = Totals { cuts: Some((3, proxy.clone())), ..Totals::default() };
+    let target = target(&model, &pool);
+    let options = options(Duration::from_secs(1));
+    let totals = bench.consumers.project(totals, target, options).unwrap();
+    for cents in 1..=2 {
+        let position = bench.deposit("ada", cents).await;
+        totals.wait_for(position, LONG).await.unwrap();
+    }
+    bench.deposit("ada", 3).await;
+    let mut health = totals.watch();
+    let is_committing = |it: &ConsumerHealth| it.committing_since.is_some();
+    let seen = tokio::time::timeout(LONG, health.wait_for(is_committing));
+    let since = seen.await.unwrap().unwrap().committing_since;
+    assert!(totals.health().committing_since.is_none_or(|it| Some(it) == since));
+    for cents in 4..=5 {
+        bench.deposit("ada", cents).await;
+    }
+    totals.wait_for(bench.head(), 2 * LONG).await.unwrap();
+    assert_eq!((totals.health().parked, totals.health().committing_since), (0, None));
+    assert_eq!(total(&model).await, (15, 5));
+    is_whole(&pool).await;
+}
+
+#[tokio::test]
+async fn a_consumer_whose_database_does_not_answer_stops_when_it_is_to() {
+    let (model, bench, proxy) = (model().await, Bench::new(), Arc::new(Proxy::new().await));
+    let pool = pool(&model, &proxy, None).await;
+    bench.open("ada").await;
+    bench.deposit("ada", 1).await;
+    let totals = Totals { cuts: Some((2, proxy.clone())), ..Totals::default() };
+    // Longer than the test waits, and so is every limit of a statement.
+    let options = options(10 * LONG);
+    let totals = bench.consumers.project(totals, target(&model, &pool), options).unwrap();
+    totals.wait_for(bench.head(), LONG).await.unwrap();
+    bench.deposit("ada", 2).await;
+    let mut health = totals.watch();
+    let is_committing = |it: &ConsumerHealth| it.committing_since.is_some();
+    tokio::time::timeout(LONG, health.wait_for(is_committing)).await.unwrap().unwrap();
+    tokio::time::timeout(2 * LONG, bench.consumers.close()).await.expect("it ends by itself");
+    assert_eq!(totals.health().state, ConsumerState::Stopped(StopReason::Asked));
+    assert_eq!(total(&model).await, (1, 1));
+}
+
+#[tokio::test]
+async fn an_event_during_which_the_database_stopped_answering_has_not_failed() {
+    let (model, bench, proxy) = (model().await, Bench::new(), Arc::new(Proxy::new().await));
+    let pool = pool(&model, &proxy, None).await;
+    bench.open("ada").await;
+    let (is_stuck, cuts) = (Arc::new(Notify::new()), Some((1, proxy.clone())));
+    let totals = Totals { cuts, is_stuck: Some(is_stuck.clone()), ..Totals::default() };
+    let target = target(&model, &pool);
+    let options = options(Duration::from_secs(1));
+    let totals = bench.consumers.project(totals, target, options).unwrap();
+    totals.wait_for(bench.head(), LONG).await.unwrap();
+    bench.deposit("ada", 1).await;
+    is_stuck.notified().await;
+    proxy.cut_for_good();
+    let mut health = totals.watch();
+    let is_away =
+        |it: &ConsumerHealth| matches!(it.state, ConsumerState::Retrying { position: None, .. });
+    tokio::time::timeout(2 * LONG, health.wait_for(is_away)).await.unwrap().unwrap();
+    proxy.carry_on();
+    totals.wait_for(bench.head(), 2 * LONG).await.unwrap();
+    assert_eq!((totals.health().parked, total(&model).await), (0, (1, 1)));
+}
+
+/// A program handles an event, and loses power when it holds the row of the account. Another one
+/// takes over, each by a role of its own.
+async fn take_over(model: &Model, roles: [Option<&str>; 2]) {
+    let (bench, proxy) = (Bench::new(), Arc::new(Proxy::new().await));
+    bench.open("ada").await;
+    bench.deposit("ada", 1).await;
+    let (one, other) = (bench.again(), bench.again());
+    let is_stuck = Arc::new(Notify::new());
+    let cuts = Some((1, proxy.clone()));
+    let first = Totals { cuts, is_stuck: Some(is_stuck.clone()), ..Totals::default() };
+    let first_pool = pool(model, &proxy, roles[0]).await;
+    // Its session ends by itself a second after twice this time.
+    let first_options = options(Duration::from_secs(if roles[0].is_some() { 2 } else { 300 }));
+    one.consumers.project(first, target(model, &first_pool), first_options).unwrap();
+    tokio::time::timeout(LONG, is_stuck.notified()).await.expect("it handles the event");
+    proxy.cut_for_good();
+
+    let second_pool = pool(model, &Proxy::new().await, roles[1]).await;
+    let target = target(model, &second_pool);
+    let second_options = options(Duration::from_secs(2));
+    let second = other.consumers.project(Totals::default(), target, second_options).unwrap();
+    second.wait_for(bench.head(), 2 * LONG).await.unwrap();
+    let position = bench.deposit("ada", 2).await;
+    second.wait_for(position, LONG).await.unwrap();
+    assert_eq!((second.health().parked, total(model).await), (0, (3, 2)));
+    is_whole(&second_pool).await;
+    other.consumers.close().await;
+}
+
+#[tokio::test]
+async fn a_take_over_ends_the_session_of_a_predecessor_that_lost_power() {
+    take_over(&model().await, [None, None]).await;
+}
+
+#[tokio::test]
+async fn locks_of_a_session_that_may_not_be_ended_are_waited_for_and_fail_no_event() {
+    let model = model().await;
+    let schema = &model.schema;
+    let roles = [format!("{schema}_one"), format!("{schema}_two")];
+    for role in &roles {
+        model
+            .run(format!(
+                "CREATE ROLE {role} LOGIN; GRANT USAGE ON SCHEMA {schema} TO {role};
+                 GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO {role}"
+            ))
+            .await;
+    }
+    take_over(&model, [Some(&roles[0]), Some(&roles[1])]).await;
+    let ends = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = ANY";
+    let ended = sqlx::query(AssertSqlSafe(format!("{ends} ($1)"))).bind(&roles[..]);
+    ended.execute(&model.pool).await.unwrap();
+    for role in &roles {
+        model.run(format!("DROP OWNED BY {role}; DROP ROLE {role}")).await;
+    }
+}
+
+#[tokio::test]
+async fn a_handler_may_use_savepoints_as_sqlx_has_them() {
+    let model = model().await;
+    let name = "totals@1".parse().unwrap();
+    let target = target(&model, &model.pool);
+    let opened = target.open(&name).await.unwrap();
+    let mut tx = target.begin(&name).await.unwrap();
+    for (account, is_kept) in [("ada", true), ("bob", false)] {
+        let mut inner = tx.begin().await.unwrap();
+        let row = sqlx::query("INSERT INTO totals VALUES ($1, 1, 1)").bind(account);
+        row.execute(&mut *inner).await.unwrap();
+        match is_kept {
+            true => inner.commit().await.unwrap(),
+            false => drop(inner),
+        }
+    }
+    let (expected, progress) = (opened.fence, bytes::Bytes::from_static(b"progress"));
+    let save = Save { expected, progress, mark: None, letters: Vec::new(), events: 2 };
+    target.commit(&name, tx, save).await.unwrap();
+    assert_eq!(total(&model).await, (1, 1));
+}
+
+#[tokio::test]
+async fn a_connection_goes_back_to_its_pool_as_it_came() {
+    let model = Model::new().await;
+    let name = "totals@1".parse().unwrap();
+    let pool = PgPoolOptions::new().max_connections(1).connect(&super::url()).await.unwrap();
+    let target = PostgresTarget::new(pool.clone()).with_schema(model.schema.parse().unwrap());
+    target.open(&name).await.unwrap();
+    for end in ["", "COMMIT", "ROLLBACK", "SELECT 1 / 0"] {
+        let mut tx = target.begin_within(&name, Duration::from_secs(9)).await.unwrap();
+        let _ = sqlx::raw_sql(end).execute(&mut *tx).await;
+        drop(tx);
+        let told = "SELECT concat_ws(' ', current_setting('default_transaction_read_only'),
+            current_setting('lock_timeout'), current_setting('statement_timeout'),
+            (SELECT count(*) FROM pg_cursors WHERE name <> ''), pg_current_xact_id_if_assigned())";
+        let told = sqlx::query_scalar::<_, String>(told).fetch_one(&pool).await.unwrap();
+        assert_eq!(told, "off 0 0 0", "after {end}");
+    }
+}

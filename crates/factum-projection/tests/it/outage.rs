@@ -1,0 +1,225 @@
+//! Outages: what is tried while something is away is no attempt of the event's.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use factum_core::{
+    DocumentStore, ExecuteError, Kernel, Repository, RetryPolicy, StoreError, StoreErrorKind,
+    SystemClock, TagKey,
+};
+use factum_memory::MemoryStore;
+use factum_projection::{
+    Consumer, ConsumerHandle, ConsumerHealth, ConsumerOptions, ConsumerState, HandleError,
+    StopReason,
+};
+use factum_testing::{
+    Fault, FaultRates, FaultyDocuments, FaultyStore,
+    bank::{Account, AccountCommand, AccountEvent, AccountRejection},
+};
+
+use crate::bench::{Bench, Fails, LONG, options};
+
+/// A store of which either half can be away.
+#[derive(Clone)]
+pub(crate) struct Faulty {
+    events: Arc<FaultyStore>,
+    documents: Arc<FaultyDocuments>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Away {
+    Events,
+    Documents,
+    Both,
+}
+
+/// What the handler says of what it met.
+#[derive(Debug, Clone, Copy)]
+enum Says {
+    AsItIs,
+    InAnEnum,
+    Text,
+    Panic,
+    Nothing,
+}
+
+/// An error as a user would write it.
+#[derive(Debug, thiserror::Error)]
+enum Unpaid {
+    #[error(transparent)]
+    Account(#[from] ExecuteError<AccountRejection>),
+    #[error(transparent)]
+    Rate(#[from] StoreError),
+}
+
+impl Faulty {
+    fn new() -> Self {
+        let (store, clock) = (Arc::new(MemoryStore::new()), Arc::new(SystemClock));
+        let none = FaultRates::none();
+        let events = Arc::new(FaultyStore::new(store.clone(), 1, none, clock.clone()));
+        Self { events, documents: Arc::new(FaultyDocuments::new(store, 1, none, clock)) }
+    }
+
+    fn bench(&self) -> Bench {
+        let kernel = Kernel::new(self.events.clone(), self.documents.clone());
+        Bench::on(kernel.with_tag_key(TagKey::new([1; 32])))
+    }
+
+    fn go_away(&self, away: Away) {
+        match away {
+            Away::Events => self.events.go_away(),
+            Away::Documents => self.documents.go_away(),
+            Away::Both => {
+                self.events.go_away();
+                self.documents.go_away();
+            }
+        }
+    }
+
+    fn come_back(&self) {
+        self.events.come_back();
+        self.documents.come_back();
+    }
+}
+
+/// Pays a bonus, which needs the log and a document.
+async fn pay(
+    accounts: &Repository<Account>,
+    documents: &Arc<dyn DocumentStore>,
+) -> Result<(), Unpaid> {
+    documents.get(b"rate").await?;
+    accounts.execute("bonus", &AccountCommand::Deposit { cents: 1 }).await?;
+    Ok(())
+}
+
+async fn say(
+    accounts: &Repository<Account>,
+    documents: &Arc<dyn DocumentStore>,
+    says: Says,
+) -> Result<(), HandleError> {
+    match (says, pay(accounts, documents).await) {
+        (_, Ok(())) => Ok(()),
+        (Says::AsItIs, Err(Unpaid::Account(error))) => Err(error.into()),
+        (Says::AsItIs, Err(Unpaid::Rate(error))) => Err(error.into()),
+        (Says::InAnEnum, Err(error)) => Err(error.into()),
+        (Says::Text, Err(_)) => Err("the bonus was not paid".into()),
+        (Says::Panic, Err(error)) => panic!("{error}"),
+        (Says::Nothing, Err(_)) => std::future::pending().await,
+    }
+}
+
+/// The first failure of an event of its own fault parks it.
+fn no_retries() -> ConsumerOptions {
+    let mut options = options();
+    options.failure = options.failure.with_retries_max(0);
+    options
+}
+
+/// Waits until it has tried so often to reach what is away that it has no attempt left.
+pub(crate) async fn is_away_for_long(consumer: &ConsumerHandle) {
+    let is_over = |it: &ConsumerHealth| match it.state {
+        ConsumerState::Retrying { position: None, attempts, .. } => attempts >= 5,
+        // It has given the event up, which the caller sees.
+        ConsumerState::Stopped(_) => true,
+        _ => it.parked > 0,
+    };
+    consumer.watch().wait_for(is_over).await.unwrap();
+}
+
+async fn outlasts(away: Away, says: Says) {
+    let store = Faulty::new();
+    let bench = store.bench();
+    for key in ["ada", "bonus"] {
+        bench.open(key).await;
+    }
+    let position = bench.deposit("ada", 13).await;
+    let accounts = bench.accounts.clone().with_retry(RetryPolicy::never());
+    let (documents, begins) = (bench.kernel.documents().clone(), Arc::new(AtomicBool::new(true)));
+    let at_fault = store.clone();
+    let bonus = Consumer::new("bonus", move |event: AccountEvent, _| {
+        let (accounts, documents) = (accounts.clone(), documents.clone());
+        let is_due = matches!(event, AccountEvent::Deposited { cents: 13 });
+        // The outage begins while the event is handled.
+        if is_due && begins.swap(false, Ordering::SeqCst) {
+            at_fault.go_away(away);
+        }
+        async move { if is_due { say(&accounts, &documents, says).await } else { Ok(()) } }
+    });
+    let bonus = bench.consumers.start(bonus.with_options(no_retries())).unwrap();
+    is_away_for_long(&bonus).await;
+    store.come_back();
+    bonus.wait_for(position, LONG).await.unwrap();
+    assert_eq!(bonus.dead_letters().await, [], "{away:?} {says:?}");
+    let paid = bench.accounts.load("bonus").await.unwrap();
+    assert_eq!(paid.state.balance_cents, 1, "{away:?} {says:?}");
+}
+
+#[tokio::test]
+async fn an_outage_is_waited_for_and_no_attempt_of_the_event_whatever_its_handler_says() {
+    for away in [Away::Events, Away::Documents, Away::Both] {
+        for says in [Says::AsItIs, Says::InAnEnum, Says::Text, Says::Panic, Says::Nothing] {
+            outlasts(away, says).await;
+        }
+    }
+}
+
+/// The same for what is parked already, and handled again.
+#[tokio::test]
+async fn a_release_in_an_outage_counts_nothing_against_the_event() {
+    let store = Faulty::new();
+    let bench = store.bench();
+    bench.open("ada").await;
+    let position = bench.deposit("ada", 13).await;
+    let (at_fault, is_away) = (store.clone(), Arc::new(AtomicBool::new(false)));
+    let goes = is_away.clone();
+    let mails = Consumer::new("mails", move |event: AccountEvent, _| {
+        let fails = matches!(event, AccountEvent::Deposited { cents: 13 });
+        if fails && goes.load(Ordering::SeqCst) {
+            at_fault.go_away(Away::Events);
+        }
+        async move { if fails { Err("thirteen".into()) } else { Ok(()) } }
+    });
+    let mails = bench.consumers.start(mails.with_options(no_retries())).unwrap();
+    mails.wait_for(position, LONG).await.unwrap();
+    let [before] = &mails.dead_letters().await[..] else { panic!("it is parked") };
+    is_away.store(true, Ordering::SeqCst);
+    let told = mails.retry(&before.stream).await.unwrap_err();
+    assert!(told.contains("interrupted"), "{told}");
+    store.come_back();
+    mails.watch().wait_for(|it| it.state == ConsumerState::Live).await.unwrap();
+    let [after] = &mails.dead_letters().await[..] else { panic!("it is parked still") };
+    assert_eq!(after, before);
+}
+
+#[tokio::test]
+async fn a_consumer_stops_only_on_errors_that_are_known_to_be_permanent() {
+    for kind in [StoreErrorKind::Internal, StoreErrorKind::Unavailable] {
+        let store = Faulty::new();
+        let bench = store.bench();
+        bench.open("ada").await;
+        let position = bench.deposit("ada", 1).await;
+        // At the start, while it reads, and when it stores.
+        for _ in 0..4 {
+            store.documents.next_read(Fault::Refuse(kind));
+            store.documents.next_write(Fault::Refuse(kind));
+            store.events.next_read(Fault::Refuse(kind));
+        }
+        let counts = bench.count(&Fails::default());
+        counts.wait_for(position, LONG).await.unwrap();
+        assert_eq!(bench.counted().await, bench.fold().await, "{kind:?}");
+    }
+    for kind in [StoreErrorKind::Corrupt, StoreErrorKind::Closed] {
+        let store = Faulty::new();
+        let bench = store.bench();
+        bench.open("ada").await;
+        let counts = bench.count(&Fails::default());
+        counts.wait_for(bench.head(), LONG).await.unwrap();
+        store.documents.next_write(Fault::Refuse(kind));
+        bench.deposit("ada", 1).await;
+        let stopped =
+            |state: &ConsumerState| matches!(state, ConsumerState::Stopped(StopReason::Broken(_)));
+        counts.watch().wait_for(|it| stopped(&it.state)).await.unwrap();
+    }
+}

@@ -1,0 +1,179 @@
+//! The end of an application while its consumers are busy.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use factum::{
+    App, CommandId, Consumer, ConsumerHandle, ConsumerHealth, ConsumerOptions, ConsumerState,
+    FailurePolicy, HandleError, Metadata, RecordedEvent, TagKey, Worker,
+};
+use factum_testing::bank::{Account, AccountCommand, AccountEvent};
+use tokio::{
+    runtime::Handle,
+    sync::{Mutex, mpsc, oneshot, watch},
+    task::JoinHandle,
+};
+
+const LONG: Duration = Duration::from_secs(60);
+const LIVES: u64 = 4;
+/// The application closes after a consumer has begun this many events.
+const EVENTS_PER_LIFE: u64 = 40;
+
+fn open(key: &str) -> AccountCommand {
+    AccountCommand::Open { owner: key.into(), email: format!("{key}@example.org") }
+}
+
+async fn opened(path: &Path) -> App {
+    let builder = App::builder().aggregate::<Account>().with_tag_key(TagKey::new([1; 32]));
+    builder.open(path.to_str().unwrap()).await.unwrap()
+}
+
+/// The first failure parks.
+fn no_retries() -> ConsumerOptions {
+    let failure = FailurePolicy::new().with_retries_max(0).with_timeout(LONG);
+    ConsumerOptions::new().with_failure(failure).with_batch_events_max(5)
+}
+
+fn is_customer(event: &AccountEvent, recorded: &RecordedEvent) -> bool {
+    matches!(event, AccountEvent::Opened { .. }) && recorded.stream().key() != "bonus"
+}
+
+/// Pays a bonus for each customer once, by an entity.
+fn pay_bonuses(app: &App, begun: watch::Sender<u64>) -> ConsumerHandle {
+    let payer = app.clone();
+    let bonus = Consumer::new("bonus", move |event: AccountEvent, recorded: RecordedEvent| {
+        let (app, begun) = (payer.clone(), begun.clone());
+        async move {
+            if !is_customer(&event, &recorded) {
+                return Ok(());
+            }
+            begun.send_modify(|begun| *begun += 1);
+            let id = CommandId::new(recorded.id().as_uuid());
+            let deposit = AccountCommand::Deposit { cents: 1 };
+            app.entities::<Account>().ask_once("bonus", id, deposit, Metadata::new()).await?;
+            Ok(())
+        }
+    });
+    app.consumers().start(bonus.with_options(no_retries())).unwrap()
+}
+
+/// Waits until the consumer has stopped, or an event of its has failed.
+async fn is_over(app: &App, name: &str) {
+    let consumers = app.consumers().list();
+    let consumer = consumers.iter().find(|it| it.name().as_str() == name).unwrap();
+    let is_over =
+        |it: &ConsumerHealth| it.parked > 0 || matches!(it.state, ConsumerState::Stopped(_));
+    consumer.watch().wait_for(is_over).await.unwrap();
+}
+
+/// Keeps the workers' shutdown going while consumers work, as a worker may that has much to do.
+fn linger(app: &App) {
+    let lingering = app.clone();
+    let worker = Worker::new("lingering", move |cx| {
+        let app = lingering.clone();
+        async move {
+            cx.stopping().await;
+            is_over(&app, "mails").await;
+            Ok(())
+        }
+    });
+    app.supervisor().add(worker.with_grace(LONG)).unwrap();
+}
+
+/// Keeps the entities' shutdown going while consumers work: one of them has much to do.
+async fn be_busy(app: &App) {
+    let (accounts, busy) = (app.entities::<Account>(), app.clone());
+    let (begins, mut has_begun) = watch::channel(false);
+    tokio::spawn(async move {
+        let look = move |_: &Account, _| {
+            begins.send_replace(true);
+            let wait = is_over(&busy, "bonus");
+            tokio::task::block_in_place(|| Handle::current().block_on(wait));
+        };
+        accounts.look("0", look).await
+    });
+    has_begun.wait_for(|begun| *begun).await.unwrap();
+}
+
+type Letter = oneshot::Sender<()>;
+
+/// Sends letters by a worker, which answers each.
+fn send_letters(app: &App) -> ConsumerHandle {
+    let (post, letters) = mpsc::channel::<Letter>(1);
+    let letters = Arc::new(Mutex::new(Some(letters)));
+    let worker = Worker::new("post", move |cx| {
+        let letters = letters.clone();
+        async move {
+            // Gone with this run, so that senders see the end of it.
+            let mut letters = letters.lock().await.take().ok_or("it runs once")?;
+            while let Some(Some(sent)) = cx.until_stopping(letters.recv()).await {
+                let _ = sent.send(());
+            }
+            Ok(())
+        }
+    });
+    app.supervisor().add(worker).unwrap();
+    let mails = Consumer::new("mails", move |event: AccountEvent, recorded: RecordedEvent| {
+        let post = post.clone();
+        async move {
+            if is_customer(&event, &recorded) {
+                let (letter, is_sent) = oneshot::channel();
+                post.send(letter).await?;
+                is_sent.await.map_err(|_| HandleError::from("the post is closed"))?;
+            }
+            Ok(())
+        }
+    });
+    app.consumers().start(mails.with_options(no_retries())).unwrap()
+}
+
+/// New customers until the application has closed: there is always something to handle.
+fn win_customers(app: &App, life: u64) -> JoinHandle<u64> {
+    let app = app.clone();
+    tokio::spawn(async move {
+        for customer in 0.. {
+            let key = format!("{life}-{customer}");
+            if app.execute::<Account>(&key, &open(&key)).await.is_err() {
+                return customer;
+            }
+        }
+        unreachable!("it ends with the store")
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_application_that_closes_fails_no_event_that_needs_its_entities_or_workers() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("log");
+    let mut customers = 0;
+    for life in 0..LIVES {
+        let app = opened(&path).await;
+        if life == 0 {
+            app.execute::<Account>("bonus", &open("bonus")).await.unwrap();
+        }
+        linger(&app);
+        let (begun, mut seen) = watch::channel(0);
+        let consumers = [pay_bonuses(&app, begun), send_letters(&app)];
+        be_busy(&app).await;
+        let won = win_customers(&app, life);
+        seen.wait_for(|begun| *begun >= EVENTS_PER_LIFE).await.unwrap();
+        if life % 2 == 1 {
+            app.consumers().close().await;
+        }
+        app.close().await.unwrap();
+        for consumer in consumers {
+            assert_eq!(consumer.health().parked, 0, "{}", consumer.name());
+        }
+        customers += won.await.unwrap();
+    }
+
+    let app = opened(&path).await;
+    let consumers = [pay_bonuses(&app, watch::channel(0).0), send_letters(&app)];
+    let head = *app.kernel().events().head().borrow();
+    for consumer in consumers {
+        consumer.wait_for(head, LONG).await.unwrap();
+        assert_eq!(consumer.dead_letters().await, [], "{}", consumer.name());
+    }
+    let paid = app.load::<Account>("bonus").await.unwrap().state.balance_cents;
+    assert_eq!(paid, customers, "each once");
+    app.close().await.unwrap();
+}
