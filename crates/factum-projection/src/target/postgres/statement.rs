@@ -15,8 +15,9 @@ pub(crate) const ENDED: &str = "the handler has ended the transaction that it wa
 /// Before a commit: only its owner knows that the transaction may end now.
 pub(crate) const MAY_END: &str = "RESET default_transaction_read_only; CLOSE factum_batch";
 
-/// After a rollback: the connection is the pool's again.
-pub(crate) const MAY_WRITE: &str = "RESET default_transaction_read_only";
+/// Gives the connection back to the pool as it came. In one message, so that a pooler can't give the
+/// session to another client while it is read-only.
+pub(crate) const ROLLBACK: &str = "ROLLBACK; RESET default_transaction_read_only";
 
 pub(crate) const IS_OURS: &str = "SELECT coalesce(pg_catalog.current_setting('factum.batch', true), \
      '') OPERATOR(pg_catalog.<>) ''";

@@ -137,8 +137,9 @@ impl Drop for PostgresTx {
         };
         runtime.spawn(async move {
             let rollback = async {
-                PgTransactionManager::rollback(&mut connection).await?;
-                sqlx::raw_sql(statement::MAY_WRITE).execute(&mut *connection).await.map(drop)
+                sqlx::raw_sql(statement::ROLLBACK).execute(&mut *connection).await?;
+                // sqlx counts its transactions, and this one is over.
+                PgTransactionManager::rollback(&mut connection).await
             };
             let is_back = tokio::select! {
                 biased;
