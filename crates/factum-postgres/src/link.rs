@@ -36,6 +36,10 @@ pub(crate) const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 /// begun does nothing.
 const CANCEL_EVERY: Duration = Duration::from_secs(1);
 
+/// How long a connection that runs nothing of account may take to close before its socket is
+/// dropped. What it still runs, the server ends when its time is over.
+pub(crate) const CLOSE_MAX: Duration = Duration::from_secs(1);
+
 /// A parameter of a statement, with its type.
 pub(crate) type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
 
@@ -113,8 +117,14 @@ impl Dialer {
         let (cancel, runtime) = (client.cancel_token(), Handle::current());
         let (is_asked, dialer) = (AtomicBool::new(false), self.clone());
         let link = Link { client, cancel, driver, runtime, warned, is_asked, dialer };
-        link.pin_isolation().await?;
-        Ok(link)
+        match link.pin_isolation().await {
+            Ok(()) => Ok(link),
+            Err(error) => {
+                // Left alone, it would wait for the server's answer, and count nowhere.
+                link.end(Running::GoesOn, CLOSE_MAX).await;
+                Err(error)
+            }
+        }
     }
 
     /// Connects with a time limit for statements, and without where a pooler refuses to pass it on.
@@ -123,7 +133,10 @@ impl Dialer {
         if !is_refused.load(Ordering::Relaxed) {
             match limited.connect(tls.clone()).await {
                 Err(error) if is_refusal_of_options(&error) => {
+                    let connected = plain.connect(tls.clone()).await?;
+                    // Only now it is known that the option was what it refused.
                     is_refused.store(true, Ordering::Relaxed);
+                    return Ok(connected);
                 }
                 connected => return connected,
             }

@@ -1,21 +1,21 @@
 //! The connections of readers, and of writers of documents.
 
-use std::{
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, Ordering},
 };
 
 use factum_backend::CommitError;
 use factum_core::StoreError;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
 use tokio_postgres::Row;
 
 use crate::{
     error,
-    link::{CANCEL_TIMEOUT, Dialer, Link, Parameter, Running},
+    link::{CANCEL_TIMEOUT, CLOSE_MAX, Dialer, Link, Parameter, Running},
     options::CONNECTIONS_MAX,
 };
 
@@ -118,6 +118,9 @@ impl Pool {
             // There is one, but for a moment in which another takes it for a new connection.
             match Arc::clone(&self.0.room).try_acquire_owned() {
                 Ok(room) => self.leave((link, room), Running::GoesOn),
+                Err(_) if self.is_closed() => {
+                    link.runtime().clone().spawn(link.end(Running::GoesOn, CLOSE_MAX));
+                }
                 Err(_) => self.idle().insert(0, Idle { link, looks: 0 }),
             }
         }
@@ -136,11 +139,12 @@ impl Pool {
     /// Lets what runs finish, closes all connections, and refuses from now on.
     pub(crate) async fn close(&self) {
         self.0.is_closed.store(true, Ordering::Release);
-        // An error says that somebody has closed it before.
-        if let Ok(all) = self.0.room.acquire_many(self.0.connections_max).await {
-            self.0.room.close();
-            drop(all);
-        }
+        // A connection that a runtime drives which stands still gives its permit back never. An error
+        // says that it was closed before.
+        let limit = self.0.dialer.statement_timeout().saturating_add(CANCEL_TIMEOUT * 2);
+        let all = timeout(limit, self.0.room.acquire_many(self.0.connections_max)).await;
+        self.0.room.close();
+        drop(all);
         let idle = std::mem::take(&mut *self.idle());
         for Idle { link, .. } in idle {
             link.end(Running::GoesOn, CLOSE_MAX).await;
@@ -160,9 +164,6 @@ impl Pool {
         self.0.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
-
-/// How long an idle connection may take to close before its socket is dropped.
-const CLOSE_MAX: Duration = Duration::from_secs(1);
 
 /// A connection in use; dropping it gives it back.
 struct Lent {

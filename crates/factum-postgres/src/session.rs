@@ -1,17 +1,13 @@
 //! The writer's connection, used by the writer's thread alone.
 
-use std::{fmt, time::Duration};
+use std::fmt;
 
 use factum_backend::CommitError;
 use factum_core::StoreError;
 use tokio::runtime::{Builder, Runtime};
 use tokio_postgres::Row;
 
-use crate::link::{Dialer, Link, Parameter, Running};
-
-/// How long a connection may take to close before its socket is dropped. What it still runs, the
-/// server ends when its time is over.
-const CLOSE_MAX: Duration = Duration::from_secs(1);
+use crate::link::{CLOSE_MAX, Dialer, Link, Parameter, Running};
 
 /// A connection that is made anew when it was lost, and the runtime that drives it: the writer's
 /// own thread, so that a group costs no change of threads.

@@ -7,7 +7,7 @@
 use std::{sync::Arc, thread, time::Duration};
 
 use factum_backend::Head;
-use factum_core::StoreError;
+use factum_core::{Clock, StoreError, SystemClock};
 use tokio::{
     runtime::Builder,
     sync::{Notify, watch},
@@ -127,27 +127,33 @@ impl Listener {
         // What a standby can't do is left to looking.
         let _ = link.run(&format!("LISTEN \"{}\"", self.watched.channel)).await;
         let server = self.look(link).await?.server;
+        let mut rested = SystemClock.monotonic();
         loop {
-            let heard = timeout(LOOK_EVERY, async {
-                tokio::select! {
-                    () = news.notified() => false,
-                    () = self.watched.signals.appended.notified() => true,
-                }
-            });
-            let is_own = match heard.await {
-                Ok(is_own) => is_own,
-                Err(_) => {
-                    self.watched.pool.rest(self.watched.idle_looks_max);
-                    false
-                }
+            let since = SystemClock.monotonic().saturating_since(rested);
+            // What is heard all the time must not keep the look and the rest off.
+            let is_own = match since >= LOOK_EVERY {
+                true => None,
+                false => timeout(LOOK_EVERY - since, self.heard(news)).await.ok(),
             };
-            if is_own {
+            if is_own.is_none() {
+                rested = SystemClock.monotonic();
+                self.watched.pool.rest(self.watched.idle_looks_max);
+            }
+            if is_own == Some(true) {
                 self.notify(link).await?;
             } else if self.look(link).await?.server != server {
                 return Ok(());
             }
             // What comes meanwhile is told, or looked for, in one piece.
             let _ = timeout(NOTIFY_EVERY, self.stopping()).await;
+        }
+    }
+
+    /// Waits until there is something to do; true: this process has appended.
+    async fn heard(&self, news: &Notify) -> bool {
+        tokio::select! {
+            () = news.notified() => false,
+            () = self.watched.signals.appended.notified() => true,
         }
     }
 

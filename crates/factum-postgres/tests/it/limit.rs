@@ -193,3 +193,32 @@ async fn the_largest_numbers_of_a_url_are_only_long_times() {
         }
     }
 }
+
+#[tokio::test]
+async fn connections_that_are_not_used_are_closed_while_others_are_busy_too() {
+    let fresh = Fresh::open().await;
+    let raw = fresh.schema.raw().await;
+    let name = format!("steady-{}", fresh.schema.name);
+    let options = named(&fresh, &name).with_idle_timeout(Duration::from_secs(1));
+    let store = PostgresStore::open(options).await.unwrap();
+    let holder = hold_events(&fresh).await;
+    let reads: Vec<_> = (0..3)
+        .map(|_| {
+            let reader = store.clone();
+            tokio::spawn(async move { reader.read(ReadQuery::log()).await })
+        })
+        .collect();
+    until("three reads wait beside the listener", async || connections(&raw, &name).await.1 >= 4)
+        .await;
+    holder.batch_execute("COMMIT").await.unwrap();
+    for read in reads {
+        read.await.unwrap().unwrap();
+    }
+    // The listener's and the writer's stay.
+    until("the readers' are closed", async || {
+        store.append(one("ada")).await.unwrap();
+        connections(&raw, &name).await.0 <= 2
+    })
+    .await;
+    store.close().await.unwrap();
+}
