@@ -142,7 +142,8 @@ impl Consumers {
             handle.stop().await;
         }
         // What makes their targets may hold the application that holds these consumers.
-        self.running().maintained.clear();
+        let maintained = std::mem::take(&mut self.running().maintained);
+        drop(maintained);
         if let Some(membership) = &self.membership {
             // Where the store can't be reached, others find out by themselves.
             tokio::select! {

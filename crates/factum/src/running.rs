@@ -4,8 +4,10 @@ use std::{
     any::{Any, TypeId},
     collections::HashMap,
     fmt,
+    future::poll_fn,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::Poll,
     time::Duration,
 };
 
@@ -95,10 +97,13 @@ impl Running {
     /// Stops the workers; then lets what was accepted finish, for so long.
     pub(crate) async fn shutdown(&self, wait: Duration) {
         self.supervisor.shutdown().await;
-        let endings: Vec<_> = self.sets().values().map(|set| (set.shutdown)(wait)).collect();
-        for ending in endings {
-            ending.await;
-        }
+        // Together: a kind whose turn came later would accept messages until then.
+        let mut endings: Vec<_> = self.sets().values().map(|set| (set.shutdown)(wait)).collect();
+        poll_fn(|cx| {
+            endings.retain_mut(|ending| ending.as_mut().poll(cx).is_pending());
+            if endings.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
     }
 
     fn sets(&self) -> MutexGuard<'_, HashMap<TypeId, Set>> {
