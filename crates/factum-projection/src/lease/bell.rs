@@ -18,9 +18,8 @@ pub(crate) struct Bell(pub(super) watch::Receiver<Revision>);
 impl Bell {
     /// Whether it was rung since this was last asked.
     pub(crate) fn has_rung(&mut self) -> bool {
-        let has_rung = self.0.has_changed().unwrap_or(false);
-        self.0.mark_unchanged();
-        has_rung
+        // Both in one: what is rung between two steps would be taken for seen.
+        self.0.borrow_and_update().has_changed()
     }
 
     /// Waits until it is rung; [`has_rung`](Self::has_rung) says so as well.
