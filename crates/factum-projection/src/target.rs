@@ -139,9 +139,12 @@ pub trait Target: Send + Sync + 'static {
 
     /// What has led to a handler's error, where the error itself does not say it: the transaction
     /// has ended before.
-    fn explain(&self, error: &HandleError) -> Option<&'static str> {
-        let _ = error;
-        None
+    fn explain(
+        tx: &mut Self::Tx,
+        error: &HandleError,
+    ) -> impl Future<Output = Option<&'static str>> + Send {
+        let _ = (tx, error);
+        async { None }
     }
 
     /// Why nothing can be written to a batch any more, if its handlers have ended it. Asked after

@@ -540,8 +540,14 @@ impl Target for PostgresTarget {
         }
     }
 
-    fn explain(&self, error: &HandleError) -> Option<&'static str> {
-        let code = fault::code_in(&**error).filter(|code| code == transaction::READ_ONLY_CODE);
-        code.map(|_| statement::ENDED)
+    async fn explain(tx: &mut PostgresTx, error: &HandleError) -> Option<&'static str> {
+        let code = fault::code_in(&**error)?;
+        if code != transaction::READ_ONLY_CODE {
+            return None;
+        }
+        // Another database of the handler's may have said so: a standby.
+        let is_ours = sqlx::query_scalar::<_, bool>(statement::IS_OURS);
+        let is_ours = answered(tx.limits(), is_ours.fetch_one(&mut **tx)).await;
+        is_ours.is_ok_and(|is_ours| !is_ours).then_some(statement::ENDED)
     }
 }

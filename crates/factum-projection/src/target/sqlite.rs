@@ -319,7 +319,7 @@ impl Target for SqliteTarget {
         })
     }
 
-    fn explain(&self, error: &HandleError) -> Option<&'static str> {
+    async fn explain(_: &mut SqliteTx, error: &HandleError) -> Option<&'static str> {
         fault::is_forbidden_commit(&**error).then_some(ENDED)
     }
 

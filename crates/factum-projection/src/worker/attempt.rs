@@ -107,12 +107,18 @@ impl<W: Work> Worker<W> {
                 }
                 Err(TargetError::TooLarge(error)) => (first, error.to_string(), true),
                 Err(TargetError::Refused(error)) => (first, error.to_string(), false),
-                Err(error) => return Err(self.target_failed(error).await),
+                Err(error) => {
+                    // What takes too long in one transaction may fit two.
+                    self.pace().halve(batch.events().len(), first, last);
+                    return Err(self.target_failed(error).await);
+                }
             },
             Handled::Failed { at, error, is_final } => (position(at), error, is_final),
             Handled::Away(error) => {
                 // One by one more of them come through than all at once.
                 self.pace().single_out(first, last);
+                // Where it can't be stored, the next life of this process drops it.
+                let _ = self.unnote(life).await;
                 return Err(self.away(error.to_string()).await);
             }
         };
@@ -177,15 +183,21 @@ impl<W: Work> Worker<W> {
         let failing = self.failing.as_mut().expect("it has failed");
         failing.is_due = false;
         let Failing { attempts, error, .. } = failing.clone();
-        if self.pace().is_cautious() {
-            // A process that ends in the pause did not die of the event.
-            let mark = Mark { at_work: Some(self.options.batch_events_max), attempt: None };
-            match self.save(life, Some(mark)).await {
-                Ok(fence) => (life.fence, life.stored) = (fence, life.progress.checkpoint),
-                Err(error) => return Err(self.target_failed(error).await),
-            }
+        if let Err(error) = self.unnote(life).await {
+            return Err(self.target_failed(error).await);
         }
         self.pause_after(&error, Some(first), attempts).await
+    }
+
+    /// Takes back the note of what is handled, before a pause: a process that ends in the pause did
+    /// not die of the event.
+    async fn unnote(&mut self, life: &mut Life) -> Result<(), TargetError> {
+        if self.pace().is_cautious() {
+            let mark = Mark { at_work: Some(self.options.batch_events_max), attempt: None };
+            life.fence = self.save(life, Some(mark)).await?;
+            life.stored = life.progress.checkpoint;
+        }
+        Ok(())
     }
 
     /// Handles events. What fails while the store or the target is away is not their fault,
@@ -199,7 +211,10 @@ impl<W: Work> Worker<W> {
         if let Handled::Failed { error, .. } = &handled
             && let Err(away) = self.look_around().await
         {
-            return Ok(Handled::Away(format!("{error}; {away}").into()));
+            return match away.kind().is_outage() {
+                true => Ok(Handled::Away(format!("{error}; {away}").into())),
+                false => Err(self.target_failed(away).await),
+            };
         }
         Ok(handled)
     }
@@ -274,14 +289,12 @@ impl<W: Work> Worker<W> {
     fn ended(&self, done: Done<W>, seen: &AtomicUsize) -> Handled<W> {
         let (error, is_final) = match done {
             Ok(Ok(tx)) => return Handled::Done(tx),
-            // First: a transaction that its handler has ended may look like one on a standby.
-            Ok(Err(Failure::Handler(error))) => match self.target.explain(&error) {
-                Some(why) => (format!("{why}: {error}"), false),
-                None if is_outage(&*error) || self.target.is_to_blame(&error) => {
-                    return Handled::Away(error);
-                }
-                None => (error.to_string(), false),
-            },
+            Ok(Err(Failure::Handler(error)))
+                if is_outage(&*error) || self.target.is_to_blame(&error) =>
+            {
+                return Handled::Away(error);
+            }
+            Ok(Err(Failure::Handler(error))) => (error.to_string(), false),
             Ok(Err(Failure::Decode(error))) => (error.to_string(), true),
             Err(error) => match error.try_into_panic() {
                 Ok(panic) => (format!("the handler panicked: {}", said(&*panic)), false),
@@ -407,11 +420,18 @@ async fn run<W: Work>(
 ) -> Result<TxOf<W>, Failure> {
     for (count, at) in wanted.into_iter().enumerate() {
         seen.store(count, Ordering::Relaxed);
-        let handled = work.handle(&batch.events()[at], &mut tx).await;
-        match (handled, W::Target::has_ended(&tx)) {
-            (Ok(()), None) => {}
-            (Ok(()), Some(why)) => return Err(Failure::Handler(why.into())),
-            (Err(failure), _) => return Err(failure),
+        match work.handle(&batch.events()[at], &mut tx).await {
+            Ok(()) => match W::Target::has_ended(&tx) {
+                None => {}
+                Some(why) => return Err(Failure::Handler(why.into())),
+            },
+            Err(Failure::Handler(error)) => {
+                // A transaction that its handler has ended may look like an outage: like a standby.
+                let why = W::Target::explain(&mut tx, &error).await;
+                let explained = why.map(|why| format!("{why}: {error}").into());
+                return Err(Failure::Handler(explained.unwrap_or(error)));
+            }
+            Err(failure) => return Err(failure),
         }
     }
     Ok(tx)

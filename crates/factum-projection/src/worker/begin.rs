@@ -41,10 +41,13 @@ impl<W: Work> Worker<W> {
         let head = *self.reading.kernel.events().head().borrow();
         // Only what another life of the process left behind asks for care.
         let (reached, commits) = (progress.position(), W::Target::COMMITS);
+        let is_first = self.pace.is_none();
         self.pace.get_or_insert_with(|| Pace::new(max, mark, commits, (reached, head)));
         let stored = progress.checkpoint;
         let mut life = Life { fence, progress, stored, source, pending: None, unread: 0 };
-        let at_work = Mark { at_work: Some(max), attempt: mark.attempt };
+        // What this process has noted itself has not killed it.
+        let attempt = if is_first { mark.attempt } else { None };
+        let at_work = Mark { at_work: Some(max), attempt };
         life.fence = match self.save(&life, Some(at_work)).await {
             Ok(fence) => fence,
             Err(error) => return Err(self.target_failed(error).await),

@@ -223,3 +223,48 @@ async fn a_consumer_stops_only_on_errors_that_are_known_to_be_permanent() {
         counts.watch().wait_for(|it| stopped(&it.state)).await.unwrap();
     }
 }
+
+/// What the handler needs is away for so long that the process is killed in the meantime, by a
+/// deploy or by whoever watches it.
+#[test]
+fn a_process_that_is_killed_in_an_outage_did_not_die_of_the_event() {
+    let is_away = Arc::new(AtomicBool::new(true));
+    let kernel = Bench::new().kernel;
+    let start = |bench: &Bench| {
+        let is_away = is_away.clone();
+        let mails = Consumer::new("mails", move |_: AccountEvent, _| {
+            let is_away = is_away.load(Ordering::SeqCst);
+            async move {
+                match is_away {
+                    true => Err(StoreError::unavailable("the mail server is away").into()),
+                    false => Ok(()),
+                }
+            }
+        });
+        bench.consumers.start(mails.with_options(options())).unwrap()
+    };
+    let process = || {
+        let mut runtime = tokio::runtime::Builder::new_multi_thread();
+        runtime.worker_threads(1).enable_all().build().unwrap()
+    };
+    process().block_on(async { Bench::on(kernel.clone()).open("ada").await });
+    for _ in 0..6 {
+        let dies = process();
+        // Nothing is told to stop.
+        let left = dies.block_on(async {
+            let bench = Bench::on(kernel.clone());
+            let mails = start(&bench);
+            is_away_for_long(&mails).await;
+            (bench, mails)
+        });
+        dies.shutdown_timeout(LONG);
+        drop(left);
+    }
+    is_away.store(false, Ordering::SeqCst);
+    process().block_on(async {
+        let bench = Bench::on(kernel.clone());
+        let mails = start(&bench);
+        mails.wait_for(bench.head(), LONG).await.unwrap();
+        assert_eq!(mails.dead_letters().await, []);
+    });
+}

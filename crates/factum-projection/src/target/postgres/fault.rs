@@ -106,7 +106,9 @@ pub(crate) fn code_in(error: &(dyn Error + 'static)) -> Option<String> {
 /// enum of the user's only the source of sqlx's error is left in the chain, and its text.
 pub(crate) fn is_outage(link: &(dyn Error + 'static)) -> bool {
     if let Some(error) = link.downcast_ref::<sqlx::Error>() {
-        return passes(error) || matches!(error, sqlx::Error::PoolClosed);
+        // What sqlx calls so may be the statement's: more parameters than there may be.
+        let may_be_its_own = matches!(error, sqlx::Error::Protocol(_));
+        return passes(error) && !may_be_its_own || matches!(error, sqlx::Error::PoolClosed);
     }
     if let Some(error) = link.downcast_ref::<Box<dyn DatabaseError>>() {
         return error.code().is_some_and(|code| is_passing(&code));

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use factum_core::RecordedEvent;
+use factum_core::{Clock, RecordedEvent, SystemClock};
 use factum_projection::{
     Consumer, ConsumerState, HandleError, PostgresTarget, PostgresTx, Projection,
 };
@@ -161,6 +161,89 @@ async fn a_session_that_the_server_ends_within_a_batch_is_no_events_fault() {
     let projection = Waits { other: model.pool.clone(), tries: AtomicU32::new(0) };
     let mut options = options();
     options.failure = options.failure.with_retries_max(0).with_timeout(LONG);
+    let counts = bench.consumers.project(projection, target, options).unwrap();
+    counts.wait_for(position, LONG).await.unwrap();
+    assert_eq!(counts.dead_letters().await, []);
+    assert_eq!(model.counted().await["ada"].cents, [1]);
+}
+
+/// Takes its time without a statement.
+struct Slow;
+
+impl Projection for Slow {
+    const NAME: &'static str = "counts";
+    type Event = AccountEvent;
+    type Target = PostgresTarget;
+
+    async fn project(
+        &self,
+        _: AccountEvent,
+        _: &RecordedEvent,
+        _: &mut PostgresTx,
+    ) -> Result<(), HandleError> {
+        SystemClock.sleep(Duration::from_millis(200)).await;
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_that_takes_too_long_for_its_session_is_made_smaller() {
+    let (model, bench) = (Model::new().await, Bench::new());
+    bench.open("ada").await;
+    for _ in 0..7 {
+        bench.deposit("ada", 1).await;
+    }
+    // Eight events are idle for longer than that together.
+    let target = limited(&model, ("idle_in_transaction_session_timeout", "1s")).await;
+    let mut options = options();
+    options.failure = options.failure.with_retries_max(0).with_timeout(LONG);
+    let counts = bench.consumers.project(Slow, target, options).unwrap();
+    counts.wait_for(bench.head(), LONG).await.unwrap();
+    assert_eq!(counts.dead_letters().await, []);
+}
+
+/// Writes to a database of its own first, which is a standby for a while.
+struct Twice {
+    other: PgPool,
+    tries: AtomicU32,
+}
+
+impl Projection for Twice {
+    const NAME: &'static str = "counts";
+    type Event = AccountEvent;
+    type Target = PostgresTarget;
+
+    async fn project(
+        &self,
+        event: AccountEvent,
+        recorded: &RecordedEvent,
+        tx: &mut PostgresTx,
+    ) -> Result<(), HandleError> {
+        let AccountEvent::Deposited { cents } = event else { return Ok(()) };
+        let insert = || {
+            let insert = sqlx::query("INSERT INTO deposits (account, cents) VALUES ($1, $2)");
+            insert.bind(recorded.stream().key().to_owned()).bind(cents.cast_signed())
+        };
+        if self.tries.fetch_add(1, Ordering::SeqCst) < 3 {
+            insert().execute(&self.other).await.map_err(Unsent::from)?;
+        }
+        insert().execute(&mut **tx).await?;
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_database_that_became_a_standby_is_no_transaction_that_its_handler_ended() {
+    let (model, bench) = (Model::new().await, Bench::new());
+    bench.open("ada").await;
+    let position = bench.deposit("ada", 1).await;
+    let options: PgConnectOptions = url().parse().unwrap();
+    let standby = [("search_path", model.schema.as_str()), ("default_transaction_read_only", "on")];
+    let other = PgPoolOptions::new().connect_with(options.options(standby)).await.unwrap();
+    let projection = Twice { other, tries: AtomicU32::new(0) };
+    let mut options = self::options();
+    options.failure = options.failure.with_retries_max(0).with_timeout(LONG);
+    let target = limited(&model, ("statement_timeout", "0")).await;
     let counts = bench.consumers.project(projection, target, options).unwrap();
     counts.wait_for(position, LONG).await.unwrap();
     assert_eq!(counts.dead_letters().await, []);
