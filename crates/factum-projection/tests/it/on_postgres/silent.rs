@@ -114,7 +114,8 @@ async fn is_whole(pool: &PgPool) {
             held.extend(pool.acquire().await);
         }
     };
-    tokio::time::timeout(LONG, all).await.expect("none is lost");
+    // On a busy machine a new connection may take longer than the pool waits for it, again and again.
+    tokio::time::timeout(6 * LONG, all).await.expect("none is lost");
 }
 
 #[tokio::test]
