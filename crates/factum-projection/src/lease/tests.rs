@@ -102,6 +102,44 @@ fn the_first_takes_all_and_gives_half_to_the_second() {
 }
 
 #[test]
+fn members_share_with_those_that_run_the_consumer_and_then_keep_what_they_have() {
+    let (mut store, mut one, mut two) = (Store::default(), member(1, 4), member(2, 4));
+    let mut other = Leases::new(MemberId(0, 0));
+    other.join(ConsumerName::new("bills").unwrap(), 1);
+    for leases in [&other, &one, &two] {
+        store.beat(leases);
+    }
+    let takes = one.look(&store.seen.clone(), true);
+    let takes = takes.iter().filter(|effect| matches!(effect, Effect::Take(_))).count();
+    assert_eq!(takes, 2, "half, and nothing is left for one that runs another consumer");
+    for _ in 0..2 {
+        store.round(&mut two);
+        store.round(&mut one);
+    }
+    let owners = store.owners(4);
+    assert!(owners.iter().all(Option::is_some), "{owners:?}");
+    store.round(&mut one);
+    store.round(&mut two);
+    assert_eq!(store.owners(4), owners);
+}
+
+#[test]
+fn a_lease_of_its_own_that_no_worker_here_holds_is_released() {
+    let (mut store, mut one, mut two) = (Store::default(), member(1, 1), member(2, 1));
+    store.round(&mut one);
+    store.round(&mut one);
+    assert_eq!(store.owners(1), [Some(one.me)], "it works on it");
+    assert!(!one.is_idle());
+    // Its worker has ended, and the write that was to release the partition was lost.
+    one.quit(&part(0));
+    assert!(one.is_idle());
+    store.round(&mut two);
+    assert_eq!(store.owners(1), [Some(one.me)], "another's lease is left alone");
+    store.round(&mut one);
+    assert_eq!(store.owners(1), [None]);
+}
+
+#[test]
 fn a_silent_member_is_taken_for_dead_after_five_looks_and_not_by_looks_out_of_turn() {
     let (mut store, mut one, mut two) = (Store::default(), member(1, 1), member(2, 1));
     store.round(&mut one);
