@@ -107,7 +107,9 @@ impl PostgresTx {
             error = silence(limits.answer()) => Err(error),
         };
         committed.map_err(fault::at_commit)?;
-        drop(self.connection.take());
+        if let (Some(connection), Ok(runtime)) = (self.connection.take(), Handle::try_current()) {
+            runtime.spawn(give_back(connection));
+        }
         Ok(())
     }
 }
@@ -146,10 +148,21 @@ impl Drop for PostgresTx {
                 rolled_back = rollback => rolled_back.is_ok(),
                 _ = silence(GIVE_BACK_MAX) => false,
             };
-            if !is_back {
-                drop(connection.detach());
+            match is_back {
+                true => give_back(connection).await,
+                false => drop(connection.detach()),
             }
         });
+    }
+}
+
+/// Gives a connection back to its pool, which asks the server first whether it is there, and waits
+/// for the answer without a limit. Where none comes, the connection is closed and its place free.
+async fn give_back(mut connection: PoolConnection<Postgres>) {
+    tokio::select! {
+        biased;
+        () = connection.return_to_pool() => {}
+        _ = silence(GIVE_BACK_MAX) => {}
     }
 }
 

@@ -142,6 +142,7 @@ async fn a_commit_that_is_not_answered_shows_in_health_and_is_settled_on_another
     totals.wait_for(bench.head(), 2 * LONG).await.unwrap();
     assert_eq!((totals.health().parked, totals.health().committing_since), (0, None));
     assert_eq!(total(&model).await, (15, 5));
+    is_whole(&pool).await;
 }
 
 #[tokio::test]
