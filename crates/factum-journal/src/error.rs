@@ -1,6 +1,6 @@
 //! What the disk says, in the kernel's words.
 
-use std::{error::Error, fmt, io};
+use std::{error::Error, fmt, io, path::Path};
 
 use factum_core::StoreError;
 
@@ -17,6 +17,15 @@ pub(crate) fn disk(doing: &str, name: &str, error: io::Error) -> StoreError {
         _ => StoreError::unavailable(message("the disk refused, look at the system's own log")),
     };
     error_is.with_source(error)
+}
+
+/// A folder is not where it was opened, and who looks there does not find what it holds.
+pub(crate) fn moved(path: &Path) -> StoreError {
+    StoreError::unavailable(format!(
+        "the journal's folder was moved, removed or replaced while it was open; move it back, or \
+         close the store and open what is there now: path={}",
+        path.display()
+    ))
 }
 
 /// Why an event can't be read that was there a moment ago.

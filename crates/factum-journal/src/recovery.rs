@@ -14,7 +14,7 @@ use crate::{
     frames::Tail,
     index::Index,
     log::Log,
-    segment::{SECTOR, Segment, segment_name, segments_in},
+    segment::{SECTOR, Segment, check_alone, segment_name, segments_in},
     tail::{LogTail, TailOptions, first_segment, new_salt, write_zeros},
     walk::{End, Walked, open_chain},
 };
@@ -55,6 +55,7 @@ pub(crate) fn open(
         return Err(error::damaged(what, segments[0].header.first, 0));
     }
     let (active, sealed) = segments.split_last().expect("there is one at least");
+    check_alone(&*active.file, &segment_name(active.header.first))?;
     let cache = Cache::new();
     let lineage = active.header.lineage;
     let mut index = Index::new(&*files, lineage, &cache);
@@ -83,11 +84,12 @@ pub(crate) fn open_documents(
     // Where there are runs there was a log.
     let founded = if folder.runs.is_empty() { founded } else { Founded::Before };
     let segments = segments_or_first(&*files, &folder.firsts, founded, options)?;
+    let active = segments.last().expect("there is one at least");
+    check_alone(&*active.file, &segment_name(active.header.first))?;
     folder.tidy(&*files, &segments)?;
     let sizes = Some(Sizes { segment_bytes: options.segment_bytes, fanout });
     let found = (folder, &segments[..]);
     let (documents, mut replayed) = Documents::load(files.clone(), sizes, found, End::Open)?;
-    let (active, _) = segments.split_last().expect("there is one at least");
     let findings = mend(&*files, active, &replayed)?;
     settle(active, &mut replayed)?;
     let tail = LogTail::new(files, active.clone(), replayed.end, options.clone())?;

@@ -30,7 +30,7 @@ use crate::{
     follower::{DocumentFollower, LogFollower},
     keeper::Keeper,
     lineage,
-    lock::{LOCK, Lock},
+    lock::{LOCK, Leave, Lock},
     log::Log,
     options::{Access, JournalOptions, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN},
     read,
@@ -60,6 +60,8 @@ const BATCH_BYTES_MAX: usize = 32 << 20;
 #[derive(Debug, Clone)]
 pub struct JournalStore {
     inner: Arc<Inner>,
+    /// Of a writer. Gone with the last handle, though reads may hold the rest for a moment.
+    _leave: Option<Arc<Leave>>,
 }
 
 #[derive(Debug)]
@@ -142,20 +144,21 @@ impl JournalStore {
         }
         check_folder(&folder)?;
         make_folders(&folder)?;
-        let lock = Lock::take(&folder)?;
-        let top: Arc<dyn Files> = Arc::new(SystemFiles::new(&folder));
+        let top = open_folder(&folder)?;
+        let lock = Lock::take(&top)?;
+        let leave = lock.leave().map(Arc::new);
+        let (log, documents) = (inside(&top, LOG)?, inside(&top, DOCUMENTS)?);
+        let top: Arc<dyn Files> = Arc::new(top);
         let founded = founded(&*top)?;
         let JournalOptions { clock, ids, limits, segment_bytes, document_segment_bytes, .. } =
             options;
         let tail = TailOptions { ids, clock: clock.clone(), segment_bytes };
-        let files =
-            |name: &str| -> Arc<dyn Files> { Arc::new(SystemFiles::new(&folder.join(name))) };
         let renewed = lineage::renewed(&*top)?;
-        let opened = recovery::open(files(LOG), founded, &tail)?;
+        let opened = recovery::open(log, founded, &tail)?;
         opened.log.update(|view| view.lineage = renewed.unwrap_or(view.lineage));
         let tail = TailOptions { segment_bytes: document_segment_bytes, ..tail };
         let (documents, torn) =
-            recovery::open_documents(files(DOCUMENTS), founded, &tail, DOCUMENT_FANOUT)?;
+            recovery::open_documents(documents, founded, &tail, DOCUMENT_FANOUT)?;
         if founded == Founded::Never {
             let put = top.put(MARKER, MARKER_TEXT.as_bytes());
             put.map_err(|e| error::disk("making a journal", MARKER, e))?;
@@ -178,7 +181,7 @@ impl JournalStore {
         let writer = Writer::spawn("factum-journal", committer, head.clone(), limits)?;
         let (log, half, is_closed) = (opened.log, Half::Writer(writer), AtomicBool::new(false));
         let inner = Inner { log, documents, half, head, limits, set_aside, is_closed };
-        Ok(Self { inner: Arc::new(inner) })
+        Ok(Self { inner: Arc::new(inner), _leave: leave })
     }
 
     fn open_follower(folder: &Path, limits: Limits) -> Result<Self, StoreError> {
@@ -187,16 +190,16 @@ impl JournalStore {
             let message = format!("there is no journal to read, check the path: path={shown}");
             return Err(StoreError::invalid(message));
         }
-        let top = Arc::new(SystemFiles::new(folder));
-        let log_follower = LogFollower::open(top, Arc::new(SystemFiles::new(&folder.join(LOG))))?;
-        let files = Arc::new(SystemFiles::new(&folder.join(DOCUMENTS)));
-        let document_follower = DocumentFollower::open(files)?;
+        let top = open_folder(folder)?;
+        let (log, documents) = (inside(&top, LOG)?, inside(&top, DOCUMENTS)?);
+        let log_follower = LogFollower::open(Arc::new(top), log)?;
+        let document_follower = DocumentFollower::open(documents)?;
         let (log, documents) = (log_follower.log.clone(), document_follower.documents.clone());
         let head = Head::new(Position::new(log.view().head));
         let half = Half::Follower(log_follower, document_follower);
         let (set_aside, is_closed) = (Vec::new(), AtomicBool::new(false));
         let inner = Inner { log, documents, half, head, limits, set_aside, is_closed };
-        Ok(Self { inner: Arc::new(inner) })
+        Ok(Self { inner: Arc::new(inner), _leave: None })
     }
 
     /// The files in which the opening kept what a crash left half written, if it did.
@@ -272,7 +275,7 @@ fn resolve(path: &Path) -> Result<std::path::PathBuf, StoreError> {
 
 /// Refuses a folder that is somebody else's. What a journal has before its marker may be there.
 fn check_folder(folder: &Path) -> Result<(), StoreError> {
-    let Ok(names) = SystemFiles::new(folder).list() else { return Ok(()) };
+    let Ok(names) = SystemFiles::open(folder).and_then(|it| it.list()) else { return Ok(()) };
     let is_ours = |name: &String| {
         [LOG, DOCUMENTS, LOCK].contains(&name.as_str()) || name.ends_with(UNFINISHED)
     };
@@ -309,6 +312,20 @@ fn make_folders(folder: &Path) -> Result<(), StoreError> {
         let message = format!("the folder can't be made: path={}", folder.display());
         StoreError::unavailable(message).with_source(e)
     })
+}
+
+/// Holds a journal's folder open.
+pub(crate) fn open_folder(folder: &Path) -> Result<SystemFiles, StoreError> {
+    SystemFiles::open(folder).map_err(|e| {
+        let message = format!("the folder can't be opened: path={}", folder.display());
+        StoreError::unavailable(message).with_source(e)
+    })
+}
+
+/// Holds a folder inside of a journal's open.
+pub(crate) fn inside(top: &SystemFiles, name: &str) -> Result<Arc<dyn Files>, StoreError> {
+    let inner = top.inside(name).map_err(|e| error::disk("opening a folder", name, e))?;
+    Ok(Arc::new(inner))
 }
 
 fn founded(top: &dyn Files) -> Result<Founded, StoreError> {

@@ -222,6 +222,10 @@ impl LogTail {
 
     /// Whether the log accepts frames.
     pub(crate) fn check(&self) -> Result<(), StoreError> {
+        // Found again under its name, it goes on: nothing was written meanwhile.
+        if let Some(path) = self.files.moved_from() {
+            return Err(error::moved(&path));
+        }
         self.failure.clone().map_or(Ok(()), Err)
     }
 

@@ -58,6 +58,10 @@ impl Files for Counted {
         // What is counted here is reading, and nothing is to survive.
         Ok(())
     }
+
+    fn moved_from(&self) -> Option<std::path::PathBuf> {
+        self.files.moved_from()
+    }
 }
 
 impl File for CountedFile {
@@ -78,6 +82,10 @@ impl File for CountedFile {
     fn len(&self) -> io::Result<u64> {
         self.file.len()
     }
+
+    fn names(&self) -> io::Result<u64> {
+        self.file.names()
+    }
 }
 
 struct Opened {
@@ -88,7 +96,8 @@ struct Opened {
 impl Opened {
     fn new(folder: &std::path::Path, founded: Founded) -> Self {
         let read = Arc::new(AtomicU64::new(0));
-        let files = Arc::new(Counted { files: SystemFiles::new(folder), read: read.clone() });
+        let files =
+            Arc::new(Counted { files: SystemFiles::open(folder).unwrap(), read: read.clone() });
         let options = TailOptions {
             ids: Arc::new(SystemIds),
             clock: Arc::new(SystemClock),

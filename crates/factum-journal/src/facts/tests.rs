@@ -31,7 +31,7 @@ fn a_look_takes_no_lock_twice() {
         clock: Arc::new(SystemClock),
         segment_bytes: 4 << 10,
     };
-    let files = Arc::new(SystemFiles::new(folder.path()));
+    let files = Arc::new(SystemFiles::open(folder.path()).unwrap());
     let log = recovery::open(files, Founded::Never, &options).unwrap().log;
     let is_done = Arc::new(AtomicBool::new(false));
     let writer = thread::spawn({

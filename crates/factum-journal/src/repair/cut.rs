@@ -10,7 +10,7 @@ use crate::{
     error, lineage,
     record::Record,
     run::{Run, RunKind},
-    segment::{FRAMES_START, Segment, SegmentHeader, segment_name, segments_in},
+    segment::{FRAMES_START, Segment, SegmentHeader, check_alone, segment_name, segments_in},
     store::LOG,
     tail::{FIRST_SEGMENT_BYTES, SYNCED, begin_segment, encode_synced, new_salt, write_zeros},
     verify::{Cut, Folders, names},
@@ -62,6 +62,10 @@ impl LogCut {
             let name = segment_name(cut.segment);
             let bytes = read(files, &name)?;
             changed = used(&bytes, cut.offset).map(|_| name);
+        }
+        if let Some(name) = &changed {
+            let file = files.open(name).map_err(|e| error::disk("opening a segment", name, e))?;
+            check_alone(&*file, name)?;
         }
         Ok(Self { folder, cut, changed, later, begun, runs })
     }

@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeMap,
     io,
+    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard},
 };
 
@@ -407,6 +408,10 @@ impl Files for SimFolder {
         });
         Ok(())
     }
+
+    fn moved_from(&self) -> Option<PathBuf> {
+        None
+    }
 }
 
 #[derive(Debug)]
@@ -442,5 +447,11 @@ impl File for SimFile {
         let mut state = self.disk.state();
         state.call()?;
         Ok(state.files[self.file].seen.len() as u64)
+    }
+
+    fn names(&self) -> io::Result<u64> {
+        let mut state = self.disk.state();
+        state.call()?;
+        Ok(state.names.values().filter(|file| **file == self.file).count() as u64)
     }
 }

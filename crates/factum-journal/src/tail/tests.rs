@@ -34,6 +34,10 @@ impl Files for Small {
     fn sync_names(&self) -> io::Result<()> {
         self.0.sync_names()
     }
+
+    fn moved_from(&self) -> Option<std::path::PathBuf> {
+        self.0.moved_from()
+    }
 }
 
 impl File for SmallFile {
@@ -55,6 +59,10 @@ impl File for SmallFile {
     fn len(&self) -> io::Result<u64> {
         self.0.len()
     }
+
+    fn names(&self) -> io::Result<u64> {
+        self.0.names()
+    }
 }
 
 /// Otherwise each try would take what room there is, and none would ever succeed.
@@ -62,7 +70,7 @@ impl File for SmallFile {
 fn a_segment_that_the_disk_has_no_room_for_takes_none() {
     let folder = tempfile::tempdir().unwrap();
     let room = Arc::new(AtomicU64::new(0));
-    let files = Small(SystemFiles::new(folder.path()), room.clone());
+    let files = Small(SystemFiles::open(folder.path()).unwrap(), room.clone());
     let spare = Spare::default();
     for _ in 0..3 {
         room.store(600 << 10, Relaxed);

@@ -9,6 +9,7 @@ mod documents;
 mod golden;
 mod lineage;
 mod opening;
+mod place;
 mod process;
 mod reading;
 mod repairing;

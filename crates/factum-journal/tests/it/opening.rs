@@ -1,12 +1,15 @@
 //! Opening: the lock, the folder, the URL.
 
-use std::sync::Arc;
+use std::{
+    sync::{Arc, Mutex, mpsc},
+    time::Duration,
+};
 
 use factum_backend::{OpenContext, OpenStore, Registry, StoreUrl};
 use factum_core::{EventStore, StoreErrorKind, SystemClock, SystemIds};
 use factum_journal::{JournalKind, JournalOptions, JournalStore};
 
-use crate::fresh::{check_positions, files, grow, open};
+use crate::fresh::{append_one, check_positions, files, grow, open};
 
 fn context() -> OpenContext {
     OpenContext { clock: Arc::new(SystemClock), ids: Arc::new(SystemIds) }
@@ -22,6 +25,38 @@ async fn a_second_writer_is_told_who_holds_the_journal() {
     assert!(refused.to_string().contains(&pid), "{refused}");
     store.close().await.unwrap();
     open(folder.path()).await.close().await.unwrap();
+}
+
+/// Its threads finish what was accepted, and hold the lock until then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_was_dropped_is_waited_for_by_the_next_opening() {
+    let folder = tempfile::tempdir().unwrap();
+    let (begin, begun) = mpsc::channel();
+    let (go_on, wait) = mpsc::channel();
+    let wait = Mutex::new(wait);
+    let delay = Arc::new(move || {
+        begin.send(()).unwrap();
+        wait.lock().unwrap().recv().unwrap();
+        Duration::ZERO
+    });
+    let options = JournalOptions::new(folder.path()).with_commit_delay(delay);
+    let store = JournalStore::open(options).await.unwrap();
+    let appending = store.clone();
+    let appending = tokio::spawn(async move { append_one(&appending).await });
+    tokio::task::spawn_blocking(move || begun.recv().unwrap()).await.unwrap();
+    appending.abort();
+    assert!(appending.await.is_err());
+    drop(store);
+    let path = folder.path().to_owned();
+    let opening = tokio::spawn(async move { JournalStore::open(JournalOptions::new(path)).await });
+    // The commit goes on only when the opening had its chance to be refused.
+    for _ in 0..1_000 {
+        tokio::task::spawn_blocking(std::thread::yield_now).await.unwrap();
+    }
+    go_on.send(()).unwrap();
+    let store = opening.await.unwrap().unwrap();
+    assert_eq!(check_positions(&store).await.value(), 1);
+    store.close().await.unwrap();
 }
 
 #[tokio::test]
