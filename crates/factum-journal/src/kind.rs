@@ -33,9 +33,7 @@ impl OpenStore for JournalKind {
                 )));
             }
         };
-        // `journal://data` is how others write it; the slashes name no host here.
-        let path = url.path().strip_prefix("//").unwrap_or(url.path());
-        let options = JournalOptions::new(path)
+        let options = JournalOptions::new(url.file_path()?)
             .with_access(access)
             .with_clock(context.clock.clone())
             .with_ids(context.ids.clone());
