@@ -76,8 +76,8 @@ impl StoreUrl {
         &self.path
     }
 
-    /// The file or folder, for kinds of store that live in one. `journal://data` is how others write
-    /// `journal:data`; the slashes name no host here.
+    /// The file or folder, for kinds of store that live in one. `journal://data` is how others
+    /// write `journal:data`; the slashes name no host here.
     ///
     /// # Errors
     /// `Invalid` for a path that begins with `~`: only a shell knows what that stands for, and

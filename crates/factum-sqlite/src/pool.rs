@@ -1,7 +1,6 @@
 //! The connections that read: a bounded number of them, each page in one snapshot.
 
 use std::{
-    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -10,7 +9,7 @@ use factum_core::StoreError;
 use rusqlite::Connection;
 use tokio::{sync::Semaphore, task};
 
-use crate::{error::Result, file, sql};
+use crate::{error::Result, file, place::Place, sql};
 
 /// The connections that read. Opened when they are needed, kept while the store is open.
 #[derive(Debug, Clone)]
@@ -18,7 +17,7 @@ pub(crate) struct Readers(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    path: PathBuf,
+    place: Place,
     busy_timeout: Duration,
     idle: Mutex<Vec<Connection>>,
     permits: Arc<Semaphore>,
@@ -26,11 +25,11 @@ struct Inner {
 }
 
 impl Readers {
-    pub(crate) fn new(path: PathBuf, busy_timeout: Duration, readers_max: usize) -> Self {
+    pub(crate) fn new(place: Place, busy_timeout: Duration, readers_max: usize) -> Self {
         // More would only wait for one another in SQLite; the bound also keeps the number a u32.
         let readers_max = readers_max.clamp(1, 1_024);
         Self(Arc::new(Inner {
-            path,
+            place,
             busy_timeout,
             idle: Mutex::new(Vec::new()),
             permits: Arc::new(Semaphore::new(readers_max)),
@@ -75,15 +74,17 @@ impl Inner {
         &self,
         work: impl FnOnce(&Connection) -> Result<T>,
     ) -> std::result::Result<T, StoreError> {
+        self.place.check()?;
+        let path = self.place.path();
         let idle = self.idle().pop();
         let file::Reader { connection, is_immutable } = match idle {
             Some(connection) => file::Reader { connection, is_immutable: false },
-            None => file::open_reader(&self.path, self.busy_timeout)?,
+            None => file::open_reader(path, self.busy_timeout)?,
         };
         let done = in_snapshot(&connection, work).map_err(|fault| fault.in_file(&connection))?;
         // Somebody who may write to the folder did so after all: what was read is no snapshot.
-        if is_immutable && file::has_wal(&self.path) {
-            let path = self.path.display();
+        if is_immutable && file::has_wal(path) {
+            let path = path.display();
             let message = format!("another process writes to the database, try again: path={path}");
             return Err(StoreError::unavailable(message));
         }

@@ -18,6 +18,7 @@ use crate::{
     cache::Snapshot,
     documents, file,
     options::{Access, SqliteOptions},
+    place::Place,
     pool::{self, Readers},
     read,
     transaction::Session,
@@ -53,15 +54,15 @@ impl SqliteStore {
     }
 
     fn open_blocking(options: SqliteOptions) -> Result<Self, StoreError> {
-        let path = file::resolve(&options.path)?;
-        let SqliteOptions { access, clock, limits, busy_timeout, .. } = options;
-        let readers = Readers::new(path.clone(), busy_timeout, options.readers_max);
+        let SqliteOptions { access, clock, limits, busy_timeout, readers_max, .. } = options;
+        let path = file::resolve(&options.path, access)?;
         let snapshot = |connection: &Connection| {
             pool::in_snapshot(connection, Snapshot::read).map_err(|fault| fault.in_file(connection))
         };
         if access == Access::ReadOnly {
             let connection = file::open_reader(&path, busy_timeout)?.connection;
             let head = Head::new(snapshot(&connection)?.head);
+            let readers = Readers::new(Place::of(&path)?, busy_timeout, readers_max);
             let watch = Watch::start(&path, busy_timeout, head.clone())?;
             let watch = Arc::new(Mutex::new(Some(watch)));
             return Ok(Self { readers, watch, writer: None, head, limits });
@@ -69,7 +70,9 @@ impl SqliteStore {
         let lineage = Lineage::new(options.ids.uuid(clock.now()));
         let connection = file::open_writer(&path, busy_timeout, options.file_bytes_max, lineage)?;
         let head = Head::new(snapshot(&connection)?.head);
-        let session = Session::new(connection, Wal::new(&path, busy_timeout));
+        let place = Place::of(&path)?;
+        let readers = Readers::new(place.clone(), busy_timeout, readers_max);
+        let session = Session::new(connection, place, Wal::new(&path, busy_timeout));
         let committer = Committer { session, clock, commit_delay: options.commit_delay };
         let writer = Writer::spawn("factum-sqlite", committer, head.clone(), limits)?;
         let watch = Watch::start(&path, busy_timeout, head.clone())?;

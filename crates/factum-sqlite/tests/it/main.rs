@@ -8,6 +8,7 @@ mod damage;
 mod erasure;
 mod failure;
 mod opening;
+mod place;
 mod process;
 mod reading;
 mod schema;
