@@ -34,6 +34,9 @@ pub(crate) trait Files: fmt::Debug + Send + Sync + 'static {
     /// Where the folder was when it was opened, if something else is there now, or nothing. What
     /// is written to it then is found by none who looks for it under its name.
     fn moved_from(&self) -> Option<PathBuf>;
+
+    /// Whether a process has the journal open for writing whose folder this is.
+    fn has_writer(&self) -> io::Result<bool>;
 }
 
 /// An open file. Reads and writes say where, so that threads can share it.

@@ -45,6 +45,7 @@ mod read;
 mod documents;
 mod lineage;
 mod lock;
+mod synced;
 
 mod append;
 mod change;

@@ -72,10 +72,15 @@ impl Drop for Lock {
 }
 
 impl Lock {
-    /// Takes the lock of a folder, for a writer.
-    pub(crate) fn take(top: &SystemFiles) -> Result<Self, StoreError> {
+    /// Takes the lock of a folder, for a writer. `announce` is called when no other writer can
+    /// come any more, and before readers can see that one has.
+    pub(crate) fn take_announced(
+        top: &SystemFiles,
+        announce: impl FnOnce() -> Result<(), StoreError>,
+    ) -> Result<Self, StoreError> {
         let at = |e| refused(top, e);
         let Some(mut lock) = Self::of_folder(top, File::try_lock)? else { return Err(taken(top)) };
+        announce()?;
         for name in [LOG, DOCUMENTS] {
             match top.inside(name) {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
@@ -96,6 +101,11 @@ impl Lock {
         lock.is_leaving = Some(is_leaving.clone());
         writers().insert(lock.folder, is_leaving);
         Ok(lock)
+    }
+
+    /// Takes the lock of a folder, to change what is in it but not to open it.
+    pub(crate) fn take(top: &SystemFiles) -> Result<Self, StoreError> {
+        Self::take_announced(top, || Ok(()))
     }
 
     /// Keeps writers out of a folder; `None` if there is one. Others can do so as well. It takes
@@ -153,6 +163,26 @@ impl Lock {
             Err(TryLockError::Error(e)) => drop(unlockable(top, e)?),
         }
         Ok(())
+    }
+}
+
+/// Whether a writer holds the journal of a folder. It takes the right to read, and no other.
+pub(crate) fn is_held(top: &SystemFiles) -> io::Result<bool> {
+    // Not the folder of both, at which a writer does not wait for those who only look.
+    let log = top.open_plain(LOG, OFlags::RDONLY | OFlags::DIRECTORY);
+    let file = || top.open_plain(LOCK, OFlags::RDONLY);
+    Ok(is_locked(log)? || is_locked(file())?)
+}
+
+fn is_locked(file: io::Result<File>) -> io::Result<bool> {
+    let file = match file {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+        file => file?,
+    };
+    match file.try_lock_shared() {
+        Ok(()) => file.unlock().map(|()| false),
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(e)) => Err(e),
     }
 }
 
@@ -221,77 +251,4 @@ fn in_use(top: &SystemFiles) -> StoreError {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::thread;
-
-    use super::*;
-
-    fn take(folder: &tempfile::TempDir) -> Result<Lock, StoreError> {
-        Lock::take(&SystemFiles::open(folder.path()).unwrap())
-    }
-
-    fn journal() -> tempfile::TempDir {
-        let folder = tempfile::tempdir().unwrap();
-        for name in [LOG, DOCUMENTS] {
-            std::fs::create_dir(folder.path().join(name)).unwrap();
-        }
-        folder
-    }
-
-    /// A child process has them from its beginning until its program is loaded.
-    #[test]
-    fn copies_of_its_descriptors_do_not_keep_a_lock() {
-        let folder = journal();
-        let lock = take(&folder).unwrap();
-        let copies: Vec<File> = lock.held.iter().map(|file| file.try_clone().unwrap()).collect();
-        assert_eq!(copies.len(), 4, "three folders and a file");
-        assert!(take(&folder).is_err());
-        drop(lock);
-        take(&folder).unwrap();
-    }
-
-    #[test]
-    fn a_writer_that_is_about_to_go_is_waited_for() {
-        let folder = journal();
-        for _ in 0..20 {
-            let lock = take(&folder).unwrap();
-            assert!(take(&folder).is_err());
-            drop(lock.leave());
-            thread::scope(|scope| {
-                let next = scope.spawn(|| take(&folder).map(drop));
-                thread::yield_now();
-                drop(lock);
-                next.join().unwrap().unwrap();
-            });
-        }
-    }
-
-    /// The handle of a closed store may outlive the next opening of its folder.
-    #[test]
-    fn a_handle_that_outlived_its_lock_says_nothing_of_the_next() {
-        let folder = journal();
-        let leave = take(&folder).unwrap().leave();
-        let _next = take(&folder).unwrap();
-        drop(leave);
-        assert!(take(&folder).unwrap_err().to_string().contains("open in another"));
-    }
-
-    /// What an older version holds while it writes.
-    #[test]
-    fn a_locked_file_is_respected_as_the_folder_is() {
-        let folder = journal();
-        let old = File::create(folder.path().join(LOCK)).unwrap();
-        old.try_lock().unwrap();
-        assert!(take(&folder).unwrap_err().to_string().contains("open in another"));
-        let top = SystemFiles::open(folder.path()).unwrap();
-        assert!(Lock::share(&top).unwrap().is_none());
-        old.unlock().unwrap();
-        let lock = take(&folder).unwrap();
-        assert!(matches!(old.try_lock(), Err(TryLockError::WouldBlock)), "and it respects ours");
-        drop(lock);
-        let shared = Lock::share(&top).unwrap();
-        assert!(take(&folder).unwrap_err().to_string().contains("being verified"));
-        drop(shared);
-        take(&folder).unwrap();
-    }
-}
+mod tests;

@@ -15,6 +15,7 @@ use crate::{
     index::Index,
     log::Log,
     segment::{SECTOR, Segment, check_alone, segment_name, segments_in},
+    synced::Synced,
     tail::{LogTail, TailOptions, first_segment, new_salt, write_zeros},
     walk::{End, Walked, open_chain},
 };
@@ -62,7 +63,7 @@ pub(crate) fn open(
     index.load(&names, sealed, &active.header)?;
     let mut replayed = index.replay(active, End::Open)?;
     let findings = mend(&*files, active, &replayed)?;
-    settle(active, &mut replayed)?;
+    settle(&*files, active, &mut replayed)?;
     let view = index.into_view();
     check_left_out(&segments, &view.erased)?;
     view.tables.active().write().end = replayed.end;
@@ -91,7 +92,7 @@ pub(crate) fn open_documents(
     let found = (folder, &segments[..]);
     let (documents, mut replayed) = Documents::load(files.clone(), sizes, found, End::Open)?;
     let findings = mend(&*files, active, &replayed)?;
-    settle(active, &mut replayed)?;
+    settle(&*files, active, &mut replayed)?;
     let tail = LogTail::new(files, active.clone(), replayed.end, options.clone())?;
     documents.begin_writing(tail, replayed.next);
     Ok((documents, findings))
@@ -168,11 +169,15 @@ fn mend(files: &dyn Files, segment: &Segment, replayed: &Walked) -> Result<Findi
 /// Makes sure of the last frame. No other frame vouches for it: it may be in the system's memory
 /// only, where a failed sync leaves it although the disk never had it. Written once more, it goes
 /// to the disk with the sync that follows.
-fn settle(segment: &Segment, replayed: &mut Walked) -> Result<(), StoreError> {
+fn settle(files: &dyn Files, segment: &Segment, replayed: &mut Walked) -> Result<(), StoreError> {
     let Some((offset, kind)) = replayed.last else { return Ok(()) };
     let file: &dyn File = &*segment.file;
     let first = segment.header.first;
-    let at = |e| error::disk("securing the end of the log", &segment_name(first), e);
+    let at = |e| {
+        // Whether it is told or not, this opening has failed.
+        let _ = Synced::doubt(files);
+        error::disk("securing the end of the log", &segment_name(first), e)
+    };
     // Where the write was cut short in the zeros that fill the frame up, the file is too short.
     replayed.bytes.resize(replayed.bytes.len().max(replayed.end as usize), 0);
     let frame = &replayed.bytes[offset as usize..replayed.end as usize];

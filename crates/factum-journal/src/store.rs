@@ -35,6 +35,7 @@ use crate::{
     options::{Access, JournalOptions, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN},
     read,
     recovery::{self, Founded},
+    synced::Synced,
     tail::TailOptions,
     warm,
 };
@@ -47,6 +48,8 @@ const LOOKS_MAX: usize = 16;
 /// The folders inside.
 pub(crate) const LOG: &str = "log";
 pub(crate) const DOCUMENTS: &str = "documents";
+/// What an empty file system holds where it is mounted.
+const MOUNTED: &str = "lost+found";
 /// So many runs of documents of one level become one of the next.
 const DOCUMENT_FANOUT: usize = 8;
 /// The largest batch that an option may allow: it becomes one frame.
@@ -145,9 +148,10 @@ impl JournalStore {
         check_folder(&folder)?;
         make_folders(&folder)?;
         let top = open_folder(&folder)?;
-        let lock = Lock::take(&top)?;
-        let leave = lock.leave().map(Arc::new);
         let (log, documents) = (inside(&top, LOG)?, inside(&top, DOCUMENTS)?);
+        let announce = || Synced::announce(&*log).and_then(|()| Synced::announce(&*documents));
+        let lock = Lock::take_announced(&top, announce)?;
+        let leave = lock.leave().map(Arc::new);
         let top: Arc<dyn Files> = Arc::new(top);
         let founded = founded(&*top)?;
         let JournalOptions { clock, ids, limits, segment_bytes, document_segment_bytes, .. } =
@@ -192,8 +196,9 @@ impl JournalStore {
         }
         let top = open_folder(folder)?;
         let (log, documents) = (inside(&top, LOG)?, inside(&top, DOCUMENTS)?);
-        let log_follower = LogFollower::open(Arc::new(top), log)?;
-        let document_follower = DocumentFollower::open(documents)?;
+        let top: Arc<dyn Files> = Arc::new(top);
+        let log_follower = LogFollower::open(top.clone(), log)?;
+        let document_follower = DocumentFollower::open(top, documents)?;
         let (log, documents) = (log_follower.log.clone(), document_follower.documents.clone());
         let head = Head::new(Position::new(log.view().head));
         let half = Half::Follower(log_follower, document_follower);
@@ -277,7 +282,7 @@ fn resolve(path: &Path) -> Result<std::path::PathBuf, StoreError> {
 fn check_folder(folder: &Path) -> Result<(), StoreError> {
     let Ok(names) = SystemFiles::open(folder).and_then(|it| it.list()) else { return Ok(()) };
     let is_ours = |name: &String| {
-        [LOG, DOCUMENTS, LOCK].contains(&name.as_str()) || name.ends_with(UNFINISHED)
+        [LOG, DOCUMENTS, LOCK, MOUNTED].contains(&name.as_str()) || name.ends_with(UNFINISHED)
     };
     if names.iter().any(|name| name == MARKER) || names.iter().all(is_ours) {
         return Ok(());

@@ -40,4 +40,8 @@ impl Files for AbsentFiles {
     fn moved_from(&self) -> Option<PathBuf> {
         None
     }
+
+    fn has_writer(&self) -> io::Result<bool> {
+        absent()
+    }
 }

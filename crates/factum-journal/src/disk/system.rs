@@ -13,6 +13,7 @@ use super::{
     File, Files,
     patience::{self, Way},
 };
+use crate::lock;
 
 /// The rights of a new file, from which the process's mask is taken.
 const MODE: u32 = 0o666;
@@ -127,6 +128,10 @@ impl Files for SystemFiles {
             Err(e) => !matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
         };
         (!is_here).then(|| self.path.to_path_buf())
+    }
+
+    fn has_writer(&self) -> io::Result<bool> {
+        lock::is_held(self)
     }
 }
 

@@ -62,6 +62,10 @@ impl Files for Counted {
     fn moved_from(&self) -> Option<std::path::PathBuf> {
         self.files.moved_from()
     }
+
+    fn has_writer(&self) -> io::Result<bool> {
+        self.files.has_writer()
+    }
 }
 
 impl File for CountedFile {

@@ -7,14 +7,13 @@ use bytes::BytesMut;
 use factum_core::{StoreError, StreamVersion};
 use hashbrown::HashMap;
 
-use super::cut::tell_synced;
 use crate::{
     disk::Files,
     error,
     frame::{self, FrameKind, FramePlace},
     record::{Record, RecordPlace, StreamState, put_change},
     segment::{Segment, segment_name, segments_in},
-    tail::encode_synced,
+    synced::tell_repaired,
     verify::names,
     walk::{End, open_chain, walk},
 };
@@ -113,5 +112,5 @@ fn write(
         frame::finish(&mut buffer, place(end), next, FrameKind::Group);
         put(&buffer, &mut end)?;
     }
-    tell_synced(files, encode_synced(last.header.first, end))
+    tell_repaired(files, Some((last.header.first, end)))
 }

@@ -77,6 +77,8 @@ struct State {
     is_off: bool,
     /// Whether the next sync of names is the one that an opening begins with.
     is_opening: bool,
+    /// Whether a process has the journal open for writing.
+    has_writer: bool,
 }
 
 /// Names that change at once, and what they stand for then.
@@ -116,6 +118,7 @@ impl SimDisk {
             room: None,
             is_off: false,
             is_opening: false,
+            has_writer: false,
         })))
     }
 
@@ -152,6 +155,12 @@ impl SimDisk {
     pub(super) fn revive(&self) {
         let state = &mut *self.state();
         (state.is_off, state.calls_to_cut, state.calls_to_error) = (false, None, None);
+        state.has_writer = false;
+    }
+
+    /// A process takes the lock of the journal, or lets it go.
+    pub(super) fn lock(&self, has_writer: bool) {
+        self.state().has_writer = has_writer;
     }
 
     /// The power goes at the call after so many.
@@ -177,6 +186,7 @@ impl SimDisk {
     pub(super) fn restart(&self) {
         let state = &mut *self.state();
         (state.is_off, state.calls_to_cut, state.calls_to_error) = (false, None, None);
+        state.has_writer = false;
         // Nothing, everything, or each piece by a toss.
         let kept = state.random.below(4);
         let keep = |random: &mut Random| match kept {
@@ -411,6 +421,12 @@ impl Files for SimFolder {
 
     fn moved_from(&self) -> Option<PathBuf> {
         None
+    }
+
+    fn has_writer(&self) -> io::Result<bool> {
+        let mut state = self.disk.state();
+        state.call()?;
+        Ok(state.has_writer)
     }
 }
 

@@ -38,6 +38,10 @@ impl Files for Small {
     fn moved_from(&self) -> Option<std::path::PathBuf> {
         self.0.moved_from()
     }
+
+    fn has_writer(&self) -> io::Result<bool> {
+        self.0.has_writer()
+    }
 }
 
 impl File for SmallFile {

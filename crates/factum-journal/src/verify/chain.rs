@@ -14,7 +14,7 @@ use crate::{
     frame::{FRAME_ALIGN, FrameHeader, FramePlace},
     frames::{Frame, Frames, Tail},
     segment::{FRAMES_START, Segment, segment_name, segments_in},
-    tail::{SYNCED, read_synced},
+    synced::Told,
     walk::{End, each_kept, extents_in, verdict},
 };
 
@@ -171,7 +171,7 @@ impl<'f> Chain<'f> {
 
 /// How far the writer says that a log is durable.
 fn told(files: &dyn Files) -> Option<(u64, u32)> {
-    files.open(SYNCED).ok().and_then(|file| read_synced(&*file))
+    Told::read(files).ok().and_then(|told| told.reach())
 }
 
 /// What came of going through a log.

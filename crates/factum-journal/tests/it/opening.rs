@@ -85,6 +85,7 @@ async fn what_can_not_be_opened_is_refused_with_the_reason() {
     let shown = folder.path().display();
     assert!(refused(format!("journal:{}", file.display())).await.contains("is a file"));
     assert!(refused("journal:".into()).await.contains("lives in a folder"));
+    assert!(refused("journal:~/data".into()).await.contains("only a shell knows what ~ is"));
     assert!(refused(format!("journal:{shown}?mod=read")).await.contains("option=mod"));
     assert!(refused(format!("journal:{shown}?mode=raed")).await.contains("mode=raed"));
     assert!(refused(format!("journal:{shown}?mode=read")).await.contains("no journal to read"));
@@ -112,6 +113,14 @@ async fn a_folder_with_other_files_is_no_place_for_a_journal() {
     // Behind the marker, anything may be beside it.
     std::fs::write(&other, "text").unwrap();
     open(path).await.close().await.unwrap();
+}
+
+/// A disk of its own is a good place for a journal.
+#[tokio::test]
+async fn a_mount_point_is_an_empty_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("lost+found")).unwrap();
+    open(folder.path()).await.close().await.unwrap();
 }
 
 /// The index is no more than a shortcut through the log.
