@@ -19,6 +19,7 @@ use rustix::fs::OFlags;
 use crate::{
     disk::{FolderId, SystemFiles},
     store::{DOCUMENTS, LOG},
+    synced::Synced,
 };
 
 /// The file that is locked. It stays when the lock goes; only the lock itself says anything.
@@ -72,19 +73,40 @@ impl Drop for Lock {
 }
 
 impl Lock {
-    /// Takes the lock of a folder, for a writer. `announce` is called when no other writer can
-    /// come any more, and before readers can see that one has.
-    pub(crate) fn take_announced(
-        top: &SystemFiles,
-        announce: impl FnOnce() -> Result<(), StoreError>,
-    ) -> Result<Self, StoreError> {
-        let at = |e| refused(top, e);
-        let Some(mut lock) = Self::of_folder(top, File::try_lock)? else { return Err(taken(top)) };
-        announce()?;
+    /// Takes the lock of a folder, for a writer.
+    pub(crate) fn take(top: &SystemFiles) -> Result<Self, StoreError> {
+        let lock = Self::of_folder(top, File::try_lock)?;
+        lock.ok_or_else(|| taken(top))?.finish(top)
+    }
+
+    /// Makes a shared lock that of a writer. Another that comes in between is found, and this one
+    /// refused.
+    pub(crate) fn for_writer(mut self, top: &SystemFiles) -> Result<Self, StoreError> {
+        match top.folder().try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(taken(top)),
+            Err(TryLockError::Error(e)) => drop(unlockable(top, e)?),
+        }
+        // The file is locked by another descriptor, for which this one would be in the way.
+        self.held.retain(|file| {
+            let is_folder = Arc::ptr_eq(file, top.folder());
+            is_folder || file.unlock().is_err()
+        });
+        self.finish(top)
+    }
+
+    /// Locks what else a writer locks when it has the folder.
+    fn finish(self, top: &SystemFiles) -> Result<Self, StoreError> {
+        let (mut lock, at) = (self, |e| refused(top, e));
         for name in [LOG, DOCUMENTS] {
             match top.inside(name) {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                inner => lock.add(inner.map_err(at)?.folder(), top)?,
+                inner => {
+                    let inner = inner.map_err(at)?;
+                    // No other writer can come any more, and no reader sees this one yet.
+                    Synced::announce(&inner)?;
+                    lock.add(inner.folder(), top)?;
+                }
             }
         }
         let flags = OFlags::RDWR | OFlags::CREATE;
@@ -101,11 +123,6 @@ impl Lock {
         lock.is_leaving = Some(is_leaving.clone());
         writers().insert(lock.folder, is_leaving);
         Ok(lock)
-    }
-
-    /// Takes the lock of a folder, to change what is in it but not to open it.
-    pub(crate) fn take(top: &SystemFiles) -> Result<Self, StoreError> {
-        Self::take_announced(top, || Ok(()))
     }
 
     /// Keeps writers out of a folder; `None` if there is one. Others can do so as well. It takes
@@ -238,7 +255,8 @@ fn taken(top: &SystemFiles) -> StoreError {
     ))
 }
 
-fn in_use(top: &SystemFiles) -> StoreError {
+/// Why none but a reader can have the folder.
+pub(crate) fn in_use(top: &SystemFiles) -> StoreError {
     let mut holder = String::new();
     // Without a number the message still says what to do.
     let _ = top.open_plain(LOCK, OFlags::RDONLY).and_then(|mut it| it.read_to_string(&mut holder));

@@ -16,7 +16,7 @@ use crate::{
     documents::{BEGIN, put_begin},
     error,
     lineage::{self, LINEAGE},
-    lock::Lock,
+    lock::{Lock, in_use},
     store::{DOCUMENTS, LOG, MARKER, MARKER_TEXT},
     verify::{Findings, Folders, JournalReport, look, names},
 };
@@ -108,7 +108,8 @@ pub fn repair(
     watch: &mut dyn FnMut(u64, u64),
 ) -> Result<JournalRepair, StoreError> {
     let top = Folders::find(path)?;
-    let _lock = Lock::take(&top)?;
+    // Nothing is changed yet, and readers may go on.
+    let lock = Lock::share(&top)?.ok_or_else(|| in_use(&top))?;
     let folders = Folders::inside(&top)?;
     let findings = look_well(&folders, watch)?;
     let plan = Plan::new(&folders, findings)?;
@@ -120,6 +121,7 @@ pub fn repair(
     if plan.loses() && loss == Loss::Refused {
         return Ok(JournalRepair { is_done: false, ..plan.told(Some(aside)) });
     }
+    let _lock = lock.for_writer(&top)?;
     let aside = Aside::make(path, aside).map_err(|e| {
         let message = format!("the folder to set files aside can't be made: path={SET_ASIDE}");
         StoreError::unavailable(message).with_source(e)

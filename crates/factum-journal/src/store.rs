@@ -35,7 +35,6 @@ use crate::{
     options::{Access, JournalOptions, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN},
     read,
     recovery::{self, Founded},
-    synced::Synced,
     tail::TailOptions,
     warm,
 };
@@ -149,8 +148,7 @@ impl JournalStore {
         make_folders(&folder)?;
         let top = open_folder(&folder)?;
         let (log, documents) = (inside(&top, LOG)?, inside(&top, DOCUMENTS)?);
-        let announce = || Synced::announce(&*log).and_then(|()| Synced::announce(&*documents));
-        let lock = Lock::take_announced(&top, announce)?;
+        let lock = Lock::take(&top)?;
         let leave = lock.leave().map(Arc::new);
         let top: Arc<dyn Files> = Arc::new(top);
         let founded = founded(&*top)?;

@@ -134,7 +134,8 @@ impl Synced {
 /// Says how far a log is durable that was repaired; `None`: what was said does not count any more.
 /// In place, so that whoever has the file open sees it.
 pub(crate) fn tell_repaired(files: &dyn Files, reach: Option<Reach>) -> Result<(), StoreError> {
-    let told = reach.map_or([0; REACH_BYTES], encode);
+    // It is no writer's number, so that readers see that it is another log.
+    let told = [reach.map_or([0; REACH_BYTES], encode), [0; 16]].concat();
     let tell = |file: Arc<dyn File>| {
         file.write_at(&told, 0)?;
         file.sync()

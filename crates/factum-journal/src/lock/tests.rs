@@ -1,6 +1,7 @@
 use std::thread;
 
 use super::*;
+use crate::synced::Told;
 
 fn take(folder: &tempfile::TempDir) -> Result<Lock, StoreError> {
     Lock::take(&SystemFiles::open(folder.path()).unwrap())
@@ -68,5 +69,34 @@ fn a_locked_file_is_respected_as_the_folder_is() {
     let shared = Lock::share(&top).unwrap();
     assert!(take(&folder).unwrap_err().to_string().contains("being verified"));
     drop(shared);
+    take(&folder).unwrap();
+}
+
+/// It may be older than a power cut.
+#[test]
+fn readers_do_not_take_what_was_said_before_for_the_word_of_a_writer_that_comes() {
+    let folder = journal();
+    let log = SystemFiles::open(&folder.path().join(LOG)).unwrap();
+    Synced::begin(&log, [7; 16], (1, 512)).unwrap();
+    assert_eq!(Told::read(&log).unwrap().of_writer(), Some((1, 512)));
+    let _lock = take(&folder).unwrap();
+    let told = Told::read(&log).unwrap();
+    // It stays, as what must be there at least.
+    assert_eq!((told.of_writer(), told.reach()), (None, Some((1, 512))));
+}
+
+#[test]
+fn a_shared_lock_becomes_a_writers_where_no_other_shares_it() {
+    let folder = journal();
+    drop(take(&folder).unwrap());
+    let open = || SystemFiles::open(folder.path()).unwrap();
+    let (one, other) = (open(), open());
+    let shared = Lock::share(&one).unwrap().unwrap();
+    let second = Lock::share(&other).unwrap().unwrap();
+    assert!(shared.for_writer(&one).unwrap_err().to_string().contains("being verified"));
+    let lock = second.for_writer(&other).unwrap();
+    assert!(Lock::share(&one).unwrap().is_none() && is_held(&one).unwrap());
+    drop(lock);
+    assert!(!is_held(&one).unwrap());
     take(&folder).unwrap();
 }
