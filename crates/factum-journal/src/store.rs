@@ -22,12 +22,13 @@ use factum_core::{
 use tokio::{sync::watch, task};
 
 use crate::{
-    append::{Committer, Delay},
+    append::{Committer, Delay, RECORD_BYTES_EXTRA},
     change,
     disk::{Files, SystemFiles, UNFINISHED, without_waiting},
     documents::{DocumentKeeper, Documents},
     error,
     follower::{DocumentFollower, LogFollower},
+    frame::FRAME_BYTES_MAX,
     keeper::Keeper,
     lineage,
     lock::{LOCK, Lock},
@@ -252,6 +253,15 @@ fn check_options(options: &JournalOptions) -> Result<(), StoreError> {
             limits.batch_bytes_max
         )));
     }
+    let records = limits.batch_events_max.saturating_mul(RECORD_BYTES_EXTRA);
+    if limits.batch_bytes_max.saturating_add(records) > FRAME_BYTES_MAX as usize {
+        return Err(StoreError::invalid(format!(
+            "batches of these limits do not fit into a frame of a journal, lower one of them; each \
+             event takes {RECORD_BYTES_EXTRA} bytes more: batch_bytes_max={} batch_events_max={} \
+             frame_bytes_max={FRAME_BYTES_MAX}",
+            limits.batch_bytes_max, limits.batch_events_max
+        )));
+    }
     Ok(())
 }
 
@@ -407,7 +417,8 @@ impl DocumentStore for JournalStore {
         let mut rest = Some(range);
         while let Some(range) = rest {
             // Each step on its own, so that others get their turn between two.
-            let step = self.blocking(move |inner| inner.documents.removal(range)).await?;
+            let max = self.inner.limits.write_documents_max;
+            let step = self.blocking(move |inner| inner.documents.removal(range, max)).await?;
             let batch;
             (batch, rest) = step;
             match self.write(batch).await {

@@ -183,7 +183,8 @@ impl Documents {
             }
             record::put_commit(buffer, place);
         }
-        frame::finish(buffer, tail.place(), *first, FrameKind::Group);
+        let framed = frame::finish(buffer, tail.place(), *first, FrameKind::Group);
+        framed.map_err(TailError::NotWritten)?;
         tail.write(buffer)?;
         *next += plan.writes.len() as u64;
         if buffer.capacity() > BUFFER_BYTES_MAX {

@@ -110,7 +110,7 @@ fn write(
             state.bounds.version = through.max(state.bounds.version);
             put_change(&mut buffer, record, &stream, &state);
         }
-        frame::finish(&mut buffer, place(end), next, FrameKind::Group);
+        frame::finish(&mut buffer, place(end), next, FrameKind::Group)?;
         put(&buffer, &mut end)?;
     }
     tell_synced(files, encode_synced(last.header.first, end))

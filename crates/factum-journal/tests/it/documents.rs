@@ -4,7 +4,7 @@ use std::{fs, path::Path, sync::Arc};
 
 use bytes::Bytes;
 use factum_core::{
-    Document, DocumentStore, EventStore, ExpectedRevision, KeyRange, Revision, ScanQuery,
+    Document, DocumentStore, EventStore, ExpectedRevision, KeyRange, Limits, Revision, ScanQuery,
     StoreError, StoreErrorKind, WriteBatch, WriteError,
 };
 use factum_journal::{Access, JournalOptions, JournalStore, verify};
@@ -328,4 +328,22 @@ async fn what_was_accepted_before_the_closing_is_written() {
         assert_eq!(all(&store).await.unwrap().len(), 40);
         store.close().await.unwrap();
     }
+}
+
+/// A step of a clearing was larger than a write of these limits may be, and refused.
+#[tokio::test]
+async fn clearing_keeps_to_the_limits_of_a_write() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut limits = Limits::default();
+    limits.write_documents_max = 10;
+    let options = JournalOptions::new(folder.path()).with_limits(limits);
+    let store = JournalStore::open(options).await.unwrap();
+    for key in 0..25 {
+        let put = WriteBatch::new().put(format!("{key}"), ExpectedRevision::Any, "v");
+        store.write(put).await.unwrap();
+    }
+    store.clear(KeyRange::all()).await.unwrap();
+    let page = store.scan(ScanQuery::new(KeyRange::all())).await.unwrap();
+    assert!(page.documents.is_empty());
+    store.close().await.unwrap();
 }

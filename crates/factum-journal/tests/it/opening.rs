@@ -3,10 +3,13 @@
 use std::sync::Arc;
 
 use factum_backend::{OpenContext, OpenStore, Registry, StoreUrl};
-use factum_core::{EventStore, StoreErrorKind, SystemClock, SystemIds};
+use factum_core::{
+    AppendBatch, Content, EventName, EventStore, ExpectedVersion, Limits, NewEvent, StoreErrorKind,
+    SystemClock, SystemIds,
+};
 use factum_journal::{JournalKind, JournalOptions, JournalStore};
 
-use crate::fresh::{check_positions, files, grow, open};
+use crate::fresh::{check_positions, files, grow, new_id, open, stream};
 
 fn context() -> OpenContext {
     OpenContext { clock: Arc::new(SystemClock), ids: Arc::new(SystemIds) }
@@ -120,4 +123,30 @@ async fn many_segments_have_few_runs() {
     store.close().await.unwrap();
     let report = factum_journal::verify(folder.path()).unwrap();
     assert!(report.is_whole(), "{:?}", report.damages);
+}
+
+#[tokio::test]
+async fn limits_whose_batches_no_frame_holds_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = |events, bytes| {
+        let mut limits = Limits::default();
+        (limits.batch_events_max, limits.batch_bytes_max) = (events, bytes);
+        JournalStore::open(JournalOptions::new(folder.path()).with_limits(limits))
+    };
+    for (events, bytes) in
+        [(2_000_000, 8 << 20), (400_000, 32 << 20), (usize::MAX, 1), (1, 33 << 20)]
+    {
+        let refused = open(events, bytes).await.unwrap_err();
+        assert_eq!(refused.kind(), StoreErrorKind::Invalid, "{refused}");
+    }
+    // As many events as fit.
+    let (events, bytes) = (100_000, 8 << 20);
+    let store = open(events, bytes).await.unwrap();
+    let event = |_| NewEvent::new(new_id(), EventName::from_static("e"), Content::Json, "");
+    let batch = AppendBatch::new().write(stream("s"), ExpectedVersion::Any, (0..events).map(event));
+    store.append(batch).await.unwrap();
+    store.close().await.unwrap();
+    let store = open(events, bytes).await.unwrap();
+    assert_eq!(check_positions(&store).await.value() as usize, events);
+    store.close().await.unwrap();
 }
