@@ -17,9 +17,9 @@ use crate::{
     recovery::list,
     replay::Replay,
     run::Run,
-    segment::{segment_name, segments_in},
+    segment::{Segment, segment_name, segments_in},
     tail::{SYNCED, read_synced},
-    walk::{End, open_chain},
+    walk::{End, read_chain},
 };
 
 /// How often a look is repeated when the writer changes what is looked at.
@@ -123,15 +123,14 @@ fn load(
     let names = list(files)?;
     let mut firsts = segments_in(&names);
     firsts.retain(|first| *first <= last);
-    let segments = open_chain(files, &firsts)?;
-    let Some((active, sealed)) = segments.split_last().filter(|(it, _)| it.header.first == last)
-    else {
+    let headers = read_chain(files, &firsts)?;
+    let Some((active, sealed)) = headers.split_last().filter(|(it, _)| it.first == last) else {
         return Err(error::damaged("the segment that is written is missing", last, 0));
     };
-    let (cache, lineage) = (Cache::new(), active.header.lineage);
+    let (cache, lineage) = (Cache::new(), active.lineage);
     let mut index = Index::new(files, lineage, &cache);
-    index.load_only(&names, sealed, &active.header)?;
-    index.replay(active, End::Synced(end))?;
+    index.load_only(&names, sealed, active)?;
+    index.replay(&Segment::open(files, last)?, End::Synced(end))?;
     Ok((index.into_view(), (last, end), lineage))
 }
 
@@ -210,8 +209,8 @@ fn load_documents(
     if folder.firsts.last() != Some(&segment) {
         return Err(error::damaged("the segment that is written is missing", segment, 0));
     }
-    let segments = open_chain(&**files, &folder.firsts)?;
-    let found = (folder, &segments[..]);
+    let headers = read_chain(&**files, &folder.firsts)?;
+    let found = (folder, &headers[..]);
     let (documents, walked) = Documents::load(files.clone(), None, found, End::Synced(end))?;
     Ok((documents, Seen { segment, end: walked.end, next: walked.next }))
 }

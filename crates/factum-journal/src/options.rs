@@ -46,6 +46,9 @@ pub struct JournalOptions {
     pub limits: Limits,
     /// How large a segment of the log becomes, from 4 KiB to 1 GiB. Opening replays one segment,
     /// and its index is kept in memory.
+    ///
+    /// The journal writes zeros for one segment ahead, which makes each sync cheaper. A disk
+    /// without room for that many is no obstacle: the log does without them, and is slower.
     pub segment_bytes: u32,
     /// How large a segment of the log of documents becomes; of about three, memory holds all.
     pub(crate) document_segment_bytes: u32,

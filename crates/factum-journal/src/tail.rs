@@ -47,6 +47,7 @@ pub(crate) enum TailError {
 struct Zeroed {
     file: Arc<dyn File>,
     name: String,
+    /// How large the segment may become: as many zeros, unless the disk has no room for them.
     bytes: u32,
 }
 
@@ -62,7 +63,12 @@ impl Zeroed {
             }
             Ok(file)
         };
-        let written = write();
+        let written = match write() {
+            // They only make the log faster. Emptied, the file grows with each frame, and the room
+            // that there is goes to those.
+            Err(e) if error::is_full(&e) => files.create(&name),
+            written => written,
+        };
         if written.is_err() {
             // On a full disk its room is needed. What stays is removed at the next opening.
             let _ = files.remove(&name);
@@ -173,7 +179,7 @@ pub(crate) struct LogTail {
     pub(crate) segment: Segment,
     /// Where the next frame begins.
     pub(crate) end: u32,
-    /// How large the segment was written with zeros.
+    /// How large the segment may become: with how many zeros it was written, if there was room.
     capacity: u32,
     segment_bytes: u32,
     pub(crate) spare: Arc<Spare>,

@@ -212,7 +212,7 @@ fn check_folder(
     findings.is_marker_bad = !marker.is_ok_and(|text| text == MARKER_TEXT.as_bytes());
     let first = chain.segments.iter().flatten().next();
     findings.report.lineage = match lineage::renewed(&**top) {
-        Ok(renewed) => renewed.or(first.map(|segment| segment.header.lineage)),
+        Ok(renewed) => renewed.or(first.map(|segment| segment.lineage)),
         Err(error) if error.kind() == factum_core::StoreErrorKind::Corrupt => {
             findings.is_lineage_bad = true;
             let what = "the file of the lineage is not what was written";
