@@ -14,4 +14,5 @@ mod reading;
 mod repairing;
 mod rewritten;
 mod space;
+mod steps;
 mod verifying;
