@@ -5,10 +5,12 @@
 //! [`PageBuilder`] to keep to the limits of a page.
 
 mod facts;
+mod foreseen;
 mod group;
 mod head;
 mod page;
 mod plan;
+mod posting;
 mod queue;
 mod registry;
 mod relay;
@@ -17,10 +19,12 @@ mod url;
 mod writer;
 
 pub use facts::{Facts, FoundEvent};
+pub use foreseen::{FORESEEN_NEAR, Foreseen, Kept, Looked, Outlook};
 pub use group::{GROUP_BYTES_MAX, GROUP_EVENTS_MAX, Group};
 pub use head::Head;
 pub use page::{PAGE_SCANNED_MAX, PageBuilder, PageEnd, Pushed, partition_point};
 pub use plan::{GroupPlan, LogEnd, PlannedEvent, plan_group};
+pub use posting::{Candidate, Matches, Postings, QueryTerm};
 pub use registry::{OpenContext, OpenStore, Registry, Stores};
 pub use url::StoreUrl;
 pub use writer::{

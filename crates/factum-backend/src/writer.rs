@@ -156,9 +156,8 @@ impl<C: Commit> Writer<C> {
     /// on without the caller.
     pub async fn append(&self, batch: AppendBatch) -> Result<Appended, AppendError> {
         self.limits.check_append(&batch)?;
-        // A batch larger than the whole queue would wait for ever.
         let (events, bytes) = (batch.event_count(), batch.size());
-        let units = bytes.div_ceil(ROOM_UNIT).clamp(1, QUEUE_BATCHES_MAX) as u32;
+        let units = units_of(bytes);
         let room = self.room(units).await?;
         let (to, answer) = oneshot::channel();
         let job = Job::Append(Member { batch, events, bytes, reply: Reply { to, units } });
@@ -184,19 +183,32 @@ impl<C: Commit> Writer<C> {
         }
     }
 
-    /// Runs something else on the writer's thread, between two groups, and waits for it. The
-    /// outer error: it was not run, or the writer died in it.
+    /// Runs something else on the writer's thread, between two groups, and waits for it. `bytes`
+    /// are those that the work holds until then; they count in the queue as those of a batch do.
+    /// The outer error: it was not run, or the writer died in it.
     ///
     /// # Errors
     /// `Closed`, or `Internal` if the thread died.
+    ///
+    /// # Cancel safety
+    /// Dropped while it waits for room in the queue, nothing happens; after that, the work is done
+    /// without the caller.
     pub async fn run<T: Send + 'static>(
         &self,
+        bytes: usize,
         work: impl FnOnce(&mut C) -> T + Send + 'static,
     ) -> Result<T, RunError> {
+        let units = units_of(bytes);
+        self.room(units).await.map_err(RunError::NotRun)?.forget();
+        // However the job ends, also unrun.
+        let room = Room { room: self.room.clone(), units };
         let (reply, answer) = oneshot::channel();
         let job = Job::Run(Box::new(move |store| {
+            let done = work(store);
+            // Room first: who hears the answer may count on it.
+            drop(room);
             // Who asked may be gone; the work was to be done all the same.
-            let _ = reply.send(work(store));
+            let _ = reply.send(done);
         }));
         if !self.jobs.put(job) {
             return Err(RunError::NotRun(self.ended()));
@@ -255,6 +267,24 @@ impl From<RunError> for WriteError {
 /// What the queue holds is counted in units of so many bytes, of which every batch takes one at
 /// least: so both its batches and their bytes are bounded.
 const ROOM_UNIT: usize = QUEUE_BYTES_MAX / QUEUE_BATCHES_MAX;
+
+/// The room that so many bytes take. What is larger than the whole queue would wait for ever, and
+/// takes all of it.
+fn units_of(bytes: usize) -> u32 {
+    bytes.div_ceil(ROOM_UNIT).clamp(1, QUEUE_BATCHES_MAX) as u32
+}
+
+/// Room in the queue, given back when it is dropped.
+struct Room {
+    room: Arc<Semaphore>,
+    units: u32,
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.room.add_permits(self.units as usize);
+    }
+}
 
 fn writer_died() -> StoreError {
     StoreError::internal("the writer thread has died, its panic message tells why; open again")

@@ -6,7 +6,7 @@ mod system;
 
 use std::{fmt, io, sync::Arc};
 
-pub(crate) use patience::without_waiting;
+pub(crate) use patience::{spend, without_waiting};
 pub(crate) use system::SystemFiles;
 
 /// A folder of files. Names are plain file names.

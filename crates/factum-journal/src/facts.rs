@@ -60,17 +60,15 @@ impl Facts for LogFacts<'_> {
     }
 
     fn first_match(&mut self, condition: &AppendCondition) -> Result<Option<Position>, StoreError> {
-        let scope = Scope::Query(condition.fail_if_events_match.clone());
-        let mut from = condition.after.next().value();
-        loop {
-            let at = (from, Direction::Forward);
-            let found = candidates(self.log, self.view, &scope, at, 1)?;
-            if let Some(position) = found.positions.first() {
-                return Ok(Some(Position::new(*position)));
-            }
-            let Some(through) = found.through else { return Ok(None) };
-            from = through + 1;
+        let from = self.log.foreseen.after(condition).next().value();
+        // Most often all was looked at before.
+        if from > self.view.head {
+            return Ok(None);
         }
+        let scope = Scope::Query(condition.fail_if_events_match.clone());
+        let (at, mut looks) = ((from, Direction::Forward), usize::MAX);
+        let found = candidates(self.log, self.view, &scope, at, (1, &mut looks))?;
+        Ok(found.positions.first().map(|position| Position::new(*position)))
     }
 
     fn find_ids(

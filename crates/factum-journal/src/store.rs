@@ -12,7 +12,7 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::BytesMut;
-use factum_backend::{Head, Writer};
+use factum_backend::{Head, Kept, Outlook, Writer};
 use factum_core::{
     AppendBatch, AppendError, Appended, Document, DocumentStore, Durability, EventStore,
     Guarantees, KeyRange, Limits, PAGE_BYTES_DEFAULT, PAGE_EVENTS_DEFAULT, Page, Position,
@@ -228,6 +228,23 @@ impl JournalStore {
         self.blocking(look).await
     }
 
+    /// Looks at the conditions of a batch before it is queued: nobody's append is to wait for that.
+    async fn foresee(&self, batch: &AppendBatch) -> Result<Option<Kept<'_>>, StoreError> {
+        if !warm::is_worth_foreseeing(&self.inner.log, batch) {
+            return Ok(None);
+        }
+        self.inner.limits.check_append(batch)?;
+        let mut outlook = Outlook::new(batch);
+        while !outlook.is_done() {
+            let (asked, before) = (batch.clone(), outlook.clone());
+            let step = move |inner: &Inner| warm::foresee(&inner.log, &asked, before.clone());
+            // An error comes again on the writer's thread, and is told there.
+            let Ok(after) = self.look(step).await else { break };
+            outlook = after;
+        }
+        Ok(Some(self.inner.log.foreseen.keep(batch, outlook.through())))
+    }
+
     /// Runs what may wait for the disk where waiting does no harm.
     async fn blocking<T: Send + 'static>(
         &self,
@@ -337,6 +354,7 @@ impl EventStore for JournalStore {
             let asked = batch.clone();
             let _ = self.blocking(move |inner| warm::warm(&inner.log, &asked)).await;
         }
+        let _foreseen = self.foresee(&batch).await?;
         writer.append(batch).await
     }
 
@@ -360,7 +378,7 @@ impl EventStore for JournalStore {
         change: StreamChange,
     ) -> Result<StreamInfo, AppendError> {
         let stream = stream.clone();
-        self.inner.writer()?.run(move |committer| committer.change(&stream, change)).await?
+        self.inner.writer()?.run(0, move |committer| committer.change(&stream, change)).await?
     }
 
     fn head(&self) -> watch::Receiver<Position> {
@@ -437,27 +455,4 @@ impl DocumentStore for JournalStore {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::cell::Cell;
-
-    use super::*;
-
-    #[tokio::test]
-    async fn what_was_left_out_meanwhile_is_looked_for_again_but_not_for_ever() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = JournalStore::open(JournalOptions::new(folder.path())).await.unwrap();
-        let looks = Cell::new(0);
-        let look = |fails: usize| {
-            looks.set(0);
-            store.inner.look_at_log(|_| {
-                looks.set(looks.get() + 1);
-                if looks.get() <= fails { Err(error::left_out(1)) } else { Ok(()) }
-            })
-        };
-        assert!(look(2).is_ok());
-        assert_eq!(looks.get(), 3);
-        assert!(error::is_left_out(&look(usize::MAX).unwrap_err()));
-        assert_eq!(looks.get(), LOOKS_MAX + 1);
-        store.close().await.unwrap();
-    }
-}
+mod tests;

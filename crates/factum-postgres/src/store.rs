@@ -178,7 +178,7 @@ impl EventStore for PostgresStore {
         change: StreamChange,
     ) -> Result<StreamInfo, AppendError> {
         let stream = stream.clone();
-        self.writer()?.run(move |committer| committer.change(&stream, change)).await?
+        self.writer()?.run(0, move |committer| committer.change(&stream, change)).await?
     }
 
     fn head(&self) -> watch::Receiver<Position> {

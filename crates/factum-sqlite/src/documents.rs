@@ -18,6 +18,12 @@ use crate::{
 /// How many documents one step of a clearing removes, between which appends go on.
 const CLEAR_STEP: u32 = 1_000;
 
+/// The bytes that a write holds while it waits.
+pub(crate) fn size_of(batch: &WriteBatch) -> usize {
+    let value = |it: &DocumentWrite| it.value.as_ref().map_or(0, Bytes::len);
+    batch.entries().iter().map(|it| it.key.len() + value(it)).sum()
+}
+
 pub(crate) fn get(connection: &Connection, key: &[u8]) -> Result<Option<Document>> {
     let mut get = connection.prepare_cached(sql::GET_DOCUMENT)?;
     Ok(get.query_row([key], document).optional()?)

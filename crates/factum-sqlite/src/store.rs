@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use factum_backend::{Head, Writer};
+use factum_backend::{Foreseen, Head, Kept, Outlook, Writer};
 use factum_core::{
     AppendBatch, AppendError, Appended, Document, DocumentStore, Durability, EventStore,
     Guarantees, KeyRange, Limits, Lineage, POLL_OWN, Page, Position, ReadQuery, Revision, ScanPage,
@@ -16,7 +16,7 @@ use tokio::{sync::watch, task};
 use crate::{
     append::Committer,
     cache::Snapshot,
-    documents, file,
+    documents, facts, file,
     options::{Access, SqliteOptions},
     pool::{self, Readers},
     read,
@@ -40,6 +40,7 @@ pub struct SqliteStore {
     writer: Option<Arc<Writer<Committer>>>,
     head: Head,
     limits: Limits,
+    foreseen: Arc<Foreseen>,
 }
 
 impl SqliteStore {
@@ -64,23 +65,42 @@ impl SqliteStore {
             let head = Head::new(snapshot(&connection)?.head);
             let watch = Watch::start(&path, busy_timeout, head.clone())?;
             let watch = Arc::new(Mutex::new(Some(watch)));
-            return Ok(Self { readers, watch, writer: None, head, limits });
+            let foreseen = Arc::default();
+            return Ok(Self { readers, watch, writer: None, head, limits, foreseen });
         }
         let lineage = Lineage::new(options.ids.uuid(clock.now()));
         let connection = file::open_writer(&path, busy_timeout, options.file_bytes_max, lineage)?;
         let head = Head::new(snapshot(&connection)?.head);
         let session = Session::new(connection, Wal::new(&path, busy_timeout));
-        let committer = Committer { session, clock, commit_delay: options.commit_delay };
+        let (commit_delay, foreseen) = (options.commit_delay, Arc::<Foreseen>::default());
+        let committer = Committer { session, clock, commit_delay, foreseen: foreseen.clone() };
         let writer = Writer::spawn("factum-sqlite", committer, head.clone(), limits)?;
         let watch = Watch::start(&path, busy_timeout, head.clone())?;
         let watch = Arc::new(Mutex::new(Some(watch)));
-        Ok(Self { readers, watch, writer: Some(Arc::new(writer)), head, limits })
+        Ok(Self { readers, watch, writer: Some(Arc::new(writer)), head, limits, foreseen })
     }
 
     fn writer(&self) -> Result<&Writer<Committer>, StoreError> {
         self.writer.as_deref().ok_or_else(|| {
             StoreError::invalid("the store is opened for reading, open it without mode=read")
         })
+    }
+
+    /// Looks at the conditions of a batch before it is queued: nobody's append is to wait for that.
+    async fn foresee(&self, batch: &AppendBatch) -> Result<Option<Kept<'_>>, StoreError> {
+        if !Foreseen::is_worth_it(batch, self.head.position()) {
+            return Ok(None);
+        }
+        self.limits.check_append(batch)?;
+        let mut outlook = Outlook::new(batch);
+        while !outlook.is_done() {
+            let (asked, before) = (batch.clone(), outlook.clone());
+            let step = move |connection: &Connection| facts::foresee(connection, &asked, before);
+            // An error comes again on the writer's thread, and is told there.
+            let Ok(after) = self.readers.read(step).await else { break };
+            outlook = after;
+        }
+        Ok(Some(self.foreseen.keep(batch, outlook.through())))
     }
 
     async fn page(&self, query: ReadQuery) -> Result<Page, StoreError> {
@@ -94,7 +114,9 @@ impl SqliteStore {
 #[async_trait]
 impl EventStore for SqliteStore {
     async fn append(&self, batch: AppendBatch) -> Result<Appended, AppendError> {
-        self.writer()?.append(batch).await
+        let writer = self.writer()?;
+        let _foreseen = self.foresee(&batch).await?;
+        writer.append(batch).await
     }
 
     async fn read(&self, query: ReadQuery) -> Result<Page, StoreError> {
@@ -113,7 +135,7 @@ impl EventStore for SqliteStore {
         change: StreamChange,
     ) -> Result<StreamInfo, AppendError> {
         let stream = stream.clone();
-        self.writer()?.run(move |committer| committer.change(&stream, change)).await?
+        self.writer()?.run(0, move |committer| committer.change(&stream, change)).await?
     }
 
     fn head(&self) -> watch::Receiver<Position> {
@@ -155,7 +177,8 @@ impl DocumentStore for SqliteStore {
     async fn write(&self, batch: WriteBatch) -> Result<Revision, WriteError> {
         let writer = self.writer()?;
         self.limits.check_write(&batch)?;
-        writer.run(move |committer| committer.write(&batch)).await?
+        let bytes = documents::size_of(&batch);
+        writer.run(bytes, move |committer| committer.write(&batch)).await?
     }
 
     async fn clear(&self, range: KeyRange) -> Result<(), StoreError> {
@@ -163,7 +186,7 @@ impl DocumentStore for SqliteStore {
         let mut left = Some(range);
         while let Some(range) = left {
             // Each step on its own, so that appends get their turn between two.
-            let step = writer.run(move |committer| committer.clear_step(range)).await;
+            let step = writer.run(0, move |committer| committer.clear_step(range)).await;
             left = step
                 .map_err(WriteError::from)
                 .and_then(|step| step)
@@ -172,3 +195,6 @@ impl DocumentStore for SqliteStore {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

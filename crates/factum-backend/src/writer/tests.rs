@@ -276,6 +276,33 @@ async fn other_work_runs_between_groups() {
     let bench = bench();
     bench.open_gate(1);
     bench.append(0, 1).await.unwrap().unwrap();
-    let head = bench.writer.run(|store| store.head).await.unwrap();
+    let head = bench.writer.run(0, |store| store.head).await.unwrap();
     assert_eq!(head, Position::new(1));
+}
+
+/// Work that is no append took no room: a queue of documents to be written had no limit.
+#[tokio::test]
+async fn other_work_waits_for_room_as_well() {
+    let bench = bench();
+    let append = bench.append(0, 1);
+    bench.settle().await;
+    let size = 1 << 20;
+    let most = QUEUE_BYTES_MAX / size;
+    let works: Vec<_> = (0..2 * most)
+        .map(|_| {
+            let writer = bench.writer.clone();
+            let held = vec![7_u8; 16];
+            tokio::spawn(async move { writer.run(size, move |_| held.len()).await })
+        })
+        .collect();
+    bench.settle().await;
+    let room = bench.writer.room.available_permits() * ROOM_UNIT;
+    assert!(room < 2 * size, "the queue holds what fits into it, not more: room={room}");
+    bench.open_gate(1);
+    append.await.unwrap().unwrap();
+    for work in works {
+        assert_eq!(work.await.unwrap().unwrap(), 16);
+    }
+    bench.writer.close().await;
+    assert_eq!(bench.writer.room.available_permits() * ROOM_UNIT, QUEUE_BYTES_MAX);
 }

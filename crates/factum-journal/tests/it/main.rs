@@ -6,6 +6,7 @@ mod fresh;
 mod conformance;
 mod damage;
 mod documents;
+mod foreseen;
 mod golden;
 mod lineage;
 mod opening;

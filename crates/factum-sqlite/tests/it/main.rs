@@ -7,6 +7,7 @@ mod conformance;
 mod damage;
 mod erasure;
 mod failure;
+mod foreseen;
 mod opening;
 mod process;
 mod reading;
