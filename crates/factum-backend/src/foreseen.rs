@@ -218,6 +218,12 @@ mod tests {
         assert!(asked.len() > 11, "the first was looked at once more: {asked:?}");
 
         let mut outlook = Outlook::new(&batch);
+        let clear = |_: &AppendCondition, _| Ok::<_, ()>(Looked::Clear);
+        outlook.step(&batch, Position::new(9), clear).unwrap();
+        assert!(outlook.is_done());
+        assert_eq!(outlook.through(), [Position::new(9); 2], "and of the next nothing is known");
+
+        let mut outlook = Outlook::new(&batch);
         let found = |_: &AppendCondition, _| Ok::<_, ()>(Looked::Found(Position::new(8)));
         outlook.step(&batch, Position::new(9), found).unwrap();
         assert!(outlook.is_done(), "there is no use in looking on");

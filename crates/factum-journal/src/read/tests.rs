@@ -21,10 +21,19 @@ fn tag(n: u64) -> Tag {
     Tag::new("n", n).unwrap()
 }
 
-/// A log over several runs and segments in memory; each event has the tags of the numbers that
-/// divide its position, and one of two types.
+/// A log over several runs and segments in memory.
 fn log(folder: &std::path::Path) -> Committer {
-    let mut committer = open(folder, Founded::Never, 16 << 10);
+    let committer = log_of(folder, 16 << 10);
+    let tables = committer.log.view().tables;
+    let (runs, recents) = (tables.runs.len(), tables.recents.len());
+    assert!(runs > 1 && recents > 2, "{runs} runs, {recents} segments in memory");
+    committer
+}
+
+/// A log in which each event has the tags of the numbers that divide its position, and one of two
+/// types.
+fn log_of(folder: &std::path::Path, segment_bytes: u32) -> Committer {
+    let mut committer = open(folder, Founded::Never, segment_bytes);
     for first in (1..=COUNT).step_by(50) {
         let event = |position: u64| {
             let id = EventId::new(SystemIds.uuid(factum_core::Clock::now(&SystemClock)));
@@ -38,9 +47,6 @@ fn log(folder: &std::path::Path) -> Committer {
         let batch = AppendBatch::new().write(stream, ExpectedVersion::Any, events);
         committer.commit(&[batch]).unwrap();
     }
-    let tables = committer.log.view().tables;
-    let (runs, recents) = (tables.runs.len(), tables.recents.len());
-    assert!(runs > 1 && recents > 2, "{runs} runs, {recents} segments in memory");
     committer
 }
 
@@ -118,13 +124,21 @@ fn a_page_ends_where_its_looks_do_though_nothing_matched() {
     let (found, steps) = walk(&committer.log, &scope, Direction::Forward, 100);
     assert_eq!(found.len() as u64, COUNT / 42);
     assert!((5..=60).contains(&steps), "{steps} steps");
+    // Nor does it go on where each look finds something, or each part of the index has nothing.
+    let query = |n| Scope::Query(Query::new([item(&[], &[n])]));
+    let (found, steps) = walk(&committer.log, &query(2), Direction::Forward, 10);
+    assert!(steps > found.len() / 20, "{steps} steps");
+    let (_, steps) = walk(&committer.log, &query(13), Direction::Backward, 2);
+    assert!(steps > 3, "{steps} steps");
 }
 
 /// Such a page held up the thread that all tasks share, for seconds on a large log.
 #[test]
 fn a_page_that_takes_much_looking_is_not_made_on_a_thread_that_others_need() {
     let folder = tempfile::tempdir().unwrap();
-    let committer = log(folder.path());
+    // All in memory, so that no read is what makes it long.
+    let committer = log_of(folder.path(), 1 << 20);
+    assert_eq!(committer.log.view().tables.recents.len(), 1);
     let few = ReadQuery::matching(Query::new([item(&[], &[100])]));
     assert!(without_waiting(|| page(&committer.log, &few)).is_some());
     let many = Query::new((0..64).map(|n| item(&[], &[[2, 3, 7][n % 3], 2])));

@@ -149,5 +149,5 @@ fn a_query_of_two_items_comes_further_than_a_position_in_a_page() {
     let query = Query::new([item(&[], &["a:1", "odd:1"]), item(&[], &["odd:1", "a:1"])]);
     let (found, pauses) = walk(&connection, &query, Direction::Forward, 60);
     assert_eq!(found, [0_u64; 0]);
-    assert!(pauses <= 12, "{pauses} pages for 600 entries, of 60 each");
+    assert!((5..=12).contains(&pauses), "{pauses} pages for 600 entries, of 60 each");
 }
