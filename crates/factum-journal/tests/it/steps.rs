@@ -60,9 +60,10 @@ async fn erasing_more_versions_than_a_step_skips_none_now_and_when_it_is_replaye
     store.close().await.unwrap();
 }
 
+/// All old events of a stream were read, on the thread that all appends wait for.
 #[tokio::test]
-async fn retention_by_age_counts_more_old_events_than_a_step_looks_at() {
-    const OLD: u64 = 3 * 256 + 7;
+async fn retention_by_age_finds_the_first_that_is_young_enough_among_many() {
+    const OLD: u64 = 3 * 1_024 + 7;
     let folder = tempfile::tempdir().unwrap();
     let clock = VirtualClock::new(Timestamp::from_micros(1_000_000));
     let store = open(folder.path(), &clock).await;
@@ -73,6 +74,14 @@ async fn retention_by_age_counts_more_old_events_than_a_step_looks_at() {
     let info = store.change(&stream("aged"), StreamChange::Retain(retention)).await.unwrap();
     assert_eq!(info.bounds.erased_through.value(), OLD);
     assert_eq!(erased(&store).await, (vec![(1, OLD)], 2));
+    // And with what is appended since, in one group or not.
+    clock.advance(Duration::from_secs(31));
+    store.append(batch("aged", 3)).await.unwrap();
+    assert_eq!(erased(&store).await, (vec![(1, OLD + 2)], 3));
+    clock.advance(Duration::from_secs(31));
+    store.append(batch("other", 1)).await.unwrap();
+    store.append(batch("aged", 1)).await.unwrap();
+    assert_eq!(erased(&store).await, (vec![(1, OLD + 5)], 2));
     store.close().await.unwrap();
 }
 
