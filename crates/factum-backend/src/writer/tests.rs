@@ -291,7 +291,7 @@ async fn other_work_waits_for_room_as_well() {
     let works: Vec<_> = (0..2 * most)
         .map(|_| {
             let writer = bench.writer.clone();
-            let held = vec![7_u8; 16];
+            let held = [7_u8; 16];
             tokio::spawn(async move { writer.run(size, move |_| held.len()).await })
         })
         .collect();

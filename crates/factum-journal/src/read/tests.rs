@@ -37,7 +37,8 @@ fn log_of(folder: &std::path::Path, segment_bytes: u32) -> Committer {
     for first in (1..=COUNT).step_by(50) {
         let event = |position: u64| {
             let id = EventId::new(SystemIds.uuid(factum_core::Clock::now(&SystemClock)));
-            let name = EventName::from_static(if position / 10 % 2 == 0 { "x" } else { "y" });
+            let name =
+                EventName::from_static(if (position / 10).is_multiple_of(2) { "x" } else { "y" });
             let event = NewEvent::new(id, name, Content::Json, "");
             let tags = NUMBERS.into_iter().filter(|n| position.is_multiple_of(*n));
             tags.fold(event, |event, n| event.with_tag(tag(n)))
@@ -95,7 +96,7 @@ fn a_search_in_steps_finds_what_one_without_end_does() {
             Scope::Query(query) => {
                 let tags = NUMBERS.into_iter().filter(|n| position.is_multiple_of(*n)).map(tag);
                 let tags: Vec<Tag> = tags.collect();
-                let name = if position / 10 % 2 == 0 { "x" } else { "y" };
+                let name = if (position / 10).is_multiple_of(2) { "x" } else { "y" };
                 query.matches(name, tags.iter().map(Tag::as_str))
             }
             _ => true,

@@ -10,7 +10,7 @@ use factum_core::{
 use factum_memory::MemoryStore;
 
 fn tag(n: u64) -> Tag {
-    Tag::new("email", n).unwrap()
+    Tag::new("email", n).expect("the tag is one")
 }
 
 fn event() -> NewEvent {
@@ -19,7 +19,7 @@ fn event() -> NewEvent {
 }
 
 fn stream(key: &str) -> StreamId {
-    StreamId::new("account", key).unwrap()
+    StreamId::new("account", key).expect("the id is one")
 }
 
 /// An event with a tag, unless there is one.
