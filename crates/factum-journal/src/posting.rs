@@ -7,7 +7,7 @@ use factum_core::{Direction, Scope, StoreError};
 use crate::{disk::spend, error, key::Term, stretch::Chunks};
 
 /// What a look into a list costs where nobody may wait, in bytes that could be read instead.
-const LOOK_BYTES: usize = 128;
+const LOOK_BYTES: usize = 512;
 
 /// A part of the index that knows where terms are.
 pub(crate) trait TermSource {

@@ -95,8 +95,9 @@ impl Files for Watched {
 impl File for WatchedFile {
     fn read_at(&self, into: &mut [u8], offset: u64) -> io::Result<usize> {
         if let Some(bytes) = self.once.lock().unwrap().take() {
-            into.copy_from_slice(&bytes);
-            return Ok(bytes.len());
+            let len = bytes.len().min(into.len());
+            into[..len].copy_from_slice(&bytes[..len]);
+            return Ok(len);
         }
         self.file.read_at(into, offset)
     }
