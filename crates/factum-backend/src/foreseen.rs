@@ -7,7 +7,7 @@
 use std::{
     collections::HashMap,
     fmt,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use factum_core::{AppendBatch, AppendCondition, Position};
@@ -21,15 +21,16 @@ const ITEMS_NEAR: usize = 64;
 #[derive(Debug, Default)]
 pub struct Foreseen(Mutex<HashMap<usize, Position>>);
 
-/// Keeps what is known of the conditions of a batch until it is dropped.
+/// Keeps what is known of the conditions of a batch until it is dropped. It goes with the batch to
+/// the writer's thread: a caller may be gone before its batch is planned.
 #[must_use]
-pub struct Kept<'f> {
-    foreseen: &'f Foreseen,
+pub struct Kept {
+    foreseen: Arc<Foreseen>,
     /// As long as it is held, no other condition can be where one of its conditions is.
     batch: AppendBatch,
 }
 
-impl fmt::Debug for Kept<'_> {
+impl fmt::Debug for Kept {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Kept").finish_non_exhaustive()
     }
@@ -48,13 +49,13 @@ impl Foreseen {
     /// Remembers that the condition at each index has no match up to the position at the same
     /// index, for as long as the answer lives. The batch must be the very one that is appended, or
     /// a clone of it.
-    pub fn keep(&self, batch: &AppendBatch, through: &[Position]) -> Kept<'_> {
+    pub fn keep(self: &Arc<Self>, batch: &AppendBatch, through: &[Position]) -> Kept {
         let mut known = self.known();
         for (condition, through) in batch.conditions().iter().zip(through) {
             known.insert(address(condition), *through);
         }
         drop(known);
-        Kept { foreseen: self, batch: batch.clone() }
+        Kept { foreseen: self.clone(), batch: batch.clone() }
     }
 
     /// Behind which position a condition is still to be looked at: its own, or a later one.
@@ -74,7 +75,7 @@ impl Foreseen {
     }
 }
 
-impl Drop for Kept<'_> {
+impl Drop for Kept {
     fn drop(&mut self) {
         let mut known = self.foreseen.known();
         for condition in self.batch.conditions() {
@@ -182,7 +183,7 @@ mod tests {
 
     #[test]
     fn what_is_known_of_a_condition_is_of_no_other_and_ends_with_its_batch() {
-        let foreseen = Foreseen::default();
+        let foreseen = Arc::<Foreseen>::default();
         let (asked, equal) = (batch(2), batch(2));
         let kept = foreseen.keep(&asked, &[Position::new(9), Position::new(1)]);
         let after = |batch: &AppendBatch| {

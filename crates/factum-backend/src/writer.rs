@@ -18,6 +18,7 @@ use factum_core::{AppendBatch, AppendError, Appended, Limits, Position, StoreErr
 use tokio::sync::{Semaphore, SemaphorePermit, TryAcquireError, oneshot, watch};
 
 use crate::{
+    foreseen::Kept,
     group::Group,
     head::Head,
     queue::{Entrance, Exit, Taken, queue},
@@ -155,12 +156,29 @@ impl<C: Commit> Writer<C> {
     /// Dropped while it waits for room in the queue, nothing happens; after that, the append goes
     /// on without the caller.
     pub async fn append(&self, batch: AppendBatch) -> Result<Appended, AppendError> {
+        self.append_foreseen(batch, None).await
+    }
+
+    /// As [`append`](Self::append), and keeps what is known of the batch's conditions until they
+    /// were looked at.
+    ///
+    /// # Errors
+    /// See [`AppendError`].
+    ///
+    /// # Cancel safety
+    /// As that of [`append`](Self::append).
+    pub async fn append_foreseen(
+        &self,
+        batch: AppendBatch,
+        foreseen: Option<Kept>,
+    ) -> Result<Appended, AppendError> {
         self.limits.check_append(&batch)?;
         let (events, bytes) = (batch.event_count(), batch.size());
         let units = units_of(bytes);
         let room = self.room(units).await?;
         let (to, answer) = oneshot::channel();
-        let job = Job::Append(Member { batch, events, bytes, reply: Reply { to, units } });
+        let reply = Reply { to, units };
+        let job = Job::Append(Member { batch, events, bytes, reply, foreseen });
         if !self.jobs.put(job) {
             return Err(self.ended().into());
         }
@@ -306,6 +324,7 @@ struct Member {
     events: usize,
     bytes: usize,
     reply: Reply,
+    foreseen: Option<Kept>,
 }
 
 impl Member {
@@ -385,9 +404,12 @@ impl<C: Commit> Loop<C> {
     fn commit_group(&mut self, members: Vec<Member>) {
         let mut batches = Vec::with_capacity(members.len());
         let mut replies = Vec::with_capacity(members.len());
-        for Member { batch, reply, .. } in members {
+        // Held until the group is planned.
+        let mut kept = Vec::new();
+        for Member { batch, reply, foreseen, .. } in members {
             batches.push(batch);
             replies.push(reply);
+            kept.extend(foreseen);
         }
         let outcomes = match self.store.commit(&batches) {
             Ok(committed) => {
@@ -397,6 +419,7 @@ impl<C: Commit> Loop<C> {
             }
             Err(error) => replies.iter().map(|_| Err(error.answer())).collect(),
         };
+        drop(kept);
         let answers = batches.into_iter().zip(outcomes);
         let answers = answers.map(|(batch, outcome)| Answer { outcome, _batch: batch });
         self.relay.deliver(replies.into_iter().zip(answers).collect());

@@ -52,7 +52,7 @@ pub(crate) struct Log {
     pub(crate) lineage: Lineage,
     pub(crate) cache: Cache,
     pub(crate) hot: Hot,
-    pub(crate) foreseen: Foreseen,
+    pub(crate) foreseen: Arc<Foreseen>,
     buffers: Buffers,
     view: RwLock<View>,
     sealed: Mutex<HashMap<u64, SegmentText>>,
@@ -76,7 +76,7 @@ pub(crate) enum Taken {
 impl Log {
     pub(crate) fn new(files: Arc<dyn Files>, lineage: Lineage, view: View) -> Self {
         let (cache, sealed, buffers) = (Cache::new(), Mutex::default(), Buffers::default());
-        let (hot, foreseen, view) = (Hot::new(), Foreseen::default(), RwLock::new(view));
+        let (hot, foreseen, view) = (Hot::new(), Arc::default(), RwLock::new(view));
         Self { files, lineage, cache, hot, foreseen, buffers, view, sealed }
     }
 

@@ -229,7 +229,7 @@ impl JournalStore {
     }
 
     /// Looks at the conditions of a batch before it is queued: nobody's append is to wait for that.
-    async fn foresee(&self, batch: &AppendBatch) -> Result<Option<Kept<'_>>, StoreError> {
+    async fn foresee(&self, batch: &AppendBatch) -> Result<Option<Kept>, StoreError> {
         if !warm::is_worth_foreseeing(&self.inner.log, batch) {
             return Ok(None);
         }
@@ -354,8 +354,8 @@ impl EventStore for JournalStore {
             let asked = batch.clone();
             let _ = self.blocking(move |inner| warm::warm(&inner.log, &asked)).await;
         }
-        let _foreseen = self.foresee(&batch).await?;
-        writer.append(batch).await
+        let foreseen = self.foresee(&batch).await?;
+        writer.append_foreseen(batch, foreseen).await
     }
 
     async fn read(&self, query: ReadQuery) -> Result<Page, StoreError> {

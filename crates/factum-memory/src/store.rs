@@ -58,7 +58,7 @@ impl MemoryStore {
     }
 
     /// Looks at the conditions of a batch before it is queued: nobody's append is to wait for that.
-    async fn foresee(&self, batch: &AppendBatch) -> Result<Option<Kept<'_>>, StoreError> {
+    async fn foresee(&self, batch: &AppendBatch) -> Result<Option<Kept>, StoreError> {
         if !Foreseen::is_worth_it(batch, self.writer.head().position()) {
             return Ok(None);
         }
@@ -92,8 +92,8 @@ impl Default for MemoryStore {
 #[async_trait]
 impl EventStore for MemoryStore {
     async fn append(&self, batch: AppendBatch) -> Result<Appended, AppendError> {
-        let _foreseen = self.foresee(&batch).await?;
-        self.writer.append(batch).await
+        let foreseen = self.foresee(&batch).await?;
+        self.writer.append_foreseen(batch, foreseen).await
     }
 
     async fn read(&self, query: ReadQuery) -> Result<Page, StoreError> {

@@ -87,7 +87,7 @@ impl SqliteStore {
     }
 
     /// Looks at the conditions of a batch before it is queued: nobody's append is to wait for that.
-    async fn foresee(&self, batch: &AppendBatch) -> Result<Option<Kept<'_>>, StoreError> {
+    async fn foresee(&self, batch: &AppendBatch) -> Result<Option<Kept>, StoreError> {
         if !Foreseen::is_worth_it(batch, self.head.position()) {
             return Ok(None);
         }
@@ -115,8 +115,8 @@ impl SqliteStore {
 impl EventStore for SqliteStore {
     async fn append(&self, batch: AppendBatch) -> Result<Appended, AppendError> {
         let writer = self.writer()?;
-        let _foreseen = self.foresee(&batch).await?;
-        writer.append(batch).await
+        let foreseen = self.foresee(&batch).await?;
+        writer.append_foreseen(batch, foreseen).await
     }
 
     async fn read(&self, query: ReadQuery) -> Result<Page, StoreError> {

@@ -306,3 +306,24 @@ async fn other_work_waits_for_room_as_well() {
     bench.writer.close().await;
     assert_eq!(bench.writer.room.available_permits() * ROOM_UNIT, QUEUE_BYTES_MAX);
 }
+
+/// Forgotten with a caller that gave up waiting, all of it would be looked at on the writer's
+/// thread after all.
+#[tokio::test]
+async fn what_was_foreseen_is_kept_until_its_batch_is_planned_though_the_caller_is_gone() {
+    let bench = bench();
+    let foreseen = Arc::<crate::foreseen::Foreseen>::default();
+    let fail_if_events_match = factum_core::Query::default();
+    let condition = factum_core::AppendCondition { fail_if_events_match, after: Position::ZERO };
+    let asked = batch(0, 1).unless(condition);
+    let kept = foreseen.keep(&asked, &[Position::ZERO]);
+    let writer = bench.writer.clone();
+    let append = tokio::spawn(async move { writer.append_foreseen(asked, Some(kept)).await });
+    bench.settle().await;
+    append.abort();
+    assert!(append.await.unwrap_err().is_cancelled());
+    assert!(!foreseen.is_empty(), "the batch is still to be planned");
+    bench.open_gate(1);
+    bench.writer.close().await;
+    assert!(foreseen.is_empty());
+}
