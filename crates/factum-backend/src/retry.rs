@@ -3,11 +3,11 @@
 //! A store finds the events of a stream by their versions anyway, so that no index over ids is
 //! needed; see docs/design/0001.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use factum_core::{
-    AppendBatch, Appended, EventId, ExpectedVersion, RETRY_WINDOW, StoreError, StreamVersion,
-    Timestamp,
+    AppendBatch, Appended, EventId, ExpectedVersion, RETRY_WINDOW, StoreError, StreamId,
+    StreamVersion, Timestamp,
 };
 
 use crate::{facts::FoundEvent, plan::Planner};
@@ -32,12 +32,11 @@ pub(crate) fn find<'g>(
         return Ok(if batch.is_repeated() { outside_window(batch, now) } else { Finding::Unknown });
     };
     let mut found = Vec::new();
-    for write in batch.writes() {
-        let ids: Vec<EventId> = write.events.iter().map(|event| event.id).collect();
-        found.extend(planner.facts.find_ids(&write.stream, &ids, since)?);
+    for (stream, ids) in ids_by_stream(batch) {
+        found.extend(planner.facts.find_ids(stream, &ids, since)?);
         let planned = ids.into_iter().filter_map(|id| {
             let planned = planner.planned(id)?;
-            (planned.stream == &write.stream).then_some(FoundEvent {
+            (planned.stream == stream).then_some(FoundEvent {
                 id,
                 position: planned.header.position,
                 version: planned.header.version,
@@ -50,6 +49,20 @@ pub(crate) fn find<'g>(
         return erased(planner, batch);
     }
     Ok(judge(batch, found))
+}
+
+/// The ids of a batch by stream: one that is written several times is searched once.
+fn ids_by_stream(batch: &AppendBatch) -> Vec<(&StreamId, Vec<EventId>)> {
+    let mut places = HashMap::with_capacity(batch.writes().len());
+    let mut streams: Vec<(_, Vec<_>)> = Vec::with_capacity(batch.writes().len());
+    for write in batch.writes() {
+        let place = *places.entry(&write.stream).or_insert(streams.len());
+        if place == streams.len() {
+            streams.push((&write.stream, Vec::with_capacity(write.events.len())));
+        }
+        streams[place].1.extend(write.events.iter().map(|event| event.id));
+    }
+    streams
 }
 
 /// A repeated batch of which nothing is there. If events behind the version that it expected are

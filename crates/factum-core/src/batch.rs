@@ -16,7 +16,8 @@ use crate::{
 pub struct StreamWrite {
     /// The stream that is written.
     pub stream: StreamId,
-    /// What must be so of it.
+    /// What must be so of it before the batch. `Any` where an earlier write of the batch has the
+    /// same stream.
     pub expected: ExpectedVersion,
     /// At least one event.
     pub events: Vec<NewEvent>,
@@ -34,8 +35,9 @@ pub struct StreamCheck {
 /// One unit of atomicity: stored whole or not at all. Cheap to clone, because an unknown outcome
 /// is retried with the same batch.
 ///
-/// A stream stands in a batch once, written or checked. Events get their positions in the order
-/// in which they were added.
+/// Events get consecutive positions in the order in which they were added. A batch may return to a
+/// stream that it has written; only the first write of a stream says what is expected of it, later
+/// ones expect `Any`. A stream is either written or checked, and checked once.
 ///
 /// ```
 /// use factum_core::{AppendBatch, ExpectedVersion, StreamId, StreamVersion};
@@ -47,6 +49,21 @@ pub struct StreamCheck {
 ///     .write(StreamId::new("account", "bob")?, StreamVersion::new(7), [deposited])
 ///     .check(StreamId::new("bank", "main")?, ExpectedVersion::StreamExists);
 /// assert_eq!(transfer.event_count(), 2);
+/// # Ok(()) }
+/// ```
+///
+/// A batch that returns to a stream:
+///
+/// ```
+/// # use factum_core::{AppendBatch, ExpectedVersion, StreamId};
+/// # fn example(opened: factum_core::NewEvent, noted: factum_core::NewEvent,
+/// #     activated: factum_core::NewEvent) -> Result<(), factum_core::InvalidStreamId> {
+/// let ada = StreamId::new("account", "ada")?;
+/// let batch = AppendBatch::new()
+///     .write(ada.clone(), ExpectedVersion::NoStream, [opened])
+///     .write(StreamId::new("bank", "main")?, ExpectedVersion::Any, [noted])
+///     .write(ada, ExpectedVersion::Any, [activated]);
+/// assert_eq!(batch.writes().len(), 3);
 /// # Ok(()) }
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -69,7 +86,8 @@ impl AppendBatch {
         Self::default()
     }
 
-    /// Adds events for a stream.
+    /// Adds events for a stream, after those that are here. A store refuses a later write of the
+    /// same stream that expects anything but `Any`.
     pub fn write(
         mut self,
         stream: StreamId,
@@ -78,6 +96,20 @@ impl AppendBatch {
     ) -> Self {
         let events = events.into_iter().collect();
         self.parts_mut().writes.push(StreamWrite { stream, expected: expected.into(), events });
+        self
+    }
+
+    /// Adds an event after those that are here, in the last write if that is of the same stream.
+    pub(crate) fn event(
+        mut self,
+        stream: &StreamId,
+        expected: ExpectedVersion,
+        event: NewEvent,
+    ) -> Self {
+        match self.parts_mut().writes.last_mut() {
+            Some(last) if last.stream == *stream => last.events.push(event),
+            _ => return self.write(stream.clone(), expected, [event]),
+        }
         self
     }
 
@@ -93,7 +125,7 @@ impl AppendBatch {
         self
     }
 
-    /// Adds everything in another batch, behind what is here.
+    /// Adds everything in another batch, after what is here.
     pub fn and(mut self, other: Self) -> Self {
         self.repeated |= other.repeated;
         let other = Arc::unwrap_or_clone(other.parts);
@@ -115,7 +147,7 @@ impl AppendBatch {
         Arc::make_mut(&mut self.parts)
     }
 
-    /// The streams that are written, in order.
+    /// The writes, in order; several of them may be of one stream.
     pub fn writes(&self) -> &[StreamWrite] {
         &self.parts.writes
     }
@@ -160,8 +192,8 @@ impl AppendBatch {
     }
 }
 
-/// The new version of each stream that was written, in the batch's order: a slice that needs no
-/// memory of its own for a single stream.
+/// The version that each write of a batch left its stream at, in the order of the writes: a slice
+/// that needs no memory of its own for a single write.
 #[derive(Clone)]
 pub struct Versions(Kept);
 
@@ -237,7 +269,7 @@ pub struct Appended {
     pub first: Position,
     /// The position of its last; all between are the batch's.
     pub last: Position,
-    /// The new version of each stream that was written, in the batch's order.
+    /// The version that each write left its stream at, in the order of the batch's writes.
     pub versions: Versions,
     /// When, by the store's clock.
     pub recorded_at: Timestamp,

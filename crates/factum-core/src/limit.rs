@@ -3,7 +3,7 @@
 use std::{collections::HashSet, hash::Hash};
 
 use crate::{
-    batch::AppendBatch,
+    batch::{AppendBatch, StreamCheck, StreamWrite},
     document::{ScanQuery, WriteBatch},
     error::StoreError,
     event::{Content, NewEvent},
@@ -13,7 +13,7 @@ use crate::{
     read::{ReadFrom, ReadQuery, Scope},
     store::{Retention, StreamChange},
     tag::TAGS_MAX,
-    version::StreamVersion,
+    version::{ExpectedVersion, StreamVersion},
 };
 
 impl Limits {
@@ -132,11 +132,25 @@ impl StreamChange {
     }
 }
 
+/// One stream alone costs nothing.
 fn check_streams(batch: &AppendBatch) -> Result<(), StoreError> {
-    let written = batch.writes().iter().map(|write| &write.stream);
-    let checked = batch.checks().iter().map(|check| &check.stream);
-    match first_twice(written.chain(checked)) {
-        Some(stream) => invalid(format!("a stream stands twice in the batch: stream={stream}")),
+    if batch.writes().len() + batch.checks().len() <= 1 {
+        return Ok(());
+    }
+    let mut seen = HashSet::new();
+    for StreamWrite { stream, expected, .. } in batch.writes() {
+        if !seen.insert(stream) && *expected != ExpectedVersion::Any {
+            return invalid(format!(
+                "only the first write of a stream in a batch can expect a version, let later ones \
+                 expect any: stream={stream} expected={expected}"
+            ));
+        }
+    }
+    match batch.checks().iter().find(|check| !seen.insert(&check.stream)) {
+        Some(StreamCheck { stream, .. }) => invalid(format!(
+            "a checked stream is written or checked in the batch already, say there what is \
+             expected of it: stream={stream}"
+        )),
         None => Ok(()),
     }
 }

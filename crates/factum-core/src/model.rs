@@ -4,7 +4,6 @@ use crate::{
     aggregate::Context,
     batch::{AppendBatch, Appended},
     error::AppendError,
-    event::NewEvent,
     execution::{ExecuteError, failure},
     kernel::Kernel,
     load::LoadError,
@@ -221,17 +220,15 @@ async fn read_model<M: DecisionModel>(
     }
 }
 
-/// A decision as a batch, and those of its events that the query will read, as they will be read.
-///
-/// A stream stands in a batch once, so the events of one stream go together, in the place of its
-/// first.
+/// A decision as a batch in the decision's order, and those of its events that the query will
+/// read, as they will be read.
 fn plan<E: Event, R: std::error::Error>(
     kernel: &Kernel,
     query: &Query,
     decision: ModelDecision<E>,
     metadata: &Metadata,
 ) -> Result<(AppendBatch, Vec<E>), ExecuteError<R>> {
-    let (mut streams, mut own): (Vec<(StreamId, Vec<_>)>, _) = (Vec::new(), Vec::new());
+    let (mut batch, mut own) = (AppendBatch::new(), Vec::new());
     for (category, key, event) in decision.writes {
         let stream = StreamId::new(&category, &key).map_err(LoadError::from)?;
         let id = kernel.event_id();
@@ -239,13 +236,7 @@ fn plan<E: Event, R: std::error::Error>(
         if query.matches(new.name.as_str(), new.tags.iter().map(Tag::as_str)) {
             own.push(read);
         }
-        match streams.iter_mut().find(|(other, _)| *other == stream) {
-            Some((_, events)) => events.push(new),
-            None => streams.push((stream, vec![new])),
-        }
+        batch = batch.event(&stream, ExpectedVersion::Any, new);
     }
-    let write = |batch: AppendBatch, (stream, events): (StreamId, Vec<NewEvent>)| {
-        batch.write(stream, ExpectedVersion::Any, events)
-    };
-    Ok((streams.into_iter().fold(AppendBatch::new(), write), own))
+    Ok((batch, own))
 }

@@ -21,7 +21,8 @@ use crate::{
 ///
 /// # Guarantees
 /// Every store keeps these laws; `factum-testing` holds a suite that tests them.
-/// 1. **Atomic**: a batch is stored whole or not at all, over all its streams.
+/// 1. **Atomic**: a batch is stored whole or not at all, over all its streams, and its events get
+///    consecutive positions in the batch's order.
 /// 2. **Versions** of a stream are 1, 2, 3, ... and survive deletion.
 /// 3. **Positions are gapless**: 1, 2, 3, ... over the log, in commit order; what was erased is
 ///    left as ranges.

@@ -74,6 +74,7 @@ macro_rules! __conformance_cases {
         $($then)* {
             Versions model random_steps_end_as_in_a_model;
             Atomic atomic a_batch_is_stored_over_all_its_streams;
+            Atomic atomic a_batch_keeps_its_order_where_it_returns_to_a_stream;
             Atomic atomic a_wrong_version_stores_nothing_of_the_batch;
             Atomic atomic a_failed_check_stores_nothing;
             Atomic atomic a_check_that_holds_writes_nothing_itself;
@@ -106,6 +107,7 @@ macro_rules! __conformance_cases {
             Conditions condition one_of_sixteen_claims_a_tag;
             Conditions condition unrelated_tags_never_fail;
             Retry retry a_repeated_batch_is_answered_as_the_first_time;
+            Retry retry a_repeated_batch_that_returns_to_a_stream_is_answered_as_the_first_time;
             Retry retry a_repeated_batch_that_expects_nothing_is_recognised;
             Retry retry a_retry_is_recognised_when_its_version_fails;
             Retry retry a_retry_is_recognised_when_its_condition_fails;

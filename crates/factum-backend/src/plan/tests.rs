@@ -168,6 +168,63 @@ fn a_retry_over_streams_gets_the_versions_it_got_before() {
     assert_eq!(again, first.replayed());
 }
 
+/// Two streams in turn, the first of them three times.
+fn returning(expected: impl Into<ExpectedVersion>) -> AppendBatch {
+    let any = ExpectedVersion::Any;
+    let batch = write(1, expected, &[1, 2]).and(write(2, any, &[3]));
+    batch.and(write(1, any, &[4])).and(write(2, any, &[5, 6])).and(write(1, any, &[7]))
+}
+
+#[test]
+fn a_batch_that_returns_to_a_stream_is_planned_in_its_order_and_recognised() {
+    let mut log = Log::default();
+    let batch = returning(ExpectedVersion::NoStream);
+    let first = log.append(std::slice::from_ref(&batch)).remove(0).unwrap();
+    assert_eq!(first.versions, [2, 1, 3, 3, 4].map(StreamVersion::new));
+    assert_eq!((first.first.value(), first.last.value()), (1, 7));
+    assert!(log.events.iter().map(|(_, event, _)| event).eq(batch.events()));
+    for again in [batch.clone(), batch.repeated()] {
+        let again = log.append(std::slice::from_ref(&again)).remove(0).unwrap();
+        assert_eq!(again, first.clone().replayed());
+    }
+    check(&mut log, &[returning(exact(3)), returning(exact(4)).repeated()], "=1..7 =1..7");
+    check(&mut log, &[write(1, exact(3), &[8])], "v4");
+}
+
+/// Facts that answer for the ids of a stream once.
+struct Once(Log, Vec<StreamId>);
+
+impl Facts for Once {
+    fn bounds(&mut self, stream: &StreamId) -> Result<StreamBounds, StoreError> {
+        self.0.bounds(stream)
+    }
+
+    fn first_match(&mut self, condition: &AppendCondition) -> Result<Option<Position>, StoreError> {
+        self.0.first_match(condition)
+    }
+
+    fn find_ids(
+        &mut self,
+        stream: &StreamId,
+        ids: &[EventId],
+        since: Timestamp,
+    ) -> Result<Vec<FoundEvent>, StoreError> {
+        assert!(!self.1.contains(stream), "{stream} is searched twice");
+        self.1.push(stream.clone());
+        self.0.find_ids(stream, ids, since)
+    }
+}
+
+#[test]
+fn a_stream_that_a_batch_writes_several_times_is_searched_once() {
+    let batch = returning(ExpectedVersion::Any).repeated();
+    let end = LogEnd { head: Position::ZERO, last_at: Timestamp::EPOCH, now: NOW };
+    let mut facts = Once(Log::default(), Vec::new());
+    let plan = plan_group([&batch], end, &mut facts).unwrap();
+    assert_eq!(short(&plan.outcomes[0]), "+1..7");
+    assert_eq!(facts.1, [stream(1), stream(2)]);
+}
+
 #[test]
 fn some_of_the_ids_are_refused() {
     let mut log = Log::default();
@@ -306,12 +363,17 @@ fn any_batch() -> impl Strategy<Value = AppendBatch> {
         (0..4_u64).prop_map(exact),
     ];
     let tagged = (0..24_u32, proptest::option::of(0..3_u8));
-    let writes = proptest::collection::btree_map(0..3_u8, (expected, tagged), 1..3);
+    let writes = proptest::collection::vec((0..3_u8, expected, tagged), 1..4);
     (writes, proptest::option::of(0..3_u8), any::<bool>()).prop_map(|(writes, unless, repeated)| {
         let mut batch = AppendBatch::new();
-        for (name, (expected, (id, tagged))) in writes {
-            // An id belongs to one stream, so that a batch holds none twice.
+        for (name, expected, (id, tagged)) in writes {
+            // An id belongs to one stream.
             let event = event(id * 3 + u32::from(name));
+            if batch.events().any(|other| other.id == event.id) {
+                continue;
+            }
+            let is_first = batch.writes().iter().all(|write| write.stream != stream(name));
+            let expected = if is_first { expected } else { ExpectedVersion::Any };
             let event = tagged.into_iter().fold(event, |event, value| event.with_tag(tag(value)));
             batch = batch.write(stream(name), expected, [event]);
         }

@@ -19,7 +19,8 @@ async fn nothing_was_stored(trial: &Trial) -> CaseResult {
     Ok(())
 }
 
-/// A batch or a write without events, a stream or an event id twice.
+/// A batch or a write without events, a stream that is written and checked, an expectation of a
+/// stream that is written before in the batch, an event id twice.
 pub(crate) async fn nonsense_is_invalid(bench: Bench) -> CaseResult {
     let trial = bench.open().await?;
     let event = trial.event();
@@ -29,7 +30,18 @@ pub(crate) async fn nonsense_is_invalid(bench: Bench) -> CaseResult {
         ("no events", AppendBatch::new()),
         ("a check only", AppendBatch::new().check(stream(ADA), ANY)),
         ("a write without events", other(AppendBatch::new().write(stream(ADA), ANY, []))),
-        ("a stream written twice", write(&event).write(stream(ADA), ANY, [trial.event()])),
+        (
+            "a later write that expects a version",
+            write(&event).write(stream(ADA), exact(1), [trial.event()]),
+        ),
+        (
+            "a later write that expects events",
+            other(write(&event)).write(stream(ADA), ExpectedVersion::StreamExists, [trial.event()]),
+        ),
+        (
+            "a stream written again and checked",
+            other(write(&event)).write(stream(ADA), ANY, [trial.event()]).check(stream(ADA), ANY),
+        ),
         ("a stream written and checked", write(&event).check(stream(ADA), ANY)),
         (
             "a stream checked twice",

@@ -49,6 +49,28 @@ pub(crate) async fn a_repeated_batch_is_answered_as_the_first_time(bench: Bench)
     Ok(())
 }
 
+/// The answer tells the version after each write of a stream, as the first time; whether the mark
+/// or the version that fails now made the store look.
+pub(crate) async fn a_repeated_batch_that_returns_to_a_stream_is_answered_as_the_first_time(
+    bench: Bench,
+) -> CaseResult {
+    let trial = bench.open().await?;
+    trial.grow("bank-main", 1).await?;
+    let returns = AppendBatch::new()
+        .write(stream("account-ada"), exact(0), trial.events(2))
+        .write(stream("bank-main"), ExpectedVersion::Any, trial.events(1))
+        .write(stream("account-ada"), ExpectedVersion::Any, trial.events(1))
+        .write(stream("bank-main"), ExpectedVersion::Any, trial.events(2));
+    let first = trial.append(returns.clone()).await?;
+    for _ in 0..2 {
+        repeat(&trial, returns.clone(), &first).await?;
+        repeat(&trial, returns.clone().repeated(), &first).await?;
+        trial.grow("account-ada", 1).await?;
+    }
+    ensure_eq!(trial.read_log().await?.len(), 9, "events in the log");
+    Ok(())
+}
+
 /// With `Any` and no condition only the mark tells a store to look.
 pub(crate) async fn a_repeated_batch_that_expects_nothing_is_recognised(
     bench: Bench,

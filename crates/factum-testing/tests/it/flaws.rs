@@ -86,6 +86,13 @@ flaws! {
             conditions_do_not_match_what_is_erased]
         may_fail [racing_batches_stay_whole, a_group_is_its_members_one_after_another,
             rivals_on_two_handles_have_one_winner];
+    gathers_streams: GathersStreams
+        fails [random_steps_end_as_in_a_model, a_batch_keeps_its_order_where_it_returns_to_a_stream]
+        may_fail [];
+    versions_of_the_end: VersionsOfTheEnd
+        fails [random_steps_end_as_in_a_model, a_batch_keeps_its_order_where_it_returns_to_a_stream,
+            a_repeated_batch_that_returns_to_a_stream_is_answered_as_the_first_time]
+        may_fail [];
     restarts_versions: RestartsVersions
         fails [random_steps_end_as_in_a_model, expectations_of_a_deleted_stream,
             a_deleted_stream_is_gone_from_every_read, deleting_again_does_nothing,
@@ -157,6 +164,7 @@ flaws! {
             a_live_origin_reader_misses_nothing];
     answers_from_before: AnswersFromBefore
         fails [random_steps_end_as_in_a_model, a_repeated_batch_is_answered_as_the_first_time,
+            a_repeated_batch_that_returns_to_a_stream_is_answered_as_the_first_time,
             a_repeated_batch_that_expects_nothing_is_recognised,
             a_retry_is_recognised_when_its_version_fails,
             a_retry_is_recognised_when_its_condition_fails, a_failed_batch_is_not_remembered,
@@ -184,6 +192,7 @@ flaws! {
         may_fail [];
     forgets_retries: ForgetsRetries
         fails [random_steps_end_as_in_a_model, a_repeated_batch_is_answered_as_the_first_time,
+            a_repeated_batch_that_returns_to_a_stream_is_answered_as_the_first_time,
             a_repeated_batch_that_expects_nothing_is_recognised,
             a_retry_is_recognised_when_its_version_fails,
             a_retry_is_recognised_when_its_condition_fails,

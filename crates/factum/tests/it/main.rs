@@ -11,6 +11,7 @@ mod guide;
 mod instance;
 #[cfg(feature = "postgres")]
 mod on_postgres;
+mod order;
 mod outage;
 mod readme;
 mod shutdown;

@@ -14,6 +14,7 @@ use tokio_postgres::{Client, NoTls};
 
 use crate::{
     instance::Instance,
+    order,
     outage::{WAYS, hasty, is_outlasted},
     readme::runs_and_goes_on,
 };
@@ -48,6 +49,17 @@ async fn the_readme_example_runs_and_goes_on_when_run_again() {
     client.batch_execute(&format!("DROP SCHEMA IF EXISTS {schema} CASCADE")).await.unwrap();
     run.unwrap();
     assert_eq!(count.unwrap().get::<_, i64>(0), 4, "opened, twice paid in, once paid out");
+}
+
+#[tokio::test]
+async fn the_order_of_a_decision_is_kept() {
+    let (server, schema) = (server(), format!("order_{}", std::process::id()));
+    let options = PostgresOptions::parse(&server).unwrap().with_schema(&schema).unwrap();
+    let store = Arc::new(PostgresStore::open(options).await.unwrap());
+    order::is_kept(Stores { events: store.clone(), documents: store }).await;
+    let (client, connection) = tokio_postgres::connect(&server, NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client.batch_execute(&format!("DROP SCHEMA {schema} CASCADE")).await.unwrap();
 }
 
 /// An application with a consumer and a projection, which has handled what there was.

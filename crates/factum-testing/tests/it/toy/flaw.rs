@@ -7,6 +7,10 @@ pub(crate) enum Flaw {
     None,
     /// Law 1: stores the streams of a batch up to the first that conflicts.
     SplitsBatches,
+    /// Law 1: stores the events of a batch stream by stream, in the place of each stream's first.
+    GathersStreams,
+    /// Law 1: tells of each write the version that its stream has after the batch.
+    VersionsOfTheEnd,
     /// Law 2: counts from 1 again after a deletion.
     RestartsVersions,
     /// Law 2: a deletion takes no version, so that who loaded before it does not conflict.

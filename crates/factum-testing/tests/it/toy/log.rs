@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use factum_core::{
     AppendBatch, AppendError, Appended, EventHeader, ExpectedVersion, Lineage, NewEvent, Position,
     Query, RETRY_WINDOW, RecordedEvent, Retention, StoreError, StreamBounds, StreamChange,
-    StreamId, StreamInfo, StreamVersion, Timestamp, VersionConflict,
+    StreamId, StreamInfo, StreamVersion, StreamWrite, Timestamp, VersionConflict,
 };
 
 use super::Flaw;
@@ -170,7 +170,7 @@ impl Log {
         if !all && (flaw != Flaw::LooksAtFirstId || first.id() != first_id) {
             return Err(StoreError::invalid("some of the batch's ids are known, but not all"));
         }
-        let version = |write: &factum_core::StreamWrite| {
+        let version = |write: &StreamWrite| {
             let last = write.events.last().expect("checked by the limits").id;
             found.iter().find(|event| event.id() == last).map_or(first.version(), |e| e.version())
         };
@@ -184,16 +184,27 @@ impl Log {
         let now = if flaw == Flaw::TimeGoesBack { now } else { now.max(self.last_time) };
         self.last_time = now;
         let first = self.head().next();
-        for write in batch.writes() {
+        let mut order: Vec<usize> = (0..batch.writes().len()).collect();
+        if flaw == Flaw::GathersStreams {
+            let streams: Vec<_> = batch.writes().iter().map(|write| &write.stream).collect();
+            order.sort_by_key(|at| streams.iter().position(|first| *first == streams[*at]));
+        }
+        let mut versions = vec![StreamVersion::ZERO; order.len()];
+        for at in order {
+            let write = &batch.writes()[at];
             for event in &write.events {
                 self.push(&write.stream, event, now);
             }
+            versions[at] = self.bounds(&write.stream).version;
             if flaw != Flaw::ForgetsRetention {
                 self.apply_retention(&write.stream, now, flaw);
             }
         }
-        let versions = batch.writes().iter().map(|write| self.bounds(&write.stream).version);
-        Appended::new(first, versions.collect(), now).with_events(batch.event_count())
+        if flaw == Flaw::VersionsOfTheEnd {
+            let last = |write: &StreamWrite| self.bounds(&write.stream).version;
+            versions = batch.writes().iter().map(last).collect();
+        }
+        Appended::new(first, versions.into(), now).with_events(batch.event_count())
     }
 
     fn store_until_conflict(&mut self, batch: &AppendBatch, now: Timestamp) {
