@@ -264,7 +264,11 @@ impl Life {
         if other == one || self.random.is_one_in(2) {
             return batch;
         }
-        batch.write(other, ExpectedVersion::Any, self.events())
+        let batch = batch.write(other, ExpectedVersion::Any, self.events());
+        if self.random.is_one_in(2) {
+            return batch;
+        }
+        batch.write(one, ExpectedVersion::Any, self.events())
     }
 
     fn events(&mut self) -> Vec<NewEvent> {
