@@ -7,6 +7,7 @@
 mod facts;
 mod group;
 mod head;
+mod index;
 mod page;
 mod plan;
 mod queue;
@@ -17,8 +18,9 @@ mod url;
 mod writer;
 
 pub use facts::{Facts, FoundEvent};
-pub use group::{GROUP_BYTES_MAX, GROUP_EVENTS_MAX, Group};
+pub use group::{GROUP_BYTES_MAX, GROUP_EVENTS_MAX, GROUP_NAMES_MAX, Group, Load};
 pub use head::Head;
+pub use index::EventIndex;
 pub use page::{PAGE_SCANNED_MAX, PageBuilder, PageEnd, Pushed, partition_point};
 pub use plan::{GroupPlan, LogEnd, PlannedEvent, plan_group};
 pub use registry::{OpenContext, OpenStore, Registry, Stores};

@@ -11,7 +11,7 @@ use factum_core::{
 
 use hashbrown::HashMap;
 
-use crate::{facts::Facts, retry};
+use crate::{facts::Facts, index::EventIndex, retry};
 
 /// Where the log ends before the group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,13 +85,16 @@ pub(crate) struct Planner<'g, 'f> {
     /// Planned events by id, filled only as far as somebody asked.
     ids: HashMap<EventId, usize>,
     ids_known: usize,
+    /// Planned events by type and tag, filled only as far as a condition asked.
+    index: EventIndex<'g>,
 }
 
 impl<'g, 'f> Planner<'g, 'f> {
     fn new(end: LogEnd, facts: &'f mut dyn Facts, batches: usize) -> Self {
         let (events, ids) = (Vec::with_capacity(batches), HashMap::new());
         let streams = HashMap::with_capacity(batches);
-        Self { end, facts, events, streams, ids, ids_known: 0 }
+        let index = EventIndex::default();
+        Self { end, facts, events, streams, ids, ids_known: 0, index }
     }
 
     fn head(&self) -> Position {
@@ -163,12 +166,10 @@ impl<'g, 'f> Planner<'g, 'f> {
         {
             return Ok(Some(position));
         }
-        let planned = self.events.iter().find(|planned| {
-            let tags = planned.event.tags.iter().map(factum_core::Tag::as_str);
-            planned.header.position > condition.after
-                && condition.fail_if_events_match.matches(planned.event.name.as_str(), tags)
-        });
-        Ok(planned.map(|planned| planned.header.position))
+        for planned in &self.events[self.index.len()..] {
+            self.index.push(planned.header.position, planned.event);
+        }
+        Ok(self.index.first_match(&condition.fail_if_events_match, condition.after))
     }
 
     fn accept(&mut self, batch: &'g AppendBatch) -> Outcome {

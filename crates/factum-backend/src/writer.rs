@@ -18,7 +18,7 @@ use factum_core::{AppendBatch, AppendError, Appended, Limits, Position, StoreErr
 use tokio::sync::{Semaphore, SemaphorePermit, TryAcquireError, oneshot, watch};
 
 use crate::{
-    group::Group,
+    group::{Group, Load},
     head::Head,
     queue::{Entrance, Exit, Taken, queue},
     relay::{Answer, Relay, Reply},
@@ -157,11 +157,11 @@ impl<C: Commit> Writer<C> {
     pub async fn append(&self, batch: AppendBatch) -> Result<Appended, AppendError> {
         self.limits.check_append(&batch)?;
         // A batch larger than the whole queue would wait for ever.
-        let (events, bytes) = (batch.event_count(), batch.size());
-        let units = bytes.div_ceil(ROOM_UNIT).clamp(1, QUEUE_BATCHES_MAX) as u32;
+        let load = Load::of(&batch);
+        let units = load.bytes.div_ceil(ROOM_UNIT).clamp(1, QUEUE_BATCHES_MAX) as u32;
         let room = self.room(units).await?;
         let (to, answer) = oneshot::channel();
-        let job = Job::Append(Member { batch, events, bytes, reply: Reply { to, units } });
+        let job = Job::Append(Member { batch, load, reply: Reply { to, units } });
         if !self.jobs.put(job) {
             return Err(self.ended().into());
         }
@@ -273,15 +273,14 @@ struct Loop<C> {
 
 struct Member {
     batch: AppendBatch,
-    events: usize,
-    bytes: usize,
+    load: Load,
     reply: Reply,
 }
 
 impl Member {
     fn join(self, group: &mut Group<Self>) -> Result<(), Self> {
-        let (events, bytes) = (self.events, self.bytes);
-        group.push(self, events, bytes)
+        let load = self.load;
+        group.push(self, load)
     }
 }
 

@@ -5,7 +5,7 @@ use std::{fmt, ops::Deref, sync::Arc};
 use crate::{
     event::NewEvent,
     position::Position,
-    query::AppendCondition,
+    query::{AppendCondition, QueryItem},
     stream::StreamId,
     time::Timestamp,
     version::{ExpectedVersion, StreamVersion},
@@ -182,13 +182,30 @@ impl AppendBatch {
         self.parts.writes.iter().map(|write| write.events.len()).sum()
     }
 
-    /// What the limits on a batch count, in bytes: the sizes of the events and their stream ids.
+    /// The types and tags in all conditions, as often as they are named; an item without any counts
+    /// as one.
+    pub fn name_count(&self) -> usize {
+        self.items().map(|item| (item.types.len() + item.tags.len()).max(1)).sum()
+    }
+
+    /// What the limits on a batch count, in bytes: the sizes of the events and their stream ids,
+    /// the ids of the streams that are checked, and the types and tags in the conditions.
     pub fn size(&self) -> usize {
         let write = |write: &StreamWrite| {
             let ids = write.stream.as_str().len() * write.events.len();
             ids + write.events.iter().map(NewEvent::size).sum::<usize>()
         };
-        self.parts.writes.iter().map(write).sum()
+        let names = |item: &QueryItem| {
+            let types = item.types.iter().map(|name| name.as_str().len()).sum::<usize>();
+            types + item.tags.iter().map(|tag| tag.as_str().len()).sum::<usize>()
+        };
+        let written = self.parts.writes.iter().map(write).sum::<usize>();
+        let checked = self.parts.checks.iter().map(|check| check.stream.as_str().len());
+        written + checked.sum::<usize>() + self.items().map(names).sum::<usize>()
+    }
+
+    fn items(&self) -> impl Iterator<Item = &QueryItem> {
+        self.parts.conditions.iter().flat_map(|condition| condition.fail_if_events_match.items())
     }
 }
 

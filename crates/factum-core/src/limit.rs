@@ -44,7 +44,8 @@ impl Limits {
         at_most("events in a batch", batch.event_count(), self.batch_events_max)?;
         at_most("bytes in a batch", batch.size(), self.batch_bytes_max)?;
         at_most("checks in a batch", batch.checks().len(), self.batch_conditions_max)?;
-        at_most("conditions in a batch", batch.conditions().len(), self.batch_conditions_max)
+        at_most("conditions in a batch", batch.conditions().len(), self.batch_conditions_max)?;
+        at_most("types and tags in a batch's conditions", batch.name_count(), self.batch_names_max)
     }
 
     fn check_event(&self, event: &NewEvent) -> Result<(), StoreError> {

@@ -2,7 +2,8 @@
 
 use factum_core::{
     AppendBatch, AppendCondition, Content, EventName, ExpectedVersion, Metadata, NewEvent,
-    Position, Query, QueryItem, ReadQuery, RecordedEvent, TAGS_MAX, Tag, Timestamp,
+    Position, QUERY_ITEMS_MAX, Query, QueryItem, ReadQuery, RecordedEvent, TAGS_MAX, Tag,
+    Timestamp,
 };
 
 use super::{
@@ -134,7 +135,7 @@ pub(crate) async fn the_largest_batch_fits_and_one_byte_more_does_not(bench: Ben
     Ok(())
 }
 
-/// As many checks and conditions as a batch may have, and one more of each.
+/// As many checks, conditions and names in conditions as a batch may have, and one more of each.
 pub(crate) async fn checks_and_conditions_are_limited(bench: Bench) -> CaseResult {
     let trial = bench.open().await?;
     let most = trial.guarantees().limits.batch_conditions_max;
@@ -151,12 +152,25 @@ pub(crate) async fn checks_and_conditions_are_limited(bench: Bench) -> CaseResul
     };
     trial.refuses("a check too many", checks(most + 1)).await?;
     trial.refuses("a condition too many", conditions(most + 1)).await?;
-    let large = Query::new(vec![QueryItem::default(); factum_core::QUERY_ITEMS_MAX + 1]);
+    let names = trial.guarantees().limits.batch_names_max;
+    let named = |count: usize| {
+        let name = |at| EventName::parse(&format!("free.{at}")).expect("a valid name");
+        let types: Vec<_> = (0..count).map(name).collect();
+        types.chunks(QUERY_ITEMS_MAX * QUERY_ITEMS_MAX).fold(trial.one(ADA, ANY), |batch, types| {
+            let items = types.chunks(QUERY_ITEMS_MAX);
+            let items = items.map(|types| QueryItem { types: types.to_vec(), tags: vec![] });
+            let fail_if_events_match = Query::new(items);
+            batch.unless(AppendCondition { fail_if_events_match, after: Position::ZERO })
+        })
+    };
+    trial.refuses("a name too many", named(names + 1)).await?;
+    let large = Query::new(vec![QueryItem::default(); QUERY_ITEMS_MAX + 1]);
     let condition = AppendCondition { fail_if_events_match: large, after: Position::ZERO };
     trial.refuses("a query of too many items", trial.one(ADA, ANY).unless(condition)).await?;
     nothing_was_stored(&trial).await?;
     trial.append(checks(most)).await?;
     trial.append(conditions(most)).await?;
+    trial.append(named(names)).await?;
     Ok(())
 }
 
