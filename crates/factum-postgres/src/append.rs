@@ -3,7 +3,9 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use factum_backend::{Commit, CommitDelay, CommitError, Committed, FoundEvent, Head, LogEnd};
+use factum_backend::{
+    Commit, CommitDelay, CommitError, Committed, EventIndex, FoundEvent, Head, LogEnd,
+};
 use factum_core::{
     AppendBatch, AppendError, Appended, Clock, NewEvent, Position, StoreError, StreamBounds,
     StreamId, StreamVersion, Timestamp,
@@ -15,7 +17,7 @@ use crate::{
     known::{Asked, Asking, Known},
     link::get,
     number::{signed, unsigned},
-    round::{Pending, Round, is_meant},
+    round::{Pending, Round},
     seen::Seen,
     session::Session,
     statement::Statements,
@@ -397,14 +399,15 @@ pub(crate) fn doubts<'k>(
         }
         doubts.push(Doubt { member, batch, known, is_suspect });
     }
+    let mut index = EventIndex::default();
+    if round.waiting.iter().any(|member| !member.batch.conditions().is_empty()) {
+        stored.events.iter().for_each(|(position, event)| index.push(*position, event));
+    }
     for member in &round.waiting {
         let mut known = Known { bounds: stored.bounds.clone(), ..Known::default() };
         for (place, condition) in member.batch.conditions().iter().enumerate() {
-            let mut events = stored.events.iter();
-            let hit = events.find(|(position, event)| {
-                *position > condition.after && is_meant(condition, event)
-            });
-            known.hits.extend(hit.map(|(position, _)| (place, *position)));
+            let hit = index.first_match(&condition.fail_if_events_match, condition.after);
+            known.hits.extend(hit.map(|position| (place, position)));
         }
         doubts.push(Doubt { member, batch: member.batch.clone(), known, is_suspect: false });
     }
