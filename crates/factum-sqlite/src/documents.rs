@@ -106,13 +106,7 @@ fn first_conflict(connection: &Connection, batch: &WriteBatch) -> Result<Option<
             continue;
         }
         let there = find.query_row([&write.key[..]], revision_in).optional()?;
-        let is_as_expected = match write.expected {
-            ExpectedRevision::Any => true,
-            ExpectedRevision::Absent => there.is_none(),
-            // An absent document counts as one of revision zero.
-            ExpectedRevision::Exact(revision) => there.unwrap_or_default() == revision,
-        };
-        if !is_as_expected {
+        if !write.expected.matches(there) {
             return Ok(Some(entry));
         }
     }

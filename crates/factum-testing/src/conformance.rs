@@ -166,6 +166,7 @@ macro_rules! __conformance_cases {
             Documents shared documents_are_shared_by_handles;
             Documents documents a_written_document_is_read_at_once;
             Documents documents every_expected_revision;
+            Documents documents an_absent_document_is_at_revision_zero;
             Documents documents a_write_is_whole_or_not_at_all;
             Documents documents one_of_sixteen_writers_wins;
             Documents documents revisions_are_never_given_again;

@@ -357,7 +357,8 @@ impl Life {
             if batch.entries().iter().any(|entry| entry.key == key) {
                 continue;
             }
-            let known = self.known.documents.get(key.as_bytes()).map_or(1, |it| it.0);
+            let known = self.known.documents.get(key.as_bytes()).map(|it| it.0);
+            let known = known.unwrap_or_else(|| self.random.below(2));
             let expected = match self.random.below(8) {
                 0 => ExpectedRevision::Absent,
                 1 => ExpectedRevision::Exact(Revision::new(known)),

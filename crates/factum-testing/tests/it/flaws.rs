@@ -294,7 +294,14 @@ flaws! {
             retention_is_kept_after_reopening]
         may_fail [];
     reuses_revisions: ReusesRevisions
-        fails [documents_are_there_after_reopening, revisions_are_never_given_again]
+        fails [documents_are_there_after_reopening, revisions_are_never_given_again,
+            an_empty_write_does_nothing]
+        may_fail [];
+    zero_is_nowhere: ZeroIsNowhere
+        fails [documents_are_shared_by_handles, an_absent_document_is_at_revision_zero]
+        may_fail [];
+    counts_empty_writes: CountsEmptyWrites
+        fails [an_empty_write_does_nothing]
         may_fail [];
     splits_writes: SplitsWrites
         fails [a_write_is_whole_or_not_at_all]

@@ -81,6 +81,10 @@ pub(crate) enum Flaw {
     ForgetsRetention,
     /// Documents: revisions count by key and begin anew after removal.
     ReusesRevisions,
+    /// Documents: `Exact(0)` matches nothing.
+    ZeroIsNowhere,
+    /// Documents: an empty write counts.
+    CountsEmptyWrites,
     /// Documents: writes the entries before the one that conflicts.
     SplitsWrites,
     /// Documents: looks at revisions before it has the lock.
