@@ -16,12 +16,13 @@ mod retry;
 mod url;
 mod writer;
 
-pub use facts::{Facts, FoundEvent};
+pub use facts::{Facts, FoundEvent, Span};
 pub use group::{GROUP_BYTES_MAX, GROUP_EVENTS_MAX, Group};
 pub use head::Head;
 pub use page::{PAGE_SCANNED_MAX, PageBuilder, PageEnd, Pushed, partition_point};
 pub use plan::{GroupPlan, LogEnd, PlannedEvent, plan_group};
 pub use registry::{OpenContext, OpenStore, Registry, Stores};
+pub use retry::check_clock;
 pub use url::StoreUrl;
 pub use writer::{
     Commit, CommitDelay, CommitError, Committed, GATHERINGS_MAX, QUEUE_BATCHES_MAX,

@@ -105,7 +105,8 @@ impl AppendBatch {
     }
 
     /// Says that this batch may have been stored already: the store looks for its event ids
-    /// before versions and conditions.
+    /// before versions and conditions. Without it a batch that meets no obstacle is stored again;
+    /// see [`RETRY_WINDOW`](crate::RETRY_WINDOW).
     pub fn repeated(mut self) -> Self {
         self.repeated = true;
         self
@@ -237,7 +238,9 @@ pub struct Appended {
     pub first: Position,
     /// The position of its last; all between are the batch's.
     pub last: Position,
-    /// The new version of each stream that was written, in the batch's order.
+    /// The new version of each stream that was written, in the batch's order. If it was stored by
+    /// an earlier attempt and nothing of it is left in a stream of which no version was expected:
+    /// a version between its own and the next one that is left. Whoever expects it conflicts.
     pub versions: Versions,
     /// When, by the store's clock.
     pub recorded_at: Timestamp,

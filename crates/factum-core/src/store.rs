@@ -91,15 +91,23 @@ pub trait EventStore: fmt::Debug + Send + Sync + 'static {
 ///
 /// The time is the one inside the first event's id (UUIDv7; another kind of id counts as made
 /// now). A batch with the same event ids is recognised *before* versions and conditions are
-/// looked at and answered with its positions and `replayed`. A store need look only when the batch
-/// is marked [`repeated`](AppendBatch::repeated), or when a version or condition would fail. Some
-/// of the ids but not all: `Invalid`. A batch marked repeated after the window: `Invalid`, for
-/// nobody can tell any more. What was not stored is not remembered. The writer's clock may be
-/// ahead of the store's by this much.
+/// looked at, and answered with its positions and `replayed`. It is looked for in the streams that
+/// it writes:
+/// - Marked [`repeated`](AppendBatch::repeated): among all events of the window. After the window
+///   it is `Invalid`, for no store can tell any more.
+/// - Not marked: only where a version or condition would fail, and only where the batch would
+///   stand: right after the version that it expected, and after the positions that its conditions
+///   name. With nothing in its way it is stored, another time if need be: event ids are not unique.
 ///
-/// A repeated batch is looked for in the streams that it writes. If it expected a version and
-/// events behind that version were erased since, nobody can tell either: `Invalid`. A batch that
-/// expects `Any` is taken for new when its events were erased.
+/// What was not stored is not remembered. Of a batch that was stored twice, the first copy is the
+/// answer. Some of the ids but not all: `Invalid`, unless the other events were erased; then the
+/// batch was stored, and what is left answers for it.
+///
+/// The writer's clock may be ahead of the store's by this much. A batch that is from further ahead
+/// is `Invalid` at its first attempt already, because no later one could be recognised.
+///
+/// If nothing is left of a repeated batch, and events after the version that it expected were
+/// erased since, no store can tell either: `Invalid`. One that expects `Any` is taken for new.
 pub const RETRY_WINDOW: Duration = Duration::from_secs(600);
 
 /// How far a stream reaches, and since when.

@@ -3,11 +3,11 @@
 use std::sync::{Arc, RwLock};
 
 use factum_backend::{
-    Commit, CommitDelay, CommitError, Committed, Facts, FoundEvent, LogEnd, hold, plan_group,
+    Commit, CommitDelay, CommitError, Committed, Facts, FoundEvent, LogEnd, Span, hold, plan_group,
 };
 use factum_core::{
-    AppendBatch, AppendCondition, Clock, EventId, Position, RecordedEvent, StoreError,
-    StreamBounds, StreamId, Timestamp,
+    AppendBatch, AppendCondition, Clock, ErasedRange, EventId, Position, RecordedEvent, StoreError,
+    StreamBounds, StreamId,
 };
 
 use crate::{change, log::Log};
@@ -59,17 +59,22 @@ impl Facts for LogFacts<'_> {
         &mut self,
         stream: &StreamId,
         ids: &[EventId],
-        since: Timestamp,
+        span: Span,
     ) -> Result<Vec<FoundEvent>, StoreError> {
         let Some(stream) = self.0.streams.get(stream) else { return Ok(Vec::new()) };
-        let events = stream.kept().iter().rev().filter_map(|position| self.0.event(*position));
-        let recent = events.take_while(|event| event.recorded_at() >= since);
-        let found = recent.filter(|event| ids.contains(&event.id())).map(|event| FoundEvent {
+        let events = stream.kept_through(span.last).iter().rev();
+        let found = events.filter_map(|position| self.0.event(*position)).map(|event| FoundEvent {
             id: event.id(),
             position: event.position(),
             version: event.version(),
             recorded_at: event.recorded_at(),
         });
-        Ok(found.collect())
+        let inside = found.take_while(|event| !span.is_before(event));
+        Ok(inside.filter(|event| ids.contains(&event.id)).collect())
+    }
+
+    fn are_erased(&mut self, positions: ErasedRange) -> Result<bool, StoreError> {
+        let mut positions = positions.first.value()..=positions.last.value();
+        Ok(positions.all(|position| self.0.event(Position::new(position)).is_none()))
     }
 }

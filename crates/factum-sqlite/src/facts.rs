@@ -1,8 +1,8 @@
 //! What the planning of a group asks, answered inside the group's transaction.
 
-use factum_backend::{Facts, FoundEvent};
+use factum_backend::{Facts, FoundEvent, Span};
 use factum_core::{
-    AppendCondition, Direction, EventId, Position, StoreError, StreamBounds, StreamId,
+    AppendCondition, Direction, ErasedRange, EventId, Position, StoreError, StreamBounds, StreamId,
     StreamVersion, Timestamp,
 };
 use rusqlite::{Connection, Row};
@@ -11,7 +11,7 @@ use crate::{
     cache::Cache,
     error::Result,
     names::Kind,
-    number::unsigned,
+    number::{signed, unsigned},
     posting::{Candidate, Matches},
     sql,
 };
@@ -41,9 +41,13 @@ impl Facts for LogFacts<'_> {
         &mut self,
         stream: &StreamId,
         ids: &[EventId],
-        since: Timestamp,
+        span: Span,
     ) -> std::result::Result<Vec<FoundEvent>, StoreError> {
-        self.found(stream, ids, since).map_err(|fault| fault.in_file(self.connection))
+        self.found(stream, ids, span).map_err(|fault| fault.in_file(self.connection))
+    }
+
+    fn are_erased(&mut self, positions: ErasedRange) -> std::result::Result<bool, StoreError> {
+        self.is_erased(positions).map_err(|fault| fault.in_file(self.connection))
     }
 }
 
@@ -65,22 +69,17 @@ impl LogFacts<'_> {
         })
     }
 
-    fn found(
-        &mut self,
-        stream: &StreamId,
-        ids: &[EventId],
-        since: Timestamp,
-    ) -> Result<Vec<FoundEvent>> {
+    fn found(&mut self, stream: &StreamId, ids: &[EventId], span: Span) -> Result<Vec<FoundEvent>> {
         let Some(entry) = self.cache.stream(self.connection, stream)? else {
             return Ok(Vec::new());
         };
         let mut statement = self.connection.prepare_cached(sql::FIND_IDS)?;
-        let mut rows = statement.query([entry.number])?;
+        let mut rows = statement.query([entry.number, signed(span.last.value())])?;
         let mut found = Vec::new();
-        // From the newest on: the retry window is short, the stream may be long.
+        // From the newest on: the span is short, the stream may be long.
         while let Some(row) = rows.next()? {
             let event = found_event(row)?;
-            if event.recorded_at < since || found.len() == ids.len() {
+            if span.is_before(&event) {
                 break;
             }
             if ids.contains(&event.id) {
@@ -88,6 +87,12 @@ impl LogFacts<'_> {
             }
         }
         Ok(found)
+    }
+
+    fn is_erased(&self, ErasedRange { first, last }: ErasedRange) -> Result<bool> {
+        let mut is_erased = self.connection.prepare_cached(sql::IS_ERASED)?;
+        let positions = [signed(first.value()), signed(last.value())];
+        Ok(is_erased.query_row(positions, |row| row.get(0))?)
     }
 }
 

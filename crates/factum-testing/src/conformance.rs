@@ -115,6 +115,12 @@ macro_rules! __conformance_cases {
             Retry retry copies_at_the_same_moment_are_stored_once;
             Retry retry a_retry_is_recognised_until_the_window_ends;
             Retry retry a_retry_after_the_window_is_refused;
+            Retry retry a_retry_from_a_clock_that_is_ahead_is_recognised;
+            Retry retry a_batch_from_a_clock_too_far_ahead_is_refused;
+            Retry retry a_batch_stored_twice_is_answered_as_the_first_time;
+            Retry retry a_retry_is_recognised_at_every_place_of_a_stream;
+            Retry retry what_is_left_of_a_batch_answers_for_it;
+            Retry retry some_of_the_ids_are_invalid_beside_erased_events;
             HonestScan paging every_scope_reads_alike_in_pages_of_any_size;
             HonestScan paging reads_begin_at_every_position;
             HonestScan paging streams_are_read_from_every_version;

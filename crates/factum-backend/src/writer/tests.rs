@@ -1,13 +1,13 @@
 use std::sync::{Mutex, mpsc as std_mpsc};
 
 use factum_core::{
-    Clock, Content, EventId, EventName, ExpectedVersion, NewEvent, StoreErrorKind, StreamBounds,
-    StreamId, SystemClock, Timestamp,
+    Clock, Content, ErasedRange, EventId, EventName, ExpectedVersion, NewEvent, StoreErrorKind,
+    StreamBounds, StreamId, SystemClock, Timestamp,
 };
 
 use super::*;
 use crate::{
-    facts::{Facts, FoundEvent},
+    facts::{Facts, FoundEvent, Span},
     plan::{LogEnd, plan_group},
 };
 
@@ -40,9 +40,13 @@ impl Facts for Nothing {
         &mut self,
         _: &StreamId,
         _: &[EventId],
-        _: Timestamp,
+        _: Span,
     ) -> Result<Vec<FoundEvent>, StoreError> {
         Ok(Vec::new())
+    }
+
+    fn are_erased(&mut self, _: ErasedRange) -> Result<bool, StoreError> {
+        Ok(false)
     }
 }
 

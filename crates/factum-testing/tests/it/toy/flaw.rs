@@ -49,6 +49,20 @@ pub(crate) enum Flaw {
     LooksAtFirstId,
     /// Law 8: knows a retry for ever.
     RetryWithoutEnd,
+    /// Law 8: looks for nothing that was recorded before the time in the first id.
+    TrustsClocks,
+    /// Law 8: stores what it will not recognise, because the writer's clock is too far ahead.
+    TakesAnyTime,
+    /// Law 8: of a batch that was stored twice, answers with the last copy.
+    AnswersLastCopy,
+    /// Law 8: looks for a retry at the end of a stream only.
+    LooksAtTheEnd,
+    /// Law 8: knows no batch of which a part is erased.
+    NeedsTheWhole,
+    /// Law 8: takes a repeated batch for new that may have been stored and erased.
+    TakesErasedForNew,
+    /// Law 8: where something is erased, takes whatever is missing for erased.
+    BlamesErasure,
     /// Law 9: the last event is gone after reopening.
     ForgetsOnReopen,
     /// Law 9: is another log after reopening.
