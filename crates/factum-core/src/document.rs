@@ -243,7 +243,7 @@ pub trait DocumentStore: fmt::Debug + Send + Sync + 'static {
     async fn scan(&self, query: ScanQuery) -> Result<ScanPage, StoreError>;
 
     /// Writes all entries or none, and answers with the revision that all of them have then. A
-    /// batch without entries writes nothing, and is answered with the revision of the last write.
+    /// batch without entries writes nothing, and is answered with the last revision given.
     ///
     /// # Errors
     /// See [`WriteError`].

@@ -4,6 +4,7 @@
 
 mod app;
 mod ask;
+mod difference;
 mod guide;
 #[cfg(feature = "postgres")]
 #[path = "../../../factum-postgres/tests/it/instance.rs"]
