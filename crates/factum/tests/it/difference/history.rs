@@ -75,7 +75,7 @@ impl Known {
     pub(super) fn new(seed: u64, clock: VirtualClock) -> Self {
         let (random, ids) = (Random(seed), SeededIds::new(seed));
         let (batches, versions) = (Vec::new(), [0; STREAMS.len()]);
-        let is_grouped = seed % 2 == 0;
+        let is_grouped = seed.is_multiple_of(2);
         Self { random, is_grouped, ids, clock, batches, versions, head: 0, writes: 0 }
     }
 
