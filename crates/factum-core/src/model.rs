@@ -88,7 +88,9 @@ pub trait DecisionModel: Default + Send + Sync + 'static {
     /// What it can say no with.
     type Rejection: std::error::Error + Send + Sync + 'static;
 
-    /// The events that the decision depends on.
+    /// The events that the decision depends on. A query that can match no event is refused, and so
+    /// is one that names a tag plainly where an event of the decision has it hashed, or the other
+    /// way round: the model would not find its own events.
     fn query(command: &Self::Command) -> Matching;
 
     /// Takes an event into the state.
@@ -159,7 +161,7 @@ pub async fn execute_model<M: DecisionModel>(
     metadata: &Metadata,
     retry: RetryPolicy,
 ) -> Result<Decided<M>, ExecuteError<M::Rejection>> {
-    let query = M::query(command).resolve(kernel.tag_key()).map_err(EncodeError::from)?;
+    let query = M::query(command).resolve_guard(kernel.tag_key())?;
     let mut attempts = Attempts::new(retry);
     loop {
         let (mut model, after) = match read_model::<M>(kernel, &query).await {
@@ -236,6 +238,7 @@ fn plan<E: Event, R: std::error::Error>(
         let stream = StreamId::new(&category, &key).map_err(LoadError::from)?;
         let id = kernel.event_id();
         let (new, read) = encode_checked(&event, id, metadata, kernel.tag_key())?;
+        query.check_kinds(std::slice::from_ref(&new)).map_err(EncodeError::from)?;
         if query.matches(new.name.as_str(), new.tags.iter().map(Tag::as_str)) {
             own.push(read);
         }

@@ -266,7 +266,7 @@ impl<A: Aggregate> Repository<A> {
         }
         let mut conditions = Vec::with_capacity(decision.guards.len());
         for (guard, _) in &decision.guards {
-            let fail_if_events_match = guard.resolve(key)?;
+            let fail_if_events_match = guard.resolve_guard(key)?;
             fail_if_events_match.check_kinds(&events)?;
             conditions.push(AppendCondition { fail_if_events_match, after: Position::ZERO });
         }

@@ -308,7 +308,7 @@ impl<A: Aggregate> Step for On<A> {
         }
         let guards = decision.guards.into_iter().filter(|_| !events.is_empty());
         for (guard, rejection) in guards {
-            let query = guard.resolve(kernel.tag_key()).map_err(EncodeError::from)?;
+            let query = guard.resolve_guard(kernel.tag_key())?;
             query.check_kinds(&events).map_err(EncodeError::from)?;
             draft.guard(query, rejected(rejection))?;
         }
