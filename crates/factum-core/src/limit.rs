@@ -9,7 +9,8 @@ use crate::{
     event::{Content, NewEvent},
     guarantee::Limits,
     metadata::METADATA_TEXT_BYTES_MAX,
-    query::{QUERY_ITEMS_MAX, Query},
+    position::Position,
+    query::{AppendCondition, QUERY_ITEMS_MAX, Query},
     read::{ReadFrom, ReadQuery, Scope},
     store::{Retention, StreamChange},
     tag::TAGS_MAX,
@@ -36,7 +37,7 @@ impl Limits {
         if let Some(id) = first_twice(batch.events().map(|event| event.id)) {
             return invalid(format!("an event id stands twice in the batch: id={id}"));
         }
-        batch.conditions().iter().try_for_each(|c| check_query(&c.fail_if_events_match))
+        batch.conditions().iter().try_for_each(check_condition)
     }
 
     fn check_counts(&self, batch: &AppendBatch) -> Result<(), StoreError> {
@@ -148,6 +149,22 @@ fn first_twice<T: Eq + Hash + Copy>(items: impl Iterator<Item = T>) -> Option<T>
     items.peek()?;
     let mut seen = HashSet::from([first]);
     items.find(|item| !seen.insert(*item))
+}
+
+/// A condition that no event can fail would protect nothing, and its caller would not know.
+fn check_condition(condition: &AppendCondition) -> Result<(), StoreError> {
+    let AppendCondition { fail_if_events_match, after } = condition;
+    check_query(fail_if_events_match)?;
+    if fail_if_events_match.items().is_empty() {
+        return invalid("a condition can match no event, name types or tags".into());
+    }
+    if *after > Position::MAX {
+        return invalid(format!(
+            "a condition looks after a position that no log reaches, give the one that was read: \
+             after={after}"
+        ));
+    }
+    Ok(())
 }
 
 fn check_query(query: &Query) -> Result<(), StoreError> {

@@ -19,12 +19,18 @@ async fn nothing_was_stored(trial: &Trial) -> CaseResult {
     Ok(())
 }
 
-/// A batch or a write without events, a stream or an event id twice.
+/// A batch or a write without events, a stream or an event id twice, a condition that no event can
+/// fail.
 pub(crate) async fn nonsense_is_invalid(bench: Bench) -> CaseResult {
     let trial = bench.open().await?;
     let event = trial.event();
     let write = |event: &NewEvent| AppendBatch::new().write(stream(ADA), ANY, [event.clone()]);
     let other = |batch: AppendBatch| batch.write(stream("account-bob"), ANY, [trial.event()]);
+    let unless = |query: Query, after: u64| {
+        let after = Position::new(after);
+        write(&event).unless(AppendCondition { fail_if_events_match: query, after })
+    };
+    let everything = || Query::new([QueryItem::default()]);
     let refused = [
         ("no events", AppendBatch::new()),
         ("a check only", AppendBatch::new().check(stream(ADA), ANY)),
@@ -43,6 +49,9 @@ pub(crate) async fn nonsense_is_invalid(bench: Bench) -> CaseResult {
             "an event id in two streams",
             write(&event).write(stream("account-bob"), ANY, [event.clone()]),
         ),
+        ("a condition without an item", unless(Query::default(), 0)),
+        ("a condition after the last position", unless(everything(), Position::MAX.value() + 1)),
+        ("a condition after the last number", unless(everything(), u64::MAX)),
     ];
     for (what, batch) in refused {
         trial.refuses(what, batch.clone()).await?;
