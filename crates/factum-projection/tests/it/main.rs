@@ -5,6 +5,7 @@
 mod arrival;
 mod bench;
 mod bus;
+mod changing;
 mod clock;
 mod competing;
 mod disk;

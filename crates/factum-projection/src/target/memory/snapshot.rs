@@ -1,6 +1,6 @@
 //! Snapshots of a model in memory: pieces of it, and a header that names them.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{any::type_name, borrow::Cow, collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use factum_core::{
@@ -31,13 +31,18 @@ pub(crate) struct Snapshot {
     /// Its pieces are under this name, which no other snapshot has.
     name: String,
     pieces: usize,
+    /// The name of the model's Rust type: bytes of one type may decode as another. Empty in what
+    /// older versions stored, which fits no type.
+    #[serde(default)]
+    model_type: Cow<'static, str>,
 }
 
 impl<M> InMemory<M>
 where
     M: Default + Serialize + DeserializeOwned + Send + Sync + 'static,
 {
-    /// The last snapshot, and what is left of it.
+    /// The last snapshot, and its model; one that can't be read, or is of another type, is as good
+    /// as none, and the model is made from the log.
     pub(super) async fn restore(
         &self,
         of: &ConsumerName,
@@ -46,8 +51,10 @@ where
             let Some(found) = self.documents().get(&header_key(of)).await? else { return Ok(None) };
             let snapshot: Snapshot = progress::decode(&found.value)
                 .map_err(|error| TargetError::Broken(Arc::new(error)))?;
+            if snapshot.model_type != type_name::<M>() {
+                return Ok(Some((snapshot, None)));
+            }
             if let Some(bytes) = self.pieces(of, &snapshot).await? {
-                // One that can't be read is as good as none: the model is made anew.
                 return Ok(Some((snapshot, Cbor::decode(&bytes).ok())));
             }
             let again = self.documents().get(&header_key(of)).await?;
@@ -97,7 +104,8 @@ where
             let kept = self.kept();
             let letters = kept.letters.iter().map(|(stream, it)| (stream.to_string(), it.to_vec()));
             let (progress, pieces) = (kept.at.unwrap_or_default(), pieces.len());
-            Snapshot { progress, letters: letters.collect(), name, pieces }
+            let model_type = Cow::Borrowed(type_name::<M>());
+            Snapshot { progress, letters: letters.collect(), name, pieces, model_type }
         };
         let before = self.write_header(consumer, &snapshot).await?;
         {
