@@ -74,13 +74,15 @@ pub trait EventStore: fmt::Debug + Send + Sync + 'static {
     ) -> Result<StreamInfo, AppendError>;
 
     /// The last known position, to wake readers. A hint: it follows this handle's own appends at
-    /// once, those of other processes within five seconds.
+    /// once, those of other processes within five seconds. [`close`](Self::close) wakes who waits
+    /// for it too.
     fn head(&self) -> watch::Receiver<Position>;
 
     /// What this store claims.
     fn guarantees(&self) -> Guarantees;
 
-    /// Lets what was accepted finish, then refuses. A second call does nothing.
+    /// Lets what was accepted finish, then refuses, reads too, and wakes who waits for the head so
+    /// that they see it. A second call does nothing.
     ///
     /// # Errors
     /// Those of the store.

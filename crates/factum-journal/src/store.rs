@@ -368,6 +368,7 @@ impl EventStore for JournalStore {
 
     async fn close(&self) -> Result<(), StoreError> {
         self.inner.is_closed.store(true, Ordering::Release);
+        self.inner.head.wake();
         if let Half::Writer(writer) = &self.inner.half {
             writer.close().await;
         }

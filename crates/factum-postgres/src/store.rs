@@ -193,6 +193,7 @@ impl EventStore for PostgresStore {
 
     async fn close(&self) -> Result<(), StoreError> {
         self.pool.close().await;
+        self.head.wake();
         if let Some(writer) = &self.writer {
             writer.close().await;
         }

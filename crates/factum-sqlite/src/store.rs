@@ -128,6 +128,7 @@ impl EventStore for SqliteStore {
 
     async fn close(&self) -> Result<(), StoreError> {
         self.readers.close().await;
+        self.head.wake();
         let watch = Arc::clone(&self.watch);
         let stop = move || drop(watch.lock().unwrap_or_else(PoisonError::into_inner).take());
         task::spawn_blocking(stop)

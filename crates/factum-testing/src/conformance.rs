@@ -142,6 +142,7 @@ macro_rules! __conformance_cases {
             Retry durable a_retry_is_recognised_after_reopening;
             Durable durable close_finishes_what_was_accepted;
             Durable durable a_closed_store_refuses;
+            Durable durable closing_ends_subscriptions;
             ReadYourWrites durable an_acknowledged_event_is_read_at_once;
             ReadYourWrites durable the_head_wakes_readers;
             StablePrefix durable each_log_has_a_lineage_of_its_own;

@@ -269,6 +269,9 @@ flaws! {
     closes_too_early: ClosesTooEarly
         fails []
         may_fail [close_finishes_what_was_accepted];
+    closes_unheard: ClosesUnheard
+        fails [closing_ends_subscriptions]
+        may_fail [];
     shares_nothing: SharesNothing
         fails [numbers_are_never_given_again_after_reopening, retention_is_kept_after_reopening,
             everything_is_there_after_reopening, the_head_is_known_after_reopening,

@@ -71,6 +71,8 @@ pub(crate) enum Flaw {
     TakesAnything,
     /// `close` does not wait for what was accepted.
     ClosesTooEarly,
+    /// `close` wakes nobody who waits for the head.
+    ClosesUnheard,
     /// A second handle is another store.
     SharesNothing,
     /// Backward reads ignore where they should begin.
