@@ -61,7 +61,7 @@ impl Facts for LogFacts<'_> {
 
     fn first_match(&mut self, condition: &AppendCondition) -> Result<Option<Position>, StoreError> {
         let scope = Scope::Query(condition.fail_if_events_match.clone());
-        let mut from = condition.after.next().value();
+        let mut from = condition.after.value().saturating_add(1);
         loop {
             let at = (from, Direction::Forward);
             let found = candidates(self.log, self.view, &scope, at, 1)?;
