@@ -4,6 +4,7 @@
 //! [`Writer`]; `factum-memory` is the shortest example. Reading is the store's own, with
 //! [`PageBuilder`] to keep to the limits of a page.
 
+mod blocking;
 mod facts;
 mod group;
 mod head;
@@ -16,6 +17,7 @@ mod retry;
 mod url;
 mod writer;
 
+pub use blocking::blocking;
 pub use facts::{Facts, FoundEvent};
 pub use group::{GROUP_BYTES_MAX, GROUP_EVENTS_MAX, Group};
 pub use head::Head;

@@ -12,14 +12,14 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::BytesMut;
-use factum_backend::{Head, Writer};
+use factum_backend::{Head, Writer, blocking};
 use factum_core::{
     AppendBatch, AppendError, Appended, Document, DocumentStore, Durability, EventStore,
     Guarantees, KeyRange, Limits, PAGE_BYTES_DEFAULT, PAGE_EVENTS_DEFAULT, Page, Position,
     ReadQuery, Revision, ScanPage, ScanQuery, StoreError, StreamChange, StreamId, StreamInfo,
     WriteBatch, WriteError, Writers,
 };
-use tokio::{sync::watch, task};
+use tokio::sync::watch;
 
 use crate::{
     append::{Committer, Delay},
@@ -56,7 +56,8 @@ const BATCH_BYTES_MAX: usize = 32 << 20;
 ///
 /// # Guarantees
 /// Every law; durability is `PowerLoss`, and nobody else writes to the folder as long as it is
-/// open. Others may read it ([`Access::ReadOnly`]).
+/// open. Others may read it ([`Access::ReadOnly`]). No runtime is needed: outside of one, what may
+/// wait for the disk is done on the caller's thread.
 #[derive(Debug, Clone)]
 pub struct JournalStore {
     inner: Arc<Inner>,
@@ -130,8 +131,7 @@ impl JournalStore {
     /// # Errors
     /// One sentence: what is wrong with which file, and what to do.
     pub async fn open(options: JournalOptions) -> Result<Self, StoreError> {
-        let opened = task::spawn_blocking(move || Self::open_blocking(options));
-        opened.await.map_err(|e| StoreError::internal("the opening was cut off").with_source(e))?
+        blocking(move || Self::open_blocking(options)).await?
     }
 
     fn open_blocking(options: JournalOptions) -> Result<Self, StoreError> {
@@ -234,8 +234,7 @@ impl JournalStore {
     ) -> Result<T, StoreError> {
         self.check_open()?;
         let inner = self.inner.clone();
-        let done = task::spawn_blocking(move || work(&inner));
-        done.await.map_err(|e| StoreError::internal("a read was cut off").with_source(e))?
+        blocking(move || work(&inner)).await?
     }
 }
 

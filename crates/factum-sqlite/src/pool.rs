@@ -6,9 +6,10 @@ use std::{
     time::Duration,
 };
 
+use factum_backend::blocking;
 use factum_core::StoreError;
 use rusqlite::Connection;
-use tokio::{sync::Semaphore, task};
+use tokio::sync::Semaphore;
 
 use crate::{error::Result, file, sql};
 
@@ -46,13 +47,13 @@ impl Readers {
         let permit = Arc::clone(&self.0.permits).acquire_owned().await;
         let permit = permit.map_err(|_| StoreError::closed())?;
         let inner = Arc::clone(&self.0);
-        let done = task::spawn_blocking(move || {
+        let done = blocking(move || {
             let done = inner.read(work);
             // Held until the connection is back, so that closing waits for it.
             drop(permit);
             done
         });
-        done.await.map_err(|e| StoreError::internal("a read was cut off").with_source(e))?
+        done.await?
     }
 
     /// Waits for the reads at hand, refuses further ones, and closes the connections.

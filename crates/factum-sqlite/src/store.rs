@@ -4,14 +4,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use factum_backend::{Head, Writer};
+use factum_backend::{Head, Writer, blocking};
 use factum_core::{
     AppendBatch, AppendError, Appended, Document, DocumentStore, Durability, EventStore,
     Guarantees, KeyRange, Limits, Lineage, POLL_OWN, Page, Position, ReadQuery, Revision, ScanPage,
     ScanQuery, StoreError, StreamChange, StreamId, StreamInfo, WriteBatch, WriteError, Writers,
 };
 use rusqlite::Connection;
-use tokio::{sync::watch, task};
+use tokio::sync::watch;
 
 use crate::{
     append::Committer,
@@ -30,7 +30,8 @@ use crate::{
 /// # Guarantees
 /// Every law; durability is `PowerLoss`, and other processes may write to the same file: each
 /// group is planned and stored under the database's own lock. What another process appends is
-/// seen by every read at once, and by [`head`](EventStore::head) a tenth of a second later.
+/// seen by every read at once, and by [`head`](EventStore::head) a tenth of a second later. No
+/// runtime is needed: outside of one, the database is read on the caller's thread.
 #[derive(Debug, Clone)]
 pub struct SqliteStore {
     // Before the writer, so that they are dropped first: the last connection to go must be one
@@ -48,8 +49,7 @@ impl SqliteStore {
     /// # Errors
     /// One sentence: what is wrong with which file, and what to do.
     pub async fn open(options: SqliteOptions) -> Result<Self, StoreError> {
-        let opened = task::spawn_blocking(move || Self::open_blocking(options));
-        opened.await.map_err(|e| StoreError::internal("the opening was cut off").with_source(e))?
+        blocking(move || Self::open_blocking(options)).await?
     }
 
     fn open_blocking(options: SqliteOptions) -> Result<Self, StoreError> {
@@ -131,9 +131,7 @@ impl EventStore for SqliteStore {
         self.head.wake();
         let watch = Arc::clone(&self.watch);
         let stop = move || drop(watch.lock().unwrap_or_else(PoisonError::into_inner).take());
-        task::spawn_blocking(stop)
-            .await
-            .map_err(|e| StoreError::internal("the closing was cut off").with_source(e))?;
+        blocking(stop).await?;
         if let Some(writer) = &self.writer {
             writer.close().await;
         }

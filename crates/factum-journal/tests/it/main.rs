@@ -9,6 +9,7 @@ mod documents;
 mod golden;
 mod lineage;
 mod opening;
+mod outside;
 mod process;
 mod reading;
 mod repairing;

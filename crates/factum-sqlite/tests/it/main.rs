@@ -8,6 +8,7 @@ mod damage;
 mod erasure;
 mod failure;
 mod opening;
+mod outside;
 mod process;
 mod reading;
 mod schema;
