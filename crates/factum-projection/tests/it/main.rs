@@ -5,7 +5,6 @@
 mod arrival;
 mod bench;
 mod bus;
-mod changing;
 mod clock;
 mod competing;
 mod disk;
@@ -34,6 +33,7 @@ mod restored;
 mod rough;
 mod runtimes;
 mod simulation;
+mod snapshot;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod sql;
 #[cfg(feature = "sqlite")]

@@ -16,9 +16,9 @@ use crate::{
     target::{TargetError, checkpoints::written, documents},
 };
 
-/// A snapshot is kept in pieces of this size.
+/// A snapshot is kept in pieces of this size, unless its store takes only smaller documents.
 const PIECE_BYTES: usize = 256 << 10;
-/// So many pieces are written at once.
+/// So many pieces are written at once, unless its store takes only fewer.
 const PIECES_AT_ONCE: usize = 8;
 /// Nobody writes on one snapshot for so long: pieces that are older and belong to none can go.
 const SNAPSHOT_TIME: Duration = Duration::from_secs(3_600);
@@ -91,11 +91,14 @@ where
         let now = self.kernel.clock().now();
         // Of its own, so that pieces of two processes never make one model.
         let name = format!("{:032x}", self.kernel.ids().uuid(now).as_u128());
-        let pieces: Vec<&[u8]> = out.chunks(PIECE_BYTES).collect();
-        for (at, some) in pieces.chunks(PIECES_AT_ONCE).enumerate() {
+        let limits = self.kernel.events().guarantees().limits;
+        let piece_bytes = PIECE_BYTES.min(limits.document_bytes_max).max(1);
+        let pieces_at_once = PIECES_AT_ONCE.min(limits.write_documents_max).max(1);
+        let pieces: Vec<&[u8]> = out.chunks(piece_bytes).collect();
+        for (at, some) in pieces.chunks(pieces_at_once).enumerate() {
             let mut batch = WriteBatch::new();
             for (offset, piece) in some.iter().enumerate() {
-                let key = piece_key(consumer, &name, at * PIECES_AT_ONCE + offset);
+                let key = piece_key(consumer, &name, at * pieces_at_once + offset);
                 batch = batch.put(key, ExpectedRevision::Any, Bytes::copy_from_slice(piece));
             }
             self.write(batch).await?;

@@ -1,7 +1,13 @@
-//! Models in memory whose type changes, under one name and version: a snapshot is a cache.
+//! Snapshots of models in memory: caches, also where the type of the model changes under one name
+//! and version.
+
+use std::sync::Arc;
 
 use bytes::BytesMut;
-use factum_core::{Cbor, Codec, ExpectedRevision, RecordedEvent, Value, WriteBatch};
+use factum_core::{
+    Cbor, Codec, ExpectedRevision, Kernel, Limits, RecordedEvent, TagKey, Value, WriteBatch,
+};
+use factum_memory::{MemoryOptions, MemoryStore};
 use factum_projection::{HandleError, InMemory, MemoryTx, Projection, ProjectionHandle};
 use factum_testing::bank::AccountEvent;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -105,4 +111,28 @@ async fn a_snapshot_that_an_older_version_took_is_ignored_and_replaced() {
     made_again.stop().await;
     let restored = start::<Sum>(&bench).await;
     assert_eq!((&*restored.target().read().await, restored.health().handled), (&Sum(12), 0));
+}
+
+/// A model that is much larger than a document may be.
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Filled(Vec<u64>);
+
+impl Model for Filled {
+    fn add(&mut self, cents: u64) {
+        self.0.extend([cents; 5_000]);
+    }
+}
+
+#[tokio::test]
+async fn a_snapshot_keeps_to_the_limits_of_its_store() {
+    let mut limits = Limits::default();
+    (limits.write_documents_max, limits.document_bytes_max) = (3, 1_000);
+    let store = Arc::new(MemoryStore::with_options(MemoryOptions::new().with_limits(limits)));
+    let bench = Bench::on(Kernel::new(store.clone(), store).with_tag_key(TagKey::new([1; 32])));
+    bench.open("ada").await;
+    bench.deposit("ada", 5).await;
+    let filled = start::<Filled>(&bench).await;
+    filled.stop().await;
+    let again = start::<Filled>(&bench).await;
+    assert_eq!((again.target().read().await.0.len(), again.health().handled), (5_000, 0));
 }
