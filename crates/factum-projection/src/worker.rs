@@ -208,7 +208,7 @@ impl<W: Work> Worker<W> {
     /// What comes next, or an order before it.
     async fn fetch(&mut self, life: &mut Life) -> Result<Option<Chunk>, End> {
         let head = self.reading.kernel.events().head();
-        let (clock, is_asked) = (self.reading.kernel.clock().clone(), self.takes_stored_orders());
+        let clock = self.reading.kernel.clock().clone();
         let at_end = life.source.is_live() && *head.borrow() <= self.health.position();
         let state = if at_end { ConsumerState::Live } else { ConsumerState::CatchingUp };
         self.tell(state);
@@ -220,7 +220,7 @@ impl<W: Work> Worker<W> {
             }
             () = to_leave(&mut self.seat) => Err(End::Unseated),
             () = rung(&self.bell) => Ok(None),
-            () = clock.sleep(stored_order::ORDERS_EVERY), if is_asked => Ok(None),
+            () = clock.sleep(stored_order::ORDERS_EVERY) => Ok(None),
             chunk = life.source.next() => match chunk {
                 Ok(chunk) => {
                     life.unread = 0;

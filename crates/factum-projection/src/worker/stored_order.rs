@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use factum_core::{ExpectedRevision, ScanQuery, StreamId, WriteBatch, WriteError, Writers};
+use factum_core::{ExpectedRevision, ScanQuery, StreamId, WriteBatch, WriteError};
 use tokio::sync::oneshot;
 
 use super::{End, Life, Worker};
@@ -14,18 +14,13 @@ use crate::{
     work::Work,
 };
 
-/// How often a running consumer looks for orders, where others may leave some and it hears of none.
+/// How often a running consumer looks for orders where it hears of none. Other processes leave some
+/// in every store that is on disk.
 pub(crate) const ORDERS_EVERY: Duration = Duration::from_secs(1);
 /// How often it looks although it would hear of them: an earlier version may have left some.
 const ORDERS_SELDOM: Duration = Duration::from_secs(60);
 
 impl<W: Work> Worker<W> {
-    /// Whether other processes can leave orders while it runs.
-    pub(crate) fn takes_stored_orders(&self) -> bool {
-        self.seat.is_some()
-            || self.reading.kernel.events().guarantees().writers == Writers::ManyProcesses
-    }
-
     /// Does what was ordered, if it is time to look. A store that fails is asked the next time.
     pub(crate) async fn obey_stored(&mut self, life: &mut Life) -> Result<(), End> {
         let now = self.reading.kernel.clock().monotonic();
@@ -34,7 +29,7 @@ impl<W: Work> Worker<W> {
         let is_due = match self.looked_at {
             None => true,
             Some(_) if has_rung => true,
-            Some(at) => self.takes_stored_orders() && now.saturating_since(at) >= every,
+            Some(at) => now.saturating_since(at) >= every,
         };
         if !is_due {
             return Ok(());
