@@ -11,7 +11,8 @@ use crate::{
     store::{JournalStore, MARKER},
 };
 
-/// `journal:./data`, and with `?mode=read` for reading only, beside whoever writes.
+/// `journal:./data`; with `?mode=read` for reading only, beside the process that writes; with
+/// `?mode=join` for changes too, through the process that writes.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct JournalKind;
 
@@ -26,9 +27,11 @@ impl OpenStore for JournalKind {
         let access = match url.option("mode") {
             None | Some("write") => Access::ReadWrite,
             Some("read") => Access::ReadOnly,
+            Some("join") => Access::Join,
             Some(other) => {
                 return Err(StoreError::invalid(format!(
-                    "a store is opened with mode=read or mode=write: mode={} url={url}",
+                    "a journal is opened with mode=read, mode=write or mode=join: mode={} \
+                     url={url}",
                     url.shown_option(other)
                 )));
             }

@@ -62,11 +62,14 @@ mod walk;
 mod rewrite;
 mod space;
 
+mod inbox;
+
 mod options;
 
 mod kind;
 mod store;
 mod warm;
+mod watch;
 
 mod repair;
 mod verify;

@@ -1,6 +1,8 @@
 //! The lock of a folder: one writer at a time, and a name for whoever holds it.
 
 use std::{
+    error::Error,
+    fmt,
     fs::{File, TryLockError},
     io::{Read, Seek, SeekFrom, Write},
     path::Path,
@@ -43,6 +45,23 @@ impl Lock {
     }
 }
 
+/// The source of the error that says so.
+#[derive(Debug)]
+struct Taken;
+
+impl fmt::Display for Taken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the lock is held")
+    }
+}
+
+impl Error for Taken {}
+
+/// Whether the error says that another process or handle has the journal open.
+pub(crate) fn is_taken(error: &StoreError) -> bool {
+    error.source().and_then(Error::source).is_some_and(<dyn Error>::is::<Taken>)
+}
+
 fn taken(file: &mut File, folder: &Path) -> StoreError {
     let mut holder = String::new();
     // Without a number the message still says what to do.
@@ -50,7 +69,8 @@ fn taken(file: &mut File, folder: &Path) -> StoreError {
     let holder = if holder.trim().is_empty() { "unknown" } else { holder.trim() };
     StoreError::unavailable(format!(
         "the journal is open in another process or handle, close it there or open it with \
-         mode=read: pid={holder} path={}",
+         mode=join or mode=read: pid={holder} path={}",
         folder.display()
     ))
+    .with_source(Taken)
 }

@@ -18,8 +18,13 @@ pub(crate) const SEGMENT_BYTES_MAX: u32 = 1 << 30;
 pub enum Access {
     /// Everything, alone. The folder is made if it is not there.
     ReadWrite,
-    /// Reading, beside whoever writes. The journal must be there.
+    /// Reading, beside the process that writes. The journal must be there.
     ReadOnly,
+    /// Everything, also while another process of the same user on this machine has the journal open
+    /// for writing: that one makes the changes, which are sent to it as orders, a few milliseconds
+    /// each. An order that it does not take within 10 seconds fails and has no effect. Where no
+    /// process writes, it is as `ReadWrite`.
+    Join,
 }
 
 /// What a journal is opened with.

@@ -2,10 +2,10 @@
 
 use std::{
     fs::{self, File},
-    io,
+    io, mem,
     path::Path,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -15,11 +15,14 @@ use bytes::BytesMut;
 use factum_backend::{Head, Writer};
 use factum_core::{
     AppendBatch, AppendError, Appended, Document, DocumentStore, Durability, EventStore,
-    Guarantees, KeyRange, Limits, PAGE_BYTES_DEFAULT, PAGE_EVENTS_DEFAULT, Page, Position,
-    ReadQuery, Revision, ScanPage, ScanQuery, StoreError, StreamChange, StreamId, StreamInfo,
-    WriteBatch, WriteError, Writers,
+    Guarantees, KeyRange, Limits, PAGE_BYTES_DEFAULT, PAGE_EVENTS_DEFAULT, POLL_OWN, Page,
+    Position, ReadQuery, Revision, ScanPage, ScanQuery, StoreError, StreamChange, StreamId,
+    StreamInfo, WriteBatch, WriteError, Writers,
 };
-use tokio::{sync::watch, task};
+use tokio::{
+    sync::{Mutex, watch},
+    task,
+};
 
 use crate::{
     append::{Committer, Delay},
@@ -28,15 +31,17 @@ use crate::{
     documents::{DocumentKeeper, Documents},
     error,
     follower::{DocumentFollower, LogFollower},
+    inbox::{self, Carry, Desk, INBOX, Order, Outcome, Sender, Unanswered},
     keeper::Keeper,
     lineage,
-    lock::{LOCK, Lock},
+    lock::{self, LOCK, Lock},
     log::Log,
     options::{Access, JournalOptions, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN},
     read,
     recovery::{self, Founded},
     tail::TailOptions,
     warm,
+    watch::Watch,
 };
 
 /// The file by which a journal's folder is known. Written last, so that with it there is a log.
@@ -72,29 +77,49 @@ struct Inner {
     /// What the opening set aside, for people.
     set_aside: Vec<String>,
     is_closed: AtomicBool,
+    beside: Mutex<Beside>,
+}
+
+/// The thread that works beside an open store.
+#[derive(Debug)]
+enum Beside {
+    /// Carries out the orders of other processes, where this one writes.
+    Desk(Desk),
+    /// Watches the head, where another one writes.
+    Watch { _watch: Watch },
+    /// The store is closed, or not yet open.
+    Nothing,
 }
 
 /// What makes the journal go on.
 #[derive(Debug)]
 enum Half {
     Writer(Writer<Committer>),
-    Follower(LogFollower, DocumentFollower),
+    Follower(Follower),
+}
+
+/// Another process writes, or nobody does.
+#[derive(Debug)]
+struct Follower {
+    log: LogFollower,
+    documents: DocumentFollower,
+    /// Where what is to be changed is sent; without one nothing may be.
+    sender: Option<Sender>,
+}
+
+impl Follower {
+    fn sender(&self) -> Result<&Sender, StoreError> {
+        self.sender.as_ref().ok_or_else(|| {
+            StoreError::invalid("the journal is opened for reading, open it without mode=read")
+        })
+    }
 }
 
 impl Inner {
-    fn writer(&self) -> Result<&Writer<Committer>, StoreError> {
-        match &self.half {
-            Half::Writer(writer) => Ok(writer),
-            Half::Follower(..) => Err(StoreError::invalid(
-                "the journal is opened for reading, open it without mode=read",
-            )),
-        }
-    }
-
     /// Reads on, where somebody else writes the log.
     fn refresh_log(&self) -> Result<(), StoreError> {
-        if let Half::Follower(log, _) = &self.half {
-            log.refresh()?;
+        if let Half::Follower(follower) = &self.half {
+            follower.log.refresh()?;
             self.head.advance(Position::new(self.log.view().head));
         }
         Ok(())
@@ -118,7 +143,7 @@ impl Inner {
 
     fn refresh_documents(&self) -> Result<(), StoreError> {
         match &self.half {
-            Half::Follower(_, documents) => documents.refresh(),
+            Half::Follower(follower) => follower.documents.refresh(),
             Half::Writer(_) => Ok(()),
         }
     }
@@ -138,11 +163,17 @@ impl JournalStore {
         check_options(&options)?;
         let folder = resolve(&options.path)?;
         if options.access == Access::ReadOnly {
-            return Self::open_follower(&folder, options.limits);
+            return Self::open_follower(&folder, options.limits, None);
         }
         check_folder(&folder)?;
         make_folders(&folder)?;
-        let lock = Lock::take(&folder)?;
+        let lock = match Lock::take(&folder) {
+            Err(error) if options.access == Access::Join && lock::is_taken(&error) => {
+                let sender = Sender::new(inbox::Folder::of(&folder), options.ids);
+                return Self::open_follower(&folder, options.limits, Some(sender));
+            }
+            lock => lock?,
+        };
         let top: Arc<dyn Files> = Arc::new(SystemFiles::new(&folder));
         let founded = founded(&*top)?;
         let JournalOptions { clock, ids, limits, segment_bytes, document_segment_bytes, .. } =
@@ -177,11 +208,19 @@ impl JournalStore {
         };
         let writer = Writer::spawn("factum-journal", committer, head.clone(), limits)?;
         let (log, half, is_closed) = (opened.log, Half::Writer(writer), AtomicBool::new(false));
-        let inner = Inner { log, documents, half, head, limits, set_aside, is_closed };
-        Ok(Self { inner: Arc::new(inner) })
+        let beside = Mutex::new(Beside::Nothing);
+        let inner = Inner { log, documents, half, head, limits, set_aside, is_closed, beside };
+        let inner = Arc::new(inner);
+        let desk = Desk::open(inbox::Folder::of(&folder), Carrier(Arc::downgrade(&inner)))?;
+        *inner.beside.try_lock().expect("nobody else knows of it") = Beside::Desk(desk);
+        Ok(Self { inner })
     }
 
-    fn open_follower(folder: &Path, limits: Limits) -> Result<Self, StoreError> {
+    fn open_follower(
+        folder: &Path,
+        limits: Limits,
+        sender: Option<Sender>,
+    ) -> Result<Self, StoreError> {
         if !folder.join(MARKER).is_file() {
             let shown = folder.display();
             let message = format!("there is no journal to read, check the path: path={shown}");
@@ -193,15 +232,29 @@ impl JournalStore {
         let document_follower = DocumentFollower::open(files)?;
         let (log, documents) = (log_follower.log.clone(), document_follower.documents.clone());
         let head = Head::new(Position::new(log.view().head));
-        let half = Half::Follower(log_follower, document_follower);
+        let follower = Follower { log: log_follower, documents: document_follower, sender };
+        let (half, beside) = (Half::Follower(follower), Mutex::new(Beside::Nothing));
         let (set_aside, is_closed) = (Vec::new(), AtomicBool::new(false));
-        let inner = Inner { log, documents, half, head, limits, set_aside, is_closed };
-        Ok(Self { inner: Arc::new(inner) })
+        let inner = Inner { log, documents, half, head, limits, set_aside, is_closed, beside };
+        let inner = Arc::new(inner);
+        let followed = Arc::downgrade(&inner);
+        // An error is one that reads meet as well, and they report it.
+        let watch =
+            Watch::start(move || followed.upgrade()?.refresh_log().or(Ok::<_, ()>(())).ok())?;
+        *inner.beside.try_lock().expect("nobody else knows of it") =
+            Beside::Watch { _watch: watch };
+        Ok(Self { inner })
     }
 
     /// The files in which the opening kept what a crash left half written, if it did.
     pub fn set_aside(&self) -> &[String] {
         &self.inner.set_aside
+    }
+
+    /// Tells those who wait for the head of what an order has stored.
+    async fn show_news(&self) {
+        // What can't be read now is found by the next read.
+        let _ = self.blocking(Inner::refresh_log).await;
     }
 
     fn check_open(&self) -> Result<(), StoreError> {
@@ -274,7 +327,7 @@ fn resolve(path: &Path) -> Result<std::path::PathBuf, StoreError> {
 fn check_folder(folder: &Path) -> Result<(), StoreError> {
     let Ok(names) = SystemFiles::new(folder).list() else { return Ok(()) };
     let is_ours = |name: &String| {
-        [LOG, DOCUMENTS, LOCK].contains(&name.as_str()) || name.ends_with(UNFINISHED)
+        [LOG, DOCUMENTS, LOCK, INBOX].contains(&name.as_str()) || name.ends_with(UNFINISHED)
     };
     if names.iter().any(|name| name == MARKER) || names.iter().all(is_ours) {
         return Ok(());
@@ -317,10 +370,50 @@ fn founded(top: &dyn Files) -> Result<Founded, StoreError> {
     Ok(if is_there { Founded::Before } else { Founded::Never })
 }
 
+fn append_error(unanswered: Unanswered) -> AppendError {
+    match unanswered {
+        Unanswered::NotTaken(error) => error.into(),
+        Unanswered::Unknown(error) => AppendError::Indeterminate(error),
+    }
+}
+
+fn write_error(unanswered: Unanswered) -> WriteError {
+    match unanswered {
+        Unanswered::NotTaken(error) => error.into(),
+        Unanswered::Unknown(error) => WriteError::Indeterminate(error),
+    }
+}
+
+/// Carries out the orders of others, as long as the store is there.
+#[derive(Debug)]
+struct Carrier(Weak<Inner>);
+
+#[async_trait]
+impl Carry for Carrier {
+    async fn carry_out(&self, order: Order) -> Option<Outcome> {
+        let store = JournalStore { inner: self.0.upgrade()? };
+        Some(match order {
+            Order::Append(batch) => Outcome::of(&store.append(batch).await),
+            Order::Change(stream, change) => Outcome::of(&store.change(&stream, change).await),
+            Order::Write(batch) => Outcome::of(&store.write(batch).await),
+            Order::Clear(range) => Outcome::of(&store.clear(range).await),
+        })
+    }
+}
+
 #[async_trait]
 impl EventStore for JournalStore {
     async fn append(&self, batch: AppendBatch) -> Result<Appended, AppendError> {
-        let writer = self.inner.writer()?;
+        let writer = match &self.inner.half {
+            Half::Writer(writer) => writer,
+            Half::Follower(follower) => {
+                self.check_open()?;
+                self.inner.limits.check_append(&batch)?;
+                let answer = follower.sender()?.send(&Order::Append(batch)).await;
+                self.show_news().await;
+                return answer.map_err(append_error)?;
+            }
+        };
         // The writer's thread is not to wait for the disk's reads: what it will ask is brought into
         // memory by whoever asks for it. An error comes again there, and is told.
         if warm::needs_disk(&self.inner.log, &batch) {
@@ -350,7 +443,17 @@ impl EventStore for JournalStore {
         change: StreamChange,
     ) -> Result<StreamInfo, AppendError> {
         let stream = stream.clone();
-        self.inner.writer()?.run(move |committer| committer.change(&stream, change)).await?
+        match &self.inner.half {
+            Half::Writer(writer) => {
+                writer.run(move |committer| committer.change(&stream, change)).await?
+            }
+            Half::Follower(follower) => {
+                self.check_open()?;
+                let answer = follower.sender()?.send(&Order::Change(stream, change)).await;
+                self.show_news().await;
+                answer.map_err(append_error)?
+            }
+        }
     }
 
     fn head(&self) -> watch::Receiver<Position> {
@@ -360,16 +463,23 @@ impl EventStore for JournalStore {
     fn guarantees(&self) -> Guarantees {
         let writers = match &self.inner.half {
             Half::Writer(_) => Writers::ThisProcess,
-            // What the writer appends is seen only by looking again.
             Half::Follower(..) => Writers::ManyProcesses,
         };
-        Guarantees::new(Durability::PowerLoss, writers).with_limits(self.inner.limits)
+        let guarantees = Guarantees::new(Durability::PowerLoss, writers).with_poll(POLL_OWN);
+        guarantees.with_limits(self.inner.limits)
     }
 
     async fn close(&self) -> Result<(), StoreError> {
         self.inner.is_closed.store(true, Ordering::Release);
-        if let Half::Writer(writer) = &self.inner.half {
-            writer.close().await;
+        // First those who wait for an answer.
+        let beside = mem::replace(&mut *self.inner.beside.lock().await, Beside::Nothing);
+        if let Beside::Desk(mut desk) = beside {
+            desk.close().await;
+        }
+        match &self.inner.half {
+            Half::Writer(writer) => writer.close().await,
+            Half::Follower(Follower { sender: Some(sender), .. }) => sender.close().await,
+            Half::Follower(_) => {}
         }
         Ok(())
     }
@@ -396,14 +506,21 @@ impl DocumentStore for JournalStore {
     }
 
     async fn write(&self, batch: WriteBatch) -> Result<Revision, WriteError> {
-        self.inner.writer()?;
         self.inner.limits.check_write(&batch)?;
         self.check_open()?;
+        if let Half::Follower(follower) = &self.inner.half {
+            let answer = follower.sender()?.send(&Order::Write(batch)).await;
+            return answer.map_err(write_error)?;
+        }
         self.inner.documents.clone().write(batch).await
     }
 
     async fn clear(&self, range: KeyRange) -> Result<(), StoreError> {
-        self.inner.writer()?;
+        if let Half::Follower(follower) = &self.inner.half {
+            self.check_open()?;
+            let answer = follower.sender()?.send(&Order::Clear(range)).await;
+            return answer.map_err(Unanswered::into_store_error)?;
+        }
         let mut rest = Some(range);
         while let Some(range) = rest {
             // Each step on its own, so that others get their turn between two.

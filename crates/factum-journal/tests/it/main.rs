@@ -7,6 +7,7 @@ mod conformance;
 mod damage;
 mod documents;
 mod golden;
+mod joining;
 mod lineage;
 mod opening;
 mod process;
