@@ -1,8 +1,8 @@
 //! What the planning of a group asks of a store.
 
 use factum_core::{
-    AppendCondition, EventId, Position, StoreError, StreamBounds, StreamId, StreamVersion,
-    Timestamp,
+    AppendCondition, ErasedRange, EventId, Position, StoreError, StreamBounds, StreamId,
+    StreamVersion, Timestamp,
 };
 
 /// An event that a store found by its id.
@@ -16,6 +16,39 @@ pub struct FoundEvent {
     pub version: StreamVersion,
     /// When it was appended.
     pub recorded_at: Timestamp,
+}
+
+/// The part of a stream in which the events of a batch can stand, if it was stored. A search goes
+/// from [`last`](Self::last) back to the first event that is [before](Self::is_before) it, so that
+/// its length is that of the part, not of the stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// The first version.
+    pub first: StreamVersion,
+    /// The last version; the stream may end before it.
+    pub last: StreamVersion,
+    /// Only events after this position.
+    pub after: Position,
+    /// Only events that were recorded at this time or later.
+    pub since: Timestamp,
+}
+
+impl Span {
+    /// The whole stream since a time.
+    pub const fn since(since: Timestamp) -> Self {
+        let (first, last) = (StreamVersion::ZERO, StreamVersion::MAX);
+        Self { first, last, after: Position::ZERO, since }
+    }
+
+    /// Whether an event lies before the part, and with it all earlier ones of the stream.
+    pub fn is_before(&self, event: &FoundEvent) -> bool {
+        event.version < self.first || event.position <= self.after || event.recorded_at < self.since
+    }
+
+    /// Whether an event lies in the part.
+    pub fn contains(&self, event: &FoundEvent) -> bool {
+        event.version <= self.last && !self.is_before(event)
+    }
 }
 
 /// What the planning of a group asks of a store, answered from the state that the group will be
@@ -35,8 +68,9 @@ pub trait Facts {
     /// Those of the store; they fail the whole group.
     fn first_match(&mut self, condition: &AppendCondition) -> Result<Option<Position>, StoreError>;
 
-    /// The events of a stream that have one of these ids and were recorded at or after `since`.
-    /// Called for retries and conflicts only.
+    /// The events in a part of a stream that have one of these ids; all of them, where an id is
+    /// there twice. Called for retries and conflicts only. The work is bounded by the part: other
+    /// writers wait for it.
     ///
     /// # Errors
     /// Those of the store; they fail the whole group.
@@ -44,6 +78,13 @@ pub trait Facts {
         &mut self,
         stream: &StreamId,
         ids: &[EventId],
-        since: Timestamp,
+        span: Span,
     ) -> Result<Vec<FoundEvent>, StoreError>;
+
+    /// Whether every event at these positions was erased. They are at or before the log's head.
+    /// Called where a part of a repeated batch was found.
+    ///
+    /// # Errors
+    /// Those of the store; they fail the whole group.
+    fn are_erased(&mut self, positions: ErasedRange) -> Result<bool, StoreError>;
 }

@@ -4,11 +4,15 @@
 //! [`Writer`]; `factum-memory` is the shortest example. Reading is the store's own, with
 //! [`PageBuilder`] to keep to the limits of a page.
 
+mod blocking;
 mod facts;
+mod foreseen;
 mod group;
 mod head;
+mod index;
 mod page;
 mod plan;
+mod posting;
 mod queue;
 mod registry;
 mod relay;
@@ -16,12 +20,17 @@ mod retry;
 mod url;
 mod writer;
 
-pub use facts::{Facts, FoundEvent};
-pub use group::{GROUP_BYTES_MAX, GROUP_EVENTS_MAX, Group};
+pub use blocking::blocking;
+pub use facts::{Facts, FoundEvent, Span};
+pub use foreseen::{FORESEEN_NEAR, Foreseen, Kept, Looked, Outlook};
+pub use group::{GROUP_BYTES_MAX, GROUP_EVENTS_MAX, GROUP_NAMES_MAX, Group, Load};
 pub use head::Head;
+pub use index::EventIndex;
 pub use page::{PAGE_SCANNED_MAX, PageBuilder, PageEnd, Pushed, partition_point};
 pub use plan::{GroupPlan, LogEnd, PlannedEvent, plan_group};
+pub use posting::{Candidate, Matches, Postings, QueryTerm};
 pub use registry::{OpenContext, OpenStore, Registry, Stores};
+pub use retry::check_clock;
 pub use url::StoreUrl;
 pub use writer::{
     Commit, CommitDelay, CommitError, Committed, GATHERINGS_MAX, QUEUE_BATCHES_MAX,

@@ -5,13 +5,18 @@
 //! of its members appended one by one.
 
 use factum_core::{
-    AppendBatch, AppendCondition, AppendError, Appended, EventHeader, EventId, ExpectedVersion,
-    NewEvent, Position, StoreError, StreamBounds, StreamId, Timestamp, VersionConflict, Versions,
+    AppendBatch, AppendCondition, AppendError, Appended, ErasedRange, EventHeader, EventId,
+    ExpectedVersion, NewEvent, Position, StoreError, StreamBounds, StreamId, Timestamp,
+    VersionConflict, Versions,
 };
 
 use hashbrown::HashMap;
 
-use crate::{facts::Facts, retry};
+use crate::{
+    facts::{Facts, FoundEvent},
+    index::EventIndex,
+    retry,
+};
 
 /// Where the log ends before the group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,16 +87,19 @@ pub(crate) struct Planner<'g, 'f> {
     pub(crate) events: Vec<PlannedEvent<'g>>,
     /// Streams as they are behind the members so far.
     streams: HashMap<&'g StreamId, StreamBounds>,
-    /// Planned events by id, filled only as far as somebody asked.
-    ids: HashMap<EventId, usize>,
+    /// Planned events by id and stream, filled only as far as somebody asked.
+    ids: HashMap<(EventId, &'g StreamId), usize>,
     ids_known: usize,
+    /// Planned events by type and tag, filled only as far as a condition asked.
+    index: EventIndex<'g>,
 }
 
 impl<'g, 'f> Planner<'g, 'f> {
     fn new(end: LogEnd, facts: &'f mut dyn Facts, batches: usize) -> Self {
         let (events, ids) = (Vec::with_capacity(batches), HashMap::new());
         let streams = HashMap::with_capacity(batches);
-        Self { end, facts, events, streams, ids, ids_known: 0 }
+        let index = EventIndex::default();
+        Self { end, facts, events, streams, ids, ids_known: 0, index }
     }
 
     fn head(&self) -> Position {
@@ -99,6 +107,9 @@ impl<'g, 'f> Planner<'g, 'f> {
     }
 
     fn offer(&mut self, batch: &'g AppendBatch) -> Result<Outcome, StoreError> {
+        if let Err(error) = retry::check_clock(batch, self.end.now) {
+            return Ok(Err(error.into()));
+        }
         if batch.is_repeated() {
             match retry::find(self, batch)? {
                 retry::Finding::Stored(appended) => return Ok(Ok(appended)),
@@ -163,12 +174,10 @@ impl<'g, 'f> Planner<'g, 'f> {
         {
             return Ok(Some(position));
         }
-        let planned = self.events.iter().find(|planned| {
-            let tags = planned.event.tags.iter().map(factum_core::Tag::as_str);
-            planned.header.position > condition.after
-                && condition.fail_if_events_match.matches(planned.event.name.as_str(), tags)
-        });
-        Ok(planned.map(|planned| planned.header.position))
+        for planned in &self.events[self.index.len()..] {
+            self.index.push(planned.header.position, planned.event);
+        }
+        Ok(self.index.first_match(&condition.fail_if_events_match, condition.after))
     }
 
     fn accept(&mut self, batch: &'g AppendBatch) -> Outcome {
@@ -197,13 +206,20 @@ impl<'g, 'f> Planner<'g, 'f> {
         Ok(Appended::new(first, versions, recorded_at).with_events(count))
     }
 
-    /// The planned event with this id, if an earlier member of the group has it.
-    pub(crate) fn planned(&mut self, id: EventId) -> Option<&PlannedEvent<'g>> {
+    /// The planned event of a stream with this id, if an earlier member of the group has it.
+    pub(crate) fn planned(&mut self, id: EventId, stream: &'g StreamId) -> Option<FoundEvent> {
         for (index, planned) in self.events.iter().enumerate().skip(self.ids_known) {
-            self.ids.entry(planned.event.id).or_insert(index);
+            self.ids.entry((planned.event.id, planned.stream)).or_insert(index);
         }
         self.ids_known = self.events.len();
-        self.ids.get(&id).map(|index| &self.events[*index])
+        let EventHeader { position, version, recorded_at, .. } =
+            self.events[*self.ids.get(&(id, stream))?].header;
+        Some(FoundEvent { id, position, version, recorded_at })
+    }
+
+    /// Whether every event at these positions was erased. One of the group is not.
+    pub(crate) fn are_erased(&mut self, positions: ErasedRange) -> Result<bool, StoreError> {
+        Ok(positions.last <= self.end.head && self.facts.are_erased(positions)?)
     }
 }
 

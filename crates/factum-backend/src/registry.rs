@@ -5,7 +5,7 @@ use std::{fmt, path::Path, sync::Arc};
 use async_trait::async_trait;
 use factum_core::{Clock, DocumentStore, EventStore, IdSource, StoreError};
 
-use crate::url::StoreUrl;
+use crate::url::{StoreUrl, check_home};
 
 /// The two halves of an open store.
 #[derive(Debug, Clone)]
@@ -92,11 +92,7 @@ impl Registry {
                  postgres://user@host/database; percent-encode what is special in the password",
             ));
         }
-        if url_or_path.starts_with("~/") {
-            return Err(StoreError::invalid(format!(
-                "only a shell knows what ~ is, give the whole path: path={url_or_path}"
-            )));
-        }
+        check_home(url_or_path)?;
         let path = Path::new(url_or_path);
         let there = self.kinds.iter().find_map(|kind| kind.recognise(path));
         if there.is_none() && path.is_file() {

@@ -3,14 +3,17 @@
 //! A store finds the events of a stream by their versions anyway, so that no index over ids is
 //! needed; see docs/design/0001.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashMap};
 
 use factum_core::{
-    AppendBatch, Appended, EventId, ExpectedVersion, RETRY_WINDOW, StoreError, StreamVersion,
-    Timestamp,
+    AppendBatch, Appended, ErasedRange, EventId, ExpectedVersion, Position, RETRY_WINDOW,
+    StoreError, StreamBounds, StreamId, StreamVersion, Timestamp,
 };
 
-use crate::{facts::FoundEvent, plan::Planner};
+use crate::{
+    facts::{FoundEvent, Span},
+    plan::Planner,
+};
 
 /// What is known of a batch that may have been stored already.
 pub(crate) enum Finding {
@@ -22,6 +25,46 @@ pub(crate) enum Finding {
     Unknown,
 }
 
+/// An event of a batch that was found: its place in the batch, from 0, and where it stands.
+struct Trace {
+    place: usize,
+    event: FoundEvent,
+}
+
+/// What a batch holds for one stream, which it may write several times.
+struct Part<'g> {
+    stream: &'g StreamId,
+    /// What its first write expects.
+    expected: ExpectedVersion,
+    ids: Vec<EventId>,
+    /// The place of each event in the batch, from 0.
+    places: Vec<usize>,
+}
+
+impl Part<'_> {
+    /// The version of its last event, where the batch was stored at the version that it expected.
+    fn last(&self, expected: StreamVersion) -> StreamVersion {
+        plus(expected, self.ids.len())
+    }
+}
+
+/// Checks that a repetition of the batch could be recognised: the time in its first id is at most
+/// [`RETRY_WINDOW`] ahead of the store's clock. For stores that plan a first attempt by themselves.
+///
+/// # Errors
+/// `Invalid` for a batch from a clock that is further ahead; set that clock right.
+pub fn check_clock(batch: &AppendBatch, now: Timestamp) -> Result<(), StoreError> {
+    let Some(id) = batch.events().next().map(|event| event.id) else { return Ok(()) };
+    if id.time().is_none_or(|made_at| made_at <= now.saturating_add(RETRY_WINDOW)) {
+        return Ok(());
+    }
+    Err(StoreError::invalid(format!(
+        "the batch was made further ahead of the store's clock than the retry window, so that a \
+         repetition would be stored again; set the writer's clock: window_s={} id={id} now={now}",
+        RETRY_WINDOW.as_secs()
+    )))
+}
+
 /// Looks for the events of a batch, in the store and in the group so far.
 pub(crate) fn find<'g>(
     planner: &mut Planner<'g, '_>,
@@ -31,93 +74,220 @@ pub(crate) fn find<'g>(
     let Some(since) = window_start(batch, now) else {
         return Ok(if batch.is_repeated() { outside_window(batch, now) } else { Finding::Unknown });
     };
+    if !batch.is_repeated() {
+        let found = find_where_expected(planner, batch, since)?;
+        return judge(planner, batch, &found);
+    }
     let mut found = Vec::new();
-    for write in batch.writes() {
-        let ids: Vec<EventId> = write.events.iter().map(|event| event.id).collect();
-        found.extend(planner.facts.find_ids(&write.stream, &ids, since)?);
-        let planned = ids.into_iter().filter_map(|id| {
-            let planned = planner.planned(id)?;
-            (planned.stream == &write.stream).then_some(FoundEvent {
-                id,
-                position: planned.header.position,
-                version: planned.header.version,
-                recorded_at: planned.header.recorded_at,
-            })
-        });
-        found.extend(planned.collect::<Vec<_>>());
+    for part in &parts(batch) {
+        found.extend(traces(planner, part, Span::since(since))?);
     }
-    if found.is_empty() && batch.is_repeated() {
-        return erased(planner, batch);
-    }
-    Ok(judge(batch, found))
+    if found.is_empty() { erased(planner, batch) } else { judge(planner, batch, &found) }
 }
 
-/// A repeated batch of which nothing is there. If events behind the version that it expected are
+/// From when on events of the batch may have been recorded; `None` after the window.
+///
+/// The writer's clock may be ahead of the store's by a window, and no more, so that the search
+/// begins a window before the time in the id.
+fn window_start(batch: &AppendBatch, now: Timestamp) -> Option<Timestamp> {
+    let made_at = batch.events().next()?.id.time().unwrap_or(now);
+    let is_open = now <= made_at.saturating_add(RETRY_WINDOW);
+    is_open.then(|| made_at.saturating_sub(RETRY_WINDOW))
+}
+
+/// Looks for the events of a batch that is not marked, only where they stand if it was stored:
+/// right after the version that it expected, and after the positions that its conditions name. For
+/// an ordinary conflict comes here too, and on a busy stream there are many.
+fn find_where_expected<'g>(
+    planner: &mut Planner<'g, '_>,
+    batch: &'g AppendBatch,
+    since: Timestamp,
+) -> Result<Vec<Trace>, StoreError> {
+    let after = batch.conditions().iter().map(|condition| condition.after).max();
+    let mut span = Span { after: after.unwrap_or(Position::ZERO), ..Span::since(since) };
+    let (mut found, mut elsewhere, mut is_absent) = (Vec::new(), Vec::new(), false);
+    let parts = parts(batch);
+    for part in &parts {
+        let Some(expected) = exact(part.expected) else {
+            elsewhere.push(part);
+            continue;
+        };
+        let bounds = planner.bounds(part.stream)?;
+        let (first, last) = (plus(expected, 1), part.last(expected));
+        let here = traces(planner, part, Span { first, last, ..span })?;
+        // Its last event would be there, and a batch is stored whole or not at all.
+        is_absent |= here.is_empty() && bounds.erased_through < last;
+        found.extend(here);
+    }
+    if is_absent && found.is_empty() {
+        return Ok(found);
+    }
+    if let Some(Trace { place, event }) = found.first() {
+        let before = event.position.value().saturating_sub(*place as u64 + 1);
+        span = Span { after: Position::new(before), ..Span::since(event.recorded_at) };
+    }
+    for part in elsewhere {
+        found.extend(traces(planner, part, span)?);
+    }
+    Ok(found)
+}
+
+/// What a batch holds for each stream, in the order in which it comes to them.
+fn parts(batch: &AppendBatch) -> Vec<Part<'_>> {
+    let mut known = HashMap::with_capacity(batch.writes().len());
+    let mut parts: Vec<Part<'_>> = Vec::with_capacity(batch.writes().len());
+    let mut places = 0..;
+    for write in batch.writes() {
+        let index = *known.entry(&write.stream).or_insert(parts.len());
+        if index == parts.len() {
+            let (ids, places) = (Vec::new(), Vec::new());
+            parts.push(Part { stream: &write.stream, expected: write.expected, ids, places });
+        }
+        parts[index].ids.extend(write.events.iter().map(|event| event.id));
+        parts[index].places.extend(places.by_ref().take(write.events.len()));
+    }
+    parts
+}
+
+/// The events for one stream that are there, in a part of it.
+fn traces<'g>(
+    planner: &mut Planner<'g, '_>,
+    part: &Part<'g>,
+    span: Span,
+) -> Result<Vec<Trace>, StoreError> {
+    let mut found = planner.facts.find_ids(part.stream, &part.ids, span)?;
+    found.extend(part.ids.iter().filter_map(|id| planner.planned(*id, part.stream)));
+    found.retain(|event| span.contains(event));
+    let place = |event: &FoundEvent| part.ids.iter().position(|id| *id == event.id);
+    let traces = found.into_iter().filter_map(|event| Some((place(&event)?, event)));
+    Ok(traces.map(|(place, event)| Trace { place: part.places[place], event }).collect())
+}
+
+/// A repeated batch of which nothing is there. If events after the version that it expected are
 /// gone, it may have been among them.
 fn erased<'g>(
     planner: &mut Planner<'g, '_>,
     batch: &'g AppendBatch,
 ) -> Result<Finding, StoreError> {
-    for write in batch.writes() {
-        let expected = match write.expected {
-            ExpectedVersion::Exact(version) => version,
-            ExpectedVersion::NoStream => StreamVersion::ZERO,
-            ExpectedVersion::Any | ExpectedVersion::StreamExists => continue,
-        };
-        let bounds = planner.bounds(&write.stream)?;
+    for part in parts(batch) {
+        let Some(expected) = exact(part.expected) else { continue };
+        let bounds = planner.bounds(part.stream)?;
         if bounds.erased_through > expected {
             return Ok(Finding::Refused(StoreError::invalid(format!(
                 "the batch may have been stored and its events erased since, load the stream to \
                  see: stream={} expected={expected} erased_through={}",
-                write.stream, bounds.erased_through
+                part.stream, bounds.erased_through
             ))));
         }
     }
     Ok(Finding::Unknown)
 }
 
-/// From when on events of the batch may have been recorded; `None` outside of the window.
-///
-/// The writer's clock may be ahead of the store's, so the search begins a window earlier than
-/// the id says.
-fn window_start(batch: &AppendBatch, now: Timestamp) -> Option<Timestamp> {
-    let first = batch.events().next()?;
-    let made_at = first.id.time().unwrap_or(now);
-    let is_open =
-        now <= made_at.saturating_add(RETRY_WINDOW) && made_at <= now.saturating_add(RETRY_WINDOW);
-    is_open.then(|| made_at.min(now).saturating_sub(RETRY_WINDOW))
+/// The version that a write expects, if it expects one.
+fn exact(expected: ExpectedVersion) -> Option<StreamVersion> {
+    match expected {
+        ExpectedVersion::Exact(version) => Some(version),
+        ExpectedVersion::NoStream => Some(StreamVersion::ZERO),
+        ExpectedVersion::Any | ExpectedVersion::StreamExists => None,
+    }
 }
 
-fn judge(batch: &AppendBatch, mut found: Vec<FoundEvent>) -> Finding {
-    if found.is_empty() {
-        return Finding::Unknown;
-    }
-    // Without the mark a batch may have been stored twice; the first time is the one that counts.
-    found.sort_by_key(|event| event.position);
-    let mut seen = HashSet::with_capacity(found.len());
-    found.retain(|event| seen.insert(event.id));
-    // A batch is stored in one piece, so its events stand one behind another in its order.
-    let same = found.len() == batch.event_count()
-        && found.iter().zip(batch.events()).all(|(found, event)| found.id == event.id)
-        && found.windows(2).all(|pair| pair[0].position.next() == pair[1].position);
-    if !same {
-        return Finding::Refused(StoreError::invalid(format!(
-            "some event ids of the batch are stored already, but not this batch: id={} position={}",
-            found[0].id, found[0].position
-        )));
-    }
-    let first = found[0];
-    let versions = last_versions(batch, &found);
-    let answer = Appended::new(first.position, versions.into(), first.recorded_at);
-    Finding::Stored(answer.with_events(found.len()).replayed())
+/// A version that a writer expects may be any number.
+fn plus(version: StreamVersion, count: usize) -> StreamVersion {
+    StreamVersion::new(version.value().saturating_add(count as u64))
 }
 
-fn last_versions(batch: &AppendBatch, found: &[FoundEvent]) -> Vec<StreamVersion> {
+fn judge<'g>(
+    planner: &mut Planner<'g, '_>,
+    batch: &'g AppendBatch,
+    found: &[Trace],
+) -> Result<Finding, StoreError> {
+    let Some(any) = found.first() else { return Ok(Finding::Unknown) };
+    // A batch is stored in one piece, so the events of one copy agree on where it begins. Without
+    // the mark a batch may have been stored twice; the first time is the one that counts.
+    let mut copies: BTreeMap<u64, Vec<&Trace>> = BTreeMap::new();
+    for trace in found {
+        if let Some(first) = trace.event.position.value().checked_sub(trace.place as u64) {
+            copies.entry(first).or_default().push(trace);
+        }
+    }
+    for (first, copy) in copies {
+        let first = Position::new(first);
+        if first > Position::ZERO && is_whole(planner, batch.event_count(), (first, &copy))? {
+            let versions = last_versions(planner, batch, &copy)?;
+            let answer = Appended::new(first, versions.into(), copy[0].event.recorded_at);
+            return Ok(Finding::Stored(answer.with_events(batch.event_count()).replayed()));
+        }
+    }
+    Ok(Finding::Refused(StoreError::invalid(format!(
+        "some event ids of the batch are stored already, but not this batch: id={} position={}",
+        any.event.id, any.event.position
+    ))))
+}
+
+/// Whether all events of a copy were stored: what is not there any more was erased.
+fn is_whole(
+    planner: &mut Planner<'_, '_>,
+    count: usize,
+    (first, copy): (Position, &[&Trace]),
+) -> Result<bool, StoreError> {
+    let mut is_there = vec![false; count];
+    copy.iter().for_each(|trace| is_there[trace.place] = true);
+    let mut next = 0;
+    for run in is_there.chunk_by(|a, b| a == b) {
+        let (from, through) = (next as u64, (next + run.len() - 1) as u64);
+        let positions = ErasedRange { first: first.plus(from), last: first.plus(through) };
+        if !run[0] && !planner.are_erased(positions)? {
+            return Ok(false);
+        }
+        next += run.len();
+    }
+    Ok(true)
+}
+
+/// The version that each write left its stream at.
+fn last_versions<'g>(
+    planner: &mut Planner<'g, '_>,
+    batch: &'g AppendBatch,
+    copy: &[&Trace],
+) -> Result<Vec<StreamVersion>, StoreError> {
+    let mut versions = vec![StreamVersion::ZERO; batch.event_count()];
+    for part in parts(batch) {
+        let last = last_version(planner, &part, copy)?;
+        for (place, later) in part.places.iter().rev().zip(0..) {
+            versions[*place] = StreamVersion::new(last.value().saturating_sub(later));
+        }
+    }
     let ends = batch.writes().iter().scan(0, |end, write| {
         *end += write.events.len();
         Some(*end)
     });
-    ends.map(|end| found[end - 1].version).collect()
+    Ok(ends.map(|end| versions[end - 1]).collect())
+}
+
+/// The version of the last event for one stream.
+fn last_version<'g>(
+    planner: &mut Planner<'g, '_>,
+    part: &Part<'g>,
+    copy: &[&Trace],
+) -> Result<StreamVersion, StoreError> {
+    let is_of_part = |trace: &&&Trace| part.places.binary_search(&trace.place).is_ok();
+    match copy.iter().find(is_of_part) {
+        Some(Trace { place, event }) => {
+            let later = part.places.iter().filter(|other| *other > place).count();
+            Ok(plus(event.version, later))
+        }
+        None => Ok(last_erased(part, planner.bounds(part.stream)?)),
+    }
+}
+
+/// The last version that a batch of which nothing is left in a stream can have got there. The
+/// stream has gone on since, so that whoever expects this version conflicts.
+fn last_erased(part: &Part<'_>, bounds: StreamBounds) -> StreamVersion {
+    // A deletion takes a version without an event.
+    let is_truncated = bounds.is_truncated();
+    let last = if is_truncated { bounds.erased_through } else { bounds.deleted_at.previous() };
+    exact(part.expected).map_or(last, |expected| part.last(expected).min(last))
 }
 
 fn outside_window(batch: &AppendBatch, now: Timestamp) -> Finding {

@@ -1,6 +1,6 @@
 //! Store URLs: `scheme:path?option=value`.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, path::Path};
 
 use factum_core::StoreError;
 
@@ -55,8 +55,13 @@ impl StoreUrl {
     }
 
     /// The URL of a file or folder.
-    pub fn of_path(scheme: &str, path: &std::path::Path) -> Self {
-        let path = path.to_string_lossy().into_owned();
+    pub fn of_path(scheme: &str, path: &Path) -> Self {
+        let path = path.to_string_lossy();
+        // In a URL two slashes are no part of the path, at the root of one they are as good as one.
+        let path = match path.strip_prefix("//") {
+            Some(rest) => format!("/{}", rest.trim_start_matches('/')),
+            None => path.into_owned(),
+        };
         let (shown, options) = (path.clone(), BTreeMap::new());
         Self { scheme: scheme.into(), path, options, shown, hides_options: false }
     }
@@ -69,6 +74,26 @@ impl StoreUrl {
     /// What is between the `:` and the `?`.
     pub fn path(&self) -> &str {
         &self.path
+    }
+
+    /// The file or folder, for kinds of store that live in one. `journal://data` is how others
+    /// write `journal:data`; the slashes name no host here.
+    ///
+    /// # Errors
+    /// `Invalid` for a path that begins with `~`: only a shell knows what that stands for, and
+    /// leaves it alone in the middle of a word.
+    ///
+    /// ```
+    /// use factum_backend::StoreUrl;
+    ///
+    /// let path = |url| StoreUrl::parse(url).unwrap().file_path().map(ToOwned::to_owned);
+    /// assert_eq!(path("journal:///var/data").unwrap().to_str(), Some("/var/data"));
+    /// assert!(path("journal:~/data").is_err());
+    /// ```
+    pub fn file_path(&self) -> Result<&Path, StoreError> {
+        let path = self.path.strip_prefix("//").unwrap_or(&self.path);
+        check_home(path)?;
+        Ok(Path::new(path))
     }
 
     /// The value of an option.
@@ -110,6 +135,17 @@ impl fmt::Debug for StoreUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "StoreUrl({self})")
     }
+}
+
+/// Refuses a path that only a shell knows.
+pub(crate) fn check_home(path: &str) -> Result<(), StoreError> {
+    if !path.starts_with('~') {
+        return Ok(());
+    }
+    Err(StoreError::invalid(format!(
+        "only a shell knows what ~ is, give the whole path, or ./{path} for what has that name: \
+         path={path}"
+    )))
 }
 
 /// What may be shown of a path; `None`: nothing.
@@ -198,7 +234,7 @@ mod tests {
         ] {
             assert_eq!(StoreUrl::parse(url).unwrap().to_string(), url);
         }
-        let path = std::path::Path::new("/home/ada@db/a:b");
+        let path = Path::new("/home/ada@db/a:b");
         assert_eq!(StoreUrl::of_path("journal", path).to_string(), "journal:/home/ada@db/a:b");
     }
 
@@ -206,6 +242,25 @@ mod tests {
     fn paths_are_no_urls() {
         for path in ["./data", "/var/data", "data", "C:\\data", "a b:c", ""] {
             assert_eq!(StoreUrl::parse(path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_home_is_refused_with_the_remedy_and_a_name_that_begins_so_is_a_name() {
+        for url in ["journal:~/data", "journal://~/data", "journal:~", "journal:~ada/data"] {
+            let refused = StoreUrl::parse(url).unwrap().file_path().unwrap_err().to_string();
+            assert!(refused.contains("give the whole path, or ./~"), "{url}: {refused}");
+        }
+        let named = StoreUrl::parse("journal:./~/data").unwrap();
+        assert_eq!(named.file_path().unwrap(), Path::new("./~/data"));
+    }
+
+    /// In a URL two slashes stand before the path, and are no part of it.
+    #[test]
+    fn an_absolute_path_stays_one_however_many_slashes_it_begins_with() {
+        for path in ["/var/data", "//var/data", "///var/data"] {
+            let url = StoreUrl::of_path("journal", Path::new(path));
+            assert_eq!(url.file_path().unwrap(), Path::new("/var/data"), "{path}");
         }
     }
 

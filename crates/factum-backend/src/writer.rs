@@ -18,7 +18,8 @@ use factum_core::{AppendBatch, AppendError, Appended, Limits, Position, StoreErr
 use tokio::sync::{Semaphore, SemaphorePermit, TryAcquireError, oneshot, watch};
 
 use crate::{
-    group::Group,
+    foreseen::Kept,
+    group::{Group, Load},
     head::Head,
     queue::{Entrance, Exit, Taken, queue},
     relay::{Answer, Relay, Reply},
@@ -155,13 +156,29 @@ impl<C: Commit> Writer<C> {
     /// Dropped while it waits for room in the queue, nothing happens; after that, the append goes
     /// on without the caller.
     pub async fn append(&self, batch: AppendBatch) -> Result<Appended, AppendError> {
+        self.append_foreseen(batch, None).await
+    }
+
+    /// As [`append`](Self::append), and keeps what is known of the batch's conditions until they
+    /// were looked at.
+    ///
+    /// # Errors
+    /// See [`AppendError`].
+    ///
+    /// # Cancel safety
+    /// As that of [`append`](Self::append).
+    pub async fn append_foreseen(
+        &self,
+        batch: AppendBatch,
+        foreseen: Option<Kept>,
+    ) -> Result<Appended, AppendError> {
         self.limits.check_append(&batch)?;
-        // A batch larger than the whole queue would wait for ever.
-        let (events, bytes) = (batch.event_count(), batch.size());
-        let units = bytes.div_ceil(ROOM_UNIT).clamp(1, QUEUE_BATCHES_MAX) as u32;
+        let load = Load::of(&batch);
+        let units = units_of(load.bytes);
         let room = self.room(units).await?;
         let (to, answer) = oneshot::channel();
-        let job = Job::Append(Member { batch, events, bytes, reply: Reply { to, units } });
+        let reply = Reply { to, units };
+        let job = Job::Append(Member { batch, load, reply, foreseen });
         if !self.jobs.put(job) {
             return Err(self.ended().into());
         }
@@ -184,19 +201,32 @@ impl<C: Commit> Writer<C> {
         }
     }
 
-    /// Runs something else on the writer's thread, between two groups, and waits for it. The
-    /// outer error: it was not run, or the writer died in it.
+    /// Runs something else on the writer's thread, between two groups, and waits for it. `bytes`
+    /// are those that the work holds until then; they count in the queue as those of a batch do.
+    /// The outer error: it was not run, or the writer died in it.
     ///
     /// # Errors
     /// `Closed`, or `Internal` if the thread died.
+    ///
+    /// # Cancel safety
+    /// Dropped while it waits for room in the queue, nothing happens; after that, the work is done
+    /// without the caller.
     pub async fn run<T: Send + 'static>(
         &self,
+        bytes: usize,
         work: impl FnOnce(&mut C) -> T + Send + 'static,
     ) -> Result<T, RunError> {
+        let units = units_of(bytes);
+        self.room(units).await.map_err(RunError::NotRun)?.forget();
+        // However the job ends, also unrun.
+        let room = Room { room: self.room.clone(), units };
         let (reply, answer) = oneshot::channel();
         let job = Job::Run(Box::new(move |store| {
+            let done = work(store);
+            // Room first: who hears the answer may count on it.
+            drop(room);
             // Who asked may be gone; the work was to be done all the same.
-            let _ = reply.send(work(store));
+            let _ = reply.send(done);
         }));
         if !self.jobs.put(job) {
             return Err(RunError::NotRun(self.ended()));
@@ -256,6 +286,24 @@ impl From<RunError> for WriteError {
 /// least: so both its batches and their bytes are bounded.
 const ROOM_UNIT: usize = QUEUE_BYTES_MAX / QUEUE_BATCHES_MAX;
 
+/// The room that so many bytes take. What is larger than the whole queue would wait for ever, and
+/// takes all of it.
+fn units_of(bytes: usize) -> u32 {
+    bytes.div_ceil(ROOM_UNIT).clamp(1, QUEUE_BATCHES_MAX) as u32
+}
+
+/// Room in the queue, given back when it is dropped.
+struct Room {
+    room: Arc<Semaphore>,
+    units: u32,
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.room.add_permits(self.units as usize);
+    }
+}
+
 fn writer_died() -> StoreError {
     StoreError::internal("the writer thread has died, its panic message tells why; open again")
 }
@@ -273,15 +321,15 @@ struct Loop<C> {
 
 struct Member {
     batch: AppendBatch,
-    events: usize,
-    bytes: usize,
+    load: Load,
     reply: Reply,
+    foreseen: Option<Kept>,
 }
 
 impl Member {
     fn join(self, group: &mut Group<Self>) -> Result<(), Self> {
-        let (events, bytes) = (self.events, self.bytes);
-        group.push(self, events, bytes)
+        let load = self.load;
+        group.push(self, load)
     }
 }
 
@@ -355,9 +403,12 @@ impl<C: Commit> Loop<C> {
     fn commit_group(&mut self, members: Vec<Member>) {
         let mut batches = Vec::with_capacity(members.len());
         let mut replies = Vec::with_capacity(members.len());
-        for Member { batch, reply, .. } in members {
+        // Held until the group is planned.
+        let mut kept = Vec::new();
+        for Member { batch, reply, foreseen, .. } in members {
             batches.push(batch);
             replies.push(reply);
+            kept.extend(foreseen);
         }
         let outcomes = match self.store.commit(&batches) {
             Ok(committed) => {
@@ -367,6 +418,7 @@ impl<C: Commit> Loop<C> {
             }
             Err(error) => replies.iter().map(|_| Err(error.answer())).collect(),
         };
+        drop(kept);
         let answers = batches.into_iter().zip(outcomes);
         let answers = answers.map(|(batch, outcome)| Answer { outcome, _batch: batch });
         self.relay.deliver(replies.into_iter().zip(answers).collect());

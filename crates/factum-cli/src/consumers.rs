@@ -236,7 +236,7 @@ async fn blocked(app: &App, letter: &DeadLetter) -> Result<u64, Failure> {
 async fn order(args: &LetterArgs, release: Release, out: &mut Output) -> Result<(), Failure> {
     let place = Place::find(&args.store)?;
     place.check_is_there()?;
-    let app = App::open(&args.store).await?;
+    let app = App::open(&place.for_changing()).await?;
     let ordered = order_release(app.kernel(), &args.consumer, &args.stream, release).await;
     app.close().await?;
     ordered?;

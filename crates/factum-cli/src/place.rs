@@ -45,11 +45,21 @@ impl Place {
     /// The URL to read it by: beside whoever writes, and without making it.
     pub(crate) fn for_reading(&self) -> String {
         // Only stores in files know this mode.
-        if !self.is_in_files() || self.url.option("mode").is_some() {
+        if self.is_in_files() { self.in_mode("read") } else { self.text.clone() }
+    }
+
+    /// The URL to change it by, also while another process has it open.
+    pub(crate) fn for_changing(&self) -> String {
+        // Of the others, each process writes for itself.
+        if self.scheme() == "journal" { self.in_mode("join") } else { self.text.clone() }
+    }
+
+    fn in_mode(&self, mode: &str) -> String {
+        if self.url.option("mode").is_some() {
             return self.text.clone();
         }
         let joint = if self.text.contains('?') { '&' } else { '?' };
-        format!("{}{joint}mode=read", self.text)
+        format!("{}{joint}mode={mode}", self.text)
     }
 
     /// Refuses a store in files of which there are none.
@@ -199,5 +209,13 @@ mod tests {
         assert_eq!(reading("sqlite:a.db?mode=write"), "sqlite:a.db?mode=write");
         assert_eq!(reading("sqlite:a.db?x=1"), "sqlite:a.db?x=1&mode=read");
         assert_eq!(reading("memory:"), "memory:");
+    }
+
+    #[test]
+    fn only_a_journal_is_changed_through_the_process_that_has_it_open() {
+        let changing = |text: &str| Place::find(text).unwrap().for_changing();
+        assert_eq!(changing("journal:./data"), "journal:./data?mode=join");
+        assert_eq!(changing("journal:./data?mode=write"), "journal:./data?mode=write");
+        assert_eq!(changing("sqlite:a.db"), "sqlite:a.db");
     }
 }

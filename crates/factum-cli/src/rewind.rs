@@ -14,7 +14,7 @@ use crate::{
 pub(crate) async fn run(args: &RewindArgs, out: &mut Output) -> Result<(), Failure> {
     let place = Place::find(&args.store)?;
     place.check_is_there()?;
-    let app = App::open(&args.store).await?;
+    let app = App::open(&place.for_changing()).await?;
     let moved = app.consumers().rewind(&args.consumer, Position::new(args.to)).await;
     app.close().await?;
     moved.map_err(failure)?;

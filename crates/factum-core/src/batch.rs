@@ -5,7 +5,7 @@ use std::{fmt, ops::Deref, sync::Arc};
 use crate::{
     event::NewEvent,
     position::Position,
-    query::AppendCondition,
+    query::{AppendCondition, QueryItem},
     stream::StreamId,
     time::Timestamp,
     version::{ExpectedVersion, StreamVersion},
@@ -16,7 +16,8 @@ use crate::{
 pub struct StreamWrite {
     /// The stream that is written.
     pub stream: StreamId,
-    /// What must be so of it.
+    /// What must be so of it before the batch. `Any` where an earlier write of the batch has the
+    /// same stream.
     pub expected: ExpectedVersion,
     /// At least one event.
     pub events: Vec<NewEvent>,
@@ -34,8 +35,9 @@ pub struct StreamCheck {
 /// One unit of atomicity: stored whole or not at all. Cheap to clone, because an unknown outcome
 /// is retried with the same batch.
 ///
-/// A stream stands in a batch once, written or checked. Events get their positions in the order
-/// in which they were added.
+/// Events get consecutive positions in the order in which they were added. A batch may return to a
+/// stream that it has written; only the first write of a stream says what is expected of it, later
+/// ones expect `Any`. A stream is either written or checked, and checked once.
 ///
 /// ```
 /// use factum_core::{AppendBatch, ExpectedVersion, StreamId, StreamVersion};
@@ -47,6 +49,21 @@ pub struct StreamCheck {
 ///     .write(StreamId::new("account", "bob")?, StreamVersion::new(7), [deposited])
 ///     .check(StreamId::new("bank", "main")?, ExpectedVersion::StreamExists);
 /// assert_eq!(transfer.event_count(), 2);
+/// # Ok(()) }
+/// ```
+///
+/// A batch that returns to a stream:
+///
+/// ```
+/// # use factum_core::{AppendBatch, ExpectedVersion, StreamId};
+/// # fn example(opened: factum_core::NewEvent, noted: factum_core::NewEvent,
+/// #     activated: factum_core::NewEvent) -> Result<(), factum_core::InvalidStreamId> {
+/// let ada = StreamId::new("account", "ada")?;
+/// let batch = AppendBatch::new()
+///     .write(ada.clone(), ExpectedVersion::NoStream, [opened])
+///     .write(StreamId::new("bank", "main")?, ExpectedVersion::Any, [noted])
+///     .write(ada, ExpectedVersion::Any, [activated]);
+/// assert_eq!(batch.writes().len(), 3);
 /// # Ok(()) }
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -69,7 +86,8 @@ impl AppendBatch {
         Self::default()
     }
 
-    /// Adds events for a stream.
+    /// Adds events for a stream, after those that are here. A store refuses a later write of the
+    /// same stream that expects anything but `Any`.
     pub fn write(
         mut self,
         stream: StreamId,
@@ -78,6 +96,20 @@ impl AppendBatch {
     ) -> Self {
         let events = events.into_iter().collect();
         self.parts_mut().writes.push(StreamWrite { stream, expected: expected.into(), events });
+        self
+    }
+
+    /// Adds an event after those that are here, in the last write if that is of the same stream.
+    pub(crate) fn event(
+        mut self,
+        stream: &StreamId,
+        expected: ExpectedVersion,
+        event: NewEvent,
+    ) -> Self {
+        match self.parts_mut().writes.last_mut() {
+            Some(last) if last.stream == *stream => last.events.push(event),
+            _ => return self.write(stream.clone(), expected, [event]),
+        }
         self
     }
 
@@ -93,7 +125,7 @@ impl AppendBatch {
         self
     }
 
-    /// Adds everything in another batch, behind what is here.
+    /// Adds everything in another batch, after what is here.
     pub fn and(mut self, other: Self) -> Self {
         self.repeated |= other.repeated;
         let other = Arc::unwrap_or_clone(other.parts);
@@ -105,7 +137,8 @@ impl AppendBatch {
     }
 
     /// Says that this batch may have been stored already: the store looks for its event ids
-    /// before versions and conditions.
+    /// before versions and conditions. Without it a batch that meets no obstacle is stored again;
+    /// see [`RETRY_WINDOW`](crate::RETRY_WINDOW).
     pub fn repeated(mut self) -> Self {
         self.repeated = true;
         self
@@ -115,7 +148,7 @@ impl AppendBatch {
         Arc::make_mut(&mut self.parts)
     }
 
-    /// The streams that are written, in order.
+    /// The writes, in order; several of them may be of one stream.
     pub fn writes(&self) -> &[StreamWrite] {
         &self.parts.writes
     }
@@ -150,18 +183,35 @@ impl AppendBatch {
         self.parts.writes.iter().map(|write| write.events.len()).sum()
     }
 
-    /// What the limits on a batch count, in bytes: the sizes of the events and their stream ids.
+    /// The types and tags in all conditions, as often as they are named; an item without any counts
+    /// as one.
+    pub fn name_count(&self) -> usize {
+        self.items().map(|item| (item.types.len() + item.tags.len()).max(1)).sum()
+    }
+
+    /// What the limits on a batch count, in bytes: the sizes of the events and their stream ids,
+    /// the ids of the streams that are checked, and the types and tags in the conditions.
     pub fn size(&self) -> usize {
         let write = |write: &StreamWrite| {
             let ids = write.stream.as_str().len() * write.events.len();
             ids + write.events.iter().map(NewEvent::size).sum::<usize>()
         };
-        self.parts.writes.iter().map(write).sum()
+        let names = |item: &QueryItem| {
+            let types = item.types.iter().map(|name| name.as_str().len()).sum::<usize>();
+            types + item.tags.iter().map(|tag| tag.as_str().len()).sum::<usize>()
+        };
+        let written = self.parts.writes.iter().map(write).sum::<usize>();
+        let checked = self.parts.checks.iter().map(|check| check.stream.as_str().len());
+        written + checked.sum::<usize>() + self.items().map(names).sum::<usize>()
+    }
+
+    fn items(&self) -> impl Iterator<Item = &QueryItem> {
+        self.parts.conditions.iter().flat_map(|condition| condition.fail_if_events_match.items())
     }
 }
 
-/// The new version of each stream that was written, in the batch's order: a slice that needs no
-/// memory of its own for a single stream.
+/// The version that each write of a batch left its stream at, in the order of the writes: a slice
+/// that needs no memory of its own for a single write.
 #[derive(Clone)]
 pub struct Versions(Kept);
 
@@ -237,7 +287,10 @@ pub struct Appended {
     pub first: Position,
     /// The position of its last; all between are the batch's.
     pub last: Position,
-    /// The new version of each stream that was written, in the batch's order.
+    /// The version that each write left its stream at, in the order of the batch's writes. If it
+    /// was stored by an earlier attempt and nothing of it is left in a stream of which no version
+    /// was expected: a version between its own and the next one that is left. Whoever expects it
+    /// conflicts.
     pub versions: Versions,
     /// When, by the store's clock.
     pub recorded_at: Timestamp,

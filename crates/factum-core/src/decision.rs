@@ -36,7 +36,8 @@ impl<A: Aggregate> Decision<A> {
     }
 
     /// Adds a guard: if any event in the log matches, the command is rejected so. Looked at only
-    /// if there are events to store.
+    /// if there are events to store. One that can match no event is
+    /// [refused](crate::EncodeError::MatchesNothing).
     pub fn unless(mut self, exists: impl Into<Matching>, rejection: A::Rejection) -> Self {
         self.guards.push((exists.into(), rejection));
         self

@@ -35,8 +35,28 @@ pub enum ExpectedRevision {
     Any,
     /// It is not there.
     Absent,
-    /// It is at just this revision.
+    /// It is at just this revision. `Exact(0)` is the same as `Absent`.
     Exact(Revision),
+}
+
+impl ExpectedRevision {
+    /// Whether this is so of a document at a revision; `None`: it is not there. For stores.
+    ///
+    /// ```
+    /// use factum_core::{ExpectedRevision, Revision};
+    ///
+    /// let (absent, zero) = (ExpectedRevision::Absent, ExpectedRevision::Exact(Revision::ZERO));
+    /// assert!(absent.matches(None) && zero.matches(None));
+    /// assert!(!absent.matches(Some(Revision::new(7))) && !zero.matches(Some(Revision::new(7))));
+    /// ```
+    pub fn matches(self, revision: Option<Revision>) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Absent => revision.is_none(),
+            // An absent document is at revision zero, which no write gives.
+            Self::Exact(expected) => revision.unwrap_or_default() == expected,
+        }
+    }
 }
 
 /// One document in a write.
@@ -222,7 +242,8 @@ pub trait DocumentStore: fmt::Debug + Send + Sync + 'static {
     /// `Invalid` for a page without room.
     async fn scan(&self, query: ScanQuery) -> Result<ScanPage, StoreError>;
 
-    /// Writes all entries or none, and answers with the revision that all of them have then.
+    /// Writes all entries or none, and answers with the revision that all of them have then. A
+    /// batch without entries writes nothing, and is answered with the last revision given.
     ///
     /// # Errors
     /// See [`WriteError`].

@@ -3,10 +3,12 @@
 //! This is `execute` in pieces, for whoever keeps states between commands. What it leaves to the
 //! caller: when to load, what to do with the answers, and to drop a draft that was not stored.
 
+use std::sync::Arc;
+
 use crate::{
     aggregate::{Aggregate, Context, fold},
     batch::{AppendBatch, Appended},
-    error::AppendError,
+    error::{AppendError, StoreError},
     event::NewEvent,
     execution::{ExecuteError, failure},
     load::{At, Folding, LoadError, Loaded},
@@ -18,6 +20,7 @@ use crate::{
     repository::{Encoded, Repository, SNAPSHOT_WAIT_MAX},
     retry::{Appending, Attempts},
     snapshot::{Since, SnapshotHeader},
+    store::EventStore,
     stream::StreamId,
     tag::Tag,
     version::StreamVersion,
@@ -53,6 +56,8 @@ use crate::{
 /// ```
 #[derive(Debug)]
 pub struct Draft<A: Aggregate> {
+    /// The log that `stored` is a version in.
+    store: Arc<dyn EventStore>,
     stream: StreamId,
     loaded: Loaded<A>,
     /// The version of what is stored; the loaded one counts the draft's events too.
@@ -100,14 +105,23 @@ impl<A: Aggregate> Repository<A> {
     /// unavailable.
     ///
     /// # Errors
-    /// See [`LoadError`].
+    /// `Invalid` for a stream of another category, else see [`LoadError`].
     pub async fn draft(
         &self,
         stream: &StreamId,
         attempts: &mut Attempts,
     ) -> Result<Draft<A>, LoadError> {
+        if stream.category() != A::CATEGORY {
+            let message = format!(
+                "the stream is not one of this aggregate, take it from Repository::stream: \
+                 stream={stream} category={}",
+                A::CATEGORY
+            );
+            return Err(StoreError::invalid(message).into());
+        }
         let loaded = self.load_for(stream, attempts).await?;
         Ok(Draft {
+            store: self.kernel().events().clone(),
             stored: loaded.version,
             stream: stream.clone(),
             loaded,
@@ -169,7 +183,8 @@ impl<A: Aggregate> Draft<A> {
     /// Decides a command on the state behind the draft's events, and adds what it decided.
     ///
     /// # Errors
-    /// A rejection, or an event that can't be written down; the draft is as before then.
+    /// A rejection, an event or a guard that can't be written down, or `Invalid` for a repository
+    /// of another store than the draft's; the draft is as before then.
     ///
     /// # Panics
     /// If `decide` or `evolve` does. The draft must be dropped then.
@@ -197,6 +212,7 @@ impl<A: Aggregate> Draft<A> {
         metadata: &Metadata,
         tag: Option<&Tag>,
     ) -> Result<Drafted<A>, ExecuteError<A::Rejection>> {
+        self.check(repository)?;
         if !self.guards.is_empty() {
             return Ok(Drafted::PutOff);
         }
@@ -239,6 +255,7 @@ impl<A: Aggregate> Draft<A> {
     ///
     /// # Errors
     /// A guard's rejection, else see [`ExecuteError`]. The draft must be dropped then.
+    /// `Invalid` for a repository of another store than the draft's: then it is as before.
     ///
     /// # Cancel safety
     /// A dropped future may or may not have stored the events; drop the draft too.
@@ -247,6 +264,7 @@ impl<A: Aggregate> Draft<A> {
         repository: &Repository<A>,
         attempts: &mut Attempts,
     ) -> Result<Committing, ExecuteError<A::Rejection>> {
+        self.check(repository)?;
         let events = std::mem::take(&mut self.events);
         let last = events.last().map(|event| (event.id, event.schema_version, event.content));
         let (conditions, mut rejections): (Vec<_>, Vec<_>) =
@@ -281,7 +299,7 @@ impl<A: Aggregate> Draft<A> {
 
     /// Folds what others have appended since; waits and tries again while the store is
     /// unavailable. The draft must be empty. A log that is another one, or another history, is
-    /// loaded from its beginning.
+    /// loaded from its beginning; the draft belongs to the repository's log from then on.
     ///
     /// # Errors
     /// See [`LoadError`]. The draft must be dropped then.
@@ -294,6 +312,7 @@ impl<A: Aggregate> Draft<A> {
         attempts: &mut Attempts,
     ) -> Result<Tail, LoadError> {
         debug_assert!(self.events.is_empty(), "what is not stored has nothing behind it");
+        self.store.clone_from(repository.kernel().events());
         // The last event is read once more: it tells whether this is still the same history.
         let from = ReadFrom::Version(self.stored.max(StreamVersion::new(1)));
         let query = ReadQuery::stream(self.stream.clone()).from(from);
@@ -356,5 +375,17 @@ impl<A: Aggregate> Draft<A> {
             () = clock.sleep(SNAPSHOT_WAIT_MAX) => snapshots.stats().count_failed(),
         }
         self.loaded.since = Since { version: last.version, at: Some(now), taken_at: Some(now) };
+    }
+
+    /// Refuses a repository of another log: the draft's version says nothing of that one.
+    fn check(&self, repository: &Repository<A>) -> Result<(), StoreError> {
+        if Arc::ptr_eq(&self.store, repository.kernel().events()) {
+            return Ok(());
+        }
+        Err(StoreError::invalid(format!(
+            "the repository is of another store than the draft, use the one that made it: \
+             stream={}",
+            self.stream
+        )))
     }
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::query::QUERY_ITEMS_MAX;
+
 /// How often a reader that waits looks although nothing woke it, where other processes may write
 /// and the head follows them only when something is read.
 pub const POLL_SHARED: Duration = Duration::from_millis(100);
@@ -42,6 +44,11 @@ pub struct Limits {
     pub batch_bytes_max: usize,
     /// The most conditions in a batch, and the most checks.
     pub batch_conditions_max: usize,
+    /// The most names in the conditions of a batch, as
+    /// [`AppendBatch::name_count`](crate::AppendBatch::name_count) counts: a condition may be as
+    /// large as a query, several together are no larger. Each name is a look into an index while
+    /// other writers wait.
+    pub batch_names_max: usize,
     /// The most documents in one write.
     pub write_documents_max: usize,
     /// The longest key of a document, in bytes.
@@ -57,6 +64,7 @@ impl Default for Limits {
             batch_events_max: 4_096,
             batch_bytes_max: 8 << 20,
             batch_conditions_max: 256,
+            batch_names_max: 2 * QUERY_ITEMS_MAX * QUERY_ITEMS_MAX,
             write_documents_max: 1_000,
             document_key_bytes_max: 1_024,
             document_bytes_max: 4 << 20,
@@ -76,6 +84,9 @@ pub struct Guarantees {
     pub limits: Limits,
     /// How often a reader that waits looks although the head has not moved.
     pub poll: Duration,
+    /// Whether other processes can leave orders in the documents while this one runs: they write
+    /// the log too, or have this process change it. Running consumers look for some every second.
+    pub takes_orders: bool,
 }
 
 impl Guarantees {
@@ -86,7 +97,15 @@ impl Guarantees {
             Writers::ThisProcess => POLL_OWN,
             Writers::ManyProcesses => POLL_SHARED,
         };
-        Self { durability, writers, limits: Limits::default(), poll }
+        let takes_orders = writers == Writers::ManyProcesses;
+        Self { durability, writers, limits: Limits::default(), poll, takes_orders }
+    }
+
+    /// Says that other processes have this one change the log, though they don't write it.
+    #[must_use]
+    pub fn with_orders(mut self) -> Self {
+        self.takes_orders = true;
+        self
     }
 
     /// Sets how often readers look: [`POLL_OWN`] where the head follows other processes by itself.

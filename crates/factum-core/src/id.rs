@@ -10,8 +10,10 @@ use crate::time::Timestamp;
 
 /// The identity of an event, given by its writer before the append.
 ///
-/// A retry carries the same ids, and that is how it is recognised. Ids made by an [`IdSource`]
-/// are UUIDv7 (RFC 9562), so the time of the first attempt can be read off them.
+/// A retry carries the same ids, and that is how it is recognised, for
+/// [`RETRY_WINDOW`](crate::RETRY_WINDOW). Beyond that an id is not unique: no store looks for one
+/// that is there already when a new event bears it. Ids made by an [`IdSource`] are UUIDv7 (RFC
+/// 9562), so the time of the first attempt can be read off them.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
 )]
@@ -26,8 +28,31 @@ impl EventId {
 
     /// An id that is a function of where it comes from and when: the same input, the same id.
     ///
-    /// It is laid out as a UUIDv7 with `time` in it and the hash of `source` in its random bits,
-    /// for events that must be appended once however often their cause is seen.
+    /// It is laid out as a UUIDv7 with `time` in it and the hash of `source` in its random bits. A
+    /// batch whose first event has such an id is appended once, however often its cause is seen,
+    /// if each attempt is marked [`repeated`](crate::AppendBatch::repeated), writes the same
+    /// streams, and comes within [`RETRY_WINDOW`](crate::RETRY_WINDOW) of `time`. Without the mark
+    /// it is stored again; after the window a marked one is `Invalid`, also if it was never stored.
+    /// For causes that may be older, or seen again later, send a command with an id, which is
+    /// recognised as long as its events are kept.
+    ///
+    /// ```
+    /// use factum_core::{AppendBatch, Content, EventId, EventName, EventStore, ExpectedVersion};
+    /// use factum_core::{Clock, NewEvent, StreamId, SystemClock};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let store = factum_memory::MemoryStore::new();
+    /// let id = EventId::derived(SystemClock.now(), b"payment-17");
+    /// let name = EventName::from_static("account.deposited");
+    /// let event = NewEvent::new(id, name, Content::Json, r#"{"cents":500}"#);
+    /// let stream = StreamId::new("account", "ada")?;
+    /// let batch = AppendBatch::new().write(stream, ExpectedVersion::Any, [event]).repeated();
+    /// let first = store.append(batch.clone()).await?;
+    /// let again = store.append(batch.clone()).await?;
+    /// assert!(!first.replayed && again.replayed && again.first == first.first);
+    /// # Ok(()) }
+    /// ```
     pub fn derived(time: Timestamp, source: &[u8]) -> Self {
         let digest = Sha256::digest(source);
         let random: [u8; 10] = digest[..10].try_into().expect("SHA-256 has 32 bytes");

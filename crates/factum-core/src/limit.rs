@@ -3,17 +3,18 @@
 use std::{collections::HashSet, hash::Hash};
 
 use crate::{
-    batch::AppendBatch,
+    batch::{AppendBatch, StreamCheck, StreamWrite},
     document::{ScanQuery, WriteBatch},
     error::StoreError,
     event::{Content, NewEvent},
     guarantee::Limits,
     metadata::METADATA_TEXT_BYTES_MAX,
-    query::{QUERY_ITEMS_MAX, Query},
+    position::Position,
+    query::{AppendCondition, QUERY_ITEMS_MAX, Query},
     read::{ReadFrom, ReadQuery, Scope},
     store::{Retention, StreamChange},
     tag::TAGS_MAX,
-    version::StreamVersion,
+    version::{ExpectedVersion, StreamVersion},
 };
 
 impl Limits {
@@ -36,7 +37,7 @@ impl Limits {
         if let Some(id) = first_twice(batch.events().map(|event| event.id)) {
             return invalid(format!("an event id stands twice in the batch: id={id}"));
         }
-        batch.conditions().iter().try_for_each(|c| check_query(&c.fail_if_events_match))
+        batch.conditions().iter().try_for_each(check_condition)
     }
 
     fn check_counts(&self, batch: &AppendBatch) -> Result<(), StoreError> {
@@ -44,7 +45,8 @@ impl Limits {
         at_most("events in a batch", batch.event_count(), self.batch_events_max)?;
         at_most("bytes in a batch", batch.size(), self.batch_bytes_max)?;
         at_most("checks in a batch", batch.checks().len(), self.batch_conditions_max)?;
-        at_most("conditions in a batch", batch.conditions().len(), self.batch_conditions_max)
+        at_most("conditions in a batch", batch.conditions().len(), self.batch_conditions_max)?;
+        at_most("types and tags in a batch's conditions", batch.name_count(), self.batch_names_max)
     }
 
     fn check_event(&self, event: &NewEvent) -> Result<(), StoreError> {
@@ -132,11 +134,25 @@ impl StreamChange {
     }
 }
 
+/// One stream alone costs nothing.
 fn check_streams(batch: &AppendBatch) -> Result<(), StoreError> {
-    let written = batch.writes().iter().map(|write| &write.stream);
-    let checked = batch.checks().iter().map(|check| &check.stream);
-    match first_twice(written.chain(checked)) {
-        Some(stream) => invalid(format!("a stream stands twice in the batch: stream={stream}")),
+    if batch.writes().len() + batch.checks().len() <= 1 {
+        return Ok(());
+    }
+    let mut seen = HashSet::new();
+    for StreamWrite { stream, expected, .. } in batch.writes() {
+        if !seen.insert(stream) && *expected != ExpectedVersion::Any {
+            return invalid(format!(
+                "only the first write of a stream in a batch can expect a version, let later ones \
+                 expect any: stream={stream} expected={expected}"
+            ));
+        }
+    }
+    match batch.checks().iter().find(|check| !seen.insert(&check.stream)) {
+        Some(StreamCheck { stream, .. }) => invalid(format!(
+            "a checked stream is written or checked in the batch already, say there what is \
+             expected of it: stream={stream}"
+        )),
         None => Ok(()),
     }
 }
@@ -148,6 +164,22 @@ fn first_twice<T: Eq + Hash + Copy>(items: impl Iterator<Item = T>) -> Option<T>
     items.peek()?;
     let mut seen = HashSet::from([first]);
     items.find(|item| !seen.insert(*item))
+}
+
+/// A condition that no event can fail would protect nothing, and its caller would not know.
+fn check_condition(condition: &AppendCondition) -> Result<(), StoreError> {
+    let AppendCondition { fail_if_events_match, after } = condition;
+    check_query(fail_if_events_match)?;
+    if fail_if_events_match.items().is_empty() {
+        return invalid("a condition can match no event, name types or tags".into());
+    }
+    if *after > Position::MAX {
+        return invalid(format!(
+            "a condition looks after a position that no log reaches, give the one that was read: \
+             after={after}"
+        ));
+    }
+    Ok(())
 }
 
 fn check_query(query: &Query) -> Result<(), StoreError> {

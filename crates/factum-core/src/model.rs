@@ -4,7 +4,6 @@ use crate::{
     aggregate::Context,
     batch::{AppendBatch, Appended},
     error::AppendError,
-    event::NewEvent,
     execution::{ExecuteError, failure},
     kernel::Kernel,
     load::LoadError,
@@ -88,7 +87,9 @@ pub trait DecisionModel: Default + Send + Sync + 'static {
     /// What it can say no with.
     type Rejection: std::error::Error + Send + Sync + 'static;
 
-    /// The events that the decision depends on.
+    /// The events that the decision depends on. A query that can match no event is refused, and so
+    /// is one that names a tag plainly where an event of the decision has it hashed, or the other
+    /// way round: the model would not find its own events.
     fn query(command: &Self::Command) -> Matching;
 
     /// Takes an event into the state.
@@ -159,7 +160,7 @@ pub async fn execute_model<M: DecisionModel>(
     metadata: &Metadata,
     retry: RetryPolicy,
 ) -> Result<Decided<M>, ExecuteError<M::Rejection>> {
-    let query = M::query(command).resolve(kernel.tag_key()).map_err(EncodeError::from)?;
+    let query = M::query(command).resolve_guard(kernel.tag_key())?;
     let mut attempts = Attempts::new(retry);
     loop {
         let (mut model, after) = match read_model::<M>(kernel, &query).await {
@@ -221,31 +222,24 @@ async fn read_model<M: DecisionModel>(
     }
 }
 
-/// A decision as a batch, and those of its events that the query will read, as they will be read.
-///
-/// A stream stands in a batch once, so the events of one stream go together, in the place of its
-/// first.
+/// A decision as a batch in the decision's order, and those of its events that the query will
+/// read, as they will be read.
 fn plan<E: Event, R: std::error::Error>(
     kernel: &Kernel,
     query: &Query,
     decision: ModelDecision<E>,
     metadata: &Metadata,
 ) -> Result<(AppendBatch, Vec<E>), ExecuteError<R>> {
-    let (mut streams, mut own): (Vec<(StreamId, Vec<_>)>, _) = (Vec::new(), Vec::new());
+    let (mut batch, mut own) = (AppendBatch::new(), Vec::new());
     for (category, key, event) in decision.writes {
         let stream = StreamId::new(&category, &key).map_err(LoadError::from)?;
         let id = kernel.event_id();
         let (new, read) = encode_checked(&event, id, metadata, kernel.tag_key())?;
+        query.check_kinds(std::slice::from_ref(&new)).map_err(EncodeError::from)?;
         if query.matches(new.name.as_str(), new.tags.iter().map(Tag::as_str)) {
             own.push(read);
         }
-        match streams.iter_mut().find(|(other, _)| *other == stream) {
-            Some((_, events)) => events.push(new),
-            None => streams.push((stream, vec![new])),
-        }
+        batch = batch.event(&stream, ExpectedVersion::Any, new);
     }
-    let write = |batch: AppendBatch, (stream, events): (StreamId, Vec<NewEvent>)| {
-        batch.write(stream, ExpectedVersion::Any, events)
-    };
-    Ok((streams.into_iter().fold(AppendBatch::new(), write), own))
+    Ok((batch, own))
 }

@@ -3,7 +3,7 @@
 use crate::{
     event::{EventName, NewEvent},
     position::Position,
-    schema::Event,
+    schema::{EncodeError, Event},
     tag::{InvalidTag, Tag, TagKey},
 };
 
@@ -54,9 +54,12 @@ impl Query {
         Self::new([QueryItem { types: vec![], tags: vec![tag] }])
     }
 
-    /// Events of any of these types.
+    /// Events of any of these types; of none, no event.
     pub fn types(types: impl IntoIterator<Item = EventName>) -> Self {
-        Self::new([QueryItem { types: types.into_iter().collect(), tags: vec![] }])
+        let types: Vec<_> = types.into_iter().collect();
+        // An item without types would match every event.
+        let item = (!types.is_empty()).then_some(QueryItem { types, tags: vec![] });
+        Self::new(item)
     }
 
     /// The items.
@@ -64,8 +67,8 @@ impl Query {
         &self.items
     }
 
-    /// Checks that no tag of the query is plain where the same of these events is hashed, or the
-    /// other way round.
+    /// Checks that no tag of the query is plain where the tag of the same name on one of these
+    /// events is hashed, or the other way round.
     pub(crate) fn check_kinds(&self, events: &[NewEvent]) -> Result<(), InvalidTag> {
         let ours = self.items.iter().flat_map(|item| &item.tags);
         for (ours, theirs) in ours.flat_map(|tag| events.iter().map(move |event| (tag, event))) {
@@ -86,6 +89,9 @@ impl Query {
 
 /// Fails an append if an event that matches stands after a position: the dynamic consistency
 /// boundary of <https://dcb.events>.
+///
+/// A store refuses one that no event can fail: without an item, or after a position beyond
+/// [`Position::MAX`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AppendCondition {
     /// The events that must not be there.
@@ -186,6 +192,15 @@ impl Matching {
         self
     }
 
+    /// The query that a decision depends on, as a guard or as what a model reads.
+    ///
+    /// # Errors
+    /// Those of [`resolve`](Self::resolve), and `MatchesNothing`.
+    pub(crate) fn resolve_guard(&self, key: Option<&TagKey>) -> Result<Query, EncodeError> {
+        let query = self.resolve(key)?;
+        if query.items.is_empty() { Err(EncodeError::MatchesNothing) } else { Ok(query) }
+    }
+
     /// The query, its tags checked and hashed.
     ///
     /// # Errors
@@ -247,5 +262,6 @@ mod tests {
         let none = types(&["x"]).and(types(&["y"])).resolve(None).unwrap();
         assert!(none.items().is_empty());
         assert!(!Query::default().matches("x", []));
+        assert_eq!(Query::types([]), Query::default());
     }
 }

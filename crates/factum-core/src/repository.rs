@@ -174,11 +174,12 @@ impl<A: Aggregate> Repository<A> {
 
     /// [`execute_with`](Self::execute_with), and stores a batch of the caller's in the same
     /// append, all or nothing, even if the command leads to no event: the aggregate's version is
-    /// checked then. The batch must hold an event, or be empty, and not write the aggregate's
-    /// stream.
+    /// checked then. The batch's events come after the command's. It must hold an event, or be
+    /// empty, and not write the aggregate's stream.
     ///
     /// # Errors
-    /// `Along` or `Conflict` where the batch's own conditions or expectations don't hold.
+    /// `Along` or `Conflict` where the batch's own conditions or expectations don't hold; `Invalid`
+    /// for a batch that must not ride along.
     pub async fn execute_along(
         &self,
         key: &str,
@@ -190,6 +191,14 @@ impl<A: Aggregate> Repository<A> {
             return Err(StoreError::invalid("the batch that rides along holds no events").into());
         }
         let stream = self.stream(key)?;
+        if along.writes().iter().any(|write| write.stream == stream) {
+            // The answer is the state with the command's events only.
+            return Err(StoreError::invalid(format!(
+                "the batch that rides along writes the aggregate's stream, let the command decide \
+                 those events: stream={stream}"
+            ))
+            .into());
+        }
         let mut attempts = Attempts::new(self.retry);
         loop {
             let mut loaded = self.load_for(&stream, &mut attempts).await?;
@@ -266,7 +275,7 @@ impl<A: Aggregate> Repository<A> {
         }
         let mut conditions = Vec::with_capacity(decision.guards.len());
         for (guard, _) in &decision.guards {
-            let fail_if_events_match = guard.resolve(key)?;
+            let fail_if_events_match = guard.resolve_guard(key)?;
             fail_if_events_match.check_kinds(&events)?;
             conditions.push(AppendCondition { fail_if_events_match, after: Position::ZERO });
         }

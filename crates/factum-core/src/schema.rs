@@ -22,7 +22,7 @@ use crate::{
     tag::{InvalidTag, TagKey, TagWriter},
 };
 
-/// An event that can't be turned into bytes.
+/// An event that can't be turned into bytes, or a guard that can't be turned into a query.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EncodeError {
@@ -41,6 +41,13 @@ pub enum EncodeError {
     /// unreadable.
     #[error("event does not read back, see that its fields serialise both ways: {0}")]
     NotReadable(DecodeError),
+    /// A guard, or the query of a decision model, that can match no event: it would protect
+    /// nothing.
+    #[error(
+        "a guard or the query of a model can match no event and would protect nothing, name types \
+         or tags that one event can have"
+    )]
+    MatchesNothing,
 }
 
 /// A stored event that this program can't read. Its reader stops or parks it; it never vanishes.

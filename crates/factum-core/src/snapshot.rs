@@ -4,6 +4,8 @@
 mod policy;
 
 use std::{
+    any::type_name,
+    borrow::Cow,
     fmt,
     sync::{
         Arc,
@@ -50,7 +52,7 @@ impl SnapshotStats {
         self.used.load(Ordering::Relaxed)
     }
 
-    /// How many were found that don't decode, are of another shape, or don't fit the log.
+    /// How many were found that don't decode, are of another type or shape, or don't fit the log.
     pub fn ignored(&self) -> u64 {
         self.ignored.load(Ordering::Relaxed)
     }
@@ -74,9 +76,12 @@ impl SnapshotStats {
 }
 
 /// What a snapshot says beside the state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SnapshotHeader {
     pub(crate) state_version: u32,
+    /// The name of the state's Rust type. Bytes of one type may decode as another; what older
+    /// versions stored has no name, and decodes as nothing.
+    state_type: Cow<'static, str>,
     pub(crate) lineage: Lineage,
     /// The last folded event: loading reads it again, and believes the snapshot only if it is
     /// still the one.
@@ -95,9 +100,10 @@ impl SnapshotHeader {
         (event_id, recorded_at): (EventId, Timestamp),
         taken_at: Timestamp,
     ) -> Self {
-        let (state_version, is_compressed) = (1, false);
+        let (state_version, state_type, is_compressed) = (1, Cow::Borrowed(""), false);
         Self {
             state_version,
+            state_type,
             lineage,
             version,
             position,
@@ -183,11 +189,11 @@ impl<A> Snapshots<A> {
         header: SnapshotHeader,
         state: &A,
     ) -> Result<(), WriteError> {
+        let key = key(stream, header.version);
         let value = self.encode(header, state).map_err(|e| StoreError::invalid(e.to_string()))?;
-        let batch =
-            WriteBatch::new().put(key(stream, header.version), ExpectedRevision::Any, value);
+        let batch = WriteBatch::new().put(key.clone(), ExpectedRevision::Any, value);
         self.documents.write(batch).await?;
-        let mut cut = Some(key(stream, header.version));
+        let mut cut = Some(key);
         for _ in 1..self.policy.kept {
             let Some(to) = cut else { return Ok(()) };
             let older = KeyRange { from: prefix(stream), to: Some(to) };
@@ -203,6 +209,7 @@ impl<A> Snapshots<A> {
         let mut body = BytesMut::new();
         (self.save)(state, &mut body)?;
         header.state_version = self.policy.state_version;
+        header.state_type = type_name::<A>().into();
         header.is_compressed = body.len() > self.policy.compress_above_bytes;
         let body = if header.is_compressed {
             lz4_flex::compress_prepend_size(&body).into()
@@ -224,8 +231,10 @@ impl<A> Snapshots<A> {
         let len = u32::from_le_bytes(*len) as usize;
         let (head, body) = rest.split_at_checked(len).ok_or_else(short)?;
         let header: SnapshotHeader = Cbor::decode(head)?;
-        if header.state_version != self.policy.state_version {
-            return Err(CodecError::new("the state has another shape now"));
+        if header.state_version != self.policy.state_version
+            || header.state_type != type_name::<A>()
+        {
+            return Err(CodecError::new("the state has another type or shape now"));
         }
         let state = if header.is_compressed {
             let body = lz4_flex::decompress_size_prepended(body).map_err(CodecError::new)?;

@@ -21,7 +21,8 @@ use crate::{
 ///
 /// # Guarantees
 /// Every store keeps these laws; `factum-testing` holds a suite that tests them.
-/// 1. **Atomic**: a batch is stored whole or not at all, over all its streams.
+/// 1. **Atomic**: a batch is stored whole or not at all, over all its streams, and its events get
+///    consecutive positions in the batch's order.
 /// 2. **Versions** of a stream are 1, 2, 3, ... and survive deletion.
 /// 3. **Positions are gapless**: 1, 2, 3, ... over the log, in commit order; what was erased is
 ///    left as ranges.
@@ -74,13 +75,15 @@ pub trait EventStore: fmt::Debug + Send + Sync + 'static {
     ) -> Result<StreamInfo, AppendError>;
 
     /// The last known position, to wake readers. A hint: it follows this handle's own appends at
-    /// once, those of other processes within five seconds.
+    /// once, those of other processes within five seconds. [`close`](Self::close) wakes who waits
+    /// for it too.
     fn head(&self) -> watch::Receiver<Position>;
 
     /// What this store claims.
     fn guarantees(&self) -> Guarantees;
 
-    /// Lets what was accepted finish, then refuses. A second call does nothing.
+    /// Lets what was accepted finish, then refuses, reads too, and wakes who waits for the head so
+    /// that they see it. A second call does nothing.
     ///
     /// # Errors
     /// Those of the store.
@@ -91,15 +94,23 @@ pub trait EventStore: fmt::Debug + Send + Sync + 'static {
 ///
 /// The time is the one inside the first event's id (UUIDv7; another kind of id counts as made
 /// now). A batch with the same event ids is recognised *before* versions and conditions are
-/// looked at and answered with its positions and `replayed`. A store need look only when the batch
-/// is marked [`repeated`](AppendBatch::repeated), or when a version or condition would fail. Some
-/// of the ids but not all: `Invalid`. A batch marked repeated after the window: `Invalid`, for
-/// nobody can tell any more. What was not stored is not remembered. The writer's clock may be
-/// ahead of the store's by this much.
+/// looked at, and answered with its positions and `replayed`. It is looked for in the streams that
+/// it writes:
+/// - Marked [`repeated`](AppendBatch::repeated): among all events of the window. After the window
+///   it is `Invalid`, for no store can tell any more.
+/// - Not marked: only where a version or condition would fail, and only where the batch would
+///   stand: right after the version that it expected, and after the positions that its conditions
+///   name. With nothing in its way it is stored, another time if need be: event ids are not unique.
 ///
-/// A repeated batch is looked for in the streams that it writes. If it expected a version and
-/// events behind that version were erased since, nobody can tell either: `Invalid`. A batch that
-/// expects `Any` is taken for new when its events were erased.
+/// What was not stored is not remembered. Of a batch that was stored twice, the first copy is the
+/// answer. Some of the ids but not all: `Invalid`, unless the other events were erased; then the
+/// batch was stored, and what is left answers for it.
+///
+/// The writer's clock may be ahead of the store's by this much. A batch that is from further ahead
+/// is `Invalid` at its first attempt already, because no later one could be recognised.
+///
+/// If nothing is left of a repeated batch, and events after the version that it expected were
+/// erased since, no store can tell either: `Invalid`. One that expects `Any` is taken for new.
 pub const RETRY_WINDOW: Duration = Duration::from_secs(600);
 
 /// How far a stream reaches, and since when.

@@ -18,7 +18,7 @@ use crate::{
     position::{Lineage, Position},
     read::{ReadFrom, ReadQuery, Scope},
     read_log::{ReadError, hides_system},
-    recorded::{EventHeader, RecordedEvent},
+    recorded::RecordedEvent,
     store::EventStore,
     time::{Clock, Monotonic},
 };
@@ -26,6 +26,10 @@ use crate::{
 /// When nothing was read for so long, the last event is looked at again. What puts another log in a
 /// store's place, a server that is restored for instance, takes longer.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// How far a subscription scans, with nothing found, before its checkpoint moves on: so many
+/// positions are scanned again by one that begins there. Each such step is a read of one event.
+const CHECKPOINT_STEP: u64 = 1_000;
 
 /// Where a subscription begins: always *after* what is named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,8 +78,9 @@ pub struct Subscription {
     buffer: VecDeque<RecordedEvent>,
     pending: Option<Fetch>,
     lineage: Option<Lineage>,
-    /// The last event that was handed out.
-    last: Option<EventHeader>,
+    /// Where everything before was handed out, and where it is when the buffer is empty.
+    checkpoint: Option<Checkpoint>,
+    page_end: Option<Checkpoint>,
 }
 
 type Fetch = Pin<Box<dyn Future<Output = (Reader, Result<Page, ReadError>)> + Send>>;
@@ -90,15 +95,16 @@ impl Subscription {
         let cursor = Cursor { from, after, lineage: None, last: None, read_at: None };
         let page_max = None;
         let reader = Reader { store, clock, head, poll, scope, with_system, page_max, cursor };
-        let (buffer, pending) = (VecDeque::new(), None);
-        Self { reader: Some(reader), buffer, pending, lineage: None, last: None }
+        let (reader, buffer, pending) = (Some(reader), VecDeque::new(), None);
+        Self { reader, buffer, pending, lineage: None, checkpoint: None, page_end: None }
     }
 
-    /// How far it has come: the last event that it handed out. To be kept when that event is
-    /// handled, and given to [`SubscribeFrom::Checkpoint`] later.
+    /// How far it has come: the last event that it handed out, or a later one that is not meant.
+    /// It moves on with what is scanned while [`next`](Self::next) waits, at least each 1,000
+    /// positions. To be kept when all that was handed out is handled, and given to
+    /// [`SubscribeFrom::Checkpoint`] later. `None` before anything was scanned.
     pub fn checkpoint(&self) -> Option<Checkpoint> {
-        let (lineage, last) = (self.lineage?, self.last?);
-        Some(Checkpoint { lineage, position: last.position, event_id: last.id })
+        self.checkpoint
     }
 
     /// The system's own events too.
@@ -135,13 +141,15 @@ impl Stream for Subscription {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         loop {
             if let Some(event) = self.buffer.pop_front() {
-                self.last = Some(*event.header());
+                let handed = self.lineage.map(|lineage| Checkpoint::of(lineage, &event));
+                let is_last = self.buffer.is_empty();
+                self.checkpoint = if is_last { self.page_end } else { handed };
                 return Poll::Ready(Some(Ok(event)));
             }
             if self.pending.is_none() {
                 let Some(mut reader) = self.reader.take() else { return Poll::Ready(None) };
                 self.pending = Some(Box::pin(async move {
-                    let page = reader.next_events().await;
+                    let page = reader.next_page().await;
                     (reader, page)
                 }));
             }
@@ -151,6 +159,10 @@ impl Stream for Subscription {
             match page {
                 Ok(page) => {
                     self.lineage = Some(page.lineage);
+                    self.page_end = reader.cursor.last;
+                    if page.events.is_empty() {
+                        self.checkpoint = self.page_end;
+                    }
                     self.buffer.extend(page.events);
                     self.reader = Some(reader);
                 }
@@ -209,7 +221,9 @@ impl SubscriptionPages {
         self.reader.try_page().await
     }
 
-    /// The last event that was scanned, the system's own included.
+    /// How far it has scanned: the last event of its pages, the system's own included, or a later
+    /// one that is not meant. It is at most 1,000 positions before the last page's
+    /// `scanned_through`, unless those are erased.
     pub fn checkpoint(&self) -> Option<Checkpoint> {
         self.reader.cursor.last
     }
@@ -253,23 +267,13 @@ struct Cursor {
     /// The last position that was scanned; `None` before the beginning was looked at.
     after: Option<Position>,
     lineage: Option<Lineage>,
-    /// The last event seen, in this scope and handed out or not.
+    /// The last event seen, handed out or not; of another scope where nothing was found for long.
     last: Option<Checkpoint>,
     /// When a page was last read.
     read_at: Option<Monotonic>,
 }
 
 impl Reader {
-    /// The next page that brings events.
-    async fn next_events(&mut self) -> Result<Page, ReadError> {
-        loop {
-            let page = self.next_page().await?;
-            if !page.events.is_empty() {
-                return Ok(page);
-            }
-        }
-    }
-
     /// The next page that scanned something.
     async fn next_page(&mut self) -> Result<Page, ReadError> {
         loop {
@@ -297,9 +301,9 @@ impl Reader {
             let mut page = self.store.read(query).await?;
             self.check(after, &page)?;
             self.look_again().await?;
-            if let Some(event) = page.events.last() {
-                self.cursor.last = Some(Checkpoint::of(page.lineage, event));
-            }
+            // All reads are done before anything is noted: the page is lost to nobody who stops
+            // waiting.
+            self.cursor.last = self.last_of(&page).await?;
             self.cursor.after = Some(page.scanned_through.max(after));
             if page.scanned_through > after || !page.events.is_empty() {
                 if !self.with_system {
@@ -311,6 +315,24 @@ impl Reader {
                 return Ok(None);
             }
         }
+    }
+
+    /// The last event of a page; where nothing was found for long, the last one that was scanned.
+    async fn last_of(&self, page: &Page) -> Result<Option<Checkpoint>, ReadError> {
+        let last = page.events.last().map(|event| Checkpoint::of(page.lineage, event));
+        let last = last.or(self.cursor.last);
+        let known = last.map_or(Position::ZERO, |last| last.position);
+        let through = page.scanned_through;
+        if through.value() - known.value().min(through.value()) < CHECKPOINT_STEP {
+            return Ok(last);
+        }
+        let query = ReadQuery::log().backward().from(ReadFrom::Position(through));
+        let there = self.store.read(query.with_events_max(1)).await?;
+        let later = there.events.first().filter(|event| event.position() > known);
+        if later.is_none() || there.lineage != page.lineage {
+            return Ok(last);
+        }
+        Ok(later.map(|event| Checkpoint::of(page.lineage, event)))
     }
 
     /// Where to begin, after a look at the log that is there.

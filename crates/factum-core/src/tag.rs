@@ -24,11 +24,12 @@ pub enum InvalidTag {
     /// Name and value together exceed [`TAG_BYTES_MAX`].
     #[error("tag is longer than 256 bytes, tag a hash of the value instead: name={0}")]
     TooLong(String),
-    /// A guard asks for a plain tag where the events have a hashed one, or the other way round: it
-    /// would never match.
+    /// A guard or the query of a model names a tag plainly where an event of the same decision has
+    /// it hashed, or the other way round: it would not find that event.
     #[error(
-        "a guard and an event differ in whether the tag is hashed, use Matching::hashed_tag where \
-         the field is #[event(tag, hashed)] and Matching::tag where it is not: name={0}"
+        "a query and an event of one decision differ in whether the tag is hashed, use \
+         Matching::hashed_tag where the field is #[event(tag, hashed)] and Matching::tag where it \
+         is not: name={0}"
     )]
     Mixed(String),
     /// A hashed tag was asked for where no [`TagKey`] is set.

@@ -22,7 +22,7 @@ use crate::{
     store::EventStore,
     stream::StreamId,
     tag::Tag,
-    version::StreamVersion,
+    version::{ExpectedVersion, StreamVersion},
 };
 
 /// A step of a transaction was rejected; nothing of the transaction was stored.
@@ -65,6 +65,7 @@ pub struct Committed {
 }
 
 /// Commands on several aggregates, each decided in order and all stored in one append, or none.
+/// The events stand in the log in the order of the steps.
 ///
 /// Steps on the same aggregate see one another. Streams that a step only looked at are checked,
 /// so that what was decided on is still so when it is stored. A conflict decides everything
@@ -144,7 +145,7 @@ impl Transaction {
                 }
                 command.plan(step, &mut draft, metadata, &mut attempts).await?;
             }
-            let events = draft.event_count();
+            let events = draft.events.len();
             if events == 0 {
                 return Ok(Committed { position: None, events });
             }
@@ -172,6 +173,8 @@ struct Draft {
     /// In the order in which the steps came to them.
     streams: Vec<DraftStream>,
     index: HashMap<StreamId, usize>,
+    /// Each with the place of its stream, in the order in which the steps decided them.
+    events: Vec<(usize, NewEvent)>,
     guards: Vec<(AppendCondition, StepRejected)>,
 }
 
@@ -179,9 +182,8 @@ struct DraftStream {
     id: StreamId,
     /// Its version when it was loaded.
     loaded: StreamVersion,
-    /// A `Loaded<A>`, behind the events so far.
+    /// A `Loaded<A>`, with the events so far.
     state: Box<dyn Any + Send + Sync>,
-    events: Vec<NewEvent>,
 }
 
 impl Draft {
@@ -189,19 +191,18 @@ impl Draft {
         self.index.contains_key(stream)
     }
 
-    fn event_count(&self) -> usize {
-        self.streams.iter().map(|stream| stream.events.len()).sum()
-    }
-
     fn batch(&self) -> AppendBatch {
         let mut batch = AppendBatch::new();
-        for stream in &self.streams {
-            let id = stream.id.clone();
-            batch = if stream.events.is_empty() {
-                batch.check(id, stream.loaded)
-            } else {
-                batch.write(id, stream.loaded, stream.events.iter().cloned())
-            };
+        let mut is_written = vec![false; self.streams.len()];
+        for (index, event) in &self.events {
+            let stream = &self.streams[*index];
+            let is_first = !std::mem::replace(&mut is_written[*index], true);
+            let expected = if is_first { stream.loaded.into() } else { ExpectedVersion::Any };
+            batch = batch.event(&stream.id, expected, event.clone());
+        }
+        let streams = self.streams.iter().zip(is_written);
+        for (stream, _) in streams.filter(|(_, is_written)| !is_written) {
+            batch = batch.check(stream.id.clone(), stream.loaded);
         }
         self.guards.iter().fold(batch, |batch, (condition, _)| batch.unless(condition.clone()))
     }
@@ -221,7 +222,7 @@ impl Draft {
         query: Query,
         rejected: StepRejected,
     ) -> Result<(), ExecuteError<StepRejected>> {
-        let mut decided = self.streams.iter().flat_map(|stream| &stream.events);
+        let mut decided = self.events.iter().map(|(_, event)| event);
         if decided.any(|e| query.matches(e.name.as_str(), e.tags.iter().map(Tag::as_str))) {
             return Err(ExecuteError::Rejected(rejected));
         }
@@ -238,7 +239,7 @@ impl Draft {
     ) -> usize {
         let index = self.streams.len();
         self.index.insert(id.clone(), index);
-        self.streams.push(DraftStream { id, loaded, state, events: Vec::new() });
+        self.streams.push(DraftStream { id, loaded, state });
         index
     }
 }
@@ -308,11 +309,11 @@ impl<A: Aggregate> Step for On<A> {
         }
         let guards = decision.guards.into_iter().filter(|_| !events.is_empty());
         for (guard, rejection) in guards {
-            let query = guard.resolve(kernel.tag_key()).map_err(EncodeError::from)?;
+            let query = guard.resolve_guard(kernel.tag_key())?;
             query.check_kinds(&events).map_err(EncodeError::from)?;
             draft.guard(query, rejected(rejection))?;
         }
-        draft.streams[index].events.extend(events);
+        draft.events.extend(events.into_iter().map(|event| (index, event)));
         Ok(())
     }
 }

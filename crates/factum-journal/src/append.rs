@@ -27,8 +27,8 @@ use crate::{
 };
 
 /// The bytes of a record that are no part of the event's size, at most: the lengths and numbers,
-/// the id and the checksum.
-const RECORD_BYTES_EXTRA: usize = 96;
+/// the id and the checksum; and those of the record that tells its name.
+pub(crate) const RECORD_BYTES_EXTRA: usize = 96;
 /// The bytes of a change's record, at most.
 const CHANGE_BYTES_MAX: usize = 1_024;
 /// The most names of event types in a segment, but for those of its last group.
@@ -236,7 +236,7 @@ impl Committer {
 
     /// Makes the frame durable.
     fn finish(&mut self, first: u64) -> Result<(), CommitError> {
-        frame::finish(&mut self.buffer, self.tail.place(), first, FrameKind::Group);
+        frame::finish(&mut self.buffer, self.tail.place(), first, FrameKind::Group)?;
         self.tail.write(&self.buffer)?;
         if self.buffer.capacity() > BUFFER_BYTES_MAX {
             self.buffer = BytesMut::new();
@@ -347,3 +347,6 @@ impl Changed {
         }
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

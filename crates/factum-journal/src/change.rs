@@ -1,19 +1,12 @@
 //! Truncation, deletion and retention.
 
+use factum_backend::partition_point;
 use factum_core::{
     AppendError, Direction, Retention, StoreError, StreamChange, StreamId, StreamInfo,
     StreamVersion, Timestamp, VersionConflict,
 };
 
-use crate::{
-    append::Committer,
-    facts::LogFacts,
-    log::{Log, Taken},
-    record::StreamState,
-};
-
-/// Events that are looked at together in the search for the first that is not too old.
-const SEARCH_STEP: usize = 256;
+use crate::{append::Committer, facts::LogFacts, log::Log, record::StreamState};
 
 impl Committer {
     /// Does a change, and tells how the stream is then.
@@ -93,40 +86,33 @@ pub(crate) fn retain(
     let by_age = match age_max {
         None => 0,
         Some(age) => {
-            let erased = state.bounds.erased_through.value();
-            erased + count_older(facts, stream, erased + 1, now.saturating_sub(age))?
+            let first = state.bounds.erased_through.value() + 1;
+            let kept = (first, (version + 1).max(first));
+            first_since(facts, stream, kept, now.saturating_sub(age))? - 1
         }
     };
     let through = by_count.max(by_age).min(version.saturating_sub(1));
     Ok(StreamVersion::new(through))
 }
 
-/// How many of the stored events of a stream, from a version on, were recorded before a time.
-fn count_older(
+/// The first of the stored versions of a stream, from one to before another, that was recorded at
+/// or after a time; the other if none was. Times never go back, so that few events are read.
+fn first_since(
     facts: &LogFacts<'_>,
     stream: &StreamId,
-    first: u64,
-    oldest: Timestamp,
+    (from, to): (u64, u64),
+    time: Timestamp,
 ) -> Result<u64, StoreError> {
     let LogFacts { log, view, .. } = facts;
-    let mut count = 0;
-    loop {
-        let positions = view.tables.stream_positions(
-            &log.cache,
-            stream.as_str(),
-            first + count,
-            Direction::Forward,
-            SEARCH_STEP,
-        )?;
-        let newer = log.read_events(view, &positions, Direction::Forward, |event, _| {
-            let is_old = event.header.recorded_at < oldest;
-            count += u64::from(is_old);
-            Ok(if is_old { Taken::More } else { Taken::Full })
-        })?;
-        if newer.is_some() || positions.len() < SEARCH_STEP {
-            return Ok(count);
+    partition_point(from, to, |version| {
+        let (tables, forward) = (&view.tables, Direction::Forward);
+        let found = tables.stream_positions(&log.cache, stream.as_str(), version, forward, 1)?;
+        match found.first() {
+            Some(position) => Ok(log.recorded_at(view, *position)? >= time),
+            // It is stored with the group at hand.
+            None => Ok(true),
         }
-    }
+    })
 }
 
 /// How a stream is, and since when.

@@ -1,13 +1,15 @@
 //! The seam to the disk: everything the journal asks of a folder of files. Under it is the
 //! operating system, or in tests a disk that loses what was not synced.
 
+mod absent;
 mod patience;
 mod system;
 
-use std::{fmt, io, sync::Arc};
+use std::{fmt, io, path::PathBuf, sync::Arc};
 
-pub(crate) use patience::without_waiting;
-pub(crate) use system::SystemFiles;
+pub(crate) use absent::AbsentFiles;
+pub(crate) use patience::{spend, without_waiting};
+pub(crate) use system::{FolderId, SystemFiles};
 
 /// A folder of files. Names are plain file names.
 pub(crate) trait Files: fmt::Debug + Send + Sync + 'static {
@@ -28,6 +30,13 @@ pub(crate) trait Files: fmt::Debug + Send + Sync + 'static {
 
     /// Makes the names durable: what was made, renamed and removed.
     fn sync_names(&self) -> io::Result<()>;
+
+    /// Where the folder was when it was opened, if something else is there now, or nothing. What
+    /// is written to it then is found by none who looks for it under its name.
+    fn moved_from(&self) -> Option<PathBuf>;
+
+    /// Whether a process has the journal open for writing whose folder this is.
+    fn has_writer(&self) -> io::Result<bool>;
 }
 
 /// An open file. Reads and writes say where, so that threads can share it.
@@ -43,6 +52,9 @@ pub(crate) trait File: fmt::Debug + Send + Sync + 'static {
 
     /// How long the file is.
     fn len(&self) -> io::Result<u64>;
+
+    /// How many names it has. What is written to a file that has two is written to both.
+    fn names(&self) -> io::Result<u64>;
 }
 
 impl dyn File {

@@ -39,7 +39,7 @@ use table::{Item, Table};
 
 /// The most bytes of documents in runs that are kept in memory.
 const CACHE_BYTES_MAX: usize = 32 << 20;
-/// How many documents one step of a clearing removes.
+/// The most documents that one step of a clearing removes.
 const CLEAR_STEP: usize = 1_000;
 
 /// The documents of a journal.
@@ -169,12 +169,15 @@ impl Documents {
         Ok(ScanPage::new(query, page, false))
     }
 
-    /// Some documents of a range as a write that removes them; and what is left of the range.
+    /// Some documents of a range as a write that removes them, at most as many as a write may hold;
+    /// and what is left of the range.
     pub(crate) fn removal(
         &self,
         range: KeyRange,
+        write_documents_max: usize,
     ) -> Result<(WriteBatch, Option<KeyRange>), StoreError> {
-        let query = ScanQuery::new(range).with_documents_max(CLEAR_STEP);
+        let documents_max = write_documents_max.clamp(1, CLEAR_STEP);
+        let query = ScanQuery::new(range).with_documents_max(documents_max);
         let page = self.scan(&query.with_bytes_max(PAGE_BYTES_MAX))?;
         let keys = page.documents.into_iter().map(|document| document.key);
         let remove = |batch: WriteBatch, key| batch.remove(key, ExpectedRevision::Any);

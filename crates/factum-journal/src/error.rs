@@ -1,6 +1,6 @@
 //! What the disk says, in the kernel's words.
 
-use std::{error::Error, fmt, io};
+use std::{error::Error, fmt, io, path::Path};
 
 use factum_core::StoreError;
 
@@ -8,7 +8,7 @@ use factum_core::StoreError;
 pub(crate) fn disk(doing: &str, name: &str, error: io::Error) -> StoreError {
     let message = |text: &str| format!("{text}: doing={doing} file={name}");
     let error_is = match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+        _ if is_full(&error) => {
             StoreError::unavailable(message("the disk is full, make room and try again"))
         }
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
@@ -17,6 +17,27 @@ pub(crate) fn disk(doing: &str, name: &str, error: io::Error) -> StoreError {
         _ => StoreError::unavailable(message("the disk refused, look at the system's own log")),
     };
     error_is.with_source(error)
+}
+
+/// A folder is not where it was opened, and who looks there does not find what it holds.
+pub(crate) fn moved(path: &Path) -> StoreError {
+    StoreError::unavailable(format!(
+        "the journal's folder was moved, removed or replaced while it was open; move it back, or \
+         close the store and open what is there now: path={}",
+        path.display()
+    ))
+}
+
+/// Whether the disk has no room, for anybody or for this user.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// Whether an error is that of a file which is not there.
+pub(crate) fn is_gone(error: &StoreError) -> bool {
+    let source = error.source().and_then(Error::source);
+    let source = source.and_then(|source| source.downcast_ref::<io::Error>());
+    source.is_some_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
 /// Why an event can't be read that was there a moment ago.

@@ -1,9 +1,9 @@
 //! What the planning of a group asks of the log.
 
-use factum_backend::{Facts, FoundEvent};
+use factum_backend::{Facts, FoundEvent, Span};
 use factum_core::{
-    AppendCondition, Direction, EventId, Position, Retention, Scope, StoreError, StreamBounds,
-    StreamId, StreamVersion, Timestamp,
+    AppendCondition, Direction, ErasedRange, EventId, Position, Retention, Scope, StoreError,
+    StreamBounds, StreamId, StreamVersion,
 };
 use hashbrown::HashMap;
 
@@ -60,31 +60,30 @@ impl Facts for LogFacts<'_> {
     }
 
     fn first_match(&mut self, condition: &AppendCondition) -> Result<Option<Position>, StoreError> {
-        let scope = Scope::Query(condition.fail_if_events_match.clone());
-        let mut from = condition.after.next().value();
-        loop {
-            let at = (from, Direction::Forward);
-            let found = candidates(self.log, self.view, &scope, at, 1)?;
-            if let Some(position) = found.positions.first() {
-                return Ok(Some(Position::new(*position)));
-            }
-            let Some(through) = found.through else { return Ok(None) };
-            from = through + 1;
+        let from = self.log.foreseen.after(condition).value().saturating_add(1);
+        // Most often all was looked at before.
+        if from > self.view.head {
+            return Ok(None);
         }
+        let scope = Scope::Query(condition.fail_if_events_match.clone());
+        let (at, mut looks) = ((from, Direction::Forward), usize::MAX);
+        let found = candidates(self.log, self.view, &scope, at, (1, &mut looks))?;
+        Ok(found.positions.first().map(|position| Position::new(*position)))
     }
 
     fn find_ids(
         &mut self,
         stream: &StreamId,
         ids: &[EventId],
-        since: Timestamp,
+        span: Span,
     ) -> Result<Vec<FoundEvent>, StoreError> {
         let bounds = self.state(stream)?.bounds;
         let (tables, cache) = (&self.view.tables, &self.log.cache);
-        let (mut found, mut from) = (Vec::new(), bounds.version.value());
+        let (mut found, mut from) = (Vec::new(), bounds.version.min(span.last).value());
         // What is erased is forgotten; what is kept has no jump in its versions.
-        while from > bounds.erased_through.value() {
-            let left = usize::try_from(from - bounds.erased_through.value()).unwrap_or(usize::MAX);
+        let before = bounds.erased_through.max(span.first.previous()).value();
+        while from > before {
+            let left = usize::try_from(from - before).unwrap_or(usize::MAX);
             let limit = left.min(SEARCH_STEP);
             let positions = tables.stream_positions(
                 cache,
@@ -95,11 +94,12 @@ impl Facts for LogFacts<'_> {
             )?;
             let older =
                 self.log.read_events(self.view, &positions, Direction::Backward, |event, _| {
-                    if event.header.recorded_at < since {
+                    let event = found_event(&event.header);
+                    if span.is_before(&event) {
                         return Ok(Taken::Full);
                     }
-                    if ids.contains(&event.header.id) {
-                        found.push(found_event(&event.header));
+                    if ids.contains(&event.id) {
+                        found.push(event);
                     }
                     Ok(Taken::More)
                 })?;
@@ -109,6 +109,11 @@ impl Facts for LogFacts<'_> {
             from -= positions.len() as u64;
         }
         Ok(found)
+    }
+
+    fn are_erased(&mut self, positions: ErasedRange) -> Result<bool, StoreError> {
+        let (first, last) = (positions.first.value(), positions.last.value());
+        Ok(self.view.erased.count(first, last) == last - first + 1)
     }
 }
 

@@ -1,13 +1,13 @@
-//! Reading beside a writer: the log as far as the writer says that it is durable, read on at every
-//! question.
+//! Reading without writing: beside a writer the log as far as it says that it is durable, read on
+//! at every question; where nothing writes, all of the log.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use factum_core::StoreError;
+use factum_core::{Lineage, StoreError};
 
 use crate::{
     cache::Cache,
-    disk::{File, Files},
+    disk::Files,
     documents::{Documents, Folder},
     error,
     frames::Frames,
@@ -17,9 +17,9 @@ use crate::{
     recovery::list,
     replay::Replay,
     run::Run,
-    segment::{segment_name, segments_in},
-    tail::{SYNCED, read_synced},
-    walk::{End, open_chain},
+    segment::{Segment, SegmentHeader, segment_name, segments_in},
+    synced::{Reach, Told},
+    walk::{End, read_chain},
 };
 
 /// How often a look is repeated when the writer changes what is looked at.
@@ -31,44 +31,110 @@ pub(crate) struct LogFollower {
     pub(crate) log: Arc<Log>,
     /// Where a renewed lineage is.
     top: Arc<dyn Files>,
-    synced: Arc<dyn File>,
-    /// How far was read: the segment, and the offset in it.
-    seen: Mutex<(u64, u32)>,
+    seen: Mutex<Seen>,
 }
 
-/// The file that says how far a log is durable. Without one, nobody has opened it for writing.
-fn open_synced(files: &dyn Files) -> Result<Arc<dyn File>, StoreError> {
-    files.open(SYNCED).map_err(|e| error::disk("opening for reading only", SYNCED, e))
+/// How far was read.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    /// What was said of how far the log is durable. Where nothing writes, more was read.
+    told: Told,
+    segment: u64,
+    end: u32,
+    /// The next position, or revision.
+    next: u64,
 }
 
-/// How far a log is durable: the segment, and the offset in it.
-fn synced_or_wait(synced: &dyn File) -> Result<(u64, u32), StoreError> {
-    read_synced(synced).ok_or_else(|| {
-        StoreError::unavailable("the journal is just being opened for writing, try again")
-    })
+/// How far the log may be read.
+#[derive(Debug, Clone, Copy)]
+struct Bound {
+    told: Told,
+    /// `None`: nothing writes, and it is read to where its frames end.
+    reach: Option<Reach>,
+}
+
+impl Bound {
+    /// How far these files may be read now.
+    fn find(top: &dyn Files, files: &dyn Files) -> Result<Self, StoreError> {
+        if let Some(path) = top.moved_from() {
+            return Err(error::moved(&path));
+        }
+        let has_writer = top.has_writer();
+        if has_writer.map_err(|e| error::disk("looking for a writer", "", e))? {
+            // Asked behind the writer's coming, which it says before it can be seen.
+            let told = Told::read(files)?;
+            let reach = told.of_writer().ok_or_else(|| {
+                StoreError::unavailable("the journal is just being opened for writing, try again")
+            })?;
+            return Ok(Self { told, reach: Some(reach) });
+        }
+        let told = Told::read(files)?;
+        Ok(Self { told, reach: told.of_none()? })
+    }
+
+    /// The headers of the segments that may be read, one at least.
+    fn chain(
+        &self,
+        files: &dyn Files,
+        mut firsts: Vec<u64>,
+    ) -> Result<Vec<SegmentHeader>, StoreError> {
+        let expected = self.reach.map(|(last, _)| last);
+        if let Some(last) = expected {
+            firsts.retain(|first| *first <= last);
+        }
+        let last = firsts.last().copied();
+        if last.is_none() || expected.is_some_and(|expected| last != Some(expected)) {
+            let what = "the segment that is written is missing";
+            return Err(error::damaged(what, expected.unwrap_or(1), 0));
+        }
+        read_chain(files, &firsts)
+    }
+
+    fn end(&self) -> End<'static> {
+        self.reach.map_or(End::Open, |(_, end)| End::Synced(end))
+    }
+
+    /// Makes sure of what was read, if it is more than a writer says: it must be durable, no less
+    /// than what was said to be, and there still.
+    fn check(&self, files: &dyn Files, last: &Segment, end: u32) -> Result<(), StoreError> {
+        if self.reach.is_some() {
+            return Ok(());
+        }
+        let first = last.header.first;
+        let name = segment_name(first);
+        last.file.sync().map_err(|e| error::disk("securing what was read", &name, e))?;
+        if self.told.reach().is_some_and(|told| told > (first, end)) {
+            let what = "it ends before what its writer said was durable";
+            return Err(error::damaged(what, first, u64::from(end)));
+        }
+        if Told::read(files)? != self.told {
+            let message = "the journal was opened for writing while it was read, try again";
+            return Err(StoreError::unavailable(message));
+        }
+        Ok(())
+    }
 }
 
 impl LogFollower {
     pub(crate) fn open(top: Arc<dyn Files>, files: Arc<dyn Files>) -> Result<Self, StoreError> {
-        let synced = open_synced(&*files)?;
         let renewed = lineage::renewed(&*top)?;
-        let (mut view, seen, lineage) = repeated(|| load(&*files, &*synced))?;
+        let (mut view, seen, lineage) = repeated(|| load(&*top, &*files))?;
         view.lineage = renewed.unwrap_or(lineage);
         let log = Arc::new(Log::new(files, lineage, view));
-        Ok(Self { log, top, synced, seen: Mutex::new(seen) })
+        Ok(Self { log, top, seen: Mutex::new(seen) })
     }
 
     /// Reads on.
     pub(crate) fn refresh(&self) -> Result<(), StoreError> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(synced) = read_synced(&*self.synced).filter(|synced| *synced != *seen) else {
+        let Some((told, (segment, end))) = news(&*self.top, &*self.log.files, &seen.told)? else {
             return Ok(());
         };
         let lineage = lineage::renewed(&*self.top)?.unwrap_or(self.log.lineage);
         let is_another = lineage != self.log.peek(|view| view.lineage);
-        if synced.0 != seen.0 || is_another {
+        if segment != seen.segment || end < seen.end || is_another {
             // Segments were sealed since, and perhaps runs merged; or it is another log by now.
-            let (mut view, now, _) = repeated(|| load(&*self.log.files, &*self.synced))?;
+            let (mut view, now, _) = repeated(|| load(&*self.top, &*self.log.files))?;
             view.lineage = lineage;
             self.log.update(|there| *there = view);
             // Some may have been rewritten: who holds the old files keeps the disk from the space.
@@ -77,10 +143,25 @@ impl LogFollower {
             return Ok(());
         }
         // A part may be in memory when it fails; then everything is looked at anew the next time.
-        let from = std::mem::take(&mut *seen).1;
-        *seen = (synced.0, read_on(&self.log, from, synced.1)?);
+        let from = std::mem::replace(&mut seen.end, u32::MAX);
+        seen.end = read_on(&self.log, from, end)?;
+        seen.told = told;
         Ok(())
     }
+}
+
+/// What a writer says of how far the log is durable, if it is not what it said before.
+fn news(
+    top: &dyn Files,
+    files: &dyn Files,
+    before: &Told,
+) -> Result<Option<(Told, Reach)>, StoreError> {
+    if let Some(path) = top.moved_from() {
+        return Err(error::moved(&path));
+    }
+    let told = Told::read(files)?;
+    // A writer that is just coming has not said anything yet.
+    Ok(told.of_writer().filter(|_| told != *before).map(|reach| (told, reach)))
 }
 
 /// Adds the frames of the active segment from one offset to another. The answer: how far it came.
@@ -114,25 +195,21 @@ fn read_on(log: &Log, from: u32, to: u32) -> Result<u32, StoreError> {
 }
 
 /// Everything, as far as it is durable.
-fn load(
-    files: &dyn Files,
-    synced: &dyn File,
-) -> Result<(View, (u64, u32), factum_core::Lineage), StoreError> {
+fn load(top: &dyn Files, files: &dyn Files) -> Result<(View, Seen, Lineage), StoreError> {
     // First how far, then the files: they hold at least as much.
-    let (last, end) = synced_or_wait(synced)?;
+    let bound = Bound::find(top, files)?;
     let names = list(files)?;
-    let mut firsts = segments_in(&names);
-    firsts.retain(|first| *first <= last);
-    let segments = open_chain(files, &firsts)?;
-    let Some((active, sealed)) = segments.split_last().filter(|(it, _)| it.header.first == last)
-    else {
-        return Err(error::damaged("the segment that is written is missing", last, 0));
-    };
-    let (cache, lineage) = (Cache::new(), active.header.lineage);
+    let headers = bound.chain(files, segments_in(&names))?;
+    let (last, sealed) = headers.split_last().expect("there is one at least");
+    let active = Segment::open(files, last.first)?;
+    let (cache, lineage) = (Cache::new(), last.lineage);
     let mut index = Index::new(files, lineage, &cache);
-    index.load_only(&names, sealed, &active.header)?;
-    index.replay(active, End::Synced(end))?;
-    Ok((index.into_view(), (last, end), lineage))
+    index.load_only(&names, sealed, last)?;
+    let walked = index.replay(&active, bound.end())?;
+    bound.check(files, &active, walked.end)?;
+    let (segment, end) = (last.first, walked.end);
+    let seen = Seen { told: bound.told, segment, end, next: walked.next };
+    Ok((index.into_view(), seen, lineage))
 }
 
 /// Looks again when a file has gone meanwhile: the writer merges runs and removes the old ones.
@@ -151,39 +228,29 @@ fn repeated<T>(mut look: impl FnMut() -> Result<T, StoreError>) -> Result<T, Sto
 #[derive(Debug)]
 pub(crate) struct DocumentFollower {
     pub(crate) documents: Arc<Documents>,
+    /// The folder that a writer locks.
+    top: Arc<dyn Files>,
     files: Arc<dyn Files>,
-    synced: Arc<dyn File>,
     seen: Mutex<Seen>,
 }
 
-/// How far documents were read.
-#[derive(Debug, Clone, Copy)]
-struct Seen {
-    segment: u64,
-    end: u32,
-    /// The next revision.
-    next: u64,
-}
-
 impl DocumentFollower {
-    pub(crate) fn open(files: Arc<dyn Files>) -> Result<Self, StoreError> {
-        let synced = open_synced(&*files)?;
-        let (documents, seen) = repeated(|| load_documents(&files, &*synced, &[]))?;
-        Ok(Self { documents: Arc::new(documents), files, synced, seen: Mutex::new(seen) })
+    pub(crate) fn open(top: Arc<dyn Files>, files: Arc<dyn Files>) -> Result<Self, StoreError> {
+        let (documents, seen) = repeated(|| load_documents(&*top, &files, &[]))?;
+        Ok(Self { documents: Arc::new(documents), top, files, seen: Mutex::new(seen) })
     }
 
     /// Reads on.
     pub(crate) fn refresh(&self) -> Result<(), StoreError> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_news = |synced: &(u64, u32)| *synced != (seen.segment, seen.end);
-        let Some((segment, end)) = read_synced(&*self.synced).filter(is_news) else {
+        let Some((told, (segment, end))) = news(&*self.top, &*self.files, &seen.told)? else {
             return Ok(());
         };
         if segment == seen.segment
             && end >= seen.end
             && let Ok((end, next)) = self.documents.read_on(seen.end, end, seen.next)
         {
-            (seen.end, seen.next) = (end, next);
+            *seen = Seen { told, segment, end, next };
             return Ok(());
         }
         // Segments were sealed since, and perhaps runs written. What is open stays readable, even
@@ -191,7 +258,7 @@ impl DocumentFollower {
         // was read, or goes on otherwise, and runs may be others.
         let is_behind = segment > seen.segment;
         let known = if is_behind { self.documents.runs() } else { Arc::default() };
-        let (documents, now) = repeated(|| load_documents(&self.files, &*self.synced, &known))?;
+        let (documents, now) = repeated(|| load_documents(&*self.top, &self.files, &known))?;
         self.documents.replace(documents);
         *seen = now;
         Ok(())
@@ -200,18 +267,17 @@ impl DocumentFollower {
 
 /// The documents, as far as they are durable.
 fn load_documents(
+    top: &dyn Files,
     files: &Arc<dyn Files>,
-    synced: &dyn File,
     known: &[Arc<Run>],
 ) -> Result<(Documents, Seen), StoreError> {
-    let (segment, end) = synced_or_wait(synced)?;
-    let mut folder = Folder::look(&**files, &list(&**files)?, known)?;
-    folder.firsts.retain(|first| *first <= segment);
-    if folder.firsts.last() != Some(&segment) {
-        return Err(error::damaged("the segment that is written is missing", segment, 0));
-    }
-    let segments = open_chain(&**files, &folder.firsts)?;
-    let found = (folder, &segments[..]);
-    let (documents, walked) = Documents::load(files.clone(), None, found, End::Synced(end))?;
-    Ok((documents, Seen { segment, end: walked.end, next: walked.next }))
+    let bound = Bound::find(top, &**files)?;
+    let folder = Folder::look(&**files, &list(&**files)?, known)?;
+    let headers = bound.chain(&**files, folder.firsts.clone())?;
+    let found = (folder, &headers[..]);
+    let (documents, walked) = Documents::load(files.clone(), None, found, bound.end())?;
+    let active = documents.active_segment();
+    bound.check(&**files, &active, walked.end)?;
+    let segment = active.header.first;
+    Ok((documents, Seen { told: bound.told, segment, end: walked.end, next: walked.next }))
 }

@@ -4,6 +4,7 @@
 //! only if all of them hold and the records fill it to the byte.
 
 use bytes::{BufMut, BytesMut};
+use factum_core::StoreError;
 
 use crate::{
     number::{u32_at, u64_at},
@@ -14,7 +15,8 @@ use crate::{
 pub(crate) const FRAME_HEADER_BYTES: usize = 32;
 /// Frames begin at multiples of it, so that looking for one in damaged bytes is quick.
 pub(crate) const FRAME_ALIGN: u32 = 8;
-/// The most bytes of records in a frame: over twice the largest group.
+/// The most bytes of records in a frame: over twice the largest group of the default limits. No
+/// reader takes a header that says more, and so [`finish`] makes none.
 pub(crate) const FRAME_BYTES_MAX: u32 = 64 << 20;
 
 /// What a frame is for.
@@ -114,8 +116,26 @@ pub(crate) fn begin(out: &mut BytesMut) {
 }
 
 /// Ends a frame: writes its header, and zeros up to where the next can begin.
-pub(crate) fn finish(out: &mut BytesMut, place: FramePlace, first: u64, kind: FrameKind) {
-    let len = u32::try_from(out.len() - FRAME_HEADER_BYTES).expect("a group is far below 4 GiB");
+///
+/// # Errors
+/// `Invalid`: the records are more than a reader takes, and the frame must not be written.
+pub(crate) fn finish(
+    out: &mut BytesMut,
+    place: FramePlace,
+    first: u64,
+    kind: FrameKind,
+) -> Result<(), StoreError> {
+    let bytes = out.len() - FRAME_HEADER_BYTES;
+    let len = u32::try_from(bytes).ok().filter(|len| *len <= FRAME_BYTES_MAX).ok_or_else(|| {
+        StoreError::invalid(format!(
+            "one write to the journal is too large, split it: bytes={bytes} max={FRAME_BYTES_MAX}"
+        ))
+    })?;
+    fill(out, place, first, (kind, len));
+    Ok(())
+}
+
+fn fill(out: &mut BytesMut, place: FramePlace, first: u64, (kind, len): (FrameKind, u32)) {
     // There is one write at a time, each synced before the next: the frames before are durable.
     let header = FrameHeader { kind, len, first, synced_through: place.offset };
     header.write(place, out);
@@ -132,7 +152,8 @@ pub(crate) fn mark(place: FramePlace, first: u64, kind: FrameKind) -> BytesMut {
         let end = place.offset + FRAME_HEADER_BYTES as u32;
         out.put_bytes(0, (end.next_multiple_of(SECTOR) - end) as usize);
     }
-    finish(&mut out, place, first, kind);
+    let len = (out.len() - FRAME_HEADER_BYTES) as u32;
+    fill(&mut out, place, first, (kind, len));
     out
 }
 
@@ -161,6 +182,21 @@ mod tests {
             bytes[bit / 8] ^= 1 << (bit % 8);
             assert_eq!(FrameHeader::read(place, &bytes), None, "bit {bit}");
         }
+    }
+
+    #[test]
+    fn a_frame_that_no_reader_takes_is_not_made() {
+        let place = FramePlace { salt: 1, seed: 2, offset: SECTOR };
+        let mut frame = BytesMut::new();
+        begin(&mut frame);
+        frame.resize(FRAME_HEADER_BYTES + FRAME_BYTES_MAX as usize, 7);
+        finish(&mut frame, place, 1, FrameKind::Group).unwrap();
+        let header = FrameHeader::read(place, &frame).map(|header| header.len);
+        assert_eq!(header, Some(FRAME_BYTES_MAX), "the largest is read");
+        begin(&mut frame);
+        frame.resize(FRAME_HEADER_BYTES + FRAME_BYTES_MAX as usize + 1, 7);
+        let refused = finish(&mut frame, place, 1, FrameKind::Group).unwrap_err();
+        assert!(refused.to_string().contains("bytes=67108865 max=67108864"), "{refused}");
     }
 
     #[test]

@@ -140,6 +140,10 @@ impl File for Nowhere {
     fn len(&self) -> io::Result<u64> {
         Ok(0)
     }
+
+    fn names(&self) -> io::Result<u64> {
+        Ok(1)
+    }
 }
 
 #[cfg(test)]

@@ -9,16 +9,24 @@ use crate::{
     cache::Cache,
     disk::Files,
     erased::Erased,
-    error, key,
+    error,
+    keeper::RECENTS_MAX,
+    key,
     log::View,
     recent::Recent,
     replay::Replay,
     run::{Run, run_name, runs_in},
-    seal::write_run,
+    seal::{merge_last, write_run},
     segment::{Segment, SegmentHeader},
     tables::{SharedRecent, Tables},
     walk::{End, Walked, walk},
 };
+
+/// The most sealed segments without a run whose index a reader beside a writer makes in memory, if
+/// they are large: a writer leaves about half as many.
+const RUNLESS_MAX: usize = 2 * RECENTS_MAX;
+/// The most bytes of log of which it does so, however many segments they are.
+const RUNLESS_BYTES_MAX: u64 = 512 << 20;
 
 /// The index of a log while it is opened.
 pub(crate) struct Index<'a> {
@@ -42,22 +50,26 @@ impl<'a> Index<'a> {
     pub(crate) fn load(
         &mut self,
         names: &[String],
-        sealed: &[Segment],
+        sealed: &[SegmentHeader],
         active: &SegmentHeader,
     ) -> Result<(), StoreError> {
         let mut used = HashSet::new();
         let mut index = 0;
-        while let Some(segment) = sealed.get(index) {
-            let run = match self.find(names, &sealed[index..], active) {
+        while let Some(header) = sealed.get(index) {
+            // A listed file that is gone is one that is missing.
+            let found = self.find(names, &sealed[index..], active).ok().flatten();
+            let is_missing = found.is_none();
+            let run = match found {
                 Some(run) => run,
-                None => {
-                    let next = sealed.get(index + 1).map_or(active, |next| &next.header);
-                    self.make(segment, next)?
-                }
+                None => self.make(header, sealed.get(index + 1).unwrap_or(active))?,
             };
             used.insert(run.name.clone());
             index += count_covered(&sealed[index..], &run);
             self.take(run)?;
+            // Where all are missing there would be one per segment, each with a file.
+            while is_missing && let Some(merged) = self.merge()? {
+                used.insert(merged);
+            }
         }
         for (first, last) in runs_in(names) {
             let name = run_name(first, last);
@@ -73,21 +85,34 @@ impl<'a> Index<'a> {
     pub(crate) fn load_only(
         &mut self,
         names: &[String],
-        sealed: &[Segment],
+        sealed: &[SegmentHeader],
         active: &SegmentHeader,
     ) -> Result<(), StoreError> {
         let mut index = 0;
         while index < sealed.len() {
-            let Some(run) = self.find(names, &sealed[index..], active) else { break };
+            let Some(run) = self.find(names, &sealed[index..], active)? else { break };
             index += count_covered(&sealed[index..], &run);
             self.take(run)?;
         }
-        while let Some(segment) = sealed.get(index) {
+        check_runless(&sealed[index..], active)?;
+        while let Some(header) = sealed.get(index) {
             index += 1;
-            let next = sealed.get(index).map_or(active, |next| &next.header);
-            self.replay(segment, End::Sealed(next))?;
+            let segment = Segment::open(self.files, header.first)?;
+            self.replay(&segment, End::Sealed(sealed.get(index).unwrap_or(active)))?;
         }
         Ok(())
+    }
+
+    /// Merges the last runs if there are enough of them. The answer: the name of the new one.
+    fn merge(&mut self) -> Result<Option<String>, StoreError> {
+        let merged = merge_last(self.files, &self.tables.runs, &|| false)?;
+        let Some((first, run)) = merged else { return Ok(None) };
+        let name = run.name.clone();
+        for old in self.tables.runs.splice(first.., [run]) {
+            let removed = self.files.remove(&old.name);
+            removed.map_err(|e| error::disk("removing a run of the index", &old.name, e))?;
+        }
+        Ok(Some(name))
     }
 
     fn take(&mut self, run: Run) -> Result<(), StoreError> {
@@ -97,37 +122,56 @@ impl<'a> Index<'a> {
     }
 
     /// The widest whole run of this log's that begins with the first of these segments.
-    fn find(&self, names: &[String], sealed: &[Segment], active: &SegmentHeader) -> Option<Run> {
-        let first = sealed.first()?.header.first;
-        let fitting = runs_in(names).into_iter().filter(|(from, _)| *from == first);
-        fitting.filter_map(|range| self.open(range, sealed, active)).next()
+    ///
+    /// # Errors
+    /// One that was listed is gone, or covers more than the log was said to have: its writer has
+    /// merged it with others, or others into it.
+    fn find(
+        &self,
+        names: &[String],
+        sealed: &[SegmentHeader],
+        active: &SegmentHeader,
+    ) -> Result<Option<Run>, StoreError> {
+        let fitting = runs_in(names).into_iter().filter(|(from, _)| *from == sealed[0].first);
+        for range in fitting {
+            match Run::open(self.files, &run_name(range.0, range.1)) {
+                Ok(run) if self.is_ours(&run, range, sealed, active) => return Ok(Some(run)),
+                Ok(run) if run.header.lineage == self.lineage && range.1 >= active.first => {
+                    let message = "the journal went on while it was looked at, try again";
+                    return Err(StoreError::unavailable(message));
+                }
+                Err(error) if error::is_gone(&error) => return Err(error),
+                Ok(_) | Err(_) => {}
+            }
+        }
+        Ok(None)
     }
 
-    fn open(
+    fn is_ours(
         &self,
-        (first, last): (u64, u64),
-        sealed: &[Segment],
+        run: &Run,
+        range: (u64, u64),
+        sealed: &[SegmentHeader],
         active: &SegmentHeader,
-    ) -> Option<Run> {
-        let run = Run::open(self.files, &run_name(first, last)).ok()?;
+    ) -> bool {
         let header = run.header;
-        let at = sealed.iter().position(|segment| segment.header.first == header.segment)?;
-        let next = sealed.get(at + 1).map_or(active, |next| &next.header);
-        let is_ours = header.lineage == self.lineage
-            && (header.first, header.last) == (first, last)
-            && sealed[at].header.salt == header.salt
-            && next.first == header.last + 1;
-        is_ours.then_some(run)
+        let at = sealed.iter().position(|segment| segment.first == header.segment);
+        at.is_some_and(|at| {
+            header.lineage == self.lineage
+                && (header.first, header.last) == range
+                && sealed[at].salt == header.salt
+                && sealed.get(at + 1).unwrap_or(active).first == header.last + 1
+        })
     }
 
     /// Makes the run of one segment anew, out of the log.
-    fn make(&mut self, segment: &Segment, next: &SegmentHeader) -> Result<Run, StoreError> {
+    fn make(&mut self, header: &SegmentHeader, next: &SegmentHeader) -> Result<Run, StoreError> {
         let mut alone = Self {
             tables: self.tables.clone(),
             erased: self.erased.clone(),
             ..Self::new(self.files, self.lineage, self.cache)
         };
-        alone.replay(segment, End::Sealed(next))?;
+        alone.replay(&Segment::open(self.files, header.first)?, End::Sealed(next))?;
         let recent = alone.tables.active().read();
         let name = write_run(self.files, self.lineage, &recent, &alone.erased)?;
         Run::open(self.files, &name)
@@ -156,9 +200,23 @@ impl<'a> Index<'a> {
     }
 }
 
+/// Whether memory has room for the index of these segments.
+fn check_runless(sealed: &[SegmentHeader], active: &SegmentHeader) -> Result<(), StoreError> {
+    let ends = sealed.iter().skip(1).chain([active]).map(|next| u64::from(next.previous_end));
+    let (count, bytes) = (sealed.len(), ends.sum::<u64>());
+    if count <= RUNLESS_MAX || bytes <= RUNLESS_BYTES_MAX {
+        return Ok(());
+    }
+    Err(StoreError::unavailable(format!(
+        "the index of a part of the journal is missing, open the journal for writing once, which \
+         makes it anew: first={} segments={count} bytes={bytes} max={RUNLESS_BYTES_MAX}",
+        sealed[0].first
+    )))
+}
+
 /// How many of these segments a run covers.
-fn count_covered(sealed: &[Segment], run: &Run) -> usize {
-    sealed.iter().take_while(|segment| segment.header.first <= run.header.last).count()
+fn count_covered(sealed: &[SegmentHeader], run: &Run) -> usize {
+    sealed.iter().take_while(|segment| segment.first <= run.header.last).count()
 }
 
 /// Adds what a run knows of erased positions.
@@ -175,3 +233,6 @@ pub(crate) fn load_erased(run: &Run, cache: &Cache, erased: &mut Erased) -> Resu
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

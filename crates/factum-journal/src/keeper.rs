@@ -236,7 +236,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (ids, clock) = (Arc::new(SystemIds), Arc::new(SystemClock));
         let options = TailOptions { ids, clock, segment_bytes: 4 << 10 };
-        let files = Arc::new(SystemFiles::new(folder.path()));
+        let files = Arc::new(SystemFiles::open(folder.path()).unwrap());
         let opened = recovery::open(files, Founded::Never, &options).unwrap();
         drop(Keeper::start(opened.log.clone(), opened.tail.spare.clone()).unwrap());
         assert_eq!(Arc::strong_count(&opened.log), 1, "a thread holds it");

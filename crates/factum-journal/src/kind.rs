@@ -11,7 +11,8 @@ use crate::{
     store::{JournalStore, MARKER},
 };
 
-/// `journal:./data`, and with `?mode=read` for reading only, beside whoever writes.
+/// `journal:./data`; with `?mode=read` for reading only, beside the process that writes; with
+/// `?mode=join` for changes too, through the process that writes.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct JournalKind;
 
@@ -26,16 +27,16 @@ impl OpenStore for JournalKind {
         let access = match url.option("mode") {
             None | Some("write") => Access::ReadWrite,
             Some("read") => Access::ReadOnly,
+            Some("join") => Access::Join,
             Some(other) => {
                 return Err(StoreError::invalid(format!(
-                    "a store is opened with mode=read or mode=write: mode={} url={url}",
+                    "a journal is opened with mode=read, mode=write or mode=join: mode={} \
+                     url={url}",
                     url.shown_option(other)
                 )));
             }
         };
-        // `journal://data` is how others write it; the slashes name no host here.
-        let path = url.path().strip_prefix("//").unwrap_or(url.path());
-        let options = JournalOptions::new(path)
+        let options = JournalOptions::new(url.file_path()?)
             .with_access(access)
             .with_clock(context.clock.clone())
             .with_ids(context.ids.clone());

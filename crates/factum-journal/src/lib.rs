@@ -45,6 +45,7 @@ mod read;
 mod documents;
 mod lineage;
 mod lock;
+mod synced;
 
 mod append;
 mod change;
@@ -62,11 +63,14 @@ mod walk;
 mod rewrite;
 mod space;
 
+mod inbox;
+
 mod options;
 
 mod kind;
 mod store;
 mod warm;
+mod watch;
 
 mod repair;
 mod verify;

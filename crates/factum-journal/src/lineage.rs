@@ -1,18 +1,18 @@
 //! The lineage that pages show: that of the segments, until it is renewed. Then it stands in a file
 //! of its own beside the marker, and the segments keep theirs, which their checksums begin with.
 
-use std::{io, path::Path, sync::Arc};
+use std::{io, path::Path};
 
 use bytes::BufMut;
 use factum_core::{Clock, IdSource, Lineage, StoreError, SystemClock, SystemIds};
 use uuid::Uuid;
 
 use crate::{
-    disk::{Files, SystemFiles},
+    disk::Files,
     error,
     lock::Lock,
     number::u32_at,
-    store::{LOG, MARKER},
+    store::{LOG, MARKER, open_folder},
 };
 
 /// The file.
@@ -95,10 +95,10 @@ pub fn renew_lineage(path: &Path) -> Result<Lineage, StoreError> {
         let message = format!("there is no journal, check the path: path={}", path.display());
         return Err(StoreError::invalid(message));
     }
-    let _lock = Lock::take(path)?;
-    let top: Arc<dyn Files> = Arc::new(SystemFiles::new(path));
+    let top = open_folder(path)?;
+    let _lock = Lock::take(&top)?;
     let lineage = new_lineage();
-    renew(&*top, lineage)?;
+    renew(&top, lineage)?;
     Ok(lineage)
 }
 

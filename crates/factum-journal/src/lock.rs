@@ -1,56 +1,296 @@
-//! The lock of a folder: one writer at a time, and a name for whoever holds it.
+//! The lock of a journal: one writer at a time, and a name for whoever holds it.
+//!
+//! A writer locks the folders themselves, which no second name and no removed file leads past; and
+//! the file `lock`, which is all that older versions know.
 
 use std::{
+    collections::BTreeMap,
+    error::Error,
+    fmt,
     fs::{File, TryLockError},
-    io::{Read, Seek, SeekFrom, Write},
-    path::Path,
+    io::{self, Read, Seek, SeekFrom, Write},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use factum_core::StoreError;
+use rustix::fs::OFlags;
+
+use crate::{
+    disk::{FolderId, SystemFiles},
+    store::{DOCUMENTS, LOG},
+    synced::Synced,
+};
 
 /// The file that is locked. It stays when the lock goes; only the lock itself says anything.
 pub(crate) const LOCK: &str = "lock";
 
-/// Held as long as a journal is open for writing.
-#[derive(Debug)]
-pub(crate) struct Lock {
-    _file: File,
+/// The writers of this process by their folders, each with whether it is about to go.
+static WRITERS: Mutex<BTreeMap<FolderId, Arc<AtomicBool>>> = Mutex::new(BTreeMap::new());
+/// Notified when a writer has gone.
+static GONE: Condvar = Condvar::new();
+
+fn writers() -> MutexGuard<'static, BTreeMap<FolderId, Arc<AtomicBool>>> {
+    // Nothing under it panics in between.
+    WRITERS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Lock {
-    /// Takes the lock of a folder.
-    pub(crate) fn take(folder: &Path) -> Result<Self, StoreError> {
-        let path = folder.join(LOCK);
-        let at = |e| {
-            let message = format!("the journal can't be locked: path={}", path.display());
-            StoreError::unavailable(message).with_source(e)
-        };
-        let mut options = File::options();
-        let opened = options.read(true).write(true).create(true).truncate(false).open(&path);
-        let mut file = opened.map_err(at)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::Error(e)) => return Err(at(e)),
-            Err(TryLockError::WouldBlock) => return Err(taken(&mut file, folder)),
-        }
-        // For people only: what counts is the lock, which goes with the process.
-        let written = file.set_len(0).and_then(|()| {
-            file.seek(SeekFrom::Start(0))?;
-            writeln!(file, "{}", std::process::id())
-        });
-        written.map_err(at)?;
-        Ok(Self { _file: file })
+/// Held as long as a journal is open for writing, or must not be.
+#[derive(Debug)]
+pub(crate) struct Lock {
+    folder: FolderId,
+    /// In the order in which they were locked.
+    held: Vec<Arc<File>>,
+    /// `None`: it is shared, and its holder does not write.
+    is_leaving: Option<Arc<AtomicBool>>,
+}
+
+/// Its drop says that a writer is about to go. Who opens the folder next in this process waits
+/// until it has gone, and is not refused.
+#[derive(Debug)]
+pub(crate) struct Leave(Arc<AtomicBool>);
+
+impl Drop for Leave {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
     }
 }
 
-fn taken(file: &mut File, folder: &Path) -> StoreError {
+impl Drop for Lock {
+    fn drop(&mut self) {
+        let mut writers = writers();
+        // Closing is not enough: a child process that is just being started has copies of the
+        // descriptors. The folder is the last, so that who finds it free finds all of it free.
+        for file in self.held.iter().rev() {
+            // One that is refused is unlocked with the last of its descriptors.
+            let _ = file.unlock();
+        }
+        if self.is_leaving.is_some() {
+            writers.remove(&self.folder);
+            GONE.notify_all();
+        }
+    }
+}
+
+impl Lock {
+    /// Takes the lock of a folder, for a writer.
+    pub(crate) fn take(top: &SystemFiles) -> Result<Self, StoreError> {
+        let lock = Self::of_folder(top, File::try_lock)?;
+        lock.ok_or_else(|| taken(top))?.finish(top)
+    }
+
+    /// Makes a shared lock that of a writer. Another that comes in between is found, and this one
+    /// refused.
+    pub(crate) fn for_writer(mut self, top: &SystemFiles) -> Result<Self, StoreError> {
+        match top.folder().try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(taken(top)),
+            Err(TryLockError::Error(e)) => drop(unlockable(top, e)?),
+        }
+        // The file is locked by another descriptor, for which this one would be in the way.
+        self.held.retain(|file| {
+            let is_folder = Arc::ptr_eq(file, top.folder());
+            is_folder || file.unlock().is_err()
+        });
+        self.finish(top)
+    }
+
+    /// Locks what else a writer locks when it has the folder.
+    fn finish(self, top: &SystemFiles) -> Result<Self, StoreError> {
+        let (mut lock, at) = (self, |e| refused(top, e));
+        // An older version locks the file only. What it tells readers is left as it is.
+        if is_locked(top.open_plain(LOCK, OFlags::RDONLY)).map_err(at)? {
+            return Err(in_use(top));
+        }
+        for name in [LOG, DOCUMENTS] {
+            match top.inside(name) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                inner => {
+                    let inner = inner.map_err(at)?;
+                    // No other writer can come any more, and no reader sees this one yet.
+                    Synced::announce(&inner)?;
+                    lock.add(inner.folder(), top)?;
+                }
+            }
+        }
+        let flags = OFlags::RDWR | OFlags::CREATE;
+        let file = Arc::new(top.open_plain(LOCK, flags).map_err(at)?);
+        // Where folders can't be locked, a verification shares this one, and takes long.
+        let locked = if lock.held.is_empty() { file.try_lock() } else { alone(&file) };
+        match locked {
+            Ok(()) => lock.held.push(file.clone()),
+            Err(TryLockError::WouldBlock) => return Err(in_use(top)),
+            Err(TryLockError::Error(e)) => return Err(at(e)),
+        }
+        write_holder(&file).map_err(at)?;
+        let is_leaving = Arc::new(AtomicBool::new(false));
+        lock.is_leaving = Some(is_leaving.clone());
+        writers().insert(lock.folder, is_leaving);
+        Ok(lock)
+    }
+
+    /// Keeps writers out of a folder; `None` if there is one. Others can do so as well. It takes
+    /// the right to read, and no other.
+    pub(crate) fn share(top: &SystemFiles) -> Result<Option<Self>, StoreError> {
+        let at = |e| refused(top, e);
+        let Some(mut lock) = Self::of_folder(top, File::try_lock_shared)? else { return Ok(None) };
+        let file = match top.open_plain(LOCK, OFlags::RDONLY) {
+            // Without one, no older version writes here.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Some(lock)),
+            opened => Arc::new(opened.map_err(at)?),
+        };
+        match file.try_lock_shared() {
+            Ok(()) => lock.held.push(file),
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::Error(e)) => return Err(at(e)),
+        }
+        Ok(Some(lock))
+    }
+
+    /// What the store of this writer drops with its last handle.
+    pub(crate) fn leave(&self) -> Option<Leave> {
+        self.is_leaving.clone().map(Leave)
+    }
+
+    /// Locks the folder itself; `None`: another holds it, and is not about to go.
+    fn of_folder(
+        top: &SystemFiles,
+        lock: fn(&File) -> Result<(), TryLockError>,
+    ) -> Result<Option<Self>, StoreError> {
+        let folder = top.id();
+        let mut writers = writers();
+        loop {
+            let held = match lock(top.folder()) {
+                Ok(()) => vec![top.folder().clone()],
+                Err(TryLockError::WouldBlock) => {
+                    let writer = writers.get(&folder);
+                    if !writer.is_some_and(|is_leaving| is_leaving.load(Ordering::Acquire)) {
+                        return Ok(None);
+                    }
+                    writers = GONE.wait(writers).unwrap_or_else(PoisonError::into_inner);
+                    continue;
+                }
+                Err(TryLockError::Error(e)) => unlockable(top, e)?,
+            };
+            return Ok(Some(Self { folder, held, is_leaving: None }));
+        }
+    }
+
+    /// Locks a folder inside.
+    fn add(&mut self, folder: &Arc<File>, top: &SystemFiles) -> Result<(), StoreError> {
+        match alone(folder) {
+            Ok(()) => self.held.push(folder.clone()),
+            Err(TryLockError::WouldBlock) => return Err(in_use(top)),
+            Err(TryLockError::Error(e)) => drop(unlockable(top, e)?),
+        }
+        Ok(())
+    }
+}
+
+/// Whether a writer holds the journal of a folder. It takes the right to read, and no other.
+pub(crate) fn is_held(top: &SystemFiles) -> io::Result<bool> {
+    // Not the folder of both, at which a writer does not wait for those who only look.
+    let log = top.open_plain(LOG, OFlags::RDONLY | OFlags::DIRECTORY);
+    let file = || top.open_plain(LOCK, OFlags::RDONLY);
+    Ok(is_locked(log)? || is_locked(file())?)
+}
+
+fn is_locked(file: io::Result<File>) -> io::Result<bool> {
+    let file = match file {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+        file => file?,
+    };
+    match file.try_lock_shared() {
+        Ok(()) => file.unlock().map(|()| false),
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(e)) => Err(e),
+    }
+}
+
+/// Locks what readers share for a moment, to see whether there is a writer. They are waited for; a
+/// writer is not.
+fn alone(file: &File) -> Result<(), TryLockError> {
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => {
+            file.try_lock_shared()?;
+            file.lock().map_err(TryLockError::Error)
+        }
+        locked => locked,
+    }
+}
+
+/// Network file systems lock only files that are open for writing, which folders never are. Then
+/// the file `lock` is all there is.
+fn unlockable(top: &SystemFiles, error: io::Error) -> Result<Vec<Arc<File>>, StoreError> {
+    use rustix::io::Errno;
+    let code = error.raw_os_error().map(Errno::from_raw_os_error);
+    match code {
+        Some(Errno::BADF | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => Ok(Vec::new()),
+        _ => Err(refused(top, error)),
+    }
+}
+
+/// For people only: what counts is the lock, which goes with the process.
+fn write_holder(mut file: &File) -> io::Result<()> {
+    file.set_len(0)?;
+    file.seek(SeekFrom::Start(0))?;
+    writeln!(file, "{}", std::process::id())
+}
+
+fn refused(top: &SystemFiles, error: io::Error) -> StoreError {
+    let message = format!(
+        "the journal can't be locked, check the permissions of the folder and of the file {LOCK} \
+         in it: path={}",
+        top.path().display()
+    );
+    StoreError::unavailable(message).with_source(error)
+}
+
+/// The source of the error that says so.
+#[derive(Debug)]
+struct Taken;
+
+impl fmt::Display for Taken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the lock is held")
+    }
+}
+
+impl Error for Taken {}
+
+/// Whether the error says that another process or handle has the journal open.
+pub(crate) fn is_taken(error: &StoreError) -> bool {
+    error.source().and_then(Error::source).is_some_and(<dyn Error>::is::<Taken>)
+}
+
+/// Why a writer can't have the folder.
+fn taken(top: &SystemFiles) -> StoreError {
+    if top.folder().try_lock_shared().is_err() {
+        return in_use(top);
+    }
+    // Unlocked with the descriptor at the latest.
+    let _ = top.folder().unlock();
+    StoreError::unavailable(format!(
+        "the journal is being verified, open it when that is done: path={}",
+        top.path().display()
+    ))
+}
+
+/// Why none but a reader can have the folder.
+pub(crate) fn in_use(top: &SystemFiles) -> StoreError {
     let mut holder = String::new();
     // Without a number the message still says what to do.
-    let _ = file.read_to_string(&mut holder);
+    let _ = top.open_plain(LOCK, OFlags::RDONLY).and_then(|mut it| it.read_to_string(&mut holder));
     let holder = if holder.trim().is_empty() { "unknown" } else { holder.trim() };
     StoreError::unavailable(format!(
         "the journal is open in another process or handle, close it there or open it with \
-         mode=read: pid={holder} path={}",
-        folder.display()
+         mode=join or mode=read: pid={holder} path={}",
+        top.path().display()
     ))
+    .with_source(Taken)
 }
+
+#[cfg(test)]
+mod tests;

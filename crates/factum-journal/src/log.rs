@@ -5,6 +5,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
+use factum_backend::Foreseen;
 use factum_core::{Direction, Lineage, Position, StoreError, StreamId, Timestamp};
 use hashbrown::HashMap;
 
@@ -51,6 +52,7 @@ pub(crate) struct Log {
     pub(crate) lineage: Lineage,
     pub(crate) cache: Cache,
     pub(crate) hot: Hot,
+    pub(crate) foreseen: Arc<Foreseen>,
     buffers: Buffers,
     view: RwLock<View>,
     sealed: Mutex<HashMap<u64, SegmentText>>,
@@ -74,7 +76,8 @@ pub(crate) enum Taken {
 impl Log {
     pub(crate) fn new(files: Arc<dyn Files>, lineage: Lineage, view: View) -> Self {
         let (cache, sealed, buffers) = (Cache::new(), Mutex::default(), Buffers::default());
-        Self { files, lineage, cache, hot: Hot::new(), buffers, view: RwLock::new(view), sealed }
+        let (hot, foreseen, view) = (Hot::new(), Arc::default(), RwLock::new(view));
+        Self { files, lineage, cache, hot, foreseen, buffers, view, sealed }
     }
 
     /// What is there now.

@@ -18,8 +18,13 @@ pub(crate) const SEGMENT_BYTES_MAX: u32 = 1 << 30;
 pub enum Access {
     /// Everything, alone. The folder is made if it is not there.
     ReadWrite,
-    /// Reading, beside whoever writes. The journal must be there.
+    /// Reading, beside the process that writes. The journal must be there.
     ReadOnly,
+    /// Everything, also while another process of the same user on this machine has the journal open
+    /// for writing: that one makes the changes, which are sent to it as orders, a few milliseconds
+    /// each. An order that it does not take within 10 seconds fails and has no effect. Where no
+    /// process writes, it is as `ReadWrite`.
+    Join,
 }
 
 /// What a journal is opened with.
@@ -46,6 +51,9 @@ pub struct JournalOptions {
     pub limits: Limits,
     /// How large a segment of the log becomes, from 4 KiB to 1 GiB. Opening replays one segment,
     /// and its index is kept in memory.
+    ///
+    /// The journal writes zeros for one segment ahead, which makes each sync cheaper. A disk
+    /// without room for that many is no obstacle: the log does without them, and is slower.
     pub segment_bytes: u32,
     /// How large a segment of the log of documents becomes; of about three, memory holds all.
     pub(crate) document_segment_bytes: u32,

@@ -1,13 +1,13 @@
 //! One page out of the log.
 
-use factum_backend::{PAGE_SCANNED_MAX, PageBuilder, PageEnd, Pushed, partition_point};
+use factum_backend::{Candidate, PAGE_SCANNED_MAX, PageBuilder, PageEnd, Pushed, partition_point};
 use factum_core::{
     Direction, Page, Position, ReadFrom, ReadQuery, Scope, StoreError, StreamId, Timestamp,
 };
 
 use crate::{
     log::{Log, Taken, View},
-    posting::{is_further, of_scope},
+    posting::{is_further, of_scope, term_count},
     record::StreamState,
     tables::Search,
 };
@@ -52,17 +52,18 @@ impl<'q> Reader<'q> {
     fn log_page(mut self) -> Result<Page, StoreError> {
         let start = self.log_start()?;
         let mut next = self.is_inside(start).then_some(start);
-        let mut through = None;
+        let (mut through, mut looks) = (None, PAGE_SCANNED_MAX);
         while let Some(from) = next {
-            let (from, limit) = ((from, self.direction()), self.page.room().max(1));
-            let found = candidates(self.log, self.view, &self.query.scope, from, limit)?;
+            let from = (from, self.direction());
+            let limits = (self.page.room().max(1), &mut looks);
+            let found = candidates(self.log, self.view, &self.query.scope, from, limits)?;
             if let Some(left_out) = self.push(&found.positions)? {
                 through = Some(step_back(self.direction(), left_out));
                 break;
             }
             through = found.through;
             // Whoever filters by origin finds less than a page, and looks on for a while.
-            let goes_on = !self.page.is_full() && !found.positions.is_empty();
+            let goes_on = !self.page.is_full() && !found.positions.is_empty() && looks > 0;
             next = through.filter(|_| goes_on).and_then(|at| step_on(self.direction(), at));
         }
         let scanned_through = through.unwrap_or(self.end());
@@ -227,27 +228,42 @@ fn count_between(first: u64, last: u64) -> usize {
     usize::try_from((last + 1).saturating_sub(first)).unwrap_or(usize::MAX)
 }
 
-/// Up to `limit` positions, none of them erased, that a scope holds from a position on.
+/// Up to `limit` positions, none of them erased, that a scope holds from a position on. Each look
+/// into the index takes one of `looks`; with none left the search ends, behind where it began.
 pub(crate) fn candidates(
     log: &Log,
     view: &View,
     scope: &Scope,
     (from, direction): (u64, Direction),
-    limit: usize,
+    (limit, looks): (usize, &mut usize),
 ) -> Result<Candidates, StoreError> {
     let mut found = Candidates { positions: Vec::new(), through: None };
-    let (mut next, mut looked) = (from, 0);
+    let (mut next, terms) = (from, term_count(scope));
     view.tables.each_source(&log.cache, from, direction, |source| {
-        let mut postings = of_scope(source, scope);
-        while let Some(position) = postings.seek(next, direction)? {
+        let (first, last) = source.range();
+        next = match direction {
+            Direction::Forward => next.max(first),
+            Direction::Backward => next.min(last),
+        };
+        if *looks == 0 && next != from {
+            found.through = Some(step_back(direction, next));
+            return Ok(Search::Done);
+        }
+        *looks = looks.saturating_sub(terms);
+        let mut matches = of_scope(source, scope, (next, direction))?;
+        while let Some(candidate) = matches.seek(next, looks)? {
+            let (Candidate::Match(position) | Candidate::Paused(position)) = candidate;
             if is_further(position, view.head, Direction::Forward) {
                 return Ok(Search::Done);
             }
-            looked += 1;
+            if candidate == Candidate::Paused(position) {
+                found.through = Some(step_back(direction, position));
+                return Ok(Search::Done);
+            }
             if !view.erased.contains(position) {
                 found.positions.push(position);
             }
-            if found.positions.len() == limit || looked == PAGE_SCANNED_MAX {
+            if found.positions.len() == limit || *looks == 0 {
                 found.through = Some(position);
                 return Ok(Search::Done);
             }
@@ -274,3 +290,6 @@ fn step_back(direction: Direction, position: u64) -> u64 {
         Direction::Backward => position + 1,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,7 +8,7 @@ use hashbrown::HashMap;
 
 use crate::{
     key::Term,
-    posting::{Postings, Slice, TermSource},
+    posting::{List, Slice, TermSource},
     record::StreamState,
     segment::{FRAMES_START, Names, Segment},
 };
@@ -178,15 +178,14 @@ impl Recent {
 }
 
 impl TermSource for Recent {
-    fn postings(&self, term: Term<'_>) -> Box<dyn Postings + '_> {
+    fn list(&self, term: Term<'_>) -> Option<List<'_>> {
         let found = match term {
             Term::Category(name) => self.categories.get(name),
             Term::Tag(tag) => self.tags.get(tag),
             Term::Type(name) => self.name_number(name).map(|number| &self.types[number as usize]),
             Term::Stream(stream) => self.streams.get(stream).map(|stream| &stream.positions),
         };
-        let relative = found.map_or(&[][..], |found| &found[..]);
-        Box::new(Slice { first: self.first(), relative })
+        found.map(|relative| List::Slice(Slice { first: self.first(), relative }))
     }
 
     fn range(&self) -> (u64, u64) {

@@ -14,9 +14,10 @@ use crate::{
     frames::Tail,
     index::Index,
     log::Log,
-    segment::{SECTOR, Segment, segment_name, segments_in},
+    segment::{SECTOR, Segment, SegmentHeader, check_alone, segment_name, segments_in},
+    synced::Synced,
     tail::{LogTail, TailOptions, first_segment, new_salt, write_zeros},
-    walk::{End, Walked, open_chain},
+    walk::{End, Walked, read_chain},
 };
 
 /// What the opening of a log found.
@@ -49,24 +50,25 @@ pub(crate) fn open(
     options: &TailOptions,
 ) -> Result<OpenLog, StoreError> {
     let names = tidy(&*files)?;
-    let segments = segments_or_first(&*files, &segments_in(&names), founded, options)?;
-    if segments[0].header.previous != 0 {
-        let what = "the segments before it are missing";
-        return Err(error::damaged(what, segments[0].header.first, 0));
+    let headers = chain_or_first(&*files, &segments_in(&names), founded, options)?;
+    if headers[0].previous != 0 {
+        return Err(error::damaged("the segments before it are missing", headers[0].first, 0));
     }
-    let (active, sealed) = segments.split_last().expect("there is one at least");
+    let (last, sealed) = headers.split_last().expect("there is one at least");
+    let active = Segment::open(&*files, last.first)?;
+    check_alone(&*active.file, &segment_name(last.first))?;
     let cache = Cache::new();
     let lineage = active.header.lineage;
     let mut index = Index::new(&*files, lineage, &cache);
-    index.load(&names, sealed, &active.header)?;
-    let mut replayed = index.replay(active, End::Open)?;
-    let findings = mend(&*files, active, &replayed)?;
-    settle(active, &mut replayed)?;
+    index.load(&names, sealed, last)?;
+    let mut replayed = index.replay(&active, End::Open)?;
+    let findings = mend(&*files, &active, &replayed)?;
+    settle(&*files, &active, &mut replayed)?;
     let view = index.into_view();
-    check_left_out(&segments, &view.erased)?;
+    check_left_out(&headers, &view.erased)?;
     view.tables.active().write().end = replayed.end;
     let log = Arc::new(Log::new(files.clone(), lineage, view));
-    let tail = LogTail::new(files, active.clone(), replayed.end, options.clone())?;
+    let tail = LogTail::new(files, active, replayed.end, options.clone())?;
     Ok(OpenLog { log, tail, findings })
 }
 
@@ -82,25 +84,27 @@ pub(crate) fn open_documents(
     let folder = Folder::look(&*files, &names, &[])?;
     // Where there are runs there was a log.
     let founded = if folder.runs.is_empty() { founded } else { Founded::Before };
-    let segments = segments_or_first(&*files, &folder.firsts, founded, options)?;
-    folder.tidy(&*files, &segments)?;
+    let headers = chain_or_first(&*files, &folder.firsts, founded, options)?;
+    let last = headers.last().expect("there is one at least").first;
+    check_alone(&*Segment::open(&*files, last)?.file, &segment_name(last))?;
+    folder.tidy(&*files, &headers)?;
     let sizes = Some(Sizes { segment_bytes: options.segment_bytes, fanout });
-    let found = (folder, &segments[..]);
+    let found = (folder, &headers[..]);
     let (documents, mut replayed) = Documents::load(files.clone(), sizes, found, End::Open)?;
-    let (active, _) = segments.split_last().expect("there is one at least");
-    let findings = mend(&*files, active, &replayed)?;
-    settle(active, &mut replayed)?;
-    let tail = LogTail::new(files, active.clone(), replayed.end, options.clone())?;
+    let active = documents.active_segment();
+    let findings = mend(&*files, &active, &replayed)?;
+    settle(&*files, &active, &mut replayed)?;
+    let tail = LogTail::new(files, active, replayed.end, options.clone())?;
     documents.begin_writing(tail, replayed.next);
     Ok((documents, findings))
 }
 
 /// Whatever was left out of a segment was erased, by a change that was durable before. If that is
 /// gone, the end of the log is.
-fn check_left_out(segments: &[Segment], erased: &Erased) -> Result<(), StoreError> {
+fn check_left_out(segments: &[SegmentHeader], erased: &Erased) -> Result<(), StoreError> {
     for (segment, next) in segments.iter().zip(&segments[1..]) {
-        let Some(rewritten) = segment.header.rewritten else { continue };
-        let (first, next) = (segment.header.first, next.header.first);
+        let Some(rewritten) = segment.rewritten else { continue };
+        let (first, next) = (segment.first, next.first);
         let left_out = (next - first).saturating_sub(rewritten.events.into());
         if erased.count(first, next - 1) < left_out {
             let what = "events were left out of it, but the change that erased them is gone";
@@ -122,14 +126,14 @@ fn tidy(files: &dyn Files) -> Result<Vec<String>, StoreError> {
     Ok(names)
 }
 
-fn segments_or_first(
+fn chain_or_first(
     files: &dyn Files,
     firsts: &[u64],
     founded: Founded,
     options: &TailOptions,
-) -> Result<Vec<Segment>, StoreError> {
+) -> Result<Vec<SegmentHeader>, StoreError> {
     if !firsts.is_empty() {
-        return open_chain(files, firsts);
+        return read_chain(files, firsts);
     }
     if founded == Founded::Before {
         return Err(StoreError::corrupt(format!(
@@ -140,7 +144,7 @@ fn segments_or_first(
     let now = options.clock.now();
     let lineage = Lineage::new(options.ids.uuid(now));
     let salt = new_salt(&*options.ids, now);
-    Ok(vec![first_segment(files, lineage, salt, options.segment_bytes)?])
+    Ok(vec![first_segment(files, lineage, salt, options.segment_bytes)?.header])
 }
 
 pub(crate) fn list(files: &dyn Files) -> Result<Vec<String>, StoreError> {
@@ -166,11 +170,15 @@ fn mend(files: &dyn Files, segment: &Segment, replayed: &Walked) -> Result<Findi
 /// Makes sure of the last frame. No other frame vouches for it: it may be in the system's memory
 /// only, where a failed sync leaves it although the disk never had it. Written once more, it goes
 /// to the disk with the sync that follows.
-fn settle(segment: &Segment, replayed: &mut Walked) -> Result<(), StoreError> {
+fn settle(files: &dyn Files, segment: &Segment, replayed: &mut Walked) -> Result<(), StoreError> {
     let Some((offset, kind)) = replayed.last else { return Ok(()) };
     let file: &dyn File = &*segment.file;
     let first = segment.header.first;
-    let at = |e| error::disk("securing the end of the log", &segment_name(first), e);
+    let at = |e| {
+        // Whether it is told or not, this opening has failed.
+        let _ = Synced::doubt(files);
+        error::disk("securing the end of the log", &segment_name(first), e)
+    };
     // Where the write was cut short in the zeros that fill the frame up, the file is too short.
     replayed.bytes.resize(replayed.bytes.len().max(replayed.end as usize), 0);
     let frame = &replayed.bytes[offset as usize..replayed.end as usize];

@@ -16,7 +16,7 @@ use crate::{
     documents::{BEGIN, put_begin},
     error,
     lineage::{self, LINEAGE},
-    lock::Lock,
+    lock::{Lock, in_use},
     store::{DOCUMENTS, LOG, MARKER, MARKER_TEXT},
     verify::{Findings, Folders, JournalReport, look, names},
 };
@@ -107,21 +107,26 @@ pub fn repair(
     loss: Loss,
     watch: &mut dyn FnMut(u64, u64),
 ) -> Result<JournalRepair, StoreError> {
-    let folders = Folders::find(path)?;
-    let _lock = Lock::take(path)?;
+    let top = Folders::find(path)?;
+    // Nothing is changed yet, and readers may go on.
+    let lock = Lock::share(&top)?.ok_or_else(|| in_use(&top))?;
+    let folders = Folders::inside(&top)?;
     let findings = look_well(&folders, watch)?;
     let plan = Plan::new(&folders, findings)?;
     if plan.is_nothing() {
         return Ok(plan.told(None));
     }
+    let path = top.path();
     let aside = free_name(path);
     if plan.loses() && loss == Loss::Refused {
         return Ok(JournalRepair { is_done: false, ..plan.told(Some(aside)) });
     }
+    let _lock = lock.for_writer(&top)?;
     let aside = Aside::make(path, aside).map_err(|e| {
         let message = format!("the folder to set files aside can't be made: path={SET_ASIDE}");
         StoreError::unavailable(message).with_source(e)
     })?;
+    let folders = Folders::inside(&top)?;
     let lineage = plan.needs_lineage().then(lineage::new_lineage);
     plan.carry_out(&folders, &aside, lineage)?;
     let left = look(&folders, true, watch)?.report;
@@ -171,11 +176,11 @@ impl Aside {
             fs::create_dir_all(path.join(inner))?;
         }
         for changed in [&folder, &path.join(SET_ASIDE), path] {
-            SystemFiles::new(changed).sync_names()?;
+            SystemFiles::open(changed)?.sync_names()?;
         }
-        let files = |folder: &Path| -> Arc<dyn Files> { Arc::new(SystemFiles::new(folder)) };
-        let (log, documents) = (files(&folder.join(LOG)), files(&folder.join(DOCUMENTS)));
-        Ok(Self { name, top: files(&folder), log, documents })
+        let top = SystemFiles::open(&folder)?;
+        let (log, documents) = (Arc::new(top.inside(LOG)?), Arc::new(top.inside(DOCUMENTS)?));
+        Ok(Self { name, top: Arc::new(top), log, documents })
     }
 }
 

@@ -23,7 +23,7 @@ use uuid::Uuid;
 use crate::{
     bloom::{self, Bloom},
     cache::Cache,
-    disk::{File, Files},
+    disk::{File, Files, spend},
     error, key,
     number::{self, u32_at, u64_at},
 };
@@ -34,6 +34,9 @@ pub(crate) use range::RunEntries;
 
 const FORMAT_VERSION: u32 = 1;
 const FOOTER_BYTES: usize = 96;
+/// What it costs to look through a cached block where nobody may wait, in bytes that could be read
+/// instead.
+const CACHED_BYTES: usize = 1 << 10;
 
 /// What the entries of a run are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -302,6 +305,8 @@ impl Run {
     fn block(&self, cache: &Cache, index: usize) -> Result<Arc<[u8]>, StoreError> {
         let id = self.block_id(index);
         if let Some(block) = cache.block(id) {
+            let spent = spend(CACHED_BYTES);
+            spent.map_err(|e| error::disk("reading a run", &self.name, e))?;
             return Ok(block);
         }
         let block = self.read_block(index)?;

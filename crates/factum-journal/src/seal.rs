@@ -131,11 +131,9 @@ pub(crate) fn seal_step(log: &Log) -> Result<bool, StoreError> {
 /// the same time.
 pub(crate) fn merge_step(log: &Log, is_stopped: &dyn Fn() -> bool) -> Result<bool, StoreError> {
     let view = log.view();
-    let Some(first) = to_merge(&view.tables.runs) else { return Ok(false) };
+    let merged = merge_last(&*log.files, &view.tables.runs, is_stopped)?;
+    let Some((first, run)) = merged else { return Ok(false) };
     let old = &view.tables.runs[first..];
-    let runs: Vec<&Run> = old.iter().map(|run| &**run).collect();
-    let Some(name) = merge(&*log.files, &runs, is_stopped)? else { return Ok(false) };
-    let run = Arc::new(Run::open(&*log.files, &name)?);
     log.update(|view| {
         // Others may have come behind them meanwhile, but none among them.
         let tables = Arc::make_mut(&mut view.tables);
@@ -147,6 +145,19 @@ pub(crate) fn merge_step(log: &Log, is_stopped: &dyn Fn() -> bool) -> Result<boo
         removed.map_err(|e| error::disk("removing a run of the index", &run.name, e))?;
     }
     Ok(true)
+}
+
+/// Writes one run in place of the last of these, if there are enough of one level. The answer:
+/// which it replaces, the first of them and all after it.
+pub(crate) fn merge_last(
+    files: &dyn Files,
+    runs: &[Arc<Run>],
+    is_stopped: &dyn Fn() -> bool,
+) -> Result<Option<(usize, Arc<Run>)>, StoreError> {
+    let Some(first) = to_merge(runs) else { return Ok(None) };
+    let old: Vec<&Run> = runs[first..].iter().map(|run| &**run).collect();
+    let Some(name) = merge(files, &old, is_stopped)? else { return Ok(None) };
+    Ok(Some((first, Arc::new(Run::open(files, &name)?))))
 }
 
 /// Where the runs begin that are to become one, which are the last ones.

@@ -187,6 +187,19 @@ impl Segment {
     }
 }
 
+/// Refuses a file that is to be changed in place and has a second name: what is written to a
+/// journal would be written to the copy of it that was made by hard links.
+pub(crate) fn check_alone(file: &dyn File, name: &str) -> Result<(), StoreError> {
+    let names = file.names().map_err(|e| error::disk("looking for other names", name, e))?;
+    if names <= 1 {
+        return Ok(());
+    }
+    Err(StoreError::invalid(format!(
+        "the file has another name as well, as a copy by hard links makes it, and both would be \
+         changed; put a copy of its bytes in its place: file={name} names={names}"
+    )))
+}
+
 /// The name of the segment that begins at a position. Names sort as positions do.
 pub(crate) fn segment_name(first: u64) -> String {
     format!("{first:020}{SUFFIX}")

@@ -2,41 +2,44 @@
 
 use std::{
     fs::{self, File},
-    io,
+    io, mem,
     path::Path,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, Ordering},
     },
 };
 
 use async_trait::async_trait;
 use bytes::BytesMut;
-use factum_backend::{Head, Writer};
+use factum_backend::{Head, Kept, Outlook, Writer, blocking};
 use factum_core::{
     AppendBatch, AppendError, Appended, Document, DocumentStore, Durability, EventStore,
-    Guarantees, KeyRange, Limits, PAGE_BYTES_DEFAULT, PAGE_EVENTS_DEFAULT, Page, Position,
-    ReadQuery, Revision, ScanPage, ScanQuery, StoreError, StreamChange, StreamId, StreamInfo,
-    WriteBatch, WriteError, Writers,
+    Guarantees, KeyRange, Limits, PAGE_BYTES_DEFAULT, PAGE_EVENTS_DEFAULT, POLL_OWN, Page,
+    Position, ReadQuery, Revision, ScanPage, ScanQuery, StoreError, StreamChange, StreamId,
+    StreamInfo, WriteBatch, WriteError, Writers,
 };
-use tokio::{sync::watch, task};
+use tokio::sync::{Mutex, watch};
 
 use crate::{
-    append::{Committer, Delay},
+    append::{Committer, Delay, RECORD_BYTES_EXTRA},
     change,
     disk::{Files, SystemFiles, UNFINISHED, without_waiting},
     documents::{DocumentKeeper, Documents},
     error,
     follower::{DocumentFollower, LogFollower},
+    frame::FRAME_BYTES_MAX,
+    inbox::{self, Carry, Desk, INBOX, Order, Outcome, Sender, Unanswered},
     keeper::Keeper,
     lineage,
-    lock::{LOCK, Lock},
+    lock::{self, LOCK, Leave, Lock},
     log::Log,
     options::{Access, JournalOptions, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN},
     read,
     recovery::{self, Founded},
     tail::TailOptions,
     warm,
+    watch::Watch,
 };
 
 /// The file by which a journal's folder is known. Written last, so that with it there is a log.
@@ -47,6 +50,8 @@ const LOOKS_MAX: usize = 16;
 /// The folders inside.
 pub(crate) const LOG: &str = "log";
 pub(crate) const DOCUMENTS: &str = "documents";
+/// What an empty file system holds where it is mounted.
+const MOUNTED: &str = "lost+found";
 /// So many runs of documents of one level become one of the next.
 const DOCUMENT_FANOUT: usize = 8;
 /// The largest batch that an option may allow: it becomes one frame.
@@ -56,10 +61,13 @@ const BATCH_BYTES_MAX: usize = 32 << 20;
 ///
 /// # Guarantees
 /// Every law; durability is `PowerLoss`, and nobody else writes to the folder as long as it is
-/// open. Others may read it ([`Access::ReadOnly`]).
+/// open. Others may read it ([`Access::ReadOnly`]). No runtime is needed: outside of one, what may
+/// wait for the disk is done on the caller's thread.
 #[derive(Debug, Clone)]
 pub struct JournalStore {
     inner: Arc<Inner>,
+    /// Of a writer. Gone with the last handle, though reads may hold the rest for a moment.
+    _leave: Option<Arc<Leave>>,
 }
 
 #[derive(Debug)]
@@ -72,29 +80,49 @@ struct Inner {
     /// What the opening set aside, for people.
     set_aside: Vec<String>,
     is_closed: AtomicBool,
+    beside: Mutex<Beside>,
+}
+
+/// The thread that works beside an open store.
+#[derive(Debug)]
+enum Beside {
+    /// Carries out the orders of other processes, where this one writes.
+    Desk(Desk),
+    /// Watches the head, where another one writes.
+    Watch { _watch: Watch },
+    /// The store is closed, or not yet open.
+    Nothing,
 }
 
 /// What makes the journal go on.
 #[derive(Debug)]
 enum Half {
     Writer(Writer<Committer>),
-    Follower(LogFollower, DocumentFollower),
+    Follower(Follower),
+}
+
+/// Another process writes, or nobody does.
+#[derive(Debug)]
+struct Follower {
+    log: LogFollower,
+    documents: DocumentFollower,
+    /// Where what is to be changed is sent; without one nothing may be.
+    sender: Option<Sender>,
+}
+
+impl Follower {
+    fn sender(&self) -> Result<&Sender, StoreError> {
+        self.sender.as_ref().ok_or_else(|| {
+            StoreError::invalid("the journal is opened for reading, open it without mode=read")
+        })
+    }
 }
 
 impl Inner {
-    fn writer(&self) -> Result<&Writer<Committer>, StoreError> {
-        match &self.half {
-            Half::Writer(writer) => Ok(writer),
-            Half::Follower(..) => Err(StoreError::invalid(
-                "the journal is opened for reading, open it without mode=read",
-            )),
-        }
-    }
-
     /// Reads on, where somebody else writes the log.
     fn refresh_log(&self) -> Result<(), StoreError> {
-        if let Half::Follower(log, _) = &self.half {
-            log.refresh()?;
+        if let Half::Follower(follower) = &self.half {
+            follower.log.refresh()?;
             self.head.advance(Position::new(self.log.view().head));
         }
         Ok(())
@@ -118,7 +146,7 @@ impl Inner {
 
     fn refresh_documents(&self) -> Result<(), StoreError> {
         match &self.half {
-            Half::Follower(_, documents) => documents.refresh(),
+            Half::Follower(follower) => follower.documents.refresh(),
             Half::Writer(_) => Ok(()),
         }
     }
@@ -130,32 +158,39 @@ impl JournalStore {
     /// # Errors
     /// One sentence: what is wrong with which file, and what to do.
     pub async fn open(options: JournalOptions) -> Result<Self, StoreError> {
-        let opened = task::spawn_blocking(move || Self::open_blocking(options));
-        opened.await.map_err(|e| StoreError::internal("the opening was cut off").with_source(e))?
+        blocking(move || Self::open_blocking(options)).await?
     }
 
     fn open_blocking(options: JournalOptions) -> Result<Self, StoreError> {
         check_options(&options)?;
         let folder = resolve(&options.path)?;
         if options.access == Access::ReadOnly {
-            return Self::open_follower(&folder, options.limits);
+            return Self::open_follower(&folder, options.limits, None);
         }
         check_folder(&folder)?;
         make_folders(&folder)?;
-        let lock = Lock::take(&folder)?;
-        let top: Arc<dyn Files> = Arc::new(SystemFiles::new(&folder));
+        let top = open_folder(&folder)?;
+        let inbox = inbox::Folder::of(&top);
+        let (log, documents) = (inside(&top, LOG)?, inside(&top, DOCUMENTS)?);
+        let lock = match Lock::take(&top) {
+            Err(error) if options.access == Access::Join && lock::is_taken(&error) => {
+                let sender = Sender::new(inbox, options.ids);
+                return Self::open_follower(&folder, options.limits, Some(sender));
+            }
+            lock => lock?,
+        };
+        let leave = lock.leave().map(Arc::new);
+        let top: Arc<dyn Files> = Arc::new(top);
         let founded = founded(&*top)?;
         let JournalOptions { clock, ids, limits, segment_bytes, document_segment_bytes, .. } =
             options;
         let tail = TailOptions { ids, clock: clock.clone(), segment_bytes };
-        let files =
-            |name: &str| -> Arc<dyn Files> { Arc::new(SystemFiles::new(&folder.join(name))) };
         let renewed = lineage::renewed(&*top)?;
-        let opened = recovery::open(files(LOG), founded, &tail)?;
+        let opened = recovery::open(log, founded, &tail)?;
         opened.log.update(|view| view.lineage = renewed.unwrap_or(view.lineage));
         let tail = TailOptions { segment_bytes: document_segment_bytes, ..tail };
         let (documents, torn) =
-            recovery::open_documents(files(DOCUMENTS), founded, &tail, DOCUMENT_FANOUT)?;
+            recovery::open_documents(documents, founded, &tail, DOCUMENT_FANOUT)?;
         if founded == Founded::Never {
             let put = top.put(MARKER, MARKER_TEXT.as_bytes());
             put.map_err(|e| error::disk("making a journal", MARKER, e))?;
@@ -177,31 +212,54 @@ impl JournalStore {
         };
         let writer = Writer::spawn("factum-journal", committer, head.clone(), limits)?;
         let (log, half, is_closed) = (opened.log, Half::Writer(writer), AtomicBool::new(false));
-        let inner = Inner { log, documents, half, head, limits, set_aside, is_closed };
-        Ok(Self { inner: Arc::new(inner) })
+        let beside = Mutex::new(Beside::Nothing);
+        let inner = Inner { log, documents, half, head, limits, set_aside, is_closed, beside };
+        let inner = Arc::new(inner);
+        let desk = Desk::open(inbox, Carrier(Arc::downgrade(&inner)))?;
+        *inner.beside.try_lock().expect("nobody else knows of it") = Beside::Desk(desk);
+        Ok(Self { inner, _leave: leave })
     }
 
-    fn open_follower(folder: &Path, limits: Limits) -> Result<Self, StoreError> {
+    fn open_follower(
+        folder: &Path,
+        limits: Limits,
+        sender: Option<Sender>,
+    ) -> Result<Self, StoreError> {
         if !folder.join(MARKER).is_file() {
             let shown = folder.display();
             let message = format!("there is no journal to read, check the path: path={shown}");
             return Err(StoreError::invalid(message));
         }
-        let top = Arc::new(SystemFiles::new(folder));
-        let log_follower = LogFollower::open(top, Arc::new(SystemFiles::new(&folder.join(LOG))))?;
-        let files = Arc::new(SystemFiles::new(&folder.join(DOCUMENTS)));
-        let document_follower = DocumentFollower::open(files)?;
+        let top = open_folder(folder)?;
+        let (log, documents) = (inside(&top, LOG)?, inside(&top, DOCUMENTS)?);
+        let top: Arc<dyn Files> = Arc::new(top);
+        let log_follower = LogFollower::open(top.clone(), log)?;
+        let document_follower = DocumentFollower::open(top, documents)?;
         let (log, documents) = (log_follower.log.clone(), document_follower.documents.clone());
         let head = Head::new(Position::new(log.view().head));
-        let half = Half::Follower(log_follower, document_follower);
+        let follower = Follower { log: log_follower, documents: document_follower, sender };
+        let (half, beside) = (Half::Follower(follower), Mutex::new(Beside::Nothing));
         let (set_aside, is_closed) = (Vec::new(), AtomicBool::new(false));
-        let inner = Inner { log, documents, half, head, limits, set_aside, is_closed };
-        Ok(Self { inner: Arc::new(inner) })
+        let inner = Inner { log, documents, half, head, limits, set_aside, is_closed, beside };
+        let inner = Arc::new(inner);
+        let followed = Arc::downgrade(&inner);
+        // An error is one that reads meet as well, and they report it.
+        let watch =
+            Watch::start(move || followed.upgrade()?.refresh_log().or(Ok::<_, ()>(())).ok())?;
+        *inner.beside.try_lock().expect("nobody else knows of it") =
+            Beside::Watch { _watch: watch };
+        Ok(Self { inner, _leave: None })
     }
 
     /// The files in which the opening kept what a crash left half written, if it did.
     pub fn set_aside(&self) -> &[String] {
         &self.inner.set_aside
+    }
+
+    /// Tells those who wait for the head of what an order has stored.
+    async fn show_news(&self) {
+        // What can't be read now is found by the next read.
+        let _ = self.blocking(Inner::refresh_log).await;
     }
 
     fn check_open(&self) -> Result<(), StoreError> {
@@ -227,6 +285,23 @@ impl JournalStore {
         self.blocking(look).await
     }
 
+    /// Looks at the conditions of a batch before it is queued: nobody's append is to wait for that.
+    async fn foresee(&self, batch: &AppendBatch) -> Result<Option<Kept>, StoreError> {
+        if !warm::is_worth_foreseeing(&self.inner.log, batch) {
+            return Ok(None);
+        }
+        self.inner.limits.check_append(batch)?;
+        let mut outlook = Outlook::new(batch);
+        while !outlook.is_done() {
+            let (asked, before) = (batch.clone(), outlook.clone());
+            let step = move |inner: &Inner| warm::foresee(&inner.log, &asked, before.clone());
+            // An error comes again on the writer's thread, and is told there.
+            let Ok(after) = self.look(step).await else { break };
+            outlook = after;
+        }
+        Ok(Some(self.inner.log.foreseen.keep(batch, outlook.through())))
+    }
+
     /// Runs what may wait for the disk where waiting does no harm.
     async fn blocking<T: Send + 'static>(
         &self,
@@ -234,8 +309,7 @@ impl JournalStore {
     ) -> Result<T, StoreError> {
         self.check_open()?;
         let inner = self.inner.clone();
-        let done = task::spawn_blocking(move || work(&inner));
-        done.await.map_err(|e| StoreError::internal("a read was cut off").with_source(e))?
+        blocking(move || work(&inner)).await?
     }
 }
 
@@ -250,6 +324,15 @@ fn check_options(options: &JournalOptions) -> Result<(), StoreError> {
         return Err(StoreError::invalid(format!(
             "a batch of a journal has at most {BATCH_BYTES_MAX} bytes: batch_bytes_max={}",
             limits.batch_bytes_max
+        )));
+    }
+    let records = limits.batch_events_max.saturating_mul(RECORD_BYTES_EXTRA);
+    if limits.batch_bytes_max.saturating_add(records) > FRAME_BYTES_MAX as usize {
+        return Err(StoreError::invalid(format!(
+            "batches of these limits do not fit into a frame of a journal, lower one of them; each \
+             event takes {RECORD_BYTES_EXTRA} bytes more: batch_bytes_max={} batch_events_max={} \
+             frame_bytes_max={FRAME_BYTES_MAX}",
+            limits.batch_bytes_max, limits.batch_events_max
         )));
     }
     Ok(())
@@ -272,9 +355,10 @@ fn resolve(path: &Path) -> Result<std::path::PathBuf, StoreError> {
 
 /// Refuses a folder that is somebody else's. What a journal has before its marker may be there.
 fn check_folder(folder: &Path) -> Result<(), StoreError> {
-    let Ok(names) = SystemFiles::new(folder).list() else { return Ok(()) };
+    let Ok(names) = SystemFiles::open(folder).and_then(|it| it.list()) else { return Ok(()) };
     let is_ours = |name: &String| {
-        [LOG, DOCUMENTS, LOCK].contains(&name.as_str()) || name.ends_with(UNFINISHED)
+        [LOG, DOCUMENTS, LOCK, INBOX, MOUNTED].contains(&name.as_str())
+            || name.ends_with(UNFINISHED)
     };
     if names.iter().any(|name| name == MARKER) || names.iter().all(is_ours) {
         return Ok(());
@@ -311,23 +395,78 @@ fn make_folders(folder: &Path) -> Result<(), StoreError> {
     })
 }
 
+/// Holds a journal's folder open.
+pub(crate) fn open_folder(folder: &Path) -> Result<SystemFiles, StoreError> {
+    SystemFiles::open(folder).map_err(|e| {
+        let message = format!("the folder can't be opened: path={}", folder.display());
+        StoreError::unavailable(message).with_source(e)
+    })
+}
+
+/// Holds a folder inside of a journal's open.
+pub(crate) fn inside(top: &SystemFiles, name: &str) -> Result<Arc<dyn Files>, StoreError> {
+    let inner = top.inside(name).map_err(|e| error::disk("opening a folder", name, e))?;
+    Ok(Arc::new(inner))
+}
+
 fn founded(top: &dyn Files) -> Result<Founded, StoreError> {
     let names = recovery::list(top)?;
     let is_there = names.iter().any(|name| name == MARKER);
     Ok(if is_there { Founded::Before } else { Founded::Never })
 }
 
+fn append_error(unanswered: Unanswered) -> AppendError {
+    match unanswered {
+        Unanswered::NotTaken(error) => error.into(),
+        Unanswered::Unknown(error) => AppendError::Indeterminate(error),
+    }
+}
+
+fn write_error(unanswered: Unanswered) -> WriteError {
+    match unanswered {
+        Unanswered::NotTaken(error) => error.into(),
+        Unanswered::Unknown(error) => WriteError::Indeterminate(error),
+    }
+}
+
+/// Carries out the orders of others, as long as the store is there.
+#[derive(Debug)]
+struct Carrier(Weak<Inner>);
+
+#[async_trait]
+impl Carry for Carrier {
+    async fn carry_out(&self, order: Order) -> Option<Outcome> {
+        let store = JournalStore { inner: self.0.upgrade()?, _leave: None };
+        Some(match order {
+            Order::Append(batch) => Outcome::of(&store.append(batch).await),
+            Order::Change(stream, change) => Outcome::of(&store.change(&stream, change).await),
+            Order::Write(batch) => Outcome::of(&store.write(batch).await),
+            Order::Clear(range) => Outcome::of(&store.clear(range).await),
+        })
+    }
+}
+
 #[async_trait]
 impl EventStore for JournalStore {
     async fn append(&self, batch: AppendBatch) -> Result<Appended, AppendError> {
-        let writer = self.inner.writer()?;
+        let writer = match &self.inner.half {
+            Half::Writer(writer) => writer,
+            Half::Follower(follower) => {
+                self.check_open()?;
+                self.inner.limits.check_append(&batch)?;
+                let answer = follower.sender()?.send(&Order::Append(batch)).await;
+                self.show_news().await;
+                return answer.map_err(append_error)?;
+            }
+        };
         // The writer's thread is not to wait for the disk's reads: what it will ask is brought into
         // memory by whoever asks for it. An error comes again there, and is told.
         if warm::needs_disk(&self.inner.log, &batch) {
             let asked = batch.clone();
             let _ = self.blocking(move |inner| warm::warm(&inner.log, &asked)).await;
         }
-        writer.append(batch).await
+        let foreseen = self.foresee(&batch).await?;
+        writer.append_foreseen(batch, foreseen).await
     }
 
     async fn read(&self, query: ReadQuery) -> Result<Page, StoreError> {
@@ -350,7 +489,17 @@ impl EventStore for JournalStore {
         change: StreamChange,
     ) -> Result<StreamInfo, AppendError> {
         let stream = stream.clone();
-        self.inner.writer()?.run(move |committer| committer.change(&stream, change)).await?
+        match &self.inner.half {
+            Half::Writer(writer) => {
+                writer.run(0, move |committer| committer.change(&stream, change)).await?
+            }
+            Half::Follower(follower) => {
+                self.check_open()?;
+                let answer = follower.sender()?.send(&Order::Change(stream, change)).await;
+                self.show_news().await;
+                answer.map_err(append_error)?
+            }
+        }
     }
 
     fn head(&self) -> watch::Receiver<Position> {
@@ -360,16 +509,24 @@ impl EventStore for JournalStore {
     fn guarantees(&self) -> Guarantees {
         let writers = match &self.inner.half {
             Half::Writer(_) => Writers::ThisProcess,
-            // What the writer appends is seen only by looking again.
             Half::Follower(..) => Writers::ManyProcesses,
         };
-        Guarantees::new(Durability::PowerLoss, writers).with_limits(self.inner.limits)
+        let guarantees = Guarantees::new(Durability::PowerLoss, writers).with_poll(POLL_OWN);
+        guarantees.with_orders().with_limits(self.inner.limits)
     }
 
     async fn close(&self) -> Result<(), StoreError> {
         self.inner.is_closed.store(true, Ordering::Release);
-        if let Half::Writer(writer) = &self.inner.half {
-            writer.close().await;
+        self.inner.head.wake();
+        // First those who wait for an answer.
+        let beside = mem::replace(&mut *self.inner.beside.lock().await, Beside::Nothing);
+        if let Beside::Desk(mut desk) = beside {
+            desk.close().await;
+        }
+        match &self.inner.half {
+            Half::Writer(writer) => writer.close().await,
+            Half::Follower(Follower { sender: Some(sender), .. }) => sender.close().await,
+            Half::Follower(_) => {}
         }
         Ok(())
     }
@@ -396,21 +553,31 @@ impl DocumentStore for JournalStore {
     }
 
     async fn write(&self, batch: WriteBatch) -> Result<Revision, WriteError> {
-        self.inner.writer()?;
         self.inner.limits.check_write(&batch)?;
         self.check_open()?;
+        if let Half::Follower(follower) = &self.inner.half {
+            let answer = follower.sender()?.send(&Order::Write(batch)).await;
+            return answer.map_err(write_error)?;
+        }
         self.inner.documents.clone().write(batch).await
     }
 
     async fn clear(&self, range: KeyRange) -> Result<(), StoreError> {
-        self.inner.writer()?;
+        if let Half::Follower(follower) = &self.inner.half {
+            self.check_open()?;
+            let answer = follower.sender()?.send(&Order::Clear(range)).await;
+            return answer.map_err(Unanswered::into_store_error)?;
+        }
         let mut rest = Some(range);
         while let Some(range) = rest {
             // Each step on its own, so that others get their turn between two.
-            let step = self.blocking(move |inner| inner.documents.removal(range)).await?;
+            let max = self.inner.limits.write_documents_max;
+            let step = self.blocking(move |inner| inner.documents.removal(range, max)).await?;
             let batch;
             (batch, rest) = step;
-            match self.write(batch).await {
+            self.check_open()?;
+            // Not bound by the limits of callers: what was stored under others has to go too.
+            match self.inner.documents.clone().write(batch).await {
                 Ok(_) => {}
                 Err(WriteError::Store(error) | WriteError::Indeterminate(error)) => {
                     return Err(error);
@@ -426,27 +593,4 @@ impl DocumentStore for JournalStore {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::cell::Cell;
-
-    use super::*;
-
-    #[tokio::test]
-    async fn what_was_left_out_meanwhile_is_looked_for_again_but_not_for_ever() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = JournalStore::open(JournalOptions::new(folder.path())).await.unwrap();
-        let looks = Cell::new(0);
-        let look = |fails: usize| {
-            looks.set(0);
-            store.inner.look_at_log(|_| {
-                looks.set(looks.get() + 1);
-                if looks.get() <= fails { Err(error::left_out(1)) } else { Ok(()) }
-            })
-        };
-        assert!(look(2).is_ok());
-        assert_eq!(looks.get(), 3);
-        assert!(error::is_left_out(&look(usize::MAX).unwrap_err()));
-        assert_eq!(looks.get(), LOOKS_MAX + 1);
-        store.close().await.unwrap();
-    }
-}
+mod tests;

@@ -9,7 +9,7 @@ use crate::{
     chunk::{self, Places},
     key::{self, Term, TermKey},
     number,
-    posting::{Postings, TermSource},
+    posting::{List, TermSource},
     record::{StreamState, take_state},
     run::{Entry, Run},
     segment::Names,
@@ -190,10 +190,10 @@ fn decode_names(mut bytes: &[u8]) -> Option<Names> {
 }
 
 impl TermSource for Stretch<'_> {
-    fn postings(&self, term: Term<'_>) -> Box<dyn Postings + '_> {
+    fn list(&self, term: Term<'_>) -> Option<List<'_>> {
         let term = term.key();
         let is_possible = self.run.may_hold(term.as_bytes());
-        Box::new(Chunks { stretch: *self, term, chunk: Vec::new(), is_possible })
+        is_possible.then(|| List::Chunks(Chunks { stretch: *self, term, chunk: Vec::new() }))
     }
 
     fn range(&self) -> (u64, u64) {
@@ -202,11 +202,10 @@ impl TermSource for Stretch<'_> {
 }
 
 /// The positions of a term, a chunk at a time.
-struct Chunks<'r> {
+pub(crate) struct Chunks<'r> {
     stretch: Stretch<'r>,
     term: TermKey,
     chunk: Vec<u64>,
-    is_possible: bool,
 }
 
 impl Chunks<'_> {
@@ -236,11 +235,12 @@ impl Chunks<'_> {
     }
 }
 
-impl Postings for Chunks<'_> {
-    fn seek(&mut self, from: u64, direction: Direction) -> Result<Option<u64>, StoreError> {
-        if !self.is_possible {
-            return Ok(None);
-        }
+impl Chunks<'_> {
+    pub(crate) fn seek(
+        &mut self,
+        from: u64,
+        direction: Direction,
+    ) -> Result<Option<u64>, StoreError> {
         let covers = self.chunk.first().is_some_and(|first| *first <= from)
             && self.chunk.last().is_some_and(|last| from <= *last);
         if !covers {

@@ -12,8 +12,8 @@ use crate::{
     disk::{File, Files, UNFINISHED},
     error,
     frame::{self, FrameKind, FramePlace},
-    number::{u32_at, u64_at},
     segment::{FRAMES_START, Segment, SegmentHeader, segment_name},
+    synced::{Reach, Synced},
 };
 
 /// The first segment of a log; each further one is larger, up to what the options say.
@@ -29,10 +29,6 @@ const ZEROS_SYNC_STEP: usize = 4 << 20;
 /// The file that will be the next segment.
 const SPARE: &str = "spare";
 
-/// The file that tells readers in other processes how far the log is durable. Never synced, and
-/// never believed by the writer.
-pub(crate) const SYNCED: &str = "synced";
-
 /// What went wrong with a write, and what is known of it.
 #[derive(Debug)]
 pub(crate) enum TailError {
@@ -47,6 +43,7 @@ pub(crate) enum TailError {
 struct Zeroed {
     file: Arc<dyn File>,
     name: String,
+    /// How large the segment may become: as many zeros, unless the disk has no room for them.
     bytes: u32,
 }
 
@@ -62,7 +59,12 @@ impl Zeroed {
             }
             Ok(file)
         };
-        let written = write();
+        let written = match write() {
+            // They only make the log faster. Emptied, the file grows with each frame, and the room
+            // that there is goes to those.
+            Err(e) if error::is_full(&e) => files.create(&name),
+            written => written,
+        };
         if written.is_err() {
             // On a full disk its room is needed. What stays is removed at the next opening.
             let _ = files.remove(&name);
@@ -173,13 +175,13 @@ pub(crate) struct LogTail {
     pub(crate) segment: Segment,
     /// Where the next frame begins.
     pub(crate) end: u32,
-    /// How large the segment was written with zeros.
+    /// How large the segment may become: with how many zeros it was written, if there was room.
     capacity: u32,
     segment_bytes: u32,
     pub(crate) spare: Arc<Spare>,
     /// The next segment is being made ready, or was.
     is_spare_wanted: bool,
-    synced: Arc<dyn File>,
+    synced: Synced,
     /// Why nothing is accepted any more.
     failure: Option<StoreError>,
 }
@@ -202,8 +204,9 @@ impl LogTail {
         let len = segment.file.len().map_err(|e| error::disk("opening the log", "", e))?;
         let capacity = u32::try_from(len).unwrap_or(u32::MAX);
         let TailOptions { ids, clock, segment_bytes } = options;
-        let synced = files.create(SYNCED).map_err(|e| error::disk("opening", SYNCED, e))?;
-        let tail = Self {
+        let opening = *ids.uuid(clock.now()).as_bytes();
+        let synced = Synced::begin(&*files, opening, (segment.header.first, end))?;
+        Ok(Self {
             files,
             ids,
             clock,
@@ -215,13 +218,15 @@ impl LogTail {
             is_spare_wanted: false,
             synced,
             failure: None,
-        };
-        tail.tell();
-        Ok(tail)
+        })
     }
 
     /// Whether the log accepts frames.
     pub(crate) fn check(&self) -> Result<(), StoreError> {
+        // Found again under its name, it goes on: nothing was written meanwhile.
+        if let Some(path) = self.files.moved_from() {
+            return Err(error::moved(&path));
+        }
         self.failure.clone().map_or(Ok(()), Err)
     }
 
@@ -299,15 +304,8 @@ impl LogTail {
             return Err(TailError::Unknown(error));
         }
         self.end += frame.len() as u32;
-        self.tell();
+        self.synced.tell(self.reach());
         Ok(())
-    }
-
-    /// Tells readers in other processes how far the log is durable.
-    fn tell(&self) {
-        let told = encode_synced(self.segment.header.first, self.end);
-        // Without it those readers see less than there is, and nothing wrong.
-        let _ = self.synced.write_at(&told, 0);
     }
 
     /// Some of the frame may be in the file. Zeros over all of it, or nothing is accepted any more.
@@ -328,7 +326,13 @@ impl LogTail {
         }
     }
 
+    /// Up to where the log is durable.
+    fn reach(&self) -> Reach {
+        (self.segment.header.first, self.end)
+    }
+
     fn fail(&mut self, error: &StoreError) {
+        self.synced.tell_failure(self.reach());
         let failure = StoreError::unavailable(
             "the disk refused a write or a sync, and what it holds is not known; open the store \
              again",
@@ -345,7 +349,7 @@ impl LogTail {
     /// As if the process were killed: nothing is written any more, no mark either.
     #[cfg(test)]
     pub(crate) fn kill(&mut self) {
-        self.fail(&StoreError::closed());
+        self.failure = Some(StoreError::closed());
     }
 
     /// Marks the log as closed, so that damage at its end will be known as damage.
@@ -356,24 +360,6 @@ impl LogTail {
             let _ = self.write(&mark);
         }
     }
-}
-
-/// How far a log is durable, as readers in other processes are told.
-pub(crate) fn encode_synced(segment: u64, end: u32) -> [u8; 16] {
-    let mut bytes = [0; 16];
-    bytes[..8].copy_from_slice(&segment.to_le_bytes());
-    bytes[8..12].copy_from_slice(&end.to_le_bytes());
-    let crc = crc32c::crc32c(&bytes[..12]);
-    bytes[12..].copy_from_slice(&crc.to_le_bytes());
-    bytes
-}
-
-/// The segment and the offset up to which the writer says the log is durable.
-pub(crate) fn read_synced(file: &dyn File) -> Option<(u64, u32)> {
-    let mut bytes = [0; 16];
-    let is_whole = file.fill_at(&mut bytes, 0).ok()? == bytes.len();
-    let is_good = is_whole && crc32c::crc32c(&bytes[..12]) == u32_at(&bytes, 12);
-    is_good.then(|| (u64_at(&bytes, 0), u32_at(&bytes, 8)))
 }
 
 /// A number that no other segment has.

@@ -9,14 +9,14 @@ mod index;
 mod report;
 mod streams;
 
-use std::{collections::BTreeSet, path::Path, sync::Arc};
+use std::{collections::BTreeSet, io, path::Path, sync::Arc};
 
 use factum_core::StoreError;
 
 use crate::{
     cache::Cache,
-    disk::{Files, SystemFiles},
-    lineage,
+    disk::{AbsentFiles, Files, SystemFiles},
+    error, lineage,
     lock::Lock,
     segment::segments_in,
     store::{DOCUMENTS, LOG, MARKER, MARKER_TEXT},
@@ -61,9 +61,10 @@ pub fn verify_watched(
     path: &Path,
     watch: &mut dyn FnMut(u64, u64),
 ) -> Result<JournalReport, StoreError> {
-    let folders = Folders::find(path)?;
+    let top = Folders::find(path)?;
+    let folders = Folders::inside(&top)?;
     // Without the lock somebody writes, and only what that one calls durable is to be looked at.
-    let lock = Lock::take(path).ok();
+    let lock = Lock::share(&top)?;
     let findings = look(&folders, lock.is_some(), watch)?;
     if lock.is_some() || findings.report.is_whole() {
         return Ok(findings.report);
@@ -81,17 +82,32 @@ pub(crate) struct Folders {
 }
 
 impl Folders {
-    /// Those of the journal at a path, if there is one, or what is left of one.
-    pub(crate) fn find(path: &Path) -> Result<Self, StoreError> {
-        let files = |path: &Path| -> Arc<dyn Files> { Arc::new(SystemFiles::new(path)) };
-        let top = files(path);
-        let (log, documents) = (files(&path.join(LOG)), files(&path.join(DOCUMENTS)));
-        let is_there = path.join(MARKER).is_file() || !segments_in(&names(&*log)?).is_empty();
-        if !is_there {
-            let message = format!("there is no journal, check the path: path={}", path.display());
-            return Err(StoreError::invalid(message));
+    /// The folder of the journal at a path, if there is one, or what is left of one.
+    pub(crate) fn find(path: &Path) -> Result<SystemFiles, StoreError> {
+        let is_log = |top: &SystemFiles| {
+            let names = top.inside(LOG).and_then(|log| log.list());
+            names.is_ok_and(|names| !segments_in(&names).is_empty())
+        };
+        let top = SystemFiles::open(path);
+        if let Ok(top) = top
+            && (path.join(MARKER).is_file() || is_log(&top))
+        {
+            return Ok(top);
         }
-        Ok(Self { top, log, documents })
+        let message = format!("there is no journal, check the path: path={}", path.display());
+        Err(StoreError::invalid(message))
+    }
+
+    /// The folder of a journal, and those in it, should they be there.
+    pub(crate) fn inside(top: &SystemFiles) -> Result<Self, StoreError> {
+        let inside = |name: &str| -> Result<Arc<dyn Files>, StoreError> {
+            match top.inside(name) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Arc::new(AbsentFiles)),
+                inner => Ok(Arc::new(inner.map_err(|e| error::disk("opening a folder", name, e))?)),
+            }
+        };
+        let (log, documents) = (inside(LOG)?, inside(DOCUMENTS)?);
+        Ok(Self { top: Arc::new(top.clone()), log, documents })
     }
 }
 
@@ -212,7 +228,7 @@ fn check_folder(
     findings.is_marker_bad = !marker.is_ok_and(|text| text == MARKER_TEXT.as_bytes());
     let first = chain.segments.iter().flatten().next();
     findings.report.lineage = match lineage::renewed(&**top) {
-        Ok(renewed) => renewed.or(first.map(|segment| segment.header.lineage)),
+        Ok(renewed) => renewed.or(first.map(|segment| segment.lineage)),
         Err(error) if error.kind() == factum_core::StoreErrorKind::Corrupt => {
             findings.is_lineage_bad = true;
             let what = "the file of the lineage is not what was written";

@@ -173,27 +173,28 @@ pub(crate) fn verdict(frames: &Frames<'_>, end: End<'_>) -> Result<Tail, String>
     }
 }
 
-/// Opens every segment, and checks that each follows the one before.
-pub(crate) fn open_chain(files: &dyn Files, firsts: &[u64]) -> Result<Vec<Segment>, StoreError> {
-    let mut segments: Vec<Segment> = Vec::with_capacity(firsts.len());
+/// The headers of these segments, each of which must follow the one before. None of them stays
+/// open: a log may have more segments than a process may have files.
+pub(crate) fn read_chain(
+    files: &dyn Files,
+    firsts: &[u64],
+) -> Result<Vec<SegmentHeader>, StoreError> {
+    let mut headers: Vec<SegmentHeader> = Vec::with_capacity(firsts.len());
     for first in firsts {
-        let segment = Segment::open(files, *first)?;
-        let before = segments.last().map(|segment| segment.header);
-        let follows = match before {
+        let header = Segment::open(files, *first)?.header;
+        let follows = match headers.last() {
             // Whether there was one before it, the caller knows.
             None => true,
-            Some(SegmentHeader { lineage, first, .. }) => {
-                segment.header.previous == first && segment.header.lineage == lineage
-            }
+            Some(before) => header.previous == before.first && header.lineage == before.lineage,
         };
         if !follows {
             let what = format!(
                 "the segment before it is missing or of another log, previous={}",
-                segment.header.previous
+                header.previous
             );
             return Err(error::damaged(what, *first, 0));
         }
-        segments.push(segment);
+        headers.push(header);
     }
-    Ok(segments)
+    Ok(headers)
 }

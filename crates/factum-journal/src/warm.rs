@@ -1,32 +1,62 @@
-//! What the writer will ask of the disk for a batch, asked before the batch is queued.
+//! What the writer will ask of the disk and of the index for a batch, asked before the batch is
+//! queued.
 
-use factum_backend::Facts;
-use factum_core::{AppendBatch, AppendCondition, StoreError, StreamId};
+use factum_backend::{Foreseen, Looked, Outlook};
+use factum_core::{AppendBatch, AppendCondition, Direction, Position, Scope, StoreError, StreamId};
 
-use crate::{facts::LogFacts, log::Log};
+use crate::{facts::LogFacts, log::Log, read::candidates};
 
-/// Whether the plan of a batch would read the disk; a look into memory only.
+/// Looks into the index that one step at the conditions of a batch takes: a few tenths of a second.
+const STEP_LOOKS: usize = 1 << 20;
+
+/// Whether the plan of a batch would read the disk for its streams; a look into memory only.
 pub(crate) fn needs_disk(log: &Log, batch: &AppendBatch) -> bool {
-    if batch.conditions().is_empty() && streams(batch).all(|stream| log.hot.has(stream.as_str())) {
+    if streams(batch).all(|stream| log.hot.has(stream.as_str())) {
         return false;
     }
-    log.peek(|view| {
-        let Some(run) = view.tables.runs.last() else { return false };
-        // A condition on what is older than memory asks the runs.
-        let is_old = |condition: &AppendCondition| condition.after.value() < run.header.last;
-        batch.conditions().iter().any(is_old)
-            || streams(batch).any(|stream| view.tables.needs_disk(&log.cache, stream.as_str()))
-    })
+    log.peek(|view| streams(batch).any(|it| view.tables.needs_disk(&log.cache, it.as_str())))
 }
 
-/// Asks what the plan of a batch will ask, so that the answers are in memory.
+/// Asks what the plan of a batch will ask of its streams, so that the answers are in memory.
 pub(crate) fn warm(log: &Log, batch: &AppendBatch) -> Result<(), StoreError> {
     let view = log.view();
     let mut facts = LogFacts::new(log, &view);
-    for stream in streams(batch) {
-        facts.state(stream)?;
+    streams(batch).try_for_each(|stream| facts.state(stream).map(|_| ()))
+}
+
+/// Whether the conditions of a batch are more than the writer should look at, or older than what
+/// memory knows.
+pub(crate) fn is_worth_foreseeing(log: &Log, batch: &AppendBatch) -> bool {
+    if batch.conditions().is_empty() {
+        return false;
     }
-    batch.conditions().iter().try_for_each(|condition| facts.first_match(condition).map(|_| ()))
+    let (head, in_runs) = log.peek(|view| {
+        let last = view.tables.runs.last().map_or(0, |run| run.header.last);
+        (Position::new(view.head), Position::new(last))
+    });
+    let is_old = |condition: &AppendCondition| condition.after < in_runs;
+    Foreseen::is_worth_it(batch, head) || batch.conditions().iter().any(is_old)
+}
+
+/// Goes on with the look at the conditions of a batch.
+pub(crate) fn foresee(
+    log: &Log,
+    batch: &AppendBatch,
+    mut outlook: Outlook,
+) -> Result<Outlook, StoreError> {
+    let view = log.view();
+    let mut looks = STEP_LOOKS;
+    outlook.step(batch, Position::new(view.head), |condition, after| {
+        let scope = Scope::Query(condition.fail_if_events_match.clone());
+        let at = (after.value().saturating_add(1), Direction::Forward);
+        let found = candidates(log, &view, &scope, at, (1, &mut looks))?;
+        Ok::<_, StoreError>(match (found.positions.first(), found.through) {
+            (Some(position), _) => Looked::Found(Position::new(*position)),
+            (None, Some(through)) => Looked::Paused(Position::new(through)),
+            (None, None) => Looked::Clear,
+        })
+    })?;
+    Ok(outlook)
 }
 
 fn streams(batch: &AppendBatch) -> impl Iterator<Item = &StreamId> {

@@ -3,11 +3,12 @@
 use std::sync::{Arc, RwLock};
 
 use factum_backend::{
-    Commit, CommitDelay, CommitError, Committed, Facts, FoundEvent, LogEnd, hold, plan_group,
+    Commit, CommitDelay, CommitError, Committed, Facts, Foreseen, FoundEvent, LogEnd, Looked,
+    Outlook, Span, hold, plan_group,
 };
 use factum_core::{
-    AppendBatch, AppendCondition, Clock, EventId, Position, RecordedEvent, StoreError,
-    StreamBounds, StreamId, Timestamp,
+    AppendBatch, AppendCondition, Clock, ErasedRange, EventId, Position, RecordedEvent, StoreError,
+    StreamBounds, StreamId,
 };
 
 use crate::{change, log::Log};
@@ -17,6 +18,7 @@ pub(crate) struct Committer {
     pub(crate) log: Arc<RwLock<Log>>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) commit_delay: Option<CommitDelay>,
+    pub(crate) foreseen: Arc<Foreseen>,
 }
 
 impl Commit for Committer {
@@ -25,7 +27,7 @@ impl Commit for Committer {
         let plan = {
             let log = self.log.read().expect("no holder of the lock panics");
             let end = LogEnd { head: log.head(), last_at: log.last_at, now };
-            plan_group(batches, end, &mut LogFacts(&log))?
+            plan_group(batches, end, &mut LogFacts { log: &log, foreseen: &self.foreseen })?
         };
         hold(self.commit_delay.as_ref());
         let mut log = self.log.write().expect("no holder of the lock panics");
@@ -41,35 +43,82 @@ impl Commit for Committer {
     }
 }
 
-struct LogFacts<'a>(&'a Log);
+struct LogFacts<'a> {
+    log: &'a Log,
+    foreseen: &'a Foreseen,
+}
+
+/// The first match of a condition behind a position, among so many events.
+fn first_match(
+    log: &Log,
+    condition: &AppendCondition,
+    after: Position,
+    events_max: usize,
+) -> Looked {
+    let behind = usize::try_from(after.value()).unwrap_or(usize::MAX);
+    let query = &condition.fail_if_events_match;
+    let mut events = log.slots.iter().skip(behind).take(events_max).flatten();
+    let last = Position::new(after.value().saturating_add(events_max as u64));
+    match events.find(|event| query.matches(event.name(), event.tags())) {
+        Some(found) => Looked::Found(found.position()),
+        None if last < log.head() => Looked::Paused(last),
+        None => Looked::Clear,
+    }
+}
+
+/// What one step at the conditions of a batch looks at: events, times the items of a query.
+const STEP_LOOKS: usize = 1 << 14;
+
+/// Goes on with the look at the conditions of a batch, for a moment.
+pub(crate) fn foresee(log: &Log, batch: &AppendBatch, outlook: &mut Outlook) {
+    let mut looks = STEP_LOOKS;
+    let look = |condition: &AppendCondition, after: Position| {
+        let items = condition.fail_if_events_match.items().len().max(1);
+        let events_max = (looks / items).max(1);
+        let looked = first_match(log, condition, after, events_max);
+        let seen = usize::try_from(log.head().value() - after.value()).unwrap_or(usize::MAX);
+        looks = looks.saturating_sub(seen.min(events_max) * items);
+        Ok::<_, std::convert::Infallible>(looked)
+    };
+    match outlook.step(batch, log.head(), look) {
+        Ok(()) => {}
+        Err(never) => match never {},
+    }
+}
 
 impl Facts for LogFacts<'_> {
     fn bounds(&mut self, stream: &StreamId) -> Result<StreamBounds, StoreError> {
-        Ok(self.0.bounds(stream))
+        Ok(self.log.bounds(stream))
     }
 
     fn first_match(&mut self, condition: &AppendCondition) -> Result<Option<Position>, StoreError> {
-        let behind = usize::try_from(condition.after.value()).unwrap_or(usize::MAX);
-        let query = &condition.fail_if_events_match;
-        let mut events = self.0.slots.iter().skip(behind).flatten();
-        Ok(events.find(|e| query.matches(e.name(), e.tags())).map(RecordedEvent::position))
+        Ok(match first_match(self.log, condition, self.foreseen.after(condition), usize::MAX) {
+            Looked::Found(position) => Some(position),
+            Looked::Clear | Looked::Paused(_) => None,
+        })
     }
 
     fn find_ids(
         &mut self,
         stream: &StreamId,
         ids: &[EventId],
-        since: Timestamp,
+        span: Span,
     ) -> Result<Vec<FoundEvent>, StoreError> {
-        let Some(stream) = self.0.streams.get(stream) else { return Ok(Vec::new()) };
-        let events = stream.kept().iter().rev().filter_map(|position| self.0.event(*position));
-        let recent = events.take_while(|event| event.recorded_at() >= since);
-        let found = recent.filter(|event| ids.contains(&event.id())).map(|event| FoundEvent {
-            id: event.id(),
-            position: event.position(),
-            version: event.version(),
-            recorded_at: event.recorded_at(),
-        });
-        Ok(found.collect())
+        let Some(stream) = self.log.streams.get(stream) else { return Ok(Vec::new()) };
+        let events = stream.kept_through(span.last).iter().rev();
+        let found =
+            events.filter_map(|position| self.log.event(*position)).map(|event| FoundEvent {
+                id: event.id(),
+                position: event.position(),
+                version: event.version(),
+                recorded_at: event.recorded_at(),
+            });
+        let inside = found.take_while(|event| !span.is_before(event));
+        Ok(inside.filter(|event| ids.contains(&event.id)).collect())
+    }
+
+    fn are_erased(&mut self, positions: ErasedRange) -> Result<bool, StoreError> {
+        let mut positions = positions.first.value()..=positions.last.value();
+        Ok(positions.all(|position| self.log.event(Position::new(position)).is_none()))
     }
 }

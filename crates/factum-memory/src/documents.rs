@@ -1,17 +1,21 @@
 //! The documents, in the same memory.
 
 use factum_core::{
-    Direction, Document, DocumentWrite, ExpectedRevision, KeyRange, Revision, ScanPage, ScanQuery,
-    WriteBatch, WriteError,
+    Direction, Document, DocumentWrite, KeyRange, Revision, ScanPage, ScanQuery, WriteBatch,
+    WriteError,
 };
 
 use crate::log::Log;
 
 pub(crate) fn write(log: &mut Log, batch: &WriteBatch) -> Result<Revision, WriteError> {
     for (entry, write) in batch.entries().iter().enumerate() {
-        if !is_as_expected(log.documents.get(&write.key), write.expected) {
+        let there = log.documents.get(&write.key).map(|document| document.revision);
+        if !write.expected.matches(there) {
             return Err(WriteError::Conflict { entry });
         }
+    }
+    if batch.entries().is_empty() {
+        return Ok(log.revision);
     }
     log.revision = log.revision.next();
     for DocumentWrite { key, value, .. } in batch.entries() {
@@ -24,14 +28,6 @@ pub(crate) fn write(log: &mut Log, batch: &WriteBatch) -> Result<Revision, Write
         };
     }
     Ok(log.revision)
-}
-
-fn is_as_expected(document: Option<&Document>, expected: ExpectedRevision) -> bool {
-    match expected {
-        ExpectedRevision::Any => true,
-        ExpectedRevision::Absent => document.is_none(),
-        ExpectedRevision::Exact(revision) => document.is_some_and(|d| d.revision == revision),
-    }
 }
 
 pub(crate) fn scan(log: &Log, query: &ScanQuery) -> ScanPage {

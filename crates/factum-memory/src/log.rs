@@ -43,6 +43,12 @@ impl Stream {
     pub(crate) fn kept(&self) -> &[Position] {
         &self.positions[self.erased_through.value() as usize..]
     }
+
+    /// The positions of the kept events up to and with a version, oldest first.
+    pub(crate) fn kept_through(&self, version: StreamVersion) -> &[Position] {
+        let through = self.positions.len().min(version.value() as usize);
+        self.positions.get(self.erased_through.value() as usize..through).unwrap_or_default()
+    }
 }
 
 impl Log {

@@ -3,7 +3,9 @@
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use async_trait::async_trait;
-use factum_backend::{Head, OpenContext, OpenStore, StoreUrl, Stores, Writer};
+use factum_backend::{
+    Foreseen, Head, Kept, OpenContext, OpenStore, Outlook, StoreUrl, Stores, Writer,
+};
 use factum_core::{
     AppendBatch, AppendError, Appended, Clock, Document, DocumentStore, Durability, EventStore,
     Guarantees, KeyRange, Limits, Lineage, Page, Position, ReadQuery, Revision, ScanPage,
@@ -11,7 +13,7 @@ use factum_core::{
 };
 use tokio::sync::watch;
 
-use crate::{append::Committer, change, documents, log::Log, options::MemoryOptions, read};
+use crate::{append, append::Committer, change, documents, log::Log, options::MemoryOptions, read};
 
 /// Both halves of a store, in memory. Clones share what is in it.
 ///
@@ -23,6 +25,7 @@ pub struct MemoryStore {
     writer: Arc<Writer<Committer>>,
     clock: Arc<dyn Clock>,
     limits: Limits,
+    foreseen: Arc<Foreseen>,
 }
 
 impl MemoryStore {
@@ -42,10 +45,31 @@ impl MemoryStore {
         let MemoryOptions { clock, ids, limits, commit_delay } = options;
         let lineage = Lineage::new(ids.uuid(clock.now()));
         let log = Arc::new(RwLock::new(Log::new(lineage)));
-        let committer = Committer { log: log.clone(), clock: clock.clone(), commit_delay };
+        let foreseen = Arc::<Foreseen>::default();
+        let committer = Committer {
+            log: log.clone(),
+            clock: clock.clone(),
+            commit_delay,
+            foreseen: foreseen.clone(),
+        };
         let writer = Writer::spawn("factum-memory", committer, Head::new(Position::ZERO), limits);
         let writer = Arc::new(writer.expect("the system has a thread for the writer"));
-        Self { log, writer, clock, limits }
+        Self { log, writer, clock, limits, foreseen }
+    }
+
+    /// Looks at the conditions of a batch before it is queued: nobody's append is to wait for that.
+    async fn foresee(&self, batch: &AppendBatch) -> Result<Option<Kept>, StoreError> {
+        if !Foreseen::is_worth_it(batch, self.writer.head().position()) {
+            return Ok(None);
+        }
+        self.limits.check_append(batch)?;
+        let mut outlook = Outlook::new(batch);
+        while !outlook.is_done() {
+            append::foresee(&*self.readable()?, batch, &mut outlook);
+            // Others want this thread, and the log.
+            tokio::task::yield_now().await;
+        }
+        Ok(Some(self.foreseen.keep(batch, outlook.through())))
     }
 
     fn readable(&self) -> Result<RwLockReadGuard<'_, Log>, StoreError> {
@@ -68,7 +92,8 @@ impl Default for MemoryStore {
 #[async_trait]
 impl EventStore for MemoryStore {
     async fn append(&self, batch: AppendBatch) -> Result<Appended, AppendError> {
-        self.writer.append(batch).await
+        let foreseen = self.foresee(&batch).await?;
+        self.writer.append_foreseen(batch, foreseen).await
     }
 
     async fn read(&self, query: ReadQuery) -> Result<Page, StoreError> {
@@ -86,7 +111,7 @@ impl EventStore for MemoryStore {
     ) -> Result<StreamInfo, AppendError> {
         let (stream, now) = (stream.clone(), self.clock.now());
         // On the writer's thread, because a plan must not be stored over a change it hasn't seen.
-        let done = self.writer.run(move |committer| {
+        let done = self.writer.run(0, move |committer| {
             let mut log = committer.log.write().expect("no holder of the lock panics");
             change::apply(&mut log, &stream, change, now)
         });
@@ -152,3 +177,6 @@ impl OpenStore for MemoryKind {
         Ok(Stores { events: store.clone(), documents: store })
     }
 }
+
+#[cfg(test)]
+mod tests;

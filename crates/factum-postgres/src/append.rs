@@ -3,19 +3,21 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use factum_backend::{Commit, CommitDelay, CommitError, Committed, FoundEvent, Head, LogEnd};
+use factum_backend::{
+    Commit, CommitDelay, CommitError, Committed, EventIndex, FoundEvent, Head, LogEnd, check_clock,
+};
 use factum_core::{
-    AppendBatch, AppendError, Appended, Clock, NewEvent, Position, StoreError, StreamBounds,
-    StreamId, StreamVersion, Timestamp,
+    AppendBatch, AppendError, Appended, Clock, ErasedRange, NewEvent, Position, StoreError,
+    StreamBounds, StreamId, StreamVersion, Timestamp,
 };
 use tokio_postgres::{Row, types::Type};
 
 use crate::{
     documents::no_row,
-    known::{Asked, Asking, Known},
+    known::{Asked, Asking, Known, Missing, Questions, Replies},
     link::get,
     number::{signed, unsigned},
-    round::{Pending, Round, is_meant},
+    round::{Pending, Round},
     seen::Seen,
     session::Session,
     statement::Statements,
@@ -96,8 +98,8 @@ impl Commit for Committer {
 }
 
 impl Committer {
-    /// The members as they are to be sent. One that is repeated outside of its window is answered
-    /// at once.
+    /// The members as they are to be sent. One from a clock that is too far ahead, or that is
+    /// repeated after its window, is answered at once.
     fn begin(
         &self,
         batches: &[AppendBatch],
@@ -105,17 +107,10 @@ impl Committer {
     ) -> Result<Vec<Pending>, CommitError> {
         let mut pending = Vec::with_capacity(batches.len());
         for (index, batch) in batches.iter().enumerate() {
-            let mut member = Pending { index, batch: batch.clone(), since: Timestamp::EPOCH };
-            if batch.is_repeated() {
-                match since(batch, self.clock.now())? {
-                    Ok(since) => member.since = since,
-                    Err(refused) => {
-                        outcomes[index] = Some(Err(refused));
-                        continue;
-                    }
-                }
+            match Pending::new(index, batch.clone(), self.clock.now())? {
+                Ok(member) => pending.push(member),
+                Err(refused) => outcomes[index] = Some(Err(refused)),
             }
-            pending.push(member);
         }
         Ok(pending)
     }
@@ -215,21 +210,29 @@ impl Committer {
         end: LogEnd,
         outcomes: &mut [Option<Outcome>],
     ) -> Result<Vec<Pending>, StoreError> {
-        let mut asked = Vec::new();
-        for doubt in &doubts {
-            asked.extend(doubt.known.judge(&doubt.batch, end)?.asked);
-        }
-        let found = self.find(&asked)?;
+        let mut replies = Replies::default();
+        let mut asked: Vec<_> = doubts.iter().map(|_| Questions::default()).collect();
+        let judged = loop {
+            let judge = |doubt: &Doubt<'_>| doubt.known.judge(&doubt.batch, end, &replies);
+            let judged = doubts.iter().map(judge).collect::<Result<Vec<_>, _>>()?;
+            let mut open = Questions::default();
+            for (asked, judged) in asked.iter_mut().zip(&judged) {
+                open.extend(asked.take_new(&judged.asked));
+            }
+            if open.is_empty() {
+                break judged;
+            }
+            replies.found.extend(self.find(&open.ids)?);
+            replies.erased.extend(self.find_erased(&open.missing)?);
+        };
         let mut left = Vec::new();
-        for Doubt { member, batch, mut known, is_suspect } in doubts {
-            known.found = &found;
-            let judged = known.judge(&batch, end)?;
+        for (Doubt { member, is_suspect, .. }, judged) in doubts.iter().zip(judged) {
             // Outside of the window no retry can have overtaken it. The next round is not about
             // what stood behind the head that was known, and so it does not suspect it again.
-            let is_cleared = is_suspect && judged.asked.is_empty();
+            let is_cleared = *is_suspect && judged.asked.ids.is_empty();
             match judged.outcome.filter(|_| !is_cleared) {
                 Some(outcome) => outcomes[member.index] = Some(outcome),
-                None => left.push(member.clone()),
+                None => left.push((*member).clone()),
             }
         }
         Ok(left)
@@ -238,9 +241,22 @@ impl Committer {
     /// The events that have one of these ids. It need not be asked under the lock: nobody who
     /// stored one before is missed, and who stores one after has the same batch.
     fn find(&mut self, asked: &[Asked]) -> Result<Vec<(StreamId, FoundEvent)>, StoreError> {
-        let Some(asking) = Asking::of(asked) else { return Ok(Vec::new()) };
+        if asked.is_empty() {
+            return Ok(Vec::new());
+        }
+        let asking = Asking::of(asked);
         let rows = self.session.ask(&self.statements.find_ids, &asking.parameters());
         Asking::found(asked, &rows.map_err(crate::error::of_read)?)
+    }
+
+    /// Those of the ranges at which no event is left; what is erased stays so.
+    fn find_erased(&mut self, missing: &[ErasedRange]) -> Result<Vec<ErasedRange>, StoreError> {
+        if missing.is_empty() {
+            return Ok(Vec::new());
+        }
+        let asking = Missing::of(missing);
+        let rows = self.session.ask(&self.statements.are_erased, &asking.parameters());
+        Missing::erased(&rows.map_err(crate::error::of_read)?)
     }
 
     /// Answers with the error whoever has no outcome yet.
@@ -257,18 +273,28 @@ impl Committer {
     }
 }
 
-/// From when on a repeated batch is looked for; the inner error: its events are too old for that.
-pub(crate) fn since(
-    batch: &AppendBatch,
-    now: Timestamp,
-) -> Result<Result<Timestamp, AppendError>, StoreError> {
-    let end = LogEnd { head: Position::ZERO, last_at: Timestamp::EPOCH, now };
-    let judged = Known::default().judge(batch, end)?;
-    Ok(match (judged.asked.first(), judged.outcome) {
-        (Some(asked), _) => Ok(asked.since),
-        (None, Some(Err(refused))) => Err(refused),
-        (None, _) => Ok(Timestamp::EPOCH),
-    })
+impl Pending {
+    /// A member as it is to be sent; the inner error: it is refused whatever the log holds.
+    pub(crate) fn new(
+        index: usize,
+        batch: AppendBatch,
+        now: Timestamp,
+    ) -> Result<Result<Self, AppendError>, StoreError> {
+        if let Err(refused) = check_clock(&batch, now) {
+            return Ok(Err(refused.into()));
+        }
+        let mut since = Timestamp::EPOCH;
+        if batch.is_repeated() {
+            let end = LogEnd { head: Position::ZERO, last_at: Timestamp::EPOCH, now };
+            let judged = Known::default().judge(&batch, end, &Replies::default())?;
+            match (judged.asked.ids.first(), judged.outcome) {
+                (Some(asked), _) => since = asked.span.since,
+                (None, Some(Err(refused))) => return Ok(Err(refused)),
+                (None, _) => {}
+            }
+        }
+        Ok(Ok(Self { index, batch, since }))
+    }
 }
 
 fn of(error: &CommitError) -> StoreError {
@@ -397,14 +423,15 @@ pub(crate) fn doubts<'k>(
         }
         doubts.push(Doubt { member, batch, known, is_suspect });
     }
+    let mut index = EventIndex::default();
+    if round.waiting.iter().any(|member| !member.batch.conditions().is_empty()) {
+        stored.events.iter().for_each(|(position, event)| index.push(*position, event));
+    }
     for member in &round.waiting {
         let mut known = Known { bounds: stored.bounds.clone(), ..Known::default() };
         for (place, condition) in member.batch.conditions().iter().enumerate() {
-            let mut events = stored.events.iter();
-            let hit = events.find(|(position, event)| {
-                *position > condition.after && is_meant(condition, event)
-            });
-            known.hits.extend(hit.map(|(position, _)| (place, *position)));
+            let hit = index.first_match(&condition.fail_if_events_match, condition.after);
+            known.hits.extend(hit.map(|position| (place, position)));
         }
         doubts.push(Doubt { member, batch: member.batch.clone(), known, is_suspect: false });
     }

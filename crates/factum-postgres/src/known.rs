@@ -5,10 +5,10 @@
 
 use std::collections::HashMap;
 
-use factum_backend::{Facts, FoundEvent, LogEnd, plan_group};
+use factum_backend::{Facts, FoundEvent, LogEnd, Span, plan_group};
 use factum_core::{
-    AppendBatch, AppendCondition, AppendError, Appended, EventId, Position, StoreError,
-    StreamBounds, StreamId, StreamVersion, Timestamp,
+    AppendBatch, AppendCondition, AppendError, Appended, ErasedRange, EventId, Position,
+    StoreError, StreamBounds, StreamId, StreamVersion, Timestamp,
 };
 use tokio_postgres::{Row, types::Type};
 use uuid::Uuid;
@@ -20,11 +20,11 @@ use crate::{
 };
 
 /// A question for events by their ids.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Asked {
     pub(crate) stream: StreamId,
     pub(crate) ids: Vec<EventId>,
-    pub(crate) since: Timestamp,
+    pub(crate) span: Span,
 }
 
 /// What is known of the log at one moment, as far as one member goes.
@@ -33,8 +33,46 @@ pub(crate) struct Known<'k> {
     pub(crate) bounds: HashMap<&'k StreamId, StreamBounds>,
     /// Conditions of the member that an event matches, by their place.
     pub(crate) hits: Vec<(usize, Position)>,
-    /// Events that have one of the ids of batches that are looked for.
-    pub(crate) found: &'k [(StreamId, FoundEvent)],
+}
+
+/// What was asked of the log so far.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Questions {
+    /// Events by their ids.
+    pub(crate) ids: Vec<Asked>,
+    /// Whether the events at these positions are erased.
+    pub(crate) missing: Vec<ErasedRange>,
+}
+
+/// What the log has answered so far.
+#[derive(Debug, Default)]
+pub(crate) struct Replies {
+    /// Events that have one of the ids that were asked for.
+    pub(crate) found: Vec<(StreamId, FoundEvent)>,
+    /// Ranges of positions that were asked for and at which no event is left.
+    pub(crate) erased: Vec<ErasedRange>,
+}
+
+impl Questions {
+    /// Takes those of `asked` that are not among these.
+    pub(crate) fn take_new(&mut self, asked: &Self) -> Self {
+        let is_new = |one: &&Asked| !self.ids.contains(one);
+        let ids: Vec<_> = asked.ids.iter().filter(is_new).cloned().collect();
+        let is_new = |range: &&ErasedRange| !self.missing.contains(range);
+        let missing: Vec<_> = asked.missing.iter().filter(is_new).copied().collect();
+        self.ids.extend_from_slice(&ids);
+        self.missing.extend_from_slice(&missing);
+        Self { ids, missing }
+    }
+
+    pub(crate) fn extend(&mut self, more: Self) {
+        self.ids.extend(more.ids);
+        self.missing.extend(more.missing);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.ids.is_empty() && self.missing.is_empty()
+    }
 }
 
 /// The judgement of a member by what is known.
@@ -42,13 +80,19 @@ pub(crate) struct Known<'k> {
 pub(crate) struct Judged {
     /// Its outcome; `None` if nothing that is known stands against it.
     pub(crate) outcome: Option<Result<Appended, AppendError>>,
-    /// What was asked of the log.
-    pub(crate) asked: Vec<Asked>,
+    /// What was asked of the log. If some of it was not answered yet, the outcome is not the last.
+    pub(crate) asked: Questions,
 }
 
 impl Known<'_> {
-    pub(crate) fn judge(&self, batch: &AppendBatch, end: LogEnd) -> Result<Judged, StoreError> {
-        let mut answers = Answers { known: self, batch, asked: Vec::new() };
+    pub(crate) fn judge(
+        &self,
+        batch: &AppendBatch,
+        end: LogEnd,
+        replies: &Replies,
+    ) -> Result<Judged, StoreError> {
+        let asked = Questions::default();
+        let mut answers = Answers { known: self, batch, replies, asked };
         let plan = plan_group([batch], end, &mut answers)?;
         let outcome = plan.outcomes.into_iter().next().expect("one outcome per member");
         let is_new = outcome.as_ref().is_ok_and(|appended| !appended.replayed);
@@ -59,7 +103,8 @@ impl Known<'_> {
 struct Answers<'k> {
     known: &'k Known<'k>,
     batch: &'k AppendBatch,
-    asked: Vec<Asked>,
+    replies: &'k Replies,
+    asked: Questions,
 }
 
 impl Facts for Answers<'_> {
@@ -78,13 +123,18 @@ impl Facts for Answers<'_> {
         &mut self,
         stream: &StreamId,
         ids: &[EventId],
-        since: Timestamp,
+        span: Span,
     ) -> Result<Vec<FoundEvent>, StoreError> {
-        self.asked.push(Asked { stream: stream.clone(), ids: ids.to_vec(), since });
+        self.asked.ids.push(Asked { stream: stream.clone(), ids: ids.to_vec(), span });
         let wanted = |(place, event): &&(StreamId, FoundEvent)| {
-            place == stream && ids.contains(&event.id) && event.recorded_at >= since
+            place == stream && ids.contains(&event.id) && span.contains(event)
         };
-        Ok(self.known.found.iter().filter(wanted).map(|(_, event)| *event).collect())
+        Ok(self.replies.found.iter().filter(wanted).map(|(_, event)| *event).collect())
+    }
+
+    fn are_erased(&mut self, positions: ErasedRange) -> Result<bool, StoreError> {
+        self.asked.missing.push(positions);
+        Ok(self.replies.erased.contains(&positions))
     }
 }
 
@@ -92,27 +142,37 @@ impl Facts for Answers<'_> {
 #[derive(Debug)]
 pub(crate) struct Asking<'a> {
     streams: Vec<&'a str>,
-    ids: Vec<Uuid>,
+    firsts: Vec<i64>,
+    lasts: Vec<i64>,
+    positions: Vec<i64>,
     since: Vec<i64>,
+    /// Those of all streams: which belongs to which is looked at in the answer.
+    ids: Vec<Uuid>,
 }
 
 impl<'a> Asking<'a> {
-    /// `None` if nothing is asked.
-    pub(crate) fn of(asked: &'a [Asked]) -> Option<Self> {
-        let all = || asked.iter().flat_map(|one| one.ids.iter().map(move |id| (one, id)));
-        let asking = Self {
-            streams: all().map(|(one, _)| one.stream.as_str()).collect(),
-            ids: all().map(|(_, id)| id.as_uuid()).collect(),
-            since: all().map(|(one, _)| signed(one.since.as_micros())).collect(),
+    pub(crate) fn of(asked: &'a [Asked]) -> Self {
+        let numbers = |number: fn(&Span) -> u64| {
+            asked.iter().map(|one| signed(number(&one.span))).collect::<Vec<_>>()
         };
-        (!asked.is_empty()).then_some(asking)
+        Self {
+            streams: asked.iter().map(|one| one.stream.as_str()).collect(),
+            firsts: numbers(|span| span.first.value()),
+            lasts: numbers(|span| span.last.value()),
+            positions: numbers(|span| span.after.value().saturating_add(1)),
+            since: numbers(|span| span.since.as_micros()),
+            ids: asked.iter().flat_map(|one| &one.ids).map(EventId::as_uuid).collect(),
+        }
     }
 
     pub(crate) fn parameters(&self) -> Vec<Parameter<'_>> {
         vec![
             (&self.streams, Type::TEXT_ARRAY),
-            (&self.ids, Type::UUID_ARRAY),
+            (&self.firsts, Type::INT8_ARRAY),
+            (&self.lasts, Type::INT8_ARRAY),
+            (&self.positions, Type::INT8_ARRAY),
             (&self.since, Type::INT8_ARRAY),
+            (&self.ids, Type::UUID_ARRAY),
         ]
     }
 
@@ -134,5 +194,32 @@ impl<'a> Asking<'a> {
             Ok((stream, event))
         };
         rows.iter().map(found).collect()
+    }
+}
+
+/// The parameters of a question which ranges of positions are erased.
+#[derive(Debug)]
+pub(crate) struct Missing {
+    firsts: Vec<i64>,
+    lasts: Vec<i64>,
+}
+
+impl Missing {
+    pub(crate) fn of(ranges: &[ErasedRange]) -> Self {
+        Self {
+            firsts: ranges.iter().map(|range| signed(range.first.value())).collect(),
+            lasts: ranges.iter().map(|range| signed(range.last.value())).collect(),
+        }
+    }
+
+    pub(crate) fn parameters(&self) -> Vec<Parameter<'_>> {
+        vec![(&self.firsts, Type::INT8_ARRAY), (&self.lasts, Type::INT8_ARRAY)]
+    }
+
+    /// What the database answers.
+    pub(crate) fn erased(rows: &[Row]) -> Result<Vec<ErasedRange>, StoreError> {
+        let position = |row, column| get(row, column).map(unsigned).map(Position::new);
+        let range = |row| Ok(ErasedRange { first: position(row, 0)?, last: position(row, 1)? });
+        rows.iter().map(range).collect()
     }
 }

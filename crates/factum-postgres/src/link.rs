@@ -108,6 +108,7 @@ impl Dialer {
     /// A connection, driven by a task of the runtime that this is called in. `news` is told
     /// when it is notified of something.
     pub(crate) async fn connect(&self, news: Option<Arc<Notify>>) -> Result<Link, StoreError> {
+        check_runtime()?;
         let place = self.place();
         let connected = timeout(self.0.connect_timeout, self.dial()).await;
         let (client, connection) =
@@ -143,6 +144,12 @@ impl Dialer {
         }
         plain.connect(tls.clone()).await
     }
+}
+
+/// Refuses a caller outside of a runtime, whether a connection is there already or not.
+pub(crate) fn check_runtime() -> Result<(), StoreError> {
+    let outside = "a PostgreSQL store needs a tokio runtime with I/O and time, call it from one";
+    Handle::try_current().map(drop).map_err(|_| StoreError::invalid(outside))
 }
 
 type Stream = <MakeRustlsConnect as tokio_postgres::tls::MakeTlsConnect<Socket>>::Stream;

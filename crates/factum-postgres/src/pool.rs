@@ -15,7 +15,7 @@ use tokio_postgres::Row;
 
 use crate::{
     error,
-    link::{CANCEL_TIMEOUT, CLOSE_MAX, Dialer, Link, Parameter, Running},
+    link::{CANCEL_TIMEOUT, CLOSE_MAX, Dialer, Link, Parameter, Running, check_runtime},
     options::CONNECTIONS_MAX,
 };
 
@@ -86,6 +86,7 @@ impl Pool {
     }
 
     async fn lend(&self, running: Running) -> Result<Lent, StoreError> {
+        check_runtime()?;
         let room = Arc::clone(&self.0.room).acquire_owned().await;
         let room = room.map_err(|_| StoreError::closed())?;
         while let Some(Idle { link, .. }) = self.idle().pop() {

@@ -7,8 +7,9 @@
 use std::collections::HashSet;
 
 use bytes::BytesMut;
+use factum_backend::EventIndex;
 use factum_core::{
-    AppendBatch, AppendCondition, EventId, ExpectedVersion, NewEvent, StreamId, StreamVersion, Tag,
+    AppendBatch, EventId, ExpectedVersion, NewEvent, Position, StreamId, StreamVersion, Tag,
     Timestamp, encode_tags,
 };
 use tokio_postgres::types::Type;
@@ -90,12 +91,6 @@ fn touches(batch: &AppendBatch) -> impl Iterator<Item = (&StreamId, ExpectedVers
     written.chain(batch.checks().iter().map(|check| (&check.stream, check.expected)))
 }
 
-/// Whether an event is one that a condition means, wherever it stands.
-pub(crate) fn is_meant(condition: &AppendCondition, event: &NewEvent) -> bool {
-    let tags = event.tags.iter().map(Tag::as_str);
-    condition.fail_if_events_match.matches(event.name.as_str(), tags)
-}
-
 impl<'g> Round<'g> {
     /// Takes the members that depend on no other one of the round; the first always is one.
     pub(crate) fn gather(pending: &'g [Pending]) -> Self {
@@ -104,6 +99,9 @@ impl<'g> Round<'g> {
         // Streams that members write, or that members wait for.
         let (mut written, mut waited) = (HashSet::new(), HashSet::new());
         let mut ids: HashSet<EventId> = HashSet::new();
+        // The events of members, in any positions, where there are conditions to ask for them.
+        let some_have_conditions = pending.iter().any(|it| !it.batch.conditions().is_empty());
+        let mut index = EventIndex::default();
         for member in pending {
             let batch = &member.batch;
             let depends = touches(batch).any(|(stream, expected)| {
@@ -111,7 +109,10 @@ impl<'g> Round<'g> {
                     || (expected != ExpectedVersion::Any && written.contains(stream))
             }) || (batch.is_repeated()
                 && batch.events().any(|event| ids.contains(&event.id)))
-                || batch.conditions().iter().any(|condition| round.has_match(condition));
+                || batch.conditions().iter().any(|condition| {
+                    let meant = &condition.fail_if_events_match;
+                    index.first_match(meant, Position::ZERO).is_some()
+                });
             let streams = batch.writes().iter().map(|write| &write.stream);
             if depends {
                 waited.extend(streams);
@@ -124,16 +125,14 @@ impl<'g> Round<'g> {
                 if some_are_repeated {
                     ids.extend(batch.events().map(|event| event.id));
                 }
+                for event in batch.events().filter(|_| some_have_conditions) {
+                    index.push(Position::new(index.len() as u64 + 1), event);
+                }
                 round.add(member);
             }
         }
         round.stream_names = round.streams.iter().map(|stream| stream.as_str()).collect();
         round
-    }
-
-    fn has_match(&self, condition: &AppendCondition) -> bool {
-        let mut events = self.members.iter().flat_map(|member| member.batch.events());
-        events.any(|event| is_meant(condition, event))
     }
 
     fn number(&mut self, stream: &'g StreamId) -> i32 {

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// The version of the tables and functions that this program knows.
-pub const SCHEMA_VERSION: i32 = 2;
+pub const SCHEMA_VERSION: i32 = 3;
 
 /// The oldest PostgreSQL that will do, as `server_version_num` counts.
 const SERVER_MIN: i32 = 140_000;
@@ -25,10 +25,11 @@ const MIGRATIONS: [&[&str]; SCHEMA_VERSION as usize] = [
         include_str!("schema/v1/write.sql"),
     ],
     &[include_str!("schema/v2.sql")],
+    &[include_str!("schema/v3.sql")],
 ];
 
 /// Every function of a log. They call each other with the rights of their caller.
-const FUNCTIONS: [&str; 24] = [
+const FUNCTIONS: [&str; 25] = [
     "append",
     "begin_write",
     "category_page",
@@ -38,6 +39,7 @@ const FUNCTIONS: [&str; 24] = [
     "find_ids",
     "get_document",
     "has_id",
+    "hits",
     "item_positions",
     "lock_log",
     "log_end",

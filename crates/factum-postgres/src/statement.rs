@@ -1,6 +1,6 @@
-//! Every statement: calls of the schema's functions. Values are bound, never pasted; what is
-//! pasted is the schema's name, which its type has checked. Each is qualified, so that what it
-//! calls is the same function whatever the session's `search_path` says.
+//! Every statement, most of them calls of the schema's functions. Values are bound, never pasted;
+//! what is pasted is the schema's name, which its type has checked. Each is qualified, so that what
+//! it calls is the same function and operator whatever the session's `search_path` says.
 
 use crate::name::SchemaName;
 
@@ -17,6 +17,7 @@ pub(crate) struct Statements {
     pub(crate) change: String,
     pub(crate) renew_lineage: String,
     pub(crate) find_ids: String,
+    pub(crate) are_erased: String,
     pub(crate) log_end: String,
     pub(crate) stream_info: String,
     pub(crate) log_page: String,
@@ -40,7 +41,8 @@ impl Statements {
             append_in: call("append", 29),
             change: call("change", 7),
             renew_lineage: call("renew_lineage", 2),
-            find_ids: call("find_ids", 3),
+            find_ids: find_ids(&schema.quoted()),
+            are_erased: are_erased(&schema.quoted()),
             log_end: format!("SELECT *, {SERVER} FROM {}.log_end()", schema.quoted()),
             stream_info: call("stream_info", 1),
             log_page: call("log_page", 5),
@@ -53,4 +55,35 @@ impl Statements {
             clear_documents: call("clear_documents", 4),
         }
     }
+}
+
+/// The events that have one of the ids `$6`, in parts of streams: a stream, its first and last
+/// version, the first position, the first time. Where a part begins is found by halving.
+fn find_ids(schema: &str) -> String {
+    format!(
+        "SELECT w.stream, e.id, e.position, e.version, e.recorded_at \
+         FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), \
+         pg_catalog.unnest($4), pg_catalog.unnest($5)) AS w (stream, first, last, position, since) \
+         CROSS JOIN LATERAL {schema}.stream_info(w.stream) AS i \
+         CROSS JOIN LATERAL (SELECT greatest(w.first, \
+         {schema}.start_in_stream(w.stream, 2, w.position, true, i.o_version, i.o_erased), \
+         {schema}.start_in_stream(w.stream, 4, w.since, true, i.o_version, i.o_erased)) \
+         AS version) AS f \
+         CROSS JOIN LATERAL (SELECT a.id, a.position, a.version, a.recorded_at \
+         FROM {schema}.events AS a WHERE a.stream OPERATOR(pg_catalog.=) w.stream \
+         AND a.version OPERATOR(pg_catalog.>=) f.version \
+         AND a.version OPERATOR(pg_catalog.<=) w.last \
+         AND a.id OPERATOR(pg_catalog.=) ANY ($6) ORDER BY a.version) AS e"
+    )
+}
+
+/// Those ranges of positions at which no event is left.
+fn are_erased(schema: &str) -> String {
+    format!(
+        "SELECT w.first, w.last \
+         FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS w (first, last) \
+         WHERE NOT EXISTS (SELECT FROM {schema}.events AS e \
+         WHERE e.position OPERATOR(pg_catalog.>=) w.first \
+         AND e.position OPERATOR(pg_catalog.<=) w.last)"
+    )
 }

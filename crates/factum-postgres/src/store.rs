@@ -19,7 +19,7 @@ use tokio_postgres::types::Type;
 use crate::{
     append::{Committer, Delay},
     documents, error,
-    link::{Dialer, get},
+    link::{Dialer, check_runtime, get},
     options::{Access, PostgresOptions},
     pool::Pool,
     read, schema,
@@ -63,8 +63,9 @@ pub struct PostgresStore {
 impl PostgresStore {
     /// Opens a log, and makes its schema if it is not there.
     ///
-    /// Needs a tokio runtime with I/O and time. Connections for reading are driven by the runtime
-    /// that they are first needed in.
+    /// Needs a tokio runtime with I/O and time, and so do reads, documents and closing: outside of
+    /// one they are `Invalid`. Connections for reading are driven by the runtime that they are
+    /// first needed in.
     ///
     /// # Errors
     /// One sentence: what is wrong with which server, database or schema, and what to do.
@@ -178,7 +179,7 @@ impl EventStore for PostgresStore {
         change: StreamChange,
     ) -> Result<StreamInfo, AppendError> {
         let stream = stream.clone();
-        self.writer()?.run(move |committer| committer.change(&stream, change)).await?
+        self.writer()?.run(0, move |committer| committer.change(&stream, change)).await?
     }
 
     fn head(&self) -> watch::Receiver<Position> {
@@ -192,7 +193,9 @@ impl EventStore for PostgresStore {
     }
 
     async fn close(&self) -> Result<(), StoreError> {
+        check_runtime()?;
         self.pool.close().await;
+        self.head.wake();
         if let Some(writer) = &self.writer {
             writer.close().await;
         }

@@ -2,14 +2,14 @@
 
 use factum_backend::LogEnd;
 use factum_core::{
-    AppendBatch, AppendError, Appended, Revision, StoreError, Timestamp, WriteBatch, WriteError,
+    AppendBatch, AppendError, Appended, Revision, StoreError, WriteBatch, WriteError,
 };
 use tokio_postgres::{Row, Transaction, types::Type};
 
 use crate::{
-    append::{Answer, doubts, since},
+    append::{Answer, doubts},
     documents, error,
-    known::Asking,
+    known::{Asking, Missing, Questions, Replies},
     link::Parameter,
     number::signed,
     round::{Pending, Round},
@@ -69,18 +69,14 @@ impl PostgresStore {
         let place = self.place_to_write()?;
         self.limits.check_append(&batch)?;
         let now = self.clock.now();
-        let mut member = Pending { index: 0, batch, since: Timestamp::EPOCH };
-        if member.batch.is_repeated() {
-            member.since = since(&member.batch, now)??;
-        }
-        let pending = [member];
+        let pending = [Pending::new(0, batch, now)??];
         let round = Round::gather(&pending);
         // A statement that waits for the lock on a connection that is gone is not committed by
         // anybody. So nothing can be overtaken by its repetition, and no head need be known.
         let numbers = (signed(now.as_micros()), i64::MAX);
         let parameters = round.parameters((&self.lock_ms, &0, &numbers.0, &numbers.1));
-        let ask = |statement, parameters| ask(transaction, place, statement, parameters);
-        let answer = Answer::read(&ask(&self.statements.append_in, parameters).await?)?;
+        let rows = ask(transaction, place, &self.statements.append_in, parameters).await?;
+        let answer = Answer::read(&rows)?;
         let mut outcomes = [None];
         let stored = answer.settle(&round, &mut outcomes);
         if let [Some(outcome)] = outcomes {
@@ -89,19 +85,23 @@ impl PostgresStore {
         }
         let end = LogEnd { head: stored.head, last_at: answer.recorded_at, now };
         let mut doubts = doubts(&round, &answer, &stored);
-        let mut doubt = doubts.pop().ok_or_else(documents::no_row)?;
-        let asked = doubt.known.judge(&doubt.batch, end)?.asked;
-        let found = match Asking::of(&asked) {
-            Some(asking) => {
-                let rows = ask(&self.statements.find_ids, asking.parameters()).await?;
-                Asking::found(&asked, &rows)?
+        let doubt = doubts.pop().ok_or_else(documents::no_row)?;
+        let (mut replies, mut asked) = (Replies::default(), Questions::default());
+        loop {
+            // The lock is held, so that what was true when it was refused still is.
+            let judged = doubt.known.judge(&doubt.batch, end, &replies)?;
+            let open = asked.take_new(&judged.asked);
+            if open.is_empty() {
+                return judged.outcome.unwrap_or_else(|| Err(documents::no_row().into()));
             }
-            None => Vec::new(),
-        };
-        doubt.known.found = &found;
-        // The lock is held, so that what was true when it was refused still is.
-        let judged = doubt.known.judge(&doubt.batch, end)?;
-        judged.outcome.unwrap_or_else(|| Err(documents::no_row().into()))
+            let (asking, missing) = (Asking::of(&open.ids), Missing::of(&open.missing));
+            let statement = &self.statements.find_ids;
+            let rows = ask(transaction, place, statement, asking.parameters()).await?;
+            replies.found.extend(Asking::found(&open.ids, &rows)?);
+            let statement = &self.statements.are_erased;
+            let rows = ask(transaction, place, statement, missing.parameters()).await?;
+            replies.erased.extend(Missing::erased(&rows)?);
+        }
     }
 
     /// Writes documents in a transaction of the caller's, as [`append_in`](Self::append_in)

@@ -4,7 +4,8 @@ use std::{collections::HashSet, sync::Arc};
 
 use bytes::BytesMut;
 use factum_backend::{
-    Commit, CommitDelay, CommitError, Committed, GroupPlan, LogEnd, PlannedEvent, hold, plan_group,
+    Commit, CommitDelay, CommitError, Committed, Foreseen, GroupPlan, LogEnd, PlannedEvent, hold,
+    plan_group,
 };
 use factum_core::{AppendBatch, Clock, EventParts, Retention, Timestamp, encode_tags};
 use rusqlite::{CachedStatement, Connection};
@@ -25,17 +26,18 @@ pub(crate) struct Committer {
     pub(crate) session: Session,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) commit_delay: Option<CommitDelay>,
+    pub(crate) foreseen: Arc<Foreseen>,
 }
 
 impl Commit for Committer {
     fn commit(&mut self, batches: &[AppendBatch]) -> std::result::Result<Committed, CommitError> {
-        let Self { session, clock, commit_delay } = self;
+        let Self { session, clock, commit_delay, foreseen } = self;
         session.transact(|connection, cache| {
             let snapshot = cache.snapshot(connection)?;
             // Behind the lock, because time must not decrease with position.
             let now = clock.now();
             let end = LogEnd { head: snapshot.head, last_at: snapshot.last_at, now };
-            let plan = plan_group(batches, end, &mut LogFacts { connection, cache })?;
+            let plan = plan_group(batches, end, &mut LogFacts { connection, cache, foreseen })?;
             hold(commit_delay.as_ref());
             let is_empty = plan.events.is_empty();
             if !is_empty {

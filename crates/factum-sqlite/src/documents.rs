@@ -18,6 +18,12 @@ use crate::{
 /// How many documents one step of a clearing removes, between which appends go on.
 const CLEAR_STEP: u32 = 1_000;
 
+/// The bytes that a write holds while it waits.
+pub(crate) fn size_of(batch: &WriteBatch) -> usize {
+    let value = |it: &DocumentWrite| it.value.as_ref().map_or(0, Bytes::len);
+    batch.entries().iter().map(|it| it.key.len() + value(it)).sum()
+}
+
 pub(crate) fn get(connection: &Connection, key: &[u8]) -> Result<Option<Document>> {
     let mut get = connection.prepare_cached(sql::GET_DOCUMENT)?;
     Ok(get.query_row([key], document).optional()?)
@@ -106,13 +112,7 @@ fn first_conflict(connection: &Connection, batch: &WriteBatch) -> Result<Option<
             continue;
         }
         let there = find.query_row([&write.key[..]], revision_in).optional()?;
-        let is_as_expected = match write.expected {
-            ExpectedRevision::Any => true,
-            ExpectedRevision::Absent => there.is_none(),
-            // An absent document counts as one of revision zero.
-            ExpectedRevision::Exact(revision) => there.unwrap_or_default() == revision,
-        };
-        if !is_as_expected {
+        if !write.expected.matches(there) {
             return Ok(Some(entry));
         }
     }

@@ -1,26 +1,61 @@
 //! What the planning of a group asks, answered inside the group's transaction.
 
-use factum_backend::{Facts, FoundEvent};
+use factum_backend::{Candidate, Facts, Foreseen, FoundEvent, Looked, Outlook, Span};
 use factum_core::{
-    AppendCondition, Direction, EventId, Position, StoreError, StreamBounds, StreamId,
-    StreamVersion, Timestamp,
+    AppendBatch, AppendCondition, Direction, ErasedRange, EventId, Position, StoreError,
+    StreamBounds, StreamId, StreamVersion, Timestamp,
 };
 use rusqlite::{Connection, Row};
 
 use crate::{
-    cache::Cache,
+    cache::{Cache, Snapshot},
     error::Result,
     names::Kind,
-    number::unsigned,
-    posting::{Candidate, Matches},
-    sql,
+    number::{signed, unsigned},
+    posting, sql,
 };
+
+/// Looks into the index that one step at the conditions of a batch takes: some tenths of a second,
+/// in which a snapshot is held.
+const STEP_LOOKS: usize = 1 << 17;
 
 /// The state that a group will be stored behind.
 #[derive(Debug)]
 pub(crate) struct LogFacts<'t> {
     pub(crate) connection: &'t Connection,
     pub(crate) cache: &'t mut Cache,
+    pub(crate) foreseen: &'t Foreseen,
+}
+
+/// The first match of a condition from a position on.
+fn first_match(
+    connection: &Connection,
+    (condition, first): (&AppendCondition, u64),
+    find: impl FnMut(Kind, &str) -> Result<Option<i64>>,
+    looks: &mut usize,
+) -> Result<Looked> {
+    let (query, at) = (&condition.fail_if_events_match, (first, Direction::Forward));
+    let mut matches = posting::of_query(connection, query, at, find)?;
+    Ok(match matches.seek(first, looks)? {
+        Some(Candidate::Match(position)) => Looked::Found(Position::new(position)),
+        Some(Candidate::Paused(position)) => Looked::Paused(Position::new(position - 1)),
+        None => Looked::Clear,
+    })
+}
+
+/// Goes on with the look at the conditions of a batch, on a reader's connection.
+pub(crate) fn foresee(
+    connection: &Connection,
+    batch: &AppendBatch,
+    mut outlook: Outlook,
+) -> Result<Outlook> {
+    let head = Snapshot::read(connection)?.head;
+    let mut looks = STEP_LOOKS;
+    outlook.step(batch, head, |condition, after| {
+        let find = |kind: Kind, name: &str| kind.find(connection, name);
+        first_match(connection, (condition, after.value().saturating_add(1)), find, &mut looks)
+    })?;
+    Ok(outlook)
 }
 
 impl Facts for LogFacts<'_> {
@@ -41,46 +76,48 @@ impl Facts for LogFacts<'_> {
         &mut self,
         stream: &StreamId,
         ids: &[EventId],
-        since: Timestamp,
+        span: Span,
     ) -> std::result::Result<Vec<FoundEvent>, StoreError> {
-        self.found(stream, ids, since).map_err(|fault| fault.in_file(self.connection))
+        self.found(stream, ids, span).map_err(|fault| fault.in_file(self.connection))
+    }
+
+    fn are_erased(&mut self, positions: ErasedRange) -> std::result::Result<bool, StoreError> {
+        self.is_erased(positions).map_err(|fault| fault.in_file(self.connection))
     }
 }
 
 impl LogFacts<'_> {
     fn matching(&mut self, condition: &AppendCondition) -> Result<Option<Position>> {
-        let Self { connection, cache } = self;
+        let Self { connection, cache, foreseen } = self;
+        let first = foreseen.after(condition).next();
+        // Most often all was looked at before, and not even the names must be looked up.
+        if first > cache.snapshot(connection)?.head {
+            return Ok(None);
+        }
         let find = |kind, name: &str| match kind {
             Kind::Type => cache.types.find(connection, name),
             Kind::Tag => cache.tags.find(connection, name),
             Kind::Category => kind.find(connection, name),
         };
-        let query = &condition.fail_if_events_match;
-        let mut matches = Matches::of_query(query, Direction::Forward, usize::MAX, find)?;
-        let first = condition.after.value().saturating_add(1);
-        Ok(match matches.seek(connection, first)? {
-            Some(Candidate::Match(position)) => Some(Position::new(position)),
-            Some(Candidate::Paused(_)) => unreachable!("the budget is without end"),
-            None => None,
-        })
+        let mut looks = usize::MAX;
+        match first_match(connection, (condition, first.value()), find, &mut looks)? {
+            Looked::Found(position) => Ok(Some(position)),
+            Looked::Clear => Ok(None),
+            Looked::Paused(_) => unreachable!("the looks are without end"),
+        }
     }
 
-    fn found(
-        &mut self,
-        stream: &StreamId,
-        ids: &[EventId],
-        since: Timestamp,
-    ) -> Result<Vec<FoundEvent>> {
+    fn found(&mut self, stream: &StreamId, ids: &[EventId], span: Span) -> Result<Vec<FoundEvent>> {
         let Some(entry) = self.cache.stream(self.connection, stream)? else {
             return Ok(Vec::new());
         };
         let mut statement = self.connection.prepare_cached(sql::FIND_IDS)?;
-        let mut rows = statement.query([entry.number])?;
+        let mut rows = statement.query([entry.number, signed(span.last.value())])?;
         let mut found = Vec::new();
-        // From the newest on: the retry window is short, the stream may be long.
+        // From the newest on: the span is short, the stream may be long.
         while let Some(row) = rows.next()? {
             let event = found_event(row)?;
-            if event.recorded_at < since || found.len() == ids.len() {
+            if span.is_before(&event) {
                 break;
             }
             if ids.contains(&event.id) {
@@ -88,6 +125,11 @@ impl LogFacts<'_> {
             }
         }
         Ok(found)
+    }
+
+    fn is_erased(&self, ErasedRange { first, last }: ErasedRange) -> Result<bool> {
+        let mut event = self.connection.prepare_cached(sql::EVENT_BETWEEN)?;
+        Ok(!event.exists([signed(first.value()), signed(last.value())])?)
     }
 }
 

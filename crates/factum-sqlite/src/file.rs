@@ -12,6 +12,8 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, Row};
 
 use crate::{
     error::{self, Fault},
+    options::Access,
+    place,
     schema::{self, Identity},
     sql,
     wal::CHECKPOINT_PAGES,
@@ -23,11 +25,14 @@ const WRITER_CACHE_KIB: u32 = 64 << 10;
 const READER_CACHE_KIB: u32 = 4 << 10;
 /// More than there are statements, so that each is compiled once per connection.
 const STATEMENTS_CACHED: usize = 80;
+/// The header of a database: <https://www.sqlite.org/fileformat.html>.
+const HEADER_BYTES: u64 = 100;
 /// How often the switch to a write-ahead log is tried while others hold the file.
 const WAL_ATTEMPTS: u32 = 20;
 
-/// The path as it will be named in errors, whatever folder the program moves to.
-pub(crate) fn resolve(path: &Path) -> Result<PathBuf, StoreError> {
+/// The path of the file itself, whatever folder the program moves to and whatever links lead there.
+/// To write, the folder is made if it is not there.
+pub(crate) fn resolve(path: &Path, access: Access) -> Result<PathBuf, StoreError> {
     if path.as_os_str().is_empty() || path == Path::new(":memory:") {
         return Err(StoreError::invalid(
             "a SQLite store lives in a file, name one such as sqlite:./events.db, or use memory:",
@@ -42,7 +47,10 @@ pub(crate) fn resolve(path: &Path) -> Result<PathBuf, StoreError> {
             path.display()
         )));
     }
-    Ok(path)
+    if access == Access::ReadWrite {
+        make_folder(&path)?;
+    }
+    place::real(&path)
 }
 
 /// Opens the file for writing, makes it if it is not there, and brings its tables up to date.
@@ -52,7 +60,6 @@ pub(crate) fn open_writer(
     file_bytes_max: Option<u64>,
     lineage: Lineage,
 ) -> Result<Connection, StoreError> {
-    make_folder(path)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
     let at = |e| error::at(path, e);
     let mut connection = connect(path, flags)?;
@@ -144,11 +151,27 @@ fn is_shareable(connection: &Connection) -> bool {
     !matches!(code, Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied))
 }
 
+/// Whether a file is a SQLite database, and not an empty one.
+///
+/// SQLite is asked, which reads its beginning only. To open and close the file otherwise would let
+/// go every lock that this process has on it: <https://www.sqlite.org/howtocorrupt.html>.
+pub(crate) fn is_database(path: &Path) -> bool {
+    let has_header = fs::metadata(path).is_ok_and(|it| it.is_file() && it.len() >= HEADER_BYTES);
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+    if !has_header {
+        return false;
+    }
+    connect(path, flags).is_ok_and(|connection| {
+        let read = connection.query_row(sql::COUNT_TABLES, [], |_| Ok(()));
+        let code = read.err().and_then(|e| e.sqlite_error_code());
+        // Damaged, it is one still.
+        !matches!(code, Some(ErrorCode::NotADatabase | ErrorCode::CannotOpen))
+    })
+}
+
 /// Whether the database has a write-ahead log beside it with anything in it.
 pub(crate) fn has_wal(path: &Path) -> bool {
-    let mut wal = path.as_os_str().to_owned();
-    wal.push("-wal");
-    fs::metadata(wal).is_ok_and(|wal| wal.len() > 0)
+    fs::metadata(place::wal_of(path)).is_ok_and(|wal| wal.len() > 0)
 }
 
 /// The path as SQLite's URI for a file that nobody changes: <https://www.sqlite.org/uri.html>.

@@ -1,18 +1,17 @@
 //! `sqlite:./events.db`.
 
-use std::{fs::File, io::Read, path::Path, sync::Arc};
+use std::{path::Path, sync::Arc};
 
 use async_trait::async_trait;
 use factum_backend::{OpenContext, OpenStore, StoreUrl, Stores};
 use factum_core::StoreError;
 
 use crate::{
+    file,
     options::{Access, SqliteOptions},
     store::SqliteStore,
 };
 
-/// What a SQLite file begins with: <https://www.sqlite.org/fileformat.html>.
-const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 /// The file of a store that is made in a folder.
 const FILE: &str = "events.db";
 
@@ -38,9 +37,7 @@ impl OpenStore for SqliteKind {
                 )));
             }
         };
-        // `sqlite://events.db` is how others write it; the slashes name no host here.
-        let path = url.path().strip_prefix("//").unwrap_or(url.path());
-        let options = SqliteOptions::new(path)
+        let options = SqliteOptions::new(url.file_path()?)
             .with_access(access)
             .with_clock(context.clock.clone())
             .with_ids(context.ids.clone());
@@ -50,17 +47,11 @@ impl OpenStore for SqliteKind {
 
     fn recognise(&self, path: &Path) -> Option<StoreUrl> {
         let inside = path.join(FILE);
-        let file = if path.is_dir() { inside.as_path() } else { path };
-        is_database(file).then(|| StoreUrl::of_path(self.scheme(), file))
+        let path = if path.is_dir() { inside.as_path() } else { path };
+        file::is_database(path).then(|| StoreUrl::of_path(self.scheme(), path))
     }
 
     fn place_in(&self, folder: &Path) -> Option<StoreUrl> {
         Some(StoreUrl::of_path(self.scheme(), &folder.join(FILE)))
     }
-}
-
-fn is_database(path: &Path) -> bool {
-    let mut start = [0; MAGIC.len()];
-    let read = File::open(path).and_then(|mut file| file.read_exact(&mut start));
-    read.is_ok() && start == *MAGIC
 }

@@ -26,6 +26,7 @@ mod options;
 mod schema;
 
 mod file;
+mod place;
 
 mod recent;
 

@@ -34,7 +34,8 @@ pub enum Access {
 #[non_exhaustive]
 #[must_use]
 pub struct SqliteOptions {
-    /// The file. Beside it SQLite keeps two more, ending in `-wal` and `-shm`.
+    /// The file. Beside it SQLite keeps two more, ending in `-wal` and `-shm`. A symbolic link is
+    /// followed; a file with a second name, by a hard link, is refused.
     pub path: PathBuf,
     /// What may be done.
     pub access: Access,

@@ -1,16 +1,16 @@
 //! The connections that read: a bounded number of them, each page in one snapshot.
 
 use std::{
-    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
+use factum_backend::blocking;
 use factum_core::StoreError;
 use rusqlite::Connection;
-use tokio::{sync::Semaphore, task};
+use tokio::sync::Semaphore;
 
-use crate::{error::Result, file, sql};
+use crate::{error::Result, file, place::Place, sql};
 
 /// The connections that read. Opened when they are needed, kept while the store is open.
 #[derive(Debug, Clone)]
@@ -18,7 +18,7 @@ pub(crate) struct Readers(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    path: PathBuf,
+    place: Place,
     busy_timeout: Duration,
     idle: Mutex<Vec<Connection>>,
     permits: Arc<Semaphore>,
@@ -26,11 +26,11 @@ struct Inner {
 }
 
 impl Readers {
-    pub(crate) fn new(path: PathBuf, busy_timeout: Duration, readers_max: usize) -> Self {
+    pub(crate) fn new(place: Place, busy_timeout: Duration, readers_max: usize) -> Self {
         // More would only wait for one another in SQLite; the bound also keeps the number a u32.
         let readers_max = readers_max.clamp(1, 1_024);
         Self(Arc::new(Inner {
-            path,
+            place,
             busy_timeout,
             idle: Mutex::new(Vec::new()),
             permits: Arc::new(Semaphore::new(readers_max)),
@@ -46,13 +46,13 @@ impl Readers {
         let permit = Arc::clone(&self.0.permits).acquire_owned().await;
         let permit = permit.map_err(|_| StoreError::closed())?;
         let inner = Arc::clone(&self.0);
-        let done = task::spawn_blocking(move || {
+        let done = blocking(move || {
             let done = inner.read(work);
             // Held until the connection is back, so that closing waits for it.
             drop(permit);
             done
         });
-        done.await.map_err(|e| StoreError::internal("a read was cut off").with_source(e))?
+        done.await?
     }
 
     /// Waits for the reads at hand, refuses further ones, and closes the connections.
@@ -75,15 +75,17 @@ impl Inner {
         &self,
         work: impl FnOnce(&Connection) -> Result<T>,
     ) -> std::result::Result<T, StoreError> {
+        self.place.check()?;
+        let path = self.place.path();
         let idle = self.idle().pop();
         let file::Reader { connection, is_immutable } = match idle {
             Some(connection) => file::Reader { connection, is_immutable: false },
-            None => file::open_reader(&self.path, self.busy_timeout)?,
+            None => file::open_reader(path, self.busy_timeout)?,
         };
         let done = in_snapshot(&connection, work).map_err(|fault| fault.in_file(&connection))?;
         // Somebody who may write to the folder did so after all: what was read is no snapshot.
-        if is_immutable && file::has_wal(&self.path) {
-            let path = self.path.display();
+        if is_immutable && file::has_wal(path) {
+            let path = path.display();
             let message = format!("another process writes to the database, try again: path={path}");
             return Err(StoreError::unavailable(message));
         }

@@ -1,6 +1,6 @@
 //! One page out of the log, from one snapshot.
 
-use factum_backend::{PAGE_SCANNED_MAX, PageBuilder, PageEnd, Pushed};
+use factum_backend::{Candidate, Matches, PAGE_SCANNED_MAX, PageBuilder, PageEnd, Pushed};
 use factum_core::{
     Content, Direction, ErasedRange, EventHeader, EventId, EventParts, Page, Position, ReadQuery,
     Scope, StreamBounds, StreamId, StreamInfo, StreamVersion, Timestamp,
@@ -12,7 +12,7 @@ use crate::{
     checksum,
     error::{Fault, Result},
     number::{signed, unsigned},
-    posting::{Candidate, Matches},
+    posting::{self, List},
     sequence::Sequence,
     sql, start,
     stream::StreamEntry,
@@ -45,7 +45,7 @@ pub(crate) fn page(connection: &Connection, query: &ReadQuery) -> Result<Page> {
                     stopped_at
                 }
                 _ => {
-                    let matches = matches(connection, query)?;
+                    let matches = matches(connection, query, start)?;
                     matching_page(connection, query.direction, (start, matches), &mut page)?
                 }
             }
@@ -175,16 +175,16 @@ fn fill(
     Ok(stopped_at)
 }
 
-fn matches(connection: &Connection, query: &ReadQuery) -> Result<Matches> {
-    let direction = query.direction;
+fn matches<'c>(
+    connection: &'c Connection,
+    query: &ReadQuery,
+    start: u64,
+) -> Result<Matches<List<'c>>> {
+    let at = (start, query.direction);
     match &query.scope {
-        Scope::Category(category) => {
-            Matches::of_category(connection, category, direction, PAGE_SCANNED_MAX)
-        }
+        Scope::Category(category) => posting::of_category(connection, category, at),
         Scope::Query(query) => {
-            Matches::of_query(query, direction, PAGE_SCANNED_MAX, |kind, name| {
-                kind.find(connection, name)
-            })
+            posting::of_query(connection, query, at, |kind, name| kind.find(connection, name))
         }
         Scope::Log | Scope::Stream(_) => unreachable!("these are read without an index of matches"),
     }
@@ -193,11 +193,11 @@ fn matches(connection: &Connection, query: &ReadQuery) -> Result<Matches> {
 fn matching_page(
     connection: &Connection,
     direction: Direction,
-    (start, mut matches): (u64, Matches),
+    (start, mut matches): (u64, Matches<List<'_>>),
     page: &mut PageBuilder<'_>,
 ) -> Result<StoppedAt> {
     let mut statement = connection.prepare_cached(sql::EVENT_AT)?;
-    let mut at = start;
+    let (mut at, mut looks) = (start, PAGE_SCANNED_MAX);
     // Everything on this side of `at` is on the page or does not match.
     let before = |at: u64| {
         Some(Position::new(match direction {
@@ -206,7 +206,7 @@ fn matching_page(
         }))
     };
     while !page.is_full() {
-        let position = match matches.seek(connection, at)? {
+        let position = match matches.seek(at, &mut looks)? {
             None => return Ok(None),
             Some(Candidate::Paused(position)) => return Ok(before(position)),
             Some(Candidate::Match(position)) => position,

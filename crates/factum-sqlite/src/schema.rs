@@ -26,9 +26,16 @@ pub(crate) enum Identity {
 
 /// What the file is, if this program may use it.
 pub(crate) fn identify(connection: &Connection, path: &Path) -> Result<Identity, StoreError> {
-    let header = |name| connection.pragma_query_value(None, name, |row| row.get(0));
+    // In one snapshot: another process may give an empty file its tables between two statements.
+    let snapshot = Transaction::new_unchecked(connection, TransactionBehavior::Deferred);
+    snapshot.map_err(|e| error::at(path, e)).and_then(|snapshot| identify_in(&snapshot, path))
+}
+
+/// What the file is at the moment that a transaction sees.
+fn identify_in(snapshot: &Transaction<'_>, path: &Path) -> Result<Identity, StoreError> {
+    let header = |name| snapshot.pragma_query_value(None, name, |row| row.get(0));
     let read = || {
-        let tables: i64 = connection.query_row(sql::COUNT_TABLES, [], |row| row.get(0))?;
+        let tables: i64 = snapshot.query_row(sql::COUNT_TABLES, [], |row| row.get(0))?;
         Ok((header("application_id")?, header("user_version")?, tables))
     };
     let (application, version, tables) = read().map_err(|e| error::at(path, e))?;
@@ -58,7 +65,7 @@ pub(crate) fn migrate(
         let step = connection.transaction_with_behavior(TransactionBehavior::Immediate);
         let step = step.map_err(at)?;
         // Asked under the lock: another process may have taken the step meanwhile.
-        let version = match identify(&step, path)? {
+        let version = match identify_in(&step, path)? {
             Identity::Empty => 0,
             Identity::Factum(version) => version,
         };
@@ -77,4 +84,39 @@ fn take(step: &Transaction<'_>, version: i32, lineage: Lineage) -> rusqlite::Res
         step.execute(sql::CREATE_LOG, [&lineage.as_uuid().as_bytes()[..]])?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
+
+    use super::*;
+
+    /// Of three statements, the first two saw the file before its tables and the last one after.
+    #[test]
+    fn a_file_that_another_opening_is_making_is_never_another_programs() {
+        for moment in ["application_id", "user_version"] {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("events.db");
+            let connection = Connection::open(&path).unwrap();
+            connection.pragma_update(None, "journal_mode", "wal").unwrap();
+            let mut other = Some(Connection::open(&path).unwrap());
+            let there = path.clone();
+            let make = move |context: AuthContext<'_>| {
+                let AuthAction::Pragma { pragma_name, .. } = context.action else {
+                    return Authorization::Allow;
+                };
+                if pragma_name == moment
+                    && let Some(mut other) = other.take()
+                {
+                    migrate(&mut other, &there, Lineage::new(uuid::Uuid::nil())).unwrap();
+                }
+                Authorization::Allow
+            };
+            connection.authorizer(Some(make)).unwrap();
+            identify(&connection, &path).unwrap_or_else(|error| panic!("{moment}: {error}"));
+            let there = identify(&connection, &path).unwrap();
+            assert_eq!(there, Identity::Factum(SCHEMA_VERSION), "{moment}");
+        }
+    }
 }

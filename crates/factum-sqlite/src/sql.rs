@@ -69,7 +69,8 @@ statements! {
     /// The same tag twice on an event is one label.
     ADD_EVENT_TAG = "INSERT OR IGNORE INTO event_tags (tag_no, position) VALUES (?1, ?2)";
     FIND_IDS = "SELECT id, position, version, recorded_at FROM events \
-        WHERE stream_no = ?1 ORDER BY version DESC";
+        WHERE stream_no = ?1 AND version <= ?2 ORDER BY version DESC";
+    EVENT_BETWEEN = "SELECT 1 FROM events WHERE position >= ?1 AND position <= ?2 LIMIT 1";
 
     LOG_FORWARD = events!("WHERE e.position >= ?1 ORDER BY e.position");
     LOG_BACKWARD = events!("WHERE e.position <= ?1 ORDER BY e.position DESC");

@@ -6,6 +6,7 @@ use rusqlite::Connection;
 use crate::{
     cache::Cache,
     error::{Fault, Result, stored_nothing},
+    place::Place,
     sql,
     wal::Wal,
 };
@@ -24,14 +25,15 @@ pub(crate) enum End<T> {
 pub(crate) struct Session {
     connection: Connection,
     cache: Cache,
+    place: Place,
     wal: Wal,
     /// SQLite's counter of what other connections have committed.
     data_version: Option<i64>,
 }
 
 impl Session {
-    pub(crate) fn new(connection: Connection, wal: Wal) -> Self {
-        Self { connection, cache: Cache::new(), wal, data_version: None }
+    pub(crate) fn new(connection: Connection, place: Place, wal: Wal) -> Self {
+        Self { connection, cache: Cache::new(), place, wal, data_version: None }
     }
 
     /// Does work in one transaction that excludes all other writers, and says truthfully how it
@@ -60,6 +62,7 @@ impl Session {
 
     fn begin(&mut self) -> Result<()> {
         self.connection.prepare_cached(sql::BEGIN_WRITE)?.execute([])?;
+        self.place.check_for_writing()?;
         self.cache.begin();
         let mut ask = self.connection.prepare_cached(sql::DATA_VERSION)?;
         let now = Some(ask.query_row([], |row| row.get(0))?);

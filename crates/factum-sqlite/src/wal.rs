@@ -12,7 +12,7 @@ use std::{
 
 use rusqlite::Connection;
 
-use crate::sql;
+use crate::{place::wal_of, sql};
 
 /// After how many pages in the log SQLite copies them into the database: 32 MiB.
 pub(crate) const CHECKPOINT_PAGES: u32 = 8_192;
@@ -32,9 +32,7 @@ pub(crate) struct Wal {
 impl Wal {
     /// The log beside this database.
     pub(crate) fn new(database: &Path, busy_timeout: Duration) -> Self {
-        let mut path = database.as_os_str().to_owned();
-        path.push("-wal");
-        Self { path: path.into(), busy_timeout, bytes_max: WAL_BYTES_MAX }
+        Self { path: wal_of(database), busy_timeout, bytes_max: WAL_BYTES_MAX }
     }
 
     /// Begins the log anew if it has grown too long. An error is the next commit's to report:

@@ -74,6 +74,7 @@ macro_rules! __conformance_cases {
         $($then)* {
             Versions model random_steps_end_as_in_a_model;
             Atomic atomic a_batch_is_stored_over_all_its_streams;
+            Atomic atomic a_batch_keeps_its_order_where_it_returns_to_a_stream;
             Atomic atomic a_wrong_version_stores_nothing_of_the_batch;
             Atomic atomic a_failed_check_stores_nothing;
             Atomic atomic a_check_that_holds_writes_nothing_itself;
@@ -106,6 +107,7 @@ macro_rules! __conformance_cases {
             Conditions condition one_of_sixteen_claims_a_tag;
             Conditions condition unrelated_tags_never_fail;
             Retry retry a_repeated_batch_is_answered_as_the_first_time;
+            Retry retry a_repeated_batch_that_returns_to_a_stream_is_answered_as_the_first_time;
             Retry retry a_repeated_batch_that_expects_nothing_is_recognised;
             Retry retry a_retry_is_recognised_when_its_version_fails;
             Retry retry a_retry_is_recognised_when_its_condition_fails;
@@ -115,6 +117,12 @@ macro_rules! __conformance_cases {
             Retry retry copies_at_the_same_moment_are_stored_once;
             Retry retry a_retry_is_recognised_until_the_window_ends;
             Retry retry a_retry_after_the_window_is_refused;
+            Retry retry a_retry_from_a_clock_that_is_ahead_is_recognised;
+            Retry retry a_batch_from_a_clock_too_far_ahead_is_refused;
+            Retry retry a_batch_stored_twice_is_answered_as_the_first_time;
+            Retry retry a_retry_is_recognised_at_every_place_of_a_stream;
+            Retry retry what_is_left_of_a_batch_answers_for_it;
+            Retry retry some_of_the_ids_are_invalid_beside_erased_events;
             HonestScan paging every_scope_reads_alike_in_pages_of_any_size;
             HonestScan paging reads_begin_at_every_position;
             HonestScan paging streams_are_read_from_every_version;
@@ -142,6 +150,7 @@ macro_rules! __conformance_cases {
             Retry durable a_retry_is_recognised_after_reopening;
             Durable durable close_finishes_what_was_accepted;
             Durable durable a_closed_store_refuses;
+            Durable durable closing_ends_subscriptions;
             ReadYourWrites durable an_acknowledged_event_is_read_at_once;
             ReadYourWrites durable the_head_wakes_readers;
             StablePrefix durable each_log_has_a_lineage_of_its_own;
@@ -166,6 +175,7 @@ macro_rules! __conformance_cases {
             Documents shared documents_are_shared_by_handles;
             Documents documents a_written_document_is_read_at_once;
             Documents documents every_expected_revision;
+            Documents documents an_absent_document_is_at_revision_zero;
             Documents documents a_write_is_whole_or_not_at_all;
             Documents documents one_of_sixteen_writers_wins;
             Documents documents revisions_are_never_given_again;

@@ -9,6 +9,7 @@
 //! | that nothing was lost, invented, doubled or reordered | [`History`], [`RecordingStore`] |
 //! | that callers were answered what was so | [`Answers`], [`Answer`] |
 //! | what depends on time or chance | [`VirtualClock`], [`SeededIds`] |
+//! | what is answered where there is no runtime | [`drive`](drive()) |
 //!
 //! All examples are of one sample domain, the [`bank`].
 //!
@@ -26,6 +27,7 @@
 mod random;
 
 mod clock;
+mod drive;
 mod id;
 
 mod diff;
@@ -43,6 +45,7 @@ pub mod conformance;
 
 pub use answer::{Answer, AnswerSummary, Answers, Call, Contradiction};
 pub use clock::VirtualClock;
+pub use drive::drive;
 pub use faulty::{Fault, FaultRates, FaultyDocuments, FaultyStore};
 pub use given::{Given, Then, When, given};
 pub use history::{

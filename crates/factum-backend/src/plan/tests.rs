@@ -1,14 +1,14 @@
 use std::time::Duration;
 
 use factum_core::{
-    AppendBatch, AppendCondition, AppendError, Appended, Content, EventId, EventName,
+    AppendBatch, AppendCondition, AppendError, Appended, Content, ErasedRange, EventId, EventName,
     ExpectedVersion, NewEvent, Position, Query, RETRY_WINDOW, StoreError, StoreErrorKind,
     StreamBounds, StreamId, StreamVersion, Tag, Timestamp,
 };
 use proptest::prelude::*;
 
 use super::{LogEnd, plan_group};
-use crate::facts::{Facts, FoundEvent};
+use crate::facts::{Facts, FoundEvent, Span};
 
 const NOW: Timestamp = Timestamp::from_micros(1_800_000_000_000_000);
 
@@ -16,13 +16,19 @@ const NOW: Timestamp = Timestamp::from_micros(1_800_000_000_000_000);
 #[derive(Debug, Clone, Default)]
 struct Log {
     events: Vec<(StreamId, NewEvent, FoundEvent)>,
+    /// Events of a stream up to a version that are gone.
+    erased: Vec<(StreamId, u64)>,
+    /// Where events were looked for.
+    spans: Vec<Span>,
 }
 
 impl Log {
     fn append(&mut self, batches: &[AppendBatch]) -> Vec<Result<Appended, AppendError>> {
         let head = Position::new(self.events.len() as u64);
         let end = LogEnd { head, last_at: Timestamp::EPOCH, now: NOW };
-        let plan = plan_group(batches, end, &mut self.clone()).unwrap();
+        let mut facts = self.clone();
+        let plan = plan_group(batches, end, &mut facts).unwrap();
+        self.spans = facts.spans;
         assert_eq!(plan.head.value(), head.value() + plan.events.len() as u64);
         for planned in &plan.events {
             let header = planned.header;
@@ -37,13 +43,19 @@ impl Log {
         }
         plan.outcomes
     }
+
+    fn is_kept(&self, stream: &StreamId, version: StreamVersion) -> bool {
+        self.erased.iter().all(|(of, through)| of != stream || version.value() > *through)
+    }
 }
 
 impl Facts for Log {
     fn bounds(&mut self, stream: &StreamId) -> Result<StreamBounds, StoreError> {
         let count = self.events.iter().filter(|(of, ..)| of == stream).count();
         let version = StreamVersion::new(count as u64);
-        Ok(StreamBounds { version, ..StreamBounds::default() })
+        let erased = self.erased.iter().filter(|(of, _)| of == stream).map(|it| it.1).max();
+        let erased_through = StreamVersion::new(erased.unwrap_or(0));
+        Ok(StreamBounds { version, erased_through, ..StreamBounds::default() })
     }
 
     fn first_match(&mut self, condition: &AppendCondition) -> Result<Option<Position>, StoreError> {
@@ -59,11 +71,19 @@ impl Facts for Log {
         &mut self,
         stream: &StreamId,
         ids: &[EventId],
-        since: Timestamp,
+        span: Span,
     ) -> Result<Vec<FoundEvent>, StoreError> {
+        self.spans.push(span);
         let of_stream = self.events.iter().filter(|(of, ..)| of == stream);
         let found = of_stream.map(|(_, _, found)| *found);
-        Ok(found.filter(|f| ids.contains(&f.id) && f.recorded_at >= since).collect())
+        let found = found.filter(|it| ids.contains(&it.id) && self.is_kept(stream, it.version));
+        Ok(found.filter(|it| span.contains(it)).collect())
+    }
+
+    fn are_erased(&mut self, positions: ErasedRange) -> Result<bool, StoreError> {
+        let ErasedRange { first, last } = positions;
+        let mut there = self.events.iter().filter(|it| (first..=last).contains(&it.2.position));
+        Ok(there.all(|(stream, _, event)| !self.is_kept(stream, event.version)))
     }
 }
 
@@ -168,6 +188,82 @@ fn a_retry_over_streams_gets_the_versions_it_got_before() {
     assert_eq!(again, first.replayed());
 }
 
+/// Two streams in turn, the first of them three times.
+fn returning(expected: impl Into<ExpectedVersion>) -> AppendBatch {
+    let any = ExpectedVersion::Any;
+    let batch = write(1, expected, &[1, 2]).and(write(2, any, &[3]));
+    batch.and(write(1, any, &[4])).and(write(2, any, &[5, 6])).and(write(1, any, &[7]))
+}
+
+#[test]
+fn a_batch_that_returns_to_a_stream_is_planned_in_its_order_and_recognised() {
+    let mut log = Log::default();
+    let batch = returning(ExpectedVersion::NoStream);
+    let first = log.append(std::slice::from_ref(&batch)).remove(0).unwrap();
+    assert_eq!(first.versions, [2, 1, 3, 3, 4].map(StreamVersion::new));
+    assert_eq!((first.first.value(), first.last.value()), (1, 7));
+    assert!(log.events.iter().map(|(_, event, _)| event).eq(batch.events()));
+    for again in [batch.clone(), batch.repeated()] {
+        let again = log.append(std::slice::from_ref(&again)).remove(0).unwrap();
+        assert_eq!(again, first.clone().replayed());
+    }
+    check(&mut log, &[returning(exact(4)).repeated()], "=1..7");
+    check(&mut log, &[write(1, exact(3), &[8])], "v4");
+}
+
+#[test]
+fn what_is_left_of_a_batch_that_returns_to_a_stream_answers_for_all_its_writes() {
+    for expected in [ExpectedVersion::NoStream, ExpectedVersion::Any] {
+        for erased in 1..=3 {
+            let mut log = Log::default();
+            let batch = returning(expected);
+            let first = log.append(std::slice::from_ref(&batch)).remove(0).unwrap();
+            log.append(&[write(1, ExpectedVersion::Any, &[201])]);
+            log.erased.push((stream(1), erased));
+            let again = log.append(&[batch.repeated()]).remove(0).unwrap();
+            assert_eq!(again, first.replayed(), "{expected} {erased}");
+        }
+    }
+}
+
+/// Facts that answer for the ids of a stream once.
+struct Once(Log, Vec<StreamId>);
+
+impl Facts for Once {
+    fn bounds(&mut self, stream: &StreamId) -> Result<StreamBounds, StoreError> {
+        self.0.bounds(stream)
+    }
+
+    fn first_match(&mut self, condition: &AppendCondition) -> Result<Option<Position>, StoreError> {
+        self.0.first_match(condition)
+    }
+
+    fn find_ids(
+        &mut self,
+        stream: &StreamId,
+        ids: &[EventId],
+        span: Span,
+    ) -> Result<Vec<FoundEvent>, StoreError> {
+        assert!(!self.1.contains(stream), "{stream} is searched twice");
+        self.1.push(stream.clone());
+        self.0.find_ids(stream, ids, span)
+    }
+
+    fn are_erased(&mut self, positions: ErasedRange) -> Result<bool, StoreError> {
+        self.0.are_erased(positions)
+    }
+}
+
+#[test]
+fn a_stream_that_a_batch_writes_several_times_is_searched_once() {
+    let batch = returning(ExpectedVersion::Any).repeated();
+    let end = LogEnd { head: Position::ZERO, last_at: Timestamp::EPOCH, now: NOW };
+    let mut facts = Once(Log::default(), Vec::new());
+    let plan = plan_group([&batch], end, &mut facts).unwrap();
+    assert_eq!(short(&plan.outcomes[0]), "+1..7");
+    assert_eq!(facts.1, [stream(1), stream(2)]);
+}
+
 #[test]
 fn some_of_the_ids_are_refused() {
     let mut log = Log::default();
@@ -177,6 +273,124 @@ fn some_of_the_ids_are_refused() {
     check(&mut log, &[write(1, ExpectedVersion::Any, &[1]).repeated()], "=1..1");
     check(&mut log, &[write(1, exact(0), &[1, 3])], "!");
     check(&mut log, &[write(1, exact(0), &[4])], "v2");
+}
+
+#[test]
+fn a_batch_that_was_stored_twice_is_answered_as_the_first_time() {
+    let mut log = Log::default();
+    let batch = write(1, ExpectedVersion::Any, &[1, 2]);
+    check(&mut log, &[batch.clone(), batch.clone()], "+1..2 +3..4");
+    check(&mut log, &[batch.clone(), batch.clone().repeated()], "+5..6 =1..2");
+    // The first copy is gone.
+    log.erased.push((stream(1), 2));
+    check(&mut log, &[batch.repeated()], "=3..4");
+}
+
+#[test]
+fn an_id_that_another_stream_of_the_group_holds_hides_no_retry() {
+    let mut log = Log::default();
+    let [one, two] = [1, 2].map(|name| write(name, ExpectedVersion::Any, &[7]));
+    check(&mut log, &[one, two.clone(), two.repeated()], "+1..1 +2..2 =2..2");
+}
+
+/// A batch over two streams, each of which has grown since, and how it was answered.
+fn stored_over_two_streams(second: ExpectedVersion) -> (Log, AppendBatch, Appended) {
+    let mut log = Log::default();
+    log.append(&[write(2, ExpectedVersion::Any, &[100])]);
+    let batch = write(1, exact(0), &[1, 2]).and(write(2, second, &[3, 4]));
+    let first = log.append(std::slice::from_ref(&batch)).remove(0).unwrap();
+    for name in [1, 2] {
+        log.append(&[write(name, ExpectedVersion::Any, &[200 + u32::from(name)])]);
+    }
+    (log, batch, first)
+}
+
+#[test]
+fn what_is_left_of_a_batch_answers_for_it() {
+    for second in [exact(1), ExpectedVersion::Any] {
+        let (whole, batch, first) = stored_over_two_streams(second);
+        for erased in [[1, 0], [0, 2], [1, 2], [2, 2], [1, 3], [2, 0]] {
+            let mut log = whole.clone();
+            log.erased = [1, 2].map(stream).into_iter().zip(erased).collect();
+            for again in [batch.clone().repeated(), batch.clone()] {
+                let again = log.append(&[again]).remove(0).unwrap();
+                assert_eq!(again, first.clone().replayed(), "{second} {erased:?}");
+            }
+        }
+        let mut log = whole;
+        log.erased = vec![(stream(1), 2), (stream(2), 3)];
+        check(&mut log, &[batch.clone().repeated()], "!");
+        check(&mut log, &[batch], "v3");
+    }
+}
+
+#[test]
+fn the_version_of_a_write_of_which_nothing_is_left_is_one_that_conflicts() {
+    let (mut log, batch, _) = stored_over_two_streams(ExpectedVersion::Any);
+    log.append(&[write(2, ExpectedVersion::Any, &[300])]);
+    log.erased.push((stream(2), 4));
+    let again = log.append(&[batch.repeated()]).remove(0).unwrap();
+    // It was 3; all that is known is that it was none of those that are left.
+    assert_eq!(again.versions, [2, 4].map(StreamVersion::new));
+    check(&mut log, &[write(2, exact(4), &[400])], "v5");
+}
+
+#[test]
+fn a_part_of_a_batch_whose_rest_was_never_stored_is_refused() {
+    let mut log = Log::default();
+    log.append(&[write(2, ExpectedVersion::Any, &[8, 9]), write(1, exact(0), &[1, 2])]);
+    log.append(&[write(1, ExpectedVersion::Any, &[3])]);
+    log.erased = vec![(stream(2), 1), (stream(1), 1)];
+    // Nothing was erased where its second event would stand, nor where this one's first would.
+    let longer = write(1, exact(0), &[1, 2]).and(write(2, ExpectedVersion::Any, &[4]));
+    check(&mut log, &[longer.clone().repeated(), longer], "! !");
+    let earlier = write(2, ExpectedVersion::Any, &[5]).and(write(1, exact(2), &[3]));
+    check(&mut log, &[earlier.clone().repeated(), earlier], "! !");
+    // Before the first position there is none.
+    let before = write(2, ExpectedVersion::Any, &[6, 7, 5, 9]);
+    check(&mut log, &[before.repeated()], "!");
+}
+
+/// A stream of many events, and where the planning of a batch looked for its ids in it.
+fn spans(batch: AppendBatch, expect: &str) -> Vec<Span> {
+    let mut log = Log::default();
+    for id in 1_000..1_020 {
+        log.append(&[AppendBatch::new().write(
+            stream(1),
+            ExpectedVersion::Any,
+            [event(id).with_tag(tag(9))],
+        )]);
+    }
+    check(&mut log, &[batch], expect);
+    log.spans
+}
+
+#[test]
+fn an_ordinary_conflict_looks_right_after_the_version_that_it_expected() {
+    let since = NOW.saturating_sub(RETRY_WINDOW);
+    let span = |first: u64, last: u64| Span {
+        first: StreamVersion::new(first),
+        last: StreamVersion::new(last),
+        ..Span::since(since)
+    };
+    assert_eq!(spans(write(1, exact(7), &[1, 2]), "v20"), [span(8, 9)]);
+    assert_eq!(spans(write(1, ExpectedVersion::NoStream, &[1]), "v20"), [span(1, 1)]);
+    // As it is not there, the other stream need not be asked.
+    let both = write(2, ExpectedVersion::Any, &[2]).and(write(1, exact(7), &[1]));
+    assert_eq!(spans(both, "v20"), [span(8, 8)]);
+    let marked = write(1, exact(7), &[1]).repeated();
+    assert_eq!(spans(marked, "v20"), [Span::since(since)], "a repeated one is looked for all over");
+}
+
+#[test]
+fn a_failed_condition_looks_after_the_position_that_it_names() {
+    let condition = AppendCondition { after: Position::new(18), ..no_tag(9) };
+    let batch = write(1, ExpectedVersion::Any, &[1]).unless(condition);
+    let since = Span::since(NOW.saturating_sub(RETRY_WINDOW));
+    let expect = [Span { after: Position::new(18), ..since }];
+    assert_eq!(spans(batch, "c0@19"), expect);
+    let check = write(2, ExpectedVersion::Any, &[1]).check(stream(1), exact(3));
+    assert_eq!(spans(check, "v20"), [since]);
 }
 
 #[test]
@@ -201,7 +415,7 @@ fn a_clock_that_is_far_ahead_is_refused_and_not_stored_twice() {
     let near = ahead(RETRY_WINDOW);
     check(&mut log, &[near.clone(), near.repeated()], "+1..1 =1..1");
     let far = ahead(RETRY_WINDOW + Duration::from_millis(1));
-    check(&mut log, &[far.clone(), far.repeated()], "+2..2 !");
+    check(&mut log, &[far.clone(), far.repeated()], "! !");
 }
 
 /// Facts of a stream whose first three events went behind a summary.
@@ -221,9 +435,13 @@ impl Facts for Truncated {
         &mut self,
         stream: &StreamId,
         ids: &[EventId],
-        since: Timestamp,
+        span: Span,
     ) -> Result<Vec<FoundEvent>, StoreError> {
-        self.0.find_ids(stream, ids, since)
+        self.0.find_ids(stream, ids, span)
+    }
+
+    fn are_erased(&mut self, positions: ErasedRange) -> Result<bool, StoreError> {
+        self.0.are_erased(positions)
     }
 }
 
@@ -282,9 +500,13 @@ impl Facts for Unasked {
         &mut self,
         stream: &StreamId,
         ids: &[EventId],
-        since: Timestamp,
+        span: Span,
     ) -> Result<Vec<FoundEvent>, StoreError> {
-        self.0.find_ids(stream, ids, since)
+        self.0.find_ids(stream, ids, span)
+    }
+
+    fn are_erased(&mut self, positions: ErasedRange) -> Result<bool, StoreError> {
+        self.0.are_erased(positions)
     }
 }
 
@@ -306,12 +528,14 @@ fn any_batch() -> impl Strategy<Value = AppendBatch> {
         (0..4_u64).prop_map(exact),
     ];
     let tagged = (0..24_u32, proptest::option::of(0..3_u8));
-    let writes = proptest::collection::btree_map(0..3_u8, (expected, tagged), 1..3);
+    let writes = proptest::collection::vec((0..3_u8, expected, tagged), 1..4);
     (writes, proptest::option::of(0..3_u8), any::<bool>()).prop_map(|(writes, unless, repeated)| {
         let mut batch = AppendBatch::new();
-        for (name, (expected, (id, tagged))) in writes {
-            // An id belongs to one stream, so that a batch holds none twice.
-            let event = event(id * 3 + u32::from(name));
+        for (name, expected, (id, tagged)) in writes {
+            // A batch holds no id twice; different streams may hold the same.
+            let event = event(id + 24 * batch.event_count() as u32);
+            let is_first = batch.writes().iter().all(|write| write.stream != stream(name));
+            let expected = if is_first { expected } else { ExpectedVersion::Any };
             let event = tagged.into_iter().fold(event, |event, value| event.with_tag(tag(value)));
             batch = batch.write(stream(name), expected, [event]);
         }

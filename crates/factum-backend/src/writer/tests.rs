@@ -1,13 +1,13 @@
 use std::sync::{Mutex, mpsc as std_mpsc};
 
 use factum_core::{
-    Clock, Content, EventId, EventName, ExpectedVersion, NewEvent, StoreErrorKind, StreamBounds,
-    StreamId, SystemClock, Timestamp,
+    Clock, Content, ErasedRange, EventId, EventName, ExpectedVersion, NewEvent, StoreErrorKind,
+    StreamBounds, StreamId, SystemClock, Timestamp,
 };
 
 use super::*;
 use crate::{
-    facts::{Facts, FoundEvent},
+    facts::{Facts, FoundEvent, Span},
     plan::{LogEnd, plan_group},
 };
 
@@ -40,9 +40,13 @@ impl Facts for Nothing {
         &mut self,
         _: &StreamId,
         _: &[EventId],
-        _: Timestamp,
+        _: Span,
     ) -> Result<Vec<FoundEvent>, StoreError> {
         Ok(Vec::new())
+    }
+
+    fn are_erased(&mut self, _: ErasedRange) -> Result<bool, StoreError> {
+        Ok(false)
     }
 }
 
@@ -276,6 +280,55 @@ async fn other_work_runs_between_groups() {
     let bench = bench();
     bench.open_gate(1);
     bench.append(0, 1).await.unwrap().unwrap();
-    let head = bench.writer.run(|store| store.head).await.unwrap();
+    let head = bench.writer.run(0, |store| store.head).await.unwrap();
     assert_eq!(head, Position::new(1));
+}
+
+/// Work that is no append took no room: a queue of documents to be written had no limit.
+#[tokio::test]
+async fn other_work_waits_for_room_as_well() {
+    let bench = bench();
+    let append = bench.append(0, 1);
+    bench.settle().await;
+    let size = 1 << 20;
+    let most = QUEUE_BYTES_MAX / size;
+    let works: Vec<_> = (0..2 * most)
+        .map(|_| {
+            let writer = bench.writer.clone();
+            let held = [7_u8; 16];
+            tokio::spawn(async move { writer.run(size, move |_| held.len()).await })
+        })
+        .collect();
+    bench.settle().await;
+    let room = bench.writer.room.available_permits() * ROOM_UNIT;
+    assert!(room < 2 * size, "the queue holds what fits into it, not more: room={room}");
+    bench.open_gate(1);
+    append.await.unwrap().unwrap();
+    for work in works {
+        assert_eq!(work.await.unwrap().unwrap(), 16);
+    }
+    bench.writer.close().await;
+    assert_eq!(bench.writer.room.available_permits() * ROOM_UNIT, QUEUE_BYTES_MAX);
+}
+
+/// Forgotten with a caller that gave up waiting, all of it would be looked at on the writer's
+/// thread after all.
+#[tokio::test]
+async fn what_was_foreseen_is_kept_until_its_batch_is_planned_though_the_caller_is_gone() {
+    let bench = bench();
+    let foreseen = Arc::<crate::foreseen::Foreseen>::default();
+    let tag = factum_core::Tag::new("email", "ada@example.org").unwrap();
+    let fail_if_events_match = factum_core::Query::tag(tag);
+    let condition = factum_core::AppendCondition { fail_if_events_match, after: Position::ZERO };
+    let asked = batch(0, 1).unless(condition);
+    let kept = foreseen.keep(&asked, &[Position::ZERO]);
+    let writer = bench.writer.clone();
+    let append = tokio::spawn(async move { writer.append_foreseen(asked, Some(kept)).await });
+    bench.settle().await;
+    append.abort();
+    assert!(append.await.unwrap_err().is_cancelled());
+    assert!(!foreseen.is_empty(), "the batch is still to be planned");
+    bench.open_gate(1);
+    bench.writer.close().await;
+    assert!(foreseen.is_empty());
 }

@@ -45,7 +45,16 @@ async fn outside(line: String) -> String {
 #[tokio::test]
 async fn a_parked_event_is_seen_and_released_from_another_process() {
     let folder = tempfile::tempdir().unwrap();
-    let store = sqlite_in(folder.path());
+    is_seen_and_released(sqlite_in(folder.path())).await;
+}
+
+#[tokio::test]
+async fn a_parked_event_is_released_while_its_journal_is_open() {
+    let folder = tempfile::tempdir().unwrap();
+    is_seen_and_released(format!("journal:{}", folder.path().join("data").display())).await;
+}
+
+async fn is_seen_and_released(store: String) {
     let app = App::open(&store).await.expect("it opens");
     let is_good = Arc::new(AtomicBool::new(false));
     let mails = start(&app, &is_good);

@@ -125,6 +125,7 @@ fn every_error_of_an_aggregate_tells_its_kind_through_a_transparent_error() {
         } => Invalid,
         EncodeError::Tag(_) = no_tag().into() => Invalid,
         EncodeError::NotReadable(_) = EncodeError::NotReadable(undecoded()) => Invalid,
+        EncodeError::MatchesNothing = EncodeError::MatchesNothing => Invalid,
     });
     kinds!(ExecuteError<No> {
         ExecuteError::Rejected(_) = ExecuteError::Rejected(No) => Rejected,

@@ -27,8 +27,8 @@ pub struct SnapshotPolicy {
     pub kept: usize,
     /// A state whose bytes are more than this is stored compressed (LZ4).
     pub compress_above_bytes: usize,
-    /// The number of the state's shape. Raise it when the state's type changes its meaning:
-    /// snapshots with another number are ignored.
+    /// The number of the state's shape. Raise it when the state's type keeps its name and changes
+    /// its meaning: snapshots with another number, or of a type with another name, are ignored.
     pub state_version: u32,
 }
 

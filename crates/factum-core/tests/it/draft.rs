@@ -2,7 +2,7 @@
 
 use factum_core::{
     Attempts, Committing, Draft, Drafted, EventStore, ExpectedVersion, Metadata, ReadQuery,
-    Repository, RetryPolicy, SnapshotPolicy, Tail,
+    Repository, RetryPolicy, SnapshotPolicy, StreamId, Tail,
 };
 use factum_testing::bank::{Account, AccountCommand, AccountRejection};
 
@@ -126,4 +126,26 @@ async fn a_snapshot_is_taken_when_it_is_due_and_used_by_the_next_load() {
     assert_eq!(ada.snapshot_version().value(), 6);
     assert_eq!(accounts.load("ada").await.unwrap().state, *ada.state());
     assert_eq!(accounts.snapshot_stats().unwrap().used(), 1);
+}
+
+#[tokio::test]
+async fn one_stays_with_its_store_and_its_category() {
+    let (bench, other) = (Bench::new(), Bench::new());
+    bench.open("ada", &[]).await;
+    other.open("ada", &[]).await;
+    let (accounts, others) = (bench.accounts(), other.accounts());
+    let mut ada = draft(&accounts, "ada").await;
+    ada.decide(&others, &DEPOSIT, &no_metadata()).expect_err("it is decided by another store's");
+    assert!(matches!(ada.decide(&accounts, &DEPOSIT, &no_metadata()), Ok(Drafted::Taken(_))));
+    let mut attempts = Attempts::new(RetryPolicy::new());
+    let refused = ada.commit(&others, &mut attempts).await.unwrap_err();
+    assert!(refused.to_string().contains("of another store than the draft"), "{refused}");
+    assert_eq!((bench.balance("ada").await.1, other.balance("ada").await.1), (1, 1));
+    assert!(matches!(commit(&mut ada, &accounts).await, Committing::Stored(_)), "it was kept");
+    catch_up(&mut ada, &others).await.unwrap();
+    assert!(ada.decide(&others, &DEPOSIT, &no_metadata()).is_ok(), "it is of that log now");
+
+    let order = StreamId::new("order", "1").unwrap();
+    let refused = accounts.draft(&order, &mut attempts).await.unwrap_err();
+    assert!(refused.to_string().contains("is not one of this aggregate"), "{refused}");
 }

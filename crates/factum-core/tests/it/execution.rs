@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use factum_core::{
     Aggregate, AppendBatch, AppendCondition, Content, Context, Decision, EventId, EventName,
     EventStore, ExecuteError, ExpectedVersion, Matching, Metadata, NewEvent, Position, Query,
-    ReadQuery, Repository, RetryPolicy, StreamChange, StreamId, StreamVersion, Tag, Transaction,
-    Verdict,
+    ReadQuery, Repository, RetryPolicy, StoreErrorKind, StreamChange, StreamId, StreamVersion, Tag,
+    Transaction, Verdict,
 };
 use factum_macros::Event;
 use factum_testing::bank::{Account, AccountCommand, AccountEvent, AccountRejection};
@@ -174,6 +174,20 @@ async fn a_batch_that_rides_along_must_hold_an_event() {
     let deposit = AccountCommand::Deposit { cents: 1 };
     let refused = bench.accounts().execute_along("ada", &deposit, &no_metadata(), &check).await;
     assert!(matches!(refused, Err(ExecuteError::Store(_))), "whatever the command leads to");
+}
+
+#[tokio::test]
+async fn a_batch_that_rides_along_can_not_write_the_aggregates_stream() {
+    let bench = Bench::new();
+    bench.open("ada", &[]).await;
+    let along = AppendBatch::new()
+        .write(stream("ada"), ExpectedVersion::Any, note("1", 1).events().cloned())
+        .write(stream("bob"), ExpectedVersion::Any, note("2", 1).events().cloned());
+    let deposit = AccountCommand::Deposit { cents: 1 };
+    let refused = bench.accounts().execute_along("ada", &deposit, &no_metadata(), &along).await;
+    let Err(ExecuteError::Store(error)) = refused else { panic!("{refused:?}") };
+    assert_eq!(error.kind(), StoreErrorKind::Invalid);
+    assert_eq!(bench.balance("ada").await, (0, 1), "nothing is stored that the answer leaves out");
 }
 
 #[derive(Debug, Clone, PartialEq, Event)]

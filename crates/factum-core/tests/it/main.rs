@@ -5,6 +5,7 @@
 mod bench;
 mod meddled;
 
+mod changing;
 mod decoding;
 mod draft;
 mod execution;

@@ -3,9 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use factum_core::{
-    Category, Checkpoint, DivergedReason, EventStore, ExpectedVersion, Metadata, Page, Position,
-    ReadError, ReadFrom, ReadLog, ReadQuery, Scope, StreamChange, StreamVersion, SubscribeFrom,
-    Subscription,
+    AppendBatch, Category, Checkpoint, Content, DivergedReason, EventId, EventName, EventStore,
+    ExpectedVersion, Metadata, NewEvent, Page, Position, ReadError, ReadFrom, ReadLog, ReadQuery,
+    Scope, StreamChange, StreamId, StreamVersion, SubscribeFrom, Subscription, Timestamp,
 };
 
 use factum_testing::bank::AccountCommand;
@@ -155,9 +155,90 @@ async fn a_checkpoint_of_another_log_is_noticed() {
     }
 }
 
+/// Events of a stream that nobody follows.
+async fn others_write(bench: &Bench, count: u64) {
+    let events = (0..count).map(|number| {
+        let id = EventId::derived(Timestamp::EPOCH, &number.to_le_bytes());
+        NewEvent::new(id, EventName::from_static("hall.opened"), Content::Json, "{}")
+    });
+    let hall = StreamId::new("hall", "1").unwrap();
+    let batch = AppendBatch::new().write(hall, ExpectedVersion::Any, events);
+    bench.store.append(batch).await.unwrap();
+}
+
+/// An account that is followed, and 1,200 events of others after it.
+async fn beside_others() -> (Bench, Scope) {
+    let bench = Bench::new();
+    bench.open("ada", &[]).await;
+    others_write(&bench, 1_200).await;
+    (bench, Scope::Stream(stream("ada")))
+}
+
+/// What a subscription that begins at a checkpoint reads first.
+async fn next_after(bench: &Bench, scope: &Scope, checkpoint: Checkpoint) -> Page {
+    let from = SubscribeFrom::Checkpoint(checkpoint);
+    let mut pages = Subscription::new(&bench.kernel, scope.clone(), from).into_pages();
+    pages.try_next().await.unwrap().expect("an event was appended")
+}
+
+#[tokio::test]
+async fn the_checkpoint_of_a_filtered_subscription_moves_with_what_is_scanned() {
+    let (bench, scope) = beside_others().await;
+    let mut pages =
+        Subscription::new(&bench.kernel, scope.clone(), SubscribeFrom::Start).into_pages();
+    while pages.try_next().await.unwrap().is_some() {}
+    let checkpoint = pages.checkpoint().unwrap();
+    assert_eq!(checkpoint.position, Position::new(1_201), "nothing need be scanned again");
+    // It holds the event that is there, so that another log is noticed.
+    let there = ReadQuery::log().from(ReadFrom::Position(checkpoint.position));
+    let there = bench.store.read(there).await.unwrap();
+    assert_eq!(checkpoint, Checkpoint::of(there.lineage, &there.events[0]));
+
+    bench.deposit("ada", &[7]).await;
+    let found = next_after(&bench, &scope, checkpoint).await;
+    assert_eq!(found.events.len(), 1);
+    assert_eq!(found.events[0].position(), Position::new(1_202));
+}
+
+#[tokio::test]
+async fn a_subscription_that_waits_and_finds_nothing_moves_its_checkpoint() {
+    let (bench, scope) = beside_others().await;
+    let mut events = Subscription::new(&bench.kernel, scope.clone(), SubscribeFrom::Start);
+    let first = events.next().await.unwrap().unwrap();
+    assert_eq!(first.position(), Position::new(1));
+    let has_moved = |events: &Subscription| {
+        events.checkpoint().is_some_and(|it| it.position >= Position::new(2_201))
+    };
+    others_write(&bench, 1_000).await;
+    let moved = async {
+        while !has_moved(&events) {
+            let waited = tokio::time::timeout(Duration::from_millis(1), events.next()).await;
+            assert!(waited.is_err(), "nothing more is meant: {waited:?}");
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), moved).await.expect("it moves");
+    bench.deposit("ada", &[7]).await;
+    let found = next_after(&bench, &scope, events.checkpoint().unwrap()).await;
+    assert_eq!(found.events.len(), 1, "and nothing is passed over");
+}
+
+#[tokio::test]
+async fn a_checkpoint_is_before_what_was_not_handed_out() {
+    let bench = Bench::new();
+    bench.open("ada", &[1, 2, 3]).await;
+    others_write(&bench, 1_100).await;
+    let scope = Scope::Stream(stream("ada"));
+    let mut events = Subscription::new(&bench.kernel, scope, SubscribeFrom::Start);
+    for position in 1..=3 {
+        events.next().await.unwrap().unwrap();
+        assert_eq!(events.checkpoint().unwrap().position, Position::new(position));
+    }
+    events.next().await.unwrap().unwrap();
+    assert!(events.checkpoint().unwrap().position >= Position::new(4));
+}
+
 #[tokio::test]
 async fn system_events_are_left_out_unless_asked_for() {
-    use factum_core::{AppendBatch, Content, EventId, EventName, NewEvent, StreamId, Timestamp};
     let bench = Bench::new();
     bench.open("ada", &[]).await;
     let id = EventId::derived(Timestamp::EPOCH, b"system");

@@ -3,7 +3,7 @@
 //! What the system's memory holds is read at once, which is most of what is ever asked; at the
 //! first byte that it does not hold, the work is given up, to be done where waiting does no harm.
 
-use std::cell::Cell;
+use std::{cell::Cell, io};
 
 /// What may be read without a pause, in bytes; decoding it takes half a millisecond. A page of the
 /// default size is half of it, and reading goes a little beyond its end.
@@ -67,6 +67,17 @@ pub(super) fn way(bytes: usize) -> Way {
     }
 }
 
+/// Says that something was done without reading that takes as long as reading so many bytes.
+///
+/// # Errors
+/// It must not be done here: the work was given up.
+pub(crate) fn spend(bytes: usize) -> io::Result<()> {
+    match way(bytes) {
+        Way::Waiting | Way::Hurrying => Ok(()),
+        Way::None => Err(io::ErrorKind::WouldBlock.into()),
+    }
+}
+
 /// Gives the work up: a read would wait, or failed, which is for the one who may wait to tell.
 pub(super) fn give_up() {
     PATIENCE.set(Patience::GaveUp);
@@ -86,6 +97,19 @@ mod tests {
         });
         assert_eq!(none, None);
         assert_eq!(way(8), Way::Waiting, "outside it waits");
+    }
+
+    #[test]
+    fn work_without_reads_is_given_up_when_it_takes_as_long() {
+        let steps = Cell::new(0);
+        let work = || {
+            while spend(1 << 10).is_ok() {
+                steps.set(steps.get() + 1);
+            }
+        };
+        assert_eq!(without_waiting(work), None);
+        assert_eq!(steps.get(), BYTES_MAX >> 10);
+        assert!(spend(usize::MAX).is_ok(), "outside it may take its time");
     }
 
     #[test]

@@ -2,66 +2,142 @@
 
 use std::{
     fs, io,
-    os::unix::fs::FileExt,
+    os::unix::fs::{FileExt, MetadataExt},
     path::{Path, PathBuf},
     sync::Arc,
 };
+
+use rustix::fs::{AtFlags, Dir, Mode, OFlags};
 
 use super::{
     File, Files,
     patience::{self, Way},
 };
+use crate::lock;
 
-/// A folder of the operating system.
+/// The rights of a new file, from which the process's mask is taken.
+const MODE: u32 = 0o666;
+
+/// A folder of the operating system that is held open: everything is done inside of it, wherever
+/// it is moved, and whatever has its name by then.
 #[derive(Debug, Clone)]
 pub(crate) struct SystemFiles {
-    folder: PathBuf,
+    folder: Arc<fs::File>,
+    id: FolderId,
+    /// Where it was, without links.
+    path: Arc<Path>,
+}
+
+/// Which folder it is, whatever its name. No two that exist have the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct FolderId {
+    device: u64,
+    inode: u64,
+}
+
+impl FolderId {
+    fn of(metadata: &fs::Metadata) -> Self {
+        Self { device: metadata.dev(), inode: metadata.ino() }
+    }
 }
 
 impl SystemFiles {
-    pub(crate) fn new(folder: &Path) -> Self {
-        Self { folder: folder.into() }
+    /// Opens a folder.
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        let path = fs::canonicalize(path)?;
+        let folder = rustix::fs::open(&path, folder_flags(), Mode::empty())?;
+        Self::new(folder.into(), &path)
     }
+
+    /// Opens a folder in this one.
+    pub(crate) fn inside(&self, name: &str) -> io::Result<Self> {
+        let folder = rustix::fs::openat(&self.folder, name, folder_flags(), Mode::empty())?;
+        Self::new(folder.into(), &self.path.join(name))
+    }
+
+    fn new(folder: fs::File, path: &Path) -> io::Result<Self> {
+        let id = FolderId::of(&folder.metadata()?);
+        Ok(Self { folder: Arc::new(folder), id, path: path.into() })
+    }
+
+    /// The folder itself, to lock it.
+    pub(crate) fn folder(&self) -> &Arc<fs::File> {
+        &self.folder
+    }
+
+    pub(crate) fn id(&self) -> FolderId {
+        self.id
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Opens a file in it, as a file of the standard library.
+    pub(crate) fn open_plain(&self, name: &str, flags: OFlags) -> io::Result<fs::File> {
+        let flags = flags | OFlags::CLOEXEC;
+        Ok(rustix::fs::openat(&self.folder, name, flags, Mode::from(MODE))?.into())
+    }
+}
+
+fn folder_flags() -> OFlags {
+    OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC
 }
 
 impl Files for SystemFiles {
     fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
-        let path = self.folder.join(name);
-        let opened = fs::File::options().read(true).write(true).open(&path);
         // A reader may lack the right to write; whoever does write is told then.
-        let file = match opened {
-            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => fs::File::open(&path)?,
+        let file = match self.open_plain(name, OFlags::RDWR) {
+            Err(e) if is_not_writable(&e) => self.open_plain(name, OFlags::RDONLY)?,
             opened => opened?,
         };
         Ok(Arc::new(SystemFile::new(file)))
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
-        let mut options = fs::File::options();
-        options.read(true).write(true).create(true).truncate(true);
-        Ok(Arc::new(SystemFile::new(options.open(self.folder.join(name))?)))
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::TRUNC;
+        Ok(Arc::new(SystemFile::new(self.open_plain(name, flags)?)))
     }
 
     fn list(&self) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
-        for entry in fs::read_dir(&self.folder)? {
+        for entry in Dir::read_from(&self.folder)? {
             // A name that is no UTF-8 is none of ours.
-            names.extend(entry?.file_name().into_string());
+            names.extend(entry?.file_name().to_str().map(str::to_owned));
         }
+        names.retain(|name| name != "." && name != "..");
         Ok(names)
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        fs::rename(self.folder.join(from), self.folder.join(to))
+        Ok(rustix::fs::renameat(&self.folder, from, &self.folder, to)?)
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        fs::remove_file(self.folder.join(name))
+        Ok(rustix::fs::unlinkat(&self.folder, name, AtFlags::empty())?)
     }
 
     fn sync_names(&self) -> io::Result<()> {
-        fs::File::open(&self.folder)?.sync_all()
+        self.folder.sync_all()
     }
+
+    fn moved_from(&self) -> Option<PathBuf> {
+        let is_here = match fs::metadata(&self.path) {
+            Ok(there) => FolderId::of(&there) == self.id,
+            // What can't be looked at just now may be there still.
+            Err(e) => !matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
+        };
+        (!is_here).then(|| self.path.to_path_buf())
+    }
+
+    fn has_writer(&self) -> io::Result<bool> {
+        lock::is_held(self)
+    }
+}
+
+/// Whether an error says that a file may be read only.
+fn is_not_writable(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
 }
 
 #[derive(Debug)]
@@ -99,6 +175,10 @@ impl File for SystemFile {
 
     fn len(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.len())
+    }
+
+    fn names(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.nlink())
     }
 }
 
@@ -142,7 +222,8 @@ mod tests {
         let made = fs::File::create_new(folder.path().join("file")).unwrap();
         made.write_all_at(&[7; 1 << 20], 0).unwrap();
         made.sync_all().unwrap();
-        let file = SystemFiles::new(folder.path()).open("file").unwrap();
+        let files = SystemFiles::open(folder.path()).unwrap();
+        let file = Files::open(&files, "file").unwrap();
         let read = || file.fill_at(&mut [0; 4_096], 512 << 10).ok();
         assert_eq!(without_waiting(read), Some(Some(4_096)));
         fadvise(&made, 0, None, Advice::DontNeed).unwrap();

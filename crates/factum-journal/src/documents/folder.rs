@@ -16,7 +16,7 @@ use crate::{
     frames::Frames,
     number::u64_at,
     run::{Run, RunKind},
-    segment::{MAGIC as SEGMENT_MAGIC, Segment, segment_name, segments_in},
+    segment::{MAGIC as SEGMENT_MAGIC, Segment, SegmentHeader, segment_name, segments_in},
     walk::{End, Walked, walk},
 };
 
@@ -82,8 +82,8 @@ impl Folder {
     }
 
     /// Checks that the log goes on where the runs end.
-    fn check(&self, segments: &[Segment]) -> Result<(), StoreError> {
-        let header = segments[0].header;
+    fn check(&self, segments: &[SegmentHeader]) -> Result<(), StoreError> {
+        let header = segments[0];
         let follows = match (self.runs.last().map(|run| run.header), self.begin) {
             (Some(run), _) => (header.first, header.previous) == (run.last + 1, run.segment),
             (None, Some(begin)) => header.first == begin,
@@ -99,10 +99,14 @@ impl Folder {
     }
 
     /// Says where the documents begin, and removes what runs cover.
-    pub(crate) fn tidy(&self, files: &dyn Files, segments: &[Segment]) -> Result<(), StoreError> {
+    pub(crate) fn tidy(
+        &self,
+        files: &dyn Files,
+        segments: &[SegmentHeader],
+    ) -> Result<(), StoreError> {
         self.check(segments)?;
         if self.begin.is_none() {
-            put_begin(files, segments[0].header.first)?;
+            put_begin(files, segments[0].first)?;
         }
         self.covered.iter().try_for_each(|name| {
             files.remove(name).map_err(|e| error::disk("removing old documents", name, e))
@@ -143,13 +147,15 @@ impl Documents {
     pub(crate) fn load(
         files: Arc<dyn Files>,
         sizes: Option<Sizes>,
-        (folder, segments): (Folder, &[Segment]),
+        (folder, segments): (Folder, &[SegmentHeader]),
         end: End<'_>,
     ) -> Result<(Self, Walked), StoreError> {
         folder.check(segments)?;
-        let documents = Self::new(files, sizes, State::new(folder.runs, &segments[0]));
+        let first = Segment::open(&*files, segments[0].first)?;
+        let documents = Self::new(files.clone(), sizes, State::new(folder.runs, &first));
         let mut last = None;
-        for (at, segment) in segments.iter().enumerate() {
+        for (at, header) in segments.iter().enumerate() {
+            let segment = &Segment::open(&*files, header.first)?;
             if at > 0 {
                 // The log of a version without runs may be long.
                 if sizes.is_some() {
@@ -157,7 +163,7 @@ impl Documents {
                 }
                 documents.update(|state| state.seal(segment));
             }
-            let end = segments.get(at + 1).map_or(end, |next| End::Sealed(&next.header));
+            let end = segments.get(at + 1).map_or(end, End::Sealed);
             let walked = walk(segment, end, |frame, _| {
                 documents.update(|state| state.active.add(frame));
                 Ok(())
@@ -167,10 +173,15 @@ impl Documents {
         Ok((documents, last.expect("there is one segment at least")))
     }
 
+    /// The segment that is written.
+    pub(crate) fn active_segment(&self) -> Segment {
+        self.state().active.segment.clone()
+    }
+
     /// Adds what a writer wrote to the active segment between two offsets; `next` is the revision
     /// that comes first. The answer: offset and revision behind it.
     pub(crate) fn read_on(&self, from: u32, to: u32, next: u64) -> Result<(u32, u64), StoreError> {
-        let segment = self.state().active.segment.clone();
+        let segment = self.active_segment();
         let mut bytes = vec![0; to.saturating_sub(from) as usize];
         let name = segment_name(segment.header.first);
         let read = segment.file.fill_at(&mut bytes, u64::from(from));

@@ -147,16 +147,14 @@ impl Documents {
             return Err(StoreError::invalid(message).into());
         }
         for (index, entry) in batch.entries().iter().enumerate() {
-            let wanted = match entry.expected {
-                ExpectedRevision::Any => continue,
-                ExpectedRevision::Absent => None,
-                ExpectedRevision::Exact(revision) => Some(revision.value()),
-            };
+            if entry.expected == ExpectedRevision::Any {
+                continue;
+            }
             let there = match before.get(&entry.key) {
                 Some(there) => *there,
                 None => self.revision(&entry.key)?,
             };
-            if there != wanted {
+            if !entry.expected.matches(there.map(Revision::new)) {
                 return Err(WriteError::Conflict { entry: index });
             }
         }
@@ -183,7 +181,8 @@ impl Documents {
             }
             record::put_commit(buffer, place);
         }
-        frame::finish(buffer, tail.place(), *first, FrameKind::Group);
+        let framed = frame::finish(buffer, tail.place(), *first, FrameKind::Group);
+        framed.map_err(TailError::NotWritten)?;
         tail.write(buffer)?;
         *next += plan.writes.len() as u64;
         if buffer.capacity() > BUFFER_BYTES_MAX {

@@ -6,12 +6,9 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use factum_backend::QUEUE_BYTES_MAX;
+use factum_backend::{QUEUE_BYTES_MAX, blocking};
 use factum_core::{Revision, StoreError, WriteBatch, WriteError};
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
-    task,
-};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::{Documents, group::size_of};
 
@@ -125,7 +122,7 @@ impl Documents {
         if !is_led {
             let lead = Lead { documents: self, is_done: false };
             // On its own: others wait for it, whoever began it may be gone.
-            task::spawn_blocking(move || lead.serve());
+            drop(blocking(move || lead.serve()));
         }
         answer.await.unwrap_or_else(|_| {
             let message = "the writing of documents was cut off, open the store again";

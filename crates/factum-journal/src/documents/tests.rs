@@ -58,6 +58,14 @@ impl Files for Counted {
         // What is counted here is reading, and nothing is to survive.
         Ok(())
     }
+
+    fn moved_from(&self) -> Option<std::path::PathBuf> {
+        self.files.moved_from()
+    }
+
+    fn has_writer(&self) -> io::Result<bool> {
+        self.files.has_writer()
+    }
 }
 
 impl File for CountedFile {
@@ -78,6 +86,10 @@ impl File for CountedFile {
     fn len(&self) -> io::Result<u64> {
         self.file.len()
     }
+
+    fn names(&self) -> io::Result<u64> {
+        self.file.names()
+    }
 }
 
 struct Opened {
@@ -88,7 +100,8 @@ struct Opened {
 impl Opened {
     fn new(folder: &std::path::Path, founded: Founded) -> Self {
         let read = Arc::new(AtomicU64::new(0));
-        let files = Arc::new(Counted { files: SystemFiles::new(folder), read: read.clone() });
+        let files =
+            Arc::new(Counted { files: SystemFiles::open(folder).unwrap(), read: read.clone() });
         let options = TailOptions {
             ids: Arc::new(SystemIds),
             clock: Arc::new(SystemClock),
@@ -197,6 +210,27 @@ fn the_writes_of_a_group_are_decided_in_order() {
     check(&opened.documents);
     drop(opened);
     check(&Opened::new(folder.path(), Founded::Before).documents);
+}
+
+/// The queue takes no group that large; whoever does must not lose what was acknowledged before.
+#[test]
+fn a_group_whose_frame_no_reader_takes_is_refused_and_the_log_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let opened = Opened::new(folder.path(), Founded::Never);
+    opened.documents.commit(&[&put(0..1)]).remove(0).unwrap();
+    let value = Bytes::from(vec![7; 33 << 20]);
+    let large = |n| WriteBatch::new().put(key(n), ExpectedRevision::Any, value.clone());
+    for outcome in opened.documents.commit(&[&large(1), &large(2)]) {
+        assert!(matches!(outcome, Err(WriteError::Store(_))), "nothing is written: {outcome:?}");
+    }
+    let largest = Bytes::from(vec![7; (48 << 20) - 100]);
+    let largest = WriteBatch::new().put(key(3), ExpectedRevision::Any, largest);
+    opened.documents.commit(&[&largest]).remove(0).unwrap();
+    opened.documents.commit(&[&put(4..5)]).remove(0).unwrap();
+    drop(opened);
+    let opened = Opened::new(folder.path(), Founded::Before);
+    let is_there = |n| opened.documents.get(&key(n)).unwrap().is_some();
+    assert_eq!([0, 1, 2, 3, 4].map(is_there), [true, false, false, true, true]);
 }
 
 /// What a panic left half done nobody knows: nothing is written behind it, and nobody hangs.

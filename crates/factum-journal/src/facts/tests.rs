@@ -1,4 +1,5 @@
 use std::{
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -8,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use factum_core::{SystemClock, SystemIds};
+use factum_core::{Query, QueryItem, SystemClock, SystemIds};
 
 use super::*;
 use crate::{
@@ -20,19 +21,23 @@ use crate::{
 /// More than there are processors, so that one is stopped between two locks now and then.
 const READERS: usize = 8;
 
+fn log(folder: &Path) -> Arc<Log> {
+    let options = TailOptions {
+        ids: Arc::new(SystemIds),
+        clock: Arc::new(SystemClock),
+        segment_bytes: 4 << 10,
+    };
+    let files = Arc::new(SystemFiles::open(folder).unwrap());
+    recovery::open(files, Founded::Never, &options).unwrap().log
+}
+
 /// Callers look up old facts before they queue, beside the writer that shows new ones. A look that
 /// held the lock of the active segment's index and took it once more met a writer that waited for
 /// it in between, and both waited for ever.
 #[test]
 fn a_look_takes_no_lock_twice() {
     let folder = tempfile::tempdir().unwrap();
-    let options = TailOptions {
-        ids: Arc::new(SystemIds),
-        clock: Arc::new(SystemClock),
-        segment_bytes: 4 << 10,
-    };
-    let files = Arc::new(SystemFiles::new(folder.path()));
-    let log = recovery::open(files, Founded::Never, &options).unwrap().log;
+    let log = log(folder.path());
     let is_done = Arc::new(AtomicBool::new(false));
     let writer = thread::spawn({
         let (active, is_done) = (log.view().tables.active().clone(), is_done.clone());
@@ -59,4 +64,17 @@ fn a_look_takes_no_lock_twice() {
     is_done.store(true, Ordering::Relaxed);
     over.expect("no look waits for ever");
     writer.join().unwrap();
+}
+
+/// Callers look before the limits of a batch are checked.
+#[test]
+fn nothing_matches_after_the_last_number() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = log(folder.path());
+    let view = log.view();
+    let after = Position::new(u64::MAX);
+    let fail_if_events_match = Query::new([QueryItem::default()]);
+    let found =
+        LogFacts::new(&log, &view).first_match(&AppendCondition { fail_if_events_match, after });
+    assert_eq!(found.unwrap(), None);
 }

@@ -1,18 +1,17 @@
 //! Ending a log before its first damage.
 
-use std::{io, sync::Arc};
-
 use factum_core::{Clock, StoreError, SystemClock, SystemIds, Timestamp};
 
 use super::Aside;
 use crate::{
-    disk::{File, Files},
+    disk::Files,
     error, lineage,
     record::Record,
     run::{Run, RunKind},
-    segment::{FRAMES_START, Segment, SegmentHeader, segment_name, segments_in},
+    segment::{FRAMES_START, Segment, SegmentHeader, check_alone, segment_name, segments_in},
     store::LOG,
-    tail::{FIRST_SEGMENT_BYTES, SYNCED, begin_segment, encode_synced, new_salt, write_zeros},
+    synced::tell_repaired,
+    tail::{FIRST_SEGMENT_BYTES, begin_segment, new_salt, write_zeros},
     verify::{Cut, Folders, names},
     walk::{End, walk},
 };
@@ -63,6 +62,10 @@ impl LogCut {
             let bytes = read(files, &name)?;
             changed = used(&bytes, cut.offset).map(|_| name);
         }
+        if let Some(name) = &changed {
+            let file = files.open(name).map_err(|e| error::disk("opening a segment", name, e))?;
+            check_alone(&*file, name)?;
+        }
         Ok(Self { folder, cut, changed, later, begun, runs })
     }
 
@@ -77,7 +80,7 @@ impl LogCut {
             LOG => (&folders.log, &aside.log),
             _ => (&folders.documents, &aside.documents),
         };
-        tell_synced(&**files, [0; 16])?;
+        tell_repaired(&**files, None)?;
         // The newest first: what is left is a log at every moment.
         for name in self.later.iter().rev() {
             move_away(folders, aside, self.folder, name)?;
@@ -95,7 +98,7 @@ impl LogCut {
             begin_segment(&**files, header, FIRST_SEGMENT_BYTES)?;
             end = (header.first, FRAMES_START);
         }
-        tell_synced(&**files, encode_synced(end.0, end.1))
+        tell_repaired(&**files, Some(end))
     }
 
     /// Writes zeros over what is behind the end.
@@ -165,19 +168,6 @@ fn used(bytes: &[u8], offset: u32) -> Option<u32> {
     let rest = bytes.get(offset as usize..)?;
     let last = rest.iter().rposition(|byte| *byte != 0)?;
     Some(offset + last as u32 + 1)
-}
-
-/// Changes the word on how far the log is durable; zeros: it does not count any more. In place, so
-/// that whoever has the file open sees it.
-pub(super) fn tell_synced(files: &dyn Files, told: [u8; 16]) -> Result<(), StoreError> {
-    let tell = |file: Arc<dyn File>| {
-        file.write_at(&told, 0)?;
-        file.sync()
-    };
-    match files.open(SYNCED).and_then(tell) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-        told => told.map_err(|e| error::disk("ending the log before the damage", SYNCED, e)),
-    }
 }
 
 fn read(files: &dyn Files, name: &str) -> Result<Vec<u8>, StoreError> {

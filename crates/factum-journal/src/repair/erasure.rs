@@ -7,16 +7,15 @@ use bytes::BytesMut;
 use factum_core::{StoreError, StreamVersion};
 use hashbrown::HashMap;
 
-use super::cut::tell_synced;
 use crate::{
     disk::Files,
     error,
     frame::{self, FrameKind, FramePlace},
     record::{Record, RecordPlace, StreamState, put_change},
     segment::{Segment, segment_name, segments_in},
-    tail::encode_synced,
+    synced::tell_repaired,
     verify::names,
-    walk::{End, open_chain, walk},
+    walk::{End, read_chain, walk},
 };
 
 /// A frame of changes has about so many bytes.
@@ -29,12 +28,13 @@ type Lost = HashMap<String, (StreamVersion, StreamState)>;
 /// Writes a change to the end of a log for each stream of which more was left out of rewritten
 /// segments than is erased. The log must be whole.
 pub(super) fn keep(files: &Arc<dyn Files>) -> Result<(), StoreError> {
-    let segments = open_chain(&**files, &segments_in(&names(&**files)?))?;
-    let Some((last, sealed)) = segments.split_last() else { return Ok(()) };
+    let headers = read_chain(&**files, &segments_in(&names(&**files)?))?;
+    let Some((last, sealed)) = headers.split_last() else { return Ok(()) };
     let mut lost = Lost::new();
-    for (index, segment) in sealed.iter().enumerate() {
-        if segment.header.rewritten.is_some() {
-            walk(segment, End::Sealed(&segments[index + 1].header), |frame, _| {
+    for (index, header) in sealed.iter().enumerate() {
+        if header.rewritten.is_some() {
+            let segment = Segment::open(&**files, header.first)?;
+            walk(&segment, End::Sealed(&headers[index + 1]), |frame, _| {
                 for (_, record) in &frame.records {
                     if let Record::Erased(stream, version) = record {
                         let lost = lost.entry_ref(*stream).or_default();
@@ -49,9 +49,10 @@ pub(super) fn keep(files: &Arc<dyn Files>) -> Result<(), StoreError> {
         return Ok(());
     }
     let mut end = None;
-    for (index, segment) in segments.iter().enumerate() {
-        let until = segments.get(index + 1).map_or(End::Open, |next| End::Sealed(&next.header));
-        let walked = walk(segment, until, |frame, _| {
+    for (index, header) in headers.iter().enumerate() {
+        let until = headers.get(index + 1).map_or(End::Open, End::Sealed);
+        let segment = Segment::open(&**files, header.first)?;
+        let walked = walk(&segment, until, |frame, _| {
             frame.records.iter().for_each(|(_, record)| learn(&mut lost, record));
             Ok(())
         })?;
@@ -59,7 +60,7 @@ pub(super) fn keep(files: &Arc<dyn Files>) -> Result<(), StoreError> {
     }
     lost.retain(|_, (through, state)| *through > state.bounds.erased_through);
     match end.filter(|_| !lost.is_empty()) {
-        Some(end) => write(&**files, last, end, lost),
+        Some(end) => write(&**files, &Segment::open(&**files, last.first)?, end, lost),
         None => Ok(()),
     }
 }
@@ -110,8 +111,8 @@ fn write(
             state.bounds.version = through.max(state.bounds.version);
             put_change(&mut buffer, record, &stream, &state);
         }
-        frame::finish(&mut buffer, place(end), next, FrameKind::Group);
+        frame::finish(&mut buffer, place(end), next, FrameKind::Group)?;
         put(&buffer, &mut end)?;
     }
-    tell_synced(files, encode_synced(last.header.first, end))
+    tell_repaired(files, Some((last.header.first, end)))
 }

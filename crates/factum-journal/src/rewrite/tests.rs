@@ -36,7 +36,7 @@ fn log() -> (TempDir, Committer) {
     let files = |name: &str| {
         let path = folder.path().join(name);
         std::fs::create_dir(&path).unwrap();
-        Arc::new(SystemFiles::new(&path))
+        Arc::new(SystemFiles::open(&path).unwrap())
     };
     let opened = recovery::open(files("log"), Founded::Never, &options).unwrap();
     let documents = recovery::open_documents(files("documents"), Founded::Never, &options, 8);
@@ -189,6 +189,14 @@ impl Files for Flipping {
     fn sync_names(&self) -> io::Result<()> {
         self.files.sync_names()
     }
+
+    fn moved_from(&self) -> Option<std::path::PathBuf> {
+        self.files.moved_from()
+    }
+
+    fn has_writer(&self) -> io::Result<bool> {
+        self.files.has_writer()
+    }
 }
 
 impl File for FlippingFile {
@@ -211,5 +219,9 @@ impl File for FlippingFile {
 
     fn len(&self) -> io::Result<u64> {
         self.0.len()
+    }
+
+    fn names(&self) -> io::Result<u64> {
+        self.0.names()
     }
 }

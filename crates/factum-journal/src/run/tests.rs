@@ -28,7 +28,7 @@ fn tag_entry(n: u64) -> (Vec<u8>, Vec<u8>) {
 #[test]
 fn every_key_is_found_from_both_sides() {
     let folder = tempfile::tempdir().unwrap();
-    let files = SystemFiles::new(folder.path());
+    let files = SystemFiles::open(folder.path()).unwrap();
     let entries: BTreeMap<_, _> = (1..=5_000).map(|n| tag_entry(n * 2)).collect();
     let run = write(&files, header(1, 10_000), &entries);
     assert!(run.block_count() > 10);
@@ -49,7 +49,7 @@ fn every_key_is_found_from_both_sides() {
 #[test]
 fn merging_joins_chunks_and_keeps_the_newest_state() {
     let folder = tempfile::tempdir().unwrap();
-    let files = SystemFiles::new(folder.path());
+    let files = SystemFiles::open(folder.path()).unwrap();
     let stream = Term::Stream("account-ada").key();
     let tag = Term::Tag("a:b").key();
     let runs: Vec<Run> = (0..3)
@@ -87,7 +87,7 @@ fn merging_joins_chunks_and_keeps_the_newest_state() {
 #[test]
 fn merging_forgets_nothing_that_is_erased() {
     let folder = tempfile::tempdir().unwrap();
-    let files = SystemFiles::new(folder.path());
+    let files = SystemFiles::open(folder.path()).unwrap();
     let erased = |positions: &[u64]| {
         let mut erased = Erased::default();
         positions.iter().for_each(|position| erased.insert(*position));
@@ -111,7 +111,7 @@ fn merging_forgets_nothing_that_is_erased() {
 #[test]
 fn every_flipped_byte_is_noticed_when_it_is_read() {
     let folder = tempfile::tempdir().unwrap();
-    let files = SystemFiles::new(folder.path());
+    let files = SystemFiles::open(folder.path()).unwrap();
     let entries: BTreeMap<_, _> = (1..=100).map(tag_entry).collect();
     let name = write(&files, header(1, 100), &entries).name;
     let path = folder.path().join(&name);

@@ -28,7 +28,7 @@ fn log(folder: &std::path::Path) -> Committer {
     let files = |name: &str| {
         let path = folder.join(name);
         std::fs::create_dir(&path).unwrap();
-        Arc::new(SystemFiles::new(&path))
+        Arc::new(SystemFiles::open(&path).unwrap())
     };
     let opened = recovery::open(files("log"), Founded::Never, &options).unwrap();
     let documents = recovery::open_documents(files("documents"), Founded::Never, &options, 8);

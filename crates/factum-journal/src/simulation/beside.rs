@@ -8,9 +8,14 @@ use factum_core::StoreErrorKind;
 use super::{
     life::{Life, assert_same},
     model::Model,
-    world::{Look, Open},
+    world::{Look, Open, World, all_documents},
 };
-use crate::{error, follower::LogFollower};
+use crate::{
+    error,
+    follower::{DocumentFollower, LogFollower},
+    recovery::Founded,
+    store::{DOCUMENTS, LOG},
+};
 
 impl Life {
     /// Some of the index is lost, and must be made anew from the log, rewritten or not.
@@ -45,12 +50,51 @@ impl Life {
         }
     }
 
+    /// Reads while nothing writes, and is not the next to write: all that is acknowledged, and
+    /// nothing that a power cut takes back.
+    pub(super) fn read_alone(&self) {
+        // Often enough; it takes longer than what it comes after.
+        let is_turn = self.known.events.len().is_multiple_of(5);
+        if self.founded == Founded::Never || self.troubles.flips || !is_turn {
+            return;
+        }
+        // Without the trouble that is still to come.
+        let world = World { disk: self.world.disk.fork(), ..self.world.clone() };
+        world.disk.revive();
+        let (top, log) = (world.disk.top(), world.disk.folder(LOG));
+        let documents = DocumentFollower::open(top.clone(), world.disk.folder(DOCUMENTS));
+        let (follower, documents) = match (LogFollower::open(top, log), documents) {
+            (Ok(log), Ok(documents)) => (log, documents.documents),
+            // A sync was refused while it was opened.
+            (Err(error), _) | (_, Err(error)) => {
+                let is_refused = error.kind() == StoreErrorKind::Unavailable;
+                assert!(self.troubles.errors && is_refused, "without a writer: {error:?}");
+                return;
+            }
+        };
+        let mut seen = Look(&follower.log).observe(&self.streams).expect("it is whole");
+        seen.documents = all_documents(&documents).expect("they are whole");
+        seen.revision = self.known.revision;
+        if !self.is_possible(&seen) {
+            assert_same(&seen, &self.known);
+        }
+        world.disk.restart();
+        let open = world.open(self.founded).expect("it opens after a power cut");
+        let kept = open.observe(&self.streams).expect("everything can be read");
+        open.kill();
+        let kept = Model { revision: seen.revision, ..kept };
+        // What a failed sync left is shown by the next writer, which makes sure of it.
+        if !self.is_possible(&kept) {
+            assert_same(&kept, &seen);
+        }
+    }
+
     /// Reads beside the writer: what there is now; or on with what there was at the last look, as a
     /// page does that began then. An event of it may have been left out since, and nothing else.
     pub(super) fn follow(&mut self) -> bool {
         let is_new = self.reader.is_none();
         let (follower, seen) = self.reader.get_or_insert_with(|| {
-            let files = self.world.disk.folder("log");
+            let files = self.world.disk.folder(LOG);
             let top = self.world.disk.top();
             (LogFollower::open(top, files).expect("it opens beside a writer"), Model::default())
         });

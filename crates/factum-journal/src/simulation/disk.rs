@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeMap,
     io,
+    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard},
 };
 
@@ -76,6 +77,8 @@ struct State {
     is_off: bool,
     /// Whether the next sync of names is the one that an opening begins with.
     is_opening: bool,
+    /// Whether a process has the journal open for writing.
+    has_writer: bool,
 }
 
 /// Names that change at once, and what they stand for then.
@@ -115,6 +118,7 @@ impl SimDisk {
             room: None,
             is_off: false,
             is_opening: false,
+            has_writer: false,
         })))
     }
 
@@ -151,6 +155,12 @@ impl SimDisk {
     pub(super) fn revive(&self) {
         let state = &mut *self.state();
         (state.is_off, state.calls_to_cut, state.calls_to_error) = (false, None, None);
+        state.has_writer = false;
+    }
+
+    /// A process takes the lock of the journal, or lets it go.
+    pub(super) fn lock(&self, has_writer: bool) {
+        self.state().has_writer = has_writer;
     }
 
     /// The power goes at the call after so many.
@@ -176,6 +186,7 @@ impl SimDisk {
     pub(super) fn restart(&self) {
         let state = &mut *self.state();
         (state.is_off, state.calls_to_cut, state.calls_to_error) = (false, None, None);
+        state.has_writer = false;
         // Nothing, everything, or each piece by a toss.
         let kept = state.random.below(4);
         let keep = |random: &mut Random| match kept {
@@ -407,6 +418,16 @@ impl Files for SimFolder {
         });
         Ok(())
     }
+
+    fn moved_from(&self) -> Option<PathBuf> {
+        None
+    }
+
+    fn has_writer(&self) -> io::Result<bool> {
+        let mut state = self.disk.state();
+        state.call()?;
+        Ok(state.has_writer)
+    }
 }
 
 #[derive(Debug)]
@@ -442,5 +463,11 @@ impl File for SimFile {
         let mut state = self.disk.state();
         state.call()?;
         Ok(state.files[self.file].seen.len() as u64)
+    }
+
+    fn names(&self) -> io::Result<u64> {
+        let mut state = self.disk.state();
+        state.call()?;
+        Ok(state.names.values().filter(|file| **file == self.file).count() as u64)
     }
 }

@@ -112,7 +112,7 @@ impl Life {
             // A process that is killed: what it wrote is in the system, and nothing marks the end.
             open.kill();
         } else {
-            drop(open);
+            open.close();
         }
         self.world.disk.refuse_after(None);
         let is_cut = self.troubles.power && self.random.is_one_in(2);
@@ -140,6 +140,7 @@ impl Life {
     fn reopen(&mut self) -> Open {
         loop {
             self.verify();
+            self.read_alone();
             let trouble = self.random.is_one_in(3);
             if trouble && self.troubles.power {
                 self.world.disk.cut_after(self.random.below(40));
@@ -186,11 +187,7 @@ impl Life {
     fn compare(&mut self, open: &Open) {
         let found = open.observe(&self.streams).expect("everything can be read");
         let found = Model { revision: self.known.revision, ..found };
-        // Without a difference nobody can tell whether it happened.
-        let is_possible = found != self.known
-            && self.possible.as_ref().is_some_and(|possible| {
-                found == Model { revision: found.revision, ..possible.clone() }
-            });
+        let is_possible = self.is_possible(&found);
         if is_possible {
             self.known = self.possible.take().expect("it was just compared");
         }
@@ -198,6 +195,15 @@ impl Life {
         if !is_possible {
             assert_same(&found, &self.known);
         }
+    }
+
+    /// Whether what was under way when the trouble came is there. Without a difference nobody can
+    /// tell.
+    pub(super) fn is_possible(&self, found: &Model) -> bool {
+        *found != self.known
+            && self.possible.as_ref().is_some_and(|possible| {
+                *found == Model { revision: found.revision, ..possible.clone() }
+            })
     }
 
     /// Does something. The answer: whether the journal can go on.
@@ -264,7 +270,11 @@ impl Life {
         if other == one || self.random.is_one_in(2) {
             return batch;
         }
-        batch.write(other, ExpectedVersion::Any, self.events())
+        let batch = batch.write(other, ExpectedVersion::Any, self.events());
+        if self.random.is_one_in(2) {
+            return batch;
+        }
+        batch.write(one, ExpectedVersion::Any, self.events())
     }
 
     fn events(&mut self) -> Vec<NewEvent> {
@@ -357,7 +367,8 @@ impl Life {
             if batch.entries().iter().any(|entry| entry.key == key) {
                 continue;
             }
-            let known = self.known.documents.get(key.as_bytes()).map_or(1, |it| it.0);
+            let known = self.known.documents.get(key.as_bytes()).map(|it| it.0);
+            let known = known.unwrap_or_else(|| self.random.below(2));
             let expected = match self.random.below(8) {
                 0 => ExpectedRevision::Absent,
                 1 => ExpectedRevision::Exact(Revision::new(known)),
@@ -411,8 +422,7 @@ impl Life {
     }
 
     fn settle(&mut self) {
-        let open = self.reopen();
-        drop(open);
+        self.reopen().close();
     }
 }
 

@@ -110,7 +110,7 @@ impl Model {
                 match entry.expected {
                     ExpectedRevision::Any => false,
                     ExpectedRevision::Absent => there.is_some(),
-                    ExpectedRevision::Exact(revision) => there != Some(revision.value()),
+                    ExpectedRevision::Exact(revision) => there.unwrap_or(0) != revision.value(),
                 }
             });
             if let Some(entry) = conflict {

@@ -22,7 +22,7 @@ use crate::{
     repair::{Aside, Plan, look_well},
     seal::{merge_step, seal_step},
     store::{DOCUMENTS, LOG},
-    tail::SYNCED,
+    synced::SYNCED,
     verify::look,
 };
 

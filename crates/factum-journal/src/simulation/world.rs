@@ -24,6 +24,7 @@ use crate::{
     recovery::{self, Founded},
     space::Space,
     store::{MARKER, MARKER_TEXT},
+    synced::Synced,
     tail::TailOptions,
     verify::Folders,
 };
@@ -64,10 +65,22 @@ pub(super) struct Open {
     pub(super) committer: Committer,
     pub(super) documents: Arc<Documents>,
     pub(super) space: Space,
+    /// Where its lock is.
+    disk: SimDisk,
 }
 
 impl World {
     pub(super) fn open(&self, founded: Founded) -> Result<Open, StoreError> {
+        let opened = self.open_locked(founded);
+        // What can't be opened is let go.
+        self.disk.lock(opened.is_ok());
+        opened
+    }
+
+    fn open_locked(&self, founded: Founded) -> Result<Open, StoreError> {
+        Synced::announce(&*self.disk.folder("log"))?;
+        Synced::announce(&*self.disk.folder("documents"))?;
+        self.disk.lock(true);
         let options = TailOptions {
             ids: self.ids.clone(),
             clock: Arc::new(self.clock.clone()),
@@ -95,7 +108,7 @@ impl World {
             document_keeper: None,
             lock: None,
         };
-        Ok(Open { committer, documents, space: Space::default() })
+        Ok(Open { committer, documents, space: Space::default(), disk: self.disk.clone() })
     }
 
     pub(super) fn folders(&self) -> Folders {
@@ -120,36 +133,43 @@ impl Open {
     pub(super) fn kill(mut self) {
         self.committer.tail.kill();
         self.documents.kill();
+        self.disk.lock(false);
+    }
+
+    /// Ends as a process that closes the journal.
+    pub(super) fn close(self) {
+        drop(self.committer);
+        self.disk.lock(false);
     }
 
     /// Everything that can be read.
     pub(super) fn observe(&self, streams: &[StreamId]) -> Result<Model, StoreError> {
         let mut model = Look(&self.committer.log).observe(streams)?;
-        model.documents = self.all_documents()?;
+        model.documents = all_documents(&self.documents)?;
         Ok(model)
     }
+}
 
-    /// The documents, page by page, both ways and each alone.
-    fn all_documents(&self) -> Result<Known, StoreError> {
-        let walk = |backward: bool| -> Result<Vec<Document>, StoreError> {
-            let (mut found, mut rest) = (Vec::new(), Some(KeyRange::all()));
-            while let Some(range) = rest {
-                let query = ScanQuery::new(range).with_documents_max(3);
-                let query = if backward { query.backward() } else { query };
-                let page = self.documents.scan(&query)?;
-                found.extend(page.documents);
-                rest = page.rest;
-            }
-            Ok(found)
-        };
-        let (forward, backward) = (walk(false)?, walk(true)?);
-        assert!(forward.iter().eq(backward.iter().rev()), "documents forward and backward");
-        for document in &forward {
-            assert_eq!(self.documents.get(&document.key)?.as_ref(), Some(document));
+/// The documents, page by page, both ways and each alone.
+pub(super) fn all_documents(documents: &Documents) -> Result<Known, StoreError> {
+    let walk = |backward: bool| -> Result<Vec<Document>, StoreError> {
+        let (mut found, mut rest) = (Vec::new(), Some(KeyRange::all()));
+        while let Some(range) = rest {
+            let query = ScanQuery::new(range).with_documents_max(3);
+            let query = if backward { query.backward() } else { query };
+            let page = documents.scan(&query)?;
+            found.extend(page.documents);
+            rest = page.rest;
         }
-        let entry = |it: Document| (it.key.to_vec(), (it.revision.value(), it.value.to_vec()));
-        Ok(forward.into_iter().map(entry).collect())
+        Ok(found)
+    };
+    let (forward, backward) = (walk(false)?, walk(true)?);
+    assert!(forward.iter().eq(backward.iter().rev()), "documents forward and backward");
+    for document in &forward {
+        assert_eq!(documents.get(&document.key)?.as_ref(), Some(document));
     }
+    let entry = |it: Document| (it.key.to_vec(), (it.revision.value(), it.value.to_vec()));
+    Ok(forward.into_iter().map(entry).collect())
 }
 
 /// A look at a log.

@@ -34,6 +34,14 @@ impl Files for Small {
     fn sync_names(&self) -> io::Result<()> {
         self.0.sync_names()
     }
+
+    fn moved_from(&self) -> Option<std::path::PathBuf> {
+        self.0.moved_from()
+    }
+
+    fn has_writer(&self) -> io::Result<bool> {
+        self.0.has_writer()
+    }
 }
 
 impl File for SmallFile {
@@ -55,37 +63,80 @@ impl File for SmallFile {
     fn len(&self) -> io::Result<u64> {
         self.0.len()
     }
+
+    fn names(&self) -> io::Result<u64> {
+        self.0.names()
+    }
 }
 
-/// Otherwise each try would take what room there is, and none would ever succeed.
-#[test]
-fn a_segment_that_the_disk_has_no_room_for_takes_none() {
-    let folder = tempfile::tempdir().unwrap();
+fn small(folder: &tempfile::TempDir) -> (Small, Arc<AtomicU64>) {
     let room = Arc::new(AtomicU64::new(0));
-    let files = Small(SystemFiles::new(folder.path()), room.clone());
-    let spare = Spare::default();
-    for _ in 0..3 {
-        room.store(600 << 10, Relaxed);
-        assert!(spare.prepare(&files, 1 << 20).is_err());
-        assert!(spare.take(&files, 1 << 20).is_err());
-        assert_eq!(files.list().unwrap(), [""; 0]);
-    }
-    // There is room for the zeros, but the header is refused.
-    room.store(1 << 20, Relaxed);
-    let zeroed = spare.take(&files, 1 << 20).unwrap();
-    let lineage = Lineage::new(uuid::Uuid::from_u128(7));
-    let header = SegmentHeader {
-        lineage,
+    (Small(SystemFiles::open(folder.path()).unwrap(), room.clone()), room)
+}
+
+fn header() -> SegmentHeader {
+    SegmentHeader {
+        lineage: Lineage::new(uuid::Uuid::from_u128(7)),
         salt: 1,
         first: 1,
         base_at: Timestamp::EPOCH,
         previous: 0,
         previous_end: 0,
         rewritten: None,
-    };
-    assert!(matches!(zeroed.place(&files, header), Err(TailError::NotWritten(_))));
+    }
+}
+
+/// Otherwise each try would take what room there is, and none would ever succeed.
+#[test]
+fn zeros_that_the_disk_has_no_room_for_take_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let (files, room) = small(&folder);
+    let spare = Spare::default();
+    for _ in 0..3 {
+        room.store(600 << 10, Relaxed);
+        spare.prepare(&files, 1 << 20).unwrap();
+        let without = spare.take(&files, 1 << 20).unwrap();
+        assert_eq!((without.file.len().unwrap(), without.bytes), (0, 1 << 20));
+        files.remove(&without.name).unwrap();
+    }
+    // There is room for the zeros, but the header is refused.
+    room.store(1 << 20, Relaxed);
+    let zeroed = spare.take(&files, 1 << 20).unwrap();
+    assert!(matches!(zeroed.place(&files, header()), Err(TailError::NotWritten(_))));
     assert_eq!(files.list().unwrap(), [""; 0]);
     room.store(2 << 20, Relaxed);
-    spare.take(&files, 1 << 20).unwrap().place(&files, header).unwrap();
+    spare.take(&files, 1 << 20).unwrap().place(&files, header()).unwrap();
     assert_eq!(files.list().unwrap(), [segment_name(1)]);
+}
+
+/// A disk of a megabyte was full for a log whose next segment was to be one of a megabyte.
+#[test]
+fn a_log_goes_on_without_zeros_until_the_disk_is_full_of_frames() {
+    let folder = tempfile::tempdir().unwrap();
+    let (files, room) = small(&folder);
+    let (ids, clock) = (Arc::new(factum_core::SystemIds), Arc::new(factum_core::SystemClock));
+    let options = TailOptions { ids, clock, segment_bytes: 8 << 20 };
+    room.store(1 << 20, Relaxed);
+    let first = begin_segment(&files, header(), options.segment_bytes).unwrap();
+    let files: Arc<dyn Files> = Arc::new(files);
+    let mut tail = LogTail::new(files.clone(), first, FRAMES_START, options).unwrap();
+    tail.roll(2, Timestamp::EPOCH).unwrap();
+    room.store(100 << 10, Relaxed);
+    let mut bytes = bytes::BytesMut::new();
+    let mut frames = 0;
+    let refused = loop {
+        frame::begin(&mut bytes);
+        bytes.resize(8 << 10, 7);
+        frame::finish(&mut bytes, tail.place(), 2, FrameKind::Group).unwrap();
+        match tail.write(&bytes) {
+            Ok(()) => frames += 1,
+            Err(refused) => break refused,
+        }
+    };
+    assert!(matches!(refused, TailError::NotWritten(_)), "it is known that nothing was stored");
+    assert!(frames >= 10, "{frames} frames had room");
+    tail.check().unwrap();
+    assert!(!tail.is_full(8 << 10, 3), "it is not the end of the segment either");
+    room.store(1 << 20, Relaxed);
+    tail.write(&bytes).unwrap();
 }

@@ -13,8 +13,8 @@ use crate::{
     error,
     frame::{FRAME_ALIGN, FrameHeader, FramePlace},
     frames::{Frame, Frames, Tail},
-    segment::{FRAMES_START, Segment, segment_name, segments_in},
-    tail::{SYNCED, read_synced},
+    segment::{FRAMES_START, Segment, SegmentHeader, segment_name, segments_in},
+    synced::Told,
     walk::{End, each_kept, extents_in, verdict},
 };
 
@@ -74,7 +74,8 @@ pub(super) struct Chain<'f> {
     is_alone: bool,
     /// The segments by name, also those that the writer did not tell of yet.
     pub(super) firsts: Vec<u64>,
-    pub(super) segments: Vec<Result<Segment, StoreError>>,
+    /// Their headers. A segment is open only while it is gone through.
+    pub(super) segments: Vec<Result<SegmentHeader, StoreError>>,
 }
 
 /// The names of a folder; none if it is not there.
@@ -96,7 +97,7 @@ impl<'f> Chain<'f> {
         let mut chain = Self::open_once(part, files, start, is_alone)?;
         for _ in 1..ATTEMPTS {
             // What was the last segment a moment ago may be a rewritten one by now.
-            let is_past = |it: &Segment| !is_alone && it.header.rewritten.is_some();
+            let is_past = |it: &SegmentHeader| !is_alone && it.rewritten.is_some();
             if !chain.segments.last().is_some_and(|it| it.as_ref().is_ok_and(is_past)) {
                 break;
             }
@@ -122,7 +123,8 @@ impl<'f> Chain<'f> {
         firsts.retain(|first| part == Part::Log || *first >= start.position.unwrap_or(1));
         let last = told.filter(|_| !is_alone).map_or(u64::MAX, |(last, _)| last);
         let seen = firsts.iter().filter(|first| **first <= last);
-        let segments = seen.map(|first| Segment::open(files, *first)).collect();
+        let header = |first: &u64| Segment::open(files, *first).map(|segment| segment.header);
+        let segments = seen.map(header).collect();
         Ok(Self { part, files, start, told, is_alone, firsts, segments })
     }
 
@@ -146,9 +148,11 @@ impl<'f> Chain<'f> {
         for (index, segment) in self.segments.iter().enumerate() {
             let first = self.firsts[index];
             check.before.behind = None;
-            match segment {
-                Ok(segment) => check.segment(index, segment, watch),
-                Err(error) => check.unreadable(first, error),
+            // It may have been rewritten since; its own header tells what is in it.
+            let opened = segment.as_ref().map_err(StoreError::clone);
+            match opened.and_then(|it| Segment::open(self.files, it.first)) {
+                Ok(segment) => check.segment(index, &segment, watch),
+                Err(error) => check.unreadable(first, &error),
             }
             check.before.first = Some(first);
         }
@@ -171,7 +175,7 @@ impl<'f> Chain<'f> {
 
 /// How far the writer says that a log is durable.
 fn told(files: &dyn Files) -> Option<(u64, u32)> {
-    files.open(SYNCED).ok().and_then(|file| read_synced(&*file))
+    Told::read(files).ok().and_then(|told| told.reach())
 }
 
 /// What came of going through a log.
@@ -263,7 +267,7 @@ impl Check<'_, '_> {
             self.good = Cut { segment: first, offset: FRAMES_START, position: first };
         }
         let end = match self.chain.segments.get(index + 1) {
-            Some(Ok(next)) if next.header.previous == first => Some(End::Sealed(&next.header)),
+            Some(Ok(next)) if next.previous == first => Some(End::Sealed(next)),
             // Nobody can tell.
             Some(_) => None,
             None => Some(self.chain.end()),

@@ -1,5 +1,6 @@
 //! What the index says of a stretch of the log beside what the log says.
 
+use factum_backend::Postings;
 use factum_core::{Direction, StoreError};
 
 use super::streams::Streams;
@@ -8,7 +9,7 @@ use crate::{
     chunk::{self, Places},
     erased::Erased,
     key::{self, Term},
-    posting::TermSource,
+    posting::{List, TermSource},
     recent::{Recent, RecentStream},
     record::{StreamState, take_state},
     run::Run,
@@ -152,11 +153,15 @@ fn has_same(
     (recent, left_out): (&Recent, &Erased),
     term: Term<'_>,
 ) -> Result<bool, StoreError> {
-    let (mut ours, mut theirs) = (recent.postings(term), stretch.postings(term));
+    let (mut ours, mut theirs) = (recent.list(term), stretch.list(term));
+    let seek = |list: &mut Option<List<'_>>, from| match list {
+        Some(list) => list.seek(from, Direction::Forward),
+        None => Ok(None),
+    };
     let mut from = recent.first();
     loop {
-        let wanted = ours.seek(from, Direction::Forward)?;
-        let found = theirs.seek(from, Direction::Forward)?.filter(|it| *it <= recent.last());
+        let wanted = seek(&mut ours, from)?;
+        let found = seek(&mut theirs, from)?.filter(|it| *it <= recent.last());
         match (wanted, found) {
             (None, None) => return Ok(true),
             (Some(wanted), Some(found)) if wanted == found => from = found + 1,

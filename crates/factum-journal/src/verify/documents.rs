@@ -15,7 +15,7 @@ use crate::{
     frames::Frame,
     record::Record,
     run::{Run, RunKind},
-    segment::{Segment, segment_name, segments_in},
+    segment::{Segment, SegmentHeader, segment_name, segments_in},
 };
 
 /// How often it is looked again beside a writer, which writes runs and removes files meanwhile.
@@ -155,8 +155,8 @@ impl Check<'_> {
         let folder = Folder::look(&**self.files, &names(&**self.files)?, &[])?;
         let bytes = folder.runs.iter().map(|run| run.bytes).sum();
         watch.more(bytes);
-        let segments = chain.segments.iter().flatten().cloned().collect::<Vec<_>>();
-        let found = (folder, &segments[..]);
+        let headers: Vec<SegmentHeader> = chain.segments.iter().flatten().copied().collect();
+        let found = (folder, &headers[..]);
         let (documents, _) = Documents::load(self.files.clone(), None, found, chain.end())?;
         self.findings.report.documents = documents.count()?;
         watch.add(bytes);

@@ -92,11 +92,12 @@ impl<'c> Events<'c> {
             return Ok(());
         }
         let erased = erased.unwrap_or_default();
-        watch.more(chain.segments.iter().flatten().map(|it| chain::len(&*it.file)).sum());
-        for (index, segment) in chain.segments.iter().enumerate() {
-            let Ok(segment) = segment else { continue };
+        for (index, header) in chain.segments.iter().enumerate() {
+            let Ok(header) = header else { continue };
+            let segment = &Segment::open(chain.files, header.first)?;
+            watch.more(chain::len(&*segment.file));
             let end = match chain.segments.get(index + 1) {
-                Some(Ok(next)) => End::Sealed(&next.header),
+                Some(Ok(next)) => End::Sealed(next),
                 _ => chain.end(),
             };
             let mut left_out = LeftOut::default();

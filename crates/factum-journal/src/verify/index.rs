@@ -18,7 +18,7 @@ use crate::{
     index::load_erased,
     recent::Recent,
     run::{Run, run_name, runs_in},
-    segment::Segment,
+    segment::{Segment, SegmentHeader},
     stretch::Stretch,
 };
 
@@ -224,19 +224,19 @@ fn is_ours(chain: &Chain<'_>, run: &Run, range: (u64, u64)) -> bool {
         return false;
     }
     let segments = chain.segments.iter().flatten();
-    match segments.clone().find(|segment| segment.header.first == header.segment) {
+    match segments.clone().find(|segment| segment.first == header.segment) {
         Some(segment) => {
             let next = chain.firsts.iter().find(|first| **first > header.segment);
             let is_followed = next.is_none_or(|next| *next == header.last + 1);
             // A segment that is missing behind it, or the newest, is not the run's fault.
-            let is_excused = segments.clone().any(|it| !known.contains(&it.header.previous));
-            header.salt == segment.header.salt
-                && header.lineage == segment.header.lineage
+            let is_excused = segments.clone().any(|it| !known.contains(&it.previous));
+            header.salt == segment.salt
+                && header.lineage == segment.lineage
                 && (is_followed || is_excused)
         }
         // Of a segment that is missing or can't be read, which is said elsewhere.
         None => {
-            let is_excused = |it: &Segment| it.header.lineage == header.lineage;
+            let is_excused = |it: &SegmentHeader| it.lineage == header.lineage;
             segments.clone().next().is_none_or(is_excused)
         }
     }

@@ -4,7 +4,7 @@ use std::{fs, path::Path, sync::Arc};
 
 use bytes::Bytes;
 use factum_core::{
-    Document, DocumentStore, EventStore, ExpectedRevision, KeyRange, Revision, ScanQuery,
+    Document, DocumentStore, EventStore, ExpectedRevision, KeyRange, Limits, Revision, ScanQuery,
     StoreError, StoreErrorKind, WriteBatch, WriteError,
 };
 use factum_journal::{Access, JournalOptions, JournalStore, verify};
@@ -328,4 +328,20 @@ async fn what_was_accepted_before_the_closing_is_written() {
         assert_eq!(all(&store).await.unwrap().len(), 40);
         store.close().await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_clearing_is_not_bound_by_what_a_write_may_be() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).await;
+    put(&store, 0..25, "x").await;
+    store.close().await.unwrap();
+    let mut limits = Limits::default();
+    (limits.write_documents_max, limits.document_key_bytes_max) = (3, 4);
+    let store = JournalStore::open(options(folder.path()).with_limits(limits)).await.unwrap();
+    let one = WriteBatch::new().put(key(0), ANY, "y");
+    assert!(matches!(store.write(one).await, Err(WriteError::Store(_))), "its key is too long");
+    store.clear(KeyRange::new(key(5), key(20))).await.unwrap();
+    assert_eq!(all(&store).await.unwrap().len(), 10);
+    store.close().await.unwrap();
 }

@@ -1,12 +1,18 @@
 //! Opening: the lock, the folder, the URL.
 
-use std::sync::Arc;
+use std::{
+    sync::{Arc, Mutex, mpsc},
+    time::Duration,
+};
 
 use factum_backend::{OpenContext, OpenStore, Registry, StoreUrl};
-use factum_core::{EventStore, StoreErrorKind, SystemClock, SystemIds};
+use factum_core::{
+    AppendBatch, Content, EventName, EventStore, ExpectedVersion, Limits, NewEvent, StoreErrorKind,
+    SystemClock, SystemIds,
+};
 use factum_journal::{JournalKind, JournalOptions, JournalStore};
 
-use crate::fresh::{check_positions, files, grow, open};
+use crate::fresh::{append_one, check_positions, files, grow, new_id, open, stream};
 
 fn context() -> OpenContext {
     OpenContext { clock: Arc::new(SystemClock), ids: Arc::new(SystemIds) }
@@ -22,6 +28,38 @@ async fn a_second_writer_is_told_who_holds_the_journal() {
     assert!(refused.to_string().contains(&pid), "{refused}");
     store.close().await.unwrap();
     open(folder.path()).await.close().await.unwrap();
+}
+
+/// Its threads finish what was accepted, and hold the lock until then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_was_dropped_is_waited_for_by_the_next_opening() {
+    let folder = tempfile::tempdir().unwrap();
+    let (begin, begun) = mpsc::channel();
+    let (go_on, wait) = mpsc::channel();
+    let wait = Mutex::new(wait);
+    let delay = Arc::new(move || {
+        begin.send(()).unwrap();
+        wait.lock().unwrap().recv().unwrap();
+        Duration::ZERO
+    });
+    let options = JournalOptions::new(folder.path()).with_commit_delay(delay);
+    let store = JournalStore::open(options).await.unwrap();
+    let appending = store.clone();
+    let appending = tokio::spawn(async move { append_one(&appending).await });
+    tokio::task::spawn_blocking(move || begun.recv().unwrap()).await.unwrap();
+    appending.abort();
+    assert!(appending.await.is_err());
+    drop(store);
+    let path = folder.path().to_owned();
+    let opening = tokio::spawn(async move { JournalStore::open(JournalOptions::new(path)).await });
+    // The commit goes on only when the opening had its chance to be refused.
+    for _ in 0..1_000 {
+        tokio::task::spawn_blocking(std::thread::yield_now).await.unwrap();
+    }
+    go_on.send(()).unwrap();
+    let store = opening.await.unwrap().unwrap();
+    assert_eq!(check_positions(&store).await.value(), 1);
+    store.close().await.unwrap();
 }
 
 #[tokio::test]
@@ -50,6 +88,7 @@ async fn what_can_not_be_opened_is_refused_with_the_reason() {
     let shown = folder.path().display();
     assert!(refused(format!("journal:{}", file.display())).await.contains("is a file"));
     assert!(refused("journal:".into()).await.contains("lives in a folder"));
+    assert!(refused("journal:~/data".into()).await.contains("only a shell knows what ~ is"));
     assert!(refused(format!("journal:{shown}?mod=read")).await.contains("option=mod"));
     assert!(refused(format!("journal:{shown}?mode=raed")).await.contains("mode=raed"));
     assert!(refused(format!("journal:{shown}?mode=read")).await.contains("no journal to read"));
@@ -77,6 +116,14 @@ async fn a_folder_with_other_files_is_no_place_for_a_journal() {
     // Behind the marker, anything may be beside it.
     std::fs::write(&other, "text").unwrap();
     open(path).await.close().await.unwrap();
+}
+
+/// A disk of its own is a good place for a journal.
+#[tokio::test]
+async fn a_mount_point_is_an_empty_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("lost+found")).unwrap();
+    open(folder.path()).await.close().await.unwrap();
 }
 
 /// The index is no more than a shortcut through the log.
@@ -120,4 +167,30 @@ async fn many_segments_have_few_runs() {
     store.close().await.unwrap();
     let report = factum_journal::verify(folder.path()).unwrap();
     assert!(report.is_whole(), "{:?}", report.damages);
+}
+
+#[tokio::test]
+async fn limits_whose_batches_no_frame_holds_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = |events, bytes| {
+        let mut limits = Limits::default();
+        (limits.batch_events_max, limits.batch_bytes_max) = (events, bytes);
+        JournalStore::open(JournalOptions::new(folder.path()).with_limits(limits))
+    };
+    for (events, bytes) in
+        [(2_000_000, 8 << 20), (400_000, 32 << 20), (usize::MAX, 1), (1, 33 << 20)]
+    {
+        let refused = open(events, bytes).await.unwrap_err();
+        assert_eq!(refused.kind(), StoreErrorKind::Invalid, "{refused}");
+    }
+    // As many events as fit.
+    let (events, bytes) = (100_000, 8 << 20);
+    let store = open(events, bytes).await.unwrap();
+    let event = |_| NewEvent::new(new_id(), EventName::from_static("e"), Content::Json, "");
+    let batch = AppendBatch::new().write(stream("s"), ExpectedVersion::Any, (0..events).map(event));
+    store.append(batch).await.unwrap();
+    store.close().await.unwrap();
+    let store = open(events, bytes).await.unwrap();
+    assert_eq!(check_positions(&store).await.value() as usize, events);
+    store.close().await.unwrap();
 }

@@ -1,16 +1,21 @@
 //! Reading beside a writer.
 
-use std::{fs::File, os::unix::fs::FileExt};
+use std::{
+    fs::{self, File},
+    os::unix::{fs::FileExt, process::CommandExt},
+    path::Path,
+    process::Command,
+};
 
 use factum_core::{
     AppendBatch, AppendError, DocumentStore, EventName, EventStore, ExpectedRevision,
     ExpectedVersion, ReadQuery, StoreErrorKind, StreamChange, WriteBatch,
 };
-use factum_journal::{Access, JournalOptions, JournalStore};
+use factum_journal::{Access, JournalOptions, JournalStore, verify};
 
-use crate::fresh::{check_positions, event, files, grow, open, pages, stream};
+use crate::fresh::{append_one, check_positions, event, files, grow, open, pages, stream};
 
-pub(crate) async fn follow(path: &std::path::Path) -> JournalStore {
+pub(crate) async fn follow(path: &Path) -> JournalStore {
     let options = JournalOptions::new(path).with_access(Access::ReadOnly);
     JournalStore::open(options).await.unwrap()
 }
@@ -37,6 +42,177 @@ async fn a_reader_beside_the_writer_sees_every_acknowledged_event() {
     assert_eq!(check_positions(&reader).await.value(), 3_005);
     writer.close().await.unwrap();
     assert_eq!(check_positions(&reader).await.value(), 3_005);
+}
+
+async fn put(store: &JournalStore, value: &str) {
+    let batch = WriteBatch::new().put("a", ExpectedRevision::Any, value.to_owned());
+    store.write(batch).await.unwrap();
+}
+
+/// Fails unless a reader sees so many events, and this value.
+async fn sees(reader: &JournalStore, events: u64, value: &str) {
+    assert_eq!(check_positions(reader).await.value(), events);
+    assert_eq!(reader.get(b"a").await.unwrap().unwrap().value, value);
+}
+
+const HINTS: [&str; 2] = ["log/synced", "documents/synced"];
+
+/// Puts bytes in the place of both hints; `None` removes them.
+fn leave(path: &Path, left: Option<[&[u8]; 2]>) {
+    for (n, hint) in HINTS.iter().enumerate() {
+        match left {
+            Some(bytes) => fs::write(path.join(hint), bytes[n]).unwrap(),
+            None => fs::remove_file(path.join(hint)).unwrap(),
+        }
+    }
+}
+
+/// It is never synced: a power cut leaves an old one, an empty one, or none.
+#[tokio::test]
+async fn without_a_writer_a_reader_reads_all_whatever_is_left_of_the_hint() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let mut lefts = vec![[Vec::new(), Vec::new()]];
+    // The hint ends in an earlier segment, and then in the last one.
+    for (events, value) in [(20, "1"), (520, "2"), (521, "3")] {
+        let writer = open(path).await;
+        grow(&writer, events - check_positions(&writer).await.value() as usize).await;
+        put(&writer, value).await;
+        lefts.push(HINTS.map(|hint| fs::read(path.join(hint)).unwrap()));
+        writer.close().await.unwrap();
+        for left in &lefts {
+            leave(path, Some([&left[0], &left[1]]));
+            sees(&follow(path).await, events as u64, value).await;
+        }
+        leave(path, None);
+        let reader = follow(path).await;
+        sees(&reader, events as u64, value).await;
+        // And goes on with a writer that comes later.
+        let writer = open(path).await;
+        put(&writer, "later").await;
+        sees(&reader, events as u64, "later").await;
+        writer.close().await.unwrap();
+    }
+    let writer = open(path).await;
+    let reader = follow(path).await;
+    append_one(&writer).await.unwrap();
+    sees(&reader, 522, "later").await;
+    writer.close().await.unwrap();
+}
+
+/// Acknowledged events are missing, and a shorter log must not pass for the whole.
+#[tokio::test]
+async fn a_log_that_ends_before_its_hint_is_damaged() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let writer = open(path).await;
+    grow(&writer, 20).await;
+    writer.close().await.unwrap();
+    let segment = files(path, ".log").pop().unwrap();
+    let before = fs::read(&segment).unwrap();
+    let writer = open(path).await;
+    append_one(&writer).await.unwrap();
+    writer.close().await.unwrap();
+    fs::write(&segment, before).unwrap();
+    let options = JournalOptions::new(path).with_access(Access::ReadOnly);
+    let error = JournalStore::open(options).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Corrupt);
+    assert!(error.to_string().contains("ends before what its writer said"), "{error}");
+}
+
+#[tokio::test]
+async fn beside_a_writer_that_has_said_nothing_yet_a_reader_is_told_to_wait() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let writer = open(path).await;
+    grow(&writer, 20).await;
+    writer.close().await.unwrap();
+    let options = || JournalOptions::new(path).with_access(Access::ReadOnly);
+    // As a writer holds it, or one of an older version.
+    for held in ["log", "lock"] {
+        let held = File::open(path.join(held)).unwrap();
+        held.lock().unwrap();
+        leave(path, Some([b"", b""]));
+        let error = JournalStore::open(options()).await.unwrap_err();
+        assert_eq!(error.kind(), StoreErrorKind::Unavailable);
+        assert!(error.to_string().contains("just being opened"), "{error}");
+        held.unlock().unwrap();
+        assert_eq!(check_positions(&follow(path).await).await.value(), 20);
+    }
+}
+
+/// It would show for ever what was there.
+#[tokio::test]
+async fn a_reader_of_a_folder_that_was_replaced_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, away) = (folder.path().join("data"), folder.path().join("away"));
+    let writer = open(&path).await;
+    grow(&writer, 20).await;
+    put(&writer, "1").await;
+    writer.close().await.unwrap();
+    let reader = follow(&path).await;
+    sees(&reader, 20, "1").await;
+    fs::rename(&path, &away).unwrap();
+    open(&path).await.close().await.unwrap();
+    let error = reader.read(ReadQuery::log()).await.unwrap_err();
+    assert!(error.to_string().contains("was moved, removed or replaced"), "{error}");
+    assert!(reader.get(b"a").await.is_err());
+}
+
+/// Says to the test `stranger` that it is the process of another user: the folder.
+const STRANGER: &str = "FACTUM_JOURNAL_TEST_STRANGER";
+const NOBODY: u32 = 65_534;
+
+/// Not a test of its own: one who may read and nothing else.
+#[test]
+fn stranger() {
+    let Ok(path) = std::env::var(STRANGER) else { return };
+    let path = Path::new(&path);
+    assert!(fs::write(path.join("log/any"), "").is_err(), "it may write");
+    let report = verify(path).unwrap();
+    assert!(report.is_whole(), "{report:#?}");
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        let reader = follow(path).await;
+        let head = check_positions(&reader).await.value();
+        println!("\nhead={head} is_beside_writer={}", report.is_beside_writer);
+    });
+}
+
+#[tokio::test]
+async fn a_user_who_may_only_read_sees_whether_there_is_a_writer() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data");
+    let writer = open(&path).await;
+    grow(&writer, 20).await;
+    let mode = |path: &Path, mode| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let parts = |bits| ["", "log", "documents"].iter().for_each(|it| mode(&path.join(it), bits));
+    // Where that user finds it.
+    let program = folder.path().join("program");
+    fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    mode(folder.path(), 0o755);
+    let as_stranger = || {
+        let mut command = Command::new(&program);
+        command.args(["--exact", "reading::stranger", "--nocapture"]).env(STRANGER, &path);
+        // Root may do everything, whatever the permissions are; others take theirs away.
+        if fs::metadata("/proc/self").unwrap().uid() == 0 {
+            command.uid(NOBODY);
+        } else {
+            parts(0o555);
+        }
+        let output = command.output().unwrap();
+        parts(0o755);
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let told = as_stranger();
+    assert!(told.contains("head=20 is_beside_writer=true"), "{told}");
+    writer.close().await.unwrap();
+    leave(&path, Some([b"", b""]));
+    let told = as_stranger();
+    assert!(told.contains("head=20 is_beside_writer=false"), "{told}");
 }
 
 /// What a follower could not take in whole must not stay in it by half.
@@ -117,7 +293,7 @@ async fn documents_give_their_space_back() {
     }
     store.close().await.unwrap();
     drop(store);
-    let entries = std::fs::read_dir(folder.path().join("documents")).unwrap();
+    let entries = fs::read_dir(folder.path().join("documents")).unwrap();
     let bytes: u64 = entries.map(|entry| entry.unwrap().metadata().unwrap().len()).sum();
     assert!(bytes < 48 << 20, "{bytes} bytes for one document of 256 KiB");
     let store = open(folder.path()).await;

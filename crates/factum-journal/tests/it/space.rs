@@ -374,6 +374,9 @@ async fn a_reader_that_opened_before_events_were_erased_sees_whole_streams() {
     let (head, _, _, synced) = erased_lately(path).await;
     std::fs::write(path.join("log/synced"), synced).unwrap();
     files(path, ".index").iter().for_each(|run| std::fs::remove_file(run).unwrap());
+    // As a writer holds it; without one, the reader would go on to the end.
+    let writer = std::fs::File::open(path.join("log")).unwrap();
+    writer.lock().unwrap();
 
     let reader = follow(path).await;
     assert_eq!(check_positions(&reader).await.value(), head);

@@ -1,5 +1,7 @@
 //! The reference store passes the suite.
 
+mod foreseen;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;

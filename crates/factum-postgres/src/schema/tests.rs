@@ -6,7 +6,8 @@ use super::*;
 const NEXT: Steps = &[
     MIGRATIONS[0],
     MIGRATIONS[1],
-    &["CREATE TABLE @schema@.second (); CREATE SEQUENCE @schema@.made; \
+    MIGRATIONS[2],
+    &["CREATE TABLE @schema@.another (); CREATE SEQUENCE @schema@.made; \
        SELECT nextval('@schema@.made');"],
 ];
 

@@ -7,6 +7,7 @@ mod instance;
 mod role;
 mod server;
 
+mod condition;
 mod conformance;
 mod documents;
 mod encryption;

@@ -6,8 +6,9 @@ use std::sync::{
 };
 
 use factum_core::{
-    DocumentStore, EventStore, ExpectedRevision, ExpectedVersion, KeyRange, Lineage, ReadQuery,
-    ScanQuery, StreamChange, StreamVersion, Uuid, WriteBatch,
+    AppendBatch, AppendCondition, AppendError, DocumentStore, EventStore, ExpectedRevision,
+    ExpectedVersion, KeyRange, Lineage, Position, Query, ReadQuery, ScanQuery, StreamChange,
+    StreamVersion, Tag, Uuid, WriteBatch,
 };
 use factum_postgres::{Access, Applied, PostgresStore, SCHEMA_VERSION, apply_schema};
 
@@ -23,6 +24,8 @@ const V1: [&str; 3] = [
     include_str!("../../src/schema/v1/read.sql"),
     include_str!("../../src/schema/v1/write.sql"),
 ];
+/// What brought them to version 2.
+const V2: &str = include_str!("../../src/schema/v2.sql");
 /// The rights that version 1 asked for a role.
 const GRANTS_1: &str = "GRANT USAGE ON SCHEMA @s TO @r;
     GRANT SELECT, INSERT, DELETE ON @s.events, @s.event_tags TO @r;
@@ -42,6 +45,14 @@ async fn make_v1(schema: &Schema, path: &str) {
     schema.raw().await.batch_execute(&all).await.unwrap();
 }
 
+/// Brings a log of version 1 to version 2.
+async fn bring_to_v2(schema: &Schema) {
+    let name = &schema.name;
+    let v2 = V2.replace("@schema@", &format!("\"{name}\"")).replace("@name@", name);
+    let all = format!("BEGIN; {v2}; UPDATE {name}.log SET schema_version = 2; COMMIT");
+    schema.raw().await.batch_execute(&all).await.unwrap();
+}
+
 /// Gives a grantee the rights on a log that version 1 asked for.
 async fn grant_v1(schema: &Schema, grantee: &str) {
     let grants = GRANTS_1.replace("@s", &schema.name).replace("@r", grantee);
@@ -51,11 +62,15 @@ async fn grant_v1(schema: &Schema, grantee: &str) {
 /// The store of a program of version 1: it sends the same statements, and only takes another
 /// number for that of its version.
 async fn open_as_v1(role: &Role) -> PostgresStore {
+    open_as(role, 1).await
+}
+
+async fn open_as(role: &Role, version: i32) -> PostgresStore {
     let set = |version| format!("UPDATE {}.log SET schema_version = {version}", role.1.name);
     let server = role.1.raw().await;
     server.batch_execute(&set(SCHEMA_VERSION)).await.unwrap();
     let store = PostgresStore::open(role.options()).await.unwrap();
-    server.batch_execute(&set(1)).await.unwrap();
+    server.batch_execute(&set(version)).await.unwrap();
     store
 }
 
@@ -101,6 +116,43 @@ async fn a_log_of_version_1_is_migrated_with_all_that_it_holds() {
     // A program of version 1 that has been running works beside it.
     work(&old, "cyd").await;
     assert_eq!(contents(&old).await, contents(&new).await);
+    for store in [old, new] {
+        store.close().await.unwrap();
+    }
+    role.drop().await;
+}
+
+/// Claims a tag that must be free.
+fn claim(key: &str) -> AppendBatch {
+    let query = Query::tag(Tag::new("claim", key).unwrap());
+    let condition = AppendCondition { fail_if_events_match: query, after: Position::ZERO };
+    tagged(key, &[&format!("claim:{key}")]).unless(condition)
+}
+
+#[tokio::test]
+async fn a_log_of_version_2_is_migrated_and_its_roles_and_running_programs_work_on() {
+    let role = Role::new("").await;
+    make_v1(&role.1, "DEFAULT").await;
+    grant_v1(&role.1, &role.0).await;
+    bring_to_v2(&role.1).await;
+    let old = open_as(&role, 2).await;
+    work(&old, "ada").await;
+    old.append(claim("ada")).await.unwrap();
+    let before = contents(&old).await;
+
+    assert_eq!(apply_schema(&role.1.options()).await.unwrap(), Applied::Migrated);
+    let new = PostgresStore::open(role.options()).await.unwrap();
+    assert_eq!(contents(&new).await, before);
+    for (store, key) in [(&new, "bob"), (&old, "cyd")] {
+        work(store, key).await;
+        store.append(claim(key)).await.unwrap();
+    }
+    for key in ["ada", "bob", "cyd"] {
+        for store in [&old, &new] {
+            let taken = store.append(claim(key)).await;
+            assert!(matches!(taken, Err(AppendError::ConditionFailed { .. })), "{taken:?}");
+        }
+    }
     for store in [old, new] {
         store.close().await.unwrap();
     }

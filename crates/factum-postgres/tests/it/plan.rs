@@ -16,7 +16,8 @@ const FILL: &str = "
     INSERT INTO event_tags SELECT 'needle:1', p FROM generate_series(1000, 200000, 50000) AS p;
     INSERT INTO erased SELECT 200000 + 2 * p, 200000 + 2 * p FROM generate_series(1, 1000) AS p;";
 
-/// Each question, and the most blocks that it may touch: a page of 10 events, wherever it begins.
+/// Each question, and the most blocks that it may touch: a page of 10 events, wherever it begins,
+/// or a group.
 const QUESTIONS: &[(&str, i64)] = &[
     ("log_page(2, 100000, true, 10, 1000000)", 80),
     ("log_page(1, 0, false, 10, 1000000)", 80),
@@ -33,7 +34,17 @@ const QUESTIONS: &[(&str, i64)] = &[
     ("query_page('{1}', '{1}', '{type.0}', '{needle:1}', 0, 0, true, 10, 1000000)", 200),
     ("query_page('{2}', '{0}', '{type.1,type.2}', '{}', 2, 190000, true, 10, 1000000)", 150),
     ("next_match('{}', '{needle:1}', 1, true, 1000)", 40),
+    (CONDITIONS, 150),
 ];
+
+/// 256 members without events, each with a condition of four items of the same ten types and a tag
+/// of its own, after the last event.
+const CONDITIONS: &str = "append(1000, 0, 0, 202000, '{}', '{}', '{}', '{}', '{}', '{}',
+    ARRAY(SELECT generate_series(1, 256)), array_fill(200000::bigint, ARRAY[256]),
+    array_fill(4, ARRAY[256]), array_fill(10, ARRAY[1024]), array_fill(1, ARRAY[1024]),
+    ARRAY(SELECT 'type.' || n % 10 FROM generate_series(1, 10240) AS n),
+    ARRAY(SELECT 'frequent:1' FROM generate_series(1, 1024)),
+    '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}')";
 
 /// The blocks that a call touches, in all statements inside of it.
 async fn blocks(server: &Client, call: &str) -> i64 {

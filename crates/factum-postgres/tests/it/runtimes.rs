@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
-use factum_core::{DocumentStore, EventStore, ExpectedRevision, ReadQuery, WriteBatch};
+use factum_core::{
+    DocumentStore, EventStore, ExpectedRevision, ReadQuery, StoreError, StoreErrorKind, WriteBatch,
+};
 use factum_postgres::PostgresStore;
+use factum_testing::drive;
 use tokio::{runtime::Runtime, time::timeout};
 
 use crate::{fresh::one, server::Schema};
@@ -42,5 +45,34 @@ fn a_store_is_used_on_another_runtime_when_the_first_has_ended() {
     Runtime::new().unwrap().block_on(async {
         timeout(LONG, use_all(&store)).await.expect("it answers");
         timeout(LONG, EventStore::close(&store)).await.expect("it closes").unwrap();
+    });
+}
+
+#[test]
+fn outside_of_a_runtime_it_says_so_whether_it_is_connected_or_not() {
+    let schema = Schema::new();
+    let runtime = Runtime::new().unwrap();
+    let store = runtime.block_on(async {
+        let store = PostgresStore::open(schema.options()).await.unwrap();
+        use_all(&store).await;
+        store
+    });
+    let is_refused = |error: StoreError| {
+        assert_eq!(error.kind(), StoreErrorKind::Invalid, "{error}");
+        assert!(error.to_string().contains("needs a tokio runtime"), "{error}");
+    };
+    let all_are_refused = || {
+        is_refused(drive(store.read(ReadQuery::log())).unwrap_err());
+        is_refused(drive(store.get(b"key")).unwrap_err());
+        is_refused(drive(EventStore::close(&store)).unwrap_err());
+        is_refused(drive(PostgresStore::open(schema.options())).unwrap_err());
+    };
+    all_are_refused();
+    // Its connections end with the runtime that drives them.
+    drop(runtime);
+    all_are_refused();
+    Runtime::new().unwrap().block_on(async {
+        use_all(&store).await;
+        EventStore::close(&store).await.unwrap();
     });
 }

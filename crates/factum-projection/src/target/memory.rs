@@ -30,7 +30,8 @@ const SNAPSHOT_EVENTS: usize = 100_000;
 const PASSED_PER_EVENT: u64 = 10;
 
 /// A read model in memory. Each process has its own; it is made again from the last snapshot and
-/// the log, so each event has taken effect exactly once in what is read.
+/// the log, so each event has taken effect exactly once in what is read. A snapshot of a type with
+/// another name is ignored: after such a change the model is made from the whole log.
 ///
 /// A model that was read once is never read as it was before: while it is made again, after an
 /// event of it failed, readers wait. A snapshot that can't be written is tried again later.

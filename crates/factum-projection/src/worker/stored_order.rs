@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use factum_core::{ExpectedRevision, ScanQuery, StreamId, WriteBatch, WriteError, Writers};
+use factum_core::{ExpectedRevision, ScanQuery, StreamId, WriteBatch, WriteError};
 use tokio::sync::oneshot;
 
 use super::{End, Life, Worker};
@@ -22,8 +22,7 @@ const ORDERS_SELDOM: Duration = Duration::from_secs(60);
 impl<W: Work> Worker<W> {
     /// Whether other processes can leave orders while it runs.
     pub(crate) fn takes_stored_orders(&self) -> bool {
-        self.seat.is_some()
-            || self.reading.kernel.events().guarantees().writers == Writers::ManyProcesses
+        self.seat.is_some() || self.reading.kernel.events().guarantees().takes_orders
     }
 
     /// Does what was ordered, if it is time to look. A store that fails is asked the next time.

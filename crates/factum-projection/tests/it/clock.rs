@@ -14,8 +14,9 @@ use crate::{
 
 const YEAR: Duration = Duration::from_secs(365 * 86_400);
 
+/// Over a year ago: a store refuses what was made far ahead of its own clock.
 fn morning() -> Timestamp {
-    "2026-03-01T08:00:00Z".parse().unwrap()
+    "2024-03-01T08:00:00Z".parse().unwrap()
 }
 
 /// The wrong times that a clock may show for a moment.

@@ -157,7 +157,7 @@ async fn a_build_that_can_not_do_an_event_does_not_take_over_until_it_can() {
 
 #[tokio::test]
 async fn progress_says_how_fast_it_is_and_when_it_will_be_there() {
-    let clock = VirtualClock::new(Timestamp::from_micros(1_800_000_000_000_000));
+    let clock = VirtualClock::new(Timestamp::from_micros(1_700_000_000_000_000));
     let store = Arc::new(MemoryStore::new());
     let kernel = Kernel::new(store.clone(), store).with_tag_key(TagKey::new([1; 32]));
     let bench = Bench::on(kernel.with_clock(Arc::new(clock.clone())));
@@ -188,7 +188,7 @@ async fn progress_says_how_fast_it_is_and_when_it_will_be_there() {
 
 #[tokio::test]
 async fn what_the_old_program_shows_at_the_last_moment_is_in_the_new_one() {
-    let clock = VirtualClock::new(Timestamp::from_micros(1_800_000_000_000_000));
+    let clock = VirtualClock::new(Timestamp::from_micros(1_700_000_000_000_000));
     let store = Arc::new(MemoryStore::new());
     let kernel = Kernel::new(store.clone(), store.clone()).with_tag_key(TagKey::new([1; 32]));
     let kernel = kernel.with_clock(Arc::new(clock.clone()));
@@ -251,7 +251,7 @@ impl<const VERSION: u32> Projection for Gated<VERSION> {
 async fn a_build_takes_over_when_it_has_come_as_far_as_the_furthest_partition() {
     // Bob is in the first partition of the serving build, Ada in the last.
     for (ahead, held) in [("ada", "bob"), ("bob", "ada")] {
-        let clock = VirtualClock::new(Timestamp::from_micros(1_800_000_000_000_000));
+        let clock = VirtualClock::new(Timestamp::from_micros(1_700_000_000_000_000));
         let store = Arc::new(MemoryStore::new());
         let kernel = Kernel::new(store.clone(), store.clone()).with_tag_key(TagKey::new([1; 32]));
         let kernel = kernel.with_clock(Arc::new(clock.clone()));

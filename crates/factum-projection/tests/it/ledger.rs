@@ -177,7 +177,7 @@ pub(crate) async fn until<F: Future<Output = bool>>(is_so: impl Fn() -> F) {
 
 /// A clock on which a second takes fifty milliseconds.
 pub(crate) fn swift() -> VirtualClock {
-    let clock = VirtualClock::new(Timestamp::from_micros(1_800_000_000_000_000));
+    let clock = VirtualClock::new(Timestamp::from_micros(1_700_000_000_000_000));
     let moved = clock.clone();
     tokio::spawn(async move {
         loop {

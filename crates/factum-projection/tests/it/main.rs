@@ -33,6 +33,7 @@ mod restored;
 mod rough;
 mod runtimes;
 mod simulation;
+mod snapshot;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod sql;
 #[cfg(feature = "sqlite")]

@@ -432,7 +432,7 @@ async fn a_listener_is_told_when_the_answer_to_a_write_is_lost() {
 
 #[tokio::test]
 async fn a_read_that_takes_longer_than_its_build_is_kept_begins_again() {
-    let clock = VirtualClock::new(Timestamp::from_micros(1_800_000_000_000_000));
+    let clock = VirtualClock::new(Timestamp::from_micros(1_700_000_000_000_000));
     let store = Arc::new(MemoryStore::new());
     let kernel = Kernel::new(store.clone(), store.clone()).with_tag_key(TagKey::new([1; 32]));
     let bench = Bench::on(kernel.with_clock(Arc::new(clock.clone())));

@@ -65,7 +65,7 @@ impl Bench {
     }
 }
 
-fn morning() -> factum_core::Timestamp {
+pub(crate) fn morning() -> factum_core::Timestamp {
     "2026-03-01T08:00:00Z".parse().unwrap()
 }
 

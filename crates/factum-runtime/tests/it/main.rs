@@ -9,6 +9,7 @@ mod counter;
 mod driving;
 mod faults;
 mod memory;
+mod misuse;
 mod once;
 mod passivation;
 mod polling;

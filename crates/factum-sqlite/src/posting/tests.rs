@@ -1,4 +1,5 @@
-use factum_core::{EventName, Tag};
+use factum_backend::Candidate;
+use factum_core::{EventName, QueryItem, Tag};
 use rusqlite::Connection;
 
 use super::*;
@@ -48,11 +49,11 @@ fn walk(
     budget: usize,
 ) -> (Vec<u64>, usize) {
     let (mut found, mut pauses) = (Vec::new(), 0);
-    let mut at = if direction == Direction::Forward { 1 } else { 1_000 };
-    let matches =
-        || Matches::of_query(query, direction, budget, |kind, name| kind.find(connection, name));
-    let mut walk = matches().unwrap();
-    while let Some(candidate) = walk.seek(connection, at).unwrap() {
+    let mut at = if direction == Direction::Forward { 1 } else { 10_000 };
+    let find = |kind: Kind, name: &str| kind.find(connection, name);
+    let begin = |at| of_query(connection, query, (at, direction), find).unwrap();
+    let (mut walk, mut looks) = (begin(at), budget);
+    while let Some(candidate) = walk.seek(at, &mut looks).unwrap() {
         match candidate {
             Candidate::Match(position) => {
                 found.push(position);
@@ -60,9 +61,8 @@ fn walk(
             }
             Candidate::Paused(position) => {
                 assert_ne!(position, at, "a pause that is no step would go on for ever");
-                pauses += 1;
-                at = position;
-                walk = matches().unwrap();
+                (at, looks, pauses) = (position, budget, pauses + 1);
+                walk = begin(at);
             }
         }
     }
@@ -116,4 +116,38 @@ fn a_rare_tag_beside_a_common_one_costs_little() {
     let query = Query::new([item(&[], &["a:1", "b:1", "rare:1"])]);
     let (found, pauses) = walk(&connection, &query, Direction::Forward, 30);
     assert_eq!((found, pauses), (vec![300], 0));
+}
+
+/// More than a list fetches at once, so that all of its fetches are seen.
+#[test]
+fn lists_longer_than_a_fetch_are_gone_through_to_their_ends() {
+    let count = 4 * i64::from(FETCH_MAX) + 7;
+    let connection = database(count);
+    let queries = [
+        Query::new([item(&[], &[])]),
+        Query::new([item(&[], &["a:1"])]),
+        Query::new([item(&["x"], &["b:1"]), item(&["y"], &["a:1"])]),
+    ];
+    for query in &queries {
+        let mut positions = expected(query, count as u64);
+        assert_eq!(walk(&connection, query, Direction::Forward, usize::MAX).0, positions);
+        positions.reverse();
+        assert_eq!(walk(&connection, query, Direction::Backward, usize::MAX).0, positions);
+    }
+}
+
+/// The first item spent what all had, so that each page of the others was one position.
+#[test]
+fn a_query_of_two_items_comes_further_than_a_position_in_a_page() {
+    let connection = database(300);
+    connection.execute_batch("INSERT INTO tags VALUES (3, 'odd:1')").unwrap();
+    for position in (1..300).step_by(2) {
+        let add = "INSERT INTO event_tags VALUES (3, ?1)";
+        connection.execute(add, [position]).unwrap();
+    }
+    // No event has both tags of either item.
+    let query = Query::new([item(&[], &["a:1", "odd:1"]), item(&[], &["odd:1", "a:1"])]);
+    let (found, pauses) = walk(&connection, &query, Direction::Forward, 60);
+    assert_eq!(found, [0_u64; 0]);
+    assert!((5..=12).contains(&pauses), "{pauses} pages for 600 entries, of 60 each");
 }

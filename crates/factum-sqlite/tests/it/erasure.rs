@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use factum_core::{
-    AppendBatch, AppendCondition, EventStore, ExpectedVersion, Position, Query, ReadQuery,
-    Retention, StreamChange, StreamVersion, Tag, Timestamp,
+    AppendBatch, AppendCondition, Clock, EventStore, ExpectedVersion, Position, Query, ReadQuery,
+    Retention, StreamChange, StreamVersion, SystemClock, Tag,
 };
 use factum_sqlite::{SqliteOptions, SqliteStore};
 use factum_testing::VirtualClock;
@@ -17,7 +17,8 @@ const DELETE: StreamChange = StreamChange::Delete(ExpectedVersion::Any);
 async fn positions_versions_and_time_go_on_behind_an_erased_tail() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("events.db");
-    let clock = VirtualClock::new(Timestamp::from_micros(9_000_000));
+    let start = SystemClock.now();
+    let clock = VirtualClock::new(start);
     let options = || SqliteOptions::new(&path).with_clock(Arc::new(clock.clone()));
     let store = SqliteStore::open(options()).await.unwrap();
     store.append(one("ada")).await.unwrap();
@@ -28,12 +29,12 @@ async fn positions_versions_and_time_go_on_behind_an_erased_tail() {
     store.close().await.unwrap();
 
     // The clock goes back, and the last event's row is gone.
-    clock.set(Timestamp::from_micros(5_000_000));
+    clock.set(start.saturating_sub(Duration::from_secs(4)));
     let store = SqliteStore::open(options()).await.unwrap();
     assert_eq!(store.head().borrow().value(), 3);
     let appended = store.append(one("bob")).await.unwrap();
     assert_eq!((appended.first.value(), appended.versions[0].value()), (4, 4));
-    assert_eq!(appended.recorded_at, Timestamp::from_micros(10_000_000));
+    assert_eq!(appended.recorded_at, start.saturating_add(Duration::from_secs(1)));
     let page = store.read(ReadQuery::log()).await.unwrap();
     let erased: Vec<_> =
         page.erased.iter().map(|range| (range.first.value(), range.last.value())).collect();
@@ -159,7 +160,7 @@ async fn a_tag_that_retention_took_away_can_come_again() {
 
 #[tokio::test]
 async fn retention_by_age_keeps_the_last_event() {
-    let clock = VirtualClock::new(Timestamp::from_micros(1_000_000_000));
+    let clock = VirtualClock::new(SystemClock.now());
     let fresh = Fresh::with(|options| options.with_clock(Arc::new(clock.clone()))).await;
     for _ in 0..4 {
         fresh.store.append(one("ada")).await.unwrap();

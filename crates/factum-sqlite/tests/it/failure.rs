@@ -1,6 +1,6 @@
 //! Full disks, other people's locks, and what must not be remembered of a failure.
 
-use std::{error::Error, time::Duration};
+use std::{env, error::Error, path::Path, process::Command, time::Duration};
 
 use factum_core::{
     AppendBatch, AppendError, DocumentStore, EventStore, ExpectedRevision, ExpectedVersion, Query,
@@ -123,4 +123,58 @@ async fn damage_is_corrupt_and_not_an_empty_answer() {
     let query = ReadQuery::category(crate::fresh::category());
     let error = fresh.store.read(query).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Corrupt, "an event whose stream is gone");
+}
+
+/// Says to the test `limited_child` that it is one: the file.
+const CHILD: &str = "FACTUM_SQLITE_TEST_LIMITED";
+
+/// Not a test of its own: a process whose files may not grow beyond a limit, which SQLite is told
+/// as an input/output error. It appends until then.
+#[test]
+fn limited_child() {
+    let Ok(path) = env::var(CHILD) else { return };
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let store = reopen(Path::new(&path)).await;
+        let error = loop {
+            match store.append(large("ada")).await {
+                Ok(appended) => println!("\nack {}", appended.last),
+                Err(error) => break error,
+            }
+        };
+        println!("\nappend unknown={}", matches!(error, AppendError::Indeterminate(_)));
+        let value = vec![7; 200_000];
+        let put = WriteBatch::new().put("k", ExpectedRevision::Any, value);
+        let error = store.write(put).await.unwrap_err();
+        println!("\nwrite unknown={}", matches!(error, WriteError::Indeterminate(_)));
+    });
+}
+
+/// The commit record may be in the log for all that, and come to life: it was answered as if
+/// nothing were stored.
+#[tokio::test]
+async fn an_error_of_the_disk_at_a_commit_leaves_the_outcome_unknown() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("events.db");
+    reopen(&path).await.close().await.unwrap();
+    // The signal that comes with the error would end the process.
+    let limited = "trap '' XFSZ; ulimit -f 4000; exec \"$0\" \"$@\"";
+    let told = Command::new("sh")
+        .args(["-c", limited])
+        .arg(env::current_exe().unwrap())
+        .args(["--exact", "failure::limited_child", "--nocapture", "--test-threads=1"])
+        .env(CHILD, &path)
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&told.stdout);
+    let acknowledged = told.lines().filter(|line| line.starts_with("ack ")).count() as u64;
+    assert!(acknowledged > 2, "the limit had room for some: {told}");
+    assert!(told.contains("\nappend unknown=true\n"), "{told}");
+    assert!(told.contains("\nwrite unknown=true\n"), "{told}");
+    let again = reopen(&path).await;
+    let head = check_laws(&again).await.value();
+    assert!((acknowledged..=acknowledged + 1).contains(&head), "{acknowledged} of {head}: {told}");
+    again.append(one("ada")).await.unwrap();
+    assert_eq!(check_laws(&again).await.value(), head + 1);
+    again.close().await.unwrap();
 }

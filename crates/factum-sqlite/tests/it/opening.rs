@@ -101,6 +101,7 @@ async fn a_url_opens_and_a_misspelt_option_is_refused() {
     assert!(url_refusal(&format!("sqlite:{shown}?mod=read")).await.contains("option=mod"));
     assert!(url_refusal(&format!("sqlite:{shown}?mode=append")).await.contains("mode=append"));
     assert!(url_refusal("sqlite::memory:").await.contains("use memory:"));
+    assert!(url_refusal("sqlite:~/events.db").await.contains("only a shell knows what ~ is"));
 }
 
 #[tokio::test]

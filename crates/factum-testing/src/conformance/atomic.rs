@@ -1,6 +1,9 @@
 //! Law 1: a batch is stored whole or not at all, over all its streams.
 
-use factum_core::{AppendBatch, AppendCondition, AppendError, ExpectedVersion, Position, Query};
+use factum_core::{
+    AppendBatch, AppendCondition, AppendError, ExpectedVersion, Position, Query, ReadQuery,
+    RecordedEvent,
+};
 
 use super::{
     failure::{CaseResult, Stop, ensure, ensure_eq},
@@ -33,6 +36,41 @@ pub(crate) async fn a_batch_is_stored_over_all_its_streams(bench: Bench) -> Case
     let wanted =
         [("bob", 1), ("bob", 2), ("ada", 1), ("ada", 2), ("bob", 3), ("bob", 4), ("bob", 5)];
     ensure_eq!(streams, wanted, "streams and versions in the order of the log");
+    Ok(())
+}
+
+/// A batch that writes a stream, another one and the first again is stored in just that order, and
+/// is told the version after each write.
+pub(crate) async fn a_batch_keeps_its_order_where_it_returns_to_a_stream(
+    bench: Bench,
+) -> CaseResult {
+    let trial = bench.open().await?;
+    trial.grow("account-bob", 2).await?;
+    let (ada, bob) = (stream("account-ada"), stream("account-bob"));
+    let batch = AppendBatch::new()
+        .write(ada.clone(), ExpectedVersion::NoStream, trial.events(1))
+        .write(bob.clone(), exact(2), trial.events(2))
+        .write(ada.clone(), ExpectedVersion::Any, trial.events(2))
+        .write(bob.clone(), ExpectedVersion::Any, trial.events(1))
+        .write(ada, ExpectedVersion::Any, trial.events(1));
+    let appended = trial.append(batch.clone()).await?;
+    let versions: Vec<_> = appended.versions.iter().map(|v| v.value()).collect();
+    ensure_eq!(versions, [1, 4, 3, 5, 4], "versions after each write");
+
+    let log = trial.read_log().await?;
+    ensure_eq!(log.len(), 9, "events in the log");
+    for (recorded, new) in log[2..].iter().zip(batch.events()) {
+        ensure_eq!(recorded.id(), new.id, "id at position {}", recorded.position());
+    }
+    let places: Vec<_> = log[2..].iter().map(|e| (e.stream().key(), e.version().value())).collect();
+    let wanted =
+        [("ada", 1), ("bob", 3), ("bob", 4), ("ada", 2), ("ada", 3), ("bob", 5), ("ada", 4)];
+    ensure_eq!(places, wanted, "streams and versions in the order of the log");
+    let positions = |events: Vec<RecordedEvent>| -> Vec<u64> {
+        events.iter().map(|event| event.position().value()).collect()
+    };
+    let of_bob = positions(trial.read(ReadQuery::stream(bob)).await?);
+    ensure_eq!(of_bob, [1, 2, 4, 5, 8], "positions of account-bob");
     Ok(())
 }
 

@@ -2,7 +2,8 @@
 
 use factum_core::{
     AppendBatch, AppendCondition, Content, EventName, ExpectedVersion, Metadata, NewEvent,
-    Position, Query, QueryItem, ReadQuery, RecordedEvent, TAGS_MAX, Tag, Timestamp,
+    Position, QUERY_ITEMS_MAX, Query, QueryItem, ReadQuery, RecordedEvent, TAGS_MAX, Tag,
+    Timestamp,
 };
 
 use super::{
@@ -19,17 +20,35 @@ async fn nothing_was_stored(trial: &Trial) -> CaseResult {
     Ok(())
 }
 
-/// A batch or a write without events, a stream or an event id twice.
+/// A batch or a write without events, a stream that is written and checked, an expectation of a
+/// stream that is written before in the batch, an event id twice, a condition that no event can
+/// fail.
 pub(crate) async fn nonsense_is_invalid(bench: Bench) -> CaseResult {
     let trial = bench.open().await?;
     let event = trial.event();
     let write = |event: &NewEvent| AppendBatch::new().write(stream(ADA), ANY, [event.clone()]);
     let other = |batch: AppendBatch| batch.write(stream("account-bob"), ANY, [trial.event()]);
+    let unless = |query: Query, after: u64| {
+        let after = Position::new(after);
+        write(&event).unless(AppendCondition { fail_if_events_match: query, after })
+    };
+    let everything = || Query::new([QueryItem::default()]);
     let refused = [
         ("no events", AppendBatch::new()),
         ("a check only", AppendBatch::new().check(stream(ADA), ANY)),
         ("a write without events", other(AppendBatch::new().write(stream(ADA), ANY, []))),
-        ("a stream written twice", write(&event).write(stream(ADA), ANY, [trial.event()])),
+        (
+            "a later write that expects a version",
+            write(&event).write(stream(ADA), exact(1), [trial.event()]),
+        ),
+        (
+            "a later write that expects events",
+            other(write(&event)).write(stream(ADA), ExpectedVersion::StreamExists, [trial.event()]),
+        ),
+        (
+            "a stream written again and checked",
+            other(write(&event)).write(stream(ADA), ANY, [trial.event()]).check(stream(ADA), ANY),
+        ),
         ("a stream written and checked", write(&event).check(stream(ADA), ANY)),
         (
             "a stream checked twice",
@@ -43,6 +62,9 @@ pub(crate) async fn nonsense_is_invalid(bench: Bench) -> CaseResult {
             "an event id in two streams",
             write(&event).write(stream("account-bob"), ANY, [event.clone()]),
         ),
+        ("a condition without an item", unless(Query::default(), 0)),
+        ("a condition after the last position", unless(everything(), Position::MAX.value() + 1)),
+        ("a condition after the last number", unless(everything(), u64::MAX)),
     ];
     for (what, batch) in refused {
         trial.refuses(what, batch.clone()).await?;
@@ -122,7 +144,7 @@ pub(crate) async fn the_largest_batch_fits_and_one_byte_more_does_not(bench: Ben
     Ok(())
 }
 
-/// As many checks and conditions as a batch may have, and one more of each.
+/// As many checks, conditions and names in conditions as a batch may have, and one more of each.
 pub(crate) async fn checks_and_conditions_are_limited(bench: Bench) -> CaseResult {
     let trial = bench.open().await?;
     let most = trial.guarantees().limits.batch_conditions_max;
@@ -139,12 +161,25 @@ pub(crate) async fn checks_and_conditions_are_limited(bench: Bench) -> CaseResul
     };
     trial.refuses("a check too many", checks(most + 1)).await?;
     trial.refuses("a condition too many", conditions(most + 1)).await?;
-    let large = Query::new(vec![QueryItem::default(); factum_core::QUERY_ITEMS_MAX + 1]);
+    let names = trial.guarantees().limits.batch_names_max;
+    let named = |count: usize| {
+        let name = |at| EventName::parse(&format!("free.{at}")).expect("a valid name");
+        let types: Vec<_> = (0..count).map(name).collect();
+        types.chunks(QUERY_ITEMS_MAX * QUERY_ITEMS_MAX).fold(trial.one(ADA, ANY), |batch, types| {
+            let items = types.chunks(QUERY_ITEMS_MAX);
+            let items = items.map(|types| QueryItem { types: types.to_vec(), tags: vec![] });
+            let fail_if_events_match = Query::new(items);
+            batch.unless(AppendCondition { fail_if_events_match, after: Position::ZERO })
+        })
+    };
+    trial.refuses("a name too many", named(names + 1)).await?;
+    let large = Query::new(vec![QueryItem::default(); QUERY_ITEMS_MAX + 1]);
     let condition = AppendCondition { fail_if_events_match: large, after: Position::ZERO };
     trial.refuses("a query of too many items", trial.one(ADA, ANY).unless(condition)).await?;
     nothing_was_stored(&trial).await?;
     trial.append(checks(most)).await?;
     trial.append(conditions(most)).await?;
+    trial.append(named(names)).await?;
     Ok(())
 }
 

@@ -116,6 +116,21 @@ pub(crate) async fn every_expected_revision(bench: Bench) -> CaseResult {
     Ok(())
 }
 
+/// `Exact(0)` is `Absent`, of a key that never was and of one whose document was removed.
+pub(crate) async fn an_absent_document_is_at_revision_zero(bench: Bench) -> CaseResult {
+    let store = documents(&bench).await?;
+    let zero = exact(Revision::ZERO);
+    store.write(WriteBatch::new().remove("a", zero)).await?;
+    for value in ["1", "2"] {
+        let revision = store.write(put("a", zero, value)).await?;
+        conflicts(&*store, put("a", zero, "x"), 0).await?;
+        conflicts(&*store, WriteBatch::new().remove("a", zero), 0).await?;
+        ensure_eq!(revision_of(&*store, "a").await?, Some(revision), "revision of `a`");
+        store.write(WriteBatch::new().remove("a", exact(revision))).await?;
+    }
+    Ok(())
+}
+
 /// One entry at another revision, wherever it stands: nothing is written, removed or counted.
 pub(crate) async fn a_write_is_whole_or_not_at_all(bench: Bench) -> CaseResult {
     let store = documents(&bench).await?;
@@ -193,9 +208,13 @@ pub(crate) async fn revisions_are_never_given_again(bench: Bench) -> CaseResult 
 /// Nothing in it, nothing done; and not an error.
 pub(crate) async fn an_empty_write_does_nothing(bench: Bench) -> CaseResult {
     let store = documents(&bench).await?;
-    store.write(WriteBatch::new()).await?;
+    let none = store.write(WriteBatch::new()).await?;
+    ensure_eq!(none, Revision::ZERO, "answer to an empty write before the first");
     let first = store.write(put("a", ANY, "1")).await?;
-    store.write(WriteBatch::new()).await?;
+    for _ in 0..2 {
+        let again = store.write(WriteBatch::new()).await?;
+        ensure_eq!(again, first, "answer to an empty write");
+    }
     ensure_eq!(revision_of(&*store, "a").await?, Some(first), "revision after an empty write");
     Ok(())
 }

@@ -1,11 +1,12 @@
 //! Laws 9, 10 and 12: what survives closing and opening again, what readers are told at once, and
 //! time.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use factum_core::{
-    AppendBatch, AppendError, Clock, ExpectedRevision, ExpectedVersion, KeyRange, Position, Query,
-    ReadQuery, RecordedEvent, ScanQuery, StoreErrorKind, WriteBatch,
+    AppendBatch, AppendError, Clock, ExpectedRevision, ExpectedVersion, Kernel, KeyRange, Position,
+    Query, ReadError, ReadQuery, RecordedEvent, ScanQuery, Scope, StoreErrorKind, SubscribeFrom,
+    Subscription, Timestamp, WriteBatch,
 };
 
 use super::{
@@ -13,6 +14,7 @@ use super::{
     trial::{Bench, Trial, exact, stream, tag},
     winner::at_once,
 };
+use crate::clock::VirtualClock;
 
 const ADA: &str = "account-ada";
 /// How long a head may take to reach those who watch it.
@@ -135,6 +137,35 @@ pub(crate) async fn a_closed_store_refuses(bench: Bench) -> CaseResult {
     match trial.log().append(trial.one(ADA, exact(1))).await {
         Err(AppendError::Store(error)) if error.kind() == StoreErrorKind::Closed => Ok(()),
         other => Err(Stop::failed(format!("an append after close was answered with {other:?}"))),
+    }
+}
+
+/// A subscription that waits is woken by the closing and finds the store closed, long before it
+/// would look by itself.
+pub(crate) async fn closing_ends_subscriptions(bench: Bench) -> CaseResult {
+    let trial = bench.open().await?;
+    trial.grow(ADA, 1).await?;
+    // Nothing moves this clock, so that a subscription that waits never looks by itself.
+    let clock = VirtualClock::new(Timestamp::EPOCH);
+    let kernel = Kernel::new(trial.stores.events.clone(), trial.stores.documents.clone());
+    let kernel = kernel.with_clock(Arc::new(clock.clone()));
+    let mut events = Subscription::new(&kernel, Scope::Log, SubscribeFrom::Start);
+    let ended = tokio::spawn(async move {
+        while let Some(event) = events.next().await {
+            if let Err(error) = event {
+                return Some(error);
+            }
+        }
+        None
+    });
+    clock.until_sleeping(1).await;
+    trial.log().close().await?;
+    match tokio::time::timeout(HEAD_TIME_MAX, ended).await {
+        Ok(Ok(Some(ReadError::Store(error)))) if error.kind() == StoreErrorKind::Closed => Ok(()),
+        Ok(other) => {
+            Err(Stop::failed(format!("a subscription ended by the closing with {other:?}")))
+        }
+        Err(_) => Err(Stop::failed("a subscription that waits does not hear of the closing")),
     }
 }
 

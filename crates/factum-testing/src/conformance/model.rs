@@ -128,9 +128,12 @@ async fn repeat(
         return Ok(());
     }
     let outcome = trial.log().append(asked).await;
-    let Some(answer) = stored else { return first_attempt(model, batch, outcome) };
+    let Some(mut answer) = stored else { return first_attempt(model, batch, outcome) };
     match outcome {
-        Ok(again) => ensure_eq!(again, answer.replayed(), "answer to a repeated batch"),
+        Ok(again) => {
+            answer.versions = model.versions_left(batch, (&answer.versions, &again.versions));
+            ensure_eq!(again, answer.replayed(), "answer to a repeated batch");
+        }
         Err(error) => ensure!(false, "a stored batch repeated ended as {error:?}"),
     }
     Ok(())

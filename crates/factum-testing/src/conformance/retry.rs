@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use factum_core::{
     AppendBatch, AppendCondition, Appended, ExpectedVersion, Position, Query, RETRY_WINDOW,
+    StreamChange, StreamVersion,
 };
 
 use super::{
@@ -46,6 +47,28 @@ pub(crate) async fn a_repeated_batch_is_answered_as_the_first_time(bench: Bench)
     trial.grow("account-ada", 1).await?;
     repeat(&trial, batch.repeated(), &first).await?;
     ensure_eq!(trial.read_log().await?.len(), 8, "events in the log");
+    Ok(())
+}
+
+/// The answer tells the version after each write of a stream, as the first time; whether the mark
+/// or the version that fails now made the store look.
+pub(crate) async fn a_repeated_batch_that_returns_to_a_stream_is_answered_as_the_first_time(
+    bench: Bench,
+) -> CaseResult {
+    let trial = bench.open().await?;
+    trial.grow("bank-main", 1).await?;
+    let returns = AppendBatch::new()
+        .write(stream("account-ada"), exact(0), trial.events(2))
+        .write(stream("bank-main"), ExpectedVersion::Any, trial.events(1))
+        .write(stream("account-ada"), ExpectedVersion::Any, trial.events(1))
+        .write(stream("bank-main"), ExpectedVersion::Any, trial.events(2));
+    let first = trial.append(returns.clone()).await?;
+    for _ in 0..2 {
+        repeat(&trial, returns.clone(), &first).await?;
+        repeat(&trial, returns.clone().repeated(), &first).await?;
+        trial.grow("account-ada", 1).await?;
+    }
+    ensure_eq!(trial.read_log().await?.len(), 9, "events in the log");
     Ok(())
 }
 
@@ -171,6 +194,120 @@ pub(crate) async fn a_retry_is_recognised_until_the_window_ends(bench: Bench) ->
     repeat(&trial, batch.clone(), &first).await?;
     repeat(&trial, batch.repeated(), &first).await?;
     repeat(&trial, any.repeated(), &second).await
+}
+
+/// How far the writer's clock is ahead of the store's in these cases: within the window, or not.
+const AHEAD: Duration = RETRY_WINDOW.saturating_sub(Duration::from_secs(60));
+const TOO_FAR_AHEAD: Duration = RETRY_WINDOW.saturating_add(Duration::from_secs(60));
+
+/// The ids of a writer whose clock is ahead are from a time after the events were recorded.
+pub(crate) async fn a_retry_from_a_clock_that_is_ahead_is_recognised(bench: Bench) -> CaseResult {
+    let trial = bench.open().await?;
+    let ahead = |expected| {
+        let event = trial.event_at(trial.now().saturating_add(AHEAD));
+        AppendBatch::new().write(stream("account-ada"), expected, [event])
+    };
+    let (exact, any) = (ahead(exact(0)), ahead(ExpectedVersion::Any));
+    let (first, second) = (trial.append(exact.clone()).await?, trial.append(any.clone()).await?);
+    // From here on it is later by the store's clock, and still before the times in the ids.
+    trial.sleep(Duration::from_secs(1)).await;
+    trial.grow("account-ada", 2).await?;
+    repeat(&trial, exact.clone(), &first).await?;
+    repeat(&trial, exact.repeated(), &first).await?;
+    repeat(&trial, any.repeated(), &second).await
+}
+
+/// Nobody could recognise its repetition, so it is refused before it is stored at all.
+pub(crate) async fn a_batch_from_a_clock_too_far_ahead_is_refused(bench: Bench) -> CaseResult {
+    let trial = bench.open().await?;
+    let kept = trial.grow("account-ada", 1).await?;
+    for expected in [ExpectedVersion::Any, exact(1), exact(0)] {
+        let event = trial.event_at(trial.now().saturating_add(TOO_FAR_AHEAD));
+        let batch = AppendBatch::new().write(stream("account-ada"), expected, [event]);
+        let what = format!("a batch from a clock too far ahead, expecting {expected}");
+        trial.refuses(&what, batch.clone()).await?;
+        trial.refuses(&what, batch.repeated()).await?;
+    }
+    trial.holds(&kept).await
+}
+
+/// Without the mark nobody need look, and a batch can be stored twice: the first time counts.
+pub(crate) async fn a_batch_stored_twice_is_answered_as_the_first_time(bench: Bench) -> CaseResult {
+    let trial = bench.open().await?;
+    let events = trial.events(2);
+    let batch =
+        AppendBatch::new().write(stream("account-ada"), ExpectedVersion::Any, events.clone());
+    let first = trial.append(batch.clone()).await?;
+    trial.grow("bank-main", 1).await?;
+    let second = trial.append(batch.clone()).await?;
+    repeat(&trial, batch.clone().repeated(), &first).await?;
+    trial.change("account-ada", StreamChange::TruncateBefore(StreamVersion::new(3))).await?;
+    repeat(&trial, batch.repeated(), &second).await
+}
+
+/// An expected version tells where a batch stands, at any place of a long stream.
+pub(crate) async fn a_retry_is_recognised_at_every_place_of_a_stream(bench: Bench) -> CaseResult {
+    let trial = bench.open().await?;
+    let (mut version, mut stored) = (0, vec![]);
+    for number in 0..60 {
+        let events = trial.events(number % 4 + 1);
+        version += events.len() as u64;
+        let before = exact(version - events.len() as u64);
+        let batch = AppendBatch::new().write(stream("account-ada"), before, events);
+        stored.push((batch.clone(), trial.append(batch).await?));
+        trial.grow("account-bob", number % 2).await?;
+    }
+    for (batch, first) in stored {
+        repeat(&trial, batch, &first).await?;
+    }
+    trial.conflicts(trial.one("account-ada", exact(70)), ("account-ada", exact(70), version)).await
+}
+
+/// What was erased since is made up for by what remains: the batch was stored whole.
+pub(crate) async fn what_is_left_of_a_batch_answers_for_it(bench: Bench) -> CaseResult {
+    let trial = bench.open().await?;
+    let (ada, bank) = ("account-ada", "bank-main");
+    trial.grow(bank, 1).await?;
+    let batch = AppendBatch::new().write(stream(ada), exact(0), trial.events(3)).write(
+        stream(bank),
+        ExpectedVersion::Any,
+        trial.events(2),
+    );
+    let first = trial.append(batch.clone()).await?;
+    let before = |version| StreamChange::TruncateBefore(StreamVersion::new(version));
+    trial.change(ada, before(2)).await?;
+    repeat(&trial, batch.clone().repeated(), &first).await?;
+    repeat(&trial, batch.clone(), &first).await?;
+    trial.change(bank, before(3)).await?;
+    repeat(&trial, batch.clone().repeated(), &first).await?;
+    // Nothing is left of it in its first stream.
+    trial.grow(ada, 1).await?;
+    trial.change(ada, before(4)).await?;
+    repeat(&trial, batch.clone().repeated(), &first).await?;
+    repeat(&trial, batch.clone(), &first).await?;
+    // Nothing is left of it at all.
+    trial.grow(bank, 1).await?;
+    trial.change(bank, before(4)).await?;
+    trial.refuses("a repeated batch of which nothing is left", batch.clone().repeated()).await?;
+    trial.conflicts(batch, (ada, exact(0), 4)).await
+}
+
+/// That something was erased excuses no id but those of the erased events.
+pub(crate) async fn some_of_the_ids_are_invalid_beside_erased_events(bench: Bench) -> CaseResult {
+    let trial = bench.open().await?;
+    trial.grow("bank-main", 3).await?;
+    trial.change("bank-main", StreamChange::TruncateBefore(StreamVersion::new(3))).await?;
+    let [known, fresh] = [trial.event(), trial.event()];
+    let any = |id, event| AppendBatch::new().write(stream(id), ExpectedVersion::Any, [event]);
+    trial.append(any("account-ada", known.clone())).await?;
+    trial.grow("account-bob", 1).await?;
+    let ada = any("account-ada", known);
+    let bank = any("bank-main", fresh);
+    for some in [ada.clone().and(bank.clone()), bank.and(ada)] {
+        trial.refuses("a repeated batch with one known id", some.repeated()).await?;
+    }
+    ensure_eq!(trial.read_log().await?.len(), 3, "events in the log");
+    Ok(())
 }
 
 /// After the window nobody can tell any more, so a marked batch is refused, stored or not.

@@ -203,6 +203,11 @@ impl Trial {
         NewEvent::new(id, name, Content::Json, format!("{{\"id\":\"{id}\"}}"))
     }
 
+    /// An event whose writer's clock shows this time.
+    pub(crate) fn event_at(&self, time: Timestamp) -> NewEvent {
+        NewEvent { id: EventId::new(self.ids.uuid(time)), ..self.event() }
+    }
+
     pub(crate) fn events(&self, count: usize) -> Vec<NewEvent> {
         (0..count).map(|_| self.event()).collect()
     }

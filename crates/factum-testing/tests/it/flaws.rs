@@ -86,6 +86,14 @@ flaws! {
             conditions_do_not_match_what_is_erased]
         may_fail [racing_batches_stay_whole, a_group_is_its_members_one_after_another,
             rivals_on_two_handles_have_one_winner];
+    gathers_streams: GathersStreams
+        fails [random_steps_end_as_in_a_model, a_batch_keeps_its_order_where_it_returns_to_a_stream,
+            a_repeated_batch_that_returns_to_a_stream_is_answered_as_the_first_time]
+        may_fail [];
+    versions_of_the_end: VersionsOfTheEnd
+        fails [random_steps_end_as_in_a_model, a_batch_keeps_its_order_where_it_returns_to_a_stream,
+            a_repeated_batch_that_returns_to_a_stream_is_answered_as_the_first_time]
+        may_fail [];
     restarts_versions: RestartsVersions
         fails [random_steps_end_as_in_a_model, expectations_of_a_deleted_stream,
             a_deleted_stream_is_gone_from_every_read, deleting_again_does_nothing,
@@ -125,7 +133,7 @@ flaws! {
             numbers_are_never_given_again, numbers_are_never_given_again_after_reopening,
             retention_keeps_the_last_events, retention_keeps_the_last_event_of_a_batch,
             retention_by_age_keeps_the_last_event, retention_is_kept_after_reopening,
-            erasure_reaches_other_handles]
+            erasure_reaches_other_handles, some_of_the_ids_are_invalid_beside_erased_events]
         may_fail [];
     head_after_rows: HeadAfterRows
         fails []
@@ -157,11 +165,16 @@ flaws! {
             a_live_origin_reader_misses_nothing];
     answers_from_before: AnswersFromBefore
         fails [random_steps_end_as_in_a_model, a_repeated_batch_is_answered_as_the_first_time,
+            a_repeated_batch_that_returns_to_a_stream_is_answered_as_the_first_time,
             a_repeated_batch_that_expects_nothing_is_recognised,
             a_retry_is_recognised_when_its_version_fails,
             a_retry_is_recognised_when_its_condition_fails, a_failed_batch_is_not_remembered,
             a_retry_is_recognised_until_the_window_ends, a_retry_is_recognised_after_reopening,
-            a_retry_is_recognised_by_another_handle]
+            a_retry_is_recognised_by_another_handle, a_batch_from_a_clock_too_far_ahead_is_refused,
+            a_batch_stored_twice_is_answered_as_the_first_time,
+            a_retry_from_a_clock_that_is_ahead_is_recognised,
+            a_retry_is_recognised_at_every_place_of_a_stream,
+            what_is_left_of_a_batch_answers_for_it]
         may_fail [one_of_sixteen_rivals_wins, one_of_sixteen_creates_a_stream,
             checks_prevent_write_skew, a_group_is_its_members_one_after_another,
             one_of_sixteen_claims_a_tag, copies_at_the_same_moment_are_stored_once,
@@ -184,26 +197,57 @@ flaws! {
         may_fail [];
     forgets_retries: ForgetsRetries
         fails [random_steps_end_as_in_a_model, a_repeated_batch_is_answered_as_the_first_time,
+            a_repeated_batch_that_returns_to_a_stream_is_answered_as_the_first_time,
             a_repeated_batch_that_expects_nothing_is_recognised,
             a_retry_is_recognised_when_its_version_fails,
-            a_retry_is_recognised_when_its_condition_fails,
-            some_of_the_ids_but_not_all_is_invalid, a_failed_batch_is_not_remembered,
-            a_retry_is_recognised_until_the_window_ends, a_retry_after_the_window_is_refused,
-            a_retry_is_recognised_after_reopening, a_retry_is_recognised_by_another_handle]
+            a_retry_is_recognised_when_its_condition_fails, some_of_the_ids_but_not_all_is_invalid,
+            a_failed_batch_is_not_remembered, a_retry_is_recognised_until_the_window_ends,
+            a_retry_after_the_window_is_refused, a_retry_is_recognised_after_reopening,
+            a_retry_is_recognised_by_another_handle,
+            a_batch_stored_twice_is_answered_as_the_first_time,
+            a_retry_from_a_clock_that_is_ahead_is_recognised,
+            a_retry_is_recognised_at_every_place_of_a_stream,
+            some_of_the_ids_are_invalid_beside_erased_events,
+            what_is_left_of_a_batch_answers_for_it]
         may_fail [copies_at_the_same_moment_are_stored_once, a_cancelled_append_can_be_repeated,
             a_cancelled_append_is_recognised_by_its_version, cancelled_rivals_leave_one_winner];
     ignores_mark: IgnoresMark
-        fails [random_steps_end_as_in_a_model,
-            a_repeated_batch_that_expects_nothing_is_recognised,
+        fails [random_steps_end_as_in_a_model, a_repeated_batch_that_expects_nothing_is_recognised,
             some_of_the_ids_but_not_all_is_invalid, a_retry_is_recognised_until_the_window_ends,
             a_retry_after_the_window_is_refused, a_retry_is_recognised_after_reopening,
-            a_retry_is_recognised_by_another_handle]
+            a_retry_is_recognised_by_another_handle,
+            a_batch_stored_twice_is_answered_as_the_first_time,
+            a_retry_from_a_clock_that_is_ahead_is_recognised,
+            some_of_the_ids_are_invalid_beside_erased_events]
         may_fail [];
     looks_at_first_id: LooksAtFirstId
-        fails [some_of_the_ids_but_not_all_is_invalid]
+        fails [some_of_the_ids_but_not_all_is_invalid,
+            some_of_the_ids_are_invalid_beside_erased_events]
         may_fail [];
     retry_without_end: RetryWithoutEnd
         fails [a_retry_after_the_window_is_refused]
+        may_fail [];
+    trusts_clocks: TrustsClocks
+        fails [a_retry_from_a_clock_that_is_ahead_is_recognised]
+        may_fail [];
+    takes_any_time: TakesAnyTime
+        fails [a_batch_from_a_clock_too_far_ahead_is_refused]
+        may_fail [];
+    answers_last_copy: AnswersLastCopy
+        fails [a_batch_stored_twice_is_answered_as_the_first_time]
+        may_fail [];
+    looks_at_the_end: LooksAtTheEnd
+        fails [random_steps_end_as_in_a_model, a_retry_is_recognised_at_every_place_of_a_stream,
+            a_retry_is_recognised_until_the_window_ends]
+        may_fail [];
+    needs_the_whole: NeedsTheWhole
+        fails [random_steps_end_as_in_a_model, what_is_left_of_a_batch_answers_for_it]
+        may_fail [];
+    takes_erased_for_new: TakesErasedForNew
+        fails [what_is_left_of_a_batch_answers_for_it]
+        may_fail [];
+    blames_erasure: BlamesErasure
+        fails [some_of_the_ids_are_invalid_beside_erased_events]
         may_fail [];
     forgets_on_reopen: ForgetsOnReopen
         fails [numbers_are_never_given_again_after_reopening, retention_is_kept_after_reopening,
@@ -269,6 +313,9 @@ flaws! {
     closes_too_early: ClosesTooEarly
         fails []
         may_fail [close_finishes_what_was_accepted];
+    closes_unheard: ClosesUnheard
+        fails [closing_ends_subscriptions]
+        may_fail [];
     shares_nothing: SharesNothing
         fails [numbers_are_never_given_again_after_reopening, retention_is_kept_after_reopening,
             everything_is_there_after_reopening, the_head_is_known_after_reopening,
@@ -294,7 +341,14 @@ flaws! {
             retention_is_kept_after_reopening]
         may_fail [];
     reuses_revisions: ReusesRevisions
-        fails [documents_are_there_after_reopening, revisions_are_never_given_again]
+        fails [documents_are_there_after_reopening, revisions_are_never_given_again,
+            an_empty_write_does_nothing]
+        may_fail [];
+    zero_is_nowhere: ZeroIsNowhere
+        fails [documents_are_shared_by_handles, an_absent_document_is_at_revision_zero]
+        may_fail [];
+    counts_empty_writes: CountsEmptyWrites
+        fails [an_empty_write_does_nothing]
         may_fail [];
     splits_writes: SplitsWrites
         fails [a_write_is_whole_or_not_at_all]

@@ -258,6 +258,9 @@ impl EventStore for Toy {
 
     async fn read(&self, query: ReadQuery) -> Result<Page, StoreError> {
         query.check()?;
+        if *self.closed.read().await {
+            return Err(StoreError::closed());
+        }
         let log = match (&query.scope, self.flaw) {
             (Scope::Category(_) | Scope::Query(_), Flaw::IndexLags) => self.indexed(),
             _ => self.log(),
@@ -305,6 +308,9 @@ impl EventStore for Toy {
 
     async fn close(&self) -> Result<(), StoreError> {
         *self.closed.write().await = true;
+        if self.flaw != Flaw::ClosesUnheard {
+            self.disk.head.send_modify(|_| {});
+        }
         Ok(())
     }
 }

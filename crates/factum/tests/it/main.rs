@@ -4,6 +4,7 @@
 
 mod app;
 mod ask;
+mod difference;
 mod guide;
 #[cfg(feature = "postgres")]
 #[path = "../../../factum-postgres/tests/it/instance.rs"]
@@ -11,6 +12,7 @@ mod guide;
 mod instance;
 #[cfg(feature = "postgres")]
 mod on_postgres;
+mod order;
 mod outage;
 mod readme;
 mod shutdown;

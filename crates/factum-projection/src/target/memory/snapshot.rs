@@ -1,6 +1,6 @@
 //! Snapshots of a model in memory: pieces of it, and a header that names them.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{any::type_name, borrow::Cow, collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use factum_core::{
@@ -16,9 +16,9 @@ use crate::{
     target::{TargetError, checkpoints::written, documents},
 };
 
-/// A snapshot is kept in pieces of this size.
+/// A snapshot is kept in pieces of this size, unless its store takes only smaller documents.
 const PIECE_BYTES: usize = 256 << 10;
-/// So many pieces are written at once.
+/// So many pieces are written at once, unless its store takes only fewer.
 const PIECES_AT_ONCE: usize = 8;
 /// Nobody writes on one snapshot for so long: pieces that are older and belong to none can go.
 const SNAPSHOT_TIME: Duration = Duration::from_secs(3_600);
@@ -31,13 +31,18 @@ pub(crate) struct Snapshot {
     /// Its pieces are under this name, which no other snapshot has.
     name: String,
     pieces: usize,
+    /// The name of the model's Rust type: bytes of one type may decode as another. Empty in what
+    /// older versions stored, which fits no type.
+    #[serde(default)]
+    model_type: Cow<'static, str>,
 }
 
 impl<M> InMemory<M>
 where
     M: Default + Serialize + DeserializeOwned + Send + Sync + 'static,
 {
-    /// The last snapshot, and what is left of it.
+    /// The last snapshot, and its model; one that can't be read, or is of another type, is as good
+    /// as none, and the model is made from the log.
     pub(super) async fn restore(
         &self,
         of: &ConsumerName,
@@ -46,8 +51,10 @@ where
             let Some(found) = self.documents().get(&header_key(of)).await? else { return Ok(None) };
             let snapshot: Snapshot = progress::decode(&found.value)
                 .map_err(|error| TargetError::Broken(Arc::new(error)))?;
+            if snapshot.model_type != type_name::<M>() {
+                return Ok(Some((snapshot, None)));
+            }
             if let Some(bytes) = self.pieces(of, &snapshot).await? {
-                // One that can't be read is as good as none: the model is made anew.
                 return Ok(Some((snapshot, Cbor::decode(&bytes).ok())));
             }
             let again = self.documents().get(&header_key(of)).await?;
@@ -84,11 +91,14 @@ where
         let now = self.kernel.clock().now();
         // Of its own, so that pieces of two processes never make one model.
         let name = format!("{:032x}", self.kernel.ids().uuid(now).as_u128());
-        let pieces: Vec<&[u8]> = out.chunks(PIECE_BYTES).collect();
-        for (at, some) in pieces.chunks(PIECES_AT_ONCE).enumerate() {
+        let limits = self.kernel.events().guarantees().limits;
+        let piece_bytes = PIECE_BYTES.min(limits.document_bytes_max).max(1);
+        let pieces_at_once = PIECES_AT_ONCE.min(limits.write_documents_max).max(1);
+        let pieces: Vec<&[u8]> = out.chunks(piece_bytes).collect();
+        for (at, some) in pieces.chunks(pieces_at_once).enumerate() {
             let mut batch = WriteBatch::new();
             for (offset, piece) in some.iter().enumerate() {
-                let key = piece_key(consumer, &name, at * PIECES_AT_ONCE + offset);
+                let key = piece_key(consumer, &name, at * pieces_at_once + offset);
                 batch = batch.put(key, ExpectedRevision::Any, Bytes::copy_from_slice(piece));
             }
             self.write(batch).await?;
@@ -97,7 +107,8 @@ where
             let kept = self.kept();
             let letters = kept.letters.iter().map(|(stream, it)| (stream.to_string(), it.to_vec()));
             let (progress, pieces) = (kept.at.unwrap_or_default(), pieces.len());
-            Snapshot { progress, letters: letters.collect(), name, pieces }
+            let model_type = Cow::Borrowed(type_name::<M>());
+            Snapshot { progress, letters: letters.collect(), name, pieces, model_type }
         };
         let before = self.write_header(consumer, &snapshot).await?;
         {

@@ -284,3 +284,51 @@ async fn a_connection_goes_back_to_its_pool_as_it_came() {
         assert_eq!(told, "off 0 0 0", "after {end}");
     }
 }
+
+/// A pool of two connections, of which the one that is given back next meets a network that has
+/// just fallen silent.
+async fn pool_that_is_cut_on_the_way_back() -> (PgPool, Arc<AtomicBool>) {
+    let (proxy, cuts) = (Arc::new(Proxy::new().await), Arc::new(AtomicBool::new(false)));
+    let (options, server) = proxy.pool(None);
+    let cuts_now = cuts.clone();
+    let options = options.after_release(move |_, _| {
+        if cuts_now.swap(false, Ordering::SeqCst) {
+            proxy.cut();
+        }
+        Box::pin(async { Ok(true) })
+    });
+    let pool = options.connect_with(server).await.unwrap();
+    (pool, cuts)
+}
+
+#[tokio::test]
+async fn a_connection_that_falls_silent_after_a_commit_keeps_no_place_in_its_pool() {
+    let model = model().await;
+    let name = "totals@1".parse().unwrap();
+    let (pool, cuts) = pool_that_is_cut_on_the_way_back().await;
+    let target = target(&model, &pool);
+    let expected = target.open(&name).await.unwrap().fence;
+    is_whole(&pool).await;
+    let tx = target.begin(&name).await.unwrap();
+    cuts.store(true, Ordering::SeqCst);
+    let progress = bytes::Bytes::from_static(b"progress");
+    let save = Save { expected, progress, mark: None, letters: Vec::new(), events: 1 };
+    target.commit(&name, tx, save).await.unwrap();
+    is_whole(&pool).await;
+    assert!(!cuts.load(Ordering::SeqCst), "the network was cut on the way back");
+}
+
+#[tokio::test]
+async fn a_connection_that_falls_silent_after_a_rollback_keeps_no_place_in_its_pool() {
+    let model = model().await;
+    let name = "totals@1".parse().unwrap();
+    let (pool, cuts) = pool_that_is_cut_on_the_way_back().await;
+    let target = target(&model, &pool);
+    target.open(&name).await.unwrap();
+    is_whole(&pool).await;
+    let tx = target.begin(&name).await.unwrap();
+    cuts.store(true, Ordering::SeqCst);
+    drop(tx);
+    is_whole(&pool).await;
+    assert!(!cuts.load(Ordering::SeqCst), "the network was cut on the way back");
+}

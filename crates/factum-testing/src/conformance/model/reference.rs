@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use factum_core::{
-    AppendBatch, AppendError, Appended, Direction, EventHeader, EventId, Position, ReadQuery,
-    RecordedEvent, StreamChange, StreamId, StreamInfo, StreamVersion, Timestamp, VersionConflict,
+    AppendBatch, AppendError, Appended, Direction, EventHeader, EventId, ExpectedVersion, Position,
+    ReadQuery, RecordedEvent, StreamChange, StreamId, StreamInfo, StreamVersion, StreamWrite,
+    Timestamp, VersionConflict, Versions,
 };
 
 use super::super::{trial::stream, walk::is_meant};
@@ -119,10 +120,29 @@ impl Reference {
         self.answers.get(&first_id(batch)).cloned()
     }
 
-    /// Whether it was stored, and not all of it is left.
+    fn is_kept(&self, id: EventId) -> bool {
+        self.kept().any(|event| event.id() == id)
+    }
+
+    /// Whether it was stored, and nothing of it is left.
     pub(super) fn is_erased(&self, batch: &AppendBatch) -> bool {
-        let left = |id| self.kept().any(|event| event.id() == id);
-        self.answer(batch).is_some() && !batch.events().all(|event| left(event.id))
+        self.answer(batch).is_some() && !batch.events().any(|event| self.is_kept(event.id))
+    }
+
+    /// The versions of the first answer, but what was said again of streams in which nothing of
+    /// the batch is left and that it expected no version of: those are not known any more.
+    pub(super) fn versions_left(
+        &self,
+        batch: &AppendBatch,
+        (first, again): (&Versions, &Versions),
+    ) -> Versions {
+        let is_known = |write: &StreamWrite| {
+            let expected =
+                matches!(write.expected, ExpectedVersion::Exact(_) | ExpectedVersion::NoStream);
+            expected || write.events.iter().any(|event| self.is_kept(event.id))
+        };
+        let both = first.iter().zip(again.iter()).zip(batch.writes());
+        both.map(|((first, again), write)| if is_known(write) { *first } else { *again }).collect()
     }
 
     /// Does what [`StreamChange::check`] found possible.

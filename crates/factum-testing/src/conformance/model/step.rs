@@ -4,7 +4,7 @@ use factum_core::{
     AppendBatch, AppendCondition, Category, ExpectedVersion, NewEvent, Position, Query, ReadFrom,
     ReadQuery, Retention, StreamChange, StreamVersion,
 };
-use proptest::{collection, option, prelude::*};
+use proptest::{bool, collection, option, prelude::*};
 
 use super::{
     super::trial::{Trial, exact, stream, tag},
@@ -34,6 +34,8 @@ pub(super) struct Draft {
     /// The first stream, which one more is written behind it, and what is expected of both.
     first: usize,
     second: Option<usize>,
+    /// Whether the first stream is written once more behind that.
+    returns: bool,
     expect: Expect,
     count: usize,
     tag: Option<usize>,
@@ -79,6 +81,9 @@ impl Draft {
             let second = id(self.first + behind);
             batch = batch.write(stream(second), ExpectedVersion::Any, events());
         }
+        if self.returns {
+            batch = batch.write(stream(first), ExpectedVersion::Any, events());
+        }
         if let Some(check) = self.check {
             // The stream that neither write can be: the second is one or none behind the first.
             let checked = id(self.first + 2);
@@ -105,7 +110,7 @@ pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 fn draft() -> impl Strategy<Value = Draft> {
-    let condition = option::weighted(0.3, (0..3_usize, 0..6_u64));
+    let condition = option::weighted(0.3, (0..3_usize, 0..12_u64));
     let parts = (
         0..3_usize,
         option::weighted(0.3, Just(1_usize)),
@@ -114,10 +119,12 @@ fn draft() -> impl Strategy<Value = Draft> {
         option::of(0..3_usize),
         option::weighted(0.2, expect()),
         condition,
+        bool::weighted(0.3),
     );
-    parts.prop_map(|(first, second, expect, count, tag, check, condition)| Draft {
+    parts.prop_map(|(first, second, expect, count, tag, check, condition, returns)| Draft {
         first,
         second,
+        returns,
         expect,
         count,
         tag,
@@ -141,11 +148,11 @@ fn change() -> impl Strategy<Value = StreamChange> {
     let version = || (0..9_u64).prop_map(StreamVersion::new);
     let keep = option::of(0..4_u64);
     prop_oneof![
-        3 => version().prop_map(StreamChange::TruncateBefore),
-        1 => Just(StreamChange::Delete(ExpectedVersion::Any)),
+        2 => version().prop_map(StreamChange::TruncateBefore),
+        2 => Just(StreamChange::Delete(ExpectedVersion::Any)),
         1 => Just(StreamChange::Delete(ExpectedVersion::StreamExists)),
         1 => version().prop_map(|version| StreamChange::Delete(version.into())),
-        1 => keep.prop_map(|events_max| {
+        2 => keep.prop_map(|events_max| {
             StreamChange::Retain(Retention { events_max, age_max: None })
         }),
     ]

@@ -9,19 +9,24 @@ use factum_core::{
 use super::{Documents, Flaw, Toy};
 
 impl Documents {
-    fn conflict(&self, batch: &WriteBatch) -> Option<usize> {
+    fn conflict(&self, batch: &WriteBatch, flaw: Flaw) -> Option<usize> {
         batch.entries().iter().position(|entry| {
             let revision = self.by_key.get(&entry.key).map(|document| document.revision);
             match entry.expected {
                 ExpectedRevision::Any => false,
                 ExpectedRevision::Absent => revision.is_some(),
+                ExpectedRevision::Exact(wanted) if flaw == Flaw::ZeroIsNowhere => {
+                    revision != Some(wanted)
+                }
                 ExpectedRevision::Exact(wanted) => revision.unwrap_or_default() != wanted,
             }
         })
     }
 
     fn next_revision(&mut self, batch: &WriteBatch, flaw: Flaw) -> Revision {
-        self.revision += 1;
+        if !batch.entries().is_empty() || flaw == Flaw::CountsEmptyWrites {
+            self.revision += 1;
+        }
         let counted = batch.entries().iter().filter_map(|entry| self.by_key.get(&entry.key));
         match flaw {
             Flaw::ReusesRevisions => {
@@ -43,7 +48,7 @@ impl Documents {
     }
 
     fn write(&mut self, batch: &WriteBatch, flaw: Flaw) -> Result<Revision, WriteError> {
-        let conflict = self.conflict(batch);
+        let conflict = self.conflict(batch, flaw);
         let entries = match conflict {
             Some(_) if flaw != Flaw::SplitsWrites => &[],
             Some(entry) => &batch.entries()[..entry],
@@ -89,7 +94,7 @@ impl DocumentStore for Toy {
     async fn write(&self, batch: WriteBatch) -> Result<Revision, WriteError> {
         self.claims.limits.check_write(&batch)?;
         if self.flaw == Flaw::TwoRevisionWinners {
-            let conflict = self.disk.documents.lock().unwrap().conflict(&batch);
+            let conflict = self.disk.documents.lock().unwrap().conflict(&batch, self.flaw);
             tokio::task::yield_now().await;
             let mut documents = self.disk.documents.lock().unwrap();
             if let Some(entry) = conflict {

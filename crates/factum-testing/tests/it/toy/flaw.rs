@@ -7,6 +7,10 @@ pub(crate) enum Flaw {
     None,
     /// Law 1: stores the streams of a batch up to the first that conflicts.
     SplitsBatches,
+    /// Law 1: stores the events of a batch stream by stream, in the place of each stream's first.
+    GathersStreams,
+    /// Law 1: tells of each write the version that its stream has after the batch.
+    VersionsOfTheEnd,
     /// Law 2: counts from 1 again after a deletion.
     RestartsVersions,
     /// Law 2: a deletion takes no version, so that who loaded before it does not conflict.
@@ -49,6 +53,20 @@ pub(crate) enum Flaw {
     LooksAtFirstId,
     /// Law 8: knows a retry for ever.
     RetryWithoutEnd,
+    /// Law 8: looks for nothing that was recorded before the time in the first id.
+    TrustsClocks,
+    /// Law 8: stores what it will not recognise, because the writer's clock is too far ahead.
+    TakesAnyTime,
+    /// Law 8: of a batch that was stored twice, answers with the last copy.
+    AnswersLastCopy,
+    /// Law 8: looks for a retry at the end of a stream only.
+    LooksAtTheEnd,
+    /// Law 8: knows no batch of which a part is erased.
+    NeedsTheWhole,
+    /// Law 8: takes a repeated batch for new that may have been stored and erased.
+    TakesErasedForNew,
+    /// Law 8: where something is erased, takes whatever is missing for erased.
+    BlamesErasure,
     /// Law 9: the last event is gone after reopening.
     ForgetsOnReopen,
     /// Law 9: is another log after reopening.
@@ -71,6 +89,8 @@ pub(crate) enum Flaw {
     TakesAnything,
     /// `close` does not wait for what was accepted.
     ClosesTooEarly,
+    /// `close` wakes nobody who waits for the head.
+    ClosesUnheard,
     /// A second handle is another store.
     SharesNothing,
     /// Backward reads ignore where they should begin.
@@ -81,6 +101,10 @@ pub(crate) enum Flaw {
     ForgetsRetention,
     /// Documents: revisions count by key and begin anew after removal.
     ReusesRevisions,
+    /// Documents: `Exact(0)` matches nothing.
+    ZeroIsNowhere,
+    /// Documents: an empty write counts.
+    CountsEmptyWrites,
     /// Documents: writes the entries before the one that conflicts.
     SplitsWrites,
     /// Documents: looks at revisions before it has the lock.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use factum_core::{
     AppendBatch, AppendError, Appended, EventHeader, ExpectedVersion, Lineage, NewEvent, Position,
     Query, RETRY_WINDOW, RecordedEvent, Retention, StoreError, StreamBounds, StreamChange,
-    StreamId, StreamInfo, StreamVersion, Timestamp, VersionConflict,
+    StreamId, StreamInfo, StreamVersion, StreamWrite, Timestamp, VersionConflict,
 };
 
 use super::Flaw;
@@ -18,6 +18,13 @@ pub(super) enum Slot {
     Erased(RecordedEvent),
     /// Burned by a flaw.
     Hole,
+}
+
+/// An event of a batch: its place there, and where the batch begins if it was stored with it.
+struct Found<'l> {
+    first: u64,
+    place: u64,
+    event: &'l RecordedEvent,
 }
 
 #[derive(Debug, Clone)]
@@ -83,6 +90,12 @@ impl Log {
         now: Timestamp,
         flaw: Flaw,
     ) -> Result<Appended, AppendError> {
+        let made_at = batch.events().next().and_then(|event| event.id.time());
+        if made_at.is_some_and(|at| at > now.saturating_add(RETRY_WINDOW))
+            && flaw != Flaw::TakesAnyTime
+        {
+            return Err(StoreError::invalid("a batch is from after the window").into());
+        }
         let conditions = before.failed_condition(batch, flaw);
         let obstacle = self.conflict(batch, flaw).and(conditions);
         let marked = batch.is_repeated() && flaw != Flaw::IgnoresMark;
@@ -161,22 +174,89 @@ impl Log {
             let late = "a batch is repeated after the window";
             return if batch.is_repeated() { Err(StoreError::invalid(late)) } else { Ok(None) };
         }
-        let found: Vec<_> = batch
-            .events()
-            .filter_map(|new| self.events().find(|event| event.id() == new.id))
-            .collect();
-        let Some(first) = found.first() else { return Ok(None) };
-        let all = found.len() == batch.event_count();
-        if !all && (flaw != Flaw::LooksAtFirstId || first.id() != first_id) {
-            return Err(StoreError::invalid("some of the batch's ids are known, but not all"));
+        let found = self.found(batch, now, flaw);
+        let Some(any) = found.first() else {
+            let is_lost =
+                batch.is_repeated() && batch.writes().iter().any(|it| self.may_be_gone(it));
+            return match is_lost && flaw != Flaw::TakesErasedForNew {
+                true => Err(StoreError::invalid("a batch is repeated that may be erased")),
+                false => Ok(None),
+            };
+        };
+        let mut firsts: Vec<_> = found.iter().map(|it| it.first).collect();
+        firsts.sort_unstable();
+        if flaw == Flaw::AnswersLastCopy {
+            firsts.reverse();
         }
-        let version = |write: &factum_core::StreamWrite| {
-            let last = write.events.last().expect("checked by the limits").id;
-            found.iter().find(|event| event.id() == last).map_or(first.version(), |e| e.version())
+        let is_whole = |first: &u64| {
+            let missing = (0..batch.event_count() as u64)
+                .filter(|place| !found.iter().any(|it| (it.first, it.place) == (*first, *place)));
+            let mut gone = missing.map(|place| self.is_gone(*first + place, flaw));
+            let starts = found.iter().any(|it| (it.first, it.place) == (*first, 0));
+            (flaw == Flaw::LooksAtFirstId && starts) || (*first > 0 && gone.all(|it| it))
+        };
+        let Some(first) = firsts.into_iter().find(is_whole) else {
+            return Err(StoreError::invalid("some of the batch's ids are known, but not all"));
+        };
+        let mut end = 0;
+        let version = |write: &StreamWrite| {
+            end += write.events.len() as u64;
+            self.version_at(first + end - 1).unwrap_or(any.event.version())
         };
         let versions = batch.writes().iter().map(version).collect();
-        let answer = Appended::new(first.position(), versions, first.recorded_at());
-        Ok(Some(answer.with_events(found.len()).replayed()))
+        let answer = Appended::new(Position::new(first), versions, any.event.recorded_at());
+        Ok(Some(answer.with_events(batch.event_count()).replayed()))
+    }
+
+    /// The events of a batch that are there, with their places in it.
+    fn found(&self, batch: &AppendBatch, now: Timestamp, flaw: Flaw) -> Vec<Found<'_>> {
+        let since = batch.events().next().and_then(|event| event.id.time());
+        let since = since.filter(|_| flaw == Flaw::TrustsClocks).unwrap_or_default().min(now);
+        let (mut found, mut place) = (vec![], 0);
+        for write in batch.writes() {
+            let at_end = self.bounds(&write.stream).version.value().saturating_sub(8);
+            let from = if flaw == Flaw::LooksAtTheEnd { at_end } else { 0 };
+            for new in &write.events {
+                let same = self.events().filter(|event| {
+                    event.id() == new.id
+                        && event.stream() == write.stream
+                        && event.recorded_at() >= since
+                        && event.version().value() > from
+                });
+                found.extend(same.filter_map(|event| {
+                    let first = event.position().value().checked_sub(place)?;
+                    Some(Found { first, place, event })
+                }));
+                place += 1;
+            }
+        }
+        found
+    }
+
+    /// Whether something was erased after the version that a write expected.
+    fn may_be_gone(&self, write: &StreamWrite) -> bool {
+        let erased = self.bounds(&write.stream).erased_through;
+        match write.expected {
+            ExpectedVersion::Exact(expected) => erased > expected,
+            ExpectedVersion::NoStream => erased > StreamVersion::ZERO,
+            _ => false,
+        }
+    }
+
+    /// Whether what stood at a position was erased.
+    fn is_gone(&self, position: u64, flaw: Flaw) -> bool {
+        match flaw {
+            Flaw::NeedsTheWhole => false,
+            Flaw::BlamesErasure => self.slots.iter().any(|slot| matches!(slot, Slot::Erased(_))),
+            _ => matches!(self.slots.get(position as usize - 1), Some(Slot::Erased(_))),
+        }
+    }
+
+    fn version_at(&self, position: u64) -> Option<StreamVersion> {
+        match self.slots.get(position as usize - 1)? {
+            Slot::Event(event) | Slot::Erased(event) => Some(event.version()),
+            Slot::Hole => None,
+        }
     }
 
     /// Stores a batch, whatever it expects.
@@ -184,16 +264,27 @@ impl Log {
         let now = if flaw == Flaw::TimeGoesBack { now } else { now.max(self.last_time) };
         self.last_time = now;
         let first = self.head().next();
-        for write in batch.writes() {
+        let mut order: Vec<usize> = (0..batch.writes().len()).collect();
+        if flaw == Flaw::GathersStreams {
+            let streams: Vec<_> = batch.writes().iter().map(|write| &write.stream).collect();
+            order.sort_by_key(|at| streams.iter().position(|first| *first == streams[*at]));
+        }
+        let mut versions = vec![StreamVersion::ZERO; order.len()];
+        for at in order {
+            let write = &batch.writes()[at];
             for event in &write.events {
                 self.push(&write.stream, event, now);
             }
+            versions[at] = self.bounds(&write.stream).version;
             if flaw != Flaw::ForgetsRetention {
                 self.apply_retention(&write.stream, now, flaw);
             }
         }
-        let versions = batch.writes().iter().map(|write| self.bounds(&write.stream).version);
-        Appended::new(first, versions.collect(), now).with_events(batch.event_count())
+        if flaw == Flaw::VersionsOfTheEnd {
+            let last = |write: &StreamWrite| self.bounds(&write.stream).version;
+            versions = batch.writes().iter().map(last).collect();
+        }
+        Appended::new(first, versions.into(), now).with_events(batch.event_count())
     }
 
     fn store_until_conflict(&mut self, batch: &AppendBatch, now: Timestamp) {

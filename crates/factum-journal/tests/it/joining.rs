@@ -1,0 +1,360 @@
+//! Changes through the process that has the journal open: by orders.
+
+use std::{
+    collections::HashMap,
+    env, fs,
+    io::{BufRead, BufReader},
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::Arc,
+};
+
+use async_trait::async_trait;
+use factum_core::{
+    AppendBatch, AppendError, Appended, Document, DocumentStore, EventId, EventStore,
+    ExpectedRevision, ExpectedVersion, Guarantees, KeyRange, Page, Position, ReadQuery, Revision,
+    ScanPage, ScanQuery, StoreError, StoreErrorKind, StreamChange, StreamId, StreamInfo,
+    WriteBatch, WriteError,
+};
+use factum_journal::{Access, JournalOptions, JournalStore};
+use factum_testing::conformance::{OpenError, Setup, Stores, Subject};
+use tempfile::TempDir;
+use tokio::sync::watch;
+
+use crate::fresh::{event, open, pages, stream};
+
+/// A store that joins the process which has the journal open: this one.
+#[derive(Debug)]
+struct Joined {
+    owner: JournalStore,
+    joined: JournalStore,
+}
+
+#[async_trait]
+impl EventStore for Joined {
+    async fn append(&self, batch: AppendBatch) -> Result<Appended, AppendError> {
+        self.joined.append(batch).await
+    }
+
+    async fn read(&self, query: ReadQuery) -> Result<Page, StoreError> {
+        self.joined.read(query).await
+    }
+
+    async fn stream_info(&self, stream: &StreamId) -> Result<StreamInfo, StoreError> {
+        self.joined.stream_info(stream).await
+    }
+
+    async fn change(
+        &self,
+        stream: &StreamId,
+        change: StreamChange,
+    ) -> Result<StreamInfo, AppendError> {
+        self.joined.change(stream, change).await
+    }
+
+    fn head(&self) -> watch::Receiver<Position> {
+        self.joined.head()
+    }
+
+    fn guarantees(&self) -> Guarantees {
+        self.joined.guarantees()
+    }
+
+    async fn close(&self) -> Result<(), StoreError> {
+        self.joined.close().await?;
+        self.owner.close().await
+    }
+}
+
+#[async_trait]
+impl DocumentStore for Joined {
+    async fn get(&self, key: &[u8]) -> Result<Option<Document>, StoreError> {
+        self.joined.get(key).await
+    }
+
+    async fn scan(&self, query: ScanQuery) -> Result<ScanPage, StoreError> {
+        self.joined.scan(query).await
+    }
+
+    async fn write(&self, batch: WriteBatch) -> Result<Revision, WriteError> {
+        self.joined.write(batch).await
+    }
+
+    async fn clear(&self, range: KeyRange) -> Result<(), StoreError> {
+        self.joined.clear(range).await
+    }
+}
+
+struct JoinedSubject {
+    folder: TempDir,
+}
+
+impl JoinedSubject {
+    fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+}
+
+#[async_trait]
+impl Subject for JoinedSubject {
+    async fn open(&self, setup: &Setup) -> Result<Stores, OpenError> {
+        let mut options = JournalOptions::new(self.folder.path())
+            .with_access(Access::Join)
+            .with_clock(setup.clock.clone());
+        options.commit_delay = setup.commit_delay.clone();
+        let owner = JournalStore::open(options).await?;
+        let joined = join(self.folder.path()).await?;
+        Ok(Stores::both(Arc::new(Joined { owner, joined })))
+    }
+}
+
+factum_testing::conformance!(suite: JoinedSubject::new());
+
+async fn join(folder: &Path) -> Result<JournalStore, StoreError> {
+    JournalStore::open(JournalOptions::new(folder).with_access(Access::Join)).await
+}
+
+/// The names in the inbox, of orders and of others, but for the desk's.
+fn inbox(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder.join("inbox")).unwrap();
+    let mut names: Vec<_> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.retain(|name| name != "desk");
+    names.sort();
+    names
+}
+
+async fn count(store: &JournalStore) -> usize {
+    store.read(ReadQuery::log()).await.unwrap().events.len()
+}
+
+fn batch(name: &str) -> AppendBatch {
+    AppendBatch::new().write(stream("all"), ExpectedVersion::Any, [event(name)])
+}
+
+#[tokio::test]
+async fn what_is_ordered_is_seen_by_all_and_leaves_no_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let owner = open(folder.path()).await;
+    let joined = join(folder.path()).await.unwrap();
+    let mut head = owner.head();
+    let appended = joined.append(batch("a")).await.unwrap();
+    assert_eq!(*head.borrow_and_update(), appended.last);
+    assert_eq!(*joined.head().borrow(), appended.last);
+    let write = WriteBatch::new().put("key", ExpectedRevision::Absent, "value");
+    joined.write(write.clone()).await.unwrap();
+    assert!(matches!(joined.write(write).await, Err(WriteError::Conflict { entry: 0 })));
+    for store in [&owner, &joined] {
+        assert_eq!(count(store).await, 1);
+        assert_eq!(store.get(b"key").await.unwrap().unwrap().value, "value");
+    }
+    assert_eq!(inbox(folder.path()), [""; 0]);
+    let mode = fs::metadata(folder.path().join("inbox")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700, "only its owner enters");
+    owner.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_journal_that_no_process_has_open_is_joined_by_opening_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let alone = join(folder.path()).await.unwrap();
+    alone.append(batch("a")).await.unwrap();
+    let second = join(folder.path()).await.unwrap();
+    second.append(batch("b")).await.unwrap();
+    assert_eq!((count(&alone).await, count(&second).await), (2, 2));
+    alone.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn one_that_takes_no_orders_is_told_and_nothing_of_the_order_is_left() {
+    let folder = tempfile::tempdir().unwrap();
+    open(folder.path()).await.close().await.unwrap();
+    // An older version: it has the lock, and looks into no inbox.
+    let lock = fs::File::options().write(true).open(folder.path().join("lock")).unwrap();
+    lock.try_lock().unwrap();
+    let joined = join(folder.path()).await.unwrap();
+    let refused = joined.append(batch("a")).await.unwrap_err();
+    assert_eq!(refused.store_kind(), Some(StoreErrorKind::Unavailable), "{refused:?}");
+    assert!(refused.to_string().contains("takes no orders"), "{refused}");
+    assert_eq!(inbox(folder.path()), [""; 0]);
+    drop(lock);
+    let owner = open(folder.path()).await;
+    assert_eq!(count(&owner).await, 0);
+    owner.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_order_whose_sender_has_gone_is_removed_and_not_carried_out() {
+    let folder = tempfile::tempdir().unwrap();
+    open(folder.path()).await.close().await.unwrap();
+    let lock = fs::File::options().write(true).open(folder.path().join("lock")).unwrap();
+    lock.try_lock().unwrap();
+    let joined = join(folder.path()).await.unwrap();
+    let waits = tokio::spawn(async move { joined.append(batch("a")).await });
+    while !inbox(folder.path()).iter().any(|name| name.ends_with(".order")) {
+        tokio::task::yield_now().await;
+    }
+    // What a sender leaves that was killed: each of its files, and no lock.
+    let is_order = |name: &String| name.ends_with(".order");
+    let order = inbox(folder.path()).into_iter().find(is_order).unwrap();
+    let order = folder.path().join("inbox").join(order);
+    for (n, part) in ["writing", "order", "taken", "answering", "answer"].iter().enumerate() {
+        let name = format!("00000000-0000-7000-8000-00000000000{n}.{part}");
+        fs::copy(&order, folder.path().join("inbox").join(name)).unwrap();
+    }
+    // Not an order's: it stays.
+    fs::write(folder.path().join("inbox").join("note.txt"), "note").unwrap();
+    waits.abort();
+    assert!(waits.await.is_err());
+    drop(lock);
+    let owner = open(folder.path()).await;
+    let joined = join(folder.path()).await.unwrap();
+    joined.append(batch("b")).await.unwrap();
+    assert_eq!(count(&owner).await, 1, "only what has a sender");
+    assert_eq!(inbox(folder.path()), ["note.txt"]);
+    owner.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn orders_that_wait_when_the_journal_closes_are_carried_out_or_have_no_effect() {
+    let folder = tempfile::tempdir().unwrap();
+    let owner = open(folder.path()).await;
+    let joined = join(folder.path()).await.unwrap();
+    let tasks: Vec<_> = (0..50)
+        .map(|_| {
+            let joined = joined.clone();
+            tokio::spawn(async move { joined.append(batch("a")).await })
+        })
+        .collect();
+    let mut head = owner.head();
+    head.wait_for(|head| *head >= Position::new(10)).await.unwrap();
+    owner.close().await.unwrap();
+    let owner = open(folder.path()).await;
+    let mut stored = 0;
+    for task in tasks {
+        match task.await.unwrap() {
+            Ok(_) => stored += 1,
+            Err(error) => assert!(error.store_kind().is_some(), "it has no effect: {error:?}"),
+        }
+    }
+    assert!(stored >= 10);
+    assert_eq!(count(&owner).await, stored, "those that were acknowledged and no others");
+    owner.close().await.unwrap();
+}
+
+/// Says to the test `owner` that it is one: the folder.
+const OWNER: &str = "FACTUM_JOURNAL_TEST_OWNER";
+
+/// Not a test of its own: what the second process runs, until it is killed.
+#[test]
+fn owner() {
+    let Ok(path) = env::var(OWNER) else { return };
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let _store = open(Path::new(&path)).await;
+        println!("\nopen");
+        std::future::pending::<()>().await;
+    });
+}
+
+/// Starts it, and waits until it has the journal open.
+fn spawn(path: &Path) -> Child {
+    let mut child = Command::new(env::current_exe().unwrap())
+        .args(["--exact", "joining::owner", "--nocapture", "--test-threads=1"])
+        .env(OWNER, path)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(lines.map_while(Result::ok).any(|line| line == "open"));
+    child
+}
+
+/// What became of orders.
+#[derive(Debug, Default)]
+struct Outcomes {
+    stored: Vec<EventId>,
+    refused: Vec<EventId>,
+    unknown: Vec<AppendBatch>,
+}
+
+/// Sends orders until one fails.
+async fn send_on(joined: JournalStore, stored: Arc<watch::Sender<usize>>) -> Outcomes {
+    let mut outcomes = Outcomes::default();
+    loop {
+        let batch = batch("a");
+        let id = batch.events().next().unwrap().id;
+        match joined.append(batch.clone()).await {
+            Ok(_) => outcomes.stored.push(id),
+            Err(AppendError::Indeterminate(_)) => {
+                outcomes.unknown.push(batch);
+                return outcomes;
+            }
+            Err(AppendError::Store(_)) => {
+                outcomes.refused.push(id);
+                return outcomes;
+            }
+            Err(error) => panic!("{error:?}"),
+        }
+        stored.send_modify(|stored| *stored += 1);
+    }
+}
+
+#[tokio::test]
+async fn orders_to_a_process_that_is_killed_are_carried_out_once_or_not_at_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut all = Outcomes::default();
+    for round in 0..10 {
+        let mut child = spawn(folder.path());
+        let joined = join(folder.path()).await.unwrap();
+        let stored = Arc::new(watch::Sender::new(0));
+        let tasks = [(); 4].map(|()| tokio::spawn(send_on(joined.clone(), stored.clone())));
+        stored.subscribe().wait_for(|stored| *stored > 3 * round).await.unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        for task in tasks {
+            let outcomes = task.await.unwrap();
+            all.stored.extend(outcomes.stored);
+            all.refused.extend(outcomes.refused);
+            all.unknown.extend(outcomes.unknown);
+        }
+    }
+    assert!(!all.stored.is_empty());
+    assert_eq!(all.refused.len() + all.unknown.len(), 40, "each task ended by the kill");
+    let owner = open(folder.path()).await;
+    for batch in all.unknown {
+        all.stored.push(batch.events().next().unwrap().id);
+        owner.append(batch.repeated()).await.unwrap();
+    }
+    let mut found = HashMap::new();
+    for page in pages(&owner, ReadQuery::log()).await {
+        page.events.iter().for_each(|event| *found.entry(event.id()).or_insert(0) += 1);
+    }
+    for id in &all.stored {
+        assert_eq!(found.remove(id), Some(1), "what was acknowledged or repeated is there once");
+    }
+    assert!(found.is_empty(), "what was not carried out is there: {found:?}");
+    owner.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn orders_reach_the_journal_in_whose_folder_they_are_wherever_it_was_moved() {
+    let top = tempfile::tempdir().unwrap();
+    let [here, there] = ["here", "there"].map(|name| top.path().join(name));
+    let moved = open(&here).await;
+    moved.append(batch("a")).await.unwrap();
+    fs::rename(&here, &there).unwrap();
+    let second = open(&here).await;
+    let (to_moved, to_second) = (join(&there).await.unwrap(), join(&here).await.unwrap());
+    for _ in 0..20 {
+        to_second.append(batch("b")).await.unwrap();
+    }
+    // Its writer notices sooner or later, and stops.
+    if let Err(refused) = to_moved.append(batch("c")).await {
+        assert!(refused.to_string().contains("was moved"), "{refused}");
+    }
+    assert_eq!(count(&second).await, 20);
+    second.close().await.unwrap();
+    moved.close().await.unwrap();
+}

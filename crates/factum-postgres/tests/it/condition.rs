@@ -1,0 +1,172 @@
+//! The judging of a group's conditions, against what each means by itself.
+
+use factum_core::{
+    AppendBatch, AppendCondition, AppendError, EventName, EventStore, ExpectedVersion, NewEvent,
+    Position, Query, QueryItem, StreamChange, Tag,
+};
+use tokio_postgres::Client;
+
+use crate::fresh::{Fresh, event, stream};
+
+/// Numbers that look random and are the same in every run.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, most: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963);
+        (self.0 >> 33) % most
+    }
+
+    fn some<T>(&mut self, most: u64, mut one: impl FnMut(&mut Self) -> T) -> Vec<T> {
+        (0..self.below(most + 1)).map(|_| one(self)).collect()
+    }
+
+    fn name(&mut self) -> EventName {
+        EventName::parse(&format!("type.{}", self.below(5))).unwrap()
+    }
+
+    fn tag(&mut self) -> Tag {
+        Tag::new("t", self.below(5)).unwrap()
+    }
+
+    /// The later the event, the fewer names it has to choose from.
+    fn event(&mut self, number: u64) -> NewEvent {
+        let names = 4 - number / 20;
+        let name = EventName::parse(&format!("type.{}", self.below(names))).unwrap();
+        let mut tags = self.some(2, |dice| Tag::new("t", dice.below(names)).unwrap());
+        tags.dedup();
+        NewEvent { name, tags, ..event("{}") }
+    }
+
+    fn query(&mut self) -> Query {
+        Query::new(self.some(3, |dice| QueryItem {
+            types: dice.some(2, Self::name),
+            tags: dice.some(2, Self::tag),
+        }))
+    }
+}
+
+/// A condition of a member, with the position that it looks behind.
+struct Condition {
+    member: i32,
+    after: i64,
+    query: Query,
+}
+
+/// What the database finds for each member: a condition, counted from 0, and a position.
+async fn hits(
+    raw: &Client,
+    schema: &str,
+    (head, refused): (i64, &[i32]),
+    conditions: &[Condition],
+) -> Vec<(i32, usize, i64)> {
+    let items: Vec<&QueryItem> = conditions.iter().flat_map(|it| it.query.items()).collect();
+    let count = |number: usize| i32::try_from(number).unwrap();
+    let members: Vec<_> = conditions.iter().map(|it| it.member).collect();
+    let after: Vec<_> = conditions.iter().map(|it| it.after).collect();
+    let of_conditions: Vec<_> = conditions.iter().map(|it| count(it.query.items().len())).collect();
+    let of_types: Vec<_> = items.iter().map(|item| count(item.types.len())).collect();
+    let of_tags: Vec<_> = items.iter().map(|item| count(item.tags.len())).collect();
+    let types: Vec<_> = items.iter().flat_map(|it| &it.types).map(EventName::as_str).collect();
+    let tags: Vec<_> = items.iter().flat_map(|it| &it.tags).map(Tag::as_str).collect();
+    let asked = format!("SELECT * FROM {schema}.hits($1, $2, $3, $4, $5, $6, $7, $8, $9)");
+    let rows = raw
+        .query(
+            &asked,
+            &[
+                &head,
+                &refused,
+                &members,
+                &after,
+                &of_conditions,
+                &of_types,
+                &of_tags,
+                &types,
+                &tags,
+            ],
+        )
+        .await
+        .unwrap();
+    let place = |number: i32| usize::try_from(number).unwrap() - 1;
+    rows.iter().map(|row| (row.get(0), place(row.get(1)), row.get(2))).collect()
+}
+
+#[tokio::test]
+async fn conditions_of_a_group_are_judged_as_each_by_itself() {
+    let (fresh, mut dice) = (Fresh::open().await, Dice(7));
+    let mut log = Vec::new();
+    for number in 0..60 {
+        let new = dice.event(number);
+        let key = if number % 7 == 0 { "gone" } else { "kept" };
+        let batch = AppendBatch::new().write(stream(key), ExpectedVersion::Any, [new.clone()]);
+        fresh.store.append(batch).await.unwrap();
+        log.push((key == "kept").then_some(new));
+    }
+    let delete = StreamChange::Delete(ExpectedVersion::Any);
+    fresh.store.change(&stream("gone"), delete).await.unwrap();
+    let (raw, head) = (fresh.schema.raw().await, 60);
+    let mut found = 0;
+    for _ in 0..200 {
+        let mut conditions = Vec::new();
+        let earliest = dice.below(60);
+        for member in 1..=4 {
+            conditions.extend(dice.some(3, |dice| Condition {
+                member,
+                after: (earliest + dice.below(6)) as i64,
+                query: dice.query(),
+            }));
+        }
+        let refused = dice.some(2, |dice| 1 + dice.below(4) as i32);
+        let met = |condition: &Condition| -> Vec<i64> {
+            let events = (1_i64..).zip(&log).filter(|(position, _)| *position > condition.after);
+            let events = events.filter_map(|(position, event)| Some((position, event.as_ref()?)));
+            let is_met = |(_, event): &(i64, &NewEvent)| {
+                let tags = event.tags.iter().map(Tag::as_str);
+                condition.query.matches(event.name.as_str(), tags)
+            };
+            events.filter(is_met).map(|(position, _)| position).collect()
+        };
+        let mut hits = hits(&raw, &fresh.schema.name, (head, &refused), &conditions).await;
+        found += hits.len();
+        for member in 1..=4 {
+            let hit = hits.iter().position(|hit| hit.0 == member).map(|at| hits.remove(at));
+            let mut own = conditions.iter().enumerate().filter(|(_, it)| it.member == member);
+            let first = own.find(|(_, condition)| !met(condition).is_empty());
+            let first = first.filter(|_| !refused.contains(&member));
+            assert_eq!(hit.map(|hit| hit.1), first.map(|(place, _)| place), "of member {member}");
+            if let (Some(hit), Some((_, condition))) = (hit, first) {
+                assert!(met(condition).contains(&hit.2), "{hit:?} of {:?}", met(condition));
+            }
+        }
+        assert!(hits.is_empty(), "one hit for each member, left are {hits:?}");
+    }
+    assert!((100..700).contains(&found), "some are met and some are not: {found}");
+}
+
+#[tokio::test]
+async fn the_largest_conditions_are_judged_and_larger_ones_refused() {
+    let fresh = Fresh::open().await;
+    fresh.store.append(one_of("type.0")).await.unwrap();
+    let most = fresh.store.guarantees().limits.batch_names_max;
+    let conditions = |names: usize| {
+        let names: Vec<_> =
+            (1..=names).map(|n| EventName::parse(&format!("type.{n}")).unwrap()).collect();
+        names.chunks(64 * 64).fold(one_of("type.9"), |batch, names| {
+            let item = |types: &[EventName]| QueryItem { types: types.to_vec(), tags: vec![] };
+            let fail_if_events_match = Query::new(names.chunks(64).map(item));
+            let after = Position::ZERO;
+            batch.unless(AppendCondition { fail_if_events_match, after })
+        })
+    };
+    let stored = fresh.store.append(conditions(most)).await.unwrap();
+    assert_eq!(stored.first.value(), 2);
+    let met = fresh.store.append(conditions(most)).await;
+    assert!(matches!(met, Err(AppendError::ConditionFailed { condition: 0, .. })), "{met:?}");
+    let refused = fresh.store.append(conditions(most + 1)).await.unwrap_err().to_string();
+    assert!(refused.contains("types and tags in a batch's conditions"), "{refused}");
+}
+
+fn one_of(name: &'static str) -> AppendBatch {
+    let new = NewEvent { name: EventName::from_static(name), ..event("{}") };
+    AppendBatch::new().write(stream("ada"), ExpectedVersion::Any, [new])
+}

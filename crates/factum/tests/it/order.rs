@@ -1,0 +1,160 @@
+//! The order of a decision's events: what is answered, what is stored and what is read agree.
+
+use std::sync::Arc;
+
+use factum::{
+    App, Context, DecisionModel, Event, JournalOptions, JournalStore, Matching, MemoryStore,
+    Metadata, ModelDecision, ReadQuery, SqliteOptions, SqliteStore, Stores, StreamId,
+    StreamVersion, SystemClock,
+};
+use factum_testing::{
+    Fault, FaultRates, FaultyStore,
+    bank::{Account, AccountCommand},
+};
+
+#[derive(Debug, Event)]
+enum LineEvent {
+    Written { line: u32 },
+}
+
+/// Every line of every book, in the order in which they were written.
+#[derive(Debug, Default)]
+struct Lines(Vec<u32>);
+
+/// Writes the next lines, each in the book with this name.
+struct Write(Vec<&'static str>);
+
+#[derive(Debug, thiserror::Error)]
+#[error("never")]
+struct Never;
+
+impl DecisionModel for Lines {
+    type Command = Write;
+    type Event = LineEvent;
+    type Rejection = Never;
+
+    fn query(_: &Write) -> Matching {
+        Matching::events::<LineEvent>()
+    }
+
+    fn evolve(&mut self, event: &LineEvent) {
+        let LineEvent::Written { line } = event;
+        self.0.push(*line);
+    }
+
+    fn decide(
+        &self,
+        Write(books): &Write,
+        _: &Context<'_>,
+    ) -> Result<ModelDecision<LineEvent>, Never> {
+        let next = self.0.len() as u32 + 1;
+        let lines = (next..).zip(books);
+        Ok(lines.fold(ModelDecision::nothing(), |decision, (line, book)| {
+            decision.and("book", book, LineEvent::Written { line })
+        }))
+    }
+}
+
+/// The stream and version of each event in the log.
+async fn log(app: &App) -> Vec<(String, u64)> {
+    let mut read = app.read(ReadQuery::log());
+    let mut places = Vec::new();
+    while let Some(event) = read.next().await {
+        let event = event.unwrap();
+        places.push((event.stream().to_string(), event.version().value()));
+    }
+    places
+}
+
+fn places(expected: &[(&str, u64)]) -> Vec<(String, u64)> {
+    expected.iter().map(|(stream, version)| ((*stream).to_owned(), *version)).collect()
+}
+
+/// Decides over a query and over several aggregates, in the order a, b, a; each decision once with
+/// its answer and once without.
+pub(crate) async fn is_kept(stores: Stores) {
+    let clock = Arc::new(SystemClock);
+    let faulty = Arc::new(FaultyStore::new(stores.events, 1, FaultRates::none(), clock));
+    let stores = Stores { events: faulty.clone(), documents: stores.documents };
+    let app = App::builder().open_stores(stores).await.unwrap();
+
+    let write = Write(vec!["a", "b", "a", "a", "b"]);
+    for (is_lost, versions) in [(false, [1, 1, 3, 2]), (true, [4, 3, 6, 4])] {
+        if is_lost {
+            faulty.next_append(Fault::DropReply);
+        }
+        let decided = app.decide::<Lines>(&write, &Metadata::new()).await.unwrap();
+        let appended = decided.appended.unwrap();
+        assert_eq!(appended.replayed, is_lost);
+        assert_eq!(appended.versions, versions.map(StreamVersion::new));
+        // As the next decision reads it.
+        let nothing = app.decide::<Lines>(&Write(vec![]), &Metadata::new()).await.unwrap();
+        assert_eq!(decided.model.0, nothing.model.0);
+    }
+    let once = [("book-a", 1), ("book-b", 1), ("book-a", 2), ("book-a", 3), ("book-b", 2)];
+    let twice = [("book-a", 4), ("book-b", 3), ("book-a", 5), ("book-a", 6), ("book-b", 4)];
+    assert_eq!(log(&app).await, places(&[once, twice].concat()));
+    let book = ReadQuery::stream(StreamId::new("book", "a").unwrap());
+    let mut read = app.read(book);
+    let mut positions = Vec::new();
+    while let Some(event) = read.next().await {
+        positions.push(event.unwrap().position().value());
+    }
+    assert_eq!(positions, [1, 3, 4, 6, 8, 9]);
+
+    let accounts = app.aggregate::<Account>();
+    for key in ["ada", "bob"] {
+        let email = format!("{key}@example.org");
+        let open = AccountCommand::Open { owner: key.into(), email };
+        accounts.execute(key, &open).await.unwrap();
+        accounts.execute(key, &AccountCommand::Deposit { cents: 50 }).await.unwrap();
+    }
+    let send = |to: &str, cents| AccountCommand::Send { to: to.into(), cents };
+    let receive = |from: &str, cents| AccountCommand::Receive { from: from.into(), cents };
+    for is_lost in [false, true] {
+        if is_lost {
+            faulty.next_append(Fault::DropReply);
+        }
+        // Bob has no more than what comes from Ada, and Ada than what comes back.
+        let round = app
+            .transaction()
+            .execute(&accounts, "ada", send("bob", 50))
+            .execute(&accounts, "bob", receive("ada", 50))
+            .execute(&accounts, "bob", send("ada", 100))
+            .execute(&accounts, "ada", receive("bob", 100))
+            .execute(&accounts, "ada", send("bob", 50))
+            .execute(&accounts, "bob", receive("ada", 50));
+        assert_eq!(round.commit(&Metadata::new()).await.unwrap().events, 6);
+    }
+    let mut expected = vec![];
+    for base in [2, 5] {
+        for (key, version) in
+            [("ada", 1), ("bob", 1), ("bob", 2), ("ada", 2), ("ada", 3), ("bob", 3)]
+        {
+            expected.push((format!("account-{key}"), base + version));
+        }
+    }
+    assert_eq!(log(&app).await[14..], expected);
+    app.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_order_of_a_decision_is_kept_in_memory() {
+    let store = Arc::new(MemoryStore::new());
+    is_kept(Stores { events: store.clone(), documents: store }).await;
+}
+
+#[tokio::test]
+async fn the_order_of_a_decision_is_kept_in_a_journal() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Arc::new(JournalStore::open(JournalOptions::new(folder.path())).await.unwrap());
+    is_kept(Stores { events: store.clone(), documents: store }).await;
+}
+
+#[tokio::test]
+async fn the_order_of_a_decision_is_kept_in_sqlite() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("events.db");
+    let store = Arc::new(SqliteStore::open(SqliteOptions::new(&file)).await.unwrap());
+    is_kept(Stores { events: store.clone(), documents: store }).await;
+}
