@@ -49,7 +49,7 @@ pub(crate) struct Committer {
     pub(crate) documents: Arc<Documents>,
     pub(crate) document_keeper: Option<DocumentKeeper>,
     /// Let go when all files are.
-    #[expect(dead_code, reason = "it is held, not used")]
+    #[cfg_attr(not(test), expect(dead_code, reason = "it is held, not used"))]
     pub(crate) lock: Option<Lock>,
 }
 

@@ -13,9 +13,10 @@ use std::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
-use factum_core::StoreError;
+use factum_core::{Clock, StoreError, SystemClock};
 use rustix::fs::OFlags;
 
 use crate::{
@@ -29,6 +30,8 @@ pub(crate) const LOCK: &str = "lock";
 
 /// The writers of this process by their folders, each with whether it is about to go.
 static WRITERS: Mutex<BTreeMap<FolderId, Arc<AtomicBool>>> = Mutex::new(BTreeMap::new());
+/// The longest that a writer which is about to go is waited for.
+const LEAVE_MAX: Duration = Duration::from_secs(30);
 /// Notified when a writer has gone.
 static GONE: Condvar = Condvar::new();
 
@@ -160,16 +163,20 @@ impl Lock {
         lock: fn(&File) -> Result<(), TryLockError>,
     ) -> Result<Option<Self>, StoreError> {
         let folder = top.id();
-        let mut writers = writers();
+        let (mut writers, start) = (writers(), SystemClock.monotonic());
         loop {
             let held = match lock(top.folder()) {
                 Ok(()) => vec![top.folder().clone()],
                 Err(TryLockError::WouldBlock) => {
                     let writer = writers.get(&folder);
-                    if !writer.is_some_and(|is_leaving| is_leaving.load(Ordering::Acquire)) {
+                    let rest =
+                        LEAVE_MAX.saturating_sub(SystemClock.monotonic().saturating_since(start));
+                    let is_leaving = writer.is_some_and(|it| it.load(Ordering::Acquire));
+                    if !is_leaving || rest.is_zero() {
                         return Ok(None);
                     }
-                    writers = GONE.wait(writers).unwrap_or_else(PoisonError::into_inner);
+                    let woken = GONE.wait_timeout(writers, rest);
+                    writers = woken.unwrap_or_else(PoisonError::into_inner).0;
                     continue;
                 }
                 Err(TryLockError::Error(e)) => unlockable(top, e)?,

@@ -5,19 +5,21 @@ use std::{
     io, mem,
     path::Path,
     sync::{
-        Arc, Weak,
+        Arc,
         atomic::{AtomicBool, Ordering},
+        mpsc,
     },
+    time::Duration,
 };
 
 use async_trait::async_trait;
 use bytes::BytesMut;
 use factum_backend::{Head, Kept, Outlook, Writer, blocking};
 use factum_core::{
-    AppendBatch, AppendError, Appended, Document, DocumentStore, Durability, EventStore,
+    AppendBatch, AppendError, Appended, Clock, Document, DocumentStore, Durability, EventStore,
     Guarantees, KeyRange, Limits, PAGE_BYTES_DEFAULT, PAGE_EVENTS_DEFAULT, POLL_OWN, Page,
     Position, ReadQuery, Revision, ScanPage, ScanQuery, StoreError, StreamChange, StreamId,
-    StreamInfo, WriteBatch, WriteError, Writers,
+    StreamInfo, SystemClock, WriteBatch, WriteError, Writers,
 };
 use tokio::sync::{Mutex, watch};
 
@@ -45,6 +47,9 @@ use crate::{
 /// The file by which a journal's folder is known. Written last, so that with it there is a log.
 pub(crate) const MARKER: &str = "factum-journal";
 pub(crate) const MARKER_TEXT: &str = "This folder is a journal of Factum, format 1.\n";
+/// The longest that a process which is just opening a journal is waited for, to join it.
+const JOIN_MAX: Duration = Duration::from_secs(10);
+const JOIN_PAUSE: Duration = Duration::from_millis(10);
 /// How often a look at the log is repeated, because what it found is erased meanwhile.
 const LOOKS_MAX: usize = 16;
 /// The folders inside.
@@ -94,11 +99,17 @@ enum Beside {
     Nothing,
 }
 
+/// How a journal was entered.
+enum Entry {
+    Alone(Lock),
+    Joined(JournalStore),
+}
+
 /// What makes the journal go on.
 #[derive(Debug)]
 enum Half {
     Writer(Writer<Committer>),
-    Follower(Follower),
+    Follower(Box<Follower>),
 }
 
 /// Another process writes, or nobody does.
@@ -172,12 +183,9 @@ impl JournalStore {
         let top = open_folder(&folder)?;
         let inbox = inbox::Folder::of(&top);
         let (log, documents) = (inside(&top, LOG)?, inside(&top, DOCUMENTS)?);
-        let lock = match Lock::take(&top) {
-            Err(error) if options.access == Access::Join && lock::is_taken(&error) => {
-                let sender = Sender::new(inbox, options.ids);
-                return Self::open_follower(&folder, options.limits, Some(sender));
-            }
-            lock => lock?,
+        let lock = match Self::lock_or_join(&top, &folder, &options)? {
+            Entry::Alone(lock) => lock,
+            Entry::Joined(store) => return Ok(store),
         };
         let leave = lock.leave().map(Arc::new);
         let top: Arc<dyn Files> = Arc::new(top);
@@ -215,9 +223,34 @@ impl JournalStore {
         let beside = Mutex::new(Beside::Nothing);
         let inner = Inner { log, documents, half, head, limits, set_aside, is_closed, beside };
         let inner = Arc::new(inner);
-        let desk = Desk::open(inbox, Carrier(Arc::downgrade(&inner)))?;
+        let held = Arc::downgrade(&inner);
+        let hold = move || Some(Self { inner: held.upgrade()?, _leave: None });
+        let desk = Desk::open(inbox, hold)?;
         *inner.beside.try_lock().expect("nobody else knows of it") = Beside::Desk(desk);
         Ok(Self { inner, _leave: leave })
+    }
+
+    /// Takes the lock of a folder, or joins the process that holds it, if that was asked for. One
+    /// that is just opening the journal, or making it, is waited for.
+    fn lock_or_join(
+        top: &SystemFiles,
+        folder: &Path,
+        options: &JournalOptions,
+    ) -> Result<Entry, StoreError> {
+        let (_never, pause) = mpsc::channel::<()>();
+        let start = SystemClock.monotonic();
+        loop {
+            match Lock::take(top) {
+                Err(error) if options.access == Access::Join && lock::is_taken(&error) => {}
+                lock => return lock.map(Entry::Alone),
+            }
+            let sender = Sender::new(inbox::Folder::of(top), options.ids.clone());
+            let joined = Self::open_follower(folder, options.limits, Some(sender));
+            if joined.is_ok() || SystemClock.monotonic().saturating_since(start) > JOIN_MAX {
+                return joined.map(Entry::Joined);
+            }
+            let _ = pause.recv_timeout(JOIN_PAUSE);
+        }
     }
 
     fn open_follower(
@@ -238,7 +271,7 @@ impl JournalStore {
         let (log, documents) = (log_follower.log.clone(), document_follower.documents.clone());
         let head = Head::new(Position::new(log.view().head));
         let follower = Follower { log: log_follower, documents: document_follower, sender };
-        let (half, beside) = (Half::Follower(follower), Mutex::new(Beside::Nothing));
+        let (half, beside) = (Half::Follower(Box::new(follower)), Mutex::new(Beside::Nothing));
         let (set_aside, is_closed) = (Vec::new(), AtomicBool::new(false));
         let inner = Inner { log, documents, half, head, limits, set_aside, is_closed, beside };
         let inner = Arc::new(inner);
@@ -429,20 +462,15 @@ fn write_error(unanswered: Unanswered) -> WriteError {
     }
 }
 
-/// Carries out the orders of others, as long as the store is there.
-#[derive(Debug)]
-struct Carrier(Weak<Inner>);
-
 #[async_trait]
-impl Carry for Carrier {
-    async fn carry_out(&self, order: Order) -> Option<Outcome> {
-        let store = JournalStore { inner: self.0.upgrade()?, _leave: None };
-        Some(match order {
-            Order::Append(batch) => Outcome::of(&store.append(batch).await),
-            Order::Change(stream, change) => Outcome::of(&store.change(&stream, change).await),
-            Order::Write(batch) => Outcome::of(&store.write(batch).await),
-            Order::Clear(range) => Outcome::of(&store.clear(range).await),
-        })
+impl Carry for JournalStore {
+    async fn carry_out(&self, order: Order) -> Outcome {
+        match order {
+            Order::Append(batch) => Outcome::of(&self.append(batch).await),
+            Order::Change(stream, change) => Outcome::of(&self.change(&stream, change).await),
+            Order::Write(batch) => Outcome::of(&self.write(batch).await),
+            Order::Clear(range) => Outcome::of(&self.clear(range).await),
+        }
     }
 }
 
@@ -525,8 +553,11 @@ impl EventStore for JournalStore {
         }
         match &self.inner.half {
             Half::Writer(writer) => writer.close().await,
-            Half::Follower(Follower { sender: Some(sender), .. }) => sender.close().await,
-            Half::Follower(_) => {}
+            Half::Follower(follower) => {
+                if let Some(sender) = &follower.sender {
+                    sender.close().await;
+                }
+            }
         }
         Ok(())
     }

@@ -1,7 +1,6 @@
 //! The desk: the thread of the writer's process that carries orders out.
 
 use std::{
-    fmt,
     io::{self, Write},
     sync::mpsc,
     thread,
@@ -26,11 +25,11 @@ use super::{
 const LOOK_MIN: Duration = Duration::from_millis(1);
 const LOOK_MAX: Duration = Duration::from_millis(100);
 
-/// The store that carries orders out.
+/// A store that carries orders out.
 #[async_trait]
-pub(crate) trait Carry: fmt::Debug + Send + 'static {
-    /// Carries an order out; `None` when the store has gone.
-    async fn carry_out(&self, order: Order) -> Option<Outcome>;
+pub(crate) trait Carry: Send + Sync {
+    /// Carries an order out.
+    async fn carry_out(&self, order: Order) -> Outcome;
 }
 
 /// Looks into the inbox until it is dropped.
@@ -42,8 +41,11 @@ pub(crate) struct Desk {
 }
 
 impl Desk {
-    /// Starts to look.
-    pub(crate) fn open(folder: Folder, store: impl Carry) -> Result<Self, StoreError> {
+    /// Starts to look, for the store that `hold` gives as long as it is there.
+    pub(crate) fn open<S: Carry>(
+        folder: Folder,
+        hold: impl Fn() -> Option<S> + Send + 'static,
+    ) -> Result<Self, StoreError> {
         // Others may send orders as soon as the journal is open. A journal on a full disk opens
         // without an inbox; the thread makes it later.
         let _ = folder.make();
@@ -52,7 +54,7 @@ impl Desk {
         let ((stop, stopped), (is_running, ended)) = (mpsc::channel(), watch::channel(()));
         let name = "factum-inbox".to_owned();
         let thread = thread::Builder::new().name(name).spawn(move || {
-            attend(&folder, &runtime, &store, &stopped);
+            attend(&folder, &runtime, &hold, &stopped);
             drop(is_running);
         });
         thread.map_err(at)?;
@@ -66,24 +68,25 @@ impl Desk {
     }
 }
 
-fn attend(folder: &Folder, runtime: &Runtime, store: &dyn Carry, stopped: &mpsc::Receiver<()>) {
-    let mut pause = LOOK_MIN;
-    let mut desk = None;
+fn attend<S: Carry>(
+    folder: &Folder,
+    runtime: &Runtime,
+    hold: &dyn Fn() -> Option<S>,
+    stopped: &mpsc::Receiver<()>,
+) {
+    let (mut pause, mut desk) = (LOOK_MIN, None);
     while stopped.recv_timeout(pause) == Err(mpsc::RecvTimeoutError::Timeout) {
         pause = (2 * pause).min(LOOK_MAX);
         // Where it can't be looked into, senders say that nobody takes their orders.
         let Ok((inbox, waiting)) = look(folder) else { continue };
-        if desk.is_none() {
+        if desk.as_ref().is_none_or(|desk| !inbox.is_attended_by(desk)) {
             desk = inbox.attend().ok();
         }
         for id in waiting {
-            pause = LOOK_MIN;
-            match serve(&inbox, runtime, store, id) {
-                Ok(Some(())) => {}
-                Ok(None) => break,
-                // The sender withdraws, or finds that the lock of its answer has gone.
-                Err(_) => pause = LOOK_MAX,
-            }
+            let Some(store) = hold() else { return };
+            // Of one that fails the sender finds that the lock of its answer has gone, or that
+            // nobody takes it.
+            pause = serve(&inbox, runtime, &store, id).map_or(LOOK_MAX, |()| LOOK_MIN);
             if stopped.try_recv() != Err(mpsc::TryRecvError::Empty) {
                 break;
             }
@@ -102,27 +105,100 @@ fn look(folder: &Folder) -> io::Result<(Inbox, Vec<Uuid>)> {
     Ok((inbox, waiting))
 }
 
-/// Carries out one order; `None` when the store has gone.
-fn serve(inbox: &Inbox, runtime: &Runtime, store: &dyn Carry, id: Uuid) -> io::Result<Option<()>> {
+/// Carries out one order, if its sender is still there.
+fn serve(inbox: &Inbox, runtime: &Runtime, store: &impl Carry, id: Uuid) -> io::Result<()> {
     // Locked before the order is taken: without the lock nobody works on it.
     let mut answering = inbox.create(id, Part::Answering)?;
+    // Others may have been carried out since it was seen, and that takes its time.
+    if inbox.is_held(id, Part::Order)? != Some(true) {
+        // Withdrawn, or without its sender, which the next look removes.
+        return inbox.remove(id, Part::Answering).map(drop);
+    }
     match inbox.rename(id, Part::Order, Part::Taken) {
-        // It was withdrawn.
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            return inbox.remove(id, Part::Answering).map(|_| Some(()));
+            return inbox.remove(id, Part::Answering).map(drop);
         }
         taken => taken?,
     }
     let order = inbox.read(id, Part::Taken)?.unwrap_or_default();
     let answer = match unseal(&order) {
-        Some(order) => runtime.block_on(store.carry_out(order)).map(Ok),
-        None => Some(Err(StoreError::invalid(
+        Some(order) => Ok(runtime.block_on(store.carry_out(order))),
+        None => Err(StoreError::invalid(
             "the order can't be read, send it by the version of the program that has the journal \
              open",
-        ))),
+        )),
     };
-    let Some(answer) = answer else { return Ok(None) };
     answering.write_all(&seal(&answer))?;
-    inbox.rename(id, Part::Answering, Part::Answer)?;
-    Ok(Some(()))
+    inbox.rename(id, Part::Answering, Part::Answer)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, sync::Mutex};
+
+    use factum_core::KeyRange;
+
+    use super::*;
+    use crate::disk::SystemFiles;
+
+    /// Notes what it is asked.
+    #[derive(Default)]
+    struct Noted(Mutex<Vec<Order>>);
+
+    #[async_trait]
+    impl Carry for Noted {
+        async fn carry_out(&self, order: Order) -> Outcome {
+            self.0.lock().unwrap().push(order);
+            Outcome::of(&Ok::<(), StoreError>(()))
+        }
+    }
+
+    /// An inbox, and the orders of this many senders in it.
+    fn inbox(senders: u128) -> (tempfile::TempDir, Inbox, Vec<fs::File>) {
+        let journal = tempfile::tempdir().unwrap();
+        let folder = Folder::of(&SystemFiles::open(journal.path()).unwrap());
+        let inbox = folder.make().unwrap();
+        let order = seal(&Order::Clear(KeyRange::all()));
+        let send = |id| {
+            let mut file = inbox.create(Uuid::from_u128(id), Part::Writing).unwrap();
+            file.write_all(&order).unwrap();
+            inbox.rename(Uuid::from_u128(id), Part::Writing, Part::Order).unwrap();
+            file
+        };
+        let files = (1..=senders).map(send).collect();
+        (journal, inbox, files)
+    }
+
+    #[test]
+    fn an_order_whose_sender_goes_while_another_is_carried_out_is_not() {
+        let (_journal, inbox, mut senders) = inbox(2);
+        let (runtime, store) = (Builder::new_current_thread().build().unwrap(), Noted::default());
+        let waiting = inbox.waiting().unwrap();
+        assert_eq!(waiting.len(), 2);
+        serve(&inbox, &runtime, &store, waiting[0]).unwrap();
+        senders.pop();
+        serve(&inbox, &runtime, &store, waiting[1]).unwrap();
+        assert_eq!(store.0.lock().unwrap().len(), 1);
+        assert!(inbox.waiting().unwrap().is_empty(), "what is left of it is removed");
+        assert!(!inbox.has(waiting[1], Part::Order).unwrap());
+    }
+
+    #[test]
+    fn what_can_not_be_looked_at_holds_up_no_other_order() {
+        let (journal, inbox, _senders) = inbox(1);
+        let bad = journal.path().join("inbox").join(format!("{}.order", Uuid::from_u128(0)));
+        std::os::unix::fs::symlink(&bad, &bad).unwrap();
+        assert_eq!(inbox.waiting().unwrap(), [Uuid::from_u128(1)]);
+    }
+
+    #[test]
+    fn a_desk_whose_file_was_removed_is_none_that_senders_see() {
+        let (journal, inbox, _senders) = inbox(0);
+        let desk = inbox.attend().unwrap();
+        assert!(inbox.is_attended_by(&desk) && inbox.is_attended().unwrap());
+        fs::remove_file(journal.path().join("inbox").join("desk")).unwrap();
+        assert!(!inbox.is_attended_by(&desk) && !inbox.is_attended().unwrap());
+        let again = inbox.attend().unwrap();
+        assert!(!inbox.is_attended_by(&desk) && inbox.is_attended_by(&again));
+    }
 }

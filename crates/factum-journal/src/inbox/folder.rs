@@ -15,6 +15,8 @@ use crate::disk::{Files, SystemFiles};
 
 /// The rights of the folder: its owner's alone, and so is what is in it.
 const MODE: u32 = 0o700;
+/// The rights of a file in it, whatever the mask of its maker: root's are for the owner to read.
+const FILE_MODE: u32 = 0o644;
 
 /// What a file of an order is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -102,9 +104,17 @@ impl Inbox {
         self.create_locked(DESK)
     }
 
+    /// Whether a file of [`attend`](Self::attend) is still the one that senders look at.
+    pub(crate) fn is_attended_by(&self, desk: &File) -> bool {
+        let Ok(Some(there)) = self.look(DESK) else { return false };
+        let id = |file: &File| rustix::fs::fstat(file).map(|stat| (stat.st_dev, stat.st_ino));
+        matches!((id(&there), id(desk)), (Ok(there), Ok(desk)) if there == desk)
+    }
+
     fn create_locked(&self, name: &str) -> io::Result<File> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::TRUNC;
         let file = self.files.open_plain(name, flags)?;
+        rustix::fs::fchmod(&file, Mode::from_raw_mode(FILE_MODE))?;
         file.lock()?;
         Ok(file)
     }
@@ -142,7 +152,7 @@ impl Inbox {
 
     fn is_locked(&self, name: &str) -> io::Result<Option<bool>> {
         let Some(file) = self.look(name)? else { return Ok(None) };
-        match file.try_lock() {
+        match file.try_lock_shared() {
             // Not by the drop alone: a program that is being started may hold a copy of it.
             Ok(()) => file.unlock().map(|()| Some(false)),
             Err(TryLockError::WouldBlock) => Ok(Some(true)),
@@ -155,7 +165,7 @@ impl Inbox {
     }
 
     /// The orders that wait, in the order of their ids. What is left of those whose sender has gone
-    /// is removed.
+    /// is removed. What can't be looked at stays, and holds up no other order.
     pub(crate) fn waiting(&self) -> io::Result<Vec<Uuid>> {
         let mut found = BTreeMap::<Uuid, Vec<Part>>::new();
         for (id, part) in self.files.list()?.iter().filter_map(|name| parse(name)) {
@@ -163,10 +173,10 @@ impl Inbox {
         }
         let mut waiting = Vec::new();
         for (id, parts) in found {
-            if !self.has_sender(id)? {
-                parts.iter().try_for_each(|part| self.remove(id, *part).map(drop))?;
-            } else if parts.contains(&Part::Order) {
-                waiting.push(id);
+            match self.has_sender(id) {
+                Ok(true) if parts.contains(&Part::Order) => waiting.push(id),
+                Ok(false) => parts.iter().for_each(|part| drop(self.remove(id, *part))),
+                Ok(true) | Err(_) => {}
             }
         }
         Ok(waiting)

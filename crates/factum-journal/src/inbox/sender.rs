@@ -6,12 +6,14 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
+        mpsc,
     },
     time::Duration,
 };
 
+use factum_backend::blocking;
 use factum_core::{Clock, IdSource, StoreError, SystemClock};
-use tokio::{sync::RwLock, task};
+use tokio::sync::RwLock;
 use uuid::Uuid;
 
 use super::{
@@ -57,12 +59,12 @@ pub(crate) struct Sender {
     /// Read by each order on its way; whether it was closed.
     is_closed: RwLock<bool>,
     /// Whether a desk was seen to look. Without one that has ended, one may be about to begin.
-    was_attended: AtomicBool,
+    was_attended: Arc<AtomicBool>,
 }
 
 impl Sender {
     pub(crate) fn new(folder: Folder, ids: Arc<dyn IdSource>) -> Self {
-        Self { folder, ids, is_closed: RwLock::default(), was_attended: AtomicBool::new(false) }
+        Self { folder, ids, is_closed: RwLock::default(), was_attended: Arc::default() }
     }
 
     /// Sends an order and waits for its outcome. An order whose future is dropped is withdrawn, or
@@ -81,10 +83,14 @@ impl Sender {
             ))));
         }
         let (folder, ids) = (self.folder.clone(), self.ids.clone());
-        let written = task::spawn_blocking(move || Sent::write(&folder, &*ids, &bytes)).await;
-        let error = |e| StoreError::internal("an order was cut off").with_source(e);
-        let sent = written.map_err(error).and_then(|sent| sent).map_err(Unanswered::NotTaken)?;
-        let answer = sent.answer(&self.was_attended).await?;
+        let was_attended = self.was_attended.clone();
+        // Dropped with this future, which tells the thread that waits.
+        let (_asks, gone) = mpsc::channel();
+        let waits = move || {
+            let sent = Sent::write(&folder, &*ids, &bytes).map_err(Unanswered::NotTaken)?;
+            sent.answer(&was_attended, &gone)
+        };
+        let answer = blocking(waits).await.map_err(Unanswered::Unknown)??;
         let unreadable = || {
             let text = "the answer can't be read, use the version of the program that has the \
                         journal open";
@@ -128,7 +134,12 @@ impl Sent {
         Err(nobody(folder))
     }
 
-    async fn answer(self, was_attended: &AtomicBool) -> Result<Vec<u8>, Unanswered> {
+    /// Waits for the answer, as long as somebody asks for it.
+    fn answer(
+        self,
+        was_attended: &AtomicBool,
+        gone: &mpsc::Receiver<()>,
+    ) -> Result<Vec<u8>, Unanswered> {
         let (start, mut pause) = (SystemClock.monotonic(), LOOK_MIN);
         loop {
             let unknown = |e| Unanswered::Unknown(at_read(&self.folder, e));
@@ -149,7 +160,9 @@ impl Sent {
                             not answer, look whether it took effect";
                 return Err(Unanswered::Unknown(self.unavailable(text)));
             }
-            SystemClock.sleep(pause).await;
+            if gone.recv_timeout(pause) != Err(mpsc::RecvTimeoutError::Timeout) {
+                return Err(Unanswered::Unknown(StoreError::closed()));
+            }
             pause = (2 * pause).min(LOOK_MAX);
         }
     }

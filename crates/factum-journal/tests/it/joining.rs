@@ -166,6 +166,38 @@ async fn a_journal_that_no_process_has_open_is_joined_by_opening_it() {
     alone.close().await.unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn many_join_one_new_journal_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let tasks: Vec<_> = (0..8)
+        .map(|_| {
+            let path = folder.path().to_owned();
+            tokio::spawn(async move {
+                let store = join(&path).await.unwrap();
+                store.append(batch("a")).await.unwrap();
+                store
+            })
+        })
+        .collect();
+    let mut stores = Vec::new();
+    for task in tasks {
+        stores.push(task.await.unwrap());
+    }
+    for store in &stores {
+        assert_eq!(count(store).await, 8);
+    }
+}
+
+#[test]
+fn orders_are_sent_outside_of_a_runtime_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let owner = factum_testing::drive(open(folder.path()));
+    let joined = factum_testing::drive(join(folder.path())).unwrap();
+    factum_testing::drive(joined.append(batch("a"))).unwrap();
+    assert_eq!(factum_testing::drive(count(&owner)), 1);
+    factum_testing::drive(owner.close()).unwrap();
+}
+
 #[tokio::test]
 async fn one_that_takes_no_orders_is_told_and_nothing_of_the_order_is_left() {
     let folder = tempfile::tempdir().unwrap();
