@@ -104,6 +104,8 @@ pub enum Looked {
 pub struct Outlook {
     through: Vec<Position>,
     next: usize,
+    /// Where the log ended when the pass began: one that grows is not chased.
+    target: Option<Position>,
     passes: usize,
     is_done: bool,
 }
@@ -112,7 +114,7 @@ impl Outlook {
     /// Nothing was looked at.
     pub fn new(batch: &AppendBatch) -> Self {
         let through: Vec<Position> = batch.conditions().iter().map(|it| it.after).collect();
-        Self { is_done: through.is_empty(), through, next: 0, passes: 0 }
+        Self { is_done: through.is_empty(), through, next: 0, target: None, passes: 0 }
     }
 
     /// Whether another step is of no use.
@@ -136,9 +138,11 @@ impl Outlook {
         head: Position,
         mut look: impl FnMut(&AppendCondition, Position) -> Result<Looked, E>,
     ) -> Result<(), E> {
+        let target = *self.target.get_or_insert(head);
         while let Some(through) = self.through.get_mut(self.next) {
-            if *through < head {
+            if *through < target {
                 match look(&batch.conditions()[self.next], *through)? {
+                    // It has looked up to the log's end of now.
                     Looked::Clear => *through = head,
                     Looked::Paused(at) => {
                         *through = at;
@@ -153,7 +157,7 @@ impl Outlook {
             }
             self.next += 1;
         }
-        (self.next, self.passes) = (0, self.passes + 1);
+        (self.next, self.target, self.passes) = (0, None, self.passes + 1);
         let is_near = |through: &Position| is_near(*through, head);
         self.is_done = self.passes == PASSES_MAX || self.through.iter().all(is_near);
         Ok(())
@@ -246,5 +250,21 @@ mod tests {
         let query = Query::new((0..=ITEMS_NEAR).map(|_| item()));
         let many = AppendCondition { fail_if_events_match: query, after: Position::new(3) };
         assert!(is_worth_it(AppendBatch::new().unless(many), 4));
+    }
+
+    /// Others append as fast as it looks.
+    #[test]
+    fn an_outlook_does_not_chase_the_end_of_a_log_that_grows() {
+        let batch = batch(2);
+        let mut outlook = Outlook::new(&batch);
+        let (mut head, mut steps) = (Position::new(5_000), 0);
+        while !outlook.is_done() {
+            let look = |_: &AppendCondition, through: Position| {
+                Ok::<_, ()>(Looked::Paused(through.next()))
+            };
+            outlook.step(&batch, head, look).unwrap();
+            (head, steps) = (head.next(), steps + 1);
+            assert!(steps < 1_000_000, "it chases the end");
+        }
     }
 }

@@ -114,7 +114,8 @@ fn find_where_expected<'g>(
         };
         let bounds = planner.bounds(part.stream)?;
         let (first, last) = (plus(expected, 1), part.last(expected));
-        let here = traces(planner, part, Span { first, last, ..span })?;
+        // A condition may name a position that no event had yet when the batch was stored.
+        let here = traces(planner, part, Span { first, last, ..Span::since(since) })?;
         // Its last event would be there, and a batch is stored whole or not at all.
         is_absent |= here.is_empty() && bounds.erased_through < last;
         found.extend(here);

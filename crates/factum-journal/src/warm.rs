@@ -6,8 +6,9 @@ use factum_core::{AppendBatch, AppendCondition, Direction, Position, Scope, Stor
 
 use crate::{facts::LogFacts, log::Log, read::candidates};
 
-/// Looks into the index that one step at the conditions of a batch takes: a few tenths of a second.
-const STEP_LOOKS: usize = 1 << 20;
+/// Looks into the index that one step at the conditions of a batch takes: a few milliseconds, in
+/// which the writer may wait for the index of the active segment.
+const STEP_LOOKS: usize = 1 << 15;
 
 /// Whether the plan of a batch would read the disk for its streams; a look into memory only.
 pub(crate) fn needs_disk(log: &Log, batch: &AppendBatch) -> bool {

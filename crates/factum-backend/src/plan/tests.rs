@@ -382,6 +382,19 @@ fn an_ordinary_conflict_looks_right_after_the_version_that_it_expected() {
     assert_eq!(spans(marked, "v20"), [Span::since(since)], "a repeated one is looked for all over");
 }
 
+/// A position that no event had yet, of another log perhaps.
+#[test]
+fn a_condition_after_the_end_of_the_log_hides_no_retry() {
+    let mut log = Log::default();
+    let condition = AppendCondition { after: Position::new(1_000_000), ..no_tag(9) };
+    let batch = write(1, exact(0), &[1]).unless(condition);
+    check(
+        &mut log,
+        &[batch.clone(), write(1, ExpectedVersion::Any, &[2]), batch],
+        "+1..1 +2..2 =1..1",
+    );
+}
+
 #[test]
 fn a_failed_condition_looks_after_the_position_that_it_names() {
     let condition = AppendCondition { after: Position::new(18), ..no_tag(9) };

@@ -88,7 +88,7 @@ async fn retention_by_age_finds_the_first_that_is_young_enough_among_many() {
 #[tokio::test]
 async fn a_retry_is_recognised_further_back_than_a_step_looks() {
     let folder = tempfile::tempdir().unwrap();
-    let clock = VirtualClock::new(factum_core::Clock::now(&factum_core::SystemClock));
+    let clock = VirtualClock::new(SystemClock.now());
     let store = open(folder.path(), &clock).await;
     for before in [0, 1, 63, 64, 65, 128, 300] {
         let (key, asked) = (format!("b{before}"), batch(&format!("b{before}"), 2));
