@@ -8,7 +8,8 @@ use factum_core::StoreError;
 
 use crate::{
     options::{Access, JournalOptions},
-    store::{JournalStore, MARKER},
+    place::MARKER,
+    store::JournalStore,
 };
 
 /// `journal:./data`; with `?mode=read` for reading only, beside the process that writes; with

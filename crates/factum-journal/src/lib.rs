@@ -68,6 +68,7 @@ mod inbox;
 mod options;
 
 mod kind;
+mod place;
 mod store;
 mod warm;
 mod watch;

@@ -12,7 +12,7 @@ use crate::{
     error,
     lock::Lock,
     number::u32_at,
-    store::{LOG, MARKER, open_folder},
+    place::{LOG, MARKER, open_folder},
 };
 
 /// The file.

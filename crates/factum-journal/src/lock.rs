@@ -21,7 +21,7 @@ use rustix::fs::OFlags;
 
 use crate::{
     disk::{FolderId, SystemFiles},
-    store::{DOCUMENTS, LOG},
+    place::{DOCUMENTS, LOG},
     synced::Synced,
 };
 

@@ -17,7 +17,7 @@ use crate::{
     error,
     lineage::{self, LINEAGE},
     lock::{Lock, in_use},
-    store::{DOCUMENTS, LOG, MARKER, MARKER_TEXT},
+    place::{DOCUMENTS, LOG, MARKER, MARKER_TEXT},
     verify::{Findings, Folders, JournalReport, look, names},
 };
 use cut::LogCut;

@@ -18,7 +18,7 @@ use life::{Troubles, live};
 /// The segments of a closed journal, each with its name.
 pub(crate) fn segments(seed: u64) -> Vec<(String, Vec<u8>)> {
     let (world, _) = repair::journal(seed);
-    let folder = world.disk.folder(crate::store::LOG);
+    let folder = world.disk.folder(crate::place::LOG);
     let mut names = folder.list().expect("the disk is well");
     names.retain(|name| name.ends_with(".log"));
     names.sort();

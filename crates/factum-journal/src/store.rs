@@ -1,8 +1,7 @@
 //! The store: both traits over one folder.
 
 use std::{
-    fs::{self, File},
-    io, mem,
+    mem,
     path::Path,
     sync::{
         Arc,
@@ -26,17 +25,21 @@ use tokio::sync::{Mutex, watch};
 use crate::{
     append::{Committer, Delay, RECORD_BYTES_EXTRA},
     change,
-    disk::{Files, SystemFiles, UNFINISHED, without_waiting},
+    disk::{Files, SystemFiles, without_waiting},
     documents::{DocumentKeeper, Documents},
     error,
     follower::{DocumentFollower, LogFollower},
     frame::FRAME_BYTES_MAX,
-    inbox::{self, Carry, Desk, INBOX, Order, Outcome, Sender, Unanswered},
+    inbox::{self, Carry, Desk, Order, Outcome, Sender, Unanswered},
     keeper::Keeper,
     lineage,
-    lock::{self, LOCK, Leave, Lock},
+    lock::{self, Leave, Lock},
     log::Log,
     options::{Access, JournalOptions, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN},
+    place::{
+        DOCUMENTS, LOG, MARKER, MARKER_TEXT, check_folder, founded, inside, make_folders,
+        open_folder, resolve,
+    },
     read,
     recovery::{self, Founded},
     tail::TailOptions,
@@ -44,19 +47,11 @@ use crate::{
     watch::Watch,
 };
 
-/// The file by which a journal's folder is known. Written last, so that with it there is a log.
-pub(crate) const MARKER: &str = "factum-journal";
-pub(crate) const MARKER_TEXT: &str = "This folder is a journal of Factum, format 1.\n";
 /// The longest that a process which is just opening a journal is waited for, to join it.
 const JOIN_MAX: Duration = Duration::from_secs(10);
 const JOIN_PAUSE: Duration = Duration::from_millis(10);
 /// How often a look at the log is repeated, because what it found is erased meanwhile.
 const LOOKS_MAX: usize = 16;
-/// The folders inside.
-pub(crate) const LOG: &str = "log";
-pub(crate) const DOCUMENTS: &str = "documents";
-/// What an empty file system holds where it is mounted.
-const MOUNTED: &str = "lost+found";
 /// So many runs of documents of one level become one of the next.
 const DOCUMENT_FANOUT: usize = 8;
 /// The largest batch that an option may allow: it becomes one frame.
@@ -371,97 +366,6 @@ fn check_options(options: &JournalOptions) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// The path as it will be named in errors, whatever folder the program moves to.
-fn resolve(path: &Path) -> Result<std::path::PathBuf, StoreError> {
-    let shown = path.display();
-    if path.as_os_str().is_empty() {
-        let message = "a journal lives in a folder, name one such as journal:./data";
-        return Err(StoreError::invalid(message));
-    }
-    if path.is_file() {
-        let message = format!("the path is a file, a journal needs a folder: path={shown}");
-        return Err(StoreError::invalid(message));
-    }
-    std::path::absolute(path)
-        .map_err(|e| StoreError::invalid(format!("no such path: path={shown}")).with_source(e))
-}
-
-/// Refuses a folder that is somebody else's. What a journal has before its marker may be there.
-fn check_folder(folder: &Path) -> Result<(), StoreError> {
-    let Ok(names) = SystemFiles::open(folder).and_then(|it| it.list()) else { return Ok(()) };
-    let is_ours = |name: &String| {
-        [LOG, DOCUMENTS, LOCK, INBOX, MOUNTED].contains(&name.as_str())
-            || name.ends_with(UNFINISHED)
-    };
-    if names.iter().any(|name| name == MARKER) || names.iter().all(is_ours) {
-        return Ok(());
-    }
-    Err(StoreError::invalid(format!(
-        "the folder holds other files and no journal, choose an empty one: path={}",
-        folder.display()
-    )))
-}
-
-/// Makes the folders, durably: a file is not safe in a folder whose own entry is not.
-fn make_folders(folder: &Path) -> Result<(), StoreError> {
-    let is_new = !folder.join(DOCUMENTS).is_dir();
-    let make = || -> io::Result<()> {
-        for name in [LOG, DOCUMENTS] {
-            fs::create_dir_all(folder.join(name))?;
-        }
-        for above in folder.ancestors().filter(|_| is_new) {
-            match File::open(above).and_then(|above| above.sync_all()) {
-                // Not every folder may be read, nor every system sync one.
-                Err(e)
-                    if matches!(
-                        e.kind(),
-                        io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput
-                    ) => {}
-                synced => synced?,
-            }
-        }
-        Ok(())
-    };
-    make().map_err(|e| {
-        let message = format!("the folder can't be made: path={}", folder.display());
-        StoreError::unavailable(message).with_source(e)
-    })
-}
-
-/// Holds a journal's folder open.
-pub(crate) fn open_folder(folder: &Path) -> Result<SystemFiles, StoreError> {
-    SystemFiles::open(folder).map_err(|e| {
-        let message = format!("the folder can't be opened: path={}", folder.display());
-        StoreError::unavailable(message).with_source(e)
-    })
-}
-
-/// Holds a folder inside of a journal's open.
-pub(crate) fn inside(top: &SystemFiles, name: &str) -> Result<Arc<dyn Files>, StoreError> {
-    let inner = top.inside(name).map_err(|e| error::disk("opening a folder", name, e))?;
-    Ok(Arc::new(inner))
-}
-
-fn founded(top: &dyn Files) -> Result<Founded, StoreError> {
-    let names = recovery::list(top)?;
-    let is_there = names.iter().any(|name| name == MARKER);
-    Ok(if is_there { Founded::Before } else { Founded::Never })
-}
-
-fn append_error(unanswered: Unanswered) -> AppendError {
-    match unanswered {
-        Unanswered::NotTaken(error) => error.into(),
-        Unanswered::Unknown(error) => AppendError::Indeterminate(error),
-    }
-}
-
-fn write_error(unanswered: Unanswered) -> WriteError {
-    match unanswered {
-        Unanswered::NotTaken(error) => error.into(),
-        Unanswered::Unknown(error) => WriteError::Indeterminate(error),
-    }
-}
-
 #[async_trait]
 impl Carry for JournalStore {
     async fn carry_out(&self, order: Order) -> Outcome {
@@ -484,7 +388,7 @@ impl EventStore for JournalStore {
                 self.inner.limits.check_append(&batch)?;
                 let answer = follower.sender()?.send(&Order::Append(batch)).await;
                 self.show_news().await;
-                return answer.map_err(append_error)?;
+                return answer?;
             }
         };
         // The writer's thread is not to wait for the disk's reads: what it will ask is brought into
@@ -525,7 +429,7 @@ impl EventStore for JournalStore {
                 self.check_open()?;
                 let answer = follower.sender()?.send(&Order::Change(stream, change)).await;
                 self.show_news().await;
-                answer.map_err(append_error)?
+                answer?
             }
         }
     }
@@ -588,7 +492,7 @@ impl DocumentStore for JournalStore {
         self.check_open()?;
         if let Half::Follower(follower) = &self.inner.half {
             let answer = follower.sender()?.send(&Order::Write(batch)).await;
-            return answer.map_err(write_error)?;
+            return answer?;
         }
         self.inner.documents.clone().write(batch).await
     }

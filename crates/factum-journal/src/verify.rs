@@ -18,8 +18,8 @@ use crate::{
     disk::{AbsentFiles, Files, SystemFiles},
     error, lineage,
     lock::Lock,
+    place::{DOCUMENTS, LOG, MARKER, MARKER_TEXT},
     segment::segments_in,
-    store::{DOCUMENTS, LOG, MARKER, MARKER_TEXT},
 };
 use chain::{Chain, Start};
 use events::Events;

@@ -12,7 +12,7 @@ use std::{
 };
 
 use factum_backend::blocking;
-use factum_core::{Clock, IdSource, StoreError, SystemClock};
+use factum_core::{AppendError, Clock, IdSource, StoreError, SystemClock, WriteError};
 use tokio::sync::RwLock;
 use uuid::Uuid;
 
@@ -47,6 +47,24 @@ impl Unanswered {
     pub(crate) fn into_store_error(self) -> StoreError {
         match self {
             Self::NotTaken(error) | Self::Unknown(error) => error,
+        }
+    }
+}
+
+impl From<Unanswered> for AppendError {
+    fn from(unanswered: Unanswered) -> Self {
+        match unanswered {
+            Unanswered::NotTaken(error) => error.into(),
+            Unanswered::Unknown(error) => Self::Indeterminate(error),
+        }
+    }
+}
+
+impl From<Unanswered> for WriteError {
+    fn from(unanswered: Unanswered) -> Self {
+        match unanswered {
+            Unanswered::NotTaken(error) => error.into(),
+            Unanswered::Unknown(error) => Self::Indeterminate(error),
         }
     }
 }

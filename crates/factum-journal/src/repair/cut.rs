@@ -6,10 +6,10 @@ use super::Aside;
 use crate::{
     disk::Files,
     error, lineage,
+    place::LOG,
     record::Record,
     run::{Run, RunKind},
     segment::{FRAMES_START, Segment, SegmentHeader, check_alone, segment_name, segments_in},
-    store::LOG,
     synced::tell_repaired,
     tail::{FIRST_SEGMENT_BYTES, begin_segment, new_salt, write_zeros},
     verify::{Cut, Folders, names},

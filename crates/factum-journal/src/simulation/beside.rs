@@ -13,8 +13,8 @@ use super::{
 use crate::{
     error,
     follower::{DocumentFollower, LogFollower},
+    place::{DOCUMENTS, LOG},
     recovery::Founded,
-    store::{DOCUMENTS, LOG},
 };
 
 impl Life {

@@ -10,7 +10,7 @@ use std::{
 
 use crate::{
     disk::{File, Files},
-    store::{DOCUMENTS, LOG},
+    place::{DOCUMENTS, LOG},
     verify::Folders,
 };
 

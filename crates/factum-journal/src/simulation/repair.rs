@@ -18,10 +18,10 @@ use super::{
 use crate::{
     documents::BEGIN,
     lineage,
+    place::{DOCUMENTS, LOG},
     recovery::Founded,
     repair::{Aside, Plan, look_well},
     seal::{merge_step, seal_step},
-    store::{DOCUMENTS, LOG},
     synced::SYNCED,
     verify::look,
 };

@@ -1,0 +1,105 @@
+//! The folder of a journal: from a path to folders that are held open.
+
+use std::{
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use factum_core::StoreError;
+
+use crate::{
+    disk::{Files, SystemFiles, UNFINISHED},
+    error,
+    inbox::INBOX,
+    lock::LOCK,
+    recovery::{self, Founded},
+};
+
+/// The file by which a journal's folder is known. Written last, so that with it there is a log.
+pub(crate) const MARKER: &str = "factum-journal";
+pub(crate) const MARKER_TEXT: &str = "This folder is a journal of Factum, format 1.\n";
+/// The folders inside.
+pub(crate) const LOG: &str = "log";
+pub(crate) const DOCUMENTS: &str = "documents";
+/// What an empty file system holds where it is mounted.
+const MOUNTED: &str = "lost+found";
+
+/// The path as it will be named in errors, whatever folder the program moves to.
+pub(crate) fn resolve(path: &Path) -> Result<PathBuf, StoreError> {
+    let shown = path.display();
+    if path.as_os_str().is_empty() {
+        let message = "a journal lives in a folder, name one such as journal:./data";
+        return Err(StoreError::invalid(message));
+    }
+    if path.is_file() {
+        let message = format!("the path is a file, a journal needs a folder: path={shown}");
+        return Err(StoreError::invalid(message));
+    }
+    std::path::absolute(path)
+        .map_err(|e| StoreError::invalid(format!("no such path: path={shown}")).with_source(e))
+}
+
+/// Refuses a folder that is somebody else's. What a journal has before its marker may be there.
+pub(crate) fn check_folder(folder: &Path) -> Result<(), StoreError> {
+    let Ok(names) = SystemFiles::open(folder).and_then(|it| it.list()) else { return Ok(()) };
+    let is_ours = |name: &String| {
+        [LOG, DOCUMENTS, LOCK, INBOX, MOUNTED].contains(&name.as_str())
+            || name.ends_with(UNFINISHED)
+    };
+    if names.iter().any(|name| name == MARKER) || names.iter().all(is_ours) {
+        return Ok(());
+    }
+    Err(StoreError::invalid(format!(
+        "the folder holds other files and no journal, choose an empty one: path={}",
+        folder.display()
+    )))
+}
+
+/// Makes the folders, durably: a file is not safe in a folder whose own entry is not.
+pub(crate) fn make_folders(folder: &Path) -> Result<(), StoreError> {
+    let is_new = !folder.join(DOCUMENTS).is_dir();
+    let make = || -> io::Result<()> {
+        for name in [LOG, DOCUMENTS] {
+            fs::create_dir_all(folder.join(name))?;
+        }
+        for above in folder.ancestors().filter(|_| is_new) {
+            match File::open(above).and_then(|above| above.sync_all()) {
+                // Not every folder may be read, nor every system sync one.
+                Err(e)
+                    if matches!(
+                        e.kind(),
+                        io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput
+                    ) => {}
+                synced => synced?,
+            }
+        }
+        Ok(())
+    };
+    make().map_err(|e| {
+        let message = format!("the folder can't be made: path={}", folder.display());
+        StoreError::unavailable(message).with_source(e)
+    })
+}
+
+/// Holds a journal's folder open.
+pub(crate) fn open_folder(folder: &Path) -> Result<SystemFiles, StoreError> {
+    SystemFiles::open(folder).map_err(|e| {
+        let message = format!("the folder can't be opened: path={}", folder.display());
+        StoreError::unavailable(message).with_source(e)
+    })
+}
+
+/// Holds a folder inside of a journal's open.
+pub(crate) fn inside(top: &SystemFiles, name: &str) -> Result<Arc<dyn Files>, StoreError> {
+    let inner = top.inside(name).map_err(|e| error::disk("opening a folder", name, e))?;
+    Ok(Arc::new(inner))
+}
+
+/// Whether there was a journal in it before.
+pub(crate) fn founded(top: &dyn Files) -> Result<Founded, StoreError> {
+    let names = recovery::list(top)?;
+    let is_there = names.iter().any(|name| name == MARKER);
+    Ok(if is_there { Founded::Before } else { Founded::Never })
+}
