@@ -22,8 +22,8 @@ pub enum Access {
     ReadOnly,
     /// Everything, also while another process of the same user on this machine has the journal open
     /// for writing: that one makes the changes, which are sent to it as orders, a few milliseconds
-    /// each. An order that it does not take within 10 seconds fails and has no effect. Where no
-    /// process writes, it is as `ReadWrite`.
+    /// each. An order that it does not take within 10 seconds, or within 60 where it is seen to
+    /// take orders, fails and has no effect. Where no process writes, it is as `ReadWrite`.
     Join,
 }
 

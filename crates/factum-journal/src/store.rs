@@ -1,7 +1,6 @@
 //! The store: both traits over one folder.
 
 use std::{
-    mem,
     path::Path,
     sync::{
         Arc,
@@ -451,10 +450,12 @@ impl EventStore for JournalStore {
         self.inner.is_closed.store(true, Ordering::Release);
         self.inner.head.wake();
         // First those who wait for an answer.
-        let beside = mem::replace(&mut *self.inner.beside.lock().await, Beside::Nothing);
-        if let Beside::Desk(mut desk) = beside {
+        let mut beside = self.inner.beside.lock().await;
+        if let Beside::Desk(desk) = &mut *beside {
             desk.close().await;
         }
+        *beside = Beside::Nothing;
+        drop(beside);
         match &self.inner.half {
             Half::Writer(writer) => writer.close().await,
             Half::Follower(follower) => {

@@ -26,9 +26,10 @@ use super::{
 /// The time between two looks for the answer.
 const LOOK_MIN: Duration = Duration::from_millis(1);
 const LOOK_MAX: Duration = Duration::from_millis(50);
-/// The longest that an order waits to be taken.
+/// The longest that an order waits to be taken, where no desk looks.
 const TAKEN_MAX: Duration = Duration::from_secs(10);
-/// The longest that the answer to an order that was taken is waited for.
+/// The same where one looks: it may have many orders to carry out before. And the longest that the
+/// answer to an order that was taken is waited for.
 const ANSWER_MAX: Duration = Duration::from_secs(60);
 /// How often an order is written when it is removed before it is locked.
 const WRITES_MAX: usize = 8;
@@ -168,12 +169,13 @@ impl Sent {
             if self.inbox.has(self.id, Part::Order).map_err(unknown)? {
                 let is_attended = self.inbox.is_attended().map_err(unknown)?;
                 let is_left = was_attended.fetch_or(is_attended, Ordering::Relaxed) && !is_attended;
-                if (is_left || waited >= TAKEN_MAX) && self.withdraw().map_err(unknown)? {
+                let most = if is_attended { ANSWER_MAX } else { TAKEN_MAX };
+                if (is_left || waited >= most) && self.withdraw().map_err(unknown)? {
                     return Err(Unanswered::NotTaken(nobody(&self.folder)));
                 }
             } else if self.is_given_up().map_err(unknown)? {
                 return self.last_look();
-            } else if waited >= TAKEN_MAX + ANSWER_MAX {
+            } else if waited >= 2 * ANSWER_MAX {
                 let text = "the process that has the journal open has taken the order and does \
                             not answer, look whether it took effect";
                 return Err(Unanswered::Unknown(self.unavailable(text)));
