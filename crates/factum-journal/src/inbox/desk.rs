@@ -32,7 +32,7 @@ pub(crate) trait Carry: Send + Sync {
     async fn carry_out(&self, order: Order) -> Outcome;
 }
 
-/// Looks into the inbox until it is dropped.
+/// The thread that looks into the inbox, until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Desk {
     /// Its drop ends the thread.
@@ -61,7 +61,7 @@ impl Desk {
         Ok(Self { stop: Some(stop), ended })
     }
 
-    /// Ends it, after the order that it carries out.
+    /// Stops the thread, and waits for the order that it carries out.
     pub(crate) async fn close(&mut self) {
         self.stop = None;
         while self.ended.changed().await.is_ok() {}
@@ -80,6 +80,7 @@ fn attend<S: Carry>(
         // Where it can't be looked into, senders say that nobody takes their orders.
         let Ok((inbox, waiting)) = look(folder) else { continue };
         if desk.as_ref().is_none_or(|desk| !inbox.is_attended_by(desk)) {
+            // An error is met again, and this tried again, at the next look.
             desk = inbox.attend().ok();
         }
         for id in waiting {

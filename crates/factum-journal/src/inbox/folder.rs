@@ -18,7 +18,7 @@ const MODE: u32 = 0o700;
 /// The rights of a file in it, whatever the mask of its maker: root's are for the owner to read.
 const FILE_MODE: u32 = 0o644;
 
-/// What a file of an order is.
+/// The kinds of files that belong to an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Part {
     /// An order that is not whole yet.
@@ -57,17 +57,17 @@ pub(crate) struct Folder {
 }
 
 impl Folder {
-    /// That of the journal in a folder.
+    /// The inbox of the journal in a folder.
     pub(crate) fn of(journal: &SystemFiles) -> Self {
         Self { journal: journal.clone() }
     }
 
-    /// Where it is, for people.
+    /// The path of the inbox, for messages.
     pub(crate) fn path(&self) -> PathBuf {
         self.journal.path().join(INBOX)
     }
 
-    /// Makes it if it is not there, and takes from others what a copy may have given them.
+    /// Makes the inbox if it is not there, and takes away rights that a copy of it gave to others.
     pub(crate) fn make(&self) -> io::Result<Inbox> {
         let mode = Mode::from(MODE);
         match rustix::fs::mkdirat(self.journal.folder(), INBOX, mode) {
@@ -81,7 +81,7 @@ impl Folder {
         Ok(inbox)
     }
 
-    /// Opens it as it is.
+    /// Opens the inbox; an error if it is not there.
     pub(crate) fn open(&self) -> io::Result<Inbox> {
         Ok(Inbox { files: self.journal.inside(INBOX)? })
     }
@@ -132,7 +132,7 @@ impl Inbox {
         Ok(self.look(&name(id, part))?.is_some())
     }
 
-    /// What is in a file, if it is there; of one that is too large, only its beginning.
+    /// The bytes of a file, if it is there; of a file that is too large, only its beginning.
     pub(crate) fn read(&self, id: Uuid, part: Part) -> io::Result<Option<Vec<u8>>> {
         let Some(file) = self.look(&name(id, part))? else { return Ok(None) };
         let mut bytes = Vec::new();
@@ -145,7 +145,7 @@ impl Inbox {
         self.is_locked(&name(id, part))
     }
 
-    /// Whether a desk looks.
+    /// True if a desk is at work: its lock is held.
     pub(crate) fn is_attended(&self) -> io::Result<bool> {
         Ok(self.is_locked(DESK)? == Some(true))
     }

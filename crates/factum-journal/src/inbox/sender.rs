@@ -34,7 +34,7 @@ const ANSWER_MAX: Duration = Duration::from_secs(60);
 /// How often an order is written when it is removed before it is locked.
 const WRITES_MAX: usize = 8;
 
-/// Why an order has no answer.
+/// The reason why an order has no answer.
 #[derive(Debug)]
 pub(crate) enum Unanswered {
     /// It was not taken, and won't be.
@@ -153,7 +153,7 @@ impl Sent {
         Err(nobody(folder))
     }
 
-    /// Waits for the answer, as long as somebody asks for it.
+    /// Waits for the answer until the caller has gone.
     fn answer(
         self,
         was_attended: &AtomicBool,
