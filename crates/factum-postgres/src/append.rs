@@ -222,7 +222,7 @@ impl Committer {
             if open.is_empty() {
                 break judged;
             }
-            replies.found.extend(self.find(&open.ids)?);
+            self.find(&open.ids, &mut replies)?;
             replies.erased.extend(self.find_erased(&open.missing)?);
         };
         let mut left = Vec::new();
@@ -238,15 +238,15 @@ impl Committer {
         Ok(left)
     }
 
-    /// The events that have one of these ids. It need not be asked under the lock: nobody who
-    /// stored one before is missed, and who stores one after has the same batch.
-    fn find(&mut self, asked: &[Asked]) -> Result<Vec<(StreamId, FoundEvent)>, StoreError> {
+    /// Looks for the events that have one of these ids. It need not be asked under the lock: nobody
+    /// who stored one before is missed, and who stores one after has the same batch.
+    fn find(&mut self, asked: &[Asked], replies: &mut Replies) -> Result<(), StoreError> {
         if asked.is_empty() {
-            return Ok(Vec::new());
+            return Ok(());
         }
         let asking = Asking::of(asked);
         let rows = self.session.ask(&self.statements.find_ids, &asking.parameters());
-        Asking::found(asked, &rows.map_err(crate::error::of_read)?)
+        Asking::answer(asked, &rows.map_err(crate::error::of_read)?, replies)
     }
 
     /// Those of the ranges at which no event is left; what is erased stays so.

@@ -49,6 +49,9 @@ pub(crate) struct Questions {
 pub(crate) struct Replies {
     /// Events that have one of the ids that were asked for.
     pub(crate) found: Vec<(StreamId, FoundEvent)>,
+    /// Through which version a stream was erased when its events were looked for. It may have been
+    /// truncated since its bounds were read.
+    pub(crate) erased_through: HashMap<StreamId, StreamVersion>,
     /// Ranges of positions that were asked for and at which no event is left.
     pub(crate) erased: Vec<ErasedRange>,
 }
@@ -109,7 +112,10 @@ struct Answers<'k> {
 
 impl Facts for Answers<'_> {
     fn bounds(&mut self, stream: &StreamId) -> Result<StreamBounds, StoreError> {
-        Ok(self.known.bounds.get(stream).copied().unwrap_or_default())
+        let mut bounds = self.known.bounds.get(stream).copied().unwrap_or_default();
+        let erased_through = self.replies.erased_through.get(stream).copied();
+        bounds.erased_through = bounds.erased_through.max(erased_through.unwrap_or_default());
+        Ok(bounds)
     }
 
     fn first_match(&mut self, condition: &AppendCondition) -> Result<Option<Position>, StoreError> {
@@ -176,24 +182,30 @@ impl<'a> Asking<'a> {
         ]
     }
 
-    /// What the database answers.
-    pub(crate) fn found(
+    /// Takes what the database answers.
+    pub(crate) fn answer(
         asked: &[Asked],
         rows: &[Row],
-    ) -> Result<Vec<(StreamId, FoundEvent)>, StoreError> {
-        let found = |row: &Row| {
+        replies: &mut Replies,
+    ) -> Result<(), StoreError> {
+        for row in rows {
             let stream: &str = get(row, 0)?;
             let stream = asked.iter().find(|one| one.stream.as_str() == stream);
-            let stream = stream.ok_or_else(no_row)?.stream.clone();
+            let stream = &stream.ok_or_else(no_row)?.stream;
+            let erased_through = StreamVersion::new(unsigned(get(row, 1)?));
+            let known = replies.erased_through.entry(stream.clone()).or_default();
+            *known = erased_through.max(*known);
+            let id: Option<Uuid> = get(row, 2)?;
+            let Some(id) = id else { continue };
             let event = FoundEvent {
-                id: EventId::new(get(row, 1)?),
-                position: Position::new(unsigned(get(row, 2)?)),
-                version: StreamVersion::new(unsigned(get(row, 3)?)),
-                recorded_at: Timestamp::from_micros(unsigned(get(row, 4)?)),
+                id: EventId::new(id),
+                position: Position::new(unsigned(get(row, 3)?)),
+                version: StreamVersion::new(unsigned(get(row, 4)?)),
+                recorded_at: Timestamp::from_micros(unsigned(get(row, 5)?)),
             };
-            Ok((stream, event))
-        };
-        rows.iter().map(found).collect()
+            replies.found.push((stream.clone(), event));
+        }
+        Ok(())
     }
 }
 
@@ -223,3 +235,6 @@ impl Missing {
         rows.iter().map(range).collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -58,10 +58,11 @@ impl Statements {
 }
 
 /// The events that have one of the ids `$6`, in parts of streams: a stream, its first and last
-/// version, the first position, the first time. Where a part begins is found by halving.
+/// version, the first position, the first time. Where a part begins is found by halving. Each part
+/// has at least one row, which says through which version the stream is erased at that moment.
 fn find_ids(schema: &str) -> String {
     format!(
-        "SELECT w.stream, e.id, e.position, e.version, e.recorded_at \
+        "SELECT w.stream, i.o_erased, e.id, e.position, e.version, e.recorded_at \
          FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), \
          pg_catalog.unnest($4), pg_catalog.unnest($5)) AS w (stream, first, last, position, since) \
          CROSS JOIN LATERAL {schema}.stream_info(w.stream) AS i \
@@ -69,11 +70,11 @@ fn find_ids(schema: &str) -> String {
          {schema}.start_in_stream(w.stream, 2, w.position, true, i.o_version, i.o_erased), \
          {schema}.start_in_stream(w.stream, 4, w.since, true, i.o_version, i.o_erased)) \
          AS version) AS f \
-         CROSS JOIN LATERAL (SELECT a.id, a.position, a.version, a.recorded_at \
+         LEFT JOIN LATERAL (SELECT a.id, a.position, a.version, a.recorded_at \
          FROM {schema}.events AS a WHERE a.stream OPERATOR(pg_catalog.=) w.stream \
          AND a.version OPERATOR(pg_catalog.>=) f.version \
          AND a.version OPERATOR(pg_catalog.<=) w.last \
-         AND a.id OPERATOR(pg_catalog.=) ANY ($6) ORDER BY a.version) AS e"
+         AND a.id OPERATOR(pg_catalog.=) ANY ($6) ORDER BY a.version) AS e ON true"
     )
 }
 

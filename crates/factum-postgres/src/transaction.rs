@@ -97,7 +97,7 @@ impl PostgresStore {
             let (asking, missing) = (Asking::of(&open.ids), Missing::of(&open.missing));
             let statement = &self.statements.find_ids;
             let rows = ask(transaction, place, statement, asking.parameters()).await?;
-            replies.found.extend(Asking::found(&open.ids, &rows)?);
+            Asking::answer(&open.ids, &rows, &mut replies)?;
             let statement = &self.statements.are_erased;
             let rows = ask(transaction, place, statement, missing.parameters()).await?;
             replies.erased.extend(Missing::erased(&rows)?);
