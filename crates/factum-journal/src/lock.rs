@@ -101,11 +101,16 @@ impl Lock {
     }
 
     /// Locks what else a writer locks when it has the folder.
-    fn finish(self, top: &SystemFiles) -> Result<Self, StoreError> {
-        let (mut lock, at) = (self, |e| refused(top, e));
+    fn finish(mut self, top: &SystemFiles) -> Result<Self, StoreError> {
+        let at = |e| refused(top, e);
         // An older version locks the file only. What it tells readers is left as it is.
         if is_locked(top.open_plain(LOCK, OFlags::RDONLY)).map_err(at)? {
             return Err(in_use(top));
+        }
+        // Where folders can't be locked, only the file says that no other writer can come.
+        let is_file_all = self.held.is_empty();
+        if is_file_all {
+            self.add_file(top)?;
         }
         for name in [LOG, DOCUMENTS] {
             match top.inside(name) {
@@ -114,24 +119,32 @@ impl Lock {
                     let inner = inner.map_err(at)?;
                     // No other writer can come any more, and no reader sees this one yet.
                     Synced::announce(&inner)?;
-                    lock.add(inner.folder(), top)?;
+                    self.add(inner.folder(), top)?;
                 }
             }
         }
+        if !is_file_all {
+            self.add_file(top)?;
+        }
+        let is_leaving = Arc::new(AtomicBool::new(false));
+        self.is_leaving = Some(is_leaving.clone());
+        writers().insert(self.folder, is_leaving);
+        Ok(self)
+    }
+
+    /// Locks the file, and names this process in it.
+    fn add_file(&mut self, top: &SystemFiles) -> Result<(), StoreError> {
+        let at = |e| refused(top, e);
         let flags = OFlags::RDWR | OFlags::CREATE;
         let file = Arc::new(top.open_plain(LOCK, flags).map_err(at)?);
-        // Where folders can't be locked, a verification shares this one, and takes long.
-        let locked = if lock.held.is_empty() { file.try_lock() } else { alone(&file) };
+        // Where folders can't be locked, a verification shares the file, and takes long.
+        let locked = if self.held.is_empty() { file.try_lock() } else { alone(&file) };
         match locked {
-            Ok(()) => lock.held.push(file.clone()),
+            Ok(()) => self.held.push(file.clone()),
             Err(TryLockError::WouldBlock) => return Err(in_use(top)),
             Err(TryLockError::Error(e)) => return Err(at(e)),
         }
-        write_holder(&file).map_err(at)?;
-        let is_leaving = Arc::new(AtomicBool::new(false));
-        lock.is_leaving = Some(is_leaving.clone());
-        writers().insert(lock.folder, is_leaving);
-        Ok(lock)
+        write_holder(&file).map_err(at)
     }
 
     /// Keeps writers out of a folder; `None` if there is one. Others can do so as well. It takes

@@ -49,6 +49,13 @@ impl SystemFiles {
         Self::new(folder.into(), &path)
     }
 
+    /// Opens a folder so that it can't be locked, as on network file systems.
+    #[cfg(test)]
+    pub(crate) fn open_unlockable(path: &Path) -> io::Result<Self> {
+        let folder = rustix::fs::open(path, folder_flags() | OFlags::PATH, Mode::empty())?;
+        Self::new(folder.into(), path)
+    }
+
     /// Opens a folder in this one.
     pub(crate) fn inside(&self, name: &str) -> io::Result<Self> {
         let folder = rustix::fs::openat(&self.folder, name, folder_flags(), Mode::empty())?;

@@ -86,6 +86,22 @@ fn readers_do_not_take_what_was_said_before_for_the_word_of_a_writer_that_comes(
 }
 
 #[test]
+fn where_folders_can_not_be_locked_a_writer_says_nothing_before_it_has_the_file() {
+    let folder = journal();
+    let log = SystemFiles::open(&folder.path().join(LOG)).unwrap();
+    Synced::begin(&log, [7; 16], (1, 512)).unwrap();
+    drop(take(&folder).unwrap());
+    Synced::begin(&log, [7; 16], (1, 512)).unwrap();
+    let top = SystemFiles::open_unlockable(folder.path()).unwrap();
+    let shared = Lock::share(&top).unwrap().unwrap();
+    assert!(Lock::take(&top).unwrap_err().to_string().contains("open in another"));
+    assert_eq!(Told::read(&log).unwrap().of_writer(), Some((1, 512)));
+    drop(shared);
+    let _lock = Lock::take(&top).unwrap();
+    assert_eq!(Told::read(&log).unwrap().of_writer(), None);
+}
+
+#[test]
 fn a_shared_lock_becomes_a_writers_where_no_other_shares_it() {
     let folder = journal();
     drop(take(&folder).unwrap());
