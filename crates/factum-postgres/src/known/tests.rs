@@ -13,9 +13,11 @@ fn a_batch_is_recognised_where_its_stream_is_truncated_after_it_was_refused() {
         let name = EventName::from_static("account.opened");
         NewEvent::new(EventId::derived(NOW, &[n]), name, Content::Cbor, "x")
     };
-    let batch = AppendBatch::new()
-        .write(ada.clone(), ExpectedVersion::NoStream, [event(1)])
-        .write(bob.clone(), ExpectedVersion::Any, [event(2)]);
+    let batch = AppendBatch::new().write(ada.clone(), ExpectedVersion::NoStream, [event(1)]).write(
+        bob.clone(),
+        ExpectedVersion::Any,
+        [event(2)],
+    );
     let bounds = StreamBounds { version: StreamVersion::new(1), ..StreamBounds::default() };
     let known = Known { bounds: [(&ada, bounds), (&bob, bounds)].into(), ..Known::default() };
     let end = LogEnd { head: Position::new(2), last_at: NOW, now: NOW };
