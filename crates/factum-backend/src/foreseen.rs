@@ -13,7 +13,7 @@ use std::{
 use factum_core::{AppendBatch, AppendCondition, Position};
 
 /// So few events are looked at on the writer's thread without ado, and for so few items of queries.
-pub const FORESEEN_NEAR: u64 = 1_024;
+const FORESEEN_NEAR: u64 = 1_024;
 /// The most items of the queries of a batch that the writer's thread looks for itself.
 const ITEMS_NEAR: usize = 64;
 

@@ -190,19 +190,6 @@ async fn a_url_opens_one_of_several_logs_of_a_database() {
 }
 
 #[tokio::test]
-async fn many_handles_that_begin_at_once_make_one_log() {
-    let schema = Schema::new();
-    let opening: Vec<_> =
-        (0..8).map(|_| tokio::spawn(PostgresStore::open(schema.options()))).collect();
-    let mut lineages = std::collections::HashSet::new();
-    for opened in opening {
-        let store = opened.await.unwrap().unwrap();
-        lineages.insert(store.read(ReadQuery::log()).await.unwrap().lineage);
-    }
-    assert_eq!(lineages.len(), 1);
-}
-
-#[tokio::test]
 async fn a_schema_is_applied_once_and_by_one_of_many() {
     let schema = Schema::new();
     let apply = |schema: &Schema| {

@@ -314,6 +314,33 @@ pub(crate) async fn clear_takes_its_range_only(bench: Bench) -> CaseResult {
     Ok(())
 }
 
+/// A range of more documents than a store clears in one step: all of them go, no other does, and
+/// revisions go on.
+pub(crate) async fn a_large_range_is_cleared_whole(bench: Bench) -> CaseResult {
+    const COUNT: u32 = 2_500;
+    let store = documents(&bench).await?;
+    let most = store.0.guarantees().limits.write_documents_max.min(100);
+    let key = |n: u32| n.to_be_bytes().to_vec();
+    let mut last = Revision::ZERO;
+    for first in (0..COUNT).step_by(most) {
+        let numbers = (first..COUNT).take(most);
+        let batch = numbers.fold(WriteBatch::new(), |batch, n| batch.put(key(n), ANY, "v"));
+        last = store.write(batch).await?;
+    }
+    store.clear(KeyRange::new(key(10), key(2_400))).await?;
+    let left = scan_all(&*store, ScanQuery::new(KeyRange::all())).await?;
+    ensure_eq!(left.len(), 110, "documents left after clearing 2,390 of 2,500");
+    let wanted = (0..10).chain(2_400..COUNT).map(key);
+    let other = left.iter().zip(wanted).find(|(document, key)| document.key != key[..]);
+    ensure_eq!(other, None, "a document left after clearing, and which should be");
+    store.clear(KeyRange::all()).await?;
+    let left = scan_all(&*store, ScanQuery::new(KeyRange::all())).await?;
+    ensure_eq!(left.len(), 0, "documents left after clearing all");
+    let again = store.write(WriteBatch::new().put(key(1), ABSENT, "v")).await?;
+    ensure!(again > last, "revision {again} after {last} and a clearing");
+    Ok(())
+}
+
 /// The largest and the most fit, one more does not; nonsense is refused, and nothing is written.
 pub(crate) async fn documents_have_limits(bench: Bench) -> CaseResult {
     let trial = bench.open().await?;

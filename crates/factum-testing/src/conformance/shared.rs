@@ -33,6 +33,25 @@ pub(crate) async fn two_handles_share_one_log(bench: Bench) -> CaseResult {
     Ok(())
 }
 
+/// Many that open a new log at once make one log, and what each of them stored is in it.
+pub(crate) async fn many_that_open_a_new_log_at_once_make_one(bench: Bench) -> CaseResult {
+    let openings = bench.open_at_once(8, 132).await?;
+    let tasks = openings.into_iter().enumerate().map(|(at, opening)| async move {
+        let handle = opening.await?;
+        handle.append(handle.one(&format!("account-{at}"), exact(0))).await?;
+        Ok(handle)
+    });
+    let handles = race::all(tasks).await?;
+    let first = handles[0].walk(ReadQuery::log()).await?;
+    ensure_eq!(first.events.len(), handles.len(), "events of as many handles, each with one");
+    for other in &handles[1..] {
+        let other = other.walk(ReadQuery::log()).await?;
+        ensure_eq!(other.lineage, first.lineage, "lineage by another handle");
+        ensure!(other.events == first.events, "two handles read two logs");
+    }
+    Ok(())
+}
+
 /// The watched head follows what other handles store.
 pub(crate) async fn the_head_follows_other_handles(bench: Bench) -> CaseResult {
     let (one, two) = bench.open_shared().await?;
