@@ -8,6 +8,7 @@
 //! | what happens when a store fails | [`FaultyStore`], [`FaultyDocuments`] |
 //! | that nothing was lost, invented, doubled or reordered | [`History`], [`RecordingStore`] |
 //! | that callers were answered what was so | [`Answers`], [`Answer`] |
+//! | that what was acknowledged survives SIGKILL | [`ChildTest`], [`PairWriter`], [`Pairs`] |
 //! | what depends on time or chance | [`VirtualClock`], [`SeededIds`] |
 //! | what is answered where there is no runtime | [`drive`](drive()) |
 //!
@@ -39,6 +40,10 @@ mod answer;
 mod faulty;
 mod history;
 
+mod pair;
+mod process;
+mod scan;
+
 pub mod bank;
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -52,3 +57,6 @@ pub use history::{
     Attempt, Delivery, History, Reader, Recipient, RecordingStore, Summary, Violation,
 };
 pub use id::SeededIds;
+pub use pair::{PairWriter, Pairs};
+pub use process::{ChildProcess, ChildTest, Told, tell};
+pub use scan::{check_log, pages, positions};

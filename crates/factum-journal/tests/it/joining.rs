@@ -1,14 +1,6 @@
 //! Changes through the process that has the journal open: by orders.
 
-use std::{
-    collections::HashMap,
-    env, fs,
-    io::{BufRead, BufReader},
-    os::unix::fs::PermissionsExt,
-    path::Path,
-    process::{Child, Command, Stdio},
-    sync::Arc,
-};
+use std::{collections::HashMap, fs, os::unix::fs::PermissionsExt, path::Path, sync::Arc};
 
 use async_trait::async_trait;
 use factum_core::{
@@ -18,7 +10,11 @@ use factum_core::{
     WriteBatch, WriteError,
 };
 use factum_journal::{Access, JournalOptions, JournalStore};
-use factum_testing::conformance::{OpenError, Setup, Stores, Subject};
+use factum_testing::{
+    ChildTest,
+    conformance::{OpenError, Setup, Stores, Subject},
+    tell,
+};
 use tempfile::TempDir;
 use tokio::sync::watch;
 
@@ -275,32 +271,18 @@ async fn orders_that_wait_when_the_journal_closes_are_carried_out_or_have_no_eff
     owner.close().await.unwrap();
 }
 
-/// Says to the test `owner` that it is one: the folder.
-const OWNER: &str = "FACTUM_JOURNAL_TEST_OWNER";
+const OWNER: ChildTest = ChildTest::new("joining::owner");
 
 /// Not a test of its own: what the second process runs, until it is killed.
 #[test]
 fn owner() {
-    let Ok(path) = env::var(OWNER) else { return };
+    let Some(path) = OWNER.order() else { return };
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
         let _store = open(Path::new(&path)).await;
-        println!("\nopen");
+        tell("open");
         std::future::pending::<()>().await;
     });
-}
-
-/// Starts it, and waits until it has the journal open.
-fn spawn(path: &Path) -> Child {
-    let mut child = Command::new(env::current_exe().unwrap())
-        .args(["--exact", "joining::owner", "--nocapture", "--test-threads=1"])
-        .env(OWNER, path)
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    assert!(lines.map_while(Result::ok).any(|line| line == "open"));
-    child
 }
 
 /// What became of orders.
@@ -338,13 +320,13 @@ async fn orders_to_a_process_that_is_killed_are_carried_out_once_or_not_at_all()
     let folder = tempfile::tempdir().unwrap();
     let mut all = Outcomes::default();
     for round in 0..10 {
-        let mut child = spawn(folder.path());
+        let (child, mut told) = OWNER.start(folder.path());
+        assert_eq!(told.next().as_deref(), Some("open"));
         let joined = join(folder.path()).await.unwrap();
         let stored = Arc::new(watch::Sender::new(0));
         let tasks = [(); 4].map(|()| tokio::spawn(send_on(joined.clone(), stored.clone())));
         stored.subscribe().wait_for(|stored| *stored > 3 * round).await.unwrap();
-        child.kill().unwrap();
-        child.wait().unwrap();
+        child.kill();
         for task in tasks {
             let outcomes = task.await.unwrap();
             all.stored.extend(outcomes.stored);

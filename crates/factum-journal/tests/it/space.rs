@@ -17,7 +17,7 @@ use factum_core::{
 };
 use factum_journal::{Access, JournalOptions, JournalStore, verify};
 
-use crate::fresh::{check_positions, files, new_id, open, pages, stream};
+use crate::fresh::{check_log, files, new_id, open, pages, stream};
 
 const EVENTS: u64 = 3_000;
 const STREAMS: u64 = 10;
@@ -167,7 +167,7 @@ fn page_on(store: &JournalStore, log: &Arc<Log>, is_done: &Arc<AtomicBool>) -> R
     tokio::spawn(async move {
         let mut rounds = 0;
         while !is_done.load(Ordering::Relaxed) || rounds < 2 {
-            check_positions(&store).await;
+            check_log(&store).await;
             for query in [ReadQuery::log(), ReadQuery::stream(stream("s5")).backward()] {
                 for (position, seen) in read(&store, query).await {
                     assert_eq!(log.get(&position), Some(&seen), "position {position}");
@@ -207,7 +207,7 @@ async fn erased_events_give_their_space_back_and_no_reader_sees_it() {
     let after = left(&before);
     for store in [&store, &follower] {
         check(store, &after).await;
-        assert_eq!(check_positions(store).await.value(), EVENTS);
+        assert_eq!(check_log(store).await.value(), EVENTS);
     }
     check(&follow(path).await, &after).await;
     store.close().await.unwrap();
@@ -220,7 +220,7 @@ async fn erased_events_give_their_space_back_and_no_reader_sees_it() {
     for _ in 0..2 {
         let store = open(path).await;
         check(&store, &after).await;
-        assert_eq!(check_positions(&store).await.value(), EVENTS);
+        assert_eq!(check_log(&store).await.value(), EVENTS);
         check(&follower, &after).await;
         let info = store.stream_info(&stream("s4")).await.unwrap();
         assert_eq!(info.bounds.erased_through, StreamVersion::new(VERSIONS - 1));
@@ -259,7 +259,7 @@ async fn a_rewritten_log_is_written_on_and_rewritten_again() {
     // Of what is left a tenth is kept: the others go in a second pass.
     until("segments are rewritten again", || bytes(path) < size * 3 / 4).await;
     assert_eq!(store.append(repeated.clone()).await.unwrap().first, first.first);
-    assert_eq!(check_positions(&store).await, again.first);
+    assert_eq!(check_log(&store).await, again.first);
     let left = read(&store, ReadQuery::log()).await;
     store.close().await.unwrap();
     drop(store);
@@ -292,7 +292,7 @@ async fn what_is_kept_in_part_only_takes_the_space_of_that_part() {
         let is_done = is_done.clone();
         tokio::spawn(async move {
             while !is_done.load(Ordering::Relaxed) {
-                check_positions(&store).await;
+                check_log(&store).await;
                 let query = ReadQuery::stream(stream("s3")).with_events_max(3);
                 let found = seen(&pages(&store, query).await);
                 let versions: Vec<_> = found.values().map(|seen| seen.version).collect();
@@ -321,7 +321,7 @@ async fn what_is_kept_in_part_only_takes_the_space_of_that_part() {
     files(path, ".index").iter().for_each(|run| std::fs::remove_file(run).unwrap());
     let store = open(path).await;
     check(&store, &left).await;
-    assert_eq!(check_positions(&store).await.value(), EVENTS);
+    assert_eq!(check_log(&store).await.value(), EVENTS);
     store.close().await.unwrap();
 }
 
@@ -379,7 +379,7 @@ async fn a_reader_that_opened_before_events_were_erased_sees_whole_streams() {
     writer.lock().unwrap();
 
     let reader = follow(path).await;
-    assert_eq!(check_positions(&reader).await.value(), head);
+    assert_eq!(check_log(&reader).await.value(), head);
     for n in 0..STREAMS {
         let query = ReadQuery::stream(stream(&key(n))).with_events_max(97);
         let pages = pages(&reader, query).await;

@@ -12,7 +12,7 @@ use factum_postgres::{
 };
 
 use crate::{
-    fresh::{Fresh, check_laws, event, one, positions, stream, tagged},
+    fresh::{Fresh, check_log, event, one, positions, stream, tagged},
     role::Role,
     server::{Database, Schema, raw, url, with},
 };
@@ -107,7 +107,7 @@ async fn a_role_with_few_rights_works_on_a_log_that_another_made() {
     let page = store.read(ReadQuery::log()).await.unwrap();
     assert_eq!(page.lineage, lineage);
     assert_ne!(store.renew_lineage().await.unwrap(), page.lineage);
-    check_laws(&store).await;
+    check_log(&store).await;
     store.close().await.unwrap();
     role.drop().await;
 }

@@ -162,8 +162,8 @@ pub(crate) async fn one_of_sixteen_claims_a_tag(bench: Bench) -> CaseResult {
     Ok(())
 }
 
-/// 16 writers claim one tag on a log that is long enough for a store to look at its beginning before
-/// the claims are queued: one gets the tag, and another after the winner's stream is deleted.
+/// 16 writers claim one tag on a log that is long enough for a store to look at its beginning
+/// before the claims are queued: one gets the tag, and one more when the winner's stream is gone.
 pub(crate) async fn one_of_sixteen_claims_a_tag_of_a_long_log(bench: Bench) -> CaseResult {
     let trial = bench.open_racing(73).await?;
     let most = trial.guarantees().limits.batch_events_max;

@@ -73,7 +73,8 @@ pub trait Subject: Send + Sync + 'static {
     async fn open(&self, setup: &Setup) -> Result<Stores, OpenError>;
 
     /// Opens the same data once more while the first handle is open, as another process would; and
-    /// where nothing is yet, by several at once. Asked only of a store that claims [`Writers::ManyProcesses`](factum_core::Writers).
+    /// where nothing is yet, by several at once. Asked only of a store that claims
+    /// [`Writers::ManyProcesses`](factum_core::Writers).
     ///
     /// # Errors
     /// Whatever keeps it from opening.
