@@ -6,6 +6,7 @@
 //! | the rules of an aggregate | [`given()`], `when`, `then` |
 //! | a store | [`conformance!`], one line for every law of both traits |
 //! | what happens when a store fails | [`FaultyStore`], [`FaultyDocuments`] |
+//! | with a store that is another one, but for one thing | [`Forwarding`] |
 //! | that nothing was lost, invented, doubled or reordered | [`History`], [`RecordingStore`] |
 //! | that callers were answered what was so | [`Answers`], [`Answer`] |
 //! | that what was acknowledged survives SIGKILL | [`ChildTest`], [`PairWriter`], [`Pairs`] |
@@ -38,6 +39,7 @@ mod scope;
 
 mod answer;
 mod faulty;
+mod forward;
 mod history;
 
 mod pair;
@@ -52,6 +54,7 @@ pub use answer::{Answer, AnswerSummary, Answers, Call, Contradiction};
 pub use clock::VirtualClock;
 pub use drive::drive;
 pub use faulty::{Fault, FaultRates, FaultyDocuments, FaultyStore};
+pub use forward::{ForwardDocuments, ForwardEvents, Forwarding};
 pub use given::{Given, Then, When, given};
 pub use history::{
     Attempt, Delivery, History, Reader, Recipient, RecordingStore, Summary, Violation,

@@ -4,14 +4,12 @@ use std::{collections::HashMap, fs, os::unix::fs::PermissionsExt, path::Path, sy
 
 use async_trait::async_trait;
 use factum_core::{
-    AppendBatch, AppendError, Appended, Document, DocumentStore, EventId, EventStore,
-    ExpectedRevision, ExpectedVersion, Guarantees, KeyRange, Page, Position, ReadQuery, Revision,
-    ScanPage, ScanQuery, StoreError, StoreErrorKind, StreamChange, StreamId, StreamInfo,
-    WriteBatch, WriteError,
+    AppendBatch, AppendError, DocumentStore, EventId, EventStore, ExpectedRevision,
+    ExpectedVersion, Position, ReadQuery, StoreError, StoreErrorKind, WriteBatch, WriteError,
 };
 use factum_journal::{Access, JournalOptions, JournalStore};
 use factum_testing::{
-    ChildTest,
+    ChildTest, ForwardDocuments, ForwardEvents, Forwarding,
     conformance::{OpenError, Setup, Stores, Subject},
     tell,
 };
@@ -28,33 +26,9 @@ struct Joined {
 }
 
 #[async_trait]
-impl EventStore for Joined {
-    async fn append(&self, batch: AppendBatch) -> Result<Appended, AppendError> {
-        self.joined.append(batch).await
-    }
-
-    async fn read(&self, query: ReadQuery) -> Result<Page, StoreError> {
-        self.joined.read(query).await
-    }
-
-    async fn stream_info(&self, stream: &StreamId) -> Result<StreamInfo, StoreError> {
-        self.joined.stream_info(stream).await
-    }
-
-    async fn change(
-        &self,
-        stream: &StreamId,
-        change: StreamChange,
-    ) -> Result<StreamInfo, AppendError> {
-        self.joined.change(stream, change).await
-    }
-
-    fn head(&self) -> watch::Receiver<Position> {
-        self.joined.head()
-    }
-
-    fn guarantees(&self) -> Guarantees {
-        self.joined.guarantees()
+impl ForwardEvents for Joined {
+    fn events(&self) -> Arc<dyn EventStore> {
+        Arc::new(self.joined.clone())
     }
 
     async fn close(&self) -> Result<(), StoreError> {
@@ -63,22 +37,9 @@ impl EventStore for Joined {
     }
 }
 
-#[async_trait]
-impl DocumentStore for Joined {
-    async fn get(&self, key: &[u8]) -> Result<Option<Document>, StoreError> {
-        self.joined.get(key).await
-    }
-
-    async fn scan(&self, query: ScanQuery) -> Result<ScanPage, StoreError> {
-        self.joined.scan(query).await
-    }
-
-    async fn write(&self, batch: WriteBatch) -> Result<Revision, WriteError> {
-        self.joined.write(batch).await
-    }
-
-    async fn clear(&self, range: KeyRange) -> Result<(), StoreError> {
-        self.joined.clear(range).await
+impl ForwardDocuments for Joined {
+    fn documents(&self) -> Arc<dyn DocumentStore> {
+        Arc::new(self.joined.clone())
     }
 }
 
@@ -101,7 +62,7 @@ impl Subject for JoinedSubject {
         options.commit_delay = setup.commit_delay.clone();
         let owner = JournalStore::open(options).await?;
         let joined = join(self.folder.path()).await?;
-        Ok(Stores::both(Arc::new(Joined { owner, joined })))
+        Ok(Stores::both(Arc::new(Forwarding(Joined { owner, joined }))))
     }
 }
 
@@ -360,7 +321,8 @@ async fn orders_reach_the_journal_in_whose_folder_they_are_wherever_it_was_moved
     moved.append(batch("a")).await.unwrap();
     fs::rename(&here, &there).unwrap();
     let second = open(&here).await;
-    let (to_moved, to_second) = (join(&there).await.unwrap(), join(&here).await.unwrap());
+    let to_moved = join(&there).await.unwrap();
+    let to_second = join(&here).await.unwrap();
     for _ in 0..20 {
         to_second.append(batch("b")).await.unwrap();
     }
