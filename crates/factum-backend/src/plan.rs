@@ -96,7 +96,8 @@ pub(crate) struct Planner<'g, 'f> {
 
 impl<'g, 'f> Planner<'g, 'f> {
     fn new(end: LogEnd, facts: &'f mut dyn Facts, batches: usize) -> Self {
-        let (events, ids) = (Vec::with_capacity(batches), HashMap::new());
+        let events = Vec::with_capacity(batches);
+        let ids = HashMap::new();
         let streams = HashMap::with_capacity(batches);
         let index = EventIndex::default();
         Self { end, facts, events, streams, ids, ids_known: 0, index }
@@ -181,7 +182,8 @@ impl<'g, 'f> Planner<'g, 'f> {
     }
 
     fn accept(&mut self, batch: &'g AppendBatch) -> Outcome {
-        let (first, count) = (self.head().next(), batch.event_count());
+        let first = self.head().next();
+        let count = batch.event_count();
         if Position::MAX.value() - first.value() < count as u64 {
             return Err(StoreError::invalid("the log is full").into());
         }

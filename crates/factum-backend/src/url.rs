@@ -62,7 +62,8 @@ impl StoreUrl {
             Some(rest) => format!("/{}", rest.trim_start_matches('/')),
             None => path.into_owned(),
         };
-        let (shown, options) = (path.clone(), BTreeMap::new());
+        let shown = path.clone();
+        let options = BTreeMap::new();
         Self { scheme: scheme.into(), path, options, shown, hides_options: false }
     }
 

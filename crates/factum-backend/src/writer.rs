@@ -139,7 +139,9 @@ impl<C: Commit> Writer<C> {
         let (alive, ended) = watch::channel(());
         let room = Arc::new(Semaphore::new(QUEUE_BATCHES_MAX));
         let relay = Relay::start(room.clone(), jobs.gatherer());
-        let (room_, head_, answered) = (room.clone(), head.clone(), 0);
+        let room_ = room.clone();
+        let head_ = head.clone();
+        let answered = 0;
         let thread = Loop { store, relay, queue, room: room_, head: head_, alive, answered };
         thread::Builder::new().name(name.into()).spawn(move || thread.run()).map_err(|e| {
             StoreError::unavailable("no thread for the writer, try again").with_source(e)

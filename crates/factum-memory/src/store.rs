@@ -109,7 +109,8 @@ impl EventStore for MemoryStore {
         stream: &StreamId,
         change: StreamChange,
     ) -> Result<StreamInfo, AppendError> {
-        let (stream, now) = (stream.clone(), self.clock.now());
+        let stream = stream.clone();
+        let now = self.clock.now();
         // On the writer's thread, because a plan must not be stored over a change it hasn't seen.
         let done = self.writer.run(0, move |committer| {
             let mut log = committer.log.write().expect("no holder of the lock panics");

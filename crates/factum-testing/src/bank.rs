@@ -187,7 +187,8 @@ impl Aggregate for Account {
                 self.balance_cents -= cents;
             }
             AccountEvent::Summarised { owner, email, balance_cents } => {
-                let (owner, email) = (owner.clone(), email.clone());
+                let owner = owner.clone();
+                let email = email.clone();
                 *self = Self { owner, email, balance_cents: *balance_cents };
             }
         }

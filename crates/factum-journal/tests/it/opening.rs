@@ -184,7 +184,8 @@ async fn limits_whose_batches_no_frame_holds_are_refused() {
         assert_eq!(refused.kind(), StoreErrorKind::Invalid, "{refused}");
     }
     // As many events as fit.
-    let (events, bytes) = (100_000, 8 << 20);
+    let events = 100_000;
+    let bytes = 8 << 20;
     let store = open(events, bytes).await.unwrap();
     let event = |_| NewEvent::new(new_id(), EventName::from_static("e"), Content::Json, "");
     let batch = AppendBatch::new().write(stream("s"), ExpectedVersion::Any, (0..events).map(event));

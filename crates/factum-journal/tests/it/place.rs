@@ -27,7 +27,8 @@ async fn write(store: &JournalStore) -> Result<(), WriteError> {
 fn copy_folder(from: &Path, to: &Path, copy: fn(&Path, &Path)) {
     fs::create_dir(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
-        let (from, to) = (entry.as_ref().unwrap().path(), to.join(entry.unwrap().file_name()));
+        let from = entry.as_ref().unwrap().path();
+        let to = to.join(entry.unwrap().file_name());
         if from.is_dir() { copy_folder(&from, &to, copy) } else { copy(&from, &to) }
     }
 }
@@ -61,8 +62,9 @@ async fn without_its_lock_file_a_journal_has_one_writer_still() {
 #[tokio::test]
 async fn a_folder_that_was_moved_away_and_restored_is_another_journal() {
     let folder = tempfile::tempdir().unwrap();
-    let (path, backup, away) =
-        (folder.path().join("data"), folder.path().join("backup"), folder.path().join("away"));
+    let path = folder.path().join("data");
+    let backup = folder.path().join("backup");
+    let away = folder.path().join("away");
     let old = open(&path).await;
     grow(&old, 100).await;
     write(&old).await.unwrap();
@@ -88,12 +90,14 @@ async fn a_folder_that_was_moved_away_and_restored_is_another_journal() {
 #[tokio::test]
 async fn a_folder_that_is_back_in_its_place_goes_on() {
     let folder = tempfile::tempdir().unwrap();
-    let (path, away) = (folder.path().join("data"), folder.path().join("away"));
+    let path = folder.path().join("data");
+    let away = folder.path().join("away");
     let store = open(&path).await;
     grow(&store, 10).await;
     // The folder, what is above it, what is in it.
     for (from, to) in [("data", "away"), ("data/log", "away"), ("data/documents", "away")] {
-        let (from, to) = (folder.path().join(from), folder.path().join(to));
+        let from = folder.path().join(from);
+        let to = folder.path().join(to);
         fs::rename(&from, &to).unwrap();
         let appended = append_one(&store).await;
         let written = write(&store).await;
@@ -113,7 +117,8 @@ async fn a_folder_that_is_back_in_its_place_goes_on() {
 #[tokio::test]
 async fn a_copy_by_hard_links_is_not_written() {
     let folder = tempfile::tempdir().unwrap();
-    let (path, copied) = (folder.path().join("data"), folder.path().join("copied"));
+    let path = folder.path().join("data");
+    let copied = folder.path().join("copied");
     let store = open(&path).await;
     grow(&store, 100).await;
     write(&store).await.unwrap();

@@ -145,7 +145,8 @@ async fn beside_a_writer_that_has_said_nothing_yet_a_reader_is_told_to_wait() {
 #[tokio::test]
 async fn a_reader_of_a_folder_that_was_replaced_says_so() {
     let folder = tempfile::tempdir().unwrap();
-    let (path, away) = (folder.path().join("data"), folder.path().join("away"));
+    let path = folder.path().join("data");
+    let away = folder.path().join("away");
     let writer = open(&path).await;
     grow(&writer, 20).await;
     put(&writer, "1").await;

@@ -209,7 +209,8 @@ async fn a_reader_that_is_open_sees_that_documents_were_set_aside() {
     let put =
         |key: &'static str, value: String| WriteBatch::new().put(key, ExpectedRevision::Any, value);
     let writer = open(folder.path()).await;
-    let (reader, idle) = (follow(folder.path()).await, follow(folder.path()).await);
+    let reader = follow(folder.path()).await;
+    let idle = follow(folder.path()).await;
     for key in ["a", "b", "c", "d"] {
         writer.write(put(key, key.repeat(2_000))).await.unwrap();
         assert!(reader.get(key.as_bytes()).await.unwrap().is_some());

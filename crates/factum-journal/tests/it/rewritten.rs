@@ -69,7 +69,9 @@ fn is_rewritten(segment: &Path) -> bool {
 fn parts(bytes: &[u8]) -> (usize, usize) {
     let table = u32::from_le_bytes(bytes[68..72].try_into().unwrap()) as usize;
     let mut rest = &bytes[table..];
-    let (_end, _positions, notes) = (varint(&mut rest), varint(&mut rest), varint(&mut rest));
+    let _end = varint(&mut rest);
+    let _positions = varint(&mut rest);
+    let notes = varint(&mut rest);
     (table - notes as usize, table)
 }
 

@@ -163,7 +163,9 @@ async fn follow(path: &Path) -> JournalStore {
 
 /// Pages through the log, again and again: an event is as it was or erased, and there is no hole.
 fn page_on(store: &JournalStore, log: &Arc<Log>, is_done: &Arc<AtomicBool>) -> Reader {
-    let (store, log, is_done) = (store.clone(), log.clone(), is_done.clone());
+    let store = store.clone();
+    let log = log.clone();
+    let is_done = is_done.clone();
     tokio::spawn(async move {
         let mut rounds = 0;
         while !is_done.load(Ordering::Relaxed) || rounds < 2 {
@@ -190,7 +192,8 @@ async fn erased_events_give_their_space_back_and_no_reader_sees_it() {
     let before = Arc::new(read(&store, ReadQuery::log()).await);
     assert_eq!(before.len() as u64, EVENTS);
     check(&store, &before).await;
-    let (segments, size) = (files(path, ".log").len(), bytes(path));
+    let segments = files(path, ".log").len();
+    let size = bytes(path);
     assert!(segments > 20, "{segments}");
 
     let follower = follow(path).await;
@@ -302,7 +305,8 @@ async fn what_is_kept_in_part_only_takes_the_space_of_that_part() {
     });
     append(&store, 1..=EVENTS).await;
     // Less than a third of what was written: names and changes stay, here a change per event.
-    let (sealed, written) = (files(path, ".log").len() as u64 - 1, 16 << 10);
+    let sealed = files(path, ".log").len() as u64 - 1;
+    let written = 16 << 10;
     until("the space is given back", || {
         let active = files(path, ".log").pop().unwrap().metadata().unwrap().len();
         (bytes(path) - active) * 3 < sealed * written
@@ -329,7 +333,8 @@ async fn what_is_kept_in_part_only_takes_the_space_of_that_part() {
 async fn erased_lately(path: &Path) -> (u64, PathBuf, Vec<u8>, Vec<u8>) {
     let store = open(path).await;
     append(&store, 1..=EVENTS / 2).await;
-    let (mut head, segments) = (EVENTS / 2, files(path, ".log").len());
+    let mut head = EVENTS / 2;
+    let segments = files(path, ".log").len();
     while files(path, ".log").len() == segments {
         head += 1;
         append(&store, head..=head).await;

@@ -24,8 +24,10 @@ fn batch(events: usize) -> AppendBatch {
 #[tokio::test(flavor = "multi_thread")]
 async fn conditions_on_what_is_far_back_are_looked_at_before_their_batch_is_queued() {
     // What the writer finds when it has planned a group.
-    let (known, seen) = (Arc::new(OnceLock::new()), Arc::new(Mutex::new(Vec::new())));
-    let (known_, seen_) = (known.clone(), seen.clone());
+    let known = Arc::new(OnceLock::new());
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let known_ = known.clone();
+    let seen_ = seen.clone();
     let note: CommitDelay = Arc::new(move || {
         let is_foreseen = known_.get().is_some_and(|it: &Arc<Foreseen>| !it.is_empty());
         seen_.lock().unwrap().push(is_foreseen);

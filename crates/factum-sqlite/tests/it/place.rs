@@ -55,7 +55,8 @@ async fn a_database_is_the_same_through_a_link() {
 #[tokio::test]
 async fn a_link_that_leads_nowhere_is_refused() {
     let folder = tempfile::tempdir().unwrap();
-    let (file, link) = (folder.path().join("events.db"), folder.path().join("link.db"));
+    let file = folder.path().join("events.db");
+    let link = folder.path().join("link.db");
     symlink(&file, &link).unwrap();
     let error = SqliteStore::open(SqliteOptions::new(&link)).await.unwrap_err();
     assert!(error.to_string().contains("a link to a file that is not there"), "{error}");
@@ -86,7 +87,8 @@ async fn a_database_that_was_moved_away_and_restored_is_another_one() {
     let fresh = Fresh::open().await;
     let path = fresh.path();
     fresh.store.append(one("ada")).await.unwrap();
-    let (backup, away) = (fresh.folder.path().join("backup"), fresh.folder.path().join("away"));
+    let backup = fresh.folder.path().join("backup");
+    let away = fresh.folder.path().join("away");
     fs::copy(&path, &backup).unwrap();
     fs::copy(beside(&path, "-wal"), beside(&backup, "-wal")).unwrap();
     fresh.store.append(one("bob")).await.unwrap();

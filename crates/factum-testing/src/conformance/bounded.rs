@@ -129,7 +129,8 @@ pub(crate) async fn the_largest_batch_fits_and_one_byte_more_does_not(bench: Ben
         }
         AppendBatch::new().write(stream(ADA), exact(0), events)
     };
-    let (largest, larger) = (batch(limits.batch_bytes_max), batch(limits.batch_bytes_max + 1));
+    let largest = batch(limits.batch_bytes_max);
+    let larger = batch(limits.batch_bytes_max + 1);
     ensure_eq!(larger.size(), limits.batch_bytes_max + 1, "the case's own arithmetic");
     if largest.event_count() > limits.batch_events_max {
         return Err(Stop::Skipped("a batch is full of events before it is of bytes"));

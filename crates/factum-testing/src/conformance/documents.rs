@@ -161,7 +161,8 @@ pub(crate) async fn one_of_sixteen_writers_wins(bench: Bench) -> CaseResult {
         let barrier = std::sync::Arc::new(Barrier::new(16));
         let mut set = JoinSet::new();
         for at in 0..16 {
-            let (store, barrier) = (store.clone(), barrier.clone());
+            let store = store.clone();
+            let barrier = barrier.clone();
             set.spawn(async move {
                 let value = Bytes::from(format!("{round}.{at}"));
                 let batch = WriteBatch::new().put("lease", expected, value.clone());
@@ -344,7 +345,8 @@ pub(crate) async fn a_large_range_is_cleared_whole(bench: Bench) -> CaseResult {
 /// The largest and the most fit, one more does not; nonsense is refused, and nothing is written.
 pub(crate) async fn documents_have_limits(bench: Bench) -> CaseResult {
     let trial = bench.open().await?;
-    let (limits, store) = (trial.guarantees().limits, trial.stores.documents);
+    let limits = trial.guarantees().limits;
+    let store = trial.stores.documents;
     let key = |len: usize| vec![b'k'; len];
     let value = |len: usize| vec![b'v'; len];
     let many = |count: usize| {
@@ -410,7 +412,8 @@ pub(crate) async fn a_scan_is_one_snapshot(bench: Bench) -> CaseResult {
     while !writer.is_finished() {
         let page = store.scan(ScanQuery::new(KeyRange::all())).await?;
         ensure_eq!(page.documents.len(), 2, "documents on the page");
-        let (left, right) = (&page.documents[0], &page.documents[1]);
+        let left = &page.documents[0];
+        let right = &page.documents[1];
         ensure_eq!(left.revision, right.revision, "revisions of two documents written together");
         ensure_eq!(left.value, right.value, "values of two documents written together");
         tokio::task::yield_now().await;

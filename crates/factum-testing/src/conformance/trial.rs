@@ -111,9 +111,11 @@ impl Bench {
         seed: u64,
     ) -> CaseResult<Vec<impl Future<Output = CaseResult<Trial>> + use<>>> {
         self.open_shared().await?;
-        let (subject, setup) = ((self.make)(), racing(seed));
+        let subject = (self.make)();
+        let setup = racing(seed);
         let opening = |seed| {
-            let (subject, setup) = (subject.clone(), setup.clone());
+            let subject = subject.clone();
+            let setup = setup.clone();
             async move {
                 let stores = subject.open_another(&setup).await.map_err(open_failed)?;
                 let ids = Arc::new(SeededIds::new(seed));

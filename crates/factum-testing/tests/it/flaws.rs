@@ -60,7 +60,8 @@ macro_rules! flaws {
         $(
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $test() {
-                let (must, may) = ([$(stringify!($must)),*], [$(stringify!($may)),*]);
+                let must = [$(stringify!($must)),*];
+                let may = [$(stringify!($may)),*];
                 check(Flaw::$flaw, &must, &may).await;
             }
         )*

@@ -152,7 +152,8 @@ impl Log {
                 bounds.matches(expected)
             };
             if !matches {
-                let (stream, actual) = (stream.clone(), bounds.version);
+                let stream = stream.clone();
+                let actual = bounds.version;
                 return Err(VersionConflict { stream, expected, actual }.into());
             }
         }
@@ -234,7 +235,8 @@ impl Log {
     fn found(&self, batch: &AppendBatch, now: Timestamp, flaw: Flaw) -> Vec<Found<'_>> {
         let since = batch.events().next().and_then(|event| event.id.time());
         let since = since.filter(|_| flaw == Flaw::TrustsClocks).unwrap_or_default().min(now);
-        let (mut found, mut place) = (vec![], 0);
+        let mut found = vec![];
+        let mut place = 0;
         for write in batch.writes() {
             let at_end = self.bounds(&write.stream).version.value().saturating_sub(8);
             let from = if flaw == Flaw::LooksAtTheEnd { at_end } else { 0 };
@@ -353,7 +355,8 @@ impl Log {
             StreamChange::TruncateBefore(first) => self.erase(stream, first.previous(), flaw),
             StreamChange::Delete(expected) => {
                 if !bounds.matches(expected) {
-                    let (stream, actual) = (stream.clone(), bounds.version);
+                    let stream = stream.clone();
+                    let actual = bounds.version;
                     return Err(VersionConflict { stream, expected, actual }.into());
                 }
                 if bounds.version > StreamVersion::ZERO && !bounds.is_deleted() {
