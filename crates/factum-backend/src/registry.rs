@@ -16,6 +16,14 @@ pub struct Stores {
     pub documents: Arc<dyn DocumentStore>,
 }
 
+impl Stores {
+    /// The halves of a store that is both.
+    pub fn both<S: EventStore + DocumentStore>(store: S) -> Self {
+        let store = Arc::new(store);
+        Self { events: store.clone(), documents: store }
+    }
+}
+
 /// What a store is opened with.
 #[derive(Debug, Clone)]
 pub struct OpenContext {

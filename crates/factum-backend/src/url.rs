@@ -102,6 +102,35 @@ impl StoreUrl {
         self.options.get(name).map(String::as_str)
     }
 
+    /// The access that the option `mode` names: `write`, which is meant as well where the option is
+    /// missing, or one of the others that the store has.
+    ///
+    /// # Errors
+    /// `Invalid` for another name, with those there are.
+    ///
+    /// ```
+    /// use factum_backend::StoreUrl;
+    ///
+    /// let may_write = |url| StoreUrl::parse(url).unwrap().mode(true, &[("read", false)]);
+    /// assert!(may_write("sqlite:events.db").unwrap());
+    /// assert!(!may_write("sqlite:events.db?mode=read").unwrap());
+    /// assert!(may_write("sqlite:events.db?mode=append").is_err());
+    /// ```
+    pub fn mode<A: Copy>(&self, write: A, others: &[(&str, A)]) -> Result<A, StoreError> {
+        let Some(asked) = self.option("mode").filter(|asked| *asked != "write") else {
+            return Ok(write);
+        };
+        if let Some((_, access)) = others.iter().find(|(name, _)| *name == asked) {
+            return Ok(*access);
+        }
+        let names: Vec<_> = others.iter().map(|(name, _)| format!("mode={name}")).collect();
+        let names = names.join(", ");
+        Err(StoreError::invalid(format!(
+            "a store is opened with {names} or mode=write: mode={} url={self}",
+            self.shown_option(asked)
+        )))
+    }
+
     /// The name or the value of an option as an error may show it.
     pub fn shown_option<'a>(&self, text: &'a str) -> &'a str {
         if self.hides_options { HIDDEN } else { text }

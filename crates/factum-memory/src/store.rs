@@ -174,8 +174,7 @@ impl OpenStore for MemoryKind {
             return Err(StoreError::invalid(message));
         }
         let options = MemoryOptions::new().with_clock(context.clock.clone());
-        let store = Arc::new(MemoryStore::with_options(options.with_ids(context.ids.clone())));
-        Ok(Stores { events: store.clone(), documents: store })
+        Ok(Stores::both(MemoryStore::with_options(options.with_ids(context.ids.clone()))))
     }
 }
 

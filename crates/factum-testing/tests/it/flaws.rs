@@ -262,7 +262,7 @@ flaws! {
             everything_is_there_after_reopening, a_retry_is_recognised_after_reopening,
             time_never_goes_back_after_reopening, a_log_of_which_all_is_erased_goes_on,
             time_never_goes_back_after_erasure]
-        may_fail [close_finishes_what_was_accepted];
+        may_fail [close_finishes_what_was_accepted, many_that_open_a_new_log_at_once_make_one];
     changes_lineage: ChangesLineage
         fails [everything_is_there_after_reopening]
         may_fail [];
