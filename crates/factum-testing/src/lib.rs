@@ -42,6 +42,7 @@ mod faulty;
 mod forward;
 mod history;
 
+mod outlook;
 mod pair;
 mod process;
 mod scan;
@@ -60,6 +61,7 @@ pub use history::{
     Attempt, Delivery, History, Reader, Recipient, RecordingStore, Summary, Violation,
 };
 pub use id::SeededIds;
+pub use outlook::assert_looks_ahead;
 pub use pair::{PairWriter, Pairs};
 pub use process::{ChildProcess, ChildTest, Told, tell};
 pub use scan::{check_log, pages, positions};
