@@ -99,16 +99,16 @@ impl AppendBatch {
         self
     }
 
-    /// Adds an event after those that are here, in the last write if that is of the same stream.
-    pub(crate) fn event(
+    /// Adds events after those that are here, in the last write if that is of the same stream.
+    pub(crate) fn events_of(
         mut self,
         stream: &StreamId,
         expected: ExpectedVersion,
-        event: NewEvent,
+        events: Vec<NewEvent>,
     ) -> Self {
         match self.parts_mut().writes.last_mut() {
-            Some(last) if last.stream == *stream => last.events.push(event),
-            _ => return self.write(stream.clone(), expected, [event]),
+            Some(last) if last.stream == *stream => last.events.extend(events),
+            _ => return self.write(stream.clone(), expected, events),
         }
         self
     }

@@ -2,10 +2,9 @@
 
 use crate::{
     aggregate::Aggregate,
-    decision::Decision,
-    error::{AppendError, StoreError, VersionConflict},
+    error::{StoreError, VersionConflict},
     kind::ErrorKind,
-    load::{LoadError, Loaded},
+    load::LoadError,
     position::Position,
     schema::EncodeError,
     version::StreamVersion,
@@ -80,38 +79,4 @@ pub struct Executed<A: Aggregate> {
     pub position: Option<Position>,
     /// The events.
     pub events: Vec<A::Event>,
-}
-
-pub(crate) fn unchanged<A: Aggregate>(loaded: Loaded<A>) -> Executed<A> {
-    let (state, version) = (loaded.state, loaded.version);
-    Executed { state, version, position: None, events: Vec::new() }
-}
-
-/// A failed append as an error of the execution; a guard's failure is its rejection.
-pub(crate) fn refusal<A: Aggregate>(
-    error: AppendError,
-    mut decision: Decision<A>,
-) -> ExecuteError<A::Rejection> {
-    let guards = if decision.events.is_empty() { 0 } else { decision.guards.len() };
-    match error {
-        AppendError::ConditionFailed { condition, .. } if condition < guards => {
-            ExecuteError::Rejected(decision.guards.swap_remove(condition).1)
-        }
-        AppendError::ConditionFailed { condition, position } => {
-            ExecuteError::Along { condition: condition - guards, position }
-        }
-        other => failure(other),
-    }
-}
-
-/// A failed append as an error of the execution, where no guard can have failed.
-pub(crate) fn failure<R: std::error::Error + 'static>(error: AppendError) -> ExecuteError<R> {
-    match error {
-        AppendError::Conflict(conflict) => ExecuteError::Conflict(conflict),
-        AppendError::ConditionFailed { condition, position } => {
-            ExecuteError::Along { condition, position }
-        }
-        AppendError::Indeterminate(error) => ExecuteError::Indeterminate(error),
-        AppendError::Store(error) => ExecuteError::Store(error),
-    }
 }

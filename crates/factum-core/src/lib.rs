@@ -31,11 +31,13 @@ mod aggregate;
 mod codec;
 mod decision;
 mod draft;
+mod encoder;
 mod execution;
 mod history;
 mod kernel;
 mod load;
 mod model;
+mod proposal;
 mod read_log;
 mod repository;
 mod retry;
@@ -54,7 +56,7 @@ pub use document::{
     Document, DocumentStore, DocumentWrite, ExpectedRevision, KeyRange, Revision, ScanPage,
     ScanQuery, WriteBatch,
 };
-pub use draft::{Committing, Draft, Drafted, Tail};
+pub use draft::{Draft, Drafted, Tail};
 pub use error::{AppendError, StoreError, StoreErrorKind, VersionConflict, WriteError};
 pub use event::{Content, EVENT_NAME_BYTES_MAX, EventName, InvalidEventName, NewEvent};
 pub use execution::{ExecuteError, Executed};
@@ -68,6 +70,7 @@ pub use metadata::{METADATA_TEXT_BYTES_MAX, Metadata};
 pub use model::{Decided, DecisionModel, ModelDecision, execute_model};
 pub use page::{Page, StreamBounds};
 pub use position::{ErasedRange, Lineage, Position};
+pub use proposal::Committing;
 pub use query::{AppendCondition, Matching, QUERY_ITEMS_MAX, Query, QueryItem};
 pub use read::{
     Direction, PAGE_BYTES_DEFAULT, PAGE_BYTES_MAX, PAGE_EVENTS_DEFAULT, PAGE_EVENTS_MAX, ReadFrom,

@@ -200,9 +200,14 @@ enum MemberEvent {
     Counted {
         by: u8,
     },
+    #[event(summary)]
+    Summarised {
+        count: u16,
+    },
 }
 
-/// Guards its members' addresses with the wrong kind of tag, and counts up to 255.
+/// Guards its members' addresses with the wrong kind of tag, and counts up to 255. Its summary is
+/// one of a program that counted further.
 #[derive(Debug, Default)]
 struct Member {
     count: u8,
@@ -220,14 +225,24 @@ impl Aggregate for Member {
             MemberEvent::Joined { email } => {
                 decision.unless(Matching::tag("email", email), std::fmt::Error)
             }
-            MemberEvent::Counted { .. } => decision,
+            _ => decision,
         })
     }
 
     fn evolve(&mut self, event: &MemberEvent) {
-        if let MemberEvent::Counted { by } = event {
-            self.count = self.count.checked_add(*by).expect("a rule should have said no");
+        match event {
+            MemberEvent::Joined { .. } => {}
+            MemberEvent::Counted { by } => {
+                self.count = self.count.checked_add(*by).expect("a rule should have said no");
+            }
+            MemberEvent::Summarised { count } => {
+                self.count = u8::try_from(*count).expect("it counts up to 255");
+            }
         }
+    }
+
+    fn summary(&self) -> Option<MemberEvent> {
+        Some(MemberEvent::Summarised { count: u16::from(self.count) * 2 })
     }
 }
 
@@ -253,4 +268,18 @@ async fn an_event_that_evolve_panics_on_is_not_stored() {
     });
     assert!(panicked.await.unwrap_err().is_panic());
     assert_eq!(members.load("ada").await.unwrap().state.count, 200, "the stream still loads");
+}
+
+#[tokio::test]
+async fn a_summary_that_evolve_panics_on_is_not_stored() {
+    let bench = Bench::new();
+    let members = Repository::<Member>::new(bench.kernel.clone());
+    members.execute("ada", &MemberEvent::Counted { by: 200 }).await.unwrap();
+    let summarised = tokio::spawn({
+        let members = members.clone();
+        async move { members.summarise("ada", &no_metadata()).await.map(drop) }
+    });
+    assert!(summarised.await.unwrap_err().is_panic());
+    let kept = members.load("ada").await.unwrap();
+    assert_eq!((kept.state.count, kept.version.value()), (200, 1), "its history is kept");
 }

@@ -1,12 +1,12 @@
 //! Decisions over a query: courses and students.
 
 use factum_core::{
-    Context, DecisionModel, EventStore, ExecuteError, Matching, ModelDecision, ReadQuery,
-    RetryPolicy, execute_model,
+    Context, DecisionModel, EventStore, ExecuteError, LoadError, Matching, ModelDecision,
+    ReadQuery, RetryPolicy, execute_model,
 };
 use factum_macros::Event;
 
-use crate::bench::{Bench, no_metadata};
+use crate::bench::{Bench, no_metadata, open};
 
 #[derive(Debug, Clone, PartialEq, Event)]
 #[event(crate = factum_core, prefix = "enrolment")]
@@ -119,4 +119,17 @@ async fn racing_students_never_overfill_a_course() {
     }
     let page = bench.store.read(ReadQuery::log()).await.unwrap();
     assert_eq!((enrolled, page.events.len()), (3, 3));
+}
+
+#[tokio::test]
+async fn a_log_that_can_not_be_read_is_told_as_a_load_that_failed() {
+    let bench = Bench::new();
+    let closed = factum_memory::MemoryStore::new();
+    closed.close().await.unwrap();
+    let kernel = bench.kernel.clone().with_events(std::sync::Arc::new(closed));
+    let bench = Bench { kernel, ..bench };
+    let refused = enrol(&bench, "ada", "rust").await.unwrap_err();
+    assert!(matches!(refused, ExecuteError::Load(LoadError::Store(_))), "{refused:?}");
+    let refused = bench.accounts().execute("ada", &open("ada")).await.unwrap_err();
+    assert!(matches!(refused, ExecuteError::Load(LoadError::Store(_))), "{refused:?}");
 }

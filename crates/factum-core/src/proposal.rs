@@ -1,0 +1,161 @@
+//! What was decided, on its way into the log: the one place that makes a batch of it, appends that,
+//! and says what its refusal means to whoever decided.
+
+use crate::{
+    batch::{AppendBatch, Appended},
+    error::AppendError,
+    event::NewEvent,
+    execution::ExecuteError,
+    kernel::Kernel,
+    query::AppendCondition,
+    retry::{Attempts, Next},
+    stream::StreamId,
+    version::ExpectedVersion,
+};
+
+/// Events in the order in which they were decided, the streams that they were decided on, and what
+/// must be so for them to be stored.
+pub(crate) struct Proposal<R> {
+    batch: AppendBatch,
+    /// In the order in which the decision came to them.
+    streams: Vec<Proposed>,
+    /// What it means that the condition with this number fails.
+    failures: Vec<Failure<R>>,
+}
+
+struct Proposed {
+    id: StreamId,
+    /// What it was when it was loaded.
+    expected: ExpectedVersion,
+    is_written: bool,
+}
+
+enum Failure<R> {
+    /// The domain says no.
+    Rejected(R),
+    /// Others were first: it must be decided again.
+    Overtaken,
+}
+
+/// What became of a draft, or of any other proposal.
+#[derive(Debug)]
+#[must_use]
+pub enum Committing {
+    /// It is stored; a draft is empty, and its state is the stored one.
+    Stored(Appended),
+    /// Others were first, nothing is stored: drop the draft, load and decide again. The pause is
+    /// over.
+    Overtaken,
+}
+
+impl<R: std::error::Error + 'static> Proposal<R> {
+    /// Nothing yet.
+    pub(crate) fn new() -> Self {
+        Self { batch: AppendBatch::new(), streams: Vec::new(), failures: Vec::new() }
+    }
+
+    /// Adds a stream that the decision depends on; the number by which events are added to it. One
+    /// that gets none is checked.
+    pub(crate) fn stream(&mut self, id: StreamId, expected: ExpectedVersion) -> usize {
+        self.streams.push(Proposed { id, expected, is_written: false });
+        self.streams.len() - 1
+    }
+
+    /// Adds events for a stream, behind all that are here.
+    pub(crate) fn add(&mut self, stream: usize, events: Vec<NewEvent>) {
+        let Proposed { id, expected, is_written } = &mut self.streams[stream];
+        if events.is_empty() {
+            return;
+        }
+        // Only the first write of a stream may say what is expected of it.
+        let is_first = !std::mem::replace(is_written, true);
+        let expected = if is_first { *expected } else { ExpectedVersion::Any };
+        let batch = std::mem::take(&mut self.batch);
+        self.batch = batch.events_of(id, expected, events);
+    }
+
+    /// The events so far, in order.
+    pub(crate) fn events(&self) -> impl Iterator<Item = &NewEvent> {
+        self.batch.events()
+    }
+
+    /// Adds a condition whose failure is a rejection.
+    pub(crate) fn guard(&mut self, condition: AppendCondition, rejection: R) {
+        self.condition(condition, Failure::Rejected(rejection));
+    }
+
+    /// Adds a condition that fails where others have stored what the decision had not seen.
+    pub(crate) fn unless_overtaken(&mut self, condition: AppendCondition) {
+        self.condition(condition, Failure::Overtaken);
+    }
+
+    fn condition(&mut self, condition: AppendCondition, failure: Failure<R>) {
+        self.batch = std::mem::take(&mut self.batch).unless(condition);
+        self.failures.push(failure);
+    }
+
+    /// Appends it, with the caller's own batch behind it. Repeats it while its outcome is unknown
+    /// or the store is unavailable, and waits out the pauses.
+    ///
+    /// # Errors
+    /// What [`ExecuteError`] says of an append; `Along` is counted in the caller's batch.
+    pub(crate) async fn send(
+        mut self,
+        along: AppendBatch,
+        kernel: &Kernel,
+        attempts: &mut Attempts,
+    ) -> Result<Committing, ExecuteError<R>> {
+        let mut batch = std::mem::take(&mut self.batch);
+        for stream in self.streams.iter().filter(|stream| !stream.is_written) {
+            batch = batch.check(stream.id.clone(), stream.expected);
+        }
+        batch = batch.and(along);
+        loop {
+            let outcome = kernel.events().append(batch.clone()).await;
+            match attempts.after(outcome, |error| self.is_overtaken(error)) {
+                Next::Done(appended) => return Ok(Committing::Stored(appended)),
+                Next::Repeat(pause) => {
+                    kernel.pause(pause).await;
+                    batch = batch.repeated();
+                }
+                Next::Reload(pause) => {
+                    kernel.pause(pause).await;
+                    return Ok(Committing::Overtaken);
+                }
+                Next::Fail(error) => return Err(self.refusal(error)),
+            }
+        }
+    }
+
+    /// Whether what failed goes away by loading and deciding again. Of the caller's own batch
+    /// nothing does: that one stays as it is.
+    fn is_overtaken(&self, error: &AppendError) -> bool {
+        match error {
+            AppendError::Conflict(conflict) => {
+                self.streams.iter().any(|stream| stream.id == conflict.stream)
+            }
+            AppendError::ConditionFailed { condition, .. } => {
+                matches!(self.failures.get(*condition), Some(Failure::Overtaken))
+            }
+            _ => false,
+        }
+    }
+
+    fn refusal(mut self, error: AppendError) -> ExecuteError<R> {
+        match error {
+            AppendError::Conflict(conflict) => ExecuteError::Conflict(conflict),
+            AppendError::ConditionFailed { condition, position } => {
+                let own = self.failures.len();
+                if condition >= own {
+                    return ExecuteError::Along { condition: condition - own, position };
+                }
+                match self.failures.swap_remove(condition) {
+                    Failure::Rejected(rejection) => ExecuteError::Rejected(rejection),
+                    Failure::Overtaken => ExecuteError::Overtaken { position },
+                }
+            }
+            AppendError::Indeterminate(error) => ExecuteError::Indeterminate(error),
+            AppendError::Store(error) => ExecuteError::Store(error),
+        }
+    }
+}
