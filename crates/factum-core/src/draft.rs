@@ -243,6 +243,9 @@ impl<A: Aggregate> Draft<A> {
     /// A guard's rejection, else see [`ExecuteError`]. The draft must be dropped then.
     /// `Invalid` for a repository of another store than the draft's: then it is as before.
     ///
+    /// # Panics
+    /// If the draft was not stored before and is used all the same.
+    ///
     /// # Cancel safety
     /// A dropped future may or may not have stored the events; drop the draft too.
     pub async fn commit(
@@ -265,13 +268,15 @@ impl<A: Aggregate> Draft<A> {
         let mut proposal = Proposal::new();
         let stream = proposal.stream(self.stream.clone(), self.stored.into());
         let last = self.events.last().map(Last::of);
+        let count = self.events.len() as u64;
+        let is_whole = count == 0 || self.loaded.version == self.stored.plus(count);
+        assert!(is_whole, "a draft that was not stored is dropped: its state holds lost events");
         proposal.add(stream, std::mem::take(&mut self.events));
         for (condition, rejection) in std::mem::take(&mut self.guards) {
             proposal.guard(condition, rejection);
         }
         let committing = proposal.send(along, repository.kernel(), attempts).await?;
         if let (Committing::Stored(appended), Some(last)) = (&committing, last) {
-            let count = self.loaded.version.value() - self.stored.value();
             // The draft's events are the batch's first; what rode along is behind them.
             self.loaded.stored(last, appended.first.plus(count - 1), appended.recorded_at);
             (self.stored, self.bytes) = (self.loaded.version, 0);

@@ -6,17 +6,20 @@ use crate::{
     error::AppendError,
     event::NewEvent,
     execution::ExecuteError,
+    id::EventId,
     kernel::Kernel,
     query::AppendCondition,
     retry::{Attempts, Next},
     stream::StreamId,
-    version::ExpectedVersion,
+    version::{ExpectedVersion, StreamVersion},
 };
 
 /// Events in the order in which they were decided, the streams that they were decided on, and what
 /// must be so for them to be stored.
 pub(crate) struct Proposal<R> {
     batch: AppendBatch,
+    /// Those of all events that were added, in order.
+    ids: Vec<EventId>,
     /// In the order in which the decision came to them.
     streams: Vec<Proposed>,
     /// What it means that the condition with this number fails.
@@ -51,7 +54,8 @@ pub enum Committing {
 impl<R: std::error::Error + 'static> Proposal<R> {
     /// Nothing yet.
     pub(crate) fn new() -> Self {
-        Self { batch: AppendBatch::new(), streams: Vec::new(), failures: Vec::new() }
+        let (batch, ids) = (AppendBatch::new(), Vec::new());
+        Self { batch, ids, streams: Vec::new(), failures: Vec::new() }
     }
 
     /// Adds a stream that the decision depends on; the number by which events are added to it. One
@@ -67,6 +71,7 @@ impl<R: std::error::Error + 'static> Proposal<R> {
         if events.is_empty() {
             return;
         }
+        self.ids.extend(events.iter().map(|event| event.id));
         // Only the first write of a stream may say what is expected of it.
         let is_first = !std::mem::replace(is_written, true);
         let expected = if is_first { *expected } else { ExpectedVersion::Any };
@@ -106,6 +111,8 @@ impl<R: std::error::Error + 'static> Proposal<R> {
         attempts: &mut Attempts,
     ) -> Result<Committing, ExecuteError<R>> {
         let mut batch = std::mem::take(&mut self.batch);
+        let sent = batch.events().map(|event| event.id);
+        assert!(sent.eq(self.ids.iter().copied()), "what was decided is sent, in its order");
         for stream in self.streams.iter().filter(|stream| !stream.is_written) {
             batch = batch.check(stream.id.clone(), stream.expected);
         }
@@ -113,7 +120,10 @@ impl<R: std::error::Error + 'static> Proposal<R> {
         loop {
             let outcome = kernel.events().append(batch.clone()).await;
             match attempts.after(outcome, |error| self.is_overtaken(error)) {
-                Next::Done(appended) => return Ok(Committing::Stored(appended)),
+                Next::Done(appended) => {
+                    assert_fits(&batch, &appended);
+                    return Ok(Committing::Stored(appended));
+                }
                 Next::Repeat(pause) => {
                     kernel.pause(pause).await;
                     batch = batch.repeated();
@@ -157,5 +167,23 @@ impl<R: std::error::Error + 'static> Proposal<R> {
             AppendError::Indeterminate(error) => ExecuteError::Indeterminate(error),
             AppendError::Store(error) => ExecuteError::Store(error),
         }
+    }
+}
+
+/// Who answers is a store of any make. Its answer says where events stand, and what is decided next
+/// is decided on that.
+fn assert_fits(batch: &AppendBatch, appended: &Appended) {
+    let last = appended.first.plus(batch.event_count().saturating_sub(1) as u64);
+    assert_eq!(appended.last, last, "the store answers with a position for each event");
+    let (writes, versions) = (batch.writes(), &appended.versions);
+    assert_eq!(versions.len(), writes.len(), "the store answers with a version for each write");
+    for (write, version) in writes.iter().zip(versions) {
+        let expected = match write.expected {
+            ExpectedVersion::Exact(version) => version,
+            ExpectedVersion::NoStream => StreamVersion::ZERO,
+            _ => continue,
+        };
+        let last = expected.plus(write.events.len() as u64);
+        assert_eq!(*version, last, "versions go on at the one expected: {}", write.stream);
     }
 }

@@ -270,8 +270,11 @@ impl<A: Aggregate> Repository<A> {
             proposal.add(written, encoded.events);
             let sent = proposal.send(AppendBatch::new(), &self.kernel, &mut attempts).await?;
             if let Committing::Stored(appended) = sent {
-                let first = appended.versions.first().copied().unwrap_or_default();
-                let change = StreamChange::TruncateBefore(first);
+                let [version] = appended.versions[..] else {
+                    unreachable!("the proposal has one write")
+                };
+                assert_eq!(version, loaded.version, "history goes for the summary alone");
+                let change = StreamChange::TruncateBefore(version);
                 return self.kernel.events().change(&stream, change).await.map_err(changed);
             }
         }

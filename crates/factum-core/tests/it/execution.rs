@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use factum_core::{
-    Aggregate, AppendBatch, AppendCondition, Content, Context, Decision, EventId, EventName,
-    EventStore, ExecuteError, ExpectedVersion, Matching, Metadata, NewEvent, Position, Query,
-    ReadQuery, Repository, RetryPolicy, StoreErrorKind, StreamChange, StreamId, StreamVersion, Tag,
-    Transaction, Verdict,
+    Aggregate, AppendBatch, AppendCondition, Appended, Content, Context, Decision, EventId,
+    EventName, EventStore, ExecuteError, ExpectedVersion, Matching, Metadata, NewEvent, Position,
+    Query, ReadQuery, Repository, RetryPolicy, StoreErrorKind, StreamChange, StreamId,
+    StreamVersion, Tag, Transaction, Verdict,
 };
 use factum_macros::Event;
 use factum_testing::bank::{Account, AccountCommand, AccountEvent, AccountRejection};
@@ -282,4 +282,32 @@ async fn a_summary_that_evolve_panics_on_is_not_stored() {
     assert!(summarised.await.unwrap_err().is_panic());
     let kept = members.load("ada").await.unwrap();
     assert_eq!((kept.state.count, kept.version.value()), (200, 1), "its history is kept");
+}
+
+/// Answers with this instead of what is so.
+struct Liar(fn(Appended) -> Appended);
+
+impl Meddler for Liar {
+    fn answer(&self, appended: Appended) -> Appended {
+        self.0(appended)
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_does_not_fit_what_was_sent_is_not_believed() {
+    let lies: [fn(Appended) -> Appended; 3] = [
+        |told| told.with_events(2),
+        |told| Appended::new(told.first, [].into_iter().collect(), told.recorded_at),
+        |told| {
+            let versions = told.versions.iter().map(|version| version.next()).collect();
+            Appended::new(told.first, versions, told.recorded_at)
+        },
+    ];
+    for lie in lies {
+        let bench = Bench::new();
+        let store = Arc::new(Meddled::new(bench.store.clone(), Liar(lie)));
+        let accounts = Repository::<Account>::new(bench.kernel.clone().with_events(store));
+        let told = tokio::spawn(async move { accounts.execute("ada", &open("ada")).await });
+        assert!(told.await.unwrap_err().is_panic());
+    }
 }
