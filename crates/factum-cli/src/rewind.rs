@@ -29,7 +29,7 @@ pub(crate) async fn run(args: &RewindArgs, out: &mut Output) -> Result<(), Failu
 fn failure(error: RewindError) -> Failure {
     match error {
         RewindError::Store(error) => error.into(),
-        RewindError::Target(error) => Failure::new(Exit::Unavailable, error.to_string()),
-        other => Failure::new(Exit::Usage, other.to_string()),
+        RewindError::Target(error) => Failure::of(Exit::Unavailable, &error),
+        other => Failure::of(Exit::Usage, &other),
     }
 }

@@ -15,7 +15,7 @@ use crate::{
     load::{At, Folding, Last, LoadError, Loaded},
     metadata::Metadata,
     position::Position,
-    proposal::{Committing, Proposal},
+    proposal::{Committing, Proposal, Unsent},
     query::AppendCondition,
     read::{ReadFrom, ReadQuery},
     repository::{Repository, SNAPSHOT_WAIT_MAX},
@@ -173,8 +173,8 @@ impl<A: Aggregate> Draft<A> {
     /// Decides a command on the state behind the draft's events, and adds what it decided.
     ///
     /// # Errors
-    /// A rejection, an event or a guard that can't be written down, or `Invalid` for a repository
-    /// of another store than the draft's; the draft is as before then.
+    /// `Rejected`, `Encode`, or `Store` with `Invalid` for a repository of another store than the
+    /// draft's; the draft is as before then.
     ///
     /// # Panics
     /// If `decide` or `evolve` does. The draft must be dropped then.
@@ -240,7 +240,7 @@ impl<A: Aggregate> Draft<A> {
     /// finds the store unavailable. The draft must hold an event.
     ///
     /// # Errors
-    /// A guard's rejection, else see [`ExecuteError`]. The draft must be dropped then.
+    /// `Rejected` by a guard, `Conflict`, `Indeterminate` or `Store`. The draft must be dropped then.
     /// `Invalid` for a repository of another store than the draft's: then it is as before.
     ///
     /// # Panics
@@ -253,7 +253,7 @@ impl<A: Aggregate> Draft<A> {
         repository: &Repository<A>,
         attempts: &mut Attempts,
     ) -> Result<Committing, ExecuteError<A::Rejection>> {
-        self.commit_along(repository, AppendBatch::new(), attempts).await
+        Ok(self.commit_along(repository, AppendBatch::new(), attempts).await?)
     }
 
     /// [`commit`](Self::commit), with a batch of the caller's behind the draft's events. A draft
@@ -263,7 +263,7 @@ impl<A: Aggregate> Draft<A> {
         repository: &Repository<A>,
         along: AppendBatch,
         attempts: &mut Attempts,
-    ) -> Result<Committing, ExecuteError<A::Rejection>> {
+    ) -> Result<Committing, Unsent<A::Rejection>> {
         self.check(repository)?;
         let mut proposal = Proposal::new();
         let stream = proposal.stream(self.stream.clone(), self.stored.into());

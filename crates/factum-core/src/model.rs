@@ -4,12 +4,14 @@ use crate::{
     aggregate::Context,
     batch::{AppendBatch, Appended},
     encoder::Encoder,
-    execution::ExecuteError,
+    error::StoreError,
+    execution::unforeseen,
     kernel::Kernel,
+    kind::ErrorKind,
     load::LoadError,
     metadata::Metadata,
     position::Position,
-    proposal::{Committing, Proposal},
+    proposal::{Committing, Proposal, Unsent},
     query::{AppendCondition, Matching, Query},
     read::ReadQuery,
     retry::{Attempts, RetryPolicy},
@@ -147,11 +149,65 @@ pub struct Decided<M> {
     pub appended: Option<Appended>,
 }
 
+/// Why a decision over a query was not stored, or is not known to be.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ModelError<R: std::error::Error + 'static> {
+    /// The domain says no. Nothing was stored.
+    #[error(transparent)]
+    Rejected(R),
+    /// Others appended to what the model had read, again and again. Nothing was stored; try later,
+    /// or raise [`conflicts_max`](crate::RetryPolicy::conflicts_max).
+    #[error("others appended to what the decision depends on: position={position}")]
+    Overtaken {
+        /// An event that it had not seen.
+        position: Position,
+    },
+    /// What the query names can't be read, or a stream of the decision can't be.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// An event or the query can't be written down.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+    /// It may or may not be stored: every repeat failed too. Read to see.
+    #[error("the outcome is unknown")]
+    Indeterminate(#[source] StoreError),
+    /// The store. Nothing was stored.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl<R: std::error::Error + 'static> ModelError<R> {
+    /// What the caller can do.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Rejected(_) => ErrorKind::Rejected,
+            Self::Overtaken { .. } => ErrorKind::Conflict,
+            Self::Load(error) => error.kind(),
+            Self::Encode(error) => error.kind(),
+            Self::Indeterminate(_) => ErrorKind::Unknown,
+            Self::Store(error) => error.kind().into(),
+        }
+    }
+}
+
+impl<R: std::error::Error + 'static> From<Unsent<R>> for ModelError<R> {
+    fn from(error: Unsent<R>) -> Self {
+        match error {
+            Unsent::Rejected(rejection) => Self::Rejected(rejection),
+            Unsent::Overtaken(position) => Self::Overtaken { position },
+            Unsent::Indeterminate(error) => Self::Indeterminate(error),
+            Unsent::Store(error) => Self::Store(error),
+            Unsent::Conflict(_) | Unsent::Along(_) => Self::Store(unforeseen()),
+        }
+    }
+}
+
 /// Reads what a command depends on, decides, and appends under the condition that nothing of it
 /// has changed; if something has, again.
 ///
 /// # Errors
-/// See [`ExecuteError`]; `Overtaken` when others were first again and again.
+/// See [`ModelError`].
 ///
 /// # Cancel safety
 /// A dropped future may or may not have stored the events.
@@ -160,7 +216,7 @@ pub async fn execute_model<M: DecisionModel>(
     command: &M::Command,
     metadata: &Metadata,
     retry: RetryPolicy,
-) -> Result<Decided<M>, ExecuteError<M::Rejection>> {
+) -> Result<Decided<M>, ModelError<M::Rejection>> {
     let query = M::query(command).resolve_guard(kernel.tag_key())?;
     let mut attempts = Attempts::new(retry);
     loop {
@@ -169,7 +225,7 @@ pub async fn execute_model<M: DecisionModel>(
         let (mut model, after) = read?;
         let encoder = Encoder::new(kernel, metadata);
         let cx = encoder.context("", StreamVersion::ZERO);
-        let decision = model.decide(command, &cx).map_err(ExecuteError::Rejected)?;
+        let decision = model.decide(command, &cx).map_err(ModelError::Rejected)?;
         if decision.writes.is_empty() {
             return Ok(Decided { model, appended: None });
         }
@@ -207,11 +263,11 @@ async fn read_model<M: DecisionModel>(
 }
 
 /// A decision in its order, and those of its events that the query will read, as they will be read.
-fn propose<E: Event, R: std::error::Error + 'static>(
+fn propose<E: Event, R: std::error::Error>(
     encoder: &Encoder<'_>,
     query: &Query,
     decision: ModelDecision<E>,
-) -> Result<(Proposal<R>, Vec<E>), ExecuteError<R>> {
+) -> Result<(Proposal<R>, Vec<E>), ModelError<R>> {
     let (mut proposal, mut own) = (Proposal::new(), Vec::new());
     for (category, key, event) in decision.writes {
         let stream = StreamId::new(&category, &key).map_err(LoadError::from)?;

@@ -3,11 +3,11 @@
 
 use crate::{
     batch::{AppendBatch, Appended},
-    error::AppendError,
+    error::{AppendError, StoreError, VersionConflict},
     event::NewEvent,
-    execution::ExecuteError,
     id::EventId,
     kernel::Kernel,
+    position::Position,
     query::AppendCondition,
     retry::{Attempts, Next},
     stream::StreamId,
@@ -51,7 +51,37 @@ pub enum Committing {
     Overtaken,
 }
 
-impl<R: std::error::Error + 'static> Proposal<R> {
+/// Why a proposal was not stored, or is not known to be.
+pub(crate) enum Unsent<R> {
+    /// A guard does not hold.
+    Rejected(R),
+    /// Others wrote one of its streams, again and again.
+    Conflict(VersionConflict),
+    /// Others stored what the decision had not seen, again and again.
+    Overtaken(Position),
+    /// Of the caller's own batch.
+    Along(Along),
+    /// It may or may not be stored: every repeat failed too.
+    Indeterminate(StoreError),
+    /// Nothing was stored.
+    Store(StoreError),
+}
+
+impl<R> From<StoreError> for Unsent<R> {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+/// What does not hold of a batch that rode along.
+pub(crate) enum Along {
+    /// A stream is not as it expects.
+    Conflict(VersionConflict),
+    /// An event matches one of its conditions, counted from 0.
+    Condition { condition: usize, position: Position },
+}
+
+impl<R> Proposal<R> {
     /// Nothing yet.
     pub(crate) fn new() -> Self {
         let (batch, ids) = (AppendBatch::new(), Vec::new());
@@ -101,15 +131,12 @@ impl<R: std::error::Error + 'static> Proposal<R> {
 
     /// Appends it, with the caller's own batch behind it. Repeats it while its outcome is unknown
     /// or the store is unavailable, and waits out the pauses.
-    ///
-    /// # Errors
-    /// What [`ExecuteError`] says of an append; `Along` is counted in the caller's batch.
     pub(crate) async fn send(
         mut self,
         along: AppendBatch,
         kernel: &Kernel,
         attempts: &mut Attempts,
-    ) -> Result<Committing, ExecuteError<R>> {
+    ) -> Result<Committing, Unsent<R>> {
         let mut batch = std::mem::take(&mut self.batch);
         let sent = batch.events().map(|event| event.id);
         assert!(sent.eq(self.ids.iter().copied()), "what was decided is sent, in its order");
@@ -141,9 +168,7 @@ impl<R: std::error::Error + 'static> Proposal<R> {
     /// nothing does: that one stays as it is.
     fn is_overtaken(&self, error: &AppendError) -> bool {
         match error {
-            AppendError::Conflict(conflict) => {
-                self.streams.iter().any(|stream| stream.id == conflict.stream)
-            }
+            AppendError::Conflict(conflict) => self.is_own(conflict),
             AppendError::ConditionFailed { condition, .. } => {
                 matches!(self.failures.get(*condition), Some(Failure::Overtaken))
             }
@@ -151,21 +176,29 @@ impl<R: std::error::Error + 'static> Proposal<R> {
         }
     }
 
-    fn refusal(mut self, error: AppendError) -> ExecuteError<R> {
+    fn is_own(&self, conflict: &VersionConflict) -> bool {
+        self.streams.iter().any(|stream| stream.id == conflict.stream)
+    }
+
+    fn refusal(mut self, error: AppendError) -> Unsent<R> {
         match error {
-            AppendError::Conflict(conflict) => ExecuteError::Conflict(conflict),
+            AppendError::Conflict(conflict) if self.is_own(&conflict) => Unsent::Conflict(conflict),
+            AppendError::Conflict(conflict) => Unsent::Along(Along::Conflict(conflict)),
             AppendError::ConditionFailed { condition, position } => {
                 let own = self.failures.len();
                 if condition >= own {
-                    return ExecuteError::Along { condition: condition - own, position };
+                    return Unsent::Along(Along::Condition {
+                        condition: condition - own,
+                        position,
+                    });
                 }
                 match self.failures.swap_remove(condition) {
-                    Failure::Rejected(rejection) => ExecuteError::Rejected(rejection),
-                    Failure::Overtaken => ExecuteError::Overtaken { position },
+                    Failure::Rejected(rejection) => Unsent::Rejected(rejection),
+                    Failure::Overtaken => Unsent::Overtaken(position),
                 }
             }
-            AppendError::Indeterminate(error) => ExecuteError::Indeterminate(error),
-            AppendError::Store(error) => ExecuteError::Store(error),
+            AppendError::Indeterminate(error) => Unsent::Indeterminate(error),
+            AppendError::Store(error) => Unsent::Store(error),
         }
     }
 }

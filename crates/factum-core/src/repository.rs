@@ -11,12 +11,12 @@ use crate::{
     draft::Drafted,
     encoder::Encoder,
     error::{AppendError, StoreError},
-    execution::{ExecuteError, Executed},
+    execution::{AlongError, DeleteError, ExecuteError, Executed, unforeseen},
     history::History,
     kernel::Kernel,
     load::{At, LoadError, Loaded, load},
     metadata::Metadata,
-    proposal::{Committing, Proposal},
+    proposal::{Committing, Proposal, Unsent},
     retry::{Attempts, RetryPolicy},
     schema::Event,
     snapshot::{InvalidSnapshotPolicy, SnapshotPolicy, SnapshotStats, Snapshots},
@@ -167,7 +167,7 @@ impl<A: Aggregate> Repository<A> {
         command: &A::Command,
         metadata: &Metadata,
     ) -> Result<Executed<A>, ExecuteError<A::Rejection>> {
-        self.execute_along(key, command, metadata, &AppendBatch::new()).await
+        self.run(key, command, metadata, &AppendBatch::new()).await
     }
 
     /// [`execute_with`](Self::execute_with), and stores a batch of the caller's in the same
@@ -176,30 +176,45 @@ impl<A: Aggregate> Repository<A> {
     /// empty, and not write the aggregate's stream.
     ///
     /// # Errors
-    /// `Along` or `Conflict` where the batch's own conditions or expectations don't hold; `Invalid`
-    /// for a batch that must not ride along.
+    /// See [`AlongError`].
     pub async fn execute_along(
         &self,
         key: &str,
         command: &A::Command,
         metadata: &Metadata,
         along: &AppendBatch,
-    ) -> Result<Executed<A>, ExecuteError<A::Rejection>> {
+    ) -> Result<Executed<A>, AlongError<A::Rejection>> {
         if !along.is_empty() && along.event_count() == 0 {
-            return Err(StoreError::invalid("the batch that rides along holds no events").into());
+            let error = StoreError::invalid("the batch that rides along holds no events");
+            return Err(ExecuteError::from(error).into());
         }
-        let stream = self.stream(key)?;
+        let stream = self.stream(key).map_err(ExecuteError::from)?;
         if along.writes().iter().any(|write| write.stream == stream) {
             // The answer is the state with the command's events only.
-            return Err(StoreError::invalid(format!(
+            let error = StoreError::invalid(format!(
                 "the batch that rides along writes the aggregate's stream, let the command decide \
                  those events: stream={stream}"
-            ))
-            .into());
+            ));
+            return Err(ExecuteError::from(error).into());
         }
+        self.run(key, command, metadata, along).await
+    }
+
+    async fn run<E>(
+        &self,
+        key: &str,
+        command: &A::Command,
+        metadata: &Metadata,
+        along: &AppendBatch,
+    ) -> Result<Executed<A>, E>
+    where
+        E: From<ExecuteError<A::Rejection>> + From<Unsent<A::Rejection>>,
+    {
+        let stream = self.stream(key).map_err(ExecuteError::from)?;
         let mut attempts = Attempts::new(self.retry);
         loop {
-            let mut draft = self.draft(&stream, &mut attempts).await?;
+            let draft = self.draft(&stream, &mut attempts).await;
+            let mut draft = draft.map_err(ExecuteError::from)?;
             let Drafted::Taken(events) = draft.decide(self, command, metadata)? else {
                 unreachable!("the first command of a draft is not put off");
             };
@@ -230,16 +245,15 @@ impl<A: Aggregate> Repository<A> {
     /// deleting what is not there does nothing.
     ///
     /// # Errors
-    /// `Conflict` if it is not as expected, else the store's. If only the snapshots are left, run
-    /// it again.
+    /// See [`DeleteError`].
     pub async fn delete(
         &self,
         key: &str,
         expected: ExpectedVersion,
-    ) -> Result<StreamInfo, ExecuteError<Infallible>> {
-        let stream = self.stream(key)?;
+    ) -> Result<StreamInfo, DeleteError> {
+        let stream = StreamId::new(A::CATEGORY, key)?;
         let change = StreamChange::Delete(expected);
-        let info = self.kernel.events().change(&stream, change).await.map_err(changed)?;
+        let info = self.kernel.events().change(&stream, change).await?;
         if let Some(snapshots) = &self.snapshots {
             snapshots.clear(&stream).await?;
         }
@@ -251,7 +265,7 @@ impl<A: Aggregate> Repository<A> {
     ///
     /// # Errors
     /// `Invalid` for an aggregate without events, or whose [`Aggregate::summary`] is nothing or
-    /// not marked as one; else as [`execute`](Self::execute). A failure of the store may come
+    /// not marked as one; else as [`execute`](Self::execute). `Store` and `Indeterminate` may come
     /// when the summary is stored already and only the erasing is left: run it again.
     pub async fn summarise(
         &self,
@@ -275,7 +289,13 @@ impl<A: Aggregate> Repository<A> {
                 };
                 assert_eq!(version, loaded.version, "history goes for the summary alone");
                 let change = StreamChange::TruncateBefore(version);
-                return self.kernel.events().change(&stream, change).await.map_err(changed);
+                let changed = self.kernel.events().change(&stream, change).await;
+                return changed.map_err(|error| match error {
+                    AppendError::Indeterminate(error) => ExecuteError::Indeterminate(error),
+                    AppendError::Store(error) => ExecuteError::Store(error),
+                    // Nothing is expected of the stream.
+                    _ => ExecuteError::Store(unforeseen()),
+                });
             }
         }
     }
@@ -293,16 +313,4 @@ fn summary_of<A: Aggregate>(stream: &StreamId, loaded: &Loaded<A>) -> Result<A::
         Some(_) => "the summary's variant is not marked #[event(summary)]",
     };
     Err(StoreError::invalid(format!("{problem}: stream={stream}")))
-}
-
-/// A failed change of a stream as an error of the operation.
-fn changed<R: std::error::Error + 'static>(error: AppendError) -> ExecuteError<R> {
-    match error {
-        AppendError::Conflict(conflict) => ExecuteError::Conflict(conflict),
-        AppendError::ConditionFailed { condition, position } => {
-            ExecuteError::Along { condition, position }
-        }
-        AppendError::Indeterminate(error) => ExecuteError::Indeterminate(error),
-        AppendError::Store(error) => ExecuteError::Store(error),
-    }
 }

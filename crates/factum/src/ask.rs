@@ -39,14 +39,14 @@ pub struct Ask<A: Aggregate> {
 pub enum UnseenError<A: Aggregate> {
     /// There is nothing of a name to wait for, or the store does not say. The command was not
     /// sent.
-    #[error("the command was not sent, {0}")]
+    #[error("the command was not sent")]
     NotSent(#[source] WaitError),
     /// The domain says no, or it failed: as [`Entities::ask`](factum_runtime::Entities::ask) says.
     #[error(transparent)]
     Ask(#[from] AskError<A::Rejection>),
     /// The command took effect, and its outcome is here; but a read model has not seen it. Don't
     /// send it again.
-    #[error("the command took effect, but {error}")]
+    #[error("the command took effect, but not everybody has seen it who was to")]
     Unseen {
         /// What came of the command.
         outcome: Outcome<A>,

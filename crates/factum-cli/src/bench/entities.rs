@@ -10,7 +10,7 @@ use std::{
 
 use factum::{
     App, AppendBatch, Clock, EventId, ExpectedVersion, IdSource, Metadata, StreamId, SystemClock,
-    SystemIds, encode_event,
+    SystemIds, encode_event, sentence,
 };
 use factum_testing::bank::{Account, AccountCommand, AccountEvent};
 use serde::Serialize;
@@ -115,7 +115,7 @@ impl Work {
         let opened = self.race(self.args.1, move |n| {
             let (key, accounts) = (work.key(n), accounts.clone());
             let open = AccountCommand::Open { owner: key.clone(), email: format!("{n}@bench") };
-            async move { accounts.ask(key, open).await.map(drop).map_err(|e| e.to_string()) }
+            async move { accounts.ask(key, open).await.map(drop).map_err(|e| sentence(&e)) }
         });
         opened.await.map(drop)
     }
@@ -129,7 +129,7 @@ impl Work {
             let (keys, accounts) = (keys.clone(), accounts.clone());
             let deposit = AccountCommand::Deposit { cents: 1 };
             async move {
-                accounts.ask(&*keys[at], deposit).await.map(drop).map_err(|e| e.to_string())
+                accounts.ask(&*keys[at], deposit).await.map(drop).map_err(|e| sentence(&e))
             }
         })
         .await
@@ -152,7 +152,7 @@ impl Work {
                 let at = usize::try_from(n).unwrap_or(usize::MAX) % streams.len();
                 let batch =
                     AppendBatch::new().write(streams[at].clone(), ExpectedVersion::Any, [new]);
-                store.append(batch).await.map(drop).map_err(|error| error.to_string())
+                store.append(batch).await.map(drop).map_err(|error| sentence(&error))
             }
         })
         .await

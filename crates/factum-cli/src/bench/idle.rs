@@ -77,7 +77,7 @@ async fn activate(app: &App, count: u64) -> Result<(), Failure> {
 }
 
 fn failed(error: factum::EntityError) -> Failure {
-    Failure::internal(error.to_string())
+    Failure::internal(factum::sentence(&error))
 }
 
 fn resident_bytes() -> Result<u64, Failure> {

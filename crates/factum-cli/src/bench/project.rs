@@ -10,7 +10,7 @@ use std::{sync::Arc, time::Duration};
 
 use factum::{
     ConsumerOptions, Consumers, Documents, InMemory, Partitions, Position, Projection,
-    ProjectionHandle, ReadQuery, StartFrom, Target,
+    ProjectionHandle, ReadQuery, StartFrom, Target, sentence,
 };
 
 use self::{
@@ -144,7 +144,7 @@ impl Bench<'_> {
         let before = start(&consumers, projection, target, now)?;
         before.stop().await;
         let cleared = before.target().clear(before.name()).await;
-        cleared.map_err(|error| Failure::internal(error.to_string()))?;
+        cleared.map_err(|error| Failure::internal(sentence(&error)))?;
         let (projection, target) = new();
         let begun = Stopwatch::start();
         let handle = start(&consumers, projection, target, options)?;
@@ -162,7 +162,7 @@ impl Bench<'_> {
         let interrupted = self.log.interrupt.wait("the benchmark was interrupted");
         tokio::select! {
             come = handle.wait_for(position, PATIENCE) => {
-                come.map_err(|error| Failure::internal(error.to_string()))
+                come.map_err(|error| Failure::internal(sentence(&error)))
             }
             failure = interrupted => Err(failure),
         }
@@ -196,5 +196,5 @@ fn start<P: Projection>(
     options: ConsumerOptions,
 ) -> Result<ProjectionHandle<P>, Failure> {
     let handle = consumers.project(projection, target, options);
-    handle.map_err(|error| Failure::internal(error.to_string()))
+    handle.map_err(|error| Failure::internal(sentence(&error)))
 }

@@ -266,7 +266,7 @@ async fn come_to<T: Target>(
                 is_reset = true;
                 model.reset().await?;
             }
-            Err(error) => return Err(Failure::new(Exit::Internal, error.to_string())),
+            Err(error) => return Err(Failure::of(Exit::Internal, &error)),
         }
         work.check_interrupt()?;
     }
@@ -276,7 +276,7 @@ impl From<BuildError> for Failure {
     fn from(error: BuildError) -> Self {
         match error {
             BuildError::Store(error) => error.into(),
-            other => Self::internal(other.to_string()),
+            other => Self::of(Exit::Internal, &other),
         }
     }
 }
@@ -285,8 +285,8 @@ impl From<QueryError> for Failure {
     fn from(error: QueryError) -> Self {
         match error {
             QueryError::Store(error) => error.into(),
-            QueryError::Replaced(_) => Self::new(Exit::Unavailable, error.to_string()),
-            other => Self::internal(other.to_string()),
+            QueryError::Replaced(_) => Self::of(Exit::Unavailable, &error),
+            other => Self::of(Exit::Internal, &other),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::fmt::Display;
 
 use factum_core::{
     Aggregate, Attempts, Committing, DecisionModel, Drafted, ErrorKind, ExecuteError, Kernel,
-    Metadata, Repository, RetryPolicy, Transaction, execute_model,
+    Metadata, ModelError, Repository, RetryPolicy, Transaction, execute_model,
 };
 use factum_runtime::{CommandRouter, Commands, Entities};
 
@@ -49,6 +49,12 @@ pub(crate) struct Target<'k> {
 impl<'k> Target<'k> {
     pub(crate) fn new(kernel: &'k Kernel) -> Self {
         Self { kernel, retry: RetryPolicy::new() }
+    }
+}
+
+impl<R: std::error::Error> From<ModelError<R>> for Refusal {
+    fn from(error: ModelError<R>) -> Self {
+        Self::new(error.kind(), error)
     }
 }
 

@@ -63,5 +63,8 @@ pub(super) async fn postgres(
 
 /// An error of a read model's database.
 pub(super) fn sql_failure(of: &str, error: &dyn std::error::Error) -> Failure {
-    Failure::new(crate::exit::Exit::Unavailable, format!("the read model in {of}: {error}"))
+    Failure::new(
+        crate::exit::Exit::Unavailable,
+        format!("the read model in {of}: {}", factum::sentence(error)),
+    )
 }
