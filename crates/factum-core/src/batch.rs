@@ -100,17 +100,21 @@ impl AppendBatch {
     }
 
     /// Adds events after those that are here, in the last write if that is of the same stream.
-    pub(crate) fn events_of(
-        mut self,
+    pub(crate) fn add_events(
+        &mut self,
         stream: &StreamId,
         expected: ExpectedVersion,
         events: Vec<NewEvent>,
-    ) -> Self {
-        match self.parts_mut().writes.last_mut() {
+    ) {
+        let writes = &mut self.parts_mut().writes;
+        match writes.last_mut() {
             Some(last) if last.stream == *stream => last.events.extend(events),
-            _ => return self.write(stream.clone(), expected, events),
+            _ => writes.push(StreamWrite { stream: stream.clone(), expected, events }),
         }
-        self
+    }
+
+    pub(crate) fn add_condition(&mut self, condition: AppendCondition) {
+        self.parts_mut().conditions.push(condition);
     }
 
     /// Adds a stream that must be at a version but is not written.

@@ -240,8 +240,8 @@ impl<A: Aggregate> Draft<A> {
     /// finds the store unavailable. The draft must hold an event.
     ///
     /// # Errors
-    /// `Rejected` by a guard, `Conflict`, `Indeterminate` or `Store`. The draft must be dropped then.
-    /// `Invalid` for a repository of another store than the draft's: then it is as before.
+    /// `Rejected` by a guard, `Conflict`, `Indeterminate` or `Store`. The draft must be dropped
+    /// then. `Invalid` for a repository of another store than the draft's: then it is as before.
     ///
     /// # Panics
     /// If the draft was not stored before and is used all the same.

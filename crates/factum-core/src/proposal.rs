@@ -105,8 +105,7 @@ impl<R> Proposal<R> {
         // Only the first write of a stream may say what is expected of it.
         let is_first = !std::mem::replace(is_written, true);
         let expected = if is_first { *expected } else { ExpectedVersion::Any };
-        let batch = std::mem::take(&mut self.batch);
-        self.batch = batch.events_of(id, expected, events);
+        self.batch.add_events(id, expected, events);
     }
 
     /// The events so far, in order.
@@ -125,7 +124,7 @@ impl<R> Proposal<R> {
     }
 
     fn condition(&mut self, condition: AppendCondition, failure: Failure<R>) {
-        self.batch = std::mem::take(&mut self.batch).unless(condition);
+        self.batch.add_condition(condition);
         self.failures.push(failure);
     }
 
