@@ -100,9 +100,11 @@ pub use version::{ExpectedVersion, StreamVersion};
 /// Correlation and causation ids.
 pub use uuid::Uuid;
 
-/// What the derive macros write names by; not for people.
+/// What macros write names by; not for people.
 #[doc(hidden)]
 pub mod __private {
     pub use bytes;
     pub use serde;
+
+    pub use crate::stream::may_be_category;
 }

@@ -71,7 +71,10 @@ impl<A: Aggregate> Repository<A> {
     /// compiler.
     pub fn new(kernel: Kernel) -> Self {
         const {
-            assert!(may_be_category(A::CATEGORY), "CATEGORY: 1 to 64 letters, digits, '_' and '.'");
+            assert!(
+                may_be_category(A::CATEGORY),
+                "CATEGORY has 1 to 64 letters, digits, '_' and '.'; write it with category!(..)"
+            );
         }
         Self { kernel, retry: RetryPolicy::new(), snapshots: None }
     }

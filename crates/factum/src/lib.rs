@@ -71,8 +71,8 @@ pub use factum_core::{
     StoreErrorKind, StreamBounds, StreamChange, StreamCheck, StreamId, StreamInfo, StreamRef,
     StreamVersion, StreamWrite, SubscribeFrom, Subscription, SystemClock, SystemIds, TAG_BYTES_MAX,
     TAGS_MAX, Tag, TagKey, TagWriter, Tags, Tail, Timestamp, Transaction, Upcast, Upcaster, Uuid,
-    Value, Verdict, VersionConflict, WriteBatch, WriteError, Writers, decode_event, encode_event,
-    encode_tags, execute_model, fold, sentence, upcast_event,
+    Value, Verdict, VersionConflict, WriteBatch, WriteError, Writers, category, decode_event,
+    encode_event, encode_tags, execute_model, fold, sentence, upcast_event,
 };
 #[cfg(feature = "journal")]
 pub use factum_journal::{
