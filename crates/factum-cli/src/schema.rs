@@ -38,8 +38,8 @@ fn print(args: &PrintArgs, out: &mut Output) -> Result<(), Failure> {
 }
 
 async fn apply(args: &ApplyArgs, out: &mut Output) -> Result<(), Failure> {
-    let place = place::shown(&args.url);
-    let Some(options) = postgres_at(&args.url)? else {
+    let place = place::shown(&args.store);
+    let Some(options) = postgres_at(&args.store)? else {
         let text = format!(
             "schemas are for PostgreSQL, give a URL such as postgres://host/database: store={place}"
         );

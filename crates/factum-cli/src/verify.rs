@@ -22,18 +22,18 @@ enum Outcome {
 
 /// Looks through the journal that was asked for, and repairs it if that was asked for.
 pub(crate) async fn run(args: &VerifyArgs, out: &mut Output) -> Result<(), Failure> {
-    let folder = place::journal_at(&args.path)?;
+    let folder = place::journal_at(&args.store)?;
     let notes = if args.json { Notes::None } else { out.notes() };
     let (repair, accept_loss) = (args.repair, args.accept_loss);
     let looked = tokio::task::spawn_blocking(move || look(folder, (repair, accept_loss), notes));
     let outcome = looked.await??;
     let printed = match args.json {
-        true => report::print_json(&args.path, &outcome, out),
-        false => report::print(&args.path, &outcome, out),
+        true => report::print_json(&args.store, &outcome, out),
+        false => report::print(&args.store, &outcome, out),
     };
     // Damage matters more than an output that nobody reads any more.
     let printed = printed.and_then(|()| out.flush());
-    match outcome.complaint(&args.path) {
+    match outcome.complaint(&args.store) {
         Some(text) => Err(Failure::new(Exit::CheckFailed, text)),
         None => printed,
     }
@@ -70,7 +70,7 @@ impl Outcome {
             Self::Verified(report) if report.is_whole() => None,
             Self::Verified(_) => Some(format!(
                 "the journal is damaged; restore it from a backup, or see what a repair would do: \
-                 factum verify --repair {path}"
+                 factum verify --store {path} --repair"
             )),
             Self::Repaired(repair) if !repair.is_done => Some(
                 "nothing was done, as acknowledged events or documents would leave the journal; \
