@@ -101,6 +101,20 @@ impl StoreUrl {
         self.options.get(name).map(String::as_str)
     }
 
+    /// The same with an option more, or with another value for one that it has.
+    ///
+    /// ```
+    /// use factum_backend::StoreUrl;
+    ///
+    /// let url = StoreUrl::of_path("journal", "./why?".as_ref()).with_option("mode", "read");
+    /// assert_eq!((url.path(), url.option("mode")), ("./why?", Some("read")));
+    /// ```
+    #[must_use]
+    pub fn with_option(mut self, name: &str, value: &str) -> Self {
+        self.options.insert(name.into(), value.into());
+        self
+    }
+
     /// The name or the value of an option as an error may show it.
     pub fn shown_option<'a>(&self, text: &'a str) -> &'a str {
         if self.hides_options { HIDDEN } else { text }

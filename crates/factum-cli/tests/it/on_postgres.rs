@@ -147,3 +147,29 @@ fn a_lineage_is_renewed_where_a_log_is_and_nothing_is_made_elsewhere() {
     let look = json(&format!("demo --store {} --commands 0 --json", place.url()));
     assert_sound(&look);
 }
+
+/// Two logs of one database differ by their schema alone.
+#[test]
+fn every_verb_names_the_schema_of_its_log_and_no_password() {
+    let place = Place::new();
+    let (user, server) = place.server.rsplit_once('@').expect("the URL names a user");
+    let given = format!("{user}:s3c@{server}?schema={}&application_name=x", place.name);
+    let name = format!("postgres://{server}?schema={}", place.name);
+    for line in [
+        "schema apply",
+        "demo --accounts 2 --commands 20",
+        "stats",
+        "consumers list",
+        "dead-letters list",
+        "lineage renew",
+        "bench append --events 20 --into-existing",
+        "bench read",
+    ] {
+        let line = format!("{line} --store {given}");
+        assert_eq!(json(&format!("{line} --json"))["store"], *name, "{line}");
+        let ran = run(&line);
+        assert_eq!(ran.code, Some(0), "{line}: {ran:?}");
+        assert!(ran.stdout.contains(&name), "{line}: {}", ran.stdout);
+        assert!(!(ran.stdout + &ran.stderr).contains("s3c"), "{line}");
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::program::{fail, run, succeed};
+use crate::program::{fail, json, run, sqlite_in, succeed};
 
 /// The verbs that work on a store, and what each takes beside it.
 const ON_A_STORE: &[(&str, &str)] = &[
@@ -103,4 +103,59 @@ fn other_mistakes_are_not_taken_for_a_store() {
         assert!(!said.contains("as a value"), "{line}: {said}");
     }
     assert_eq!(run("read --help ./data").code, Some(0));
+}
+
+/// What the path of a URL ends at may stand in the name of a folder or file.
+#[test]
+fn a_path_is_a_path_whatever_its_name_holds() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let file = sqlite_in(folder.path());
+    succeed(&format!("demo --store {file} --accounts 2 --commands 20 -q"));
+    std::fs::rename(folder.path().join("events.db"), path("events?.db")).unwrap();
+    let before = names(folder.path());
+    for name in ["why?", "a?mode=write", "events?.db"] {
+        let store = path(name);
+        succeed(&format!("demo --store {store} --accounts 2 --commands 20 -q"));
+        assert!(!succeed(&format!("read --store {store} --json")).is_empty(), "{name}");
+        for verb in ["stats", "consumers list", "dead-letters list"] {
+            let object = json(&format!("{verb} --store {store} --json"));
+            assert_eq!(object["store"], *store, "{verb}");
+        }
+        let said = fail(&format!("consumers rewind --store {store} mails --to 0"), 2);
+        assert!(said.contains("nothing is stored of the consumer"), "{said}");
+        let scanned = json(&format!("bench read --store {store} --json"));
+        assert_eq!(scanned["store"], *store);
+    }
+    let added: Vec<_> = names(folder.path()).difference(&before).cloned().collect();
+    assert_eq!(added, ["a?mode=write", "why?"]);
+}
+
+fn names(folder: &std::path::Path) -> BTreeSet<String> {
+    let entries = std::fs::read_dir(folder).expect("the folder can be read").flatten();
+    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    // SQLite's own files come and go.
+    names.filter(|name| !name.ends_with("-wal") && !name.ends_with("-shm")).collect()
+}
+
+#[cfg(feature = "journal")]
+#[test]
+fn a_journal_is_named_as_a_store_by_all_that_look_at_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("bank").display().to_string();
+    let store = format!("journal:{path}");
+    let demo = json(&format!("demo --store {path} --accounts 2 --commands 20 --json"));
+    assert_eq!(demo["store"], *store);
+    for verb in ["stats", "consumers list", "dead-letters list", "verify", "lineage renew"] {
+        for given in [&path, &store] {
+            let object = json(&format!("{verb} --store {given} --json"));
+            assert_eq!(object["store"], *store, "{verb} --store {given}");
+            let said = succeed(&format!("{verb} --store {given}"));
+            assert!(said.contains(&store), "{verb} --store {given}: {said}");
+        }
+    }
+    let why = folder.path().join("why?").display().to_string();
+    succeed(&format!("demo --store {why} --accounts 2 --commands 20 -q"));
+    assert_eq!(json(&format!("verify --store {why} --json"))["store"], *why);
+    assert_eq!(json(&format!("lineage renew --store {why} --json"))["store"], *why);
 }

@@ -102,7 +102,7 @@ fn what_is_wrong_is_one_line_and_exit_code_2() {
         ("schema apply --store postgres://host/bank?schema=Ledger", "a schema's name has"),
         ("schema print --role public", "all or none"),
         ("schema apply --store memory:", "schemas are for PostgreSQL"),
-        ("schema apply --store ./data", "store=./data"),
+        ("schema apply --store ./data", "store=journal:./data"),
     ];
     for (line, expected) in lines {
         let said = fail(line, 2);
