@@ -1,9 +1,7 @@
 //! The command line: what can be asked, with units, defaults and limits, and its help.
 
 mod advice;
-mod bench;
 mod consumers;
-mod project;
 #[cfg(feature = "postgres")]
 mod schema;
 
@@ -20,11 +18,9 @@ use crate::{
     output,
 };
 
-pub(crate) use self::bench::{EntitiesArgs, GroundArgs, IdleArgs, RecoverArgs};
 pub(crate) use self::consumers::{
     ConsumersArgs, ConsumersCommand, DeadLettersCommand, LetterArgs, LettersArgs, RewindArgs,
 };
-pub(crate) use self::project::ProjectArgs;
 #[cfg(feature = "postgres")]
 pub(crate) use self::schema::{ApplyArgs, PrintArgs, SchemaCommand};
 
@@ -85,7 +81,7 @@ pub(crate) enum Command {
     /// See to events that a consumer could not handle
     #[command(subcommand, arg_required_else_help = false)]
     DeadLetters(DeadLettersCommand),
-    /// Measure a store, and what runs on it
+    /// Measure a store
     #[command(subcommand, arg_required_else_help = false)]
     Bench(BenchCommand),
     #[cfg(feature = "journal")]
@@ -301,10 +297,6 @@ Examples:
 pub(crate) enum BenchCommand {
     Append(AppendArgs),
     Read(BenchReadArgs),
-    Entities(EntitiesArgs),
-    Recover(RecoverArgs),
-    Idle(IdleArgs),
-    Project(ProjectArgs),
 }
 
 /// Measure appends: many clients, each with one append under way

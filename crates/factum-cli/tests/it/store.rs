@@ -17,9 +17,6 @@ const ON_A_STORE: &[(&str, &str)] = &[
     ("dead-letters discard", "orders@1 order-17 --json"),
     ("bench append", "--events 5"),
     ("bench read", "--what streams"),
-    ("bench entities", "--rounds 1"),
-    ("bench recover", "--rounds 1"),
-    ("bench project", "--rounds 1"),
     #[cfg(feature = "journal")]
     ("verify", "--repair --accept-loss"),
     #[cfg(any(feature = "journal", feature = "postgres"))]
@@ -29,7 +26,7 @@ const ON_A_STORE: &[(&str, &str)] = &[
 ];
 
 /// The verbs that work on none.
-const WITHOUT: &[&str] = &["completions", "schema print", "bench idle"];
+const WITHOUT: &[&str] = &["completions", "schema print"];
 
 /// The verbs below this one, as its help lists them; itself, if it has none.
 fn verbs(verb: &str) -> Vec<String> {

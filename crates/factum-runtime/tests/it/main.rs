@@ -3,6 +3,7 @@
 
 mod answers;
 mod bench;
+mod benchmark;
 mod bus;
 mod cancelling;
 mod counter;

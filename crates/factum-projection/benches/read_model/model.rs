@@ -1,10 +1,10 @@
-//! What `bench project` projects: deposits, and the balances that they come to.
+//! What is projected: deposits, and the balances that they come to.
 
 use std::collections::HashMap;
 
-use factum::{
-    Documents, DocumentsTx, Event, HandleError, InMemory, MemoryTx, Projection, RecordedEvent,
-};
+use factum_core::RecordedEvent;
+use factum_macros::Event;
+use factum_projection::{Documents, DocumentsTx, HandleError, InMemory, MemoryTx, Projection};
 
 /// The category of what is projected.
 pub(super) const CATEGORY: &str = "bench_account";
@@ -16,9 +16,13 @@ pub(super) const UPSERT: &str = "INSERT INTO factum_bench (account, cents) VALUE
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub(super) const TABLE: &str = "CREATE TABLE IF NOT EXISTS factum_bench (
     account varchar(100) PRIMARY KEY, cents bigint NOT NULL)";
+/// Removes the table, in both dialects.
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub(super) const CLEAR: &str = "DROP TABLE IF EXISTS factum_bench";
 
 /// What is appended.
 #[derive(Debug, Event)]
+#[event(crate = factum_core)]
 pub(super) enum BenchEvent {
     /// Money was put on an account.
     Deposited {
@@ -85,13 +89,13 @@ pub(super) struct ToSqlite;
 impl Projection for ToSqlite {
     const NAME: &'static str = "bench-sqlite";
     type Event = BenchEvent;
-    type Target = factum::SqliteTarget;
+    type Target = factum_projection::SqliteTarget;
 
     async fn project(
         &self,
         BenchEvent::Deposited { cents, .. }: BenchEvent,
         recorded: &RecordedEvent,
-        tx: &mut factum::SqliteTx,
+        tx: &mut factum_projection::SqliteTx,
     ) -> Result<(), HandleError> {
         tx.prepare_cached(UPSERT)?.execute((recorded.stream().key(), cents))?;
         Ok(())
@@ -107,13 +111,13 @@ pub(super) struct ToPostgres;
 impl Projection for ToPostgres {
     const NAME: &'static str = "bench-postgres";
     type Event = BenchEvent;
-    type Target = factum::PostgresTarget;
+    type Target = factum_projection::PostgresTarget;
 
     async fn project(
         &self,
         BenchEvent::Deposited { cents, .. }: BenchEvent,
         recorded: &RecordedEvent,
-        tx: &mut factum::PostgresTx,
+        tx: &mut factum_projection::PostgresTx,
     ) -> Result<(), HandleError> {
         let upsert = sqlx::query(UPSERT).bind(recorded.stream().key()).bind(cents);
         upsert.execute(&mut **tx).await?;
