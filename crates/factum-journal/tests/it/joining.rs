@@ -2,7 +2,9 @@
 
 use std::{
     collections::HashMap,
-    env, fs,
+    env,
+    fmt::Display,
+    fs,
     io::{BufRead, BufReader},
     os::unix::fs::PermissionsExt,
     path::Path,
@@ -166,6 +168,13 @@ async fn a_journal_that_no_process_has_open_is_joined_by_opening_it() {
     alone.close().await.unwrap();
 }
 
+/// The outcome, where the order was taken: on a slow machine the one that opens the journal may not
+/// have come to its inbox in time.
+fn taken<T, E: Display>(sent: Result<T, E>) -> Option<T> {
+    let untaken = |error: &E| assert!(error.to_string().contains("takes no orders"), "{error}");
+    sent.inspect_err(untaken).ok()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn many_join_one_new_journal_at_once() {
     let folder = tempfile::tempdir().unwrap();
@@ -173,8 +182,12 @@ async fn many_join_one_new_journal_at_once() {
         .map(|_| {
             let path = folder.path().to_owned();
             tokio::spawn(async move {
-                let store = join(&path).await.unwrap();
-                store.append(batch("a")).await.unwrap();
+                let store = loop {
+                    if let Some(store) = taken(join(&path).await) {
+                        break store;
+                    }
+                };
+                while taken(store.append(batch("a")).await).is_none() {}
                 store
             })
         })
