@@ -69,22 +69,20 @@ impl App {
     ///
     /// ```
     /// use std::time::Duration;
-    /// use factum::{App, ProjectionFn};
+    /// use factum::{App, Fold};
     /// use factum_testing::bank::{Account, AccountCommand, AccountEvent};
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let app = App::open("memory:").await?;
-    /// let opened = ProjectionFn::in_memory("opened", 1, |count: &mut u64, event, _| {
+    /// let opened = app.fold(Fold::new("opened", 1, |count: &mut u64, event, _| {
     ///     *count += u64::from(matches!(event, AccountEvent::Opened { .. }));
-    ///     Ok(())
-    /// });
-    /// let opened = app.project_fn(opened).await?;
+    /// }))?;
     ///
     /// let open = AccountCommand::Open { owner: "Ada".into(), email: "ada@example.org".into() };
     /// let wait = Duration::from_secs(10);
     /// let done = app.ask::<Account>("ada", open).seen_by("opened").within(wait).await?;
-    /// assert_eq!((done.version.value(), *opened.read().await), (1, 1));
+    /// assert_eq!((done.version.value(), *opened.read().await?), (1, 1));
     /// app.close().await?;
     /// # Ok(()) }
     /// ```

@@ -91,16 +91,16 @@ pub use factum_postgres::{
 };
 pub use factum_projection::{
     BATCH_BYTES_DEFAULT, BATCH_EVENTS_DEFAULT, Build, BuildError, BusError, CATCHING_UP_MAX,
-    CONSUMER_LEASE, CONSUMER_NAME_BYTES_MAX, Commits, Consumer, ConsumerHandle, ConsumerHealth,
+    CONSUMER_LEASE, CONSUMER_NAME_BYTES_MAX, Consumer, ConsumerHandle, ConsumerHealth,
     ConsumerName, ConsumerOptions, ConsumerState, Consumers, Continuation, DOCUMENT_KEY_BYTES_MAX,
     DOCUMENTS_MAX, DOCUMENTS_MAX_DEFAULT, DeadLetter, Documents, DocumentsTx, EventBus,
-    FailurePolicy, Fence, Folded, Freshness, HandleError, INDEX_NAME_BYTES_MAX,
-    INDEX_VALUE_BYTES_MAX, InMemory, Index, IndexRange, IndexValue, InvalidConsumerName,
-    InvalidDocumentKey, KernelTarget, LiveError, LiveState, Maintained, MemoryGuard, MemoryTx,
-    ModelChange, ModelChanges, ModelPage, ModelQuery, Opened, PARTITIONS_MAX, Partitions,
-    Projection, ProjectionFn, ProjectionHandle, QueryError, ReadModel, Rebuild, RebuildProgress,
-    Release, RewindError, Save, Stale, StartError, StartFrom, StopReason, StoredConsumer, Target,
-    TargetError, Then, Unknown, WaitError, describe_consumer_metrics, order_release,
+    FailurePolicy, Fence, Fold, Folded, Freshness, HandleError, INDEX_NAME_BYTES_MAX,
+    INDEX_VALUE_BYTES_MAX, Index, IndexRange, IndexValue, InvalidConsumerName, InvalidDocumentKey,
+    LiveError, LiveState, Maintained, MemoryGuard, MemoryModel, ModelChange, ModelChanges,
+    ModelPage, ModelQuery, Opened, PARTITIONS_MAX, Partitions, Projection, ProjectionFn,
+    ProjectionHandle, QueryError, ReadModel, Rebuild, RebuildProgress, Release, RewindError,
+    SNAPSHOT_EVENTS_DEFAULT, Save, Stale, StartError, StartFrom, StopReason, StoredConsumer,
+    Target, TargetError, Then, Unknown, WaitError, describe_consumer_metrics, order_release,
     stored_consumers,
 };
 #[cfg(feature = "projection-postgres")]

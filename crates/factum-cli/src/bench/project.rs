@@ -9,13 +9,13 @@ mod reading;
 use std::{sync::Arc, time::Duration};
 
 use factum::{
-    ConsumerOptions, Consumers, Documents, InMemory, Partitions, Position, Projection,
-    ProjectionHandle, ReadQuery, StartFrom, Target,
+    ConsumerHandle, ConsumerOptions, Consumers, Documents, Fold, KeyRange, MemoryModel, Partitions,
+    Position, Projection, ProjectionHandle, ReadQuery, StartFrom, Target,
 };
 
 use self::{
     log::Log,
-    model::{ToDocuments, ToMemory},
+    model::{Balances, ToDocuments},
     reading::{Rates, Reading},
 };
 use crate::{
@@ -78,8 +78,7 @@ impl Bench<'_> {
     async fn round(&self, head: Position, rates: &mut Rates) -> Result<(), Failure> {
         let kernel = &self.log.kernel;
         rates.add("scan", self.log.scan().await?);
-        let memory = || (ToMemory, InMemory::new(kernel));
-        rates.add("memory", self.rebuild(head, self.options(), memory).await?);
+        rates.add("memory", self.fold(head).await?);
         let documents = || (ToDocuments, Documents::new(kernel));
         rates.add("documents", self.rebuild(head, self.options(), documents).await?);
         let parallel = self.rebuild(head, self.in_partitions(), documents).await?;
@@ -154,11 +153,27 @@ impl Bench<'_> {
         Ok(elapsed)
     }
 
-    async fn wait<P: Projection>(
-        &self,
-        handle: &ProjectionHandle<P>,
-        position: Position,
-    ) -> Result<(), Failure> {
+    /// Makes the model in memory out of the whole log.
+    async fn fold(&self, head: Position) -> Result<Duration, Failure> {
+        let documents = self.log.kernel.documents();
+        for prefix in ["$consumer/bench-memory@", "$model/bench-memory@"] {
+            documents.clear(KeyRange::prefix(prefix)).await?;
+        }
+        let consumers = Consumers::new(self.log.kernel.clone());
+        let begun = Stopwatch::start();
+        let model = self.start_fold(&consumers)?;
+        self.wait(&model, head).await?;
+        let elapsed = begun.elapsed();
+        consumers.close().await;
+        Ok(elapsed)
+    }
+
+    fn start_fold(&self, consumers: &Consumers) -> Result<MemoryModel<Balances>, Failure> {
+        let fold = Fold::new("bench-memory", 1, model::to_memory).with_options(self.options());
+        consumers.fold(fold).map_err(|error| Failure::internal(error.to_string()))
+    }
+
+    async fn wait(&self, handle: &ConsumerHandle, position: Position) -> Result<(), Failure> {
         let interrupted = self.log.interrupt.wait("the benchmark was interrupted");
         tokio::select! {
             come = handle.wait_for(position, PATIENCE) => {
@@ -171,8 +186,7 @@ impl Bench<'_> {
     /// How long after its answer an append is seen in the model in memory.
     async fn latencies(&self, head: Position) -> Result<Latencies, Failure> {
         let consumers = Consumers::new(self.log.kernel.clone());
-        let target = InMemory::new(&self.log.kernel);
-        let handle = start(&consumers, ToMemory, target, self.options())?;
+        let handle = self.start_fold(&consumers)?;
         self.wait(&handle, head).await?;
         let progress = Progress::start(self.notes, "appending", "event", self.args.appends);
         let (mut random, mut latencies) = (Random::new(1, 1), Latencies::new());

@@ -2,9 +2,7 @@
 
 use std::collections::HashMap;
 
-use factum::{
-    Documents, DocumentsTx, Event, HandleError, InMemory, MemoryTx, Projection, RecordedEvent,
-};
+use factum::{Documents, DocumentsTx, Event, HandleError, Projection, RecordedEvent};
 
 /// The category of what is projected.
 pub(super) const CATEGORY: &str = "bench_account";
@@ -33,27 +31,16 @@ pub(super) enum BenchEvent {
 pub(super) type Balances = HashMap<String, i64>;
 
 /// Into memory.
-#[derive(Debug)]
-pub(super) struct ToMemory;
-
-impl Projection for ToMemory {
-    const NAME: &'static str = "bench-memory";
-    type Event = BenchEvent;
-    type Target = InMemory<Balances>;
-
-    async fn project(
-        &self,
-        BenchEvent::Deposited { cents, note }: BenchEvent,
-        recorded: &RecordedEvent,
-        balances: &mut MemoryTx<Balances>,
-    ) -> Result<(), HandleError> {
-        std::hint::black_box(note);
-        let account = recorded.stream().key();
-        match balances.get_mut(account) {
-            Some(balance) => *balance += cents,
-            None => drop(balances.insert(account.into(), cents)),
-        }
-        Ok(())
+pub(super) fn to_memory(
+    balances: &mut Balances,
+    BenchEvent::Deposited { cents, note }: BenchEvent,
+    recorded: &RecordedEvent,
+) {
+    std::hint::black_box(note);
+    let account = recorded.stream().key();
+    match balances.get_mut(account) {
+        Some(balance) => *balance += cents,
+        None => drop(balances.insert(account.into(), cents)),
     }
 }
 
