@@ -66,7 +66,8 @@ mod tests {
 
     #[test]
     fn what_was_left_out_is_in_the_table_and_in_the_last_line() {
-        let (suites, left) = ([suite("factum-core, unit", 12, 0)], ["factum-postgres".to_owned()]);
+        let suites = [suite("factum-core, unit", 12, 0)];
+        let left = ["factum-postgres".to_owned()];
         let said = table(&suites, &left);
         assert!(said.ends_with("| factum-postgres   |  none | no server |\n"), "{said}");
         let said = summary(&suites, &left);

@@ -36,7 +36,8 @@ pub struct Span {
 impl Span {
     /// The whole stream since a time.
     pub const fn since(since: Timestamp) -> Self {
-        let (first, last) = (StreamVersion::ZERO, StreamVersion::MAX);
+        let first = StreamVersion::ZERO;
+        let last = StreamVersion::MAX;
         Self { first, last, after: Position::ZERO, since }
     }
 

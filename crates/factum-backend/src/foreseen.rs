@@ -13,7 +13,7 @@ use std::{
 use factum_core::{AppendBatch, AppendCondition, Position};
 
 /// So few events are looked at on the writer's thread without ado, and for so few items of queries.
-pub const FORESEEN_NEAR: u64 = 1_024;
+const FORESEEN_NEAR: u64 = 1_024;
 /// The most items of the queries of a batch that the writer's thread looks for itself.
 const ITEMS_NEAR: usize = 64;
 
@@ -188,7 +188,8 @@ mod tests {
     #[test]
     fn what_is_known_of_a_condition_is_of_no_other_and_ends_with_its_batch() {
         let foreseen = Arc::<Foreseen>::default();
-        let (asked, equal) = (batch(2), batch(2));
+        let asked = batch(2);
+        let equal = batch(2);
         let kept = foreseen.keep(&asked, &[Position::new(9), Position::new(1)]);
         let after = |batch: &AppendBatch| {
             batch.conditions().iter().map(|it| foreseen.after(it).value()).collect::<Vec<_>>()
@@ -257,7 +258,8 @@ mod tests {
     fn an_outlook_does_not_chase_the_end_of_a_log_that_grows() {
         let batch = batch(2);
         let mut outlook = Outlook::new(&batch);
-        let (mut head, mut steps) = (Position::new(5_000), 0);
+        let mut head = Position::new(5_000);
+        let mut steps = 0;
         while !outlook.is_done() {
             let look = |_: &AppendCondition, through: Position| {
                 Ok::<_, ()>(Looked::Paused(through.next()))

@@ -22,7 +22,7 @@ mod writer;
 
 pub use blocking::blocking;
 pub use facts::{Facts, FoundEvent, Span};
-pub use foreseen::{FORESEEN_NEAR, Foreseen, Kept, Looked, Outlook};
+pub use foreseen::{Foreseen, Kept, Looked, Outlook};
 pub use group::{GROUP_BYTES_MAX, GROUP_EVENTS_MAX, GROUP_NAMES_MAX, Group, Load};
 pub use head::Head;
 pub use index::EventIndex;

@@ -63,7 +63,8 @@ impl fmt::Debug for PageBuilder<'_> {
 impl<'q> PageBuilder<'q> {
     /// A page for this question.
     pub fn new(query: &'q ReadQuery) -> Self {
-        let (events, piece) = (Vec::new(), BytesMut::new());
+        let events = Vec::new();
+        let piece = BytesMut::new();
         Self { query, events, piece, piece_bytes: PIECE_BYTES_MIN, bytes: 0, scanned: 0 }
     }
 

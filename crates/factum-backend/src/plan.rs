@@ -76,7 +76,35 @@ pub fn plan_group<'g>(
         outcomes.push(planner.offer(batch)?);
     }
     let head = planner.head();
-    Ok(GroupPlan { events: planner.events, outcomes, head })
+    let plan = GroupPlan { events: planner.events, outcomes, head };
+    plan.assert_sound(end);
+    Ok(plan)
+}
+
+impl GroupPlan<'_> {
+    /// Its answers are told, and its events stored, by different hands.
+    fn assert_sound(&self, end: LogEnd) {
+        let mut answered = end.head;
+        let stored = self.outcomes.iter().flatten().filter(|appended| !appended.replayed);
+        for Appended { first, last, .. } in stored {
+            assert_eq!(*first, answered.next(), "answers go on where the one before ends");
+            answered = *last;
+        }
+        assert_eq!(answered, self.head, "every planned event is answered for");
+        let last = self.events.last().map_or(end.head, |planned| planned.header.position);
+        assert_eq!(last, self.head, "positions go on behind the head");
+        debug_assert!(self.is_gapless(end), "positions and versions are gapless");
+    }
+
+    fn is_gapless(&self, end: LogEnd) -> bool {
+        let mut versions = HashMap::new();
+        self.events.iter().zip(1..).all(|(PlannedEvent { header, stream, event }, nth)| {
+            let before = versions.insert(*stream, header.version);
+            header.position == end.head.plus(nth)
+                && header.id == event.id
+                && before.is_none_or(|before| before.next() == header.version)
+        })
+    }
 }
 
 type Outcome = Result<Appended, AppendError>;
@@ -96,7 +124,8 @@ pub(crate) struct Planner<'g, 'f> {
 
 impl<'g, 'f> Planner<'g, 'f> {
     fn new(end: LogEnd, facts: &'f mut dyn Facts, batches: usize) -> Self {
-        let (events, ids) = (Vec::with_capacity(batches), HashMap::new());
+        let events = Vec::with_capacity(batches);
+        let ids = HashMap::new();
         let streams = HashMap::with_capacity(batches);
         let index = EventIndex::default();
         Self { end, facts, events, streams, ids, ids_known: 0, index }
@@ -181,7 +210,8 @@ impl<'g, 'f> Planner<'g, 'f> {
     }
 
     fn accept(&mut self, batch: &'g AppendBatch) -> Outcome {
-        let (first, count) = (self.head().next(), batch.event_count());
+        let first = self.head().next();
+        let count = batch.event_count();
         if Position::MAX.value() - first.value() < count as u64 {
             return Err(StoreError::invalid("the log is full").into());
         }

@@ -16,6 +16,14 @@ pub struct Stores {
     pub documents: Arc<dyn DocumentStore>,
 }
 
+impl Stores {
+    /// The halves of a store that is both.
+    pub fn both<S: EventStore + DocumentStore>(store: S) -> Self {
+        let store = Arc::new(store);
+        Self { events: store.clone(), documents: store }
+    }
+}
+
 /// What a store is opened with.
 #[derive(Debug, Clone)]
 pub struct OpenContext {
@@ -119,7 +127,19 @@ impl Registry {
         url_or_path: &str,
         context: &OpenContext,
     ) -> Result<Stores, StoreError> {
-        let url = self.resolve(url_or_path)?;
+        self.open_url(&self.resolve(url_or_path)?, context).await
+    }
+
+    /// Opens the store of a URL, [resolved](Self::resolve) from a path for instance: what is
+    /// special in a URL may be a part of a path.
+    ///
+    /// # Errors
+    /// As of [`open`](Self::open).
+    pub async fn open_url(
+        &self,
+        url: &StoreUrl,
+        context: &OpenContext,
+    ) -> Result<Stores, StoreError> {
         let kind =
             self.kinds.iter().find(|kind| kind.scheme() == url.scheme()).ok_or_else(|| {
                 StoreError::invalid(format!(
@@ -128,7 +148,7 @@ impl Registry {
                     self.schemes()
                 ))
             })?;
-        kind.open(&url, context).await
+        kind.open(url, context).await
     }
 
     /// Whether a text that is no URL was to name a store on a server. It may hold a password, which

@@ -172,7 +172,8 @@ mod tests {
     type Awaited = Vec<oneshot::Receiver<Answer>>;
 
     fn answers(count: usize) -> (Vec<(Reply, Answer)>, Awaited) {
-        let (mut answers, mut awaited) = (Vec::new(), Vec::new());
+        let mut answers = Vec::new();
+        let mut awaited = Vec::new();
         for _ in 0..count {
             let (to, answer) = oneshot::channel();
             let outcome = Err(StoreError::closed().into());
@@ -190,7 +191,8 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
     async fn every_answer_is_given_and_gives_its_room_back() {
-        let (relay, mut given) = (new_relay(), 0);
+        let relay = new_relay();
+        let mut given = 0;
         for count in [1, RELAYED_MIN, 300] {
             let (answers, awaited) = answers(count);
             relay.deliver(answers);

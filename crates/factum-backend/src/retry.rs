@@ -105,7 +105,9 @@ fn find_where_expected<'g>(
 ) -> Result<Vec<Trace>, StoreError> {
     let after = batch.conditions().iter().map(|condition| condition.after).max();
     let mut span = Span { after: after.unwrap_or(Position::ZERO), ..Span::since(since) };
-    let (mut found, mut elsewhere, mut is_absent) = (Vec::new(), Vec::new(), false);
+    let mut found = Vec::new();
+    let mut elsewhere = Vec::new();
+    let mut is_absent = false;
     let parts = parts(batch);
     for part in &parts {
         let Some(expected) = exact(part.expected) else {
@@ -113,7 +115,8 @@ fn find_where_expected<'g>(
             continue;
         };
         let bounds = planner.bounds(part.stream)?;
-        let (first, last) = (plus(expected, 1), part.last(expected));
+        let first = plus(expected, 1);
+        let last = part.last(expected);
         // A condition may name a position that no event had yet when the batch was stored.
         let here = traces(planner, part, Span { first, last, ..Span::since(since) })?;
         // Its last event would be there, and a batch is stored whole or not at all.
@@ -141,7 +144,8 @@ fn parts(batch: &AppendBatch) -> Vec<Part<'_>> {
     for write in batch.writes() {
         let index = *known.entry(&write.stream).or_insert(parts.len());
         if index == parts.len() {
-            let (ids, places) = (Vec::new(), Vec::new());
+            let ids = Vec::new();
+            let places = Vec::new();
             parts.push(Part { stream: &write.stream, expected: write.expected, ids, places });
         }
         parts[index].ids.extend(write.events.iter().map(|event| event.id));
@@ -236,7 +240,8 @@ fn is_whole(
     copy.iter().for_each(|trace| is_there[trace.place] = true);
     let mut next = 0;
     for run in is_there.chunk_by(|a, b| a == b) {
-        let (from, through) = (next as u64, (next + run.len() - 1) as u64);
+        let from = next as u64;
+        let through = (next + run.len() - 1) as u64;
         let positions = ErasedRange { first: first.plus(from), last: first.plus(through) };
         if !run[0] && !planner.are_erased(positions)? {
             return Ok(false);

@@ -62,7 +62,8 @@ impl StoreUrl {
             Some(rest) => format!("/{}", rest.trim_start_matches('/')),
             None => path.into_owned(),
         };
-        let (shown, options) = (path.clone(), BTreeMap::new());
+        let shown = path.clone();
+        let options = BTreeMap::new();
         Self { scheme: scheme.into(), path, options, shown, hides_options: false }
     }
 
@@ -99,6 +100,49 @@ impl StoreUrl {
     /// The value of an option.
     pub fn option(&self, name: &str) -> Option<&str> {
         self.options.get(name).map(String::as_str)
+    }
+
+    /// The access that the option `mode` names: `write`, which is meant as well where the option is
+    /// missing, or one of the others that the store has.
+    ///
+    /// # Errors
+    /// `Invalid` for another name, with those there are.
+    ///
+    /// ```
+    /// use factum_backend::StoreUrl;
+    ///
+    /// let may_write = |url| StoreUrl::parse(url).unwrap().mode(true, &[("read", false)]);
+    /// assert!(may_write("sqlite:events.db").unwrap());
+    /// assert!(!may_write("sqlite:events.db?mode=read").unwrap());
+    /// assert!(may_write("sqlite:events.db?mode=append").is_err());
+    /// ```
+    pub fn mode<A: Copy>(&self, write: A, others: &[(&str, A)]) -> Result<A, StoreError> {
+        let Some(asked) = self.option("mode").filter(|asked| *asked != "write") else {
+            return Ok(write);
+        };
+        if let Some((_, access)) = others.iter().find(|(name, _)| *name == asked) {
+            return Ok(*access);
+        }
+        let names: Vec<_> = others.iter().map(|(name, _)| format!("mode={name}")).collect();
+        let names = names.join(", ");
+        Err(StoreError::invalid(format!(
+            "a store is opened with {names} or mode=write: mode={} url={self}",
+            self.shown_option(asked)
+        )))
+    }
+
+    /// The same with an option more, or with another value for one that it has.
+    ///
+    /// ```
+    /// use factum_backend::StoreUrl;
+    ///
+    /// let url = StoreUrl::of_path("journal", "./why?".as_ref()).with_option("mode", "read");
+    /// assert_eq!((url.path(), url.option("mode")), ("./why?", Some("read")));
+    /// ```
+    #[must_use]
+    pub fn with_option(mut self, name: &str, value: &str) -> Self {
+        self.options.insert(name.into(), value.into());
+        self
     }
 
     /// The name or the value of an option as an error may show it.

@@ -139,7 +139,9 @@ impl<C: Commit> Writer<C> {
         let (alive, ended) = watch::channel(());
         let room = Arc::new(Semaphore::new(QUEUE_BATCHES_MAX));
         let relay = Relay::start(room.clone(), jobs.gatherer());
-        let (room_, head_, answered) = (room.clone(), head.clone(), 0);
+        let room_ = room.clone();
+        let head_ = head.clone();
+        let answered = 0;
         let thread = Loop { store, relay, queue, room: room_, head: head_, alive, answered };
         thread::Builder::new().name(name.into()).spawn(move || thread.run()).map_err(|e| {
             StoreError::unavailable("no thread for the writer, try again").with_source(e)
@@ -413,6 +415,9 @@ impl<C: Commit> Loop<C> {
         let outcomes = match self.store.commit(&batches) {
             Ok(committed) => {
                 assert_eq!(committed.outcomes.len(), replies.len(), "one outcome per member");
+                for (batch, outcome) in batches.iter().zip(&committed.outcomes) {
+                    outcome.iter().for_each(|appended| assert_fits(batch, appended));
+                }
                 self.head.advance(committed.head);
                 committed.outcomes
             }
@@ -423,6 +428,15 @@ impl<C: Commit> Loop<C> {
         let answers = answers.map(|(batch, outcome)| Answer { outcome, _batch: batch });
         self.relay.deliver(replies.into_iter().zip(answers).collect());
     }
+}
+
+/// A caller acts on its answer. One that is not of its batch is worse than none: the writer dies of
+/// it, and the outcome is unknown.
+fn assert_fits(batch: &AppendBatch, appended: &Appended) {
+    let last = appended.first.plus(batch.event_count().saturating_sub(1) as u64);
+    assert_eq!(appended.last, last, "an append is answered with a position for each event");
+    let (versions, writes) = (appended.versions.len(), batch.writes().len());
+    assert_eq!(versions, writes, "an append is answered with a version for each write");
 }
 
 #[expect(clippy::disallowed_methods, reason = "the writer's own thread, some microseconds")]

@@ -1,8 +1,7 @@
 //! The command line: what can be asked, with units, defaults and limits, and its help.
 
-mod bench;
+mod advice;
 mod consumers;
-mod project;
 #[cfg(feature = "postgres")]
 mod schema;
 
@@ -19,11 +18,9 @@ use crate::{
     output,
 };
 
-pub(crate) use self::bench::{EntitiesArgs, GroundArgs, IdleArgs, RecoverArgs};
 pub(crate) use self::consumers::{
     ConsumersArgs, ConsumersCommand, DeadLettersCommand, LetterArgs, LettersArgs, RewindArgs,
 };
-pub(crate) use self::project::ProjectArgs;
 #[cfg(feature = "postgres")]
 pub(crate) use self::schema::{ApplyArgs, PrintArgs, SchemaCommand};
 
@@ -36,16 +33,16 @@ Examples:
   factum read --stream account-ada-lovelace-1     the life of one account
   factum bench append --store sqlite:./bench.db   how fast this disk takes events
   factum bench append --store journal:./bench     the same for the embedded log
-  factum stats ./data                             what the applications on it are doing
-  factum consumers list ./data                    how far its consumers have come
-  factum dead-letters list ./data                 what they could not handle
-  factum verify ./data                            whether a journal is as it was written
+  factum stats --store ./data                     what the applications on it are doing
+  factum consumers list --store ./data            how far its consumers have come
+  factum dead-letters list --store ./data         what they could not handle
+  factum verify --store ./data                    whether a journal is as it was written
   factum schema print                             the SQL that makes a log in PostgreSQL
 
 Stores:
-  A store is a URL, memory:, sqlite:./events.db, journal:./data or
-  postgres://user@host/database?schema=factum, or a path: what is there is opened, else a journal
-  is made in that folder.
+  Every command names its store with --store. A store is a URL, memory:, sqlite:./events.db,
+  journal:./data or postgres://user@host/database?schema=factum, or a path: what is there is opened,
+  else a journal is made in that folder.
 
 Exit codes:
     0  done; also when whoever read the output closed it
@@ -84,7 +81,7 @@ pub(crate) enum Command {
     /// See to events that a consumer could not handle
     #[command(subcommand, arg_required_else_help = false)]
     DeadLetters(DeadLettersCommand),
-    /// Measure a store, and what runs on it
+    /// Measure a store
     #[command(subcommand, arg_required_else_help = false)]
     Bench(BenchCommand),
     #[cfg(feature = "journal")]
@@ -217,11 +214,11 @@ JSON, on the last line: store, head, instances (instance, process, written_at, s
   every_ms, uptime_ms, total, kinds, workers, consumers).
 
 Examples:
-  factum stats ./data
-  factum stats sqlite:./events.db --json | jq '.instances[].total.commands'")]
+  factum stats --store ./data
+  factum stats --store sqlite:./events.db --json | jq '.instances[].total.commands'")]
 pub(crate) struct StatsArgs {
     /// The store, a URL or a path; it must be there
-    #[arg(value_name = "URL|PATH")]
+    #[arg(long, value_name = "URL|PATH")]
     pub(crate) store: String,
     /// Print one JSON object instead of text
     #[arg(long)]
@@ -250,14 +247,14 @@ JSON, on the last line: store, verdict (whole or damaged), events, erased, strea
 Exit codes: 0 whole, or whole again; 1 damaged; 2 no journal is there; 3 it can't be looked at now.
 
 Examples:
-  factum verify ./data
-  factum verify ./data --json | jq .damages
-  factum verify ./data --repair
-  factum verify ./data --repair --accept-loss")]
+  factum verify --store ./data
+  factum verify --store ./data --json | jq .damages
+  factum verify --store ./data --repair
+  factum verify --store ./data --repair --accept-loss")]
 pub(crate) struct VerifyArgs {
-    /// The journal, a path or a URL
-    #[arg(value_name = "PATH")]
-    pub(crate) path: String,
+    /// The journal, a URL or a path; it must be there
+    #[arg(long, value_name = "URL|PATH")]
+    pub(crate) store: String,
     /// Set damage aside, so that the journal opens again
     #[arg(long)]
     pub(crate) repair: bool,
@@ -283,11 +280,11 @@ pub(crate) enum LineageCommand {
 JSON, on the last line: store, lineage.
 
 Examples:
-  factum lineage renew ./restored
-  factum lineage renew postgres://app@host/bank?schema=ledger")]
+  factum lineage renew --store ./restored
+  factum lineage renew --store 'postgres://app@host/bank?schema=ledger'")]
     Renew {
         /// The journal or the PostgreSQL store, a URL or a path; it must be there
-        #[arg(value_name = "URL|PATH")]
+        #[arg(long, value_name = "URL|PATH")]
         store: String,
         /// Print one JSON object instead of text
         #[arg(long)]
@@ -300,10 +297,6 @@ Examples:
 pub(crate) enum BenchCommand {
     Append(AppendArgs),
     Read(BenchReadArgs),
-    Entities(EntitiesArgs),
-    Recover(RecoverArgs),
-    Idle(IdleArgs),
-    Project(ProjectArgs),
 }
 
 /// Measure appends: many clients, each with one append under way
@@ -418,7 +411,8 @@ impl Args {
     }
 
     fn parse_line(line: impl IntoIterator<Item = OsString>) -> Result<Self, Failure> {
-        let error = match Self::try_parse_from(line) {
+        let line: Vec<_> = line.into_iter().collect();
+        let error = match Self::try_parse_from(&line) {
             Ok(args) => return Ok(args),
             Err(error) => error,
         };
@@ -428,7 +422,10 @@ impl Args {
             ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
                 return Self::parse_line(["factum".into(), "--help".into()]);
             }
-            _ => return Err(Failure::new(Exit::Usage, one_line(&error))),
+            _ => {
+                let text = advice::with_store(&line).unwrap_or_else(|| one_line(&error));
+                return Err(Failure::new(Exit::Usage, text));
+            }
         }
         // Like a closed pipe, help is a quiet end.
         Err(Failure::PipeClosed)
@@ -442,13 +439,15 @@ pub(crate) fn completions(shell: clap_complete::Shell) -> Vec<u8> {
     script
 }
 
-/// An error of clap's in one line: without its usage, which `--help` shows better, and without a
-/// store's URL at the wrong place, which may hold a password.
+/// An error of clap's in one line: without its usage, which `--help` shows better, without the tip
+/// to pass an option as a value, as no value begins with dashes, and without a store's URL at the
+/// wrong place, which may hold a password.
 fn one_line(error: &clap::Error) -> String {
     let text = error.render().to_string();
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let told =
         lines.take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
+    let told = told.filter(|line| !line.starts_with("tip: to pass"));
     let told: Vec<_> = told.map(|line| line.trim_start_matches("error: ")).collect();
     let told = told.join(", ").replace(":,", ":");
     let is_url = |word: &str| ["://", "@", "password="].iter().any(|part| word.contains(part));

@@ -1,15 +1,9 @@
-//! `factum bench`: how fast a store is, measured on the kernel's traits; and how fast that is which
-//! runs on it, against the store itself.
+//! `factum bench`: how fast a store is, measured on the kernel's traits.
 
 mod append;
-mod entities;
-mod ground;
-mod idle;
 mod latency;
 mod load;
-mod project;
 mod read;
-mod recover;
 mod report;
 
 use factum::Durability;
@@ -21,10 +15,6 @@ pub(crate) async fn run(command: &BenchCommand, out: &mut Output) -> Result<(), 
     match command {
         BenchCommand::Append(args) => append::run(args, out).await,
         BenchCommand::Read(args) => read::run(args, out).await,
-        BenchCommand::Entities(args) => entities::run(args, out).await,
-        BenchCommand::Recover(args) => recover::run(args, out).await,
-        BenchCommand::Idle(args) => idle::run(args, out).await,
-        BenchCommand::Project(args) => project::run(args, out).await,
     }
 }
 
@@ -46,10 +36,4 @@ fn sync_policy(claimed: Durability) -> &'static str {
         Durability::PowerLoss => "answered appends are synced and survive a power cut",
         Durability::Replicated => "answered appends survive the loss of a machine",
     }
-}
-
-/// The one in the middle. There is at least one.
-fn median(mut numbers: Vec<f64>) -> f64 {
-    numbers.sort_by(f64::total_cmp);
-    numbers[numbers.len() / 2]
 }

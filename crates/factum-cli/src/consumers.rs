@@ -165,10 +165,12 @@ async fn list(args: &LettersArgs, out: &mut Output) -> Result<(), Failure> {
             letters().map(|(name, letter)| letter_object(name, &letter)).collect();
         return out.line(json!({ "store": place.to_string(), "dead_letters": letters }));
     }
-    for (name, letter) in letters() {
-        print_letter(name, &letter, out)?;
-    }
-    if letters().next().is_none() { out.line("nothing is parked") } else { Ok(()) }
+    let parked = match letters().count() as u64 {
+        0 => "nothing is parked".into(),
+        count => format!("{} parked", counted(count, "stream")),
+    };
+    out.line(format_args!("store  {place}, {parked}"))?;
+    letters().try_for_each(|(name, letter)| print_letter(name, &letter, out))
 }
 
 fn letter_object(consumer: &str, letter: &DeadLetter) -> Value {
@@ -217,6 +219,7 @@ async fn show(args: &LetterArgs, out: &mut Output) -> Result<(), Failure> {
         object["blocked"] = json!(blocked);
         return out.line(object);
     }
+    out.line(format_args!("store  {place}"))?;
     print_letter(&consumer.name, letter, out)?;
     out.line(format_args!("  {} behind it", counted(blocked, "event")))
 }
@@ -236,7 +239,7 @@ async fn blocked(app: &App, letter: &DeadLetter) -> Result<u64, Failure> {
 async fn order(args: &LetterArgs, release: Release, out: &mut Output) -> Result<(), Failure> {
     let place = Place::find(&args.store)?;
     place.check_is_there()?;
-    let app = App::open(&place.for_changing()).await?;
+    let app = place.open_for_changing().await?;
     let ordered = order_release(app.kernel(), &args.consumer, &args.stream, release).await;
     app.close().await?;
     ordered?;
@@ -248,12 +251,12 @@ async fn order(args: &LetterArgs, release: Release, out: &mut Output) -> Result<
             "store": store, "consumer": consumer, "stream": stream, "ordered": what,
         }));
     }
-    out.line(format_args!("ordered: {what} {stream} of {consumer}"))
+    out.line(format_args!("ordered: {what} {stream} of {consumer}, store={place}"))
 }
 
 async fn look_at(store: &str) -> Result<(Place, App), Failure> {
     let place = Place::find(store)?;
     place.check_is_there()?;
-    let app = App::open(&place.for_reading()).await?;
+    let app = place.open_for_reading().await?;
     Ok((place, app))
 }

@@ -3,8 +3,8 @@
 use std::error::Error;
 
 use factum::{
-    AppendError, Cause, EntityError, ExecuteError, LoadError, OpenError, ReadError, StoreError,
-    StoreErrorKind, WriteError,
+    AppendError, EntityError, ExecuteError, LoadError, OpenError, ReadError, StoreError,
+    StoreErrorKind, WriteError, sentence,
 };
 
 /// What the program's exit code says. Part of its interface: `factum --help` lists them.
@@ -65,24 +65,10 @@ impl Failure {
         Self::new(Exit::Internal, text)
     }
 
-    fn of(exit: impl Into<Exit>, error: &dyn Error) -> Self {
+    /// Ends with this code, and with all that the error and its sources say.
+    pub(crate) fn of(exit: impl Into<Exit>, error: &dyn Error) -> Self {
         Self::new(exit.into(), sentence(error))
     }
-}
-
-/// An error and its sources in one line.
-fn sentence(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let reason = error.to_string();
-        // Drivers like to repeat the text of what they wrap, and the exit code tells the kind.
-        if !error.is::<Cause>() && !text.contains(&reason) {
-            text = format!("{text}: {reason}");
-        }
-        source = error.source();
-    }
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 impl From<StoreError> for Failure {

@@ -3,25 +3,25 @@
 use factum::Lineage;
 use serde_json::json;
 
-#[cfg(feature = "postgres")]
-use crate::schema::postgres_at;
-use crate::{args::LineageCommand, exit::Failure, output::Output, place};
+use crate::{args::LineageCommand, exit::Failure, output::Output, place::Place};
 
 /// Does what was asked for.
 pub(crate) async fn run(command: &LineageCommand, out: &mut Output) -> Result<(), Failure> {
     let LineageCommand::Renew { store, json } = command;
-    let lineage = renew(store).await?;
-    let place = place::shown(store);
+    let (place, lineage) = renew(store).await?;
     if *json {
-        return out.line(json!({ "store": place, "lineage": lineage.to_string() }));
+        return out.line(json!({ "store": place.to_string(), "lineage": lineage.to_string() }));
     }
     out.line(format_args!("the lineage is {lineage} now, store={place}"))
 }
 
-async fn renew(store: &str) -> Result<Lineage, Failure> {
+async fn renew(store: &str) -> Result<(Place, Lineage), Failure> {
     #[cfg(feature = "postgres")]
-    if let Some(options) = postgres_at(store)? {
-        return renew_postgres(options).await;
+    {
+        let place = Place::find(store)?;
+        if let Some(options) = place.postgres()? {
+            return Ok((place, renew_postgres(options).await?));
+        }
     }
     renew_journal(store).await
 }
@@ -39,14 +39,15 @@ async fn renew_postgres(options: factum::PostgresOptions) -> Result<Lineage, Fai
 }
 
 #[cfg(feature = "journal")]
-async fn renew_journal(store: &str) -> Result<Lineage, Failure> {
-    let folder = place::journal_at(store)?;
+async fn renew_journal(store: &str) -> Result<(Place, Lineage), Failure> {
+    let (place, folder) = crate::place::journal_at(store)?;
     let renew = move || factum::renew_journal_lineage(&folder);
-    Ok(tokio::task::spawn_blocking(renew).await??)
+    Ok((place, tokio::task::spawn_blocking(renew).await??))
 }
 
 #[cfg(not(feature = "journal"))]
-async fn renew_journal(store: &str) -> Result<Lineage, Failure> {
-    let text = format!("this program is built without journals: store={store}");
+async fn renew_journal(store: &str) -> Result<(Place, Lineage), Failure> {
+    let place = Place::find(store)?;
+    let text = format!("this program is built without journals: store={place}");
     Err(Failure::new(crate::exit::Exit::Usage, text))
 }

@@ -108,7 +108,7 @@ pub(crate) fn complain(text: &str) {
     let _ = writeln!(io::stderr(), "factum: {text}");
 }
 
-/// Prints help or a version, in colour where that is wanted.
+/// Prints help or a version.
 pub(crate) fn help(help: &clap::Error) -> Result<(), Failure> {
     help.print().map_err(broken)
 }

@@ -6,7 +6,9 @@ use std::{
     sync::Arc,
 };
 
-use factum::{App, Clock, OpenContext, StoreUrl, Stores, SystemIds};
+#[cfg(feature = "postgres")]
+use factum::PostgresOptions;
+use factum::{App, Clock, OpenContext, StoreUrl, Stores, SystemClock, SystemIds};
 
 use crate::exit::{Exit, Failure};
 
@@ -16,19 +18,13 @@ const JOURNAL_MARKER: &str = "factum-journal";
 /// A store that may or may not be there yet.
 #[derive(Debug, Clone)]
 pub(crate) struct Place {
-    text: String,
     url: StoreUrl,
 }
 
 impl Place {
     /// What a URL or a path stands for.
     pub(crate) fn find(url_or_path: &str) -> Result<Self, Failure> {
-        let url = App::stores().resolve(url_or_path)?;
-        let text = match StoreUrl::parse(url_or_path) {
-            Some(_) => url_or_path.to_owned(),
-            None => format!("{}:{}", url.scheme(), url.path()),
-        };
-        Ok(Self { text, url })
+        Ok(Self { url: App::stores().resolve(url_or_path)? })
     }
 
     /// The kind of store.
@@ -39,27 +35,46 @@ impl Place {
     /// Opens it, and makes it if it is not there.
     pub(crate) async fn open(&self, clock: Arc<dyn Clock>) -> Result<Stores, Failure> {
         let context = OpenContext { clock, ids: Arc::new(SystemIds) };
-        Ok(App::stores().open(&self.text, &context).await?)
+        Ok(App::stores().open_url(&self.url, &context).await?)
     }
 
-    /// The URL to read it by: beside whoever writes, and without making it.
-    pub(crate) fn for_reading(&self) -> String {
+    /// Opens it beside a process that writes, and without making it.
+    pub(crate) async fn open_for_reading(&self) -> Result<App, Failure> {
+        self.for_reading().open_app().await
+    }
+
+    /// Opens it to change what is there, also while another process has it open.
+    pub(crate) async fn open_for_changing(&self) -> Result<App, Failure> {
+        self.for_changing().open_app().await
+    }
+
+    async fn open_app(&self) -> Result<App, Failure> {
+        let stores = self.open(Arc::new(SystemClock)).await?;
+        Ok(App::builder().open_stores(stores).await?)
+    }
+
+    fn for_reading(&self) -> Self {
         // Only stores in files know this mode.
-        if self.is_in_files() { self.in_mode("read") } else { self.text.clone() }
+        if self.is_in_files() { self.in_mode("read") } else { self.clone() }
     }
 
-    /// The URL to change it by, also while another process has it open.
-    pub(crate) fn for_changing(&self) -> String {
+    fn for_changing(&self) -> Self {
         // Of the others, each process writes for itself.
-        if self.scheme() == "journal" { self.in_mode("join") } else { self.text.clone() }
+        if self.scheme() == "journal" { self.in_mode("join") } else { self.clone() }
     }
 
-    fn in_mode(&self, mode: &str) -> String {
-        if self.url.option("mode").is_some() {
-            return self.text.clone();
+    fn in_mode(&self, mode: &str) -> Self {
+        let url = self.url.clone();
+        Self { url: if url.option("mode").is_some() { url } else { url.with_option("mode", mode) } }
+    }
+
+    /// The options of a PostgreSQL store, if it is one.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn postgres(&self) -> Result<Option<PostgresOptions>, Failure> {
+        match self.scheme() {
+            "postgres" | "postgresql" => Ok(Some(PostgresOptions::of_url(&self.url)?)),
+            _ => Ok(None),
         }
-        let joint = if self.text.contains('?') { '&' } else { '?' };
-        format!("{}{joint}mode={mode}", self.text)
     }
 
     /// Refuses a store in files of which there are none.
@@ -96,26 +111,20 @@ impl Place {
     }
 }
 
-/// A URL or a path as it may be printed: without a password.
-#[cfg(any(feature = "journal", feature = "postgres"))]
-pub(crate) fn shown(url_or_path: &str) -> String {
-    match (StoreUrl::parse(url_or_path), App::stores().resolve(url_or_path)) {
-        (Some(url), _) => url.to_string(),
-        (None, Ok(_)) => url_or_path.into(),
-        (None, Err(_)) => "***".into(),
-    }
-}
-
 /// The folder of the journal that a URL or a path names. What else is there is refused.
 #[cfg(feature = "journal")]
-pub(crate) fn journal_at(url_or_path: &str) -> Result<PathBuf, Failure> {
+pub(crate) fn journal_at(url_or_path: &str) -> Result<(Place, PathBuf), Failure> {
     // What is left of a damaged journal may lack the file that it is known by.
-    if StoreUrl::parse(url_or_path).is_none() && Path::new(url_or_path).join("log").is_dir() {
-        return Ok(url_or_path.into());
+    let folder = Path::new(url_or_path);
+    if StoreUrl::parse(url_or_path).is_none() && folder.join("log").is_dir() {
+        return Ok((Place { url: StoreUrl::of_path("journal", folder) }, folder.into()));
     }
     let place = Place::find(url_or_path)?;
     match place.scheme() {
-        "journal" => Ok(place.path().into()),
+        "journal" => {
+            let folder = place.path().into();
+            Ok((place, folder))
+        }
         "sqlite" if place.path().is_file() => {
             let text = format!(
                 "this is for journals so far; of a SQLite store, sqlite3 and its PRAGMA \
@@ -125,15 +134,33 @@ pub(crate) fn journal_at(url_or_path: &str) -> Result<PathBuf, Failure> {
             Err(Failure::new(Exit::Usage, text))
         }
         _ => {
-            let text = format!("there is no journal, check the path: path={}", shown(url_or_path));
+            let text = format!("there is no journal, check the path: store={place}");
             Err(Failure::new(Exit::Usage, text))
         }
     }
 }
 
 impl fmt::Display for Place {
+    /// The store's whole name as `--store` takes it, without the user, the password, and options
+    /// that say only how it is opened.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.url.fmt(f)
+        if self.url.path().contains('?') {
+            // In a URL the path would end there.
+            return f.write_str(self.url.path());
+        }
+        self.url.fmt(f)?;
+        #[cfg(feature = "postgres")]
+        if let Ok(Some(options)) = self.postgres() {
+            let mut joint = '?';
+            for name in ["host", "hostaddr", "port", "dbname"] {
+                if let Some(value) = self.url.option(name) {
+                    write!(f, "{joint}{name}={}", self.url.shown_option(value))?;
+                    joint = '&';
+                }
+            }
+            write!(f, "{joint}schema={}", options.schema)?;
+        }
+        Ok(())
     }
 }
 
@@ -178,8 +205,7 @@ mod tests {
         for (name, len) in [("events.db", 10), ("events.db-wal", 5), ("other.db", 100)] {
             fs::write(folder.path().join(name), vec![0; len]).unwrap();
         }
-        let place =
-            |path: &Path| Place { text: String::new(), url: StoreUrl::of_path("sqlite", path) };
+        let place = |path: &Path| Place { url: StoreUrl::of_path("sqlite", path) };
         assert_eq!(place(&file).disk_bytes(), Some(15));
         assert_eq!(place(folder.path()).disk_bytes(), Some(115));
         assert_eq!(place(&folder.path().join("none")).disk_bytes(), None);
@@ -189,7 +215,7 @@ mod tests {
     fn an_empty_file_is_there_and_a_folder_without_a_journal_is_not() {
         let folder = tempfile::tempdir().unwrap();
         let is_there = |scheme: &str, path: &Path| {
-            let place = Place { text: String::new(), url: StoreUrl::of_path(scheme, path) };
+            let place = Place { url: StoreUrl::of_path(scheme, path) };
             place.check_is_there().is_ok()
         };
         let file = folder.path().join("events.db");
@@ -201,21 +227,59 @@ mod tests {
         assert!(is_there("memory", Path::new("")));
     }
 
+    fn mode(place: &Place) -> Option<&str> {
+        place.url.option("mode")
+    }
+
     #[test]
     fn a_file_is_read_without_being_made() {
-        let reading = |text: &str| Place::find(text).unwrap().for_reading();
-        assert_eq!(reading("sqlite:a.db"), "sqlite:a.db?mode=read");
-        assert_eq!(reading("journal:./data"), "journal:./data?mode=read");
-        assert_eq!(reading("sqlite:a.db?mode=write"), "sqlite:a.db?mode=write");
-        assert_eq!(reading("sqlite:a.db?x=1"), "sqlite:a.db?x=1&mode=read");
-        assert_eq!(reading("memory:"), "memory:");
+        let check = |text: &str, expected: Option<&str>| {
+            assert_eq!(mode(&Place::find(text).unwrap().for_reading()), expected, "{text}");
+        };
+        check("sqlite:a.db", Some("read"));
+        check("journal:./data", Some("read"));
+        check("./why?data", Some("read"));
+        check("sqlite:a.db?mode=write", Some("write"));
+        check("sqlite:a.db?x=1", Some("read"));
+        check("memory:", None);
     }
 
     #[test]
     fn only_a_journal_is_changed_through_the_process_that_has_it_open() {
-        let changing = |text: &str| Place::find(text).unwrap().for_changing();
-        assert_eq!(changing("journal:./data"), "journal:./data?mode=join");
-        assert_eq!(changing("journal:./data?mode=write"), "journal:./data?mode=write");
-        assert_eq!(changing("sqlite:a.db"), "sqlite:a.db");
+        let check = |text: &str, expected: Option<&str>| {
+            assert_eq!(mode(&Place::find(text).unwrap().for_changing()), expected, "{text}");
+        };
+        check("journal:./data", Some("join"));
+        check("./why?data", Some("join"));
+        check("journal:./data?mode=write", Some("write"));
+        check("sqlite:a.db", None);
+    }
+
+    #[test]
+    fn a_name_leads_to_the_same_store_and_holds_no_secret() {
+        let check = |given: &str, name: &str| {
+            assert_eq!(Place::find(given).unwrap().to_string(), name, "{given}");
+        };
+        check("./data", "journal:./data");
+        check("./why?mode=read", "./why?mode=read");
+        check("journal:./data?mode=read", "journal:./data");
+        check("memory:", "memory:");
+        #[cfg(feature = "postgres")]
+        for (given, name) in [
+            ("postgres://db/bank", "postgres://db/bank?schema=factum"),
+            ("postgres://ada:s3c@db:1/bank?schema=a&mode=read", "postgres://db:1/bank?schema=a"),
+            ("postgresql://ada@db/bank?schema=a", "postgresql://db/bank?schema=a"),
+            (
+                "postgres:///bank?user=ada&host=/run/pg&schema=a",
+                "postgres:///bank?host=/run/pg&schema=a",
+            ),
+            (
+                "postgres://db/bank?password=s3c&host=s3c&schema=a",
+                "postgres://db/bank?host=***&schema=a",
+            ),
+            ("postgres://ada:s3c?r3t@db/bank", "postgres:***"),
+        ] {
+            check(given, name);
+        }
     }
 }

@@ -19,7 +19,7 @@ use crate::{
 
 /// Prints the events that were asked for.
 pub(crate) async fn run(args: &ReadArgs, out: &mut Output) -> Result<(), Failure> {
-    let app = App::open(&Place::find(&args.store)?.for_reading()).await?;
+    let app = Place::find(&args.store)?.open_for_reading().await?;
     let interrupt = Interrupt::listen();
     let ended = tokio::select! {
         ended = print(&app, args, out) => ended,

@@ -1,6 +1,6 @@
 //! `factum consumers rewind`: a consumer that does not run goes on somewhere else.
 
-use factum::{App, Position, RewindError};
+use factum::{Position, RewindError};
 use serde_json::json;
 
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
 pub(crate) async fn run(args: &RewindArgs, out: &mut Output) -> Result<(), Failure> {
     let place = Place::find(&args.store)?;
     place.check_is_there()?;
-    let app = App::open(&place.for_changing()).await?;
+    let app = place.open_for_changing().await?;
     let moved = app.consumers().rewind(&args.consumer, Position::new(args.to)).await;
     app.close().await?;
     moved.map_err(failure)?;
@@ -23,13 +23,14 @@ pub(crate) async fn run(args: &RewindArgs, out: &mut Output) -> Result<(), Failu
         let store = place.to_string();
         return out.line(json!({ "store": store, "consumer": consumer, "position": to }));
     }
-    out.line(format_args!("{consumer} goes on behind position {to} at its next start"))
+    let what = format!("{consumer} goes on behind position {to} at its next start");
+    out.line(format_args!("{what}, store={place}"))
 }
 
 fn failure(error: RewindError) -> Failure {
     match error {
         RewindError::Store(error) => error.into(),
-        RewindError::Target(error) => Failure::new(Exit::Unavailable, error.to_string()),
-        other => Failure::new(Exit::Usage, other.to_string()),
+        RewindError::Target(error) => Failure::of(Exit::Unavailable, &error),
+        other => Failure::of(Exit::Usage, &other),
     }
 }

@@ -1,8 +1,8 @@
 //! `factum schema`: the tables and functions of a log in PostgreSQL.
 
 use factum::{
-    Clock, IdSource, Lineage, POSTGRES_SCHEMA_VERSION, PostgresApplied, PostgresOptions, StoreUrl,
-    SystemClock, SystemIds, apply_postgres_schema, postgres_grants_sql, postgres_schema_sql,
+    Clock, IdSource, Lineage, POSTGRES_SCHEMA_VERSION, PostgresApplied, SystemClock, SystemIds,
+    apply_postgres_schema, postgres_grants_sql, postgres_schema_sql,
 };
 use serde_json::json;
 
@@ -10,7 +10,7 @@ use crate::{
     args::{ApplyArgs, PrintArgs, SchemaCommand},
     exit::{Exit, Failure},
     output::Output,
-    place,
+    place::Place,
 };
 
 /// Does what was asked for.
@@ -38,8 +38,8 @@ fn print(args: &PrintArgs, out: &mut Output) -> Result<(), Failure> {
 }
 
 async fn apply(args: &ApplyArgs, out: &mut Output) -> Result<(), Failure> {
-    let place = place::shown(&args.url);
-    let Some(options) = postgres_at(&args.url)? else {
+    let place = Place::find(&args.store)?;
+    let Some(options) = place.postgres()? else {
         let text = format!(
             "schemas are for PostgreSQL, give a URL such as postgres://host/database: store={place}"
         );
@@ -50,7 +50,7 @@ async fn apply(args: &ApplyArgs, out: &mut Output) -> Result<(), Failure> {
     let made = applied == PostgresApplied::Made;
     if args.json {
         return out.line(json!({
-            "store": place, "schema": schema, "schema_version": version, "made": made,
+            "store": place.to_string(), "schema": schema, "schema_version": version, "made": made,
             "migrated": applied == PostgresApplied::Migrated,
         }));
     }
@@ -60,14 +60,4 @@ async fn apply(args: &ApplyArgs, out: &mut Output) -> Result<(), Failure> {
         _ => "the log was there, nothing is changed",
     };
     out.line(format_args!("{what}: schema={schema} version={version} store={place}"))
-}
-
-/// What a PostgreSQL store is opened with, if the URL is of one.
-pub(crate) fn postgres_at(url_or_path: &str) -> Result<Option<PostgresOptions>, Failure> {
-    match StoreUrl::parse(url_or_path) {
-        Some(url) if ["postgres", "postgresql"].contains(&url.scheme()) => {
-            Ok(Some(PostgresOptions::of_url(&url)?))
-        }
-        _ => Ok(None),
-    }
 }

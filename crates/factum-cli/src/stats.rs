@@ -21,7 +21,7 @@ use crate::{
 pub(crate) async fn run(args: &StatsArgs, out: &mut Output) -> Result<(), Failure> {
     let place = Place::find(&args.store)?;
     place.check_is_there()?;
-    let app = App::open(&place.for_reading()).await?;
+    let app = place.open_for_reading().await?;
     let (found, head) = look(&app).await?;
     app.close().await?;
     let now = SystemClock.now();

@@ -22,18 +22,19 @@ enum Outcome {
 
 /// Looks through the journal that was asked for, and repairs it if that was asked for.
 pub(crate) async fn run(args: &VerifyArgs, out: &mut Output) -> Result<(), Failure> {
-    let folder = place::journal_at(&args.path)?;
+    let (place, folder) = place::journal_at(&args.store)?;
+    let store = place.to_string();
     let notes = if args.json { Notes::None } else { out.notes() };
     let (repair, accept_loss) = (args.repair, args.accept_loss);
     let looked = tokio::task::spawn_blocking(move || look(folder, (repair, accept_loss), notes));
     let outcome = looked.await??;
     let printed = match args.json {
-        true => report::print_json(&args.path, &outcome, out),
-        false => report::print(&args.path, &outcome, out),
+        true => report::print_json(&store, &outcome, out),
+        false => report::print(&store, &outcome, out),
     };
     // Damage matters more than an output that nobody reads any more.
     let printed = printed.and_then(|()| out.flush());
-    match outcome.complaint(&args.path) {
+    match outcome.complaint(&store) {
         Some(text) => Err(Failure::new(Exit::CheckFailed, text)),
         None => printed,
     }
@@ -65,12 +66,12 @@ impl Outcome {
     }
 
     /// Why the journal is not whole now, and what to do; `None` if it is.
-    fn complaint(&self, path: &str) -> Option<String> {
+    fn complaint(&self, store: &str) -> Option<String> {
         match self {
             Self::Verified(report) if report.is_whole() => None,
             Self::Verified(_) => Some(format!(
                 "the journal is damaged; restore it from a backup, or see what a repair would do: \
-                 factum verify --repair {path}"
+                 factum verify --store {store} --repair"
             )),
             Self::Repaired(repair) if !repair.is_done => Some(
                 "nothing was done, as acknowledged events or documents would leave the journal; \
@@ -79,7 +80,7 @@ impl Outcome {
             ),
             Self::Repaired(repair) if repair.left.is_whole() => None,
             Self::Repaired(_) => {
-                Some(format!("the journal is still damaged, repair it again: store={path}"))
+                Some(format!("the journal is still damaged, repair it again: store={store}"))
             }
         }
     }

@@ -38,7 +38,8 @@ impl<'a> Context<'a> {
 ///
 /// The README holds a whole bank account; `factum-testing` tests rules with given, when, then.
 pub trait Aggregate: Default + Send + Sync + 'static {
-    /// The category of its streams: letters, digits, `_` and `.`.
+    /// The category of its streams: letters, digits, `_` and `.`. Write it as
+    /// [`category!("account")`](crate::category): a wrong one is told at its line then.
     const CATEGORY: &'static str;
     /// What can be asked of it.
     type Command: Send + Sync + 'static;

@@ -99,18 +99,22 @@ impl AppendBatch {
         self
     }
 
-    /// Adds an event after those that are here, in the last write if that is of the same stream.
-    pub(crate) fn event(
-        mut self,
+    /// Adds events after those that are here, in the last write if that is of the same stream.
+    pub(crate) fn add_events(
+        &mut self,
         stream: &StreamId,
         expected: ExpectedVersion,
-        event: NewEvent,
-    ) -> Self {
-        match self.parts_mut().writes.last_mut() {
-            Some(last) if last.stream == *stream => last.events.push(event),
-            _ => return self.write(stream.clone(), expected, [event]),
+        events: Vec<NewEvent>,
+    ) {
+        let writes = &mut self.parts_mut().writes;
+        match writes.last_mut() {
+            Some(last) if last.stream == *stream => last.events.extend(events),
+            _ => writes.push(StreamWrite { stream: stream.clone(), expected, events }),
         }
-        self
+    }
+
+    pub(crate) fn add_condition(&mut self, condition: AppendCondition) {
+        self.parts_mut().conditions.push(condition);
     }
 
     /// Adds a stream that must be at a version but is not written.

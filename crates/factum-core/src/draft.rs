@@ -6,19 +6,20 @@
 use std::sync::Arc;
 
 use crate::{
-    aggregate::{Aggregate, Context, fold},
-    batch::{AppendBatch, Appended},
-    error::{AppendError, StoreError},
+    aggregate::Aggregate,
+    batch::AppendBatch,
+    encoder::{Encoded, Encoder},
+    error::StoreError,
     event::NewEvent,
-    execution::{ExecuteError, failure},
-    load::{At, Folding, LoadError, Loaded},
+    execution::{ExecuteError, Executed},
+    load::{At, Folding, Last, LoadError, Loaded},
     metadata::Metadata,
     position::Position,
+    proposal::{Committing, Proposal, Unsent},
     query::AppendCondition,
     read::{ReadFrom, ReadQuery},
-    recorded::EventHeader,
-    repository::{Encoded, Repository, SNAPSHOT_WAIT_MAX},
-    retry::{Appending, Attempts},
+    repository::{Repository, SNAPSHOT_WAIT_MAX},
+    retry::Attempts,
     snapshot::{Since, SnapshotHeader},
     store::EventStore,
     stream::StreamId,
@@ -78,17 +79,6 @@ pub enum Drafted<A: Aggregate> {
     /// again. A command with guards goes alone, because a guard that fails refuses all that it is
     /// stored with, and what was answered from the state behind it.
     PutOff,
-}
-
-/// What became of a draft.
-#[derive(Debug)]
-#[must_use]
-pub enum Committing {
-    /// It is stored; the draft is empty, and its state is the stored one.
-    Stored(Appended),
-    /// Others were first, nothing is stored: drop the draft, load and decide again. The pause is
-    /// over.
-    Overtaken,
 }
 
 /// What was found behind a loaded aggregate.
@@ -183,8 +173,8 @@ impl<A: Aggregate> Draft<A> {
     /// Decides a command on the state behind the draft's events, and adds what it decided.
     ///
     /// # Errors
-    /// A rejection, an event or a guard that can't be written down, or `Invalid` for a repository
-    /// of another store than the draft's; the draft is as before then.
+    /// `Rejected`, `Encode`, or `Store` with `Invalid` for a repository of another store than the
+    /// draft's; the draft is as before then.
     ///
     /// # Panics
     /// If `decide` or `evolve` does. The draft must be dropped then.
@@ -216,46 +206,45 @@ impl<A: Aggregate> Draft<A> {
         if !self.guards.is_empty() {
             return Ok(Drafted::PutOff);
         }
+        let encoder = Encoder::new(repository.kernel(), metadata).with_tag(tag);
         let is_first = self.answers == 0;
         self.answers += 1;
-        let kernel = repository.kernel();
-        let now = kernel.clock().now();
-        let cx = Context::new(self.stream.key(), self.loaded.version, now, metadata);
+        let cx = encoder.context(self.stream.key(), self.loaded.version);
         let decision = self.loaded.state.decide(command, &cx).map_err(ExecuteError::Rejected)?;
-        if decision.events.is_empty() {
-            return Ok(Drafted::Taken(Vec::new()));
-        }
-        if !is_first && !decision.guards.is_empty() {
+        if !is_first && !decision.events.is_empty() && !decision.guards.is_empty() {
             return Ok(Drafted::PutOff);
         }
-        let encoded = repository.encode(decision, metadata, now)?;
-        let Encoded { mut events, conditions, decision } = encoded;
-        if let Some(tag) = tag {
-            events.iter_mut().for_each(|event| event.tags.push(tag.clone()));
-        }
+        Ok(self.take(repository, encoder.encode(decision)?))
+    }
+
+    /// Adds what was decided on the draft's state, if there is room.
+    fn take(&mut self, repository: &Repository<A>, encoded: Encoded<A>) -> Drafted<A> {
         let id_bytes = self.stream.as_str().len();
-        let bytes = self.bytes + events.iter().map(|it| it.size() + id_bytes).sum::<usize>();
-        let limits = kernel.events().guarantees().limits;
-        let is_full = self.events.len() + events.len() > limits.batch_events_max
+        let sizes = encoded.events.iter().map(|event| event.size() + id_bytes);
+        let bytes = self.bytes + sizes.sum::<usize>();
+        let limits = repository.kernel().events().guarantees().limits;
+        let is_full = self.events.len() + encoded.events.len() > limits.batch_events_max
             || bytes > limits.batch_bytes_max;
-        if is_full && !self.events.is_empty() {
-            return Ok(Drafted::PutOff);
+        if is_full && !self.events.is_empty() && !encoded.events.is_empty() {
+            return Drafted::PutOff;
         }
-        decision.events.iter().for_each(|event| fold(&mut self.loaded.state, event));
-        self.loaded.version = self.loaded.version.plus(events.len() as u64);
+        encoded.fold(&mut self.loaded);
+        let Encoded { events, read, guards } = encoded;
         self.bytes = bytes;
         self.events.extend(events);
-        let rejections = decision.guards.into_iter().map(|(_, rejection)| rejection);
-        self.guards.extend(conditions.into_iter().zip(rejections));
-        Ok(Drafted::Taken(decision.events))
+        self.guards.extend(guards);
+        Drafted::Taken(read)
     }
 
     /// Stores the draft's events, at the version that was loaded. Repeats what is unknown or
     /// finds the store unavailable. The draft must hold an event.
     ///
     /// # Errors
-    /// A guard's rejection, else see [`ExecuteError`]. The draft must be dropped then.
-    /// `Invalid` for a repository of another store than the draft's: then it is as before.
+    /// `Rejected` by a guard, `Conflict`, `Indeterminate` or `Store`. The draft must be dropped
+    /// then. `Invalid` for a repository of another store than the draft's: then it is as before.
+    ///
+    /// # Panics
+    /// If the draft was not stored before and is used all the same.
     ///
     /// # Cancel safety
     /// A dropped future may or may not have stored the events; drop the draft too.
@@ -264,37 +253,45 @@ impl<A: Aggregate> Draft<A> {
         repository: &Repository<A>,
         attempts: &mut Attempts,
     ) -> Result<Committing, ExecuteError<A::Rejection>> {
+        Ok(self.commit_along(repository, AppendBatch::new(), attempts).await?)
+    }
+
+    /// [`commit`](Self::commit), with a batch of the caller's behind the draft's events. A draft
+    /// without events checks its stream.
+    pub(crate) async fn commit_along(
+        &mut self,
+        repository: &Repository<A>,
+        along: AppendBatch,
+        attempts: &mut Attempts,
+    ) -> Result<Committing, Unsent<A::Rejection>> {
         self.check(repository)?;
-        let events = std::mem::take(&mut self.events);
-        let last = events.last().map(|event| (event.id, event.schema_version, event.content));
-        let (conditions, mut rejections): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.guards).into_iter().unzip();
-        let batch = AppendBatch::new().write(self.stream.clone(), self.stored, events);
-        let batch = conditions.into_iter().fold(batch, AppendBatch::unless);
-        match repository.kernel().append(batch, attempts, |_| true).await {
-            Appending::Done(appended) => {
-                let recorded_at = appended.recorded_at;
-                self.loaded.last = last.map(|(id, schema_version, content)| EventHeader {
-                    position: appended.last,
-                    version: self.loaded.version,
-                    recorded_at,
-                    id,
-                    schema_version,
-                    content,
-                });
-                self.loaded.position = appended.last;
-                self.loaded.since.at = self.loaded.since.at.or(Some(recorded_at));
-                (self.stored, self.bytes) = (self.loaded.version, 0);
-                Ok(Committing::Stored(appended))
-            }
-            Appending::Reload => Ok(Committing::Overtaken),
-            Appending::Failed(AppendError::ConditionFailed { condition, .. })
-                if condition < rejections.len() =>
-            {
-                Err(ExecuteError::Rejected(rejections.swap_remove(condition)))
-            }
-            Appending::Failed(error) => Err(failure(error)),
+        let mut proposal = Proposal::new();
+        let stream = proposal.stream(self.stream.clone(), self.stored.into());
+        let last = self.events.last().map(Last::of);
+        let count = self.events.len() as u64;
+        let is_whole = count == 0 || self.loaded.version == self.stored.plus(count);
+        assert!(is_whole, "a draft that was not stored is dropped: its state holds lost events");
+        proposal.add(stream, std::mem::take(&mut self.events));
+        for (condition, rejection) in std::mem::take(&mut self.guards) {
+            proposal.guard(condition, rejection);
         }
+        let committing = proposal.send(along, repository.kernel(), attempts).await?;
+        if let (Committing::Stored(appended), Some(last)) = (&committing, last) {
+            // The draft's events are the batch's first; what rode along is behind them.
+            self.loaded.stored(last, appended.first.plus(count - 1), appended.recorded_at);
+            (self.stored, self.bytes) = (self.loaded.version, 0);
+        }
+        Ok(committing)
+    }
+
+    /// What came of the one command that was decided: these events, stored up to this position.
+    pub(crate) fn into_executed(
+        self,
+        position: Option<Position>,
+        events: Vec<A::Event>,
+    ) -> Executed<A> {
+        let Loaded { state, version, .. } = self.loaded;
+        Executed { state, version, position, events }
     }
 
     /// Folds what others have appended since; waits and tries again while the store is
@@ -317,15 +314,8 @@ impl<A: Aggregate> Draft<A> {
         let from = ReadFrom::Version(self.stored.max(StreamVersion::new(1)));
         let query = ReadQuery::stream(self.stream.clone()).from(from);
         let kernel = repository.kernel();
-        let mut page = loop {
-            match kernel.events().read(query.clone()).await {
-                Ok(page) => break page,
-                Err(error) => match attempts.after_failed_load(&error) {
-                    Some(pause) => kernel.pause(pause).await,
-                    None => return Err(error.into()),
-                },
-            }
-        };
+        let read = || kernel.events().read(query.clone());
+        let mut page = kernel.patiently(attempts, |error| Some(error), read).await?;
         let bounds = page.bounds.unwrap_or_default();
         let first = page.events.first().filter(|event| event.version() == self.stored);
         let is_ours = match (first, &self.loaded.last) {

@@ -1,50 +1,36 @@
 //! What comes of a command: events, a rejection, or an error.
 
+use std::error::Error;
+
 use crate::{
     aggregate::Aggregate,
-    decision::Decision,
     error::{AppendError, StoreError, VersionConflict},
     kind::ErrorKind,
-    load::{LoadError, Loaded},
+    load::LoadError,
     position::Position,
+    proposal::{Along, Unsent},
     schema::EncodeError,
+    stream::InvalidStreamId,
     version::StreamVersion,
 };
 
 /// Why a command was not executed, or is not known to be.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum ExecuteError<R: std::error::Error + 'static> {
+pub enum ExecuteError<R: Error + 'static> {
     /// The domain says no. Nothing was stored.
     #[error(transparent)]
     Rejected(R),
-    /// Others were first, again and again, or a stream that rode along was not as expected.
-    /// Nothing was stored; try later, or raise
+    /// Others were first, again and again. Nothing was stored; try later, or raise
     /// [`conflicts_max`](crate::RetryPolicy::conflicts_max).
     #[error(transparent)]
     Conflict(VersionConflict),
-    /// A condition of the batch that rode along did not hold. Nothing was stored.
-    #[error("a condition that rode along does not hold: condition={condition} position={position}")]
-    Along {
-        /// Which of its conditions, from 0.
-        condition: usize,
-        /// An event that matches it.
-        position: Position,
-    },
     /// The aggregate does not load.
     #[error(transparent)]
     Load(#[from] LoadError),
     /// An event or a guard can't be written down.
     #[error(transparent)]
     Encode(#[from] EncodeError),
-    /// Others appended to what a decision model had read, again and again. Nothing was stored; try
-    /// later, or raise
-    /// [`conflicts_max`](crate::RetryPolicy::conflicts_max).
-    #[error("others appended to what the decision depends on: position={position}")]
-    Overtaken {
-        /// An event that it had not seen.
-        position: Position,
-    },
     /// It may or may not be stored: every repeat failed too. Load to see.
     #[error("the outcome is unknown")]
     Indeterminate(#[source] StoreError),
@@ -53,18 +39,118 @@ pub enum ExecuteError<R: std::error::Error + 'static> {
     Store(#[from] StoreError),
 }
 
-impl<R: std::error::Error + 'static> ExecuteError<R> {
+impl<R: Error + 'static> ExecuteError<R> {
     /// What the caller can do.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Rejected(_) => ErrorKind::Rejected,
-            Self::Conflict(_) | Self::Along { .. } | Self::Overtaken { .. } => ErrorKind::Conflict,
+            Self::Conflict(error) => error.kind(),
             Self::Load(error) => error.kind(),
             Self::Encode(error) => error.kind(),
             Self::Indeterminate(_) => ErrorKind::Unknown,
             Self::Store(error) => error.kind().into(),
         }
     }
+}
+
+impl<R: Error + 'static> From<Unsent<R>> for ExecuteError<R> {
+    fn from(error: Unsent<R>) -> Self {
+        match error {
+            Unsent::Rejected(rejection) => Self::Rejected(rejection),
+            Unsent::Conflict(conflict) => Self::Conflict(conflict),
+            Unsent::Indeterminate(error) => Self::Indeterminate(error),
+            Unsent::Store(error) => Self::Store(error),
+            Unsent::Overtaken(_) | Unsent::Along(_) => Self::Store(unforeseen()),
+        }
+    }
+}
+
+/// Why a command and the batch that rode along with it were not stored, or are not known to be.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AlongError<R: Error + 'static> {
+    /// As of a command alone. Of the batch: `Invalid`, where it must not ride along.
+    #[error(transparent)]
+    Execute(#[from] ExecuteError<R>),
+    /// A stream that the batch writes or checks is not as it expects. Nothing was stored.
+    #[error(transparent)]
+    Conflict(VersionConflict),
+    /// A condition of the batch does not hold. Nothing was stored.
+    #[error("a condition that rode along does not hold: condition={condition} position={position}")]
+    Condition {
+        /// Which of its conditions, from 0.
+        condition: usize,
+        /// An event that matches it.
+        position: Position,
+    },
+}
+
+impl<R: Error + 'static> AlongError<R> {
+    /// What the caller can do.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Execute(error) => error.kind(),
+            Self::Conflict(_) | Self::Condition { .. } => ErrorKind::Conflict,
+        }
+    }
+}
+
+impl<R: Error + 'static> From<Unsent<R>> for AlongError<R> {
+    fn from(error: Unsent<R>) -> Self {
+        match error {
+            Unsent::Along(Along::Conflict(conflict)) => Self::Conflict(conflict),
+            Unsent::Along(Along::Condition { condition, position }) => {
+                Self::Condition { condition, position }
+            }
+            other => Self::Execute(other.into()),
+        }
+    }
+}
+
+/// Why an aggregate was not deleted, or is not known to be.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DeleteError {
+    /// The key can't be one.
+    #[error(transparent)]
+    Key(#[from] InvalidStreamId),
+    /// It is not as expected. Nothing was erased.
+    #[error(transparent)]
+    Conflict(VersionConflict),
+    /// It may or may not be erased. Run it again.
+    #[error("the outcome is unknown")]
+    Indeterminate(#[source] StoreError),
+    /// The store. The events, or only the snapshots, are left. Run it again.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl DeleteError {
+    /// What the caller can do.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Key(error) => error.kind(),
+            Self::Conflict(error) => error.kind(),
+            Self::Indeterminate(_) => ErrorKind::Unknown,
+            Self::Store(error) => error.kind().into(),
+        }
+    }
+}
+
+impl From<AppendError> for DeleteError {
+    fn from(error: AppendError) -> Self {
+        match error {
+            AppendError::Conflict(conflict) => Self::Conflict(conflict),
+            AppendError::Indeterminate(error) => Self::Indeterminate(error),
+            AppendError::Store(error) => Self::Store(error),
+            AppendError::ConditionFailed { .. } => Self::Store(unforeseen()),
+        }
+    }
+}
+
+/// Of a store that breaks its laws.
+pub(crate) fn unforeseen() -> StoreError {
+    StoreError::internal("the store refuses what it was not asked, report this to its makers")
 }
 
 /// What came of a command.
@@ -80,38 +166,4 @@ pub struct Executed<A: Aggregate> {
     pub position: Option<Position>,
     /// The events.
     pub events: Vec<A::Event>,
-}
-
-pub(crate) fn unchanged<A: Aggregate>(loaded: Loaded<A>) -> Executed<A> {
-    let (state, version) = (loaded.state, loaded.version);
-    Executed { state, version, position: None, events: Vec::new() }
-}
-
-/// A failed append as an error of the execution; a guard's failure is its rejection.
-pub(crate) fn refusal<A: Aggregate>(
-    error: AppendError,
-    mut decision: Decision<A>,
-) -> ExecuteError<A::Rejection> {
-    let guards = if decision.events.is_empty() { 0 } else { decision.guards.len() };
-    match error {
-        AppendError::ConditionFailed { condition, .. } if condition < guards => {
-            ExecuteError::Rejected(decision.guards.swap_remove(condition).1)
-        }
-        AppendError::ConditionFailed { condition, position } => {
-            ExecuteError::Along { condition: condition - guards, position }
-        }
-        other => failure(other),
-    }
-}
-
-/// A failed append as an error of the execution, where no guard can have failed.
-pub(crate) fn failure<R: std::error::Error + 'static>(error: AppendError) -> ExecuteError<R> {
-    match error {
-        AppendError::Conflict(conflict) => ExecuteError::Conflict(conflict),
-        AppendError::ConditionFailed { condition, position } => {
-            ExecuteError::Along { condition, position }
-        }
-        AppendError::Indeterminate(error) => ExecuteError::Indeterminate(error),
-        AppendError::Store(error) => ExecuteError::Store(error),
-    }
 }

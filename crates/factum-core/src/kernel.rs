@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use crate::{
     document::DocumentStore,
-    id::{EventId, IdSource, SystemIds},
+    id::{IdSource, SystemIds},
     store::EventStore,
     tag::TagKey,
-    time::{Clock, SystemClock, Timestamp},
+    time::{Clock, SystemClock},
 };
 
 /// What the typed layer runs on. Cheap to clone.
@@ -78,13 +78,5 @@ impl Kernel {
     /// The secret behind hashed tags.
     pub fn tag_key(&self) -> Option<&TagKey> {
         self.tag_key.as_ref()
-    }
-
-    pub(crate) fn event_id(&self) -> EventId {
-        self.event_id_at(self.clock.now())
-    }
-
-    pub(crate) fn event_id_at(&self, now: Timestamp) -> EventId {
-        EventId::new(self.ids.uuid(now))
     }
 }

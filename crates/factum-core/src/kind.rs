@@ -120,7 +120,7 @@ impl From<StoreErrorKind> for ErrorKind {
 ///
 /// A transparent error passes on the *source* of what it wraps, and hides the rest. So the kind
 /// stands in the sources of every error that may be an outage, where [`ErrorKind::of`] finds it. A
-/// text of all sources can leave this link out.
+/// text of all sources leaves this link out, as [`sentence`] does.
 #[derive(Debug, Clone)]
 pub struct Cause {
     kind: ErrorKind,
@@ -149,6 +149,34 @@ impl Error for Cause {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.source.as_deref().map(|source| source as &(dyn Error + 'static))
     }
+}
+
+/// An error and all that is behind it, in one line: for people, and for logs.
+///
+/// The text of an error of Factum's does not repeat that of its source, so that whoever shows the
+/// text alone leaves out the cause.
+///
+/// ```
+/// use factum_core::{AppendError, StoreError, sentence};
+///
+/// let driver = std::io::Error::other("no route");
+/// let away = StoreError::unavailable("the server can't be reached").with_source(driver);
+/// assert_eq!(sentence(&away), "the server can't be reached: no route");
+/// let error = AppendError::Indeterminate(away);
+/// assert!(sentence(&error).ends_with("is unknown: the server can't be reached: no route"));
+/// ```
+pub fn sentence(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let reason = error.to_string();
+        // Drivers like to repeat the text of what they wrap; a kind is for programs.
+        if !error.is::<Cause>() && !text.contains(&reason) {
+            text = format!("{text}: {reason}");
+        }
+        source = error.source();
+    }
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]

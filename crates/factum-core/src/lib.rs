@@ -31,11 +31,13 @@ mod aggregate;
 mod codec;
 mod decision;
 mod draft;
+mod encoder;
 mod execution;
 mod history;
 mod kernel;
 mod load;
 mod model;
+mod proposal;
 mod read_log;
 mod repository;
 mod retry;
@@ -54,20 +56,21 @@ pub use document::{
     Document, DocumentStore, DocumentWrite, ExpectedRevision, KeyRange, Revision, ScanPage,
     ScanQuery, WriteBatch,
 };
-pub use draft::{Committing, Draft, Drafted, Tail};
+pub use draft::{Draft, Drafted, Tail};
 pub use error::{AppendError, StoreError, StoreErrorKind, VersionConflict, WriteError};
 pub use event::{Content, EVENT_NAME_BYTES_MAX, EventName, InvalidEventName, NewEvent};
-pub use execution::{ExecuteError, Executed};
+pub use execution::{AlongError, DeleteError, ExecuteError, Executed};
 pub use guarantee::{Durability, Guarantees, Limits, POLL_OWN, POLL_SHARED, Writers};
 pub use history::{History, HistoryEntry};
 pub use id::{EventId, IdSource, SystemIds};
 pub use kernel::Kernel;
-pub use kind::{Cause, ErrorKind};
+pub use kind::{Cause, ErrorKind, sentence};
 pub use load::{At, LoadError, Loaded};
 pub use metadata::{METADATA_TEXT_BYTES_MAX, Metadata};
-pub use model::{Decided, DecisionModel, ModelDecision, execute_model};
+pub use model::{Decided, DecisionModel, ModelDecision, ModelError, execute_model};
 pub use page::{Page, StreamBounds};
 pub use position::{ErasedRange, Lineage, Position};
+pub use proposal::Committing;
 pub use query::{AppendCondition, Matching, QUERY_ITEMS_MAX, Query, QueryItem};
 pub use read::{
     Direction, PAGE_BYTES_DEFAULT, PAGE_BYTES_MAX, PAGE_EVENTS_DEFAULT, PAGE_EVENTS_MAX, ReadFrom,
@@ -97,9 +100,11 @@ pub use version::{ExpectedVersion, StreamVersion};
 /// Correlation and causation ids.
 pub use uuid::Uuid;
 
-/// What the derive macros write names by; not for people.
+/// What macros write names by; not for people.
 #[doc(hidden)]
 pub mod __private {
     pub use bytes;
     pub use serde;
+
+    pub use crate::stream::may_be_category;
 }

@@ -3,6 +3,8 @@
 use crate::{
     aggregate::{Aggregate, fold},
     error::StoreError,
+    event::{Content, NewEvent},
+    id::EventId,
     kernel::Kernel,
     kind::ErrorKind,
     page::{Page, StreamBounds},
@@ -51,6 +53,11 @@ impl LoadError {
             Self::Key(error) => error.kind(),
             Self::Truncated { .. } => ErrorKind::Corrupt,
         }
+    }
+
+    /// The store's error, if it is one.
+    pub(crate) fn store_error(&self) -> Option<&StoreError> {
+        if let Self::Store(error) = self { Some(error) } else { None }
     }
 }
 
@@ -111,10 +118,33 @@ impl<A: Aggregate> Loaded<A> {
         }
     }
 
+    /// Notes that what was folded last is stored, up to this position.
+    pub(crate) fn stored(&mut self, last: Last, position: Position, recorded_at: Timestamp) {
+        let Last { id, schema_version, content } = last;
+        let version = self.version;
+        let header = EventHeader { position, version, recorded_at, id, schema_version, content };
+        (self.last, self.position) = (Some(header), position);
+        self.since.at = self.since.at.or(Some(recorded_at));
+    }
+
     /// Begins anew behind a deletion.
     fn reset(&mut self, version: StreamVersion) {
         *self = Self { version, lineage: self.lineage, ..Self::nothing() };
         self.since.version = version;
+    }
+}
+
+/// The last event that is about to be stored, for its header.
+#[derive(Clone, Copy)]
+pub(crate) struct Last {
+    id: EventId,
+    schema_version: u32,
+    content: Content,
+}
+
+impl Last {
+    pub(crate) fn of(event: &NewEvent) -> Self {
+        Self { id: event.id, schema_version: event.schema_version, content: event.content }
     }
 }
 

@@ -3,16 +3,19 @@
 use crate::{
     aggregate::Context,
     batch::{AppendBatch, Appended},
-    error::AppendError,
-    execution::{ExecuteError, failure},
+    encoder::Encoder,
+    error::StoreError,
+    execution::unforeseen,
     kernel::Kernel,
+    kind::ErrorKind,
     load::LoadError,
     metadata::Metadata,
     position::Position,
+    proposal::{Committing, Proposal, Unsent},
     query::{AppendCondition, Matching, Query},
     read::ReadQuery,
-    retry::{Appending, Attempts, RetryPolicy},
-    schema::{EncodeError, Event, decode_event, encode_checked},
+    retry::{Attempts, RetryPolicy},
+    schema::{EncodeError, Event, decode_event},
     stream::StreamId,
     tag::Tag,
     version::{ExpectedVersion, StreamVersion},
@@ -146,11 +149,65 @@ pub struct Decided<M> {
     pub appended: Option<Appended>,
 }
 
+/// Why a decision over a query was not stored, or is not known to be.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ModelError<R: std::error::Error + 'static> {
+    /// The domain says no. Nothing was stored.
+    #[error(transparent)]
+    Rejected(R),
+    /// Others appended to what the model had read, again and again. Nothing was stored; try later,
+    /// or raise [`conflicts_max`](crate::RetryPolicy::conflicts_max).
+    #[error("others appended to what the decision depends on: position={position}")]
+    Overtaken {
+        /// An event that it had not seen.
+        position: Position,
+    },
+    /// What the query names can't be read, or a stream of the decision can't be.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// An event or the query can't be written down.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+    /// It may or may not be stored: every repeat failed too. Read to see.
+    #[error("the outcome is unknown")]
+    Indeterminate(#[source] StoreError),
+    /// The store. Nothing was stored.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl<R: std::error::Error + 'static> ModelError<R> {
+    /// What the caller can do.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Rejected(_) => ErrorKind::Rejected,
+            Self::Overtaken { .. } => ErrorKind::Conflict,
+            Self::Load(error) => error.kind(),
+            Self::Encode(error) => error.kind(),
+            Self::Indeterminate(_) => ErrorKind::Unknown,
+            Self::Store(error) => error.kind().into(),
+        }
+    }
+}
+
+impl<R: std::error::Error + 'static> From<Unsent<R>> for ModelError<R> {
+    fn from(error: Unsent<R>) -> Self {
+        match error {
+            Unsent::Rejected(rejection) => Self::Rejected(rejection),
+            Unsent::Overtaken(position) => Self::Overtaken { position },
+            Unsent::Indeterminate(error) => Self::Indeterminate(error),
+            Unsent::Store(error) => Self::Store(error),
+            Unsent::Conflict(_) | Unsent::Along(_) => Self::Store(unforeseen()),
+        }
+    }
+}
+
 /// Reads what a command depends on, decides, and appends under the condition that nothing of it
 /// has changed; if something has, again.
 ///
 /// # Errors
-/// See [`ExecuteError`]; `Overtaken` when others were first again and again.
+/// See [`ModelError`].
 ///
 /// # Cancel safety
 /// A dropped future may or may not have stored the events.
@@ -159,43 +216,26 @@ pub async fn execute_model<M: DecisionModel>(
     command: &M::Command,
     metadata: &Metadata,
     retry: RetryPolicy,
-) -> Result<Decided<M>, ExecuteError<M::Rejection>> {
+) -> Result<Decided<M>, ModelError<M::Rejection>> {
     let query = M::query(command).resolve_guard(kernel.tag_key())?;
     let mut attempts = Attempts::new(retry);
     loop {
-        let (mut model, after) = match read_model::<M>(kernel, &query).await {
-            Ok(read) => read,
-            Err(LoadError::Store(error)) => match attempts.after_failed_load(&error) {
-                Some(pause) => {
-                    kernel.pause(pause).await;
-                    continue;
-                }
-                None => return Err(error.into()),
-            },
-            Err(error) => return Err(error.into()),
-        };
-        let cx = Context::new("", StreamVersion::ZERO, kernel.clock().now(), metadata);
-        let decision = model.decide(command, &cx).map_err(ExecuteError::Rejected)?;
+        let read = || read_model::<M>(kernel, &query);
+        let read = kernel.patiently(&mut attempts, LoadError::store_error, read).await;
+        let (mut model, after) = read?;
+        let encoder = Encoder::new(kernel, metadata);
+        let cx = encoder.context("", StreamVersion::ZERO);
+        let decision = model.decide(command, &cx).map_err(ModelError::Rejected)?;
         if decision.writes.is_empty() {
             return Ok(Decided { model, appended: None });
         }
-        let condition = AppendCondition { fail_if_events_match: query.clone(), after };
-        let (batch, own) = plan(kernel, &query, decision, metadata)?;
-        let batch = batch.unless(condition);
+        let (mut proposal, own) = propose(&encoder, &query, decision)?;
+        proposal.unless_overtaken(AppendCondition { fail_if_events_match: query.clone(), after });
         // Before anything is stored: an event that `evolve` panics on must not be.
         own.iter().for_each(|event| model.evolve(event));
-        match kernel.append(batch, &mut attempts, |_| false).await {
-            Appending::Done(appended) => {
-                return Ok(Decided { model, appended: Some(appended) });
-            }
-            Appending::Failed(AppendError::ConditionFailed { position, .. }) => {
-                let Some(pause) = attempts.after_failed_condition() else {
-                    return Err(ExecuteError::Overtaken { position });
-                };
-                kernel.pause(pause).await;
-            }
-            Appending::Failed(error) => return Err(failure(error)),
-            Appending::Reload => {}
+        let sent = proposal.send(AppendBatch::new(), kernel, &mut attempts).await?;
+        if let Committing::Stored(appended) = sent {
+            return Ok(Decided { model, appended: Some(appended) });
         }
     }
 }
@@ -222,24 +262,22 @@ async fn read_model<M: DecisionModel>(
     }
 }
 
-/// A decision as a batch in the decision's order, and those of its events that the query will
-/// read, as they will be read.
-fn plan<E: Event, R: std::error::Error>(
-    kernel: &Kernel,
+/// A decision in its order, and those of its events that the query will read, as they will be read.
+fn propose<E: Event, R: std::error::Error>(
+    encoder: &Encoder<'_>,
     query: &Query,
     decision: ModelDecision<E>,
-    metadata: &Metadata,
-) -> Result<(AppendBatch, Vec<E>), ExecuteError<R>> {
-    let (mut batch, mut own) = (AppendBatch::new(), Vec::new());
+) -> Result<(Proposal<R>, Vec<E>), ModelError<R>> {
+    let (mut proposal, mut own) = (Proposal::new(), Vec::new());
     for (category, key, event) in decision.writes {
         let stream = StreamId::new(&category, &key).map_err(LoadError::from)?;
-        let id = kernel.event_id();
-        let (new, read) = encode_checked(&event, id, metadata, kernel.tag_key())?;
+        let (new, read) = encoder.event(&event)?;
         query.check_kinds(std::slice::from_ref(&new)).map_err(EncodeError::from)?;
         if query.matches(new.name.as_str(), new.tags.iter().map(Tag::as_str)) {
             own.push(read);
         }
-        batch = batch.event(&stream, ExpectedVersion::Any, new);
+        let stream = proposal.stream(stream, ExpectedVersion::Any);
+        proposal.add(stream, vec![new]);
     }
-    Ok((batch, own))
+    Ok((proposal, own))
 }

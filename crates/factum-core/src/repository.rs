@@ -5,26 +5,24 @@ use std::{convert::Infallible, fmt, sync::Arc, time::Duration};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    aggregate::{Aggregate, Context, fold},
-    batch::{AppendBatch, Appended},
+    aggregate::Aggregate,
+    batch::AppendBatch,
     decision::Decision,
-    error::{StoreError, VersionConflict},
-    event::NewEvent,
-    execution::{ExecuteError, Executed, failure, refusal, unchanged},
+    draft::Drafted,
+    encoder::Encoder,
+    error::{AppendError, StoreError},
+    execution::{AlongError, DeleteError, ExecuteError, Executed, unforeseen},
     history::History,
-    id::EventId,
     kernel::Kernel,
     load::{At, LoadError, Loaded, load},
     metadata::Metadata,
-    position::Position,
-    query::AppendCondition,
-    retry::{Appending, Attempts, RetryPolicy},
-    schema::{EncodeError, Event, encode_checked},
-    snapshot::{InvalidSnapshotPolicy, SnapshotHeader, SnapshotPolicy, SnapshotStats, Snapshots},
+    proposal::{Committing, Proposal, Unsent},
+    retry::{Attempts, RetryPolicy},
+    schema::Event,
+    snapshot::{InvalidSnapshotPolicy, SnapshotPolicy, SnapshotStats, Snapshots},
     store::{StreamChange, StreamInfo},
     stream::{StreamId, may_be_category},
-    time::Timestamp,
-    version::{ExpectedVersion, StreamVersion},
+    version::ExpectedVersion,
 };
 
 /// The aggregates of one kind. Cheap to clone.
@@ -73,7 +71,10 @@ impl<A: Aggregate> Repository<A> {
     /// compiler.
     pub fn new(kernel: Kernel) -> Self {
         const {
-            assert!(may_be_category(A::CATEGORY), "CATEGORY: 1 to 64 letters, digits, '_' and '.'");
+            assert!(
+                may_be_category(A::CATEGORY),
+                "CATEGORY has 1 to 64 letters, digits, '_' and '.'; write it with category!(..)"
+            );
         }
         Self { kernel, retry: RetryPolicy::new(), snapshots: None }
     }
@@ -169,7 +170,7 @@ impl<A: Aggregate> Repository<A> {
         command: &A::Command,
         metadata: &Metadata,
     ) -> Result<Executed<A>, ExecuteError<A::Rejection>> {
-        self.execute_along(key, command, metadata, &AppendBatch::new()).await
+        self.run(key, command, metadata, &AppendBatch::new()).await
     }
 
     /// [`execute_with`](Self::execute_with), and stores a batch of the caller's in the same
@@ -178,49 +179,57 @@ impl<A: Aggregate> Repository<A> {
     /// empty, and not write the aggregate's stream.
     ///
     /// # Errors
-    /// `Along` or `Conflict` where the batch's own conditions or expectations don't hold; `Invalid`
-    /// for a batch that must not ride along.
+    /// See [`AlongError`].
     pub async fn execute_along(
         &self,
         key: &str,
         command: &A::Command,
         metadata: &Metadata,
         along: &AppendBatch,
-    ) -> Result<Executed<A>, ExecuteError<A::Rejection>> {
+    ) -> Result<Executed<A>, AlongError<A::Rejection>> {
         if !along.is_empty() && along.event_count() == 0 {
-            return Err(StoreError::invalid("the batch that rides along holds no events").into());
+            let error = StoreError::invalid("the batch that rides along holds no events");
+            return Err(ExecuteError::from(error).into());
         }
-        let stream = self.stream(key)?;
+        let stream = self.stream(key).map_err(ExecuteError::from)?;
         if along.writes().iter().any(|write| write.stream == stream) {
             // The answer is the state with the command's events only.
-            return Err(StoreError::invalid(format!(
+            let error = StoreError::invalid(format!(
                 "the batch that rides along writes the aggregate's stream, let the command decide \
                  those events: stream={stream}"
-            ))
-            .into());
+            ));
+            return Err(ExecuteError::from(error).into());
         }
+        self.run(key, command, metadata, along).await
+    }
+
+    async fn run<E>(
+        &self,
+        key: &str,
+        command: &A::Command,
+        metadata: &Metadata,
+        along: &AppendBatch,
+    ) -> Result<Executed<A>, E>
+    where
+        E: From<ExecuteError<A::Rejection>> + From<Unsent<A::Rejection>>,
+    {
+        let stream = self.stream(key).map_err(ExecuteError::from)?;
         let mut attempts = Attempts::new(self.retry);
         loop {
-            let mut loaded = self.load_for(&stream, &mut attempts).await?;
-            let now = self.kernel.clock().now();
-            let cx = Context::new(key, loaded.version, now, metadata);
-            let decision = loaded.state.decide(command, &cx).map_err(ExecuteError::Rejected)?;
-            if decision.events.is_empty() && along.is_empty() {
-                return Ok(unchanged(loaded));
+            let draft = self.draft(&stream, &mut attempts).await;
+            let mut draft = draft.map_err(ExecuteError::from)?;
+            let Drafted::Taken(events) = draft.decide(self, command, metadata)? else {
+                unreachable!("the first command of a draft is not put off");
+            };
+            if events.is_empty() && along.is_empty() {
+                return Ok(draft.into_executed(None, events));
             }
-            let (batch, decision) = self.batch(&stream, loaded.version, decision, metadata)?;
-            let last = batch.events().last().map(|event| event.id);
-            // Before anything is stored: an event that `evolve` panics on must not be.
-            decision.events.iter().for_each(|event| fold(&mut loaded.state, event));
-            let batch = batch.and(along.clone());
-            let is_ours = |conflict: &VersionConflict| conflict.stream == stream;
-            match self.kernel.append(batch, &mut attempts, is_ours).await {
-                Appending::Done(appended) => {
-                    let stored = Stored { appended, last, events: decision.events };
-                    return Ok(self.executed(&stream, loaded, stored).await);
+            let committing = draft.commit_along(self, along.clone(), &mut attempts).await?;
+            if let Committing::Stored(appended) = committing {
+                if !events.is_empty() {
+                    draft.snapshot_if_due(self).await;
                 }
-                Appending::Reload => {}
-                Appending::Failed(error) => return Err(refusal(error, decision)),
+                return Ok(draft.into_executed(Some(appended.last), events));
             }
         }
     }
@@ -231,114 +240,23 @@ impl<A: Aggregate> Repository<A> {
         stream: &StreamId,
         attempts: &mut Attempts,
     ) -> Result<Loaded<A>, LoadError> {
-        loop {
-            let loaded = load(&self.kernel, self.snapshots.as_ref(), stream, At::Latest).await;
-            let Err(LoadError::Store(error)) = &loaded else { return loaded };
-            let Some(pause) = attempts.after_failed_load(error) else { return loaded };
-            self.kernel.pause(pause).await;
-        }
-    }
-
-    /// A decision as a batch, and the decision with its events as they will be read: the guards
-    /// are the batch's first conditions. Without events the stream is only checked.
-    fn batch(
-        &self,
-        stream: &StreamId,
-        version: StreamVersion,
-        decision: Decision<A>,
-        metadata: &Metadata,
-    ) -> Result<(AppendBatch, Decision<A>), EncodeError> {
-        if decision.events.is_empty() {
-            return Ok((AppendBatch::new().check(stream.clone(), version), decision));
-        }
-        let now = self.kernel.clock().now();
-        let Encoded { events, conditions, decision } = self.encode(decision, metadata, now)?;
-        let batch = AppendBatch::new().write(stream.clone(), version, events);
-        let batch = conditions.into_iter().fold(batch, AppendBatch::unless);
-        Ok((batch, decision))
-    }
-
-    /// A decision's events and guards as they are appended, and the decision with its events as
-    /// they will be read.
-    pub(crate) fn encode(
-        &self,
-        mut decision: Decision<A>,
-        metadata: &Metadata,
-        now: Timestamp,
-    ) -> Result<Encoded<A>, EncodeError> {
-        let key = self.kernel.tag_key();
-        let mut events = Vec::with_capacity(decision.events.len());
-        for event in &mut decision.events {
-            let (new, read) = encode_checked(event, self.kernel.event_id_at(now), metadata, key)?;
-            events.push(new);
-            *event = read;
-        }
-        let mut conditions = Vec::with_capacity(decision.guards.len());
-        for (guard, _) in &decision.guards {
-            let fail_if_events_match = guard.resolve_guard(key)?;
-            fail_if_events_match.check_kinds(&events)?;
-            conditions.push(AppendCondition { fail_if_events_match, after: Position::ZERO });
-        }
-        Ok(Encoded { events, conditions, decision })
-    }
-
-    /// The answer, and a snapshot of the state when one is due.
-    async fn executed(
-        &self,
-        stream: &StreamId,
-        mut loaded: Loaded<A>,
-        stored: Stored<A>,
-    ) -> Executed<A> {
-        let position = Some(stored.appended.last);
-        if stored.events.is_empty() {
-            return Executed { position, ..unchanged(loaded) };
-        }
-        loaded.version = loaded.version.plus(stored.events.len() as u64);
-        if let Some(snapshots) = &self.snapshots {
-            self.snapshot_if_due(snapshots, stream, &loaded, &stored).await;
-        }
-        Executed { state: loaded.state, version: loaded.version, position, events: stored.events }
-    }
-
-    /// Takes a snapshot of a state that was just stored. Documents that don't answer must not
-    /// withhold the answer to the command for long.
-    async fn snapshot_if_due(
-        &self,
-        snapshots: &Snapshots<A>,
-        stream: &StreamId,
-        loaded: &Loaded<A>,
-        stored: &Stored<A>,
-    ) {
-        let now = self.kernel.clock().now();
-        let is_due = snapshots.policy().is_due(&loaded.since, loaded.version, now);
-        let (Some(id), Some(lineage)) = (stored.last.filter(|_| is_due), loaded.lineage) else {
-            return;
-        };
-        // The aggregate's events are the batch's first; what rode along is behind them.
-        let last = stored.appended.first.plus(stored.events.len() as u64 - 1);
-        let identity = (id, stored.appended.recorded_at);
-        let header = SnapshotHeader::new(lineage, (loaded.version, last), identity, now);
-        tokio::select! {
-            biased;
-            () = snapshots.save(stream, header, &loaded.state) => {}
-            () = self.kernel.clock().sleep(SNAPSHOT_WAIT_MAX) => snapshots.stats().count_failed(),
-        }
+        let load = || load(&self.kernel, self.snapshots.as_ref(), stream, At::Latest);
+        self.kernel.patiently(attempts, LoadError::store_error, load).await
     }
 
     /// Erases an aggregate: its events and its snapshots. It begins anew with the next command;
     /// deleting what is not there does nothing.
     ///
     /// # Errors
-    /// `Conflict` if it is not as expected, else the store's. If only the snapshots are left, run
-    /// it again.
+    /// See [`DeleteError`].
     pub async fn delete(
         &self,
         key: &str,
         expected: ExpectedVersion,
-    ) -> Result<StreamInfo, ExecuteError<Infallible>> {
-        let stream = self.stream(key)?;
+    ) -> Result<StreamInfo, DeleteError> {
+        let stream = StreamId::new(A::CATEGORY, key)?;
         let change = StreamChange::Delete(expected);
-        let info = self.kernel.events().change(&stream, change).await.map_err(failure)?;
+        let info = self.kernel.events().change(&stream, change).await?;
         if let Some(snapshots) = &self.snapshots {
             snapshots.clear(&stream).await?;
         }
@@ -350,7 +268,7 @@ impl<A: Aggregate> Repository<A> {
     ///
     /// # Errors
     /// `Invalid` for an aggregate without events, or whose [`Aggregate::summary`] is nothing or
-    /// not marked as one; else as [`execute`](Self::execute). A failure of the store may come
+    /// not marked as one; else as [`execute`](Self::execute). `Store` and `Indeterminate` may come
     /// when the summary is stored already and only the erasing is left: run it again.
     pub async fn summarise(
         &self,
@@ -360,36 +278,30 @@ impl<A: Aggregate> Repository<A> {
         let stream = self.stream(key)?;
         let mut attempts = Attempts::new(self.retry);
         loop {
-            let loaded = self.load_for(&stream, &mut attempts).await?;
-            let decision = Decision::from([summary_of(&stream, &loaded)?]);
-            let (batch, _) = self.batch(&stream, loaded.version, decision, metadata)?;
-            match self.kernel.append(batch, &mut attempts, |_| true).await {
-                Appending::Done(appended) => {
-                    let first = appended.versions.first().copied().unwrap_or_default();
-                    let change = StreamChange::TruncateBefore(first);
-                    let info = self.kernel.events().change(&stream, change).await;
-                    return info.map_err(failure);
-                }
-                Appending::Reload => {}
-                Appending::Failed(error) => return Err(failure(error)),
+            let mut loaded = self.load_for(&stream, &mut attempts).await?;
+            let mut proposal = Proposal::<Infallible>::new();
+            let written = proposal.stream(stream.clone(), loaded.version.into());
+            let summary = Decision::from([summary_of(&stream, &loaded)?]);
+            let encoded = Encoder::new(&self.kernel, metadata).encode(summary)?;
+            encoded.fold(&mut loaded);
+            proposal.add(written, encoded.events);
+            let sent = proposal.send(AppendBatch::new(), &self.kernel, &mut attempts).await?;
+            if let Committing::Stored(appended) = sent {
+                let [version] = appended.versions[..] else {
+                    unreachable!("the proposal has one write")
+                };
+                assert_eq!(version, loaded.version, "history goes for the summary alone");
+                let change = StreamChange::TruncateBefore(version);
+                let changed = self.kernel.events().change(&stream, change).await;
+                return changed.map_err(|error| match error {
+                    AppendError::Indeterminate(error) => ExecuteError::Indeterminate(error),
+                    AppendError::Store(error) => ExecuteError::Store(error),
+                    // Nothing is expected of the stream.
+                    _ => ExecuteError::Store(unforeseen()),
+                });
             }
         }
     }
-}
-
-/// A decision as it is appended, and with its events as they will be read.
-pub(crate) struct Encoded<A: Aggregate> {
-    pub(crate) events: Vec<NewEvent>,
-    pub(crate) conditions: Vec<AppendCondition>,
-    pub(crate) decision: Decision<A>,
-}
-
-/// A decision that was stored.
-struct Stored<A: Aggregate> {
-    appended: Appended,
-    /// The id of the aggregate's last event, if it has any.
-    last: Option<EventId>,
-    events: Vec<A::Event>,
 }
 
 /// How long a command that is stored waits for its snapshot to be written.

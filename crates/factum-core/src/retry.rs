@@ -1,11 +1,11 @@
 //! When to try an append again, and with what: the rules for everything that executes, as a state
 //! machine. Outcomes go in, what to do next comes out; sleeping and appending are the caller's.
 
-use std::time::Duration;
+use std::{future::Future, time::Duration};
 
 use crate::{
-    batch::{AppendBatch, Appended},
-    error::{AppendError, StoreError, StoreErrorKind, VersionConflict},
+    batch::Appended,
+    error::{AppendError, StoreError, StoreErrorKind},
     kernel::Kernel,
 };
 
@@ -95,7 +95,13 @@ impl Attempts {
         Self { policy, conflicts: 0, repeats: 0, is_unknown: false }
     }
 
-    pub(crate) fn after(&mut self, outcome: Result<Appended, AppendError>) -> Next {
+    /// What to do after an outcome. `is_overtaken` tells whether a conflict, or a condition that
+    /// failed, goes away by loading and deciding again.
+    pub(crate) fn after(
+        &mut self,
+        outcome: Result<Appended, AppendError>,
+        is_overtaken: impl Fn(&AppendError) -> bool,
+    ) -> Next {
         match outcome {
             Ok(appended) => Next::Done(appended),
             Err(AppendError::Indeterminate(error)) => {
@@ -108,11 +114,10 @@ impl Attempts {
             Err(AppendError::Store(error)) => self.give_up(error),
             // The store looked for the ids before it looked at anything else, so these two say
             // for certain that nothing is stored, whatever was unknown before.
-            Err(AppendError::Conflict(conflict)) => {
+            Err(error @ (AppendError::Conflict(_) | AppendError::ConditionFailed { .. })) => {
                 self.is_unknown = false;
-                self.reload(conflict)
+                if is_overtaken(&error) { self.reload(error) } else { Next::Fail(error) }
             }
-            Err(error @ AppendError::ConditionFailed { .. }) => Next::Fail(error),
         }
     }
 
@@ -125,16 +130,6 @@ impl Attempts {
         Some(self.policy.pause(self.repeats))
     }
 
-    /// Counts a reload that a condition of the caller's own demands; `None`: give up.
-    pub(crate) fn after_failed_condition(&mut self) -> Option<Duration> {
-        self.is_unknown = false;
-        if self.conflicts >= self.policy.conflicts_max {
-            return None;
-        }
-        self.conflicts += 1;
-        Some(self.policy.pause(self.conflicts))
-    }
-
     fn repeat(&mut self, error: StoreError) -> Next {
         if self.repeats >= self.policy.repeats_max {
             return self.give_up(error);
@@ -143,9 +138,9 @@ impl Attempts {
         Next::Repeat(self.policy.pause(self.repeats))
     }
 
-    fn reload(&mut self, conflict: VersionConflict) -> Next {
+    fn reload(&mut self, error: AppendError) -> Next {
         if self.conflicts >= self.policy.conflicts_max {
-            return Next::Fail(conflict.into());
+            return Next::Fail(error);
         }
         self.conflicts += 1;
         Next::Reload(self.policy.pause(self.conflicts))
@@ -160,44 +155,20 @@ impl Attempts {
     }
 }
 
-/// What became of a batch, as far as whoever decided it is concerned.
-pub(crate) enum Appending {
-    /// It is stored.
-    Done(Appended),
-    /// Others were first: load and decide again. The pause is over.
-    Reload,
-    /// It will not be stored, or that is unknown.
-    Failed(AppendError),
-}
-
 impl Kernel {
-    /// Appends a batch, repeats it while its outcome is unknown, and waits out the pauses.
-    /// `is_ours` tells whether a conflict goes away by deciding again.
-    pub(crate) async fn append(
+    /// Loads, and again while the store is unavailable. `store_error` finds the store's error in
+    /// one of the load.
+    pub(crate) async fn patiently<T, E, F: Future<Output = Result<T, E>>>(
         &self,
-        mut batch: AppendBatch,
         attempts: &mut Attempts,
-        is_ours: impl Fn(&VersionConflict) -> bool + Send,
-    ) -> Appending {
+        store_error: impl Fn(&E) -> Option<&StoreError>,
+        load: impl Fn() -> F,
+    ) -> Result<T, E> {
         loop {
-            let outcome = match self.events().append(batch.clone()).await {
-                Err(AppendError::Conflict(conflict)) if !is_ours(&conflict) => {
-                    return Appending::Failed(conflict.into());
-                }
-                outcome => outcome,
-            };
-            match attempts.after(outcome) {
-                Next::Done(appended) => return Appending::Done(appended),
-                Next::Fail(error) => return Appending::Failed(error),
-                Next::Reload(pause) => {
-                    self.pause(pause).await;
-                    return Appending::Reload;
-                }
-                Next::Repeat(pause) => {
-                    self.pause(pause).await;
-                    batch = batch.repeated();
-                }
-            }
+            let loaded = load().await;
+            let Some(error) = loaded.as_ref().err().and_then(&store_error) else { return loaded };
+            let Some(pause) = attempts.after_failed_load(error) else { return loaded };
+            self.pause(pause).await;
         }
     }
 
@@ -210,7 +181,7 @@ impl Kernel {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{position::Position, stream::StreamId, version::*};
+    use crate::{error::VersionConflict, position::Position, stream::StreamId, version::*};
 
     fn conflict() -> AppendError {
         let stream = StreamId::new("a", "b").unwrap();
@@ -222,45 +193,52 @@ mod tests {
         AppendError::Indeterminate(StoreError::unavailable("the connection is lost"))
     }
 
+    /// The outcome of an append that expected the version it had loaded.
+    fn after(attempts: &mut Attempts, error: impl Into<AppendError>) -> Next {
+        attempts.after(Err(error.into()), |error| matches!(error, AppendError::Conflict(_)))
+    }
+
     #[test]
     fn an_unknown_outcome_is_repeated_and_never_decided_again() {
         let mut attempts = Attempts::new(RetryPolicy::new());
         for _ in 0..8 {
-            assert!(matches!(attempts.after(Err(unknown())), Next::Repeat(_)));
+            assert!(matches!(after(&mut attempts, unknown()), Next::Repeat(_)));
         }
-        assert!(matches!(
-            attempts.after(Err(unknown())),
-            Next::Fail(AppendError::Indeterminate(_))
-        ));
+        let last = after(&mut attempts, unknown());
+        assert!(matches!(last, Next::Fail(AppendError::Indeterminate(_))));
     }
 
     #[test]
     fn once_unknown_no_error_claims_that_nothing_was_stored() {
         let mut attempts = Attempts::new(RetryPolicy::new());
-        attempts.after(Err(unknown()));
+        after(&mut attempts, unknown());
         let down = StoreError::unavailable("the store is down");
-        assert!(matches!(attempts.after(Err(down.into())), Next::Repeat(_)));
-        let closed = attempts.after(Err(StoreError::closed().into()));
+        assert!(matches!(after(&mut attempts, down), Next::Repeat(_)));
+        let closed = after(&mut attempts, StoreError::closed());
         assert!(matches!(closed, Next::Fail(AppendError::Indeterminate(_))), "{closed:?}");
     }
 
     #[test]
     fn a_conflict_settles_what_was_unknown() {
         let mut attempts = Attempts::new(RetryPolicy::new());
-        attempts.after(Err(unknown()));
-        assert!(matches!(attempts.after(Err(conflict())), Next::Reload(_)));
-        let closed = attempts.after(Err(StoreError::closed().into()));
+        after(&mut attempts, unknown());
+        assert!(matches!(after(&mut attempts, conflict()), Next::Reload(_)));
+        let closed = after(&mut attempts, StoreError::closed());
         assert!(matches!(closed, Next::Fail(AppendError::Store(_))), "{closed:?}");
     }
 
     #[test]
-    fn conflicts_are_bounded_and_conditions_are_final() {
+    fn conflicts_are_bounded_and_what_deciding_again_does_not_mend_is_final() {
         let mut attempts = Attempts::new(RetryPolicy::new().with_conflicts_max(2));
-        assert!(matches!(attempts.after(Err(conflict())), Next::Reload(_)));
-        assert!(matches!(attempts.after(Err(conflict())), Next::Reload(_)));
-        assert!(matches!(attempts.after(Err(conflict())), Next::Fail(AppendError::Conflict(_))));
+        assert!(matches!(after(&mut attempts, conflict()), Next::Reload(_)));
+        assert!(matches!(after(&mut attempts, conflict()), Next::Reload(_)));
+        let third = after(&mut attempts, conflict());
+        assert!(matches!(third, Next::Fail(AppendError::Conflict(_))));
+        let mut attempts = Attempts::new(RetryPolicy::new());
         let failed = AppendError::ConditionFailed { condition: 0, position: Position::new(1) };
-        assert!(matches!(attempts.after(Err(failed)), Next::Fail(_)));
+        assert!(matches!(after(&mut attempts, failed), Next::Fail(_)));
+        let others = attempts.after(Err(conflict()), |_| false);
+        assert!(matches!(others, Next::Fail(AppendError::Conflict(_))), "{others:?}");
     }
 
     #[test]

@@ -217,7 +217,7 @@ impl PartialEq<StreamId> for StreamRef<'_> {
 
 /// Whether a category of a program's own can be one, as far as a compiler can tell: of letters
 /// outside of ASCII it knows nothing.
-pub(crate) const fn may_be_category(name: &str) -> bool {
+pub const fn may_be_category(name: &str) -> bool {
     let (bytes, mut i) = (name.as_bytes(), 0);
     while i < bytes.len() {
         let byte = bytes[i];
@@ -227,6 +227,31 @@ pub(crate) const fn may_be_category(name: &str) -> bool {
         i += 1;
     }
     !bytes.is_empty() && bytes.len() <= CATEGORY_BYTES_MAX
+}
+
+/// The name of a category, for [`Aggregate::CATEGORY`](crate::Aggregate::CATEGORY): one that can't
+/// be is refused by `cargo check` and in the editor, at the line where it is written. As a plain
+/// string it is refused by `cargo build`, and elsewhere.
+///
+/// ```
+/// const CATEGORY: &str = factum_core::category!("account");
+/// assert_eq!(CATEGORY, "account");
+/// ```
+///
+/// ```compile_fail
+/// const CATEGORY: &str = factum_core::category!("savings account");
+/// ```
+#[macro_export]
+macro_rules! category {
+    ($name:expr) => {{
+        const CATEGORY: &str = $name;
+        // An item of its own: a constant of a trait is not looked at before it is used.
+        const _: () = assert!(
+            $crate::__private::may_be_category(CATEGORY),
+            "a category has 1 to 64 letters, digits, '_' and '.'"
+        );
+        CATEGORY
+    }};
 }
 
 fn check_category(name: &str) -> Result<(), InvalidStreamId> {

@@ -21,21 +21,13 @@ impl<A: Aggregate> Repository<A> {
         attempts: &mut Attempts,
     ) -> Result<Vec<RecordedEvent>, StoreError> {
         let (mut found, mut next) = (Vec::new(), Some(ReadQuery::matching(query)));
+        let kernel = self.kernel();
         while let Some(query) = next {
-            match self.kernel().events().read(query.clone()).await {
-                Ok(page) => {
-                    let ours = page.events.iter().filter(|event| event.stream() == *stream);
-                    found.extend(ours.cloned());
-                    next = query.next(&page);
-                }
-                Err(error) => match attempts.after_failed_load(&error) {
-                    Some(pause) => {
-                        self.kernel().pause(pause).await;
-                        next = Some(query);
-                    }
-                    None => return Err(error),
-                },
-            }
+            let read = || kernel.events().read(query.clone());
+            let page = kernel.patiently(attempts, |error| Some(error), read).await?;
+            let ours = page.events.iter().filter(|event| event.stream() == *stream);
+            found.extend(ours.cloned());
+            next = query.next(&page);
         }
         Ok(found)
     }

@@ -5,24 +5,24 @@ use std::{any::Any, collections::HashMap, error::Error, fmt, sync::Arc};
 use async_trait::async_trait;
 
 use crate::{
-    aggregate::{Aggregate, Context, fold},
+    aggregate::Aggregate,
     batch::AppendBatch,
-    error::{AppendError, StoreError, VersionConflict},
+    encoder::Encoder,
+    error::StoreError,
     event::NewEvent,
-    execution::{ExecuteError, failure},
+    execution::ExecuteError,
     kernel::Kernel,
     kind::ErrorKind,
     load::Loaded,
     metadata::Metadata,
     position::Position,
-    query::{AppendCondition, Query},
+    proposal::{Committing, Proposal},
+    query::AppendCondition,
     repository::Repository,
-    retry::{Appending, Attempts, RetryPolicy},
-    schema::{EncodeError, encode_checked},
+    retry::{Attempts, RetryPolicy},
     store::EventStore,
     stream::StreamId,
     tag::Tag,
-    version::{ExpectedVersion, StreamVersion},
 };
 
 /// A step of a transaction was rejected; nothing of the transaction was stored.
@@ -137,25 +137,22 @@ impl Transaction {
     ) -> Result<Committed, ExecuteError<StepRejected>> {
         let mut attempts = Attempts::new(self.retry);
         loop {
-            let mut draft = Draft::default();
+            let mut plan = Plan::new();
             for (step, command) in self.steps.iter().enumerate() {
                 if !Arc::ptr_eq(command.store(), self.kernel.events()) {
                     let message = format!("a step's repository is of another store: step={step}");
                     return Err(StoreError::invalid(message).into());
                 }
-                command.plan(step, &mut draft, metadata, &mut attempts).await?;
+                command.plan(step, &mut plan, metadata, &mut attempts).await?;
             }
-            let events = draft.events.len();
+            let events = plan.proposal.events().count();
             if events == 0 {
                 return Ok(Committed { position: None, events });
             }
-            let ours = |conflict: &VersionConflict| draft.has(&conflict.stream);
-            match self.kernel.append(draft.batch(), &mut attempts, ours).await {
-                Appending::Done(appended) => {
-                    return Ok(Committed { position: Some(appended.last), events });
-                }
-                Appending::Reload => {}
-                Appending::Failed(error) => return Err(draft.refusal(error)),
+            let along = AppendBatch::new();
+            let sent = plan.proposal.send(along, &self.kernel, &mut attempts).await?;
+            if let Committing::Stored(appended) = sent {
+                return Ok(Committed { position: Some(appended.last), events });
             }
         }
     }
@@ -168,78 +165,39 @@ impl fmt::Debug for Transaction {
 }
 
 /// What the steps so far have decided.
-#[derive(Default)]
-struct Draft {
-    /// In the order in which the steps came to them.
-    streams: Vec<DraftStream>,
+struct Plan {
+    proposal: Proposal<StepRejected>,
+    /// By the number of the proposal's stream: a `Loaded<A>`, with the events so far.
+    states: Vec<Box<dyn Any + Send + Sync>>,
     index: HashMap<StreamId, usize>,
-    /// Each with the place of its stream, in the order in which the steps decided them.
-    events: Vec<(usize, NewEvent)>,
-    guards: Vec<(AppendCondition, StepRejected)>,
 }
 
-struct DraftStream {
-    id: StreamId,
-    /// Its version when it was loaded.
-    loaded: StreamVersion,
-    /// A `Loaded<A>`, with the events so far.
-    state: Box<dyn Any + Send + Sync>,
-}
-
-impl Draft {
-    fn has(&self, stream: &StreamId) -> bool {
-        self.index.contains_key(stream)
-    }
-
-    fn batch(&self) -> AppendBatch {
-        let mut batch = AppendBatch::new();
-        let mut is_written = vec![false; self.streams.len()];
-        for (index, event) in &self.events {
-            let stream = &self.streams[*index];
-            let is_first = !std::mem::replace(&mut is_written[*index], true);
-            let expected = if is_first { stream.loaded.into() } else { ExpectedVersion::Any };
-            batch = batch.event(&stream.id, expected, event.clone());
-        }
-        let streams = self.streams.iter().zip(is_written);
-        for (stream, _) in streams.filter(|(_, is_written)| !is_written) {
-            batch = batch.check(stream.id.clone(), stream.loaded);
-        }
-        self.guards.iter().fold(batch, |batch, (condition, _)| batch.unless(condition.clone()))
-    }
-
-    fn refusal(mut self, error: AppendError) -> ExecuteError<StepRejected> {
-        match error {
-            AppendError::ConditionFailed { condition, .. } if condition < self.guards.len() => {
-                ExecuteError::Rejected(self.guards.swap_remove(condition).1)
-            }
-            other => failure(other),
-        }
+impl Plan {
+    fn new() -> Self {
+        Self { proposal: Proposal::new(), states: Vec::new(), index: HashMap::new() }
     }
 
     /// Notes a guard; it holds for what earlier steps decided as it does for what is stored.
     fn guard(
         &mut self,
-        query: Query,
+        condition: AppendCondition,
         rejected: StepRejected,
     ) -> Result<(), ExecuteError<StepRejected>> {
-        let mut decided = self.events.iter().map(|(_, event)| event);
-        if decided.any(|e| query.matches(e.name.as_str(), e.tags.iter().map(Tag::as_str))) {
+        let query = &condition.fail_if_events_match;
+        let is_meant = |event: &NewEvent| {
+            query.matches(event.name.as_str(), event.tags.iter().map(Tag::as_str))
+        };
+        if self.proposal.events().any(is_meant) {
             return Err(ExecuteError::Rejected(rejected));
         }
-        let condition = AppendCondition { fail_if_events_match: query, after: Position::ZERO };
-        self.guards.push((condition, rejected));
+        self.proposal.guard(condition, rejected);
         Ok(())
     }
 
-    fn add(
-        &mut self,
-        id: StreamId,
-        loaded: StreamVersion,
-        state: Box<dyn Any + Send + Sync>,
-    ) -> usize {
-        let index = self.streams.len();
-        self.index.insert(id.clone(), index);
-        self.streams.push(DraftStream { id, loaded, state });
+    fn add<A: Aggregate>(&mut self, stream: StreamId, loaded: Loaded<A>) -> usize {
+        let index = self.proposal.stream(stream.clone(), loaded.version.into());
+        self.states.push(Box::new(loaded));
+        self.index.insert(stream, index);
         index
     }
 }
@@ -251,7 +209,7 @@ trait Step: Send + Sync {
     async fn plan(
         &self,
         step: usize,
-        draft: &mut Draft,
+        plan: &mut Plan,
         metadata: &Metadata,
         attempts: &mut Attempts,
     ) -> Result<(), ExecuteError<StepRejected>>;
@@ -272,48 +230,37 @@ impl<A: Aggregate> Step for On<A> {
     async fn plan(
         &self,
         step: usize,
-        draft: &mut Draft,
+        plan: &mut Plan,
         metadata: &Metadata,
         attempts: &mut Attempts,
     ) -> Result<(), ExecuteError<StepRejected>> {
-        let kernel = self.repository.kernel();
         let stream = self.repository.stream(&self.key)?;
-        let index = match draft.index.get(&stream) {
+        let index = match plan.index.get(&stream) {
             Some(index) => *index,
             None => {
                 let loaded = self.repository.load_for(&stream, attempts).await?;
-                draft.add(stream, loaded.version, Box::new(loaded))
+                plan.add(stream.clone(), loaded)
             }
         };
-        let entry = &mut draft.streams[index];
-        let loaded: &mut Loaded<A> = entry.state.downcast_mut().ok_or_else(|| {
+        let loaded: &mut Loaded<A> = plan.states[index].downcast_mut().ok_or_else(|| {
             StoreError::invalid(format!(
-                "two kinds of aggregate share a stream in one transaction: stream={}",
-                entry.id
+                "two kinds of aggregate share a stream in one transaction: stream={stream}"
             ))
         })?;
         let rejected =
             |rejection: A::Rejection| StepRejected { step, rejection: Box::new(rejection) };
-        let cx = Context::new(&self.key, loaded.version, kernel.clock().now(), metadata);
+        let encoder = Encoder::new(self.repository.kernel(), metadata);
+        let cx = encoder.context(&self.key, loaded.version);
         let decision = loaded
             .state
             .decide(&self.command, &cx)
             .map_err(|no| ExecuteError::Rejected(rejected(no)))?;
-        let mut events = Vec::with_capacity(decision.events.len());
-        for event in &decision.events {
-            let id = kernel.event_id();
-            let (new, read) = encode_checked(event, id, metadata, kernel.tag_key())?;
-            events.push(new);
-            fold(&mut loaded.state, &read);
-            loaded.version = loaded.version.next();
+        let encoded = encoder.encode(decision)?;
+        encoded.fold(loaded);
+        for (condition, rejection) in encoded.guards {
+            plan.guard(condition, rejected(rejection))?;
         }
-        let guards = decision.guards.into_iter().filter(|_| !events.is_empty());
-        for (guard, rejection) in guards {
-            let query = guard.resolve_guard(kernel.tag_key())?;
-            query.check_kinds(&events).map_err(EncodeError::from)?;
-            draft.guard(query, rejected(rejection))?;
-        }
-        draft.events.extend(events.into_iter().map(|event| (index, event)));
+        plan.proposal.add(index, encoded.events);
         Ok(())
     }
 }

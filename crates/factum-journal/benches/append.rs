@@ -94,7 +94,9 @@ struct Load {
 
 fn compare(disk: &Path, load: Load, rounds: usize) {
     let folder = tempfile::tempdir_in(disk).expect("the folder can be written");
-    let (mut journal, mut file, mut channel) = (Vec::new(), Vec::new(), Vec::new());
+    let mut journal = Vec::new();
+    let mut file = Vec::new();
+    let mut channel = Vec::new();
     let mut group = 0;
     for round in 0..rounds {
         let path = |name: &str| folder.path().join(format!("{name}-{round}"));
@@ -104,7 +106,9 @@ fn compare(disk: &Path, load: Load, rounds: usize) {
         file.push(measure_file(&path("file"), load.events, size));
         channel.push(measure_channel(&path("channel"), load));
     }
-    let (journal, file, channel) = (median(journal), median(file), median(channel));
+    let journal = median(journal);
+    let file = median(file);
+    let channel = median(channel);
     println!(
         "clients={} events_per_append={} group={group}: journal={journal:.0} channel={channel:.0} \
          file={file:.0} events/s; journal/channel={:.2} journal/file={:.2}",
@@ -240,7 +244,9 @@ fn measure_channel(path: &Path, load: Load) -> f64 {
 type Sent = (AppendBatch, oneshot::Sender<()>);
 
 fn write_all(file: &File, mut queue: mpsc::Receiver<Sent>) {
-    let (mut at, mut bytes, mut replies) = (0, Vec::new(), Vec::new());
+    let mut at = 0;
+    let mut bytes = Vec::new();
+    let mut replies = Vec::new();
     while let Some(first) = queue.blocking_recv() {
         let mut next = Some(first);
         while let Some((more, reply)) = next {
@@ -297,7 +303,8 @@ fn read(path: &Path, events: usize) {
 }
 
 async fn scan(store: &JournalStore, query: ReadQuery) -> usize {
-    let (mut next, mut count) = (Some(query), 0);
+    let mut next = Some(query);
+    let mut count = 0;
     while let Some(query) = next {
         let page = store.read(query.clone()).await.expect("a page");
         count += page.events.len();

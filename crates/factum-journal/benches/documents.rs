@@ -20,7 +20,8 @@ struct Arguments {
 
 fn arguments() -> Arguments {
     let mut given = std::env::args().skip(1);
-    let (disk, clients) = (std::env::temp_dir(), vec![1, 16, 256]);
+    let disk = std::env::temp_dir();
+    let clients = vec![1, 16, 256];
     let mut arguments = Arguments { disk, clients, scale: None };
     while let Some(argument) = given.next() {
         match argument.as_str() {
@@ -93,7 +94,8 @@ async fn grow(path: PathBuf, million: usize) {
     const WRITE: usize = 1_000;
     let begin = Instant::now();
     let store = JournalStore::open(JournalOptions::new(path)).await.expect("a journal");
-    let (opened, begin) = (begin.elapsed(), Instant::now());
+    let opened = begin.elapsed();
+    let begin = Instant::now();
     for first in (million * 1_000_000..(million + 1) * 1_000_000).step_by(WRITE) {
         // A multiplier without a common factor spreads neighbours over all keys.
         let key = |n: usize| format!("document/{:010}", n * 7_919 % 1_000_000_007);

@@ -135,7 +135,8 @@ fn run_step(path: &Path, arguments: &Arguments, first: usize, count: usize) {
 async fn append_all(store: &JournalStore, streams: usize, range: std::ops::Range<usize>) {
     let clients: Vec<_> = (0..CLIENTS)
         .map(|client| {
-            let (store, range) = (store.clone(), range.clone());
+            let store = store.clone();
+            let range = range.clone();
             tokio::spawn(async move {
                 for n in range.skip(client).step_by(CLIENTS) {
                     store.append(batch(n, streams)).await.expect("an append");

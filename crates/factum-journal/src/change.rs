@@ -55,7 +55,8 @@ fn changed(
         }
         StreamChange::Delete(expected) => {
             if !bounds.matches(expected) {
-                let (stream, actual) = (stream.clone(), bounds.version);
+                let stream = stream.clone();
+                let actual = bounds.version;
                 return Err(VersionConflict { stream, expected, actual }.into());
             }
             if bounds.version > StreamVersion::ZERO && !bounds.is_deleted() {
@@ -105,7 +106,8 @@ fn first_since(
 ) -> Result<u64, StoreError> {
     let LogFacts { log, view, .. } = facts;
     partition_point(from, to, |version| {
-        let (tables, forward) = (&view.tables, Direction::Forward);
+        let tables = &view.tables;
+        let forward = Direction::Forward;
         let found = tables.stream_positions(&log.cache, stream.as_str(), version, forward, 1)?;
         match found.first() {
             Some(position) => Ok(log.recorded_at(view, *position)? >= time),
@@ -123,8 +125,10 @@ pub(crate) fn info(log: &Log, stream: &StreamId) -> Result<StreamInfo, StoreErro
         if bounds.erased_through >= bounds.version {
             return Ok(None);
         }
-        let (tables, cache) = (&view.tables, &log.cache);
-        let (stream, version) = (stream.as_str(), version.value());
+        let tables = &view.tables;
+        let cache = &log.cache;
+        let stream = stream.as_str();
+        let version = version.value();
         let found = tables.stream_positions(cache, stream, version, Direction::Forward, 1)?;
         let position = found.first().filter(|position| **position <= view.head);
         position.map(|position| log.recorded_at(&view, *position)).transpose()

@@ -156,7 +156,8 @@ impl Documents {
         for run in runs.iter().rev() {
             sources.push(source(run, Some(&self.cache), range, *direction));
         }
-        let (mut page, mut bytes) = (Vec::new(), 0);
+        let mut page = Vec::new();
+        let mut bytes = 0;
         for found in Merged::new(sources, *direction) {
             let (key, item) = found?;
             let Some(document) = item.into_document(key) else { continue };
@@ -186,7 +187,9 @@ impl Documents {
 
     /// How many there are. Reads all runs, a block of each at a time.
     pub(crate) fn count(&self) -> Result<u64, StoreError> {
-        let (state, all, forward) = (self.state(), KeyRange::all(), Direction::Forward);
+        let state = self.state();
+        let all = KeyRange::all();
+        let forward = Direction::Forward;
         let tables =
             std::iter::once(&state.active).chain(state.sealed.iter().rev().map(|it| &**it));
         let mut sources: Vec<Source<'_>> =

@@ -54,8 +54,11 @@ pub(crate) fn damaged(header: &SegmentHeader) -> StoreError {
 impl Extents {
     /// The table of a segment of which nothing was kept so far.
     pub(crate) fn new(first: u64) -> Self {
-        let (positions, original_end) = (0, FRAMES_START);
-        let (kept_end, table, list) = (FRAMES_START, FRAMES_START, Vec::new());
+        let positions = 0;
+        let original_end = FRAMES_START;
+        let kept_end = FRAMES_START;
+        let table = FRAMES_START;
+        let list = Vec::new();
         Self { first, positions, original_end, kept_end, table, list }
     }
 
@@ -137,7 +140,8 @@ impl Extents {
         for number in [self.original_end, self.positions, self.table - self.kept_end] {
             number::put(&mut out, number.into());
         }
-        let (mut original, mut position) = (FRAMES_START, 0);
+        let mut original = FRAMES_START;
+        let mut position = 0;
         for (index, extent) in self.list.iter().enumerate() {
             let len = self.end_of(index) - extent.offset;
             let gaps = [extent.original - original, len, extent.position - position];
@@ -163,11 +167,16 @@ impl Extents {
     fn read(header: &SegmentHeader, mut bytes: &[u8]) -> Option<Self> {
         let rewritten = header.rewritten?;
         let mut small = || u32::try_from(take(&mut bytes)?).ok();
-        let (original_end, positions, notes) = (small()?, small()?, small()?);
+        let original_end = small()?;
+        let positions = small()?;
+        let notes = small()?;
         let mut extents = Self { positions, original_end, ..Self::new(header.first) };
-        let (mut original, mut position) = (FRAMES_START, 0_u32);
+        let mut original = FRAMES_START;
+        let mut position = 0_u32;
         while let Some(gap) = small() {
-            let (len, left_out, events) = (small()?, small()?, small()?);
+            let len = small()?;
+            let left_out = small()?;
+            let events = small()?;
             original = original.checked_add(gap)?;
             position = position.checked_add(left_out)?;
             let offset = extents.kept_end;

@@ -66,7 +66,8 @@ impl Facts for LogFacts<'_> {
             return Ok(None);
         }
         let scope = Scope::Query(condition.fail_if_events_match.clone());
-        let (at, mut looks) = ((from, Direction::Forward), usize::MAX);
+        let at = (from, Direction::Forward);
+        let mut looks = usize::MAX;
         let found = candidates(self.log, self.view, &scope, at, (1, &mut looks))?;
         Ok(found.positions.first().map(|position| Position::new(*position)))
     }
@@ -78,8 +79,10 @@ impl Facts for LogFacts<'_> {
         span: Span,
     ) -> Result<Vec<FoundEvent>, StoreError> {
         let bounds = self.state(stream)?.bounds;
-        let (tables, cache) = (&self.view.tables, &self.log.cache);
-        let (mut found, mut from) = (Vec::new(), bounds.version.min(span.last).value());
+        let tables = &self.view.tables;
+        let cache = &self.log.cache;
+        let mut found = Vec::new();
+        let mut from = bounds.version.min(span.last).value();
         // What is erased is forgotten; what is kept has no jump in its versions.
         let before = bounds.erased_through.max(span.first.previous()).value();
         while from > before {
@@ -112,7 +115,8 @@ impl Facts for LogFacts<'_> {
     }
 
     fn are_erased(&mut self, positions: ErasedRange) -> Result<bool, StoreError> {
-        let (first, last) = (positions.first.value(), positions.last.value());
+        let first = positions.first.value();
+        let last = positions.last.value();
         Ok(self.view.erased.count(first, last) == last - first + 1)
     }
 }

@@ -180,7 +180,8 @@ fn read_on(log: &Log, from: u32, to: u32) -> Result<u32, StoreError> {
     if frames.offset < to {
         return Err(frames.damaged("its writer says that it is durable"));
     }
-    let (head, end) = (frames.next - 1, frames.offset);
+    let head = frames.next - 1;
+    let end = frames.offset;
     // All at once, so that no reader sees a stream further than the log.
     log.update(|view| {
         let erased = (*view.erased).clone();
@@ -202,12 +203,14 @@ fn load(top: &dyn Files, files: &dyn Files) -> Result<(View, Seen, Lineage), Sto
     let headers = bound.chain(files, segments_in(&names))?;
     let (last, sealed) = headers.split_last().expect("there is one at least");
     let active = Segment::open(files, last.first)?;
-    let (cache, lineage) = (Cache::new(), last.lineage);
+    let cache = Cache::new();
+    let lineage = last.lineage;
     let mut index = Index::new(files, lineage, &cache);
     index.load_only(&names, sealed, last)?;
     let walked = index.replay(&active, bound.end())?;
     bound.check(files, &active, walked.end)?;
-    let (segment, end) = (last.first, walked.end);
+    let segment = last.first;
+    let end = walked.end;
     let seen = Seen { told: bound.told, segment, end, next: walked.next };
     Ok((index.into_view(), seen, lineage))
 }

@@ -40,7 +40,8 @@ fn read_frames(segment: &Segment, bytes: &[u8]) -> Vec<Shown> {
     let rest = bytes.get(start..).unwrap_or(&[]);
     let mut frames = Frames::new(segment, rest, FRAMES_START, segment.header.first);
     let mut shown = Vec::new();
-    let (mut offset, mut next) = (frames.offset, frames.next);
+    let mut offset = frames.offset;
+    let mut next = frames.next;
     while let Some(frame) = frames.next_frame() {
         assert!(frame.end > offset && frame.end == frames.offset, "frames go on");
         assert!(frame.end.is_multiple_of(8), "frames begin at multiples of eight");
@@ -77,7 +78,8 @@ fn check_tail(frames: &Frames<'_>, bytes: &[u8]) {
 /// Makes right the checksums of whatever stands where frames and records should, as far as that
 /// goes.
 fn make_right(segment: &Segment, bytes: &mut [u8]) {
-    let (mut offset, mut next) = (FRAMES_START, segment.header.first);
+    let mut offset = FRAMES_START;
+    let mut next = segment.header.first;
     while let Some(frame) = bytes.get_mut(offset as usize..)
         && frame.len() >= FRAME_HEADER_BYTES
     {

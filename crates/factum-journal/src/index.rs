@@ -203,7 +203,8 @@ impl<'a> Index<'a> {
 /// Whether memory has room for the index of these segments.
 fn check_runless(sealed: &[SegmentHeader], active: &SegmentHeader) -> Result<(), StoreError> {
     let ends = sealed.iter().skip(1).chain([active]).map(|next| u64::from(next.previous_end));
-    let (count, bytes) = (sealed.len(), ends.sum::<u64>());
+    let count = sealed.len();
+    let bytes = ends.sum::<u64>();
     if count <= RUNLESS_MAX || bytes <= RUNLESS_BYTES_MAX {
         return Ok(());
     }

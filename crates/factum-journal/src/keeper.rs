@@ -234,7 +234,8 @@ mod tests {
     #[test]
     fn threads_end_with_an_opening_that_fails_behind_them() {
         let folder = tempfile::tempdir().unwrap();
-        let (ids, clock) = (Arc::new(SystemIds), Arc::new(SystemClock));
+        let ids = Arc::new(SystemIds);
+        let clock = Arc::new(SystemClock);
         let options = TailOptions { ids, clock, segment_bytes: 4 << 10 };
         let files = Arc::new(SystemFiles::open(folder.path()).unwrap());
         let opened = recovery::open(files, Founded::Never, &options).unwrap();

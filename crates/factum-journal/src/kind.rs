@@ -1,6 +1,6 @@
 //! `journal:./data`.
 
-use std::{path::Path, sync::Arc};
+use std::path::Path;
 
 use async_trait::async_trait;
 use factum_backend::{OpenContext, OpenStore, StoreUrl, Stores};
@@ -25,24 +25,12 @@ impl OpenStore for JournalKind {
 
     async fn open(&self, url: &StoreUrl, context: &OpenContext) -> Result<Stores, StoreError> {
         url.allow_options(&["mode"])?;
-        let access = match url.option("mode") {
-            None | Some("write") => Access::ReadWrite,
-            Some("read") => Access::ReadOnly,
-            Some("join") => Access::Join,
-            Some(other) => {
-                return Err(StoreError::invalid(format!(
-                    "a journal is opened with mode=read, mode=write or mode=join: mode={} \
-                     url={url}",
-                    url.shown_option(other)
-                )));
-            }
-        };
+        let others = [("read", Access::ReadOnly), ("join", Access::Join)];
         let options = JournalOptions::new(url.file_path()?)
-            .with_access(access)
+            .with_access(url.mode(Access::ReadWrite, &others)?)
             .with_clock(context.clock.clone())
             .with_ids(context.ids.clone());
-        let store = Arc::new(JournalStore::open(options).await?);
-        Ok(Stores { events: store.clone(), documents: store })
+        Ok(Stores::both(JournalStore::open(options).await?))
     }
 
     fn recognise(&self, path: &Path) -> Option<StoreUrl> {

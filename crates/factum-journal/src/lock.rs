@@ -176,7 +176,8 @@ impl Lock {
         lock: fn(&File) -> Result<(), TryLockError>,
     ) -> Result<Option<Self>, StoreError> {
         let folder = top.id();
-        let (mut writers, start) = (writers(), SystemClock.monotonic());
+        let mut writers = writers();
+        let start = SystemClock.monotonic();
         loop {
             let held = match lock(top.folder()) {
                 Ok(()) => vec![top.folder().clone()],

@@ -75,8 +75,12 @@ pub(crate) enum Taken {
 
 impl Log {
     pub(crate) fn new(files: Arc<dyn Files>, lineage: Lineage, view: View) -> Self {
-        let (cache, sealed, buffers) = (Cache::new(), Mutex::default(), Buffers::default());
-        let (hot, foreseen, view) = (Hot::new(), Arc::default(), RwLock::new(view));
+        let cache = Cache::new();
+        let sealed = Mutex::default();
+        let buffers = Buffers::default();
+        let hot = Hot::new();
+        let foreseen = Arc::default();
+        let view = RwLock::new(view);
         Self { files, lineage, cache, hot, foreseen, buffers, view, sealed }
     }
 

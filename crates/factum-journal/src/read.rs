@@ -52,7 +52,8 @@ impl<'q> Reader<'q> {
     fn log_page(mut self) -> Result<Page, StoreError> {
         let start = self.log_start()?;
         let mut next = self.is_inside(start).then_some(start);
-        let (mut through, mut looks) = (None, PAGE_SCANNED_MAX);
+        let mut through = None;
+        let mut looks = PAGE_SCANNED_MAX;
         while let Some(from) = next {
             let from = (from, self.direction());
             let limits = (self.page.room().max(1), &mut looks);
@@ -110,7 +111,8 @@ impl<'q> Reader<'q> {
         from: u64,
         limit: usize,
     ) -> Result<Vec<u64>, StoreError> {
-        let (Self { log, view, .. }, direction) = (self, self.direction());
+        let Self { log, view, .. } = self;
+        let direction = self.direction();
         let tables = &view.tables;
         let mut found =
             tables.stream_positions(&log.cache, stream.as_str(), from, direction, limit)?;
@@ -121,8 +123,10 @@ impl<'q> Reader<'q> {
 
     /// The position of the event at a version, or of the next one that there is.
     fn stream_place(&self, stream: &StreamId, version: u64) -> Result<Option<u64>, StoreError> {
-        let (cache, tables) = (&self.log.cache, &self.view.tables);
-        let (stream, forward) = (stream.as_str(), Direction::Forward);
+        let cache = &self.log.cache;
+        let tables = &self.view.tables;
+        let stream = stream.as_str();
+        let forward = Direction::Forward;
         let found = tables.stream_positions(cache, stream, version, forward, 1)?;
         Ok(found.first().copied().filter(|position| *position <= self.view.head))
     }
@@ -170,7 +174,8 @@ impl<'q> Reader<'q> {
 
     /// The first position to look at; beyond the ends of the log there is nothing to see.
     fn log_start(&self) -> Result<u64, StoreError> {
-        let (head, forward) = (self.view.head, self.direction() == Direction::Forward);
+        let head = self.view.head;
+        let forward = self.direction() == Direction::Forward;
         Ok(match self.query.from {
             ReadFrom::Start if forward => 1,
             ReadFrom::Start => 0,
@@ -238,7 +243,8 @@ pub(crate) fn candidates(
     (limit, looks): (usize, &mut usize),
 ) -> Result<Candidates, StoreError> {
     let mut found = Candidates { positions: Vec::new(), through: None };
-    let (mut next, terms) = (from, term_count(scope));
+    let mut next = from;
+    let terms = term_count(scope);
     view.tables.each_source(&log.cache, from, direction, |source| {
         let (first, last) = source.range();
         next = match direction {

@@ -253,7 +253,9 @@ fn take_event<'a>(mut body: &'a [u8], place: RecordPlace) -> Option<EventRecord<
     let schema_version = u32::try_from(take(body)?).ok()?;
     let content = Content::from_number(u16::try_from(take(body)?).ok()?);
     let name = u32::try_from(take(body)?).ok()?;
-    let (stream, tags, metadata) = (take_len(body)?, take_len(body)?, take_len(body)?);
+    let stream = take_len(body)?;
+    let tags = take_len(body)?;
+    let metadata = take_len(body)?;
     let id = EventId::new(Uuid::from_slice(take_bytes(body, 16)?).ok()?);
     let header = EventHeader {
         position: Position::new(place.position),
@@ -264,7 +266,8 @@ fn take_event<'a>(mut body: &'a [u8], place: RecordPlace) -> Option<EventRecord<
         content,
     };
     let stream = std::str::from_utf8(take_bytes(body, stream)?).ok()?;
-    let (tags, metadata) = (take_bytes(body, tags)?, take_bytes(body, metadata)?);
+    let tags = take_bytes(body, tags)?;
+    let metadata = take_bytes(body, metadata)?;
     Some(EventRecord { header, name, stream, tags, metadata, payload: body })
 }
 
@@ -290,7 +293,8 @@ pub(crate) fn take_state(bytes: &mut &[u8]) -> Option<StreamState> {
         let is_set = take_bytes(bytes, 1)?[0] == 1;
         take(bytes).map(|number| is_set.then_some(number))
     };
-    let (events_max, age_max) = (limit()?, limit()?);
+    let events_max = limit()?;
+    let age_max = limit()?;
     let retention =
         Retention { events_max, age_max: age_max.map(std::time::Duration::from_micros) };
     Some(StreamState { bounds, retention })

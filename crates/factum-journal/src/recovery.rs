@@ -104,7 +104,8 @@ pub(crate) fn open_documents(
 fn check_left_out(segments: &[SegmentHeader], erased: &Erased) -> Result<(), StoreError> {
     for (segment, next) in segments.iter().zip(&segments[1..]) {
         let Some(rewritten) = segment.rewritten else { continue };
-        let (first, next) = (segment.first, next.first);
+        let first = segment.first;
+        let next = next.first;
         let left_out = (next - first).saturating_sub(rewritten.events.into());
         if erased.count(first, next - 1) < left_out {
             let what = "events were left out of it, but the change that erased them is gone";

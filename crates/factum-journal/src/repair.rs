@@ -179,7 +179,8 @@ impl Aside {
             SystemFiles::open(changed)?.sync_names()?;
         }
         let top = SystemFiles::open(&folder)?;
-        let (log, documents) = (Arc::new(top.inside(LOG)?), Arc::new(top.inside(DOCUMENTS)?));
+        let log = Arc::new(top.inside(LOG)?);
+        let documents = Arc::new(top.inside(DOCUMENTS)?);
         Ok(Self { name, top: Arc::new(top), log, documents })
     }
 }

@@ -88,8 +88,8 @@ impl Replay<'_> {
     fn change(&mut self, stream: &str, state: StreamState) -> Result<(), StoreError> {
         let before = self.tables.state(self.cache, stream)?;
         let state = state.behind(&before);
-        let (from, through) =
-            (before.bounds.erased_through.value() + 1, state.bounds.erased_through.value());
+        let from = before.bounds.erased_through.value() + 1;
+        let through = state.bounds.erased_through.value();
         let erased = erase(self.tables, self.cache, &mut self.erased, (stream, from, through))?;
         let mut recent = self.tables.active().write();
         recent.erased_containers.extend(erased);

@@ -196,7 +196,8 @@ impl Copy {
             let message = "the copy of a segment is not what was kept of it, and is not used";
             StoreError::corrupt(format!("{message}: segment={}", copy.header.first))
         };
-        let (mut found, mut notes) = (0, 0);
+        let mut found = 0;
+        let mut notes = 0;
         walk(copy, End::Sealed(next), |frame, _| {
             for item in frame.items() {
                 match item.record {

@@ -78,7 +78,8 @@ fn add_terms<'r>(
 }
 
 fn add_places(run: &mut RunBuilder<'_>, recent: &Recent) -> Result<(), StoreError> {
-    let (segment, last) = (recent.first(), recent.offsets.len());
+    let segment = recent.first();
+    let last = recent.offsets.len();
     for start in (0..last).step_by(PLACES_MAX) {
         let end = (start + PLACES_MAX).min(last);
         let mut offsets: Vec<u64> =

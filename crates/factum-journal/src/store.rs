@@ -176,7 +176,8 @@ impl JournalStore {
         make_folders(&folder)?;
         let top = open_folder(&folder)?;
         let inbox = inbox::Folder::of(&top);
-        let (log, documents) = (inside(&top, LOG)?, inside(&top, DOCUMENTS)?);
+        let log = inside(&top, LOG)?;
+        let documents = inside(&top, DOCUMENTS)?;
         let lock = match Self::lock_or_join(&top, &folder, &options)? {
             Entry::Alone(lock) => lock,
             Entry::Joined(store) => return Ok(store),
@@ -213,7 +214,9 @@ impl JournalStore {
             lock: Some(lock),
         };
         let writer = Writer::spawn("factum-journal", committer, head.clone(), limits)?;
-        let (log, half, is_closed) = (opened.log, Half::Writer(writer), AtomicBool::new(false));
+        let log = opened.log;
+        let half = Half::Writer(writer);
+        let is_closed = AtomicBool::new(false);
         let beside = Mutex::new(Beside::Nothing);
         let inner = Inner { log, documents, half, head, limits, set_aside, is_closed, beside };
         let inner = Arc::new(inner);
@@ -258,15 +261,19 @@ impl JournalStore {
             return Err(StoreError::invalid(message));
         }
         let top = open_folder(folder)?;
-        let (log, documents) = (inside(&top, LOG)?, inside(&top, DOCUMENTS)?);
+        let log = inside(&top, LOG)?;
+        let documents = inside(&top, DOCUMENTS)?;
         let top: Arc<dyn Files> = Arc::new(top);
         let log_follower = LogFollower::open(top.clone(), log)?;
         let document_follower = DocumentFollower::open(top, documents)?;
-        let (log, documents) = (log_follower.log.clone(), document_follower.documents.clone());
+        let log = log_follower.log.clone();
+        let documents = document_follower.documents.clone();
         let head = Head::new(Position::new(log.view().head));
         let follower = Follower { log: log_follower, documents: document_follower, sender };
-        let (half, beside) = (Half::Follower(Box::new(follower)), Mutex::new(Beside::Nothing));
-        let (set_aside, is_closed) = (Vec::new(), AtomicBool::new(false));
+        let half = Half::Follower(Box::new(follower));
+        let beside = Mutex::new(Beside::Nothing);
+        let set_aside = Vec::new();
+        let is_closed = AtomicBool::new(false);
         let inner = Inner { log, documents, half, head, limits, set_aside, is_closed, beside };
         let inner = Arc::new(inner);
         let followed = Arc::downgrade(&inner);
@@ -320,7 +327,8 @@ impl JournalStore {
         self.inner.limits.check_append(batch)?;
         let mut outlook = Outlook::new(batch);
         while !outlook.is_done() {
-            let (asked, before) = (batch.clone(), outlook.clone());
+            let asked = batch.clone();
+            let before = outlook.clone();
             let step = move |inner: &Inner| warm::foresee(&inner.log, &asked, before.clone());
             // An error comes again on the writer's thread, and is told there.
             let Ok(after) = self.look(step).await else { break };

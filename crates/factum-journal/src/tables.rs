@@ -204,7 +204,8 @@ impl Tables {
             let segment = recent.first();
             while let Some(position) = positions.next_if(|position| **position <= recent.last()) {
                 let (offset, end) = recent.place(*position).ok_or_else(|| missing(*position))?;
-                let (offset, end) = (u64::from(offset), u64::from(end));
+                let offset = u64::from(offset);
+                let end = u64::from(end);
                 places.push(Place { position: *position, segment, offset, end });
             }
         }
@@ -256,7 +257,8 @@ fn run_places(
             .as_ref()
             .and_then(|chunk| Some((index(chunk)?, &chunk.1)))
             .ok_or_else(|| missing(*position))?;
-        let (offset, end) = (found.offsets[index], found.offsets[index + 1]);
+        let offset = found.offsets[index];
+        let end = found.offsets[index + 1];
         places.push(Place { position: *position, segment: found.segment, offset, end });
     }
     Ok(())

@@ -288,7 +288,8 @@ impl LogTail {
 
     /// Writes a frame and makes it durable. It stands at [`place`](Self::place).
     pub(crate) fn write(&mut self, frame: &[u8]) -> Result<(), TailError> {
-        let (file, at) = (self.segment.file.clone(), u64::from(self.end));
+        let file = self.segment.file.clone();
+        let at = u64::from(self.end);
         let name = segment_name(self.segment.header.first);
         if at + frame.len() as u64 > SEGMENT_END_MAX {
             let message = "the segment holds too many changes without an event, append one first";

@@ -106,7 +106,8 @@ impl Folders {
                 inner => Ok(Arc::new(inner.map_err(|e| error::disk("opening a folder", name, e))?)),
             }
         };
-        let (log, documents) = (inside(LOG)?, inside(DOCUMENTS)?);
+        let log = inside(LOG)?;
+        let documents = inside(DOCUMENTS)?;
         Ok(Self { top: Arc::new(top.clone()), log, documents })
     }
 }
@@ -167,7 +168,8 @@ pub(crate) fn look(
     check_log(&chain, is_alone, &mut findings, &mut watch)?;
     check_folder(&folders.top, &chain, &mut findings)?;
     documents::check(&folders.documents, is_alone, &mut findings, &mut watch)?;
-    let (events, documents) = (findings.report.events, findings.report.documents);
+    let events = findings.report.events;
+    let documents = findings.report.documents;
     // Without the marker a log may be one that was never finished, and then nothing is in it.
     if findings.is_marker_bad && (events + documents > 0 || !findings.report.is_whole()) {
         let what = "the marker of the journal is missing or says something else";

@@ -66,7 +66,9 @@ pub(crate) fn walk(
         first = frames.next;
     }
     let tail = verdict(&frames, end).map_err(|why| frames.damaged(&why))?;
-    let (end, next, last) = (frames.offset, frames.next, frames.last);
+    let end = frames.offset;
+    let next = frames.next;
+    let last = frames.last;
     Ok(Walked { end, next, last, tail, bytes })
 }
 
@@ -125,7 +127,8 @@ pub(crate) fn each_kept(
     let first = segment.header.first;
     let behind = first + u64::from(extents.positions);
     let notes = &bytes[extents.kept_end as usize..extents.table as usize];
-    let (start, end) = (extents.kept_end, FRAMES_START);
+    let start = extents.kept_end;
+    let end = FRAMES_START;
     show(match records_in(segment, notes, start, first) {
         Some((records, next)) if next == first => {
             Ok(Frame { left_out: first..first, records, body: notes, start, end })
@@ -154,7 +157,8 @@ pub(crate) fn each_kept(
         })?;
         position = to;
     }
-    let (start, end) = (extents.original_end, extents.original_end);
+    let start = extents.original_end;
+    let end = extents.original_end;
     let left_out = position..behind;
     show(Ok(Frame { left_out, records: Vec::new(), body: &[], start, end }))
 }

@@ -24,7 +24,8 @@ pub(crate) fn apply(
         StreamChange::TruncateBefore(first) => log.erase_through(stream, first.previous()),
         StreamChange::Delete(expected) => {
             if !bounds.matches(expected) {
-                let (stream, actual) = (stream.clone(), bounds.version);
+                let stream = stream.clone();
+                let actual = bounds.version;
                 return Err(VersionConflict { stream, expected, actual }.into());
             }
             if let Some(entry) = log.streams.get_mut(stream)

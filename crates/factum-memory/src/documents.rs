@@ -22,7 +22,9 @@ pub(crate) fn write(log: &mut Log, batch: &WriteBatch) -> Result<Revision, Write
         match value {
             None => log.documents.remove(key),
             Some(value) => {
-                let (key, value, revision) = (key.clone(), value.clone(), log.revision);
+                let key = key.clone();
+                let value = value.clone();
+                let revision = log.revision;
                 log.documents.insert(key.clone(), Document { key, revision, value })
             }
         };
@@ -44,7 +46,9 @@ pub(crate) fn scan(log: &Log, query: &ScanQuery) -> ScanPage {
             &mut reversed
         }
     };
-    let (mut taken, mut bytes, mut more) = (Vec::new(), 0, false);
+    let mut taken = Vec::new();
+    let mut bytes = 0;
+    let mut more = false;
     for document in documents {
         bytes += document.key.len() + document.value.len();
         let fits = taken.is_empty() || bytes <= query.bytes_max;

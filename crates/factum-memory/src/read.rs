@@ -42,7 +42,8 @@ fn scan(
     bounds: Option<StreamBounds>,
 ) -> Result<Page, StoreError> {
     let mut page = PageBuilder::new(query);
-    let (mut first, mut through) = (None, None);
+    let mut first = None;
+    let mut through = None;
     for position in positions {
         first.get_or_insert(position);
         if let Some(event) = log.event(position) {
@@ -70,7 +71,8 @@ fn scan(
         }
         _ => Vec::new(),
     };
-    let (head, lineage) = (log.head(), log.lineage);
+    let head = log.head();
+    let lineage = log.lineage;
     Ok(page.finish(PageEnd { scanned_through, head, lineage, erased, bounds }))
 }
 
@@ -92,7 +94,8 @@ fn is_meant(scope: &Scope, event: &RecordedEvent) -> bool {
 
 /// Forward: the first position to look at. Backward: the last.
 fn log_start(log: &Log, query: &ReadQuery) -> u64 {
-    let (head, forward) = (log.head().value(), query.direction == Direction::Forward);
+    let head = log.head().value();
+    let forward = query.direction == Direction::Forward;
     match query.from {
         ReadFrom::Start if forward => 1,
         ReadFrom::Start => 0,
@@ -112,7 +115,8 @@ fn log_start(log: &Log, query: &ReadQuery) -> u64 {
 /// Where to cut the kept positions of a stream: forward they are read from there on, backward
 /// those before.
 fn stream_start(log: &Log, query: &ReadQuery, kept: &[Position], bounds: StreamBounds) -> usize {
-    let (len, forward) = (kept.len() as u64, query.direction == Direction::Forward);
+    let len = kept.len() as u64;
+    let forward = query.direction == Direction::Forward;
     let index = match query.from {
         ReadFrom::Start => 0,
         ReadFrom::End => len,

@@ -109,7 +109,8 @@ impl EventStore for MemoryStore {
         stream: &StreamId,
         change: StreamChange,
     ) -> Result<StreamInfo, AppendError> {
-        let (stream, now) = (stream.clone(), self.clock.now());
+        let stream = stream.clone();
+        let now = self.clock.now();
         // On the writer's thread, because a plan must not be stored over a change it hasn't seen.
         let done = self.writer.run(0, move |committer| {
             let mut log = committer.log.write().expect("no holder of the lock panics");
@@ -173,8 +174,7 @@ impl OpenStore for MemoryKind {
             return Err(StoreError::invalid(message));
         }
         let options = MemoryOptions::new().with_clock(context.clock.clone());
-        let store = Arc::new(MemoryStore::with_options(options.with_ids(context.ids.clone())));
-        Ok(Stores { events: store.clone(), documents: store })
+        Ok(Stores::both(MemoryStore::with_options(options.with_ids(context.ids.clone()))))
     }
 }
 

@@ -4,7 +4,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use factum_backend::{
-    Commit, CommitDelay, CommitError, Committed, EventIndex, FoundEvent, Head, LogEnd, check_clock,
+    Commit, CommitDelay, CommitError, Committed, EventIndex, Head, LogEnd, check_clock,
 };
 use factum_core::{
     AppendBatch, AppendError, Appended, Clock, ErasedRange, NewEvent, Position, StoreError,

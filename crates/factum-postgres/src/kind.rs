@@ -1,7 +1,5 @@
 //! `postgres://host/database`.
 
-use std::sync::Arc;
-
 use async_trait::async_trait;
 use factum_backend::{OpenContext, OpenStore, StoreUrl, Stores};
 use factum_core::StoreError;
@@ -47,7 +45,6 @@ impl OpenStore for PostgresKind {
         let options = PostgresOptions::of_url(url)?
             .with_clock(context.clock.clone())
             .with_ids(context.ids.clone());
-        let store = Arc::new(PostgresStore::open(options).await?);
-        Ok(Stores { events: store.clone(), documents: store })
+        Ok(Stores::both(PostgresStore::open(options).await?))
     }
 }

@@ -183,16 +183,7 @@ impl PostgresOptions {
                 false => StoreError::invalid(format!("the schema's name is not one: url={url}")),
             })?;
         }
-        options.access = match url.option("mode") {
-            None | Some("write") => Access::ReadWrite,
-            Some("read") => Access::ReadOnly,
-            Some(other) => {
-                return Err(StoreError::invalid(format!(
-                    "a store is opened with mode=read or mode=write: mode={} url={url}",
-                    url.shown_option(other)
-                )));
-            }
-        };
+        options.access = url.mode(Access::ReadWrite, &[("read", Access::ReadOnly)])?;
         options.tls = match url.option("sslmode") {
             None | Some("prefer") => Tls::Prefer,
             Some("disable") => Tls::Disable,

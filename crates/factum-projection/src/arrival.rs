@@ -12,7 +12,7 @@ use crate::{
     health::StopReason,
     maintain::Maintained,
     model::{ReadModel, Stale},
-    name::ConsumerName,
+    name::{ConsumerName, version_of},
     target::{Documents, Target},
 };
 
@@ -139,24 +139,4 @@ fn of_name(text: &str, handles: Vec<ConsumerHandle>) -> Option<ConsumerHandle> {
     }
     let version = |handle: &ConsumerHandle| version_of(text, handle.name().as_str());
     handles.into_iter().filter(|it| version(it).is_some()).max_by_key(version)
-}
-
-/// The version in the name of a projection: `name@2`, `name@2.1`.
-fn version_of(name: &str, longer: &str) -> Option<u32> {
-    longer.strip_prefix(name)?.strip_prefix('@')?.split('.').next()?.parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::version_of;
-
-    #[test]
-    fn a_longer_name_is_of_the_same_projection_by_its_version() {
-        for (longer, version) in [("mails@2", 2), ("mails@12", 12), ("mails@3.1", 3)] {
-            assert_eq!(version_of("mails", longer), Some(version), "{longer}");
-        }
-        for other in ["mails-2", "mail", "mailserver@1", "mails", "mails@x"] {
-            assert_eq!(version_of("mails", other), None, "{other}");
-        }
-    }
 }

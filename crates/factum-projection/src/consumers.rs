@@ -30,7 +30,7 @@ use crate::{
 
 /// So many consumers read pages of their own at a time; the others wait for their turn.
 pub const CATCHING_UP_MAX: usize = 4;
-pub(crate) use launch::{Launch, stored};
+pub(crate) use launch::{Launch, ORDERS_MAX, stored};
 
 /// How long a process may be silent before others take over what it works on.
 pub const CONSUMER_LEASE: Duration = Duration::from_secs(5);
@@ -156,6 +156,24 @@ impl Consumers {
     /// Whether one of this name runs in this program.
     pub(crate) fn is_running(&self, name: &ConsumerName) -> bool {
         self.running().handles.get(name).is_some_and(is_running)
+    }
+
+    /// Starts a consumer, unless one of its name runs.
+    pub(crate) fn enter_started(
+        &self,
+        name: &ConsumerName,
+        start: impl FnOnce() -> ConsumerHandle,
+    ) -> Result<ConsumerHandle, StartError> {
+        let mut running = self.running();
+        if running.is_closed {
+            return Err(StartError::Closed(name.clone()));
+        }
+        if running.handles.get(name).is_some_and(is_running) {
+            return Err(StartError::Running(name.clone()));
+        }
+        let handle = start();
+        running.handles.insert(name.clone(), handle.clone());
+        Ok(handle)
     }
 
     /// Takes note of a projection that is maintained here, the last of a name.

@@ -1,6 +1,6 @@
 //! Dead letters: a stream that waits, and the event that it waits for.
 
-use factum_core::{Position, StreamId, StreamVersion, Timestamp};
+use factum_core::{Position, RecordedEvent, StreamId, StreamVersion, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// A parked event, with all later ones of its stream behind it.
@@ -36,6 +36,30 @@ pub(crate) struct Letter {
 }
 
 impl Letter {
+    /// The stream waits for this event, which has failed.
+    pub(crate) fn of(event: &RecordedEvent, error: String, attempts: u32, now: Timestamp) -> Self {
+        Self {
+            version: event.version().value(),
+            position: event.position().value(),
+            event: event.name().into(),
+            error,
+            attempts,
+            parked_at: now.as_micros(),
+        }
+    }
+
+    /// The stream waits for this event, which has failed: again, perhaps.
+    pub(crate) fn again(&self, event: &RecordedEvent, error: String, now: Timestamp) -> Self {
+        let is_same = self.version == event.version().value();
+        Self::of(event, error, if is_same { self.attempts + 1 } else { 1 }, now)
+    }
+
+    /// The stream waits for what comes after this event, which is done with.
+    pub(crate) fn after(event: &RecordedEvent, now: Timestamp) -> Self {
+        let error = "its release was interrupted behind this event".into();
+        Self { version: event.version().next().value(), ..Self::of(event, error, 0, now) }
+    }
+
     pub(crate) fn open(&self, stream: &StreamId) -> DeadLetter {
         DeadLetter {
             stream: stream.clone(),

@@ -8,7 +8,8 @@
 //! | to | look at |
 //! |---|---|
 //! | run them | [`Consumers`] |
-//! | maintain a read model | [`Projection`], [`ProjectionFn`], [`Documents`], [`InMemory`] |
+//! | maintain a read model | [`Projection`], [`ProjectionFn`], [`Documents`] |
+//! | keep one in memory | [`Fold`], [`MemoryModel`] |
 //! | change it, rebuild it | [`Maintained`], [`Rebuild`] |
 //! | query it | [`ReadModel`], [`ModelQuery`], [`Index`], [`ModelChanges`] |
 //! | do without one | [`LiveState`] |
@@ -21,6 +22,7 @@
 //! | keep read models in SQL | `PostgresTarget`, `SqliteTarget`: features `postgres`, `sqlite` |
 //! | keep read models elsewhere | [`Target`] |
 
+mod apart;
 mod arrival;
 mod build;
 mod bus;
@@ -36,6 +38,7 @@ mod lease;
 mod letter;
 mod live;
 mod maintain;
+mod memory;
 mod model;
 mod name;
 mod option;
@@ -64,6 +67,7 @@ pub use index::{INDEX_NAME_BYTES_MAX, INDEX_VALUE_BYTES_MAX, Index, IndexRange, 
 pub use letter::DeadLetter;
 pub use live::{Folded, LiveError, LiveState};
 pub use maintain::{BuildError, Maintained, ProjectionFn, Rebuild, RebuildProgress};
+pub use memory::{Fold, MemoryGuard, MemoryModel, SNAPSHOT_EVENTS_DEFAULT};
 pub use model::{
     Continuation, DOCUMENTS_MAX, DOCUMENTS_MAX_DEFAULT, Freshness, ModelChange, ModelChanges,
     ModelPage, ModelQuery, QueryError, ReadModel, Stale,
@@ -77,10 +81,7 @@ pub use partition::{PARTITIONS_MAX, Partitions};
 pub use projection::Projection;
 pub use rewind::RewindError;
 pub use stored::{Release, StoredConsumer, order_release, stored_consumers};
-pub use target::{
-    Commits, Documents, DocumentsTx, Fence, InMemory, KernelTarget, MemoryGuard, MemoryTx, Opened,
-    Save, Target, TargetError,
-};
+pub use target::{Documents, DocumentsTx, Fence, Opened, Save, Target, TargetError};
 #[cfg(feature = "postgres")]
 pub use target::{
     InvalidTargetSchema, POSTGRES_TARGET_SCHEMA_DEFAULT, PostgresTarget, PostgresTx, TargetSchema,

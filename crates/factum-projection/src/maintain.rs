@@ -13,7 +13,6 @@ mod tables;
 use std::{fmt, sync::Arc, time::Duration};
 
 use factum_core::{Event, Position, RecordedEvent};
-use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
@@ -21,11 +20,10 @@ use crate::{
     consumers::Consumers,
     error::{HandleError, WaitError},
     handle::ConsumerHandle,
-    health::{ConsumerHealth, ConsumerState},
     name::ConsumerName,
     option::ConsumerOptions,
     projection::Projection,
-    target::{InMemory, MemoryGuard, Target},
+    target::Target,
     work::{Names, Projecting, Work},
 };
 
@@ -63,7 +61,7 @@ pub(crate) type Targets<T> = Arc<dyn Fn(&ConsumerName) -> T + Send + Sync>;
 ///
 /// ```
 /// use std::time::Duration;
-/// use factum_projection::{ConsumerOptions, Consumers, InMemory, ProjectionFn};
+/// use factum_projection::{ConsumerOptions, Consumers, Documents, ProjectionFn};
 /// use factum_testing::bank::{Account, AccountCommand, AccountEvent};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
@@ -72,23 +70,25 @@ pub(crate) type Targets<T> = Arc<dyn Fn(&ConsumerName) -> T + Send + Sync>;
 /// # let kernel = factum_core::Kernel::new(store.clone(), store);
 /// # let kernel = kernel.with_tag_key(factum_core::TagKey::new([1; 32]));
 /// # let accounts = factum_core::Repository::<Account>::new(kernel.clone());
-/// let opened = ProjectionFn::in_memory("opened", 1, |count: &mut u64, event, _| {
-///     *count += u64::from(matches!(event, AccountEvent::Opened { .. }));
-///     Ok(())
+/// let owners = ProjectionFn::<_, Documents, _>::new("owners", 1, |event, recorded, owners| {
+///     match event {
+///         AccountEvent::Opened { owner, .. } => owners.put(recorded.stream().key(), &owner),
+///         _ => Ok(()),
+///     }
 /// });
-/// let memory = kernel.clone();
-/// let opened = Consumers::new(kernel)
-///     .maintain_fn(opened, move |_| InMemory::new(&memory), ConsumerOptions::new())
+/// let documents = kernel.clone();
+/// let owners = Consumers::new(kernel)
+///     .maintain_fn(owners, move |_| Documents::new(&documents), ConsumerOptions::new())
 ///     .await?;
 ///
 /// let email = "ada@example.org".to_owned();
 /// let open = AccountCommand::Open { owner: "Ada".into(), email };
 /// let position = accounts.execute("ada", &open).await?.position.expect("it is an event");
-/// opened.wait_for(position, Duration::from_secs(5)).await?;
-/// assert_eq!(*opened.read().await, 1);
+/// owners.wait_for(position, Duration::from_secs(5)).await?;
+/// assert_eq!(owners.read_model::<String>().get("ada").await?.as_deref(), Some("Ada"));
 ///
-/// opened.rebuild().await?.done().await?;
-/// assert_eq!(*opened.read().await, 1);
+/// owners.rebuild().await?.done().await?;
+/// assert_eq!(owners.read_model::<String>().get("ada").await?.as_deref(), Some("Ada"));
 /// # Ok(()) }
 /// ```
 pub struct Maintained<T: Target> {
@@ -292,39 +292,6 @@ impl<T: Target> Maintained<T> {
 
     pub(crate) fn local(&self) -> watch::Receiver<Local<T>> {
         self.local.clone()
-    }
-}
-
-impl<M> Maintained<InMemory<M>>
-where
-    M: Default + Serialize + DeserializeOwned + Send + Sync + 'static,
-{
-    /// The model that readers see, as it is between two batches. Where an older version serves,
-    /// whose model this program can't read, it waits until the new one has caught up; at a start,
-    /// until the last snapshot is read.
-    ///
-    /// # Panics
-    /// Where it was closed, or its runtime has ended, while there was no model to show.
-    pub async fn read(&self) -> MemoryGuard<M> {
-        let mut local = self.local.clone();
-        loop {
-            let serving = local.borrow_and_update().serving.clone();
-            let read = async {
-                let Some(running) = serving else { return std::future::pending().await };
-                // Not before its snapshot is there.
-                let has_begun = |health: &ConsumerHealth| health.state != ConsumerState::Starting;
-                let _ = running.consumer.watch().wait_for(has_begun).await;
-                running.target.read().await
-            };
-            tokio::select! {
-                biased;
-                guard = read => return guard,
-                changed = local.changed() => if changed.is_err() {
-                    // There is no model to answer with, and a reader must not wait for ever.
-                    panic!("{}", local.borrow().error(self.name()));
-                },
-            }
-        }
     }
 }
 

@@ -106,6 +106,11 @@ impl FromStr for ConsumerName {
     }
 }
 
+/// The version in the name of a projection: `name@2`, `name@2.1`.
+pub(crate) fn version_of(name: &str, longer: &str) -> Option<u32> {
+    longer.strip_prefix(name)?.strip_prefix('@')?.split('.').next()?.parse().ok()
+}
+
 fn split(text: &str, at: char) -> (&str, Option<&str>) {
     text.split_once(at).map_or((text, None), |(text, rest)| (text, Some(rest)))
 }
@@ -137,5 +142,15 @@ mod tests {
         assert_eq!(part.whole().as_str(), "balances@2.1");
         assert_eq!(part.whole().part(63, 64), part);
         assert_eq!(part.whole().part(0, 1), part.whole());
+    }
+
+    #[test]
+    fn a_longer_name_is_of_the_same_projection_by_its_version() {
+        for (longer, version) in [("mails@2", 2), ("mails@12", 12), ("mails@3.1", 3)] {
+            assert_eq!(version_of("mails", longer), Some(version), "{longer}");
+        }
+        for other in ["mails-2", "mail", "mailserver@1", "mails", "mails@x"] {
+            assert_eq!(version_of("mails", other), None, "{other}");
+        }
     }
 }

@@ -6,10 +6,7 @@
 
 use factum_core::Position;
 
-use crate::{
-    progress::{Attempt, Mark},
-    target::Commits,
-};
+use crate::progress::{Attempt, Mark};
 
 /// So many deaths of the process during one event are enough.
 pub(crate) const DEATHS_MAX: u32 = 3;
@@ -42,20 +39,34 @@ enum Care {
 }
 
 impl Pace {
-    /// The pace after a start, behind a position. `head` is where the log ended then.
-    pub(crate) fn new(
+    /// The pace after a start, behind a position, of one that stores progress with each batch.
+    pub(crate) fn new(batch_max: usize, mark: Mark, after: Position) -> Self {
+        Self::with(batch_max, mark, after, Care::Counting)
+    }
+
+    /// The pace of one that stores progress now and then. `head` is where the log ended at the
+    /// start.
+    pub(crate) fn of_snapshots(
         batch_max: usize,
         mark: Mark,
-        commits: Commits,
-        (after, head): (Position, Position),
+        after: Position,
+        head: Position,
+    ) -> Self {
+        Self::with(batch_max, mark, after, |_| Care::Noting(head))
+    }
+
+    fn with(
+        batch_max: usize,
+        mark: Mark,
+        after: Position,
+        unclean: impl FnOnce(usize) -> Care,
     ) -> Self {
         // What the progress has passed did not kill it.
         let attempt = mark.attempt.filter(|attempt| attempt.last > after);
-        let care = match (attempt, mark.at_work, commits) {
-            (Some(attempt), _, _) => Care::Within(attempt),
-            (None, None, _) => Care::None,
-            (None, Some(count), Commits::EachBatch) => Care::Counting(count),
-            (None, Some(_), Commits::Snapshots) => Care::Noting(head),
+        let care = match (attempt, mark.at_work) {
+            (Some(attempt), _) => Care::Within(attempt),
+            (None, None) => Care::None,
+            (None, Some(count)) => unclean(count),
         };
         Self { batch_max, narrow: None, care }
     }
@@ -145,14 +156,14 @@ mod tests {
 
     #[test]
     fn a_clean_start_takes_batches_and_notes_nothing() {
-        let pace = Pace::new(100, Mark::default(), Commits::EachBatch, (at(0), at(9)));
+        let pace = Pace::new(100, Mark::default(), at(0));
         assert_eq!(pace.take(from(1)), 100);
         assert_eq!(pace.note(at(1), at(100)), None);
     }
 
     #[test]
     fn a_batch_that_failed_is_gone_through_one_by_one() {
-        let mut pace = Pace::new(100, Mark::default(), Commits::EachBatch, (at(0), at(9)));
+        let mut pace = Pace::new(100, Mark::default(), at(0));
         pace.single_out(at(1), at(100));
         for position in 1..=100 {
             assert_eq!(pace.take(from(position)), 1);
@@ -163,7 +174,7 @@ mod tests {
 
     #[test]
     fn what_is_too_large_is_halved_down_to_one() {
-        let mut pace = Pace::new(100, Mark::default(), Commits::EachBatch, (at(0), at(9)));
+        let mut pace = Pace::new(100, Mark::default(), at(0));
         for half in [50, 25, 12, 6, 3, 1, 1] {
             pace.halve(pace.take(from(1)), at(1), at(100));
             assert_eq!(pace.take(from(1)), half);
@@ -173,7 +184,7 @@ mod tests {
     #[test]
     fn after_a_death_what_it_was_about_is_noted_one_by_one() {
         let mark = Mark { at_work: Some(3), attempt: None };
-        let mut pace = Pace::new(100, mark, Commits::EachBatch, (at(0), at(9)));
+        let mut pace = Pace::new(100, mark, at(0));
         for position in 1..=3 {
             assert_eq!(pace.take(from(position)), 1);
             let noted = pace.note(at(position), at(position)).expect("it is cautious");
@@ -186,7 +197,7 @@ mod tests {
     #[test]
     fn what_is_only_passed_does_not_end_the_care() {
         let mark = Mark { at_work: Some(3), attempt: None };
-        let mut pace = Pace::new(100, mark, Commits::EachBatch, (at(0), at(9)));
+        let mut pace = Pace::new(100, mark, at(0));
         for position in 1..=50 {
             assert_eq!(pace.take(from(position)), 1);
             pace.passed(0, at(position));
@@ -198,7 +209,7 @@ mod tests {
     fn an_attempt_that_the_progress_has_passed_tells_nothing() {
         let attempt = Some(Attempt { first: at(7), last: at(7), count: 2 });
         let mark = Mark { at_work: Some(100), attempt };
-        let pace = Pace::new(100, mark, Commits::EachBatch, (at(7), at(9)));
+        let pace = Pace::new(100, mark, at(7));
         assert_eq!(pace.deaths(at(7), at(7)), 0);
         assert_eq!(pace.care, Care::Counting(100));
     }
@@ -207,7 +218,7 @@ mod tests {
     fn the_event_that_kills_is_known_by_its_count() {
         let attempt = Some(Attempt { first: at(7), last: at(7), count: 2 });
         let mark = Mark { at_work: Some(100), attempt };
-        let mut pace = Pace::new(100, mark, Commits::EachBatch, (at(0), at(9)));
+        let mut pace = Pace::new(100, mark, at(0));
         assert_eq!(pace.take(from(5)), 2, "up to the event and no further");
         assert_eq!(pace.note(at(5), at(6)), None);
         assert_eq!(pace.take(from(7)), 1);
@@ -220,17 +231,17 @@ mod tests {
     #[test]
     fn where_progress_is_rare_batches_are_noted_first_and_then_their_events() {
         let mark = Mark { at_work: Some(100), attempt: None };
-        let pace = Pace::new(100, mark, Commits::Snapshots, (at(0), at(1_000)));
+        let pace = Pace::of_snapshots(100, mark, at(0), at(1_000));
         let noted = pace.note(at(1), at(100)).expect("batches are noted");
         let mark = Mark { at_work: Some(100), attempt: Some(noted) };
-        let pace = Pace::new(100, mark, Commits::Snapshots, (at(0), at(1_000)));
+        let pace = Pace::of_snapshots(100, mark, at(0), at(1_000));
         assert_eq!(pace.take(from(1)), 1);
         assert_eq!(pace.deaths(at(1), at(1)), 0, "it was another one, perhaps");
     }
 
     #[test]
     fn events_before_a_batch_that_failed_are_taken_together() {
-        let mut pace = Pace::new(100, Mark::default(), Commits::EachBatch, (at(0), at(9)));
+        let mut pace = Pace::new(100, Mark::default(), at(0));
         pace.single_out(at(5), at(10));
         assert_eq!(pace.take(from(1)), 4);
         assert_eq!(pace.take(from(5)), 1);
@@ -239,7 +250,7 @@ mod tests {
     #[test]
     fn batches_are_noted_up_to_the_head_at_the_start() {
         let mark = Mark { at_work: Some(100), attempt: None };
-        let mut pace = Pace::new(100, mark, Commits::Snapshots, (at(0), at(1_000)));
+        let mut pace = Pace::of_snapshots(100, mark, at(0), at(1_000));
         pace.passed(100, at(999));
         assert!(pace.is_cautious());
         pace.passed(1, at(1_000));

@@ -1,8 +1,13 @@
 //! What a consumer keeps: its checkpoint, and the mark that it is at work.
 
 use bytes::{Bytes, BytesMut};
-use factum_core::{Cbor, Checkpoint, Codec, CodecError, Position};
+use factum_core::{
+    Cbor, Checkpoint, Codec, CodecError, Kernel, Position, ReadFrom, ReadQuery, StoreError,
+    Timestamp,
+};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::option::StartFrom;
 
 /// How far a consumer has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -21,10 +26,42 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
+    /// That of one that begins.
+    pub(crate) async fn beginning(kernel: &Kernel, from: StartFrom) -> Result<Self, StoreError> {
+        let events = kernel.events();
+        let after = match from {
+            StartFrom::Start => Position::ZERO,
+            StartFrom::After(position) => position,
+            StartFrom::Now => events.read(ReadQuery::log().with_events_max(1)).await?.head,
+            StartFrom::Time(time) => before(kernel, time).await?,
+        };
+        // With the event that is there another log is noticed from the first start on.
+        let query = ReadQuery::log().from(ReadFrom::Position(after)).with_events_max(1);
+        let page = events.read(query).await?;
+        let there = page.events.first().filter(|event| event.position() == after);
+        let checkpoint = there.map(|event| Checkpoint::of(page.lineage, event));
+        Ok(Self { checkpoint, began_after: Some(after), by: 0, frozen_by: 0 })
+    }
+
     /// Where it is: behind this position it goes on.
     pub(crate) fn position(&self) -> Position {
         let began_after = self.began_after.unwrap_or(Position::ZERO);
         self.checkpoint.map_or(began_after, |checkpoint| checkpoint.position)
+    }
+}
+
+/// The position before the first event that was recorded then or later.
+async fn before(kernel: &Kernel, time: Timestamp) -> Result<Position, StoreError> {
+    let mut query = ReadQuery::log().from(ReadFrom::Time(time)).with_events_max(1);
+    loop {
+        let page = kernel.events().read(query.clone()).await?;
+        if let Some(event) = page.events.first() {
+            return Ok(event.position().previous());
+        }
+        match query.next(&page) {
+            Some(next) => query = next,
+            None => return Ok(page.head),
+        }
     }
 }
 

@@ -14,31 +14,29 @@ use crate::{error::HandleError, target::Target};
 ///
 /// ```
 /// use factum_core::RecordedEvent;
-/// use factum_projection::{HandleError, InMemory, MemoryTx, Projection};
+/// use factum_projection::{Documents, DocumentsTx, HandleError, Projection};
 /// use factum_testing::bank::AccountEvent;
-/// use serde::{Deserialize, Serialize};
 ///
-/// /// Money in the bank, in cents.
-/// #[derive(Debug, Default, Serialize, Deserialize)]
-/// struct Total(i64);
+/// /// Money in each account, in cents.
+/// struct Balances;
 ///
-/// struct Totals;
-///
-/// impl Projection for Totals {
-///     const NAME: &'static str = "totals";
+/// impl Projection for Balances {
+///     const NAME: &'static str = "balances";
 ///     type Event = AccountEvent;
-///     type Target = InMemory<Total>;
+///     type Target = Documents;
 ///
 ///     async fn project(
 ///         &self,
 ///         event: AccountEvent,
-///         _: &RecordedEvent,
-///         total: &mut MemoryTx<Total>,
+///         recorded: &RecordedEvent,
+///         balances: &mut DocumentsTx,
 ///     ) -> Result<(), HandleError> {
-///         if let AccountEvent::Deposited { cents } = event {
-///             total.0 += cents as i64;
+///         match event {
+///             AccountEvent::Deposited { cents } => {
+///                 balances.update(recorded.stream().key(), |sum: &mut u64| *sum += cents).await
+///             }
+///             _ => Ok(()),
 ///         }
-///         Ok(())
 ///     }
 /// }
 /// ```
@@ -55,8 +53,8 @@ pub trait Projection: Send + Sync + 'static {
     /// Where the read model is.
     type Target: Target;
 
-    /// Declares on a target what the read model needs: secondary indexes, when snapshots are taken.
-    /// What is declared otherwise asks for a larger [`VERSION`](Self::VERSION).
+    /// Declares on a target what the read model needs: secondary indexes. What is declared
+    /// otherwise asks for a larger [`VERSION`](Self::VERSION).
     fn declare(&self, target: Self::Target) -> Self::Target {
         target
     }

@@ -5,9 +5,10 @@ use factum_core::{Checkpoint, ErrorKind, Position, ReadFrom, ReadQuery, StoreErr
 use crate::{
     consumers::Consumers,
     letter::Letter,
+    memory::forget,
     name::ConsumerName,
     progress::{self, Progress},
-    target::{Checkpoints, Commits, Fence, Opened, Save, Target, TargetError, forget, layout_key},
+    target::{Checkpoints, Fence, Opened, Save, Target, TargetError, layout_key},
 };
 
 /// Why a checkpoint was not moved.
@@ -78,10 +79,6 @@ impl Consumers {
         to: Position,
     ) -> Result<(), RewindError> {
         self.check_stopped(name)?;
-        if T::COMMITS == Commits::Snapshots {
-            let is_there = forget(&**self.reading.kernel.documents(), name).await?;
-            return if is_there { Ok(()) } else { Err(RewindError::Unknown(name.clone())) };
-        }
         let stored = target.look(name).await?;
         if stored.progress.is_none() {
             return self.rewind_partitions(target, name, to).await;

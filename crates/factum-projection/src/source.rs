@@ -8,7 +8,8 @@ use std::{ops::Range, sync::Arc};
 
 use factum_core::{
     Checkpoint, Diverged, DivergedReason, Kernel, Lineage, Page, Position, ReadError, ReadFrom,
-    ReadQuery, RecordedEvent, Scope, SubscribeFrom, Subscription, SubscriptionPages,
+    ReadQuery, RecordedEvent, Scope, StreamId, StreamVersion, SubscribeFrom, Subscription,
+    SubscriptionPages,
 };
 use tokio::sync::{Semaphore, broadcast};
 
@@ -92,6 +93,36 @@ impl Chunk {
         let rest = Self { range: middle..self.range.end, ..self.clone() };
         (Self { range: self.range.start..middle, through, page: self.page }, Some(rest))
     }
+}
+
+/// Whether a consumer of this scope is about an event.
+pub(crate) fn is_in_scope(scope: &Scope, event: &RecordedEvent) -> bool {
+    let stream = event.stream();
+    match scope {
+        Scope::Log => !stream.is_system(),
+        Scope::Stream(id) => stream == id.as_ref(),
+        Scope::Category(category) => stream.category() == category.as_str(),
+        Scope::Query(query) => !stream.is_system() && query.matches(event.name(), event.tags()),
+    }
+}
+
+/// The next event of a parked stream, from a version on, that the consumer has passed.
+pub(crate) async fn next_parked(
+    kernel: &Kernel,
+    checkpoint: Option<Checkpoint>,
+    stream: &StreamId,
+    version: StreamVersion,
+) -> Result<Option<Chunk>, ReadError> {
+    let Some(checkpoint) = checkpoint else { return Ok(None) };
+    let query = ReadQuery::stream(stream.clone()).from(ReadFrom::Version(version));
+    let page = kernel.events().read(query.with_events_max(1)).await?;
+    if page.lineage != checkpoint.lineage {
+        let reason = DivergedReason::Lineage(page.lineage);
+        return Err(Diverged { checkpoint, reason }.into());
+    }
+    let event = page.events.first().map(RecordedEvent::position);
+    let is_passed = event.is_some_and(|position| position <= checkpoint.position);
+    Ok(is_passed.then(|| Chunk::of(page)))
 }
 
 impl Source {

@@ -1,5 +1,7 @@
 //! What is stored of consumers, for those who look from outside: operators, other processes.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use factum_core::{
     Checkpoint, DocumentStore, ExpectedRevision, Kernel, KeyRange, ScanQuery, StoreError, StreamId,
@@ -10,9 +12,9 @@ use serde::{Deserialize, Serialize};
 use crate::{
     lease::ring,
     letter::{DeadLetter, Letter},
+    memory::Header,
     name::ConsumerName,
     progress::{self, Mark, Progress},
-    target::Snapshot,
 };
 
 /// What a store knows of a consumer. Of one whose target is another database it knows nothing.
@@ -100,7 +102,7 @@ impl StoredConsumer {
                 self.is_at_work = read::<Mark>(value)?.at_work.is_some();
             }
             None if what == "snapshot" => {
-                let snapshot: Snapshot = read(value)?;
+                let snapshot: Header = read(value)?;
                 self.checkpoint = snapshot.progress.checkpoint;
                 for (stream, letter) in snapshot.letters {
                     self.note_letter(&stream, &letter)?;
@@ -152,6 +154,13 @@ pub async fn order_release(
 }
 
 impl StoredOrder {
+    /// The stream that it means, where its event is parked still.
+    pub(crate) fn parked_in(&self, letters: &BTreeMap<StreamId, Letter>) -> Option<StreamId> {
+        let stream = self.stream.parse::<StreamId>().ok()?;
+        let letter = letters.get(&stream)?;
+        (letter.version == self.version).then_some(stream)
+    }
+
     pub(crate) fn of(letter: &DeadLetter, release: Release) -> Self {
         let (stream, version) = (letter.stream.to_string(), letter.version.value());
         Self { stream, version, release }
@@ -176,8 +185,28 @@ pub(crate) async fn leave_orders(
     }
 }
 
+/// The orders that wait for a consumer, with their keys. One that can't be read is somebody's all
+/// the same: it stays to be seen.
+pub(crate) async fn left_orders(
+    documents: &dyn DocumentStore,
+    consumer: &ConsumerName,
+) -> Result<Vec<(Bytes, StoredOrder)>, StoreError> {
+    let mut found = Vec::new();
+    let mut rest = Some(orders(consumer));
+    while let Some(range) = rest {
+        let page = documents.scan(ScanQuery::new(range)).await?;
+        for document in page.documents {
+            if let Ok(order) = progress::decode(&document.value) {
+                found.push((document.key, order));
+            }
+        }
+        rest = page.rest;
+    }
+    Ok(found)
+}
+
 /// Where orders for a consumer are.
-pub(crate) fn orders(consumer: &ConsumerName) -> KeyRange {
+fn orders(consumer: &ConsumerName) -> KeyRange {
     KeyRange::prefix(format!("$consumer/{consumer}/order/"))
 }
 

@@ -4,8 +4,6 @@ mod changes;
 mod checkpoints;
 mod documents;
 mod indexes;
-mod kernel;
-mod memory;
 #[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(feature = "sqlite")]
@@ -14,19 +12,16 @@ mod sqlite;
 use std::{error::Error, future::Future, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use factum_core::{ErrorKind, Position, StoreError, StoreErrorKind, StreamId};
+use factum_core::{ErrorKind, StoreError, StoreErrorKind, StreamId};
 use tokio::task::JoinHandle;
 
 use crate::{error::HandleError, name::ConsumerName};
 
 pub(crate) use changes::{Changed, Changes};
-pub(crate) use checkpoints::{Checkpoints, layout_key};
+pub(crate) use checkpoints::{Checkpoints, layout_key, written};
 pub(crate) use documents::prefix as documents_prefix;
 pub use documents::{Documents, DocumentsTx};
 pub(crate) use indexes::{Indexes, declared_indexes};
-pub use kernel::KernelTarget;
-pub use memory::{InMemory, MemoryGuard, MemoryTx};
-pub(crate) use memory::{Snapshot, forget};
 #[cfg(feature = "postgres")]
 pub(crate) use postgres::fault::is_outage as is_postgres_outage;
 #[cfg(feature = "postgres")]
@@ -57,9 +52,6 @@ const CLEARED: &str = "the build was cleared, and its name is not used again; if
 pub trait Target: Send + Sync + 'static {
     /// What handlers write to.
     type Tx: Send + 'static;
-
-    /// When progress is stored.
-    const COMMITS: Commits = Commits::EachBatch;
 
     /// Whether partitions of a consumer may write at the same time, each under a name of its own.
     const IS_PARALLEL: bool = false;
@@ -153,22 +145,6 @@ pub trait Target: Send + Sync + 'static {
         let _ = tx;
         None
     }
-
-    /// Is told that every event up to here is handled or passed, before anybody else is. `None`:
-    /// the consumer has stopped, and nothing more comes. Nothing need be stored.
-    fn reached(&self, through: Option<Position>) {
-        let _ = through;
-    }
-}
-
-/// When a target stores progress.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Commits {
-    /// With each batch. One process at a time can work on a consumer: the fence keeps others off.
-    EachBatch,
-    /// Now and then: what lies in memory is lost with the process, and made again from the last
-    /// progress. Each process has effects of its own.
-    Snapshots,
 }
 
 /// The number of a stored progress: each save has a larger one. Zero: nothing is stored.

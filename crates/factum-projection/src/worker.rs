@@ -12,9 +12,7 @@ mod survive;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use factum_core::{
-    Checkpoint, Kernel, Monotonic, Position, ReadError, RecordedEvent, Scope, StreamId,
-};
+use factum_core::{Checkpoint, Kernel, Monotonic, Position, ReadError, RecordedEvent, StreamId};
 use tokio::sync::mpsc;
 
 use crate::{
@@ -26,13 +24,15 @@ use crate::{
     option::ConsumerOptions,
     pace::Pace,
     progress::{self, Mark, Progress},
-    source::{Chunk, Reading, Source},
-    target::{Fence, Save, Target, TargetError},
+    source::{Chunk, Reading, Source, is_in_scope},
+    target::{Fence, Save, TargetError},
     work::Work,
 };
 
-pub(crate) use call::Calls;
-use release::Redo;
+pub(crate) use attempt::ERROR_BYTES_MAX;
+pub(crate) use call::{Calls, Patience};
+pub(crate) use stored_order::ORDERS_EVERY;
+pub(crate) use survive::PANICS_MAX;
 
 /// So many positions may be passed without an event to handle before that is stored.
 const PASSED_MAX: u64 = 10_000;
@@ -77,8 +77,6 @@ pub(crate) struct Worker<W: Work> {
     pub(crate) bell: Option<Bell>,
     /// It has stored something: whoever has stored since has taken over.
     pub(crate) is_owner: bool,
-    /// A release to do again, up to where it failed.
-    pub(crate) redo: Option<Redo>,
 }
 
 /// An event that fails, and what it said.
@@ -134,7 +132,6 @@ impl<W: Work> Worker<W> {
                 Err(reason) => break reason,
             }
         };
-        self.target.reached(None);
         if reason != StopReason::Asked {
             self.health.halt();
         }
@@ -165,7 +162,7 @@ impl<W: Work> Worker<W> {
     /// What was known of what is stored: it begins as after a start.
     fn forget(&mut self) {
         (self.is_owner, self.is_layout_checked) = (false, false);
-        (self.pace, self.failing, self.redo) = (None, None, None);
+        (self.pace, self.failing) = (None, None);
     }
 
     async fn live(&mut self) -> End {
@@ -173,18 +170,15 @@ impl<W: Work> Worker<W> {
             Ok(life) => life,
             Err(end) => return end,
         };
-        let mut outcome = self.redo(&mut life).await;
-        while outcome.is_ok() {
-            outcome = self.step(&mut life).await;
-        }
-        match outcome {
-            Err(end @ (End::Stop(_) | End::Unseated)) => {
-                self.leave(&mut life).await;
-                end
+        let end = loop {
+            if let Err(end) = self.step(&mut life).await {
+                break end;
             }
-            Err(end) => end,
-            Ok(()) => End::Reopen,
+        };
+        if matches!(end, End::Stop(_) | End::Unseated) {
+            self.leave(&mut life).await;
         }
+        end
     }
 
     async fn step(&mut self, life: &mut Life) -> Result<(), End> {
@@ -211,7 +205,7 @@ impl<W: Work> Worker<W> {
         let (clock, is_asked) = (self.reading.kernel.clock().clone(), self.takes_stored_orders());
         let at_end = life.source.is_live() && *head.borrow() <= self.health.position();
         let state = if at_end { ConsumerState::Live } else { ConsumerState::CatchingUp };
-        self.tell(state);
+        self.health.tell(state);
         tokio::select! {
             biased;
             order = next_order(&mut self.orders, &self.health) => {
@@ -220,11 +214,11 @@ impl<W: Work> Worker<W> {
             }
             () = to_leave(&mut self.seat) => Err(End::Unseated),
             () = rung(&self.bell) => Ok(None),
-            () = clock.sleep(stored_order::ORDERS_EVERY), if is_asked => Ok(None),
+            () = clock.sleep(ORDERS_EVERY), if is_asked => Ok(None),
             chunk = life.source.next() => match chunk {
                 Ok(chunk) => {
                     life.unread = 0;
-                    chunk.iter().for_each(|chunk| self.see(chunk, 0));
+                    chunk.iter().for_each(|chunk| self.health.see(chunk, 0));
                     Ok(chunk)
                 }
                 Err(ReadError::Store(error)) if !error.kind().is_permanent() => {
@@ -235,15 +229,6 @@ impl<W: Work> Worker<W> {
                 Err(error) => Err(self.read_failed(error).await),
             },
         }
-    }
-
-    /// What is to be handled next.
-    pub(crate) fn see(&self, chunk: &Chunk, at: usize) {
-        let Some(next) = chunk.events().get(at) else { return };
-        self.health.change(|health| {
-            health.recorded_at = Some(next.recorded_at());
-            health.head = chunk.head().max(health.head);
-        });
     }
 
     /// The log can't be read.
@@ -297,7 +282,6 @@ impl<W: Work> Worker<W> {
                 Err(error) => return Err(self.target_failed(error).await),
             }
         }
-        self.target.reached(Some(chunk.through));
         self.report(chunk, 0);
         Ok(())
     }
@@ -312,40 +296,18 @@ impl<W: Work> Worker<W> {
     }
 
     pub(crate) fn report(&self, chunk: &Chunk, handled: u64) {
-        let clock = self.reading.kernel.clock();
-        let (now, reading) = (clock.now(), clock.monotonic());
-        let known = *self.reading.kernel.events().head().borrow();
-        self.health.change(|health| {
-            health.position = chunk.through.max(health.position);
-            health.head = chunk.head().max(known).max(health.position);
-            let recorded_at = chunk.events().last().map(RecordedEvent::recorded_at);
-            health.recorded_at = recorded_at.or(health.recorded_at);
-            health.lag = health.lag_at(now);
+        self.health.report(&self.reading.kernel, chunk, |health| {
             health.parked = self.letters.len();
             health.handled += handled;
-            health.measure(reading);
             health.is_cautious = self.pace.as_ref().is_some_and(Pace::is_cautious);
-        });
-    }
-
-    pub(crate) fn tell(&self, state: ConsumerState) {
-        self.health.change_if(|health| {
-            let is_new = health.state != state;
-            health.state = state;
-            is_new
         });
     }
 
     /// Whether an event is to be handled, by what is read and by whom.
     pub(crate) fn wants(&self, event: &RecordedEvent) -> bool {
-        let stream = event.stream();
-        let is_in_scope = match &self.options.scope {
-            Scope::Log => !stream.is_system(),
-            Scope::Stream(id) => stream == id.as_ref(),
-            Scope::Category(category) => stream.category() == category.as_str(),
-            Scope::Query(query) => !stream.is_system() && query.matches(event.name(), event.tags()),
-        };
-        is_in_scope && self.work.wants(event) && self.options.partitions.at(event) == self.partition
+        is_in_scope(&self.options.scope, event)
+            && self.work.wants(event)
+            && self.options.partitions.at(event) == self.partition
     }
 }
 
@@ -354,7 +316,7 @@ pub(crate) fn broken(error: impl std::fmt::Display) -> End {
 }
 
 /// How many of these events a batch has room for; at least one.
-fn within(events: &[RecordedEvent], options: &ConsumerOptions) -> usize {
+pub(crate) fn within(events: &[RecordedEvent], options: &ConsumerOptions) -> usize {
     let mut left = options.batch_bytes_max;
     let fits = |event: &&RecordedEvent| {
         let fits = event.size() <= left;
@@ -365,7 +327,7 @@ fn within(events: &[RecordedEvent], options: &ConsumerOptions) -> usize {
 }
 
 /// The next order; one that the consumer's end gives, too.
-async fn next_order(orders: &mut mpsc::Receiver<Order>, health: &Place) -> Order {
+pub(crate) async fn next_order(orders: &mut mpsc::Receiver<Order>, health: &Place) -> Order {
     tokio::select! {
         biased;
         order = orders.recv() => order.unwrap_or(Order::Stop),

@@ -3,8 +3,8 @@
 use std::{error::Error, fmt};
 
 use factum_core::{
-    EncodeError, ErrorKind, ExecuteError, InvalidStreamId, LoadError, Position, StoreError,
-    StreamId, VersionConflict,
+    EncodeError, ErrorKind, ExecuteError, InvalidStreamId, LoadError, StoreError, StreamId,
+    VersionConflict,
 };
 
 /// Why a message has no outcome. Cheap to clone: all messages of a burst may be told the same.
@@ -162,17 +162,9 @@ impl<R: Error + 'static> From<ExecuteError<R>> for AskError<R> {
             ExecuteError::Encode(error) => EntityError::Encode(error),
             ExecuteError::Indeterminate(error) => EntityError::Indeterminate(error),
             ExecuteError::Store(error) => EntityError::Store(error),
-            ExecuteError::Along { position, .. } | ExecuteError::Overtaken { position } => {
-                EntityError::Store(unforeseen(position))
-            }
             other => EntityError::Store(StoreError::internal(other.to_string())),
         })
     }
-}
-
-/// Nothing rides along with an entity's events, and no query is read.
-fn unforeseen(position: Position) -> StoreError {
-    StoreError::internal(format!("the store refused a condition nobody made: position={position}"))
 }
 
 #[cfg(test)]

@@ -62,7 +62,9 @@ fn main() {
         client_threads(),
         disk.display()
     );
-    let (mut factum, mut bare, mut table) = (Vec::new(), Vec::new(), Vec::new());
+    let mut factum = Vec::new();
+    let mut bare = Vec::new();
+    let mut table = Vec::new();
     for round in 0..rounds {
         let path = |name: &str| folder.path().join(format!("{name}-{round}.db"));
         let (rate, group) = measure_factum(&path("factum"), events);
@@ -74,7 +76,9 @@ fn main() {
             factum[round], bare[round], table[round]
         );
     }
-    let (factum, bare, table) = (median(factum), median(bare), median(table));
+    let factum = median(factum);
+    let bare = median(bare);
+    let table = median(table);
     println!("median: factum={factum:.0} bare={bare:.0} table={table:.0} events/s");
     println!("factum / bare = {:.2} (target 0.70)", factum / bare);
 }
@@ -172,7 +176,8 @@ fn measure_bare(path: &Path, events: usize, group: usize) -> f64 {
             });
             versions[stream] += 1;
             let id = new_id().as_uuid().into_bytes();
-            let (id, none): (&[u8], &[u8]) = (&id, &[]);
+            let id: &[u8] = &id;
+            let none: &[u8] = &[];
             let now = SystemClock.now().as_micros() as i64;
             let payload = vec![7_u8; PAYLOAD_BYTES];
             let place = (n as i64 + 1, number, versions[stream]);

@@ -51,7 +51,8 @@ fn apply(
     if let StreamChange::Delete(expected) = change
         && !bounds.matches(expected)
     {
-        let (stream, actual) = (stream.clone(), bounds.version);
+        let stream = stream.clone();
+        let actual = bounds.version;
         return Ok(Err(VersionConflict { stream, expected, actual }.into()));
     }
     let mut entry = match (found, change) {
@@ -94,7 +95,8 @@ pub(crate) fn retain(
     now: Timestamp,
 ) -> Result<bool> {
     let Retention { events_max, age_max } = entry.retention;
-    let (version, erased) = (entry.bounds.version.value(), entry.bounds.erased_through);
+    let version = entry.bounds.version.value();
+    let erased = entry.bounds.erased_through;
     let by_count = events_max.map_or(0, |max| version.saturating_sub(max));
     let by_age = match age_max {
         None => 0,
@@ -134,7 +136,8 @@ fn erase(connection: &Connection, entry: &mut StreamEntry, through: StreamVersio
     }
     connection.prepare_cached(sql::ERASE_EVENTS)?.execute(range)?;
     connection.prepare_cached(sql::KEEP_TIME)?.execute([last_at])?;
-    let (erased, deleted) = (entry.bounds.erased_through, entry.bounds.deleted_at);
+    let erased = entry.bounds.erased_through;
+    let deleted = entry.bounds.deleted_at;
     let bounds = (entry.number, signed(erased.value()), signed(deleted.value()));
     connection.prepare_cached(sql::SET_ERASED)?.execute(bounds)?;
     Ok(())

@@ -41,9 +41,11 @@ pub(crate) fn scan(connection: &Connection, query: &ScanQuery) -> Result<ScanPag
     let bytes_max = query.bytes_max.min(PAGE_BYTES_MAX);
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query([&start[..]])?;
-    let (mut documents, mut bytes) = (Vec::new(), 0);
+    let mut documents = Vec::new();
+    let mut bytes = 0;
     while let Some(row) = rows.next()? {
-        let (key, value) = (row.get_ref(0)?.as_blob()?, row.get_ref(2)?.as_blob()?);
+        let key = row.get_ref(0)?.as_blob()?;
+        let value = row.get_ref(2)?.as_blob()?;
         if !query.range.contains(key) {
             break;
         }

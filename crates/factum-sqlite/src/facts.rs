@@ -34,7 +34,8 @@ fn first_match(
     find: impl FnMut(Kind, &str) -> Result<Option<i64>>,
     looks: &mut usize,
 ) -> Result<Looked> {
-    let (query, at) = (&condition.fail_if_events_match, (first, Direction::Forward));
+    let query = &condition.fail_if_events_match;
+    let at = (first, Direction::Forward);
     let mut matches = posting::of_query(connection, query, at, find)?;
     Ok(match matches.seek(first, looks)? {
         Some(Candidate::Match(position)) => Looked::Found(Position::new(position)),

@@ -1,6 +1,6 @@
 //! `sqlite:./events.db`.
 
-use std::{path::Path, sync::Arc};
+use std::path::Path;
 
 use async_trait::async_trait;
 use factum_backend::{OpenContext, OpenStore, StoreUrl, Stores};
@@ -27,22 +27,11 @@ impl OpenStore for SqliteKind {
 
     async fn open(&self, url: &StoreUrl, context: &OpenContext) -> Result<Stores, StoreError> {
         url.allow_options(&["mode"])?;
-        let access = match url.option("mode") {
-            None | Some("write") => Access::ReadWrite,
-            Some("read") => Access::ReadOnly,
-            Some(other) => {
-                return Err(StoreError::invalid(format!(
-                    "a store is opened with mode=read or mode=write: mode={} url={url}",
-                    url.shown_option(other)
-                )));
-            }
-        };
         let options = SqliteOptions::new(url.file_path()?)
-            .with_access(access)
+            .with_access(url.mode(Access::ReadWrite, &[("read", Access::ReadOnly)])?)
             .with_clock(context.clock.clone())
             .with_ids(context.ids.clone());
-        let store = Arc::new(SqliteStore::open(options).await?);
-        Ok(Stores { events: store.clone(), documents: store })
+        Ok(Stores::both(SqliteStore::open(options).await?))
     }
 
     fn recognise(&self, path: &Path) -> Option<StoreUrl> {

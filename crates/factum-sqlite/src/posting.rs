@@ -91,7 +91,8 @@ impl<'c> List<'c> {
         let mut statement = self.connection.prepare_cached(sql)?;
         let mut rows = statement.query((number, signed(from), self.fetch))?;
         while let Some(row) = rows.next()? {
-            let (found, last) = (unsigned(row.get(0)?), self.ready.back().copied());
+            let found = unsigned(row.get(0)?);
+            let last = self.ready.back().copied();
             // What is behind a leap must come behind it, or a walk would never end.
             if is_before(found, from, direction)
                 || last.is_some_and(|it| !is_before(it, found, direction))

@@ -197,7 +197,8 @@ fn matching_page(
     page: &mut PageBuilder<'_>,
 ) -> Result<StoppedAt> {
     let mut statement = connection.prepare_cached(sql::EVENT_AT)?;
-    let (mut at, mut looks) = (start, PAGE_SCANNED_MAX);
+    let mut at = start;
+    let mut looks = PAGE_SCANNED_MAX;
     // Everything on this side of `at` is on the page or does not match.
     let before = |at: u64| {
         Some(Position::new(match direction {
@@ -271,7 +272,8 @@ fn erased(
     let mut ranges = Vec::new();
     for found in before.into_iter().map(Ok).chain(inside) {
         let (from, to) = found?;
-        let (from, to) = (from.max(first), to.min(last));
+        let from = from.max(first);
+        let to = to.min(last);
         if from <= to {
             ranges.push(ErasedRange { first: Position::new(from), last: Position::new(to) });
         }

@@ -75,7 +75,8 @@ impl SqliteStore {
         let place = Place::of(&path)?;
         let readers = Readers::new(place.clone(), busy_timeout, readers_max);
         let session = Session::new(connection, place, Wal::new(&path, busy_timeout));
-        let (commit_delay, foreseen) = (options.commit_delay, Arc::<Foreseen>::default());
+        let commit_delay = options.commit_delay;
+        let foreseen = Arc::<Foreseen>::default();
         let committer = Committer { session, clock, commit_delay, foreseen: foreseen.clone() };
         let writer = Writer::spawn("factum-sqlite", committer, head.clone(), limits)?;
         let watch = Watch::start(&path, busy_timeout, head.clone())?;
@@ -97,7 +98,8 @@ impl SqliteStore {
         self.limits.check_append(batch)?;
         let mut outlook = Outlook::new(batch);
         while !outlook.is_done() {
-            let (asked, before) = (batch.clone(), outlook.clone());
+            let asked = batch.clone();
+            let before = outlook.clone();
             let step = move |connection: &Connection| facts::foresee(connection, &asked, before);
             // An error comes again on the writer's thread, and is told there.
             let Ok(after) = self.readers.read(step).await else { break };

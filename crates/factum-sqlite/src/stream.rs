@@ -30,7 +30,8 @@ pub(crate) struct Place {
 impl StreamEntry {
     /// A stream that was made now.
     pub(crate) fn new(number: i64, category: i64) -> Self {
-        let (bounds, retention) = (StreamBounds::default(), Retention::default());
+        let bounds = StreamBounds::default();
+        let retention = Retention::default();
         Self { number, category, bounds, retention }
     }
 
@@ -42,7 +43,8 @@ impl StreamEntry {
 
     fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
         let version = |index| row.get(index).map(unsigned).map(StreamVersion::new);
-        let (erased_through, deleted_at) = (version(2)?, version(3)?);
+        let erased_through = version(2)?;
+        let deleted_at = version(3)?;
         let last: Option<i64> = row.get(6)?;
         let last = StreamVersion::new(last.map_or(0, unsigned));
         let age: Option<i64> = row.get(5)?;

@@ -13,7 +13,7 @@
 //!     .rejected(AccountRejection::InsufficientFunds { balance_cents: 500 });
 //! ```
 
-use factum_core::{Aggregate, Context, Decision, Matching, Verdict};
+use factum_core::{Aggregate, Context, Decision, Matching, Verdict, category};
 use factum_macros::{Command, Event};
 use serde::{Deserialize, Serialize};
 
@@ -144,7 +144,7 @@ pub enum AccountRejection {
 }
 
 impl Aggregate for Account {
-    const CATEGORY: &'static str = "account";
+    const CATEGORY: &'static str = category!("account");
     type Command = AccountCommand;
     type Event = AccountEvent;
     type Rejection = AccountRejection;
@@ -187,7 +187,8 @@ impl Aggregate for Account {
                 self.balance_cents -= cents;
             }
             AccountEvent::Summarised { owner, email, balance_cents } => {
-                let (owner, email) = (owner.clone(), email.clone());
+                let owner = owner.clone();
+                let email = email.clone();
                 *self = Self { owner, email, balance_cents: *balance_cents };
             }
         }

@@ -55,7 +55,8 @@ impl VirtualClock {
     /// A clock that stands at this time.
     pub fn new(start: Timestamp) -> Self {
         let time = Time { now: start, monotonic: Monotonic::START };
-        let (time, sleepers) = (watch::Sender::new(time), watch::Sender::new(0));
+        let time = watch::Sender::new(time);
+        let sleepers = watch::Sender::new(0);
         Self { time, sleepers, auto_advancing: false }
     }
 

@@ -105,6 +105,7 @@ macro_rules! __conformance_cases {
             Conditions condition the_failed_condition_is_named;
             Conditions condition a_condition_does_not_see_its_own_batch;
             Conditions condition one_of_sixteen_claims_a_tag;
+            Conditions condition one_of_sixteen_claims_a_tag_of_a_long_log;
             Conditions condition unrelated_tags_never_fail;
             Retry retry a_repeated_batch_is_answered_as_the_first_time;
             Retry retry a_repeated_batch_that_returns_to_a_stream_is_answered_as_the_first_time;
@@ -139,7 +140,9 @@ macro_rules! __conformance_cases {
             Bounded erasure impossible_changes_are_invalid;
             Gapless erasure numbers_are_never_given_again;
             Durable erasure numbers_are_never_given_again_after_reopening;
+            Durable erasure a_log_of_which_all_is_erased_goes_on;
             Conditions erasure conditions_do_not_match_what_is_erased;
+            HonestScan erasure a_tag_comes_again_after_all_its_events_were_erased;
             Gapless erasure retention_keeps_the_last_events;
             Gapless erasure retention_keeps_the_last_event_of_a_batch;
             Gapless erasure retention_by_age_keeps_the_last_event;
@@ -156,6 +159,7 @@ macro_rules! __conformance_cases {
             StablePrefix durable each_log_has_a_lineage_of_its_own;
             Time durable time_never_goes_back;
             Time durable time_never_goes_back_after_reopening;
+            Time durable time_never_goes_back_after_erasure;
             Unknown unknown a_cancelled_append_can_be_repeated;
             Unknown unknown a_cancelled_append_is_recognised_by_its_version;
             Unknown unknown a_cancelled_append_is_whole_or_absent;
@@ -167,6 +171,7 @@ macro_rules! __conformance_cases {
             Bounded bounded checks_and_conditions_are_limited;
             Bounded bounded odd_texts_come_back_as_they_were;
             Bounded bounded extreme_events_come_back_as_they_were;
+            Durable shared many_that_open_a_new_log_at_once_make_one;
             ReadYourWrites shared two_handles_share_one_log;
             ReadYourWrites shared the_head_follows_other_handles;
             Retry shared a_retry_is_recognised_by_another_handle;
@@ -182,6 +187,7 @@ macro_rules! __conformance_cases {
             Documents documents an_empty_write_does_nothing;
             Documents documents scans_are_in_key_order_at_every_boundary;
             Documents documents clear_takes_its_range_only;
+            Documents documents a_large_range_is_cleared_whole;
             Documents documents documents_have_limits;
             Documents documents impossible_scans_are_invalid;
             Documents documents a_scan_is_one_snapshot;

@@ -2,9 +2,11 @@
 
 /// The difference of two texts line by line: `-` is expected and missing, `+` was not expected.
 pub(crate) fn diff(expected: &str, actual: &str) -> String {
-    let (old, new): (Vec<_>, Vec<_>) = (expected.lines().collect(), actual.lines().collect());
+    let old: Vec<_> = expected.lines().collect();
+    let new: Vec<_> = actual.lines().collect();
     let common = common_lengths(&old, &new);
-    let (mut i, mut j) = (0, 0);
+    let mut i = 0;
+    let mut j = 0;
     let mut out = String::from("  (- expected, + actual)\n");
     let mut line = |mark: char, text: &str| {
         out.push(mark);

@@ -15,7 +15,8 @@ use std::{
 /// ```
 pub fn drive<F: Future>(future: F) -> F::Output {
     let waker = Waker::from(Arc::new(Parked(thread::current())));
-    let (mut cx, mut future) = (Context::from_waker(&waker), pin!(future));
+    let mut cx = Context::from_waker(&waker);
+    let mut future = pin!(future);
     loop {
         match future.as_mut().poll(&mut cx) {
             Poll::Ready(done) => return done,

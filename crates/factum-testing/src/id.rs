@@ -16,7 +16,8 @@ use crate::random::Random;
 /// use factum_core::{IdSource, Timestamp};
 /// use factum_testing::SeededIds;
 ///
-/// let (first, again) = (SeededIds::new(7), SeededIds::new(7));
+/// let first = SeededIds::new(7);
+/// let again = SeededIds::new(7);
 /// let id = first.uuid(Timestamp::EPOCH);
 /// assert_eq!(id, again.uuid(Timestamp::EPOCH));
 /// assert_ne!(id, first.uuid(Timestamp::EPOCH));

@@ -6,8 +6,10 @@
 //! | the rules of an aggregate | [`given()`], `when`, `then` |
 //! | a store | [`conformance!`], one line for every law of both traits |
 //! | what happens when a store fails | [`FaultyStore`], [`FaultyDocuments`] |
+//! | with a store that is another one, but for one thing | [`Forwarding`] |
 //! | that nothing was lost, invented, doubled or reordered | [`History`], [`RecordingStore`] |
 //! | that callers were answered what was so | [`Answers`], [`Answer`] |
+//! | that what was acknowledged survives SIGKILL | [`ChildTest`], [`PairWriter`], [`Pairs`] |
 //! | what depends on time or chance | [`VirtualClock`], [`SeededIds`] |
 //! | what is answered where there is no runtime | [`drive`](drive()) |
 //!
@@ -37,7 +39,13 @@ mod scope;
 
 mod answer;
 mod faulty;
+mod forward;
 mod history;
+
+mod outlook;
+mod pair;
+mod process;
+mod scan;
 
 pub mod bank;
 #[cfg(feature = "conformance")]
@@ -47,8 +55,13 @@ pub use answer::{Answer, AnswerSummary, Answers, Call, Contradiction};
 pub use clock::VirtualClock;
 pub use drive::drive;
 pub use faulty::{Fault, FaultRates, FaultyDocuments, FaultyStore};
+pub use forward::{ForwardDocuments, ForwardEvents, Forwarding};
 pub use given::{Given, Then, When, given};
 pub use history::{
     Attempt, Delivery, History, Reader, Recipient, RecordingStore, Summary, Violation,
 };
 pub use id::SeededIds;
+pub use outlook::assert_looks_ahead;
+pub use pair::{PairWriter, Pairs};
+pub use process::{ChildProcess, ChildTest, Told, tell};
+pub use scan::{check_log, pages, positions};

@@ -1,6 +1,6 @@
 #![allow(missing_docs, clippy::print_stdout, reason = "the README shows the rest of this file")]
 
-use factum::{Aggregate, App, Context, Decision, Event, ExecuteError, Verdict};
+use factum::{Aggregate, App, Context, Decision, Event, ExecuteError, Verdict, category};
 use {AccountCommand::*, AccountEvent::*, AccountRejection::*};
 
 #[derive(Debug, Event)]
@@ -31,7 +31,7 @@ struct Account {
 }
 
 impl Aggregate for Account {
-    const CATEGORY: &'static str = "account";
+    const CATEGORY: &'static str = category!("account");
     type Command = AccountCommand;
     type Event = AccountEvent;
     type Rejection = AccountRejection;

@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use factum_backend::Registry;
 use factum_core::{
     Aggregate, Decided, DecisionModel, Event, ExecuteError, Executed, Kernel, LoadError, Loaded,
-    Metadata, ReadLog, ReadQuery, Repository, RetryPolicy, Scope, StoreError, SubscribeFrom,
-    Subscription, Transaction, execute_model,
+    Metadata, ModelError, ReadLog, ReadQuery, Repository, RetryPolicy, Scope, StoreError,
+    SubscribeFrom, Subscription, Transaction, execute_model,
 };
 #[cfg(feature = "journal")]
 use factum_journal::JournalKind;
@@ -213,12 +213,12 @@ impl App {
     /// Decides over a query instead of a stream.
     ///
     /// # Errors
-    /// See [`ExecuteError`].
+    /// See [`ModelError`].
     pub async fn decide<M: DecisionModel>(
         &self,
         command: &M::Command,
         metadata: &Metadata,
-    ) -> Result<Decided<M>, ExecuteError<M::Rejection>> {
+    ) -> Result<Decided<M>, ModelError<M::Rejection>> {
         execute_model(&self.kernel, command, metadata, self.retry).await
     }
 

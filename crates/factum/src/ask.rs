@@ -39,14 +39,14 @@ pub struct Ask<A: Aggregate> {
 pub enum UnseenError<A: Aggregate> {
     /// There is nothing of a name to wait for, or the store does not say. The command was not
     /// sent.
-    #[error("the command was not sent, {0}")]
+    #[error("the command was not sent")]
     NotSent(#[source] WaitError),
     /// The domain says no, or it failed: as [`Entities::ask`](factum_runtime::Entities::ask) says.
     #[error(transparent)]
     Ask(#[from] AskError<A::Rejection>),
     /// The command took effect, and its outcome is here; but a read model has not seen it. Don't
     /// send it again.
-    #[error("the command took effect, but {error}")]
+    #[error("the command took effect, but not everybody has seen it who was to")]
     Unseen {
         /// What came of the command.
         outcome: Outcome<A>,
@@ -69,22 +69,20 @@ impl App {
     ///
     /// ```
     /// use std::time::Duration;
-    /// use factum::{App, ProjectionFn};
+    /// use factum::{App, Fold};
     /// use factum_testing::bank::{Account, AccountCommand, AccountEvent};
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let app = App::open("memory:").await?;
-    /// let opened = ProjectionFn::in_memory("opened", 1, |count: &mut u64, event, _| {
+    /// let opened = app.fold(Fold::new("opened", 1, |count: &mut u64, event, _| {
     ///     *count += u64::from(matches!(event, AccountEvent::Opened { .. }));
-    ///     Ok(())
-    /// });
-    /// let opened = app.project_fn(opened).await?;
+    /// }))?;
     ///
     /// let open = AccountCommand::Open { owner: "Ada".into(), email: "ada@example.org".into() };
     /// let wait = Duration::from_secs(10);
     /// let done = app.ask::<Account>("ada", open).seen_by("opened").within(wait).await?;
-    /// assert_eq!((done.version.value(), *opened.read().await), (1, 1));
+    /// assert_eq!((done.version.value(), *opened.read().await?), (1, 1));
     /// app.close().await?;
     /// # Ok(()) }
     /// ```

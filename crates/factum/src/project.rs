@@ -4,27 +4,29 @@ use std::{fmt, future::IntoFuture, pin::Pin};
 
 use factum_core::{Event, RecordedEvent};
 use factum_projection::{
-    BuildError, ConsumerOptions, HandleError, KernelTarget, Maintained, Projection, ProjectionFn,
-    Target,
+    BuildError, ConsumerOptions, Documents, DocumentsTx, Fold, HandleError, Maintained,
+    MemoryModel, Projection, ProjectionFn, StartError,
 };
+use serde::{Serialize, de::DeserializeOwned};
 
 use crate::app::App;
 
-type Starting<T> = Pin<Box<dyn Future<Output = Result<Maintained<T>, BuildError>> + Send>>;
+type Started = Result<Maintained<Documents>, BuildError>;
+type Starting = Pin<Box<dyn Future<Output = Started> + Send>>;
 
 /// A projection that is about to start: it does when this is awaited.
 ///
 /// # Errors
 /// Awaited, those of [`Consumers::maintain`](factum_projection::Consumers::maintain).
 #[must_use = "it starts when it is awaited"]
-pub struct StartProjection<T: Target> {
+pub struct StartProjection {
     options: ConsumerOptions,
-    start: Box<dyn FnOnce(ConsumerOptions) -> Starting<T> + Send>,
+    start: Box<dyn FnOnce(ConsumerOptions) -> Starting + Send>,
 }
 
 impl App {
-    /// Starts a projection into documents or a model in memory of this application's own store,
-    /// and maintains it over its versions; see [`Maintained`]. For another target, begin at
+    /// Starts a projection into documents of this application's own store, and maintains it over
+    /// its versions; see [`Maintained`]. For another target, begin at
     /// [`consumers`](Self::consumers).
     ///
     /// ```
@@ -66,15 +68,12 @@ impl App {
     /// app.close().await?;
     /// # Ok(()) }
     /// ```
-    pub fn project<P: Projection>(&self, projection: P) -> StartProjection<P::Target>
-    where
-        P::Target: KernelTarget,
-    {
+    pub fn project<P: Projection<Target = Documents>>(&self, projection: P) -> StartProjection {
         let app = self.clone();
         StartProjection::new(move |options| {
             Box::pin(async move {
                 let kernel = app.kernel().clone();
-                let targets = move |_: &_| P::Target::of_kernel(&kernel);
+                let targets = move |_: &_| Documents::new(&kernel);
                 app.consumers().maintain(projection, targets, options).await
             })
         })
@@ -84,44 +83,81 @@ impl App {
     ///
     /// ```
     /// use std::time::Duration;
-    /// use factum::{App, ProjectionFn};
+    /// use factum::{App, Documents, ProjectionFn};
     /// use factum_testing::bank::{Account, AccountCommand, AccountEvent};
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let app = App::open("memory:").await?;
-    /// let opened = ProjectionFn::in_memory("opened", 1, |count: &mut u64, event, _| {
-    ///     *count += u64::from(matches!(event, AccountEvent::Opened { .. }));
-    ///     Ok(())
+    /// let owners = ProjectionFn::<_, Documents, _>::new("owners", 1, |event, recorded, owners| {
+    ///     match event {
+    ///         AccountEvent::Opened { owner, .. } => owners.put(recorded.stream().key(), &owner),
+    ///         _ => Ok(()),
+    ///     }
     /// });
-    /// let opened = app.project_fn(opened).await?;
+    /// let owners = app.project_fn(owners).await?;
     /// # let email = "ada@example.org".to_owned();
     /// # let open = AccountCommand::Open { owner: "Ada".into(), email };
     /// # let done = app.execute::<Account>("ada", &open).await?;
-    /// # opened.wait_for(done.position.unwrap(), Duration::from_secs(5)).await?;
-    /// assert_eq!(*opened.read().await, 1);
+    /// # owners.wait_for(done.position.unwrap(), Duration::from_secs(5)).await?;
+    /// assert_eq!(owners.read_model::<String>().get("ada").await?.as_deref(), Some("Ada"));
     /// app.close().await?;
     /// # Ok(()) }
     /// ```
-    pub fn project_fn<E, T, H>(&self, projection: ProjectionFn<E, T, H>) -> StartProjection<T>
+    pub fn project_fn<E, H>(&self, projection: ProjectionFn<E, Documents, H>) -> StartProjection
     where
         E: Event,
-        T: KernelTarget,
-        H: Fn(E, &RecordedEvent, &mut T::Tx) -> Result<(), HandleError> + Send + Sync + 'static,
+        H: Fn(E, &RecordedEvent, &mut DocumentsTx) -> Result<(), HandleError>
+            + Send
+            + Sync
+            + 'static,
     {
         let app = self.clone();
         StartProjection::new(move |options| {
             Box::pin(async move {
                 let kernel = app.kernel().clone();
-                let targets = move |_: &_| T::of_kernel(&kernel);
+                let targets = move |_: &_| Documents::new(&kernel);
                 app.consumers().maintain_fn(projection, targets, options).await
             })
         })
     }
+
+    /// Starts a model in memory; see [`Fold`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use factum::{App, Fold};
+    /// use factum_testing::bank::{Account, AccountCommand, AccountEvent};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let app = App::open("memory:").await?;
+    /// let opened = app.fold(Fold::new("opened", 1, |count: &mut u64, event, _| {
+    ///     *count += u64::from(matches!(event, AccountEvent::Opened { .. }));
+    /// }))?;
+    /// # let email = "ada@example.org".to_owned();
+    /// # let open = AccountCommand::Open { owner: "Ada".into(), email };
+    /// # let done = app.execute::<Account>("ada", &open).await?;
+    /// # opened.wait_for(done.position.unwrap(), Duration::from_secs(5)).await?;
+    /// assert_eq!(*opened.read().await?, 1);
+    /// app.close().await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`Consumers::fold`](factum_projection::Consumers::fold).
+    pub fn fold<M, E, F>(&self, fold: Fold<M, E, F>) -> Result<MemoryModel<M>, StartError>
+    where
+        M: Default + Serialize + DeserializeOwned + Send + Sync + 'static,
+        E: Event,
+        F: Fn(&mut M, E, &RecordedEvent) + Send + Sync + 'static,
+    {
+        self.consumers().fold(fold)
+    }
 }
 
-impl<T: Target> StartProjection<T> {
-    fn new(start: impl FnOnce(ConsumerOptions) -> Starting<T> + Send + 'static) -> Self {
+impl StartProjection {
+    fn new(start: impl FnOnce(ConsumerOptions) -> Starting + Send + 'static) -> Self {
         Self { options: ConsumerOptions::new(), start: Box::new(start) }
     }
 
@@ -132,16 +168,16 @@ impl<T: Target> StartProjection<T> {
     }
 }
 
-impl<T: Target> IntoFuture for StartProjection<T> {
-    type Output = Result<Maintained<T>, BuildError>;
-    type IntoFuture = Starting<T>;
+impl IntoFuture for StartProjection {
+    type Output = Started;
+    type IntoFuture = Starting;
 
-    fn into_future(self) -> Starting<T> {
+    fn into_future(self) -> Starting {
         (self.start)(self.options)
     }
 }
 
-impl<T: Target> fmt::Debug for StartProjection<T> {
+impl fmt::Debug for StartProjection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StartProjection").field("options", &self.options).finish_non_exhaustive()
     }

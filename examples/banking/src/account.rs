@@ -1,6 +1,6 @@
 //! The rules of an account.
 
-use factum::{Aggregate, Command, Context, Decision, Event, Matching, Verdict};
+use factum::{Aggregate, Command, Context, Decision, Event, Matching, Verdict, category};
 use serde::{Deserialize, Serialize};
 
 /// An account as its events make it.
@@ -56,7 +56,7 @@ pub(crate) enum AccountRejection {
 }
 
 impl Aggregate for Account {
-    const CATEGORY: &'static str = "account";
+    const CATEGORY: &'static str = category!("account");
     type Command = AccountCommand;
     type Event = AccountEvent;
     type Rejection = AccountRejection;

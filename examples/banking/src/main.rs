@@ -10,7 +10,7 @@ mod bank;
 
 use std::{env, error::Error, io};
 
-use factum::{DispatchError, ExecuteError};
+use factum::{DispatchError, ExecuteError, sentence};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::fmt::format::FmtSpan;
 
@@ -126,7 +126,7 @@ fn say(what: &str, done: &Done) {
         }
         Err(DispatchError::Rejected(no)) => format!("rejected: {no}"),
         Err(DispatchError::Refused(no)) => format!("refused: {no}"),
-        Err(error) => format!("failed: {error}"),
+        Err(error) => format!("failed: {}", sentence(error)),
     };
     row(what, &came);
 }

@@ -11,7 +11,8 @@ mod unread;
 use std::{env, error::Error, time::Duration};
 
 use factum::{
-    App, AskError, BusError, Documents, Entities, EventBus, Maintained, ModelQuery, Position, Stale,
+    App, AskError, BusError, Documents, Entities, EventBus, Maintained, ModelQuery, Position,
+    Stale, sentence,
 };
 
 use crate::{
@@ -60,10 +61,7 @@ async fn talk(app: &App, rooms: &Entities<Room>) -> Result<Position, Problem> {
         println!("  {line}");
     }
     let refused = say(rooms, "tea", "eve", "may I come in?").await;
-    println!(
-        "Eve in the tea room\n  {}",
-        refused.map_or_else(|no| no.to_string(), |_| "ok".into())
-    );
+    println!("Eve in the tea room\n  {}", refused.map_or_else(|no| sentence(&no), |_| "ok".into()));
     Ok(last.max(answered))
 }
 

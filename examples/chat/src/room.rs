@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use factum::{Aggregate, Context, Decision, Event, Verdict};
+use factum::{Aggregate, Context, Decision, Event, Verdict, category};
 
 /// A room as its events make it.
 #[derive(Debug, Default)]
@@ -35,7 +35,7 @@ pub(crate) enum RoomRejection {
 }
 
 impl Aggregate for Room {
-    const CATEGORY: &'static str = "room";
+    const CATEGORY: &'static str = category!("room");
     type Command = RoomCommand;
     type Event = RoomEvent;
     type Rejection = RoomRejection;

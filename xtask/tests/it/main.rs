@@ -3,6 +3,7 @@
 
 mod arrows;
 mod documents;
+mod lets;
 mod manifests;
 mod repository;
 mod sizes;

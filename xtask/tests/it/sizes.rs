@@ -140,7 +140,9 @@ impl Functions<'_> {
         let lines = signature.span().start().line..=body.span().end().line;
         let count = self.code.range(lines).count();
         if count > FUNCTION_CODE_LINES_MAX {
-            let (path, name, limit) = (self.path, &signature.ident, FUNCTION_CODE_LINES_MAX);
+            let path = self.path;
+            let name = &signature.ident;
+            let limit = FUNCTION_CODE_LINES_MAX;
             self.breaches.push(format!(
                 "{path}: fn {name} has {count} code lines, the limit is {limit}: split it"
             ));

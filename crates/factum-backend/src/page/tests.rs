@@ -22,8 +22,8 @@ fn event(number: u64, payload: usize, origin: Option<&str>) -> RecordedEvent {
 }
 
 fn end() -> PageEnd {
-    let (head, lineage) =
-        (Position::new(9), Lineage::new(EventId::derived(Timestamp::EPOCH, b"lineage").as_uuid()));
+    let head = Position::new(9);
+    let lineage = Lineage::new(EventId::derived(Timestamp::EPOCH, b"lineage").as_uuid());
     PageEnd { scanned_through: head, head, lineage, erased: Vec::new(), bounds: None }
 }
 
@@ -52,7 +52,8 @@ fn the_last_byte_of_a_page_is_used_whether_events_are_copied_or_shared() {
     assert!(!event.parts().tags.is_empty() && !event.parts().metadata.is_empty());
     for (bytes_max, taken) in [(2 * size - 1, 1), (2 * size, 2), (3 * size - 1, 2), (3 * size, 3)] {
         let query = ReadQuery::log().with_bytes_max(bytes_max);
-        let (mut copied, mut shared) = (PageBuilder::new(&query), PageBuilder::new(&query));
+        let mut copied = PageBuilder::new(&query);
+        let mut shared = PageBuilder::new(&query);
         for _ in 0..3 {
             let pushed = copied.push(*event.header(), &event.parts()).unwrap();
             assert_eq!(shared.push_ready(&event), pushed);
@@ -78,7 +79,8 @@ fn the_room_of_a_page_is_what_is_left_of_its_events() {
 #[test]
 fn copied_and_shared_events_are_the_same() {
     let query = ReadQuery::log();
-    let (mut copied, mut shared) = (PageBuilder::new(&query), PageBuilder::new(&query));
+    let mut copied = PageBuilder::new(&query);
+    let mut shared = PageBuilder::new(&query);
     for number in 1..=5 {
         let event = event(number, number as usize, Some("here"));
         copied.push(*event.header(), &event.parts()).unwrap();

@@ -5,10 +5,11 @@ use factum_core::{
     ExpectedVersion, NewEvent, Position, Query, RETRY_WINDOW, StoreError, StoreErrorKind,
     StreamBounds, StreamId, StreamVersion, Tag, Timestamp,
 };
-use proptest::prelude::*;
 
 use super::{LogEnd, plan_group};
 use crate::facts::{Facts, FoundEvent, Span};
+
+mod group;
 
 const NOW: Timestamp = Timestamp::from_micros(1_800_000_000_000_000);
 
@@ -436,7 +437,8 @@ struct Truncated(Log);
 
 impl Facts for Truncated {
     fn bounds(&mut self, stream: &StreamId) -> Result<StreamBounds, StoreError> {
-        let (version, erased_through) = (StreamVersion::new(4), StreamVersion::new(3));
+        let version = StreamVersion::new(4);
+        let erased_through = StreamVersion::new(3);
         Ok(StreamBounds { version, erased_through, ..self.0.bounds(stream)? })
     }
 
@@ -531,49 +533,4 @@ fn a_condition_after_the_head_asks_nothing_of_the_store() {
     let batch = write(1, ExpectedVersion::Any, &[1]).unless(condition);
     let plan = plan_group([&batch], end, &mut Unasked(Log::default())).unwrap();
     assert_eq!(short(&plan.outcomes[0]), "+5..5");
-}
-
-fn any_batch() -> impl Strategy<Value = AppendBatch> {
-    let expected = prop_oneof![
-        Just(ExpectedVersion::Any),
-        Just(ExpectedVersion::NoStream),
-        Just(ExpectedVersion::StreamExists),
-        (0..4_u64).prop_map(exact),
-    ];
-    let tagged = (0..24_u32, proptest::option::of(0..3_u8));
-    let writes = proptest::collection::vec((0..3_u8, expected, tagged), 1..4);
-    (writes, proptest::option::of(0..3_u8), any::<bool>()).prop_map(|(writes, unless, repeated)| {
-        let mut batch = AppendBatch::new();
-        for (name, expected, (id, tagged)) in writes {
-            // A batch holds no id twice; different streams may hold the same.
-            let event = event(id + 24 * batch.event_count() as u32);
-            let is_first = batch.writes().iter().all(|write| write.stream != stream(name));
-            let expected = if is_first { expected } else { ExpectedVersion::Any };
-            let event = tagged.into_iter().fold(event, |event, value| event.with_tag(tag(value)));
-            batch = batch.write(stream(name), expected, [event]);
-        }
-        let batch = unless.into_iter().fold(batch, |batch, value| batch.unless(no_tag(value)));
-        if repeated { batch.repeated() } else { batch }
-    })
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn a_group_gives_the_outcomes_of_its_members_one_by_one(
-        batches in proptest::collection::vec(any_batch(), 1..24),
-        cut in 0..24_usize,
-    ) {
-        let (mut grouped, mut single) = (Log::default(), Log::default());
-        let (head, tail) = batches.split_at(cut.min(batches.len()));
-        let mut outcomes = grouped.append(head);
-        outcomes.extend(grouped.append(tail));
-        let one_by_one: Vec<_> = batches
-            .iter()
-            .map(|batch| short(&single.append(std::slice::from_ref(batch)).remove(0)))
-            .collect();
-        prop_assert_eq!(outcomes.iter().map(short).collect::<Vec<_>>(), one_by_one);
-        prop_assert_eq!(grouped.events, single.events);
-    }
 }

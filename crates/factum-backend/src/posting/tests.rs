@@ -58,7 +58,9 @@ fn walk(query: &Query, direction: Direction, budget: usize) -> (Vec<u64>, usize,
         Matches::of_query(query, (from, direction), find).unwrap()
     };
     let on = |at: u64| if direction == Direction::Forward { at + 1 } else { at - 1 };
-    let (mut found, mut pauses, mut left) = (Vec::new(), 0, budget);
+    let mut found = Vec::new();
+    let mut pauses = 0;
+    let mut left = budget;
     let mut at = if direction == Direction::Forward { 1 } else { COUNT };
     let mut matches = begin(at);
     while let Some(candidate) = matches.seek(at, &mut left).unwrap() {

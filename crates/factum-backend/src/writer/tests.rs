@@ -332,3 +332,27 @@ async fn what_was_foreseen_is_kept_until_its_batch_is_planned_though_the_caller_
     bench.writer.close().await;
     assert!(foreseen.is_empty());
 }
+
+/// Answers each append with so many positions and versions.
+struct Liar(usize, u64);
+
+impl Commit for Liar {
+    fn commit(&mut self, batches: &[AppendBatch]) -> Result<Committed, CommitError> {
+        let versions = (0..self.1).map(factum_core::StreamVersion::new).collect();
+        let answer = Appended::new(Position::new(1), versions, Timestamp::EPOCH);
+        let answer = answer.with_events(self.0);
+        let outcomes = batches.iter().map(|_| Ok(answer.clone())).collect();
+        Ok(Committed { outcomes, head: answer.last })
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_of_its_batch_is_told_as_unknown() {
+    for (events, writes, is_of_it) in [(1, 1, true), (2, 1, false), (1, 2, false)] {
+        let head = Head::new(Position::ZERO);
+        let writer = Writer::spawn("test", Liar(events, writes), head, Limits::default()).unwrap();
+        let told = writer.append(batch(0, 1)).await;
+        let is_unknown = matches!(told, Err(AppendError::Indeterminate(_)));
+        assert_eq!((told.is_ok(), is_unknown), (is_of_it, !is_of_it), "{told:?}");
+    }
+}

@@ -26,11 +26,11 @@ JSON, on the last line: store, head, consumers (name, stored, position, lag, lag
   silent_ms.
 
 Examples:
-  factum consumers list ./data
-  factum consumers list postgres://user@host/bank --json | jq '.consumers[] | .lag'")]
+  factum consumers list --store ./data
+  factum consumers list --store postgres://user@host/bank --json | jq '.consumers[] | .lag'")]
 pub(crate) struct ConsumersArgs {
     /// The store, a URL or a path; it must be there
-    #[arg(value_name = "URL|PATH")]
+    #[arg(long, value_name = "URL|PATH")]
     pub(crate) store: String,
     /// Print one JSON object instead of text
     #[arg(long)]
@@ -49,11 +49,11 @@ pub(crate) struct ConsumersArgs {
 JSON, on the last line: store, consumer, position.
 
 Examples:
-  factum consumers rewind ./data mails --to 120000
-  factum consumers rewind ./data orders@2 --to 0")]
+  factum consumers rewind --store ./data mails --to 120000
+  factum consumers rewind --store ./data orders@2 --to 0")]
 pub(crate) struct RewindArgs {
     /// The store, a URL or a path; it must be there
-    #[arg(value_name = "URL|PATH")]
+    #[arg(long, value_name = "URL|PATH")]
     pub(crate) store: String,
     /// The consumer, named as `factum consumers list` does
     #[arg(value_name = "CONSUMER")]
@@ -82,10 +82,10 @@ JSON, on the last line: store, dead_letters (consumer, stream, version, position
   attempts, parked_at).
 
 Example:
-  factum dead-letters list ./data --consumer orders@1")]
+  factum dead-letters list --store ./data --consumer orders@1")]
 pub(crate) struct LettersArgs {
     /// The store, a URL or a path; it must be there
-    #[arg(value_name = "URL|PATH")]
+    #[arg(long, value_name = "URL|PATH")]
     pub(crate) store: String,
     /// Only of this consumer, named as `factum consumers list` does, or of all its partitions
     #[arg(long, value_name = "NAME")]
@@ -107,12 +107,12 @@ JSON, on the last line: store, consumer, stream; show: version, position, event,
   parked_at, blocked; retry, discard: ordered.
 
 Examples:
-  factum dead-letters show ./data orders@1 order-17
-  factum dead-letters retry ./data orders@1 order-17
-  factum dead-letters discard ./data orders@1 order-17")]
+  factum dead-letters show --store ./data orders@1 order-17
+  factum dead-letters retry --store ./data orders@1 order-17
+  factum dead-letters discard --store ./data orders@1 order-17")]
 pub(crate) struct LetterArgs {
     /// The store, a URL or a path; it must be there
-    #[arg(value_name = "URL|PATH")]
+    #[arg(long, value_name = "URL|PATH")]
     pub(crate) store: String,
     /// The consumer, named as `factum consumers list` does; of its partitions the one that is meant
     #[arg(value_name = "CONSUMER")]

@@ -42,11 +42,11 @@ pub(crate) struct PrintArgs {
 JSON, on the last line: store, schema, schema_version, and made, false if it was there.
 
 Example:
-  factum schema apply postgres://owner@host/bank?schema=ledger")]
+  factum schema apply --store 'postgres://owner@host/bank?schema=ledger'")]
 pub(crate) struct ApplyArgs {
     /// The database, and in its option schema the schema
-    #[arg(value_name = "URL")]
-    pub(crate) url: String,
+    #[arg(long, value_name = "URL")]
+    pub(crate) store: String,
     /// Print one JSON object instead of text
     #[arg(long)]
     pub(crate) json: bool,

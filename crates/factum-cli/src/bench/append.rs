@@ -43,7 +43,7 @@ pub(crate) async fn run(args: &AppendArgs, out: &mut Output) -> Result<(), Failu
     let load = &args.load;
     let reading = Reading {
         bench: "append",
-        store: place.scheme().to_owned(),
+        store: place.to_string(),
         clients: load.clients,
         events: load.events,
         batch: Some(load.batch),

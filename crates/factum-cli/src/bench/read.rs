@@ -45,7 +45,7 @@ pub(crate) async fn run(args: &BenchReadArgs, out: &mut Output) -> Result<(), Fa
     let disk = place.disk_bytes().and_then(|bytes| number::ratio(bytes, head.value()));
     let reading = Reading {
         bench: if args.what == What::Scan { "scan" } else { "streams" },
-        store: place.scheme().to_owned(),
+        store: place.to_string(),
         clients: args.clients,
         bytes_per_event: disk,
         ..Reading::of(read.events, read.elapsed, &read.latencies)

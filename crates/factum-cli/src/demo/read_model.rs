@@ -1,12 +1,15 @@
 //! The bank's read models: a list of accounts that is found by balance, and statistics. They are
 //! kept while the month goes on, and compared with what the audit folds.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use factum::{
-    BuildError, ConsumerOptions, Consumers, Documents, DocumentsTx, HandleError, InMemory, Index,
-    IndexRange, Maintained, MemoryTx, ModelQuery, Position, Projection, QueryError, ReadQuery,
-    RecordedEvent, StopReason, SystemClock, Target, WaitError,
+    BuildError, ConsumerOptions, Consumers, Documents, DocumentsTx, Fold, HandleError, Index,
+    IndexRange, Maintained, MemoryModel, ModelQuery, Position, Projection, QueryError, ReadQuery,
+    RecordedEvent, StopReason, SystemClock, WaitError,
 };
 use factum_testing::bank::AccountEvent;
 use serde::{Deserialize, Serialize};
@@ -86,28 +89,19 @@ pub(crate) struct Statistics {
     through: u64,
 }
 
-struct BankStatistics;
-
-impl Projection for BankStatistics {
-    const NAME: &'static str = "bank-statistics";
-    type Event = AccountEvent;
-    type Target = InMemory<Statistics>;
-
-    async fn project(
-        &self,
-        event: AccountEvent,
-        recorded: &RecordedEvent,
-        bank: &mut MemoryTx<Statistics>,
-    ) -> Result<(), HandleError> {
-        if recorded.stream().category() == CATEGORY {
-            bank.through = recorded.position().value();
-            bank.add(&event);
-        }
-        Ok(())
-    }
-}
-
 impl Statistics {
+    /// Starts them, or lets them go on where they were left.
+    fn start(consumers: &Consumers) -> Result<MemoryModel<Self>, Failure> {
+        let apply = |bank: &mut Self, event: AccountEvent, recorded: &RecordedEvent| {
+            if recorded.stream().category() == CATEGORY {
+                bank.through = recorded.position().value();
+                bank.add(&event);
+            }
+        };
+        let started = consumers.fold(Fold::new("bank-statistics", 1, apply));
+        started.map_err(|error| Failure::internal(error.to_string()))
+    }
+
     fn add(&mut self, event: &AccountEvent) {
         match event {
             AccountEvent::Opened { .. } => self.accounts += 1,
@@ -146,7 +140,7 @@ impl Statistics {
 pub(crate) struct ReadModels {
     consumers: Consumers,
     list: Maintained<Documents>,
-    statistics: Maintained<InMemory<Statistics>>,
+    statistics: MemoryModel<Statistics>,
 }
 
 /// What the read models say in the end.
@@ -165,12 +159,9 @@ impl ReadModels {
         // The bank's clock leaps, and those who work beside it go by real time.
         let kernel = bank.app.kernel().clone().with_clock(Arc::new(SystemClock));
         let consumers = Consumers::new(kernel.clone());
-        let (documents, memory) = (kernel.clone(), kernel);
-        let list = move |_: &_| Documents::new(&documents);
+        let list = move |_: &_| Documents::new(&kernel);
         let list = consumers.maintain(AccountList, list, ConsumerOptions::new()).await?;
-        let statistics = move |_: &_| InMemory::new(&memory);
-        let options = ConsumerOptions::new();
-        let statistics = consumers.maintain(BankStatistics, statistics, options).await?;
+        let statistics = Statistics::start(&consumers)?;
         Ok(Self { consumers, list, statistics })
     }
 
@@ -182,10 +173,14 @@ impl ReadModels {
     /// What they say when they have seen all that the ledger has.
     pub(crate) async fn look(&self, work: &Work, ledger: &Ledger) -> Result<Seen, Failure> {
         let progress = Progress::start(work.notes, "catching up", "event", ledger.through.value());
-        come_to(work, &self.list, ledger.through, &progress).await?;
+        let reset = async || {
+            self.list.reset().await?;
+            Ok(())
+        };
+        let wait = async |through| self.list.wait_for(through, LOOK).await;
+        come_to(work, ledger.through, &progress, wait, reset).await?;
         progress.finish();
-        come_to(work, &self.statistics, ledger.through, &Progress::Silent).await?;
-        let statistics = self.statistics.read().await.clone();
+        let statistics = self.statistics(work, ledger.through).await?;
         let (richest, mut differences) = self.compare_list(work, ledger).await?;
         let is_later = statistics.through > ledger.through.value();
         // What was erased from the log stays counted; and another process may go on writing.
@@ -196,6 +191,24 @@ impl ReadModels {
             differences.push("the statistics".into());
         }
         Ok(Seen { richest, statistics, differences })
+    }
+
+    /// What all accounts come to, at this position or after.
+    async fn statistics(&self, work: &Work, through: Position) -> Result<Statistics, Failure> {
+        let model = Mutex::new(self.statistics.clone());
+        let now = || model.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let wait = async |through| now().wait_for(through, LOOK).await;
+        let reset = async || {
+            let rewound = self.consumers.rewind(now().name(), Position::ZERO).await;
+            rewound.map_err(|error| Failure::internal(error.to_string()))?;
+            let anew = Statistics::start(&self.consumers)?;
+            *model.lock().unwrap_or_else(PoisonError::into_inner) = anew;
+            Ok(())
+        };
+        come_to(work, through, &Progress::Silent, wait, reset).await?;
+        let model = now();
+        let read = model.read().await;
+        Ok(read.map_err(|error| Failure::internal(error.to_string()))?.clone())
     }
 
     /// The richest, and what the list says otherwise than the ledger. It is read by its index, so
@@ -247,15 +260,16 @@ impl ReadModels {
 }
 
 /// Waits for a read model, for as long as nobody wants to end it.
-async fn come_to<T: Target>(
+async fn come_to(
     work: &Work,
-    model: &Maintained<T>,
     position: Position,
     progress: &Progress,
+    wait: impl AsyncFn(Position) -> Result<(), WaitError>,
+    reset: impl AsyncFn() -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let (mut done, mut is_reset) = (0, false);
     loop {
-        match model.wait_for(position, LOOK).await {
+        match wait(position).await {
             Ok(()) => return Ok(()),
             Err(WaitError::Behind { reached, .. }) => {
                 progress.add(reached.value().saturating_sub(done));
@@ -264,9 +278,9 @@ async fn come_to<T: Target>(
             // Restored, copied or renewed: what was counted is not of this log.
             Err(WaitError::Stopped { reason: StopReason::Diverged(_), .. }) if !is_reset => {
                 is_reset = true;
-                model.reset().await?;
+                reset().await?;
             }
-            Err(error) => return Err(Failure::new(Exit::Internal, error.to_string())),
+            Err(error) => return Err(Failure::of(Exit::Internal, &error)),
         }
         work.check_interrupt()?;
     }
@@ -276,7 +290,7 @@ impl From<BuildError> for Failure {
     fn from(error: BuildError) -> Self {
         match error {
             BuildError::Store(error) => error.into(),
-            other => Self::internal(other.to_string()),
+            other => Self::of(Exit::Internal, &other),
         }
     }
 }
@@ -285,8 +299,8 @@ impl From<QueryError> for Failure {
     fn from(error: QueryError) -> Self {
         match error {
             QueryError::Store(error) => error.into(),
-            QueryError::Replaced(_) => Self::new(Exit::Unavailable, error.to_string()),
-            other => Self::internal(other.to_string()),
+            QueryError::Replaced(_) => Self::of(Exit::Unavailable, &error),
+            other => Self::of(Exit::Internal, &other),
         }
     }
 }

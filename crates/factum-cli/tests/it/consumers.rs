@@ -34,7 +34,7 @@ fn start(app: &App, is_good: &Arc<AtomicBool>) -> ConsumerHandle {
 }
 
 async fn seen_outside(store: &str) -> Value {
-    let line = format!("consumers list {store} --json");
+    let line = format!("consumers list --store {store} --json");
     tokio::task::spawn_blocking(move || json(&line)).await.expect("it ends")
 }
 
@@ -71,38 +71,40 @@ async fn is_seen_and_released(store: String) {
     assert_eq!((&consumer["name"], &consumer["parked"]), (&"mails".into(), &1.into()), "{seen}");
     assert_eq!((&consumer["at_work"], &consumer["stored"]), (&true.into(), &true.into()));
     assert_eq!(consumer["running"], serde_json::json!([]), "nobody publishes here");
-    let listed = outside(format!("dead-letters list {store}")).await;
+    let listed = outside(format!("dead-letters list --store {store}")).await;
     assert!(listed.contains("account-ada  of mails") && listed.contains("thirteen"), "{listed}");
-    let shown = outside(format!("dead-letters show {store} mails account-ada --json")).await;
+    let shown =
+        outside(format!("dead-letters show --store {store} mails account-ada --json")).await;
     assert!(shown.contains(r#""blocked":2"#), "{shown}");
 
     is_good.store(true, Ordering::SeqCst);
-    outside(format!("dead-letters retry {store} mails account-ada")).await;
+    outside(format!("dead-letters retry --store {store} mails account-ada")).await;
     let mut health = mails.watch();
     health.wait_for(|health| health.parked == 0).await.expect("it takes the order");
     app.close().await.expect("it closes");
-    assert_eq!(succeed(&format!("dead-letters list {store}")), "nothing is parked\n");
-    let seen = json(&format!("consumers list {store} --json"));
+    let listed = succeed(&format!("dead-letters list --store {store}"));
+    assert!(listed.ends_with(", nothing is parked\n"), "{listed}");
+    let seen = json(&format!("consumers list --store {store} --json"));
     assert_eq!(
         (&seen["consumers"][0]["at_work"], &seen["consumers"][0]["lag"]),
         (&false.into(), &0.into())
     );
-    assert!(succeed(&format!("consumers list {store}")).contains("at the log's end"));
-    let told = fail(&format!("dead-letters retry {store} mails account-ada"), 2);
+    assert!(succeed(&format!("consumers list --store {store}")).contains("at the log's end"));
+    let told = fail(&format!("dead-letters retry --store {store} mails account-ada"), 2);
     assert!(told.contains("nothing of this stream is parked"), "{told}");
 
     // Sent back, it has everything before it again; where there is nothing, nothing is moved.
-    let told = succeed(&format!("consumers rewind {store} mails --to 1"));
+    let told = succeed(&format!("consumers rewind --store {store} mails --to 1"));
     assert!(told.contains("goes on behind position 1"), "{told}");
-    let seen = json(&format!("consumers list {store} --json"));
+    let seen = json(&format!("consumers list --store {store} --json"));
     let consumer = &seen["consumers"][0];
     assert_eq!((&consumer["position"], &consumer["lag"]), (&1.into(), &3.into()));
     assert!(consumer["lag_ms"].as_u64().is_some(), "since the second event: {consumer}");
-    let told = succeed(&format!("consumers list {store}"));
+    let told = succeed(&format!("consumers list --store {store}"));
     assert!(told.contains("stored at 1, 3 behind ("), "{told}");
-    let told = fail(&format!("consumers rewind {store} mails --to 99"), 2);
+    let told = fail(&format!("consumers rewind --store {store} mails --to 99"), 2);
     assert!(told.contains("the log ends before this position"), "{told}");
-    let told = fail(&format!("consumers rewind {store} males --to 1"), 2);
+    let told = fail(&format!("consumers rewind --store {store} males --to 1"), 2);
     assert!(told.contains("nothing is stored of the consumer"), "{told}");
 }
 
@@ -158,7 +160,7 @@ async fn what_runs_is_seen_with_what_it_is_doing_also_if_it_keeps_its_progress_e
     assert_eq!((&totals["name"], &totals["stored"]), (&"totals@1".into(), &false.into()), "{seen}");
     assert_eq!((&totals["position"], &totals["at_work"]), (&2.into(), &true.into()), "{seen}");
     assert_eq!(totals["running"][0]["state"], "live");
-    let listed = outside(format!("consumers list {store}")).await;
+    let listed = outside(format!("consumers list --store {store}")).await;
     let process = std::process::id();
     for expected in [
         &format!("process {process}: retrying at 1, 1 event behind ("),
@@ -168,12 +170,12 @@ async fn what_runs_is_seen_with_what_it_is_doing_also_if_it_keeps_its_progress_e
     ] {
         assert!(listed.contains(expected), "{expected}: {listed}");
     }
-    let stats = outside(format!("stats {store}")).await;
+    let stats = outside(format!("stats --store {store}")).await;
     let (ill, well) =
         (stats.find("  consumer  mails: retrying"), stats.find("  consumer  totals@1"));
     assert!(ill.is_some() && ill < well, "{stats}");
     app.close().await.expect("it closes");
-    let seen = json(&format!("consumers list {store} --json"));
+    let seen = json(&format!("consumers list --store {store} --json"));
     assert_eq!(seen["consumers"].as_array().expect("a list").len(), 1, "{seen}");
     assert_eq!(seen["consumers"][0]["running"], serde_json::json!([]));
 }
@@ -220,12 +222,12 @@ async fn what_was_published_long_ago_is_not_shown_as_live() {
     let seen = seen_outside(&store).await;
     let running = &seen["consumers"][0]["running"][0];
     assert_eq!((&running["state"], &running["was"]), (&"silent".into(), &"live".into()), "{seen}");
-    let listed = outside(format!("consumers list {store}")).await;
+    let listed = outside(format!("consumers list --store {store}")).await;
     assert!(listed.contains(": silent for 7") && listed.contains("s, was live at 2"), "{listed}");
     left_behind(&*documents, hours(1)).await;
     let seen = seen_outside(&store).await;
     assert_eq!(seen["consumers"][0]["running"], serde_json::json!([]), "{seen}");
-    let listed = outside(format!("consumers list {store}")).await;
+    let listed = outside(format!("consumers list --store {store}")).await;
     assert!(!listed.contains("live"), "{listed}");
     app.close().await.expect("it closes");
 }

@@ -11,6 +11,7 @@ mod kill;
 mod on_postgres;
 mod read;
 mod stats;
+mod store;
 mod usage;
 #[cfg(all(unix, feature = "journal"))]
 mod verify;

@@ -114,17 +114,17 @@ fn the_printed_sql_makes_a_log_on_which_a_role_with_few_rights_works() {
     place.execute(&succeed(&print)).expect_err("a log is there");
     place.execute("ROLLBACK").unwrap();
     assert_eq!(place.lineage(), lineage);
-    let applied = json(&format!("schema apply {} --json", place.url_of_role()));
+    let applied = json(&format!("schema apply --store {} --json", place.url_of_role()));
     assert_eq!((&applied["made"], &applied["schema_version"]), (&false.into(), &3.into()));
 }
 
 #[test]
 fn a_schema_is_applied_by_a_role_that_may_and_once() {
     let place = Place::new();
-    let said = fail(&format!("schema apply {}", place.url_of_role()), 2);
+    let said = fail(&format!("schema apply --store {}", place.url_of_role()), 2);
     assert!(said.contains("the role may not make or migrate the log's tables"), "{said}");
     assert!(!place.is_made());
-    let line = format!("schema apply {}", place.url());
+    let line = format!("schema apply --store {}", place.url());
     let made = json(&format!("{line} --json"));
     assert_eq!((&made["made"], &made["schema"]), (&true.into(), &place.name.clone().into()));
     assert!(place.is_made());
@@ -134,7 +134,7 @@ fn a_schema_is_applied_by_a_role_that_may_and_once() {
 #[test]
 fn a_lineage_is_renewed_where_a_log_is_and_nothing_is_made_elsewhere() {
     let place = Place::new();
-    let line = format!("lineage renew {}", place.url());
+    let line = format!("lineage renew --store {}", place.url());
     assert!(fail(&line, 2).contains("there is no log"));
     assert!(!place.is_made());
     succeed(&format!("demo --store {} --accounts 5 --commands 100 -q", place.url()));
@@ -146,4 +146,30 @@ fn a_lineage_is_renewed_where_a_log_is_and_nothing_is_made_elsewhere() {
     assert!(run(&line).stdout.starts_with("the lineage is "));
     let look = json(&format!("demo --store {} --commands 0 --json", place.url()));
     assert_sound(&look);
+}
+
+/// Two logs of one database differ by their schema alone.
+#[test]
+fn every_verb_names_the_schema_of_its_log_and_no_password() {
+    let place = Place::new();
+    let (user, server) = place.server.rsplit_once('@').expect("the URL names a user");
+    let given = format!("{user}:s3c@{server}?schema={}&application_name=x", place.name);
+    let name = format!("postgres://{server}?schema={}", place.name);
+    for line in [
+        "schema apply",
+        "demo --accounts 2 --commands 20",
+        "stats",
+        "consumers list",
+        "dead-letters list",
+        "lineage renew",
+        "bench append --events 20 --into-existing",
+        "bench read",
+    ] {
+        let line = format!("{line} --store {given}");
+        assert_eq!(json(&format!("{line} --json"))["store"], *name, "{line}");
+        let ran = run(&line);
+        assert_eq!(ran.code, Some(0), "{line}: {ran:?}");
+        assert!(ran.stdout.contains(&name), "{line}: {}", ran.stdout);
+        assert!(!(ran.stdout + &ran.stderr).contains("s3c"), "{line}");
+    }
 }

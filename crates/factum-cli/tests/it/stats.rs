@@ -29,17 +29,17 @@ async fn look_at(store: &str) {
     assert_eq!(instance["workers"][0]["name"], "factum.stats");
     let written = instance["written_at"].as_str().expect("a text");
     assert!(written.parse::<factum::Timestamp>().is_ok(), "{written}");
-    let line = format!("stats {store}");
+    let line = format!("stats --store {store}");
     let text = tokio::task::spawn_blocking(move || succeed(&line)).await.expect("it ends");
     assert!(text.contains("2 processed, 1 rejected"), "{text}");
 
     app.close().await.expect("it closes");
     assert_eq!(outside(store).await["instances"], serde_json::json!([]));
-    assert!(succeed(&format!("stats {store}")).contains("nobody publishes"));
+    assert!(succeed(&format!("stats --store {store}")).contains("nobody publishes"));
 }
 
 async fn outside(store: &str) -> serde_json::Value {
-    let line = format!("stats {store} --json");
+    let line = format!("stats --store {store} --json");
     tokio::task::spawn_blocking(move || json(&line)).await.expect("it ends")
 }
 
@@ -59,6 +59,6 @@ async fn an_application_on_a_journal_is_seen_from_another_process() {
 #[test]
 fn a_store_that_is_not_there_is_not_made() {
     let folder = tempfile::tempdir().unwrap();
-    fail(&format!("stats {}", sqlite_in(folder.path())), 2);
+    fail(&format!("stats --store {}", sqlite_in(folder.path())), 2);
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }

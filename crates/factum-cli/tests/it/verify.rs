@@ -39,10 +39,10 @@ fn said(line: &str, code: i32) -> Value {
 #[test]
 fn a_whole_journal_is_called_whole_first_of_all() {
     let (_folder, path) = bank();
-    let line = format!("verify {}", path.display());
+    let line = format!("verify --store {}", path.display());
     let text = succeed(&line);
     assert!(text.starts_with("whole  a journal, "), "{text}");
-    let object = json(&format!("verify journal:{} --json", path.display()));
+    let object = json(&format!("verify --store journal:{} --json", path.display()));
     assert_eq!((&object["verdict"], &object["damage_count"]), (&"whole".into(), &0.into()));
     assert!(object["events"].as_u64() > Some(100) && object["documents"].as_u64() > Some(0));
     assert_eq!(object["lineage"].as_str().map(str::len), Some(36));
@@ -54,14 +54,14 @@ fn a_whole_journal_is_called_whole_first_of_all() {
 fn damage_is_a_line_with_its_place_and_exit_code_1() {
     let (_folder, path) = bank();
     flip(&path.join("log/00000000000000000001.log"), 9_000);
-    let line = format!("verify {}", path.display());
+    let line = format!("verify --store {}", path.display());
     let ran = run(&line);
     assert_eq!(ran.code, Some(1));
     assert!(ran.stdout.starts_with("damaged, 1 damage"), "{}", ran.stdout);
     let lines: Vec<_> = ran.stdout.lines().filter(|line| line.contains('✗')).collect();
     let has = |part: &str| lines[0].contains(part);
     assert!(lines.len() == 1 && has("log/00000000000000000001.log at ") && has("backup"));
-    assert!(ran.stderr.contains("factum verify --repair") && ran.stderr.lines().count() == 1);
+    assert!(ran.stderr.contains("factum verify --store ") && ran.stderr.lines().count() == 1);
     let object = said(&format!("{line} --json"), 1);
     let damage = &object["damages"][0];
     // Where the frame begins that the byte is in: how the bank's appends met in it is chance.
@@ -74,19 +74,19 @@ fn damage_is_a_line_with_its_place_and_exit_code_1() {
 fn a_repair_asks_before_events_leave_the_log_and_then_it_opens_again() {
     let (_folder, path) = bank();
     let store = path.display();
-    let before = json(&format!("verify {store} --json"));
+    let before = json(&format!("verify --store {store} --json"));
     flip(&path.join("log/00000000000000000001.log"), 9_000);
-    let asked = said(&format!("verify {store} --repair --json"), 1);
+    let asked = said(&format!("verify --store {store} --repair --json"), 1);
     assert_eq!(asked["repair"]["done"], false);
     assert!(!path.join("set-aside").exists(), "nothing is done");
-    let repaired = said(&format!("verify {store} --repair --accept-loss --json"), 0);
+    let repaired = said(&format!("verify --store {store} --repair --accept-loss --json"), 0);
     let repair = &repaired["repair"];
     assert_eq!((&repair["done"], &repair["left"]["verdict"]), (&true.into(), &"whole".into()));
     assert_eq!(repair["events_lost"], asked["repair"]["events_lost"]);
     let kept = repair["left"]["events"].as_u64().unwrap();
     assert_eq!(repair["events_lost"]["from"].as_u64(), Some(kept + 1));
     assert!(path.join(repair["folder"].as_str().unwrap()).join("repair.txt").is_file());
-    let after = json(&format!("verify {store} --json"));
+    let after = json(&format!("verify --store {store} --json"));
     assert!(after["lineage"] == repair["lineage"] && after["lineage"] != before["lineage"]);
     let read = succeed(&format!("read --store {store} --system --json"));
     assert_eq!(read.lines().count() as u64, kept);
@@ -96,22 +96,24 @@ fn a_repair_asks_before_events_leave_the_log_and_then_it_opens_again() {
 fn a_lineage_is_renewed_but_not_under_a_writer_beside_which_one_may_verify() {
     let (_folder, path) = bank();
     let store = path.display();
-    let before = json(&format!("verify {store} --json"))["lineage"].clone();
-    let text = succeed(&format!("lineage renew {store}"));
-    let after = json(&format!("verify {store} --json"))["lineage"].clone();
+    let before = json(&format!("verify --store {store} --json"))["lineage"].clone();
+    let text = succeed(&format!("lineage renew --store {store}"));
+    let after = json(&format!("verify --store {store} --json"))["lineage"].clone();
     assert!(text.contains(after.as_str().unwrap()) && after != before, "{text}");
 
     let folder = tempfile::tempdir().unwrap();
     let store = format!("journal:{}", folder.path().join("busy").display());
     let mut demo = Running::start(&format!("demo --store {store} --commands 1000000 --json"));
     first_event(&store);
-    assert!(fail(&format!("lineage renew {store}"), 3).contains("open in another process"));
-    assert!(fail(&format!("verify {store} --repair"), 3).contains("open in another process"));
-    let beside = json(&format!("verify {store} --json"));
+    assert!(fail(&format!("lineage renew --store {store}"), 3).contains("open in another process"));
+    assert!(
+        fail(&format!("verify --store {store} --repair"), 3).contains("open in another process")
+    );
+    let beside = json(&format!("verify --store {store} --json"));
     assert_eq!((&beside["verdict"], &beside["beside_writer"]), (&"whole".into(), &true.into()));
     demo.child.kill().unwrap();
     demo.wait();
-    assert_eq!(json(&format!("verify {store} --json"))["verdict"], "whole");
+    assert_eq!(json(&format!("verify --store {store} --json"))["verdict"], "whole");
 }
 
 #[test]
@@ -120,12 +122,12 @@ fn what_is_no_journal_is_refused_and_nothing_is_made() {
     let none = folder.path().join("none");
     for command in ["verify", "verify --repair", "lineage renew"] {
         for path in [none.display().to_string(), "memory:".into(), "sqlite:./none.db".into()] {
-            assert!(fail(&format!("{command} {path}"), 2).contains("no journal"), "{path}");
+            assert!(fail(&format!("{command} --store {path}"), 2).contains("no journal"), "{path}");
         }
     }
     assert!(!none.exists());
     let store = sqlite_in(folder.path());
     succeed(&format!("demo --store {store} --commands 5 -q"));
-    assert!(fail(&format!("verify {store}"), 2).contains("for journals so far"));
-    assert!(fail("verify --accept-loss x", 2).contains("--repair"));
+    assert!(fail(&format!("verify --store {store}"), 2).contains("for journals so far"));
+    assert!(fail("verify --store x --accept-loss", 2).contains("--repair"));
 }

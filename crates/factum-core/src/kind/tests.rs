@@ -1,11 +1,11 @@
 use std::{error::Error, fmt, io};
 
-use super::ErrorKind;
+use super::{Cause, ErrorKind};
 use crate::{
-    AppendError, Checkpoint, CodecError, Content, DecodeError, DecodeReason, Diverged,
-    DivergedReason, EncodeError, EventId, EventName, ExecuteError, ExpectedVersion, InvalidTag,
-    Lineage, LoadError, Position, ReadError, StoreError, StoreErrorKind, StreamId, StreamVersion,
-    Tag, Uuid, VersionConflict, WriteError,
+    AlongError, AppendError, Checkpoint, CodecError, Content, DecodeError, DecodeReason,
+    DeleteError, Diverged, DivergedReason, EncodeError, EventId, EventName, ExecuteError,
+    ExpectedVersion, InvalidTag, Lineage, LoadError, ModelError, Position, ReadError, StoreError,
+    StoreErrorKind, StreamId, StreamVersion, Tag, Uuid, VersionConflict, WriteError,
 };
 
 /// A user's own error around one of ours.
@@ -24,6 +24,16 @@ impl fmt::Display for No {
 
 impl Error for No {}
 
+/// The text of an error does not repeat that of its source.
+fn is_said_once(error: &(dyn Error + 'static)) {
+    let chain = std::iter::successors(Some(error), |error| (**error).source());
+    let said: Vec<_> =
+        chain.filter(|error| !error.is::<Cause>()).map(ToString::to_string).collect();
+    for pair in said.windows(2) {
+        assert!(!pair[0].contains(&pair[1]), "{:?} repeats its source {:?}", pair[0], pair[1]);
+    }
+}
+
 /// Compares the kinds of all variants, and whether an outage is found through two transparent
 /// errors.
 macro_rules! kinds {
@@ -35,6 +45,7 @@ macro_rules! kinds {
             let error: $type = $error;
             let (text, kind) = (error.to_string(), ErrorKind::$kind);
             assert_eq!(error.kind(), kind, "{text}");
+            is_said_once(&error);
             let found = ErrorKind::of(&Hidden(Hidden(error)));
             let is_outage = found.is_some_and(ErrorKind::is_outage);
             assert_eq!(is_outage, kind.is_outage(), "{text}: found={found:?}");
@@ -130,16 +141,34 @@ fn every_error_of_an_aggregate_tells_its_kind_through_a_transparent_error() {
     kinds!(ExecuteError<No> {
         ExecuteError::Rejected(_) = ExecuteError::Rejected(No) => Rejected,
         ExecuteError::Conflict(_) = ExecuteError::Conflict(conflict()) => Conflict,
-        ExecuteError::Along { .. } =
-            ExecuteError::Along { condition: 0, position: Position::ZERO } => Conflict,
         ExecuteError::Load(_) = LoadError::from(away()).into() => Unavailable,
         ExecuteError::Load(_) = LoadError::from(undecoded()).into() => Corrupt,
         ExecuteError::Encode(_) = EncodeError::from(no_tag()).into() => Invalid,
-        ExecuteError::Overtaken { .. } =
-            ExecuteError::Overtaken { position: Position::ZERO } => Conflict,
         ExecuteError::Indeterminate(_) = ExecuteError::Indeterminate(away()) => Unknown,
         ExecuteError::Store(_) = away().into() => Unavailable,
         ExecuteError::Store(_) = StoreError::closed().into() => Closed,
+    });
+    kinds!(AlongError<No> {
+        AlongError::Execute(_) = ExecuteError::Rejected(No).into() => Rejected,
+        AlongError::Execute(_) = ExecuteError::Indeterminate(away()).into() => Unknown,
+        AlongError::Conflict(_) = AlongError::Conflict(conflict()) => Conflict,
+        AlongError::Condition { .. } =
+            AlongError::Condition { condition: 0, position: Position::ZERO } => Conflict,
+    });
+    kinds!(ModelError<No> {
+        ModelError::Rejected(_) = ModelError::Rejected(No) => Rejected,
+        ModelError::Overtaken { .. } =
+            ModelError::Overtaken { position: Position::ZERO } => Conflict,
+        ModelError::Load(_) = LoadError::from(away()).into() => Unavailable,
+        ModelError::Encode(_) = EncodeError::from(no_tag()).into() => Invalid,
+        ModelError::Indeterminate(_) = ModelError::Indeterminate(away()) => Unknown,
+        ModelError::Store(_) = StoreError::closed().into() => Closed,
+    });
+    kinds!(DeleteError {
+        DeleteError::Key(_) = StreamId::new("", "").expect_err("it is no id").into() => Invalid,
+        DeleteError::Conflict(_) = DeleteError::Conflict(conflict()) => Conflict,
+        DeleteError::Indeterminate(_) = DeleteError::Indeterminate(away()) => Unknown,
+        DeleteError::Store(_) = away().into() => Unavailable,
     });
 }
 

@@ -149,3 +149,17 @@ async fn one_stays_with_its_store_and_its_category() {
     let refused = accounts.draft(&order, &mut attempts).await.unwrap_err();
     assert!(refused.to_string().contains("is not one of this aggregate"), "{refused}");
 }
+
+#[tokio::test]
+#[should_panic(expected = "its state holds lost events")]
+async fn one_that_was_not_stored_can_not_be_gone_on_with() {
+    let bench = Bench::new();
+    bench.open("ada", &[]).await;
+    let accounts = bench.accounts();
+    let mut ada = draft(&accounts, "ada").await;
+    ada.decide(&accounts, &DEPOSIT, &no_metadata()).unwrap();
+    bench.deposit("ada", &[7]).await;
+    assert!(matches!(commit(&mut ada, &accounts).await, Committing::Overtaken));
+    ada.decide(&accounts, &DEPOSIT, &no_metadata()).unwrap();
+    let _ = commit(&mut ada, &accounts).await;
+}

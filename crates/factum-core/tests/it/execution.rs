@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use factum_core::{
-    Aggregate, AppendBatch, AppendCondition, Content, Context, Decision, EventId, EventName,
-    EventStore, ExecuteError, ExpectedVersion, Matching, Metadata, NewEvent, Position, Query,
-    ReadQuery, Repository, RetryPolicy, StoreErrorKind, StreamChange, StreamId, StreamVersion, Tag,
-    Transaction, Verdict,
+    Aggregate, AlongError, AppendBatch, AppendCondition, Appended, Content, Context, Decision,
+    DeleteError, EventId, EventName, EventStore, ExecuteError, ExpectedVersion, Matching, Metadata,
+    NewEvent, Position, Query, ReadQuery, Repository, RetryPolicy, StoreErrorKind, StreamChange,
+    StreamId, StreamVersion, Tag, Transaction, Verdict,
 };
 use factum_macros::Event;
 use factum_testing::bank::{Account, AccountCommand, AccountEvent, AccountRejection};
@@ -141,14 +141,14 @@ async fn a_batch_that_rides_along_is_stored_with_the_events_or_neither() {
     assert_eq!(done.position, Some(Position::new(4)), "the note is behind the deposit");
 
     let again = accounts.execute_along("ada", &deposit, &metadata, &note("1", 2)).await;
-    let Err(ExecuteError::Conflict(conflict)) = again else { panic!("{again:?}") };
+    let Err(AlongError::Conflict(conflict)) = again else { panic!("{again:?}") };
     assert_eq!(conflict.stream.as_str(), "note-1", "not tried again: only the caller can decide");
 
     let taken = Query::tag(Tag::new("note", "1").unwrap());
     let unless = AppendCondition { fail_if_events_match: taken, after: Position::ZERO };
     let once = note("2", 1).unless(unless);
     let refused = accounts.execute_along("ada", &deposit, &metadata, &once).await;
-    assert!(matches!(refused, Err(ExecuteError::Along { condition: 0, .. })), "{refused:?}");
+    assert!(matches!(refused, Err(AlongError::Condition { condition: 0, .. })), "{refused:?}");
     assert_eq!(bench.balance("ada").await, (501, 3));
 }
 
@@ -162,7 +162,10 @@ async fn a_decision_without_events_still_checks_the_version_for_what_rides_along
     let refused = ada
         .execute_along("ada", &AccountCommand::Deposit { cents: 1 }, &metadata, &note("1", 1))
         .await;
-    assert!(matches!(refused, Err(ExecuteError::Rejected(AccountRejection::NotOpen))));
+    let Err(AlongError::Execute(ExecuteError::Rejected(no))) = refused else {
+        panic!("{refused:?}")
+    };
+    assert_eq!(no, AccountRejection::NotOpen);
     assert_eq!(bench.store.read(ReadQuery::log()).await.unwrap().events.len(), 0);
 }
 
@@ -173,7 +176,8 @@ async fn a_batch_that_rides_along_must_hold_an_event() {
     let check = AppendBatch::new().check(stream("bob"), ExpectedVersion::NoStream);
     let deposit = AccountCommand::Deposit { cents: 1 };
     let refused = bench.accounts().execute_along("ada", &deposit, &no_metadata(), &check).await;
-    assert!(matches!(refused, Err(ExecuteError::Store(_))), "whatever the command leads to");
+    let is_refused = matches!(refused, Err(AlongError::Execute(ExecuteError::Store(_))));
+    assert!(is_refused, "whatever the command leads to");
 }
 
 #[tokio::test]
@@ -185,7 +189,9 @@ async fn a_batch_that_rides_along_can_not_write_the_aggregates_stream() {
         .write(stream("bob"), ExpectedVersion::Any, note("2", 1).events().cloned());
     let deposit = AccountCommand::Deposit { cents: 1 };
     let refused = bench.accounts().execute_along("ada", &deposit, &no_metadata(), &along).await;
-    let Err(ExecuteError::Store(error)) = refused else { panic!("{refused:?}") };
+    let Err(AlongError::Execute(ExecuteError::Store(error))) = refused else {
+        panic!("{refused:?}")
+    };
     assert_eq!(error.kind(), StoreErrorKind::Invalid);
     assert_eq!(bench.balance("ada").await, (0, 1), "nothing is stored that the answer leaves out");
 }
@@ -200,9 +206,14 @@ enum MemberEvent {
     Counted {
         by: u8,
     },
+    #[event(summary)]
+    Summarised {
+        count: u16,
+    },
 }
 
-/// Guards its members' addresses with the wrong kind of tag, and counts up to 255.
+/// Guards its members' addresses with the wrong kind of tag, and counts up to 255. Its summary is
+/// one of a program that counted further.
 #[derive(Debug, Default)]
 struct Member {
     count: u8,
@@ -220,14 +231,24 @@ impl Aggregate for Member {
             MemberEvent::Joined { email } => {
                 decision.unless(Matching::tag("email", email), std::fmt::Error)
             }
-            MemberEvent::Counted { .. } => decision,
+            _ => decision,
         })
     }
 
     fn evolve(&mut self, event: &MemberEvent) {
-        if let MemberEvent::Counted { by } = event {
-            self.count = self.count.checked_add(*by).expect("a rule should have said no");
+        match event {
+            MemberEvent::Joined { .. } => {}
+            MemberEvent::Counted { by } => {
+                self.count = self.count.checked_add(*by).expect("a rule should have said no");
+            }
+            MemberEvent::Summarised { count } => {
+                self.count = u8::try_from(*count).expect("it counts up to 255");
+            }
         }
+    }
+
+    fn summary(&self) -> Option<MemberEvent> {
+        Some(MemberEvent::Summarised { count: u16::from(self.count) * 2 })
     }
 }
 
@@ -253,4 +274,61 @@ async fn an_event_that_evolve_panics_on_is_not_stored() {
     });
     assert!(panicked.await.unwrap_err().is_panic());
     assert_eq!(members.load("ada").await.unwrap().state.count, 200, "the stream still loads");
+}
+
+#[tokio::test]
+async fn a_summary_that_evolve_panics_on_is_not_stored() {
+    let bench = Bench::new();
+    let members = Repository::<Member>::new(bench.kernel.clone());
+    members.execute("ada", &MemberEvent::Counted { by: 200 }).await.unwrap();
+    let summarised = tokio::spawn({
+        let members = members.clone();
+        async move { members.summarise("ada", &no_metadata()).await.map(drop) }
+    });
+    assert!(summarised.await.unwrap_err().is_panic());
+    let kept = members.load("ada").await.unwrap();
+    assert_eq!((kept.state.count, kept.version.value()), (200, 1), "its history is kept");
+}
+
+/// Answers with this instead of what is so.
+struct Liar(fn(Appended) -> Appended);
+
+impl Meddler for Liar {
+    fn answer(&self, appended: Appended) -> Appended {
+        self.0(appended)
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_does_not_fit_what_was_sent_is_not_believed() {
+    let lies: [fn(Appended) -> Appended; 3] = [
+        |told| told.with_events(2),
+        |told| Appended::new(told.first, [].into_iter().collect(), told.recorded_at),
+        |told| {
+            let versions = told.versions.iter().map(|version| version.next()).collect();
+            Appended::new(told.first, versions, told.recorded_at)
+        },
+    ];
+    for lie in lies {
+        let bench = Bench::new();
+        let store = Arc::new(Meddled::new(bench.store.clone(), Liar(lie)));
+        let accounts = Repository::<Account>::new(bench.kernel.clone().with_events(store));
+        let told = tokio::spawn(async move { accounts.execute("ada", &open("ada")).await });
+        assert!(told.await.unwrap_err().is_panic());
+    }
+}
+
+#[tokio::test]
+async fn a_deletion_tells_a_wrong_key_from_another_version() {
+    let bench = Bench::new();
+    bench.open("ada", &[]).await;
+    let accounts = bench.accounts();
+    let refused = accounts.delete("", ExpectedVersion::Any).await;
+    assert!(matches!(refused, Err(DeleteError::Key(_))), "{refused:?}");
+    let refused = accounts.delete("ada", ExpectedVersion::NoStream).await;
+    let Err(DeleteError::Conflict(conflict)) = refused else { panic!("{refused:?}") };
+    assert_eq!((conflict.stream, conflict.actual.value()), (stream("ada"), 1));
+    bench.store.close().await.unwrap();
+    let refused = accounts.delete("ada", ExpectedVersion::Any).await;
+    assert!(matches!(refused, Err(DeleteError::Store(_))), "{refused:?}");
 }

@@ -23,6 +23,11 @@ pub(crate) trait Meddler: Send + Sync + 'static {
 
     /// Before the nth read, from 0.
     async fn before_read(&self, _nth: usize) {}
+
+    /// Behind each append: what is answered to it.
+    fn answer(&self, appended: Appended) -> Appended {
+        appended
+    }
 }
 
 /// A store with a meddler before it.
@@ -56,7 +61,7 @@ impl<M> fmt::Debug for Meddled<M> {
 impl<M: Meddler> EventStore for Meddled<M> {
     async fn append(&self, batch: AppendBatch) -> Result<Appended, AppendError> {
         self.meddler.before_append(self.appends.fetch_add(1, Ordering::SeqCst)).await;
-        self.inner.append(batch).await
+        self.inner.append(batch).await.map(|appended| self.meddler.answer(appended))
     }
 
     async fn read(&self, query: ReadQuery) -> Result<Page, StoreError> {

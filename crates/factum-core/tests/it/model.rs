@@ -1,12 +1,12 @@
 //! Decisions over a query: courses and students.
 
 use factum_core::{
-    Context, DecisionModel, EventStore, ExecuteError, Matching, ModelDecision, ReadQuery,
-    RetryPolicy, execute_model,
+    Context, DecisionModel, EventStore, ExecuteError, LoadError, Matching, ModelDecision,
+    ModelError, ReadQuery, RetryPolicy, execute_model,
 };
 use factum_macros::Event;
 
-use crate::bench::{Bench, no_metadata};
+use crate::bench::{Bench, no_metadata, open};
 
 #[derive(Debug, Clone, PartialEq, Event)]
 #[event(crate = factum_core, prefix = "enrolment")]
@@ -73,11 +73,7 @@ impl DecisionModel for Enrolment {
     }
 }
 
-async fn enrol(
-    bench: &Bench,
-    student: &str,
-    course: &str,
-) -> Result<Option<u64>, ExecuteError<No>> {
+async fn enrol(bench: &Bench, student: &str, course: &str) -> Result<Option<u64>, ModelError<No>> {
     let command = Enrol { student: student.into(), course: course.into() };
     let patient = RetryPolicy::new().with_conflicts_max(1_000);
     let done = execute_model::<Enrolment>(&bench.kernel, &command, &no_metadata(), patient).await?;
@@ -91,19 +87,19 @@ async fn rules_reach_over_what_the_query_reads() {
     assert_eq!(enrol(&bench, "ada", "rust").await.unwrap(), None, "there is nothing to do");
     assert_eq!(enrol(&bench, "ada", "sql").await.unwrap(), Some(2));
     let busy = enrol(&bench, "ada", "chess").await.unwrap_err();
-    assert!(matches!(busy, ExecuteError::Rejected(No::StudentBusy)), "{busy}");
+    assert!(matches!(busy, ModelError::Rejected(No::StudentBusy)), "{busy}");
     for student in ["bob", "carl"] {
         enrol(&bench, student, "rust").await.unwrap();
     }
     let full = enrol(&bench, "dora", "rust").await.unwrap_err();
-    assert!(matches!(full, ExecuteError::Rejected(No::CourseFull)), "{full}");
+    assert!(matches!(full, ModelError::Rejected(No::CourseFull)), "{full}");
 }
 
 #[tokio::test]
 async fn a_tag_that_can_not_be_is_an_error_and_no_panic() {
     let bench = Bench::new();
     let refused = enrol(&bench, "", "rust").await.unwrap_err();
-    assert!(matches!(refused, ExecuteError::Encode(_)), "{refused}");
+    assert!(matches!(refused, ModelError::Encode(_)), "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -119,4 +115,17 @@ async fn racing_students_never_overfill_a_course() {
     }
     let page = bench.store.read(ReadQuery::log()).await.unwrap();
     assert_eq!((enrolled, page.events.len()), (3, 3));
+}
+
+#[tokio::test]
+async fn a_log_that_can_not_be_read_is_told_as_a_load_that_failed() {
+    let bench = Bench::new();
+    let closed = factum_memory::MemoryStore::new();
+    closed.close().await.unwrap();
+    let kernel = bench.kernel.clone().with_events(std::sync::Arc::new(closed));
+    let bench = Bench { kernel, ..bench };
+    let refused = enrol(&bench, "ada", "rust").await.unwrap_err();
+    assert!(matches!(refused, ModelError::Load(LoadError::Store(_))), "{refused:?}");
+    let refused = bench.accounts().execute("ada", &open("ada")).await.unwrap_err();
+    assert!(matches!(refused, ExecuteError::Load(LoadError::Store(_))), "{refused:?}");
 }

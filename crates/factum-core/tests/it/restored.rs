@@ -6,16 +6,15 @@ use std::{
     time::Duration,
 };
 
-use async_trait::async_trait;
 use factum_core::{
-    AppendBatch, AppendError, Appended, Category, Content, DivergedReason, EventId, EventName,
-    EventStore, ExpectedVersion, Guarantees, Kernel, NewEvent, Page, Position, ReadError,
-    ReadQuery, Scope, StoreError, StreamChange, StreamId, StreamInfo, SubscribeFrom, Subscription,
+    AppendBatch, Category, Content, DivergedReason, EventId, EventName, EventStore,
+    ExpectedVersion, Kernel, NewEvent, Position, ReadError, Scope, SubscribeFrom, Subscription,
     Timestamp,
 };
 use factum_memory::{MemoryOptions, MemoryStore};
-use factum_testing::{Fault, FaultRates, FaultyStore, SeededIds, VirtualClock};
-use tokio::sync::watch;
+use factum_testing::{
+    Fault, FaultRates, FaultyStore, ForwardEvents, Forwarding, SeededIds, VirtualClock,
+};
 
 use crate::bench::stream;
 
@@ -34,34 +33,9 @@ impl fmt::Debug for Server {
     }
 }
 
-#[async_trait]
-impl EventStore for Server {
-    async fn append(&self, batch: AppendBatch) -> Result<Appended, AppendError> {
-        self.store().append(batch).await
-    }
-
-    async fn read(&self, query: ReadQuery) -> Result<Page, StoreError> {
-        self.store().read(query).await
-    }
-
-    async fn stream_info(&self, stream: &StreamId) -> Result<StreamInfo, StoreError> {
-        self.store().stream_info(stream).await
-    }
-
-    async fn change(&self, s: &StreamId, change: StreamChange) -> Result<StreamInfo, AppendError> {
-        self.store().change(s, change).await
-    }
-
-    fn head(&self) -> watch::Receiver<Position> {
-        self.store().head()
-    }
-
-    fn guarantees(&self) -> Guarantees {
-        self.store().guarantees()
-    }
-
-    async fn close(&self) -> Result<(), StoreError> {
-        EventStore::close(&*self.store()).await
+impl ForwardEvents for Server {
+    fn events(&self) -> Arc<dyn EventStore> {
+        self.store()
     }
 }
 
@@ -89,15 +63,15 @@ async fn log(names: &str, clock: &VirtualClock) -> Arc<MemoryStore> {
 /// What a subscription that has seen `abcd` says next, when this log stands in its place.
 async fn next_on(restored: &str, scope: Scope) -> Result<Position, ReadError> {
     let clock = VirtualClock::auto_advancing("2026-03-01T08:00:00Z".parse().unwrap());
-    let server = Arc::new(Server(Mutex::new(log("abcd", &clock).await)));
-    let documents = server.store();
+    let server = Arc::new(Forwarding(Server(Mutex::new(log("abcd", &clock).await))));
+    let documents = server.0.store();
     let kernel = Kernel::new(server.clone(), documents).with_clock(Arc::new(clock.clone()));
     let mut subscription = Subscription::new(&kernel, scope, SubscribeFrom::Start);
     for _ in 0..4 {
         subscription.next().await.unwrap().unwrap();
     }
     let other = log(restored, &VirtualClock::new("2026-03-01T08:00:00Z".parse().unwrap())).await;
-    *server.0.lock().unwrap() = other;
+    *server.0.0.lock().unwrap() = other;
     clock.advance(Duration::from_secs(1));
     Ok(subscription.next().await.unwrap()?.position())
 }
@@ -122,8 +96,8 @@ async fn a_log_restored_beneath_a_subscription_is_noticed_though_it_has_grown_pa
 #[tokio::test]
 async fn a_look_that_failed_is_made_again_before_the_next_page() {
     let clock = VirtualClock::auto_advancing("2026-03-01T08:00:00Z".parse().unwrap());
-    let server = Arc::new(Server(Mutex::new(log("abcd", &clock).await)));
-    let documents = server.store();
+    let server = Arc::new(Forwarding(Server(Mutex::new(log("abcd", &clock).await))));
+    let documents = server.0.store();
     let none = FaultRates::none();
     let faulty = Arc::new(FaultyStore::new(server.clone(), 1, none, Arc::new(clock.clone())));
     let kernel = Kernel::new(faulty.clone(), documents).with_clock(Arc::new(clock.clone()));
@@ -131,7 +105,7 @@ async fn a_look_that_failed_is_made_again_before_the_next_page() {
     let mut pages = Subscription::new(&kernel, Scope::Log, from).into_pages();
     assert_eq!(pages.next().await.unwrap().events.len(), 4);
     let other = log("abxyz", &VirtualClock::new("2026-03-01T08:00:00Z".parse().unwrap())).await;
-    *server.0.lock().unwrap() = other;
+    *server.0.0.lock().unwrap() = other;
     clock.advance(Duration::from_secs(1));
     // The page comes; the look at the last event does not.
     faulty.next_read(Fault::Delay(Duration::ZERO));

@@ -1,6 +1,6 @@
 //! Several aggregates, one append.
 
-use factum_core::{ExecuteError, Position, RetryPolicy, Transaction};
+use factum_core::{ExecuteError, Kernel, Position, RetryPolicy, Transaction};
 use factum_testing::bank::{AccountCommand, AccountRejection};
 
 use crate::bench::{Bench, no_metadata, open};
@@ -81,6 +81,17 @@ async fn a_repository_of_another_store_is_refused() {
     let refused = mixed.commit(&no_metadata()).await;
     assert!(matches!(refused, Err(ExecuteError::Store(_))), "{refused:?}");
     assert_eq!(bench.balance("ada").await.1 + other.balance("ada").await.1, 0);
+}
+
+#[tokio::test]
+async fn a_step_hashes_with_the_key_of_its_own_repository() {
+    let bench = Bench::new();
+    let keyless = Kernel::new(bench.store.clone(), bench.store.clone());
+    let opening = Transaction::new(keyless.with_clock(bench.kernel.clock().clone()));
+    opening.execute(&bench.accounts(), "ada", open("ada")).commit(&no_metadata()).await.unwrap();
+    let same = AccountCommand::Open { owner: "Bob".into(), email: "ada@example.org".into() };
+    let refused = bench.accounts().execute("bob", &same).await;
+    assert!(matches!(refused, Err(ExecuteError::Rejected(AccountRejection::EmailTaken))));
 }
 
 #[tokio::test(flavor = "multi_thread")]

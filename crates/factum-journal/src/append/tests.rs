@@ -16,7 +16,8 @@ use crate::{
 
 /// The journal of a folder, without threads and limits.
 pub(crate) fn open(folder: &Path, founded: Founded, segment_bytes: u32) -> Committer {
-    let (ids, clock) = (Arc::new(SystemIds), Arc::new(SystemClock));
+    let ids = Arc::new(SystemIds);
+    let clock = Arc::new(SystemClock);
     let options = TailOptions { ids, clock: clock.clone(), segment_bytes };
     let files = |name: &str| {
         std::fs::create_dir_all(folder.join(name)).unwrap();

@@ -54,7 +54,8 @@ impl Folder {
             return Err(error::damaged_documents(BEGIN, "a file is missing"));
         }
         let mut through = begin.map_or(0, |begin| begin - 1);
-        let (mut runs, mut covered) = (Vec::new(), Vec::new());
+        let mut runs = Vec::new();
+        let mut covered = Vec::new();
         for (first, last) in ranges {
             let name = RunKind::Documents.name(first, last);
             if last <= through {

@@ -171,7 +171,8 @@ impl Documents {
         let Some((first, _)) = plan.writes.first() else { return Ok(()) };
         self.begin(writer, plan.bytes)?;
         let DocumentWriter { tail, next, buffer } = writer;
-        let (seed, base_at) = (tail.segment.seed, tail.segment.header.base_at);
+        let seed = tail.segment.seed;
+        let base_at = tail.segment.header.base_at;
         for (revision, batch) in &plan.writes {
             let place = RecordPlace { seed, base_at, position: *revision };
             for entry in batch.entries() {

@@ -104,7 +104,8 @@ fn to_merge(runs: &[Arc<Run>], sizes: Sizes) -> Option<usize> {
 /// The level of a run goes by its size: what was written over and over again stays on the lowest.
 fn level(run: &Run, sizes: Sizes) -> u32 {
     // Twice a segment: a run has a list of keys and a filter, which the log has not.
-    let (mut level, mut bytes_max) = (0, u64::from(sizes.segment_bytes) * 2);
+    let mut level = 0;
+    let mut bytes_max = u64::from(sizes.segment_bytes) * 2;
     while run.bytes > bytes_max {
         level += 1;
         bytes_max = bytes_max.saturating_mul(sizes.fanout as u64);

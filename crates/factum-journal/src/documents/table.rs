@@ -106,8 +106,10 @@ impl Table {
         direction: Direction,
         (documents_max, bytes_max): (usize, usize),
     ) -> Vec<(Bytes, Item)> {
-        let (mut items, mut found) = (self.within(range), Vec::new());
-        let (mut documents, mut bytes) = (0, 0);
+        let mut items = self.within(range);
+        let mut found = Vec::new();
+        let mut documents = 0;
+        let mut bytes = 0;
         // One that is larger than the page comes alone.
         while documents <= documents_max && (bytes <= bytes_max || documents < 2) {
             let next = match direction {

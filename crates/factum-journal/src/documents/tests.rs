@@ -150,7 +150,9 @@ fn two_hundred_thousand_documents_open_with_bounded_memory_and_few_reads() {
     drop(opened);
 
     let opened = Opened::new(folder.path(), Founded::Before);
-    let (read, items, runs) = (opened.read(), opened.items_in_memory(), opened.documents.runs());
+    let read = opened.read();
+    let items = opened.items_in_memory();
+    let runs = opened.documents.runs();
     println!("bytes={bytes} runs={} read={read} items={items} most={most}", runs.len());
     assert!(bytes > 20 << 20 && runs.len() <= 7 * 3, "{bytes} bytes in {} runs", runs.len());
     assert!(read < bytes / 20, "{read} of {bytes} bytes were read at opening");
@@ -179,7 +181,8 @@ fn two_hundred_thousand_documents_open_with_bounded_memory_and_few_reads() {
 fn the_writes_of_a_group_are_decided_in_order() {
     let folder = tempfile::tempdir().unwrap();
     let opened = Opened::new(folder.path(), Founded::Never);
-    let (absent, exact) = (ExpectedRevision::Absent, ExpectedRevision::Exact);
+    let absent = ExpectedRevision::Absent;
+    let exact = ExpectedRevision::Exact;
     let put = |expected, value: &'static str| WriteBatch::new().put("a", expected, value);
     let other = WriteBatch::new().put("b", absent, "b");
     let group = [

@@ -40,7 +40,8 @@ fn a_look_takes_no_lock_twice() {
     let log = log(folder.path());
     let is_done = Arc::new(AtomicBool::new(false));
     let writer = thread::spawn({
-        let (active, is_done) = (log.view().tables.active().clone(), is_done.clone());
+        let active = log.view().tables.active().clone();
+        let is_done = is_done.clone();
         move || {
             while !is_done.load(Ordering::Relaxed) {
                 drop(active.write());
@@ -49,7 +50,8 @@ fn a_look_takes_no_lock_twice() {
     });
     let (done, is_over) = mpsc::channel();
     for reader in 0..READERS {
-        let (log, done) = (log.clone(), done.clone());
+        let log = log.clone();
+        let done = done.clone();
         thread::spawn(move || {
             let view = log.view();
             for n in 0..30_000 {

@@ -24,7 +24,8 @@ impl Wire for Appended {
     }
 
     fn take(bytes: &mut &[u8]) -> Option<Self> {
-        let (first, last) = (Position::take(bytes)?, Position::take(bytes)?);
+        let first = Position::take(bytes)?;
+        let last = Position::take(bytes)?;
         let versions = Versions::from(Vec::<StreamVersion>::take(bytes)?);
         let count = last.value().checked_sub(first.value())?.checked_add(1)?;
         let appended = Self::new(first, versions, Timestamp::take(bytes)?)
@@ -42,7 +43,8 @@ impl Wire for StreamInfo {
 
     fn take(bytes: &mut &[u8]) -> Option<Self> {
         let StreamState { bounds, retention } = take_state(bytes)?;
-        let (first_at, last_at) = (Wire::take(bytes)?, Wire::take(bytes)?);
+        let first_at = Wire::take(bytes)?;
+        let last_at = Wire::take(bytes)?;
         Some(Self::new(bounds).with_times(first_at, last_at).with_retention(retention))
     }
 }
@@ -111,7 +113,8 @@ impl Wire for AppendError {
     fn take(bytes: &mut &[u8]) -> Option<Self> {
         match u8::take(bytes)? {
             1 => {
-                let (stream, expected) = (Wire::take(bytes)?, Wire::take(bytes)?);
+                let stream = Wire::take(bytes)?;
+                let expected = Wire::take(bytes)?;
                 let actual = Wire::take(bytes)?;
                 Some(VersionConflict { stream, expected, actual }.into())
             }
@@ -187,7 +190,8 @@ mod tests {
     fn an_error_comes_back_with_all_that_a_caller_can_ask_it() {
         let full = io::Error::new(io::ErrorKind::StorageFull, "no space");
         let error = StoreError::unavailable("the disk is full").with_source(full);
-        let (stream, expected) = (StreamId::new("account", "ada").unwrap(), Version::NoStream);
+        let stream = StreamId::new("account", "ada").unwrap();
+        let expected = Version::NoStream;
         let conflict = VersionConflict { stream, expected, actual: StreamVersion::new(4) };
         let errors = [
             AppendError::Conflict(conflict),

@@ -51,7 +51,8 @@ impl Desk {
         let _ = folder.make();
         let at = |e| StoreError::unavailable("no thread could be started").with_source(e);
         let runtime = Builder::new_current_thread().enable_all().build().map_err(at)?;
-        let ((stop, stopped), (is_running, ended)) = (mpsc::channel(), watch::channel(()));
+        let (stop, stopped) = mpsc::channel();
+        let (is_running, ended) = watch::channel(());
         let name = "factum-inbox".to_owned();
         let thread = thread::Builder::new().name(name).spawn(move || {
             attend(&folder, &runtime, &hold, &stopped);
@@ -74,7 +75,8 @@ fn attend<S: Carry>(
     hold: &dyn Fn() -> Option<S>,
     stopped: &mpsc::Receiver<()>,
 ) {
-    let (mut pause, mut desk) = (LOOK_MIN, None);
+    let mut pause = LOOK_MIN;
+    let mut desk = None;
     while stopped.recv_timeout(pause) == Err(mpsc::RecvTimeoutError::Timeout) {
         pause = (2 * pause).min(LOOK_MAX);
         // Where it can't be looked into, senders say that nobody takes their orders.
@@ -173,7 +175,8 @@ mod tests {
     #[test]
     fn an_order_whose_sender_goes_while_another_is_carried_out_is_not() {
         let (_journal, inbox, mut senders) = inbox(2);
-        let (runtime, store) = (Builder::new_current_thread().build().unwrap(), Noted::default());
+        let runtime = Builder::new_current_thread().build().unwrap();
+        let store = Noted::default();
         let waiting = inbox.waiting().unwrap();
         assert_eq!(waiting.len(), 2);
         serve(&inbox, &runtime, &store, waiting[0]).unwrap();

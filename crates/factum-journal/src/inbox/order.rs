@@ -101,7 +101,8 @@ impl Wire for StreamWrite {
     }
 
     fn take(bytes: &mut &[u8]) -> Option<Self> {
-        let (stream, expected) = (Wire::take(bytes)?, Wire::take(bytes)?);
+        let stream = Wire::take(bytes)?;
+        let expected = Wire::take(bytes)?;
         Some(Self { stream, expected, events: Wire::take(bytes)? })
     }
 }

@@ -101,7 +101,8 @@ impl Sender {
                 bytes.len()
             ))));
         }
-        let (folder, ids) = (self.folder.clone(), self.ids.clone());
+        let folder = self.folder.clone();
+        let ids = self.ids.clone();
         let was_attended = self.was_attended.clone();
         // Dropped with this future, which tells the thread that waits.
         let (_asks, gone) = mpsc::channel();
@@ -159,7 +160,8 @@ impl Sent {
         was_attended: &AtomicBool,
         gone: &mpsc::Receiver<()>,
     ) -> Result<Vec<u8>, Unanswered> {
-        let (start, mut pause) = (SystemClock.monotonic(), LOOK_MIN);
+        let start = SystemClock.monotonic();
+        let mut pause = LOOK_MIN;
         loop {
             let unknown = |e| Unanswered::Unknown(at_read(&self.folder, e));
             if let Some(answer) = self.inbox.read(self.id, Part::Answer).map_err(unknown)? {

@@ -160,7 +160,8 @@ fn opening_and_verifying_hold_few_files_however_many_segments_there_are() {
     const MOST: usize = 40;
     let folder = tempfile::tempdir().unwrap();
     drop(grown(folder.path(), SEGMENTS));
-    let (ids, clock) = (Arc::new(SystemIds), Arc::new(SystemClock));
+    let ids = Arc::new(SystemIds);
+    let clock = Arc::new(SystemClock);
     let options = TailOptions { ids, clock, segment_bytes: SEGMENT_BYTES };
     let watched = || Watched::new(&folder.path().join(LOG));
     lose_runs(folder.path());
@@ -179,7 +180,8 @@ fn opening_and_verifying_hold_few_files_however_many_segments_there_are() {
     let most = files.most.load(Relaxed);
     assert!(most <= MOST, "{most} files were open at once to read beside a writer");
 
-    let (log, documents) = (watched(), Watched::new(&folder.path().join(DOCUMENTS)));
+    let log = watched();
+    let documents = Watched::new(&folder.path().join(DOCUMENTS));
     let folders = Folders { top, log: Arc::new(log.clone()), documents: Arc::new(documents) };
     let report = look(&folders, true, &mut |_, _| {}).unwrap().report;
     assert_eq!(report.events as usize, SEGMENTS);
@@ -192,7 +194,8 @@ fn check_follower(folder: &Path, files: Watched, segments: usize) {
     let top = Arc::new(SystemFiles::open(folder).unwrap());
     let follower = LogFollower::open(top, Arc::new(files)).unwrap();
     let tables = follower.log.view().tables;
-    let (runs, recents) = (tables.runs.len(), tables.recents.len());
+    let runs = tables.runs.len();
+    let recents = tables.recents.len();
     assert!(recents <= RECENTS_MAX + 1, "{recents} segments are in memory, beside {runs} runs");
     let page = read::page(&follower.log, &ReadQuery::log().with_events_max(segments)).unwrap();
     assert_eq!(page.events.len(), segments);

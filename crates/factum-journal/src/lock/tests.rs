@@ -106,7 +106,8 @@ fn a_shared_lock_becomes_a_writers_where_no_other_shares_it() {
     let folder = journal();
     drop(take(&folder).unwrap());
     let open = || SystemFiles::open(folder.path()).unwrap();
-    let (one, other) = (open(), open());
+    let one = open();
+    let other = open();
     let shared = Lock::share(&one).unwrap().unwrap();
     let second = Lock::share(&other).unwrap().unwrap();
     assert!(shared.for_writer(&one).unwrap_err().to_string().contains("being verified"));

@@ -25,7 +25,8 @@ fn tag(n: u64) -> Tag {
 fn log(folder: &std::path::Path) -> Committer {
     let committer = log_of(folder, 16 << 10);
     let tables = committer.log.view().tables;
-    let (runs, recents) = (tables.runs.len(), tables.recents.len());
+    let runs = tables.runs.len();
+    let recents = tables.recents.len();
     assert!(runs > 1 && recents > 2, "{runs} runs, {recents} segments in memory");
     committer
 }
@@ -61,7 +62,8 @@ fn item(types: &[&str], tags: &[u64]) -> QueryItem {
 /// Everything that a scope holds, in steps of so many looks.
 fn walk(log: &Log, scope: &Scope, direction: Direction, looks: usize) -> (Vec<u64>, usize) {
     let view = log.view();
-    let (mut found, mut steps) = (Vec::new(), 0);
+    let mut found = Vec::new();
+    let mut steps = 0;
     let mut next = Some(if direction == Direction::Forward { 1 } else { COUNT });
     while let Some(from) = next {
         let limits = (100, &mut looks.clone());

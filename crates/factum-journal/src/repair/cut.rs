@@ -192,7 +192,8 @@ pub(super) fn move_away(
         LOG => (&folders.log, &aside.log),
         _ => (&folders.documents, &aside.documents),
     };
-    let (old, new) = (format!("{folder}/{name}"), format!("{}/{folder}/{name}", aside.name));
+    let old = format!("{folder}/{name}");
+    let new = format!("{}/{folder}/{name}", aside.name);
     let renamed = folders.top.rename(&old, &new);
     // It must be known where it is before it is not known any more where it was.
     let moved = renamed.and_then(|()| to.sync_names()).and_then(|()| from.sync_names());

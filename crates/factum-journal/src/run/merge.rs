@@ -16,7 +16,8 @@ pub(crate) fn merge(
     runs: &[&Run],
     is_stopped: &dyn Fn() -> bool,
 ) -> Result<Option<String>, StoreError> {
-    let (first, last) = (runs[0].header, runs[runs.len() - 1].header);
+    let first = runs[0].header;
+    let last = runs[runs.len() - 1].header;
     let level = runs.iter().map(|run| run.header.level).max().unwrap_or(0) + 1;
     let header = RunHeader { level, first: first.first, ..last };
     let mut joiner = Joiner { out: RunBuilder::new(files, header)?, pending: None };

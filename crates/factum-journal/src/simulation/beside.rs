@@ -61,7 +61,8 @@ impl Life {
         // Without the trouble that is still to come.
         let world = World { disk: self.world.disk.fork(), ..self.world.clone() };
         world.disk.revive();
-        let (top, log) = (world.disk.top(), world.disk.folder(LOG));
+        let top = world.disk.top();
+        let log = world.disk.folder(LOG);
         let documents = DocumentFollower::open(top.clone(), world.disk.folder(DOCUMENTS));
         let (follower, documents) = match (LogFollower::open(top, log), documents) {
             (Ok(log), Ok(documents)) => (log, documents.documents),

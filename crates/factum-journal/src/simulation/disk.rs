@@ -142,7 +142,8 @@ impl SimDisk {
 
     /// The folders of the journal.
     pub(super) fn folders(&self) -> Folders {
-        let (log, documents) = (self.folder(LOG), self.folder(DOCUMENTS));
+        let log = self.folder(LOG);
+        let documents = self.folder(DOCUMENTS);
         Folders { top: self.top(), log, documents }
     }
 

@@ -259,7 +259,8 @@ impl Life {
     }
 
     fn batch(&mut self) -> AppendBatch {
-        let (one, other) = (self.stream(), self.stream());
+        let one = self.stream();
+        let other = self.stream();
         let version = self.known.bounds(&one).version.value();
         let expected = match self.random.below(6) {
             0 => ExpectedVersion::from(StreamVersion::new(version)),
@@ -329,8 +330,10 @@ impl Life {
         assert!(next > self.known.revision, "a revision is given again");
         let outcomes = open.documents.commit(&batches.iter().collect::<Vec<_>>());
         assert_eq!(outcomes.len(), batches.len());
-        let (mut tried, mut found) = (Vec::new(), Vec::new());
-        let (mut is_unknown, mut goes_on) = (false, true);
+        let mut tried = Vec::new();
+        let mut found = Vec::new();
+        let mut is_unknown = false;
+        let mut goes_on = true;
         for (batch, outcome) in batches.into_iter().zip(outcomes) {
             found.push(match outcome {
                 Ok(revision) => Ok(revision.value()),
@@ -433,7 +436,8 @@ pub(super) fn assert_same(found: &Model, known: &Model) {
         let short = |model: &Model| {
             model.events[index].as_ref().map(|it| (it.stream.clone(), it.version, it.event.id))
         };
-        let (found, known) = (short(found), short(known));
+        let found = short(found);
+        let known = short(known);
         panic!("at position {}: found {found:?}, acknowledged {known:?}", index + 1);
     }
     assert_eq!(found.events.len(), known.events.len(), "head");

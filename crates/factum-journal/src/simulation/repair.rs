@@ -47,7 +47,8 @@ pub(super) fn journal(seed: u64) -> (World, Held) {
     };
     let mut open = world.open(Founded::Never).unwrap();
     let mut random = Random::new(seed);
-    let (mut model, mut all) = (Model::default(), Model::default());
+    let mut model = Model::default();
+    let mut all = Model::default();
     let mut documents = BTreeMap::from([(0, Known::new())]);
     for n in 0..BATCHES {
         let batch = world.batch(&format!("s{}", n % 5), 1 + random.below(600) as usize);
@@ -109,7 +110,9 @@ fn repair(disk: &SimDisk, number: u64) -> Result<Option<u64>, StoreError> {
     }
     let name = format!("set-aside/{number}");
     let files = |inner: &str| disk.folder(&format!("{name}{inner}"));
-    let (top, log, documents) = (files(""), files("/log"), files("/documents"));
+    let top = files("");
+    let log = files("/log");
+    let documents = files("/documents");
     let aside = Aside { name: name.clone(), top, log, documents };
     let lineage = plan.needs_lineage().then(lineage::new_lineage);
     plan.carry_out(&folders, &aside, lineage)?;

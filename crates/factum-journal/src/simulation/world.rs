@@ -153,7 +153,8 @@ impl Open {
 /// The documents, page by page, both ways and each alone.
 pub(super) fn all_documents(documents: &Documents) -> Result<Known, StoreError> {
     let walk = |backward: bool| -> Result<Vec<Document>, StoreError> {
-        let (mut found, mut rest) = (Vec::new(), Some(KeyRange::all()));
+        let mut found = Vec::new();
+        let mut rest = Some(KeyRange::all());
         while let Some(range) = rest {
             let query = ScanQuery::new(range).with_documents_max(3);
             let query = if backward { query.backward() } else { query };
@@ -163,7 +164,8 @@ pub(super) fn all_documents(documents: &Documents) -> Result<Known, StoreError> 
         }
         Ok(found)
     };
-    let (forward, backward) = (walk(false)?, walk(true)?);
+    let forward = walk(false)?;
+    let backward = walk(true)?;
     assert!(forward.iter().eq(backward.iter().rev()), "documents forward and backward");
     for document in &forward {
         assert_eq!(documents.get(&document.key)?.as_ref(), Some(document));
@@ -231,7 +233,8 @@ impl Look<'_> {
         mut whole: Option<&mut Model>,
     ) -> Result<Vec<(u64, ModelEvent)>, StoreError> {
         let mut events = Vec::new();
-        let (mut next, mut last) = (Some(query), 0);
+        let mut next = Some(query);
+        let mut last = 0;
         while let Some(query) = next {
             let page = read::page(self.0, &query)?;
             next = query.next(&page);

@@ -142,7 +142,8 @@ impl<'f> Chain<'f> {
     ) -> Checked {
         let start = self.start.position.unwrap_or(1);
         let good = Cut { segment: 0, offset: 0, position: start };
-        let (cut, before) = (None, Before { lineage: self.start.lineage, ..Before::default() });
+        let cut = None;
+        let before = Before { lineage: self.start.lineage, ..Before::default() };
         let seen = start - 1;
         let mut check = Check { chain: self, visitor, findings, good, cut, before, seen };
         for (index, segment) in self.segments.iter().enumerate() {
@@ -218,7 +219,8 @@ impl Check<'_, '_> {
     }
 
     fn missing(&mut self, first: u64, through: Option<u64>) {
-        let (part, file) = (self.chain.part, self.chain.file(first));
+        let part = self.chain.part;
+        let file = self.chain.file(first);
         let damage = Damage::new(part, file, "a segment is missing");
         self.damage(damage.positions(first.max(1), through));
         self.visitor.gap();
@@ -314,7 +316,8 @@ impl Check<'_, '_> {
             let why = match judged {
                 Ok(Tail::Clean) => return is_whole,
                 Ok(Tail::Torn { .. }) => {
-                    let (file, offset) = (self.chain.file(first), u64::from(frames.offset));
+                    let file = self.chain.file(first);
+                    let offset = u64::from(frames.offset);
                     self.findings.report.torn.push(Torn { file, offset });
                     return is_whole;
                 }
@@ -342,7 +345,8 @@ impl Check<'_, '_> {
     /// Goes through what was kept of a rewritten segment. The answer: whether nothing is wrong. A
     /// log can't end within it, and so ends before it if something is.
     fn kept(&mut self, segment: &Segment, bytes: &[u8], end: Option<End<'_>>) -> bool {
-        let (first, file) = (segment.header.first, self.chain.file(segment.header.first));
+        let first = segment.header.first;
+        let file = self.chain.file(segment.header.first);
         let table = segment.header.rewritten.map_or(0, |rewritten| rewritten.table);
         let found = extents_in(segment, bytes).ok();
         let fits = found.filter(|extents| match end {
@@ -376,7 +380,8 @@ impl Check<'_, '_> {
                 Err(broken) => {
                     is_whole = false;
                     let damage = Damage::new(self.chain.part, file.clone(), broken.what);
-                    let (from, to) = (broken.positions.start, broken.positions.end);
+                    let from = broken.positions.start;
+                    let to = broken.positions.end;
                     self.damage(damage.at(broken.offset).positions(from, Some(to - 1)));
                     self.visitor.gap();
                 }

@@ -153,7 +153,8 @@ fn has_same(
     (recent, left_out): (&Recent, &Erased),
     term: Term<'_>,
 ) -> Result<bool, StoreError> {
-    let (mut ours, mut theirs) = (recent.list(term), stretch.list(term));
+    let mut ours = recent.list(term);
+    let mut theirs = stretch.list(term);
     let seek = |list: &mut Option<List<'_>>, from| match list {
         Some(list) => list.seek(from, Direction::Forward),
         None => Ok(None),

@@ -51,7 +51,8 @@ impl<'c> Events<'c> {
     }
 
     fn event(&mut self, event: &EventRecord<'_>, offset: u32) -> Result<(), String> {
-        let (stream, position) = (event.stream, event.header.position);
+        let stream = event.stream;
+        let position = event.header.position;
         let key = self.streams.key(stream);
         let version = event.header.version;
         let is_next = self.streams.add_event(key, version);
@@ -158,7 +159,8 @@ impl<'c> Events<'c> {
         for (_, record) in &frame.records {
             let Record::Event(event) = record else { continue };
             let key = self.streams.key(event.stream);
-            let (version, position) = (event.header.version, event.header.position.value());
+            let version = event.header.version;
+            let position = event.header.position.value();
             let is_erased = version <= self.streams.erased_through(key);
             findings.report.erased += u64::from(is_erased);
             let was_erased = self.erased_then.get(&key).is_some_and(|through| version <= *through);

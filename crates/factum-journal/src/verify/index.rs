@@ -185,7 +185,8 @@ impl Checked {
         }
         findings.bad_runs.insert(self.run.name.clone());
         let what = format!("the index says something else than the log, {wrong}");
-        let (first, last) = (self.run.header.first, self.run.header.last);
+        let first = self.run.header.first;
+        let last = self.run.header.last;
         findings.report.damage(index_damage(&self.run.name, what).positions(first, Some(last)));
     }
 }

@@ -143,7 +143,8 @@ impl Damage {
             Part::Log | Part::Documents => Remedy::Backup,
             Part::Index | Part::Folder => Remedy::Remake,
         };
-        let (file, what) = (file.into(), what.into());
+        let file = file.into();
+        let what = what.into();
         Self { part, file, offset: None, from: None, through: None, what, remedy }
     }
 

@@ -10,7 +10,7 @@ use factum_core::{AppendBatch, EventStore, ExpectedVersion, StoreError, StoreErr
 use factum_journal::{JournalOptions, JournalStore, verify};
 use tempfile::TempDir;
 
-use crate::fresh::{SEGMENT_BYTES, check_positions, event, files, grow, open, stream};
+use crate::fresh::{SEGMENT_BYTES, check_log, event, files, grow, open, stream};
 
 async fn closed_journal(events: usize) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
@@ -154,13 +154,13 @@ async fn a_torn_end_is_set_aside_and_the_rest_is_there() {
     assert_eq!(store.set_aside().len(), 1);
     let aside = fs::read(folder.path().join("log").join(&store.set_aside()[0])).unwrap();
     assert_eq!(aside[..40], bytes[last..last + 40]);
-    assert_eq!(check_positions(&store).await.value(), 49);
+    assert_eq!(check_log(&store).await.value(), 49);
     grow(&store, 10).await;
     store.close().await.unwrap();
     drop(store);
     let store = reopened(folder.path()).await.unwrap();
     assert!(store.set_aside().is_empty());
-    assert_eq!(check_positions(&store).await.value(), 59);
+    assert_eq!(check_log(&store).await.value(), 59);
     store.close().await.unwrap();
 }
 
@@ -190,7 +190,7 @@ async fn a_last_frame_without_the_zeros_that_fill_it_up_is_whole() {
         tried += usize::from(!len.is_multiple_of(8));
         let store = reopened(folder.path()).await.unwrap();
         grow(&store, 10).await;
-        assert_eq!(check_positions(&store).await.value(), 21);
+        assert_eq!(check_log(&store).await.value(), 21);
         store.close().await.unwrap();
         assert!(verify(folder.path()).unwrap().is_whole());
     }
@@ -205,7 +205,7 @@ async fn a_damaged_run_is_reported_and_made_anew() {
     assert_damage(folder.path(), "a file of the index is not what was written");
     fs::remove_file(&run).unwrap();
     let store = reopened(folder.path()).await.unwrap();
-    assert_eq!(check_positions(&store).await.value(), 1_000);
+    assert_eq!(check_log(&store).await.value(), 1_000);
     store.close().await.unwrap();
     assert!(verify(folder.path()).unwrap().is_whole());
 }

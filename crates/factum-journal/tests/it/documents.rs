@@ -35,7 +35,8 @@ async fn put(store: &JournalStore, numbers: impl Iterator<Item = usize>, value: 
 }
 
 async fn all(store: &JournalStore) -> Result<Vec<Document>, StoreError> {
-    let (mut found, mut rest) = (Vec::new(), Some(KeyRange::all()));
+    let mut found = Vec::new();
+    let mut rest = Some(KeyRange::all());
     while let Some(range) = rest {
         let page = store.scan(ScanQuery::new(range).with_documents_max(70)).await?;
         found.extend(page.documents);
@@ -192,7 +193,8 @@ async fn a_reader_beside_the_writer_follows_flushes_and_merges() {
         put(&writer, (0..100).map(|n| n * (round % 3 + 1)), &format!("{round}")).await;
         writer.clear(KeyRange::new(key(10), key(20))).await.unwrap();
         assert_eq!(all(&reader).await.unwrap(), all(&writer).await.unwrap(), "round {round}");
-        let (there, gone) = (key(0), key(10));
+        let there = key(0);
+        let gone = key(10);
         let found = reader.get(there.as_bytes()).await.unwrap().unwrap();
         assert_eq!(found.value, format!("{round}"));
         assert_eq!(reader.get(gone.as_bytes()).await.unwrap(), None);

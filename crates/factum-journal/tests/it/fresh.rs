@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use factum_core::{
     AppendBatch, AppendError, Appended, Clock, Content, EventId, EventName, EventStore,
-    ExpectedVersion, IdSource, NewEvent, Page, Position, ReadQuery, StreamId, SystemClock,
-    SystemIds, Tag,
+    ExpectedVersion, IdSource, NewEvent, StreamId, SystemClock, SystemIds, Tag,
 };
 use factum_journal::{JournalOptions, JournalStore};
+pub(crate) use factum_testing::{check_log, pages};
 
 /// Small enough that a test goes through many segments.
 pub(crate) const SEGMENT_BYTES: u32 = 16 << 10;
@@ -44,30 +44,6 @@ pub(crate) async fn grow(store: &JournalStore, count: usize) {
         let batch = AppendBatch::new().write(stream, ExpectedVersion::Any, [event("{\"n\":1}")]);
         store.append(batch).await.unwrap();
     }
-}
-
-/// Every page of a read.
-pub(crate) async fn pages(store: &dyn EventStore, query: ReadQuery) -> Vec<Page> {
-    let mut pages = Vec::new();
-    let mut next = Some(query);
-    while let Some(query) = next {
-        let page = store.read(query.clone()).await.unwrap();
-        next = query.next(&page);
-        pages.push(page);
-    }
-    pages
-}
-
-/// Fails if the log has a hole. The answer: the head.
-pub(crate) async fn check_positions(store: &dyn EventStore) -> Position {
-    let mut last = 0;
-    for page in pages(store, ReadQuery::log()).await {
-        let erased = page.erased.iter().map(|range| range.last.value() + 1 - range.first.value());
-        let count = erased.sum::<u64>() + page.events.len() as u64;
-        assert_eq!(page.scanned_through.value() - last, count, "a hole in the log");
-        last = page.scanned_through.value();
-    }
-    Position::new(last)
 }
 
 /// The files of the log that end so, in the order of positions.

@@ -11,7 +11,7 @@ use factum_core::{
 use factum_journal::{JournalOptions, JournalStore, verify};
 
 use crate::{
-    fresh::{check_positions, files, pages, stream},
+    fresh::{check_log, files, pages, stream},
     space::{rewritten, until},
 };
 
@@ -91,7 +91,7 @@ async fn the_golden_journal_opens_and_goes_on() {
     let report = verify(folder.path()).unwrap();
     assert!(report.is_whole() && report.segments > 3 && report.runs > 0, "{report:?}");
     let store = JournalStore::open(JournalOptions::new(folder.path())).await.unwrap();
-    assert_eq!(check_positions(&store).await.value(), EVENTS);
+    assert_eq!(check_log(&store).await.value(), EVENTS);
     let mut seen = 0;
     for page in pages(&store, ReadQuery::log()).await {
         for found in page.events {
@@ -130,7 +130,7 @@ async fn the_golden_journal_that_was_rewritten_opens_with_and_without_its_index(
             files(folder.path(), ".index").iter().for_each(|run| fs::remove_file(run).unwrap());
         }
         let store = JournalStore::open(JournalOptions::new(folder.path())).await.unwrap();
-        assert_eq!(check_positions(&store).await.value(), EVENTS);
+        assert_eq!(check_log(&store).await.value(), EVENTS);
         let mut seen = Vec::new();
         for found in pages(&store, ReadQuery::log()).await.into_iter().flat_map(|it| it.events) {
             let wanted = event(found.position().value());

@@ -1,26 +1,20 @@
 //! Changes through the process that has the journal open: by orders.
 
 use std::{
-    collections::HashMap,
-    env,
-    fmt::Display,
-    fs,
-    io::{BufRead, BufReader},
-    os::unix::fs::PermissionsExt,
-    path::Path,
-    process::{Child, Command, Stdio},
-    sync::Arc,
+    collections::HashMap, fmt::Display, fs, os::unix::fs::PermissionsExt, path::Path, sync::Arc,
 };
 
 use async_trait::async_trait;
 use factum_core::{
-    AppendBatch, AppendError, Appended, Document, DocumentStore, EventId, EventStore,
-    ExpectedRevision, ExpectedVersion, Guarantees, KeyRange, Page, Position, ReadQuery, Revision,
-    ScanPage, ScanQuery, StoreError, StoreErrorKind, StreamChange, StreamId, StreamInfo,
-    WriteBatch, WriteError,
+    AppendBatch, AppendError, DocumentStore, EventId, EventStore, ExpectedRevision,
+    ExpectedVersion, Position, ReadQuery, StoreError, StoreErrorKind, WriteBatch, WriteError,
 };
 use factum_journal::{Access, JournalOptions, JournalStore};
-use factum_testing::conformance::{OpenError, Setup, Stores, Subject};
+use factum_testing::{
+    ChildTest, ForwardDocuments, ForwardEvents, Forwarding,
+    conformance::{OpenError, Setup, Stores, Subject},
+    tell,
+};
 use tempfile::TempDir;
 use tokio::sync::watch;
 
@@ -34,33 +28,9 @@ struct Joined {
 }
 
 #[async_trait]
-impl EventStore for Joined {
-    async fn append(&self, batch: AppendBatch) -> Result<Appended, AppendError> {
-        self.joined.append(batch).await
-    }
-
-    async fn read(&self, query: ReadQuery) -> Result<Page, StoreError> {
-        self.joined.read(query).await
-    }
-
-    async fn stream_info(&self, stream: &StreamId) -> Result<StreamInfo, StoreError> {
-        self.joined.stream_info(stream).await
-    }
-
-    async fn change(
-        &self,
-        stream: &StreamId,
-        change: StreamChange,
-    ) -> Result<StreamInfo, AppendError> {
-        self.joined.change(stream, change).await
-    }
-
-    fn head(&self) -> watch::Receiver<Position> {
-        self.joined.head()
-    }
-
-    fn guarantees(&self) -> Guarantees {
-        self.joined.guarantees()
+impl ForwardEvents for Joined {
+    fn events(&self) -> Arc<dyn EventStore> {
+        Arc::new(self.joined.clone())
     }
 
     async fn close(&self) -> Result<(), StoreError> {
@@ -69,22 +39,9 @@ impl EventStore for Joined {
     }
 }
 
-#[async_trait]
-impl DocumentStore for Joined {
-    async fn get(&self, key: &[u8]) -> Result<Option<Document>, StoreError> {
-        self.joined.get(key).await
-    }
-
-    async fn scan(&self, query: ScanQuery) -> Result<ScanPage, StoreError> {
-        self.joined.scan(query).await
-    }
-
-    async fn write(&self, batch: WriteBatch) -> Result<Revision, WriteError> {
-        self.joined.write(batch).await
-    }
-
-    async fn clear(&self, range: KeyRange) -> Result<(), StoreError> {
-        self.joined.clear(range).await
+impl ForwardDocuments for Joined {
+    fn documents(&self) -> Arc<dyn DocumentStore> {
+        Arc::new(self.joined.clone())
     }
 }
 
@@ -107,7 +64,7 @@ impl Subject for JoinedSubject {
         options.commit_delay = setup.commit_delay.clone();
         let owner = JournalStore::open(options).await?;
         let joined = join(self.folder.path()).await?;
-        Ok(Stores::both(Arc::new(Joined { owner, joined })))
+        Ok(Stores::both(Arc::new(Forwarding(Joined { owner, joined }))))
     }
 }
 
@@ -288,32 +245,18 @@ async fn orders_that_wait_when_the_journal_closes_are_carried_out_or_have_no_eff
     owner.close().await.unwrap();
 }
 
-/// Says to the test `owner` that it is one: the folder.
-const OWNER: &str = "FACTUM_JOURNAL_TEST_OWNER";
+const OWNER: ChildTest = ChildTest::new("joining::owner");
 
 /// Not a test of its own: what the second process runs, until it is killed.
 #[test]
 fn owner() {
-    let Ok(path) = env::var(OWNER) else { return };
+    let Some(path) = OWNER.order() else { return };
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
         let _store = open(Path::new(&path)).await;
-        println!("\nopen");
+        tell("open");
         std::future::pending::<()>().await;
     });
-}
-
-/// Starts it, and waits until it has the journal open.
-fn spawn(path: &Path) -> Child {
-    let mut child = Command::new(env::current_exe().unwrap())
-        .args(["--exact", "joining::owner", "--nocapture", "--test-threads=1"])
-        .env(OWNER, path)
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    assert!(lines.map_while(Result::ok).any(|line| line == "open"));
-    child
 }
 
 /// What became of orders.
@@ -351,13 +294,13 @@ async fn orders_to_a_process_that_is_killed_are_carried_out_once_or_not_at_all()
     let folder = tempfile::tempdir().unwrap();
     let mut all = Outcomes::default();
     for round in 0..10 {
-        let mut child = spawn(folder.path());
+        let (child, mut told) = OWNER.start(folder.path());
+        assert_eq!(told.next().as_deref(), Some("open"));
         let joined = join(folder.path()).await.unwrap();
         let stored = Arc::new(watch::Sender::new(0));
         let tasks = [(); 4].map(|()| tokio::spawn(send_on(joined.clone(), stored.clone())));
         stored.subscribe().wait_for(|stored| *stored > 3 * round).await.unwrap();
-        child.kill().unwrap();
-        child.wait().unwrap();
+        child.kill();
         for task in tasks {
             let outcomes = task.await.unwrap();
             all.stored.extend(outcomes.stored);
@@ -391,7 +334,8 @@ async fn orders_reach_the_journal_in_whose_folder_they_are_wherever_it_was_moved
     moved.append(batch("a")).await.unwrap();
     fs::rename(&here, &there).unwrap();
     let second = open(&here).await;
-    let (to_moved, to_second) = (join(&there).await.unwrap(), join(&here).await.unwrap());
+    let to_moved = join(&there).await.unwrap();
+    let to_second = join(&here).await.unwrap();
     for _ in 0..20 {
         to_second.append(batch("b")).await.unwrap();
     }

@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use factum_core::{EventStore, Lineage, ReadQuery, StoreErrorKind};
 use factum_journal::{Access, JournalOptions, JournalStore, renew_lineage, verify};
 
-use crate::fresh::{SEGMENT_BYTES, check_positions, files, grow, open};
+use crate::fresh::{SEGMENT_BYTES, check_log, files, grow, open};
 
 pub(crate) async fn lineage(store: &JournalStore) -> Lineage {
     store.read(ReadQuery::log()).await.unwrap().lineage
@@ -26,7 +26,7 @@ async fn a_renewed_lineage_is_shown_and_stays_and_everything_else_is_as_it_was()
     for events in [400, 410, 420] {
         let store = open(folder.path()).await;
         assert_eq!(lineage(&store).await, renewed);
-        assert_eq!(check_positions(&store).await.value(), events);
+        assert_eq!(check_log(&store).await.value(), events);
         grow(&store, 10).await;
         store.close().await.unwrap();
     }
@@ -52,7 +52,7 @@ async fn one_who_reads_along_sees_the_new_lineage_with_the_next_event() {
     let store = open(folder.path()).await;
     grow(&store, 1).await;
     assert_eq!(lineage(&reader).await, renewed);
-    assert_eq!(check_positions(&reader).await.value(), 21);
+    assert_eq!(check_log(&reader).await.value(), 21);
     let late = JournalStore::open(options).await.unwrap();
     assert_eq!(lineage(&late).await, renewed);
     store.close().await.unwrap();

@@ -6,7 +6,6 @@ mod fresh;
 mod conformance;
 mod damage;
 mod documents;
-mod foreseen;
 mod golden;
 mod joining;
 mod lineage;

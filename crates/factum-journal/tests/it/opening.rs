@@ -12,7 +12,7 @@ use factum_core::{
 };
 use factum_journal::{JournalKind, JournalOptions, JournalStore};
 
-use crate::fresh::{append_one, check_positions, files, grow, new_id, open, stream};
+use crate::fresh::{append_one, check_log, files, grow, new_id, open, stream};
 
 fn context() -> OpenContext {
     OpenContext { clock: Arc::new(SystemClock), ids: Arc::new(SystemIds) }
@@ -58,7 +58,7 @@ async fn a_store_that_was_dropped_is_waited_for_by_the_next_opening() {
     }
     go_on.send(()).unwrap();
     let store = opening.await.unwrap().unwrap();
-    assert_eq!(check_positions(&store).await.value(), 1);
+    assert_eq!(check_log(&store).await.value(), 1);
     store.close().await.unwrap();
 }
 
@@ -138,7 +138,7 @@ async fn a_lost_index_is_made_anew() {
     assert!(!runs.is_empty());
     runs.iter().for_each(|run| std::fs::remove_file(run).unwrap());
     let store = open(folder.path()).await;
-    assert_eq!(check_positions(&store).await.value(), 2_000);
+    assert_eq!(check_log(&store).await.value(), 2_000);
     store.close().await.unwrap();
     let report = factum_journal::verify(folder.path()).unwrap();
     assert!(report.is_whole() && report.runs > 0, "{report:?}");
@@ -163,7 +163,7 @@ async fn many_segments_have_few_runs() {
         tokio::task::spawn_blocking(std::thread::yield_now).await.unwrap();
     }
     assert!(segments > 60 && is_few(), "{segments} segments");
-    assert_eq!(check_positions(&store).await.value(), 12_000);
+    assert_eq!(check_log(&store).await.value(), 12_000);
     store.close().await.unwrap();
     let report = factum_journal::verify(folder.path()).unwrap();
     assert!(report.is_whole(), "{:?}", report.damages);
@@ -184,13 +184,14 @@ async fn limits_whose_batches_no_frame_holds_are_refused() {
         assert_eq!(refused.kind(), StoreErrorKind::Invalid, "{refused}");
     }
     // As many events as fit.
-    let (events, bytes) = (100_000, 8 << 20);
+    let events = 100_000;
+    let bytes = 8 << 20;
     let store = open(events, bytes).await.unwrap();
     let event = |_| NewEvent::new(new_id(), EventName::from_static("e"), Content::Json, "");
     let batch = AppendBatch::new().write(stream("s"), ExpectedVersion::Any, (0..events).map(event));
     store.append(batch).await.unwrap();
     store.close().await.unwrap();
     let store = open(events, bytes).await.unwrap();
-    assert_eq!(check_positions(&store).await.value() as usize, events);
+    assert_eq!(check_log(&store).await.value() as usize, events);
     store.close().await.unwrap();
 }

@@ -1,10 +1,8 @@
 //! Which folder a journal is, whatever becomes of its name.
 
 use std::{
-    env,
     fs::{self, File},
     path::Path,
-    process::Command,
 };
 
 use factum_core::{
@@ -12,8 +10,9 @@ use factum_core::{
     WriteBatch, WriteError,
 };
 use factum_journal::{JournalOptions, JournalStore, verify};
+use factum_testing::ChildTest;
 
-use crate::fresh::{SEGMENT_BYTES, append_one, check_positions, files, files_in, grow, open};
+use crate::fresh::{SEGMENT_BYTES, append_one, check_log, files, files_in, grow, open};
 
 async fn refused(path: &Path) -> StoreError {
     JournalStore::open(JournalOptions::new(path)).await.unwrap_err()
@@ -28,7 +27,8 @@ async fn write(store: &JournalStore) -> Result<(), WriteError> {
 fn copy_folder(from: &Path, to: &Path, copy: fn(&Path, &Path)) {
     fs::create_dir(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
-        let (from, to) = (entry.as_ref().unwrap().path(), to.join(entry.unwrap().file_name()));
+        let from = entry.as_ref().unwrap().path();
+        let to = to.join(entry.unwrap().file_name());
         if from.is_dir() { copy_folder(&from, &to, copy) } else { copy(&from, &to) }
     }
 }
@@ -62,8 +62,9 @@ async fn without_its_lock_file_a_journal_has_one_writer_still() {
 #[tokio::test]
 async fn a_folder_that_was_moved_away_and_restored_is_another_journal() {
     let folder = tempfile::tempdir().unwrap();
-    let (path, backup, away) =
-        (folder.path().join("data"), folder.path().join("backup"), folder.path().join("away"));
+    let path = folder.path().join("data");
+    let backup = folder.path().join("backup");
+    let away = folder.path().join("away");
     let old = open(&path).await;
     grow(&old, 100).await;
     write(&old).await.unwrap();
@@ -76,8 +77,8 @@ async fn a_folder_that_was_moved_away_and_restored_is_another_journal() {
     // Through many segments.
     grow(&new, 500).await;
     takes_nothing(&old).await;
-    assert_eq!(check_positions(&new).await.value(), 600);
-    assert_eq!(check_positions(&old).await.value(), 200);
+    assert_eq!(check_log(&new).await.value(), 600);
+    assert_eq!(check_log(&old).await.value(), 200);
     old.close().await.unwrap();
     new.close().await.unwrap();
     for (path, events) in [(&path, 600), (&away, 200)] {
@@ -89,12 +90,14 @@ async fn a_folder_that_was_moved_away_and_restored_is_another_journal() {
 #[tokio::test]
 async fn a_folder_that_is_back_in_its_place_goes_on() {
     let folder = tempfile::tempdir().unwrap();
-    let (path, away) = (folder.path().join("data"), folder.path().join("away"));
+    let path = folder.path().join("data");
+    let away = folder.path().join("away");
     let store = open(&path).await;
     grow(&store, 10).await;
     // The folder, what is above it, what is in it.
     for (from, to) in [("data", "away"), ("data/log", "away"), ("data/documents", "away")] {
-        let (from, to) = (folder.path().join(from), folder.path().join(to));
+        let from = folder.path().join(from);
+        let to = folder.path().join(to);
         fs::rename(&from, &to).unwrap();
         let appended = append_one(&store).await;
         let written = write(&store).await;
@@ -104,7 +107,7 @@ async fn a_folder_that_is_back_in_its_place_goes_on() {
     assert!(!away.exists());
     grow(&store, 1_000).await;
     write(&store).await.unwrap();
-    check_positions(&store).await;
+    check_log(&store).await;
     store.close().await.unwrap();
     let report = verify(&path).unwrap();
     assert!(report.is_whole(), "{report:#?}");
@@ -114,7 +117,8 @@ async fn a_folder_that_is_back_in_its_place_goes_on() {
 #[tokio::test]
 async fn a_copy_by_hard_links_is_not_written() {
     let folder = tempfile::tempdir().unwrap();
-    let (path, copied) = (folder.path().join("data"), folder.path().join("copied"));
+    let path = folder.path().join("data");
+    let copied = folder.path().join("copied");
     let store = open(&path).await;
     grow(&store, 100).await;
     write(&store).await.unwrap();
@@ -136,18 +140,17 @@ async fn a_copy_by_hard_links_is_not_written() {
     for path in [&path, &copied] {
         let store = open(path).await;
         grow(&store, 300).await;
-        assert_eq!(check_positions(&store).await.value(), 400);
+        assert_eq!(check_log(&store).await.value(), 400);
         store.close().await.unwrap();
     }
 }
 
-/// Says to the test `starved` that it is the process that has no descriptors: the folder.
-const STARVED: &str = "FACTUM_JOURNAL_TEST_STARVED";
+const STARVED: ChildTest = ChildTest::new("place::starved");
 
 /// Not a test of its own: a writer that goes through segments while no file can be opened.
 #[test]
 fn starved() {
-    let Ok(path) = env::var(STARVED) else { return };
+    let Some(path) = STARVED.order() else { return };
     let path = Path::new(&path);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
@@ -168,7 +171,7 @@ fn starved() {
         }
         drop(all);
         grow(&store, 500).await;
-        check_positions(&store).await;
+        check_log(&store).await;
         store.close().await.unwrap();
     });
     println!("\nwent on");
@@ -177,12 +180,7 @@ fn starved() {
 #[test]
 fn after_a_moment_without_descriptors_the_log_goes_on() {
     let folder = tempfile::tempdir().unwrap();
-    let output = Command::new("sh")
-        .args(["-c", "ulimit -n 100 && exec \"$0\" --exact place::starved --nocapture"])
-        .arg(env::current_exe().unwrap())
-        .env(STARVED, folder.path())
-        .output()
-        .unwrap();
+    let output = STARVED.run_after("ulimit -n 100", folder.path());
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(text.contains("went on"), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
     let report = verify(folder.path()).unwrap();

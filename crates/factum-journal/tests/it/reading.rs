@@ -13,7 +13,7 @@ use factum_core::{
 };
 use factum_journal::{Access, JournalOptions, JournalStore, verify};
 
-use crate::fresh::{append_one, check_positions, event, files, grow, open, pages, stream};
+use crate::fresh::{append_one, check_log, event, files, grow, open, pages, stream};
 
 pub(crate) async fn follow(path: &Path) -> JournalStore {
     let options = JournalOptions::new(path).with_access(Access::ReadOnly);
@@ -26,11 +26,11 @@ async fn a_reader_beside_the_writer_sees_every_acknowledged_event() {
     let writer = open(folder.path()).await;
     grow(&writer, 5).await;
     let reader = follow(folder.path()).await;
-    assert_eq!(check_positions(&reader).await.value(), 5);
+    assert_eq!(check_log(&reader).await.value(), 5);
     // Through many segments, runs and merges.
     for round in 1..=30 {
         grow(&writer, 100).await;
-        assert_eq!(check_positions(&reader).await.value(), 5 + round * 100);
+        assert_eq!(check_log(&reader).await.value(), 5 + round * 100);
         let of_stream = pages(&reader, ReadQuery::stream(stream("s3"))).await;
         let count: usize = of_stream.iter().map(|page| page.events.len()).sum();
         assert_eq!(count as u64, round * 10 + 1);
@@ -39,9 +39,9 @@ async fn a_reader_beside_the_writer_sees_every_acknowledged_event() {
     writer.change(&stream("s3"), StreamChange::Delete(ExpectedVersion::Any)).await.unwrap();
     let page = reader.read(ReadQuery::stream(stream("s3"))).await.unwrap();
     assert!(page.events.is_empty() && page.bounds.unwrap().is_deleted());
-    assert_eq!(check_positions(&reader).await.value(), 3_005);
+    assert_eq!(check_log(&reader).await.value(), 3_005);
     writer.close().await.unwrap();
-    assert_eq!(check_positions(&reader).await.value(), 3_005);
+    assert_eq!(check_log(&reader).await.value(), 3_005);
 }
 
 async fn put(store: &JournalStore, value: &str) {
@@ -51,7 +51,7 @@ async fn put(store: &JournalStore, value: &str) {
 
 /// Fails unless a reader sees so many events, and this value.
 async fn sees(reader: &JournalStore, events: u64, value: &str) {
-    assert_eq!(check_positions(reader).await.value(), events);
+    assert_eq!(check_log(reader).await.value(), events);
     assert_eq!(reader.get(b"a").await.unwrap().unwrap().value, value);
 }
 
@@ -76,7 +76,7 @@ async fn without_a_writer_a_reader_reads_all_whatever_is_left_of_the_hint() {
     // The hint ends in an earlier segment, and then in the last one.
     for (events, value) in [(20, "1"), (520, "2"), (521, "3")] {
         let writer = open(path).await;
-        grow(&writer, events - check_positions(&writer).await.value() as usize).await;
+        grow(&writer, events - check_log(&writer).await.value() as usize).await;
         put(&writer, value).await;
         lefts.push(HINTS.map(|hint| fs::read(path.join(hint)).unwrap()));
         writer.close().await.unwrap();
@@ -137,7 +137,7 @@ async fn beside_a_writer_that_has_said_nothing_yet_a_reader_is_told_to_wait() {
         assert_eq!(error.kind(), StoreErrorKind::Unavailable);
         assert!(error.to_string().contains("just being opened"), "{error}");
         held.unlock().unwrap();
-        assert_eq!(check_positions(&follow(path).await).await.value(), 20);
+        assert_eq!(check_log(&follow(path).await).await.value(), 20);
     }
 }
 
@@ -145,7 +145,8 @@ async fn beside_a_writer_that_has_said_nothing_yet_a_reader_is_told_to_wait() {
 #[tokio::test]
 async fn a_reader_of_a_folder_that_was_replaced_says_so() {
     let folder = tempfile::tempdir().unwrap();
-    let (path, away) = (folder.path().join("data"), folder.path().join("away"));
+    let path = folder.path().join("data");
+    let away = folder.path().join("away");
     let writer = open(&path).await;
     grow(&writer, 20).await;
     put(&writer, "1").await;
@@ -174,7 +175,7 @@ fn stranger() {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
         let reader = follow(path).await;
-        let head = check_positions(&reader).await.value();
+        let head = check_log(&reader).await.value();
         println!("\nhead={head} is_beside_writer={}", report.is_beside_writer);
     });
 }
@@ -252,7 +253,7 @@ async fn a_reader_goes_on_when_an_index_is_readable_again() {
         assert!(reader.read(ReadQuery::log()).await.is_err());
     }
     flip();
-    assert_eq!(check_positions(&reader).await.value(), before + 2);
+    assert_eq!(check_log(&reader).await.value(), before + 2);
     let page = reader.read(ReadQuery::stream(stream("new"))).await.unwrap();
     assert_eq!(page.events.len(), 1);
     writer.close().await.unwrap();
@@ -325,6 +326,6 @@ async fn looking_up_old_streams_never_stalls_the_writer() {
     for task in tasks {
         tokio::time::timeout(std::time::Duration::from_secs(50), task).await.unwrap().unwrap();
     }
-    assert_eq!(check_positions(&store).await.value(), 12_000);
+    assert_eq!(check_log(&store).await.value(), 12_000);
     store.close().await.unwrap();
 }

@@ -10,7 +10,7 @@ use factum_journal::{JournalRepair, Loss, repair, verify};
 use tempfile::TempDir;
 
 use crate::{
-    fresh::{check_positions, files, files_in, grow, open},
+    fresh::{check_log, files, files_in, grow, open},
     lineage::lineage,
     reading::follow,
     verifying::{first, flip, frames, name, rich_journal},
@@ -46,9 +46,9 @@ async fn shown(folder: &TempDir) -> Lineage {
 /// Opens it, and expects so many positions and no damage after some more work.
 async fn goes_on(folder: &TempDir, events: u64) {
     let store = open(folder.path()).await;
-    assert_eq!(check_positions(&store).await.value(), events);
+    assert_eq!(check_log(&store).await.value(), events);
     grow(&store, 100).await;
-    assert_eq!(check_positions(&store).await.value(), events + 100);
+    assert_eq!(check_log(&store).await.value(), events + 100);
     store.close().await.unwrap();
     drop(store);
     let report = verify(folder.path()).unwrap();
@@ -147,7 +147,7 @@ async fn every_damage_of_the_log_can_be_repaired() {
             assert!(done.left.is_whole() && done.found.damage_count > 0, "{what}, {at}: {done:#?}");
             let from = done.events.unwrap().from;
             let store = open(folder.path()).await;
-            assert_eq!(check_positions(&store).await.value(), from - 1, "{what}, {at}");
+            assert_eq!(check_log(&store).await.value(), from - 1, "{what}, {at}");
             assert_eq!(Some(lineage(&store).await), done.lineage);
             grow(&store, 30).await;
             store.close().await.unwrap();
@@ -169,7 +169,7 @@ async fn damaged_documents_are_ended_like_a_log_and_events_stay() {
     let done = repaired(&folder, Loss::Accepted);
     assert!(done.left.is_whole() && done.events.is_none() && done.lineage.is_none(), "{done:#?}");
     let store = open(folder.path()).await;
-    assert_eq!(check_positions(&store).await.value(), 1_400);
+    assert_eq!(check_log(&store).await.value(), 1_400);
     assert_eq!(lineage(&store).await, before);
     let page = store.scan(ScanQuery::new(KeyRange::all())).await.unwrap();
     let revisions = page.documents.iter().map(|it| it.revision.value());
@@ -209,7 +209,8 @@ async fn a_reader_that_is_open_sees_that_documents_were_set_aside() {
     let put =
         |key: &'static str, value: String| WriteBatch::new().put(key, ExpectedRevision::Any, value);
     let writer = open(folder.path()).await;
-    let (reader, idle) = (follow(folder.path()).await, follow(folder.path()).await);
+    let reader = follow(folder.path()).await;
+    let idle = follow(folder.path()).await;
     for key in ["a", "b", "c", "d"] {
         writer.write(put(key, key.repeat(2_000))).await.unwrap();
         assert!(reader.get(key.as_bytes()).await.unwrap().is_some());

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
 use crate::{
-    fresh::{SEGMENT_BYTES, check_positions, files, files_in, grow, stream},
+    fresh::{SEGMENT_BYTES, check_log, files, files_in, grow, stream},
     golden::copy,
     space::{rewritten, until},
     verifying::{first, flip, name, varint},
@@ -69,7 +69,9 @@ fn is_rewritten(segment: &Path) -> bool {
 fn parts(bytes: &[u8]) -> (usize, usize) {
     let table = u32::from_le_bytes(bytes[68..72].try_into().unwrap()) as usize;
     let mut rest = &bytes[table..];
-    let (_end, _positions, notes) = (varint(&mut rest), varint(&mut rest), varint(&mut rest));
+    let _end = varint(&mut rest);
+    let _positions = varint(&mut rest);
+    let notes = varint(&mut rest);
     (table - notes as usize, table)
 }
 
@@ -149,7 +151,7 @@ async fn ends_with(folder: &TempDir, events: u64) {
             files(path, ".index").iter().for_each(|run| fs::remove_file(run).unwrap());
         }
         let store = open(path).await;
-        let positions = check_positions(&store).await.value();
+        let positions = check_log(&store).await.value();
         assert_eq!(positions, events + if is_lost { 300 } else { 0 });
         // What was given back stays erased; where nothing was left, nothing is known of it.
         let bounds = store.stream_info(&stream("s3")).await.unwrap().bounds;
@@ -231,7 +233,7 @@ async fn documents_end(folder: &TempDir, from: u64) {
     assert!(done.left.is_whole() && done.events.is_none() && done.lineage.is_none(), "{done:#?}");
     assert_eq!(done.left.documents, from - 1);
     let store = open(path).await;
-    assert_eq!(check_positions(&store).await.value(), EVENTS);
+    assert_eq!(check_log(&store).await.value(), EVENTS);
     let query = ScanQuery::new(KeyRange::all());
     let page = store.scan(query.with_documents_max(1_000)).await.unwrap();
     let revisions: Vec<_> = page.documents.iter().map(|it| it.revision.value()).collect();

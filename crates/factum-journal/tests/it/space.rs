@@ -17,7 +17,7 @@ use factum_core::{
 };
 use factum_journal::{Access, JournalOptions, JournalStore, verify};
 
-use crate::fresh::{check_positions, files, new_id, open, pages, stream};
+use crate::fresh::{check_log, files, new_id, open, pages, stream};
 
 const EVENTS: u64 = 3_000;
 const STREAMS: u64 = 10;
@@ -163,11 +163,13 @@ async fn follow(path: &Path) -> JournalStore {
 
 /// Pages through the log, again and again: an event is as it was or erased, and there is no hole.
 fn page_on(store: &JournalStore, log: &Arc<Log>, is_done: &Arc<AtomicBool>) -> Reader {
-    let (store, log, is_done) = (store.clone(), log.clone(), is_done.clone());
+    let store = store.clone();
+    let log = log.clone();
+    let is_done = is_done.clone();
     tokio::spawn(async move {
         let mut rounds = 0;
         while !is_done.load(Ordering::Relaxed) || rounds < 2 {
-            check_positions(&store).await;
+            check_log(&store).await;
             for query in [ReadQuery::log(), ReadQuery::stream(stream("s5")).backward()] {
                 for (position, seen) in read(&store, query).await {
                     assert_eq!(log.get(&position), Some(&seen), "position {position}");
@@ -190,7 +192,8 @@ async fn erased_events_give_their_space_back_and_no_reader_sees_it() {
     let before = Arc::new(read(&store, ReadQuery::log()).await);
     assert_eq!(before.len() as u64, EVENTS);
     check(&store, &before).await;
-    let (segments, size) = (files(path, ".log").len(), bytes(path));
+    let segments = files(path, ".log").len();
+    let size = bytes(path);
     assert!(segments > 20, "{segments}");
 
     let follower = follow(path).await;
@@ -207,7 +210,7 @@ async fn erased_events_give_their_space_back_and_no_reader_sees_it() {
     let after = left(&before);
     for store in [&store, &follower] {
         check(store, &after).await;
-        assert_eq!(check_positions(store).await.value(), EVENTS);
+        assert_eq!(check_log(store).await.value(), EVENTS);
     }
     check(&follow(path).await, &after).await;
     store.close().await.unwrap();
@@ -220,7 +223,7 @@ async fn erased_events_give_their_space_back_and_no_reader_sees_it() {
     for _ in 0..2 {
         let store = open(path).await;
         check(&store, &after).await;
-        assert_eq!(check_positions(&store).await.value(), EVENTS);
+        assert_eq!(check_log(&store).await.value(), EVENTS);
         check(&follower, &after).await;
         let info = store.stream_info(&stream("s4")).await.unwrap();
         assert_eq!(info.bounds.erased_through, StreamVersion::new(VERSIONS - 1));
@@ -259,7 +262,7 @@ async fn a_rewritten_log_is_written_on_and_rewritten_again() {
     // Of what is left a tenth is kept: the others go in a second pass.
     until("segments are rewritten again", || bytes(path) < size * 3 / 4).await;
     assert_eq!(store.append(repeated.clone()).await.unwrap().first, first.first);
-    assert_eq!(check_positions(&store).await, again.first);
+    assert_eq!(check_log(&store).await, again.first);
     let left = read(&store, ReadQuery::log()).await;
     store.close().await.unwrap();
     drop(store);
@@ -292,7 +295,7 @@ async fn what_is_kept_in_part_only_takes_the_space_of_that_part() {
         let is_done = is_done.clone();
         tokio::spawn(async move {
             while !is_done.load(Ordering::Relaxed) {
-                check_positions(&store).await;
+                check_log(&store).await;
                 let query = ReadQuery::stream(stream("s3")).with_events_max(3);
                 let found = seen(&pages(&store, query).await);
                 let versions: Vec<_> = found.values().map(|seen| seen.version).collect();
@@ -302,7 +305,8 @@ async fn what_is_kept_in_part_only_takes_the_space_of_that_part() {
     });
     append(&store, 1..=EVENTS).await;
     // Less than a third of what was written: names and changes stay, here a change per event.
-    let (sealed, written) = (files(path, ".log").len() as u64 - 1, 16 << 10);
+    let sealed = files(path, ".log").len() as u64 - 1;
+    let written = 16 << 10;
     until("the space is given back", || {
         let active = files(path, ".log").pop().unwrap().metadata().unwrap().len();
         (bytes(path) - active) * 3 < sealed * written
@@ -321,7 +325,7 @@ async fn what_is_kept_in_part_only_takes_the_space_of_that_part() {
     files(path, ".index").iter().for_each(|run| std::fs::remove_file(run).unwrap());
     let store = open(path).await;
     check(&store, &left).await;
-    assert_eq!(check_positions(&store).await.value(), EVENTS);
+    assert_eq!(check_log(&store).await.value(), EVENTS);
     store.close().await.unwrap();
 }
 
@@ -329,7 +333,8 @@ async fn what_is_kept_in_part_only_takes_the_space_of_that_part() {
 async fn erased_lately(path: &Path) -> (u64, PathBuf, Vec<u8>, Vec<u8>) {
     let store = open(path).await;
     append(&store, 1..=EVENTS / 2).await;
-    let (mut head, segments) = (EVENTS / 2, files(path, ".log").len());
+    let mut head = EVENTS / 2;
+    let segments = files(path, ".log").len();
     while files(path, ".log").len() == segments {
         head += 1;
         append(&store, head..=head).await;
@@ -379,7 +384,7 @@ async fn a_reader_that_opened_before_events_were_erased_sees_whole_streams() {
     writer.lock().unwrap();
 
     let reader = follow(path).await;
-    assert_eq!(check_positions(&reader).await.value(), head);
+    assert_eq!(check_log(&reader).await.value(), head);
     for n in 0..STREAMS {
         let query = ReadQuery::stream(stream(&key(n))).with_events_max(97);
         let pages = pages(&reader, query).await;

@@ -91,7 +91,8 @@ async fn a_retry_is_recognised_further_back_than_a_step_looks() {
     let clock = VirtualClock::new(SystemClock.now());
     let store = open(folder.path(), &clock).await;
     for before in [0, 1, 63, 64, 65, 128, 300] {
-        let (key, asked) = (format!("b{before}"), batch(&format!("b{before}"), 2));
+        let key = format!("b{before}");
+        let asked = batch(&format!("b{before}"), 2);
         let first = store.append(asked.clone()).await.unwrap();
         if before > 0 {
             store.append(batch(&key, before)).await.unwrap();

@@ -222,9 +222,11 @@ fn blocks(run: &Path) -> Vec<(u64, u64)> {
     let footer = &bytes[bytes.len() - 96..];
     let at = |offset: usize| u64::from_le_bytes(footer[offset..offset + 8].try_into().unwrap());
     let mut list = &bytes[at(64) as usize..at(72) as usize - 4];
-    let (mut blocks, mut offset) = (Vec::new(), 0);
+    let mut blocks = Vec::new();
+    let mut offset = 0;
     while !list.is_empty() {
-        let (len, key) = (varint(&mut list), varint(&mut list));
+        let len = varint(&mut list);
+        let key = varint(&mut list);
         list = &list[key as usize..];
         blocks.push((offset, len));
         offset += len;
@@ -254,7 +256,8 @@ fn forge(run: &Path, change: impl Fn(&[u8], &mut [u8]) -> bool) -> bool {
         let mut at = 0;
         while at < end {
             let mut rest = &block[at..end];
-            let (key_len, value_len) = (varint(&mut rest), varint(&mut rest));
+            let key_len = varint(&mut rest);
+            let value_len = varint(&mut rest);
             let key = end - rest.len();
             let value = key + key_len as usize;
             at = value + value_len as usize;
@@ -317,7 +320,8 @@ async fn a_run_that_says_something_else_is_known_by_the_log() {
 
 #[tokio::test]
 async fn a_run_of_another_log_is_named() {
-    let (folder, other) = (rich_journal().await, make().await);
+    let folder = rich_journal().await;
+    let other = make().await;
     let run = files(folder.path(), ".index").remove(0);
     let theirs = files(other.path(), ".index").remove(0);
     fs::copy(&theirs, &run).unwrap();

@@ -1,7 +1,5 @@
 //! The reference store passes the suite.
 
-mod foreseen;
-
 use std::sync::Arc;
 
 use async_trait::async_trait;

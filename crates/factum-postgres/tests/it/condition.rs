@@ -1,8 +1,8 @@
 //! The judging of a group's conditions, against what each means by itself.
 
 use factum_core::{
-    AppendBatch, AppendCondition, AppendError, EventName, EventStore, ExpectedVersion, NewEvent,
-    Position, Query, QueryItem, StreamChange, Tag,
+    AppendBatch, EventName, EventStore, ExpectedVersion, NewEvent, Query, QueryItem, StreamChange,
+    Tag,
 };
 use tokio_postgres::Client;
 
@@ -141,32 +141,4 @@ async fn conditions_of_a_group_are_judged_as_each_by_itself() {
         assert!(hits.is_empty(), "one hit for each member, left are {hits:?}");
     }
     assert!((100..700).contains(&found), "some are met and some are not: {found}");
-}
-
-#[tokio::test]
-async fn the_largest_conditions_are_judged_and_larger_ones_refused() {
-    let fresh = Fresh::open().await;
-    fresh.store.append(one_of("type.0")).await.unwrap();
-    let most = fresh.store.guarantees().limits.batch_names_max;
-    let conditions = |names: usize| {
-        let names: Vec<_> =
-            (1..=names).map(|n| EventName::parse(&format!("type.{n}")).unwrap()).collect();
-        names.chunks(64 * 64).fold(one_of("type.9"), |batch, names| {
-            let item = |types: &[EventName]| QueryItem { types: types.to_vec(), tags: vec![] };
-            let fail_if_events_match = Query::new(names.chunks(64).map(item));
-            let after = Position::ZERO;
-            batch.unless(AppendCondition { fail_if_events_match, after })
-        })
-    };
-    let stored = fresh.store.append(conditions(most)).await.unwrap();
-    assert_eq!(stored.first.value(), 2);
-    let met = fresh.store.append(conditions(most)).await;
-    assert!(matches!(met, Err(AppendError::ConditionFailed { condition: 0, .. })), "{met:?}");
-    let refused = fresh.store.append(conditions(most + 1)).await.unwrap_err().to_string();
-    assert!(refused.contains("types and tags in a batch's conditions"), "{refused}");
-}
-
-fn one_of(name: &'static str) -> AppendBatch {
-    let new = NewEvent { name: EventName::from_static(name), ..event("{}") };
-    AppendBatch::new().write(stream("ada"), ExpectedVersion::Any, [new])
 }

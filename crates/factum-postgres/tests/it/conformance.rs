@@ -23,13 +23,17 @@ impl PostgresSubject {
 #[async_trait]
 impl Subject for PostgresSubject {
     async fn open(&self, setup: &Setup) -> Result<Stores, OpenError> {
+        let stores = self.open_another(setup).await?;
+        pause_early(&self.schema).await?;
+        Ok(stores)
+    }
+
+    async fn open_another(&self, setup: &Setup) -> Result<Stores, OpenError> {
         let clock = ClockWithSchema { clock: setup.clock.clone(), _schema: self.schema.clone() };
         let mut options = self.schema.options().with_clock(Arc::new(clock));
         options.connections_max = 4;
         options.commit_delay = setup.commit_delay.clone();
-        let store = PostgresStore::open(options).await?;
-        pause_early(&self.schema).await?;
-        Ok(Stores::both(Arc::new(store)))
+        Ok(Stores::both(Arc::new(PostgresStore::open(options).await?)))
     }
 }
 

@@ -10,7 +10,7 @@ use factum_core::{
 use factum_postgres::{PostgresOptions, PostgresStore, apply_schema};
 
 use crate::{
-    fresh::{Fresh, check_laws, event, one, positions, stream},
+    fresh::{Fresh, check_log, event, one, positions, stream},
     instance::Instance,
     server::{lock, raw, waiting},
 };
@@ -61,7 +61,7 @@ async fn a_connection_that_is_cut_leaves_the_outcome_unknown_and_the_retry_finds
         let appended = fresh.store.append(batch.repeated()).await.unwrap();
         assert_eq!((appended.first.value(), appended.replayed), (n, false));
     }
-    check_laws(&fresh.store).await;
+    check_log(&fresh.store).await;
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use tokio_postgres::Client;
 
 use crate::{
-    fresh::{Fresh, check_laws, one, positions},
+    fresh::{Fresh, check_log, one, positions},
     instance::Instance,
     server::{lock, raw, waiting},
 };
@@ -131,7 +131,7 @@ async fn a_promoted_standby_without_the_tail_hides_no_retry_from_its_first_attem
     let second = PostgresStore::open(options).await.unwrap();
     let raw = raw(&standby.url()).await;
     assert_stored_once(&first, &second, (&raw, "factum")).await;
-    assert_eq!(check_laws(&first).await.value(), 6);
+    assert_eq!(check_log(&first).await.value(), 6);
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use factum_postgres::{
 use tokio::{sync::mpsc, time::timeout};
 
 use crate::{
-    fresh::{Fresh, category, check_laws, event, one, positions, stream, tagged},
+    fresh::{Fresh, category, check_log, event, one, positions, stream, tagged},
     role::Role,
     server::{Database, Schema, raw},
 };
@@ -60,7 +60,7 @@ async fn an_operator_of_public_that_fits_better_switches_no_rule_off() {
     let first = store.append(batch.clone()).await.unwrap();
     let again = other.append(batch.repeated()).await.unwrap();
     assert_eq!((again.first, again.replayed), (first.first, true));
-    check_laws(&store).await;
+    check_log(&store).await;
     store.close().await.unwrap();
     other.close().await.unwrap();
 }

@@ -14,7 +14,7 @@ use factum_postgres::{PostgresOptions, PostgresStore};
 use tempfile::TempDir;
 
 use crate::{
-    fresh::{check_laws, event, one, positions, stream},
+    fresh::{check_log, event, one, positions, stream},
     instance::{Instance, Kept, folder, free_port},
     server::{Schema, raw},
 };
@@ -89,7 +89,7 @@ async fn a_group_is_not_run_on_another_server_than_the_one_whose_head_it_names()
     assert_eq!(positions(&direct, ReadQuery::log()).await, [1], "nothing was run");
     let appended = store.append(batch.repeated()).await.unwrap();
     assert_eq!((appended.first.value(), appended.replayed), (2, false));
-    assert_eq!(check_laws(&store).await.value(), 2);
+    assert_eq!(check_log(&store).await.value(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -128,7 +128,7 @@ async fn the_laws_hold_behind_a_pooler_of_transactions() {
     }
     // The listener hears nothing there, and looks.
     head.wait_for(|head| head.value() == 40).await.unwrap();
-    check_laws(&two).await;
+    check_log(&two).await;
     let write = WriteBatch::new().put("a", ExpectedRevision::Absent, "v");
     one.write(write.clone()).await.unwrap();
     assert!(two.write(write).await.is_err());

@@ -2,10 +2,8 @@
 //! killed under them.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     env,
-    io::{BufRead, BufReader, Write},
-    process::{Child, Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -14,124 +12,41 @@ use std::{
 };
 
 use factum_core::{
-    AppendBatch, AppendError, Clock, EventStore, ExpectedVersion, Page, Position, Query, ReadQuery,
-    RecordedEvent, StoreErrorKind, StreamVersion, SystemClock, Tag,
+    EventStore, Page, Position, Query, ReadQuery, RecordedEvent, StreamVersion, Tag,
 };
 use factum_postgres::{PostgresOptions, PostgresStore};
+use factum_testing::{ChildProcess, ChildTest, PairWriter, Pairs, Told, check_log, pages, tell};
 
 use crate::{
-    fresh::{Fresh, category, check_laws, event, pages, stream},
+    fresh::{Fresh, category, stream},
     instance::Instance,
 };
 
-/// Says to the test `child` that it is one: how many appends each task makes, schema, URL.
-const CHILD: &str = "FACTUM_POSTGRES_TEST_CHILD";
+/// Its order: how many pairs each task appends, schema, URL.
+const CHILD: ChildTest = ChildTest::new("process::child");
 const PROCESSES: usize = 4;
 const TASKS: usize = 4;
-const STREAMS: usize = 5;
 
-pub(crate) fn spawn(url: &str, schema: &str, appends: usize) -> Child {
-    Command::new(env::current_exe().unwrap())
-        .args(["--exact", "process::child", "--nocapture", "--test-threads=1"])
-        .env(CHILD, format!("{appends} {schema} {url}"))
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap()
-}
-
-/// Waits until a process has done its appends, and counts what was acknowledged.
-pub(crate) fn finish(mut child: Child) -> usize {
-    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let count = lines.filter_map(|line| acknowledged(&line.unwrap())).count();
-    assert!(child.wait().unwrap().success());
-    count
+pub(crate) fn start(url: &str, schema: &str, pairs: usize) -> (ChildProcess, Told) {
+    CHILD.start(format!("{pairs} {schema} {url}"))
 }
 
 /// Not a test of its own: what the other processes run.
 #[test]
 fn child() {
-    let Ok(order) = env::var(CHILD) else { return };
+    let Some(order) = CHILD.order() else { return };
     let mut words = order.splitn(3, ' ');
-    let appends = words.next().unwrap().parse().unwrap();
-    let (schema, url) = (words.next().unwrap(), words.next().unwrap());
+    let pairs = words.next().unwrap().parse().unwrap();
+    let schema = words.next().unwrap();
+    let url = words.next().unwrap();
     let options = PostgresOptions::parse(url).unwrap().with_schema(schema).unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
-        let store = PostgresStore::open(options).await.unwrap();
-        let tasks: Vec<_> = (0..TASKS)
-            .map(|task| {
-                let store = store.clone();
-                tokio::spawn(async move {
-                    for n in 0..appends {
-                        let id = append(&store, task + n).await;
-                        // In one piece, and told before anything else is done.
-                        std::io::stdout().write_all(format!("\nack {id}\n").as_bytes()).unwrap();
-                    }
-                })
-            })
-            .collect();
-        for task in tasks {
-            task.await.unwrap();
-        }
+        let store = Arc::new(PostgresStore::open(options).await.unwrap());
+        let writer = PairWriter::new(store.clone()).through_outages();
+        writer.write(TASKS, pairs, |id| tell(&id.to_string())).await;
         store.close().await.unwrap();
     });
-}
-
-/// Appends two events, at the version that was read, until nobody else is first; through any
-/// trouble with the server, by the rules: the same batch again, marked, while its outcome is
-/// unknown.
-async fn append(store: &PostgresStore, n: usize) -> String {
-    let (one, other) = (stream(&format!("s{}", n % STREAMS)), stream("all"));
-    loop {
-        let Ok(info) = store.stream_info(&one).await else {
-            SystemClock.sleep(Duration::from_millis(20)).await;
-            continue;
-        };
-        let first = event("first").with_tag(Tag::parse("part:1").unwrap());
-        let id = first.id;
-        let expected = match n % 2 {
-            0 => ExpectedVersion::from(info.bounds.version),
-            _ => ExpectedVersion::Any,
-        };
-        let mut batch = AppendBatch::new().write(one.clone(), expected, [first]).write(
-            other.clone(),
-            ExpectedVersion::Any,
-            [event("second")],
-        );
-        loop {
-            match store.append(batch.clone()).await {
-                Ok(_) => return id.to_string(),
-                Err(AppendError::Conflict(_)) => break,
-                Err(AppendError::Indeterminate(_)) => batch = batch.repeated(),
-                Err(AppendError::Store(e)) if e.kind() == StoreErrorKind::Unavailable => {}
-                Err(other) => panic!("{other:?}"),
-            }
-            SystemClock.sleep(Duration::from_millis(20)).await;
-        }
-    }
-}
-
-/// How often each id is in the log; every batch must be whole.
-async fn stored(store: &dyn EventStore) -> HashMap<String, usize> {
-    let mut found = HashMap::new();
-    let mut first = None;
-    for page in pages(store, ReadQuery::log()).await {
-        for event in &page.events {
-            match event.payload() {
-                b"first" => {
-                    assert_eq!(first.replace(event.position()), None, "half a batch");
-                    *found.entry(event.id().to_string()).or_insert(0) += 1;
-                }
-                _ => assert_eq!(first.take().map(Position::next), Some(event.position())),
-            }
-        }
-    }
-    assert_eq!(first, None, "half a batch at the end");
-    found
-}
-
-fn acknowledged(line: &str) -> Option<String> {
-    line.strip_prefix("ack ").filter(|id| id.len() == 36).map(str::to_owned)
 }
 
 /// Follows a read while others write; checks every page, and answers with all that it saw.
@@ -186,20 +101,19 @@ fn sixteen_writers_in_four_processes_under_four_live_readers() {
     let queries = [
         ReadQuery::log().with_events_max(7),
         ReadQuery::category(category()),
-        ReadQuery::matching(Query::tag(Tag::parse("part:1").unwrap())),
-        ReadQuery::stream(stream("all")).with_events_max(3),
+        ReadQuery::matching(Query::tag(Tag::parse(PairWriter::TAG).unwrap())),
+        ReadQuery::stream(stream(PairWriter::ALL)).with_events_max(3),
     ];
     let readers: Vec<_> = queries
         .iter()
         .map(|query| runtime.spawn(follow(fresh.store.clone(), query.clone(), done.clone())))
         .collect();
-    let mut children: Vec<_> =
-        (0..PROCESSES).map(|_| spawn(&fresh.schema.url, &fresh.schema.name, appends)).collect();
+    let children: Vec<_> =
+        (0..PROCESSES).map(|_| start(&fresh.schema.url, &fresh.schema.name, appends)).collect();
     let mut acks = Vec::new();
-    for child in &mut children {
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        acks.extend(lines.filter_map(|line| acknowledged(&line.unwrap())));
-        assert!(child.wait().unwrap().success());
+    for (child, told) in children {
+        acks.extend(told);
+        child.finish();
     }
     done.store(true, Ordering::Release);
     assert_eq!(acks.len(), PROCESSES * TASKS * appends);
@@ -210,12 +124,12 @@ fn sixteen_writers_in_four_processes_under_four_live_readers() {
                 all.iter().flat_map(|page| &page.events).map(RecordedEvent::position).collect();
             assert_eq!(reader.await.unwrap(), all, "a live read of {query:?} missed something");
         }
-        let found = stored(&fresh.store).await;
-        assert_eq!(found.len(), acks.len());
-        assert!(acks.iter().all(|id| found.get(id) == Some(&1)));
-        let head = check_laws(&fresh.store).await;
+        let pairs = Pairs::read(&fresh.store).await;
+        assert_eq!(pairs.count(), acks.len());
+        pairs.assert_keeps(&acks);
+        let head = check_log(&fresh.store).await;
         assert_eq!(head.value() as usize, 2 * acks.len());
-        let all = fresh.store.stream_info(&stream("all")).await.unwrap();
+        let all = fresh.store.stream_info(&stream(PairWriter::ALL)).await.unwrap();
         assert_eq!(all.bounds.version, StreamVersion::new(acks.len() as u64));
     });
 }
@@ -230,17 +144,14 @@ fn a_server_killed_ten_times_loses_nothing_and_doubles_nothing() {
         PostgresStore::open(options)
     };
     runtime.block_on(async { open().await.unwrap().close().await.unwrap() });
-    let (tell, acks) = std::sync::mpsc::channel();
-    let mut children: Vec<_> = (0..2).map(|_| spawn(&url, schema, usize::MAX)).collect();
-    for child in &mut children {
-        let (tell, lines) = (tell.clone(), BufReader::new(child.stdout.take().unwrap()).lines());
-        std::thread::spawn(move || {
-            for id in lines.map_while(Result::ok).filter_map(|line| acknowledged(&line)) {
-                let _ = tell.send(id);
-            }
-        });
+    let (heard, acks) = std::sync::mpsc::channel();
+    let mut children = Vec::new();
+    for (child, told) in [(); 2].map(|()| start(&url, schema, usize::MAX)) {
+        let heard = heard.clone();
+        std::thread::spawn(move || told.for_each(|id| drop(heard.send(id))));
+        children.push(child);
     }
-    drop(tell);
+    drop(heard);
     let mut told = HashSet::new();
     for round in 0..10 {
         // Some are told before each blow, so that each meets appends under way.
@@ -253,19 +164,13 @@ fn a_server_killed_ten_times_loses_nothing_and_doubles_nothing() {
     for _ in 0..20 {
         told.insert(acks.recv_timeout(Duration::from_secs(60)).unwrap());
     }
-    for child in &mut children {
-        child.kill().unwrap();
-        child.wait().unwrap();
-    }
+    children.into_iter().for_each(ChildProcess::kill);
     told.extend(acks);
     runtime.block_on(async {
         let store = open().await.unwrap();
         // What a killed process left under way may still be stored.
-        let found = stored(&store).await;
-        let lost: Vec<_> = told.iter().filter(|id| found.get(*id) != Some(&1)).collect();
-        assert!(lost.is_empty(), "acknowledged, but not there once: {lost:?}");
-        assert!(found.values().all(|count| *count == 1), "something is there twice");
-        check_laws(&store).await;
+        Pairs::read(&store).await.assert_keeps(&told);
+        check_log(&store).await;
         store.close().await.unwrap();
     });
 }

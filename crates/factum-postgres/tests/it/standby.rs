@@ -9,7 +9,7 @@ use factum_core::{
 use factum_postgres::{Access, PostgresOptions, PostgresStore};
 
 use crate::{
-    fresh::{check_laws, event, one, positions, stream},
+    fresh::{check_log, event, one, positions, stream},
     instance::Instance,
     server::raw,
 };
@@ -64,7 +64,7 @@ async fn a_synchronous_standby_that_is_promoted_has_all_that_was_acknowledged() 
         acknowledged.push(append(&store).await);
     }
     assert_eq!(acknowledged, (1..=61).collect::<Vec<_>>(), "each once, in order");
-    assert_eq!(check_laws(&store).await.value(), 61);
+    assert_eq!(check_log(&store).await.value(), 61);
 }
 
 #[tokio::test]

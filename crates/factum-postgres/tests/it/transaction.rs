@@ -13,8 +13,8 @@ use factum_postgres::{
 use tokio::time::timeout;
 
 use crate::{
-    fresh::{Fresh, check_laws, event, one, positions, stream},
-    process::{finish, spawn},
+    fresh::{Fresh, check_log, event, one, positions, stream},
+    process::start,
 };
 
 /// A log with a table of the user's beside it, and a connection of his.
@@ -114,7 +114,7 @@ async fn a_transaction_that_is_rolled_back_or_cut_leaves_nothing_and_no_hole() {
     assert_eq!(orders(&client).await, 0);
     assert!(positions(&fresh.store, ReadQuery::stream(stream("ada"))).await.is_empty());
     assert!(fresh.store.get(b"order").await.unwrap().is_none());
-    check_laws(&fresh.store).await;
+    check_log(&fresh.store).await;
 }
 
 #[tokio::test]
@@ -134,7 +134,7 @@ async fn a_conflict_leaves_the_transaction_to_its_owner() {
     transaction.execute(INSERT, &[&1_i64]).await.unwrap();
     transaction.commit().await.unwrap();
     assert_eq!(orders(&client).await, 1);
-    assert_eq!(check_laws(&fresh.store).await.value(), 1);
+    assert_eq!(check_log(&fresh.store).await.value(), 1);
 }
 
 #[tokio::test]
@@ -165,7 +165,7 @@ async fn two_appends_of_a_transaction_see_each_other_and_others_wait_for_its_end
     assert_eq!(error.store_kind(), Some(StoreErrorKind::Unavailable), "{error:?}");
     transaction.commit().await.unwrap();
     assert_eq!(hasty.append(one("bob")).await.unwrap().first.value(), 4);
-    check_laws(&fresh.store).await;
+    check_log(&fresh.store).await;
 }
 
 #[tokio::test]
@@ -205,7 +205,7 @@ async fn a_transaction_with_an_old_snapshot_is_refused() {
 async fn rows_and_events_agree_while_another_process_appends() {
     const ROUNDS: i64 = 60;
     let (fresh, mut client) = with_table().await;
-    let child = spawn(&fresh.schema.url, &fresh.schema.name, 40);
+    let (child, told) = start(&fresh.schema.url, &fresh.schema.name, 40);
     for number in 0..ROUNDS {
         let transaction = client.transaction().await.unwrap();
         transaction.execute(INSERT, &[&number]).await.unwrap();
@@ -215,11 +215,16 @@ async fn rows_and_events_agree_while_another_process_appends() {
             _ => transaction.commit().await.unwrap(),
         }
     }
-    let acknowledged = tokio::task::spawn_blocking(move || finish(child)).await.unwrap();
+    let finish = move || {
+        let acknowledged = told.count();
+        child.finish();
+        acknowledged
+    };
+    let acknowledged = tokio::task::spawn_blocking(finish).await.unwrap();
     assert!(acknowledged > 0);
     let own = positions(&fresh.store, ReadQuery::stream(stream("own"))).await;
     assert_eq!(own.len() as i64, ROUNDS - ROUNDS / 3);
     assert_eq!(orders(&client).await, own.len() as i64);
-    let all = check_laws(&fresh.store).await.value() as usize;
+    let all = check_log(&fresh.store).await.value() as usize;
     assert_eq!(all, own.len() + 2 * acknowledged);
 }

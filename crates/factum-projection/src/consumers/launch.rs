@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use factum_core::Position;
 use tokio::sync::mpsc;
 
-use super::{Consumers, is_running};
+use super::Consumers;
 use crate::{
     error::StartError,
     handle::{ConsumerHandle, Look, Partition, StoredPart},
@@ -15,13 +15,13 @@ use crate::{
     option::ConsumerOptions,
     progress::{self, Progress},
     source::SharedPages,
-    target::{Commits, Opened, Target, TargetError},
+    target::{Opened, Target, TargetError},
     work::Work,
     worker::{Calls, Ending, Worker},
 };
 
 /// So many orders wait for a partition.
-const ORDERS_MAX: usize = 16;
+pub(crate) const ORDERS_MAX: usize = 16;
 
 /// What is started.
 pub(crate) struct Launch<W: Work> {
@@ -38,62 +38,53 @@ impl Consumers {
     pub(crate) fn launch<W: Work>(&self, launch: Launch<W>) -> Result<ConsumerHandle, StartError> {
         let Launch { name, work, target, options, is_layout_kept } = launch;
         let count = options.partitions.count();
-        let is_shared = W::Target::COMMITS == Commits::EachBatch;
-        if count > 1 && !(is_shared && W::Target::IS_PARALLEL) {
+        if count > 1 && !W::Target::IS_PARALLEL {
             return Err(StartError::OnePartition(name));
         }
-        let mut running = self.running();
-        if running.is_closed {
-            return Err(StartError::Closed(name));
-        }
-        if running.handles.get(&name).is_some_and(is_running) {
-            return Err(StartError::Running(name));
-        }
-        let board = Board::new(&name, count);
-        let places: Vec<_> = (0..count).map(|at| board.place(at)).collect();
-        let membership = self.membership.clone().filter(|_| is_shared);
-        let mut seats = membership.as_ref().map(|it| it.join(&name, &places).into_iter());
-        let mut reading = self.reading.clone();
-        reading.shared = (count > 1).then(|| Arc::new(SharedPages::new(&reading.kernel)));
-        let clock = self.reading.kernel.clock().clone();
-        let mut partitions = Vec::with_capacity(count);
-        for (at, health) in places.into_iter().enumerate() {
-            let (orders, taken) = mpsc::channel(ORDERS_MAX);
-            let part = name.part(at, count);
-            partitions.push(Partition { orders, look: look(target.clone(), part.clone()) });
-            let worker = Worker {
-                id: Worker::<W>::new_id(&self.reading.kernel),
-                name: part,
-                partition: at,
-                is_layout_kept: is_layout_kept && is_shared,
-                is_layout_checked: false,
-                work: work.clone(),
-                target: Calls::new(target.clone(), health.clone(), clock.clone()),
-                options: options.clone(),
-                reading: reading.clone(),
-                orders: taken,
-                health,
-                seat: seats.as_mut().and_then(Iterator::next),
-                is_paused: false,
-                letters: BTreeMap::new(),
-                pace: None,
-                failing: None,
-                unreached: 0,
-                overtaken: 0,
-                panics: 0,
-                frozen: (0, 0),
-                looked_at: None,
-                bell: membership.as_ref().map(Membership::bell),
-                is_owner: false,
-                redo: None,
-            };
-            let ending = Ending(worker.health.clone());
-            tokio::spawn(worker.run(ending));
-        }
-        let partitions = partitions.into();
-        let handle = ConsumerHandle { name: name.clone(), partitions, board, membership, clock };
-        running.handles.insert(name, handle.clone());
-        Ok(handle)
+        self.enter_started(&name.clone(), || {
+            let board = Board::new(&name, count);
+            let places: Vec<_> = (0..count).map(|at| board.place(at)).collect();
+            let membership = self.membership.clone();
+            let mut seats = membership.as_ref().map(|it| it.join(&name, &places).into_iter());
+            let mut reading = self.reading.clone();
+            reading.shared = (count > 1).then(|| Arc::new(SharedPages::new(&reading.kernel)));
+            let clock = self.reading.kernel.clock().clone();
+            let mut partitions = Vec::with_capacity(count);
+            for (at, health) in places.into_iter().enumerate() {
+                let (orders, taken) = mpsc::channel(ORDERS_MAX);
+                let part = name.part(at, count);
+                partitions.push(Partition { orders, look: look(target.clone(), part.clone()) });
+                let worker = Worker {
+                    id: Worker::<W>::new_id(&self.reading.kernel),
+                    name: part,
+                    partition: at,
+                    is_layout_kept,
+                    is_layout_checked: false,
+                    work: work.clone(),
+                    target: Calls::new(target.clone(), health.clone(), clock.clone()),
+                    options: options.clone(),
+                    reading: reading.clone(),
+                    orders: taken,
+                    health,
+                    seat: seats.as_mut().and_then(Iterator::next),
+                    is_paused: false,
+                    letters: BTreeMap::new(),
+                    pace: None,
+                    failing: None,
+                    unreached: 0,
+                    overtaken: 0,
+                    panics: 0,
+                    frozen: (0, 0),
+                    looked_at: None,
+                    bell: membership.as_ref().map(Membership::bell),
+                    is_owner: false,
+                };
+                let ending = Ending(worker.health.clone());
+                tokio::spawn(worker.run(ending));
+            }
+            let partitions = partitions.into();
+            ConsumerHandle { name, partitions, board, membership, clock }
+        })
     }
 }
 

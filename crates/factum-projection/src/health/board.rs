@@ -2,11 +2,11 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use factum_core::{Clock, Position};
+use factum_core::{Clock, Kernel, Position, RecordedEvent};
 use tokio::sync::watch;
 
 use super::{ConsumerHealth, ConsumerState, StopReason, metrics::Metrics};
-use crate::name::ConsumerName;
+use crate::{name::ConsumerName, source::Chunk};
 
 /// The health of a consumer in this process.
 #[derive(Debug)]
@@ -138,6 +138,55 @@ impl Place {
         self.board.metrics.record(handled, &whole);
         // Under the lock, so that no older sum hides a newer one.
         self.board.whole.send_replace(whole);
+    }
+
+    /// Says what it is doing.
+    pub(crate) fn tell(&self, state: ConsumerState) {
+        self.change_if(|health| {
+            let is_new = health.state != state;
+            health.state = state;
+            is_new
+        });
+    }
+
+    /// Says which event of a chunk is handled next.
+    pub(crate) fn see(&self, chunk: &Chunk, at: usize) {
+        let Some(next) = chunk.events().get(at) else { return };
+        self.change(|health| {
+            health.recorded_at = Some(next.recorded_at());
+            health.head = chunk.head().max(health.head);
+        });
+    }
+
+    /// Says that everything up to the end of a chunk is done with, and what else has changed.
+    pub(crate) fn report(
+        &self,
+        kernel: &Kernel,
+        chunk: &Chunk,
+        change: impl FnOnce(&mut ConsumerHealth),
+    ) {
+        let now = kernel.clock().now();
+        let reading = kernel.clock().monotonic();
+        let known = *kernel.events().head().borrow();
+        self.change(|health| {
+            health.position = chunk.through.max(health.position);
+            health.head = chunk.head().max(known).max(health.position);
+            let recorded_at = chunk.events().last().map(RecordedEvent::recorded_at);
+            health.recorded_at = recorded_at.or(health.recorded_at);
+            health.lag = health.lag_at(now);
+            change(health);
+            health.measure(reading);
+        });
+    }
+
+    /// Says where the log ends by now.
+    pub(crate) fn look_up(&self, kernel: &Kernel) {
+        let head = *kernel.events().head().borrow();
+        let now = kernel.clock().now();
+        self.change(|health| {
+            health.head = health.head.max(head);
+            health.lag = health.lag_at(now);
+        });
     }
 
     /// An event has failed.

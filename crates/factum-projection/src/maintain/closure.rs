@@ -7,14 +7,15 @@ use factum_core::{Event, RecordedEvent};
 use crate::{
     error::HandleError,
     option::Unknown,
-    target::{InMemory, MemoryTx, Target},
+    target::Target,
     work::{Failure, Names, Work, decode},
 };
 
 /// A projection that is a closure: enough for a small one.
 ///
-/// The closure does not wait for anything, so it fits a model in memory, or documents that are
-/// written without being read. One that reads implements [`Projection`](crate::Projection).
+/// The closure does not wait for anything, so it fits documents that are written without being
+/// read. One that reads implements [`Projection`](crate::Projection); a value in memory is a
+/// [`Fold`](crate::Fold).
 ///
 /// ```
 /// use factum_projection::{Documents, ProjectionFn};
@@ -46,34 +47,6 @@ where
     /// A projection of this name and version; a changed closure has a larger version.
     pub fn new(name: &str, version: u32, handler: H) -> Self {
         Self { name: name.into(), version, handler, kind: PhantomData }
-    }
-}
-
-type Folding<M, E, H> = ProjectionFn<E, InMemory<M>, H>;
-
-impl<E, M> ProjectionFn<E, InMemory<M>, ()>
-where
-    E: Event,
-    InMemory<M>: Target<Tx = MemoryTx<M>>,
-{
-    /// A projection into a model in memory, which the closure changes.
-    #[expect(clippy::type_complexity, reason = "a closure around a closure has no name")]
-    pub fn in_memory<H>(
-        name: &str,
-        version: u32,
-        handler: H,
-    ) -> Folding<
-        M,
-        E,
-        impl Fn(E, &RecordedEvent, &mut MemoryTx<M>) -> Result<(), HandleError> + use<H, E, M>,
-    >
-    where
-        H: Fn(&mut M, E, &RecordedEvent) -> Result<(), HandleError> + Send + Sync + 'static,
-    {
-        let apply = move |event: E, recorded: &RecordedEvent, model: &mut MemoryTx<M>| {
-            handler(model, event, recorded)
-        };
-        ProjectionFn { name: name.into(), version, handler: apply, kind: PhantomData }
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{
     lease,
     name::ConsumerName,
     progress::{self, Progress},
-    target::{Commits, Opened, Save, Target, TargetError},
+    target::{Opened, Save, Target, TargetError},
     work::Work,
 };
 
@@ -80,7 +80,7 @@ impl<W: Work> Keeper<W> {
     async fn try_hand_over(&mut self, running: &Running<W::Target>) -> Result<Arc<Builds>, NotNow> {
         let found = self.stored.read_at().await.map_err(|_| NotNow::Later)?;
         let (builds, revision) = found.ok_or(NotNow::Later)?;
-        // In memory, each process makes its own; another one was first.
+        // Another process was first.
         if builds.serving == running.build {
             return Ok(builds);
         }
@@ -112,12 +112,6 @@ impl<W: Work> Keeper<W> {
 
     /// Nothing came of it: the serving build goes on.
     async fn go_on(&self, serving: Option<&Running<W::Target>>, handover: &Handover) {
-        if W::Target::COMMITS == Commits::Snapshots {
-            if let Some(serving) = serving {
-                serving.consumer.resume().await;
-            }
-            return;
-        }
         // Its fence may have moved.
         if let Some(serving) = serving {
             serving.consumer.stop().await;
@@ -132,12 +126,10 @@ impl<W: Work> Keeper<W> {
     /// Lets a build go on that was frozen: by this handover, or by whichever. What stays frozen
     /// goes on by itself after a while.
     pub(super) async fn thaw(&self, builds: &Builds, build: Build, by: Option<u64>) {
-        if W::Target::COMMITS == Commits::EachBatch {
-            for name in self.parts(builds, build) {
-                let target = (self.plan.targets)(&name.whole());
-                let is_ours = |frozen_by| by.is_none_or(|by| by == frozen_by);
-                let _ = set_frozen(target, &name, 0, is_ours).await;
-            }
+        for name in self.parts(builds, build) {
+            let target = (self.plan.targets)(&name.whole());
+            let is_ours = |frozen_by| by.is_none_or(|by| by == frozen_by);
+            let _ = set_frozen(target, &name, 0, is_ours).await;
         }
     }
 
@@ -156,26 +148,22 @@ impl<W: Work> Keeper<W> {
         handover: &Handover,
     ) -> Result<Arc<Builds>, NotNow> {
         let builds = &handover.builds;
-        let mut reached = serving.map_or(Position::ZERO, |it| it.consumer.health().position);
-        if W::Target::COMMITS == Commits::EachBatch {
-            let frozen = async {
-                let mut frozen = Position::ZERO;
-                for name in self.parts(builds, builds.serving) {
-                    let target = (self.plan.targets)(&name.whole());
-                    let part = set_frozen(target, &name, handover.number, |_| true).await?;
-                    frozen = frozen.max(part);
-                }
-                Ok::<_, TargetError>(frozen)
-            };
-            let frozen = tokio::select! {
-                biased;
-                frozen = frozen => frozen,
-                () = self.stored.kernel().clock().sleep(HANDOVER_MAX) => {
-                    return Err(NotNow::Later);
-                }
-            };
-            reached = reached.max(frozen.map_err(|_| NotNow::Later)?);
-        }
+        let reached = serving.map_or(Position::ZERO, |it| it.consumer.health().position);
+        let frozen = async {
+            let mut frozen = Position::ZERO;
+            for name in self.parts(builds, builds.serving) {
+                let target = (self.plan.targets)(&name.whole());
+                let part = set_frozen(target, &name, handover.number, |_| true).await?;
+                frozen = frozen.max(part);
+            }
+            Ok::<_, TargetError>(frozen)
+        };
+        let frozen = tokio::select! {
+            biased;
+            frozen = frozen => frozen,
+            () = self.stored.kernel().clock().sleep(HANDOVER_MAX) => return Err(NotNow::Later),
+        };
+        let reached = reached.max(frozen.map_err(|_| NotNow::Later)?);
         let come = running.consumer.wait_for(reached, HANDOVER_MAX).await;
         come.map_err(|_| NotNow::Later)?;
         lacks_nothing(running).await?;

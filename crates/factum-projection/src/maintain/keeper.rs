@@ -21,7 +21,7 @@ use crate::{
     handle::ConsumerHandle,
     lease::Bell,
     option::{ConsumerOptions, StartFrom},
-    target::{Commits, Target},
+    target::Target,
     work::Work,
 };
 
@@ -78,8 +78,7 @@ impl<W: Work> Keeper<W> {
         stored: Arc<StoredBuilds>,
     ) -> Result<Kept<W>, BuildError> {
         let (version, partitions) = (plan.version, plan.options.partitions.count());
-        let is_parallel = W::Target::IS_PARALLEL && W::Target::COMMITS == Commits::EachBatch;
-        if partitions > 1 && !is_parallel {
+        if partitions > 1 && !W::Target::IS_PARALLEL {
             return Err(StartError::OnePartition(stored.name().clone()).into());
         }
         let begin = |found: Option<Builds>| {
@@ -91,7 +90,7 @@ impl<W: Work> Keeper<W> {
         let (orders, taken) = mpsc::channel(ORDERS_MAX);
         let local = Local { builds: builds.clone(), serving: None, building: None, is_left: false };
         let (local, seen) = watch::channel(local);
-        let bell = consumers.bell().filter(|_| TargetOf::<W>::COMMITS == Commits::EachBatch);
+        let bell = consumers.bell();
         let mut keeper = Self {
             consumers,
             plan,
@@ -178,14 +177,7 @@ impl<W: Work> Keeper<W> {
                     // It was frozen when another took its place.
                     self.thaw(&builds, previous, None).await;
                 }
-                let build = self.change(change).await?;
-                let building = self.local.borrow().building.as_ref().map(|it| it.build);
-                // In memory it was begun beside; but it is to be seen at once, as it is.
-                if building == Some(build) {
-                    let builds = self.local.borrow().builds.clone();
-                    self.promote(builds).await;
-                }
-                Ok(build)
+                self.change(change).await
             }
             Ask::Pause => {
                 self.is_paused = true;
@@ -251,10 +243,7 @@ impl<W: Work> Keeper<W> {
             self.local.send_modify(|local| local.building = None);
             self.retire(&running.consumer).await;
         }
-        match TargetOf::<W>::COMMITS {
-            Commits::EachBatch => self.follow_serving(&builds).await?,
-            Commits::Snapshots => self.follow_in_memory(&builds).await?,
-        }
+        self.follow_serving(&builds).await?;
         let mine = builds.building.filter(|it| it.version == self.plan.version);
         if let Some(build) = mine
             && self.local.borrow().building.is_none()
@@ -287,25 +276,6 @@ impl<W: Work> Keeper<W> {
         match builds.serving.version == self.plan.version {
             true => self.serve(builds.serving).await,
             false => Ok(()),
-        }
-    }
-
-    /// Each process makes its own, and shows the old one until it has caught up.
-    async fn follow_in_memory(&mut self, builds: &Builds) -> Result<(), BuildError> {
-        let (serving, building) = self.here();
-        let mine = |build: &Build| build.version == self.plan.version;
-        let wanted = Some(builds.serving).filter(mine);
-        match (serving, wanted) {
-            _ if building.is_some() && building == wanted => Ok(()),
-            // The kept build of an older program is all it can show.
-            (None, _) => match wanted.or(builds.previous.filter(mine)) {
-                Some(build) => self.serve(build).await,
-                None => Ok(()),
-            },
-            (Some(shown), Some(wanted)) if shown != wanted && building.is_none() => {
-                self.build(wanted).await
-            }
-            _ => Ok(()),
         }
     }
 

@@ -12,7 +12,7 @@ use crate::{
     handle::ConsumerHandle,
     health::StopReason,
     name::ConsumerName,
-    target::{Commits, Target},
+    target::Target,
 };
 
 /// A stored position is looked at so many times in [`REFRESH`] by those who wait for it.
@@ -102,7 +102,7 @@ pub(crate) async fn come_to<T: Target>(
         let look = match stopped {
             None => return Ok(()),
             // Another process maintains it.
-            Some(StopReason::Fenced) => T::COMMITS == Commits::EachBatch,
+            Some(StopReason::Fenced) => true,
             // Another build takes its place, or it is paused by its end: who waits has a limit.
             Some(StopReason::Asked) => false,
             Some(reason) => return Err(WaitError::Stopped { consumer, reason }),

@@ -208,7 +208,7 @@ impl Target for Checkpoints {
 }
 
 /// What became of a write, as targets say it.
-pub(super) fn written(outcome: Result<Revision, WriteError>) -> Result<Revision, TargetError> {
+pub(crate) fn written(outcome: Result<Revision, WriteError>) -> Result<Revision, TargetError> {
     outcome.map_err(|error| match error {
         // The progress is the first entry; what is expected of others, it was read to be.
         WriteError::Conflict { entry: 0 } => TargetError::Fenced,

@@ -9,11 +9,10 @@ use std::{
 };
 
 use factum_core::{Position, ReadQuery, RecordedEvent};
-use tokio::task::{JoinError, JoinHandle};
 
 use super::{End, Failing, Life, Worker, broken};
 use crate::{
-    caught::said,
+    apart::{Apart, apart},
     error::HandleError,
     health::StopReason,
     letter::Letter,
@@ -22,20 +21,18 @@ use crate::{
     pace::DEATHS_MAX,
     progress::{self, Mark},
     source::Chunk,
-    target::{Commits, Save, Target, TargetError, layout_key},
+    target::{Save, Target, TargetError, layout_key},
     work::{Failure, Work},
 };
 
 pub(crate) type TxOf<W> = <<W as Work>::Target as Target>::Tx;
 
-/// A handler whose time is over has so long to give its thread back.
-const LEAVING: Duration = Duration::from_secs(1);
 /// The store and the target have so long to show that they are not away.
 const LOOK_MAX: Duration = Duration::from_secs(10);
 /// So often a batch is done again at once because another partition was in its way.
 const OVERTAKEN_MAX: u32 = 8;
 /// What is kept of an error's text.
-const ERROR_BYTES_MAX: usize = 4 << 10;
+pub(crate) const ERROR_BYTES_MAX: usize = 4 << 10;
 
 /// What became of the events of a batch.
 pub(crate) enum Handled<W: Work> {
@@ -49,15 +46,6 @@ pub(crate) enum Handled<W: Work> {
     },
     /// None of them is to blame.
     Away(HandleError),
-}
-
-/// Ends the task when nobody waits for it any more.
-struct Task<T>(JoinHandle<T>);
-
-impl<T> Drop for Task<T> {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 impl<W: Work> Worker<W> {
@@ -81,7 +69,7 @@ impl<W: Work> Worker<W> {
             return Ok(rest);
         }
         if self.is_to_rest(first) {
-            self.see(&batch, wanted[0]);
+            self.health.see(&batch, wanted[0]);
             self.rest(life, first).await?;
             return Ok(Some(chunk));
         }
@@ -93,17 +81,17 @@ impl<W: Work> Worker<W> {
                 Ok(()) => return Ok(rest),
                 Err(TargetError::TooLarge(_)) if many => {
                     self.pace().halve(batch.events().len(), first, last);
-                    return self.again(chunk);
+                    return Ok(Some(chunk));
                 }
                 Err(TargetError::Refused(_)) if many => {
                     self.pace().single_out(first, last);
-                    return self.again(chunk);
+                    return Ok(Some(chunk));
                 }
                 Err(TargetError::Overtaken) if self.overtaken < OVERTAKEN_MAX => {
                     self.overtaken += 1;
                     // A smaller one is sooner written than others change what it has read.
                     self.pace().halve(batch.events().len(), first, last);
-                    return self.again(chunk);
+                    return Ok(Some(chunk));
                 }
                 Err(TargetError::TooLarge(error)) => (first, error.to_string(), true),
                 Err(TargetError::Refused(error)) => (first, error.to_string(), false),
@@ -126,7 +114,7 @@ impl<W: Work> Worker<W> {
             self.pace().single_out(at, at);
         }
         self.fail(at, error, is_final);
-        self.again(chunk)
+        Ok(Some(chunk))
     }
 
     /// Whether an event is to be handled now.
@@ -138,14 +126,6 @@ impl<W: Work> Worker<W> {
 
     fn pace(&mut self) -> &mut crate::pace::Pace {
         self.pace.as_mut().expect("it has begun")
-    }
-
-    /// The chunk once more; where effects lie in memory, with what came before.
-    fn again(&self, chunk: Chunk) -> Result<Option<Chunk>, End> {
-        match W::Target::COMMITS {
-            Commits::EachBatch => Ok(Some(chunk)),
-            Commits::Snapshots => Err(End::Reopen),
-        }
     }
 
     /// Whether this event has had its attempts.
@@ -225,10 +205,7 @@ impl<W: Work> Worker<W> {
         let looks = async {
             kernel.events().read(ReadQuery::log().backward().with_events_max(1)).await?;
             kernel.documents().get(&layout_key(&self.name.whole())).await?;
-            // What lies in memory is never away.
-            if W::Target::COMMITS == Commits::EachBatch {
-                self.target.look(&self.name).await?;
-            }
+            self.target.look(&self.name).await?;
             Ok(())
         };
         tokio::select! {
@@ -251,59 +228,35 @@ impl<W: Work> Worker<W> {
         };
         let seen = Arc::new(AtomicUsize::new(0));
         let running = run(self.work.clone(), batch.clone(), wanted.to_vec(), tx, seen.clone());
-        let mut task = Task(self.target.spawn(running));
-        let clock = self.reading.kernel.clock().clone();
-        let timeout = self.options.failure.timeout;
-        let mut before = 0;
-        loop {
-            tokio::select! {
-                biased;
-                done = &mut task.0 => return Ok(self.ended(done, &seen)),
-                () = clock.sleep(timeout) => {
-                    let at = seen.load(Ordering::Relaxed);
-                    if at == before {
-                        break;
-                    }
-                    before = at;
-                }
-            }
-        }
-        task.0.abort();
-        tokio::select! {
-            biased;
-            done = &mut task.0 => match done {
-                Err(error) if error.is_cancelled() => {
-                    let error = format!("it was not handled within {timeout:?}");
-                    Ok(Handled::Failed { at: before, error, is_final: false })
-                }
-                done => Ok(self.ended(done, &seen)),
-            },
-            () = clock.sleep(LEAVING) => {
-                let error = format!("it was not handled within {timeout:?}, and keeps its thread");
-                // Each further attempt would cost another thread.
-                Ok(Handled::Failed { at: before, error, is_final: true })
-            }
-        }
+        let task = self.target.spawn(running);
+        let clock = self.reading.kernel.clock();
+        Ok(self.ended(apart(task, &seen, event_max, &**clock).await, &seen))
     }
 
-    fn ended(&self, done: Done<W>, seen: &AtomicUsize) -> Handled<W> {
-        let (error, is_final) = match done {
-            Ok(Ok(tx)) => return Handled::Done(tx),
-            Ok(Err(Failure::Handler(error)))
+    fn ended(&self, outcome: Outcome<W>, seen: &AtomicUsize) -> Handled<W> {
+        let at = seen.load(Ordering::Relaxed);
+        let timeout = self.options.failure.timeout;
+        let (at, error, is_final) = match outcome {
+            Apart::Done(Ok(tx)) => return Handled::Done(tx),
+            Apart::Done(Err(Failure::Handler(error)))
                 if is_outage(&*error) || self.target.is_to_blame(&error) =>
             {
                 return Handled::Away(error);
             }
-            Ok(Err(Failure::Handler(error))) => (error.to_string(), false),
-            Ok(Err(Failure::Decode(error))) => (error.to_string(), true),
-            Err(error) => match error.try_into_panic() {
-                Ok(panic) => (format!("the handler panicked: {}", said(&*panic)), false),
-                Err(_) => {
-                    return Handled::Away("the runtime that it was handled on has ended".into());
-                }
-            },
+            Apart::Done(Err(Failure::Handler(error))) => (at, error.to_string(), false),
+            Apart::Done(Err(Failure::Decode(error))) => (at, error.to_string(), true),
+            Apart::Panicked(panic) => (at, format!("the handler panicked: {panic}"), false),
+            Apart::Cancelled => {
+                return Handled::Away("the runtime that it was handled on has ended".into());
+            }
+            Apart::Late { at, keeps_thread: false } => {
+                (at, format!("it was not handled within {timeout:?}"), false)
+            }
+            Apart::Late { at, keeps_thread: true } => {
+                (at, format!("it was not handled within {timeout:?}, and keeps its thread"), true)
+            }
         };
-        Handled::Failed { at: seen.load(Ordering::Relaxed), error, is_final }
+        Handled::Failed { at, error, is_final }
     }
 
     /// Stores a batch with the progress behind it.
@@ -362,14 +315,8 @@ impl<W: Work> Worker<W> {
             return Err(End::Stop(StopReason::TooManyParked { position, error }));
         }
         let event = &batch.events()[at];
-        let letter = Letter {
-            version: event.version().value(),
-            position: position.value(),
-            event: event.name().into(),
-            error,
-            attempts: failing.attempts,
-            parked_at: self.reading.kernel.clock().now().as_micros(),
-        };
+        let now = self.reading.kernel.clock().now();
+        let letter = Letter::of(event, error, failing.attempts, now);
         let mut next = life.progress;
         next.checkpoint = batch.events().last().map(|event| batch.checkpoint(event));
         let stream = event.stream().to_stream_id();
@@ -387,7 +334,6 @@ impl<W: Work> Worker<W> {
         (life.progress, life.stored) = (next, next.checkpoint);
         self.letters.insert(stream, letter);
         self.is_past(batch, 1);
-        self.target.reached(Some(batch.through));
         self.report(batch, 0);
         Ok(())
     }
@@ -409,7 +355,7 @@ impl<W: Work> Worker<W> {
     }
 }
 
-type Done<W> = Result<Result<TxOf<W>, Failure>, JoinError>;
+type Outcome<W> = Apart<Result<TxOf<W>, Failure>>;
 
 async fn run<W: Work>(
     work: Arc<W>,

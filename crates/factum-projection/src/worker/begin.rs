@@ -1,24 +1,22 @@
 //! The beginning of a worker's life: what is stored, and where that is in the log.
 
 use bytes::Bytes;
-use factum_core::{Checkpoint, Position, ReadFrom, ReadQuery, StoreError, Timestamp};
+use factum_core::StoreError;
 use serde::de::DeserializeOwned;
 
 use super::{End, Life, Worker, broken};
 use crate::{
     health::{ConsumerState, StopReason},
-    option::StartFrom,
     pace::Pace,
     progress::{self, Mark, Progress},
     source::Source,
-    target::{Commits, Target},
     work::Work,
 };
 
 impl<W: Work> Worker<W> {
     /// What is stored, and the source behind it.
     pub(super) async fn begin(&mut self) -> Result<Life, End> {
-        self.tell(ConsumerState::Starting);
+        self.health.tell(ConsumerState::Starting);
         self.check_layout().await?;
         let opened = match self.target.open(&self.name).await {
             Ok(opened) => opened,
@@ -40,9 +38,9 @@ impl<W: Work> Worker<W> {
         }
         let head = *self.reading.kernel.events().head().borrow();
         // Only what another life of the process left behind asks for care.
-        let (reached, commits) = (progress.position(), W::Target::COMMITS);
+        let reached = progress.position();
         let is_first = self.pace.is_none();
-        self.pace.get_or_insert_with(|| Pace::new(max, mark, commits, (reached, head)));
+        self.pace.get_or_insert_with(|| Pace::new(max, mark, reached));
         let stored = progress.checkpoint;
         let mut life = Life { fence, progress, stored, source, pending: None, unread: 0 };
         // What this process has noted itself has not killed it.
@@ -68,9 +66,7 @@ impl<W: Work> Worker<W> {
         match stored {
             Some(progress) => self.own(decode(&progress)?).await,
             // Somebody has removed it, and will start it again when they like.
-            None if self.is_owner && W::Target::COMMITS == Commits::EachBatch => {
-                Err(End::Stop(StopReason::Fenced))
-            }
+            None if self.is_owner => Err(End::Stop(StopReason::Fenced)),
             None => match self.beginning().await {
                 Ok(progress) => Ok(progress),
                 Err(error) => Err(self.read_failed(error.into()).await),
@@ -80,8 +76,7 @@ impl<W: Work> Worker<W> {
 
     /// What is stored, by nobody who has taken over meanwhile.
     async fn own(&mut self, progress: Progress) -> Result<Progress, End> {
-        let is_shared = W::Target::COMMITS == Commits::Snapshots;
-        if self.is_owner && !is_shared && progress.by != self.id {
+        if self.is_owner && progress.by != self.id {
             return Err(End::Overtaken);
         }
         self.thaw(progress.frozen_by).await?;
@@ -90,34 +85,8 @@ impl<W: Work> Worker<W> {
 
     /// Where it begins.
     async fn beginning(&self) -> Result<Progress, StoreError> {
-        let events = self.reading.kernel.events();
-        let after = match self.options.from {
-            StartFrom::Start => Position::ZERO,
-            StartFrom::After(position) => position,
-            StartFrom::Now => events.read(ReadQuery::log().with_events_max(1)).await?.head,
-            StartFrom::Time(time) => self.before(time).await?,
-        };
-        // With the event that is there another log is noticed from the first start on.
-        let query = ReadQuery::log().from(ReadFrom::Position(after)).with_events_max(1);
-        let page = events.read(query).await?;
-        let there = page.events.first().filter(|event| event.position() == after);
-        let checkpoint = there.map(|event| Checkpoint::of(page.lineage, event));
-        Ok(Progress { checkpoint, began_after: Some(after), by: self.id, frozen_by: 0 })
-    }
-
-    /// The position before the first event that was recorded then or later.
-    async fn before(&self, time: Timestamp) -> Result<Position, StoreError> {
-        let mut query = ReadQuery::log().from(ReadFrom::Time(time)).with_events_max(1);
-        loop {
-            let page = self.reading.kernel.events().read(query.clone()).await?;
-            if let Some(event) = page.events.first() {
-                return Ok(event.position().previous());
-            }
-            match query.next(&page) {
-                Some(next) => query = next,
-                None => return Ok(page.head),
-            }
-        }
+        let progress = Progress::beginning(&self.reading.kernel, self.options.from).await?;
+        Ok(Progress { by: self.id, ..progress })
     }
 }
 

@@ -28,18 +28,48 @@ const SLOW: Duration = Duration::from_secs(1);
 
 const SILENT: &str = "the target has not answered, and the consumer is to stop";
 
-/// A target as a worker calls it.
-pub(crate) struct Calls<T> {
-    target: Arc<T>,
+/// Waiting for answers until the consumer is to stop, and a while longer.
+pub(crate) struct Patience {
     health: Place,
     clock: Arc<dyn Clock>,
     /// A call was given up because the consumer is to stop.
     is_silent: AtomicBool,
 }
 
+impl Patience {
+    pub(crate) fn new(health: Place, clock: Arc<dyn Clock>) -> Self {
+        Self { health, clock, is_silent: AtomicBool::new(false) }
+    }
+
+    /// What a call answers. When the consumer is to stop, it is given up after a while.
+    pub(crate) async fn answered<R>(
+        &self,
+        call: impl Future<Output = Result<R, TargetError>>,
+    ) -> Result<R, TargetError> {
+        let silent = async {
+            self.health.halted().await;
+            if !self.is_silent.load(Ordering::Relaxed) {
+                self.clock.sleep(STOP_MAX).await;
+                self.is_silent.store(true, Ordering::Relaxed);
+            }
+        };
+        tokio::select! {
+            biased;
+            answer = call => answer,
+            () = silent => Err(TargetError::Unknown(Arc::from(HandleError::from(SILENT)))),
+        }
+    }
+}
+
+/// A target as a worker calls it.
+pub(crate) struct Calls<T> {
+    target: Arc<T>,
+    patience: Patience,
+}
+
 impl<T: Target> Calls<T> {
     pub(crate) fn new(target: Arc<T>, health: Place, clock: Arc<dyn Clock>) -> Self {
-        Self { target, health, clock, is_silent: AtomicBool::new(false) }
+        Self { target, patience: Patience::new(health, clock) }
     }
 
     /// The target, for calls that no worker waits for.
@@ -48,11 +78,11 @@ impl<T: Target> Calls<T> {
     }
 
     pub(crate) async fn open(&self, consumer: &ConsumerName) -> Result<Opened, TargetError> {
-        self.answered(self.target.open(consumer)).await
+        self.patience.answered(self.target.open(consumer)).await
     }
 
     pub(crate) async fn look(&self, consumer: &ConsumerName) -> Result<Opened, TargetError> {
-        self.answered(self.target.look(consumer)).await
+        self.patience.answered(self.target.look(consumer)).await
     }
 
     pub(crate) async fn begin(
@@ -80,50 +110,32 @@ impl<T: Target> Calls<T> {
         self.storing(self.target.save(consumer, save)).await
     }
 
-    /// What a call answers. When the consumer is to stop, it is given up after a while.
-    async fn answered<R>(
-        &self,
-        call: impl Future<Output = Result<R, TargetError>>,
-    ) -> Result<R, TargetError> {
-        let silent = async {
-            self.health.halted().await;
-            if !self.is_silent.load(Ordering::Relaxed) {
-                self.clock.sleep(STOP_MAX).await;
-                self.is_silent.store(true, Ordering::Relaxed);
-            }
-        };
-        tokio::select! {
-            biased;
-            answer = call => answer,
-            () = silent => Err(TargetError::Unknown(Arc::from(HandleError::from(SILENT)))),
-        }
-    }
-
-    /// The same of a call that a batch waits for: health says since when.
+    /// A call that a batch waits for: health says since when.
     async fn storing<R>(
         &self,
         call: impl Future<Output = Result<R, TargetError>>,
     ) -> Result<R, TargetError> {
-        let since = self.clock.now();
-        self.health.change_if(|health| {
+        let Patience { health, clock, .. } = &self.patience;
+        let since = clock.now();
+        health.change_if(|health| {
             health.committing_since = Some(since);
             false
         });
-        let mut call = pin!(self.answered(call));
+        let mut call = pin!(self.patience.answered(call));
         let quick = tokio::select! {
             biased;
             answer = &mut call => Some(answer),
-            () = self.clock.sleep(SLOW) => None,
+            () = clock.sleep(SLOW) => None,
         };
         let is_slow = quick.is_none();
         let answer = match quick {
             Some(answer) => answer,
             None => {
-                self.health.change(|_| {});
+                health.change(|_| {});
                 call.await
             }
         };
-        self.health.change_if(|health| {
+        health.change_if(|health| {
             health.committing_since = None;
             is_slow
         });

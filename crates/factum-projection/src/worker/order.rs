@@ -15,7 +15,7 @@ impl<W: Work> Worker<W> {
     pub(super) async fn take_orders(&mut self, life: &mut Life) -> Result<(), End> {
         loop {
             let order = if self.is_paused {
-                self.tell(ConsumerState::Paused);
+                self.health.tell(ConsumerState::Paused);
                 tokio::select! {
                     biased;
                     order = next_order(&mut self.orders, &self.health) => order,
@@ -64,7 +64,7 @@ impl<W: Work> Worker<W> {
         position: Option<Position>,
         attempts: u32,
     ) -> Result<(), End> {
-        self.tell(ConsumerState::Retrying { position, attempts, error: error.into() });
+        self.health.tell(ConsumerState::Retrying { position, attempts, error: error.into() });
         let pause = self.options.failure.pause_before(attempts);
         let kernel = self.reading.kernel.clone();
         let pause = pause / 2 + kernel.ids().jitter(pause / 2);
@@ -80,12 +80,7 @@ impl<W: Work> Worker<W> {
                 () = &mut asleep => break,
             }
         }
-        let head = *self.reading.kernel.events().head().borrow();
-        let now = self.reading.kernel.clock().now();
-        self.health.change(|health| {
-            health.head = health.head.max(head);
-            health.lag = health.lag_at(now);
-        });
+        self.health.look_up(&self.reading.kernel);
         Ok(())
     }
 

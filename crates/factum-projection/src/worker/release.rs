@@ -1,32 +1,19 @@
 //! Parked events on their way back: one stream, in order, up to where the consumer is.
 
-use factum_core::{
-    Diverged, DivergedReason, ReadError, ReadFrom, ReadQuery, RecordedEvent, StreamId,
-    StreamVersion,
-};
+use factum_core::{StreamId, StreamVersion};
 use tokio::sync::oneshot;
 
 use super::{End, Life, Worker, attempt::Handled};
 use crate::{
     letter::Letter,
     progress,
-    source::Chunk,
+    source::next_parked,
     stored::Release,
-    target::{Commits, Fence, Save, Target, TargetError},
+    target::{Fence, Save, TargetError},
     work::Work,
 };
 
 type Answer = oneshot::Sender<Result<(), String>>;
-
-/// A release that tore the model in memory: what came before the event that failed is handled
-/// again, when the model has been made again.
-#[derive(Debug)]
-pub(crate) struct Redo {
-    stream: StreamId,
-    release: Release,
-    letter: Letter,
-    answer: Answer,
-}
 
 /// How far a release came.
 enum Released {
@@ -50,14 +37,10 @@ impl<W: Work> Worker<W> {
         release: Release,
         answer: Answer,
     ) -> Result<(), End> {
-        let error = match self.go_through(life, stream, release, None).await {
+        let error = match self.go_through(life, stream, release).await {
             Ok(Released::All) => {
                 let _ = answer.send(Ok(()));
                 return Ok(());
-            }
-            Ok(Released::Stays(letter)) if W::Target::COMMITS == Commits::Snapshots => {
-                self.redo = Some(Redo { stream: stream.clone(), release, letter, answer });
-                return Err(End::Reopen);
             }
             Ok(Released::Stays(letter)) => {
                 let error = letter.error.clone();
@@ -76,28 +59,12 @@ impl<W: Work> Worker<W> {
         error.map(drop)
     }
 
-    /// Does a release again that failed, up to where it did.
-    pub(crate) async fn redo(&mut self, life: &mut Life) -> Result<(), End> {
-        let Some(Redo { stream, release, letter, answer }) = self.redo.take() else {
-            return Ok(());
-        };
-        let outcome = self.go_through(life, &stream, release, Some(&letter)).await;
-        let _ = answer.send(Err(letter.error.clone()));
-        match outcome? {
-            Released::Stays(letter) | Released::Unread(letter, _) => {
-                self.put_letter(life, &stream, Some(&letter)).await
-            }
-            Released::All | Released::Nothing => Ok(()),
-        }
-    }
-
-    /// Handles the parked events of a stream until one fails, or up to one that has.
+    /// Handles the parked events of a stream until one fails.
     async fn go_through(
         &mut self,
         life: &mut Life,
         stream: &StreamId,
         release: Release,
-        until: Option<&Letter>,
     ) -> Result<Released, End> {
         let Some(mut letter) = self.letters.get(stream).cloned() else {
             return Ok(Released::Nothing);
@@ -106,7 +73,9 @@ impl<W: Work> Worker<W> {
         let left_out = (release == Release::Discard).then_some(letter.version);
         loop {
             self.glance("another stream is being released, try again")?;
-            let chunk = match self.next_parked(life, stream, &letter).await {
+            let kernel = &self.reading.kernel;
+            let version = StreamVersion::new(letter.version);
+            let chunk = match next_parked(kernel, life.progress.checkpoint, stream, version).await {
                 Ok(Some(chunk)) => chunk,
                 Ok(None) => {
                     return self.put_letter(life, stream, None).await.map(|()| Released::All);
@@ -114,10 +83,7 @@ impl<W: Work> Worker<W> {
                 Err(error) => return Ok(Released::Unread(letter, error.to_string())),
             };
             let event = &chunk.events()[0];
-            if let Some(until) = until.filter(|until| until.version <= event.version().value()) {
-                return Ok(Released::Stays(until.clone()));
-            }
-            let behind = self.letter_behind(event);
+            let behind = Letter::after(event, kernel.clock().now());
             if !self.wants(event) || left_out == Some(event.version().value()) {
                 // Nothing was done; it is stored with what is done next.
                 letter = behind;
@@ -141,52 +107,11 @@ impl<W: Work> Worker<W> {
                 Handled::Failed { error, .. } => error,
                 Handled::Away(error) => return Err(self.away(error.to_string()).await),
             };
-            return Ok(Released::Stays(self.letter_again(&letter, event, error)));
-        }
-    }
-
-    /// The next event of the stream that the consumer has passed.
-    async fn next_parked(
-        &self,
-        life: &Life,
-        stream: &StreamId,
-        letter: &Letter,
-    ) -> Result<Option<Chunk>, ReadError> {
-        let Some(checkpoint) = life.progress.checkpoint else { return Ok(None) };
-        let from = ReadFrom::Version(StreamVersion::new(letter.version));
-        let query = ReadQuery::stream(stream.clone()).from(from).with_events_max(1);
-        let page = self.reading.kernel.events().read(query).await?;
-        if page.lineage != checkpoint.lineage {
-            let reason = DivergedReason::Lineage(page.lineage);
-            return Err(Diverged { checkpoint, reason }.into());
-        }
-        let event = page.events.first().map(RecordedEvent::position);
-        let is_passed = event.is_some_and(|position| position <= checkpoint.position);
-        Ok(is_passed.then(|| Chunk::of(page)))
-    }
-
-    /// The stream waits behind this event, which has failed.
-    fn letter_again(&self, before: &Letter, event: &RecordedEvent, error: String) -> Letter {
-        let is_same = before.version == event.version().value();
-        Letter {
-            version: event.version().value(),
-            position: event.position().value(),
-            event: event.name().into(),
-            error,
-            attempts: if is_same { before.attempts + 1 } else { 1 },
-            parked_at: self.reading.kernel.clock().now().as_micros(),
-        }
-    }
-
-    /// The stream waits for what comes behind this event, which is done with.
-    fn letter_behind(&self, event: &RecordedEvent) -> Letter {
-        Letter {
-            version: event.version().next().value(),
-            position: event.position().value(),
-            event: event.name().into(),
-            error: "its release was interrupted behind this event".into(),
-            attempts: 0,
-            parked_at: self.reading.kernel.clock().now().as_micros(),
+            return Ok(Released::Stays(letter.again(
+                event,
+                error,
+                self.reading.kernel.clock().now(),
+            )));
         }
     }
 

@@ -35,7 +35,7 @@ impl<W: Work> Worker<W> {
         if self.seat.as_ref().is_none_or(Seat::is_mine) {
             return Ok(());
         }
-        self.tell(ConsumerState::StandingBy);
+        self.health.tell(ConsumerState::StandingBy);
         loop {
             let Self { seat: Some(seat), orders, health, .. } = self else { return Ok(()) };
             let order = tokio::select! {
@@ -104,7 +104,7 @@ impl<W: Work> Worker<W> {
         if looks >= FROZEN_MAX && self.forbid_handover().await {
             return Ok(());
         }
-        self.tell(ConsumerState::Paused);
+        self.health.tell(ConsumerState::Paused);
         let clock = self.reading.kernel.clock().clone();
         let mut rest = clock.sleep(FROZEN_EVERY);
         loop {

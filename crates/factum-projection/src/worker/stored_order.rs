@@ -2,15 +2,13 @@
 
 use std::time::Duration;
 
-use factum_core::{ExpectedRevision, ScanQuery, StreamId, WriteBatch, WriteError};
+use factum_core::{ExpectedRevision, WriteBatch, WriteError};
 use tokio::sync::oneshot;
 
 use super::{End, Life, Worker};
 use crate::{
     lease::Bell,
-    progress,
-    stored::{self, StoredOrder},
-    target::{Commits, Target},
+    stored::{StoredOrder, left_orders},
     work::Work,
 };
 
@@ -39,31 +37,15 @@ impl<W: Work> Worker<W> {
             return Ok(());
         }
         let documents = self.reading.kernel.documents().clone();
-        let mut rest = Some(stored::orders(&self.name));
-        while let Some(range) = rest {
-            let Ok(page) = documents.scan(ScanQuery::new(range)).await else {
-                self.looked_at = None;
-                return Ok(());
-            };
-            for document in page.documents {
-                // One that can't be read is somebody's order all the same: it stays to be seen.
-                let Ok(order) = progress::decode::<StoredOrder>(&document.value) else { continue };
-                let done = WriteBatch::new().remove(document.key, ExpectedRevision::Any);
-                let is_before = W::Target::COMMITS == Commits::Snapshots;
-                if is_before {
-                    // What fails tears the model, and begins another life: there it would be done
-                    // again, without end. One that is lost with the process is given again.
-                    if documents.write(done.clone()).await.is_err() {
-                        continue;
-                    }
-                }
-                self.obey_stored_one(life, order).await.inspect_err(|_| self.looked_at = None)?;
-                if !is_before {
-                    // If it stays, it means an event that is parked no more.
-                    let _: Result<_, WriteError> = documents.write(done).await;
-                }
-            }
-            rest = page.rest;
+        let Ok(orders) = left_orders(&*documents, &self.name).await else {
+            self.looked_at = None;
+            return Ok(());
+        };
+        for (key, order) in orders {
+            self.obey_stored_one(life, order).await.inspect_err(|_| self.looked_at = None)?;
+            let done = WriteBatch::new().remove(key, ExpectedRevision::Any);
+            // If it stays, it means an event that is parked no more.
+            let _: Result<_, WriteError> = documents.write(done).await;
         }
         self.looked_at = Some(now);
         Ok(())
@@ -71,10 +53,7 @@ impl<W: Work> Worker<W> {
 
     /// What it says of an event that fails again stays with the letter.
     async fn obey_stored_one(&mut self, life: &mut Life, order: StoredOrder) -> Result<(), End> {
-        let Ok(stream) = order.stream.parse::<StreamId>() else { return Ok(()) };
-        if self.letters.get(&stream).is_none_or(|letter| letter.version != order.version) {
-            return Ok(());
-        }
+        let Some(stream) = order.parked_in(&self.letters) else { return Ok(()) };
         let (answer, _) = oneshot::channel();
         self.release(life, &stream, order.release, answer).await
     }

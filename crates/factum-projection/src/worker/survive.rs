@@ -4,7 +4,7 @@ use super::{End, Worker, broken};
 use crate::{caught::caught, work::Work};
 
 /// After so many panics in a row it stops.
-const PANICS_MAX: u32 = 10;
+pub(crate) const PANICS_MAX: u32 = 10;
 
 impl<W: Work> Worker<W> {
     /// A life, with what is to be done about a panic in it. What is stored is looked at again then,

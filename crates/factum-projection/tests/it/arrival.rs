@@ -3,7 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use factum_core::RecordedEvent;
-use factum_projection::{Consumer, ConsumerOptions, InMemory, ProjectionFn, StopReason, WaitError};
+use factum_projection::{
+    Consumer, ConsumerOptions, Documents, ProjectionFn, StopReason, WaitError,
+};
 use factum_testing::bank::AccountEvent;
 
 use crate::{
@@ -75,7 +77,7 @@ async fn documents_of_another_program_are_waited_for_by_what_is_stored() {
     let bench = Bench::new();
     bench.open("ada").await;
     let ledgers = bench.keep::<1>(&Gate::open()).await;
-    let in_memory = bench.keep_in_memory(&Gate::open()).await;
+    let in_memory = bench.count_in_memory(&Fails::default());
     // There is nothing of it before it has begun.
     ledgers.wait_for(bench.head(), LONG).await.unwrap();
     let position = bench.deposit("ada", 1).await;
@@ -85,8 +87,8 @@ async fn documents_of_another_program_are_waited_for_by_what_is_stored() {
 
     // A model in memory is in each program by itself, whatever was stored of it.
     in_memory.wait_for(position, LONG).await.unwrap();
-    bench.consumers.wait_for("ledgers-in-memory", position, LONG).await.unwrap();
-    let told = other.consumers.can_wait_for("ledgers-in-memory").await.unwrap_err();
+    bench.consumers.wait_for("counts-in-memory", position, LONG).await.unwrap();
+    let told = other.consumers.can_wait_for("counts-in-memory").await.unwrap_err();
     assert!(matches!(told, WaitError::Unknown(_)), "{told}");
 }
 
@@ -111,10 +113,10 @@ async fn closing_lets_go_of_what_makes_targets() {
     let bench = Bench::new();
     let held = Arc::new(());
     let (seen, kernel) = (Arc::downgrade(&held), bench.kernel.clone());
-    let opened = ProjectionFn::<AccountEvent, InMemory<u64>, _>::new("opened", 1, |_, _, _| Ok(()));
+    let opened = ProjectionFn::<AccountEvent, Documents, _>::new("opened", 1, |_, _, _| Ok(()));
     let targets = move |_: &_| {
         let _ = &held;
-        InMemory::new(&kernel)
+        Documents::new(&kernel)
     };
     let opened =
         bench.consumers.maintain_fn(opened, targets, ConsumerOptions::new()).await.unwrap();

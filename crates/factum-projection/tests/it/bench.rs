@@ -16,8 +16,8 @@ use factum_core::{
 };
 use factum_memory::MemoryStore;
 use factum_projection::{
-    ConsumerOptions, Consumers, Documents, DocumentsTx, FailurePolicy, HandleError, InMemory,
-    MemoryTx, Projection, ProjectionHandle,
+    ConsumerOptions, Consumers, Documents, DocumentsTx, FailurePolicy, Fold, HandleError,
+    MemoryModel, Projection, ProjectionHandle,
 };
 use factum_testing::bank::{Account, AccountCommand, AccountEvent};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -85,9 +85,8 @@ impl Bench {
         self.consumers.project(Counts(fails.clone()), target, options).unwrap()
     }
 
-    pub(crate) fn count_in_memory(&self, fails: &Fails) -> ProjectionHandle<CountsInMemory> {
-        let target = InMemory::new(&self.kernel);
-        self.consumers.project(CountsInMemory(fails.clone()), target, options()).unwrap()
+    pub(crate) fn count_in_memory(&self, fails: &Fails) -> MemoryModel<Counted> {
+        self.consumers.fold(counts_in_memory(fails)).unwrap()
     }
 
     /// What it must hold: a fold of the log.
@@ -157,23 +156,32 @@ pub(crate) struct Fails {
 
 impl Fails {
     pub(crate) async fn on(&self, cents: u64) -> Result<(), HandleError> {
-        if self.tells {
-            std::io::stdout().write_all(b"\nat work\n")?;
-        }
-        if cents != 13 {
-            return Ok(());
-        }
-        assert!(!self.panics.load(Ordering::SeqCst), "thirteen is too much");
-        if self.hangs.load(Ordering::SeqCst) {
+        if cents == 13 && self.hangs.load(Ordering::SeqCst) {
             std::future::pending::<()>().await;
         }
+        if cents == 13 && self.errs.load(Ordering::SeqCst) {
+            return Err("thirteen".into());
+        }
+        self.within(cents);
+        Ok(())
+    }
+
+    /// In a fold, where an error is a panic.
+    fn within(&self, cents: u64) {
+        if self.tells {
+            std::io::stdout().write_all(b"\nat work\n").unwrap();
+        }
+        if cents != 13 {
+            return;
+        }
+        assert!(!self.panics.load(Ordering::SeqCst), "thirteen is too much");
+        assert!(!self.errs.load(Ordering::SeqCst), "thirteen");
         if self.aborts.load(Ordering::SeqCst) {
             std::process::abort();
         }
         while self.spins.load(Ordering::SeqCst) {
             std::hint::spin_loop();
         }
-        if self.errs.load(Ordering::SeqCst) { Err("thirteen".into()) } else { Ok(()) }
     }
 }
 
@@ -197,21 +205,21 @@ impl Projection for Counts {
     }
 }
 
-pub(crate) struct CountsInMemory(pub(crate) Fails);
+pub(crate) type Counted = BTreeMap<String, Count>;
 
-impl Projection for CountsInMemory {
-    const NAME: &'static str = "counts-in-memory";
-    type Event = AccountEvent;
-    type Target = InMemory<BTreeMap<String, Count>>;
-
-    async fn project(
-        &self,
-        event: AccountEvent,
-        recorded: &RecordedEvent,
-        counts: &mut MemoryTx<BTreeMap<String, Count>>,
-    ) -> Result<(), HandleError> {
-        let AccountEvent::Deposited { cents } = event else { return Ok(()) };
+/// The same in memory.
+pub(crate) fn counts_in_memory(
+    fails: &Fails,
+) -> Fold<
+    Counted,
+    AccountEvent,
+    impl Fn(&mut Counted, AccountEvent, &RecordedEvent) + Send + Sync + use<>,
+> {
+    let fails = fails.clone();
+    let count = move |counts: &mut Counted, event: AccountEvent, recorded: &RecordedEvent| {
+        let AccountEvent::Deposited { cents } = event else { return };
         counts.entry(recorded.stream().key().into()).or_default().cents.push(cents);
-        self.0.on(cents).await
-    }
+        fails.within(cents);
+    };
+    Fold::new("counts-in-memory", 1, count).with_options(options())
 }

@@ -27,7 +27,7 @@ async fn what_was_there_and_what_comes_is_projected_once() {
         in_memory.wait_for(position, LONG).await.unwrap();
         let expected: Vec<u64> = (1..=cents).collect();
         assert_eq!(bench.counted().await["ada"].cents, expected);
-        assert_eq!(in_memory.target().read().await["ada"].cents, expected);
+        assert_eq!(in_memory.read().await.unwrap()["ada"].cents, expected);
     }
     assert_eq!(counts.health().parked, 0);
     assert_eq!(counts.health().handled, 51);
@@ -46,7 +46,7 @@ async fn a_stopped_projection_goes_on_where_it_was() {
         in_memory.wait_for(position, LONG).await.unwrap();
         let expected: Vec<u64> = (1..=round).collect();
         assert_eq!(again.counted().await["ada"].cents, expected);
-        assert_eq!(in_memory.target().read().await["ada"].cents, expected);
+        assert_eq!(in_memory.read().await.unwrap()["ada"].cents, expected);
         again.consumers.close().await;
         assert_eq!(counts.health().state, ConsumerState::Stopped(StopReason::Asked));
     }

@@ -60,6 +60,13 @@ impl Process {
         pending().await
     }
 
+    /// Ends it where nothing can be waited for.
+    pub(crate) fn die_at_once(&self) -> ! {
+        self.is_dead.store(true, Ordering::SeqCst);
+        self.died.notify_one();
+        panic!("the process has ended")
+    }
+
     /// Goes no further in a process that has ended.
     async fn lives(&self) {
         if self.is_dead.load(Ordering::SeqCst) {

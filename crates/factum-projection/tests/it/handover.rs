@@ -13,7 +13,7 @@ use factum_core::{Category, Kernel, RecordedEvent, Scope, StreamId, TagKey, Time
 use factum_memory::MemoryStore;
 use factum_projection::{
     BuildError, ConsumerOptions, ConsumerState, Documents, DocumentsTx, FailurePolicy, HandleError,
-    InMemory, Partitions, Projection, ProjectionFn, StartFrom,
+    ModelQuery, Partitions, Projection, ProjectionFn, StartFrom,
 };
 use factum_testing::{Fault, FaultRates, FaultyDocuments, VirtualClock, bank::AccountEvent};
 
@@ -351,23 +351,24 @@ async fn a_rebuild_begins_where_the_first_build_did() {
     bench.open("ada").await;
     bench.deposits("ada", 20).await;
     let kernel = bench.kernel.clone();
-    let sums =
-        ProjectionFn::<_, InMemory<u64>, _>::in_memory("sums", 1, |sum: &mut u64, event, _| {
-            if let AccountEvent::Deposited { cents } = event {
-                *sum += cents;
+    let deposits =
+        ProjectionFn::new("deposits", 1, |event, recorded, tx: &mut DocumentsTx| match event {
+            AccountEvent::Deposited { cents } => {
+                tx.put(&recorded.position().value().to_string(), &cents)
             }
-            Ok(())
+            _ => Ok(()),
         });
     let options = ConsumerOptions::new().from(StartFrom::Now);
-    let target = move |_: &_| InMemory::new(&kernel).with_snapshot_events(1);
-    let sums = bench.consumers.maintain_fn(sums, target, options).await.unwrap();
+    let target = move |_: &_| Documents::new(&kernel);
+    let deposits = bench.consumers.maintain_fn(deposits, target, options).await.unwrap();
     let has_begun = |state| state != ConsumerState::Starting;
-    until(|| async { has_begun(sums.consumer().unwrap().health().state) }).await;
+    until(|| async { has_begun(deposits.consumer().unwrap().health().state) }).await;
     let position = bench.deposits("ada", 3).await;
-    sums.wait_for(position, LONG).await.unwrap();
-    assert_eq!(*sums.read().await, 6);
-    sums.rebuild().await.unwrap().done().await.unwrap();
-    assert_eq!(*sums.read().await, 6);
+    deposits.wait_for(position, LONG).await.unwrap();
+    let seen = || async { deposits.read_model::<u64>().list(ModelQuery::all()).await.unwrap() };
+    assert_eq!(seen().await.documents.len(), 3);
+    deposits.rebuild().await.unwrap().done().await.unwrap();
+    assert_eq!(seen().await.documents.len(), 3);
 }
 
 #[tokio::test]
@@ -390,19 +391,17 @@ async fn a_build_that_reads_a_part_of_the_log_takes_over_at_its_end() {
         let again = bench.again();
         let kernel = bench.kernel.clone();
         let scope = Scope::Category(Category::new(category).unwrap());
-        let sums = ProjectionFn::<_, InMemory<u64>, _>::in_memory(
-            &format!("of-{category}"),
-            1,
-            |sum: &mut u64, _: AccountEvent, _| {
-                *sum += 1;
-                Ok(())
-            },
-        );
+        let name = format!("of-{category}");
+        let seen =
+            ProjectionFn::new(&name, 1, |_: AccountEvent, recorded, tx: &mut DocumentsTx| {
+                tx.put(&recorded.position().value().to_string(), &())
+            });
         let options = ConsumerOptions::new().with_scope(scope);
-        let target = move |_: &_| InMemory::new(&kernel);
-        let sums = again.consumers.maintain_fn(sums, target, options).await.unwrap();
-        sums.rebuild().await.unwrap().done().await.unwrap();
-        sums.wait_for(bench.head(), LONG).await.unwrap();
-        assert_eq!(*sums.read().await, if category == "account" { 4 } else { 0 });
+        let target = move |_: &_| Documents::new(&kernel);
+        let seen = again.consumers.maintain_fn(seen, target, options).await.unwrap();
+        seen.rebuild().await.unwrap().done().await.unwrap();
+        seen.wait_for(bench.head(), LONG).await.unwrap();
+        let page = seen.read_model::<()>().list(ModelQuery::all()).await.unwrap();
+        assert_eq!(page.documents.len(), if category == "account" { 4 } else { 0 });
     }
 }

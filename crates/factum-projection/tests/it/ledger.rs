@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use factum_core::{Kernel, Position, RecordedEvent, Timestamp};
 use factum_projection::{
     BuildError, ConsumerName, ConsumerOptions, Documents, DocumentsTx, FailurePolicy, HandleError,
-    InMemory, Index, Maintained, MemoryTx, Projection, ReadModel,
+    Index, Maintained, Projection, ReadModel,
 };
 use factum_testing::{VirtualClock, bank::AccountEvent};
 use serde::{Deserialize, Serialize};
@@ -91,27 +91,6 @@ impl<const VERSION: u32> Projection for Ledgers<VERSION> {
     }
 }
 
-pub(crate) struct LedgersInMemory(pub(crate) Gate);
-
-impl Projection for LedgersInMemory {
-    const NAME: &'static str = "ledgers-in-memory";
-    type Event = AccountEvent;
-    type Target = InMemory<Ledger>;
-
-    async fn project(
-        &self,
-        event: AccountEvent,
-        _: &RecordedEvent,
-        ledger: &mut MemoryTx<Ledger>,
-    ) -> Result<(), HandleError> {
-        self.0.pass().await;
-        let AccountEvent::Deposited { cents } = event else { return Ok(()) };
-        ledger.count += 1;
-        ledger.cents += cents;
-        Ok(())
-    }
-}
-
 pub(crate) fn documents<const VERSION: u32>(
     kernel: &Kernel,
 ) -> impl Fn(&ConsumerName) -> Documents + Send + Sync + use<VERSION> {
@@ -136,14 +115,6 @@ impl Bench {
         let options = ConsumerOptions::new().with_batch_events_max(7).with_failure(failure);
         let targets = documents::<VERSION>(&self.kernel);
         self.consumers.maintain(Ledgers::<VERSION>(gate.clone()), targets, options).await
-    }
-
-    pub(crate) async fn keep_in_memory(&self, gate: &Gate) -> Maintained<InMemory<Ledger>> {
-        let kernel = self.kernel.clone();
-        let targets = move |_: &ConsumerName| InMemory::new(&kernel).with_snapshot_events(5);
-        let options = ConsumerOptions::new().with_batch_events_max(7);
-        let projection = LedgersInMemory(gate.clone());
-        self.consumers.maintain(projection, targets, options).await.unwrap()
     }
 
     /// What any program sees, as version 2 reads it.

@@ -8,14 +8,14 @@ use std::{
 use factum_core::{KeyRange, Position, RecordedEvent, ScanQuery, StreamId, decode_event};
 use factum_projection::{
     Build, Consumer, ConsumerHandle, ConsumerOptions, ConsumerState, Consumers, Documents,
-    DocumentsTx, FailurePolicy, HandleError, InMemory, PARTITIONS_MAX, Partitions, Projection,
-    StartError, StartFrom, StopReason,
+    DocumentsTx, FailurePolicy, HandleError, PARTITIONS_MAX, Partitions, Projection, StartError,
+    StartFrom, StopReason,
 };
 use factum_testing::bank::AccountEvent;
 use tokio::sync::watch;
 
 use crate::{
-    bench::{Bench, Counts, CountsInMemory, Fails, LONG, in_documents, options},
+    bench::{Bench, Counts, Fails, LONG, counts_in_memory, in_documents, options},
     ledger::{Gate, Ledgers, documents, until},
     rebuild::is_right,
 };
@@ -328,9 +328,8 @@ async fn one_that_began_without_partitions_is_not_shared_out() {
 #[tokio::test]
 async fn a_model_in_memory_has_no_partitions() {
     let bench = Bench::new();
-    let target = InMemory::new(&bench.kernel);
-    let work = CountsInMemory(Fails::default());
-    let told = bench.consumers.project(work, target, shared_out()).unwrap_err();
+    let counts = counts_in_memory(&Fails::default()).with_options(shared_out());
+    let told = bench.consumers.fold(counts).unwrap_err();
     assert!(matches!(told, StartError::OnePartition(_)), "{told}");
 }
 

@@ -14,10 +14,10 @@ use factum_core::{
     StreamId, SystemIds, TagKey, Timestamp,
 };
 use factum_journal::{JournalOptions, JournalStore};
-use factum_projection::{ConsumerHandle, InMemory};
+use factum_projection::ConsumerHandle;
 use factum_sqlite::{SqliteOptions, SqliteStore};
 
-use crate::bench::{Bench, Counts, CountsInMemory, Fails, LONG, options};
+use crate::bench::{Bench, Counts, Fails, LONG, counts_in_memory, options};
 
 /// Says to the test `child` that it is one: the work, the store and its path.
 const CHILD: &str = "FACTUM_PROJECTION_TEST_CHILD";
@@ -83,9 +83,8 @@ async fn open(store: &str, path: &Path) -> Bench {
 fn count(bench: &Bench, fails: Fails, is_in_memory: bool) -> ConsumerHandle {
     let options = options().with_batch_events_max(10);
     if is_in_memory {
-        let target = InMemory::new(&bench.kernel).with_snapshot_events(40);
-        let handle = bench.consumers.project(CountsInMemory(fails), target, options).unwrap();
-        return handle.consumer().clone();
+        let fold = counts_in_memory(&fails).with_options(options).with_snapshot_events(40);
+        return bench.consumers.fold(fold).unwrap().consumer().clone();
     }
     let target = factum_projection::Documents::new(&bench.kernel);
     bench.consumers.project(Counts(fails), target, options).unwrap().consumer().clone()
@@ -146,7 +145,7 @@ fn killed_again_and_again(case: Case) {
         if case.is_in_memory {
             let handle = bench.count_in_memory(&Fails::default());
             handle.wait_for(bench.head(), LONG).await.unwrap();
-            assert_eq!(*handle.target().read().await, expected);
+            assert_eq!(*handle.read().await.unwrap(), expected);
         } else {
             let handle = bench.count(&Fails::default());
             handle.wait_for(bench.head(), LONG).await.unwrap();
@@ -227,7 +226,7 @@ fn parks_what_kills(is_in_memory: bool) {
         if is_in_memory {
             let handle = bench.again().count_in_memory(&Fails::default());
             handle.wait_for(bench.head(), LONG).await.unwrap();
-            assert_eq!(*handle.target().read().await, expected);
+            assert_eq!(*handle.read().await.unwrap(), expected);
         } else {
             assert_eq!(bench.counted().await, expected);
         }

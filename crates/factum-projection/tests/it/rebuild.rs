@@ -371,30 +371,3 @@ async fn a_paused_build_does_not_take_over() {
     rebuild.done().await.unwrap();
     is_right(&bench, &ledgers, 465).await;
 }
-
-#[tokio::test]
-async fn a_model_in_memory_is_rebuilt_beside_the_one_that_is_read() {
-    let bench = Bench::new();
-    bench.open("ada").await;
-    bench.deposits("ada", 30).await;
-    let gate = Gate::open();
-    let (one, two) = (bench.again(), bench.again());
-    let ledger = one.keep_in_memory(&gate).await;
-    let other = two.keep_in_memory(&Gate::open()).await;
-    ledger.wait_for(bench.head(), LONG).await.unwrap();
-    gate.let_pass(10);
-    let rebuild = ledger.rebuild().await.unwrap();
-    until(|| async { rebuild.progress().unwrap().position.value() >= 7 }).await;
-    assert_eq!(ledger.read().await.cents, 465);
-    gate.let_pass(u64::MAX);
-    rebuild.done().await.unwrap();
-    assert_eq!(ledger.read().await.cents, 465);
-    // The other process makes its own.
-    until(|| async { other.consumer().is_some_and(|it| it.name().as_str().ends_with(".1")) }).await;
-    assert_eq!(other.read().await.cents, 465);
-    bench.deposit("ada", 35).await;
-    for it in [&ledger, &other] {
-        it.wait_for(bench.head(), LONG).await.unwrap();
-        assert_eq!(it.read().await.cents, 500);
-    }
-}

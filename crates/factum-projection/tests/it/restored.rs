@@ -13,13 +13,13 @@ use factum_core::{
 };
 use factum_memory::{MemoryOptions, MemoryStore};
 use factum_projection::{
-    Consumer, ConsumerHandle, ConsumerState, Consumers, HandleError, InMemory, RewindError,
-    StopReason, WaitError,
+    Consumer, ConsumerHandle, ConsumerState, Consumers, HandleError, RewindError, StopReason,
+    WaitError,
 };
 use factum_testing::{SeededIds, bank::AccountEvent};
 use tokio::sync::watch;
 
-use crate::bench::{CountsInMemory, Fails, LONG, options};
+use crate::bench::{Fails, LONG, counts_in_memory, options};
 
 /// A server behind whose name another log may stand from now on.
 struct Server {
@@ -103,7 +103,6 @@ async fn log(names: &str) -> Arc<MemoryStore> {
 struct Bank {
     server: Arc<Server>,
     consumers: Consumers,
-    kernel: Kernel,
     seen: Arc<Mutex<String>>,
 }
 
@@ -113,8 +112,8 @@ impl Bank {
         let head = watch::Sender::new(Position::new(names.len() as u64));
         let server = Arc::new(Server { store, head });
         let kernel = Kernel::new(server.clone(), Arc::new(MemoryStore::new()));
-        let consumers = Consumers::new(kernel.clone());
-        Self { server, consumers, kernel, seen: Arc::default() }
+        let consumers = Consumers::new(kernel);
+        Self { server, consumers, seen: Arc::default() }
     }
 
     fn start(&self) -> ConsumerHandle {
@@ -188,10 +187,7 @@ async fn a_consumer_is_told_of_a_longer_log_in_place_of_its_own() {
 #[tokio::test]
 async fn a_model_in_memory_is_made_anew_after_a_rewind() {
     let bank = Bank::with("abcd").await;
-    let start = || {
-        let target = InMemory::new(&bank.kernel);
-        bank.consumers.project(CountsInMemory(Fails::default()), target, options()).unwrap()
-    };
+    let start = || bank.consumers.fold(counts_in_memory(&Fails::default())).unwrap();
     let counts = start();
     counts.wait_for(Position::new(4), LONG).await.unwrap();
     counts.stop().await;
@@ -201,5 +197,5 @@ async fn a_model_in_memory_is_made_anew_after_a_rewind() {
     bank.consumers.rewind(counts.name(), Position::new(2)).await.unwrap();
     let counts = start();
     counts.wait_for(Position::new(3), LONG).await.unwrap();
-    assert_eq!(counts.target().read().await["ada"].cents, [0, 1, 23]);
+    assert_eq!(counts.read().await.unwrap()["ada"].cents, [0, 1, 23]);
 }

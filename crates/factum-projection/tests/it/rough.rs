@@ -15,7 +15,7 @@ use factum_core::{
 use factum_memory::MemoryStore;
 use factum_projection::{
     Consumer, ConsumerHandle, ConsumerOptions, Consumers, Documents, DocumentsTx, FailurePolicy,
-    HandleError, InMemory, MemoryTx, Projection,
+    Fold, HandleError, Projection,
 };
 use factum_sqlite::{SqliteOptions, SqliteStore};
 use factum_testing::{
@@ -62,25 +62,6 @@ impl Projection for InDocuments {
     ) -> Result<(), HandleError> {
         let (key, position) = (recorded.stream().key(), recorded.position());
         tx.update(key, |seen: &mut Vec<Position>| seen.push(position)).await
-    }
-}
-
-struct Remembered;
-
-impl Projection for Remembered {
-    const NAME: &'static str = "rough-in-memory";
-    type Event = AccountEvent;
-    type Target = InMemory<Model>;
-
-    async fn project(
-        &self,
-        _: AccountEvent,
-        recorded: &RecordedEvent,
-        model: &mut MemoryTx<Model>,
-    ) -> Result<(), HandleError> {
-        let key = recorded.stream().key().to_owned();
-        model.entry(key).or_default().push(recorded.position());
-        Ok(())
     }
 }
 
@@ -142,8 +123,11 @@ async fn history_is_whole(events: Arc<dyn EventStore>, documents: Arc<dyn Docume
     let options = options(Scope::Log);
     let target = Documents::new(&kernel);
     let documented = bench.consumers.project(InDocuments, target, options.clone()).unwrap();
-    let target = InMemory::new(&kernel).with_snapshot_events(100);
-    let remembered = bench.consumers.project(Remembered, target, options).unwrap();
+    let remember = |model: &mut Model, _: AccountEvent, recorded: &RecordedEvent| {
+        model.entry(recorded.stream().key().to_owned()).or_default().push(recorded.position());
+    };
+    let remembered = Fold::new("rough-in-memory", 1, remember).with_snapshot_events(100);
+    let remembered = bench.consumers.fold(remembered.with_options(options)).unwrap();
     bench.started.extend([documented.consumer().clone(), remembered.consumer().clone()]);
     let writers: Vec<_> = (0..WRITERS)
         .map(|writer| {
@@ -165,7 +149,7 @@ async fn history_is_whole(events: Arc<dyn EventStore>, documents: Arc<dyn Docume
     }
     let model = in_documents::<Vec<Position>>(&*documents, "$model/rough@1/").await;
     took_effect(&*events, &history, "documents", &model).await;
-    let model = remembered.target().read().await.clone();
+    let model = remembered.read().await.unwrap().clone();
     took_effect(&*events, &history, "memory", &model).await;
     let summary = history.check_store(&*events).await.unwrap();
     assert_eq!(summary.events, WRITERS * 40);

@@ -3,16 +3,13 @@
 use std::{sync::atomic::Ordering, time::Duration};
 
 use factum_core::{KeyRange, Revision, ScanQuery};
-use factum_projection::{
-    BuildError, ConsumerHandle, ConsumerOptions, ConsumerState, InMemory, ProjectionFn, StopReason,
-    WaitError,
-};
+use factum_projection::{BuildError, ConsumerHandle, ConsumerState, StopReason, WaitError};
 use factum_testing::bank::AccountEvent;
 use tokio::{runtime::Runtime, time::timeout};
 
 use crate::{
-    bench::{Bench, CountsInMemory, Fails, LONG},
-    ledger::{Gate, Ledger, until},
+    bench::{Bench, Fails, LONG},
+    ledger::{Gate, until},
 };
 
 fn runtime() -> Runtime {
@@ -159,20 +156,16 @@ fn a_rebuild_whose_runtime_ends_is_not_waited_for() {
 }
 
 #[test]
-#[should_panic(expected = "the runtime that maintained it has ended")]
-fn a_reader_of_a_model_that_was_left_in_the_middle_of_an_event_is_told_so() {
+fn a_reader_of_a_model_whose_runtime_ends_in_the_middle_of_an_event_is_told_so() {
     let bench = Bench::new();
     let fails = Fails::default();
-    let first = runtime();
+    let first = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let first = first.unwrap();
     let model = first.block_on(async {
         bench.open("ada").await;
-        let kernel = bench.kernel.clone();
-        let targets = move |_: &_| InMemory::new(&kernel);
-        let counts = CountsInMemory(fails.clone());
-        let model = bench.consumers.maintain(counts, targets, ConsumerOptions::new());
-        let model = model.await.unwrap();
+        let model = bench.count_in_memory(&fails);
         model.wait_for(bench.head(), LONG).await.unwrap();
-        fails.hangs.store(true, Ordering::SeqCst);
+        fails.spins.store(true, Ordering::SeqCst);
         bench.deposit("ada", 13).await;
         // In the middle of an event nothing can be read.
         while timeout(Duration::ZERO, model.read()).await.is_ok() {
@@ -180,30 +173,9 @@ fn a_reader_of_a_model_that_was_left_in_the_middle_of_an_event_is_told_so() {
         }
         model
     });
-    drop(first);
-    runtime().block_on(async { timeout(LONG, model.read()).await.map(drop) }).unwrap();
-}
-
-#[test]
-#[should_panic(expected = "the runtime that maintained it has ended")]
-fn a_reader_of_a_model_that_never_was_is_told_that_it_will_not_be() {
-    let bench = Bench::new();
-    let gate = Gate::after(0);
-    let first = runtime();
-    let model = first.block_on(async {
-        bench.open("ada").await;
-        // The newer version serves, whose model the older program can't show.
-        let newer = ProjectionFn::in_memory("ledgers-in-memory", 2, |_: &mut Ledger, event, _| {
-            let AccountEvent::Opened { .. } = event else { return Ok(()) };
-            Ok(())
-        });
-        let kernel = bench.kernel.clone();
-        let targets = move |_: &_| InMemory::new(&kernel);
-        let again = bench.again();
-        let newer = again.consumers.maintain_fn(newer, targets, ConsumerOptions::new());
-        newer.await.unwrap().wait_for(bench.head(), LONG).await.unwrap();
-        bench.keep_in_memory(&gate).await
-    });
-    drop(first);
-    runtime().block_on(async { timeout(LONG, model.read()).await.map(drop) }).unwrap();
+    first.shutdown_background();
+    let told = runtime().block_on(async { timeout(LONG, model.read()).await.map(Result::err) });
+    fails.spins.store(false, Ordering::SeqCst);
+    let told = told.expect("it answers").expect("there is no model");
+    assert!(told.to_string().contains("runtime"), "{told}");
 }

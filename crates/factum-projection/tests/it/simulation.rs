@@ -15,7 +15,7 @@ use factum_core::{
 use factum_memory::MemoryStore;
 use factum_projection::{
     ConsumerHandle, ConsumerHealth, ConsumerOptions, ConsumerState, Consumers, DeadLetter,
-    Documents, DocumentsTx, FailurePolicy, HandleError, InMemory, MemoryTx, Projection, StopReason,
+    Documents, DocumentsTx, FailurePolicy, Fold, HandleError, Projection, StopReason,
     stored_consumers,
 };
 use factum_testing::{FaultRates, FaultyStore, SeededIds, VirtualClock, bank::AccountEvent};
@@ -89,23 +89,20 @@ impl Projection for InDocuments {
     }
 }
 
-struct Remembered(Poisons, Process);
-
-impl Projection for Remembered {
-    const NAME: &'static str = "simulated";
-    type Event = AccountEvent;
-    type Target = InMemory<Model>;
-
-    async fn project(
-        &self,
-        _: AccountEvent,
-        recorded: &RecordedEvent,
-        tx: &mut MemoryTx<Model>,
-    ) -> Result<(), HandleError> {
+/// The same in memory.
+fn remembered(
+    poisons: Poisons,
+    process: Process,
+) -> Fold<Model, AccountEvent, impl Fn(&mut Model, AccountEvent, &RecordedEvent) + Send + Sync> {
+    Fold::new("simulated", 1, move |model: &mut Model, _, recorded: &RecordedEvent| {
         let version = recorded.version().value();
-        tx.entry(recorded.stream().key().into()).or_default().push(version);
-        self.0.suffer(recorded.position(), &self.1).await
-    }
+        model.entry(recorded.stream().key().into()).or_default().push(version);
+        match poisons.take(recorded.position()) {
+            None => {}
+            Some(Poison::Fails(_)) => panic!("poison"),
+            Some(Poison::Kills) => process.die_at_once(),
+        }
+    })
 }
 
 /// One run: a log, documents, and one consumer that lives again and again.
@@ -245,9 +242,9 @@ impl World {
         let (options, poisons) = (self.options(), self.poisons.clone());
         let snapshot_events = 1 + self.chance.below(20) as usize;
         let (handle, model) = if self.is_in_memory {
-            let target = InMemory::new(&kernel).with_snapshot_events(snapshot_events);
-            let handle = consumers.project(Remembered(poisons, process), target, options).unwrap();
-            (handle.consumer().clone(), Some(handle))
+            let fold = remembered(poisons, process).with_options(options);
+            let model = consumers.fold(fold.with_snapshot_events(snapshot_events)).unwrap();
+            (model.consumer().clone(), Some(model))
         } else {
             let target = Documents::new(&kernel);
             let work = InDocuments(poisons, process);
@@ -264,7 +261,11 @@ impl World {
                     break;
                 }
                 let found = match &model {
-                    Some(handle) => handle.target().read().await.clone(),
+                    Some(model) => match model.read().await {
+                        Ok(model) => model.clone(),
+                        // It has stopped while its model was made again.
+                        Err(_) => break,
+                    },
                     None => in_documents(&*log, IN_DOCUMENTS).await,
                 };
                 if matches!(watched.health().state, ConsumerState::Stopped(_)) {
@@ -381,15 +382,13 @@ impl World {
             return in_documents(&*self.log, IN_DOCUMENTS).await;
         }
         let kernel = Kernel::new(self.log.clone(), self.log.clone());
-        let work = Remembered(self.poisons.clone(), Process::default());
-        let consumers = Consumers::new(kernel.clone());
-        let handle =
-            consumers.project(work, InMemory::new(&kernel), ConsumerOptions::new()).unwrap();
+        let fold = remembered(self.poisons.clone(), Process::default());
+        let model = Consumers::new(kernel).fold(fold).unwrap();
         let head = *self.log.head().borrow();
-        let mut health = handle.watch();
+        let mut health = model.watch();
         health.wait_for(|health| health.position >= head).await.unwrap();
-        let found = handle.target().read().await.clone();
-        handle.stop().await;
+        let found = model.read().await.unwrap().clone();
+        model.stop().await;
         found
     }
 }

@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use factum_core::{
-    Cbor, Codec, ExpectedRevision, Kernel, Limits, RecordedEvent, TagKey, Value, WriteBatch,
+    Cbor, Codec, ExpectedRevision, Kernel, KeyRange, Limits, ScanQuery, TagKey, Value, WriteBatch,
 };
 use factum_memory::{MemoryOptions, MemoryStore};
-use factum_projection::{HandleError, InMemory, MemoryTx, Projection, ProjectionHandle};
+use factum_projection::{ConsumerState, Fold, MemoryModel};
 use factum_testing::bank::AccountEvent;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::bench::{Bench, LONG, options};
+use crate::bench::{Bench, Fails, LONG, counts_in_memory, options};
 
 /// How much was put on accounts.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -38,30 +38,18 @@ impl Model for Count {
     }
 }
 
-struct Deposits<M>(std::marker::PhantomData<fn() -> M>);
+/// Starts it in another program, and waits until it has come to the end.
+async fn start<M: Model>(bench: &Bench) -> MemoryModel<M> {
+    start_version(bench, 1).await
+}
 
-impl<M: Model> Projection for Deposits<M> {
-    const NAME: &'static str = "deposits";
-    type Event = AccountEvent;
-    type Target = InMemory<M>;
-
-    async fn project(
-        &self,
-        event: AccountEvent,
-        _: &RecordedEvent,
-        model: &mut MemoryTx<M>,
-    ) -> Result<(), HandleError> {
+async fn start_version<M: Model>(bench: &Bench, version: u32) -> MemoryModel<M> {
+    let deposits = Fold::new("deposits", version, |model: &mut M, event, _| {
         if let AccountEvent::Deposited { cents } = event {
             model.add(cents);
         }
-        Ok(())
-    }
-}
-
-/// Starts it in another program, and waits until it has come to the end.
-async fn start<M: Model>(bench: &Bench) -> ProjectionHandle<Deposits<M>> {
-    let (projection, target) = (Deposits::<M>(Default::default()), InMemory::new(&bench.kernel));
-    let started = bench.again().consumers.project(projection, target, options()).unwrap();
+    });
+    let started = bench.again().consumers.fold(deposits.with_options(options())).unwrap();
     started.wait_for(bench.head(), LONG).await.unwrap();
     started
 }
@@ -79,15 +67,15 @@ async fn deposits() -> Bench {
 async fn a_snapshot_of_another_type_is_not_taken_for_the_model() {
     let bench = deposits().await;
     let sum = start::<Sum>(&bench).await;
-    assert_eq!(*sum.target().read().await, Sum(12));
+    assert_eq!(*sum.read().await.unwrap(), Sum(12));
     sum.stop().await;
     let count = start::<Count>(&bench).await;
-    assert_eq!(*count.target().read().await, Count(2));
+    assert_eq!(*count.read().await.unwrap(), Count(2));
     count.stop().await;
     let again = start::<Count>(&bench).await;
-    assert_eq!((&*again.target().read().await, again.health().handled), (&Count(2), 0));
+    assert_eq!((&*again.read().await.unwrap(), again.health().handled), (&Count(2), 0));
     again.stop().await;
-    assert_eq!(*start::<Sum>(&bench).await.target().read().await, Sum(12));
+    assert_eq!(*start::<Sum>(&bench).await.read().await.unwrap(), Sum(12));
 }
 
 #[tokio::test]
@@ -106,11 +94,11 @@ async fn a_snapshot_that_an_older_version_took_is_ignored_and_replaced() {
     documents.write(batch).await.unwrap();
 
     let made_again = start::<Sum>(&bench).await;
-    assert_eq!(*made_again.target().read().await, Sum(12));
+    assert_eq!(*made_again.read().await.unwrap(), Sum(12));
     assert!(made_again.health().handled > 0, "from the log");
     made_again.stop().await;
     let restored = start::<Sum>(&bench).await;
-    assert_eq!((&*restored.target().read().await, restored.health().handled), (&Sum(12), 0));
+    assert_eq!((&*restored.read().await.unwrap(), restored.health().handled), (&Sum(12), 0));
 }
 
 /// A model that is much larger than a document may be.
@@ -134,5 +122,51 @@ async fn a_snapshot_keeps_to_the_limits_of_its_store() {
     let filled = start::<Filled>(&bench).await;
     filled.stop().await;
     let again = start::<Filled>(&bench).await;
-    assert_eq!((again.target().read().await.0.len(), again.health().handled), (5_000, 0));
+    assert_eq!((again.read().await.unwrap().0.len(), again.health().handled), (5_000, 0));
+}
+
+/// Those of a version that is not served any more would stay for ever.
+#[tokio::test]
+async fn a_new_version_is_made_from_the_whole_log_and_the_snapshots_of_the_old_one_go() {
+    let bench = deposits().await;
+    start_version::<Sum>(&bench, 1).await.stop().await;
+    let sum = start_version::<Sum>(&bench, 2).await;
+    assert_eq!((&*sum.read().await.unwrap(), sum.health().handled), (&Sum(12), 3));
+    sum.watch().wait_for(|it| it.state == ConsumerState::Live).await.unwrap();
+    sum.stop().await;
+    let documents = bench.kernel.documents();
+    for (version, is_there) in [(1, false), (2, true)] {
+        for prefix in ["$consumer/deposits@", "$model/deposits@"] {
+            let range = KeyRange::prefix(format!("{prefix}{version}/"));
+            let page = documents.scan(ScanQuery::new(range)).await.unwrap();
+            assert_eq!(!page.documents.is_empty(), is_there, "{prefix}{version}");
+        }
+    }
+    // A program of the old version works on.
+    let old = start_version::<Sum>(&bench, 1).await;
+    assert_eq!(*old.read().await.unwrap(), Sum(12));
+}
+
+#[tokio::test]
+async fn models_of_two_processes_do_not_mix_their_snapshots() {
+    let bench = Bench::new();
+    bench.open("ada").await;
+    let mut counts = Vec::new();
+    for _ in 0..2 {
+        let fold = counts_in_memory(&Fails::default()).with_snapshot_events(1);
+        counts.push(bench.again().consumers.fold(fold).unwrap());
+    }
+    for cents in 1..=30 {
+        let position = bench.deposit("ada", cents).await;
+        for counts in &counts {
+            counts.wait_for(position, LONG).await.unwrap();
+        }
+    }
+    for counts in counts {
+        counts.stop().await;
+    }
+    let again = bench.count_in_memory(&Fails::default());
+    again.wait_for(bench.head(), LONG).await.unwrap();
+    assert_eq!(again.health().handled, 0, "the last snapshot is whole");
+    assert_eq!(*again.read().await.unwrap(), bench.fold().await);
 }

@@ -59,7 +59,7 @@ async fn what_operators_order_while_nobody_runs_is_done_at_the_next_start() {
         health.wait_for(|it| it.parked == 0 && it.position >= position).await.unwrap();
     }
     assert_eq!(bench.counted().await["ada"].cents, [1, 13, 2, 3, 4]);
-    assert_eq!(in_memory.target().read().await["ada"].cents, [1, 2, 3, 4]);
+    assert_eq!(in_memory.read().await.unwrap()["ada"].cents, [1, 2, 3, 4]);
     assert!(stored_consumers(documents).await.unwrap().iter().all(|it| it.orders == 0));
 }
 
@@ -154,7 +154,10 @@ async fn a_retry_that_fails_again_is_done_once() {
     for consumer in [counts.consumer(), in_memory.consumer()] {
         consumer.wait_for(position, LONG).await.unwrap();
         let [letter] = &consumer.dead_letters().await[..] else { panic!("one is parked") };
-        assert_eq!((letter.attempts, &*letter.error), (4, "thirteen"));
+        let is_fold = consumer.name().as_str().contains("memory");
+        let (attempts, error) = (letter.attempts, letter.error.as_str());
+        let expected = if is_fold { (2, "the fold panicked: thirteen") } else { (4, "thirteen") };
+        assert_eq!((attempts, error), expected);
     }
     let stored = stored_consumers(&**bench.kernel.documents()).await.unwrap();
     assert!(stored.iter().all(|it| it.orders == 0));

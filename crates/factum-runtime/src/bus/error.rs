@@ -78,14 +78,14 @@ pub enum DispatchError<R: std::error::Error + 'static> {
     #[error(transparent)]
     Rejected(R),
     /// A layer says no. Nothing was stored.
-    #[error("the command was refused: {0}")]
+    #[error("the command was refused")]
     Refused(#[source] BoxError),
     /// The bus or the entity; see [`EntityError`] for what is known of the outcome.
     #[error(transparent)]
     Failed(#[from] CommandError),
     /// A layer failed: tower's `Elapsed`, where the command may or may not take effect, its
     /// `Overloaded`, where it does not, or an error of another layer, which has to say.
-    #[error("a layer of the command bus failed: {0}")]
+    #[error("a layer of the command bus failed")]
     Layer(#[source] BoxError),
 }
 

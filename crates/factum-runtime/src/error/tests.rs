@@ -1,7 +1,7 @@
 use std::error::Error;
 
 use factum_core::{
-    CodecError, EncodeError, ErrorKind, EventName, ExpectedVersion, LoadError, StoreError,
+    Cause, CodecError, EncodeError, ErrorKind, EventName, ExpectedVersion, LoadError, StoreError,
     StreamId, StreamVersion, VersionConflict,
 };
 
@@ -16,6 +16,16 @@ use crate::{
 #[error(transparent)]
 struct Hidden<E: Error + 'static>(E);
 
+/// The text of an error does not repeat that of its source.
+fn is_said_once(error: &(dyn Error + 'static)) {
+    let chain = std::iter::successors(Some(error), |error| (**error).source());
+    let said: Vec<_> =
+        chain.filter(|error| !error.is::<Cause>()).map(ToString::to_string).collect();
+    for pair in said.windows(2) {
+        assert!(!pair[0].contains(&pair[1]), "{:?} repeats its source {:?}", pair[0], pair[1]);
+    }
+}
+
 /// Compares the kinds of all variants.
 macro_rules! kinds {
     ($type:ty { $($pattern:pat = $error:expr => $kind:ident,)+ }) => {
@@ -25,6 +35,7 @@ macro_rules! kinds {
         $({
             let error: $type = $error;
             assert_eq!(error.kind(), ErrorKind::$kind, "{error}");
+            is_said_once(&error);
         })+
     };
 }
@@ -102,7 +113,7 @@ fn every_error_of_entities_the_bus_and_supervisors_tells_its_kind() {
     });
     kinds!(DispatchError<No> {
         DispatchError::Rejected(_) = DispatchError::Rejected(No) => Rejected,
-        DispatchError::Refused(_) = DispatchError::Refused("no".into()) => Rejected,
+        DispatchError::Refused(_) = DispatchError::Refused(Box::new(No)) => Rejected,
         DispatchError::Failed(_) = CommandError::from(panicked()).into() => Internal,
         DispatchError::Layer(_) = DispatchError::Layer(BoxError::from("x")) => Internal,
         DispatchError::Layer(_) = DispatchError::Layer(Box::new(away())) => Unavailable,

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use factum_core::{Cause, Clock, ErrorKind};
+use factum_core::{Clock, ErrorKind, sentence};
 
 use super::{
     Shared,
@@ -101,25 +101,11 @@ async fn outcome(factory: &Factory, cx: WorkerContext) -> End {
 fn failed(error: &(dyn Error + 'static)) -> End {
     let is_outage = ErrorKind::of(error).is_some_and(ErrorKind::is_outage);
     let blame = if is_outage { Blame::Store } else { Blame::Entity };
-    End::Failed(text(error).into(), blame)
+    End::Failed(sentence(error).into(), blame)
 }
 
 fn panicked(panic: &(dyn Any + Send)) -> End {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     End::Failed(format!("it panicked: {:?}", text.unwrap_or("")).into(), Blame::Entity)
-}
-
-/// An error and what lies behind it.
-fn text(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        if !error.is::<Cause>() {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
-        }
-        source = error.source();
-    }
-    text
 }

@@ -2,7 +2,7 @@
 
 use std::{future::Future, time::Duration};
 
-use factum_core::{Aggregate, EventStore, Metadata, ReadQuery, RecordedEvent, Uuid};
+use factum_core::{Aggregate, EventStore, Metadata, ReadQuery, RecordedEvent, Uuid, sentence};
 use factum_runtime::{
     AdmissionLayer, BoxError, CommandError, CommandId, CommandOutcome, CommandRequest,
     CommandResponse, CommandRouter, Commands, DispatchError, EntityError, IdempotencyLayer,
@@ -158,7 +158,7 @@ async fn what_is_refused_comes_to_no_entity() {
     let commands = Commands::new(router, &bench.kernel).layer(positive);
     let nothing = AccountCommand::Deposit { cents: 0 };
     let refused = commands.dispatch::<Account>("ada", nothing).await.unwrap_err();
-    assert_eq!(refused.to_string(), "the command was refused: nothing is no amount");
+    assert_eq!(sentence(&refused), "the command was refused: nothing is no amount");
     let stranger = Metadata::new().with_user("eve");
     let refused = commands.dispatch_with::<Account>("ada", DEPOSIT, stranger).await.unwrap_err();
     assert!(matches!(refused, DispatchError::Refused(_)), "{refused:?}");

@@ -3,15 +3,18 @@
 
 mod answers;
 mod bench;
+mod benchmark;
 mod bus;
 mod cancelling;
 mod counter;
 mod driving;
+mod entry;
 mod faults;
 mod memory;
 mod misuse;
 mod once;
 mod passivation;
+mod path;
 mod polling;
 mod runtimes;
 mod schedules;

@@ -1,7 +1,6 @@
 //! Every way to an append refuses what every other refuses, in the same words.
 
 mod claim;
-mod entry;
 
 use std::sync::Arc;
 
@@ -11,8 +10,9 @@ use factum_core::{
 };
 use factum_memory::MemoryStore;
 
-use claim::{ADDRESS, Claim, ClaimEvent, OneWay, hashed, plain, poisoned};
-use entry::{Entry, Refusal};
+use claim::{ADDRESS, Claim, ClaimEvent, Claims, Found, OneWay, hashed, plain, poisoned};
+
+use crate::entry::{Entry, Refusal, Target};
 
 /// A mistake of the program's, and what every entry point says of it.
 struct Misuse {
@@ -79,6 +79,16 @@ fn kernel(has_tag_key: bool) -> Kernel {
     if has_tag_key { kernel.with_tag_key(TagKey::new([1; 32])) } else { kernel }
 }
 
+async fn send(
+    entry: Entry,
+    kernel: &Kernel,
+    key: &str,
+    claim: Claim,
+    metadata: &Metadata,
+) -> Result<(), Refusal> {
+    entry.send::<Claims, Found>(&Target::new(kernel), key, claim, metadata).await
+}
+
 async fn head(kernel: &Kernel) -> Position {
     kernel.events().read(ReadQuery::log()).await.unwrap().head
 }
@@ -90,7 +100,7 @@ async fn what_one_entry_point_refuses_all_refuse_in_the_same_words() {
         let mut texts = Vec::new();
         for entry in Entry::ALL {
             let kernel = kernel(misuse.has_tag_key);
-            let sent = entry.send(&kernel, misuse.key, misuse.claim.clone(), &misuse.metadata);
+            let sent = send(entry, &kernel, misuse.key, misuse.claim.clone(), &misuse.metadata);
             match sent.await {
                 Err(Refusal { kind: ErrorKind::Invalid, text }) if text.contains(misuse.text) => {
                     // Values stand last; a command of the bus has more metadata than another.
@@ -118,8 +128,8 @@ async fn an_address_is_unique_over_all_entry_points() {
             for second in Entry::ALL {
                 let (kernel, claim) =
                     (kernel(true), Claim { event: event.clone(), guard: guard.clone() });
-                first.send(&kernel, "one", claim.clone(), &Metadata::new()).await.unwrap();
-                let taken = second.send(&kernel, "two", claim, &Metadata::new()).await;
+                send(first, &kernel, "one", claim.clone(), &Metadata::new()).await.unwrap();
+                let taken = send(second, &kernel, "two", claim, &Metadata::new()).await;
                 let Refusal { kind, text } = taken.expect_err("the address is taken");
                 let told = (kind, text.contains("the address is taken"));
                 assert_eq!(told, (ErrorKind::Rejected, true), "{first:?}, {second:?}: {text}");
@@ -136,7 +146,7 @@ async fn an_event_that_evolve_panics_on_is_stored_by_none() {
         let sent = tokio::spawn({
             let (kernel, claim) =
                 (kernel.clone(), Claim { event: poisoned(), guard: hashed_tag() });
-            async move { entry.send(&kernel, "one", claim, &Metadata::new()).await }
+            async move { send(entry, &kernel, "one", claim, &Metadata::new()).await }
         });
         // Entities catch the panic and tell it.
         let is_told = sent.await.is_ok_and(|sent| sent.is_err());

@@ -48,11 +48,13 @@ fn walk(
     direction: Direction,
     budget: usize,
 ) -> (Vec<u64>, usize) {
-    let (mut found, mut pauses) = (Vec::new(), 0);
+    let mut found = Vec::new();
+    let mut pauses = 0;
     let mut at = if direction == Direction::Forward { 1 } else { 10_000 };
     let find = |kind: Kind, name: &str| kind.find(connection, name);
     let begin = |at| of_query(connection, query, (at, direction), find).unwrap();
-    let (mut walk, mut looks) = (begin(at), budget);
+    let mut walk = begin(at);
+    let mut looks = budget;
     while let Some(candidate) = walk.seek(at, &mut looks).unwrap() {
         match candidate {
             Candidate::Match(position) => {

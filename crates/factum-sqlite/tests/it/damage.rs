@@ -35,7 +35,8 @@ async fn open(path: &Path) -> Result<SqliteStore, StoreError> {
 }
 
 async fn seen(store: &SqliteStore, query: ReadQuery) -> Result<Vec<Seen>, StoreError> {
-    let (mut seen, mut next) = (Vec::new(), Some(query));
+    let mut seen = Vec::new();
+    let mut next = Some(query);
     while let Some(query) = next {
         let page = store.read(query.clone()).await?;
         seen.extend(page.events.iter().map(|event| {
@@ -81,7 +82,8 @@ async fn a_flipped_bit_gives_the_same_events_or_an_error() {
     let fresh = made().await;
     let whole = fs::read(fresh.path()).unwrap();
     let store = open(&fresh.path()).await.unwrap();
-    let (mut truth, mut truth_by_index) = (Vec::new(), Vec::new());
+    let mut truth = Vec::new();
+    let mut truth_by_index = Vec::new();
     for query in logs() {
         truth.push(seen(&store, query).await.unwrap());
     }
@@ -89,7 +91,9 @@ async fn a_flipped_bit_gives_the_same_events_or_an_error() {
         truth_by_index.push(seen(&store, query).await.unwrap());
     }
     store.close().await.unwrap();
-    let (mut random, mut errors, mut hidden) = (1, 0, 0);
+    let mut random = 1;
+    let mut errors = 0;
+    let mut hidden = 0;
     for _ in 0..FLIPS {
         let at = (splitmix(&mut random) % (whole.len() as u64 * 8)) as usize;
         let mut damaged = whole.clone();

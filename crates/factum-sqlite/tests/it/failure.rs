@@ -1,14 +1,15 @@
 //! Full disks, other people's locks, and what must not be remembered of a failure.
 
-use std::{env, error::Error, path::Path, process::Command, time::Duration};
+use std::{error::Error, path::Path, time::Duration};
 
 use factum_core::{
     AppendBatch, AppendError, DocumentStore, EventStore, ExpectedRevision, ExpectedVersion, Query,
     ReadQuery, StoreErrorKind, StreamChange, StreamVersion, Tag, WriteBatch, WriteError,
 };
 use factum_sqlite::{SqliteOptions, SqliteStore};
+use factum_testing::ChildTest;
 
-use crate::fresh::{Fresh, check_laws, event, one, positions, reopen, stream, tagged};
+use crate::fresh::{Fresh, check_log, event, one, positions, reopen, stream, tagged};
 
 fn large(key: &str) -> AppendBatch {
     let event = event(&"x".repeat(100_000)).with_tag(tag("size:large"));
@@ -51,7 +52,7 @@ async fn a_full_disk_is_an_error_that_loses_nothing() {
     assert_eq!(positions(&again, ReadQuery::log()).await, all);
     let appended = again.append(large("ada")).await.unwrap();
     assert_eq!(appended.first.value(), stored + 1, "the failure took no position");
-    check_laws(&again).await;
+    check_log(&again).await;
 }
 
 #[tokio::test]
@@ -72,7 +73,7 @@ async fn nothing_of_a_failed_group_is_remembered() {
         let found = positions(&fresh.store, ReadQuery::stream(stream(key))).await;
         assert_eq!(found.len() as u64, count, "{key}");
     }
-    assert_eq!(check_laws(&fresh.store).await.value(), stored + 3);
+    assert_eq!(check_log(&fresh.store).await.value(), stored + 3);
 }
 
 #[tokio::test]
@@ -109,7 +110,7 @@ async fn what_another_writer_changed_is_not_answered_from_memory() {
     let gone =
         AppendBatch::new().write(stream("ada"), ExpectedVersion::StreamExists, [event("{}")]);
     assert!(matches!(fresh.store.append(gone).await, Err(AppendError::Conflict(_))));
-    check_laws(&fresh.store).await;
+    check_log(&fresh.store).await;
 }
 
 #[tokio::test]
@@ -125,14 +126,13 @@ async fn damage_is_corrupt_and_not_an_empty_answer() {
     assert_eq!(error.kind(), StoreErrorKind::Corrupt, "an event whose stream is gone");
 }
 
-/// Says to the test `limited_child` that it is one: the file.
-const CHILD: &str = "FACTUM_SQLITE_TEST_LIMITED";
+const LIMITED: ChildTest = ChildTest::new("failure::limited_child");
 
 /// Not a test of its own: a process whose files may not grow beyond a limit, which SQLite is told
 /// as an input/output error. It appends until then.
 #[test]
 fn limited_child() {
-    let Ok(path) = env::var(CHILD) else { return };
+    let Some(path) = LIMITED.order() else { return };
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
         let store = reopen(Path::new(&path)).await;
@@ -158,23 +158,16 @@ async fn an_error_of_the_disk_at_a_commit_leaves_the_outcome_unknown() {
     let path = folder.path().join("events.db");
     reopen(&path).await.close().await.unwrap();
     // The signal that comes with the error would end the process.
-    let limited = "trap '' XFSZ; ulimit -f 4000; exec \"$0\" \"$@\"";
-    let told = Command::new("sh")
-        .args(["-c", limited])
-        .arg(env::current_exe().unwrap())
-        .args(["--exact", "failure::limited_child", "--nocapture", "--test-threads=1"])
-        .env(CHILD, &path)
-        .output()
-        .unwrap();
+    let told = LIMITED.run_after("trap '' XFSZ; ulimit -f 4000", &path);
     let told = String::from_utf8_lossy(&told.stdout);
     let acknowledged = told.lines().filter(|line| line.starts_with("ack ")).count() as u64;
     assert!(acknowledged > 2, "the limit had room for some: {told}");
     assert!(told.contains("\nappend unknown=true\n"), "{told}");
     assert!(told.contains("\nwrite unknown=true\n"), "{told}");
     let again = reopen(&path).await;
-    let head = check_laws(&again).await.value();
+    let head = check_log(&again).await.value();
     assert!((acknowledged..=acknowledged + 1).contains(&head), "{acknowledged} of {head}: {told}");
     again.append(one("ada")).await.unwrap();
-    assert_eq!(check_laws(&again).await.value(), head + 1);
+    assert_eq!(check_log(&again).await.value(), head + 1);
     again.close().await.unwrap();
 }

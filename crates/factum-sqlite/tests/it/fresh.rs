@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use factum_core::{
-    AppendBatch, Category, Clock, Content, EventId, EventName, EventStore, ExpectedVersion,
-    IdSource, NewEvent, Page, Position, ReadQuery, StreamId, SystemClock, SystemIds, Tag,
+    AppendBatch, Category, Clock, Content, EventId, EventName, ExpectedVersion, IdSource, NewEvent,
+    StreamId, SystemClock, SystemIds, Tag,
 };
 use factum_sqlite::{SqliteOptions, SqliteStore};
+pub(crate) use factum_testing::{check_log, pages, positions};
 use tempfile::TempDir;
 
 /// A store in a folder of its own, which goes with it.
@@ -69,43 +70,4 @@ pub(crate) fn tagged(key: &str, tags: &[&str]) -> AppendBatch {
 
 pub(crate) fn category() -> Category {
     Category::new("account").unwrap()
-}
-
-/// Every event and erased range of a read, page by page.
-pub(crate) async fn pages(store: &dyn EventStore, query: ReadQuery) -> Vec<Page> {
-    let mut pages = Vec::new();
-    let mut next = Some(query);
-    while let Some(query) = next {
-        let page = store.read(query.clone()).await.unwrap();
-        next = query.next(&page);
-        pages.push(page);
-    }
-    pages
-}
-
-pub(crate) async fn positions(store: &dyn EventStore, query: ReadQuery) -> Vec<u64> {
-    let pages = pages(store, query).await;
-    pages.iter().flat_map(|page| &page.events).map(|event| event.position().value()).collect()
-}
-
-/// Fails if the log has a hole, or a stream counts otherwise than 1, 2, 3, ... The answer: head.
-pub(crate) async fn check_laws(store: &dyn EventStore) -> Position {
-    let (mut last, mut streams) = (0, std::collections::HashMap::new());
-    for page in pages(store, ReadQuery::log()).await {
-        let mut erased = page.erased.iter().peekable();
-        for event in &page.events {
-            while let Some(range) = erased.next_if(|range| range.first < event.position()) {
-                assert_eq!(range.first.value(), last + 1, "a hole before an erased range");
-                last = range.last.value();
-            }
-            assert_eq!(event.position().value(), last + 1, "a hole before an event");
-            last += 1;
-            let version = streams.entry(event.stream().to_stream_id()).or_insert(0);
-            *version += 1;
-            assert_eq!(event.version().value(), *version, "of {}", event.stream());
-        }
-        last = erased.last().map_or(last, |range| range.last.value());
-        assert_eq!(last, page.scanned_through.value(), "a hole at the page's end");
-    }
-    Position::new(last)
 }

@@ -7,7 +7,6 @@ mod conformance;
 mod damage;
 mod erasure;
 mod failure;
-mod foreseen;
 mod opening;
 mod outside;
 mod place;

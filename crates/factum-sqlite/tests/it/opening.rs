@@ -189,27 +189,3 @@ async fn closing_leaves_one_file_and_refuses_what_comes_later() {
     let error = fresh.store.append(one("bob")).await.unwrap_err();
     assert_eq!(error.store_kind(), Some(StoreErrorKind::Closed));
 }
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn many_open_one_new_file_at_once() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("events.db");
-    let opening: Vec<_> = (0..8)
-        .map(|_| {
-            let options = SqliteOptions::new(&path);
-            tokio::spawn(async move {
-                let store = SqliteStore::open(options).await.unwrap();
-                store.append(one("ada")).await.unwrap();
-                store.read(ReadQuery::log()).await.unwrap().lineage
-            })
-        })
-        .collect();
-    let mut lineages = Vec::new();
-    for opened in opening {
-        lineages.push(opened.await.unwrap());
-    }
-    lineages.dedup();
-    assert_eq!(lineages.len(), 1, "one log was made, not several");
-    let store = reopen(&path).await;
-    assert_eq!(positions(&store, ReadQuery::log()).await, (1..=8).collect::<Vec<_>>());
-}

@@ -10,7 +10,7 @@ use factum_backend::OpenStore;
 use factum_core::{AppendError, EventStore, ReadQuery, StoreErrorKind};
 use factum_sqlite::{Access, SqliteKind, SqliteOptions, SqliteStore};
 
-use crate::fresh::{Fresh, check_laws, one, positions, reopen};
+use crate::fresh::{Fresh, check_log, one, positions, reopen};
 
 /// The file beside a database.
 fn beside(path: &Path, suffix: &str) -> PathBuf {
@@ -55,7 +55,8 @@ async fn a_database_is_the_same_through_a_link() {
 #[tokio::test]
 async fn a_link_that_leads_nowhere_is_refused() {
     let folder = tempfile::tempdir().unwrap();
-    let (file, link) = (folder.path().join("events.db"), folder.path().join("link.db"));
+    let file = folder.path().join("events.db");
+    let link = folder.path().join("link.db");
     symlink(&file, &link).unwrap();
     let error = SqliteStore::open(SqliteOptions::new(&link)).await.unwrap_err();
     assert!(error.to_string().contains("a link to a file that is not there"), "{error}");
@@ -86,7 +87,8 @@ async fn a_database_that_was_moved_away_and_restored_is_another_one() {
     let fresh = Fresh::open().await;
     let path = fresh.path();
     fresh.store.append(one("ada")).await.unwrap();
-    let (backup, away) = (fresh.folder.path().join("backup"), fresh.folder.path().join("away"));
+    let backup = fresh.folder.path().join("backup");
+    let away = fresh.folder.path().join("away");
     fs::copy(&path, &backup).unwrap();
     fs::copy(beside(&path, "-wal"), beside(&backup, "-wal")).unwrap();
     fresh.store.append(one("bob")).await.unwrap();
@@ -107,7 +109,7 @@ async fn a_database_that_was_moved_away_and_restored_is_another_one() {
     fs::remove_file(&path).unwrap();
     rename(&FILES, &away, &path);
     fresh.store.append(one("old")).await.unwrap();
-    assert_eq!(check_laws(&fresh.store).await.value(), 3);
+    assert_eq!(check_log(&fresh.store).await.value(), 3);
 }
 
 /// Only this process could still see what it would write to it.
@@ -123,7 +125,7 @@ async fn a_log_that_was_taken_away_is_not_written_and_is_saved_by_closing() {
     fresh.store.close().await.unwrap();
     let store = reopen(&fresh.path()).await;
     store.append(one("bob")).await.unwrap();
-    assert_eq!(check_laws(&store).await.value(), 2);
+    assert_eq!(check_log(&store).await.value(), 2);
 }
 
 /// Without its lock on the file, another program that closes its connection takes itself for the

@@ -3,7 +3,7 @@
 use factum_core::{EventStore, ReadQuery, StoreErrorKind};
 use factum_sqlite::{Access, SCHEMA_VERSION, SqliteOptions, SqliteStore};
 
-use crate::fresh::{Fresh, check_laws, one, positions, raw};
+use crate::fresh::{Fresh, check_log, one, positions, raw};
 
 /// A database as version 1 of the tables left it, with one event, made without this program.
 fn made_v1(path: &std::path::Path) {
@@ -54,7 +54,7 @@ async fn a_crash_while_the_file_was_made_leaves_what_can_be_opened() {
     raw(&path).pragma_update(None, "journal_mode", "wal").unwrap();
     let store = SqliteStore::open(SqliteOptions::new(&path)).await.unwrap();
     store.append(one("ada")).await.unwrap();
-    check_laws(&store).await;
+    check_log(&store).await;
 }
 
 #[tokio::test]

@@ -56,7 +56,8 @@ where
     A::Rejection: PartialEq,
 {
     async fn read(store: &dyn EventStore, stream: StreamId) -> Result<Self, Contradiction> {
-        let (mut states, mut events) = (vec![A::default()], Vec::new());
+        let mut states = vec![A::default()];
+        let mut events = Vec::new();
         let mut query = Some(ReadQuery::stream(stream.clone()));
         while let Some(asked) = query {
             let page = store.read(asked.clone()).await?;
@@ -115,7 +116,8 @@ where
         match there {
             Some(state) if version <= noted.to && state == told => Ok(()),
             Some(state) if version <= noted.to => {
-                let (told, is) = (format!("{told:?}"), format!("{state:?}"));
+                let told = format!("{told:?}");
+                let is = format!("{state:?}");
                 Err(Contradiction::OtherState { stream, version, told, is })
             }
             _ => Err(Contradiction::Early { stream, version, to: noted.to }),
@@ -165,7 +167,8 @@ where
         (version, position): (StreamVersion, Option<Position>),
     ) -> Result<(), Contradiction> {
         if position.is_some() {
-            let (what, stream) = ("its position", noted.stream.clone());
+            let what = "its position";
+            let stream = noted.stream.clone();
             return Err(Contradiction::NotStored { what, stream, version });
         }
         match self.decide(version.value() as usize, command) {
@@ -197,7 +200,8 @@ where
     }
 
     fn decide(&self, at: usize, command: &A::Command) -> Verdict<A> {
-        let (version, metadata) = (StreamVersion::new(at as u64), Metadata::new());
+        let version = StreamVersion::new(at as u64);
+        let metadata = Metadata::new();
         let cx = Context::new(self.stream.key(), version, Timestamp::EPOCH, &metadata);
         self.states[at].decide(command, &cx)
     }

@@ -15,7 +15,8 @@ use super::{
 pub(crate) async fn a_batch_is_stored_over_all_its_streams(bench: Bench) -> CaseResult {
     let trial = bench.open().await?;
     trial.grow("account-bob", 2).await?;
-    let (ada, bob) = (trial.events(2), trial.events(3));
+    let ada = trial.events(2);
+    let bob = trial.events(3);
     let batch = AppendBatch::new()
         .write(stream("account-ada"), ExpectedVersion::NoStream, ada.clone())
         .write(stream("account-bob"), exact(2), bob.clone());
@@ -46,7 +47,8 @@ pub(crate) async fn a_batch_keeps_its_order_where_it_returns_to_a_stream(
 ) -> CaseResult {
     let trial = bench.open().await?;
     trial.grow("account-bob", 2).await?;
-    let (ada, bob) = (stream("account-ada"), stream("account-bob"));
+    let ada = stream("account-ada");
+    let bob = stream("account-bob");
     let batch = AppendBatch::new()
         .write(ada.clone(), ExpectedVersion::NoStream, trial.events(1))
         .write(bob.clone(), exact(2), trial.events(2))
@@ -95,7 +97,8 @@ pub(crate) async fn a_failed_check_stores_nothing(bench: Bench) -> CaseResult {
     let trial = bench.open().await?;
     let checked =
         |expected| trial.one("account-ada", exact(0)).check(stream("bank-main"), expected);
-    let (none, some) = (ExpectedVersion::NoStream, ExpectedVersion::StreamExists);
+    let none = ExpectedVersion::NoStream;
+    let some = ExpectedVersion::StreamExists;
     for expected in [some, exact(1)] {
         trial.conflicts(checked(expected), ("bank-main", expected, 0)).await?;
     }
@@ -177,7 +180,8 @@ pub(crate) async fn racing_batches_stay_whole(bench: Bench) -> CaseResult {
 async fn transfer(trial: &Trial, writer: u32) -> CaseResult {
     let from = format!("out-{}", writer % 4);
     let to = format!("in-{}", writer / 4);
-    let (out, mut into) = (trial.event(), trial.event());
+    let out = trial.event();
+    let mut into = trial.event();
     into.payload.clone_from(&out.payload);
     let batch = AppendBatch::new()
         .write(stream(&from), exact(trial.version(&from).await?), [out])

@@ -1,13 +1,13 @@
 //! Law 13: everything has a limit, and what is refused changes nothing.
 
 use factum_core::{
-    AppendBatch, AppendCondition, Content, EventName, ExpectedVersion, Metadata, NewEvent,
-    Position, QUERY_ITEMS_MAX, Query, QueryItem, ReadQuery, RecordedEvent, TAGS_MAX, Tag,
+    AppendBatch, AppendCondition, AppendError, Content, EventName, ExpectedVersion, Metadata,
+    NewEvent, Position, QUERY_ITEMS_MAX, Query, QueryItem, ReadQuery, RecordedEvent, TAGS_MAX, Tag,
     Timestamp,
 };
 
 use super::{
-    failure::{CaseResult, ensure, ensure_eq},
+    failure::{CaseResult, Stop, ensure, ensure_eq},
     trial::{Bench, Trial, exact, stream, tag},
 };
 
@@ -129,12 +129,11 @@ pub(crate) async fn the_largest_batch_fits_and_one_byte_more_does_not(bench: Ben
         }
         AppendBatch::new().write(stream(ADA), exact(0), events)
     };
-    let (largest, larger) = (batch(limits.batch_bytes_max), batch(limits.batch_bytes_max + 1));
+    let largest = batch(limits.batch_bytes_max);
+    let larger = batch(limits.batch_bytes_max + 1);
     ensure_eq!(larger.size(), limits.batch_bytes_max + 1, "the case's own arithmetic");
     if largest.event_count() > limits.batch_events_max {
-        return Err(super::failure::Stop::Skipped(
-            "a batch is full of events before it is of bytes",
-        ));
+        return Err(Stop::Skipped("a batch is full of events before it is of bytes"));
     }
     trial.refuses("a batch that is a byte too large", larger).await?;
     nothing_was_stored(&trial).await?;
@@ -180,7 +179,14 @@ pub(crate) async fn checks_and_conditions_are_limited(bench: Bench) -> CaseResul
     trial.append(checks(most)).await?;
     trial.append(conditions(most)).await?;
     trial.append(named(names)).await?;
-    Ok(())
+    // The last name of all counts as the first.
+    let last = EventName::parse(&format!("free.{}", names - 1)).expect("a valid name");
+    let event = NewEvent { name: last, ..trial.event() };
+    let stored = trial.append(AppendBatch::new().write(stream(ADA), ANY, [event])).await?;
+    match trial.log().append(named(names)).await {
+        Err(AppendError::ConditionFailed { position, .. }) if position == stored.first => Ok(()),
+        other => Err(Stop::failed(format!("a match of the last name: answered with {other:?}"))),
+    }
 }
 
 /// Names, keys, tags and metadata with everything that is allowed come back as they were, and are

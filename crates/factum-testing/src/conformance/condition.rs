@@ -11,6 +11,9 @@ use super::{
     winner::at_once,
 };
 
+/// The number of events of a long log: more than a store's writer looks at while others wait.
+const LONG: usize = 1_100;
+
 fn item(types: &[&'static str], tags: &[&str]) -> QueryItem {
     QueryItem {
         types: types.iter().map(|name| EventName::from_static(name)).collect(),
@@ -157,6 +160,43 @@ pub(crate) async fn one_of_sixteen_claims_a_tag(bench: Bench) -> CaseResult {
         }
     }
     Ok(())
+}
+
+/// 16 writers claim one tag on a log that is long enough for a store to look at its beginning
+/// before the claims are queued: one gets the tag, and one more when the winner's stream is gone.
+pub(crate) async fn one_of_sixteen_claims_a_tag_of_a_long_log(bench: Bench) -> CaseResult {
+    let trial = bench.open_racing(73).await?;
+    let most = trial.guarantees().limits.batch_events_max;
+    for at in (0..LONG).step_by(most) {
+        let events = trial.events(most.min(LONG - at));
+        let any = ExpectedVersion::Any;
+        trial.append(AppendBatch::new().write(stream("account-many"), any, events)).await?;
+    }
+    for round in 0..6 {
+        let label = format!("email:{round}");
+        let name = |at: usize| format!("account-{round}.{at}");
+        let claims: Vec<_> = (0..16).map(|at| claim(&trial, &name(at), &label)).collect();
+        let outcomes = at_once(&trial, &claims).await?;
+        let won: Vec<_> = (0..16).filter(|at| outcomes[*at].is_ok()).collect();
+        ensure_eq!(won.len(), 1, "claims of {label} that were stored");
+        for lost in outcomes.into_iter().filter_map(Result::err) {
+            refused(lost)?;
+        }
+        trial.delete(&name(won[0])).await?;
+        trial.append(claim(&trial, &name(16), &label)).await?;
+        match trial.log().append(claim(&trial, &name(17), &label)).await {
+            Ok(_) => return Err(Stop::failed(format!("a late claim of {label} was stored"))),
+            Err(error) => refused(error)?,
+        }
+    }
+    Ok(())
+}
+
+fn refused(error: AppendError) -> CaseResult {
+    match error {
+        AppendError::ConditionFailed { condition: 0, .. } => Ok(()),
+        other => Err(Stop::failed(format!("a loser was told {other:?}"))),
+    }
 }
 
 /// Claims of different tags never fail, whatever else is written meanwhile.

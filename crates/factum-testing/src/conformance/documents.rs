@@ -161,7 +161,8 @@ pub(crate) async fn one_of_sixteen_writers_wins(bench: Bench) -> CaseResult {
         let barrier = std::sync::Arc::new(Barrier::new(16));
         let mut set = JoinSet::new();
         for at in 0..16 {
-            let (store, barrier) = (store.clone(), barrier.clone());
+            let store = store.clone();
+            let barrier = barrier.clone();
             set.spawn(async move {
                 let value = Bytes::from(format!("{round}.{at}"));
                 let batch = WriteBatch::new().put("lease", expected, value.clone());
@@ -314,10 +315,38 @@ pub(crate) async fn clear_takes_its_range_only(bench: Bench) -> CaseResult {
     Ok(())
 }
 
+/// A range of more documents than a store clears in one step: all of them go, no other does, and
+/// revisions go on.
+pub(crate) async fn a_large_range_is_cleared_whole(bench: Bench) -> CaseResult {
+    const COUNT: u32 = 2_500;
+    let store = documents(&bench).await?;
+    let most = store.0.guarantees().limits.write_documents_max.min(100);
+    let key = |n: u32| n.to_be_bytes().to_vec();
+    let mut last = Revision::ZERO;
+    for first in (0..COUNT).step_by(most) {
+        let numbers = (first..COUNT).take(most);
+        let batch = numbers.fold(WriteBatch::new(), |batch, n| batch.put(key(n), ANY, "v"));
+        last = store.write(batch).await?;
+    }
+    store.clear(KeyRange::new(key(10), key(2_400))).await?;
+    let left = scan_all(&*store, ScanQuery::new(KeyRange::all())).await?;
+    ensure_eq!(left.len(), 110, "documents left after clearing 2,390 of 2,500");
+    let wanted = (0..10).chain(2_400..COUNT).map(key);
+    let other = left.iter().zip(wanted).find(|(document, key)| document.key != key[..]);
+    ensure_eq!(other, None, "a document left after clearing, and which should be");
+    store.clear(KeyRange::all()).await?;
+    let left = scan_all(&*store, ScanQuery::new(KeyRange::all())).await?;
+    ensure_eq!(left.len(), 0, "documents left after clearing all");
+    let again = store.write(WriteBatch::new().put(key(1), ABSENT, "v")).await?;
+    ensure!(again > last, "revision {again} after {last} and a clearing");
+    Ok(())
+}
+
 /// The largest and the most fit, one more does not; nonsense is refused, and nothing is written.
 pub(crate) async fn documents_have_limits(bench: Bench) -> CaseResult {
     let trial = bench.open().await?;
-    let (limits, store) = (trial.guarantees().limits, trial.stores.documents);
+    let limits = trial.guarantees().limits;
+    let store = trial.stores.documents;
     let key = |len: usize| vec![b'k'; len];
     let value = |len: usize| vec![b'v'; len];
     let many = |count: usize| {
@@ -383,7 +412,8 @@ pub(crate) async fn a_scan_is_one_snapshot(bench: Bench) -> CaseResult {
     while !writer.is_finished() {
         let page = store.scan(ScanQuery::new(KeyRange::all())).await?;
         ensure_eq!(page.documents.len(), 2, "documents on the page");
-        let (left, right) = (&page.documents[0], &page.documents[1]);
+        let left = &page.documents[0];
+        let right = &page.documents[1];
         ensure_eq!(left.revision, right.revision, "revisions of two documents written together");
         ensure_eq!(left.value, right.value, "values of two documents written together");
         tokio::task::yield_now().await;

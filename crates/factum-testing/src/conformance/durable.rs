@@ -81,7 +81,8 @@ pub(crate) async fn a_retry_is_recognised_after_reopening(bench: Bench) -> CaseR
     let trial = bench.open_durable().await?;
     let marked = trial.one(ADA, ExpectedVersion::Any);
     let stale = trial.one("account-bob", exact(0));
-    let (first, second) = (trial.append(marked.clone()).await?, trial.append(stale.clone()).await?);
+    let first = trial.append(marked.clone()).await?;
+    let second = trial.append(stale.clone()).await?;
     let trial = trial.reopen().await?;
     for (batch, answer) in [(marked.repeated(), first), (stale, second)] {
         let again = trial.log().append(batch).await?;
@@ -102,7 +103,8 @@ pub(crate) async fn close_finishes_what_was_accepted(bench: Bench) -> CaseResult
 async fn close_amidst_appends(trial: Trial, stored_before: u64) -> CaseResult {
     let batches: Vec<_> = (0..24).map(|at| trial.one(&format!("account-{at}"), exact(0))).collect();
     let appends = tokio::spawn({
-        let (trial, batches) = (trial.clone(), batches.clone());
+        let trial = trial.clone();
+        let batches = batches.clone();
         async move { at_once(&trial, &batches).await }
     });
     while trial.head().await?.value() <= stored_before {
@@ -222,7 +224,8 @@ async fn head_reaches(trial: &Trial, position: u64) -> CaseResult {
 
 /// One log has one lineage, two logs have two.
 pub(crate) async fn each_log_has_a_lineage_of_its_own(bench: Bench) -> CaseResult {
-    let (one, two) = (bench.open().await?, bench.open().await?);
+    let one = bench.open().await?;
+    let two = bench.open().await?;
     let first = one.page(ReadQuery::log()).await?.lineage;
     one.grow(ADA, 1).await?;
     ensure_eq!(one.page(ReadQuery::log()).await?.lineage, first, "lineage after an append");
@@ -254,7 +257,7 @@ pub(crate) async fn time_never_goes_back(bench: Bench) -> CaseResult {
     Ok(())
 }
 
-/// Nor when the store is opened with a clock that is behind; nor when the last events are gone.
+/// Times stay when the store is opened again with a clock that is behind.
 pub(crate) async fn time_never_goes_back_after_reopening(bench: Bench) -> CaseResult {
     let trial = bench.open_durable().await?;
     let Some(clock) = trial.virtual_clock() else {
@@ -268,5 +271,24 @@ pub(crate) async fn time_never_goes_back_after_reopening(bench: Bench) -> CaseRe
     let trial = trial.reopen().await?;
     let appended = trial.append(trial.one(ADA, exact(1))).await?;
     ensure_eq!(appended.recorded_at, last, "time by a clock an hour behind, after reopening");
+    Ok(())
+}
+
+/// Times go on from the last event also where it is erased before the store is opened again.
+pub(crate) async fn time_never_goes_back_after_erasure(bench: Bench) -> CaseResult {
+    let trial = bench.open_durable().await?;
+    let Some(clock) = trial.virtual_clock() else {
+        return Err(Stop::Skipped("the store has a clock of its own"));
+    };
+    trial.grow(ADA, 1).await?;
+    clock.advance(Duration::from_secs(60));
+    trial.grow("account-bob", 2).await?;
+    let last = trial.read_log().await?[2].recorded_at();
+    trial.delete("account-bob").await?;
+    clock.set(last.saturating_sub(Duration::from_secs(3_600)));
+    let trial = trial.reopen().await?;
+    let appended = trial.append(trial.one(ADA, exact(1))).await?;
+    ensure_eq!(appended.first, Position::new(4), "position after erased events");
+    ensure_eq!(appended.recorded_at, last, "time by a clock an hour behind, after erased events");
     Ok(())
 }

@@ -173,6 +173,23 @@ pub(crate) async fn numbers_are_never_given_again_after_reopening(bench: Bench) 
     go_on_after_the_end(&trial).await
 }
 
+/// A log of which every event is erased goes on after the last position that it had.
+pub(crate) async fn a_log_of_which_all_is_erased_goes_on(bench: Bench) -> CaseResult {
+    let trial = bench.open_durable().await?;
+    trial.grow(ADA, 1).await?;
+    trial.grow(BOB, 1).await?;
+    for id in [BOB, ADA] {
+        trial.delete(id).await?;
+    }
+    let trial = trial.reopen().await?;
+    let walk = trial.walk(ReadQuery::log()).await?;
+    let erased: Vec<_> = walk.erased.iter().map(|position| position.value()).collect();
+    ensure_eq!((walk.head, erased), (Position::new(2), vec![1, 2]), "head and erased positions");
+    let appended = trial.append(trial.one("account-eve", exact(0))).await?;
+    ensure_eq!(appended.first, Position::new(3), "position after erased ones");
+    Ok(())
+}
+
 async fn erase_the_end(trial: &Trial) -> CaseResult {
     trial.grow(BOB, 2).await?;
     trial.grow(ADA, 3).await?;
@@ -215,6 +232,30 @@ pub(crate) async fn conditions_do_not_match_what_is_erased(bench: Bench) -> Case
     trial.append(trial.one("s-1", exact(0)).unless(unless("owner:ada"))).await?;
     let other = trial.log().append(trial.one("s-1", exact(1)).unless(unless("owner:bob"))).await;
     ensure!(other.is_err(), "a condition on a stream that is not erased let the batch through");
+    Ok(())
+}
+
+/// A tag whose events are all gone is like one that never was: it comes again with the next event
+/// that has it.
+pub(crate) async fn a_tag_comes_again_after_all_its_events_were_erased(bench: Bench) -> CaseResult {
+    let trial = bench.open().await?;
+    let retention = Retention { events_max: Some(1), age_max: None };
+    trial.change(ADA, StreamChange::Retain(retention)).await?;
+    let write = |id: &str, label: &str| {
+        AppendBatch::new().write(stream(id), ExpectedVersion::Any, [trial.tagged(&[label])])
+    };
+    let found = |label: &str| visible(&trial, ReadQuery::matching(Query::tag(tag(label))));
+    for label in ["n:1", "n:2", "n:3"] {
+        trial.append(write(ADA, label)).await?;
+    }
+    trial.append(write(BOB, "n:1")).await?;
+    for (label, wanted) in [("n:1", vec![4]), ("n:2", vec![]), ("n:3", vec![3])] {
+        ensure_eq!(found(label).await?, wanted, "positions tagged {label} after retention");
+    }
+    trial.delete(BOB).await?;
+    ensure_eq!(found("n:1").await?, [0; 0], "positions tagged n:1 after a deletion");
+    trial.append(write(ADA, "n:1")).await?;
+    ensure_eq!(found("n:1").await?, [5], "positions tagged n:1 when it came again");
     Ok(())
 }
 
@@ -268,6 +309,14 @@ pub(crate) async fn retention_by_age_keeps_the_last_event(bench: Bench) -> CaseR
     clock.advance(Duration::from_secs(1_000));
     trial.change(ADA, StreamChange::Retain(keep)).await?;
     ensure_eq!(visible(&trial, ReadQuery::log()).await?, [4], "positions kept at the last event");
+    let aged = |age| StreamChange::Retain(Retention { events_max: None, age_max: Some(age) });
+    trial.change(ADA, aged(Duration::MAX)).await?;
+    trial.grow(ADA, 1).await?;
+    ensure_eq!(visible(&trial, ReadQuery::log()).await?, [4, 5], "positions kept for ever");
+    trial.change(ADA, aged(Duration::ZERO)).await?;
+    clock.advance(Duration::from_secs(1));
+    trial.change(ADA, aged(Duration::ZERO)).await?;
+    ensure_eq!(visible(&trial, ReadQuery::log()).await?, [5], "positions kept for no time");
     Ok(())
 }
 

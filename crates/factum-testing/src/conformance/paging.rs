@@ -42,7 +42,11 @@ fn scopes() -> Vec<ReadQuery> {
         types: vec![EventName::from_static("account.withdrawn")],
         tags: vec![tag("part:0")],
     };
-    let any_of_two = Query::new([item, QueryItem { types: vec![], tags: vec![tag("part:1")] }]);
+    let tagged = |tags: &[&str]| QueryItem {
+        types: vec![],
+        tags: tags.iter().map(|text| tag(text)).collect(),
+    };
+    let any_of_two = Query::new([item, tagged(&["part:1"])]);
     let category = |name: &str| ReadQuery::category(Category::parse(name).expect("a valid name"));
     vec![
         ReadQuery::log(),
@@ -55,6 +59,8 @@ fn scopes() -> Vec<ReadQuery> {
         category("nothing"),
         ReadQuery::matching(Query::tag(tag("part:0"))),
         ReadQuery::matching(any_of_two),
+        ReadQuery::matching(Query::new([tagged(&["part:0", "part:1"])])),
+        ReadQuery::matching(Query::new([tagged(&["part:0", "part:9"])])),
         ReadQuery::matching(Query::default()),
         ReadQuery::log().with_origin("east"),
         ReadQuery::category(Category::new("account").expect("a valid name")).with_origin("west"),
@@ -90,9 +96,13 @@ async fn check_read(
     Ok(())
 }
 
+/// Numbers at the end of their range, signed and unsigned: they are only far away.
+const FAR: [u64; 4] = [i64::MAX as u64, i64::MAX as u64 + 1, u64::MAX - 1, u64::MAX];
+
 const BOTH: [Direction; 2] = [Direction::Forward, Direction::Backward];
 
-/// Every scope, both ways, in pages of 1, 2, 3 and all events.
+/// Every scope, both ways, in pages of 1, 2, 3 and all events, and of one byte, each of
+/// which holds one event.
 pub(crate) async fn every_scope_reads_alike_in_pages_of_any_size(bench: Bench) -> CaseResult {
     let trial = mixed_log(&bench).await?;
     let log = trial.read_log().await?;
@@ -103,6 +113,9 @@ pub(crate) async fn every_scope_reads_alike_in_pages_of_any_size(bench: Bench) -
             check_read(&trial, &log, query.clone(), Direction::Forward).await?;
             check_read(&trial, &log, query.from(ReadFrom::End), Direction::Backward).await?;
         }
+        let query = query.with_bytes_max(1);
+        check_read(&trial, &log, query.clone(), Direction::Forward).await?;
+        check_read(&trial, &log, query.from(ReadFrom::End), Direction::Backward).await?;
     }
     Ok(())
 }
@@ -111,7 +124,7 @@ pub(crate) async fn every_scope_reads_alike_in_pages_of_any_size(bench: Bench) -
 pub(crate) async fn reads_begin_at_every_position(bench: Bench) -> CaseResult {
     let trial = mixed_log(&bench).await?;
     let log = trial.read_log().await?;
-    for position in (0..=18).chain([i64::MAX as u64, u64::MAX - 1, u64::MAX]) {
+    for position in (0..=18).chain(FAR) {
         for query in scopes() {
             let query = query.from(ReadFrom::Position(Position::new(position)));
             for (events_max, direction) in [(1, BOTH[0]), (1, BOTH[1]), (3, BOTH[0]), (3, BOTH[1])]
@@ -128,7 +141,7 @@ pub(crate) async fn reads_begin_at_every_position(bench: Bench) -> CaseResult {
 pub(crate) async fn streams_are_read_from_every_version(bench: Bench) -> CaseResult {
     let trial = mixed_log(&bench).await?;
     let log = trial.read_log().await?;
-    for version in (0..=6).chain([i64::MAX as u64, u64::MAX - 1, u64::MAX]) {
+    for version in (0..=6).chain(FAR) {
         let from = ReadFrom::Version(StreamVersion::new(version));
         for id in ["account-ada", "account-ada-2", "account-bob", "bank-main", "account-nobody"] {
             for (events_max, direction) in [(1, BOTH[0]), (1, BOTH[1]), (3, BOTH[0]), (3, BOTH[1])]

@@ -48,7 +48,8 @@ async fn grow(trial: &Trial, from: usize, to: usize) -> CaseResult {
 /// Queries of two items. The item that pauses first is the first or the second of them.
 fn queries() -> [[&'static [&'static str]; 2]; 4] {
     let short = &["turn:a", "turn:b"][..];
-    let (long, never) = (&["turn:c", "turn:d"][..], &["turn:e"][..]);
+    let long = &["turn:c", "turn:d"][..];
+    let never = &["turn:e"][..];
     [[short, never], [never, short], [short, long], [long, short]]
 }
 

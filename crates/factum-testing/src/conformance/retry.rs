@@ -187,7 +187,8 @@ pub(crate) async fn a_retry_is_recognised_until_the_window_ends(bench: Bench) ->
     let (trial, clock) = bench.open_with_clock().await?;
     let batch = opening(&trial);
     let any = trial.one("account-bob", ExpectedVersion::Any);
-    let (first, second) = (trial.append(batch.clone()).await?, trial.append(any.clone()).await?);
+    let first = trial.append(batch.clone()).await?;
+    let second = trial.append(any.clone()).await?;
     trial.grow("bank-main", 30).await?;
     clock.advance(RETRY_WINDOW - Duration::from_secs(1));
     trial.grow("bank-main", 2).await?;
@@ -207,8 +208,10 @@ pub(crate) async fn a_retry_from_a_clock_that_is_ahead_is_recognised(bench: Benc
         let event = trial.event_at(trial.now().saturating_add(AHEAD));
         AppendBatch::new().write(stream("account-ada"), expected, [event])
     };
-    let (exact, any) = (ahead(exact(0)), ahead(ExpectedVersion::Any));
-    let (first, second) = (trial.append(exact.clone()).await?, trial.append(any.clone()).await?);
+    let exact = ahead(exact(0));
+    let any = ahead(ExpectedVersion::Any);
+    let first = trial.append(exact.clone()).await?;
+    let second = trial.append(any.clone()).await?;
     // From here on it is later by the store's clock, and still before the times in the ids.
     trial.sleep(Duration::from_secs(1)).await;
     trial.grow("account-ada", 2).await?;
@@ -248,7 +251,8 @@ pub(crate) async fn a_batch_stored_twice_is_answered_as_the_first_time(bench: Be
 /// An expected version tells where a batch stands, at any place of a long stream.
 pub(crate) async fn a_retry_is_recognised_at_every_place_of_a_stream(bench: Bench) -> CaseResult {
     let trial = bench.open().await?;
-    let (mut version, mut stored) = (0, vec![]);
+    let mut version = 0;
+    let mut stored = vec![];
     for number in 0..60 {
         let events = trial.events(number % 4 + 1);
         version += events.len() as u64;
@@ -266,7 +270,8 @@ pub(crate) async fn a_retry_is_recognised_at_every_place_of_a_stream(bench: Benc
 /// What was erased since is made up for by what remains: the batch was stored whole.
 pub(crate) async fn what_is_left_of_a_batch_answers_for_it(bench: Bench) -> CaseResult {
     let trial = bench.open().await?;
-    let (ada, bank) = ("account-ada", "bank-main");
+    let ada = "account-ada";
+    let bank = "bank-main";
     trial.grow(bank, 1).await?;
     let batch = AppendBatch::new().write(stream(ada), exact(0), trial.events(3)).write(
         stream(bank),
@@ -313,8 +318,8 @@ pub(crate) async fn some_of_the_ids_are_invalid_beside_erased_events(bench: Benc
 /// After the window nobody can tell any more, so a marked batch is refused, stored or not.
 pub(crate) async fn a_retry_after_the_window_is_refused(bench: Bench) -> CaseResult {
     let (trial, clock) = bench.open_with_clock().await?;
-    let (stored, never) =
-        (trial.one("account-a", ExpectedVersion::Any), trial.one("account-b", exact(0)));
+    let stored = trial.one("account-a", ExpectedVersion::Any);
+    let never = trial.one("account-b", exact(0));
     trial.append(stored.clone()).await?;
     clock.advance(RETRY_WINDOW + Duration::from_secs(1));
     trial.refuses("a stored batch repeated too late", stored.repeated()).await?;

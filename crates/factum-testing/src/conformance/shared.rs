@@ -23,12 +23,31 @@ pub(crate) async fn two_handles_share_one_log(bench: Bench) -> CaseResult {
         let appended = writer.append(writer.one(ADA, exact(round))).await?;
         ensure_eq!(appended.first.value(), round + 1, "position by the other handle");
         ensure_eq!(reader.version(ADA).await?, round + 1, "version by the other handle");
-        let (mine, other) =
-            (writer.walk(ReadQuery::log()).await?, reader.walk(ReadQuery::log()).await?);
+        let mine = writer.walk(ReadQuery::log()).await?;
+        let other = reader.walk(ReadQuery::log()).await?;
         ensure!(mine.events == other.events, "two handles read two logs");
         ensure_eq!(mine.lineage, other.lineage, "lineage by the other handle");
         let stale = reader.one(ADA, exact(round));
         reader.conflicts(stale, (ADA, exact(round), round + 1)).await?;
+    }
+    Ok(())
+}
+
+/// Many that open a new log at once make one log, and what each of them stored is in it.
+pub(crate) async fn many_that_open_a_new_log_at_once_make_one(bench: Bench) -> CaseResult {
+    let openings = bench.open_at_once(8, 132).await?;
+    let tasks = openings.into_iter().enumerate().map(|(at, opening)| async move {
+        let handle = opening.await?;
+        handle.append(handle.one(&format!("account-{at}"), exact(0))).await?;
+        Ok(handle)
+    });
+    let handles = race::all(tasks).await?;
+    let first = handles[0].walk(ReadQuery::log()).await?;
+    ensure_eq!(first.events.len(), handles.len(), "events of as many handles, each with one");
+    for other in &handles[1..] {
+        let other = other.walk(ReadQuery::log()).await?;
+        ensure_eq!(other.lineage, first.lineage, "lineage by another handle");
+        ensure!(other.events == first.events, "two handles read two logs");
     }
     Ok(())
 }
@@ -49,7 +68,8 @@ pub(crate) async fn a_retry_is_recognised_by_another_handle(bench: Bench) -> Cas
     let (one, two) = bench.open_shared().await?;
     let marked = one.one(ADA, ExpectedVersion::Any);
     let stale = one.one("account-bob", exact(0));
-    let (first, second) = (one.append(marked.clone()).await?, one.append(stale.clone()).await?);
+    let first = one.append(marked.clone()).await?;
+    let second = one.append(stale.clone()).await?;
     for (batch, answer) in [(marked.repeated(), first), (stale, second)] {
         let again = two.log().append(batch).await?;
         ensure_eq!(again, answer.replayed(), "answer to a batch repeated by another handle");
@@ -118,7 +138,8 @@ pub(crate) async fn erasure_reaches_other_handles(bench: Bench) -> CaseResult {
 /// Documents are shared as well: seen at once, one winner, no revision twice.
 pub(crate) async fn documents_are_shared_by_handles(bench: Bench) -> CaseResult {
     let (one, two) = bench.open_shared().await?;
-    let (one, two) = (&one.stores.documents, &two.stores.documents);
+    let one = &one.stores.documents;
+    let two = &two.stores.documents;
     let mut last = factum_core::Revision::ZERO;
     for round in 0..6 {
         let (writer, reader) = if round % 2 == 0 { (one, two) } else { (two, one) };

@@ -72,8 +72,9 @@ pub trait Subject: Send + Sync + 'static {
     /// Whatever keeps it from opening; every case fails with it.
     async fn open(&self, setup: &Setup) -> Result<Stores, OpenError>;
 
-    /// Opens the same data once more while the first handle is open, as another process would.
-    /// Asked only of a store that claims [`Writers::ManyProcesses`](factum_core::Writers).
+    /// Opens the same data once more while the first handle is open, as another process would; and
+    /// where nothing is yet, by several at once. Asked only of a store that claims
+    /// [`Writers::ManyProcesses`](factum_core::Writers).
     ///
     /// # Errors
     /// Whatever keeps it from opening.

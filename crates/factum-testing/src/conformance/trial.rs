@@ -103,16 +103,42 @@ impl Bench {
         Ok((first, second))
     }
 
+    /// This many openings of one fresh store, if it claims to take writers in other processes; each
+    /// handle waits before each commit.
+    pub(crate) async fn open_at_once(
+        &self,
+        count: u64,
+        seed: u64,
+    ) -> CaseResult<Vec<impl Future<Output = CaseResult<Trial>> + use<>>> {
+        self.open_shared().await?;
+        let subject = (self.make)();
+        let setup = racing(seed);
+        let opening = |seed| {
+            let subject = subject.clone();
+            let setup = setup.clone();
+            async move {
+                let stores = subject.open_another(&setup).await.map_err(open_failed)?;
+                let ids = Arc::new(SeededIds::new(seed));
+                Ok(Trial { subject, setup, time: Time::Real, ids, stores })
+            }
+        };
+        Ok((1..=count).map(opening).collect())
+    }
+
     /// A fresh store on the machine's clock, which waits a random while before each commit.
     pub(crate) async fn open_racing(&self, seed: u64) -> CaseResult<Trial> {
-        let random = std::sync::Mutex::new(Random::new(seed));
-        let delay = move || {
-            let mut random = random.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            COMMIT_DELAY_MAX.mul_f64(random.fraction())
-        };
-        let setup = Setup::new(Arc::new(SystemClock)).with_commit_delay(Arc::new(delay));
-        Trial::open((self.make)(), setup, Time::Real).await
+        Trial::open((self.make)(), racing(seed), Time::Real).await
     }
+}
+
+/// The machine's clock, and a random while before each commit.
+fn racing(seed: u64) -> Setup {
+    let random = std::sync::Mutex::new(Random::new(seed));
+    let delay = move || {
+        let mut random = random.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        COMMIT_DELAY_MAX.mul_f64(random.fraction())
+    };
+    Setup::new(Arc::new(SystemClock)).with_commit_delay(Arc::new(delay))
 }
 
 #[derive(Debug, Clone)]

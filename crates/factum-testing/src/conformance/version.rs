@@ -68,7 +68,8 @@ pub(crate) async fn streams_count_for_themselves(bench: Bench) -> CaseResult {
     let trial = bench.open().await?;
     let mut counts = [0_u64; 3];
     for round in 0..9_usize {
-        let (at, count) = (round % 3, 1 + round % 2);
+        let at = round % 3;
+        let count = 1 + round % 2;
         let id = format!("account-{at}");
         let batch = AppendBatch::new().write(stream(&id), exact(counts[at]), trial.events(count));
         counts[at] += count as u64;

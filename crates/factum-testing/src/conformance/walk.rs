@@ -171,7 +171,8 @@ fn in_order(one: &RecordedEvent, next: &RecordedEvent, direction: Direction) -> 
 }
 
 fn check_event(query: &ReadQuery, page: &Page, event: &RecordedEvent) -> CaseResult {
-    let (position, through) = (event.position(), page.scanned_through);
+    let position = event.position();
+    let through = page.scanned_through;
     ensure!(is_meant(query, event), "position {position} was not asked for");
     ensure!(position <= page.head, "position {position} is behind head={}", page.head);
     let scanned = match query.direction {

@@ -23,7 +23,8 @@ pub(crate) async fn at_once(trial: &Trial, batches: &[AppendBatch]) -> CaseResul
     let barrier = std::sync::Arc::new(Barrier::new(batches.len()));
     let mut set = JoinSet::new();
     for (at, batch) in batches.iter().cloned().enumerate() {
-        let (log, barrier) = (trial.log().clone(), barrier.clone());
+        let log = trial.log().clone();
+        let barrier = barrier.clone();
         set.spawn(async move {
             barrier.wait().await;
             (at, log.append(batch).await)
@@ -78,7 +79,8 @@ pub(crate) async fn one_of_sixteen_creates_a_stream(bench: Bench) -> CaseResult 
 pub(crate) async fn checks_prevent_write_skew(bench: Bench) -> CaseResult {
     let trial = bench.open_racing(63).await?;
     for round in 0..12 {
-        let (left, right) = (format!("left-{round}"), format!("right-{round}"));
+        let left = format!("left-{round}");
+        let right = format!("right-{round}");
         let cross = |to: &str, checked: &str| {
             trial.one(to, exact(0)).check(stream(checked), ExpectedVersion::NoStream)
         };
@@ -106,7 +108,8 @@ pub(crate) async fn a_group_is_its_members_one_after_another(bench: Bench) -> Ca
 }
 
 fn member(trial: &Trial, round: usize, at: usize) -> AppendBatch {
-    let (chain, other) = (format!("chain-{round}"), format!("other-{round}-{}", at % 3));
+    let chain = format!("chain-{round}");
+    let other = format!("other-{round}-{}", at % 3);
     let label = format!("seat:{round}-{}", at % 5);
     match at % 4 {
         // A chain: each expects what the one before it leaves.

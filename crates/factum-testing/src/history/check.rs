@@ -172,7 +172,8 @@ fn check_acknowledged(
         let count = write.events.len() as u64;
         for (at, new) in (1..).zip(&write.events) {
             let told_version = StreamVersion::new(last.value() + at - count);
-            let (stream, id) = (write.stream.clone(), new.id);
+            let stream = write.stream.clone();
+            let id = new.id;
             match found.by_id.get(&id) {
                 Some(event) if event.position() == position && event.version() == told_version => {}
                 Some(event) => {
@@ -215,7 +216,8 @@ fn check_whole(
     if stored == events.len() {
         return Ok(());
     }
-    let (position, first_id) = (first.position(), events[0].1.id);
+    let position = first.position();
+    let first_id = events[0].1.id;
     Err(Violation::Torn { stored, events: events.len(), position, first_id })
 }
 
@@ -250,7 +252,8 @@ fn check_reader(
 ) -> Result<(), Violation> {
     let name = || reader.name.to_string();
     for pair in seen.windows(2) {
-        let (last, next) = (pair[0].position(), pair[1].position());
+        let last = pair[0].position();
+        let next = pair[1].position();
         if next <= last {
             return Err(Violation::ReaderOutOfOrder { reader: name(), last, next });
         }

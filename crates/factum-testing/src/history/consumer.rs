@@ -44,8 +44,9 @@ impl Recipient {
         let mut seen: BTreeMap<Position, &RecordedEvent> = BTreeMap::new();
         let mut last_of: HashMap<StreamId, Position> = HashMap::new();
         for event in given {
-            let (stream, position, id) =
-                (event.stream().to_stream_id(), event.position(), event.id());
+            let stream = event.stream().to_stream_id();
+            let position = event.position();
+            let id = event.id();
             if seen.insert(position, event).is_some() {
                 if self.delivery == Delivery::AtLeastOnce {
                     continue;

@@ -69,7 +69,8 @@ fn seeded_ids_are_repeatable_unique_and_carry_their_time() {
         let ids = SeededIds::new(seed);
         (0..10_000).map(|_| ids.uuid(start())).collect::<Vec<_>>()
     };
-    let (one, two) = (draw(1), draw(2));
+    let one = draw(1);
+    let two = draw(2);
     assert_eq!(one, draw(1));
     let all: HashSet<_> = one.iter().chain(&two).collect();
     assert_eq!(all.len(), 20_000);

@@ -190,7 +190,8 @@ async fn transfers_conserve_money_on_a_store_that_fails() {
     }
     let mut tellers = JoinSet::new();
     for teller in 0..6_u64 {
-        let (kernel, accounts) = (rough.kernel.clone(), rough.accounts());
+        let kernel = rough.kernel.clone();
+        let accounts = rough.accounts();
         tellers.spawn(async move {
             for round in 0..6 {
                 let (from, to) =

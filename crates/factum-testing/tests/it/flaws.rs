@@ -60,7 +60,8 @@ macro_rules! flaws {
         $(
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $test() {
-                let (must, may) = ([$(stringify!($must)),*], [$(stringify!($may)),*]);
+                let must = [$(stringify!($must)),*];
+                let may = [$(stringify!($may)),*];
                 check(Flaw::$flaw, &must, &may).await;
             }
         )*
@@ -83,7 +84,7 @@ flaws! {
             a_failed_check_stores_nothing, a_failed_condition_stores_nothing,
             the_largest_version_is_only_a_wrong_one, failures_take_no_position,
             a_condition_fails_on_each_matching_event, the_failed_condition_is_named,
-            conditions_do_not_match_what_is_erased]
+            conditions_do_not_match_what_is_erased, one_of_sixteen_claims_a_tag_of_a_long_log]
         may_fail [racing_batches_stay_whole, a_group_is_its_members_one_after_another,
             rivals_on_two_handles_have_one_winner];
     gathers_streams: GathersStreams
@@ -123,7 +124,9 @@ flaws! {
     reuses_positions: ReusesPositions
         fails [random_steps_end_as_in_a_model, a_deleted_stream_is_gone_from_every_read,
             numbers_are_never_given_again, numbers_are_never_given_again_after_reopening,
-            erasure_reaches_other_handles]
+            erasure_reaches_other_handles, a_log_of_which_all_is_erased_goes_on,
+            time_never_goes_back_after_erasure,
+            a_tag_comes_again_after_all_its_events_were_erased]
         may_fail [];
     hides_erased: HidesErased
         fails [random_steps_end_as_in_a_model, every_scope_reads_alike_in_pages_of_any_size,
@@ -133,7 +136,8 @@ flaws! {
             numbers_are_never_given_again, numbers_are_never_given_again_after_reopening,
             retention_keeps_the_last_events, retention_keeps_the_last_event_of_a_batch,
             retention_by_age_keeps_the_last_event, retention_is_kept_after_reopening,
-            erasure_reaches_other_handles, some_of_the_ids_are_invalid_beside_erased_events]
+            erasure_reaches_other_handles, some_of_the_ids_are_invalid_beside_erased_events,
+            a_log_of_which_all_is_erased_goes_on]
         may_fail [];
     head_after_rows: HeadAfterRows
         fails []
@@ -151,7 +155,8 @@ flaws! {
             reads_begin_at_every_position, streams_are_read_from_every_version,
             reads_begin_at_every_time, pages_are_bounded_in_bytes,
             a_deleted_stream_is_gone_from_every_read, truncation_erases_the_beginning,
-            retention_keeps_the_last_events, retention_is_kept_after_reopening]
+            retention_keeps_the_last_events, retention_is_kept_after_reopening,
+            retention_by_age_keeps_the_last_event]
         may_fail [a_live_log_reader_misses_nothing, a_live_category_reader_misses_nothing,
             a_live_tag_reader_misses_nothing, a_live_stream_reader_misses_nothing,
             a_live_origin_reader_misses_nothing];
@@ -179,13 +184,15 @@ flaws! {
             checks_prevent_write_skew, a_group_is_its_members_one_after_another,
             one_of_sixteen_claims_a_tag, copies_at_the_same_moment_are_stored_once,
             a_cancelled_append_can_be_repeated, a_cancelled_append_is_recognised_by_its_version,
-            cancelled_rivals_leave_one_winner, rivals_on_two_handles_have_one_winner];
+            cancelled_rivals_leave_one_winner, rivals_on_two_handles_have_one_winner,
+            one_of_sixteen_claims_a_tag_of_a_long_log];
     conditions_from_before: ConditionsFromBefore
         fails []
-        may_fail [one_of_sixteen_claims_a_tag, rivals_on_two_handles_have_one_winner];
+        may_fail [one_of_sixteen_claims_a_tag, rivals_on_two_handles_have_one_winner,
+            one_of_sixteen_claims_a_tag_of_a_long_log];
     false_conflicts: FalseConflicts
         fails [random_steps_end_as_in_a_model, a_condition_never_fails_without_a_match,
-            conditions_do_not_match_what_is_erased]
+            conditions_do_not_match_what_is_erased, one_of_sixteen_claims_a_tag_of_a_long_log]
         may_fail [a_group_is_its_members_one_after_another, one_of_sixteen_claims_a_tag,
             unrelated_tags_never_fail, rivals_on_two_handles_have_one_winner];
     ignores_after: IgnoresAfter
@@ -193,7 +200,8 @@ flaws! {
             a_condition_never_fails_without_a_match]
         may_fail [];
     matches_erased: MatchesErased
-        fails [random_steps_end_as_in_a_model, conditions_do_not_match_what_is_erased]
+        fails [random_steps_end_as_in_a_model, conditions_do_not_match_what_is_erased,
+            one_of_sixteen_claims_a_tag_of_a_long_log]
         may_fail [];
     forgets_retries: ForgetsRetries
         fails [random_steps_end_as_in_a_model, a_repeated_batch_is_answered_as_the_first_time,
@@ -252,8 +260,9 @@ flaws! {
     forgets_on_reopen: ForgetsOnReopen
         fails [numbers_are_never_given_again_after_reopening, retention_is_kept_after_reopening,
             everything_is_there_after_reopening, a_retry_is_recognised_after_reopening,
-            time_never_goes_back_after_reopening]
-        may_fail [close_finishes_what_was_accepted];
+            time_never_goes_back_after_reopening, a_log_of_which_all_is_erased_goes_on,
+            time_never_goes_back_after_erasure]
+        may_fail [close_finishes_what_was_accepted, many_that_open_a_new_log_at_once_make_one];
     changes_lineage: ChangesLineage
         fails [everything_is_there_after_reopening]
         may_fail [];
@@ -267,7 +276,8 @@ flaws! {
             a_group_is_its_members_one_after_another, one_of_sixteen_claims_a_tag,
             copies_at_the_same_moment_are_stored_once, close_finishes_what_was_accepted,
             a_cancelled_append_can_be_repeated, a_cancelled_append_is_recognised_by_its_version,
-            cancelled_rivals_leave_one_winner, rivals_on_two_handles_have_one_winner];
+            cancelled_rivals_leave_one_winner, rivals_on_two_handles_have_one_winner,
+            one_of_sixteen_claims_a_tag_of_a_long_log, many_that_open_a_new_log_at_once_make_one];
     never_wakes: NeverWakes
         fails [the_head_is_known_after_reopening, the_head_wakes_readers,
             the_head_follows_other_handles]
@@ -278,37 +288,39 @@ flaws! {
             bounds_and_rows_are_of_one_moment, a_live_log_reader_misses_nothing,
             a_live_category_reader_misses_nothing, a_live_tag_reader_misses_nothing,
             a_live_stream_reader_misses_nothing, a_live_origin_reader_misses_nothing,
-            one_of_sixteen_rivals_wins, one_of_sixteen_creates_a_stream,
-            checks_prevent_write_skew, a_group_is_its_members_one_after_another,
-            one_of_sixteen_claims_a_tag, unrelated_tags_never_fail,
-            copies_at_the_same_moment_are_stored_once, close_finishes_what_was_accepted,
-            a_cancelled_append_can_be_repeated, a_cancelled_append_is_recognised_by_its_version,
-            a_cancelled_append_is_whole_or_absent, cancelled_rivals_leave_one_winner,
-            rivals_on_two_handles_have_one_winner];
+            one_of_sixteen_rivals_wins, one_of_sixteen_creates_a_stream, checks_prevent_write_skew,
+            a_group_is_its_members_one_after_another, one_of_sixteen_claims_a_tag,
+            unrelated_tags_never_fail, copies_at_the_same_moment_are_stored_once,
+            close_finishes_what_was_accepted, a_cancelled_append_can_be_repeated,
+            a_cancelled_append_is_recognised_by_its_version, a_cancelled_append_is_whole_or_absent,
+            cancelled_rivals_leave_one_winner, rivals_on_two_handles_have_one_winner,
+            one_of_sixteen_claims_a_tag_of_a_long_log, many_that_open_a_new_log_at_once_make_one];
     halves_cancelled: HalvesCancelled
         fails []
         may_fail [a_cancelled_append_can_be_repeated, a_cancelled_append_is_whole_or_absent];
     time_goes_back: TimeGoesBack
-        fails [time_never_goes_back, time_never_goes_back_after_reopening]
+        fails [time_never_goes_back, time_never_goes_back_after_reopening,
+            time_never_goes_back_after_erasure]
         may_fail [];
     unbounded_pages: UnboundedPages
         fails [random_steps_end_as_in_a_model, every_scope_reads_alike_in_pages_of_any_size,
             reads_begin_at_every_position, streams_are_read_from_every_version,
             reads_begin_at_every_time, pages_are_bounded_in_bytes,
             a_deleted_stream_is_gone_from_every_read, truncation_erases_the_beginning,
-            retention_keeps_the_last_events, retention_is_kept_after_reopening]
+            retention_keeps_the_last_events, retention_is_kept_after_reopening,
+            retention_by_age_keeps_the_last_event]
         may_fail [a_live_log_reader_misses_nothing, a_live_category_reader_misses_nothing,
             a_live_stream_reader_misses_nothing, a_live_tag_reader_misses_nothing,
             a_live_origin_reader_misses_nothing];
     stuck_pages: StuckPages
-        fails [pages_are_bounded_in_bytes, the_largest_event_fits_and_one_byte_more_does_not]
+        fails [pages_are_bounded_in_bytes, the_largest_event_fits_and_one_byte_more_does_not,
+            every_scope_reads_alike_in_pages_of_any_size]
         may_fail [];
     takes_anything: TakesAnything
         fails [failures_take_no_position, nonsense_is_invalid,
             the_largest_event_fits_and_one_byte_more_does_not,
             the_longest_batch_fits_and_one_event_more_does_not,
-            the_largest_batch_fits_and_one_byte_more_does_not,
-            checks_and_conditions_are_limited]
+            the_largest_batch_fits_and_one_byte_more_does_not, checks_and_conditions_are_limited]
         may_fail [];
     closes_too_early: ClosesTooEarly
         fails []
@@ -322,7 +334,9 @@ flaws! {
             documents_are_there_after_reopening, a_retry_is_recognised_after_reopening,
             time_never_goes_back_after_reopening, two_handles_share_one_log,
             the_head_follows_other_handles, a_retry_is_recognised_by_another_handle,
-            erasure_reaches_other_handles, documents_are_shared_by_handles]
+            erasure_reaches_other_handles, documents_are_shared_by_handles,
+            a_log_of_which_all_is_erased_goes_on, time_never_goes_back_after_erasure,
+            many_that_open_a_new_log_at_once_make_one]
         may_fail [close_finishes_what_was_accepted, rivals_on_two_handles_have_one_winner];
     backward_from_end: BackwardFromEnd
         fails [random_steps_end_as_in_a_model, every_scope_reads_alike_in_pages_of_any_size,
@@ -338,11 +352,11 @@ flaws! {
     forgets_retention: ForgetsRetention
         fails [random_steps_end_as_in_a_model, retention_keeps_the_last_events,
             retention_keeps_the_last_event_of_a_batch, retention_by_age_keeps_the_last_event,
-            retention_is_kept_after_reopening]
+            retention_is_kept_after_reopening, a_tag_comes_again_after_all_its_events_were_erased]
         may_fail [];
     reuses_revisions: ReusesRevisions
         fails [documents_are_there_after_reopening, revisions_are_never_given_again,
-            an_empty_write_does_nothing]
+            an_empty_write_does_nothing, a_large_range_is_cleared_whole]
         may_fail [];
     zero_is_nowhere: ZeroIsNowhere
         fails [documents_are_shared_by_handles, an_absent_document_is_at_revision_zero]
@@ -363,9 +377,38 @@ flaws! {
         fails [scans_are_in_key_order_at_every_boundary]
         may_fail [];
     clears_too_much: ClearsTooMuch
-        fails [clear_takes_its_range_only]
+        fails [clear_takes_its_range_only, a_large_range_is_cleared_whole]
         may_fail [];
     forgets_documents: ForgetsDocuments
         fails [documents_are_there_after_reopening]
+        may_fail [];
+    any_tag: AnyTag
+        fails [every_scope_reads_alike_in_pages_of_any_size, reads_begin_at_every_position,
+            reads_begin_at_every_time, a_page_pauses_where_its_first_item_does]
+        may_fail [];
+    tags_stay_gone: TagsStayGone
+        fails [a_tag_comes_again_after_all_its_events_were_erased]
+        may_fail [];
+    wraps_numbers: WrapsNumbers
+        fails [reads_begin_at_every_position, streams_are_read_from_every_version,
+            retention_by_age_keeps_the_last_event, the_largest_version_is_only_a_wrong_one]
+        may_fail [];
+    foresees_only: ForeseesOnly
+        fails []
+        may_fail [one_of_sixteen_claims_a_tag_of_a_long_log];
+    judges_few_items: JudgesFewItems
+        fails [checks_and_conditions_are_limited]
+        may_fail [];
+    forgets_emptied: ForgetsEmptied
+        fails [a_log_of_which_all_is_erased_goes_on]
+        may_fail [];
+    makes_twice: MakesTwice
+        fails []
+        may_fail [many_that_open_a_new_log_at_once_make_one];
+    time_of_the_kept: TimeOfTheKept
+        fails [time_never_goes_back_after_erasure]
+        may_fail [];
+    clears_one_step: ClearsOneStep
+        fails [a_large_range_is_cleared_whole]
         may_fail [];
 }

@@ -8,4 +8,6 @@ mod faulty;
 mod flaws;
 mod given;
 mod history;
+mod pair;
+mod process;
 mod toy;

@@ -26,6 +26,9 @@ use tokio::sync::{RwLock, watch};
 pub(crate) use flaw::Flaw;
 use log::{Log, Slot};
 
+/// A flawed toy looks at what is farther back than this before it has the lock.
+const FAR: u64 = 1_000;
+
 /// What would be on a disk, and the lock on it.
 #[derive(Debug)]
 struct Disk {
@@ -107,8 +110,15 @@ fn new_lineage() -> Lineage {
 #[async_trait]
 impl Subject for ToySubject {
     async fn open(&self, setup: &Setup) -> Result<Stores, OpenError> {
+        let is_new = self.disk.log.lock().unwrap().slots.is_empty();
+        if let (Flaw::MakesTwice, Some(delay)) = (self.flaw, &setup.commit_delay) {
+            setup.clock.sleep(delay()).await;
+        }
         let mut log = self.disk.log.lock().unwrap();
         match self.flaw {
+            Flaw::MakesTwice if is_new => *log = Log::new(new_lineage()),
+            Flaw::ForgetsEmptied if log.events().next().is_none() => log.slots.clear(),
+            Flaw::TimeOfTheKept => log.forget_erased_times(),
             Flaw::ForgetsOnReopen => log.forget_last(),
             Flaw::ChangesLineage => log.lineage = new_lineage(),
             Flaw::ForgetsDocuments => *self.disk.documents.lock().unwrap() = Documents::default(),
@@ -178,12 +188,17 @@ impl Toy {
             }
             self.commit_delay().await;
         }
+        let is_foreseen = self.flaw == Flaw::ForeseesOnly
+            && batch.conditions().iter().any(|it| it.after.value() + FAR < stale.head().value());
+        if is_foreseen {
+            self.commit_delay().await;
+        }
         let _writer = self.disk.writer.lock().await;
         let before = self.log();
         let mut log = before.clone();
         let outcome = match self.flaw {
             Flaw::AnswersFromBefore => Ok(log.store(&batch, self.clock.now(), self.flaw)),
-            Flaw::ConditionsFromBefore => {
+            _ if is_foreseen || self.flaw == Flaw::ConditionsFromBefore => {
                 log.append_if(&batch, &stale, self.clock.now(), self.flaw)
             }
             _ => log.append(&batch, self.clock.now(), self.flaw),

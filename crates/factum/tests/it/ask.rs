@@ -12,7 +12,7 @@ use std::{
 use factum::{
     Aggregate, App, AskError, CommandId, Consumer, ConsumerHandle, Context, Decision, Documents,
     Event, HandleError, Metadata, Position, ProjectionFn, RecordedEvent, StopReason, UnseenError,
-    Verdict, WaitError,
+    Verdict, WaitError, sentence,
 };
 use factum_testing::bank::{Account, AccountCommand, AccountEvent, AccountRejection};
 use tokio::sync::Semaphore;
@@ -83,8 +83,8 @@ async fn a_name_that_nobody_has_is_told_before_the_command_is_sent() {
     let Err(UnseenError::NotSent(WaitError::Unknown(name))) = &told else { panic!("{told:?}") };
     assert_eq!(name, "males");
     assert_eq!(
-        told.unwrap_err().to_string(),
-        "the command was not sent, no consumer or projection of this name was started in this \
+        sentence(&told.unwrap_err()),
+        "the command was not sent: no consumer or projection of this name was started in this \
          program, and no documents of one are kept in the store: name=males"
     );
     assert_eq!(app.load::<Account>("ada").await.unwrap().version.value(), 0);
@@ -107,7 +107,9 @@ async fn what_took_effect_and_was_not_seen_is_told_with_its_outcome() {
     assert_eq!(other.stop().await, StopReason::Asked);
     let asking = app.ask::<Account>("ada", deposit()).seen_by("mails").seen_by("other");
     let told = asking.within(LONG).await.unwrap_err();
-    assert!(told.to_string().starts_with("the command took effect, but the consumer has stopped"));
+    let text = sentence(&told);
+    assert!(text.starts_with("the command took effect, but not everybody has seen it"), "{text}");
+    assert!(text.contains(": the consumer has stopped"), "{text}");
     let UnseenError::Unseen { outcome, error } = told else { panic!("{told:?}") };
     assert!(matches!(error, WaitError::Stopped { .. }), "{error}");
     assert_eq!(outcome.version.value(), 2);

@@ -8,6 +8,9 @@ use factum_core::{
 
 use super::{Documents, Flaw, Toy};
 
+/// The number of documents that a flawed clearing removes.
+const STEP: usize = 1_000;
+
 impl Documents {
     fn conflict(&self, batch: &WriteBatch, flaw: Flaw) -> Option<usize> {
         batch.entries().iter().position(|entry| {
@@ -109,8 +112,12 @@ impl DocumentStore for Toy {
 
     async fn clear(&self, range: KeyRange) -> Result<(), StoreError> {
         let inclusive = self.flaw == Flaw::ClearsTooMuch;
-        let gone = |key: &bytes::Bytes| {
-            range.contains(key) || (inclusive && range.to.as_ref() == Some(key))
+        let mut left = if self.flaw == Flaw::ClearsOneStep { STEP } else { usize::MAX };
+        let mut gone = |key: &bytes::Bytes| {
+            let is_meant = range.contains(key) || (inclusive && range.to.as_ref() == Some(key));
+            let is_gone = is_meant && left > 0;
+            left -= usize::from(is_gone);
+            is_gone
         };
         self.disk.documents.lock().unwrap().by_key.retain(|key, _| !gone(key));
         Ok(())

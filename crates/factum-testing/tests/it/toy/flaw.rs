@@ -33,12 +33,23 @@ pub(crate) enum Flaw {
     ScansTooFar,
     /// Law 4: a page that pauses says how far it has looked for the last item of its query.
     ForgetsItems,
+    /// Law 4: an item of a query finds what has any of its tags.
+    AnyTag,
+    /// Law 4: a tag whose events were all erased is not found again.
+    TagsStayGone,
+    /// Law 4: reads numbers as signed ones, so that the largest are before every other.
+    WrapsNumbers,
     /// Law 5: shows events before they are stored, then takes them back.
     ShowsUncommitted,
     /// Law 6: answers appends from the state before those that were submitted with it.
     AnswersFromBefore,
     /// Law 7: conditions don't see what was submitted together with them.
     ConditionsFromBefore,
+    /// Law 7: conditions on what is far back are looked at before their batch is queued, and not
+    /// again when its turn comes.
+    ForeseesOnly,
+    /// Law 7: looks for the first items of a condition only.
+    JudgesFewItems,
     /// Law 7: a condition on a tag fails on another value of it.
     FalseConflicts,
     /// Law 7: ignores after which position a condition looks.
@@ -69,6 +80,10 @@ pub(crate) enum Flaw {
     BlamesErasure,
     /// Law 9: the last event is gone after reopening.
     ForgetsOnReopen,
+    /// Law 9: a log of which everything is erased begins again at its reopening.
+    ForgetsEmptied,
+    /// Law 9: each of several openings of a new log makes it.
+    MakesTwice,
     /// Law 9: is another log after reopening.
     ChangesLineage,
     /// Law 10: says under load of some appends that they are stored, which are not.
@@ -81,6 +96,8 @@ pub(crate) enum Flaw {
     HalvesCancelled,
     /// Law 12: takes the clock's time as it is.
     TimeGoesBack,
+    /// Law 12: after reopening, knows no time but those of the events that are left.
+    TimeOfTheKept,
     /// Law 13: gives all there is on one page.
     UnboundedPages,
     /// Law 13: a page without room for the next event is empty.
@@ -115,6 +132,8 @@ pub(crate) enum Flaw {
     EndsScansEarly,
     /// Documents: clears one key too many.
     ClearsTooMuch,
+    /// Documents: clears the documents of one step, and leaves the rest.
+    ClearsOneStep,
     /// Documents: are gone after reopening.
     ForgetsDocuments,
 }

@@ -1,6 +1,9 @@
 //! The toy's log: what an append and a change do to it.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use factum_core::{
     AppendBatch, AppendError, Appended, EventHeader, ExpectedVersion, Lineage, NewEvent, Position,
@@ -9,6 +12,9 @@ use factum_core::{
 };
 
 use super::Flaw;
+
+/// The number of items of a condition that a flawed toy looks for.
+const FEW_ITEMS: usize = 32;
 
 /// What stands at a position.
 #[derive(Debug, Clone)]
@@ -32,12 +38,20 @@ pub(super) struct Log {
     pub(super) slots: Vec<Slot>,
     pub(super) lineage: Lineage,
     pub(super) streams: BTreeMap<StreamId, StreamInfo>,
+    /// Flawed: tags that had no event left at some time.
+    pub(super) gone_tags: BTreeSet<String>,
     last_time: Timestamp,
 }
 
 impl Log {
     pub(super) fn new(lineage: Lineage) -> Self {
-        Self { slots: vec![], lineage, streams: BTreeMap::new(), last_time: Timestamp::EPOCH }
+        Self {
+            slots: vec![],
+            lineage,
+            streams: BTreeMap::new(),
+            gone_tags: BTreeSet::new(),
+            last_time: Timestamp::EPOCH,
+        }
     }
 
     pub(super) fn head(&self) -> Position {
@@ -70,6 +84,12 @@ impl Log {
             let info = self.streams.entry(event.stream().to_stream_id()).or_default();
             info.bounds.version = event.version();
         }
+    }
+
+    /// Flawed: the time of the last event that is left.
+    pub(super) fn forget_erased_times(&mut self) {
+        let times = self.events().map(RecordedEvent::recorded_at);
+        self.last_time = times.max().unwrap_or_default();
     }
 
     pub(super) fn append(
@@ -132,7 +152,8 @@ impl Log {
                 bounds.matches(expected)
             };
             if !matches {
-                let (stream, actual) = (stream.clone(), bounds.version);
+                let stream = stream.clone();
+                let actual = bounds.version;
                 return Err(VersionConflict { stream, expected, actual }.into());
             }
         }
@@ -142,6 +163,8 @@ impl Log {
     fn failed_condition(&self, batch: &AppendBatch, flaw: Flaw) -> Result<(), AppendError> {
         for (condition, wanted) in batch.conditions().iter().enumerate() {
             let after = if flaw == Flaw::IgnoresAfter { Position::ZERO } else { wanted.after };
+            let few = if flaw == Flaw::JudgesFewItems { FEW_ITEMS } else { usize::MAX };
+            let query = Query::new(wanted.fail_if_events_match.items().iter().take(few).cloned());
             let hit = self.slots.iter().find_map(|slot| {
                 match slot {
                     Slot::Event(event) => Some(event),
@@ -149,7 +172,7 @@ impl Log {
                     _ => None,
                 }
                 .filter(|event| event.position() > after)
-                .filter(|event| matches(&wanted.fail_if_events_match, event, flaw))
+                .filter(|event| matches(&query, event, flaw))
             });
             if let Some(event) = hit {
                 return Err(AppendError::ConditionFailed { condition, position: event.position() });
@@ -212,7 +235,8 @@ impl Log {
     fn found(&self, batch: &AppendBatch, now: Timestamp, flaw: Flaw) -> Vec<Found<'_>> {
         let since = batch.events().next().and_then(|event| event.id.time());
         let since = since.filter(|_| flaw == Flaw::TrustsClocks).unwrap_or_default().min(now);
-        let (mut found, mut place) = (vec![], 0);
+        let mut found = vec![];
+        let mut place = 0;
         for write in batch.writes() {
             let at_end = self.bounds(&write.stream).version.value().saturating_sub(8);
             let from = if flaw == Flaw::LooksAtTheEnd { at_end } else { 0 };
@@ -331,7 +355,8 @@ impl Log {
             StreamChange::TruncateBefore(first) => self.erase(stream, first.previous(), flaw),
             StreamChange::Delete(expected) => {
                 if !bounds.matches(expected) {
-                    let (stream, actual) = (stream.clone(), bounds.version);
+                    let stream = stream.clone();
+                    let actual = bounds.version;
                     return Err(VersionConflict { stream, expected, actual }.into());
                 }
                 if bounds.version > StreamVersion::ZERO && !bounds.is_deleted() {
@@ -366,6 +391,16 @@ impl Log {
         if let Some(info) = self.streams.get_mut(stream) {
             info.bounds.erased_through = info.bounds.erased_through.max(through);
         }
+        if flaw == Flaw::TagsStayGone {
+            let tags = |slot: &Slot| match slot {
+                Slot::Erased(event) => event.tags().map(str::to_owned).collect(),
+                _ => vec![],
+            };
+            let erased: BTreeSet<String> = self.slots.iter().flat_map(tags).collect();
+            let left: BTreeSet<&str> = self.events().flat_map(RecordedEvent::tags).collect();
+            let gone = erased.into_iter().filter(|tag| !left.contains(tag.as_str()));
+            self.gone_tags.extend(gone.collect::<Vec<_>>());
+        }
         while flaw == Flaw::ReusesPositions && matches!(self.slots.last(), Some(Slot::Erased(_))) {
             self.slots.pop();
         }
@@ -379,6 +414,12 @@ impl Log {
             let surplus = info.bounds.version.value().saturating_sub(most);
             through = through.max(StreamVersion::new(surplus));
         }
+        // Flawed: an age that is too large for a signed number is none.
+        let wraps = |age: Duration| i64::try_from(age.as_micros()).is_err();
+        let age_max = match age_max {
+            Some(age) if flaw == Flaw::WrapsNumbers && wraps(age) => Some(Duration::ZERO),
+            age_max => age_max,
+        };
         if let Some(age) = age_max {
             let old = self.events().filter(|event| {
                 event.stream() == *stream && event.recorded_at() < now.saturating_sub(age)
@@ -391,7 +432,8 @@ impl Log {
     }
 }
 
-pub(super) fn matches(query: &Query, event: &RecordedEvent, flaw: Flaw) -> bool {
+/// Whether a condition with this query means the event.
+fn matches(query: &Query, event: &RecordedEvent, flaw: Flaw) -> bool {
     if flaw != Flaw::FalseConflicts {
         return query.matches(event.name(), event.tags());
     }

@@ -2,12 +2,12 @@
 
 use factum_core::{
     Direction, ErasedRange, PAGE_EVENTS_MAX, Page, Position, Query, QueryItem, ReadFrom, ReadQuery,
-    RecordedEvent, Scope,
+    RecordedEvent, Scope, StreamVersion,
 };
 
 use super::{
     Flaw,
-    log::{Log, Slot, matches},
+    log::{Log, Slot},
 };
 
 /// A page pauses after looking at this many events that have a tag or type of the same item.
@@ -15,8 +15,12 @@ const LOOKS_MAX: usize = 50;
 
 /// One page of a log that nobody writes meanwhile.
 pub(super) fn page(log: &Log, query: &ReadQuery, flaw: Flaw) -> Page {
+    let query = &if flaw == Flaw::WrapsNumbers { wrapped(query) } else { query.clone() };
     let mut meant: Vec<&RecordedEvent> =
         log.events().filter(|event| is_meant(query, event, flaw)).collect();
+    if flaw == Flaw::TagsStayGone && matches!(query.scope, Scope::Query(_)) {
+        meant.retain(|event| !event.tags().any(|tag| log.gone_tags.contains(tag)));
+    }
     if query.direction == Direction::Backward {
         meant.reverse();
     }
@@ -61,7 +65,7 @@ fn pause(
         })
     };
     let is_found = |event: &RecordedEvent| {
-        items.iter().any(|(it, pause)| matches(it, event, Flaw::None) && is_before(event, *pause))
+        items.iter().any(|(it, pause)| finds(it, event, flaw) && is_before(event, *pause))
     };
     let mut all = items.iter().map(|(_, pause)| *pause);
     let pause = match (query.direction, flaw) {
@@ -87,6 +91,32 @@ fn pause_of(log: &Log, query: &ReadQuery, item: &QueryItem) -> Option<Position> 
     found.map(RecordedEvent::position)
 }
 
+/// Whether a read of this query finds the event.
+fn finds(query: &Query, event: &RecordedEvent, flaw: Flaw) -> bool {
+    if flaw != Flaw::AnyTag {
+        return query.matches(event.name(), event.tags());
+    }
+    // Flawed: one of the tags is enough.
+    let held = |tag: &factum_core::Tag| event.tags().any(|label| label == tag.as_str());
+    let typed = |types: &[factum_core::EventName]| {
+        types.is_empty() || types.iter().any(|name| name.as_str() == event.name())
+    };
+    let found = |tags: &[factum_core::Tag]| tags.is_empty() || tags.iter().any(held);
+    query.items().iter().any(|item| typed(&item.types) && found(&item.tags))
+}
+
+/// Flawed: with what is too large for a signed number before everything.
+fn wrapped(query: &ReadQuery) -> ReadQuery {
+    let is_large = |number: u64| i64::try_from(number).is_err();
+    let mut query = query.clone();
+    query.from = match query.from {
+        ReadFrom::Position(from) if is_large(from.value()) => ReadFrom::Position(Position::ZERO),
+        ReadFrom::Version(from) if is_large(from.value()) => ReadFrom::Version(StreamVersion::ZERO),
+        from => from,
+    };
+    query
+}
+
 /// How many of the events fit; at least one.
 fn room(query: &ReadQuery, meant: &[&RecordedEvent], flaw: Flaw) -> usize {
     let least = usize::from(flaw != Flaw::StuckPages);
@@ -107,7 +137,7 @@ fn is_meant(query: &ReadQuery, event: &RecordedEvent, flaw: Flaw) -> bool {
         }
         Scope::Stream(stream) => event.stream() == *stream,
         Scope::Category(category) => event.stream().category() == category.as_str(),
-        Scope::Query(query) => matches(query, event, Flaw::None),
+        Scope::Query(query) => finds(query, event, flaw),
     };
     let origin = query.origin.as_ref();
     in_scope

@@ -3,7 +3,7 @@
 use std::{error::Error, time::Duration};
 
 use factum::{
-    App, CommandId, Consumer, Documents, Freshness, Metadata, ProjectionFn, ReadModel,
+    App, CommandId, Consumer, Documents, Fold, Freshness, Metadata, ProjectionFn, ReadModel,
     RecordedEvent, Stale, UnseenError,
 };
 use factum_testing::bank::{Account, AccountCommand, AccountEvent};
@@ -49,13 +49,11 @@ async fn an_answer_that_read_models_have_seen() -> Done {
             _ => Ok(()),
         });
     let owners = app.project_fn(owners).await?;
-    let total = ProjectionFn::in_memory("total", 1, |total: &mut u64, event, _| {
+    let total = app.fold(Fold::new("total", 1, |total: &mut u64, event, _| {
         if let AccountEvent::Deposited { cents } = event {
             *total += cents;
         }
-        Ok(())
-    });
-    let total = app.project_fn(total).await?;
+    }))?;
 
     let opened = app.ask::<Account>("a1", open("ada")).seen_by("owners").await?;
     assert_eq!(opened.version.value(), 1);
@@ -64,7 +62,7 @@ async fn an_answer_that_read_models_have_seen() -> Done {
     let deposit = AccountCommand::Deposit { cents: 500 };
     let wait = Duration::from_secs(2);
     match app.ask::<Account>("a1", deposit).seen_by("owners").seen_by("total").within(wait).await {
-        Ok(_) => println!("the page shows {}", *total.read().await),
+        Ok(_) => println!("the page shows {}", *total.read().await?),
         Err(UnseenError::Unseen { outcome, error }) => {
             println!("stored at {:?}, and the page follows: {error}", outcome.position);
         }

@@ -3,7 +3,7 @@
 use std::{error::Error, time::Duration};
 
 use factum::{
-    App, Consumer, ConsumerOptions, Documents, DocumentsTx, HandleError, Index, IndexRange,
+    App, Consumer, ConsumerOptions, Documents, DocumentsTx, Fold, HandleError, Index, IndexRange,
     LiveState, Matching, ModelChange, ModelQuery, Partitions, Position, Projection, ProjectionFn,
     RecordedEvent, StartFrom,
 };
@@ -73,17 +73,15 @@ async fn open(app: &App, accounts: &[(&str, u64)]) -> Result<Position, Box<dyn E
 #[tokio::test]
 async fn a_closure_is_enough() -> Done {
     let app = App::open("memory:").await?;
-    let total = ProjectionFn::in_memory("total", 1, |total: &mut u64, event, _| {
+    let total = app.fold(Fold::new("total", 1, |total: &mut u64, event, _| {
         if let AccountEvent::Deposited { cents } = event {
             *total += cents;
         }
-        Ok(())
-    });
-    let total = app.project_fn(total).await?;
+    }))?;
 
     let deposited = open(&app, &[("ada", 500)]).await?;
     total.wait_for(deposited, Duration::from_secs(5)).await?;
-    assert_eq!(*total.read().await, 500);
+    assert_eq!(*total.read().await?, 500);
 
     app.close().await?;
     Ok(())

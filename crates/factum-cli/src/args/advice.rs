@@ -1,0 +1,67 @@
+//! The remedy for a command line that names its store by a bare word, `factum stats ./data`.
+
+use std::ffi::{OsStr, OsString};
+
+use clap::Parser;
+
+use super::Args;
+
+/// Marks of a URL on a server, which may hold a password.
+const SECRET: [&str; 3] = ["://", "@", "password="];
+
+/// The refused command line as it would be right with `--store` before one of its words; `None`
+/// if it would still be wrong.
+pub(super) fn with_store(line: &[OsString]) -> Option<String> {
+    let store = (1..line.len()).find(|&at| Args::try_parse_from(named(line, at)).is_ok())?;
+    let words = line.iter().enumerate().skip(1).map(|(at, word)| match at == store {
+        true if is_secret(word) => "--store URL".into(),
+        true => format!("--store {}", quoted(word)),
+        false => quoted(word),
+    });
+    let right: Vec<_> = words.collect();
+    Some(format!("a store is named with --store, say factum {}", right.join(" ")))
+}
+
+fn named(line: &[OsString], at: usize) -> impl Iterator<Item = OsString> {
+    let (before, after) = line.split_at(at);
+    before.iter().cloned().chain(["--store".into()]).chain(after.iter().cloned())
+}
+
+fn is_secret(word: &OsStr) -> bool {
+    let word = word.to_string_lossy();
+    SECRET.iter().any(|mark| word.contains(mark))
+}
+
+/// A word as a shell takes it.
+fn quoted(word: &OsStr) -> String {
+    let word = word.to_string_lossy();
+    let is_plain = |c: char| c.is_alphanumeric() || "-_./:@=,+%".contains(c);
+    match !word.is_empty() && word.chars().all(is_plain) {
+        true => word.into_owned(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn advice(words: &[&str]) -> Option<String> {
+        with_store(&words.iter().map(OsString::from).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn the_advised_line_is_one_that_a_shell_takes() {
+        let advised = advice(&["factum", "stats", "my data/it's", "--json"]).unwrap();
+        assert!(advised.ends_with(r"say factum stats --store 'my data/it'\''s' --json"));
+        let advised = advice(&["factum", "stats", "sqlite:a.db?mode=read"]).unwrap();
+        assert!(advised.ends_with("say factum stats --store 'sqlite:a.db?mode=read'"));
+    }
+
+    #[test]
+    fn a_line_that_stays_wrong_gets_no_advice() {
+        assert_eq!(advice(&["factum", "stats", "./data", "./more"]), None);
+        assert_eq!(advice(&["factum", "demo", "./data", "--accounts", "x"]), None);
+        assert_eq!(advice(&["factum"]), None);
+    }
+}

@@ -1,0 +1,115 @@
+//! What is projected: deposits, and the balances that they come to.
+
+use std::collections::HashMap;
+
+use factum_core::RecordedEvent;
+use factum_macros::Event;
+use factum_projection::{Documents, DocumentsTx, HandleError, Projection};
+
+/// The category of what is projected.
+pub(super) const CATEGORY: &str = "bench_account";
+/// Adds a deposit, in both dialects.
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub(super) const UPSERT: &str = "INSERT INTO factum_bench (account, cents) VALUES ($1, $2)
+    ON CONFLICT (account) DO UPDATE SET cents = factum_bench.cents + excluded.cents";
+/// Makes the table, in both dialects.
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub(super) const TABLE: &str = "CREATE TABLE IF NOT EXISTS factum_bench (
+    account varchar(100) PRIMARY KEY, cents bigint NOT NULL)";
+/// Removes the table, in both dialects.
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub(super) const CLEAR: &str = "DROP TABLE IF EXISTS factum_bench";
+
+/// What is appended.
+#[derive(Debug, Event)]
+#[event(crate = factum_core)]
+pub(super) enum BenchEvent {
+    /// Money was put on an account.
+    Deposited {
+        /// How much.
+        cents: i64,
+        /// What makes the event as large as events are.
+        note: String,
+    },
+}
+
+/// The balances in memory.
+pub(super) type Balances = HashMap<String, i64>;
+
+/// Into memory.
+pub(super) fn to_memory(
+    balances: &mut Balances,
+    BenchEvent::Deposited { cents, note }: BenchEvent,
+    recorded: &RecordedEvent,
+) {
+    std::hint::black_box(note);
+    let account = recorded.stream().key();
+    match balances.get_mut(account) {
+        Some(balance) => *balance += cents,
+        None => drop(balances.insert(account.into(), cents)),
+    }
+}
+
+/// Into documents of the store itself.
+#[derive(Debug)]
+pub(super) struct ToDocuments;
+
+impl Projection for ToDocuments {
+    const NAME: &'static str = "bench-documents";
+    type Event = BenchEvent;
+    type Target = Documents;
+
+    async fn project(
+        &self,
+        BenchEvent::Deposited { cents, .. }: BenchEvent,
+        recorded: &RecordedEvent,
+        tx: &mut DocumentsTx,
+    ) -> Result<(), HandleError> {
+        tx.update(recorded.stream().key(), |balance: &mut i64| *balance += cents).await
+    }
+}
+
+/// Into a table in SQLite.
+#[cfg(feature = "sqlite")]
+#[derive(Debug)]
+pub(super) struct ToSqlite;
+
+#[cfg(feature = "sqlite")]
+impl Projection for ToSqlite {
+    const NAME: &'static str = "bench-sqlite";
+    type Event = BenchEvent;
+    type Target = factum_projection::SqliteTarget;
+
+    async fn project(
+        &self,
+        BenchEvent::Deposited { cents, .. }: BenchEvent,
+        recorded: &RecordedEvent,
+        tx: &mut factum_projection::SqliteTx,
+    ) -> Result<(), HandleError> {
+        tx.prepare_cached(UPSERT)?.execute((recorded.stream().key(), cents))?;
+        Ok(())
+    }
+}
+
+/// Into a table in PostgreSQL.
+#[cfg(feature = "postgres")]
+#[derive(Debug)]
+pub(super) struct ToPostgres;
+
+#[cfg(feature = "postgres")]
+impl Projection for ToPostgres {
+    const NAME: &'static str = "bench-postgres";
+    type Event = BenchEvent;
+    type Target = factum_projection::PostgresTarget;
+
+    async fn project(
+        &self,
+        BenchEvent::Deposited { cents, .. }: BenchEvent,
+        recorded: &RecordedEvent,
+        tx: &mut factum_projection::PostgresTx,
+    ) -> Result<(), HandleError> {
+        let upsert = sqlx::query(UPSERT).bind(recorded.stream().key()).bind(cents);
+        upsert.execute(&mut **tx).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,191 @@
+//! Models in memory: a fold of events, with snapshots of it as documents.
+
+mod apply;
+mod folding;
+mod order;
+mod shown;
+mod snapshot;
+
+use std::{fmt, marker::PhantomData, ops::Deref, sync::Arc};
+
+use factum_core::{Event, RecordedEvent};
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{
+    consumers::Consumers,
+    error::{StartError, WaitError},
+    handle::ConsumerHandle,
+    name::ConsumerName,
+    option::ConsumerOptions,
+};
+
+use folding::Folding;
+pub use shown::MemoryGuard;
+use shown::Shown;
+pub(crate) use snapshot::{Header, forget};
+
+/// After this many events a model is snapshotted, unless chosen otherwise.
+pub const SNAPSHOT_EVENTS_DEFAULT: usize = 100_000;
+
+/// A model in memory, to be started: a value, and how each event changes it.
+///
+/// Each process has a model of its own. It is made from the last snapshot and the log, so each
+/// event has taken effect exactly once in what is read. Snapshots are documents of the store; they
+/// only save time. One is taken now and then and at a clean stop.
+///
+/// The function sees nothing but the model and the event, so the same events make the same model
+/// everywhere. It can't fail. An event that can't be decoded, or with which the function panics or
+/// takes longer than the policy's time, is parked at once with the later ones of its stream, or the
+/// model stops, as [`FailurePolicy::then`](crate::FailurePolicy) says; its retries are for
+/// projections. A model that such an event has left half changed is made again from the last
+/// snapshot, and readers wait until it is where they saw it.
+///
+/// ```
+/// use std::time::Duration;
+/// use factum_projection::{Consumers, Fold};
+/// use factum_testing::bank::{Account, AccountCommand, AccountEvent};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let store = std::sync::Arc::new(factum_memory::MemoryStore::new());
+/// # let kernel = factum_core::Kernel::new(store.clone(), store);
+/// # let kernel = kernel.with_tag_key(factum_core::TagKey::new([1; 32]));
+/// # let accounts = factum_core::Repository::<Account>::new(kernel.clone());
+/// let total = Fold::new("total", 1, |total: &mut u64, event, _| {
+///     if let AccountEvent::Deposited { cents } = event {
+///         *total += cents;
+///     }
+/// });
+/// let total = Consumers::new(kernel).fold(total)?;
+///
+/// # let email = "ada@example.org".to_owned();
+/// # accounts.execute("ada", &AccountCommand::Open { owner: "Ada".into(), email }).await?;
+/// let done = accounts.execute("ada", &AccountCommand::Deposit { cents: 500 }).await?;
+/// total.wait_for(done.position.expect("it is an event"), Duration::from_secs(5)).await?;
+/// assert_eq!(*total.read().await?, 500);
+/// # Ok(()) }
+/// ```
+#[must_use = "it starts with `Consumers::fold`"]
+pub struct Fold<M, E, F> {
+    name: String,
+    version: u32,
+    options: ConsumerOptions,
+    snapshot_events: usize,
+    apply: F,
+    kind: PhantomData<fn() -> (M, E)>,
+}
+
+impl<M, E, F> Fold<M, E, F>
+where
+    M: Default + Serialize + DeserializeOwned + Send + Sync + 'static,
+    E: Event,
+    F: Fn(&mut M, E, &RecordedEvent) + Send + Sync + 'static,
+{
+    /// A model of this name: letters, digits, `-`, `_`, `.`. A changed function or model has a
+    /// larger version, which is made from the whole log.
+    pub fn new(name: &str, version: u32, apply: F) -> Self {
+        Self {
+            name: name.into(),
+            version,
+            options: ConsumerOptions::new(),
+            snapshot_events: SNAPSHOT_EVENTS_DEFAULT,
+            apply,
+            kind: PhantomData,
+        }
+    }
+
+    /// Sets what can be chosen: where it begins, its batches, what happens when an event fails. It
+    /// has one partition.
+    pub fn with_options(mut self, options: ConsumerOptions) -> Self {
+        self.options = options;
+        self
+    }
+
+    /// Sets after how many events a snapshot is taken, instead of [`SNAPSHOT_EVENTS_DEFAULT`];
+    /// ten events that the function does not handle count as one.
+    pub fn with_snapshot_events(mut self, snapshot_events: usize) -> Self {
+        self.snapshot_events = snapshot_events.max(1);
+        self
+    }
+}
+
+impl<M, E, F> fmt::Debug for Fold<M, E, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fold")
+            .field("name", &self.name)
+            .field("version", &self.version)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A model in memory that is kept up to date, and the consumer that does so: its health, its dead
+/// letters. Cheap to clone; dropping it changes nothing.
+pub struct MemoryModel<M> {
+    consumer: ConsumerHandle,
+    shown: Arc<Shown<M>>,
+}
+
+impl Consumers {
+    /// Starts a model in memory. Readers see what the last snapshot holds, and then each batch.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub fn fold<M, E, F>(&self, fold: Fold<M, E, F>) -> Result<MemoryModel<M>, StartError>
+    where
+        M: Default + Serialize + DeserializeOwned + Send + Sync + 'static,
+        E: Event,
+        F: Fn(&mut M, E, &RecordedEvent) + Send + Sync + 'static,
+    {
+        let name = ConsumerName::new(&fold.name)?;
+        if fold.options.partitions.count() > 1 {
+            return Err(StartError::OnePartition(name));
+        }
+        let shown = Arc::new(Shown::new());
+        let consumer = Folding::start(self, fold, &name, shown.clone())?;
+        Ok(MemoryModel { consumer, shown })
+    }
+}
+
+impl<M: Send + Sync + 'static> MemoryModel<M> {
+    /// The model as it is between two batches. What was read once is never read as it was before.
+    /// Waits while the last snapshot is read, and while the model is made again. Release the guard
+    /// soon: nothing is folded meanwhile.
+    ///
+    /// # Errors
+    /// [`WaitError::Stopped`] if it has stopped while there was no model to show. One that has
+    /// stopped otherwise is read as it was then.
+    pub async fn read(&self) -> Result<MemoryGuard<M>, WaitError> {
+        match self.shown.read().await {
+            Some(model) => Ok(model),
+            None => Err(WaitError::Stopped {
+                consumer: self.consumer.name().clone(),
+                reason: self.consumer.stop().await,
+            }),
+        }
+    }
+
+    /// The consumer that keeps it up to date.
+    pub fn consumer(&self) -> &ConsumerHandle {
+        &self.consumer
+    }
+}
+
+impl<M> Clone for MemoryModel<M> {
+    fn clone(&self) -> Self {
+        Self { consumer: self.consumer.clone(), shown: self.shown.clone() }
+    }
+}
+
+impl<M> Deref for MemoryModel<M> {
+    type Target = ConsumerHandle;
+
+    fn deref(&self) -> &ConsumerHandle {
+        &self.consumer
+    }
+}
+
+impl<M> fmt::Debug for MemoryModel<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryModel").field("name", self.consumer.name()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,106 @@
+//! One batch of a fold, in a task of its own.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use factum_core::{Event, RecordedEvent};
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::sync::OwnedRwLockWriteGuard;
+
+use super::{
+    folding::{End, Folding},
+    shown::Model,
+};
+use crate::{
+    apart::{Apart, apart},
+    health::StopReason,
+    source::Chunk,
+    work::{Failure, Names, decode},
+};
+
+/// The user's function, and the events that it is about.
+pub(super) struct Applying<E, F> {
+    pub(super) apply: F,
+    pub(super) names: Names<E>,
+}
+
+/// What became of a batch.
+pub(super) struct Folded {
+    /// How many of its events were folded.
+    pub(super) count: usize,
+    /// What the next one said, if it can't be folded.
+    pub(super) fault: Option<String>,
+    /// The model is left half changed.
+    pub(super) is_torn: bool,
+}
+
+impl<M, E, F> Folding<M, E, F>
+where
+    M: Default + Serialize + DeserializeOwned + Send + Sync + 'static,
+    E: Event,
+    F: Fn(&mut M, E, &RecordedEvent) + Send + Sync + 'static,
+{
+    /// Folds these events of a batch into the model.
+    pub(super) async fn apply(&mut self, batch: &Chunk, wanted: &[usize]) -> Result<Folded, End> {
+        let model = tokio::select! {
+            biased;
+            model = self.shown.change() => model,
+            // Somebody holds the model.
+            () = self.health.halted() => return Err(End::Stop(StopReason::Asked)),
+        };
+        let seen = Arc::new(AtomicUsize::new(0));
+        let running = run(self.fold.clone(), model, batch.clone(), wanted.to_vec(), seen.clone());
+        let timeout = self.options.failure.timeout;
+        let clock = self.reading.kernel.clock();
+        let torn = |count, fault| Folded { count, fault: Some(fault), is_torn: true };
+        Ok(match apart(tokio::spawn(running), &seen, timeout, &**clock).await {
+            Apart::Done(folded) => folded,
+            Apart::Panicked(said) => {
+                torn(seen.load(Ordering::Relaxed), format!("the fold panicked: {said}"))
+            }
+            Apart::Late { at, .. } => {
+                torn(at, format!("it was not folded within {timeout:?}, and keeps its thread"))
+            }
+            Apart::Cancelled => {
+                let told = "the runtime that it was folded on has ended";
+                return Err(self.is_away(told.into()).await);
+            }
+        })
+    }
+}
+
+async fn run<M, E, F>(
+    fold: Arc<Applying<E, F>>,
+    mut model: OwnedRwLockWriteGuard<Model<M>>,
+    batch: Chunk,
+    wanted: Vec<usize>,
+    seen: Arc<AtomicUsize>,
+) -> Folded
+where
+    E: Event,
+    F: Fn(&mut M, E, &RecordedEvent),
+{
+    let mut count = 0;
+    for at in wanted {
+        seen.store(count, Ordering::Relaxed);
+        let recorded = &batch.events()[at];
+        let (first, rest) = match decode::<E>(recorded) {
+            Ok(events) => events,
+            Err(Failure::Decode(error)) => {
+                return Folded { count, fault: Some(error.to_string()), is_torn: false };
+            }
+            Err(Failure::Handler(error)) => {
+                return Folded { count, fault: Some(error.to_string()), is_torn: false };
+            }
+        };
+        model.is_torn = true;
+        for event in first.into_iter().chain(rest) {
+            (fold.apply)(&mut model.model, event, recorded);
+        }
+        model.is_torn = false;
+        count += 1;
+    }
+    Folded { count, fault: None, is_torn: false }
+}

@@ -1,0 +1,510 @@
+//! The loop of a model in memory: read, fold, and a snapshot now and then.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use factum_core::{Event, Monotonic, Position, ReadError, RecordedEvent, StreamId};
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::sync::mpsc;
+
+use super::{
+    Fold,
+    apply::{Applying, Folded},
+    order::Redo,
+    shown::Shown,
+    snapshot::Snapshots,
+};
+use crate::{
+    caught::caught,
+    consumers::{Consumers, ORDERS_MAX},
+    error::StartError,
+    handle::{ConsumerHandle, Look, Order, Partition, StoredPart},
+    health::{Board, ConsumerState, Place, StopReason},
+    letter::Letter,
+    name::ConsumerName,
+    option::{ConsumerOptions, Then},
+    pace::{DEATHS_MAX, Pace},
+    progress::{Mark, Progress},
+    source::{Chunk, Reading, Source, is_in_scope},
+    target::TargetError,
+    work::Names,
+    worker::{ERROR_BYTES_MAX, Ending, ORDERS_EVERY, PANICS_MAX, Patience, next_order, within},
+};
+
+/// This many positions that are passed weigh as much as one event.
+const PASSED_PER_EVENT: u64 = 10;
+
+/// The loop of one model.
+pub(super) struct Folding<M, E, F> {
+    pub(super) name: ConsumerName,
+    pub(super) options: ConsumerOptions,
+    pub(super) reading: Reading,
+    pub(super) orders: mpsc::Receiver<Order>,
+    pub(super) health: Place,
+    pub(super) shown: Arc<Shown<M>>,
+    pub(super) fold: Arc<Applying<E, F>>,
+    pub(super) is_paused: bool,
+    /// What is parked.
+    pub(super) letters: BTreeMap<StreamId, Letter>,
+    /// Events that can't be folded, and what they said.
+    pub(super) faults: BTreeMap<Position, String>,
+    /// A release to do again, when the model is where it was.
+    pub(super) redo: Option<Redo>,
+    /// When it last looked for orders in the store.
+    pub(super) looked_at: Option<Monotonic>,
+    snapshots: Snapshots,
+    snapshot_events: usize,
+    /// Its name without the version, and that, until the snapshots of others are removed.
+    version: Option<(ConsumerName, u32)>,
+    patience: Patience,
+    /// None before the first start.
+    pace: Option<Pace>,
+    /// How often in a row the store could not be reached.
+    away: u32,
+    /// How often in a row it has panicked.
+    panics: u32,
+}
+
+/// What belongs to a model that is whole.
+pub(super) struct Life {
+    pub(super) progress: Progress,
+    source: Source,
+    /// Read and not folded.
+    pending: Option<Chunk>,
+    /// What came since the last snapshot, in passed positions.
+    pub(super) weight: u64,
+}
+
+/// Why a life ends.
+#[derive(Debug)]
+pub(super) enum End {
+    Stop(StopReason),
+    /// The model is to be made again from the last snapshot.
+    Again,
+}
+
+/// However the loop ends, its health and the model's readers are told.
+struct Leaving<M: Send + Sync + 'static> {
+    shown: Arc<Shown<M>>,
+    _ending: Ending,
+}
+
+impl<M: Send + Sync + 'static> Drop for Leaving<M> {
+    fn drop(&mut self) {
+        self.shown.end();
+    }
+}
+
+impl<M, E, F> Folding<M, E, F>
+where
+    M: Default + Serialize + DeserializeOwned + Send + Sync + 'static,
+    E: Event,
+    F: Fn(&mut M, E, &RecordedEvent) + Send + Sync + 'static,
+{
+    pub(super) fn start(
+        consumers: &Consumers,
+        fold: Fold<M, E, F>,
+        name: &ConsumerName,
+        shown: Arc<Shown<M>>,
+    ) -> Result<ConsumerHandle, StartError> {
+        let Fold { version, options, snapshot_events, apply, .. } = fold;
+        let reading = consumers.reading.clone();
+        let clock = reading.kernel.clock().clone();
+        let versioned = name.versioned(version);
+        consumers.enter_started(&versioned.clone(), || {
+            let board = Board::new(&versioned, 1);
+            let health = board.place(0);
+            let (orders, taken) = mpsc::channel(ORDERS_MAX);
+            let leaving = Leaving { shown: shown.clone(), _ending: Ending(health.clone()) };
+            let folding = Self {
+                name: versioned.clone(),
+                fold: Arc::new(Applying { apply, names: Names::new(options.unknown) }),
+                options,
+                orders: taken,
+                health: health.clone(),
+                shown,
+                is_paused: false,
+                letters: BTreeMap::new(),
+                faults: BTreeMap::new(),
+                redo: None,
+                looked_at: None,
+                snapshots: Snapshots::new(reading.kernel.clone(), versioned.clone()),
+                reading,
+                snapshot_events,
+                version: Some((name.clone(), version)),
+                patience: Patience::new(health.clone(), clock.clone()),
+                pace: None,
+                away: 0,
+                panics: 0,
+            };
+            tokio::spawn(folding.run(leaving));
+            let partitions = [Partition { orders, look: look(health) }].into();
+            ConsumerHandle { name: versioned, partitions, board, membership: None, clock }
+        })
+    }
+
+    async fn run(mut self, leaving: Leaving<M>) {
+        let reason = loop {
+            let told = match caught(self.live()).await {
+                Ok(End::Stop(reason)) => break reason,
+                Ok(End::Again) => continue,
+                Err(told) => format!("the store panicked: {told}"),
+            };
+            self.panics += 1;
+            if self.panics > PANICS_MAX {
+                break StopReason::Broken(told);
+            }
+            if let End::Stop(reason) = self.is_away(told).await {
+                break reason;
+            }
+        };
+        if reason != StopReason::Asked {
+            self.health.halt();
+        }
+        leaving.shown.end();
+        self.health.change(|health| {
+            health.state = ConsumerState::Stopped(reason);
+            health.lag = None;
+        });
+    }
+
+    async fn live(&mut self) -> End {
+        let mut life = match self.begin().await {
+            Ok(life) => life,
+            Err(end) => return end,
+        };
+        let end = loop {
+            if let Err(end) = self.step(&mut life).await {
+                break end;
+            }
+        };
+        if matches!(end, End::Stop(_)) {
+            self.leave(&mut life).await;
+        }
+        end
+    }
+
+    /// The model of the last snapshot, and the source of what came since.
+    async fn begin(&mut self) -> Result<Life, End> {
+        let restored = self.patience.answered(self.snapshots.restore::<M>()).await;
+        let restored = self.settled(restored).await?;
+        let is_stored = restored.is_some();
+        let (progress, model) = match restored {
+            Some(restored) => match restored.model {
+                Some(model) => (restored.progress, Some(model)),
+                // From where it once began.
+                None => (Progress { checkpoint: None, ..restored.progress }, None),
+            },
+            None => {
+                let kernel = &self.reading.kernel;
+                let beginning = Progress::beginning(kernel, self.options.from).await;
+                (self.settled(beginning.map_err(TargetError::from)).await?, None)
+            }
+        };
+        let (model, letters) = model.unwrap_or_default();
+        let position = progress.position();
+        let from = progress.checkpoint.ok_or(position);
+        let page_max = (self.options.batch_events_max, self.options.batch_bytes_max);
+        let source = Source::new(self.reading.clone(), self.options.scope.clone(), page_max, from);
+        // Before anybody is told of a position that is another log's, perhaps.
+        if let Err(error) = source.verify().await {
+            return Err(self.unread(error).await);
+        }
+        self.letters = letters;
+        let head = *self.reading.kernel.events().head().borrow();
+        self.mark_start(position, head).await?;
+        let mut life = Life { progress, source, pending: None, weight: 0 };
+        self.shown.replace(model, position);
+        if !is_stored && position > Position::ZERO {
+            // Where it began is known from now on.
+            self.store(&mut life).await?;
+        }
+        self.health.change(|health| {
+            health.position = position;
+            health.head = head.max(position);
+            health.parked = self.letters.len();
+            health.state = ConsumerState::CatchingUp;
+        });
+        Ok(life)
+    }
+
+    /// Notes that it is at work, and takes care if it did not stop cleanly before.
+    async fn mark_start(&mut self, position: Position, head: Position) -> Result<(), End> {
+        let at_work = Some(self.options.batch_events_max);
+        let mut attempt = None;
+        if self.pace.is_none() {
+            let mark = self.patience.answered(self.snapshots.mark()).await;
+            let mark = self.settled(mark).await?;
+            let max = self.options.batch_events_max;
+            self.pace = Some(Pace::of_snapshots(max, mark, position, head));
+            attempt = mark.attempt;
+        }
+        self.put_mark(Mark { at_work, attempt }).await
+    }
+
+    async fn put_mark(&mut self, mark: Mark) -> Result<(), End> {
+        let put = self.patience.answered(self.snapshots.put_mark(mark)).await;
+        self.settled(put).await
+    }
+
+    async fn step(&mut self, life: &mut Life) -> Result<(), End> {
+        self.take_orders(life).await?;
+        self.obey_stored(life).await?;
+        let position = self.health.position();
+        if let Some(redo) = self.redo.take_if(|redo| position >= redo.until) {
+            return self.redo(life, redo).await;
+        }
+        match life.pending.take() {
+            Some(chunk) => life.pending = self.fold(life, chunk).await?,
+            None => life.pending = self.fetch(life).await?,
+        }
+        if life.weight >= self.due() {
+            self.snapshot(life).await?;
+        }
+        Ok(())
+    }
+
+    /// What comes next, or an order before it.
+    async fn fetch(&mut self, life: &mut Life) -> Result<Option<Chunk>, End> {
+        let head = *self.reading.kernel.events().head().borrow();
+        let (clock, is_asked) = (self.reading.kernel.clock().clone(), self.takes_stored_orders());
+        let at_end = life.source.is_live() && head <= self.health.position();
+        self.health.tell(if at_end { ConsumerState::Live } else { ConsumerState::CatchingUp });
+        tokio::select! {
+            biased;
+            order = next_order(&mut self.orders, &self.health) => {
+                self.obey(life, order).await?;
+                Ok(None)
+            }
+            () = clock.sleep(ORDERS_EVERY), if is_asked => Ok(None),
+            chunk = life.source.next() => match chunk {
+                Ok(chunk) => {
+                    self.away = 0;
+                    chunk.iter().for_each(|chunk| self.health.see(chunk, 0));
+                    Ok(chunk)
+                }
+                Err(ReadError::Store(error)) if !error.kind().is_permanent() => {
+                    self.away += 1;
+                    self.pause_after(&error.to_string(), self.away).await?;
+                    Ok(None)
+                }
+                Err(error) => Err(self.unread(error).await),
+            },
+        }
+    }
+
+    /// Folds the first events of a chunk; gives back what is still to be folded.
+    async fn fold(&mut self, life: &mut Life, chunk: Chunk) -> Result<Option<Chunk>, End> {
+        let pace = self.pace.as_ref().expect("it has begun");
+        let count = pace.take(chunk.events().iter().map(RecordedEvent::position));
+        let count = within(&chunk.events()[..count.min(chunk.events().len())], &self.options);
+        let wanted = chunk.events().iter().take(count).enumerate();
+        let mut wanted: Vec<usize> =
+            wanted.filter(|(_, event)| self.takes(event)).map(|(at, _)| at).collect();
+        let position = |at: usize| chunk.events()[at].position();
+        let fault = wanted.iter().position(|at| self.faults.contains_key(&position(*at)));
+        let (batch, rest) = match fault {
+            Some(0) => {
+                let at = wanted[0];
+                let (batch, rest) = chunk.split(at + 1);
+                self.park(life, &batch, at).await?;
+                return Ok(rest);
+            }
+            // Up to it, and no further.
+            Some(place) => {
+                let at = wanted[place];
+                wanted.truncate(place);
+                chunk.clone().split(at)
+            }
+            None => chunk.clone().split(count),
+        };
+        let (Some(first), Some(last)) = (wanted.first(), wanted.last()) else {
+            self.passed(life, &batch, 0);
+            return Ok(rest);
+        };
+        let (first, last) = (position(*first), position(*last));
+        if first == last && pace.deaths(first, last) >= DEATHS_MAX {
+            self.is_at_fault(first, "the process died while it was folded".into());
+            return Ok(Some(chunk));
+        }
+        let noted = pace.note(first, last);
+        if let Some(attempt) = noted {
+            let at_work = Some(self.options.batch_events_max);
+            self.put_mark(Mark { at_work, attempt: Some(attempt) }).await?;
+        }
+        let Folded { count, fault, is_torn } = self.apply(&batch, &wanted).await?;
+        let Some(error) = fault else {
+            self.passed(life, &batch, count);
+            if noted.is_some() {
+                self.unnote().await;
+            }
+            return Ok(rest);
+        };
+        let at = wanted[count];
+        self.is_at_fault(position(at), error);
+        if is_torn {
+            return Err(End::Again);
+        }
+        let (done, rest) = chunk.split(at);
+        self.passed(life, &done, count);
+        Ok(rest)
+    }
+
+    /// What was noted is done with: a process that ends later did not die of it.
+    async fn unnote(&mut self) {
+        let mark = Mark { at_work: Some(self.options.batch_events_max), attempt: None };
+        // Where it can't be stored, one death may be counted that is not the event's.
+        let _ = self.patience.answered(self.snapshots.put_mark(mark)).await;
+    }
+
+    /// Whether an event is to be folded now.
+    fn takes(&self, event: &RecordedEvent) -> bool {
+        self.wants(event)
+            && (self.letters.is_empty()
+                || !self.letters.contains_key(&event.stream().to_stream_id()))
+    }
+
+    /// Whether the model is about this event.
+    pub(super) fn wants(&self, event: &RecordedEvent) -> bool {
+        is_in_scope(&self.options.scope, event) && self.fold.names.wants(event.name())
+    }
+
+    /// An event can't be folded.
+    pub(super) fn is_at_fault(&mut self, position: Position, mut error: String) {
+        error.truncate(error.floor_char_boundary(ERROR_BYTES_MAX));
+        self.faults.insert(position, error);
+        self.health.count_failure();
+    }
+
+    /// Sets the event aside that is the last of a batch, with the later ones of its stream. That is
+    /// stored: an event that killed the process would kill it again.
+    async fn park(&mut self, life: &mut Life, batch: &Chunk, at: usize) -> Result<(), End> {
+        let event = &batch.events()[at];
+        let position = event.position();
+        let error = self.faults.get(&position).cloned().unwrap_or_default();
+        if self.options.failure.then == Then::Stop {
+            return Err(End::Stop(StopReason::Failed { position, error }));
+        }
+        if self.letters.len() >= self.options.failure.parked_max {
+            return Err(End::Stop(StopReason::TooManyParked { position, error }));
+        }
+        let letter = Letter::of(event, error, 1, self.reading.kernel.clock().now());
+        self.letters.insert(event.stream().to_stream_id(), letter);
+        self.passed(life, batch, 0);
+        self.store(life).await
+    }
+
+    /// Everything up to the end of a chunk is done with.
+    fn passed(&mut self, life: &mut Life, chunk: &Chunk, folded: usize) {
+        (self.away, self.panics) = (0, 0);
+        let before = self.health.position();
+        let passed = chunk.through.value().saturating_sub(before.value());
+        let folded = folded as u64;
+        life.weight += passed.saturating_sub(folded) + folded * PASSED_PER_EVENT;
+        if let Some(event) = chunk.events().last() {
+            life.progress.checkpoint = Some(chunk.checkpoint(event));
+        }
+        let pace = self.pace.as_mut().expect("it has begun");
+        pace.passed(folded as usize, chunk.through);
+        self.shown.reached(chunk.through);
+        let is_cautious = pace.is_cautious();
+        self.health.report(&self.reading.kernel, chunk, |health| {
+            health.parked = self.letters.len();
+            health.handled += folded;
+            health.is_cautious = is_cautious;
+        });
+    }
+
+    /// Takes a snapshot. It only saves time, so where the store is away it comes later.
+    async fn snapshot(&mut self, life: &mut Life) -> Result<(), End> {
+        match self.try_snapshot(life).await {
+            Err(TargetError::Unavailable(_) | TargetError::Unknown(_)) => {
+                let due = self.due();
+                life.weight = life.weight.min(due - due / 8 - 1);
+                Ok(())
+            }
+            outcome => self.settled(outcome).await,
+        }
+    }
+
+    /// The weight at which a snapshot is taken.
+    fn due(&self) -> u64 {
+        (self.snapshot_events as u64).saturating_mul(PASSED_PER_EVENT)
+    }
+
+    /// Takes a snapshot that something depends on, as soon as the store can be reached.
+    pub(super) async fn store(&mut self, life: &mut Life) -> Result<(), End> {
+        loop {
+            match self.try_snapshot(life).await {
+                Err(error @ (TargetError::Unavailable(_) | TargetError::Unknown(_))) => {
+                    self.away += 1;
+                    self.pause_after(&error.to_string(), self.away).await?;
+                }
+                outcome => return self.settled(outcome).await,
+            }
+        }
+    }
+
+    async fn try_snapshot(&mut self, life: &mut Life) -> Result<(), TargetError> {
+        let model = self.shown.look().await;
+        let stored = self.snapshots.store(&model.model, life.progress, &self.letters);
+        self.patience.answered(stored).await?;
+        life.weight = 0;
+        if life.source.is_live()
+            && let Some((name, version)) = self.version.take()
+        {
+            // What stays is swept by the next start.
+            let _ = self.snapshots.sweep_versions(&name, version).await;
+        }
+        Ok(())
+    }
+
+    /// The clean end.
+    async fn leave(&mut self, life: &mut Life) {
+        // Without a snapshot the next start takes longer, without the mark it is a cautious one.
+        if life.weight > 0 {
+            let _ = self.try_snapshot(life).await;
+        }
+        let _ = self.patience.answered(self.snapshots.put_mark(Mark::default())).await;
+    }
+
+    /// What the store has answered; an error ends the life.
+    async fn settled<T>(&mut self, outcome: Result<T, TargetError>) -> Result<T, End> {
+        match outcome {
+            Ok(value) => Ok(value),
+            Err(
+                error @ (TargetError::Refused(_)
+                | TargetError::TooLarge(_)
+                | TargetError::Broken(_)),
+            ) => Err(End::Stop(StopReason::Broken(error.to_string()))),
+            Err(error) => Err(self.is_away(error.to_string()).await),
+        }
+    }
+
+    /// The log can't be read.
+    async fn unread(&mut self, error: ReadError) -> End {
+        match error {
+            ReadError::Store(error) if !error.kind().is_permanent() => {
+                self.is_away(error.to_string()).await
+            }
+            ReadError::Diverged(error) => End::Stop(StopReason::Diverged(error.to_string())),
+            other => End::Stop(StopReason::Broken(other.to_string())),
+        }
+    }
+
+    /// The store can't be reached: the model is made again after a pause.
+    pub(super) async fn is_away(&mut self, error: String) -> End {
+        self.away += 1;
+        match self.pause_after(&error, self.away).await {
+            Ok(()) => End::Again,
+            Err(end) => end,
+        }
+    }
+}
+
+/// Where it is, for those who wait: no other process works on it.
+fn look(health: Place) -> Look {
+    Arc::new(move || {
+        let part = StoredPart { position: health.position(), parked: 0 };
+        Box::pin(async move { Ok(part) })
+    })
+}

@@ -1,0 +1,275 @@
+//! Snapshots of a model in memory: pieces of it, and a header that names them.
+
+use std::{any::type_name, borrow::Cow, collections::BTreeMap, sync::Arc, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use factum_core::{
+    Cbor, Codec, DocumentStore, ExpectedRevision, InvalidStreamId, Kernel, KeyRange, ScanQuery,
+    StreamId, WriteBatch,
+};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::{
+    letter::Letter,
+    name::{ConsumerName, version_of},
+    progress::{self, Mark, Progress},
+    target::{TargetError, documents_prefix, written},
+};
+
+/// What all that is kept of consumers begins with.
+const PREFIX: &str = "$consumer/";
+/// A snapshot is kept in pieces of this size, unless its store takes only smaller documents.
+const PIECE_BYTES: usize = 256 << 10;
+/// This many pieces are written at once, unless its store takes only fewer.
+const PIECES_AT_ONCE: usize = 8;
+/// A snapshot takes less than this to be written: older pieces that belong to none can go.
+const SNAPSHOT_TIME: Duration = Duration::from_secs(3_600);
+
+/// What is stored of a snapshot beside its pieces.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Header {
+    pub(crate) progress: Progress,
+    pub(crate) letters: Vec<(String, Vec<u8>)>,
+    /// Its pieces are under this name, which no other snapshot has.
+    name: String,
+    pieces: usize,
+    /// The name of the model's Rust type: bytes of one type may decode as another. Empty in what
+    /// older versions stored, which fits no type.
+    #[serde(default)]
+    model_type: Cow<'static, str>,
+}
+
+/// The snapshots of one model.
+#[derive(Debug)]
+pub(super) struct Snapshots {
+    kernel: Kernel,
+    model: ConsumerName,
+}
+
+/// What a snapshot holds.
+pub(super) struct Restored<M> {
+    pub(super) progress: Progress,
+    /// The model and what is parked; without them the model is made from where it began.
+    pub(super) model: Option<(M, BTreeMap<StreamId, Letter>)>,
+}
+
+impl Snapshots {
+    pub(super) fn new(kernel: Kernel, model: ConsumerName) -> Self {
+        Self { kernel, model }
+    }
+
+    fn documents(&self) -> &Arc<dyn DocumentStore> {
+        self.kernel.documents()
+    }
+
+    async fn write(&self, batch: WriteBatch) -> Result<(), TargetError> {
+        written(self.documents().write(batch).await).map(drop)
+    }
+
+    /// The mark of the last run.
+    pub(super) async fn mark(&self) -> Result<Mark, TargetError> {
+        let found = self.documents().get(&mark_key(&self.model)).await?;
+        found.map_or_else(|| Ok(Mark::default()), |found| decode(&found.value))
+    }
+
+    pub(super) async fn put_mark(&self, mark: Mark) -> Result<(), TargetError> {
+        let any = ExpectedRevision::Any;
+        self.write(WriteBatch::new().put(mark_key(&self.model), any, progress::encode(&mark))).await
+    }
+
+    /// The last snapshot. One that can't be read, or is of another type, holds no model.
+    pub(super) async fn restore<M: DeserializeOwned>(
+        &self,
+    ) -> Result<Option<Restored<M>>, TargetError> {
+        let key = header_key(&self.model);
+        loop {
+            let Some(found) = self.documents().get(&key).await? else { return Ok(None) };
+            let header: Header = decode(&found.value)?;
+            let progress = header.progress;
+            if header.model_type != type_name::<M>() {
+                return Ok(Some(Restored { progress, model: None }));
+            }
+            if let Some(bytes) = self.pieces(&header).await? {
+                let letters = letters(header.letters)?;
+                let model = Cbor::decode(&bytes).ok().map(|model| (model, letters));
+                return Ok(Some(Restored { progress, model }));
+            }
+            let again = self.documents().get(&key).await?;
+            if again.is_some_and(|again| again.revision == found.revision) {
+                return Ok(Some(Restored { progress, model: None }));
+            }
+            // Another process has put one in its place meanwhile.
+        }
+    }
+
+    async fn pieces(&self, header: &Header) -> Result<Option<Vec<u8>>, TargetError> {
+        let mut bytes = Vec::new();
+        let mut pieces = 0;
+        let mut rest = Some(KeyRange::prefix(pieces_prefix(&self.model, &header.name)));
+        while let Some(range) = rest {
+            let page = self.documents().scan(ScanQuery::new(range)).await?;
+            pieces += page.documents.len();
+            page.documents.iter().for_each(|piece| bytes.extend_from_slice(&piece.value));
+            rest = page.rest;
+        }
+        Ok((pieces == header.pieces).then_some(bytes))
+    }
+
+    /// Writes a snapshot: its pieces, then the header that names them.
+    pub(super) async fn store<M: Serialize>(
+        &self,
+        model: &M,
+        progress: Progress,
+        letters: &BTreeMap<StreamId, Letter>,
+    ) -> Result<(), TargetError> {
+        let mut out = BytesMut::new();
+        Cbor::encode(model, &mut out).map_err(|error| TargetError::Broken(Arc::new(error)))?;
+        let now = self.kernel.clock().now();
+        // Of its own, so that pieces of two processes never make one model.
+        let name = format!("{:032x}", self.kernel.ids().uuid(now).as_u128());
+        let limits = self.kernel.events().guarantees().limits;
+        let piece_bytes = PIECE_BYTES.min(limits.document_bytes_max).max(1);
+        let pieces_at_once = PIECES_AT_ONCE.min(limits.write_documents_max).max(1);
+        let pieces: Vec<&[u8]> = out.chunks(piece_bytes).collect();
+        for (at, some) in pieces.chunks(pieces_at_once).enumerate() {
+            let mut batch = WriteBatch::new();
+            for (offset, piece) in some.iter().enumerate() {
+                let key = piece_key(&self.model, &name, at * pieces_at_once + offset);
+                batch = batch.put(key, ExpectedRevision::Any, Bytes::copy_from_slice(piece));
+            }
+            self.write(batch).await?;
+        }
+        let letters = letters
+            .iter()
+            .map(|(stream, letter)| (stream.to_string(), progress::encode(letter).to_vec()));
+        let model_type = Cow::Borrowed(type_name::<M>());
+        let pieces = pieces.len();
+        let header = Header { progress, letters: letters.collect(), name, pieces, model_type };
+        let before = self.write_header(&header).await?;
+        self.sweep(before, &header.name).await;
+        Ok(())
+    }
+
+    /// Puts a header in the place of another, and answers with whose pieces can go. An earlier
+    /// write that comes late finds another revision, and does nothing.
+    async fn write_header(&self, header: &Header) -> Result<Option<String>, TargetError> {
+        let key = header_key(&self.model);
+        loop {
+            let found = self.documents().get(&key).await?;
+            let expected = found
+                .as_ref()
+                .map_or(ExpectedRevision::Absent, |found| ExpectedRevision::Exact(found.revision));
+            let batch = WriteBatch::new().put(key.clone(), expected, progress::encode(header));
+            match self.write(batch).await {
+                Ok(()) => {
+                    let before = found.and_then(|found| progress::decode(&found.value).ok());
+                    return Ok(before.map(|before: Header| before.name));
+                }
+                // Another process was first; the last one is as good as any.
+                Err(TargetError::Fenced) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Removes the snapshot before, and the rest of those that were never finished.
+    async fn sweep(&self, before: Option<String>, now: &str) {
+        let long_ago = self.kernel.clock().now().saturating_sub(SNAPSHOT_TIME);
+        // Names begin with their time.
+        let long_ago = format!("{:012x}", long_ago.as_millis());
+        let prefix = documents_prefix(&self.model);
+        let old = KeyRange::new(prefix.clone(), format!("{prefix}{}", now.min(&long_ago)));
+        let before = before.map(|name| KeyRange::prefix(pieces_prefix(&self.model, &name)));
+        for range in before.into_iter().chain([old]) {
+            // What stays is swept by a later one.
+            let _ = self.documents().clear(range).await;
+        }
+    }
+
+    /// Removes the snapshots of the versions before this one. A program of such a version that
+    /// runs still, or again, makes its model from the log.
+    pub(super) async fn sweep_versions(
+        &self,
+        name: &ConsumerName,
+        version: u32,
+    ) -> Result<(), TargetError> {
+        let mut rest = Some(KeyRange::prefix(format!("{PREFIX}{name}@")));
+        while let Some(range) = rest {
+            let page = self.documents().scan(ScanQuery::new(range)).await?;
+            for document in &page.documents {
+                // A projection into documents may have had the name before: it has no header.
+                let Some(before) = of_header(&document.key) else { continue };
+                // Earlier programs have made builds of a model too: `name@1.1`.
+                let is_build = before.contains('.');
+                if is_build
+                    || version_of(name.as_str(), before).is_some_and(|before| before < version)
+                {
+                    self.remove(before).await?;
+                }
+            }
+            rest = page.rest;
+        }
+        Ok(())
+    }
+
+    /// Removes the snapshot of another version. Without the header its pieces are nothing.
+    async fn remove(&self, model: &str) -> Result<(), TargetError> {
+        let Ok(model) = model.parse::<ConsumerName>() else { return Ok(()) };
+        let any = ExpectedRevision::Any;
+        let header = WriteBatch::new().remove(header_key(&model), any);
+        self.write(header.remove(mark_key(&model), any)).await?;
+        self.documents().clear(KeyRange::prefix(documents_prefix(&model))).await?;
+        Ok(())
+    }
+}
+
+/// Lets a stopped model be made anew, from its beginning. Whether there is one.
+pub(crate) async fn forget(
+    documents: &dyn DocumentStore,
+    model: &ConsumerName,
+) -> Result<bool, TargetError> {
+    let Some(found) = documents.get(&header_key(model)).await? else { return Ok(false) };
+    let before: Header = decode(&found.value)?;
+    let progress = Progress { checkpoint: None, ..before.progress };
+    // No snapshot has this many pieces.
+    let header = Header { progress, letters: Vec::new(), pieces: usize::MAX, ..before };
+    let expected = ExpectedRevision::Exact(found.revision);
+    let header = progress::encode(&header);
+    let batch = WriteBatch::new().put(header_key(model), expected, header);
+    written(documents.write(batch).await).map(|_| true)
+}
+
+/// Letters as they are kept.
+fn letters(stored: Vec<(String, Vec<u8>)>) -> Result<BTreeMap<StreamId, Letter>, TargetError> {
+    let letter = |(stream, letter): (String, Vec<u8>)| {
+        let stream = stream.parse();
+        let stream = stream.map_err(|e: InvalidStreamId| TargetError::Broken(Arc::new(e)))?;
+        Ok((stream, decode(&letter)?))
+    };
+    stored.into_iter().map(letter).collect()
+}
+
+fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, TargetError> {
+    progress::decode(bytes).map_err(|error| TargetError::Broken(Arc::new(error)))
+}
+
+/// The model of a header.
+fn of_header(key: &[u8]) -> Option<&str> {
+    std::str::from_utf8(key).ok()?.strip_prefix(PREFIX)?.strip_suffix("/snapshot")
+}
+
+fn mark_key(model: &ConsumerName) -> Bytes {
+    format!("{PREFIX}{model}/mark").into()
+}
+
+fn header_key(model: &ConsumerName) -> Bytes {
+    format!("{PREFIX}{model}/snapshot").into()
+}
+
+fn pieces_prefix(model: &ConsumerName, snapshot: &str) -> String {
+    format!("{}{snapshot}/", documents_prefix(model))
+}
+
+fn piece_key(model: &ConsumerName, snapshot: &str, piece: usize) -> Bytes {
+    format!("{}{piece:08x}", pieces_prefix(model, snapshot)).into()
+}

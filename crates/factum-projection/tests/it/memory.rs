@@ -1,0 +1,229 @@
+//! Models in memory: folds whose function panics, never ends or ends the process, and what is
+//! released.
+
+use std::sync::atomic::Ordering;
+
+use factum_core::{
+    AppendBatch, Clock, Content, EventId, EventName, ExpectedVersion, NewEvent, StreamId,
+    SystemClock,
+};
+use factum_projection::{
+    ConsumerHandle, ConsumerState, Fold, Release, StartFrom, StopReason, order_release,
+};
+use factum_testing::bank::AccountEvent;
+use tokio::time::timeout;
+
+use crate::bench::{Bench, Fails, LONG, counts_in_memory, options};
+
+fn ada() -> StreamId {
+    StreamId::new("account", "ada").unwrap()
+}
+
+/// Ada's second deposit is of thirteen cents; Bob has none such.
+async fn deposits(bench: &Bench) {
+    for key in ["ada", "bob"] {
+        bench.open(key).await;
+    }
+    for cents in [1, 13, 2, 3] {
+        bench.deposit("ada", cents).await;
+        bench.deposit("bob", cents + 100).await;
+    }
+}
+
+async fn is_parked(consumer: &ConsumerHandle, attempts: u32, error: &str) {
+    let [letter] = &consumer.dead_letters().await[..] else { panic!("one is parked") };
+    assert_eq!((letter.stream.clone(), letter.version.value()), (ada(), 3));
+    assert!(letter.error.contains(error), "{}", letter.error);
+    assert_eq!(letter.attempts, attempts);
+    assert_eq!(consumer.health().parked, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_event_that_tears_the_model_is_parked_at_once_and_the_rest_flows() {
+    for how in ["panics", "spins"] {
+        let bench = Bench::new();
+        deposits(&bench).await;
+        let fails = Fails::default();
+        let (fails_so, error) = match how {
+            "panics" => (&fails.panics, "the fold panicked: thirteen is too much"),
+            _ => (&fails.spins, "not folded within"),
+        };
+        fails_so.store(true, Ordering::SeqCst);
+        let counts = bench.count_in_memory(&fails);
+        counts.wait_for(bench.head(), LONG).await.unwrap();
+        is_parked(&counts, 1, error).await;
+        let mut expected = bench.fold().await;
+        expected.get_mut("ada").unwrap().cents.truncate(1);
+        assert_eq!(*counts.read().await.unwrap(), expected, "no half of it");
+        if how == "panics" {
+            // Still wrong, it stays.
+            assert!(counts.retry(&ada()).await.unwrap_err().contains(error));
+            is_parked(&counts, 2, error).await;
+            assert_eq!(*counts.read().await.unwrap(), expected);
+        }
+        // Mended, it comes with all that waited, in order.
+        fails_so.store(false, Ordering::SeqCst);
+        counts.retry(&ada()).await.unwrap();
+        let position = bench.deposit("ada", 4).await;
+        counts.wait_for(position, LONG).await.unwrap();
+        assert_eq!(*counts.read().await.unwrap(), bench.fold().await);
+        assert_eq!(counts.health().parked, 0);
+    }
+}
+
+/// The model is made again from the snapshot that was taken when the event was parked.
+#[tokio::test]
+async fn a_release_that_tears_the_model_keeps_what_came_before_and_waits_for_the_rest() {
+    let bench = Bench::new();
+    deposits(&bench).await;
+    let fails = Fails::default();
+    fails.panics.store(true, Ordering::SeqCst);
+    let counts = bench.count_in_memory(&fails);
+    counts.wait_for(bench.head(), LONG).await.unwrap();
+    bench.deposit("ada", 13).await;
+    let position = bench.deposit("ada", 5).await;
+    counts.wait_for(position, LONG).await.unwrap();
+    let told = counts.discard(&ada()).await.unwrap_err();
+    assert!(told.contains("thirteen"), "{told}");
+    let [letter] = &counts.dead_letters().await[..] else { panic!("one is parked") };
+    assert_eq!((letter.version.value(), letter.attempts), (6, 1));
+    assert_eq!(counts.read().await.unwrap()["ada"].cents, [1, 2, 3]);
+    counts.discard(&ada()).await.unwrap();
+    assert_eq!(counts.read().await.unwrap()["ada"].cents, [1, 2, 3, 5]);
+    // What was released stays so.
+    counts.stop().await;
+    let again = bench.again().count_in_memory(&fails);
+    again.wait_for(bench.head(), LONG).await.unwrap();
+    assert_eq!(again.read().await.unwrap()["ada"].cents, [1, 2, 3, 5]);
+    assert_eq!(again.health().parked, 0);
+}
+
+/// Readers would wait for the model until somebody lets it go on.
+#[tokio::test]
+async fn a_paused_model_that_is_torn_is_made_again_and_its_release_answered() {
+    let bench = Bench::new();
+    deposits(&bench).await;
+    let fails = Fails::default();
+    fails.panics.store(true, Ordering::SeqCst);
+    let counts = bench.count_in_memory(&fails);
+    counts.wait_for(bench.head(), LONG).await.unwrap();
+    counts.pause().await;
+    let told = timeout(LONG, counts.retry(&ada())).await.expect("it answers").unwrap_err();
+    assert!(told.contains("thirteen"), "{told}");
+    let read = timeout(LONG, counts.read()).await.expect("it is there").unwrap();
+    assert_eq!(read["ada"].cents, [1]);
+    drop(read);
+    counts.watch().wait_for(|it| it.state == ConsumerState::Paused).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_can_not_be_decoded_is_parked_and_the_model_is_not_made_again() {
+    let bench = Bench::new();
+    deposits(&bench).await;
+    let counts = bench.count_in_memory(&Fails::default());
+    counts.wait_for(bench.head(), LONG).await.unwrap();
+    let before = counts.health().handled;
+    for payload in ["no", r#"{"cents":7}"#] {
+        let id = EventId::derived(SystemClock.now(), payload.as_bytes());
+        let name = EventName::from_static("account.deposited");
+        let event = NewEvent::new(id, name, Content::Json, payload);
+        let batch = AppendBatch::new().write(ada(), ExpectedVersion::Any, [event]);
+        bench.kernel.events().append(batch).await.unwrap();
+    }
+    bench.deposit("bob", 8).await;
+    counts.wait_for(bench.head(), LONG).await.unwrap();
+    assert_eq!(counts.health().handled, before + 1);
+    assert_eq!(counts.read().await.unwrap()["ada"].cents, [1, 13, 2, 3]);
+    counts.discard(&ada()).await.unwrap();
+    assert_eq!(counts.read().await.unwrap()["ada"].cents, [1, 13, 2, 3, 7]);
+}
+
+#[tokio::test]
+async fn a_model_that_is_to_stop_at_a_failure_is_read_as_it_was_before() {
+    let bench = Bench::new();
+    deposits(&bench).await;
+    let fails = Fails::default();
+    fails.panics.store(true, Ordering::SeqCst);
+    let mut strict = options();
+    strict.failure = strict.failure.then_stop();
+    let counts = bench.consumers.fold(counts_in_memory(&fails).with_options(strict)).unwrap();
+    let told = counts.wait_for(bench.head(), LONG).await.unwrap_err();
+    assert!(told.to_string().contains("thirteen"), "{told}");
+    let ConsumerState::Stopped(StopReason::Failed { position, .. }) = counts.health().state else {
+        panic!("{:?}", counts.health().state)
+    };
+    assert_eq!(position.value(), 5);
+    assert_eq!(counts.read().await.unwrap()["ada"].cents, [1]);
+    fails.panics.store(false, Ordering::SeqCst);
+    let counts = bench.count_in_memory(&fails);
+    counts.wait_for(bench.head(), LONG).await.unwrap();
+    assert_eq!(*counts.read().await.unwrap(), bench.fold().await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_fold_that_never_ends_keeps_a_stop_no_longer_than_its_time() {
+    let bench = Bench::new();
+    bench.open("ada").await;
+    bench.deposit("ada", 13).await;
+    let fails = Fails::default();
+    fails.spins.store(true, Ordering::SeqCst);
+    let counts = bench.count_in_memory(&fails);
+    // Each one costs a thread until it ends.
+    let stopped = timeout(LONG, counts.stop()).await;
+    let again = bench.again();
+    again.count_in_memory(&fails);
+    let closed = timeout(LONG, again.consumers.close()).await;
+    fails.spins.store(false, Ordering::SeqCst);
+    assert_eq!(stopped.expect("it stops"), StopReason::Asked);
+    closed.expect("it closes");
+    let counts = bench.again().count_in_memory(&fails);
+    counts.wait_for(bench.head(), LONG).await.unwrap();
+    let released = counts.dead_letters().await;
+    for letter in &released {
+        counts.retry(&letter.stream).await.unwrap();
+    }
+    assert_eq!(*counts.read().await.unwrap(), bench.fold().await);
+}
+
+#[tokio::test]
+async fn where_a_model_began_is_known_over_a_restart() {
+    let bench = Bench::new();
+    bench.open("ada").await;
+    bench.deposit("ada", 1).await;
+    let sum = || {
+        let add = |sum: &mut u64, event, _: &_| {
+            if let AccountEvent::Deposited { cents } = event {
+                *sum += cents;
+            }
+        };
+        Fold::new("sum", 1, add).with_options(options().from(StartFrom::Now))
+    };
+    let first = bench.consumers.fold(sum()).unwrap();
+    first.watch().wait_for(|it| it.state == ConsumerState::Live).await.unwrap();
+    // The process ends, and no event was folded.
+    drop(first);
+    let position = bench.deposit("ada", 20).await;
+    let again = bench.again().consumers.fold(sum()).unwrap();
+    again.wait_for(position, LONG).await.unwrap();
+    assert_eq!(*again.read().await.unwrap(), 20);
+}
+
+#[tokio::test]
+async fn an_order_for_what_is_not_parked_any_more_does_nothing() {
+    let bench = Bench::new();
+    deposits(&bench).await;
+    let fails = Fails::default();
+    fails.panics.store(true, Ordering::SeqCst);
+    let first = bench.again();
+    let counts = first.count_in_memory(&fails);
+    counts.wait_for(bench.head(), LONG).await.unwrap();
+    for _ in 0..2 {
+        let name = counts.name().as_str();
+        order_release(&bench.kernel, name, &ada(), Release::Discard).await.unwrap();
+    }
+    first.consumers.close().await;
+    let counts = bench.count_in_memory(&fails);
+    let mut health = counts.watch();
+    health.wait_for(|it| it.parked == 0 && it.position >= bench.head()).await.unwrap();
+    assert_eq!(counts.read().await.unwrap()["ada"].cents, [1, 2, 3]);
+}
