@@ -89,7 +89,7 @@ impl Pace {
         }
         match &self.care {
             Care::Counting(_) => max = 1,
-            Care::Within(noted) if first >= noted.first => max = 1,
+            // Nothing in it is before it, so that these come one by one.
             Care::Within(noted) => before = before.min(noted.first),
             Care::None | Care::Noting(_) => {}
         }
@@ -170,6 +170,15 @@ mod tests {
             pace.passed(1, at(position));
         }
         assert_eq!(pace.take(from(101)), 100);
+    }
+
+    /// The last of it was only passed, or was another consumer's.
+    #[test]
+    fn after_a_batch_that_failed_events_are_taken_together_again() {
+        let mut pace = Pace::new(100, Mark::default(), at(0));
+        pace.single_out(at(1), at(100));
+        pace.passed(1, at(99));
+        assert_eq!((pace.take(from(100)), pace.take(from(101))), (1, 100));
     }
 
     #[test]

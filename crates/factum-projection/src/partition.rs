@@ -136,6 +136,12 @@ impl Eq for Partitions {}
 
 #[cfg(test)]
 mod tests {
+    use factum_core::{
+        Content, EventHeader, EventId, EventName, NewEvent, Position, StreamId, StreamVersion, Tag,
+        Timestamp,
+    };
+    use factum_testing::bank::AccountEvent;
+
     use super::*;
 
     /// What is stored depends on these numbers.
@@ -143,6 +149,67 @@ mod tests {
     fn the_partition_of_a_key_never_changes() {
         let hashes = ["", "account-ada", "customer:7"].map(|key| hash(key.bytes()) % 64);
         assert_eq!(hashes, [11, 5, 9]);
+    }
+
+    fn deposited(key: &str, tags: &[&str]) -> RecordedEvent {
+        let name = EventName::from_static("account.deposited");
+        let id = EventId::derived(Timestamp::EPOCH, key.as_bytes());
+        let mut event = NewEvent::new(id, name, Content::Json, r#"{"cents":7}"#);
+        event.tags.extend(tags.iter().map(|tag| Tag::parse(tag).unwrap()));
+        let header = EventHeader {
+            position: Position::new(1),
+            version: StreamVersion::new(1),
+            recorded_at: Timestamp::EPOCH,
+            id,
+            schema_version: event.schema_version,
+            content: event.content,
+        };
+        let stream = StreamId::new("account", key).unwrap();
+        RecordedEvent::from_new(header, stream.as_ref(), &event)
+    }
+
+    /// The partition of a key among 64.
+    fn of(key: &str) -> usize {
+        (hash(key.bytes()) % 64) as usize
+    }
+
+    #[test]
+    fn an_event_is_in_the_partition_of_its_key_or_of_its_stream() {
+        let ada = deposited("ada", &["branch:3", "customer:7", "customer:8"]);
+        assert_eq!(Partitions::one().at(&ada), 0);
+        assert_eq!(Partitions::by_stream(64).at(&ada), of("account-ada"));
+        assert_eq!(Partitions::by_stream(8).of(64).at(&ada), of("account-ada"));
+        let by_customer = Partitions::by_tag(64, "customer");
+        assert_eq!(by_customer.at(&ada), of("customer:7"));
+        assert_eq!(by_customer.at(&deposited("bob", &["branch:3"])), of("account-bob"));
+        let by_cents = Partitions::by_event(64, |event: &AccountEvent| match event {
+            AccountEvent::Deposited { cents } => Some(cents.to_string()),
+            _ => None,
+        });
+        assert_eq!(by_cents.at(&ada), of("7"));
+        assert_eq!(by_cents.of(1).at(&ada), 0);
+    }
+
+    #[test]
+    fn there_are_as_many_as_asked_for_within_the_limits() {
+        let counts = [0, 1, 8, 64, 65].map(|count| Partitions::by_stream(count).count());
+        assert_eq!(counts, [1, 1, 8, 64, 64]);
+        assert_eq!(Partitions::by_stream(8).of(3).count(), 3);
+        assert_eq!((Partitions::one().count(), Partitions::default().count()), (1, 1));
+    }
+
+    #[test]
+    fn two_are_equal_that_share_out_alike() {
+        let by_stream = Partitions::by_stream(8);
+        assert_eq!(by_stream, Partitions::by_stream(8));
+        assert_ne!(by_stream, Partitions::by_stream(4));
+        let by_tag = Partitions::by_tag(8, "customer");
+        assert_eq!(by_tag, by_tag.clone());
+        assert_ne!(by_tag, Partitions::by_tag(8, "customer"), "their closures can't be compared");
+        assert_ne!(by_tag, by_tag.of(4));
+        assert_ne!(by_tag, by_stream);
+        assert_eq!(format!("{by_stream:?}"), r#"Partitions { count: 8, by: "stream" }"#);
+        assert_eq!(format!("{by_tag:?}"), r#"Partitions { count: 8, by: "a key" }"#);
     }
 
     #[test]

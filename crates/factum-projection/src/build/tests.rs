@@ -45,6 +45,52 @@ fn an_older_program_changes_nothing_and_a_newer_one_takes_over() {
     assert_eq!(builds.dropped, [build(3, 0)]);
 }
 
+#[test]
+fn a_build_is_shown_with_its_generation_where_it_is_not_the_first_of_its_version() {
+    assert_eq!([build(2, 0).to_string(), build(2, 7).to_string()], ["2", "2.7"]);
+}
+
+#[test]
+fn the_partitions_of_a_build_are_known_until_it_is_cleared() {
+    let mut builds = Builds::first(1, 4);
+    builds.start(2, 1);
+    builds.swap(build(2, 0)).unwrap();
+    assert_eq!(builds.begin(2, 8), Ok(build(2, 1)));
+    let counts = |builds: &Builds| {
+        [build(1, 0), build(2, 0), build(2, 1)].map(|build| builds.partitions(build))
+    };
+    assert_eq!(counts(&builds), [4, 1, 8]);
+    // One partition is what is not written down.
+    assert_eq!(builds.partitions.len(), 2);
+    assert_eq!(builds.discard_old(), Ok(build(1, 0)));
+    builds.cancel(build(2, 1)).unwrap();
+    assert_eq!(builds.dropped, [build(1, 0), build(2, 1)]);
+    builds.cleared(build(1, 0));
+    assert_eq!((counts(&builds), &builds.dropped[..]), ([1, 1, 8], &[build(2, 1)][..]));
+}
+
+#[test]
+fn only_the_build_that_is_under_way_is_cancelled() {
+    let mut builds = Builds::first(1, 1);
+    builds.start(2, 1);
+    assert_eq!(builds.cancel(build(1, 0)), Err(Unfit::Superseded(build(1, 0))));
+    assert_eq!(builds.building, Some(build(2, 0)));
+    builds.cancel(build(2, 0)).unwrap();
+    assert_eq!((builds.building, &builds.dropped[..]), (None, &[build(2, 0)][..]));
+}
+
+#[test]
+fn the_serving_build_and_the_one_before_are_kept_and_no_other() {
+    let mut builds = Builds::first(1, 1);
+    for version in [2, 3] {
+        builds.start(version, 1);
+        builds.swap(build(version, 0)).unwrap();
+    }
+    builds.start(4, 1);
+    let kept = [1, 2, 3, 4].map(|version| builds.keeps(build(version, 0)));
+    assert_eq!(kept, [false, true, true, false]);
+}
+
 #[derive(Debug, Clone, Copy)]
 enum Step {
     Start(u32),
