@@ -288,8 +288,10 @@ async fn files_of_documents_that_are_missing_or_misplaced_are_said() {
     }
 }
 
+/// The files of what is in no run yet. One before them may be left, which is about to be removed.
 fn log_of_documents(path: &Path) -> Vec<PathBuf> {
-    files_in(path, "documents", ".log").into_iter().filter(|it| first(it) > 0).collect()
+    let (_, end) = range(document_runs(path).last().unwrap());
+    files_in(path, "documents", ".log").into_iter().filter(|it| first(it) > end).collect()
 }
 
 #[tokio::test]
