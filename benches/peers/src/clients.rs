@@ -26,7 +26,8 @@ pub(crate) async fn append<P: Peer>(peer: &Arc<P>, load: Load, run: usize) -> Me
     let clients: Vec<_> = (0..load.clients)
         .map(|client| tokio::spawn(client_appends(peer.clone(), load, records, client, begin)))
         .collect();
-    let (mut events, mut latencies) = (0, Vec::new());
+    let mut events = 0;
+    let mut latencies = Vec::new();
     for client in clients {
         let (appended, its_latencies) = client.await.expect("no client panics");
         events += appended;
@@ -43,7 +44,8 @@ async fn client_appends<P: Peer>(
     client: usize,
     begin: Instant,
 ) -> (usize, Vec<Duration>) {
-    let (mut events, mut latencies) = (0, Vec::new());
+    let mut events = 0;
+    let mut latencies = Vec::new();
     let firsts = (0..load.events).step_by(load.events_per_append);
     for first in firsts.skip(client).step_by(load.clients) {
         if begin.elapsed() >= load.time_max {

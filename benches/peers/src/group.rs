@@ -50,9 +50,11 @@ impl Grouped {
 }
 
 fn serve(mut commit: impl Commit, mut received: mpsc::Receiver<Request>) {
-    let (mut group, mut answers) = (Vec::new(), Vec::new());
+    let mut group = Vec::new();
+    let mut answers = Vec::new();
     while let Some(first) = received.blocking_recv() {
-        let (mut next, mut events) = (Some(first), 0);
+        let mut next = Some(first);
+        let mut events = 0;
         while let Some(Request { records, done }) = next {
             events += records.len();
             group.push(records);

@@ -45,7 +45,8 @@ struct Round {
 
 impl<S: fmt::Display> Reading<S> {
     pub(crate) fn new(bench: Bench, store: S, clients: usize, events_per_append: usize) -> Self {
-        let (rounds, bytes_per_event) = (Vec::new(), None);
+        let rounds = Vec::new();
+        let bytes_per_event = None;
         Self { bench, store, clients, events_per_append, rounds, bytes_per_event }
     }
 

@@ -109,7 +109,8 @@ impl<P: Peer> FilledPeer<P> {
         let peer = self.peer.clone().expect("open until it is dropped");
         let events = call.events();
         let work = async move {
-            let (begin, mut latencies) = (Instant::now(), Vec::new());
+            let begin = Instant::now();
+            let mut latencies = Vec::new();
             while begin.elapsed() < time_min {
                 let asked = Instant::now();
                 let found = call.make(&*peer, latencies.len()).await;

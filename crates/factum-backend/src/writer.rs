@@ -435,7 +435,8 @@ impl<C: Commit> Loop<C> {
 fn assert_fits(batch: &AppendBatch, appended: &Appended) {
     let last = appended.first.plus(batch.event_count().saturating_sub(1) as u64);
     assert_eq!(appended.last, last, "an append is answered with a position for each event");
-    let (versions, writes) = (appended.versions.len(), batch.writes().len());
+    let versions = appended.versions.len();
+    let writes = batch.writes().len();
     assert_eq!(versions, writes, "an append is answered with a version for each write");
 }
 

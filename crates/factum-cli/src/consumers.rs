@@ -187,7 +187,8 @@ fn letter_object(consumer: &str, letter: &DeadLetter) -> Value {
 }
 
 fn print_letter(name: &str, letter: &DeadLetter, out: &mut Output) -> Result<(), Failure> {
-    let (stream, parked) = (out.paint().bold(&letter.stream), millisecond(letter.parked_at));
+    let stream = out.paint().bold(&letter.stream);
+    let parked = millisecond(letter.parked_at);
     out.line(format_args!("{stream}  of {name}, parked {parked}"))?;
     out.line(format_args!(
         "  {}, version {}, position {}, tried {}: {}",
@@ -207,7 +208,8 @@ async fn show(args: &LetterArgs, out: &mut Output) -> Result<(), Failure> {
         letter.map(|letter| (it, letter))
     });
     let Some((consumer, letter)) = letters.next() else {
-        let (name, stream) = (&args.consumer, &args.stream);
+        let name = &args.consumer;
+        let stream = &args.stream;
         let text = format!("nothing of this stream is parked: consumer={name} stream={stream}");
         return Err(Failure::new(Exit::Usage, text));
     };
@@ -244,7 +246,8 @@ async fn order(args: &LetterArgs, release: Release, out: &mut Output) -> Result<
     app.close().await?;
     ordered?;
     let what = if release == Release::Retry { "retry" } else { "discard" };
-    let (consumer, stream) = (&args.consumer, args.stream.to_string());
+    let consumer = &args.consumer;
+    let stream = args.stream.to_string();
     if args.json {
         let store = place.to_string();
         return out.line(json!({

@@ -148,7 +148,8 @@ async fn carry_out(
     let orders = Arc::new(Mutex::new(orders.into_iter()));
     let writer = |_| write(work.clone(), orders.clone(), progress.clone());
     let mut writers: JoinSet<_> = (0..WRITERS).map(writer).collect();
-    let (mut all, mut ended) = (Tally::default(), Ok(()));
+    let mut all = Tally::default();
+    let mut ended = Ok(());
     while let Some(writer) = writers.join_next().await {
         match writer.map_err(Failure::from).flatten() {
             Ok(tally) => all.merge(tally),

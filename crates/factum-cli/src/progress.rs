@@ -114,8 +114,10 @@ impl Lines {
         let now = self.begun.elapsed();
         if self.is_due(now) {
             self.told = (now, self.tenths());
-            let (verb, noun) = (self.verb, self.noun);
-            let (done, total) = (grouped(self.done), counted(self.total, noun));
+            let verb = self.verb;
+            let noun = self.noun;
+            let done = grouped(self.done);
+            let total = counted(self.total, noun);
             let percent = self.done * 100 / self.total.max(1);
             output::note(Notes::Lines, format_args!("{verb}: {done} of {total} ({percent} %)"));
         }

@@ -38,7 +38,8 @@ fn scope(app: &App, args: &ReadArgs) -> Result<Scope, Failure> {
     if let Some(category) = &args.category {
         return Ok(Scope::Category(category.clone()));
     }
-    let (types, mut tags) = (args.types.clone(), args.tags.clone());
+    let types = args.types.clone();
+    let mut tags = args.tags.clone();
     for tag in &args.hashed_tags {
         tags.push(hashed(app, tag)?);
     }

@@ -18,7 +18,8 @@ pub(crate) async fn run(args: &RewindArgs, out: &mut Output) -> Result<(), Failu
     let moved = app.consumers().rewind(&args.consumer, Position::new(args.to)).await;
     app.close().await?;
     moved.map_err(failure)?;
-    let (consumer, to) = (args.consumer.as_str(), args.to);
+    let consumer = args.consumer.as_str();
+    let to = args.to;
     if args.json {
         let store = place.to_string();
         return out.line(json!({ "store": store, "consumer": consumer, "position": to }));

@@ -46,7 +46,8 @@ async fn apply(args: &ApplyArgs, out: &mut Output) -> Result<(), Failure> {
         return Err(Failure::new(Exit::Usage, text));
     };
     let applied = apply_postgres_schema(&options).await?;
-    let (schema, version) = (options.schema.as_str(), POSTGRES_SCHEMA_VERSION);
+    let schema = options.schema.as_str();
+    let version = POSTGRES_SCHEMA_VERSION;
     let made = applied == PostgresApplied::Made;
     if args.json {
         return out.line(json!({

@@ -75,7 +75,8 @@ fn print(stats: &PublishedStats, now: Timestamp, out: &mut Output) -> Result<(),
         let since = number::millisecond(worker.since);
         let restarts = counted(worker.restarts, "restart");
         let cause = worker.cause.as_ref().map(|it| format!(", last {it:?}")).unwrap_or_default();
-        let (name, state) = (&worker.name, &worker.state);
+        let name = &worker.name;
+        let state = &worker.state;
         out.line(format_args!("  worker    {name}: {state} since {since}, {restarts}{cause}"))?;
     }
     for consumer in &stats.consumers {
@@ -86,7 +87,8 @@ fn print(stats: &PublishedStats, now: Timestamp, out: &mut Output) -> Result<(),
 }
 
 fn print_kind(kind: &PublishedKind, out: &mut Output) -> Result<(), Failure> {
-    let (name, totals) = (&kind.category, &kind.totals);
+    let name = &kind.category;
+    let totals = &kind.totals;
     out.line(format_args!(
         "  entities  {name}: {} active, {} resident, {} quarantined, mailboxes up to {}",
         grouped(totals.active),

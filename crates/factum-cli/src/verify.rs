@@ -25,7 +25,8 @@ pub(crate) async fn run(args: &VerifyArgs, out: &mut Output) -> Result<(), Failu
     let (place, folder) = place::journal_at(&args.store)?;
     let store = place.to_string();
     let notes = if args.json { Notes::None } else { out.notes() };
-    let (repair, accept_loss) = (args.repair, args.accept_loss);
+    let repair = args.repair;
+    let accept_loss = args.accept_loss;
     let looked = tokio::task::spawn_blocking(move || look(folder, (repair, accept_loss), notes));
     let outcome = looked.await??;
     let printed = match args.json {

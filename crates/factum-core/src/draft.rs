@@ -357,7 +357,8 @@ impl<A: Aggregate> Draft<A> {
         else {
             return;
         };
-        let (at, identity) = ((last.version, last.position), (last.id, last.recorded_at));
+        let at = (last.version, last.position);
+        let identity = (last.id, last.recorded_at);
         let header = SnapshotHeader::new(lineage, at, identity, now);
         tokio::select! {
             biased;

@@ -53,7 +53,8 @@ impl<'a> Encoder<'a> {
         decision: Decision<A>,
     ) -> Result<Encoded<A>, EncodeError> {
         let Decision { events: decided, guards } = decision;
-        let (mut events, mut read) = (Vec::with_capacity(decided.len()), Vec::new());
+        let mut events = Vec::with_capacity(decided.len());
+        let mut read = Vec::new();
         read.reserve_exact(decided.len());
         for event in &decided {
             let (new, as_read) = self.event(event)?;

@@ -23,7 +23,8 @@ pub struct Kernel {
 impl Kernel {
     /// Two stores, the machine's clock and randomness, no tag key.
     pub fn new(events: Arc<dyn EventStore>, documents: Arc<dyn DocumentStore>) -> Self {
-        let (clock, ids) = (Arc::new(SystemClock), Arc::new(SystemIds));
+        let clock = Arc::new(SystemClock);
+        let ids = Arc::new(SystemIds);
         Self { events, documents, clock, ids, tag_key: None }
     }
 

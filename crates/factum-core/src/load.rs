@@ -207,7 +207,8 @@ async fn resume<A: Aggregate>(
     loaded.state = state;
     (loaded.version, loaded.position) = (header.version, header.position);
     loaded.last = Some(*page.events.remove(0).header());
-    let (version, taken_at) = (header.version, Some(header.taken_at));
+    let version = header.version;
+    let taken_at = Some(header.taken_at);
     loaded.since = Since { version, at: taken_at, taken_at };
     Folding::new(stream, at, loaded).run(kernel, page).await
 }

@@ -268,7 +268,8 @@ fn propose<E: Event, R: std::error::Error>(
     query: &Query,
     decision: ModelDecision<E>,
 ) -> Result<(Proposal<R>, Vec<E>), ModelError<R>> {
-    let (mut proposal, mut own) = (Proposal::new(), Vec::new());
+    let mut proposal = Proposal::new();
+    let mut own = Vec::new();
     for (category, key, event) in decision.writes {
         let stream = StreamId::new(&category, &key).map_err(LoadError::from)?;
         let (new, read) = encoder.event(&event)?;

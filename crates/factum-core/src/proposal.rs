@@ -84,7 +84,8 @@ pub(crate) enum Along {
 impl<R> Proposal<R> {
     /// Nothing yet.
     pub(crate) fn new() -> Self {
-        let (batch, ids) = (AppendBatch::new(), Vec::new());
+        let batch = AppendBatch::new();
+        let ids = Vec::new();
         Self { batch, ids, streams: Vec::new(), failures: Vec::new() }
     }
 
@@ -207,7 +208,8 @@ impl<R> Proposal<R> {
 fn assert_fits(batch: &AppendBatch, appended: &Appended) {
     let last = appended.first.plus(batch.event_count().saturating_sub(1) as u64);
     assert_eq!(appended.last, last, "the store answers with a position for each event");
-    let (writes, versions) = (batch.writes(), &appended.versions);
+    let writes = batch.writes();
+    let versions = &appended.versions;
     assert_eq!(versions.len(), writes.len(), "the store answers with a version for each write");
     for (write, version) in writes.iter().zip(versions) {
         let expected = match write.expected {

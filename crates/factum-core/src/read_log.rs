@@ -136,7 +136,9 @@ type Fetch = Pin<Box<dyn Future<Output = Result<Page, StoreError>> + Send>>;
 impl ReadLog {
     /// The read that begins with this page.
     pub fn new(store: Arc<dyn EventStore>, query: ReadQuery) -> Self {
-        let (buffer, pending, expected) = (VecDeque::new(), None, None);
+        let buffer = VecDeque::new();
+        let pending = None;
+        let expected = None;
         Self { store, query, is_done: false, with_system: false, expected, buffer, pending }
     }
 
@@ -210,7 +212,8 @@ impl Stream for ReadLog {
             }
             let this = &mut *self;
             let fetch = this.pending.get_or_insert_with(|| {
-                let (store, query) = (this.store.clone(), this.query.clone());
+                let store = this.store.clone();
+                let query = this.query.clone();
                 Box::pin(async move { store.read(query).await })
             });
             let page = ready!(fetch.as_mut().poll(cx));

@@ -54,7 +54,8 @@ pub struct Repository<A: Aggregate> {
 // A derived `Clone` would ask for `A: Clone`.
 impl<A: Aggregate> Clone for Repository<A> {
     fn clone(&self) -> Self {
-        let (kernel, snapshots) = (self.kernel.clone(), self.snapshots.clone());
+        let kernel = self.kernel.clone();
+        let snapshots = self.snapshots.clone();
         Self { kernel, retry: self.retry, snapshots }
     }
 }

@@ -334,7 +334,8 @@ impl<'a> EncodedEvent<'a> {
         let (stream, position) = self.place.map_or_else(Default::default, |recorded| {
             (recorded.stream().as_str().to_owned(), recorded.position())
         });
-        let (name, schema_version) = (self.name.clone().into_owned(), self.schema_version);
+        let name = self.name.clone().into_owned();
+        let schema_version = self.schema_version;
         DecodeError { stream, position, name, schema_version, reason }
     }
 

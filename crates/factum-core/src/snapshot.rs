@@ -100,7 +100,9 @@ impl SnapshotHeader {
         (event_id, recorded_at): (EventId, Timestamp),
         taken_at: Timestamp,
     ) -> Self {
-        let (state_version, state_type, is_compressed) = (1, Cow::Borrowed(""), false);
+        let state_version = 1;
+        let state_type = Cow::Borrowed("");
+        let is_compressed = false;
         Self {
             state_version,
             state_type,
@@ -127,7 +129,8 @@ pub(crate) struct Snapshots<A> {
 
 impl<A> Clone for Snapshots<A> {
     fn clone(&self) -> Self {
-        let (documents, stats) = (self.documents.clone(), self.stats.clone());
+        let documents = self.documents.clone();
+        let stats = self.stats.clone();
         Self { policy: self.policy, documents, stats, save: self.save, restore: self.restore }
     }
 }
@@ -140,7 +143,8 @@ impl<A> fmt::Debug for Snapshots<A> {
 
 impl<A: Serialize + DeserializeOwned> Snapshots<A> {
     pub(crate) fn new(policy: SnapshotPolicy, documents: Arc<dyn DocumentStore>) -> Self {
-        let (save, restore) = (Cbor::encode::<A> as fn(&_, &mut _) -> _, Cbor::decode::<A> as _);
+        let save = Cbor::encode::<A> as fn(&_, &mut _) -> _;
+        let restore = Cbor::decode::<A> as _;
         Self { policy, documents, stats: Arc::default(), save, restore }
     }
 }

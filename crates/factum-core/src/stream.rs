@@ -218,7 +218,8 @@ impl PartialEq<StreamId> for StreamRef<'_> {
 /// Whether a category of a program's own can be one, as far as a compiler can tell: of letters
 /// outside of ASCII it knows nothing.
 pub const fn may_be_category(name: &str) -> bool {
-    let (bytes, mut i) = (name.as_bytes(), 0);
+    let bytes = name.as_bytes();
+    let mut i = 0;
     while i < bytes.len() {
         let byte = bytes[i];
         if !(byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'.' || byte >= 0x80) {

@@ -88,14 +88,18 @@ type Fetch = Pin<Box<dyn Future<Output = (Reader, Result<Page, ReadError>)> + Se
 impl Subscription {
     /// Everything in this scope from there on.
     pub fn new(kernel: &Kernel, scope: Scope, from: SubscribeFrom) -> Self {
-        let (store, clock) = (kernel.events().clone(), kernel.clock().clone());
+        let store = kernel.events().clone();
+        let clock = kernel.clock().clone();
         let poll = store.guarantees().poll;
-        let (head, with_system) = (store.head(), !hides_system(&scope));
+        let head = store.head();
+        let with_system = !hides_system(&scope);
         let after = (from == SubscribeFrom::Now).then(|| *head.borrow());
         let cursor = Cursor { from, after, lineage: None, last: None, read_at: None };
         let page_max = None;
         let reader = Reader { store, clock, head, poll, scope, with_system, page_max, cursor };
-        let (reader, buffer, pending) = (Some(reader), VecDeque::new(), None);
+        let reader = Some(reader);
+        let buffer = VecDeque::new();
+        let pending = None;
         Self { reader, buffer, pending, lineage: None, checkpoint: None, page_end: None }
     }
 

@@ -20,7 +20,8 @@ impl<A: Aggregate> Repository<A> {
         query: Query,
         attempts: &mut Attempts,
     ) -> Result<Vec<RecordedEvent>, StoreError> {
-        let (mut found, mut next) = (Vec::new(), Some(ReadQuery::matching(query)));
+        let mut found = Vec::new();
+        let mut next = Some(ReadQuery::matching(query));
         let kernel = self.kernel();
         while let Some(query) = next {
             let read = || kernel.events().read(query.clone());

@@ -66,7 +66,9 @@ fn main() {
          payload_bytes={PAYLOAD_BYTES} streams={STREAMS} rounds={rounds} client_threads={}",
         client_threads(),
     );
-    let (mut factum, mut bare, mut table) = (Vec::new(), Vec::new(), Vec::new());
+    let mut factum = Vec::new();
+    let mut bare = Vec::new();
+    let mut table = Vec::new();
     for round in 0..rounds {
         let (rate, group) = runtime.block_on(measure_factum(&arguments));
         factum.push(rate);
@@ -77,7 +79,9 @@ fn main() {
             factum[round], bare[round], table[round]
         );
     }
-    let (factum, bare, table) = (median(factum), median(bare), median(table));
+    let factum = median(factum);
+    let bare = median(bare);
+    let table = median(table);
     println!("median: factum={factum:.0} bare={bare:.0} table={table:.0} events/s");
     println!("factum / bare = {:.2} (target 0.70)", factum / bare);
     println!("factum / table = {:.2}", factum / table);
@@ -207,8 +211,10 @@ async fn insert(client: &Client, events: usize, group: usize, table: &str) -> f6
             .collect();
         let payloads = vec![vec![7_u8; PAYLOAD_BYTES]; count];
         let none: Vec<&[u8]> = vec![&[]; count];
-        let (ones, types) = (vec![1_i64; count], vec![TYPE; count]);
-        let (times, contents) = (vec![now; count], vec![1_i32; count]);
+        let ones = vec![1_i64; count];
+        let types = vec![TYPE; count];
+        let times = vec![now; count];
+        let contents = vec![1_i32; count];
         client
             .execute(
                 &insert,

@@ -124,7 +124,8 @@ impl Committer {
         let round = Round::gather(pending);
         let delay = self.commit_delay.0.as_ref().map_or(0, |delay| delay().as_micros());
         let hold_us = i64::try_from(delay).unwrap_or(i64::MAX);
-        let (now, known) = (self.clock.now(), self.head.position());
+        let now = self.clock.now();
+        let known = self.head.position();
         let rows = match self.store(&round, (now, hold_us)) {
             Ok(rows) => rows,
             Err(error) => {
@@ -157,7 +158,8 @@ impl Committer {
         (now, hold_us): (Timestamp, i64),
     ) -> Result<Vec<Row>, CommitError> {
         let seen = self.seen()?;
-        let (now, known) = (signed(now.as_micros()), signed(seen.head.value()));
+        let now = signed(now.as_micros());
+        let known = signed(seen.head.value());
         let mut parameters = round.parameters((&self.lock_ms, &hold_us, &now, &known));
         parameters.push((&seen.server, Type::BYTEA));
         let rows = self.session.ask(&self.statements.append, &parameters)?;
@@ -331,7 +333,9 @@ impl Answer {
     pub(crate) fn read(rows: &[Row]) -> Result<Self, StoreError> {
         let row = rows.first().ok_or_else(no_row)?;
         let numbers = |column| get::<Option<Vec<i64>>>(row, column).map(Option::unwrap_or_default);
-        let (versions, erased, deleted) = (numbers(2)?, numbers(3)?, numbers(4)?);
+        let versions = numbers(2)?;
+        let erased = numbers(3)?;
+        let deleted = numbers(4)?;
         let version = |number: i64| StreamVersion::new(unsigned(number));
         // Without a list nothing was ever erased.
         let at = |numbers: &[i64], place: usize| numbers.get(place).copied().unwrap_or(0);
@@ -340,8 +344,10 @@ impl Answer {
             erased_through: version(at(&erased, place)),
             deleted_at: version(at(&deleted, place)),
         });
-        let (members, codes): (Vec<i32>, Vec<i32>) = (get(row, 5)?, get(row, 6)?);
-        let (at, values): (Vec<i32>, Vec<i64>) = (get(row, 7)?, get(row, 8)?);
+        let members: Vec<i32> = get(row, 5)?;
+        let codes: Vec<i32> = get(row, 6)?;
+        let at: Vec<i32> = get(row, 7)?;
+        let values: Vec<i64> = get(row, 8)?;
         let place = |number: i32| usize::try_from(number).unwrap_or(0).saturating_sub(1);
         let refusals = members.into_iter().zip(codes).zip(at.into_iter().zip(values));
         let refusals = refusals.map(|((member, code), (at, value))| Refusal {
@@ -370,7 +376,8 @@ impl Answer {
             if self.refusals.iter().any(|refusal| refusal.member == place) {
                 continue;
             }
-            let (first, mut versions) = (stored.head.next(), Vec::new());
+            let first = stored.head.next();
+            let mut versions = Vec::new();
             for write in member.batch.writes() {
                 let bounds = stored.bounds.entry(&write.stream).or_default();
                 bounds.version = bounds.version.plus(write.events.len() as u64);

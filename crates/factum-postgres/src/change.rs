@@ -55,8 +55,10 @@ impl Committer {
         );
         let rows = rows.map_err(append_error)?;
         let row = rows.first().ok_or_else(no_row)?;
-        let (code, info): (i32, _) = (get(row, 0)?, info(row, 1)?);
-        let (version, stream) = (info.bounds.version, stream.clone());
+        let code: i32 = get(row, 0)?;
+        let info = info(row, 1)?;
+        let version = info.bounds.version;
+        let stream = stream.clone();
         match (code, change) {
             (0, _) => Ok(info),
             (1, StreamChange::Delete(expected)) => {

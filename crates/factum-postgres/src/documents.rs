@@ -40,12 +40,14 @@ pub(crate) async fn scan(
     statements: &Statements,
     query: &ScanQuery,
 ) -> Result<ScanPage, StoreError> {
-    let (from, to) = (&query.range.from[..], query.range.to.as_deref());
+    let from = &query.range.from[..];
+    let to = query.range.to.as_deref();
     let is_forward = query.direction == Direction::Forward;
     let documents_max = query.documents_max.min(PAGE_EVENTS_MAX);
     let bytes_max = query.bytes_max.min(PAGE_BYTES_MAX);
     // One more than is wanted, to see whether it is there.
-    let (max, bytes) = (documents_max as i32 + 1, bytes_max as i64);
+    let max = documents_max as i32 + 1;
+    let bytes = bytes_max as i64;
     let rows = pool
         .read(
             &statements.scan_documents,
@@ -59,7 +61,8 @@ pub(crate) async fn scan(
         )
         .await?;
     let mut documents = Vec::with_capacity(rows.len());
-    let (mut size, mut more) = (0, false);
+    let mut size = 0;
+    let mut more = false;
     for row in &rows {
         let document = document(row)?;
         size += document.key.len() + document.value.len();
@@ -139,7 +142,8 @@ pub(crate) async fn clear(
     statements: &Statements,
     (range, lock_ms): (&KeyRange, i32),
 ) -> Result<(), StoreError> {
-    let (from, to) = (&range.from[..], range.to.as_deref());
+    let from = &range.from[..];
+    let to = range.to.as_deref();
     loop {
         let rows = pool
             .ask(

@@ -115,8 +115,10 @@ impl Dialer {
             connected.map_err(|_| no_answer(place))?.map_err(|e| error::at(place, &e))?;
         let warned = Arc::new(AtomicBool::new(false));
         let driver = tokio::spawn(drive(connection, Arc::clone(&warned), news));
-        let (cancel, runtime) = (client.cancel_token(), Handle::current());
-        let (is_asked, dialer) = (AtomicBool::new(false), self.clone());
+        let cancel = client.cancel_token();
+        let runtime = Handle::current();
+        let is_asked = AtomicBool::new(false);
+        let dialer = self.clone();
         let link = Link { client, cancel, driver, runtime, warned, is_asked, dialer };
         match link.pin_isolation().await {
             Ok(()) => Ok(link),
@@ -218,7 +220,8 @@ impl Link {
     async fn pin_isolation(&self) -> Result<(), StoreError> {
         // Not by `ask`: what a server warns of when a session begins is about no commit.
         let asked = "SELECT pg_catalog.current_setting('default_transaction_isolation')";
-        let (place, limit) = (self.dialer.place(), self.dialer.statement_timeout());
+        let place = self.dialer.place();
+        let limit = self.dialer.statement_timeout();
         let row = timeout(limit, self.client.query_typed_one(asked, &[])).await;
         let row = row.map_err(|_| no_answer(place))?.map_err(|e| error::at(place, &e))?;
         if get::<&str>(&row, 0)? != "read committed" {
@@ -264,7 +267,8 @@ impl Link {
 
     /// Runs statements without parameters whose outcome is of no account.
     pub(crate) async fn run(&self, statements: &str) -> Result<(), StoreError> {
-        let (place, limit) = (self.dialer.place(), self.dialer.statement_timeout());
+        let place = self.dialer.place();
+        let limit = self.dialer.statement_timeout();
         match timeout(limit, self.client.batch_execute(statements)).await {
             Ok(done) => done.map_err(|e| error::at(place, &e)),
             Err(_) => Err(no_answer(place)),
@@ -278,7 +282,8 @@ impl Link {
         statement: &str,
         parameters: &[Parameter<'_>],
     ) -> Result<Vec<Row>, CommitError> {
-        let (place, limit) = (self.dialer.place(), self.dialer.statement_timeout());
+        let place = self.dialer.place();
+        let limit = self.dialer.statement_timeout();
         self.warned.store(false, Ordering::Release);
         self.is_asked.store(true, Ordering::Release);
         let mut asked = std::pin::pin!(self.client.query_typed(statement, parameters));

@@ -147,7 +147,8 @@ mod tests {
         for text in ["a", "_", "ledger_2", "select", &"a".repeat(48)] {
             assert_eq!(SchemaName::new(text).unwrap().quoted(), format!("\"{text}\""));
         }
-        let (long, wide) = ("a".repeat(49), "ä".repeat(10));
+        let long = "a".repeat(49);
+        let wide = "ä".repeat(10);
         for text in [
             "", "1a", "pg_a", "A", "Ledger", "a b", "a-b", "a.b", "a\"", "a'", "a;", "a\\", "a\0",
             "a\n", "$$", "@schema@", "ſ", "а", &long, &wide,

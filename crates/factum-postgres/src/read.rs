@@ -96,7 +96,8 @@ fn build(query: &ReadQuery, rows: &[Row]) -> Result<Page, StoreError> {
         }),
         _ => None,
     };
-    let (mut events, mut erased) = (Vec::with_capacity(rows.len()), Vec::new());
+    let mut events = Vec::with_capacity(rows.len());
+    let mut erased = Vec::new();
     for row in rows {
         match get(row, 0)? {
             EVENT => events.push(row),
@@ -132,7 +133,8 @@ fn fill<'q>(
 ) -> Result<(PageBuilder<'q>, Option<u64>), StoreError> {
     let mut page = PageBuilder::new(query);
     let (events_max, bytes_max) = room(query);
-    let (mut size, mut last) = (0_i64, None);
+    let mut size = 0_i64;
+    let mut last = None;
     for row in rows {
         if page.is_full() {
             return Ok((page, last));

@@ -97,7 +97,8 @@ impl<'g> Round<'g> {
         let some_are_repeated = pending.iter().any(|member| member.batch.is_repeated());
         let mut round = Self { some_are_repeated, ..Self::default() };
         // Streams that members write, or that members wait for.
-        let (mut written, mut waited) = (HashSet::new(), HashSet::new());
+        let mut written = HashSet::new();
+        let mut waited = HashSet::new();
         let mut ids: HashSet<EventId> = HashSet::new();
         // The events of members, in any positions, where there are conditions to ask for them.
         let some_have_conditions = pending.iter().any(|it| !it.batch.conditions().is_empty());
@@ -145,7 +146,8 @@ impl<'g> Round<'g> {
 
     fn add(&mut self, member: &'g Pending) {
         self.members.push(member);
-        let (batch, number) = (&member.batch, count(self.members.len()));
+        let batch = &member.batch;
+        let number = count(self.members.len());
         if self.some_are_repeated {
             self.repeated.push(batch.is_repeated());
             self.since.push(signed(member.since.as_micros()));

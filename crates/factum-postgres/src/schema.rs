@@ -156,7 +156,8 @@ fn made(schema: &SchemaName, lineage: Lineage, steps: Steps) -> String {
 /// # Ok::<(), factum_core::StoreError>(())
 /// ```
 pub fn grants_sql(schema: &SchemaName, role: &RoleName) -> String {
-    let (schema, role) = (schema.quoted(), role.quoted());
+    let schema = schema.quoted();
+    let role = role.quoted();
     let grant = |rights: &str, names: &[&str]| {
         let names: Vec<_> = names.iter().map(|name| format!("{schema}.{name}")).collect();
         format!("GRANT {rights} {} TO {role};\n", names.join(", "))
@@ -282,7 +283,8 @@ async fn bring_locked(
     steps: Steps,
     has_schema: bool,
 ) -> Result<Applied, StoreError> {
-    let (schema, place) = (&options.schema, options.place());
+    let schema = &options.schema;
+    let place = options.place();
     let has_log = look(link, schema).await?.has_log;
     let version = if has_log { Some(version(link, schema).await?) } else { None };
     if is_present(version, steps, &place)? {

@@ -86,7 +86,8 @@ impl PostgresStore {
         let end = LogEnd { head: stored.head, last_at: answer.recorded_at, now };
         let mut doubts = doubts(&round, &answer, &stored);
         let doubt = doubts.pop().ok_or_else(documents::no_row)?;
-        let (mut replies, mut asked) = (Replies::default(), Questions::default());
+        let mut replies = Replies::default();
+        let mut asked = Questions::default();
         loop {
             // The lock is held, so that what was true when it was refused still is.
             let judged = doubt.known.judge(&doubt.batch, end, &replies)?;
@@ -94,7 +95,8 @@ impl PostgresStore {
             if open.is_empty() {
                 return judged.outcome.unwrap_or_else(|| Err(documents::no_row().into()));
             }
-            let (asking, missing) = (Asking::of(&open.ids), Missing::of(&open.missing));
+            let asking = Asking::of(&open.ids);
+            let missing = Missing::of(&open.missing);
             let statement = &self.statements.find_ids;
             let rows = ask(transaction, place, statement, asking.parameters()).await?;
             Asking::answer(&open.ids, &rows, &mut replies)?;
@@ -133,7 +135,8 @@ impl PostgresStore {
     /// Others look at the head when, and if, the transaction is committed. The lock that a
     /// `NOTIFY` takes at its commit is no loss here: the log's is held already.
     async fn tell_when_committed(&self, transaction: &Transaction<'_>) -> Result<(), StoreError> {
-        let (place, channel) = (self.place_to_write()?, vec![(&self.channel as _, Type::TEXT)]);
+        let place = self.place_to_write()?;
+        let channel = vec![(&self.channel as _, Type::TEXT)];
         ask(transaction, place, NOTIFY, channel).await.map(drop)
     }
 }

@@ -75,7 +75,8 @@ impl<E: Event> EventBus<E> {
         let through = *reading.kernel.events().head().borrow();
         let page_max = (BATCH_EVENTS_DEFAULT, BATCH_BYTES_DEFAULT);
         let source = Source::new(reading.clone(), Scope::Log, page_max, Err(through));
-        let (names, decoded) = (Names::new(Unknown::Ignore), VecDeque::new());
+        let names = Names::new(Unknown::Ignore);
+        let decoded = VecDeque::new();
         Self { names, reading, source, chunk: None, decoded, through }
     }
 

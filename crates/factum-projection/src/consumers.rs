@@ -113,7 +113,8 @@ impl Consumers {
         let name = ConsumerName::new(P::NAME)?.versioned(P::VERSION);
         let work = Projecting { projection, names: Names::new(options.unknown) };
         let target = Arc::new(work.projection.declare(target));
-        let (work, target_of) = (Arc::new(work), target.clone());
+        let work = Arc::new(work);
+        let target_of = target.clone();
         let launch = Launch { name, work, target: target_of, options, is_layout_kept: true };
         let consumer = self.launch(launch)?;
         Ok(ProjectionHandle { consumer, target })

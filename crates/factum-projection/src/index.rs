@@ -206,7 +206,8 @@ impl Index {
         if !key.starts_with(&self.prefix) {
             return Ok(Vec::new());
         }
-        let (before, now) = (self.entries(key, before)?, self.entries(key, after)?);
+        let before = self.entries(key, before)?;
+        let now = self.entries(key, after)?;
         let gone = before.difference(&now).map(|entry| (entry, None));
         let written = now.iter().map(|entry| (entry, after.cloned()));
         let prefix = prefix(consumer, &self.name);
@@ -369,7 +370,8 @@ mod tests {
             left in value(), right in value(), keys in ("[\0a-c]{1,3}", "[\0a-c]{1,3}"),
         ) {
             let of = |value: &IndexValue, key: &str| [value.encode(), key.into()].concat();
-            let (a, b) = (of(&left, &keys.0), of(&right, &keys.1));
+            let a = of(&left, &keys.0);
+            let b = of(&right, &keys.1);
             prop_assert_eq!(a.cmp(&b), (&left, &keys.0).cmp(&(&right, &keys.1)));
             prop_assert_eq!(document_key(&a), Some(keys.0.as_bytes()));
         }
@@ -384,7 +386,8 @@ mod tests {
                 1 => Bound::Excluded(value.clone()),
                 _ => Bound::Unbounded,
             };
-            let (from, to) = (bound(bounds, &low), bound(bounds / 3, &high));
+            let from = bound(bounds, &low);
+            let to = bound(bounds / 3, &high);
             let is_bounded = from != Bound::Unbounded || to != Bound::Unbounded;
             let is_kind_fine = !is_bounded || value.kind() == low.kind();
             let expected = is_kind_fine && (from.clone(), to.clone()).contains(&value);

@@ -250,9 +250,11 @@ impl<T: DeserializeOwned> ReadModel<T> {
 
     async fn wait_elsewhere(&self, position: Position, timeout: Duration) -> Result<(), WaitError> {
         let kernel = self.stored.kernel();
-        let (clock, of) = (kernel.clock(), kernel.clone());
+        let clock = kernel.clock();
+        let of = kernel.clone();
         let targets: Targets<Documents> = Arc::new(move |_| Documents::new(&of));
-        let (mut reached, mut consumer) = (Position::ZERO, self.stored.name().clone());
+        let mut reached = Position::ZERO;
+        let mut consumer = self.stored.name().clone();
         let come = async {
             loop {
                 // A store that can't be reached for a while is asked again.
@@ -294,7 +296,8 @@ impl<T: DeserializeOwned> ReadModel<T> {
         if cached.is_some_and(|(of, names)| of == build && names.contains(index)) {
             return Ok(true);
         }
-        let (documents, consumer) = (self.stored.kernel().documents(), self.consumer(build));
+        let documents = self.stored.kernel().documents();
+        let consumer = self.consumer(build);
         let has_begun = Documents::has_begun(documents, &consumer).await?;
         let names = Arc::new(declared_indexes(documents, &consumer).await?);
         let is_there = names.contains(index);
@@ -315,7 +318,8 @@ impl<T: DeserializeOwned> ReadModel<T> {
             None => Cbor::decode(bytes),
         };
         value.map_err(|error| {
-            let (projection, key) = (self.stored.name().clone(), key.into());
+            let projection = self.stored.name().clone();
+            let key = key.into();
             QueryError::Decode { projection, build, key, error }
         })
     }

@@ -79,7 +79,8 @@ impl Pace {
     pub(crate) fn take(&self, positions: impl Iterator<Item = Position>) -> usize {
         let mut positions = positions.peekable();
         let first = positions.peek().copied().unwrap_or(Position::ZERO);
-        let (mut max, mut before) = (self.batch_max, Position::new(u64::MAX));
+        let mut max = self.batch_max;
+        let mut before = Position::new(u64::MAX);
         if let Some(narrow) = self.narrow {
             match first < narrow.first {
                 true => before = narrow.first,

@@ -67,7 +67,8 @@ pub(crate) struct Chunk {
 impl Chunk {
     /// A whole page.
     pub(crate) fn of(page: Page) -> Self {
-        let (range, through) = (0..page.events.len(), page.scanned_through);
+        let range = 0..page.events.len();
+        let through = page.scanned_through;
         Self { page: Arc::new(page), range, through }
     }
 

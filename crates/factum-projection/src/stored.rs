@@ -162,7 +162,8 @@ impl StoredOrder {
     }
 
     pub(crate) fn of(letter: &DeadLetter, release: Release) -> Self {
-        let (stream, version) = (letter.stream.to_string(), letter.version.value());
+        let stream = letter.stream.to_string();
+        let version = letter.version.value();
         Self { stream, version, release }
     }
 }

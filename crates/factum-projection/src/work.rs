@@ -63,7 +63,8 @@ fn prefix(name: &str) -> Option<&str> {
 
 /// The events that a stored one is now: usually one.
 pub(crate) fn decode<E: Event>(event: &RecordedEvent) -> Result<(Option<E>, Vec<E>), Failure> {
-    let (mut first, mut rest) = (None, Vec::new());
+    let mut first = None;
+    let mut rest = Vec::new();
     let mut sink = |event| match first {
         None => first = Some(event),
         Some(_) => rest.push(event),

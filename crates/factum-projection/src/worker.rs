@@ -202,7 +202,8 @@ impl<W: Work> Worker<W> {
     /// What comes next, or an order before it.
     async fn fetch(&mut self, life: &mut Life) -> Result<Option<Chunk>, End> {
         let head = self.reading.kernel.events().head();
-        let (clock, is_asked) = (self.reading.kernel.clock().clone(), self.takes_stored_orders());
+        let clock = self.reading.kernel.clock().clone();
+        let is_asked = self.takes_stored_orders();
         let at_end = life.source.is_live() && *head.borrow() <= self.health.position();
         let state = if at_end { ConsumerState::Live } else { ConsumerState::CatchingUp };
         self.health.tell(state);

@@ -197,7 +197,8 @@ impl<A: Aggregate> Entities<A> {
         command: A::Command,
         metadata: Metadata,
     ) -> Result<Outcome<A>, AskError<A::Rejection>> {
-        let (command, metadata) = (Arc::new(command), id.stamp(metadata));
+        let command = Arc::new(command);
+        let metadata = id.stamp(metadata);
         self.order(key.as_ref(), Order { command, metadata, once: Some(Once::new(id)) }).await
     }
 
@@ -376,7 +377,8 @@ impl<A: Aggregate> Entities<A> {
         let mut found = Vec::new();
         for shard in self.system.directory.shards() {
             found.extend(shard.iter().filter_map(|(stream, slot)| {
-                let (stream, cause) = (stream.clone(), slot.cell.quarantine()?.clone());
+                let stream = stream.clone();
+                let cause = slot.cell.quarantine()?.clone();
                 Some(QuarantinedEntity { stream, cause })
             }));
         }

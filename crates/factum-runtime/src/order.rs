@@ -138,7 +138,8 @@ async fn find<A: Aggregate>(
 fn found_of<'a, A: Aggregate>(
     recorded: impl Iterator<Item = &'a RecordedEvent>,
 ) -> Result<Option<Found<A>>, LoadError> {
-    let (mut events, mut last) = (Vec::new(), None);
+    let mut events = Vec::new();
+    let mut last = None;
     for event in recorded {
         events.extend(event.decode::<A::Event>()?);
         last = Some(event);

@@ -101,7 +101,8 @@ struct Staff {
 impl Supervisor {
     /// A supervisor without workers.
     pub fn new(clock: Arc<dyn Clock>, ids: Arc<dyn IdSource>) -> Self {
-        let (inner, changes) = (Mutex::default(), watch::Sender::new(0));
+        let inner = Mutex::default();
+        let changes = watch::Sender::new(0);
         Self { shared: Arc::new(Shared { clock, ids, inner, changes }) }
     }
 
@@ -127,7 +128,9 @@ impl Supervisor {
         }
         let id = WorkerId(inner.added);
         inner.added += 1;
-        let (stop, run, timer) = (watch::Sender::new(false), None, None);
+        let stop = watch::Sender::new(false);
+        let run = None;
+        let timer = None;
         let staff = Staff { name: name.clone(), factory, runtime, stop, run, timer };
         inner.staff.insert(id, staff);
         let rules = Rules { name, policy, strategy, restart, grace };
@@ -276,8 +279,9 @@ impl Shared {
         let Some(staff) = inner.staff.get_mut(&id) else { return };
         staff.set_timer(None);
         staff.stop = watch::Sender::new(false);
-        let (name, factory, runtime) =
-            (staff.name.clone(), staff.factory.clone(), staff.runtime.clone());
+        let name = staff.name.clone();
+        let factory = staff.factory.clone();
+        let runtime = staff.runtime.clone();
         let cx = WorkerContext { name, clock: self.clock.clone(), stop: staff.stop.subscribe() };
         drop(inner);
         let run = runtime.spawn(Run::new(Arc::downgrade(self), id, ticket).run(factory, cx));

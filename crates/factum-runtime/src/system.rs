@@ -180,7 +180,8 @@ impl<A: Aggregate> System<A> {
 
     /// Answers everything that waits with `Closed`. How many messages, and who is at work.
     pub(crate) fn drain(&self) -> (usize, Vec<StreamId>) {
-        let (mut refused, mut unfinished) = (0, Vec::new());
+        let mut refused = 0;
+        let mut unfinished = Vec::new();
         for mut shard in self.directory.shards() {
             let mut messages = Vec::new();
             for (stream, slot) in shard.iter_mut().filter(|(_, slot)| slot.cell.is_running()) {
@@ -317,7 +318,8 @@ impl<A: Aggregate> Running<A> {
     }
 
     async fn perform(&self, next: Next<Entity<A>>, attempts: &mut Attempts) -> Input<Entity<A>> {
-        let (system, stream) = (&*self.system, &self.stream);
+        let system = &*self.system;
+        let stream = &self.stream;
         let repository = &system.repository;
         match next {
             Next::Pause(pause) => {
@@ -365,7 +367,9 @@ impl<A: Aggregate> Running<A> {
     }
 
     fn answer(&self, answers: Answers<Entity<A>>, appended: Option<&Appended>) {
-        let (mut commands, mut rejected, mut failed) = (0, 0, 0);
+        let mut commands = 0;
+        let mut rejected = 0;
+        let mut failed = 0;
         for (message, answer) in answers {
             match &answer {
                 Answer::Failed(_) => failed += 1,
@@ -390,7 +394,8 @@ impl<A: Aggregate> Drop for Running<A> {
     fn drop(&mut self) {
         let mut lost = Vec::new();
         if !self.is_over {
-            let (system, now) = (&self.system, self.system.now());
+            let system = &self.system;
+            let now = system.now();
             let mut shard = system.directory.shard(&self.stream);
             if let Some(slot) = shard.find(&self.stream) {
                 lost = slot.cell.abandon();

@@ -170,7 +170,8 @@ impl App {
         };
         let Some(position) = position else { return Ok(()) };
         let wait = |name: &String| {
-            let (consumers, name) = (self.consumers().clone(), name.clone());
+            let consumers = self.consumers().clone();
+            let name = name.clone();
             async move { consumers.wait_for(&name, position, within).await }
         };
         all(names.iter().map(wait)).await

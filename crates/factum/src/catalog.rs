@@ -58,7 +58,8 @@ impl Catalog {
         }
         self.add_events::<A::Event>()?;
         let mut noted = self.0.write().expect("no holder of the lock panics");
-        let (category, second) = (A::CATEGORY, std::any::type_name::<A>());
+        let category = A::CATEGORY;
+        let second = std::any::type_name::<A>();
         let first = *noted.categories.entry(category).or_insert(second);
         if first != second {
             return Err(Clash::Category { category, first, second });
@@ -77,7 +78,8 @@ impl Catalog {
         for found in E::types() {
             let first = *noted.names.entry(found.name.clone()).or_insert(found.rust_type);
             if first != found.rust_type {
-                let (name, second) = (found.name, found.rust_type);
+                let name = found.name;
+                let second = found.rust_type;
                 return Err(DuplicateEventType { name, first, second });
             }
         }

@@ -43,8 +43,10 @@ type Ending = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl Running {
     pub(crate) fn new(kernel: &Kernel, options: EntityOptions, routes: Vec<Route>) -> Self {
-        let (clock, ids) = (kernel.clock().clone(), kernel.ids().clone());
-        let (started, supervisor) = (clock.monotonic(), Supervisor::new(clock, ids));
+        let clock = kernel.clock().clone();
+        let ids = kernel.ids().clone();
+        let started = clock.monotonic();
+        let supervisor = Supervisor::new(clock, ids);
         let consumers = Consumers::new(kernel.clone());
         Self { supervisor, consumers, started, options, routes, sets: Mutex::default() }
     }
@@ -68,9 +70,11 @@ impl Running {
         let sets: Vec<_> = self.sets().values().map(|set| set.stats.clone()).collect();
         let mut kinds: Vec<_> = sets.iter().map(|stats| stats()).collect();
         kinds.sort_by_key(|kind| kind.category);
-        let (total, workers) = (total(&kinds), self.supervisor.health());
+        let total = total(&kinds);
+        let workers = self.supervisor.health();
         let consumers = self.consumers.list().iter().flat_map(ConsumerStats::of).collect();
-        let (at, uptime) = (clock.now(), clock.monotonic().saturating_since(self.started));
+        let at = clock.now();
+        let uptime = clock.monotonic().saturating_since(self.started);
         AppStats { at, uptime, total, kinds, workers, consumers }
     }
 

@@ -99,7 +99,8 @@ impl Secrets<'_> {
 fn new_secret(ids: &dyn IdSource, clock: &dyn Clock) -> [u8; 32] {
     let mut secret = [0; 32];
     for half in secret.chunks_mut(16) {
-        let (one, two) = (ids.uuid(clock.now()).as_u128(), ids.uuid(clock.now()).as_u128());
+        let one = ids.uuid(clock.now()).as_u128();
+        let two = ids.uuid(clock.now()).as_u128();
         half.copy_from_slice(&(one ^ two.rotate_left(64)).to_be_bytes());
     }
     secret

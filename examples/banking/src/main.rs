@@ -67,7 +67,8 @@ async fn money_moves(bank: &Bank) -> Result<(), Box<dyn Error>> {
             Err(error) => return Err(error.into()),
         }
     }
-    let (ada, bob) = (bank.cents("ada").await?, bank.cents("bob").await?);
+    let ada = bank.cents("ada").await?;
+    let bob = bank.cents("bob").await?;
     row("what they have", &format!("ada {ada} cents, bob {bob}"));
     Ok(())
 }
@@ -84,7 +85,8 @@ async fn everybody_comes_at_once(bank: &Bank) -> Result<(), Box<dyn Error>> {
             })
         })
         .collect();
-    let (mut done, mut away) = (0, 0);
+    let mut done = 0;
+    let mut away = 0;
     for customer in customers {
         match customer.await? {
             Ok(_) => done += 1,

@@ -70,7 +70,8 @@ async fn fill_the_shelves(app: &App) -> Result<Position, Problem> {
         ("pot", "A pot for four", "dishes", 3_400),
         ("cup", "A cup", "dishes", 650),
     ] {
-        let (title, shelf) = (title.into(), shelf.into());
+        let title = title.into();
+        let shelf = shelf.into();
         let listed =
             app.execute::<Product>(key, &ProductCommand::List { title, shelf, cents }).await?;
         last = last.max(listed.position.unwrap_or_default());
@@ -129,7 +130,9 @@ async fn place(
     product: &str,
     (pieces, cents): (u64, u64),
 ) -> Result<Position, Problem> {
-    let (day, customer, product) = (day.into(), customer.into(), product.into());
+    let day = day.into();
+    let customer = customer.into();
+    let product = product.into();
     let place = OrderCommand::Place { day, customer, product, pieces, cents };
     Ok(app.execute::<Order>(key, &place).await?.position.unwrap_or_default())
 }
@@ -171,7 +174,8 @@ async fn release(app: &App, sales: &ReadModel<Sales>) -> Result<Maintained<Docum
 async fn buy(app: App) -> Result<Position, Problem> {
     let mut last = Position::ZERO;
     for number in 1..=200 {
-        let (key, day) = (format!("late-{number}"), "2026-03-05");
+        let key = format!("late-{number}");
+        let day = "2026-03-05";
         last = place(&app, &key, day, "zoe", "cup", (1, 650)).await?;
     }
     Ok(last)
@@ -182,7 +186,8 @@ async fn look_again_and_again(
     sales: ReadModel<Sales>,
     is_over: Arc<AtomicBool>,
 ) -> Result<u64, Problem> {
-    let (mut looks, mut before) = (0, 0);
+    let mut looks = 0;
+    let mut before = 0;
     while !is_over.load(Ordering::Relaxed) {
         let found = sales.get("day/2026-03-05").await?;
         let orders = found.unwrap_or_default().orders;

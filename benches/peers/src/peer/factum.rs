@@ -30,7 +30,8 @@ pub(crate) async fn read_stream(store: &impl EventStore, stream: usize) -> usize
 }
 
 async fn read(store: &impl EventStore, query: ReadQuery) -> usize {
-    let (mut events, mut next) = (0, Some(query));
+    let mut events = 0;
+    let mut next = Some(query);
     while let Some(query) = next {
         let page = store.read(query.clone()).await.expect("a read");
         events += page.events.len();

@@ -62,7 +62,8 @@ impl Peer for Fjall {
         let keyspace = |name: &str| {
             database.keyspace(name, KeyspaceCreateOptions::default).expect("a keyspace")
         };
-        let (events, streams) = (keyspace("events"), keyspace("streams"));
+        let events = keyspace("events");
+        let streams = keyspace("streams");
         let tables = Tables { database, events, streams };
         let grouped = Grouped::start(Writer { tables: tables.clone(), head: 0 });
         Self { tables, grouped }

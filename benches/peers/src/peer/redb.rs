@@ -71,7 +71,8 @@ impl Redb {
 
     fn scan_stream(&self, stream: usize) -> Result<usize, redb::Error> {
         let transaction = self.database.begin_read()?;
-        let (events, streams) = (transaction.open_table(EVENTS)?, transaction.open_table(STREAMS)?);
+        let events = transaction.open_table(EVENTS)?;
+        let streams = transaction.open_table(STREAMS)?;
         let name = stream_name(stream);
         let mut count = 0;
         for entry in streams.range((&*name, 0)..=(&*name, u64::MAX))? {

@@ -93,7 +93,8 @@ impl<const CACHED: bool> Peer for Umadb<CACHED> {
 
 impl<const CACHED: bool> Umadb<CACHED> {
     fn read(&self, query: Option<DcbQuery>) -> usize {
-        let (mut count, mut start) = (0, None);
+        let mut count = 0;
+        let mut start = None;
         loop {
             let read = self.database.read(query.clone(), start, false, Some(READ_EVENTS));
             let events = read.expect("a read").next_batch().expect("a batch");

@@ -110,7 +110,8 @@ impl<const INDEXED: bool> Writers for Bare<INDEXED> {
     }
 
     async fn write(&mut self, time: Duration) -> Measured {
-        let (begin, mut latencies) = (Instant::now(), Vec::new());
+        let begin = Instant::now();
+        let mut latencies = Vec::new();
         while begin.elapsed() < time {
             let asked = Instant::now();
             self.write_group().await;
@@ -138,8 +139,10 @@ struct Rows {
 impl Rows {
     async fn insert(&self, client: &Client, insert: &Statement) {
         let count = self.positions.len();
-        let (ones, contents) = (vec![1_i64; count], vec![1_i32; count]);
-        let (types, nothing) = (vec![EVENT_NAME; count], vec![&[] as &[u8]; count]);
+        let ones = vec![1_i64; count];
+        let contents = vec![1_i32; count];
+        let types = vec![EVENT_NAME; count];
+        let nothing = vec![&[] as &[u8]; count];
         let columns: [&(dyn ToSql + Sync); 11] = [
             &self.positions,
             &self.versions,

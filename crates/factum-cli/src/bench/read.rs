@@ -53,7 +53,8 @@ pub(crate) async fn run(args: &BenchReadArgs, out: &mut Output) -> Result<(), Fa
     if args.json {
         return reading.print_json(out);
     }
-    let (events, clients) = (number::grouped(read.events), number::grouped(args.clients));
+    let events = number::grouped(read.events);
+    let clients = number::grouped(args.clients);
     let work = [
         format!("store     {place}, {} in its log", counted(head.value(), "event")),
         match args.what {
@@ -122,7 +123,8 @@ impl Bench {
         let &BenchReadArgs { events, payload_bytes, streams, .. } = args;
         let load = LoadArgs { clients: 256, events, batch: 1, payload_bytes, streams };
         let progress = Progress::start(self.notes, "filling", "event", events);
-        let (store, interrupt) = (self.store.clone(), self.interrupt.clone());
+        let store = self.store.clone();
+        let interrupt = self.interrupt.clone();
         Load::new(store, load, progress, interrupt).run().await?;
         self.head().await
     }
@@ -159,9 +161,11 @@ impl Bench {
     async fn streams(&self, clients: u64) -> Result<Read, Failure> {
         let streams: Arc<[StreamId]> = self.find_streams().await?.into();
         let progress = Progress::start(self.notes, "reading", "stream", streams.len() as u64);
-        let (progress, begun) = (Arc::new(progress), Arc::new(AtomicUsize::new(0)));
+        let progress = Arc::new(progress);
+        let begun = Arc::new(AtomicUsize::new(0));
         let client = |_| {
-            let (streams, begun) = (streams.clone(), begun.clone());
+            let streams = streams.clone();
+            let begun = begun.clone();
             self.clone().read_streams(streams, begun, progress.clone())
         };
         let read = together((0..clients).map(client)).await;

@@ -70,7 +70,8 @@ impl Reading {
         let rate = out.paint().bold(number::rate(self.events_per_s));
         out.line(format_args!("  rate      {rate} events per second, {elapsed} in all"))?;
         if let Some((p50, p99)) = self.p50_us.zip(self.p99_us) {
-            let (p50, p99) = (micros(p50), micros(p99));
+            let p50 = micros(p50);
+            let p99 = micros(p99);
             out.line(format_args!("  {operation:<8}  p50 {p50}, p99 {p99}"))?;
         }
         if let Some(bytes) = self.bytes_per_event {

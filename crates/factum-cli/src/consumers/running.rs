@@ -52,7 +52,8 @@ impl Running<'_> {
     }
 
     pub(super) fn line(&self, now: Timestamp, paint: Paint) -> String {
-        let (process, described) = (self.stats.process, describe(self.consumer, paint));
+        let process = self.stats.process;
+        let described = describe(self.consumer, paint);
         if !self.stats.is_silent(now) {
             return format!("process {process}: {described}");
         }

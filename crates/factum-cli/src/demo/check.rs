@@ -83,7 +83,8 @@ fn none_of(
 }
 
 fn money_figures(ledger: &Ledger) -> String {
-    let (paid_in, paid_out) = (money(ledger.paid_in_cents), money(ledger.paid_out_cents));
+    let paid_in = money(ledger.paid_in_cents);
+    let paid_out = money(ledger.paid_out_cents);
     let held = money(ledger.total_cents());
     let sum = format!("{paid_in} paid in - {paid_out} paid out = {held} held");
     match ledger.faults.overdrafts {

@@ -30,7 +30,8 @@ impl Customer {
         let name = |names: &[&'static str], random: &mut Random| {
             random.pick(names).copied().unwrap_or_default()
         };
-        let (first, last) = (name(&FIRST, random), name(&LAST, random));
+        let first = name(&FIRST, random);
+        let last = name(&LAST, random);
         let key = format!("{first}-{last}-{number}").to_lowercase().into();
         Self { key, owner: format!("{first} {last}") }
     }
@@ -39,7 +40,8 @@ impl Customer {
 /// The number in a key that [`Customer::invent`] made; `None` for an account of somebody else's.
 pub(crate) fn number(key: &str) -> Option<u64> {
     let mut parts = key.split('-');
-    let (first, last) = (parts.next()?, parts.next()?);
+    let first = parts.next()?;
+    let last = parts.next()?;
     let is_name = |names: &[&str], part: &str| names.iter().any(|n| n.to_lowercase() == part);
     let number = parts.next()?.parse().ok()?;
     (parts.next().is_none() && is_name(&FIRST, first) && is_name(&LAST, last)).then_some(number)

@@ -78,7 +78,8 @@ impl Month {
     pub(crate) fn new(brief: Brief) -> Self {
         let openings = (brief.commands / COMMANDS_MIN).clamp(1, OPENINGS_MAX);
         let random = Random::new(brief.seed, brief.run);
-        let (commands, accounts) = (brief.commands, brief.accounts.min(brief.commands));
+        let commands = brief.commands;
+        let accounts = brief.accounts.min(brief.commands);
         Self { brief, random, openings, opening: 0, commands, accounts }
     }
 
@@ -191,7 +192,8 @@ mod tests {
     fn brief(accounts: u64, commands: u64) -> Brief {
         let end: Timestamp = "2026-03-31T00:00:00Z".parse().unwrap();
         let start = end.saturating_sub(Duration::from_secs(30 * 86_400));
-        let (known, next_number) = (Vec::new(), 1);
+        let known = Vec::new();
+        let next_number = 1;
         Brief { seed: 1, run: 0, known, next_number, accounts, commands, start, end }
     }
 
@@ -242,7 +244,8 @@ mod tests {
         let brief = brief(100, 5_000);
         let mut last = brief.start;
         for orders in Month::new(brief.clone()) {
-            let (first, end) = (orders.first().unwrap().at, orders.last().unwrap().at);
+            let first = orders.first().unwrap().at;
+            let end = orders.last().unwrap().at;
             assert!(last <= first && end <= brief.end);
             assert!(end <= first.saturating_add(OPENING_LASTS));
             assert!(orders.iter().map(|order| order.at).is_sorted());

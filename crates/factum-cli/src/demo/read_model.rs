@@ -221,8 +221,12 @@ impl ReadModels {
         let rows = self.list.read_model::<Row>();
         let by_balance = ModelQuery::index("balance", IndexRange::all());
         let by_balance = by_balance.backward().with_documents_max(PAGE);
-        let (mut richest, mut differences, mut moved) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut found, mut before, mut next) = (0, i128::MAX, Some(by_balance.clone()));
+        let mut richest = Vec::new();
+        let mut differences = Vec::new();
+        let mut moved = Vec::new();
+        let mut found = 0;
+        let mut before = i128::MAX;
+        let mut next = Some(by_balance.clone());
         while let Some(query) = next {
             work.check_interrupt()?;
             let page = rows.list(query).await?;
@@ -267,7 +271,8 @@ async fn come_to(
     wait: impl AsyncFn(Position) -> Result<(), WaitError>,
     reset: impl AsyncFn() -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    let (mut done, mut is_reset) = (0, false);
+    let mut done = 0;
+    let mut is_reset = false;
     loop {
         match wait(position).await {
             Ok(()) => return Ok(()),

@@ -117,7 +117,8 @@ impl Report {
         story: Option<Story>,
     ) -> Self {
         let Audited { ledger, checks, seen } = audited;
-        let (store, seed) = (place.to_string(), args.seed);
+        let store = place.to_string();
+        let seed = args.seed;
         let bytes_per_event = number::ratio(ledger.event_bytes, ledger.events);
         let measured = Measured::Events;
         Self { store, seed, lived, ledger, checks, seen, story, bytes_per_event, measured }
@@ -246,7 +247,8 @@ fn given_up(tally: &Tally) -> String {
 }
 
 fn kept(running: &EntityStats) -> String {
-    let (loads, commands) = (counted(running.loads, "load"), counted(running.commands, "command"));
+    let loads = counted(running.loads, "load");
+    let commands = counted(running.commands, "command");
     format!("accounts in memory, {loads} for {commands}")
 }
 
@@ -269,7 +271,8 @@ fn print_story(story: &Story, out: &mut Output) -> Result<(), Failure> {
     out.line(format_args!("\n{title}  {}", paint.dim(format_args!("account-{key}, {shown}"))))?;
     for Entry { at, what, cents, balance_cents } in entries {
         let sign = if *cents > 0 { "+" } else { "" };
-        let (at, change) = (paint.dim(minute(*at)), format!("{sign}{}", money(*cents)));
+        let at = paint.dim(minute(*at));
+        let change = format!("{sign}{}", money(*cents));
         out.line(format_args!("  {at}  {change:>12}  {:>14}  {what}", money(*balance_cents)))?;
     }
     let before = match cents_week_ago {

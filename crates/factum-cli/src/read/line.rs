@@ -55,7 +55,8 @@ struct Beside<'a> {
 
 /// An event as a JSON object.
 pub(crate) fn json(event: &RecordedEvent) -> String {
-    let (value, metadata) = (value::decode(event), event.metadata());
+    let value = value::decode(event);
+    let metadata = event.metadata();
     let line = Line {
         position: event.position().value(),
         version: event.version().value(),

@@ -90,7 +90,9 @@ fn figures(report: &JournalReport) -> Figures<'_> {
     };
     let damages = report.damages.iter().map(|it| {
         let (offset, from, through, remedy) = damage(it);
-        let (part, file, what) = (it.part.name(), &it.file[..], &it.what[..]);
+        let part = it.part.name();
+        let file = &it.file[..];
+        let what = &it.what[..];
         DamageSummary { part, file, offset, from, through, what, remedy }
     });
     let torn = report.torn.iter().map(|it| Place { file: &it.file, offset: it.offset });
@@ -137,7 +139,8 @@ pub(super) fn print_json(store: &str, outcome: &Outcome, out: &mut Output) -> Re
 
 /// Writes it for people, the verdict first.
 pub(super) fn print(store: &str, outcome: &Outcome, out: &mut Output) -> Result<(), Failure> {
-    let (found, paint) = (outcome.found(), out.paint());
+    let found = outcome.found();
+    let paint = out.paint();
     let verdict = match found.damage_count {
         0 => paint.good("whole"),
         count => paint.bad(format!("damaged, {}", counted(count, "damage"))),

@@ -171,8 +171,8 @@ async fn what_runs_is_seen_with_what_it_is_doing_also_if_it_keeps_its_progress_e
         assert!(listed.contains(expected), "{expected}: {listed}");
     }
     let stats = outside(format!("stats --store {store}")).await;
-    let (ill, well) =
-        (stats.find("  consumer  mails: retrying"), stats.find("  consumer  totals@1"));
+    let ill = stats.find("  consumer  mails: retrying");
+    let well = stats.find("  consumer  totals@1");
     assert!(ill.is_some() && ill < well, "{stats}");
     app.close().await.expect("it closes");
     let seen = json(&format!("consumers list --store {store} --json"));

@@ -22,7 +22,8 @@ fn on_memory_every_key_is_there_and_every_check_holds() {
     let object = json("demo --store memory: --accounts 10 --commands 400 --json");
     assert_sound(&object);
     assert_eq!((number(&object, "accounts"), number(&object, "commands")), (10, 400));
-    let (events, rejections) = (number(&object, "events"), number(&object, "rejections"));
+    let events = number(&object, "events");
+    let rejections = number(&object, "rejections");
     let transfers = number(&object, "transfers");
     assert!(rejections > 0 && transfers > 0);
     // Each command led to an event, a transfer to two, a rejection to none.
@@ -55,7 +56,8 @@ fn run_again_it_goes_on() {
     let folder = tempfile::tempdir().unwrap();
     let store = sqlite_in(folder.path());
     let line = format!("demo --store {store} --accounts 8 --commands 200 --json");
-    let (first, second) = (json(&line), json(&line));
+    let first = json(&line);
+    let second = json(&line);
     for object in [&first, &second] {
         assert_sound(object);
         assert_eq!(object["bytes_measured_on"], "disk");
@@ -164,7 +166,8 @@ async fn lose_an_entry(store: &str) {
 async fn pay_from_nothing(store: &str) {
     use factum_testing::bank::{Account, AccountCommand};
     let app = factum::App::open(store).await.expect("the store takes it");
-    let (owner, email) = ("Eve".into(), "eve@example.org".into());
+    let owner = "Eve".into();
+    let email = "eve@example.org".into();
     app.execute::<Account>("eve", &AccountCommand::Open { owner, email })
         .await
         .expect("the store takes it");

@@ -35,7 +35,8 @@ fn killed_at_random_moments_the_bank_adds_up_each_time_in_a_journal() {
 pub(crate) fn kill_again_and_again(store: &str, is_made: impl Fn() -> bool, short: u64) {
     let mut seed = 0x5eed;
     let mut moment_max_ms = MOMENT_MAX_MS;
-    let (mut events, mut grown) = (0, 0);
+    let mut events = 0;
+    let mut grown = 0;
     let kills = kills(short);
     for kill in 1..=kills {
         let line = format!("demo --store {store} --seed {kill} --accounts 20 --commands 1000000");

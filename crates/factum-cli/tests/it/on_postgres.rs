@@ -87,7 +87,8 @@ impl Drop for Place {
 fn the_bank_adds_up_and_goes_on_when_run_again() {
     let place = Place::new();
     let line = format!("demo --store {} --accounts 10 --commands 500 --json", place.url());
-    let (first, second) = (json(&line), json(&line));
+    let first = json(&line);
+    let second = json(&line);
     assert_sound(&first);
     assert_sound(&second);
     assert_eq!((&first["accounts"], &second["accounts"]), (&10.into(), &20.into()));

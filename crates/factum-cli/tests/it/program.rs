@@ -110,7 +110,8 @@ impl Running {
     /// Sends it a signal, such as `INT`, which is what Ctrl-C sends.
     #[cfg(unix)]
     pub(crate) fn signal(&self, name: &str) {
-        let (signal, process) = (format!("-{name}"), self.child.id().to_string());
+        let signal = format!("-{name}");
+        let process = self.child.id().to_string();
         let sent = Command::new("kill").args([signal, process]).status().expect("kill is there");
         assert!(sent.success());
     }

@@ -43,7 +43,8 @@ macro_rules! kinds {
         let _ = |error: &$type| match error { $($pattern => (),)+ };
         $({
             let error: $type = $error;
-            let (text, kind) = (error.to_string(), ErrorKind::$kind);
+            let text = error.to_string();
+            let kind = ErrorKind::$kind;
             assert_eq!(error.kind(), kind, "{text}");
             is_said_once(&error);
             let found = ErrorKind::of(&Hidden(Hidden(error)));
@@ -63,18 +64,21 @@ fn corrupt() -> StoreError {
 
 fn conflict() -> VersionConflict {
     let stream = StreamId::new("account", "ada").expect("it is a stream");
-    let (expected, actual) = (ExpectedVersion::NoStream, StreamVersion::new(1));
+    let expected = ExpectedVersion::NoStream;
+    let actual = StreamVersion::new(1);
     VersionConflict { stream, expected, actual }
 }
 
 fn undecoded() -> DecodeError {
-    let (stream, position, reason) =
-        ("account-ada".into(), Position::new(1), DecodeReason::NotOne(2));
+    let stream = "account-ada".into();
+    let position = Position::new(1);
+    let reason = DecodeReason::NotOne(2);
     DecodeError { stream, position, name: "account.opened".into(), schema_version: 1, reason }
 }
 
 fn diverged() -> Diverged {
-    let (lineage, position) = (Lineage::new(Uuid::nil()), Position::new(1));
+    let lineage = Lineage::new(Uuid::nil());
+    let position = Position::new(1);
     let checkpoint = Checkpoint { lineage, position, event_id: EventId::new(Uuid::nil()) };
     Diverged { checkpoint, reason: DivergedReason::Short(Position::ZERO) }
 }

@@ -112,7 +112,8 @@ impl Program {
             }
         }
         for at in [At::Latest, At::Version(StreamVersion::new(self.looks_at))] {
-            let (cached, plain) = (cached.load_at("ada", at).await, plain.load_at("ada", at).await);
+            let cached = cached.load_at("ada", at).await;
+            let plain = plain.load_at("ada", at).await;
             let seen =
                 |loaded: factum_core::Loaded<A>| (format!("{:?}", loaded.state), loaded.version);
             assert_eq!(cached.map(seen).unwrap(), plain.map(seen).unwrap(), "{self:?} {at:?}");

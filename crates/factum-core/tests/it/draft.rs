@@ -103,7 +103,8 @@ async fn one_that_was_overtaken_stores_nothing() {
 /// As after a restore: another history stands behind the version that the draft is at.
 #[tokio::test]
 async fn another_history_is_loaded_from_its_beginning() {
-    let (bench, restored) = (Bench::new(), Bench::new());
+    let bench = Bench::new();
+    let restored = Bench::new();
     bench.open("ada", &[5]).await;
     restored.open("ada", &[9]).await;
     let mut ada = draft(&bench.accounts(), "ada").await;
@@ -130,10 +131,12 @@ async fn a_snapshot_is_taken_when_it_is_due_and_used_by_the_next_load() {
 
 #[tokio::test]
 async fn one_stays_with_its_store_and_its_category() {
-    let (bench, other) = (Bench::new(), Bench::new());
+    let bench = Bench::new();
+    let other = Bench::new();
     bench.open("ada", &[]).await;
     other.open("ada", &[]).await;
-    let (accounts, others) = (bench.accounts(), other.accounts());
+    let accounts = bench.accounts();
+    let others = other.accounts();
     let mut ada = draft(&accounts, "ada").await;
     ada.decide(&others, &DEPOSIT, &no_metadata()).expect_err("it is decided by another store's");
     assert!(matches!(ada.decide(&accounts, &DEPOSIT, &no_metadata()), Ok(Drafted::Taken(_))));

@@ -135,7 +135,8 @@ fn note(key: &str, attempt: u8) -> AppendBatch {
 async fn a_batch_that_rides_along_is_stored_with_the_events_or_neither() {
     let bench = Bench::new();
     bench.open("ada", &[500]).await;
-    let (accounts, metadata) = (bench.accounts(), no_metadata());
+    let accounts = bench.accounts();
+    let metadata = no_metadata();
     let deposit = AccountCommand::Deposit { cents: 1 };
     let done = accounts.execute_along("ada", &deposit, &metadata, &note("1", 1)).await.unwrap();
     assert_eq!(done.position, Some(Position::new(4)), "the note is behind the deposit");
@@ -155,7 +156,8 @@ async fn a_batch_that_rides_along_is_stored_with_the_events_or_neither() {
 #[tokio::test]
 async fn a_decision_without_events_still_checks_the_version_for_what_rides_along() {
     let bench = Bench::new();
-    let (ada, metadata) = (bench.accounts(), no_metadata());
+    let ada = bench.accounts();
+    let metadata = no_metadata();
     let retention = StreamChange::Delete(ExpectedVersion::Any);
     let missing = bench.store.change(&stream("ada"), retention).await.unwrap();
     assert_eq!(missing.bounds.version, StreamVersion::ZERO, "deleting nothing does nothing");

@@ -126,7 +126,8 @@ async fn a_transfer_on_a_rough_store_is_stored_once_on_both_sides() {
                 .execute(&accounts, "bob", receive);
             transfer.commit(&no_metadata()).await.unwrap();
         }
-        let (ada, bob) = (faulty.bench.balance("ada").await, faulty.bench.balance("bob").await);
+        let ada = faulty.bench.balance("ada").await;
+        let bob = faulty.bench.balance("bob").await;
         assert_eq!((ada, bob), ((0, 21), (10, 11)), "seed {seed}");
         faulty.history.check_store(&*faulty.bench.store).await.unwrap();
     }

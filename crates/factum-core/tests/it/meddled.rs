@@ -46,7 +46,8 @@ impl<M> Meddled<M> {
     }
 
     pub(crate) fn losing(inner: Arc<dyn EventStore>, meddler: M, lost: u64) -> Self {
-        let (appends, reads) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let appends = AtomicUsize::new(0);
+        let reads = AtomicUsize::new(0);
         Self { inner, meddler, appends, reads, lost }
     }
 }

@@ -128,7 +128,8 @@ async fn a_subscription_begins_when_it_is_made_and_may_begin_anywhere() {
 
 #[tokio::test]
 async fn a_checkpoint_of_another_log_is_noticed() {
-    let (bench, other) = (Bench::new(), Bench::new());
+    let bench = Bench::new();
+    let other = Bench::new();
     bench.open("ada", &[1, 2]).await;
     let page = log_page(&bench).await;
     let good = Checkpoint::of(page.lineage, &page.events[1]);

@@ -75,7 +75,8 @@ async fn a_guard_holds_for_what_earlier_steps_decided() {
 
 #[tokio::test]
 async fn a_repository_of_another_store_is_refused() {
-    let (bench, other) = (Bench::new(), Bench::new());
+    let bench = Bench::new();
+    let other = Bench::new();
     let mixed =
         Transaction::new(bench.kernel.clone()).execute(&other.accounts(), "ada", open("ada"));
     let refused = mixed.commit(&no_metadata()).await;

@@ -27,7 +27,9 @@ struct Step {
 
 impl UpcastAttribute {
     pub(super) fn parse(meta: &ParseNestedMeta<'_>) -> Result<Self> {
-        let (mut name, mut from, mut with) = (None, None, None);
+        let mut name = None;
+        let mut from = None;
+        let mut with = None;
         if !meta.input.peek(syn::token::Paren) {
             return Err(Misuse::UpcastIncomplete.at(&meta.path));
         }

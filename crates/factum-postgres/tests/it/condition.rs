@@ -93,7 +93,8 @@ async fn hits(
 
 #[tokio::test]
 async fn conditions_of_a_group_are_judged_as_each_by_itself() {
-    let (fresh, mut dice) = (Fresh::open().await, Dice(7));
+    let fresh = Fresh::open().await;
+    let mut dice = Dice(7);
     let mut log = Vec::new();
     for number in 0..60 {
         let new = dice.event(number);
@@ -104,7 +105,8 @@ async fn conditions_of_a_group_are_judged_as_each_by_itself() {
     }
     let delete = StreamChange::Delete(ExpectedVersion::Any);
     fresh.store.change(&stream("gone"), delete).await.unwrap();
-    let (raw, head) = (fresh.schema.raw().await, 60);
+    let raw = fresh.schema.raw().await;
+    let head = 60;
     let mut found = 0;
     for _ in 0..200 {
         let mut conditions = Vec::new();

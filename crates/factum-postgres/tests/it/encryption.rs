@@ -26,7 +26,8 @@ async fn what_is_sent_is_encrypted_and_the_server_checked_as_asked() {
         give(&path);
         path
     };
-    let (certificate, key) = (file("server.pem", CERTIFICATE), file("server.key", KEY));
+    let certificate = file("server.pem", CERTIFICATE);
+    let key = file("server.key", KEY);
     let root = file("root.pem", ROOT);
     let instance = Instance::start(&[
         "ssl=on",

@@ -78,13 +78,15 @@ async fn an_answer_that_is_lost_behind_the_commit_is_found_by_the_retry() {
 #[tokio::test]
 async fn a_first_attempt_that_its_retry_overtakes_is_not_stored_again() {
     let fresh = Fresh::open().await;
-    let (first, second) = (fresh.another().await, fresh.another().await);
+    let first = fresh.another().await;
+    let second = fresh.another().await;
     let holder = fresh.schema.raw().await;
     let held = format!("BEGIN; SELECT {}", lock(&fresh.schema.name));
     holder.batch_execute(&held).await.unwrap();
     let batch = one("ada");
     // In the queue for the lock the retry stands before what it repeats.
-    let (repeated, original) = (batch.clone().repeated(), batch);
+    let repeated = batch.clone().repeated();
+    let original = batch;
     let retry = tokio::spawn(async move { second.append(repeated).await });
     waiting(&holder, &fresh.schema.name, 1).await;
     let late = tokio::spawn(async move { first.append(original).await });
@@ -99,7 +101,8 @@ async fn a_first_attempt_that_its_retry_overtakes_is_not_stored_again() {
 #[tokio::test]
 async fn the_same_old_ids_at_the_same_moment_conflict_as_ever() {
     let fresh = Fresh::open().await;
-    let (first, second) = (fresh.another().await, fresh.another().await);
+    let first = fresh.another().await;
+    let second = fresh.another().await;
     let holder = fresh.schema.raw().await;
     let held = format!("BEGIN; SELECT {}", lock(&fresh.schema.name));
     holder.batch_execute(&held).await.unwrap();
@@ -141,7 +144,8 @@ async fn idle_connections_that_were_cut_are_made_anew() {
 async fn an_open_transaction_and_an_old_snapshot_hold_up_nobody() {
     let fresh = Fresh::open().await;
     fresh.run("CREATE TABLE unrelated (n integer)").await;
-    let (old, open) = (fresh.schema.raw().await, fresh.schema.raw().await);
+    let old = fresh.schema.raw().await;
+    let open = fresh.schema.raw().await;
     let count = format!("SELECT count(*) FROM {}.events", fresh.schema.name);
     old.batch_execute(&format!("BEGIN ISOLATION LEVEL REPEATABLE READ; {count}")).await.unwrap();
     let insert = format!("BEGIN; INSERT INTO {}.unrelated VALUES (1)", fresh.schema.name);

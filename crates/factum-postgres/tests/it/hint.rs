@@ -57,7 +57,8 @@ async fn a_forged_notification_moves_no_head_and_silences_no_listener() {
 #[tokio::test]
 async fn a_forged_notification_does_not_hide_a_retry_from_its_first_attempt() {
     let fresh = Fresh::open().await;
-    let (first, second) = (fresh.another().await, fresh.another().await);
+    let first = fresh.another().await;
+    let second = fresh.another().await;
     first.append(one("bob")).await.unwrap();
     let raw = fresh.schema.raw().await;
     forge(&fresh, &raw, 3).await;
@@ -75,8 +76,10 @@ async fn assert_stored_once(
     let held = format!("BEGIN; SELECT {}", lock(schema));
     raw.batch_execute(&held).await.unwrap();
     let batch = one("ada");
-    let (repeated, original) = (batch.clone().repeated(), batch);
-    let (first, second) = (first.clone(), second.clone());
+    let repeated = batch.clone().repeated();
+    let original = batch;
+    let first = first.clone();
+    let second = second.clone();
     let retry = tokio::spawn(async move { second.append(repeated).await });
     waiting(raw, schema, 1).await;
     let late = tokio::spawn(async move { first.append(original).await });

@@ -78,7 +78,8 @@ async fn ask_everything(store: &PostgresStore) {
     assert!(store.append(late).await.is_err());
     let tags: Vec<_> = both.iter().map(|tag| Tag::parse(tag).unwrap()).collect();
     let of_type = |types| Query::new([QueryItem { types, tags: tags.clone() }]);
-    let (tagged_both, typed) = (of_type(vec![]), of_type(vec![event("").name]));
+    let tagged_both = of_type(vec![]);
+    let typed = of_type(vec![event("").name]);
     let unless = AppendCondition { fail_if_events_match: typed.clone(), after: Position::new(1) };
     assert!(store.append(one("eve").unless(unless)).await.is_err());
     for (query, expected) in [

@@ -153,7 +153,8 @@ impl Instance {
     }
 
     fn spawn(&mut self) {
-        let (data, port) = (self.data().display().to_string(), self.port.to_string());
+        let data = self.data().display().to_string();
+        let port = self.port.to_string();
         let mut arguments = vec!["-D", &data, "-p", &port];
         let settings = self.settings.iter().map(String::as_str);
         let all = ["listen_addresses=127.0.0.1", "unix_socket_directories="];

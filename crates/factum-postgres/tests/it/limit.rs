@@ -92,11 +92,13 @@ async fn reads_whose_callers_gave_up_leave_no_statement_and_no_more_connections_
 #[tokio::test]
 async fn appends_and_writes_go_on_without_their_callers() {
     let fresh = Fresh::open().await;
-    let (raw, holder) = (fresh.schema.raw().await, fresh.schema.raw().await);
+    let raw = fresh.schema.raw().await;
+    let holder = fresh.schema.raw().await;
     let name = &fresh.schema.name;
     let held = format!("BEGIN; SELECT {}; LOCK TABLE {name}.documents", lock(name));
     holder.batch_execute(&held).await.unwrap();
-    let (writer, documents) = (fresh.store.clone(), fresh.store.clone());
+    let writer = fresh.store.clone();
+    let documents = fresh.store.clone();
     let append = tokio::spawn(async move { writer.append(one("ada")).await });
     waiting(&raw, name, 1).await;
     let write = WriteBatch::new().put("a", ExpectedRevision::Absent, "v");
@@ -123,7 +125,8 @@ async fn appends_and_writes_go_on_without_their_callers() {
 async fn cut_off(server: &str) -> (String, Arc<AtomicBool>) {
     let (front, address) = server.split_once('@').unwrap();
     let (address, database) = address.split_once('/').unwrap();
-    let (address, is_cut) = (address.to_owned(), Arc::new(AtomicBool::new(false)));
+    let address = address.to_owned();
+    let is_cut = Arc::new(AtomicBool::new(false));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let cut = is_cut.clone();

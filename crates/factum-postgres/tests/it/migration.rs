@@ -165,7 +165,8 @@ async fn appends_of_a_running_program_go_on_through_the_migration() {
     make_v1(&role.1, "DEFAULT").await;
     grant_v1(&role.1, &role.0).await;
     let old = open_as_v1(&role).await;
-    let (is_migrated, writer) = (Arc::new(AtomicBool::new(false)), old.clone());
+    let is_migrated = Arc::new(AtomicBool::new(false));
+    let writer = old.clone();
     let done = Arc::clone(&is_migrated);
     let mut head = old.head();
     let writing = tokio::spawn(async move {
@@ -213,7 +214,8 @@ async fn a_migration_shuts_out_no_role_that_could_work_with_the_log_and_lets_no_
 
     // A role that sees the schema, but none of its tables, calls nothing.
     let server = member.1.raw().await;
-    let (name, outsider) = (&member.1.name, format!("{}_outsider", member.0));
+    let name = &member.1.name;
+    let outsider = format!("{}_outsider", member.0);
     let make = format!("CREATE ROLE {outsider}; GRANT USAGE ON SCHEMA {name} TO {outsider}");
     server.batch_execute(&make).await.unwrap();
     server.batch_execute(&format!("SET ROLE {outsider}")).await.unwrap();

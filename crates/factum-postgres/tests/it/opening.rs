@@ -137,7 +137,8 @@ async fn defaults_of_a_role_that_would_break_the_laws_are_not_obeyed() {
             let batch = factum_core::AppendBatch::new().write(stream("x"), expected, [event("{}")]);
             tokio::spawn(async move { store.append(batch).await.is_ok() })
         };
-        let (left, right) = (rival(store.clone()), rival((*other).clone()));
+        let left = rival(store.clone());
+        let right = rival((*other).clone());
         assert!(left.await.unwrap() != right.await.unwrap(), "one of two rivals wins");
     }
     let seen = format!("SELECT DISTINCT isolation, commit FROM {}.seen", role.1.name);
@@ -176,7 +177,8 @@ async fn a_role_that_may_only_read_is_told_where_to_write() {
 async fn a_url_opens_one_of_several_logs_of_a_database() {
     use factum_backend::{OpenContext, Registry};
     use factum_core::{SystemClock, SystemIds};
-    let (one_log, other) = (Schema::new(), Schema::new());
+    let one_log = Schema::new();
+    let other = Schema::new();
     let registry = Registry::new().with(PostgresKind::new()).with(PostgresKind::spelt_out());
     let context = OpenContext { clock: Arc::new(SystemClock), ids: Arc::new(SystemIds) };
     let url = |schema: &Schema| format!("{}?schema={}", url("FACTUM_POSTGRES_URL"), schema.name);

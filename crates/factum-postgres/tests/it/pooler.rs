@@ -32,7 +32,8 @@ impl Pooler {
         let program = PathBuf::from(env::var_os("FACTUM_PGBOUNCER").unwrap_or_else(|| {
             panic!("no pooler to test with: run `cargo xtask test`, or set FACTUM_PGBOUNCER")
         }));
-        let (folder, port) = (folder(), free_port());
+        let folder = folder();
+        let port = free_port();
         let file = folder.path().join("pgbouncer.ini");
         let (user, database) = settings(&file, port, server);
         let log = folder.path().join("log");
@@ -100,7 +101,8 @@ async fn the_laws_hold_behind_a_pooler_of_transactions() {
         let options = PostgresOptions::parse(&pooler.url).unwrap();
         PostgresStore::open(options.with_schema(&schema.name).unwrap())
     };
-    let (one, two) = (open().await.unwrap(), open().await.unwrap());
+    let one = open().await.unwrap();
+    let two = open().await.unwrap();
     let mut head = two.head();
     for round in 0..20_u64 {
         let rivals: Vec<_> = (0..16)

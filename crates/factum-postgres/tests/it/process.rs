@@ -51,7 +51,8 @@ fn child() {
 
 /// Follows a read while others write; checks every page, and answers with all that it saw.
 async fn follow(store: PostgresStore, query: ReadQuery, done: Arc<AtomicBool>) -> Vec<Position> {
-    let (mut seen, mut through) = (Vec::new(), Position::ZERO);
+    let mut seen = Vec::new();
+    let mut through = Position::ZERO;
     loop {
         let was_done = done.load(Ordering::Acquire);
         let page = store.read(query.clone().after(through)).await.unwrap();
@@ -137,7 +138,8 @@ fn sixteen_writers_in_four_processes_under_four_live_readers() {
 #[test]
 fn a_server_killed_ten_times_loses_nothing_and_doubles_nothing() {
     let mut instance = Instance::start(&[]);
-    let (url, schema) = (instance.url(), "crash");
+    let url = instance.url();
+    let schema = "crash";
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let open = || {
         let options = PostgresOptions::parse(&url).unwrap().with_schema(schema).unwrap();

@@ -44,8 +44,8 @@ pub(crate) struct Database {
 impl Database {
     /// With these settings, such as `ENCODING 'UTF8'`.
     pub(crate) async fn new(settings: &str) -> Self {
-        let (server, name) =
-            (url("FACTUM_POSTGRES_URL"), format!("test_{}_{}", std::process::id(), number()));
+        let server = url("FACTUM_POSTGRES_URL");
+        let name = format!("test_{}_{}", std::process::id(), number());
         let create = format!("CREATE DATABASE {name} TEMPLATE template0 {settings}");
         raw(&server).await.batch_execute(&create).await.unwrap();
         let url = with(&server, "factum", &name);

@@ -45,7 +45,8 @@ pub(crate) async fn run(options: &[String]) -> Result<Value, Failure> {
     let journal = JournalOptions::new(folder.path().join("log"));
     let store = Arc::new(JournalStore::open(journal).await?);
     let kernel = Kernel::new(store.clone(), store);
-    let (streams, payload_bytes) = (options.streams, options.payload_bytes);
+    let streams = options.streams;
+    let payload_bytes = options.payload_bytes;
     let log = Log { kernel: kernel.clone(), streams, payload_bytes };
     let bench = Bench {
         log,

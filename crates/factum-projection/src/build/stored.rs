@@ -91,7 +91,8 @@ impl StoredBuilds {
 
     async fn read_revision(&self) -> Result<Option<(Arc<Builds>, Revision)>, StoreError> {
         // Before the read: what is in it may be older than its end.
-        let (at, turn) = (At::of(&**self.kernel.clock()), self.turn());
+        let at = At::of(&**self.kernel.clock());
+        let turn = self.turn();
         let Some(found) = self.kernel.documents().get(&self.key()).await? else {
             return Ok(None);
         };

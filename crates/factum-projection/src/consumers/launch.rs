@@ -90,7 +90,8 @@ impl Consumers {
 
 fn look<T: Target>(target: Arc<T>, name: ConsumerName) -> Look {
     Arc::new(move || {
-        let (target, name) = (target.clone(), name.clone());
+        let target = target.clone();
+        let name = name.clone();
         Box::pin(async move { stored(&target.look(&name).await?) })
     })
 }

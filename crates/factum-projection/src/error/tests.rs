@@ -46,7 +46,8 @@ fn source(error: StoreError) -> Arc<dyn Error + Send + Sync> {
 }
 
 fn undecoded() -> DecodeError {
-    let (stream, position) = ("account-ada".into(), Position::new(1));
+    let stream = "account-ada".into();
+    let position = Position::new(1);
     let reason = DecodeReason::UnknownType;
     DecodeError { stream, position, name: "account.opened".into(), schema_version: 1, reason }
 }
@@ -60,7 +61,9 @@ fn no_name() -> crate::InvalidConsumerName {
 }
 
 fn behind() -> WaitError {
-    let (position, reached, waited) = (Position::new(2), Position::new(1), Duration::ZERO);
+    let position = Position::new(2);
+    let reached = Position::new(1);
+    let waited = Duration::ZERO;
     WaitError::Behind { consumer: name(), position, reached, waited }
 }
 
@@ -99,7 +102,8 @@ fn every_error_of_consumers_tells_its_kind() {
 
 #[test]
 fn every_error_of_read_models_tells_its_kind() {
-    let (projection, build) = (name(), build());
+    let projection = name();
+    let build = build();
     kinds!(BuildError {
         BuildError::Name(_) = no_name().into() => Invalid,
         BuildError::Start(_) = StartError::Closed(name()).into() => Closed,

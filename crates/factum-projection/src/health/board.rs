@@ -30,7 +30,8 @@ pub(crate) struct Place {
 impl Board {
     pub(crate) fn new(name: &ConsumerName, partitions: usize) -> Arc<Self> {
         let parts = vec![ConsumerHealth::new(); partitions];
-        let (whole, is_halted) = (watch::Sender::new(together(&parts)), watch::Sender::new(false));
+        let whole = watch::Sender::new(together(&parts));
+        let is_halted = watch::Sender::new(false);
         let metrics = Metrics::of(name);
         let undropped = Mutex::default();
         Arc::new(Self { parts: Mutex::new(parts), whole, undropped, is_halted, metrics })

@@ -60,7 +60,8 @@ impl Membership {
             seen: Seen::default(),
             is_running: false,
         });
-        let (wake, looks) = (Notify::new(), watch::Sender::new(0));
+        let wake = Notify::new();
+        let looks = watch::Sender::new(0);
         let bell = watch::Sender::new(Revision::default());
         Self(Arc::new(Shared { kernel, me, lease, inner, wake, looks, bell }))
     }
@@ -70,7 +71,8 @@ impl Membership {
         let mut inner = self.inner();
         inner.leases.join(group.clone(), places.len());
         let seats = places.iter().enumerate().map(|(at, place)| {
-            let (part, (tell, standing)) = ((group.clone(), at), watch::channel(Standing::Waiting));
+            let part = (group.clone(), at);
+            let (tell, standing) = watch::channel(Standing::Waiting);
             inner.seats.insert(part.clone(), (tell, place.clone()));
             Seat { membership: self.clone(), part, standing }
         });

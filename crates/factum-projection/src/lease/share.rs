@@ -58,7 +58,8 @@ mod tests {
             let count = |of| shares.iter().filter(|share| **share == Some(of)).count();
             let counts: Vec<_> = members.iter().map(|it| count(*it)).collect();
             prop_assert_eq!(counts.iter().sum::<usize>(), owners.len());
-            let (min, max) = (counts.iter().min().unwrap(), counts.iter().max().unwrap());
+            let min = counts.iter().min().unwrap();
+            let max = counts.iter().max().unwrap();
             prop_assert!(max - min <= 1, "{:?}", counts);
             // What a member that is there loses, it had beyond its share.
             for it in &members {

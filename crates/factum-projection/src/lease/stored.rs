@@ -53,7 +53,8 @@ pub(crate) async fn read(documents: &dyn DocumentStore) -> Result<Seen, StoreErr
             if let Some(id) = key.strip_prefix(MEMBER).and_then(member_id) {
                 let Some(member) = decode::<Member>(&document.value) else { continue };
                 let is_gone = machine::is_gone(member.machine.as_deref(), member.process);
-                let (revision, runs) = (document.revision, member.runs);
+                let revision = document.revision;
+                let runs = member.runs;
                 seen.members.insert(id, Present { revision, runs, is_gone });
             } else if let Some(part) = key.strip_prefix(PART).and_then(part) {
                 let Some(Lease { owner }) = decode(&document.value) else { continue };

@@ -90,7 +90,9 @@ fn member(id: u64, partitions: usize) -> Leases {
 
 #[test]
 fn the_first_takes_all_and_gives_half_to_the_second() {
-    let (mut store, mut one, mut two) = (Store::default(), member(1, 4), member(2, 4));
+    let mut store = Store::default();
+    let mut one = member(1, 4);
+    let mut two = member(2, 4);
     store.round(&mut one);
     assert_eq!(store.owners(4), [Some(one.me); 4]);
     store.round(&mut two);
@@ -103,7 +105,9 @@ fn the_first_takes_all_and_gives_half_to_the_second() {
 
 #[test]
 fn members_share_with_those_that_run_the_consumer_and_then_keep_what_they_have() {
-    let (mut store, mut one, mut two) = (Store::default(), member(1, 4), member(2, 4));
+    let mut store = Store::default();
+    let mut one = member(1, 4);
+    let mut two = member(2, 4);
     let mut other = Leases::new(MemberId(0, 0));
     other.join(ConsumerName::new("bills").unwrap(), 1);
     for leases in [&other, &one, &two] {
@@ -125,7 +129,9 @@ fn members_share_with_those_that_run_the_consumer_and_then_keep_what_they_have()
 
 #[test]
 fn a_lease_of_its_own_that_no_worker_here_holds_is_released() {
-    let (mut store, mut one, mut two) = (Store::default(), member(1, 1), member(2, 1));
+    let mut store = Store::default();
+    let mut one = member(1, 1);
+    let mut two = member(2, 1);
     store.round(&mut one);
     store.round(&mut one);
     assert_eq!(store.owners(1), [Some(one.me)], "it works on it");
@@ -141,7 +147,9 @@ fn a_lease_of_its_own_that_no_worker_here_holds_is_released() {
 
 #[test]
 fn a_silent_member_is_taken_for_dead_after_five_looks_and_not_by_looks_out_of_turn() {
-    let (mut store, mut one, mut two) = (Store::default(), member(1, 1), member(2, 1));
+    let mut store = Store::default();
+    let mut one = member(1, 1);
+    let mut two = member(2, 1);
     store.round(&mut one);
     for _ in 0..SILENCE_MAX {
         store.round(&mut two);
@@ -163,7 +171,9 @@ fn a_silent_member_is_taken_for_dead_after_five_looks_and_not_by_looks_out_of_tu
 
 #[test]
 fn a_member_that_is_dead_by_mistake_and_moves_is_not_buried() {
-    let (mut store, mut one, mut two) = (Store::default(), member(1, 1), member(2, 1));
+    let mut store = Store::default();
+    let mut one = member(1, 1);
+    let mut two = member(2, 1);
     store.round(&mut one);
     for _ in 0..SILENCE_MAX {
         store.round(&mut two);
@@ -178,7 +188,9 @@ fn a_member_that_is_dead_by_mistake_and_moves_is_not_buried() {
 
 #[test]
 fn a_process_that_is_gone_is_not_waited_for() {
-    let (mut store, mut one, mut two) = (Store::default(), member(1, 1), member(2, 1));
+    let mut store = Store::default();
+    let mut one = member(1, 1);
+    let mut two = member(2, 1);
     store.round(&mut one);
     store.seen.members.get_mut(&one.me).unwrap().is_gone = true;
     store.round(&mut two);
@@ -188,7 +200,8 @@ fn a_process_that_is_gone_is_not_waited_for() {
 
 #[test]
 fn a_lease_that_is_taken_by_a_write_whose_answer_was_lost_is_had() {
-    let (mut store, mut one) = (Store::default(), member(1, 1));
+    let mut store = Store::default();
+    let mut one = member(1, 1);
     store.beat(&one);
     let revision = store.next();
     store.seen.leases.insert(part(0), (revision, one.me));
@@ -198,7 +211,8 @@ fn a_lease_that_is_taken_by_a_write_whose_answer_was_lost_is_had() {
 
 #[test]
 fn what_was_quit_is_not_taken_again() {
-    let (mut store, mut one) = (Store::default(), member(1, 2));
+    let mut store = Store::default();
+    let mut one = member(1, 2);
     store.round(&mut one);
     let held = one.quit(&part(0));
     store.release(&part(0), held);
@@ -267,7 +281,8 @@ proptest! {
         }).collect();
         prop_assert_eq!(counts.iter().map(|it| it.0).sum::<usize>(), partitions, "{:?}", owners);
         prop_assert!(counts.iter().all(|(stored, held)| stored == held));
-        let (min, max) = (counts.iter().min().unwrap().0, counts.iter().max().unwrap().0);
+        let min = counts.iter().min().unwrap().0;
+        let max = counts.iter().max().unwrap().0;
         prop_assert!(max - min <= 1, "{:?}", counts);
     }
 }

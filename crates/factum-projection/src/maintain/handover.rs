@@ -235,7 +235,8 @@ async fn set_frozen<T: Target>(
         // By another than whoever works on it: that one notices when it sees this.
         (progress.by, progress.frozen_by) = (progress.by.wrapping_add(1), frozen_by);
         let progress = progress::encode(&progress);
-        let (letters, events) = (Vec::new(), 0);
+        let letters = Vec::new();
+        let events = 0;
         let save = Save { expected: fence, progress, mark: None, letters, events };
         match target.save(name, save).await {
             Ok(_) => return Ok(position),

@@ -77,7 +77,8 @@ impl<W: Work> Keeper<W> {
         plan: Plan<W>,
         stored: Arc<StoredBuilds>,
     ) -> Result<Kept<W>, BuildError> {
-        let (version, partitions) = (plan.version, plan.options.partitions.count());
+        let version = plan.version;
+        let partitions = plan.options.partitions.count();
         if partitions > 1 && !W::Target::IS_PARALLEL {
             return Err(StartError::OnePartition(stored.name().clone()).into());
         }
@@ -161,7 +162,8 @@ impl<W: Work> Keeper<W> {
         if self.consumers.is_closed() {
             return Err(BuildError::Closed(self.stored.name().clone()));
         }
-        let (version, partitions) = (self.plan.version, self.plan.options.partitions.count());
+        let version = self.plan.version;
+        let partitions = self.plan.options.partitions.count();
         match ask {
             Ask::Rebuild => self.change(|it| it.begin(version, partitions)).await,
             Ask::Cancel(build) => self.change(|it| it.cancel(build).map(|()| build)).await,
@@ -219,7 +221,8 @@ impl<W: Work> Keeper<W> {
         &mut self,
         change: impl Fn(&mut Builds) -> Result<Build, Unfit>,
     ) -> Result<Build, BuildError> {
-        let (name, version) = (self.stored.name().clone(), self.plan.version);
+        let name = self.stored.name().clone();
+        let version = self.plan.version;
         let partitions = self.plan.options.partitions.count();
         let changed = self.stored.change(|found| {
             let mut builds = found.unwrap_or_else(|| Builds::first(version, partitions));
@@ -364,8 +367,10 @@ impl<W: Work> Keeper<W> {
         if self.is_clearing.swap(true, Ordering::SeqCst) {
             return;
         }
-        let (stored, targets) = (self.stored.clone(), self.plan.targets.clone());
-        let (is_clearing, local) = (self.is_clearing.clone(), self.local.subscribe());
+        let stored = self.stored.clone();
+        let targets = self.plan.targets.clone();
+        let is_clearing = self.is_clearing.clone();
+        let local = self.local.subscribe();
         tokio::spawn(async move {
             stored.kernel().clock().sleep(CLEAR_AFTER).await;
             let mut undropped = None;

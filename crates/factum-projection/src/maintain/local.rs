@@ -52,7 +52,8 @@ pub(crate) struct Running<T> {
 
 impl<T> Clone for Local<T> {
     fn clone(&self) -> Self {
-        let (serving, building) = (self.serving.clone(), self.building.clone());
+        let serving = self.serving.clone();
+        let building = self.building.clone();
         Self { builds: self.builds.clone(), serving, building, is_left: self.is_left }
     }
 }

@@ -68,7 +68,9 @@ impl<T: Target> Rebuild<T> {
         });
         let left = health.lag_events() as f64;
         let remaining = rate.and_then(|rate| Duration::try_from_secs_f64(left / rate).ok());
-        let (position, head, parked) = (health.position, health.head, health.parked);
+        let position = health.position;
+        let head = health.head;
+        let parked = health.parked;
         Some(RebuildProgress { position, head, rate, remaining, state: health.state, parked })
     }
 
@@ -94,7 +96,8 @@ impl<T: Target> Rebuild<T> {
                 match self.outcome(&local) {
                     Some(true) => return Ok(()),
                     Some(false) => {
-                        let (projection, build) = (projection.clone(), self.build);
+                        let projection = projection.clone();
+                        let build = self.build;
                         return Err(BuildError::Superseded { projection, build });
                     }
                     None => local.building.clone().filter(|it| it.build == self.build),
@@ -112,7 +115,8 @@ impl<T: Target> Rebuild<T> {
                     return Err(local.borrow().error(projection));
                 },
                 reason = stopped => {
-                    let (projection, build) = (projection.clone(), self.build);
+                    let projection = projection.clone();
+                    let build = self.build;
                     return Err(BuildError::Stopped { projection, build, reason });
                 }
             }

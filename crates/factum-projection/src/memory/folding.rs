@@ -266,7 +266,8 @@ where
     /// What comes next, or an order before it.
     async fn fetch(&mut self, life: &mut Life) -> Result<Option<Chunk>, End> {
         let head = *self.reading.kernel.events().head().borrow();
-        let (clock, is_asked) = (self.reading.kernel.clock().clone(), self.takes_stored_orders());
+        let clock = self.reading.kernel.clock().clone();
+        let is_asked = self.takes_stored_orders();
         let at_end = life.source.is_live() && head <= self.health.position();
         self.health.tell(if at_end { ConsumerState::Live } else { ConsumerState::CatchingUp });
         tokio::select! {
@@ -321,7 +322,8 @@ where
             self.passed(life, &batch, 0);
             return Ok(rest);
         };
-        let (first, last) = (position(*first), position(*last));
+        let first = position(*first);
+        let last = position(*last);
         if first == last && pace.deaths(first, last) >= DEATHS_MAX {
             self.is_at_fault(first, "the process died while it was folded".into());
             return Ok(Some(chunk));

@@ -138,7 +138,8 @@ impl<T: DeserializeOwned> ModelChanges<T> {
         if self.heard.as_ref().is_some_and(|heard| Arc::ptr_eq(&heard.target, &target)) {
             return false;
         }
-        let (changes, health) = (target.changes().listen(), ConsumerHandle::watch(&consumer));
+        let changes = target.changes().listen();
+        let health = ConsumerHandle::watch(&consumer);
         self.heard = Some(Heard { target, changes, health });
         std::mem::replace(&mut self.has_heard, true)
     }
@@ -148,8 +149,8 @@ impl<T: DeserializeOwned> ModelChanges<T> {
         match Cbor::decode(&value) {
             Ok(value) => Ok(ModelChange::Put { key, value }),
             Err(error) => {
-                let (projection, build) =
-                    (self.maintained.name().clone(), self.maintained.serving());
+                let projection = self.maintained.name().clone();
+                let build = self.maintained.serving();
                 Err(QueryError::Decode { projection, build, key, error })
             }
         }

@@ -38,7 +38,8 @@ pub(crate) struct SharedPages {
 
 impl SharedPages {
     pub(crate) fn new(kernel: &Kernel) -> Self {
-        let (store, clock) = (kernel.events().clone(), kernel.clock().clone());
+        let store = kernel.events().clone();
+        let clock = kernel.clock().clone();
         Self { store, clock, pages: Mutex::default() }
     }
 
@@ -78,7 +79,8 @@ impl EventStore for SharedPages {
         if !is_page || query.events_max == 1 {
             return self.store.read(query).await;
         }
-        let (cell, mut is_own) = (self.cell(&query), false);
+        let cell = self.cell(&query);
+        let mut is_own = false;
         let read = || {
             is_own = true;
             self.store.read(query.clone())

@@ -45,7 +45,8 @@ impl Checkpoints {
             batch = batch.put(key(consumer, "mark"), ExpectedRevision::Any, mark);
         }
         for (stream, letter) in save.letters {
-            let (key, any) = (letter_key(consumer, &stream), ExpectedRevision::Any);
+            let key = letter_key(consumer, &stream);
+            let any = ExpectedRevision::Any;
             batch = match letter {
                 Some(letter) => batch.put(key, any, letter),
                 None => batch.remove(key, any),

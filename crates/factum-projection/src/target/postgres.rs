@@ -300,7 +300,8 @@ impl PostgresTarget {
     /// Ends the sessions that are in a batch of this consumer. Where the role may not, they are
     /// waited for.
     async fn end_others(&self, consumer: &ConsumerName) -> Result<(), TargetError> {
-        let (limits, key) = (Limits::of(OWN_MAX), self.key(consumer));
+        let limits = Limits::of(OWN_MAX);
+        let key = self.key(consumer);
         let mut tx = self.begin(limits).await?;
         let end = sqlx::query(statement::END_OTHERS)
             .bind((key >> 32).cast_signed())
@@ -338,7 +339,8 @@ impl PostgresTarget {
 
     /// Makes what is needed, and reads.
     async fn make_and_read(&self, consumer: &ConsumerName) -> Result<Opened, TargetError> {
-        let (limits, setup_limits) = (Limits::of(OWN_MAX), Limits::of(SETUP_MAX));
+        let limits = Limits::of(OWN_MAX);
+        let setup_limits = Limits::of(SETUP_MAX);
         self.end_others(consumer).await?;
         let mut tx = self.begin(setup_limits).await?;
         let found = answered(limits, self.enter(consumer, &mut tx)).await?;
@@ -362,7 +364,8 @@ impl PostgresTarget {
         tx: &mut PostgresTx,
     ) -> Result<Option<Kept>, sqlx::Error> {
         self.make(tx).await?;
-        let (statements, name) = (&self.statements, consumer.as_str());
+        let statements = &self.statements;
+        let name = consumer.as_str();
         let enter = || AssertSqlSafe(statements.enter.clone());
         // Of a build that is cleared no partition begins any more, so that none has to be known.
         let whole = consumer.whole();
@@ -386,7 +389,8 @@ impl PostgresTarget {
             if !are_tables_there {
                 return Ok(Opened::default());
             }
-            let (statements, name) = (&self.statements, consumer.as_str());
+            let statements = &self.statements;
+            let name = consumer.as_str();
             let letters = (&statements.letters, name);
             let found = Kept::read(&statements.consumer_now, letters, &mut tx).await?;
             found.map_or_else(|| Ok(Opened::default()), |found| found.opened())
@@ -400,7 +404,8 @@ impl PostgresTarget {
 
     /// Empties the tables by these statements, and forgets the progress.
     async fn empty(&self, consumer: &ConsumerName, clear: &'static str) -> Result<(), TargetError> {
-        let (whole, limits) = (consumer.whole(), Limits::of(SETUP_MAX));
+        let whole = consumer.whole();
+        let limits = Limits::of(SETUP_MAX);
         let mut tx = self.begin(limits).await?;
         let empty = async {
             sqlx::raw_sql(clear).execute(&mut *tx).await?;
@@ -421,7 +426,8 @@ impl PostgresTarget {
         build: &BuildSchema,
         consumer: &ConsumerName,
     ) -> Result<(), TargetError> {
-        let (whole, limits) = (consumer.whole(), Limits::of(OWN_MAX));
+        let whole = consumer.whole();
+        let limits = Limits::of(OWN_MAX);
         let mut tx = self.begin(limits).await?;
         let close = async {
             // Its own row first, as those do who open a partition.

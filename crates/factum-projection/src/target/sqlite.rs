@@ -201,7 +201,9 @@ impl SqliteTarget {
     }
 
     async fn begin_waiting(&self) -> Result<SqliteTx, TargetError> {
-        let (idle, path, synchronous) = (self.idle.clone(), self.path.clone(), self.synchronous);
+        let idle = self.idle.clone();
+        let path = self.path.clone();
+        let synchronous = self.synchronous;
         // A build's is there, or it is cleared.
         let is_made = self.build.is_none();
         on_a_thread(move || {
@@ -228,8 +230,12 @@ impl Target for SqliteTarget {
 
     async fn open(&self, consumer: &ConsumerName) -> Result<Opened, TargetError> {
         self.check(consumer)?;
-        let (idle, path, synchronous) = (self.idle.clone(), self.path.clone(), self.synchronous);
-        let (consumer, setup, build) = (consumer.clone(), self.setup, self.build.clone());
+        let idle = self.idle.clone();
+        let path = self.path.clone();
+        let synchronous = self.synchronous;
+        let consumer = consumer.clone();
+        let setup = self.setup;
+        let build = self.build.clone();
         on_a_thread(move || {
             // Whatever state it is in.
             drop(transaction::take(&idle));
@@ -247,7 +253,8 @@ impl Target for SqliteTarget {
     }
 
     async fn look(&self, consumer: &ConsumerName) -> Result<Opened, TargetError> {
-        let (path, consumer) = (self.path.clone(), consumer.clone());
+        let path = self.path.clone();
+        let consumer = consumer.clone();
         on_a_thread(move || file::look(&path, consumer.as_str())).await
     }
 
@@ -276,7 +283,8 @@ impl Target for SqliteTarget {
     async fn clear(&self, consumer: &ConsumerName) -> Result<(), TargetError> {
         self.check(consumer)?;
         if let Some(build) = self.build.clone() {
-            let (path, synchronous) = (self.path.clone(), self.synchronous);
+            let path = self.path.clone();
+            let synchronous = self.synchronous;
             drop(transaction::take(&self.idle));
             return on_a_thread(move || build.remove(&path, synchronous)).await;
         }

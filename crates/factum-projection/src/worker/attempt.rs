@@ -74,7 +74,8 @@ impl<W: Work> Worker<W> {
             return Ok(Some(chunk));
         }
         self.note(life, first, last).await?;
-        let (events, many) = (wanted.len(), wanted.len() > 1);
+        let events = wanted.len();
+        let many = wanted.len() > 1;
         let position = |at: usize| batch.events()[wanted[at]].position();
         let (at, error, is_final) = match self.handle(&batch, &wanted).await? {
             Handled::Done(tx) => match self.commit(life, &batch, tx, events).await {
@@ -133,7 +134,8 @@ impl<W: Work> Worker<W> {
         let deaths = self.pace().deaths(first, last);
         if deaths >= DEATHS_MAX {
             let error = "the process died while it was handled".into();
-            let (position, attempts) = (first, deaths);
+            let position = first;
+            let attempts = deaths;
             return Some(Failing { position, attempts, error, is_final: true, is_due: false });
         }
         let retries_max = self.options.failure.retries_max;
@@ -307,7 +309,8 @@ impl<W: Work> Worker<W> {
         at: usize,
         failing: &Failing,
     ) -> Result<(), End> {
-        let (position, error) = (failing.position, failing.error.clone());
+        let position = failing.position;
+        let error = failing.error.clone();
         if self.options.failure.then == Then::Stop {
             return Err(End::Stop(StopReason::Failed { position, error }));
         }

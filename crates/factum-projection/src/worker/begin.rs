@@ -22,7 +22,8 @@ impl<W: Work> Worker<W> {
             Ok(opened) => opened,
             Err(error) => return Err(self.target_failed(error).await),
         };
-        let (fence, mark) = (opened.fence, read::<Mark>(opened.mark.as_deref())?);
+        let fence = opened.fence;
+        let mark = read::<Mark>(opened.mark.as_deref())?;
         let progress = self.progress(opened.progress).await?;
         self.letters.clear();
         for (stream, letter) in opened.letters {

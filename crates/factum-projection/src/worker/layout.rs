@@ -19,7 +19,8 @@ impl<W: Work> Worker<W> {
         if !self.is_layout_kept || self.is_layout_checked {
             return Ok(());
         }
-        let (whole, asked) = (self.name.whole(), self.options.partitions.count());
+        let whole = self.name.whole();
+        let asked = self.options.partitions.count();
         let key = layout_key(&whole);
         let documents = self.reading.kernel.documents().clone();
         loop {

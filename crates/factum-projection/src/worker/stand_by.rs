@@ -76,7 +76,8 @@ impl<W: Work> Worker<W> {
             }
             Order::Release(stream, release, answer) => {
                 // Told when it is done, and meanwhile this one goes on to stand by.
-                let (kernel, name) = (self.reading.kernel.clone(), self.name.clone());
+                let kernel = self.reading.kernel.clone();
+                let name = self.name.clone();
                 let asked = Asked { kernel, name, target: self.target.target().clone() };
                 tokio::spawn(async move {
                     let _ = answer.send(asked.release(&stream, release).await);

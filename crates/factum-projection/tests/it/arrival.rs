@@ -112,7 +112,8 @@ async fn a_name_that_nobody_has_is_told_at_once() {
 async fn closing_lets_go_of_what_makes_targets() {
     let bench = Bench::new();
     let held = Arc::new(());
-    let (seen, kernel) = (Arc::downgrade(&held), bench.kernel.clone());
+    let seen = Arc::downgrade(&held);
+    let kernel = bench.kernel.clone();
     let opened = ProjectionFn::<AccountEvent, Documents, _>::new("opened", 1, |_, _, _| Ok(()));
     let targets = move |_: &_| {
         let _ = &held;

@@ -71,7 +71,8 @@ async fn a_wait_ends_after_its_time_whatever_the_clock_is_set_to() {
     let counts = bench.count(&Fails::default());
     counts.wait_for(bench.head(), LONG).await.unwrap();
     let waiting = tokio::spawn({
-        let (counts, head) = (counts.consumer().clone(), bench.head());
+        let counts = counts.consumer().clone();
+        let head = bench.head();
         async move { counts.wait_for(head.next(), LONG).await }
     });
     clock.until_sleeping(1).await;

@@ -143,7 +143,8 @@ async fn events_that_are_unknown_or_make_no_sense_follow_the_policy_at_once() {
     let bench = Bench::new();
     bench.open("ada").await;
     append(&bench, "account.frozen", "{}").await;
-    let (target, options) = (Documents::new(&bench.kernel), options().ignoring_unknown());
+    let target = Documents::new(&bench.kernel);
+    let options = options().ignoring_unknown();
     let counts = bench.consumers.project(Counts(Fails::default()), target, options).unwrap();
     counts.wait_for(bench.head(), LONG).await.unwrap();
     assert_eq!(counts.health().parked, 0);

@@ -126,7 +126,8 @@ async fn a_build_that_can_not_do_an_event_does_not_take_over_until_it_can() {
         bench.deposits(key, 20).await;
     }
     let is_mended = Arc::new(AtomicBool::new(false));
-    let (short, kernel) = (Duration::from_millis(1), bench.kernel.clone());
+    let short = Duration::from_millis(1);
+    let kernel = bench.kernel.clone();
     let options = || {
         let failure = FailurePolicy::new().with_pause(short, short).with_retries_max(1);
         ConsumerOptions::new().with_failure(failure)
@@ -195,7 +196,8 @@ async fn what_the_old_program_shows_at_the_last_moment_is_in_the_new_one() {
     let slow = FaultyDocuments::new(store.clone(), 0, FaultRates::none(), Arc::new(clock.clone()));
     let slow = Arc::new(slow);
     let newer = Kernel::new(store, slow.clone()).with_clock(Arc::new(clock.clone()));
-    let (older, newer) = (Bench::on(kernel), Bench::on(newer));
+    let older = Bench::on(kernel);
+    let newer = Bench::on(newer);
     older.open("ada").await;
     older.deposits("ada", 13).await;
     let old = older.keep::<1>(&Gate::open()).await;
@@ -259,7 +261,8 @@ async fn a_build_takes_over_when_it_has_come_as_far_as_the_furthest_partition() 
         let slow = FaultyDocuments::new(store.clone(), 0, rates, Arc::new(clock.clone()));
         let slow = Arc::new(slow);
         let newer = Kernel::new(store, slow.clone()).with_clock(Arc::new(clock.clone()));
-        let (older, newer) = (Bench::on(kernel), Bench::on(newer));
+        let older = Bench::on(kernel);
+        let newer = Bench::on(newer);
         for key in ["ada", "bob"] {
             older.open(key).await;
             older.deposits(key, 2).await;
@@ -309,7 +312,8 @@ async fn what_a_dead_process_was_building_goes_on_in_one_that_lives() {
     let bench = Bench::new();
     bench.open("ada").await;
     bench.deposits("ada", 30).await;
-    let (one, two) = (bench.another(), bench.another());
+    let one = bench.another();
+    let two = bench.another();
     let alive = one.keep::<1>(&Gate::open()).await;
     is_right(&bench, &alive, 465).await;
     let dead = std::thread::spawn(move || {
@@ -332,7 +336,8 @@ async fn a_projection_that_stopped_is_resumed_when_it_is_mended() {
     bench.open("ada").await;
     bench.deposits("ada", 20).await;
     let is_mended = Arc::new(AtomicBool::new(false));
-    let (short, kernel) = (Duration::from_millis(1), bench.kernel.clone());
+    let short = Duration::from_millis(1);
+    let kernel = bench.kernel.clone();
     let failure = FailurePolicy::new().with_pause(short, short).then_stop();
     let options = ConsumerOptions::new().with_failure(failure);
     let target = move |_: &_| Documents::new(&kernel);

@@ -192,7 +192,8 @@ async fn who_loses_its_lease_amid_a_batch_stores_nothing_of_it() {
         new.deposit("ada", cents).await;
     }
     // It is amid its first batch, at the fourth event.
-    let (gate, open) = (Gate::after(3), Gate::open());
+    let gate = Gate::after(3);
+    let open = Gate::open();
     let options = || options().with_batch_events_max(100);
     let target = Documents::new(&old.kernel);
     let loser = old.consumers.project(Slow(gate.clone()), target, options()).unwrap();
@@ -271,7 +272,8 @@ async fn keep(bench: &Bench) -> Maintained<Documents> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn readers_notice_nothing_of_rebuilds_that_two_programs_share() {
     let kernel = Bench::new().kernel.with_clock(Arc::new(swift()));
-    let (one, two) = (Arc::new(swift_one(&kernel)), swift_one(&kernel));
+    let one = Arc::new(swift_one(&kernel));
+    let two = swift_one(&kernel);
     for name in 0..8 {
         one.open(&format!("a{name}")).await;
         one.deposits(&format!("a{name}"), 5).await;
@@ -280,7 +282,8 @@ async fn readers_notice_nothing_of_rebuilds_that_two_programs_share() {
     for _ in 0..50 {
         one.deposit("ada", 1).await;
     }
-    let (first, second) = (keep(&one).await, keep(&two).await);
+    let first = keep(&one).await;
+    let second = keep(&two).await;
     first.wait_for(one.head(), HOUR).await.unwrap();
     let works = |it: &Maintained<_>| it.consumer().is_some_and(|it| it.health().elsewhere == 2);
     until(|| async { works(&first) && works(&second) }).await;
@@ -331,7 +334,8 @@ async fn a_build_that_is_being_replaced_comes_no_further_in_any_program() {
         let work = Ledgers::<1>(gate.clone());
         bench.consumers.maintain(work, targets, shared_out()).await.unwrap()
     };
-    let (first, second) = (keep(&one, &gate).await, keep(&two, &Gate::open()).await);
+    let first = keep(&one, &gate).await;
+    let second = keep(&two, &Gate::open()).await;
     first.wait_for(one.head(), LONG).await.unwrap();
     let works = |it: &Maintained<_>| it.consumer().is_some_and(|it| it.health().elsewhere == 2);
     until(|| async { works(&first) && works(&second) }).await;
@@ -438,7 +442,8 @@ async fn a_build_with_a_stream_parked_in_another_program_holds_up_nobody() {
         one.deposits(&format!("a{name}"), 5).await;
     }
     let two = one.another();
-    let (first, second) = (keep_careful::<1>(&one).await, keep_careful::<1>(&two).await);
+    let first = keep_careful::<1>(&one).await;
+    let second = keep_careful::<1>(&two).await;
     first.wait_for(one.head(), LONG).await.unwrap();
     let works = |it: &Maintained<_>| it.consumer().is_some_and(|it| it.health().elsewhere == 2);
     until(|| async { works(&first) && works(&second) }).await;
@@ -446,8 +451,10 @@ async fn a_build_with_a_stream_parked_in_another_program_holds_up_nobody() {
     one.deposit("a0", 13).await;
     one.consumers.close().await;
     two.consumers.close().await;
-    let (one, two) = (one.another(), one.another());
-    let (first, second) = (keep_careful::<2>(&one).await, keep_careful::<2>(&two).await);
+    let two = one.another();
+    let one = one.another();
+    let first = keep_careful::<2>(&one).await;
+    let second = keep_careful::<2>(&two).await;
     let parked = |it: &Maintained<Documents>| {
         let progress = it.building().and_then(|building| building.progress());
         progress.map_or(0, |progress| progress.parked)

@@ -141,7 +141,8 @@ impl Model {
 
 impl Drop for Model {
     fn drop(&mut self) {
-        let (schema, is_ours) = (self.schema.clone(), self.is_ours);
+        let schema = self.schema.clone();
+        let is_ours = self.is_ours;
         // A thread of its own, because this may be inside of a runtime.
         let gone = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -232,7 +233,8 @@ fn nothing_is_lost_or_doubled_by_sigkill() {
 #[tokio::test]
 async fn a_statement_that_failed_unsaid_and_a_late_constraint_are_their_events_fault() {
     for (cents, told) in [(SWALLOWED, "aborted"), (REFUSED_AT_COMMIT, "unique constraint")] {
-        let (model, bench) = (Model::new().await, Bench::new());
+        let model = Model::new().await;
+        let bench = Bench::new();
         for key in ["ada", "bob"] {
             bench.open(key).await;
         }
@@ -254,7 +256,8 @@ async fn a_statement_that_failed_unsaid_and_a_late_constraint_are_their_events_f
 async fn what_is_nobodys_fault_is_tried_again_as_often_as_it_takes() {
     // Two retries are all that an event of its own fault has.
     for cents in [IN_THE_WAY, CUT_OFF] {
-        let (model, bench) = (Model::new().await, Bench::new());
+        let model = Model::new().await;
+        let bench = Bench::new();
         bench.open("ada").await;
         for cents in [1, cents, 2] {
             bench.deposit("ada", cents).await;
@@ -268,7 +271,8 @@ async fn what_is_nobodys_fault_is_tried_again_as_often_as_it_takes() {
 
 #[tokio::test]
 async fn connections_that_are_cut_off_under_it_lose_and_double_nothing() {
-    let (model, bench) = (Model::new().await, Bench::new());
+    let model = Model::new().await;
+    let bench = Bench::new();
     let other = PgPool::connect(&url()).await.unwrap();
     bench.open("ada").await;
     let counts = model.start(&bench, &Fails::default());
@@ -297,7 +301,8 @@ async fn connections_that_are_cut_off_under_it_lose_and_double_nothing() {
 
 #[tokio::test]
 async fn targets_that_start_at_once_make_the_tables_once() {
-    let (model, bench) = (Model::new().await, Bench::new());
+    let model = Model::new().await;
+    let bench = Bench::new();
     bench.open("ada").await;
     bench.deposit("ada", 1).await;
     let many: Vec<_> = (0..8).map(|_| bench.again()).collect();
@@ -319,8 +324,10 @@ async fn targets_that_start_at_once_make_the_tables_once() {
 
 #[tokio::test]
 async fn a_role_without_the_right_to_make_tables_will_do() {
-    let (model, bench) = (Model::new().await, Bench::new());
-    let (schema, role) = (&model.schema, format!("{}_app", model.schema));
+    let model = Model::new().await;
+    let bench = Bench::new();
+    let schema = &model.schema;
+    let role = format!("{}_app", model.schema);
     model.run(PostgresTarget::schema_sql(&schema.parse().unwrap())).await;
     model.run(SETUP.into()).await;
     model

@@ -52,7 +52,8 @@ async fn a_release_that_a_stop_cuts_off_goes_on_where_it_was() {
     for cents in [13, 2, 3, 4] {
         bench.deposit("ada", cents).await;
     }
-    let (gate, fails) = (Arc::new(Semaphore::new(1)), Fails::default());
+    let gate = Arc::new(Semaphore::new(1));
+    let fails = Fails::default();
     fails.errs.store(true, Ordering::SeqCst);
     let counts = gated(&bench, &gate, &fails);
     counts.wait_for(bench.head(), LONG).await.unwrap();
@@ -131,7 +132,8 @@ async fn a_handler_that_hangs_keeps_a_stop_no_longer_than_its_time() {
 async fn a_consumer_that_the_tail_outruns_misses_nothing() {
     let bench = Bench::new();
     bench.open("ada").await;
-    let (gate, fails) = (Arc::new(Semaphore::new(0)), Fails::default());
+    let gate = Arc::new(Semaphore::new(0));
+    let fails = Fails::default();
     let slow = gated(&bench, &gate, &fails);
     let quick = bench.count_in_memory(&fails);
     slow.watch().wait_for(|it| it.state == ConsumerState::Live).await.unwrap();

@@ -56,7 +56,8 @@ enum Unpaid {
 
 impl Faulty {
     fn new() -> Self {
-        let (store, clock) = (Arc::new(MemoryStore::new()), Arc::new(SystemClock));
+        let store = Arc::new(MemoryStore::new());
+        let clock = Arc::new(SystemClock);
         let none = FaultRates::none();
         let events = Arc::new(FaultyStore::new(store.clone(), 1, none, clock.clone()));
         Self { events, documents: Arc::new(FaultyDocuments::new(store, 1, none, clock)) }
@@ -136,10 +137,12 @@ async fn outlasts(away: Away, says: Says) {
     }
     let position = bench.deposit("ada", 13).await;
     let accounts = bench.accounts.clone().with_retry(RetryPolicy::never());
-    let (documents, begins) = (bench.kernel.documents().clone(), Arc::new(AtomicBool::new(true)));
+    let documents = bench.kernel.documents().clone();
+    let begins = Arc::new(AtomicBool::new(true));
     let at_fault = store.clone();
     let bonus = Consumer::new("bonus", move |event: AccountEvent, _| {
-        let (accounts, documents) = (accounts.clone(), documents.clone());
+        let accounts = accounts.clone();
+        let documents = documents.clone();
         let is_due = matches!(event, AccountEvent::Deposited { cents: 13 });
         // The outage begins while the event is handled.
         if is_due && begins.swap(false, Ordering::SeqCst) {
@@ -172,7 +175,8 @@ async fn a_release_in_an_outage_counts_nothing_against_the_event() {
     let bench = store.bench();
     bench.open("ada").await;
     let position = bench.deposit("ada", 13).await;
-    let (at_fault, is_away) = (store.clone(), Arc::new(AtomicBool::new(false)));
+    let at_fault = store.clone();
+    let is_away = Arc::new(AtomicBool::new(false));
     let goes = is_away.clone();
     let mails = Consumer::new("mails", move |event: AccountEvent, _| {
         let fails = matches!(event, AccountEvent::Deposited { cents: 13 });

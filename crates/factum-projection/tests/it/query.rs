@@ -83,7 +83,8 @@ async fn all<T: serde::de::DeserializeOwned>(
     query: ModelQuery,
     page_max: usize,
 ) -> Vec<(String, T)> {
-    let (mut query, mut found) = (query.with_documents_max(page_max), Vec::new());
+    let mut query = query.with_documents_max(page_max);
+    let mut found = Vec::new();
     loop {
         let page = model.list(query.clone()).await.unwrap();
         assert!(page.documents.len() <= page_max);
@@ -138,7 +139,8 @@ proptest! {
 async fn check(steps: Vec<Step>, batch: usize, page_max: usize) {
     let bench = Bench::new();
     bench.open("ada").await;
-    let (count, steps_all) = (steps.len() as u64, Arc::new(Mutex::new(steps.clone())));
+    let count = steps.len() as u64;
+    let steps_all = Arc::new(Mutex::new(steps.clone()));
     let mut plain = BTreeMap::new();
     for step in &steps {
         match step.clone() {

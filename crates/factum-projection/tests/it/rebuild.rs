@@ -24,7 +24,8 @@ pub(crate) fn build(version: u32, generation: u32) -> Build {
 
 /// Deposits of one cent to Ada, until it is told to stop.
 pub(crate) fn load(bench: &Arc<Bench>, is_over: &Arc<AtomicBool>) -> tokio::task::JoinHandle<()> {
-    let (bench, is_over) = (bench.clone(), is_over.clone());
+    let bench = bench.clone();
+    let is_over = is_over.clone();
     tokio::spawn(async move {
         while !is_over.load(Ordering::SeqCst) {
             bench.deposit("ada", 1).await;
@@ -50,7 +51,8 @@ pub(crate) fn watch_one(
 ) -> tokio::task::JoinHandle<u64> {
     let is_over = is_over.clone();
     tokio::spawn(async move {
-        let (mut seen, mut looks) = (0, 0);
+        let mut seen = 0;
+        let mut looks = 0;
         while !is_over.load(Ordering::SeqCst) {
             let ledger = ledgers.get(key).await.unwrap().expect("it is there");
             assert_eq!(ledger.count, ledger.cents);
@@ -232,9 +234,12 @@ async fn of_two_processes_that_rebuild_one_does() {
     let bench = Bench::new();
     bench.open("ada").await;
     bench.deposits("ada", 30).await;
-    let (one, two) = (bench.another(), bench.another());
-    let (gates, closed) = (Gate::open(), Gate::open());
-    let (one, two) = (one.keep::<1>(&gates).await, two.keep::<1>(&closed).await);
+    let one = bench.another();
+    let two = bench.another();
+    let gates = Gate::open();
+    let closed = Gate::open();
+    let one = one.keep::<1>(&gates).await;
+    let two = two.keep::<1>(&closed).await;
     two.wait_for(bench.head(), LONG).await.unwrap();
     gates.let_pass(10);
     closed.let_pass(10);
@@ -265,7 +270,8 @@ async fn two_processes_of_a_new_version_build_it_once_between_them() {
     bench.open("ada").await;
     bench.deposits("ada", 30).await;
     bench.keep::<1>(&Gate::open()).await.wait_for(bench.head(), LONG).await.unwrap();
-    let (gate, open) = (Gate::after(12), Gate::open());
+    let gate = Gate::after(12);
+    let open = Gate::open();
     let one = bench.another().keep::<2>(&gate).await;
     let rebuild = one.building().unwrap();
     until(|| async { rebuild.progress().unwrap().position.value() >= 7 }).await;

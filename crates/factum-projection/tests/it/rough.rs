@@ -60,7 +60,8 @@ impl Projection for InDocuments {
         recorded: &RecordedEvent,
         tx: &mut DocumentsTx,
     ) -> Result<(), HandleError> {
-        let (key, position) = (recorded.stream().key(), recorded.position());
+        let key = recorded.stream().key();
+        let position = recorded.position();
         tx.update(key, |seen: &mut Vec<Position>| seen.push(position)).await
     }
 }
@@ -106,7 +107,8 @@ impl Rough {
 }
 
 async fn history_is_whole(events: Arc<dyn EventStore>, documents: Arc<dyn DocumentStore>, n: u64) {
-    let (clock, history) = (Arc::new(SystemClock), Arc::new(History::new()));
+    let clock = Arc::new(SystemClock);
+    let history = Arc::new(History::new());
     let faulty = FaultyStore::new(events.clone(), n, RATES, clock.clone());
     let faulty = Arc::new(RecordingStore::new(Arc::new(faulty), history.clone()));
     let rough = FaultyDocuments::new(documents.clone(), n, RATES, clock);

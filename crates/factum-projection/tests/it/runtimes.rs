@@ -71,7 +71,8 @@ fn a_consumer_that_an_ended_runtime_refuses_has_stopped_and_starts_on_another() 
 #[test]
 fn a_member_lives_on_when_the_runtime_of_its_first_consumer_has_ended() {
     let bench = Bench::new().another();
-    let (first, second) = (runtime(), runtime());
+    let first = runtime();
+    let second = runtime();
     first.block_on(async {
         bench.open("ada").await;
         let other =

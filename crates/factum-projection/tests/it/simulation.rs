@@ -239,7 +239,8 @@ impl World {
 
     async fn act(&mut self, kernel: Kernel, process: Process, is_wild: bool) -> StopReason {
         let consumers = Consumers::new(kernel.clone());
-        let (options, poisons) = (self.options(), self.poisons.clone());
+        let options = self.options();
+        let poisons = self.poisons.clone();
         let snapshot_events = 1 + self.chance.below(20) as usize;
         let (handle, model) = if self.is_in_memory {
             let fold = remembered(poisons, process).with_options(options);
@@ -250,7 +251,8 @@ impl World {
             let work = InDocuments(poisons, process);
             (consumers.project(work, target, options).unwrap().consumer().clone(), None)
         };
-        let (watched, log) = (handle.clone(), self.log.clone());
+        let watched = handle.clone();
+        let log = self.log.clone();
         let poisoned = self.poisoned.clone();
         self.watcher = Some(tokio::spawn(async move {
             let mut health = watched.watch();
@@ -340,7 +342,8 @@ async fn has_all(log: &MemoryStore, found: &Model, poisoned: &Waiting, through: 
     let parked: Vec<_> = stored.iter().flat_map(|it| &it.dead_letters).collect();
     let page = log.read(factum_core::ReadQuery::log().with_events_max(10_000)).await.unwrap();
     for event in page.events.iter().filter(|event| event.position() <= through) {
-        let (key, version) = (event.stream().key(), event.version().value());
+        let key = event.stream().key();
+        let version = event.version().value();
         let is_poisoned = poisoned.lock().unwrap().get(key).is_some_and(|first| version >= *first);
         let is_parked = |it: &&DeadLetter| it.stream.key() == key && version >= it.version.value();
         let is_poisoned = is_poisoned || parked.iter().any(is_parked);

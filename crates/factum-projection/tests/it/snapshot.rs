@@ -82,7 +82,8 @@ async fn a_snapshot_of_another_type_is_not_taken_for_the_model() {
 async fn a_snapshot_that_an_older_version_took_is_ignored_and_replaced() {
     let bench = deposits().await;
     start::<Sum>(&bench).await.stop().await;
-    let (documents, key) = (bench.kernel.documents(), &b"$consumer/deposits@1/snapshot"[..]);
+    let documents = bench.kernel.documents();
+    let key = &b"$consumer/deposits@1/snapshot"[..];
     let taken = documents.get(key).await.unwrap().unwrap().value;
     let Ok(Value::Map(mut fields)) = Cbor::decode(&taken) else { panic!("it is a map") };
     let before = fields.len();

@@ -152,7 +152,8 @@ pub(crate) async fn what_fails_is_parked_with_what_is_behind_it_and_the_rest_flo
     _: M,
 ) {
     for (how, error) in [(0, "thirteen"), (1, "thirteen is too much"), (2, "not handled within")] {
-        let (model, bench) = (M::new().await, Bench::new());
+        let model = M::new().await;
+        let bench = Bench::new();
         deposits(&bench, [1, 13, 2, 3]).await;
         let fails = Fails::default();
         let how = [&fails.errs, &fails.panics, &fails.hangs][how];
@@ -221,9 +222,11 @@ pub(crate) async fn whatever_a_handler_says_of_its_transaction_each_event_takes_
 >(
     _: M,
 ) {
-    let (endings, all) = (M::ENDINGS.len(), M::ENDINGS.len() + M::HARMLESS.len());
+    let endings = M::ENDINGS.len();
+    let all = M::ENDINGS.len() + M::HARMLESS.len();
     for (base, at) in (0..all).map(|at| (SAYS, at)).chain((0..endings).map(|at| (INSISTS, at))) {
-        let (model, bench) = (M::new().await, Bench::new());
+        let model = M::new().await;
+        let bench = Bench::new();
         let cents = base + at as u64;
         deposits(&bench, [1, cents, 2]).await;
         // No other event of the batch may be taken for the one at fault.
@@ -233,7 +236,8 @@ pub(crate) async fn whatever_a_handler_says_of_its_transaction_each_event_takes_
         let options = options.with_failure(failure);
         let counts = bench.consumers.project(projection, model.target(), options).unwrap();
         counts.wait_for(bench.head(), LONG).await.unwrap();
-        let (letters, counted) = (counts.dead_letters().await, model.counted().await);
+        let letters = counts.dead_letters().await;
+        let counted = model.counted().await;
         let told = format!("{:?}: {letters:?} {counted:?}", M::says(cents));
         assert_eq!(letters.len(), usize::from(at < endings), "{told}");
         if at < endings {
@@ -248,7 +252,8 @@ pub(crate) async fn whatever_a_handler_says_of_its_transaction_each_event_takes_
 pub(crate) async fn of_two_programs_one_is_fenced(model: impl ReadModel) {
     let bench = Bench::new();
     bench.open("ada").await;
-    let (one, other) = (bench.again(), bench.again());
+    let one = bench.again();
+    let other = bench.again();
     let first = model.start(&one, &Fails::default());
     first.wait_for(bench.head(), LONG).await.unwrap();
     let second = model.start(&other, &Fails::default());

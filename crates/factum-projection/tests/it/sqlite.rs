@@ -143,7 +143,8 @@ fn nothing_is_lost_or_doubled_by_sigkill() {
 
 #[tokio::test]
 async fn readers_go_on_while_a_batch_is_open_and_see_none_of_it() {
-    let (model, bench) = (Model::new().await, Bench::new());
+    let model = Model::new().await;
+    let bench = Bench::new();
     bench.open("ada").await;
     bench.deposit("ada", 1).await;
     let counts = model.start(&bench, &Fails::default());
@@ -163,7 +164,8 @@ async fn readers_go_on_while_a_batch_is_open_and_see_none_of_it() {
 
 #[tokio::test]
 async fn what_is_not_synced_is_kept_with_its_progress_all_the_same() {
-    let (model, bench) = (Model::new().await, Bench::new());
+    let model = Model::new().await;
+    let bench = Bench::new();
     bench.open("ada").await;
     for cents in 1..=3 {
         let again = bench.again();
@@ -179,7 +181,8 @@ async fn what_is_not_synced_is_kept_with_its_progress_all_the_same() {
 
 #[tokio::test]
 async fn nothing_is_written_behind_a_transaction_that_a_handler_has_ended() {
-    let (model, bench) = (Model::new().await, Bench::new());
+    let model = Model::new().await;
+    let bench = Bench::new();
     for key in ["ada", "bob"] {
         bench.open(key).await;
     }

@@ -53,7 +53,8 @@ async fn what_operators_order_while_nobody_runs_is_done_at_the_next_start() {
 
     fails.errs.store(false, Ordering::SeqCst);
     let position = bench.deposit("ada", 4).await;
-    let (counts, in_memory) = (bench.count(&fails), bench.count_in_memory(&fails));
+    let counts = bench.count(&fails);
+    let in_memory = bench.count_in_memory(&fails);
     for consumer in [counts.consumer(), in_memory.consumer()] {
         let mut health = consumer.watch();
         health.wait_for(|it| it.parked == 0 && it.position >= position).await.unwrap();
@@ -149,13 +150,15 @@ async fn a_retry_that_fails_again_is_done_once() {
     for consumer in ["counts@1", "counts-in-memory@1"] {
         order_release(&bench.kernel, consumer, &ada(), Release::Retry).await.unwrap();
     }
-    let (counts, in_memory) = (bench.count(&fails), bench.count_in_memory(&fails));
+    let counts = bench.count(&fails);
+    let in_memory = bench.count_in_memory(&fails);
     let position = bench.deposit("bob", 5).await;
     for consumer in [counts.consumer(), in_memory.consumer()] {
         consumer.wait_for(position, LONG).await.unwrap();
         let [letter] = &consumer.dead_letters().await[..] else { panic!("one is parked") };
         let is_fold = consumer.name().as_str().contains("memory");
-        let (attempts, error) = (letter.attempts, letter.error.as_str());
+        let attempts = letter.attempts;
+        let error = letter.error.as_str();
         let expected = if is_fold { (2, "the fold panicked: thirteen") } else { (4, "thirteen") };
         assert_eq!((attempts, error), expected);
     }

@@ -46,8 +46,11 @@ pub(super) async fn run(mut arguments: Arguments) -> Result<Value, Failure> {
     let accounts = Entities::new(repository, EntityOptions::new());
     let bench = Bench { kernel, accounts, clients, keys };
     bench.open_accounts().await?;
-    let (mut rates, mut appends, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut latencies, mut elapsed) = (Vec::new(), Duration::ZERO);
+    let mut rates = Vec::new();
+    let mut appends = Vec::new();
+    let mut ratios = Vec::new();
+    let mut latencies = Vec::new();
+    let mut elapsed = Duration::ZERO;
     for _ in 0..rounds {
         let plain = bench.append(commands).await?;
         let asked = bench.ask(commands).await?;
@@ -92,7 +95,8 @@ impl Bench {
     async fn open_accounts(&self) -> Result<(), Failure> {
         let bench = self.clone();
         let opened = self.race(self.keys, move |n| {
-            let (key, accounts) = (bench.key(n), bench.accounts.clone());
+            let key = bench.key(n);
+            let accounts = bench.accounts.clone();
             let open = AccountCommand::Open { owner: key.clone(), email: format!("{n}@bench") };
             async move { Ok(accounts.ask(key, open).await.map(drop)?) }
         });
@@ -105,7 +109,8 @@ impl Bench {
         let keys: Arc<Vec<String>> = Arc::new((0..self.keys).map(|n| self.key(n)).collect());
         let ask = move |n| {
             let at = (n % keys.len() as u64) as usize;
-            let (keys, accounts) = (keys.clone(), accounts.clone());
+            let keys = keys.clone();
+            let accounts = accounts.clone();
             let deposit = AccountCommand::Deposit { cents: 1 };
             async move { Ok(accounts.ask(&*keys[at], deposit).await.map(drop)?) }
         };
@@ -118,7 +123,8 @@ impl Bench {
         let named = (0..self.keys).map(|n| StreamId::new("plain", &self.key(n)));
         let streams: Arc<Vec<_>> = Arc::new(named.collect::<Result<_, _>>()?);
         let append = move |n| {
-            let (store, streams) = (store.clone(), streams.clone());
+            let store = store.clone();
+            let streams = streams.clone();
             async move {
                 let id = EventId::new(SystemIds.uuid(SystemClock.now()));
                 let event = AccountEvent::Deposited { cents: 1 };
@@ -141,7 +147,8 @@ impl Bench {
         let begun = now();
         let mut clients = JoinSet::new();
         for _ in 0..self.clients {
-            let (next, work) = (next.clone(), work.clone());
+            let next = next.clone();
+            let work = work.clone();
             clients.spawn(async move {
                 let mut latencies = Vec::new();
                 loop {

@@ -40,7 +40,8 @@ pub(super) async fn run(mut arguments: Arguments) -> Result<Value, Failure> {
     let grown = resident_bytes()?.saturating_sub(before);
     assert_eq!(accounts.stats().resident as u64, entities + 1, "all of them are in memory");
     accounts.shutdown(Duration::from_secs(30)).await;
-    let (each, state) = (grown / entities, size_of::<Account>() as u64);
+    let each = grown / entities;
+    let state = size_of::<Account>() as u64;
     Ok(json!({
         "bench": "idle", "store": "memory", "clients": CLIENTS, "entities": entities,
         "seconds": seconds, "events_per_s": entities as f64 / seconds, "bytes_per_entity": each,
@@ -52,7 +53,8 @@ async fn activate(accounts: &Entities<Account>, count: u64) -> Result<(), Failur
     let next = Arc::new(AtomicU64::new(0));
     let mut clients = JoinSet::new();
     for _ in 0..CLIENTS {
-        let (accounts, next) = (accounts.clone(), next.clone());
+        let accounts = accounts.clone();
+        let next = next.clone();
         clients.spawn(async move {
             loop {
                 let n = next.fetch_add(1, Ordering::Relaxed);

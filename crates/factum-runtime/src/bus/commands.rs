@@ -140,7 +140,8 @@ type Dispatched<A> = Result<Outcome<A>, DispatchError<<A as Aggregate>::Rejectio
 impl<S> Commands<S> {
     /// Sends commands to a service, with ids of this kernel.
     pub fn new(service: S, kernel: &Kernel) -> Self {
-        let (clock, ids) = (kernel.clock().clone(), kernel.ids().clone());
+        let clock = kernel.clock().clone();
+        let ids = kernel.ids().clone();
         Self { service, clock, ids, names: Arc::default() }
     }
 
@@ -236,7 +237,8 @@ where
             Some(name) => request.with_name(name),
             None => request,
         };
-        let (category, command) = (request.category(), request.name());
+        let category = request.category();
+        let command = request.name();
         match self.send(request).await {
             Ok(CommandResponse::Done(done)) => done
                 .into_outcome()

@@ -138,7 +138,8 @@ struct Measured {
 
 impl Measured {
     fn begin(request: &CommandRequest, clock: Arc<dyn Clock>) -> Self {
-        let (category, command) = (request.category(), request.name());
+        let category = request.category();
+        let command = request.name();
         gauge!(ACTIVE, "category" => category).increment(1);
         Self { category, command, outcome: "dropped", begun: clock.monotonic(), clock }
     }
@@ -158,7 +159,8 @@ impl Measured {
 impl Drop for Measured {
     fn drop(&mut self) {
         gauge!(ACTIVE, "category" => self.category).decrement(1);
-        let (command, outcome) = (("command", self.command), ("outcome", self.outcome));
+        let command = ("command", self.command);
+        let outcome = ("outcome", self.outcome);
         let labels = [("category", self.category), command, outcome];
         counter!(COMMANDS, &labels).increment(1);
         let taken = self.clock.monotonic().saturating_since(self.begun);

@@ -102,7 +102,8 @@ impl<A: Aggregate> Route for Entities<A> {
     fn execute(self: Arc<Self>, request: CommandRequest) -> CommandFuture {
         Box::pin(async move {
             let Some(command) = request.shared::<A::Command>() else {
-                let (category, command) = (request.category(), request.name());
+                let category = request.category();
+                let command = request.name();
                 return Err(CommandError::WrongCommand { category, command });
             };
             let once = request.is_once().then(|| Once::new(request.id()));

@@ -82,7 +82,8 @@ pub struct Tracing<S> {
 
 impl<S> Tracing<S> {
     fn span(&self, request: &CommandRequest) -> Span {
-        let (category, name) = (request.category(), request.name());
+        let category = request.category();
+        let name = request.name();
         tracing::info_span!(
             "command",
             otel.name = %format_args!("{category} {name}"),

@@ -116,7 +116,9 @@ struct World {
 impl World {
     fn new(freshness: Freshness) -> Self {
         let restart = Restart::new().with_deaths_max(3, Duration::from_millis(500));
-        let (mailbox_max, burst_max, tending) = (6, 4, Tending::Nothing);
+        let mailbox_max = 6;
+        let burst_max = 4;
+        let tending = Tending::Nothing;
         Self {
             cell: Cell::new(),
             rules: Rules { mailbox_max, burst_max, freshness, tending, restart },
@@ -211,7 +213,8 @@ impl World {
 
     fn decide(&mut self, mut state: State, letters: VecDeque<Letter<Toy>>) -> Decided<Toy> {
         assert_eq!(state.folded.len(), state.stored, "a burst begins on what is stored");
-        let (mut count, mut is_guarded) = (0, false);
+        let mut count = 0;
+        let mut is_guarded = false;
         for letter in &letters {
             if letter.settled.is_none() {
                 let kind = self.kinds[&letter.message];
@@ -291,7 +294,8 @@ impl World {
     }
 
     fn check_decided(&self, id: Id) {
-        let (kind, seen) = (self.kinds[&id], &self.seen[&id]);
+        let kind = self.kinds[&id];
+        let seen = &self.seen[&id];
         assert_ne!(kind, Kind::Panic);
         assert!(self.log.starts_with(seen), "{id:?} was decided on what is not in the log");
         assert!(seen.len() >= self.accepted[&id], "{id:?} was answered from a stale state");

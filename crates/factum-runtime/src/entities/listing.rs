@@ -18,7 +18,8 @@ impl<A: Aggregate> Entities<A> {
     /// [`LISTED_MAX`].
     pub fn recent(&self, count: usize) -> Vec<EntityInfo> {
         let count = count.min(LISTED_MAX);
-        let (mut found, at) = (Vec::new(), self.moments());
+        let mut found = Vec::new();
+        let at = self.moments();
         for shard in self.system.directory.shards() {
             // A shard is in the order of use.
             let of_shard = shard.iter().rev().take(count);
@@ -61,7 +62,8 @@ impl<A: Aggregate> Entities<A> {
     /// The moment of a reading of the clock, as the clock shows the time now.
     fn moments(&self) -> impl Fn(Monotonic) -> Timestamp + use<A> {
         let clock = self.system.clock();
-        let (now, reading) = (clock.now(), clock.monotonic());
+        let now = clock.now();
+        let reading = clock.monotonic();
         move |then| now.saturating_sub(reading.saturating_since(then))
     }
 }
@@ -71,7 +73,8 @@ fn info<A: Aggregate>(
     slot: &Slot<A>,
     at: &impl Fn(Monotonic) -> Timestamp,
 ) -> EntityInfo {
-    let (cell, warm) = (&slot.cell, slot.cell.warm());
+    let cell = &slot.cell;
+    let warm = slot.cell.warm();
     let status = match () {
         () if cell.is_running() => EntityStatus::Active,
         () if cell.quarantine().is_some() => EntityStatus::Quarantined,

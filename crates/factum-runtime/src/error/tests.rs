@@ -53,7 +53,8 @@ fn away() -> StoreError {
 }
 
 fn conflict() -> VersionConflict {
-    let (expected, actual) = (ExpectedVersion::NoStream, StreamVersion::new(1));
+    let expected = ExpectedVersion::NoStream;
+    let actual = StreamVersion::new(1);
     VersionConflict { stream: ada(), expected, actual }
 }
 

@@ -357,7 +357,8 @@ impl Machine {
         if self.is_closing || slot.phase != Phase::Waiting || slot.wish != Wish::Run {
             return false;
         }
-        let (earlier, later) = (&self.slots[..index], &self.slots[index + 1..]);
+        let earlier = &self.slots[..index];
+        let later = &self.slots[index + 1..];
         let with = |other: &&Slot| other.is_with(&slot.rules.strategy) && other.wish != Wish::Leave;
         earlier
             .iter()

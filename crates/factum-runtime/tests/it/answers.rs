@@ -49,7 +49,8 @@ impl Town {
         let mut seeds = seed..;
         let kernels = handles.map(|store| {
             let seed = seeds.next().unwrap_or_default();
-            let (rates, clock) = (FaultRates::rough(), Arc::new(SystemClock));
+            let rates = FaultRates::rough();
+            let clock = Arc::new(SystemClock);
             let faulty = FaultyStore::new(store.clone(), seed, rates, clock);
             let recording = Arc::new(RecordingStore::new(Arc::new(faulty), history.clone()));
             Kernel::new(recording, store).with_tag_key(TagKey::new([1; 32]))
@@ -97,7 +98,9 @@ where
     let asked = on.ask_for(key, command.clone(), A::clone).await;
     let answer = match asked {
         Ok(done) => {
-            let (version, position, state) = (done.version, done.position, done.reply);
+            let version = done.version;
+            let position = done.position;
+            let state = done.reply;
             Answer::Done { command, version, position, events: done.events, state }
         }
         Err(AskError::Rejected(rejection)) => Answer::Rejected { command, rejection },
@@ -142,8 +145,10 @@ async fn work(
     let mut untold = Untold::default();
     for _ in 0..STEPS {
         let bank = &banks[random(&mut seed, 2)];
-        let (from, to) = (random(&mut seed, 4), 1 + random(&mut seed, 3));
-        let (key, other) = (KEYS[from], KEYS[(from + to) % 4]);
+        let from = random(&mut seed, 4);
+        let to = 1 + random(&mut seed, 3);
+        let key = KEYS[from];
+        let other = KEYS[(from + to) % 4];
         match random(&mut seed, 11) {
             0..3 => assert!(ask(&answers, bank, key, DEPOSIT).await),
             3..5 => drop(ask(&answers, bank, key, AccountCommand::Withdraw { cents: 1 }).await),
@@ -254,7 +259,8 @@ async fn nothing_to_do_was_so_at_some_moment_of_its_call() {
         let counters = town.runtimes::<Counter>();
         let answers = Arc::new(Answers::<Counter>::new(town.truth.clone()));
         let clerks = (0..4_usize).map(|clerk| {
-            let (counters, answers) = (counters.clone(), answers.clone());
+            let counters = counters.clone();
+            let answers = answers.clone();
             tokio::spawn(async move {
                 for n in 0..30 {
                     let [here, there] = [&counters[n % 2], &counters[(n + clerk) % 2]];

@@ -92,7 +92,8 @@ async fn events_name_their_cause_and_conversation() {
     let bench = Bench::new();
     let commands = bus(&bench);
     commands.dispatch::<Account>("ada", open("ada")).await.unwrap();
-    let (cause, talk) = (Uuid::from_u128(1), Uuid::from_u128(2));
+    let cause = Uuid::from_u128(1);
+    let talk = Uuid::from_u128(2);
     let given = Metadata::new().with_causation_id(cause).with_correlation_id(talk).with_user("ada");
     commands.dispatch_with::<Account>("ada", DEPOSIT, given.clone()).await.unwrap();
     let going_on = Metadata::new().with_correlation_id(talk);

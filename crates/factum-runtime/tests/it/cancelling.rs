@@ -85,7 +85,8 @@ fn a_runtime_that_goes_away_tells_nobody_that_it_is_done() {
     let runtime = || tokio::runtime::Builder::new_current_thread().build().unwrap();
     let bench = Bench::new();
     let accounts = bench.accounts();
-    let (first, second) = (runtime(), runtime());
+    let first = runtime();
+    let second = runtime();
     first.block_on(async {
         accounts.ask("ada", open("ada")).await.unwrap();
         bench.faulty.next_append(Fault::Delay(millis(10)));

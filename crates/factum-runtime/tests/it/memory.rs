@@ -45,7 +45,8 @@ async fn idle_entities() {
     let before = resident_bytes();
     let next = Arc::new(AtomicUsize::new(0));
     let lookers = (0..8).map(|_| {
-        let (counters, next) = (counters.clone(), next.clone());
+        let counters = counters.clone();
+        let next = next.clone();
         tokio::spawn(async move {
             loop {
                 let n = next.fetch_add(1, Ordering::Relaxed);

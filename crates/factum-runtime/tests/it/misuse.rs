@@ -48,7 +48,8 @@ fn too_many() -> Matching {
 }
 
 fn misuses() -> Vec<Misuse> {
-    let (mixed, nothing) = ("differ in whether the tag is hashed", "can match no event");
+    let mixed = "differ in whether the tag is hashed";
+    let nothing = "can match no event";
     let large = ClaimEvent::Noted { text: "x".repeat(2 << 20) };
     let unread = ClaimEvent::Unread { field: OneWay };
     let wordy = Metadata::new().with_user(&"x".repeat(METADATA_TEXT_BYTES_MAX + 1));
@@ -126,8 +127,8 @@ async fn an_address_is_unique_over_all_entry_points() {
     for (event, guard) in [(hashed(), hashed_tag()), (plain(), plain_tag())] {
         for first in Entry::ALL {
             for second in Entry::ALL {
-                let (kernel, claim) =
-                    (kernel(true), Claim { event: event.clone(), guard: guard.clone() });
+                let kernel = kernel(true);
+                let claim = Claim { event: event.clone(), guard: guard.clone() };
                 send(first, &kernel, "one", claim.clone(), &Metadata::new()).await.unwrap();
                 let taken = send(second, &kernel, "two", claim, &Metadata::new()).await;
                 let Refusal { kind, text } = taken.expect_err("the address is taken");
@@ -144,8 +145,8 @@ async fn an_event_that_evolve_panics_on_is_stored_by_none() {
     for entry in Entry::ALL {
         let kernel = kernel(true);
         let sent = tokio::spawn({
-            let (kernel, claim) =
-                (kernel.clone(), Claim { event: poisoned(), guard: hashed_tag() });
+            let kernel = kernel.clone();
+            let claim = Claim { event: poisoned(), guard: hashed_tag() };
             async move { send(entry, &kernel, "one", claim, &Metadata::new()).await }
         });
         // Entities catch the panic and tell it.

@@ -59,7 +59,8 @@ async fn a_repeat_is_answered_with_what_was_stored() {
     let spent_again = accounts.ask_once("ada", id(9), withdraw(1), Metadata::new()).await.unwrap();
     assert_eq!((last.replayed, spent.replayed, spent_again.replayed), (false, false, true));
     assert_eq!(bench.balance("ada").await, (0, 5));
-    let (commands, rejected) = (accounts.stats().commands, accounts.stats().rejected);
+    let commands = accounts.stats().commands;
+    let rejected = accounts.stats().rejected;
     assert_eq!((commands, rejected), (7, 0));
 }
 
@@ -69,7 +70,8 @@ async fn its_events_carry_the_id_and_those_of_others_do_not() {
     let accounts = bench.accounts();
     accounts.ask("ada", open("ada")).await.unwrap();
     deposit(&accounts, "ada", id(7)).await;
-    let (cause, talk) = (Uuid::from_u128(1), Uuid::from_u128(2));
+    let cause = Uuid::from_u128(1);
+    let talk = Uuid::from_u128(2);
     let metadata = Metadata::new().with_causation_id(cause).with_correlation_id(talk);
     accounts.ask_once("ada", id(8), DEPOSIT, metadata).await.unwrap();
     let ada = StreamId::new("account", "ada").unwrap();
@@ -78,7 +80,8 @@ async fn its_events_carry_the_id_and_those_of_others_do_not() {
         .events
         .iter()
         .map(|event| {
-            let (metadata, mut tags) = (event.metadata(), event.tags());
+            let metadata = event.metadata();
+            let mut tags = event.tags();
             let tag = tags.find_map(|tag| Some(tag.strip_prefix(COMMAND_TAG)?.to_owned()));
             (metadata.causation_id, metadata.correlation_id, tag)
         })
@@ -176,7 +179,8 @@ async fn a_guard_that_fails_is_told_to_its_own_command() {
     }
     bench.faulty.next_read(Fault::FailBefore);
     bench.clock.advance(millis(10));
-    let (taken, unseen) = (taken.await.unwrap(), unseen.await.unwrap());
+    let taken = taken.await.unwrap();
+    let unseen = unseen.await.unwrap();
     assert!(matches!(&taken, Err(AskError::Rejected(AccountRejection::EmailTaken))), "{taken:?}");
     assert!(matches!(&unseen, Err(AskError::Failed(EntityError::Store(_)))), "{unseen:?}");
 }
@@ -271,7 +275,8 @@ async fn on_sqlite(path: &Path, history: &Arc<History>) -> Entities<Account> {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_runtimes_and_many_callers_store_each_id_once() {
     let folder = tempfile::tempdir().unwrap();
-    let (path, history) = (folder.path().join("bank.db"), Arc::default());
+    let path = folder.path().join("bank.db");
+    let history = Arc::default();
     let runtimes = [on_sqlite(&path, &history).await, on_sqlite(&path, &history).await];
     runtimes[0].ask("ada", open("ada")).await.unwrap();
     let mut asks = tokio::task::JoinSet::new();
@@ -416,7 +421,8 @@ async fn a_repeat_behind_a_guard_that_fails_is_told_what_it_stored() {
     bench.faulty.next_append(Fault::Delay(millis(10)));
     collectors.tell("eve", Collect::Any("y")).unwrap();
     bench.clock.until_sleeping(1).await;
-    let (taken, again) = (ask(8, Collect::Unique("x")), ask(7, Collect::Any("x")));
+    let taken = ask(8, Collect::Unique("x"));
+    let again = ask(7, Collect::Any("x"));
     while collectors.entity("eve").unwrap().unwrap().queued < 2 {
         tokio::task::yield_now().await;
     }

@@ -93,7 +93,8 @@ fn a_shutdown_does_not_wait_for_a_grace_that_a_runtime_took_with_it() {
     let (go_on, waits) = mpsc::channel::<()>();
     let waits = Arc::new(std::sync::Mutex::new(waits));
     let worker = Worker::new("blocks", move |_| {
-        let (blocks, waits) = (blocks.clone(), waits.clone());
+        let blocks = blocks.clone();
+        let waits = waits.clone();
         async move {
             blocks.send(()).unwrap();
             let _ = waits.lock().unwrap().recv();

@@ -152,7 +152,8 @@ async fn one_schedule(seed: u64) {
     }
     let known = Arc::new(Mutex::new(BTreeMap::new()));
     let callers = (0..CALLERS).map(|number| {
-        let (accounts, known) = (accounts.clone(), known.clone());
+        let accounts = accounts.clone();
+        let known = known.clone();
         let random = SeededIds::new(seed * CALLERS + number);
         tokio::spawn(Caller { number, accounts, known, random, seen: BTreeMap::new() }.live())
     });

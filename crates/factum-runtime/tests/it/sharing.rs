@@ -31,9 +31,10 @@ async fn runtime(path: &Path, history: &Arc<History>) -> (Entities<Account>, Ent
 #[tokio::test]
 async fn a_warm_entity_says_nothing_that_the_log_does_not() {
     let folder = tempfile::tempdir().unwrap();
-    let (path, history) = (folder.path().join("bank.db"), Arc::default());
-    let ((ours, our_counters), (theirs, their_counters)) =
-        (runtime(&path, &history).await, runtime(&path, &history).await);
+    let path = folder.path().join("bank.db");
+    let history = Arc::default();
+    let (ours, our_counters) = runtime(&path, &history).await;
+    let (theirs, their_counters) = runtime(&path, &history).await;
     ours.ask("ada", open("ada")).await.unwrap();
     let poor = theirs.ask("ada", AccountCommand::Withdraw { cents: 300 }).await.unwrap_err();
     assert!(matches!(poor.rejection(), Some(AccountRejection::InsufficientFunds { .. })));
@@ -59,7 +60,8 @@ async fn a_warm_entity_says_nothing_that_the_log_does_not() {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_runtimes_fight_over_the_same_keys() {
     let folder = tempfile::tempdir().unwrap();
-    let (path, history) = (folder.path().join("bank.db"), Arc::default());
+    let path = folder.path().join("bank.db");
+    let history = Arc::default();
     let banks = [runtime(&path, &history).await.0, runtime(&path, &history).await.0];
     for key in ["ada", "bob"] {
         banks[0].ask(key, open(key)).await.unwrap();
@@ -69,7 +71,8 @@ async fn two_runtimes_fight_over_the_same_keys() {
         tokio::spawn(async move {
             let key = ["ada", "bob"][customer % 2];
             for n in 0..12 {
-                let (here, there) = (&banks[(customer + n) % 2], &banks[(customer + n + 1) % 2]);
+                let here = &banks[(customer + n) % 2];
+                let there = &banks[(customer + n + 1) % 2];
                 let put = here.ask(key, DEPOSIT).await.unwrap();
                 let seen = there.look(key, |_, version| version).await.unwrap();
                 assert!(seen >= put.version, "a state older than an answer");

@@ -80,7 +80,8 @@ async fn until(supervisor: &Supervisor, name: &str, expected: WorkerState) {
 
 #[tokio::test]
 async fn one_that_fails_and_panics_runs_again_after_pauses_and_nobody_else_notices() {
-    let (clock, diary) = (clock(), Diary::default());
+    let clock = clock();
+    let diary = Diary::default();
     let supervisor = supervisor(&clock);
     supervisor.add(good("well", &diary)).unwrap();
     supervisor.add(failing("ill", 3)).unwrap();
@@ -166,7 +167,8 @@ async fn an_end_without_an_error_is_final_for_the_transient_only() {
 
 #[tokio::test]
 async fn a_group_starts_again_behind_the_one_that_failed() {
-    let (clock, diary) = (clock(), Diary::default());
+    let clock = clock();
+    let diary = Diary::default();
     let supervisor = supervisor(&clock);
     let group = || RestartStrategy::RestForOne("orders".into());
     supervisor.add(good("first", &diary).with_strategy(group())).unwrap();
@@ -187,7 +189,8 @@ async fn a_group_starts_again_behind_the_one_that_failed() {
 
 #[tokio::test]
 async fn a_shutdown_goes_in_reverse_and_drops_and_names_whoever_does_not_stop() {
-    let (clock, diary) = (clock(), Diary::default());
+    let clock = clock();
+    let diary = Diary::default();
     let supervisor = supervisor(&clock);
     let stubborn = |name: &'static str, diary: &Diary| {
         let diary = diary.clone();
@@ -230,7 +233,8 @@ impl Drop for OnDrop {
 
 #[tokio::test]
 async fn workers_come_and_go_and_names_are_unique() {
-    let (clock, diary) = (clock(), Diary::default());
+    let clock = clock();
+    let diary = Diary::default();
     let supervisor = supervisor(&clock);
     supervisor.add(good("one", &diary)).unwrap();
     let taken = supervisor.add(good("one", &diary));
@@ -246,7 +250,8 @@ async fn workers_come_and_go_and_names_are_unique() {
 
 #[tokio::test]
 async fn without_a_handle_the_workers_stop() {
-    let (clock, diary) = (clock(), Diary::default());
+    let clock = clock();
+    let diary = Diary::default();
     let supervisor = supervisor(&clock);
     let (told, stopped) = tokio::sync::oneshot::channel();
     let told = Mutex::new(Some(told));
@@ -269,7 +274,8 @@ async fn without_a_handle_the_workers_stop() {
 
 #[test]
 fn a_runtime_that_ends_takes_the_workers_with_it_and_nothing_panics() {
-    let (clock, diary) = (clock(), Diary::default());
+    let clock = clock();
+    let diary = Diary::default();
     let supervisor = supervisor(&clock);
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
@@ -296,7 +302,8 @@ async fn many_that_fail_at_once_are_each_started_again() {
         let runs = Arc::new(AtomicUsize::new(0));
         let running = Arc::new(AtomicUsize::new(0));
         let worker = Worker::new(format!("worker {at}"), move |cx| {
-            let (run, running) = (runs.fetch_add(1, SeqCst), running.clone());
+            let run = runs.fetch_add(1, SeqCst);
+            let running = running.clone();
             async move {
                 assert_eq!(running.fetch_add(1, SeqCst), 0, "one run at a time");
                 tokio::task::yield_now().await;

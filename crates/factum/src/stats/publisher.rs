@@ -34,7 +34,8 @@ struct Publisher {
 pub(crate) fn publisher(running: &Arc<Running>, kernel: &Kernel, every: Duration) -> Worker {
     let instance = kernel.ids().uuid(kernel.clock().now());
     // Weak, because what runs holds its supervisor, and that its workers.
-    let (running, kernel) = (Arc::downgrade(running), kernel.clone());
+    let running = Arc::downgrade(running);
+    let kernel = kernel.clone();
     let every = every.max(STATS_EVERY_MIN);
     let publisher = Arc::new(Publisher { running, kernel, instance, every });
     let worker = Worker::new("factum.stats", move |cx| publisher.clone().run(cx));

@@ -31,10 +31,13 @@ fn deposit() -> AccountCommand {
 
 /// A consumer that handles so many events as it gets permits, and counts them.
 fn gated(app: &App, name: &str) -> (ConsumerHandle, Arc<Semaphore>, Arc<AtomicU64>) {
-    let (gate, count) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicU64::new(0)));
-    let (waits, counts) = (gate.clone(), count.clone());
+    let gate = Arc::new(Semaphore::new(0));
+    let count = Arc::new(AtomicU64::new(0));
+    let waits = gate.clone();
+    let counts = count.clone();
     let consumer = Consumer::new(name, move |_: AccountEvent, _: RecordedEvent| {
-        let (waits, counts) = (waits.clone(), counts.clone());
+        let waits = waits.clone();
+        let counts = counts.clone();
         async move {
             waits.acquire().await?.forget();
             counts.fetch_add(1, Ordering::SeqCst);
@@ -47,7 +50,8 @@ fn gated(app: &App, name: &str) -> (ConsumerHandle, Arc<Semaphore>, Arc<AtomicU6
 #[tokio::test]
 async fn the_answer_comes_when_all_that_are_named_have_seen_it() {
     let app = App::open("memory:").await.unwrap();
-    let (mails, bonus) = (gated(&app, "mails"), gated(&app, "bonus"));
+    let mails = gated(&app, "mails");
+    let bonus = gated(&app, "bonus");
     for (key, first, second) in [("ada", &mails, &bonus), ("bob", &bonus, &mails)] {
         let asking = app.ask::<Account>(key, open(key)).seen_by("mails").seen_by("bonus");
         let mut asking = asking.within(LONG).into_future();

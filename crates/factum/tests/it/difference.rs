@@ -58,7 +58,8 @@ pub(crate) async fn every_answer_is_the_same(seed: u64, places: &[Place]) -> Str
         subjects.push((place.0.scheme(), Subject::new(open(place, &clock).await)));
     }
     let mut known = Known::new(seed, clock);
-    let (mut steps, mut said): (Vec<Step>, _) = (Vec::new(), String::new());
+    let mut steps: Vec<Step> = Vec::new();
+    let mut said = String::new();
     for number in 0..STEPS {
         steps.push(known.next_step());
         let step = steps.last().unwrap();

@@ -54,7 +54,8 @@ async fn the_readme_example_runs_and_goes_on_when_run_again() {
 
 #[tokio::test]
 async fn the_order_of_a_decision_is_kept() {
-    let (server, schema) = (server(), format!("order_{}", std::process::id()));
+    let server = server();
+    let schema = format!("order_{}", std::process::id());
     let options = PostgresOptions::parse(&server).unwrap().with_schema(&schema).unwrap();
     let store = Arc::new(PostgresStore::open(options).await.unwrap());
     order::is_kept(Stores { events: store.clone(), documents: store }).await;
@@ -65,7 +66,8 @@ async fn the_order_of_a_decision_is_kept() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_gives_the_same_answers_as_the_store_in_memory() {
-    let (server, mut said) = (server(), String::new());
+    let server = server();
+    let mut said = String::new();
     // Without groups: members of one that touch different streams may change places here.
     for seed in (101..117).step_by(2) {
         let schema = format!("difference_{}_{seed}", std::process::id());
@@ -135,7 +137,9 @@ async fn an_idle_application_keeps_two_connections_and_makes_few_transactions() 
     };
     tokio::time::timeout(WAIT, closed).await.expect("what is not used is closed");
     let (began, before, _) = measure(&raw, &database).await;
-    let (mut now, mut count, mut most) = (began, before, 0);
+    let mut now = began;
+    let mut count = before;
+    let mut most = 0;
     while now - began < 15.0 {
         SystemClock.sleep(Duration::from_millis(100)).await;
         let connections;

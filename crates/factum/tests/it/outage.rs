@@ -140,13 +140,15 @@ pub(crate) async fn is_outlasted(
 #[tokio::test]
 async fn an_outage_of_the_store_is_no_attempt_by_any_way_to_an_aggregate() {
     for way in WAYS {
-        let (store, clock) = (Arc::new(MemoryStore::new()), Arc::new(SystemClock));
+        let store = Arc::new(MemoryStore::new());
+        let clock = Arc::new(SystemClock);
         let none = FaultRates::none();
         let events = Arc::new(FaultyStore::new(store.clone(), 1, none, clock.clone()));
         let documents = Arc::new(FaultyDocuments::new(store, 1, none, clock));
         let stores = Stores { events: events.clone(), documents: documents.clone() };
         let app = hasty().open_stores(stores).await.unwrap();
-        let (first, second) = (events.clone(), documents.clone());
+        let first = events.clone();
+        let second = documents.clone();
         let go_away = move || {
             first.go_away();
             second.go_away();

@@ -41,7 +41,8 @@ fn is_customer(event: &AccountEvent, recorded: &RecordedEvent) -> bool {
 fn pay_bonuses(app: &App, begun: watch::Sender<u64>) -> ConsumerHandle {
     let payer = app.clone();
     let bonus = Consumer::new("bonus", move |event: AccountEvent, recorded: RecordedEvent| {
-        let (app, begun) = (payer.clone(), begun.clone());
+        let app = payer.clone();
+        let begun = begun.clone();
         async move {
             if !is_customer(&event, &recorded) {
                 return Ok(());
@@ -81,7 +82,8 @@ fn linger(app: &App) {
 
 /// Keeps the entities' shutdown going while consumers work: one of them has much to do.
 async fn be_busy(app: &App) {
-    let (accounts, busy) = (app.entities::<Account>(), app.clone());
+    let accounts = app.entities::<Account>();
+    let busy = app.clone();
     let (begins, mut has_begun) = watch::channel(false);
     tokio::spawn(async move {
         let look = move |_: &Account, _| {

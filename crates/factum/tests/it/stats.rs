@@ -53,7 +53,8 @@ async fn stats_sum_up_all_kinds_and_name_entities_and_workers() {
 
 #[tokio::test]
 async fn what_is_published_is_written_anew_and_taken_away_at_the_end() {
-    let (store, clock) = (Arc::new(MemoryStore::new()), VirtualClock::new(morning()));
+    let store = Arc::new(MemoryStore::new());
+    let clock = VirtualClock::new(morning());
     let stores = Stores { events: store.clone(), documents: store.clone() };
     let builder = App::builder().with_clock(Arc::new(clock.clone())).with_stats_every(EVERY);
     let app = builder.open_stores(stores).await.unwrap();
@@ -84,7 +85,8 @@ async fn what_clearly_dead_instances_left_is_taken_away_and_nothing_else() {
         clock.until_sleeping(1).await;
         app
     };
-    let (first, second) = (Arc::new(MemoryStore::new()), Arc::new(MemoryStore::new()));
+    let first = Arc::new(MemoryStore::new());
+    let second = Arc::new(MemoryStore::new());
     let app = start(&first).await;
     let all = ScanQuery::new(KeyRange::prefix("$factum/stats/"));
     let document = first.scan(all).await.unwrap().documents.remove(0);
@@ -121,7 +123,8 @@ fn consumer(app: &App, name: &str, failure: FailurePolicy) -> ConsumerHandle {
 
 #[tokio::test]
 async fn consumers_are_published_with_what_ails_them_those_that_are_ill_in_front() {
-    let (store, clock) = (Arc::new(MemoryStore::new()), VirtualClock::new(morning()));
+    let store = Arc::new(MemoryStore::new());
+    let clock = VirtualClock::new(morning());
     let stores = Stores { events: store.clone(), documents: store.clone() };
     let builder = App::builder().with_clock(Arc::new(clock.clone())).with_stats_every(EVERY);
     let app = builder.open_stores(stores).await.unwrap();
@@ -209,7 +212,8 @@ async fn what_an_earlier_version_published_is_read_as_before() {
 
 #[tokio::test]
 async fn an_uptime_is_what_has_passed_whatever_the_clock_is_set_to() {
-    let (store, clock) = (Arc::new(MemoryStore::new()), VirtualClock::new(morning()));
+    let store = Arc::new(MemoryStore::new());
+    let clock = VirtualClock::new(morning());
     let stores = Stores { events: store.clone(), documents: store };
     let app = App::builder().with_clock(Arc::new(clock.clone())).open_stores(stores).await.unwrap();
     app.entities::<Account>().ask("ada", open("ada")).await.unwrap();

@@ -83,7 +83,8 @@ impl BuildSchema {
             Some(progress) => format!("{progress}/{build}"),
             None => build.to_string(),
         };
-        let (schema, mark) = (fitting(&whole), format!("factum: build {whole}"));
+        let schema = fitting(&whole);
+        let mark = format!("factum: build {whole}");
         Self { build, quoted: quoted(&schema), schema, mark }
     }
 
@@ -124,7 +125,8 @@ impl BuildSchema {
             }
             None => {}
         }
-        let (schema, mark) = (&self.quoted, literal(&self.mark));
+        let schema = &self.quoted;
+        let mark = literal(&self.mark);
         let make = format!("CREATE SCHEMA {schema}; COMMENT ON SCHEMA {schema} IS {mark}");
         let made = sqlx::raw_sql(AssertSqlSafe(make)).execute(&mut **tx).await;
         made.map(drop).map_err(fault::before_commit)
@@ -190,7 +192,8 @@ mod tests {
     fn a_schema_has_the_name_of_its_build_and_fits() {
         assert_eq!(schema("totals", None), "totals@2");
         assert_eq!(schema("totals", Some("bank")), "bank/totals@2");
-        let (long, longer) = ("a".repeat(61), "a".repeat(128));
+        let long = "a".repeat(61);
+        let longer = "a".repeat(128);
         assert_eq!(schema(&long, None), format!("{long}@2"));
         let cut = [schema(&longer, None), schema(&longer[1..], None), schema("b", Some(&long))];
         assert!(cut.iter().all(|it| it.len() == 63 && it.starts_with("aaaa")), "{cut:?}");

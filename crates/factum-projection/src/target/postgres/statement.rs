@@ -50,7 +50,8 @@ pub(crate) const END_OTHERS: &str = "SELECT pg_catalog.pg_terminate_backend(l.pi
 ///
 /// The limits are those given, or the role's where they are lower.
 pub(crate) fn begin(limits: Limits) -> String {
-    let (lock, statement) = (millis(limits.lock), millis(limits.statement));
+    let lock = millis(limits.lock);
+    let statement = millis(limits.statement);
     format!(
         "BEGIN; SET default_transaction_read_only = on; COMMIT; \
          BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; \

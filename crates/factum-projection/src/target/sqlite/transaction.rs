@@ -84,7 +84,8 @@ impl SqliteTx {
 
     /// Writes the save; `false`: the fence is another.
     fn write(&self, consumer: &str, save: &Save) -> Result<bool, rusqlite::Error> {
-        let (fence, progress) = (save.expected.0.cast_signed(), &save.progress[..]);
+        let fence = save.expected.0.cast_signed();
+        let progress = &save.progress[..];
         let mark = save.mark.as_deref();
         let moved = self.prepare_cached(SAVE)?.execute((consumer, fence, progress, mark))?;
         for (stream, letter) in save.letters.iter().filter(|_| moved > 0) {

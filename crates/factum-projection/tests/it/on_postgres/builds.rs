@@ -150,7 +150,8 @@ impl Tables for Schemas {
         bench: &Bench,
         gate: &Gate,
     ) -> Result<Maintained<PostgresTarget>, BuildError> {
-        let (projection, tables) = (Totals::<VERSION>(gate.clone()), self.clone());
+        let projection = Totals::<VERSION>(gate.clone());
+        let tables = self.clone();
         let targets = move |build: &ConsumerName| tables.target(build);
         bench.consumers.maintain(projection, targets, options()).await
     }
@@ -193,7 +194,8 @@ async fn is_refused(totals: &Maintained<PostgresTarget>, error: &str) {
 
 #[tokio::test]
 async fn a_schema_that_is_somebody_elses_is_left_alone() {
-    let (bench, schemas) = (Bench::new(), Schemas::new().await);
+    let bench = Bench::new();
+    let schemas = Schemas::new().await;
     let schema = schemas.schema("totals@1");
     schemas.run(format!("CREATE SCHEMA {schema}; CREATE TABLE {schema}.mine ()")).await;
     for mark in ["NULL", "'factum: build totals@1'"] {
@@ -210,7 +212,8 @@ async fn a_schema_that_is_somebody_elses_is_left_alone() {
 
 #[tokio::test]
 async fn tables_of_ones_own_are_seen_behind_those_of_the_build_and_never_written_instead() {
-    let (bench, schemas) = (Bench::new(), Schemas::new().await);
+    let bench = Bench::new();
+    let schemas = Schemas::new().await;
     let schema = schemas.0.schema.clone();
     schemas.run(format!("CREATE SCHEMA {schema}; CREATE TABLE {schema}.totals (n int)")).await;
     schemas.run(format!("CREATE TABLE {schema}.rates AS SELECT 3 AS factor")).await;
@@ -227,7 +230,8 @@ async fn tables_of_ones_own_are_seen_behind_those_of_the_build_and_never_written
     let totals = schemas.keep::<1>(&bench, &Gate::open()).await;
     schemas.are_right(&bench, &totals, 5).await;
     assert_eq!(schemas.count(format!("SELECT count(*) FROM {schema}.totals")).await, 0);
-    let (target, name) = (totals.target().unwrap(), totals.serving_name());
+    let target = totals.target().unwrap();
+    let name = totals.serving_name();
     let mut tx = target.begin(&name).await.unwrap();
     let both = "SELECT (sum(cents) * min(factor))::bigint FROM totals, rates";
     let both = sqlx::query_scalar::<_, i64>(both).fetch_one(&mut *tx).await.unwrap();
@@ -240,7 +244,8 @@ async fn tables_of_ones_own_are_seen_behind_those_of_the_build_and_never_written
 
 #[tokio::test]
 async fn a_view_that_reads_a_build_keeps_it_until_it_reads_another() {
-    let (bench, schemas) = (Bench::new(), Schemas::new().await);
+    let bench = Bench::new();
+    let schemas = Schemas::new().await;
     let bench = Bench::on(bench.kernel.with_clock(Arc::new(swift())));
     bench.open("ada").await;
     bench.deposit("ada", 5).await;
@@ -323,7 +328,8 @@ const RICH: &str = "CREATE TABLE things (id int PRIMARY KEY, name text DEFAULT '
 #[tokio::test]
 async fn a_build_is_not_dropped_while_anything_outside_of_it_would_go_with_it() {
     let schemas = Schemas::new().await;
-    let (own, build) = (schemas.0.schema.clone(), schemas.schema("rich@1"));
+    let own = schemas.0.schema.clone();
+    let build = schemas.schema("rich@1");
     let name: ConsumerName = "rich@1".parse().unwrap();
     let target = schemas.target(&name).with_setup(RICH);
     target.open(&name).await.unwrap();
@@ -343,7 +349,8 @@ async fn a_build_is_not_dropped_while_anything_outside_of_it_would_go_with_it() 
 #[tokio::test]
 async fn what_comes_to_depend_on_a_build_while_it_is_dropped_is_not_dropped_along() {
     let schemas = Schemas::new().await;
-    let (own, build) = (schemas.0.schema.clone(), schemas.schema("rich@1"));
+    let own = schemas.0.schema.clone();
+    let build = schemas.schema("rich@1");
     let name: ConsumerName = "rich@1".parse().unwrap();
     let target = schemas.target(&name).with_setup(RICH);
     target.open(&name).await.unwrap();
@@ -351,7 +358,8 @@ async fn what_comes_to_depend_on_a_build_while_it_is_dropped_is_not_dropped_alon
     let view = format!("CREATE VIEW {own}.late AS TABLE {build}.shown");
     sqlx::raw_sql(AssertSqlSafe(view)).execute(&mut *migration).await.unwrap();
     let clearing = tokio::spawn({
-        let (target, name) = (target.clone(), name.clone());
+        let target = target.clone();
+        let name = name.clone();
         async move { target.clear(&name).await }
     });
     let waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = ANY (
@@ -367,7 +375,8 @@ async fn what_comes_to_depend_on_a_build_while_it_is_dropped_is_not_dropped_alon
 #[tokio::test]
 async fn no_partition_of_a_cleared_build_begins_and_none_of_another_is_touched() {
     let schemas = Schemas::new().await;
-    let (name, other) = ("totals@1".parse().unwrap(), "totals@11".parse().unwrap());
+    let name = "totals@1".parse().unwrap();
+    let other = "totals@11".parse().unwrap();
     for name in [&name, &other] {
         schemas.target(name).open(name).await.unwrap();
     }

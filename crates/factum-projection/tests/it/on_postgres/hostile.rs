@@ -57,7 +57,8 @@ async fn ask_everything(target: &PostgresTarget, name: &ConsumerName) {
     let mut fence = target.open(name).await.unwrap().fence;
     for letter in [Some(letter.clone()), None, Some(letter)] {
         let tx = target.begin(name).await.unwrap();
-        let (progress, letters) = (Bytes::from_static(b"progress"), vec![(stream.clone(), letter)]);
+        let progress = Bytes::from_static(b"progress");
+        let letters = vec![(stream.clone(), letter)];
         let save = Save { expected: fence, progress, mark: None, letters, events: 1 };
         fence = target.commit(name, tx, save.clone()).await.unwrap();
         let tx = target.begin(name).await.unwrap();

@@ -65,7 +65,8 @@ async fn opening_waits_for_a_commit_that_is_under_way_and_reads_what_it_stored()
 async fn a_build_that_is_cleared_while_it_opens_leaves_no_schema() {
     for opened in ["totals@2", "totals@2#1"] {
         let model = Model::new().await;
-        let (whole, opened) = ("totals@2".parse().unwrap(), opened.parse().unwrap());
+        let whole = "totals@2".parse().unwrap();
+        let opened = opened.parse().unwrap();
         model.run(PostgresTarget::schema_sql(&model.schema.parse().unwrap())).await;
         model
             .run("CREATE TABLE held (); INSERT INTO factum_consumer VALUES ('totals@2', 0)".into())
@@ -79,7 +80,8 @@ async fn a_build_that_is_cleared_while_it_opens_leaves_no_schema() {
         let mut opening = open(target(), &opened);
         // It has read that the build is not cleared, and made the schema.
         let opens = waits(&mut opening, pid(&mut holder).await).await;
-        let (target, name) = (target(), whole.clone());
+        let target = target();
+        let name = whole.clone();
         let mut clearing = tokio::spawn(async move { target.clear(&name).await });
         waits(&mut clearing, opens).await;
         holder.commit().await.unwrap();

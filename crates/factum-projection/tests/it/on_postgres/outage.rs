@@ -49,7 +49,9 @@ async fn an_outage_of_a_database_of_the_handlers_own_parks_nothing() {
         let bench = Bench::new();
         bench.open("ada").await;
         let position = bench.deposit("ada", 13).await;
-        let (client, at_fault, tries) = (pool.clone(), instance.clone(), AtomicU32::new(0));
+        let client = pool.clone();
+        let at_fault = instance.clone();
+        let tries = AtomicU32::new(0);
         let mails = Consumer::new("mails", move |event: AccountEvent, _| {
             let is_due = matches!(event, AccountEvent::Deposited { .. });
             if is_due && tries.fetch_add(1, Ordering::SeqCst) == 0 {
@@ -88,7 +90,8 @@ async fn limited(model: &Model, limit: (&str, &str)) -> PostgresTarget {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_migration_of_a_table_stops_no_projection_and_parks_nothing() {
     for table in ["factum_consumer", "deposits"] {
-        let (model, bench) = (Model::new().await, Bench::new());
+        let model = Model::new().await;
+        let bench = Bench::new();
         bench.open("ada").await;
         let target = limited(&model, ("statement_timeout", "100ms")).await;
         let projection = Counts { fails: Fails::default(), in_the_way: Arc::default() };
@@ -154,7 +157,8 @@ impl Projection for Waits {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_session_that_the_server_ends_within_a_batch_is_no_events_fault() {
-    let (model, bench) = (Model::new().await, Bench::new());
+    let model = Model::new().await;
+    let bench = Bench::new();
     bench.open("ada").await;
     let position = bench.deposit("ada", 1).await;
     let target = limited(&model, ("idle_in_transaction_session_timeout", "200ms")).await;
@@ -188,7 +192,8 @@ impl Projection for Slow {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_batch_that_takes_too_long_for_its_session_is_made_smaller() {
-    let (model, bench) = (Model::new().await, Bench::new());
+    let model = Model::new().await;
+    let bench = Bench::new();
     bench.open("ada").await;
     for _ in 0..7 {
         bench.deposit("ada", 1).await;
@@ -234,7 +239,8 @@ impl Projection for Twice {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_database_that_became_a_standby_is_no_transaction_that_its_handler_ended() {
-    let (model, bench) = (Model::new().await, Bench::new());
+    let model = Model::new().await;
+    let bench = Bench::new();
     bench.open("ada").await;
     let position = bench.deposit("ada", 1).await;
     let options: PgConnectOptions = url().parse().unwrap();

@@ -25,11 +25,12 @@ impl Proxy {
     pub(crate) async fn new() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let (silent, made) =
-            (Arc::new(watch::Sender::new(0)), Arc::new(watch::Sender::new(0_usize)));
+        let silent = Arc::new(watch::Sender::new(0));
+        let made = Arc::new(watch::Sender::new(0_usize));
         let server = url().parse::<PgConnectOptions>().unwrap();
         let server = format!("{}:{}", server.get_host(), server.get_port());
-        let (from, count) = (silent.clone(), made.clone());
+        let from = silent.clone();
+        let count = made.clone();
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 count.send_modify(|made| *made += 1);
@@ -76,7 +77,8 @@ async fn carry(
     mut silent: watch::Receiver<usize>,
 ) {
     let mut server = TcpStream::connect(server).await.unwrap();
-    let (mut up, mut down) = ([0; 8 << 10], [0; 8 << 10]);
+    let mut up = [0; 8 << 10];
+    let mut down = [0; 8 << 10];
     loop {
         tokio::select! {
             biased;

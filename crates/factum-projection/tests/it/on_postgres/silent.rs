@@ -119,7 +119,9 @@ async fn is_whole(pool: &PgPool) {
 
 #[tokio::test]
 async fn a_commit_that_is_not_answered_shows_in_health_and_is_settled_on_another_connection() {
-    let (model, bench, proxy) = (model().await, Bench::new(), Arc::new(Proxy::new().await));
+    let model = model().await;
+    let bench = Bench::new();
+    let proxy = Arc::new(Proxy::new().await);
     let pool = pool(&model, &proxy, None).await;
     bench.open("ada").await;
     let totals = Totals { cuts: Some((3, proxy.clone())), ..Totals::default() };
@@ -147,7 +149,9 @@ async fn a_commit_that_is_not_answered_shows_in_health_and_is_settled_on_another
 
 #[tokio::test]
 async fn a_consumer_whose_database_does_not_answer_stops_when_it_is_to() {
-    let (model, bench, proxy) = (model().await, Bench::new(), Arc::new(Proxy::new().await));
+    let model = model().await;
+    let bench = Bench::new();
+    let proxy = Arc::new(Proxy::new().await);
     let pool = pool(&model, &proxy, None).await;
     bench.open("ada").await;
     bench.deposit("ada", 1).await;
@@ -167,10 +171,13 @@ async fn a_consumer_whose_database_does_not_answer_stops_when_it_is_to() {
 
 #[tokio::test]
 async fn an_event_during_which_the_database_stopped_answering_has_not_failed() {
-    let (model, bench, proxy) = (model().await, Bench::new(), Arc::new(Proxy::new().await));
+    let model = model().await;
+    let bench = Bench::new();
+    let proxy = Arc::new(Proxy::new().await);
     let pool = pool(&model, &proxy, None).await;
     bench.open("ada").await;
-    let (is_stuck, cuts) = (Arc::new(Notify::new()), Some((1, proxy.clone())));
+    let is_stuck = Arc::new(Notify::new());
+    let cuts = Some((1, proxy.clone()));
     let totals = Totals { cuts, is_stuck: Some(is_stuck.clone()), ..Totals::default() };
     let target = target(&model, &pool);
     let options = options(Duration::from_secs(1));
@@ -191,10 +198,12 @@ async fn an_event_during_which_the_database_stopped_answering_has_not_failed() {
 /// A program handles an event, and loses power when it holds the row of the account. Another one
 /// takes over, each by a role of its own.
 async fn take_over(model: &Model, roles: [Option<&str>; 2]) {
-    let (bench, proxy) = (Bench::new(), Arc::new(Proxy::new().await));
+    let bench = Bench::new();
+    let proxy = Arc::new(Proxy::new().await);
     bench.open("ada").await;
     bench.deposit("ada", 1).await;
-    let (one, other) = (bench.again(), bench.again());
+    let one = bench.again();
+    let other = bench.again();
     let is_stuck = Arc::new(Notify::new());
     let cuts = Some((1, proxy.clone()));
     let first = Totals { cuts, is_stuck: Some(is_stuck.clone()), ..Totals::default() };
@@ -260,7 +269,8 @@ async fn a_handler_may_use_savepoints_as_sqlx_has_them() {
             false => drop(inner),
         }
     }
-    let (expected, progress) = (opened.fence, bytes::Bytes::from_static(b"progress"));
+    let expected = opened.fence;
+    let progress = bytes::Bytes::from_static(b"progress");
     let save = Save { expected, progress, mark: None, letters: Vec::new(), events: 2 };
     target.commit(&name, tx, save).await.unwrap();
     assert_eq!(total(&model).await, (1, 1));
@@ -288,7 +298,8 @@ async fn a_connection_goes_back_to_its_pool_as_it_came() {
 /// A pool of two connections, of which the one that is given back next meets a network that has
 /// just fallen silent.
 async fn pool_that_is_cut_on_the_way_back() -> (PgPool, Arc<AtomicBool>) {
-    let (proxy, cuts) = (Arc::new(Proxy::new().await), Arc::new(AtomicBool::new(false)));
+    let proxy = Arc::new(Proxy::new().await);
+    let cuts = Arc::new(AtomicBool::new(false));
     let (options, server) = proxy.pool(None);
     let cuts_now = cuts.clone();
     let options = options.after_release(move |_, _| {

@@ -109,9 +109,12 @@ fn watch<T: Tables>(
     (tables, totals): (&T, &Maintained<T::Target>),
     is_over: &Arc<AtomicBool>,
 ) -> tokio::task::JoinHandle<u64> {
-    let (tables, totals, is_over) = (tables.clone(), totals.clone(), is_over.clone());
+    let tables = tables.clone();
+    let totals = totals.clone();
+    let is_over = is_over.clone();
     tokio::spawn(async move {
-        let (mut seen, mut looks) = (0, 0);
+        let mut seen = 0;
+        let mut looks = 0;
         while !is_over.load(Ordering::SeqCst) {
             let cents = tables.cents(&totals).await.unwrap();
             assert!(cents >= seen, "{cents} after {seen}");
@@ -171,7 +174,8 @@ pub(crate) async fn a_new_version_has_tables_of_its_own_and_can_be_rolled_back<T
     let bench = with_deposits(20).await;
     let old = tables.keep::<1>(&bench, &Gate::open()).await;
     tables.are_right(&bench, &old, 20).await;
-    let (again, gate) = (bench.again(), Gate::after(9));
+    let again = bench.again();
+    let gate = Gate::after(9);
     let new = tables.keep::<2>(&again, &gate).await;
     let rebuild = new.building().expect("it has begun by itself");
     until(|| async { rebuild.progress().unwrap().position.value() == 7 }).await;
@@ -211,7 +215,8 @@ pub(crate) async fn a_build_that_its_process_died_in_goes_on_at_the_next_start<T
     let bench = with_deposits(40).await;
     let old = tables.keep::<1>(&bench, &Gate::open()).await;
     tables.are_right(&bench, &old, 40).await;
-    let (again, address) = (bench.again(), tables.address());
+    let again = bench.again();
+    let address = tables.address();
     let dead = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
         runtime.block_on(async {
@@ -301,7 +306,8 @@ pub(crate) async fn a_rewound_build_goes_on_in_its_tables<T: Tables>(tables: T) 
     totals.rebuild().await.unwrap().done().await.unwrap();
     tables.are_right(&bench, &totals, 20).await;
     bench.consumers.close().await;
-    let (again, name) = (bench.again(), totals.serving_name());
+    let again = bench.again();
+    let name = totals.serving_name();
     let target = tables.target(&name);
     again.consumers.rewind_in(&target, &name, Position::new(16)).await.unwrap();
     let totals = tables.keep::<1>(&again, &Gate::open()).await;
@@ -345,7 +351,8 @@ pub(crate) async fn who_only_looks_makes_nothing<T: Tables>(tables: T) {
 }
 
 pub(crate) async fn a_target_is_of_one_build<T: Tables>(tables: T) {
-    let (one, other) = ("totals@1".parse().unwrap(), "totals@11".parse().unwrap());
+    let one = "totals@1".parse().unwrap();
+    let other = "totals@11".parse().unwrap();
     let target = tables.target(&one);
     target.open(&one).await.unwrap();
     tables.target(&other).open(&other).await.unwrap();
@@ -362,7 +369,8 @@ pub(crate) async fn a_target_is_of_one_build<T: Tables>(tables: T) {
 pub(crate) async fn child<T: Tables>() {
     let Ok(order) = env::var(CHILD) else { return };
     let (path, address) = order.split_once(' ').unwrap();
-    let (bench, tables) = (Arc::new(log(Path::new(path)).await), T::at(address).await);
+    let bench = Arc::new(log(Path::new(path)).await);
+    let tables = T::at(address).await;
     let totals = tables.keep::<2>(&bench, &Gate::open()).await;
     load(&bench, &Arc::default());
     loop {
@@ -382,7 +390,8 @@ pub(crate) async fn nothing_is_lost_or_seen_of_processes_that_are_killed<T: Tabl
     let kills = if env::var_os("FACTUM_TEST_FULL").is_some() { 60 } else { 8 };
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("log.db");
-    let (bench, tables) = (log(&path).await, T::new().await);
+    let bench = log(&path).await;
+    let tables = T::new().await;
     bench.open("ada").await;
     for _ in 0..50 {
         bench.deposit("ada", 1).await;

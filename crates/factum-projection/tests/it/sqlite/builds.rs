@@ -102,7 +102,8 @@ impl Tables for Files {
         bench: &Bench,
         gate: &Gate,
     ) -> Result<Maintained<SqliteTarget>, BuildError> {
-        let (projection, tables) = (Totals::<VERSION>(gate.clone()), self.clone());
+        let projection = Totals::<VERSION>(gate.clone());
+        let tables = self.clone();
         let targets = move |build: &ConsumerName| tables.target(build);
         bench.consumers.maintain(projection, targets, options()).await
     }
@@ -140,7 +141,8 @@ async fn a_reader_that_is_in_a_file_reads_on_when_it_is_removed() {
     bench.deposit("ada", 5).await;
     let totals = files.keep::<1>(&bench, &Gate::open()).await;
     files.are_right(&bench, &totals, 5).await;
-    let (before, path) = (totals.reader().await.unwrap(), totals.target().unwrap());
+    let before = totals.reader().await.unwrap();
+    let path = totals.target().unwrap();
     assert_eq!(path.path(), files.folder.join("totals@1.db"));
     before.execute_batch("BEGIN").unwrap();
     assert_eq!(cents(&before).unwrap(), 5);
@@ -160,7 +162,8 @@ fn tables(path: &Path) -> i64 {
 
 #[tokio::test]
 async fn a_file_that_is_somebody_elses_is_left_alone() {
-    let (bench, files) = (Bench::new(), Files::new().await);
+    let bench = Bench::new();
+    let files = Files::new().await;
     fs::create_dir(&files.folder).unwrap();
     let path = files.folder.join("totals@1.db");
     Connection::open(&path).unwrap().execute_batch("CREATE TABLE mine (n INTEGER)").unwrap();

@@ -47,7 +47,8 @@ fn failure() -> End {
 const GRACE: Duration = Duration::from_millis(70);
 
 fn restart() -> Restart {
-    let (min, max) = (Duration::from_millis(10), Duration::from_millis(50));
+    let min = Duration::from_millis(10);
+    let max = Duration::from_millis(50);
     Restart::new().with_pauses(min, max).with_deaths_max(3, Duration::from_millis(500))
 }
 
@@ -300,7 +301,8 @@ fn states(world: &World) -> Vec<WorkerState> {
 fn the_rest_of_a_group_stops_in_reverse_and_starts_in_order() {
     use WorkerState::{BackingOff, Running, Stopping, Waiting};
     let mut world = World::default();
-    let (group, pause) = (Some(true), BackingOff(Duration::from_millis(10)));
+    let group = Some(true);
+    let pause = BackingOff(Duration::from_millis(10));
     let ids: Vec<_> = (0..4).map(|_| world.add(RestartPolicy::Permanent, group)).collect();
     let alone = world.add(RestartPolicy::Permanent, None);
     world.end(ids[1], failure());

@@ -93,7 +93,9 @@ impl Subject {
     /// Reads to the end.
     async fn walk(&self, query: ReadQuery) -> Result<String, StoreError> {
         let store = &self.stores.events;
-        let (mut events, mut erased, mut bounds) = (Vec::new(), Vec::<ErasedRange>::new(), None);
+        let mut events = Vec::new();
+        let mut erased = Vec::<ErasedRange>::new();
+        let mut bounds = None;
         let mut next = Some(query.clone());
         let mut last: Option<Page> = None;
         while let Some(asked) = next {
@@ -157,7 +159,8 @@ impl Subject {
     }
 
     async fn scan(&self, query: ScanQuery) -> String {
-        let (mut found, mut next) = (Vec::new(), Some(query));
+        let mut found = Vec::new();
+        let mut next = Some(query);
         while let Some(query) = next {
             match self.stores.documents.scan(query.clone()).await {
                 Ok(page) => {
@@ -186,7 +189,8 @@ impl Subject {
 }
 
 fn of_event(event: &RecordedEvent) -> String {
-    let (header, payload) = (event.header(), String::from_utf8_lossy(event.payload()));
+    let header = event.header();
+    let payload = String::from_utf8_lossy(event.payload());
     let tags: Vec<_> = event.tags().collect();
     format!("{header:?} {} {} {tags:?} {payload}", event.stream(), event.name())
 }

@@ -73,8 +73,10 @@ pub(super) struct Known {
 
 impl Known {
     pub(super) fn new(seed: u64, clock: VirtualClock) -> Self {
-        let (random, ids) = (Random(seed), SeededIds::new(seed));
-        let (batches, versions) = (Vec::new(), [0; STREAMS.len()]);
+        let random = Random(seed);
+        let ids = SeededIds::new(seed);
+        let batches = Vec::new();
+        let versions = [0; STREAMS.len()];
         let is_grouped = seed.is_multiple_of(2);
         Self { random, is_grouped, ids, clock, batches, versions, head: 0, writes: 0 }
     }
@@ -135,7 +137,8 @@ impl Known {
 
     /// When a writer made its batch, by a clock that may be behind or ahead of the stores'.
     fn made_at(&mut self) -> Timestamp {
-        let (now, minute) = (self.clock.now(), Duration::from_secs(60));
+        let now = self.clock.now();
+        let minute = Duration::from_secs(60);
         match self.random.below(16) {
             0 => now.saturating_sub(RETRY_WINDOW + minute),
             1 => now.saturating_sub(RETRY_WINDOW / 2),
@@ -159,7 +162,8 @@ impl Known {
     }
 
     fn batch(&mut self) -> AppendBatch {
-        let (made_at, first) = (self.made_at(), self.random.below(4) as usize);
+        let made_at = self.made_at();
+        let first = self.random.below(4) as usize;
         let streams = 1 + self.random.below(4) as usize / 2;
         let mut batch = AppendBatch::new();
         for at in (0..streams).map(|more| (first + more) % STREAMS.len()) {
@@ -245,7 +249,8 @@ impl Known {
             4 => ReadQuery::category(Category::new(self.stream().category()).unwrap()),
             _ => ReadQuery::matching(self.labels()),
         };
-        let (head, now) = (self.head, self.clock.now());
+        let head = self.head;
+        let now = self.clock.now();
         let from = match self.random.below(8) {
             0..3 => ReadFrom::Start,
             3 => ReadFrom::End,

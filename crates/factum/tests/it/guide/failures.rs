@@ -114,7 +114,8 @@ async fn ordering_from_elsewhere() -> Done {
 
     for consumer in stored_consumers(&**app.kernel().documents()).await? {
         for letter in consumer.dead_letters {
-            let (name, stream) = (&consumer.name, &letter.stream);
+            let name = &consumer.name;
+            let stream = &letter.stream;
             order_release(app.kernel(), name, stream, Release::Discard).await?;
         }
     }
