@@ -2,15 +2,16 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use factum_core::{Clock, Kernel, Position, RecordedEvent};
+use factum_core::{Clock, Kernel, Position, RecordedEvent, StreamId};
 use tokio::sync::watch;
 
 use super::{ConsumerHealth, ConsumerState, StopReason, metrics::Metrics};
-use crate::{name::ConsumerName, source::Chunk};
+use crate::{letter::Letter, name::ConsumerName, source::Chunk};
 
 /// The health of a consumer in this process.
 #[derive(Debug)]
 pub(crate) struct Board {
+    name: ConsumerName,
     parts: Mutex<Vec<ConsumerHealth>>,
     whole: watch::Sender<ConsumerHealth>,
     /// What keeps an earlier build from being dropped.
@@ -34,7 +35,8 @@ impl Board {
         let is_halted = watch::Sender::new(false);
         let metrics = Metrics::of(name);
         let undropped = Mutex::default();
-        Arc::new(Self { parts: Mutex::new(parts), whole, undropped, is_halted, metrics })
+        let name = name.clone();
+        Arc::new(Self { name, parts: Mutex::new(parts), whole, undropped, is_halted, metrics })
     }
 
     pub(crate) fn place(self: &Arc<Self>, at: usize) -> Place {
@@ -71,6 +73,9 @@ impl Board {
     pub(crate) fn note_undropped(&self, undropped: Option<String>) {
         if *self.undropped() == undropped {
             return;
+        }
+        if let Some(reason) = &undropped {
+            tracing::warn!(consumer = %self.name, reason, "an earlier build can't be dropped");
         }
         *self.undropped() = undropped;
         let parts = self.parts();
@@ -131,8 +136,12 @@ impl Place {
     pub(crate) fn change_if(&self, change: impl FnOnce(&mut ConsumerHealth) -> bool) {
         let mut parts = self.board.parts();
         let before = parts[self.at].handled;
+        let state = parts[self.at].state.clone();
         if !change(&mut parts[self.at]) {
             return;
+        }
+        if parts[self.at].state != state {
+            self.log(&parts[self.at].state);
         }
         let handled = parts[self.at].handled.saturating_sub(before);
         let whole = self.board.sum(&parts);
@@ -188,6 +197,37 @@ impl Place {
             health.head = health.head.max(head);
             health.lag = health.lag_at(now);
         });
+    }
+
+    /// Logs what somebody should hear of who does not look at the health.
+    fn log(&self, state: &ConsumerState) {
+        let consumer = &self.board.name;
+        let partition = self.at;
+        match state {
+            ConsumerState::Retrying { position, attempts, error } => {
+                let position = position.map(Position::value);
+                tracing::warn!(
+                    %consumer, partition, position, attempts, error, "a consumer tries again"
+                );
+            }
+            ConsumerState::Stopped(StopReason::Asked) => {}
+            ConsumerState::Stopped(reason) => {
+                tracing::error!(%consumer, partition, %reason, "a consumer has stopped");
+            }
+            _ => {}
+        }
+    }
+
+    /// Logs that an event was set aside, with the later ones of its stream.
+    pub(crate) fn log_parked(&self, stream: &StreamId, letter: &Letter) {
+        tracing::warn!(
+            consumer = %self.board.name,
+            %stream,
+            position = letter.position,
+            event = letter.event,
+            error = letter.error,
+            "an event was parked"
+        );
     }
 
     /// An event has failed.

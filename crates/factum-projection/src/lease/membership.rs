@@ -162,7 +162,12 @@ impl Membership {
                     Ok(Ok(true)) => {}
                     Ok(Ok(false)) => break,
                     // Of the store, or a panic of it: asked again, and not at once.
-                    Ok(Err(_)) | Err(_) => {
+                    failed => {
+                        let reason = match failed {
+                            Err(panic) => panic,
+                            Ok(failed) => failed.err().map_or_else(String::new, |e| e.to_string()),
+                        };
+                        tracing::warn!(reason, "this process can't say that it works on consumers");
                         self.0.kernel.clock().sleep(self.0.lease / SILENCE_MAX / 4).await;
                         break;
                     }

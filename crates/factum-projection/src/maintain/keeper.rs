@@ -115,7 +115,11 @@ impl<W: Work> Keeper<W> {
             match caught(self.turn()).await {
                 Ok(true) => {}
                 Ok(false) => return,
-                Err(_) => self.stored.kernel().clock().sleep(REFRESH).await,
+                Err(panic) => {
+                    let projection = self.stored.name();
+                    tracing::error!(%projection, panic, "keeping a projection's builds panicked");
+                    self.stored.kernel().clock().sleep(REFRESH).await;
+                }
             }
         }
     }

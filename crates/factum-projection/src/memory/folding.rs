@@ -390,7 +390,9 @@ where
             return Err(End::Stop(StopReason::TooManyParked { position, error }));
         }
         let letter = Letter::of(event, error, 1, self.reading.kernel.clock().now());
-        self.letters.insert(event.stream().to_stream_id(), letter);
+        let stream = event.stream().to_stream_id();
+        self.health.log_parked(&stream, &letter);
+        self.letters.insert(stream, letter);
         self.passed(life, batch, 0);
         self.store(life).await
     }
@@ -419,7 +421,8 @@ where
     /// Takes a snapshot. It only saves time, so where the store is away it comes later.
     async fn snapshot(&mut self, life: &mut Life) -> Result<(), End> {
         match self.try_snapshot(life).await {
-            Err(TargetError::Unavailable(_) | TargetError::Unknown(_)) => {
+            Err(error @ (TargetError::Unavailable(_) | TargetError::Unknown(_))) => {
+                tracing::warn!(consumer = %self.name, %error, "a snapshot is put off");
                 let due = self.due();
                 life.weight = life.weight.min(due - due / 8 - 1);
                 Ok(())

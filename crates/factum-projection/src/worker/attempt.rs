@@ -335,6 +335,7 @@ impl<W: Work> Worker<W> {
             Err(error) => return Err(self.target_failed(error).await),
         }
         (life.progress, life.stored) = (next, next.checkpoint);
+        self.health.log_parked(&stream, &letter);
         self.letters.insert(stream, letter);
         self.is_past(batch, 1);
         self.report(batch, 0);

@@ -21,6 +21,7 @@ mod killed;
 mod lease;
 mod ledger;
 mod live;
+mod log;
 mod memory;
 #[cfg(feature = "postgres")]
 mod on_postgres;
