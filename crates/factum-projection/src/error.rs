@@ -2,7 +2,7 @@
 
 use std::{error::Error, fmt, time::Duration};
 
-use factum_core::{ErrorKind, Position, StoreError};
+use factum_core::{ErrorKind, Position, StoreError, StreamId};
 
 use crate::{
     health::StopReason,
@@ -41,6 +41,40 @@ impl StartError {
             Self::Running(_) | Self::OnePartition(_) => ErrorKind::Invalid,
             Self::Closed(_) => ErrorKind::Closed,
             Self::Store(error) => error.kind().into(),
+        }
+    }
+}
+
+/// Why a parked event was not released, or not all that waits after it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReleaseError {
+    /// Nothing of the stream is parked.
+    #[error("nothing of this stream is parked: stream={0}")]
+    NothingParked(StreamId),
+    /// The event has failed again, or a later one of its stream; the stream waits for that one.
+    #[error("{0}")]
+    Failed(String),
+    /// It can't be done now, or was interrupted: see the dead letters, and try again.
+    #[error("{0}")]
+    NotNow(String),
+    /// The consumer has stopped. Start it again.
+    #[error("the consumer has stopped")]
+    Stopped,
+}
+
+impl ReleaseError {
+    pub(crate) fn interrupted() -> Self {
+        Self::NotNow("it was interrupted, see what is parked still".into())
+    }
+
+    /// What the caller can do.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NothingParked(_) => ErrorKind::Invalid,
+            Self::Failed(_) => ErrorKind::Internal,
+            Self::NotNow(_) => ErrorKind::Unavailable,
+            Self::Stopped => ErrorKind::Closed,
         }
     }
 }

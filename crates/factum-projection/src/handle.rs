@@ -6,7 +6,7 @@ use factum_core::{Clock, Position, StreamId};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
-    error::WaitError,
+    error::{ReleaseError, WaitError},
     health::{Board, ConsumerHealth, ConsumerState, StopReason},
     lease::Membership,
     letter::DeadLetter,
@@ -27,7 +27,7 @@ pub(crate) enum Order {
     Resume,
     Letters(oneshot::Sender<Vec<DeadLetter>>),
     /// Try the parked event of a stream again, or let it go, and then what is behind it.
-    Release(StreamId, Release, oneshot::Sender<Result<(), String>>),
+    Release(StreamId, Release, oneshot::Sender<Result<(), ReleaseError>>),
 }
 
 /// What a consumer has stored of one partition.
@@ -204,20 +204,21 @@ impl ConsumerHandle {
     /// Handles the parked event of a stream again, and what waits behind it.
     ///
     /// # Errors
-    /// What the event said this time; it stays parked.
-    pub async fn retry(&self, stream: &StreamId) -> Result<(), String> {
+    /// [`ReleaseError::Failed`] with what the event said this time: it stays parked, or a later one
+    /// is in its place.
+    pub async fn retry(&self, stream: &StreamId) -> Result<(), ReleaseError> {
         self.release(stream, Release::Retry).await
     }
 
     /// Leaves the parked event of a stream out, and handles what waits behind it.
     ///
     /// # Errors
-    /// What a later event said; the stream waits behind that one.
-    pub async fn discard(&self, stream: &StreamId) -> Result<(), String> {
+    /// [`ReleaseError::Failed`] with what a later event said; the stream waits behind that one.
+    pub async fn discard(&self, stream: &StreamId) -> Result<(), ReleaseError> {
         self.release(stream, Release::Discard).await
     }
 
-    async fn release(&self, stream: &StreamId, release: Release) -> Result<(), String> {
+    async fn release(&self, stream: &StreamId, release: Release) -> Result<(), ReleaseError> {
         if let [only] = &*self.partitions {
             return only.release(stream, release).await;
         }
@@ -229,8 +230,7 @@ impl ConsumerHandle {
                 partition.release(stream, release).await?;
             }
         }
-        let nothing = || format!("nothing of this stream is parked: stream={stream}");
-        if is_parked { Ok(()) } else { Err(nothing()) }
+        if is_parked { Ok(()) } else { Err(ReleaseError::NothingParked(stream.clone())) }
     }
 }
 
@@ -241,11 +241,11 @@ impl Partition {
         answered.await.unwrap_or_default()
     }
 
-    async fn release(&self, stream: &StreamId, release: Release) -> Result<(), String> {
+    async fn release(&self, stream: &StreamId, release: Release) -> Result<(), ReleaseError> {
         let (answer, answered) = oneshot::channel();
         let order = Order::Release(stream.clone(), release, answer);
         let _ = self.orders.send(order).await;
-        answered.await.unwrap_or_else(|_| Err("the consumer has stopped".into()))
+        answered.await.unwrap_or(Err(ReleaseError::Stopped))
     }
 }
 

@@ -60,7 +60,7 @@ pub use bus::{BusError, EventBus};
 pub use consumer::Consumer;
 pub use consumers::{CATCHING_UP_MAX, CONSUMER_LEASE, Consumers};
 pub use document_key::{DOCUMENT_KEY_BYTES_MAX, InvalidDocumentKey};
-pub use error::{HandleError, StartError, WaitError};
+pub use error::{HandleError, ReleaseError, StartError, WaitError};
 pub use handle::{ConsumerHandle, ProjectionHandle};
 pub use health::{ConsumerHealth, ConsumerState, StopReason, describe_consumer_metrics};
 pub use index::{INDEX_NAME_BYTES_MAX, INDEX_VALUE_BYTES_MAX, Index, IndexRange, IndexValue};

@@ -99,10 +99,10 @@ pub use factum_projection::{
     INDEX_VALUE_BYTES_MAX, Index, IndexRange, IndexValue, InvalidConsumerName, InvalidDocumentKey,
     LiveError, LiveState, Maintained, MemoryGuard, MemoryModel, ModelChange, ModelChanges,
     ModelPage, ModelQuery, Opened, PARTITIONS_MAX, Partitions, Projection, ProjectionFn,
-    ProjectionHandle, QueryError, ReadModel, Rebuild, RebuildProgress, Release, RewindError,
-    SNAPSHOT_EVENTS_DEFAULT, Save, Stale, StartError, StartFrom, StopReason, StoredConsumer,
-    Target, TargetError, Then, Unknown, WaitError, describe_consumer_metrics, order_release,
-    stored_consumers,
+    ProjectionHandle, QueryError, ReadModel, Rebuild, RebuildProgress, Release, ReleaseError,
+    RewindError, SNAPSHOT_EVENTS_DEFAULT, Save, Stale, StartError, StartFrom, StopReason,
+    StoredConsumer, Target, TargetError, Then, Unknown, WaitError, describe_consumer_metrics,
+    order_release, stored_consumers,
 };
 #[cfg(feature = "projection-postgres")]
 pub use factum_projection::{

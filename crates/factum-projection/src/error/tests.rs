@@ -2,10 +2,10 @@ use std::{error::Error, sync::Arc, time::Duration};
 
 use factum_core::{
     CodecError, DecodeError, DecodeReason, ErrorKind, InvalidTag, Position, ReadError, StoreError,
-    Tag,
+    StreamId, Tag,
 };
 
-use super::{HandleError, StartError, WaitError};
+use super::{HandleError, ReleaseError, StartError, WaitError};
 use crate::{
     BuildError, BusError, LiveError, QueryError, RewindError, TargetError, build::Build,
     health::StopReason, name::ConsumerName, outage::is_outage,
@@ -31,6 +31,10 @@ macro_rules! kinds {
 
 fn away() -> StoreError {
     StoreError::unavailable("away")
+}
+
+fn stream() -> StreamId {
+    StreamId::new("account", "ada").expect("it is a stream")
 }
 
 fn name() -> ConsumerName {
@@ -73,6 +77,12 @@ fn stopped() -> WaitError {
 
 #[test]
 fn every_error_of_consumers_tells_its_kind() {
+    kinds!(ReleaseError {
+        ReleaseError::NothingParked(_) = ReleaseError::NothingParked(stream()) => Invalid,
+        ReleaseError::Failed(_) = ReleaseError::Failed("thirteen".into()) => Internal,
+        ReleaseError::NotNow(_) = ReleaseError::interrupted() => Unavailable,
+        ReleaseError::Stopped = ReleaseError::Stopped => Closed,
+    });
     kinds!(StartError {
         StartError::Name(_) = no_name().into() => Invalid,
         StartError::Running(_) = StartError::Running(name()) => Invalid,

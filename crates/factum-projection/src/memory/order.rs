@@ -8,6 +8,7 @@ use tokio::sync::{mpsc::error::TryRecvError, oneshot};
 
 use super::folding::{End, Folding, Life};
 use crate::{
+    error::ReleaseError,
     handle::Order,
     health::{ConsumerState, StopReason},
     letter::Letter,
@@ -16,9 +17,7 @@ use crate::{
     worker::{ORDERS_EVERY, next_order},
 };
 
-type Answer = oneshot::Sender<Result<(), String>>;
-
-const INTERRUPTED: &str = "it was interrupted, see what is parked still";
+type Answer = oneshot::Sender<Result<(), ReleaseError>>;
 
 /// A release that is under way.
 pub(super) struct Redo {
@@ -30,7 +29,7 @@ pub(super) struct Redo {
 }
 
 impl Redo {
-    fn answer(&mut self, outcome: Result<(), String>) {
+    fn answer(&mut self, outcome: Result<(), ReleaseError>) {
         if let Some(answer) = self.answer.take() {
             let _ = answer.send(outcome);
         }
@@ -92,7 +91,7 @@ where
                 let _ = answer.send(letters.collect());
             }
             Order::Release(_, _, answer) => {
-                let _ = answer.send(Err(told.into()));
+                let _ = answer.send(Err(ReleaseError::NotNow(told.into())));
             }
         }
         Ok(())
@@ -173,7 +172,8 @@ where
         let until = self.shown.position();
         let mut redo = Redo { stream: stream.clone(), release, answer, until };
         if self.is_made_again() {
-            redo.answer(Err("the model is being made again, try again".into()));
+            let told = "the model is being made again, try again";
+            redo.answer(Err(ReleaseError::NotNow(told.into())));
             return Ok(());
         }
         self.redo(life, redo).await
@@ -201,7 +201,7 @@ where
                 Err(End::Again)
             }
             Err(end) => {
-                redo.answer(Err(INTERRUPTED.into()));
+                redo.answer(Err(ReleaseError::interrupted()));
                 Err(end)
             }
         }
@@ -213,9 +213,10 @@ where
         life: &mut Life,
         stream: &StreamId,
         release: Release,
-    ) -> Result<Result<(), String>, End> {
-        let nothing = || format!("nothing of this stream is parked: stream={stream}");
-        let Some(mut letter) = self.letters.get(stream).cloned() else { return Ok(Err(nothing())) };
+    ) -> Result<Result<(), ReleaseError>, End> {
+        let Some(mut letter) = self.letters.get(stream).cloned() else {
+            return Ok(Err(ReleaseError::NothingParked(stream.clone())));
+        };
         // What is gone by now can't be left out: the next one is another event.
         let left_out = (release == Release::Discard).then_some(letter.version);
         let kernel = self.reading.kernel.clone();
@@ -231,14 +232,14 @@ where
                     self.letters.remove(stream);
                     return Ok(Ok(()));
                 }
-                Err(error) => return Ok(Err(error.to_string())),
+                Err(error) => return Ok(Err(ReleaseError::NotNow(error.to_string()))),
             };
             let event = &chunk.events()[0];
             let is_wanted = self.wants(event) && left_out != Some(event.version().value());
             if is_wanted && let Some(error) = self.try_parked(&chunk).await? {
                 let letter = letter.again(event, error.clone(), kernel.clock().now());
                 self.letters.insert(stream.clone(), letter);
-                return Ok(Err(error));
+                return Ok(Err(ReleaseError::Failed(error)));
             }
             letter = Letter::after(event, kernel.clock().now());
             self.letters.insert(stream.clone(), letter.clone());

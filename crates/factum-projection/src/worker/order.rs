@@ -5,6 +5,7 @@ use tokio::sync::{mpsc::error::TryRecvError, oneshot};
 
 use super::{End, Life, Worker, next_order, to_leave};
 use crate::{
+    error::ReleaseError,
     handle::Order,
     health::{ConsumerState, StopReason},
     letter::DeadLetter,
@@ -92,7 +93,7 @@ impl<W: Work> Worker<W> {
             Order::Resume => self.is_paused = false,
             Order::Letters(answer) => self.tell_letters(answer),
             Order::Release(_, _, answer) => {
-                let _ = answer.send(Err(told.into()));
+                let _ = answer.send(Err(ReleaseError::NotNow(told.into())));
             }
         }
         Ok(())

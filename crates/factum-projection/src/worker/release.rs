@@ -5,6 +5,7 @@ use tokio::sync::oneshot;
 
 use super::{End, Life, Worker, attempt::Handled};
 use crate::{
+    error::ReleaseError,
     letter::Letter,
     progress,
     source::next_parked,
@@ -13,7 +14,7 @@ use crate::{
     work::Work,
 };
 
-type Answer = oneshot::Sender<Result<(), String>>;
+type Answer = oneshot::Sender<Result<(), ReleaseError>>;
 
 /// How far a release came.
 enum Released {
@@ -43,19 +44,18 @@ impl<W: Work> Worker<W> {
                 return Ok(());
             }
             Ok(Released::Stays(letter)) => {
-                let error = letter.error.clone();
+                let error = ReleaseError::Failed(letter.error.clone());
                 self.put_letter(life, stream, Some(&letter)).await.map(|()| error)
             }
             Ok(Released::Unread(letter, error)) => {
+                let error = ReleaseError::NotNow(error);
                 self.put_letter(life, stream, Some(&letter)).await.map(|()| error)
             }
-            Ok(Released::Nothing) => {
-                Ok(format!("nothing of this stream is parked: stream={stream}"))
-            }
+            Ok(Released::Nothing) => Ok(ReleaseError::NothingParked(stream.clone())),
             Err(end) => Err(end),
         };
-        let interrupted = "it was interrupted, see what is parked still";
-        let _ = answer.send(Err(error.as_ref().map_or(interrupted.into(), Clone::clone)));
+        let told = error.as_ref().map_or_else(|_| ReleaseError::interrupted(), Clone::clone);
+        let _ = answer.send(Err(told));
         error.map(drop)
     }
 

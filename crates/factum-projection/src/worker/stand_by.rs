@@ -8,6 +8,7 @@ use factum_core::{Kernel, StreamId};
 use super::{End, Worker, next_order, to_leave};
 use crate::{
     build::StoredBuilds,
+    error::ReleaseError,
     handle::Order,
     health::{ConsumerState, StopReason},
     lease::Seat,
@@ -137,12 +138,13 @@ struct Asked<T> {
 
 impl<T: Target> Asked<T> {
     /// Leaves the order in the store, and waits for what comes of it.
-    async fn release(&self, stream: &StreamId, release: Release) -> Result<(), String> {
+    async fn release(&self, stream: &StreamId, release: Release) -> Result<(), ReleaseError> {
         let before = self.letter(stream).await?;
-        let before =
-            before.ok_or_else(|| format!("nothing of this stream is parked: stream={stream}"))?;
+        let before = before.ok_or_else(|| ReleaseError::NothingParked(stream.clone()))?;
         let orders = [(self.name.clone(), StoredOrder::of(&before, release))];
-        leave_orders(&self.kernel, &orders).await.map_err(|e| e.to_string())?;
+        leave_orders(&self.kernel, &orders)
+            .await
+            .map_err(|e| ReleaseError::NotNow(e.to_string()))?;
         for _ in 0..DONE_LOOKS_MAX {
             self.kernel.clock().sleep(DONE_EVERY).await;
             match self.letter(stream).await? {
@@ -150,15 +152,16 @@ impl<T: Target> Asked<T> {
                 Some(letter) if letter == before => {}
                 // On its way behind an event that is done with.
                 Some(letter) if letter.attempts == 0 => {}
-                Some(letter) => return Err(letter.error),
+                Some(letter) => return Err(ReleaseError::Failed(letter.error)),
             }
         }
         let told = "another process works on it, and has not done it yet: see its dead letters";
-        Err(told.into())
+        Err(ReleaseError::NotNow(told.into()))
     }
 
-    async fn letter(&self, stream: &StreamId) -> Result<Option<DeadLetter>, String> {
-        let opened = self.target.look(&self.name).await.map_err(|e| e.to_string())?;
+    async fn letter(&self, stream: &StreamId) -> Result<Option<DeadLetter>, ReleaseError> {
+        let opened = self.target.look(&self.name).await;
+        let opened = opened.map_err(|e| ReleaseError::NotNow(e.to_string()))?;
         Ok(letters(&opened).into_iter().find(|letter| letter.stream == *stream))
     }
 }

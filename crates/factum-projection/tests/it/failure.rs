@@ -53,7 +53,7 @@ async fn what_fails_is_parked_with_what_is_behind_it_and_the_rest_flows() {
         assert_eq!(documents["bob"].cents, [101, 113, 102, 103]);
 
         // Still wrong, it stays; mended, it comes with all that waited, in order.
-        assert!(counts.retry(&ada()).await.unwrap_err().contains(error));
+        assert!(counts.retry(&ada()).await.unwrap_err().to_string().contains(error));
         how.store(false, Ordering::SeqCst);
         counts.retry(&ada()).await.unwrap();
         let position = bench.deposit("ada", 4).await;
@@ -208,7 +208,7 @@ async fn a_consumer_that_waits_to_try_again_obeys() {
     // What came before can be read, and no half of what failed.
     assert_eq!(bench.counted().await["ada"].cents, [1]);
     assert!(counts.dead_letters().await.is_empty());
-    assert!(counts.retry(&ada()).await.unwrap_err().contains("thirteen"));
+    assert!(counts.retry(&ada()).await.unwrap_err().to_string().contains("thirteen"));
     assert_eq!(counts.stop().await, StopReason::Asked);
     // Nor was it stored.
     fails.errs.store(false, Ordering::SeqCst);

@@ -16,7 +16,7 @@ use factum_core::{
 use factum_memory::MemoryStore;
 use factum_projection::{
     ConsumerHandle, ConsumerState, Consumers, Documents, DocumentsTx, FailurePolicy, HandleError,
-    Maintained, Projection,
+    Maintained, Projection, ReleaseError,
 };
 use factum_testing::{FaultRates, FaultyDocuments, bank::AccountEvent};
 use tokio::sync::watch;
@@ -234,7 +234,7 @@ async fn a_program_that_stands_by_passes_orders_on() {
     assert_eq!(letter.error, "thirteen");
     let stream = letter.stream.clone();
     let again = second.retry(&stream).await.unwrap_err();
-    assert_eq!(again, "thirteen");
+    assert_eq!(again, ReleaseError::Failed("thirteen".into()));
     fails.errs.store(false, Ordering::SeqCst);
     second.retry(&stream).await.unwrap();
     assert_eq!(second.dead_letters().await, []);

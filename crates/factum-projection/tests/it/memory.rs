@@ -57,7 +57,7 @@ async fn an_event_that_tears_the_model_is_parked_at_once_and_the_rest_flows() {
         assert_eq!(*counts.read().await.unwrap(), expected, "no half of it");
         if how == "panics" {
             // Still wrong, it stays.
-            assert!(counts.retry(&ada()).await.unwrap_err().contains(error));
+            assert!(counts.retry(&ada()).await.unwrap_err().to_string().contains(error));
             is_parked(&counts, 2, error).await;
             assert_eq!(*counts.read().await.unwrap(), expected);
         }
@@ -84,7 +84,7 @@ async fn a_release_that_tears_the_model_keeps_what_came_before_and_waits_for_the
     let position = bench.deposit("ada", 5).await;
     counts.wait_for(position, LONG).await.unwrap();
     let told = counts.discard(&ada()).await.unwrap_err();
-    assert!(told.contains("thirteen"), "{told}");
+    assert!(told.to_string().contains("thirteen"), "{told}");
     let [letter] = &counts.dead_letters().await[..] else { panic!("one is parked") };
     assert_eq!((letter.version.value(), letter.attempts), (6, 1));
     assert_eq!(counts.read().await.unwrap()["ada"].cents, [1, 2, 3]);
@@ -109,7 +109,7 @@ async fn a_paused_model_that_is_torn_is_made_again_and_its_release_answered() {
     counts.wait_for(bench.head(), LONG).await.unwrap();
     counts.pause().await;
     let told = timeout(LONG, counts.retry(&ada())).await.expect("it answers").unwrap_err();
-    assert!(told.contains("thirteen"), "{told}");
+    assert!(told.to_string().contains("thirteen"), "{told}");
     let read = timeout(LONG, counts.read()).await.expect("it is there").unwrap();
     assert_eq!(read["ada"].cents, [1]);
     drop(read);

@@ -71,7 +71,7 @@ async fn a_release_that_a_stop_cuts_off_goes_on_where_it_was() {
     tokio::task::yield_now().await;
     gate.add_permits(1);
     assert_eq!(stopped.await.unwrap(), StopReason::Asked);
-    assert!(released.await.unwrap().unwrap_err().contains("interrupted"));
+    assert!(released.await.unwrap().unwrap_err().to_string().contains("interrupted"));
     assert_eq!(bench.counted().await["ada"].cents, [13, 2]);
 
     gate.add_permits(9);

@@ -165,7 +165,7 @@ pub(crate) async fn what_fails_is_parked_with_what_is_behind_it_and_the_rest_flo
         assert_eq!(counted["ada"].cents, [1]);
         assert_eq!(counted["bob"].cents, [101, 113, 102, 103]);
 
-        assert!(counts.retry(&ada()).await.unwrap_err().contains(error));
+        assert!(counts.retry(&ada()).await.unwrap_err().to_string().contains(error));
         how.store(false, Ordering::SeqCst);
         counts.retry(&ada()).await.unwrap();
         let position = bench.deposit("ada", 4).await;

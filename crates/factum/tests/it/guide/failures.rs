@@ -11,8 +11,8 @@ use std::{
 
 use factum::{
     App, Consumer, ConsumerHandle, ConsumerOptions, ConsumerState, ErrorKind, FailurePolicy,
-    HandleError, Position, RecordedEvent, Release, StoreError, StreamId, WaitError, order_release,
-    stored_consumers,
+    HandleError, Position, RecordedEvent, Release, ReleaseError, StoreError, StreamId, WaitError,
+    order_release, stored_consumers,
 };
 use factum_testing::bank::{Account, AccountCommand, AccountEvent};
 
@@ -69,7 +69,7 @@ async fn parking() -> Done {
 
     let ada = StreamId::new("account", "ada")?;
     let told = mails.retry(&ada).await;
-    assert_eq!(told, Err("thirteen".into()), "it stays parked");
+    assert_eq!(told, Err(ReleaseError::Failed("thirteen".into())), "it stays parked");
     is_mended.store(true, Ordering::SeqCst);
     mails.retry(&ada).await?;
     assert_eq!(mails.health().parked, 0);
