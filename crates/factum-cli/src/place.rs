@@ -158,7 +158,8 @@ impl fmt::Display for Place {
                     joint = '&';
                 }
             }
-            write!(f, "{joint}schema={}", options.schema)?;
+            let schema = options.schema.to_string();
+            write!(f, "{joint}schema={}", self.url.shown_option(&schema))?;
         }
         Ok(())
     }
@@ -275,7 +276,7 @@ mod tests {
             ),
             (
                 "postgres://db/bank?password=s3c&host=s3c&schema=a",
-                "postgres://db/bank?host=***&schema=a",
+                "postgres://db/bank?host=***&schema=***",
             ),
             ("postgres://ada:s3c?r3t@db/bank", "postgres:***"),
         ] {

@@ -82,7 +82,8 @@ where
     F: Fn(&mut M, E, &RecordedEvent) + Send + Sync + 'static,
 {
     /// A model of this name: letters, digits, `-`, `_`, `.`. A changed function or model has a
-    /// larger version, which is made from the whole log.
+    /// larger version, which is made from the log, from where the first version began. No
+    /// projection into documents may have the name and version.
     pub fn new(name: &str, version: u32, apply: F) -> Self {
         Self {
             name: name.into(),
@@ -147,13 +148,13 @@ impl Consumers {
 }
 
 impl<M: Send + Sync + 'static> MemoryModel<M> {
-    /// The model as it is between two batches. What was read once is never read as it was before.
-    /// Waits while the last snapshot is read, and while the model is made again. Release the guard
-    /// soon: nothing is folded meanwhile.
+    /// The model as it is between two batches. What was read once is not read as it was before,
+    /// while this runs. Waits while the last snapshot is read, and while the model is made again.
+    /// Release the guard soon: nothing is folded meanwhile.
     ///
     /// # Errors
     /// [`WaitError::Stopped`] if it has stopped while there was no model to show. One that has
-    /// stopped otherwise is read as it was then.
+    /// stopped otherwise is read as it was then; amid being made again, that is an older one.
     pub async fn read(&self) -> Result<MemoryGuard<M>, WaitError> {
         match self.shown.read().await {
             Some(model) => Ok(model),

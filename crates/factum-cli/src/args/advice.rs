@@ -12,10 +12,15 @@ const SECRET: [&str; 3] = ["://", "@", "password="];
 /// The refused command line as it would be right with `--store` before one of its words; `None`
 /// if it would still be wrong.
 pub(super) fn with_store(line: &[OsString]) -> Option<String> {
-    let store = (1..line.len()).find(|&at| Args::try_parse_from(named(line, at)).is_ok())?;
+    let is_right = |at: &usize| Args::try_parse_from(named(line, *at)).is_ok();
+    // A word that looks like a server's URL is the store, where another could be it too.
+    let is_url = |at: &usize| line[*at].to_string_lossy().contains("://");
+    let urls = (1..line.len()).filter(is_url);
+    let store = urls.chain(1..line.len()).find(is_right)?;
     let words = line.iter().enumerate().skip(1).map(|(at, word)| match at == store {
         true if is_secret(word) => "--store URL".into(),
         true => format!("--store {}", quoted(word)),
+        false if is_secret(word) && !is_name(word) => "'***'".into(),
         false => quoted(word),
     });
     let right: Vec<_> = words.collect();
@@ -30,6 +35,11 @@ fn named(line: &[OsString], at: usize) -> impl Iterator<Item = OsString> {
 fn is_secret(word: &OsStr) -> bool {
     let word = word.to_string_lossy();
     SECRET.iter().any(|mark| word.contains(mark))
+}
+
+/// Whether a word is the name of a projection: `orders@1`.
+fn is_name(word: &OsStr) -> bool {
+    word.to_string_lossy().parse::<factum::ConsumerName>().is_ok()
 }
 
 /// A word as a shell takes it.
@@ -56,6 +66,16 @@ mod tests {
         assert!(advised.ends_with(r"say factum stats --store 'my data/it'\''s' --json"));
         let advised = advice(&["factum", "stats", "sqlite:a.db?mode=read"]).unwrap();
         assert!(advised.ends_with("say factum stats --store 'sqlite:a.db?mode=read'"));
+    }
+
+    #[test]
+    fn no_word_with_a_password_is_repeated() {
+        let url = "postgres://ada:s3c@db/bank";
+        let advised = advice(&["factum", "dead-letters", "show", "orders@1", url, "order-17"]);
+        let advised = advised.expect("it could be right");
+        assert!(advised.ends_with("show orders@1 --store URL order-17"), "{advised}");
+        let advised = advice(&["factum", "dead-letters", "list", "./data", "--consumer", url]);
+        assert!(!advised.expect("it could be right").contains("s3c"));
     }
 
     #[test]

@@ -56,11 +56,19 @@ where
         let clock = self.reading.kernel.clock();
         let torn = |count, fault| Folded { count, fault: Some(fault), is_torn: true };
         Ok(match apart(tokio::spawn(running), &seen, timeout, &**clock).await {
-            Apart::Done(folded) => folded,
+            // Of one that was given up, nobody ever learns that it is whole.
+            Apart::Done((folded, mut model)) => {
+                model.is_torn = false;
+                folded
+            }
             Apart::Panicked(said) => {
                 torn(seen.load(Ordering::Relaxed), format!("the fold panicked: {said}"))
             }
-            Apart::Late { at, .. } => {
+            Apart::Late { keeps_thread: false, .. } => {
+                let told = "the runtime is too busy to begin with a batch";
+                return Err(self.is_away(told.into()).await);
+            }
+            Apart::Late { at, keeps_thread: true } => {
                 torn(at, format!("it was not folded within {timeout:?}, and keeps its thread"))
             }
             Apart::Cancelled => {
@@ -77,30 +85,30 @@ async fn run<M, E, F>(
     batch: Chunk,
     wanted: Vec<usize>,
     seen: Arc<AtomicUsize>,
-) -> Folded
+) -> (Folded, OwnedRwLockWriteGuard<Model<M>>)
 where
     E: Event,
     F: Fn(&mut M, E, &RecordedEvent),
 {
+    model.is_torn = true;
     let mut count = 0;
     for at in wanted {
         seen.store(count, Ordering::Relaxed);
         let recorded = &batch.events()[at];
         let (first, rest) = match decode::<E>(recorded) {
             Ok(events) => events,
-            Err(Failure::Decode(error)) => {
-                return Folded { count, fault: Some(error.to_string()), is_torn: false };
-            }
-            Err(Failure::Handler(error)) => {
-                return Folded { count, fault: Some(error.to_string()), is_torn: false };
+            Err(failure) => {
+                let fault = match failure {
+                    Failure::Decode(error) => error.to_string(),
+                    Failure::Handler(error) => error.to_string(),
+                };
+                return (Folded { count, fault: Some(fault), is_torn: false }, model);
             }
         };
-        model.is_torn = true;
         for event in first.into_iter().chain(rest) {
             (fold.apply)(&mut model.model, event, recorded);
         }
-        model.is_torn = false;
         count += 1;
     }
-    Folded { count, fault: None, is_torn: false }
+    (Folded { count, fault: None, is_torn: false }, model)
 }

@@ -21,7 +21,7 @@ use crate::{
     health::{Board, ConsumerState, Place, StopReason},
     letter::Letter,
     name::ConsumerName,
-    option::{ConsumerOptions, Then},
+    option::{ConsumerOptions, StartFrom, Then},
     pace::{DEATHS_MAX, Pace},
     progress::{Mark, Progress},
     source::{Chunk, Reading, Source, is_in_scope},
@@ -53,8 +53,12 @@ pub(super) struct Folding<M, E, F> {
     pub(super) looked_at: Option<Monotonic>,
     snapshots: Snapshots,
     snapshot_events: usize,
-    /// Its name without the version, and that, until the snapshots of others are removed.
-    version: Option<(ConsumerName, u32)>,
+    /// Its name without the version, and that.
+    version: (ConsumerName, u32),
+    /// Whether the snapshots of earlier versions are removed.
+    is_swept: bool,
+    /// After which position it began, where that is known.
+    began: Option<Position>,
     patience: Patience,
     /// None before the first start.
     pace: Option<Pace>,
@@ -130,7 +134,9 @@ where
                 snapshots: Snapshots::new(reading.kernel.clone(), versioned.clone()),
                 reading,
                 snapshot_events,
-                version: Some((name.clone(), version)),
+                version: (name.clone(), version),
+                is_swept: false,
+                began: None,
                 patience: Patience::new(health.clone(), clock.clone()),
                 pace: None,
                 away: 0,
@@ -194,12 +200,9 @@ where
                 // From where it once began.
                 None => (Progress { checkpoint: None, ..restored.progress }, None),
             },
-            None => {
-                let kernel = &self.reading.kernel;
-                let beginning = Progress::beginning(kernel, self.options.from).await;
-                (self.settled(beginning.map_err(TargetError::from)).await?, None)
-            }
+            None => (self.beginning().await?, None),
         };
+        self.began = progress.began_after;
         let (model, letters) = model.unwrap_or_default();
         let position = progress.position();
         let from = progress.checkpoint.ok_or(position);
@@ -214,7 +217,7 @@ where
         self.mark_start(position, head).await?;
         let mut life = Life { progress, source, pending: None, weight: 0 };
         self.shown.replace(model, position);
-        if !is_stored && position > Position::ZERO {
+        if !is_stored && self.options.from != StartFrom::Start {
             // Where it began is known from now on.
             self.store(&mut life).await?;
         }
@@ -227,18 +230,37 @@ where
         Ok(life)
     }
 
+    /// Where it begins without a snapshot: where it began before, or another version of it.
+    async fn beginning(&mut self) -> Result<Progress, End> {
+        let taken = self.patience.answered(self.snapshots.is_taken()).await;
+        if self.settled(taken).await? {
+            let told = "a projection into documents has this name and version, choose another";
+            return Err(End::Stop(StopReason::Broken(format!("{told}: model={}", self.name))));
+        }
+        let mut from = self.options.from;
+        if from == StartFrom::Now {
+            if self.began.is_none() {
+                let began = self.patience.answered(self.snapshots.began(&self.version.0)).await;
+                self.began = self.settled(began).await?;
+            }
+            from = self.began.map_or(from, StartFrom::After);
+        }
+        let beginning = Progress::beginning(&self.reading.kernel, from);
+        let beginning = self.patience.answered(async { Ok(beginning.await?) }).await;
+        self.settled(beginning).await
+    }
+
     /// Notes that it is at work, and takes care if it did not stop cleanly before.
     async fn mark_start(&mut self, position: Position, head: Position) -> Result<(), End> {
-        let at_work = Some(self.options.batch_events_max);
+        let max = self.options.batch_events_max;
         let mut attempt = None;
         if self.pace.is_none() {
             let mark = self.patience.answered(self.snapshots.mark()).await;
             let mark = self.settled(mark).await?;
-            let max = self.options.batch_events_max;
             self.pace = Some(Pace::of_snapshots(max, mark, position, head));
             attempt = mark.attempt;
         }
-        self.put_mark(Mark { at_work, attempt }).await
+        self.put_mark(Mark { at_work: Some(max), attempt }).await
     }
 
     async fn put_mark(&mut self, mark: Mark) -> Result<(), End> {
@@ -454,11 +476,12 @@ where
         let stored = self.snapshots.store(&model.model, life.progress, &self.letters);
         self.patience.answered(stored).await?;
         life.weight = 0;
-        if life.source.is_live()
-            && let Some((name, version)) = self.version.take()
-        {
+        if life.source.is_live() && !self.is_swept {
+            self.is_swept = true;
             // What stays is swept by the next start.
-            let _ = self.snapshots.sweep_versions(&name, version).await;
+            let (name, version) = &self.version;
+            let swept = self.snapshots.sweep_versions(name, *version);
+            let _ = self.patience.answered(swept).await;
         }
         Ok(())
     }

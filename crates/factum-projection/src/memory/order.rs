@@ -166,15 +166,19 @@ where
         release: Release,
         answer: Option<Answer>,
     ) -> Result<(), End> {
-        if let (Release::Retry, Some(letter)) = (release, self.letters.get(stream)) {
-            self.faults.remove(&Position::new(letter.position));
-        }
         let until = self.shown.position();
         let mut redo = Redo { stream: stream.clone(), release, answer, until };
         if self.is_made_again() {
             let told = "the model is being made again, try again";
             redo.answer(Err(ReleaseError::NotNow(told.into())));
             return Ok(());
+        }
+        let Some(letter) = self.letters.get(stream) else {
+            redo.answer(Err(ReleaseError::NothingParked(stream.clone())));
+            return Ok(());
+        };
+        if release == Release::Retry {
+            self.faults.remove(&Position::new(letter.position));
         }
         self.redo(life, redo).await
     }

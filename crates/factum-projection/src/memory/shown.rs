@@ -59,7 +59,12 @@ impl<M: Default> Shown<M> {
 impl<M: Send + Sync + 'static> Shown<M> {
     /// Puts a model in the place of the one before, which has come to a position.
     pub(super) fn replace(&self, model: M, position: Position) {
-        let view = if position < *self.through() { View::Hidden } else { View::Open };
+        let view = {
+            let mut through = self.through();
+            let is_behind = position < *through;
+            *through = position.max(*through);
+            if is_behind { View::Hidden } else { View::Open }
+        };
         let model = Arc::new(RwLock::new(Model { model, is_torn: false }));
         self.current.send_replace(Current { model, view });
     }

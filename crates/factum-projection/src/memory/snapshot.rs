@@ -4,8 +4,8 @@ use std::{any::type_name, borrow::Cow, collections::BTreeMap, sync::Arc, time::D
 
 use bytes::{Bytes, BytesMut};
 use factum_core::{
-    Cbor, Codec, DocumentStore, ExpectedRevision, InvalidStreamId, Kernel, KeyRange, ScanQuery,
-    StreamId, WriteBatch,
+    Cbor, Codec, DocumentStore, ExpectedRevision, InvalidStreamId, Kernel, KeyRange, Position,
+    ScanQuery, StreamId, WriteBatch,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -186,6 +186,31 @@ impl Snapshots {
         }
     }
 
+    /// Where another version of the model began; the first of them, if there are several.
+    pub(super) async fn began(&self, name: &ConsumerName) -> Result<Option<Position>, TargetError> {
+        let mut began: Option<Position> = None;
+        let mut rest = Some(KeyRange::prefix(format!("{PREFIX}{name}@")));
+        while let Some(range) = rest {
+            let page = self.documents().scan(ScanQuery::new(range)).await?;
+            for document in page.documents {
+                if of_header(&document.key).is_none() {
+                    continue;
+                }
+                let header: Header = decode(&document.value)?;
+                let after = header.progress.began_after;
+                began = began.map_or(after, |began| Some(after.map_or(began, |it| it.min(began))));
+            }
+            rest = page.rest;
+        }
+        Ok(began)
+    }
+
+    /// Whether the name is that of a projection into documents.
+    pub(super) async fn is_taken(&self) -> Result<bool, TargetError> {
+        let progress = format!("{PREFIX}{}/progress", self.model);
+        Ok(self.documents().get(progress.as_bytes()).await?.is_some())
+    }
+
     /// Removes the snapshots of the versions before this one. A program of such a version that
     /// runs still, or again, makes its model from the log.
     pub(super) async fn sweep_versions(
@@ -199,11 +224,10 @@ impl Snapshots {
             for document in &page.documents {
                 // A projection into documents may have had the name before: it has no header.
                 let Some(before) = of_header(&document.key) else { continue };
+                let Some(found) = version_of(name.as_str(), before) else { continue };
                 // Earlier programs have made builds of a model too: `name@1.1`.
-                let is_build = before.contains('.');
-                if is_build
-                    || version_of(name.as_str(), before).is_some_and(|before| before < version)
-                {
+                let is_build = before.rsplit('@').next().is_some_and(|it| it.contains('.'));
+                if found < version || (found == version && is_build) {
                     self.remove(before).await?;
                 }
             }

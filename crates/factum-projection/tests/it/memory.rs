@@ -4,11 +4,12 @@
 use std::sync::atomic::Ordering;
 
 use factum_core::{
-    AppendBatch, Clock, Content, EventId, EventName, ExpectedVersion, NewEvent, StreamId,
-    SystemClock,
+    AppendBatch, Clock, Content, EventId, EventName, ExpectedVersion, NewEvent, RecordedEvent,
+    StreamId, SystemClock,
 };
 use factum_projection::{
-    ConsumerHandle, ConsumerState, Fold, Release, StartFrom, StopReason, order_release,
+    ConsumerHandle, ConsumerState, Fold, Release, ReleaseError, StartFrom, StopReason,
+    order_release,
 };
 use factum_testing::bank::AccountEvent;
 use tokio::time::timeout;
@@ -206,6 +207,78 @@ async fn where_a_model_began_is_known_over_a_restart() {
     let again = bench.again().consumers.fold(sum()).unwrap();
     again.wait_for(position, LONG).await.unwrap();
     assert_eq!(*again.read().await.unwrap(), 20);
+}
+
+fn sum(version: u32) -> Fold<u64, AccountEvent, fn(&mut u64, AccountEvent, &RecordedEvent)> {
+    fn add(sum: &mut u64, event: AccountEvent, _: &RecordedEvent) {
+        if let AccountEvent::Deposited { cents } = event {
+            assert_ne!(cents, 13, "thirteen");
+            *sum += cents;
+        }
+    }
+    let add: fn(&mut u64, AccountEvent, &RecordedEvent) = add;
+    Fold::new("bank.sum", version, add).with_options(options().from(StartFrom::Now))
+}
+
+/// Its snapshot was taken for that of an earlier version, and removed.
+#[tokio::test]
+async fn a_larger_version_begins_where_the_first_one_did_and_keeps_its_snapshot() {
+    let bench = Bench::new();
+    bench.open("ada").await;
+    bench.deposit("ada", 1).await;
+    let first = bench.again().consumers.fold(sum(1)).unwrap();
+    first.watch().wait_for(|it| it.state == ConsumerState::Live).await.unwrap();
+    let position = bench.deposit("ada", 20).await;
+    first.wait_for(position, LONG).await.unwrap();
+    first.stop().await;
+    bench.deposit("ada", 300).await;
+    for handled in [2, 0] {
+        let second = bench.again().consumers.fold(sum(2)).unwrap();
+        second.wait_for(bench.head(), LONG).await.unwrap();
+        second.watch().wait_for(|it| it.state == ConsumerState::Live).await.unwrap();
+        assert_eq!((*second.read().await.unwrap(), second.health().handled), (320, handled));
+        second.stop().await;
+    }
+}
+
+/// It was made again from the head of that moment.
+#[tokio::test]
+async fn a_model_that_began_with_an_empty_log_keeps_what_came_before_it_was_torn() {
+    let bench = Bench::new();
+    let model = bench.consumers.fold(sum(1)).unwrap();
+    model.watch().wait_for(|it| it.state == ConsumerState::Live).await.unwrap();
+    bench.open("ada").await;
+    let position = bench.deposit("ada", 7).await;
+    model.wait_for(position, LONG).await.unwrap();
+    let position = bench.deposit("ada", 13).await;
+    model.wait_for(position, LONG).await.unwrap();
+    assert_eq!((*model.read().await.unwrap(), model.health().parked), (7, 1));
+}
+
+#[tokio::test]
+async fn the_name_of_a_projection_into_documents_is_refused() {
+    let bench = Bench::new();
+    bench.open("ada").await;
+    bench.count(&Fails::default()).wait_for(bench.head(), LONG).await.unwrap();
+    bench.consumers.close().await;
+    let fold = Fold::new("counts", 1, |_: &mut u64, _: AccountEvent, _: &_| {});
+    let model = bench.again().consumers.fold(fold).unwrap();
+    let told = model.wait_for(bench.head(), LONG).await.unwrap_err();
+    assert!(told.to_string().contains("choose another"), "{told}");
+    assert!(model.read().await.is_err(), "there is no model");
+}
+
+/// Nobody is to wait for a store because of a mistake in a name.
+#[tokio::test]
+async fn what_is_not_parked_is_told_at_once() {
+    let bench = Bench::new();
+    bench.open("ada").await;
+    let model = bench.count_in_memory(&Fails::default());
+    model.wait_for(bench.head(), LONG).await.unwrap();
+    let told = model.retry(&ada()).await.unwrap_err();
+    assert_eq!(told, ReleaseError::NothingParked(ada()));
+    let key = b"$consumer/counts-in-memory@1/snapshot";
+    assert!(bench.kernel.documents().get(key).await.unwrap().is_none(), "nothing was stored");
 }
 
 #[tokio::test]
