@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn an_artifact_names_its_crate_and_kind() {
-        let packages = [Package { name: "factum-core".into(), library: true, id: "id".into() }];
+        let packages = [Package { name: "factum-kernel".into(), library: true, id: "id".into() }];
         let artifact = |test: bool, kind: &str, executable: Value| {
             let target = json!({ "name": "it", "kind": [kind] });
             let profile = json!({ "test": test });
@@ -114,8 +114,8 @@ mod tests {
             artifact(&message, &packages).map(|(_, suite)| suite)
         };
         let file = json!("deps/it-12ab");
-        assert_eq!(artifact(true, "test", file.clone()).unwrap(), "factum-core, test it");
-        assert_eq!(artifact(true, "lib", file.clone()).unwrap(), "factum-core, unit");
+        assert_eq!(artifact(true, "test", file.clone()).unwrap(), "factum-kernel, test it");
+        assert_eq!(artifact(true, "lib", file.clone()).unwrap(), "factum-kernel, unit");
         assert_eq!(artifact(false, "bin", file), None);
         assert_eq!(artifact(true, "lib", Value::Null), None);
     }

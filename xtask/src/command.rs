@@ -131,6 +131,6 @@ mod tests {
         assert!(parse("tset").unwrap_err().ends_with("command=tset"));
         assert!(parse("test --fast").unwrap_err().ends_with("option=--fast"));
         assert!(parse("lint --fix").unwrap_err().ends_with("option=--fix"));
-        assert!(parse("test --only --full").unwrap_err().contains("--only factum-core"));
+        assert!(parse("test --only --full").unwrap_err().contains("--only factum-kernel"));
     }
 }

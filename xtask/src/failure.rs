@@ -16,7 +16,7 @@ pub(crate) enum Failure {
     UnknownCommand(String),
     #[error("no such option here: `cargo xtask help` lists them: option={0}")]
     UnknownOption(String),
-    #[error("`--only` needs the name of a crate: `--only factum-core`, for instance")]
+    #[error("`--only` needs the name of a crate: `--only factum-kernel`, for instance")]
     CrateMissing,
     #[error("no such crate in this workspace: choose one of {known}: crate={name}")]
     UnknownCrate { name: String, known: String },

@@ -51,11 +51,11 @@ mod tests {
     #[test]
     fn the_table_shows_what_ran_and_the_last_line_sums_it_up() {
         let mut suites =
-            [suite("factum-core, unit", 12, 0), suite("empty", 0, 0), suite("x", 1, 2)];
+            [suite("factum-kernel, unit", 12, 0), suite("empty", 0, 0), suite("x", 1, 2)];
         let expected = "\
 | suite             | tests | seconds |
 |-------------------|------:|--------:|
-| factum-core, unit |    12 |     1.2 |
+| factum-kernel, unit |    12 |     1.2 |
 | x                 |     3 |     1.2 |
 ";
         assert_eq!(table(&suites, &[]), expected);
@@ -66,7 +66,7 @@ mod tests {
 
     #[test]
     fn what_was_left_out_is_in_the_table_and_in_the_last_line() {
-        let suites = [suite("factum-core, unit", 12, 0)];
+        let suites = [suite("factum-kernel, unit", 12, 0)];
         let left = ["factum-postgres".to_owned()];
         let said = table(&suites, &left);
         assert!(said.ends_with("| factum-postgres   |  none | no server |\n"), "{said}");

@@ -18,7 +18,7 @@ use crate::{
 /// What only `--full` runs: suite, and what of it. The one place where that is written down; the
 /// tests themselves look at [`FULL`].
 const LONG: &[(&str, &str)] = &[
-    ("factum-core, test it", "976 of 1,000 random histories with snapshots"),
+    ("factum-kernel, test it", "976 of 1,000 random histories with snapshots"),
     ("factum-journal, unit", "97,000 of 100,000 mutations of each segment in the fuzzer's corpus"),
     ("factum-journal, test it", "150 of 200 SIGKILLs of a writer under load"),
     ("factum-sqlite, test it", "108 of 120 SIGKILLs of a writer under load"),

@@ -1,6 +1,6 @@
 //! Work that may block, where it holds up nobody.
 
-use factum_core::StoreError;
+use factum_kernel::StoreError;
 use tokio::runtime::Handle;
 
 /// Begins work that may block, at once, and waits for its result: on one of the runtime's threads
@@ -15,7 +15,7 @@ use tokio::runtime::Handle;
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), factum_core::StoreError> {
+/// # async fn main() -> Result<(), factum_kernel::StoreError> {
 /// assert_eq!(factum_backend::blocking(|| 6 * 7).await?, 42);
 /// # Ok(()) }
 /// ```

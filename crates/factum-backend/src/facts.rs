@@ -1,6 +1,6 @@
 //! What the planning of a group asks of a store.
 
-use factum_core::{
+use factum_kernel::{
     AppendCondition, ErasedRange, EventId, Position, StoreError, StreamBounds, StreamId,
     StreamVersion, Timestamp,
 };

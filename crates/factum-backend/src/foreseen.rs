@@ -10,7 +10,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use factum_core::{AppendBatch, AppendCondition, Position};
+use factum_kernel::{AppendBatch, AppendCondition, Position};
 
 /// So few events are looked at on the writer's thread without ado, and for so few items of queries.
 const FORESEEN_NEAR: u64 = 1_024;
@@ -175,7 +175,7 @@ fn address(condition: &AppendCondition) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use factum_core::Query;
+    use factum_kernel::Query;
 
     use super::*;
 
@@ -247,7 +247,7 @@ mod tests {
         };
         assert!(!is_worth_it(AppendBatch::new().unless(beyond), 1 << 40));
         assert!(is_worth_it(batch(1), 4 + FORESEEN_NEAR));
-        let item = || factum_core::QueryItem::default();
+        let item = || factum_kernel::QueryItem::default();
         let query = Query::new((0..=ITEMS_NEAR).map(|_| item()));
         let many = AppendCondition { fail_if_events_match: query, after: Position::new(3) };
         assert!(is_worth_it(AppendBatch::new().unless(many), 4));

@@ -1,6 +1,6 @@
 //! Which appends are committed together.
 
-use factum_core::AppendBatch;
+use factum_kernel::AppendBatch;
 
 /// The most events of a group.
 pub const GROUP_EVENTS_MAX: usize = 8_192;

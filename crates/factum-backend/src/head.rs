@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use factum_core::Position;
+use factum_kernel::Position;
 use tokio::sync::watch;
 
 /// The last position that the store answered, and the waking of who waits for it. It goes up, but

@@ -1,7 +1,7 @@
 //! Events that are not stored yet, found by their types and tags: a condition of one member of a
 //! group may mean the events of an earlier one.
 
-use factum_core::{NewEvent, Position, Query, QueryItem, Tag};
+use factum_kernel::{NewEvent, Position, Query, QueryItem, Tag};
 use hashbrown::HashMap;
 
 /// Events in the order of their positions, by type and tag. A look takes time by the names of the
@@ -9,7 +9,7 @@ use hashbrown::HashMap;
 ///
 /// ```
 /// use factum_backend::EventIndex;
-/// use factum_core::{Content, EventId, EventName, NewEvent, Position, Query, Tag, Timestamp};
+/// use factum_kernel::{Content, EventId, EventName, NewEvent, Position, Query, Tag, Timestamp};
 ///
 /// let id = EventId::derived(Timestamp::EPOCH, b"opened");
 /// let name = EventName::from_static("account.opened");
@@ -19,7 +19,7 @@ use hashbrown::HashMap;
 /// let taken = Query::tag(Tag::new("email", "ada")?);
 /// assert_eq!(index.first_match(&taken, Position::ZERO), Some(Position::new(7)));
 /// assert_eq!(index.first_match(&taken, Position::new(7)), None);
-/// # Ok::<(), factum_core::InvalidTag>(())
+/// # Ok::<(), factum_kernel::InvalidTag>(())
 /// ```
 #[derive(Debug, Default)]
 pub struct EventIndex<'g> {

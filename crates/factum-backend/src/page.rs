@@ -3,7 +3,7 @@
 use std::fmt;
 
 use bytes::BytesMut;
-use factum_core::{
+use factum_kernel::{
     BodyLayout, ErasedRange, EventHeader, EventParts, InvalidBody, Lineage, Metadata,
     PAGE_BYTES_MAX, PAGE_EVENTS_MAX, Page, Position, ReadQuery, RecordedEvent, StoreError,
     StreamBounds,

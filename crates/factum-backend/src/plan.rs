@@ -4,7 +4,7 @@
 //! facts and what earlier members of the group will have stored, so that the outcomes are those
 //! of its members appended one by one.
 
-use factum_core::{
+use factum_kernel::{
     AppendBatch, AppendCondition, AppendError, Appended, ErasedRange, EventHeader, EventId,
     ExpectedVersion, NewEvent, Position, StoreError, StreamBounds, StreamId, Timestamp,
     VersionConflict, Versions,

@@ -6,7 +6,7 @@
 //! that is. Of several items the one that is furthest behind goes on, so that none spends the work
 //! of the others, and each position is looked up once.
 
-use factum_core::{Direction, Query, QueryItem};
+use factum_kernel::{Direction, Query, QueryItem};
 
 /// Ascending positions, asked from one side or the other.
 pub trait Postings {

@@ -3,7 +3,7 @@
 use std::{fmt, path::Path, sync::Arc};
 
 use async_trait::async_trait;
-use factum_core::{Clock, DocumentStore, EventStore, IdSource, StoreError};
+use factum_kernel::{Clock, DocumentStore, EventStore, IdSource, StoreError};
 
 use crate::url::{StoreUrl, check_home};
 
@@ -169,7 +169,7 @@ impl Registry {
 
 #[cfg(test)]
 mod tests {
-    use factum_core::{SystemClock, SystemIds};
+    use factum_kernel::{SystemClock, SystemIds};
 
     use super::*;
 

@@ -10,7 +10,7 @@
 
 use std::{future::poll_fn, sync::Arc, task::Poll};
 
-use factum_core::{AppendBatch, AppendError, Appended};
+use factum_kernel::{AppendBatch, AppendError, Appended};
 use tokio::{
     runtime::{Handle, RuntimeFlavor},
     sync::{Semaphore, mpsc, mpsc::error::TryRecvError, oneshot},
@@ -164,7 +164,7 @@ impl Drop for Gathering {
 
 #[cfg(test)]
 mod tests {
-    use factum_core::StoreError;
+    use factum_kernel::StoreError;
 
     use super::*;
     use crate::queue::queue;

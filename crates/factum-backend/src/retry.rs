@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use factum_core::{
+use factum_kernel::{
     AppendBatch, Appended, ErasedRange, EventId, ExpectedVersion, Position, RETRY_WINDOW,
     StoreError, StreamBounds, StreamId, StreamVersion, Timestamp,
 };

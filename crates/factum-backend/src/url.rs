@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, path::Path};
 
-use factum_core::StoreError;
+use factum_kernel::StoreError;
 
 /// Which store, and where: `memory:`, `sqlite:./events.db`, `postgres://..`.
 ///

@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use factum_core::{AppendBatch, AppendError, Appended, Limits, Position, StoreError, WriteError};
+use factum_kernel::{AppendBatch, AppendError, Appended, Limits, Position, StoreError, WriteError};
 use tokio::sync::{Semaphore, SemaphorePermit, TryAcquireError, oneshot, watch};
 
 use crate::{

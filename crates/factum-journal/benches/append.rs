@@ -19,11 +19,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use factum_core::{
+use factum_journal::{JournalOptions, JournalStore};
+use factum_kernel::{
     AppendBatch, Clock, Content, EventId, EventName, EventStore, ExpectedVersion, IdSource,
     NewEvent, ReadQuery, StreamId, SystemClock, SystemIds,
 };
-use factum_journal::{JournalOptions, JournalStore};
 use tokio::sync::{mpsc, oneshot};
 
 const STREAMS: usize = 10_000;

@@ -6,8 +6,8 @@
 
 use std::{path::PathBuf, time::Instant};
 
-use factum_core::{DocumentStore, EventStore, ExpectedRevision, WriteBatch};
 use factum_journal::{JournalOptions, JournalStore};
+use factum_kernel::{DocumentStore, EventStore, ExpectedRevision, WriteBatch};
 
 const VALUE_BYTES: usize = 100;
 const ROUNDS: usize = 5;

@@ -16,11 +16,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use factum_core::{
+use factum_journal::{JournalOptions, JournalStore};
+use factum_kernel::{
     AppendBatch, Clock, Content, EventId, EventName, EventStore, ExpectedVersion, IdSource,
     NewEvent, ReadQuery, StreamId, SystemClock, SystemIds,
 };
-use factum_journal::{JournalOptions, JournalStore};
 
 const EVENTS_PER_APPEND: usize = 5;
 const CLIENTS: usize = 64;

@@ -6,7 +6,9 @@ use bytes::BytesMut;
 use factum_backend::{
     Commit, CommitDelay, CommitError, Committed, GroupPlan, LogEnd, PlannedEvent, hold, plan_group,
 };
-use factum_core::{AppendBatch, Clock, Position, Retention, StoreError, StreamId, Tag, Timestamp};
+use factum_kernel::{
+    AppendBatch, Clock, Position, Retention, StoreError, StreamId, Tag, Timestamp,
+};
 use hashbrown::{HashMap, HashSet};
 
 use crate::{

@@ -1,7 +1,7 @@
 //! Truncation, deletion and retention.
 
 use factum_backend::partition_point;
-use factum_core::{
+use factum_kernel::{
     AppendError, Direction, Retention, StoreError, StreamChange, StreamId, StreamInfo,
     StreamVersion, Timestamp, VersionConflict,
 };

@@ -16,7 +16,7 @@ mod table;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use bytes::Bytes;
-use factum_core::{
+use factum_kernel::{
     Direction, Document, ExpectedRevision, KeyRange, PAGE_BYTES_MAX, PAGE_EVENTS_MAX, ScanPage,
     ScanQuery, StoreError, WriteBatch,
 };

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, ops::RangeInclusive, sync::Arc};
 
-use factum_core::{ErasedRange, Position};
+use factum_kernel::{ErasedRange, Position};
 
 use crate::chunk;
 

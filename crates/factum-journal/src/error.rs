@@ -2,7 +2,7 @@
 
 use std::{error::Error, fmt, io, path::Path};
 
-use factum_core::StoreError;
+use factum_kernel::StoreError;
 
 /// An error of the disk while something was done.
 pub(crate) fn disk(doing: &str, name: &str, error: io::Error) -> StoreError {

@@ -3,7 +3,7 @@
 //! was written, so that nothing but the segment changes when it is rewritten.
 
 use bytes::BufMut;
-use factum_core::StoreError;
+use factum_kernel::StoreError;
 
 use crate::{
     error,

@@ -1,7 +1,7 @@
 //! What the planning of a group asks of the log.
 
 use factum_backend::{Facts, FoundEvent, Span};
-use factum_core::{
+use factum_kernel::{
     AppendCondition, Direction, ErasedRange, EventId, Position, Retention, Scope, StoreError,
     StreamBounds, StreamId, StreamVersion,
 };
@@ -121,7 +121,7 @@ impl Facts for LogFacts<'_> {
     }
 }
 
-fn found_event(header: &factum_core::EventHeader) -> FoundEvent {
+fn found_event(header: &factum_kernel::EventHeader) -> FoundEvent {
     FoundEvent {
         id: header.id,
         position: header.position,

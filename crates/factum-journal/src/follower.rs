@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use factum_core::{Lineage, StoreError};
+use factum_kernel::{Lineage, StoreError};
 
 use crate::{
     cache::Cache,

@@ -4,7 +4,7 @@
 //! only if all of them hold and the records fill it to the byte.
 
 use bytes::{BufMut, BytesMut};
-use factum_core::StoreError;
+use factum_kernel::StoreError;
 
 use crate::{
     number::{u32_at, u64_at},

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use factum_core::StoreError;
+use factum_kernel::StoreError;
 
 use crate::{
     error,

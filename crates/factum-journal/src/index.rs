@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use factum_core::{Lineage, StoreError, Timestamp};
+use factum_kernel::{Lineage, StoreError, Timestamp};
 use hashbrown::HashSet;
 
 use crate::{

@@ -11,7 +11,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use factum_core::StoreError;
+use factum_kernel::StoreError;
 
 use crate::{
     erased::container_of,
@@ -222,7 +222,7 @@ impl Shared {
 
 #[cfg(test)]
 mod tests {
-    use factum_core::{SystemClock, SystemIds};
+    use factum_kernel::{SystemClock, SystemIds};
 
     use super::*;
     use crate::{

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use async_trait::async_trait;
 use factum_backend::{OpenContext, OpenStore, StoreUrl, Stores};
-use factum_core::StoreError;
+use factum_kernel::StoreError;
 
 use crate::{
     options::{Access, JournalOptions},

@@ -1,7 +1,7 @@
 //! The journal: an embedded log close to the speed of the disk.
 //!
 //! ```
-//! use factum_core::{EventStore, ReadQuery};
+//! use factum_kernel::{EventStore, ReadQuery};
 //! use factum_journal::{JournalOptions, JournalStore};
 //!
 //! # let folder = tempfile::tempdir().unwrap();
@@ -9,7 +9,7 @@
 //! let store = JournalStore::open(JournalOptions::new(folder.path().join("data"))).await?;
 //! assert!(store.read(ReadQuery::log()).await?.events.is_empty());
 //! store.close().await?;
-//! # Ok::<(), factum_core::StoreError>(()) }).unwrap();
+//! # Ok::<(), factum_kernel::StoreError>(()) }).unwrap();
 //! ```
 //!
 //! A group of appends is one frame: one write and one sync, on the writer's thread. Readers see it

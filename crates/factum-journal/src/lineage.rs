@@ -4,7 +4,7 @@
 use std::{io, path::Path};
 
 use bytes::BufMut;
-use factum_core::{Clock, IdSource, Lineage, StoreError, SystemClock, SystemIds};
+use factum_kernel::{Clock, IdSource, Lineage, StoreError, SystemClock, SystemIds};
 use uuid::Uuid;
 
 use crate::{
@@ -78,7 +78,7 @@ pub(crate) fn new_lineage() -> Lineage {
 /// or the disk refuses.
 ///
 /// ```
-/// use factum_core::{EventStore, ReadQuery};
+/// use factum_kernel::{EventStore, ReadQuery};
 /// use factum_journal::{JournalOptions, JournalStore, renew_lineage};
 ///
 /// # let folder = tempfile::tempdir().unwrap();
@@ -88,7 +88,7 @@ pub(crate) fn new_lineage() -> Lineage {
 /// let store = JournalStore::open(JournalOptions::new(folder.path())).await?;
 /// assert_eq!(store.read(ReadQuery::log()).await?.lineage, lineage);
 /// # store.close().await?;
-/// # Ok::<(), factum_core::StoreError>(()) }).unwrap();
+/// # Ok::<(), factum_kernel::StoreError>(()) }).unwrap();
 /// ```
 pub fn renew_lineage(path: &Path) -> Result<Lineage, StoreError> {
     if !path.join(MARKER).is_file() || !path.join(LOG).is_dir() {

@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use factum_core::{Clock, StoreError, SystemClock};
+use factum_kernel::{Clock, StoreError, SystemClock};
 use rustix::fs::OFlags;
 
 use crate::{

@@ -6,7 +6,7 @@ use std::{
 };
 
 use factum_backend::Foreseen;
-use factum_core::{Direction, Lineage, Position, StoreError, StreamId, Timestamp};
+use factum_kernel::{Direction, Lineage, Position, StoreError, StreamId, Timestamp};
 use hashbrown::HashMap;
 
 use crate::{

@@ -3,7 +3,7 @@
 use std::{fmt, path::PathBuf, sync::Arc};
 
 use factum_backend::CommitDelay;
-use factum_core::{Clock, IdSource, Limits, SystemClock, SystemIds};
+use factum_kernel::{Clock, IdSource, Limits, SystemClock, SystemIds};
 
 /// How large a segment of the log becomes unless said otherwise. The first ones are smaller.
 pub const SEGMENT_BYTES_DEFAULT: u32 = 64 << 20;

@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use factum_core::StoreError;
+use factum_kernel::StoreError;
 
 use crate::{
     disk::{Files, SystemFiles, UNFINISHED},

@@ -2,7 +2,7 @@
 //! merged by [`Matches`], so that no event is read to find out.
 
 use factum_backend::{Matches, Postings, QueryTerm};
-use factum_core::{Direction, Scope, StoreError};
+use factum_kernel::{Direction, Scope, StoreError};
 
 use crate::{disk::spend, error, key::Term, stretch::Chunks};
 

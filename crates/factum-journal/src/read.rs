@@ -1,7 +1,7 @@
 //! One page out of the log.
 
 use factum_backend::{Candidate, PAGE_SCANNED_MAX, PageBuilder, PageEnd, Pushed, partition_point};
-use factum_core::{
+use factum_kernel::{
     Direction, Page, Position, ReadFrom, ReadQuery, Scope, StoreError, StreamId, Timestamp,
 };
 
@@ -75,7 +75,7 @@ impl<'q> Reader<'q> {
         self.finish(scanned_through, erased, None)
     }
 
-    fn erased(&self, start: u64, through: u64) -> Vec<factum_core::ErasedRange> {
+    fn erased(&self, start: u64, through: u64) -> Vec<factum_kernel::ErasedRange> {
         match self.direction() {
             Direction::Forward => self.view.erased.ranges(start, through),
             Direction::Backward => self.view.erased.ranges(through.max(1), start),
@@ -147,7 +147,7 @@ impl<'q> Reader<'q> {
     fn finish(
         self,
         through: u64,
-        erased: Vec<factum_core::ErasedRange>,
+        erased: Vec<factum_kernel::ErasedRange>,
         state: Option<StreamState>,
     ) -> Result<Page, StoreError> {
         let Self { view, page, .. } = self;

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, ops::RangeInclusive, sync::Arc};
 
-use factum_core::{Direction, StreamVersion};
+use factum_kernel::{Direction, StreamVersion};
 use hashbrown::HashMap;
 
 use crate::{

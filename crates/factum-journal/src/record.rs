@@ -3,7 +3,7 @@
 
 use bytes::{BufMut, BytesMut};
 use factum_backend::PlannedEvent;
-use factum_core::{
+use factum_kernel::{
     Content, EventHeader, EventId, EventParts, Metadata, Position, Retention, StreamBounds,
     StreamVersion, Tag, Timestamp, encode_tags,
 };

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use factum_core::{Lineage, StoreError};
+use factum_kernel::{Lineage, StoreError};
 
 use crate::{
     cache::Cache,

@@ -9,7 +9,7 @@ mod erasure;
 
 use std::{fs, io, path::Path, sync::Arc};
 
-use factum_core::{Clock, Lineage, StoreError, SystemClock};
+use factum_kernel::{Clock, Lineage, StoreError, SystemClock};
 
 use crate::{
     disk::{Files, SystemFiles},
@@ -93,14 +93,14 @@ pub struct JournalRepair {
 ///
 /// ```
 /// # use factum_journal::{JournalOptions, JournalStore, Loss, repair};
-/// # use factum_core::EventStore;
+/// # use factum_kernel::EventStore;
 /// # let folder = tempfile::tempdir().unwrap();
 /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
 /// # let store = JournalStore::open(JournalOptions::new(folder.path())).await?;
 /// # store.close().await?;
 /// let repaired = repair(folder.path(), Loss::Refused, &mut |_, _| {})?;
 /// assert!(repaired.is_done && repaired.folder.is_none(), "nothing was damaged");
-/// # Ok::<(), factum_core::StoreError>(()) }).unwrap();
+/// # Ok::<(), factum_kernel::StoreError>(()) }).unwrap();
 /// ```
 pub fn repair(
     path: &Path,

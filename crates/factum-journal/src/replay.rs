@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use factum_core::{StoreError, StreamVersion, Timestamp};
+use factum_kernel::{StoreError, StreamVersion, Timestamp};
 
 use crate::{
     cache::Cache,

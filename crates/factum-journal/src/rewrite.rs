@@ -5,7 +5,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::BytesMut;
-use factum_core::StoreError;
+use factum_kernel::StoreError;
 
 use crate::{
     disk::{File, Files, UNFINISHED},

@@ -17,7 +17,7 @@ use std::{
     },
 };
 
-use factum_core::{Lineage, StoreError};
+use factum_kernel::{Lineage, StoreError};
 use uuid::Uuid;
 
 use crate::{

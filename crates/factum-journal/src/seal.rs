@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use factum_core::{Lineage, StoreError};
+use factum_kernel::{Lineage, StoreError};
 
 use crate::{
     chunk::{self, CHUNK_MAX, PLACES_MAX, Places},

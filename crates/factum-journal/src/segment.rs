@@ -4,7 +4,7 @@
 use std::{io, sync::Arc};
 
 use bytes::BufMut;
-use factum_core::{Lineage, StoreError, Timestamp};
+use factum_kernel::{Lineage, StoreError, Timestamp};
 use uuid::Uuid;
 
 use crate::{

@@ -1,6 +1,6 @@
 //! Which sealed segments are rewritten to give back the space of their erased events.
 
-use factum_core::StoreError;
+use factum_kernel::StoreError;
 use hashbrown::HashMap;
 
 use crate::{

@@ -13,7 +13,7 @@ use std::{
 use async_trait::async_trait;
 use bytes::BytesMut;
 use factum_backend::{Head, Kept, Outlook, Writer, blocking};
-use factum_core::{
+use factum_kernel::{
     AppendBatch, AppendError, Appended, Clock, Document, DocumentStore, Durability, EventStore,
     Guarantees, KeyRange, Limits, PAGE_BYTES_DEFAULT, PAGE_EVENTS_DEFAULT, POLL_OWN, Page,
     Position, ReadQuery, Revision, ScanPage, ScanQuery, StoreError, StreamChange, StreamId,

@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use factum_core::{Direction, StoreError};
+use factum_kernel::{Direction, StoreError};
 
 use crate::{
     cache::Cache,

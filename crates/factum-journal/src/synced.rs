@@ -6,7 +6,7 @@
 
 use std::{io, sync::Arc};
 
-use factum_core::StoreError;
+use factum_kernel::StoreError;
 
 use crate::{
     disk::{File, Files},

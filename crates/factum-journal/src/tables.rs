@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
-use factum_core::{Direction, StoreError};
+use factum_kernel::{Direction, StoreError};
 
 use crate::{
     cache::Cache, chunk::Places, error, posting::TermSource, recent::Recent, record::StreamState,

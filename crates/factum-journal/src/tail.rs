@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use factum_core::{Clock, IdSource, Lineage, StoreError, Timestamp};
+use factum_kernel::{Clock, IdSource, Lineage, StoreError, Timestamp};
 
 use crate::{
     disk::{File, Files, UNFINISHED},

@@ -11,7 +11,7 @@ mod streams;
 
 use std::{collections::BTreeSet, io, path::Path, sync::Arc};
 
-use factum_core::StoreError;
+use factum_kernel::StoreError;
 
 use crate::{
     cache::Cache,
@@ -40,14 +40,14 @@ pub use report::{DAMAGES_MAX, Damage, JournalReport, Part, Remedy, Torn};
 ///
 /// ```
 /// # use factum_journal::{JournalOptions, JournalStore, verify};
-/// # use factum_core::EventStore;
+/// # use factum_kernel::EventStore;
 /// # let folder = tempfile::tempdir().unwrap();
 /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
 /// # let store = JournalStore::open(JournalOptions::new(folder.path())).await?;
 /// # store.close().await?;
 /// let report = verify(folder.path())?;
 /// assert!(report.is_whole(), "{:?}", report.damages);
-/// # Ok::<(), factum_core::StoreError>(()) }).unwrap();
+/// # Ok::<(), factum_kernel::StoreError>(()) }).unwrap();
 /// ```
 pub fn verify(path: &Path) -> Result<JournalReport, StoreError> {
     verify_watched(path, &mut |_, _| {})
@@ -231,7 +231,7 @@ fn check_folder(
     let first = chain.segments.iter().flatten().next();
     findings.report.lineage = match lineage::renewed(&**top) {
         Ok(renewed) => renewed.or(first.map(|segment| segment.lineage)),
-        Err(error) if error.kind() == factum_core::StoreErrorKind::Corrupt => {
+        Err(error) if error.kind() == factum_kernel::StoreErrorKind::Corrupt => {
             findings.is_lineage_bad = true;
             let what = "the file of the lineage is not what was written";
             let mut damage = Damage::new(Part::Folder, lineage::LINEAGE, what);

@@ -2,7 +2,9 @@
 //! queued.
 
 use factum_backend::{Foreseen, Looked, Outlook};
-use factum_core::{AppendBatch, AppendCondition, Direction, Position, Scope, StoreError, StreamId};
+use factum_kernel::{
+    AppendBatch, AppendCondition, Direction, Position, Scope, StoreError, StreamId,
+};
 
 use crate::{facts::LogFacts, log::Log, read::candidates};
 

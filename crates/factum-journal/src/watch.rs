@@ -2,7 +2,7 @@
 
 use std::{sync::mpsc, thread, time::Duration};
 
-use factum_core::StoreError;
+use factum_kernel::StoreError;
 
 /// How long a reader that waits for the head may miss an append of the writer's process. A look
 /// reads 16 bytes while there is no news.

@@ -1,10 +1,10 @@
 //! `derive(Event)` and `derive(Command)`: what is stored of an enum, written from the enum.
 //!
 //! ```
-//! use factum_core::{Event, EventId, Metadata, Timestamp, encode_event};
+//! use factum_kernel::{Event, EventId, Metadata, Timestamp, encode_event};
 //!
 //! #[derive(factum_macros::Event)]
-//! #[event(crate = factum_core)]
+//! #[event(crate = factum_kernel)]
 //! enum AccountEvent {
 //!     Opened { owner: String },
 //!     MoneyDeposited { cents: u64 },
@@ -15,7 +15,7 @@
 //! let stored = encode_event(&event, id, &Metadata::new(), None)?;
 //! assert_eq!(stored.name.as_str(), "account.money-deposited");
 //! assert!(AccountEvent::owns("account.opened"));
-//! # Ok::<(), factum_core::EncodeError>(())
+//! # Ok::<(), factum_kernel::EncodeError>(())
 //! ```
 
 mod error;
@@ -64,7 +64,7 @@ use syn::{DeriveInput, parse_macro_input};
 ///   no variant has any more. One for each schema version that was stored; the function gives the
 ///   event another name.
 /// - `flatten` makes an enum of enums of events; see below.
-/// - `crate = factum_core` says where generated code finds Factum, if not at `::factum`.
+/// - `crate = factum_kernel` says where generated code finds Factum, if not at `::factum`.
 ///
 /// # On a variant
 ///
@@ -86,12 +86,12 @@ use syn::{DeriveInput, parse_macro_input};
 /// # Examples
 ///
 /// ```
-/// use factum_core::{
+/// use factum_kernel::{
 ///     Event, EventId, Metadata, OldEvent, Timestamp, Upcast, encode_event,
 /// };
 ///
 /// #[derive(factum_macros::Event)]
-/// #[event(crate = factum_core, prefix = "acct", codec = factum_core::Json)]
+/// #[event(crate = factum_kernel, prefix = "acct", codec = factum_kernel::Json)]
 /// #[event(upcast(name = "acct.created", from = 1, with = created))]
 /// enum AccountEvent {
 ///     Opened {
@@ -127,7 +127,7 @@ use syn::{DeriveInput, parse_macro_input};
 /// assert_eq!(stored.tags[0].as_str(), "owner:ada");
 /// assert!(AccountEvent::owns("acct.created"));
 /// assert!(AccountEvent::Summarised { balance_cents: 5 }.is_summary());
-/// # Ok::<(), factum_core::EncodeError>(())
+/// # Ok::<(), factum_kernel::EncodeError>(())
 /// ```
 ///
 /// # Several enums as one
@@ -136,22 +136,22 @@ use syn::{DeriveInput, parse_macro_input};
 /// a reader of several aggregates names one type. An outer enum can be wrapped again.
 ///
 /// ```
-/// use factum_core::Event;
+/// use factum_kernel::Event;
 ///
 /// #[derive(factum_macros::Event)]
-/// #[event(crate = factum_core)]
+/// #[event(crate = factum_kernel)]
 /// enum AccountEvent {
 ///     Opened,
 /// }
 ///
 /// #[derive(factum_macros::Event)]
-/// #[event(crate = factum_core)]
+/// #[event(crate = factum_kernel)]
 /// enum TransferEvent {
 ///     Requested { cents: u64 },
 /// }
 ///
 /// #[derive(factum_macros::Event)]
-/// #[event(flatten, crate = factum_core)]
+/// #[event(flatten, crate = factum_kernel)]
 /// enum BankEvent {
 ///     Account(AccountEvent),
 ///     Transfer(TransferEvent),
@@ -181,17 +181,17 @@ pub fn derive_event(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
 /// - `prefix = "acct"`, on the type, sets the first part of the name.
 /// - `name = "open"`, on a variant or a struct, sets the second part.
 /// - `schema_version = 2`, on the type, is the number of its present schema; 1 if not given.
-/// - `crate = factum_core`, on the type, says where generated code finds Factum, if not at
+/// - `crate = factum_kernel`, on the type, says where generated code finds Factum, if not at
 ///   `::factum`.
 ///
 /// # Examples
 ///
 /// ```
-/// use factum_core::Command;
+/// use factum_kernel::Command;
 /// use serde::{Deserialize, Serialize};
 ///
 /// #[derive(Serialize, Deserialize, factum_macros::Command)]
-/// #[command(crate = factum_core, schema_version = 2)]
+/// #[command(crate = factum_kernel, schema_version = 2)]
 /// enum AccountCommand {
 ///     Open { owner: String },
 ///     #[command(name = "deposit")]
@@ -199,7 +199,7 @@ pub fn derive_event(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
 /// }
 ///
 /// #[derive(Serialize, Deserialize, factum_macros::Command)]
-/// #[command(crate = factum_core, prefix = "bank")]
+/// #[command(crate = factum_kernel, prefix = "bank")]
 /// struct TransferMoney {
 ///     cents: u64,
 /// }

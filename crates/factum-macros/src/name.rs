@@ -5,7 +5,7 @@ use syn::{LitStr, ext::IdentExt};
 
 use crate::error::Misuse;
 
-/// The core's limit of an event's name; commands keep to it too.
+/// The kernel's limit of an event's name; commands keep to it too.
 const NAME_BYTES_MAX: usize = 256;
 
 /// The stored names of one enum, as they are given out.

@@ -6,7 +6,7 @@ use factum_backend::{
     Commit, CommitDelay, CommitError, Committed, Facts, Foreseen, FoundEvent, LogEnd, Looked,
     Outlook, Span, hold, plan_group,
 };
-use factum_core::{
+use factum_kernel::{
     AppendBatch, AppendCondition, Clock, ErasedRange, EventId, Position, RecordedEvent, StoreError,
     StreamBounds, StreamId,
 };

@@ -1,6 +1,6 @@
 //! Truncation, deletion and retention.
 
-use factum_core::{
+use factum_kernel::{
     AppendError, Position, Retention, StreamChange, StreamId, StreamInfo, StreamVersion, Timestamp,
     VersionConflict,
 };
@@ -40,7 +40,7 @@ pub(crate) fn apply(
         // A change of a later version of the kernel, which this store can't do.
         other => {
             let message = format!("the memory store can't do this change: change={other:?}");
-            return Err(factum_core::StoreError::invalid(message).into());
+            return Err(factum_kernel::StoreError::invalid(message).into());
         }
     }
     Ok(log.info(stream))

@@ -1,6 +1,6 @@
 //! The documents, in the same memory.
 
-use factum_core::{
+use factum_kernel::{
     Direction, Document, DocumentWrite, KeyRange, Revision, ScanPage, ScanQuery, WriteBatch,
     WriteError,
 };

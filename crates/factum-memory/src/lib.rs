@@ -2,11 +2,11 @@
 //! examples, and to read before writing a store.
 //!
 //! ```
-//! use factum_core::{EventStore, ReadQuery};
+//! use factum_kernel::{EventStore, ReadQuery};
 //! use factum_memory::MemoryStore;
 //!
 //! # #[tokio::main(flavor = "current_thread")]
-//! # async fn main() -> Result<(), factum_core::StoreError> {
+//! # async fn main() -> Result<(), factum_kernel::StoreError> {
 //! let store = MemoryStore::new();
 //! let page = store.read(ReadQuery::log()).await?;
 //! assert!(page.events.is_empty());

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use factum_core::{
+use factum_kernel::{
     ErasedRange, Lineage, Position, RecordedEvent, Retention, StreamBounds, StreamId, StreamInfo,
     StreamVersion, Timestamp,
 };
@@ -14,8 +14,8 @@ pub(crate) struct Log {
     /// The event at position p is at p - 1; an erased one leaves its slot empty.
     pub(crate) slots: Vec<Option<RecordedEvent>>,
     pub(crate) streams: HashMap<StreamId, Stream>,
-    pub(crate) documents: BTreeMap<bytes::Bytes, factum_core::Document>,
-    pub(crate) revision: factum_core::Revision,
+    pub(crate) documents: BTreeMap<bytes::Bytes, factum_kernel::Document>,
+    pub(crate) revision: factum_kernel::Revision,
     pub(crate) last_at: Timestamp,
     pub(crate) is_closed: bool,
 }
@@ -58,7 +58,7 @@ impl Log {
             slots: Vec::new(),
             streams: HashMap::new(),
             documents: BTreeMap::new(),
-            revision: factum_core::Revision::ZERO,
+            revision: factum_kernel::Revision::ZERO,
             last_at: Timestamp::EPOCH,
             is_closed: false,
         }

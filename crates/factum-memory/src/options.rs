@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use factum_backend::CommitDelay;
-use factum_core::{Clock, IdSource, Limits, SystemClock, SystemIds};
+use factum_kernel::{Clock, IdSource, Limits, SystemClock, SystemIds};
 
 /// What a memory store is made with.
 #[derive(Clone)]

@@ -1,7 +1,7 @@
 //! One page out of the log.
 
 use factum_backend::{PageBuilder, PageEnd, Pushed, partition_point};
-use factum_core::{
+use factum_kernel::{
     Direction, Page, Position, ReadFrom, ReadQuery, RecordedEvent, Scope, StoreError, StreamBounds,
     StreamVersion, Timestamp,
 };

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use factum_backend::{
     Foreseen, Head, Kept, OpenContext, OpenStore, Outlook, StoreUrl, Stores, Writer,
 };
-use factum_core::{
+use factum_kernel::{
     AppendBatch, AppendError, Appended, Clock, Document, DocumentStore, Durability, EventStore,
     Guarantees, KeyRange, Limits, Lineage, Page, Position, ReadQuery, Revision, ScanPage,
     ScanQuery, StoreError, StreamChange, StreamId, StreamInfo, WriteBatch, WriteError, Writers,

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use factum_core::{
+use factum_kernel::{
     AppendBatch, Clock, Content, EventId, EventName, EventStore, ExpectedVersion, IdSource,
     NewEvent, StreamId, SystemClock, SystemIds,
 };

@@ -6,7 +6,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use factum_backend::{
     Commit, CommitDelay, CommitError, Committed, EventIndex, Head, LogEnd, check_clock,
 };
-use factum_core::{
+use factum_kernel::{
     AppendBatch, AppendError, Appended, Clock, ErasedRange, NewEvent, Position, StoreError,
     StreamBounds, StreamId, StreamVersion, Timestamp,
 };

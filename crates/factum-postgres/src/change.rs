@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use factum_core::{
+use factum_kernel::{
     AppendError, Retention, StoreError, StreamBounds, StreamChange, StreamId, StreamInfo,
     StreamVersion, Timestamp, VersionConflict,
 };

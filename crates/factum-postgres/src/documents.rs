@@ -1,7 +1,7 @@
 //! Documents: values under keys, in a table beside the log.
 
 use bytes::Bytes;
-use factum_core::{
+use factum_kernel::{
     Direction, Document, ExpectedRevision, KeyRange, PAGE_BYTES_MAX, PAGE_EVENTS_MAX, Revision,
     ScanPage, ScanQuery, StoreError, WriteBatch, WriteError,
 };

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use factum_backend::{OpenContext, OpenStore, StoreUrl, Stores};
-use factum_core::StoreError;
+use factum_kernel::StoreError;
 
 use crate::{options::PostgresOptions, store::PostgresStore};
 

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use factum_backend::{Facts, FoundEvent, LogEnd, Span, plan_group};
-use factum_core::{
+use factum_kernel::{
     AppendBatch, AppendCondition, AppendError, Appended, ErasedRange, EventId, Position,
     StoreError, StreamBounds, StreamId, StreamVersion, Timestamp,
 };

@@ -2,10 +2,10 @@
 //! later, open to other processes.
 //!
 //! ```no_run
-//! use factum_core::{EventStore, ReadQuery};
+//! use factum_kernel::{EventStore, ReadQuery};
 //! use factum_postgres::{PostgresOptions, PostgresStore};
 //!
-//! # async fn example() -> Result<(), factum_core::StoreError> {
+//! # async fn example() -> Result<(), factum_kernel::StoreError> {
 //! let options = PostgresOptions::parse("postgres://ada@localhost/bank?schema=ledger")?;
 //! let store = PostgresStore::open(options).await?;
 //! assert!(store.read(ReadQuery::log()).await?.events.is_empty());

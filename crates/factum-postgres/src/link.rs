@@ -13,7 +13,7 @@ use std::{
 };
 
 use factum_backend::CommitError;
-use factum_core::StoreError;
+use factum_kernel::StoreError;
 use tokio::{runtime::Handle, sync::Notify, task::JoinHandle, time::timeout};
 use tokio_postgres::{
     AsyncMessage, CancelToken, Client, Connection, Row, Socket,

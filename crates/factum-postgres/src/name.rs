@@ -3,7 +3,7 @@
 
 use std::{fmt, str::FromStr};
 
-use factum_core::StoreError;
+use factum_kernel::StoreError;
 
 use crate::options::SCHEMA_DEFAULT;
 
@@ -21,7 +21,7 @@ const NAME_BYTES_MAX: usize = 63;
 /// assert_eq!(SchemaName::new("ledger")?.as_str(), "ledger");
 /// assert_eq!(SchemaName::default().as_str(), "factum");
 /// assert!(SchemaName::new("ledger; DROP TABLE accounts").is_err());
-/// # Ok::<(), factum_core::StoreError>(())
+/// # Ok::<(), factum_kernel::StoreError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SchemaName(Box<str>);
@@ -87,7 +87,7 @@ impl fmt::Display for SchemaName {
 ///
 /// assert_eq!(RoleName::new("Ledger app")?.as_str(), "Ledger app");
 /// assert!(RoleName::new("public").is_err(), "it stands for all roles");
-/// # Ok::<(), factum_core::StoreError>(())
+/// # Ok::<(), factum_kernel::StoreError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct RoleName(Box<str>);

@@ -3,7 +3,7 @@
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use factum_backend::{CommitDelay, StoreUrl};
-use factum_core::{Clock, IdSource, Limits, StoreError, SystemClock, SystemIds};
+use factum_kernel::{Clock, IdSource, Limits, StoreError, SystemClock, SystemIds};
 use tokio_postgres::Config;
 
 use crate::name::SchemaName;
@@ -78,7 +78,7 @@ pub enum Tls {
 /// let url = "postgres://ada@db.example.org/bank?schema=ledger&mode=read";
 /// let options = PostgresOptions::parse(url)?;
 /// assert_eq!((options.schema.as_str(), options.access), ("ledger", Access::ReadOnly));
-/// # Ok::<(), factum_core::StoreError>(())
+/// # Ok::<(), factum_kernel::StoreError>(())
 /// ```
 #[derive(Clone)]
 #[non_exhaustive]

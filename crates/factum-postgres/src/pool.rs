@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use factum_backend::CommitError;
-use factum_core::StoreError;
+use factum_kernel::StoreError;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,

@@ -1,7 +1,7 @@
 //! One page out of the log: one statement, and so one snapshot.
 
 use factum_backend::{PageBuilder, PageEnd, Pushed};
-use factum_core::{
+use factum_kernel::{
     Content, Direction, ErasedRange, EventHeader, EventId, EventParts, Lineage, PAGE_BYTES_MAX,
     PAGE_EVENTS_MAX, Page, Position, ReadFrom, ReadQuery, Scope, StoreError, StreamBounds,
     StreamId, StreamInfo, StreamVersion, Timestamp,

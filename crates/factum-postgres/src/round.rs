@@ -8,7 +8,7 @@ use std::collections::HashSet;
 
 use bytes::BytesMut;
 use factum_backend::EventIndex;
-use factum_core::{
+use factum_kernel::{
     AppendBatch, EventId, ExpectedVersion, NewEvent, Position, StreamId, StreamVersion, Tag,
     Timestamp, encode_tags,
 };
@@ -79,7 +79,7 @@ pub(crate) struct Round<'g> {
 mod hash {
     use std::collections::HashMap;
 
-    use factum_core::StreamId;
+    use factum_kernel::StreamId;
 
     /// The number of each stream.
     pub(super) type Numbers<'g> = HashMap<&'g StreamId, i32>;
@@ -257,12 +257,12 @@ pub(crate) struct Items<'q> {
 }
 
 impl<'q> Items<'q> {
-    pub(crate) fn of(items: &'q [factum_core::QueryItem]) -> Self {
+    pub(crate) fn of(items: &'q [factum_kernel::QueryItem]) -> Self {
         let mut all = Self::default();
         for item in items {
             all.item_types.push(count(item.types.len()));
             all.item_tags.push(count(item.tags.len()));
-            all.types.extend(item.types.iter().map(factum_core::EventName::as_str));
+            all.types.extend(item.types.iter().map(factum_kernel::EventName::as_str));
             all.tags.extend(item.tags.iter().map(Tag::as_str));
         }
         all

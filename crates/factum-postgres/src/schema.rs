@@ -1,6 +1,6 @@
 //! The tables and functions of a log, and their version.
 
-use factum_core::{Lineage, StoreError, StoreErrorKind};
+use factum_kernel::{Lineage, StoreError, StoreErrorKind};
 
 use crate::{
     error,
@@ -101,7 +101,7 @@ pub enum Applied {
 ///
 /// # Examples
 /// ```no_run
-/// # async fn example() -> Result<(), factum_core::StoreError> {
+/// # async fn example() -> Result<(), factum_kernel::StoreError> {
 /// use factum_postgres::{Applied, PostgresOptions, apply_schema};
 ///
 /// let options = PostgresOptions::parse("postgres://owner@localhost/bank?schema=ledger")?;
@@ -120,13 +120,13 @@ pub async fn apply_schema(options: &PostgresOptions) -> Result<Applied, StoreErr
 /// until that transaction ends.
 ///
 /// ```
-/// use factum_core::{Lineage, Uuid};
+/// use factum_kernel::{Lineage, Uuid};
 /// use factum_postgres::{SchemaName, schema_sql};
 ///
 /// let lineage = Lineage::new(Uuid::from_u128(7));
 /// let statements = schema_sql(&SchemaName::new("ledger")?, lineage);
 /// assert!(statements.contains("CREATE TABLE \"ledger\".events"));
-/// # Ok::<(), factum_core::StoreError>(())
+/// # Ok::<(), factum_kernel::StoreError>(())
 /// ```
 pub fn schema_sql(schema: &SchemaName, lineage: Lineage) -> String {
     let made = made(schema, lineage, &MIGRATIONS);
@@ -153,7 +153,7 @@ fn made(schema: &SchemaName, lineage: Lineage, steps: Steps) -> String {
 ///
 /// let statements = grants_sql(&SchemaName::new("ledger")?, &RoleName::new("app")?);
 /// assert!(statements.contains("GRANT SELECT, UPDATE ON \"ledger\".log TO \"app\";"));
-/// # Ok::<(), factum_core::StoreError>(())
+/// # Ok::<(), factum_kernel::StoreError>(())
 /// ```
 pub fn grants_sql(schema: &SchemaName, role: &RoleName) -> String {
     let schema = schema.quoted();

@@ -1,6 +1,6 @@
 //! The end of the log as a server has answered it, and which server that was.
 
-use factum_core::{Position, StoreError};
+use factum_kernel::{Position, StoreError};
 use tokio_postgres::Row;
 
 use crate::{documents::no_row, link::get, number::unsigned};

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use factum_backend::CommitError;
-use factum_core::StoreError;
+use factum_kernel::StoreError;
 use tokio::runtime::{Builder, Runtime};
 use tokio_postgres::Row;
 

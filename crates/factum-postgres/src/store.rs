@@ -7,7 +7,7 @@ use std::{
 
 use async_trait::async_trait;
 use factum_backend::{Head, Writer};
-use factum_core::{
+use factum_kernel::{
     AppendBatch, AppendError, Appended, Clock, Document, DocumentStore, Durability, EventStore,
     Guarantees, IdSource, KeyRange, Limits, Lineage, POLL_OWN, Page, Position, ReadQuery, Revision,
     ScanPage, ScanQuery, StoreError, StreamChange, StreamId, StreamInfo, WriteBatch, WriteError,

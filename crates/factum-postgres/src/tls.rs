@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use factum_core::StoreError;
+use factum_kernel::StoreError;
 use rustls::{
     ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},

@@ -1,7 +1,7 @@
 //! Appends and writes of documents inside of a transaction of the caller's, beside his own tables.
 
 use factum_backend::LogEnd;
-use factum_core::{
+use factum_kernel::{
     AppendBatch, AppendError, Appended, Revision, StoreError, WriteBatch, WriteError,
 };
 use tokio_postgres::{Row, Transaction, types::Type};
@@ -22,7 +22,7 @@ impl PostgresStore {
     /// and rows of his own tables are stored together or not at all.
     ///
     /// # Guarantees
-    /// Those of [`append`](factum_core::EventStore::append), once the transaction is committed;
+    /// Those of [`append`](factum_kernel::EventStore::append), once the transaction is committed;
     /// before, nobody else sees anything of it. Two appends of one transaction see each other.
     ///
     /// It holds the log's lock until it ends: **everybody else's appends wait for it**, in all
@@ -47,7 +47,7 @@ impl PostgresStore {
     ///
     /// # Examples
     /// ```no_run
-    /// use factum_core::AppendBatch;
+    /// use factum_kernel::AppendBatch;
     /// use factum_postgres::{PostgresStore, tokio_postgres::Client};
     ///
     /// # async fn example(
@@ -111,7 +111,7 @@ impl PostgresStore {
     /// of these wait until it ends; there are 64 locks.
     ///
     /// # Errors
-    /// As of [`write`](factum_core::DocumentStore::write), but never `Indeterminate`; and as of
+    /// As of [`write`](factum_kernel::DocumentStore::write), but never `Indeterminate`; and as of
     /// `append_in`.
     pub async fn write_in(
         &self,

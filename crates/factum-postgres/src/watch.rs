@@ -7,7 +7,7 @@
 use std::{sync::Arc, thread, time::Duration};
 
 use factum_backend::Head;
-use factum_core::{Clock, StoreError, SystemClock};
+use factum_kernel::{Clock, StoreError, SystemClock};
 use tokio::{
     runtime::Builder,
     sync::{Notify, watch},

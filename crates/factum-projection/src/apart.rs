@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use factum_core::Clock;
+use factum_kernel::Clock;
 use tokio::task::{JoinError, JoinHandle};
 
 use crate::caught::said;

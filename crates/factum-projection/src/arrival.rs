@@ -2,7 +2,7 @@
 
 use std::{fmt, pin::Pin, sync::Arc, time::Duration};
 
-use factum_core::Position;
+use factum_kernel::Position;
 
 use crate::{
     build::StoredBuilds,
@@ -55,10 +55,10 @@ impl Consumers {
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let store = std::sync::Arc::new(factum_memory::MemoryStore::new());
-    /// # let kernel = factum_core::Kernel::new(store.clone(), store);
+    /// # let kernel = factum_kernel::Kernel::new(store.clone(), store);
     /// let consumers = Consumers::new(kernel);
     /// consumers.start(Consumer::new("mails", |_: AccountEvent, _| async { Ok(()) }))?;
-    /// let (head, wait) = (factum_core::Position::ZERO, Duration::from_secs(5));
+    /// let (head, wait) = (factum_kernel::Position::ZERO, Duration::from_secs(5));
     /// consumers.wait_for("mails", head, wait).await?;
     ///
     /// let misspelt = consumers.wait_for("males", head, wait).await;

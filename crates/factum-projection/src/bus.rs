@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, fmt};
 
-use factum_core::{DecodeError, ErrorKind, Event, Position, ReadError, RecordedEvent, Scope};
+use factum_kernel::{DecodeError, ErrorKind, Event, Position, ReadError, RecordedEvent, Scope};
 
 use crate::{
     option::{BATCH_BYTES_DEFAULT, BATCH_EVENTS_DEFAULT, Unknown},
@@ -47,9 +47,9 @@ impl BusError {
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let store = std::sync::Arc::new(factum_memory::MemoryStore::new());
-/// # let kernel = factum_core::Kernel::new(store.clone(), store);
-/// # let kernel = kernel.with_tag_key(factum_core::TagKey::new([1; 32]));
-/// # let accounts = factum_core::Repository::<Account>::new(kernel.clone());
+/// # let kernel = factum_kernel::Kernel::new(store.clone(), store);
+/// # let kernel = kernel.with_tag_key(factum_kernel::TagKey::new([1; 32]));
+/// # let accounts = factum_kernel::Repository::<Account>::new(kernel.clone());
 /// let mut events = Consumers::new(kernel).events::<AccountEvent>();
 /// # let email = "ada@example.org".to_owned();
 /// # accounts.execute("ada", &AccountCommand::Open { owner: "Ada".into(), email }).await?;

@@ -2,7 +2,7 @@
 
 use std::{fmt, future::Future, marker::PhantomData};
 
-use factum_core::{Event, RecordedEvent};
+use factum_kernel::{Event, RecordedEvent};
 
 use crate::{
     error::HandleError,
@@ -17,7 +17,7 @@ use crate::{
 /// [`RecordedEvent::id`] is the same then, and tells a receiver that it has seen the event.
 ///
 /// ```
-/// use factum_core::RecordedEvent;
+/// use factum_kernel::RecordedEvent;
 /// use factum_projection::{Consumer, HandleError};
 /// use factum_testing::bank::AccountEvent;
 ///

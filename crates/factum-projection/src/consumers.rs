@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use factum_core::{Event, Kernel, RecordedEvent, Writers};
+use factum_kernel::{Event, Kernel, RecordedEvent, Writers};
 use tokio::sync::Semaphore;
 
 use crate::{

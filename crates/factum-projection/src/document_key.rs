@@ -1,6 +1,6 @@
 //! The keys of documents in a read model.
 
-use factum_core::ErrorKind;
+use factum_kernel::ErrorKind;
 
 /// The most bytes of a document's key in a read model.
 pub const DOCUMENT_KEY_BYTES_MAX: usize = 512;

@@ -2,7 +2,7 @@
 
 use std::{error::Error, fmt, time::Duration};
 
-use factum_core::{ErrorKind, Position, StoreError, StreamId};
+use factum_kernel::{ErrorKind, Position, StoreError, StreamId};
 
 use crate::{
     health::StopReason,

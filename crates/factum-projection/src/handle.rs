@@ -2,7 +2,7 @@
 
 use std::{fmt, pin::Pin, sync::Arc, time::Duration};
 
-use factum_core::{Clock, Position, StreamId};
+use factum_kernel::{Clock, Position, StreamId};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{

@@ -5,7 +5,7 @@ mod metrics;
 
 use std::{fmt, time::Duration};
 
-use factum_core::{Clock, Monotonic, Position, Timestamp};
+use factum_kernel::{Clock, Monotonic, Position, Timestamp};
 
 pub(crate) use board::{Board, Place};
 pub use metrics::describe_consumer_metrics;

@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use factum_core::{
+use factum_kernel::{
     Cbor, Codec, CodecError, DocumentWrite, ExpectedRevision, KeyRange, StoreError, Timestamp,
 };
 use serde::de::DeserializeOwned;

@@ -13,7 +13,7 @@ mod stored;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use factum_core::{Position, Revision};
+use factum_kernel::{Position, Revision};
 use serde::{Deserialize, Serialize};
 
 use crate::name::ConsumerName;

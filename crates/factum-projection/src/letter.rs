@@ -1,6 +1,6 @@
 //! Dead letters: a stream that waits, and the event that it waits for.
 
-use factum_core::{Position, RecordedEvent, StreamId, StreamVersion, Timestamp};
+use factum_kernel::{Position, RecordedEvent, StreamId, StreamVersion, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// A parked event, with all later ones of its stream behind it.

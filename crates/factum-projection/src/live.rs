@@ -1,6 +1,6 @@
 //! States that are stored nowhere: folded from the log when somebody asks.
 
-use factum_core::{
+use factum_kernel::{
     DecodeError, ErrorKind, Event, InvalidTag, Kernel, Matching, Position, ReadQuery,
     RecordedEvent, StoreError, decode_event,
 };
@@ -39,16 +39,16 @@ impl LiveError {
 /// summary and what came after; events of other enums that match are left out.
 ///
 /// ```
-/// use factum_core::Matching;
+/// use factum_kernel::Matching;
 /// use factum_projection::LiveState;
 /// use factum_testing::bank::{Account, AccountCommand, AccountEvent};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let store = std::sync::Arc::new(factum_memory::MemoryStore::new());
-/// # let kernel = factum_core::Kernel::new(store.clone(), store);
-/// # let kernel = kernel.with_tag_key(factum_core::TagKey::new([1; 32]));
-/// # let accounts = factum_core::Repository::<Account>::new(kernel.clone());
+/// # let kernel = factum_kernel::Kernel::new(store.clone(), store);
+/// # let kernel = kernel.with_tag_key(factum_kernel::TagKey::new([1; 32]));
+/// # let accounts = factum_kernel::Repository::<Account>::new(kernel.clone());
 /// # let email = "ada@example.org".to_owned();
 /// # accounts.execute("ada", &AccountCommand::Open { owner: "Ada".into(), email }).await?;
 /// # accounts.execute("ada", &AccountCommand::Deposit { cents: 500 }).await?;

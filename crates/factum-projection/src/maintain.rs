@@ -12,7 +12,7 @@ mod tables;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use factum_core::{Event, Position, RecordedEvent};
+use factum_kernel::{Event, Position, RecordedEvent};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
@@ -67,9 +67,9 @@ pub(crate) type Targets<T> = Arc<dyn Fn(&ConsumerName) -> T + Send + Sync>;
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let store = std::sync::Arc::new(factum_memory::MemoryStore::new());
-/// # let kernel = factum_core::Kernel::new(store.clone(), store);
-/// # let kernel = kernel.with_tag_key(factum_core::TagKey::new([1; 32]));
-/// # let accounts = factum_core::Repository::<Account>::new(kernel.clone());
+/// # let kernel = factum_kernel::Kernel::new(store.clone(), store);
+/// # let kernel = kernel.with_tag_key(factum_kernel::TagKey::new([1; 32]));
+/// # let accounts = factum_kernel::Repository::<Account>::new(kernel.clone());
 /// let owners = ProjectionFn::<_, Documents, _>::new("owners", 1, |event, recorded, owners| {
 ///     match event {
 ///         AccountEvent::Opened { owner, .. } => owners.put(recorded.stream().key(), &owner),

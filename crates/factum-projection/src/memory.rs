@@ -8,7 +8,7 @@ mod snapshot;
 
 use std::{fmt, marker::PhantomData, ops::Deref, sync::Arc};
 
-use factum_core::{Event, RecordedEvent};
+use factum_kernel::{Event, RecordedEvent};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
@@ -48,9 +48,9 @@ pub const SNAPSHOT_EVENTS_DEFAULT: usize = 100_000;
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let store = std::sync::Arc::new(factum_memory::MemoryStore::new());
-/// # let kernel = factum_core::Kernel::new(store.clone(), store);
-/// # let kernel = kernel.with_tag_key(factum_core::TagKey::new([1; 32]));
-/// # let accounts = factum_core::Repository::<Account>::new(kernel.clone());
+/// # let kernel = factum_kernel::Kernel::new(store.clone(), store);
+/// # let kernel = kernel.with_tag_key(factum_kernel::TagKey::new([1; 32]));
+/// # let accounts = factum_kernel::Repository::<Account>::new(kernel.clone());
 /// let total = Fold::new("total", 1, |total: &mut u64, event, _| {
 ///     if let AccountEvent::Deposited { cents } = event {
 ///         *total += cents;

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use factum_core::{Cbor, Codec, CodecError, Kernel, Position, ScanPage, StoreError};
+use factum_kernel::{Cbor, Codec, CodecError, Kernel, Position, ScanPage, StoreError};
 use serde::de::DeserializeOwned;
 
 use crate::{
@@ -71,9 +71,9 @@ pub enum Freshness {
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let store = std::sync::Arc::new(factum_memory::MemoryStore::new());
-/// # let kernel = factum_core::Kernel::new(store.clone(), store);
-/// # let kernel = kernel.with_tag_key(factum_core::TagKey::new([1; 32]));
-/// # let accounts = factum_core::Repository::<Account>::new(kernel.clone());
+/// # let kernel = factum_kernel::Kernel::new(store.clone(), store);
+/// # let kernel = kernel.with_tag_key(factum_kernel::TagKey::new([1; 32]));
+/// # let accounts = factum_kernel::Repository::<Account>::new(kernel.clone());
 /// let owners = ProjectionFn::<_, Documents, _>::new("owners", 1, |event, recorded, documents| {
 ///     match event {
 ///         AccountEvent::Opened { owner, .. } => documents.put(recorded.stream().key(), &owner),

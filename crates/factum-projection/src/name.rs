@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use factum_core::ErrorKind;
+use factum_kernel::ErrorKind;
 
 use crate::build::Build;
 

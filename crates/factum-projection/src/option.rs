@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use factum_core::{Position, Scope, Timestamp};
+use factum_kernel::{Position, Scope, Timestamp};
 
 use crate::partition::Partitions;
 

@@ -2,7 +2,7 @@
 
 use std::{error::Error, iter::successors};
 
-use factum_core::ErrorKind;
+use factum_kernel::ErrorKind;
 
 /// Whether something that the handler needs was away, by what stands in the error's sources. A
 /// transparent error hides what it wraps, so this looks at what such an error leaves in the chain.

@@ -4,7 +4,7 @@
 //! find the event at fault. After an unclean stop it is *cautious*: what it is about to handle is
 //! noted first, so that an event which kills the process is known in the end.
 
-use factum_core::Position;
+use factum_kernel::Position;
 
 use crate::progress::{Attempt, Mark};
 

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use factum_core::{Event, RecordedEvent};
+use factum_kernel::{Event, RecordedEvent};
 
 use crate::work::decode;
 
@@ -136,7 +136,7 @@ impl Eq for Partitions {}
 
 #[cfg(test)]
 mod tests {
-    use factum_core::{
+    use factum_kernel::{
         Content, EventHeader, EventId, EventName, NewEvent, Position, StreamId, StreamVersion, Tag,
         Timestamp,
     };

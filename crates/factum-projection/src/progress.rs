@@ -1,7 +1,7 @@
 //! What a consumer keeps: its checkpoint, and the mark that it is at work.
 
 use bytes::{Bytes, BytesMut};
-use factum_core::{
+use factum_kernel::{
     Cbor, Checkpoint, Codec, CodecError, Kernel, Position, ReadFrom, ReadQuery, StoreError,
     Timestamp,
 };

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 
-use factum_core::{Event, RecordedEvent};
+use factum_kernel::{Event, RecordedEvent};
 
 use crate::{error::HandleError, target::Target};
 
@@ -13,7 +13,7 @@ use crate::{error::HandleError, target::Target};
 /// [`Consumer`](crate::Consumer), which is never rebuilt.
 ///
 /// ```
-/// use factum_core::RecordedEvent;
+/// use factum_kernel::RecordedEvent;
 /// use factum_projection::{Documents, DocumentsTx, HandleError, Projection};
 /// use factum_testing::bank::AccountEvent;
 ///

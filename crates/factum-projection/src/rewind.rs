@@ -1,6 +1,6 @@
 //! Moving the checkpoint of a consumer that does not run.
 
-use factum_core::{Checkpoint, ErrorKind, Position, ReadFrom, ReadQuery, StoreError};
+use factum_kernel::{Checkpoint, ErrorKind, Position, ReadFrom, ReadQuery, StoreError};
 
 use crate::{
     consumers::Consumers,
@@ -156,6 +156,6 @@ impl Consumers {
     }
 }
 
-fn broken(error: factum_core::CodecError) -> TargetError {
+fn broken(error: factum_kernel::CodecError) -> TargetError {
     TargetError::Broken(std::sync::Arc::new(error))
 }

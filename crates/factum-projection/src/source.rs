@@ -6,7 +6,7 @@ mod shared;
 
 use std::{ops::Range, sync::Arc};
 
-use factum_core::{
+use factum_kernel::{
     Checkpoint, Diverged, DivergedReason, Kernel, Lineage, Page, Position, ReadError, ReadFrom,
     ReadQuery, RecordedEvent, Scope, StreamId, StreamVersion, SubscribeFrom, Subscription,
     SubscriptionPages,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use factum_core::{
+use factum_kernel::{
     Checkpoint, DocumentStore, ExpectedRevision, Kernel, KeyRange, ScanQuery, StoreError, StreamId,
     WriteBatch, WriteError,
 };

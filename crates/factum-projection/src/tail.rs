@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use factum_core::{
+use factum_kernel::{
     Checkpoint, Kernel, Page, Position, ReadError, ReadQuery, Scope, SubscribeFrom, Subscription,
 };
 use tokio::sync::broadcast;
@@ -60,7 +60,7 @@ impl Tail {
                 _ = self.read_on() => {
                     let _ = self.pages.send(Tailed::Lost);
                     // A failing store is not asked again at once.
-                    self.kernel.clock().sleep(factum_core::POLL_SHARED).await;
+                    self.kernel.clock().sleep(factum_kernel::POLL_SHARED).await;
                 }
                 () = self.pages.closed() => {}
             }

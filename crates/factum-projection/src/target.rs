@@ -12,7 +12,7 @@ mod sqlite;
 use std::{error::Error, future::Future, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use factum_core::{ErrorKind, StoreError, StoreErrorKind, StreamId};
+use factum_kernel::{ErrorKind, StoreError, StoreErrorKind, StreamId};
 use tokio::task::JoinHandle;
 
 use crate::{error::HandleError, name::ConsumerName};

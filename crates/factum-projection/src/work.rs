@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, future::Future, marker::PhantomData};
 
-use factum_core::{DecodeError, Event, RecordedEvent, decode_event};
+use factum_kernel::{DecodeError, Event, RecordedEvent, decode_event};
 
 use crate::{error::HandleError, option::Unknown, projection::Projection, target::Target};
 

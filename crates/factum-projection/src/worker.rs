@@ -12,7 +12,7 @@ mod survive;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use factum_core::{Checkpoint, Kernel, Monotonic, Position, ReadError, RecordedEvent, StreamId};
+use factum_kernel::{Checkpoint, Kernel, Monotonic, Position, ReadError, RecordedEvent, StreamId};
 use tokio::sync::mpsc;
 
 use crate::{

@@ -10,7 +10,7 @@ mod step;
 
 use std::collections::VecDeque;
 
-use factum_core::Monotonic;
+use factum_kernel::Monotonic;
 
 pub use health::Restart;
 pub(crate) use health::{Blame, Health};

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use factum_core::{Aggregate, Monotonic, StreamId};
+use factum_kernel::{Aggregate, Monotonic, StreamId};
 use hashlink::{DefaultHashBuilder, LinkedHashMap, linked_hash_map::RawEntryMut};
 use tokio::sync::Notify;
 

@@ -19,7 +19,7 @@ use crate::{
     stats::{EntityInfo, EntityStats, QuarantinedEntity, Shutdown},
     system::{Delivery, System},
 };
-use factum_core::{
+use factum_kernel::{
     Aggregate, At, Draft, History, Loaded, Metadata, Repository, StreamId, StreamVersion,
 };
 use tokio::sync::{futures::OwnedNotified, oneshot};
@@ -42,15 +42,15 @@ pub use listing::LISTED_MAX;
 /// - A command takes effect at most once, however often its entity fails.
 ///
 /// ```
-/// use factum_core::Repository;
+/// use factum_kernel::Repository;
 /// use factum_runtime::{Entities, EntityOptions};
 /// use factum_testing::bank::{Account, AccountCommand};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let store = std::sync::Arc::new(factum_memory::MemoryStore::new());
-/// # let kernel = factum_core::Kernel::new(store.clone(), store);
-/// # let kernel = kernel.with_tag_key(factum_core::TagKey::new([1; 32]));
+/// # let kernel = factum_kernel::Kernel::new(store.clone(), store);
+/// # let kernel = kernel.with_tag_key(factum_kernel::TagKey::new([1; 32]));
 /// let accounts = Entities::<Account>::new(Repository::new(kernel), EntityOptions::new());
 /// # let email = "ada@example.org".to_owned();
 /// accounts.ask("ada", AccountCommand::Open { owner: "Ada".into(), email }).await?;
@@ -157,17 +157,17 @@ impl<A: Aggregate> Entities<A> {
     /// the metadata names none. It costs one read by tag for each burst; commands without an id
     /// cost nothing. Events that a repository or a transaction appends are not recognised.
     ///
-    /// [Summaries]: factum_core::Repository::summarise
+    /// [Summaries]: factum_kernel::Repository::summarise
     ///
     /// ```
-    /// # use factum_core::{Metadata, Repository};
+    /// # use factum_kernel::{Metadata, Repository};
     /// # use factum_runtime::{CommandId, Entities, EntityOptions};
     /// # use factum_testing::bank::{Account, AccountCommand};
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let store = std::sync::Arc::new(factum_memory::MemoryStore::new());
-    /// # let kernel = factum_core::Kernel::new(store.clone(), store);
-    /// # let kernel = kernel.with_tag_key(factum_core::TagKey::new([1; 32]));
+    /// # let kernel = factum_kernel::Kernel::new(store.clone(), store);
+    /// # let kernel = kernel.with_tag_key(factum_kernel::TagKey::new([1; 32]));
     /// # let accounts = Entities::<Account>::new(Repository::new(kernel), EntityOptions::new());
     /// # let email = "ada@example.org".to_owned();
     /// # accounts.ask("ada", AccountCommand::Open { owner: "Ada".into(), email }).await?;
@@ -271,7 +271,7 @@ impl<A: Aggregate> Entities<A> {
     /// The state as it was at a version or a time, read from the log.
     ///
     /// # Errors
-    /// `Load`: see [`LoadError`](factum_core::LoadError).
+    /// `Load`: see [`LoadError`](factum_kernel::LoadError).
     pub async fn state_at(&self, key: impl AsRef<str>, at: At) -> Result<Loaded<A>, EntityError> {
         Ok(self.system.repository.load_at(key.as_ref(), at).await?)
     }

@@ -9,7 +9,7 @@ use std::{
     pin::pin,
 };
 
-use factum_core::{
+use factum_kernel::{
     Aggregate, Appended, Attempts, Committing, Draft, LoadError, Repository, StoreError,
     StoreErrorKind, StreamId, Tail as Behind,
 };

@@ -2,7 +2,7 @@
 
 use std::{error::Error, fmt};
 
-use factum_core::{
+use factum_kernel::{
     EncodeError, ErrorKind, ExecuteError, InvalidStreamId, LoadError, StoreError, StreamId,
     VersionConflict,
 };

@@ -5,7 +5,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
-use factum_core::{
+use factum_kernel::{
     Aggregate, Appended, Draft, Drafted, ExecuteError, Metadata, Position, Repository,
     StreamVersion,
 };

@@ -38,7 +38,7 @@ pub struct EntityOptions {
     /// passivates.
     pub idle: Option<Duration>,
     /// The most bytes of entities in memory, as [`ENTITY_BYTES`] and
-    /// [`weight`](factum_core::Aggregate::weight) count, spread evenly over the shards of the
+    /// [`weight`](factum_kernel::Aggregate::weight) count, spread evenly over the shards of the
     /// directory; the least recently used are passivated first. Those at work are not, so that it
     /// may be exceeded for a while.
     pub weight_max: usize,

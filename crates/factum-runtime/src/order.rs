@@ -6,7 +6,7 @@
 
 use std::{collections::VecDeque, fmt, sync::Arc};
 
-use factum_core::{
+use factum_kernel::{
     Aggregate, Attempts, EventId, LoadError, Metadata, QUERY_ITEMS_MAX, Query, QueryItem,
     RecordedEvent, Repository, StreamId, Tag, Timestamp, Uuid,
 };

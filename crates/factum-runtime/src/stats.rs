@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use factum_core::{StreamId, StreamVersion, Timestamp};
+use factum_kernel::{StreamId, StreamVersion, Timestamp};
 
 use crate::error::EntityError;
 

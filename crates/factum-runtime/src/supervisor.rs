@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use factum_core::{Clock, IdSource};
+use factum_kernel::{Clock, IdSource};
 use tokio::{runtime::Handle, sync::watch, task::AbortHandle};
 
 use machine::{Effect, Input, Machine, Moment, Rules, Ticket, WorkerId};
@@ -45,7 +45,7 @@ pub const WORKERS_MAX: usize = 4_096;
 ///
 /// ```
 /// use std::sync::{Arc, atomic::{AtomicU32, Ordering}};
-/// use factum_core::{SystemClock, SystemIds};
+/// use factum_kernel::{SystemClock, SystemIds};
 /// use factum_runtime::{RestartPolicy, Supervisor, Worker, WorkerState};
 ///
 /// # #[tokio::main(flavor = "current_thread")]

@@ -10,7 +10,9 @@ use std::{
     time::Duration,
 };
 
-use factum_core::{Aggregate, Appended, Attempts, Clock, Monotonic, Repository, StreamId, Writers};
+use factum_kernel::{
+    Aggregate, Appended, Attempts, Clock, Monotonic, Repository, StreamId, Writers,
+};
 use tokio::sync::Notify;
 
 use crate::{

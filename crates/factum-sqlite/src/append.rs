@@ -7,7 +7,7 @@ use factum_backend::{
     Commit, CommitDelay, CommitError, Committed, Foreseen, GroupPlan, LogEnd, PlannedEvent, hold,
     plan_group,
 };
-use factum_core::{AppendBatch, Clock, EventParts, Retention, Timestamp, encode_tags};
+use factum_kernel::{AppendBatch, Clock, EventParts, Retention, Timestamp, encode_tags};
 use rusqlite::{CachedStatement, Connection};
 
 use crate::{

@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 
-use factum_core::{Lineage, Position, StreamId, StreamVersion, Timestamp};
+use factum_kernel::{Lineage, Position, StreamId, StreamVersion, Timestamp};
 use rusqlite::Connection;
 
 use crate::{

@@ -2,7 +2,7 @@
 
 use bytes::Buf;
 use factum_backend::partition_point;
-use factum_core::{
+use factum_kernel::{
     AppendError, Retention, StoreError, StreamChange, StreamId, StreamInfo, StreamVersion,
     Timestamp, VersionConflict,
 };

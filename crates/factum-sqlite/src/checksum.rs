@@ -12,7 +12,7 @@
 //!
 //! then the five themselves in that order, the names as texts and the tags as they are stored.
 
-use factum_core::{EventHeader, EventParts};
+use factum_kernel::{EventHeader, EventParts};
 
 /// The bytes before the texts.
 const FIXED_BYTES: usize = 66;

@@ -1,7 +1,7 @@
 //! The documents, in the same file.
 
 use bytes::Bytes;
-use factum_core::{
+use factum_kernel::{
     Direction, Document, DocumentWrite, ExpectedRevision, KeyRange, PAGE_BYTES_MAX,
     PAGE_EVENTS_MAX, Revision, ScanPage, ScanQuery, StoreError, WriteBatch, WriteError,
 };

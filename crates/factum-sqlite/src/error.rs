@@ -3,7 +3,7 @@
 use std::{fmt, path::Path};
 
 use factum_backend::CommitError;
-use factum_core::{AppendError, StoreError, StoreErrorKind, WriteError};
+use factum_kernel::{AppendError, StoreError, StoreErrorKind, WriteError};
 use rusqlite::{Connection, Error, ErrorCode, types::FromSqlError};
 
 /// An error on the way, before it is known in which file.

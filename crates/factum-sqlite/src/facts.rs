@@ -1,7 +1,7 @@
 //! What the planning of a group asks, answered inside the group's transaction.
 
 use factum_backend::{Candidate, Facts, Foreseen, FoundEvent, Looked, Outlook, Span};
-use factum_core::{
+use factum_kernel::{
     AppendBatch, AppendCondition, Direction, ErasedRange, EventId, Position, StoreError,
     StreamBounds, StreamId, StreamVersion, Timestamp,
 };

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use factum_core::{Lineage, StoreError};
+use factum_kernel::{Lineage, StoreError};
 use rusqlite::{Connection, ErrorCode, OpenFlags, Row};
 
 use crate::{

@@ -2,11 +2,11 @@
 //! to other processes.
 //!
 //! `events.db`, `events.db-wal` and `events.db-shm` are one store. Copy all of them, or the one
-//! file that is left after [`close`](factum_core::EventStore::close). Whoever removes the `-wal`
+//! file that is left after [`close`](factum_kernel::EventStore::close). Whoever removes the `-wal`
 //! loses events that were acknowledged.
 //!
 //! ```
-//! use factum_core::{EventStore, ReadQuery};
+//! use factum_kernel::{EventStore, ReadQuery};
 //! use factum_sqlite::{SqliteOptions, SqliteStore};
 //!
 //! # let folder = tempfile::tempdir().unwrap();
@@ -14,7 +14,7 @@
 //! let store = SqliteStore::open(SqliteOptions::new(folder.path().join("events.db"))).await?;
 //! assert!(store.read(ReadQuery::log()).await?.events.is_empty());
 //! store.close().await?;
-//! # Ok::<(), factum_core::StoreError>(()) }).unwrap();
+//! # Ok::<(), factum_kernel::StoreError>(()) }).unwrap();
 //! ```
 
 mod checksum;

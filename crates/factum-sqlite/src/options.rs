@@ -3,7 +3,7 @@
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use factum_backend::CommitDelay;
-use factum_core::{Clock, IdSource, Limits, SystemClock, SystemIds};
+use factum_kernel::{Clock, IdSource, Limits, SystemClock, SystemIds};
 
 /// How long to wait for another process's lock unless said otherwise.
 pub const BUSY_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);

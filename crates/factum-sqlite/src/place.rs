@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use factum_core::StoreError;
+use factum_kernel::StoreError;
 
 /// Where a database was when it was opened, and which file it was.
 #[derive(Debug, Clone)]

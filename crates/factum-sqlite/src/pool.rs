@@ -6,7 +6,7 @@ use std::{
 };
 
 use factum_backend::blocking;
-use factum_core::StoreError;
+use factum_kernel::StoreError;
 use rusqlite::Connection;
 use tokio::sync::Semaphore;
 

@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 
 use factum_backend::{Matches, Postings, QueryTerm};
-use factum_core::{Category, Direction, Query};
+use factum_kernel::{Category, Direction, Query};
 use rusqlite::Connection;
 
 use crate::{

@@ -1,7 +1,7 @@
 //! One page out of the log, from one snapshot.
 
 use factum_backend::{Candidate, Matches, PAGE_SCANNED_MAX, PageBuilder, PageEnd, Pushed};
-use factum_core::{
+use factum_kernel::{
     Content, Direction, ErasedRange, EventHeader, EventId, EventParts, Page, Position, ReadQuery,
     Scope, StreamBounds, StreamId, StreamInfo, StreamVersion, Timestamp,
 };

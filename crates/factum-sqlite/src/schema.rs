@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use factum_core::{Lineage, StoreError};
+use factum_kernel::{Lineage, StoreError};
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use crate::{error, sql};

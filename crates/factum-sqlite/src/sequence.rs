@@ -2,7 +2,7 @@
 //!
 //! A damaged tree can hide events or show them twice without an error of SQLite's.
 
-use factum_core::Direction;
+use factum_kernel::Direction;
 
 use crate::error::{Fault, Result};
 

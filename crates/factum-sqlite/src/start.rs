@@ -2,7 +2,7 @@
 //! halving, never by going through events.
 
 use factum_backend::partition_point;
-use factum_core::{Direction, ReadFrom, ReadQuery, StoreError, Timestamp};
+use factum_kernel::{Direction, ReadFrom, ReadQuery, StoreError, Timestamp};
 use rusqlite::{Connection, OptionalExtension};
 
 use crate::{

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use bytes::Bytes;
 use factum_backend::{Foreseen, Head, Kept, Outlook, Writer, blocking};
-use factum_core::{
+use factum_kernel::{
     AppendBatch, AppendError, Appended, Document, DocumentStore, Durability, EventStore,
     Guarantees, KeyRange, Limits, Lineage, POLL_OWN, Page, Position, ReadQuery, Revision, ScanPage,
     ScanQuery, StoreError, StreamChange, StreamId, StreamInfo, WriteBatch, WriteError, Writers,

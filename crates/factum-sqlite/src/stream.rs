@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use factum_core::{Retention, StreamBounds, StreamId, StreamInfo, StreamVersion, Timestamp};
+use factum_kernel::{Retention, StreamBounds, StreamId, StreamInfo, StreamVersion, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use crate::{

@@ -3,7 +3,7 @@
 use std::{path::Path, sync::mpsc, thread, time::Duration};
 
 use factum_backend::Head;
-use factum_core::StoreError;
+use factum_kernel::StoreError;
 use rusqlite::Connection;
 
 use crate::{cache::Snapshot, error::Result, file, pool, sql};

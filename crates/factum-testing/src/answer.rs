@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use factum_core::{
+use factum_kernel::{
     Aggregate, EventStore, Position, StoreError, StoreErrorKind, StreamId, StreamVersion,
 };
 
@@ -29,7 +29,7 @@ pub use contradiction::Contradiction;
 ///
 /// ```
 /// use std::{error::Error, sync::Arc};
-/// use factum_core::{EventStore, Repository};
+/// use factum_kernel::{EventStore, Repository};
 /// use factum_testing::{Answer, Answers, bank::Account};
 ///
 /// type Done = Result<(), Box<dyn Error>>;

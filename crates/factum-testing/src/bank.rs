@@ -13,7 +13,7 @@
 //!     .rejected(AccountRejection::InsufficientFunds { balance_cents: 500 });
 //! ```
 
-use factum_core::{Aggregate, Context, Decision, Matching, Verdict, category};
+use factum_kernel::{Aggregate, Context, Decision, Matching, Verdict, category};
 use factum_macros::{Command, Event};
 use serde::{Deserialize, Serialize};
 
@@ -30,7 +30,7 @@ pub struct Account {
 
 /// What can be asked of an account.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Command)]
-#[command(crate = factum_core)]
+#[command(crate = factum_kernel)]
 pub enum AccountCommand {
     /// Open it.
     Open {
@@ -67,7 +67,7 @@ pub enum AccountCommand {
 
 /// What can happen to an account.
 #[derive(Debug, Clone, PartialEq, Eq, Event)]
-#[event(crate = factum_core)]
+#[event(crate = factum_kernel)]
 pub enum AccountEvent {
     /// It was opened.
     Opened {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use factum_core::{Clock, Monotonic, Timestamp};
+use factum_kernel::{Clock, Monotonic, Timestamp};
 use tokio::sync::watch;
 
 /// A clock that stands still until a test moves it. Clones show the same time.
@@ -16,7 +16,7 @@ use tokio::sync::watch;
 ///
 /// ```
 /// use std::time::Duration;
-/// use factum_core::{Clock, Timestamp};
+/// use factum_kernel::{Clock, Timestamp};
 /// use factum_testing::VirtualClock;
 ///
 /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {

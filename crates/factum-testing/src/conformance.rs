@@ -5,13 +5,13 @@
 //!
 //! ```
 //! # mod store {
-//! #     use factum_core::{DocumentStore, EventStore};
+//! #     use factum_kernel::{DocumentStore, EventStore};
 //! #     use std::sync::Arc;
 //! #     #[derive(Debug)] pub struct MyStore;
 //! #     impl MyStore {
 //! #         pub async fn open(
 //! #             _: &std::path::Path,
-//! #             _: Arc<dyn factum_core::Clock>,
+//! #             _: Arc<dyn factum_kernel::Clock>,
 //! #         ) -> Result<factum_testing::conformance::Stores, std::io::Error> {
 //! #             Err(std::io::ErrorKind::Unsupported.into())
 //! #         }
@@ -36,7 +36,7 @@
 //! # fn main() {}
 //! ```
 //!
-//! What a store does not claim in its [`Guarantees`](factum_core::Guarantees) is not asked of it:
+//! What a store does not claim in its [`Guarantees`](factum_kernel::Guarantees) is not asked of it:
 //! such a case is skipped, and says why on stderr. [`CASES`] runs the suite from a program.
 
 mod case;

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use factum_core::{Clock, StoreError, StoreErrorKind};
+use factum_kernel::{Clock, StoreError, StoreErrorKind};
 
 use crate::random::Random;
 

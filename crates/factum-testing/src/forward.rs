@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
-use factum_core::{
+use factum_kernel::{
     AppendBatch, AppendError, Appended, Document, DocumentStore, EventStore, Guarantees, KeyRange,
     Page, Position, ReadQuery, Revision, ScanPage, ScanQuery, StoreError, StreamChange, StreamId,
     StreamInfo, WriteBatch, WriteError,
@@ -21,7 +21,7 @@ pub struct Forwarding<S>(pub S);
 /// ```
 /// use std::sync::Arc;
 /// use async_trait::async_trait;
-/// use factum_core::{EventStore, Page, ReadQuery, StoreError};
+/// use factum_kernel::{EventStore, Page, ReadQuery, StoreError};
 /// use factum_testing::{ForwardEvents, Forwarding};
 ///
 /// #[derive(Debug)]

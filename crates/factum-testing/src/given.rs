@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use factum_core::{
+use factum_kernel::{
     Aggregate, Context, Decision, Event, EventHeader, EventId, Matching, Metadata, Position,
     RecordedEvent, StreamId, StreamVersion, TagKey, Timestamp, decode_event, encode_event, fold,
 };
@@ -112,7 +112,7 @@ where
         if self.round_trip {
             check_round_trip(event, &self.metadata);
         }
-        // As folding in the core does: a summary holds all there was before it.
+        // As folding in the kernel does: a summary holds all there was before it.
         if event.is_summary() {
             self.state = A::default();
         }

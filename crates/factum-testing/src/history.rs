@@ -10,7 +10,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use factum_core::{
+use factum_kernel::{
     AppendBatch, AppendError, Appended, EventId, EventStore, Page, ReadQuery, RecordedEvent, Scope,
     StoreError, StreamId,
 };
@@ -28,7 +28,7 @@ pub use violation::Violation;
 /// must then hold the batch whole or not at all.
 ///
 /// ```
-/// # use factum_core::{AppendBatch, AppendError, Lineage, Page, StoreError};
+/// # use factum_kernel::{AppendBatch, AppendError, Lineage, Page, StoreError};
 /// use factum_testing::History;
 ///
 /// # let batch = AppendBatch::new();

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use factum_core::{IdSource, Timestamp};
+use factum_kernel::{IdSource, Timestamp};
 use uuid::Uuid;
 
 use crate::random::Random;
@@ -13,7 +13,7 @@ use crate::random::Random;
 /// Ids and jitter from a seed: the same in every run, no id twice.
 ///
 /// ```
-/// use factum_core::{IdSource, Timestamp};
+/// use factum_kernel::{IdSource, Timestamp};
 /// use factum_testing::SeededIds;
 ///
 /// let first = SeededIds::new(7);

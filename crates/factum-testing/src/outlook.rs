@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use factum_core::{
+use factum_kernel::{
     AppendBatch, AppendCondition, Clock, Content, EventId, EventName, EventStore, ExpectedVersion,
     IdSource, NewEvent, Position, Query, StreamId, SystemClock, SystemIds, Tag,
 };

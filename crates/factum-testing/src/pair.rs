@@ -3,7 +3,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use factum_core::{
+use factum_kernel::{
     AppendBatch, AppendError, Clock, Content, EventId, EventName, EventStore, ExpectedVersion,
     IdSource, NewEvent, Position, ReadQuery, StoreErrorKind, StreamId, SystemClock, SystemIds, Tag,
 };

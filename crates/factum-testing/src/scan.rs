@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use factum_core::{EventStore, Page, Position, ReadQuery, RecordedEvent, StreamVersion};
+use factum_kernel::{EventStore, Page, Position, ReadQuery, RecordedEvent, StreamVersion};
 
 /// Every page of a read, to its end.
 ///

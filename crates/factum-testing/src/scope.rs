@@ -1,6 +1,6 @@
 //! Which events a read is about, said once more and independently of any store.
 
-use factum_core::{RecordedEvent, Scope};
+use factum_kernel::{RecordedEvent, Scope};
 
 pub(crate) fn in_scope(scope: &Scope, event: &RecordedEvent) -> bool {
     match scope {

@@ -3,13 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use factum_backend::Registry;
-use factum_core::{
+#[cfg(feature = "journal")]
+use factum_journal::JournalKind;
+use factum_kernel::{
     Aggregate, Decided, DecisionModel, Event, ExecuteError, Executed, Kernel, LoadError, Loaded,
     Metadata, ModelError, ReadLog, ReadQuery, Repository, RetryPolicy, Scope, StoreError,
     SubscribeFrom, Subscription, Transaction, execute_model,
 };
-#[cfg(feature = "journal")]
-use factum_journal::JournalKind;
 use factum_memory::MemoryKind;
 #[cfg(feature = "postgres")]
 use factum_postgres::PostgresKind;

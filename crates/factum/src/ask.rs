@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use factum_core::{
+use factum_kernel::{
     Aggregate, ErrorKind, Metadata, Position, ReadFrom, ReadQuery, RecordedEvent, StoreError,
 };
 use factum_projection::WaitError;

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use factum_backend::{OpenContext, OpenStore, Registry, Stores};
-use factum_core::{
+use factum_kernel::{
     Aggregate, Clock, ErrorKind, Event, IdSource, Kernel, RetryPolicy, StoreError, SystemClock,
     SystemIds, TagKey,
 };

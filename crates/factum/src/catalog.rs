@@ -6,7 +6,7 @@ use std::{
     sync::RwLock,
 };
 
-use factum_core::{Aggregate, DuplicateEventType, ErrorKind, Event, EventName};
+use factum_kernel::{Aggregate, DuplicateEventType, ErrorKind, Event, EventName};
 
 /// Why an application's types don't go together.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -52,7 +52,13 @@ pub use ask::{Ask, SEEN_WITHIN_DEFAULT, UnseenError};
 pub use builder::{AppBuilder, OpenError};
 pub use catalog::Clash;
 pub use factum_backend::{OpenContext, OpenStore, Registry, StoreUrl, Stores};
-pub use factum_core::{
+#[cfg(feature = "journal")]
+pub use factum_journal::{
+    Damage, JournalKind, JournalOptions, JournalRepair, JournalReport, JournalStore, Loss, Lost,
+    renew_lineage as renew_journal_lineage, repair as repair_journal, verify as verify_journal,
+    verify_watched as verify_journal_watched,
+};
+pub use factum_kernel::{
     Aggregate, AlongError, AppendBatch, AppendCondition, AppendError, Appended, At, Attempts,
     BodyLayout, CATEGORY_BYTES_MAX, Category, Cause, Cbor, Checkpoint, Clock, Codec, CodecError,
     Command, Committed, Committing, Content, Context, Decided, Decision, DecisionModel,
@@ -73,12 +79,6 @@ pub use factum_core::{
     TAGS_MAX, Tag, TagKey, TagWriter, Tags, Tail, Timestamp, Transaction, Upcast, Upcaster, Uuid,
     Value, Verdict, VersionConflict, WriteBatch, WriteError, Writers, category, decode_event,
     encode_event, encode_tags, execute_model, fold, sentence, upcast_event,
-};
-#[cfg(feature = "journal")]
-pub use factum_journal::{
-    Damage, JournalKind, JournalOptions, JournalRepair, JournalReport, JournalStore, Loss, Lost,
-    renew_lineage as renew_journal_lineage, repair as repair_journal, verify as verify_journal,
-    verify_watched as verify_journal_watched,
 };
 pub use factum_macros::{Command, Event};
 pub use factum_memory::{MemoryKind, MemoryOptions, MemoryStore};
@@ -130,4 +130,4 @@ pub use stats::{
 
 /// What the derive macros write names by; not for people.
 #[doc(hidden)]
-pub use factum_core::__private;
+pub use factum_kernel::__private;

@@ -2,7 +2,7 @@
 
 use std::{fmt, future::IntoFuture, pin::Pin};
 
-use factum_core::{Event, RecordedEvent};
+use factum_kernel::{Event, RecordedEvent};
 use factum_projection::{
     BuildError, ConsumerOptions, Documents, DocumentsTx, Fold, HandleError, Maintained,
     MemoryModel, Projection, ProjectionFn, StartError,

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use factum_core::{Aggregate, Clock, Kernel, Monotonic, Repository};
+use factum_kernel::{Aggregate, Clock, Kernel, Monotonic, Repository};
 use factum_projection::Consumers;
 use factum_runtime::{CommandRouter, Entities, EntityOptions, Supervisor};
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use factum_core::{
+use factum_kernel::{
     Clock, DocumentStore, ExpectedRevision, IdSource, StoreError, StoreErrorKind, TagKey,
     WriteBatch, WriteError,
 };

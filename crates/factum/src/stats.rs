@@ -6,7 +6,7 @@ mod publisher;
 
 use std::time::Duration;
 
-use factum_core::{Aggregate, Timestamp};
+use factum_kernel::{Aggregate, Timestamp};
 use factum_projection::{ConsumerHandle, ConsumerHealth, ConsumerName};
 use factum_runtime::{Entities, EntityInfo, EntityStats, QuarantinedEntity, WorkerHealth};
 

@@ -4,14 +4,14 @@ const OK: &str = "test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 
                   finished in 0.02s";
 const FAILED: &str = "test result: FAILED. 2 passed; 5 failed; 0 ignored; 0 measured; \
                       0 filtered out; finished in 0.02s";
-const UNIT: &str = "     Running unittests src/lib.rs (target/debug/deps/factum_core-12ab)";
+const UNIT: &str = "     Running unittests src/lib.rs (target/debug/deps/factum_kernel-12ab)";
 const IT: &str = "     Running tests/it/main.rs (/elsewhere/debug/deps/it-34cd)";
-const DOC: &str = "   Doc-tests factum_core";
-const DIED: &str = "error: test failed, to rerun pass `-p factum-core --lib`";
+const DOC: &str = "   Doc-tests factum_kernel";
+const DIED: &str = "error: test failed, to rerun pass `-p factum-kernel --lib`";
 
 /// The suites of a run that prints these lines, one each second, as `name passed/failed seconds`.
 fn check(lines: &[&str], cargo_failed: bool, expected: &[&str]) {
-    let names = [("factum_core-12ab", "unit"), ("it-34cd", "it"), ("factum_core", "doc")];
+    let names = [("factum_kernel-12ab", "unit"), ("it-34cd", "it"), ("factum_kernel", "doc")];
     let mut suites = Suites::new(names.map(|(key, name)| (key.into(), name.into())).into());
     let mut ended = Vec::new();
     for (second, line) in (0..).zip(lines) {

@@ -24,22 +24,22 @@ enum Kind {
 }
 
 const TABLE: &[Row] = &[
-    Row("factum-core", Kind::Part, &[]),
-    // A derive writes core's names, and needs none of its code.
+    Row("factum-kernel", Kind::Part, &[]),
+    // A derive writes the kernel's names, and needs none of its code.
     Row("factum-macros", Kind::Part, &[]),
-    Row("factum-backend", Kind::Part, &["factum-core"]),
-    Row("factum-testing", Kind::Part, &["factum-core", "factum-macros"]),
-    Row("factum-memory", Kind::Store, &["factum-core", "factum-backend"]),
-    Row("factum-journal", Kind::Store, &["factum-core", "factum-backend"]),
-    Row("factum-sqlite", Kind::Store, &["factum-core", "factum-backend"]),
-    Row("factum-postgres", Kind::Store, &["factum-core", "factum-backend"]),
-    Row("factum-runtime", Kind::Part, &["factum-core"]),
-    Row("factum-projection", Kind::Part, &["factum-core", "factum-runtime"]),
+    Row("factum-backend", Kind::Part, &["factum-kernel"]),
+    Row("factum-testing", Kind::Part, &["factum-kernel", "factum-macros"]),
+    Row("factum-memory", Kind::Store, &["factum-kernel", "factum-backend"]),
+    Row("factum-journal", Kind::Store, &["factum-kernel", "factum-backend"]),
+    Row("factum-sqlite", Kind::Store, &["factum-kernel", "factum-backend"]),
+    Row("factum-postgres", Kind::Store, &["factum-kernel", "factum-backend"]),
+    Row("factum-runtime", Kind::Part, &["factum-kernel"]),
+    Row("factum-projection", Kind::Part, &["factum-kernel", "factum-runtime"]),
     Row(
         "factum",
         Kind::Facade,
         &[
-            "factum-core",
+            "factum-kernel",
             "factum-macros",
             "factum-backend",
             "factum-memory",
@@ -148,30 +148,30 @@ fn every_arrow_that_is_not_in_the_table_is_refused() {
 
 #[test]
 fn the_arrows_that_matter_most_are_refused_in_so_many_words() {
-    let said = check("factum-core", Value::Null, "factum-backend");
-    assert_eq!(said, "factum-core must not depend on factum-backend: of ours it may use none");
+    let said = check("factum-kernel", Value::Null, "factum-backend");
+    assert_eq!(said, "factum-kernel must not depend on factum-backend: of ours it may use none");
     let said = check("factum-cli", Value::Null, "factum-sqlite");
     assert!(said.starts_with("factum-cli must not depend on factum-sqlite:"), "{said}");
     for (from, to) in [("factum-memory", "factum-sqlite"), ("factum-sqlite", "factum-memory")] {
         let said = check(from, Value::Null, to);
-        assert!(said.ends_with("factum-core, factum-backend"), "{said}");
+        assert!(said.ends_with("factum-kernel, factum-backend"), "{said}");
     }
 }
 
 #[test]
 fn tests_are_freer_with_four_exceptions() {
     let dev = |from: &str, to: &str| check(from, json!("dev"), to);
-    assert_eq!(dev("factum-core", "factum-testing"), "");
-    assert_eq!(dev("factum-macros", "factum-core"), "");
+    assert_eq!(dev("factum-kernel", "factum-testing"), "");
+    assert_eq!(dev("factum-macros", "factum-kernel"), "");
     assert_eq!(dev("factum-sqlite", "factum-testing"), "");
     assert!(dev("factum-sqlite", "factum-memory").ends_with("no store sees another"));
     assert!(dev("factum-memory", "factum").ends_with("brings the other stores along"));
     assert!(dev("factum", "factum-cli").ends_with("nothing depends on a program"));
-    assert!(dev("xtask", "factum-core").ends_with("when nothing else does"));
+    assert!(dev("xtask", "factum-kernel").ends_with("when nothing else does"));
 }
 
 #[test]
 fn a_crate_that_nobody_entered_is_refused() {
-    let said = check("factum-teleport", Value::Null, "factum-core");
+    let said = check("factum-teleport", Value::Null, "factum-kernel");
     assert!(said.starts_with("factum-teleport is not in the table"), "{said}");
 }

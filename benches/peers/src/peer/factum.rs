@@ -4,7 +4,7 @@
 
 use std::hint::black_box;
 
-use factum_core::{
+use factum_kernel::{
     AppendBatch, Content, EventId, EventName, EventStore, ExpectedVersion, NewEvent, ReadQuery,
     StreamId,
 };

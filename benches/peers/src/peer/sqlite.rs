@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use factum_core::EventStore;
+use factum_kernel::EventStore;
 use factum_sqlite::{SqliteOptions, SqliteStore};
 
 use crate::{

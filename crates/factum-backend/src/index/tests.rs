@@ -1,4 +1,4 @@
-use factum_core::{Content, EventId, EventName, Timestamp};
+use factum_kernel::{Content, EventId, EventName, Timestamp};
 use proptest::{collection::vec, prelude::*};
 
 use super::*;

@@ -1,4 +1,4 @@
-use factum_core::{
+use factum_kernel::{
     Content, EventId, EventName, Metadata, NewEvent, StreamId, StreamVersion, Tag, Timestamp,
 };
 

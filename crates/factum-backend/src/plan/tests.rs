@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use factum_core::{
+use factum_kernel::{
     AppendBatch, AppendCondition, AppendError, Appended, Content, ErasedRange, EventId, EventName,
     ExpectedVersion, NewEvent, Position, Query, RETRY_WINDOW, StoreError, StoreErrorKind,
     StreamBounds, StreamId, StreamVersion, Tag, Timestamp,

@@ -1,6 +1,6 @@
 use std::convert::Infallible;
 
-use factum_core::{EventName, Tag};
+use factum_kernel::{EventName, Tag};
 
 use super::*;
 

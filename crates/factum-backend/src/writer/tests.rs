@@ -1,6 +1,6 @@
 use std::sync::{Mutex, mpsc as std_mpsc};
 
-use factum_core::{
+use factum_kernel::{
     Clock, Content, ErasedRange, EventId, EventName, ExpectedVersion, NewEvent, StoreErrorKind,
     StreamBounds, StreamId, SystemClock, Timestamp,
 };
@@ -31,7 +31,7 @@ impl Facts for Nothing {
 
     fn first_match(
         &mut self,
-        _: &factum_core::AppendCondition,
+        _: &factum_kernel::AppendCondition,
     ) -> Result<Option<Position>, StoreError> {
         Ok(None)
     }
@@ -317,9 +317,9 @@ async fn other_work_waits_for_room_as_well() {
 async fn what_was_foreseen_is_kept_until_its_batch_is_planned_though_the_caller_is_gone() {
     let bench = bench();
     let foreseen = Arc::<crate::foreseen::Foreseen>::default();
-    let tag = factum_core::Tag::new("email", "ada@example.org").unwrap();
-    let fail_if_events_match = factum_core::Query::tag(tag);
-    let condition = factum_core::AppendCondition { fail_if_events_match, after: Position::ZERO };
+    let tag = factum_kernel::Tag::new("email", "ada@example.org").unwrap();
+    let fail_if_events_match = factum_kernel::Query::tag(tag);
+    let condition = factum_kernel::AppendCondition { fail_if_events_match, after: Position::ZERO };
     let asked = batch(0, 1).unless(condition);
     let kept = foreseen.keep(&asked, &[Position::ZERO]);
     let writer = bench.writer.clone();
@@ -338,7 +338,7 @@ struct Liar(usize, u64);
 
 impl Commit for Liar {
     fn commit(&mut self, batches: &[AppendBatch]) -> Result<Committed, CommitError> {
-        let versions = (0..self.1).map(factum_core::StreamVersion::new).collect();
+        let versions = (0..self.1).map(factum_kernel::StreamVersion::new).collect();
         let answer = Appended::new(Position::new(1), versions, Timestamp::EPOCH);
         let answer = answer.with_events(self.0);
         let outcomes = batches.iter().map(|_| Ok(answer.clone())).collect();

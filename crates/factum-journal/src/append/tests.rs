@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use factum_core::{
+use factum_kernel::{
     Content, EventId, EventName, ExpectedVersion, IdSource, NewEvent, ReadQuery, StoreErrorKind,
     SystemClock, SystemIds,
 };

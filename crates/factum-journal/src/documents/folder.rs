@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use bytes::BufMut;
-use factum_core::StoreError;
+use factum_kernel::StoreError;
 
 use super::{Documents, Sizes, State};
 use crate::{

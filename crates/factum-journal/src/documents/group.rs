@@ -3,7 +3,7 @@
 use std::sync::{LockResult, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
-use factum_core::{ExpectedRevision, Revision, StoreError, Timestamp, WriteBatch, WriteError};
+use factum_kernel::{ExpectedRevision, Revision, StoreError, Timestamp, WriteBatch, WriteError};
 use hashbrown::HashMap;
 
 use super::Documents;

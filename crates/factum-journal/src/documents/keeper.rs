@@ -8,7 +8,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use factum_core::StoreError;
+use factum_kernel::StoreError;
 
 use super::Documents;
 use crate::tail::Spare;

@@ -5,7 +5,7 @@
 
 use std::sync::{Arc, PoisonError};
 
-use factum_core::{Direction, KeyRange, StoreError};
+use factum_kernel::{Direction, KeyRange, StoreError};
 
 use super::{Documents, Sizes, merged::Merged, source};
 use crate::{

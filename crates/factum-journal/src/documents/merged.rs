@@ -3,7 +3,7 @@
 use std::iter::Peekable;
 
 use bytes::Bytes;
-use factum_core::{Direction, StoreError};
+use factum_kernel::{Direction, StoreError};
 
 use super::table::Item;
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use factum_backend::{QUEUE_BYTES_MAX, blocking};
-use factum_core::{Revision, StoreError, WriteBatch, WriteError};
+use factum_kernel::{Revision, StoreError, WriteBatch, WriteError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::{Documents, group::size_of};

@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::{BufMut, Bytes};
-use factum_core::{Direction, Document, KeyRange, Revision};
+use factum_kernel::{Direction, Document, KeyRange, Revision};
 
 use super::merged::Source;
 use crate::{

@@ -3,7 +3,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use factum_core::{Revision, SystemClock, SystemIds, WriteError};
+use factum_kernel::{Revision, SystemClock, SystemIds, WriteError};
 
 use super::*;
 use crate::{

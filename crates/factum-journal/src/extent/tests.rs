@@ -1,4 +1,4 @@
-use factum_core::{Lineage, Timestamp};
+use factum_kernel::{Lineage, Timestamp};
 use uuid::Uuid;
 
 use super::*;

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use factum_core::{Query, QueryItem, SystemClock, SystemIds};
+use factum_kernel::{Query, QueryItem, SystemClock, SystemIds};
 
 use super::*;
 use crate::{

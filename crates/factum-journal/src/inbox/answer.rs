@@ -3,7 +3,7 @@
 use std::error::Error;
 
 use bytes::{BufMut, BytesMut};
-use factum_core::{
+use factum_kernel::{
     AppendError, Appended, Position, StoreError, StoreErrorKind, StreamInfo, StreamVersion,
     Timestamp, VersionConflict, Versions, WriteError,
 };
@@ -165,7 +165,7 @@ impl Wire for WriteError {
 mod tests {
     use std::io;
 
-    use factum_core::{ExpectedVersion as Version, StreamId};
+    use factum_kernel::{ExpectedVersion as Version, StreamId};
 
     use super::*;
     use crate::inbox::wire::{seal, unseal};

@@ -8,7 +8,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use factum_core::StoreError;
+use factum_kernel::StoreError;
 use tokio::{
     runtime::{Builder, Runtime},
     sync::watch,
@@ -139,7 +139,7 @@ fn serve(inbox: &Inbox, runtime: &Runtime, store: &impl Carry, id: Uuid) -> io::
 mod tests {
     use std::{fs, sync::Mutex};
 
-    use factum_core::KeyRange;
+    use factum_kernel::KeyRange;
 
     use super::*;
     use crate::disk::SystemFiles;

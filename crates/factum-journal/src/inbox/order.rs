@@ -1,7 +1,7 @@
 //! An order: what another process asks of the journal's store.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use factum_core::{
+use factum_kernel::{
     AppendBatch, AppendCondition, Content, DocumentWrite, EventId, EventName, ExpectedRevision,
     ExpectedVersion, KeyRange, Metadata, NewEvent, Position, Query, QueryItem, Retention, Revision,
     StreamChange, StreamCheck, StreamId, StreamVersion, StreamWrite, Tag, WriteBatch,
@@ -17,13 +17,13 @@ use crate::{
 /// A change that a store can be asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Order {
-    /// [`factum_core::EventStore::append`]
+    /// [`factum_kernel::EventStore::append`]
     Append(AppendBatch),
-    /// [`factum_core::EventStore::change`]
+    /// [`factum_kernel::EventStore::change`]
     Change(StreamId, StreamChange),
-    /// [`factum_core::DocumentStore::write`]
+    /// [`factum_kernel::DocumentStore::write`]
     Write(WriteBatch),
-    /// [`factum_core::DocumentStore::clear`]
+    /// [`factum_kernel::DocumentStore::clear`]
     Clear(KeyRange),
 }
 

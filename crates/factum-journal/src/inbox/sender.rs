@@ -12,7 +12,7 @@ use std::{
 };
 
 use factum_backend::blocking;
-use factum_core::{AppendError, Clock, IdSource, StoreError, SystemClock, WriteError};
+use factum_kernel::{AppendError, Clock, IdSource, StoreError, SystemClock, WriteError};
 use tokio::sync::RwLock;
 use uuid::Uuid;
 

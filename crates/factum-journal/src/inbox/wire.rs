@@ -1,7 +1,7 @@
 //! How orders and answers are written: numbers as in the log, everything else by its length first.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use factum_core::{Position, Revision, StreamId, StreamVersion, Timestamp};
+use factum_kernel::{Position, Revision, StreamId, StreamVersion, Timestamp};
 
 use crate::number::{self, take_bytes, take_len};
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use factum_backend::Commit;
-use factum_core::{ReadQuery, StoreErrorKind, SystemClock, SystemIds};
+use factum_kernel::{ReadQuery, StoreErrorKind, SystemClock, SystemIds};
 
 use super::*;
 use crate::{

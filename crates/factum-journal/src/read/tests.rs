@@ -1,5 +1,5 @@
 use factum_backend::{Commit, Facts, Outlook};
-use factum_core::{
+use factum_kernel::{
     AppendBatch, AppendCondition, Category, Content, EventId, EventName, ExpectedVersion, IdSource,
     NewEvent, Query, QueryItem, SystemClock, SystemIds, Tag,
 };
@@ -37,7 +37,7 @@ fn log_of(folder: &std::path::Path, segment_bytes: u32) -> Committer {
     let mut committer = open(folder, Founded::Never, segment_bytes);
     for first in (1..=COUNT).step_by(50) {
         let event = |position: u64| {
-            let id = EventId::new(SystemIds.uuid(factum_core::Clock::now(&SystemClock)));
+            let id = EventId::new(SystemIds.uuid(factum_kernel::Clock::now(&SystemClock)));
             let name =
                 EventName::from_static(if (position / 10).is_multiple_of(2) { "x" } else { "y" });
             let event = NewEvent::new(id, name, Content::Json, "");

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use factum_core::{EventName, NewEvent, StreamId};
+use factum_kernel::{EventName, NewEvent, StreamId};
 
 use super::*;
 

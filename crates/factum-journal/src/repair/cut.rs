@@ -1,6 +1,6 @@
 //! Ending a log before its first damage.
 
-use factum_core::{Clock, StoreError, SystemClock, SystemIds, Timestamp};
+use factum_kernel::{Clock, StoreError, SystemClock, SystemIds, Timestamp};
 
 use super::Aside;
 use crate::{

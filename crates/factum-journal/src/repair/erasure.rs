@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use factum_core::{StoreError, StreamVersion};
+use factum_kernel::{StoreError, StreamVersion};
 use hashbrown::HashMap;
 
 use crate::{

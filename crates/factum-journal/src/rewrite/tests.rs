@@ -2,7 +2,7 @@ use std::io;
 
 use bytes::BytesMut;
 use factum_backend::Commit;
-use factum_core::{
+use factum_kernel::{
     AppendBatch, Content, Direction, EventId, EventName, ExpectedVersion, IdSource, NewEvent,
     ReadQuery, StoreErrorKind, StreamChange, StreamId, SystemClock, SystemIds, Timestamp,
 };

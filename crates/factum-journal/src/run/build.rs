@@ -3,7 +3,7 @@
 use std::{io, sync::Arc};
 
 use bytes::BufMut;
-use factum_core::StoreError;
+use factum_kernel::StoreError;
 
 use super::{FOOTER_BYTES, FORMAT_VERSION, RunHeader, RunKind};
 use crate::{

@@ -1,6 +1,6 @@
 //! Several runs into one: fewer to ask, and the chunks of a term joined.
 
-use factum_core::StoreError;
+use factum_kernel::StoreError;
 
 use super::{Entry, Run, RunBuilder, RunHeader};
 use crate::{

@@ -2,7 +2,7 @@
 
 use std::{ops::Range, sync::Arc};
 
-use factum_core::{Direction, KeyRange, StoreError};
+use factum_kernel::{Direction, KeyRange, StoreError};
 
 use super::{Entry, Run};
 use crate::cache::Cache;

@@ -1,6 +1,6 @@
 use bytes::BytesMut;
 use factum_backend::Commit;
-use factum_core::{
+use factum_kernel::{
     AppendBatch, Content, EventId, EventName, ExpectedVersion, IdSource, NewEvent, StreamId,
     SystemClock, SystemIds, Timestamp,
 };

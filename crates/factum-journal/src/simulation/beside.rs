@@ -3,7 +3,7 @@
 
 use std::cell::Cell;
 
-use factum_core::StoreErrorKind;
+use factum_kernel::StoreErrorKind;
 
 use super::{
     life::{Life, assert_same},

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use factum_backend::{Commit, CommitError};
-use factum_core::{
+use factum_kernel::{
     AppendBatch, AppendError, Content, EventName, ExpectedRevision, ExpectedVersion, NewEvent,
     Retention, Revision, StoreErrorKind, StreamChange, StreamId, StreamVersion, Tag, Timestamp,
     WriteBatch, WriteError,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use factum_core::{
+use factum_kernel::{
     AppendBatch, ExpectedRevision, NewEvent, Retention, StreamBounds, StreamChange, StreamId,
     StreamVersion, WriteBatch,
 };

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use factum_backend::Commit;
-use factum_core::{
+use factum_kernel::{
     ExpectedRevision, ExpectedVersion, StoreError, StreamChange, StreamId, StreamVersion,
     Timestamp, WriteBatch,
 };

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::BytesMut;
-use factum_core::{
+use factum_kernel::{
     AppendBatch, Clock, Content, Document, EventName, ExpectedVersion, IdSource, KeyRange,
     NewEvent, Query, ReadQuery, ScanQuery, StoreError, StreamId, Tag, Timestamp,
 };
@@ -123,8 +123,8 @@ impl World {
         AppendBatch::new().write(stream, ExpectedVersion::Any, [event])
     }
 
-    pub(super) fn id(&self) -> factum_core::EventId {
-        factum_core::EventId::new(self.ids.uuid(self.clock.now()))
+    pub(super) fn id(&self) -> factum_kernel::EventId {
+        factum_kernel::EventId::new(self.ids.uuid(self.clock.now()))
     }
 }
 
@@ -209,7 +209,7 @@ impl Look<'_> {
             let wanted = expected(&|event| event.stream == *stream);
             assert_eq!(self.both_ways(query)?, wanted, "{stream}");
         }
-        let category = factum_core::Category::new("account").unwrap();
+        let category = factum_kernel::Category::new("account").unwrap();
         let wanted = expected(&|event| event.stream.category() == "account");
         assert_eq!(self.both_ways(ReadQuery::category(category))?, wanted);
         let tag = Tag::new("parity", 1).unwrap();

@@ -114,8 +114,8 @@ fn zeros_that_the_disk_has_no_room_for_take_none() {
 fn a_log_goes_on_without_zeros_until_the_disk_is_full_of_frames() {
     let folder = tempfile::tempdir().unwrap();
     let (files, room) = small(&folder);
-    let ids = Arc::new(factum_core::SystemIds);
-    let clock = Arc::new(factum_core::SystemClock);
+    let ids = Arc::new(factum_kernel::SystemIds);
+    let clock = Arc::new(factum_kernel::SystemClock);
     let options = TailOptions { ids, clock, segment_bytes: 8 << 20 };
     room.store(1 << 20, Relaxed);
     let first = begin_segment(&files, header(), options.segment_bytes).unwrap();

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use factum_core::{Lineage, StoreError, StoreErrorKind};
+use factum_kernel::{Lineage, StoreError, StoreErrorKind};
 
 use super::{
     Findings, Watch,

@@ -1,7 +1,7 @@
 //! What the index says of a stretch of the log beside what the log says.
 
 use factum_backend::Postings;
-use factum_core::{Direction, StoreError};
+use factum_kernel::{Direction, StoreError};
 
 use super::streams::Streams;
 use crate::{

@@ -1,6 +1,6 @@
 //! The laws of the log, event by event, and the index of each segment beside it.
 
-use factum_core::{StoreError, StreamVersion, Timestamp};
+use factum_kernel::{StoreError, StreamVersion, Timestamp};
 use hashbrown::{HashMap, HashSet};
 
 use super::{

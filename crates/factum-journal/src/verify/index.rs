@@ -2,7 +2,7 @@
 
 use std::{io, ops::RangeInclusive};
 
-use factum_core::{StoreError, StoreErrorKind};
+use factum_kernel::{StoreError, StoreErrorKind};
 use hashbrown::HashSet;
 
 use super::{

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use factum_core::Lineage;
+use factum_kernel::Lineage;
 
 /// The most damages that a report lists; the rest is only counted.
 pub const DAMAGES_MAX: usize = 100;

@@ -2,7 +2,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 
-use factum_core::{StreamBounds, StreamVersion};
+use factum_kernel::{StreamBounds, StreamVersion};
 use hashbrown::HashMap;
 
 use crate::record::StreamState;

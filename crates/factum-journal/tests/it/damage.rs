@@ -6,8 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use factum_core::{AppendBatch, EventStore, ExpectedVersion, StoreError, StoreErrorKind};
 use factum_journal::{JournalOptions, JournalStore, verify};
+use factum_kernel::{AppendBatch, EventStore, ExpectedVersion, StoreError, StoreErrorKind};
 use tempfile::TempDir;
 
 use crate::fresh::{SEGMENT_BYTES, check_log, event, files, grow, open, stream};
@@ -73,7 +73,7 @@ async fn a_flipped_bit_in_a_sealed_segment_is_refused_where_it_is_read() {
     let folder = closed_journal(1_000).await;
     flip(&files(folder.path(), ".log")[1], 5_000);
     let store = reopened(folder.path()).await.unwrap();
-    let mut next = Some(factum_core::ReadQuery::log());
+    let mut next = Some(factum_kernel::ReadQuery::log());
     let mut refused = None;
     while let Some(query) = next {
         match store.read(query.clone()).await {

@@ -3,11 +3,11 @@
 use std::{fs, path::Path, sync::Arc};
 
 use bytes::Bytes;
-use factum_core::{
+use factum_journal::{Access, JournalOptions, JournalStore, verify};
+use factum_kernel::{
     Document, DocumentStore, EventStore, ExpectedRevision, KeyRange, Limits, Revision, ScanQuery,
     StoreError, StoreErrorKind, WriteBatch, WriteError,
 };
-use factum_journal::{Access, JournalOptions, JournalStore, verify};
 
 use crate::fresh::{self, files_in};
 

@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use factum_core::{
+use factum_journal::{JournalOptions, JournalStore};
+use factum_kernel::{
     AppendBatch, AppendError, Appended, Clock, Content, EventId, EventName, EventStore,
     ExpectedVersion, IdSource, NewEvent, StreamId, SystemClock, SystemIds, Tag,
 };
-use factum_journal::{JournalOptions, JournalStore};
 pub(crate) use factum_testing::{check_log, pages};
 
 /// Small enough that a test goes through many segments.

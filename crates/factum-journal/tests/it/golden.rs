@@ -3,12 +3,12 @@
 
 use std::{fs, path::Path, time::Duration};
 
-use factum_core::{
+use factum_journal::{JournalOptions, JournalStore, verify};
+use factum_kernel::{
     AppendBatch, Content, DocumentStore, EventId, EventName, EventStore, ExpectedRevision,
     ExpectedVersion, Metadata, NewEvent, ReadQuery, StreamChange, StreamVersion, Tag, Timestamp,
     WriteBatch,
 };
-use factum_journal::{JournalOptions, JournalStore, verify};
 
 use crate::{
     fresh::{check_log, files, pages, stream},

@@ -5,11 +5,11 @@ use std::{
 };
 
 use async_trait::async_trait;
-use factum_core::{
+use factum_journal::{Access, JournalOptions, JournalStore};
+use factum_kernel::{
     AppendBatch, AppendError, DocumentStore, EventId, EventStore, ExpectedRevision,
     ExpectedVersion, Position, ReadQuery, StoreError, StoreErrorKind, WriteBatch, WriteError,
 };
-use factum_journal::{Access, JournalOptions, JournalStore};
 use factum_testing::{
     ChildTest, ForwardDocuments, ForwardEvents, Forwarding,
     conformance::{OpenError, Setup, Stores, Subject},

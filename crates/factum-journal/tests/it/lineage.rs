@@ -2,8 +2,8 @@
 
 use std::{fs, path::Path};
 
-use factum_core::{EventStore, Lineage, ReadQuery, StoreErrorKind};
 use factum_journal::{Access, JournalOptions, JournalStore, renew_lineage, verify};
+use factum_kernel::{EventStore, Lineage, ReadQuery, StoreErrorKind};
 
 use crate::fresh::{SEGMENT_BYTES, check_log, files, grow, open};
 

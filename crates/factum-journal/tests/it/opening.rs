@@ -6,11 +6,11 @@ use std::{
 };
 
 use factum_backend::{OpenContext, OpenStore, Registry, StoreUrl};
-use factum_core::{
+use factum_journal::{JournalKind, JournalOptions, JournalStore};
+use factum_kernel::{
     AppendBatch, Content, EventName, EventStore, ExpectedVersion, Limits, NewEvent, StoreErrorKind,
     SystemClock, SystemIds,
 };
-use factum_journal::{JournalKind, JournalOptions, JournalStore};
 
 use crate::fresh::{append_one, check_log, files, grow, new_id, open, stream};
 

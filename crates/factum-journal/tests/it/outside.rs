@@ -1,10 +1,10 @@
 //! The journal outside of a runtime: what is in memory and what is not is answered alike.
 
-use factum_core::{
+use factum_journal::{Access, JournalOptions, JournalStore};
+use factum_kernel::{
     DocumentStore, EventStore, ExpectedRevision, KeyRange, PAGE_EVENTS_DEFAULT, ReadQuery,
     ScanQuery, WriteBatch,
 };
-use factum_journal::{Access, JournalOptions, JournalStore};
 use factum_testing::drive;
 
 use crate::fresh::{grow, open, stream};

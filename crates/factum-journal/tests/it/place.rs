@@ -5,11 +5,11 @@ use std::{
     path::Path,
 };
 
-use factum_core::{
+use factum_journal::{JournalOptions, JournalStore, verify};
+use factum_kernel::{
     AppendError, DocumentStore, EventStore, ExpectedRevision, StoreError, StoreErrorKind,
     WriteBatch, WriteError,
 };
-use factum_journal::{JournalOptions, JournalStore, verify};
 use factum_testing::ChildTest;
 
 use crate::fresh::{SEGMENT_BYTES, append_one, check_log, files, files_in, grow, open};

@@ -2,8 +2,8 @@
 
 use std::{env, path::Path, sync::Arc};
 
-use factum_core::EventStore;
 use factum_journal::verify;
+use factum_kernel::EventStore;
 use factum_testing::{ChildTest, PairWriter, Pairs, check_log, tell};
 
 use crate::fresh::open;

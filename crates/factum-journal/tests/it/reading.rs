@@ -7,11 +7,11 @@ use std::{
     process::Command,
 };
 
-use factum_core::{
+use factum_journal::{Access, JournalOptions, JournalStore, verify};
+use factum_kernel::{
     AppendBatch, AppendError, DocumentStore, EventName, EventStore, ExpectedRevision,
     ExpectedVersion, ReadQuery, StoreErrorKind, StreamChange, WriteBatch,
 };
-use factum_journal::{Access, JournalOptions, JournalStore, verify};
 
 use crate::fresh::{append_one, check_log, event, files, grow, open, pages, stream};
 

@@ -2,11 +2,11 @@
 
 use std::{fs, os::unix::fs::FileExt, path::Path};
 
-use factum_core::{
+use factum_journal::{JournalRepair, Loss, repair, verify};
+use factum_kernel::{
     DocumentStore, EventStore, ExpectedRevision, KeyRange, Lineage, ScanQuery, StoreErrorKind,
     WriteBatch,
 };
-use factum_journal::{JournalRepair, Loss, repair, verify};
 use tempfile::TempDir;
 
 use crate::{

@@ -6,11 +6,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use factum_core::{
+use factum_journal::{Damage, JournalOptions, JournalStore, Loss, Part, repair, verify};
+use factum_kernel::{
     DocumentStore, EventStore, ExpectedRevision, ExpectedVersion, KeyRange, ScanQuery,
     StreamChange, WriteBatch,
 };
-use factum_journal::{Damage, JournalOptions, JournalStore, Loss, Part, repair, verify};
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
 

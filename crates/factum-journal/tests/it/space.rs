@@ -11,11 +11,11 @@ use std::{
     time::Duration,
 };
 
-use factum_core::{
+use factum_journal::{Access, JournalOptions, JournalStore, verify};
+use factum_kernel::{
     AppendBatch, Category, Content, EventName, EventStore, ExpectedVersion, NewEvent, Page, Query,
     ReadFrom, ReadQuery, Retention, StoreErrorKind, StreamChange, StreamVersion, Tag, Timestamp,
 };
-use factum_journal::{Access, JournalOptions, JournalStore, verify};
 
 use crate::fresh::{check_log, files, new_id, open, pages, stream};
 

@@ -3,11 +3,11 @@
 
 use std::{path::Path, time::Duration};
 
-use factum_core::{
+use factum_journal::{JournalOptions, JournalStore};
+use factum_kernel::{
     AppendBatch, Clock, Content, EventName, EventStore, ExpectedVersion, NewEvent, ReadQuery,
     Retention, StreamChange, StreamVersion, SystemClock,
 };
-use factum_journal::{JournalOptions, JournalStore};
 use factum_testing::VirtualClock;
 
 use crate::fresh::{files, new_id, pages, stream};

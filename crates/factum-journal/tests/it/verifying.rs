@@ -6,11 +6,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use factum_core::{
+use factum_journal::{Damage, JournalReport, JournalStore, Part, verify, verify_watched};
+use factum_kernel::{
     DocumentStore, EventStore, ExpectedRevision, ExpectedVersion, StreamChange, StreamVersion,
     WriteBatch,
 };
-use factum_journal::{Damage, JournalReport, JournalStore, Part, verify, verify_watched};
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
 

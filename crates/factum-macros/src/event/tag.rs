@@ -7,7 +7,7 @@ use syn::{Field, LitStr, Member, Path, PathArguments, Result, Type, spanned::Spa
 use super::{EventEnum, attribute::FieldAttribute, payload::binding};
 use crate::error::{Errors, Misuse};
 
-/// The core's limit of a whole tag, without the colon and a value of one byte.
+/// The kernel's limit of a whole tag, without the colon and a value of one byte.
 const TAG_NAME_BYTES_MAX: usize = 254;
 
 /// A field that tags its event.

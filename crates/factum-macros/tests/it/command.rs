@@ -1,10 +1,10 @@
 //! Names and schema versions of commands.
 
-use factum_core::Command;
+use factum_kernel::Command;
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Serialize, Deserialize, factum_macros::Command)]
-#[command(crate = factum_core)]
+#[command(crate = factum_kernel)]
 enum BankAccountCommand {
     Open {
         owner: String,
@@ -15,7 +15,7 @@ enum BankAccountCommand {
 }
 
 #[derive(Debug, Serialize, Deserialize, factum_macros::Command)]
-#[command(crate = "factum_core", prefix = "acct", schema_version = 2)]
+#[command(crate = "factum_kernel", prefix = "acct", schema_version = 2)]
 enum Named {
     Open,
 }

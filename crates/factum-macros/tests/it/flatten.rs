@@ -1,11 +1,11 @@
 //! Enums of enums of events.
 
-use factum_core::{Content, DecodeReason, Event, Metadata, TagWriter, encode_event};
+use factum_kernel::{Content, DecodeReason, Event, Metadata, TagWriter, encode_event};
 
 use crate::{append, decode, id, stored};
 
 #[derive(Debug, Clone, PartialEq, factum_macros::Event)]
-#[event(crate = factum_core)]
+#[event(crate = factum_kernel)]
 #[event(upcast(name = "order.made", from = 1, with = made))]
 enum OrderEvent {
     Placed {
@@ -17,21 +17,21 @@ enum OrderEvent {
 }
 
 #[derive(Debug, Clone, PartialEq, factum_macros::Event)]
-#[event(crate = factum_core, codec = factum_core::Json)]
+#[event(crate = factum_kernel, codec = factum_kernel::Json)]
 enum PaymentEvent {
     #[event(schema_version = 2)]
     Paid(u64),
 }
 
 #[derive(Debug, Clone, PartialEq, factum_macros::Event)]
-#[event(flatten, crate = factum_core)]
+#[event(flatten, crate = factum_kernel)]
 enum ShopEvent {
     Order(OrderEvent),
     Payment(PaymentEvent),
 }
 
 #[derive(Debug, Clone, PartialEq, factum_macros::Event)]
-#[event(crate = factum_core)]
+#[event(crate = factum_kernel)]
 enum StaffEvent {
     Hired,
 }
@@ -43,9 +43,9 @@ enum CompanyEvent {
     Shop(ShopEvent),
 }
 
-fn made(mut event: factum_core::OldEvent) -> Result<factum_core::Upcast, String> {
+fn made(mut event: factum_kernel::OldEvent) -> Result<factum_kernel::Upcast, String> {
     event.name = "order.placed".into();
-    Ok(factum_core::Upcast::One(event))
+    Ok(factum_kernel::Upcast::One(event))
 }
 
 fn placed() -> CompanyEvent {

@@ -10,7 +10,7 @@
     clippy::pedantic
 )]
 
-use factum_core::{Command as _, Event as _};
+use factum_kernel::{Command as _, Event as _};
 
 use crate::{append, decode};
 
@@ -23,7 +23,7 @@ mod shadowed {
     }
     shadow! { Result Option Vec String Box Some None Ok Err Default Clone Send Sync Sized FnMut }
     shadow! { Event EventType EventName Codec Cbor Json Content Serialize Deserialize Serializer }
-    shadow! { serde bytes core std factum factum_core From Into IntoIterator Iterator ToString }
+    shadow! { serde bytes core std factum factum_kernel From Into IntoIterator Iterator ToString }
 
     #[derive(Debug, PartialEq, factum_macros::Event)]
     pub(super) enum ShadowedEvent {
@@ -54,7 +54,7 @@ mod shadowed {
 
 /// Functions called like what generated code might call its variables.
 #[expect(clippy::unnecessary_wraps, reason = "an upcaster may refuse")]
-fn event(event: factum_core::OldEvent) -> Result<factum_core::Upcast, String> {
+fn event(event: factum_kernel::OldEvent) -> Result<factum_kernel::Upcast, String> {
     Ok(event.next())
 }
 
@@ -91,7 +91,7 @@ pub(crate) struct Former;
 macro_rules! declare {
     ($name:ident, $variant:ident, $field:ident: $kind:ty) => {
         #[derive(Debug, PartialEq, factum_macros::Event)]
-        #[event(crate = factum_core)]
+        #[event(crate = factum_kernel)]
         enum $name {
             $variant {
                 #[event(tag)]

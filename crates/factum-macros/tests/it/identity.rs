@@ -1,11 +1,11 @@
 //! Names, schema versions, summaries.
 
-use factum_core::{Event, EventType};
+use factum_kernel::{Event, EventType};
 
 use crate::append;
 
 #[derive(Debug, factum_macros::Event)]
-#[event(crate = "factum_core")]
+#[event(crate = "factum_kernel")]
 enum BankAccountEvent {
     Opened {
         owner: String,
@@ -18,7 +18,7 @@ enum BankAccountEvent {
 }
 
 #[derive(Debug, factum_macros::Event)]
-#[event(crate = factum_core)]
+#[event(crate = factum_kernel)]
 #[event(prefix = "acct")]
 enum Named {
     #[event(name = "was opened")]

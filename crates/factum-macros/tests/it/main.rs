@@ -1,7 +1,7 @@
 //! What the derives write, seen through the traits they implement.
 
-// Generated code names `::factum` unless told otherwise; here the core stands in for the facade.
-extern crate factum_core as factum;
+// Generated code names `::factum` unless told otherwise; here the kernel stands in for the facade.
+extern crate factum_kernel as factum;
 
 mod command;
 mod flatten;
@@ -12,7 +12,7 @@ mod tag;
 mod ui;
 mod upcast;
 
-use factum_core::{
+use factum_kernel::{
     Content, DecodeError, Event, EventHeader, EventId, EventName, Metadata, NewEvent, Position,
     RecordedEvent, StreamId, StreamVersion, Timestamp, decode_event, encode_event,
 };

@@ -2,16 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use factum_core::{Cbor, Codec, CodecError, Content, DecodeReason, Event, EventName, NewEvent};
+use factum_kernel::{Cbor, Codec, CodecError, Content, DecodeReason, Event, EventName, NewEvent};
 use serde::{Deserialize, Serialize};
 
 use crate::{append, decode, id, record, stored};
 
-/// The same shapes with both codecs of the core, and one of the user's.
+/// The same shapes with both codecs of the kernel, and one of the user's.
 macro_rules! shapes {
     ($name:ident, $($codec:tt)+) => {
         #[derive(Debug, Clone, PartialEq, factum_macros::Event)]
-        #[event(crate = factum_core, prefix = "shape", codec = $($codec)+)]
+        #[event(crate = factum_kernel, prefix = "shape", codec = $($codec)+)]
         enum $name {
             Named { cents: u64, note: Option<String> },
             Wrapped(BTreeMap<String, u8>),
@@ -40,8 +40,8 @@ macro_rules! shapes {
     };
 }
 
-shapes!(InCbor, factum_core::Cbor);
-shapes!(InJson, factum_core::Json);
+shapes!(InCbor, factum_kernel::Cbor);
+shapes!(InJson, factum_kernel::Json);
 shapes!(InOwnCodec, Reversed);
 
 /// A codec of the application's own: CBOR backwards.
@@ -52,7 +52,7 @@ impl Codec for Reversed {
 
     fn encode<T: Serialize + ?Sized>(
         value: &T,
-        out: &mut factum_core::__private::bytes::BytesMut,
+        out: &mut factum_kernel::__private::bytes::BytesMut,
     ) -> Result<(), CodecError> {
         Cbor::encode(value, out)?;
         out.reverse();
@@ -164,7 +164,7 @@ struct Address {
 }
 
 #[derive(Debug, PartialEq, factum_macros::Event)]
-#[event(crate = factum_core, codec = factum_core::Json)]
+#[event(crate = factum_kernel, codec = factum_kernel::Json)]
 enum CustomerEvent {
     Moved {
         #[serde(rename = "customerId", alias = "id")]
@@ -229,7 +229,7 @@ fn serde_attributes_of_fields_are_obeyed() {
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize, factum_macros::Event)]
-#[event(crate = factum_core)]
+#[event(crate = factum_kernel)]
 #[serde(tag = "type", rename_all = "camelCase")]
 enum TreeEvent {
     #[serde(rename = "leaf")]

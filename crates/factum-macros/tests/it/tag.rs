@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use factum_core::{EncodeError, InvalidTag, Metadata, Tag, TagKey, encode_event};
+use factum_kernel::{EncodeError, InvalidTag, Metadata, Tag, TagKey, encode_event};
 
 use crate::{append, decode, id};
 
 #[derive(Debug, Clone, PartialEq, factum_macros::Event)]
-#[event(crate = factum_core)]
+#[event(crate = factum_kernel)]
 enum CourseEvent {
     Defined {
         #[event(tag)]

@@ -1,12 +1,12 @@
 //! Old events on their way to the present ones.
 
-use factum_core::{DecodeReason, Event, OldEvent, Upcast, Value};
+use factum_kernel::{DecodeReason, Event, OldEvent, Upcast, Value};
 
 use crate::{decode, stored};
 
 #[derive(Debug, PartialEq, factum_macros::Event)]
 #[event(
-    crate = factum_core,
+    crate = factum_kernel,
     upcast(name = "account.renamed-away", from = 1, with = to_deposit),
     upcast(name = "account.renamed-away", from = 3, with = to_deposit)
 )]
@@ -36,7 +36,7 @@ fn add_currency(mut event: OldEvent) -> Result<Upcast, String> {
 }
 
 mod steps {
-    use factum_core::{OldEvent, Upcast};
+    use factum_kernel::{OldEvent, Upcast};
 
     /// Schema 2 called the amount `cents`.
     pub(super) fn cents_to_amount(mut event: OldEvent) -> Result<Upcast, String> {

@@ -1,8 +1,8 @@
-use factum_core::{Aggregate, Context, Verdict, category};
+use factum_kernel::{Aggregate, Context, Verdict, category};
 use factum_macros::Event;
 
 #[derive(Event)]
-#[event(crate = factum_core)]
+#[event(crate = factum_kernel)]
 enum AccountEvent {
     Opened,
 }

@@ -1,13 +1,13 @@
 use factum_macros::Event;
 
 #[derive(Event)]
-#[event(crate = factum_core)]
+#[event(crate = factum_kernel)]
 enum OrderEvent {
     Placed,
 }
 
 #[derive(Event)]
-#[event(flatten, prefix = "shop", codec = factum_core::Json)]
+#[event(flatten, prefix = "shop", codec = factum_kernel::Json)]
 enum ShopEvent {
     Order(OrderEvent),
     Again(OrderEvent),

@@ -25,8 +25,8 @@ enum MisplacedEvent {
 
 #[derive(Event)]
 #[event(prefix = "a", prefix = "b")]
-#[event(crate = factum_core)]
-#[event(crate = factum_core)]
+#[event(crate = factum_kernel)]
+#[event(crate = factum_kernel)]
 enum TwiceEvent {
     #[event(name = "opened")]
     #[event(name = "was-opened")]

@@ -1,4 +1,4 @@
-use factum_core::{Content, EventName, ExpectedVersion, NewEvent};
+use factum_kernel::{Content, EventName, ExpectedVersion, NewEvent};
 
 use super::*;
 

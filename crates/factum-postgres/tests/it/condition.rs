@@ -1,6 +1,6 @@
 //! The judging of a group's conditions, against what each means by itself.
 
-use factum_core::{
+use factum_kernel::{
     AppendBatch, EventName, EventStore, ExpectedVersion, NewEvent, Query, QueryItem, StreamChange,
     Tag,
 };

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use factum_core::{
+use factum_kernel::{
     Clock, DocumentStore, ExpectedRevision, KeyRange, ScanQuery, SystemClock, WriteBatch,
     WriteError,
 };

@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf};
 
-use factum_core::{EventStore, ReadQuery, StoreErrorKind};
+use factum_kernel::{EventStore, ReadQuery, StoreErrorKind};
 use factum_postgres::{PostgresOptions, PostgresStore};
 
 use crate::{

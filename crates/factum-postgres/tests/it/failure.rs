@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use factum_core::{
+use factum_kernel::{
     AppendBatch, AppendError, Clock, DocumentStore, EventId, EventStore, ExpectedRevision,
     ExpectedVersion, NewEvent, ReadQuery, StoreErrorKind, SystemClock, Timestamp, WriteBatch,
     WriteError,

@@ -1,6 +1,6 @@
 //! A store in a schema of its own, and what is appended to it.
 
-use factum_core::{
+use factum_kernel::{
     AppendBatch, Category, Clock, Content, EventId, EventName, ExpectedVersion, IdSource, NewEvent,
     StreamId, SystemClock, SystemIds, Tag,
 };

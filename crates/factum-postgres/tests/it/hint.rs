@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use factum_core::{
+use factum_kernel::{
     Clock, EventStore, Kernel, ReadQuery, Scope, SubscribeFrom, Subscription, SystemClock,
 };
 use factum_postgres::{PostgresOptions, PostgresStore};

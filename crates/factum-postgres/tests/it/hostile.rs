@@ -2,7 +2,7 @@
 
 use std::{future::poll_fn, time::Duration};
 
-use factum_core::{
+use factum_kernel::{
     AppendBatch, AppendCondition, AppendError, DocumentStore, EventStore, ExpectedRevision,
     ExpectedVersion, KeyRange, Position, Query, QueryItem, ReadQuery, Retention, ScanQuery,
     StreamChange, StreamVersion, Tag, WriteBatch,

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use factum_core::{
+use factum_kernel::{
     Clock, DocumentStore, EventStore, ExpectedRevision, ReadQuery, SystemClock, WriteBatch,
 };
 use factum_postgres::{PostgresOptions, PostgresStore};

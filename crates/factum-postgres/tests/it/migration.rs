@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use factum_core::{
+use factum_kernel::{
     AppendBatch, AppendCondition, AppendError, DocumentStore, EventStore, ExpectedRevision,
     ExpectedVersion, KeyRange, Lineage, Position, Query, ReadQuery, ScanQuery, StreamChange,
     StreamVersion, Tag, Uuid, WriteBatch,

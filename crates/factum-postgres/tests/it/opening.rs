@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use factum_core::{
+use factum_kernel::{
     DocumentStore, EventStore, ExpectedRevision, ExpectedVersion, Lineage, ReadQuery, StoreError,
     StoreErrorKind, StreamChange, StreamVersion, Uuid, WriteBatch,
 };
@@ -103,7 +103,7 @@ async fn a_role_with_few_rights_works_on_a_log_that_another_made() {
     store.change(&stream("bob"), StreamChange::Delete(ExpectedVersion::Any)).await.unwrap();
     let write = WriteBatch::new().put("a", ExpectedRevision::Absent, "v");
     store.write(write).await.unwrap();
-    store.clear(factum_core::KeyRange::all()).await.unwrap();
+    store.clear(factum_kernel::KeyRange::all()).await.unwrap();
     let page = store.read(ReadQuery::log()).await.unwrap();
     assert_eq!(page.lineage, lineage);
     assert_ne!(store.renew_lineage().await.unwrap(), page.lineage);
@@ -134,7 +134,8 @@ async fn defaults_of_a_role_that_would_break_the_laws_are_not_obeyed() {
     for round in 0..20 {
         let expected = ExpectedVersion::from(StreamVersion::new(round));
         let rival = |store: PostgresStore| {
-            let batch = factum_core::AppendBatch::new().write(stream("x"), expected, [event("{}")]);
+            let batch =
+                factum_kernel::AppendBatch::new().write(stream("x"), expected, [event("{}")]);
             tokio::spawn(async move { store.append(batch).await.is_ok() })
         };
         let left = rival(store.clone());
@@ -176,7 +177,7 @@ async fn a_role_that_may_only_read_is_told_where_to_write() {
 #[tokio::test]
 async fn a_url_opens_one_of_several_logs_of_a_database() {
     use factum_backend::{OpenContext, Registry};
-    use factum_core::{SystemClock, SystemIds};
+    use factum_kernel::{SystemClock, SystemIds};
     let one_log = Schema::new();
     let other = Schema::new();
     let registry = Registry::new().with(PostgresKind::new()).with(PostgresKind::spelt_out());

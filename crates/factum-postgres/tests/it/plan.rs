@@ -1,6 +1,6 @@
 //! That pages and appends go by the indexes, at a size where it matters.
 
-use factum_core::EventStore;
+use factum_kernel::EventStore;
 use tokio_postgres::Client;
 
 use crate::fresh::{Fresh, tagged};

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use factum_core::{
+use factum_kernel::{
     AppendBatch, AppendError, Clock, DocumentStore, EventStore, ExpectedRevision, ExpectedVersion,
     ReadQuery, SystemClock, WriteBatch,
 };
@@ -108,7 +108,7 @@ async fn the_laws_hold_behind_a_pooler_of_transactions() {
         let rivals: Vec<_> = (0..16)
             .map(|n| {
                 let store = if n % 2 == 0 { one.clone() } else { two.clone() };
-                let expected = ExpectedVersion::from(factum_core::StreamVersion::new(round));
+                let expected = ExpectedVersion::from(factum_kernel::StreamVersion::new(round));
                 tokio::spawn(async move {
                     let batch = AppendBatch::new()
                         .write(stream("x"), expected, [event("{}")])

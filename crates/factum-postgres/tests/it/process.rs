@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use factum_core::{
+use factum_kernel::{
     EventStore, Page, Position, Query, ReadQuery, RecordedEvent, StreamVersion, Tag,
 };
 use factum_postgres::{PostgresOptions, PostgresStore};

@@ -1,6 +1,6 @@
 //! Pages that look at much.
 
-use factum_core::{EventStore, Query, QueryItem, ReadQuery, Tag};
+use factum_kernel::{EventStore, Query, QueryItem, ReadQuery, Tag};
 
 use crate::fresh::{Fresh, pages, tagged};
 

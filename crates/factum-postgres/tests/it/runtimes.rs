@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use factum_core::{
+use factum_kernel::{
     DocumentStore, EventStore, ExpectedRevision, ReadQuery, StoreError, StoreErrorKind, WriteBatch,
 };
 use factum_postgres::PostgresStore;

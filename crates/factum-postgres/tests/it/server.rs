@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use factum_core::{Clock, SystemClock};
+use factum_kernel::{Clock, SystemClock};
 use factum_postgres::PostgresOptions;
 use tokio_postgres::{Client, Config, NoTls};
 

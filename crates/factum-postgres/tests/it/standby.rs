@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use factum_core::{
+use factum_kernel::{
     AppendBatch, AppendError, Checkpoint, Clock, DivergedReason, EventStore, ExpectedVersion,
     Kernel, ReadError, ReadQuery, Scope, StoreErrorKind, SubscribeFrom, Subscription, SystemClock,
 };

@@ -2,7 +2,7 @@
 
 use std::{future::poll_fn, time::Duration};
 
-use factum_core::{
+use factum_kernel::{
     AppendBatch, AppendError, DocumentStore, EventStore, ExpectedRevision, ExpectedVersion,
     ReadQuery, Revision, StoreErrorKind, StreamVersion, WriteBatch, WriteError,
 };

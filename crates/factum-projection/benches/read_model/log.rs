@@ -2,7 +2,7 @@
 
 use std::{hint::black_box, time::Duration};
 
-use factum_core::{
+use factum_kernel::{
     AppendBatch, Clock, EventId, ExpectedVersion, IdSource, Kernel, Metadata, PAGE_BYTES_MAX,
     PAGE_EVENTS_MAX, Page, Position, ReadQuery, RecordedEvent, StreamId, SystemClock, SystemIds,
     encode_event,
@@ -85,7 +85,7 @@ impl Log {
         let mut deposits = Vec::new();
         self.pages(|page| {
             for recorded in &page.events {
-                let _ = factum_core::decode_event(recorded, &mut |event| {
+                let _ = factum_kernel::decode_event(recorded, &mut |event| {
                     let BenchEvent::Deposited { cents, .. } = event;
                     deposits.push((recorded.stream().key().to_owned(), cents));
                 });

@@ -15,10 +15,10 @@ mod reading;
 
 use std::{error::Error, path::PathBuf, sync::Arc, time::Duration};
 
-use factum_core::{
+use factum_journal::{JournalOptions, JournalStore};
+use factum_kernel::{
     Clock, Kernel, KeyRange, Monotonic, Position, ReadQuery, RecordedEvent, SystemClock,
 };
-use factum_journal::{JournalOptions, JournalStore};
 use factum_projection::{
     ConsumerOptions, Consumers, Documents, Fold, Partitions, Projection, StartFrom, Target,
 };

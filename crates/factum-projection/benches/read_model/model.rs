@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use factum_core::RecordedEvent;
+use factum_kernel::RecordedEvent;
 use factum_macros::Event;
 use factum_projection::{Documents, DocumentsTx, HandleError, Projection};
 
@@ -22,7 +22,7 @@ pub(super) const CLEAR: &str = "DROP TABLE IF EXISTS factum_bench";
 
 /// What is appended.
 #[derive(Debug, Event)]
-#[event(crate = factum_core)]
+#[event(crate = factum_kernel)]
 pub(super) enum BenchEvent {
     /// Money was put on an account.
     Deposited {

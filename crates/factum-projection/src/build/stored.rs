@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use factum_core::{
+use factum_kernel::{
     Clock, ExpectedRevision, Kernel, Monotonic, Revision, StoreError, StoreErrorKind, Timestamp,
     WriteBatch, WriteError,
 };

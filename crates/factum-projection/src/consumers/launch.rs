@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use factum_core::Position;
+use factum_kernel::Position;
 use tokio::sync::mpsc;
 
 use super::Consumers;

@@ -1,6 +1,6 @@
 use std::{error::Error, sync::Arc, time::Duration};
 
-use factum_core::{
+use factum_kernel::{
     CodecError, DecodeError, DecodeReason, ErrorKind, InvalidTag, Position, ReadError, StoreError,
     StreamId, Tag,
 };

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use factum_core::{Clock, Kernel, Position, RecordedEvent, StreamId};
+use factum_kernel::{Clock, Kernel, Position, RecordedEvent, StreamId};
 use tokio::sync::watch;
 
 use super::{ConsumerHealth, ConsumerState, StopReason, metrics::Metrics};

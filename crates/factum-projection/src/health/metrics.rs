@@ -36,7 +36,7 @@ const STATES: [&str; 7] =
 /// a handler that hangs shows after its time.
 ///
 /// ```
-/// # use factum_core::{Kernel, TagKey};
+/// # use factum_kernel::{Kernel, TagKey};
 /// # use factum_projection::{Consumer, Consumers, HandleError, describe_consumer_metrics};
 /// # use factum_testing::bank::AccountEvent;
 /// use metrics_exporter_prometheus::PrometheusBuilder;

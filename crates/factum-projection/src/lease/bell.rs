@@ -1,7 +1,7 @@
 //! A document that is written with everything that other processes look for now and then: each
 //! reads it with the leases, and looks for the rest when it has moved.
 
-use factum_core::{ExpectedRevision, Revision, WriteBatch};
+use factum_kernel::{ExpectedRevision, Revision, WriteBatch};
 use tokio::sync::watch;
 
 use super::stored::bell_key;

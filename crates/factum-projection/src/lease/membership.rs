@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use factum_core::{
+use factum_kernel::{
     DocumentStore, ExpectedRevision, Kernel, Position, Revision, WriteBatch, WriteError,
 };
 use tokio::sync::{Notify, watch};

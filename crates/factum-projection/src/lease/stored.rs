@@ -2,7 +2,7 @@
 //! scan.
 
 use bytes::Bytes;
-use factum_core::{DocumentStore, KeyRange, Position, ScanQuery, StoreError};
+use factum_kernel::{DocumentStore, KeyRange, Position, ScanQuery, StoreError};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{MemberId, Part, Present, Runs, Seen, machine};

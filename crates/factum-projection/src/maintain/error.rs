@@ -1,6 +1,6 @@
 //! What can go wrong with builds.
 
-use factum_core::{ErrorKind, StoreError};
+use factum_kernel::{ErrorKind, StoreError};
 
 use crate::{
     build::{Build, Unfit},

@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use factum_core::{Kernel, Position, ReadQuery, Revision, StoreError};
+use factum_kernel::{Kernel, Position, ReadQuery, Revision, StoreError};
 
 use super::{Running, Targets, keeper::Keeper};
 use crate::{

@@ -6,7 +6,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use factum_core::StoreError;
+use factum_kernel::StoreError;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{

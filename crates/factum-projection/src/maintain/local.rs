@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use factum_core::{Monotonic, Position};
+use factum_kernel::{Monotonic, Position};
 use tokio::sync::watch;
 
 use super::{BuildError, Targets, handover::stored_position};

@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use factum_core::Position;
+use factum_kernel::Position;
 
 use super::{BuildError, Local, Maintained, keeper::Ask};
 use crate::{

@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use factum_core::{Event, RecordedEvent};
+use factum_kernel::{Event, RecordedEvent};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::OwnedRwLockWriteGuard;
 

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use factum_core::{Event, Monotonic, Position, ReadError, RecordedEvent, StreamId};
+use factum_kernel::{Event, Monotonic, Position, ReadError, RecordedEvent, StreamId};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::mpsc;
 

@@ -1,6 +1,6 @@
 //! What a model in memory is told: pauses, and parked events on their way back.
 
-use factum_core::{
+use factum_kernel::{
     Event, ExpectedRevision, Position, RecordedEvent, StreamId, StreamVersion, WriteBatch,
 };
 use serde::{Serialize, de::DeserializeOwned};

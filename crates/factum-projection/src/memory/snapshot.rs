@@ -3,7 +3,7 @@
 use std::{any::type_name, borrow::Cow, collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use factum_core::{
+use factum_kernel::{
     Cbor, Codec, DocumentStore, ExpectedRevision, InvalidStreamId, Kernel, KeyRange, Position,
     ScanQuery, StreamId, WriteBatch,
 };

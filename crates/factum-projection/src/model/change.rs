@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, fmt, sync::Arc};
 
 use bytes::Bytes;
-use factum_core::{Cbor, Codec};
+use factum_kernel::{Cbor, Codec};
 use serde::de::DeserializeOwned;
 use tokio::sync::{broadcast, watch};
 

@@ -1,6 +1,6 @@
 //! What can go wrong with a query of a read model.
 
-use factum_core::{CodecError, ErrorKind, StoreError};
+use factum_kernel::{CodecError, ErrorKind, StoreError};
 
 use crate::{build::Build, name::ConsumerName};
 

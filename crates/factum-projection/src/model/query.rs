@@ -1,6 +1,6 @@
 //! Questions for a page of documents, and the answers.
 
-use factum_core::{KeyRange, ScanQuery};
+use factum_kernel::{KeyRange, ScanQuery};
 use serde::{Deserialize, Serialize};
 
 use crate::{

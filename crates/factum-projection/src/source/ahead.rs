@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use factum_core::{Page, ReadError, StoreError, SubscriptionPages};
+use factum_kernel::{Page, ReadError, StoreError, SubscriptionPages};
 use tokio::{sync::Semaphore, task::JoinHandle};
 
 type Read = (Box<SubscriptionPages>, Result<Option<Page>, ReadError>);

@@ -7,7 +7,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use factum_core::{
+use factum_kernel::{
     AppendBatch, AppendError, Appended, Clock, Direction, EventStore, Guarantees, Kernel,
     Monotonic, Page, Position, ReadQuery, Scope, StoreError, StreamChange, StreamId, StreamInfo,
 };
@@ -120,7 +120,7 @@ impl EventStore for SharedPages {
 
 #[cfg(test)]
 mod tests {
-    use factum_core::{
+    use factum_kernel::{
         AppendBatch, Content, EventId, EventName, ExpectedVersion, NewEvent, StreamId, Timestamp,
     };
     use factum_memory::MemoryStore;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use factum_core::{
+use factum_kernel::{
     Document, DocumentStore, DocumentWrite, ExpectedRevision, KeyRange, Revision, ScanQuery,
     StoreError, StreamId, WriteBatch, WriteError,
 };

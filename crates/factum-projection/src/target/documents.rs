@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use factum_core::{
+use factum_kernel::{
     Cbor, Codec, Document, DocumentStore, DocumentWrite, ExpectedRevision, Kernel, KeyRange,
     Limits, Revision, StoreError,
 };

@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use factum_core::{DocumentStore, DocumentWrite, ExpectedRevision, StoreError};
+use factum_kernel::{DocumentStore, DocumentWrite, ExpectedRevision, StoreError};
 
 use super::{Fence, TargetError};
 use crate::{

@@ -70,7 +70,7 @@ pub const POSTGRES_TARGET_SCHEMA_DEFAULT: &str = "public";
 /// transaction ends with the limits.
 ///
 /// ```
-/// use factum_core::RecordedEvent;
+/// use factum_kernel::RecordedEvent;
 /// use factum_projection::{HandleError, PostgresTarget, PostgresTx, Projection};
 /// use factum_testing::bank::AccountEvent;
 /// use sqlx::PgPool;
@@ -155,7 +155,7 @@ impl PostgresTarget {
     ///
     /// ```
     /// use factum_projection::{ConsumerOptions, Consumers, Maintained, PostgresTarget};
-    /// # use factum_core::RecordedEvent;
+    /// # use factum_kernel::RecordedEvent;
     /// # use factum_projection::{HandleError, PostgresTx, Projection};
     /// # use factum_testing::bank::AccountEvent;
     /// # struct Totals;

@@ -45,7 +45,7 @@ pub use transaction::SqliteTx;
 ///   returns keeps the file locked until the process ends.
 ///
 /// ```
-/// use factum_core::RecordedEvent;
+/// use factum_kernel::RecordedEvent;
 /// use factum_projection::{HandleError, Projection, SqliteTarget, SqliteTx};
 /// use factum_testing::bank::AccountEvent;
 ///
@@ -136,9 +136,9 @@ impl SqliteTarget {
     /// # #[tokio::main]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let store = std::sync::Arc::new(factum_memory::MemoryStore::new());
-    /// # let kernel = factum_core::Kernel::new(store.clone(), store);
-    /// # let kernel = kernel.with_tag_key(factum_core::TagKey::new([1; 32]));
-    /// # let accounts = factum_core::Repository::<Account>::new(kernel.clone());
+    /// # let kernel = factum_kernel::Kernel::new(store.clone(), store);
+    /// # let kernel = kernel.with_tag_key(factum_kernel::TagKey::new([1; 32]));
+    /// # let accounts = factum_kernel::Repository::<Account>::new(kernel.clone());
     /// # let folder = tempfile::tempdir()?;
     /// # let folder = folder.path().to_owned();
     /// let owners = ProjectionFn::new("owners", 1, |event, _, tx: &mut SqliteTx| {

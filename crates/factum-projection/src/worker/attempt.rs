@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use factum_core::{Position, ReadQuery, RecordedEvent};
+use factum_kernel::{Position, ReadQuery, RecordedEvent};
 
 use super::{End, Failing, Life, Worker, broken};
 use crate::{

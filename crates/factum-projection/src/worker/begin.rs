@@ -1,7 +1,7 @@
 //! The beginning of a worker's life: what is stored, and where that is in the log.
 
 use bytes::Bytes;
-use factum_core::StoreError;
+use factum_kernel::StoreError;
 use serde::de::DeserializeOwned;
 
 use super::{End, Life, Worker, broken};

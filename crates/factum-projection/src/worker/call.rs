@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use factum_core::Clock;
+use factum_kernel::Clock;
 
 use crate::{
     error::HandleError,

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use factum_core::{ExpectedRevision, WriteBatch, WriteError};
+use factum_kernel::{ExpectedRevision, WriteBatch, WriteError};
 
 use super::{End, Worker, broken, next_order, to_leave};
 use crate::{name::ConsumerName, progress, target::layout_key, work::Work};

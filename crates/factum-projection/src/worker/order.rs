@@ -1,6 +1,6 @@
 //! What a worker is told, at rest and amid something else.
 
-use factum_core::Position;
+use factum_kernel::Position;
 use tokio::sync::{mpsc::error::TryRecvError, oneshot};
 
 use super::{End, Life, Worker, next_order, to_leave};

@@ -1,6 +1,6 @@
 //! Parked events on their way back: one stream, in order, up to where the consumer is.
 
-use factum_core::{StreamId, StreamVersion};
+use factum_kernel::{StreamId, StreamVersion};
 use tokio::sync::oneshot;
 
 use super::{End, Life, Worker, attempt::Handled};

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use factum_core::{Kernel, StreamId};
+use factum_kernel::{Kernel, StreamId};
 
 use super::{End, Worker, next_order, to_leave};
 use crate::{

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use factum_core::{ExpectedRevision, WriteBatch, WriteError};
+use factum_kernel::{ExpectedRevision, WriteBatch, WriteError};
 use tokio::sync::oneshot;
 
 use super::{End, Life, Worker};

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use factum_core::RecordedEvent;
+use factum_kernel::RecordedEvent;
 use factum_projection::{
     Consumer, ConsumerOptions, Documents, ProjectionFn, StopReason, WaitError,
 };

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use factum_core::{
+use factum_kernel::{
     Cbor, Codec, DocumentStore, Kernel, KeyRange, Position, ReadLog, ReadQuery, RecordedEvent,
     Repository, ScanQuery, TagKey, Writers, decode_event,
 };

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use factum_core::{Clock, Timestamp};
+use factum_kernel::{Clock, Timestamp};
 use factum_projection::{ConsumerState, ReadModel, WaitError};
 use factum_testing::VirtualClock;
 

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use factum_core::{Kernel, TagKey};
+use factum_kernel::{Kernel, TagKey};
 use factum_projection::{Consumers, Documents};
 use factum_sqlite::{SqliteOptions, SqliteStore};
 

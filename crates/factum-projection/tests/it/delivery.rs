@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use factum_core::RecordedEvent;
+use factum_kernel::RecordedEvent;
 use factum_projection::{
     Consumer, ConsumerOptions, ConsumerState, HandleError, StartFrom, StopReason,
 };

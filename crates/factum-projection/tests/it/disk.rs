@@ -10,7 +10,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use factum_core::{
+use factum_kernel::{
     Document, DocumentStore, KeyRange, Revision, ScanPage, ScanQuery, StoreError, WriteBatch,
     WriteError,
 };

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use factum_core::{
+use factum_kernel::{
     AppendBatch, Clock, Content, EventId, EventName, ExpectedVersion, IdSource, Kernel, NewEvent,
     StreamChange, StreamId, StreamVersion, SystemClock, SystemIds, TagKey,
 };

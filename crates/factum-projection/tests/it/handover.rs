@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use factum_core::{Category, Kernel, RecordedEvent, Scope, StreamId, TagKey, Timestamp};
+use factum_kernel::{Category, Kernel, RecordedEvent, Scope, StreamId, TagKey, Timestamp};
 use factum_memory::MemoryStore;
 use factum_projection::{
     BuildError, ConsumerOptions, ConsumerState, Documents, DocumentsTx, FailurePolicy, HandleError,

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use factum_core::{Clock, Kernel, RecordedEvent, TagKey};
+use factum_kernel::{Clock, Kernel, RecordedEvent, TagKey};
 use factum_memory::{MemoryOptions, MemoryStore};
 use factum_projection::{
     ConsumerHealth, ConsumerName, ConsumerState, Fence, HandleError, Opened, Projection, Save,

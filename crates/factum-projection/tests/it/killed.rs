@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use factum_core::{Kernel, KeyRange, ReadQuery, ScanQuery, TagKey};
+use factum_kernel::{Kernel, KeyRange, ReadQuery, ScanQuery, TagKey};
 use factum_projection::{BuildError, Consumers};
 use factum_sqlite::{SqliteOptions, SqliteStore};
 

@@ -9,7 +9,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use factum_core::{
+use factum_kernel::{
     Document, DocumentStore, Kernel, KeyRange, RecordedEvent, Revision, ScanPage, ScanQuery,
     StoreError, SystemClock, TagKey, WriteBatch, WriteError,
 };
@@ -250,7 +250,7 @@ async fn a_consumer_that_is_rewound_from_outside_goes_on_from_there() {
     first.wait_for(one.head(), LONG).await.unwrap();
     let handled = first.health().handled;
     let outside = one.another();
-    outside.consumers.rewind(first.name(), factum_core::Position::new(1)).await.unwrap();
+    outside.consumers.rewind(first.name(), factum_kernel::Position::new(1)).await.unwrap();
     one.deposit("ada", 2).await;
     until(|| async { first.health().handled == handled + 2 }).await;
     first.wait_for(one.head(), LONG).await.unwrap();

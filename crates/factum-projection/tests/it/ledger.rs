@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use factum_core::{Kernel, Position, RecordedEvent, Timestamp};
+use factum_kernel::{Kernel, Position, RecordedEvent, Timestamp};
 use factum_projection::{
     BuildError, ConsumerName, ConsumerOptions, Documents, DocumentsTx, FailurePolicy, HandleError,
     Index, Maintained, Projection, ReadModel,

@@ -1,6 +1,6 @@
 //! States folded on demand.
 
-use factum_core::{Matching, Position};
+use factum_kernel::{Matching, Position};
 use factum_projection::LiveState;
 use factum_testing::bank::AccountEvent;
 

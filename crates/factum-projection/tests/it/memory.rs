@@ -3,7 +3,7 @@
 
 use std::sync::atomic::Ordering;
 
-use factum_core::{
+use factum_kernel::{
     AppendBatch, Clock, Content, EventId, EventName, ExpectedVersion, NewEvent, RecordedEvent,
     StreamId, SystemClock,
 };

@@ -16,7 +16,7 @@ use std::{
     },
 };
 
-use factum_core::RecordedEvent;
+use factum_kernel::RecordedEvent;
 use factum_projection::{
     ConsumerState, HandleError, PostgresTarget, PostgresTx, Projection, StopReason,
 };

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use factum_core::{RecordedEvent, StreamId};
+use factum_kernel::{RecordedEvent, StreamId};
 use factum_projection::{
     ConsumerState, Documents, DocumentsTx, HandleError, Projection, ProjectionHandle, StopReason,
 };

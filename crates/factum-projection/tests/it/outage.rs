@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use factum_core::{
+use factum_kernel::{
     DocumentStore, ExecuteError, Kernel, Repository, RetryPolicy, StoreError, StoreErrorKind,
     SystemClock, TagKey,
 };

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, atomic::Ordering},
 };
 
-use factum_core::{KeyRange, Position, RecordedEvent, ScanQuery, StreamId, decode_event};
+use factum_kernel::{KeyRange, Position, RecordedEvent, ScanQuery, StreamId, decode_event};
 use factum_projection::{
     Build, Consumer, ConsumerHandle, ConsumerOptions, ConsumerState, Consumers, Documents,
     DocumentsTx, FailurePolicy, HandleError, PARTITIONS_MAX, Partitions, Projection, ReleaseError,

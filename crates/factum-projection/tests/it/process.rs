@@ -9,11 +9,11 @@ use std::{
     time::Duration,
 };
 
-use factum_core::{
+use factum_journal::{JournalOptions, JournalStore};
+use factum_kernel::{
     AppendBatch, Content, EventId, EventName, ExpectedVersion, IdSource, Kernel, NewEvent,
     StreamId, SystemIds, TagKey, Timestamp,
 };
-use factum_journal::{JournalOptions, JournalStore};
 use factum_projection::ConsumerHandle;
 use factum_sqlite::{SqliteOptions, SqliteStore};
 

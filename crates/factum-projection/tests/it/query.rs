@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use factum_core::{
+use factum_kernel::{
     Kernel, KeyRange, Position, RecordedEvent, ScanQuery, SystemClock, TagKey, Timestamp,
 };
 use factum_memory::MemoryStore;

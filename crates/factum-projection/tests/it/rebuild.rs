@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use factum_core::{KeyRange, ScanQuery};
+use factum_kernel::{KeyRange, ScanQuery};
 use factum_projection::{
     Build, BuildError, ConsumerState, Documents, Maintained, ModelQuery, ReadModel, Stale,
 };

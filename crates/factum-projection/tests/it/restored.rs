@@ -6,7 +6,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use factum_core::{
+use factum_kernel::{
     AppendBatch, AppendError, Appended, Content, EventId, EventName, EventStore, ExpectedVersion,
     Guarantees, Kernel, NewEvent, Page, Position, ReadQuery, RecordedEvent, StoreError,
     StreamChange, StreamId, StreamInfo, Timestamp,

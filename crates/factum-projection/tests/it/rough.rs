@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use factum_core::{
+use factum_kernel::{
     AppendBatch, AppendError, Category, Clock, Content, DocumentStore, EventId, EventName,
     EventStore, ExpectedVersion, IdSource, Kernel, NewEvent, Position, Query, ReadLog, ReadQuery,
     RecordedEvent, Scope, StoreErrorKind, StreamId, SystemClock, SystemIds, Tag,

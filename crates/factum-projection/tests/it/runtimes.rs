@@ -2,7 +2,7 @@
 
 use std::{sync::atomic::Ordering, time::Duration};
 
-use factum_core::{KeyRange, Revision, ScanQuery};
+use factum_kernel::{KeyRange, Revision, ScanQuery};
 use factum_projection::{BuildError, ConsumerHandle, ConsumerState, StopReason, WaitError};
 use factum_testing::bank::AccountEvent;
 use tokio::{runtime::Runtime, time::timeout};

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use factum_core::{
+use factum_kernel::{
     AppendBatch, Content, EventId, EventName, EventStore, ExpectedVersion, Kernel, NewEvent,
     Position, RecordedEvent, StreamId, Timestamp,
 };
@@ -190,7 +190,7 @@ impl World {
     /// What the read model must hold, or may lack from a poisoned event on.
     async fn expected(&self) -> Model {
         let mut model = Model::new();
-        let page = self.log.read(factum_core::ReadQuery::log().with_events_max(10_000)).await;
+        let page = self.log.read(factum_kernel::ReadQuery::log().with_events_max(10_000)).await;
         for event in page.unwrap().events {
             if event.name() == "account.deposited" {
                 let key = event.stream().key().to_owned();
@@ -340,7 +340,7 @@ async fn has_all(log: &MemoryStore, found: &Model, poisoned: &Waiting, through: 
     }
     let stored = stored_consumers(log).await.unwrap();
     let parked: Vec<_> = stored.iter().flat_map(|it| &it.dead_letters).collect();
-    let page = log.read(factum_core::ReadQuery::log().with_events_max(10_000)).await.unwrap();
+    let page = log.read(factum_kernel::ReadQuery::log().with_events_max(10_000)).await.unwrap();
     for event in page.events.iter().filter(|event| event.position() <= through) {
         let key = event.stream().key();
         let version = event.version().value();

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use factum_core::{
+use factum_kernel::{
     Cbor, Codec, ExpectedRevision, Kernel, KeyRange, Limits, ScanQuery, TagKey, Value, WriteBatch,
 };
 use factum_memory::{MemoryOptions, MemoryStore};

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use factum_core::{Kernel, StreamId, TagKey};
+use factum_kernel::{Kernel, StreamId, TagKey};
 use factum_projection::{
     ConsumerHandle, ConsumerName, ConsumerOptions, ConsumerState, Fence, Opened, Projection,
     ProjectionHandle, Save, StopReason, Target, TargetError,

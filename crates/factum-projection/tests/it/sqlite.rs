@@ -4,7 +4,7 @@ mod builds;
 
 use std::{collections::BTreeMap, env, path::PathBuf, sync::atomic::Ordering};
 
-use factum_core::RecordedEvent;
+use factum_kernel::RecordedEvent;
 use factum_projection::{HandleError, Projection, SqliteSynchronous, SqliteTarget, SqliteTx};
 use factum_testing::bank::AccountEvent;
 use rusqlite::{Connection, OpenFlags};

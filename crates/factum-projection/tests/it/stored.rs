@@ -2,7 +2,7 @@
 
 use std::{sync::atomic::Ordering, time::Duration};
 
-use factum_core::{ExpectedRevision, StreamId, WriteBatch};
+use factum_kernel::{ExpectedRevision, StreamId, WriteBatch};
 use factum_projection::{ConsumerState, Release, order_release, stored_consumers};
 use tokio::time::timeout;
 

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use factum_core::{
+use factum_kernel::{
     AppendBatch, Clock, EventId, ExpectedVersion, IdSource, Kernel, Metadata, Repository, StreamId,
     SystemClock, SystemIds, encode_event,
 };

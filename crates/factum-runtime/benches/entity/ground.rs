@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use factum_backend::{OpenContext, Registry, StoreUrl};
-use factum_core::{Durability, Kernel, ReadQuery, SystemClock, SystemIds, TagKey};
 use factum_journal::JournalKind;
+use factum_kernel::{Durability, Kernel, ReadQuery, SystemClock, SystemIds, TagKey};
 use factum_memory::MemoryKind;
 use factum_sqlite::SqliteKind;
 use tempfile::TempDir;

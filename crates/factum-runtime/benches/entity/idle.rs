@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use factum_core::{Kernel, Repository, TagKey};
+use factum_kernel::{Kernel, Repository, TagKey};
 use factum_memory::MemoryStore;
 use factum_runtime::{Entities, EntityOptions};
 use factum_testing::bank::Account;

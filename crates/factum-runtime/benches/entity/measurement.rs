@@ -8,7 +8,7 @@ mod recover;
 
 use std::{error::Error, time::Duration};
 
-use factum_core::{Clock, Monotonic, SystemClock};
+use factum_kernel::{Clock, Monotonic, SystemClock};
 use serde_json::Value;
 
 use self::arguments::Arguments;

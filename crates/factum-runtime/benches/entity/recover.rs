@@ -4,7 +4,7 @@
 //! decoded. Then all of them have a snapshot at their last event, and are loaded again, in turn
 //! with reads of that one document and of the page after it.
 
-use factum_core::{
+use factum_kernel::{
     AppendBatch, Clock, EncodeError, EventId, ExpectedVersion, IdSource, KeyRange, Metadata,
     Monotonic, NewEvent, ReadFrom, ReadQuery, Repository, ScanQuery, SnapshotPolicy, StreamId,
     StreamVersion, SystemClock, SystemIds, encode_event,

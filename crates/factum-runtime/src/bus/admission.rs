@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use factum_core::{Aggregate, Metadata};
+use factum_kernel::{Aggregate, Metadata};
 use tower_layer::Layer;
 use tower_service::Service;
 

@@ -2,7 +2,7 @@
 
 use std::{any::TypeId, collections::HashMap, fmt, future::poll_fn, sync::Arc};
 
-use factum_core::{Aggregate, Clock, Command, IdSource, Kernel, Metadata};
+use factum_kernel::{Aggregate, Clock, Command, IdSource, Kernel, Metadata};
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -30,7 +30,7 @@ use crate::{message::Outcome, order::CommandId};
 /// be written down, `layer(tower::util::BoxCloneSyncService::layer())` at the end makes it short.
 ///
 /// ```
-/// # use factum_core::{Metadata, Repository};
+/// # use factum_kernel::{Metadata, Repository};
 /// # use factum_runtime::{
 /// #     AdmissionLayer, CommandRouter, Commands, DispatchError, Entities, EntityOptions,
 /// #     MetricsLayer, TracingLayer,
@@ -42,8 +42,8 @@ use crate::{message::Outcome, order::CommandId};
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let store = std::sync::Arc::new(factum_memory::MemoryStore::new());
-/// # let kernel = factum_core::Kernel::new(store.clone(), store);
-/// # let kernel = kernel.with_tag_key(factum_core::TagKey::new([1; 32]));
+/// # let kernel = factum_kernel::Kernel::new(store.clone(), store);
+/// # let kernel = kernel.with_tag_key(factum_kernel::TagKey::new([1; 32]));
 /// # let repository = Repository::new(kernel.clone());
 /// # let accounts = Entities::<Account>::new(repository, EntityOptions::new());
 /// // An application has them as `app.commands()`.

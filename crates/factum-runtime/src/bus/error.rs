@@ -1,6 +1,6 @@
 //! Why a command has no outcome.
 
-use factum_core::ErrorKind;
+use factum_kernel::ErrorKind;
 
 use crate::error::EntityError;
 

@@ -20,10 +20,10 @@ use crate::order::CommandId;
 /// dispatched with an id keeps it; one without the entry is decided as often as it is sent.
 ///
 /// ```
-/// # use factum_core::{Kernel, Repository, TagKey};
+/// # use factum_kernel::{Kernel, Repository, TagKey};
 /// # use factum_runtime::{CommandRouter, Commands, Entities, EntityOptions};
 /// # use factum_testing::bank::{Account, AccountCommand};
-/// use factum_core::Metadata;
+/// use factum_kernel::Metadata;
 /// use factum_runtime::IdempotencyLayer;
 ///
 /// # #[tokio::main(flavor = "current_thread")]
@@ -50,7 +50,7 @@ pub struct IdempotencyLayer {
 }
 
 impl IdempotencyLayer {
-    /// Looks at the entry of the metadata's [free map](factum_core::Metadata::extra) with this
+    /// Looks at the entry of the metadata's [free map](factum_kernel::Metadata::extra) with this
     /// name.
     pub fn new(entry: &str) -> Self {
         Self { entry: entry.into() }

@@ -5,7 +5,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use factum_core::{Clock, Monotonic};
+use factum_kernel::{Clock, Monotonic};
 use metrics::{
     Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
@@ -50,7 +50,7 @@ const FAILURES: &str = "factum_command_failures_total";
 /// application serves:
 ///
 /// ```
-/// # use factum_core::{Kernel, Repository, TagKey};
+/// # use factum_kernel::{Kernel, Repository, TagKey};
 /// # use factum_runtime::{CommandRouter, Commands, Entities, EntityOptions, MetricsLayer};
 /// # use factum_testing::bank::{Account, AccountCommand};
 /// use metrics_exporter_prometheus::PrometheusBuilder;

@@ -2,7 +2,7 @@
 
 use std::{any::Any, fmt, sync::Arc};
 
-use factum_core::{Aggregate, Metadata, Uuid};
+use factum_kernel::{Aggregate, Metadata, Uuid};
 
 use crate::order::CommandId;
 

@@ -2,7 +2,7 @@
 
 use std::{any::Any, fmt};
 
-use factum_core::{Aggregate, Position, StreamVersion};
+use factum_kernel::{Aggregate, Position, StreamVersion};
 
 use super::error::BoxError;
 use crate::message::Outcome;

@@ -8,7 +8,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use factum_core::Aggregate;
+use factum_kernel::Aggregate;
 use tower_service::Service;
 
 use super::{
@@ -32,7 +32,7 @@ pub type CommandFuture<E = CommandError> =
 /// limits in front of it.
 ///
 /// ```
-/// # use factum_core::{Kernel, Repository, TagKey};
+/// # use factum_kernel::{Kernel, Repository, TagKey};
 /// # use factum_runtime::{Entities, EntityOptions};
 /// # use factum_testing::bank::{Account, AccountCommand};
 /// use factum_runtime::{CommandId, CommandOutcome, CommandRequest, CommandRouter};

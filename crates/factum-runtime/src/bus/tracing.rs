@@ -2,7 +2,7 @@
 
 use std::task::{Context, Poll};
 
-use factum_core::Position;
+use factum_kernel::Position;
 use tower_layer::Layer;
 use tower_service::Service;
 use tracing::{Instrument, Span, field::Empty};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use factum_core::Monotonic;
+use factum_kernel::Monotonic;
 
 /// How an entity or a worker that died is started again.
 ///

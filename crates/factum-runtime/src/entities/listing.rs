@@ -2,7 +2,7 @@
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 
-use factum_core::{Aggregate, Monotonic, StreamId, StreamVersion, Timestamp};
+use factum_kernel::{Aggregate, Monotonic, StreamId, StreamVersion, Timestamp};
 
 use super::Entities;
 use crate::{

@@ -1,6 +1,6 @@
 use std::error::Error;
 
-use factum_core::{
+use factum_kernel::{
     Cause, CodecError, EncodeError, ErrorKind, EventName, ExpectedVersion, LoadError, StoreError,
     StreamId, StreamVersion, VersionConflict,
 };

@@ -3,7 +3,7 @@
 
 use std::{mem, sync::Arc, time::Duration};
 
-use factum_core::{Clock, Monotonic, Timestamp};
+use factum_kernel::{Clock, Monotonic, Timestamp};
 
 use super::{
     state::{WorkerHealth, WorkerState},

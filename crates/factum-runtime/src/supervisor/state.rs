@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use factum_core::{ErrorKind, Timestamp};
+use factum_kernel::{ErrorKind, Timestamp};
 
 /// How a worker fares.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use factum_core::{Clock, ErrorKind, sentence};
+use factum_kernel::{Clock, ErrorKind, sentence};
 
 use super::{
     Shared,

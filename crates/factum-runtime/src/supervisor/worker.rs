@@ -2,7 +2,7 @@
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
-use factum_core::{Clock, Timestamp};
+use factum_kernel::{Clock, Timestamp};
 use tokio::sync::watch;
 
 use crate::cell::Restart;

@@ -3,11 +3,11 @@
 
 use std::{fmt::Debug, path::Path, sync::Arc};
 
-use factum_core::{
+use factum_journal::{JournalOptions, JournalStore};
+use factum_kernel::{
     Aggregate, DocumentStore, EventStore, Kernel, Metadata, Repository, RetryPolicy,
     SnapshotPolicy, SystemClock, TagKey, Transaction,
 };
-use factum_journal::{JournalOptions, JournalStore};
 use factum_memory::MemoryStore;
 use factum_runtime::{AskError, CommandId, Entities, EntityError};
 use factum_sqlite::{SqliteOptions, SqliteStore};
@@ -194,7 +194,7 @@ async fn transfer(bank: &Entities<Account>, from: &str, to: &str) -> bool {
         .await;
     match done {
         Ok(_) => true,
-        Err(factum_core::ExecuteError::Rejected(_)) => false,
+        Err(factum_kernel::ExecuteError::Rejected(_)) => false,
         Err(error) => panic!("nobody gives up: {error}"),
     }
 }

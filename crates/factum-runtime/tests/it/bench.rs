@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use factum_core::{Aggregate, Clock, Kernel, Repository, TagKey};
+use factum_kernel::{Aggregate, Clock, Kernel, Repository, TagKey};
 use factum_memory::{MemoryOptions, MemoryStore};
 use factum_runtime::{Entities, EntityOptions};
 use factum_testing::{
@@ -65,7 +65,7 @@ impl Bench {
     }
 }
 
-pub(crate) fn morning() -> factum_core::Timestamp {
+pub(crate) fn morning() -> factum_kernel::Timestamp {
     "2026-03-01T08:00:00Z".parse().unwrap()
 }
 

@@ -2,7 +2,7 @@
 
 use std::{future::Future, time::Duration};
 
-use factum_core::{Aggregate, EventStore, Metadata, ReadQuery, RecordedEvent, Uuid, sentence};
+use factum_kernel::{Aggregate, EventStore, Metadata, ReadQuery, RecordedEvent, Uuid, sentence};
 use factum_runtime::{
     AdmissionLayer, BoxError, CommandError, CommandId, CommandOutcome, CommandRequest,
     CommandResponse, CommandRouter, Commands, DispatchError, EntityError, IdempotencyLayer,

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 
-use factum_core::{Aggregate, Context, Decision, Verdict};
+use factum_kernel::{Aggregate, Context, Decision, Verdict};
 use factum_macros::Event;
 
 #[derive(Debug, Default, Clone, PartialEq)]
@@ -24,7 +24,7 @@ pub(crate) enum CounterCommand {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Event)]
-#[event(crate = factum_core)]
+#[event(crate = factum_kernel)]
 pub(crate) enum CounterEvent {
     Added,
     Poisoned,

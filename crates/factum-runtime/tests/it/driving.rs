@@ -12,7 +12,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use factum_core::{Clock, Monotonic, SystemClock, Timestamp};
+use factum_kernel::{Clock, Monotonic, SystemClock, Timestamp};
 use factum_runtime::{AskError, EntityError};
 use factum_testing::{Fault, bank::Account};
 use tokio::time::timeout;
@@ -129,7 +129,7 @@ async fn a_panic_in_the_work_is_not_the_callers() {
         let clock = Arc::new(Broken::default());
         let kernel = bench.kernel.clone().with_clock(clock.clone());
         let accounts = factum_runtime::Entities::<Account>::new(
-            factum_core::Repository::new(kernel),
+            factum_kernel::Repository::new(kernel),
             options(),
         );
         accounts.ask("ada", open("ada")).await.unwrap();

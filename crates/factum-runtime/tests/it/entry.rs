@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use factum_core::{
+use factum_kernel::{
     Aggregate, Attempts, Committing, DecisionModel, Drafted, ErrorKind, ExecuteError, Kernel,
     Metadata, ModelError, Repository, RetryPolicy, Transaction, execute_model,
 };

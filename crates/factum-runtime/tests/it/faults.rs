@@ -1,6 +1,6 @@
 //! A bank's day through entities on a store that loses requests and replies.
 
-use factum_core::RetryPolicy;
+use factum_kernel::RetryPolicy;
 use factum_runtime::{Entities, EntityOptions};
 use factum_testing::{
     FaultRates,
@@ -16,8 +16,8 @@ async fn a_rough_store_loses_doubles_and_reorders_nothing() {
     for seed in 0..20 {
         let bench = Bench::rough(seed, FaultRates::rough());
         let patient = RetryPolicy::new().with_conflicts_max(10_000).with_repeats_max(100);
-        let repository = factum_core::Repository::<Account>::new(bench.kernel.clone());
-        let snapshots = factum_core::SnapshotPolicy::every_events(7).with_kept(2);
+        let repository = factum_kernel::Repository::<Account>::new(bench.kernel.clone());
+        let snapshots = factum_kernel::SnapshotPolicy::every_events(7).with_kept(2);
         let repository = repository.with_retry(patient).with_snapshots(snapshots).unwrap();
         // Few fit into memory, and another set of entities is in the way.
         let small: EntityOptions = options().with_weight_max(64 * 700);

@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use factum_core::{Kernel, Repository};
+use factum_kernel::{Kernel, Repository};
 use factum_memory::MemoryStore;
 use factum_runtime::Entities;
 

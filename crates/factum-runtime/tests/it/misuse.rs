@@ -4,7 +4,7 @@ mod claim;
 
 use std::sync::Arc;
 
-use factum_core::{
+use factum_kernel::{
     ErrorKind, EventName, Kernel, METADATA_TEXT_BYTES_MAX, Matching, Metadata, Position,
     QUERY_ITEMS_MAX, Query, ReadQuery, TagKey,
 };

@@ -3,11 +3,11 @@
 
 use std::{path::Path, sync::Arc};
 
-use factum_core::{
+use factum_journal::{JournalOptions, JournalStore};
+use factum_kernel::{
     Aggregate, Context, Decision, EventStore, ExpectedVersion, Kernel, Matching, Metadata,
     Position, ReadQuery, Repository, RetryPolicy, StreamId, TagKey, Uuid, Verdict,
 };
-use factum_journal::{JournalOptions, JournalStore};
 use factum_macros::Event;
 use factum_runtime::{
     AskError, COMMAND_TAG, CommandId, Entities, EntityError, EntityOptions, OtherWriters, Outcome,
@@ -373,7 +373,7 @@ enum Collect {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Event)]
-#[event(crate = factum_core)]
+#[event(crate = factum_kernel)]
 enum CollectorEvent {
     Collected {
         #[event(tag)]

@@ -1,6 +1,6 @@
 //! Idle entities leave, and come back as they were.
 
-use factum_core::Clock;
+use factum_kernel::Clock;
 use factum_runtime::{ENTITY_BYTES, EntityInfo, EntityStatus};
 
 use crate::{

@@ -3,7 +3,7 @@
 mod bench;
 mod note;
 
-use factum_core::{ErrorKind, RetryPolicy, Timestamp};
+use factum_kernel::{ErrorKind, RetryPolicy, Timestamp};
 use factum_testing::Fault;
 
 use bench::{Bench, sender, tag_key};

@@ -12,7 +12,7 @@ use std::{
     task::Poll,
 };
 
-use factum_core::{IdSource, Kernel, Repository};
+use factum_kernel::{IdSource, Kernel, Repository};
 use factum_runtime::{AskError, Entities, EntityError};
 use factum_testing::{
     FaultRates, SeededIds,

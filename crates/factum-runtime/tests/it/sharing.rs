@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use factum_core::{Kernel, Repository, TagKey};
+use factum_kernel::{Kernel, Repository, TagKey};
 use factum_runtime::{Entities, OtherWriters};
 use factum_sqlite::{SqliteOptions, SqliteStore};
 use factum_testing::{
@@ -108,7 +108,7 @@ async fn what_a_repository_stores_beside_the_entities_is_seen() {
     accounts.ask("ada", AccountCommand::Withdraw { cents: 300 }).await.unwrap();
     repository.execute("ada", &DEPOSIT).await.unwrap();
     assert_eq!(accounts.state("ada").await.unwrap().state.balance_cents, 201);
-    repository.delete("ada", factum_core::ExpectedVersion::Any).await.unwrap();
+    repository.delete("ada", factum_kernel::ExpectedVersion::Any).await.unwrap();
     let gone = accounts.ask("ada", DEPOSIT).await.unwrap_err();
     assert_eq!(gone.rejection(), Some(&AccountRejection::NotOpen));
 }

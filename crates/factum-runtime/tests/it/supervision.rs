@@ -1,6 +1,6 @@
 //! Panics and failing stores: who is told, who is not, and who is given up.
 
-use factum_core::{Clock, Repository, Timestamp};
+use factum_kernel::{Clock, Repository, Timestamp};
 use factum_runtime::{AskError, Entities, EntityError, EntityStatus, Restart};
 use factum_testing::{Fault, FaultRates};
 
@@ -60,7 +60,7 @@ async fn one_that_keeps_dying_is_quarantined_and_its_siblings_never_notice() {
     assert_eq!(counters.entity("ill").unwrap().unwrap().status, EntityStatus::Quarantined);
     assert_eq!(counters.stats().quarantined, 1);
 
-    let stream = factum_core::ExpectedVersion::Any;
+    let stream = factum_kernel::ExpectedVersion::Any;
     sturdy.delete("ill", stream).await.unwrap();
     assert!(counters.release("ill").unwrap() && !counters.release("ill").unwrap());
     counters.ask("ill", CounterCommand::Add).await.unwrap();

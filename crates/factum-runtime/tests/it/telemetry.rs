@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use factum_core::Metadata;
+use factum_kernel::Metadata;
 use factum_runtime::{
     AdmissionLayer, CommandId, CommandRouter, Commands, MetricsLayer, TracingLayer,
 };

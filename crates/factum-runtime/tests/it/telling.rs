@@ -1,6 +1,6 @@
 //! Outcomes, replies, order, bounds.
 
-use factum_core::{At, Clock, Metadata, Position, StreamVersion};
+use factum_kernel::{At, Clock, Metadata, Position, StreamVersion};
 use factum_runtime::{AskError, EntityError, EntityOptions};
 use factum_testing::{
     Fault,

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use factum_core::{Clock, StoreError, SystemClock};
+use factum_kernel::{Clock, StoreError, SystemClock};
 use factum_runtime::{
     Restart, RestartPolicy, RestartStrategy, Supervisor, SupervisorError, Worker, WorkerHealth,
     WorkerState,

@@ -1,5 +1,5 @@
 use factum_backend::Candidate;
-use factum_core::{EventName, QueryItem, Tag};
+use factum_kernel::{EventName, QueryItem, Tag};
 use rusqlite::Connection;
 
 use super::*;

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use factum_core::{Clock, Monotonic, Timestamp};
+use factum_kernel::{Clock, Monotonic, Timestamp};
 use factum_sqlite::{SqliteOptions, SqliteStore};
 use factum_testing::conformance::{OpenError, Setup, Stores, Subject};
 use tempfile::TempDir;

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use factum_core::{
+use factum_kernel::{
     AppendBatch, EventStore, ExpectedVersion, Query, ReadQuery, StoreError, StoreErrorKind,
     StreamChange, Tag,
 };

@@ -1,6 +1,6 @@
 //! What is left when events are erased.
 
-use factum_core::{
+use factum_kernel::{
     AppendBatch, EventStore, ExpectedVersion, Position, ReadQuery, StreamChange, Tag,
 };
 
@@ -27,7 +27,8 @@ async fn ranges_are_merged_in_whatever_order_they_come() {
     assert_eq!((page.erased[0].first.value(), page.erased[0].last.value()), (3, 4));
     let page = fresh.store.read(ReadQuery::log().backward().with_events_max(1)).await.unwrap();
     assert_eq!((page.scanned_through.value(), page.erased.len()), (5, 0));
-    let back = ReadQuery::log().from(factum_core::ReadFrom::Position(Position::new(3))).backward();
+    let back =
+        ReadQuery::log().from(factum_kernel::ReadFrom::Position(Position::new(3))).backward();
     let page = fresh.store.read(back).await.unwrap();
     assert_eq!((page.erased[0].first.value(), page.erased[0].last.value()), (2, 3));
 }

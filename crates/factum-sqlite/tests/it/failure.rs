@@ -2,7 +2,7 @@
 
 use std::{error::Error, path::Path, time::Duration};
 
-use factum_core::{
+use factum_kernel::{
     AppendBatch, AppendError, DocumentStore, EventStore, ExpectedRevision, ExpectedVersion, Query,
     ReadQuery, StoreErrorKind, StreamChange, StreamVersion, Tag, WriteBatch, WriteError,
 };

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use factum_core::{
+use factum_kernel::{
     AppendBatch, Category, Clock, Content, EventId, EventName, ExpectedVersion, IdSource, NewEvent,
     StreamId, SystemClock, SystemIds, Tag,
 };

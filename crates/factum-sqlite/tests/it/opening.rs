@@ -3,7 +3,7 @@
 use std::{fs, path::Path, sync::Arc};
 
 use factum_backend::{OpenContext, OpenStore, Registry, StoreUrl};
-use factum_core::{
+use factum_kernel::{
     AppendError, Durability, EventStore, ReadQuery, StoreError, StoreErrorKind, SystemClock,
     SystemIds, Writers,
 };

@@ -1,6 +1,6 @@
 //! The store outside of a runtime.
 
-use factum_core::{DocumentStore, EventStore, ExpectedRevision, KeyRange, ReadQuery, WriteBatch};
+use factum_kernel::{DocumentStore, EventStore, ExpectedRevision, KeyRange, ReadQuery, WriteBatch};
 use factum_testing::drive;
 
 use crate::fresh::{Fresh, one};

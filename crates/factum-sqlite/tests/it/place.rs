@@ -7,7 +7,7 @@ use std::{
 };
 
 use factum_backend::OpenStore;
-use factum_core::{AppendError, EventStore, ReadQuery, StoreErrorKind};
+use factum_kernel::{AppendError, EventStore, ReadQuery, StoreErrorKind};
 use factum_sqlite::{Access, SqliteKind, SqliteOptions, SqliteStore};
 
 use crate::fresh::{Fresh, check_log, one, positions, reopen};

@@ -2,7 +2,7 @@
 
 use std::{env, path::Path, sync::Arc};
 
-use factum_core::{EventId, EventStore, StreamVersion};
+use factum_kernel::{EventId, EventStore, StreamVersion};
 use factum_testing::{ChildTest, PairWriter, Pairs, check_log, tell};
 
 use crate::fresh::{reopen, stream};

@@ -1,6 +1,6 @@
 //! Reads beside writes, and pages that look at much.
 
-use factum_core::{EventStore, Query, QueryItem, ReadQuery, Tag};
+use factum_kernel::{EventStore, Query, QueryItem, ReadQuery, Tag};
 
 use crate::fresh::{Fresh, one, pages, tagged};
 

@@ -1,6 +1,6 @@
 //! Versions of the tables.
 
-use factum_core::{EventStore, ReadQuery, StoreErrorKind};
+use factum_kernel::{EventStore, ReadQuery, StoreErrorKind};
 use factum_sqlite::{Access, SCHEMA_VERSION, SqliteOptions, SqliteStore};
 
 use crate::fresh::{Fresh, check_log, one, positions, raw};

@@ -5,7 +5,7 @@ use std::{
     fmt::Debug,
 };
 
-use factum_core::{
+use factum_kernel::{
     Aggregate, Context, EventStore, Metadata, Position, ReadQuery, StreamId, StreamVersion,
     Timestamp, Verdict, fold,
 };

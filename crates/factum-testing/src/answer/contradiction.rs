@@ -1,6 +1,6 @@
 //! What an answer can turn out to have been wrong about.
 
-use factum_core::{DecodeError, StoreError, StreamId, StreamVersion};
+use factum_kernel::{DecodeError, StoreError, StreamId, StreamVersion};
 
 /// An answer that the log contradicts.
 #[derive(Debug, thiserror::Error)]

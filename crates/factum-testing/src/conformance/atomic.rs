@@ -1,6 +1,6 @@
 //! Law 1: a batch is stored whole or not at all, over all its streams.
 
-use factum_core::{
+use factum_kernel::{
     AppendBatch, AppendCondition, AppendError, ExpectedVersion, Position, Query, ReadQuery,
     RecordedEvent,
 };

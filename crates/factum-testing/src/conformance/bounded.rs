@@ -1,6 +1,6 @@
 //! Law 13: everything has a limit, and what is refused changes nothing.
 
-use factum_core::{
+use factum_kernel::{
     AppendBatch, AppendCondition, AppendError, Content, EventName, ExpectedVersion, Metadata,
     NewEvent, Position, QUERY_ITEMS_MAX, Query, QueryItem, ReadQuery, RecordedEvent, TAGS_MAX, Tag,
     Timestamp,
@@ -274,7 +274,7 @@ pub(crate) async fn extreme_events_come_back_as_they_were(bench: Bench) -> CaseR
     let mut empty = trial.event();
     empty.payload = bytes::Bytes::new();
     // A UUID of another kind is an id as well.
-    empty.id = factum_core::EventId::new(uuid::Uuid::from_u128(7));
+    empty.id = factum_kernel::EventId::new(uuid::Uuid::from_u128(7));
     let id = format!("{}-{}", "c".repeat(64), "k".repeat(512));
     let batch = AppendBatch::new().write(stream(&id), exact(0), [full.clone(), empty.clone()]);
     trial.append(batch).await?;

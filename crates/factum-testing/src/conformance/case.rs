@@ -11,8 +11,8 @@ use super::{
 /// How long a case may take before it counts as hung.
 pub const CASE_TIME_MAX: Duration = Duration::from_secs(60);
 
-/// What a case tests: one of the laws on [`EventStore`](factum_core::EventStore), or those of
-/// [`DocumentStore`](factum_core::DocumentStore).
+/// What a case tests: one of the laws on [`EventStore`](factum_kernel::EventStore), or those of
+/// [`DocumentStore`](factum_kernel::DocumentStore).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Law {

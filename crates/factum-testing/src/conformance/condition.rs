@@ -1,6 +1,6 @@
 //! Law 7: a condition never lets a matching event through, and never fails without one.
 
-use factum_core::{
+use factum_kernel::{
     AppendBatch, AppendCondition, AppendError, EventName, ExpectedVersion, Position, Query,
     QueryItem,
 };

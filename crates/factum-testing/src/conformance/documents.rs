@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, ops::Deref};
 
 use bytes::Bytes;
-use factum_core::{
+use factum_kernel::{
     Direction, Document, DocumentStore, ExpectedRevision, KeyRange, Revision, ScanQuery,
     StoreErrorKind, WriteBatch, WriteError,
 };

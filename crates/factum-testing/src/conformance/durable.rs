@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use factum_core::{
+use factum_kernel::{
     AppendBatch, AppendError, Clock, ExpectedRevision, ExpectedVersion, Kernel, KeyRange, Position,
     Query, ReadError, ReadQuery, RecordedEvent, ScanQuery, Scope, StoreErrorKind, SubscribeFrom,
     Subscription, Timestamp, WriteBatch,
@@ -174,7 +174,7 @@ pub(crate) async fn closing_ends_subscriptions(bench: Bench) -> CaseResult {
 /// After an append returned, every read sees it, and so does `stream_info`.
 pub(crate) async fn an_acknowledged_event_is_read_at_once(bench: Bench) -> CaseResult {
     let trial = bench.open().await?;
-    let category = factum_core::Category::new("account").expect("a valid name");
+    let category = factum_kernel::Category::new("account").expect("a valid name");
     for round in 1..=20_u64 {
         let event = trial.tagged(&["owner:ada"]);
         let id = event.id;

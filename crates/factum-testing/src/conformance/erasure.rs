@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use factum_core::{
+use factum_kernel::{
     AppendBatch, AppendCondition, AppendError, Category, ExpectedVersion, Position, Query,
     ReadQuery, Retention, StoreErrorKind, StreamChange, StreamVersion,
 };

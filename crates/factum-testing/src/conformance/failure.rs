@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use factum_core::{AppendError, StoreError, WriteError};
+use factum_kernel::{AppendError, StoreError, WriteError};
 
 /// Why a case ended before its end.
 #[derive(Debug, Clone, PartialEq, Eq)]

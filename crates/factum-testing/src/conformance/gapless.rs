@@ -1,6 +1,6 @@
 //! Law 3: positions are 1, 2, 3, ... whatever fails between.
 
-use factum_core::{AppendBatch, AppendCondition, AppendError, Position, Query, QueryItem};
+use factum_kernel::{AppendBatch, AppendCondition, AppendError, Position, Query, QueryItem};
 
 use super::{
     failure::{CaseResult, ensure_eq},

@@ -4,7 +4,7 @@
 mod reference;
 mod step;
 
-use factum_core::{AppendBatch, AppendError, Appended, ReadQuery, StreamChange};
+use factum_kernel::{AppendBatch, AppendError, Appended, ReadQuery, StreamChange};
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
 use tokio::runtime::Handle;
 

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use factum_core::{
+use factum_kernel::{
     AppendBatch, Category, Direction, EventName, ExpectedVersion, Position, Query, QueryItem,
     ReadFrom, ReadQuery, RecordedEvent, StoreErrorKind, StreamChange, StreamVersion,
 };
@@ -164,7 +164,7 @@ pub(crate) async fn reads_begin_at_every_time(bench: Bench) -> CaseResult {
     let around = times
         .iter()
         .flat_map(|time| [time.saturating_sub(micro), *time, time.saturating_add(micro)]);
-    let ends = [factum_core::Timestamp::EPOCH, factum_core::Timestamp::MAX];
+    let ends = [factum_kernel::Timestamp::EPOCH, factum_kernel::Timestamp::MAX];
     for time in around.chain(ends) {
         for query in scopes() {
             let query = query.from(ReadFrom::Time(time)).with_events_max(2);

@@ -1,7 +1,7 @@
 //! Pages that pause: they end because the store has looked at many events, not because they are
 //! full.
 
-use factum_core::{
+use factum_kernel::{
     AppendBatch, Direction, ExpectedVersion, NewEvent, PAGE_EVENTS_MAX, Query, QueryItem, ReadQuery,
 };
 

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use factum_core::{
+use factum_kernel::{
     AppendBatch, Category, Clock, ExpectedVersion, Page, Position, Query, ReadQuery, RecordedEvent,
     SystemClock,
 };

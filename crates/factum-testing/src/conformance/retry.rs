@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use factum_core::{
+use factum_kernel::{
     AppendBatch, AppendCondition, Appended, ExpectedVersion, Position, Query, RETRY_WINDOW,
     StreamChange, StreamVersion,
 };

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use factum_core::{
+use factum_kernel::{
     AppendBatch, AppendCondition, AppendError, ExpectedRevision, ExpectedVersion, Position, Query,
     ReadQuery, StreamChange, StreamVersion, WriteBatch,
 };
@@ -140,7 +140,7 @@ pub(crate) async fn documents_are_shared_by_handles(bench: Bench) -> CaseResult 
     let (one, two) = bench.open_shared().await?;
     let one = &one.stores.documents;
     let two = &two.stores.documents;
-    let mut last = factum_core::Revision::ZERO;
+    let mut last = factum_kernel::Revision::ZERO;
     for round in 0..6 {
         let (writer, reader) = if round % 2 == 0 { (one, two) } else { (two, one) };
         let expected = ExpectedRevision::Exact(last);

@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use factum_core::{Clock, DocumentStore, EventStore};
+use factum_kernel::{Clock, DocumentStore, EventStore};
 
 /// Both halves of a store, opened.
 #[derive(Debug, Clone)]
@@ -74,7 +74,7 @@ pub trait Subject: Send + Sync + 'static {
 
     /// Opens the same data once more while the first handle is open, as another process would; and
     /// where nothing is yet, by several at once. Asked only of a store that claims
-    /// [`Writers::ManyProcesses`](factum_core::Writers).
+    /// [`Writers::ManyProcesses`](factum_kernel::Writers).
     ///
     /// # Errors
     /// Whatever keeps it from opening.

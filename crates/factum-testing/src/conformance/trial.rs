@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use factum_core::{
+use factum_kernel::{
     AppendBatch, AppendError, Appended, Clock, Content, Durability, EventId, EventName, EventStore,
     ExpectedVersion, Guarantees, IdSource, Monotonic, NewEvent, Page, Position, ReadQuery,
     RecordedEvent, StoreErrorKind, StreamChange, StreamId, StreamInfo, StreamVersion, SystemClock,
@@ -353,7 +353,7 @@ impl Trial {
     }
 
     pub(crate) async fn head(&self) -> CaseResult<Position> {
-        Ok(self.page(ReadQuery::log().from(factum_core::ReadFrom::End)).await?.head)
+        Ok(self.page(ReadQuery::log().from(factum_kernel::ReadFrom::End)).await?.head)
     }
 }
 

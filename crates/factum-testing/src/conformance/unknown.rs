@@ -3,7 +3,7 @@
 
 use std::{future::Future, pin::pin, task::Poll};
 
-use factum_core::{AppendBatch, AppendError, ExpectedVersion};
+use factum_kernel::{AppendBatch, AppendError, ExpectedVersion};
 
 use super::{
     failure::{CaseResult, ensure, ensure_eq},

@@ -1,6 +1,6 @@
 //! Law 2: versions are 1, 2, 3, ..., and what a writer may expect of them.
 
-use factum_core::{AppendBatch, ExpectedVersion, ReadFrom, ReadQuery, StreamVersion};
+use factum_kernel::{AppendBatch, ExpectedVersion, ReadFrom, ReadQuery, StreamVersion};
 
 use super::{
     failure::{CaseResult, ensure_eq},

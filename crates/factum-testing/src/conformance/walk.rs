@@ -1,6 +1,6 @@
 //! A whole read, page by page, with the checks that every page must pass.
 
-use factum_core::{
+use factum_kernel::{
     Direction, EventStore, Lineage, PAGE_EVENTS_MAX, Page, Position, ReadFrom, ReadQuery,
     RecordedEvent, Scope, StreamBounds, StreamVersion, Timestamp,
 };

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use factum_core::{
+use factum_kernel::{
     AppendBatch, AppendCondition, AppendError, Appended, ExpectedVersion, Position, Query,
     StreamBounds,
 };
@@ -166,14 +166,14 @@ impl Serial {
         }
     }
 
-    fn version(&self, stream: &factum_core::StreamId) -> StreamBounds {
+    fn version(&self, stream: &factum_kernel::StreamId) -> StreamBounds {
         let version = self.versions.get(stream.as_str()).copied().unwrap_or(0);
-        StreamBounds { version: factum_core::StreamVersion::new(version), ..Default::default() }
+        StreamBounds { version: factum_kernel::StreamVersion::new(version), ..Default::default() }
     }
 
     fn expectations(
         batch: &AppendBatch,
-    ) -> impl Iterator<Item = (&factum_core::StreamId, ExpectedVersion)> {
+    ) -> impl Iterator<Item = (&factum_kernel::StreamId, ExpectedVersion)> {
         let written = batch.writes().iter().map(|write| (&write.stream, write.expected));
         written.chain(batch.checks().iter().map(|check| (&check.stream, check.expected)))
     }

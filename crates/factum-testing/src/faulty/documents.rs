@@ -3,7 +3,7 @@
 use std::sync::{Arc, atomic::Ordering};
 
 use async_trait::async_trait;
-use factum_core::{
+use factum_kernel::{
     Clock, Document, DocumentStore, KeyRange, Revision, ScanPage, ScanQuery, StoreError,
     WriteBatch, WriteError,
 };

@@ -3,7 +3,7 @@
 use std::sync::{Arc, atomic::Ordering};
 
 use async_trait::async_trait;
-use factum_core::{
+use factum_kernel::{
     AppendBatch, AppendError, Appended, Clock, EventStore, Guarantees, Page, Position, ReadQuery,
     StoreError, StreamChange, StreamId, StreamInfo,
 };
@@ -16,7 +16,7 @@ use super::{Fault, FaultRates, Plan, refused, reply_lost, unavailable};
 ///
 /// ```
 /// use std::sync::{Arc, atomic::Ordering};
-/// use factum_core::{AppendBatch, AppendError, EventStore, SystemClock};
+/// use factum_kernel::{AppendBatch, AppendError, EventStore, SystemClock};
 /// use factum_testing::{Fault, FaultRates, FaultyStore};
 ///
 /// async fn lose_a_reply(store: Arc<dyn EventStore>, batch: AppendBatch) {

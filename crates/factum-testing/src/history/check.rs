@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use factum_core::{
+use factum_kernel::{
     Appended, EventId, NewEvent, Page, Position, RecordedEvent, StreamId, StreamVersion, Tag,
 };
 

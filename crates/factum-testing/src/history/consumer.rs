@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use factum_core::{Position, RecordedEvent, Scope, StreamId};
+use factum_kernel::{Position, RecordedEvent, Scope, StreamId};
 
 use super::Violation;
 use crate::scope::in_scope;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use factum_core::{
+use factum_kernel::{
     AppendBatch, AppendError, Appended, EventStore, Guarantees, Page, Position, ReadQuery,
     StoreError, StreamChange, StreamId, StreamInfo,
 };

@@ -1,6 +1,6 @@
 //! What a history can turn out to have broken.
 
-use factum_core::{EventId, Position, StoreError, StreamId, StreamVersion};
+use factum_kernel::{EventId, Position, StoreError, StreamId, StreamVersion};
 
 /// What is wrong with a log, or with what readers were given of it.
 #[derive(Debug, Clone, thiserror::Error)]

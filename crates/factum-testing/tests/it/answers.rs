@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use factum_core::{Kernel, Position, Repository, StreamVersion, SystemClock, TagKey};
+use factum_kernel::{Kernel, Position, Repository, StreamVersion, SystemClock, TagKey};
 use factum_testing::{
     Answer, AnswerSummary, Answers,
     bank::{Account, AccountCommand, AccountEvent, AccountRejection},

@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use factum_core::{Clock, EventId, IdSource, Monotonic, Timestamp};
+use factum_kernel::{Clock, EventId, IdSource, Monotonic, Timestamp};
 use factum_testing::{SeededIds, VirtualClock};
 
 const MINUTE: Duration = Duration::from_secs(60);

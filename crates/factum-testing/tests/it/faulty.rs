@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use factum_core::{
+use factum_kernel::{
     AppendBatch, AppendError, Clock, Content, DocumentStore, EventId, EventName, EventStore,
     ExecuteError, ExpectedRevision, ExpectedVersion, Kernel, KeyRange, Metadata, NewEvent, Query,
     ReadQuery, Repository, ScanQuery, Scope, StoreErrorKind, StreamId, SystemClock, TagKey,

@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use factum_core::{
+use factum_kernel::{
     Aggregate, CodecError, Content, Context, Decision, DecodeError, EncodedEvent, Event, EventName,
     EventType, InvalidTag, Matching, TagWriter,
 };
@@ -203,7 +203,7 @@ fn an_event_that_changes_in_its_codec_is_reported() {
         .without_encoding()
         .and([Forgetful(7)])
         .with_key("one")
-        .at(factum_core::Timestamp::from_micros(5))
+        .at(factum_kernel::Timestamp::from_micros(5))
         .when(7_u32)
         .then([Forgetful(7)]);
 }

@@ -1,7 +1,7 @@
 //! The history checker: for each way in which a log can be wrong, a log that is.
 
 use bytes::Bytes;
-use factum_core::{
+use factum_kernel::{
     AppendBatch, AppendError, Appended, Content, ErasedRange, EventHeader, EventId, EventName,
     ExpectedVersion, Lineage, NewEvent, Page, Position, RecordedEvent, Scope, StoreError, StreamId,
     StreamVersion, Timestamp,

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use factum_core::{
+use factum_kernel::{
     AppendBatch, Clock, Content, EventId, EventName, EventStore, ExpectedVersion, IdSource,
     NewEvent, ReadQuery, StreamChange, StreamId, SystemClock, SystemIds,
 };

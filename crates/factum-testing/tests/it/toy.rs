@@ -15,7 +15,7 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use factum_core::{
+use factum_kernel::{
     AppendBatch, AppendError, Appended, Clock, Document, Durability, EventStore, Guarantees,
     Limits, Lineage, Page, Position, ReadQuery, RecordedEvent, Scope, StoreError, StreamChange,
     StreamId, StreamInfo, Writers,
@@ -103,7 +103,7 @@ fn small_limits() -> Limits {
 }
 
 fn new_lineage() -> Lineage {
-    use factum_core::{IdSource, SystemClock, SystemIds};
+    use factum_kernel::{IdSource, SystemClock, SystemIds};
     Lineage::new(SystemIds.uuid(SystemClock.now()))
 }
 

@@ -6,7 +6,9 @@ mod moment;
 use std::time::Duration;
 
 use bytes::Bytes;
-use factum_core::{DocumentStore, KeyRange, ScanQuery, StoreError, StreamVersion, Timestamp, Uuid};
+use factum_kernel::{
+    DocumentStore, KeyRange, ScanQuery, StoreError, StreamVersion, Timestamp, Uuid,
+};
 use factum_runtime::{EntityInfo, EntityStats, WorkerHealth, WorkerState};
 use serde::{Deserialize, Serialize};
 

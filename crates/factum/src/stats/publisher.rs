@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use factum_core::{
+use factum_kernel::{
     DocumentStore, ExpectedRevision, Kernel, ScanQuery, StoreError, Timestamp, Uuid, WriteBatch,
     WriteError,
 };

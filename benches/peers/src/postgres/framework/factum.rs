@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use factum_core::{
+use factum_kernel::{
     AppendBatch, Content, EventId, EventName, EventStore, NewEvent, StreamId, StreamVersion,
 };
 use factum_postgres::{PostgresOptions, PostgresStore};

@@ -1,6 +1,6 @@
 //! A group is its members, one after another.
 
-use factum_core::{AppendBatch, ExpectedVersion};
+use factum_kernel::{AppendBatch, ExpectedVersion};
 use proptest::prelude::*;
 
 use super::{Log, event, exact, no_tag, short, stream, tag};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use factum_core::StreamId;
+use factum_kernel::StreamId;
 use sqlx::{AssertSqlSafe, Row, postgres::PgRow};
 
 use super::transaction::PostgresTx;

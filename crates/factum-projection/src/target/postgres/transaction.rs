@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use factum_core::{Clock, SystemClock};
+use factum_kernel::{Clock, SystemClock};
 use sqlx::{
     AssertSqlSafe, PgConnection, PgPool, Postgres, SqlSafeStr, pool::PoolConnection,
     postgres::PgTransactionManager,

@@ -3,7 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use bytes::Bytes;
-use factum_core::StreamId;
+use factum_kernel::StreamId;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior};
 
 use super::{SqliteSynchronous, build::BuildFile, fault};

@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use factum_core::RecordedEvent;
+use factum_kernel::RecordedEvent;
 use factum_projection::{
     BuildError, ConsumerHealth, ConsumerName, ConsumerState, HandleError, Maintained,
     PostgresTarget, PostgresTx, Projection, Target,

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
-use factum_core::StreamId;
+use factum_kernel::StreamId;
 use factum_projection::{ConsumerName, PostgresTarget, Save, Target, TargetSchema};
 use sqlx::{AssertSqlSafe, PgPool, postgres::PgPoolOptions};
 

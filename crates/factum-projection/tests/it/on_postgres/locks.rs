@@ -2,7 +2,7 @@
 
 use std::{fmt::Debug, time::Duration};
 
-use factum_core::{Clock, SystemClock};
+use factum_kernel::{Clock, SystemClock};
 use factum_projection::{ConsumerName, Fence, Opened, PostgresTarget, Target, TargetError};
 use sqlx::{PgConnection, PgPool};
 use tokio::task::JoinHandle;

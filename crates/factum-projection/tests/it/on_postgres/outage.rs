@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use factum_core::{Clock, RecordedEvent, SystemClock};
+use factum_kernel::{Clock, RecordedEvent, SystemClock};
 use factum_projection::{
     Consumer, ConsumerState, HandleError, PostgresTarget, PostgresTx, Projection,
 };

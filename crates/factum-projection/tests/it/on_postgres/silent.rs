@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use factum_core::RecordedEvent;
+use factum_kernel::RecordedEvent;
 use factum_projection::{
     ConsumerHealth, ConsumerOptions, ConsumerState, FailurePolicy, HandleError, PostgresTarget,
     PostgresTx, Projection, Save, StopReason, Target,

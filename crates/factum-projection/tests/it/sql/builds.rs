@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use factum_core::{Position, ReadQuery};
+use factum_kernel::{Position, ReadQuery};
 use factum_projection::{
     Build, BuildError, ConsumerName, ConsumerOptions, FailurePolicy, Fence, Maintained, Rebuild,
     Save, Target, TargetError,

@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use factum_core::RecordedEvent;
+use factum_kernel::RecordedEvent;
 use factum_projection::{
     BuildError, ConsumerName, ConsumerState, HandleError, Maintained, Projection, SqliteTarget,
     SqliteTx, Target,

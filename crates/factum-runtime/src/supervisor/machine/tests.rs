@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use factum_core::Monotonic;
+use factum_kernel::Monotonic;
 use proptest::{collection::vec, prelude::*};
 
 use super::{

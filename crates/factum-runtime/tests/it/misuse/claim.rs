@@ -1,6 +1,8 @@
 //! Rules that decide what they are told to, of an aggregate and of a model.
 
-use factum_core::{Aggregate, Context, Decision, DecisionModel, Matching, ModelDecision, Verdict};
+use factum_kernel::{
+    Aggregate, Context, Decision, DecisionModel, Matching, ModelDecision, Verdict,
+};
 use factum_macros::Event;
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
 
@@ -14,7 +16,7 @@ pub(super) struct Claim {
 }
 
 #[derive(Debug, Clone, Event)]
-#[event(crate = factum_core)]
+#[event(crate = factum_kernel)]
 pub(super) enum ClaimEvent {
     Hashed {
         #[event(tag, hashed)]

@@ -9,7 +9,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use factum_core::{
+use factum_kernel::{
     AppendBatch, AppendError, Appended, Clock, EventStore, Guarantees, Kernel, Metadata, Monotonic,
     Page, Position, ReadQuery, RecordedEvent, Repository, StoreError, StreamChange, StreamId,
     StreamInfo, TagKey, Timestamp,

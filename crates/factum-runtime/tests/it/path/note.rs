@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 
-use factum_core::{Aggregate, Context, DecisionModel, Matching, ModelDecision, Verdict};
+use factum_kernel::{Aggregate, Context, DecisionModel, Matching, ModelDecision, Verdict};
 use factum_macros::Event;
 
 pub(super) const OWNER: &str = "ada";
@@ -13,7 +13,7 @@ pub(super) const CATEGORY: &str = "note";
 pub(super) struct Take(pub(super) u64);
 
 #[derive(Debug, Clone, PartialEq, Event)]
-#[event(crate = factum_core)]
+#[event(crate = factum_kernel)]
 pub(super) enum NoteEvent {
     Taken {
         /// How many had been taken before.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use factum_core::{
+use factum_kernel::{
     AppendBatch, AppendError, Appended, Direction, EventHeader, EventId, ExpectedVersion, Position,
     ReadQuery, RecordedEvent, StreamChange, StreamId, StreamInfo, StreamVersion, StreamWrite,
     Timestamp, VersionConflict, Versions,

@@ -1,6 +1,6 @@
 //! The steps that sequences are made of.
 
-use factum_core::{
+use factum_kernel::{
     AppendBatch, AppendCondition, Category, ExpectedVersion, NewEvent, Position, Query, ReadFrom,
     ReadQuery, Retention, StreamChange, StreamVersion,
 };

@@ -1,7 +1,7 @@
 //! The toy's documents.
 
 use async_trait::async_trait;
-use factum_core::{
+use factum_kernel::{
     Direction, Document, DocumentStore, DocumentWrite, ExpectedRevision, KeyRange, Revision,
     ScanPage, ScanQuery, StoreError, WriteBatch, WriteError,
 };

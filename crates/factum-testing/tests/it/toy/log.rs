@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use factum_core::{
+use factum_kernel::{
     AppendBatch, AppendError, Appended, EventHeader, ExpectedVersion, Lineage, NewEvent, Position,
     Query, RETRY_WINDOW, RecordedEvent, Retention, StoreError, StreamBounds, StreamChange,
     StreamId, StreamInfo, StreamVersion, StreamWrite, Timestamp, VersionConflict,
@@ -438,10 +438,10 @@ fn matches(query: &Query, event: &RecordedEvent, flaw: Flaw) -> bool {
         return query.matches(event.name(), event.tags());
     }
     // Flawed: the name of a tag is enough.
-    let named = |tag: &factum_core::Tag| {
+    let named = |tag: &factum_kernel::Tag| {
         event.tags().any(|label| label.split(':').next() == Some(tag.name()))
     };
-    let typed = |types: &[factum_core::EventName]| {
+    let typed = |types: &[factum_kernel::EventName]| {
         types.is_empty() || types.iter().any(|name| name.as_str() == event.name())
     };
     query.items().iter().any(|item| typed(&item.types) && item.tags.iter().all(named))

@@ -1,6 +1,6 @@
 //! The toy's answers to reads.
 
-use factum_core::{
+use factum_kernel::{
     Direction, ErasedRange, PAGE_EVENTS_MAX, Page, Position, Query, QueryItem, ReadFrom, ReadQuery,
     RecordedEvent, Scope, StreamVersion,
 };
@@ -97,11 +97,11 @@ fn finds(query: &Query, event: &RecordedEvent, flaw: Flaw) -> bool {
         return query.matches(event.name(), event.tags());
     }
     // Flawed: one of the tags is enough.
-    let held = |tag: &factum_core::Tag| event.tags().any(|label| label == tag.as_str());
-    let typed = |types: &[factum_core::EventName]| {
+    let held = |tag: &factum_kernel::Tag| event.tags().any(|label| label == tag.as_str());
+    let typed = |types: &[factum_kernel::EventName]| {
         types.is_empty() || types.iter().any(|name| name.as_str() == event.name())
     };
-    let found = |tags: &[factum_core::Tag]| tags.is_empty() || tags.iter().any(held);
+    let found = |tags: &[factum_kernel::Tag]| tags.is_empty() || tags.iter().any(held);
     query.items().iter().any(|item| typed(&item.types) && found(&item.tags))
 }
 

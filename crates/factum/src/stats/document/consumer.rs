@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use factum_core::Timestamp;
+use factum_kernel::Timestamp;
 use factum_projection::{ConsumerHealth, ConsumerState};
 use serde::{Deserialize, Serialize};
 

@@ -1,6 +1,6 @@
 //! A moment as people read it, in JSON.
 
-use factum_core::Timestamp;
+use factum_kernel::Timestamp;
 use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
 pub(super) fn serialize<S: Serializer>(moment: &Timestamp, to: S) -> Result<S::Ok, S::Error> {

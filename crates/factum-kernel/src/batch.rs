@@ -1,0 +1,341 @@
+//! What is appended: one unit of atomicity over one or several streams.
+
+use std::{fmt, ops::Deref, sync::Arc};
+
+use crate::{
+    event::NewEvent,
+    position::Position,
+    query::{AppendCondition, QueryItem},
+    stream::StreamId,
+    time::Timestamp,
+    version::{ExpectedVersion, StreamVersion},
+};
+
+/// Events for one stream, and what is expected of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamWrite {
+    /// The stream that is written.
+    pub stream: StreamId,
+    /// What must be so of it before the batch. `Any` where an earlier write of the batch has the
+    /// same stream.
+    pub expected: ExpectedVersion,
+    /// At least one event.
+    pub events: Vec<NewEvent>,
+}
+
+/// A stream that is compared but not written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamCheck {
+    /// The stream that is compared.
+    pub stream: StreamId,
+    /// What must be so of it.
+    pub expected: ExpectedVersion,
+}
+
+/// One unit of atomicity: stored whole or not at all. Cheap to clone, because an unknown outcome
+/// is retried with the same batch.
+///
+/// Events get consecutive positions in the order in which they were added. A batch may return to a
+/// stream that it has written; only the first write of a stream says what is expected of it, later
+/// ones expect `Any`. A stream is either written or checked, and checked once.
+///
+/// ```
+/// use factum_kernel::{AppendBatch, ExpectedVersion, StreamId, StreamVersion};
+///
+/// # fn example(withdrawn: factum_kernel::NewEvent, deposited: factum_kernel::NewEvent)
+/// # -> Result<(), factum_kernel::InvalidStreamId> {
+/// let transfer = AppendBatch::new()
+///     .write(StreamId::new("account", "ada")?, StreamVersion::new(3), [withdrawn])
+///     .write(StreamId::new("account", "bob")?, StreamVersion::new(7), [deposited])
+///     .check(StreamId::new("bank", "main")?, ExpectedVersion::StreamExists);
+/// assert_eq!(transfer.event_count(), 2);
+/// # Ok(()) }
+/// ```
+///
+/// A batch that returns to a stream:
+///
+/// ```
+/// # use factum_kernel::{AppendBatch, ExpectedVersion, StreamId};
+/// # fn example(opened: factum_kernel::NewEvent, noted: factum_kernel::NewEvent,
+/// #     activated: factum_kernel::NewEvent) -> Result<(), factum_kernel::InvalidStreamId> {
+/// let ada = StreamId::new("account", "ada")?;
+/// let batch = AppendBatch::new()
+///     .write(ada.clone(), ExpectedVersion::NoStream, [opened])
+///     .write(StreamId::new("bank", "main")?, ExpectedVersion::Any, [noted])
+///     .write(ada, ExpectedVersion::Any, [activated]);
+/// assert_eq!(batch.writes().len(), 3);
+/// # Ok(()) }
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[must_use]
+pub struct AppendBatch {
+    parts: Arc<Parts>,
+    repeated: bool,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Parts {
+    writes: Vec<StreamWrite>,
+    checks: Vec<StreamCheck>,
+    conditions: Vec<AppendCondition>,
+}
+
+impl AppendBatch {
+    /// An empty batch. A store refuses one without events.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds events for a stream, after those that are here. A store refuses a later write of the
+    /// same stream that expects anything but `Any`.
+    pub fn write(
+        mut self,
+        stream: StreamId,
+        expected: impl Into<ExpectedVersion>,
+        events: impl IntoIterator<Item = NewEvent>,
+    ) -> Self {
+        let events = events.into_iter().collect();
+        self.parts_mut().writes.push(StreamWrite { stream, expected: expected.into(), events });
+        self
+    }
+
+    /// Adds events after those that are here, in the last write if that is of the same stream.
+    pub(crate) fn add_events(
+        &mut self,
+        stream: &StreamId,
+        expected: ExpectedVersion,
+        events: Vec<NewEvent>,
+    ) {
+        let writes = &mut self.parts_mut().writes;
+        match writes.last_mut() {
+            Some(last) if last.stream == *stream => last.events.extend(events),
+            _ => writes.push(StreamWrite { stream: stream.clone(), expected, events }),
+        }
+    }
+
+    pub(crate) fn add_condition(&mut self, condition: AppendCondition) {
+        self.parts_mut().conditions.push(condition);
+    }
+
+    /// Adds a stream that must be at a version but is not written.
+    pub fn check(mut self, stream: StreamId, expected: impl Into<ExpectedVersion>) -> Self {
+        self.parts_mut().checks.push(StreamCheck { stream, expected: expected.into() });
+        self
+    }
+
+    /// Adds a condition. Conditions are numbered from 0 in the order in which they were added.
+    pub fn unless(mut self, condition: AppendCondition) -> Self {
+        self.parts_mut().conditions.push(condition);
+        self
+    }
+
+    /// Adds everything in another batch, after what is here.
+    pub fn and(mut self, other: Self) -> Self {
+        self.repeated |= other.repeated;
+        let other = Arc::unwrap_or_clone(other.parts);
+        let parts = self.parts_mut();
+        parts.writes.extend(other.writes);
+        parts.checks.extend(other.checks);
+        parts.conditions.extend(other.conditions);
+        self
+    }
+
+    /// Says that this batch may have been stored already: the store looks for its event ids
+    /// before versions and conditions. Without it a batch that meets no obstacle is stored again;
+    /// see [`RETRY_WINDOW`](crate::RETRY_WINDOW).
+    pub fn repeated(mut self) -> Self {
+        self.repeated = true;
+        self
+    }
+
+    fn parts_mut(&mut self) -> &mut Parts {
+        Arc::make_mut(&mut self.parts)
+    }
+
+    /// The writes, in order; several of them may be of one stream.
+    pub fn writes(&self) -> &[StreamWrite] {
+        &self.parts.writes
+    }
+
+    /// The streams that are compared only.
+    pub fn checks(&self) -> &[StreamCheck] {
+        &self.parts.checks
+    }
+
+    /// The conditions, in order.
+    pub fn conditions(&self) -> &[AppendCondition] {
+        &self.parts.conditions
+    }
+
+    /// Whether it may have been stored already.
+    pub fn is_repeated(&self) -> bool {
+        self.repeated
+    }
+
+    /// Nothing in it at all.
+    pub fn is_empty(&self) -> bool {
+        *self.parts == Parts::default()
+    }
+
+    /// Every event, in the order of their positions to be.
+    pub fn events(&self) -> impl Iterator<Item = &NewEvent> {
+        self.parts.writes.iter().flat_map(|write| &write.events)
+    }
+
+    /// How many events it holds.
+    pub fn event_count(&self) -> usize {
+        self.parts.writes.iter().map(|write| write.events.len()).sum()
+    }
+
+    /// The types and tags in all conditions, as often as they are named; an item without any counts
+    /// as one.
+    pub fn name_count(&self) -> usize {
+        self.items().map(|item| (item.types.len() + item.tags.len()).max(1)).sum()
+    }
+
+    /// What the limits on a batch count, in bytes: the sizes of the events and their stream ids,
+    /// the ids of the streams that are checked, and the types and tags in the conditions.
+    pub fn size(&self) -> usize {
+        let write = |write: &StreamWrite| {
+            let ids = write.stream.as_str().len() * write.events.len();
+            ids + write.events.iter().map(NewEvent::size).sum::<usize>()
+        };
+        let names = |item: &QueryItem| {
+            let types = item.types.iter().map(|name| name.as_str().len()).sum::<usize>();
+            types + item.tags.iter().map(|tag| tag.as_str().len()).sum::<usize>()
+        };
+        let written = self.parts.writes.iter().map(write).sum::<usize>();
+        let checked = self.parts.checks.iter().map(|check| check.stream.as_str().len());
+        written + checked.sum::<usize>() + self.items().map(names).sum::<usize>()
+    }
+
+    fn items(&self) -> impl Iterator<Item = &QueryItem> {
+        self.parts.conditions.iter().flat_map(|condition| condition.fail_if_events_match.items())
+    }
+}
+
+/// The version that each write of a batch left its stream at, in the order of the writes: a slice
+/// that needs no memory of its own for a single write.
+#[derive(Clone)]
+pub struct Versions(Kept);
+
+#[derive(Clone)]
+enum Kept {
+    One(StreamVersion),
+    Many(Vec<StreamVersion>),
+}
+
+impl Deref for Versions {
+    type Target = [StreamVersion];
+
+    fn deref(&self) -> &[StreamVersion] {
+        match &self.0 {
+            Kept::One(version) => std::slice::from_ref(version),
+            Kept::Many(versions) => versions,
+        }
+    }
+}
+
+impl From<Vec<StreamVersion>> for Versions {
+    fn from(versions: Vec<StreamVersion>) -> Self {
+        Self(Kept::Many(versions))
+    }
+}
+
+impl FromIterator<StreamVersion> for Versions {
+    fn from_iter<I: IntoIterator<Item = StreamVersion>>(versions: I) -> Self {
+        let mut versions = versions.into_iter();
+        Self(match (versions.next(), versions.next()) {
+            (Some(only), None) => Kept::One(only),
+            (first, second) => {
+                Kept::Many(first.into_iter().chain(second).chain(versions).collect())
+            }
+        })
+    }
+}
+
+impl<'v> IntoIterator for &'v Versions {
+    type Item = &'v StreamVersion;
+    type IntoIter = std::slice::Iter<'v, StreamVersion>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl fmt::Debug for Versions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self).finish()
+    }
+}
+
+impl Eq for Versions {}
+
+impl<V: AsRef<[StreamVersion]> + ?Sized> PartialEq<V> for Versions {
+    fn eq(&self, other: &V) -> bool {
+        **self == *other.as_ref()
+    }
+}
+
+impl AsRef<[StreamVersion]> for Versions {
+    fn as_ref(&self) -> &[StreamVersion] {
+        self
+    }
+}
+
+/// What an append stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Appended {
+    /// The position of the batch's first event.
+    pub first: Position,
+    /// The position of its last; all between are the batch's.
+    pub last: Position,
+    /// The version that each write left its stream at, in the order of the batch's writes. If it
+    /// was stored by an earlier attempt and nothing of it is left in a stream of which no version
+    /// was expected: a version between its own and the next one that is left. Whoever expects it
+    /// conflicts.
+    pub versions: Versions,
+    /// When, by the store's clock.
+    pub recorded_at: Timestamp,
+    /// It was stored by an earlier attempt; these are that attempt's answers.
+    pub replayed: bool,
+}
+
+impl Appended {
+    /// The answer to a batch that was stored now.
+    pub fn new(first: Position, versions: Versions, recorded_at: Timestamp) -> Self {
+        Self { first, last: first, versions, recorded_at, replayed: false }
+    }
+
+    /// Sets how many events it is about, at least one.
+    #[must_use]
+    pub fn with_events(mut self, count: usize) -> Self {
+        self.last = self.first.plus(count.saturating_sub(1) as u64);
+        self
+    }
+
+    /// Says that an earlier attempt stored it.
+    #[must_use]
+    pub fn replayed(mut self) -> Self {
+        self.replayed = true;
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_a_slice_however_many_there_are() {
+        for count in 0..4 {
+            let plain: Vec<_> = (0..count).map(StreamVersion::new).collect();
+            let versions: Versions = plain.iter().copied().collect();
+            assert_eq!(versions, plain);
+            assert_eq!(versions, Versions::from(plain.clone()));
+            assert_eq!(format!("{versions:?}"), format!("{plain:?}"));
+            assert!(versions.into_iter().eq(&plain));
+        }
+    }
+}

@@ -1,0 +1,320 @@
+//! Load, decide, append, and again on a conflict: the way from a command to events.
+
+use std::{convert::Infallible, fmt, sync::Arc, time::Duration};
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{
+    aggregate::Aggregate,
+    batch::AppendBatch,
+    decision::Decision,
+    draft::Drafted,
+    encoder::Encoder,
+    error::{AppendError, StoreError},
+    execution::{AlongError, DeleteError, ExecuteError, Executed, unforeseen},
+    history::History,
+    kernel::Kernel,
+    load::{At, LoadError, Loaded, load},
+    metadata::Metadata,
+    proposal::{Committing, Proposal, Unsent},
+    retry::{Attempts, RetryPolicy},
+    schema::Event,
+    snapshot::{InvalidSnapshotPolicy, SnapshotPolicy, SnapshotStats, Snapshots},
+    store::{StreamChange, StreamInfo},
+    stream::{StreamId, may_be_category},
+    version::ExpectedVersion,
+};
+
+/// The aggregates of one kind. Cheap to clone.
+///
+/// ```
+/// use factum_kernel::Repository;
+/// use factum_testing::bank::{Account, AccountCommand};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let store = std::sync::Arc::new(factum_memory::MemoryStore::new());
+/// # let kernel = factum_kernel::Kernel::new(store.clone(), store);
+/// # let kernel = kernel.with_tag_key(factum_kernel::TagKey::new([1; 32]));
+/// let accounts = Repository::<Account>::new(kernel);
+/// # let email = "ada@example.org".to_owned();
+/// # accounts.execute("ada", &AccountCommand::Open { owner: "Ada".into(), email }).await?;
+/// let done = accounts.execute("ada", &AccountCommand::Deposit { cents: 500 }).await?;
+/// assert_eq!((done.state.balance_cents, done.version.value()), (500, 2));
+/// assert_eq!(accounts.load("ada").await?.state, done.state);
+/// # Ok(()) }
+/// ```
+#[must_use]
+pub struct Repository<A: Aggregate> {
+    kernel: Kernel,
+    retry: RetryPolicy,
+    pub(crate) snapshots: Option<Snapshots<A>>,
+}
+
+// A derived `Clone` would ask for `A: Clone`.
+impl<A: Aggregate> Clone for Repository<A> {
+    fn clone(&self) -> Self {
+        let kernel = self.kernel.clone();
+        let snapshots = self.snapshots.clone();
+        Self { kernel, retry: self.retry, snapshots }
+    }
+}
+
+impl<A: Aggregate> fmt::Debug for Repository<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = f.debug_struct("Repository");
+        out.field("category", &A::CATEGORY).field("retry", &self.retry).finish_non_exhaustive()
+    }
+}
+
+impl<A: Aggregate> Repository<A> {
+    /// The aggregates of a kind, without snapshots. A category that can't be one is refused by the
+    /// compiler.
+    pub fn new(kernel: Kernel) -> Self {
+        const {
+            assert!(
+                may_be_category(A::CATEGORY),
+                "CATEGORY has 1 to 64 letters, digits, '_' and '.'; write it with category!(..)"
+            );
+        }
+        Self { kernel, retry: RetryPolicy::new(), snapshots: None }
+    }
+
+    /// Sets how often and how fast executions try again.
+    pub fn with_retry(mut self, retry: RetryPolicy) -> Self {
+        self.retry = retry;
+        self
+    }
+
+    /// Keeps snapshots of the state.
+    ///
+    /// # Errors
+    /// A policy that makes no sense.
+    pub fn with_snapshots(mut self, policy: SnapshotPolicy) -> Result<Self, InvalidSnapshotPolicy>
+    where
+        A: Serialize + DeserializeOwned,
+    {
+        let documents = self.kernel.documents().clone();
+        self.snapshots = Some(Snapshots::new(policy.validate()?, documents));
+        Ok(self)
+    }
+
+    /// How snapshots have fared here and in clones; `None` where none are kept.
+    pub fn snapshot_stats(&self) -> Option<Arc<SnapshotStats>> {
+        self.snapshots.as_ref().map(|snapshots| snapshots.stats().clone())
+    }
+
+    /// How often and how fast executions try again.
+    pub fn retry(&self) -> RetryPolicy {
+        self.retry
+    }
+
+    /// The stream of a key.
+    ///
+    /// # Errors
+    /// A key or category that no stream can have.
+    pub fn stream(&self, key: &str) -> Result<StreamId, LoadError> {
+        Ok(StreamId::new(A::CATEGORY, key)?)
+    }
+
+    /// What it runs on.
+    pub fn kernel(&self) -> &Kernel {
+        &self.kernel
+    }
+
+    /// The state of an aggregate as it is. One that has no events is at version 0.
+    ///
+    /// # Errors
+    /// See [`LoadError`].
+    pub async fn load(&self, key: &str) -> Result<Loaded<A>, LoadError> {
+        self.load_at(key, At::Latest).await
+    }
+
+    /// The state of an aggregate as it was.
+    ///
+    /// # Errors
+    /// `Truncated` where the history of that moment is gone, else see [`LoadError`].
+    pub async fn load_at(&self, key: &str, at: At) -> Result<Loaded<A>, LoadError> {
+        load(&self.kernel, self.snapshots.as_ref(), &self.stream(key)?, at).await
+    }
+
+    /// The events of an aggregate that are kept, oldest first, page by page.
+    ///
+    /// # Errors
+    /// A key that no stream can have.
+    pub fn history(&self, key: &str) -> Result<History<A::Event>, LoadError> {
+        Ok(History::new(self.kernel.events().clone(), self.stream(key)?))
+    }
+
+    /// Executes a command: loads, decides, appends; on a conflict loads and decides again.
+    ///
+    /// # Errors
+    /// See [`ExecuteError`].
+    ///
+    /// # Cancel safety
+    /// A dropped future may or may not have stored the events.
+    pub async fn execute(
+        &self,
+        key: &str,
+        command: &A::Command,
+    ) -> Result<Executed<A>, ExecuteError<A::Rejection>> {
+        self.execute_with(key, command, &Metadata::default()).await
+    }
+
+    /// [`execute`](Self::execute), with metadata for the rule to see and the events to carry.
+    ///
+    /// # Errors
+    /// See [`ExecuteError`].
+    pub async fn execute_with(
+        &self,
+        key: &str,
+        command: &A::Command,
+        metadata: &Metadata,
+    ) -> Result<Executed<A>, ExecuteError<A::Rejection>> {
+        self.run(key, command, metadata, &AppendBatch::new()).await
+    }
+
+    /// [`execute_with`](Self::execute_with), and stores a batch of the caller's in the same
+    /// append, all or nothing, even if the command leads to no event: the aggregate's version is
+    /// checked then. The batch's events come after the command's. It must hold an event, or be
+    /// empty, and not write the aggregate's stream.
+    ///
+    /// # Errors
+    /// See [`AlongError`].
+    pub async fn execute_along(
+        &self,
+        key: &str,
+        command: &A::Command,
+        metadata: &Metadata,
+        along: &AppendBatch,
+    ) -> Result<Executed<A>, AlongError<A::Rejection>> {
+        if !along.is_empty() && along.event_count() == 0 {
+            let error = StoreError::invalid("the batch that rides along holds no events");
+            return Err(ExecuteError::from(error).into());
+        }
+        let stream = self.stream(key).map_err(ExecuteError::from)?;
+        if along.writes().iter().any(|write| write.stream == stream) {
+            // The answer is the state with the command's events only.
+            let error = StoreError::invalid(format!(
+                "the batch that rides along writes the aggregate's stream, let the command decide \
+                 those events: stream={stream}"
+            ));
+            return Err(ExecuteError::from(error).into());
+        }
+        self.run(key, command, metadata, along).await
+    }
+
+    async fn run<E>(
+        &self,
+        key: &str,
+        command: &A::Command,
+        metadata: &Metadata,
+        along: &AppendBatch,
+    ) -> Result<Executed<A>, E>
+    where
+        E: From<ExecuteError<A::Rejection>> + From<Unsent<A::Rejection>>,
+    {
+        let stream = self.stream(key).map_err(ExecuteError::from)?;
+        let mut attempts = Attempts::new(self.retry);
+        loop {
+            let draft = self.draft(&stream, &mut attempts).await;
+            let mut draft = draft.map_err(ExecuteError::from)?;
+            let Drafted::Taken(events) = draft.decide(self, command, metadata)? else {
+                unreachable!("the first command of a draft is not put off");
+            };
+            if events.is_empty() && along.is_empty() {
+                return Ok(draft.into_executed(None, events));
+            }
+            let committing = draft.commit_along(self, along.clone(), &mut attempts).await?;
+            if let Committing::Stored(appended) = committing {
+                if !events.is_empty() {
+                    draft.snapshot_if_due(self).await;
+                }
+                return Ok(draft.into_executed(Some(appended.last), events));
+            }
+        }
+    }
+
+    /// Loads for an execution: waits and tries again while the store is unavailable.
+    pub(crate) async fn load_for(
+        &self,
+        stream: &StreamId,
+        attempts: &mut Attempts,
+    ) -> Result<Loaded<A>, LoadError> {
+        let load = || load(&self.kernel, self.snapshots.as_ref(), stream, At::Latest);
+        self.kernel.patiently(attempts, LoadError::store_error, load).await
+    }
+
+    /// Erases an aggregate: its events and its snapshots. It begins anew with the next command;
+    /// deleting what is not there does nothing.
+    ///
+    /// # Errors
+    /// See [`DeleteError`].
+    pub async fn delete(
+        &self,
+        key: &str,
+        expected: ExpectedVersion,
+    ) -> Result<StreamInfo, DeleteError> {
+        let stream = StreamId::new(A::CATEGORY, key)?;
+        let change = StreamChange::Delete(expected);
+        let info = self.kernel.events().change(&stream, change).await?;
+        if let Some(snapshots) = &self.snapshots {
+            snapshots.clear(&stream).await?;
+        }
+        Ok(info)
+    }
+
+    /// Appends a summary of the state and erases what is before it: the aggregate loads as
+    /// before, its older history is gone for good.
+    ///
+    /// # Errors
+    /// `Invalid` for an aggregate without events, or whose [`Aggregate::summary`] is nothing or
+    /// not marked as one; else as [`execute`](Self::execute). `Store` and `Indeterminate` may come
+    /// when the summary is stored already and only the erasing is left: run it again.
+    pub async fn summarise(
+        &self,
+        key: &str,
+        metadata: &Metadata,
+    ) -> Result<StreamInfo, ExecuteError<Infallible>> {
+        let stream = self.stream(key)?;
+        let mut attempts = Attempts::new(self.retry);
+        loop {
+            let mut loaded = self.load_for(&stream, &mut attempts).await?;
+            let mut proposal = Proposal::<Infallible>::new();
+            let written = proposal.stream(stream.clone(), loaded.version.into());
+            let summary = Decision::from([summary_of(&stream, &loaded)?]);
+            let encoded = Encoder::new(&self.kernel, metadata).encode(summary)?;
+            encoded.fold(&mut loaded);
+            proposal.add(written, encoded.events);
+            let sent = proposal.send(AppendBatch::new(), &self.kernel, &mut attempts).await?;
+            if let Committing::Stored(appended) = sent {
+                let [version] = appended.versions[..] else {
+                    unreachable!("the proposal has one write")
+                };
+                assert_eq!(version, loaded.version, "history goes for the summary alone");
+                let change = StreamChange::TruncateBefore(version);
+                let changed = self.kernel.events().change(&stream, change).await;
+                return changed.map_err(|error| match error {
+                    AppendError::Indeterminate(error) => ExecuteError::Indeterminate(error),
+                    AppendError::Store(error) => ExecuteError::Store(error),
+                    // Nothing is expected of the stream.
+                    _ => ExecuteError::Store(unforeseen()),
+                });
+            }
+        }
+    }
+}
+
+/// How long a command that is stored waits for its snapshot to be written.
+pub(crate) const SNAPSHOT_WAIT_MAX: Duration = Duration::from_secs(2);
+
+/// The summary of a state. History must not go for an event that does not stand for it.
+fn summary_of<A: Aggregate>(stream: &StreamId, loaded: &Loaded<A>) -> Result<A::Event, StoreError> {
+    let problem = match loaded.state.summary() {
+        _ if loaded.last.is_none() => "there are no events to summarise",
+        None => "the aggregate defines no summary",
+        Some(event) if event.is_summary() => return Ok(event),
+        Some(_) => "the summary's variant is not marked #[event(summary)]",
+    };
+    Err(StoreError::invalid(format!("{problem}: stream={stream}")))
+}

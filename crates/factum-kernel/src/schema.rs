@@ -1,0 +1,502 @@
+//! What is stored of typed events: names, schema versions, and the way from bytes to types.
+
+use std::{
+    borrow::Cow,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use bytes::BytesMut;
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{
+    codec::{Cbor, Codec, CodecError, Json, Value},
+    event::{Content, EventName, NewEvent},
+    id::EventId,
+    kind::ErrorKind,
+    metadata::Metadata,
+    position::Position,
+    recorded::RecordedEvent,
+    tag::{InvalidTag, TagKey, TagWriter},
+};
+
+/// An event that can't be turned into bytes, or a guard that can't be turned into a query.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum EncodeError {
+    /// The codec refused a field.
+    #[error("event can't be encoded: {reason}: type={name}")]
+    Codec {
+        /// The stored name of its type.
+        name: EventName,
+        /// The codec's reason.
+        reason: CodecError,
+    },
+    /// A tag that can't be.
+    #[error(transparent)]
+    Tag(#[from] InvalidTag),
+    /// What was written does not read back as one event: stored, it would make its stream
+    /// unreadable.
+    #[error("event does not read back, see that its fields serialise both ways: {0}")]
+    NotReadable(DecodeError),
+    /// A guard, or the query of a decision model, that can match no event: it would protect
+    /// nothing.
+    #[error(
+        "a guard or the query of a model can match no event and would protect nothing, name types \
+         or tags that one event can have"
+    )]
+    MatchesNothing,
+}
+
+/// A stored event that this program can't read. Its reader stops or parks it; it never vanishes.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "event can't be decoded: {reason}: type={name} schema_version={schema_version} \
+     stream={stream} position={position}"
+)]
+pub struct DecodeError {
+    /// The stream that it is in; empty before it is appended.
+    pub stream: String,
+    /// Where it is; zero before it is appended.
+    pub position: Position,
+    /// The stored name of its type.
+    pub name: String,
+    /// The stored number of its schema.
+    pub schema_version: u32,
+    /// Why not.
+    pub reason: DecodeReason,
+}
+
+/// Why a stored event can't be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DecodeReason {
+    /// No variant has this name.
+    #[error("no variant has this name, add the variant or an upcaster for it")]
+    UnknownType,
+    /// A newer program wrote it.
+    #[error("a newer program wrote it, this one knows schema versions up to {0}")]
+    NewerSchema(u32),
+    /// Nothing leads from its schema version to the present one.
+    #[error(
+        "no upcaster leads from this schema version to {0}, write one: \
+         #[event(upcast(from = .., with = ..))]"
+    )]
+    NoUpcaster(u32),
+    /// An upcaster gave back what it got, or a circle of them never ends.
+    #[error("its upcasters never reach the present schema version")]
+    EndlessUpcast,
+    /// An upcaster said no.
+    #[error("its upcaster refused it, {0}")]
+    Upcast(String),
+    /// Nobody knows this content.
+    #[error("its content is {0}, which this enum's codec does not read")]
+    UnknownContent(Content),
+    /// The fields are not what the type expects.
+    #[error("{0}")]
+    Fields(CodecError),
+    /// An event of the present schema was read as none, or as several.
+    #[error("it reads as {0} events")]
+    NotOne(usize),
+}
+
+impl EncodeError {
+    /// What the caller can do.
+    pub fn kind(&self) -> ErrorKind {
+        ErrorKind::Invalid
+    }
+}
+
+impl DecodeError {
+    /// What the caller can do.
+    pub fn kind(&self) -> ErrorKind {
+        ErrorKind::Corrupt
+    }
+}
+
+impl DecodeReason {
+    /// What the caller can do.
+    pub fn kind(&self) -> ErrorKind {
+        ErrorKind::Corrupt
+    }
+}
+
+/// What is stored of an event's type, and where it is defined.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventType {
+    /// The stored name, `<prefix>.<variant>`.
+    pub name: EventName,
+    /// The number of its present schema.
+    pub schema_version: u32,
+    /// The enum that defines it, to find two with one name.
+    pub rust_type: &'static str,
+}
+
+/// An enum of events; `derive(Event)` writes it.
+///
+/// An enum of such enums (`#[event(flatten)]`) is one too, so that a reader of several aggregates
+/// names one type.
+pub trait Event: Sized + Send + Sync + 'static {
+    /// Every stored name of the enum: its variants', and old ones that its upcasters read.
+    fn types() -> Vec<EventType>;
+
+    /// The type of this event.
+    fn event_type(&self) -> EventType;
+
+    /// Whether a stored name belongs to this enum, be it present or one that upcasters read.
+    fn owns(name: &str) -> bool;
+
+    /// Whether it holds the whole folded state, so that older history may go.
+    fn is_summary(&self) -> bool;
+
+    /// Its labels.
+    ///
+    /// # Errors
+    /// A value that no tag can have, or a hashed tag where no key is set.
+    fn tags(&self, out: &mut TagWriter<'_>) -> Result<(), InvalidTag>;
+
+    /// Appends the bytes of its fields.
+    ///
+    /// # Errors
+    /// A value that the codec can't write.
+    fn encode(&self, out: &mut BytesMut) -> Result<Content, CodecError>;
+
+    /// Reads a stored event and gives what it is now: usually one event; through upcasters none
+    /// or several. In a flattened enum an upcaster stays within the enum that declares it.
+    ///
+    /// # Errors
+    /// See [`DecodeReason`]. What the sink was given before an error is to be thrown away.
+    fn decode(event: EncodedEvent<'_>, sink: &mut dyn FnMut(Self)) -> Result<(), DecodeError>;
+}
+
+/// Two enums store events under one name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "two event types have one stored name, set another with #[event(prefix = \"..\")] or \
+     #[event(name = \"..\")]: name={name} first={first} second={second}"
+)]
+pub struct DuplicateEventType {
+    /// The name.
+    pub name: EventName,
+    /// The enum that has it.
+    pub first: &'static str,
+    /// The enum that wants it too.
+    pub second: &'static str,
+}
+
+impl DuplicateEventType {
+    /// What the caller can do.
+    pub fn kind(&self) -> ErrorKind {
+        ErrorKind::Invalid
+    }
+}
+
+/// A command that can be stored: in the queue, or by a process manager. `derive(Command)` writes
+/// it.
+pub trait Command: Serialize + DeserializeOwned + Send + Sync + 'static {
+    /// The number of its present schema.
+    const SCHEMA_VERSION: u32;
+
+    /// The stored name of this command, `<prefix>.<variant>`.
+    fn name(&self) -> &'static str;
+}
+
+/// A typed event as it is appended, and as it will be read: what can't be read is not written,
+/// and what is folded is what every later load will fold.
+///
+/// # Errors
+/// See [`EncodeError`].
+pub(crate) fn encode_checked<E: Event>(
+    event: &E,
+    id: EventId,
+    metadata: &Metadata,
+    tag_key: Option<&TagKey>,
+) -> Result<(NewEvent, E), EncodeError> {
+    let new = encode_event(event, id, metadata, tag_key)?;
+    let mut read = Vec::with_capacity(1);
+    let encoded = EncodedEvent::of_new(&new);
+    E::decode(encoded.clone(), &mut |event| read.push(event)).map_err(EncodeError::NotReadable)?;
+    let count = read.len();
+    match (read.pop(), count) {
+        (Some(event), 1) => Ok((new, event)),
+        _ => Err(EncodeError::NotReadable(encoded.error(DecodeReason::NotOne(count)))),
+    }
+}
+
+/// A typed event as it is appended.
+///
+/// # Errors
+/// See [`EncodeError`].
+pub fn encode_event<E: Event>(
+    event: &E,
+    id: EventId,
+    metadata: &Metadata,
+    tag_key: Option<&TagKey>,
+) -> Result<NewEvent, EncodeError> {
+    let EventType { name, schema_version, .. } = event.event_type();
+    let mut payload = BytesMut::new();
+    let content = event
+        .encode(&mut payload)
+        .map_err(|reason| EncodeError::Codec { name: name.clone(), reason })?;
+    let mut tags = TagWriter::new(tag_key);
+    event.tags(&mut tags)?;
+    let mut new = NewEvent::new(id, name, content, payload.freeze());
+    new.schema_version = schema_version;
+    new.tags = tags.finish();
+    new.metadata = metadata.clone();
+    Ok(new)
+}
+
+/// Reads a recorded event as an event of an enum; see [`Event::decode`].
+///
+/// # Errors
+/// See [`DecodeReason`].
+pub fn decode_event<E: Event>(
+    recorded: &RecordedEvent,
+    sink: &mut dyn FnMut(E),
+) -> Result<(), DecodeError> {
+    E::decode(EncodedEvent::of(recorded), sink)
+}
+
+impl RecordedEvent {
+    /// What it is as an event of an enum: usually one; through upcasters none or several.
+    ///
+    /// # Errors
+    /// See [`DecodeReason`].
+    pub fn decode<E: Event>(&self) -> Result<Vec<E>, DecodeError> {
+        let mut events = Vec::with_capacity(1);
+        decode_event(self, &mut |event| events.push(event))?;
+        Ok(events)
+    }
+}
+
+/// What is to be decoded: a stored name, a schema version, and fields.
+#[derive(Debug, Clone)]
+pub struct EncodedEvent<'a> {
+    name: Cow<'a, str>,
+    schema_version: u32,
+    content: Content,
+    fields: Fields<'a>,
+    /// Where it was recorded, if it was.
+    place: Option<&'a RecordedEvent>,
+    /// How many upcasters it has been through.
+    depth: usize,
+    /// How many upcasters have run for the stored event that this one comes from.
+    steps: Option<Arc<AtomicUsize>>,
+}
+
+#[derive(Debug, Clone)]
+enum Fields<'a> {
+    Bytes(&'a [u8]),
+    Upcast(Value),
+}
+
+impl<'a> EncodedEvent<'a> {
+    /// A recorded event, as it was stored.
+    pub fn of(recorded: &'a RecordedEvent) -> Self {
+        Self {
+            name: Cow::Borrowed(recorded.name()),
+            schema_version: recorded.schema_version(),
+            content: recorded.content(),
+            fields: Fields::Bytes(recorded.payload()),
+            place: Some(recorded),
+            depth: 0,
+            steps: None,
+        }
+    }
+
+    fn of_new(event: &'a NewEvent) -> Self {
+        Self {
+            name: Cow::Borrowed(event.name.as_str()),
+            schema_version: event.schema_version,
+            content: event.content,
+            fields: Fields::Bytes(&event.payload),
+            place: None,
+            depth: 0,
+            steps: None,
+        }
+    }
+
+    /// The stored name of its type.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The number of its schema.
+    pub fn schema_version(&self) -> u32 {
+        self.schema_version
+    }
+
+    /// The error that it can't be decoded.
+    pub fn error(&self, reason: DecodeReason) -> DecodeError {
+        let (stream, position) = self.place.map_or_else(Default::default, |recorded| {
+            (recorded.stream().as_str().to_owned(), recorded.position())
+        });
+        let name = self.name.clone().into_owned();
+        let schema_version = self.schema_version;
+        DecodeError { stream, position, name, schema_version, reason }
+    }
+
+    /// Reads the fields as the stored content says; `C` reads contents that are not our own.
+    ///
+    /// # Errors
+    /// `UnknownContent`, or `Fields` with the codec's reason.
+    pub fn fields<C: Codec, T: DeserializeOwned>(&self) -> Result<T, DecodeError> {
+        let read = match (&self.fields, self.content) {
+            (Fields::Bytes(bytes), Content::Cbor) => Cbor::decode(bytes),
+            (Fields::Bytes(bytes), Content::Json) => Json::decode(bytes),
+            (Fields::Bytes(bytes), other) if other == C::CONTENT => C::decode(bytes),
+            (Fields::Upcast(value), Content::Cbor) => Cbor::from_value(value),
+            (Fields::Upcast(value), Content::Json) => Json::from_value(value),
+            (Fields::Upcast(value), other) if other == C::CONTENT => C::from_value(value),
+            (_, other) => return Err(self.error(DecodeReason::UnknownContent(other))),
+        };
+        read.map_err(|e| self.error(DecodeReason::Fields(e)))
+    }
+}
+
+/// An event of an old schema, on its way to the present one.
+///
+/// ```
+/// use factum_kernel::{OldEvent, Upcast, Value};
+///
+/// /// Schema 1 of a deposit had no currency; all of them were euros.
+/// fn add_currency(mut event: OldEvent) -> Result<Upcast, String> {
+///     event.set("currency", "EUR");
+///     Ok(event.next())
+/// }
+///
+/// let old = OldEvent::new("account.deposited", 1, [("cents", Value::from(5))]);
+/// let Ok(Upcast::One(new)) = add_currency(old) else { panic!("one event") };
+/// assert_eq!(new.schema_version, 2);
+/// assert_eq!(new.field("currency"), Some(&Value::from("EUR")));
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct OldEvent {
+    /// The stored name of its type; an upcaster may give it another.
+    pub name: String,
+    /// The number of its schema.
+    pub schema_version: u32,
+    /// Its fields: a map for variants with named fields, whatever the field is for one unnamed
+    /// field, an array for more.
+    pub fields: Value,
+}
+
+impl OldEvent {
+    /// An event with named fields.
+    pub fn new<'a>(
+        name: &str,
+        schema_version: u32,
+        fields: impl IntoIterator<Item = (&'a str, Value)>,
+    ) -> Self {
+        let fields = fields.into_iter().map(|(name, value)| (Value::from(name), value)).collect();
+        Self { name: name.into(), schema_version, fields: Value::Map(fields) }
+    }
+
+    fn entries(&self) -> &[(Value, Value)] {
+        self.fields.as_map().map_or(&[], Vec::as_slice)
+    }
+
+    /// The value of a named field.
+    pub fn field(&self, name: &str) -> Option<&Value> {
+        self.entries().iter().find(|(key, _)| key.as_text() == Some(name)).map(|(_, value)| value)
+    }
+
+    /// Sets a named field. Does nothing where the fields have no names.
+    pub fn set(&mut self, name: &str, value: impl Into<Value>) {
+        self.remove(name);
+        if let Some(entries) = self.fields.as_map_mut() {
+            entries.push((Value::from(name), value.into()));
+        }
+    }
+
+    /// Takes a named field out.
+    pub fn remove(&mut self, name: &str) -> Option<Value> {
+        let entries = self.fields.as_map_mut()?;
+        let at = entries.iter().position(|(key, _)| key.as_text() == Some(name))?;
+        Some(entries.remove(at).1)
+    }
+
+    /// Gives a named field another name, if it is there.
+    pub fn rename(&mut self, from: &str, to: &str) {
+        if let Some(value) = self.remove(from) {
+            self.set(to, value);
+        }
+    }
+
+    /// The same event at the next schema version.
+    #[must_use]
+    pub fn next(mut self) -> Upcast {
+        self.schema_version += 1;
+        Upcast::One(self)
+    }
+}
+
+/// What an upcaster made of an old event.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Upcast {
+    /// One event of a later schema, or of another name.
+    One(OldEvent),
+    /// Several, in this order.
+    Many(Vec<OldEvent>),
+    /// Nothing; the event means nothing any more.
+    Drop,
+}
+
+/// One step from an old event schema to the next. Pure; an `Err` makes the event undecodable.
+pub type Upcaster = fn(OldEvent) -> Result<Upcast, String>;
+
+/// More steps than this one after another are a circle.
+const UPCAST_DEPTH_MAX: usize = 64;
+/// More steps than this for one stored event are events that split again and again.
+const UPCAST_STEPS_MAX: usize = 10_000;
+
+/// Takes an event one step on and decodes what came of it. `current` is the schema version that
+/// the type has now; `steps` are its upcasters by the version they start from.
+///
+/// # Errors
+/// See [`DecodeReason`].
+pub fn upcast_event<C: Codec, E: Event>(
+    event: &EncodedEvent<'_>,
+    current: u32,
+    steps: &[(u32, Upcaster)],
+    sink: &mut dyn FnMut(E),
+) -> Result<(), DecodeError> {
+    let from = event.schema_version;
+    if from > current {
+        return Err(event.error(DecodeReason::NewerSchema(current)));
+    }
+    let Some((_, step)) = steps.iter().find(|(start, _)| *start == from) else {
+        return Err(event.error(DecodeReason::NoUpcaster(current)));
+    };
+    let taken = event.steps.clone().unwrap_or_default();
+    let so_far = taken.fetch_add(1, Ordering::Relaxed);
+    if event.depth >= UPCAST_DEPTH_MAX || so_far >= UPCAST_STEPS_MAX {
+        return Err(event.error(DecodeReason::EndlessUpcast));
+    }
+    let fields = match &event.fields {
+        Fields::Upcast(value) => value.clone(),
+        Fields::Bytes(_) => event.fields::<C, Value>()?,
+    };
+    let old = OldEvent { name: event.name.clone().into_owned(), schema_version: from, fields };
+    let results = match step(old).map_err(|e| event.error(DecodeReason::Upcast(e)))? {
+        Upcast::One(one) => vec![one],
+        Upcast::Many(many) => many,
+        Upcast::Drop => vec![],
+    };
+    for result in results {
+        let next = EncodedEvent {
+            name: Cow::Owned(result.name),
+            schema_version: result.schema_version,
+            content: event.content,
+            fields: Fields::Upcast(result.fields),
+            place: event.place,
+            depth: event.depth + 1,
+            steps: Some(taken.clone()),
+        };
+        E::decode(next, sink)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,221 @@
+//! Time, and the only way to it.
+
+use std::{
+    fmt,
+    str::FromStr,
+    sync::OnceLock,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::kind::ErrorKind;
+
+/// A moment: microseconds since 1970-01-01 UTC, from then to the year 9999.
+///
+/// ```
+/// use factum_kernel::Timestamp;
+///
+/// let moment: Timestamp = "2026-01-31T08:00:00Z".parse().unwrap();
+/// assert_eq!(moment.to_string(), "2026-01-31T08:00:00.000000Z");
+/// ```
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+#[serde(from = "u64")]
+pub struct Timestamp(u64);
+
+/// 9999-12-30T22:00:00Z, the last moment that RFC 3339 and `jiff` can both write.
+const MICROS_MAX: u64 = 253_402_207_200_000_000;
+
+impl Timestamp {
+    /// 1970-01-01T00:00:00Z.
+    pub const EPOCH: Self = Self(0);
+    /// The last moment there is.
+    pub const MAX: Self = Self(MICROS_MAX);
+
+    /// The moment this many microseconds after the epoch, or [`Timestamp::MAX`].
+    pub const fn from_micros(micros: u64) -> Self {
+        Self(if micros > MICROS_MAX { MICROS_MAX } else { micros })
+    }
+
+    /// Microseconds since the epoch.
+    pub const fn as_micros(self) -> u64 {
+        self.0
+    }
+
+    /// Whole milliseconds since the epoch, as a UUIDv7 counts.
+    pub const fn as_millis(self) -> u64 {
+        self.0 / 1_000
+    }
+
+    /// This moment and a while, at most [`Timestamp::MAX`].
+    #[must_use]
+    pub fn saturating_add(self, duration: Duration) -> Self {
+        let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        Self::from_micros(self.0.saturating_add(micros))
+    }
+
+    /// This moment less a while, at least the epoch.
+    #[must_use]
+    pub fn saturating_sub(self, duration: Duration) -> Self {
+        let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        Self(self.0.saturating_sub(micros))
+    }
+
+    /// The time from `earlier` to this one; zero if `earlier` is later. For times that are stored:
+    /// the clock may have been set since, so a wait is measured by [`Clock::monotonic`].
+    pub fn saturating_since(self, earlier: Self) -> Duration {
+        Duration::from_micros(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// As [`Timestamp::from_micros`], for what was stored.
+impl From<u64> for Timestamp {
+    fn from(micros: u64) -> Self {
+        Self::from_micros(micros)
+    }
+}
+
+impl From<SystemTime> for Timestamp {
+    fn from(time: SystemTime) -> Self {
+        let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self::EPOCH.saturating_add(since)
+    }
+}
+
+impl From<Timestamp> for SystemTime {
+    fn from(time: Timestamp) -> Self {
+        UNIX_EPOCH + Duration::from_micros(time.0)
+    }
+}
+
+impl fmt::Display for Timestamp {
+    /// RFC 3339 in UTC with six decimals, so that texts sort as the moments do.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let micros = i64::try_from(self.0).expect("a timestamp is at most the year 9999");
+        let moment = jiff::Timestamp::from_microsecond(micros).expect("in jiff's range");
+        write!(f, "{moment:.6}")
+    }
+}
+
+/// A text that is no moment.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not a time such as 2026-01-31T08:00:00Z, from 1970 on: text={0:?}")]
+pub struct InvalidTimestamp(String);
+
+impl InvalidTimestamp {
+    /// What the caller can do.
+    pub fn kind(&self) -> ErrorKind {
+        ErrorKind::Invalid
+    }
+}
+
+impl FromStr for Timestamp {
+    type Err = InvalidTimestamp;
+
+    /// Reads RFC 3339, any offset.
+    fn from_str(text: &str) -> Result<Self, InvalidTimestamp> {
+        let bad = || InvalidTimestamp(text.chars().take(80).collect());
+        let moment: jiff::Timestamp = text.parse().map_err(|_| bad())?;
+        let micros = u64::try_from(moment.as_microsecond()).map_err(|_| bad())?;
+        if micros > MICROS_MAX { Err(bad()) } else { Ok(Self(micros)) }
+    }
+}
+
+/// A reading of a clock that never goes back and is never set: the time since a start that means
+/// nothing. Only the difference of two readings of the same clock says something.
+///
+/// ```
+/// use std::time::Duration;
+/// use factum_kernel::{Clock, SystemClock};
+///
+/// let begun = SystemClock.monotonic();
+/// let spent: Duration = SystemClock.monotonic().saturating_since(begun);
+/// assert!(spent < Duration::from_secs(60));
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Monotonic(u64);
+
+impl Monotonic {
+    /// The start of the clock.
+    pub const START: Self = Self(0);
+    /// The last reading there is, after 584 years.
+    pub const MAX: Self = Self(u64::MAX);
+
+    /// This reading and a while, at most [`Monotonic::MAX`].
+    #[must_use]
+    pub fn saturating_add(self, duration: Duration) -> Self {
+        let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        Self(self.0.saturating_add(nanos))
+    }
+
+    /// The time from `earlier` to this reading; zero if `earlier` is later.
+    pub const fn saturating_since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// The only way to the time. Tests put a clock of their own in its place.
+#[async_trait]
+pub trait Clock: fmt::Debug + Send + Sync + 'static {
+    /// The moment it is, to be stored or shown. May go back or leap, as real clocks do; a log's
+    /// times don't go back.
+    fn now(&self) -> Timestamp;
+
+    /// A reading to measure durations by: it passes as [`sleep`](Self::sleep) does, and nothing
+    /// that happens to [`now`](Self::now) changes it.
+    fn monotonic(&self) -> Monotonic;
+
+    /// Completes when [`monotonic`](Self::monotonic) has passed by a duration.
+    async fn sleep(&self, duration: Duration);
+}
+
+/// The machine's clock. `sleep` needs a tokio runtime with time enabled. Where the machine sleeps,
+/// `monotonic` may stand still.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemClock;
+
+#[async_trait]
+impl Clock for SystemClock {
+    #[expect(clippy::disallowed_methods, reason = "this is the seam behind which the clock is")]
+    fn now(&self) -> Timestamp {
+        SystemTime::now().into()
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "this is the seam behind which the clock is")]
+    fn monotonic(&self) -> Monotonic {
+        static START: OnceLock<Instant> = OnceLock::new();
+        let start = *START.get_or_init(Instant::now);
+        Monotonic::START.saturating_add(start.elapsed())
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "this is the seam behind which the clock is")]
+    async fn sleep(&self, duration: Duration) {
+        tokio::time::sleep(duration).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_and_moment_agree_over_the_whole_range() {
+        for micros in [0, 1, 1_767_225_600_123_456, MICROS_MAX] {
+            let moment = Timestamp::from_micros(micros);
+            assert_eq!(moment.to_string().parse(), Ok(moment));
+        }
+        assert_eq!(Timestamp::from_micros(u64::MAX), Timestamp::MAX);
+        let stored: Timestamp = serde_json::from_str("18446744073709551615").unwrap();
+        assert_eq!(stored.to_string(), Timestamp::MAX.to_string(), "also out of hostile bytes");
+    }
+
+    #[test]
+    fn what_is_no_moment_is_refused() {
+        for text in ["", "yesterday", "1969-12-31T23:59:59Z", "2026-02-30T00:00:00Z"] {
+            assert!(text.parse::<Timestamp>().is_err(), "{text}");
+        }
+    }
+}
