@@ -135,7 +135,7 @@ async fn live_on(work: &Work, args: &DemoArgs, found: Found) -> Result<Lived, Fa
     progress.finish();
     // Commands that wait for one account give up together, over one conflict.
     let conflicts = work.bank.conflicts().saturating_sub(tally.given_up);
-    let running = work.bank.entities.stats();
+    let running = work.bank.accounts.stats();
     Ok(Lived { tally, conflicts, running, elapsed: begun.elapsed() })
 }
 

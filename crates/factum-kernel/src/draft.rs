@@ -142,6 +142,11 @@ impl<A: Aggregate> Draft<A> {
         self.guards.is_empty().then_some(&*self)
     }
 
+    /// Its stream.
+    pub fn stream(&self) -> &StreamId {
+        &self.stream
+    }
+
     /// The version behind the draft's events.
     pub fn version(&self) -> StreamVersion {
         self.loaded.version

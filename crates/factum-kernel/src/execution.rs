@@ -11,6 +11,7 @@ use crate::{
     proposal::{Along, Unsent},
     schema::EncodeError,
     stream::InvalidStreamId,
+    transaction::StepRejected,
     version::StreamVersion,
 };
 
@@ -103,6 +104,65 @@ impl<R: Error + 'static> From<Unsent<R>> for AlongError<R> {
                 Self::Condition { condition, position }
             }
             other => Self::Execute(other.into()),
+        }
+    }
+}
+
+/// Why a transaction was not stored, or is not known to be.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TransactionError {
+    /// A step was rejected. Nothing was stored.
+    #[error(transparent)]
+    Rejected(StepRejected),
+    /// Others were first, again and again, or an aggregate is not at the version that the caller
+    /// expects. Nothing was stored.
+    #[error(transparent)]
+    Conflict(VersionConflict),
+    /// Others appended to what a model had read, again and again. Nothing was stored; try later.
+    #[error("others appended to what the decision depends on: position={position}")]
+    Overtaken {
+        /// An event that it had not seen.
+        position: Position,
+    },
+    /// An aggregate does not load, or a stream of a decision can't be.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// An event, a guard or a query can't be written down.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+    /// It may or may not be stored: every repeat failed too. Load to see.
+    #[error("the outcome is unknown")]
+    Indeterminate(#[source] StoreError),
+    /// The store. Nothing was stored.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl TransactionError {
+    /// What the caller can do.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Rejected(error) => error.kind(),
+            Self::Conflict(error) => error.kind(),
+            Self::Overtaken { .. } => ErrorKind::Conflict,
+            Self::Load(error) => error.kind(),
+            Self::Encode(error) => error.kind(),
+            Self::Indeterminate(_) => ErrorKind::Unknown,
+            Self::Store(error) => error.kind().into(),
+        }
+    }
+}
+
+impl From<Unsent<StepRejected>> for TransactionError {
+    fn from(error: Unsent<StepRejected>) -> Self {
+        match error {
+            Unsent::Rejected(rejected) => Self::Rejected(rejected),
+            Unsent::Conflict(conflict) => Self::Conflict(conflict),
+            Unsent::Overtaken(position) => Self::Overtaken { position },
+            Unsent::Indeterminate(error) => Self::Indeterminate(error),
+            Unsent::Store(error) => Self::Store(error),
+            Unsent::Along(_) => Self::Store(unforeseen()),
         }
     }
 }

@@ -59,7 +59,7 @@ pub use document::{
 pub use draft::{Draft, Drafted, Tail};
 pub use error::{AppendError, StoreError, StoreErrorKind, VersionConflict, WriteError};
 pub use event::{Content, EVENT_NAME_BYTES_MAX, EventName, InvalidEventName, NewEvent};
-pub use execution::{AlongError, DeleteError, ExecuteError, Executed};
+pub use execution::{AlongError, DeleteError, ExecuteError, Executed, TransactionError};
 pub use guarantee::{Durability, Guarantees, Limits, POLL_OWN, POLL_SHARED, Writers};
 pub use history::{History, HistoryEntry};
 pub use id::{EventId, IdSource, SystemIds};
@@ -67,7 +67,7 @@ pub use kernel::Kernel;
 pub use kind::{Cause, ErrorKind, sentence};
 pub use load::{At, LoadError, Loaded};
 pub use metadata::{METADATA_TEXT_BYTES_MAX, Metadata};
-pub use model::{Decided, DecisionModel, ModelDecision, ModelError, execute_model};
+pub use model::{DecisionModel, ModelDecision};
 pub use page::{Page, StreamBounds};
 pub use position::{ErasedRange, Lineage, Position};
 pub use proposal::Committing;

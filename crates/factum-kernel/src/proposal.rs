@@ -28,9 +28,19 @@ pub(crate) struct Proposal<R> {
 
 struct Proposed {
     id: StreamId,
-    /// What it was when it was loaded.
+    /// What it was when it was loaded, or what the caller expects.
     expected: ExpectedVersion,
     is_written: bool,
+    standing: Standing,
+}
+
+/// What it means that a stream is not as it is expected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// Others were first: load and decide again.
+    Loaded,
+    /// The caller's expectation does not hold.
+    Demanded,
 }
 
 enum Failure<R> {
@@ -92,13 +102,22 @@ impl<R> Proposal<R> {
     /// Adds a stream that the decision depends on; the number by which events are added to it. One
     /// that gets none is checked.
     pub(crate) fn stream(&mut self, id: StreamId, expected: ExpectedVersion) -> usize {
-        self.streams.push(Proposed { id, expected, is_written: false });
+        self.add_stream(id, expected, Standing::Loaded)
+    }
+
+    /// Adds a stream as [`stream`](Self::stream) does, of which the caller expects something.
+    pub(crate) fn demand(&mut self, id: StreamId, expected: ExpectedVersion) -> usize {
+        self.add_stream(id, expected, Standing::Demanded)
+    }
+
+    fn add_stream(&mut self, id: StreamId, expected: ExpectedVersion, standing: Standing) -> usize {
+        self.streams.push(Proposed { id, expected, is_written: false, standing });
         self.streams.len() - 1
     }
 
     /// Adds events for a stream, behind all that are here.
     pub(crate) fn add(&mut self, stream: usize, events: Vec<NewEvent>) {
-        let Proposed { id, expected, is_written } = &mut self.streams[stream];
+        let Proposed { id, expected, is_written, .. } = &mut self.streams[stream];
         if events.is_empty() {
             return;
         }
@@ -107,6 +126,16 @@ impl<R> Proposal<R> {
         let is_first = !std::mem::replace(is_written, true);
         let expected = if is_first { *expected } else { ExpectedVersion::Any };
         self.batch.add_events(id, expected, events);
+    }
+
+    /// The streams that are written, as often as the batch has a write of them.
+    pub(crate) fn written(&self) -> impl Iterator<Item = &StreamId> {
+        self.batch.writes().iter().map(|write| &write.stream)
+    }
+
+    /// Whether there are events for a stream.
+    pub(crate) fn has_events_of(&self, id: &StreamId) -> bool {
+        self.streams.iter().any(|stream| stream.id == *id && stream.is_written)
     }
 
     /// The events so far, in order.
@@ -168,7 +197,9 @@ impl<R> Proposal<R> {
     /// nothing does: that one stays as it is.
     fn is_overtaken(&self, error: &AppendError) -> bool {
         match error {
-            AppendError::Conflict(conflict) => self.is_own(conflict),
+            AppendError::Conflict(conflict) => {
+                self.own(conflict).is_some_and(|it| it.standing == Standing::Loaded)
+            }
             AppendError::ConditionFailed { condition, .. } => {
                 matches!(self.failures.get(*condition), Some(Failure::Overtaken))
             }
@@ -176,13 +207,15 @@ impl<R> Proposal<R> {
         }
     }
 
-    fn is_own(&self, conflict: &VersionConflict) -> bool {
-        self.streams.iter().any(|stream| stream.id == conflict.stream)
+    fn own(&self, conflict: &VersionConflict) -> Option<&Proposed> {
+        self.streams.iter().find(|stream| stream.id == conflict.stream)
     }
 
     fn refusal(mut self, error: AppendError) -> Unsent<R> {
         match error {
-            AppendError::Conflict(conflict) if self.is_own(&conflict) => Unsent::Conflict(conflict),
+            AppendError::Conflict(conflict) if self.own(&conflict).is_some() => {
+                Unsent::Conflict(conflict)
+            }
             AppendError::Conflict(conflict) => Unsent::Along(Along::Conflict(conflict)),
             AppendError::ConditionFailed { condition, position } => {
                 let own = self.failures.len();

@@ -307,7 +307,7 @@ impl<'a> EncodedEvent<'a> {
         }
     }
 
-    fn of_new(event: &'a NewEvent) -> Self {
+    pub(crate) fn of_new(event: &'a NewEvent) -> Self {
         Self {
             name: Cow::Borrowed(event.name.as_str()),
             schema_version: event.schema_version,

@@ -15,7 +15,7 @@ use crate::{
     error::{AskError, EntityError},
     message::{Answering, Message, Outcome, Reply},
     option::EntityOptions,
-    order::{CommandId, Once, Order},
+    order::{AnyReply, CommandId, Order},
     stats::{EntityInfo, EntityStats, QuarantinedEntity, Shutdown},
     system::{Delivery, System},
 };
@@ -197,16 +197,15 @@ impl<A: Aggregate> Entities<A> {
         command: A::Command,
         metadata: Metadata,
     ) -> Result<Outcome<A>, AskError<A::Rejection>> {
-        let command = Arc::new(command);
-        let metadata = id.stamp(metadata);
-        self.order(key.as_ref(), Order { command, metadata, once: Some(Once::new(id)) }).await
+        let outcome = self.order(key.as_ref(), Order::once(command, metadata, id)).await?;
+        Ok(outcome.map(|_| ()))
     }
 
     pub(crate) async fn order(
         &self,
         key: &str,
         order: Order<A>,
-    ) -> Result<Outcome<A>, AskError<A::Rejection>> {
+    ) -> Result<Outcome<A, Option<AnyReply>>, AskError<A::Rejection>> {
         let (message, answer) = Message::order(order);
         self.exchange(key, message, answer).await
     }

@@ -12,7 +12,7 @@
 //! | send commands through layers | [`Commands`], [`CommandRouter`], [`DispatchError`] |
 //! | trace and count them | [`TracingLayer`], [`MetricsLayer`] |
 //! | refuse them, recognise them | [`AdmissionLayer`], [`IdempotencyLayer`] |
-//! | write a layer | [`CommandRequest`], [`CommandResponse`], [`CommandError`] |
+//! | write a layer | [`CommandRequest`], [`CommandStep`], [`CommandResponse`], [`CommandError`] |
 //! | see how they fare | [`EntityStats`], [`EntityInfo`], [`QuarantinedEntity`] |
 //! | end | [`Entities::shutdown`], [`Shutdown`] |
 //! | keep other work running | [`Supervisor`], [`Worker`], [`WorkerHealth`] |
@@ -33,9 +33,10 @@ mod supervisor;
 mod system;
 
 pub use bus::{
-    Admission, AdmissionLayer, BoxError, CommandDone, CommandError, CommandFuture, CommandOutcome,
-    CommandRequest, CommandResponse, CommandRouter, Commands, DispatchError, Idempotency,
-    IdempotencyLayer, Metrics, MetricsLayer, Tracing, TracingLayer,
+    Admission, AdmissionLayer, BoxError, CommandDone, CommandError, CommandFuture, CommandLayer,
+    CommandOutcome, CommandRequest, CommandResponse, CommandRouter, CommandService, CommandStep,
+    CommandTransaction, Commands, DispatchError, Idempotency, IdempotencyLayer, Metrics,
+    MetricsLayer, RequestKind, Tracing, TracingLayer,
 };
 pub use cell::Restart;
 pub use entities::{Entities, LISTED_MAX};

@@ -7,7 +7,7 @@ use std::{
 
 use factum_kernel::{
     Aggregate, Appended, Draft, Drafted, ExecuteError, Metadata, Position, Repository,
-    StreamVersion,
+    StreamVersion, VersionConflict,
 };
 use tokio::sync::oneshot;
 
@@ -15,7 +15,7 @@ use crate::{
     cell::Answer,
     entity::Entity,
     error::{AskError, EntityError},
-    order::{Once, Order},
+    order::{AnyReply, Once, Order},
 };
 
 /// What came of a command.
@@ -33,6 +33,14 @@ pub struct Outcome<A: Aggregate, R = ()> {
     pub reply: R,
     /// It was stored before, under this command's id: see [`ask_once`](crate::Entities::ask_once).
     pub replayed: bool,
+}
+
+impl<A: Aggregate, R> Outcome<A, R> {
+    /// The same outcome, with another reply.
+    pub fn map<T>(self, to: impl FnOnce(R) -> T) -> Outcome<A, T> {
+        let Self { version, position, events, reply, replayed } = self;
+        Outcome { version, position, events, reply: to(reply), replayed }
+    }
 }
 
 /// What a caller gets of a command, or of a look at the state.
@@ -95,10 +103,14 @@ impl<A: Aggregate> Message<A> {
         (Box::new(Self { request, noted: None, caller: Some(caller) }), answer)
     }
 
-    /// A command with an id, whose outcome goes to the receiver.
-    pub(crate) fn order(order: Order<A>) -> (Box<Self>, Answering<A, Outcome<A>>) {
+    /// A command with all that can be said of it, whose outcome goes to the receiver.
+    pub(crate) fn order(
+        order: Order<A>,
+    ) -> (Box<Self>, Answering<A, Outcome<A, Option<AnyReply>>>) {
         let (to, answer) = oneshot::channel();
-        let caller: Box<dyn Caller<A>> = Box::new(Asker { reply: |_: &A| (), computed: None, to });
+        let compute = order.reply.clone();
+        let reply = move |state: &A| compute.as_ref().map(|compute| compute(state));
+        let caller: Box<dyn Caller<A>> = Box::new(Asker { reply, computed: None, to });
         let request = Request::Order(Box::new(order));
         (Box::new(Self { request, noted: None, caller: Some(caller) }), answer)
     }
@@ -129,7 +141,12 @@ impl<A: Aggregate> Message<A> {
         }
         let (command, metadata, tag) = match &self.request {
             Request::Command(command, metadata) => (command, metadata, None),
-            Request::Order(order) => (&*order.command, &order.metadata, order.tag()),
+            Request::Order(order) => {
+                if let Some(expected) = order.expected.filter(|it| *it != draft.version()) {
+                    return self.conflict(draft, expected);
+                }
+                (&*order.command, &order.metadata, order.tag())
+            }
             Request::Look => return self.see(draft),
         };
         let noted = match draft.decide_tagged(on, command, metadata, tag) {
@@ -142,6 +159,17 @@ impl<A: Aggregate> Message<A> {
         let is_taken = matches!(noted, Noted::Taken { .. });
         self.noted = Some(noted);
         if is_taken { self.note(draft) } else { Decision::Made }
+    }
+
+    /// Another version than the one that the command is for. The answer rests on the state as it
+    /// would be, as that of any other message does.
+    fn conflict(&mut self, draft: &mut Draft<A>, expected: StreamVersion) -> Decision {
+        let Some(draft) = draft.look() else { return Decision::PutOff };
+        let stream = draft.stream().clone();
+        let conflict =
+            VersionConflict { stream, expected: expected.into(), actual: draft.version() };
+        self.noted = Some(Noted::Refused(EntityError::Conflict(conflict).into()));
+        Decision::Made
     }
 
     /// Lets the caller take its reply from the state.
@@ -239,11 +267,8 @@ impl<A: Aggregate, R: Send, F: Fn(&A) -> R + Send> Caller<A> for Asker<A, R, F> 
 
     fn send(self: Box<Self>, answer: Reply<A, Outcome<A>>) {
         let Self { computed, to, .. } = *self;
-        let answer = answer.map(|outcome| {
-            let Outcome { version, position, events, replayed, .. } = outcome;
-            let reply = computed.expect("what was decided was replied to");
-            Outcome { version, position, events, reply, replayed }
-        });
+        let answer = answer
+            .map(|outcome| outcome.map(|()| computed.expect("what was decided was replied to")));
         // Who asked may be gone; the command took effect all the same.
         let _ = to.send(answer);
     }

@@ -4,11 +4,11 @@
 //! That is exact. The look finds every event that was stored up to the state's version. If it
 //! finds none of the command, and the append at that version succeeds, nothing came between.
 
-use std::{collections::VecDeque, fmt, sync::Arc};
+use std::{any::Any, collections::VecDeque, fmt, sync::Arc};
 
 use factum_kernel::{
     Aggregate, Attempts, EventId, LoadError, Metadata, QUERY_ITEMS_MAX, Query, QueryItem,
-    RecordedEvent, Repository, StreamId, Tag, Timestamp, Uuid,
+    RecordedEvent, Repository, StreamId, StreamVersion, Tag, Timestamp, Uuid,
 };
 
 use crate::{
@@ -64,16 +64,32 @@ impl fmt::Display for CommandId {
     }
 }
 
-/// A command that came with an id.
+/// A reply of whatever type the caller wants.
+pub(crate) type AnyReply = Box<dyn Any + Send + Sync>;
+
+/// Computes a reply from the state after a command.
+pub(crate) type ReplyFn<A> = Arc<dyn Fn(&A) -> AnyReply + Send + Sync>;
+
+/// A command with all that can be said of it.
 pub(crate) struct Order<A: Aggregate> {
     /// Shared with whoever may send it again.
     pub(crate) command: Arc<A::Command>,
     pub(crate) metadata: Metadata,
     /// None: a repeat is another command.
     pub(crate) once: Option<Once>,
+    /// None: it is executed on whatever version there is.
+    pub(crate) expected: Option<StreamVersion>,
+    pub(crate) reply: Option<ReplyFn<A>>,
 }
 
 impl<A: Aggregate> Order<A> {
+    /// A command that is recognised when it is sent again, and nothing else.
+    pub(crate) fn once(command: A::Command, metadata: Metadata, id: CommandId) -> Self {
+        let metadata = id.stamp(metadata);
+        let once = Some(Once::new(id));
+        Self { command: Arc::new(command), metadata, once, expected: None, reply: None }
+    }
+
     pub(crate) fn tag(&self) -> Option<&Tag> {
         self.once.as_ref().map(|once| &once.0)
     }
@@ -86,6 +102,11 @@ pub(crate) struct Once(Tag);
 impl Once {
     pub(crate) fn new(id: CommandId) -> Self {
         Self(Tag::new(COMMAND_TAG, id).expect("a short name and a UUID make a tag"))
+    }
+
+    /// What its events bear.
+    pub(crate) fn into_tag(self) -> Tag {
+        self.0
     }
 
     fn is_of(&self, event: &RecordedEvent) -> bool {

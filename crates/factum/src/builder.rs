@@ -1,18 +1,19 @@
 //! The opening of an application, with everything that can be chosen.
 
-use std::{sync::Arc, time::Duration};
+use std::{any::TypeId, fmt, sync::Arc, time::Duration};
 
 use factum_backend::{OpenContext, OpenStore, Registry, Stores};
 use factum_kernel::{
-    Aggregate, Clock, ErrorKind, Event, IdSource, Kernel, RetryPolicy, StoreError, SystemClock,
-    SystemIds, TagKey,
+    Aggregate, Clock, Command, ErrorKind, Event, IdSource, Kernel, RetryPolicy, StoreError,
+    SystemClock, SystemIds, TagKey,
 };
-use factum_runtime::EntityOptions;
+use factum_runtime::{CommandLayer, CommandService, Commands, EntityOptions};
 
 use crate::{
-    app::App,
+    aggregates::AggregateOptions,
+    app::{App, Core},
     catalog::{Catalog, Clash},
-    running::{Route, Running},
+    running::{Kinds, Running},
     secret::Secrets,
     stats::publisher,
 };
@@ -40,7 +41,6 @@ impl OpenError {
 }
 
 /// An application to be opened: [`App::builder`].
-#[derive(Debug)]
 #[must_use]
 pub struct AppBuilder {
     clock: Arc<dyn Clock>,
@@ -51,9 +51,18 @@ pub struct AppBuilder {
     stats_every: Option<Duration>,
     registry: Registry,
     catalog: Catalog,
-    routes: Vec<Route>,
+    of_kinds: Kinds,
+    names: Vec<Name>,
+    /// The outermost first.
+    layers: Vec<Around>,
     clash: Option<Clash>,
 }
+
+/// Names the commands of an aggregate.
+type Name = fn(Commands<CommandService>) -> Commands<CommandService>;
+
+/// Puts a layer before a service.
+type Around = Box<dyn FnOnce(CommandService) -> CommandService + Send + Sync>;
 
 impl AppBuilder {
     pub(crate) fn new() -> Self {
@@ -66,7 +75,9 @@ impl AppBuilder {
             stats_every: None,
             registry: App::stores(),
             catalog: Catalog::default(),
-            routes: Vec::new(),
+            of_kinds: Kinds::new(),
+            names: Vec::new(),
+            layers: Vec::new(),
             clash: None,
         }
     }
@@ -97,7 +108,8 @@ impl AppBuilder {
         self
     }
 
-    /// Sets what [`App::entities`] are made with.
+    /// Sets what the entities of all kinds are made with; those of one kind by
+    /// [`aggregate_with`](Self::aggregate_with).
     pub fn with_entities(mut self, options: EntityOptions) -> Self {
         self.entities = options;
         self
@@ -120,12 +132,86 @@ impl AppBuilder {
     }
 
     /// Names an aggregate that the application uses, so that two event types of one stored name,
-    /// or two aggregates of one category, are an error when it opens, and that its
-    /// [`commands`](App::commands) are routed to it.
+    /// or two aggregates of one category, are an error when it opens.
     pub fn aggregate<A: Aggregate>(mut self) -> Self {
         let added = self.catalog.add::<A>();
-        self.routes.push(|app, router| router.with(app.entities::<A>()));
         self.clash = self.clash.or(added.err());
+        self
+    }
+
+    /// Names an [`aggregate`](Self::aggregate), and how those of its kind are kept.
+    ///
+    /// ```
+    /// use factum::{AggregateOptions, App, EntityOptions, SnapshotPolicy};
+    /// use factum_testing::bank::Account;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let accounts = AggregateOptions::<Account>::new()
+    ///     .with_snapshots(SnapshotPolicy::production())?
+    ///     .with_entities(EntityOptions::new().with_mailbox_max(100));
+    /// let app = App::builder().aggregate_with(accounts).open("memory:").await?;
+    /// assert!(app.aggregate::<Account>().snapshot_stats().is_some());
+    /// # Ok(()) }
+    /// ```
+    pub fn aggregate_with<A: Aggregate>(mut self, options: AggregateOptions<A>) -> Self {
+        self.of_kinds.insert(TypeId::of::<A>(), Box::new(options));
+        self.aggregate::<A>()
+    }
+
+    /// Names an [`aggregate`](Self::aggregate) whose commands derive [`Command`]: traces and
+    /// metrics call them by their stored names, such as `account.deposit`, instead of the one name
+    /// of their type.
+    pub fn commands<A: Aggregate<Command: Command>>(mut self) -> Self {
+        self.names.push(|commands| commands.named::<A>());
+        self.aggregate::<A>()
+    }
+
+    /// Puts a layer before everything that is sent: each command, transaction and decision of the
+    /// application passes it, and nothing else leads there. A whole `tower::ServiceBuilder` is one
+    /// layer too.
+    ///
+    /// The layer that is added first is the outermost: it sees a request first and its answer
+    /// last. So tracing and metrics come first, to see what the others answer; then what says no;
+    /// the [`IdempotencyLayer`](factum_runtime::IdempotencyLayer) before whatever needs a
+    /// command's id; limits last, to hold up only what will be executed. A rate limit can't be
+    /// cloned, and needs `buffer` before it.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use factum::{AdmissionLayer, App, Metadata, MetricsLayer, SendError, SystemClock, TracingLayer};
+    /// use factum_testing::bank::{Account, AccountCommand};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let app = App::builder()
+    ///     .commands::<Account>()
+    ///     .layer(TracingLayer::new())
+    ///     .layer(MetricsLayer::new(Arc::new(SystemClock)))
+    ///     .layer(AdmissionLayer::new(|request| match &request.metadata.user {
+    ///         Some(_) => Ok(()),
+    ///         None => Err("log in first".into()),
+    ///     }))
+    ///     .open("memory:")
+    ///     .await?;
+    ///
+    /// # let email = "ada@example.org".to_owned();
+    /// let open = AccountCommand::Open { owner: "Ada".into(), email };
+    /// let refused = app.command::<Account>("ada", open.clone()).await;
+    /// assert!(matches!(refused, Err(SendError::Refused(_))));
+    ///
+    /// let ada = Metadata::new().with_user("ada");
+    /// let opened = app.command::<Account>("ada", open).with_metadata(ada).await?;
+    /// assert_eq!((opened.version.value(), opened.events.len()), (1, 1));
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// Dropping a command under way, which is what a timeout does, takes nothing back: once it has
+    /// come to its entity, it takes effect. Where that matters, give it an
+    /// [id](crate::SendCommand::once) and send it again. A layer that sends a clone of the request
+    /// again has the same rule: without an id the command is decided twice.
+    pub fn layer(mut self, layer: impl CommandLayer + Send + Sync + 'static) -> Self {
+        self.layers.push(Box::new(move |service| layer.around(service)));
         self
     }
 
@@ -161,12 +247,26 @@ impl AppBuilder {
         if let Some(key) = tag_key {
             kernel = kernel.with_tag_key(key);
         }
-        let running = Arc::new(Running::new(&kernel, self.entities, self.routes));
+        let running = Arc::new(Running::new(&kernel, self.entities, self.of_kinds));
+        let router = CommandService::new(running.router().clone());
+        let service = self.layers.into_iter().rev().fold(router, |service, around| around(service));
+        let commands = Commands::new(service, &kernel);
+        let commands = self.names.iter().fold(commands, |commands, name| name(commands));
         if let Some(every) = self.stats_every {
             // The first to be added is the last to stop: it tells of the others until then.
             let added = running.supervisor().add(publisher(&running, &kernel, every));
             added.expect("it is the only worker so far");
         }
-        Ok(App::new(kernel, self.retry, self.catalog, running))
+        let core = Core { kernel, retry: self.retry, catalog: self.catalog, commands };
+        Ok(App::new(core, running))
+    }
+}
+
+impl fmt::Debug for AppBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = f.debug_struct("AppBuilder");
+        out.field("retry", &self.retry).field("entities", &self.entities);
+        out.field("stores", &self.registry).field("layers", &self.layers.len());
+        out.finish_non_exhaustive()
     }
 }

@@ -9,17 +9,18 @@
 //! | write rules | [`Aggregate`], [`Decision`], [`Matching`] for guards |
 //! | write rules over a query | [`DecisionModel`] |
 //! | name and version events | [`derive(Event)`](macro@Event), [`OldEvent`] for upcasters |
-//! | execute | [`App`], [`Repository`], [`Transaction`], [`ExecuteError`] |
-//! | keep aggregates running | [`App::entities`], [`Entities`], [`EntityOptions`] |
-//! | read what one has written | [`App::ask`], [`Ask`], [`Consumers::wait_for`] |
-//! | send commands through layers | [`App::commands`], [`Commands`], [`CommandId`] |
+//! | send commands | [`App::command`], [`SendCommand`], [`SendError`], [`CommandId`] |
+//! | put layers before them | [`AppBuilder::layer`], [`AdmissionLayer`], [`CommandRequest`] |
+//! | read what one has written | [`SendCommand::seen_by`], [`Consumers::wait_for`] |
+//! | load, and see how aggregates fare | [`App::aggregate`], [`Aggregates`], [`AggregateOptions`] |
+//! | work below that, without layers | [`Repository`], [`Transaction`], [`Entities`] |
 //! | keep other work running | [`App::supervisor`], [`Worker`], [`WorkerHealth`] |
 //! | see what it is doing | [`App::stats`], [`AppBuilder::with_stats_every`] |
 //! | maintain read models | [`App::project`], [`Projection`], [`Maintained`], [`ReadModel`] |
 //! | handle events | [`App::consumers`], [`Consumer`] |
 //! | hear of events as they come | [`App::events`], [`EventBus`] |
-//! | load, also as it was | [`Repository::load_at`], [`At`], [`History`], [`SnapshotPolicy`] |
-//! | let history go | [`Repository::summarise`], [`Repository::delete`], [`Retention`] |
+//! | load, also as it was | [`Aggregates::load_at`], [`At`], [`History`], [`SnapshotPolicy`] |
+//! | let history go | [`Aggregates::summarise`], [`Aggregates::delete`], [`Retention`] |
 //! | read and follow | [`ReadLog`], [`Subscription`], [`Checkpoint`] |
 //! | test rules and stores | the crate `factum-testing` |
 //! | write a store | [`EventStore`], [`DocumentStore`], the crate `factum-backend` |
@@ -32,25 +33,32 @@
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let app = App::open("memory:").await?;
 //! let open = AccountCommand::Open { owner: "Ada".into(), email: "ada@example.org".into() };
-//! app.execute::<Account>("ada", &open).await?;
-//! app.execute::<Account>("ada", &AccountCommand::Deposit { cents: 500 }).await?;
+//! app.command::<Account>("ada", open).await?;
+//! app.command::<Account>("ada", AccountCommand::Deposit { cents: 500 }).await?;
 //! assert_eq!(app.load::<Account>("ada").await?.state.balance_cents, 500);
 //! # Ok(()) }
 //! ```
 
+mod aggregates;
 mod app;
-mod ask;
 mod builder;
 mod catalog;
+mod command;
+mod decision;
 mod project;
 mod running;
 mod secret;
+mod seen;
+mod send;
 mod stats;
+mod transaction;
 
+pub use aggregates::{AggregateOptions, Aggregates};
 pub use app::App;
-pub use ask::{Ask, SEEN_WITHIN_DEFAULT, UnseenError};
 pub use builder::{AppBuilder, OpenError};
 pub use catalog::Clash;
+pub use command::SendCommand;
+pub use decision::{Decided, SendDecision};
 pub use factum_backend::{OpenContext, OpenStore, Registry, StoreUrl, Stores};
 #[cfg(feature = "journal")]
 pub use factum_journal::{
@@ -61,24 +69,24 @@ pub use factum_journal::{
 pub use factum_kernel::{
     Aggregate, AlongError, AppendBatch, AppendCondition, AppendError, Appended, At, Attempts,
     BodyLayout, CATEGORY_BYTES_MAX, Category, Cause, Cbor, Checkpoint, Clock, Codec, CodecError,
-    Command, Committed, Committing, Content, Context, Decided, Decision, DecisionModel,
-    DecodeError, DecodeReason, DeleteError, Direction, Diverged, DivergedReason, Document,
-    DocumentStore, DocumentWrite, Draft, Drafted, DuplicateEventType, Durability,
-    EVENT_NAME_BYTES_MAX, EncodeError, EncodedEvent, ErasedRange, ErrorKind, Event, EventHeader,
-    EventId, EventName, EventParts, EventStore, EventType, ExecuteError, Executed,
-    ExpectedRevision, ExpectedVersion, Guarantees, History, HistoryEntry, IdSource, InvalidBody,
-    InvalidEventName, InvalidSnapshotPolicy, InvalidStreamId, InvalidTag, InvalidTimestamp, Json,
-    KEY_BYTES_MAX, Kernel, KeyRange, Limits, Lineage, LoadError, Loaded, METADATA_TEXT_BYTES_MAX,
-    Matching, Metadata, ModelDecision, ModelError, Monotonic, NewEvent, OldEvent,
-    PAGE_BYTES_DEFAULT, PAGE_BYTES_MAX, PAGE_EVENTS_DEFAULT, PAGE_EVENTS_MAX, POLL_OWN,
-    POLL_SHARED, Page, Position, QUERY_ITEMS_MAX, Query, QueryItem, RETRY_WINDOW, ReadError,
-    ReadFrom, ReadLog, ReadQuery, RecordedEvent, Repository, Retention, RetryPolicy, Revision,
-    ScanPage, ScanQuery, Scope, SnapshotPolicy, SnapshotStats, StepRejected, StoreError,
-    StoreErrorKind, StreamBounds, StreamChange, StreamCheck, StreamId, StreamInfo, StreamRef,
-    StreamVersion, StreamWrite, SubscribeFrom, Subscription, SystemClock, SystemIds, TAG_BYTES_MAX,
-    TAGS_MAX, Tag, TagKey, TagWriter, Tags, Tail, Timestamp, Transaction, Upcast, Upcaster, Uuid,
-    Value, Verdict, VersionConflict, WriteBatch, WriteError, Writers, category, decode_event,
-    encode_event, encode_tags, execute_model, fold, sentence, upcast_event,
+    Command, Committed, Committing, Content, Context, Decision, DecisionModel, DecodeError,
+    DecodeReason, DeleteError, Direction, Diverged, DivergedReason, Document, DocumentStore,
+    DocumentWrite, Draft, Drafted, DuplicateEventType, Durability, EVENT_NAME_BYTES_MAX,
+    EncodeError, EncodedEvent, ErasedRange, ErrorKind, Event, EventHeader, EventId, EventName,
+    EventParts, EventStore, EventType, ExecuteError, Executed, ExpectedRevision, ExpectedVersion,
+    Guarantees, History, HistoryEntry, IdSource, InvalidBody, InvalidEventName,
+    InvalidSnapshotPolicy, InvalidStreamId, InvalidTag, InvalidTimestamp, Json, KEY_BYTES_MAX,
+    Kernel, KeyRange, Limits, Lineage, LoadError, Loaded, METADATA_TEXT_BYTES_MAX, Matching,
+    Metadata, ModelDecision, Monotonic, NewEvent, OldEvent, PAGE_BYTES_DEFAULT, PAGE_BYTES_MAX,
+    PAGE_EVENTS_DEFAULT, PAGE_EVENTS_MAX, POLL_OWN, POLL_SHARED, Page, Position, QUERY_ITEMS_MAX,
+    Query, QueryItem, RETRY_WINDOW, ReadError, ReadFrom, ReadLog, ReadQuery, RecordedEvent,
+    Repository, Retention, RetryPolicy, Revision, ScanPage, ScanQuery, Scope, SnapshotPolicy,
+    SnapshotStats, StepRejected, StoreError, StoreErrorKind, StreamBounds, StreamChange,
+    StreamCheck, StreamId, StreamInfo, StreamRef, StreamVersion, StreamWrite, SubscribeFrom,
+    Subscription, SystemClock, SystemIds, TAG_BYTES_MAX, TAGS_MAX, Tag, TagKey, TagWriter, Tags,
+    Tail, Timestamp, Transaction, TransactionError, Upcast, Upcaster, Uuid, Value, Verdict,
+    VersionConflict, WriteBatch, WriteError, Writers, category, decode_event, encode_event,
+    encode_tags, fold, sentence, upcast_event,
 };
 pub use factum_macros::{Command, Event};
 pub use factum_memory::{MemoryKind, MemoryOptions, MemoryStore};
@@ -112,21 +120,25 @@ pub use factum_projection::{
 pub use factum_projection::{SqliteSynchronous, SqliteTarget, SqliteTx};
 pub use factum_runtime::{
     Admission, AdmissionLayer, AskError, BURST_MAX, BoxError, COMMAND_TAG, CommandDone,
-    CommandError, CommandFuture, CommandId, CommandOutcome, CommandRequest, CommandResponse,
-    CommandRouter, Commands, DispatchError, ENTITY_BYTES, Entities, EntityError, EntityInfo,
-    EntityOptions, EntityStats, EntityStatus, Idempotency, IdempotencyLayer, LISTED_MAX, Metrics,
-    MetricsLayer, OtherWriters, Outcome, QuarantinedEntity, Restart, RestartPolicy,
-    RestartStrategy, Shutdown, Supervisor, SupervisorError, Tracing, TracingLayer, WORKER_GRACE,
-    WORKERS_MAX, Worker, WorkerContext, WorkerError, WorkerHealth, WorkerState, WorkersStopped,
+    CommandError, CommandFuture, CommandId, CommandLayer, CommandOutcome, CommandRequest,
+    CommandResponse, CommandService, CommandStep, CommandTransaction, ENTITY_BYTES, Entities,
+    EntityError, EntityInfo, EntityOptions, EntityStats, EntityStatus, Idempotency,
+    IdempotencyLayer, LISTED_MAX, Metrics, MetricsLayer, OtherWriters, Outcome, QuarantinedEntity,
+    RequestKind, Restart, RestartPolicy, RestartStrategy, Shutdown, Supervisor, SupervisorError,
+    Tracing, TracingLayer, WORKER_GRACE, WORKERS_MAX, Worker, WorkerContext, WorkerError,
+    WorkerHealth, WorkerState, WorkersStopped,
 };
 #[cfg(feature = "sqlite")]
 pub use factum_sqlite::{SqliteKind, SqliteOptions, SqliteStore};
 
 pub use project::StartProjection;
+pub use seen::SEEN_WITHIN_DEFAULT;
+pub use send::SendError;
 pub use stats::{
     AppStats, ConsumerStats, KindStats, LISTED, PublishedConsumer, PublishedEntity, PublishedKind,
     PublishedStats, PublishedTotals, PublishedWorker, STATS_EVERY_MIN, published_stats,
 };
+pub use transaction::SendTransaction;
 
 /// What the derive macros write names by; not for people.
 #[doc(hidden)]

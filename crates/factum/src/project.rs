@@ -62,7 +62,7 @@ impl App {
     /// let owners = app.project(Owners).await?;
     ///
     /// let open = AccountCommand::Open { owner: "Ada".into(), email: "ada@example.org".into() };
-    /// let opened = app.execute::<Account>("a1", &open).await?;
+    /// let opened = app.command::<Account>("a1", open).await?;
     /// owners.wait_for(opened.position.expect("it is an event"), Duration::from_secs(5)).await?;
     /// assert_eq!(owners.read_model::<String>().get("a1").await?.as_deref(), Some("Ada"));
     /// app.close().await?;
@@ -98,7 +98,7 @@ impl App {
     /// let owners = app.project_fn(owners).await?;
     /// # let email = "ada@example.org".to_owned();
     /// # let open = AccountCommand::Open { owner: "Ada".into(), email };
-    /// # let done = app.execute::<Account>("ada", &open).await?;
+    /// # let done = app.command::<Account>("ada", open).await?;
     /// # owners.wait_for(done.position.unwrap(), Duration::from_secs(5)).await?;
     /// assert_eq!(owners.read_model::<String>().get("ada").await?.as_deref(), Some("Ada"));
     /// app.close().await?;
@@ -137,7 +137,7 @@ impl App {
     /// }))?;
     /// # let email = "ada@example.org".to_owned();
     /// # let open = AccountCommand::Open { owner: "Ada".into(), email };
-    /// # let done = app.execute::<Account>("ada", &open).await?;
+    /// # let done = app.command::<Account>("ada", open).await?;
     /// # opened.wait_for(done.position.unwrap(), Duration::from_secs(5)).await?;
     /// assert_eq!(*opened.read().await?, 1);
     /// app.close().await?;

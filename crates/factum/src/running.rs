@@ -15,9 +15,10 @@ use factum_kernel::{Aggregate, Clock, Kernel, Monotonic, Repository};
 use factum_projection::Consumers;
 use factum_runtime::{CommandRouter, Entities, EntityOptions, Supervisor};
 
-use crate::app::App;
-
-use crate::stats::{AppStats, ConsumerStats, KindStats, total};
+use crate::{
+    aggregates::AggregateOptions,
+    stats::{AppStats, ConsumerStats, KindStats, total},
+};
 
 /// The sets that were asked for, each made once, and who supervises the workers.
 pub(crate) struct Running {
@@ -25,9 +26,14 @@ pub(crate) struct Running {
     consumers: Consumers,
     started: Monotonic,
     options: EntityOptions,
-    routes: Vec<Route>,
+    /// Of the kinds that have options of their own.
+    of_kinds: Kinds,
+    router: CommandRouter,
     sets: Mutex<HashMap<TypeId, Set>>,
 }
+
+/// By the type `A` of the aggregate, an `AggregateOptions<A>`.
+pub(crate) type Kinds = HashMap<TypeId, Box<dyn Any + Send + Sync>>;
 
 struct Set {
     /// An `Entities<A>`.
@@ -36,24 +42,23 @@ struct Set {
     stats: Arc<dyn Fn() -> KindStats + Send + Sync>,
 }
 
-/// Adds the entities of a kind to a router.
-pub(crate) type Route = fn(&App, CommandRouter) -> CommandRouter;
-
 type Ending = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl Running {
-    pub(crate) fn new(kernel: &Kernel, options: EntityOptions, routes: Vec<Route>) -> Self {
+    pub(crate) fn new(kernel: &Kernel, options: EntityOptions, of_kinds: Kinds) -> Self {
         let clock = kernel.clock().clone();
         let ids = kernel.ids().clone();
         let started = clock.monotonic();
         let supervisor = Supervisor::new(clock, ids);
         let consumers = Consumers::new(kernel.clone());
-        Self { supervisor, consumers, started, options, routes, sets: Mutex::default() }
+        let router = CommandRouter::new();
+        let sets = Mutex::default();
+        Self { supervisor, consumers, started, options, of_kinds, router, sets }
     }
 
-    /// The way to every kind that was named when the application opened.
-    pub(crate) fn router(&self, app: &App) -> CommandRouter {
-        self.routes.iter().fold(CommandRouter::new(), |router, route| route(app, router))
+    /// The way to every kind whose entities were asked for.
+    pub(crate) fn router(&self) -> &CommandRouter {
+        &self.router
     }
 
     pub(crate) fn supervisor(&self) -> &Supervisor {
@@ -85,7 +90,13 @@ impl Running {
     ) -> Entities<A> {
         let mut sets = self.sets();
         let set = sets.entry(TypeId::of::<A>()).or_insert_with(|| {
-            let entities = Entities::new(repository(), self.options);
+            let options = self.of_kinds.get(&TypeId::of::<A>());
+            let options = options.and_then(|it| it.downcast_ref::<AggregateOptions<A>>());
+            let entities = match options {
+                Some(of_kind) => of_kind.entities(repository(), self.options),
+                None => Entities::new(repository(), self.options),
+            };
+            self.router.add(entities.clone());
             let ending = entities.clone();
             let shutdown = move |wait| -> Ending {
                 let ending = ending.clone();

@@ -10,7 +10,7 @@ pub(crate) struct Account {
     pub(crate) cents: u64,
 }
 
-/// What can be asked of it. The command bus calls them by their names, `account.deposit`.
+/// What can be asked of it. Traces and metrics call them by their names, `account.deposit`.
 #[derive(Debug, Clone, Serialize, Deserialize, Command)]
 pub(crate) enum AccountCommand {
     Open { owner: String, email: String },

@@ -1,13 +1,13 @@
-//! The bank: accounts that run, behind a command bus with layers.
+//! The bank: accounts that run, and layers before everything that is sent to them.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use factum::{
-    AdmissionLayer, App, BoxError, CommandRequest, CommandResponse, Commands, DispatchError,
-    Entities, EntityOptions, ExecuteError, IdempotencyLayer, Metadata, MetricsLayer, OpenError,
-    Outcome, StepRejected, TracingLayer,
+    AdmissionLayer, App, BoxError, CommandRequest, CommandStep, EntityError, EntityOptions,
+    IdempotencyLayer, Metadata, MetricsLayer, OpenError, Outcome, RequestKind, SendError,
+    StepRejected, SystemClock, TracingLayer,
 };
-use tower::{ServiceBuilder, util::BoxCloneSyncService};
+use tower::ServiceBuilder;
 
 use crate::account::{Account, AccountCommand, AccountRejection};
 
@@ -22,40 +22,37 @@ const IDEMPOTENCY_KEY: &str = "idempotency-key";
 #[derive(Debug, Clone)]
 pub(crate) struct Bank {
     pub(crate) app: App,
-    pub(crate) accounts: Entities<Account>,
-    commands: Commands<Layered>,
 }
 
-/// The layers' types in one short name.
-type Layered = BoxCloneSyncService<CommandRequest, CommandResponse, BoxError>;
-
 /// What came of a customer's wish.
-pub(crate) type Done = Result<Outcome<Account>, DispatchError<AccountRejection>>;
+pub(crate) type Done = Result<Outcome<Account>, SendError<AccountRejection>>;
 
 impl Bank {
     /// Opens the bank in a store, and founds it if it is not there.
     pub(crate) async fn open(store: &str) -> Result<Self, OpenError> {
-        let entities = EntityOptions::new().with_mailbox_max(256);
-        let app = App::builder().with_entities(entities).aggregate::<Account>();
-        let app = app.open(store).await?;
-        let layers = ServiceBuilder::new()
-            .layer(BoxCloneSyncService::layer())
-            .layer(TracingLayer::new())
-            .layer(MetricsLayer::new(app.kernel().clock().clone()))
-            .layer(AdmissionLayer::new(authorize))
-            .layer(AdmissionLayer::of::<Account>(validate))
-            .layer(IdempotencyLayer::new(IDEMPOTENCY_KEY))
+        let limits = ServiceBuilder::new()
             .load_shed()
             .concurrency_limit(COMMANDS_MAX)
             .timeout(Duration::from_secs(5));
-        let commands = app.commands().named::<Account>().layer(layers);
-        Ok(Self { accounts: app.entities(), app, commands })
+        let app = App::builder()
+            .with_entities(EntityOptions::new().with_mailbox_max(256))
+            .commands::<Account>()
+            .layer(TracingLayer::new())
+            .layer(MetricsLayer::new(Arc::new(SystemClock)))
+            .layer(AdmissionLayer::steps(authorize))
+            .layer(AdmissionLayer::new(whole_transfers))
+            .layer(AdmissionLayer::of::<Account>(validate))
+            .layer(IdempotencyLayer::new(IDEMPOTENCY_KEY))
+            .layer(limits)
+            .open(store)
+            .await?;
+        Ok(Self { app })
     }
 
     /// What a customer wishes of an account.
     pub(crate) async fn wish(&self, user: &str, account: &str, command: AccountCommand) -> Done {
         let metadata = Metadata::new().with_user(user);
-        self.commands.dispatch_with::<Account>(account, command, metadata).await
+        self.app.command::<Account>(account, command).with_metadata(metadata).await
     }
 
     /// The same, by a slip with a number: presented again, it is not carried out again.
@@ -67,40 +64,55 @@ impl Bank {
         command: AccountCommand,
     ) -> Done {
         let metadata = Metadata::new().with_user(user).with(IDEMPOTENCY_KEY, slip);
-        self.commands.dispatch_with::<Account>(account, command, metadata).await
+        self.app.command::<Account>(account, command).with_metadata(metadata).await
     }
 
-    /// Money goes from one account to another, in both or in none. A transaction passes by the
-    /// bus and the entities; they notice what it stored.
+    /// Money goes from one account to another, in both or in none. The layers see both steps, and
+    /// the entities notice what was stored.
     pub(crate) async fn transfer(
         &self,
         from: &str,
         to: &str,
         cents: u64,
-    ) -> Result<(), ExecuteError<StepRejected>> {
-        let accounts = self.accounts.repository();
-        let transfer = self.app.transaction();
-        transfer
-            .execute(accounts, from, AccountCommand::Send { to: to.into(), cents })
-            .execute(accounts, to, AccountCommand::Receive { from: from.into(), cents })
-            .commit(&Metadata::new().with_user(from))
+    ) -> Result<(), SendError<StepRejected>> {
+        self.app
+            .transaction()
+            .command::<Account>(from, AccountCommand::Send { to: to.into(), cents })
+            .command::<Account>(to, AccountCommand::Receive { from: from.into(), cents })
+            .with_metadata(Metadata::new().with_user(from))
             .await?;
         Ok(())
     }
 
     /// What is on an account, in cents.
-    pub(crate) async fn cents(&self, account: &str) -> Result<u64, factum::EntityError> {
-        self.accounts.look(account, |account, _| account.cents).await
+    pub(crate) async fn cents(&self, account: &str) -> Result<u64, EntityError> {
+        self.app.aggregate::<Account>().look(account, |account, _| account.cents).await
     }
 }
 
-/// Everybody sees to an account of their own.
-fn authorize(request: &CommandRequest) -> Result<(), BoxError> {
-    match request.metadata.user.as_deref() {
-        Some(user) if user == request.key() => Ok(()),
-        Some(user) => Err(format!("{user} has no say over the account {}", request.key()).into()),
+/// Everybody sees to an account of their own, and pays into others from it.
+fn authorize(step: &CommandStep, metadata: &Metadata) -> Result<(), BoxError> {
+    let account = match step.command::<Account>() {
+        Some(AccountCommand::Receive { from, .. }) => from,
+        _ => step.key(),
+    };
+    match metadata.user.as_deref() {
+        Some(user) if user == account => Ok(()),
+        Some(user) => Err(format!("{user} has no say over the account {account}").into()),
         None => Err("log in first".into()),
     }
+}
+
+/// A transfer is a transaction.
+fn whole_transfers(request: &CommandRequest) -> Result<(), BoxError> {
+    let is_half = |command: &AccountCommand| {
+        matches!(command, AccountCommand::Send { .. } | AccountCommand::Receive { .. })
+    };
+    let is_alone = request.kind() == RequestKind::Command;
+    if is_alone && request.commands::<Account>().any(|(_, command)| is_half(command)) {
+        return Err("half a transfer is none".into());
+    }
+    Ok(())
 }
 
 /// What can be said of a command without looking at the account.
@@ -113,9 +125,6 @@ fn validate(_: &str, command: &AccountCommand, _: &Metadata) -> Result<(), BoxEr
             if !(1..=CENTS_MAX).contains(cents) =>
         {
             Err(format!("{cents} cents can't be paid in or out at once").into())
-        }
-        AccountCommand::Send { .. } | AccountCommand::Receive { .. } => {
-            Err("half a transfer is none".into())
         }
         _ => Ok(()),
     }

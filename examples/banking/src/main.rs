@@ -1,5 +1,5 @@
-//! A bank on Factum: accounts that run, behind a command bus that traces, measures, authorizes,
-//! validates, recognises repeats and turns away what is too much; and transfers.
+//! A bank on Factum: accounts that run, behind layers that trace, measure, authorize,
+//! validate, recognise repeats and turn away what is too much; and transfers.
 //!
 //! `cargo run -p banking` plays in memory, `cargo run -p banking /tmp/bank` in a folder; run again,
 //! that goes on. With `--trace` it says on stderr how long every command took and what came of it.
@@ -10,12 +10,12 @@ mod bank;
 
 use std::{env, error::Error, io};
 
-use factum::{DispatchError, ExecuteError, sentence};
+use factum::{SendError, sentence};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::fmt::format::FmtSpan;
 
 use crate::{
-    account::{AccountCommand, AccountRejection},
+    account::{Account, AccountCommand, AccountRejection},
     bank::{Bank, Done},
 };
 
@@ -63,7 +63,7 @@ async fn money_moves(bank: &Bank) -> Result<(), Box<dyn Error>> {
     for (what, cents) in [("ada sends bob 100.00", 10_000), ("ada sends bob 9000.00", 900_000)] {
         match bank.transfer("ada", "bob", cents).await {
             Ok(()) => row(what, "done, on both accounts"),
-            Err(ExecuteError::Rejected(no)) => row(what, &format!("rejected: {no}")),
+            Err(SendError::Rejected(no)) => row(what, &format!("rejected: {no}")),
             Err(error) => return Err(error.into()),
         }
     }
@@ -90,9 +90,7 @@ async fn everybody_comes_at_once(bank: &Bank) -> Result<(), Box<dyn Error>> {
     for customer in customers {
         match customer.await? {
             Ok(_) => done += 1,
-            Err(DispatchError::Layer(error))
-                if error.is::<tower::load_shed::error::Overloaded>() =>
-            {
+            Err(SendError::Layer(error)) if error.is::<tower::load_shed::error::Overloaded>() => {
                 away += 1;
             }
             Err(error) => return Err(error.into()),
@@ -105,7 +103,7 @@ async fn everybody_comes_at_once(bank: &Bank) -> Result<(), Box<dyn Error>> {
 
 /// Lets what was accepted finish, and tells what was measured.
 async fn close(bank: Bank, metrics: &PrometheusHandle) -> Result<(), Box<dyn Error>> {
-    let stats = bank.accounts.stats();
+    let stats = bank.app.aggregate::<Account>().stats();
     row("accounts in memory", &format!("{}, {} loads", stats.resident, stats.loads));
     bank.app.close().await?;
     println!("\nWhat Prometheus would scrape, in part:");
@@ -123,11 +121,11 @@ fn say(what: &str, done: &Done) {
         Ok(done) if done.replayed => format!("done before, version {}", done.version),
         Ok(done) if done.events.is_empty() => "nothing to do".into(),
         Ok(done) => format!("done, version {}", done.version),
-        Err(DispatchError::Rejected(AccountRejection::InsufficientFunds { cents })) => {
+        Err(SendError::Rejected(AccountRejection::InsufficientFunds { cents })) => {
             format!("rejected: only {cents} cents are there")
         }
-        Err(DispatchError::Rejected(no)) => format!("rejected: {no}"),
-        Err(DispatchError::Refused(no)) => format!("refused: {no}"),
+        Err(SendError::Rejected(no)) => format!("rejected: {no}"),
+        Err(SendError::Refused(no)) => format!("refused: {no}"),
         Err(error) => format!("failed: {}", sentence(error)),
     };
     row(what, &came);

@@ -55,14 +55,15 @@ impl Aggregate for Counter {
 async fn main() -> Result<(), Box<dyn Error>> {
     let store = env::args().nth(1).unwrap_or_else(|| "memory:".into());
     let app = App::open(&store).await?;
-    let doors = app.entities::<Counter>();
 
     for (door, people) in [("north", 2), ("south", 1), ("north", 3)] {
-        let added = doors.ask_for(door, CounterCommand::Add(people), |it| it.count).await?;
+        let add = CounterCommand::Add(people);
+        let added = app.command::<Counter>(door, add).reply(|it| it.count).await?;
         println!("{door}: {people} came in, {} so far, version {}", added.reply, added.version);
     }
-    let reset = doors.ask("south", CounterCommand::Reset).await?;
+    let reset = app.command::<Counter>("south", CounterCommand::Reset).await?;
     println!("south: reset, version {}", reset.version);
+    let doors = app.aggregate::<Counter>();
     let (count, version) = doors.look("north", |it, version| (it.count, version)).await?;
     println!("north: {count} at version {version}");
 

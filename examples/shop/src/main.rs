@@ -73,11 +73,11 @@ async fn fill_the_shelves(app: &App) -> Result<Position, Problem> {
         let title = title.into();
         let shelf = shelf.into();
         let listed =
-            app.execute::<Product>(key, &ProductCommand::List { title, shelf, cents }).await?;
+            app.command::<Product>(key, ProductCommand::List { title, shelf, cents }).await?;
         last = last.max(listed.position.unwrap_or_default());
     }
     let repriced =
-        app.execute::<Product>("sencha", &ProductCommand::Reprice { cents: 1_190 }).await?;
+        app.command::<Product>("sencha", ProductCommand::Reprice { cents: 1_190 }).await?;
     Ok(last.max(repriced.position.unwrap_or_default()))
 }
 
@@ -116,7 +116,7 @@ async fn sell(app: &App, offers: &ReadModel<Offer>) -> Result<Position, Problem>
         last = last.max(placed);
     }
     for (key, command) in [("o1", OrderCommand::Ship), ("o4", OrderCommand::Cancel)] {
-        let done = app.execute::<Order>(key, &command).await?;
+        let done = app.command::<Order>(key, command).await?;
         last = last.max(done.position.unwrap_or_default());
     }
     Ok(last)
@@ -134,7 +134,7 @@ async fn place(
     let customer = customer.into();
     let product = product.into();
     let place = OrderCommand::Place { day, customer, product, pieces, cents };
-    Ok(app.execute::<Order>(key, &place).await?.position.unwrap_or_default())
+    Ok(app.command::<Order>(key, place).await?.position.unwrap_or_default())
 }
 
 async fn show_the_orders(orders: &Maintained<Documents>, last: Position) -> Result<(), Problem> {

@@ -82,14 +82,14 @@ pub(crate) async fn run(work: &Work, models: &ReadModels) -> Result<Audited, Fai
 /// The accounts that are otherwise than the ledger says, as the repository loads them or as they
 /// run.
 async fn disagreeing(work: &Work, ledger: &Ledger) -> Result<Vec<String>, Failure> {
-    let Bank { accounts, entities, .. } = &work.bank;
+    let accounts = &work.bank.accounts;
     let mut disagreeing = Vec::new();
     for (key, holding) in &ledger.accounts {
         work.check_interrupt()?;
         let mut states = vec![accounts.load(key).await?];
         // One that does not run would only be loaded once more.
-        if entities.entity(key)?.is_some() {
-            states.push(entities.state(key).await?);
+        if accounts.entity(key)?.is_some() {
+            states.push(accounts.state(key).await?);
         }
         for mut found in states {
             if found.version > holding.version {

@@ -59,10 +59,10 @@ async fn is_seen_and_released(store: String) {
     let is_good = Arc::new(AtomicBool::new(false));
     let mails = start(&app, &is_good);
     let open = AccountCommand::Open { owner: "Ada".into(), email: "ada@example.org".into() };
-    app.execute::<Account>("ada", &open).await.expect("it is new");
+    app.command::<Account>("ada", open).await.expect("it is new");
     for cents in [13, 14, 15] {
         let deposit = AccountCommand::Deposit { cents };
-        app.execute::<Account>("ada", &deposit).await.expect("it is open");
+        app.command::<Account>("ada", deposit).await.expect("it is open");
     }
     mails.wait_for(factum::Position::new(4), Duration::from_secs(20)).await.expect("it comes");
 
@@ -111,9 +111,9 @@ async fn is_seen_and_released(store: String) {
 /// Ada opens an account and pays in thirteen.
 async fn bad_deposit(app: &App) {
     let open = AccountCommand::Open { owner: "Ada".into(), email: "ada@example.org".into() };
-    app.execute::<Account>("ada", &open).await.expect("it is new");
+    app.command::<Account>("ada", open).await.expect("it is new");
     let deposit = AccountCommand::Deposit { cents: 13 };
-    app.execute::<Account>("ada", &deposit).await.expect("it is open");
+    app.command::<Account>("ada", deposit).await.expect("it is open");
 }
 
 #[tokio::test]

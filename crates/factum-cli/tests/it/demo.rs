@@ -168,11 +168,11 @@ async fn pay_from_nothing(store: &str) {
     let app = factum::App::open(store).await.expect("the store takes it");
     let owner = "Eve".into();
     let email = "eve@example.org".into();
-    app.execute::<Account>("eve", &AccountCommand::Open { owner, email })
+    app.command::<Account>("eve", AccountCommand::Open { owner, email })
         .await
         .expect("the store takes it");
     let receive = AccountCommand::Receive { from: "nobody".into(), cents: 5 };
-    app.execute::<Account>("eve", &receive).await.expect("the store takes it");
+    app.command::<Account>("eve", receive).await.expect("the store takes it");
     app.close().await.expect("the store takes it");
 }
 

@@ -12,13 +12,14 @@ use tower_service::Service;
 
 use super::{
     error::BoxError, request::CommandRequest, response::CommandResponse, router::CommandFuture,
+    step::CommandStep,
 };
 
 /// Refuses commands that a rule of yours says no to, before they come to an entity.
 ///
-/// The rule sees the request and nothing else: what depends on the aggregate's state belongs in
-/// [`decide`](Aggregate::decide). A rule that has to wait for something is a
-/// [layer of its own](super::Commands#writing-a-layer).
+/// The rule sees what is asked for and nothing else: what depends on the aggregate's state belongs
+/// in [`decide`](Aggregate::decide). A no to one step of a transaction refuses the whole. A rule
+/// that has to wait for something is a [layer of its own](super::Commands#writing-a-layer).
 ///
 /// ```
 /// use factum_runtime::AdmissionLayer;
@@ -33,8 +34,8 @@ use super::{
 /// });
 ///
 /// // Authorization: by who asks, for all aggregates.
-/// let authorized = AdmissionLayer::new(|request| match request.metadata.user.as_deref() {
-///     Some(user) if user == request.key() => Ok(()),
+/// let authorized = AdmissionLayer::steps(|step, metadata| match metadata.user.as_deref() {
+///     Some(user) if user == step.key() => Ok(()),
 ///     _ => Err("this is not yours".into()),
 /// });
 /// # let layers = tower::ServiceBuilder::new().layer(authorized).layer(validated);
@@ -47,20 +48,29 @@ pub struct AdmissionLayer {
 type Rule = dyn Fn(&CommandRequest) -> Result<(), BoxError> + Send + Sync;
 
 impl AdmissionLayer {
-    /// Refuses what the rule says no to, with its error.
+    /// Refuses the requests that the rule says no to, with its error.
     pub fn new(
         rule: impl Fn(&CommandRequest) -> Result<(), BoxError> + Send + Sync + 'static,
     ) -> Self {
         Self { rule: Arc::new(rule) }
     }
 
-    /// Refuses the commands of one aggregate that the rule says no to, given key, command and
-    /// metadata; lets those of others pass.
+    /// Refuses the requests of which the rule says no to a step, given the step and the metadata.
+    pub fn steps(
+        rule: impl Fn(&CommandStep, &Metadata) -> Result<(), BoxError> + Send + Sync + 'static,
+    ) -> Self {
+        Self::new(move |request| {
+            request.steps().iter().try_for_each(|step| rule(step, &request.metadata))
+        })
+    }
+
+    /// Refuses the requests of which the rule says no to a command for this kind of aggregate,
+    /// given key, command and metadata; lets those of others pass.
     pub fn of<A: Aggregate>(
         rule: impl Fn(&str, &A::Command, &Metadata) -> Result<(), BoxError> + Send + Sync + 'static,
     ) -> Self {
-        Self::new(move |request| match request.command::<A>() {
-            Some(command) => rule(request.key(), command, &request.metadata),
+        Self::steps(move |step, metadata| match step.command::<A>() {
+            Some(command) => rule(step.key(), command, metadata),
             None => Ok(()),
         })
     }

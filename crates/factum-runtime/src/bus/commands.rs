@@ -1,6 +1,6 @@
 //! The typed door of the bus.
 
-use std::{any::TypeId, collections::HashMap, fmt, future::poll_fn, sync::Arc};
+use std::{collections::HashMap, fmt, future::poll_fn, sync::Arc};
 
 use factum_kernel::{Aggregate, Clock, Command, IdSource, Kernel, Metadata};
 use tower_layer::Layer;
@@ -11,6 +11,7 @@ use super::{
     request::CommandRequest,
     response::CommandResponse,
     router::CommandRouter,
+    step::CommandStep,
 };
 use crate::{message::Outcome, order::CommandId};
 
@@ -128,11 +129,12 @@ pub struct Commands<S = CommandRouter> {
     service: S,
     clock: Arc<dyn Clock>,
     ids: Arc<dyn IdSource>,
-    names: Arc<HashMap<TypeId, Naming>>,
+    /// By category.
+    names: Arc<HashMap<&'static str, Naming>>,
 }
 
 /// The name of a command.
-type Naming = fn(&CommandRequest) -> Option<&'static str>;
+type Naming = fn(&CommandStep) -> Option<&'static str>;
 
 /// Where a dispatched command's outcome goes.
 type Dispatched<A> = Result<Outcome<A>, DispatchError<<A as Aggregate>::Rejection>>;
@@ -155,8 +157,8 @@ impl<S> Commands<S> {
     /// `account.deposit`, instead of the one name of their type.
     #[must_use]
     pub fn named<A: Aggregate<Command: Command>>(mut self) -> Self {
-        let naming: Naming = |request| request.command::<A>().map(Command::name);
-        Arc::make_mut(&mut self.names).insert(TypeId::of::<A>(), naming);
+        let naming: Naming = |step| step.command::<A>().map(Command::name);
+        Arc::make_mut(&mut self.names).insert(A::CATEGORY, naming);
         self
     }
 
@@ -200,8 +202,8 @@ where
         command: A::Command,
         metadata: Metadata,
     ) -> Dispatched<A> {
-        let id = CommandId::new(self.ids.uuid(self.clock.now()));
-        let request = CommandRequest::new::<A>(id, key.as_ref(), command).with_metadata(metadata);
+        let request =
+            CommandRequest::new::<A>(self.id(), key.as_ref(), command).with_metadata(metadata);
         self.typed::<A>(request).await
     }
 
@@ -221,22 +223,28 @@ where
         self.typed::<A>(request.once(id)).await
     }
 
-    /// Sends a request as it is.
+    /// An id for a command that came without one.
+    pub fn id(&self) -> CommandId {
+        CommandId::new(self.ids.uuid(self.clock.now()))
+    }
+
+    /// Sends a request as it is, with its commands by their stored names.
     ///
     /// # Errors
     /// Those of the layers, and [`CommandError`] in a box.
-    pub async fn send(&self, request: CommandRequest) -> Result<CommandResponse, BoxError> {
+    pub async fn send(&self, mut request: CommandRequest) -> Result<CommandResponse, BoxError> {
+        for step in request.steps_mut() {
+            let naming = self.names.get(step.category());
+            if let Some(name) = naming.and_then(|name| name(step)) {
+                step.set_name(name);
+            }
+        }
         let mut service = self.service.clone();
         poll_fn(|cx| service.poll_ready(cx)).await.map_err(Into::into)?;
         service.call(request).await.map_err(Into::into)
     }
 
     async fn typed<A: Aggregate>(&self, request: CommandRequest) -> Dispatched<A> {
-        let naming = self.names.get(&TypeId::of::<A>());
-        let request = match naming.and_then(|name| name(&request)) {
-            Some(name) => request.with_name(name),
-            None => request,
-        };
         let category = request.category();
         let command = request.name();
         match self.send(request).await {

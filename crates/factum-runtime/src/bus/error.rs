@@ -1,6 +1,6 @@
 //! Why a command has no outcome.
 
-use factum_kernel::ErrorKind;
+use factum_kernel::{ErrorKind, TransactionError};
 
 use crate::error::EntityError;
 
@@ -8,7 +8,7 @@ use crate::error::EntityError;
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Why the bus gave no response.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CommandError {
     /// The bus knows no aggregate of this category. Nothing happened.
@@ -32,6 +32,9 @@ pub enum CommandError {
     /// The entity gave no outcome.
     #[error(transparent)]
     Entity(#[from] EntityError),
+    /// A transaction or a decision was not stored, or is not known to be.
+    #[error(transparent)]
+    Transaction(#[from] TransactionError),
 }
 
 impl CommandError {
@@ -40,6 +43,7 @@ impl CommandError {
         match self {
             Self::UnknownAggregate(_) | Self::WrongCommand { .. } => ErrorKind::Invalid,
             Self::Entity(error) => error.kind(),
+            Self::Transaction(error) => error.kind(),
         }
     }
 
@@ -60,6 +64,16 @@ impl CommandError {
                 EntityError::Conflict(_) => "conflict",
                 EntityError::Indeterminate(_) => "indeterminate",
                 EntityError::Store(_) => "store",
+            },
+            Self::Transaction(error) => match error {
+                TransactionError::Rejected(_) => "rejected",
+                TransactionError::Conflict(_) => "conflict",
+                TransactionError::Overtaken { .. } => "overtaken",
+                TransactionError::Load(_) => "load",
+                TransactionError::Encode(_) => "encode",
+                TransactionError::Indeterminate(_) => "indeterminate",
+                TransactionError::Store(_) => "store",
+                _ => "_OTHER",
             },
         }
     }

@@ -8,14 +8,14 @@ use std::{
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::{request::CommandRequest, response::CommandResponse};
+use super::{request::CommandRequest, response::CommandResponse, step::CommandStep};
 use crate::order::CommandId;
 
 /// Recognises repeated commands by an entry of their metadata, such as an `idempotency-key` that
 /// came with an HTTP request.
 ///
 /// A command whose metadata has the entry gets its id from category, key and entry, so that equal
-/// entries for two aggregates are two commands, and is sent as by
+/// entries for two aggregates are two commands; a transaction from those of all its steps. It is sent as by
 /// [`dispatch_once`](super::Commands::dispatch_once), which says what is promised. One that was
 /// dispatched with an id keeps it; one without the entry is decided as often as it is sent.
 ///
@@ -76,13 +76,28 @@ impl<S> Idempotency<S> {
     fn identified(&self, request: CommandRequest) -> CommandRequest {
         match request.metadata.extra.get(&self.entry) {
             Some(entry) if !request.is_once() => {
-                // No category holds a dash, and no key a line feed: it can be cut in one way only.
-                let source = format!("{}-{}\n{entry}", request.category(), request.key());
-                request.once(CommandId::derived(source.as_bytes()))
+                let id = CommandId::derived(source(&request, entry).as_bytes());
+                request.once(id)
             }
             _ => request,
         }
     }
+}
+
+/// The steps and the entry. No category holds a dash, and no key a line feed: it can be cut in one
+/// way only.
+fn source(request: &CommandRequest, entry: &str) -> String {
+    let targets: String = request.steps().iter().map(line).collect();
+    match request.steps().len() {
+        1 => format!("{targets}{entry}"),
+        count => format!("{count}\n{targets}{entry}"),
+    }
+}
+
+/// A decision has no key, and is told from others by the name of its command.
+fn line(step: &CommandStep) -> String {
+    let key = if step.key().is_empty() { step.name() } else { step.key() };
+    format!("{}-{key}\n", step.category())
 }
 
 impl<S> Service<CommandRequest> for Idempotency<S>

@@ -2,10 +2,10 @@
 
 use std::{any::Any, fmt};
 
-use factum_kernel::{Aggregate, Position, StreamVersion};
+use factum_kernel::{Aggregate, Committed, Position, StreamVersion};
 
 use super::error::BoxError;
-use crate::message::Outcome;
+use crate::{message::Outcome, order::AnyReply};
 
 /// What came of a command. A no is an answer, not an error.
 #[derive(Debug)]
@@ -35,32 +35,51 @@ impl CommandResponse {
 /// A command that was executed.
 #[non_exhaustive]
 pub struct CommandDone {
-    /// The version behind the command.
-    pub version: StreamVersion,
+    /// The version after the command; `None` for a transaction or a decision, which may have
+    /// written several streams.
+    pub version: Option<StreamVersion>,
     /// The position of its last event; `None` if there was nothing to do.
     pub position: Option<Position>,
     /// It was stored before, and recognised by its id.
     pub replayed: bool,
-    /// A `Vec<A::Event>`.
-    events: Box<dyn Any + Send + Sync>,
+    /// A `Vec<A::Event>`, or a `Committed`.
+    what: Box<dyn Any + Send + Sync>,
+    /// What the request asked to be computed.
+    reply: Option<AnyReply>,
 }
 
 impl CommandDone {
-    pub(crate) fn new<A: Aggregate>(outcome: Outcome<A>) -> Self {
-        let Outcome { version, position, replayed, events, reply: () } = outcome;
-        Self { version, position, replayed, events: Box::new(events) }
+    pub(crate) fn new<A: Aggregate>(outcome: Outcome<A, Option<AnyReply>>) -> Self {
+        let Outcome { version, position, replayed, events, reply } = outcome;
+        let what = Box::new(events);
+        Self { version: Some(version), position, replayed, what, reply }
+    }
+
+    pub(crate) fn together(committed: Committed) -> Self {
+        let Committed { position, replayed, .. } = committed;
+        Self { version: None, position, replayed, what: Box::new(committed), reply: None }
     }
 
     /// Its events, if they are this aggregate's.
     pub fn events<A: Aggregate>(&self) -> Option<&[A::Event]> {
-        self.events.downcast_ref::<Vec<A::Event>>().map(Vec::as_slice)
+        self.what.downcast_ref::<Vec<A::Event>>().map(Vec::as_slice)
     }
 
-    /// As the entity answered it; `None`: they are not this aggregate's events.
-    pub(crate) fn into_outcome<A: Aggregate>(self) -> Option<Outcome<A>> {
-        let Self { version, position, replayed, events } = self;
-        let events = *events.downcast().ok()?;
-        Some(Outcome { version, position, events, reply: (), replayed })
+    /// As the entity answered it, with the reply that
+    /// [`CommandRequest::replying`](super::CommandRequest::replying) asked for, `()` where it asked
+    /// for none. `None`: it is of another aggregate, or holds another reply.
+    pub fn into_outcome<A: Aggregate, R: 'static>(self) -> Option<Outcome<A, R>> {
+        let Self { version, position, replayed, what, reply } = self;
+        let version = version?;
+        let events = *what.downcast().ok()?;
+        let reply: Box<dyn Any> = reply.map_or_else(|| Box::new(()) as _, |reply| reply as _);
+        let reply = *reply.downcast().ok()?;
+        Some(Outcome { version, position, events, reply, replayed })
+    }
+
+    /// What came of a transaction or a decision; `None`: it is of a command.
+    pub fn into_committed(self) -> Option<Committed> {
+        Some(*self.what.downcast().ok()?)
     }
 }
 

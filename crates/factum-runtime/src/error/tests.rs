@@ -2,7 +2,7 @@ use std::error::Error;
 
 use factum_kernel::{
     Cause, CodecError, EncodeError, ErrorKind, EventName, ExpectedVersion, LoadError, StoreError,
-    StreamId, StreamVersion, VersionConflict,
+    StreamId, StreamVersion, TransactionError, VersionConflict,
 };
 
 use super::{AskError, EntityError};
@@ -111,6 +111,8 @@ fn every_error_of_entities_the_bus_and_supervisors_tells_its_kind() {
         CommandError::WrongCommand { .. } =
             CommandError::WrongCommand { category: "account", command: "open" } => Invalid,
         CommandError::Entity(_) = EntityError::Closed(ada()).into() => Closed,
+        CommandError::Transaction(_) =
+            CommandError::from(TransactionError::Indeterminate(away())) => Unknown,
     });
     kinds!(DispatchError<No> {
         DispatchError::Rejected(_) = DispatchError::Rejected(No) => Rejected,

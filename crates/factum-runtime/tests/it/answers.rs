@@ -194,7 +194,7 @@ async fn transfer(bank: &Entities<Account>, from: &str, to: &str) -> bool {
         .await;
     match done {
         Ok(_) => true,
-        Err(factum_kernel::ExecuteError::Rejected(_)) => false,
+        Err(factum_kernel::TransactionError::Rejected(_)) => false,
         Err(error) => panic!("nobody gives up: {error}"),
     }
 }

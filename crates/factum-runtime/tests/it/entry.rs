@@ -4,7 +4,7 @@ use std::fmt::Display;
 
 use factum_kernel::{
     Aggregate, Attempts, Committing, DecisionModel, Drafted, ErrorKind, ExecuteError, Kernel,
-    Metadata, ModelError, Repository, RetryPolicy, Transaction, execute_model,
+    Metadata, Repository, RetryPolicy, Transaction, TransactionError,
 };
 use factum_runtime::{CommandRouter, Commands, Entities};
 
@@ -52,8 +52,8 @@ impl<'k> Target<'k> {
     }
 }
 
-impl<R: std::error::Error> From<ModelError<R>> for Refusal {
-    fn from(error: ModelError<R>) -> Self {
+impl From<TransactionError> for Refusal {
+    fn from(error: TransactionError) -> Self {
         Self::new(error.kind(), error)
     }
 }
@@ -91,7 +91,8 @@ impl Entry {
             }
             Self::Model => {
                 let command = (key.to_owned(), command);
-                execute_model::<M>(kernel, &command, metadata, retry).await?;
+                let one = Transaction::new(kernel.clone()).with_retry(retry);
+                one.decide::<M>(command).commit(metadata).await?;
             }
             Self::Entities => {
                 let entities = Entities::new(repository, options());

@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod app;
-mod ask;
 mod difference;
 mod guide;
 #[cfg(feature = "postgres")]
@@ -15,5 +14,9 @@ mod on_postgres;
 mod order;
 mod outage;
 mod readme;
+
+mod seen;
+mod send;
 mod shutdown;
 mod stats;
+mod tally;

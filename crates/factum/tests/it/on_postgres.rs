@@ -99,7 +99,7 @@ async fn at_rest(url: &str) -> App {
     let owners = ProjectionFn::<_, Documents, _>::new("owners", 1, owners);
     let owners = app.project_fn(owners).await.unwrap();
     let open = AccountCommand::Open { owner: "Ada".into(), email: "ada@example.org".into() };
-    app.entities::<Account>().ask("ada", open).await.unwrap();
+    app.command::<Account>("ada", open).await.unwrap();
     let position = app.load::<Account>("ada").await.unwrap().version.value();
     let position = factum::Position::new(position);
     mails.wait_for(position, WAIT).await.unwrap();

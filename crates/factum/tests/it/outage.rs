@@ -1,5 +1,5 @@
-//! Outages as the handlers of consumers meet them through the application: entities, the bus, and
-//! their end.
+//! Outages as the handlers of consumers meet them through the application: entities, transactions,
+//! and their end.
 
 use std::{
     future::Future,
@@ -12,8 +12,9 @@ use std::{
 
 use factum::{
     App, AppBuilder, AskError, Consumer, ConsumerHandle, ConsumerHealth, ConsumerOptions,
-    ConsumerState, DispatchError, Entities, EntityOptions, ErrorKind, ExecuteError, FailurePolicy,
-    HandleError, MemoryStore, RecordedEvent, Restart, RetryPolicy, Stores, SystemClock, TagKey,
+    ConsumerState, Entities, EntityOptions, ErrorKind, ExecuteError, FailurePolicy, HandleError,
+    MemoryStore, RecordedEvent, Repository, Restart, RetryPolicy, SendError, StepRejected, Stores,
+    SystemClock, TagKey,
 };
 use factum_testing::{
     FaultRates, FaultyDocuments, FaultyStore,
@@ -27,13 +28,13 @@ pub(crate) const LONG: Duration = Duration::from_secs(60);
 pub(crate) enum Way {
     Execute,
     ExecuteInAnEnum,
-    Ask,
-    AskInAnEnum,
-    Dispatch,
+    Command,
+    CommandInAnEnum,
+    Transaction,
 }
 
 pub(crate) const WAYS: [Way; 5] =
-    [Way::Execute, Way::ExecuteInAnEnum, Way::Ask, Way::AskInAnEnum, Way::Dispatch];
+    [Way::Execute, Way::ExecuteInAnEnum, Way::Command, Way::CommandInAnEnum, Way::Transaction];
 
 /// An error as a user would write it.
 #[derive(Debug, thiserror::Error)]
@@ -43,7 +44,9 @@ enum Unpaid {
     #[error(transparent)]
     Ask(#[from] AskError<AccountRejection>),
     #[error(transparent)]
-    Dispatch(#[from] DispatchError<AccountRejection>),
+    Send(#[from] SendError<AccountRejection>),
+    #[error(transparent)]
+    Transaction(#[from] SendError<StepRejected>),
 }
 
 fn open(key: &str) -> AccountCommand {
@@ -53,15 +56,17 @@ fn open(key: &str) -> AccountCommand {
 const BONUS: AccountCommand = AccountCommand::Deposit { cents: 1 };
 
 async fn pay(app: &App, way: Way) -> Result<(), HandleError> {
-    let execute = || app.execute::<Account>("bonus", &BONUS);
-    let accounts = app.entities::<Account>();
+    let accounts = Repository::<Account>::new(app.kernel().clone());
+    let accounts = accounts.with_retry(RetryPolicy::never());
+    let execute = || accounts.execute("bonus", &BONUS);
+    let command = || app.command::<Account>("bonus", BONUS);
     match way {
         Way::Execute => drop(execute().await?),
         Way::ExecuteInAnEnum => drop(execute().await.map_err(Unpaid::from)?),
-        Way::Ask => drop(accounts.ask("bonus", BONUS).await?),
-        Way::AskInAnEnum => drop(accounts.ask("bonus", BONUS).await.map_err(Unpaid::from)?),
-        Way::Dispatch => {
-            let paid = app.commands().dispatch::<Account>("bonus", BONUS).await;
+        Way::Command => drop(command().await?),
+        Way::CommandInAnEnum => drop(command().await.map_err(Unpaid::from)?),
+        Way::Transaction => {
+            let paid = app.transaction().command::<Account>("bonus", BONUS).await;
             drop(paid.map_err(Unpaid::from)?);
         }
     }
@@ -116,8 +121,8 @@ pub(crate) async fn is_outlasted(
     go_away: impl Fn() + Send + Sync + 'static,
     come_back: impl FnOnce(),
 ) {
-    app.execute::<Account>("bonus", &open("bonus")).await.unwrap();
-    let due = app.execute::<Account>("ada", &open("ada")).await.unwrap().position.unwrap();
+    app.command::<Account>("bonus", open("bonus")).await.unwrap();
+    let due = app.command::<Account>("ada", open("ada")).await.unwrap().position.unwrap();
     let begins = AtomicBool::new(true);
     let payer = app.clone();
     let bonus = start(app, move |_, recorded| {
@@ -166,7 +171,8 @@ async fn entities_that_are_shut_down_under_a_consumer_are_no_fault_of_its_events
     let store = Arc::new(MemoryStore::new());
     let stores = Stores { events: store.clone(), documents: store };
     let app = hasty().open_stores(stores).await.unwrap();
-    let own = Entities::new(app.aggregate::<Account>(), EntityOptions::new());
+    let accounts = Repository::<Account>::new(app.kernel().clone());
+    let own = Entities::new(accounts, EntityOptions::new());
     own.ask("bonus", open("bonus")).await.unwrap();
     own.shutdown(LONG).await;
     let bonus = start(&app, move |_, _| {
@@ -184,11 +190,11 @@ async fn entities_that_are_shut_down_under_a_consumer_are_no_fault_of_its_events
 #[tokio::test]
 async fn the_kind_of_an_error_is_told_by_the_facade_too() {
     let app = App::open("memory:").await.unwrap();
-    let unseen = app.ask::<Account>("ada", open("ada")).seen_by("nothing").await.unwrap_err();
+    let unseen = app.command::<Account>("ada", open("ada")).seen_by("nothing").await.unwrap_err();
     assert_eq!(unseen.kind(), ErrorKind::Invalid);
     let refused = App::open("mongo://here").await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Invalid);
     app.close().await.unwrap();
-    let closed = app.ask::<Account>("ada", open("ada")).await.unwrap_err();
+    let closed = app.command::<Account>("ada", open("ada")).await.unwrap_err();
     assert_eq!(closed.kind(), ErrorKind::Closed);
 }

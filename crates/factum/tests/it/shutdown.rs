@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use factum::{
     App, CommandId, Consumer, ConsumerHandle, ConsumerHealth, ConsumerOptions, ConsumerState,
-    FailurePolicy, HandleError, Metadata, RecordedEvent, TagKey, Worker,
+    FailurePolicy, HandleError, RecordedEvent, TagKey, Worker,
 };
 use factum_testing::bank::{Account, AccountCommand, AccountEvent};
 use tokio::{
@@ -50,7 +50,7 @@ fn pay_bonuses(app: &App, begun: watch::Sender<u64>) -> ConsumerHandle {
             begun.send_modify(|begun| *begun += 1);
             let id = CommandId::new(recorded.id().as_uuid());
             let deposit = AccountCommand::Deposit { cents: 1 };
-            app.entities::<Account>().ask_once("bonus", id, deposit, Metadata::new()).await?;
+            app.command::<Account>("bonus", deposit).once(id).await?;
             Ok(())
         }
     });
@@ -82,7 +82,7 @@ fn linger(app: &App) {
 
 /// Keeps the entities' shutdown going while consumers work: one of them has much to do.
 async fn be_busy(app: &App) {
-    let accounts = app.entities::<Account>();
+    let accounts = app.aggregate::<Account>();
     let busy = app.clone();
     let (begins, mut has_begun) = watch::channel(false);
     tokio::spawn(async move {
@@ -134,7 +134,7 @@ fn win_customers(app: &App, life: u64) -> JoinHandle<u64> {
     tokio::spawn(async move {
         for customer in 0.. {
             let key = format!("{life}-{customer}");
-            if app.execute::<Account>(&key, &open(&key)).await.is_err() {
+            if app.command::<Account>(&key, open(&key)).await.is_err() {
                 return customer;
             }
         }
@@ -150,7 +150,7 @@ async fn an_application_that_closes_fails_no_event_that_needs_its_entities_or_wo
     for life in 0..LIVES {
         let app = opened(&path).await;
         if life == 0 {
-            app.execute::<Account>("bonus", &open("bonus")).await.unwrap();
+            app.command::<Account>("bonus", open("bonus")).await.unwrap();
         }
         linger(&app);
         let (begun, mut seen) = watch::channel(0);

@@ -32,12 +32,11 @@ async fn published(store: &MemoryStore) -> Vec<PublishedStats> {
 async fn stats_sum_up_all_kinds_and_name_entities_and_workers() {
     let app = App::open("memory:").await.unwrap();
     assert!(app.stats().kinds.is_empty());
-    let accounts = app.entities::<Account>();
     for key in ["ada", "bob", "eve"] {
-        accounts.ask(key, open(key)).await.unwrap();
+        app.command::<Account>(key, open(key)).await.unwrap();
     }
-    accounts.ask("bob", AccountCommand::Deposit { cents: 5 }).await.unwrap();
-    accounts.ask("bob", AccountCommand::Withdraw { cents: 50 }).await.unwrap_err();
+    app.command::<Account>("bob", AccountCommand::Deposit { cents: 5 }).await.unwrap();
+    app.command::<Account>("bob", AccountCommand::Withdraw { cents: 50 }).await.unwrap_err();
     let stats = app.stats();
     assert_eq!((stats.total.commands, stats.total.rejected, stats.total.resident), (5, 1, 3));
     let [kind] = &stats.kinds[..] else { panic!("one kind") };
@@ -62,7 +61,7 @@ async fn what_is_published_is_written_anew_and_taken_away_at_the_end() {
     let [first] = &published(&store).await[..] else { panic!("one instance") };
     assert_eq!((first.written_at, first.every_ms, first.uptime_ms), (morning(), 5_000, 0));
     assert_eq!(first.process, std::process::id());
-    app.entities::<Account>().ask("ada", open("ada")).await.unwrap();
+    app.command::<Account>("ada", open("ada")).await.unwrap();
     clock.advance(EVERY);
     while published(&store).await[0].total.commands == 0 {
         tokio::task::yield_now().await;
@@ -135,8 +134,8 @@ async fn consumers_are_published_with_what_ails_them_those_that_are_ill_in_front
     let stops = consumer(&app, "stops", none.then_stop());
     let well = Consumer::new("a-well", |_: AccountEvent, _: RecordedEvent| async { Ok(()) });
     let well = app.consumers().start(well).unwrap();
-    app.execute::<Account>("ada", &open("ada")).await.unwrap();
-    app.execute::<Account>("ada", &AccountCommand::Deposit { cents: 13 }).await.unwrap();
+    app.command::<Account>("ada", open("ada")).await.unwrap();
+    app.command::<Account>("ada", AccountCommand::Deposit { cents: 13 }).await.unwrap();
     for consumer in [&well, &parks] {
         let mut health = consumer.watch();
         health.wait_for(|it| it.position.value() == 2).await.unwrap();
@@ -174,8 +173,8 @@ async fn one_that_tries_again_is_published_with_its_attempts_and_how_late_it_is(
     clock.until_sleeping(1).await;
     let pause = 100 * EVERY;
     let mails = consumer(&app, "mails", FailurePolicy::new().with_pause(pause, pause));
-    app.execute::<Account>("ada", &open("ada")).await.unwrap();
-    app.execute::<Account>("ada", &AccountCommand::Deposit { cents: 13 }).await.unwrap();
+    app.command::<Account>("ada", open("ada")).await.unwrap();
+    app.command::<Account>("ada", AccountCommand::Deposit { cents: 13 }).await.unwrap();
     let retries = |it: &factum::ConsumerHealth| matches!(it.state, ConsumerState::Retrying { .. });
     mails.watch().wait_for(retries).await.unwrap();
     clock.advance(EVERY);
@@ -216,7 +215,7 @@ async fn an_uptime_is_what_has_passed_whatever_the_clock_is_set_to() {
     let clock = VirtualClock::new(morning());
     let stores = Stores { events: store.clone(), documents: store };
     let app = App::builder().with_clock(Arc::new(clock.clone())).open_stores(stores).await.unwrap();
-    app.entities::<Account>().ask("ada", open("ada")).await.unwrap();
+    app.command::<Account>("ada", open("ada")).await.unwrap();
     for wrong in [Timestamp::EPOCH, Timestamp::MAX] {
         clock.set(wrong);
         clock.advance(EVERY);
@@ -234,7 +233,7 @@ fn stats_are_published_again_on_another_runtime_when_the_first_has_ended() {
     let app = first.block_on(async {
         let every = factum::STATS_EVERY_MIN;
         let app = App::builder().with_stats_every(every).open_stores(stores).await.unwrap();
-        app.entities::<Account>().ask("ada", open("ada")).await.unwrap();
+        app.command::<Account>("ada", open("ada")).await.unwrap();
         app
     });
     drop(first);
@@ -242,7 +241,7 @@ fn stats_are_published_again_on_another_runtime_when_the_first_has_ended() {
     assert_eq!(publisher.state, WorkerState::Stopped);
     assert!(publisher.cause.as_ref().unwrap().contains("restart it on another"));
     tokio::runtime::Runtime::new().unwrap().block_on(async {
-        app.entities::<Account>().ask("bob", open("bob")).await.unwrap();
+        app.command::<Account>("bob", open("bob")).await.unwrap();
         app.supervisor().restart("factum.stats").unwrap();
         let published = async {
             while !published(&store).await.iter().any(|it| it.total.commands == 2) {

@@ -37,11 +37,11 @@ fn start(
 
 async fn deposit(app: &App, key: &str, amounts: &[u64]) -> Result<Position, Box<dyn Error>> {
     let open = AccountCommand::Open { owner: key.into(), email: format!("{key}@example.org") };
-    app.execute::<Account>(key, &open).await?;
+    app.command::<Account>(key, open).await?;
     let mut last = Position::ZERO;
     for cents in amounts {
         let deposit = AccountCommand::Deposit { cents: *cents };
-        last = app.execute::<Account>(key, &deposit).await?.position.unwrap_or_default();
+        last = app.command::<Account>(key, deposit).await?.position.unwrap_or_default();
     }
     Ok(last)
 }

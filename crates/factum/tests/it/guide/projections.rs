@@ -62,9 +62,9 @@ async fn open(app: &App, accounts: &[(&str, u64)]) -> Result<Position, Box<dyn E
     for (owner, cents) in accounts {
         let email = format!("{owner}@example.org");
         let open = AccountCommand::Open { owner: (*owner).into(), email };
-        app.execute::<Account>(owner, &open).await?;
+        app.command::<Account>(owner, open).await?;
         let deposit = AccountCommand::Deposit { cents: *cents };
-        let done = app.execute::<Account>(owner, &deposit).await?;
+        let done = app.command::<Account>(owner, deposit).await?;
         last = done.position.expect("a deposit is an event");
     }
     Ok(last)
@@ -124,7 +124,7 @@ async fn following() -> Done {
     accounts.wait_for(last, WAIT).await?;
 
     let mut changes = accounts.changes::<Row>();
-    app.execute::<Account>("ada", &AccountCommand::Deposit { cents: 1 }).await?;
+    app.command::<Account>("ada", AccountCommand::Deposit { cents: 1 }).await?;
     match changes.next().await {
         Some(Ok(ModelChange::Put { key, value })) => println!("{key} has {}", value.cents),
         Some(Ok(ModelChange::Removed { key })) => println!("{key} is gone"),
@@ -133,7 +133,7 @@ async fn following() -> Done {
     }
 
     let mut events = app.events::<AccountEvent>();
-    app.execute::<Account>("ada", &AccountCommand::Deposit { cents: 2 }).await?;
+    app.command::<Account>("ada", AccountCommand::Deposit { cents: 2 }).await?;
     let (event, recorded) = events.next().await?;
     println!("{}: {event:?}, {} behind", recorded.stream(), events.lag());
     assert_eq!(event, AccountEvent::Deposited { cents: 2 });

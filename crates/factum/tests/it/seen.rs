@@ -10,9 +10,9 @@ use std::{
 };
 
 use factum::{
-    Aggregate, App, AskError, CommandId, Consumer, ConsumerHandle, Context, Decision, Documents,
-    Event, HandleError, Metadata, Position, ProjectionFn, RecordedEvent, StopReason, UnseenError,
-    Verdict, WaitError, sentence,
+    Aggregate, App, CommandError, CommandId, Consumer, ConsumerHandle, Context, Decision,
+    Documents, Event, HandleError, Metadata, Position, ProjectionFn, RecordedEvent, SendError,
+    StopReason, Verdict, WaitError, sentence,
 };
 use factum_testing::bank::{Account, AccountCommand, AccountEvent, AccountRejection};
 use tokio::sync::Semaphore;
@@ -53,7 +53,7 @@ async fn the_answer_comes_when_all_that_are_named_have_seen_it() {
     let mails = gated(&app, "mails");
     let bonus = gated(&app, "bonus");
     for (key, first, second) in [("ada", &mails, &bonus), ("bob", &bonus, &mails)] {
-        let asking = app.ask::<Account>(key, open(key)).seen_by("mails").seen_by("bonus");
+        let asking = app.command::<Account>(key, open(key)).seen_by("mails").seen_by("bonus");
         let mut asking = asking.within(LONG).into_future();
         let one_has_seen_it = async {
             first.1.add_permits(1);
@@ -83,8 +83,8 @@ async fn a_name_that_nobody_has_is_told_before_the_command_is_sent() {
     let app = App::open("memory:").await.unwrap();
     let (_, mails, _) = gated(&app, "mails");
     mails.add_permits(9);
-    let told = app.ask::<Account>("ada", open("ada")).seen_by("mails").seen_by("males").await;
-    let Err(UnseenError::NotSent(WaitError::Unknown(name))) = &told else { panic!("{told:?}") };
+    let told = app.command::<Account>("ada", open("ada")).seen_by("mails").seen_by("males").await;
+    let Err(SendError::NotSent(WaitError::Unknown(name))) = &told else { panic!("{told:?}") };
     assert_eq!(name, "males");
     assert_eq!(
         sentence(&told.unwrap_err()),
@@ -95,38 +95,38 @@ async fn a_name_that_nobody_has_is_told_before_the_command_is_sent() {
 }
 
 #[tokio::test]
-async fn what_took_effect_and_was_not_seen_is_told_with_its_outcome() {
+async fn what_took_effect_and_was_not_seen_is_told_with_its_position() {
     let app = App::open("memory:").await.unwrap();
     let (_, _gate, _) = gated(&app, "mails");
-    let told = app.ask::<Account>("ada", open("ada")).seen_by("mails").within(SOON).await;
-    let Err(UnseenError::Unseen { outcome, error: WaitError::Behind { waited, .. } }) = told else {
+    let told = app.command::<Account>("ada", open("ada")).seen_by("mails").within(SOON).await;
+    let Err(SendError::Unseen { position, error: WaitError::Behind { waited, .. } }) = told else {
         panic!("{told:?}")
     };
     assert!(waited <= SOON, "{waited:?}");
-    assert_eq!((outcome.version.value(), outcome.events.len()), (1, 1));
+    assert_eq!(position, Some(Position::new(1)), "to wait for it again");
     assert_eq!(app.load::<Account>("ada").await.unwrap().version.value(), 1);
 
     // One that has stopped is not waited for; nor are others beside it, however slow.
     let (other, _, _) = gated(&app, "other");
     assert_eq!(other.stop().await, StopReason::Asked);
-    let asking = app.ask::<Account>("ada", deposit()).seen_by("mails").seen_by("other");
+    let asking = app.command::<Account>("ada", deposit()).seen_by("mails").seen_by("other");
     let told = asking.within(LONG).await.unwrap_err();
     let text = sentence(&told);
     assert!(text.starts_with("the command took effect, but not everybody has seen it"), "{text}");
     assert!(text.contains(": the consumer has stopped"), "{text}");
-    let UnseenError::Unseen { outcome, error } = told else { panic!("{told:?}") };
+    let SendError::Unseen { position, error } = told else { panic!("{told:?}") };
     assert!(matches!(error, WaitError::Stopped { .. }), "{error}");
-    assert_eq!(outcome.version.value(), 2);
+    assert_eq!(position, Some(Position::new(2)));
 }
 
 #[tokio::test]
 async fn rejections_and_failures_are_those_of_the_entity() {
     let app = App::open("memory:").await.unwrap();
     let (_, _gate, _) = gated(&app, "mails");
-    let told = app.ask::<Account>("ada", deposit()).seen_by("mails").await.unwrap_err();
+    let told = app.command::<Account>("ada", deposit()).seen_by("mails").await.unwrap_err();
     assert!(matches!(told.rejection(), Some(AccountRejection::NotOpen)), "{told}");
-    let told = app.ask::<Account>("", deposit()).seen_by("mails").await.unwrap_err();
-    assert!(matches!(told, UnseenError::Ask(AskError::Failed(_))), "{told}");
+    let told = app.command::<Account>("", deposit()).seen_by("mails").await.unwrap_err();
+    assert!(matches!(told, SendError::Failed(CommandError::Entity(_))), "{told}");
 }
 
 /// A lamp is lit once; to light it again changes nothing.
@@ -170,15 +170,14 @@ async fn a_command_that_changes_nothing_is_answered_when_what_it_rests_on_was_se
     });
     app.consumers().start(lamps).unwrap();
     let id = CommandId::derived(b"hall/1");
-    let again = || app.ask::<Lamp>("hall", ()).seen_by("lamps");
+    let again = || app.command::<Lamp>("hall", ()).seen_by("lamps");
     let first = again().once(id).with_metadata(Metadata::new()).within(SOON).await;
-    assert!(matches!(first, Err(UnseenError::Unseen { .. })), "{first:?}");
+    assert!(matches!(first, Err(SendError::Unseen { .. })), "{first:?}");
     // What comes later is not what they rest on.
-    app.ask::<Account>("ada", open("ada")).await.unwrap();
+    app.command::<Account>("ada", open("ada")).await.unwrap();
     for asking in [again(), again().once(id)] {
         let told = asking.within(SOON).await;
-        let Err(UnseenError::Unseen { error: WaitError::Behind { position, .. }, .. }) = told
-        else {
+        let Err(SendError::Unseen { error: WaitError::Behind { position, .. }, .. }) = told else {
             panic!("{told:?}")
         };
         assert_eq!(position.value(), 1);
@@ -202,10 +201,10 @@ async fn read_models_over_rebuilds_and_of_other_programs_are_named_alike() {
             _ => Ok(()),
         });
     let owners = app.project_fn(owners).await.unwrap();
-    app.ask::<Account>("ada", open("ada")).seen_by("owners").within(LONG).await.unwrap();
+    app.command::<Account>("ada", open("ada")).seen_by("owners").within(LONG).await.unwrap();
     owners.rebuild().await.unwrap().done().await.unwrap();
-    app.ask::<Account>("bob", open("bob")).seen_by("owners").within(LONG).await.unwrap();
-    other.ask::<Account>("eve", open("eve")).seen_by("owners").within(LONG).await.unwrap();
+    app.command::<Account>("bob", open("bob")).seen_by("owners").within(LONG).await.unwrap();
+    other.command::<Account>("eve", open("eve")).seen_by("owners").within(LONG).await.unwrap();
     for key in ["ada", "bob", "eve"] {
         assert_eq!(owners.read_model::<String>().get(key).await.unwrap().as_deref(), Some(key));
     }
