@@ -7,9 +7,10 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use factum_kernel::Metadata;
+use factum_kernel::{Metadata, Repository, RetryPolicy};
 use factum_runtime::{
-    AdmissionLayer, CommandId, CommandRouter, Commands, MetricsLayer, TracingLayer,
+    AdmissionLayer, CommandId, CommandRequest, CommandRouter, CommandTransaction, Commands,
+    MetricsLayer, TracingLayer,
 };
 use factum_testing::{Fault, bank::Account};
 use metrics_exporter_prometheus::PrometheusBuilder;
@@ -156,6 +157,54 @@ fn prometheus_sees_counts_and_durations_and_never_a_key() {
         assert!(text.contains(line), "{line} is not in:\n{text}");
     }
     assert!(!text.contains("ada") && !text.contains("bob"), "{text}");
+}
+
+/// A transaction was in no trace and in no metric once.
+#[test]
+fn a_transaction_has_a_span_that_names_its_steps_and_is_counted() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let handle = recorder.handle();
+    let spans = Spans::default();
+    let subscriber = Registry::default().with(spans.clone());
+    let transfer = || async {
+        let bench = Bench::new();
+        let accounts = Repository::<Account>::new(bench.kernel.clone());
+        let layers = ServiceBuilder::new()
+            .layer(TracingLayer::new())
+            .layer(MetricsLayer::new(bench.kernel.clock().clone()));
+        let commands = Commands::new(CommandRouter::new(), &bench.kernel);
+        let commands = commands.named::<Account>().layer(layers);
+        for (key, command) in [("bob", DEPOSIT), ("ada", open("ada"))] {
+            let both = CommandTransaction::new(bench.kernel.clone(), RetryPolicy::new());
+            let both = both.command(&accounts, "ada", open("ada"));
+            let both = both.command(&accounts, key, command);
+            let request = CommandRequest::transaction(commands.id(), both);
+            drop(commands.send(request).await.unwrap());
+        }
+        let one = CommandTransaction::new(bench.kernel.clone(), RetryPolicy::new());
+        let one = one.command(&accounts, "ada", open("ada"));
+        drop(commands.send(CommandRequest::transaction(commands.id(), one)).await.unwrap());
+    };
+    metrics::with_local_recorder(&recorder, || {
+        tracing::subscriber::with_default(subscriber, || block_on(transfer()));
+    });
+    let spans: Vec<Fields> = spans.0.lock().unwrap().iter().map(|(_, it)| it.clone()).collect();
+    let all = |name: &str| -> Vec<_> {
+        spans.iter().map(|span| span.get(name).map_or("-", String::as_str)).collect()
+    };
+    assert_eq!(all("otel.name"), ["$transaction transaction"; 3]);
+    assert_eq!(all("factum.aggregate.category"), ["$transaction"; 3]);
+    assert_eq!(all("factum.aggregate.key"), ["ada bob", "ada ada", "ada"]);
+    assert_eq!(all("factum.command.steps")[0], "account.open account.deposit");
+    assert_eq!(all("factum.command.outcome"), ["rejected", "rejected", "stored"]);
+    assert_eq!(all("factum.log.position"), ["-", "-", "1"]);
+    let text = handle.render();
+    for (outcome, count) in [("rejected", 2), ("stored", 1)] {
+        let labels =
+            format!(r#"category="$transaction",command="transaction",outcome="{outcome}""#);
+        let line = format!("factum_commands_total{{{labels}}} {count}");
+        assert!(text.contains(&line), "{line} is not in:\n{text}");
+    }
 }
 
 /// A caller who goes away is counted too, and the gauge comes back to zero.

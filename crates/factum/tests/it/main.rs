@@ -20,3 +20,4 @@ mod send;
 mod shutdown;
 mod stats;
 mod tally;
+mod together;
