@@ -198,9 +198,18 @@ impl DuplicateEventType {
 pub trait Command: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// The number of its present schema.
     const SCHEMA_VERSION: u32;
+    /// The stored names of all commands of the type.
+    const NAMES: &'static [&'static str];
 
     /// The stored name of this command, `<prefix>.<variant>`.
     fn name(&self) -> &'static str;
+
+    /// The command with this stored name, read from its fields: a map for named fields, whatever
+    /// the field is for one unnamed field, an array for more. `None`: no command has the name.
+    ///
+    /// # Errors
+    /// Fields that are not those of the command.
+    fn from_fields<C: Codec>(name: &str, fields: &[u8]) -> Option<Result<Self, CodecError>>;
 }
 
 /// A typed event as it is appended, and as it will be read: what can't be read is not written,

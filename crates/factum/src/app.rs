@@ -21,6 +21,7 @@ use crate::{
     aggregates::Aggregates,
     builder::{AppBuilder, OpenError},
     catalog::Catalog,
+    named::Names,
     running::Running,
     stats::AppStats,
 };
@@ -41,6 +42,8 @@ pub(crate) struct Core {
     pub(crate) kernel: Kernel,
     pub(crate) retry: RetryPolicy,
     pub(crate) catalog: Catalog,
+    /// What takes commands by their names.
+    pub(crate) names: Names,
     /// With all layers.
     pub(crate) commands: Commands<CommandService>,
 }
@@ -102,6 +105,10 @@ impl App {
     /// The running aggregates of one kind: the same for whoever asks.
     pub(crate) fn entities<A: Aggregate>(&self) -> Entities<A> {
         self.running.entities(|| self.repository())
+    }
+
+    pub(crate) fn names(&self) -> &Names {
+        &self.core.names
     }
 
     pub(crate) fn retry(&self) -> RetryPolicy {

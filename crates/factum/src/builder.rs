@@ -13,6 +13,7 @@ use crate::{
     aggregates::AggregateOptions,
     app::{App, Core},
     catalog::{Catalog, Clash},
+    named::Names,
     running::{Kinds, Running},
     secret::Secrets,
     stats::publisher,
@@ -52,7 +53,8 @@ pub struct AppBuilder {
     registry: Registry,
     catalog: Catalog,
     of_kinds: Kinds,
-    names: Vec<Name>,
+    names: Names,
+    named: Vec<Name>,
     /// The outermost first.
     layers: Vec<Around>,
     clash: Option<Clash>,
@@ -76,7 +78,8 @@ impl AppBuilder {
             registry: App::stores(),
             catalog: Catalog::default(),
             of_kinds: Kinds::new(),
-            names: Vec::new(),
+            names: Names::default(),
+            named: Vec::new(),
             layers: Vec::new(),
             clash: None,
         }
@@ -161,9 +164,10 @@ impl AppBuilder {
 
     /// Names an [`aggregate`](Self::aggregate) whose commands derive [`Command`]: traces and
     /// metrics call them by their stored names, such as `account.deposit`, instead of the one name
-    /// of their type.
+    /// of their type, and [`App::command_json`] takes them.
     pub fn commands<A: Aggregate<Command: Command>>(mut self) -> Self {
-        self.names.push(|commands| commands.named::<A>());
+        self.names.add::<A>();
+        self.named.push(|commands| commands.named::<A>());
         self.aggregate::<A>()
     }
 
@@ -251,13 +255,14 @@ impl AppBuilder {
         let router = CommandService::new(running.router().clone());
         let service = self.layers.into_iter().rev().fold(router, |service, around| around(service));
         let commands = Commands::new(service, &kernel);
-        let commands = self.names.iter().fold(commands, |commands, name| name(commands));
+        let commands = self.named.iter().fold(commands, |commands, name| name(commands));
         if let Some(every) = self.stats_every {
             // The first to be added is the last to stop: it tells of the others until then.
             let added = running.supervisor().add(publisher(&running, &kernel, every));
             added.expect("it is the only worker so far");
         }
-        let core = Core { kernel, retry: self.retry, catalog: self.catalog, commands };
+        let Self { retry, catalog, names, .. } = self;
+        let core = Core { kernel, retry, catalog, names, commands };
         Ok(App::new(core, running))
     }
 }

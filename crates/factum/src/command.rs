@@ -1,9 +1,10 @@
 //! The way to send a command.
 
-use std::{fmt, future::IntoFuture, marker::PhantomData, pin::Pin, time::Duration};
+use std::{error::Error, fmt, future::IntoFuture, marker::PhantomData, pin::Pin, time::Duration};
 
 use factum_kernel::{
-    Aggregate, Metadata, Position, ReadFrom, ReadQuery, RecordedEvent, StoreError, StreamVersion,
+    Aggregate, Metadata, Position, ReadFrom, ReadQuery, RecordedEvent, StoreError, StreamId,
+    StreamVersion,
 };
 use factum_runtime::{CommandError, CommandId, CommandRequest, Outcome};
 
@@ -70,10 +71,7 @@ impl App {
         key: impl AsRef<str>,
         command: A::Command,
     ) -> SendCommand<A> {
-        // So that what is behind the layers knows where it goes.
-        self.entities::<A>();
-        let id = self.commands().id();
-        let request = CommandRequest::new::<A>(id, key.as_ref(), command);
+        let request = self.request::<A>(key.as_ref(), command);
         let readers = Readers::nobody();
         SendCommand { app: self.clone(), request, readers, outcome: PhantomData }
     }
@@ -163,42 +161,62 @@ impl<A: Aggregate, T: Send + 'static> SendCommand<A, T> {
         let Self { app, request, readers, .. } = self;
         let category = request.category();
         let command = request.name();
-        let key = request.steps()[0].key().to_owned();
-        let done = app.send(request, &readers).await?;
-        let outcome = done.into_outcome();
+        let stream = app.stream_of(&request);
+        let outcome = app.send(request, &readers).await?.into_outcome();
         let outcome: Outcome<A, T> =
             outcome.ok_or(CommandError::WrongCommand { category, command })?;
-        if readers.is_empty() {
-            return Ok(outcome);
-        }
-        let position = match outcome.position {
-            Some(position) => Some(position),
-            None => {
-                let rests_on = app.rests_on::<A>(&key, outcome.version).await;
-                let unseen = |error| SendError::Unseen { position: None, error };
-                rests_on.map_err(|error| unseen(error.into()))?
-            }
-        };
-        if let Some(position) = position {
-            app.seen(&readers, position).await?;
-        }
+        app.wait_for_readers(&readers, stream, outcome.position, outcome.version).await?;
         Ok(outcome)
     }
 }
 
 impl App {
-    /// The position of the event that a command found to be the aggregate's last, and changed
-    /// nothing. `None`: there is none, or it is gone since.
-    async fn rests_on<A: Aggregate>(
+    /// A request for the entity with this key.
+    pub(crate) fn request<A: Aggregate>(&self, key: &str, command: A::Command) -> CommandRequest {
+        // So that what is behind the layers knows where it goes.
+        self.entities::<A>();
+        CommandRequest::new::<A>(self.commands().id(), key, command)
+    }
+
+    /// The stream of a command; `None`: there can be none.
+    pub(crate) fn stream_of(&self, request: &CommandRequest) -> Option<StreamId> {
+        let step = request.steps().first()?;
+        StreamId::new(step.category(), step.key()).ok()
+    }
+
+    /// Waits until the readers of a command have seen what came of it: its last event, or the one
+    /// that it found to be the aggregate's last.
+    pub(crate) async fn wait_for_readers<R: Error + 'static>(
         &self,
-        key: &str,
+        readers: &Readers,
+        stream: Option<StreamId>,
+        position: Option<Position>,
+        version: StreamVersion,
+    ) -> Result<(), SendError<R>> {
+        if readers.is_empty() {
+            return Ok(());
+        }
+        let position = match position {
+            Some(position) => Some(position),
+            None => {
+                let rests_on = self.rests_on(stream, version).await;
+                let unseen = |error| SendError::Unseen { position: None, error };
+                rests_on.map_err(|error| unseen(error.into()))?
+            }
+        };
+        match position {
+            Some(position) => self.seen(readers, position).await,
+            None => Ok(()),
+        }
+    }
+
+    /// The position of an event; `None`: there is none, or it is gone.
+    async fn rests_on(
+        &self,
+        stream: Option<StreamId>,
         version: StreamVersion,
     ) -> Result<Option<Position>, StoreError> {
-        if version.value() == 0 {
-            return Ok(None);
-        }
-        let stream = self.repository::<A>().stream(key);
-        let stream = stream.map_err(|error| StoreError::invalid(error.to_string()))?;
+        let Some(stream) = stream.filter(|_| version.value() > 0) else { return Ok(None) };
         let query = ReadQuery::stream(stream).from(ReadFrom::Version(version)).with_events_max(1);
         let page = self.kernel().events().read(query).await?;
         Ok(page.events.first().map(RecordedEvent::position))

@@ -10,6 +10,7 @@
 //! | write rules over a query | [`DecisionModel`] |
 //! | name and version events | [`derive(Event)`](macro@Event), [`OldEvent`] for upcasters |
 //! | send commands | [`App::command`], [`SendCommand`], [`SendError`], [`CommandId`] |
+//! | send them by name | [`App::command_json`], [`AppBuilder::commands`] |
 //! | put layers before them | [`AppBuilder::layer`], [`AdmissionLayer`], [`CommandRequest`] |
 //! | read what one has written | [`SendCommand::seen_by`], [`Consumers::wait_for`] |
 //! | load, and see how aggregates fare | [`App::aggregate`], [`Aggregates`], [`AggregateOptions`] |
@@ -45,6 +46,7 @@ mod builder;
 mod catalog;
 mod command;
 mod decision;
+mod named;
 mod project;
 mod running;
 mod secret;
@@ -130,6 +132,7 @@ pub use factum_runtime::{
 };
 #[cfg(feature = "sqlite")]
 pub use factum_sqlite::{SqliteKind, SqliteOptions, SqliteStore};
+pub use named::{NamedOutcome, NamedRejection, SendNamed, UnreadableCommand};
 
 pub use project::StartProjection;
 pub use seen::SEEN_WITHIN_DEFAULT;

@@ -6,7 +6,11 @@ use factum_kernel::{ErrorKind, Position};
 use factum_projection::WaitError;
 use factum_runtime::{BoxError, CommandDone, CommandError, CommandRequest, CommandResponse};
 
-use crate::{app::App, seen::Readers};
+use crate::{
+    app::App,
+    named::{NamedRejection, UnreadableCommand},
+    seen::Readers,
+};
 
 /// Why a command, a transaction or a decision has no outcome, or one that not everybody has seen
 /// who was to.
@@ -45,6 +49,9 @@ pub enum SendError<R: Error + 'static> {
     /// `Overloaded`, where it does not, or an error of another layer, which has to say.
     #[error("a layer failed")]
     Layer(#[source] BoxError),
+    /// What was given by name is no command. Nothing was sent.
+    #[error(transparent)]
+    Unreadable(#[from] UnreadableCommand),
     /// There is nothing of a name to wait for, or the store does not say. Nothing was sent.
     #[error("the command was not sent")]
     NotSent(#[source] WaitError),
@@ -69,6 +76,7 @@ impl<R: Error + 'static> SendError<R> {
             Self::Rejected(_) | Self::Refused(_) => ErrorKind::Rejected,
             Self::Failed(error) => error.kind(),
             Self::Layer(error) => ErrorKind::of(&**error).unwrap_or(ErrorKind::Internal),
+            Self::Unreadable(error) => error.kind(),
             Self::NotSent(error) => error.kind(),
             Self::Unseen { .. } => ErrorKind::TimedOut,
         }
@@ -87,13 +95,31 @@ impl App {
         request: CommandRequest,
         readers: &Readers,
     ) -> Result<CommandDone, SendError<R>> {
+        let sent = self.send_any(request, readers).await;
+        sent.map_err(|error| match error {
+            SendError::Rejected(NamedRejection(no)) => match no.downcast() {
+                Ok(rejection) => SendError::Rejected(*rejection),
+                Err(other) => SendError::Refused(other),
+            },
+            SendError::Refused(no) => SendError::Refused(no),
+            SendError::Failed(error) => SendError::Failed(error),
+            SendError::Layer(error) => SendError::Layer(error),
+            SendError::Unreadable(error) => SendError::Unreadable(error),
+            SendError::NotSent(error) => SendError::NotSent(error),
+            SendError::Unseen { position, error } => SendError::Unseen { position, error },
+        })
+    }
+
+    /// Sends a request through the layers. A no of the domain is of whatever type it is.
+    pub(crate) async fn send_any(
+        &self,
+        request: CommandRequest,
+        readers: &Readers,
+    ) -> Result<CommandDone, SendError<NamedRejection>> {
         readers.check(self.consumers()).await.map_err(SendError::NotSent)?;
         match self.commands().send(request).await {
             Ok(CommandResponse::Done(done)) => Ok(done),
-            Ok(CommandResponse::Rejected(no)) => Err(match no.downcast() {
-                Ok(rejection) => SendError::Rejected(*rejection),
-                Err(other) => SendError::Refused(other),
-            }),
+            Ok(CommandResponse::Rejected(no)) => Err(SendError::Rejected(NamedRejection(no))),
             Ok(CommandResponse::Refused(no)) => Err(SendError::Refused(no)),
             Err(error) => Err(match error.downcast() {
                 Ok(error) => SendError::Failed(*error),

@@ -5,10 +5,10 @@ use quote::quote;
 
 use super::{
     EventEnum,
-    payload::{binding, owned},
     upcast::{OldName, Upcasters},
     variant::Variant,
 };
+use crate::wire::{binding, owned};
 
 /// `Event::decode`.
 pub(super) fn method(event: &EventEnum<'_>) -> TokenStream {
@@ -34,7 +34,7 @@ pub(super) fn method(event: &EventEnum<'_>) -> TokenStream {
 fn present_arm(event: &EventEnum<'_>, variant: &Variant<'_>) -> TokenStream {
     let EventEnum { ident: enum_ident, codec, .. } = event;
     let Variant { ident, stored_name, schema_version, upcasters, fields, .. } = variant;
-    let owned = owned(variant, enum_ident);
+    let owned = owned(fields, stored_name, enum_ident);
     let upcast = upcast(event, *schema_version, upcasters);
     let members: Vec<_> = fields.members().collect();
     let values: Vec<_> = (0..members.len()).map(binding).collect();

@@ -4,8 +4,11 @@ use proc_macro2::{Ident, Span, TokenStream};
 use quote::{quote, quote_spanned};
 use syn::{Field, LitStr, Member, Path, PathArguments, Result, Type, spanned::Spanned};
 
-use super::{EventEnum, attribute::FieldAttribute, payload::binding};
-use crate::error::{Errors, Misuse};
+use super::{EventEnum, attribute::FieldAttribute};
+use crate::{
+    error::{Errors, Misuse},
+    wire::binding,
+};
 
 /// The kernel's limit of a whole tag, without the colon and a value of one byte.
 const TAG_NAME_BYTES_MAX: usize = 254;

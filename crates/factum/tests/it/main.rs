@@ -9,6 +9,7 @@ mod guide;
 #[path = "../../../factum-postgres/tests/it/instance.rs"]
 #[expect(dead_code, reason = "the store's tests need more of it")]
 mod instance;
+mod named;
 #[cfg(feature = "postgres")]
 mod on_postgres;
 mod order;

@@ -67,6 +67,11 @@ async fn nothing_that_an_application_sends_passes_by_its_layers() {
     for refused in refused {
         assert!(matches!(refused, Err(SendError::Refused(_))), "{refused:?}");
     }
+    let by_name = || app.command_json("account", "ada", "account.deposit", r#"{"cents": 1}"#);
+    for by_name in [by_name(), by_name().once(id), by_name().expecting(StreamVersion::new(1))] {
+        let refused = by_name.await;
+        assert!(matches!(refused, Err(SendError::Refused(_))), "{refused:?}");
+    }
     let transaction = || app.transaction().command::<Account>("ada", DEPOSIT);
     for transaction in [transaction(), transaction().once(id), transaction().decide::<Tally>(Count)]
     {
