@@ -26,7 +26,7 @@ use crate::error::{StoreError, StoreErrorKind};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The domain or a layer of the command bus says no. Nothing was stored.
+    /// The domain or a layer says no. Nothing was stored.
     Rejected,
     /// Other writers were first. Nothing was stored; load and decide again.
     Conflict,

@@ -27,6 +27,9 @@ use crate::{
 
 /// The aggregates of one kind. Cheap to clone.
 ///
+/// This is the lower level: what is executed here is loaded from the log each time, and passes no
+/// layer. An application sends commands by `App::command`.
+///
 /// ```
 /// use factum_kernel::Repository;
 /// use factum_testing::bank::{Account, AccountCommand};

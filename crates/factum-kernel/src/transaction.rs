@@ -148,6 +148,9 @@ impl fmt::Debug for Committed {
 /// it. What a step only looked at is checked, so that what was decided on is still so when it is
 /// stored. A conflict decides everything again.
 ///
+/// This is the lower level: an application sends transactions by `App::transaction`, through its
+/// layers.
+///
 /// ```
 /// use factum_kernel::{Metadata, Repository, Transaction};
 /// use factum_testing::bank::{Account, AccountCommand};
@@ -199,8 +202,8 @@ impl Transaction {
         key: &str,
         command: impl Into<Arc<A::Command>>,
     ) -> Self {
-        let (repository, key, command) = (on.clone(), key.into(), command.into());
-        self.steps.push(Arc::new(On { repository, key, command }));
+        let repository = on.clone();
+        self.steps.push(Arc::new(On { repository, key: key.into(), command: command.into() }));
         self
     }
 
@@ -219,8 +222,8 @@ impl Transaction {
         key: &str,
         version: StreamVersion,
     ) -> Self {
-        let (repository, key) = (on.clone(), key.into());
-        self.steps.insert(0, Arc::new(Expect { repository, key, version }));
+        let repository = on.clone();
+        self.steps.insert(0, Arc::new(Expect { repository, key: key.into(), version }));
         self
     }
 

@@ -13,9 +13,9 @@ use std::{
 use crate::{
     drive::Driving,
     error::{AskError, EntityError},
-    message::{Answering, Message, Outcome, Reply},
+    message::{Answering, Done, Message, Outcome, Reply},
     option::EntityOptions,
-    order::{AnyReply, CommandId, Order},
+    order::{CommandId, Order},
     stats::{EntityInfo, EntityStats, QuarantinedEntity, Shutdown},
     system::{Delivery, System},
 };
@@ -33,6 +33,9 @@ pub use listing::LISTED_MAX;
 /// one entity are decided one after another; entities don't wait for one another.
 ///
 /// Keys are whatever lends a text: `&str`, `String`, a type of yours that is `AsRef<str>`.
+///
+/// This is the lower level: what is asked here passes no layer. An application sends commands by
+/// `App::command`.
 ///
 /// # Guarantees
 /// - What was decided on events is answered after they are durable, in the order in which the
@@ -205,7 +208,7 @@ impl<A: Aggregate> Entities<A> {
         &self,
         key: &str,
         order: Order<A>,
-    ) -> Result<Outcome<A, Option<AnyReply>>, AskError<A::Rejection>> {
+    ) -> Result<Done<A>, AskError<A::Rejection>> {
         let (message, answer) = Message::order(order);
         self.exchange(key, message, answer).await
     }

@@ -43,6 +43,9 @@ impl<A: Aggregate, R> Outcome<A, R> {
     }
 }
 
+/// What came of a command with all that can be said of it.
+pub(crate) type Done<A> = Outcome<A, Option<AnyReply>>;
+
 /// What a caller gets of a command, or of a look at the state.
 pub(crate) type Reply<A, R> = Result<R, AskError<<A as Aggregate>::Rejection>>;
 
@@ -104,9 +107,7 @@ impl<A: Aggregate> Message<A> {
     }
 
     /// A command with all that can be said of it, whose outcome goes to the receiver.
-    pub(crate) fn order(
-        order: Order<A>,
-    ) -> (Box<Self>, Answering<A, Outcome<A, Option<AnyReply>>>) {
+    pub(crate) fn order(order: Order<A>) -> (Box<Self>, Answering<A, Done<A>>) {
         let (to, answer) = oneshot::channel();
         let compute = order.reply.clone();
         let reply = move |state: &A| compute.as_ref().map(|compute| compute(state));

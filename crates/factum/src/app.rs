@@ -161,8 +161,8 @@ impl App {
         self.consumers().events()
     }
 
-    /// What it is doing: its entities of all kinds, its workers, and its consumers. [`AppBuilder::with_stats_every`] publishes it to other
-    /// processes.
+    /// What it is doing: its entities of all kinds, its workers, and its consumers.
+    /// [`AppBuilder::with_stats_every`] publishes it to other processes.
     pub fn stats(&self) -> AppStats {
         self.running.stats(&**self.core.kernel.clock())
     }

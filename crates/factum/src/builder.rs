@@ -167,7 +167,7 @@ impl AppBuilder {
     /// of their type, and [`App::command_json`] takes them.
     pub fn commands<A: Aggregate<Command: Command>>(mut self) -> Self {
         self.names.add::<A>();
-        self.named.push(|commands| commands.named::<A>());
+        self.named.push(Commands::named::<A>);
         self.aggregate::<A>()
     }
 
@@ -183,7 +183,9 @@ impl AppBuilder {
     ///
     /// ```
     /// use std::sync::Arc;
-    /// use factum::{AdmissionLayer, App, Metadata, MetricsLayer, SendError, SystemClock, TracingLayer};
+    /// use factum::{
+    ///     AdmissionLayer, App, Metadata, MetricsLayer, SendError, SystemClock, TracingLayer,
+    /// };
     /// use factum_testing::bank::{Account, AccountCommand};
     ///
     /// # #[tokio::main(flavor = "current_thread")]

@@ -75,7 +75,10 @@ pub enum UnreadableCommand {
     )]
     UnknownCategory(String),
     /// The aggregate has no command of this name.
-    #[error("there is no such command, take one of {known}: category={category} name={name:?}", known = .known.join(", "))]
+    #[error(
+        "there is no such command, take one of {names}: category={category} name={name:?}",
+        names = .known.join(", ")
+    )]
     UnknownName {
         /// The category.
         category: String,
@@ -101,11 +104,14 @@ impl UnreadableCommand {
     }
 }
 
+/// A request that was read; `None`: no command has the name.
+type Read = Option<Result<CommandRequest, CodecError>>;
+
 /// How the commands of an aggregate are read, and what came of them is told.
 #[derive(Debug, Clone, Copy)]
 struct Named {
     names: &'static [&'static str],
-    read: fn(&App, &str, &str, &[u8]) -> Option<Result<CommandRequest, CodecError>>,
+    read: fn(&App, &str, &str, &[u8]) -> Read,
     told: fn(CommandDone) -> Option<NamedOutcome>,
 }
 
@@ -120,12 +126,7 @@ impl Names {
     }
 }
 
-fn read<A: Aggregate<Command: Command>>(
-    app: &App,
-    key: &str,
-    name: &str,
-    json: &[u8],
-) -> Option<Result<CommandRequest, CodecError>> {
+fn read<A: Aggregate<Command: Command>>(app: &App, key: &str, name: &str, json: &[u8]) -> Read {
     let command = A::Command::from_fields::<Json>(name, json)?;
     Some(command.map(|command| app.request::<A>(key, command)))
 }

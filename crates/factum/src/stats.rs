@@ -30,7 +30,7 @@ pub struct AppStats {
     pub uptime: Duration,
     /// The entities of all kinds together. Their mailbox high water is that of the highest.
     pub total: EntityStats,
-    /// The kinds that were asked for by [`App::entities`](crate::App::entities), by category.
+    /// The kinds that run, by category.
     pub kinds: Vec<KindStats>,
     /// The workers of its supervisor.
     pub workers: Vec<WorkerHealth>,

@@ -18,6 +18,9 @@ use crate::{message::Outcome, order::CommandId};
 /// The command bus: one door for the commands of all aggregates, with layers before it. Cheap to
 /// clone, if its layers are.
 ///
+/// This is the lower level. An application has one bus, whose layers `AppBuilder::layer` sets, and
+/// sends everything by it.
+///
 /// It takes typed commands and makes a [`CommandRequest`] of each: one concrete type that can be
 /// cloned. That passes through layers to the [`CommandRouter`], which gives it to the
 /// [`Entities`](crate::Entities) of its aggregate. A [`CommandResponse`] comes back, and that the
@@ -47,7 +50,6 @@ use crate::{message::Outcome, order::CommandId};
 /// # let kernel = kernel.with_tag_key(factum_kernel::TagKey::new([1; 32]));
 /// # let repository = Repository::new(kernel.clone());
 /// # let accounts = Entities::<Account>::new(repository, EntityOptions::new());
-/// // An application has them as `app.commands()`.
 /// let commands = Commands::new(CommandRouter::new().with(accounts), &kernel);
 /// let commands = commands.named::<Account>().layer(
 ///     ServiceBuilder::new()

@@ -13,8 +13,7 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub enum CommandError {
     /// The bus knows no aggregate of this category. Nothing happened.
     #[error(
-        "the command bus knows no such aggregate, name it with AppBuilder::aggregate or \
-         CommandRouter::with: category={0}"
+        "the command bus knows no such aggregate, add its entities to the router: category={0}"
     )]
     UnknownAggregate(&'static str),
     /// Two aggregates have the category, and the command is for the one that the bus does not

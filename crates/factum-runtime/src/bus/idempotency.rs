@@ -15,9 +15,10 @@ use crate::order::CommandId;
 /// came with an HTTP request.
 ///
 /// A command whose metadata has the entry gets its id from category, key and entry, so that equal
-/// entries for two aggregates are two commands; a transaction from those of all its steps. It is sent as by
-/// [`dispatch_once`](super::Commands::dispatch_once), which says what is promised. One that was
-/// dispatched with an id keeps it; one without the entry is decided as often as it is sent.
+/// entries for two aggregates are two commands; a transaction gets its id from those of all its
+/// steps. Then it is sent as by [`dispatch_once`](super::Commands::dispatch_once), which says what
+/// is promised. One that was dispatched with an id keeps it; one without the entry is decided as
+/// often as it is sent.
 ///
 /// ```
 /// # use factum_kernel::{Kernel, Repository, TagKey};

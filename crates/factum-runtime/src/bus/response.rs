@@ -5,7 +5,10 @@ use std::{any::Any, fmt};
 use factum_kernel::{Aggregate, Committed, Position, StreamVersion};
 
 use super::error::BoxError;
-use crate::{message::Outcome, order::AnyReply};
+use crate::{
+    message::{Done, Outcome},
+    order::AnyReply,
+};
 
 /// What came of a command. A no is an answer, not an error.
 #[derive(Debug)]
@@ -49,7 +52,7 @@ pub struct CommandDone {
 }
 
 impl CommandDone {
-    pub(crate) fn new<A: Aggregate>(outcome: Outcome<A, Option<AnyReply>>) -> Self {
+    pub(crate) fn new<A: Aggregate>(outcome: Done<A>) -> Self {
         let Outcome { version, position, replayed, events, reply } = outcome;
         let what = Box::new(events);
         Self { version: Some(version), position, replayed, what, reply }

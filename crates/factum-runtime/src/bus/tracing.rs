@@ -18,7 +18,8 @@ use super::{
     step::CommandStep,
 };
 
-/// Makes a span `command` for each command, transaction and decision, at level `INFO`, for the crate `tracing`.
+/// Makes a span `command` for each command, transaction and decision, at level `INFO`, for the
+/// crate `tracing`.
 ///
 /// The fields follow the conventions of OpenTelemetry, as the crate `tracing-opentelemetry` reads
 /// them; what those don't name stands under `factum`.
@@ -30,7 +31,7 @@ use super::{
 /// | `otel.status_code` | `ERROR` after a failure, else nothing: a no is no error |
 /// | `error.type` | the kind of failure: `busy`, `deadline`, `indeterminate`, ...; else `_OTHER` |
 /// | `factum.aggregate.category` | the category; `$transaction` or `$decision` |
-/// | `factum.aggregate.key` | the keys of its steps; [`without_keys`](Self::without_keys) leaves them out |
+/// | `factum.aggregate.key` | the keys; [`without_keys`](Self::without_keys) leaves them out |
 /// | `factum.command.steps` | the names of its steps |
 /// | `factum.command.name` | the name, see [`Commands::named`](super::Commands::named) |
 /// | `factum.command.id` | the id |

@@ -58,7 +58,7 @@ async fn what_the_bus_does_not_know_is_a_clear_error() {
     let empty = Commands::new(CommandRouter::new(), &bench.kernel);
     let unknown = empty.dispatch::<Account>("ada", DEPOSIT).await.unwrap_err();
     assert!(matches!(unknown, DispatchError::Failed(CommandError::UnknownAggregate("account"))));
-    assert!(unknown.to_string().ends_with("CommandRouter::with: category=account"), "{unknown}");
+    assert!(unknown.to_string().ends_with("to the router: category=account"), "{unknown}");
     // Another aggregate of the same category.
     let wrong = bus(&bench).dispatch::<Sturdy>("one", CounterEvent::Added).await.unwrap_err();
     assert!(matches!(wrong, DispatchError::Failed(CommandError::WrongCommand { .. })), "{wrong}");

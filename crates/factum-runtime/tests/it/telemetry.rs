@@ -60,7 +60,7 @@ async fn one_of_each<S>(bench: &Bench, layers: S)
 where
     S: tower::Layer<CommandRouter>,
     S::Service: tower::Service<
-            factum_runtime::CommandRequest,
+            CommandRequest,
             Response = factum_runtime::CommandResponse,
             Error = factum_runtime::BoxError,
         > + Clone,
