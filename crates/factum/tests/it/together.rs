@@ -1,6 +1,6 @@
 //! Transactions and decisions: their options, and decisions as steps of a transaction.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::IntoFuture, sync::Arc, time::Duration};
 
 use factum::{
     App, CommandError, CommandId, Context, DecisionModel, ErrorKind, Fold, Matching, ModelDecision,
@@ -121,6 +121,10 @@ async fn a_transaction_for_another_version_stores_nothing() {
     let all = on("ada", 2).expecting::<Account>("bob", version(1));
     let all = all.expecting::<Account>("eve", version(0)).expecting::<Account>("ada", version(2));
     assert_eq!(all.await.unwrap().version::<Account>("ada"), Some(version(3)));
+    // Also where there is nothing to do.
+    let nothing = |at| app.transaction().expecting::<Account>("ada", version(at));
+    assert_eq!(nothing(2).await.unwrap_err().kind(), ErrorKind::Conflict);
+    assert_eq!(nothing(3).await.unwrap().position, None);
     // An expectation is no step: a rejection counts without it.
     let no = on("ada", 3).command::<Account>("eve", DEPOSIT).await.unwrap_err();
     assert_eq!(no.rejection().unwrap().step, 1);
@@ -259,6 +263,43 @@ async fn racing_transactions_with_decisions_lose_and_double_nothing() {
     }
     assert_eq!(app.load::<Account>("bob").await.unwrap().state.balance_cents, 48);
     assert_eq!(app.decide::<Tally>(Count).await.unwrap().model.0, 49);
+}
+
+/// Counts without looking: nothing but its id tells that it was done.
+#[derive(Debug, Default)]
+struct Blind;
+
+impl DecisionModel for Blind {
+    type Command = ();
+    type Event = TallyEvent;
+    type Rejection = Enough;
+
+    fn query((): &()) -> Matching {
+        Matching::tag("tally", "of another kind")
+    }
+
+    fn evolve(&mut self, _: &TallyEvent) {}
+
+    fn decide(&self, (): &(), _: &Context<'_>) -> Result<ModelDecision<TallyEvent>, Enough> {
+        Ok(ModelDecision::event("tally", "all", TallyEvent::Counted))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_decision_that_reads_nothing_of_its_own_takes_effect_once_for_an_id() {
+    const ROUNDS: u32 = 100;
+    let app = App::open("memory:").await.unwrap();
+    for round in 0..ROUNDS {
+        let id = CommandId::derived(&round.to_be_bytes());
+        let racing: Vec<_> =
+            (0..8).map(|_| tokio::spawn(app.decide::<Blind>(()).once(id).into_future())).collect();
+        let mut new = 0;
+        for racing in racing {
+            new += usize::from(!racing.await.unwrap().unwrap().replayed);
+        }
+        assert_eq!(new, 1, "round {round}");
+    }
+    assert_eq!(events(&app).await, ROUNDS as usize);
 }
 
 #[tokio::test]
