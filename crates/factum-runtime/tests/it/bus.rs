@@ -2,7 +2,9 @@
 
 use std::{future::Future, time::Duration};
 
-use factum_kernel::{Aggregate, EventStore, Metadata, ReadQuery, RecordedEvent, Uuid, sentence};
+use factum_kernel::{
+    Aggregate, EventStore, Metadata, ReadQuery, RecordedEvent, StreamVersion, Uuid, sentence,
+};
 use factum_runtime::{
     AdmissionLayer, BoxError, CommandError, CommandId, CommandOutcome, CommandRequest,
     CommandResponse, CommandRouter, Commands, DispatchError, EntityError, IdempotencyLayer,
@@ -107,6 +109,49 @@ async fn events_name_their_cause_and_conversation() {
     assert_eq!(metadata[2].correlation_id, Some(talk));
     // The id alone is no promise to recognise it: only what was sent once bears the tag.
     assert_eq!(page.events.iter().map(|it| it.tags().count()).collect::<Vec<_>>(), [1, 0, 1]);
+}
+
+/// They wait together while another one is stored, and are decided as one burst.
+#[tokio::test]
+async fn a_command_for_another_version_is_answered_alone_and_its_burst_goes_on() {
+    let bench = Bench::new();
+    let accounts = bench.accounts();
+    let router = CommandRouter::new().with(accounts.clone());
+    let commands = Commands::new(router, &bench.kernel);
+    commands.dispatch::<Account>("ada", open("ada")).await.unwrap();
+    let on = |version: Option<u64>| {
+        let request = CommandRequest::new::<Account>(commands.id(), "ada", DEPOSIT);
+        let request = match version {
+            Some(version) => request.expecting(StreamVersion::new(version)),
+            None => request,
+        };
+        commands.send(request.replying(|account: &Account| account.balance_cents))
+    };
+    bench.faulty.next_append(Fault::Delay(millis(1_000)));
+    let all_wait = async {
+        bench.clock.until_sleeping(1).await;
+        while accounts.entity("ada").unwrap().unwrap().queued < 4 {
+            tokio::task::yield_now().await;
+        }
+        bench.clock.advance(millis(1_000));
+    };
+    let (first, stale, on_it, early, plain, ()) =
+        tokio::join!(on(None), on(Some(1)), on(Some(2)), on(Some(9)), on(None), all_wait);
+    let versions = [first, on_it, plain].map(|it| {
+        let CommandResponse::Done(done) = it.unwrap() else { panic!("it is done") };
+        let outcome = done.into_outcome::<Account, u64>().unwrap();
+        assert_eq!(outcome.reply, outcome.version.value() - 1, "of the state right after it");
+        outcome.version.value()
+    });
+    assert_eq!(versions, [2, 3, 4]);
+    for (told, actual) in [(stale, 2), (early, 3)] {
+        let error = *told.unwrap_err().downcast().unwrap();
+        let CommandError::Entity(EntityError::Conflict(conflict)) = error else {
+            panic!("{error}")
+        };
+        assert_eq!(conflict.actual.value(), actual);
+    }
+    assert_eq!(bench.balance("ada").await, (3, 4));
 }
 
 #[tokio::test]

@@ -213,6 +213,69 @@ async fn a_command_that_is_dropped_takes_effect_once_or_not_at_all() {
     assert_eq!((again.replayed, again.version.value()), (true, 2), "it had come to its entity");
 }
 
+/// Gives up at once where there is no answer yet, as a layer does whose time is over.
+#[derive(Clone)]
+struct Impatient<S> {
+    service: S,
+    patience: Arc<AtomicUsize>,
+}
+
+impl<S> Service<CommandRequest> for Impatient<S>
+where
+    S: Service<CommandRequest, Response = CommandResponse, Error: Into<BoxError>>,
+    S::Future: Send + 'static,
+{
+    type Response = CommandResponse;
+    type Error = BoxError;
+    type Future = CommandFuture<BoxError>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.service.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, request: CommandRequest) -> Self::Future {
+        let mut response = Box::pin(self.service.call(request));
+        let patience = self.patience.clone();
+        Box::pin(async move {
+            poll_fn(|cx| match response.as_mut().poll(cx) {
+                Poll::Pending if patience.load(Ordering::SeqCst) == 0 => {
+                    Poll::Ready(Err("the time is over".into()))
+                }
+                polled => polled.map_err(Into::into),
+            })
+            .await
+        })
+    }
+}
+
+#[tokio::test]
+async fn what_a_layer_gave_up_is_sent_again_with_its_id() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Arc::new(JournalStore::open(JournalOptions::new(folder.path())).await.unwrap());
+    let stores = Stores { events: store.clone(), documents: store };
+    let patience = Arc::new(AtomicUsize::new(1));
+    let given = patience.clone();
+    let impatient = layer_fn(move |service| Impatient { service, patience: given.clone() });
+    let app = App::builder().layer(impatient).open_stores(stores).await.unwrap();
+    app.command::<Account>("ada", open("ada")).await.unwrap();
+    let id = |what: &str| CommandId::derived(what.as_bytes());
+    let command = || app.command::<Account>("ada", DEPOSIT).once(id("command"));
+    let both = || app.transaction().command::<Account>("ada", DEPOSIT).once(id("both"));
+    patience.store(0, Ordering::SeqCst);
+    let given_up = command().await.unwrap_err();
+    assert!(matches!(given_up, SendError::Layer(_)), "{given_up:?}");
+    let given_up = both().await.unwrap_err();
+    assert!(matches!(given_up, SendError::Layer(_)), "{given_up:?}");
+    patience.store(1, Ordering::SeqCst);
+    for _ in 0..2 {
+        command().await.unwrap();
+        both().await.unwrap();
+    }
+    let ada = app.load::<Account>("ada").await.unwrap();
+    assert_eq!((ada.state.balance_cents, ada.version.value()), (2, 3), "each once");
+    app.close().await.unwrap();
+}
+
 #[tokio::test]
 async fn a_command_for_another_version_fails_alone() {
     let app = App::open("memory:").await.unwrap();
