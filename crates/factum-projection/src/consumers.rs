@@ -100,11 +100,13 @@ impl Consumers {
         })
     }
 
-    /// Starts a projection into a target.
+    /// Starts one version of a projection into a target. Nothing is rebuilt, and no other version
+    /// takes over: that is what [`maintain`](Self::maintain) does, and `App::project` for documents
+    /// of the application's own store.
     ///
     /// # Errors
     /// See [`StartError`].
-    pub fn project<P: Projection>(
+    pub fn start_projection<P: Projection>(
         &self,
         projection: P,
         target: P::Target,

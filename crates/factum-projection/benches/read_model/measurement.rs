@@ -184,12 +184,13 @@ impl Bench {
     ) -> Result<Duration, Failure> {
         let consumers = Consumers::new(self.log.kernel.clone());
         let (projection, target) = new();
-        let before = consumers.project(projection, target, options.clone().from(StartFrom::Now))?;
+        let before =
+            consumers.start_projection(projection, target, options.clone().from(StartFrom::Now))?;
         before.stop().await;
         before.target().clear(before.name()).await?;
         let (projection, target) = new();
         let begun = now();
-        let handle = consumers.project(projection, target, options)?;
+        let handle = consumers.start_projection(projection, target, options)?;
         handle.wait_for(head, PATIENCE).await?;
         let elapsed = since(begun);
         consumers.close().await;

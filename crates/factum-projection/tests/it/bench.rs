@@ -82,7 +82,7 @@ impl Bench {
     pub(crate) fn count(&self, fails: &Fails) -> ProjectionHandle<Counts> {
         let options = options();
         let target = Documents::new(&self.kernel);
-        self.consumers.project(Counts(fails.clone()), target, options).unwrap()
+        self.consumers.start_projection(Counts(fails.clone()), target, options).unwrap()
     }
 
     pub(crate) fn count_in_memory(&self, fails: &Fails) -> MemoryModel<Counted> {

@@ -47,7 +47,7 @@ fn spawn(path: &Path) -> Child {
 
 fn count(bench: &Bench) -> factum_projection::ConsumerHandle {
     let target = Documents::new(&bench.kernel);
-    let counts = bench.consumers.project(Counts(Fails::default()), target, shared_out());
+    let counts = bench.consumers.start_projection(Counts(Fails::default()), target, shared_out());
     counts.unwrap().consumer().clone()
 }
 

@@ -103,7 +103,7 @@ async fn the_policy_may_say_to_stop() {
     let mut options = options();
     options.failure = options.failure.then_stop();
     let target = Documents::new(&bench.kernel);
-    let counts = bench.consumers.project(Counts(fails.clone()), target, options).unwrap();
+    let counts = bench.consumers.start_projection(Counts(fails.clone()), target, options).unwrap();
     let told = counts.wait_for(bench.head(), LONG).await.unwrap_err();
     assert!(told.to_string().contains("thirteen"), "{told}");
     let ConsumerState::Stopped(StopReason::Failed { position, .. }) = counts.health().state else {
@@ -145,7 +145,8 @@ async fn events_that_are_unknown_or_make_no_sense_follow_the_policy_at_once() {
     append(&bench, "account.frozen", "{}").await;
     let target = Documents::new(&bench.kernel);
     let options = options().ignoring_unknown();
-    let counts = bench.consumers.project(Counts(Fails::default()), target, options).unwrap();
+    let counts =
+        bench.consumers.start_projection(Counts(Fails::default()), target, options).unwrap();
     counts.wait_for(bench.head(), LONG).await.unwrap();
     assert_eq!(counts.health().parked, 0);
 }
@@ -202,7 +203,8 @@ async fn a_consumer_that_waits_to_try_again_obeys() {
     let mut options = options();
     options.failure = options.failure.with_pause(LONG, LONG);
     let target = Documents::new(&bench.kernel);
-    let counts = bench.consumers.project(Counts(fails.clone()), target, options.clone()).unwrap();
+    let counts =
+        bench.consumers.start_projection(Counts(fails.clone()), target, options.clone()).unwrap();
     let mut health = counts.watch();
     health.wait_for(|it| matches!(it.state, ConsumerState::Retrying { .. })).await.unwrap();
     // What came before can be read, and no half of what failed.

@@ -65,13 +65,13 @@ impl Projection for Defect {
 #[tokio::test]
 async fn a_consumer_whose_target_panics_does_not_stop_quietly() {
     let bench = Bench::new();
-    let defect = bench.consumers.project(Defect, Bomb::default(), options()).unwrap();
+    let defect = bench.consumers.start_projection(Defect, Bomb::default(), options()).unwrap();
     bench.open("ada").await;
     let told = defect.wait_for(bench.head(), LONG).await.unwrap_err();
     assert!(told.to_string().contains("panicked: assertion"), "{told}");
     assert!(matches!(defect.health().state, ConsumerState::Stopped(StopReason::Broken(_))));
     // The name is free again.
-    bench.consumers.project(Defect, Bomb::default(), options()).unwrap();
+    bench.consumers.start_projection(Defect, Bomb::default(), options()).unwrap();
 }
 
 /// A target of which one call never answers, once it is told so.
@@ -174,7 +174,7 @@ async fn a_target_that_never_answers_shows_in_health_and_keeps_no_consumer_from_
         let silent = Silent { call, ..Silent::default() };
         let is_silent = silent.is_silent.clone();
         is_silent.store(call == "open", Ordering::SeqCst);
-        let quiet = bench.consumers.project(Quiet, silent, options()).unwrap();
+        let quiet = bench.consumers.start_projection(Quiet, silent, options()).unwrap();
         bench.open("ada").await;
         if call != "open" {
             quiet.wait_for(bench.head(), LONG).await.unwrap();

@@ -35,7 +35,7 @@ fn bench() -> Bench {
 
 fn count(bench: &Bench, fails: &Fails) -> ConsumerHandle {
     let target = Documents::new(&bench.kernel);
-    let counts = bench.consumers.project(Counts(fails.clone()), target, shared_out());
+    let counts = bench.consumers.start_projection(Counts(fails.clone()), target, shared_out());
     counts.unwrap().consumer().clone()
 }
 
@@ -196,11 +196,11 @@ async fn who_loses_its_lease_amid_a_batch_stores_nothing_of_it() {
     let open = Gate::open();
     let options = || options().with_batch_events_max(100);
     let target = Documents::new(&old.kernel);
-    let loser = old.consumers.project(Slow(gate.clone()), target, options()).unwrap();
+    let loser = old.consumers.start_projection(Slow(gate.clone()), target, options()).unwrap();
     until(|| async { gate.is_closed() }).await;
     is_silent.store(true, Ordering::SeqCst);
     let target = Documents::new(&new.kernel);
-    let winner = new.consumers.project(Slow(open), target, options()).unwrap();
+    let winner = new.consumers.start_projection(Slow(open), target, options()).unwrap();
     winner.wait_for(new.head(), LONG).await.unwrap();
     assert!(winner.health().handled >= 11, "it did not wait for the other one's batch");
     // The old owner goes on all the same, with all that it has begun.

@@ -349,7 +349,7 @@ async fn a_role_without_the_right_to_make_tables_will_do() {
     bench.deposit("ada", 1).await;
     bench.deposit("ada", REFUSED).await;
     let projection = model.projection(Fails::default());
-    let counts = bench.consumers.project(projection, target, options()).unwrap();
+    let counts = bench.consumers.start_projection(projection, target, options()).unwrap();
     counts.wait_for(bench.head(), LONG).await.unwrap();
     assert_eq!((counts.health().parked, &model.counted().await["ada"].cents[..]), (1, &[1][..]));
     bench.consumers.close().await;

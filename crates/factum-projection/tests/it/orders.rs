@@ -38,7 +38,7 @@ fn gated(bench: &Bench, gate: &Arc<Semaphore>, fails: &Fails) -> ProjectionHandl
     let work = Gated(gate.clone(), fails.clone());
     let mut options = options();
     options.failure = options.failure.with_timeout(LONG).with_retries_max(0);
-    bench.consumers.project(work, Documents::new(&bench.kernel), options).unwrap()
+    bench.consumers.start_projection(work, Documents::new(&bench.kernel), options).unwrap()
 }
 
 fn ada() -> StreamId {

@@ -43,7 +43,7 @@ async fn accounts(bench: &Bench) {
 
 fn count(bench: &Bench, fails: &Fails) -> ConsumerHandle {
     let target = Documents::new(&bench.kernel);
-    let counts = bench.consumers.project(Counts(fails.clone()), target, shared_out());
+    let counts = bench.consumers.start_projection(Counts(fails.clone()), target, shared_out());
     counts.unwrap().consumer().clone()
 }
 
@@ -144,7 +144,7 @@ async fn a_partition_that_stops_stops_the_consumer_and_its_reason_is_seen() {
     let target = Documents::new(&bench.kernel);
     let failure = FailurePolicy::new().with_retries_max(0).then_stop();
     let options = shared_out().with_failure(failure);
-    let counts = bench.consumers.project(Counts(fails.clone()), target, options).unwrap();
+    let counts = bench.consumers.start_projection(Counts(fails.clone()), target, options).unwrap();
     counts.wait_for(bench.head(), LONG).await.unwrap();
     let position = bench.deposit("a1", 13).await;
     let told = counts.wait_for(position, LONG).await.unwrap_err();
@@ -184,7 +184,7 @@ async fn a_document_that_several_partitions_write_loses_nothing() {
     let bench = Bench::new();
     accounts(&bench).await;
     let target = Documents::new(&bench.kernel);
-    let sum = bench.consumers.project(Sum, target, shared_out()).unwrap();
+    let sum = bench.consumers.start_projection(Sum, target, shared_out()).unwrap();
     for cents in 1..=20 {
         for name in names() {
             bench.deposit(&name, cents).await;
@@ -228,7 +228,7 @@ async fn what_another_partition_has_written_is_seen_by_the_next_batch() {
         bench.open(&name).await;
     }
     let target = Documents::new(&bench.kernel);
-    let titles = bench.consumers.project(Titles, target, shared_out()).unwrap();
+    let titles = bench.consumers.start_projection(Titles, target, shared_out()).unwrap();
     for title in 1..=10 {
         let position = bench.deposit("title", title).await;
         titles.wait_for(position, LONG).await.unwrap();
@@ -302,7 +302,8 @@ async fn another_number_of_partitions_is_refused() {
     for partitions in [1, 3, PARTITIONS_MAX] {
         let options = options().with_partitions(Partitions::by_stream(partitions));
         let target = Documents::new(&bench.kernel);
-        let counts = bench.consumers.project(Counts(Fails::default()), target, options).unwrap();
+        let counts =
+            bench.consumers.start_projection(Counts(Fails::default()), target, options).unwrap();
         let told = counts.wait_for(bench.head(), LONG).await.unwrap_err().to_string();
         assert!(told.contains(&format!("partitions={partitions} stored=4")), "{told}");
     }

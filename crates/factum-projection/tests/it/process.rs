@@ -87,7 +87,7 @@ fn count(bench: &Bench, fails: Fails, is_in_memory: bool) -> ConsumerHandle {
         return bench.consumers.fold(fold).unwrap().consumer().clone();
     }
     let target = factum_projection::Documents::new(&bench.kernel);
-    bench.consumers.project(Counts(fails), target, options).unwrap().consumer().clone()
+    bench.consumers.start_projection(Counts(fails), target, options).unwrap().consumer().clone()
 }
 
 /// Appends and projects for ever, and says how far it has come.

@@ -124,7 +124,8 @@ async fn history_is_whole(events: Arc<dyn EventStore>, documents: Arc<dyn Docume
     bench.start("one", Scope::Stream(one));
     let options = options(Scope::Log);
     let target = Documents::new(&kernel);
-    let documented = bench.consumers.project(InDocuments, target, options.clone()).unwrap();
+    let documented =
+        bench.consumers.start_projection(InDocuments, target, options.clone()).unwrap();
     let remember = |model: &mut Model, _: AccountEvent, recorded: &RecordedEvent| {
         model.entry(recorded.stream().key().to_owned()).or_default().push(recorded.position());
     };

@@ -249,7 +249,7 @@ impl World {
         } else {
             let target = Documents::new(&kernel);
             let work = InDocuments(poisons, process);
-            (consumers.project(work, target, options).unwrap().consumer().clone(), None)
+            (consumers.start_projection(work, target, options).unwrap().consumer().clone(), None)
         };
         let watched = handle.clone();
         let log = self.log.clone();

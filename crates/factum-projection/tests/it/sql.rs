@@ -66,7 +66,7 @@ pub(crate) trait ReadModel: Sized {
 
     fn start(&self, bench: &Bench, fails: &Fails) -> ProjectionHandle<Self::Projection> {
         let projection = self.projection(fails.clone());
-        bench.consumers.project(projection, self.target(), options()).unwrap()
+        bench.consumers.start_projection(projection, self.target(), options()).unwrap()
     }
 }
 
@@ -234,7 +234,7 @@ pub(crate) async fn whatever_a_handler_says_of_its_transaction_each_event_takes_
         let failure = options.failure.with_retries_max(0).with_timeout(LONG);
         let projection = model.projection(Fails::default());
         let options = options.with_failure(failure);
-        let counts = bench.consumers.project(projection, model.target(), options).unwrap();
+        let counts = bench.consumers.start_projection(projection, model.target(), options).unwrap();
         counts.wait_for(bench.head(), LONG).await.unwrap();
         let letters = counts.dead_letters().await;
         let counted = model.counted().await;
@@ -324,7 +324,8 @@ pub(crate) async fn child<M: ReadModel>(model: M, log_path: &str) {
     let bench = log(Path::new(log_path)).await;
     let fails = Fails { tells: true, ..Fails::default() };
     let projection = model.projection(fails);
-    let counts = bench.consumers.project(projection, model.target(), small_batches()).unwrap();
+    let counts =
+        bench.consumers.start_projection(projection, model.target(), small_batches()).unwrap();
     let head = bench.head();
     counts.wait_for(head, LONG).await.unwrap();
     bench.consumers.close().await;

@@ -171,7 +171,8 @@ async fn what_is_not_synced_is_kept_with_its_progress_all_the_same() {
         let again = bench.again();
         let target = model.target().with_synchronous(SqliteSynchronous::Normal);
         let options = crate::bench::options();
-        let counts = again.consumers.project(Counts(Fails::default()), target, options).unwrap();
+        let counts =
+            again.consumers.start_projection(Counts(Fails::default()), target, options).unwrap();
         let position = bench.deposit("ada", cents).await;
         counts.wait_for(position, LONG).await.unwrap();
         assert_eq!(model.counted().await["ada"].cents, Vec::from_iter(1..=cents));
