@@ -85,6 +85,15 @@ async fn asking_once() -> Done {
 }
 
 #[tokio::test]
+async fn asking_by_name() -> Done {
+    let app = App::builder().commands::<Account>().open("memory:").await?;
+    let open = r#"{"owner": "Ada", "email": "ada@example.org"}"#;
+    let opened = app.command_json("account", "ada", "account.open", open).await?;
+    assert_eq!((opened.version.value(), opened.events), (1, vec!["account.opened".into()]));
+    Ok(())
+}
+
+#[tokio::test]
 async fn seeing_what_went_wrong() -> Done {
     let app = bank().await?;
     match app.command::<Account>("ada", AccountCommand::Withdraw { cents: 800 }).await {
