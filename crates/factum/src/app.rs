@@ -95,16 +95,19 @@ impl App {
         Aggregates::new(self.entities())
     }
 
-    pub(crate) fn repository<A: Aggregate>(&self) -> Repository<A> {
-        if let Err(clash) = self.core.catalog.add::<A>() {
-            panic!("{clash}");
-        }
-        Repository::new(self.core.kernel.clone()).with_retry(self.core.retry)
-    }
-
     /// The running aggregates of one kind: the same for whoever asks.
     pub(crate) fn entities<A: Aggregate>(&self) -> Entities<A> {
-        self.running.entities(|| self.repository())
+        self.running.entities(|| {
+            if let Err(clash) = self.core.catalog.add::<A>() {
+                panic!("{clash}");
+            }
+            Repository::new(self.core.kernel.clone()).with_retry(self.core.retry)
+        })
+    }
+
+    /// What they load from, with snapshots where the kind keeps them.
+    pub(crate) fn repository<A: Aggregate>(&self) -> Repository<A> {
+        self.entities::<A>().repository().clone()
     }
 
     pub(crate) fn names(&self) -> &Names {

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashSet,
+    error::Error,
     future::{IntoFuture, poll_fn, ready},
     sync::{
         Arc, Mutex,
@@ -11,7 +12,7 @@ use std::{
 };
 
 use factum::{
-    AdmissionLayer, App, AppBuilder, BoxError, CommandError, CommandFuture, CommandId,
+    AdmissionLayer, App, AppBuilder, BoxError, Cause, CommandError, CommandFuture, CommandId,
     CommandRequest, CommandResponse, EntityError, ErrorKind, JournalOptions, JournalStore,
     MemoryStore, Metadata, ReadQuery, RequestKind, SendError, Stores, StreamVersion, sentence,
 };
@@ -478,4 +479,39 @@ async fn a_rejection_is_a_value_whatever_it_passed() {
     assert_eq!((step.step, step.downcast_ref()), (0, Some(&AccountRejection::NotOpen)));
     let no = app.decide::<Tally>(Count).await.unwrap_err();
     assert!(matches!(no, SendError::Refused(_)));
+}
+
+/// The text of an error leaves out that of its source, so that a chain says everything once.
+#[tokio::test]
+async fn an_error_of_what_was_sent_says_nothing_twice() {
+    let app = App::builder()
+        .commands::<Account>()
+        .layer(AdmissionLayer::of::<Account>(|key, _, _| match key {
+            "eve" => Err("not eve".into()),
+            _ => Ok(()),
+        }))
+        .open("memory:")
+        .await
+        .unwrap();
+    let command = |key: &str| app.command::<Account>(key, DEPOSIT);
+    let told = [
+        command("ada").await.unwrap_err(),
+        command("eve").await.unwrap_err(),
+        command("").await.unwrap_err(),
+        command("ada").seen_by("nobody").await.unwrap_err(),
+        command("ada").expecting(StreamVersion::new(7)).await.unwrap_err(),
+    ];
+    let by_name = app.command_json("account", "ada", "account.depose", "{}").await.unwrap_err();
+    let step = app.transaction().command::<Account>("ada", DEPOSIT).await.unwrap_err();
+    let mut chains: Vec<&dyn Error> = told.iter().map(|it| it as &dyn Error).collect();
+    chains.extend([&by_name as &dyn Error, &step]);
+    for error in chains {
+        let mut next = error.source();
+        let mut said = error.to_string();
+        while let Some(source) = next.filter(|it| !it.is::<Cause>()) {
+            let text = source.to_string();
+            assert!(!said.contains(&text), "{said:?} repeats its source {text:?}");
+            (said, next) = (text, source.source());
+        }
+    }
 }

@@ -3,8 +3,9 @@
 use std::{future::IntoFuture, sync::Arc, time::Duration};
 
 use factum::{
-    App, CommandError, CommandId, Context, DecisionModel, ErrorKind, Fold, Matching, ModelDecision,
-    SendError, Stores, StreamVersion, SystemClock, TransactionError, sentence,
+    AggregateOptions, App, CommandError, CommandId, Context, DecisionModel, ErrorKind, Fold,
+    Matching, ModelDecision, SendError, SnapshotPolicy, Stores, StreamVersion, SystemClock,
+    TransactionError, sentence,
 };
 use factum_testing::{
     Fault, FaultRates, FaultyStore,
@@ -83,6 +84,22 @@ async fn a_transaction_whose_reply_was_lost_is_known_by_its_id() {
     assert_eq!(decide().await.unwrap_err().kind(), ErrorKind::Unknown);
     let again = decide().await.unwrap();
     assert_eq!((again.replayed, again.model.0, again.events), (true, 2, 1));
+}
+
+/// Long histories are loaded from snapshots, whoever loads them.
+#[tokio::test]
+async fn transactions_and_loads_use_the_snapshots_of_their_kind() {
+    let stores = in_memory();
+    let policy = SnapshotPolicy::every_events(1);
+    let accounts = || AggregateOptions::<Account>::new().with_snapshots(policy).unwrap();
+    let before = App::builder().aggregate_with(accounts()).open_stores(stores.clone()).await;
+    before.unwrap().command::<Account>("ada", open("ada")).await.unwrap();
+    let app = App::builder().aggregate_with(accounts()).open_stores(stores).await.unwrap();
+    let used = || app.aggregate::<Account>().snapshot_stats().unwrap().used();
+    app.load::<Account>("ada").await.unwrap();
+    assert_eq!(used(), 1);
+    app.transaction().command::<Account>("ada", DEPOSIT).await.unwrap();
+    assert_eq!(used(), 2);
 }
 
 #[tokio::test]
