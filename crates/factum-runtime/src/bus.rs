@@ -1,5 +1,5 @@
-//! The command bus: what takes commands, what they become on their way through the layers, the
-//! layers of ours, and what gives them to their entities.
+//! The command bus: the typed entry for commands, the requests that layers see, Factum's own
+//! layers, and the router to the entities.
 
 mod admission;
 mod commands;

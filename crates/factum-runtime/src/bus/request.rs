@@ -1,4 +1,4 @@
-//! What a layer sees of a command, of a transaction or of a decision over a query.
+//! Requests, as layers see them: commands, transactions and decisions over a query.
 
 use std::{any::Any, fmt, slice, sync::Arc};
 
@@ -8,10 +8,10 @@ use super::{
     step::{CommandStep, DECISION, TRANSACTION},
     transaction::CommandTransaction,
 };
-use crate::order::{CommandId, ReplyFn};
+use crate::command::{CommandId, ReplyFn};
 
-/// A command on its way to its entity. Cheap to clone: a clone is the same command, with the
-/// same id.
+/// A command on its way to its entity. Cheap to clone. A clone is the same command, with the same
+/// id.
 ///
 /// ```
 /// use factum_runtime::{CommandId, CommandRequest};
@@ -28,12 +28,12 @@ pub struct CommandRequest {
     pub(super) work: Work,
     id: CommandId,
     repeats: Repeats,
-    /// For the rule to see and the events to carry; the cause and the conversation are filled in
-    /// where they are missing.
+    /// The metadata for the rule and for the events. A missing causation or correlation id is
+    /// filled in.
     pub metadata: Metadata,
 }
 
-/// What is to be done.
+/// The work that the request asks for.
 #[derive(Clone)]
 pub(super) enum Work {
     Command {
@@ -49,7 +49,7 @@ pub(super) enum Work {
     },
 }
 
-/// What a request is.
+/// The kind of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RequestKind {
@@ -61,27 +61,27 @@ pub enum RequestKind {
     Decision,
 }
 
-/// What a repeated command is.
+/// The treatment of a repeated command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Repeats {
-    Anew,
+    DecidedAgain,
     Recognised,
 }
 
 impl CommandRequest {
-    /// A command for the aggregate with this key. Its name is that of the command's type, and it
-    /// is decided as often as it is sent.
+    /// Makes a request for the aggregate with this key. The command has the name of its type, and
+    /// each repeat is decided again.
     pub fn new<A: Aggregate>(id: CommandId, key: &str, command: A::Command) -> Self {
         let step = CommandStep::of_aggregate::<A>(key, Arc::new(command));
         Self::of(id, Work::Command { step, expected: None, reply: None })
     }
 
-    /// Commands and decisions that are stored together, or not at all.
+    /// Makes a request for commands and decisions that are stored together, or not at all.
     pub fn transaction(id: CommandId, transaction: CommandTransaction) -> Self {
         Self::together(id, RequestKind::Transaction, transaction)
     }
 
-    /// One decision over a query, as the one step of a transaction that has none yet.
+    /// Makes a request for one decision over a query: a transaction with one step.
     pub fn decision<M: DecisionModel>(
         id: CommandId,
         transaction: CommandTransaction,
@@ -96,7 +96,7 @@ impl CommandRequest {
     }
 
     fn of(id: CommandId, work: Work) -> Self {
-        Self { work, id, repeats: Repeats::Anew, metadata: Metadata::default() }
+        Self { work, id, repeats: Repeats::DecidedAgain, metadata: Metadata::default() }
     }
 
     /// Sets the metadata.
@@ -106,7 +106,7 @@ impl CommandRequest {
         self
     }
 
-    /// Gives it this id, by which its repeats are recognised: as
+    /// Sets the id by which repeats of the request are recognised: see
     /// [`ask_once`](crate::Entities::ask_once).
     #[must_use]
     pub fn once(mut self, id: CommandId) -> Self {
@@ -114,9 +114,8 @@ impl CommandRequest {
         self
     }
 
-    /// Executes a command only on this version of its aggregate; on another one it is answered
-    /// with [`Conflict`](crate::EntityError::Conflict). Of a request that is no command it says
-    /// nothing.
+    /// Executes a command only if its aggregate has this version. Otherwise the answer is
+    /// [`Conflict`](crate::EntityError::Conflict). Has no effect on a transaction or a decision.
     #[must_use]
     pub fn expecting(mut self, version: StreamVersion) -> Self {
         if let Work::Command { expected, .. } = &mut self.work {
@@ -126,8 +125,8 @@ impl CommandRequest {
     }
 
     /// Computes a reply from the state after the command, for
-    /// [`CommandDone::into_outcome`](super::CommandDone::into_outcome). Of a request that is no
-    /// command for this kind of aggregate it says nothing.
+    /// [`CommandDone::into_outcome`](super::CommandDone::into_outcome). Has no effect on a request
+    /// that is not a command for this kind of aggregate.
     #[must_use]
     pub fn replying<A: Aggregate, R: Send + Sync + 'static>(
         mut self,
@@ -140,7 +139,7 @@ impl CommandRequest {
         self
     }
 
-    /// What it is.
+    /// The kind of the request.
     pub fn kind(&self) -> RequestKind {
         match &self.work {
             Work::Command { .. } => RequestKind::Command,
@@ -148,7 +147,7 @@ impl CommandRequest {
         }
     }
 
-    /// All that it asks for, in order: one step for a command or a decision.
+    /// All steps of the request, in order. A command or a decision has one step.
     pub fn steps(&self) -> &[CommandStep] {
         match &self.work {
             Work::Command { step, .. } => slice::from_ref(step),
@@ -166,8 +165,8 @@ impl CommandRequest {
         self.steps().iter().filter_map(CommandStep::decision::<M>)
     }
 
-    /// The label for traces and metrics that says for whom it is: the category of its aggregate,
-    /// `$decision` or `$transaction`.
+    /// The label of the target in traces and metrics: the category of the aggregate, `$decision` or
+    /// `$transaction`.
     pub fn category(&self) -> &'static str {
         match &self.work {
             Work::Command { step, .. } => step.category(),
@@ -176,8 +175,7 @@ impl CommandRequest {
         }
     }
 
-    /// The label for traces and metrics that says what it asks for: the command's name, or
-    /// `transaction`.
+    /// The label of the request in traces and metrics: the command's name, or `transaction`.
     pub fn name(&self) -> &'static str {
         match &self.work {
             Work::Together { kind: RequestKind::Transaction, .. } => "transaction",
@@ -192,23 +190,24 @@ impl CommandRequest {
         }
     }
 
-    /// Its identity: the cause of its events, unless the metadata names another.
+    /// The id of the request. It is the causation id of its events, unless the metadata has
+    /// another.
     pub fn id(&self) -> CommandId {
         self.id
     }
 
-    /// Whether its repeats are recognised.
+    /// True if repeats of the request are recognised.
     pub fn is_once(&self) -> bool {
         self.repeats == Repeats::Recognised
     }
 
-    /// The conversation: that of the metadata, else the one that this command begins.
+    /// The correlation id: that of the metadata, or else the id of this request.
     pub fn correlation_id(&self) -> Uuid {
         self.metadata.correlation_id.unwrap_or(self.id.as_uuid())
     }
 }
 
-// What the commands hold may be private, and may not be `Debug`.
+// A manual implementation, because a command may be private and may not implement `Debug`.
 impl fmt::Debug for CommandRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("CommandRequest");

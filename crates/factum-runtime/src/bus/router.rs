@@ -1,4 +1,4 @@
-//! From a request to the entities of its aggregate.
+//! The router, from a request to the entities of its aggregate.
 
 use std::{
     collections::HashMap,
@@ -17,20 +17,20 @@ use super::{
     response::{CommandDone, CommandResponse},
 };
 use crate::{
+    command::{EntityCommand, Once, ReplyFn},
     entities::Entities,
     error::AskError,
-    order::{Once, Order, ReplyFn},
 };
 
-/// A response to come, or an error.
+/// The future of a response.
 pub type CommandFuture<E = CommandError> =
     Pin<Box<dyn Future<Output = Result<CommandResponse, E>> + Send>>;
 
 /// Gives each command to the entities of its aggregate, and commits transactions and decisions.
 /// Cheap to clone.
 ///
-/// It is always ready: what bounds it are the mailboxes and deadlines of the entities, and the
-/// limits in front of it.
+/// The router is always ready. The mailboxes and deadlines of the entities and the limits in front
+/// of the router bound its load.
 ///
 /// ```
 /// # use factum_kernel::{Kernel, Repository, TagKey};
@@ -60,7 +60,7 @@ pub struct CommandRouter {
 type Routes = HashMap<&'static str, Arc<dyn Route>>;
 
 impl CommandRouter {
-    /// A router that knows no aggregate.
+    /// Makes a router without aggregates.
     pub fn new() -> Self {
         Self::default()
     }
@@ -117,7 +117,7 @@ impl Service<CommandRequest> for CommandRouter {
 /// Commits a transaction, or a decision.
 async fn commit(request: CommandRequest) -> Result<CommandResponse, CommandError> {
     let Work::Together { kind, transaction, .. } = &request.work else {
-        unreachable!("the caller has looked")
+        unreachable!("the caller passes only transactions and decisions")
     };
     let metadata = request.id().stamp(request.metadata.clone());
     let transaction = match request.is_once() {
@@ -128,7 +128,7 @@ async fn commit(request: CommandRequest) -> Result<CommandResponse, CommandError
         Ok(committed) => Ok(CommandResponse::Done(CommandDone::together(committed))),
         Err(TransactionError::Rejected(no)) => Ok(CommandResponse::Rejected(match kind {
             RequestKind::Transaction => Box::new(no),
-            // It is the one step that there is.
+            // The decision is the only step.
             _ => no.into_rejection(),
         })),
         Err(error) => Err(error.into()),
@@ -139,8 +139,9 @@ trait Route: Send + Sync {
     fn execute(self: Arc<Self>, request: CommandRequest) -> CommandFuture;
 }
 
-/// What the entity is asked; `None`: it is no command of this aggregate.
-fn order_of<A: Aggregate>(request: &CommandRequest) -> Option<(&str, Order<A>)> {
+/// The command and its options for an entity; `None` if the request is no command of this
+/// aggregate.
+fn command_of<A: Aggregate>(request: &CommandRequest) -> Option<(&str, EntityCommand<A>)> {
     let Work::Command { step, expected, reply } = &request.work else { return None };
     let command = step.shared::<A>()?;
     let reply = match reply {
@@ -149,18 +150,18 @@ fn order_of<A: Aggregate>(request: &CommandRequest) -> Option<(&str, Order<A>)> 
     };
     let once = request.is_once().then(|| Once::new(request.id()));
     let metadata = request.id().stamp(request.metadata.clone());
-    Some((step.key(), Order { command, metadata, once, expected: *expected, reply }))
+    Some((step.key(), EntityCommand { command, metadata, once, expected: *expected, reply }))
 }
 
 impl<A: Aggregate> Route for Entities<A> {
     fn execute(self: Arc<Self>, request: CommandRequest) -> CommandFuture {
         Box::pin(async move {
-            let Some((key, order)) = order_of::<A>(&request) else {
+            let Some((key, command)) = command_of::<A>(&request) else {
                 let category = request.category();
                 let command = request.name();
                 return Err(CommandError::WrongCommand { category, command });
             };
-            match self.order(key, order).await {
+            match self.ask_with_options(key, command).await {
                 Ok(outcome) => Ok(CommandResponse::Done(CommandDone::new(outcome))),
                 Err(AskError::Rejected(no)) => Ok(CommandResponse::Rejected(Box::new(no))),
                 Err(AskError::Failed(error)) => Err(error.into()),

@@ -1,4 +1,4 @@
-//! A service and its layers under one short type.
+//! A service and its layers as one short type.
 
 use std::{
     fmt,
@@ -12,19 +12,19 @@ use super::{
     error::BoxError, request::CommandRequest, response::CommandResponse, router::CommandFuture,
 };
 
-/// What takes requests, whatever layers it is made of. Cheap to clone, if they are.
+/// A service for requests, with any layers. Cheap to clone, if its layers are.
 ///
 /// ```
 /// use factum_runtime::{AdmissionLayer, CommandLayer, CommandRouter, CommandService};
 ///
-/// let nobody = AdmissionLayer::new(|_| Err("we are closed".into()));
-/// let service: CommandService = nobody.around(CommandService::new(CommandRouter::new()));
+/// let closed = AdmissionLayer::new(|_| Err("we are closed".into()));
+/// let service: CommandService = closed.around(CommandService::new(CommandRouter::new()));
 /// # drop(service);
 /// ```
 pub struct CommandService(Box<dyn Serve>);
 
 impl CommandService {
-    /// The service, boxed.
+    /// Boxes a service.
     pub fn new<S>(service: S) -> Self
     where
         S: Service<CommandRequest, Response = CommandResponse, Error: Into<BoxError>>
@@ -38,10 +38,10 @@ impl CommandService {
     }
 }
 
-/// A layer that fits before [`CommandService`]: any of tower's kind whose service can be cloned and
-/// shared. A whole `tower::ServiceBuilder` is one.
+/// A layer for [`CommandService`]: any tower layer whose service can be cloned and shared. A whole
+/// `tower::ServiceBuilder` is one.
 pub trait CommandLayer {
-    /// Puts it before a service.
+    /// Wraps a service in the layer.
     fn around(self, service: CommandService) -> CommandService;
 }
 

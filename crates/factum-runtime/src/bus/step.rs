@@ -1,4 +1,4 @@
-//! One of the things that a request asks for.
+//! A step of a request.
 
 use std::{
     any::{Any, TypeId},
@@ -13,7 +13,7 @@ pub(super) const DECISION: &str = "$decision";
 /// The category of a transaction, for labels.
 pub(super) const TRANSACTION: &str = "$transaction";
 
-/// A command for one aggregate or decision model, as layers see it.
+/// A step: a command for one aggregate or decision model, as layers see it.
 ///
 /// ```
 /// use factum_runtime::{CommandId, CommandRequest};
@@ -30,7 +30,7 @@ pub struct CommandStep {
     key: Arc<str>,
     name: &'static str,
     command: Arc<dyn Any + Send + Sync>,
-    /// Of the aggregate or the model.
+    /// The type of the aggregate or the model.
     target: TypeId,
 }
 
@@ -47,33 +47,34 @@ impl CommandStep {
         Self { category: DECISION, key: Arc::from(""), name, command, target }
     }
 
-    /// The category of its aggregate; `$decision` for a decision model, which has none.
+    /// The category of the aggregate; `$decision` for a decision model, which has no category.
     pub fn category(&self) -> &'static str {
         self.category
     }
 
-    /// The key of its aggregate; empty for a decision model, which has none.
+    /// The key of the aggregate; empty for a decision model, which has no key.
     pub fn key(&self) -> &str {
         &self.key
     }
 
-    /// Its name, for traces and metrics: the stored one of a command that derives `Command` and
-    /// whose aggregate the application knows as such, else that of its type.
+    /// The name for traces and metrics. It is the stored name if the command derives `Command` and
+    /// the application registered its aggregate by that; otherwise it is the name of the command's
+    /// type.
     pub fn name(&self) -> &'static str {
         self.name
     }
 
-    /// The command, if it is one for this kind of aggregate.
+    /// The command, if the step is for this kind of aggregate.
     pub fn command<A: Aggregate>(&self) -> Option<&A::Command> {
         self.command.downcast_ref().filter(|_| self.target == TypeId::of::<A>())
     }
 
-    /// The command, if it is one for this kind of decision model.
+    /// The command, if the step is for this kind of decision model.
     pub fn decision<M: DecisionModel>(&self) -> Option<&M::Command> {
         self.command.downcast_ref().filter(|_| self.target == TypeId::of::<M>())
     }
 
-    /// The command to keep, if it is one for this kind of aggregate.
+    /// A shared reference to the command, if the step is for this kind of aggregate.
     pub(super) fn shared<A: Aggregate>(&self) -> Option<Arc<A::Command>> {
         let command = self.command.clone().downcast().ok();
         command.filter(|_| self.target == TypeId::of::<A>())
@@ -84,16 +85,16 @@ impl CommandStep {
     }
 }
 
-/// Without the path: `AccountCommand`.
+/// The name of a type without its path: `AccountCommand`.
 pub(super) fn type_name_of<C>() -> &'static str {
     let name = std::any::type_name::<C>();
-    // In the parameters of a generic type are paths too.
+    // The parameters of a generic type contain paths too.
     let end = name.find('<').unwrap_or(name.len());
     let start = name[..end].rfind("::").map_or(0, |at| at + 2);
     &name[start..]
 }
 
-// What the command holds may be private, and may not be `Debug`.
+// A manual implementation, because a command may be private and may not implement `Debug`.
 impl fmt::Debug for CommandStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("CommandStep");

@@ -21,14 +21,14 @@ use super::{
 /// Makes a span `command` for each command, transaction and decision, at level `INFO`, for the
 /// crate `tracing`.
 ///
-/// The fields follow the conventions of OpenTelemetry, as the crate `tracing-opentelemetry` reads
-/// them; what those don't name stands under `factum`.
+/// The fields follow OpenTelemetry's conventions, as the crate `tracing-opentelemetry` reads them.
+/// Fields that the conventions don't name begin with `factum`.
 ///
 /// | field | value |
 /// |---|---|
 /// | `otel.name` | category and name: `account account.deposit` |
 /// | `otel.kind` | `internal` |
-/// | `otel.status_code` | `ERROR` after a failure, else nothing: a no is no error |
+/// | `otel.status_code` | `ERROR` after a failure; a rejection or refusal is not one |
 /// | `error.type` | the kind of failure: `busy`, `deadline`, `indeterminate`, ...; else `_OTHER` |
 /// | `factum.aggregate.category` | the category; `$transaction` or `$decision` |
 /// | `factum.aggregate.key` | the keys; [`without_keys`](Self::without_keys) leaves them out |
@@ -37,7 +37,7 @@ use super::{
 /// | `factum.command.id` | the id |
 /// | `factum.correlation.id` | the conversation |
 /// | `factum.command.outcome` | a [`CommandOutcome`](super::CommandOutcome) or `failed` |
-/// | `factum.stream.version` | the version behind the command, if it was executed |
+/// | `factum.stream.version` | the version after the command, if it was executed |
 /// | `factum.log.position` | the position of its last event, if it has any |
 #[derive(Debug, Clone, Copy)]
 #[must_use]
@@ -45,20 +45,20 @@ pub struct TracingLayer {
     keys: Keys,
 }
 
-/// Whether keys are told.
+/// The treatment of keys in spans.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Keys {
-    Told,
+    Shown,
     LeftOut,
 }
 
 impl TracingLayer {
-    /// Spans with the keys of aggregates.
+    /// Makes spans with the keys of aggregates.
     pub const fn new() -> Self {
-        Self { keys: Keys::Told }
+        Self { keys: Keys::Shown }
     }
 
-    /// Leaves keys out, where they are personal data.
+    /// Leaves the keys out, for keys that are personal data.
     pub const fn without_keys(mut self) -> Self {
         self.keys = Keys::LeftOut;
         self
@@ -79,7 +79,7 @@ impl<S> Layer<S> for TracingLayer {
     }
 }
 
-/// What [`TracingLayer`] makes of a service.
+/// The service that [`TracingLayer`] makes.
 #[derive(Debug, Clone)]
 pub struct Tracing<S> {
     keys: Keys,
@@ -97,7 +97,7 @@ impl<S> Tracing<S> {
             otel.status_code = Empty,
             "error.type" = Empty,
             factum.aggregate.category = category,
-            factum.aggregate.key = (self.keys == Keys::Told).then(|| keys_of(request)),
+            factum.aggregate.key = (self.keys == Keys::Shown).then(|| keys_of(request)),
             factum.command.name = name,
             factum.command.steps = %Names(request.steps()),
             factum.command.id = %request.id(),
@@ -109,7 +109,7 @@ impl<S> Tracing<S> {
     }
 }
 
-/// `account.send account.receive`.
+/// The names of the steps, such as `account.send account.receive`.
 struct Names<'a>(&'a [CommandStep]);
 
 impl fmt::Display for Names<'_> {

@@ -1,4 +1,4 @@
-//! What is stored together, as layers see it.
+//! Transactions, as layers see them.
 
 use std::{fmt, sync::Arc};
 
@@ -8,7 +8,7 @@ use factum_kernel::{
 
 use super::step::CommandStep;
 
-/// A [`Transaction`] whose steps layers see. Cheap to clone, and a clone is the same.
+/// A [`Transaction`] whose steps layers can see. Cheap to clone. A clone is the same transaction.
 ///
 /// ```
 /// # use factum_kernel::{Kernel, Repository, RetryPolicy, TagKey};
@@ -33,7 +33,7 @@ pub struct CommandTransaction {
 }
 
 impl CommandTransaction {
-    /// No steps yet.
+    /// Makes a transaction without steps.
     pub fn new(kernel: Kernel, retry: RetryPolicy) -> Self {
         let transaction = Transaction::new(kernel).with_retry(retry);
         Self { transaction, steps: Vec::new() }
@@ -60,7 +60,7 @@ impl CommandTransaction {
         self
     }
 
-    /// Says what is expected of an aggregate; see [`Transaction::expecting`].
+    /// Sets the version that an aggregate must have; see [`Transaction::expecting`].
     pub fn expecting<A: Aggregate>(
         mut self,
         on: &Repository<A>,

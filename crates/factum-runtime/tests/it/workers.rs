@@ -288,8 +288,8 @@ fn a_runtime_that_ends_takes_the_workers_with_it_and_nothing_panics() {
     supervisor.restart("one").unwrap();
     for worker in supervisor.health() {
         assert_eq!(worker.state, WorkerState::Stopped, "{}", worker.name);
-        let told = "the runtime it ran on has ended, restart it on another";
-        assert_eq!(worker.cause.as_deref(), Some(told));
+        let cause = "the worker's runtime has ended, restart it on another";
+        assert_eq!(worker.cause.as_deref(), Some(cause));
     }
 }
 

@@ -1,8 +1,10 @@
-//! Commands that come with an id, and how a repeated one is recognised: its events bear the tag
-//! `$command:<id>`, and are looked for when the state is known and before anything is decided.
+//! Commands with an id, and the way in which a repeated command is recognised. The events of such a
+//! command have the tag `$command:<id>`. The entity searches for them when its state is known and
+//! before it decides anything.
 //!
-//! That is exact. The look finds every event that was stored up to the state's version. If it
-//! finds none of the command, and the append at that version succeeds, nothing came between.
+//! This is exact. The search finds every event that was stored up to the state's version. If it
+//! finds none of the command, and the append at that version succeeds, no other append came in
+//! between.
 
 use std::{any::Any, collections::VecDeque, fmt, sync::Arc};
 
@@ -12,20 +14,20 @@ use factum_kernel::{
 };
 
 use crate::{
-    cell::{Blame, Letter},
+    cell::{Blame, Envelope},
     entity::{Entity, Failed, unwinding},
     message::Found,
 };
 
-/// The name of the tag that the events of a command bear whose repeats are recognised.
+/// The name of the tag on the events of commands whose repeats are recognised.
 pub const COMMAND_TAG: &str = "$command";
 
-/// The identity of a command, given by whoever sends it. A repeat carries the same id.
+/// The identity of a command, given by the sender. A repeat carries the same id.
 ///
 /// ```
 /// use factum_runtime::CommandId;
 ///
-/// // From what came with a request, such as the header `Idempotency-Key`.
+/// // From data of the request, such as the header `Idempotency-Key`.
 /// let id = CommandId::derived(b"ada/order-17");
 /// assert_eq!(id, CommandId::derived(b"ada/order-17"));
 /// assert_eq!(id, CommandId::new(id.as_uuid()));
@@ -34,23 +36,23 @@ pub const COMMAND_TAG: &str = "$command";
 pub struct CommandId(Uuid);
 
 impl CommandId {
-    /// The id with these bits.
+    /// The id with this UUID.
     pub const fn new(id: Uuid) -> Self {
         Self(id)
     }
 
-    /// An id that is a function of its source: the same source, the same id.
+    /// An id that is a function of its source: equal sources give equal ids.
     pub fn derived(source: &[u8]) -> Self {
         Self(EventId::derived(Timestamp::EPOCH, source).as_uuid())
     }
 
-    /// Its bits.
+    /// The UUID of the id.
     pub const fn as_uuid(&self) -> Uuid {
         self.0
     }
 
-    /// Metadata for its events: caused by it, and in the conversation that it begins, unless they
-    /// say otherwise.
+    /// Completes the metadata of the command's events: the command is their cause and begins their
+    /// conversation, unless the metadata names others.
     pub(crate) fn stamp(self, mut metadata: Metadata) -> Metadata {
         metadata.causation_id.get_or_insert(self.0);
         metadata.correlation_id.get_or_insert(self.0);
@@ -64,26 +66,26 @@ impl fmt::Display for CommandId {
     }
 }
 
-/// A reply of whatever type the caller wants.
+/// A reply of any type that the caller chose.
 pub(crate) type AnyReply = Box<dyn Any + Send + Sync>;
 
 /// Computes a reply from the state after a command.
 pub(crate) type ReplyFn<A> = Arc<dyn Fn(&A) -> AnyReply + Send + Sync>;
 
-/// A command with all that can be said of it.
-pub(crate) struct Order<A: Aggregate> {
-    /// Shared with whoever may send it again.
+/// A command with all its options.
+pub(crate) struct EntityCommand<A: Aggregate> {
+    /// Shared with layers that may send the command again.
     pub(crate) command: Arc<A::Command>,
     pub(crate) metadata: Metadata,
-    /// None: a repeat is another command.
+    /// `None`: a repeat is another command.
     pub(crate) once: Option<Once>,
-    /// None: it is executed on whatever version there is.
+    /// `None`: the command is executed on any version.
     pub(crate) expected: Option<StreamVersion>,
     pub(crate) reply: Option<ReplyFn<A>>,
 }
 
-impl<A: Aggregate> Order<A> {
-    /// A command that is recognised when it is sent again, and nothing else.
+impl<A: Aggregate> EntityCommand<A> {
+    /// A command whose repeats are recognised, without further options.
     pub(crate) fn once(command: A::Command, metadata: Metadata, id: CommandId) -> Self {
         let metadata = id.stamp(metadata);
         let once = Some(Once::new(id));
@@ -95,7 +97,7 @@ impl<A: Aggregate> Order<A> {
     }
 }
 
-/// By what the repeats of a command are recognised.
+/// The tag by which the repeats of a command are recognised.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Once(Tag);
 
@@ -104,7 +106,7 @@ impl Once {
         Self(Tag::new(COMMAND_TAG, id).expect("a short name and a UUID make a tag"))
     }
 
-    /// What its events bear.
+    /// The tag of the command's events.
     pub(crate) fn into_tag(self) -> Tag {
         self.0
     }
@@ -114,26 +116,28 @@ impl Once {
     }
 }
 
-/// Looks which commands of a burst are stored already. The state that they will be decided on must
-/// be known. What can't be looked up is settled: to decide it could store it twice.
+/// Searches the log for the commands of a burst that are stored already. The state on which the
+/// burst will be decided must be known. A command whose search failed is settled with the failure,
+/// because deciding it could store it twice.
 pub(crate) async fn look<A: Aggregate>(
     repository: &Repository<A>,
     stream: &StreamId,
-    letters: &mut VecDeque<Letter<Entity<A>>>,
+    envelopes: &mut VecDeque<Envelope<Entity<A>>>,
     attempts: &mut Attempts,
 ) {
-    let unsettled = letters.iter().enumerate().filter(|(_, letter)| letter.settled.is_none());
-    let orders: Vec<_> =
-        unsettled.filter_map(|(at, letter)| Some((at, letter.message.once()?.clone()))).collect();
-    for orders in orders.chunks(QUERY_ITEMS_MAX) {
-        match unwinding(stream, find(repository, stream, orders, attempts)).await {
+    let unsettled = envelopes.iter().enumerate().filter(|(_, envelope)| envelope.settled.is_none());
+    let commands: Vec<_> = unsettled
+        .filter_map(|(at, envelope)| Some((at, envelope.message.once()?.clone())))
+        .collect();
+    for commands in commands.chunks(QUERY_ITEMS_MAX) {
+        match unwinding(stream, find(repository, stream, commands, attempts)).await {
             Ok(found) => {
-                for ((at, _), found) in orders.iter().zip(found) {
-                    letters[*at].message.look_found(found);
+                for ((at, _), found) in commands.iter().zip(found) {
+                    envelopes[*at].message.look_found(found);
                 }
             }
             Err((failure, _)) => {
-                orders.iter().for_each(|(at, _)| letters[*at].settled = Some(failure.clone()));
+                commands.iter().for_each(|(at, _)| envelopes[*at].settled = Some(failure.clone()));
             }
         }
     }
@@ -142,20 +146,20 @@ pub(crate) async fn look<A: Aggregate>(
 async fn find<A: Aggregate>(
     repository: &Repository<A>,
     stream: &StreamId,
-    orders: &[(usize, Once)],
+    commands: &[(usize, Once)],
     attempts: &mut Attempts,
 ) -> Result<Vec<Option<Found<A>>>, Failed> {
     let item = |(_, once): &(usize, Once)| QueryItem { types: vec![], tags: vec![once.0.clone()] };
-    let query = Query::new(orders.iter().map(item));
+    let query = Query::new(commands.iter().map(item));
     let recorded = repository.tagged(stream, query, attempts).await;
     let recorded = recorded.map_err(|error| (error.into(), Blame::Store))?;
     let found =
-        orders.iter().map(|(_, once)| found_of(recorded.iter().filter(|it| once.is_of(it))));
+        commands.iter().map(|(_, once)| found_of(recorded.iter().filter(|it| once.is_of(it))));
     let found: Result<_, LoadError> = found.collect();
     found.map_err(|error| (error.into(), Blame::Entity))
 }
 
-/// What a command stored, of its events.
+/// Collects the events that a command stored.
 fn found_of<'a, A: Aggregate>(
     recorded: impl Iterator<Item = &'a RecordedEvent>,
 ) -> Result<Option<Found<A>>, LoadError> {
