@@ -1,4 +1,4 @@
-//! The aggregates of one kind: what they are, and how they fare.
+//! The aggregates of one kind: states, history, and the entities that run them.
 
 use std::{convert::Infallible, fmt, sync::Arc};
 
@@ -47,7 +47,7 @@ impl<A: Aggregate> Aggregates<A> {
         self.entities.repository()
     }
 
-    /// The state of one as the log has it.
+    /// Loads the state of an aggregate from the log.
     ///
     /// # Errors
     /// See [`LoadError`].
@@ -55,23 +55,23 @@ impl<A: Aggregate> Aggregates<A> {
         self.repository().load(key.as_ref()).await
     }
 
-    /// The state of one as it was.
+    /// Loads the state of an aggregate at a version or a time.
     ///
     /// # Errors
-    /// `Truncated` where the history of that moment is gone, else see [`LoadError`].
+    /// `Truncated` if the history of that moment was deleted, else see [`LoadError`].
     pub async fn load_at(&self, key: impl AsRef<str>, at: At) -> Result<Loaded<A>, LoadError> {
         self.repository().load_at(key.as_ref(), at).await
     }
 
-    /// The events of one that are kept, oldest first, page by page.
+    /// The events of an aggregate, oldest first, page by page.
     ///
     /// # Errors
-    /// A key that no stream can have.
+    /// A key that is invalid for a stream.
     pub fn history(&self, key: impl AsRef<str>) -> Result<History<A::Event>, LoadError> {
         self.repository().history(key.as_ref())
     }
 
-    /// The state of one that runs, after every command that was accepted before.
+    /// The state of the aggregate's entity, after every command that was accepted before this call.
     ///
     /// # Errors
     /// See [`EntityError`].
@@ -82,8 +82,9 @@ impl<A: Aggregate> Aggregates<A> {
         self.entities.state(key).await
     }
 
-    /// What is computed from the state of one that runs and its version, after every command that
-    /// was accepted before. It may be computed more than once; the last one counts.
+    /// A value that is computed from the state of the aggregate's entity and its version, after
+    /// every command that was accepted before this call. It may be computed more than once; the
+    /// last one counts.
     ///
     /// # Errors
     /// See [`EntityError`].
@@ -95,51 +96,52 @@ impl<A: Aggregate> Aggregates<A> {
         self.entities.look(key, look).await
     }
 
-    /// What is known of one that runs; `None` if it is neither in memory nor in trouble.
+    /// The known facts about an aggregate's entity; `None` if it is not in memory and did not fail
+    /// recently.
     ///
     /// # Errors
-    /// A key that no stream can have.
+    /// A key that is invalid for a stream.
     pub fn entity(&self, key: impl AsRef<str>) -> Result<Option<EntityInfo>, EntityError> {
         self.entities.entity(key)
     }
 
-    /// Those that were used last, the last one first; at most
+    /// The most recently used entities, the last used first; at most
     /// [`LISTED_MAX`](factum_runtime::LISTED_MAX).
     pub fn recent(&self, count: usize) -> Vec<EntityInfo> {
         self.entities.recent(count)
     }
 
-    /// The idle ones that weigh most, the heaviest first; at most
+    /// The heaviest idle entities, the heaviest first; at most
     /// [`LISTED_MAX`](factum_runtime::LISTED_MAX).
     pub fn heaviest(&self, count: usize) -> Vec<EntityInfo> {
         self.entities.heaviest(count)
     }
 
-    /// Those that take no commands until they are released.
+    /// The entities that take no commands until they are released.
     pub fn quarantined(&self) -> Vec<QuarantinedEntity> {
         self.entities.quarantined()
     }
 
-    /// Lets a quarantined one take commands again. Whether it was one.
+    /// Lets a quarantined entity take commands again. Returns true if it was quarantined.
     ///
     /// # Errors
-    /// A key that no stream can have.
+    /// A key that is invalid for a stream.
     pub fn release(&self, key: impl AsRef<str>) -> Result<bool, EntityError> {
         self.entities.release(key)
     }
 
-    /// What they have done, and are doing.
+    /// Counters of the entities since the application was opened, and their present numbers.
     pub fn stats(&self) -> EntityStats {
         self.entities.stats()
     }
 
-    /// How snapshots have fared; `None` where none are kept.
+    /// Counters of the snapshots; `None` if the kind has no snapshots.
     pub fn snapshot_stats(&self) -> Option<Arc<SnapshotStats>> {
         self.repository().snapshot_stats()
     }
 
-    /// Erases one: its events and its snapshots; see [`Repository::delete`]. No command: no layer
-    /// sees it.
+    /// Erases an aggregate: its events and its snapshots; see [`Repository::delete`]. This is no
+    /// command, so no layer sees it.
     ///
     /// # Errors
     /// See [`DeleteError`].
@@ -151,11 +153,11 @@ impl<A: Aggregate> Aggregates<A> {
         self.repository().delete(key.as_ref(), expected).await
     }
 
-    /// Appends a summary of the state and erases what is before it; see [`Repository::summarise`].
-    /// No command: no layer sees it.
+    /// Appends a summary of the state and erases the events before it; see
+    /// [`Repository::summarise`]. This is no command, so no layer sees it.
     ///
     /// # Errors
-    /// Those of [`Repository::summarise`].
+    /// See [`Repository::summarise`].
     pub async fn summarise(
         &self,
         key: impl AsRef<str>,
@@ -178,7 +180,7 @@ impl<A: Aggregate> fmt::Debug for Aggregates<A> {
     }
 }
 
-/// How the aggregates of one kind are kept: [`AppBuilder::aggregate_with`].
+/// The options for the aggregates of one kind: [`AppBuilder::aggregate_with`].
 ///
 /// [`AppBuilder::aggregate_with`]: crate::AppBuilder::aggregate_with
 #[must_use]
@@ -190,23 +192,23 @@ pub struct AggregateOptions<A: Aggregate> {
 type Snapshots<A> = dyn Fn(Repository<A>) -> Repository<A> + Send + Sync;
 
 impl<A: Aggregate> AggregateOptions<A> {
-    /// As the application keeps all of them, without snapshots.
+    /// The application's options for entities, without snapshots.
     pub fn new() -> Self {
         Self { entities: None, snapshots: None }
     }
 
-    /// Sets what the entities of this kind are made with, instead of
+    /// Sets the options for the entities of this kind, instead of those of
     /// [`AppBuilder::with_entities`](crate::AppBuilder::with_entities).
     pub fn with_entities(mut self, options: EntityOptions) -> Self {
         self.entities = Some(options);
         self
     }
 
-    /// Keeps snapshots of the states, which shorten the first command for an aggregate with a long
+    /// Stores snapshots of the states. They shorten the first command for an aggregate with a long
     /// history.
     ///
     /// # Errors
-    /// A policy that makes no sense.
+    /// The policy is invalid.
     pub fn with_snapshots(mut self, policy: SnapshotPolicy) -> Result<Self, InvalidSnapshotPolicy>
     where
         A: Serialize + DeserializeOwned,
@@ -218,7 +220,7 @@ impl<A: Aggregate> AggregateOptions<A> {
         Ok(self)
     }
 
-    /// The entities of the kind, on a plain repository.
+    /// Makes the entities of the kind from a plain repository.
     pub(crate) fn entities(&self, on: Repository<A>, default: EntityOptions) -> Entities<A> {
         let repository = match &self.snapshots {
             Some(snapshots) => snapshots(on),

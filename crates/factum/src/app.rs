@@ -1,4 +1,4 @@
-//! The application: a store, and everything that is done with it.
+//! The application: an open store, with the operations on it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -26,31 +26,31 @@ use crate::{
     stats::AppStats,
 };
 
-/// How long closing an application waits for its entities.
+/// The longest time that closing an application waits for its entities.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(30);
 
-/// An open store, and everything that is done with it. Cheap to clone.
+/// An open store, with the operations on it. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct App {
     core: Arc<Core>,
     running: Arc<Running>,
 }
 
-/// What an application is made of, but for what runs.
+/// The parts of an application that don't run.
 #[derive(Debug)]
 pub(crate) struct Core {
     pub(crate) kernel: Kernel,
     pub(crate) retry: RetryPolicy,
     pub(crate) catalog: Catalog,
-    /// What takes commands by their names.
+    /// The aggregates that take commands by name.
     pub(crate) names: Names,
-    /// With all layers.
+    /// The command bus with all layers.
     pub(crate) commands: Commands<CommandService>,
 }
 
 impl App {
-    /// Opens the store that a URL names (`memory:`, `sqlite:./events.db`), or what is at a path:
-    /// where nothing is yet, a journal is made there.
+    /// Opens the store at a URL (`memory:`, `sqlite:./events.db`) or at a path. If there is nothing
+    /// at the path, a journal is created there.
     ///
     /// # Errors
     /// See [`OpenError`].
@@ -58,7 +58,7 @@ impl App {
         Self::builder().open(url_or_path).await
     }
 
-    /// An application to be opened with something other than the defaults.
+    /// A builder, for an application with other settings than the defaults.
     pub fn builder() -> AppBuilder {
         AppBuilder::new()
     }
@@ -79,18 +79,19 @@ impl App {
         Self { core: Arc::new(core), running }
     }
 
-    /// What it runs on: the lower level. What is written with it passes no layer.
+    /// The store, clock and ids that this application uses. This is the lower level: a write
+    /// through the kernel passes no layer.
     pub fn kernel(&self) -> &Kernel {
         &self.core.kernel
     }
 
-    /// The aggregates of one kind: to load them, also as they were, and to see how they fare.
-    /// Commands are sent by [`command`](Self::command).
+    /// The aggregates of one kind: loads them, also at an earlier version or time, and shows how
+    /// their entities are doing. Commands are sent by [`command`](Self::command).
     ///
     /// # Panics
-    /// If another aggregate of this application has their category, or another enum a stored name
-    /// of their events: a mistake in the program. [`AppBuilder::aggregate`] finds it when the
-    /// application opens.
+    /// If another aggregate of this application has the same category, or another enum has a stored
+    /// name of its events. This is a mistake in the program. [`AppBuilder::aggregate`] finds it
+    /// when the application opens.
     pub fn aggregate<A: Aggregate>(&self) -> Aggregates<A> {
         Aggregates::new(self.entities())
     }
@@ -102,7 +103,7 @@ impl App {
         Repository::new(self.core.kernel.clone()).with_retry(self.core.retry)
     }
 
-    /// The running aggregates of one kind: the same for whoever asks.
+    /// The entities of one kind. Every caller gets the same ones.
     pub(crate) fn entities<A: Aggregate>(&self) -> Entities<A> {
         self.running.entities(|| self.repository())
     }
@@ -119,14 +120,14 @@ impl App {
         &self.core.commands
     }
 
-    /// What runs for long beside the entities, and is started again when it fails: add workers
-    /// of your own, see how each fares.
+    /// The supervisor of the application's workers, which restarts workers that fail. Add your own
+    /// workers here, and see how each is doing.
     pub fn supervisor(&self) -> &Supervisor {
         self.running.supervisor()
     }
 
-    /// The consumers and projections of the application, and its event bus. A read model is begun
-    /// with fewer words by [`project`](Self::project).
+    /// The consumers and projections of the application, and its event bus.
+    /// [`project`](Self::project) is the shorter way to start a read model.
     ///
     /// ```
     /// use std::{sync::{Arc, atomic::{AtomicU64, Ordering}}, time::Duration};
@@ -156,18 +157,19 @@ impl App {
         self.running.consumers()
     }
 
-    /// Events of an enum from now on, as they are stored; see [`EventBus`].
+    /// New events of an enum, as they are stored; see [`EventBus`].
     pub fn events<E: Event>(&self) -> EventBus<E> {
         self.consumers().events()
     }
 
-    /// What it is doing: its entities of all kinds, its workers, and its consumers.
+    /// The present state of the application: its entities of all kinds, its workers, and its
+    /// consumers.
     /// [`AppBuilder::with_stats_every`] publishes it to other processes.
     pub fn stats(&self) -> AppStats {
         self.running.stats(&**self.core.kernel.clock())
     }
 
-    /// The state of the aggregate with this key.
+    /// Loads the state of the aggregate with this key.
     ///
     /// # Errors
     /// See [`LoadError`].
@@ -175,25 +177,25 @@ impl App {
         self.repository::<A>().load(key).await
     }
 
-    /// Reads to the end of what is there.
+    /// Reads the log from a query's start to the present end.
     pub fn read(&self, query: ReadQuery) -> ReadLog {
         ReadLog::new(self.core.kernel.events().clone(), query)
     }
 
-    /// Reads what is there, and then what comes.
+    /// Reads the present events, and then new events as they come.
     pub fn subscribe(&self, scope: Scope, from: SubscribeFrom) -> Subscription {
         Subscription::new(&self.core.kernel, scope, from)
     }
 
-    /// Shuts down in the order of dependence. First the [`consumers`](Self::consumers) stop after
-    /// their current batches, because their handlers may need all the rest. Then the workers of the
-    /// [`supervisor`](Self::supervisor) stop, the last first, each within its grace. Then what
-    /// the entities accepted finishes, for 30 seconds at most. Then the store
-    /// closes. No event's attempt is counted because of it.
-    /// [`Supervisor::shutdown`], called before, says which workers did not stop.
+    /// Shuts down in dependency order. First the [`consumers`](Self::consumers) stop after their
+    /// current batches, because their handlers may need everything else. Then the workers of the
+    /// [`supervisor`](Self::supervisor) stop, the last added first, each within its grace. Then the
+    /// entities finish the commands that they accepted, for at most 30 seconds. Then the store
+    /// closes. The shutdown does not count as a failed attempt of any event. To learn which workers
+    /// did not stop, call [`Supervisor::shutdown`] before.
     ///
     /// # Errors
-    /// Those of the store.
+    /// An error of the store.
     pub async fn close(&self) -> Result<(), StoreError> {
         self.consumers().close().await;
         self.running.shutdown(SHUTDOWN_MAX).await;

@@ -1,4 +1,4 @@
-//! The opening of an application, with everything that can be chosen.
+//! The builder of an application: its store, settings, aggregates and layers.
 
 use std::{any::TypeId, fmt, sync::Arc, time::Duration};
 
@@ -19,20 +19,20 @@ use crate::{
     stats::publisher,
 };
 
-/// Why an application does not open.
+/// The reason why an application does not open.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// The store.
+    /// The store could not be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Two types of the application don't go together.
+    /// Two types of the application have the same stored name or category.
     #[error(transparent)]
     Clash(#[from] Clash),
 }
 
 impl OpenError {
-    /// What the caller can do.
+    /// The kind of the error: what the caller can do about it.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Store(error) => error.kind().into(),
@@ -41,7 +41,7 @@ impl OpenError {
     }
 }
 
-/// An application to be opened: [`App::builder`].
+/// The settings of an application before it is opened: [`App::builder`].
 #[must_use]
 pub struct AppBuilder {
     clock: Arc<dyn Clock>,
@@ -52,18 +52,18 @@ pub struct AppBuilder {
     stats_every: Option<Duration>,
     registry: Registry,
     catalog: Catalog,
-    of_kinds: Kinds,
+    options_by_kind: Kinds,
     names: Names,
     named: Vec<Name>,
-    /// The outermost first.
+    /// The layers, the outermost first.
     layers: Vec<Around>,
     clash: Option<Clash>,
 }
 
-/// Names the commands of an aggregate.
+/// A function that gives the commands of an aggregate their stored names.
 type Name = fn(Commands<CommandService>) -> Commands<CommandService>;
 
-/// Puts a layer before a service.
+/// A function that wraps a service in a layer.
 type Around = Box<dyn FnOnce(CommandService) -> CommandService + Send + Sync>;
 
 impl AppBuilder {
@@ -77,7 +77,7 @@ impl AppBuilder {
             stats_every: None,
             registry: App::stores(),
             catalog: Catalog::default(),
-            of_kinds: Kinds::new(),
+            options_by_kind: Kinds::new(),
             names: Names::default(),
             named: Vec::new(),
             layers: Vec::new(),
@@ -85,7 +85,7 @@ impl AppBuilder {
         }
     }
 
-    /// Sets the clock, of rules and of embedded stores.
+    /// Sets the clock for rules and for embedded stores.
     pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
         self
@@ -97,52 +97,53 @@ impl AppBuilder {
         self
     }
 
-    /// Sets the secret behind hashed tags. Without one the store makes its own and keeps it among
-    /// its documents: then whoever reads the store can test guesses. A store stays with the key
-    /// that it was first opened with; another is refused.
+    /// Sets the secret for hashed tags. Without it the store makes its own secret and keeps it
+    /// among its documents; then every reader of the store can test guesses. A store stays with the
+    /// key that it was first opened with, and refuses another.
     pub fn with_tag_key(mut self, key: TagKey) -> Self {
         self.tag_key = Some(key);
         self
     }
 
-    /// Sets how often and how fast executions try again.
+    /// Sets the number of attempts of an execution, and the pauses between them.
     pub fn with_retry(mut self, retry: RetryPolicy) -> Self {
         self.retry = retry;
         self
     }
 
-    /// Sets what the entities of all kinds are made with; those of one kind by
+    /// Sets the options for the entities of all kinds. For one kind, use
     /// [`aggregate_with`](Self::aggregate_with).
     pub fn with_entities(mut self, options: EntityOptions) -> Self {
         self.entities = options;
         self
     }
 
-    /// Publishes [`App::stats`] in the store as often as that, at most every
-    /// [`STATS_EVERY_MIN`](crate::STATS_EVERY_MIN), for other processes and `factum stats` to see:
-    /// as a document under `$factum/stats/`, removed when the application is closed. Each costs a
-    /// durable write. Stores that can't be written publish nothing, as the health of the worker
-    /// `factum.stats` says. The application has to be opened in a tokio runtime then.
+    /// Publishes [`App::stats`] in the store at this interval, which is at least
+    /// [`STATS_EVERY_MIN`](crate::STATS_EVERY_MIN), for other processes and for `factum stats`. The
+    /// stats are a document under `$factum/stats/`, which is removed when the application is
+    /// closed. Each publication costs a durable write. A read-only store publishes nothing; the
+    /// health of the worker `factum.stats` then shows the error. With this setting, the application
+    /// must be opened in a tokio runtime.
     pub fn with_stats_every(mut self, every: Duration) -> Self {
         self.stats_every = Some(every);
         self
     }
 
-    /// Adds a kind of store for URLs to name.
+    /// Adds a kind of store, with a URL scheme of its own.
     pub fn with_store_kind(mut self, kind: impl OpenStore) -> Self {
         self.registry = self.registry.with(kind);
         self
     }
 
-    /// Names an aggregate that the application uses, so that two event types of one stored name,
-    /// or two aggregates of one category, are an error when it opens.
+    /// Registers an aggregate. If two event types have the same stored name, or two aggregates the
+    /// same category, opening the application fails.
     pub fn aggregate<A: Aggregate>(mut self) -> Self {
         let added = self.catalog.add::<A>();
         self.clash = self.clash.or(added.err());
         self
     }
 
-    /// Names an [`aggregate`](Self::aggregate), and how those of its kind are kept.
+    /// Registers an [`aggregate`](Self::aggregate), with options for its kind.
     ///
     /// ```
     /// use factum::{AggregateOptions, App, EntityOptions, SnapshotPolicy};
@@ -158,28 +159,28 @@ impl AppBuilder {
     /// # Ok(()) }
     /// ```
     pub fn aggregate_with<A: Aggregate>(mut self, options: AggregateOptions<A>) -> Self {
-        self.of_kinds.insert(TypeId::of::<A>(), Box::new(options));
+        self.options_by_kind.insert(TypeId::of::<A>(), Box::new(options));
         self.aggregate::<A>()
     }
 
-    /// Names an [`aggregate`](Self::aggregate) whose commands derive [`Command`]: traces and
-    /// metrics call them by their stored names, such as `account.deposit`, instead of the one name
-    /// of their type, and [`App::command_json`] takes them.
+    /// Registers an [`aggregate`](Self::aggregate) whose commands derive [`Command`]. Traces and
+    /// metrics then use the stored names of its commands, such as `account.deposit`, instead of the
+    /// name of their type. [`App::command_json`] takes these commands.
     pub fn commands<A: Aggregate<Command: Command>>(mut self) -> Self {
         self.names.add::<A>();
         self.named.push(Commands::named::<A>);
         self.aggregate::<A>()
     }
 
-    /// Puts a layer before everything that is sent: each command, transaction and decision of the
-    /// application passes it, and nothing else leads there. A whole `tower::ServiceBuilder` is one
-    /// layer too.
+    /// Adds a layer. Each command, transaction and decision that the application sends passes it,
+    /// in whichever way it is sent. A whole `tower::ServiceBuilder` is one layer too.
     ///
-    /// The layer that is added first is the outermost: it sees a request first and its answer
-    /// last. So tracing and metrics come first, to see what the others answer; then what says no;
-    /// the [`IdempotencyLayer`](factum_runtime::IdempotencyLayer) before whatever needs a
-    /// command's id; limits last, to hold up only what will be executed. A rate limit can't be
-    /// cloned, and needs `buffer` before it.
+    /// The layer that is added first is the outermost: it sees a request first and its answer last.
+    /// So add tracing and metrics first, so that they see the answers of the other layers. Then add
+    /// layers that refuse commands, and then the
+    /// [`IdempotencyLayer`](factum_runtime::IdempotencyLayer) before the layers that need a
+    /// command's id. Add limits last, so that they delay only commands that will be executed. A
+    /// rate limit can't be cloned, and needs `buffer` before it.
     ///
     /// ```
     /// use std::sync::Arc;
@@ -212,23 +213,23 @@ impl AppBuilder {
     /// # Ok(()) }
     /// ```
     ///
-    /// Dropping a command under way, which is what a timeout does, takes nothing back: once it has
-    /// come to its entity, it takes effect. Where that matters, give it an
-    /// [id](crate::SendCommand::once) and send it again. A layer that sends a clone of the request
-    /// again has the same rule: without an id the command is decided twice.
+    /// Dropping a command under way, as a timeout does, does not undo it: after it has reached its
+    /// entity, it takes effect. If you need the answer, give the command an
+    /// [id](crate::SendCommand::once) and send it again. The same holds for a layer that sends a
+    /// clone of the request: without an id, the command is decided twice.
     pub fn layer(mut self, layer: impl CommandLayer + Send + Sync + 'static) -> Self {
         self.layers.push(Box::new(move |service| layer.around(service)));
         self
     }
 
-    /// Names an enum of events that the application uses; see [`aggregate`](Self::aggregate).
+    /// Registers an enum of events; see [`aggregate`](Self::aggregate).
     pub fn events<E: Event>(mut self) -> Self {
         let added = self.catalog.add_events::<E>();
         self.clash = self.clash.or(added.err().map(Clash::from));
         self
     }
 
-    /// Opens the store that a URL or a path names.
+    /// Opens the store at a URL or a path.
     ///
     /// # Errors
     /// See [`OpenError`].
@@ -238,7 +239,7 @@ impl AppBuilder {
         self.open_stores(stores).await
     }
 
-    /// Opens on a store that is open already, one of the caller's own for instance.
+    /// Opens the application on an open store, for example one of your own.
     ///
     /// # Errors
     /// See [`OpenError`].
@@ -253,15 +254,15 @@ impl AppBuilder {
         if let Some(key) = tag_key {
             kernel = kernel.with_tag_key(key);
         }
-        let running = Arc::new(Running::new(&kernel, self.entities, self.of_kinds));
+        let running = Arc::new(Running::new(&kernel, self.entities, self.options_by_kind));
         let router = CommandService::new(running.router().clone());
         let service = self.layers.into_iter().rev().fold(router, |service, around| around(service));
         let commands = Commands::new(service, &kernel);
         let commands = self.named.iter().fold(commands, |commands, name| name(commands));
         if let Some(every) = self.stats_every {
-            // The first to be added is the last to stop: it tells of the others until then.
+            // The worker that is added first stops last, so it can report on the others until then.
             let added = running.supervisor().add(publisher(&running, &kernel, every));
-            added.expect("it is the only worker so far");
+            added.expect("the supervisor has no other worker yet");
         }
         let Self { retry, catalog, names, .. } = self;
         let core = Core { kernel, retry, catalog, names, commands };

@@ -1,4 +1,4 @@
-//! The way to send a command.
+//! Sending a command.
 
 use std::{error::Error, fmt, future::IntoFuture, marker::PhantomData, pin::Pin, time::Duration};
 
@@ -13,8 +13,8 @@ use crate::{app::App, seen::Readers, send::SendError};
 type Sent<A, T> = Result<Outcome<A, T>, SendError<<A as Aggregate>::Rejection>>;
 type Sending<A, T> = Pin<Box<dyn Future<Output = Sent<A, T>> + Send>>;
 
-/// A command that is about to be sent: it is when this is awaited. See [`App::command`].
-#[must_use = "it is sent when it is awaited"]
+/// A command that is sent when this is awaited. See [`App::command`].
+#[must_use = "the command is sent only when it is awaited"]
 pub struct SendCommand<A: Aggregate, T = ()> {
     app: App,
     request: CommandRequest,
@@ -23,18 +23,18 @@ pub struct SendCommand<A: Aggregate, T = ()> {
 }
 
 impl App {
-    /// Sends a command to the aggregate with this key: through the [layers] of the application, to
-    /// the entity of that key, and waits for the outcome.
+    /// Sends a command to the aggregate with this key, and waits for the outcome. The command
+    /// passes the [layers] of the application and is executed by the aggregate's entity.
     ///
-    /// What can be said of it is said before the `await`:
+    /// Options are set before the `await`:
     ///
     /// | to | use |
     /// |---|---|
-    /// | have it take effect once, however often it is sent | [`once`](SendCommand::once) |
-    /// | say who asks, and why | [`with_metadata`](SendCommand::with_metadata) |
-    /// | change only what one has seen | [`expecting`](SendCommand::expecting) |
-    /// | get something of the state after it | [`reply`](SendCommand::reply) |
-    /// | be answered when a read model shows it | [`seen_by`](SendCommand::seen_by) |
+    /// | let it take effect once, however often it is sent | [`once`](SendCommand::once) |
+    /// | add the user, the causation id and other metadata | [`with_metadata`](SendCommand::with_metadata) |
+    /// | execute it only on a known version | [`expecting`](SendCommand::expecting) |
+    /// | get a value from the state after it | [`reply`](SendCommand::reply) |
+    /// | wait until a read model has it | [`seen_by`](SendCommand::seen_by) |
     ///
     /// ```
     /// use factum::{App, CommandId};
@@ -58,57 +58,59 @@ impl App {
     /// [layers]: crate::AppBuilder::layer
     ///
     /// # Errors
-    /// Awaited, see [`SendError`].
+    /// The future returns a [`SendError`].
     ///
     /// # Panics
-    /// As [`aggregate`](Self::aggregate). Awaited outside of a tokio runtime.
+    /// See [`aggregate`](Self::aggregate). Also if it is awaited outside of a tokio runtime.
     ///
     /// # Cancel safety
-    /// Dropped before it has come to its entity, nothing happens. After that the command takes
-    /// effect once, without the caller; whoever must know gives it an id and sends it again.
+    /// If the future is dropped before the command has reached its entity, nothing happens. After
+    /// that, the command takes effect once, although the caller doesn't wait. A caller that must
+    /// know the outcome gives the command an id and sends it again.
     pub fn command<A: Aggregate>(
         &self,
         key: impl AsRef<str>,
         command: A::Command,
     ) -> SendCommand<A> {
         let request = self.request::<A>(key.as_ref(), command);
-        let readers = Readers::nobody();
+        let readers = Readers::none();
         SendCommand { app: self.clone(), request, readers, outcome: PhantomData }
     }
 }
 
 impl<A: Aggregate, T: Send + 'static> SendCommand<A, T> {
-    /// Gives it an id, so that it takes effect once, however often it is sent with it, after
-    /// restarts and through other processes too. Sent again, it is answered with what it stored
-    /// the first time, [`replayed`](Outcome::replayed).
+    /// Gives the command an id, so that it takes effect once, however often it is sent with this
+    /// id, also after restarts and through other processes. The answer to a repeat is the outcome
+    /// that the first attempt stored, with [`replayed`](Outcome::replayed) set.
     ///
-    /// One that was rejected, or led to no event, left nothing behind and is decided again. An id
-    /// names one command on one aggregate: the command itself is not compared. It is known as long
-    /// as the aggregate keeps its events; summaries, retention and deletion forget.
+    /// A command that was rejected, or had no event, left no trace in the log, so a repeat of it is
+    /// decided again. An id stands for one command on one aggregate; the command itself is not
+    /// compared. The id is known while the aggregate keeps the command's events: summaries,
+    /// retention and deletion remove them.
     pub fn once(mut self, id: CommandId) -> Self {
         self.request = self.request.once(id);
         self
     }
 
-    /// Sets the metadata for layers and the rule to see and the events to carry. Where it names no
-    /// cause, that is the command, by its id; where it names no conversation, the command begins
-    /// one.
+    /// Sets the metadata for the layers, the rule and the events. If the metadata has no causation
+    /// id, the command's id is set. If it has no correlation id, the command begins a new
+    /// conversation.
     pub fn with_metadata(mut self, metadata: Metadata) -> Self {
         self.request = self.request.with_metadata(metadata);
         self
     }
 
-    /// Executes it only if this is the version of the aggregate, 0 for one that never was. On
-    /// another version it fails with [`Conflict`](factum_runtime::EntityError::Conflict), and
+    /// Executes the command only if the aggregate has this version; 0 means that the aggregate has
+    /// no events. Otherwise the error is a [`Conflict`](factum_runtime::EntityError::Conflict), and
     /// nothing is stored. A repeat of a command that is stored under its [id](Self::once) is
-    /// answered, whatever the version is by then.
+    /// answered whatever the version is then.
     pub fn expecting(mut self, version: StreamVersion) -> Self {
         self.request = self.request.expecting(version);
         self
     }
 
-    /// Computes a reply from the state right after the command. It may be computed more than once;
-    /// the last one counts. Where it panics, the command takes no effect.
+    /// Computes a reply from the state right after the command. The reply may be computed more than
+    /// once; the last one counts. If computing it panics, the command takes no effect.
     pub fn reply<R: Send + Sync + 'static>(
         self,
         compute: impl Fn(&A) -> R + Send + Sync + 'static,
@@ -118,14 +120,15 @@ impl<A: Aggregate, T: Send + 'static> SendCommand<A, T> {
         SendCommand { app, request, readers, outcome: PhantomData }
     }
 
-    /// Answers when the consumer or projection of this name has seen what came of it too: what is
-    /// read of that one then has it. Several are waited for at once, for
-    /// [5 seconds](crate::SEEN_WITHIN_DEFAULT) after the outcome unless [`within`](Self::within)
-    /// says otherwise. See [`Consumers::wait_for`](factum_projection::Consumers::wait_for) for the
-    /// names.
+    /// Answers only after the consumer or projection with this name has handled the command's
+    /// events, so that a read of it includes them. Waits for several names together, for at most [5
+    /// seconds](crate::SEEN_WITHIN_DEFAULT) after the command took effect, or as set by
+    /// [`within`](Self::within). For the names, see
+    /// [`Consumers::wait_for`](factum_projection::Consumers::wait_for).
     ///
-    /// A command that led to no event, because what it asks for is so already, is answered when
-    /// they have seen the last event of its aggregate: the answer rests on that one.
+    /// A command may have no event, because the aggregate is already in the requested state. Then
+    /// the answer is given when the readers have handled the last event of the aggregate, on which
+    /// it is based.
     ///
     /// ```
     /// use std::time::Duration;
@@ -151,7 +154,7 @@ impl<A: Aggregate, T: Send + 'static> SendCommand<A, T> {
         self
     }
 
-    /// Sets how long all who are to see it are waited for together, once the command took effect.
+    /// Sets the longest wait for all readers together, from the moment the command took effect.
     pub fn within(mut self, within: Duration) -> Self {
         self.readers.within(within);
         self
@@ -171,21 +174,21 @@ impl<A: Aggregate, T: Send + 'static> SendCommand<A, T> {
 }
 
 impl App {
-    /// A request for the entity with this key.
+    /// Makes a request for the entity with this key.
     pub(crate) fn request<A: Aggregate>(&self, key: &str, command: A::Command) -> CommandRequest {
-        // So that what is behind the layers knows where it goes.
+        // Registers the entities with the router, which needs them for the request.
         self.entities::<A>();
         CommandRequest::new::<A>(self.commands().id(), key, command)
     }
 
-    /// The stream of a command; `None`: there can be none.
+    /// The stream of a command; `None` if its key is invalid.
     pub(crate) fn stream_of(&self, request: &CommandRequest) -> Option<StreamId> {
         let step = request.steps().first()?;
         StreamId::new(step.category(), step.key()).ok()
     }
 
-    /// Waits until the readers of a command have seen what came of it: its last event, or the one
-    /// that it found to be the aggregate's last.
+    /// Waits until the readers of a command have handled its last event, or, if it had none, the
+    /// last event of the aggregate.
     pub(crate) async fn wait_for_readers<R: Error + 'static>(
         &self,
         readers: &Readers,
@@ -210,7 +213,8 @@ impl App {
         }
     }
 
-    /// The position of an event; `None`: there is none, or it is gone.
+    /// The position of the event at this version; `None` if the aggregate has no events or the
+    /// event was deleted.
     async fn rests_on(
         &self,
         stream: Option<StreamId>,

@@ -10,25 +10,26 @@ use crate::{app::App, seen::Readers, send::SendError};
 type Sent<M> = Result<Decided<M>, SendError<<M as DecisionModel>::Rejection>>;
 type Sending<M> = Pin<Box<dyn Future<Output = Sent<M>> + Send>>;
 
-/// What came of a decision over a query.
+/// The outcome of a decision over a query.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Decided<M> {
-    /// The model after the decision. Of one that was stored before, the model as it is.
+    /// The model after the decision. For a decision that an earlier attempt stored, the present
+    /// model.
     pub model: M,
-    /// The position of the last event; `None` if there was nothing to do.
+    /// The position of the last event; `None` if there was no event.
     pub position: Option<Position>,
-    /// How many events were stored.
+    /// The number of stored events.
     pub events: usize,
-    /// The version of each stream after what was stored in it.
+    /// The version of each written stream after the decision.
     pub versions: Vec<(StreamId, StreamVersion)>,
-    /// It was stored before, and recognised by its [id](SendDecision::once).
+    /// True if an earlier attempt stored the decision, which was recognised by its
+    /// [id](SendDecision::once).
     pub replayed: bool,
 }
 
-/// A decision over a query that is about to be sent: it is when this is awaited. See
-/// [`App::decide`].
-#[must_use = "it is sent when it is awaited"]
+/// A decision over a query that is sent when this is awaited. See [`App::decide`].
+#[must_use = "the decision is sent only when it is awaited"]
 pub struct SendDecision<M: DecisionModel> {
     app: App,
     command: M::Command,
@@ -39,52 +40,52 @@ pub struct SendDecision<M: DecisionModel> {
 }
 
 impl App {
-    /// Decides over a query instead of a stream: through the [layers](crate::AppBuilder::layer) of
-    /// the application, by the rules of a [`DecisionModel`]. As a step among others it goes into a
-    /// [transaction](Self::transaction).
+    /// Decides over a query instead of a stream, by the rules of a [`DecisionModel`]. The decision
+    /// passes the [layers](crate::AppBuilder::layer) of the application. A
+    /// [transaction](Self::transaction) can contain a decision as a step.
     ///
     /// # Errors
-    /// Awaited, see [`SendError`].
+    /// The future returns a [`SendError`].
     ///
     /// # Cancel safety
-    /// A dropped future has stored all of the events or none. Whoever must know gives it an id and
-    /// sends it again.
+    /// If the future is dropped, all of the events are stored or none. A caller that must know the
+    /// outcome gives the decision an id and sends it again.
     pub fn decide<M: DecisionModel>(&self, command: M::Command) -> SendDecision<M> {
         SendDecision {
             app: self.clone(),
             command,
             id: None,
             metadata: Metadata::new(),
-            readers: Readers::nobody(),
+            readers: Readers::none(),
             model: PhantomData,
         }
     }
 }
 
 impl<M: DecisionModel> SendDecision<M> {
-    /// Gives it an id, so that it takes effect once, however often it is sent with it. Sent again,
-    /// it is answered with the position of what it stored the first time, with
-    /// [`replayed`](Decided::replayed), and with the model as it is by then. An id names one
-    /// decision in the log.
+    /// Gives the decision an id, so that it takes effect once, however often it is sent with this
+    /// id. The answer to a repeat has the position that the first attempt stored,
+    /// [`replayed`](Decided::replayed) set, and the present model. An id stands for one decision in
+    /// the log.
     pub fn once(mut self, id: CommandId) -> Self {
         self.id = Some(id);
         self
     }
 
-    /// Sets the metadata for layers and the rule to see and the events to carry.
+    /// Sets the metadata for the layers, the rule and the events.
     pub fn with_metadata(mut self, metadata: Metadata) -> Self {
         self.metadata = metadata;
         self
     }
 
-    /// Answers when the consumer or projection of this name has seen what came of it too; as
-    /// [`SendCommand::seen_by`](crate::SendCommand::seen_by).
+    /// Answers only after the consumer or projection with this name has handled the decision's
+    /// events; see [`SendCommand::seen_by`](crate::SendCommand::seen_by).
     pub fn seen_by(mut self, name: impl Into<String>) -> Self {
         self.readers.add(name.into());
         self
     }
 
-    /// Sets how long all who are to see it are waited for together, once it took effect.
+    /// Sets the longest wait for all readers together, from the moment the decision took effect.
     pub fn within(mut self, within: Duration) -> Self {
         self.readers.within(within);
         self

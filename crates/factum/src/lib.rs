@@ -1,8 +1,8 @@
 //! Factum: an event sourcing framework.
 //!
-//! State is a log of immutable events. Rules decide events out of commands; state is folded from
-//! events; everything else is read from the log. This crate is the facade: what applications use,
-//! under one name.
+//! State is a log of immutable events. Rules decide events from commands, state is folded from
+//! events, and everything else is read from the log. This crate is the facade: it has everything
+//! that applications use.
 //!
 //! | to | look at |
 //! |---|---|
@@ -10,19 +10,19 @@
 //! | write rules over a query | [`DecisionModel`] |
 //! | name and version events | [`derive(Event)`](macro@Event), [`OldEvent`] for upcasters |
 //! | send commands | [`App::command`], [`SendCommand`], [`SendError`], [`CommandId`] |
-//! | send them by name | [`App::command_json`], [`AppBuilder::commands`] |
-//! | put layers before them | [`AppBuilder::layer`], [`AdmissionLayer`], [`CommandRequest`] |
-//! | read what one has written | [`SendCommand::seen_by`], [`Consumers::wait_for`] |
-//! | load, and see how aggregates fare | [`App::aggregate`], [`Aggregates`], [`AggregateOptions`] |
-//! | work below that, without layers | [`Repository`], [`Transaction`], [`Entities`] |
+//! | send commands by name | [`App::command_json`], [`AppBuilder::commands`] |
+//! | put layers in front of commands | [`AppBuilder::layer`], [`AdmissionLayer`], [`CommandRequest`] |
+//! | read your own writes | [`SendCommand::seen_by`], [`Consumers::wait_for`] |
+//! | load aggregates, see how they are doing | [`App::aggregate`], [`Aggregates`], [`AggregateOptions`] |
+//! | work on the lower level, without layers | [`Repository`], [`Transaction`], [`Entities`] |
 //! | keep other work running | [`App::supervisor`], [`Worker`], [`WorkerHealth`] |
-//! | see what it is doing | [`App::stats`], [`AppBuilder::with_stats_every`] |
+//! | see what the application is doing | [`App::stats`], [`AppBuilder::with_stats_every`] |
 //! | maintain read models | [`App::project`], [`Projection`], [`Maintained`], [`ReadModel`] |
 //! | handle events | [`App::consumers`], [`Consumer`] |
-//! | hear of events as they come | [`App::events`], [`EventBus`] |
-//! | load, also as it was | [`Aggregates::load_at`], [`At`], [`History`], [`SnapshotPolicy`] |
-//! | let history go | [`Aggregates::summarise`], [`Aggregates::delete`], [`Retention`] |
-//! | read and follow | [`ReadLog`], [`Subscription`], [`Checkpoint`] |
+//! | get events as they come | [`App::events`], [`EventBus`] |
+//! | load an earlier state | [`Aggregates::load_at`], [`At`], [`History`], [`SnapshotPolicy`] |
+//! | delete history | [`Aggregates::summarise`], [`Aggregates::delete`], [`Retention`] |
+//! | read and follow the log | [`ReadLog`], [`Subscription`], [`Checkpoint`] |
 //! | test rules and stores | the crate `factum-testing` |
 //! | write a store | [`EventStore`], [`DocumentStore`], the crate `factum-backend` |
 //!
@@ -143,6 +143,6 @@ pub use stats::{
 };
 pub use transaction::SendTransaction;
 
-/// What the derive macros write names by; not for people.
+/// The names that the derive macros use in generated code. Not part of the public API.
 #[doc(hidden)]
 pub use factum_kernel::__private;

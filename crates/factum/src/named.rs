@@ -1,4 +1,4 @@
-//! Commands by their names, for servers and tools.
+//! Commands by name, for servers and tools.
 
 use std::{collections::HashMap, error::Error, fmt, future::IntoFuture, pin::Pin, time::Duration};
 
@@ -13,7 +13,7 @@ use crate::{app::App, seen::Readers, send::SendError};
 type Sent = Result<NamedOutcome, SendError<NamedRejection>>;
 type Sending = Pin<Box<dyn Future<Output = Sent> + Send>>;
 
-/// What came of a command that was sent by its name; as JSON too.
+/// The outcome of a command that was sent by name; serialisable as JSON.
 ///
 /// ```
 /// use factum::App;
@@ -33,15 +33,15 @@ type Sending = Pin<Box<dyn Future<Output = Sent> + Send>>;
 pub struct NamedOutcome {
     /// The version after the command.
     pub version: StreamVersion,
-    /// The position of its last event; `None` if there was nothing to do.
+    /// The position of the command's last event; `None` if there was no event.
     pub position: Option<Position>,
-    /// The stored names of its events.
+    /// The stored names of the command's events.
     pub events: Vec<String>,
-    /// It was stored before, and recognised by its id.
+    /// True if an earlier attempt stored the command, which was recognised by its id.
     pub replayed: bool,
 }
 
-/// The no of a domain to a command that was sent by its name.
+/// The rejection of a command that was sent by name.
 #[derive(Debug)]
 pub struct NamedRejection(pub(crate) BoxError);
 
@@ -64,65 +64,65 @@ impl Error for NamedRejection {
     }
 }
 
-/// Why no command was made of a name and JSON. Nothing was sent.
+/// The reason why no command could be made from a name and JSON. Nothing was sent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum UnreadableCommand {
-    /// No aggregate of this category takes commands by their names.
+    /// No registered aggregate of this category takes commands by name.
     #[error(
         "no aggregate of this category takes commands by name, name it with AppBuilder::commands: \
          category={0:?}"
     )]
     UnknownCategory(String),
-    /// The aggregate has no command of this name.
+    /// The aggregate has no command with this name.
     #[error(
-        "there is no such command, take one of {names}: category={category} name={name:?}",
+        "the aggregate has no such command, use one of {names}: category={category} name={name:?}",
         names = .known.join(", ")
     )]
     UnknownName {
         /// The category.
         category: String,
-        /// The name.
+        /// The unknown name.
         name: String,
-        /// The names that there are.
+        /// The names of the aggregate's commands.
         known: &'static [&'static str],
     },
-    /// The JSON does not hold the fields of the command.
-    #[error("the JSON is not what the command holds, correct it: {reason}: name={name}")]
+    /// The JSON does not match the fields of the command.
+    #[error("the JSON does not match the fields of the command, correct it: {reason}: name={name}")]
     Malformed {
-        /// The name.
+        /// The name of the command.
         name: String,
-        /// Which field, and where.
+        /// The field at fault, and its place in the JSON.
         reason: CodecError,
     },
 }
 
 impl UnreadableCommand {
-    /// What the caller can do.
+    /// The kind of the error: what the caller can do about it.
     pub fn kind(&self) -> ErrorKind {
         ErrorKind::Invalid
     }
 }
 
-/// A request that was read; `None`: no command has the name.
+/// The result of reading a request; `None` if no command has the name.
 type Read = Option<Result<CommandRequest, CodecError>>;
 
-/// How the commands of an aggregate are read, and what came of them is told.
+/// The functions of an aggregate that read its commands by name and convert their outcomes.
 #[derive(Debug, Clone, Copy)]
 struct Named {
     names: &'static [&'static str],
     read: fn(&App, &str, &str, &[u8]) -> Read,
-    told: fn(CommandDone) -> Option<NamedOutcome>,
+    outcome: fn(CommandDone) -> Option<NamedOutcome>,
 }
 
-/// The aggregates that take commands by their names, by category.
+/// The aggregates that take commands by name, by category.
 #[derive(Debug, Default)]
 pub(crate) struct Names(HashMap<&'static str, Named>);
 
 impl Names {
     pub(crate) fn add<A: Aggregate<Command: Command>>(&mut self) {
         let names = A::Command::NAMES;
-        self.0.insert(A::CATEGORY, Named { names, read: read::<A>, told: told::<A> });
+        self.0.insert(A::CATEGORY, Named { names, read: read::<A>, outcome: outcome_of::<A> });
     }
 }
 
@@ -131,7 +131,7 @@ fn read<A: Aggregate<Command: Command>>(app: &App, key: &str, name: &str, json: 
     Some(command.map(|command| app.request::<A>(key, command)))
 }
 
-fn told<A: Aggregate>(done: CommandDone) -> Option<NamedOutcome> {
+fn outcome_of<A: Aggregate>(done: CommandDone) -> Option<NamedOutcome> {
     let outcome = done.into_outcome::<A, ()>()?;
     let name = |event: &A::Event| event.event_type().name.as_str().to_owned();
     Some(NamedOutcome {
@@ -142,9 +142,8 @@ fn told<A: Aggregate>(done: CommandDone) -> Option<NamedOutcome> {
     })
 }
 
-/// A command by its name that is about to be sent: it is when this is awaited. See
-/// [`App::command_json`].
-#[must_use = "it is sent when it is awaited"]
+/// A command by name that is sent when this is awaited. See [`App::command_json`].
+#[must_use = "the command is sent only when it is awaited"]
 pub struct SendNamed {
     app: App,
     request: Result<(CommandRequest, Named), UnreadableCommand>,
@@ -152,12 +151,12 @@ pub struct SendNamed {
 }
 
 impl App {
-    /// Sends the command with this stored name to the aggregate of this category and key, as
-    /// [`command`](Self::command) does; for servers and tools, which know the types at run time
-    /// only. The JSON is that of the command's fields: an object for named fields, the field itself
-    /// for one unnamed field, an array for more, and `{}` or nothing for a command without fields.
+    /// Sends the command with this stored name to the aggregate with this category and key, as
+    /// [`command`](Self::command) does. For servers and tools, which know the types only at run
+    /// time. The JSON has the command's fields: an object for named fields, the field itself for
+    /// one unnamed field, an array for several, and `{}` or nothing for a command without fields.
     ///
-    /// It takes the commands of aggregates that [`AppBuilder::commands`] named.
+    /// The aggregate must be registered by [`AppBuilder::commands`].
     ///
     /// ```
     /// use factum::{App, CommandId, SendError};
@@ -178,10 +177,10 @@ impl App {
     /// ```
     ///
     /// # Errors
-    /// Awaited, see [`SendError`].
+    /// The future returns a [`SendError`].
     ///
     /// # Cancel safety
-    /// As [`command`](Self::command).
+    /// See [`command`](Self::command).
     ///
     /// [`AppBuilder::commands`]: crate::AppBuilder::commands
     pub fn command_json(
@@ -192,7 +191,7 @@ impl App {
         json: impl AsRef<[u8]>,
     ) -> SendNamed {
         let request = self.read_named(category, key, name, json.as_ref());
-        SendNamed { app: self.clone(), request, readers: Readers::nobody() }
+        SendNamed { app: self.clone(), request, readers: Readers::none() }
     }
 
     fn read_named(
@@ -223,28 +222,28 @@ impl SendNamed {
         self
     }
 
-    /// As [`SendCommand::once`](crate::SendCommand::once).
+    /// See [`SendCommand::once`](crate::SendCommand::once).
     pub fn once(self, id: CommandId) -> Self {
         self.with(|request| request.once(id))
     }
 
-    /// As [`SendCommand::with_metadata`](crate::SendCommand::with_metadata).
+    /// See [`SendCommand::with_metadata`](crate::SendCommand::with_metadata).
     pub fn with_metadata(self, metadata: Metadata) -> Self {
         self.with(|request| request.with_metadata(metadata))
     }
 
-    /// As [`SendCommand::expecting`](crate::SendCommand::expecting).
+    /// See [`SendCommand::expecting`](crate::SendCommand::expecting).
     pub fn expecting(self, version: StreamVersion) -> Self {
         self.with(|request| request.expecting(version))
     }
 
-    /// As [`SendCommand::seen_by`](crate::SendCommand::seen_by).
+    /// See [`SendCommand::seen_by`](crate::SendCommand::seen_by).
     pub fn seen_by(mut self, name: impl Into<String>) -> Self {
         self.readers.add(name.into());
         self
     }
 
-    /// Sets how long all who are to see it are waited for together, once the command took effect.
+    /// Sets the longest wait for all readers together, from the moment the command took effect.
     pub fn within(mut self, within: Duration) -> Self {
         self.readers.within(within);
         self
@@ -257,7 +256,7 @@ impl SendNamed {
         let command = request.name();
         let stream = app.stream_of(&request);
         let done = app.send_any(request, &readers).await?;
-        let outcome = (named.told)(done);
+        let outcome = (named.outcome)(done);
         let outcome = outcome.ok_or(CommandError::WrongCommand { category, command })?;
         app.wait_for_readers(&readers, stream, outcome.position, outcome.version).await?;
         Ok(outcome)

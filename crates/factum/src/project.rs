@@ -1,4 +1,4 @@
-//! Starting a projection in as few words as it takes.
+//! The short way to start a projection.
 
 use std::{fmt, future::IntoFuture, pin::Pin};
 
@@ -14,27 +14,27 @@ use crate::app::App;
 type Started = Result<Maintained<Documents>, BuildError>;
 type Starting = Pin<Box<dyn Future<Output = Started> + Send>>;
 
-/// A projection that is about to start: it does when this is awaited.
+/// A projection that starts when this is awaited.
 ///
 /// # Errors
-/// Awaited, those of [`Consumers::maintain`](factum_projection::Consumers::maintain).
-#[must_use = "it starts when it is awaited"]
+/// The future returns the errors of
+/// [`Consumers::maintain`](factum_projection::Consumers::maintain).
+#[must_use = "the projection starts only when it is awaited"]
 pub struct StartProjection {
     options: ConsumerOptions,
     start: Box<dyn FnOnce(ConsumerOptions) -> Starting + Send>,
 }
 
 impl App {
-    /// Starts a projection into documents of this application's own store, and maintains it over
-    /// its versions; see [`Maintained`]. For another target, begin at
-    /// [`consumers`](Self::consumers).
+    /// Starts a projection into documents of this application's own store, and maintains it across
+    /// its versions; see [`Maintained`]. For another target, use [`consumers`](Self::consumers).
     ///
     /// ```
     /// use std::time::Duration;
     /// use factum::{App, Documents, DocumentsTx, HandleError, Projection, RecordedEvent};
     /// use factum_testing::bank::{Account, AccountCommand, AccountEvent};
     ///
-    /// /// Who owns which account.
+    /// /// The owner of each account.
     /// struct Owners;
     ///
     /// impl Projection for Owners {
@@ -79,7 +79,7 @@ impl App {
         })
     }
 
-    /// [`project`](Self::project) for a projection that is a closure.
+    /// Like [`project`](Self::project), for a projection that is a closure.
     ///
     /// ```
     /// use std::time::Duration;
@@ -122,7 +122,7 @@ impl App {
         })
     }
 
-    /// Starts a model in memory; see [`Fold`].
+    /// Starts an in-memory model; see [`Fold`].
     ///
     /// ```
     /// use std::time::Duration;
@@ -145,7 +145,7 @@ impl App {
     /// ```
     ///
     /// # Errors
-    /// Those of [`Consumers::fold`](factum_projection::Consumers::fold).
+    /// See [`Consumers::fold`](factum_projection::Consumers::fold).
     pub fn fold<M, E, F>(&self, fold: Fold<M, E, F>) -> Result<MemoryModel<M>, StartError>
     where
         M: Default + Serialize + DeserializeOwned + Send + Sync + 'static,
@@ -161,7 +161,7 @@ impl StartProjection {
         Self { options: ConsumerOptions::new(), start: Box::new(start) }
     }
 
-    /// Sets what can be chosen: where it begins, its batches, what happens when an event fails.
+    /// Sets the options: the start position, the batches, and the handling of failures.
     pub fn with_options(mut self, options: ConsumerOptions) -> Self {
         self.options = options;
         self

@@ -1,4 +1,5 @@
-//! What runs in an application: one set of entities for each kind of aggregate, and the workers.
+//! The running parts of an application: one set of entities per kind of aggregate, the workers, and
+//! the consumers.
 
 use std::{
     any::{Any, TypeId},
@@ -20,19 +21,19 @@ use crate::{
     stats::{AppStats, ConsumerStats, KindStats, total},
 };
 
-/// The sets that were asked for, each made once, and who supervises the workers.
+/// The sets of entities, each made on first use, with the supervisor and the consumers.
 pub(crate) struct Running {
     supervisor: Supervisor,
     consumers: Consumers,
     started: Monotonic,
     options: EntityOptions,
-    /// Of the kinds that have options of their own.
-    of_kinds: Kinds,
+    /// The options of kinds that have their own.
+    options_by_kind: Kinds,
     router: CommandRouter,
     sets: Mutex<HashMap<TypeId, Set>>,
 }
 
-/// By the type `A` of the aggregate, an `AggregateOptions<A>`.
+/// An `AggregateOptions<A>` per type `A` of aggregate.
 pub(crate) type Kinds = HashMap<TypeId, Box<dyn Any + Send + Sync>>;
 
 struct Set {
@@ -45,7 +46,7 @@ struct Set {
 type Ending = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl Running {
-    pub(crate) fn new(kernel: &Kernel, options: EntityOptions, of_kinds: Kinds) -> Self {
+    pub(crate) fn new(kernel: &Kernel, options: EntityOptions, options_by_kind: Kinds) -> Self {
         let clock = kernel.clock().clone();
         let ids = kernel.ids().clone();
         let started = clock.monotonic();
@@ -53,10 +54,10 @@ impl Running {
         let consumers = Consumers::new(kernel.clone());
         let router = CommandRouter::new();
         let sets = Mutex::default();
-        Self { supervisor, consumers, started, options, of_kinds, router, sets }
+        Self { supervisor, consumers, started, options, options_by_kind, router, sets }
     }
 
-    /// The way to every kind whose entities were asked for.
+    /// The router to every kind whose entities were made.
     pub(crate) fn router(&self) -> &CommandRouter {
         &self.router
     }
@@ -69,9 +70,9 @@ impl Running {
         &self.consumers
     }
 
-    /// What all of it is doing.
+    /// The present stats of all parts.
     pub(crate) fn stats(&self, clock: &dyn Clock) -> AppStats {
-        // Looked through without the lock, because there may be a million of them.
+        // The entities are visited without the lock, because there may be a million of them.
         let sets: Vec<_> = self.sets().values().map(|set| set.stats.clone()).collect();
         let mut kinds: Vec<_> = sets.iter().map(|stats| stats()).collect();
         kinds.sort_by_key(|kind| kind.category);
@@ -83,14 +84,14 @@ impl Running {
         AppStats { at, uptime, total, kinds, workers, consumers }
     }
 
-    /// The entities of a kind; the first to ask brings the repository.
+    /// The entities of a kind. The first call makes them, on the given repository.
     pub(crate) fn entities<A: Aggregate>(
         &self,
         repository: impl FnOnce() -> Repository<A>,
     ) -> Entities<A> {
         let mut sets = self.sets();
         let set = sets.entry(TypeId::of::<A>()).or_insert_with(|| {
-            let options = self.of_kinds.get(&TypeId::of::<A>());
+            let options = self.options_by_kind.get(&TypeId::of::<A>());
             let options = options.and_then(|it| it.downcast_ref::<AggregateOptions<A>>());
             let entities = match options {
                 Some(of_kind) => of_kind.entities(repository(), self.options),
@@ -106,13 +107,17 @@ impl Running {
             let stats = Arc::new(move || KindStats::of(&seen));
             Set { entities: Box::new(entities), shutdown: Box::new(shutdown), stats }
         });
-        set.entities.downcast_ref::<Entities<A>>().expect("it is kept under its type").clone()
+        set.entities
+            .downcast_ref::<Entities<A>>()
+            .expect("the map's key is the type of the aggregate")
+            .clone()
     }
 
-    /// Stops the workers; then lets what was accepted finish, for so long.
+    /// Stops the workers; then waits this long for the entities to finish the accepted commands.
     pub(crate) async fn shutdown(&self, wait: Duration) {
         self.supervisor.shutdown().await;
-        // Together: a kind whose turn came later would accept messages until then.
+        // All kinds at the same time: otherwise the kinds later in the list would accept messages
+        // longer.
         let mut endings: Vec<_> = self.sets().values().map(|set| (set.shutdown)(wait)).collect();
         poll_fn(|cx| {
             endings.retain_mut(|ending| ending.as_mut().poll(cx).is_pending());

@@ -1,14 +1,14 @@
-//! Waiting until read models have seen what came of a command.
+//! Waiting until read models have handled a command's events.
 
 use std::{future::poll_fn, task::Poll, time::Duration};
 
 use factum_kernel::Position;
 use factum_projection::{Consumers, WaitError};
 
-/// How long read models are waited for, unless it is said otherwise.
+/// The default for the longest wait for read models.
 pub const SEEN_WITHIN_DEFAULT: Duration = Duration::from_secs(5);
 
-/// Who is to see what came of a command, before its caller is answered.
+/// The consumers and projections that must handle a command's events before the caller is answered.
 #[derive(Debug)]
 pub(crate) struct Readers {
     names: Vec<String>,
@@ -16,7 +16,7 @@ pub(crate) struct Readers {
 }
 
 impl Readers {
-    pub(crate) fn nobody() -> Self {
+    pub(crate) fn none() -> Self {
         Self { names: Vec::new(), within: SEEN_WITHIN_DEFAULT }
     }
 
@@ -24,7 +24,7 @@ impl Readers {
         self.names.push(name);
     }
 
-    /// Sets how long all of them are waited for together.
+    /// Sets the longest wait for all of them together.
     pub(crate) fn within(&mut self, within: Duration) {
         self.within = within;
     }
@@ -33,7 +33,7 @@ impl Readers {
         self.names.is_empty()
     }
 
-    /// Whether all of them can be waited for: asked before the command takes effect.
+    /// Checks, before the command takes effect, that all of them can be waited for.
     pub(crate) async fn check(&self, consumers: &Consumers) -> Result<(), WaitError> {
         for name in &self.names {
             consumers.can_wait_for(name).await?;
@@ -41,7 +41,7 @@ impl Readers {
         Ok(())
     }
 
-    /// Waits for all at once: until all are there, or one says that it never will be.
+    /// Waits for all together, until each has handled the position or one of them fails.
     pub(crate) async fn wait(
         &self,
         consumers: &Consumers,

@@ -1,4 +1,4 @@
-//! What is common to all that is sent: the errors, and the way through the layers.
+//! The common parts of sending: the error, and the way through the layers.
 
 use std::error::Error;
 
@@ -12,8 +12,8 @@ use crate::{
     seen::Readers,
 };
 
-/// Why a command, a transaction or a decision has no outcome, or one that not everybody has seen
-/// who was to.
+/// The reason why a command, a transaction or a decision has no outcome, or why a read model has
+/// not seen the outcome in time.
 ///
 /// ```
 /// use factum::{App, CommandError, EntityError, ErrorKind, SendError};
@@ -24,9 +24,9 @@ use crate::{
 /// let app = App::open("memory:").await?;
 /// match app.command::<Account>("ada", AccountCommand::Deposit { cents: 500 }).await {
 ///     Ok(done) => println!("done at version {}", done.version),
-///     // A value of the domain: tell the customer.
+///     // A rejection is a value of the domain: show it to the customer.
 ///     Err(SendError::Rejected(AccountRejection::NotOpen)) => println!("open it first"),
-///     // Nothing was done.
+///     // The store is unavailable. Nothing was stored.
 ///     Err(error) if error.kind() == ErrorKind::Unavailable => println!("try later"),
 ///     Err(error) => return Err(error.into()),
 /// }
@@ -35,42 +35,43 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendError<R: Error + 'static> {
-    /// The domain says no. Nothing was stored.
+    /// The domain rejected the request. Nothing was stored.
     #[error(transparent)]
     Rejected(R),
-    /// A layer says no. Nothing was stored.
+    /// A layer refused the request. Nothing was stored.
     #[error("a layer refused the command")]
     Refused(#[source] BoxError),
-    /// It failed; see [`EntityError`](factum_runtime::EntityError) for what is known of the
-    /// outcome.
+    /// The execution failed; see [`EntityError`](factum_runtime::EntityError) for the known facts
+    /// about the outcome.
     #[error(transparent)]
     Failed(#[from] CommandError),
-    /// A layer failed: tower's `Elapsed`, where the command may or may not take effect, its
-    /// `Overloaded`, where it does not, or an error of another layer, which has to say.
+    /// A layer failed. After tower's `Elapsed` the command may take effect; after its `Overloaded`
+    /// it does not. For an error of another layer, see that layer's documentation.
     #[error("a layer failed")]
     Layer(#[source] BoxError),
-    /// What was given by name is no command. Nothing was sent.
+    /// The name and the JSON are not those of a command. Nothing was sent.
     #[error(transparent)]
     Unreadable(#[from] UnreadableCommand),
-    /// There is nothing of a name to wait for, or the store does not say. Nothing was sent.
+    /// No consumer or projection with a name of `seen_by` can be waited for, or the store could not
+    /// tell. Nothing was sent.
     #[error("the command was not sent")]
     NotSent(#[source] WaitError),
-    /// The command took effect, but a read model has not seen it. Don't send it again: read, or
-    /// wait for the position.
-    #[error("the command took effect, but not everybody has seen it who was to")]
+    /// The command took effect, but a read model has not handled its events in time. Don't send it
+    /// again: read, or wait for the position.
+    #[error("the command took effect, but a read model has not shown it in time")]
     Unseen {
-        /// The position to wait for: of the last event, or of the one that the answer rests on.
-        /// `None`: the store did not say which that is.
+        /// The position to wait for: that of the last event, or of the event on which the answer is
+        /// based. `None` if the store did not tell it.
         position: Option<Position>,
-        /// Who has not seen it, and why.
+        /// The read model that has not handled it, and the reason.
         #[source]
         error: WaitError,
     },
 }
 
 impl<R: Error + 'static> SendError<R> {
-    /// What the caller can do. A command that took effect is not to be sent again, whatever its
-    /// read model waits for. Of a layer's own error nothing is known but what its sources tell.
+    /// The kind of the error: what the caller can do about it. `Unseen` is a timeout: don't send a
+    /// command again that took effect. For a layer's own error, only its sources can tell the kind.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Rejected(_) | Self::Refused(_) => ErrorKind::Rejected,
@@ -82,14 +83,14 @@ impl<R: Error + 'static> SendError<R> {
         }
     }
 
-    /// The rejection, if it is one.
+    /// The rejection, if the error is one.
     pub fn rejection(&self) -> Option<&R> {
         if let Self::Rejected(rejection) = self { Some(rejection) } else { None }
     }
 }
 
 impl App {
-    /// Sends a request through the layers. A no of the domain is of type `R`.
+    /// Sends a request through the layers. A rejection is of type `R`.
     pub(crate) async fn send<R: Error + Send + Sync + 'static>(
         &self,
         request: CommandRequest,
@@ -110,7 +111,7 @@ impl App {
         })
     }
 
-    /// Sends a request through the layers. A no of the domain is of whatever type it is.
+    /// Sends a request through the layers. A rejection may be of any type.
     pub(crate) async fn send_any(
         &self,
         request: CommandRequest,
@@ -125,11 +126,11 @@ impl App {
                 Ok(error) => SendError::Failed(*error),
                 Err(other) => SendError::Layer(other),
             }),
-            Ok(_) => unreachable!("a response is one of these"),
+            Ok(_) => unreachable!("every kind of response is handled above"),
         }
     }
 
-    /// Waits until the readers have seen a position.
+    /// Waits until the readers have handled a position.
     pub(crate) async fn seen<R: Error + 'static>(
         &self,
         readers: &Readers,

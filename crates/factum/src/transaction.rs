@@ -10,8 +10,8 @@ use crate::{app::App, seen::Readers, send::SendError};
 type Sent = Result<Committed, SendError<StepRejected>>;
 type Sending = Pin<Box<dyn Future<Output = Sent> + Send>>;
 
-/// A transaction that is about to be sent: it is when this is awaited. See [`App::transaction`].
-#[must_use = "it is sent when it is awaited"]
+/// A transaction that is sent when this is awaited. See [`App::transaction`].
+#[must_use = "the transaction is sent only when it is awaited"]
 pub struct SendTransaction {
     app: App,
     steps: CommandTransaction,
@@ -21,12 +21,14 @@ pub struct SendTransaction {
 }
 
 impl App {
-    /// Commands on several aggregates and decisions over queries, all stored in one append or none:
-    /// through the [layers](crate::AppBuilder::layer) of the application, which see every step.
+    /// Begins a transaction: commands on several aggregates and decisions over queries, stored in
+    /// one append or not at all. It passes the [layers](crate::AppBuilder::layer) of the
+    /// application, which see every step.
     ///
-    /// The events stand in the log in the order of the steps, and each step sees what those before
-    /// it decided. What a step only looked at is checked, so that it is still so when the events
-    /// are stored; others who were first cost another try. The entities notice what was stored.
+    /// The events have the order of the steps in the log. Each step sees the events that the steps
+    /// before it decided. The store also checks the streams and queries that a step only read, so
+    /// that they are unchanged when the events are stored. If another writer was first, the
+    /// transaction is decided again. Entities notice the stored events.
     ///
     /// ```
     /// use factum::{App, CommandId};
@@ -52,18 +54,18 @@ impl App {
     /// ```
     ///
     /// # Errors
-    /// Awaited, see [`SendError`]. A rejection names its step.
+    /// The future returns a [`SendError`]. A rejection has the number of its step.
     ///
     /// # Cancel safety
-    /// A dropped future has stored all of the events or none. Whoever must know gives it an id and
-    /// sends it again.
+    /// If the future is dropped, all of the events are stored or none. A caller that must know the
+    /// outcome gives the transaction an id and sends it again.
     pub fn transaction(&self) -> SendTransaction {
         SendTransaction {
             app: self.clone(),
             steps: self.no_steps(),
             id: None,
             metadata: Metadata::new(),
-            readers: Readers::nobody(),
+            readers: Readers::none(),
         }
     }
 
@@ -76,56 +78,56 @@ impl SendTransaction {
     /// Adds a command for the aggregate with this key.
     ///
     /// # Panics
-    /// As [`App::aggregate`].
+    /// See [`App::aggregate`].
     pub fn command<A: Aggregate>(mut self, key: impl AsRef<str>, command: A::Command) -> Self {
         self.steps = self.steps.command(&self.app.repository::<A>(), key.as_ref(), command);
         self
     }
 
-    /// Adds a decision over a query. It may write the streams of commands before it, not those of
-    /// commands after it.
+    /// Adds a decision over a query. It may write to the streams of commands before it, but not to
+    /// those of commands after it.
     pub fn decide<M: DecisionModel>(mut self, command: M::Command) -> Self {
         self.steps = self.steps.decide::<M>(command);
         self
     }
 
-    /// Commits only if the aggregate with this key is at this version before the transaction, 0 for
-    /// one that never was. On another version nothing is stored, and the error is a conflict.
+    /// Commits only if the aggregate with this key has this version before the transaction; 0 means
+    /// that the aggregate has no events. Otherwise nothing is stored, and the error is a conflict.
     ///
     /// # Panics
-    /// As [`App::aggregate`].
+    /// See [`App::aggregate`].
     pub fn expecting<A: Aggregate>(mut self, key: impl AsRef<str>, version: StreamVersion) -> Self {
         self.steps = self.steps.expecting(&self.app.repository::<A>(), key.as_ref(), version);
         self
     }
 
-    /// Gives it an id, so that it takes effect once, however often it is sent with it, after
-    /// restarts and through other processes too. Sent again, it is answered with the position of
-    /// what it stored the first time, with [`replayed`](Committed::replayed), and with the states
-    /// as they are by then.
+    /// Gives the transaction an id, so that it takes effect once, however often it is sent with
+    /// this id, also after restarts and through other processes. The answer to a repeat has the
+    /// position that the first attempt stored, [`replayed`](Committed::replayed) set, and the
+    /// present states.
     ///
-    /// An id names one transaction in the log; the steps are not compared. One that was rejected,
-    /// or led to no event, left nothing behind and is decided again. It is known as long as one of
-    /// its events is kept.
+    /// An id stands for one transaction in the log; the steps are not compared. A transaction that
+    /// was rejected, or had no event, left no trace in the log, so a repeat of it is decided again.
+    /// The id is known while the log keeps one of the transaction's events.
     pub fn once(mut self, id: CommandId) -> Self {
         self.id = Some(id);
         self
     }
 
-    /// Sets the metadata for layers and the rules to see and the events to carry.
+    /// Sets the metadata for the layers, the rules and the events.
     pub fn with_metadata(mut self, metadata: Metadata) -> Self {
         self.metadata = metadata;
         self
     }
 
-    /// Answers when the consumer or projection of this name has seen what came of it too; as
-    /// [`SendCommand::seen_by`](crate::SendCommand::seen_by).
+    /// Answers only after the consumer or projection with this name has handled the transaction's
+    /// events; see [`SendCommand::seen_by`](crate::SendCommand::seen_by).
     pub fn seen_by(mut self, name: impl Into<String>) -> Self {
         self.readers.add(name.into());
         self
     }
 
-    /// Sets how long all who are to see it are waited for together, once it took effect.
+    /// Sets the longest wait for all readers together, from the moment the transaction took effect.
     pub fn within(mut self, within: Duration) -> Self {
         self.readers.within(within);
         self
@@ -139,7 +141,7 @@ impl SendTransaction {
 }
 
 impl App {
-    /// Sends what is stored together, and waits for its readers.
+    /// Sends a transaction or a decision, and waits for its readers.
     pub(crate) async fn send_together<R: std::error::Error + Send + Sync + 'static>(
         &self,
         request: CommandRequest,

@@ -64,7 +64,7 @@ async fn what_is_no_command_is_one_sentence_with_its_remedy() {
     assert!(matches!(error, UnreadableCommand::UnknownName { .. }));
     assert_eq!(
         text,
-        "there is no such command, take one of account.open, account.deposit, account.withdraw, \
+        "the aggregate has no such command, use one of account.open, account.deposit, account.withdraw, \
          account.send, account.receive: category=account name=\"account.depose\""
     );
     for (json, reason) in [
@@ -77,7 +77,8 @@ async fn what_is_no_command_is_one_sentence_with_its_remedy() {
     ] {
         let (error, text) = told("account", "account.deposit", json).await;
         assert!(matches!(error, UnreadableCommand::Malformed { .. }));
-        let begin = format!("the JSON is not what the command holds, correct it: {reason}");
+        let begin =
+            format!("the JSON does not match the fields of the command, correct it: {reason}");
         assert!(text.starts_with(&begin), "{text}");
         assert!(text.ends_with("name=account.deposit"), "{text}");
     }

@@ -112,7 +112,10 @@ async fn what_took_effect_and_was_not_seen_is_told_with_its_position() {
     let asking = app.command::<Account>("ada", deposit()).seen_by("mails").seen_by("other");
     let told = asking.within(LONG).await.unwrap_err();
     let text = sentence(&told);
-    assert!(text.starts_with("the command took effect, but not everybody has seen it"), "{text}");
+    assert!(
+        text.starts_with("the command took effect, but a read model has not shown it"),
+        "{text}"
+    );
     assert!(text.contains(": the consumer has stopped"), "{text}");
     let SendError::Unseen { position, error } = told else { panic!("{told:?}") };
     assert!(matches!(error, WaitError::Stopped { .. }), "{error}");
