@@ -10,12 +10,12 @@ use crate::{
     schema::{Event, decode_event},
 };
 
-/// Rules over the events that match a query, whatever streams they are in. What was read is what
-/// must not have changed when the decision is stored (<https://dcb.events>). A
-/// [`Transaction`](crate::Transaction) decides by them.
+/// Rules over the events that match a query, in any streams. The decision is stored only if no new
+/// matching event was added since the model was read (<https://dcb.events>). A
+/// [`Transaction`](crate::Transaction) uses these rules.
 ///
-/// It folds the events that are there. A stream whose history went behind a summary gives only
-/// what is left of it: let a model read streams that keep their history.
+/// The model folds the events that are in the log. A stream whose history was erased up to a
+/// summary has only its later events, so a model should read streams that keep their history.
 ///
 /// ```
 /// use factum_kernel::{Context, DecisionModel, Matching, ModelDecision};
@@ -33,7 +33,7 @@ use crate::{
 ///     },
 /// }
 ///
-/// /// A course takes three students.
+/// /// A course has room for three students.
 /// #[derive(Default)]
 /// struct Seats {
 ///     taken: usize,
@@ -73,25 +73,25 @@ use crate::{
 /// # assert!(Seats::query(&join).resolve(None).unwrap().matches("course.joined", ["course:rust"]));
 /// ```
 pub trait DecisionModel: Default + Send + Sync + 'static {
-    /// What can be asked of it.
+    /// The commands that the model decides.
     type Command: Send + Sync + 'static;
-    /// What it reads and writes. Matching events of other enums are not folded.
+    /// The events that it reads and writes. Matching events of other enums are not folded.
     type Event: Event;
-    /// What it can say no with.
+    /// The reasons for which it rejects commands.
     type Rejection: std::error::Error + Send + Sync + 'static;
 
-    /// The events that the decision depends on. A query that can match no event is refused, and so
-    /// is one that names a tag plainly where an event of the decision has it hashed, or the other
-    /// way round: the model would not find its own events.
+    /// The query for the events that the decision depends on. A query that can match no event is
+    /// refused. So is a query with a plain tag whose name is hashed in an event of the decision, or
+    /// the reverse, because the model would not find its own events.
     fn query(command: &Self::Command) -> Matching;
 
-    /// Takes an event into the state.
+    /// Applies an event to the state.
     fn evolve(&mut self, event: &Self::Event);
 
-    /// The events that a command leads to, or the reason why not.
+    /// Decides a command: returns its events, or a rejection.
     ///
     /// # Errors
-    /// The domain says no.
+    /// A rejection by the domain.
     fn decide(
         &self,
         command: &Self::Command,
@@ -99,7 +99,7 @@ pub trait DecisionModel: Default + Send + Sync + 'static {
     ) -> Result<ModelDecision<Self::Event>, Self::Rejection>;
 }
 
-/// Events and the streams they go to.
+/// The decision of a model: events with the streams that they are appended to.
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct ModelDecision<E> {
@@ -107,17 +107,17 @@ pub struct ModelDecision<E> {
 }
 
 impl<E> ModelDecision<E> {
-    /// There is nothing to do, and that is fine.
+    /// A decision without events: nothing has to be done, and that is no failure.
     pub fn nothing() -> Self {
         Self { writes: Vec::new() }
     }
 
-    /// One event, in the stream `category-key`.
+    /// A decision with one event, in the stream `category-key`.
     pub fn event(category: &str, key: &str, event: E) -> Self {
         Self::nothing().and(category, key, event)
     }
 
-    /// One more.
+    /// Adds an event.
     pub fn and(mut self, category: &str, key: &str, event: E) -> Self {
         self.writes.push((category.into(), key.into(), event));
         self
@@ -128,13 +128,13 @@ impl<E> ModelDecision<E> {
         self.writes.iter().map(|(_, _, event)| event)
     }
 
-    /// What is written, in order: category, key, event.
+    /// The writes, in order: category, key, event.
     pub(crate) fn into_writes(self) -> Vec<(String, String, E)> {
         self.writes
     }
 }
 
-/// The model as it is, and the position up to which that is all there is.
+/// The present model, and the position up to which it contains all matching events.
 pub(crate) async fn read_model<M: DecisionModel>(
     kernel: &Kernel,
     query: &Query,
@@ -150,7 +150,7 @@ pub(crate) async fn read_model<M: DecisionModel>(
         }
         match next.next(&page) {
             Some(query) => next = query,
-            // Every matching event up to here was seen: the law of the honest scan.
+            // By the store's law of honest scans, every matching event up to here was read.
             None => return Ok((model, page.scanned_through)),
         }
     }

@@ -28,11 +28,11 @@ use crate::{
 use plan::{Held, Plan};
 use step::{Expect, On, Over, Step};
 
-/// A step of a transaction was rejected; nothing of the transaction was stored.
+/// The rejection of a step. Nothing of the transaction was stored.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct StepRejected {
-    /// Which step, from 0.
+    /// The number of the step, from 0.
     pub step: usize,
     rejection: Box<dyn Error + Send + Sync>,
 }
@@ -42,7 +42,7 @@ impl StepRejected {
         Self { step, rejection: Box::new(rejection) }
     }
 
-    /// What the caller can do.
+    /// The kind of the error: what the caller can do about it.
     pub fn kind(&self) -> ErrorKind {
         ErrorKind::Rejected
     }
@@ -52,7 +52,7 @@ impl StepRejected {
         self.rejection.downcast_ref()
     }
 
-    /// The rejection itself.
+    /// The rejection, boxed.
     pub fn into_rejection(self) -> Box<dyn Error + Send + Sync> {
         self.rejection
     }
@@ -66,7 +66,7 @@ impl fmt::Display for StepRejected {
 
 impl Error for StepRejected {}
 
-/// What a transaction stored.
+/// The result of a transaction's append.
 #[derive(Default)]
 struct Stored {
     position: Option<Position>,
@@ -75,7 +75,7 @@ struct Stored {
 }
 
 impl Stored {
-    /// Notes the version of a stream after a write; the last one counts.
+    /// Notes the version of a stream after a write. A later write replaces it.
     fn note(&mut self, stream: &StreamId, version: StreamVersion) {
         match self.versions.iter_mut().find(|(id, _)| id == stream) {
             Some((_, noted)) => *noted = version,
@@ -84,33 +84,34 @@ impl Stored {
     }
 }
 
-/// What came of a transaction.
+/// The outcome of a transaction.
 #[non_exhaustive]
 pub struct Committed {
-    /// The position of the last event; `None` if there was nothing to do.
+    /// The position of the last event; `None` if there was no event.
     pub position: Option<Position>,
-    /// How many events were stored.
+    /// The number of stored events.
     pub events: usize,
-    /// The version of each stream after what was stored in it.
+    /// The version of each written stream after the transaction.
     pub versions: Vec<(StreamId, StreamVersion)>,
-    /// It was stored before, and recognised by its [tag](Transaction::once).
+    /// True if an earlier attempt stored the transaction, which was recognised by its
+    /// [tag](Transaction::once).
     pub replayed: bool,
-    /// The position that the answer rests on: that of the last event, or of what was read where
-    /// there was nothing to do.
+    /// The position that the answer is based on: that of the last event, or, if there was no event,
+    /// that of the last event that was read.
     pub rests_on: Position,
     states: Vec<(StreamId, Box<dyn Held>)>,
     models: Vec<Box<dyn Any + Send + Sync>>,
 }
 
 impl Committed {
-    /// The state of an aggregate after the transaction; `None` for one that it did not look at. Of
-    /// a transaction that was stored before, the state as it is.
+    /// The state of an aggregate after the transaction; `None` if the transaction did not load it.
+    /// For a transaction that an earlier attempt stored, the present state.
     pub fn state<A: Aggregate>(&self, key: &str) -> Option<&A> {
         Some(&self.loaded::<A>(key)?.state)
     }
 
-    /// The version of an aggregate after the transaction; `None` for one that it did not look at.
-    /// Of a transaction that was stored before, the version as it is.
+    /// The version of an aggregate after the transaction; `None` if the transaction did not load
+    /// it. For a transaction that an earlier attempt stored, the present version.
     pub fn version<A: Aggregate>(&self, key: &str) -> Option<StreamVersion> {
         Some(self.loaded::<A>(key)?.version)
     }
@@ -121,12 +122,12 @@ impl Committed {
         held.as_any().downcast_ref()
     }
 
-    /// The first decision model of this kind, after the transaction.
+    /// The first decision model of this kind, as it is after the transaction.
     pub fn model<M: DecisionModel>(&self) -> Option<&M> {
         self.models.iter().find_map(|model| model.downcast_ref())
     }
 
-    /// Takes the first decision model of this kind out.
+    /// Returns the first decision model of this kind.
     pub fn into_model<M: DecisionModel>(self) -> Option<M> {
         let model = self.models.into_iter().find_map(|model| model.downcast().ok())?;
         Some(*model)
@@ -141,15 +142,16 @@ impl fmt::Debug for Committed {
     }
 }
 
-/// Commands on several aggregates, and decisions over queries, each decided in order and all stored
-/// in one append, or none. The events stand in the log in the order of the steps.
+/// A transaction: commands on several aggregates and decisions over queries. They are decided in
+/// order and stored in one append, or not at all. The events have the order of the steps in the
+/// log.
 ///
-/// Steps see what earlier ones decided: those on the same aggregate, and models whose query matches
-/// it. What a step only looked at is checked, so that what was decided on is still so when it is
-/// stored. A conflict decides everything again.
+/// A step sees the events of the steps before it: on its own aggregate, and in a model whose query
+/// matches them. The store also checks the streams and queries that a step only read, so that they
+/// are unchanged when the events are stored. After a conflict everything is decided again.
 ///
-/// This is the lower level: an application sends transactions by `App::transaction`, through its
-/// layers.
+/// This is the lower level. An application sends transactions by `App::transaction`, which passes
+/// its layers.
 ///
 /// ```
 /// use factum_kernel::{Metadata, Repository, Transaction};
@@ -184,18 +186,18 @@ pub struct Transaction {
 }
 
 impl Transaction {
-    /// No steps yet.
+    /// Makes a transaction without steps.
     pub fn new(kernel: Kernel) -> Self {
         Self { kernel, retry: RetryPolicy::new(), steps: Vec::new(), once: None }
     }
 
-    /// Sets how often and how fast the commit tries again.
+    /// Sets the number of attempts of the commit, and the pauses between them.
     pub fn with_retry(mut self, retry: RetryPolicy) -> Self {
         self.retry = retry;
         self
     }
 
-    /// Adds a command. The repository must be of the same log as the transaction.
+    /// Adds a command. The repository must use the same log as the transaction.
     pub fn execute<A: Aggregate>(
         mut self,
         on: &Repository<A>,
@@ -207,15 +209,15 @@ impl Transaction {
         self
     }
 
-    /// Adds a decision over a query. A stream that it writes may be that of an earlier step, and
-    /// not that of a later one.
+    /// Adds a decision over a query. It may write to the stream of an earlier step, but not to that
+    /// of a later one.
     pub fn decide<M: DecisionModel>(mut self, command: impl Into<Arc<M::Command>>) -> Self {
         self.steps.push(Arc::new(Over::<M>(command.into())));
         self
     }
 
-    /// Commits only if the aggregate with this key is at this version before the transaction; 0:
-    /// it never was.
+    /// Commits only if the aggregate with this key has this version before the transaction; 0 means
+    /// that the aggregate has no events.
     pub fn expecting<A: Aggregate>(
         mut self,
         on: &Repository<A>,
@@ -227,26 +229,26 @@ impl Transaction {
         self
     }
 
-    /// Puts this tag on all its events, and stores nothing where the log holds an event with it:
-    /// the transaction is stored already then, and answered with what it stored.
+    /// Adds this tag to all events of the transaction, and stores nothing if the log has an event
+    /// with the tag. Such a transaction is stored already, and is answered with the stored result.
     pub fn once(mut self, tag: Tag) -> Self {
         self.once = Some(tag);
         self
     }
 
-    /// Decides every step and stores what they decided.
+    /// Decides every step and stores the events.
     ///
     /// # Errors
-    /// `Rejected` names the step; `Invalid` for a repository of another store than the
-    /// transaction's; else see [`TransactionError`].
+    /// `Rejected` with the number of the step; `Invalid` if a repository is of another store than
+    /// the transaction; else see [`TransactionError`].
     ///
     /// # Cancel safety
-    /// A dropped future may or may not have stored the events: all or none.
+    /// If the future is dropped, all of the events are stored or none.
     pub async fn commit(&self, metadata: &Metadata) -> Result<Committed, TransactionError> {
         let mut attempts = Attempts::new(self.retry);
         loop {
             let planned = self.plan(metadata, &mut attempts).await;
-            // Looked for after the states were read: what is not found then was not in them.
+            // Searched after the states were read: if it is not found, the states don't contain it.
             if let Some(stored) = self.stored(&mut attempts).await? {
                 return self.replay(stored, &mut attempts).await;
             }
@@ -289,7 +291,7 @@ impl Transaction {
         Ok(plan)
     }
 
-    /// The steps, the user's counted from 0.
+    /// The steps. The caller's steps are counted from 0.
     fn numbered(&self) -> impl Iterator<Item = (usize, &Arc<dyn Step>)> {
         let first = self.steps.iter().take_while(|step| step.is_silent()).count();
         let number = move |(at, step)| (usize::saturating_sub(at, first), step);
@@ -304,13 +306,13 @@ impl Transaction {
         Err(StoreError::invalid(message))
     }
 
-    /// Of events that bear the tag.
+    /// The query for events with the tag.
     fn query(&self) -> Option<Query> {
         let tags = vec![self.once.clone()?];
         Some(Query::new([QueryItem { types: vec![], tags }]))
     }
 
-    /// What bears the tag; `None`: nothing does.
+    /// The stored events with the tag; `None` if there are none.
     async fn stored(&self, attempts: &mut Attempts) -> Result<Option<Stored>, StoreError> {
         let mut next = self.query().map(ReadQuery::matching);
         let mut stored = Stored::default();

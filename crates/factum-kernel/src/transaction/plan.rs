@@ -1,4 +1,4 @@
-//! What the steps of a transaction have decided so far.
+//! The plan of a transaction: the decisions of its steps so far.
 
 use std::{any::Any, collections::HashMap};
 
@@ -21,9 +21,9 @@ use crate::{
     version::{ExpectedVersion, StreamVersion},
 };
 
-/// An aggregate of a transaction: a `Loaded<A>`, with the events so far.
+/// An aggregate of a transaction: a `Loaded<A>` that includes the plan's events.
 pub(super) trait Held: Send + Sync {
-    /// Takes an event that another step decided.
+    /// Folds an event that another step decided.
     fn take(&mut self, event: &NewEvent) -> Result<(), DecodeError>;
 
     fn as_any(&self) -> &dyn Any;
@@ -49,18 +49,18 @@ impl<A: Aggregate> Held for Loaded<A> {
     }
 }
 
-/// What the steps so far have decided.
+/// The decisions of the steps so far.
 pub(super) struct Plan<'a> {
     pub(super) kernel: &'a Kernel,
     pub(super) metadata: &'a Metadata,
     tag: Option<&'a Tag>,
     pub(super) proposal: Proposal<StepRejected>,
-    /// By the number of the proposal's stream. `None`: a model writes it without having read it.
+    /// The states, by the number of the proposal's stream. `None`: no step has loaded the stream.
     states: Vec<Option<Box<dyn Held>>>,
     index: HashMap<StreamId, usize>,
-    /// What the caller expects of streams.
+    /// The versions that the caller expects.
     expected: HashMap<StreamId, StreamVersion>,
-    /// In the order of their steps.
+    /// The models, in the order of their steps.
     pub(super) models: Vec<Box<dyn Any + Send + Sync>>,
     rests_on: Position,
 }
@@ -80,7 +80,7 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// A decision on what this kernel loads: its tag key hashes.
+    /// An encoder for a decision, with the tag key of the kernel that loaded its state.
     pub(super) fn encoder<'e>(&self, kernel: &'e Kernel) -> Encoder<'e>
     where
         'a: 'e,
@@ -88,7 +88,7 @@ impl<'a> Plan<'a> {
         Encoder::new(kernel, self.metadata).with_tag(self.tag)
     }
 
-    /// Notes a guard; it holds for what earlier steps decided as it does for what is stored.
+    /// Adds a guard. It must hold for the events of earlier steps as well as for stored events.
     pub(super) fn guard(
         &mut self,
         condition: AppendCondition,
@@ -105,7 +105,7 @@ impl<'a> Plan<'a> {
         Ok(())
     }
 
-    /// Notes what the caller expects of a stream, before any step is decided.
+    /// Adds a version that the caller expects, before any step is decided.
     pub(super) fn expect(
         &mut self,
         stream: StreamId,
@@ -127,12 +127,12 @@ impl<'a> Plan<'a> {
         Ok(())
     }
 
-    /// Whether a stream is held as an aggregate.
+    /// True if the stream's aggregate is loaded.
     pub(super) fn holds(&self, stream: &StreamId) -> bool {
         self.index.get(stream).is_some_and(|at| self.states[*at].is_some())
     }
 
-    /// Notes a position that the answer rests on.
+    /// Notes a position that the answer is based on.
     pub(super) fn rests_on(&mut self, position: Position) {
         self.rests_on = self.rests_on.max(position);
     }
@@ -185,7 +185,7 @@ impl<'a> Plan<'a> {
         Ok((index, loaded))
     }
 
-    /// Adds an event of a model, for whatever stream.
+    /// Adds an event that a model writes to a stream.
     pub(super) fn write(
         &mut self,
         stream: StreamId,
@@ -207,12 +207,12 @@ impl<'a> Plan<'a> {
         Ok(())
     }
 
-    /// What is to be stored; the states stay.
+    /// Takes out the proposal. The states stay.
     pub(super) fn take_proposal(&mut self) -> Proposal<StepRejected> {
         std::mem::replace(&mut self.proposal, Proposal::new())
     }
 
-    /// The states and models, with what was stored.
+    /// The outcome of the transaction, from the states, the models and the result of the append.
     pub(super) fn into_committed(self, stored: Stored) -> Committed {
         let Stored { position, events, versions } = stored;
         let Self { mut states, index, models, rests_on, .. } = self;

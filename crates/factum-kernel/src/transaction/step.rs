@@ -22,25 +22,25 @@ use crate::{
     version::StreamVersion,
 };
 
-/// One thing after another that a transaction does.
+/// A step of a transaction.
 #[async_trait]
 pub(super) trait Step: Send + Sync {
-    /// The log of its repository, if it has one.
+    /// The log of the step's repository, if it has one.
     fn store(&self) -> Option<&Arc<dyn EventStore>>;
 
-    /// Whether it decides nothing, and is no step to the user.
+    /// True if the step decides nothing and does not count as a step for the caller.
     fn is_silent(&self) -> bool {
         false
     }
 
-    /// Reads what it decides on.
+    /// Reads the state that the step decides on.
     async fn load(
         &self,
         plan: &mut Plan<'_>,
         attempts: &mut Attempts,
     ) -> Result<(), TransactionError>;
 
-    /// Decides it on what was read and on what earlier steps have decided.
+    /// Decides the step, on the state that was read and the decisions of earlier steps.
     fn decide(&self, number: usize, plan: &mut Plan<'_>) -> Result<(), TransactionError>;
 }
 
@@ -88,7 +88,7 @@ impl<A: Aggregate> Step for On<A> {
     }
 }
 
-/// What the caller expects of an aggregate.
+/// The version of an aggregate that the caller expects.
 pub(super) struct Expect<A: Aggregate> {
     pub(super) repository: Repository<A>,
     pub(super) key: Box<str>,
@@ -154,10 +154,10 @@ impl<M: DecisionModel> Step for Over<M> {
     }
 
     fn decide(&self, number: usize, plan: &mut Plan<'_>) -> Result<(), TransactionError> {
-        let mut model = plan.models.pop().expect("it was read");
+        let mut model = plan.models.pop().expect("the model was loaded for this step");
         let query = M::query(&self.0).resolve_guard(plan.kernel.tag_key())?;
         let encoder = plan.encoder(plan.kernel);
-        let read: &mut M = model.downcast_mut().expect("it was read for this step");
+        let read: &mut M = model.downcast_mut().expect("the model is of this step's type");
         let cx = encoder.context("", StreamVersion::ZERO);
         let decision = read.decide(&self.0, &cx);
         let decision =
@@ -166,7 +166,8 @@ impl<M: DecisionModel> Step for Over<M> {
             let stream = StreamId::new(&category, &key).map_err(LoadError::from)?;
             let (new, as_read) = encoder.event(&event)?;
             query.check_kinds(std::slice::from_ref(&new)).map_err(EncodeError::from)?;
-            // Before anything is stored: an event that `evolve` panics on must not be.
+            // The event is folded before anything is stored, because an event on which `evolve`
+            // panics must not be stored.
             if is_read::<M>(&query, &new) {
                 read.evolve(&as_read);
             }
@@ -177,7 +178,7 @@ impl<M: DecisionModel> Step for Over<M> {
     }
 }
 
-/// Whether a model reads an event that is not stored yet.
+/// True if a model's query matches a new event and its enum knows the event's name.
 fn is_read<M: DecisionModel>(query: &Query, event: &NewEvent) -> bool {
     let name = event.name.as_str();
     query.matches(name, event.tags.iter().map(Tag::as_str)) && M::Event::owns(name)
