@@ -31,7 +31,7 @@ impl App {
     /// | to | use |
     /// |---|---|
     /// | let it take effect once, however often it is sent | [`once`](SendCommand::once) |
-    /// | add the user, the causation id and other metadata | [`with_metadata`](SendCommand::with_metadata) |
+    /// | add metadata, such as the user | [`with_metadata`](SendCommand::with_metadata) |
     /// | execute it only on a known version | [`expecting`](SendCommand::expecting) |
     /// | get a value from the state after it | [`reply`](SendCommand::reply) |
     /// | wait until a read model has it | [`seen_by`](SendCommand::seen_by) |

@@ -11,9 +11,9 @@
 //! | name and version events | [`derive(Event)`](macro@Event), [`OldEvent`] for upcasters |
 //! | send commands | [`App::command`], [`SendCommand`], [`SendError`], [`CommandId`] |
 //! | send commands by name | [`App::command_json`], [`AppBuilder::commands`] |
-//! | put layers in front of commands | [`AppBuilder::layer`], [`AdmissionLayer`], [`CommandRequest`] |
+//! | add layers | [`AppBuilder::layer`], [`AdmissionLayer`], [`CommandRequest`] |
 //! | read your own writes | [`SendCommand::seen_by`], [`Consumers::wait_for`] |
-//! | load aggregates, see how they are doing | [`App::aggregate`], [`Aggregates`], [`AggregateOptions`] |
+//! | load aggregates, see their health | [`App::aggregate`], [`Aggregates`], [`AggregateOptions`] |
 //! | work on the lower level, without layers | [`Repository`], [`Transaction`], [`Entities`] |
 //! | keep other work running | [`App::supervisor`], [`Worker`], [`WorkerHealth`] |
 //! | see what the application is doing | [`App::stats`], [`AppBuilder::with_stats_every`] |

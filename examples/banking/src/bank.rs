@@ -1,4 +1,4 @@
-//! The bank: accounts that run, and layers before everything that is sent to them.
+//! The bank: running accounts, and the layers that every command passes.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,24 +11,24 @@ use tower::ServiceBuilder;
 
 use crate::account::{Account, AccountCommand, AccountRejection};
 
-/// So many commands are under way at once; more are turned away.
+/// The most commands under way at the same time. Further commands are refused.
 const COMMANDS_MAX: usize = 64;
-/// Nobody pays in or out more than this at once.
+/// The largest amount of one deposit or withdrawal.
 const CENTS_MAX: u64 = 1_000_000;
-/// The entry of a command's metadata by which it is recognised when it is sent again.
+/// The entry in a command's metadata by which a repeat is recognised.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
-/// An open bank. Clones are the same bank.
+/// An open bank. A clone is the same bank.
 #[derive(Debug, Clone)]
 pub(crate) struct Bank {
     pub(crate) app: App,
 }
 
-/// What came of a customer's wish.
+/// The result of a customer's request.
 pub(crate) type Done = Result<Outcome<Account>, SendError<AccountRejection>>;
 
 impl Bank {
-    /// Opens the bank in a store, and founds it if it is not there.
+    /// Opens the bank in a store.
     pub(crate) async fn open(store: &str) -> Result<Self, OpenError> {
         let limits = ServiceBuilder::new()
             .load_shed()
@@ -49,13 +49,13 @@ impl Bank {
         Ok(Self { app })
     }
 
-    /// What a customer wishes of an account.
+    /// Carries out a customer's request on an account.
     pub(crate) async fn wish(&self, user: &str, account: &str, command: AccountCommand) -> Done {
         let metadata = Metadata::new().with_user(user);
         self.app.command::<Account>(account, command).with_metadata(metadata).await
     }
 
-    /// The same, by a slip with a number: presented again, it is not carried out again.
+    /// The same with a numbered slip: a slip that is presented again has no second effect.
     pub(crate) async fn wish_once(
         &self,
         user: &str,
@@ -67,8 +67,8 @@ impl Bank {
         self.app.command::<Account>(account, command).with_metadata(metadata).await
     }
 
-    /// Money goes from one account to another, in both or in none. The layers see both steps, and
-    /// the entities notice what was stored.
+    /// Moves money from one account to another, on both or on none. The layers see both steps, and
+    /// the entities notice the stored events.
     pub(crate) async fn transfer(
         &self,
         from: &str,
@@ -84,13 +84,13 @@ impl Bank {
         Ok(())
     }
 
-    /// What is on an account, in cents.
+    /// The balance of an account, in cents.
     pub(crate) async fn cents(&self, account: &str) -> Result<u64, EntityError> {
         self.app.aggregate::<Account>().look(account, |account, _| account.cents).await
     }
 }
 
-/// Everybody sees to an account of their own, and pays into others from it.
+/// Customers may use their own accounts, and pay from them into others.
 fn authorize(step: &CommandStep, metadata: &Metadata) -> Result<(), BoxError> {
     let account = match step.command::<Account>() {
         Some(AccountCommand::Receive { from, .. }) => from,
@@ -98,24 +98,24 @@ fn authorize(step: &CommandStep, metadata: &Metadata) -> Result<(), BoxError> {
     };
     match metadata.user.as_deref() {
         Some(user) if user == account => Ok(()),
-        Some(user) => Err(format!("{user} has no say over the account {account}").into()),
+        Some(user) => Err(format!("{user} may not use the account {account}").into()),
         None => Err("log in first".into()),
     }
 }
 
-/// A transfer is a transaction.
+/// Send and receive are allowed only together, in a transaction.
 fn whole_transfers(request: &CommandRequest) -> Result<(), BoxError> {
     let is_half = |command: &AccountCommand| {
         matches!(command, AccountCommand::Send { .. } | AccountCommand::Receive { .. })
     };
     let is_alone = request.kind() == RequestKind::Command;
     if is_alone && request.commands::<Account>().any(|(_, command)| is_half(command)) {
-        return Err("half a transfer is none".into());
+        return Err("send and receive belong in one transaction".into());
     }
     Ok(())
 }
 
-/// What can be said of a command without looking at the account.
+/// Checks a command without the account's state.
 fn validate(_: &str, command: &AccountCommand, _: &Metadata) -> Result<(), BoxError> {
     match command {
         AccountCommand::Open { email, .. } if !email.contains('@') => {

@@ -1,8 +1,8 @@
-//! A bank on Factum: accounts that run, behind layers that trace, measure, authorize,
-//! validate, recognise repeats and turn away what is too much; and transfers.
+//! A bank on Factum: running accounts, and layers that trace, measure, authorize, validate,
+//! recognise repeats, and refuse commands under too much load; and transfers.
 //!
-//! `cargo run -p banking` plays in memory, `cargo run -p banking /tmp/bank` in a folder; run again,
-//! that goes on. With `--trace` it says on stderr how long every command took and what came of it.
+//! `cargo run -p banking` runs in memory, `cargo run -p banking /tmp/bank` in a folder; a second
+//! run continues there. With `--trace` it prints each command's duration and outcome on stderr.
 #![expect(clippy::print_stdout, reason = "an example speaks by printing")]
 
 mod account;
@@ -26,7 +26,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         let spans = tracing_subscriber::fmt().with_span_events(FmtSpan::CLOSE);
         spans.with_writer(io::stderr).init();
     }
-    // Before the bank opens: its layer describes the metrics to whoever records them.
+    // Before the bank opens, because its layer describes the metrics to the recorder.
     let metrics = PrometheusBuilder::new().install_recorder()?;
 
     let bank = Bank::open(paths.first().map_or("memory:", String::as_str)).await?;
@@ -36,7 +36,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     close(bank, &metrics).await
 }
 
-/// Layers and rules say no to what can't be.
+/// Layers and rules refuse impossible requests.
 async fn customers_come(bank: &Bank) -> Result<(), Box<dyn Error>> {
     let open = |owner: &str, email: &str| AccountCommand::Open {
         owner: owner.into(),
@@ -54,7 +54,7 @@ async fn customers_come(bank: &Bank) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Once and not twice; on both accounts or on none.
+/// A repeat has no second effect, and a transfer changes both accounts or none.
 async fn money_moves(bank: &Bank) -> Result<(), Box<dyn Error>> {
     for _ in 0..2 {
         let deposit = AccountCommand::Deposit { cents: 2_500 };
@@ -73,7 +73,7 @@ async fn money_moves(bank: &Bank) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// More than the bank takes at once is turned away, and nothing of it happened.
+/// Commands beyond the bank's limit are refused, and have no effect.
 async fn everybody_comes_at_once(bank: &Bank) -> Result<(), Box<dyn Error>> {
     let before = bank.cents("bob").await?;
     let customers: Vec<_> = (0..1_000)
@@ -97,11 +97,11 @@ async fn everybody_comes_at_once(bank: &Bank) -> Result<(), Box<dyn Error>> {
         }
     }
     row("1000 pay in at once", &format!("{done} done, {away} turned away"));
-    assert_eq!(bank.cents("bob").await? - before, done, "what was done is there, no more");
+    assert_eq!(bank.cents("bob").await? - before, done, "the accepted deposits are there, no more");
     Ok(())
 }
 
-/// Lets what was accepted finish, and tells what was measured.
+/// Waits for the accepted commands, and prints the measurements.
 async fn close(bank: Bank, metrics: &PrometheusHandle) -> Result<(), Box<dyn Error>> {
     let stats = bank.app.aggregate::<Account>().stats();
     row("accounts in memory", &format!("{}, {} loads", stats.resident, stats.loads));
@@ -115,7 +115,7 @@ async fn close(bank: Bank, metrics: &PrometheusHandle) -> Result<(), Box<dyn Err
     Ok(())
 }
 
-/// A line for what came of a wish.
+/// Prints a line for the result of a request.
 fn say(what: &str, done: &Done) {
     let came = match done {
         Ok(done) if done.replayed => format!("done before, version {}", done.version),

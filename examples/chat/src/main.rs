@@ -1,8 +1,8 @@
-//! A chat on Factum: rooms are aggregates that run, screens follow the event bus, and a read model
-//! counts what everybody has not read.
+//! A chat on Factum: rooms are running aggregates, screens follow the event bus, and a read model
+//! counts each member's unread messages.
 //!
-//! `cargo run -p chat` plays in memory, `cargo run -p chat /tmp/chat` in a folder; run again, that
-//! goes on.
+//! `cargo run -p chat` runs in memory, `cargo run -p chat /tmp/chat` in a folder; a second run
+//! continues there.
 #![expect(clippy::print_stdout, reason = "an example speaks by printing")]
 
 mod room;
@@ -20,7 +20,7 @@ use crate::{
     unread::Unread,
 };
 
-/// How long a reader waits for the counts to have seen what was said.
+/// The longest time that a reader waits for the counts to have a message.
 const WAIT: Duration = Duration::from_secs(30);
 
 type Problem = Box<dyn Error + Send + Sync>;
@@ -46,9 +46,9 @@ async fn main() -> Result<(), Problem> {
     Ok(())
 }
 
-/// Bob's screen follows the lobby, and Ada answers as soon as she hears a question.
+/// Bob's screen follows the lobby, and Ada answers as soon as she sees a question.
 async fn talk(app: &App) -> Result<Position, Problem> {
-    // Both hear what is said from here on.
+    // Both see all messages from here on.
     let screen = tokio::spawn(follow(app.events(), "lobby"));
     let ada = tokio::spawn(answer(app.events(), app.clone()));
     say(app, "tea", "ada", "the kettle is on").await?;
@@ -64,7 +64,7 @@ async fn talk(app: &App) -> Result<Position, Problem> {
     Ok(last.max(answered))
 }
 
-/// What is said in a room, as it is said, until somebody says good bye.
+/// Collects the messages of a room as they come, until a member says good bye.
 async fn follow(mut events: EventBus<RoomEvent>, room: &str) -> Result<Vec<String>, BusError> {
     let mut lines = Vec::new();
     loop {
@@ -81,7 +81,7 @@ async fn follow(mut events: EventBus<RoomEvent>, room: &str) -> Result<Vec<Strin
     }
 }
 
-/// Waits for a question, and answers it where it was asked.
+/// Waits for a question, and answers it in its room.
 async fn answer(mut events: EventBus<RoomEvent>, app: App) -> Result<Position, Problem> {
     loop {
         let (event, recorded) = events.next().await?;
@@ -105,7 +105,8 @@ async fn say(
     Ok(said.position.unwrap_or_default())
 }
 
-/// The counts as they are when all up to a position is in them: who has said something sees that.
+/// Shows the counts after they contain everything up to a position, so that members see their own
+/// messages counted.
 async fn show_unread(
     unread: &Maintained<Documents>,
     who: &str,
@@ -121,7 +122,7 @@ async fn show_unread(
     Ok(())
 }
 
-/// Eve reads, and sees at once that she has.
+/// Eve reads, and her count shows it at once.
 async fn eve_reads(app: &App, unread: &Maintained<Documents>) -> Result<(), Problem> {
     let last = app.aggregate::<Room>().look("lobby", |room, _| room.last).await?;
     let read = RoomCommand::Read { who: "eve".into(), through: last };

@@ -1,27 +1,28 @@
-//! The smallest Factum program: one aggregate, running. Every door of a house counts who came in.
+//! The smallest Factum program: one running aggregate. Every door of a house counts the people who
+//! come in.
 //!
-//! `cargo run -p counter` counts in memory, `cargo run -p counter /tmp/doors` in a folder; run
-//! again, that goes on.
+//! `cargo run -p counter` counts in memory, `cargo run -p counter /tmp/doors` in a folder; a second
+//! run continues there.
 #![expect(clippy::print_stdout, reason = "an example speaks by printing")]
 
 use std::{convert::Infallible, env, error::Error};
 
 use factum::{Aggregate, App, Context, Decision, Event, Verdict, category};
 
-/// A counter as its events make it.
+/// The state of a counter, folded from its events.
 #[derive(Debug, Default)]
 struct Counter {
     count: u64,
 }
 
-/// What can be asked of it.
+/// The commands of a counter.
 #[derive(Debug)]
 enum CounterCommand {
     Add(u64),
     Reset,
 }
 
-/// What can happen to it.
+/// The events of a counter.
 #[derive(Debug, PartialEq, Event)]
 enum CounterEvent {
     Added { more: u64 },
@@ -32,7 +33,7 @@ impl Aggregate for Counter {
     const CATEGORY: &'static str = category!("counter");
     type Command = CounterCommand;
     type Event = CounterEvent;
-    // It never says no.
+    // It rejects no command.
     type Rejection = Infallible;
 
     fn decide(&self, command: &CounterCommand, _: &Context<'_>) -> Verdict<Self> {

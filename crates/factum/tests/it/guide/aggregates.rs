@@ -106,13 +106,13 @@ enum OrderEvent {
     Placed { cents: u64, currency: String },
 }
 
-/// Version 1 knew euros only.
+/// Version 1 had only euros.
 fn name_the_currency(mut old: OldEvent) -> Result<Upcast, String> {
     old.set("currency", "EUR");
     Ok(old.next())
 }
 
-/// The orders of the program as it was.
+/// The order events of the earlier program.
 mod before {
     use super::{Aggregate, Context, Infallible, Verdict};
 

@@ -29,7 +29,7 @@ async fn reading_what_one_has_written() -> Done {
     owners.wait_for(position, Duration::from_secs(5)).await?;
     assert_eq!(owners.read_model::<String>().get("a1").await?.as_deref(), Some("ada"));
 
-    // In any process: the name is all that it takes.
+    // In any process, only the name is needed.
     let owners = ReadModel::<String>::new(app.kernel(), "owners")?;
     let wait = Duration::from_secs(1);
     match owners.wait_for(position, wait, Stale::Serve).await? {

@@ -89,14 +89,14 @@ async fn seeing_what_went_wrong() -> Done {
     let app = bank().await?;
     match app.command::<Account>("ada", AccountCommand::Withdraw { cents: 800 }).await {
         Ok(done) => println!("done at version {}", done.version),
-        // A value of your domain: tell the customer.
+        // A rejection is a value of your domain: show it to the customer.
         Err(SendError::Rejected(AccountRejection::InsufficientFunds { balance_cents })) => {
             println!("there are only {balance_cents} cents");
         }
         Err(SendError::Rejected(no)) => println!("{no}"),
-        // Nothing happened: slow down.
+        // The command took no effect: send at a lower rate.
         Err(error) if error.kind() == ErrorKind::Unavailable => println!("try later"),
-        // Every other sentence says what is known of the outcome.
+        // Every other error tells what is known about the outcome.
         Err(error) => println!("{}", sentence(&error)),
     }
     Ok(())

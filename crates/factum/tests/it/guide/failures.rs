@@ -20,7 +20,7 @@ type Done = Result<(), Box<dyn Error>>;
 
 const WAIT: Duration = Duration::from_secs(30);
 
-/// Deposits of 13 cents fail until somebody mends that.
+/// Deposits of 13 cents fail until the test mends that.
 fn start(
     app: &App,
     is_mended: &Arc<AtomicBool>,
@@ -60,7 +60,7 @@ async fn parking() -> Done {
     deposit(&app, "ada", &[13, 14]).await?;
     let last = deposit(&app, "bob", &[15]).await?;
 
-    // What is parked holds up nobody who waits: bob's events are handled.
+    // A parked stream does not block the others: bob's events are handled.
     mails.wait_for(last, WAIT).await?;
     for letter in mails.dead_letters().await {
         println!("{}: {} after {} attempts", letter.stream, letter.error, letter.attempts);
@@ -94,7 +94,7 @@ async fn stopping() -> Done {
     if let ConsumerState::Stopped(reason) = mails.health().state {
         println!("stopped: {reason}");
     }
-    // After the cause is mended it goes on where it stopped.
+    // After the cause is corrected, it continues where it stopped.
     is_mended.store(true, Ordering::SeqCst);
     let mails = start(&app, &is_mended, options)?;
     mails.wait_for(last, WAIT).await?;
@@ -119,7 +119,7 @@ async fn ordering_from_elsewhere() -> Done {
             order_release(app.kernel(), name, stream, Release::Discard).await?;
         }
     }
-    // It takes the order when it starts.
+    // The consumer takes the request when it starts.
     let mails = start(&app, &is_mended, options)?;
     mails.watch().wait_for(|health| health.parked == 0).await?;
     app.close().await?;

@@ -60,7 +60,7 @@ async fn sending_again() -> Done {
     let deposited = loop {
         let deposit = AccountCommand::Deposit { cents: 500 };
         match app.command::<Account>("ada", deposit).once(id).await {
-            // Perhaps it is stored, perhaps not: the next answer tells.
+            // The command may be stored or not: the next answer tells.
             Err(SendError::Layer(error)) if error.is::<Elapsed>() => {}
             done => break done?,
         }
@@ -74,8 +74,8 @@ async fn seeing_what_went_wrong() -> Done {
     let app = App::open("memory:").await?;
     match app.command::<Account>("ada", AccountCommand::Withdraw { cents: 800 }).await {
         Ok(done) => println!("done at version {}", done.version),
-        Err(SendError::Rejected(no)) => println!("the rules say no: {no}"),
-        Err(SendError::Refused(no)) => println!("a layer says no: {no}"),
+        Err(SendError::Rejected(no)) => println!("rejected by the rules: {no}"),
+        Err(SendError::Refused(no)) => println!("refused by a layer: {no}"),
         Err(SendError::Failed(CommandError::Entity(EntityError::Busy(_)))) => {
             println!("try later");
         }

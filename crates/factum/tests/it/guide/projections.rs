@@ -14,7 +14,7 @@ type Done = Result<(), Box<dyn Error>>;
 
 const WAIT: Duration = Duration::from_secs(30);
 
-/// What the list of accounts says of one.
+/// An account in the list of accounts.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Row {
     owner: String,
@@ -56,7 +56,7 @@ impl Projection for AccountList {
     }
 }
 
-/// Opens accounts with this on them; gives the last position.
+/// Opens accounts with these balances. Returns the last position.
 async fn open(app: &App, accounts: &[(&str, u64)]) -> Result<Position, Box<dyn Error>> {
     let mut last = Position::ZERO;
     for (owner, cents) in accounts {
@@ -128,7 +128,7 @@ async fn following() -> Done {
     match changes.next().await {
         Some(Ok(ModelChange::Put { key, value })) => println!("{key} has {}", value.cents),
         Some(Ok(ModelChange::Removed { key })) => println!("{key} is gone"),
-        // Too slow, or the read model was rebuilt: read it, and listen on.
+        // The listener was too slow, or the read model was rebuilt: read it again.
         other => println!("{other:?}"),
     }
 
