@@ -401,8 +401,8 @@ impl<A: Aggregate> Entities<A> {
     }
 
     /// Stops accepting messages, and waits at most this long for the accepted ones. After that,
-    /// messages that still wait are answered with `Closed`, and bursts under way continue. The
-    /// result tells how many there were.
+    /// messages that still wait are answered with `Closed`, and bursts under way continue. Returns
+    /// the number of the former, and the entities that still work on the latter.
     pub async fn shutdown(&self, wait: Duration) -> Shutdown {
         self.system.close();
         if self.system.within(Some(wait), self.system.until_rested()).await.is_some() {

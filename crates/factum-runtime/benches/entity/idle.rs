@@ -1,5 +1,5 @@
-//! The memory that an idle entity takes: the growth of the process by `--entities` accounts
-//! without events, on a store in memory. Only where /proc/self/statm is.
+//! The memory of an idle entity: the growth of the process with `--entities` accounts without
+//! events, on a store in memory. Only on systems with /proc/self/statm.
 
 use std::{
     fs,

@@ -148,7 +148,7 @@ pub(crate) enum Freshness {
 pub(crate) enum Tending {
     /// Store snapshots.
     Snapshots,
-    /// None.
+    /// No further work.
     Nothing,
 }
 

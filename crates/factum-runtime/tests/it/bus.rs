@@ -1,4 +1,4 @@
-//! The command bus from outside: routing, what layers see, and tower's own layers before it.
+//! The command bus from outside: routing, the layers' view of requests, and tower's own layers.
 
 use std::{future::Future, time::Duration};
 
@@ -20,7 +20,7 @@ use crate::{
     counter::{Counter, CounterCommand, CounterEvent, Sturdy},
 };
 
-/// How long a test waits for what must not happen.
+/// The time that a test waits for an event that must not happen.
 const NEVER: Duration = Duration::from_millis(30);
 
 fn bus(bench: &Bench) -> Commands {
@@ -61,7 +61,7 @@ async fn what_the_bus_does_not_know_is_a_clear_error() {
     let unknown = empty.dispatch::<Account>("ada", DEPOSIT).await.unwrap_err();
     assert!(matches!(unknown, DispatchError::Failed(CommandError::UnknownAggregate("account"))));
     assert!(unknown.to_string().ends_with("to the router: category=account"), "{unknown}");
-    // Another aggregate of the same category.
+    // Another aggregate with the same category.
     let wrong = bus(&bench).dispatch::<Sturdy>("one", CounterEvent::Added).await.unwrap_err();
     assert!(matches!(wrong, DispatchError::Failed(CommandError::WrongCommand { .. })), "{wrong}");
     let key = bus(&bench).dispatch::<Account>("", DEPOSIT).await.unwrap_err();
@@ -107,7 +107,8 @@ async fn events_name_their_cause_and_conversation() {
     assert_eq!(metadata[1], given);
     assert_eq!(metadata[2].causation_id, Some(id(7).as_uuid()));
     assert_eq!(metadata[2].correlation_id, Some(talk));
-    // The id alone is no promise to recognise it: only what was sent once bears the tag.
+    // An id alone does not make repeats recognisable: only commands that were sent once have the
+    // tag.
     assert_eq!(page.events.iter().map(|it| it.tags().count()).collect::<Vec<_>>(), [1, 0, 1]);
 }
 
@@ -178,7 +179,7 @@ async fn an_entry_of_the_metadata_makes_a_repeat_known() {
             let done = commands.dispatch_with::<Account>(key, DEPOSIT, sent(entry)).await.unwrap();
             assert_eq!(done.replayed, replayed, "key={key} entry={entry}");
         }
-        // An id of the caller's own goes before it.
+        // An id that the caller set has priority.
         let own = commands.dispatch_once::<Account>(key, id(7), DEPOSIT, sent("x")).await.unwrap();
         assert!(!own.replayed);
         for _ in 0..2 {
@@ -209,11 +210,11 @@ async fn what_is_refused_comes_to_no_entity() {
     let refused = commands.dispatch_with::<Account>("ada", DEPOSIT, stranger).await.unwrap_err();
     assert!(matches!(refused, DispatchError::Refused(_)), "{refused:?}");
     assert_eq!(accounts.stats().commands, 0);
-    // It asks about the commands of its own aggregate only.
+    // The rule is called only for commands of its own aggregate.
     commands.dispatch::<Counter>("one", CounterCommand::Nothing).await.unwrap();
 }
 
-/// tower's timeout drops the future. The command had come to its entity, and takes effect.
+/// tower's timeout drops the future. The command had reached its entity, and takes effect.
 #[tokio::test]
 async fn a_timeout_takes_nothing_back_and_a_repeat_tells_what_is_so() {
     let bench = Bench::new();
@@ -249,7 +250,7 @@ async fn a_concurrency_limit_holds_up_and_load_shed_turns_away() {
     assert!(shed.is::<load_shed::error::Overloaded>());
     bench.clock.advance(millis(10));
     slow.await.unwrap().unwrap();
-    // Neither left anything behind.
+    // Neither command left an event.
     let opened = shedding.dispatch::<Account>("bob", open("bob")).await.unwrap();
     assert_eq!(opened.version.value(), 1);
 }
@@ -260,14 +261,14 @@ async fn a_rate_limit_behind_a_buffer_lets_so_many_pass() {
     let limit = ServiceBuilder::new().buffer(16).rate_limit(2, Duration::from_secs(3_600));
     let commands = bus(&bench).layer(limit);
     commands.dispatch::<Account>("ada", open("ada")).await.unwrap();
-    // What the entity says no with comes through all of it as it was.
+    // The entity's rejection passes all layers unchanged.
     let rejected = commands.dispatch::<Account>("bob", DEPOSIT).await.unwrap_err();
     assert_eq!(rejected.rejection(), Some(&AccountRejection::NotOpen));
     assert!(never(commands.dispatch::<Account>("ada", DEPOSIT)).await);
     assert_eq!(bench.balance("ada").await, (0, 1));
 }
 
-/// A failure keeps its type through layers that make a box of it.
+/// A failure keeps its type through layers that box it.
 #[tokio::test]
 async fn a_failure_keeps_its_type_through_the_layers() {
     let bench = Bench::new();
@@ -282,7 +283,7 @@ async fn a_failure_keeps_its_type_through_the_layers() {
     };
 }
 
-/// With a type that can be written down, from many tasks.
+/// The type of the bus can be written down, and the bus can be used from many tasks.
 #[tokio::test(flavor = "multi_thread")]
 async fn many_tasks_share_one_bus() {
     type Bus = Commands<BoxCloneSyncService<CommandRequest, CommandResponse, BoxError>>;

@@ -1,4 +1,4 @@
-//! The ways to an append.
+//! The ways to append events.
 
 use std::fmt::Display;
 
@@ -10,7 +10,7 @@ use factum_runtime::{CommandRouter, Commands, Entities};
 
 use crate::bench::options;
 
-/// A way to an append.
+/// A way to append events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Entry {
     Repository,
@@ -40,7 +40,7 @@ impl<R: std::error::Error> From<ExecuteError<R>> for Refusal {
     }
 }
 
-/// What commands are sent to.
+/// The targets that commands are sent to.
 pub(crate) struct Target<'k> {
     pub(crate) kernel: &'k Kernel,
     pub(crate) retry: RetryPolicy,
@@ -68,7 +68,7 @@ impl Entry {
         Self::Commands,
     ];
 
-    /// Sends a command this way. The model does what the aggregate does, and is told the key.
+    /// Sends a command this way. The model decides as the aggregate does, and gets the key.
     pub(crate) async fn send<A, M>(
         self,
         target: &Target<'_>,

@@ -1,4 +1,4 @@
-//! What the bus tells of commands: spans with OpenTelemetry's names, metrics for Prometheus.
+//! The telemetry of the bus: spans with OpenTelemetry's names, metrics for Prometheus.
 
 use std::{
     collections::BTreeMap,
@@ -124,7 +124,7 @@ fn keys_are_left_out_of_spans_where_they_are_private() {
     assert!(spans.iter().all(|(_, fields)| !fields.values().any(|value| value == "ada")));
 }
 
-/// The Prometheus exporter without its listener: an application serves the text itself.
+/// The Prometheus exporter without its listener, because an application serves the text itself.
 #[test]
 fn prometheus_sees_counts_and_durations_and_never_a_key() {
     let recorder = PrometheusBuilder::new().build_recorder();
@@ -159,7 +159,7 @@ fn prometheus_sees_counts_and_durations_and_never_a_key() {
     assert!(!text.contains("ada") && !text.contains("bob"), "{text}");
 }
 
-/// A transaction was in no trace and in no metric once.
+/// Transactions have a trace and metrics. They once had none.
 #[test]
 fn a_transaction_has_a_span_that_names_its_steps_and_is_counted() {
     let recorder = PrometheusBuilder::new().build_recorder();
@@ -207,7 +207,7 @@ fn a_transaction_has_a_span_that_names_its_steps_and_is_counted() {
     }
 }
 
-/// A caller who goes away is counted too, and the gauge comes back to zero.
+/// A caller that leaves is counted too, and the gauge returns to zero.
 #[test]
 fn a_dropped_command_is_counted_as_dropped_and_timed() {
     let recorder = PrometheusBuilder::new().build_recorder();
@@ -222,10 +222,11 @@ fn a_dropped_command_is_counted_as_dropped_and_timed() {
             bench.faulty.next_append(Fault::Delay(millis(1_500)));
             let dispatched = commands.dispatch::<Account>("ada", DEPOSIT);
             tokio::select! {
-                _ = dispatched => panic!("nobody moves the clock"),
+                _ = dispatched => panic!("the clock stands still"),
                 () = bench.clock.until_sleeping(1) => {}
             }
-            // Begun and not ended: at zero again, because the future is gone.
+            // The command has begun and not ended. The gauge is zero again, because the future is
+            // gone.
             bench.faulty.next_append(Fault::Delay(millis(1_500)));
             let slow = commands.dispatch::<Account>("ada", DEPOSIT);
             let (slow, ()) = tokio::join!(slow, async {

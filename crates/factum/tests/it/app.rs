@@ -1,4 +1,4 @@
-//! Opening, and what the facade adds to the layers below.
+//! Opening an application, and the facade's own behaviour.
 
 use std::sync::Arc;
 
@@ -86,7 +86,7 @@ async fn two_event_types_of_one_name_do_not_open() {
     assert!(twice.open("memory:").await.is_ok(), "the same one twice is fine");
 }
 
-/// Another aggregate in the accounts' category.
+/// Another aggregate with the category of the accounts.
 #[derive(Debug, Default)]
 struct Ledger;
 
@@ -194,7 +194,7 @@ async fn workers_stop_before_the_entities_and_these_before_the_store() {
         async move {
             cx.stopping().await;
             app.command::<Account>("ada", AccountCommand::Deposit { cents: 1 }).await?;
-            // What the entity has accepted is done before the store closes.
+            // The entity finishes accepted commands before the store closes.
             let late = app.command::<Account>("ada", AccountCommand::Deposit { cents: 2 });
             let mut late = late.into_future();
             tokio::select! {

@@ -25,7 +25,7 @@ async fn a_command_by_name_is_the_command() {
     assert_eq!((done.events, done.replayed), (vec!["account.deposited".to_owned()], false));
     let history = app.aggregate::<Account>().history("ada").unwrap().collect().await.unwrap();
     assert_eq!(history[1].recorded.metadata().user.as_deref(), Some("ada"));
-    // However it is sent, an id names one command.
+    // An id identifies one command, whichever way it is sent.
     let typed = app.command::<Account>("ada", AccountCommand::Deposit { cents: 5 }).once(id).await;
     assert!(typed.unwrap().replayed);
     assert!(deposit().await.unwrap().replayed);
@@ -83,7 +83,7 @@ async fn what_is_no_command_is_one_sentence_with_its_remedy() {
         assert!(text.ends_with("name=account.deposit"), "{text}");
     }
     assert_eq!(events(&app).await, 1);
-    // A key that can't be is the entity's to refuse.
+    // The entity refuses an invalid key.
     let key = app.command_json("account", "", "account.deposit", DEPOSIT).await.unwrap_err();
     assert_eq!(key.kind(), ErrorKind::Invalid);
 }

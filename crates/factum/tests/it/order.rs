@@ -1,4 +1,4 @@
-//! The order of a decision's events: what is answered, what is stored and what is read agree.
+//! The order of a decision's events: the answer, the log and a read agree.
 
 use std::sync::Arc;
 
@@ -86,7 +86,7 @@ pub(crate) async fn is_kept(stores: Stores) {
         let stored = decided.versions.iter().map(|(_, version)| version.value());
         assert_eq!(stored.collect::<Vec<_>>(), versions, "of a, of b");
         assert!(!decided.replayed, "it was sent once, however often it was repeated");
-        // As the next decision reads it.
+        // The next decision reads the events in this order.
         let nothing = app.decide::<Lines>(Write(vec![])).await.unwrap();
         assert_eq!(decided.model.0, nothing.model.0);
     }
@@ -113,7 +113,7 @@ pub(crate) async fn is_kept(stores: Stores) {
         if is_lost {
             faulty.next_append(Fault::DropReply);
         }
-        // Bob has no more than what comes from Ada, and Ada than what comes back.
+        // Bob has only the amount that comes from Ada, and Ada the amount that comes back.
         let round = app
             .transaction()
             .command::<Account>("ada", send("bob", 50))

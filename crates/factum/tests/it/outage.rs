@@ -23,7 +23,7 @@ use factum_testing::{
 
 pub(crate) const LONG: Duration = Duration::from_secs(60);
 
-/// The ways of a handler to an account.
+/// The ways in which a handler uses an account.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Way {
     Execute,
@@ -73,7 +73,7 @@ async fn pay(app: &App, way: Way) -> Result<(), HandleError> {
     Ok(())
 }
 
-/// An application whose executions give up soon.
+/// An application whose executions give up after few attempts.
 pub(crate) fn hasty() -> AppBuilder {
     let restart = Restart::new().with_pauses(Duration::from_millis(1), Duration::from_millis(4));
     App::builder()
@@ -83,7 +83,7 @@ pub(crate) fn hasty() -> AppBuilder {
         .with_entities(EntityOptions::new().with_restart(restart))
 }
 
-/// The first failure of an event of its own fault parks it.
+/// The first failure that is the event's own fault parks it.
 fn no_retries() -> ConsumerOptions {
     let failure = FailurePolicy::new()
         .with_retries_max(0)
@@ -103,18 +103,18 @@ where
     app.consumers().start(consumer).unwrap()
 }
 
-/// Waits until it has tried for long to reach what is away.
+/// Waits until the handler has been retrying for a while.
 async fn is_away_for_long(consumer: &ConsumerHandle) {
     let is_over = |it: &ConsumerHealth| match it.state {
         ConsumerState::Retrying { position: None, attempts, .. } => attempts >= 5,
-        // It has given the event up, which the caller sees.
+        // The execution has given up, and the caller sees its error.
         ConsumerState::Stopped(_) => true,
         _ => it.parked > 0,
     };
     consumer.watch().wait_for(is_over).await.unwrap();
 }
 
-/// An outage that begins while an event is handled, and outlasts all attempts that it has.
+/// An outage that begins while an event is handled, and lasts longer than all its attempts.
 pub(crate) async fn is_outlasted(
     app: &App,
     way: Way,

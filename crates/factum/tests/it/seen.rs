@@ -1,4 +1,4 @@
-//! Commands that are answered when read models have seen what came of them.
+//! Commands that are answered after read models have handled their events.
 
 use std::{
     sync::{
@@ -29,7 +29,7 @@ fn deposit() -> AccountCommand {
     AccountCommand::Deposit { cents: 5 }
 }
 
-/// A consumer that handles so many events as it gets permits, and counts them.
+/// A consumer that handles one event per permit, and counts them.
 fn gated(app: &App, name: &str) -> (ConsumerHandle, Arc<Semaphore>, Arc<AtomicU64>) {
     let gate = Arc::new(Semaphore::new(0));
     let count = Arc::new(AtomicU64::new(0));
@@ -106,7 +106,7 @@ async fn what_took_effect_and_was_not_seen_is_told_with_its_position() {
     assert_eq!(position, Some(Position::new(1)), "to wait for it again");
     assert_eq!(app.load::<Account>("ada").await.unwrap().version.value(), 1);
 
-    // One that has stopped is not waited for; nor are others beside it, however slow.
+    // A stopped consumer ends the wait at once, even if others are still slow.
     let (other, _, _) = gated(&app, "other");
     assert_eq!(other.stop().await, StopReason::Asked);
     let asking = app.command::<Account>("ada", deposit()).seen_by("mails").seen_by("other");
@@ -132,7 +132,7 @@ async fn rejections_and_failures_are_those_of_the_entity() {
     assert!(matches!(told, SendError::Failed(CommandError::Entity(_))), "{told}");
 }
 
-/// A lamp is lit once; to light it again changes nothing.
+/// A lamp is lit once. Lighting it again changes nothing.
 #[derive(Debug, Default)]
 struct Lamp {
     is_lit: bool,
@@ -158,7 +158,7 @@ impl Aggregate for Lamp {
     }
 }
 
-/// Whoever repeats a command, because the first answer was lost, relies on what it led to.
+/// A caller that repeats a command because the first answer was lost relies on its events.
 #[tokio::test]
 async fn a_command_that_changes_nothing_is_answered_when_what_it_rests_on_was_seen() {
     let app = App::open("memory:").await.unwrap();
@@ -176,7 +176,7 @@ async fn a_command_that_changes_nothing_is_answered_when_what_it_rests_on_was_se
     let again = || app.command::<Lamp>("hall", ()).seen_by("lamps");
     let first = again().once(id).with_metadata(Metadata::new()).within(SOON).await;
     assert!(matches!(first, Err(SendError::Unseen { .. })), "{first:?}");
-    // What comes later is not what they rest on.
+    // The answers are not based on later events.
     app.command::<Account>("ada", open("ada")).await.unwrap();
     for asking in [again(), again().once(id)] {
         let told = asking.within(SOON).await;

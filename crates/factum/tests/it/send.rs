@@ -1,4 +1,4 @@
-//! The one way to send: what passes the layers, what takes effect once, and on which version.
+//! The one way to send a command: layers, commands that take effect once, and expected versions.
 
 use std::{
     collections::HashSet,
@@ -47,7 +47,7 @@ fn closed() -> AppBuilder {
         .layer(AdmissionLayer::new(|_| Err("nothing is let through".into())))
 }
 
-/// Every method of an application that sends anything.
+/// Sends by every method of an application.
 #[tokio::test]
 async fn nothing_that_an_application_sends_passes_by_its_layers() {
     let stores = in_memory();
@@ -89,10 +89,10 @@ async fn nothing_that_an_application_sends_passes_by_its_layers() {
     assert_eq!(app.aggregate::<Account>().stats().loads, 0, "nothing was loaded");
 }
 
-/// What a layer saw of a request.
+/// The parts of a request that a layer saw.
 type Seen = Arc<Mutex<Vec<String>>>;
 
-/// Notes what passes.
+/// A layer that notes the requests.
 #[derive(Clone)]
 struct Noting<S> {
     name: &'static str,
@@ -143,7 +143,7 @@ async fn layers_see_every_step_in_the_order_in_which_they_were_added() {
     assert_eq!(*seen.lock().unwrap(), expected);
 }
 
-/// Sends each request twice, as a layer does that tries again.
+/// Sends each request twice, like a layer that retries.
 #[derive(Clone)]
 struct Twice<S>(S);
 
@@ -188,7 +188,7 @@ async fn a_layer_that_sends_a_clone_again_has_the_effect_once_where_there_is_an_
     );
     let decided = app.decide::<Tally>(Count).once(CommandId::derived(b"3")).await.unwrap();
     assert_eq!((decided.replayed, decided.model.0), (true, 1));
-    // Without one it is two commands.
+    // Without an id, the request is two commands.
     let done = app.command::<Account>("ada", DEPOSIT).await.unwrap();
     assert_eq!(done.version.value(), 5);
 }
@@ -213,7 +213,7 @@ async fn a_command_that_is_dropped_takes_effect_once_or_not_at_all() {
     assert_eq!((again.replayed, again.version.value()), (true, 2), "it had come to its entity");
 }
 
-/// Gives up at once where there is no answer yet, as a layer does whose time is over.
+/// Gives up if the answer is not there at the first poll, like a layer with a timeout.
 #[derive(Clone)]
 struct Impatient<S> {
     service: S,
@@ -296,13 +296,13 @@ async fn a_command_for_another_version_fails_alone() {
         panic!("{stale:?}")
     };
     assert_eq!(conflict.actual.value(), 2);
-    // A repeat is answered with what it stored, whatever the version is by then.
+    // A repeat is answered with the stored outcome, whatever the version is then.
     let id = CommandId::derived(b"1");
     for replayed in [false, true] {
         let done = on(4).once(id).await.unwrap();
         assert_eq!((done.version.value(), done.replayed), (5, replayed));
     }
-    // One that changes nothing was decided on that version too.
+    // A command without events was decided on that version too.
     let nothing = app.command::<Account>("ada", open("ada"));
     assert_eq!(
         nothing.expecting(StreamVersion::new(4)).await.unwrap_err().kind(),
@@ -414,8 +414,8 @@ async fn what_is_sent_twice_through_two_applications_takes_effect_once() {
     assert_eq!(apps[0].decide::<Tally>(Count).await.unwrap().model.0, 11);
 }
 
-/// An application that closes while commands are under way: what was answered with success is
-/// stored, and what is answered with `Closed` is not.
+/// An application that closes while commands are under way: a command that was answered with
+/// success is stored, and a command that was answered with `Closed` is not.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_command_that_meets_the_end_is_done_or_was_never_begun() {
     let folder = tempfile::tempdir().unwrap();

@@ -27,7 +27,7 @@ async fn opened(path: &Path) -> App {
     builder.open(path.to_str().unwrap()).await.unwrap()
 }
 
-/// The first failure parks.
+/// The first failure parks the event.
 fn no_retries() -> ConsumerOptions {
     let failure = FailurePolicy::new().with_retries_max(0).with_timeout(LONG);
     ConsumerOptions::new().with_failure(failure).with_batch_events_max(5)
@@ -57,7 +57,7 @@ fn pay_bonuses(app: &App, begun: watch::Sender<u64>) -> ConsumerHandle {
     app.consumers().start(bonus.with_options(no_retries())).unwrap()
 }
 
-/// Waits until the consumer has stopped, or an event of its has failed.
+/// Waits until the consumer has stopped, or one of its events has failed.
 async fn is_over(app: &App, name: &str) {
     let consumers = app.consumers().list();
     let consumer = consumers.iter().find(|it| it.name().as_str() == name).unwrap();
@@ -66,7 +66,7 @@ async fn is_over(app: &App, name: &str) {
     consumer.watch().wait_for(is_over).await.unwrap();
 }
 
-/// Keeps the workers' shutdown going while consumers work, as a worker may that has much to do.
+/// Delays the workers' shutdown while consumers work, like a worker with a long task.
 fn linger(app: &App) {
     let lingering = app.clone();
     let worker = Worker::new("lingering", move |cx| {
@@ -80,7 +80,7 @@ fn linger(app: &App) {
     app.supervisor().add(worker.with_grace(LONG)).unwrap();
 }
 
-/// Keeps the entities' shutdown going while consumers work: one of them has much to do.
+/// Delays the entities' shutdown while consumers work, by one entity with a long task.
 async fn be_busy(app: &App) {
     let accounts = app.aggregate::<Account>();
     let busy = app.clone();
@@ -98,14 +98,14 @@ async fn be_busy(app: &App) {
 
 type Letter = oneshot::Sender<()>;
 
-/// Sends letters by a worker, which answers each.
+/// Sends letters by a worker, which confirms each.
 fn send_letters(app: &App) -> ConsumerHandle {
     let (post, letters) = mpsc::channel::<Letter>(1);
     let letters = Arc::new(Mutex::new(Some(letters)));
     let worker = Worker::new("post", move |cx| {
         let letters = letters.clone();
         async move {
-            // Gone with this run, so that senders see the end of it.
+            // Dropped with this run, so that senders notice its end.
             let mut letters = letters.lock().await.take().ok_or("it runs once")?;
             while let Some(Some(sent)) = cx.until_stopping(letters.recv()).await {
                 let _ = sent.send(());
@@ -128,7 +128,7 @@ fn send_letters(app: &App) -> ConsumerHandle {
     app.consumers().start(mails.with_options(no_retries())).unwrap()
 }
 
-/// New customers until the application has closed: there is always something to handle.
+/// Opens accounts until the application has closed, so that there are always events to handle.
 fn win_customers(app: &App, life: u64) -> JoinHandle<u64> {
     let app = app.clone();
     tokio::spawn(async move {

@@ -1,4 +1,4 @@
-//! What an application says of itself, and publishes.
+//! The stats of an application, and their publication.
 
 use std::{sync::Arc, time::Duration};
 
@@ -90,7 +90,7 @@ async fn what_clearly_dead_instances_left_is_taken_away_and_nothing_else() {
     let all = ScanQuery::new(KeyRange::prefix("$factum/stats/"));
     let document = first.scan(all).await.unwrap().documents.remove(0);
     app.supervisor().shutdown().await;
-    // As a process that was killed leaves it.
+    // The document of a process that was killed.
     let left = WriteBatch::new().put(document.key, ExpectedRevision::Any, document.value);
     second.write(left.clone()).await.unwrap();
     for (minutes, expected) in [(9, 2), (3, 1)] {
@@ -100,7 +100,7 @@ async fn what_clearly_dead_instances_left_is_taken_away_and_nothing_else() {
         app.supervisor().shutdown().await;
     }
     assert_eq!(published(&second).await, []);
-    // And as one leaves it whose clock was ahead for a moment.
+    // The document of a process whose clock was ahead for a moment.
     second.write(left).await.unwrap();
     clock.set(morning().saturating_sub(Duration::from_secs(3_600)));
     let app = start(&second).await;
@@ -108,7 +108,7 @@ async fn what_clearly_dead_instances_left_is_taken_away_and_nothing_else() {
     app.supervisor().shutdown().await;
 }
 
-/// A consumer whose events fail where they are told to.
+/// A consumer whose events fail when the test says so.
 fn consumer(app: &App, name: &str, failure: FailurePolicy) -> ConsumerHandle {
     let handle = |event: AccountEvent, _: RecordedEvent| async move {
         match event {

@@ -8,7 +8,7 @@ pub(crate) enum TallyEvent {
     Counted,
 }
 
-/// How often it was counted.
+/// The number of counts.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Tally(pub(crate) u64);
 

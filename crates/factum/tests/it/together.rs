@@ -51,7 +51,7 @@ async fn a_transaction_sent_again_is_answered_with_what_it_stored() {
     assert_eq!((first.replayed, first.events), (false, 2));
     assert_eq!(first.version::<Account>("bob"), Some(version(2)));
     app.command::<Account>("bob", DEPOSIT).await.unwrap();
-    // Decided again it would be rejected: ada has 40 left.
+    // A second decision would be rejected, because ada has only 40 left.
     let again = transfer().await.unwrap();
     assert_eq!((again.replayed, again.events), (true, 2));
     assert_eq!((again.position, &again.versions), (first.position, &first.versions));
@@ -106,7 +106,8 @@ async fn a_transaction_for_another_version_stores_nothing() {
         let deposit = app.transaction().command::<Account>("ada", DEPOSIT);
         deposit.expecting::<Account>(key, version(at))
     };
-    // Of a step, of an aggregate that no step looks at, of one that never was.
+    // The versions of a step's aggregate, of an aggregate that no step reads, and of one that does
+    // not exist.
     for (key, at) in [("ada", 1), ("ada", 3), ("bob", 0), ("bob", 2), ("eve", 1)] {
         let refused = on(key, at).await.unwrap_err();
         let SendError::Failed(CommandError::Transaction(TransactionError::Conflict(conflict))) =
@@ -121,11 +122,11 @@ async fn a_transaction_for_another_version_stores_nothing() {
     let all = on("ada", 2).expecting::<Account>("bob", version(1));
     let all = all.expecting::<Account>("eve", version(0)).expecting::<Account>("ada", version(2));
     assert_eq!(all.await.unwrap().version::<Account>("ada"), Some(version(3)));
-    // Also where there is nothing to do.
+    // The same holds if there is nothing to do.
     let nothing = |at| app.transaction().expecting::<Account>("ada", version(at));
     assert_eq!(nothing(2).await.unwrap_err().kind(), ErrorKind::Conflict);
     assert_eq!(nothing(3).await.unwrap().position, None);
-    // An expectation is no step: a rejection counts without it.
+    // An expected version is no step, so it does not change the number of a rejected step.
     let no = on("ada", 3).command::<Account>("eve", DEPOSIT).await.unwrap_err();
     assert_eq!(no.rejection().unwrap().step, 1);
 }
@@ -175,7 +176,7 @@ async fn a_decision_in_a_transaction_sees_the_steps_before_it() {
     );
     let decided = app.decide::<Tally>(Count).await.unwrap();
     assert_eq!((decided.model.0, decided.versions.len()), (3, 1));
-    // Its no is that of a step, and nothing is stored.
+    // A rejection by the decision has the number of its step, and nothing is stored.
     for _ in 3..99 {
         app.decide::<Tally>(Count).await.unwrap();
     }
@@ -187,7 +188,7 @@ async fn a_decision_in_a_transaction_sees_the_steps_before_it() {
     assert_eq!(app.load::<Account>("ada").await.unwrap().version, version(3));
 }
 
-/// Doubles what the tally says, on one account.
+/// Doubles the count of the tally on one account.
 #[derive(Debug, Default)]
 struct Interest(u64);
 
@@ -265,7 +266,7 @@ async fn racing_transactions_with_decisions_lose_and_double_nothing() {
     assert_eq!(app.decide::<Tally>(Count).await.unwrap().model.0, 49);
 }
 
-/// Counts without looking: nothing but its id tells that it was done.
+/// Counts without reading the count: only the id shows that the decision was made.
 #[derive(Debug, Default)]
 struct Blind;
 
