@@ -317,7 +317,8 @@ impl<A: Aggregate> Repository<A> {
 /// The longest time that a stored command waits for its snapshot to be written.
 pub(crate) const SNAPSHOT_WAIT_MAX: Duration = Duration::from_secs(2);
 
-/// The summary of a state. History may only be erased for an event that is marked as a summary.
+/// The summary of a state. Refuses an event that is not marked as a summary, because history is
+/// erased only up to a summary.
 fn summary_of<A: Aggregate>(stream: &StreamId, loaded: &Loaded<A>) -> Result<A::Event, StoreError> {
     let problem = match loaded.state.summary() {
         _ if loaded.last.is_none() => "there are no events to summarise",

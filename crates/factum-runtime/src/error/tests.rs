@@ -11,7 +11,7 @@ use crate::{
     supervisor::SupervisorError,
 };
 
-/// A user's own error around one of ours.
+/// A user's own error that wraps one of Factum's.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 struct Hidden<E: Error + 'static>(E);

@@ -64,8 +64,8 @@ async fn what_is_no_command_is_one_sentence_with_its_remedy() {
     assert!(matches!(error, UnreadableCommand::UnknownName { .. }));
     assert_eq!(
         text,
-        "the aggregate has no such command, use one of account.open, account.deposit, account.withdraw, \
-         account.send, account.receive: category=account name=\"account.depose\""
+        "the aggregate has no such command, use one of account.open, account.deposit, \
+         account.withdraw, account.send, account.receive: category=account name=\"account.depose\""
     );
     for (json, reason) in [
         ("{}", "missing field `cents`"),

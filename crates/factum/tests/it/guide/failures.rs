@@ -68,8 +68,8 @@ async fn parking() -> Done {
     assert_eq!(mails.health().parked, 1);
 
     let ada = StreamId::new("account", "ada")?;
-    let told = mails.retry(&ada).await;
-    assert_eq!(told, Err(ReleaseError::Failed("thirteen".into())), "it stays parked");
+    let retried = mails.retry(&ada).await;
+    assert_eq!(retried, Err(ReleaseError::Failed("thirteen".into())), "it stays parked");
     is_mended.store(true, Ordering::SeqCst);
     mails.retry(&ada).await?;
     assert_eq!(mails.health().parked, 0);
