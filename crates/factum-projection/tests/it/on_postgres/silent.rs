@@ -14,7 +14,9 @@ use factum_projection::{
     PostgresTx, Projection, Save, StopReason, Target,
 };
 use factum_testing::bank::AccountEvent;
-use sqlx::{AssertSqlSafe, Connection, PgPool, postgres::PgPoolOptions};
+use sqlx::{
+    AssertSqlSafe, Connection, PgPool, Postgres, pool::PoolConnection, postgres::PgPoolOptions,
+};
 use tokio::sync::Notify;
 
 use super::{Model, proxy::Proxy};
@@ -108,6 +110,18 @@ async fn total(model: &Model) -> (i64, i64) {
 
 /// All connections of a pool can be had at once, soon.
 async fn is_whole(pool: &PgPool) {
+    drop(whole(pool).await);
+}
+
+/// All connections of a pool are in it and idle: none is on its way back, where it would meet the
+/// next cut and nothing would limit its wait.
+async fn is_idle(pool: &PgPool) {
+    for mut connection in whole(pool).await {
+        connection.return_to_pool().await;
+    }
+}
+
+async fn whole(pool: &PgPool) -> Vec<PoolConnection<Postgres>> {
     let mut held = Vec::new();
     let all = async {
         while held.len() < pool.options().get_max_connections() as usize {
@@ -115,6 +129,7 @@ async fn is_whole(pool: &PgPool) {
         }
     };
     tokio::time::timeout(LONG, all).await.expect("none is lost");
+    held
 }
 
 #[tokio::test]
@@ -319,7 +334,7 @@ async fn a_connection_that_falls_silent_after_a_commit_keeps_no_place_in_its_poo
     let (pool, cuts) = pool_that_is_cut_on_the_way_back().await;
     let target = target(&model, &pool);
     let expected = target.open(&name).await.unwrap().fence;
-    is_whole(&pool).await;
+    is_idle(&pool).await;
     let tx = target.begin(&name).await.unwrap();
     cuts.store(true, Ordering::SeqCst);
     let progress = bytes::Bytes::from_static(b"progress");
@@ -336,7 +351,7 @@ async fn a_connection_that_falls_silent_after_a_rollback_keeps_no_place_in_its_p
     let (pool, cuts) = pool_that_is_cut_on_the_way_back().await;
     let target = target(&model, &pool);
     target.open(&name).await.unwrap();
-    is_whole(&pool).await;
+    is_idle(&pool).await;
     let tx = target.begin(&name).await.unwrap();
     cuts.store(true, Ordering::SeqCst);
     drop(tx);
