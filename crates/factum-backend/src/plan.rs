@@ -4,12 +4,13 @@
 //! facts and what earlier members of the group will have stored, so that the outcomes are those
 //! of its members appended one by one.
 
+use std::iter;
+
 use factum_kernel::{
     AppendBatch, AppendCondition, AppendError, Appended, ErasedRange, EventHeader, EventId,
     ExpectedVersion, NewEvent, Position, StoreError, StreamBounds, StreamId, Timestamp,
     VersionConflict, Versions,
 };
-
 use hashbrown::HashMap;
 
 use crate::{
@@ -115,8 +116,10 @@ pub(crate) struct Planner<'g, 'f> {
     pub(crate) events: Vec<PlannedEvent<'g>>,
     /// Streams as they are behind the members so far.
     streams: HashMap<&'g StreamId, StreamBounds>,
-    /// Planned events by id and stream, filled only as far as somebody asked.
+    /// Planned events by id and stream, the last of each, filled only as far as somebody asked.
     ids: HashMap<(EventId, &'g StreamId), usize>,
+    /// The planned event before this one that has the same id and stream, where there is one.
+    earlier: HashMap<usize, usize>,
     ids_known: usize,
     /// Planned events by type and tag, filled only as far as a condition asked.
     index: EventIndex<'g>,
@@ -126,9 +129,10 @@ impl<'g, 'f> Planner<'g, 'f> {
     fn new(end: LogEnd, facts: &'f mut dyn Facts, batches: usize) -> Self {
         let events = Vec::with_capacity(batches);
         let ids = HashMap::new();
+        let earlier = HashMap::new();
         let streams = HashMap::with_capacity(batches);
         let index = EventIndex::default();
-        Self { end, facts, events, streams, ids, ids_known: 0, index }
+        Self { end, facts, events, streams, ids, earlier, ids_known: 0, index }
     }
 
     fn head(&self) -> Position {
@@ -236,15 +240,22 @@ impl<'g, 'f> Planner<'g, 'f> {
         Ok(Appended::new(first, versions, recorded_at).with_events(count))
     }
 
-    /// The planned event of a stream with this id, if an earlier member of the group has it.
-    pub(crate) fn planned(&mut self, id: EventId, stream: &'g StreamId) -> Option<FoundEvent> {
+    /// The events of a stream with this id that earlier members of the group have, the last first:
+    /// all of them, as the store finds all.
+    pub(crate) fn planned(&mut self, id: EventId, stream: &'g StreamId) -> Vec<FoundEvent> {
         for (index, planned) in self.events.iter().enumerate().skip(self.ids_known) {
-            self.ids.entry((planned.event.id, planned.stream)).or_insert(index);
+            if let Some(before) = self.ids.insert((planned.event.id, planned.stream), index) {
+                self.earlier.insert(index, before);
+            }
         }
         self.ids_known = self.events.len();
-        let EventHeader { position, version, recorded_at, .. } =
-            self.events[*self.ids.get(&(id, stream))?].header;
-        Some(FoundEvent { id, position, version, recorded_at })
+        let last = self.ids.get(&(id, stream)).copied();
+        let indices = iter::successors(last, |index| self.earlier.get(index).copied());
+        let found = indices.map(|index| {
+            let EventHeader { position, version, recorded_at, .. } = self.events[index].header;
+            FoundEvent { id, position, version, recorded_at }
+        });
+        found.collect()
     }
 
     /// Whether every event at these positions was erased. One of the group is not.

@@ -161,7 +161,7 @@ fn traces<'g>(
     span: Span,
 ) -> Result<Vec<Trace>, StoreError> {
     let mut found = planner.facts.find_ids(part.stream, &part.ids, span)?;
-    found.extend(part.ids.iter().filter_map(|id| planner.planned(*id, part.stream)));
+    found.extend(part.ids.iter().flat_map(|id| planner.planned(*id, part.stream)));
     found.retain(|event| span.contains(event));
     let place = |event: &FoundEvent| part.ids.iter().position(|id| *id == event.id);
     let traces = found.into_iter().filter_map(|event| Some((place(&event)?, event)));

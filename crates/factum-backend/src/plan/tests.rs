@@ -179,6 +179,17 @@ fn a_retry_is_recognised_before_versions_and_conditions() {
 }
 
 #[test]
+fn events_that_a_group_holds_twice_are_found_both_times() {
+    let any = ExpectedVersion::Any;
+    let group = [write(1, any, &[1, 2]), write(1, any, &[1, 2]), write(1, exact(2), &[2, 3])];
+    let mut grouped = Log::default();
+    check(&mut grouped, &group, "+1..2 +3..4 !");
+    let mut single = Log::default();
+    check(&mut single, &group[..2], "+1..2 +3..4");
+    check(&mut single, &group[2..], "!");
+}
+
+#[test]
 fn a_retry_over_streams_gets_the_versions_it_got_before() {
     let mut log = Log::default();
     log.append(&[write(1, ExpectedVersion::Any, &[1, 2])]);
