@@ -1,4 +1,5 @@
-//! `cargo xtask lint`: format, clippy and documentation, each with warnings denied.
+//! `cargo xtask lint`: format, clippy and documentation, each with warnings denied, and whether
+//! every crate can be packaged for the registry.
 
 use std::process::Command;
 
@@ -16,6 +17,7 @@ pub(crate) fn run() -> Result<Verdict, Failure> {
         ("rustfmt", rustfmt(), "run `cargo fmt --all`"),
         ("clippy", clippy(), "correct what it says above"),
         ("rustdoc", rustdoc(), "correct what it says above"),
+        ("package", package(), "give a dependency on one of ours a version, a dev-dependency none"),
     ];
     for (name, mut check, remedy) in checks {
         println!("{name}");
@@ -46,5 +48,13 @@ fn clippy() -> Command {
 fn rustdoc() -> Command {
     let mut command = cargo();
     command.arg("doc").args(WHOLE).arg("--no-deps").env("RUSTDOCFLAGS", "-D warnings");
+    command
+}
+
+/// Packs every crate as the registry would get it. They are not built again from the packages,
+/// which takes as long as the whole build.
+fn package() -> Command {
+    let mut command = cargo();
+    command.args(["package", "--workspace", "--no-verify", "--allow-dirty", "--quiet"]);
     command
 }
