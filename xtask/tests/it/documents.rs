@@ -65,6 +65,41 @@ fn documents_point_at_what_is_there() {
     assert_none(&documents.iter().flat_map(|it| breaches(it, &paths)).collect::<Vec<_>>());
 }
 
+/// The design pages in the order in which ARCHITECTURE.md lists them, and in which they are.
+fn unlisted<'a>(architecture: &'a str, paths: &[&'a str]) -> Vec<String> {
+    let section = architecture.split("\n## What is stored\n").nth(1).unwrap_or_default();
+    let is_page = |it: &&str| it.starts_with("docs/design/") && it.ends_with(".md");
+    let listed: Vec<_> = links(section).into_iter().filter(is_page).collect();
+    let pages: Vec<_> = paths.iter().copied().filter(|it| is_page(it)).collect();
+    let missing = pages.iter().filter(|it| !listed.contains(it));
+    let mut breaches: Vec<_> =
+        missing.map(|it| format!("ARCHITECTURE.md does not list {it}")).collect();
+    let disordered = listed.windows(2).filter(|it| it[0] >= it[1]);
+    breaches
+        .extend(disordered.map(|it| format!("ARCHITECTURE.md lists {} before {}", it[0], it[1])));
+    breaches
+}
+
+#[test]
+fn every_design_page_is_listed_in_order() {
+    let files = files();
+    let paths: Vec<_> = files.iter().map(|file| file.path.as_str()).collect();
+    let architecture = files.iter().find(|it| it.path == "ARCHITECTURE.md").unwrap();
+    assert_none(&unlisted(&architecture.text, &paths));
+}
+
+#[test]
+fn a_design_page_that_is_missing_or_out_of_order_is_found() {
+    let check = |list: &str| {
+        let text = format!("# A\n[x](docs/design/b.md)\n## What is stored\n{list}");
+        unlisted(&text, &["docs/design/a.md", "docs/design/b.md", "README.md"]).join("; ")
+    };
+    assert_eq!(check("[1](docs/design/a.md) [2](docs/design/b.md) [r](README.md)"), "");
+    assert_eq!(check("[2](docs/design/b.md)"), "ARCHITECTURE.md does not list docs/design/a.md");
+    let said = check("[2](docs/design/b.md) [1](docs/design/a.md)");
+    assert_eq!(said, "ARCHITECTURE.md lists docs/design/b.md before docs/design/a.md");
+}
+
 #[test]
 fn what_is_not_there_is_found() {
     let check = |path: &str, text: &str| {
