@@ -53,10 +53,10 @@ mod tests {
         let mut suites =
             [suite("factum-kernel, unit", 12, 0), suite("empty", 0, 0), suite("x", 1, 2)];
         let expected = "\
-| suite             | tests | seconds |
-|-------------------|------:|--------:|
+| suite               | tests | seconds |
+|---------------------|------:|--------:|
 | factum-kernel, unit |    12 |     1.2 |
-| x                 |     3 |     1.2 |
+| x                   |     3 |     1.2 |
 ";
         assert_eq!(table(&suites, &[]), expected);
         assert_eq!(summary(&suites, &[]), "failed: x\n13 passed, 2 failed");
@@ -69,7 +69,7 @@ mod tests {
         let suites = [suite("factum-kernel, unit", 12, 0)];
         let left = ["factum-postgres".to_owned()];
         let said = table(&suites, &left);
-        assert!(said.ends_with("| factum-postgres   |  none | no server |\n"), "{said}");
+        assert!(said.ends_with("| factum-postgres     |  none | no server |\n"), "{said}");
         let said = summary(&suites, &left);
         assert!(said.ends_with("failed, left out for want of a server: factum-postgres"), "{said}");
     }
