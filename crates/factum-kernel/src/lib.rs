@@ -8,6 +8,7 @@ mod number;
 
 mod batch;
 mod checkpoint;
+mod digest;
 mod document;
 mod error;
 mod event;

@@ -9,10 +9,11 @@ use std::{
 };
 
 use bytes::BytesMut;
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Serialize, Serializer, de::DeserializeOwned};
 
 use crate::{
     codec::{Cbor, Codec, CodecError, Json, Value},
+    digest::{digest, digests_by_name},
     event::{Content, EventName, NewEvent},
     id::EventId,
     kind::ErrorKind,
@@ -41,6 +42,18 @@ pub enum EncodeError {
     /// unreadable.
     #[error("event does not read back, see that its fields serialise both ways: {0}")]
     NotReadable(DecodeError),
+    /// What reads back is another value than the one that was written: the codec does not hold
+    /// it, as JSON holds no `Some(None)`, or a field is changed or left out on one of both ways.
+    #[error(
+        "event reads back as another value, give the field a type that its codec holds, \
+         and serialise it both ways: type={name} field={field}"
+    )]
+    Changed {
+        /// The stored name of its type.
+        name: EventName,
+        /// The first field that differs; empty for an event whose fields have no names.
+        field: &'static str,
+    },
     /// A guard, or the query of a decision model, that can match no event: it would protect
     /// nothing.
     #[error(
@@ -157,6 +170,12 @@ pub trait Event: Sized + Send + Sync + 'static {
     /// A value that no tag can have, or a hashed tag where no key is set.
     fn tags(&self, out: &mut TagWriter<'_>) -> Result<(), InvalidTag>;
 
+    /// Serialises its fields, as [`encode`](Self::encode) gives them to its codec.
+    ///
+    /// # Errors
+    /// Those of the serializer.
+    fn fields<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error>;
+
     /// Appends the bytes of its fields.
     ///
     /// # Errors
@@ -215,13 +234,38 @@ pub(crate) fn encode_checked<E: Event>(
     tag_key: Option<&TagKey>,
 ) -> Result<(NewEvent, E), EncodeError> {
     let new = encode_event(event, id, metadata, tag_key)?;
+    let read = read_back(EncodedEvent::of_new(&new))?;
+    check_same(event, &read, &new.name)?;
+    Ok((new, read))
+}
+
+fn read_back<E: Event>(encoded: EncodedEvent<'_>) -> Result<E, EncodeError> {
     let mut read = Vec::with_capacity(1);
-    let encoded = EncodedEvent::of_new(&new);
     E::decode(encoded.clone(), &mut |event| read.push(event)).map_err(EncodeError::NotReadable)?;
     let count = read.len();
-    match (read.pop(), count) {
-        (Some(event), 1) => Ok((new, event)),
+    match read.pop() {
+        Some(event) if count == 1 => Ok(event),
         _ => Err(EncodeError::NotReadable(encoded.error(DecodeReason::NotOne(count)))),
+    }
+}
+
+fn check_same<E: Event>(written: &E, read: &E, name: &EventName) -> Result<(), EncodeError> {
+    if digest(&FieldsOf(written)).ok() == digest(&FieldsOf(read)).ok() {
+        return Ok(());
+    }
+    let written = digests_by_name(&FieldsOf(written));
+    let read = digests_by_name(&FieldsOf(read));
+    let differing = written.iter().zip(&read).find(|(written, read)| written != read);
+    let field = differing.map_or("", |(written, _)| written.0);
+    Err(EncodeError::Changed { name: name.clone(), field })
+}
+
+/// The fields of an event, as something that serialises.
+struct FieldsOf<'a, E>(&'a E);
+
+impl<E: Event> Serialize for FieldsOf<'_, E> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.fields(serializer)
     }
 }
 
@@ -355,6 +399,17 @@ impl<'a> EncodedEvent<'a> {
         };
         read.map_err(|e| self.error(DecodeReason::Fields(e)))
     }
+
+    /// The fields as the value that upcasters work on.
+    fn value<C: Codec>(&self, bytes: &[u8]) -> Result<Value, DecodeError> {
+        let read = match self.content {
+            Content::Cbor => Cbor::to_value(bytes),
+            Content::Json => Json::to_value(bytes),
+            other if other == C::CONTENT => C::to_value(bytes),
+            other => return Err(self.error(DecodeReason::UnknownContent(other))),
+        };
+        read.map_err(|e| self.error(DecodeReason::Fields(e)))
+    }
 }
 
 /// An event of an old schema, on its way to the present one.
@@ -478,7 +533,7 @@ pub fn upcast_event<C: Codec, E: Event>(
     }
     let fields = match &event.fields {
         Fields::Upcast(value) => value.clone(),
-        Fields::Bytes(_) => event.fields::<C, Value>()?,
+        Fields::Bytes(bytes) => event.value::<C>(bytes)?,
     };
     let old = OldEvent { name: event.name.clone().into_owned(), schema_version: from, fields };
     let results = match step(old).map_err(|e| event.error(DecodeReason::Upcast(e)))? {

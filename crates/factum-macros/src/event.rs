@@ -75,6 +75,7 @@ fn implementation(event: &EventEnum<'_>) -> TokenStream {
     let borrowed_payload = payload::borrowed(event);
     let identity = identity::methods(event);
     let tags = tag::method(event);
+    let fields = payload::fields_method();
     let encode = payload::encode_method(event);
     let decode = decode::method(event);
     constant(&quote! {
@@ -86,6 +87,7 @@ fn implementation(event: &EventEnum<'_>) -> TokenStream {
         impl #crate_path::Event for #ident {
             #identity
             #tags
+            #fields
             #encode
             #decode
         }

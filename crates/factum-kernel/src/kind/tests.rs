@@ -140,6 +140,10 @@ fn every_error_of_an_aggregate_tells_its_kind_through_a_transparent_error() {
         } => Invalid,
         EncodeError::Tag(_) = no_tag().into() => Invalid,
         EncodeError::NotReadable(_) = EncodeError::NotReadable(undecoded()) => Invalid,
+        EncodeError::Changed { .. } = EncodeError::Changed {
+            name: EventName::from_static("account.opened"),
+            field: "owner",
+        } => Invalid,
         EncodeError::MatchesNothing = EncodeError::MatchesNothing => Invalid,
     });
     kinds!(ExecuteError<No> {

@@ -12,6 +12,7 @@ mod execution;
 mod faults;
 mod loading;
 mod model;
+mod read_back;
 mod restored;
 mod snapshot;
 mod subscription;

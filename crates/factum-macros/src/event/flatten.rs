@@ -69,6 +69,8 @@ fn implementation(ident: &Ident, crate_path: &Path, inner: &[(&Ident, &Type)]) -
     let queries = queries(crate_path, inner);
     let coding = coding(crate_path, inner);
     constant(&quote! {
+        use #crate_path::__private::serde as __serde;
+
         #[automatically_derived]
         impl #crate_path::Event for #ident {
             #queries
@@ -105,7 +107,7 @@ fn queries(crate_path: &Path, inner: &[(&Ident, &Type)]) -> TokenStream {
     }
 }
 
-/// `tags`, `encode` and `decode`.
+/// `tags`, `fields`, `encode` and `decode`.
 fn coding(crate_path: &Path, inner: &[(&Ident, &Type)]) -> TokenStream {
     let (idents, types): (Vec<_>, Vec<_>) = inner.iter().copied().unzip();
     quote! {
@@ -115,6 +117,19 @@ fn coding(crate_path: &Path, inner: &[(&Ident, &Type)]) -> TokenStream {
         ) -> ::core::result::Result<(), #crate_path::InvalidTag> {
             match self {
                 #(Self::#idents(__inner) => <#types as #crate_path::Event>::tags(__inner, __out),)*
+            }
+        }
+
+        fn fields<__S: __serde::Serializer>(
+            &self,
+            __serializer: __S,
+        ) -> ::core::result::Result<__S::Ok, __S::Error> {
+            match self {
+                #(
+                    Self::#idents(__inner) => {
+                        <#types as #crate_path::Event>::fields(__inner, __serializer)
+                    }
+                )*
             }
         }
 

@@ -63,6 +63,18 @@ pub(super) fn borrowed(event: &EventEnum<'_>) -> TokenStream {
     }
 }
 
+/// `Event::fields`.
+pub(super) fn fields_method() -> TokenStream {
+    quote! {
+        fn fields<__S: __serde::Serializer>(
+            &self,
+            __serializer: __S,
+        ) -> ::core::result::Result<__S::Ok, __S::Error> {
+            __serde::Serialize::serialize(&__Fields(self), __serializer)
+        }
+    }
+}
+
 /// `Event::encode`.
 pub(super) fn encode_method(event: &EventEnum<'_>) -> TokenStream {
     let EventEnum { crate_path, codec, .. } = event;

@@ -167,6 +167,10 @@ impl Event for Forgetful {
         Ok(())
     }
 
+    fn fields<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_unit()
+    }
+
     fn encode(&self, _: &mut bytes::BytesMut) -> Result<Content, CodecError> {
         Ok(Content::Cbor)
     }
