@@ -217,10 +217,10 @@ impl AppendBatch {
 /// The version of the stream after each write of a batch, in the order of the writes. It
 /// dereferences to a slice, and needs no allocation for a single write.
 #[derive(Clone)]
-pub struct Versions(Kept);
+pub struct Versions(Repr);
 
 #[derive(Clone)]
-enum Kept {
+enum Repr {
     One(StreamVersion),
     Many(Vec<StreamVersion>),
 }
@@ -230,15 +230,15 @@ impl Deref for Versions {
 
     fn deref(&self) -> &[StreamVersion] {
         match &self.0 {
-            Kept::One(version) => std::slice::from_ref(version),
-            Kept::Many(versions) => versions,
+            Repr::One(version) => std::slice::from_ref(version),
+            Repr::Many(versions) => versions,
         }
     }
 }
 
 impl From<Vec<StreamVersion>> for Versions {
     fn from(versions: Vec<StreamVersion>) -> Self {
-        Self(Kept::Many(versions))
+        Self(Repr::Many(versions))
     }
 }
 
@@ -246,9 +246,9 @@ impl FromIterator<StreamVersion> for Versions {
     fn from_iter<I: IntoIterator<Item = StreamVersion>>(versions: I) -> Self {
         let mut versions = versions.into_iter();
         Self(match (versions.next(), versions.next()) {
-            (Some(only), None) => Kept::One(only),
+            (Some(only), None) => Repr::One(only),
             (first, second) => {
-                Kept::Many(first.into_iter().chain(second).chain(versions).collect())
+                Repr::Many(first.into_iter().chain(second).chain(versions).collect())
             }
         })
     }

@@ -114,7 +114,8 @@ impl Codec for Json {
         serde_json::from_slice(bytes).map_err(CodecError::new)
     }
 
-    // UUIDs and times have a form for people, and deserialise it only from a format for people.
+    // In JSON, UUIDs and times are text. Only a human-readable format such as JSON deserialises
+    // them from text.
     fn from_value<T: DeserializeOwned>(value: &Value) -> Result<T, CodecError> {
         let value = serde_json::to_value(value).map_err(CodecError::new)?;
         serde_json::from_value(value).map_err(CodecError::new)

@@ -161,7 +161,7 @@ impl AppendError {
         }
     }
 
-    /// The kind of the store's error; `None` unless the variant is `Store`, where nothing was
+    /// The kind of the store's error if the variant is `Store`, which means that nothing was
     /// stored.
     pub fn store_kind(&self) -> Option<StoreErrorKind> {
         match self {

@@ -134,7 +134,7 @@ impl<A: Aggregate> Loaded<A> {
     }
 }
 
-/// The fields of the event that is stored last which its header needs.
+/// The fields of the last event of a batch that its header will hold.
 #[derive(Clone, Copy)]
 pub(crate) struct Last {
     id: EventId,
@@ -181,8 +181,8 @@ async fn load_from_snapshot<A: Aggregate>(
         let query = ReadQuery::stream(stream.clone()).from(ReadFrom::Version(found.header.version));
         let page = kernel.events().read(query).await?;
         if !fits(&found.header, &page) {
-            // The snapshot is of a log that no longer exists. Left there, it would hide newer ones
-            // forever.
+            // The snapshot is from a log that no longer exists. If it stayed, every load would find
+            // it before the snapshots of this log.
             snapshots.discard(&found).await;
         } else if stands_without_snapshot::<A>(kernel, stream, &page).await? {
             snapshots.stats().count_used();

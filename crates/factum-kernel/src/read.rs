@@ -23,7 +23,7 @@ pub const PAGE_BYTES_MAX: usize = 16 << 20;
 /// The set of events that a read returns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Scope {
-    /// All events, those of the framework included.
+    /// All events, system events included.
     Log,
     /// The events of one stream.
     Stream(StreamId),

@@ -96,8 +96,8 @@ impl Page {
 /// A whole read, page after page, up to the head that the last page saw. A forward read of the
 /// whole log is checked for holes.
 ///
-/// It is a [`Stream`] too. A read of the whole log or of a query leaves out the events of the
-/// framework (categories that begin with `$`), unless [`with_system`](Self::with_system) is set.
+/// It is a [`Stream`] too. A read of the whole log or of a query leaves out system events
+/// (categories that begin with `$`), unless [`with_system`](Self::with_system) is set.
 ///
 /// ```
 /// use factum_kernel::{ReadLog, ReadQuery};
@@ -142,7 +142,7 @@ impl ReadLog {
         Self { store, query, is_done: false, with_system: false, expected, buffer, pending }
     }
 
-    /// Includes the events of the framework.
+    /// Includes system events.
     pub fn with_system(mut self) -> Self {
         self.with_system = true;
         self
@@ -194,7 +194,7 @@ fn first_expected(from: ReadFrom, page: &Page) -> Option<Position> {
     }
 }
 
-/// True if a read of this scope leaves out the events of the framework by default.
+/// True if a read of this scope leaves out system events by default.
 pub(crate) fn hides_system(scope: &Scope) -> bool {
     matches!(scope, Scope::Log | Scope::Query(_))
 }

@@ -165,7 +165,7 @@ impl RecordedEvent {
         Self { header, layout, body: body.freeze() }
     }
 
-    /// The part of fixed size.
+    /// The header, which has a fixed size.
     pub fn header(&self) -> &EventHeader {
         &self.header
     }

@@ -19,9 +19,9 @@ pub struct RetryPolicy {
     /// The most times that an execution repeats a batch whose outcome is unknown, or a request that
     /// found the store unavailable.
     pub repeats_max: u32,
-    /// The longest first pause. Each later pause may be twice as long as the one before.
+    /// The upper bound of the first pause. It doubles with each further attempt.
     pub pause_min: Duration,
-    /// The longest pause.
+    /// The upper bound of every pause.
     pub pause_max: Duration,
 }
 

@@ -160,7 +160,7 @@ impl<A> Snapshots<A> {
         &self.stats
     }
 
-    /// Walks over the snapshots of a stream, the newest first.
+    /// A walk over the snapshots of a stream, the newest first.
     pub(crate) fn newest_first<'s>(&'s self, stream: &StreamId) -> Walk<'s, A> {
         Walk { snapshots: self, rest: Some(KeyRange::prefix(prefix(stream))) }
     }
@@ -295,8 +295,8 @@ impl<A> Walk<'_, A> {
     }
 }
 
-/// Stream ids hold no control characters, so no stream's prefix is a prefix of another stream's
-/// keys.
+/// The prefix of a stream's keys. It ends with a zero byte, which no stream id holds, so no other
+/// stream's keys begin with it.
 fn prefix(stream: &StreamId) -> Bytes {
     format!("$snapshot/{stream}\0").into()
 }

@@ -32,8 +32,8 @@ fn invalid(text: impl fmt::Display, reason: &'static str) -> InvalidStreamId {
 /// The name that all streams of one kind share: letters, digits, `_` and `.`, at most
 /// [`CATEGORY_BYTES_MAX`] bytes.
 ///
-/// A leading `$` marks the categories of the framework; only [`Category::system`] and
-/// [`Category::parse`] make those.
+/// A leading `$` marks system categories, which belong to the framework; only [`Category::system`]
+/// and [`Category::parse`] make those.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Category(Arc<str>);
 
@@ -46,7 +46,7 @@ impl Category {
         check_category(name).map(|()| Self(name.into()))
     }
 
-    /// A category of the framework: `$` and the name. Readers leave it out unless they ask for it.
+    /// A system category: `$` and the name. Readers leave it out unless they ask for it.
     ///
     /// # Errors
     /// The same as [`Category::new`].
@@ -63,12 +63,12 @@ impl Category {
         check_category(text.strip_prefix('$').unwrap_or(text)).map(|()| Self(text.into()))
     }
 
-    /// The name, with the `$` of a category of the framework.
+    /// The name, with the `$` of a system category.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// True for a category of the framework.
+    /// True for a system category.
     pub fn is_system(&self) -> bool {
         self.0.starts_with('$')
     }
@@ -143,7 +143,7 @@ impl StreamId {
         StreamRef { text: &self.text, category_len: self.category_len }
     }
 
-    /// True for a stream of the framework.
+    /// True for a stream in a system category.
     pub fn is_system(&self) -> bool {
         self.text.starts_with('$')
     }
@@ -152,7 +152,7 @@ impl StreamId {
 impl FromStr for StreamId {
     type Err = InvalidStreamId;
 
-    /// Parses an id that was stored or typed. A category of the framework is allowed.
+    /// Parses an id that was stored or typed. A system category is allowed.
     fn from_str(text: &str) -> Result<Self, InvalidStreamId> {
         let (category, key) =
             text.split_once('-').ok_or_else(|| invalid(text, "no '-' between category and key"))?;
@@ -193,7 +193,7 @@ impl<'a> StreamRef<'a> {
         &self.text[usize::from(self.category_len) + 1..]
     }
 
-    /// True for a stream of the framework.
+    /// True for a stream in a system category.
     pub fn is_system(self) -> bool {
         self.text.starts_with('$')
     }

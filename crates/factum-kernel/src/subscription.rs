@@ -54,8 +54,8 @@ pub enum SubscribeFrom {
 /// seen. If a restored log differs only after that event, as may happen in a read of one category,
 /// only its lineage shows the difference.
 ///
-/// It is a [`Stream`] too. A subscription to the whole log or to a query leaves out the events of
-/// the framework, unless [`with_system`](Self::with_system) is set. An error ends it.
+/// It is a [`Stream`] too. A subscription to the whole log or to a query leaves out system events,
+/// unless [`with_system`](Self::with_system) is set. An error ends it.
 ///
 /// ```
 /// use factum_kernel::{Scope, SubscribeFrom, Subscription};
@@ -116,7 +116,7 @@ impl Subscription {
         self.checkpoint
     }
 
-    /// Includes the events of the framework.
+    /// Includes system events.
     pub fn with_system(mut self) -> Self {
         if let Some(reader) = &mut self.reader {
             reader.with_system = true;
@@ -230,9 +230,9 @@ impl SubscriptionPages {
         self.reader.try_page().await
     }
 
-    /// The checkpoint of the last scanned event: the last event of the pages, those of the
-    /// framework included, or a later event outside the scope. It is at most 1,000 positions before
-    /// the last page's `scanned_through`, unless those positions are erased.
+    /// The checkpoint of the last scanned event: the last event of the pages, system events
+    /// included, or a later event outside the scope. It is at most 1,000 positions before the last
+    /// page's `scanned_through`, unless those positions are erased.
     pub fn checkpoint(&self) -> Option<Checkpoint> {
         self.reader.cursor.last
     }
