@@ -145,9 +145,8 @@ pub(crate) struct DemoArgs {
 
 /// Print events, one per line
 ///
-/// Reading creates no store and writes to none, so it may run beside a program that writes. The
-/// framework's own events are left out of the whole log and of reads by tag or type, unless
-/// --system is given.
+/// Reading creates no store and writes to none, so it may run beside a program that writes. Reads
+/// of the whole log and reads by tag or type leave out system events, unless --system is given.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 JSON, one line per event: position, version, stream, type, schema_version, content, id, recorded_at,
@@ -198,7 +197,7 @@ pub(crate) struct ReadArgs {
     /// At the end wait for new events, until Ctrl-C (exit code 130), SIGTERM (143) or the limit
     #[arg(long, short)]
     pub(crate) follow: bool,
-    /// Include the framework's own events, whose categories begin with $
+    /// Include system events, whose categories begin with $
     #[arg(long)]
     pub(crate) system: bool,
 }

@@ -123,8 +123,8 @@ async fn live_on(work: &Work, args: &DemoArgs, found: Found) -> Result<Lived, Fa
         accounts: args.accounts,
         commands: args.commands,
         start: found.start,
-        // The month ends no later than now: the times in the log must not be ahead of an
-        // application that opens it later.
+        // The month ends now, not later: the times in the log must not be ahead of the clock of an
+        // application that opens it afterwards.
         end: SystemClock.now().max(found.start),
     });
     let progress = Arc::new(Progress::start(work.notes, "demo", "command", args.commands));

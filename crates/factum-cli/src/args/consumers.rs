@@ -41,8 +41,8 @@ pub(crate) struct ConsumersArgs {
 ///
 /// Use this when a consumer has stopped because the log is not the one in which its checkpoint was
 /// made, for instance after a backup was restored: choose a position that both logs share. The
-/// consumer handles the events after it again. Documents keep their content, so a projection that
-/// adds up is better reset; an in-memory model is built again, whatever the position. Events that
+/// consumer handles the events after it again. Documents keep their content, so reset a projection
+/// that keeps sums instead; an in-memory model is built again, whatever the position. Events that
 /// were parked after the position are no longer parked.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\

@@ -56,7 +56,7 @@ pub(crate) struct Brief {
     pub(crate) accounts: u64,
     /// The number of wishes in all.
     pub(crate) commands: u64,
-    /// The begin of the month.
+    /// The beginning of the month.
     pub(crate) start: Timestamp,
     /// The end of the month.
     pub(crate) end: Timestamp,
