@@ -13,7 +13,7 @@
 //! | what depends on time or chance | [`VirtualClock`], [`SeededIds`] |
 //! | what is answered where there is no runtime | [`drive`](drive()) |
 //!
-//! All examples are of one sample domain, the [`bank`].
+//! All examples use one sample domain, the [`bank`].
 //!
 //! ```
 //! use factum_testing::{bank::{Account, AccountCommand, AccountEvent, AccountRejection}, given};
@@ -42,8 +42,8 @@ mod faulty;
 mod forward;
 mod history;
 
-mod outlook;
 mod pair;
+mod precheck;
 mod process;
 mod scan;
 
@@ -61,7 +61,7 @@ pub use history::{
     Attempt, Delivery, History, Reader, Recipient, RecordingStore, Summary, Violation,
 };
 pub use id::SeededIds;
-pub use outlook::assert_looks_ahead;
 pub use pair::{PairWriter, Pairs};
+pub use precheck::assert_prechecks;
 pub use process::{ChildProcess, ChildTest, Told, tell};
 pub use scan::{check_log, pages, positions};

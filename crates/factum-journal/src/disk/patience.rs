@@ -1,21 +1,21 @@
-//! Reading where nobody may wait for the disk: on a thread that other tasks need.
+//! Reads that must not wait for the disk, because they run on a thread that other tasks need.
 //!
-//! What the system's memory holds is read at once, which is most of what is ever asked; at the
-//! first byte that it does not hold, the work is given up, to be done where waiting does no harm.
+//! Most reads find their bytes in the system's memory, and need no wait. At the first byte that is
+//! not there, the work is given up; the caller repeats it on a thread that may wait.
 
 use std::{cell::Cell, io};
 
-/// What may be read without a pause, in bytes; decoding it takes half a millisecond. A page of the
-/// default size is half of it, and reading goes a little beyond its end.
+/// The most bytes that such work may read; decoding them takes half a millisecond. A page of the
+/// default size is half of it, and reading goes a little beyond the page's end.
 const BYTES_MAX: usize = 2 << 20;
 
 #[derive(Debug, Clone, Copy)]
 enum Patience {
     /// A read may wait.
     Waits,
-    /// It may not, and so much may be read in all.
+    /// A read must not wait. The number is the bytes that the work may still read.
     Hurries(usize),
-    /// It would have had to.
+    /// A read would have waited, and the work was given up.
     GaveUp,
 }
 
@@ -23,9 +23,9 @@ thread_local! {
     static PATIENCE: Cell<Patience> = const { Cell::new(Patience::Waits) };
 }
 
-/// Does some work whose reads of files must not wait; `None` if one would have had to.
+/// Does work whose reads of files must not wait; `None` if a read would have waited.
 pub(crate) fn without_waiting<T>(work: impl FnOnce() -> T) -> Option<T> {
-    /// Also when the work panics.
+    /// Resets the state, also when the work panics.
     struct Reset;
     impl Drop for Reset {
         fn drop(&mut self) {
@@ -38,18 +38,18 @@ pub(crate) fn without_waiting<T>(work: impl FnOnce() -> T) -> Option<T> {
     (!matches!(PATIENCE.get(), Patience::GaveUp)).then_some(done)
 }
 
-/// How a read is to be done.
+/// The way in which a read is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Way {
-    /// It may wait for the disk.
+    /// The read may wait for the disk.
     Waiting,
-    /// It must fail instead; see [`give_up`].
+    /// The read must fail instead of waiting; see [`give_up`].
     Hurrying,
-    /// Not at all: the work was given up.
+    /// The read must not be done: the work was given up.
     None,
 }
 
-/// How a read of so many bytes is to be done.
+/// The way in which a read of this many bytes is done.
 pub(super) fn way(bytes: usize) -> Way {
     match PATIENCE.get() {
         Patience::Waits => Way::Waiting,
@@ -67,10 +67,11 @@ pub(super) fn way(bytes: usize) -> Way {
     }
 }
 
-/// Says that something was done without reading that takes as long as reading so many bytes.
+/// Counts work without reads against the limit. `bytes`: the number of bytes that could be read in
+/// the same time.
 ///
 /// # Errors
-/// It must not be done here: the work was given up.
+/// The work was given up, and must not go on here.
 pub(crate) fn spend(bytes: usize) -> io::Result<()> {
     match way(bytes) {
         Way::Waiting | Way::Hurrying => Ok(()),
@@ -78,7 +79,8 @@ pub(crate) fn spend(bytes: usize) -> io::Result<()> {
     }
 }
 
-/// Gives the work up: a read would wait, or failed, which is for the one who may wait to tell.
+/// Gives the work up, because a read would wait or has failed. The repetition that may wait reports
+/// the error.
 pub(super) fn give_up() {
     PATIENCE.set(Patience::GaveUp);
 }

@@ -15,7 +15,7 @@ fn journal() -> tempfile::TempDir {
     folder
 }
 
-/// A child process has them from its beginning until its program is loaded.
+/// A child process has such copies from its start until its program is loaded.
 #[test]
 fn copies_of_its_descriptors_do_not_keep_a_lock() {
     let folder = journal();
@@ -53,7 +53,7 @@ fn a_handle_that_outlived_its_lock_says_nothing_of_the_next() {
     assert!(take(&folder).unwrap_err().to_string().contains("open in another"));
 }
 
-/// What an older version holds while it writes.
+/// An older version locks only this file while it writes.
 #[test]
 fn a_locked_file_is_respected_as_the_folder_is() {
     let folder = journal();
@@ -72,7 +72,7 @@ fn a_locked_file_is_respected_as_the_folder_is() {
     take(&folder).unwrap();
 }
 
-/// It may be older than a power cut.
+/// The recorded end may be older than a power cut.
 #[test]
 fn readers_do_not_take_what_was_said_before_for_the_word_of_a_writer_that_comes() {
     let folder = journal();
@@ -81,7 +81,7 @@ fn readers_do_not_take_what_was_said_before_for_the_word_of_a_writer_that_comes(
     assert_eq!(Told::read(&log).unwrap().of_writer(), Some((1, 512)));
     let _lock = take(&folder).unwrap();
     let told = Told::read(&log).unwrap();
-    // It stays, as what must be there at least.
+    // The recorded end stays, as the least that must be there.
     assert_eq!((told.of_writer(), told.reach()), (None, Some((1, 512))));
 }
 
