@@ -90,8 +90,8 @@ pub(super) fn owned(variant: &Variant<'_>, ident: &Ident) -> TokenStream {
     }
 }
 
-/// A map without entries, which serde would not write for a variant without fields: one day the
-/// variant may get fields with a default.
+/// A map without entries. serde would not write it for a variant without fields, but a later
+/// version of the variant may have fields with a default.
 fn no_fields() -> TokenStream {
     quote! {
         fn __no_fields<__S: __serde::Serializer>(
@@ -113,7 +113,7 @@ fn has_no_fields(variant: &Variant<'_>) -> bool {
 fn wire_variant(variant: &Variant<'_>, enum_ident: &Ident) -> TokenStream {
     let ident = variant.ident;
     if has_no_fields(variant) {
-        // The shape is the user's, for the patterns that serde writes.
+        // The variant keeps its shape, for the patterns that serde generates.
         let fields = variant.fields;
         return quote!(#[serde(serialize_with = "__no_fields")] #ident #fields);
     }
@@ -141,7 +141,7 @@ fn is_serde(attribute: &Attribute) -> bool {
     attribute.path().is_ident("serde")
 }
 
-/// A type that means the same outside of the user's enum: `Self` by its name.
+/// A type with the same meaning outside of the user's enum: `Self` is replaced by its name.
 fn named_self(tokens: TokenStream, ident: &Ident) -> TokenStream {
     let named = |token| match token {
         TokenTree::Ident(word) if word == "Self" => {
