@@ -31,7 +31,7 @@ impl Frame<'_> {
     }
 }
 
-/// Whether the checksum is computed and compared.
+/// The use of a checksum: computed and compared, or not.
 ///
 /// An engine that checks its own pages needs none on every event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -89,7 +89,7 @@ impl Store {
             Self::Sqlite => "WAL, synchronous=FULL, its own group commit",
             Self::Floor => "one write + one fdatasync per group, one thread, zero-written file",
             Self::Growing => "one write + one fdatasync per group, one thread, growing file",
-            Self::Channel => "the floor behind a bounded channel, answers by oneshot",
+            Self::Channel => "the floor with a bounded channel before it, answers by oneshot",
             Self::Umadb | Self::UmadbCached => {
                 "fdatasync of pages, then of the header, its own group commit"
             }

@@ -93,7 +93,7 @@ impl GroupPlan<'_> {
         }
         assert_eq!(answered, self.head, "every planned event is answered for");
         let last = self.events.last().map_or(end.head, |planned| planned.header.position);
-        assert_eq!(last, self.head, "positions go on behind the head");
+        assert_eq!(last, self.head, "positions go on after the head");
         debug_assert!(self.is_gapless(end), "positions and versions are gapless");
     }
 

@@ -99,7 +99,7 @@ impl Registry {
         if self.is_address(url_or_path) && !Path::new(url_or_path).exists() {
             return Err(StoreError::invalid(
                 "a store on a server is named by a URL that begins with its kind, such as \
-                 postgres://user@host/database; percent-encode what is special in the password",
+                 postgres://user@host/database; percent-encode special characters in the password",
             ));
         }
         check_home(url_or_path)?;

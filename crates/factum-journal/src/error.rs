@@ -73,7 +73,8 @@ pub(crate) fn damaged(what: impl fmt::Display, segment: u64, offset: u64) -> Sto
 /// The error for a damaged file of the index. The log is whole, so the file can be rebuilt.
 pub(crate) fn damaged_index(name: &str, offset: u64) -> StoreError {
     StoreError::corrupt(format!(
-        "a file of the index is damaged, remove it and open the store again, which rebuilds it from the log: file={name} offset={offset}"
+        "a file of the index is damaged, remove it and open the store again, which rebuilds it \
+        from the log: file={name} offset={offset}"
     ))
 }
 

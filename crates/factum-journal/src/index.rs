@@ -210,7 +210,8 @@ fn check_runless(sealed: &[SegmentHeader], active: &SegmentHeader) -> Result<(),
         return Ok(());
     }
     Err(StoreError::unavailable(format!(
-        "the index of a part of the journal is missing, open the journal for writing once, which rebuilds it: first={} segments={count} bytes={bytes} max={RUNLESS_BYTES_MAX}",
+        "the index of a part of the journal is missing, open the journal for writing once, which \
+        rebuilds it: first={} segments={count} bytes={bytes} max={RUNLESS_BYTES_MAX}",
         sealed[0].first
     )))
 }

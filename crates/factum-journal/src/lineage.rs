@@ -48,7 +48,8 @@ pub(crate) fn renewed(top: &dyn Files) -> Result<Option<Lineage>, StoreError> {
         Err(e) => Err(error::disk("reading the lineage", LINEAGE, e)),
         Ok(bytes) => decode(&bytes).map(Some).ok_or_else(|| {
             StoreError::corrupt(format!(
-                "the file of the journal's lineage is damaged; renew the lineage and start the consumers from the beginning: file={LINEAGE}"
+                "the file of the journal's lineage is damaged; renew the lineage and start the \
+                consumers from the beginning: file={LINEAGE}"
             ))
         }),
     }

@@ -71,7 +71,8 @@ impl Told {
         match self.opening {
             FAILED => Ok(self.reach),
             DOUBTFUL => Err(StoreError::unavailable(
-                "a sync failed when the journal was last opened, so its durable end is not known; open it for writing first",
+                "a sync failed when the journal was last opened, so its durable end is not \
+                known; open it for writing first",
             )),
             _ => Ok(None),
         }

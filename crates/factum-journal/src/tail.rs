@@ -316,8 +316,8 @@ impl LogTail {
         Ok(())
     }
 
-    /// Removes a frame that may be in the file in part: overwrites it with zeros. If that fails,
-    /// the log accepts nothing any more.
+    /// Overwrites with zeros a frame that may have been written in part. If that fails, the log
+    /// accepts nothing any more.
     fn take_back(&mut self, len: usize, error: StoreError) -> TailError {
         let file = self.segment.file.clone();
         // The file may have grown by only a part of the frame. Zeros after that part would grow it.

@@ -82,7 +82,7 @@ pub(crate) enum Misuse<'a> {
     UpcastTwice(u32),
 
     #[error(
-        "`{name}` is what `{variant}` is stored as, put #[event(upcast(from = .., with = ..))] on \
+        "`{name}` is the stored name of `{variant}`, put #[event(upcast(from = .., with = ..))] on \
          that variant"
     )]
     UpcastOfPresent { name: &'a str, variant: &'a str },
@@ -93,7 +93,7 @@ pub(crate) enum Misuse<'a> {
     )]
     SkippedPayload,
 
-    #[error("write `tag` or `tag = \"..\"`, and `, hashed` behind it to store only a keyed hash")]
+    #[error("write `tag` or `tag = \"..\"`, and `, hashed` after it to store only a keyed hash")]
     TagForm,
 
     #[error("an unnamed field gives its tag no name, set one with #[event(tag = \"..\")]")]
@@ -109,8 +109,8 @@ pub(crate) enum Misuse<'a> {
     HashedWithoutTag,
 
     #[error(
-        "`{0}` can't stand beside `flatten`, whose events are those of the inner enums; move it to \
-         the inner enum"
+        "`{0}` can't be combined with `flatten`, whose events are those of the inner enums; \
+         move it to the inner enum"
     )]
     BesideFlatten(&'a str),
 

@@ -75,7 +75,7 @@ impl Commit for Committer {
         let mut rounds_left = 2 * batches.len() + 2;
         while !pending.is_empty() {
             if rounds_left == 0 {
-                let text = "a group of appends does not come to its end, report this";
+                let text = "a group of appends does not end, report this";
                 self.give_up(
                     &pending,
                     &mut outcomes,
@@ -167,7 +167,7 @@ impl Committer {
             // A pooler did this. What this connection knows is about another server.
             self.session.leave();
             return Err(CommitError::Unknown(StoreError::unavailable(format!(
-                "another server answers than before, try again: {}",
+                "another server answered than before, try again: {}",
                 self.session.place()
             ))));
         }

@@ -114,7 +114,7 @@ pub(crate) fn write_error(error: CommitError) -> WriteError {
 
 /// The error for a row whose shape the schema's functions never give.
 pub(crate) fn strange(error: Error) -> StoreError {
-    StoreError::corrupt("a function of the log answered otherwise than it should, restore it")
+    StoreError::corrupt("a function of the log gave a wrong answer, restore it")
         .with_source(echo(&error))
 }
 

@@ -107,7 +107,7 @@ impl RoleName {
         }
         if ["public", "none"].contains(&text) {
             return Err(StoreError::invalid(format!(
-                "this is no role but PostgreSQL's word for all or none, name a role: role={text}"
+                "this is not a role but PostgreSQL's word for all or none, name a role: role={text}"
             )));
         }
         Ok(Self(text.into()))

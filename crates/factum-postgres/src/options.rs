@@ -163,7 +163,7 @@ impl PostgresOptions {
         url.allow_options(&[OWN, DRIVER].concat())?;
         if !url.path().starts_with("//") || url.path().matches('@').count() > 1 {
             return Err(StoreError::invalid(format!(
-                "the URL is to be postgres://user:password@host/database, with %40 for an @ in the \
+                "write the URL as postgres://user:password@host/database, with %40 for an @ in the \
                  user or the password: url={url}"
             )));
         }
@@ -172,8 +172,8 @@ impl PostgresOptions {
         let text = format!("postgres:{}?{}", url.path(), given.join("&"));
         let config = text.parse::<Config>().map_err(|e| {
             let text = format!(
-                "the URL is not one that PostgreSQL's clients read, percent-encode what is special \
-                 in the user and the password: url={url}"
+                "the URL is not one that PostgreSQL's clients read, percent-encode special \
+                 characters in the user and the password: url={url}"
             );
             StoreError::invalid(text).with_source(e)
         })?;

@@ -76,7 +76,7 @@ struct Server {
 pub(crate) struct Found {
     /// True if a commit is on the disk when it is acknowledged.
     pub(crate) is_durable: bool,
-    /// What was done to the tables and functions.
+    /// The work that was done on the tables and functions.
     applied: Applied,
 }
 

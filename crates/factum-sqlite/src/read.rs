@@ -71,7 +71,9 @@ fn check_scope(query: &ReadQuery, page: &Page) -> Result<()> {
         };
         if !is_meant {
             let position = event.position();
-            return Err(Fault::Damage(format!("an index leads astray: position={position}")));
+            return Err(Fault::Damage(format!(
+                "an index leads to a wrong event: position={position}"
+            )));
         }
     }
     Ok(())
@@ -109,7 +111,7 @@ fn log_page(
     let erased_numbers = erased.iter().map(|range| (range.first.value(), range.last.value()));
     let missing = passed.missing(through.value());
     if !erased_numbers.eq(missing.iter().copied()) {
-        let message = format!("events are missing that nobody erased: through={through}");
+        let message = format!("events are missing that were not erased: through={through}");
         return Err(Fault::Damage(message));
     }
     Ok((erased, stopped_at))
@@ -150,7 +152,8 @@ fn stream_page(
         (None, Direction::Backward) => first,
     };
     if !passed.missing(through).is_empty() {
-        let message = format!("events of a stream are missing that nobody erased: stream={stream}");
+        let message =
+            format!("events of a stream are missing that were not erased: stream={stream}");
         return Err(Fault::Damage(message));
     }
     Ok((entry.bounds, stopped_at))

@@ -1,4 +1,4 @@
-//! Repeatable randomness: one small generator behind everything that takes a seed.
+//! Repeatable randomness: one small generator for everything that takes a seed.
 
 /// SplitMix64 (Steele, Lea, Flood 2014) is tiny. Within one source no output comes twice, because
 /// the output is a bijection of a counter.

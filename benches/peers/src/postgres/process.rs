@@ -74,9 +74,9 @@ pub(crate) fn serve_writers(runtime: &Runtime, job: &Job, mut writers: impl Writ
     runtime.block_on(writers.warm_up());
     println!("{READY}");
     let mut line = String::new();
-    io::stdin().read_line(&mut line).expect("whoever started this process tells it to begin");
+    io::stdin().read_line(&mut line).expect("the starting process signals the beginning");
     if line.trim() != GO {
-        return; // Whoever started it is gone.
+        return; // The process that started it is gone.
     }
     let groups_before = writers.groups();
     let Measured { events, time, latencies } =

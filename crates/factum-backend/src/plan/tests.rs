@@ -479,7 +479,7 @@ fn a_repeated_batch_whose_events_may_be_erased_is_refused() {
         let plan = plan_group([&batch], end, &mut Truncated(Log::default())).unwrap();
         short(&plan.outcomes[0])
     };
-    assert_eq!(outcome(write(1, exact(2), &[1]).repeated()), "!", "nobody can tell");
+    assert_eq!(outcome(write(1, exact(2), &[1]).repeated()), "!", "it may have been stored");
     assert_eq!(outcome(write(1, exact(2), &[1])), "v4", "a first attempt conflicts");
     assert_eq!(outcome(write(1, exact(3), &[1]).repeated()), "v4", "version 4 is there to see");
     assert_eq!(outcome(write(1, exact(4), &[1]).repeated()), "+5..5");

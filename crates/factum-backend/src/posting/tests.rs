@@ -70,7 +70,7 @@ fn walk(query: &Query, direction: Direction, budget: usize) -> (Vec<u64>, usize,
                 at = on(position);
             }
             Candidate::Paused(position) => {
-                assert_ne!(position, at, "a pause that is no step would go on for ever");
+                assert_ne!(position, at, "a pause without progress would go on forever");
                 (at, left, pauses) = (position, budget, pauses + 1);
                 matches = begin(at);
             }

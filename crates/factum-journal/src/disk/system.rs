@@ -235,7 +235,7 @@ mod tests {
         assert_eq!(without_waiting(read), Some(Some(4_096)));
         fadvise(&made, 0, None, Advice::DontNeed).unwrap();
         if !lies_in_memory(&made) {
-            assert_eq!(without_waiting(read), None, "the disk would have to be asked");
+            assert_eq!(without_waiting(read), None, "the disk would have to be read");
         }
         assert_eq!(read(), Some(4_096), "who may wait gets it");
         assert_eq!(without_waiting(read), Some(Some(4_096)), "and then it is in memory");

@@ -261,7 +261,8 @@ fn at_read(folder: &Folder, error: io::Error) -> StoreError {
 /// The error for an order that no process takes.
 fn nobody(folder: &Folder) -> StoreError {
     StoreError::unavailable(format!(
-        "the process that has the journal open takes no orders, it may hang, have ended, or be of an older version: path={}",
+        "the process that has the journal open takes no orders, it may hang, have ended, or be \
+        of an older version: path={}",
         folder.path().display()
     ))
 }

@@ -80,7 +80,8 @@ struct State {
     has_writer: bool,
 }
 
-/// Names that change together, and the files that they refer to then.
+/// A change of names that happens as a whole: each name, and the file that it refers to afterwards;
+/// `None` if the name is removed.
 type Change = Vec<(String, Option<usize>)>;
 
 #[derive(Debug, Default, Clone)]

@@ -135,7 +135,7 @@ fn check(world: &World, held: &Held, cut: Option<u64>) -> (u64, u64) {
     }
     if left.len() < held.all.len() {
         let renewed = lineage::renewed(&*world.disk.top()).unwrap();
-        assert!(renewed.is_some(), "positions are given again, and nobody can tell");
+        assert!(renewed.is_some(), "positions are given again without a new lineage");
     } else if lineage::renewed(&*world.disk.top()).unwrap().is_none() {
         assert!(left == held.left, "erased events came back");
     }

@@ -62,7 +62,7 @@ fn walk(
                 at = if direction == Direction::Forward { position + 1 } else { position - 1 };
             }
             Candidate::Paused(position) => {
-                assert_ne!(position, at, "a pause that is no step would go on for ever");
+                assert_ne!(position, at, "a pause without progress would go on forever");
                 (at, looks, pauses) = (position, budget, pauses + 1);
                 walk = begin(at);
             }

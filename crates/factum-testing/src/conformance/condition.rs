@@ -153,7 +153,7 @@ pub(crate) async fn one_of_sixteen_claims_a_tag(bench: Bench) -> CaseResult {
             match outcome {
                 Ok(_) => {}
                 Err(AppendError::ConditionFailed { condition: 0, position }) => {
-                    ensure_eq!(Some(position), won, "position that a loser is told");
+                    ensure_eq!(Some(position), won, "the position in a loser's error");
                 }
                 Err(other) => return Err(Stop::failed(format!("a loser was told {other:?}"))),
             }

@@ -50,7 +50,7 @@ pub(crate) async fn one_of_sixteen_rivals_wins(bench: Bench) -> CaseResult {
             match outcome {
                 Ok(won) => ensure_eq!(won.first.value(), round + 1, "the winner's position"),
                 Err(AppendError::Conflict(lost)) => {
-                    ensure_eq!(lost.actual.value(), round + 1, "the version that losers are told");
+                    ensure_eq!(lost.actual.value(), round + 1, "the version in the losers' errors");
                 }
                 Err(other) => return Err(Stop::failed(format!("a loser was told {other:?}"))),
             }

@@ -9,7 +9,7 @@ use factum_kernel::{
 use super::{Reader, Records, Summary, Tried, Violation};
 use crate::scope::in_scope;
 
-/// The log, by the pages.
+/// The content of the log, collected from its pages.
 struct Found<'a> {
     by_position: BTreeMap<Position, &'a RecordedEvent>,
     by_id: HashMap<EventId, &'a RecordedEvent>,

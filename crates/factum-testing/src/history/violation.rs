@@ -44,7 +44,7 @@ pub enum Violation {
          position={position} id={id}"
     )]
     Altered {
-        /// The part that differs.
+        /// The part of the event that differs.
         what: &'static str,
         /// Its stream.
         stream: StreamId,
