@@ -35,5 +35,5 @@ pub use retry::check_clock;
 pub use url::StoreUrl;
 pub use writer::{
     Commit, CommitDelay, CommitError, Committed, GATHERINGS_MAX, QUEUE_BATCHES_MAX,
-    QUEUE_BYTES_MAX, RunError, Writer, hold,
+    QUEUE_BYTES_MAX, RunError, Writer, delay_commit,
 };

@@ -40,7 +40,7 @@ pub type CommitDelay = Arc<dyn Fn() -> Duration + Send + Sync>;
 /// Waits as long as a test asks for. A store calls it on the writer's thread, between planning and
 /// storing.
 #[expect(clippy::disallowed_methods, reason = "a test asked for it, on the writer's own thread")]
-pub fn hold(delay: Option<&CommitDelay>) {
+pub fn delay_commit(delay: Option<&CommitDelay>) {
     if let Some(delay) = delay {
         thread::sleep(delay());
     }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use factum_backend::{
-    Commit, CommitDelay, CommitError, Committed, GroupPlan, LogEnd, PlannedEvent, hold, plan_group,
+    Commit, CommitDelay, CommitError, Committed, GroupPlan, LogEnd, PlannedEvent, delay_commit,
+    plan_group,
 };
 use factum_kernel::{
     AppendBatch, Clock, Position, Retention, StoreError, StreamId, Tag, Timestamp,
@@ -100,7 +101,7 @@ impl Commit for Committer {
         let end = LogEnd { head: Position::new(view.head), last_at: view.last_at, now };
         let mut facts = LogFacts::new(&log, &view);
         let plan = plan_group(batches, end, &mut facts)?;
-        hold(self.commit_delay.0.as_ref());
+        delay_commit(self.commit_delay.0.as_ref());
         if !plan.events.is_empty() {
             let changes = retained(&mut facts, &plan.events, now)?;
             let states = std::mem::take(&mut facts.streams);
@@ -244,7 +245,7 @@ impl Committer {
         if self.buffer.capacity() > BUFFER_BYTES_MAX {
             self.buffer = BytesMut::new();
         }
-        if self.tail.wants_spare() {
+        if self.tail.request_spare() {
             self.keeper.prepare_spare(self.tail.next_capacity());
         }
         Ok(())

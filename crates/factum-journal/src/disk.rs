@@ -2,13 +2,13 @@
 //! system implements it; in tests, a simulated disk that loses unsynced data does.
 
 mod absent;
-mod patience;
+mod budget;
 mod system;
 
 use std::{fmt, io, path::PathBuf, sync::Arc};
 
 pub(crate) use absent::AbsentFiles;
-pub(crate) use patience::{spend, without_waiting};
+pub(crate) use budget::{spend, without_waiting};
 pub(crate) use system::{FolderId, SystemFiles};
 
 /// A folder of files. Names are plain file names.
@@ -84,8 +84,8 @@ impl dyn File {
 }
 
 impl dyn Files {
-    /// Puts a whole file in place, durably. After a power cut at any moment, a file of this name
-    /// holds all of the bytes.
+    /// Puts a whole file in place, durably. After a power cut at any moment, the name leads to the
+    /// whole new content, or to the former file if there was one.
     pub(crate) fn put(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let unfinished = format!("{name}{UNFINISHED}");
         let file = self.create(&unfinished)?;

@@ -18,7 +18,7 @@ use crate::{
     replay::Replay,
     run::Run,
     segment::{Segment, SegmentHeader, segment_name, segments_in},
-    synced::{Reach, Told},
+    synced::{Reach, Recorded},
     walk::{End, read_chain},
 };
 
@@ -38,7 +38,7 @@ pub(crate) struct LogFollower {
 #[derive(Debug, Clone, Copy)]
 struct Seen {
     /// The content of the file `synced`. Without a writer, more was read than it records.
-    told: Told,
+    recorded: Recorded,
     segment: u64,
     end: u32,
     /// The next position, or the next revision.
@@ -48,7 +48,7 @@ struct Seen {
 /// The end up to which the log may be read.
 #[derive(Debug, Clone, Copy)]
 struct Bound {
-    told: Told,
+    recorded: Recorded,
     /// `None`: there is no writer, and the log is read to the end of its frames.
     reach: Option<Reach>,
 }
@@ -63,14 +63,14 @@ impl Bound {
         if has_writer.map_err(|e| error::disk("looking for a writer", "", e))? {
             // Read after the look for a writer, because a writer announces itself before it can be
             // seen.
-            let told = Told::read(files)?;
-            let reach = told.of_writer().ok_or_else(|| {
+            let recorded = Recorded::read(files)?;
+            let reach = recorded.writer_end().ok_or_else(|| {
                 StoreError::unavailable("the journal is just being opened for writing, try again")
             })?;
-            return Ok(Self { told, reach: Some(reach) });
+            return Ok(Self { recorded, reach: Some(reach) });
         }
-        let told = Told::read(files)?;
-        Ok(Self { told, reach: told.of_none()? })
+        let recorded = Recorded::read(files)?;
+        Ok(Self { recorded, reach: recorded.end_without_writer()? })
     }
 
     /// The headers of the segments that may be read, at least one.
@@ -104,11 +104,11 @@ impl Bound {
         let first = last.header.first;
         let name = segment_name(first);
         last.file.sync().map_err(|e| error::disk("securing what was read", &name, e))?;
-        if self.told.reach().is_some_and(|told| told > (first, end)) {
+        if self.recorded.reach().is_some_and(|recorded| recorded > (first, end)) {
             let what = "it ends before the durable end that its writer recorded";
             return Err(error::damaged(what, first, u64::from(end)));
         }
-        if Told::read(files)? != self.told {
+        if Recorded::read(files)? != self.recorded {
             let message = "the journal was opened for writing while it was read, try again";
             return Err(StoreError::unavailable(message));
         }
@@ -128,7 +128,8 @@ impl LogFollower {
     /// Reads what was added since.
     pub(crate) fn refresh(&self) -> Result<(), StoreError> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some((told, (segment, end))) = news(&*self.top, &*self.log.files, &seen.told)? else {
+        let Some((recorded, (segment, end))) = news(&*self.top, &*self.log.files, &seen.recorded)?
+        else {
             return Ok(());
         };
         let lineage = lineage::renewed(&*self.top)?.unwrap_or(self.log.lineage);
@@ -148,7 +149,7 @@ impl LogFollower {
         // again.
         let from = std::mem::replace(&mut seen.end, u32::MAX);
         seen.end = read_on(&self.log, from, end)?;
-        seen.told = told;
+        seen.recorded = recorded;
         Ok(())
     }
 }
@@ -157,14 +158,14 @@ impl LogFollower {
 fn news(
     top: &dyn Files,
     files: &dyn Files,
-    before: &Told,
-) -> Result<Option<(Told, Reach)>, StoreError> {
+    before: &Recorded,
+) -> Result<Option<(Recorded, Reach)>, StoreError> {
     if let Some(path) = top.moved_from() {
         return Err(error::moved(&path));
     }
-    let told = Told::read(files)?;
+    let recorded = Recorded::read(files)?;
     // A writer that is just coming has not recorded its end yet.
-    Ok(told.of_writer().filter(|_| told != *before).map(|reach| (told, reach)))
+    Ok(recorded.writer_end().filter(|_| recorded != *before).map(|reach| (recorded, reach)))
 }
 
 /// Adds the frames of the active segment from one offset to another. Returns the offset that it
@@ -215,7 +216,7 @@ fn load(top: &dyn Files, files: &dyn Files) -> Result<(View, Seen, Lineage), Sto
     bound.check(files, &active, walked.end)?;
     let segment = last.first;
     let end = walked.end;
-    let seen = Seen { told: bound.told, segment, end, next: walked.next };
+    let seen = Seen { recorded: bound.recorded, segment, end, next: walked.next };
     Ok((index.into_view(), seen, lineage))
 }
 
@@ -250,14 +251,15 @@ impl DocumentFollower {
     /// Reads what was added since.
     pub(crate) fn refresh(&self) -> Result<(), StoreError> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some((told, (segment, end))) = news(&*self.top, &*self.files, &seen.told)? else {
+        let Some((recorded, (segment, end))) = news(&*self.top, &*self.files, &seen.recorded)?
+        else {
             return Ok(());
         };
         if segment == seen.segment
             && end >= seen.end
             && let Ok((end, next)) = self.documents.read_on(seen.end, end, seen.next)
         {
-            *seen = Seen { told, segment, end, next };
+            *seen = Seen { recorded, segment, end, next };
             return Ok(());
         }
         // Segments were sealed since, and perhaps runs written. Open files stay readable, even
@@ -286,5 +288,5 @@ fn load_documents(
     let active = documents.active_segment();
     bound.check(&**files, &active, walked.end)?;
     let segment = active.header.first;
-    Ok((documents, Seen { told: bound.told, segment, end: walked.end, next: walked.next }))
+    Ok((documents, Seen { recorded: bound.recorded, segment, end: walked.end, next: walked.next }))
 }

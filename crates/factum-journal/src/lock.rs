@@ -274,19 +274,19 @@ fn refused(top: &SystemFiles, error: io::Error) -> StoreError {
 
 /// The source of the errors that say that the journal is open elsewhere.
 #[derive(Debug)]
-struct Taken;
+struct LockHeld;
 
-impl fmt::Display for Taken {
+impl fmt::Display for LockHeld {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("the lock is held")
     }
 }
 
-impl Error for Taken {}
+impl Error for LockHeld {}
 
 /// Returns whether the error says that another process or handle has the journal open.
 pub(crate) fn is_taken(error: &StoreError) -> bool {
-    error.source().and_then(Error::source).is_some_and(<dyn Error>::is::<Taken>)
+    error.source().and_then(Error::source).is_some_and(<dyn Error>::is::<LockHeld>)
 }
 
 /// The error for a folder that a writer can't lock.
@@ -313,7 +313,7 @@ pub(crate) fn in_use(top: &SystemFiles) -> StoreError {
          mode=join or mode=read: pid={holder} path={}",
         top.path().display()
     ))
-    .with_source(Taken)
+    .with_source(LockHeld)
 }
 
 #[cfg(test)]

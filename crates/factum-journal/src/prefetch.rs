@@ -1,5 +1,5 @@
-//! The prefetch of an append: asks what the writer will ask of the disk and the index, before the
-//! batch is queued.
+//! The prefetch of an append: reads the parts of the disk and the index that the writer will need,
+//! before the batch is queued.
 
 use factum_backend::{Looked, Precheck, Prechecks};
 use factum_kernel::{

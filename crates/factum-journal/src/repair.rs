@@ -124,7 +124,7 @@ pub fn repair(
         return Ok(JournalRepair { is_done: false, ..plan.told(Some(aside)) });
     }
     let _lock = lock.for_writer(&top)?;
-    let aside = Aside::make(path, aside).map_err(|e| {
+    let aside = RepairFolder::make(path, aside).map_err(|e| {
         let message = format!("the folder to set files aside can't be made: path={SET_ASIDE}");
         StoreError::unavailable(message).with_source(e)
     })?;
@@ -161,7 +161,7 @@ fn free_name(path: &Path) -> String {
 
 /// The folder of one repair.
 #[derive(Debug)]
-pub(crate) struct Aside {
+pub(crate) struct RepairFolder {
     /// Relative to the journal's folder.
     pub(crate) name: String,
     pub(crate) top: Arc<dyn Files>,
@@ -169,7 +169,7 @@ pub(crate) struct Aside {
     pub(crate) documents: Arc<dyn Files>,
 }
 
-impl Aside {
+impl RepairFolder {
     /// Makes the folder, durably, and the folders of the logs if they are gone.
     fn make(path: &Path, name: String) -> io::Result<Self> {
         let folder = path.join(&name);
@@ -267,7 +267,7 @@ impl Plan {
     pub(crate) fn carry_out(
         &self,
         folders: &Folders,
-        aside: &Aside,
+        aside: &RepairFolder,
         lineage: Option<Lineage>,
     ) -> Result<(), StoreError> {
         self.note(aside)?;
@@ -302,7 +302,7 @@ impl Plan {
     }
 
     /// Writes down the repair in the folder where people will look.
-    fn note(&self, aside: &Aside) -> Result<(), StoreError> {
+    fn note(&self, aside: &RepairFolder) -> Result<(), StoreError> {
         let told = self.told(None);
         let mut text = String::from("Set aside by a repair of the journal above.\n");
         for damage in &told.found.damages {

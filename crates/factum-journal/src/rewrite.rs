@@ -27,7 +27,8 @@ const SYNC_BYTES: u32 = 4 << 20;
 /// number of events that it holds; `None` if it was stopped.
 ///
 /// # Errors
-/// The segment is whole under its name, either as before or rewritten.
+/// Those of the disk, and `Corrupt` if the copy is wrong. The file with the segment's name is whole
+/// all the same: it is the old one or the rewritten one.
 pub(crate) fn rewrite(
     files: &dyn Files,
     (first, last): (u64, u64),

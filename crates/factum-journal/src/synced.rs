@@ -36,12 +36,12 @@ pub(crate) type Reach = (u64, u32);
 
 /// The content of the file at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Told {
+pub(crate) struct Recorded {
     reach: Option<Reach>,
     opening: [u8; 16],
 }
 
-impl Told {
+impl Recorded {
     /// Reads the file. A missing file is like an empty one.
     pub(crate) fn read(files: &dyn Files) -> Result<Self, StoreError> {
         let read = |file: &dyn File| -> io::Result<Self> {
@@ -52,7 +52,7 @@ impl Told {
         };
         match files.open(SYNCED).and_then(|file| read(&*file)) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
-            told => told.map_err(|e| error::disk("asking how far the log is durable", SYNCED, e)),
+            recorded => recorded.map_err(|e| error::disk("reading the durable end", SYNCED, e)),
         }
     }
 
@@ -62,12 +62,12 @@ impl Told {
     }
 
     /// The durable end of the log, if a working writer recorded it.
-    pub(crate) fn of_writer(&self) -> Option<Reach> {
+    pub(crate) fn writer_end(&self) -> Option<Reach> {
         self.reach.filter(|_| ![OPENING, DOUBTFUL].contains(&self.opening))
     }
 
     /// The end up to which a log without a writer may be read; `None`: the end of its frames.
-    pub(crate) fn of_none(&self) -> Result<Option<Reach>, StoreError> {
+    pub(crate) fn end_without_writer(&self) -> Result<Option<Reach>, StoreError> {
         match self.opening {
             FAILED => Ok(self.reach),
             DOUBTFUL => Err(StoreError::unavailable(
@@ -87,7 +87,7 @@ impl Synced {
     /// Announces a writer, before readers can notice it by other means.
     pub(crate) fn announce(files: &dyn Files) -> Result<(), StoreError> {
         // If the writer fails to open, an earlier failure still counts.
-        if [FAILED, DOUBTFUL].contains(&Told::read(files)?.opening) {
+        if [FAILED, DOUBTFUL].contains(&Recorded::read(files)?.opening) {
             return Ok(());
         }
         Self::replace_opening(files, OPENING)
@@ -114,20 +114,20 @@ impl Synced {
         reach: Reach,
     ) -> Result<Self, StoreError> {
         let file = files.create(SYNCED).map_err(|e| error::disk("opening", SYNCED, e))?;
-        let told = [encode(reach), opening].concat();
+        let recorded = [encode(reach), opening].concat();
         // If this fails, readers see less than there is, and nothing wrong.
-        let _ = file.write_at(&told, 0);
+        let _ = file.write_at(&recorded, 0);
         Ok(Self(file))
     }
 
     /// Records the durable end of the log.
-    pub(crate) fn tell(&self, reach: Reach) {
+    pub(crate) fn record(&self, reach: Reach) {
         // If this fails, readers see less than there is, and nothing wrong.
         let _ = self.0.write_at(&encode(reach), 0);
     }
 
     /// Records that a sync failed, and that nothing after this end is known to be durable.
-    pub(crate) fn tell_failure(&self, reach: Reach) {
+    pub(crate) fn record_failure(&self, reach: Reach) {
         // If this fails, readers of the log may later, without a writer, see more than the disk
         // has.
         let _ = self.0.write_at(&[encode(reach), FAILED].concat(), 0);
@@ -136,16 +136,18 @@ impl Synced {
 
 /// Records the durable end of a repaired log; `None`: the recorded end no longer counts. Writes in
 /// place, so that processes that have the file open see it.
-pub(crate) fn tell_repaired(files: &dyn Files, reach: Option<Reach>) -> Result<(), StoreError> {
+pub(crate) fn record_repaired(files: &dyn Files, reach: Option<Reach>) -> Result<(), StoreError> {
     // No writer has this number, so readers see that the log is another one.
-    let told = [reach.map_or([0; REACH_BYTES], encode), [0; 16]].concat();
-    let tell = |file: Arc<dyn File>| {
-        file.write_at(&told, 0)?;
+    let recorded = [reach.map_or([0; REACH_BYTES], encode), [0; 16]].concat();
+    let record = |file: Arc<dyn File>| {
+        file.write_at(&recorded, 0)?;
         file.sync()
     };
-    match files.open(SYNCED).and_then(tell) {
+    match files.open(SYNCED).and_then(record) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-        told => told.map_err(|e| error::disk("ending the log before the damage", SYNCED, e)),
+        recorded => {
+            recorded.map_err(|e| error::disk("ending the log before the damage", SYNCED, e))
+        }
     }
 }
 

@@ -185,7 +185,7 @@ pub(crate) struct LogTail {
     segment_bytes: u32,
     pub(crate) spare: Arc<Spare>,
     /// True once the next segment was asked for.
-    is_spare_wanted: bool,
+    is_spare_requested: bool,
     synced: Synced,
     /// The reason why nothing is accepted any more.
     failure: Option<StoreError>,
@@ -220,7 +220,7 @@ impl LogTail {
             capacity,
             segment_bytes,
             spare: Arc::default(),
-            is_spare_wanted: false,
+            is_spare_requested: false,
             synced,
             failure: None,
         })
@@ -251,9 +251,9 @@ impl LogTail {
     }
 
     /// Returns true once per segment, when it is time to prepare the next segment.
-    pub(crate) fn wants_spare(&mut self) -> bool {
-        let is_wanted = !self.is_spare_wanted && self.end > self.capacity / 2;
-        self.is_spare_wanted |= is_wanted;
+    pub(crate) fn request_spare(&mut self) -> bool {
+        let is_wanted = !self.is_spare_requested && self.end > self.capacity / 2;
+        self.is_spare_requested |= is_wanted;
         is_wanted
     }
 
@@ -281,7 +281,7 @@ impl LogTail {
         match zeroed.place(&*self.files, header) {
             Ok(segment) => {
                 (self.segment, self.end, self.capacity) = (segment, FRAMES_START, capacity);
-                self.is_spare_wanted = false;
+                self.is_spare_requested = false;
                 Ok(())
             }
             // The next segment may be in place, and its header records the end of this one.
@@ -312,7 +312,7 @@ impl LogTail {
             return Err(TailError::Unknown(error));
         }
         self.end += frame.len() as u32;
-        self.synced.tell(self.reach());
+        self.synced.record(self.reach());
         Ok(())
     }
 
@@ -341,7 +341,7 @@ impl LogTail {
     }
 
     fn fail(&mut self, error: &StoreError) {
-        self.synced.tell_failure(self.reach());
+        self.synced.record_failure(self.reach());
         let failure = StoreError::unavailable(
             "a write or a sync failed, and what the disk holds is not known; open the store \
              again",

@@ -212,7 +212,7 @@ fn check_log(
         events.check_erased(chain, findings, watch)?;
         // If the log has grown, the writer may have erased more, which runs and rewritten segments
         // already know.
-        if chain.is_told_anew() {
+        if chain.has_new_end() {
             let erased = findings.report.erased;
             *findings = before;
             findings.report.erased = erased;

@@ -4,7 +4,7 @@ use std::sync::{Arc, RwLock};
 
 use factum_backend::{
     Commit, CommitDelay, CommitError, Committed, Facts, FoundEvent, LogEnd, Looked, Precheck,
-    Prechecks, Span, hold, plan_group,
+    Prechecks, Span, delay_commit, plan_group,
 };
 use factum_kernel::{
     AppendBatch, AppendCondition, Clock, ErasedRange, EventId, Position, RecordedEvent, StoreError,
@@ -29,7 +29,7 @@ impl Commit for Committer {
             let end = LogEnd { head: log.head(), last_at: log.last_at, now };
             plan_group(batches, end, &mut LogFacts { log: &log, prechecks: &self.prechecks })?
         };
-        hold(self.commit_delay.as_ref());
+        delay_commit(self.commit_delay.as_ref());
         let mut log = self.log.write().expect("no holder of the lock panics");
         for planned in &plan.events {
             let event =

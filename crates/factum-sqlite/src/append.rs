@@ -4,8 +4,8 @@ use std::{collections::HashSet, sync::Arc};
 
 use bytes::BytesMut;
 use factum_backend::{
-    Commit, CommitDelay, CommitError, Committed, GroupPlan, LogEnd, PlannedEvent, Prechecks, hold,
-    plan_group,
+    Commit, CommitDelay, CommitError, Committed, GroupPlan, LogEnd, PlannedEvent, Prechecks,
+    delay_commit, plan_group,
 };
 use factum_kernel::{AppendBatch, Clock, EventParts, Retention, Timestamp, encode_tags};
 use rusqlite::{CachedStatement, Connection};
@@ -38,7 +38,7 @@ impl Commit for Committer {
             let now = clock.now();
             let end = LogEnd { head: snapshot.head, last_at: snapshot.last_at, now };
             let plan = plan_group(batches, end, &mut LogFacts { connection, cache, prechecks })?;
-            hold(commit_delay.as_ref());
+            delay_commit(commit_delay.as_ref());
             let is_empty = plan.events.is_empty();
             if !is_empty {
                 store(connection, cache, &plan, now)?;

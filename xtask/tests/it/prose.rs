@@ -1,5 +1,5 @@
-//! The prose of the repository: comments, messages and pages say things in plain words. Phrases
-//! that are hard to read at first sight are counted, and no count may exceed its goal.
+//! The prose of the repository: comments, messages and pages. Phrases that are hard to understand
+//! at first reading are counted, and no count may exceed its goal.
 
 use crate::repository::{SourceFile, assert_none, files};
 

@@ -11,7 +11,7 @@ use rustix::fs::{AtFlags, Dir, Mode, OFlags};
 
 use super::{
     File, Files,
-    patience::{self, Way},
+    budget::{self, ReadMode},
 };
 use crate::lock;
 
@@ -163,13 +163,13 @@ impl SystemFile {
 
 impl File for SystemFile {
     fn read_at(&self, into: &mut [u8], offset: u64) -> io::Result<usize> {
-        let read = match patience::way(into.len()) {
-            Way::Waiting => return self.file.read_at(into, offset),
-            Way::None => Err(io::ErrorKind::WouldBlock.into()),
-            Way::Hurrying if self.is_memory => self.file.read_at(into, offset),
-            Way::Hurrying => read_without_waiting(&self.file, into, offset),
+        let read = match budget::charge(into.len()) {
+            ReadMode::MayWait => return self.file.read_at(into, offset),
+            ReadMode::Refused => Err(io::ErrorKind::WouldBlock.into()),
+            ReadMode::NoWait if self.is_memory => self.file.read_at(into, offset),
+            ReadMode::NoWait => read_without_waiting(&self.file, into, offset),
         };
-        read.inspect_err(|_| patience::give_up())
+        read.inspect_err(|_| budget::give_up())
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {

@@ -146,7 +146,7 @@ fn encode_begin(first: u64) -> Vec<u8> {
 
 impl Documents {
     /// Loads what these files hold. Without `sizes`, the documents can only be read. Returns the
-    /// end of the last segment, too.
+    /// documents, and the result of the walk through the last segment.
     pub(crate) fn load(
         files: Arc<dyn Files>,
         sizes: Option<Sizes>,

@@ -199,7 +199,7 @@ impl Documents {
                 }
             }
         });
-        if tail.wants_spare() {
+        if tail.request_spare() {
             self.duties.prepare_spare(&tail.spare, tail.next_capacity());
         }
         Ok(())

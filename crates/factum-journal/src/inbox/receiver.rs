@@ -21,8 +21,9 @@ use super::{
     wire::{Outcome, seal, unseal},
 };
 
-/// The time between two looks: the least after recent orders, the most without any.
+/// The time between two looks after an order, which doubles up to [`LOOK_MAX`].
 const LOOK_MIN: Duration = Duration::from_millis(1);
+/// The longest time between two looks.
 const LOOK_MAX: Duration = Duration::from_millis(100);
 
 /// A store that can carry orders out.

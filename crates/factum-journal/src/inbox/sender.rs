@@ -23,13 +23,14 @@ use super::{
     wire::{Wire, seal, unseal},
 };
 
-/// The least and the most time between two looks for the answer.
+/// The time between the first two looks for the answer, which doubles up to [`LOOK_MAX`].
 const LOOK_MIN: Duration = Duration::from_millis(1);
+/// The longest time between two looks for the answer.
 const LOOK_MAX: Duration = Duration::from_millis(50);
 /// The longest wait for an order to be taken while no receiver is seen.
 const TAKEN_MAX: Duration = Duration::from_secs(10);
 /// The longest wait for an order to be taken while a receiver is seen, which may have many orders
-/// to carry out first. Also the longest wait for the answer to an order that was taken.
+/// to carry out first. The wait for the answer to a taken order ends after twice this time in all.
 const ANSWER_MAX: Duration = Duration::from_secs(60);
 /// The number of attempts to write an order that is removed before it is locked.
 const WRITES_MAX: usize = 8;

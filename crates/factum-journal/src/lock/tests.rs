@@ -1,7 +1,7 @@
 use std::thread;
 
 use super::*;
-use crate::synced::Told;
+use crate::synced::Recorded;
 
 fn take(folder: &tempfile::TempDir) -> Result<Lock, StoreError> {
     Lock::take(&SystemFiles::open(folder.path()).unwrap())
@@ -78,11 +78,11 @@ fn readers_do_not_take_what_was_said_before_for_the_word_of_a_writer_that_comes(
     let folder = journal();
     let log = SystemFiles::open(&folder.path().join(LOG)).unwrap();
     Synced::begin(&log, [7; 16], (1, 512)).unwrap();
-    assert_eq!(Told::read(&log).unwrap().of_writer(), Some((1, 512)));
+    assert_eq!(Recorded::read(&log).unwrap().writer_end(), Some((1, 512)));
     let _lock = take(&folder).unwrap();
-    let told = Told::read(&log).unwrap();
+    let recorded = Recorded::read(&log).unwrap();
     // The recorded end stays, as the least that must be there.
-    assert_eq!((told.of_writer(), told.reach()), (None, Some((1, 512))));
+    assert_eq!((recorded.writer_end(), recorded.reach()), (None, Some((1, 512))));
 }
 
 #[test]
@@ -95,10 +95,10 @@ fn where_folders_can_not_be_locked_a_writer_says_nothing_before_it_has_the_file(
     let top = SystemFiles::open_unlockable(folder.path()).unwrap();
     let shared = Lock::share(&top).unwrap().unwrap();
     assert!(Lock::take(&top).unwrap_err().to_string().contains("open in another"));
-    assert_eq!(Told::read(&log).unwrap().of_writer(), Some((1, 512)));
+    assert_eq!(Recorded::read(&log).unwrap().writer_end(), Some((1, 512)));
     drop(shared);
     let _lock = Lock::take(&top).unwrap();
-    assert_eq!(Told::read(&log).unwrap().of_writer(), None);
+    assert_eq!(Recorded::read(&log).unwrap().writer_end(), None);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use factum_kernel::{Clock, StoreError, SystemClock, SystemIds, Timestamp};
 
-use super::Aside;
+use super::RepairFolder;
 use crate::{
     disk::Files,
     error, lineage,
@@ -10,7 +10,7 @@ use crate::{
     record::Record,
     run::{Run, RunKind},
     segment::{FRAMES_START, Segment, SegmentHeader, check_alone, segment_name, segments_in},
-    synced::tell_repaired,
+    synced::record_repaired,
     tail::{FIRST_SEGMENT_BYTES, begin_segment, new_salt, write_zeros},
     verify::{Cut, Folders, names},
     walk::{End, walk},
@@ -75,12 +75,16 @@ impl LogCut {
         self.changed.iter().chain(&self.later).chain(runs).map(String::as_str)
     }
 
-    pub(super) fn carry_out(&self, folders: &Folders, aside: &Aside) -> Result<(), StoreError> {
+    pub(super) fn carry_out(
+        &self,
+        folders: &Folders,
+        aside: &RepairFolder,
+    ) -> Result<(), StoreError> {
         let (files, away) = match self.folder {
             LOG => (&folders.log, &aside.log),
             _ => (&folders.documents, &aside.documents),
         };
-        tell_repaired(&**files, None)?;
+        record_repaired(&**files, None)?;
         // Newest first, so that the remaining files are a log at every moment.
         for name in self.later.iter().rev() {
             move_away(folders, aside, self.folder, name)?;
@@ -98,7 +102,7 @@ impl LogCut {
             begin_segment(&**files, header, FIRST_SEGMENT_BYTES)?;
             end = (header.first, FRAMES_START);
         }
-        tell_repaired(&**files, Some(end))
+        record_repaired(&**files, Some(end))
     }
 
     /// Writes zeros over the bytes after the end.
@@ -184,7 +188,7 @@ pub(super) fn copy(files: &dyn Files, away: &dyn Files, name: &str) -> Result<()
 /// Moves a file into the set-aside folder, durably.
 pub(super) fn move_away(
     folders: &Folders,
-    aside: &Aside,
+    aside: &RepairFolder,
     folder: &str,
     name: &str,
 ) -> Result<(), StoreError> {

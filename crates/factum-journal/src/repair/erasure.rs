@@ -13,7 +13,7 @@ use crate::{
     frame::{self, FrameKind, FramePlace},
     record::{Record, RecordPlace, StreamState, put_change},
     segment::{Segment, segment_name, segments_in},
-    synced::tell_repaired,
+    synced::record_repaired,
     verify::names,
     walk::{End, read_chain, walk},
 };
@@ -114,5 +114,5 @@ fn write(
         frame::finish(&mut buffer, place(end), next, FrameKind::Group)?;
         put(&buffer, &mut end)?;
     }
-    tell_repaired(files, Some((last.header.first, end)))
+    record_repaired(files, Some((last.header.first, end)))
 }

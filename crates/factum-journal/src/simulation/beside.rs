@@ -19,7 +19,7 @@ use crate::{
 impl Life {
     /// Loses some of the index, which must then be rebuilt from the log, rewritten or not.
     pub(super) fn lose_runs(&mut self) {
-        if self.random.is_one_in(4) {
+        if self.random.toss_one_in(4) {
             self.world.disk.lose(&mut self.random, |name| name.ends_with(".index"));
         }
     }
@@ -29,7 +29,8 @@ impl Life {
     pub(super) fn rewrite(&mut self, open: &mut Open) -> bool {
         let log = &open.committer.log;
         // It is sometimes stopped in the middle, as when the store is closed.
-        let calls = Cell::new(if self.random.is_one_in(6) { self.random.below(20) } else { 9_999 });
+        let calls =
+            Cell::new(if self.random.toss_one_in(6) { self.random.below(20) } else { 9_999 });
         let is_stopped = || {
             let left = calls.get();
             calls.set(left.saturating_sub(1));
@@ -99,12 +100,12 @@ impl Life {
             let top = self.world.disk.top();
             (LogFollower::open(top, files).expect("it opens beside a writer"), Model::default())
         });
-        if is_new || self.random.is_one_in(2) {
+        if is_new || self.random.toss_one_in(2) {
             follower.refresh().expect("it reads on");
             *seen = Model { documents: Default::default(), ..self.known.clone() };
         }
         // Files that it has open are as they were then; files that it opens are as they are now.
-        if self.random.is_one_in(2) {
+        if self.random.toss_one_in(2) {
             follower.log.forget_all();
         }
         match Look(&follower.log).observe(&self.streams) {

@@ -48,7 +48,7 @@ impl Random {
         self.next() % end.max(1)
     }
 
-    pub(super) fn is_one_in(&mut self, count: u64) -> bool {
+    pub(super) fn toss_one_in(&mut self, count: u64) -> bool {
         self.below(count) == 0
     }
 }
@@ -194,7 +194,7 @@ impl SimDisk {
         let keep = |random: &mut Random| match kept {
             0 => false,
             1 => true,
-            _ => random.is_one_in(2),
+            _ => random.toss_one_in(2),
         };
         for change in std::mem::take(&mut state.pending_names) {
             if keep(&mut state.random) {
@@ -216,7 +216,7 @@ impl SimDisk {
     pub(super) fn lose(&self, random: &mut Random, fits: impl Fn(&str) -> bool) {
         let state = &mut *self.state();
         let names: Vec<String> = state.names.keys().filter(|name| fits(name)).cloned().collect();
-        for name in names.into_iter().filter(|_| random.is_one_in(2)) {
+        for name in names.into_iter().filter(|_| random.toss_one_in(2)) {
             state.names.remove(&name);
             state.durable_names.remove(&name);
             state.pending_names.iter_mut().for_each(|change| change.retain(|it| it.0 != name));
@@ -314,7 +314,7 @@ impl State {
         }
         // After a failed sync, the system forgets what it had not written, but still shows it.
         for (offset, bytes) in std::mem::take(&mut content.pending) {
-            if called.is_ok() || self.random.is_one_in(2) {
+            if called.is_ok() || self.random.toss_one_in(2) {
                 overwrite(&mut content.durable, offset, &bytes);
             }
         }
@@ -371,7 +371,7 @@ impl Files for SimFolder {
         let mut state = self.disk.state();
         let called = state.call();
         // If it was refused or cut off, it may still have been done.
-        if called.is_err() && !state.random.is_one_in(2) {
+        if called.is_err() && !state.random.toss_one_in(2) {
             return called;
         }
         let Some(file) = state.names.get(&self.name(from)).copied() else {
@@ -446,7 +446,7 @@ impl File for SimFile {
         let rest = files[self.file].seen.get(offset as usize..).unwrap_or(&[]);
         let mut len = rest.len().min(into.len());
         // Short reads are allowed, so they occur.
-        if len > 1 && random.is_one_in(8) {
+        if len > 1 && random.toss_one_in(8) {
             len = 1 + random.below(len as u64 - 1) as usize;
         }
         into[..len].copy_from_slice(&rest[..len]);

@@ -88,7 +88,7 @@ pub(super) fn live(seed: u64, troubles: Troubles) -> u64 {
 impl Life {
     fn open_and_work(&mut self) {
         let mut open = self.reopen();
-        if self.troubles.power && !self.random.is_one_in(4) {
+        if self.troubles.power && !self.random.toss_one_in(4) {
             self.world.disk.cut_after(self.random.below(160));
         }
         if self.troubles.errors {
@@ -108,7 +108,7 @@ impl Life {
 
     /// Closes or drops the journal, and lets the trouble take effect.
     fn end(&mut self, open: Open) {
-        let is_clean = self.random.is_one_in(2);
+        let is_clean = self.random.toss_one_in(2);
         if !is_clean && !self.world.disk.is_off() {
             // As when the process is killed: the system has its writes, and no mark is at the end.
             open.kill();
@@ -116,7 +116,7 @@ impl Life {
             open.close();
         }
         self.world.disk.refuse_after(None);
-        let is_cut = self.troubles.power && self.random.is_one_in(2);
+        let is_cut = self.troubles.power && self.random.toss_one_in(2);
         if self.world.disk.is_off() || is_cut {
             self.go_on();
         }
@@ -131,7 +131,7 @@ impl Life {
 
     /// Continues after the end of a process: either the power was cut, or only the process ended.
     fn go_on(&mut self) {
-        match self.random.is_one_in(3) {
+        match self.random.toss_one_in(3) {
             true => self.world.disk.revive(),
             false => self.world.disk.restart(),
         }
@@ -142,7 +142,7 @@ impl Life {
         loop {
             self.verify();
             self.read_alone();
-            let trouble = self.random.is_one_in(3);
+            let trouble = self.random.toss_one_in(3);
             if trouble && self.troubles.power {
                 self.world.disk.cut_after(self.random.below(40));
             }
@@ -270,11 +270,11 @@ impl Life {
             _ => ExpectedVersion::Any,
         };
         let batch = AppendBatch::new().write(one.clone(), expected, self.events());
-        if other == one || self.random.is_one_in(2) {
+        if other == one || self.random.toss_one_in(2) {
             return batch;
         }
         let batch = batch.write(other, ExpectedVersion::Any, self.events());
-        if self.random.is_one_in(2) {
+        if self.random.toss_one_in(2) {
             return batch;
         }
         batch.write(one, ExpectedVersion::Any, self.events())
@@ -287,7 +287,7 @@ impl Life {
     fn event(&mut self) -> NewEvent {
         const NAMES: [&str; 3] = ["account.opened", "account.money-deposited", "account.closed"];
         let name = EventName::from_static(NAMES[self.random.below(3) as usize]);
-        let size = if self.random.is_one_in(12) { 3_000 } else { 200 };
+        let size = if self.random.toss_one_in(12) { 3_000 } else { 200 };
         let payload: Vec<u8> =
             (0..self.random.below(size)).map(|_| self.random.next() as u8).collect();
         NewEvent::new(self.world.id(), name, Content::Cbor, payload)
@@ -379,10 +379,10 @@ impl Life {
                 1 => ExpectedRevision::Exact(Revision::new(known)),
                 _ => ExpectedRevision::Any,
             };
-            batch = if self.random.is_one_in(3) {
+            batch = if self.random.toss_one_in(3) {
                 batch.remove(key, expected)
             } else {
-                let size = if self.random.is_one_in(20) { 6_000 } else { 500 };
+                let size = if self.random.toss_one_in(20) { 6_000 } else { 500 };
                 let value = vec![self.random.next() as u8; self.random.below(size) as usize];
                 batch.put(key, expected, value)
             };

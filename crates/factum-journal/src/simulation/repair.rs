@@ -20,7 +20,7 @@ use crate::{
     lineage,
     place::{DOCUMENTS, LOG},
     recovery::Founded,
-    repair::{Aside, Plan, look_well},
+    repair::{Plan, RepairFolder, look_well},
     seal::{merge_step, seal_step},
     synced::SYNCED,
     verify::look,
@@ -58,7 +58,7 @@ pub(super) fn journal(seed: u64) -> (World, Held) {
         open.committer.commit(&[batch]).unwrap();
         let key = format!("k{}", random.below(9));
         let value = vec![n as u8; random.below(300) as usize];
-        let write = match random.is_one_in(4) {
+        let write = match random.toss_one_in(4) {
             true => WriteBatch::new().remove(key, ExpectedRevision::Any),
             false => WriteBatch::new().put(key, ExpectedRevision::Any, value),
         };
@@ -71,11 +71,11 @@ pub(super) fn journal(seed: u64) -> (World, Held) {
             while seal_step(&open.committer.log).unwrap() {}
             merge_step(&open.committer.log, &|| false).unwrap();
         }
-        if n % 7 == 0 && random.is_one_in(3) {
+        if n % 7 == 0 && random.toss_one_in(3) {
             let stream = StreamId::new("account", &format!("s{}", random.below(5))).unwrap();
             let last = model.bounds(&stream).version.value();
             let before = StreamVersion::new((1 + random.below(last)).min(last));
-            let change = match random.is_one_in(4) {
+            let change = match random.toss_one_in(4) {
                 true => StreamChange::Delete(ExpectedVersion::Any),
                 false => StreamChange::TruncateBefore(before),
             };
@@ -86,7 +86,7 @@ pub(super) fn journal(seed: u64) -> (World, Held) {
         if n % 11 == 0 {
             open.reclaimer.reclaim(&open.committer.log, 0, &|| false).unwrap();
         }
-        if random.is_one_in(3) {
+        if random.toss_one_in(3) {
             open.documents.flush_step().unwrap();
             open.documents.merge_step(&|| false).unwrap();
         }
@@ -113,7 +113,7 @@ fn repair(disk: &SimDisk, number: u64) -> Result<Option<u64>, StoreError> {
     let top = files("");
     let log = files("/log");
     let documents = files("/documents");
-    let aside = Aside { name: name.clone(), top, log, documents };
+    let aside = RepairFolder { name: name.clone(), top, log, documents };
     let lineage = plan.needs_lineage().then(lineage::new_lineage);
     plan.carry_out(&folders, &aside, lineage)?;
     Ok(plan.cut())
@@ -209,7 +209,7 @@ fn damage(world: &World, random: &mut Random, is_only: bool) {
         let is_one = name.ends_with(".log") || name.ends_with(".documents");
         is_one || (part == LOG && name.ends_with(".index"))
     };
-    if random.is_one_in(3) {
+    if random.toss_one_in(3) {
         let folder = world.disk.folder(part);
         // Without this file and all runs, documents look like those of a version without runs.
         let fits = |name: &String| is_of(name) && (is_only || name != BEGIN);

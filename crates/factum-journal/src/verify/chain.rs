@@ -14,7 +14,7 @@ use crate::{
     frame::{FRAME_ALIGN, FrameHeader, FramePlace},
     frames::{Frame, Frames, Tail},
     segment::{FRAMES_START, Segment, SegmentHeader, segment_name, segments_in},
-    synced::Told,
+    synced::Recorded,
     walk::{End, each_kept, extents_in, verdict},
 };
 
@@ -70,7 +70,7 @@ pub(super) struct Chain<'f> {
     pub(super) files: &'f dyn Files,
     start: Start,
     /// The durable end that the writer recorded.
-    told: Option<(u64, u32)>,
+    recorded: Option<(u64, u32)>,
     is_alone: bool,
     /// The segments by name, including those after the recorded end.
     pub(super) firsts: Vec<u64>,
@@ -113,24 +113,24 @@ impl<'f> Chain<'f> {
         is_alone: bool,
     ) -> Result<Self, StoreError> {
         // The end first, then the files, which hold at least as much.
-        let told = told(files);
-        if told.is_none() && !is_alone {
+        let recorded = recorded_end(files);
+        if recorded.is_none() && !is_alone {
             let message = "the journal is just being opened for writing, try again";
             return Err(StoreError::unavailable(message));
         }
         let mut firsts = segments_in(&names(files)?);
         // Documents may have segments that runs cover; the next opening removes these.
         firsts.retain(|first| part == Part::Log || *first >= start.position.unwrap_or(1));
-        let last = told.filter(|_| !is_alone).map_or(u64::MAX, |(last, _)| last);
+        let last = recorded.filter(|_| !is_alone).map_or(u64::MAX, |(last, _)| last);
         let seen = firsts.iter().filter(|first| **first <= last);
         let header = |first: &u64| Segment::open(files, *first).map(|segment| segment.header);
         let segments = seen.map(header).collect();
-        Ok(Self { part, files, start, told, is_alone, firsts, segments })
+        Ok(Self { part, files, start, recorded, is_alone, firsts, segments })
     }
 
     /// Returns whether the writer has recorded another end since the chain was opened.
-    pub(super) fn is_told_anew(&self) -> bool {
-        !self.is_alone && told(self.files) != self.told
+    pub(super) fn has_new_end(&self) -> bool {
+        !self.is_alone && recorded_end(self.files) != self.recorded
     }
 
     /// Walks through the whole log.
@@ -163,7 +163,7 @@ impl<'f> Chain<'f> {
 
     /// The end of the last segment.
     pub(super) fn end(&self) -> End<'static> {
-        match self.told {
+        match self.recorded {
             Some((_, end)) if !self.is_alone => End::Synced(end),
             _ => End::Open,
         }
@@ -175,8 +175,8 @@ impl<'f> Chain<'f> {
 }
 
 /// The durable end of a log that the writer recorded.
-fn told(files: &dyn Files) -> Option<(u64, u32)> {
-    Told::read(files).ok().and_then(|told| told.reach())
+fn recorded_end(files: &dyn Files) -> Option<(u64, u32)> {
+    Recorded::read(files).ok().and_then(|recorded| recorded.reach())
 }
 
 /// The result of a walk through a log.
@@ -312,7 +312,8 @@ impl Check<'_, '_> {
                 is_whole &= self.frame(segment, &frame, frames.next);
             }
             let Some(end) = end else { return is_whole };
-            let judged = verdict(&frames, end).and_then(|tail| self.told(segment, &frames, tail));
+            let judged =
+                verdict(&frames, end).and_then(|tail| self.check_recorded(segment, &frames, tail));
             let why = match judged {
                 Ok(Tail::Clean) => return is_whole,
                 Ok(Tail::Torn { .. }) => {
@@ -399,9 +400,14 @@ impl Check<'_, '_> {
     }
 
     /// Compares the durable end that the writer recorded with the end of the frames.
-    fn told(&self, segment: &Segment, frames: &Frames<'_>, tail: Tail) -> Result<Tail, String> {
-        let (told, offset) = self.chain.told.unwrap_or_default();
-        if told == segment.header.first && frames.offset < offset {
+    fn check_recorded(
+        &self,
+        segment: &Segment,
+        frames: &Frames<'_>,
+        tail: Tail,
+    ) -> Result<Tail, String> {
+        let (newest, offset) = self.chain.recorded.unwrap_or_default();
+        if newest == segment.header.first && frames.offset < offset {
             return Err(format!("its writer recorded it as durable up to {offset}"));
         }
         Ok(tail)
@@ -425,10 +431,10 @@ impl Check<'_, '_> {
     /// Checks that the newest segment is there.
     fn newest(&mut self) {
         let last = self.before.first.unwrap_or(0);
-        match (self.before.after, self.chain.told) {
+        match (self.before.after, self.chain.recorded) {
             // A rewritten segment is never the last one.
             (Some(after), _) => self.missing(after, None),
-            (None, Some((told, _))) if told > last => self.missing(told, None),
+            (None, Some((newest, _))) if newest > last => self.missing(newest, None),
             _ if last == 0 => {
                 let folder = self.chain.part.name();
                 self.damage(Damage::new(self.chain.part, folder, "no segment is there"));

@@ -36,7 +36,7 @@ pub enum Law {
     Durable,
     /// 10: read your writes.
     ReadYourWrites,
-    /// 11: an unknown outcome is said, and a cancelled append is whole or absent.
+    /// 11: an unknown outcome is reported, and a cancelled append is whole or absent.
     Unknown,
     /// 11: an unknown outcome is reported, and a cancelled append is whole or absent.
     Time,

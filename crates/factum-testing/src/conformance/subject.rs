@@ -1,4 +1,4 @@
-//! The subject of the suite: the way in which the author of a store lets the suite open it.
+//! A subject: the code with which the author of a store opens it for the suite.
 
 use std::{fmt, sync::Arc, time::Duration};
 

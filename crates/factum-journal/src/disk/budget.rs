@@ -9,18 +9,19 @@ use std::{cell::Cell, io};
 /// default size is half of it, and reading goes a little beyond the page's end.
 const BYTES_MAX: usize = 2 << 20;
 
+/// The bytes that the work of this thread may still read.
 #[derive(Debug, Clone, Copy)]
-enum Patience {
+enum Budget {
     /// A read may wait.
-    Waits,
-    /// A read must not wait. The number is the bytes that the work may still read.
-    Hurries(usize),
+    Unlimited,
+    /// A read must not wait, and the work may read this many more bytes.
+    Left(usize),
     /// A read would have waited, and the work was given up.
     GaveUp,
 }
 
 thread_local! {
-    static PATIENCE: Cell<Patience> = const { Cell::new(Patience::Waits) };
+    static BUDGET: Cell<Budget> = const { Cell::new(Budget::Unlimited) };
 }
 
 /// Does work whose reads of files must not wait; `None` if a read would have waited.
@@ -29,39 +30,39 @@ pub(crate) fn without_waiting<T>(work: impl FnOnce() -> T) -> Option<T> {
     struct Reset;
     impl Drop for Reset {
         fn drop(&mut self) {
-            PATIENCE.set(Patience::Waits);
+            BUDGET.set(Budget::Unlimited);
         }
     }
     let _reset = Reset;
-    PATIENCE.set(Patience::Hurries(BYTES_MAX));
+    BUDGET.set(Budget::Left(BYTES_MAX));
     let done = work();
-    (!matches!(PATIENCE.get(), Patience::GaveUp)).then_some(done)
+    (!matches!(BUDGET.get(), Budget::GaveUp)).then_some(done)
 }
 
 /// The way in which a read is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Way {
+pub(super) enum ReadMode {
     /// The read may wait for the disk.
-    Waiting,
+    MayWait,
     /// The read must fail instead of waiting; see [`give_up`].
-    Hurrying,
+    NoWait,
     /// The read must not be done: the work was given up.
-    None,
+    Refused,
 }
 
-/// The way in which a read of this many bytes is done.
-pub(super) fn way(bytes: usize) -> Way {
-    match PATIENCE.get() {
-        Patience::Waits => Way::Waiting,
-        Patience::GaveUp => Way::None,
-        Patience::Hurries(left) => match left.checked_sub(bytes) {
+/// Charges a read of this many bytes to the budget, and returns the way in which to do it.
+pub(super) fn charge(bytes: usize) -> ReadMode {
+    match BUDGET.get() {
+        Budget::Unlimited => ReadMode::MayWait,
+        Budget::GaveUp => ReadMode::Refused,
+        Budget::Left(left) => match left.checked_sub(bytes) {
             Some(left) => {
-                PATIENCE.set(Patience::Hurries(left));
-                Way::Hurrying
+                BUDGET.set(Budget::Left(left));
+                ReadMode::NoWait
             }
             None => {
                 give_up();
-                Way::None
+                ReadMode::Refused
             }
         },
     }
@@ -73,16 +74,16 @@ pub(super) fn way(bytes: usize) -> Way {
 /// # Errors
 /// The work was given up, and must not go on here.
 pub(crate) fn spend(bytes: usize) -> io::Result<()> {
-    match way(bytes) {
-        Way::Waiting | Way::Hurrying => Ok(()),
-        Way::None => Err(io::ErrorKind::WouldBlock.into()),
+    match charge(bytes) {
+        ReadMode::MayWait | ReadMode::NoWait => Ok(()),
+        ReadMode::Refused => Err(io::ErrorKind::WouldBlock.into()),
     }
 }
 
 /// Gives the work up, because a read would wait or has failed. The repetition that may wait reports
 /// the error.
 pub(super) fn give_up() {
-    PATIENCE.set(Patience::GaveUp);
+    BUDGET.set(Budget::GaveUp);
 }
 
 #[cfg(test)]
@@ -91,14 +92,14 @@ mod tests {
 
     #[test]
     fn work_is_given_up_at_the_first_read_that_would_wait() {
-        assert_eq!(without_waiting(|| way(8)), Some(Way::Hurrying));
+        assert_eq!(without_waiting(|| charge(8)), Some(ReadMode::NoWait));
         let none = without_waiting(|| {
-            assert_eq!(way(8), Way::Hurrying);
+            assert_eq!(charge(8), ReadMode::NoWait);
             give_up();
-            assert_eq!(way(8), Way::None);
+            assert_eq!(charge(8), ReadMode::Refused);
         });
         assert_eq!(none, None);
-        assert_eq!(way(8), Way::Waiting, "outside it waits");
+        assert_eq!(charge(8), ReadMode::MayWait, "outside it waits");
     }
 
     #[test]
@@ -116,10 +117,10 @@ mod tests {
 
     #[test]
     fn more_than_a_moment_takes_is_given_up_and_a_panic_leaves_nothing_behind() {
-        assert_eq!(without_waiting(|| way(BYTES_MAX)), Some(Way::Hurrying));
-        assert_eq!(without_waiting(|| (way(BYTES_MAX), way(1))), None);
+        assert_eq!(without_waiting(|| charge(BYTES_MAX)), Some(ReadMode::NoWait));
+        assert_eq!(without_waiting(|| (charge(BYTES_MAX), charge(1))), None);
         let panicked = std::panic::catch_unwind(|| without_waiting(|| panic!("in the work")));
         assert!(panicked.is_err());
-        assert_eq!(way(8), Way::Waiting);
+        assert_eq!(charge(8), ReadMode::MayWait);
     }
 }
