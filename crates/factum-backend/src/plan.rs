@@ -118,7 +118,7 @@ pub(crate) struct Planner<'g, 'f> {
     streams: HashMap<&'g StreamId, StreamBounds>,
     /// The last planned event with each id and stream, filled only as far as was asked.
     ids: HashMap<(EventId, &'g StreamId), usize>,
-    /// The index of the planned event before this one that has the same id and stream, if there is one.
+    /// The planned event before this one with the same id and stream, if there is one.
     earlier: HashMap<usize, usize>,
     ids_known: usize,
     /// The planned events by type and tag, filled only as far as a condition asked.

@@ -20,9 +20,9 @@ async fn nothing_was_stored(trial: &Trial) -> CaseResult {
     Ok(())
 }
 
-/// A batch or a write without events, a stream that is written and checked, an expectation of a
-/// stream that the batch has already written, an event id twice, a condition that no event can
-/// fail.
+/// Each of these is invalid: a batch or a write without events; a stream that is written and
+/// checked; an expectation of a stream that the batch has already written; an event id twice; a
+/// condition that no event can fail.
 pub(crate) async fn nonsense_is_invalid(bench: Bench) -> CaseResult {
     let trial = bench.open().await?;
     let event = trial.event();
