@@ -1,4 +1,4 @@
-//! The cargo that runs us, and what it knows of the workspace.
+//! The cargo that runs this program, and its knowledge of the workspace.
 
 use std::{
     collections::HashMap,
@@ -19,7 +19,7 @@ pub(crate) fn cargo() -> Command {
 }
 
 fn root() -> PathBuf {
-    // At run time if possible: a build folder may be shared by several checkouts.
+    // Read at run time if possible, because several checkouts may share a build folder.
     let here = env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
     let here = here.unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
     here.parent().map(PathBuf::from).unwrap_or(here)
@@ -29,7 +29,7 @@ fn root() -> PathBuf {
 #[derive(Debug)]
 pub(crate) struct Package {
     pub(crate) name: String,
-    /// It has a library, and so documentation to test.
+    /// True if it has a library, and so documentation to test.
     pub(crate) library: bool,
     id: String,
 }
@@ -55,8 +55,8 @@ pub(crate) fn packages() -> Result<Vec<Package>, Failure> {
     Ok(packages.map(package).collect())
 }
 
-/// Builds the tests that these arguments select. The answer: the name of each test's suite, by
-/// the file name of its executable.
+/// Builds the tests that these arguments select. Returns the name of each test's suite, by the file
+/// name of its executable.
 pub(crate) fn build(
     arguments: &[&str],
     packages: &[Package],
@@ -64,7 +64,7 @@ pub(crate) fn build(
     let mut command = cargo();
     command.arg("test").args(arguments);
     command.args(["--no-run", "--message-format", "json-render-diagnostics"]);
-    // The compiler's own lines go to the terminal; only the list of artifacts is ours.
+    // The compiler's own lines go to the terminal; only the list of artifacts is parsed.
     let output = command.stderr(Stdio::inherit()).stdout(Stdio::piped()).output()?;
     if !output.status.success() {
         return Err(Failure::Build);

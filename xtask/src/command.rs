@@ -11,10 +11,10 @@ commands:
   test [--full] [--only CRATE | --only embedded]
           Build everything once, run every test and documentation test, and print a
           table of the suites with their seconds. The last line is `N passed, N failed`.
-          Servers that tests need are made for the run, on this machine alone, and are
-          gone behind it; FACTUM_POSTGRES_URL names one to use instead.
-          --full        also what takes too long for every run; a short run names
-                        what it left out (tests see FACTUM_TEST_FULL=1)
+          Servers that tests need are started for the run, on this machine alone, and
+          stopped after it; FACTUM_POSTGRES_URL names one to use instead.
+          --full        run also the tests that take too long for every run; a short
+                        run names what it left out (tests see FACTUM_TEST_FULL=1)
           --only CRATE  the tests of one crate
           --only embedded
                         leave out the crates and tests that need a server, and say so
@@ -28,7 +28,7 @@ exit codes:
   3  it could not be done: cargo did not run, or the workspace does not build
 ";
 
-/// What is asked for.
+/// The command that was given.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Command {
     Help,
@@ -36,24 +36,24 @@ pub(crate) enum Command {
     Lint,
 }
 
-/// Which tests, and how many of them.
+/// The tests to run: of which crates, and how many.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct TestOptions {
     pub(crate) length: Length,
     pub(crate) only: Only,
 }
 
-/// Of which crates.
+/// The crates to test.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) enum Only {
     #[default]
     All,
-    /// Those whose tests need no server.
+    /// The crates and tests that need no server.
     Embedded,
     Crate(String),
 }
 
-/// Whether what takes too long for every run is run.
+/// The length of a run: with or without the tests that take too long for every run.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Length {
     #[default]

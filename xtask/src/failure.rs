@@ -1,18 +1,18 @@
-//! How a chore ends, and the exit code of each end.
+//! The ways in which a chore ends, and the exit code of each.
 
 use std::{io, process::ExitCode};
 
-/// What a chore that could be done has found.
+/// The verdict of a chore that could be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Passed,
     Failed,
 }
 
-/// Why a chore could not be done. The text is one sentence: what, and what to do.
+/// The reason why a chore could not be done. The text is one sentence with the remedy.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
-    #[error("no such command: `cargo xtask help` lists them: command={0}")]
+    #[error("no such command, `cargo xtask help` lists them: command={0}")]
     UnknownCommand(String),
     #[error("no such option here: `cargo xtask help` lists them: option={0}")]
     UnknownOption(String),
@@ -31,7 +31,8 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    /// 2: the command line is wrong. 3: it could not be done. (1: it was done and found wanting.)
+    /// 2: the command line is wrong. 3: the chore could not be done. (1: it was done and found
+    /// faults.)
     pub(crate) fn exit_code(&self) -> ExitCode {
         match self {
             Self::UnknownCommand(_)

@@ -10,7 +10,7 @@ use crate::{
 
 const WHOLE: [&str; 2] = ["--workspace", "--all-features"];
 
-/// Runs all, also behind one that failed, so that one run shows everything there is to correct.
+/// Runs all lints, even after one has failed, so that one run shows everything there is to correct.
 pub(crate) fn run() -> Result<Verdict, Failure> {
     let mut failed = Vec::new();
     let checks = [

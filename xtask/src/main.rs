@@ -1,6 +1,6 @@
 //! The chores of this workspace: `cargo xtask help`.
 //!
-//! It needs nothing but cargo itself, so that a fresh machine can run it.
+//! It needs only cargo itself, so that a fresh machine can run it.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line speaks by printing")]
 
 mod command;

@@ -1,8 +1,8 @@
-//! The servers that tests talk to: real ones, made for one run, gone behind it.
+//! The servers that tests talk to: real ones, started for one run and stopped after it.
 //!
-//! A kind of server is a file in `server/` and a row in [`KINDS`]. It says which crates' tests need
-//! it, and how it is started; those tests are told where it is by environment variables, and fail
-//! without them.
+//! A kind of server is a file in `server/` and a row in [`KINDS`]. It names the crates whose tests
+//! need it, and starts it. Environment variables tell those tests its address; without them they
+//! fail.
 
 mod install;
 mod postgres;
@@ -19,26 +19,26 @@ const KINDS: &[Kind] = &[postgres::KIND];
 
 /// A kind of server.
 pub(crate) struct Kind {
-    /// What it is called.
+    /// Its name.
     name: &'static str,
-    /// The crates whose tests need it, all of them.
+    /// The crates whose tests all need it.
     crates: &'static [&'static str],
-    /// Those of whose tests some need it.
+    /// The crates some of whose tests need it.
     partly: Needy,
-    /// Starts what those tests need, in folders inside of this one.
+    /// Starts the servers that those tests need, in folders inside this one.
     start: fn(&Folder) -> Result<Started, Failure>,
 }
 
-/// What was started: its processes end when this is dropped.
+/// The started servers. The drop ends their processes.
 #[derive(Debug, Default)]
 pub(crate) struct Started {
-    /// What the tests are told: names and values of environment variables.
+    /// The names and values of environment variables for the tests.
     pub(crate) variables: Vec<(&'static str, String)>,
-    /// Held, never looked at.
+    /// Held only for its drop.
     processes: Vec<Guarded>,
 }
 
-/// A folder of one run, which goes with it.
+/// A folder of one run, which is removed on drop.
 #[derive(Debug)]
 pub(crate) struct Folder(PathBuf);
 
@@ -52,7 +52,7 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // What is left lies in the system's own folder for such things.
+        // If this fails, the rest stays in the system's folder for temporary files.
         let _ = fs::remove_dir_all(&self.0);
     }
 }
@@ -65,7 +65,7 @@ pub(crate) struct Servers {
 }
 
 impl Servers {
-    /// Starts what the tests of these crates need.
+    /// Starts the servers that the tests of these crates need.
     pub(crate) fn start<'p>(
         crates: impl Iterator<Item = &'p str> + Clone,
     ) -> Result<Self, Failure> {
@@ -86,20 +86,20 @@ impl Servers {
         Ok(Self { started, _folder: Some(folder) })
     }
 
-    /// What the tests are told of them.
+    /// The environment variables for the tests.
     pub(crate) fn variables(&self) -> impl Iterator<Item = (&'static str, &str)> {
         let variables = self.started.iter().flat_map(|started| &started.variables);
         variables.map(|(name, value)| (*name, value.as_str()))
     }
 }
 
-/// Whether a crate's tests need a server, all of them.
+/// Returns whether all tests of a crate need a server.
 pub(crate) fn is_needed_by(name: &str) -> bool {
     KINDS.iter().any(|kind| kind.crates.contains(&name))
 }
 
-/// Tests that need a server in crates whose others need none: the crates, and how the names of the
-/// tests begin.
+/// Tests that need a server in crates whose other tests need none: the crates, and the beginnings
+/// of the tests' names.
 pub(crate) type Needy = (&'static [&'static str], &'static str);
 
 /// All such tests.

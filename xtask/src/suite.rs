@@ -1,10 +1,10 @@
-//! The suites of one `cargo test`, made out in what it prints.
+//! The suites of one `cargo test`, recognised in its output.
 //!
 //! A state machine: lines in, finished suites out. It runs nothing and reads no clock.
 
 use std::{collections::HashMap, mem, time::Duration};
 
-/// What one test binary, or the documentation of one crate, came to.
+/// The result of one test binary, or of the documentation of one crate.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Suite {
     pub(crate) name: String,
@@ -15,12 +15,12 @@ pub(crate) struct Suite {
     pub(crate) output: Vec<String>,
 }
 
-/// The suites of one run, in the making.
+/// The suites of one run, while it goes on.
 #[derive(Debug)]
 pub(crate) struct Suites {
     names: HashMap<String, String>,
     open: Option<(Suite, Duration)>,
-    /// What cargo said before the first suite.
+    /// The output of cargo before the first suite.
     stray: Vec<String>,
     failed: bool,
 }
@@ -32,7 +32,7 @@ impl Suites {
         Self { names, open: None, stray: Vec::new(), failed: false }
     }
 
-    /// Takes the next line, `at` this time since the start; a suite that it ends is given back.
+    /// Takes the next line, which came this long after the start. Returns the suite that it ends.
     pub(crate) fn line(&mut self, line: &str, at: Duration) -> Option<Suite> {
         if let Some(name) = heading(line).and_then(|key| self.names.get(key)).cloned() {
             let ended = self.close(at);
@@ -46,8 +46,8 @@ impl Suites {
         None
     }
 
-    /// Ends the run; what is given back is the last suite, and one named `cargo` for a failure
-    /// that no suite accounts for.
+    /// Ends the run. Returns the last suite, and one named `cargo` for a failure that no suite
+    /// explains.
     pub(crate) fn end(mut self, at: Duration, cargo_failed: bool) -> Vec<Suite> {
         let mut ended: Vec<Suite> = self.close(at).into_iter().collect();
         if cargo_failed && !self.failed {
@@ -67,7 +67,7 @@ impl Suites {
 }
 
 impl Suite {
-    /// How many tests it ran.
+    /// The number of tests that it ran.
     pub(crate) fn tests(&self) -> u64 {
         self.passed + self.failed
     }
@@ -85,7 +85,7 @@ impl Suite {
     }
 }
 
-/// Which suite begins with this line of cargo's, if one does.
+/// The suite that begins with this line of cargo's, if one does.
 fn heading(line: &str) -> Option<&str> {
     let line = line.trim();
     if let Some(name) = line.strip_prefix("Doc-tests ") {

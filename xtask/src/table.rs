@@ -1,8 +1,8 @@
-//! The table of a test run. CONTRIBUTING.md holds one: it can be pasted as it is.
+//! The table of a test run, which can be pasted into CONTRIBUTING.md.
 
 use crate::suite::Suite;
 
-/// The suites that ran a test, and what was left out, as a Markdown table.
+/// The suites that ran a test, and those that were left out, as a Markdown table.
 pub(crate) fn table(suites: &[Suite], left: &[String]) -> String {
     let rows: Vec<_> = suites.iter().filter(|suite| suite.tests() > 0).collect();
     let names = rows.iter().map(|suite| suite.name.len()).chain(left.iter().map(String::len));
@@ -19,8 +19,8 @@ pub(crate) fn table(suites: &[Suite], left: &[String]) -> String {
     out
 }
 
-/// What a run came to: what failed, what was ignored, and the closing line, which names what was
-/// left out.
+/// The summary of a run: the failures, the ignored tests, and the closing line, which names what
+/// was left out.
 pub(crate) fn summary(suites: &[Suite], left: &[String]) -> String {
     let sum = |count: fn(&Suite) -> u64| suites.iter().map(count).sum::<u64>();
     let mut out = String::new();

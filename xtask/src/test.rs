@@ -15,7 +15,7 @@ use crate::{
     table::{summary, table},
 };
 
-/// What only `--full` runs: suite, and what of it. The one place where that is written down; the
+/// The tests that only `--full` runs: suite, and description. This is the only list of them; the
 /// tests themselves look at [`FULL`].
 const LONG: &[(&str, &str)] = &[
     ("factum-kernel, test it", "976 of 1,000 random histories with snapshots"),
@@ -28,7 +28,7 @@ const LONG: &[(&str, &str)] = &[
     ("factum-cli, test it", "180 of 200 SIGKILLs of the demo, 45 of 50 on PostgreSQL"),
 ];
 
-/// Set for the tests of a full run.
+/// The variable that is set for the tests of a full run.
 const FULL: &str = "FACTUM_TEST_FULL";
 
 pub(crate) fn run(options: &TestOptions) -> Result<Verdict, Failure> {
@@ -94,15 +94,15 @@ fn documented(packages: &[Package]) -> HashMap<String, String> {
     libraries.map(|package| suite(&package.name)).collect()
 }
 
-/// Runs `cargo test` with these arguments and without these tests,
-/// a line for each suite, failed ones with all they said.
+/// Runs `cargo test` with these arguments and without these tests. Prints a line for each suite,
+/// and all output of failed ones.
 fn test(
     (arguments, without): (&[&str], &[Needy]),
     names: HashMap<String, String>,
     (length, servers): (Length, &Servers),
 ) -> Result<Vec<Suite>, Failure> {
     let start = now();
-    // One pipe for both: cargo's headings and the tests' results come in the order of time.
+    // One pipe for both, so that cargo's headings and the tests' results keep their order in time.
     let (lines, writer) = io::pipe()?;
     let mut command = cargo();
     command.arg("test").args(arguments).args(["--no-fail-fast", "--color", "never", "--"]);
@@ -113,7 +113,7 @@ fn test(
     };
     command.envs(servers.variables());
     let mut child = command.stdout(writer.try_clone()?).stderr(writer).spawn()?;
-    // It holds the pipe's other end, which must be closed for the lines to end.
+    // The command holds the other end of the pipe, which must be closed for the lines to end.
     drop(command);
 
     let mut suites = Suites::new(names);

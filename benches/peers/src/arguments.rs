@@ -1,4 +1,4 @@
-//! What the command is told.
+//! The arguments of the command.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 
 use crate::{load::Load, peer::Store, postgres};
 
-/// How many events an append of the 16 clients holds; everybody else's holds one.
+/// The number of events in an append if there are 16 clients; otherwise an append holds one.
 const EVENTS_PER_APPEND: usize = 100;
 
 /// Measures Factum's stores beside other engines and frameworks.
@@ -16,16 +16,16 @@ pub(crate) struct Arguments {
     /// Short readings, three rounds: under five minutes for everything.
     #[arg(long, global = true)]
     pub(crate) quick: bool,
-    /// One JSON object per reading on stdout; the rest goes to stderr.
+    /// One JSON object per reading on stdout; all other output on stderr.
     #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// The folder to measure in, which says which disk is measured.
+    /// The folder to measure in, which decides the disk that is measured.
     #[arg(long, global = true, value_name = "PATH", default_value_os_t = std::env::temp_dir())]
     pub(crate) disk: PathBuf,
-    /// The stores to measure, all of them unless said otherwise.
+    /// The stores to measure; by default all of them.
     #[arg(long, value_name = "NAME,..", value_delimiter = ',', value_parser = Store::parse)]
     pub(crate) only: Vec<Store>,
-    /// How many clients append at once. 16 of them append 100 events at a time.
+    /// The numbers of clients that append at once. 16 clients append 100 events at a time.
     #[arg(long, value_name = "N,..", value_delimiter = ',', default_value = "1,16,256,1024")]
     #[arg(value_parser = parse_clients)]
     pub(crate) clients: Vec<usize>,
@@ -33,7 +33,7 @@ pub(crate) struct Arguments {
     pub(crate) suite: Option<Suite>,
 }
 
-/// What else can be measured.
+/// The other suites.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Suite {
     /// The frameworks on PostgreSQL.
@@ -51,7 +51,7 @@ pub(crate) fn parse_clients(text: &str) -> Result<usize, String> {
 }
 
 impl Arguments {
-    /// The stores to measure, in the order they are printed in.
+    /// The stores to measure, in the order of the report.
     pub(crate) fn stores(&self) -> Vec<Store> {
         let is_wanted = |store: &Store| self.only.is_empty() || self.only.contains(store);
         Store::ALL.iter().copied().filter(is_wanted).collect()
@@ -61,16 +61,17 @@ impl Arguments {
         if self.quick { 3 } else { 5 }
     }
 
-    /// How long one reading of scans or of streams takes at least.
+    /// The least time of one reading of scans or of streams.
     pub(crate) fn read_time(&self) -> Duration {
         Duration::from_millis(if self.quick { 500 } else { 3_000 })
     }
 
-    /// What so many clients append in one reading.
+    /// The load of one reading with this many clients.
     pub(crate) fn load(&self, clients: usize) -> Load {
         let (events, seconds) = if self.quick { (200_000, 1) } else { (1_000_000, 8) };
         let events_per_append = if clients == 16 { EVENTS_PER_APPEND } else { 1 };
-        // A lone client doesn't get far, and the floor writes zeros for every event beforehand.
+        // A single client appends few events, and the floor writes zeros for every event
+        // beforehand.
         let events = events.min(clients * events_per_append * 50_000);
         Load { clients, events_per_append, events, time_max: Duration::from_secs(seconds) }
     }

@@ -10,12 +10,12 @@ use crate::{
     peer::Peer,
 };
 
-/// What came of one reading.
+/// The result of one reading.
 #[derive(Debug, Clone)]
 pub(crate) struct Measured {
     pub(crate) events: usize,
     pub(crate) time: Duration,
-    /// How long each call took.
+    /// The time that each call took.
     pub(crate) latencies: Vec<Duration>,
 }
 
@@ -36,7 +36,7 @@ pub(crate) async fn append<P: Peer>(peer: &Arc<P>, load: Load, run: usize) -> Me
     Measured { events, time: begin.elapsed(), latencies }
 }
 
-/// Returns how many events it appended, and how long each append took.
+/// Returns the number of events that it appended, and the time of each append.
 async fn client_appends<P: Peer>(
     peer: Arc<P>,
     load: Load,

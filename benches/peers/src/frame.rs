@@ -1,4 +1,4 @@
-//! How an event looks in a plain file, and as a value of a key-value store: a header of 40 bytes
+//! The form of an event in a plain file, and as a value of a key-value store: a header of 40 bytes
 //! with a checksum, then the payload.
 
 use std::hint::black_box;
@@ -9,10 +9,10 @@ use uuid::Uuid;
 use crate::load::{PAYLOAD_BYTES, Record};
 
 const HEADER_BYTES: usize = 40;
-/// Where the checksummed part begins: after the checksum.
+/// The offset where the checksummed part begins: after the checksum.
 const CHECKED_FROM: usize = 4;
 
-/// How long the frame of each event of the load is.
+/// The length of the frame of each event of the load.
 pub(crate) const FRAME_BYTES: usize = HEADER_BYTES + PAYLOAD_BYTES;
 
 /// An event read back.
@@ -25,13 +25,13 @@ pub(crate) struct Frame<'a> {
 }
 
 impl Frame<'_> {
-    /// Uses all of it, as a reader would, so that none of the decoding can be left out.
+    /// Uses all of it, as a reader would, so that the compiler can't leave out any of the decoding.
     pub(crate) fn see(&self) {
         black_box((self.position, self.stream, self.id, self.payload));
     }
 }
 
-/// Whether the checksum is made and compared.
+/// The use of a checksum: computed and compared, or not.
 ///
 /// An engine that checks its own pages needs none on every event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +40,7 @@ pub(crate) enum Checksum {
     LeftOut,
 }
 
-/// Puts an event behind what is there.
+/// Appends an event.
 pub(crate) fn encode(record: &Record, position: u64, checksum: Checksum, out: &mut Vec<u8>) {
     let start = out.len();
     out.put_u32_le(0);

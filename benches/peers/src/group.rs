@@ -1,5 +1,5 @@
-//! Group commit for engines that have none: async clients, a bounded channel, one thread that
-//! takes what waits, stores it durably in one go, and answers.
+//! Group commit for engines that have none: async clients, a bounded channel, and one thread that
+//! takes the waiting appends, stores them durably together, and answers.
 
 use std::thread::{self, JoinHandle};
 
@@ -7,12 +7,12 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::load::Record;
 
-/// How many appends wait at most before clients do.
+/// The most appends that wait before clients have to wait.
 const CHANNEL_APPENDS: usize = 1_024;
-/// How large a group grows.
+/// The most events of a group.
 const GROUP_EVENTS: usize = 4_096;
 
-/// What stores a group durably before it returns.
+/// Stores a group durably before it returns.
 pub(crate) trait Commit: Send + 'static {
     fn commit(&mut self, group: &[Vec<Record>]);
 }

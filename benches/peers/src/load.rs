@@ -1,4 +1,4 @@
-//! The work, the same for everybody: events with random payloads, spread over the streams.
+//! The work, the same for all stores: events with random payloads, spread over the streams.
 
 use std::{
     sync::LazyLock,
@@ -8,31 +8,31 @@ use std::{
 use uuid::Uuid;
 
 pub(crate) const STREAMS: usize = 10_000;
-/// How many events each stream has when streams are read.
+/// The number of events in each stream when streams are read.
 pub(crate) const EVENTS_PER_STREAM: usize = 30;
 pub(crate) const PAYLOAD_BYTES: usize = 256;
 pub(crate) const EVENT_NAME: &str = "account.money-deposited";
 
-/// Random bytes that payloads are cut from: what repeats itself would be compressed away by
-/// engines that compress.
+/// Random bytes that payloads are cut from. Engines that compress would compress repeated bytes
+/// away.
 static NOISE: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let numbers = 0..(1_u64 << 17);
     numbers.flat_map(|n| scramble(n).to_le_bytes()).collect()
 });
 
-/// How much is appended, and by how many.
+/// The size of the work, and its clients.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Load {
     pub(crate) clients: usize,
     pub(crate) events_per_append: usize,
-    /// The reading is over after so many events,
+    /// The number of events after which the reading ends.
     pub(crate) events: usize,
-    /// or after this time.
+    /// The time after which the reading ends.
     pub(crate) time_max: Duration,
 }
 
 impl Load {
-    /// What the stores are filled with before they are read.
+    /// The events that fill the stores before they are read.
     pub(crate) fn to_read() -> Self {
         Self {
             clients: 1_024,
@@ -42,16 +42,16 @@ impl Load {
         }
     }
 
-    /// The same events by one client, in appends as large as a group of all clients.
+    /// The same events from one client, in appends as large as a group of all clients.
     pub(crate) fn as_groups(self) -> Self {
         Self { clients: 1, events_per_append: self.clients * self.events_per_append, ..self }
     }
 }
 
-/// One event, as a client has it in hand.
+/// One event, as a client holds it.
 #[derive(Debug)]
 pub(crate) struct Record {
-    /// Which stream, from 0.
+    /// The number of the stream, from 0.
     pub(crate) stream: usize,
     pub(crate) id: Uuid,
     pub(crate) payload: Vec<u8>,
@@ -62,7 +62,7 @@ pub(crate) struct Record {
 pub(crate) struct Records {
     /// Ids are UUIDv7 of the present, as clients make them.
     millis: u64,
-    /// How many events in a row go to the same stream.
+    /// The number of consecutive events of the same stream.
     run: usize,
 }
 
@@ -72,7 +72,7 @@ impl Records {
         Self { millis: now.as_millis() as u64, run }
     }
 
-    /// So many events from the `first` on.
+    /// Makes this many events, from the `first` on.
     pub(crate) fn make(&self, first: usize, count: usize) -> Vec<Record> {
         (first..first + count).map(|n| self.record(n)).collect()
     }
@@ -87,18 +87,17 @@ impl Records {
     }
 }
 
-/// A stream's name, as applications name them.
+/// A stream's name, in the form that applications use.
 pub(crate) fn stream_name(stream: usize) -> String {
     format!("account-{stream}")
 }
 
-/// A multiplier without a common factor puts neighbours into different streams, and everything
-/// into all of them alike.
+/// Spreads neighbours over different streams, evenly, by a multiplier without a common factor.
 pub(crate) fn spread(n: usize) -> usize {
     n * 7_919 % STREAMS
 }
 
-/// Different numbers from different numbers (SplitMix64).
+/// Maps different numbers to different numbers (SplitMix64).
 fn scramble(n: u64) -> u64 {
     let n = n.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let n = (n ^ (n >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

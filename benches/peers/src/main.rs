@@ -1,8 +1,8 @@
 //! Factum's stores beside other engines and frameworks: the same work, interleaved, in one run.
 //!
-//! Times on one machine swing by a factor of ten, so what counts are the ratios: every round
-//! measures each store once, a ratio is taken within a round, and what is printed is the median
-//! over the rounds. Each module under `peer` says how its engine is configured, and why; each under
+//! Times on one machine vary by a factor of ten, so only the ratios count. Every round measures
+//! each store once, a ratio is taken within a round, and the report shows the median over the
+//! rounds. Each module under `peer` explains how its engine is configured, and each under
 //! `postgres::framework` how its framework is.
 
 mod arguments;

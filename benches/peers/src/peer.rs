@@ -1,4 +1,4 @@
-//! The engines that are measured, and what each must be able to do.
+//! The engines that are measured, and the calls that each must support.
 
 pub(crate) mod channel;
 pub(crate) mod factum;
@@ -16,16 +16,16 @@ use crate::load::Record;
 
 /// One engine, open in a folder of its own. Every call is durable when it returns.
 pub(crate) trait Peer: Sized + Send + Sync + 'static {
-    /// Opens a fresh one that will hold at most so many events.
+    /// Opens a fresh engine that will hold at most this many events.
     fn open(folder: &Path, events: usize) -> impl Future<Output = Self> + Send;
 
     /// Stores these events, all or none.
     fn append(&self, records: Vec<Record>) -> impl Future<Output = ()> + Send;
 
-    /// Reads all events in order, each decoded; returns how many.
+    /// Reads all events in order, each decoded; returns their number.
     fn scan(&self) -> impl Future<Output = usize> + Send;
 
-    /// Reads a stream's events in order, each decoded; returns how many.
+    /// Reads a stream's events in order, each decoded; returns their number.
     fn read_stream(&self, stream: usize) -> impl Future<Output = usize> + Send;
 
     fn close(self) -> impl Future<Output = ()> + Send;
@@ -46,7 +46,7 @@ pub(crate) enum Store {
 }
 
 impl Store {
-    /// All that this build has, in the order they are printed in.
+    /// All engines of this build, in the order of the report.
     pub(crate) const ALL: &[Self] = &[
         #[cfg(feature = "journal")]
         Self::Journal,
@@ -82,14 +82,14 @@ impl Store {
         })
     }
 
-    /// How it makes an append durable, in a few words.
+    /// The way in which it makes an append durable, in a few words.
     pub(crate) fn sync_policy(self) -> &'static str {
         match self {
             Self::Journal => "fdatasync per group, its own group commit",
             Self::Sqlite => "WAL, synchronous=FULL, its own group commit",
             Self::Floor => "one write + one fdatasync per group, one thread, zero-written file",
             Self::Growing => "one write + one fdatasync per group, one thread, growing file",
-            Self::Channel => "the floor behind a bounded channel, answers by oneshot",
+            Self::Channel => "the floor with a bounded channel before it, answers by oneshot",
             Self::Umadb | Self::UmadbCached => {
                 "fdatasync of pages, then of the header, its own group commit"
             }
@@ -98,12 +98,12 @@ impl Store {
         }
     }
 
-    /// Whether it is one thread that writes whole groups, instead of clients.
+    /// Returns true if one thread writes whole groups, instead of clients.
     pub(crate) fn writes_groups(self) -> bool {
         matches!(self, Self::Floor | Self::Growing)
     }
 
-    /// Whether its reads are measured: not if they are another's.
+    /// Returns whether its reads are measured; they are not if another engine's are the same.
     pub(crate) fn is_read(self) -> bool {
         !matches!(self, Self::Growing | Self::Channel)
     }

@@ -1,4 +1,4 @@
-//! What the readings are taken for: ratios of two stores on the same work in the same rounds.
+//! The ratios: two stores compared on the same work in the same rounds.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use crate::{
     },
 };
 
-/// A ratio that was aimed at.
+/// A target for a ratio.
 #[derive(Debug)]
 struct Target {
     bench: Bench,
@@ -33,7 +33,7 @@ const TARGETS: &[Target] = &[
     Target { bench: Streams, clients: 1, of: Journal, to: UmadbCached, at_least: 5.0 },
 ];
 
-/// The median over the rounds of how many times as fast the first is.
+/// The median over the rounds of the ratio of their rates.
 pub(crate) fn ratio<S: fmt::Display>(of: &Reading<S>, to: &Reading<S>) -> f64 {
     median(of.rates().zip(to.rates()).map(|(of, to)| of / to))
 }

@@ -1,4 +1,4 @@
-//! Readings: what one round measured of one store, and the median over the rounds.
+//! Readings: the measurements of one store in each round, and the median over the rounds.
 
 use std::{fmt, time::Duration};
 
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{clients::Measured, peer::Store};
 
-/// What is measured.
+/// The kind of work that is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Bench {
     Append,
@@ -32,7 +32,7 @@ pub(crate) struct Reading<S = Store> {
     pub(crate) clients: usize,
     pub(crate) events_per_append: usize,
     rounds: Vec<Round>,
-    /// Where the store was filled in the same way as all others.
+    /// Present if the store was filled in the same way as all others.
     pub(crate) bytes_per_event: Option<f64>,
 }
 
@@ -50,7 +50,7 @@ impl<S: fmt::Display> Reading<S> {
         Self { bench, store, clients, events_per_append, rounds, bytes_per_event }
     }
 
-    /// Adds what a round measured.
+    /// Adds the measurement of a round.
     pub(crate) fn add(&mut self, mut measured: Measured) {
         measured.latencies.sort_unstable();
         self.rounds.push(Round {
@@ -95,7 +95,7 @@ impl<S: fmt::Display> Reading<S> {
     }
 }
 
-/// The middle one of these, the upper one of two.
+/// The median; the upper one of two middle numbers.
 pub(crate) fn median(numbers: impl Iterator<Item = f64>) -> f64 {
     let mut numbers: Vec<_> = numbers.collect();
     numbers.sort_by(f64::total_cmp);

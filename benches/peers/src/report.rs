@@ -1,4 +1,4 @@
-//! What is said of the readings: a table for people, or a line of JSON each.
+//! The report of the readings: a table for people, or one line of JSON each.
 
 use std::{
     fs::File,
@@ -12,16 +12,16 @@ use crate::{
     reading::{Bench, Reading},
 };
 
-/// How the readings are given.
+/// The format of the report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Format {
     /// Everything on stdout.
     Table,
-    /// JSON on stdout, the rest on stderr.
+    /// JSON on stdout, all other output on stderr.
     Json,
 }
 
-/// The only one that writes to stdout.
+/// The report, which alone writes to stdout.
 #[derive(Debug)]
 pub(crate) struct Report {
     pub(crate) format: Format,
@@ -29,21 +29,21 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// Takes stdout for itself: from here on, what others print there goes nowhere.
+    /// Takes stdout for itself: from here on, output of other code to stdout is dropped.
     ///
-    /// UmaDB tells its settings there whenever it is opened, amid what should be JSON.
+    /// UmaDB prints its settings to stdout when it is opened, amid what should be JSON.
     pub(crate) fn new(format: Format) -> io::Result<Self> {
         let stdout = File::from(rustix::io::dup(io::stdout())?);
         rustix::stdio::dup2_stdout(File::options().write(true).open("/dev/null")?)?;
         Ok(Self { format, stdout })
     }
 
-    /// Gives a line of the report itself.
+    /// Prints a line of the report itself.
     pub(crate) fn print(&self, line: &str) {
         writeln!(&self.stdout, "{line}").expect("stdout takes the report");
     }
 
-    /// Says something to people.
+    /// Prints a line for people.
     pub(crate) fn say(&self, line: &str) {
         match self.format {
             Format::Table => self.print(line),
@@ -51,7 +51,7 @@ impl Report {
         }
     }
 
-    /// States what is measured, and on what.
+    /// Prints what is measured, and on which disk.
     pub(crate) fn begin(&self, stores: &[Store], rounds: usize, threads: usize, disk: &str) {
         self.say(&format!(
             "payload={PAYLOAD_BYTES} bytes, streams={STREAMS}, reads of {EVENTS_PER_STREAM} events \
@@ -86,7 +86,7 @@ impl Report {
         }
     }
 
-    /// Compares with what was aimed at.
+    /// Compares with the targets.
     pub(crate) fn end(&self, readings: &[Reading]) {
         self.say("\nratios, medians over the rounds");
         for line in ratio::targets(readings) {

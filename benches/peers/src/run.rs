@@ -88,8 +88,8 @@ impl Run {
         readings
     }
 
-    /// Measures each store once in each round, beginning with another one every time: nobody is
-    /// always the one to find the disk busy with what the one before left behind.
+    /// Measures each store once in each round, and begins with another store every time. Otherwise,
+    /// the same store would always find the disk busy with the work of the one before.
     fn each_round(&self, readings: &mut [Reading], measure: impl Fn(Store, usize) -> Measured) {
         let count = readings.len();
         for round in 0..self.arguments.rounds() {
@@ -104,7 +104,7 @@ impl Run {
     }
 }
 
-/// One core is the writer's.
+/// One core is left to the writer.
 pub(crate) fn client_threads() -> usize {
     thread::available_parallelism().map_or(1, |cores| cores.get() - 1).max(1)
 }

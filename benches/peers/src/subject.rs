@@ -1,5 +1,5 @@
-//! One engine under measurement, whichever it is: fresh for each reading of appends, filled once
-//! and kept for the reads.
+//! One engine under measurement, of any kind: fresh for each reading of appends, filled once and
+//! kept for the reads.
 
 use std::{
     fs, io,
@@ -19,11 +19,11 @@ use crate::{
     peer::{self, Peer, Store},
 };
 
-/// What can be measured of an engine.
+/// The measurements of an engine.
 pub(crate) trait Subject {
-    /// Appends to a fresh one.
+    /// Appends to a fresh engine.
     fn append(&self, disk: &Path, load: Load) -> Measured;
-    /// Makes one with [`Load::to_read`] in it.
+    /// Makes an engine filled with [`Load::to_read`].
     fn fill(&self, disk: &Path) -> Box<dyn Filled>;
 }
 
@@ -31,7 +31,7 @@ pub(crate) trait Subject {
 pub(crate) trait Filled {
     fn scan(&self, time_min: Duration) -> Measured;
     fn read_streams(&self, time_min: Duration) -> Measured;
-    /// What its files take on disk, with the room that it made for events to come.
+    /// The size of its files on disk, including space that it set aside for later events.
     fn bytes_per_event(&self) -> f64;
 }
 
@@ -71,7 +71,7 @@ impl<P: Peer> Of<P> {
     }
 
     fn run_load(&self, peer: &Arc<P>, load: Load) -> Measured {
-        // In a group, too, each client's events stand in a row.
+        // Also in a group, each client's events are consecutive.
         let run = load.events_per_append;
         let load = if self.store.writes_groups() { load.as_groups() } else { load };
         let peer = peer.clone();
@@ -98,13 +98,13 @@ impl<P: Peer> Subject for Of<P> {
 
 struct FilledPeer<P: Peer> {
     folder: TempDir,
-    /// There until it is closed.
+    /// Present until it is closed.
     peer: Option<Arc<P>>,
     runtime: Arc<Runtime>,
 }
 
 impl<P: Peer> FilledPeer<P> {
-    /// Calls again and again, until the time has passed.
+    /// Repeats the call until the time has passed.
     fn repeat(&self, time_min: Duration, call: Call) -> Measured {
         let peer = self.peer.clone().expect("open until it is dropped");
         let events = call.events();
@@ -123,7 +123,7 @@ impl<P: Peer> FilledPeer<P> {
     }
 }
 
-/// One read of all that is there, or of one stream.
+/// One read of everything, or of one stream.
 #[derive(Debug, Clone, Copy)]
 enum Call {
     Scan,

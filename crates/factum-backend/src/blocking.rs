@@ -1,17 +1,17 @@
-//! Work that may block, where it holds up nobody.
+//! Work that may block, on a thread where it holds up no task.
 
 use factum_kernel::StoreError;
 use tokio::runtime::Handle;
 
-/// Begins work that may block, at once, and waits for its result: on one of the runtime's threads
-/// for that, or on the caller's where there is no runtime, whose tasks it could hold up. So what
-/// is answered from memory and what takes the disk work in the same places.
+/// Starts work that may block, at once, and waits for its result. On a runtime, it runs on a thread
+/// for blocking work; without one, on the caller's thread. So a store that answers from memory and
+/// a store that reads the disk work in the same places.
 ///
 /// # Errors
-/// `Internal` where the work panicked, or the runtime ends.
+/// `Internal` if the work panicked, or the runtime ends.
 ///
 /// # Cancel safety
-/// On a runtime the work goes on without the caller.
+/// On a runtime, the work goes on without the caller.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]

@@ -1,4 +1,4 @@
-//! Which appends are committed together.
+//! The group: the appends that are committed together.
 
 use factum_kernel::AppendBatch;
 
@@ -6,23 +6,23 @@ use factum_kernel::AppendBatch;
 pub const GROUP_EVENTS_MAX: usize = 8_192;
 /// The most bytes of events of a group.
 pub const GROUP_BYTES_MAX: usize = 16 << 20;
-/// The most types and tags in the conditions of a group. Each is a look into an index while other
-/// writers wait.
+/// The most types and tags in the conditions of a group. Each costs a look into an index while
+/// other writers wait.
 pub const GROUP_NAMES_MAX: usize = 65_536;
 
-/// What a group is measured in.
+/// The measures of a group's size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Load {
-    /// The events.
+    /// The number of events.
     pub events: usize,
-    /// Their bytes, and those of the rest of the batch, as [`AppendBatch::size`] counts.
+    /// The bytes of the events and of the rest of the batch, as [`AppendBatch::size`] counts.
     pub bytes: usize,
-    /// The types and tags in conditions, as [`AppendBatch::name_count`] counts.
+    /// The number of types and tags in conditions, as [`AppendBatch::name_count`] counts.
     pub names: usize,
 }
 
 impl Load {
-    /// What a batch adds to a group.
+    /// The load that a batch adds to a group.
     pub fn of(batch: &AppendBatch) -> Self {
         Self { events: batch.event_count(), bytes: batch.size(), names: batch.name_count() }
     }
@@ -42,8 +42,9 @@ impl Load {
     }
 }
 
-/// The appends that gathered while the last group was committed. Takes any first one, and then
-/// whatever keeps it within [`GROUP_EVENTS_MAX`], [`GROUP_BYTES_MAX`] and [`GROUP_NAMES_MAX`].
+/// The appends that gathered while the last group was committed. It takes any first member, and
+/// then each member that keeps it within [`GROUP_EVENTS_MAX`], [`GROUP_BYTES_MAX`] and
+/// [`GROUP_NAMES_MAX`].
 #[derive(Debug)]
 pub struct Group<M> {
     members: Vec<M>,
@@ -57,10 +58,10 @@ impl<M> Default for Group<M> {
 }
 
 impl<M> Group<M> {
-    /// Adds a member, or gives it back: it belongs to the next group.
+    /// Adds a member, or returns it: then it belongs to the next group.
     ///
     /// # Errors
-    /// The member, when the group is full.
+    /// The member, if the group is full.
     pub fn push(&mut self, member: M, load: Load) -> Result<(), M> {
         let load = self.load.plus(load);
         if !self.members.is_empty() && load.is_too_much() {
@@ -71,12 +72,12 @@ impl<M> Group<M> {
         Ok(())
     }
 
-    /// How many members it has.
+    /// The number of members.
     pub fn count(&self) -> usize {
         self.members.len()
     }
 
-    /// The members, in the order in which they came.
+    /// The members, in the order of their arrival.
     pub fn into_members(self) -> Vec<M> {
         self.members
     }

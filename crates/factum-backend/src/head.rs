@@ -1,13 +1,13 @@
-//! The last position that the store answered, and the waking of who waits for it.
+//! The head: the last position that the store answered. It wakes the callers that wait for it.
 
 use std::sync::Arc;
 
 use factum_kernel::Position;
 use tokio::sync::watch;
 
-/// The last position that the store answered, and the waking of who waits for it. It goes up, but
-/// for a server whose log is shorter than what was known: then another server answers, and what
-/// the one before had beyond is gone.
+/// The last position that the store answered. It wakes the callers that wait for it. It only grows,
+/// with one exception: a server whose log is shorter than what was known. Then another server
+/// answers, and the events that the former one had beyond are gone.
 #[derive(Debug, Clone)]
 pub struct Head(Arc<watch::Sender<Position>>);
 
@@ -17,16 +17,16 @@ impl Head {
         Self(Arc::new(watch::Sender::new(position)))
     }
 
-    /// Tells of a position; an older one than known changes nothing.
+    /// Records a position; a lower one than the known head changes nothing.
     pub fn advance(&self, position: Position) {
         self.answered(Position::ZERO, position);
     }
 
-    /// Tells of the position that a server answered to a question, and of the head that was known
-    /// when the question was sent. Only a shorter log answers with less than that.
+    /// Records the position that a server answered, and the head that was known when the question
+    /// was sent. Only a shorter log answers with less than that head.
     pub fn answered(&self, known: Position, position: Position) {
         self.0.send_if_modified(|head| {
-            // What was learned since may be of the new server already.
+            // The current head may have been learned from the new server already.
             let is_shorter = position < known && *head == known;
             let is_news = is_shorter || position > *head;
             if is_news {
@@ -36,7 +36,7 @@ impl Head {
         });
     }
 
-    /// Wakes who waits although nothing came, to see that the store is closed.
+    /// Wakes the waiting callers without news, so that they see that the store is closed.
     pub fn wake(&self) {
         self.0.send_modify(|_| {});
     }
@@ -46,7 +46,7 @@ impl Head {
         *self.0.borrow()
     }
 
-    /// A view for a reader.
+    /// A view for one reader.
     pub fn subscribe(&self) -> watch::Receiver<Position> {
         self.0.subscribe()
     }

@@ -1,11 +1,11 @@
-//! Events that are not stored yet, found by their types and tags: a condition of one member of a
-//! group may mean the events of an earlier one.
+//! An index of events that are not stored yet, by types and tags. A condition of one member of a
+//! group may match the events of an earlier one.
 
 use factum_kernel::{NewEvent, Position, Query, QueryItem, Tag};
 use hashbrown::HashMap;
 
-/// Events in the order of their positions, by type and tag. A look takes time by the names of the
-/// query, not by its names times all events.
+/// Events in the order of their positions, found by type and tag. The cost of a search grows with
+/// the names of the query, not with the product of names and events.
 ///
 /// ```
 /// use factum_backend::EventIndex;
@@ -24,13 +24,13 @@ use hashbrown::HashMap;
 #[derive(Debug, Default)]
 pub struct EventIndex<'g> {
     events: Vec<(Position, &'g NewEvent)>,
-    /// The places of the events with a type or a tag, in order.
+    /// The indexes of the events with a type or a tag, in order.
     by_type: HashMap<&'g str, Vec<usize>>,
     by_tag: HashMap<&'g str, Vec<usize>>,
 }
 
 impl<'g> EventIndex<'g> {
-    /// Adds an event whose position is after those of all others.
+    /// Adds an event. Its position must be after all others.
     pub fn push(&mut self, position: Position, event: &'g NewEvent) {
         let place = self.events.len();
         self.events.push((position, event));
@@ -45,12 +45,12 @@ impl<'g> EventIndex<'g> {
         self.events.len()
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no events.
     pub fn is_empty(&self) -> bool {
         self.events.is_empty()
     }
 
-    /// The first event after a position that the query matches.
+    /// The first event after a position that matches the query.
     pub fn first_match(&self, query: &Query, after: Position) -> Option<Position> {
         let from = self.events.partition_point(|(position, _)| *position <= after);
         if from == self.events.len() {
@@ -65,11 +65,11 @@ impl<'g> EventIndex<'g> {
             return Some(from);
         }
         let types = item.types.iter().filter_map(|name| self.by_type.get(name.as_str()));
-        let by_type: Vec<&[usize]> = types.map(|places| behind(places, from)).collect();
+        let by_type: Vec<&[usize]> = types.map(|places| at_or_after(places, from)).collect();
         let mut lists = by_type;
-        // A match is in the list of each tag, and in that of one of the types.
+        // A match is in the list of each tag, and in the list of one of the types.
         for tag in &item.tags {
-            let tagged = behind(self.by_tag.get(tag.as_str())?, from);
+            let tagged = at_or_after(self.by_tag.get(tag.as_str())?, from);
             let looks: usize = lists.iter().map(|places| places.len()).sum();
             if tagged.len() < looks || (lists.is_empty() && item.types.is_empty()) {
                 lists = vec![tagged];
@@ -80,8 +80,8 @@ impl<'g> EventIndex<'g> {
     }
 }
 
-/// The places of a list from one on.
-fn behind(places: &[usize], from: usize) -> &[usize] {
+/// The indexes of a list from one on.
+fn at_or_after(places: &[usize], from: usize) -> &[usize] {
     &places[places.partition_point(|place| *place < from)..]
 }
 

@@ -1,18 +1,19 @@
-//! What authors of Factum stores share: group commit and its planning, pages, wake-ups, URLs.
+//! The parts that authors of Factum stores share: group commit and its planning, pages, wake-ups,
+//! URLs.
 //!
-//! A store on one writer thread implements [`Facts`] and [`Commit`] and hands the second to a
-//! [`Writer`]; `factum-memory` is the shortest example. Reading is the store's own, with
-//! [`PageBuilder`] to keep to the limits of a page.
+//! A store with a writer thread implements [`Facts`] and [`Commit`], and gives its [`Commit`] to a
+//! [`Writer`]; `factum-memory` is the shortest example. Each store reads in its own way, with
+//! [`PageBuilder`] to keep the limits of a page.
 
 mod blocking;
 mod facts;
-mod foreseen;
 mod group;
 mod head;
 mod index;
 mod page;
 mod plan;
 mod posting;
+mod precheck;
 mod queue;
 mod registry;
 mod relay;
@@ -22,17 +23,17 @@ mod writer;
 
 pub use blocking::blocking;
 pub use facts::{Facts, FoundEvent, Span};
-pub use foreseen::{Foreseen, Kept, Looked, Outlook};
 pub use group::{GROUP_BYTES_MAX, GROUP_EVENTS_MAX, GROUP_NAMES_MAX, Group, Load};
 pub use head::Head;
 pub use index::EventIndex;
 pub use page::{PAGE_SCANNED_MAX, PageBuilder, PageEnd, Pushed, partition_point};
 pub use plan::{GroupPlan, LogEnd, PlannedEvent, plan_group};
 pub use posting::{Candidate, Matches, Postings, QueryTerm};
+pub use precheck::{Looked, Precheck, Prechecked, Prechecks};
 pub use registry::{OpenContext, OpenStore, Registry, Stores};
 pub use retry::check_clock;
 pub use url::StoreUrl;
 pub use writer::{
     Commit, CommitDelay, CommitError, Committed, GATHERINGS_MAX, QUEUE_BATCHES_MAX,
-    QUEUE_BYTES_MAX, RunError, Writer, hold,
+    QUEUE_BYTES_MAX, RunError, Writer, delay_commit,
 };

@@ -9,45 +9,46 @@ use factum_kernel::{
     StreamBounds,
 };
 
-/// The most events that one page looks at, whether they match or not. A filtered page that
-/// reaches it ends there, honestly: its `scanned_through` says how far it came.
+/// The most events that one page looks at, whether they match or not. A filtered page that reaches
+/// this number ends there; its `scanned_through` tells how far it came.
 pub const PAGE_SCANNED_MAX: usize = 50_000;
 
-/// Whether there is room for more.
+/// The answer of a page to an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pushed {
-    /// The event was taken, or left out by the filter; go on.
+    /// The event was taken, or left out by the filter. Go on.
     Taken,
-    /// The page is full: the event is not on it and was not scanned.
+    /// The page is full: the event is not on it and does not count as scanned.
     Full,
 }
 
-/// Numbers from the snapshot that the rows came from.
+/// The numbers of the snapshot that the rows came from.
 #[derive(Debug, Clone)]
 pub struct PageEnd {
-    /// How far every matching event is on this page or an earlier one.
+    /// Every matching event up to this position is on this page or an earlier one.
     pub scanned_through: Position,
     /// The last position.
     pub head: Position,
     /// The log's lineage.
     pub lineage: Lineage,
-    /// In a read of the whole log: what is gone.
+    /// In a read of the whole log: the erased ranges.
     pub erased: Vec<ErasedRange>,
-    /// In a read of a stream: how far it reaches.
+    /// In a read of a stream: its bounds.
     pub bounds: Option<StreamBounds>,
 }
 
-/// Events are copied into pieces of memory of this size at most, unless one is larger. An event
-/// that is kept keeps its piece, and allocators give such pieces out again for little.
+/// The most bytes of one piece of memory that events are copied into, unless a single event is
+/// larger. An event that is kept keeps its whole piece; allocators reuse pieces of this size
+/// cheaply.
 const PIECE_BYTES_MAX: usize = 64 << 10;
-/// The first piece of a page; each next one is twice as large.
+/// The bytes of a page's first piece. Each next piece is twice as large.
 const PIECE_BYTES_MIN: usize = 4 << 10;
 
-/// Takes events in the order of the read until the page is full.
+/// Builds a page: takes events in the order of the read until the page is full.
 pub struct PageBuilder<'q> {
     query: &'q ReadQuery,
     events: Vec<RecordedEvent>,
-    /// Where the next event is copied to; what is in front of it is lent out already.
+    /// The free rest of the current piece; the bytes before it belong to events.
     piece: BytesMut,
     piece_bytes: usize,
     bytes: usize,
@@ -61,38 +62,39 @@ impl fmt::Debug for PageBuilder<'_> {
 }
 
 impl<'q> PageBuilder<'q> {
-    /// A page for this question.
+    /// Begins a page for this query.
     pub fn new(query: &'q ReadQuery) -> Self {
         let events = Vec::new();
         let piece = BytesMut::new();
         Self { query, events, piece, piece_bytes: PIECE_BYTES_MIN, bytes: 0, scanned: 0 }
     }
 
-    /// Makes room for so many more events, for a store that knows how many will come at most.
+    /// Reserves memory for this many more events, for a store that knows the most that will come.
     pub fn reserve(&mut self, events: usize) {
         self.events.reserve(events.min(self.room()));
     }
 
-    /// Whether the next event would not be taken, whatever it is: a store need not fetch it.
+    /// Returns whether the page takes no further event, whatever it is. A store need not fetch it
+    /// then.
     pub fn is_full(&self) -> bool {
         self.events.len() >= self.query.events_max.min(PAGE_EVENTS_MAX)
             || self.scanned >= PAGE_SCANNED_MAX
     }
 
-    /// The room that is left, in events; what a store should ask its database for at most.
+    /// The number of events that still fit: the most that a store should ask its database for.
     pub fn room(&self) -> usize {
         self.query.events_max.min(PAGE_EVENTS_MAX) - self.events.len()
     }
 
-    /// Counts an event that was looked at and does not match.
+    /// Counts an event that was looked at but does not match.
     pub fn skip(&mut self) {
         self.scanned += 1;
     }
 
-    /// Offers the parts of an event that matches; they are copied.
+    /// Offers the parts of a matching event; they are copied.
     ///
     /// # Errors
-    /// `Corrupt` for parts that no event can have: they are not what was written.
+    /// `Corrupt` for parts that no event can have: they differ from what was written.
     pub fn push(
         &mut self,
         header: EventHeader,
@@ -126,7 +128,8 @@ impl<'q> PageBuilder<'q> {
         Ok(Pushed::Taken)
     }
 
-    /// Offers an event that the store keeps as it is read; it is shared.
+    /// Offers an event that the store keeps in the form in which it is read; it is shared, not
+    /// copied.
     pub fn push_ready(&mut self, event: &RecordedEvent) -> Pushed {
         if !self.has_room(event.size()) {
             return Pushed::Full;
@@ -139,7 +142,7 @@ impl<'q> PageBuilder<'q> {
         Pushed::Taken
     }
 
-    /// The page.
+    /// Finishes the page.
     pub fn finish(self, end: PageEnd) -> Page {
         let mut page = Page::empty(end.lineage);
         page.events = self.events;
@@ -168,19 +171,19 @@ fn damaged(position: Position, error: InvalidBody) -> StoreError {
     .with_source(error)
 }
 
-/// The first number in `low..high` for which `is_behind` holds, or `high`; it must hold for all
-/// numbers behind the first. For finding a time or a position without an index of its own.
+/// The first number in `low..high` for which `is_past` holds, or `high`. If it holds for a number,
+/// it must hold for all greater ones. Finds a time or a position where there is no index for it.
 ///
 /// # Errors
-/// Those of `is_behind`.
+/// Those of `is_past`.
 pub fn partition_point<E>(
     mut low: u64,
     mut high: u64,
-    mut is_behind: impl FnMut(u64) -> Result<bool, E>,
+    mut is_past: impl FnMut(u64) -> Result<bool, E>,
 ) -> Result<u64, E> {
     while low < high {
         let middle = low + (high - low) / 2;
-        if is_behind(middle)? {
+        if is_past(middle)? {
             high = middle;
         } else {
             low = middle + 1;

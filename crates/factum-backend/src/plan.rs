@@ -1,8 +1,8 @@
-//! The planning of a group: which member may be stored, and where its events go.
+//! The planning of a group: which members may be stored, and at which positions.
 //!
-//! Pure: facts in, plan out. Members are resolved one after another, each against the store's
-//! facts and what earlier members of the group will have stored, so that the outcomes are those
-//! of its members appended one by one.
+//! Planning is pure: facts in, plan out. It resolves one member after another, against the store's
+//! facts and the events of the members before it. The outcomes are therefore the same as if the
+//! members were appended one by one.
 
 use std::iter;
 
@@ -19,51 +19,51 @@ use crate::{
     retry,
 };
 
-/// Where the log ends before the group.
+/// The end of the log before the group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogEnd {
     /// The last position.
     pub head: Position,
-    /// When its event was recorded.
+    /// The time of the last event.
     pub last_at: Timestamp,
-    /// What the store's clock says.
+    /// The time of the store's clock.
     pub now: Timestamp,
 }
 
 impl LogEnd {
-    /// The time that the group's events get: the clock's, but never before the log's last.
+    /// The time of the group's events: the clock's, but never before the log's last event.
     pub fn recorded_at(&self) -> Timestamp {
         self.now.max(self.last_at)
     }
 }
 
-/// An event of a group, with everything the store has to write.
+/// An event of a group, with everything that the store writes.
 #[derive(Debug, Clone, Copy)]
 pub struct PlannedEvent<'g> {
-    /// Position, version, time and the rest of fixed size.
+    /// The position, the version, the time and the other fields of fixed size.
     pub header: EventHeader,
-    /// The stream it goes to.
+    /// The stream that it is appended to.
     pub stream: &'g StreamId,
-    /// What it holds.
+    /// The content of the event.
     pub event: &'g NewEvent,
 }
 
-/// What is to be stored of a group, and what each of its members is answered then.
+/// The events of a group to store, and the answers to its members after that.
 #[derive(Debug)]
 #[must_use]
 pub struct GroupPlan<'g> {
-    /// The events to store, in the order of their positions, without a hole.
+    /// The events to store, in the order of their positions, without gaps.
     pub events: Vec<PlannedEvent<'g>>,
-    /// One outcome per member, in order. To be told only after the events are durable.
+    /// One outcome per member, in order. Return them only after the events are durable.
     pub outcomes: Vec<Result<Appended, AppendError>>,
-    /// The last position when the events are stored.
+    /// The last position once the events are stored.
     pub head: Position,
 }
 
 /// Plans a group of batches whose limits were checked.
 ///
 /// # Errors
-/// Those of the facts: nobody can be answered then.
+/// Those of the facts. No member can be answered then.
 pub fn plan_group<'g>(
     batches: impl IntoIterator<Item = &'g AppendBatch>,
     end: LogEnd,
@@ -83,7 +83,7 @@ pub fn plan_group<'g>(
 }
 
 impl GroupPlan<'_> {
-    /// Its answers are told, and its events stored, by different hands.
+    /// Asserts that answers and events fit, because different parts of the store use them.
     fn assert_sound(&self, end: LogEnd) {
         let mut answered = end.head;
         let stored = self.outcomes.iter().flatten().filter(|appended| !appended.replayed);
@@ -93,7 +93,7 @@ impl GroupPlan<'_> {
         }
         assert_eq!(answered, self.head, "every planned event is answered for");
         let last = self.events.last().map_or(end.head, |planned| planned.header.position);
-        assert_eq!(last, self.head, "positions go on behind the head");
+        assert_eq!(last, self.head, "positions go on after the head");
         debug_assert!(self.is_gapless(end), "positions and versions are gapless");
     }
 
@@ -114,14 +114,14 @@ pub(crate) struct Planner<'g, 'f> {
     pub(crate) end: LogEnd,
     pub(crate) facts: &'f mut dyn Facts,
     pub(crate) events: Vec<PlannedEvent<'g>>,
-    /// Streams as they are behind the members so far.
+    /// The bounds of streams after the members so far.
     streams: HashMap<&'g StreamId, StreamBounds>,
-    /// Planned events by id and stream, the last of each, filled only as far as somebody asked.
+    /// The last planned event with each id and stream, filled only as far as was asked.
     ids: HashMap<(EventId, &'g StreamId), usize>,
-    /// The planned event before this one that has the same id and stream, where there is one.
+    /// The planned event before this one with the same id and stream, if there is one.
     earlier: HashMap<usize, usize>,
     ids_known: usize,
-    /// Planned events by type and tag, filled only as far as a condition asked.
+    /// The planned events by type and tag, filled only as far as a condition asked.
     index: EventIndex<'g>,
 }
 
@@ -152,7 +152,7 @@ impl<'g, 'f> Planner<'g, 'f> {
         }
         let Some(obstacle) = self.obstacle(batch)? else { return Ok(self.accept(batch)) };
         if !batch.is_repeated() {
-            // A writer that lost an answer may come again without saying so.
+            // A writer that lost an answer may repeat a batch without marking it as repeated.
             match retry::find(self, batch)? {
                 retry::Finding::Stored(appended) => return Ok(Ok(appended)),
                 retry::Finding::Refused(error) => return Ok(Err(error.into())),
@@ -162,7 +162,7 @@ impl<'g, 'f> Planner<'g, 'f> {
         Ok(Err(obstacle))
     }
 
-    /// Why the batch can't be stored, if so.
+    /// The reason why the batch can't be stored, if there is one.
     fn obstacle(&mut self, batch: &'g AppendBatch) -> Result<Option<AppendError>, StoreError> {
         let written = batch.writes().iter().map(|write| (&write.stream, write.expected));
         let checked = batch.checks().iter().map(|check| (&check.stream, check.expected));
@@ -258,7 +258,7 @@ impl<'g, 'f> Planner<'g, 'f> {
         found.collect()
     }
 
-    /// Whether every event at these positions was erased. One of the group is not.
+    /// Returns whether every event at these positions was erased. Events of the group are not.
     pub(crate) fn are_erased(&mut self, positions: ErasedRange) -> Result<bool, StoreError> {
         Ok(positions.last <= self.end.head && self.facts.are_erased(positions)?)
     }

@@ -1,14 +1,14 @@
-//! Which events match a query: sorted lists of positions, one per category, type and tag, crossed
-//! and merged.
+//! The search for matching events: sorted lists of positions, one per category, type and tag, that
+//! are intersected and merged.
 //!
-//! Lists that an event must be in all of are crossed by leaps: each list jumps to where the last
-//! one stands, so that the work is bounded by the shortest, and nobody has to know beforehand which
-//! that is. Of several items the one that is furthest behind goes on, so that none spends the work
-//! of the others, and each position is looked up once.
+//! Lists that an event must be in all of are intersected by leaps: each list seeks to the position
+//! of the last one. The work is bounded by the shortest list, and the caller need not know which
+//! one that is. Of several items, the one at the nearest position continues. So no item spends the
+//! looks of the others, and each position is looked up once.
 
 use factum_kernel::{Direction, Query, QueryItem};
 
-/// Ascending positions, asked from one side or the other.
+/// Ascending positions that can be searched from either end.
 pub trait Postings {
     /// Those of the store.
     type Error;
@@ -20,7 +20,7 @@ pub trait Postings {
     fn seek(&mut self, from: u64, direction: Direction) -> Result<Option<u64>, Self::Error>;
 }
 
-/// What events are found by.
+/// The property that events are found by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum QueryTerm<'q> {
     /// Every event.
@@ -31,16 +31,16 @@ pub enum QueryTerm<'q> {
     Tag(&'q str),
 }
 
-/// The next place at which a match may stand.
+/// The next position that may match.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Candidate {
     /// An event that matches.
     Match(u64),
-    /// The looks are used up: nothing before this position matches.
+    /// The looks are used up: no position before this one matches.
     Paused(u64),
 }
 
-/// The positions of the events that match, in one direction.
+/// The positions of the matching events, in one direction.
 #[derive(Debug)]
 pub struct Matches<P> {
     direction: Direction,
@@ -48,13 +48,13 @@ pub struct Matches<P> {
 }
 
 impl<P: Postings> Matches<P> {
-    /// The events in one list from a position on; none where there is no list.
+    /// The events of one list from a position on; none if there is no list.
     pub fn of_list(list: Option<P>, (from, direction): (u64, Direction)) -> Self {
         let items = list.map(|list| Item::new(vec![AnyOf::new(vec![list])], from));
         Self { direction, items: items.into_iter().collect() }
     }
 
-    /// The events that a query means, from a position on. `find` gives the list of a term; `None`
+    /// The events that match a query, from a position on. `find` returns the list of a term; `None`
     /// if no event has it.
     ///
     /// # Errors
@@ -72,11 +72,11 @@ impl<P: Postings> Matches<P> {
         Ok(Self { direction, items })
     }
 
-    /// The first candidate at or behind a position; `None` if nothing more matches. Positions may
-    /// only move in the direction of the walk from one call to the next. Each look into a list
-    /// takes one of `looks`; when there are none left the walk pauses before the next match, but
-    /// not where it began. A match that is found with the last ones is told, so that a caller who
-    /// leaves matches out has to stop by itself.
+    /// The first candidate at or after a position; `None` if nothing more matches. From one call to
+    /// the next, positions may only move in the direction of the walk. Each look into a list takes
+    /// one of `looks`. When none is left, the walk pauses before the next match, but never at the
+    /// position where it began. A match that was found with the last looks is returned, so a caller
+    /// that leaves out matches must stop by itself.
     ///
     /// # Errors
     /// Those of the lists.
@@ -86,13 +86,13 @@ impl<P: Postings> Matches<P> {
             && let [any] = &mut all[..]
             && let [(list, _)] = &mut any.0[..]
         {
-            // Everything in a list that is alone matches.
+            // Every position of a single list matches.
             *looks = looks.saturating_sub(1);
             return Ok(list.seek(from, direction)?.map(Candidate::Match));
         }
         self.items.iter_mut().for_each(|item| item.move_to(from, direction));
         loop {
-            // At one position a match says more than a pause.
+            // At the same position, a match comes before a pause.
             let places = self.items.iter_mut().filter_map(|item| Some((item.at?, item)));
             let order = |at: u64| if direction == Direction::Forward { at } else { !at };
             let nearest = places.min_by_key(|(at, item)| (order(*at), !item.is_match()));
@@ -100,7 +100,7 @@ impl<P: Postings> Matches<P> {
             if item.is_match() {
                 return Ok(Some(Candidate::Match(at)));
             }
-            // A pause must have come further than where it began, or the page would be no step.
+            // A pause must be after the walk's beginning, or the page would make no progress.
             if *looks == 0 && at != from {
                 return Ok(Some(Candidate::Paused(at)));
             }
@@ -109,7 +109,7 @@ impl<P: Postings> Matches<P> {
     }
 }
 
-/// What an event must be in, all of it, to match an item; `None` if no event can.
+/// The lists that an event must be in to match an item, in all of them; `None` if no event can.
 fn lists_of<P: Postings, E>(
     item: &QueryItem,
     find: &mut impl FnMut(QueryTerm<'_>) -> Result<Option<P>, E>,
@@ -134,15 +134,15 @@ fn lists_of<P: Postings, E>(
     Ok(Some(all))
 }
 
-/// Events that are in every one of these.
+/// The events that are in every one of these.
 #[derive(Debug)]
 struct Item<P> {
     all: Vec<AnyOf<P>>,
-    /// Nothing before it matches; `None`: nothing matches any more.
+    /// No position before it matches; `None`: nothing matches any more.
     at: Option<u64>,
-    /// How many in a row have an event there.
+    /// The number of lists in a row that have this position.
     agreed: usize,
-    /// Whose turn it is to leap.
+    /// The index of the list that leaps next.
     turn: usize,
 }
 
@@ -170,7 +170,7 @@ impl<P: Postings> Item<P> {
     }
 }
 
-/// Events that are in any of these lists, each with where it stands.
+/// The events that are in any of these lists, each list with its position.
 #[derive(Debug)]
 struct AnyOf<P>(Vec<(P, Place)>);
 
@@ -213,7 +213,7 @@ impl<P: Postings> AnyOf<P> {
     }
 }
 
-/// Whether a position comes before another on a walk.
+/// Returns whether a position comes before another on a walk.
 fn is_before(position: u64, other: u64, direction: Direction) -> bool {
     match direction {
         Direction::Forward => position < other,

@@ -1,8 +1,8 @@
-//! The queue in front of a writer's thread: many put in, one takes everything at once.
+//! The queue before a writer's thread: many put jobs in, one takes them all at once.
 //!
-//! A channel would pay for each job when it is taken, with a lock for its room and a wake of its
-//! own. Here the thread takes all that has gathered for one lock, and is woken only when it sleeps,
-//! and not for the first of many when it is known that more are on their way.
+//! A channel would pay for each job that is taken: a lock for its room, and a wake. Here the thread
+//! takes all waiting jobs with one lock. It is woken only while it sleeps, and not for the first of
+//! many jobs if more are known to come.
 
 use std::{
     collections::VecDeque,
@@ -10,14 +10,14 @@ use std::{
     time::Duration,
 };
 
-/// The longest that jobs gather. Those who are to put them in are about to run; where they can't,
-/// because their runtime is blocked, the jobs of others must not wait for them.
+/// The longest time that jobs gather. The tasks that will put them in are about to run. If these
+/// can't, because their runtime is blocked, the jobs of others must not wait for them.
 const GATHERING_MAX: Duration = Duration::from_millis(2);
 
-/// The end that many put jobs into.
+/// The end that callers put jobs into.
 pub(crate) struct Entrance<J>(Arc<Queue<J>>);
 
-/// The end that the thread takes jobs from. Dropping it closes the queue.
+/// The end that the thread takes jobs from. Its drop closes the queue.
 pub(crate) struct Exit<J> {
     queue: Arc<Queue<J>>,
     taken: VecDeque<J>,
@@ -30,27 +30,27 @@ struct Queue<J> {
 
 struct Waiting<J> {
     jobs: VecDeque<J>,
-    /// Takes nothing more; what is in it is still done.
+    /// Takes no more jobs; those in it are still done.
     is_closed: bool,
     /// The thread sleeps.
     is_asleep: bool,
-    /// So many jobs are on their way: whoever knows it says so when they are in. 0: nothing is
-    /// known.
+    /// The number of jobs that are on their way, known from a gatherer, which calls `end` when they
+    /// are in. 0: unknown.
     expected: usize,
-    /// How many know that.
+    /// The number of gatherings under way.
     gatherings: usize,
-    /// So many were ever put in.
+    /// The number of jobs that were ever put in.
     count: u64,
 }
 
 impl<J> Waiting<J> {
-    /// Whether it is worth the thread's while.
+    /// Returns whether the thread should be woken.
     fn is_ready(&self) -> bool {
         !self.jobs.is_empty() && self.jobs.len() >= self.expected
     }
 }
 
-/// A queue without anything in it.
+/// Makes an empty queue.
 pub(crate) fn queue<J>() -> (Entrance<J>, Exit<J>) {
     let waiting = Waiting {
         jobs: VecDeque::new(),
@@ -66,7 +66,7 @@ pub(crate) fn queue<J>() -> (Entrance<J>, Exit<J>) {
 
 impl<J> Queue<J> {
     fn waiting(&self) -> MutexGuard<'_, Waiting<J>> {
-        // Nothing in here panics in between.
+        // No code panics while it holds this lock.
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -78,7 +78,8 @@ impl<J> Queue<J> {
         }
     }
 
-    /// Until woken, or for this long; while jobs gather, not for long. True: it was not woken.
+    /// Sleeps until woken, or for this long; while jobs gather, for a short time only. True: the
+    /// time was over.
     fn sleep<'w>(
         &'w self,
         mut waiting: MutexGuard<'w, Waiting<J>>,
@@ -104,7 +105,7 @@ impl<J> Queue<J> {
 }
 
 impl<J> Entrance<J> {
-    /// Puts a job in; false if the queue is closed, and the job dropped.
+    /// Puts a job in. False if the queue is closed; the job is dropped then.
     pub(crate) fn put(&self, job: J) -> bool {
         let mut waiting = self.0.waiting();
         if waiting.is_closed {
@@ -116,7 +117,7 @@ impl<J> Entrance<J> {
         true
     }
 
-    /// For one who knows when many jobs are on their way.
+    /// The handle for code that knows when many jobs are on their way.
     pub(crate) fn gatherer(&self) -> Arc<dyn Gatherer>
     where
         J: Send + 'static,
@@ -127,13 +128,14 @@ impl<J> Entrance<J> {
 
 /// Lets the thread sleep while jobs gather.
 pub(crate) trait Gatherer: Send + Sync {
-    /// Until [`Gatherer::end`], which must follow soon, the thread takes no fewer jobs than these.
+    /// Until [`Gatherer::end`], which must follow soon, the thread is not woken for fewer jobs than
+    /// these.
     fn begin(&self, expected: usize);
 
-    /// How many jobs were ever put in.
+    /// The number of jobs that were ever put in.
     fn count(&self) -> u64;
 
-    /// The thread takes whatever there is.
+    /// Ends the gathering: the thread takes all jobs that are there.
     fn end(&self);
 }
 
@@ -165,11 +167,11 @@ impl<J> Drop for Entrance<J> {
     }
 }
 
-/// What waiting for a job came to.
+/// The result of waiting for a job.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Taken<J> {
     Job(J),
-    /// None came in time.
+    /// No job came in time.
     Nothing,
     /// The queue is closed and empty.
     Closed,
@@ -187,7 +189,7 @@ impl<J> Exit<J> {
                 if waiting.jobs.is_empty() {
                     return Taken::Closed;
                 }
-                // Nobody puts more in.
+                // No more jobs can come.
                 break;
             }
             let is_over;
@@ -209,12 +211,12 @@ impl<J> Exit<J> {
         self.taken.pop_front()
     }
 
-    /// Puts back what was taken last.
+    /// Puts the job back that was taken last.
     pub(crate) fn put_back(&mut self, job: J) {
         self.taken.push_front(job);
     }
 
-    /// Takes nothing more in.
+    /// Takes no more jobs in.
     pub(crate) fn close(&self) {
         self.queue.waiting().is_closed = true;
     }
@@ -222,7 +224,7 @@ impl<J> Exit<J> {
 
 impl<J> Drop for Exit<J> {
     fn drop(&mut self) {
-        // Dropped outside the lock: a job's end may wake whoever put it in.
+        // Dropped outside the lock, because the end of a job may wake the task that put it in.
         drop(self.queue.close());
     }
 }
@@ -233,7 +235,7 @@ mod tests {
 
     use super::*;
 
-    /// Longer than any of this takes.
+    /// Longer than any of these tests takes.
     const LONG: Duration = Duration::from_secs(600);
 
     #[test]
@@ -290,7 +292,7 @@ mod tests {
         assert!(entrance.put(1) && !is_ready());
         assert!(entrance.put(2) && is_ready());
         gatherer.begin(9);
-        // The end of one gathering is not the end of another that has begun since.
+        // The end of one gathering does not end another that has begun since.
         gatherer.end();
         assert!(!is_ready());
         gatherer.end();

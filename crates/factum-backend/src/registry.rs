@@ -1,4 +1,4 @@
-//! From a store URL to a store.
+//! The registry: from a store URL to a store.
 
 use std::{fmt, path::Path, sync::Arc};
 
@@ -17,53 +17,54 @@ pub struct Stores {
 }
 
 impl Stores {
-    /// The halves of a store that is both.
+    /// The halves of a store that implements both traits.
     pub fn both<S: EventStore + DocumentStore>(store: S) -> Self {
         let store = Arc::new(store);
         Self { events: store.clone(), documents: store }
     }
 }
 
-/// What a store is opened with.
+/// The environment that a store is opened with.
 #[derive(Debug, Clone)]
 pub struct OpenContext {
-    /// The clock that its events are recorded by.
+    /// The clock for the time of events.
     pub clock: Arc<dyn Clock>,
-    /// Where a new log's lineage comes from.
+    /// The source of a new log's lineage.
     pub ids: Arc<dyn IdSource>,
 }
 
 /// A kind of store that a URL can name.
 #[async_trait]
 pub trait OpenStore: fmt::Debug + Send + Sync + 'static {
-    /// What its URLs begin with.
+    /// The scheme of its URLs.
     fn scheme(&self) -> &'static str;
 
-    /// Opens the store, and makes it if it is not there.
+    /// Opens the store, and makes it if it does not exist.
     ///
     /// # Errors
-    /// One sentence: what, where, and what to do.
+    /// One sentence: the fault, the place, and the remedy.
     async fn open(&self, url: &StoreUrl, context: &OpenContext) -> Result<Stores, StoreError>;
 
-    /// The URL of what is at a path, if it is this kind of store.
+    /// The URL of the store at a path, if it is of this kind.
     fn recognise(&self, _path: &Path) -> Option<StoreUrl> {
         None
     }
 
-    /// The URL of a store to be made in a folder, for kinds that live in files.
+    /// The URL of a new store in a folder, for kinds that live in files.
     fn place_in(&self, _folder: &Path) -> Option<StoreUrl> {
         None
     }
 }
 
-/// The kinds of store that a program knows. The first that can live in a folder is the default.
+/// The kinds of store that a program knows. The first kind that can live in a folder is the
+/// default.
 #[derive(Debug, Clone, Default)]
 pub struct Registry {
     kinds: Vec<Arc<dyn OpenStore>>,
 }
 
 impl Registry {
-    /// No kinds.
+    /// A registry without kinds.
     pub fn new() -> Self {
         Self::default()
     }
@@ -75,10 +76,11 @@ impl Registry {
         self
     }
 
-    /// The URL that a text stands for: itself, or for a path what is there, else the default.
+    /// The URL that a text stands for: the text itself if it is a URL; for a path, the store that
+    /// is there, or else a new store of the default kind.
     ///
     /// # Errors
-    /// `Invalid` where no kind of store lives in a folder.
+    /// `Invalid` if no kind of store lives in a folder.
     pub fn resolve(&self, url_or_path: &str) -> Result<StoreUrl, StoreError> {
         if url_or_path.is_empty() {
             return Err(StoreError::invalid(
@@ -97,7 +99,7 @@ impl Registry {
         if self.is_address(url_or_path) && !Path::new(url_or_path).exists() {
             return Err(StoreError::invalid(
                 "a store on a server is named by a URL that begins with its kind, such as \
-                 postgres://user@host/database; percent-encode what is special in the password",
+                 postgres://user@host/database; percent-encode special characters in the password",
             ));
         }
         check_home(url_or_path)?;
@@ -121,7 +123,7 @@ impl Registry {
     /// Opens the store that a URL or path names.
     ///
     /// # Errors
-    /// `Invalid` for an unknown scheme, else the store's own.
+    /// `Invalid` for an unknown scheme; otherwise the store's own.
     pub async fn open(
         &self,
         url_or_path: &str,
@@ -130,11 +132,11 @@ impl Registry {
         self.open_url(&self.resolve(url_or_path)?, context).await
     }
 
-    /// Opens the store of a URL, [resolved](Self::resolve) from a path for instance: what is
-    /// special in a URL may be a part of a path.
+    /// Opens the store of a URL, for example one that was [resolved](Self::resolve) from a path. A
+    /// special character of a URL may be a part of a path.
     ///
     /// # Errors
-    /// As of [`open`](Self::open).
+    /// Those of [`open`](Self::open).
     pub async fn open_url(
         &self,
         url: &StoreUrl,
@@ -151,8 +153,8 @@ impl Registry {
         kind.open(url, context).await
     }
 
-    /// Whether a text that is no URL was to name a store on a server. It may hold a password, which
-    /// must not become the name of a folder.
+    /// Returns whether a text that is not a URL looks like the address of a store on a server. It
+    /// may hold a password, which must not become the name of a folder.
     fn is_address(&self, text: &str) -> bool {
         let packed: String = text.split_whitespace().collect::<String>().to_ascii_lowercase();
         let parts = ["://", "password=", "host=", "dbname="];

@@ -1,12 +1,13 @@
-//! The way of a group's answers from the writer's thread to the callers.
+//! The relay: brings a group's answers from the writer's thread to the callers.
 //!
-//! To wake a task from a foreign thread costs a system call where the runtime's threads sleep,
-//! and they do sleep while a group commits. So a large group's answers go to one task of the
-//! runtime in one piece, and that task, being awake, wakes the others for next to nothing.
+//! Waking a task from another thread costs a system call if the runtime's threads sleep, and they
+//! do sleep while a group commits. So the answers of a large group go to one task of the runtime in
+//! one piece. That task is awake, and wakes the others at almost no cost.
 //!
-//! Many who are answered at once append again at once, unless they are slower than the writer: then
-//! it would commit them one by one, and be woken for each. So the task also tells the queue when
-//! many are on their way, and when they have run.
+//! Callers that are answered together append again together, unless they are slower than the
+//! writer. Without a gathering, the writer would commit their batches one by one, and would be
+//! woken for each. So the task tells the queue when many batches are on their way, and when the
+//! callers have run.
 
 use std::{future::poll_fn, sync::Arc, task::Poll};
 
@@ -18,51 +19,51 @@ use tokio::{
 
 use crate::queue::Gatherer;
 
-/// Fewer answers than this are given directly: the detour would cost more than it saves.
+/// Fewer answers than this are sent directly, because the detour would cost more than it saves.
 const RELAYED_MIN: usize = 8;
-/// After this many answers or more, so many of those who heard them are expected back: enough that
-/// the price of a group is small beside that of its members, and few enough that the writer works
-/// while the others append. Where fewer are under way, to wait for them costs more than it saves.
+/// After at least this many answers, the queue expects this many batches back. The number is large
+/// enough that a group's fixed cost is small beside that of its members. It is small enough that
+/// the writer works while the other callers append. With fewer batches under way, waiting for them
+/// would cost more than it saves.
 const EXPECTED: usize = 128;
 
-/// Where the outcome of an append is awaited.
+/// The place where the outcome of an append is awaited.
 pub(crate) struct Reply {
     pub(crate) to: oneshot::Sender<Answer>,
-    /// The batch's share of the queue's room, given back with the answers.
+    /// The batch's share of the queue's room, returned with the answers.
     pub(crate) units: u32,
 }
 
-/// The outcome of an append, and with it the batch: its memory is given back by the thread that
-/// uses it again, instead of by the writer's.
+/// The outcome of an append, and the batch. The batch goes with it so that its memory is freed by
+/// the thread that reuses it, not by the writer's.
 pub(crate) struct Answer {
     pub(crate) outcome: Result<Appended, AppendError>,
     pub(crate) _batch: AppendBatch,
 }
 
-/// Answers to be given. To drop them is to give them, so that none is lost with a runtime that
-/// shuts down.
+/// Answers to be sent. Their drop sends them, so that none is lost when a runtime shuts down.
 pub(crate) struct Answers {
     room: Arc<Semaphore>,
     answers: Vec<(Reply, Answer)>,
-    /// Ends with the answers, or somewhat later.
+    /// The gathering that ends with the answers, or a little later.
     gathering: Option<Gathering>,
 }
 
 impl Drop for Answers {
     fn drop(&mut self) {
-        // Room first: who hears the answer may count on it.
+        // The room first: a caller that hears the answer may rely on it.
         let units = self.answers.iter().map(|(reply, _)| reply.units as usize).sum();
         self.room.add_permits(units);
         for (Reply { to, .. }, answer) in self.answers.drain(..) {
-            // Somebody who is gone wants no answer: cancelling a caller cancels no append.
+            // A caller that is gone needs no answer: cancelling a caller cancels no append.
             let _ = to.send(answer);
         }
     }
 }
 
-/// The way to the task that gives answers. Without a runtime whose threads are its own they are
-/// given where they arise: one of a single thread runs its tasks only while somebody drives it, and
-/// the callers may be elsewhere.
+/// The way to the task that sends the answers. On a runtime without threads of its own, the answers
+/// are sent from the writer's thread: such a runtime runs its tasks only while a thread drives it,
+/// and the callers may be elsewhere.
 pub(crate) struct Relay {
     room: Arc<Semaphore>,
     gatherer: Arc<dyn Gatherer>,
@@ -70,16 +71,16 @@ pub(crate) struct Relay {
 }
 
 impl Relay {
-    /// Starts the task on the caller's runtime, if there is one that drives itself. It ends with
-    /// the relay. `room` gets back what the answered batches took, and `gatherer` hears when those
-    /// who were answered are about to append again.
+    /// Starts the task on the caller's runtime, if that has threads of its own. The task ends with
+    /// the relay. `room` gets back the room of the answered batches; `gatherer` learns when the
+    /// answered callers are about to append again.
     pub(crate) fn start(room: Arc<Semaphore>, gatherer: Arc<dyn Gatherer>) -> Self {
         let drives_itself =
             |runtime: &Handle| runtime.runtime_flavor() == RuntimeFlavor::MultiThread;
         let Some(runtime) = Handle::try_current().ok().filter(drives_itself) else {
             return Self { room, gatherer, to: None };
         };
-        // Not bounded here: each answer belongs to an append that the queue has counted.
+        // This channel needs no bound: each answer belongs to an append that the queue has counted.
         let (relay, mut groups) = mpsc::unbounded_channel::<Answers>();
         let gathering = gatherer.clone();
         runtime.spawn(async move {
@@ -91,7 +92,7 @@ impl Relay {
         Self { room, gatherer, to: Some(relay) }
     }
 
-    /// Sees to it that the answers are given.
+    /// Sends the answers, by the task if there is one.
     pub(crate) fn deliver(&self, answers: Vec<(Reply, Answer)>) {
         let mut answers = Answers { room: self.room.clone(), answers, gathering: None };
         let count = answers.answers.len();
@@ -100,14 +101,14 @@ impl Relay {
         {
             answers.gathering =
                 (count >= EXPECTED).then(|| Gathering::begin(self.gatherer.clone()));
-            // Where the task is gone, the answers come back, and are given here by being dropped.
+            // If the task is gone, the answers come back in the error, and their drop sends them.
             let _ = relay.send(answers);
         }
     }
 }
 
-/// Gives answers, and lets those who are awake append again before the writer hears that it need
-/// expect no more. The next answers; `None`: there will be none.
+/// Sends answers, and lets the tasks that are awake append again before the gathering ends. Returns
+/// the next answers; `None`: there will be none.
 async fn give(
     mut answers: Answers,
     groups: &mut mpsc::UnboundedReceiver<Answers>,
@@ -117,7 +118,7 @@ async fn give(
     drop(answers);
     let mut count = gatherer.count();
     while gathering.is_some() {
-        behind_others().await;
+        let_others_run().await;
         match groups.try_recv() {
             Ok(answers) => return Some(answers),
             Err(TryRecvError::Disconnected) => return None,
@@ -132,9 +133,9 @@ async fn give(
     groups.recv().await
 }
 
-/// Lets the tasks run that are ready. Tokio's `yield_now` waits until its thread has nothing to do,
-/// or for 61 polls of others; meanwhile answers would wait.
-async fn behind_others() {
+/// Lets the ready tasks run. Tokio's `yield_now` would wait until its thread has nothing to do, or
+/// for 61 polls of other tasks; answers would wait that long.
+async fn let_others_run() {
     let mut is_woken = false;
     poll_fn(|cx| {
         if std::mem::replace(&mut is_woken, true) {
@@ -146,7 +147,7 @@ async fn behind_others() {
     .await;
 }
 
-/// The time in which those who were answered append again; however it ends, the writer hears.
+/// The time in which the answered callers append again. Its drop always tells the gatherer.
 struct Gathering(Arc<dyn Gatherer>);
 
 impl Gathering {
@@ -211,7 +212,7 @@ mod tests {
             builder.worker_threads(1).build().unwrap()
         };
         let relay = runtime().block_on(async { new_relay() });
-        // That runtime is gone, and its task with it.
+        // That runtime is gone, and so is its task.
         runtime().block_on(async {
             let (answers, awaited) = answers(300);
             relay.deliver(answers);
@@ -219,7 +220,7 @@ mod tests {
                 assert!(answer.await.unwrap().outcome.is_err());
             }
         });
-        // Here the task is there, and may not run before its runtime goes.
+        // Here the task exists, but may not run before its runtime ends.
         let other = runtime();
         let relay = other.block_on(async { new_relay() });
         let (answers, awaited) = answers(300);
@@ -235,7 +236,7 @@ mod tests {
     #[test]
     fn answers_do_not_wait_for_a_runtime_that_nobody_drives() {
         let idle = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        // It is there, but only its `block_on` would run its tasks.
+        // The task exists, but only the runtime's `block_on` would run it.
         let relay = idle.block_on(async { new_relay() });
         let (answers, mut awaited) = answers(300);
         relay.deliver(answers);

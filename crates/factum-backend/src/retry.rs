@@ -1,7 +1,7 @@
-//! How a batch that comes again is recognised: by its event ids, in the streams that it writes.
+//! The recognition of a repeated batch: by its event ids, in the streams that it writes.
 //!
-//! A store finds the events of a stream by their versions anyway, so that no index over ids is
-//! needed; see docs/design/0001.
+//! A store finds the events of a stream by their versions anyway, so no index of ids is needed; see
+//! docs/design/0001.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -15,41 +15,41 @@ use crate::{
     plan::Planner,
 };
 
-/// What is known of a batch that may have been stored already.
+/// The result of a search for a batch that may have been stored already.
 pub(crate) enum Finding {
-    /// It was; this is the answer it got then.
+    /// The batch was stored; this is its first answer.
     Stored(Appended),
-    /// It can be neither answered nor stored.
+    /// The batch can be neither answered nor stored.
     Refused(StoreError),
     /// None of its events is there.
     Unknown,
 }
 
-/// An event of a batch that was found: its place in the batch, from 0, and where it stands.
+/// An event of a batch that was found: its index in the batch, from 0, and the stored event.
 struct Trace {
     place: usize,
     event: FoundEvent,
 }
 
-/// What a batch holds for one stream, which it may write several times.
+/// The events of a batch for one stream, which the batch may write several times.
 struct Part<'g> {
     stream: &'g StreamId,
-    /// What its first write expects.
+    /// The expected version of its first write.
     expected: ExpectedVersion,
     ids: Vec<EventId>,
-    /// The place of each event in the batch, from 0.
+    /// The index of each event in the batch, from 0.
     places: Vec<usize>,
 }
 
 impl Part<'_> {
-    /// The version of its last event, where the batch was stored at the version that it expected.
+    /// The version of its last event, if the batch was stored at the version that it expected.
     fn last(&self, expected: StreamVersion) -> StreamVersion {
         plus(expected, self.ids.len())
     }
 }
 
 /// Checks that a repetition of the batch could be recognised: the time in its first id is at most
-/// [`RETRY_WINDOW`] ahead of the store's clock. For stores that plan a first attempt by themselves.
+/// [`RETRY_WINDOW`] ahead of the store's clock. For stores that plan a first attempt themselves.
 ///
 /// # Errors
 /// `Invalid` for a batch from a clock that is further ahead; set that clock right.
@@ -85,19 +85,19 @@ pub(crate) fn find<'g>(
     if found.is_empty() { erased(planner, batch) } else { judge(planner, batch, &found) }
 }
 
-/// From when on events of the batch may have been recorded; `None` after the window.
+/// The earliest time at which events of the batch may have been recorded; `None` after the window.
 ///
-/// The writer's clock may be ahead of the store's by a window, and no more, so that the search
-/// begins a window before the time in the id.
+/// The writer's clock may be ahead of the store's by at most a window, so the search begins a
+/// window before the time in the id.
 fn window_start(batch: &AppendBatch, now: Timestamp) -> Option<Timestamp> {
     let made_at = batch.events().next()?.id.time().unwrap_or(now);
     let is_open = now <= made_at.saturating_add(RETRY_WINDOW);
     is_open.then(|| made_at.saturating_sub(RETRY_WINDOW))
 }
 
-/// Looks for the events of a batch that is not marked, only where they stand if it was stored:
-/// right after the version that it expected, and after the positions that its conditions name. For
-/// an ordinary conflict comes here too, and on a busy stream there are many.
+/// Looks for the events of a batch that is not marked as repeated. It looks only at the places that
+/// they have if the batch was stored: right after the version that it expected, and after the
+/// positions in its conditions. Ordinary conflicts come here too, and a busy stream has many.
 fn find_where_expected<'g>(
     planner: &mut Planner<'g, '_>,
     batch: &'g AppendBatch,
@@ -136,7 +136,7 @@ fn find_where_expected<'g>(
     Ok(found)
 }
 
-/// What a batch holds for each stream, in the order in which it comes to them.
+/// The events of a batch for each stream, in the order in which the batch first writes them.
 fn parts(batch: &AppendBatch) -> Vec<Part<'_>> {
     let mut known = HashMap::with_capacity(batch.writes().len());
     let mut parts: Vec<Part<'_>> = Vec::with_capacity(batch.writes().len());
@@ -154,7 +154,7 @@ fn parts(batch: &AppendBatch) -> Vec<Part<'_>> {
     parts
 }
 
-/// The events for one stream that are there, in a part of it.
+/// The events for one stream that are in a part of it.
 fn traces<'g>(
     planner: &mut Planner<'g, '_>,
     part: &Part<'g>,
@@ -168,8 +168,8 @@ fn traces<'g>(
     Ok(traces.map(|(place, event)| Trace { place: part.places[place], event }).collect())
 }
 
-/// A repeated batch of which nothing is there. If events after the version that it expected are
-/// gone, it may have been among them.
+/// Handles a repeated batch of which no event is there. If events after the version that it
+/// expected were erased, it may have been among them.
 fn erased<'g>(
     planner: &mut Planner<'g, '_>,
     batch: &'g AppendBatch,
@@ -188,7 +188,7 @@ fn erased<'g>(
     Ok(Finding::Unknown)
 }
 
-/// The version that a write expects, if it expects one.
+/// The version that a write expects, if it expects a certain one.
 fn exact(expected: ExpectedVersion) -> Option<StreamVersion> {
     match expected {
         ExpectedVersion::Exact(version) => Some(version),
@@ -197,7 +197,7 @@ fn exact(expected: ExpectedVersion) -> Option<StreamVersion> {
     }
 }
 
-/// A version that a writer expects may be any number.
+/// The version after this many events. A writer may expect any number, so the sum saturates.
 fn plus(version: StreamVersion, count: usize) -> StreamVersion {
     StreamVersion::new(version.value().saturating_add(count as u64))
 }
@@ -208,8 +208,8 @@ fn judge<'g>(
     found: &[Trace],
 ) -> Result<Finding, StoreError> {
     let Some(any) = found.first() else { return Ok(Finding::Unknown) };
-    // A batch is stored in one piece, so the events of one copy agree on where it begins. Without
-    // the mark a batch may have been stored twice; the first time is the one that counts.
+    // A batch is stored in one piece, so the events of one copy agree on its beginning. Without the
+    // mark, a batch may have been stored twice; the first copy counts.
     let mut copies: BTreeMap<u64, Vec<&Trace>> = BTreeMap::new();
     for trace in found {
         if let Some(first) = trace.event.position.value().checked_sub(trace.place as u64) {
@@ -230,7 +230,7 @@ fn judge<'g>(
     ))))
 }
 
-/// Whether all events of a copy were stored: what is not there any more was erased.
+/// Returns whether all events of a copy were stored: those that are missing were erased.
 fn is_whole(
     planner: &mut Planner<'_, '_>,
     count: usize,
@@ -251,7 +251,7 @@ fn is_whole(
     Ok(true)
 }
 
-/// The version that each write left its stream at.
+/// The version of each written stream after its last write.
 fn last_versions<'g>(
     planner: &mut Planner<'g, '_>,
     batch: &'g AppendBatch,
@@ -287,8 +287,8 @@ fn last_version<'g>(
     }
 }
 
-/// The last version that a batch of which nothing is left in a stream can have got there. The
-/// stream has gone on since, so that whoever expects this version conflicts.
+/// The highest version that a batch can have got in a stream, if nothing of it is left there. The
+/// stream has grown since, so a caller that expects this version gets a conflict.
 fn last_erased(part: &Part<'_>, bounds: StreamBounds) -> StreamVersion {
     // A deletion takes a version without an event.
     let is_truncated = bounds.is_truncated();

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, path::Path};
 
 use factum_kernel::StoreError;
 
-/// Which store, and where: `memory:`, `sqlite:./events.db`, `postgres://..`.
+/// The kind and the place of a store: `memory:`, `sqlite:./events.db`, `postgres://..`.
 ///
 /// ```
 /// use factum_backend::StoreUrl;
@@ -15,35 +15,35 @@ use factum_kernel::StoreError;
 /// assert!(StoreUrl::parse("./data").is_none(), "a path is no URL");
 /// ```
 ///
-/// As text, also for debugging, it holds nothing that may be a part of a password: not the user and
-/// the password, nor what would be one if the URL were written as it should be.
+/// Its text, in messages and in debug output, holds no part of a password: neither the user and the
+/// password, nor text that would be one in a correctly written URL.
 #[derive(Clone, PartialEq, Eq)]
 pub struct StoreUrl {
     scheme: String,
     path: String,
     options: BTreeMap<String, String>,
-    /// The path as it may be shown.
+    /// The path in messages.
     shown: String,
-    /// The options may hold parts of a password.
+    /// True if the options may hold parts of a password.
     hides_options: bool,
 }
 
-/// Stands for what is not shown.
+/// The text in place of a hidden part.
 const HIDDEN: &str = "***";
 
 impl StoreUrl {
-    /// Reads a URL; `None` for what has no scheme and is therefore a path.
+    /// Parses a URL; `None` for a text without a scheme, which is therefore a path.
     pub fn parse(text: &str) -> Option<Self> {
         let (scheme, rest) = text.split_once(':')?;
         let is_scheme = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
-        // One letter is a drive of Windows'.
+        // A single letter is a drive of Windows.
         if scheme.len() < 2 || !scheme.chars().all(is_scheme) {
             return None;
         }
         let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
         let pairs = query.split('&').filter(|pair| !pair.is_empty());
         let options = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
-        // Behind a `?` in a password comes the `@` before the host.
+        // A `?` in a password is followed by the `@` before the host.
         let shown = shown(path).filter(|_| !query.contains('@'));
         Some(Self {
             scheme: scheme.to_ascii_lowercase(),
@@ -54,10 +54,11 @@ impl StoreUrl {
         })
     }
 
-    /// The URL of a file or folder.
+    /// The URL of a file or a folder.
     pub fn of_path(scheme: &str, path: &Path) -> Self {
         let path = path.to_string_lossy();
-        // In a URL two slashes are no part of the path, at the root of one they are as good as one.
+        // In a URL two slashes are not a part of the path. At the root of a path, they mean the
+        // same as one.
         let path = match path.strip_prefix("//") {
             Some(rest) => format!("/{}", rest.trim_start_matches('/')),
             None => path.into_owned(),
@@ -67,22 +68,22 @@ impl StoreUrl {
         Self { scheme: scheme.into(), path, options, shown, hides_options: false }
     }
 
-    /// What is before the `:`, in lower case.
+    /// The text before the `:`, in lower case.
     pub fn scheme(&self) -> &str {
         &self.scheme
     }
 
-    /// What is between the `:` and the `?`.
+    /// The text between the `:` and the `?`.
     pub fn path(&self) -> &str {
         &self.path
     }
 
-    /// The file or folder, for kinds of store that live in one. `journal://data` is how others
-    /// write `journal:data`; the slashes name no host here.
+    /// The file or folder, for kinds of store that live in one. `journal://data` means the same as
+    /// `journal:data`; the slashes introduce no host here.
     ///
     /// # Errors
-    /// `Invalid` for a path that begins with `~`: only a shell knows what that stands for, and
-    /// leaves it alone in the middle of a word.
+    /// `Invalid` for a path that begins with `~`: only a shell can expand it, and it does not do so
+    /// in the middle of a word.
     ///
     /// ```
     /// use factum_backend::StoreUrl;
@@ -102,11 +103,11 @@ impl StoreUrl {
         self.options.get(name).map(String::as_str)
     }
 
-    /// The access that the option `mode` names: `write`, which is meant as well where the option is
-    /// missing, or one of the others that the store has.
+    /// The access that the option `mode` names: `write`, which is also the default, or one of the
+    /// others that the store has.
     ///
     /// # Errors
-    /// `Invalid` for another name, with those there are.
+    /// `Invalid` for another name; the error lists the valid ones.
     ///
     /// ```
     /// use factum_backend::StoreUrl;
@@ -131,7 +132,7 @@ impl StoreUrl {
         )))
     }
 
-    /// The same with an option more, or with another value for one that it has.
+    /// The same URL with one more option, or with another value for an option that it has.
     ///
     /// ```
     /// use factum_backend::StoreUrl;
@@ -145,7 +146,7 @@ impl StoreUrl {
         self
     }
 
-    /// The name or the value of an option as an error may show it.
+    /// The name or the value of an option, in the form for error messages.
     pub fn shown_option<'a>(&self, text: &'a str) -> &'a str {
         if self.hides_options { HIDDEN } else { text }
     }
@@ -153,7 +154,7 @@ impl StoreUrl {
     /// Refuses options that the store does not have, so that a misspelt one is not ignored.
     ///
     /// # Errors
-    /// `Invalid`, with the name and those there are.
+    /// `Invalid`, with the name and the valid ones.
     pub fn allow_options(&self, known: &[&str]) -> Result<(), StoreError> {
         match self.options.keys().find(|name| !known.contains(&name.as_str())) {
             None => Ok(()),
@@ -169,7 +170,7 @@ impl StoreUrl {
 }
 
 impl fmt::Display for StoreUrl {
-    /// The URL without what may be secret.
+    /// Writes the URL without parts that may be secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.scheme, self.shown)
     }
@@ -181,7 +182,7 @@ impl fmt::Debug for StoreUrl {
     }
 }
 
-/// Refuses a path that only a shell knows.
+/// Refuses a path that only a shell can expand.
 pub(crate) fn check_home(path: &str) -> Result<(), StoreError> {
     if !path.starts_with('~') {
         return Ok(());
@@ -192,21 +193,21 @@ pub(crate) fn check_home(path: &str) -> Result<(), StoreError> {
     )))
 }
 
-/// What may be shown of a path; `None`: nothing.
+/// The part of a path that may be shown; `None`: nothing.
 fn shown(path: &str) -> Option<String> {
     if path.to_ascii_lowercase().contains("password") {
         return None;
     }
     let Some(place) = path.strip_prefix("//") else {
-        // A path, or what was to be a user, a password and a host.
+        // It is a path, or a user, a password and a host that were meant for a URL.
         let is_drive = path.get(1..2) == Some(":") && path.starts_with(char::is_alphabetic);
         let rest = if is_drive { &path[2..] } else { path };
         return (!rest.contains([':', '@'])).then(|| path.into());
     };
     match place.rsplit_once('@') {
         Some((_, place)) => Some(format!("//{place}")),
-        // Without an `@`, what stands before the slash is a host and a port, or a user and a
-        // password whose host was forgotten.
+        // Without an `@`, the text before the slash is a host and a port, or a user and a password
+        // whose host was forgotten.
         None => {
             let hosts = place.split('/').next().unwrap_or_default();
             hosts.split(',').all(is_host).then(|| path.into())
@@ -214,7 +215,7 @@ fn shown(path: &str) -> Option<String> {
     }
 }
 
-/// Whether it is a host, with a port or without.
+/// Returns whether the text is a host, with or without a port.
 fn is_host(text: &str) -> bool {
     let port = match text.split_once(']') {
         Some((_, port)) => port.strip_prefix(':'),
@@ -299,7 +300,7 @@ mod tests {
         assert_eq!(named.file_path().unwrap(), Path::new("./~/data"));
     }
 
-    /// In a URL two slashes stand before the path, and are no part of it.
+    /// In a URL two slashes before the path are not a part of it.
     #[test]
     fn an_absolute_path_stays_one_however_many_slashes_it_begins_with() {
         for path in ["/var/data", "//var/data", "///var/data"] {

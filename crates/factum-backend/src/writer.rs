@@ -1,8 +1,8 @@
-//! The writer loop: one thread per log, group commit, no timers but the bound of a gathering.
+//! The writer loop: one thread per log, and group commit. Its only timer bounds a gathering.
 //!
-//! While one group commits, the next gathers in the queue. The thread takes what is there (and
-//! waits for those who are known to come, see `relay.rs`), lets the store plan and commit it, wakes
-//! readers, answers everybody, and begins again.
+//! While one group commits, the next gathers in the queue. The thread takes the waiting appends,
+//! and waits for those that are known to come (see `relay.rs`). It lets the store plan and commit
+//! the group, wakes readers, answers all members, and begins again.
 
 use std::{
     fmt,
@@ -18,29 +18,29 @@ use factum_kernel::{AppendBatch, AppendError, Appended, Limits, Position, StoreE
 use tokio::sync::{Semaphore, SemaphorePermit, TryAcquireError, oneshot, watch};
 
 use crate::{
-    foreseen::Kept,
     group::{Group, Load},
     head::Head,
+    precheck::Prechecked,
     queue::{Entrance, Exit, Taken, queue},
     relay::{Answer, Relay, Reply},
 };
 
-/// The most appends that wait in the queue; further callers wait for room.
+/// The most appends that wait in the queue. Further callers wait for room.
 pub const QUEUE_BATCHES_MAX: usize = 4_096;
-/// The most bytes of events that wait in the queue; further callers wait for room.
+/// The most bytes of events that wait in the queue. Further callers wait for room.
 pub const QUEUE_BYTES_MAX: usize = 64 << 20;
 
-/// How often a group waits for more members, where its store wants that.
+/// The number of times that a group waits for more members, if its store wants that.
 pub const GATHERINGS_MAX: usize = 8;
 
-/// How long to wait between planning and storing a group: lets tests widen the gap in which
-/// stores of other makes lose events.
+/// The delay between planning and storing a group. Tests use it to widen the gap in which a wrong
+/// store would lose events.
 pub type CommitDelay = Arc<dyn Fn() -> Duration + Send + Sync>;
 
-/// Waits as long as a test has asked for, on the writer's own thread; called by a store between
-/// planning and storing.
+/// Waits as long as a test asks for. A store calls it on the writer's thread, between planning and
+/// storing.
 #[expect(clippy::disallowed_methods, reason = "a test asked for it, on the writer's own thread")]
-pub fn hold(delay: Option<&CommitDelay>) {
+pub fn delay_commit(delay: Option<&CommitDelay>) {
     if let Some(delay) = delay {
         thread::sleep(delay());
     }
@@ -51,16 +51,16 @@ pub fn hold(delay: Option<&CommitDelay>) {
 pub struct Committed {
     /// One outcome per batch, in order.
     pub outcomes: Vec<Result<Appended, AppendError>>,
-    /// The last position now.
+    /// The last position after the group.
     pub head: Position,
 }
 
-/// A group that was not stored, or is not known to be. All its members are answered so.
+/// The error of a group that was not stored, or is not known to be. All its members get it.
 #[derive(Debug)]
 pub enum CommitError {
     /// Nothing was stored.
     NotStored(StoreError),
-    /// It may or may not be stored.
+    /// The group may or may not be stored.
     Unknown(StoreError),
 }
 
@@ -79,27 +79,28 @@ impl CommitError {
     }
 }
 
-/// The writing half of a store. Lives on the writer's thread and may block there.
+/// The writing half of a store. It lives on the writer's thread and may block there.
 pub trait Commit: Send + 'static {
-    /// Plans a group with [`plan_group`](crate::plan_group) and stores it, durably as the store
-    /// claims, before it returns.
+    /// Plans a group with [`plan_group`](crate::plan_group) and stores it before it returns, as
+    /// durably as the store claims.
     ///
     /// # Errors
-    /// Say truthfully whether anything was stored.
+    /// The error must tell truthfully whether anything was stored.
     fn commit(&mut self, batches: &[AppendBatch]) -> Result<Committed, CommitError>;
 
-    /// How long the thread has nothing to do before [`rest`](Self::rest) is called, once until
-    /// there is something again. For ever by default.
+    /// The idle time of the thread before [`rest`](Self::rest) is called, once until there is work
+    /// again. Never by default.
     fn rest_after(&self) -> Duration {
         Duration::MAX
     }
 
-    /// Lets go of what is held only to be fast.
+    /// Releases resources that are held only for speed.
     fn rest(&mut self) {}
 
-    /// How long a group that is smaller than the one before waits for those who were answered with
-    /// that one: as long as each wait brings more members, and [`GATHERINGS_MAX`] times at most.
-    /// None by default; it pays where a group costs a round trip and a sync whatever its size.
+    /// The time for which a group that is smaller than the last one waits for the callers that were
+    /// just answered. It waits again as long as each wait brings more members, at most
+    /// [`GATHERINGS_MAX`] times. Zero by default. A wait pays off if a group costs a round trip and
+    /// a sync whatever its size.
     fn gathering(&self) -> Duration {
         Duration::ZERO
     }
@@ -111,15 +112,15 @@ enum Job<C> {
     Close,
 }
 
-/// The way to a writer thread. Dropping it lets what was accepted finish.
+/// The way to a writer thread. After its drop, the thread finishes what was accepted.
 pub struct Writer<C> {
     jobs: Entrance<Job<C>>,
-    /// Of the queue, in units.
+    /// The queue's room, in units.
     room: Arc<Semaphore>,
     head: Head,
     limits: Limits,
     is_closed: AtomicBool,
-    /// Its other end lives in the thread, and goes with it.
+    /// Closed when the thread ends, which owns the other end.
     ended: watch::Receiver<()>,
 }
 
@@ -130,10 +131,10 @@ impl<C> fmt::Debug for Writer<C> {
 }
 
 impl<C: Commit> Writer<C> {
-    /// Starts the thread. `name` names it, `head` is told of every commit.
+    /// Starts a thread with this name. `head` gets the position of every commit.
     ///
     /// # Errors
-    /// `Unavailable` where the system has no thread left.
+    /// `Unavailable` if the system can't start another thread.
     pub fn spawn(name: &str, store: C, head: Head, limits: Limits) -> Result<Self, StoreError> {
         let (jobs, queue) = queue();
         let (alive, ended) = watch::channel(());
@@ -155,24 +156,24 @@ impl<C: Commit> Writer<C> {
     /// See [`AppendError`].
     ///
     /// # Cancel safety
-    /// Dropped while it waits for room in the queue, nothing happens; after that, the append goes
-    /// on without the caller.
+    /// If it is dropped while it waits for room in the queue, nothing happens. If it is dropped
+    /// later, the append goes on without the caller.
     pub async fn append(&self, batch: AppendBatch) -> Result<Appended, AppendError> {
-        self.append_foreseen(batch, None).await
+        self.append_prechecked(batch, None).await
     }
 
-    /// As [`append`](Self::append), and keeps what is known of the batch's conditions until they
-    /// were looked at.
+    /// Like [`append`](Self::append), for a batch with prechecked conditions, which are kept until
+    /// the batch is planned.
     ///
     /// # Errors
     /// See [`AppendError`].
     ///
     /// # Cancel safety
-    /// As that of [`append`](Self::append).
-    pub async fn append_foreseen(
+    /// That of [`append`](Self::append).
+    pub async fn append_prechecked(
         &self,
         batch: AppendBatch,
-        foreseen: Option<Kept>,
+        prechecked: Option<Prechecked>,
     ) -> Result<Appended, AppendError> {
         self.limits.check_append(&batch)?;
         let load = Load::of(&batch);
@@ -180,11 +181,11 @@ impl<C: Commit> Writer<C> {
         let room = self.room(units).await?;
         let (to, answer) = oneshot::channel();
         let reply = Reply { to, units };
-        let job = Job::Append(Member { batch, load, reply, foreseen });
+        let job = Job::Append(Member { batch, load, reply, prechecked });
         if !self.jobs.put(job) {
             return Err(self.ended().into());
         }
-        // The group gives it back with its answers.
+        // The group returns the room with its answers.
         room.forget();
         match answer.await {
             Ok(Answer { outcome, .. }) => outcome,
@@ -203,16 +204,16 @@ impl<C: Commit> Writer<C> {
         }
     }
 
-    /// Runs something else on the writer's thread, between two groups, and waits for it. `bytes`
-    /// are those that the work holds until then; they count in the queue as those of a batch do.
-    /// The outer error: it was not run, or the writer died in it.
+    /// Runs other work on the writer's thread, between two groups, and waits for it. `bytes`: the
+    /// bytes that the work holds until then, which count in the queue like those of a batch. The
+    /// outer error: the work was not run, or the writer died in it.
     ///
     /// # Errors
     /// `Closed`, or `Internal` if the thread died.
     ///
     /// # Cancel safety
-    /// Dropped while it waits for room in the queue, nothing happens; after that, the work is done
-    /// without the caller.
+    /// If it is dropped while it waits for room in the queue, nothing happens. If it is dropped
+    /// later, the work is done without the caller.
     pub async fn run<T: Send + 'static>(
         &self,
         bytes: usize,
@@ -220,14 +221,14 @@ impl<C: Commit> Writer<C> {
     ) -> Result<T, RunError> {
         let units = units_of(bytes);
         self.room(units).await.map_err(RunError::NotRun)?.forget();
-        // However the job ends, also unrun.
+        // Returned however the job ends, even if it is not run.
         let room = Room { room: self.room.clone(), units };
         let (reply, answer) = oneshot::channel();
         let job = Job::Run(Box::new(move |store| {
             let done = work(store);
-            // Room first: who hears the answer may count on it.
+            // The room first: a caller that hears the answer may rely on it.
             drop(room);
-            // Who asked may be gone; the work was to be done all the same.
+            // The caller may be gone; the work had to be done all the same.
             let _ = reply.send(done);
         }));
         if !self.jobs.put(job) {
@@ -236,14 +237,14 @@ impl<C: Commit> Writer<C> {
         answer.await.map_err(|_| RunError::Unknown(writer_died()))
     }
 
-    /// Lets what was accepted finish, ends the thread, and drops the store's writing half. Every
+    /// Lets the thread finish what was accepted, ends it, and drops the store's writing half. Every
     /// caller waits until that is done.
     pub async fn close(&self) {
         self.is_closed.store(true, Ordering::Release);
         self.room.close();
-        // An error says that somebody closed it before; what was accepted may still be under way.
+        // An error means that another caller has closed it; accepted work may still be under way.
         let _ = self.jobs.put(Job::Close);
-        // Nothing is ever sent: an error says that the thread has ended, which is what was wanted.
+        // Nothing is ever sent. An error means that the thread has ended, as intended.
         let _ = self.ended.clone().changed().await;
     }
 
@@ -257,12 +258,12 @@ impl<C: Commit> Writer<C> {
     }
 }
 
-/// Why work on the writer's thread has no result.
+/// The reason why work on the writer's thread has no result.
 #[derive(Debug)]
 pub enum RunError {
-    /// It was not run.
+    /// The work was not run.
     NotRun(StoreError),
-    /// It may or may not have been run to its end.
+    /// The work may or may not have been run to its end.
     Unknown(StoreError),
 }
 
@@ -284,17 +285,17 @@ impl From<RunError> for WriteError {
     }
 }
 
-/// What the queue holds is counted in units of so many bytes, of which every batch takes one at
-/// least: so both its batches and their bytes are bounded.
+/// The unit of the queue's room, in bytes. Every batch takes at least one, so that both the number
+/// of batches and their bytes are bounded.
 const ROOM_UNIT: usize = QUEUE_BYTES_MAX / QUEUE_BATCHES_MAX;
 
-/// The room that so many bytes take. What is larger than the whole queue would wait for ever, and
-/// takes all of it.
+/// The room for this many bytes. A batch that is larger than the whole queue would wait forever, so
+/// it takes all of it.
 fn units_of(bytes: usize) -> u32 {
     bytes.div_ceil(ROOM_UNIT).clamp(1, QUEUE_BATCHES_MAX) as u32
 }
 
-/// Room in the queue, given back when it is dropped.
+/// Room in the queue, returned on drop.
 struct Room {
     room: Arc<Semaphore>,
     units: u32,
@@ -317,7 +318,7 @@ struct Loop<C> {
     room: Arc<Semaphore>,
     head: Head,
     alive: watch::Sender<()>,
-    /// How many members the last group had.
+    /// The number of members of the last group.
     answered: usize,
 }
 
@@ -325,7 +326,7 @@ struct Member {
     batch: AppendBatch,
     load: Load,
     reply: Reply,
-    foreseen: Option<Kept>,
+    prechecked: Option<Prechecked>,
 }
 
 impl Member {
@@ -337,7 +338,7 @@ impl Member {
 
 impl<C: Commit> Loop<C> {
     fn run(mut self) {
-        // However the thread ends, nobody is to wait for room that no group will give back.
+        // However the thread ends, no caller may wait for room that no group will return.
         let _room = CloseOnDrop(self.room.clone());
         let mut limit = self.store.rest_after();
         loop {
@@ -354,11 +355,11 @@ impl<C: Commit> Loop<C> {
             match job {
                 Job::Append(member) => self.commit(member),
                 Job::Run(work) => work(&mut self.store),
-                // What was put in before stays in the queue and is still done.
+                // Jobs that were put in before stay in the queue and are still done.
                 Job::Close => self.queue.close(),
             }
         }
-        // Files are let go before anyone hears that the store is closed.
+        // Files are closed before any caller learns that the store is closed.
         drop(self.store);
         drop(self.alive);
     }
@@ -380,7 +381,7 @@ impl<C: Commit> Loop<C> {
                 break;
             }
         }
-        // What didn't fit comes first when the group is done.
+        // A job that did not fit comes first after the group.
         if let Some(job) = next {
             self.queue.put_back(job);
         }
@@ -388,7 +389,7 @@ impl<C: Commit> Loop<C> {
         self.commit_group(group.into_members());
     }
 
-    /// The result: what does not belong to the group.
+    /// Adds the waiting appends to the group. Returns the first job that does not belong to it.
     fn take_what_is_there(&mut self, group: &mut Group<Member>) -> Option<Job<C>> {
         loop {
             match self.queue.try_take()? {
@@ -407,10 +408,10 @@ impl<C: Commit> Loop<C> {
         let mut replies = Vec::with_capacity(members.len());
         // Held until the group is planned.
         let mut kept = Vec::new();
-        for Member { batch, reply, foreseen, .. } in members {
+        for Member { batch, reply, prechecked, .. } in members {
             batches.push(batch);
             replies.push(reply);
-            kept.extend(foreseen);
+            kept.extend(prechecked);
         }
         let outcomes = match self.store.commit(&batches) {
             Ok(committed) => {
@@ -430,8 +431,8 @@ impl<C: Commit> Loop<C> {
     }
 }
 
-/// A caller acts on its answer. One that is not of its batch is worse than none: the writer dies of
-/// it, and the outcome is unknown.
+/// Panics if an answer does not fit its batch, because the caller would act on it. The writer then
+/// dies, and the outcome is unknown.
 fn assert_fits(batch: &AppendBatch, appended: &Appended) {
     let last = appended.first.plus(batch.event_count().saturating_sub(1) as u64);
     assert_eq!(appended.last, last, "an append is answered with a position for each event");

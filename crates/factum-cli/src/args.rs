@@ -1,4 +1,4 @@
-//! The command line: what can be asked, with units, defaults and limits, and its help.
+//! The command line: commands and options with units, defaults and limits, and their help.
 
 mod advice;
 mod consumers;
@@ -29,56 +29,56 @@ const DEFAULT_STORE: &str = "./factum-data";
 const AFTER_HELP: &str = "\
 Examples:
   factum demo                                     a month in the life of a bank, in ./factum-data
-  factum read --limit 5                           the first five events of it
-  factum read --stream account-ada-lovelace-1     the life of one account
-  factum bench append --store sqlite:./bench.db   how fast this disk takes events
+  factum read --limit 5                           the first five events of that store
+  factum read --stream account-ada-lovelace-1     the events of one account
+  factum bench append --store sqlite:./bench.db   the rate of appends to SQLite on this disk
   factum bench append --store journal:./bench     the same for the embedded log
-  factum stats --store ./data                     what the applications on it are doing
-  factum consumers list --store ./data            how far its consumers have come
-  factum dead-letters list --store ./data         what they could not handle
-  factum verify --store ./data                    whether a journal is as it was written
-  factum schema print                             the SQL that makes a log in PostgreSQL
+  factum stats --store ./data                     the state of the applications on a store
+  factum consumers list --store ./data            the progress of its consumers
+  factum dead-letters list --store ./data         the events that they could not handle
+  factum verify --store ./data                    a check of a whole journal for damage
+  factum schema print                             the SQL that creates a log in PostgreSQL
 
 Stores:
   Every command names its store with --store. A store is a URL, memory:, sqlite:./events.db,
-  journal:./data or postgres://user@host/database?schema=factum, or a path: what is there is opened,
-  else a journal is made in that folder.
+  journal:./data or postgres://user@host/database?schema=factum, or a path: the store that exists
+  there is opened; if there is none, a journal is created in that folder.
 
 Exit codes:
-    0  done; also when whoever read the output closed it
+    0  done; also when the program that read the output closed it
     1  a check failed: money is not conserved, the log has a hole, a journal is damaged
-    2  the command line or the store's name is wrong, or the store is not there
-    3  the store is unavailable, try again
-    4  the store is corrupt, stop and look
+    2  the command line or the store's name is wrong, or the store does not exist
+    3  the store is unavailable: try again
+    4  the store is corrupt: stop, and examine it
     5  an internal error, or the output can't be written
-  130  ended by Ctrl-C: what was begun is finished; a second one ends at once
+  130  ended by Ctrl-C: the work in progress is finished; a second Ctrl-C ends at once
   143  ended by SIGTERM, in the same way
 
 Environment:
   NO_COLOR  if set and not empty: no colours and no moving progress bar";
 
-/// Look at and try out Factum, an event sourcing framework.
+/// Inspect and try out Factum, an event sourcing framework.
 #[derive(Debug, Parser)]
 #[command(name = "factum", version, max_term_width = 100, arg_required_else_help = true)]
 #[command(after_help = AFTER_HELP)]
 pub(crate) struct Args {
-    /// Say nothing but results and errors: no progress, no notes
+    /// Print only results and errors: no progress, no notes
     #[arg(short, long, global = true)]
     pub(crate) quiet: bool,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
 
-/// What can be asked.
+/// The commands of the program.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Demo(DemoArgs),
     Read(ReadArgs),
     Stats(StatsArgs),
-    /// See to the consumers and projections of a store
+    /// List the consumers and projections of a store, or move a checkpoint
     #[command(subcommand, arg_required_else_help = false)]
     Consumers(ConsumersCommand),
-    /// See to events that a consumer could not handle
+    /// List, show, retry or discard events that a consumer could not handle
     #[command(subcommand, arg_required_else_help = false)]
     DeadLetters(DeadLettersCommand),
     /// Measure a store
@@ -86,15 +86,15 @@ pub(crate) enum Command {
     Bench(BenchCommand),
     #[cfg(feature = "journal")]
     Verify(VerifyArgs),
-    /// See to a store's lineage: which history its positions belong to
+    /// Renew a store's lineage, the identity of the history that its positions belong to
     #[cfg(any(feature = "journal", feature = "postgres"))]
     #[command(subcommand, arg_required_else_help = false)]
     Lineage(LineageCommand),
-    /// Make the tables and functions of a log in PostgreSQL, or print them
+    /// Create the tables and functions of a log in PostgreSQL, or print their SQL
     #[cfg(feature = "postgres")]
     #[command(subcommand, arg_required_else_help = false)]
     Schema(SchemaCommand),
-    /// Print what makes a shell complete this program's commands and options
+    /// Print the script with which a shell completes this program's commands and options
     #[command(after_help = "Example:\n  factum completions bash > /etc/bash_completion.d/factum")]
     Completions {
         /// The shell
@@ -102,21 +102,21 @@ pub(crate) enum Command {
     },
 }
 
-/// Live a month in the life of a bank, then check every cent of it
+/// Simulate a month in the life of a bank, then check every cent of it
 ///
-/// Opens accounts, pays in and out, transfers, tries overdrafts and e-mail addresses that are
-/// taken; 16 writers race for the accounts, and those who lose decide again. Then everything is
-/// folded again from the log alone and checked: money is conserved, positions are gapless,
-/// versions are contiguous, transfers are whole.
+/// Customers open accounts, deposit, withdraw and transfer money, and try overdrafts and e-mail
+/// addresses that are taken. 16 writers race for the accounts; a writer that loses decides again.
+/// At the end the whole log is folded again from its first event and checked: money is conserved,
+/// positions are gapless, versions are contiguous, transfers are whole.
 ///
-/// The month ends now; times are the bank's, not those of the program's run. Run again, it goes on
-/// where the log ends, also after a crash, Ctrl-C (exit code 130) or SIGTERM (143).
+/// The month ends now; the times are the bank's, not those of the program's run. Another run
+/// continues where the log ends, also after a crash, Ctrl-C (exit code 130) or SIGTERM (143).
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 JSON, on the last line: accounts, commands, events, rejections, conflicts_retried, conserved, gaps,
   total_cents, commands_per_s, read_models, and more. Commands, rejections and conflicts are those
-  of this run; accounts, events, gaps, cents and read models are those of the whole log, which is
-  what the checks are about.
+  of this run. Accounts, events, gaps, cents and read models are those of the whole log, which the
+  checks cover.
 
 Examples:
   factum demo
@@ -130,11 +130,11 @@ pub(crate) struct DemoArgs {
     #[arg(long, value_name = "N", default_value_t = 100)]
     #[arg(value_parser = whole(0..=1_000_000), allow_negative_numbers = true)]
     pub(crate) accounts: u64,
-    /// Commands of this run, openings included, 0 to 100,000,000; 0: only check what must be there
+    /// Commands in this run, openings included, 0 to 100,000,000; 0 only checks a bank that exists
     #[arg(long, value_name = "N", default_value_t = 5_000)]
     #[arg(value_parser = whole(0..=100_000_000), allow_negative_numbers = true)]
     pub(crate) commands: u64,
-    /// What decides who does what; the same seed on a log that goes on gives another month
+    /// Seed of the random plan; the same seed on a log that continues gives another month
     #[arg(long, value_name = "N", default_value_t = 1)]
     #[arg(value_parser = seed, allow_negative_numbers = true)]
     pub(crate) seed: u64,
@@ -143,15 +143,15 @@ pub(crate) struct DemoArgs {
     pub(crate) json: bool,
 }
 
-/// Print events, a line each
+/// Print events, one per line
 ///
-/// Reading makes no store and writes to none, so it may run beside a program that does. The log
-/// and its tags are read without the system's own events, unless asked.
+/// Reading creates no store and writes to none, so it may run beside a program that writes. Reads
+/// of the whole log and reads by tag or type leave out system events, unless --system is given.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-JSON, a line per event: position, version, stream, type, schema_version, content, id, recorded_at,
-  tags, metadata, and data; for payloads that are neither CBOR nor JSON, data_hex instead of data.
-  Bytes inside of data are written in hexadecimal.
+JSON, one line per event: position, version, stream, type, schema_version, content, id, recorded_at,
+  tags, metadata, and data; for a payload that is neither CBOR nor JSON, data_hex instead of data.
+  Bytes inside data are written in hexadecimal.
 
 Examples:
   factum read --category account --after 1000 --limit 20
@@ -159,10 +159,10 @@ Examples:
   factum read --hashed-tag email:ada-lovelace-1@example.org
   factum read --follow --json | jq .data")]
 pub(crate) struct ReadArgs {
-    /// The store, a URL or a path; it must be there
+    /// The store, a URL or a path; it must exist
     #[arg(long, value_name = "URL|PATH", default_value = DEFAULT_STORE)]
     pub(crate) store: String,
-    /// The whole log; so it is if nothing else is said
+    /// The whole log; this is the default
     #[arg(long, group = "scope")]
     pub(crate) log: bool,
     /// One stream, such as account-ada-lovelace-1
@@ -171,43 +171,44 @@ pub(crate) struct ReadArgs {
     /// All streams of a category, such as account
     #[arg(long, value_name = "NAME", group = "scope", value_parser = category)]
     pub(crate) category: Option<Category>,
-    /// Events with this tag; given several times (up to 64), with all of them
+    /// Events with this tag; of several tags (up to 64) an event must have all
     #[arg(long = "tag", value_name = "NAME:VALUE", value_parser = Tag::parse)]
     #[arg(conflicts_with = "scope", action = ArgAction::Append)]
     pub(crate) tags: Vec<Tag>,
-    /// Events with this tag, whose value is stored hashed with the store's own key
+    /// Events with this tag, whose value the store keeps as a hash with its own key
     #[arg(long = "hashed-tag", value_name = "NAME:VALUE", value_parser = HashedTag::parse)]
     #[arg(conflicts_with = "scope", action = ArgAction::Append)]
     pub(crate) hashed_tags: Vec<HashedTag>,
-    /// Events of this type; given several times (up to 64), of any of them
+    /// Events of this type; of several types (up to 64) an event may have any
     #[arg(long = "type", value_name = "NAME", value_parser = event_name)]
     #[arg(conflicts_with = "scope", action = ArgAction::Append)]
     pub(crate) types: Vec<EventName>,
-    /// Begin behind this position; 0: at the start
+    /// Begin with the first event after this position; 0 begins at the start of the log
     #[arg(long, value_name = "POSITION", default_value_t = 0)]
     #[arg(value_parser = whole(0..i64::MAX), allow_negative_numbers = true)]
     pub(crate) after: u64,
-    /// Stop after so many events, at least 1; without it, at the end
+    /// Stop after N events, at least 1; without it, at the end of the log
     #[arg(long, value_name = "N")]
     #[arg(value_parser = whole(1..), allow_negative_numbers = true)]
     pub(crate) limit: Option<u64>,
-    /// Print a JSON object per line, in full
+    /// Print each event in full, as a JSON object on a line
     #[arg(long)]
     pub(crate) json: bool,
-    /// At the end wait for more, until Ctrl-C (exit code 130), SIGTERM (143) or the limit
+    /// At the end wait for new events, until Ctrl-C (exit code 130), SIGTERM (143) or the limit
     #[arg(long, short)]
     pub(crate) follow: bool,
-    /// The system's own events too, those of categories that begin with $
+    /// Include system events, whose categories begin with $
     #[arg(long)]
     pub(crate) system: bool,
 }
 
-/// Show what the applications on a store are doing
+/// Show the state of the applications on a store
 ///
-/// An application that is built with stats publishes them in its store, every so often: its
-/// entities, its workers, its consumers, since when. This reads what was published last, also
-/// beside the application, and the log's head. One that ended without a word is shown until the
-/// others remove what it left, with how long it has been silent.
+/// An application that is built with stats publishes them in its store at an interval: its
+/// entities, workers and consumers, and the time since it opened. This command reads the stats that
+/// were published last, also while the application runs, and the log's head. An application that
+/// ended without removing its stats is shown with the time since it published them, until other
+/// applications remove them.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 JSON, on the last line: store, head, instances (instance, process, written_at, silent_ms, dead,
@@ -217,7 +218,7 @@ Examples:
   factum stats --store ./data
   factum stats --store sqlite:./events.db --json | jq '.instances[].total.commands'")]
 pub(crate) struct StatsArgs {
-    /// The store, a URL or a path; it must be there
+    /// The store, a URL or a path; it must exist
     #[arg(long, value_name = "URL|PATH")]
     pub(crate) store: String,
     /// Print one JSON object instead of text
@@ -225,26 +226,27 @@ pub(crate) struct StatsArgs {
     pub(crate) json: bool,
 }
 
-/// Look through a whole journal: every frame, every law of the log, every entry of the index
+/// Check a whole journal: every frame, every law of the log, every entry of the index
 ///
-/// Changes nothing without --repair. Beside a program that writes it looks as far as that one calls
-/// durable; without one, none can open the journal meanwhile. Takes as long as reading every file
-/// does, and memory for a segment and its index, and about 50 bytes per stream.
+/// Changes nothing without --repair. If another program writes the journal, the check ends where
+/// that program's durable data end; otherwise no other program can open the journal during the
+/// check. It takes as long as reading every file, and needs memory for one segment and its index
+/// and about 50 bytes per stream.
 ///
-/// A repair deletes nothing. Damaged files of the index are moved to set-aside/TIME in the
-/// journal, and made anew when it is opened. A damaged log ends before its first damage: what is
-/// behind is set aside there, and the log gets a new lineage, so that consumers notice that
-/// positions are given again. As that takes acknowledged events out of the log, it is only said
-/// what would be done, unless --accept-loss is given. A backup is better, if there is one.
+/// A repair deletes nothing. It moves damaged files of the index to set-aside/TIME in the journal,
+/// and the next opening builds them again. It ends a damaged log before its first damage: it sets
+/// the rest aside there and gives the log a new lineage, so that consumers notice that positions
+/// are given again. Because this takes acknowledged events out of the log, a repair without
+/// --accept-loss only reports what it would do. If there is a backup, restoring it is better.
 #[cfg(feature = "journal")]
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 JSON, on the last line: store, verdict (whole or damaged), events, erased, streams, segments, runs,
   documents, bytes, beside_writer, lineage, torn, damage_count, damages (part, file, offset, from,
   through, what, remedy; the first 100), and repair (done, folder, files, events_lost,
-  documents_lost, lineage, left) if one was asked for.
+  documents_lost, lineage, left) with --repair.
 
-Exit codes: 0 whole, or whole again; 1 damaged; 2 no journal is there; 3 it can't be looked at now.
+Exit codes: 0 whole, or whole again; 1 damaged; 2 there is no journal; 3 it can't be checked now.
 
 Examples:
   factum verify --store ./data
@@ -252,7 +254,7 @@ Examples:
   factum verify --store ./data --repair
   factum verify --store ./data --repair --accept-loss")]
 pub(crate) struct VerifyArgs {
-    /// The journal, a URL or a path; it must be there
+    /// The journal, a URL or a path; it must exist
     #[arg(long, value_name = "URL|PATH")]
     pub(crate) store: String,
     /// Set damage aside, so that the journal opens again
@@ -266,16 +268,17 @@ pub(crate) struct VerifyArgs {
     pub(crate) json: bool,
 }
 
-/// What can be done with a lineage.
+/// The commands for a lineage.
 #[cfg(any(feature = "journal", feature = "postgres"))]
 #[derive(Debug, Subcommand)]
 pub(crate) enum LineageCommand {
     /// Give a log a new lineage, so that consumers notice that its history is another
     ///
-    /// After a store was restored from a backup, before anyone opens it: events that consumers saw
-    /// may be missing, and their positions are given again. And on the copy, where a store was
-    /// copied and both go on. Not where it was only moved: consumers begin anew after it. Events,
-    /// versions and documents stay as they are. A journal is refused while it is open.
+    /// Run it after a store was restored from a backup and before any program opens it: events that
+    /// consumers have seen may be missing, and their positions are given again. Run it on the copy
+    /// when a store was copied and both continue. Don't run it when a store was only moved:
+    /// consumers stop after it, until they are rewound or rebuilt. Events, versions and documents
+    /// stay as they are. A journal that is open is refused.
     #[command(after_help = "\
 JSON, on the last line: store, lineage.
 
@@ -283,7 +286,7 @@ Examples:
   factum lineage renew --store ./restored
   factum lineage renew --store 'postgres://app@host/bank?schema=ledger'")]
     Renew {
-        /// The journal or the PostgreSQL store, a URL or a path; it must be there
+        /// The journal or the PostgreSQL store, a URL or a path; it must exist
         #[arg(long, value_name = "URL|PATH")]
         store: String,
         /// Print one JSON object instead of text
@@ -292,19 +295,19 @@ Examples:
     },
 }
 
-/// What can be measured.
+/// The benchmarks.
 #[derive(Debug, Subcommand)]
 pub(crate) enum BenchCommand {
     Append(AppendArgs),
     Read(BenchReadArgs),
 }
 
-/// Measure appends: many clients, each with one append under way
+/// Measure appends: many clients, each with one append in flight
 ///
 /// Events hold random bytes, which no store can compress, and go to random streams of the category
-/// `bench` with any version expected. Nothing is retried. How durable an append is when it is
-/// answered is the store's claim, and printed. A log that holds other events is refused, unless
-/// asked.
+/// `bench`. They expect no version, and nothing is retried. The output names the durability that
+/// the store claims for an acknowledged append. A log that holds other events is refused, unless
+/// --into-existing is given.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 JSON, on the last line: bench, store, clients, events, batch, payload_bytes, streams, durability,
@@ -320,7 +323,7 @@ pub(crate) struct AppendArgs {
     pub(crate) store: String,
     #[command(flatten)]
     pub(crate) load: LoadArgs,
-    /// Append even to a log that holds events of others; they can't be taken out again
+    /// Append even to a log that holds other events; the new events can't be removed again
     #[arg(long)]
     pub(crate) into_existing: bool,
     /// Print one JSON object instead of text
@@ -328,7 +331,7 @@ pub(crate) struct AppendArgs {
     pub(crate) json: bool,
 }
 
-/// What is appended.
+/// The size of the appends and the number of clients.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct LoadArgs {
     /// Clients that append at once, 1 to 100,000
@@ -339,26 +342,26 @@ pub(crate) struct LoadArgs {
     #[arg(long, value_name = "N", default_value_t = 100_000)]
     #[arg(value_parser = whole(1..=10_000_000_000), allow_negative_numbers = true)]
     pub(crate) events: u64,
-    /// Events per append, all in one stream, at least 1; most stores take 4,096
+    /// Events per append, all in one stream, at least 1; most stores accept 4,096
     #[arg(long, value_name = "N", default_value_t = 1)]
     #[arg(value_parser = whole(1..=1_000_000), allow_negative_numbers = true)]
     pub(crate) batch: u64,
-    /// Bytes of each event's payload; most stores take events of 1 MiB
+    /// Bytes of each event's payload; most stores accept events of 1 MiB
     #[arg(long, value_name = "N", default_value_t = 256)]
     #[arg(value_parser = whole(0..=1 << 30), allow_negative_numbers = true)]
     pub(crate) payload_bytes: u64,
-    /// Streams that the events are spread over, 1 to 1,000,000,000
+    /// Number of streams that the events are spread over, 1 to 1,000,000,000
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     #[arg(value_parser = whole(1..=1_000_000_000), allow_negative_numbers = true)]
     pub(crate) streams: u64,
 }
 
-/// Measure reads of what is there
+/// Measure reads of a store
 ///
 /// A scan reads the log from start to end, once per client. Streams are read whole, each once, in
-/// random order, shared out over the clients. The store must be there, or be memory: alone; one
-/// without events is filled first, as `factum bench append` would; that takes no part in the
-/// measurement.
+/// random order, and divided among the clients. The store must exist, unless it is memory:. A store
+/// without events is filled first, as `factum bench append` would do it; the measurement leaves
+/// this out.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 JSON, on the last line: bench (scan or streams), store, clients, events, seconds, events_per_s,
@@ -371,7 +374,7 @@ pub(crate) struct BenchReadArgs {
     /// The store, a URL or a path
     #[arg(long, value_name = "URL|PATH")]
     pub(crate) store: String,
-    /// What is read
+    /// The kind of read
     #[arg(long, value_enum, default_value_t = What::Scan)]
     pub(crate) what: What,
     /// Clients that read at once, 1 to 100,000
@@ -386,7 +389,7 @@ pub(crate) struct BenchReadArgs {
     #[arg(long, value_name = "N", default_value_t = 256)]
     #[arg(value_parser = whole(0..=1 << 20), allow_negative_numbers = true)]
     pub(crate) payload_bytes: u64,
-    /// Streams that an empty store is filled with, 1 to 1,000,000
+    /// Number of streams that an empty store is filled with, 1 to 1,000,000
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     #[arg(value_parser = whole(1..=1_000_000), allow_negative_numbers = true)]
     pub(crate) streams: u64,
@@ -395,7 +398,7 @@ pub(crate) struct BenchReadArgs {
     pub(crate) json: bool,
 }
 
-/// What `factum bench read` reads.
+/// The kind of read that `factum bench read` measures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum What {
     /// The log, page by page
@@ -405,7 +408,7 @@ pub(crate) enum What {
 }
 
 impl Args {
-    /// Reads the command line. Help and versions are printed; then there is nothing left to do.
+    /// Reads the command line. For help and the version it prints them and returns `PipeClosed`.
     pub(crate) fn read() -> Result<Self, Failure> {
         Self::parse_line(std::env::args_os())
     }
@@ -418,7 +421,7 @@ impl Args {
         };
         match error.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => output::help(&error)?,
-            // Who says nothing asks for help; clap's own answer would go to standard error.
+            // A line without a command asks for help. clap would print it to standard error.
             ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
                 return Self::parse_line(["factum".into(), "--help".into()]);
             }
@@ -427,20 +430,20 @@ impl Args {
                 return Err(Failure::new(Exit::Usage, text));
             }
         }
-        // Like a closed pipe, help is a quiet end.
+        // Help is a quiet end, as a closed pipe is.
         Err(Failure::PipeClosed)
     }
 }
 
-/// What makes a shell complete the command line.
+/// The script with which a shell completes the command line.
 pub(crate) fn completions(shell: clap_complete::Shell) -> Vec<u8> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Args::command(), "factum", &mut script);
     script
 }
 
-/// An error of clap's in one line: without its usage, which `--help` shows better, without the tip
-/// to pass an option as a value, as no value begins with dashes, and without a store's URL at the
+/// The text of a clap error in one line. It leaves out the usage, which `--help` shows better; the
+/// tip to pass an option as a value, because no value begins with dashes; and a store's URL at the
 /// wrong place, which may hold a password.
 fn one_line(error: &clap::Error) -> String {
     let text = error.render().to_string();
@@ -455,7 +458,7 @@ fn one_line(error: &clap::Error) -> String {
     format!("{}; see factum --help", words.collect::<Vec<_>>().join(" "))
 }
 
-/// The name and value of a tag that is looked for by its hash.
+/// The name and the plain value of a tag whose value is stored as a hash.
 #[derive(Debug, Clone)]
 pub(crate) struct HashedTag {
     pub(crate) name: String,
@@ -469,7 +472,8 @@ impl HashedTag {
     }
 }
 
-/// A whole number in a range. Parsed as signed: one below zero is out of range, not ill-formed.
+/// A whole number in a range. It is parsed as signed, so that a number below zero is out of range
+/// and not malformed.
 fn whole(range: impl RangeBounds<i64>) -> RangedI64ValueParser<u64> {
     RangedI64ValueParser::new().range(range)
 }

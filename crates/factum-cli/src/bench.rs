@@ -1,4 +1,4 @@
-//! `factum bench`: how fast a store is, measured on the kernel's traits.
+//! `factum bench`: benchmarks of a store, on the kernel's traits.
 
 mod append;
 mod latency;
@@ -10,7 +10,7 @@ use factum::Durability;
 
 use crate::{args::BenchCommand, exit::Failure, output::Output};
 
-/// Measures what was asked for.
+/// Runs the benchmark of the command line.
 pub(crate) async fn run(command: &BenchCommand, out: &mut Output) -> Result<(), Failure> {
     match command {
         BenchCommand::Append(args) => append::run(args, out).await,
@@ -18,7 +18,7 @@ pub(crate) async fn run(command: &BenchCommand, out: &mut Output) -> Result<(), 
     }
 }
 
-/// What a store claims that an answered append survives: the word in JSON.
+/// The durability that a store claims, as JSON names it.
 fn durability(claimed: Durability) -> &'static str {
     match claimed {
         Durability::Volatile => "volatile",
@@ -28,7 +28,7 @@ fn durability(claimed: Durability) -> &'static str {
     }
 }
 
-/// The same for people.
+/// The durability that a store claims, for people.
 fn sync_policy(claimed: Durability) -> &'static str {
     match claimed {
         Durability::Volatile => "volatile: gone with the process",

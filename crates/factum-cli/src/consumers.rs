@@ -1,5 +1,5 @@
-//! What is stored of consumers and published by those that run, and orders for them: `consumers
-//! list`, `dead-letters`.
+//! `consumers list` and `dead-letters`: the stored state of consumers, the stats that running ones
+//! publish, and orders for them.
 
 pub(crate) mod running;
 
@@ -20,7 +20,7 @@ use crate::{
 };
 use running::Running;
 
-/// A consumer as it is stored, if it is, and as it runs where that is published.
+/// A consumer's stored state, if there is any, and its state in each process that publishes stats.
 #[derive(Default)]
 struct Seen<'a> {
     stored: Option<Stored<'a>>,
@@ -30,11 +30,11 @@ struct Seen<'a> {
 struct Stored<'a> {
     consumer: &'a StoredConsumer,
     lag: u64,
-    /// How long ago the first event was recorded that is not behind its checkpoint.
+    /// The age of the first event after the checkpoint.
     late: Option<Duration>,
 }
 
-/// Shows the consumers.
+/// Shows the consumers of a store.
 pub(crate) async fn run(args: &ConsumersArgs, out: &mut Output) -> Result<(), Failure> {
     let (place, app) = look_at(&args.store).await?;
     let documents = &**app.kernel().documents();
@@ -92,7 +92,7 @@ fn object(name: &str, seen: &Seen<'_>, now: Timestamp) -> Value {
             "parked": consumer.dead_letters.len(),
             "orders": consumer.orders,
         }),
-        // Its progress is in another database: what it says itself is all that is known.
+        // Its progress is in another database, so only its published stats are known.
         (None, Some(it)) => json!({
             "position": it.consumer.position,
             "lag": it.consumer.lag_events(),
@@ -138,7 +138,7 @@ fn print_stored(name: &str, stored: &Stored<'_>, out: &mut Output) -> Result<(),
     Ok(())
 }
 
-/// Does what was asked for with dead letters.
+/// Runs a command for dead letters.
 pub(crate) async fn run_letters(
     command: &DeadLettersCommand,
     out: &mut Output,
@@ -223,10 +223,10 @@ async fn show(args: &LetterArgs, out: &mut Output) -> Result<(), Failure> {
     }
     out.line(format_args!("store  {place}"))?;
     print_letter(&consumer.name, letter, out)?;
-    out.line(format_args!("  {} behind it", counted(blocked, "event")))
+    out.line(format_args!("  waiting: {} of the stream", counted(blocked, "event")))
 }
 
-/// How many events of the stream wait behind the parked one.
+/// The number of events in the stream after the parked one.
 async fn blocked(app: &App, letter: &DeadLetter) -> Result<u64, Failure> {
     let from = ReadFrom::Version(letter.version.next());
     let mut events = app.read(ReadQuery::stream(letter.stream.clone()).from(from));

@@ -1,4 +1,4 @@
-//! `factum demo`: a month in the life of a bank, and the check of every cent of it.
+//! `factum demo`: a month in the life of a bank, and a check of every cent of it.
 
 mod audit;
 mod bank;
@@ -36,36 +36,37 @@ use crate::{
     stopwatch::Stopwatch,
 };
 
-/// So many race for the accounts.
+/// The number of writers that race for the accounts.
 const WRITERS: usize = 16;
 
-/// Lives the month, checks it, and tells of it.
+/// Simulates the month, checks the log, and prints the report.
 pub(crate) async fn run(args: &DemoArgs, out: &mut Output) -> Result<(), Failure> {
     let place = Place::find(&args.store)?;
     if args.commands == 0 {
-        // Only a look: a mistyped path must not become an empty bank in which all is well.
+        // This run only checks. A mistyped path must not become an empty bank that passes every
+        // check.
         place.check_is_there()?;
     }
     let notes = if args.json { Notes::None } else { out.notes() };
     let bank = Bank::open(&place).await?;
     let work = Work { bank: bank.clone(), interrupt: Interrupt::listen(), notes };
     let ended = live_and_audit(&work, args, &place).await;
-    // In every case: what was accepted finishes, and the store is left in order.
+    // Close after a failure too: accepted work finishes, and the store is left in order.
     bank.close().await?;
     let mut report = ended?;
     report.measure(&place);
     let printed = if args.json { report.print_json(out) } else { report.print(out) };
     let printed = printed.and_then(|()| out.flush());
-    // A failed check matters more than an output that nobody reads any more.
+    // A failed check matters more than an output that was closed.
     let failed = report.failed_checks();
     if failed.is_empty() {
         return printed;
     }
-    let text = format!("it does not hold that {}; stop and look", failed.join(", that "));
+    let text = format!("these checks failed: {}; stop, and examine the log", failed.join(", "));
     Err(Failure::new(Exit::CheckFailed, text))
 }
 
-/// What the demonstration works with.
+/// The bank, the interrupt, and the kind of notes.
 #[derive(Debug, Clone)]
 struct Work {
     bank: Bank,
@@ -73,7 +74,7 @@ struct Work {
     notes: Notes,
 }
 
-/// What was done in this run.
+/// The result of the month in this run.
 #[derive(Debug, Default)]
 struct Lived {
     tally: Tally,
@@ -112,7 +113,7 @@ async fn live(work: &Work, args: &DemoArgs, place: &Place) -> Result<Lived, Fail
     live_on(work, args, found).await
 }
 
-/// Lives the month of a bank that was found so.
+/// Simulates the month of a bank that was found in this state.
 async fn live_on(work: &Work, args: &DemoArgs, found: Found) -> Result<Lived, Failure> {
     let month = Month::new(Brief {
         seed: args.seed,
@@ -122,8 +123,8 @@ async fn live_on(work: &Work, args: &DemoArgs, found: Found) -> Result<Lived, Fa
         accounts: args.accounts,
         commands: args.commands,
         start: found.start,
-        // Never ahead of real time: an application that opens this log later must not find
-        // itself in the past.
+        // The month ends now, not later: the times in the log must not be ahead of the clock of an
+        // application that opens it afterwards.
         end: SystemClock.now().max(found.start),
     });
     let progress = Arc::new(Progress::start(work.notes, "demo", "command", args.commands));
@@ -133,13 +134,13 @@ async fn live_on(work: &Work, args: &DemoArgs, found: Found) -> Result<Lived, Fa
         tally.merge(carry_out(work, orders, &progress).await?);
     }
     progress.finish();
-    // Commands that wait for one account give up together, over one conflict.
+    // Commands that wait for one account give up together, after a single conflict.
     let conflicts = work.bank.conflicts().saturating_sub(tally.given_up);
     let running = work.bank.entities.stats();
     Ok(Lived { tally, conflicts, running, elapsed: begun.elapsed() })
 }
 
-/// Carries out the orders of one opening of the bank, by writers that race for them.
+/// Executes the orders of one opening of the bank, by writers that race for them.
 async fn carry_out(
     work: &Work,
     orders: Vec<Order>,
@@ -169,7 +170,7 @@ async fn write(
 ) -> Result<Tally, Failure> {
     let mut tally = Tally::default();
     loop {
-        // Between two commands, so that what was begun is finished.
+        // Check between two commands, so that a command that has begun is finished.
         work.check_interrupt()?;
         let next = orders.lock().expect("no holder of the lock panics").next();
         let Some(order) = next else { return Ok(tally) };

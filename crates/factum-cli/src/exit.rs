@@ -1,4 +1,4 @@
-//! How the program ends: the exit codes, and the one line that says why and what to do.
+//! The end of the program: its exit code, and one line with the reason and the remedy.
 
 use std::error::Error;
 
@@ -7,25 +7,25 @@ use factum::{
     StoreErrorKind, WriteError, sentence,
 };
 
-/// What the program's exit code says. Part of its interface: `factum --help` lists them.
+/// The exit code. It is a part of the program's interface: `factum --help` lists the codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Exit {
-    /// It did what was asked.
+    /// The program did what was asked.
     Success = 0,
-    /// It looked, and what it found is not right: money created, a hole in the log.
+    /// A check found a fault: money from nowhere, a hole in the log.
     CheckFailed = 1,
-    /// What was asked can't be: an unknown option, a store that is not there.
+    /// The request can't succeed: an unknown option, a store that does not exist.
     Usage = 2,
-    /// The store does not answer now; try again.
+    /// The store does not answer now. Try again.
     Unavailable = 3,
-    /// Stored data contradict themselves; stop and look.
+    /// Stored data contradict themselves. Stop, and examine the store.
     Corrupt = 4,
-    /// Something unforeseen, in the program, the store or where the output goes.
+    /// An unforeseen failure of the program, the store, or the output.
     Internal = 5,
-    /// Somebody pressed Ctrl-C: 128 and the number of SIGINT, as shells have it.
+    /// A person pressed Ctrl-C. 128 plus the number of SIGINT, as shells expect.
     Interrupted = 130,
-    /// Somebody, a supervisor for instance, sent SIGTERM.
+    /// A person or a supervisor sent SIGTERM. 128 plus its number.
     Terminated = 143,
 }
 
@@ -40,32 +40,32 @@ impl From<StoreErrorKind> for Exit {
     }
 }
 
-/// Why the program ends before it is done.
+/// The reason why the program ends early.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// Whoever read the output has had enough, as `head` does. Not an error.
+    /// The program that read the output closed it, as `head` does. Not an error.
     PipeClosed,
-    /// Anything else.
+    /// Every other reason.
     Stopped {
-        /// What the exit code says.
+        /// The exit code.
         exit: Exit,
-        /// What, and what to do.
+        /// The reason and the remedy.
         text: String,
     },
 }
 
 impl Failure {
-    /// Ends with this code and line.
+    /// A failure with this code and line.
     pub(crate) fn new(exit: Exit, text: impl Into<String>) -> Self {
         Self::Stopped { exit, text: text.into() }
     }
 
-    /// Something unforeseen.
+    /// An unforeseen failure.
     pub(crate) fn internal(text: impl Into<String>) -> Self {
         Self::new(Exit::Internal, text)
     }
 
-    /// Ends with this code, and with all that the error and its sources say.
+    /// A failure with this code and the texts of an error and its sources.
     pub(crate) fn of(exit: impl Into<Exit>, error: &dyn Error) -> Self {
         Self::new(exit.into(), sentence(error))
     }

@@ -1,15 +1,15 @@
-//! Ctrl-C and SIGTERM: the first asks for an orderly end, the second ends at once.
+//! Ctrl-C and SIGTERM: the first signal asks for an orderly end, the second ends at once.
 
 use tokio::sync::watch;
 
 use crate::exit::{Exit, Failure};
 
-/// Whether somebody asked for an end, and how. Clones know the same.
+/// The request to end the program, once a signal came. Clones share it.
 #[derive(Debug, Clone)]
 pub(crate) struct Interrupt(watch::Receiver<Option<Exit>>);
 
 impl Interrupt {
-    /// Listens from now on.
+    /// Listens for signals from now on.
     pub(crate) fn listen() -> Self {
         let (sender, receiver) = watch::channel(None);
         let mut terminations = Terminations::listen();
@@ -20,7 +20,7 @@ impl Interrupt {
         Self(receiver)
     }
 
-    /// Goes on, or fails with this text, if somebody asked for an end.
+    /// Fails with this text if a signal came.
     pub(crate) fn check(&self, text: &str) -> Result<(), Failure> {
         match *self.0.borrow() {
             Some(exit) => Err(Failure::new(exit, text)),
@@ -28,7 +28,7 @@ impl Interrupt {
         }
     }
 
-    /// Until somebody asks for an end: the failure with this text.
+    /// Waits for a signal and returns the failure with this text.
     pub(crate) async fn wait(&self, text: &str) -> Failure {
         let mut receiver = self.0.clone();
         let asked = receiver.wait_for(Option::is_some).await.ok().and_then(|exit| *exit);
@@ -39,8 +39,8 @@ impl Interrupt {
     }
 }
 
-/// The next signal, as the exit code that it leads to. Where none can be received, the system ends
-/// the program by itself, and this waits for ever.
+/// Waits for the next signal and returns its exit code. Where no signal can be received, the system
+/// ends the program by itself, and this waits forever.
 async fn next(terminations: &mut Terminations) -> Exit {
     let interrupted = async {
         if tokio::signal::ctrl_c().await.is_err() {
@@ -53,7 +53,7 @@ async fn next(terminations: &mut Terminations) -> Exit {
     }
 }
 
-/// SIGTERM, where there is such a thing.
+/// SIGTERM, on systems that have it.
 struct Terminations(#[cfg(unix)] Option<tokio::signal::unix::Signal>);
 
 #[cfg(unix)]

@@ -1,18 +1,18 @@
-//! `factum lineage`: which history the positions of a log belong to.
+//! `factum lineage`: the identity of the history that the positions of a log belong to.
 
 use factum::Lineage;
 use serde_json::json;
 
 use crate::{args::LineageCommand, exit::Failure, output::Output, place::Place};
 
-/// Does what was asked for.
+/// Runs a command for the lineage.
 pub(crate) async fn run(command: &LineageCommand, out: &mut Output) -> Result<(), Failure> {
     let LineageCommand::Renew { store, json } = command;
     let (place, lineage) = renew(store).await?;
     if *json {
         return out.line(json!({ "store": place.to_string(), "lineage": lineage.to_string() }));
     }
-    out.line(format_args!("the lineage is {lineage} now, store={place}"))
+    out.line(format_args!("the lineage is now {lineage}, store={place}"))
 }
 
 async fn renew(store: &str) -> Result<(Place, Lineage), Failure> {
@@ -29,7 +29,7 @@ async fn renew(store: &str) -> Result<(Place, Lineage), Failure> {
 #[cfg(feature = "postgres")]
 async fn renew_postgres(options: factum::PostgresOptions) -> Result<Lineage, Failure> {
     use factum::{EventStore, PostgresAccess, PostgresStore};
-    // Opened for writing, a mistyped name would become an empty log.
+    // Opening for writing would create an empty log for a mistyped name.
     let reading = options.clone().with_access(PostgresAccess::ReadOnly);
     PostgresStore::open(reading).await?.close().await?;
     let store = PostgresStore::open(options).await?;

@@ -1,5 +1,5 @@
-//! The command line of Factum: a demonstration, a reader, benchmarks, and what sees to stores and
-//! to what runs on them.
+//! The command line of Factum: a demonstration, a reader, benchmarks, and commands for stores and
+//! the applications that use them.
 
 mod args;
 mod bench;
@@ -46,9 +46,10 @@ fn main() -> ExitCode {
 
 fn start(args: &Args) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let runtime = runtime.map_err(|e| Failure::internal(format!("no thread can be made: {e}")))?;
+    let runtime =
+        runtime.map_err(|e| Failure::internal(format!("the program can't start threads: {e}")))?;
     let ended = runtime.block_on(run(args));
-    // What still runs has nobody to answer to, a read that waits for more for instance.
+    // Tasks that still run, such as a read that waits for events, have no caller any more.
     runtime.shutdown_background();
     ended
 }

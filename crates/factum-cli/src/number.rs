@@ -1,4 +1,4 @@
-//! Numbers, amounts and times as people read them.
+//! Numbers, amounts and times in a form for people.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ pub(crate) fn money(cents: i128) -> String {
     format!("{sign}{}.{:02}", grouped(cents / 100), cents % 100)
 }
 
-/// How many per second, as a whole number.
+/// The count per second, as a whole number.
 pub(crate) fn per_second(count: u64, elapsed: Duration) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "a rate needs no more than 53 bits")]
     let count = count as f64;
@@ -32,20 +32,20 @@ pub(crate) fn per_second(count: u64, elapsed: Duration) -> f64 {
     if seconds > 0.0 { (count / seconds).round() } else { 0.0 }
 }
 
-/// One number over another with one decimal.
+/// The mean number of bytes of an event, with one decimal; `None` without events.
 pub(crate) fn ratio(bytes: u64, events: u64) -> Option<f64> {
     #[expect(clippy::cast_precision_loss, reason = "a mean needs no more than 53 bits")]
     let mean = bytes as f64 / events as f64;
     (events > 0).then(|| (mean * 10.0).round() / 10.0)
 }
 
-/// A rate as people read it.
+/// A rate for people.
 pub(crate) fn rate(per_second: f64) -> String {
     #[expect(clippy::cast_sign_loss, clippy::cast_possible_truncation, reason = "it is a count")]
     grouped(per_second as u64)
 }
 
-/// `2.31 s`, or `850 ms`.
+/// A duration such as `2.31 s` or `850 ms`.
 pub(crate) fn duration(duration: Duration) -> String {
     if duration < Duration::from_secs(1) {
         format!("{} ms", duration.as_millis())
@@ -54,7 +54,7 @@ pub(crate) fn duration(duration: Duration) -> String {
     }
 }
 
-/// How long ago something was, or how late it is: `850 ms`, `2.31 s`, `5 min`, `3 h`, `12 d`.
+/// An age or a delay: `850 ms`, `2.31 s`, `5 min`, `3 h`, `12 d`.
 pub(crate) fn age(age: Duration) -> String {
     match age.as_secs() {
         0..120 => duration(age),
@@ -64,7 +64,7 @@ pub(crate) fn age(age: Duration) -> String {
     }
 }
 
-/// Microseconds in the unit that fits.
+/// Microseconds in a suitable unit.
 pub(crate) fn micros(micros: u64) -> String {
     match micros {
         0..1_000 => format!("{micros} µs"),

@@ -1,4 +1,4 @@
-//! The only place that prints: results on standard output, notes and errors on standard error.
+//! The only place that prints: results to standard output, notes and errors to standard error.
 
 use std::{
     ffi::OsString,
@@ -8,7 +8,7 @@ use std::{
 
 use crate::exit::Failure;
 
-/// Where the program's words go, and how much of them is wanted.
+/// The program's outputs, and the kind of notes that the user wants.
 #[derive(Debug)]
 pub(crate) struct Output {
     stdout: BufWriter<Stdout>,
@@ -17,14 +17,14 @@ pub(crate) struct Output {
     notes: Notes,
 }
 
-/// What may be said on standard error beside errors.
+/// The kind of notes on standard error. Errors are always printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Notes {
-    /// Nothing.
+    /// No notes.
     None,
-    /// Plain lines: nobody watches, or the terminal can't move its cursor.
+    /// Plain lines, because standard error is no terminal or can't move its cursor.
     Lines,
-    /// A bar that moves.
+    /// A moving progress bar.
     Live,
 }
 
@@ -39,7 +39,7 @@ impl Notes {
 }
 
 impl Output {
-    /// Standard output and error as they are.
+    /// Standard output and error of the process.
     pub(crate) fn new(is_quiet: bool) -> Self {
         let stdout = io::stdout();
         let terminal = console::Term::stdout().size_checked().filter(|_| stdout.is_terminal());
@@ -52,17 +52,17 @@ impl Output {
         }
     }
 
-    /// Colours, where they are wanted.
+    /// Colours, if the terminal has them and the user wants them.
     pub(crate) fn paint(&self) -> Paint {
         self.paint
     }
 
-    /// The terminal's width in columns; `None` where the output is no terminal.
+    /// The terminal's width in columns; `None` if the output is no terminal.
     pub(crate) fn width(&self) -> Option<usize> {
         self.width
     }
 
-    /// What may be said beside the result.
+    /// The kind of notes that may be printed.
     pub(crate) fn notes(&self) -> Notes {
         self.notes
     }
@@ -72,12 +72,12 @@ impl Output {
         writeln!(self.stdout, "{line}").map_err(broken)
     }
 
-    /// Writes a part of the result as it is.
+    /// Writes a part of the result without a line end.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         self.stdout.write_all(bytes).map_err(broken)
     }
 
-    /// Hands over what was written.
+    /// Writes the buffered output.
     pub(crate) fn flush(&mut self) -> Result<(), Failure> {
         self.stdout.flush().map_err(broken)
     }
@@ -90,20 +90,20 @@ fn broken(error: io::Error) -> Failure {
     }
 }
 
-/// Whether the terminal has colours and a cursor, and its owner wants them: <https://no-color.org>.
+/// True if the terminal has colours and a cursor, and the user allows them: <https://no-color.org>.
 fn is_capable(variable: impl Fn(&str) -> Option<OsString>) -> bool {
     let forbids_colour = variable("NO_COLOR").is_some_and(|value| !value.is_empty());
     !forbids_colour && variable("TERM").is_none_or(|term| term != "dumb")
 }
 
-/// Says something beside the result. Nobody may be listening, and that is fine.
+/// Prints a note. A failure is ignored, because the note is not a part of the result.
 pub(crate) fn note(notes: Notes, text: impl Display) {
     if notes != Notes::None {
         let _ = writeln!(io::stderr(), "{text}");
     }
 }
 
-/// The line that says why the program ends. Nobody may be listening, and that is fine.
+/// Prints the reason why the program ends. A failure is ignored: it can't be reported anywhere.
 pub(crate) fn complain(text: &str) {
     let _ = writeln!(io::stderr(), "factum: {text}");
 }
@@ -128,27 +128,27 @@ impl Paint {
         if self.is_on { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_string() }
     }
 
-    /// What the eye is to find first.
+    /// Marks the most important text.
     pub(crate) fn bold(self, text: impl Display) -> String {
         self.with("1", text)
     }
 
-    /// What can be passed over.
+    /// Marks text that can be skipped.
     pub(crate) fn dim(self, text: impl Display) -> String {
         self.with("2", text)
     }
 
-    /// What is as it should be.
+    /// Marks a good result.
     pub(crate) fn good(self, text: impl Display) -> String {
         self.with("32", text)
     }
 
-    /// What is not.
+    /// Marks a bad result.
     pub(crate) fn bad(self, text: impl Display) -> String {
         self.with("1;31", text)
     }
 
-    /// The name of a type.
+    /// Marks the name of a type.
     pub(crate) fn name(self, text: impl Display) -> String {
         self.with("36", text)
     }

@@ -1,4 +1,4 @@
-//! The store that a command line names: where it is, and how large.
+//! The store that a command line names: its location and its size.
 
 use std::{
     fmt, fs,
@@ -12,17 +12,17 @@ use factum::{App, Clock, OpenContext, StoreUrl, Stores, SystemClock, SystemIds};
 
 use crate::exit::{Exit, Failure};
 
-/// The file that makes a folder a journal.
+/// The file that marks a folder as a journal.
 const JOURNAL_MARKER: &str = "factum-journal";
 
-/// A store that may or may not be there yet.
+/// A store that may or may not exist.
 #[derive(Debug, Clone)]
 pub(crate) struct Place {
     url: StoreUrl,
 }
 
 impl Place {
-    /// What a URL or a path stands for.
+    /// Resolves a URL or a path.
     pub(crate) fn find(url_or_path: &str) -> Result<Self, Failure> {
         Ok(Self { url: App::stores().resolve(url_or_path)? })
     }
@@ -32,18 +32,18 @@ impl Place {
         self.url.scheme()
     }
 
-    /// Opens it, and makes it if it is not there.
+    /// Opens the store, and creates it if it does not exist.
     pub(crate) async fn open(&self, clock: Arc<dyn Clock>) -> Result<Stores, Failure> {
         let context = OpenContext { clock, ids: Arc::new(SystemIds) };
         Ok(App::stores().open_url(&self.url, &context).await?)
     }
 
-    /// Opens it beside a process that writes, and without making it.
+    /// Opens the store for reading, also while another process writes. Creates nothing.
     pub(crate) async fn open_for_reading(&self) -> Result<App, Failure> {
         self.for_reading().open_app().await
     }
 
-    /// Opens it to change what is there, also while another process has it open.
+    /// Opens the store for changes, also while another process has it open.
     pub(crate) async fn open_for_changing(&self) -> Result<App, Failure> {
         self.for_changing().open_app().await
     }
@@ -54,12 +54,12 @@ impl Place {
     }
 
     fn for_reading(&self) -> Self {
-        // Only stores in files know this mode.
+        // Only stores in files have this mode.
         if self.is_in_files() { self.in_mode("read") } else { self.clone() }
     }
 
     fn for_changing(&self) -> Self {
-        // Of the others, each process writes for itself.
+        // In the other stores every process writes for itself.
         if self.scheme() == "journal" { self.in_mode("join") } else { self.clone() }
     }
 
@@ -68,7 +68,7 @@ impl Place {
         Self { url: if url.option("mode").is_some() { url } else { url.with_option("mode", mode) } }
     }
 
-    /// The options of a PostgreSQL store, if it is one.
+    /// The options of a PostgreSQL store; `None` for another store.
     #[cfg(feature = "postgres")]
     pub(crate) fn postgres(&self) -> Result<Option<PostgresOptions>, Failure> {
         match self.scheme() {
@@ -77,7 +77,7 @@ impl Place {
         }
     }
 
-    /// Refuses a store in files of which there are none.
+    /// Refuses a store in files that do not exist.
     pub(crate) fn check_is_there(&self) -> Result<(), Failure> {
         let is_there = match self.scheme() {
             "sqlite" => self.path().is_file(),
@@ -90,7 +90,7 @@ impl Place {
         Err(Failure::new(Exit::Usage, format!("there is no store, check the path: store={self}")))
     }
 
-    /// Whether this machine's disk holds it; other stores have servers, or are gone at the end.
+    /// True for a store on this machine's disk. Other stores are on servers or in memory.
     fn is_in_files(&self) -> bool {
         ["sqlite", "journal"].contains(&self.scheme())
     }
@@ -100,7 +100,7 @@ impl Place {
         Path::new(path.strip_prefix("//").unwrap_or(path))
     }
 
-    /// How many bytes it takes on disk; `None` where it is not on this machine's disk.
+    /// The bytes that the store takes on disk; `None` if it is not on this machine's disk.
     pub(crate) fn disk_bytes(&self) -> Option<u64> {
         let path = self.path();
         if path.as_os_str().is_empty() || !path.exists() {
@@ -111,10 +111,10 @@ impl Place {
     }
 }
 
-/// The folder of the journal that a URL or a path names. What else is there is refused.
+/// The folder of the journal that a URL or a path names. Refuses every other store.
 #[cfg(feature = "journal")]
 pub(crate) fn journal_at(url_or_path: &str) -> Result<(Place, PathBuf), Failure> {
-    // What is left of a damaged journal may lack the file that it is known by.
+    // A damaged journal may lack the file that marks it as one.
     let folder = Path::new(url_or_path);
     if StoreUrl::parse(url_or_path).is_none() && folder.join("log").is_dir() {
         return Ok((Place { url: StoreUrl::of_path("journal", folder) }, folder.into()));
@@ -127,8 +127,8 @@ pub(crate) fn journal_at(url_or_path: &str) -> Result<(Place, PathBuf), Failure>
         }
         "sqlite" if place.path().is_file() => {
             let text = format!(
-                "this is for journals so far; of a SQLite store, sqlite3 and its PRAGMA \
-                 integrity_check look at the file, and factum read at each event's checksum: \
+                "this command is for journals so far; check a SQLite file with sqlite3 and its \
+                 PRAGMA integrity_check, and the checksum of each event with factum read: \
                  store={place}"
             );
             Err(Failure::new(Exit::Usage, text))
@@ -141,11 +141,11 @@ pub(crate) fn journal_at(url_or_path: &str) -> Result<(Place, PathBuf), Failure>
 }
 
 impl fmt::Display for Place {
-    /// The store's whole name as `--store` takes it, without the user, the password, and options
-    /// that say only how it is opened.
+    /// The store's whole name as `--store` accepts it, without the user, the password, and options
+    /// that only affect how the store is opened.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.url.path().contains('?') {
-            // In a URL the path would end there.
+            // In a URL the path would end at this character.
             return f.write_str(self.url.path());
         }
         self.url.fmt(f)?;
@@ -165,7 +165,7 @@ impl fmt::Display for Place {
     }
 }
 
-/// The file, and those that a store keeps beside it under the same name and more, such as `-wal`.
+/// The file, and the files beside it whose names begin with its name, such as `-wal`.
 fn beside(file: &Path) -> Vec<PathBuf> {
     let folder = match file.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,

@@ -1,4 +1,4 @@
-//! How far long work has come: a bar on a terminal, plain lines elsewhere, nothing if so wished.
+//! Progress of long work: a bar on a terminal, plain lines elsewhere, nothing with `--quiet`.
 
 use std::{
     fmt,
@@ -14,24 +14,24 @@ use crate::{
     stopwatch::Stopwatch,
 };
 
-/// A line comes at every tenth of the work, but not more often than this,
+/// The shortest time between two lines. A line is due at every tenth of the work.
 const LINE_PAUSE_MIN: Duration = Duration::from_secs(1);
-/// and at least this often.
+/// The longest time between two lines.
 const LINE_PAUSE_MAX: Duration = Duration::from_secs(10);
 
-/// How far some work has come.
+/// The progress of some work.
 #[derive(Debug)]
 pub(crate) enum Progress {
-    /// Nobody wants to know.
+    /// Not shown.
     Silent,
-    /// Drawn again and again.
+    /// Shown as a bar on a terminal.
     Bar(ProgressBar),
-    /// Told now and then.
+    /// Shown as single lines.
     Lines(Mutex<Lines>),
 }
 
 impl Progress {
-    /// The beginning of work that consists of `total` of what `noun` names.
+    /// The start of work on `total` items, which `noun` names.
     pub(crate) fn start(notes: Notes, verb: &'static str, noun: &'static str, total: u64) -> Self {
         match notes {
             Notes::None => Self::Silent,
@@ -44,7 +44,7 @@ impl Progress {
         }
     }
 
-    /// So much more is done.
+    /// Adds finished items.
     pub(crate) fn add(&self, count: u64) {
         match self {
             Self::Silent => {}
@@ -53,7 +53,7 @@ impl Progress {
         }
     }
 
-    /// So much is done by now, and there is so much in all, which may be more than was known.
+    /// Sets the finished items and the total, which may have grown.
     #[cfg(feature = "journal")]
     pub(crate) fn reach(&self, done: u64, total: u64) {
         match self {
@@ -71,7 +71,7 @@ impl Progress {
         }
     }
 
-    /// All is done, or will not be.
+    /// Ends the display; the work is finished or given up.
     pub(crate) fn finish(&self) {
         if let Self::Bar(bar) = self {
             bar.finish_and_clear();
@@ -86,7 +86,7 @@ fn bar(verb: &str, noun: &str, total: u64) -> ProgressBar {
     );
     let style = ProgressStyle::with_template(&template).expect("the template is well formed");
     let rate = |state: &ProgressState, out: &mut dyn fmt::Write| {
-        // Nobody is listening to a terminal that is gone.
+        // The terminal may be gone, and that is no failure of the work.
         let _ = out.write_str(&number::rate(state.per_sec()));
     };
     ProgressBar::new(total).with_style(style.with_key("rate", rate).progress_chars("━╸─"))
@@ -96,14 +96,14 @@ fn lock(lines: &Mutex<Lines>) -> MutexGuard<'_, Lines> {
     lines.lock().expect("no holder of the lock panics")
 }
 
-/// What was told so far.
+/// The work and the last line that was printed.
 #[derive(Debug)]
 pub(crate) struct Lines {
     verb: &'static str,
     noun: &'static str,
     total: u64,
     done: u64,
-    /// When the last line was written, and how many tenths it told of.
+    /// The time of the last line, and the tenths that it showed.
     told: (Duration, u64),
     begun: Stopwatch,
 }

@@ -1,40 +1,40 @@
-//! Repeatable randomness, for what takes a seed.
+//! Repeatable randomness from a seed.
 
-/// SplitMix64 (Steele, Lea, Flood 2014): tiny, fast, and good enough for a plan or a payload.
+/// SplitMix64 (Steele, Lea, Flood 2014): small, fast, and good enough for a plan or a payload.
 #[derive(Debug, Clone)]
 pub(crate) struct Random {
     state: u64,
 }
 
 impl Random {
-    /// The generator of a seed and what else tells one run from another.
+    /// The generator of a seed. `run` separates runs with the same seed.
     pub(crate) fn new(seed: u64, run: u64) -> Self {
         Self { state: mix(seed ^ mix(run)) }
     }
 
-    /// The next 64 bits.
+    /// Returns the next 64 bits.
     pub(crate) fn next(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         mix(self.state)
     }
 
-    /// A number from 0 up to, not including, `end`; the tiny bias does not matter here.
+    /// Returns a number from 0 up to, but without, `end`. The small bias does not matter here.
     pub(crate) fn below(&mut self, end: u64) -> u64 {
         self.next() % end.max(1)
     }
 
-    /// A number from `first` through to `last`.
+    /// Returns a number from `first` to `last`, both included.
     pub(crate) fn between(&mut self, first: u64, last: u64) -> u64 {
         first + self.below(last - first + 1)
     }
 
-    /// One of these.
+    /// Returns one of the items; `None` if there are none.
     pub(crate) fn pick<'a, T>(&mut self, of: &'a [T]) -> Option<&'a T> {
         let index = usize::try_from(self.below(of.len() as u64)).ok()?;
         of.get(index)
     }
 
-    /// So many bytes, which no compression makes smaller.
+    /// Returns `len` bytes, which no compression makes smaller.
     pub(crate) fn bytes(&mut self, len: usize) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(len + 8);
         while bytes.len() < len {
@@ -44,7 +44,7 @@ impl Random {
         bytes
     }
 
-    /// Puts them in a random order (Fisher and Yates).
+    /// Shuffles the items (Fisher and Yates).
     pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
             let other = usize::try_from(self.below(last as u64 + 1)).unwrap_or(0);

@@ -1,4 +1,4 @@
-//! `factum read`: events, a line each, of what is there and of what comes.
+//! `factum read`: prints events, one per line, at once or as they come.
 
 mod line;
 mod source;
@@ -17,7 +17,7 @@ use crate::{
     read::source::Source,
 };
 
-/// Prints the events that were asked for.
+/// Prints the events that the command line selects.
 pub(crate) async fn run(args: &ReadArgs, out: &mut Output) -> Result<(), Failure> {
     let app = Place::find(&args.store)?.open_for_reading().await?;
     let interrupt = Interrupt::listen();
@@ -25,7 +25,7 @@ pub(crate) async fn run(args: &ReadArgs, out: &mut Output) -> Result<(), Failure
         ended = print(&app, args, out) => ended,
         failure = interrupt.wait("reading was interrupted") => Err(failure),
     };
-    // What was printed before an error is worth seeing all the same.
+    // The events printed before an error are still useful.
     let flushed = out.flush();
     app.close().await?;
     ended.and(flushed)
@@ -51,7 +51,7 @@ fn scope(app: &App, args: &ReadArgs) -> Result<Scope, Failure> {
 
 fn hashed(app: &App, tag: &HashedTag) -> Result<Tag, Failure> {
     let Some(key) = app.kernel().tag_key() else {
-        let text = "the store's tag key is the application's own, say --tag with the stored hash";
+        let text = "the application has a tag key of its own, use --tag with the stored hash";
         return Err(Failure::new(Exit::Usage, text));
     };
     let hashed = key.hashed(&tag.name, &tag.value);
@@ -73,24 +73,24 @@ async fn print(app: &App, args: &ReadArgs, out: &mut Output) -> Result<(), Failu
         left -= 1;
     }
     if left == most && !args.json {
-        // A name that is spelt wrong looks like one of which nothing happened yet.
+        // Without this note, a misspelt name would look like one without events.
         output::note(out.notes(), "no events");
     }
     Ok(())
 }
 
-/// The next event. Before it waits for one, what was printed is handed over: so that whoever
-/// reads along sees each page at once, and a page still costs one write.
+/// Returns the next event. Before it waits for one, it flushes the output: a reader of the output
+/// sees each page at once, and a page still costs one write.
 async fn next(
     source: &mut Source,
     out: &mut Output,
 ) -> Result<Option<Result<RecordedEvent, ReadError>>, Failure> {
     let mut event = pin!(source.next());
-    let at_hand = poll_fn(|cx| match event.as_mut().poll(cx) {
+    let ready = poll_fn(|cx| match event.as_mut().poll(cx) {
         Poll::Ready(event) => Poll::Ready(Some(event)),
         Poll::Pending => Poll::Ready(None),
     });
-    if let Some(event) = at_hand.await {
+    if let Some(event) = ready.await {
         return Ok(event);
     }
     out.flush()?;

@@ -1,4 +1,4 @@
-//! `factum consumers rewind`: a consumer that does not run goes on somewhere else.
+//! `factum consumers rewind`: moves the checkpoint of a consumer that does not run.
 
 use factum::{Position, RewindError};
 use serde_json::json;
@@ -24,7 +24,7 @@ pub(crate) async fn run(args: &RewindArgs, out: &mut Output) -> Result<(), Failu
         let store = place.to_string();
         return out.line(json!({ "store": store, "consumer": consumer, "position": to }));
     }
-    let what = format!("{consumer} goes on behind position {to} at its next start");
+    let what = format!("{consumer} resumes after position {to} at its next start");
     out.line(format_args!("{what}, store={place}"))
 }
 

@@ -13,7 +13,7 @@ use crate::{
     place::Place,
 };
 
-/// Does what was asked for.
+/// Runs a command for the schema.
 pub(crate) async fn run(command: &SchemaCommand, out: &mut Output) -> Result<(), Failure> {
     match command {
         SchemaCommand::Print(args) => print(args, out),

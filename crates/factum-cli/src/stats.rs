@@ -1,4 +1,4 @@
-//! `factum stats`: what the applications on a store published of themselves last.
+//! `factum stats`: the stats that the applications on a store published last.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::{
     place::Place,
 };
 
-/// Shows them.
+/// Shows the stats.
 pub(crate) async fn run(args: &StatsArgs, out: &mut Output) -> Result<(), Failure> {
     let place = Place::find(&args.store)?;
     place.check_is_there()?;
@@ -33,7 +33,7 @@ pub(crate) async fn run(args: &StatsArgs, out: &mut Output) -> Result<(), Failur
     out.line(format_args!("store     {place}, {} in the log", counted(head, "position")))?;
     if found.is_empty() {
         return out.line(
-            "nobody publishes stats here; an application does that is built with \
+            "no application publishes stats here; to publish them, build the application with \
              AppBuilder::with_stats_every",
         );
     }
@@ -62,7 +62,7 @@ fn print(stats: &PublishedStats, now: Timestamp, out: &mut Output) -> Result<(),
     let written = number::millisecond(stats.written_at);
     out.line(format_args!("  written   {written}, open for {uptime}"))?;
     if stats.is_silent(now) {
-        let silent = format!("nothing since, for {}", number::duration(silence));
+        let silent = format!("nothing published for {}", number::duration(silence));
         out.line(format_args!("  silent    {}", out.paint().bad(silent)))?;
     }
     if stats.kinds.is_empty() {
@@ -106,7 +106,7 @@ fn print_kind(kind: &PublishedKind, out: &mut Output) -> Result<(), Failure> {
     for entity in &kind.quarantined_entities {
         let cause = entity.cause.as_deref().unwrap_or("unknown");
         let stream = out.paint().bad(&entity.stream);
-        out.line(format_args!("  ill       {stream}: {cause}"))?;
+        out.line(format_args!("  entity    {stream}: quarantined, {cause}"))?;
     }
     print_listed("heaviest", &kind.heaviest, out)?;
     print_listed("recent", &kind.recent, out)

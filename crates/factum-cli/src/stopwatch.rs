@@ -1,8 +1,8 @@
-//! How long something took. The one place that reads the machine's clock without a `Clock`.
+//! Durations in real time. The one place that reads the machine's clock without a `Clock`.
 
 use std::time::{Duration, Instant};
 
-/// Measures from when it was started.
+/// Measures the time since its start.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Stopwatch(Instant);
 
@@ -13,7 +13,7 @@ impl Stopwatch {
         Self(Instant::now())
     }
 
-    /// How long ago it was started.
+    /// The time since the start.
     pub(crate) fn elapsed(self) -> Duration {
         self.0.elapsed()
     }

@@ -1,4 +1,4 @@
-//! `factum verify`: whether a journal is as it was written, and what is to be done if it is not.
+//! `factum verify`: checks a journal for damage, and repairs it on request.
 
 mod report;
 
@@ -14,13 +14,13 @@ use crate::{
     progress::Progress,
 };
 
-/// What was found, and done.
+/// The result of a check or of a repair.
 enum Outcome {
     Verified(JournalReport),
     Repaired(Box<JournalRepair>),
 }
 
-/// Looks through the journal that was asked for, and repairs it if that was asked for.
+/// Checks a journal, and repairs it if the command line asks for it.
 pub(crate) async fn run(args: &VerifyArgs, out: &mut Output) -> Result<(), Failure> {
     let (place, folder) = place::journal_at(&args.store)?;
     let store = place.to_string();
@@ -33,7 +33,7 @@ pub(crate) async fn run(args: &VerifyArgs, out: &mut Output) -> Result<(), Failu
         true => report::print_json(&store, &outcome, out),
         false => report::print(&store, &outcome, out),
     };
-    // Damage matters more than an output that nobody reads any more.
+    // The exit code for damage matters more than an output that was closed.
     let printed = printed.and_then(|()| out.flush());
     match outcome.complaint(&store) {
         Some(text) => Err(Failure::new(Exit::CheckFailed, text)),
@@ -58,7 +58,7 @@ fn look(
 }
 
 impl Outcome {
-    /// What was found before anything was done.
+    /// The result of the check before any repair.
     fn found(&self) -> &JournalReport {
         match self {
             Self::Verified(report) => report,
@@ -66,7 +66,7 @@ impl Outcome {
         }
     }
 
-    /// Why the journal is not whole now, and what to do; `None` if it is.
+    /// The reason why the journal is not whole, and the remedy; `None` if it is whole.
     fn complaint(&self, store: &str) -> Option<String> {
         match self {
             Self::Verified(report) if report.is_whole() => None,
@@ -75,8 +75,8 @@ impl Outcome {
                  factum verify --store {store} --repair"
             )),
             Self::Repaired(repair) if !repair.is_done => Some(
-                "nothing was done, as acknowledged events or documents would leave the journal; \
-                 restore it from a backup, or add --accept-loss"
+                "nothing was done, because the repair takes acknowledged events or documents out \
+                 of the journal; restore it from a backup, or add --accept-loss"
                     .into(),
             ),
             Self::Repaired(repair) if repair.left.is_whole() => None,

@@ -1,9 +1,9 @@
 //! The journal against two floors, in one run, interleaved:
 //! `cargo bench -p factum-journal --bench append -- [--quick] [--disk FOLDER] [--clients N]`.
 //!
-//! The plain-file floor writes the same groups to a file that was written with zeros before, one
-//! write and one sync each. The channel floor is the same clients, who send their batches through
-//! a bounded channel to a thread that only writes and syncs.
+//! The plain-file floor writes the same groups to a file that was filled with zeros before, with
+//! one write and one sync each. In the channel floor, the same clients send their batches through a
+//! bounded channel to a thread that only writes and syncs.
 #![expect(clippy::print_stdout, reason = "a benchmark prints")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark measures the machine's own time")]
 
@@ -28,9 +28,9 @@ use tokio::sync::{mpsc, oneshot};
 
 const STREAMS: usize = 10_000;
 const PAYLOAD_BYTES: usize = 256;
-/// What an event takes in the floors' files: about what it takes in the journal's.
+/// The bytes of an event in the floors' files, about as many as in the journal's.
 const RECORD_BYTES: usize = 304;
-/// Batches that wait in the channel floor's queue, as in the journal's.
+/// The number of batches that may wait in the channel floor's queue, as in the journal's.
 const QUEUE: usize = 4_096;
 
 struct Arguments {
@@ -156,7 +156,7 @@ fn batch(n: usize, events: usize) -> AppendBatch {
 fn measure_journal(path: &Path, load: Load) -> (f64, usize) {
     let groups = Arc::new(AtomicUsize::new(0));
     let count = groups.clone();
-    // Called once per group, and waits for nothing.
+    // Called once per group; it does not wait.
     let delay = Arc::new(move || {
         count.fetch_add(1, Ordering::Relaxed);
         Duration::ZERO
@@ -195,7 +195,7 @@ fn zeroed(path: &Path, bytes: usize) -> File {
     file
 }
 
-/// The same groups to a file of zeros, by one thread.
+/// One thread writes the same groups to a file of zeros.
 fn measure_file(path: &Path, events: usize, group: usize) -> f64 {
     let file = zeroed(path, events * RECORD_BYTES);
     let begin = Instant::now();
@@ -268,7 +268,7 @@ fn write_all(file: &File, mut queue: mpsc::Receiver<Sent>) {
     }
 }
 
-/// A scan of the log, streams of 30 events, and what the disk holds.
+/// A scan of the log, reads of streams of 30 events, and the size on disk.
 fn read(path: &Path, events: usize) {
     let load = Load { clients: 256, events, per_append: 30 };
     runtime().block_on(async {

@@ -1,6 +1,6 @@
-//! Writes of documents by so many clients at once:
-//! `cargo bench -p factum-journal --bench documents -- [--disk FOLDER] [--clients N]`; with
-//! `--scale N` instead how the rate, the memory and the time to open hold over N million documents.
+//! Writes of documents by N clients at once: `cargo bench -p factum-journal --bench documents --
+//! [--disk FOLDER] [--clients N]`. With `--scale N` instead: the rate, the memory and the time to
+//! open as the store grows to N million documents.
 #![expect(clippy::print_stdout, reason = "a benchmark prints")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark measures the machine's own time")]
 
@@ -63,7 +63,8 @@ fn main() {
     }
 }
 
-/// Writes per second: each client writes keys of its own, every fourth time one that is there.
+/// The writes per second. Each client writes its own keys, and every fourth write replaces a
+/// document.
 async fn measure(path: PathBuf, clients: usize) -> f64 {
     let store = JournalStore::open(JournalOptions::new(path)).await.expect("a fresh store");
     let writes = if clients == 1 { 1_000 } else { 4_000.max(clients * 40) } / clients;
@@ -89,7 +90,7 @@ async fn measure(path: PathBuf, clients: usize) -> f64 {
     rate
 }
 
-/// One more million, in writes of a thousand, between an opening and a closing.
+/// Adds a million documents, in writes of a thousand, between an opening and a closing.
 async fn grow(path: PathBuf, million: usize) {
     const WRITE: usize = 1_000;
     let begin = Instant::now();

@@ -1,11 +1,11 @@
-//! How the journal holds as it grows: the rate of appends, the memory it takes, and the time to
-//! open it, closed or killed:
-//! `cargo bench -p factum-journal --bench scale -- [--millions N] [--streams N] [--disk FOLDER]`.
+//! The journal as it grows: the rate of appends, the memory it takes, and the time to open it after
+//! a close or a kill: `cargo bench -p factum-journal --bench scale -- [--millions N] [--streams N]
+//! [--disk FOLDER]`.
 //!
-//! Every stream is written twice, in an order that looks random, five events at a time: the second
-//! time its state has long left memory. Each step is done by a process of its own, so that the
-//! memory is that of a journal just opened and written to; the last thing that happens to it is
-//! a SIGKILL while it appends.
+//! Every stream is written twice, in an order that looks random, five events at a time. By the
+//! second time its state has long left memory. A process of its own does each step, so that the
+//! memory is that of a journal that was just opened and written. Each process ends with a SIGKILL
+//! while it appends.
 #![expect(clippy::print_stdout, reason = "a benchmark prints")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark measures the machine's own time")]
 
@@ -32,7 +32,7 @@ struct Arguments {
     events: usize,
     streams: usize,
     disk: PathBuf,
-    /// Of a step: the first append, and how many.
+    /// The folder, the first append and the number of appends of a step.
     step: Option<(PathBuf, usize, usize)>,
 }
 
@@ -85,7 +85,7 @@ fn grow(arguments: &Arguments) {
         let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
         let said = lines.next().and_then(Result::ok).expect("the step says what it measured");
         println!("{said} disk={} MiB", disk_bytes(&path) >> 20);
-        // It goes on appending, to be killed amid that.
+        // It appends until it is killed.
         std::thread::sleep(Duration::from_millis(300));
         child.kill().expect("it is killed");
         child.wait().expect("it ends");
@@ -116,7 +116,7 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime")
 }
 
-/// Appends, says what it measured, and appends on until it is killed.
+/// Appends, prints the measurements, and appends on until it is killed.
 fn run_step(path: &Path, arguments: &Arguments, first: usize, count: usize) {
     let streams = arguments.streams;
     runtime().block_on(async {
@@ -149,7 +149,8 @@ async fn append_all(store: &JournalStore, streams: usize, range: std::ops::Range
     }
 }
 
-/// The stream of an append: each once, in an order that looks random, and then each once more.
+/// The stream of an append: first each stream once, in an order that looks random, then each once
+/// more.
 fn stream(n: usize, streams: usize) -> StreamId {
     // A multiplier without a common factor meets every number once.
     StreamId::new("account", &((n * 7_919) % streams).to_string()).expect("a valid id")
@@ -166,7 +167,7 @@ fn batch(n: usize, streams: usize) -> AppendBatch {
     AppendBatch::new().write(stream(n, streams), ExpectedVersion::Any, events)
 }
 
-/// How many streams are read in a second, one after another.
+/// The number of streams that are read in a second, one after another.
 async fn read_streams(store: &JournalStore, streams: usize, written: usize) -> f64 {
     const READS: usize = 2_000;
     let begin = Instant::now();
@@ -192,7 +193,7 @@ fn disk_bytes(path: &Path) -> u64 {
     let size = |entry: std::fs::DirEntry| match entry.metadata() {
         Ok(metadata) if metadata.is_dir() => disk_bytes(&entry.path()),
         Ok(metadata) => metadata.len(),
-        // Merged away meanwhile.
+        // The file was merged away in the meantime.
         Err(_) => 0,
     };
     entries.map(size).sum()

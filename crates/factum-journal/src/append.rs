@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use factum_backend::{
-    Commit, CommitDelay, CommitError, Committed, GroupPlan, LogEnd, PlannedEvent, hold, plan_group,
+    Commit, CommitDelay, CommitError, Committed, GroupPlan, LogEnd, PlannedEvent, delay_commit,
+    plan_group,
 };
 use factum_kernel::{
     AppendBatch, Clock, Position, Retention, StoreError, StreamId, Tag, Timestamp,
@@ -28,17 +29,18 @@ use crate::{
     tail::{LogTail, TailError},
 };
 
-/// The bytes of a record that are no part of the event's size, at most: the lengths and numbers,
-/// the id and the checksum; and those of the record that tells its name.
+/// The most bytes of an event's record besides the event's size: lengths and numbers, id and
+/// checksum; and the record of its type's name.
 pub(crate) const RECORD_BYTES_EXTRA: usize = 96;
-/// The bytes of a change's record, at most.
+/// The most bytes of a change's record.
 const CHANGE_BYTES_MAX: usize = 1_024;
-/// The most names of event types in a segment, but for those of its last group.
+/// The most names of event types in a segment, before the names of its last group.
 const NAMES_MAX: usize = 1 << 16;
-/// A larger buffer is given back after the frame it was needed for.
+/// A larger buffer is freed after the frame that needed it.
 const BUFFER_BYTES_MAX: usize = 4 << 20;
 
-/// Owned by the writer's thread: nobody else writes. Dropping it closes the journal.
+/// The writer's half, owned by the writer's thread: no other thread writes. Its drop closes the
+/// journal.
 #[derive(Debug)]
 pub(crate) struct Committer {
     pub(crate) log: Arc<Log>,
@@ -47,10 +49,10 @@ pub(crate) struct Committer {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) commit_delay: Delay,
     pub(crate) buffer: BytesMut,
-    /// To close them with the log.
+    /// Closed together with the log.
     pub(crate) documents: Arc<Documents>,
     pub(crate) document_keeper: Option<DocumentKeeper>,
-    /// Let go when all files are.
+    /// Released after all files.
     #[cfg_attr(not(test), expect(dead_code, reason = "it is held, not used"))]
     pub(crate) lock: Option<Lock>,
 }
@@ -59,8 +61,8 @@ impl Drop for Committer {
     fn drop(&mut self) {
         self.keeper.stop();
         self.document_keeper = None;
-        // After a panic nobody knows what holds, and the next opening looks for itself. That may be
-        // as soon as the lock is gone, so that nothing may be written from here any more.
+        // After a panic no state can be relied on, and the next opening checks the log itself. It
+        // may come as soon as the lock is released, so nothing may be written from here on.
         if std::thread::panicking() {
             self.documents.abandon();
         } else {
@@ -70,7 +72,7 @@ impl Drop for Committer {
     }
 }
 
-/// How long a commit waits between planning and storing; for tests.
+/// The delay between planning and storing a commit, for tests.
 #[derive(Default)]
 pub(crate) struct Delay(pub(crate) Option<CommitDelay>);
 
@@ -99,7 +101,7 @@ impl Commit for Committer {
         let end = LogEnd { head: Position::new(view.head), last_at: view.last_at, now };
         let mut facts = LogFacts::new(&log, &view);
         let plan = plan_group(batches, end, &mut facts)?;
-        hold(self.commit_delay.0.as_ref());
+        delay_commit(self.commit_delay.0.as_ref());
         if !plan.events.is_empty() {
             let changes = retained(&mut facts, &plan.events, now)?;
             let states = std::mem::take(&mut facts.streams);
@@ -109,10 +111,10 @@ impl Commit for Committer {
     }
 }
 
-/// How a stream is from a frame on.
+/// The state of a stream from a frame on.
 pub(crate) type Change = (StreamId, StreamState);
 
-/// What the retention of the streams in a group erases behind it.
+/// The changes by which the retention of the streams in a group erases older events.
 fn retained(
     facts: &mut LogFacts<'_>,
     events: &[PlannedEvent<'_>],
@@ -128,7 +130,7 @@ fn retained(
         if state.retention == Retention::default() || !seen.insert(planned.stream) {
             continue;
         }
-        // The last event of the stream in the group, for the group is looked at from its end.
+        // The loop goes backward through the group, so this is the stream's last event in it.
         state.bounds.version = planned.header.version;
         let through = change::retain(facts, planned.stream, &state, now)?;
         if through > state.bounds.erased_through {
@@ -140,7 +142,7 @@ fn retained(
 }
 
 impl Committer {
-    /// Writes a group as one frame, durably, and then shows it.
+    /// Writes a group as one frame, durably, and then shows it to readers.
     fn store(
         &mut self,
         view: &View,
@@ -164,18 +166,18 @@ impl Committer {
         plan.events.iter().for_each(|planned| self.log.hot.add(planned.stream.as_str()));
         self.show(&active, |view, recent| {
             encoded.show(recent, &plan.events, |stream| {
-                // Asked for the plan; or in the segment that was active then, if it is no more.
+                // The plan asked for the state. If not, it is in the segment that was active then.
                 let asked = states.get(stream).copied();
                 asked.or_else(|| before.recent_state(stream.as_str())).unwrap_or_default()
             });
             changed.show(view, recent);
             (view.head, view.last_at) = (head, last_at);
         });
-        self.keeper.give_back(erased);
+        self.keeper.reclaim(erased);
         Ok(())
     }
 
-    /// Stores changes of streams as a frame of their own.
+    /// Stores changes of streams in a frame of their own.
     pub(crate) fn store_changes(&mut self, changes: Vec<Change>) -> Result<(), CommitError> {
         self.tail.check()?;
         self.keeper.make_room(&self.log)?;
@@ -187,11 +189,11 @@ impl Committer {
         self.finish(view.head + 1)?;
         let erased = changed.containers.clone();
         self.show(&active, |view, recent| changed.show(view, recent));
-        self.keeper.give_back(erased);
+        self.keeper.reclaim(erased);
         Ok(())
     }
 
-    /// Begins a frame of about so many bytes, in the next segment if this one is full.
+    /// Begins a frame of about this many bytes, in the next segment if this one is full.
     fn begin(&mut self, view: &View, bytes: usize) -> Result<(), CommitError> {
         let names = view.tables.active().read().names.len();
         if self.tail.is_full(bytes, view.head + 1) || names > NAMES_MAX {
@@ -243,14 +245,14 @@ impl Committer {
         if self.buffer.capacity() > BUFFER_BYTES_MAX {
             self.buffer = BytesMut::new();
         }
-        if self.tail.wants_spare() {
+        if self.tail.request_spare() {
             self.keeper.prepare_spare(self.tail.next_capacity());
         }
         Ok(())
     }
 
-    /// Shows what was written, at once for every reader. Only after the sync: a reader may act on
-    /// it, and it must survive a crash.
+    /// Shows what was written, for all readers at once. Call it only after the sync: a reader may
+    /// act on the events, and they must survive a crash.
     fn show(&self, active: &SharedRecent, show: impl FnOnce(&mut View, &mut Recent)) {
         let end = self.tail.end;
         self.log.update(|view| {
@@ -261,10 +263,10 @@ impl Committer {
     }
 }
 
-/// The events of a frame, as far as encoding it told.
+/// The result of encoding the events of a frame, for the index.
 #[derive(Debug, Default)]
 struct Encoded {
-    /// Where the record of each begins, and the number of its name.
+    /// The offset of each event's record, and the number of its type's name.
     events: Vec<(u32, u32)>,
     new_names: Vec<Box<str>>,
 }
@@ -300,7 +302,7 @@ impl Encoded {
     }
 }
 
-/// What changes of streams erase; looked up before anything is written.
+/// The erasures of changes of streams, looked up before anything is written.
 #[derive(Debug)]
 struct Changed {
     changes: Vec<Change>,

@@ -1,6 +1,6 @@
-//! A Bloom filter (Bloom 1970): says for certain that a term is not there, in one look at memory.
+//! A Bloom filter (Bloom 1970): shows with one look at memory that a term is certainly absent.
 
-/// Bits per term: with seven looks, one false "maybe" in a hundred and twenty.
+/// Bits per term. With seven looks, about one absent term in 120 passes as possibly present.
 const BITS: usize = 10;
 const LOOKS: u64 = 7;
 
@@ -9,7 +9,7 @@ const LOOKS: u64 = 7;
 pub(crate) struct Bloom(Vec<u8>);
 
 impl Bloom {
-    /// A filter of terms with these hashes.
+    /// Makes the filter of the terms with these hashes.
     pub(crate) fn new(hashes: &[u64]) -> Self {
         let mut bits = vec![0; (hashes.len() * BITS).div_ceil(8).max(8)];
         let count = bits.len() as u64 * 8;
@@ -29,7 +29,7 @@ impl Bloom {
         &self.0
     }
 
-    /// Whether a term may be there.
+    /// Returns whether the term may be present; false is certain.
     pub(crate) fn may_hold(&self, hash: u64) -> bool {
         let count = self.0.len() as u64 * 8;
         count > 0 && looks(hash, count).all(|bit| self.0[bit / 8] & (1 << (bit % 8)) != 0)
@@ -41,7 +41,8 @@ fn looks(hash: u64, count: u64) -> impl Iterator<Item = usize> {
     (0..LOOKS).map(move |look| (hash.wrapping_add(look.wrapping_mul(step)) % count) as usize)
 }
 
-/// The hash of a term, the same for ever: FNV-1a, and a mix (SplitMix64) so that all bits count.
+/// The hash of a term, which never changes because it is stored: FNV-1a, then a mix (SplitMix64) so
+/// that all bits count.
 pub(crate) fn hash(term: &[u8]) -> u64 {
     let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
     let mut z = term.iter().fold(0xcbf2_9ce4_8422_2325, step);

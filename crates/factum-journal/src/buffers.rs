@@ -1,18 +1,18 @@
-//! Memory that events are read into, used again: to get it new from the system costs more than to
-//! read the events.
+//! A pool of buffers that events are read into. New memory from the system costs more than reading
+//! the events.
 
 use std::sync::{Mutex, PoisonError};
 
-/// The most that are kept while nobody reads.
+/// The most buffers that the pool keeps.
 const KEPT_MAX: usize = 8;
-/// A larger one is given back.
+/// A buffer with more capacity than this, in bytes, is freed instead of kept.
 const BYTES_MAX: usize = 512 << 10;
 
-/// Buffers that nobody uses just now.
+/// Buffers that are not in use.
 #[derive(Debug, Default)]
 pub(crate) struct Buffers(Mutex<Vec<Vec<u8>>>);
 
-/// A buffer, with whatever was in it before; goes back when it is dropped.
+/// A buffer, with old content still in it. Its drop puts it back into the pool.
 #[derive(Debug)]
 pub(crate) struct Buffer<'b> {
     buffers: &'b Buffers,

@@ -1,4 +1,4 @@
-//! What was read of runs lately, within a limit.
+//! A cache of blocks of runs, within a limit of bytes.
 
 use std::{
     collections::VecDeque,
@@ -10,13 +10,14 @@ use hashbrown::{DefaultHashBuilder, HashMap};
 
 /// The most bytes of the index that are kept in memory.
 pub(crate) const CACHE_BYTES_MAX: usize = 64 << 20;
-/// Readers rarely wait for one another with so many parts.
+/// The number of parts, each with a lock of its own. With this many, readers rarely wait for each
+/// other.
 const PARTS: usize = 16;
 
-/// A block: the run it is of, and its number in there.
+/// The id of a block: the run that it belongs to, and its number in that run.
 type BlockId = (u64, u32);
 
-/// Blocks by their id; the one that was not asked for the longest goes first, roughly.
+/// Blocks by their id. The block that was unused for longest is dropped first, roughly.
 #[derive(Debug)]
 pub(crate) struct Cache {
     parts: Vec<Mutex<Part>>,
@@ -42,7 +43,7 @@ impl Cache {
         Self::of(CACHE_BYTES_MAX)
     }
 
-    /// A cache of at most so many bytes.
+    /// Makes a cache of at most this many bytes.
     pub(crate) fn of(bytes_max: usize) -> Self {
         let parts = (0..PARTS).map(|_| Mutex::default()).collect();
         let hasher = DefaultHashBuilder::default();
@@ -64,7 +65,7 @@ impl Cache {
 
     pub(crate) fn keep(&self, id: BlockId, block: Arc<[u8]>) {
         let len = block.len();
-        // One that is so large would drive out everything else.
+        // A block that is this large would drive out everything else.
         if len > self.part_bytes_max / 4 {
             return;
         }
@@ -80,7 +81,7 @@ impl Cache {
 }
 
 impl Part {
-    /// A second chance for what was used since it was looked at last.
+    /// Drops one block. A block that was used since the last look gets a second chance.
     fn drop_one(&mut self) {
         let Some(id) = self.order.pop_front() else { return };
         match self.blocks.get_mut(&id) {

@@ -9,7 +9,7 @@ use factum_kernel::{
 use crate::{append::Committer, facts::LogFacts, log::Log, record::StreamState};
 
 impl Committer {
-    /// Does a change, and tells how the stream is then.
+    /// Makes a change, and returns the information about the stream after it.
     pub(crate) fn change(
         &mut self,
         stream: &StreamId,
@@ -27,7 +27,8 @@ impl Committer {
                 factum_backend::CommitError::Unknown(error) => AppendError::Indeterminate(error),
             })?;
         }
-        // Where the change is done and the answer can't be read, it must not say that it is not.
+        // If the change is made and only the answer can't be read, the error must not deny the
+        // change.
         info(&log, stream).map_err(|error| match is_news {
             true => AppendError::Indeterminate(error),
             false => AppendError::Store(error),
@@ -60,12 +61,13 @@ fn changed(
                 return Err(VersionConflict { stream, expected, actual }.into());
             }
             if bounds.version > StreamVersion::ZERO && !bounds.is_deleted() {
-                // A deletion takes a version, so that whoever loaded before it conflicts.
+                // A deletion takes a version, so that a caller that loaded the stream before it
+                // conflicts.
                 bounds.version = bounds.version.next();
                 (bounds.deleted_at, bounds.erased_through) = (bounds.version, bounds.version);
             }
         }
-        // A change of a later version of the kernel, which this store can't do.
+        // A change of a later version of the kernel, which this store can't make.
         other => {
             let message = format!("the journal can't do this change: change={other:?}");
             return Err(StoreError::invalid(message).into());
@@ -74,7 +76,7 @@ fn changed(
     Ok(state)
 }
 
-/// Up to which version a stream's retention erases. The last event stays.
+/// The version up to which a stream's retention erases. The last event always stays.
 pub(crate) fn retain(
     facts: &LogFacts<'_>,
     stream: &StreamId,
@@ -96,8 +98,8 @@ pub(crate) fn retain(
     Ok(StreamVersion::new(through))
 }
 
-/// The first of the stored versions of a stream, from one to before another, that was recorded at
-/// or after a time; the other if none was. Times never go back, so that few events are read.
+/// The first version in `from..to` of a stream whose event was recorded at or after a time; `to` if
+/// there is none. Times never decrease, so a binary search reads few events.
 fn first_since(
     facts: &LogFacts<'_>,
     stream: &StreamId,
@@ -111,13 +113,13 @@ fn first_since(
         let found = tables.stream_positions(&log.cache, stream.as_str(), version, forward, 1)?;
         match found.first() {
             Some(position) => Ok(log.recorded_at(view, *position)? >= time),
-            // It is stored with the group at hand.
+            // The event is in the group that is being stored.
             None => Ok(true),
         }
     })
 }
 
-/// How a stream is, and since when.
+/// The information about a stream: its bounds, its retention and its times.
 pub(crate) fn info(log: &Log, stream: &StreamId) -> Result<StreamInfo, StoreError> {
     let (view, state) = log.view_with(stream)?;
     let bounds = state.bounds;

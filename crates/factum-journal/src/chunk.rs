@@ -1,13 +1,13 @@
-//! A chunk: some ascending positions in few bytes, the value of an index entry.
+//! A chunk: ascending positions in few bytes, the value of an index entry.
 
 use crate::number;
 
 /// The most positions in a chunk.
 pub(crate) const CHUNK_MAX: usize = 1_024;
-/// The most places in a chunk: few, because to find one the chunk is decoded.
+/// The most places in a chunk. The number is small because finding a place decodes the whole chunk.
 pub(crate) const PLACES_MAX: usize = 64;
 
-/// Writes ascending numbers: the first, then the distance of each from the one before.
+/// Encodes ascending numbers: the first, then the distance of each from its predecessor.
 pub(crate) fn encode(numbers: &[u64]) -> Vec<u8> {
     let mut out = Vec::with_capacity(numbers.len() + 8);
     let mut last = 0;
@@ -18,7 +18,7 @@ pub(crate) fn encode(numbers: &[u64]) -> Vec<u8> {
     out
 }
 
-/// Reads numbers that [`encode`] wrote; `None` for other bytes.
+/// Decodes numbers that [`encode`] wrote; `None` for other bytes.
 pub(crate) fn decode(mut bytes: &[u8]) -> Option<Vec<u64>> {
     let mut numbers = Vec::with_capacity(bytes.len());
     let mut last = 0_u64;
@@ -29,12 +29,12 @@ pub(crate) fn decode(mut bytes: &[u8]) -> Option<Vec<u64>> {
     Some(numbers)
 }
 
-/// Where the events of a stretch of one segment are: the value of a places entry.
+/// The places of consecutive events of one segment: the value of a places entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Places {
     /// The first position of the segment.
     pub(crate) segment: u64,
-    /// Where each event's record begins, and where the last one's ends.
+    /// The offset where each event's record begins, then the offset where the last record ends.
     pub(crate) offsets: Vec<u64>,
 }
 

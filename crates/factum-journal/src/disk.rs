@@ -1,64 +1,65 @@
-//! The seam to the disk: everything the journal asks of a folder of files. Under it is the
-//! operating system, or in tests a disk that loses what was not synced.
+//! The interface to the disk: everything that the journal asks of a folder of files. The operating
+//! system implements it; in tests, a simulated disk that loses unsynced data does.
 
 mod absent;
-mod patience;
+mod budget;
 mod system;
 
 use std::{fmt, io, path::PathBuf, sync::Arc};
 
 pub(crate) use absent::AbsentFiles;
-pub(crate) use patience::{spend, without_waiting};
+pub(crate) use budget::{spend, without_waiting};
 pub(crate) use system::{FolderId, SystemFiles};
 
 /// A folder of files. Names are plain file names.
 pub(crate) trait Files: fmt::Debug + Send + Sync + 'static {
-    /// Opens a file that is there.
+    /// Opens an existing file.
     fn open(&self, name: &str) -> io::Result<Arc<dyn File>>;
 
-    /// Makes a file, or empties one that is there.
+    /// Creates a file, or empties the existing one.
     fn create(&self, name: &str) -> io::Result<Arc<dyn File>>;
 
     /// The names of all files.
     fn list(&self) -> io::Result<Vec<String>>;
 
-    /// Gives a file another name, in place of whatever had it.
+    /// Renames a file, and replaces the file that had the new name.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
 
-    /// Removes a file; who has it open can go on reading it.
+    /// Removes a file. A reader that has it open can go on reading it.
     fn remove(&self, name: &str) -> io::Result<()>;
 
-    /// Makes the names durable: what was made, renamed and removed.
+    /// Makes created, renamed and removed names durable.
     fn sync_names(&self) -> io::Result<()>;
 
-    /// Where the folder was when it was opened, if something else is there now, or nothing. What
-    /// is written to it then is found by none who looks for it under its name.
+    /// The path at which the folder was opened, if that path now leads to another folder or to
+    /// none. Processes that open the path don't see what is written to this folder then.
     fn moved_from(&self) -> Option<PathBuf>;
 
-    /// Whether a process has the journal open for writing whose folder this is.
+    /// Returns whether a process has the journal in this folder open for writing.
     fn has_writer(&self) -> io::Result<bool>;
 }
 
-/// An open file. Reads and writes say where, so that threads can share it.
+/// An open file. Each read and write names its offset, so that threads can share the file.
 pub(crate) trait File: fmt::Debug + Send + Sync + 'static {
-    /// Reads some bytes, as many as there are up to the length of `into`; 0 at the end.
+    /// Reads as many bytes as there are, up to the length of `into`, and returns their number; 0 at
+    /// the end.
     fn read_at(&self, into: &mut [u8], offset: u64) -> io::Result<usize>;
 
     /// Writes all bytes.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
 
-    /// Makes durable what was written.
+    /// Makes everything written durable.
     fn sync(&self) -> io::Result<()>;
 
-    /// How long the file is.
+    /// The length of the file in bytes.
     fn len(&self) -> io::Result<u64>;
 
-    /// How many names it has. What is written to a file that has two is written to both.
+    /// The number of names (hard links) of the file. A write to a file with two names changes both.
     fn names(&self) -> io::Result<u64>;
 }
 
 impl dyn File {
-    /// Reads until `into` is full or the file ends. The answer: how much was read.
+    /// Reads until `into` is full or the file ends, and returns the number of bytes read.
     pub(crate) fn fill_at(&self, into: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut filled = 0;
         while filled < into.len() {
@@ -83,8 +84,8 @@ impl dyn File {
 }
 
 impl dyn Files {
-    /// Puts a whole file in place, durably: whoever finds the name finds all of the bytes, at
-    /// whatever moment the power was cut.
+    /// Puts a whole file in place, durably. After a power cut at any moment, the name leads to the
+    /// whole new content, or to the former file if there was one.
     pub(crate) fn put(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let unfinished = format!("{name}{UNFINISHED}");
         let file = self.create(&unfinished)?;
@@ -95,5 +96,5 @@ impl dyn Files {
     }
 }
 
-/// What the name of a file ends in until it is whole. Such files are removed at opening.
+/// The suffix of a file's name until the file is complete. Opening removes such files.
 pub(crate) const UNFINISHED: &str = ".unfinished";

@@ -1,9 +1,9 @@
-//! The documents: a log of their own, of the same make as that of the events, and sorted runs.
+//! The document store: a log of its own, in the format of the events' log, and sorted runs.
 //!
-//! What is in the log is in memory as well, by key. A segment that is full is written as a run and
-//! then removed; runs are merged. So the log is only as long as what no run holds yet, and memory
-//! and opening do not grow with the documents. A removed document is an entry without a value,
-//! until nothing older is below it.
+//! The content of the log is also in memory, by key. A full segment is written as a run and then
+//! removed; runs are merged. The log therefore holds only what no run holds yet, and neither memory
+//! nor the time of opening grows with the number of documents. A removed document is an entry
+//! without a value, which stays until no older run can hold the key.
 
 mod folder;
 mod group;
@@ -37,43 +37,43 @@ use merged::{Merged, Source};
 use queue::Queue;
 use table::{Item, Table};
 
-/// The most bytes of documents in runs that are kept in memory.
+/// The most bytes of the runs of documents that the cache holds.
 const CACHE_BYTES_MAX: usize = 32 << 20;
-/// The most documents that one step of a clearing removes.
+/// The most documents that one step of a clear removes.
 const CLEAR_STEP: usize = 1_000;
 
 /// The documents of a journal.
 #[derive(Debug)]
 pub(crate) struct Documents {
     files: Arc<dyn Files>,
-    /// `None`: they are only read.
+    /// `None`: the documents are only read.
     sizes: Option<Sizes>,
     cache: Cache,
     state: RwLock<State>,
     writer: Mutex<Option<DocumentWriter>>,
     queue: Queue,
-    /// Held while a run of a segment is written, by whoever writes it.
+    /// Held by the thread that writes the run of a segment.
     flushing: Mutex<()>,
     duties: Duties,
 }
 
-/// How large what becomes.
+/// The sizes of new files.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sizes {
-    /// A segment of the log.
+    /// The bytes of a segment of the log.
     pub(crate) segment_bytes: u32,
-    /// So many runs of one level become one of the next.
+    /// This many runs of one level are merged into one of the next level.
     pub(crate) fanout: usize,
 }
 
-/// Where the documents are at one moment. What is behind an `Arc` never changes.
+/// The sources of documents at one moment. A value in an `Arc` never changes.
 #[derive(Debug)]
 pub(crate) struct State {
-    /// From the oldest on.
+    /// The runs, oldest first.
     runs: Arc<Vec<Arc<Run>>>,
-    /// Segments whose run is not written yet, from the oldest on.
+    /// The segments whose run is not written yet, oldest first.
     sealed: Vec<Arc<Table>>,
-    /// The segment that is written.
+    /// The active segment.
     active: Table,
 }
 
@@ -95,7 +95,7 @@ impl State {
 }
 
 impl Documents {
-    /// Documents that are only read, until somebody [begins to write](Self::begin_writing).
+    /// Documents that can only be read until [`Self::begin_writing`] is called.
     fn new(files: Arc<dyn Files>, sizes: Option<Sizes>, state: State) -> Self {
         Self {
             files,
@@ -113,7 +113,7 @@ impl Documents {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes what is there, at once for every reader.
+    /// Changes the state, for all readers at once.
     fn update<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         change(&mut self.state.write().unwrap_or_else(PoisonError::into_inner))
     }
@@ -123,7 +123,7 @@ impl Documents {
         Ok(found.and_then(|item| item.into_document(Bytes::copy_from_slice(key))))
     }
 
-    /// The newest that is known of a key.
+    /// The newest item of a key.
     fn find(&self, key: &[u8]) -> Result<Option<Item>, StoreError> {
         let runs = {
             let state = self.state();
@@ -145,7 +145,7 @@ impl Documents {
         let documents_max = query.documents_max.min(PAGE_EVENTS_MAX);
         let bytes_max = query.bytes_max.min(PAGE_BYTES_MAX);
         let ScanQuery { range, direction, .. } = query;
-        // All of one moment: what can still change is copied, the rest never does.
+        // All of one moment: what can still change is copied, and the rest never changes.
         let (active, sealed, runs) = {
             let state = self.state();
             let active = state.active.page(range, *direction, (documents_max, bytes_max));
@@ -170,8 +170,8 @@ impl Documents {
         Ok(ScanPage::new(query, page, false))
     }
 
-    /// Some documents of a range as a write that removes them, at most as many as a write may hold;
-    /// and what is left of the range.
+    /// A write that removes documents of a range, at most as many as one write may hold; and the
+    /// range that remains.
     pub(crate) fn removal(
         &self,
         range: KeyRange,
@@ -185,7 +185,7 @@ impl Documents {
         Ok((keys.fold(WriteBatch::new(), remove), page.rest))
     }
 
-    /// How many there are. Reads all runs, a block of each at a time.
+    /// The number of documents. Reads all runs, one block of each at a time.
     pub(crate) fn count(&self) -> Result<u64, StoreError> {
         let state = self.state();
         let all = KeyRange::all();
@@ -202,25 +202,25 @@ impl Documents {
         Ok(count)
     }
 
-    /// Replaces what is known, for one who reads beside a writer.
+    /// Replaces the state, for a reader beside a writer.
     pub(crate) fn replace(&self, with: Self) {
         let state = with.state.into_inner().unwrap_or_else(PoisonError::into_inner);
         self.update(|there| *there = state);
     }
 
-    /// The runs that are open.
+    /// The open runs.
     pub(crate) fn runs(&self) -> Arc<Vec<Arc<Run>>> {
         self.state().runs.clone()
     }
 }
 
-/// The revision of an entry of a run; `None` if it is none.
+/// The revision in a run's entry; `None` if the value is not an entry's.
 pub(crate) fn revision_of(value: &[u8]) -> Option<u64> {
     let item = Item::decode(value).filter(|_| value[0] <= 1)?;
     (item.value.is_some() || item.encode().len() == value.len()).then_some(item.revision)
 }
 
-/// The entries of a run as one of several sources.
+/// The entries of a run, as a source of [`Merged`].
 fn source<'s>(
     run: &Arc<Run>,
     cache: Option<&'s Cache>,

@@ -1,4 +1,4 @@
-//! Which positions are erased: a bit for each, in containers that are there only where a bit is.
+//! The set of erased positions: a bit for each, in containers that exist only where a bit is set.
 
 use std::{collections::BTreeMap, ops::RangeInclusive, sync::Arc};
 
@@ -10,14 +10,14 @@ use crate::chunk;
 const CONTAINER: u64 = 1 << 16;
 const WORDS: usize = (CONTAINER / 64) as usize;
 
-/// The erased positions of the whole log: at most a bit per event. A clone is cheap, and stays as
-/// it is when the original goes on.
+/// The erased positions of the whole log: at most one bit per event. A clone is cheap, and does not
+/// see later changes of the original.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Erased {
     containers: BTreeMap<u64, Arc<[u64; WORDS]>>,
 }
 
-/// The container that a position is in.
+/// The number of the container that holds a position.
 pub(crate) fn container_of(position: u64) -> u64 {
     position / CONTAINER
 }
@@ -34,7 +34,7 @@ impl Erased {
         bits.is_some_and(|bits| bits[word_of(position)] & (1 << (position % 64)) != 0)
     }
 
-    /// How many positions between two, both inclusive, are erased.
+    /// The number of erased positions between two, both inclusive.
     pub(crate) fn count(&self, first: u64, last: u64) -> u64 {
         if first > last {
             return 0;
@@ -54,7 +54,7 @@ impl Erased {
         count
     }
 
-    /// The containers in which something is erased.
+    /// The containers that hold an erased position.
     pub(crate) fn containers(&self) -> impl Iterator<Item = u64> {
         self.containers.keys().copied()
     }
@@ -77,7 +77,8 @@ impl Erased {
         ranges
     }
 
-    /// A container as the index keeps it: where its erased stretches begin and end, in turn.
+    /// Encodes a container for the index: the beginnings and ends of its erased ranges,
+    /// alternating.
     pub(crate) fn encode(&self, container: u64) -> Vec<u8> {
         let first = container * CONTAINER;
         let ranges = self.ranges(first, first + CONTAINER - 1);
@@ -85,7 +86,7 @@ impl Erased {
         chunk::encode(&ends.map(|end| end.value() - first).collect::<Vec<_>>())
     }
 
-    /// Adds what a container was when it was encoded; `None` for other bytes.
+    /// Adds the positions of an encoded container; `None` for other bytes.
     pub(crate) fn decode(&mut self, container: u64, bytes: &[u8]) -> Option<()> {
         let ends = chunk::decode(bytes)?;
         if ends.len() % 2 != 0 || ends.last().is_some_and(|end| *end > CONTAINER) {
@@ -104,7 +105,8 @@ pub(crate) fn positions_of(container: u64) -> RangeInclusive<u64> {
     container * CONTAINER..=container * CONTAINER + (CONTAINER - 1)
 }
 
-/// What either of two values of one container in the index calls erased; `None` for other bytes.
+/// Joins two index values of one container: a position is erased if either value has it. `None` for
+/// other bytes.
 pub(crate) fn union(container: u64, values: [&[u8]; 2]) -> Option<Vec<u8>> {
     let mut erased = Erased::default();
     values.into_iter().try_for_each(|value| erased.decode(container, value))?;

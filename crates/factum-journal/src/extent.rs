@@ -1,6 +1,6 @@
-//! The table of a rewritten segment: which stretches of the segment as it was written were kept,
-//! and where they are now. Offsets elsewhere, in runs above all, stay those of the segment as it
-//! was written, so that nothing but the segment changes when it is rewritten.
+//! The table of a rewritten segment: the extents of the original segment that were kept, and their
+//! offsets now. All other offsets, such as those in runs, remain those of the original segment. A
+//! rewrite therefore changes the segment and nothing else.
 
 use bytes::BufMut;
 use factum_kernel::StoreError;
@@ -12,39 +12,40 @@ use crate::{
     tables::Place,
 };
 
-/// The bytes of the checksum behind the table.
+/// The bytes of the checksum that follows the table.
 const CRC_BYTES: usize = 4;
 
-/// A stretch of records that was kept in one piece.
+/// A sequence of records that was kept in one piece.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Extent {
-    /// Where it began in the segment as it was written.
+    /// The offset in the original segment where it began.
     pub(crate) original: u32,
-    /// Where it begins in the file; it ends where the next begins.
+    /// The offset in the file where it begins. It ends where the next extent begins.
     pub(crate) offset: u32,
-    /// The position of the first event in it, or of the next one to come, from the segment's first.
+    /// The position of its first event, or else of the next event, relative to the segment's first.
     pub(crate) position: u32,
-    /// How many events are in it.
+    /// The number of events in it.
     pub(crate) events: u32,
 }
 
-/// The stretches of a rewritten segment.
+/// The extents of a rewritten segment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Extents {
     /// The first position of the segment.
     first: u64,
-    /// How many positions the segment has, kept or not.
+    /// The number of positions in the segment, kept or not.
     pub(crate) positions: u32,
-    /// Where its frames ended as it was written.
+    /// The offset in the original segment where its frames ended.
     pub(crate) original_end: u32,
-    /// Where the kept records end in the file, and the records that say what was left out begin.
+    /// The offset in the file where the kept records end, and the records about left-out versions
+    /// begin.
     pub(crate) kept_end: u32,
-    /// Where those end, and the table begins.
+    /// The offset in the file where those end, and the table begins.
     pub(crate) table: u32,
     list: Vec<Extent>,
 }
 
-/// The error that says that the table of a segment is not what was written.
+/// The error for a table that differs from what was written.
 pub(crate) fn damaged(header: &SegmentHeader) -> StoreError {
     let table = header.rewritten.map_or(0, |rewritten| rewritten.table);
     let what = "the table of a rewritten segment is not what was written";
@@ -52,7 +53,7 @@ pub(crate) fn damaged(header: &SegmentHeader) -> StoreError {
 }
 
 impl Extents {
-    /// The table of a segment of which nothing was kept so far.
+    /// The table of a segment without kept records.
     pub(crate) fn new(first: u64) -> Self {
         let positions = 0;
         let original_end = FRAMES_START;
@@ -66,19 +67,19 @@ impl Extents {
         &self.list
     }
 
-    /// Whether the segment with this header begins where this one ended as it was written.
+    /// Returns whether the segment with this header begins where the original of this one ended.
     pub(crate) fn reach(&self, next: &SegmentHeader) -> bool {
-        let behind = self.first + u64::from(self.positions);
-        (self.original_end, behind) == (next.previous_end, next.first)
+        let after = self.first + u64::from(self.positions);
+        (self.original_end, after) == (next.previous_end, next.first)
     }
 
-    /// How many events were kept.
+    /// The number of events that were kept.
     pub(crate) fn events(&self) -> u32 {
         self.list.iter().map(|extent| extent.events).sum()
     }
 
-    /// Adds a record that is kept: `events` is 1 for an event. What follows the record before it
-    /// without a gap belongs to one stretch.
+    /// Adds a record that is kept; `events` is 1 for an event. A record that directly follows its
+    /// predecessor joins the same extent.
     pub(crate) fn keep(&mut self, original: u32, len: u32, position: u32, events: u32) {
         let kept_end = self.kept_end;
         match self.list.last_mut() {
@@ -93,16 +94,16 @@ impl Extents {
         self.kept_end += len;
     }
 
-    /// Where the stretch of this number ends in the file.
+    /// The offset in the file where the extent of this index ends.
     pub(crate) fn end_of(&self, index: usize) -> u32 {
         self.list.get(index + 1).map_or(self.kept_end, |next| next.offset)
     }
 
-    /// Where the record at this place is in the file; `None`: it was left out.
+    /// The place in the file of a record of the original segment; `None` if it was left out.
     pub(crate) fn locate(&self, place: Place) -> Result<Option<Place>, StoreError> {
         let relative = place.position - self.first;
-        let behind = self.list.partition_point(|it| u64::from(it.position) <= relative);
-        let Some(index) = behind.checked_sub(1) else { return Ok(None) };
+        let after = self.list.partition_point(|it| u64::from(it.position) <= relative);
+        let Some(index) = after.checked_sub(1) else { return Ok(None) };
         let Extent { original, offset, position, events } = self.list[index];
         if relative - u64::from(position) >= u64::from(events) {
             return Ok(None);
@@ -118,23 +119,23 @@ impl Extents {
         Ok(Some(Place { offset, end: shifted_end.min(end), ..place }))
     }
 
-    /// Where a byte is that was kept, given by where it was in the segment as it was written.
+    /// The offset in the file of a kept byte, given its offset in the original segment.
     pub(crate) fn in_file(&self, original: u32) -> Option<u32> {
-        let behind = self.list.partition_point(|it| it.original <= original);
-        let extent = self.list.get(behind.checked_sub(1)?)?;
+        let after = self.list.partition_point(|it| it.original <= original);
+        let extent = self.list.get(after.checked_sub(1)?)?;
         Some(extent.offset + (original - extent.original))
     }
 
-    /// The last position up to this one whose event was kept.
+    /// The last kept event's position that is at most this one.
     pub(crate) fn kept_before(&self, position: u64) -> Option<u64> {
         let relative = position - self.first;
-        let behind = self.list.partition_point(|it| u64::from(it.position) <= relative);
-        let found = self.list[..behind].iter().rev().find(|it| it.events > 0)?;
+        let after = self.list.partition_point(|it| u64::from(it.position) <= relative);
+        let found = self.list[..after].iter().rev().find(|it| it.events > 0)?;
         let last = u64::from(found.position) + u64::from(found.events) - 1;
         Some(self.first + last.min(relative))
     }
 
-    /// The table as it stands in the file, with its checksum.
+    /// Encodes the table, with its checksum.
     pub(crate) fn encode(&self, seed: u32) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.list.len() * 6 + 32);
         for number in [self.original_end, self.positions, self.table - self.kept_end] {

@@ -1,4 +1,4 @@
-//! What the planning of a group asks of the log.
+//! The answers of the log to the planning of a group.
 
 use factum_backend::{Facts, FoundEvent, Span};
 use factum_kernel::{
@@ -13,17 +13,17 @@ use crate::{
     record::StreamState,
 };
 
-/// Events that are looked at together in the search for a repeated batch.
+/// The number of events that the search for a repeated batch looks at together.
 const SEARCH_STEP: usize = 64;
 
-/// What the planning of a group asks of the log.
+/// The answers of the log to the planning of a group.
 #[derive(Debug)]
 pub(crate) struct LogFacts<'l> {
     pub(crate) log: &'l Log,
     pub(crate) view: &'l View,
-    /// How streams are of which the active segment has nothing yet.
+    /// The states of streams that the active segment has nothing of yet.
     pub(crate) streams: HashMap<StreamId, StreamState>,
-    /// Whether any stream that was asked for is kept in part only.
+    /// True if a stream that was asked for has a retention.
     pub(crate) has_retention: bool,
 }
 
@@ -32,9 +32,9 @@ impl<'l> LogFacts<'l> {
         Self { log, view, streams: HashMap::new(), has_retention: false }
     }
 
-    /// How a stream is before the group.
+    /// The state of a stream before the group.
     pub(crate) fn state(&mut self, stream: &StreamId) -> Result<StreamState, StoreError> {
-        // Let go before anything else is asked: the lock must not be taken twice.
+        // The lock is released before anything else is asked: it must not be taken twice.
         let active = self.view.tables.active().read().state(stream.as_str());
         let state = match active {
             Some(state) => state,
@@ -60,8 +60,8 @@ impl Facts for LogFacts<'_> {
     }
 
     fn first_match(&mut self, condition: &AppendCondition) -> Result<Option<Position>, StoreError> {
-        let from = self.log.foreseen.after(condition).value().saturating_add(1);
-        // Most often all was looked at before.
+        let from = self.log.prechecks.after(condition).value().saturating_add(1);
+        // Most often the precheck has looked at all of it.
         if from > self.view.head {
             return Ok(None);
         }
@@ -83,7 +83,7 @@ impl Facts for LogFacts<'_> {
         let cache = &self.log.cache;
         let mut found = Vec::new();
         let mut from = bounds.version.min(span.last).value();
-        // What is erased is forgotten; what is kept has no jump in its versions.
+        // The search ignores erased events. The kept versions have no gaps.
         let before = bounds.erased_through.max(span.first.previous()).value();
         while from > before {
             let left = usize::try_from(from - before).unwrap_or(usize::MAX);

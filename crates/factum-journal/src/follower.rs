@@ -1,5 +1,5 @@
-//! Reading without writing: beside a writer the log as far as it says that it is durable, read on
-//! at every question; where nothing writes, all of the log.
+//! Read-only access. Beside a writer, a reader follows the durable end of the log at every read;
+//! without a writer, it reads the whole log.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -18,61 +18,62 @@ use crate::{
     replay::Replay,
     run::Run,
     segment::{Segment, SegmentHeader, segment_name, segments_in},
-    synced::{Reach, Told},
+    synced::{Reach, Recorded},
     walk::{End, read_chain},
 };
 
-/// How often a look is repeated when the writer changes what is looked at.
+/// The number of attempts if the writer changes the files during a look.
 const ATTEMPTS: usize = 8;
 
 /// Follows the log of a writer.
 #[derive(Debug)]
 pub(crate) struct LogFollower {
     pub(crate) log: Arc<Log>,
-    /// Where a renewed lineage is.
+    /// The folder that holds a renewed lineage.
     top: Arc<dyn Files>,
     seen: Mutex<Seen>,
 }
 
-/// How far was read.
+/// The end of what was read.
 #[derive(Debug, Clone, Copy)]
 struct Seen {
-    /// What was said of how far the log is durable. Where nothing writes, more was read.
-    told: Told,
+    /// The content of the file `synced`. Without a writer, more was read than it records.
+    recorded: Recorded,
     segment: u64,
     end: u32,
-    /// The next position, or revision.
+    /// The next position, or the next revision.
     next: u64,
 }
 
-/// How far the log may be read.
+/// The end up to which the log may be read.
 #[derive(Debug, Clone, Copy)]
 struct Bound {
-    told: Told,
-    /// `None`: nothing writes, and it is read to where its frames end.
+    recorded: Recorded,
+    /// `None`: there is no writer, and the log is read to the end of its frames.
     reach: Option<Reach>,
 }
 
 impl Bound {
-    /// How far these files may be read now.
+    /// Finds the end up to which these files may be read now.
     fn find(top: &dyn Files, files: &dyn Files) -> Result<Self, StoreError> {
         if let Some(path) = top.moved_from() {
             return Err(error::moved(&path));
         }
         let has_writer = top.has_writer();
         if has_writer.map_err(|e| error::disk("looking for a writer", "", e))? {
-            // Asked behind the writer's coming, which it says before it can be seen.
-            let told = Told::read(files)?;
-            let reach = told.of_writer().ok_or_else(|| {
+            // Read after the look for a writer, because a writer announces itself before it can be
+            // seen.
+            let recorded = Recorded::read(files)?;
+            let reach = recorded.writer_end().ok_or_else(|| {
                 StoreError::unavailable("the journal is just being opened for writing, try again")
             })?;
-            return Ok(Self { told, reach: Some(reach) });
+            return Ok(Self { recorded, reach: Some(reach) });
         }
-        let told = Told::read(files)?;
-        Ok(Self { told, reach: told.of_none()? })
+        let recorded = Recorded::read(files)?;
+        Ok(Self { recorded, reach: recorded.end_without_writer()? })
     }
 
-    /// The headers of the segments that may be read, one at least.
+    /// The headers of the segments that may be read, at least one.
     fn chain(
         &self,
         files: &dyn Files,
@@ -94,8 +95,8 @@ impl Bound {
         self.reach.map_or(End::Open, |(_, end)| End::Synced(end))
     }
 
-    /// Makes sure of what was read, if it is more than a writer says: it must be durable, no less
-    /// than what was said to be, and there still.
+    /// Checks an end that no writer recorded: it must be durable, at or after the recorded end, and
+    /// still there.
     fn check(&self, files: &dyn Files, last: &Segment, end: u32) -> Result<(), StoreError> {
         if self.reach.is_some() {
             return Ok(());
@@ -103,11 +104,11 @@ impl Bound {
         let first = last.header.first;
         let name = segment_name(first);
         last.file.sync().map_err(|e| error::disk("securing what was read", &name, e))?;
-        if self.told.reach().is_some_and(|told| told > (first, end)) {
-            let what = "it ends before what its writer said was durable";
+        if self.recorded.reach().is_some_and(|recorded| recorded > (first, end)) {
+            let what = "it ends before the durable end that its writer recorded";
             return Err(error::damaged(what, first, u64::from(end)));
         }
-        if Told::read(files)? != self.told {
+        if Recorded::read(files)? != self.recorded {
             let message = "the journal was opened for writing while it was read, try again";
             return Err(StoreError::unavailable(message));
         }
@@ -124,47 +125,51 @@ impl LogFollower {
         Ok(Self { log, top, seen: Mutex::new(seen) })
     }
 
-    /// Reads on.
+    /// Reads what was added since.
     pub(crate) fn refresh(&self) -> Result<(), StoreError> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some((told, (segment, end))) = news(&*self.top, &*self.log.files, &seen.told)? else {
+        let Some((recorded, (segment, end))) = news(&*self.top, &*self.log.files, &seen.recorded)?
+        else {
             return Ok(());
         };
         let lineage = lineage::renewed(&*self.top)?.unwrap_or(self.log.lineage);
         let is_another = lineage != self.log.peek(|view| view.lineage);
         if segment != seen.segment || end < seen.end || is_another {
-            // Segments were sealed since, and perhaps runs merged; or it is another log by now.
+            // Segments were sealed since, and perhaps runs merged. Or the log is another one by
+            // now.
             let (mut view, now, _) = repeated(|| load(&*self.top, &*self.log.files))?;
             view.lineage = lineage;
             self.log.update(|there| *there = view);
-            // Some may have been rewritten: who holds the old files keeps the disk from the space.
+            // Some may have been rewritten, and open old files keep their space on the disk in use.
             self.log.forget_all();
             *seen = now;
             return Ok(());
         }
-        // A part may be in memory when it fails; then everything is looked at anew the next time.
+        // If this fails, a part may be in memory already. Then the next call loads everything
+        // again.
         let from = std::mem::replace(&mut seen.end, u32::MAX);
         seen.end = read_on(&self.log, from, end)?;
-        seen.told = told;
+        seen.recorded = recorded;
         Ok(())
     }
 }
 
-/// What a writer says of how far the log is durable, if it is not what it said before.
+/// The durable end that a writer recorded, if it changed since the last look.
 fn news(
     top: &dyn Files,
     files: &dyn Files,
-    before: &Told,
-) -> Result<Option<(Told, Reach)>, StoreError> {
+    before: &Recorded,
+) -> Result<Option<(Recorded, Reach)>, StoreError> {
     if let Some(path) = top.moved_from() {
         return Err(error::moved(&path));
     }
-    let told = Told::read(files)?;
-    // A writer that is just coming has not said anything yet.
-    Ok(told.of_writer().filter(|_| told != *before).map(|reach| (told, reach)))
+    let recorded = Recorded::read(files)?;
+    // A writer that is just coming has not recorded its end yet.
+    Ok(recorded.writer_end().filter(|_| recorded != *before).map(|reach| (recorded, reach)))
 }
 
-/// Adds the frames of the active segment from one offset to another. The answer: how far it came.
+/// Adds the frames of the active segment from one offset to another. Returns the offset that it
+/// reached.
 fn read_on(log: &Log, from: u32, to: u32) -> Result<u32, StoreError> {
     let view = log.view();
     let segment = view.tables.active().read().segment.clone();
@@ -178,11 +183,11 @@ fn read_on(log: &Log, from: u32, to: u32) -> Result<u32, StoreError> {
         found.push(frame);
     }
     if frames.offset < to {
-        return Err(frames.damaged("its writer says that it is durable"));
+        return Err(frames.damaged("its writer recorded it as durable"));
     }
     let head = frames.next - 1;
     let end = frames.offset;
-    // All at once, so that no reader sees a stream further than the log.
+    // All at once, so that no reader sees a stream's state ahead of the log.
     log.update(|view| {
         let erased = (*view.erased).clone();
         let tables = view.tables.clone();
@@ -195,9 +200,9 @@ fn read_on(log: &Log, from: u32, to: u32) -> Result<u32, StoreError> {
     })
 }
 
-/// Everything, as far as it is durable.
+/// Loads everything that is durable.
 fn load(top: &dyn Files, files: &dyn Files) -> Result<(View, Seen, Lineage), StoreError> {
-    // First how far, then the files: they hold at least as much.
+    // The end first, then the files, which hold at least as much.
     let bound = Bound::find(top, files)?;
     let names = list(files)?;
     let headers = bound.chain(files, segments_in(&names))?;
@@ -211,11 +216,11 @@ fn load(top: &dyn Files, files: &dyn Files) -> Result<(View, Seen, Lineage), Sto
     bound.check(files, &active, walked.end)?;
     let segment = last.first;
     let end = walked.end;
-    let seen = Seen { told: bound.told, segment, end, next: walked.next };
+    let seen = Seen { recorded: bound.recorded, segment, end, next: walked.next };
     Ok((index.into_view(), seen, lineage))
 }
 
-/// Looks again when a file has gone meanwhile: the writer merges runs and removes the old ones.
+/// Repeats a look during which a file was removed: the writer merges runs and removes the old ones.
 fn repeated<T>(mut look: impl FnMut() -> Result<T, StoreError>) -> Result<T, StoreError> {
     let mut found = look();
     for _ in 1..ATTEMPTS {
@@ -243,24 +248,25 @@ impl DocumentFollower {
         Ok(Self { documents: Arc::new(documents), top, files, seen: Mutex::new(seen) })
     }
 
-    /// Reads on.
+    /// Reads what was added since.
     pub(crate) fn refresh(&self) -> Result<(), StoreError> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some((told, (segment, end))) = news(&*self.top, &*self.files, &seen.told)? else {
+        let Some((recorded, (segment, end))) = news(&*self.top, &*self.files, &seen.recorded)?
+        else {
             return Ok(());
         };
         if segment == seen.segment
             && end >= seen.end
             && let Ok((end, next)) = self.documents.read_on(seen.end, end, seen.next)
         {
-            *seen = Seen { told, segment, end, next };
+            *seen = Seen { recorded, segment, end, next };
             return Ok(());
         }
-        // Segments were sealed since, and perhaps runs written. What is open stays readable, even
-        // when the writer has removed it meanwhile. Or the log was repaired: it ends before what
-        // was read, or goes on otherwise, and runs may be others.
-        let is_behind = segment > seen.segment;
-        let known = if is_behind { self.documents.runs() } else { Arc::default() };
+        // Segments were sealed since, and perhaps runs written. Open files stay readable, even
+        // after the writer removed them. Or the log was repaired: it may end before the known end
+        // or differ, and its runs may be others.
+        let is_past = segment > seen.segment;
+        let known = if is_past { self.documents.runs() } else { Arc::default() };
         let (documents, now) = repeated(|| load_documents(&*self.top, &self.files, &known))?;
         self.documents.replace(documents);
         *seen = now;
@@ -268,7 +274,7 @@ impl DocumentFollower {
     }
 }
 
-/// The documents, as far as they are durable.
+/// Loads the documents that are durable.
 fn load_documents(
     top: &dyn Files,
     files: &Arc<dyn Files>,
@@ -282,5 +288,5 @@ fn load_documents(
     let active = documents.active_segment();
     bound.check(&**files, &active, walked.end)?;
     let segment = active.header.first;
-    Ok((documents, Seen { told: bound.told, segment, end: walked.end, next: walked.next }))
+    Ok((documents, Seen { recorded: bound.recorded, segment, end: walked.end, next: walked.next }))
 }

@@ -1,7 +1,8 @@
-//! A frame: what one write and one sync put into a segment. Either a group of appends, or a mark.
+//! A frame: the bytes that one write and one sync add to a segment. It holds either a group of
+//! appends or a mark.
 //!
-//! The header carries a checksum of its own, and each record in the frame another; a frame counts
-//! only if all of them hold and the records fill it to the byte.
+//! The header has its own checksum, and each record in the frame another. A frame is valid only if
+//! all of them match and the records fill the frame exactly.
 
 use bytes::{BufMut, BytesMut};
 use factum_kernel::StoreError;
@@ -11,22 +12,22 @@ use crate::{
     segment::SECTOR,
 };
 
-/// The bytes of a frame before its records.
+/// The bytes of a frame's header, which come before its records.
 pub(crate) const FRAME_HEADER_BYTES: usize = 32;
-/// Frames begin at multiples of it, so that looking for one in damaged bytes is quick.
+/// Frames begin at multiples of this number, so that a search for one in damaged bytes is quick.
 pub(crate) const FRAME_ALIGN: u32 = 8;
 /// The most bytes of records in a frame: over twice the largest group of the default limits. No
-/// reader takes a header that says more, and so [`finish`] makes none.
+/// reader accepts a header with more, so [`finish`] never writes one.
 pub(crate) const FRAME_BYTES_MAX: u32 = 64 << 20;
 
-/// What a frame is for.
+/// The purpose of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FrameKind {
-    /// Events, names and changes: all of them or none.
+    /// Events, names and changes; a reader sees all of them or none.
     Group,
-    /// The log was closed here: everything before was durable.
+    /// The log was closed here: everything before this mark was durable.
     Close,
-    /// The log was opened again behind a [`FrameKind::Close`]: what follows may be torn again.
+    /// The log was opened again after a [`FrameKind::Close`]. What follows may be torn again.
     Open,
 }
 
@@ -55,13 +56,13 @@ pub(crate) struct FrameHeader {
     pub(crate) kind: FrameKind,
     /// The bytes of its records.
     pub(crate) len: u32,
-    /// The position of the first event in it, or of the next to come.
+    /// The position of the first event in it, or else of the next event.
     pub(crate) first: u64,
-    /// How far the segment was durable when the frame was written.
+    /// The segment was durable up to this offset when the frame was written.
     pub(crate) synced_through: u32,
 }
 
-/// Where a frame stands, and what its bytes must be made with.
+/// The offset of a frame, and the values that its bytes depend on.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct FramePlace {
     pub(crate) salt: u64,
@@ -71,7 +72,7 @@ pub(crate) struct FramePlace {
 }
 
 impl FrameHeader {
-    /// Where the next frame begins, for a frame at this offset.
+    /// The offset where the next frame begins, for a frame at this offset.
     pub(crate) fn end(&self, offset: u32) -> u32 {
         let end = offset + FRAME_HEADER_BYTES as u32 + self.len;
         end.next_multiple_of(FRAME_ALIGN)
@@ -88,7 +89,7 @@ impl FrameHeader {
         into[8..12].copy_from_slice(&crc.to_le_bytes());
     }
 
-    /// Reads a header; `None` if the bytes are none that was written at this place.
+    /// Reads a header; `None` if the bytes were not written as a header at this place.
     pub(crate) fn read(place: FramePlace, bytes: &[u8]) -> Option<Self> {
         let bytes = bytes.get(..FRAME_HEADER_BYTES)?;
         if u64_at(bytes, 0) != place.salt || u32_at(bytes, 8) != checksum(place, bytes) {
@@ -109,16 +110,16 @@ fn checksum(place: FramePlace, header: &[u8]) -> u32 {
     crc32c::crc32c_append(crc, &header[12..FRAME_HEADER_BYTES])
 }
 
-/// Begins a frame: its header is filled in by [`finish`].
+/// Begins a frame. [`finish`] fills in its header.
 pub(crate) fn begin(out: &mut BytesMut) {
     out.clear();
     out.put_bytes(0, FRAME_HEADER_BYTES);
 }
 
-/// Ends a frame: writes its header, and zeros up to where the next can begin.
+/// Ends a frame: writes its header, and zeros up to where the next frame can begin.
 ///
 /// # Errors
-/// `Invalid`: the records are more than a reader takes, and the frame must not be written.
+/// `Invalid`: the records are more than a reader accepts. The frame must not be written.
 pub(crate) fn finish(
     out: &mut BytesMut,
     place: FramePlace,
@@ -136,15 +137,16 @@ pub(crate) fn finish(
 }
 
 fn fill(out: &mut BytesMut, place: FramePlace, first: u64, (kind, len): (FrameKind, u32)) {
-    // There is one write at a time, each synced before the next: the frames before are durable.
+    // Only one write is in flight, and it is synced before the next: earlier frames are durable.
     let header = FrameHeader { kind, len, first, synced_through: place.offset };
     header.write(place, out);
     let end = header.end(place.offset) - place.offset;
     out.resize(end as usize, 0);
 }
 
-/// A mark. That of a closed log ends with its sector: the next frame's header then lies in one
-/// sector, so that a power cut can't leave half of it where damage would be reported.
+/// A mark. The mark of a closed log is padded to the end of its sector, so that the next frame's
+/// header lies in one sector. A power cut then can't leave half a header, which would be reported
+/// as damage.
 pub(crate) fn mark(place: FramePlace, first: u64, kind: FrameKind) -> BytesMut {
     let mut out = BytesMut::new();
     begin(&mut out);

@@ -1,4 +1,4 @@
-//! Going through the frames of a segment that was read into memory, and the verdict on where they
+//! An iteration over the frames of a segment that was read into memory, and the verdict on their
 //! end.
 
 use std::ops::Range;
@@ -13,48 +13,48 @@ use crate::{
     segment::Segment,
 };
 
-/// Goes through the frames of a segment, as long as they are whole.
+/// An iteration over the whole frames of a segment.
 pub(crate) struct Frames<'a> {
     segment: &'a Segment,
     /// The bytes of the file from `start` on.
     bytes: &'a [u8],
     start: u32,
-    /// Where the next frame is to begin.
+    /// The offset where the next frame should begin.
     pub(crate) offset: u32,
     /// The position of the next event.
     pub(crate) next: u64,
-    /// The frame before.
+    /// The offset and kind of the frame before.
     pub(crate) last: Option<(u32, FrameKind)>,
 }
 
-/// A frame that is whole; or in a rewritten segment, a stretch of records that were kept.
+/// A whole frame. In a rewritten segment: an extent of kept records.
 #[derive(Debug)]
 pub(crate) struct Frame<'a> {
-    /// The positions before it of which the events were left out.
+    /// The left-out positions directly before it.
     pub(crate) left_out: Range<u64>,
-    /// Each with the offset of its first byte.
+    /// The records, each with the offset of its first byte.
     pub(crate) records: Vec<(u32, Record<'a>)>,
     /// The bytes of the records, and the offset of the first.
     pub(crate) body: &'a [u8],
     pub(crate) start: u32,
-    /// Where the next frame begins.
+    /// The offset where the next frame begins.
     pub(crate) end: u32,
 }
 
-/// What is behind the last whole frame.
+/// The bytes after the last whole frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Tail {
     /// Zeros to the end.
     Clean,
-    /// Bytes that no frame vouches for, up to this offset: the last write was cut short.
+    /// Bytes that belong to no whole frame: the last write was cut short.
     Torn {
-        /// Where the last of them is, and one.
+        /// The offset after the last byte that is not zero.
         end: u32,
     },
 }
 
-/// Records behind one another, each with its offset, and the position behind their events. `start`:
-/// the offset of the first byte; `first`: the position of the first event.
+/// Consecutive records, each with its offset, and the position after their events. `start`: the
+/// offset of the first byte. `first`: the position of the first event.
 pub(crate) fn records_in<'a>(
     segment: &Segment,
     body: &'a [u8],
@@ -75,8 +75,8 @@ pub(crate) fn records_in<'a>(
 }
 
 impl<'a> Frame<'a> {
-    /// The records with their bytes and their positions: of an event its own, of others that of
-    /// the next event.
+    /// The records with their bytes and positions. A record that is not an event has the next
+    /// event's position.
     pub(crate) fn items(&self) -> impl Iterator<Item = Item<'_, 'a>> {
         let ends = self.records.iter().skip(1).map(|(offset, _)| *offset);
         let ends = ends.chain([self.start + self.body.len() as u32]);
@@ -99,8 +99,8 @@ pub(crate) struct Item<'f, 'a> {
 }
 
 impl<'a> Frames<'a> {
-    /// The frames from an offset on, of which `next` is the position of the first event. `bytes`
-    /// are those of the file from there.
+    /// The frames from an offset on. `next` is the position of their first event. `bytes` are the
+    /// file's bytes from that offset.
     pub(crate) fn new(segment: &'a Segment, bytes: &'a [u8], offset: u32, next: u64) -> Self {
         Self { segment, bytes, start: offset, offset, next, last: None }
     }
@@ -113,7 +113,7 @@ impl<'a> Frames<'a> {
         self.bytes.get((offset - self.start) as usize..).unwrap_or(&[])
     }
 
-    /// The next frame; `None` where there is none, or none that is whole.
+    /// The next frame; `None` where no whole frame follows.
     pub(crate) fn next_frame(&mut self) -> Option<Frame<'a>> {
         let bytes = self.from(self.offset);
         let header = FrameHeader::read(self.place(self.offset), bytes)?;
@@ -124,7 +124,7 @@ impl<'a> Frames<'a> {
         let start = self.offset + FRAME_HEADER_BYTES as u32;
         let (records, next) = match header.kind {
             FrameKind::Group => records_in(self.segment, body, start, header.first)?,
-            // A mark is filled up with zeros.
+            // A mark is padded with zeros.
             _ if body.iter().all(|byte| *byte == 0) => (Vec::new(), header.first),
             _ => return None,
         };
@@ -136,18 +136,18 @@ impl<'a> Frames<'a> {
         Some(Frame { left_out: header.first..header.first, records, body, start, end })
     }
 
-    /// What is behind the last whole frame.
+    /// Classifies the bytes after the last whole frame.
     ///
     /// # Errors
-    /// Why those bytes were durable once, and so are damage: a frame behind them says so, or the
-    /// mark of a closed log before them.
+    /// The reason why those bytes were durable once, and so are damage: a later frame says so, or
+    /// the mark of a closed log before them.
     pub(crate) fn tail(&self) -> Result<Tail, String> {
         let rest = self.from(self.offset);
         let Some(last) = rest.iter().rposition(|byte| *byte != 0) else { return Ok(Tail::Clean) };
         if let Some(witness) = self.witness(rest) {
-            return Err(format!("a frame behind it was written, witness={witness}"));
+            return Err(format!("a later frame was written, witness={witness}"));
         }
-        // Behind the mark of a closed log another is written, alone, and only that can be torn.
+        // After the mark of a closed log, only the next mark is written, and only that can be torn.
         let is_closed = self.last.is_some_and(|(_, kind)| kind == FrameKind::Close);
         if is_closed && last >= FRAME_HEADER_BYTES {
             return Err("it was closed, and then changed".into());
@@ -155,10 +155,11 @@ impl<'a> Frames<'a> {
         Ok(Tail::Torn { end: self.offset + last as u32 + 1 })
     }
 
-    /// A later frame that was written when this place was durable. Its header is enough.
+    /// The offset of a later frame, which was written after this place had become durable. Its
+    /// header is proof enough.
     fn witness(&self, rest: &[u8]) -> Option<u32> {
         let step = FRAME_ALIGN as usize;
-        // Frames begin at multiples of the step, and so does the place where the last one ended.
+        // Frames begin at multiples of the step, and so does the end of the last frame.
         rest.chunks_exact(step).enumerate().find_map(|(index, bytes)| {
             if u64_at(bytes, 0) != self.segment.header.salt {
                 return None;
@@ -169,12 +170,12 @@ impl<'a> Frames<'a> {
         })
     }
 
-    /// The error that says where the frames end although they should not.
+    /// The error for frames that end too early.
     pub(crate) fn damaged(&self, why: &str) -> StoreError {
         error::damaged(self.broken(why), self.segment.header.first, u64::from(self.offset))
     }
 
-    /// Where the frames end although they should not, in words.
+    /// The text for frames that end too early.
     pub(crate) fn broken(&self, why: &str) -> String {
         format!("no whole frame where position {} is to begin, but {why}", self.next)
     }

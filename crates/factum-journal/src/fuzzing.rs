@@ -1,4 +1,4 @@
-//! A way in for the fuzzer: any bytes as those of a segment. Only with the feature `fuzzing`.
+//! The entry of the fuzzer: reads any bytes as a segment. Only with the feature `fuzzing`.
 
 use std::{io, sync::Arc};
 
@@ -11,20 +11,20 @@ use crate::{
     segment::{FRAMES_START, Segment, SegmentHeader},
 };
 
-/// A frame that the reader took for whole: where it begins and ends.
+/// A frame that the reader accepts as whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shown {
-    /// Its first byte.
+    /// The offset of its first byte.
     pub start: usize,
-    /// The byte behind its last.
+    /// The offset after its last byte.
     pub end: usize,
 }
 
-/// Reads bytes as a segment, and once more with the checksums made right, so that what stands
-/// behind them is read as well. The answer: the frames that are whole as the bytes are.
+/// Reads bytes as a segment; then corrects the checksums and reads again, so that the content under
+/// them is read as well. Returns the whole frames of the original bytes.
 ///
 /// # Panics
-/// If the reader contradicts itself. Never for what the bytes are.
+/// If the reader contradicts itself; never because of the bytes.
 pub fn read_segment(bytes: &[u8]) -> Vec<Shown> {
     let Ok(header) = SegmentHeader::decode(bytes) else { return Vec::new() };
     let segment = Segment::new(header, Arc::new(Nowhere));
@@ -57,12 +57,12 @@ fn read_frames(segment: &Segment, bytes: &[u8]) -> Vec<Shown> {
     shown
 }
 
-/// What is said of the bytes behind the last frame must fit them.
+/// Checks that the verdict on the bytes after the last frame fits them.
 fn check_tail(frames: &Frames<'_>, bytes: &[u8]) {
     let rest = bytes.get(frames.offset as usize..).unwrap_or(&[]);
     let used = rest.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
     match frames.tail() {
-        Ok(Tail::Clean) => assert_eq!(used, 0, "there is something behind the frames"),
+        Ok(Tail::Clean) => assert_eq!(used, 0, "there is something after the frames"),
         Ok(Tail::Torn { end }) => {
             assert_eq!(end as usize, frames.offset as usize + used, "all of it is torn, no more");
             let is_closed = frames.last.is_some_and(|(_, kind)| kind == FrameKind::Close);
@@ -75,8 +75,8 @@ fn check_tail(frames: &Frames<'_>, bytes: &[u8]) {
     }
 }
 
-/// Makes right the checksums of whatever stands where frames and records should, as far as that
-/// goes.
+/// Corrects the checksums of everything that stands where frames and records should, as far as
+/// possible.
 fn make_right(segment: &Segment, bytes: &mut [u8]) {
     let mut offset = FRAMES_START;
     let mut next = segment.header.first;
@@ -122,7 +122,7 @@ fn make_records_right(segment: &Segment, body: &mut [u8], mut next: u64) -> u64 
     }
 }
 
-/// The bytes are in memory; nobody asks for the file.
+/// A file that is never asked, because the bytes are in memory.
 #[derive(Debug)]
 struct Nowhere;
 

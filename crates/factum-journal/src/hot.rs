@@ -1,5 +1,5 @@
-//! Streams that the active segment holds: a guess for those who only want to know whether the
-//! disk would be read, without a lock.
+//! A guess at the streams that the active segment holds. It tells a caller without a lock whether
+//! an append would read the disk.
 
 use std::{
     hash::BuildHasher,
@@ -8,26 +8,27 @@ use std::{
 
 use hashbrown::DefaultHashBuilder;
 
-/// One for each of so many streams; of two that meet in a slot, the one written last.
+/// The number of slots, one per stream. Where two streams share a slot, the last one written has
+/// it.
 const SLOTS: usize = 1 << 17;
 
-/// Streams that the active segment holds, as far as it remembers. A megabyte.
+/// The streams that the active segment holds, as far as it remembers. Takes one megabyte.
 #[derive(Debug)]
 pub(crate) struct Hot {
     hasher: DefaultHashBuilder,
-    /// Which segment is active, in a number that comes again after 65,536 of them.
+    /// The number of the active segment, which wraps after 65,536 segments.
     segment: AtomicU16,
     slots: Box<[AtomicU64]>,
 }
 
 impl Hot {
     pub(crate) fn new() -> Self {
-        // Counted from one: an empty slot is of no segment.
+        // Counted from one, so that an empty slot matches no segment.
         let slots = std::iter::repeat_with(AtomicU64::default).take(SLOTS).collect();
         Self { hasher: DefaultHashBuilder::default(), segment: AtomicU16::new(1), slots }
     }
 
-    /// Begins a segment, of which no stream has anything yet.
+    /// Begins a segment: no stream has an event in it yet.
     pub(crate) fn begin_segment(&self) {
         self.segment.fetch_add(1, Relaxed);
     }
@@ -38,7 +39,8 @@ impl Hot {
         slot.store(mark, Relaxed);
     }
 
-    /// Whether the active segment surely holds a stream. Wrong in one of 2^47 cases.
+    /// Returns whether the active segment holds a stream. False may be wrong; true is wrong once in
+    /// 2^47 cases.
     pub(crate) fn has(&self, stream: &str) -> bool {
         let (slot, mark) = self.find(stream);
         slot.load(Relaxed) == mark

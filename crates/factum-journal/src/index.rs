@@ -1,4 +1,4 @@
-//! Finding the index of the sealed segments at opening, and making what is missing.
+//! The index at opening: finds the runs of the sealed segments, and makes the missing ones.
 
 use std::sync::Arc;
 
@@ -22,13 +22,14 @@ use crate::{
     walk::{End, Walked, walk},
 };
 
-/// The most sealed segments without a run whose index a reader beside a writer makes in memory, if
-/// they are large: a writer leaves about half as many.
+/// The most sealed segments without a run that a read-only opening indexes in memory, if they are
+/// large. A writer leaves about half as many.
 const RUNLESS_MAX: usize = 2 * RECENTS_MAX;
-/// The most bytes of log of which it does so, however many segments they are.
+/// The most bytes of log that a read-only opening indexes in memory, whatever the number of
+/// segments.
 const RUNLESS_BYTES_MAX: u64 = 512 << 20;
 
-/// The index of a log while it is opened.
+/// The index of a log during its opening.
 pub(crate) struct Index<'a> {
     files: &'a dyn Files,
     lineage: Lineage,
@@ -45,8 +46,8 @@ impl<'a> Index<'a> {
         Self { files, lineage, cache, tables, erased: Erased::default(), last_at: Timestamp::EPOCH }
     }
 
-    /// Takes what is there of runs, and makes those that are missing; what is covered by others is
-    /// removed. `active`: the header of the segment behind the sealed ones.
+    /// Takes the existing runs, makes the missing ones, and removes those that others cover.
+    /// `active`: the header of the segment after the sealed ones.
     pub(crate) fn load(
         &mut self,
         names: &[String],
@@ -56,7 +57,7 @@ impl<'a> Index<'a> {
         let mut used = HashSet::new();
         let mut index = 0;
         while let Some(header) = sealed.get(index) {
-            // A listed file that is gone is one that is missing.
+            // A listed file that no longer exists counts as missing.
             let found = self.find(names, &sealed[index..], active).ok().flatten();
             let is_missing = found.is_none();
             let run = match found {
@@ -66,7 +67,7 @@ impl<'a> Index<'a> {
             used.insert(run.name.clone());
             index += count_covered(&sealed[index..], &run);
             self.take(run)?;
-            // Where all are missing there would be one per segment, each with a file.
+            // Where all are missing, there would otherwise be one run, and one file, per segment.
             while is_missing && let Some(merged) = self.merge()? {
                 used.insert(merged);
             }
@@ -81,7 +82,7 @@ impl<'a> Index<'a> {
         Ok(())
     }
 
-    /// Takes what is there of runs, and replays what has none; nothing is written.
+    /// Takes the existing runs, and replays the segments without a run. Writes nothing.
     pub(crate) fn load_only(
         &mut self,
         names: &[String],
@@ -103,7 +104,7 @@ impl<'a> Index<'a> {
         Ok(())
     }
 
-    /// Merges the last runs if there are enough of them. The answer: the name of the new one.
+    /// Merges the last runs if there are enough of them. Returns the name of the new run.
     fn merge(&mut self) -> Result<Option<String>, StoreError> {
         let merged = merge_last(self.files, &self.tables.runs, &|| false)?;
         let Some((first, run)) = merged else { return Ok(None) };
@@ -121,11 +122,11 @@ impl<'a> Index<'a> {
         Ok(())
     }
 
-    /// The widest whole run of this log's that begins with the first of these segments.
+    /// The widest whole run of this log that begins with the first of these segments.
     ///
     /// # Errors
-    /// One that was listed is gone, or covers more than the log was said to have: its writer has
-    /// merged it with others, or others into it.
+    /// A listed run is gone, or covers more than the log was known to have: its writer has merged
+    /// it with others, or others into it.
     fn find(
         &self,
         names: &[String],
@@ -164,7 +165,7 @@ impl<'a> Index<'a> {
         })
     }
 
-    /// Makes the run of one segment anew, out of the log.
+    /// Makes the run of one segment from the log.
     fn make(&mut self, header: &SegmentHeader, next: &SegmentHeader) -> Result<Run, StoreError> {
         let mut alone = Self {
             tables: self.tables.clone(),
@@ -177,7 +178,7 @@ impl<'a> Index<'a> {
         Run::open(self.files, &name)
     }
 
-    /// Replays a segment into memory, behind what is there.
+    /// Replays a segment into memory, after the segments before it.
     pub(crate) fn replay(&mut self, segment: &Segment, end: End<'_>) -> Result<Walked, StoreError> {
         let readable = segment.clone().with_extents()?;
         self.tables.recents.push(SharedRecent::new(Recent::new(readable)));
@@ -192,7 +193,7 @@ impl<'a> Index<'a> {
         Ok(walked)
     }
 
-    /// What is in the log.
+    /// The view of the log.
     pub(crate) fn into_view(self) -> View {
         let Self { lineage, tables, erased, last_at, .. } = self;
         let head = tables.active().read().last();
@@ -200,7 +201,7 @@ impl<'a> Index<'a> {
     }
 }
 
-/// Whether memory has room for the index of these segments.
+/// Checks that memory has room for the index of these segments.
 fn check_runless(sealed: &[SegmentHeader], active: &SegmentHeader) -> Result<(), StoreError> {
     let ends = sealed.iter().skip(1).chain([active]).map(|next| u64::from(next.previous_end));
     let count = sealed.len();
@@ -210,17 +211,17 @@ fn check_runless(sealed: &[SegmentHeader], active: &SegmentHeader) -> Result<(),
     }
     Err(StoreError::unavailable(format!(
         "the index of a part of the journal is missing, open the journal for writing once, which \
-         makes it anew: first={} segments={count} bytes={bytes} max={RUNLESS_BYTES_MAX}",
+        rebuilds it: first={} segments={count} bytes={bytes} max={RUNLESS_BYTES_MAX}",
         sealed[0].first
     )))
 }
 
-/// How many of these segments a run covers.
+/// The number of these segments that a run covers.
 fn count_covered(sealed: &[SegmentHeader], run: &Run) -> usize {
     sealed.iter().take_while(|segment| segment.first <= run.header.last).count()
 }
 
-/// Adds what a run knows of erased positions.
+/// Adds the erased positions that a run knows.
 pub(crate) fn load_erased(run: &Run, cache: &Cache, erased: &mut Erased) -> Result<(), StoreError> {
     let mut next = Some(key::erased(0));
     while let Some(from) = next.take() {

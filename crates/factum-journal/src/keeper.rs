@@ -1,6 +1,5 @@
-//! What is done beside the writer: zeros for the next segment, runs of sealed segments, the merging
-//! of runs, and giving back the space of what is erased. Nothing of it is needed for what was
-//! acknowledged.
+//! The background work of the log: zeros for the next segment, runs of sealed segments, merges of
+//! runs, and the reclaim of erased events' space. No acknowledged event depends on any of it.
 
 use std::{
     collections::BTreeSet,
@@ -16,15 +15,15 @@ use factum_kernel::StoreError;
 use crate::{
     erased::container_of,
     log::Log,
+    reclaim::Reclaimer,
     seal::{merge_step, seal_step},
-    space::Space,
     tail::Spare,
 };
 
-/// The most segments whose index is in memory; beyond, the writer waits for a run.
+/// The most segments whose index is in memory. With more, the writer waits for a run.
 pub(crate) const RECENTS_MAX: usize = 4;
 
-/// The threads beside the writer.
+/// The background threads.
 #[derive(Debug)]
 pub(crate) struct Keeper {
     shared: Arc<Shared>,
@@ -35,20 +34,20 @@ pub(crate) struct Keeper {
 struct Shared {
     log: Arc<Log>,
     spare: Arc<Spare>,
-    /// Held while a run is written, by whoever writes it.
+    /// Held by the thread that writes a run.
     sealing: Mutex<()>,
     wanted: Mutex<Wanted>,
     wake: Condvar,
     is_stopped: AtomicBool,
 }
 
-/// What there is to do.
+/// The work that is wanted.
 #[derive(Debug, Default)]
 struct Wanted {
     spare_bytes: Option<u32>,
     seal: bool,
     merge: bool,
-    /// Containers of positions of which some were erased lately.
+    /// Containers with positions that were erased lately.
     erased: BTreeSet<u64>,
 }
 
@@ -61,11 +60,11 @@ impl Keeper {
         keeper.spawn("factum-journal-merge", Shared::merge_loop)?;
         keeper.wake();
         let erased = keeper.shared.log.view().erased;
-        keeper.shared.give_back(erased.containers());
+        keeper.shared.reclaim(erased.containers());
         Ok(keeper)
     }
 
-    /// Without threads: whatever must be done is done by the writer.
+    /// Makes a keeper without threads: the writer does all the work itself.
     pub(crate) fn idle(log: Arc<Log>, spare: Arc<Spare>) -> Self {
         let shared = Shared {
             log,
@@ -87,20 +86,20 @@ impl Keeper {
         Ok(())
     }
 
-    /// Says that a segment was sealed.
+    /// Announces that a segment was sealed.
     pub(crate) fn wake(&self) {
         self.want(|wanted| (wanted.seal, wanted.merge) = (true, true));
     }
 
-    /// Says that positions in these containers were erased.
-    pub(crate) fn give_back(&self, containers: Vec<u64>) {
+    /// Announces that positions in these containers were erased.
+    pub(crate) fn reclaim(&self, containers: Vec<u64>) {
         // Most groups erase nothing.
         if !containers.is_empty() {
-            self.shared.give_back(containers);
+            self.shared.reclaim(containers);
         }
     }
 
-    /// Says that the next segment will be needed.
+    /// Announces that the next segment will be needed.
     pub(crate) fn prepare_spare(&self, bytes: u32) {
         self.want(|wanted| wanted.spare_bytes = Some(bytes));
     }
@@ -110,7 +109,7 @@ impl Keeper {
         self.shared.wake.notify_all();
     }
 
-    /// Waits until memory has room for the index of one more segment.
+    /// Waits until memory has room for the index of another segment.
     pub(crate) fn make_room(&self, log: &Log) -> Result<(), StoreError> {
         while log.view().tables.recents.len() > RECENTS_MAX {
             self.shared.seal()?;
@@ -120,12 +119,13 @@ impl Keeper {
 }
 
 impl Keeper {
-    /// Ends the threads, in the middle of a merge if need be.
+    /// Ends the threads, if need be in the middle of a merge.
     pub(crate) fn stop(&mut self) {
         self.shared.is_stopped.store(true, Ordering::Release);
         self.want(|_| {});
         for thread in self.threads.drain(..) {
-            // A thread that panicked has said so; the log does not need it.
+            // The panic hook has reported a panic of the thread, and the log does not need the
+            // thread.
             let _ = thread.join();
         }
     }
@@ -133,7 +133,7 @@ impl Keeper {
 
 impl Drop for Keeper {
     fn drop(&mut self) {
-        // An opening that fails behind it must leave no thread that writes in the folder.
+        // If the rest of an opening fails, no thread may stay that writes in the folder.
         self.stop();
     }
 }
@@ -152,14 +152,15 @@ impl Shared {
         let is_sealed = seal_step(&self.log)?;
         let view = self.log.view();
         if let Some(run) = view.tables.runs.last().filter(|_| is_sealed) {
-            // What was erased while the segment was written is given back from now on.
+            // Space of events that were erased while the segment was active can be reclaimed from
+            // now on.
             let sealed = container_of(run.header.first)..=container_of(run.header.last);
-            self.give_back(view.erased.containers().filter(|it| sealed.contains(it)));
+            self.reclaim(view.erased.containers().filter(|it| sealed.contains(it)));
         }
         Ok(is_sealed)
     }
 
-    /// Waits until `take` finds something to do; `None` when the store is closed.
+    /// Waits until `take` finds work; `None` when the store is closed.
     fn next<T>(&self, mut take: impl FnMut(&mut Wanted) -> Option<T>) -> Option<T> {
         let mut wanted = self.wanted();
         loop {
@@ -175,7 +176,7 @@ impl Shared {
 
     fn spare_loop(&self) {
         while let Some(bytes) = self.next(|wanted| wanted.spare_bytes.take()) {
-            // An error here comes again where the file is needed, and is told to a caller there.
+            // An error recurs where the file is needed, and is returned to a caller there.
             let _ = self.spare.prepare(&*self.log.files, bytes);
         }
     }
@@ -183,7 +184,7 @@ impl Shared {
     fn seal_loop(&self) {
         let take = |wanted: &mut Wanted| std::mem::take(&mut wanted.seal).then_some(());
         while self.next(take).is_some() {
-            // An error here comes again where memory has no room for one more segment.
+            // An error recurs where memory has no room for another segment.
             while !self.is_stopped() && matches!(self.seal(), Ok(true)) {
                 self.wanted().merge = true;
                 self.wake.notify_all();
@@ -193,8 +194,8 @@ impl Shared {
 
     fn merge_loop(&self) {
         let is_stopped = || self.is_stopped();
-        let mut space = Space::default();
-        // Merging is soon done, and less to ask helps every reader.
+        let mut reclaimer = Reclaimer::default();
+        // Merges come first: they are short, and fewer runs help every reader.
         let take = |wanted: &mut Wanted| match std::mem::take(&mut wanted.merge) {
             true => Some(None),
             false => wanted.erased.pop_first().map(Some),
@@ -202,15 +203,15 @@ impl Shared {
         while let Some(work) = self.next(take) {
             match work {
                 None => while matches!(merge_step(&self.log, &is_stopped), Ok(true)) {},
-                // What could not be given back is tried again later.
+                // A segment whose reclaim failed is tried again later.
                 Some(container) => {
-                    let _ = space.give_back(&self.log, container, &is_stopped);
+                    let _ = reclaimer.reclaim(&self.log, container, &is_stopped);
                 }
             }
         }
     }
 
-    fn give_back(&self, containers: impl IntoIterator<Item = u64>) {
+    fn reclaim(&self, containers: impl IntoIterator<Item = u64>) {
         let mut wanted = self.wanted();
         let before = wanted.erased.len();
         wanted.erased.extend(containers);
@@ -232,7 +233,7 @@ mod tests {
     };
 
     #[test]
-    fn threads_end_with_an_opening_that_fails_behind_them() {
+    fn threads_end_with_an_opening_that_fails_after_them() {
         let folder = tempfile::tempdir().unwrap();
         let ids = Arc::new(SystemIds);
         let clock = Arc::new(SystemClock);

@@ -1,24 +1,24 @@
-//! Keys of the index: sorted bytes that begin with what kind of entry it is.
+//! Keys of the index: sorted bytes, the first of which tells the kind of entry.
 //!
-//! A *term* is what events are found by. Its key is followed by a number, so that all chunks of
-//! one term stand in order behind one another.
+//! A *term* is what events are found by: a stream, a category, a type or a tag. A number follows
+//! the term in each key, so that all chunks of one term stand together and in order.
 
-/// Where the events of a segment begin in its file, by position.
+/// The offsets of a segment's events in its file, by position.
 const PLACES: u8 = b'p';
 /// The names of a segment's event types, by its first position.
 const NAMES: u8 = b'n';
-/// Which positions are erased, by container.
+/// The erased positions, by container.
 const ERASED: u8 = b'e';
-/// How a stream is (number 0), and the positions of its events by version.
+/// The state of a stream (number 0), and the positions of its events by version.
 const STREAM: u8 = b's';
 const CATEGORY: u8 = b'c';
 const TYPE: u8 = b't';
 const TAG: u8 = b'g';
 
-/// The bytes of a key behind its term.
+/// The bytes of the number that follows the term in a key.
 const NUMBER_BYTES: usize = 8;
 
-/// What events are found by.
+/// The property that events are found by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Term<'a> {
     Stream(&'a str),
@@ -38,13 +38,13 @@ impl Term<'_> {
         let mut bytes = Vec::with_capacity(text.len() + 2);
         bytes.push(kind);
         bytes.extend_from_slice(text.as_bytes());
-        // None of the texts holds a control character, so that no term is another's beginning.
+        // The texts hold no control character, so that no term is the beginning of another.
         bytes.push(0);
         TermKey(bytes)
     }
 }
 
-/// What the keys of a term's entries begin with.
+/// The bytes that the keys of a term's entries begin with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TermKey(Vec<u8>);
 
@@ -58,7 +58,7 @@ impl TermKey {
         [&self.0[..], &number.to_be_bytes()].concat()
     }
 
-    /// Whether a key is one of this term's.
+    /// Returns whether a key belongs to this term.
     pub(crate) fn is_of(&self, key: &[u8]) -> bool {
         key.len() == self.0.len() + NUMBER_BYTES && key.starts_with(&self.0)
     }
@@ -91,12 +91,12 @@ pub(crate) fn split(key: &[u8]) -> Option<(&[u8], u64)> {
     Some((term, u64::from_be_bytes(number.try_into().ok()?)))
 }
 
-/// Whether chunks under this term are counted by version, not by position.
+/// Returns whether chunks under this term are numbered by version, not by position.
 pub(crate) fn is_stream(term: &[u8]) -> bool {
     term.first() == Some(&STREAM)
 }
 
-/// The number behind the kind, for an entry that belongs to no term.
+/// The number that follows the kind, for an entry that belongs to no term.
 pub(crate) fn number_of(key: &[u8]) -> Option<u64> {
     Some(u64::from_be_bytes(key.get(1..)?.try_into().ok()?))
 }
@@ -106,7 +106,7 @@ pub(crate) fn segment_of_names(key: &[u8]) -> Option<u64> {
     number_of(key).filter(|_| key[0] == NAMES)
 }
 
-/// Whether the key is one of an erased container's.
+/// Returns whether the key is that of a container of erased positions.
 pub(crate) fn is_erased(key: &[u8]) -> bool {
     key.first() == Some(&ERASED)
 }

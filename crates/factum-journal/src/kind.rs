@@ -1,4 +1,4 @@
-//! `journal:./data`.
+//! Store URLs such as `journal:./data`.
 
 use std::path::Path;
 
@@ -12,8 +12,8 @@ use crate::{
     store::JournalStore,
 };
 
-/// `journal:./data`; with `?mode=read` for reading only, beside the process that writes; with
-/// `?mode=join` for changes too, through the process that writes.
+/// The kind of `journal:./data`. `?mode=read` opens it for reading only, beside the process that
+/// writes. `?mode=join` also allows changes, which that process makes.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct JournalKind;
 

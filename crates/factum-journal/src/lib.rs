@@ -12,9 +12,9 @@
 //! # Ok::<(), factum_kernel::StoreError>(()) }).unwrap();
 //! ```
 //!
-//! A group of appends is one frame: one write and one sync, on the writer's thread. Readers see it
-//! after the sync. The modules stand below in the order in which they are read best; the format is
-//! in `docs/design/0007-journal-format.md`.
+//! A group of appends is one frame: one write and one sync, on the writer's thread. Readers see the
+//! group after the sync. The modules are listed below in the order in which they are best read. The
+//! format is described in `docs/design/0007-journal-format.md`.
 
 mod bloom;
 mod buffers;
@@ -36,7 +36,6 @@ mod segment;
 mod posting;
 mod recent;
 mod run;
-mod stretch;
 mod tables;
 
 mod log;
@@ -60,8 +59,8 @@ mod recovery;
 mod replay;
 mod walk;
 
+mod reclaim;
 mod rewrite;
-mod space;
 
 mod inbox;
 
@@ -69,8 +68,8 @@ mod options;
 
 mod kind;
 mod place;
+mod prefetch;
 mod store;
-mod warm;
 mod watch;
 
 mod repair;

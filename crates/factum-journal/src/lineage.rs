@@ -1,5 +1,5 @@
-//! The lineage that pages show: that of the segments, until it is renewed. Then it stands in a file
-//! of its own beside the marker, and the segments keep theirs, which their checksums begin with.
+//! The lineage that pages carry. At first it is that of the segments. A renewed lineage stands in a
+//! file of its own beside the marker; the segments keep theirs, which their checksums depend on.
 
 use std::{io, path::Path};
 
@@ -15,7 +15,7 @@ use crate::{
     place::{LOG, MARKER, open_folder},
 };
 
-/// The file.
+/// The name of the file that holds a renewed lineage.
 pub(crate) const LINEAGE: &str = "lineage";
 
 const MAGIC: &[u8; 8] = b"FACTUMLN";
@@ -40,7 +40,7 @@ fn decode(bytes: &[u8]) -> Option<Lineage> {
     is_good.then(|| Lineage::new(Uuid::from_bytes(lineage)))
 }
 
-/// The lineage that a journal was given later; `None` if it has its first.
+/// The renewed lineage of a journal; `None` if it has its first.
 pub(crate) fn renewed(top: &dyn Files) -> Result<Option<Lineage>, StoreError> {
     let read = top.open(LINEAGE).and_then(|file| file.read_all());
     match read {
@@ -48,8 +48,8 @@ pub(crate) fn renewed(top: &dyn Files) -> Result<Option<Lineage>, StoreError> {
         Err(e) => Err(error::disk("reading the lineage", LINEAGE, e)),
         Ok(bytes) => decode(&bytes).map(Some).ok_or_else(|| {
             StoreError::corrupt(format!(
-                "the file of the journal's lineage is damaged; renew the lineage, and consumers \
-                 begin anew: file={LINEAGE}"
+                "the file of the journal's lineage is damaged; renew the lineage and start the \
+                consumers from the beginning: file={LINEAGE}"
             ))
         }),
     }
@@ -61,21 +61,22 @@ pub(crate) fn renew(top: &dyn Files, lineage: Lineage) -> Result<(), StoreError>
     put.map_err(|e| error::disk("renewing the lineage", LINEAGE, e))
 }
 
-/// A lineage that no log has yet.
+/// Makes a lineage that no other log has.
 pub(crate) fn new_lineage() -> Lineage {
     Lineage::new(SystemIds.uuid(SystemClock.now()))
 }
 
-/// Gives a journal a new lineage: from the next opening on it is another log to its consumers,
-/// which stop at their checkpoints instead of taking one history for another.
+/// Gives a journal a new lineage. From the next opening on, consumers see another log: they stop at
+/// their checkpoints instead of mixing two histories.
 ///
-/// To be run on a journal that was restored from a backup, before it is opened, and on the copy
-/// where a journal was copied and both go on. Not where a whole journal was moved. Events,
-/// versions, positions and documents stay; consumers begin anew, and snapshots are made anew.
+/// Run it on a journal that was restored from a backup, before the journal is opened; and on the
+/// copy, if a journal was copied and both are used further. Don't run it after a whole journal was
+/// moved. Events, versions, positions and documents stay. Consumers must be started from the
+/// beginning, and snapshots are made again.
 ///
 /// # Errors
-/// `Invalid`: no journal is there. `Unavailable`: a writer has it open, which is to close it first;
-/// or the disk refuses.
+/// `Invalid`: there is no journal at this path. `Unavailable`: a writer has the journal open, close
+/// it first; or the disk fails.
 ///
 /// ```
 /// use factum_kernel::{EventStore, ReadQuery};

@@ -1,7 +1,7 @@
-//! The lock of a journal: one writer at a time, and a name for whoever holds it.
+//! The lock of a journal, which allows one writer at a time and names its process.
 //!
-//! A writer locks the folders themselves, which no second name and no removed file leads past; and
-//! the file `lock`, which is all that older versions know.
+//! A writer locks the folders themselves, so that neither a second path nor a removed file leads
+//! around the lock. It also locks the file `lock`, the only lock that older versions know.
 
 use std::{
     collections::BTreeMap,
@@ -25,33 +25,34 @@ use crate::{
     synced::Synced,
 };
 
-/// The file that is locked. It stays when the lock goes; only the lock itself says anything.
+/// The name of the lock file. The file stays when the lock is released; only the lock on it means
+/// anything.
 pub(crate) const LOCK: &str = "lock";
 
-/// The writers of this process by their folders, each with whether it is about to go.
+/// The writers of this process by their folders; the flag tells whether the writer is about to go.
 static WRITERS: Mutex<BTreeMap<FolderId, Arc<AtomicBool>>> = Mutex::new(BTreeMap::new());
-/// The longest that a writer which is about to go is waited for.
+/// The longest wait for a writer that is about to go.
 const LEAVE_MAX: Duration = Duration::from_secs(30);
 /// Notified when a writer has gone.
 static GONE: Condvar = Condvar::new();
 
 fn writers() -> MutexGuard<'static, BTreeMap<FolderId, Arc<AtomicBool>>> {
-    // Nothing under it panics in between.
+    // No code panics while it holds this lock.
     WRITERS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Held as long as a journal is open for writing, or must not be.
+/// Held while a journal is open for writing, or while no writer may open it.
 #[derive(Debug)]
 pub(crate) struct Lock {
     folder: FolderId,
-    /// In the order in which they were locked.
+    /// The locked files, in the order of locking.
     held: Vec<Arc<File>>,
-    /// `None`: it is shared, and its holder does not write.
+    /// `None`: the lock is shared, and its holder does not write.
     is_leaving: Option<Arc<AtomicBool>>,
 }
 
-/// Its drop says that a writer is about to go. Who opens the folder next in this process waits
-/// until it has gone, and is not refused.
+/// Its drop announces that a writer is about to go. Another opening in this process then waits for
+/// the release instead of failing.
 #[derive(Debug)]
 pub(crate) struct Leave(Arc<AtomicBool>);
 
@@ -64,10 +65,11 @@ impl Drop for Leave {
 impl Drop for Lock {
     fn drop(&mut self) {
         let mut writers = writers();
-        // Closing is not enough: a child process that is just being started has copies of the
-        // descriptors. The folder is the last, so that who finds it free finds all of it free.
+        // Closing alone would not unlock: a child process that is just being started has copies of
+        // the descriptors. The folder comes last, so that a process that finds it free finds all of
+        // it free.
         for file in self.held.iter().rev() {
-            // One that is refused is unlocked with the last of its descriptors.
+            // A lock that can't be released here is released with its last descriptor.
             let _ = file.unlock();
         }
         if self.is_leaving.is_some() {
@@ -78,21 +80,20 @@ impl Drop for Lock {
 }
 
 impl Lock {
-    /// Takes the lock of a folder, for a writer.
+    /// Locks a folder for a writer.
     pub(crate) fn take(top: &SystemFiles) -> Result<Self, StoreError> {
         let lock = Self::of_folder(top, File::try_lock)?;
         lock.ok_or_else(|| taken(top))?.finish(top)
     }
 
-    /// Makes a shared lock that of a writer. Another that comes in between is found, and this one
-    /// refused.
+    /// Turns a shared lock into a writer's. If another writer came in between, this one is refused.
     pub(crate) fn for_writer(mut self, top: &SystemFiles) -> Result<Self, StoreError> {
         match top.folder().try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(taken(top)),
             Err(TryLockError::Error(e)) => drop(unlockable(top, e)?),
         }
-        // The file is locked by another descriptor, for which this one would be in the way.
+        // Another descriptor locks the file, and the lock of this descriptor would be in its way.
         self.held.retain(|file| {
             let is_folder = Arc::ptr_eq(file, top.folder());
             is_folder || file.unlock().is_err()
@@ -100,14 +101,14 @@ impl Lock {
         self.finish(top)
     }
 
-    /// Locks what else a writer locks when it has the folder.
+    /// Locks everything else that a writer locks after the folder.
     fn finish(mut self, top: &SystemFiles) -> Result<Self, StoreError> {
         let at = |e| refused(top, e);
-        // An older version locks the file only. What it tells readers is left as it is.
+        // An older version locks only this file. Its content, which names that process, stays.
         if is_locked(top.open_plain(LOCK, OFlags::RDONLY)).map_err(at)? {
             return Err(in_use(top));
         }
-        // Where folders can't be locked, only the file says that no other writer can come.
+        // Where folders can't be locked, only the file keeps other writers out.
         let is_file_all = self.held.is_empty();
         if is_file_all {
             self.add_file(top)?;
@@ -117,7 +118,7 @@ impl Lock {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
                 inner => {
                     let inner = inner.map_err(at)?;
-                    // No other writer can come any more, and no reader sees this one yet.
+                    // Other writers are kept out by now, and no reader can see this writer yet.
                     Synced::announce(&inner)?;
                     self.add(inner.folder(), top)?;
                 }
@@ -132,12 +133,13 @@ impl Lock {
         Ok(self)
     }
 
-    /// Locks the file, and names this process in it.
+    /// Locks the file, and writes this process's id into it.
     fn add_file(&mut self, top: &SystemFiles) -> Result<(), StoreError> {
         let at = |e| refused(top, e);
         let flags = OFlags::RDWR | OFlags::CREATE;
         let file = Arc::new(top.open_plain(LOCK, flags).map_err(at)?);
-        // Where folders can't be locked, a verification shares the file, and takes long.
+        // Where folders can't be locked, a verification holds a shared lock on the file for a long
+        // time.
         let locked = if self.held.is_empty() { file.try_lock() } else { alone(&file) };
         match locked {
             Ok(()) => self.held.push(file.clone()),
@@ -147,13 +149,13 @@ impl Lock {
         write_holder(&file).map_err(at)
     }
 
-    /// Keeps writers out of a folder; `None` if there is one. Others can do so as well. It takes
-    /// the right to read, and no other.
+    /// Keeps writers out of a folder; `None` if there is a writer. Several holders can do so at
+    /// once. Needs only the right to read.
     pub(crate) fn share(top: &SystemFiles) -> Result<Option<Self>, StoreError> {
         let at = |e| refused(top, e);
         let Some(mut lock) = Self::of_folder(top, File::try_lock_shared)? else { return Ok(None) };
         let file = match top.open_plain(LOCK, OFlags::RDONLY) {
-            // Without one, no older version writes here.
+            // Without the file, no older version has the journal open.
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Some(lock)),
             opened => Arc::new(opened.map_err(at)?),
         };
@@ -165,12 +167,13 @@ impl Lock {
         Ok(Some(lock))
     }
 
-    /// What the store of this writer drops with its last handle.
+    /// The value that the store of this writer drops with its last handle.
     pub(crate) fn leave(&self) -> Option<Leave> {
         self.is_leaving.clone().map(Leave)
     }
 
-    /// Locks the folder itself; `None`: another holds it, and is not about to go.
+    /// Locks the folder itself; `None` if another process or handle holds it and is not about to
+    /// go.
     fn of_folder(
         top: &SystemFiles,
         lock: fn(&File) -> Result<(), TryLockError>,
@@ -199,7 +202,7 @@ impl Lock {
         }
     }
 
-    /// Locks a folder inside.
+    /// Locks a folder inside the journal's.
     fn add(&mut self, folder: &Arc<File>, top: &SystemFiles) -> Result<(), StoreError> {
         match alone(folder) {
             Ok(()) => self.held.push(folder.clone()),
@@ -210,9 +213,9 @@ impl Lock {
     }
 }
 
-/// Whether a writer holds the journal of a folder. It takes the right to read, and no other.
+/// Returns whether a writer holds the journal of a folder. Needs only the right to read.
 pub(crate) fn is_held(top: &SystemFiles) -> io::Result<bool> {
-    // Not the folder of both, at which a writer does not wait for those who only look.
+    // Not the journal's own folder: a writer that comes would be refused because of this look.
     let log = top.open_plain(LOG, OFlags::RDONLY | OFlags::DIRECTORY);
     let file = || top.open_plain(LOCK, OFlags::RDONLY);
     Ok(is_locked(log)? || is_locked(file())?)
@@ -230,8 +233,8 @@ fn is_locked(file: io::Result<File>) -> io::Result<bool> {
     }
 }
 
-/// Locks what readers share for a moment, to see whether there is a writer. They are waited for; a
-/// writer is not.
+/// Locks a file that readers lock briefly, shared, to find out whether there is a writer. Waits for
+/// readers, but not for a writer.
 fn alone(file: &File) -> Result<(), TryLockError> {
     match file.try_lock() {
         Err(TryLockError::WouldBlock) => {
@@ -242,8 +245,8 @@ fn alone(file: &File) -> Result<(), TryLockError> {
     }
 }
 
-/// Network file systems lock only files that are open for writing, which folders never are. Then
-/// the file `lock` is all there is.
+/// The lock for network file systems, which lock only files that are open for writing. A folder
+/// never is, so the file `lock` is the only lock there.
 fn unlockable(top: &SystemFiles, error: io::Error) -> Result<Vec<Arc<File>>, StoreError> {
     use rustix::io::Errno;
     let code = error.raw_os_error().map(Errno::from_raw_os_error);
@@ -253,7 +256,7 @@ fn unlockable(top: &SystemFiles, error: io::Error) -> Result<Vec<Arc<File>>, Sto
     }
 }
 
-/// For people only: what counts is the lock, which goes with the process.
+/// Writes the process's id, for people only. The lock is what counts, and it ends with the process.
 fn write_holder(mut file: &File) -> io::Result<()> {
     file.set_len(0)?;
     file.seek(SeekFrom::Start(0))?;
@@ -269,29 +272,29 @@ fn refused(top: &SystemFiles, error: io::Error) -> StoreError {
     StoreError::unavailable(message).with_source(error)
 }
 
-/// The source of the error that says so.
+/// The source of the errors that say that the journal is open elsewhere.
 #[derive(Debug)]
-struct Taken;
+struct LockHeld;
 
-impl fmt::Display for Taken {
+impl fmt::Display for LockHeld {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("the lock is held")
     }
 }
 
-impl Error for Taken {}
+impl Error for LockHeld {}
 
-/// Whether the error says that another process or handle has the journal open.
+/// Returns whether the error says that another process or handle has the journal open.
 pub(crate) fn is_taken(error: &StoreError) -> bool {
-    error.source().and_then(Error::source).is_some_and(<dyn Error>::is::<Taken>)
+    error.source().and_then(Error::source).is_some_and(<dyn Error>::is::<LockHeld>)
 }
 
-/// Why a writer can't have the folder.
+/// The error for a folder that a writer can't lock.
 fn taken(top: &SystemFiles) -> StoreError {
     if top.folder().try_lock_shared().is_err() {
         return in_use(top);
     }
-    // Unlocked with the descriptor at the latest.
+    // If this fails, the lock ends with the descriptor.
     let _ = top.folder().unlock();
     StoreError::unavailable(format!(
         "the journal is being verified, open it when that is done: path={}",
@@ -299,10 +302,10 @@ fn taken(top: &SystemFiles) -> StoreError {
     ))
 }
 
-/// Why none but a reader can have the folder.
+/// The error for a journal that another writer holds.
 pub(crate) fn in_use(top: &SystemFiles) -> StoreError {
     let mut holder = String::new();
-    // Without a number the message still says what to do.
+    // Without the id the message still tells what to do.
     let _ = top.open_plain(LOCK, OFlags::RDONLY).and_then(|mut it| it.read_to_string(&mut holder));
     let holder = if holder.trim().is_empty() { "unknown" } else { holder.trim() };
     StoreError::unavailable(format!(
@@ -310,7 +313,7 @@ pub(crate) fn in_use(top: &SystemFiles) -> StoreError {
          mode=join or mode=read: pid={holder} path={}",
         top.path().display()
     ))
-    .with_source(Taken)
+    .with_source(LockHeld)
 }
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
-//! The log as readers and the writer share it: what is there, and the ways to its events.
+//! The log as the writer shares it with readers: its state at a moment, and the reading of its
+//! events.
 
 use std::{
     ops::Range,
     sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
-use factum_backend::Foreseen;
+use factum_backend::Prechecks;
 use factum_kernel::{Direction, Lineage, Position, StoreError, StreamId, Timestamp};
 use hashbrown::HashMap;
 
@@ -17,59 +18,59 @@ use crate::{
     error,
     hot::Hot,
     record::{EventRecord, Record, RecordPlace, StreamState, take_record},
+    run::reader::RunReader,
     segment::{Names, Segment, segment_name},
-    stretch::Stretch,
     tables::{Place, Tables},
 };
 
-/// Records that lie so near to one another are read in one piece, in bytes.
+/// Records with at most this gap between them are read in one piece, in bytes.
 const GAP_MAX: u64 = 4 << 10;
-/// The most bytes that are read in one piece, unless one record is larger.
+/// The most bytes that are read in one piece, unless a single record is larger.
 const READ_BYTES_MAX: u64 = 256 << 10;
 /// The most sealed segments that are kept open.
 const OPEN_SEGMENTS_MAX: usize = 256;
-/// The most stretches of rewritten segments that are kept in memory, but for those of one segment:
-/// 64 MiB.
+/// The most extents of rewritten segments that are kept in memory, besides those of one segment: 64
+/// MiB.
 const EXTENTS_MAX: usize = 4 << 20;
 
-/// What is in the log at one moment. Cheap to clone; it stays as it is when the log goes on.
+/// The state of the log at one moment. A clone is cheap, and does not change when the log grows.
 #[derive(Debug, Clone)]
 pub(crate) struct View {
-    /// As pages show it; see [`lineage`](crate::lineage).
+    /// The lineage in pages; see [`lineage`](crate::lineage).
     pub(crate) lineage: Lineage,
     pub(crate) head: u64,
-    /// When the last event was recorded.
+    /// The time of the last event.
     pub(crate) last_at: Timestamp,
     pub(crate) erased: Arc<Erased>,
     pub(crate) tables: Arc<Tables>,
 }
 
-/// The log as readers and the writer share it.
+/// The log as the writer shares it with readers.
 #[derive(Debug)]
 pub(crate) struct Log {
     pub(crate) files: Arc<dyn Files>,
-    /// That of the segments and runs.
+    /// The lineage in segments and runs.
     pub(crate) lineage: Lineage,
     pub(crate) cache: Cache,
     pub(crate) hot: Hot,
-    pub(crate) foreseen: Arc<Foreseen>,
+    pub(crate) prechecks: Arc<Prechecks>,
     buffers: Buffers,
     view: RwLock<View>,
     sealed: Mutex<HashMap<u64, SegmentText>>,
 }
 
-/// What it takes to read the events of a segment.
+/// All that a reader of a segment's events needs.
 #[derive(Debug, Clone)]
 pub(crate) struct SegmentText {
     pub(crate) segment: Segment,
     pub(crate) names: Arc<Names>,
 }
 
-/// Whether the reader takes more events.
+/// The answer of a reader to an event: whether it takes more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Taken {
     More,
-    /// Not even this one.
+    /// The reader is full, and did not take this event.
     Full,
 }
 
@@ -79,29 +80,29 @@ impl Log {
         let sealed = Mutex::default();
         let buffers = Buffers::default();
         let hot = Hot::new();
-        let foreseen = Arc::default();
+        let prechecks = Arc::default();
         let view = RwLock::new(view);
-        Self { files, lineage, cache, hot, foreseen, buffers, view, sealed }
+        Self { files, lineage, cache, hot, prechecks, buffers, view, sealed }
     }
 
-    /// What is there now.
+    /// The current view.
     pub(crate) fn view(&self) -> View {
         self.view.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Looks at what is there now, for a moment in which nothing can change.
+    /// Looks at the current view while nothing can change it.
     pub(crate) fn peek<T>(&self, look: impl FnOnce(&View) -> T) -> T {
         look(&self.view.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// What is there now, and how a stream is at the same moment.
+    /// The current view, and the state of a stream at the same moment.
     pub(crate) fn view_with(&self, stream: &StreamId) -> Result<(View, StreamState), StoreError> {
         let (view, state) = {
             let view = self.view.read().unwrap_or_else(PoisonError::into_inner);
             let state = view.tables.recent_state(stream.as_str());
             (view.clone(), state)
         };
-        // Runs never change, so that they can be asked without holding anything.
+        // Runs never change, so no lock is needed to read them.
         let state = match state {
             Some(state) => Some(state),
             None => view.tables.run_state(&self.cache, stream.as_str())?,
@@ -109,13 +110,13 @@ impl Log {
         Ok((view, state.unwrap_or_default()))
     }
 
-    /// Changes what is there, at once for every reader.
+    /// Changes the view, for all readers at once.
     pub(crate) fn update<T>(&self, change: impl FnOnce(&mut View) -> T) -> T {
         change(&mut self.view.write().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Shows the events at these positions, in this order, until no more are taken. The answer: the
-    /// first position that was not taken.
+    /// Passes the events at these positions to a reader, in this order, until it takes no more.
+    /// Returns the first position that was not taken.
     pub(crate) fn read_events(
         &self,
         view: &View,
@@ -148,8 +149,8 @@ impl Log {
         Ok(None)
     }
 
-    /// When an event was recorded. Of an erased one whose bytes were given back: when the last one
-    /// before it was that its segment still holds, or the last one before the segment.
+    /// The time of an event. For an erased event whose space was reclaimed: the time of the last
+    /// kept event before it in its segment, or else of the last event before the segment.
     pub(crate) fn recorded_at(&self, view: &View, position: u64) -> Result<Timestamp, StoreError> {
         let mut places = view.tables.places(&self.cache, &[position])?;
         let text = self.text(view, places[0].segment)?;
@@ -170,17 +171,17 @@ impl Log {
         Ok(at)
     }
 
-    /// Opens a sealed segment anew when it is wanted again.
+    /// Drops a sealed segment from the cache of open files; the next read opens it again.
     pub(crate) fn forget(&self, first: u64) {
         self.sealed.lock().unwrap_or_else(PoisonError::into_inner).remove(&first);
     }
 
-    /// Opens every sealed segment anew when it is wanted again.
+    /// Drops all sealed segments from the cache of open files; the next reads open them again.
     pub(crate) fn forget_all(&self) {
         self.sealed.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    /// What it takes to read the events of a segment.
+    /// The open segment, and the names of its event types.
     pub(crate) fn text(&self, view: &View, first: u64) -> Result<SegmentText, StoreError> {
         let recents = view.tables.recents.iter().rev();
         for recent in recents {
@@ -198,13 +199,13 @@ impl Log {
         }
         let segment = Segment::open(&*self.files, first)?.with_extents()?;
         let run = view.tables.run_of(first).ok_or_else(|| error::damaged_index("memory", first))?;
-        let names = Arc::new(Stretch { run, cache: &self.cache }.names(first)?);
+        let names = Arc::new(RunReader { run, cache: &self.cache }.names(first)?);
         let text = SegmentText { segment, names };
         let extents = |sealed: &HashMap<u64, SegmentText>| -> usize {
             sealed.values().map(SegmentText::extents).sum()
         };
         while sealed.len() >= OPEN_SEGMENTS_MAX || extents(&sealed) > EXTENTS_MAX {
-            // Whichever: it is opened again when it is wanted.
+            // Any of them will do; the next read of it opens it again.
             let some = sealed.keys().next().copied();
             some.and_then(|some| sealed.remove(&some));
         }
@@ -219,7 +220,8 @@ impl SegmentText {
     }
 }
 
-/// Shows the events at places of one segment. The answer: the first position that was not taken.
+/// Passes the events at places of one segment to a reader. Returns the first position that was not
+/// taken.
 fn read_segment(
     text: &SegmentText,
     places: &[Place],
@@ -256,7 +258,7 @@ fn read_segment(
 
 fn read_piece(segment: &Segment, range: Range<u64>, into: &mut Vec<u8>) -> Result<(), StoreError> {
     let len = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
-    // Grows and is filled once; later pieces overwrite what is there.
+    // The buffer is zeroed only where it grows; later pieces overwrite the content.
     if into.len() < len {
         into.resize(len, 0);
     }
@@ -269,7 +271,7 @@ fn read_piece(segment: &Segment, range: Range<u64>, into: &mut Vec<u8>) -> Resul
     Ok(())
 }
 
-/// Which places of a segment are read in one piece.
+/// Groups the places of a segment into pieces, each of which is read at once.
 fn pieces(places: &[Place]) -> Vec<Range<usize>> {
     let mut pieces: Vec<Range<usize>> = Vec::new();
     for (index, place) in places.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! Numbers in bytes: little-endian of fixed size, and LEB128 where most are small.
+//! Numbers as bytes: little-endian with a fixed size, or LEB128 where most numbers are small.
 
 use bytes::BufMut;
 
@@ -11,12 +11,12 @@ pub(crate) fn put(out: &mut impl BufMut, mut number: u64) {
     out.put_u8(number as u8);
 }
 
-/// How many bytes [`put`] appends.
+/// The number of bytes that [`put`] appends.
 pub(crate) fn len(number: u64) -> usize {
     (64 - (number | 1).leading_zeros() as usize).div_ceil(7)
 }
 
-/// Takes a number off the front; `None` if the bytes are none.
+/// Takes a number off the front; `None` if the bytes don't encode one.
 pub(crate) fn take(bytes: &mut &[u8]) -> Option<u64> {
     let (first, rest) = bytes.split_first()?;
     if *first < 0x80 {
@@ -30,7 +30,7 @@ fn take_long(bytes: &mut &[u8]) -> Option<u64> {
     let mut number = 0_u64;
     for (index, byte) in bytes.iter().enumerate().take(10) {
         let low = u64::from(byte & 0x7f);
-        // The tenth group holds the highest bit only.
+        // The tenth group holds only the highest bit.
         if index == 9 && low > 1 {
             return None;
         }
@@ -48,19 +48,19 @@ pub(crate) fn take_len(bytes: &mut &[u8]) -> Option<usize> {
     take(bytes).and_then(|number| usize::try_from(number).ok())
 }
 
-/// Takes so many bytes off the front.
+/// Takes this many bytes off the front.
 pub(crate) fn take_bytes<'a>(bytes: &mut &'a [u8], len: usize) -> Option<&'a [u8]> {
     let (taken, rest) = bytes.split_at_checked(len)?;
     *bytes = rest;
     Some(taken)
 }
 
-/// The `u32` at an offset that is known to be there.
+/// The `u32` at an offset. The bytes must be there.
 pub(crate) fn u32_at(bytes: &[u8], offset: usize) -> u32 {
     u32::from_le_bytes(bytes[offset..offset + 4].try_into().expect("four bytes"))
 }
 
-/// The `u64` at an offset that is known to be there.
+/// The `u64` at an offset. The bytes must be there.
 pub(crate) fn u64_at(bytes: &[u8], offset: usize) -> u64 {
     u64::from_le_bytes(bytes[offset..offset + 8].try_into().expect("eight bytes"))
 }

@@ -1,33 +1,35 @@
-//! What a journal is opened with.
+//! The options of a journal.
 
 use std::{fmt, path::PathBuf, sync::Arc};
 
 use factum_backend::CommitDelay;
 use factum_kernel::{Clock, IdSource, Limits, SystemClock, SystemIds};
 
-/// How large a segment of the log becomes unless said otherwise. The first ones are smaller.
+/// The default size of a segment of the log, in bytes. The first segments are smaller.
 pub const SEGMENT_BYTES_DEFAULT: u32 = 64 << 20;
-/// How large a segment of the log of documents becomes.
+/// The default size of a segment of the documents' log, in bytes.
 const DOCUMENT_SEGMENT_BYTES: u32 = 16 << 20;
-/// The smallest and the largest that a segment can be told to become.
+/// The smallest and the largest value of [`JournalOptions::segment_bytes`].
 pub(crate) const SEGMENT_BYTES_MIN: u32 = 4 << 10;
 pub(crate) const SEGMENT_BYTES_MAX: u32 = 1 << 30;
 
-/// What may be done with a journal.
+/// The access that a store has to a journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// Everything, alone. The folder is made if it is not there.
+    /// Reading and writing, as the only process that opens it for writing. The folder is made if it
+    /// does not exist.
     ReadWrite,
-    /// Reading, beside the process that writes. The journal must be there.
+    /// Reading only, beside the process that writes. The journal must exist.
     ReadOnly,
-    /// Everything, also while another process of the same user on this machine has the journal open
-    /// for writing: that one makes the changes, which are sent to it as orders, a few milliseconds
-    /// each. An order that it does not take within 10 seconds, or within 60 where it is seen to
-    /// take orders, fails and has no effect. Where no process writes, it is as `ReadWrite`.
+    /// Reading and writing, even while another process of the same user on this machine has the
+    /// journal open for writing. Changes are then sent to that process as orders, which take a few
+    /// milliseconds each. If it does not take an order within 10 seconds, or within 60 seconds if
+    /// it is seen to take orders, the call fails and has no effect. Without such a process, this is
+    /// the same as `ReadWrite`.
     Join,
 }
 
-/// What a journal is opened with.
+/// The options that a journal is opened with.
 ///
 /// ```
 /// use factum_journal::{Access, JournalOptions};
@@ -39,30 +41,32 @@ pub enum Access {
 #[non_exhaustive]
 #[must_use]
 pub struct JournalOptions {
-    /// The folder.
+    /// The journal's folder.
     pub path: PathBuf,
-    /// What may be done.
+    /// The access to the journal.
     pub access: Access,
-    /// The clock that events are recorded by.
+    /// The clock for the time of events.
     pub clock: Arc<dyn Clock>,
-    /// Where a new log's lineage comes from.
+    /// The source of a new log's lineage.
     pub ids: Arc<dyn IdSource>,
-    /// The sizes it takes.
+    /// The limits of the store.
     pub limits: Limits,
-    /// How large a segment of the log becomes, from 4 KiB to 1 GiB. Opening replays one segment,
-    /// and its index is kept in memory.
+    /// The size of a segment of the log, from 4 KiB to 1 GiB. Opening replays one segment, and
+    /// memory holds the index of one.
     ///
-    /// The journal writes zeros for one segment ahead, which makes each sync cheaper. A disk
-    /// without room for that many is no obstacle: the log does without them, and is slower.
+    /// The journal fills one segment ahead with zeros, which makes each sync cheaper. If the disk
+    /// has no room for them, the log works without, and is slower.
     pub segment_bytes: u32,
-    /// How large a segment of the log of documents becomes; of about three, memory holds all.
+    /// The size of a segment of the documents' log, in bytes. Memory holds the documents of about
+    /// three segments.
     pub(crate) document_segment_bytes: u32,
-    /// How long a commit waits between planning and storing; for tests.
+    /// The delay of a commit between planning and storing, for tests.
     pub commit_delay: Option<CommitDelay>,
 }
 
 impl JournalOptions {
-    /// This folder for reading and writing, the machine's clock, the default limits.
+    /// Options for this folder, with reading and writing, the machine's clock and the default
+    /// limits.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self {
             path: path.into(),
@@ -76,7 +80,7 @@ impl JournalOptions {
         }
     }
 
-    /// Sets what may be done.
+    /// Sets the access.
     pub fn with_access(mut self, access: Access) -> Self {
         self.access = access;
         self
@@ -94,26 +98,26 @@ impl JournalOptions {
         self
     }
 
-    /// Sets the sizes it takes.
+    /// Sets the limits.
     pub fn with_limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// Sets how large a segment becomes.
+    /// Sets the size of a segment, in bytes.
     pub fn with_segment_bytes(mut self, bytes: u32) -> Self {
         self.segment_bytes = bytes;
         self
     }
 
-    /// Sets how large a segment of the log of documents becomes; for tests.
+    /// Sets the size of a segment of the documents' log, in bytes; for tests.
     #[doc(hidden)]
     pub fn with_document_segment_bytes(mut self, bytes: u32) -> Self {
         self.document_segment_bytes = bytes;
         self
     }
 
-    /// Sets the wait between planning and storing.
+    /// Sets the delay between planning and storing.
     pub fn with_commit_delay(mut self, delay: CommitDelay) -> Self {
         self.commit_delay = Some(delay);
         self

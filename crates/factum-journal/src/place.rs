@@ -1,4 +1,4 @@
-//! The folder of a journal: from a path to folders that are held open.
+//! The folder of a journal: from a path to open folders.
 
 use std::{
     fs::{self, File},
@@ -17,16 +17,17 @@ use crate::{
     recovery::{self, Founded},
 };
 
-/// The file by which a journal's folder is known. Written last, so that with it there is a log.
+/// The file that marks a journal's folder. It is written last, so a folder with the marker has a
+/// log.
 pub(crate) const MARKER: &str = "factum-journal";
 pub(crate) const MARKER_TEXT: &str = "This folder is a journal of Factum, format 1.\n";
-/// The folders inside.
+/// The folders inside the journal's.
 pub(crate) const LOG: &str = "log";
 pub(crate) const DOCUMENTS: &str = "documents";
-/// What an empty file system holds where it is mounted.
+/// The folder that an empty file system has at its root.
 const MOUNTED: &str = "lost+found";
 
-/// The path as it will be named in errors, whatever folder the program moves to.
+/// The absolute path, which errors name whatever the program's working folder is later.
 pub(crate) fn resolve(path: &Path) -> Result<PathBuf, StoreError> {
     let shown = path.display();
     if path.as_os_str().is_empty() {
@@ -41,7 +42,7 @@ pub(crate) fn resolve(path: &Path) -> Result<PathBuf, StoreError> {
         .map_err(|e| StoreError::invalid(format!("no such path: path={shown}")).with_source(e))
 }
 
-/// Refuses a folder that is somebody else's. What a journal has before its marker may be there.
+/// Refuses a folder with other content. The files that a journal has before its marker are allowed.
 pub(crate) fn check_folder(folder: &Path) -> Result<(), StoreError> {
     let Ok(names) = SystemFiles::open(folder).and_then(|it| it.list()) else { return Ok(()) };
     let is_ours = |name: &String| {
@@ -57,7 +58,7 @@ pub(crate) fn check_folder(folder: &Path) -> Result<(), StoreError> {
     )))
 }
 
-/// Makes the folders, durably: a file is not safe in a folder whose own entry is not.
+/// Makes the folders, durably: a file is not safe in a folder whose own entry is not durable.
 pub(crate) fn make_folders(folder: &Path) -> Result<(), StoreError> {
     let is_new = !folder.join(DOCUMENTS).is_dir();
     let make = || -> io::Result<()> {
@@ -66,7 +67,7 @@ pub(crate) fn make_folders(folder: &Path) -> Result<(), StoreError> {
         }
         for above in folder.ancestors().filter(|_| is_new) {
             match File::open(above).and_then(|above| above.sync_all()) {
-                // Not every folder may be read, nor every system sync one.
+                // Not every folder may be read, and not every system can sync one.
                 Err(e)
                     if matches!(
                         e.kind(),
@@ -83,7 +84,7 @@ pub(crate) fn make_folders(folder: &Path) -> Result<(), StoreError> {
     })
 }
 
-/// Holds a journal's folder open.
+/// Opens a journal's folder.
 pub(crate) fn open_folder(folder: &Path) -> Result<SystemFiles, StoreError> {
     SystemFiles::open(folder).map_err(|e| {
         let message = format!("the folder can't be opened: path={}", folder.display());
@@ -91,13 +92,13 @@ pub(crate) fn open_folder(folder: &Path) -> Result<SystemFiles, StoreError> {
     })
 }
 
-/// Holds a folder inside of a journal's open.
+/// Opens a folder inside a journal's.
 pub(crate) fn inside(top: &SystemFiles, name: &str) -> Result<Arc<dyn Files>, StoreError> {
     let inner = top.inside(name).map_err(|e| error::disk("opening a folder", name, e))?;
     Ok(Arc::new(inner))
 }
 
-/// Whether there was a journal in it before.
+/// Returns whether there was a journal in the folder before.
 pub(crate) fn founded(top: &dyn Files) -> Result<Founded, StoreError> {
     let names = recovery::list(top)?;
     let is_there = names.iter().any(|name| name == MARKER);

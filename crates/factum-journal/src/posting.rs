@@ -1,24 +1,25 @@
-//! Where events match: the positions that a part of the index has of a term. They are crossed and
-//! merged by [`Matches`], so that no event is read to find out.
+//! Posting lists: the positions at which a part of the index has a term. [`Matches`] intersects and
+//! merges them, so that the events themselves need not be read.
 
 use factum_backend::{Matches, Postings, QueryTerm};
 use factum_kernel::{Direction, Scope, StoreError};
 
-use crate::{disk::spend, error, key::Term, stretch::Chunks};
+use crate::{disk::spend, error, key::Term, run::reader::Chunks};
 
-/// What a look into a list costs where nobody may wait, in bytes that could be read instead.
+/// The cost of one look into a list where reads must not wait, as the bytes that could be read
+/// instead.
 const LOOK_BYTES: usize = 512;
 
-/// A part of the index that knows where terms are.
+/// A part of the index that has posting lists.
 pub(crate) trait TermSource {
-    /// The positions of a term; `None` if there are surely none.
+    /// The positions of a term; `None` if there are certainly none.
     fn list(&self, term: Term<'_>) -> Option<List<'_>>;
 
-    /// The first and the last position of which it knows.
+    /// The first and the last position that this part covers.
     fn range(&self) -> (u64, u64);
 }
 
-/// The positions of a term, or all.
+/// The positions of a term, or all positions.
 pub(crate) enum List<'s> {
     All((u64, u64)),
     Slice(Slice<'s>),
@@ -42,7 +43,7 @@ impl Postings for List<'_> {
     }
 }
 
-/// How many terms must be looked up in each part of the index to find what a scope holds.
+/// The number of terms to look up in each part of the index for a scope.
 pub(crate) fn term_count(scope: &Scope) -> usize {
     match scope {
         Scope::Query(query) => query.items().iter().map(|it| it.types.len() + it.tags.len()).sum(),
@@ -50,7 +51,7 @@ pub(crate) fn term_count(scope: &Scope) -> usize {
     }
 }
 
-/// The positions of what a read asks for; of a stream it is not for us to say.
+/// The positions that match the scope of a read. A stream's positions come from elsewhere.
 pub(crate) fn of_scope<'s>(
     source: &'s dyn TermSource,
     scope: &Scope,
@@ -73,7 +74,7 @@ pub(crate) fn of_scope<'s>(
     }
 }
 
-/// Whether a position comes later in the read than another.
+/// Returns whether a position comes later in the read than another.
 pub(crate) fn is_further(position: u64, than: u64, direction: Direction) -> bool {
     match direction {
         Direction::Forward => position > than,
@@ -81,7 +82,7 @@ pub(crate) fn is_further(position: u64, than: u64, direction: Direction) -> bool
     }
 }
 
-/// Positions in memory, counted from the first of the segment.
+/// Positions in memory, relative to the first of the segment.
 pub(crate) struct Slice<'s> {
     pub(crate) first: u64,
     pub(crate) relative: &'s [u32],

@@ -1,4 +1,4 @@
-//! One page out of the log.
+//! The reading of one page.
 
 use factum_backend::{Candidate, PAGE_SCANNED_MAX, PageBuilder, PageEnd, Pushed, partition_point};
 use factum_kernel::{
@@ -12,7 +12,7 @@ use crate::{
     tables::Search,
 };
 
-/// One page out of the log.
+/// Reads one page.
 pub(crate) fn page(log: &Log, query: &ReadQuery) -> Result<Page, StoreError> {
     query.check()?;
     match &query.scope {
@@ -34,7 +34,8 @@ struct Reader<'q> {
     page: PageBuilder<'q>,
 }
 
-/// Positions that match, and how far was looked; `None`: to the end.
+/// The positions that match, and the last position that was looked at; `None`: the end of the
+/// read's range.
 pub(crate) struct Candidates {
     pub(crate) positions: Vec<u64>,
     pub(crate) through: Option<u64>,
@@ -63,7 +64,7 @@ impl<'q> Reader<'q> {
                 break;
             }
             through = found.through;
-            // Whoever filters by origin finds less than a page, and looks on for a while.
+            // A read that filters by origin finds less than a page, and looks further for a while.
             let goes_on = !self.page.is_full() && !found.positions.is_empty() && looks > 0;
             next = through.filter(|_| goes_on).and_then(|at| step_on(self.direction(), at));
         }
@@ -91,7 +92,7 @@ impl<'q> Reader<'q> {
             Direction::Backward => from.min(last),
         };
         let room = self.page.room();
-        // What is kept of a stream has no jump in its versions, so that they can be counted.
+        // The kept versions of a stream have no gaps, so they can be counted.
         let limit = match self.direction() {
             Direction::Forward => room,
             Direction::Backward => room.min(count_between(first, from)),
@@ -116,12 +117,12 @@ impl<'q> Reader<'q> {
         let tables = &view.tables;
         let mut found =
             tables.stream_positions(&log.cache, stream.as_str(), from, direction, limit)?;
-        // What was appended meanwhile may be there already, and is not part of this moment.
+        // Events that were appended since the view was taken are not part of the page's moment.
         found.retain(|position| *position <= view.head);
         Ok(found)
     }
 
-    /// The position of the event at a version, or of the next one that there is.
+    /// The position of the event at a version, or else of the next event of the stream.
     fn stream_place(&self, stream: &StreamId, version: u64) -> Result<Option<u64>, StoreError> {
         let cache = &self.log.cache;
         let tables = &self.view.tables;
@@ -131,7 +132,7 @@ impl<'q> Reader<'q> {
         Ok(found.first().copied().filter(|position| *position <= self.view.head))
     }
 
-    /// Offers events to the page. The answer: the first position that was not taken.
+    /// Offers events to the page. Returns the first position that was not taken.
     fn push(&mut self, positions: &[u64]) -> Result<Option<u64>, StoreError> {
         let direction = self.query.direction;
         let page = &mut self.page;
@@ -160,7 +161,7 @@ impl<'q> Reader<'q> {
         }))
     }
 
-    /// How far a read to the end has looked.
+    /// The last position that a read to the end looks at.
     fn end(&self) -> u64 {
         match self.direction() {
             Direction::Forward => self.view.head,
@@ -172,7 +173,7 @@ impl<'q> Reader<'q> {
         (1..=self.view.head).contains(&position)
     }
 
-    /// The first position to look at; beyond the ends of the log there is nothing to see.
+    /// The first position to look at, within the ends of the log.
     fn log_start(&self) -> Result<u64, StoreError> {
         let head = self.view.head;
         let forward = self.direction() == Direction::Forward;
@@ -184,10 +185,10 @@ impl<'q> Reader<'q> {
             ReadFrom::Position(position) if forward => position.value().max(1),
             ReadFrom::Position(position) => position.value().min(head),
             ReadFrom::Time(time) => {
-                // An erased event keeps its place, and a time between those of its neighbours.
-                let behind =
-                    partition_point(1, head + 1, |position| self.is_behind(position, time))?;
-                if forward { behind } else { behind - 1 }
+                // An erased event keeps its position, and gets a time between those of its
+                // neighbours.
+                let after = partition_point(1, head + 1, |position| self.is_past(position, time))?;
+                if forward { after } else { after - 1 }
             }
             ReadFrom::Version(_) => {
                 return Err(StoreError::invalid("only a stream can be read from a version"));
@@ -195,7 +196,7 @@ impl<'q> Reader<'q> {
         })
     }
 
-    fn is_behind(&self, position: u64, time: Timestamp) -> Result<bool, StoreError> {
+    fn is_past(&self, position: u64, time: Timestamp) -> Result<bool, StoreError> {
         let there = self.log.recorded_at(self.view, position)?;
         Ok(match self.direction() {
             Direction::Forward => there >= time,
@@ -206,7 +207,7 @@ impl<'q> Reader<'q> {
     /// The first version to look at.
     fn stream_start(&self, stream: &StreamId, first: u64, last: u64) -> Result<u64, StoreError> {
         let forward = self.direction() == Direction::Forward;
-        let behind = match self.query.from {
+        let after = match self.query.from {
             ReadFrom::Start => return Ok(u64::from(forward)),
             ReadFrom::End => return Ok(if forward { last + 1 } else { last }),
             ReadFrom::Version(version) => return Ok(version.value()),
@@ -220,21 +221,22 @@ impl<'q> Reader<'q> {
             ReadFrom::Time(time) => partition_point(first, last + 1, |version| {
                 match self.stream_place(stream, version)? {
                     None => Ok(true),
-                    Some(position) => self.is_behind(position, time),
+                    Some(position) => self.is_past(position, time),
                 }
             })?,
         };
-        Ok(if forward { behind } else { behind - 1 })
+        Ok(if forward { after } else { after - 1 })
     }
 }
 
-/// How many versions there are from one to another, both included.
+/// The number of versions from one to another, both included.
 fn count_between(first: u64, last: u64) -> usize {
     usize::try_from((last + 1).saturating_sub(first)).unwrap_or(usize::MAX)
 }
 
-/// Up to `limit` positions, none of them erased, that a scope holds from a position on. Each look
-/// into the index takes one of `looks`; with none left the search ends, behind where it began.
+/// Up to `limit` positions, none of them erased, that match a scope, from a position on. Each look
+/// into the index takes one of `looks`. When none is left, the search ends, with progress of at
+/// least one position.
 pub(crate) fn candidates(
     log: &Log,
     view: &View,
@@ -281,7 +283,7 @@ pub(crate) fn candidates(
     Ok(found)
 }
 
-/// The next position in the order of the read, if there is one.
+/// The next position in the read's direction, if there is one.
 fn step_on(direction: Direction, position: u64) -> Option<u64> {
     match direction {
         Direction::Forward => Some(position + 1),
@@ -289,7 +291,7 @@ fn step_on(direction: Direction, position: u64) -> Option<u64> {
     }
 }
 
-/// The position before this one in the order of the read.
+/// The previous position in the read's direction.
 fn step_back(direction: Direction, position: u64) -> u64 {
     match direction {
         Direction::Forward => position - 1,

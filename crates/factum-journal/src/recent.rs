@@ -1,4 +1,4 @@
-//! The index of one segment in memory: of the active one, and of those sealed lately whose run is
+//! The index of one segment in memory: of the active segment, and of sealed segments whose run is
 //! not written yet.
 
 use std::{collections::BTreeSet, ops::RangeInclusive, sync::Arc};
@@ -17,9 +17,10 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Recent {
     pub(crate) segment: Segment,
-    /// Where each event's record begins; of one that was left out, where the one before ended.
+    /// The offset where each event's record begins. For a left-out event: the end of the record
+    /// before.
     pub(crate) offsets: Vec<u32>,
-    /// Where the frames end.
+    /// The offset where the frames end.
     pub(crate) end: u32,
     /// The names of event types, by number.
     pub(crate) names: Arc<Names>,
@@ -28,24 +29,24 @@ pub(crate) struct Recent {
     pub(crate) categories: HashMap<String, Vec<u32>>,
     pub(crate) tags: HashMap<String, Vec<u32>>,
     pub(crate) streams: HashMap<String, RecentStream>,
-    /// Containers of erased positions that changed while the segment was written.
+    /// The containers of erased positions that changed while the segment was active.
     pub(crate) erased_containers: BTreeSet<u64>,
 }
 
-/// A stream that the segment holds events or changes of.
+/// A stream with events or changes in the segment.
 #[derive(Debug, Default)]
 pub(crate) struct RecentStream {
-    /// How it is; also what happened before the segment.
+    /// Its state, which also covers what happened before the segment.
     pub(crate) state: StreamState,
     positions: Vec<u32>,
     /// The version of the first of `positions`.
     first_version: u64,
-    /// Where versions go on otherwise than by one, because a deletion took some: the index in
-    /// `positions`, and the version there.
+    /// The places where the version grows by more than one, because a deletion took a version: the
+    /// index in `positions`, and the version of that event.
     jumps: Vec<(u32, u64)>,
 }
 
-/// An event, as far as the index wants to know it.
+/// The properties of an event that the index needs.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Indexed<'a> {
     pub(crate) offset: u32,
@@ -56,7 +57,7 @@ pub(crate) struct Indexed<'a> {
 }
 
 impl Recent {
-    /// The index of a segment without frames.
+    /// The index of a segment that has no frames yet.
     pub(crate) fn new(segment: Segment) -> Self {
         Self {
             segment,
@@ -76,7 +77,7 @@ impl Recent {
         self.segment.header.first
     }
 
-    /// The last position, or the one before the first.
+    /// The last position in the segment; the one before the first if there is none.
     pub(crate) fn last(&self) -> u64 {
         self.first() + self.offsets.len() as u64 - 1
     }
@@ -87,13 +88,13 @@ impl Recent {
 
     pub(crate) fn add_name(&mut self, name: &str) {
         self.name_numbers.insert(name.into(), self.names.len() as u32);
-        // Copied only where a reader holds the names just now, and there are few.
+        // This copies the names only while a reader holds them, and there are few.
         Arc::make_mut(&mut self.names).push(name.into());
         self.types.push(Vec::new());
     }
 
-    /// Adds the next event. `before`: how its stream was before the segment, asked only if the
-    /// segment has nothing of it yet.
+    /// Adds the next event. `before` returns the stream's state before the segment; it is called
+    /// only for the stream's first event in the segment.
     pub(crate) fn push<'t>(
         &mut self,
         event: Indexed<'_>,
@@ -106,7 +107,7 @@ impl Recent {
         self.categories.entry_ref(event.category).or_default().push(relative);
         for tag in tags {
             let postings = self.tags.entry_ref(tag).or_default();
-            // An event may carry a tag twice.
+            // An event may have the same tag twice.
             if postings.last() != Some(&relative) {
                 postings.push(relative);
             }
@@ -118,12 +119,12 @@ impl Recent {
         stream.push(relative, event.version);
     }
 
-    /// Passes over the next position: its event was left out when the segment was rewritten.
+    /// Skips the next position, whose event was left out when the segment was rewritten.
     pub(crate) fn skip(&mut self) {
         self.offsets.push(self.end);
     }
 
-    /// Sets how a stream is.
+    /// Sets the state of a stream.
     pub(crate) fn set_state(&mut self, stream: &str, state: StreamState) {
         self.streams.entry_ref(stream).or_default().state = state;
     }
@@ -132,7 +133,7 @@ impl Recent {
         self.streams.get(stream).map(|stream| stream.state)
     }
 
-    /// The positions of a stream's events with these versions, as far as they are there.
+    /// The positions of those events of a stream that have these versions and are in the segment.
     pub(crate) fn positions_between(
         &self,
         stream: &str,
@@ -145,7 +146,7 @@ impl Recent {
         relative.iter().map(|it| self.first() + u64::from(*it)).collect()
     }
 
-    /// Up to `limit` positions of a stream from a version on, in the direction of the read.
+    /// Up to `limit` positions of a stream, from a version on, in the read's direction.
     pub(crate) fn stream_positions(
         &self,
         stream: &str,
@@ -168,8 +169,8 @@ impl Recent {
         }
     }
 
-    /// Where the records of events begin and the bytes end in which the last of them is, for the
-    /// positions of which the segment holds events.
+    /// The offset of an event's record, and an offset at or after its end; `None` for a position
+    /// outside the segment.
     pub(crate) fn place(&self, position: u64) -> Option<(u32, u32)> {
         let relative = usize::try_from(position.checked_sub(self.first())?).ok()?;
         let offset = *self.offsets.get(relative)?;
@@ -210,13 +211,13 @@ impl RecentStream {
         version + self.positions.len() as u64 - u64::from(index)
     }
 
-    /// How many of the events are below a version.
+    /// The number of events below a version.
     fn count_before(&self, version: u64) -> usize {
         let chunks = self.stretches().take_while(|(first, _)| *first < version);
         chunks.map(|(first, positions)| positions.len().min(distance(first, version))).sum()
     }
 
-    /// Its events in stretches of versions without a jump: the first version, the positions.
+    /// Its events in sequences of consecutive versions: the first version, and the positions.
     pub(crate) fn stretches(&self) -> impl Iterator<Item = (u64, &[u32])> {
         let starts = std::iter::once((0, self.first_version)).chain(self.jumps.iter().copied());
         let ends = self.jumps.iter().map(|(index, _)| *index as usize);

@@ -1,5 +1,5 @@
-//! A record: one item of a frame, with a checksum of its own, so that an event can be read and
-//! checked alone.
+//! A record: one item of a frame. It has its own checksum, so that an event can be read and checked
+//! alone.
 
 use bytes::{BufMut, BytesMut};
 use factum_backend::PlannedEvent;
@@ -18,18 +18,18 @@ const DOCUMENT: u8 = 4;
 const COMMIT: u8 = 5;
 const ERASED: u8 = 6;
 
-/// What the bytes of a record are made with, beside what is in it.
+/// The values that a record's bytes depend on, besides its content.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RecordPlace {
     /// See [`SegmentHeader::seed`](crate::segment::SegmentHeader::seed).
     pub(crate) seed: u32,
-    /// The times in a segment count from here.
+    /// The time from which the times in the segment count.
     pub(crate) base_at: Timestamp,
-    /// Of the event, or of the next event to come.
+    /// The position of the event, or else of the next event.
     pub(crate) position: u64,
 }
 
-/// How a stream is: what has no events of its own to tell it.
+/// The state of a stream that its events alone don't tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct StreamState {
     pub(crate) bounds: StreamBounds,
@@ -37,46 +37,46 @@ pub(crate) struct StreamState {
 }
 
 impl StreamState {
-    /// This state of a stream, read behind another one: where a rewritten segment told of what was
-    /// left out, that may be ahead of a change.
-    pub(crate) fn behind(mut self, before: &Self) -> Self {
+    /// This state of a stream, read after another state. The records about left-out versions in a
+    /// rewritten segment may be ahead of a change that follows.
+    pub(crate) fn after(mut self, before: &Self) -> Self {
         self.bounds.version = self.bounds.version.max(before.bounds.version);
         self.bounds.erased_through = self.bounds.erased_through.max(before.bounds.erased_through);
         self
     }
 }
 
-/// A record as it was read.
+/// A decoded record.
 #[derive(Debug)]
 pub(crate) enum Record<'a> {
     /// An event.
     Event(EventRecord<'a>),
-    /// A name of event types: the first in a segment is number 0, the next 1, and so on.
+    /// The name of an event type. The first in a segment is number 0, the next is 1, and so on.
     Name(&'a str),
-    /// How a stream is from here on.
+    /// The new state of a stream.
     Change(&'a str, StreamState),
     /// A document, or its removal.
     Document(DocumentRecord<'a>),
     /// The end of a write of documents, which takes a revision.
     Commit,
-    /// In a rewritten segment: a stream, and the highest version of it that was left out.
+    /// In a rewritten segment: a stream, and the highest of its versions that was left out.
     Erased(&'a str, u64),
 }
 
-/// A document as it was read.
+/// A decoded document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct DocumentRecord<'a> {
     pub(crate) revision: u64,
     pub(crate) key: &'a [u8],
-    /// `None`: it was removed.
+    /// `None`: the document was removed.
     pub(crate) value: Option<&'a [u8]>,
 }
 
-/// An event as it was read.
+/// A decoded event.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct EventRecord<'a> {
     pub(crate) header: EventHeader,
-    /// The number of its name in the segment.
+    /// The number of its type's name in the segment.
     pub(crate) name: u32,
     pub(crate) stream: &'a str,
     pub(crate) tags: &'a [u8],
@@ -85,7 +85,7 @@ pub(crate) struct EventRecord<'a> {
 }
 
 impl<'a> EventRecord<'a> {
-    /// The parts, with the name that its number stands for.
+    /// The parts of the event. `name` is the name for its number.
     pub(crate) fn parts(&self, name: &'a str) -> EventParts<'a> {
         let Self { stream, tags, metadata, payload, .. } = *self;
         EventParts { stream, name, tags, metadata, payload }
@@ -179,7 +179,7 @@ pub(crate) fn put_commit(out: &mut BytesMut, place: RecordPlace) {
     put_record(out, place, 1, |out| out.put_u8(COMMIT));
 }
 
-/// Appends the record that says up to which version events of a stream were left out.
+/// Appends the record of the highest version of a stream that was left out.
 pub(crate) fn put_erased(out: &mut BytesMut, place: RecordPlace, stream: &str, version: u64) {
     put_record(out, place, 1 + number::len(version) + stream.len(), |out| {
         out.put_u8(ERASED);
@@ -218,7 +218,7 @@ fn checksum(place: RecordPlace, body: &[u8]) -> u32 {
     crc32c::crc32c_append(crc, body)
 }
 
-/// Takes a record off the front; `None` if the bytes are none that was written at this place.
+/// Takes a record off the front; `None` if the bytes were not written as a record at this place.
 pub(crate) fn take_record<'a>(bytes: &mut &'a [u8], place: RecordPlace) -> Option<Record<'a>> {
     let len = take_len(bytes)?;
     let crc = u32_at(take_bytes(bytes, 4)?, 0);
@@ -271,7 +271,7 @@ fn take_event<'a>(mut body: &'a [u8], place: RecordPlace) -> Option<EventRecord<
     Some(EventRecord { header, name, stream, tags, metadata, payload: body })
 }
 
-/// Appends the state of a stream, as changes and the index write it.
+/// Appends the state of a stream, in the format of changes and of the index.
 pub(crate) fn put_state(out: &mut impl BufMut, state: &StreamState) {
     let StreamState { bounds, retention } = state;
     for version in [bounds.version, bounds.erased_through, bounds.deleted_at] {

@@ -1,4 +1,5 @@
-//! Opening: from what is in the folder to a log that can be written, whatever happened before.
+//! Opening for writing: from the files in the folder to a log that can be written, after whatever
+//! happened before.
 
 use std::sync::Arc;
 
@@ -20,10 +21,10 @@ use crate::{
     walk::{End, Walked, read_chain},
 };
 
-/// What the opening of a log found.
+/// The findings of an opening.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Findings {
-    /// The file in which the torn end of the last write is kept.
+    /// The file that keeps the torn end of the last write.
     pub(crate) set_aside: Option<String>,
 }
 
@@ -34,12 +35,12 @@ pub(crate) struct OpenLog {
     pub(crate) findings: Findings,
 }
 
-/// Whether there was a log before.
+/// The two possible histories of a folder: with a log, or without.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Founded {
-    /// There was: it must be found.
+    /// There was a log, and it must be found.
     Before,
-    /// It may be that only a part was made.
+    /// There was none, or only a part of it was made.
     Never,
 }
 
@@ -73,7 +74,7 @@ pub(crate) fn open(
 }
 
 /// Opens the documents for writing, and makes their log if there was none. `fanout` runs of one
-/// level become one of the next.
+/// level are merged into one of the next.
 pub(crate) fn open_documents(
     files: Arc<dyn Files>,
     founded: Founded,
@@ -82,7 +83,7 @@ pub(crate) fn open_documents(
 ) -> Result<(Documents, Findings), StoreError> {
     let names = tidy(&*files)?;
     let folder = Folder::look(&*files, &names, &[])?;
-    // Where there are runs there was a log.
+    // Where there are runs, there was a log.
     let founded = if folder.runs.is_empty() { founded } else { Founded::Before };
     let headers = chain_or_first(&*files, &folder.firsts, founded, options)?;
     let last = headers.last().expect("there is one at least").first;
@@ -99,8 +100,8 @@ pub(crate) fn open_documents(
     Ok((documents, findings))
 }
 
-/// Whatever was left out of a segment was erased, by a change that was durable before. If that is
-/// gone, the end of the log is.
+/// Checks that everything left out of a segment is erased. The change that erased it was durable
+/// before the rewrite, so if that change is gone, the end of the log is gone.
 fn check_left_out(segments: &[SegmentHeader], erased: &Erased) -> Result<(), StoreError> {
     for (segment, next) in segments.iter().zip(&segments[1..]) {
         let Some(rewritten) = segment.rewritten else { continue };
@@ -115,14 +116,14 @@ fn check_left_out(segments: &[SegmentHeader], erased: &Erased) -> Result<(), Sto
     Ok(())
 }
 
-/// Removes what was not finished. The answer: what is there.
+/// Removes unfinished files. Returns the names of the others.
 fn tidy(files: &dyn Files) -> Result<Vec<String>, StoreError> {
     let mut names = list(files)?;
     for name in names.iter().filter(|name| name.ends_with(UNFINISHED)) {
         files.remove(name).map_err(|e| error::disk("removing what was not finished", name, e))?;
     }
     names.retain(|name| !name.ends_with(UNFINISHED));
-    // What was seen here may be in the system's memory only; what is built on it is not.
+    // The names may be in the system's memory only, and later steps depend on them.
     files.sync_names().map_err(|e| error::disk("syncing the folder", "", e))?;
     Ok(names)
 }
@@ -152,8 +153,8 @@ pub(crate) fn list(files: &dyn Files) -> Result<Vec<String>, StoreError> {
     files.list().map_err(|e| error::disk("listing the folder", "", e))
 }
 
-/// Sets a torn end aside: into a file of its own first, and then out of the log. Nobody was told
-/// that any of it was stored, but it may be all that is left of something.
+/// Sets a torn end aside: copies it into a file of its own, then removes it from the log. No caller
+/// was told that any of it was stored, but it may be all that is left of some data.
 fn mend(files: &dyn Files, segment: &Segment, replayed: &Walked) -> Result<Findings, StoreError> {
     let Tail::Torn { end } = replayed.tail else { return Ok(Findings::default()) };
     let first = segment.header.first;
@@ -168,26 +169,26 @@ fn mend(files: &dyn Files, segment: &Segment, replayed: &Walked) -> Result<Findi
     Ok(Findings { set_aside: Some(name) })
 }
 
-/// Makes sure of the last frame. No other frame vouches for it: it may be in the system's memory
-/// only, where a failed sync leaves it although the disk never had it. Written once more, it goes
-/// to the disk with the sync that follows.
+/// Makes sure of the last frame. No later frame proves that it is durable: it may be in the
+/// system's memory only, where a failed sync leaves it although the disk never had it. It is
+/// written again, and the sync that follows takes it to the disk.
 fn settle(files: &dyn Files, segment: &Segment, replayed: &mut Walked) -> Result<(), StoreError> {
     let Some((offset, kind)) = replayed.last else { return Ok(()) };
     let file: &dyn File = &*segment.file;
     let first = segment.header.first;
     let at = |e| {
-        // Whether it is told or not, this opening has failed.
+        // This opening has failed, whether or not the doubt could be recorded.
         let _ = Synced::doubt(files);
         error::disk("securing the end of the log", &segment_name(first), e)
     };
-    // Where the write was cut short in the zeros that fill the frame up, the file is too short.
+    // Where the write was cut short in the zeros that pad the frame, the file is too short.
     replayed.bytes.resize(replayed.bytes.len().max(replayed.end as usize), 0);
     let frame = &replayed.bytes[offset as usize..replayed.end as usize];
     file.write_at(frame, u64::from(offset)).and_then(|()| file.sync()).map_err(at)?;
     if kind == FrameKind::Close {
         let place =
             FramePlace { salt: segment.header.salt, seed: segment.seed, offset: replayed.end };
-        // From here on a torn end is possible again.
+        // From this mark on a torn end is possible again.
         let mark = frame::mark(place, replayed.next, FrameKind::Open);
         file.write_at(&mark, u64::from(replayed.end)).and_then(|()| file.sync()).map_err(at)?;
         replayed.end += mark.len() as u32;

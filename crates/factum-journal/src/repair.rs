@@ -1,8 +1,9 @@
-//! Making a damaged journal one that opens again, by setting aside: nothing is ever deleted.
+//! The repair of a damaged journal, after which it opens again. It sets files aside and never
+//! deletes any.
 //!
-//! Runs are moved away, since they are made anew from the log. A damaged log ends before its first
-//! damage; as positions are then given again, it gets a new lineage first. Each step is durable
-//! before the next, and a repair that was cut off is finished by another.
+//! Damaged runs are moved away, because they can be rebuilt from the log. A damaged log is ended
+//! before its first damage. Its positions are then given again, so it gets a new lineage first.
+//! Each step is durable before the next, and a repair that was cut off is finished by another one.
 
 mod cut;
 mod erasure;
@@ -22,74 +23,75 @@ use crate::{
 };
 use cut::LogCut;
 
-/// The folder of what was set aside.
+/// The folder for files that were set aside.
 const SET_ASIDE: &str = "set-aside";
-/// What says, in the folder of a repair, what was done.
+/// The file in the folder of a repair that describes what was done.
 const NOTE: &str = "repair.txt";
 
-/// Whether a repair may take acknowledged events and documents out of the journal.
+/// The permission of a repair to take acknowledged events and documents out of the journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Loss {
-    /// It may not: where that is all that helps, nothing is done, and what would be is said.
+    /// Not allowed. If nothing else helps, the repair changes nothing and reports what it would do.
     Refused,
-    /// It may.
+    /// Allowed.
     Accepted,
 }
 
-/// What a repair took out of a log.
+/// The range that a repair took out of a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Lost {
-    /// The first position that is no longer in the log, or revision of the documents. It is given
+    /// The first position, or revision of documents, that is no longer in the log. It is given
     /// again.
     pub from: u64,
-    /// The last one that was seen; `None` where nothing could be read. There may be more.
+    /// The last one that was seen; `None` if nothing could be read. There may be more.
     pub through: Option<u64>,
 }
 
-/// What a repair did, or would do.
+/// The result of a repair, or of one that was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct JournalRepair {
-    /// What was found before.
+    /// The report from before the repair.
     pub found: JournalReport,
-    /// Whether it was done. If not, events or documents would be lost, and that was refused.
+    /// True if the repair was done. False: it would lose events or documents, and that was refused.
     pub is_done: bool,
-    /// Where files were set aside, seen from the journal's folder; `None`: there is nothing to do.
+    /// The folder with the files that were set aside, relative to the journal's; `None`: there is
+    /// nothing to repair.
     pub folder: Option<String>,
-    /// The files that were moved there, or copied before they were changed; seen from the
-    /// journal's folder.
+    /// The files that were moved there, or copied there before a change; relative to the journal's
+    /// folder.
     pub files: Vec<String>,
-    /// Events that are no longer in the log.
+    /// The events that are no longer in the log.
     pub events: Option<Lost>,
-    /// Writes of documents that are no longer there.
+    /// The writes of documents that are no longer there.
     pub documents: Option<Lost>,
     /// The new lineage, if the log got one.
     pub lineage: Option<Lineage>,
-    /// What is found now.
+    /// The report from after the repair.
     pub left: JournalReport,
 }
 
-/// Makes a damaged journal one that opens again. What is damaged goes into `set-aside/<time>` in
+/// Repairs a damaged journal, so that it opens again. Damaged files go into `set-aside/<time>` in
 /// the journal's folder.
 ///
-/// - A damaged run of the index is moved there; the next opening makes it anew.
+/// - A damaged run of the index is moved there; the next opening rebuilds it.
 /// - A damaged log is ended before the first damage, if [`Loss::Accepted`]: the rest of that
-///   segment and all later segments are set aside, and the log gets a new lineage, since positions
-///   are given again. Of a segment that gave back the space of erased events nothing is kept if any
-///   of it is damaged. Erasures that were done in what is set aside are undone, but for those of
-///   streams that lost bytes to them: the log says anew that these are erased.
-/// - Damaged documents end before the first damage, in the same way: in their log before a frame,
-///   in their runs before the whole file, and so as they once were. What is behind would be a
-///   mixture of old and new, and is set aside as well. They have no lineage: revisions are given
-///   again unnoticed.
+///   segment and all later segments are set aside. The log gets a new lineage, because positions
+///   are given again. If any part of a rewritten segment is damaged, nothing of that segment is
+///   kept. Erasures recorded in the part that is set aside are undone, except in streams that
+///   already lost bytes to a rewrite; the log records these erasures again.
+/// - Damaged documents end before the first damage in the same way: in their log before a frame, in
+///   their runs before a whole file. They return to an earlier state. Everything after that would
+///   be a mixture of old and new, and is set aside as well. Documents have no lineage, so revisions
+///   are given again without notice.
 /// - A lost marker is written again; a damaged lineage is replaced by a new one.
 ///
-/// A backup is better, if there is one. Takes as long as verifying twice.
+/// If there is a backup, restore it instead. A repair takes as long as verifying twice.
 ///
 /// # Errors
-/// `Unavailable`: a writer has the journal open, or the disk refuses; run it again. `Invalid`: no
-/// journal is there.
+/// `Unavailable`: a writer has the journal open, close it first; or the disk fails, run the repair
+/// again. `Invalid`: there is no journal at this path.
 ///
 /// ```
 /// # use factum_journal::{JournalOptions, JournalStore, Loss, repair};
@@ -122,7 +124,7 @@ pub fn repair(
         return Ok(JournalRepair { is_done: false, ..plan.told(Some(aside)) });
     }
     let _lock = lock.for_writer(&top)?;
-    let aside = Aside::make(path, aside).map_err(|e| {
+    let aside = RepairFolder::make(path, aside).map_err(|e| {
         let message = format!("the folder to set files aside can't be made: path={SET_ASIDE}");
         StoreError::unavailable(message).with_source(e)
     })?;
@@ -133,20 +135,20 @@ pub fn repair(
     Ok(JournalRepair { lineage, left, ..plan.told(Some(aside.name)) })
 }
 
-/// Looks through a journal that the disk must read.
+/// Looks through a journal; fails if the disk can't read a file.
 pub(crate) fn look_well(
     folders: &Folders,
     watch: &mut dyn FnMut(u64, u64),
 ) -> Result<Findings, StoreError> {
     let findings = look(folders, true, watch)?;
     match findings.unreadable {
-        // Ending the log there would be for good, and the disk may only have failed just now.
+        // A cut at this place would be final, and the disk may have failed only this once.
         Some(error) => Err(error),
         None => Ok(findings),
     }
 }
 
-/// A name in the folder of what was set aside that nothing has yet.
+/// A name that nothing in the folder of set-aside files has yet.
 fn free_name(path: &Path) -> String {
     let now = SystemClock.now().to_string();
     let time: String = now[..19].chars().filter(|it| !matches!(it, '-' | ':')).collect();
@@ -159,16 +161,16 @@ fn free_name(path: &Path) -> String {
 
 /// The folder of one repair.
 #[derive(Debug)]
-pub(crate) struct Aside {
-    /// Seen from the journal's folder.
+pub(crate) struct RepairFolder {
+    /// Relative to the journal's folder.
     pub(crate) name: String,
     pub(crate) top: Arc<dyn Files>,
     pub(crate) log: Arc<dyn Files>,
     pub(crate) documents: Arc<dyn Files>,
 }
 
-impl Aside {
-    /// Makes it, durably, and the folders of the logs, should they be gone.
+impl RepairFolder {
+    /// Makes the folder, durably, and the folders of the logs if they are gone.
     fn make(path: &Path, name: String) -> io::Result<Self> {
         let folder = path.join(&name);
         for inner in [LOG, DOCUMENTS] {
@@ -185,13 +187,13 @@ impl Aside {
     }
 }
 
-/// What is to be done.
+/// The steps of a repair.
 #[derive(Debug)]
 pub(crate) struct Plan {
     findings: Findings,
     log: Option<LogCut>,
     documents: Option<LogCut>,
-    /// Runs that are moved away.
+    /// The runs to move away.
     runs: Vec<String>,
 }
 
@@ -204,7 +206,7 @@ impl Plan {
             .transpose()?;
         let mut runs = findings.bad_runs.clone();
         if let Some(log) = &log {
-            // Those that say too much of where the log is to end, or of what was erased there.
+            // Runs that know of events after the new end of the log, or of erasures recorded there.
             runs.extend(log.runs.iter().chain(&findings.erased_runs).cloned());
         }
         Ok(Self { findings, log, documents, runs: runs.into_iter().collect() })
@@ -214,7 +216,7 @@ impl Plan {
         self.findings.report.is_whole()
     }
 
-    /// Whether something that was acknowledged goes.
+    /// Returns whether acknowledged events or documents are lost.
     pub(crate) fn loses(&self) -> bool {
         self.log.is_some() || self.documents.is_some()
     }
@@ -261,18 +263,18 @@ impl Plan {
         }
     }
 
-    /// Does it. Whatever is cut off is finished by another repair.
+    /// Carries out the repair. If it is cut off, another repair finishes it.
     pub(crate) fn carry_out(
         &self,
         folders: &Folders,
-        aside: &Aside,
+        aside: &RepairFolder,
         lineage: Option<Lineage>,
     ) -> Result<(), StoreError> {
         self.note(aside)?;
         if self.findings.is_lineage_bad {
             cut::copy(&*folders.top, &*aside.top, LINEAGE)?;
         }
-        // First of all, since consumers must notice whatever comes of the rest.
+        // This comes first: consumers must notice the change even if the rest fails.
         if let Some(lineage) = lineage {
             lineage::renew(&*folders.top, lineage)?;
         }
@@ -299,8 +301,8 @@ impl Plan {
         Ok(())
     }
 
-    /// Says what is going to be done where people will look.
-    fn note(&self, aside: &Aside) -> Result<(), StoreError> {
+    /// Writes down the repair in the folder where people will look.
+    fn note(&self, aside: &RepairFolder) -> Result<(), StoreError> {
         let told = self.told(None);
         let mut text = String::from("Set aside by a repair of the journal above.\n");
         for damage in &told.found.damages {

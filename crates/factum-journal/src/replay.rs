@@ -1,4 +1,4 @@
-//! From the frames of a segment to its index in memory.
+//! Replay: from the frames of a segment to its index in memory.
 
 use std::ops::Range;
 
@@ -14,9 +14,9 @@ use crate::{
     tables::Tables,
 };
 
-/// Adds frames to the index of the segment that they are in.
+/// Adds frames to the index of their segment.
 pub(crate) struct Replay<'t> {
-    /// The index before the segment, and the segment's own as the last.
+    /// The index before the segment, followed by the segment's own.
     pub(crate) tables: &'t Tables,
     pub(crate) cache: &'t Cache,
     pub(crate) erased: Erased,
@@ -46,8 +46,8 @@ impl Replay<'_> {
         Ok(())
     }
 
-    /// Passes over positions of which the events were left out. The index of their streams can't
-    /// tell that they are erased.
+    /// Skips positions whose events were left out. Their streams' index can't tell that they are
+    /// erased.
     fn skip(&mut self, left_out: Range<u64>) {
         let mut recent = self.tables.active().write();
         for position in left_out {
@@ -57,8 +57,8 @@ impl Replay<'_> {
         }
     }
 
-    /// Events of a stream were left out, so that all up to there are erased. The change that did it
-    /// may stand in a later segment.
+    /// Marks the events of a stream up to a version as erased, because some of them were left out.
+    /// The change that erased them may be in a later segment.
     fn erased(&mut self, stream: &str, version: u64) -> Result<(), StoreError> {
         let mut state = self.tables.state(self.cache, stream)?;
         let bounds = &mut state.bounds;
@@ -87,7 +87,7 @@ impl Replay<'_> {
 
     fn change(&mut self, stream: &str, state: StreamState) -> Result<(), StoreError> {
         let before = self.tables.state(self.cache, stream)?;
-        let state = state.behind(&before);
+        let state = state.after(&before);
         let from = before.bounds.erased_through.value() + 1;
         let through = state.bounds.erased_through.value();
         let erased = erase(self.tables, self.cache, &mut self.erased, (stream, from, through))?;
@@ -98,10 +98,11 @@ impl Replay<'_> {
     }
 }
 
-/// Versions that are looked up at a time.
+/// The number of versions that one step looks up.
 const STEP: u64 = 4_096;
 
-/// Marks the events of a stream between two versions as erased. The answer: the containers.
+/// Marks the events of a stream between two versions as erased. Returns the containers that
+/// changed.
 pub(crate) fn erase(
     tables: &Tables,
     cache: &Cache,
@@ -123,7 +124,7 @@ pub(crate) fn erase(
     Ok(containers)
 }
 
-/// The tags of an event, each `name:value`, out of their stored form.
+/// The tags of an event, each `name:value`, decoded from their stored form.
 pub(crate) fn tags_of(mut bytes: &[u8]) -> impl Iterator<Item = &str> {
     std::iter::from_fn(move || {
         let (len, rest) = bytes.split_first_chunk::<2>()?;

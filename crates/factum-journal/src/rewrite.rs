@@ -1,6 +1,6 @@
-//! Writing a sealed segment anew without its erased events. What is kept is copied as it is, so
-//! that every checksum holds; the file takes the old one's name when it was read back and is
-//! durable. An error or a power cut leaves the old or the new file, both whole.
+//! The rewrite of a sealed segment without its erased events. Kept records are copied unchanged, so
+//! that every checksum still matches. The copy is read back and made durable before it takes the
+//! segment's name. After an error or a power cut, the old or the new file is there, whole.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -18,16 +18,17 @@ use crate::{
     walk::{End, walk},
 };
 
-/// Kept records are written so many bytes at a time.
+/// The bytes of kept records in one write.
 const WRITE_BYTES: usize = 1 << 20;
-/// And synced when so many were written, so that no long sync stands in the way of the log's.
+/// The bytes between two syncs, so that a sync of the log does not wait for a long one.
 const SYNC_BYTES: u32 = 4 << 20;
 
-/// Writes the segment from the first to the last of these positions anew, without its erased
-/// events. The answer: how many events it holds; `None` if it was stopped.
+/// Rewrites the segment with these first and last positions without its erased events. Returns the
+/// number of events that it holds; `None` if it was stopped.
 ///
 /// # Errors
-/// The segment is whole under its name, as it was or rewritten.
+/// Those of the disk, and `Corrupt` if the copy is wrong. The file with the segment's name is whole
+/// all the same: it is the old one or the rewritten one.
 pub(crate) fn rewrite(
     files: &dyn Files,
     (first, last): (u64, u64),
@@ -52,25 +53,25 @@ pub(crate) fn rewrite(
     };
     let written = write();
     if !matches!(written, Ok(Some(_))) {
-        // Half a file is of no use. What stays is removed at the next opening.
+        // A partial copy is of no use. If this fails, the next opening removes it.
         let _ = files.remove(&unfinished);
     }
     written
 }
 
-/// The copy of a segment while it is made.
+/// A copy of a segment, in the making.
 struct Copy {
     file: Arc<dyn File>,
     name: String,
     seed: u32,
-    /// Where `out` goes.
+    /// The offset where `out` will be written.
     written: u32,
     synced: u32,
     out: BytesMut,
     extents: Extents,
-    /// Of streams that lost events: the highest version that was left out.
+    /// The highest left-out version of each stream that lost events.
     lost: BTreeMap<String, u64>,
-    /// Over everything that was kept.
+    /// The checksum of everything that was kept.
     digest: u32,
 }
 
@@ -90,7 +91,7 @@ impl Copy {
         }
     }
 
-    /// Copies what is not erased. The answer: whether it came to the end.
+    /// Copies everything that is not erased. Returns whether it came to the end.
     fn keep(
         &mut self,
         segment: &Segment,
@@ -166,7 +167,8 @@ impl Copy {
         write().map_err(|e| error::disk("rewriting a segment", &self.name, e))
     }
 
-    /// Writes what was left out, the table and the header, and makes all of it durable.
+    /// Writes the records about left-out versions, the table and the header, and makes all of it
+    /// durable.
     fn finish(&mut self, before: &SegmentHeader, last: u64) -> Result<SegmentHeader, StoreError> {
         let SegmentHeader { first, base_at, .. } = *before;
         let place = RecordPlace { seed: self.seed, base_at, position: first };
@@ -190,7 +192,7 @@ impl Copy {
         Ok(header)
     }
 
-    /// Reads the copy as every reader will, before it takes the place of the segment.
+    /// Reads the copy as every reader will, before it replaces the segment.
     fn check(&self, copy: &Segment, next: &SegmentHeader) -> Result<(), StoreError> {
         let wrong = || {
             let message = "the copy of a segment is not what was kept of it, and is not used";
@@ -208,7 +210,7 @@ impl Copy {
                         }
                         continue;
                     }
-                    // Of a stream, what is erased comes before all that is not.
+                    // In each stream, all erased versions come before all others.
                     Record::Event(event)
                         if self.lost.get(event.stream) >= Some(&event.header.version.value()) =>
                     {
@@ -223,7 +225,7 @@ impl Copy {
     }
 }
 
-/// Goes on with a checksum over records, their positions and their places.
+/// Continues a checksum over records, their positions and their offsets.
 fn digest(before: u32, item: &Item<'_, '_>) -> u32 {
     let crc = crc32c::crc32c_append(before, &item.position.to_le_bytes());
     let crc = crc32c::crc32c_append(crc, &item.offset.to_le_bytes());

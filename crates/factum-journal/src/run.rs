@@ -1,12 +1,13 @@
-//! A run: the index of a stretch of sealed segments, or the documents that were in them, in one
-//! sorted file that never changes.
+//! A run: one sorted file that never changes. It holds the index of consecutive sealed segments, or
+//! their documents.
 //!
-//! In memory it keeps the first key of each block and a Bloom filter over its terms: about two
-//! bytes per term. Blocks are read when they are asked for, and cached.
+//! A run keeps in memory the first key of each block, and a Bloom filter over its terms: about two
+//! bytes per term. Blocks are read on demand, and cached.
 
 mod build;
 mod merge;
 mod range;
+pub(crate) mod reader;
 
 use std::{
     io,
@@ -34,16 +35,16 @@ pub(crate) use range::RunEntries;
 
 const FORMAT_VERSION: u32 = 1;
 const FOOTER_BYTES: usize = 96;
-/// What it costs to look through a cached block where nobody may wait, in bytes that could be read
-/// instead.
+/// The cost of a search in a cached block where reads must not wait, as the bytes that could be
+/// read instead.
 const CACHED_BYTES: usize = 1 << 10;
 
-/// What the entries of a run are.
+/// The kind of entries in a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RunKind {
-    /// The index of events, which can be made anew from the log.
+    /// The index of events, which can be rebuilt from the log.
     Events,
-    /// Documents, which are nowhere else.
+    /// Documents, which are stored nowhere else.
     Documents,
 }
 
@@ -62,7 +63,7 @@ impl RunKind {
         }
     }
 
-    /// What the filter is asked for when an entry with this key is looked for.
+    /// The term that the filter is asked for in a search for this key.
     fn term(self, key: &[u8]) -> Option<&[u8]> {
         match self {
             Self::Events => key::split(key).map(|(term, _)| term),
@@ -85,7 +86,8 @@ impl RunKind {
         format!("{first:020}-{last:020}{}", self.suffix())
     }
 
-    /// The positions that the runs among these names cover; by their beginnings, the widest first.
+    /// The positions that the runs among these names cover, sorted by their beginnings, the widest
+    /// first.
     pub(crate) fn ranges_in(self, names: &[String]) -> Vec<(u64, u64)> {
         let range = |name: &String| {
             let (first, last) = name.strip_suffix(self.suffix())?.split_once('-')?;
@@ -97,34 +99,34 @@ impl RunKind {
     }
 }
 
-/// What a run says of itself in its last bytes.
+/// The content of a run's footer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RunHeader {
     pub(crate) lineage: Lineage,
-    /// How often it was merged.
+    /// The number of merges that led to this run.
     pub(crate) level: u32,
     /// The first position of the first segment that it covers.
     pub(crate) first: u64,
     /// The last position that it covers.
     pub(crate) last: u64,
-    /// The first position of the last segment that it covers, and that segment's salt: a run of
-    /// another log's, or of another past of this one, is known by it.
+    /// The first position and the salt of the last segment that it covers. They reveal a run of
+    /// another log, or of another history of this log.
     pub(crate) segment: u64,
     pub(crate) salt: u64,
 }
 
-/// A run that is open.
+/// An open run.
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) header: RunHeader,
     pub(crate) name: String,
-    /// How large the file is.
+    /// The size of the file in bytes.
     pub(crate) bytes: u64,
     kind: RunKind,
     file: Arc<dyn File>,
     blocks: Vec<BlockRef>,
     bloom: Bloom,
-    /// Blocks are cached under it; never given twice in a process.
+    /// The key of its blocks in the cache. No two runs of a process share it.
     id: u64,
 }
 
@@ -132,11 +134,11 @@ pub(crate) struct Run {
 struct BlockRef {
     first_key: Box<[u8]>,
     offset: u64,
-    /// With its checksum.
+    /// The length in bytes, with the checksum.
     len: u32,
 }
 
-/// An entry, in the block it was found in.
+/// An entry, in the block that holds it.
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {
     block: Arc<[u8]>,
@@ -144,7 +146,7 @@ pub(crate) struct Entry {
     value: Range<usize>,
 }
 
-/// Where the key and the value of an entry are in its block.
+/// The ranges of an entry's key and value in its block.
 type Ranges = (Range<usize>, Range<usize>);
 
 impl Entry {
@@ -196,7 +198,7 @@ impl Run {
         Ok(Self { header, name: name.into(), bytes: len, kind, file, blocks, bloom, id })
     }
 
-    /// Whether a term may be in it.
+    /// Returns whether a term may be in it; false is certain.
     pub(crate) fn may_hold(&self, term: &[u8]) -> bool {
         self.bloom.may_hold(bloom::hash(term))
     }
@@ -207,8 +209,8 @@ impl Run {
         cache: &Cache,
         key: &[u8],
     ) -> Result<Option<Entry>, StoreError> {
-        let behind = self.blocks.partition_point(|block| &block.first_key[..] <= key);
-        let Some(index) = behind.checked_sub(1) else { return Ok(None) };
+        let after = self.blocks.partition_point(|block| &block.first_key[..] <= key);
+        let Some(index) = after.checked_sub(1) else { return Ok(None) };
         let block = self.block(cache, index)?;
         let mut found = None;
         let mut at = 0;
@@ -222,20 +224,20 @@ impl Run {
         Ok(found.map(|(key, value)| Entry { block, key, value }))
     }
 
-    /// Whether asking for the last entry at or before a key would not read the disk.
+    /// Returns whether the last entry at or before a key can be found without reading the disk.
     pub(crate) fn is_cached(&self, cache: &Cache, key: &[u8]) -> bool {
-        let behind = self.blocks.partition_point(|block| &block.first_key[..] <= key);
-        behind.checked_sub(1).is_none_or(|index| cache.block(self.block_id(index)).is_some())
+        let after = self.blocks.partition_point(|block| &block.first_key[..] <= key);
+        after.checked_sub(1).is_none_or(|index| cache.block(self.block_id(index)).is_some())
     }
 
-    /// The first entry whose key is at or behind this one.
+    /// The first entry whose key is at or after this one.
     pub(crate) fn at_or_after(
         &self,
         cache: &Cache,
         key: &[u8],
     ) -> Result<Option<Entry>, StoreError> {
-        let behind = self.blocks.partition_point(|block| &block.first_key[..] <= key);
-        let mut index = behind.saturating_sub(1);
+        let after = self.blocks.partition_point(|block| &block.first_key[..] <= key);
+        let mut index = after.saturating_sub(1);
         while index < self.blocks.len() {
             let block = self.block(cache, index)?;
             let mut at = 0;
@@ -250,12 +252,12 @@ impl Run {
         Ok(None)
     }
 
-    /// The entry with just this key.
+    /// The entry with exactly this key.
     pub(crate) fn at(&self, cache: &Cache, key: &[u8]) -> Result<Option<Entry>, StoreError> {
         Ok(self.at_or_before(cache, key)?.filter(|entry| entry.key() == key))
     }
 
-    /// The bytes that it takes in memory, about.
+    /// The bytes that it takes in memory, approximately.
     #[cfg(test)]
     pub(crate) fn memory(&self) -> usize {
         let block = |block: &BlockRef| size_of::<BlockRef>() + block.first_key.len();
@@ -266,13 +268,13 @@ impl Run {
         self.blocks.len()
     }
 
-    /// The entries of a block, not through the cache.
+    /// The entries of a block, read past the cache.
     pub(crate) fn entries(&self, index: usize) -> Result<Vec<Entry>, StoreError> {
         self.entries_of(self.read_block(index)?, index)
     }
 
-    /// Reads all of it: every block whole, every entry where it is looked for. `is_good` says of an
-    /// entry whether it is one.
+    /// Reads the whole run, and checks that every block is intact and every entry can be found.
+    /// `is_good` returns whether an entry is valid.
     pub(crate) fn check(&self, mut is_good: impl FnMut(&Entry) -> bool) -> Result<(), StoreError> {
         let mut last: Option<Entry> = None;
         for (index, block) in self.blocks.iter().enumerate() {
@@ -281,9 +283,9 @@ impl Run {
                 return Err(self.damaged(index));
             }
             for entry in entries {
-                let is_behind = last.as_ref().is_none_or(|last| last.key() < entry.key());
+                let is_past = last.as_ref().is_none_or(|last| last.key() < entry.key());
                 let is_held = self.kind.term(entry.key()).is_none_or(|term| self.may_hold(term));
-                if !is_behind || !is_held || !is_good(&entry) {
+                if !is_past || !is_held || !is_good(&entry) {
                     return Err(self.damaged(index));
                 }
                 last = Some(entry);
@@ -314,7 +316,7 @@ impl Run {
         Ok(block)
     }
 
-    /// The entries' bytes of a block, checked.
+    /// Reads a block, checks it, and returns the bytes of its entries.
     fn read_block(&self, index: usize) -> Result<Arc<[u8]>, StoreError> {
         let BlockRef { offset, len, .. } = self.blocks[index];
         let mut bytes = vec![0; len as usize];
@@ -330,7 +332,8 @@ impl Run {
         (self.id, u32::try_from(index).unwrap_or(u32::MAX))
     }
 
-    /// Where key and value of the entry are that begins there; `None` at the end of the block.
+    /// The ranges of the key and the value of the entry at this offset; `None` at the end of the
+    /// block.
     fn ranges(&self, block: &[u8], index: usize, at: usize) -> Result<Option<Ranges>, StoreError> {
         if at == block.len() {
             return Ok(None);
@@ -347,13 +350,13 @@ impl Run {
         Ok(Some((key, value)))
     }
 
-    /// The error that says which block is not what was written.
+    /// The error for a block that differs from what was written.
     pub(crate) fn damaged(&self, block: usize) -> StoreError {
         self.kind.damaged(&self.name, self.blocks.get(block).map_or(0, |block| block.offset))
     }
 }
 
-/// The bytes before a checksum at their end, if it is theirs.
+/// The bytes before the checksum at their end; `None` if the checksum does not match.
 fn checked(bytes: &[u8]) -> Option<&[u8]> {
     let (bytes, crc) = bytes.split_at_checked(bytes.len().checked_sub(4)?)?;
     (crc32c::crc32c(bytes) == u32_at(crc, 0)).then_some(bytes)
@@ -394,7 +397,7 @@ pub(crate) fn run_name(first: u64, last: u64) -> String {
     RunKind::Events.name(first, last)
 }
 
-/// The positions that the runs of the index among these names cover; by their beginnings, the
+/// The positions that the index runs among these names cover, sorted by their beginnings, the
 /// widest first.
 pub(crate) fn runs_in(names: &[String]) -> Vec<(u64, u64)> {
     RunKind::Events.ranges_in(names)

@@ -1,5 +1,6 @@
-//! From the index of a sealed segment in memory to its run on disk, and from many runs to few.
-//! Done beside the writer: the log itself does not need it, and it can be made anew at any time.
+//! The background work on the index: from a sealed segment's index in memory to its run on disk,
+//! and from many runs to few. The log does not depend on it, and the index can be rebuilt at any
+//! time.
 
 use std::sync::Arc;
 
@@ -14,15 +15,15 @@ use crate::{
     log::Log,
     recent::Recent,
     record::put_state,
+    run::reader::encode_names,
     run::{Run, RunBuilder, RunHeader, merge},
     segment::Segment,
-    stretch::encode_names,
 };
 
-/// So many runs of one level become one of the next.
+/// This many runs of one level are merged into one of the next level.
 pub(crate) const FANOUT: usize = 8;
 
-/// Writes the run of a sealed segment. The answer: its name.
+/// Writes the run of a sealed segment, and returns its name.
 pub(crate) fn write_run(
     files: &dyn Files,
     lineage: Lineage,
@@ -92,7 +93,7 @@ fn add_places(run: &mut RunBuilder<'_>, recent: &Recent) -> Result<(), StoreErro
 
 fn add_streams(run: &mut RunBuilder<'_>, recent: &Recent) -> Result<(), StoreError> {
     let mut streams: Vec<_> = recent.streams.iter().collect();
-    // By the keys, which end their names with a zero byte: none of a name is less.
+    // Sorted by name. In keys a zero byte ends the name, and no byte of a name is less.
     streams.sort_unstable_by_key(|(name, _)| &name[..]);
     for (name, stream) in streams {
         let term = Term::Stream(name).key();
@@ -113,8 +114,8 @@ fn absolute(recent: &Recent, relative: &[u32]) -> Vec<u64> {
     relative.iter().map(|it| recent.first() + u64::from(*it)).collect()
 }
 
-/// Writes the run of the oldest sealed segment that has none. The answer: whether there was one.
-/// Never twice at the same time.
+/// Writes the run of the oldest sealed segment that has none. Returns whether there was one. Must
+/// not run twice at the same time.
 pub(crate) fn seal_step(log: &Log) -> Result<bool, StoreError> {
     let view = log.view();
     let [oldest, _, ..] = &view.tables.recents[..] else { return Ok(false) };
@@ -128,28 +129,28 @@ pub(crate) fn seal_step(log: &Log) -> Result<bool, StoreError> {
     Ok(true)
 }
 
-/// Merges runs, if there are enough of one level. The answer: whether there were. Never twice at
-/// the same time.
+/// Merges runs if there are enough of one level, and returns whether there were. Must not run twice
+/// at the same time.
 pub(crate) fn merge_step(log: &Log, is_stopped: &dyn Fn() -> bool) -> Result<bool, StoreError> {
     let view = log.view();
     let merged = merge_last(&*log.files, &view.tables.runs, is_stopped)?;
     let Some((first, run)) = merged else { return Ok(false) };
     let old = &view.tables.runs[first..];
     log.update(|view| {
-        // Others may have come behind them meanwhile, but none among them.
+        // Since then, runs may have been added after these, but none among them.
         let tables = Arc::make_mut(&mut view.tables);
         tables.runs.splice(first..first + old.len(), [run]);
     });
     for run in old {
-        // What stays by an error is covered by the new run, and removed at the next opening.
+        // If this fails, the next opening removes the file, because the new run covers it.
         let removed = log.files.remove(&run.name);
         removed.map_err(|e| error::disk("removing a run of the index", &run.name, e))?;
     }
     Ok(true)
 }
 
-/// Writes one run in place of the last of these, if there are enough of one level. The answer:
-/// which it replaces, the first of them and all after it.
+/// Writes one run in place of the last of these, if there are enough of one level. Returns the
+/// index of the first run that it replaces, and the new run; it replaces all from there on.
 pub(crate) fn merge_last(
     files: &dyn Files,
     runs: &[Arc<Run>],
@@ -161,7 +162,7 @@ pub(crate) fn merge_last(
     Ok(Some((first, Arc::new(Run::open(files, &name)?))))
 }
 
-/// Where the runs begin that are to become one, which are the last ones.
+/// The index of the first run to merge; the merge takes all runs from there on.
 fn to_merge(runs: &[Arc<Run>]) -> Option<usize> {
     let level = runs.last()?.header.level;
     let same = runs.iter().rev().take_while(|run| run.header.level == level).count();

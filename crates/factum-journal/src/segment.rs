@@ -1,5 +1,5 @@
-//! A segment: one file of the log, named by its first position. This module owns its name and its
-//! first sector, which says what the file is and where the log stood when it was begun.
+//! A segment: one file of the log, named by its first position. This module owns the segment's name
+//! and its first sector. The sector identifies the file, and holds the end of the log before it.
 
 use std::{io, sync::Arc};
 
@@ -15,53 +15,53 @@ use crate::{
     tables::Place,
 };
 
-/// What a disk writes whole or not at all, in bytes.
+/// The unit that a disk writes as a whole or not at all, in bytes.
 pub(crate) const SECTOR: u32 = 512;
-/// Where the first frame of a segment begins.
+/// The offset where the first frame of a segment begins.
 pub(crate) const FRAMES_START: u32 = SECTOR;
-/// The version of the format of a segment as it was written.
+/// The format version of a segment that was not rewritten.
 const VERSION_WRITTEN: u32 = 1;
-/// And of one that was rewritten without its erased events.
+/// The format version of a segment that was rewritten without its erased events.
 const VERSION_REWRITTEN: u32 = 2;
 
 pub(crate) const MAGIC: &[u8; 8] = b"FACTUMLG";
-/// Of the header, without the zeros up to the sector's end.
+/// The bytes of the header, without the zeros up to the sector's end.
 const HEADER_BYTES: usize = 80;
 const SUFFIX: &str = ".log";
 
-/// What a segment says of itself in its first sector.
+/// The content of a segment's first sector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SegmentHeader {
     /// The log it belongs to.
     pub(crate) lineage: Lineage,
-    /// Each frame begins with it. Random, so that neither stale bytes of another file nor an
-    /// event's payload are taken for a frame.
+    /// The first bytes of each frame. They are random, so that neither stale bytes of another file
+    /// nor an event's payload pass as a frame.
     pub(crate) salt: u64,
-    /// The position of the first event in it.
+    /// The position of its first event.
     pub(crate) first: u64,
-    /// The time of the last event before it; times in it count from there.
+    /// The time of the last event before it. Times in the segment count from this one.
     pub(crate) base_at: Timestamp,
-    /// The segment before it; zero: none.
+    /// The first position of the segment before it; 0 if there is none.
     pub(crate) previous: u64,
-    /// Where the frames of the segment before it end: all of them were durable by then.
+    /// The offset where the frames of the segment before it end. All of them were durable by then.
     pub(crate) previous_end: u32,
-    /// `None`: the segment is as it was written.
+    /// `None`: the segment was not rewritten.
     pub(crate) rewritten: Option<Rewritten>,
 }
 
-/// What the header of a segment says that was rewritten without its erased events.
+/// The part of the header that only a rewritten segment has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Rewritten {
-    /// Where its table begins in the file. See [`Extents`].
+    /// The offset in the file where its table begins. See [`Extents`].
     pub(crate) table: u32,
     /// The bytes of the table, with the checksum.
     pub(crate) table_len: u32,
-    /// Events that are still in it.
+    /// The number of events that it still holds.
     pub(crate) events: u32,
 }
 
 impl SegmentHeader {
-    /// The first sector of a segment.
+    /// Encodes the first sector of a segment.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(SECTOR as usize);
         out.put_slice(MAGIC);
@@ -86,10 +86,10 @@ impl SegmentHeader {
         out
     }
 
-    /// Reads the first sector; the error says what is wrong with it.
+    /// Decodes the first sector. The error tells what is wrong with it.
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, &'static str> {
         if bytes.len() < HEADER_BYTES || &bytes[..8] != MAGIC {
-            return Err("this is no segment of a journal");
+            return Err("this is not a segment of a journal");
         }
         let version = u32_at(bytes, 8);
         if !(VERSION_WRITTEN..=VERSION_REWRITTEN).contains(&version) {
@@ -114,7 +114,7 @@ impl SegmentHeader {
         })
     }
 
-    /// What every checksum in the segment begins with, so that bytes of another never pass.
+    /// The beginning of every checksum in the segment, so that bytes of another segment never pass.
     pub(crate) fn seed(&self) -> u32 {
         let seed = crc32c::crc32c(self.lineage.as_uuid().as_bytes());
         let seed = crc32c::crc32c_append(seed, &self.salt.to_le_bytes());
@@ -125,14 +125,14 @@ impl SegmentHeader {
 /// The names of the event types in a segment, by number.
 pub(crate) type Names = Vec<Box<str>>;
 
-/// A segment that is open.
+/// An open segment.
 #[derive(Debug, Clone)]
 pub(crate) struct Segment {
     pub(crate) header: SegmentHeader,
     /// See [`SegmentHeader::seed`].
     pub(crate) seed: u32,
     pub(crate) file: Arc<dyn File>,
-    /// Where things are in a rewritten segment; there only where events are read.
+    /// The table of a rewritten segment; present only where events are read.
     pub(crate) extents: Option<Arc<Extents>>,
 }
 
@@ -141,7 +141,7 @@ impl Segment {
         Self { header, seed: header.seed(), file, extents: None }
     }
 
-    /// With the table that it takes to read events of a rewritten segment.
+    /// Adds the table, without which events of a rewritten segment can't be read.
     pub(crate) fn with_extents(mut self) -> Result<Self, StoreError> {
         let Some(Rewritten { table, table_len, .. }) = self.header.rewritten else {
             return Ok(self);
@@ -159,7 +159,7 @@ impl Segment {
         Ok(self)
     }
 
-    /// Where the record of an event is in the file; `None`: it was left out.
+    /// The place in the file of an event's record; `None` if it was left out.
     pub(crate) fn locate(&self, place: Place) -> Result<Option<Place>, StoreError> {
         match &self.extents {
             None => Ok(Some(place)),
@@ -172,7 +172,7 @@ impl Segment {
         Self::open_as(files, &segment_name(first), first)
     }
 
-    /// Opens a segment that has another name still.
+    /// Opens a segment whose file has another name.
     pub(crate) fn open_as(files: &dyn Files, name: &str, first: u64) -> Result<Self, StoreError> {
         let at = |e: io::Error| error::disk("opening a segment", name, e);
         let file = files.open(name).map_err(at)?;
@@ -181,14 +181,14 @@ impl Segment {
         let header = SegmentHeader::decode(&sector[..read])
             .map_err(|what| error::damaged(what, first, 0))?;
         if header.first != first {
-            return Err(error::damaged("a segment has another's name", first, 0));
+            return Err(error::damaged("a segment has the name of another", first, 0));
         }
         Ok(Self::new(header, file))
     }
 }
 
-/// Refuses a file that is to be changed in place and has a second name: what is written to a
-/// journal would be written to the copy of it that was made by hard links.
+/// Refuses to change a file in place if it has a second name. Otherwise, a write to the journal
+/// would also change a copy of it that was made with hard links.
 pub(crate) fn check_alone(file: &dyn File, name: &str) -> Result<(), StoreError> {
     let names = file.names().map_err(|e| error::disk("looking for other names", name, e))?;
     if names <= 1 {

@@ -1,6 +1,6 @@
-//! The journal on a disk that loses what was not synced: thousands of short lives from one seed,
-//! each with power cuts, refused calls and full disks, and after each a comparison of everything
-//! that can be read with a model.
+//! The journal on a disk that loses what was not synced. Thousands of short lives from one seed
+//! each meet power cuts, refused calls and full disks. After each, everything that can be read is
+//! compared with a model.
 
 mod beside;
 mod disk;
@@ -26,13 +26,13 @@ pub(crate) fn segments(seed: u64) -> Vec<(String, Vec<u8>)> {
     names.iter().map(|name| (name.clone(), read(name).expect("the disk is well"))).collect()
 }
 
-/// Lives of one test: many where the compiler optimised, and in a full run.
+/// The number of lives in a test: more in an optimised build, and in a full run.
 fn lives(debug: u64, release: u64) -> u64 {
     let asked = std::env::var("FACTUM_SIMULATION_LIVES").ok().and_then(|it| it.parse().ok());
     asked.unwrap_or(if cfg!(debug_assertions) { debug } else { release })
 }
 
-/// The first seed; a failure prints the seed that it takes to see it again alone.
+/// The first seed. A failure prints the seed that repeats it alone.
 fn first_seed() -> u64 {
     std::env::var("FACTUM_SIMULATION_SEED").ok().and_then(|it| it.parse().ok()).unwrap_or(1)
 }
@@ -49,7 +49,7 @@ fn run(count: u64, troubles: Troubles) {
             }
         }
     }
-    // One life alone may do without.
+    // A single life may have no rewrite.
     assert!(count < 40 || rewritten > count / 8, "only {rewritten} segments were rewritten");
 }
 
@@ -83,7 +83,7 @@ fn who_reads_beside_the_writer_sees_what_is_acknowledged() {
     run(lives(200, 2_000), Troubles { follows: true, ..Troubles::default() });
 }
 
-/// Whether so many of these lives fail.
+/// Returns whether this many of the lives fail.
 fn do_fail(count: usize, lives: u64, syncs: Syncs) -> bool {
     let troubles = Troubles { power: true, syncs, ..Troubles::default() };
     let hook = std::panic::take_hook();
@@ -94,11 +94,11 @@ fn do_fail(count: usize, lives: u64, syncs: Syncs) -> bool {
     failed == count
 }
 
-/// The simulation can fail: without syncs it must see losses.
+/// Proves that the simulation can fail: without syncs it must see losses.
 #[test]
 fn without_syncs_the_simulation_sees_the_loss() {
     assert!(do_fail(10, 40, Syncs::Ignored), "no sync at all");
     assert!(do_fail(5, 40, Syncs::NamesIgnoredAtRolling), "the name of a new segment");
-    // The process must be killed just before that sync, and the power cut later on.
+    // The process must be killed just before that sync, and the power cut later.
     assert!(do_fail(1, 3_000, Syncs::NamesIgnoredAtOpening), "names that an opening sees");
 }

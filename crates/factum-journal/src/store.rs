@@ -1,4 +1,4 @@
-//! The store: both traits over one folder.
+//! The store: both traits on one folder.
 
 use std::{
     path::Path,
@@ -12,7 +12,7 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::BytesMut;
-use factum_backend::{Head, Kept, Outlook, Writer, blocking};
+use factum_backend::{Head, Precheck, Prechecked, Writer, blocking};
 use factum_kernel::{
     AppendBatch, AppendError, Appended, Clock, Document, DocumentStore, Durability, EventStore,
     Guarantees, KeyRange, Limits, PAGE_BYTES_DEFAULT, PAGE_EVENTS_DEFAULT, POLL_OWN, Page,
@@ -29,7 +29,7 @@ use crate::{
     error,
     follower::{DocumentFollower, LogFollower},
     frame::FRAME_BYTES_MAX,
-    inbox::{self, Carry, Desk, Order, Outcome, Sender, Unanswered},
+    inbox::{self, Carry, Order, Outcome, Receiver, Sender, Unanswered},
     keeper::Keeper,
     lineage,
     lock::{self, Leave, Lock},
@@ -39,33 +39,33 @@ use crate::{
         DOCUMENTS, LOG, MARKER, MARKER_TEXT, check_folder, founded, inside, make_folders,
         open_folder, resolve,
     },
-    read,
+    prefetch, read,
     recovery::{self, Founded},
     tail::TailOptions,
-    warm,
     watch::Watch,
 };
 
-/// The longest that a process which is just opening a journal is waited for, to join it.
+/// The longest wait of an opening that wants to join a process which is opening the journal itself.
 const JOIN_MAX: Duration = Duration::from_secs(10);
 const JOIN_PAUSE: Duration = Duration::from_millis(10);
-/// How often a look at the log is repeated, because what it found is erased meanwhile.
+/// The number of repetitions of a look at the log whose events are erased in the meantime.
 const LOOKS_MAX: usize = 16;
-/// So many runs of documents of one level become one of the next.
+/// This many runs of documents of one level are merged into one of the next level.
 const DOCUMENT_FANOUT: usize = 8;
-/// The largest batch that an option may allow: it becomes one frame.
+/// The largest value of the batch limit: a batch becomes one frame.
 const BATCH_BYTES_MAX: usize = 32 << 20;
 
-/// Both halves of a store, in one folder. Clones share it.
+/// The journal as event store and document store, in one folder. Clones share it.
 ///
 /// # Guarantees
-/// Every law; durability is `PowerLoss`, and nobody else writes to the folder as long as it is
-/// open. Others may read it ([`Access::ReadOnly`]). No runtime is needed: outside of one, what may
-/// wait for the disk is done on the caller's thread.
+/// Every law holds; durability is `PowerLoss`. No other process writes to the folder while it is
+/// open; others may read it ([`Access::ReadOnly`]). No runtime is needed: without one, work that
+/// may wait for the disk runs on the caller's thread.
 #[derive(Debug, Clone)]
 pub struct JournalStore {
     inner: Arc<Inner>,
-    /// Of a writer. Gone with the last handle, though reads may hold the rest for a moment.
+    /// Present in a writer. Dropped with the last handle, while reads may still hold the rest for a
+    /// moment.
     _leave: Option<Arc<Leave>>,
 }
 
@@ -76,7 +76,7 @@ struct Inner {
     half: Half,
     head: Head,
     limits: Limits,
-    /// What the opening set aside, for people.
+    /// The files that the opening set aside, for people.
     set_aside: Vec<String>,
     is_closed: AtomicBool,
     beside: Mutex<Beside>,
@@ -85,33 +85,33 @@ struct Inner {
 /// The thread that works beside an open store.
 #[derive(Debug)]
 enum Beside {
-    /// Carries out the orders of other processes, where this one writes.
-    Desk(Desk),
-    /// Watches the head, where another one writes.
+    /// Carries out the orders of other processes, if this process writes.
+    Receiver(Receiver),
+    /// Watches the head, if another process writes.
     Watch { _watch: Watch },
     /// The store is closed, or not yet open.
     Nothing,
 }
 
-/// How a journal was entered.
+/// The way in which a journal was entered.
 enum Entry {
     Alone(Lock),
     Joined(JournalStore),
 }
 
-/// What makes the journal go on.
+/// The half that moves the journal's head.
 #[derive(Debug)]
 enum Half {
     Writer(Writer<Committer>),
     Follower(Box<Follower>),
 }
 
-/// Another process writes, or nobody does.
+/// The part of a store whose process does not write.
 #[derive(Debug)]
 struct Follower {
     log: LogFollower,
     documents: DocumentFollower,
-    /// Where what is to be changed is sent; without one nothing may be.
+    /// Sends changes to the writing process. Without a sender, the store is read-only.
     sender: Option<Sender>,
 }
 
@@ -124,7 +124,7 @@ impl Follower {
 }
 
 impl Inner {
-    /// Reads on, where somebody else writes the log.
+    /// Reads what another process has appended since.
     fn refresh_log(&self) -> Result<(), StoreError> {
         if let Half::Follower(follower) = &self.half {
             follower.log.refresh()?;
@@ -133,8 +133,8 @@ impl Inner {
         Ok(())
     }
 
-    /// Looks at the log as it is now; again where an event that was there is erased meanwhile, and
-    /// its bytes are given back.
+    /// Looks at the current log. Repeats the look if an event in it is erased, and its space
+    /// reclaimed, in the meantime.
     fn look_at_log<T>(
         &self,
         look: impl Fn(&Log) -> Result<T, StoreError>,
@@ -158,10 +158,10 @@ impl Inner {
 }
 
 impl JournalStore {
-    /// Opens a journal, and makes it if it is not there.
+    /// Opens a journal, and makes it if it does not exist.
     ///
     /// # Errors
-    /// One sentence: what is wrong with which file, and what to do.
+    /// The error names the file, what is wrong with it, and the remedy.
     pub async fn open(options: JournalOptions) -> Result<Self, StoreError> {
         blocking(move || Self::open_blocking(options)).await?
     }
@@ -222,13 +222,13 @@ impl JournalStore {
         let inner = Arc::new(inner);
         let held = Arc::downgrade(&inner);
         let hold = move || Some(Self { inner: held.upgrade()?, _leave: None });
-        let desk = Desk::open(inbox, hold)?;
-        *inner.beside.try_lock().expect("nobody else knows of it") = Beside::Desk(desk);
+        let receiver = Receiver::open(inbox, hold)?;
+        *inner.beside.try_lock().expect("no other thread knows of it") = Beside::Receiver(receiver);
         Ok(Self { inner, _leave: leave })
     }
 
-    /// Takes the lock of a folder, or joins the process that holds it, if that was asked for. One
-    /// that is just opening the journal, or making it, is waited for.
+    /// Takes the lock of a folder, or joins the process that holds it, if the options say so. Waits
+    /// for a process that is just opening or making the journal.
     fn lock_or_join(
         top: &SystemFiles,
         folder: &Path,
@@ -277,22 +277,22 @@ impl JournalStore {
         let inner = Inner { log, documents, half, head, limits, set_aside, is_closed, beside };
         let inner = Arc::new(inner);
         let followed = Arc::downgrade(&inner);
-        // An error is one that reads meet as well, and they report it.
+        // Reads meet the same error, and report it.
         let watch =
             Watch::start(move || followed.upgrade()?.refresh_log().or(Ok::<_, ()>(())).ok())?;
-        *inner.beside.try_lock().expect("nobody else knows of it") =
+        *inner.beside.try_lock().expect("no other thread knows of it") =
             Beside::Watch { _watch: watch };
         Ok(Self { inner, _leave: None })
     }
 
-    /// The files in which the opening kept what a crash left half written, if it did.
+    /// The files in which the opening kept what a crash left half written.
     pub fn set_aside(&self) -> &[String] {
         &self.inner.set_aside
     }
 
-    /// Tells those who wait for the head of what an order has stored.
+    /// Wakes the callers that wait for the head, after an order has stored something.
     async fn show_news(&self) {
-        // What can't be read now is found by the next read.
+        // If this fails, the next read finds the news.
         let _ = self.blocking(Inner::refresh_log).await;
     }
 
@@ -303,14 +303,14 @@ impl JournalStore {
         }
     }
 
-    /// Looks something up: at once, if it is in memory, ours or the system's; otherwise where
-    /// waiting does no harm.
+    /// Looks something up: at once if it is in memory, the store's or the system's; otherwise on a
+    /// thread that may wait.
     async fn look<T: Send + 'static>(
         &self,
         look: impl Fn(&Inner) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         self.check_open()?;
-        // Who follows a writer may have much to read before it can answer.
+        // A follower may have much to read before it can answer.
         if matches!(self.inner.half, Half::Writer(_))
             && let Some(found) = without_waiting(|| look(&self.inner))
         {
@@ -319,25 +319,26 @@ impl JournalStore {
         self.blocking(look).await
     }
 
-    /// Looks at the conditions of a batch before it is queued: nobody's append is to wait for that.
-    async fn foresee(&self, batch: &AppendBatch) -> Result<Option<Kept>, StoreError> {
-        if !warm::is_worth_foreseeing(&self.inner.log, batch) {
+    /// Checks the conditions of a batch before it is queued, so that no other append waits for
+    /// that.
+    async fn precheck(&self, batch: &AppendBatch) -> Result<Option<Prechecked>, StoreError> {
+        if !prefetch::is_worth_prechecking(&self.inner.log, batch) {
             return Ok(None);
         }
         self.inner.limits.check_append(batch)?;
-        let mut outlook = Outlook::new(batch);
-        while !outlook.is_done() {
+        let mut precheck = Precheck::new(batch);
+        while !precheck.is_done() {
             let asked = batch.clone();
-            let before = outlook.clone();
-            let step = move |inner: &Inner| warm::foresee(&inner.log, &asked, before.clone());
-            // An error comes again on the writer's thread, and is told there.
+            let before = precheck.clone();
+            let step = move |inner: &Inner| prefetch::precheck(&inner.log, &asked, before.clone());
+            // The error recurs on the writer's thread, and is returned from there.
             let Ok(after) = self.look(step).await else { break };
-            outlook = after;
+            precheck = after;
         }
-        Ok(Some(self.inner.log.foreseen.keep(batch, outlook.through())))
+        Ok(Some(self.inner.log.prechecks.keep(batch, precheck.through())))
     }
 
-    /// Runs what may wait for the disk where waiting does no harm.
+    /// Runs work that may wait for the disk, on a thread that may wait.
     async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Inner) -> Result<T, StoreError> + Send + 'static,
@@ -398,14 +399,14 @@ impl EventStore for JournalStore {
                 return answer?;
             }
         };
-        // The writer's thread is not to wait for the disk's reads: what it will ask is brought into
-        // memory by whoever asks for it. An error comes again there, and is told.
-        if warm::needs_disk(&self.inner.log, &batch) {
+        // The writer's thread must not wait for reads of the disk, so the caller brings what it
+        // will ask for into memory. An error recurs there, and is returned from there.
+        if prefetch::needs_disk(&self.inner.log, &batch) {
             let asked = batch.clone();
-            let _ = self.blocking(move |inner| warm::warm(&inner.log, &asked)).await;
+            let _ = self.blocking(move |inner| prefetch::prefetch(&inner.log, &asked)).await;
         }
-        let foreseen = self.foresee(&batch).await?;
-        writer.append_foreseen(batch, foreseen).await
+        let prechecked = self.precheck(&batch).await?;
+        writer.append_prechecked(batch, prechecked).await
     }
 
     async fn read(&self, query: ReadQuery) -> Result<Page, StoreError> {
@@ -413,7 +414,7 @@ impl EventStore for JournalStore {
         let is_small =
             query.events_max <= PAGE_EVENTS_DEFAULT && query.bytes_max <= PAGE_BYTES_DEFAULT;
         let look = move |inner: &Inner| inner.look_at_log(|log| read::page(log, &query));
-        // A large page would only be given up.
+        // A large page would be given up anyway.
         if is_small { self.look(look).await } else { self.blocking(look).await }
     }
 
@@ -457,10 +458,10 @@ impl EventStore for JournalStore {
     async fn close(&self) -> Result<(), StoreError> {
         self.inner.is_closed.store(true, Ordering::Release);
         self.inner.head.wake();
-        // First those who wait for an answer.
+        // The orders first, because their senders wait for an answer.
         let mut beside = self.inner.beside.lock().await;
-        if let Beside::Desk(desk) = &mut *beside {
-            desk.close().await;
+        if let Beside::Receiver(receiver) = &mut *beside {
+            receiver.close().await;
         }
         *beside = Beside::Nothing;
         drop(beside);
@@ -514,20 +515,21 @@ impl DocumentStore for JournalStore {
         }
         let mut rest = Some(range);
         while let Some(range) = rest {
-            // Each step on its own, so that others get their turn between two.
+            // Each step is a call of its own, so that others get their turn between two.
             let max = self.inner.limits.write_documents_max;
             let step = self.blocking(move |inner| inner.documents.removal(range, max)).await?;
             let batch;
             (batch, rest) = step;
             self.check_open()?;
-            // Not bound by the limits of callers: what was stored under others has to go too.
+            // The limits of callers don't apply: documents that were stored under other limits must
+            // go too.
             match self.inner.documents.clone().write(batch).await {
                 Ok(_) => {}
                 Err(WriteError::Store(error) | WriteError::Indeterminate(error)) => {
                     return Err(error);
                 }
                 Err(other) => {
-                    let error = StoreError::internal("a clearing had a conflict");
+                    let error = StoreError::internal("a clear had a conflict");
                     return Err(error.with_source(other));
                 }
             }

@@ -1,8 +1,9 @@
-//! The file that says how far a log is durable, for readers in other processes.
+//! The file that holds the end of the durable log, for readers in other processes.
 //!
-//! It is never synced, and the writer never believes it: after a power cut it may be old, empty or
-//! missing. Beside a writer readers go as far as it says. Where nothing writes, it says what must
-//! be there at least, and readers go on to where the frames end.
+//! The file is never synced, and the writer never relies on it: after a power cut it may be old,
+//! empty or missing. While there is a writer, readers read up to the recorded end. Without a
+//! writer, the recorded end is the least that must be there, and readers go on to the end of the
+//! frames.
 
 use std::{io, sync::Arc};
 
@@ -17,30 +18,31 @@ use crate::{
 /// The name of the file.
 pub(crate) const SYNCED: &str = "synced";
 
-/// How far, with a checksum; older versions write and read no more.
+/// The bytes of the recorded end with its checksum. Older versions write and read only these.
 const REACH_BYTES: usize = 16;
-/// And the number of the opening, by which readers see that another writer has come.
+/// The bytes with the number of the opening, which tells readers that another writer has come.
 const BYTES: usize = 32;
-/// In place of a number: a writer is just coming, and what is said of how far is not its word.
+/// In place of the opening's number: a writer is just coming, and the recorded end is not from it.
 const OPENING: [u8; 16] = [0xff; 16];
-/// In place of a number: a sync failed. The system may show frames that the disk does not have, so
-/// that no more than is said is known to be durable, until the next opening.
+/// In place of the opening's number: a sync failed. The system may show frames that the disk does
+/// not have, so only the recorded end is known to be durable, until the next opening.
 const FAILED: [u8; 16] = [0xfe; 16];
-/// In place of a number: a sync failed while the log was opened, when what is said may be old.
+/// In place of the opening's number: a sync failed during the opening of the log. The recorded end
+/// may be old.
 const DOUBTFUL: [u8; 16] = [0xfd; 16];
 
 /// A place in a log: the segment, and the offset in it.
 pub(crate) type Reach = (u64, u32);
 
-/// All that the file says at one moment.
+/// The content of the file at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Told {
+pub(crate) struct Recorded {
     reach: Option<Reach>,
     opening: [u8; 16],
 }
 
-impl Told {
-    /// What is said now; nothing if the file is missing.
+impl Recorded {
+    /// Reads the file. A missing file is like an empty one.
     pub(crate) fn read(files: &dyn Files) -> Result<Self, StoreError> {
         let read = |file: &dyn File| -> io::Result<Self> {
             let mut bytes = [0; BYTES];
@@ -50,48 +52,48 @@ impl Told {
         };
         match files.open(SYNCED).and_then(|file| read(&*file)) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
-            told => told.map_err(|e| error::disk("asking how far the log is durable", SYNCED, e)),
+            recorded => recorded.map_err(|e| error::disk("reading the durable end", SYNCED, e)),
         }
     }
 
-    /// How far the log is durable at least.
+    /// The end up to which the log is at least durable.
     pub(crate) fn reach(&self) -> Option<Reach> {
         self.reach
     }
 
-    /// How far the writer that is at work says that its log is durable.
-    pub(crate) fn of_writer(&self) -> Option<Reach> {
+    /// The durable end of the log, if a working writer recorded it.
+    pub(crate) fn writer_end(&self) -> Option<Reach> {
         self.reach.filter(|_| ![OPENING, DOUBTFUL].contains(&self.opening))
     }
 
-    /// How far a log may be read that nothing writes; `None`: to its end.
-    pub(crate) fn of_none(&self) -> Result<Option<Reach>, StoreError> {
+    /// The end up to which a log without a writer may be read; `None`: the end of its frames.
+    pub(crate) fn end_without_writer(&self) -> Result<Option<Reach>, StoreError> {
         match self.opening {
             FAILED => Ok(self.reach),
             DOUBTFUL => Err(StoreError::unavailable(
-                "the disk refused a sync when the journal was opened last, and how much of it is \
-                 durable is not known; open it for writing first",
+                "a sync failed when the journal was last opened, so its durable end is not \
+                known; open it for writing first",
             )),
             _ => Ok(None),
         }
     }
 }
 
-/// The file, as a writer holds it.
+/// The file, opened by a writer.
 #[derive(Debug)]
 pub(crate) struct Synced(Arc<dyn File>);
 
 impl Synced {
-    /// Says that a writer is coming, before readers can know of it otherwise.
+    /// Announces a writer, before readers can notice it by other means.
     pub(crate) fn announce(files: &dyn Files) -> Result<(), StoreError> {
-        // If it does not come, what failed before it counts still.
-        if [FAILED, DOUBTFUL].contains(&Told::read(files)?.opening) {
+        // If the writer fails to open, an earlier failure still counts.
+        if [FAILED, DOUBTFUL].contains(&Recorded::read(files)?.opening) {
             return Ok(());
         }
         Self::replace_opening(files, OPENING)
     }
 
-    /// Says that a writer could not make sure of the end of the log, and has gone.
+    /// Records that a writer could not make sure of the end of the log, and has gone.
     pub(crate) fn doubt(files: &dyn Files) -> Result<(), StoreError> {
         Self::replace_opening(files, DOUBTFUL)
     }
@@ -99,50 +101,53 @@ impl Synced {
     fn replace_opening(files: &dyn Files, with: [u8; 16]) -> Result<(), StoreError> {
         let write = |file: Arc<dyn File>| file.write_at(&with, REACH_BYTES as u64);
         match files.open(SYNCED).and_then(write) {
-            // Nothing is said, which no reader takes for a writer's word.
+            // A missing file records nothing, and no reader takes that for a writer's end.
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
             done => done.map_err(|e| error::disk("opening", SYNCED, e)),
         }
     }
 
-    /// Begins the file, for the opening with this number.
+    /// Creates the file, for the opening with this number.
     pub(crate) fn begin(
         files: &dyn Files,
         opening: [u8; 16],
         reach: Reach,
     ) -> Result<Self, StoreError> {
         let file = files.create(SYNCED).map_err(|e| error::disk("opening", SYNCED, e))?;
-        let told = [encode(reach), opening].concat();
-        // As below.
-        let _ = file.write_at(&told, 0);
+        let recorded = [encode(reach), opening].concat();
+        // If this fails, readers see less than there is, and nothing wrong.
+        let _ = file.write_at(&recorded, 0);
         Ok(Self(file))
     }
 
-    /// Says how far the log is durable now.
-    pub(crate) fn tell(&self, reach: Reach) {
-        // Without it readers see less than there is, and nothing wrong.
+    /// Records the durable end of the log.
+    pub(crate) fn record(&self, reach: Reach) {
+        // If this fails, readers see less than there is, and nothing wrong.
         let _ = self.0.write_at(&encode(reach), 0);
     }
 
-    /// Says that nothing is known of what is behind.
-    pub(crate) fn tell_failure(&self, reach: Reach) {
-        // Without it readers of a log that nobody writes may see more than the disk has.
+    /// Records that a sync failed, and that nothing after this end is known to be durable.
+    pub(crate) fn record_failure(&self, reach: Reach) {
+        // If this fails, readers of the log may later, without a writer, see more than the disk
+        // has.
         let _ = self.0.write_at(&[encode(reach), FAILED].concat(), 0);
     }
 }
 
-/// Says how far a log is durable that was repaired; `None`: what was said does not count any more.
-/// In place, so that whoever has the file open sees it.
-pub(crate) fn tell_repaired(files: &dyn Files, reach: Option<Reach>) -> Result<(), StoreError> {
-    // It is no writer's number, so that readers see that it is another log.
-    let told = [reach.map_or([0; REACH_BYTES], encode), [0; 16]].concat();
-    let tell = |file: Arc<dyn File>| {
-        file.write_at(&told, 0)?;
+/// Records the durable end of a repaired log; `None`: the recorded end no longer counts. Writes in
+/// place, so that processes that have the file open see it.
+pub(crate) fn record_repaired(files: &dyn Files, reach: Option<Reach>) -> Result<(), StoreError> {
+    // No writer has this number, so readers see that the log is another one.
+    let recorded = [reach.map_or([0; REACH_BYTES], encode), [0; 16]].concat();
+    let record = |file: Arc<dyn File>| {
+        file.write_at(&recorded, 0)?;
         file.sync()
     };
-    match files.open(SYNCED).and_then(tell) {
+    match files.open(SYNCED).and_then(record) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-        told => told.map_err(|e| error::disk("ending the log before the damage", SYNCED, e)),
+        recorded => {
+            recorded.map_err(|e| error::disk("ending the log before the damage", SYNCED, e))
+        }
     }
 }
 

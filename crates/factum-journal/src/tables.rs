@@ -1,4 +1,4 @@
-//! All of the index at one moment: the runs of sealed segments, then what is in memory.
+//! The whole index at one moment: the runs of sealed segments, then the part in memory.
 
 use std::{
     ops::RangeInclusive,
@@ -9,10 +9,10 @@ use factum_kernel::{Direction, StoreError};
 
 use crate::{
     cache::Cache, chunk::Places, error, posting::TermSource, recent::Recent, record::StreamState,
-    run::Run, stretch::Stretch,
+    run::Run, run::reader::RunReader,
 };
 
-/// An index in memory, shared with readers.
+/// An index in memory that the writer shares with readers.
 #[derive(Debug)]
 pub(crate) struct SharedRecent(RwLock<Recent>);
 
@@ -22,7 +22,7 @@ impl SharedRecent {
     }
 
     pub(crate) fn read(&self) -> RwLockReadGuard<'_, Recent> {
-        // Only the writer changes it, and it ends with a panic of its own.
+        // Only the writer changes it, and the writer ends if it panics.
         self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -31,59 +31,59 @@ impl SharedRecent {
     }
 }
 
-/// All of the index: stretches of positions that follow one another.
+/// The whole index: parts that cover consecutive positions.
 #[derive(Debug, Clone)]
 pub(crate) struct Tables {
-    /// Of sealed segments.
+    /// The runs of sealed segments.
     pub(crate) runs: Vec<Arc<Run>>,
-    /// Of segments without a run; the last is the active one's.
+    /// The segments without a run. The last is the active one.
     pub(crate) recents: Vec<Arc<SharedRecent>>,
 }
 
-/// Where the record of an event is, or begins at least.
+/// The place of an event's record, or at least of its beginning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Place {
     pub(crate) position: u64,
-    /// The first position of the segment it is in.
+    /// The first position of its segment.
     pub(crate) segment: u64,
     pub(crate) offset: u64,
-    /// The record ends here or before.
+    /// The record ends at this offset or before it.
     pub(crate) end: u64,
 }
 
 impl Tables {
-    /// The index of the segment that is written.
+    /// The index of the active segment.
     pub(crate) fn active(&self) -> &Arc<SharedRecent> {
         self.recents.last().expect("a log always has an active segment")
     }
 
-    /// How a stream is, as far as memory knows.
+    /// The state of a stream, if the part in memory knows it.
     pub(crate) fn recent_state(&self, stream: &str) -> Option<StreamState> {
         self.recents.iter().rev().find_map(|recent| recent.read().state(stream))
     }
 
-    /// How a stream was before the segments in memory.
+    /// The state of a stream before the segments in memory.
     pub(crate) fn run_state(
         &self,
         cache: &Cache,
         stream: &str,
     ) -> Result<Option<StreamState>, StoreError> {
         for run in self.runs.iter().rev() {
-            if let Some(state) = (Stretch { run, cache }).state(stream)? {
+            if let Some(state) = (RunReader { run, cache }).state(stream)? {
                 return Ok(Some(state));
             }
         }
         Ok(None)
     }
 
-    /// Whether the disk must be read to say how a stream is.
+    /// Returns whether [`Self::state`] must read the disk.
     pub(crate) fn needs_disk(&self, cache: &Cache, stream: &str) -> bool {
         !self.runs.is_empty()
             && self.recent_state(stream).is_none()
-            && self.runs.iter().any(|run| Stretch { run, cache }.needs_disk(stream))
+            && self.runs.iter().any(|run| RunReader { run, cache }.needs_disk(stream))
     }
 
-    /// How a stream is.
+    /// The state of a stream.
     pub(crate) fn state(&self, cache: &Cache, stream: &str) -> Result<StreamState, StoreError> {
         match self.recent_state(stream) {
             Some(state) => Ok(state),
@@ -91,7 +91,7 @@ impl Tables {
         }
     }
 
-    /// Up to `limit` positions of a stream from a version on, in the direction of the read.
+    /// Up to `limit` positions of a stream, from a version on, in the read's direction.
     pub(crate) fn stream_positions(
         &self,
         cache: &Cache,
@@ -113,7 +113,7 @@ impl Tables {
             }
             found.extend(match part {
                 Part::Run(run) => {
-                    Stretch { run, cache }.stream_positions(stream, from, direction, left)?
+                    RunReader { run, cache }.stream_positions(stream, from, direction, left)?
                 }
                 Part::Recent(recent) => {
                     recent.read().stream_positions(stream, from, direction, left)
@@ -123,8 +123,8 @@ impl Tables {
         Ok(found)
     }
 
-    /// The positions of a stream's events with these versions, as far as the index has them:
-    /// versions that a deletion took, and events that were left out, have none.
+    /// The positions of those events of a stream that have these versions. A version that a
+    /// deletion took has no position, and neither has an event that was left out.
     pub(crate) fn positions_between(
         &self,
         cache: &Cache,
@@ -133,7 +133,7 @@ impl Tables {
     ) -> Result<Vec<u64>, StoreError> {
         let mut found = Vec::new();
         for run in &self.runs {
-            found.extend(Stretch { run, cache }.positions_between(stream, versions.clone())?);
+            found.extend(RunReader { run, cache }.positions_between(stream, versions.clone())?);
         }
         for recent in &self.recents {
             found.extend(recent.read().positions_between(stream, versions.clone()));
@@ -141,8 +141,8 @@ impl Tables {
         Ok(found)
     }
 
-    /// Shows the parts of the index from a position on, in the direction of the read, one by one,
-    /// until `look` says that it has seen enough.
+    /// Passes the parts of the index from a position on to `look`, one by one in the read's
+    /// direction, until `look` answers `Done`.
     pub(crate) fn each_source(
         &self,
         cache: &Cache,
@@ -157,7 +157,7 @@ impl Tables {
         }
         for part in parts {
             let search = match part {
-                Part::Run(run) => look_from(&Stretch { run, cache }, from, direction, &mut look)?,
+                Part::Run(run) => look_from(&RunReader { run, cache }, from, direction, &mut look)?,
                 Part::Recent(recent) => look_from(&*recent.read(), from, direction, &mut look)?,
             };
             if search == Search::Done {
@@ -167,7 +167,7 @@ impl Tables {
         Ok(())
     }
 
-    /// Where the events at these positions are; ascending, and all of them in the log.
+    /// The places of the events at these positions, which must be ascending and in the log.
     pub(crate) fn places(
         &self,
         cache: &Cache,
@@ -182,7 +182,7 @@ impl Tables {
                 None => rest.len(),
             };
             match run {
-                Some(run) => run_places(Stretch { run, cache }, &rest[..here], &mut places)?,
+                Some(run) => run_places(RunReader { run, cache }, &rest[..here], &mut places)?,
                 None => self.recent_places(&rest[..here], &mut places)?,
             }
             rest = &rest[here..];
@@ -190,10 +190,10 @@ impl Tables {
         Ok(places)
     }
 
-    /// The run that covers a position, if it is not in memory.
+    /// The run that covers a position; `None` if the position is in memory or not in the log.
     pub(crate) fn run_of(&self, position: u64) -> Option<&Arc<Run>> {
-        let behind = self.runs.partition_point(|run| run.header.first <= position);
-        let run = &self.runs[behind.checked_sub(1)?];
+        let after = self.runs.partition_point(|run| run.header.first <= position);
+        let run = &self.runs[after.checked_sub(1)?];
         (position <= run.header.last).then_some(run)
     }
 
@@ -213,7 +213,7 @@ impl Tables {
     }
 }
 
-/// Whether a search goes on.
+/// The decision of a caller whether a search goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Search {
     More,
@@ -240,7 +240,7 @@ fn look_from(
 }
 
 fn run_places(
-    stretch: Stretch<'_>,
+    reader: RunReader<'_>,
     positions: &[u64],
     places: &mut Vec<Place>,
 ) -> Result<(), StoreError> {
@@ -251,7 +251,7 @@ fn run_places(
             (index + 1 < places.offsets.len()).then_some(index)
         };
         if chunk.as_ref().and_then(index).is_none() {
-            chunk = Some(stretch.places(*position)?);
+            chunk = Some(reader.places(*position)?);
         }
         let (index, found) = chunk
             .as_ref()

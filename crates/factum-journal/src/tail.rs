@@ -1,5 +1,5 @@
-//! The end of the log, where it grows: one write and one sync per frame, into a file that was
-//! written with zeros before.
+//! The writing end of the log: one write and one sync per frame, into a file that was filled with
+//! zeros before.
 
 use std::{
     io,
@@ -16,39 +16,42 @@ use crate::{
     synced::{Reach, Synced},
 };
 
-/// The first segment of a log; each further one is larger, up to what the options say.
+/// The bytes of a log's first segment. Each further segment is larger, up to the size in the
+/// options.
 pub(crate) const FIRST_SEGMENT_BYTES: u32 = 256 << 10;
-/// How much larger.
+/// The factor by which segments grow.
 const SEGMENT_GROWTH: u32 = 4;
-/// Offsets in a segment have 32 bits.
+/// The largest end of a segment. Offsets in a segment have 32 bits.
 const SEGMENT_END_MAX: u64 = 3 << 30;
-/// Zeros are written so many at a time.
+/// The zeros of one write.
 const ZEROS: &[u8] = &[0; 256 << 10];
-/// And synced after so many: the log's own syncs wait for no more than that.
+/// The bytes of zeros between two syncs, so that a sync of the log waits for no more than that.
 const ZEROS_SYNC_STEP: usize = 4 << 20;
-/// The file that will be the next segment.
+/// The name of the file that will be the next segment.
 const SPARE: &str = "spare";
 
-/// What went wrong with a write, and what is known of it.
+/// A failed write, and what is known of its effect.
 #[derive(Debug)]
 pub(crate) enum TailError {
-    /// Nothing of it will ever be seen, and the log goes on.
+    /// No reader will ever see the write, and the log goes on.
     NotWritten(StoreError),
-    /// It may or may not be there after reopening. The log accepts nothing until then.
+    /// The write may or may not be there after the next opening. Until then the log accepts
+    /// nothing.
     Unknown(StoreError),
 }
 
-/// A file of zeros that is no segment yet.
+/// A file of zeros that is not a segment yet.
 #[derive(Debug)]
 struct Zeroed {
     file: Arc<dyn File>,
     name: String,
-    /// How large the segment may become: as many zeros, unless the disk has no room for them.
+    /// The planned size of the segment in bytes. The file has as many zeros, unless the disk is
+    /// full.
     bytes: u32,
 }
 
 impl Zeroed {
-    /// Makes a file, durable but for its name; nobody else makes one of this name.
+    /// Makes a file, durable except for its name. No two calls use the same number.
     fn make(files: &dyn Files, number: u64, bytes: u32) -> Result<Self, StoreError> {
         let name = format!("{SPARE}-{number}{UNFINISHED}");
         let write = || -> io::Result<Arc<dyn File>> {
@@ -60,27 +63,27 @@ impl Zeroed {
             Ok(file)
         };
         let written = match write() {
-            // They only make the log faster. Emptied, the file grows with each frame, and the room
-            // that there is goes to those.
+            // Zeros only make the log faster. An empty file grows with each frame, and the frames
+            // get the space that is left.
             Err(e) if error::is_full(&e) => files.create(&name),
             written => written,
         };
         if written.is_err() {
-            // On a full disk its room is needed. What stays is removed at the next opening.
+            // On a full disk its space is needed. If this fails, the next opening removes the file.
             let _ = files.remove(&name);
         }
         let file = written.map_err(|e| error::disk("writing zeros ahead of the log", &name, e))?;
         Ok(Self { file, name, bytes })
     }
 
-    /// Puts the file in place as the segment that a header says.
+    /// Puts the file in place as the segment with this header.
     fn place(self, files: &dyn Files, header: SegmentHeader) -> Result<Segment, TailError> {
         let name = segment_name(header.first);
         let at = |e| error::disk("beginning a segment", &name, e);
-        // Whoever finds the name must find the header, so that comes first.
+        // The header is durable before the name is, because a reader that finds the name needs it.
         let written = self.file.write_at(&header.encode(), 0).and_then(|()| self.file.sync());
         if let Err(e) = written {
-            // As above.
+            // If this fails, the next opening removes the file.
             let _ = files.remove(&self.name);
             return Err(TailError::NotWritten(at(e)));
         }
@@ -90,21 +93,22 @@ impl Zeroed {
     }
 }
 
-/// The file that will be the next segment, written with zeros in the background.
+/// The file that will be the next segment, filled with zeros in the background.
 #[derive(Debug, Default)]
 pub(crate) struct Spare(Mutex<SpareState>);
 
 #[derive(Debug, Default)]
 struct SpareState {
     ready: Option<Zeroed>,
-    /// How many were made: one is never made over another, which may be a segment by now.
+    /// The number of files made. No name is used twice, because the earlier file may be a segment
+    /// by now.
     made: u64,
 }
 
 impl Spare {
-    /// Makes the file if it is not there.
+    /// Makes the file if it does not exist.
     pub(crate) fn prepare(&self, files: &dyn Files, bytes: u32) -> Result<(), StoreError> {
-        // Held while the file is written: who needs it meanwhile waits instead of making another.
+        // Held during the write: a writer that needs the file waits instead of making another.
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if state.ready.is_none() {
             let zeroed = state.make(files, bytes)?;
@@ -135,7 +139,7 @@ pub(crate) fn write_zeros(file: &dyn File, mut from: u32, to: u32) -> io::Result
     Ok(())
 }
 
-/// Begins a log: its first segment, durably in place.
+/// Begins a log: puts its first segment in place, durably.
 pub(crate) fn first_segment(
     files: &dyn Files,
     lineage: Lineage,
@@ -166,27 +170,28 @@ pub(crate) fn begin_segment(
     })
 }
 
-/// The end of the log, where it grows.
+/// The writing end of the log.
 #[derive(Debug)]
 pub(crate) struct LogTail {
     files: Arc<dyn Files>,
     ids: Arc<dyn IdSource>,
     clock: Arc<dyn Clock>,
     pub(crate) segment: Segment,
-    /// Where the next frame begins.
+    /// The offset where the next frame begins.
     pub(crate) end: u32,
-    /// How large the segment may become: with how many zeros it was written, if there was room.
+    /// The planned size of the segment in bytes. It was filled with as many zeros, if there was
+    /// space.
     capacity: u32,
     segment_bytes: u32,
     pub(crate) spare: Arc<Spare>,
-    /// The next segment is being made ready, or was.
-    is_spare_wanted: bool,
+    /// True once the next segment was asked for.
+    is_spare_requested: bool,
     synced: Synced,
-    /// Why nothing is accepted any more.
+    /// The reason why nothing is accepted any more.
     failure: Option<StoreError>,
 }
 
-/// How a tail is to write.
+/// The means of a tail to write.
 #[derive(Debug, Clone)]
 pub(crate) struct TailOptions {
     pub(crate) ids: Arc<dyn IdSource>,
@@ -215,42 +220,44 @@ impl LogTail {
             capacity,
             segment_bytes,
             spare: Arc::default(),
-            is_spare_wanted: false,
+            is_spare_requested: false,
             synced,
             failure: None,
         })
     }
 
-    /// Whether the log accepts frames.
+    /// Checks that the log accepts frames.
     pub(crate) fn check(&self) -> Result<(), StoreError> {
-        // Found again under its name, it goes on: nothing was written meanwhile.
+        // This is not stored as a failure: if the folder comes back to its path, the log goes on,
+        // because nothing was written in between.
         if let Some(path) = self.files.moved_from() {
             return Err(error::moved(&path));
         }
         self.failure.clone().map_or(Ok(()), Err)
     }
 
-    /// Where the next frame stands.
+    /// The place of the next frame.
     pub(crate) fn place(&self) -> FramePlace {
         FramePlace { salt: self.segment.header.salt, seed: self.segment.seed, offset: self.end }
     }
 
-    /// Whether a frame of so many bytes belongs into the next segment, for the position `next`.
+    /// Returns whether a frame of this many bytes goes into the next segment. `next` is the next
+    /// position.
     pub(crate) fn is_full(&self, bytes: usize, next: u64) -> bool {
         let end = self.end as usize + bytes;
-        // Segments are named by their first positions: one without any can't have a successor,
-        // and so grows on with changes and marks.
+        // Segments are named by their first positions. A segment without events can't have a
+        // successor, and so it grows further with changes and marks.
         next > self.segment.header.first && end > self.capacity.min(self.segment_bytes) as usize
     }
 
-    /// Whether the next segment should be made ready now; said once for each segment.
-    pub(crate) fn wants_spare(&mut self) -> bool {
-        let is_wanted = !self.is_spare_wanted && self.end > self.capacity / 2;
-        self.is_spare_wanted |= is_wanted;
+    /// Returns true once per segment, when it is time to prepare the next segment.
+    pub(crate) fn request_spare(&mut self) -> bool {
+        let is_wanted = !self.is_spare_requested && self.end > self.capacity / 2;
+        self.is_spare_requested |= is_wanted;
         is_wanted
     }
 
-    /// How large the next segment becomes.
+    /// The planned size of the next segment in bytes.
     pub(crate) fn next_capacity(&self) -> u32 {
         let next = self.capacity.max(FIRST_SEGMENT_BYTES).saturating_mul(SEGMENT_GROWTH);
         next.min(self.segment_bytes)
@@ -274,10 +281,10 @@ impl LogTail {
         match zeroed.place(&*self.files, header) {
             Ok(segment) => {
                 (self.segment, self.end, self.capacity) = (segment, FRAMES_START, capacity);
-                self.is_spare_wanted = false;
+                self.is_spare_requested = false;
                 Ok(())
             }
-            // The next segment may be in place, and says where this one ends.
+            // The next segment may be in place, and its header records the end of this one.
             Err(TailError::Unknown(error)) => {
                 self.fail(&error);
                 Err(not_written(error))
@@ -286,7 +293,7 @@ impl LogTail {
         }
     }
 
-    /// Writes a frame and makes it durable. It stands at [`place`](Self::place).
+    /// Writes a frame, made for [`Self::place`], and makes it durable.
     pub(crate) fn write(&mut self, frame: &[u8]) -> Result<(), TailError> {
         let file = self.segment.file.clone();
         let at = u64::from(self.end);
@@ -305,14 +312,15 @@ impl LogTail {
             return Err(TailError::Unknown(error));
         }
         self.end += frame.len() as u32;
-        self.synced.tell(self.reach());
+        self.synced.record(self.reach());
         Ok(())
     }
 
-    /// Some of the frame may be in the file. Zeros over all of it, or nothing is accepted any more.
+    /// Overwrites with zeros a frame that may have been written in part. If that fails, the log
+    /// accepts nothing any more.
     fn take_back(&mut self, len: usize, error: StoreError) -> TailError {
         let file = self.segment.file.clone();
-        // The file may have grown by a part of the frame only; zeros behind that would grow it.
+        // The file may have grown by only a part of the frame. Zeros after that part would grow it.
         let end = file.len().map(|len_now| len_now.min(u64::from(self.end) + len as u64));
         let zeros = end.and_then(|end| {
             write_zeros(&*file, self.end, u32::try_from(end).unwrap_or(u32::MAX))?;
@@ -327,46 +335,47 @@ impl LogTail {
         }
     }
 
-    /// Up to where the log is durable.
+    /// The durable end of the log.
     fn reach(&self) -> Reach {
         (self.segment.header.first, self.end)
     }
 
     fn fail(&mut self, error: &StoreError) {
-        self.synced.tell_failure(self.reach());
+        self.synced.record_failure(self.reach());
         let failure = StoreError::unavailable(
-            "the disk refused a write or a sync, and what it holds is not known; open the store \
+            "a write or a sync failed, and what the disk holds is not known; open the store \
              again",
         );
         self.failure = Some(failure.with_source(error.clone()));
     }
 
-    /// Accepts nothing any more: who wrote beside it has died, and the folder may be another's.
+    /// Accepts nothing any more: the writer thread has died, and another process may own the
+    /// folder.
     pub(crate) fn abandon(&mut self) {
         let message = "the writer thread has died, its panic message tells why; open again";
         self.failure.get_or_insert_with(|| StoreError::internal(message));
     }
 
-    /// As if the process were killed: nothing is written any more, no mark either.
+    /// Ends writing as if the process had been killed, without a mark.
     #[cfg(test)]
     pub(crate) fn kill(&mut self) {
         self.failure = Some(StoreError::closed());
     }
 
-    /// Marks the log as closed, so that damage at its end will be known as damage.
+    /// Marks the log as closed, so that later damage at its end can be recognised as damage.
     pub(crate) fn close(&mut self, next: u64) {
         if self.failure.is_none() && self.end > FRAMES_START {
             let mark = frame::mark(self.place(), next, FrameKind::Close);
-            // Without the mark the log is opened as after a crash, which loses nothing.
+            // Without the mark, the next opening works as after a crash, which loses nothing.
             let _ = self.write(&mark);
         }
     }
 }
 
-/// A number that no other segment has.
+/// Makes a number that no other segment has.
 pub(crate) fn new_salt(ids: &dyn IdSource, now: Timestamp) -> u64 {
     let (high, low) = ids.uuid(now).as_u64_pair();
-    // The random bits of a UUIDv7 are the low ones; zero would look like bytes never written.
+    // The random bits of a UUIDv7 are the low ones. Zero would look like bytes never written.
     (high.rotate_left(32) ^ low) | 1
 }
 

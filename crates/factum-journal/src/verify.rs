@@ -1,5 +1,5 @@
-//! Looking through a whole journal: every frame, every law that the log must keep, and every entry
-//! of the index against the log. Nothing is changed.
+//! The verification of a whole journal: every frame, every law of the log, and every entry of the
+//! index against the log. It changes nothing.
 
 mod chain;
 mod compare;
@@ -28,15 +28,16 @@ use index::Runs;
 pub(crate) use chain::{Cut, names};
 pub use report::{DAMAGES_MAX, Damage, JournalReport, Part, Remedy, Torn};
 
-/// Looks through a whole journal; beside a writer, as far as that says it is durable. Without one,
-/// none can open the journal meanwhile.
+/// Verifies a whole journal; beside a writer, the part that is recorded as durable. Without a
+/// writer, no writer can open the journal during the verification.
 ///
-/// Takes as long as reading every file does, twice where events are erased. Memory: a segment and
-/// its index, the log of documents, and 29 to 57 bytes per stream, whatever its name; twice that
-/// per stream that lost events to a rewriting.
+/// Takes as long as reading every file, or twice as long if events are erased. Memory: a segment
+/// and its index, the log of documents, and 29 to 57 bytes per stream, whatever the length of its
+/// name; twice that per stream that lost events to a rewrite.
 ///
 /// # Errors
-/// What keeps it from looking at all. What it finds is in the report.
+/// A reason for which the journal can't be looked at at all. Everything that is found wrong is in
+/// the report.
 ///
 /// ```
 /// # use factum_journal::{JournalOptions, JournalStore, verify};
@@ -53,7 +54,8 @@ pub fn verify(path: &Path) -> Result<JournalReport, StoreError> {
     verify_watched(path, &mut |_, _| {})
 }
 
-/// As [`verify`], and tells how far it has come: bytes done, and bytes in all, which may grow.
+/// Like [`verify`], and reports progress to `watch`: the bytes done, and the bytes in all, which
+/// may grow.
 ///
 /// # Errors
 /// Those of [`verify`].
@@ -63,13 +65,13 @@ pub fn verify_watched(
 ) -> Result<JournalReport, StoreError> {
     let top = Folders::find(path)?;
     let folders = Folders::inside(&top)?;
-    // Without the lock somebody writes, and only what that one calls durable is to be looked at.
+    // Without the lock there is a writer, and only what it recorded as durable is verified.
     let lock = Lock::share(&top)?;
     let findings = look(&folders, lock.is_some(), watch)?;
     if lock.is_some() || findings.report.is_whole() {
         return Ok(findings.report);
     }
-    // Files may have changed while they were looked at. Damage is still there the second time.
+    // Files may have changed during the look. Real damage is still there the second time.
     look(&folders, false, watch).map(|findings| findings.report)
 }
 
@@ -82,7 +84,7 @@ pub(crate) struct Folders {
 }
 
 impl Folders {
-    /// The folder of the journal at a path, if there is one, or what is left of one.
+    /// The folder of the journal at a path, or of what is left of one.
     pub(crate) fn find(path: &Path) -> Result<SystemFiles, StoreError> {
         let is_log = |top: &SystemFiles| {
             let names = top.inside(LOG).and_then(|log| log.list());
@@ -98,7 +100,7 @@ impl Folders {
         Err(StoreError::invalid(message))
     }
 
-    /// The folder of a journal, and those in it, should they be there.
+    /// The folder of a journal, with those of its inner folders that exist.
     pub(crate) fn inside(top: &SystemFiles) -> Result<Self, StoreError> {
         let inside = |name: &str| -> Result<Arc<dyn Files>, StoreError> {
             match top.inside(name) {
@@ -112,29 +114,30 @@ impl Folders {
     }
 }
 
-/// What a look found: for others, and for a repair.
+/// The findings of a verification: the report, and what a repair needs.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Findings {
     pub(crate) report: JournalReport,
-    /// Where the log is to end, and that of documents.
+    /// The ends that a repair gives to the log of events and to the log of documents.
     pub(crate) log_cut: Option<Cut>,
     pub(crate) document_cut: Option<Cut>,
     /// The last revision that was seen.
     pub(crate) revisions: u64,
-    /// What is to say again with which revision documents begin.
+    /// The first revision of the documents, if it must be written again.
     pub(crate) begin: Option<u64>,
-    /// Runs that are to be made anew.
+    /// The runs to rebuild.
     pub(crate) bad_runs: BTreeSet<String>,
-    /// Runs that say of events that they are erased.
+    /// The runs that have erased positions.
     pub(crate) erased_runs: BTreeSet<String>,
-    /// What the disk does not read. It may tomorrow, and so nothing is built on it.
+    /// The first error of the disk. The disk may work tomorrow, so a repair must not rely on this
+    /// look.
     pub(crate) unreadable: Option<StoreError>,
     pub(crate) is_marker_bad: bool,
     pub(crate) is_lineage_bad: bool,
     is_erasure_blamed: bool,
 }
 
-/// How far the look has come.
+/// The progress of a verification.
 pub(crate) struct Watch<'w> {
     done: u64,
     all: u64,
@@ -170,9 +173,9 @@ pub(crate) fn look(
     documents::check(&folders.documents, is_alone, &mut findings, &mut watch)?;
     let events = findings.report.events;
     let documents = findings.report.documents;
-    // Without the marker a log may be one that was never finished, and then nothing is in it.
+    // A log without the marker may be an unfinished one, which is empty.
     if findings.is_marker_bad && (events + documents > 0 || !findings.report.is_whole()) {
-        let what = "the marker of the journal is missing or says something else";
+        let what = "the marker of the journal is missing or has other content";
         findings.report.damage(Damage::new(Part::Folder, MARKER, what));
     }
     findings.report.bytes = watch.done;
@@ -183,7 +186,7 @@ fn bytes_in(files: &dyn Files) -> Result<u64, StoreError> {
     let mut bytes = 0;
     for name in names(files)? {
         if [".log", ".index", ".documents"].iter().any(|end| name.ends_with(end)) {
-            // Whatever is wrong with it is said when it is read.
+            // If this fails, reading the file reports the error.
             bytes += files.open(&name).map_or(0, |file| chain::len(&*file));
         }
     }
@@ -207,20 +210,21 @@ fn check_log(
     if findings.log_cut.is_none() {
         let before = findings.clone();
         events.check_erased(chain, findings, watch)?;
-        // Who wrote meanwhile may have erased more, which runs and rewritten segments know already.
-        if chain.is_told_anew() {
+        // If the log has grown, the writer may have erased more, which runs and rewritten segments
+        // already know.
+        if chain.has_new_end() {
             let erased = findings.report.erased;
             *findings = before;
             findings.report.erased = erased;
         } else if events.has_orphans() {
-            // Behind what is there was the change, and nobody knows what else.
+            // The change was after the end of what is left, and more may be missing there.
             findings.log_cut = Some(checked.end);
         }
     }
     Ok(())
 }
 
-/// The files beside the two logs.
+/// Checks the files beside the two logs.
 fn check_folder(
     top: &Arc<dyn Files>,
     chain: &Chain<'_>,

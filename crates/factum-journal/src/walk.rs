@@ -1,4 +1,5 @@
-//! Going through a segment on disk from its first frame to where the frames must or may end.
+//! A walk through a segment on disk, from its first frame to the place where the frames must or may
+//! end.
 
 use std::ops::Range;
 
@@ -13,32 +14,32 @@ use crate::{
     segment::{FRAMES_START, Segment, SegmentHeader, segment_name},
 };
 
-/// Where the frames of a segment end.
+/// The place where the frames of a segment end.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum End<'a> {
-    /// Where the segment behind it says.
+    /// The place that the header of the next segment records.
     Sealed(&'a SegmentHeader),
-    /// At this offset or behind it: so says the writer, who is at work.
+    /// At this offset or after it, as the working writer recorded.
     Synced(u32),
-    /// Where they end; what is behind is to be judged.
+    /// The last whole frame. The bytes after it are to be judged.
     Open,
 }
 
-/// A segment that was gone through to its end.
+/// The result of a walk to a segment's end.
 pub(crate) struct Walked {
-    /// Where the frames end.
+    /// The offset where the frames end.
     pub(crate) end: u32,
     /// The next position.
     pub(crate) next: u64,
-    /// The last frame: where it begins, and what it is.
+    /// The offset and the kind of the last frame.
     pub(crate) last: Option<(u32, FrameKind)>,
     pub(crate) tail: Tail,
     /// The bytes of the segment.
     pub(crate) bytes: Vec<u8>,
 }
 
-/// Shows the frames of a segment, each with its first position; of a rewritten one, the stretches
-/// that were kept.
+/// Passes the frames of a segment to `show`, each with its first position. Of a rewritten segment,
+/// it passes the kept extents.
 pub(crate) fn walk(
     segment: &Segment,
     end: End<'_>,
@@ -52,9 +53,9 @@ pub(crate) fn walk(
         return walk_kept(segment, end, bytes, show);
     }
     match end {
-        // Behind its last frame a sealed segment may hold the traces of a write that was given up.
+        // After its last frame, a sealed segment may hold traces of a write that was given up.
         End::Sealed(next) => bytes.truncate(next.previous_end as usize),
-        // Behind that, a frame may be half written just now.
+        // After that offset, a frame may be half written at this moment.
         End::Synced(end) => bytes.truncate(end as usize),
         End::Open => {}
     }
@@ -72,7 +73,7 @@ pub(crate) fn walk(
     Ok(Walked { end, next, last, tail, bytes })
 }
 
-/// Shows a rewritten segment, of which every part must be what was written.
+/// Passes the parts of a rewritten segment, each of which must be as it was written.
 fn walk_kept(
     segment: &Segment,
     end: End<'_>,
@@ -94,20 +95,20 @@ fn walk_kept(
     Ok(Walked { end: extents.original_end, next, last: None, tail: Tail::Clean, bytes })
 }
 
-/// What is wrong with a rewritten segment that is the last one.
-pub(crate) const NOT_FOLLOWED: &str = "it was rewritten, but the segment behind it is missing";
+/// The fault of a rewritten segment that is the last one.
+pub(crate) const NOT_FOLLOWED: &str = "it was rewritten, but the next segment is missing";
 
-/// A part of a rewritten segment that is not what was written.
+/// A part of a rewritten segment that differs from what was written.
 #[derive(Debug)]
 pub(crate) struct Broken {
     pub(crate) what: &'static str,
-    /// Where it begins in the file.
+    /// The offset in the file where it begins.
     pub(crate) offset: u32,
-    /// The positions that it told of.
+    /// The positions that it covered.
     pub(crate) positions: Range<u64>,
 }
 
-/// The table of a rewritten segment with these bytes.
+/// Decodes the table of a rewritten segment from these bytes.
 pub(crate) fn extents_in(segment: &Segment, bytes: &[u8]) -> Result<Extents, StoreError> {
     let header = &segment.header;
     let table = header.rewritten.map_or(0, |rewritten| rewritten.table as usize);
@@ -116,8 +117,8 @@ pub(crate) fn extents_in(segment: &Segment, bytes: &[u8]) -> Result<Extents, Sto
     Extents::decode(header, table.ok_or_else(|| extent::damaged(header))?)
 }
 
-/// Shows the parts of a rewritten segment: first up to which versions events were left out, so that
-/// those that were kept follow; then the stretches that were kept; last the positions behind them.
+/// Passes the parts of a rewritten segment in this order: the records about left-out versions, so
+/// that later versions may follow; then the kept extents; last the positions after them.
 pub(crate) fn each_kept(
     segment: &Segment,
     extents: &Extents,
@@ -125,7 +126,7 @@ pub(crate) fn each_kept(
     mut show: impl FnMut(Result<Frame<'_>, Broken>) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
     let first = segment.header.first;
-    let behind = first + u64::from(extents.positions);
+    let after = first + u64::from(extents.positions);
     let notes = &bytes[extents.kept_end as usize..extents.table as usize];
     let start = extents.kept_end;
     let end = FRAMES_START;
@@ -134,8 +135,8 @@ pub(crate) fn each_kept(
             Ok(Frame { left_out: first..first, records, body: notes, start, end })
         }
         _ => {
-            let what = "what was left out is not what was written";
-            Err(Broken { what, offset: start, positions: first..behind })
+            let what = "a record about left-out versions is not what was written";
+            Err(Broken { what, offset: start, positions: first..after })
         }
     })?;
     let mut position = first;
@@ -151,7 +152,7 @@ pub(crate) fn each_kept(
                 Ok(Frame { left_out, records, body, start, end })
             }
             _ => {
-                let what = "a stretch that was kept is not what was written";
+                let what = "a kept extent is not what was written";
                 Err(Broken { what, offset: extent.offset, positions: from..to })
             }
         })?;
@@ -159,26 +160,24 @@ pub(crate) fn each_kept(
     }
     let start = extents.original_end;
     let end = extents.original_end;
-    let left_out = position..behind;
+    let left_out = position..after;
     show(Ok(Frame { left_out, records: Vec::new(), body: &[], start, end }))
 }
 
-/// What is behind the last whole frame; the error says why more of them must be there.
+/// Judges the bytes after the last whole frame. The error tells why more frames must be there.
 pub(crate) fn verdict(frames: &Frames<'_>, end: End<'_>) -> Result<Tail, String> {
     match end {
         End::Sealed(next) if (frames.offset, frames.next) != (next.previous_end, next.first) => {
-            Err("the segment behind it was begun".into())
+            Err("the next segment was begun".into())
         }
-        End::Synced(end) if frames.offset != end => {
-            Err("its writer says that it is durable".into())
-        }
+        End::Synced(end) if frames.offset != end => Err("its writer recorded it as durable".into()),
         End::Sealed(_) | End::Synced(_) => Ok(Tail::Clean),
         End::Open => frames.tail(),
     }
 }
 
-/// The headers of these segments, each of which must follow the one before. None of them stays
-/// open: a log may have more segments than a process may have files.
+/// Reads the headers of these segments, each of which must follow the one before. No segment stays
+/// open: a log may have more segments than a process may have open files.
 pub(crate) fn read_chain(
     files: &dyn Files,
     firsts: &[u64],
@@ -187,7 +186,7 @@ pub(crate) fn read_chain(
     for first in firsts {
         let header = Segment::open(files, *first)?.header;
         let follows = match headers.last() {
-            // Whether there was one before it, the caller knows.
+            // The caller knows whether there was a segment before the first.
             None => true,
             Some(before) => header.previous == before.first && header.lineage == before.lineage,
         };

@@ -1,22 +1,22 @@
-//! News of what the writer's process appends: a thread that looks now and then.
+//! News of the writing process's appends: a thread that looks at intervals.
 
 use std::{sync::mpsc, thread, time::Duration};
 
 use factum_kernel::StoreError;
 
-/// How long a reader that waits for the head may miss an append of the writer's process. A look
-/// reads 16 bytes while there is no news.
+/// The longest time that a reader that waits for the head may miss an append of the writing
+/// process. A look without news reads 16 bytes.
 const EVERY: Duration = Duration::from_millis(100);
 
-/// The thread that keeps the head up to date. Dropping it ends the thread.
+/// The thread that keeps the head up to date. Its drop ends the thread.
 #[derive(Debug)]
 pub(crate) struct Watch {
-    /// Nothing is ever sent; its end is the sign to stop.
+    /// Never carries a message; its drop is the sign to stop.
     _stop: mpsc::Sender<()>,
 }
 
 impl Watch {
-    /// Looks until there is nothing to look at any more.
+    /// Calls `look` at intervals until it returns `None`.
     pub(crate) fn start(
         look: impl Fn() -> Option<()> + Send + 'static,
     ) -> Result<Self, StoreError> {

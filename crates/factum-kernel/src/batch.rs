@@ -1,4 +1,4 @@
-//! What is appended: one unit of atomicity over one or several streams.
+//! The unit of an append: events for one or several streams, stored together or not at all.
 
 use std::{fmt, ops::Deref, sync::Arc};
 
@@ -11,33 +11,33 @@ use crate::{
     version::{ExpectedVersion, StreamVersion},
 };
 
-/// Events for one stream, and what is expected of it.
+/// Events for one stream, and the version that the stream must have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamWrite {
     /// The stream that is written.
     pub stream: StreamId,
-    /// What must be so of it before the batch. `Any` where an earlier write of the batch has the
-    /// same stream.
+    /// The condition on the stream's version before the batch. It must be `Any` if an earlier write
+    /// of the batch has the same stream.
     pub expected: ExpectedVersion,
-    /// At least one event.
+    /// The events, at least one.
     pub events: Vec<NewEvent>,
 }
 
-/// A stream that is compared but not written.
+/// A stream whose version is compared but that is not written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamCheck {
     /// The stream that is compared.
     pub stream: StreamId,
-    /// What must be so of it.
+    /// The condition on the stream's version.
     pub expected: ExpectedVersion,
 }
 
-/// One unit of atomicity: stored whole or not at all. Cheap to clone, because an unknown outcome
-/// is retried with the same batch.
+/// A unit of atomicity: the store appends all of it or nothing. Cheap to clone, because a batch
+/// with an unknown outcome is repeated unchanged.
 ///
-/// Events get consecutive positions in the order in which they were added. A batch may return to a
-/// stream that it has written; only the first write of a stream says what is expected of it, later
-/// ones expect `Any`. A stream is either written or checked, and checked once.
+/// Events get consecutive positions in the order in which they were added. A batch may write to the
+/// same stream several times. Only the first write of a stream has an expected version; later ones
+/// expect `Any`. A stream is either written or checked, and checked only once.
 ///
 /// ```
 /// use factum_kernel::{AppendBatch, ExpectedVersion, StreamId, StreamVersion};
@@ -52,7 +52,7 @@ pub struct StreamCheck {
 /// # Ok(()) }
 /// ```
 ///
-/// A batch that returns to a stream:
+/// A batch that writes to one stream twice:
 ///
 /// ```
 /// # use factum_kernel::{AppendBatch, ExpectedVersion, StreamId};
@@ -81,13 +81,13 @@ struct Parts {
 }
 
 impl AppendBatch {
-    /// An empty batch. A store refuses one without events.
+    /// An empty batch. A store refuses a batch without events.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds events for a stream, after those that are here. A store refuses a later write of the
-    /// same stream that expects anything but `Any`.
+    /// Adds events for a stream after the present ones. A store refuses a second write of the same
+    /// stream that expects anything but `Any`.
     pub fn write(
         mut self,
         stream: StreamId,
@@ -99,7 +99,7 @@ impl AppendBatch {
         self
     }
 
-    /// Adds events after those that are here, in the last write if that is of the same stream.
+    /// Adds events after the present ones; to the last write, if that has the same stream.
     pub(crate) fn add_events(
         &mut self,
         stream: &StreamId,
@@ -129,7 +129,7 @@ impl AppendBatch {
         self
     }
 
-    /// Adds everything in another batch, after what is here.
+    /// Adds everything in another batch after the present content.
     pub fn and(mut self, other: Self) -> Self {
         self.repeated |= other.repeated;
         let other = Arc::unwrap_or_clone(other.parts);
@@ -140,9 +140,9 @@ impl AppendBatch {
         self
     }
 
-    /// Says that this batch may have been stored already: the store looks for its event ids
-    /// before versions and conditions. Without it a batch that meets no obstacle is stored again;
-    /// see [`RETRY_WINDOW`](crate::RETRY_WINDOW).
+    /// Marks the batch as one that may have been stored already: the store looks for its event ids
+    /// before it checks versions and conditions. An unmarked batch whose versions and conditions
+    /// hold is stored another time; see [`RETRY_WINDOW`](crate::RETRY_WINDOW).
     pub fn repeated(mut self) -> Self {
         self.repeated = true;
         self
@@ -152,12 +152,12 @@ impl AppendBatch {
         Arc::make_mut(&mut self.parts)
     }
 
-    /// The writes, in order; several of them may be of one stream.
+    /// The writes, in order. Several writes may have the same stream.
     pub fn writes(&self) -> &[StreamWrite] {
         &self.parts.writes
     }
 
-    /// The streams that are compared only.
+    /// The streams that are compared but not written.
     pub fn checks(&self) -> &[StreamCheck] {
         &self.parts.checks
     }
@@ -167,34 +167,34 @@ impl AppendBatch {
         &self.parts.conditions
     }
 
-    /// Whether it may have been stored already.
+    /// True if the batch is marked as one that may have been stored already.
     pub fn is_repeated(&self) -> bool {
         self.repeated
     }
 
-    /// Nothing in it at all.
+    /// True if the batch has no writes, no checks and no conditions.
     pub fn is_empty(&self) -> bool {
         *self.parts == Parts::default()
     }
 
-    /// Every event, in the order of their positions to be.
+    /// Every event, in the order in which positions will be given.
     pub fn events(&self) -> impl Iterator<Item = &NewEvent> {
         self.parts.writes.iter().flat_map(|write| &write.events)
     }
 
-    /// How many events it holds.
+    /// The number of events.
     pub fn event_count(&self) -> usize {
         self.parts.writes.iter().map(|write| write.events.len()).sum()
     }
 
-    /// The types and tags in all conditions, as often as they are named; an item without any counts
-    /// as one.
+    /// The number of types and tags in all conditions, repetitions included. An item without types
+    /// and tags counts as one.
     pub fn name_count(&self) -> usize {
         self.items().map(|item| (item.types.len() + item.tags.len()).max(1)).sum()
     }
 
-    /// What the limits on a batch count, in bytes: the sizes of the events and their stream ids,
-    /// the ids of the streams that are checked, and the types and tags in the conditions.
+    /// The size that counts against the limits, in bytes: for each event its size and its stream
+    /// id, the ids of the checked streams, and the types and tags in the conditions.
     pub fn size(&self) -> usize {
         let write = |write: &StreamWrite| {
             let ids = write.stream.as_str().len() * write.events.len();
@@ -214,13 +214,13 @@ impl AppendBatch {
     }
 }
 
-/// The version that each write of a batch left its stream at, in the order of the writes: a slice
-/// that needs no memory of its own for a single write.
+/// The version of the stream after each write of a batch, in the order of the writes. It
+/// dereferences to a slice, and needs no allocation for a single write.
 #[derive(Clone)]
-pub struct Versions(Kept);
+pub struct Versions(Repr);
 
 #[derive(Clone)]
-enum Kept {
+enum Repr {
     One(StreamVersion),
     Many(Vec<StreamVersion>),
 }
@@ -230,15 +230,15 @@ impl Deref for Versions {
 
     fn deref(&self) -> &[StreamVersion] {
         match &self.0 {
-            Kept::One(version) => std::slice::from_ref(version),
-            Kept::Many(versions) => versions,
+            Repr::One(version) => std::slice::from_ref(version),
+            Repr::Many(versions) => versions,
         }
     }
 }
 
 impl From<Vec<StreamVersion>> for Versions {
     fn from(versions: Vec<StreamVersion>) -> Self {
-        Self(Kept::Many(versions))
+        Self(Repr::Many(versions))
     }
 }
 
@@ -246,9 +246,9 @@ impl FromIterator<StreamVersion> for Versions {
     fn from_iter<I: IntoIterator<Item = StreamVersion>>(versions: I) -> Self {
         let mut versions = versions.into_iter();
         Self(match (versions.next(), versions.next()) {
-            (Some(only), None) => Kept::One(only),
+            (Some(only), None) => Repr::One(only),
             (first, second) => {
-                Kept::Many(first.into_iter().chain(second).chain(versions).collect())
+                Repr::Many(first.into_iter().chain(second).chain(versions).collect())
             }
         })
     }
@@ -283,39 +283,41 @@ impl AsRef<[StreamVersion]> for Versions {
     }
 }
 
-/// What an append stored.
+/// The result of an append.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Appended {
     /// The position of the batch's first event.
     pub first: Position,
-    /// The position of its last; all between are the batch's.
+    /// The position of the batch's last event. The positions between `first` and `last` are the
+    /// batch's own.
     pub last: Position,
-    /// The version that each write left its stream at, in the order of the batch's writes. If it
-    /// was stored by an earlier attempt and nothing of it is left in a stream of which no version
-    /// was expected: a version between its own and the next one that is left. Whoever expects it
-    /// conflicts.
+    /// The version of the stream after each write, in the order of the batch's writes.
+    ///
+    /// One case gives another version: an earlier attempt stored the batch, the write expected no
+    /// version, and all of its events were erased since. Then this is a version between the write's
+    /// own and the next one that is left, and a writer that expects it conflicts.
     pub versions: Versions,
-    /// When, by the store's clock.
+    /// The time of the append, by the store's clock.
     pub recorded_at: Timestamp,
-    /// It was stored by an earlier attempt; these are that attempt's answers.
+    /// True if an earlier attempt stored the batch. The other fields are those of that attempt.
     pub replayed: bool,
 }
 
 impl Appended {
-    /// The answer to a batch that was stored now.
+    /// The result of storing one event now, without an earlier attempt.
     pub fn new(first: Position, versions: Versions, recorded_at: Timestamp) -> Self {
         Self { first, last: first, versions, recorded_at, replayed: false }
     }
 
-    /// Sets how many events it is about, at least one.
+    /// Sets the number of events, at least one.
     #[must_use]
     pub fn with_events(mut self, count: usize) -> Self {
         self.last = self.first.plus(count.saturating_sub(1) as u64);
         self
     }
 
-    /// Says that an earlier attempt stored it.
+    /// Marks the batch as stored by an earlier attempt.
     #[must_use]
     pub fn replayed(mut self) -> Self {
         self.replayed = true;

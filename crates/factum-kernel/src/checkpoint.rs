@@ -1,4 +1,4 @@
-//! How far a consumer has come, and in which history.
+//! The position that a consumer has reached, and the history that the position belongs to.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,19 +8,19 @@ use crate::{
     position::{Lineage, Position},
 };
 
-/// The last position that a consumer has durably handled, with what it takes to notice that the
-/// log is another one now: its lineage, and the id of the event there.
+/// The last position that a consumer has durably handled. It carries the lineage of the log and the
+/// id of the event at that position, so that a consumer notices when the log is another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checkpoint {
-    /// The history.
+    /// The history that the position belongs to.
     pub lineage: Lineage,
-    /// The place in it.
+    /// The position of the last handled event.
     pub position: Position,
-    /// The event at that place.
+    /// The id of the event at that position.
     pub event_id: EventId,
 }
 
-/// The log is not the one that the checkpoint is from: it was restored, forked, failed over, or
+/// The log is not the one that the checkpoint was made in: it was restored, forked, failed over, or
 /// replaced.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
@@ -30,33 +30,33 @@ pub struct Checkpoint {
 pub struct Diverged {
     /// The checkpoint that does not fit.
     pub checkpoint: Checkpoint,
-    /// What was found instead.
+    /// The evidence that the log is another one.
     pub reason: DivergedReason,
 }
 
 impl Diverged {
-    /// What the caller can do.
+    /// The kind of the error: what the caller can do about it.
     pub fn kind(&self) -> ErrorKind {
         ErrorKind::Corrupt
     }
 }
 
-/// What was found instead of a checkpoint's event.
+/// The difference between the log and the checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum DivergedReason {
-    /// The lineage is another.
+    /// The log has another lineage.
     #[error("its lineage is {0}")]
     Lineage(Lineage),
-    /// Another event is at the position.
+    /// Another event is at the checkpoint's position.
     #[error("another event is there: {0}")]
     Event(EventId),
-    /// The log ends before the position.
+    /// The log ends before the checkpoint's position.
     #[error("it ends at {0}")]
     Short(Position),
 }
 
 impl DivergedReason {
-    /// What the caller can do.
+    /// The kind of the error: what the caller can do about it.
     pub fn kind(&self) -> ErrorKind {
         ErrorKind::Corrupt
     }

@@ -1,4 +1,4 @@
-//! Typed values to bytes and back.
+//! Encoding of typed values as bytes, and decoding.
 
 mod json;
 
@@ -9,21 +9,21 @@ use crate::{event::Content, kind::ErrorKind};
 
 pub use json::Json;
 
-/// What a text or a byte string is read into before it is lent; one that a type borrows is at most
-/// so long.
+/// The size of the buffer that a text or a byte string is decoded into, in bytes. A type that
+/// borrows its text can decode at most this length.
 const SCRATCH: usize = 4_096;
 const SCRATCH_SMALL: usize = 512;
 
-/// A value that describes itself: what upcasters work on.
+/// A self-describing value, which upcasters work on.
 pub use ciborium::Value;
 
-/// Bytes or a value that a codec can't read or write, and its reason.
+/// The error for bytes or a value that a codec can't read or write, with the reason.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct CodecError(String);
 
 impl CodecError {
-    /// What the caller can do.
+    /// The kind of the error: what the caller can do about it.
     pub fn kind(&self) -> ErrorKind {
         ErrorKind::Invalid
     }
@@ -34,8 +34,8 @@ impl CodecError {
     }
 }
 
-/// How an enum of events is written. Static, chosen by `#[event(codec = ..)]`; what is read is
-/// read by the [`Content`] that was stored with it.
+/// The encoding of an enum's events. `#[event(codec = ..)]` chooses it at compile time. A stored
+/// event is decoded by the [`Content`] that was stored with it.
 ///
 /// ```
 /// use factum_kernel::{Cbor, Codec, Json};
@@ -47,19 +47,19 @@ impl CodecError {
 /// # Ok::<(), factum_kernel::CodecError>(())
 /// ```
 pub trait Codec: Send + Sync + 'static {
-    /// What is stored beside the bytes. One of our own, or a number from 256 on.
+    /// The content that is stored with the bytes: one of Factum's own, or a number from 256 on.
     const CONTENT: Content;
 
-    /// Appends the bytes of a value.
+    /// Appends the encoded value.
     ///
     /// # Errors
-    /// A value that the format can't hold.
+    /// The format can't hold the value.
     fn encode<T: Serialize + ?Sized>(value: &T, out: &mut BytesMut) -> Result<(), CodecError>;
 
-    /// Reads a value; all bytes must be used.
+    /// Decodes a value. All bytes must be used.
     ///
     /// # Errors
-    /// Bytes that are no such value.
+    /// The bytes are not such a value.
     fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError>;
 
     /// Reads bytes as the value that upcasters work on. It holds everything that `encode` writes.
@@ -70,11 +70,11 @@ pub trait Codec: Send + Sync + 'static {
         Self::decode(bytes)
     }
 
-    /// Turns an upcast value into a typed one, by the bytes that it has in this codec: so what an
-    /// upcaster leaves as it was is read as it is read without one.
+    /// Turns an upcast value into a typed one. The value is encoded and decoded, so that a field
+    /// that no upcaster changes is decoded as it is without upcasters.
     ///
     /// # Errors
-    /// A value of another shape.
+    /// The value has another shape.
     fn from_value<T: DeserializeOwned>(value: &Value) -> Result<T, CodecError> {
         let mut bytes = BytesMut::new();
         Self::encode(value, &mut bytes)?;
@@ -82,7 +82,7 @@ pub trait Codec: Send + Sync + 'static {
     }
 }
 
-/// CBOR (RFC 8949), the default: compact, and it describes itself.
+/// CBOR (RFC 8949), the default: compact and self-describing.
 #[derive(Debug, Clone, Copy)]
 pub struct Cbor;
 
@@ -97,8 +97,8 @@ impl Codec for Cbor {
     }
 
     fn decode<T: DeserializeOwned>(mut bytes: &[u8]) -> Result<T, CodecError> {
-        // A text that is lent has to fit in here, and none is longer than the whole. Most events
-        // are small, and what is zeroed for each of them is seen in the time.
+        // A borrowed text must fit into the buffer, and no text is longer than the payload. Most
+        // events are small, and zeroing a large buffer for each of them takes measurable time.
         let read = if bytes.len() <= SCRATCH_SMALL {
             ciborium::from_reader_with_buffer(&mut bytes, &mut [0; SCRATCH_SMALL])
         } else {
@@ -106,7 +106,7 @@ impl Codec for Cbor {
         };
         let value = read.map_err(|e| match e {
             ciborium::de::Error::Semantic(_, reason) => CodecError(reason),
-            ciborium::de::Error::Syntax(at) => CodecError(format!("no CBOR from byte {at} on")),
+            ciborium::de::Error::Syntax(at) => CodecError(format!("invalid CBOR at byte {at}")),
             ciborium::de::Error::Io(_) => CodecError::new("the bytes end too early"),
             ciborium::de::Error::RecursionLimitExceeded => CodecError::new("nested too deep"),
         })?;

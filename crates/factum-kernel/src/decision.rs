@@ -1,17 +1,17 @@
-//! What a rule answers: events, and what must be so for them to be stored.
+//! The result of a rule: events, and the conditions under which they are stored.
 
 use std::fmt;
 
 use crate::{aggregate::Aggregate, query::Matching};
 
-/// What a rule answers: a decision, or the domain's no.
+/// The result of a rule: a decision, or a rejection.
 pub type Verdict<A> = Result<Decision<A>, <A as Aggregate>::Rejection>;
 
-/// Events, and what must be so for them to be stored.
+/// Events, and the conditions under which they are stored.
 ///
-/// It comes from an array or a vector of events. A guard adds a rule that reaches beyond the
-/// aggregate: it is checked by the store, atomically with the append, and when it does not hold
-/// the command is rejected with the guard's rejection.
+/// A decision is made from an array or a vector of events. A guard adds a rule about events outside
+/// the aggregate. The store checks it atomically with the append; if the guard does not hold, the
+/// command is rejected with the guard's rejection.
 ///
 /// ```
 /// use factum_kernel::{Decision, Matching};
@@ -30,13 +30,13 @@ pub struct Decision<A: Aggregate> {
 }
 
 impl<A: Aggregate> Decision<A> {
-    /// There is nothing to do, and that is fine.
+    /// A decision without events: nothing has to be done, and that is no failure.
     pub fn nothing() -> Self {
         Self { events: Vec::new(), guards: Vec::new() }
     }
 
-    /// Adds a guard: if any event in the log matches, the command is rejected so. Looked at only
-    /// if there are events to store. One that can match no event is
+    /// Adds a guard: if any event in the log matches, the command is rejected with `rejection`. A
+    /// guard is checked only if there are events to store. A guard that can match no event is
     /// [refused](crate::EncodeError::MatchesNothing).
     pub fn unless(mut self, exists: impl Into<Matching>, rejection: A::Rejection) -> Self {
         self.guards.push((exists.into(), rejection));

@@ -1,5 +1,5 @@
-//! Documents: the second of the kernel's two traits. Snapshots, checkpoints, leases and read
-//! models are documents.
+//! Documents, the second of the kernel's two traits. Snapshots, checkpoints, leases and read models
+//! are documents.
 
 use std::fmt;
 
@@ -13,34 +13,36 @@ use crate::{
 };
 
 number! {
-    /// The revision of a document. Absent is 0; a revision is never reused, deleted or not.
+    /// The revision of a document. An absent document has revision 0. A revision is never reused,
+    /// not even after the document was removed.
     Revision
 }
 
 /// A value under a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Document {
-    /// Its key.
+    /// The key of the document.
     pub key: Bytes,
-    /// Which write it is from.
+    /// The revision, which identifies the last write of the document.
     pub revision: Revision,
-    /// Its bytes.
+    /// The value of the document.
     pub value: Bytes,
 }
 
-/// What must be so of a document for a write to go through.
+/// The condition on a document's revision under which a write goes through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExpectedRevision {
-    /// Nothing is expected.
+    /// No condition.
     Any,
-    /// It is not there.
+    /// The document does not exist.
     Absent,
-    /// It is at just this revision. `Exact(0)` is the same as `Absent`.
+    /// The document is at exactly this revision. `Exact(0)` is the same as `Absent`.
     Exact(Revision),
 }
 
 impl ExpectedRevision {
-    /// Whether this is so of a document at a revision; `None`: it is not there. For stores.
+    /// True if a document with this revision meets the expectation; `None` means that the document
+    /// does not exist. For stores.
     ///
     /// ```
     /// use factum_kernel::{ExpectedRevision, Revision};
@@ -53,24 +55,24 @@ impl ExpectedRevision {
         match self {
             Self::Any => true,
             Self::Absent => revision.is_none(),
-            // An absent document is at revision zero, which no write gives.
+            // An absent document has revision zero, which no write gives.
             Self::Exact(expected) => revision.unwrap_or_default() == expected,
         }
     }
 }
 
-/// One document in a write.
+/// The write or removal of one document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DocumentWrite {
-    /// Its key.
+    /// The key of the document.
     pub key: Bytes,
-    /// What must be so of it.
+    /// The condition on the document's revision.
     pub expected: ExpectedRevision,
-    /// Its new bytes; `None` removes it.
+    /// The new value; `None` removes the document.
     pub value: Option<Bytes>,
 }
 
-/// One unit of atomicity over documents. A key stands in it once.
+/// A unit of atomicity over documents: all are written or none. Each key may appear once.
 ///
 /// ```
 /// use factum_kernel::{ExpectedRevision, WriteBatch};
@@ -88,7 +90,7 @@ pub struct WriteBatch {
 }
 
 impl WriteBatch {
-    /// An empty batch; writing it does nothing.
+    /// An empty batch. Writing it changes nothing.
     pub fn new() -> Self {
         Self::default()
     }
@@ -104,7 +106,8 @@ impl WriteBatch {
         self
     }
 
-    /// Removes a document; one that is not there is no error unless it was expected.
+    /// Removes a document. It is no error if the document does not exist, unless a revision was
+    /// expected.
     pub fn remove(mut self, key: impl Into<Bytes>, expected: ExpectedRevision) -> Self {
         self.entries.push(DocumentWrite { key: key.into(), expected, value: None });
         self
@@ -116,17 +119,17 @@ impl WriteBatch {
     }
 }
 
-/// Keys from one (inclusive) to another (exclusive), in byte order.
+/// Keys from `from` (inclusive) to `to` (exclusive), in byte order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyRange {
     /// The first key.
     pub from: Bytes,
-    /// The key behind the last; `None`: to the end.
+    /// The first key after the range; `None` if the range has no end.
     pub to: Option<Bytes>,
 }
 
 impl KeyRange {
-    /// Keys from one up to, not including, another.
+    /// The keys from `from` up to, but without, `to`.
     pub fn new(from: impl Into<Bytes>, to: impl Into<Bytes>) -> Self {
         Self { from: from.into(), to: Some(to.into()) }
     }
@@ -136,10 +139,11 @@ impl KeyRange {
         Self { from: Bytes::new(), to: None }
     }
 
-    /// Every key that begins so.
+    /// Every key that begins with this prefix.
     pub fn prefix(prefix: impl Into<Bytes>) -> Self {
         let from = prefix.into();
-        // The first key behind the prefix: the last byte that can be raised, raised.
+        // The first key after the prefix: its last byte below 255 plus one, and nothing after that
+        // byte.
         let to = from.iter().rposition(|byte| *byte < u8::MAX).map(|last| {
             let mut to = from[..=last].to_vec();
             to[last] += 1;
@@ -148,69 +152,69 @@ impl KeyRange {
         Self { from, to }
     }
 
-    /// Whether a key lies in it.
+    /// True if the key is in the range.
     pub fn contains(&self, key: &[u8]) -> bool {
         key >= &self.from[..] && self.to.as_ref().is_none_or(|to| key < &to[..])
     }
 }
 
-/// A question for one page of documents.
+/// A query for one page of documents.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 #[must_use]
 pub struct ScanQuery {
-    /// Which keys.
+    /// The keys to read.
     pub range: KeyRange,
-    /// Ascending or descending.
+    /// The order of the keys: ascending or descending.
     pub direction: Direction,
     /// The most documents on the page, at least 1.
     pub documents_max: usize,
-    /// The most bytes of keys and values on the page; a document that is larger comes alone.
+    /// The most bytes of keys and values on the page. A larger document comes alone.
     pub bytes_max: usize,
 }
 
 impl ScanQuery {
-    /// Ascending, at most 1,000 documents and 1 MiB.
+    /// A query for at most 1,000 documents and 1 MiB, in ascending order.
     pub fn new(range: KeyRange) -> Self {
         Self { range, direction: Direction::Forward, documents_max: 1_000, bytes_max: 1 << 20 }
     }
 
-    /// Descending.
+    /// Sets descending order.
     pub fn backward(mut self) -> Self {
         self.direction = Direction::Backward;
         self
     }
 
-    /// Sets the most documents of the page.
+    /// Sets the most documents on the page.
     pub fn with_documents_max(mut self, documents_max: usize) -> Self {
         self.documents_max = documents_max;
         self
     }
 
-    /// Sets the most bytes of the page.
+    /// Sets the most bytes on the page.
     pub fn with_bytes_max(mut self, bytes_max: usize) -> Self {
         self.bytes_max = bytes_max;
         self
     }
 }
 
-/// A bounded answer to a scan: one snapshot, in key order.
+/// A bounded answer to a scan: documents from one snapshot, in key order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ScanPage {
     /// The documents.
     pub documents: Vec<Document>,
-    /// What is left to ask for; `None` at the end.
+    /// The part of the range that is not read yet; `None` at the end.
     pub rest: Option<KeyRange>,
 }
 
 impl ScanPage {
-    /// The page with these documents, the first of what `query` asks for; `more` if the store
-    /// knows that others lie behind them.
+    /// The page with these documents, the first that `query` asks for. `more` is true if the store
+    /// found further documents after them, in the direction of the scan.
     pub fn new(query: &ScanQuery, documents: Vec<Document>, more: bool) -> Self {
         let rest = documents.last().filter(|_| more).map(|last| match query.direction {
             Direction::Forward => {
-                // The first key behind this one is itself and a zero byte.
+                // The first key after this one is this key and a zero byte.
                 let from: Bytes = [&last.key[..], &[0]].concat().into();
                 KeyRange { from, to: query.range.to.clone() }
             }
@@ -225,34 +229,37 @@ impl ScanPage {
 /// Values under keys, with revisions. Object-safe.
 ///
 /// # Guarantees
-/// A write is atomic, and durable when acknowledged; of concurrent writes that expect the same
-/// revision one wins; a revision is never reused, deleted or not; after a write returned, reads
-/// see it; a scan page is one snapshot in key order; an unknown outcome is said.
+/// - A write is atomic, and durable when it is acknowledged.
+/// - Of concurrent writes that expect the same revision, one wins.
+/// - A revision is never reused, not even after the document was removed.
+/// - After a write returned, reads see it.
+/// - A scan page is one snapshot in key order.
+/// - An unknown outcome is reported, as [`WriteError::Indeterminate`].
 #[async_trait]
 pub trait DocumentStore: fmt::Debug + Send + Sync + 'static {
-    /// The document under a key.
+    /// Returns the document under a key.
     ///
     /// # Errors
     /// Those of the store.
     async fn get(&self, key: &[u8]) -> Result<Option<Document>, StoreError>;
 
-    /// One page of documents in key order.
+    /// Returns one page of documents in key order.
     ///
     /// # Errors
-    /// `Invalid` for a page without room.
+    /// `Invalid` if the page has no room for a document.
     async fn scan(&self, query: ScanQuery) -> Result<ScanPage, StoreError>;
 
-    /// Writes all entries or none, and answers with the revision that all of them have then. A
-    /// batch without entries writes nothing, and is answered with the last revision given.
+    /// Writes all entries or none, and returns the revision that all of them then have. A batch
+    /// without entries writes nothing and returns the last revision that was given.
     ///
     /// # Errors
     /// See [`WriteError`].
     async fn write(&self, batch: WriteBatch) -> Result<Revision, WriteError>;
 
-    /// Removes every document of a range. Not atomic with anything; may be repeated.
+    /// Removes every document of a range. Not atomic; the call may be repeated.
     ///
     /// # Errors
-    /// Those of the store; part of the range may be gone then.
+    /// Those of the store; a part of the range may be removed then.
     async fn clear(&self, range: KeyRange) -> Result<(), StoreError>;
 }
 

@@ -1,4 +1,4 @@
-//! What can go wrong in a store, by what the caller can do about it.
+//! Errors of a store. The kind of each says what the caller can do about it.
 
 use std::{error::Error, fmt, sync::Arc};
 
@@ -9,31 +9,31 @@ use crate::{
     version::{ExpectedVersion, StreamVersion},
 };
 
-/// What a caller can do about a [`StoreError`].
+/// The kind of a [`StoreError`]: what the caller can do about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum StoreErrorKind {
-    /// Nothing was done; try again later.
+    /// Nothing was done. Try again later.
     Unavailable,
-    /// The request can never succeed; correct it.
+    /// The request can never succeed. Correct it.
     Invalid,
-    /// Stored data contradict themselves; stop and look.
+    /// Stored data contradict themselves. Stop, and examine the store.
     Corrupt,
     /// The store was closed.
     Closed,
-    /// Something unforeseen; the text and the source tell.
+    /// An unforeseen failure. The text and the source say more.
     Internal,
 }
 
 impl StoreErrorKind {
-    /// Whether the same call fails until a person has changed something: the call, the data, or
-    /// the store. Whatever is not known to be permanent is tried again.
+    /// True if the same call fails until a person changes the call, the data, or the store. A kind
+    /// that is not known to be permanent counts as temporary.
     pub fn is_permanent(self) -> bool {
         matches!(self, Self::Invalid | Self::Corrupt | Self::Closed)
     }
 }
 
-/// Why a store did not do what it was asked. Cheap to clone.
+/// The reason why a store did not do what it was asked. Cheap to clone.
 #[derive(Clone)]
 pub struct StoreError {
     kind: StoreErrorKind,
@@ -42,12 +42,12 @@ pub struct StoreError {
 }
 
 impl StoreError {
-    /// An error of this kind; the message is one lowercase sentence, values last as `key=value`.
+    /// An error of this kind. The message is one lowercase sentence, values last as `key=value`.
     pub fn new(kind: StoreErrorKind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into().into(), cause: Cause::new(kind.into()) }
     }
 
-    /// Nothing was done; try again later.
+    /// Nothing was done. Try again later.
     pub fn unavailable(message: impl Into<String>) -> Self {
         Self::new(StoreErrorKind::Unavailable, message)
     }
@@ -67,19 +67,19 @@ impl StoreError {
         Self::new(StoreErrorKind::Closed, "the store is closed")
     }
 
-    /// Something unforeseen.
+    /// An unforeseen failure.
     pub fn internal(message: impl Into<String>) -> Self {
         Self::new(StoreErrorKind::Internal, message)
     }
 
-    /// Adds the driver's own error.
+    /// Adds the driver's own error as the source.
     #[must_use]
     pub fn with_source(mut self, source: impl Error + Send + Sync + 'static) -> Self {
         self.cause = self.cause.with_source(source);
         self
     }
 
-    /// What the caller can do.
+    /// The kind of the error: what the caller can do about it.
     pub fn kind(&self) -> StoreErrorKind {
         self.kind
     }
@@ -101,26 +101,26 @@ impl fmt::Display for StoreError {
     }
 }
 
-/// Its source is its [`Cause`], and the driver's own error that one's.
+/// The source of the error is its [`Cause`], whose source is the driver's own error.
 impl Error for StoreError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         Some(&self.cause)
     }
 }
 
-/// A stream was not at the version that the writer expected. Load again and decide again.
+/// A stream was not at the version that the writer expected. Load and decide again.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("version conflict: stream={stream} expected={expected} actual={actual}")]
 pub struct VersionConflict {
-    /// The stream.
+    /// The stream that was compared.
     pub stream: StreamId,
-    /// What the writer expected.
+    /// The version that the writer expected.
     pub expected: ExpectedVersion,
-    /// What it was.
+    /// The version that the stream had.
     pub actual: StreamVersion,
 }
 
-/// Why a batch was not appended, or is not known to be.
+/// The reason why a batch was not appended, or may not have been.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum AppendError {
@@ -130,29 +130,29 @@ pub enum AppendError {
     /// An event matches a condition. Nothing was stored.
     #[error("append condition does not hold: condition={condition} position={position}")]
     ConditionFailed {
-        /// Which of the batch's conditions, from 0.
+        /// The index of the failed condition in the batch, from 0.
         condition: usize,
-        /// An event that matches it.
+        /// The position of an event that matches the condition.
         position: Position,
     },
-    /// It may or may not be stored. Repeat the *same* batch, marked
+    /// The batch may or may not be stored. Repeat the *same* batch, marked
     /// [`repeated`](crate::AppendBatch::repeated), before anything is loaded again.
     #[error("the outcome of the append is unknown")]
     Indeterminate(#[source] StoreError),
-    /// Nothing was stored.
+    /// The store refused or failed. Nothing was stored.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
 impl VersionConflict {
-    /// What the caller can do.
+    /// The kind of the error: what the caller can do about it.
     pub fn kind(&self) -> ErrorKind {
         ErrorKind::Conflict
     }
 }
 
 impl AppendError {
-    /// What the caller can do.
+    /// The kind of the error: what the caller can do about it.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Conflict(_) | Self::ConditionFailed { .. } => ErrorKind::Conflict,
@@ -161,7 +161,8 @@ impl AppendError {
         }
     }
 
-    /// The kind of the store's error, if it is one and nothing was stored.
+    /// The kind of the store's error if the variant is `Store`, which means that nothing was
+    /// stored.
     pub fn store_kind(&self) -> Option<StoreErrorKind> {
         match self {
             Self::Store(error) => Some(error.kind()),
@@ -170,26 +171,26 @@ impl AppendError {
     }
 }
 
-/// Why documents were not written, or are not known to be.
+/// The reason why documents were not written, or may not have been.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum WriteError {
     /// A document was not at the expected revision. Nothing was written.
     #[error("revision conflict: entry={entry}")]
     Conflict {
-        /// Which of the batch's entries, from 0.
+        /// The index of the entry in the batch, from 0.
         entry: usize,
     },
-    /// They may or may not be written. Read a document of the batch to see.
+    /// The documents may or may not be written. Read a document of the batch to find out.
     #[error("the outcome of the write is unknown")]
     Indeterminate(#[source] StoreError),
-    /// Nothing was written.
+    /// The store refused or failed. Nothing was written.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
 impl WriteError {
-    /// What the caller can do.
+    /// The kind of the error: what the caller can do about it.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Conflict { .. } => ErrorKind::Conflict,

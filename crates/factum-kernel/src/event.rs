@@ -1,4 +1,4 @@
-//! An event before the append, and what is stored of its type.
+//! An event before the append, and the stored identity of its type.
 
 use std::{borrow::Cow, fmt};
 
@@ -9,13 +9,13 @@ use crate::{id::EventId, kind::ErrorKind, metadata::Metadata, tag::Tag};
 /// The longest stored name of an event type, in bytes.
 pub const EVENT_NAME_BYTES_MAX: usize = 256;
 
-/// A name that no event type can have.
+/// The error for a name that no event type can have.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("invalid event name, it must have 1 to 256 bytes and no control character: name={0:?}")]
 pub struct InvalidEventName(String);
 
 impl InvalidEventName {
-    /// What the caller can do.
+    /// The kind of the error: what the caller can do about it.
     pub fn kind(&self) -> ErrorKind {
         ErrorKind::Invalid
     }
@@ -26,22 +26,22 @@ impl InvalidEventName {
 pub struct EventName(Cow<'static, str>);
 
 impl EventName {
-    /// Stands for "no type at all" in an impossible query; no event can have it.
+    /// Stands for "no type at all" in a query that matches nothing. No event has this name.
     pub(crate) const IMPOSSIBLE: Self = Self(Cow::Borrowed(""));
 
     /// A name known at compile time.
     ///
     /// # Panics
-    /// On a name that [`EventName::parse`] refuses; in a `const`, that is a compile error.
+    /// If [`EventName::parse`] refuses the name; in a `const`, that is a compile error.
     pub const fn from_static(name: &'static str) -> Self {
         assert!(is_name(name), "an event name has 1 to 256 bytes and no control character");
         Self(Cow::Borrowed(name))
     }
 
-    /// A name as it was stored or typed.
+    /// Parses a name that was stored or typed.
     ///
     /// # Errors
-    /// An empty or overlong name, or one with a control character.
+    /// The name is empty or too long, or holds a control character.
     pub fn parse(name: &str) -> Result<Self, InvalidEventName> {
         if is_name(name) {
             Ok(Self(Cow::Owned(name.into())))
@@ -74,14 +74,14 @@ impl fmt::Display for EventName {
     }
 }
 
-/// How payload bytes are to be read. Stored with every event, and obeyed when it is read.
+/// The encoding of a payload. It is stored with every event and decides how the event is decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Content {
     /// CBOR, RFC 8949.
     Cbor,
     /// JSON, RFC 8259.
     Json,
-    /// A number that the application gave its own format; from 256 on.
+    /// A format of the application, which gives it a number from 256 on.
     Other(u16),
 }
 
@@ -95,7 +95,7 @@ impl Content {
         }
     }
 
-    /// What a stored number stands for.
+    /// The content with this stored number.
     pub const fn from_number(number: u16) -> Self {
         match number {
             1 => Self::Cbor,
@@ -118,24 +118,24 @@ impl fmt::Display for Content {
 /// An event before the append. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewEvent {
-    /// Its identity, by which a retry is recognised.
+    /// The identity of the event. The store recognises a retry by it.
     pub id: EventId,
-    /// The stored name of its type.
+    /// The stored name of the event's type.
     pub name: EventName,
-    /// The number of its schema, from 1 on.
+    /// The number of the event's schema, from 1 on.
     pub schema_version: u32,
-    /// How the payload is to be read.
+    /// The encoding of the payload.
     pub content: Content,
-    /// Its fields, encoded.
+    /// The encoded fields of the event.
     pub payload: Bytes,
-    /// Its labels.
+    /// The labels of the event.
     pub tags: Vec<Tag>,
-    /// What is known beside.
+    /// Facts about the event that are not in the payload.
     pub metadata: Metadata,
 }
 
 impl NewEvent {
-    /// An event of schema 1, without tags and metadata.
+    /// An event with schema version 1, no tags and no metadata.
     pub fn new(id: EventId, name: EventName, content: Content, payload: impl Into<Bytes>) -> Self {
         Self {
             id,
@@ -162,7 +162,8 @@ impl NewEvent {
         self
     }
 
-    /// What the limits on an event count, in bytes: name, tags, metadata and payload as stored.
+    /// The size that counts against the limits, in bytes: name, tags, metadata and payload as
+    /// stored.
     pub fn size(&self) -> usize {
         let tags: usize = self.tags.iter().map(|tag| 2 + tag.as_str().len()).sum();
         self.name.as_str().len() + tags + self.metadata.encoded_len() + self.payload.len()

@@ -1,19 +1,20 @@
-//! What a store claims. The conformance suite tests what is claimed.
+//! The claims of a store. The conformance suite tests them.
 
 use std::time::Duration;
 
 use crate::query::QUERY_ITEMS_MAX;
 
-/// How often a reader that waits looks although nothing woke it, where other processes may write
-/// and the head follows them only when something is read.
+/// The interval at which a waiting reader looks for events without being woken, in a store that
+/// other processes may write and whose head follows them only when something is read.
 pub const POLL_SHARED: Duration = Duration::from_millis(100);
-/// How often a reader that waits looks although nothing woke it, where the head moves by itself.
+/// The interval at which a waiting reader looks for events without being woken, in a store whose
+/// head moves by itself.
 pub const POLL_OWN: Duration = Duration::from_secs(5);
 
-/// What an acknowledged append survives.
+/// The worst failure that an acknowledged append survives, in ascending order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Durability {
-    /// Nothing: it is gone with the process.
+    /// None: the append is lost with the process.
     Volatile,
     /// The death of the process.
     ProcessCrash,
@@ -23,16 +24,17 @@ pub enum Durability {
     Replicated,
 }
 
-/// Who may write to the same log.
+/// The processes that may write to one log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Writers {
-    /// This handle and its clones only.
+    /// Only this process, through this handle and its clones.
     ThisProcess,
-    /// Other processes as well.
+    /// This process and others.
     ManyProcesses,
 }
 
-/// The sizes that a store takes. Beyond them it answers `Invalid`, and nothing is stored.
+/// The largest sizes that a store accepts. It answers larger requests with `Invalid` and stores
+/// nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
@@ -45,9 +47,9 @@ pub struct Limits {
     /// The most conditions in a batch, and the most checks.
     pub batch_conditions_max: usize,
     /// The most names in the conditions of a batch, as
-    /// [`AppendBatch::name_count`](crate::AppendBatch::name_count) counts: a condition may be as
-    /// large as a query, several together are no larger. Each name is a look into an index while
-    /// other writers wait.
+    /// [`AppendBatch::name_count`](crate::AppendBatch::name_count) counts. One condition may be as
+    /// large as the largest query; several together are no larger than that. For each name the
+    /// store searches an index while other writers wait.
     pub batch_names_max: usize,
     /// The most documents in one write.
     pub write_documents_max: usize,
@@ -72,26 +74,27 @@ impl Default for Limits {
     }
 }
 
-/// What a store claims.
+/// The claims of a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Guarantees {
-    /// What an acknowledged append survives.
+    /// The worst failure that an acknowledged append survives.
     pub durability: Durability,
-    /// Who may write to the same log.
+    /// The processes that may write to the log.
     pub writers: Writers,
-    /// The sizes it takes.
+    /// The largest sizes that the store accepts.
     pub limits: Limits,
-    /// How often a reader that waits looks although the head has not moved.
+    /// The interval at which a waiting reader looks for events although the head has not moved.
     pub poll: Duration,
-    /// Whether other processes can leave orders in the documents while this one runs: they write
-    /// the log too, or have this process change it. Running consumers look for some every second.
+    /// True if other processes can leave orders in the documents while this process runs: they
+    /// write the log themselves, or send their changes through this process. Running consumers look
+    /// for orders once a second.
     pub takes_orders: bool,
 }
 
 impl Guarantees {
-    /// The claims of a store with the default limits, whose readers look every [`POLL_OWN`] where
-    /// only this process writes, else every [`POLL_SHARED`].
+    /// The claims of a store with the default limits. Its readers look for events every
+    /// [`POLL_OWN`] if only this process writes, otherwise every [`POLL_SHARED`].
     pub fn new(durability: Durability, writers: Writers) -> Self {
         let poll = match writers {
             Writers::ThisProcess => POLL_OWN,
@@ -101,14 +104,16 @@ impl Guarantees {
         Self { durability, writers, limits: Limits::default(), poll, takes_orders }
     }
 
-    /// Says that other processes have this one change the log, though they don't write it.
+    /// States that other processes send their changes through this process, although they don't
+    /// write the log themselves.
     #[must_use]
     pub fn with_orders(mut self) -> Self {
         self.takes_orders = true;
         self
     }
 
-    /// Sets how often readers look: [`POLL_OWN`] where the head follows other processes by itself.
+    /// Sets how often readers look for events. [`POLL_OWN`] suits a store whose head follows other
+    /// processes by itself.
     #[must_use]
     pub fn with_poll(mut self, poll: Duration) -> Self {
         self.poll = poll;

@@ -7,13 +7,13 @@ use crate::{
     store::EventStore, stream::StreamId,
 };
 
-/// One recorded event, and what it means to this program: through upcasters, none or several.
+/// One recorded event, decoded. Upcasters may turn it into several events or none.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct HistoryEntry<E> {
-    /// What was recorded.
+    /// The event as it was recorded.
     pub recorded: RecordedEvent,
-    /// What it is now.
+    /// The events that it means to this program.
     pub events: Vec<E>,
 }
 
@@ -29,10 +29,10 @@ impl<E: Event> History<E> {
         Self { read, event: std::marker::PhantomData }
     }
 
-    /// The next event; `None` at the end.
+    /// Returns the next event; `None` at the end.
     ///
     /// # Cancel safety
-    /// A dropped future loses nothing.
+    /// Dropping the future loses no event.
     pub async fn next(&mut self) -> Option<Result<HistoryEntry<E>, LoadError>> {
         let recorded = match self.read.next().await? {
             Ok(recorded) => recorded,
@@ -42,10 +42,10 @@ impl<E: Event> History<E> {
         Some(events.map(|events| HistoryEntry { recorded, events }).map_err(Into::into))
     }
 
-    /// All of them that are left.
+    /// Reads all events that are left.
     ///
     /// # Errors
-    /// The first that is met.
+    /// The first error of the read.
     pub async fn collect(mut self) -> Result<Vec<HistoryEntry<E>>, LoadError> {
         let mut entries = Vec::new();
         while let Some(entry) = self.next().await {

@@ -1,4 +1,4 @@
-//! Ids of events, and the only way to randomness.
+//! Ids of events, and `IdSource`, the only source of randomness.
 
 use std::{fmt, time::Duration};
 
@@ -8,12 +8,12 @@ use uuid::Uuid;
 
 use crate::time::Timestamp;
 
-/// The identity of an event, given by its writer before the append.
+/// The identity of an event. The writer chooses it before the append.
 ///
-/// A retry carries the same ids, and that is how it is recognised, for
-/// [`RETRY_WINDOW`](crate::RETRY_WINDOW). Beyond that an id is not unique: no store looks for one
-/// that is there already when a new event bears it. Ids made by an [`IdSource`] are UUIDv7 (RFC
-/// 9562), so the time of the first attempt can be read off them.
+/// A repeated batch carries the same ids, and by them the store recognises it for
+/// [`RETRY_WINDOW`](crate::RETRY_WINDOW). After that time an id is not unique: no store checks
+/// whether another event has the id of a new one. An [`IdSource`] makes UUIDv7 (RFC 9562), so each
+/// id contains the time of the first attempt.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
 )]
@@ -26,15 +26,15 @@ impl EventId {
         Self(id)
     }
 
-    /// An id that is a function of where it comes from and when: the same input, the same id.
+    /// An id that is a function of `time` and `source`: the same input gives the same id.
     ///
-    /// It is laid out as a UUIDv7 with `time` in it and the hash of `source` in its random bits. A
-    /// batch whose first event has such an id is appended once, however often its cause is seen,
-    /// if each attempt is marked [`repeated`](crate::AppendBatch::repeated), writes the same
-    /// streams, and comes within [`RETRY_WINDOW`](crate::RETRY_WINDOW) of `time`. Without the mark
-    /// it is stored again; after the window a marked one is `Invalid`, also if it was never stored.
-    /// For causes that may be older, or seen again later, send a command with an id, which is
-    /// recognised as long as its events are kept.
+    /// The id has the layout of a UUIDv7, with `time` as its time and the hash of `source` as its
+    /// random bits. A batch whose first event has such an id is appended once, however often its
+    /// cause is seen, if each attempt is marked [`repeated`](crate::AppendBatch::repeated), writes
+    /// the same streams, and comes within [`RETRY_WINDOW`](crate::RETRY_WINDOW) of `time`. Without
+    /// the mark the store appends it another time. After the window a marked batch is `Invalid`,
+    /// even if it was never stored. For causes that may be older or seen later, send a command with
+    /// an id: the repetition is recognised as long as the command's events are kept.
     ///
     /// ```
     /// use factum_kernel::{AppendBatch, Content, EventId, EventName, EventStore, ExpectedVersion};
@@ -59,12 +59,12 @@ impl EventId {
         Self(uuid::Builder::from_unix_timestamp_millis(time.as_millis(), &random).into_uuid())
     }
 
-    /// Its bits.
+    /// The id as a UUID.
     pub const fn as_uuid(&self) -> Uuid {
         self.0
     }
 
-    /// The time inside a UUIDv7, to the millisecond; `None` in another kind of UUID.
+    /// The time inside a UUIDv7, to the millisecond; `None` for another version of UUID.
     pub fn time(&self) -> Option<Timestamp> {
         if self.0.get_version_num() != 7 {
             return None;
@@ -80,12 +80,12 @@ impl fmt::Display for EventId {
     }
 }
 
-/// The only way to randomness. Tests put a seeded source in its place.
+/// The only source of randomness. Tests replace it with a seeded one.
 pub trait IdSource: fmt::Debug + Send + Sync + 'static {
-    /// A new UUIDv7 at this time, never given before.
+    /// Returns a new UUIDv7 with this time. No id is returned twice.
     fn uuid(&self, now: Timestamp) -> Uuid;
 
-    /// A random duration between zero and `up_to`, to spread retries.
+    /// Returns a random duration between zero and `up_to`, to spread retries.
     fn jitter(&self, up_to: Duration) -> Duration;
 }
 
@@ -106,7 +106,7 @@ impl IdSource for SystemIds {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "this is the seam behind which randomness is")]
+#[expect(clippy::disallowed_methods, reason = "the only place that reads randomness")]
 fn random_bytes() -> [u8; 16] {
     Uuid::new_v4().into_bytes()
 }

@@ -1,4 +1,4 @@
-//! What the typed layer runs on: the two stores, a clock, a source of ids.
+//! The dependencies of the typed layer: the two stores, a clock, a source of ids.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::{
     time::{Clock, SystemClock},
 };
 
-/// What the typed layer runs on. Cheap to clone.
+/// The stores, clock, source of ids and tag key that the typed layer uses. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Kernel {
     events: Arc<dyn EventStore>,
@@ -21,7 +21,7 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// Two stores, the machine's clock and randomness, no tag key.
+    /// A kernel with these two stores, the machine's clock and randomness, and no tag key.
     pub fn new(events: Arc<dyn EventStore>, documents: Arc<dyn DocumentStore>) -> Self {
         let clock = Arc::new(SystemClock);
         let ids = Arc::new(SystemIds);
@@ -42,14 +42,14 @@ impl Kernel {
         self
     }
 
-    /// Sets the secret behind hashed tags.
+    /// Sets the secret of hashed tags.
     #[must_use]
     pub fn with_tag_key(mut self, key: TagKey) -> Self {
         self.tag_key = Some(key);
         self
     }
 
-    /// Puts another log in the place of this one: a decorator around it, for instance.
+    /// Replaces the log, for instance by a decorator around it.
     #[must_use]
     pub fn with_events(mut self, events: Arc<dyn EventStore>) -> Self {
         self.events = events;
@@ -76,7 +76,7 @@ impl Kernel {
         &self.ids
     }
 
-    /// The secret behind hashed tags.
+    /// The secret of hashed tags.
     pub fn tag_key(&self) -> Option<&TagKey> {
         self.tag_key.as_ref()
     }

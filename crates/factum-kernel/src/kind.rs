@@ -1,10 +1,11 @@
-//! What a caller can do about an error, whichever operation it is of and however it is wrapped.
+//! The kind of an error: what the caller can do about it, for every operation and every wrapper.
 
 use std::{error::Error, fmt, sync::Arc};
 
 use crate::error::{StoreError, StoreErrorKind};
 
-/// What a caller can do about an error of Factum's. Every public error answers it by `kind()`.
+/// The kind of an error of Factum: what the caller can do about it. Every public error has a method
+/// `kind()`.
 ///
 /// ```
 /// use factum_kernel::{ErrorKind, ExecuteError, StoreError};
@@ -20,38 +21,38 @@ use crate::error::{StoreError, StoreErrorKind};
 /// }
 ///
 /// let error = Failed::from(ExecuteError::Store(StoreError::unavailable("no answer")));
-/// // Found through the enum, though a transparent error hides the type that it wraps.
+// The kind is found through the enum, although a transparent error hides the type that it wraps.
 /// assert_eq!(ErrorKind::of(&error), Some(ErrorKind::Unavailable));
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The domain or a layer of the command bus says no. Nothing was stored.
+    /// The domain or a layer of the command bus refuses. Nothing was stored.
     Rejected,
-    /// Other writers were first. Nothing was stored; load and decide again.
+    /// Other writers were first. Nothing was stored. Load and decide again.
     Conflict,
-    /// Nothing was done; try again later.
+    /// Nothing was done. Try again later.
     Unavailable,
-    /// It may or may not be done: look before it is repeated.
+    /// It may or may not be done. Find out before the request is repeated.
     Unknown,
-    /// It was not done within the time that was given, and may be done later.
+    /// It was not done within the given time, and may be done later.
     TimedOut,
-    /// The request can never succeed; correct it.
+    /// The request can never succeed. Correct it.
     Invalid,
-    /// Stored data contradict themselves, or this program can't read them; stop and look.
+    /// Stored data contradict themselves, or this program can't read them. Stop, and examine the
+    /// store.
     Corrupt,
-    /// What was asked is shut down or has stopped. Nothing was done.
+    /// The component is shut down or has stopped. Nothing was done.
     Closed,
-    /// A mistake in the program, or something unforeseen; the text and the source tell.
+    /// A mistake in the program, or an unforeseen failure. The text and the source say more.
     Internal,
 }
 
 impl ErrorKind {
-    /// The kind of the first error of Factum's in a chain of sources that tells one. `None`:
-    /// nothing in the chain does.
+    /// The kind of the first error in a chain of sources that carries one. `None` if no error in
+    /// the chain does.
     ///
-    /// An outage is always found. Another kind, such as a conflict, may be hidden by a transparent
-    /// error.
+    /// An outage is always found. A transparent error may hide another kind, such as a conflict.
     pub fn of(error: &(dyn Error + 'static)) -> Option<Self> {
         let mut next = Some(error);
         while let Some(error) = next {
@@ -66,7 +67,7 @@ impl ErrorKind {
         None
     }
 
-    /// The link that stands in the sources of an error of this kind that has no other source.
+    /// The [`Cause`] of this kind, for an error that has no other source.
     pub fn cause(self) -> &'static Cause {
         match self {
             Self::Rejected => const { &Cause::new(Self::Rejected) },
@@ -81,8 +82,9 @@ impl ErrorKind {
         }
     }
 
-    /// Whether something that the request needs was away: it can't be reached, is shut down, or
-    /// was lost midway. What was asked for is not at fault, and may succeed unchanged.
+    /// True if something that the request needs was not available: it can't be reached, is shut
+    /// down, or was lost during the request. The request itself is not at fault, and may succeed
+    /// unchanged.
     pub fn is_outage(self) -> bool {
         matches!(self, Self::Unavailable | Self::Unknown | Self::Closed)
     }
@@ -116,11 +118,11 @@ impl From<StoreErrorKind> for ErrorKind {
     }
 }
 
-/// The link in a chain of sources that tells the kind of the error before it.
+/// The link in a chain of sources that carries the kind of the error before it.
 ///
-/// A transparent error passes on the *source* of what it wraps, and hides the rest. So the kind
-/// stands in the sources of every error that may be an outage, where [`ErrorKind::of`] finds it. A
-/// text of all sources leaves this link out, as [`sentence`] does.
+/// A transparent error passes on the *source* of the error that it wraps, and hides the rest. So
+/// every error that may be an outage has its kind among its sources, where [`ErrorKind::of`] finds
+/// it. A text that shows all sources leaves this link out, as [`sentence`] does.
 #[derive(Debug, Clone)]
 pub struct Cause {
     kind: ErrorKind,
@@ -132,7 +134,7 @@ impl Cause {
         Self { kind, source: None }
     }
 
-    /// Adds the driver's own error.
+    /// Adds the driver's own error as the source.
     pub(crate) fn with_source(mut self, source: impl Error + Send + Sync + 'static) -> Self {
         self.source = Some(Arc::new(source));
         self
@@ -151,10 +153,10 @@ impl Error for Cause {
     }
 }
 
-/// An error and all that is behind it, in one line: for people, and for logs.
+/// An error and all of its sources in one line, for people and for logs.
 ///
-/// The text of an error of Factum's does not repeat that of its source, so that whoever shows the
-/// text alone leaves out the cause.
+/// The text of a Factum error does not repeat the text of its source, so the text alone does not
+/// show the cause.
 ///
 /// ```
 /// use factum_kernel::{AppendError, StoreError, sentence};
@@ -170,7 +172,7 @@ pub fn sentence(error: &dyn Error) -> String {
     let mut source = error.source();
     while let Some(error) = source {
         let reason = error.to_string();
-        // Drivers like to repeat the text of what they wrap; a kind is for programs.
+        // Drivers often repeat the text of the error that they wrap. A kind is for programs.
         if !error.is::<Cause>() && !text.contains(&reason) {
             text = format!("{text}: {reason}");
         }

@@ -1,7 +1,7 @@
-//! The kernel of Factum: the vocabulary of event sourcing, the two traits that a store
-//! implements, and the typed layer on top.
+//! The kernel of Factum: the vocabulary of event sourcing, the two traits that a store implements,
+//! and the typed layer on top.
 //!
-//! Applications depend on the facade crate `factum`; authors of stores on this one and
+//! Applications depend on the facade crate `factum`. Authors of stores depend on this crate and on
 //! `factum-backend`.
 
 mod number;
@@ -98,10 +98,10 @@ pub use time::{Clock, InvalidTimestamp, Monotonic, SystemClock, Timestamp};
 pub use transaction::{Committed, StepRejected, Transaction};
 pub use version::{ExpectedVersion, StreamVersion};
 
-/// Correlation and causation ids.
+/// The type of correlation and causation ids.
 pub use uuid::Uuid;
 
-/// What macros write names by; not for people.
+/// The paths that the macros' output uses. Not a public interface.
 #[doc(hidden)]
 pub mod __private {
     pub use bytes;

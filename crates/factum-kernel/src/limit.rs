@@ -1,4 +1,4 @@
-//! The check of a request against a store's limits, the same sentences for every store.
+//! Checks of requests against a store's limits, with the same error texts for every store.
 
 use std::{collections::HashSet, hash::Hash};
 
@@ -18,10 +18,10 @@ use crate::{
 };
 
 impl Limits {
-    /// Whether a batch can be stored at all.
+    /// Checks that the store can accept a batch.
     ///
     /// # Errors
-    /// `Invalid`, with what is wrong and by how much.
+    /// `Invalid`, with the reason and, for a limit, the actual and the largest size.
     pub fn check_append(&self, batch: &AppendBatch) -> Result<(), StoreError> {
         self.check_counts(batch)?;
         check_streams(batch)?;
@@ -35,7 +35,7 @@ impl Limits {
         }
         batch.events().try_for_each(|event| self.check_event(event))?;
         if let Some(id) = first_twice(batch.events().map(|event| event.id)) {
-            return invalid(format!("an event id stands twice in the batch: id={id}"));
+            return invalid(format!("an event id appears twice in the batch: id={id}"));
         }
         batch.conditions().iter().try_for_each(check_condition)
     }
@@ -59,7 +59,9 @@ impl Limits {
             return invalid("schema versions count from 1: schema_version=0".into());
         }
         if let Content::Other(number @ ..256) = event.content {
-            return invalid(format!("contents of one's own count from 256: content={number}"));
+            return invalid(format!(
+                "an application numbers its own contents from 256 on: content={number}"
+            ));
         }
         if !event.metadata.is_within_limits() {
             return invalid(format!(
@@ -69,10 +71,10 @@ impl Limits {
         Ok(())
     }
 
-    /// Whether documents can be written at all.
+    /// Checks that the store can accept a write of documents.
     ///
     /// # Errors
-    /// `Invalid`, with what is wrong and by how much.
+    /// `Invalid`, with the reason and, for a limit, the actual and the largest size.
     pub fn check_write(&self, batch: &WriteBatch) -> Result<(), StoreError> {
         at_most("documents in a write", batch.entries().len(), self.write_documents_max)?;
         for entry in batch.entries() {
@@ -82,17 +84,17 @@ impl Limits {
             at_most("bytes in a document", len, self.document_bytes_max)?;
         }
         match first_twice(batch.entries().iter().map(|entry| &entry.key)) {
-            Some(key) => invalid(format!("a key stands twice in the write: key={key:?}")),
+            Some(key) => invalid(format!("a key appears twice in the write: key={key:?}")),
             None => Ok(()),
         }
     }
 }
 
 impl ReadQuery {
-    /// Whether the question makes sense, for stores.
+    /// Checks the query, for stores.
     ///
     /// # Errors
-    /// `Invalid`, with what is wrong.
+    /// `Invalid`, with the reason.
     pub fn check(&self) -> Result<(), StoreError> {
         at_least("a page must have room for an event", self.events_max, 1)?;
         if matches!(self.from, ReadFrom::Version(_)) && !matches!(self.scope, Scope::Stream(_)) {
@@ -106,20 +108,20 @@ impl ReadQuery {
 }
 
 impl ScanQuery {
-    /// Whether the question makes sense, for stores.
+    /// Checks the query, for stores.
     ///
     /// # Errors
-    /// `Invalid`, with what is wrong.
+    /// `Invalid`, with the reason.
     pub fn check(&self) -> Result<(), StoreError> {
         at_least("a page must have room for a document", self.documents_max, 1)
     }
 }
 
 impl StreamChange {
-    /// Whether the change can be done to a stream at this version, for stores.
+    /// Checks that the change fits a stream at this version, for stores.
     ///
     /// # Errors
-    /// `Invalid`, with what is wrong.
+    /// `Invalid`, with the reason.
     pub fn check(&self, version: StreamVersion) -> Result<(), StoreError> {
         match self {
             Self::TruncateBefore(first) if *first > version => invalid(format!(
@@ -134,7 +136,7 @@ impl StreamChange {
     }
 }
 
-/// One stream alone costs nothing.
+/// Checks that a batch names each stream correctly. For a batch of one stream this costs nothing.
 fn check_streams(batch: &AppendBatch) -> Result<(), StoreError> {
     if batch.writes().len() + batch.checks().len() <= 1 {
         return Ok(());
@@ -150,14 +152,14 @@ fn check_streams(batch: &AppendBatch) -> Result<(), StoreError> {
     }
     match batch.checks().iter().find(|check| !seen.insert(&check.stream)) {
         Some(StreamCheck { stream, .. }) => invalid(format!(
-            "a checked stream is written or checked in the batch already, say there what is \
-             expected of it: stream={stream}"
+            "a checked stream is already written or checked in the batch, state the expected \
+             version there: stream={stream}"
         )),
         None => Ok(()),
     }
 }
 
-/// The first item that was there before. One item alone costs nothing.
+/// The first item that equals an earlier one. For a single item this costs nothing.
 fn first_twice<T: Eq + Hash + Copy>(items: impl Iterator<Item = T>) -> Option<T> {
     let mut items = items.peekable();
     let first = items.next()?;
@@ -166,7 +168,8 @@ fn first_twice<T: Eq + Hash + Copy>(items: impl Iterator<Item = T>) -> Option<T>
     items.find(|item| !seen.insert(*item))
 }
 
-/// A condition that no event can fail would protect nothing, and its caller would not know.
+/// Refuses a condition that can never fail: it would protect nothing, and the caller would not
+/// know.
 fn check_condition(condition: &AppendCondition) -> Result<(), StoreError> {
     let AppendCondition { fail_if_events_match, after } = condition;
     check_query(fail_if_events_match)?;
@@ -175,7 +178,7 @@ fn check_condition(condition: &AppendCondition) -> Result<(), StoreError> {
     }
     if *after > Position::MAX {
         return invalid(format!(
-            "a condition looks after a position that no log reaches, give the one that was read: \
+            "a condition's position is beyond the end of any log, use the position that was read: \
              after={after}"
         ));
     }

@@ -1,4 +1,4 @@
-//! From a stream to a state: snapshot or summary, then the tail.
+//! Loading: from a stream to a state. Snapshot or summary first, then the later events.
 
 use crate::{
     aggregate::{Aggregate, fold},
@@ -18,34 +18,34 @@ use crate::{
     version::StreamVersion,
 };
 
-/// Why an aggregate does not load.
+/// The reason why an aggregate can't be loaded.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoadError {
-    /// The store.
+    /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// An event that this program can't read.
+    /// This program can't read an event.
     #[error(transparent)]
     Decode(#[from] DecodeError),
-    /// The key, or the aggregate's category.
+    /// The key or the aggregate's category is invalid.
     #[error(transparent)]
     Key(#[from] InvalidStreamId),
-    /// History is gone and no summary stands for it: a partial history is never folded.
+    /// History was erased, and no summary replaces it. A partial history is never folded.
     #[error(
-        "history is gone and no summary stands for it, delete the stream to begin anew: \
+        "history was erased and no summary replaces it, delete the stream to start again: \
          stream={stream} erased_through={erased_through}"
     )]
     Truncated {
-        /// The stream.
+        /// The stream that was loaded.
         stream: StreamId,
-        /// Events up to this version are gone.
+        /// Events up to this version are erased.
         erased_through: StreamVersion,
     },
 }
 
 impl LoadError {
-    /// What the caller can do.
+    /// The kind of the error: what the caller can do about it.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Store(error) => error.kind().into(),
@@ -55,20 +55,20 @@ impl LoadError {
         }
     }
 
-    /// The store's error, if it is one.
+    /// The store's error, if this is one.
     pub(crate) fn store_error(&self) -> Option<&StoreError> {
         if let Self::Store(error) = self { Some(error) } else { None }
     }
 }
 
-/// As of when to load.
+/// The point in the history of an aggregate up to which to load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum At {
-    /// All there is.
+    /// All events.
     Latest,
-    /// After this many events; a shorter stream: all there is.
+    /// The first N events; all events if the stream has fewer.
     Version(StreamVersion),
-    /// What was recorded at or before this time.
+    /// The events recorded at or before this time.
     Time(Timestamp),
 }
 
@@ -82,18 +82,18 @@ impl At {
     }
 }
 
-/// A state, and how far it is.
+/// A state, with the version and position that it includes.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Loaded<A> {
-    /// The folded state; the default one for an aggregate that has no events.
+    /// The folded state; the default state for an aggregate without events.
     pub state: A,
-    /// The version of its last event, or of its deletion. 0: it never existed.
+    /// The version of the last event, or of the deletion. 0 if the aggregate never existed.
     pub version: StreamVersion,
-    /// The position of its last event.
+    /// The position of the last event.
     pub position: Position,
     pub(crate) last: Option<EventHeader>,
-    /// Of the log that it was loaded from.
+    /// The lineage of the log that the state was loaded from.
     pub(crate) lineage: Option<Lineage>,
     pub(crate) since: Since,
 }
@@ -118,7 +118,7 @@ impl<A: Aggregate> Loaded<A> {
         }
     }
 
-    /// Notes that what was folded last is stored, up to this position.
+    /// Records that the event folded last is stored, at this position.
     pub(crate) fn stored(&mut self, last: Last, position: Position, recorded_at: Timestamp) {
         let Last { id, schema_version, content } = last;
         let version = self.version;
@@ -127,14 +127,14 @@ impl<A: Aggregate> Loaded<A> {
         self.since.at = self.since.at.or(Some(recorded_at));
     }
 
-    /// Begins anew behind a deletion.
+    /// Starts from the default state after a deletion.
     fn reset(&mut self, version: StreamVersion) {
         *self = Self { version, lineage: self.lineage, ..Self::nothing() };
         self.since.version = version;
     }
 }
 
-/// The last event that is about to be stored, for its header.
+/// The fields of the last event of a batch that its header will hold.
 #[derive(Clone, Copy)]
 pub(crate) struct Last {
     id: EventId,
@@ -148,7 +148,7 @@ impl Last {
     }
 }
 
-/// Loads the state of a stream as of a moment.
+/// Loads the state of a stream up to a point in its history.
 pub(crate) async fn load<A: Aggregate>(
     kernel: &Kernel,
     snapshots: Option<&Snapshots<A>>,
@@ -164,7 +164,7 @@ pub(crate) async fn load<A: Aggregate>(
     Folding::new(stream, at, Loaded::nothing()).run(kernel, page).await
 }
 
-/// `None`: there is no snapshot that fits the log.
+/// Loads from the newest snapshot that fits the log; `None` if there is none.
 async fn load_from_snapshot<A: Aggregate>(
     kernel: &Kernel,
     snapshots: &Snapshots<A>,
@@ -181,7 +181,8 @@ async fn load_from_snapshot<A: Aggregate>(
         let query = ReadQuery::stream(stream.clone()).from(ReadFrom::Version(found.header.version));
         let page = kernel.events().read(query).await?;
         if !fits(&found.header, &page) {
-            // It is of a log that is no more, and would stand before those of this one for ever.
+            // The snapshot is from a log that no longer exists. If it stayed, every load would find
+            // it before the snapshots of this log.
             snapshots.discard(&found).await;
         } else if stands_without_snapshot::<A>(kernel, stream, &page).await? {
             snapshots.stats().count_used();
@@ -194,7 +195,7 @@ async fn load_from_snapshot<A: Aggregate>(
     Ok(None)
 }
 
-/// Folds what comes behind a snapshot; the page begins with the last event that it holds.
+/// Folds the events after a snapshot. The page begins with the last event in the snapshot.
 async fn resume<A: Aggregate>(
     kernel: &Kernel,
     stream: &StreamId,
@@ -213,15 +214,15 @@ async fn resume<A: Aggregate>(
     Folding::new(stream, at, loaded).run(kernel, page).await
 }
 
-/// Whether the page, read from the snapshot's version on, begins with the event it ends with. A
-/// restored or failed-over log may hold another, or none.
+/// True if the page, read from the snapshot's version on, begins with the last event in the
+/// snapshot. A restored or failed-over log may hold another event there, or none.
 fn fits(header: &SnapshotHeader, page: &Page) -> bool {
     let is_last = |e: &RecordedEvent| e.version() == header.version && e.id() == header.event_id;
     page.lineage == header.lineage && page.events.first().is_some_and(is_last)
 }
 
-/// Whether the stream would load without the snapshot too: with all of them deleted, every
-/// outcome must be the same.
+/// True if the stream loads without the snapshot too. With all snapshots deleted, every outcome
+/// must be the same.
 async fn stands_without_snapshot<A: Aggregate>(
     kernel: &Kernel,
     stream: &StreamId,
@@ -243,12 +244,12 @@ fn is_summary<A: Aggregate>(recorded: &RecordedEvent) -> Result<bool, LoadError>
     Ok(found)
 }
 
-/// A fold under way.
+/// A fold in progress.
 pub(crate) struct Folding<'s, A> {
     stream: &'s StreamId,
     at: At,
     loaded: Loaded<A>,
-    /// False where history is missing, until a summary comes.
+    /// False while history is missing and no summary was found yet.
     is_whole: bool,
     bounds: StreamBounds,
 }
@@ -258,7 +259,7 @@ impl<'s, A: Aggregate> Folding<'s, A> {
         Self { stream, at, loaded, is_whole: true, bounds: StreamBounds::default() }
     }
 
-    /// Folds this page and those behind it.
+    /// Folds this page and the pages after it.
     pub(crate) async fn run(
         mut self,
         kernel: &Kernel,
@@ -304,8 +305,8 @@ impl<'s, A: Aggregate> Folding<'s, A> {
         Ok(())
     }
 
-    /// Goes on behind a version that is not the last folded one: what is between is gone, before
-    /// the load began or while it ran.
+    /// Continues after a version that is not the one folded last. The versions between them were
+    /// erased before the load began or during it.
     fn jump(&mut self, to: StreamVersion) -> Result<(), LoadError> {
         let StreamBounds { erased_through, deleted_at, .. } = self.bounds;
         if erased_through < to {
@@ -326,13 +327,14 @@ impl<'s, A: Aggregate> Folding<'s, A> {
     fn finish(mut self, is_over: bool) -> Result<Loaded<A>, LoadError> {
         let StreamBounds { version, erased_through, deleted_at } = self.bounds;
         if !is_over && self.loaded.version < version {
-            // Every event behind the last folded one is gone, so the stream ends deleted.
+            // Every event after the one folded last is erased, so the stream ends with a deletion.
             self.jump(version)?;
         }
         let is_before_deletion = match self.at {
             At::Latest => false,
             At::Version(wanted) => wanted < deleted_at && wanted > StreamVersion::ZERO,
-            // When it was deleted is not known, so a time before its new beginning has no answer.
+            // The time of the deletion is unknown, so a time before the new beginning has no
+            // answer.
             At::Time(_) => deleted_at > StreamVersion::ZERO && self.loaded.last.is_none(),
         };
         if !self.is_whole || is_before_deletion {

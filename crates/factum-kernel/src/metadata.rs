@@ -1,4 +1,4 @@
-//! What is known of an event beside its payload: who, why, when in the world.
+//! Facts about an event that are not in its payload: who, why, and when in the world.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -7,10 +7,10 @@ use uuid::Uuid;
 
 use crate::time::Timestamp;
 
-/// The longest user, tenant, origin, or key or value of the free map, in bytes.
+/// The longest user, tenant, origin, and key or value of `extra`, in bytes.
 pub const METADATA_TEXT_BYTES_MAX: usize = 4_096;
 
-/// What is known of an event beside its payload. Cheap to clone.
+/// Facts about an event that are not in its payload. Cheap to clone.
 ///
 /// ```
 /// use factum_kernel::Metadata;
@@ -21,36 +21,36 @@ pub const METADATA_TEXT_BYTES_MAX: usize = 4_096;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Metadata {
-    /// The conversation: the same for everything that follows from one request.
+    /// The conversation: the same id for everything that follows from one request.
     pub correlation_id: Option<Uuid>,
     /// The message that directly caused this one.
     pub causation_id: Option<Uuid>,
-    /// On whose behalf.
+    /// The user on whose behalf the event was written.
     pub user: Option<Arc<str>>,
-    /// In which tenant.
+    /// The tenant that the event belongs to.
     pub tenant: Option<Arc<str>>,
-    /// Which system or node wrote it; reads can ask for one origin only.
+    /// The system or node that wrote the event. A read can ask for the events of one origin.
     pub origin: Option<Arc<str>>,
-    /// When it happened in the world, if that is not when it was recorded.
+    /// The time at which the event happened in the world, if it differs from the recorded time.
     pub occurred_at: Option<Timestamp>,
-    /// Anything else.
+    /// Further facts, as keys and values.
     pub extra: BTreeMap<Arc<str>, Arc<str>>,
 }
 
 impl Metadata {
-    /// Nothing known.
+    /// Empty metadata.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Sets the conversation.
+    /// Sets the correlation id, which names the conversation.
     #[must_use]
     pub fn with_correlation_id(mut self, id: Uuid) -> Self {
         self.correlation_id = Some(id);
         self
     }
 
-    /// Sets the direct cause.
+    /// Sets the causation id, which names the direct cause.
     #[must_use]
     pub fn with_causation_id(mut self, id: Uuid) -> Self {
         self.causation_id = Some(id);
@@ -78,14 +78,14 @@ impl Metadata {
         self
     }
 
-    /// Sets the time in the world.
+    /// Sets the time at which the event happened in the world.
     #[must_use]
     pub fn with_occurred_at(mut self, time: Timestamp) -> Self {
         self.occurred_at = Some(time);
         self
     }
 
-    /// Sets an entry of the free map.
+    /// Sets an entry of `extra`.
     #[must_use]
     pub fn with(mut self, key: &str, value: &str) -> Self {
         self.extra.insert(key.into(), value.into());
@@ -97,18 +97,19 @@ impl Metadata {
         named.chain(self.extra.iter().flat_map(|(key, value)| [key, value]))
     }
 
-    /// Whether every text is within [`METADATA_TEXT_BYTES_MAX`], and the map within 255 entries.
+    /// True if every text is within [`METADATA_TEXT_BYTES_MAX`] and `extra` has at most 255
+    /// entries.
     pub(crate) fn is_within_limits(&self) -> bool {
         self.extra.len() <= usize::from(u8::MAX)
             && self.texts().all(|text| text.len() <= METADATA_TEXT_BYTES_MAX)
     }
 
-    /// Appends the stored form; nothing at all for empty metadata.
+    /// Appends the stored form; empty metadata append nothing.
     ///
-    /// A byte of flags, then in order of the bits what is there: correlation id (1) and causation
-    /// id (2), 16 bytes each; user (4), tenant (8), origin (16), each a `u16` length and UTF-8;
-    /// occurred-at (32), `u64` microseconds; the map (64), a `u8` count of key and value texts.
-    /// Numbers are little-endian.
+    /// The form begins with a byte of flags. Each present field follows, in the order of the bits:
+    /// correlation id (1) and causation id (2), 16 bytes each; user (4), tenant (8) and origin
+    /// (16), each a `u16` length and UTF-8; occurred-at (32), `u64` microseconds; `extra` (64), a
+    /// `u8` count and then the texts of each key and value. Numbers are little-endian.
     pub fn encode(&self, out: &mut BytesMut) {
         let flags = self.flags();
         if flags == 0 {
@@ -157,7 +158,7 @@ impl Metadata {
         1 + ids + texts + time + usize::from(!self.extra.is_empty())
     }
 
-    /// Whether bytes are the stored form, without making anything of them.
+    /// True if the bytes are a valid stored form. Allocates nothing.
     pub(crate) fn is_valid(mut bytes: &[u8]) -> bool {
         let Some((flags, rest)) = bytes.split_first() else { return true };
         bytes = rest;
@@ -174,7 +175,7 @@ impl Metadata {
         skip_all().is_some() && bytes.is_empty() && *flags < 128
     }
 
-    /// Reads the stored form; `None` if the bytes are not one.
+    /// Decodes the stored form; `None` if the bytes are not valid.
     pub fn decode(mut bytes: &[u8]) -> Option<Self> {
         if bytes.is_empty() {
             return Some(Self::default());
@@ -279,6 +280,6 @@ mod tests {
         out.put_u8(0);
         assert_eq!(Metadata::decode(&out), None, "a byte too many");
         assert!(!Metadata::is_valid(&out), "a byte too many");
-        assert!(!Metadata::is_valid(&[128]), "a flag that nobody knows");
+        assert!(!Metadata::is_valid(&[128]), "an unknown flag");
     }
 }

@@ -1,4 +1,4 @@
-//! The one definition behind every counted newtype, so that all of them behave alike.
+//! The one definition of the numeric newtypes, so that all of them behave alike.
 
 /// Defines a `u64` newtype with `ZERO`, `new`, `value`, `next` and `Display`.
 macro_rules! number {
@@ -12,40 +12,41 @@ macro_rules! number {
         pub struct $name(u64);
 
         impl $name {
-            /// Before the first.
+            /// Zero, the number before the first.
             pub const ZERO: Self = Self(0);
-            /// The largest; a store refuses to count past it.
+            /// The largest number that a store gives.
             pub const MAX: Self = Self(i64::MAX as u64);
 
-            /// The number as a newtype; no check, for every `u64` is one.
+            /// The newtype of this number. Every `u64` is accepted.
             pub const fn new(value: u64) -> Self {
                 Self(value)
             }
 
-            /// The bare number, for storage and arithmetic.
+            /// The plain number, for storage and arithmetic.
             pub const fn value(self) -> u64 {
                 self.0
             }
 
-            /// The one after this one.
+            /// The next number.
             ///
             /// # Panics
-            /// At `u64::MAX`, which no store reaches: each refuses beyond [`Self::MAX`].
+            /// At `u64::MAX`. Stores never reach it, because they refuse to count past
+            /// [`Self::MAX`].
             #[must_use]
             pub const fn next(self) -> Self {
                 self.plus(1)
             }
 
-            /// This number, `n` further on.
+            /// This number plus `n`.
             ///
             /// # Panics
-            /// Past `u64::MAX`.
+            /// If the sum is larger than `u64::MAX`.
             #[must_use]
             pub const fn plus(self, n: u64) -> Self {
                 Self(self.0.checked_add(n).expect("no log holds 2^64 events"))
             }
 
-            /// The one before this one, or [`Self::ZERO`].
+            /// The previous number; [`Self::ZERO`] stays [`Self::ZERO`].
             #[must_use]
             pub const fn previous(self) -> Self {
                 Self(self.0.saturating_sub(1))

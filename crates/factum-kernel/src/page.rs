@@ -8,29 +8,31 @@ use crate::{
 
 /// A bounded answer to a read: rows and numbers from one snapshot of the log.
 ///
-/// A page may be empty although there is more: a filter found nothing in what one page may scan.
-/// The end is where [`ReadQuery::next`](crate::ReadQuery::next) is `None`, never an empty page.
+/// An empty page is not the end of the read: the filter may have matched nothing in the part of the
+/// log that one page may scan. At the end, [`ReadQuery::next`](crate::ReadQuery::next) returns
+/// `None`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Page {
     /// The events that match, in the order of the read.
     pub events: Vec<RecordedEvent>,
-    /// In a read of the whole log, the positions up to `scanned_through` whose events are gone,
-    /// ascending: with the events they leave no hole. Elsewhere empty.
+    /// In a read of the whole log, the positions up to `scanned_through` whose events are erased,
+    /// ascending. Events and erased ranges together leave no hole. Empty in other reads.
     pub erased: Vec<ErasedRange>,
-    /// Forward: every matching event at or below this position was returned, by this page or one
-    /// before it. Backward: every one at or above it. At the end it is `head` or zero.
+    /// Forward: this page or an earlier one returned every matching event at or below this
+    /// position. Backward: every matching event at or above it. At the end of the read it is `head`
+    /// or zero.
     pub scanned_through: Position,
-    /// The last position when the page was read.
+    /// The last position of the log when the page was read.
     pub head: Position,
     /// The history that these positions belong to.
     pub lineage: Lineage,
-    /// In a read of a stream, how far that stream reaches.
+    /// In a read of a stream, the bounds of that stream.
     pub bounds: Option<StreamBounds>,
 }
 
 impl Page {
-    /// An empty page that saw nothing: zero through, head zero.
+    /// An empty page of an empty log.
     pub fn empty(lineage: Lineage) -> Self {
         Self {
             events: Vec::new(),
@@ -43,29 +45,31 @@ impl Page {
     }
 }
 
-/// How far a stream reaches. All zero for a stream that never was.
+/// The version of a stream, and which of its versions are erased. All zero for a stream that never
+/// had an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct StreamBounds {
-    /// How many events it ever had; a deletion counts as one.
+    /// The number of events that the stream ever had; a deletion counts as one.
     pub version: StreamVersion,
-    /// Events at or below this version are gone, by truncation or deletion.
+    /// Events at or below this version were erased, by truncation or deletion.
     pub erased_through: StreamVersion,
-    /// The version that its last deletion took; what came later is a new beginning.
+    /// The version of the last deletion; later events are a new beginning.
     pub deleted_at: StreamVersion,
 }
 
 impl StreamBounds {
-    /// Whether it was deleted and nothing came after.
+    /// True if the stream was deleted and has no later events.
     pub fn is_deleted(&self) -> bool {
         self.version > StreamVersion::ZERO && self.version == self.deleted_at
     }
 
-    /// Whether events are gone that no deletion took: what is left begins in the middle.
+    /// True if events were erased by a truncation after the last deletion: the kept events don't
+    /// begin with the first one.
     pub fn is_truncated(&self) -> bool {
         self.erased_through > self.deleted_at
     }
 
-    /// Whether this is what a writer expects.
+    /// True if the stream meets the expectation of a writer.
     pub fn matches(&self, expected: crate::version::ExpectedVersion) -> bool {
         use crate::version::ExpectedVersion as Expected;
         match expected {

@@ -1,4 +1,4 @@
-//! Where an event stands in the whole log, and which log that is.
+//! The place of an event in the whole log, and the identity of that log.
 
 use std::fmt;
 
@@ -19,10 +19,10 @@ number! {
     Position
 }
 
-/// Which history a [`Position`] belongs to.
+/// The identity of the history that a [`Position`] belongs to.
 ///
-/// Made when a log is created, and anew when it is restored, forked or imported. A position
-/// means nothing in a log of another lineage.
+/// A log gets a lineage when it is created, and a new one when it is restored, forked or imported.
+/// A position of one lineage means nothing in a log of another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Lineage(Uuid);
@@ -33,7 +33,7 @@ impl Lineage {
         Self(id)
     }
 
-    /// Its id, for storage.
+    /// The id, for storage.
     pub const fn as_uuid(&self) -> Uuid {
         self.0
     }
@@ -45,7 +45,7 @@ impl fmt::Display for Lineage {
     }
 }
 
-/// Positions whose events are gone for good: truncated or deleted. Both ends are inclusive.
+/// A range of positions whose events were truncated or deleted for good. Both ends are inclusive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ErasedRange {
     /// The first erased position.

@@ -1,4 +1,4 @@
-//! Which events are meant: by type and tag.
+//! Queries: events selected by type and tag.
 
 use crate::{
     event::{EventName, NewEvent},
@@ -10,7 +10,7 @@ use crate::{
 /// The most items in a query, and the most types or tags in an item.
 pub const QUERY_ITEMS_MAX: usize = 64;
 
-/// Events of certain types with certain tags: an event matches if any item does.
+/// Selects events of certain types with certain tags: an event matches if any item matches it.
 ///
 /// A query without items matches nothing.
 ///
@@ -27,12 +27,12 @@ pub struct Query {
     items: Vec<QueryItem>,
 }
 
-/// Any of the types, and all of the tags. No types means every type.
+/// Matches an event that has any of the types and all of the tags. No types means every type.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct QueryItem {
-    /// Any of these; empty: whichever.
+    /// The event has any of these types; an empty list allows every type.
     pub types: Vec<EventName>,
-    /// All of these; empty: whichever.
+    /// The event has all of these tags; an empty list requires none.
     pub tags: Vec<Tag>,
 }
 
@@ -44,17 +44,17 @@ impl QueryItem {
 }
 
 impl Query {
-    /// Events that any of the items matches.
+    /// Selects the events that any of the items matches.
     pub fn new(items: impl IntoIterator<Item = QueryItem>) -> Self {
         Self { items: items.into_iter().collect() }
     }
 
-    /// Events with this tag.
+    /// Selects the events with this tag.
     pub fn tag(tag: Tag) -> Self {
         Self::new([QueryItem { types: vec![], tags: vec![tag] }])
     }
 
-    /// Events of any of these types; of none, no event.
+    /// Selects the events of any of these types; without types, no events.
     pub fn types(types: impl IntoIterator<Item = EventName>) -> Self {
         let types: Vec<_> = types.into_iter().collect();
         // An item without types would match every event.
@@ -67,8 +67,8 @@ impl Query {
         &self.items
     }
 
-    /// Checks that no tag of the query is plain where the tag of the same name on one of these
-    /// events is hashed, or the other way round.
+    /// Checks the query against the events of the same decision: a tag must not be plain in the
+    /// query and hashed on an event under the same name, or the other way round.
     pub(crate) fn check_kinds(&self, events: &[NewEvent]) -> Result<(), InvalidTag> {
         let ours = self.items.iter().flat_map(|item| &item.tags);
         for (ours, theirs) in ours.flat_map(|tag| events.iter().map(move |event| (tag, event))) {
@@ -80,30 +80,30 @@ impl Query {
         Ok(())
     }
 
-    /// Whether an event of this type with these tags is meant.
+    /// True if an event of this type with these tags matches.
     pub fn matches<'a>(&self, event_type: &str, tags: impl IntoIterator<Item = &'a str>) -> bool {
         let tags: Vec<&str> = tags.into_iter().collect();
         self.items.iter().any(|item| item.matches(event_type, &tags))
     }
 }
 
-/// Fails an append if an event that matches stands after a position: the dynamic consistency
-/// boundary of <https://dcb.events>.
+/// Fails an append if an event after a position matches: the dynamic consistency boundary of
+/// <https://dcb.events>.
 ///
-/// A store refuses one that no event can fail: without an item, or after a position beyond
+/// A store refuses a condition that can never fail: a query without items, or a position beyond
 /// [`Position::MAX`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AppendCondition {
     /// The events that must not be there.
     pub fail_if_events_match: Query,
-    /// Only those behind this position count; [`Position::ZERO`]: all.
+    /// Only events after this position count; [`Position::ZERO`] means all events.
     pub after: Position,
 }
 
-/// A [`Query`] as rules write it: not yet checked, its hashed tags not yet hashed.
+/// A [`Query`] as rules write it: its tags are not yet checked, and hashed tags not yet hashed.
 ///
-/// Rules are pure and hold no key; whoever executes them resolves what they wrote, and a name or
-/// value that no tag can have comes back as an error of the execution.
+/// Rules are pure and hold no key. The repository that executes a decision resolves the query; a
+/// name or value that no tag can have is an error of that execution.
 ///
 /// ```
 /// use factum_kernel::{Matching, TagKey};
@@ -144,22 +144,22 @@ impl DraftTag {
 }
 
 impl Matching {
-    /// Events with the tag `name:value`.
+    /// Selects the events with the tag `name:value`.
     pub fn tag(name: &str, value: impl std::fmt::Display) -> Self {
         Self::one(DraftTag::Plain { name: name.into(), value: value.to_string() })
     }
 
-    /// Events with the keyed hash of this value.
+    /// Selects the events with the keyed hash of this value as a tag.
     pub fn hashed_tag(name: &str, value: impl std::fmt::Display) -> Self {
         Self::one(DraftTag::Hashed { name: name.into(), value: value.to_string() })
     }
 
-    /// All events of an enum.
+    /// Selects all events of an enum.
     pub fn events<E: Event>() -> Self {
         Self::types(E::types().into_iter().map(|found| found.name))
     }
 
-    /// All events of these types, in as many items as it takes.
+    /// Selects all events of these types, with the number of items that this needs.
     pub(crate) fn types(types: impl Iterator<Item = EventName>) -> Self {
         let types: Vec<EventName> = types.collect();
         let item = |types: &[EventName]| DraftItem { types: types.to_vec(), tags: vec![] };
@@ -170,8 +170,8 @@ impl Matching {
         Self { items: vec![DraftItem { types: vec![], tags: vec![tag] }] }
     }
 
-    /// Only those that match the other too. Both sides together have at most the product of
-    /// their items.
+    /// Selects the events that match both. The result has at most the product of the numbers of
+    /// items.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         let items = self.items.iter().flat_map(|left| {
@@ -180,19 +180,19 @@ impl Matching {
                 tags: left.tags.iter().chain(&right.tags).cloned().collect(),
             })
         });
-        // Two disjoint lists of types match nothing, while an empty list would match everything.
+        // Two disjoint lists of types match nothing. An empty list would match every type.
         let possible = |item: &DraftItem| item.types.first().is_none_or(|t| !t.as_str().is_empty());
         Self { items: items.filter(possible).collect() }
     }
 
-    /// Those that match the other as well.
+    /// Selects the events that match either.
     #[must_use]
     pub fn or(mut self, other: Self) -> Self {
         self.items.extend(other.items);
         self
     }
 
-    /// The query that a decision depends on, as a guard or as what a model reads.
+    /// Resolves the query that a decision depends on: a guard, or the query of a model.
     ///
     /// # Errors
     /// Those of [`resolve`](Self::resolve), and `MatchesNothing`.
@@ -201,10 +201,10 @@ impl Matching {
         if query.items.is_empty() { Err(EncodeError::MatchesNothing) } else { Ok(query) }
     }
 
-    /// The query, its tags checked and hashed.
+    /// Returns the query with its tags checked and hashed.
     ///
     /// # Errors
-    /// A bad name or value, or a hashed tag without a key.
+    /// A name or value is not allowed, or a hashed tag has no key.
     pub fn resolve(&self, key: Option<&TagKey>) -> Result<Query, InvalidTag> {
         let item = |item: &DraftItem| {
             let tags = item.tags.iter().map(|tag| tag.resolve(key)).collect::<Result<_, _>>()?;
@@ -214,7 +214,8 @@ impl Matching {
     }
 }
 
-/// The types in both lists; an empty list stands for all. Disjoint lists give one impossible name.
+/// The types in both lists. An empty list stands for every type; disjoint lists give the one name
+/// that no event has.
 fn both_types(left: &[EventName], right: &[EventName]) -> Vec<EventName> {
     if left.is_empty() || right.is_empty() {
         return left.iter().chain(right).cloned().collect();

@@ -1,4 +1,4 @@
-//! What is read: one bounded page of a log, a stream, a category or a query.
+//! Queries for one bounded page of a log, a stream, a category or the events that match.
 
 use std::sync::Arc;
 
@@ -11,53 +11,53 @@ use crate::{
     version::StreamVersion,
 };
 
-/// How many events a page holds unless said otherwise.
+/// The most events on a page if the query sets no other limit.
 pub const PAGE_EVENTS_DEFAULT: usize = 1_000;
-/// How many bytes of events a page holds unless said otherwise.
+/// The most bytes of events on a page if the query sets no other limit.
 pub const PAGE_BYTES_DEFAULT: usize = 1 << 20;
-/// The most events of one page, whatever is asked.
+/// The most events on one page, even if the query asks for more.
 pub const PAGE_EVENTS_MAX: usize = 10_000;
-/// The most bytes of one page, whatever is asked; one larger event still comes, alone.
+/// The most bytes on one page, even if the query asks for more. A larger event comes alone.
 pub const PAGE_BYTES_MAX: usize = 16 << 20;
 
-/// Which events.
+/// The set of events that a read returns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Scope {
-    /// All, the system's own included.
+    /// All events, system events included.
     Log,
-    /// Those of one stream.
+    /// The events of one stream.
     Stream(StreamId),
-    /// Those of all streams of a kind.
+    /// The events of all streams of one category.
     Category(Category),
-    /// Those that match.
+    /// The events that match a query.
     Query(Query),
 }
 
-/// Where a read begins; what is named is included.
+/// The place at which a read begins, inclusive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReadFrom {
-    /// Before the first event.
+    /// At the first event.
     Start,
-    /// Behind the last event there is.
+    /// After the last event.
     End,
     /// At a position.
     Position(Position),
-    /// At a version; of a stream only.
+    /// At a version; only for a read of one stream.
     Version(StreamVersion),
     /// Forward: the first event recorded at or after this time. Backward: the last at or before.
     Time(Timestamp),
 }
 
-/// Towards the head, or towards the start.
+/// The direction of a read: towards the head, or towards the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
-    /// In the order of positions.
+    /// In ascending order of positions.
     Forward,
-    /// Against it.
+    /// In descending order of positions.
     Backward,
 }
 
-/// A question for one page.
+/// A query for one page.
 ///
 /// ```
 /// use factum_kernel::{Direction, ReadQuery, StreamId};
@@ -71,17 +71,17 @@ pub enum Direction {
 #[non_exhaustive]
 #[must_use]
 pub struct ReadQuery {
-    /// Which events.
+    /// The events to read.
     pub scope: Scope,
-    /// Where to begin.
+    /// The place at which the read begins.
     pub from: ReadFrom,
-    /// Which way.
+    /// The direction of the read.
     pub direction: Direction,
     /// The most events on the page; from 1 to [`PAGE_EVENTS_MAX`].
     pub events_max: usize,
-    /// The most bytes on the page, up to [`PAGE_BYTES_MAX`]; an event that is larger comes alone.
+    /// The most bytes on the page, up to [`PAGE_BYTES_MAX`]. A larger event comes alone.
     pub bytes_max: usize,
-    /// Only events whose metadata name this origin.
+    /// If set, only events whose metadata have this origin are read.
     pub origin: Option<Arc<str>>,
 }
 
@@ -97,38 +97,38 @@ impl ReadQuery {
         }
     }
 
-    /// The whole log, forward from its start.
+    /// Reads the whole log, forward from its start.
     pub fn log() -> Self {
         Self::new(Scope::Log)
     }
 
-    /// One stream, forward from its start.
+    /// Reads one stream, forward from its start.
     pub fn stream(stream: StreamId) -> Self {
         Self::new(Scope::Stream(stream))
     }
 
-    /// One category, forward from its start.
+    /// Reads one category, forward from its start.
     pub fn category(category: Category) -> Self {
         Self::new(Scope::Category(category))
     }
 
-    /// The events that match, forward from the start.
+    /// Reads the events that match, forward from the start.
     pub fn matching(query: Query) -> Self {
         Self::new(Scope::Query(query))
     }
 
-    /// Begins there.
+    /// Begins the read here.
     pub fn from(mut self, from: ReadFrom) -> Self {
         self.from = from;
         self
     }
 
-    /// Begins behind this position.
+    /// Begins the read after this position.
     pub fn after(self, position: Position) -> Self {
         self.from(ReadFrom::Position(Position::new(position.value().saturating_add(1))))
     }
 
-    /// Reads backward; from the end, if no other beginning was set.
+    /// Reads backward; from the end, unless another beginning was set.
     pub fn backward(mut self) -> Self {
         self.direction = Direction::Backward;
         if self.from == ReadFrom::Start {
@@ -149,14 +149,14 @@ impl ReadQuery {
         self
     }
 
-    /// Only events from this origin.
+    /// Reads only events from this origin.
     pub fn with_origin(mut self, origin: &str) -> Self {
         self.origin = Some(origin.into());
         self
     }
 
-    /// The question for the page behind this one; `None` where the read is at its end: forward at
-    /// the head that the page saw, backward at the start.
+    /// The query for the page after this one. `None` at the end of the read: forward at the head
+    /// that the page saw, backward at the start.
     pub fn next(&self, page: &Page) -> Option<Self> {
         let is_over = match self.direction {
             Direction::Forward => page.scanned_through >= page.head,

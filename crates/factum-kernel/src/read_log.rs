@@ -1,4 +1,4 @@
-//! A whole read, page after page, and the check that nothing is missing from it.
+//! A whole read, page after page, with a check that no position is missing.
 
 use std::{
     collections::VecDeque,
@@ -20,11 +20,11 @@ use crate::{
     store::EventStore,
 };
 
-/// Why a read can't go on.
+/// The reason why a read can't continue.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReadError {
-    /// The store.
+    /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// A position is missing from the log: events are lost, or the store broke its laws.
@@ -32,18 +32,18 @@ pub enum ReadError {
         "the log has a hole, restore the store from a backup: expected={expected} found={found}"
     )]
     Gap {
-        /// The position that had to come.
+        /// The position that should have come next.
         expected: Position,
-        /// The one that came.
+        /// The position that came.
         found: Position,
     },
-    /// The log is another one than before.
+    /// The log is not the one that was read before.
     #[error(transparent)]
     Diverged(#[from] Diverged),
 }
 
 impl ReadError {
-    /// What the caller can do.
+    /// The kind of the error: what the caller can do about it.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Store(error) => error.kind().into(),
@@ -52,7 +52,7 @@ impl ReadError {
         }
     }
 
-    /// As an error of the store; holes and other logs are `Corrupt`.
+    /// Converts the error to one of the store. A gap and another log become `Corrupt`.
     pub fn into_store_error(self) -> StoreError {
         match self {
             Self::Store(error) => error,
@@ -62,11 +62,11 @@ impl ReadError {
 }
 
 impl Page {
-    /// Checks that events and erased ranges follow one another from `first` through to
-    /// `scanned_through` without a hole, as they must in a forward read of the whole log.
+    /// Checks that events and erased ranges follow each other without a hole from `first` to
+    /// `scanned_through`, as they must in a forward read of the whole log.
     ///
     /// # Errors
-    /// [`ReadError::Gap`] with the first hole.
+    /// [`ReadError::Gap`] for the first hole.
     pub fn check_gapless(&self, first: Position) -> Result<(), ReadError> {
         let mut expected = first;
         let mut erased = self.erased.iter().peekable();
@@ -84,7 +84,7 @@ impl Page {
         }
         pass_erased(&mut expected);
         let end = self.scanned_through.next();
-        // Behind the head there is nothing to miss: a read may begin there.
+        // A read may begin after the head, where no event can be missing.
         if expected == end || first > end {
             Ok(())
         } else {
@@ -93,11 +93,11 @@ impl Page {
     }
 }
 
-/// A whole read, page after page, to the end that each page saw. A forward read of the log is
-/// checked for holes.
+/// A whole read, page after page, up to the head that the last page saw. A forward read of the
+/// whole log is checked for holes.
 ///
-/// It is a [`Stream`] too. Of the whole log or a query it leaves out the system's own events
-/// (categories that begin with `$`), unless asked.
+/// It is a [`Stream`] too. A read of the whole log or of a query leaves out system events
+/// (categories that begin with `$`), unless [`with_system`](Self::with_system) is set.
 ///
 /// ```
 /// use factum_kernel::{ReadLog, ReadQuery};
@@ -125,7 +125,7 @@ pub struct ReadLog {
     query: ReadQuery,
     is_done: bool,
     with_system: bool,
-    /// In a read of the whole log: the position that has to come next, once one was seen.
+    /// In a read of the whole log: the next position, once a page was read.
     expected: Option<Position>,
     buffer: VecDeque<RecordedEvent>,
     pending: Option<Fetch>,
@@ -134,7 +134,7 @@ pub struct ReadLog {
 type Fetch = Pin<Box<dyn Future<Output = Result<Page, StoreError>> + Send>>;
 
 impl ReadLog {
-    /// The read that begins with this page.
+    /// A read that begins with the page of this query.
     pub fn new(store: Arc<dyn EventStore>, query: ReadQuery) -> Self {
         let buffer = VecDeque::new();
         let pending = None;
@@ -142,16 +142,16 @@ impl ReadLog {
         Self { store, query, is_done: false, with_system: false, expected, buffer, pending }
     }
 
-    /// The system's own events too.
+    /// Includes system events.
     pub fn with_system(mut self) -> Self {
         self.with_system = true;
         self
     }
 
-    /// The next event; `None` at the end. After an error the read is over.
+    /// Returns the next event; `None` at the end. An error ends the read.
     ///
     /// # Cancel safety
-    /// A dropped future loses nothing.
+    /// Dropping the future loses no event.
     pub async fn next(&mut self) -> Option<Result<RecordedEvent, ReadError>> {
         std::future::poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
     }
@@ -175,13 +175,13 @@ impl ReadLog {
     }
 }
 
-/// Whether positions must follow one another: a filter leaves holes of its own.
+/// True if the positions must follow each other. A filtered read has holes of its own.
 fn is_whole_log(query: &ReadQuery) -> bool {
     query.scope == Scope::Log && query.direction == Direction::Forward && query.origin.is_none()
 }
 
-/// The position that a forward read of the log has to begin at; where it begins by time, only the
-/// page tells.
+/// The first position of a forward read of the log. For a read that begins at a time, only the page
+/// shows it.
 fn first_expected(from: ReadFrom, page: &Page) -> Option<Position> {
     match from {
         ReadFrom::Start => Some(Position::new(1)),
@@ -194,7 +194,7 @@ fn first_expected(from: ReadFrom, page: &Page) -> Option<Position> {
     }
 }
 
-/// Whether a read of this scope leaves out the system's own events by default.
+/// True if a read of this scope leaves out system events by default.
 pub(crate) fn hides_system(scope: &Scope) -> bool {
     matches!(scope, Scope::Log | Scope::Query(_))
 }

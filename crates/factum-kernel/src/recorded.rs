@@ -17,21 +17,21 @@ use crate::{
 /// The part of a recorded event that has a fixed size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EventHeader {
-    /// Its place in the log.
+    /// The position of the event in the log.
     pub position: Position,
-    /// Its place in its stream.
+    /// The version of the event in its stream.
     pub version: StreamVersion,
-    /// When it was appended, by the store's clock.
+    /// The time of the append, by the store's clock.
     pub recorded_at: Timestamp,
-    /// Its identity.
+    /// The identity of the event.
     pub id: EventId,
-    /// The number of its schema.
+    /// The number of the event's schema.
     pub schema_version: u32,
-    /// How the payload is to be read.
+    /// The encoding of the payload.
     pub content: Content,
 }
 
-/// The part of a recorded event that has not, lent piece by piece.
+/// The part of a recorded event that has a variable size, borrowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EventParts<'a> {
     /// The whole stream id.
@@ -46,7 +46,7 @@ pub struct EventParts<'a> {
     pub payload: &'a [u8],
 }
 
-/// Where the parts of an event end in its body, in this order: stream, name, tags, metadata. The
+/// The end of each part of an event in its body, in this order: stream, name, tags, metadata. The
 /// payload takes the rest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BodyLayout {
@@ -57,19 +57,19 @@ pub struct BodyLayout {
     category_len: u16,
 }
 
-/// Bytes that are no event's body, and why.
+/// The error for bytes that are not the body of an event, with the reason.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("event body is damaged: {0}")]
 pub struct InvalidBody(&'static str);
 
 impl InvalidBody {
-    /// What the caller can do.
+    /// The kind of the error: what the caller can do about it.
     pub fn kind(&self) -> ErrorKind {
         ErrorKind::Corrupt
     }
 }
 
-/// Appends the stored form of tags: for each a `u16` little-endian length and its UTF-8.
+/// Appends the stored form of tags: for each tag a `u16` little-endian length and its UTF-8.
 pub fn encode_tags(tags: &[Tag], out: &mut BytesMut) {
     for tag in tags {
         out.put_u16_le(u16::try_from(tag.as_str().len()).expect("a tag is at most 256 bytes"));
@@ -78,10 +78,10 @@ pub fn encode_tags(tags: &[Tag], out: &mut BytesMut) {
 }
 
 impl BodyLayout {
-    /// Where the parts would lie if they were written one after another.
+    /// The layout of these parts when they are written one after another.
     ///
     /// # Errors
-    /// A stream id without a `-`, or more than 4 GiB.
+    /// The stream id has no `-`, or the parts are longer than 4 GiB.
     pub fn of(parts: &EventParts<'_>) -> Result<Self, InvalidBody> {
         let category_len = parts.stream.find('-').ok_or(InvalidBody("stream id without '-'"))?;
         let stream = parts.stream.len();
@@ -98,7 +98,7 @@ impl BodyLayout {
         })
     }
 
-    /// Writes the body of a new event in `stream`, and says where its parts lie in it.
+    /// Writes the body of a new event in `stream`, and returns the layout of its parts.
     pub fn write(stream: StreamRef<'_>, event: &NewEvent, out: &mut BytesMut) -> Self {
         let start = out.len();
         let end = |out: &BytesMut| {
@@ -120,7 +120,7 @@ impl BodyLayout {
 
 /// An event that was appended. Cheap to clone: one reference count.
 ///
-/// It lends what is inside; what it lends borrows from the page it came in.
+/// The accessors borrow from the event, which holds a slice of the page that it came in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordedEvent {
     header: EventHeader,
@@ -129,14 +129,14 @@ pub struct RecordedEvent {
 }
 
 impl RecordedEvent {
-    /// Puts an event together from a body that a store kept.
+    /// Makes an event from a body that a store kept.
     ///
     /// # Errors
-    /// A body that does not fit the layout, or text in it that is not UTF-8.
+    /// The body does not fit the layout, or a text in it is not UTF-8.
     pub fn new(header: EventHeader, layout: BodyLayout, body: Bytes) -> Result<Self, InvalidBody> {
         let ends = [layout.stream_end, layout.name_end, layout.tags_end, layout.metadata_end];
         if !ends.is_sorted() || layout.metadata_end as usize > body.len() {
-            return Err(InvalidBody("parts lie outside of it"));
+            return Err(InvalidBody("a part ends outside the body"));
         }
         let text = std::str::from_utf8(&body[..layout.name_end as usize])
             .map_err(|_| InvalidBody("stream or name is not UTF-8"))?;
@@ -145,77 +145,77 @@ impl RecordedEvent {
             || dash >= layout.stream_end as usize
             || text.as_bytes().get(dash) != Some(&b'-')
         {
-            return Err(InvalidBody("stream and name are not apart"));
+            return Err(InvalidBody("no valid boundary between stream and name"));
         }
         let tags = &body[layout.name_end as usize..layout.tags_end as usize];
         if !tags_are_valid(tags) {
-            return Err(InvalidBody("tags are not as written"));
+            return Err(InvalidBody("the tags are not valid"));
         }
         let metadata = &body[layout.tags_end as usize..layout.metadata_end as usize];
         if !Metadata::is_valid(metadata) {
-            return Err(InvalidBody("metadata are not as written"));
+            return Err(InvalidBody("the metadata are not valid"));
         }
         Ok(Self { header, layout, body })
     }
 
-    /// A new event as it will be read, for stores that keep it so.
+    /// The recorded form of a new event, for stores that keep this form.
     pub fn from_new(header: EventHeader, stream: StreamRef<'_>, event: &NewEvent) -> Self {
         let mut body = BytesMut::with_capacity(stream.as_str().len() + event.size());
         let layout = BodyLayout::write(stream, event, &mut body);
         Self { header, layout, body: body.freeze() }
     }
 
-    /// The part of fixed size.
+    /// The header, which has a fixed size.
     pub fn header(&self) -> &EventHeader {
         &self.header
     }
 
-    /// Its place in the log.
+    /// The position of the event in the log.
     pub fn position(&self) -> Position {
         self.header.position
     }
 
-    /// Its place in its stream.
+    /// The version of the event in its stream.
     pub fn version(&self) -> StreamVersion {
         self.header.version
     }
 
-    /// When it was appended, by the store's clock; never before an earlier event.
+    /// The time of the append, by the store's clock; never before that of an earlier event.
     pub fn recorded_at(&self) -> Timestamp {
         self.header.recorded_at
     }
 
-    /// Its identity.
+    /// The identity of the event.
     pub fn id(&self) -> EventId {
         self.header.id
     }
 
-    /// The number of its schema.
+    /// The number of the event's schema.
     pub fn schema_version(&self) -> u32 {
         self.header.schema_version
     }
 
-    /// How the payload is to be read.
+    /// The encoding of the payload.
     pub fn content(&self) -> Content {
         self.header.content
     }
 
-    /// The stream it is in.
+    /// The stream of the event.
     pub fn stream(&self) -> StreamRef<'_> {
         StreamRef::from_stored(self.text(0, self.layout.stream_end), self.layout.category_len)
     }
 
-    /// The stored name of its type.
+    /// The stored name of the event's type.
     pub fn name(&self) -> &str {
         self.text(self.layout.stream_end, self.layout.name_end)
     }
 
-    /// Its labels, each `name:value`.
+    /// The labels of the event, each `name:value`.
     pub fn tags(&self) -> Tags<'_> {
         Tags { rest: self.slice(self.layout.name_end, self.layout.tags_end) }
     }
 
-    /// What is known of it beside; decoded at each call.
+    /// Facts about the event that are not in the payload. Each call decodes them.
     pub fn metadata(&self) -> Metadata {
         let bytes = self.slice(self.layout.tags_end, self.layout.metadata_end);
         Metadata::decode(bytes).expect("checked when the event was made")
@@ -226,12 +226,12 @@ impl RecordedEvent {
         &self.body[self.layout.metadata_end as usize..]
     }
 
-    /// The encoded fields as a slice of the page, to keep.
+    /// The encoded fields as a slice of the page that can be kept.
     pub fn payload_bytes(&self) -> Bytes {
         self.body.slice(self.layout.metadata_end as usize..)
     }
 
-    /// Everything of variable size, as it is stored.
+    /// All parts of variable size, as they are stored.
     pub fn parts(&self) -> EventParts<'_> {
         EventParts {
             stream: self.stream().as_str(),
@@ -242,7 +242,7 @@ impl RecordedEvent {
         }
     }
 
-    /// What the limits of a page count, in bytes.
+    /// The size that counts against the limits of a page, in bytes.
     pub fn size(&self) -> usize {
         self.body.len()
     }

@@ -1,5 +1,5 @@
-//! When to try an append again, and with what: the rules for everything that executes, as a state
-//! machine. Outcomes go in, what to do next comes out; sleeping and appending are the caller's.
+//! The rules for trying an append again, as a state machine. An outcome goes in, and the next step
+//! comes out. The caller sleeps and appends.
 
 use std::{future::Future, time::Duration};
 
@@ -9,24 +9,24 @@ use crate::{
     kernel::Kernel,
 };
 
-/// How often and how fast an execution tries again.
+/// The limits and pauses with which an execution tries again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 #[must_use]
 pub struct RetryPolicy {
-    /// How often it loads and decides again after a conflict.
+    /// The most times that an execution loads and decides again after a conflict.
     pub conflicts_max: u32,
-    /// How often it repeats a batch whose outcome is unknown, or a request that found the store
-    /// unavailable.
+    /// The most times that an execution repeats a batch whose outcome is unknown, or a request that
+    /// found the store unavailable.
     pub repeats_max: u32,
-    /// The first pause is at most this long; each one after it at most twice as long.
+    /// The upper bound of the first pause. It doubles with each further attempt.
     pub pause_min: Duration,
-    /// No pause is longer.
+    /// The upper bound of every pause.
     pub pause_max: Duration,
 }
 
 impl RetryPolicy {
-    /// 24 conflicts, 8 repeats, pauses from 4 ms to 1 s: the last repeat comes after some 3 s.
+    /// 24 conflicts, 8 repeats, pauses from 4 ms to 1 s: the last repeat comes after about 3 s.
     pub const fn new() -> Self {
         Self {
             conflicts_max: 24,
@@ -36,18 +36,18 @@ impl RetryPolicy {
         }
     }
 
-    /// Never tries again: conflicts and unknown outcomes are the caller's.
+    /// Never tries again. The caller gets conflicts and unknown outcomes.
     pub const fn never() -> Self {
         Self { conflicts_max: 0, repeats_max: 0, ..Self::new() }
     }
 
-    /// Sets how often it decides again after a conflict.
+    /// Sets the most times that an execution decides again after a conflict.
     pub const fn with_conflicts_max(mut self, conflicts_max: u32) -> Self {
         self.conflicts_max = conflicts_max;
         self
     }
 
-    /// Sets how often it repeats what is unknown or was unavailable.
+    /// Sets the most times that an unknown outcome or an unavailable store is tried again.
     pub const fn with_repeats_max(mut self, repeats_max: u32) -> Self {
         self.repeats_max = repeats_max;
         self
@@ -65,16 +65,16 @@ impl Default for RetryPolicy {
     }
 }
 
-/// What to do after an outcome. Pauses are upper bounds: the caller waits a random part of them.
+/// The next step after an outcome. A pause is an upper bound: the caller waits a random part of it.
 #[derive(Debug)]
 pub(crate) enum Next {
-    /// It is stored.
+    /// The batch is stored.
     Done(Appended),
     /// Append the same batch, marked repeated, after a pause.
     Repeat(Duration),
     /// Load and decide again, after a pause.
     Reload(Duration),
-    /// Give up, with this.
+    /// Give up with this error.
     Fail(AppendError),
 }
 
@@ -84,19 +84,19 @@ pub struct Attempts {
     policy: RetryPolicy,
     conflicts: u32,
     repeats: u32,
-    /// An earlier attempt with the present batch has an unknown outcome. Until the store says
-    /// otherwise, no error may claim that nothing was stored.
+    /// True if an earlier attempt with the current batch has an unknown outcome. Until the store
+    /// answers the question, no error may claim that nothing was stored.
     is_unknown: bool,
 }
 
 impl Attempts {
-    /// None yet.
+    /// No attempts yet.
     pub fn new(policy: RetryPolicy) -> Self {
         Self { policy, conflicts: 0, repeats: 0, is_unknown: false }
     }
 
-    /// What to do after an outcome. `is_overtaken` tells whether a conflict, or a condition that
-    /// failed, goes away by loading and deciding again.
+    /// Decides the next step after an outcome. `is_overtaken` is true for a conflict, or a failed
+    /// condition, that loading and deciding again can solve.
     pub(crate) fn after(
         &mut self,
         outcome: Result<Appended, AppendError>,
@@ -112,8 +112,8 @@ impl Attempts {
                 self.repeat(error)
             }
             Err(AppendError::Store(error)) => self.give_up(error),
-            // The store looked for the ids before it looked at anything else, so these two say
-            // for certain that nothing is stored, whatever was unknown before.
+            // The store looked for the ids before anything else. So these two errors prove that
+            // nothing is stored, even if an earlier outcome was unknown.
             Err(error @ (AppendError::Conflict(_) | AppendError::ConditionFailed { .. })) => {
                 self.is_unknown = false;
                 if is_overtaken(&error) { self.reload(error) } else { Next::Fail(error) }
@@ -121,7 +121,7 @@ impl Attempts {
         }
     }
 
-    /// The pause before a failed load is tried again; `None`: give up.
+    /// Returns the pause before a failed load is tried again; `None` to give up.
     pub(crate) fn after_failed_load(&mut self, error: &StoreError) -> Option<Duration> {
         if error.kind() != StoreErrorKind::Unavailable || self.repeats >= self.policy.repeats_max {
             return None;
@@ -156,8 +156,8 @@ impl Attempts {
 }
 
 impl Kernel {
-    /// Loads, and again while the store is unavailable. `store_error` finds the store's error in
-    /// one of the load.
+    /// Loads, and tries again while the store is unavailable. `store_error` extracts the store's
+    /// error from an error of the load.
     pub(crate) async fn patiently<T, E, F: Future<Output = Result<T, E>>>(
         &self,
         attempts: &mut Attempts,
@@ -172,7 +172,7 @@ impl Kernel {
         }
     }
 
-    /// Waits a random part of a pause, so that those who collided don't collide again.
+    /// Waits a random part of a pause, so that writers that collided don't collide again.
     pub(crate) async fn pause(&self, up_to: Duration) {
         self.clock().sleep(self.ids().jitter(up_to)).await;
     }
@@ -193,7 +193,7 @@ mod tests {
         AppendError::Indeterminate(StoreError::unavailable("the connection is lost"))
     }
 
-    /// The outcome of an append that expected the version it had loaded.
+    /// The outcome of an append that expected the version that the writer had loaded.
     fn after(attempts: &mut Attempts, error: impl Into<AppendError>) -> Next {
         attempts.after(Err(error.into()), |error| matches!(error, AppendError::Conflict(_)))
     }

@@ -1,4 +1,4 @@
-//! What is stored of typed events: names, schema versions, and the way from bytes to types.
+//! The stored identity of typed events: names, schema versions, and decoding to the present types.
 
 use std::{
     borrow::Cow,
@@ -23,27 +23,27 @@ use crate::{
     tag::{InvalidTag, TagKey, TagWriter},
 };
 
-/// An event that can't be turned into bytes, or a guard that can't be turned into a query.
+/// The error for an event that can't be encoded, or a guard that can't become a query.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EncodeError {
     /// The codec refused a field.
     #[error("event can't be encoded: {reason}: type={name}")]
     Codec {
-        /// The stored name of its type.
+        /// The stored name of the event's type.
         name: EventName,
         /// The codec's reason.
         reason: CodecError,
     },
-    /// A tag that can't be.
+    /// A tag is not allowed.
     #[error(transparent)]
     Tag(#[from] InvalidTag),
-    /// What was written does not read back as one event: stored, it would make its stream
-    /// unreadable.
+    /// The encoded event does not decode to exactly one event. If it were stored, its stream would
+    /// be unreadable.
     #[error("event does not read back, see that its fields serialise both ways: {0}")]
     NotReadable(DecodeError),
-    /// What reads back is another value than the one that was written: the codec does not hold
-    /// it, as JSON holds no `Some(None)`, or a field is changed or left out on one of both ways.
+    /// The encoded event decodes to another value: the codec can't hold the value, as JSON can't
+    /// hold `Some(None)`, or a field is changed or left out when it is written or read.
     #[error(
         "event reads back as another value, give the field a type that its codec holds, \
          and serialise it both ways: type={name} field={field}"
@@ -54,8 +54,7 @@ pub enum EncodeError {
         /// The first field that differs; empty for an event whose fields have no names.
         field: &'static str,
     },
-    /// A guard, or the query of a decision model, that can match no event: it would protect
-    /// nothing.
+    /// A guard, or the query of a decision model, can match no event. It would protect nothing.
     #[error(
         "a guard or the query of a model can match no event and would protect nothing, name types \
          or tags that one event can have"
@@ -63,26 +62,27 @@ pub enum EncodeError {
     MatchesNothing,
 }
 
-/// A stored event that this program can't read. Its reader stops or parks it; it never vanishes.
+/// The error for a stored event that this program can't read. The reader stops or parks the event;
+/// it never skips it silently.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "event can't be decoded: {reason}: type={name} schema_version={schema_version} \
      stream={stream} position={position}"
 )]
 pub struct DecodeError {
-    /// The stream that it is in; empty before it is appended.
+    /// The stream of the event; empty before the append.
     pub stream: String,
-    /// Where it is; zero before it is appended.
+    /// The position of the event; zero before the append.
     pub position: Position,
-    /// The stored name of its type.
+    /// The stored name of the event's type.
     pub name: String,
-    /// The stored number of its schema.
+    /// The stored number of the event's schema.
     pub schema_version: u32,
-    /// Why not.
+    /// The reason.
     pub reason: DecodeReason,
 }
 
-/// Why a stored event can't be read.
+/// The reason why a stored event can't be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DecodeReason {
@@ -92,138 +92,140 @@ pub enum DecodeReason {
     /// A newer program wrote it.
     #[error("a newer program wrote it, this one knows schema versions up to {0}")]
     NewerSchema(u32),
-    /// Nothing leads from its schema version to the present one.
+    /// No upcaster leads from the stored schema version to the present one.
     #[error(
         "no upcaster leads from this schema version to {0}, write one: \
          #[event(upcast(from = .., with = ..))]"
     )]
     NoUpcaster(u32),
-    /// An upcaster gave back what it got, or a circle of them never ends.
+    /// An upcaster returned its input unchanged, or upcasters lead in a circle.
     #[error("its upcasters never reach the present schema version")]
     EndlessUpcast,
-    /// An upcaster said no.
+    /// An upcaster refused the event.
     #[error("its upcaster refused it, {0}")]
     Upcast(String),
-    /// Nobody knows this content.
+    /// The enum's codec does not read this content.
     #[error("its content is {0}, which this enum's codec does not read")]
     UnknownContent(Content),
-    /// The fields are not what the type expects.
+    /// The fields do not fit the type.
     #[error("{0}")]
     Fields(CodecError),
-    /// An event of the present schema was read as none, or as several.
-    #[error("it reads as {0} events")]
+    /// An event of the present schema decodes to no event, or to several.
+    #[error("it decodes to {0} events instead of one")]
     NotOne(usize),
 }
 
 impl EncodeError {
-    /// What the caller can do.
+    /// The kind of the error: what the caller can do about it.
     pub fn kind(&self) -> ErrorKind {
         ErrorKind::Invalid
     }
 }
 
 impl DecodeError {
-    /// What the caller can do.
+    /// The kind of the error: what the caller can do about it.
     pub fn kind(&self) -> ErrorKind {
         ErrorKind::Corrupt
     }
 }
 
 impl DecodeReason {
-    /// What the caller can do.
+    /// The kind of the error: what the caller can do about it.
     pub fn kind(&self) -> ErrorKind {
         ErrorKind::Corrupt
     }
 }
 
-/// What is stored of an event's type, and where it is defined.
+/// The stored identity of an event type, and the Rust type that defines it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventType {
     /// The stored name, `<prefix>.<variant>`.
     pub name: EventName,
-    /// The number of its present schema.
+    /// The number of the present schema.
     pub schema_version: u32,
-    /// The enum that defines it, to find two with one name.
+    /// The enum that defines the type. With it an error can name two enums with the same stored
+    /// name.
     pub rust_type: &'static str,
 }
 
-/// An enum of events; `derive(Event)` writes it.
+/// An enum of events. `derive(Event)` implements it.
 ///
-/// An enum of such enums (`#[event(flatten)]`) is one too, so that a reader of several aggregates
-/// names one type.
+/// An enum of such enums (`#[event(flatten)]`) implements it too, so that a reader of several
+/// aggregates needs only one type.
 pub trait Event: Sized + Send + Sync + 'static {
-    /// Every stored name of the enum: its variants', and old ones that its upcasters read.
+    /// Every stored name of the enum: those of its variants, and old ones that its upcasters read.
     fn types() -> Vec<EventType>;
 
     /// The type of this event.
     fn event_type(&self) -> EventType;
 
-    /// Whether a stored name belongs to this enum, be it present or one that upcasters read.
+    /// True if a stored name belongs to this enum, as a present name or an old one for an upcaster.
     fn owns(name: &str) -> bool;
 
-    /// Whether it holds the whole folded state, so that older history may go.
+    /// True if the event holds the whole folded state, so that older history may be deleted.
     fn is_summary(&self) -> bool;
 
-    /// Its labels.
+    /// Writes the labels of the event.
     ///
     /// # Errors
-    /// A value that no tag can have, or a hashed tag where no key is set.
+    /// A value is not allowed in a tag, or a hashed tag has no key.
     fn tags(&self, out: &mut TagWriter<'_>) -> Result<(), InvalidTag>;
 
-    /// Serialises its fields, as [`encode`](Self::encode) gives them to its codec.
+    /// Serialises the fields of the event, as [`encode`](Self::encode) gives them to its codec.
     ///
     /// # Errors
     /// Those of the serializer.
     fn fields<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error>;
 
-    /// Appends the bytes of its fields.
+    /// Appends the encoded fields of the event.
     ///
     /// # Errors
-    /// A value that the codec can't write.
+    /// The codec can't write a value.
     fn encode(&self, out: &mut BytesMut) -> Result<Content, CodecError>;
 
-    /// Reads a stored event and gives what it is now: usually one event; through upcasters none
-    /// or several. In a flattened enum an upcaster stays within the enum that declares it.
+    /// Decodes a stored event and passes the result to `sink`: usually one event; after upcasters
+    /// also none or several. In a flattened enum, upcasters stay within the enum that declares
+    /// them.
     ///
     /// # Errors
-    /// See [`DecodeReason`]. What the sink was given before an error is to be thrown away.
+    /// See [`DecodeReason`]. After an error, the caller must discard what the sink received.
     fn decode(event: EncodedEvent<'_>, sink: &mut dyn FnMut(Self)) -> Result<(), DecodeError>;
 }
 
-/// Two enums store events under one name.
+/// The error for two enums that store events under the same name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "two event types have one stored name, set another with #[event(prefix = \"..\")] or \
      #[event(name = \"..\")]: name={name} first={first} second={second}"
 )]
 pub struct DuplicateEventType {
-    /// The name.
+    /// The stored name that both enums have.
     pub name: EventName,
-    /// The enum that has it.
+    /// The enum that has the name.
     pub first: &'static str,
-    /// The enum that wants it too.
+    /// The enum that has the same name.
     pub second: &'static str,
 }
 
 impl DuplicateEventType {
-    /// What the caller can do.
+    /// The kind of the error: what the caller can do about it.
     pub fn kind(&self) -> ErrorKind {
         ErrorKind::Invalid
     }
 }
 
-/// A command that can be stored: in the queue, or by a process manager. `derive(Command)` writes
+/// A command that can be stored, in the queue or by a process manager. `derive(Command)` implements
 /// it.
 pub trait Command: Serialize + DeserializeOwned + Send + Sync + 'static {
-    /// The number of its present schema.
+    /// The number of the present schema.
     const SCHEMA_VERSION: u32;
 
     /// The stored name of this command, `<prefix>.<variant>`.
     fn name(&self) -> &'static str;
 }
 
-/// A typed event as it is appended, and as it will be read: what can't be read is not written,
-/// and what is folded is what every later load will fold.
+/// Encodes a typed event and decodes it again. So every stored event can be read, and the state
+/// folds the same event that later loads will fold.
 ///
 /// # Errors
 /// See [`EncodeError`].
@@ -269,7 +271,7 @@ impl<E: Event> Serialize for FieldsOf<'_, E> {
     }
 }
 
-/// A typed event as it is appended.
+/// Encodes a typed event for an append.
 ///
 /// # Errors
 /// See [`EncodeError`].
@@ -293,7 +295,7 @@ pub fn encode_event<E: Event>(
     Ok(new)
 }
 
-/// Reads a recorded event as an event of an enum; see [`Event::decode`].
+/// Decodes a recorded event as an event of an enum; see [`Event::decode`].
 ///
 /// # Errors
 /// See [`DecodeReason`].
@@ -305,7 +307,7 @@ pub fn decode_event<E: Event>(
 }
 
 impl RecordedEvent {
-    /// What it is as an event of an enum: usually one; through upcasters none or several.
+    /// Decodes the event as an event of an enum: usually one; after upcasters also none or several.
     ///
     /// # Errors
     /// See [`DecodeReason`].
@@ -316,18 +318,18 @@ impl RecordedEvent {
     }
 }
 
-/// What is to be decoded: a stored name, a schema version, and fields.
+/// An event to decode: a stored name, a schema version, and fields.
 #[derive(Debug, Clone)]
 pub struct EncodedEvent<'a> {
     name: Cow<'a, str>,
     schema_version: u32,
     content: Content,
     fields: Fields<'a>,
-    /// Where it was recorded, if it was.
+    /// The recorded event; `None` before the append.
     place: Option<&'a RecordedEvent>,
-    /// How many upcasters it has been through.
+    /// The length of the chain of upcasters that led to this event.
     depth: usize,
-    /// How many upcasters have run for the stored event that this one comes from.
+    /// The number of upcasters that have run for the stored event.
     steps: Option<Arc<AtomicUsize>>,
 }
 
@@ -338,7 +340,7 @@ enum Fields<'a> {
 }
 
 impl<'a> EncodedEvent<'a> {
-    /// A recorded event, as it was stored.
+    /// A recorded event as it was stored.
     pub fn of(recorded: &'a RecordedEvent) -> Self {
         Self {
             name: Cow::Borrowed(recorded.name()),
@@ -363,17 +365,17 @@ impl<'a> EncodedEvent<'a> {
         }
     }
 
-    /// The stored name of its type.
+    /// The stored name of the event's type.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The number of its schema.
+    /// The number of the event's schema.
     pub fn schema_version(&self) -> u32 {
         self.schema_version
     }
 
-    /// The error that it can't be decoded.
+    /// The error that this event can't be decoded for `reason`.
     pub fn error(&self, reason: DecodeReason) -> DecodeError {
         let (stream, position) = self.place.map_or_else(Default::default, |recorded| {
             (recorded.stream().as_str().to_owned(), recorded.position())
@@ -383,7 +385,7 @@ impl<'a> EncodedEvent<'a> {
         DecodeError { stream, position, name, schema_version, reason }
     }
 
-    /// Reads the fields as the stored content says; `C` reads contents that are not our own.
+    /// Decodes the fields by the stored content. `C` decodes contents that are not Factum's own.
     ///
     /// # Errors
     /// `UnknownContent`, or `Fields` with the codec's reason.
@@ -412,7 +414,7 @@ impl<'a> EncodedEvent<'a> {
     }
 }
 
-/// An event of an old schema, on its way to the present one.
+/// An event of an old schema that upcasters turn into one of the present schema.
 ///
 /// ```
 /// use factum_kernel::{OldEvent, Upcast, Value};
@@ -430,12 +432,12 @@ impl<'a> EncodedEvent<'a> {
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct OldEvent {
-    /// The stored name of its type; an upcaster may give it another.
+    /// The stored name of the event's type. An upcaster may change it.
     pub name: String,
-    /// The number of its schema.
+    /// The number of the event's schema.
     pub schema_version: u32,
-    /// Its fields: a map for variants with named fields, whatever the field is for one unnamed
-    /// field, an array for more.
+    /// The fields: a map for a variant with named fields, the value itself for one unnamed field,
+    /// an array for several unnamed fields.
     pub fields: Value,
 }
 
@@ -459,7 +461,7 @@ impl OldEvent {
         self.entries().iter().find(|(key, _)| key.as_text() == Some(name)).map(|(_, value)| value)
     }
 
-    /// Sets a named field. Does nothing where the fields have no names.
+    /// Sets a named field. Does nothing if the fields have no names.
     pub fn set(&mut self, name: &str, value: impl Into<Value>) {
         self.remove(name);
         if let Some(entries) = self.fields.as_map_mut() {
@@ -467,14 +469,14 @@ impl OldEvent {
         }
     }
 
-    /// Takes a named field out.
+    /// Removes a named field and returns its value.
     pub fn remove(&mut self, name: &str) -> Option<Value> {
         let entries = self.fields.as_map_mut()?;
         let at = entries.iter().position(|(key, _)| key.as_text() == Some(name))?;
         Some(entries.remove(at).1)
     }
 
-    /// Gives a named field another name, if it is there.
+    /// Renames a named field. Does nothing if there is no such field.
     pub fn rename(&mut self, from: &str, to: &str) {
         if let Some(value) = self.remove(from) {
             self.set(to, value);
@@ -489,27 +491,27 @@ impl OldEvent {
     }
 }
 
-/// What an upcaster made of an old event.
+/// The result of an upcaster.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Upcast {
     /// One event of a later schema, or of another name.
     One(OldEvent),
-    /// Several, in this order.
+    /// Several events, in this order.
     Many(Vec<OldEvent>),
-    /// Nothing; the event means nothing any more.
+    /// No event: the old event has no meaning any more.
     Drop,
 }
 
-/// One step from an old event schema to the next. Pure; an `Err` makes the event undecodable.
+/// A step from an old event schema to the next. It is pure; an `Err` makes the event undecodable.
 pub type Upcaster = fn(OldEvent) -> Result<Upcast, String>;
 
-/// More steps than this one after another are a circle.
+/// The longest chain of upcasters. A longer one is taken for a circle.
 const UPCAST_DEPTH_MAX: usize = 64;
-/// More steps than this for one stored event are events that split again and again.
+/// The most upcasters for one stored event. More mean that events split again and again.
 const UPCAST_STEPS_MAX: usize = 10_000;
 
-/// Takes an event one step on and decodes what came of it. `current` is the schema version that
-/// the type has now; `steps` are its upcasters by the version they start from.
+/// Runs one upcaster on an event and decodes the result. `current` is the present schema version of
+/// the type; `steps` are its upcasters, each with the version that it starts from.
 ///
 /// # Errors
 /// See [`DecodeReason`].

@@ -1,5 +1,5 @@
-//! Snapshots: folded states kept as documents, so that loading need not fold everything. Caches
-//! only: without them every outcome is the same.
+//! Snapshots: folded states kept as documents, so that a load need not fold every event. They are
+//! caches: without them every outcome is the same.
 
 mod policy;
 
@@ -32,7 +32,7 @@ use crate::{
 pub(crate) use policy::Since;
 pub use policy::{InvalidSnapshotPolicy, SnapshotPolicy};
 
-/// How snapshots have fared in a repository and its clones.
+/// Counters of the snapshots of a repository and its clones.
 #[derive(Debug, Default)]
 pub struct SnapshotStats {
     taken: AtomicU64,
@@ -42,22 +42,24 @@ pub struct SnapshotStats {
 }
 
 impl SnapshotStats {
-    /// How many were written.
+    /// The number of snapshots that were written.
     pub fn taken(&self) -> u64 {
         self.taken.load(Ordering::Relaxed)
     }
 
-    /// How many loads began at one.
+    /// The number of loads that began with a snapshot.
     pub fn used(&self) -> u64 {
         self.used.load(Ordering::Relaxed)
     }
 
-    /// How many were found that don't decode, are of another type or shape, or don't fit the log.
+    /// The number of snapshots that were ignored: they don't decode, have another type or shape, or
+    /// don't fit the log.
     pub fn ignored(&self) -> u64 {
         self.ignored.load(Ordering::Relaxed)
     }
 
-    /// How many could not be written or looked up, because the documents were not to be had.
+    /// The number of snapshots that could not be written or looked up because the document store
+    /// failed.
     pub fn failed(&self) -> u64 {
         self.failed.load(Ordering::Relaxed)
     }
@@ -75,16 +77,16 @@ impl SnapshotStats {
     }
 }
 
-/// What a snapshot says beside the state.
+/// The stored facts about a snapshot, without its state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SnapshotHeader {
     pub(crate) state_version: u32,
-    /// The name of the state's Rust type. Bytes of one type may decode as another; what older
-    /// versions stored has no name, and decodes as nothing.
+    /// The name of the state's Rust type, because bytes of one type may decode as another.
+    /// Snapshots of older versions have no name and are ignored.
     state_type: Cow<'static, str>,
     pub(crate) lineage: Lineage,
-    /// The last folded event: loading reads it again, and believes the snapshot only if it is
-    /// still the one.
+    /// The version of the last folded event. Loading reads that event again and uses the snapshot
+    /// only if the event is the same.
     pub(crate) version: StreamVersion,
     pub(crate) position: Position,
     pub(crate) event_id: EventId,
@@ -117,8 +119,8 @@ impl SnapshotHeader {
     }
 }
 
-/// The snapshots of one kind of aggregate. The serde bounds live here alone: two function
-/// pointers keep them out of every type above.
+/// The snapshots of one kind of aggregate. Only this type has the serde bounds: two function
+/// pointers keep them out of every type above it.
 pub(crate) struct Snapshots<A> {
     policy: SnapshotPolicy,
     documents: Arc<dyn DocumentStore>,
@@ -158,17 +160,17 @@ impl<A> Snapshots<A> {
         &self.stats
     }
 
-    /// The snapshots of a stream, the newest first.
+    /// A walk over the snapshots of a stream, the newest first.
     pub(crate) fn newest_first<'s>(&'s self, stream: &StreamId) -> Walk<'s, A> {
         Walk { snapshots: self, rest: Some(KeyRange::prefix(prefix(stream))) }
     }
 
-    /// Removes a snapshot that doesn't fit the log, unless it was replaced meanwhile.
+    /// Removes a snapshot that doesn't fit the log, unless it was replaced since.
     pub(crate) async fn discard(&self, found: &Found<A>) {
         self.stats.count_ignored();
         let expected = ExpectedRevision::Exact(found.revision);
         let batch = WriteBatch::new().remove(found.key.clone(), expected);
-        // A cache that can't be cleaned is passed over the next time too.
+        // If the removal fails, later loads skip the snapshot again.
         let _ = self.documents.write(batch).await;
     }
 
@@ -177,8 +179,8 @@ impl<A> Snapshots<A> {
         self.documents.clear(KeyRange::prefix(prefix(stream))).await
     }
 
-    /// Writes a snapshot and removes those that are too many. A cache: failure is counted, not
-    /// an error.
+    /// Writes a snapshot and removes those beyond the number to keep. Snapshots are caches, so a
+    /// failure is counted and is no error.
     pub(crate) async fn save(&self, stream: &StreamId, header: SnapshotHeader, state: &A) {
         let counter = match self.write(stream, header, state).await {
             Ok(()) => &self.stats.taken,
@@ -208,7 +210,8 @@ impl<A> Snapshots<A> {
         Ok(self.documents.clear(KeyRange { from: prefix(stream), to: Some(to) }).await?)
     }
 
-    /// A `u32` little-endian length, the header in CBOR, the state in CBOR or LZ4 of it.
+    /// Encodes a `u32` little-endian length, the header in CBOR, and the state in CBOR or LZ4 of
+    /// it.
     fn encode(&self, mut header: SnapshotHeader, state: &A) -> Result<Bytes, CodecError> {
         let mut body = BytesMut::new();
         (self.save)(state, &mut body)?;
@@ -250,7 +253,7 @@ impl<A> Snapshots<A> {
     }
 }
 
-/// A snapshot that was found, and where.
+/// A snapshot that was found, with its key and revision.
 pub(crate) struct Found<A> {
     pub(crate) header: SnapshotHeader,
     pub(crate) state: A,
@@ -258,15 +261,15 @@ pub(crate) struct Found<A> {
     revision: Revision,
 }
 
-/// Goes through the snapshots of a stream.
+/// A walk over the snapshots of a stream.
 pub(crate) struct Walk<'s, A> {
     snapshots: &'s Snapshots<A>,
     rest: Option<KeyRange>,
 }
 
 impl<A> Walk<'_, A> {
-    /// The next that `is_wanted`. One that doesn't decode is counted and passed over; if the
-    /// documents can't be had, there is none.
+    /// Returns the next snapshot that `is_wanted`. A snapshot that doesn't decode is counted and
+    /// skipped. If the document store fails, there is no further snapshot.
     pub(crate) async fn next(
         &mut self,
         is_wanted: impl Fn(&SnapshotHeader) -> bool + Send,
@@ -292,7 +295,8 @@ impl<A> Walk<'_, A> {
     }
 }
 
-/// Control characters stand in no stream id, so that no stream's keys begin with another's.
+/// The prefix of a stream's keys. It ends with a zero byte, which no stream id holds, so no other
+/// stream's keys begin with it.
 fn prefix(stream: &StreamId) -> Bytes {
     format!("$snapshot/{stream}\0").into()
 }

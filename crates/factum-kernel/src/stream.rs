@@ -9,7 +9,7 @@ pub const CATEGORY_BYTES_MAX: usize = 64;
 /// The longest key, in bytes of UTF-8.
 pub const KEY_BYTES_MAX: usize = 512;
 
-/// A name that no stream or category can have, and why.
+/// The error for a name that no stream or category can have, with the reason.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("invalid stream id: {reason}: id={text:?}")]
 pub struct InvalidStreamId {
@@ -18,46 +18,47 @@ pub struct InvalidStreamId {
 }
 
 impl InvalidStreamId {
-    /// What the caller can do.
+    /// The kind of the error: what the caller can do about it.
     pub fn kind(&self) -> ErrorKind {
         ErrorKind::Invalid
     }
 }
 
 fn invalid(text: impl fmt::Display, reason: &'static str) -> InvalidStreamId {
-    // The text goes into a log line, so a hostile one is cut.
+    // The text goes into log lines, so a long one, which may be hostile, is cut.
     InvalidStreamId { text: text.to_string().chars().take(80).collect(), reason }
 }
 
-/// All streams of one kind: letters, digits, `_` and `.`, at most [`CATEGORY_BYTES_MAX`] bytes.
+/// The name that all streams of one kind share: letters, digits, `_` and `.`, at most
+/// [`CATEGORY_BYTES_MAX`] bytes.
 ///
-/// A leading `$` marks the system's own categories; only [`Category::system`] and
-/// [`Category::parse`] make those.
+/// A leading `$` marks system categories, which belong to the framework; only [`Category::system`]
+/// and [`Category::parse`] make those.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Category(Arc<str>);
 
 impl Category {
-    /// A category of the application's.
+    /// A category of the application.
     ///
     /// # Errors
-    /// An empty or overlong name, or one with a character that is not allowed.
+    /// The name is empty or too long, or holds a character that is not allowed.
     pub fn new(name: &str) -> Result<Self, InvalidStreamId> {
         check_category(name).map(|()| Self(name.into()))
     }
 
-    /// A category of the framework's own: `$` and a name. Readers leave it out unless asked.
+    /// A system category: `$` and the name. Readers leave it out unless they ask for it.
     ///
     /// # Errors
-    /// As [`Category::new`].
+    /// The same as [`Category::new`].
     pub fn system(name: &str) -> Result<Self, InvalidStreamId> {
         check_category(name)?;
         Ok(Self(format!("${name}").into()))
     }
 
-    /// A category as it was stored or typed, the system's included.
+    /// Parses a category that was stored or typed. A leading `$` is allowed.
     ///
     /// # Errors
-    /// As [`Category::new`].
+    /// The same as [`Category::new`].
     pub fn parse(text: &str) -> Result<Self, InvalidStreamId> {
         check_category(text.strip_prefix('$').unwrap_or(text)).map(|()| Self(text.into()))
     }
@@ -67,7 +68,7 @@ impl Category {
         &self.0
     }
 
-    /// Whether it is the framework's own.
+    /// True for a system category.
     pub fn is_system(&self) -> bool {
         self.0.starts_with('$')
     }
@@ -99,19 +100,19 @@ pub struct StreamId {
 }
 
 impl StreamId {
-    /// A stream of the application's.
+    /// A stream of the application.
     ///
     /// # Errors
-    /// A category or key that is empty, overlong, or has a character that is not allowed.
+    /// The category or the key is empty or too long, or holds a character that is not allowed.
     pub fn new(category: &str, key: &str) -> Result<Self, InvalidStreamId> {
         check_category(category)?;
         Self::join(category, key)
     }
 
-    /// The stream of a key in a category that is valid already.
+    /// The stream of a key in a valid category.
     ///
     /// # Errors
-    /// A key that is empty, overlong, or holds a control character.
+    /// The key is empty or too long, or holds a control character.
     pub fn of(category: &Category, key: &str) -> Result<Self, InvalidStreamId> {
         Self::join(category.as_str(), key)
     }
@@ -127,22 +128,22 @@ impl StreamId {
         &self.text
     }
 
-    /// What is before the first `-`.
+    /// The part before the first `-`.
     pub fn category(&self) -> &str {
         &self.text[..usize::from(self.category_len)]
     }
 
-    /// What is behind the first `-`.
+    /// The part after the first `-`.
     pub fn key(&self) -> &str {
         &self.text[usize::from(self.category_len) + 1..]
     }
 
-    /// The id, lent.
+    /// The id, borrowed.
     pub fn as_ref(&self) -> StreamRef<'_> {
         StreamRef { text: &self.text, category_len: self.category_len }
     }
 
-    /// Whether the stream is the framework's own.
+    /// True for a stream in a system category.
     pub fn is_system(&self) -> bool {
         self.text.starts_with('$')
     }
@@ -151,7 +152,7 @@ impl StreamId {
 impl FromStr for StreamId {
     type Err = InvalidStreamId;
 
-    /// An id as it was stored or typed, the system's included.
+    /// Parses an id that was stored or typed. A system category is allowed.
     fn from_str(text: &str) -> Result<Self, InvalidStreamId> {
         let (category, key) =
             text.split_once('-').ok_or_else(|| invalid(text, "no '-' between category and key"))?;
@@ -165,7 +166,7 @@ impl fmt::Display for StreamId {
     }
 }
 
-/// A stream id lent from a recorded event.
+/// A stream id that is borrowed, for instance from a recorded event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StreamRef<'a> {
     text: &'a str,
@@ -182,17 +183,17 @@ impl<'a> StreamRef<'a> {
         self.text
     }
 
-    /// What is before the first `-`.
+    /// The part before the first `-`.
     pub fn category(self) -> &'a str {
         &self.text[..usize::from(self.category_len)]
     }
 
-    /// What is behind the first `-`: the aggregate's key.
+    /// The part after the first `-`: the aggregate's key.
     pub fn key(self) -> &'a str {
         &self.text[usize::from(self.category_len) + 1..]
     }
 
-    /// Whether the stream is the framework's own.
+    /// True for a stream in a system category.
     pub fn is_system(self) -> bool {
         self.text.starts_with('$')
     }
@@ -215,8 +216,8 @@ impl PartialEq<StreamId> for StreamRef<'_> {
     }
 }
 
-/// Whether a category of a program's own can be one, as far as a compiler can tell: of letters
-/// outside of ASCII it knows nothing.
+/// True if the name may be a category of the application, as far as a constant function can tell:
+/// it accepts every character outside ASCII, also those that [`Category::new`] refuses.
 pub const fn may_be_category(name: &str) -> bool {
     let bytes = name.as_bytes();
     let mut i = 0;
@@ -230,9 +231,9 @@ pub const fn may_be_category(name: &str) -> bool {
     !bytes.is_empty() && bytes.len() <= CATEGORY_BYTES_MAX
 }
 
-/// The name of a category, for [`Aggregate::CATEGORY`](crate::Aggregate::CATEGORY): one that can't
-/// be is refused by `cargo check` and in the editor, at the line where it is written. As a plain
-/// string it is refused by `cargo build`, and elsewhere.
+/// The name of a category, for [`Aggregate::CATEGORY`](crate::Aggregate::CATEGORY). An invalid name
+/// is an error in `cargo check` and in the editor, at the line where it is written. Without the
+/// macro, only `cargo build` finds it, and reports it at another place.
 ///
 /// ```
 /// const CATEGORY: &str = factum_kernel::category!("account");
@@ -246,7 +247,7 @@ pub const fn may_be_category(name: &str) -> bool {
 macro_rules! category {
     ($name:expr) => {{
         const CATEGORY: &str = $name;
-        // An item of its own: a constant of a trait is not looked at before it is used.
+        // This needs an item of its own: a constant of a trait is evaluated only when it is used.
         const _: () = assert!(
             $crate::__private::may_be_category(CATEGORY),
             "a category has 1 to 64 letters, digits, '_' and '.'"

@@ -1,4 +1,4 @@
-//! An endless read: what is there, and then what comes.
+//! An endless read: the events that are there, and then each new one.
 
 use std::{
     collections::VecDeque,
@@ -23,36 +23,39 @@ use crate::{
     time::{Clock, Monotonic},
 };
 
-/// When nothing was read for so long, the last event is looked at again. What puts another log in a
-/// store's place, a server that is restored for instance, takes longer.
+/// The time without a read after which the last event is checked again. To put another log in the
+/// store's place, for instance by restoring a server, takes longer.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// How far a subscription scans, with nothing found, before its checkpoint moves on: so many
-/// positions are scanned again by one that begins there. Each such step is a read of one event.
+/// The number of positions that a subscription scans without a matching event before its checkpoint
+/// advances. A subscription that begins at the checkpoint scans at most this many positions again.
+/// Each step reads one event.
 const CHECKPOINT_STEP: u64 = 1_000;
 
-/// Where a subscription begins: always *after* what is named.
+/// The place *after* which a subscription begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SubscribeFrom {
-    /// The first event there is.
+    /// Begin with the first event of the log.
     Start,
-    /// After this position, whatever log it is.
+    /// Begin after this position, without a check that the log is the same.
     After(Position),
-    /// After this checkpoint, whose event is looked at first: another log is noticed.
+    /// Begin after this checkpoint. Its event is compared first, so another log is noticed.
     Checkpoint(Checkpoint),
-    /// What comes after the subscription was made, as far as this process knows the head: the last
-    /// position that the store answered. Where a server with a shorter log took its place since,
-    /// the subscription may end with [`ReadError::Diverged`].
+    /// Begin after the head at the time when the subscription is made. The head is the last
+    /// position that this process knows from the store. If a server with a shorter log takes the
+    /// store's place, the subscription may end with [`ReadError::Diverged`].
     Now,
 }
 
-/// An endless read. It catches up page by page and then waits; a subscription to the whole log
-/// is checked for holes, and every page for being of the same log: its lineage, its length, and,
-/// when nothing was read for a second, the id of the last event seen. What a log was restored to
-/// behind that event, in a category for instance, is found by its lineage alone.
+/// An endless read. It catches up page by page and then waits for new events.
 ///
-/// It is a [`Stream`] too. Of the whole log or a query it leaves out the system's own events,
-/// unless asked. After an error it is over.
+/// A subscription to the whole log is checked for holes. Every page is checked to be of the same
+/// log: by its lineage, its length, and, if nothing was read for a second, the id of the last event
+/// seen. If a restored log differs only after that event, as may happen in a read of one category,
+/// only its lineage shows the difference.
+///
+/// It is a [`Stream`] too. A subscription to the whole log or to a query leaves out system events,
+/// unless [`with_system`](Self::with_system) is set. An error ends it.
 ///
 /// ```
 /// use factum_kernel::{Scope, SubscribeFrom, Subscription};
@@ -73,12 +76,13 @@ pub enum SubscribeFrom {
 /// ```
 #[must_use]
 pub struct Subscription {
-    /// At home between two pages, away while one is fetched.
+    /// `None` while a page is being read, because the read owns the reader, and after an error.
     reader: Option<Reader>,
     buffer: VecDeque<RecordedEvent>,
     pending: Option<Fetch>,
     lineage: Option<Lineage>,
-    /// Where everything before was handed out, and where it is when the buffer is empty.
+    /// The checkpoint of the events returned so far. It becomes `page_end` when the buffer is
+    /// empty.
     checkpoint: Option<Checkpoint>,
     page_end: Option<Checkpoint>,
 }
@@ -86,7 +90,7 @@ pub struct Subscription {
 type Fetch = Pin<Box<dyn Future<Output = (Reader, Result<Page, ReadError>)> + Send>>;
 
 impl Subscription {
-    /// Everything in this scope from there on.
+    /// A subscription to the events in this scope, beginning after `from`.
     pub fn new(kernel: &Kernel, scope: Scope, from: SubscribeFrom) -> Self {
         let store = kernel.events().clone();
         let clock = kernel.clock().clone();
@@ -103,15 +107,16 @@ impl Subscription {
         Self { reader, buffer, pending, lineage: None, checkpoint: None, page_end: None }
     }
 
-    /// How far it has come: the last event that it handed out, or a later one that is not meant.
-    /// It moves on with what is scanned while [`next`](Self::next) waits, at least each 1,000
-    /// positions. To be kept when all that was handed out is handled, and given to
-    /// [`SubscribeFrom::Checkpoint`] later. `None` before anything was scanned.
+    /// The checkpoint of the last returned event, or of a later event outside the scope.
+    ///
+    /// While [`next`](Self::next) waits, the checkpoint advances with the scan, at least every
+    /// 1,000 positions. Store it when all returned events are handled, and resume with
+    /// [`SubscribeFrom::Checkpoint`]. `None` before anything was scanned.
     pub fn checkpoint(&self) -> Option<Checkpoint> {
         self.checkpoint
     }
 
-    /// The system's own events too.
+    /// Includes system events.
     pub fn with_system(mut self) -> Self {
         if let Some(reader) = &mut self.reader {
             reader.with_system = true;
@@ -119,21 +124,21 @@ impl Subscription {
         self
     }
 
-    /// The same read by the page, for those who keep up with more than events. Of a subscription
-    /// that has handed out nothing yet.
+    /// Turns a subscription that has returned nothing yet into a read by page, for callers that
+    /// need more than the events.
     ///
     /// # Panics
-    /// If it has been read from.
+    /// If the subscription was read from.
     pub fn into_pages(self) -> SubscriptionPages {
         let is_fresh = self.buffer.is_empty() && self.lineage.is_none();
         let reader = self.reader.filter(|_| is_fresh);
         SubscriptionPages { reader: reader.expect("nothing has been read from it") }
     }
 
-    /// The next event; waits for it. `None` only after an error.
+    /// Waits for the next event and returns it. `None` only after an error.
     ///
     /// # Cancel safety
-    /// A dropped future loses nothing.
+    /// Dropping the future loses no event.
     pub async fn next(&mut self) -> Option<Result<RecordedEvent, ReadError>> {
         std::future::poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
     }
@@ -176,7 +181,7 @@ impl Stream for Subscription {
     }
 }
 
-/// A [`Subscription`] by the page: also those that bring no events, but say how far was scanned.
+/// A [`Subscription`] by page. It also returns pages without events, which show the scanned range.
 ///
 /// ```
 /// use factum_kernel::{Scope, SubscribeFrom, Subscription};
@@ -202,32 +207,32 @@ pub struct SubscriptionPages {
 }
 
 impl SubscriptionPages {
-    /// The next page that scanned something; waits for it. After an error, what follows is read
-    /// again.
+    /// Waits for the next page that scanned something and returns it. After an error, the next call
+    /// reads the same page again.
     ///
     /// # Errors
-    /// Those of the store; a hole; another log than before.
+    /// Those of the store; a hole in the log; another log than before.
     ///
     /// # Cancel safety
-    /// A dropped future loses nothing.
+    /// Dropping the future loses no page.
     pub async fn next(&mut self) -> Result<Page, ReadError> {
         self.reader.next_page().await
     }
 
-    /// The next page that scanned something; `None`: the log ends here.
+    /// Returns the next page that scanned something; `None` at the end of the log.
     ///
     /// # Errors
-    /// As [`next`](Self::next).
+    /// The same as [`next`](Self::next).
     ///
     /// # Cancel safety
-    /// A dropped future loses nothing.
+    /// Dropping the future loses no page.
     pub async fn try_next(&mut self) -> Result<Option<Page>, ReadError> {
         self.reader.try_page().await
     }
 
-    /// How far it has scanned: the last event of its pages, the system's own included, or a later
-    /// one that is not meant. It is at most 1,000 positions before the last page's
-    /// `scanned_through`, unless those are erased.
+    /// The checkpoint of the last scanned event: the last event of the pages, system events
+    /// included, or a later event outside the scope. It is at most 1,000 positions before the last
+    /// page's `scanned_through`, unless those positions are erased.
     pub fn checkpoint(&self) -> Option<Checkpoint> {
         self.reader.cursor.last
     }
@@ -260,25 +265,26 @@ struct Reader {
     poll: Duration,
     scope: Scope,
     with_system: bool,
-    /// Events and bytes, where they are not the defaults.
+    /// The most events and bytes of a page, if they are not the defaults.
     page_max: Option<(usize, usize)>,
     cursor: Cursor,
 }
 
-/// How far a subscription has come, and in which log.
+/// The progress of a subscription, and the log that it reads.
 struct Cursor {
     from: SubscribeFrom,
-    /// The last position that was scanned; `None` before the beginning was looked at.
+    /// The last position that was scanned; `None` before the first read.
     after: Option<Position>,
     lineage: Option<Lineage>,
-    /// The last event seen, handed out or not; of another scope where nothing was found for long.
+    /// The last event seen, returned or not. It may be outside the scope if nothing in the scope
+    /// was found for a long time.
     last: Option<Checkpoint>,
-    /// When a page was last read.
+    /// The time of the last read of a page.
     read_at: Option<Monotonic>,
 }
 
 impl Reader {
-    /// The next page that scanned something.
+    /// Waits for the next page that scanned something and returns it.
     async fn next_page(&mut self) -> Result<Page, ReadError> {
         loop {
             if let Some(page) = self.try_page().await? {
@@ -288,10 +294,11 @@ impl Reader {
         }
     }
 
-    /// The next page that scanned something; `None`: the log ends here.
+    /// Returns the next page that scanned something; `None` at the end of the log.
     async fn try_page(&mut self) -> Result<Option<Page>, ReadError> {
         loop {
-            // Seen before the read, so that what comes during it wakes the wait behind it.
+            // Mark the head as seen before the read, so that a change during the read ends the next
+            // wait.
             self.head.mark_unchanged();
             let after = match self.cursor.after {
                 Some(after) => after,
@@ -305,8 +312,8 @@ impl Reader {
             let mut page = self.store.read(query).await?;
             self.check(after, &page)?;
             self.look_again().await?;
-            // All reads are done before anything is noted: the page is lost to nobody who stops
-            // waiting.
+            // Change the cursor only after all reads: if the caller drops the future before, the
+            // next call reads the page again.
             self.cursor.last = self.last_of(&page).await?;
             self.cursor.after = Some(page.scanned_through.max(after));
             if page.scanned_through > after || !page.events.is_empty() {
@@ -321,7 +328,8 @@ impl Reader {
         }
     }
 
-    /// The last event of a page; where nothing was found for long, the last one that was scanned.
+    /// The checkpoint of a page's last event. If no event matched for a long time, that of the last
+    /// event that was scanned.
     async fn last_of(&self, page: &Page) -> Result<Option<Checkpoint>, ReadError> {
         let last = page.events.last().map(|event| Checkpoint::of(page.lineage, event));
         let last = last.or(self.cursor.last);
@@ -339,7 +347,7 @@ impl Reader {
         Ok(later.map(|event| Checkpoint::of(page.lineage, event)))
     }
 
-    /// Where to begin, after a look at the log that is there.
+    /// Returns the position after which to begin, and checks a checkpoint against the log.
     async fn begin(&mut self) -> Result<Position, ReadError> {
         let after = match self.cursor.from {
             SubscribeFrom::Start => Position::ZERO,
@@ -356,8 +364,9 @@ impl Reader {
         Ok(after)
     }
 
-    /// Looks whether the last event is still there, if another log may have come in its place since
-    /// the last page. After the page was read, so that the log is the one that this page is from.
+    /// Checks that the last event is still there, if another log may have replaced this one since
+    /// the last page. It runs after the read of a page, so it checks the log that the page came
+    /// from.
     async fn look_again(&mut self) -> Result<(), ReadError> {
         let now = self.clock.monotonic();
         let is_due = |before| now.saturating_since(before) >= LOOK_AGAIN;
@@ -365,7 +374,7 @@ impl Reader {
         if let Some(last) = self.cursor.last.filter(|_| is_due) {
             self.verify(last).await?;
         }
-        // Not before: a look that failed or was given up is due again.
+        // Set only now, so that a check that failed or was cancelled is due again.
         self.cursor.read_at = Some(now);
         Ok(())
     }
@@ -394,12 +403,12 @@ impl Reader {
         Ok(())
     }
 
-    /// Until the head moves, or a while has passed: the head is a hint.
+    /// Waits until the head moves, or for the poll interval, because the head is only a hint.
     async fn wait(&mut self) {
         tokio::select! {
             changed = self.head.changed() => {
                 if changed.is_err() {
-                    // Nobody tells of the head any more; what remains is to look now and then.
+                    // The store no longer reports the head. Look for events at intervals.
                     self.clock.sleep(self.poll).await;
                 }
             }
@@ -409,11 +418,11 @@ impl Reader {
 }
 
 impl Checkpoint {
-    /// Checks that the log a page came from is the one this checkpoint is from. The page must
-    /// have been read forward from the checkpoint's position, of the whole log.
+    /// Checks that a page comes from the log in which this checkpoint was made. The page must have
+    /// been read forward from the checkpoint's position, from the whole log.
     ///
     /// # Errors
-    /// [`Diverged`], with what was found instead.
+    /// [`Diverged`], with the difference.
     pub fn verify(&self, page: &Page) -> Result<(), Diverged> {
         let diverged = |reason| Err(Diverged { checkpoint: *self, reason });
         if page.lineage != self.lineage {
@@ -426,12 +435,12 @@ impl Checkpoint {
             Some(event) if event.position() == self.position && event.id() != self.event_id => {
                 diverged(DivergedReason::Event(event.id()))
             }
-            // An erased event can't be compared; the lineage is the same, and that has to do.
+            // An erased event can't be compared, so the equal lineage must be enough.
             _ => Ok(()),
         }
     }
 
-    /// The checkpoint of having handled this event of a page.
+    /// The checkpoint of a consumer that has handled this event.
     pub fn of(lineage: Lineage, event: &RecordedEvent) -> Self {
         Self { lineage, position: event.position(), event_id: event.id() }
     }

@@ -12,7 +12,7 @@ pub const TAG_BYTES_MAX: usize = 256;
 /// The most tags on one event.
 pub const TAGS_MAX: usize = 64;
 
-/// A tag that can't be, and why.
+/// The error for a tag that is not allowed, with the reason.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidTag {
     /// The name is empty, or holds a `:` or a control character.
@@ -24,21 +24,21 @@ pub enum InvalidTag {
     /// Name and value together exceed [`TAG_BYTES_MAX`].
     #[error("tag is longer than 256 bytes, tag a hash of the value instead: name={0}")]
     TooLong(String),
-    /// A guard or the query of a model names a tag plainly where an event of the same decision has
-    /// it hashed, or the other way round: it would not find that event.
+    /// A guard, or the query of a model, names a tag plainly where an event of the same decision
+    /// has it hashed, or the other way round. The query would not find that event.
     #[error(
         "a query and an event of one decision differ in whether the tag is hashed, use \
          Matching::hashed_tag where the field is #[event(tag, hashed)] and Matching::tag where it \
          is not: name={0}"
     )]
     Mixed(String),
-    /// A hashed tag was asked for where no [`TagKey`] is set.
+    /// A hashed tag is needed, and no [`TagKey`] is set.
     #[error("a hashed tag needs a tag key, set one with `with_tag_key`: name={0}")]
     NoKey(String),
 }
 
 impl InvalidTag {
-    /// What the caller can do.
+    /// The kind of the error: what the caller can do about it.
     pub fn kind(&self) -> ErrorKind {
         ErrorKind::Invalid
     }
@@ -46,8 +46,8 @@ impl InvalidTag {
 
 /// A label `name:value` on an event, by which queries and append conditions find it.
 ///
-/// Tags are never encrypted. For what must not be read, such as an e-mail address, there are
-/// hashed tags: [`TagKey::hashed`].
+/// Tags are never encrypted. For a value that must stay secret, such as an e-mail address, use a
+/// hashed tag: [`TagKey::hashed`].
 ///
 /// ```
 /// use factum_kernel::Tag;
@@ -65,14 +65,14 @@ impl Tag {
     /// # Errors
     /// See [`InvalidTag`].
     pub fn new(name: &str, value: impl fmt::Display) -> Result<Self, InvalidTag> {
-        // A colon in the name would move into the value unseen.
+        // A colon in the name would silently become part of the value.
         if name.contains(':') {
             return Err(InvalidTag::Name(cut(name)));
         }
         Self::parse(&format!("{name}:{value}"))
     }
 
-    /// A tag as it was stored or typed; the name ends at the first `:`.
+    /// Parses a tag that was stored or typed; the name ends at the first `:`.
     ///
     /// # Errors
     /// See [`InvalidTag`].
@@ -90,23 +90,23 @@ impl Tag {
         Ok(Self(text.into()))
     }
 
-    /// `name:value`.
+    /// The whole tag, `name:value`.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// What is before the first `:`.
+    /// The part before the first `:`.
     pub fn name(&self) -> &str {
         self.0.split_once(':').map_or("", |(name, _)| name)
     }
 
-    /// Whether it is one that [`TagKey::hashed`] makes.
+    /// True if the value looks like one that [`TagKey::hashed`] makes.
     pub fn is_hashed(&self) -> bool {
         let digits = self.value().strip_prefix('#').unwrap_or_default();
         digits.len() == 32 && digits.chars().all(|c| c.is_ascii_hexdigit())
     }
 
-    /// What is behind the first `:`.
+    /// The part after the first `:`.
     pub fn value(&self) -> &str {
         self.0.split_once(':').map_or("", |(_, value)| value)
     }
@@ -122,7 +122,7 @@ impl fmt::Display for Tag {
     }
 }
 
-/// The secret behind hashed tags: 32 bytes that must stay the same as long as the log is used.
+/// The secret of hashed tags: 32 bytes that must stay the same as long as the log is used.
 #[derive(Clone, PartialEq, Eq)]
 pub struct TagKey(Arc<[u8; 32]>);
 
@@ -132,15 +132,15 @@ impl TagKey {
         Self(Arc::new(secret))
     }
 
-    /// The tag `name:#hash`, where the hash is HMAC-SHA-256 (RFC 2104) over name and value, cut
-    /// to 128 bits: equal values give equal tags, and without the key a value can't be guessed.
+    /// The tag `name:#hash`. The hash is HMAC-SHA-256 (RFC 2104) over name and value, cut to 128
+    /// bits: equal values give equal tags, and without the key the value can't be guessed.
     ///
     /// # Errors
-    /// A name that [`Tag::new`] refuses.
+    /// [`Tag::new`] refuses the name.
     pub fn hashed(&self, name: &str, value: impl fmt::Display) -> Result<Tag, InvalidTag> {
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.0[..]).expect("HMAC takes any key");
         mac.update(name.as_bytes());
-        // No name holds this byte, so (name, value) can't be cut in two ways.
+        // No name holds this byte, so the input can be split into (name, value) in one way only.
         mac.update(b":");
         mac.update(value.to_string().as_bytes());
         let hash = mac.finalize().into_bytes();
@@ -168,7 +168,7 @@ impl<'a> TagWriter<'a> {
         Self { key, tags: Vec::new() }
     }
 
-    /// Adds `name:value`.
+    /// Adds the tag `name:value`.
     ///
     /// # Errors
     /// See [`InvalidTag`].
@@ -177,17 +177,17 @@ impl<'a> TagWriter<'a> {
         Ok(())
     }
 
-    /// Adds the keyed hash of a value.
+    /// Adds the tag with the keyed hash of a value.
     ///
     /// # Errors
-    /// A bad name, or no key.
+    /// The name is not allowed, or there is no key.
     pub fn hashed(&mut self, name: &str, value: impl fmt::Display) -> Result<(), InvalidTag> {
         let key = self.key.ok_or_else(|| InvalidTag::NoKey(cut(name)))?;
         self.tags.push(key.hashed(name, value)?);
         Ok(())
     }
 
-    /// The tags, in the order they were added, each once.
+    /// The tags in the order in which they were added, without duplicates.
     pub fn finish(mut self) -> Vec<Tag> {
         let mut seen = std::collections::HashSet::new();
         self.tags.retain(|tag| seen.insert(tag.clone()));

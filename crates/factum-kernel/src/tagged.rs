@@ -6,9 +6,9 @@ use crate::{
 };
 
 impl<A: Aggregate> Repository<A> {
-    /// The kept events of a stream that match a query, oldest first. Reads from the index of tags
-    /// and passes over the events of other streams; waits and tries again while the store is
-    /// unavailable.
+    /// Returns the kept events of a stream that match a query, oldest first. The read uses the
+    /// index of tags and skips the events of other streams. While the store is unavailable, it
+    /// waits and tries again.
     ///
     /// All matching events that were acknowledged before the call are found.
     ///

@@ -1,4 +1,4 @@
-//! Time, and the only way to it.
+//! Moments, and `Clock`, the only source of time.
 
 use std::{
     fmt,
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::kind::ErrorKind;
 
-/// A moment: microseconds since 1970-01-01 UTC, from then to the year 9999.
+/// A moment in microseconds since 1970-01-01 UTC, up to the year 9999.
 ///
 /// ```
 /// use factum_kernel::Timestamp;
@@ -32,7 +32,7 @@ const MICROS_MAX: u64 = 253_402_207_200_000_000;
 impl Timestamp {
     /// 1970-01-01T00:00:00Z.
     pub const EPOCH: Self = Self(0);
-    /// The last moment there is.
+    /// The last moment that can be represented.
     pub const MAX: Self = Self(MICROS_MAX);
 
     /// The moment this many microseconds after the epoch, or [`Timestamp::MAX`].
@@ -45,33 +45,33 @@ impl Timestamp {
         self.0
     }
 
-    /// Whole milliseconds since the epoch, as a UUIDv7 counts.
+    /// Whole milliseconds since the epoch, the unit of a UUIDv7.
     pub const fn as_millis(self) -> u64 {
         self.0 / 1_000
     }
 
-    /// This moment and a while, at most [`Timestamp::MAX`].
+    /// This moment plus `duration`, at most [`Timestamp::MAX`].
     #[must_use]
     pub fn saturating_add(self, duration: Duration) -> Self {
         let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         Self::from_micros(self.0.saturating_add(micros))
     }
 
-    /// This moment less a while, at least the epoch.
+    /// This moment minus `duration`, at least the epoch.
     #[must_use]
     pub fn saturating_sub(self, duration: Duration) -> Self {
         let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         Self(self.0.saturating_sub(micros))
     }
 
-    /// The time from `earlier` to this one; zero if `earlier` is later. For times that are stored:
-    /// the clock may have been set since, so a wait is measured by [`Clock::monotonic`].
+    /// The time from `earlier` to this moment; zero if `earlier` is later. Only for stored times:
+    /// the clock may have been set since, so measure a wait by [`Clock::monotonic`].
     pub fn saturating_since(self, earlier: Self) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0))
     }
 }
 
-/// As [`Timestamp::from_micros`], for what was stored.
+/// The same as [`Timestamp::from_micros`], for deserialisation.
 impl From<u64> for Timestamp {
     fn from(micros: u64) -> Self {
         Self::from_micros(micros)
@@ -100,13 +100,13 @@ impl fmt::Display for Timestamp {
     }
 }
 
-/// A text that is no moment.
+/// The error for a text that is not a moment.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not a time such as 2026-01-31T08:00:00Z, from 1970 on: text={0:?}")]
 pub struct InvalidTimestamp(String);
 
 impl InvalidTimestamp {
-    /// What the caller can do.
+    /// The kind of the error: what the caller can do about it.
     pub fn kind(&self) -> ErrorKind {
         ErrorKind::Invalid
     }
@@ -115,7 +115,7 @@ impl InvalidTimestamp {
 impl FromStr for Timestamp {
     type Err = InvalidTimestamp;
 
-    /// Reads RFC 3339, any offset.
+    /// Parses RFC 3339 with any offset.
     fn from_str(text: &str) -> Result<Self, InvalidTimestamp> {
         let bad = || InvalidTimestamp(text.chars().take(80).collect());
         let moment: jiff::Timestamp = text.parse().map_err(|_| bad())?;
@@ -124,8 +124,8 @@ impl FromStr for Timestamp {
     }
 }
 
-/// A reading of a clock that never goes back and is never set: the time since a start that means
-/// nothing. Only the difference of two readings of the same clock says something.
+/// A reading of a clock that never goes back and is never set. The start of the clock has no
+/// meaning: only the difference of two readings of the same clock has one.
 ///
 /// ```
 /// use std::time::Duration;
@@ -141,10 +141,10 @@ pub struct Monotonic(u64);
 impl Monotonic {
     /// The start of the clock.
     pub const START: Self = Self(0);
-    /// The last reading there is, after 584 years.
+    /// The last reading, 584 years after the start.
     pub const MAX: Self = Self(u64::MAX);
 
-    /// This reading and a while, at most [`Monotonic::MAX`].
+    /// This reading plus `duration`, at most [`Monotonic::MAX`].
     #[must_use]
     pub fn saturating_add(self, duration: Duration) -> Self {
         let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
@@ -157,41 +157,41 @@ impl Monotonic {
     }
 }
 
-/// The only way to the time. Tests put a clock of their own in its place.
+/// The only source of time. Tests replace it with a clock of their own.
 #[async_trait]
 pub trait Clock: fmt::Debug + Send + Sync + 'static {
-    /// The moment it is, to be stored or shown. May go back or leap, as real clocks do; a log's
-    /// times don't go back.
+    /// Returns the current moment, to be stored or shown. It may go back or leap, as real clocks
+    /// do; the times of a log never go back.
     fn now(&self) -> Timestamp;
 
-    /// A reading to measure durations by: it passes as [`sleep`](Self::sleep) does, and nothing
-    /// that happens to [`now`](Self::now) changes it.
+    /// Returns a reading for measuring durations. It advances at the pace of
+    /// [`sleep`](Self::sleep), and setting the time of [`now`](Self::now) doesn't change it.
     fn monotonic(&self) -> Monotonic;
 
-    /// Completes when [`monotonic`](Self::monotonic) has passed by a duration.
+    /// Completes when [`monotonic`](Self::monotonic) has advanced by `duration`.
     async fn sleep(&self, duration: Duration);
 }
 
-/// The machine's clock. `sleep` needs a tokio runtime with time enabled. Where the machine sleeps,
-/// `monotonic` may stand still.
+/// The machine's clock. `sleep` needs a tokio runtime with time enabled. `monotonic` may stand
+/// still while the machine is suspended.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
 
 #[async_trait]
 impl Clock for SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "this is the seam behind which the clock is")]
+    #[expect(clippy::disallowed_methods, reason = "the only place that reads the clock")]
     fn now(&self) -> Timestamp {
         SystemTime::now().into()
     }
 
-    #[expect(clippy::disallowed_methods, reason = "this is the seam behind which the clock is")]
+    #[expect(clippy::disallowed_methods, reason = "the only place that reads the clock")]
     fn monotonic(&self) -> Monotonic {
         static START: OnceLock<Instant> = OnceLock::new();
         let start = *START.get_or_init(Instant::now);
         Monotonic::START.saturating_add(start.elapsed())
     }
 
-    #[expect(clippy::disallowed_methods, reason = "this is the seam behind which the clock is")]
+    #[expect(clippy::disallowed_methods, reason = "the only place that reads the clock")]
     async fn sleep(&self, duration: Duration) {
         tokio::time::sleep(duration).await;
     }

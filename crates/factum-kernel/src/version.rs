@@ -1,14 +1,15 @@
-//! How many events a stream has, and what a writer expects of it.
+//! The version of a stream, and the version that a writer expects.
 
 use std::fmt;
 
 use crate::number::number;
 
 number! {
-    /// How many events a stream has ever had: the version of its last event, 0 when there is none.
+    /// The number of events that a stream has ever had, which is the version of its last event. 0
+    /// for a stream without events.
     ///
-    /// A deletion counts as one, so that what was decided before it conflicts after it. Versions
-    /// survive it: one (stream, version) never names two events.
+    /// A deletion counts as one event, so a decision that was made before the deletion conflicts
+    /// after it. Versions survive a deletion: one (stream, version) never names two events.
     ///
     /// ```
     /// use factum_kernel::{ExpectedVersion, StreamVersion};
@@ -20,16 +21,16 @@ number! {
     StreamVersion
 }
 
-/// What must be so of a stream for an append to go through.
+/// The condition on a stream's version under which an append goes through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ExpectedVersion {
-    /// Nothing is expected; the events go to the end.
+    /// No condition; the events go to the end of the stream.
     Any,
     /// The stream never had an event. A deleted stream does not match.
     NoStream,
-    /// The stream has events, and was not deleted since the last of them.
+    /// The stream has events, and it was not deleted after the last of them.
     StreamExists,
-    /// The stream is at just this version. `Exact(0)` is the same as `NoStream`.
+    /// The stream is at exactly this version. `Exact(0)` is the same as `NoStream`.
     Exact(StreamVersion),
 }
 

@@ -1,4 +1,4 @@
-//! What the attributes of both derives have in common.
+//! The parsing that the attributes of both derives share.
 
 use quote::ToTokens;
 use syn::{
@@ -9,9 +9,9 @@ use syn::{
 
 use crate::error::{Errors, Misuse};
 
-/// Where an attribute stands, and the keys it takes there.
+/// The place of an attribute, and the keys that it takes there.
 pub(crate) struct Place {
-    /// Such as `a variant`.
+    /// A name such as `a variant`.
     pub(crate) name: &'static str,
     /// Its keys.
     pub(crate) keys: &'static [&'static str],
@@ -29,7 +29,7 @@ pub(crate) fn each_key(
     }
 }
 
-/// The key as it was written.
+/// The text of the key.
 pub(crate) fn key(meta: &ParseNestedMeta<'_>) -> String {
     meta.path.to_token_stream().to_string().replace(' ', "")
 }
@@ -47,27 +47,27 @@ pub(crate) fn set<T>(
     Ok(())
 }
 
-/// A key that stands alone.
+/// A key without a value.
 pub(crate) fn flag(meta: &ParseNestedMeta<'_>) -> Result<Path> {
     if ends(meta) { Ok(meta.path.clone()) } else { Err(Misuse::Value(&key(meta)).at(&meta.path)) }
 }
 
-/// Whether nothing more belongs to the key.
+/// Returns whether nothing more follows the key.
 pub(crate) fn ends(meta: &ParseNestedMeta<'_>) -> bool {
     meta.input.is_empty() || meta.input.peek(Token![,])
 }
 
-/// `= "text"`.
+/// The value in `= "text"`.
 pub(crate) fn text(meta: &ParseNestedMeta<'_>) -> Result<LitStr> {
     value(meta, " = \"..\"", Parse::parse)
 }
 
-/// `= a::path`.
+/// The value in `= a::path`.
 pub(crate) fn path(meta: &ParseNestedMeta<'_>) -> Result<Path> {
     value(meta, " = a::path", Parse::parse)
 }
 
-/// `= a::path` or `= "a::path"`, the path of the crate that generated code names.
+/// The value in `= a::path` or `= "a::path"`: the path of the crate that generated code names.
 pub(crate) fn crate_path(meta: &ParseNestedMeta<'_>) -> Result<Path> {
     value(meta, " = a::path", |input| {
         if input.peek(LitStr) {
@@ -78,7 +78,7 @@ pub(crate) fn crate_path(meta: &ParseNestedMeta<'_>) -> Result<Path> {
     })
 }
 
-/// What is behind the key, or how that is to look.
+/// The value after the key. The error shows its form.
 fn value<T>(
     meta: &ParseNestedMeta<'_>,
     form: &'static str,
@@ -88,20 +88,20 @@ fn value<T>(
     parsed.map_err(|_| Misuse::Form(&key(meta), form).at(&meta.path))
 }
 
-/// The path of the crate where the user named none.
+/// The path of the crate, or the default if the user set none.
 pub(crate) fn crate_path_or_default(path: Option<Path>) -> Path {
     path.unwrap_or_else(|| syn::parse_quote!(::factum))
 }
 
-/// The number of a schema, and where it stands.
+/// The number of a schema version, and its place.
 pub(crate) struct SchemaVersion {
-    /// From 1 on.
+    /// The number, at least 1.
     pub(crate) number: u32,
-    /// As it was written.
+    /// The literal in the source.
     pub(crate) literal: LitInt,
 }
 
-/// `= 2`.
+/// The value in `= 2`.
 pub(crate) fn schema_version(meta: &ParseNestedMeta<'_>) -> Result<SchemaVersion> {
     let value: Result<LitInt> = meta.value().and_then(Parse::parse);
     let literal = value.map_err(|_| Misuse::SchemaVersion.at(&meta.path))?;

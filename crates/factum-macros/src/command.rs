@@ -24,7 +24,7 @@ const PLACES: &[Place] = &[
     Place { name: "a variant", keys: &["name"] },
 ];
 
-/// `#[command(..)]`, wherever it stands.
+/// `#[command(..)]`, on the type or on a variant.
 #[derive(Default)]
 struct CommandAttribute {
     crate_path: Option<Path>,
@@ -52,7 +52,7 @@ impl CommandAttribute {
     }
 }
 
-/// What `derive(Command)` writes for this input.
+/// The code that `derive(Command)` generates for this input.
 pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
     let mut errors = Errors::default();
     if !input.generics.params.is_empty() {
@@ -110,8 +110,8 @@ fn enum_name(
     Some(quote!(match self { #(#arms)* }))
 }
 
-/// A struct is one command: its own name stands where a variant's would, and a prefix is put
-/// before it only if one is set.
+/// The expression for the name of a struct's command. The struct's own name takes the place of a
+/// variant's, and a prefix comes before it only if one is set.
 fn struct_name(input: &DeriveInput, attribute: &CommandAttribute) -> Result<TokenStream> {
     let name = match &attribute.name {
         Some(name) => name::part(name)?,

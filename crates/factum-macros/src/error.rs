@@ -1,8 +1,8 @@
-//! Every way to misuse a derive, each with its remedy, and the collector of what was found.
+//! Every misuse of a derive, each with its remedy, and the collector of the errors found.
 
 use quote::ToTokens;
 
-/// A misuse that the user is told of. Its text says what to do.
+/// A misuse. Its text tells the user what to do.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Misuse<'a> {
     #[error("derive(Event) needs an enum of events, make this type a variant of one")]
@@ -20,7 +20,7 @@ pub(crate) enum Misuse<'a> {
     )]
     Generic(&'static str),
 
-    /// Holds the attribute that gives a name.
+    /// Holds the attribute that sets a name.
     #[error("nothing of this name is left for the stored name, set one with {0}")]
     Nameless(&'a str),
 
@@ -45,7 +45,7 @@ pub(crate) enum Misuse<'a> {
     #[error("`{0}` is given twice, remove one")]
     Twice(&'a str),
 
-    /// Holds the key and how it goes on.
+    /// Holds the key and the form of its value.
     #[error("write `{0}{1}`")]
     Form(&'a str, &'static str),
 
@@ -82,7 +82,7 @@ pub(crate) enum Misuse<'a> {
     UpcastTwice(u32),
 
     #[error(
-        "`{name}` is what `{variant}` is stored as, put #[event(upcast(from = .., with = ..))] on \
+        "`{name}` is the stored name of `{variant}`, put #[event(upcast(from = .., with = ..))] on \
          that variant"
     )]
     UpcastOfPresent { name: &'a str, variant: &'a str },
@@ -93,7 +93,7 @@ pub(crate) enum Misuse<'a> {
     )]
     SkippedPayload,
 
-    #[error("write `tag` or `tag = \"..\"`, and `, hashed` behind it to store only a keyed hash")]
+    #[error("write `tag` or `tag = \"..\"`, and `, hashed` after it to store only a keyed hash")]
     TagForm,
 
     #[error("an unnamed field gives its tag no name, set one with #[event(tag = \"..\")]")]
@@ -109,8 +109,8 @@ pub(crate) enum Misuse<'a> {
     HashedWithoutTag,
 
     #[error(
-        "`{0}` can't stand beside `flatten`, whose events are those of the inner enums; move it to \
-         the inner enum"
+        "`{0}` can't be combined with `flatten`, whose events are those of the inner enums; \
+         move it to the inner enum"
     )]
     BesideFlatten(&'a str),
 
@@ -133,7 +133,7 @@ impl Misuse<'_> {
     }
 }
 
-/// What was found so far, so that one compilation shows it all.
+/// The errors found so far, so that one compilation shows them all.
 #[derive(Default)]
 pub(crate) struct Errors(Option<syn::Error>);
 
@@ -146,7 +146,7 @@ impl Errors {
         }
     }
 
-    /// The value, or `None` and one more error.
+    /// Returns the value, or adds the error and returns `None`.
     pub(crate) fn keep<T>(&mut self, result: syn::Result<T>) -> Option<T> {
         result.map_err(|error| self.push(error)).ok()
     }

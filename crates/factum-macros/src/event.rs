@@ -27,7 +27,7 @@ struct EventEnum<'a> {
     old_names: Vec<OldName>,
 }
 
-/// What `derive(Event)` writes for this input.
+/// The code that `derive(Event)` generates for this input.
 pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
     let Data::Enum(data) = &input.data else {
         return Err(Misuse::EventNeedsEnum.at(&input.ident));

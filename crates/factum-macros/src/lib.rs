@@ -1,4 +1,4 @@
-//! `derive(Event)` and `derive(Command)`: what is stored of an enum, written from the enum.
+//! `derive(Event)` and `derive(Command)`: the stored form of an enum, generated from the enum.
 //!
 //! ```
 //! use factum_kernel::{Event, EventId, Metadata, Timestamp, encode_event};
@@ -33,15 +33,16 @@ use syn::{DeriveInput, parse_macro_input};
 /// Makes an enum an `Event`: each variant is a type of event.
 ///
 /// An event is stored as a name, a schema version and its fields. The name of the enum and the
-/// order of variants are not stored; a variant may be moved, and with `name` be renamed, freely.
+/// order of variants are not stored. A variant may be moved freely, and with `name` it may be
+/// renamed.
 ///
 /// # What is stored
 ///
-/// The **name** is `<prefix>.<variant>`, both in kebab case: the prefix is the enum's name without
-/// a trailing `Event`. `MoneyDeposited` of `AccountEvent` is `account.money-deposited`. Capitals
-/// in a row are one word (`HTTPDone` is `http-done`), digits belong to the word before them.
+/// The **name** is `<prefix>.<variant>`, both in kebab case. The prefix is the enum's name without
+/// a trailing `Event`: `MoneyDeposited` of `AccountEvent` is `account.money-deposited`. Consecutive
+/// capitals are one word (`HTTPDone` is `http-done`); digits belong to the word before them.
 ///
-/// The **payload** is the fields only:
+/// The **payload** holds only the fields:
 ///
 /// | variant | payload |
 /// |---|---|
@@ -51,37 +52,37 @@ use syn::{DeriveInput, parse_macro_input};
 /// | `Closed`, `Closed {}`, `Closed()` | an empty map, so that fields with a default can be added |
 ///
 /// Fields need `Serialize` and `Deserialize`; the enum itself does not. Their serde attributes
-/// hold: `#[serde(default)]`, `rename`, `alias`, `skip_serializing_if`, `with`, `flatten` and
-/// so on. Serde attributes on the enum and on variants don't, as they belong to the enum's own
-/// `derive(Serialize)`, if it has one. Unknown fields are ignored when an event is read.
+/// apply: `#[serde(default)]`, `rename`, `alias`, `skip_serializing_if`, `with`, `flatten` and so
+/// on. Serde attributes on the enum and on variants don't apply, because they belong to the enum's
+/// own `derive(Serialize)`, if it has one. A reader ignores unknown fields of an event.
 ///
 /// # On the enum
 ///
 /// - `prefix = "acct"` replaces the first part of the names.
-/// - `codec = Json` writes with another codec than `Cbor`; any path to a type that is a `Codec`.
-///   Events are read as they were written, so it can be changed at any time.
-/// - `upcast(name = "account.old-name", from = 1, with = path)` reads a whole stored name that
-///   no variant has any more. One for each schema version that was stored; the function gives the
+/// - `codec = Json` sets the codec for writing, instead of `Cbor`: any path to a type that is a
+///   `Codec`. Events are read with the codec that wrote them, so it can be changed at any time.
+/// - `upcast(name = "account.old-name", from = 1, with = path)` reads a whole stored name that no
+///   variant has any more. Give one for each schema version that was stored; the function gives the
 ///   event another name.
 /// - `flatten` makes an enum of enums of events; see below.
-/// - `crate = factum_kernel` says where generated code finds Factum, if not at `::factum`.
+/// - `crate = factum_kernel` names the path of Factum for generated code, if it is not `::factum`.
 ///
 /// # On a variant
 ///
 /// - `name = "opened"` replaces the second part of the name. Give it when you rename a variant.
-/// - `schema_version = 2` is the number of its present schema; 1 if not given. Raise it when
-///   stored fields no longer fit, with an upcaster for the versions before.
+/// - `schema_version = 2` sets the number of its present schema; the default is 1. Raise it when
+///   stored fields no longer fit, and add an upcaster for the versions before.
 /// - `upcast(from = 1, with = path)` is such an upcaster, an `fn(OldEvent) -> Result<Upcast,
-///   String>`. It takes the event one step, usually to the next version; one for each version.
-///   An event without one is not skipped: it can't be decoded, and says so.
+///   String>`. It takes the event one step, usually to the next version; give one for each version.
+///   An event without one is not skipped: decoding it is an error.
 /// - `summary` marks the variant that holds the whole folded state.
 ///
 /// # On a field
 ///
-/// - `tag` tags the event `field-name:value`, the value by `Display`. A field that is spelled
+/// - `tag` tags the event with `field-name:value`, the value by `Display`. A field that is spelled
 ///   `Option<..>`, `Vec<..>` or `BTreeSet<..>` gives one tag for each item.
 /// - `tag = "name"` sets the tag's name; an unnamed field needs it.
-/// - `tag, hashed` stores a keyed hash instead of the value, for what must not be read.
+/// - `tag, hashed` stores a keyed hash instead of the value, for values that must not be readable.
 ///
 /// # Examples
 ///
@@ -132,8 +133,8 @@ use syn::{DeriveInput, parse_macro_input};
 ///
 /// # Several enums as one
 ///
-/// With `flatten` each variant wraps one enum of events, and nothing of the outer enum is stored:
-/// a reader of several aggregates names one type. An outer enum can be wrapped again.
+/// With `flatten` each variant wraps one enum of events, and nothing of the outer enum is stored. A
+/// reader of several aggregates then needs only one type. An outer enum can be wrapped again.
 ///
 /// ```
 /// use factum_kernel::Event;
@@ -167,22 +168,22 @@ pub fn derive_event(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
     event::expand(&input).unwrap_or_else(syn::Error::into_compile_error).into()
 }
 
-/// Makes an enum, or a struct, a `Command`: one that can be stored.
+/// Makes an enum, or a struct, a `Command`, which can be stored.
 ///
-/// The type derives serde's `Serialize` and `Deserialize` itself, and is stored as they write it.
-/// What this derive adds is a name for each command and a number for the schema.
+/// The type itself derives serde's `Serialize` and `Deserialize`, which define its stored form.
+/// This derive adds a name for each command and a number for the schema.
 ///
-/// The name is `<prefix>.<variant>`, both in kebab case: the prefix is the enum's name without a
-/// trailing `Command`. A struct is one command: its name is its own, without a trailing `Command`,
-/// and behind a prefix only if it is given one.
+/// The name is `<prefix>.<variant>`, both in kebab case. The prefix is the enum's name without a
+/// trailing `Command`. A struct is one command: its name is the struct's name without a trailing
+/// `Command`, after a prefix only if one is given.
 ///
 /// # Attributes
 ///
 /// - `prefix = "acct"`, on the type, sets the first part of the name.
 /// - `name = "open"`, on a variant or a struct, sets the second part.
 /// - `schema_version = 2`, on the type, is the number of its present schema; 1 if not given.
-/// - `crate = factum_kernel`, on the type, says where generated code finds Factum, if not at
-///   `::factum`.
+/// - `crate = factum_kernel`, on the type, names the path of Factum for generated code, if it is
+///   not `::factum`.
 ///
 /// # Examples
 ///
@@ -215,8 +216,8 @@ pub fn derive_command(input: proc_macro::TokenStream) -> proc_macro::TokenStream
     command::expand(&input).unwrap_or_else(syn::Error::into_compile_error).into()
 }
 
-/// A scope of its own for generated items. It repeats the types of the user's fields, whose lints
-/// have been spoken of, and perhaps allowed, where the user wrote them.
+/// Wraps generated items in a scope of their own. They repeat the types of the user's fields. Lints
+/// about these types were already reported, or allowed, in the user's code.
 fn constant(items: &TokenStream) -> TokenStream {
     quote! {
         #[allow(deprecated, unused_qualifications, clippy::all, clippy::pedantic)]

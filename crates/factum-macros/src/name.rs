@@ -1,23 +1,23 @@
-//! Stored names: `<prefix>.<variant>`, valid and each once.
+//! Stored names: `<prefix>.<variant>`, each valid and unique.
 
 use proc_macro2::Ident;
 use syn::{LitStr, ext::IdentExt};
 
 use crate::error::Misuse;
 
-/// The kernel's limit of an event's name; commands keep to it too.
+/// The most bytes of an event's name in the kernel; commands keep to it too.
 const NAME_BYTES_MAX: usize = 256;
 
-/// The stored names of one enum, as they are given out.
+/// The stored names of one enum, collected one by one.
 pub(crate) struct Names {
     derive: &'static str,
     prefix: String,
-    /// Stored name and variant.
+    /// The stored name and the variant.
     given: Vec<(String, String)>,
 }
 
 impl Names {
-    /// Names under the prefix that was set, else under the type's own name without `suffix`.
+    /// Names with the prefix that was set, or with the type's own name without `suffix`.
     pub(crate) fn new(
         derive: &'static str,
         suffix: &str,
@@ -34,7 +34,7 @@ impl Names {
         Ok(Self { derive, prefix, given: Vec::new() })
     }
 
-    /// The stored name of a variant. Refuses the second use of one.
+    /// The stored name of a variant. Refuses a name that is already used.
     pub(crate) fn give(&mut self, variant: &Ident, name: Option<&LitStr>) -> syn::Result<String> {
         let short = match name {
             Some(name) => part(name)?,
@@ -59,7 +59,7 @@ impl Names {
         Ok(stored)
     }
 
-    /// The variant that is stored so.
+    /// The variant with this stored name.
     pub(crate) fn variant_of(&self, stored: &str) -> Option<&str> {
         self.given.iter().find(|(name, _)| name == stored).map(|(_, variant)| variant.as_str())
     }
@@ -71,19 +71,19 @@ pub(crate) fn part(literal: &LitStr) -> syn::Result<String> {
     if is_valid(&text) { Ok(text) } else { Err(Misuse::InvalidName.at(literal)) }
 }
 
-/// A type's name in kebab case, without the suffix that says what kind of type it is.
+/// A type's name in kebab case, without the suffix for its kind of type.
 pub(crate) fn stem(ident: &Ident, suffix: &str) -> String {
     let text = ident.unraw().to_string();
     kebab(text.strip_suffix(suffix).unwrap_or(&text))
 }
 
-/// Whether it can be stored.
+/// Returns whether the name can be stored.
 pub(crate) fn is_valid(name: &str) -> bool {
     (1..=NAME_BYTES_MAX).contains(&name.len()) && !name.chars().any(|c| c.is_ascii_control())
 }
 
-/// `MoneyDeposited` as `money-deposited`. Capitals in a row are one word (`HTTPDone`: `http-done`),
-/// digits belong to the word before them (`Sha256Computed`: `sha256-computed`).
+/// `MoneyDeposited` as `money-deposited`. Consecutive capitals are one word (`HTTPDone`:
+/// `http-done`); digits belong to the word before them (`Sha256Computed`: `sha256-computed`).
 fn kebab(name: &str) -> String {
     let chars: Vec<char> = name.chars().collect();
     let mut kebab = String::new();

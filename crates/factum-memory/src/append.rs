@@ -3,8 +3,8 @@
 use std::sync::{Arc, RwLock};
 
 use factum_backend::{
-    Commit, CommitDelay, CommitError, Committed, Facts, Foreseen, FoundEvent, LogEnd, Looked,
-    Outlook, Span, hold, plan_group,
+    Commit, CommitDelay, CommitError, Committed, Facts, FoundEvent, LogEnd, Looked, Precheck,
+    Prechecks, Span, delay_commit, plan_group,
 };
 use factum_kernel::{
     AppendBatch, AppendCondition, Clock, ErasedRange, EventId, Position, RecordedEvent, StoreError,
@@ -13,12 +13,12 @@ use factum_kernel::{
 
 use crate::{change, log::Log};
 
-/// Owned by the writer's thread: nobody else writes.
+/// The writer's half, owned by the writer's thread: no other thread writes.
 pub(crate) struct Committer {
     pub(crate) log: Arc<RwLock<Log>>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) commit_delay: Option<CommitDelay>,
-    pub(crate) foreseen: Arc<Foreseen>,
+    pub(crate) prechecks: Arc<Prechecks>,
 }
 
 impl Commit for Committer {
@@ -27,9 +27,9 @@ impl Commit for Committer {
         let plan = {
             let log = self.log.read().expect("no holder of the lock panics");
             let end = LogEnd { head: log.head(), last_at: log.last_at, now };
-            plan_group(batches, end, &mut LogFacts { log: &log, foreseen: &self.foreseen })?
+            plan_group(batches, end, &mut LogFacts { log: &log, prechecks: &self.prechecks })?
         };
-        hold(self.commit_delay.as_ref());
+        delay_commit(self.commit_delay.as_ref());
         let mut log = self.log.write().expect("no holder of the lock panics");
         for planned in &plan.events {
             let event =
@@ -45,10 +45,10 @@ impl Commit for Committer {
 
 struct LogFacts<'a> {
     log: &'a Log,
-    foreseen: &'a Foreseen,
+    prechecks: &'a Prechecks,
 }
 
-/// The first match of a condition behind a position, among so many events.
+/// The first match of a condition after a position, among at most this many events.
 fn first_match(
     log: &Log,
     condition: &AppendCondition,
@@ -66,11 +66,11 @@ fn first_match(
     }
 }
 
-/// What one step at the conditions of a batch looks at: events, times the items of a query.
+/// The work of one step of a precheck: the number of events times the items of a query.
 const STEP_LOOKS: usize = 1 << 14;
 
-/// Goes on with the look at the conditions of a batch, for a moment.
-pub(crate) fn foresee(log: &Log, batch: &AppendBatch, outlook: &mut Outlook) {
+/// Takes one step of the precheck of a batch's conditions.
+pub(crate) fn precheck(log: &Log, batch: &AppendBatch, precheck: &mut Precheck) {
     let mut looks = STEP_LOOKS;
     let look = |condition: &AppendCondition, after: Position| {
         let items = condition.fail_if_events_match.items().len().max(1);
@@ -80,7 +80,7 @@ pub(crate) fn foresee(log: &Log, batch: &AppendBatch, outlook: &mut Outlook) {
         looks = looks.saturating_sub(seen.min(events_max) * items);
         Ok::<_, std::convert::Infallible>(looked)
     };
-    match outlook.step(batch, log.head(), look) {
+    match precheck.step(batch, log.head(), look) {
         Ok(()) => {}
         Err(never) => match never {},
     }
@@ -92,7 +92,7 @@ impl Facts for LogFacts<'_> {
     }
 
     fn first_match(&mut self, condition: &AppendCondition) -> Result<Option<Position>, StoreError> {
-        Ok(match first_match(self.log, condition, self.foreseen.after(condition), usize::MAX) {
+        Ok(match first_match(self.log, condition, self.prechecks.after(condition), usize::MAX) {
             Looked::Found(position) => Some(position),
             Looked::Clear | Looked::Paused(_) => None,
         })

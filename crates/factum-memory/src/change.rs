@@ -7,7 +7,7 @@ use factum_kernel::{
 
 use crate::log::Log;
 
-/// Does a change, and tells how the stream is then.
+/// Makes a change, and returns the information about the stream after it.
 pub(crate) fn apply(
     log: &mut Log,
     stream: &StreamId,
@@ -37,7 +37,7 @@ pub(crate) fn apply(
                 log.erase_through(stream, bounds.version.next());
             }
         }
-        // A change of a later version of the kernel, which this store can't do.
+        // A change of a later version of the kernel, which this store can't make.
         other => {
             let message = format!("the memory store can't do this change: change={other:?}");
             return Err(factum_kernel::StoreError::invalid(message).into());
@@ -46,7 +46,7 @@ pub(crate) fn apply(
     Ok(log.info(stream))
 }
 
-/// Erases what a stream's retention no longer keeps. The last event stays.
+/// Erases the events that a stream's retention no longer keeps. The last event always stays.
 pub(crate) fn retain(log: &mut Log, stream: &StreamId, now: Timestamp) {
     let Some(entry) = log.streams.get(stream) else { return };
     let Retention { events_max, age_max } = entry.retention;

@@ -1,5 +1,5 @@
-//! The reference store of Factum: both traits in memory, the shortest correct way. For tests,
-//! examples, and to read before writing a store.
+//! The reference store of Factum: both traits in memory, as short and correct as possible. It is
+//! for tests and examples, and is worth reading before you write a store.
 //!
 //! ```
 //! use factum_kernel::{EventStore, ReadQuery};

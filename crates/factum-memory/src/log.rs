@@ -7,11 +7,11 @@ use factum_kernel::{
     StreamVersion, Timestamp,
 };
 
-/// Everything that is in the store, behind one lock.
+/// The whole content of the log, under one lock.
 #[derive(Debug)]
 pub(crate) struct Log {
     pub(crate) lineage: Lineage,
-    /// The event at position p is at p - 1; an erased one leaves its slot empty.
+    /// The event at position p is at index p - 1; the slot of an erased event is empty.
     pub(crate) slots: Vec<Option<RecordedEvent>>,
     pub(crate) streams: HashMap<StreamId, Stream>,
     pub(crate) documents: BTreeMap<bytes::Bytes, factum_kernel::Document>,
@@ -20,8 +20,8 @@ pub(crate) struct Log {
     pub(crate) is_closed: bool,
 }
 
-/// A stream: the position of version v is at v - 1, also of erased events. A deletion takes a
-/// version too; it has no event, and position zero stands for that.
+/// A stream: the position of version v is at index v - 1, also for erased events. A deletion takes
+/// a version too; it has no event, so its position is zero.
 #[derive(Debug, Default)]
 pub(crate) struct Stream {
     pub(crate) positions: Vec<Position>,
@@ -44,7 +44,7 @@ impl Stream {
         &self.positions[self.erased_through.value() as usize..]
     }
 
-    /// The positions of the kept events up to and with a version, oldest first.
+    /// The positions of the kept events up to and including a version, oldest first.
     pub(crate) fn kept_through(&self, version: StreamVersion) -> &[Position] {
         let through = self.positions.len().min(version.value() as usize);
         self.positions.get(self.erased_through.value() as usize..through).unwrap_or_default()
@@ -94,7 +94,7 @@ impl Log {
             .with_retention(entry.retention)
     }
 
-    /// Empties the slots of a stream's events up to and with a version.
+    /// Empties the slots of a stream's events up to and including a version.
     pub(crate) fn erase_through(&mut self, stream: &StreamId, version: StreamVersion) {
         let Some(entry) = self.streams.get_mut(stream) else { return };
         let kept = entry.erased_through.value() as usize;

@@ -1,27 +1,27 @@
-//! What a memory store is made with.
+//! The options of a memory store.
 
 use std::{fmt, sync::Arc};
 
 use factum_backend::CommitDelay;
 use factum_kernel::{Clock, IdSource, Limits, SystemClock, SystemIds};
 
-/// What a memory store is made with.
+/// The options that a memory store is made with.
 #[derive(Clone)]
 #[non_exhaustive]
 #[must_use]
 pub struct MemoryOptions {
-    /// The clock that events are recorded by.
+    /// The clock for the time of events.
     pub clock: Arc<dyn Clock>,
-    /// Where the lineage comes from.
+    /// The source of the lineage.
     pub ids: Arc<dyn IdSource>,
-    /// The sizes it takes.
+    /// The limits of the store.
     pub limits: Limits,
-    /// How long a commit waits between planning and storing; for tests.
+    /// The delay of a commit between planning and storing, for tests.
     pub commit_delay: Option<CommitDelay>,
 }
 
 impl MemoryOptions {
-    /// The machine's clock, the default limits, no delay.
+    /// Options with the machine's clock, the default limits and no delay.
     pub fn new() -> Self {
         Self {
             clock: Arc::new(SystemClock),
@@ -43,13 +43,13 @@ impl MemoryOptions {
         self
     }
 
-    /// Sets the sizes it takes.
+    /// Sets the limits.
     pub fn with_limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// Sets the wait between planning and storing.
+    /// Sets the delay between planning and storing.
     pub fn with_commit_delay(mut self, delay: CommitDelay) -> Self {
         self.commit_delay = Some(delay);
         self

@@ -1,4 +1,4 @@
-//! One page out of the log.
+//! The reading of one page.
 
 use factum_backend::{PageBuilder, PageEnd, Pushed, partition_point};
 use factum_kernel::{
@@ -76,7 +76,7 @@ fn scan(
     Ok(page.finish(PageEnd { scanned_through, head, lineage, erased, bounds }))
 }
 
-/// The position before this one in the order of the read.
+/// The previous position in the read's direction.
 fn step_back(direction: Direction, position: Position) -> Position {
     match direction {
         Direction::Forward => position.previous(),
@@ -92,7 +92,7 @@ fn is_meant(scope: &Scope, event: &RecordedEvent) -> bool {
     }
 }
 
-/// Forward: the first position to look at. Backward: the last.
+/// The first position to look at in a forward read; the last in a backward read.
 fn log_start(log: &Log, query: &ReadQuery) -> u64 {
     let head = log.head().value();
     let forward = query.direction == Direction::Forward;
@@ -112,8 +112,8 @@ fn log_start(log: &Log, query: &ReadQuery) -> u64 {
     }
 }
 
-/// Where to cut the kept positions of a stream: forward they are read from there on, backward
-/// those before.
+/// The index at which the kept positions of a stream are cut. A forward read takes those from the
+/// index on; a backward read takes those before it.
 fn stream_start(log: &Log, query: &ReadQuery, kept: &[Position], bounds: StreamBounds) -> usize {
     let len = kept.len() as u64;
     let forward = query.direction == Direction::Forward;
@@ -134,12 +134,12 @@ fn stream_start(log: &Log, query: &ReadQuery, kept: &[Position], bounds: StreamB
 
 fn cut_at_version(version: StreamVersion, bounds: StreamBounds, forward: bool) -> u64 {
     let behind = version.value().saturating_sub(bounds.erased_through.value());
-    // Both cuts lie beside the version itself: forward before it, backward behind it.
+    // Both cuts are beside the version itself: forward before it, backward after it.
     if forward { behind.saturating_sub(1) } else { behind }
 }
 
-/// Whether the event at a position is behind the cut at a time. An erased one has the time of
-/// the next that is there.
+/// Returns whether the event at a position is after the cut at a time. An erased event has the time
+/// of the next one that is there.
 fn is_later(log: &Log, position: Position, time: Timestamp, forward: bool) -> bool {
     let mut rest = log.slots.iter().skip(position.value() as usize - 1).flatten();
     rest.next().is_none_or(|event| {

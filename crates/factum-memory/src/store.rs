@@ -1,10 +1,10 @@
-//! The store: both traits over one log.
+//! The store: both traits on one log.
 
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use async_trait::async_trait;
 use factum_backend::{
-    Foreseen, Head, Kept, OpenContext, OpenStore, Outlook, StoreUrl, Stores, Writer,
+    Head, OpenContext, OpenStore, Precheck, Prechecked, Prechecks, StoreUrl, Stores, Writer,
 };
 use factum_kernel::{
     AppendBatch, AppendError, Appended, Clock, Document, DocumentStore, Durability, EventStore,
@@ -15,24 +15,24 @@ use tokio::sync::watch;
 
 use crate::{append, append::Committer, change, documents, log::Log, options::MemoryOptions, read};
 
-/// Both halves of a store, in memory. Clones share what is in it.
+/// The event store and document store in memory. Clones share their content.
 ///
 /// # Guarantees
-/// Every law; durability is `Volatile`: with the last clone everything is gone.
+/// Every law holds; durability is `Volatile`: with the last clone everything is gone.
 #[derive(Debug, Clone)]
 pub struct MemoryStore {
     log: Arc<RwLock<Log>>,
     writer: Arc<Writer<Committer>>,
     clock: Arc<dyn Clock>,
     limits: Limits,
-    foreseen: Arc<Foreseen>,
+    prechecks: Arc<Prechecks>,
 }
 
 impl MemoryStore {
     /// An empty store with the default options.
     ///
     /// # Panics
-    /// Where the system has no thread left.
+    /// If the system can't start another thread.
     pub fn new() -> Self {
         Self::with_options(MemoryOptions::new())
     }
@@ -40,36 +40,37 @@ impl MemoryStore {
     /// An empty store with these options.
     ///
     /// # Panics
-    /// Where the system has no thread left.
+    /// If the system can't start another thread.
     pub fn with_options(options: MemoryOptions) -> Self {
         let MemoryOptions { clock, ids, limits, commit_delay } = options;
         let lineage = Lineage::new(ids.uuid(clock.now()));
         let log = Arc::new(RwLock::new(Log::new(lineage)));
-        let foreseen = Arc::<Foreseen>::default();
+        let prechecks = Arc::<Prechecks>::default();
         let committer = Committer {
             log: log.clone(),
             clock: clock.clone(),
             commit_delay,
-            foreseen: foreseen.clone(),
+            prechecks: prechecks.clone(),
         };
         let writer = Writer::spawn("factum-memory", committer, Head::new(Position::ZERO), limits);
         let writer = Arc::new(writer.expect("the system has a thread for the writer"));
-        Self { log, writer, clock, limits, foreseen }
+        Self { log, writer, clock, limits, prechecks }
     }
 
-    /// Looks at the conditions of a batch before it is queued: nobody's append is to wait for that.
-    async fn foresee(&self, batch: &AppendBatch) -> Result<Option<Kept>, StoreError> {
-        if !Foreseen::is_worth_it(batch, self.writer.head().position()) {
+    /// Checks the conditions of a batch before it is queued, so that no other append waits for
+    /// that.
+    async fn precheck(&self, batch: &AppendBatch) -> Result<Option<Prechecked>, StoreError> {
+        if !Prechecks::is_worth_it(batch, self.writer.head().position()) {
             return Ok(None);
         }
         self.limits.check_append(batch)?;
-        let mut outlook = Outlook::new(batch);
-        while !outlook.is_done() {
-            append::foresee(&*self.readable()?, batch, &mut outlook);
-            // Others want this thread, and the log.
+        let mut precheck = Precheck::new(batch);
+        while !precheck.is_done() {
+            append::precheck(&*self.readable()?, batch, &mut precheck);
+            // Other tasks need this thread, and the log.
             tokio::task::yield_now().await;
         }
-        Ok(Some(self.foreseen.keep(batch, outlook.through())))
+        Ok(Some(self.prechecks.keep(batch, precheck.through())))
     }
 
     fn readable(&self) -> Result<RwLockReadGuard<'_, Log>, StoreError> {
@@ -92,8 +93,8 @@ impl Default for MemoryStore {
 #[async_trait]
 impl EventStore for MemoryStore {
     async fn append(&self, batch: AppendBatch) -> Result<Appended, AppendError> {
-        let foreseen = self.foresee(&batch).await?;
-        self.writer.append_foreseen(batch, foreseen).await
+        let prechecked = self.precheck(&batch).await?;
+        self.writer.append_prechecked(batch, prechecked).await
     }
 
     async fn read(&self, query: ReadQuery) -> Result<Page, StoreError> {
@@ -157,7 +158,7 @@ impl DocumentStore for MemoryStore {
     }
 }
 
-/// `memory:` — a new, empty store at each opening.
+/// The kind of `memory:`, a new, empty store at each opening.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct MemoryKind;
 

@@ -46,7 +46,7 @@ fn arguments() -> Arguments {
             _ => {}
         }
     }
-    // `cargo bench` adds `--bench`; without it this is a test run, which only sees that it works.
+    // `cargo bench` adds `--bench`; without it this is a test run, which only checks that it works.
     if !std::env::args().any(|argument| argument == "--bench") {
         (arguments.events, arguments.rounds) = (1_000, 1);
     }
@@ -87,7 +87,7 @@ fn main() {
     println!("factum / table = {:.2}", factum / table);
 }
 
-/// One core is the server's.
+/// One core is left to the server.
 fn client_threads() -> usize {
     std::thread::available_parallelism().map_or(1, |cores| cores.get() - 1).max(1)
 }
@@ -117,7 +117,7 @@ async fn connect(url: &str) -> Client {
     client
 }
 
-/// A log of this name that holds nothing.
+/// A new, empty log with this name.
 async fn fresh(url: &str, schema: &str, client: &Client) -> PostgresOptions {
     let drop = format!("DROP SCHEMA IF EXISTS {schema} CASCADE; CHECKPOINT");
     client.batch_execute(&drop).await.expect("the schema can be dropped");
@@ -131,7 +131,7 @@ async fn measure_factum(arguments: &Arguments) -> (f64, usize) {
     let options = fresh(&arguments.url, "bench_factum", &client).await;
     let groups = Arc::new(AtomicUsize::new(0));
     let count = groups.clone();
-    // Called once per group, and waits for nothing.
+    // Called once per group; it does not wait.
     let delay = Arc::new(move || {
         count.fetch_add(1, Ordering::Relaxed);
         Duration::ZERO
@@ -163,7 +163,7 @@ async fn append_all(store: PostgresStore, (client, clients, events): (usize, usi
     }
 }
 
-/// The same rows into the same table over one connection, without any check.
+/// Inserts the same rows into the same table over one connection, without any check.
 async fn measure_bare(arguments: &Arguments, group: usize) -> f64 {
     let client = connect(&arguments.url).await;
     let options = fresh(&arguments.url, "bench_bare", &client).await;
@@ -173,7 +173,7 @@ async fn measure_bare(arguments: &Arguments, group: usize) -> f64 {
     rate
 }
 
-/// For scale: the same columns in a table with only a primary key.
+/// For comparison: the same columns in a table with only a primary key.
 async fn measure_table(arguments: &Arguments, group: usize) -> f64 {
     let client = connect(&arguments.url).await;
     let make = "DROP TABLE IF EXISTS bench_table; CHECKPOINT; CREATE TABLE bench_table (

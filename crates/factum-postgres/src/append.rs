@@ -1,5 +1,5 @@
-//! The writing half of the log: a group in as few calls of the database as its members need,
-//! which is one unless they depend on each other.
+//! The writing half of the log. It stores a group in as few calls of the database as its members
+//! need: one, unless members depend on each other.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -24,20 +24,20 @@ use crate::{
     watch::Signals,
 };
 
-/// How long a group waits for those who were answered just now, each time. Without it, the first of
-/// them would go alone, and the others wait for its sync.
+/// The time for which a group waits for the callers that were just answered, each time. Without it,
+/// the first of them would go alone, and the others would wait for its sync.
 const GATHERING: Duration = Duration::from_micros(50);
 
 pub(crate) type Outcome = Result<Appended, AppendError>;
 
-/// Owned by the writer's thread.
+/// The writer's half, owned by the writer's thread.
 #[derive(Debug)]
 pub(crate) struct Committer {
     pub(crate) session: Session,
     pub(crate) statements: Arc<Statements>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) head: Head,
-    /// The end of the log as the server of this session has answered it.
+    /// The end of the log that this session's server answered last.
     pub(crate) seen: Option<Seen>,
     pub(crate) signals: Signals,
     pub(crate) lock_ms: i32,
@@ -45,7 +45,7 @@ pub(crate) struct Committer {
     pub(crate) commit_delay: Delay,
 }
 
-/// How long a commit waits between planning and storing; for tests.
+/// The delay of a commit between planning and storing, for tests.
 #[derive(Clone)]
 pub(crate) struct Delay(pub(crate) Option<CommitDelay>);
 
@@ -71,11 +71,11 @@ impl Commit for Committer {
     fn commit(&mut self, batches: &[AppendBatch]) -> Result<Committed, CommitError> {
         let mut outcomes: Vec<Option<Outcome>> = batches.iter().map(|_| None).collect();
         let mut pending = self.begin(batches, &mut outcomes)?;
-        // Each round settles its first member, if not at once then when it was looked for.
+        // Each round settles its first member: at once, or after a search for it.
         let mut rounds_left = 2 * batches.len() + 2;
         while !pending.is_empty() {
             if rounds_left == 0 {
-                let text = "a group of appends does not come to its end, report this";
+                let text = "a group of appends does not end, report this";
                 self.give_up(
                     &pending,
                     &mut outcomes,
@@ -98,8 +98,8 @@ impl Commit for Committer {
 }
 
 impl Committer {
-    /// The members as they are to be sent. One from a clock that is too far ahead, or that is
-    /// repeated after its window, is answered at once.
+    /// The members in the form in which they are sent. A batch from a clock that is too far ahead,
+    /// or that is repeated after its window, is answered at once.
     fn begin(
         &self,
         batches: &[AppendBatch],
@@ -115,7 +115,7 @@ impl Committer {
         Ok(pending)
     }
 
-    /// One call of the database, and what follows from its answer. The result: who is left.
+    /// Makes one call of the database, and handles its answer. Returns the members that are left.
     fn round(
         &mut self,
         pending: &[Pending],
@@ -129,7 +129,7 @@ impl Committer {
         let rows = match self.store(&round, (now, hold_us)) {
             Ok(rows) => rows,
             Err(error) => {
-                // Of the others nothing was sent.
+                // Nothing of the waiting members was sent.
                 for member in &round.waiting {
                     outcomes[member.index] = Some(Err(AppendError::Store(of(&error))));
                 }
@@ -141,7 +141,7 @@ impl Committer {
         self.heard(known, &stored);
         let end = LogEnd { head: stored.head, last_at: answer.recorded_at, now };
         let doubts = doubts(&round, &answer, &stored);
-        // What was stored is settled; from here on nothing is unknown.
+        // Stored members are settled; from here on no outcome is unknown.
         self.judge(doubts, end, outcomes).or_else(|error| {
             for member in pending {
                 let outcome = &mut outcomes[member.index];
@@ -151,7 +151,7 @@ impl Committer {
         })
     }
 
-    /// Sends a round to the server that the head it names is of.
+    /// Sends a round to the server whose head it names.
     fn store(
         &mut self,
         round: &Round<'_>,
@@ -164,18 +164,18 @@ impl Committer {
         parameters.push((&seen.server, Type::BYTEA));
         let rows = self.session.ask(&self.statements.append, &parameters)?;
         if rows.is_empty() {
-            // By a pooler. What this connection knows of is another server's.
+            // A pooler did this. What this connection knows is about another server.
             self.session.leave();
             return Err(CommitError::Unknown(StoreError::unavailable(format!(
-                "another server answers than before, try again: {}",
+                "another server answered than before, try again: {}",
                 self.session.place()
             ))));
         }
         Ok(rows)
     }
 
-    /// The end of the log as the server of this session has answered it. What is appended later,
-    /// and by no statement before, is behind it.
+    /// The end of the log that this session's server answered last. Anything that is appended
+    /// later, except by earlier statements, comes after it.
     fn seen(&mut self) -> Result<Seen, CommitError> {
         if self.session.connect()? {
             self.seen = None;
@@ -183,7 +183,7 @@ impl Committer {
         let mut seen = match self.seen.take() {
             Some(seen) => seen,
             None => {
-                // Of the group nothing was sent, whatever becomes of the question.
+                // Nothing of the group was sent yet, whatever happens to this question.
                 let rows = self.session.ask(&self.statements.log_end, &[]);
                 Seen::of(&rows.map_err(crate::error::of_read)?)?
             }
@@ -194,7 +194,7 @@ impl Committer {
         Ok(self.seen.insert(seen).clone())
     }
 
-    /// Takes the answer to a round: the head as it is now.
+    /// Takes the answer to a round: the current head.
     fn heard(&mut self, known: Position, stored: &Stored<'_>) {
         self.head.answered(known, stored.head);
         if let Some(seen) = &mut self.seen {
@@ -205,7 +205,7 @@ impl Committer {
         }
     }
 
-    /// Settles those against whom something stands; the others are left for another round.
+    /// Settles the members that something stands against. The others are left for another round.
     fn judge(
         &mut self,
         doubts: Vec<Doubt<'_>>,
@@ -229,8 +229,8 @@ impl Committer {
         };
         let mut left = Vec::new();
         for (Doubt { member, is_suspect, .. }, judged) in doubts.iter().zip(judged) {
-            // Outside of the window no retry can have overtaken it. The next round is not about
-            // what stood behind the head that was known, and so it does not suspect it again.
+            // Outside of the window no retry can have overtaken it. The next round does not look at
+            // what came after the head known before, so it does not suspect the member again.
             let is_cleared = *is_suspect && judged.asked.ids.is_empty();
             match judged.outcome.filter(|_| !is_cleared) {
                 Some(outcome) => outcomes[member.index] = Some(outcome),
@@ -240,8 +240,8 @@ impl Committer {
         Ok(left)
     }
 
-    /// Looks for the events that have one of these ids. It need not be asked under the lock: nobody
-    /// who stored one before is missed, and who stores one after has the same batch.
+    /// Looks for the events that have one of these ids. No lock is needed: events stored before are
+    /// found, and a caller that stores one later has the same batch.
     fn find(&mut self, asked: &[Asked], replies: &mut Replies) -> Result<(), StoreError> {
         if asked.is_empty() {
             return Ok(());
@@ -251,7 +251,7 @@ impl Committer {
         Asking::answer(asked, &rows.map_err(crate::error::of_read)?, replies)
     }
 
-    /// Those of the ranges at which no event is left; what is erased stays so.
+    /// Those of the ranges whose events are all erased; erased events stay erased.
     fn find_erased(&mut self, missing: &[ErasedRange]) -> Result<Vec<ErasedRange>, StoreError> {
         if missing.is_empty() {
             return Ok(Vec::new());
@@ -261,7 +261,7 @@ impl Committer {
         Missing::erased(&rows.map_err(crate::error::of_read)?)
     }
 
-    /// Answers with the error whoever has no outcome yet.
+    /// Answers every member without an outcome with the error.
     fn give_up(&self, pending: &[Pending], outcomes: &mut [Option<Outcome>], error: CommitError) {
         for member in pending {
             let outcome = &mut outcomes[member.index];
@@ -276,7 +276,8 @@ impl Committer {
 }
 
 impl Pending {
-    /// A member as it is to be sent; the inner error: it is refused whatever the log holds.
+    /// A member in the form in which it is sent. The inner error: it is refused whatever the log
+    /// holds.
     pub(crate) fn new(
         index: usize,
         batch: AppendBatch,
@@ -305,17 +306,17 @@ fn of(error: &CommitError) -> StoreError {
     }
 }
 
-/// What the database says of a round.
+/// The database's answer to a round.
 #[derive(Debug)]
 pub(crate) struct Answer {
     head: Position,
     pub(crate) recorded_at: Timestamp,
-    /// Each stream as it was before the round.
+    /// The bounds of each stream before the round.
     bounds: Vec<StreamBounds>,
     refusals: Vec<Refusal>,
 }
 
-/// A member that was not stored: its place in the round, why, and where an event stands.
+/// A member that was not stored: its index in the round, the reason, and the position of an event.
 #[derive(Debug)]
 struct Refusal {
     member: usize,
@@ -324,8 +325,8 @@ struct Refusal {
     value: u64,
 }
 
-/// A condition that an event matches, and a batch that may be stored already, as the database
-/// numbers them.
+/// The database's numbers for two reasons: an event matches a condition, and the batch may be
+/// stored already.
 const CONDITION: i32 = 2;
 const LOOK: i32 = 3;
 
@@ -364,7 +365,7 @@ impl Answer {
         })
     }
 
-    /// Answers who was stored: positions and versions follow from the order of the members.
+    /// Answers the stored members: positions and versions follow from the order of the members.
     pub(crate) fn settle<'g>(
         &self,
         round: &Round<'g>,
@@ -394,19 +395,19 @@ impl Answer {
     }
 }
 
-/// The log behind a round, as far as the round knows it.
+/// The log after a round, as far as the round knows it.
 pub(crate) struct Stored<'g> {
     pub(crate) head: Position,
     bounds: HashMap<&'g StreamId, StreamBounds>,
     events: Vec<(Position, &'g NewEvent)>,
 }
 
-/// A member without an outcome, and what is known about it.
+/// A member without an outcome, and the facts known about it.
 pub(crate) struct Doubt<'k> {
     member: &'k Pending,
     pub(crate) batch: AppendBatch,
     pub(crate) known: Known<'k>,
-    /// It is looked for although nobody said that it is repeated.
+    /// True if it is searched for although it is not marked as repeated.
     is_suspect: bool,
 }
 
@@ -418,7 +419,7 @@ pub(crate) fn doubts<'k>(
     let mut doubts = Vec::new();
     for refusal in &answer.refusals {
         let member = round.members[refusal.member];
-        // What was not stored was judged by what was there before.
+        // A member that was not stored was judged by the state before the round.
         let bounds = round.streams.iter().copied().zip(answer.bounds.iter().copied());
         let mut known = Known { bounds: bounds.collect(), ..Known::default() };
         let mut batch = member.batch.clone();

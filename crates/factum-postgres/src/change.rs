@@ -18,13 +18,13 @@ use crate::{
 };
 
 impl Committer {
-    /// Does a change, and tells how the stream is then.
+    /// Makes a change, and returns the information about the stream after it.
     pub(crate) fn change(
         &mut self,
         stream: &StreamId,
         change: StreamChange,
     ) -> Result<StreamInfo, AppendError> {
-        // What can be told without the database; a truncation it judges itself.
+        // The checks that need no database; the database checks a truncation itself.
         change.check(StreamVersion::MAX)?;
         let (kind, number, retention) = match change {
             StreamChange::Retain(retention) => (1, 0, retention),
@@ -69,7 +69,7 @@ impl Committer {
     }
 }
 
-/// What `stream_info` answers with, from a column on.
+/// Reads the columns of a `stream_info`, from a column on.
 pub(crate) fn info(row: &Row, from: usize) -> Result<StreamInfo, StoreError> {
     let number = |column| get::<i64>(row, from + column).map(unsigned);
     let option = |column| get::<Option<i64>>(row, from + column).map(|number| number.map(unsigned));

@@ -15,7 +15,7 @@ use crate::{
     statement::Statements,
 };
 
-/// How many documents one step of a clearing removes.
+/// The number of documents that one step of a clear removes.
 const CLEAR_STEP: i32 = 1_000;
 
 pub(crate) async fn get_one(
@@ -45,7 +45,7 @@ pub(crate) async fn scan(
     let is_forward = query.direction == Direction::Forward;
     let documents_max = query.documents_max.min(PAGE_EVENTS_MAX);
     let bytes_max = query.bytes_max.min(PAGE_BYTES_MAX);
-    // One more than is wanted, to see whether it is there.
+    // One more than is wanted, to see whether there are more.
     let max = documents_max as i32 + 1;
     let bytes = bytes_max as i64;
     let rows = pool
@@ -72,7 +72,7 @@ pub(crate) async fn scan(
         }
         documents.push(document);
     }
-    // The server leaves out what lies behind the document with which the bytes are too many.
+    // The server leaves out everything after the document that exceeds the bytes.
     more |= size > bytes_max;
     Ok(ScanPage::new(query, documents, more))
 }
@@ -95,7 +95,7 @@ pub(crate) async fn write(
     written(&rows.map_err(error::write_error)?)
 }
 
-/// What is written, column by column.
+/// The entries of a write, column by column.
 pub(crate) struct Columns<'b> {
     keys: Vec<&'b [u8]>,
     expected: Vec<i64>,
@@ -108,7 +108,7 @@ impl<'b> Columns<'b> {
         let expected = |expected| match expected {
             ExpectedRevision::Any => -1,
             ExpectedRevision::Absent => 0,
-            // An absent document counts as one of revision zero.
+            // An absent document counts as revision zero.
             ExpectedRevision::Exact(revision) => signed(revision.value()),
         };
         Self {
@@ -128,7 +128,7 @@ impl<'b> Columns<'b> {
     }
 }
 
-/// What the database answers.
+/// Reads the database's answer to a write.
 pub(crate) fn written(rows: &[Row]) -> Result<Revision, WriteError> {
     let row = rows.first().ok_or_else(no_row)?;
     if let Some(entry) = get::<Option<i32>>(row, 1)? {
@@ -164,7 +164,7 @@ pub(crate) async fn clear(
     }
 }
 
-/// A function that answers with one row gave none.
+/// The error for a function that answered with no row.
 pub(crate) fn no_row() -> StoreError {
     StoreError::corrupt("a function of the log gave no answer, restore it")
 }

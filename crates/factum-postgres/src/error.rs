@@ -1,4 +1,4 @@
-//! What PostgreSQL's errors mean to the caller of a store.
+//! The meaning of PostgreSQL's errors for the caller of a store.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use tokio_postgres::{
     error::{DbError, Severity},
 };
 
-/// What the server says itself, as one text: the driver's errors hide it in their source.
+/// The server's own message as one text: the driver's errors hide it in their source.
 #[derive(Debug)]
 struct Echo(String);
 
@@ -26,14 +26,14 @@ fn echo(error: &Error) -> Echo {
     Echo(source.map_or_else(|| error.to_string(), |source| format!("{error}: {source}")))
 }
 
-/// The error with the place that it is about.
+/// The error, with the place that it is about.
 pub(crate) fn at(place: &str, error: &Error) -> StoreError {
     let Some(refusal) = error.as_db_error() else {
         let text = format!("the server can't be reached, check that it runs: {place}");
         return StoreError::unavailable(text).with_source(echo(error));
     };
     let code = refusal.code().code();
-    // Raised by the functions of the schema, whose message is a sentence of ours.
+    // The schema's functions raise this code, with a complete sentence as message.
     if code == "FC001" {
         return StoreError::invalid(format!("{}: {place}", refusal.message()));
     }
@@ -65,7 +65,7 @@ fn meaning(code: &str) -> (StoreErrorKind, &'static str) {
         "42P01" | "42883" | "3F000" | "42704" => {
             (Corrupt, "tables or functions of the log are missing, restore them from a backup")
         }
-        // XX000 is no damage: two sessions that change one object of the catalog meet it too.
+        // XX000 is no damage: two sessions that change the same object of the catalog get it too.
         "XX001" | "XX002" => (Corrupt, CONTRADICTS),
         "58030" => (Unavailable, "the server's disk reported an error, look into its log"),
         _ => match &code[..2] {
@@ -79,8 +79,8 @@ fn meaning(code: &str) -> (StoreErrorKind, &'static str) {
     }
 }
 
-/// What is known of a statement that ended in this error. Only an error proper says that its
-/// transaction was rolled back; behind everything else the commit may stand already.
+/// The knowledge about a statement that ended in this error. Only an error of severity ERROR proves
+/// that the transaction was rolled back. With any other error, the commit may have happened.
 pub(crate) fn outcome(place: &str, error: &Error) -> CommitError {
     let severity = error.as_db_error().and_then(DbError::parsed_severity);
     let is_connection = error.code().is_none_or(|code| code.code().starts_with("57P"));
@@ -91,7 +91,7 @@ pub(crate) fn outcome(place: &str, error: &Error) -> CommitError {
     }
 }
 
-/// The error of a statement that stores nothing, whatever became of it.
+/// The error of a statement that stores nothing, whether it ran or not.
 pub(crate) fn of_read(error: CommitError) -> StoreError {
     match error {
         CommitError::NotStored(error) | CommitError::Unknown(error) => error,
@@ -112,9 +112,9 @@ pub(crate) fn write_error(error: CommitError) -> WriteError {
     }
 }
 
-/// A row that is not of the shape that the schema's functions give.
+/// The error for a row whose shape the schema's functions never give.
 pub(crate) fn strange(error: Error) -> StoreError {
-    StoreError::corrupt("a function of the log answered otherwise than it should, restore it")
+    StoreError::corrupt("a function of the log gave a wrong answer, restore it")
         .with_source(echo(&error))
 }
 

@@ -1,4 +1,4 @@
-//! `postgres://host/database`.
+//! Store URLs such as `postgres://host/database`.
 
 use async_trait::async_trait;
 use factum_backend::{OpenContext, OpenStore, StoreUrl, Stores};
@@ -6,24 +6,25 @@ use factum_kernel::StoreError;
 
 use crate::{options::PostgresOptions, store::PostgresStore};
 
-/// `postgres://user@host:5432/database?schema=bank`, and `postgresql://` alike.
+/// The kind of `postgres://user@host:5432/database?schema=bank`, and of `postgresql://`.
 ///
-/// Beside those of PostgreSQL's own clients there are the options `schema` (which log of the
-/// database; `factum`), `mode` (`write`; `read` reads, also of a standby) and `connections`
-/// (the most of them that read and write documents, up to 262143; 8). What is special in the user
-/// and the password is percent-encoded, as [`PostgresOptions::parse`] says.
+/// Besides the options of PostgreSQL's own clients there are three. `schema`: the log in the
+/// database (default `factum`). `mode`: `write`, or `read`, which also works on a standby (default
+/// `write`). `connections`: the most connections that read and write documents, up to 262143
+/// (default 8). Special characters in the user and the password are percent-encoded, as
+/// [`PostgresOptions::parse`] describes.
 #[derive(Debug, Clone, Copy)]
 pub struct PostgresKind {
     scheme: &'static str,
 }
 
 impl PostgresKind {
-    /// URLs that begin with `postgres:`.
+    /// The kind of URLs that begin with `postgres:`.
     pub fn new() -> Self {
         Self { scheme: "postgres" }
     }
 
-    /// URLs that begin with `postgresql:`.
+    /// The kind of URLs that begin with `postgresql:`.
     pub fn spelt_out() -> Self {
         Self { scheme: "postgresql" }
     }

@@ -1,7 +1,7 @@
-//! What is known around a round, as the facts that the planning of groups asks for.
+//! The facts that are known around a round, in the form that the planning of groups asks for.
 //!
-//! The database says which members it did not store; what that means to the caller is decided by
-//! the one planning that all stores share, a member at a time.
+//! The database tells which members it did not store. The planning that all stores share decides,
+//! member by member, what that means to the caller.
 
 use std::collections::HashMap;
 
@@ -27,37 +27,37 @@ pub(crate) struct Asked {
     pub(crate) span: Span,
 }
 
-/// What is known of the log at one moment, as far as one member goes.
+/// The facts about one member that are known of the log at one moment.
 #[derive(Debug, Default)]
 pub(crate) struct Known<'k> {
     pub(crate) bounds: HashMap<&'k StreamId, StreamBounds>,
-    /// Conditions of the member that an event matches, by their place.
+    /// The conditions of the member that an event matches, by their index.
     pub(crate) hits: Vec<(usize, Position)>,
 }
 
-/// What was asked of the log so far.
+/// The questions that were asked of the log so far.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Questions {
-    /// Events by their ids.
+    /// Questions for events by their ids.
     pub(crate) ids: Vec<Asked>,
-    /// Whether the events at these positions are erased.
+    /// Ranges of positions whose events may be erased.
     pub(crate) missing: Vec<ErasedRange>,
 }
 
-/// What the log has answered so far.
+/// The answers of the log so far.
 #[derive(Debug, Default)]
 pub(crate) struct Replies {
-    /// Events that have one of the ids that were asked for.
+    /// The events that have one of the ids asked for.
     pub(crate) found: Vec<(StreamId, FoundEvent)>,
-    /// Through which version a stream was erased when its events were looked for. It may have been
-    /// truncated since its bounds were read.
+    /// The version through which each stream was erased when its events were looked for. It may
+    /// have been truncated after its bounds were read.
     pub(crate) erased_through: HashMap<StreamId, StreamVersion>,
-    /// Ranges of positions that were asked for and at which no event is left.
+    /// The ranges of positions that were asked for and whose events are all erased.
     pub(crate) erased: Vec<ErasedRange>,
 }
 
 impl Questions {
-    /// Takes those of `asked` that are not among these.
+    /// Adds those questions of `asked` that are new, and returns them.
     pub(crate) fn take_new(&mut self, asked: &Self) -> Self {
         let is_new = |one: &&Asked| !self.ids.contains(one);
         let ids: Vec<_> = asked.ids.iter().filter(is_new).cloned().collect();
@@ -78,12 +78,13 @@ impl Questions {
     }
 }
 
-/// The judgement of a member by what is known.
+/// The judgement of a member by the known facts.
 #[derive(Debug)]
 pub(crate) struct Judged {
-    /// Its outcome; `None` if nothing that is known stands against it.
+    /// Its outcome; `None` if no known fact stands against it.
     pub(crate) outcome: Option<Result<Appended, AppendError>>,
-    /// What was asked of the log. If some of it was not answered yet, the outcome is not the last.
+    /// The questions that the judgement asked. If some of them are not answered yet, the outcome is
+    /// not final.
     pub(crate) asked: Questions,
 }
 
@@ -152,7 +153,7 @@ pub(crate) struct Asking<'a> {
     lasts: Vec<i64>,
     positions: Vec<i64>,
     since: Vec<i64>,
-    /// Those of all streams: which belongs to which is looked at in the answer.
+    /// The ids of all streams; the answer is then checked for which id belongs to which stream.
     ids: Vec<Uuid>,
 }
 
@@ -182,7 +183,7 @@ impl<'a> Asking<'a> {
         ]
     }
 
-    /// Takes what the database answers.
+    /// Takes the database's answer.
     pub(crate) fn answer(
         asked: &[Asked],
         rows: &[Row],
@@ -209,7 +210,7 @@ impl<'a> Asking<'a> {
     }
 }
 
-/// The parameters of a question which ranges of positions are erased.
+/// The parameters of the question for erased ranges of positions.
 #[derive(Debug)]
 pub(crate) struct Missing {
     firsts: Vec<i64>,
@@ -228,7 +229,7 @@ impl Missing {
         vec![(&self.firsts, Type::INT8_ARRAY), (&self.lasts, Type::INT8_ARRAY)]
     }
 
-    /// What the database answers.
+    /// Reads the database's answer.
     pub(crate) fn erased(rows: &[Row]) -> Result<Vec<ErasedRange>, StoreError> {
         let position = |row, column| get(row, column).map(unsigned).map(Position::new);
         let range = |row| Ok(ErasedRange { first: position(row, 0)?, last: position(row, 1)? });

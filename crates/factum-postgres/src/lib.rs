@@ -14,17 +14,17 @@
 //! ```
 //!
 //! # Rights
-//! Opening makes the schema where the role has `CREATE` on the database, and migrates it where the
-//! role owns it. Elsewhere another role runs `factum schema apply` ([`apply_schema`]), or for a new
-//! log what `factum schema print` prints ([`schema_sql`]). A role that works with the log needs the
+//! Opening makes the schema if the role has `CREATE` on the database, and migrates it if the role
+//! owns it. Otherwise another role runs `factum schema apply` ([`apply_schema`]), or for a new log
+//! the output of `factum schema print` ([`schema_sql`]). A role that works with the log needs the
 //! rights of [`grants_sql`], no more.
 //!
 //! # How it works
-//! Each append, change and page is one call of a function in the schema, as a statement of its
-//! own: no transaction is open while anything crosses the network, and a pooler may give every
-//! statement another server process. Objects that other roles put into schemas of the session's
-//! `search_path` are never called. Each writing transaction takes an advisory lock: its number
-//! is `0x46414354` (`FACT`) in the upper 32 bits and the schema's oid in the lower. See
+//! Each append, change and page is one call of a function in the schema, as a statement of its own.
+//! No transaction is open while data crosses the network, and a pooler may give every statement
+//! another server process. Objects that other roles put into schemas of the session's `search_path`
+//! are never called. Each writing transaction takes an advisory lock: its number is `0x46414354`
+//! (`FACT`) in the upper 32 bits and the schema's oid in the lower. See
 //! `docs/design/0011-postgresql.md`.
 
 mod error;
@@ -66,5 +66,5 @@ pub use options::{
 };
 pub use schema::{Applied, SCHEMA_VERSION, apply_schema, grants_sql, schema_sql};
 pub use store::PostgresStore;
-/// The driver, whose transactions and configuration this crate takes, in the version that it takes.
+/// The driver, in the version whose transactions and configuration this crate takes.
 pub use tokio_postgres;

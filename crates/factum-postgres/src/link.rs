@@ -1,7 +1,7 @@
-//! One connection, and what is known of each statement that was sent over it.
+//! A connection, and the knowledge about the outcome of each statement sent over it.
 //!
-//! Statements are unnamed and leave nothing behind, so that a connection may as well be one to a
-//! pooler that gives each transaction another server process.
+//! Statements are unnamed and leave no state, so the connection may lead to a pooler that gives
+//! each transaction another server process.
 
 use std::{
     future::poll_fn,
@@ -30,20 +30,20 @@ use crate::{
     tls,
 };
 
-/// How long the server may take to cancel a statement before its connection is given up.
+/// The time that the server has to cancel a statement before its connection is given up.
 pub(crate) const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
-/// The time between two requests to cancel a statement: one that comes before the statement has
-/// begun does nothing.
+/// The time between two requests to cancel a statement. A request that arrives before the statement
+/// has begun has no effect.
 const CANCEL_EVERY: Duration = Duration::from_secs(1);
 
-/// How long a connection that runs nothing of account may take to close before its socket is
-/// dropped. What it still runs, the server ends when its time is over.
+/// The time that a connection without an important statement has to close before its socket is
+/// dropped. The server ends a statement that still runs when its time is over.
 pub(crate) const CLOSE_MAX: Duration = Duration::from_secs(1);
 
 /// A parameter of a statement, with its type.
 pub(crate) type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
 
-/// What becomes of the statement that a connection runs when it is to be closed.
+/// The fate of the running statement when its connection is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Running {
     /// The server is asked to cancel it.
@@ -52,14 +52,14 @@ pub(crate) enum Running {
     GoesOn,
 }
 
-/// How connections are made. Clones share what was learned.
+/// Makes connections. Clones share what was learned about the server.
 #[derive(Clone)]
 pub(crate) struct Dialer(Arc<Dialing>);
 
 struct Dialing {
-    /// With a time limit for each statement, which the server keeps.
+    /// With a time limit for each statement, which the server enforces.
     limited: tokio_postgres::Config,
-    /// Without, for poolers that refuse it.
+    /// Without the limit, for poolers that refuse it.
     plain: tokio_postgres::Config,
     is_refused: AtomicBool,
     tls: MakeRustlsConnect,
@@ -81,7 +81,7 @@ impl Dialer {
             plain.application_name("factum");
         }
         let mut limited = plain.clone();
-        // The user's own come last, and so they hold.
+        // The user's own options come last, so that they win.
         let own = plain.get_options().unwrap_or_default();
         limited.options(format!("{} {own}", statement_limit(options.statement_timeout)).trim_end());
         Ok(Self(Arc::new(Dialing {
@@ -95,18 +95,18 @@ impl Dialer {
         })))
     }
 
-    /// The place that errors name.
+    /// The place, for error messages.
     pub(crate) fn place(&self) -> &str {
         &self.0.place
     }
 
-    /// How long a statement may take.
+    /// The time limit of a statement.
     pub(crate) fn statement_timeout(&self) -> Duration {
         self.0.statement_timeout
     }
 
-    /// A connection, driven by a task of the runtime that this is called in. `news` is told
-    /// when it is notified of something.
+    /// Makes a connection, driven by a task of the caller's runtime. `news` is notified when a
+    /// notification arrives.
     pub(crate) async fn connect(&self, news: Option<Arc<Notify>>) -> Result<Link, StoreError> {
         check_runtime()?;
         let place = self.place();
@@ -123,21 +123,21 @@ impl Dialer {
         match link.pin_isolation().await {
             Ok(()) => Ok(link),
             Err(error) => {
-                // Left alone, it would wait for the server's answer, and count nowhere.
+                // Left alone, it would wait for the server's answer without counting anywhere.
                 link.end(Running::GoesOn, CLOSE_MAX).await;
                 Err(error)
             }
         }
     }
 
-    /// Connects with a time limit for statements, and without where a pooler refuses to pass it on.
+    /// Connects with a time limit for statements, or without if a pooler refuses to pass it on.
     async fn dial(&self) -> Result<Dialled, tokio_postgres::Error> {
         let Dialing { limited, plain, is_refused, tls, .. } = &*self.0;
         if !is_refused.load(Ordering::Relaxed) {
             match limited.connect(tls.clone()).await {
                 Err(error) if is_refusal_of_options(&error) => {
                     let connected = plain.connect(tls.clone()).await?;
-                    // Only now it is known that the option was what it refused.
+                    // Only now it is known that the refusal was about this option.
                     is_refused.store(true, Ordering::Relaxed);
                     return Ok(connected);
                 }
@@ -148,7 +148,7 @@ impl Dialer {
     }
 }
 
-/// Refuses a caller outside of a runtime, whether a connection is there already or not.
+/// Refuses a caller outside of a runtime, whether or not a connection exists.
 pub(crate) fn check_runtime() -> Result<(), StoreError> {
     let outside = "a PostgreSQL store needs a tokio runtime with I/O and time, call it from one";
     Handle::try_current().map(drop).map_err(|_| StoreError::invalid(outside))
@@ -157,20 +157,20 @@ pub(crate) fn check_runtime() -> Result<(), StoreError> {
 type Stream = <MakeRustlsConnect as tokio_postgres::tls::MakeTlsConnect<Socket>>::Stream;
 type Dialled = (Client, Connection<Socket, Stream>);
 
-/// The limit as an option of the connection's start, in whole milliseconds: 0 would be none.
+/// The limit as a start-up option, in whole milliseconds; 0 would mean no limit.
 fn statement_limit(limit: Duration) -> String {
     let millis = i32::try_from(limit.as_millis()).unwrap_or(i32::MAX).max(1);
     format!("-c statement_timeout={millis}")
 }
 
-/// PgBouncer calls an option of the start that it does not know a violation of the protocol, and
-/// others say that they don't have the feature.
+/// Returns whether a pooler refused an option of the start. PgBouncer calls an unknown option a
+/// violation of the protocol; others answer that they don't support the feature.
 fn is_refusal_of_options(error: &tokio_postgres::Error) -> bool {
     error.code().is_some_and(|code| ["08P01", "0A000"].contains(&code.code()))
 }
 
-/// Until the connection is closed: by the server, or because its client has gone and nothing is
-/// running any more.
+/// Drives the connection until it is closed: by the server, or because its client has gone and no
+/// statement is running.
 async fn drive<S>(
     mut connection: Connection<Socket, S>,
     warned: Arc<AtomicBool>,
@@ -183,7 +183,7 @@ async fn drive<S>(
             AsyncMessage::Notice(notice) if notice.parsed_severity() == Some(Severity::Warning) => {
                 warned.store(true, Ordering::Release);
             }
-            // Anybody may send one, with any text: it only means that a look may pay.
+            // Any client may send one, with any text: it only means that a look may pay off.
             AsyncMessage::Notification(_) => {
                 if let Some(news) = &news {
                     news.notify_one();
@@ -204,21 +204,22 @@ impl std::fmt::Debug for Dialer {
 pub(crate) struct Link {
     client: Client,
     cancel: CancelToken,
-    /// Ends with the connection.
+    /// The task that drives the connection, and ends with it.
     driver: JoinHandle<()>,
     runtime: Handle,
-    /// The server warned of something since the last statement was sent.
+    /// True if the server sent a warning since the last statement.
     warned: Arc<AtomicBool>,
-    /// A statement was sent whose answer nobody has taken.
+    /// True while the answer to a sent statement has not been taken.
     is_asked: AtomicBool,
     dialer: Dialer,
 }
 
 impl Link {
-    /// The role's default may be an isolation under which a lock does not show what was committed
-    /// before it was given. Behind a pooler this may fail to hold; then the functions refuse.
+    /// Sets the isolation level. The role's default may be a level under which a lock does not show
+    /// what was committed before it was granted. Behind a pooler this setting may not last; then
+    /// the functions refuse.
     async fn pin_isolation(&self) -> Result<(), StoreError> {
-        // Not by `ask`: what a server warns of when a session begins is about no commit.
+        // Not by `ask`: a warning at the beginning of a session is not about a commit.
         let asked = "SELECT pg_catalog.current_setting('default_transaction_isolation')";
         let place = self.dialer.place();
         let limit = self.dialer.statement_timeout();
@@ -230,8 +231,8 @@ impl Link {
         Ok(())
     }
 
-    /// Whether it can't be used any more, as far as is known. A statement whose caller has gone is
-    /// left to end alone, so that nothing it still has to say is taken for another's.
+    /// Returns whether the connection is known to be unusable. A statement whose caller has gone is
+    /// left to end alone, so that its remaining answer is not taken for another statement's.
     pub(crate) fn is_closed(&self) -> bool {
         self.client.is_closed() || self.is_asked.load(Ordering::Acquire)
     }
@@ -241,11 +242,11 @@ impl Link {
         &self.runtime
     }
 
-    /// Closes the connection when the statement that it runs has ended, waits for that, and after
-    /// this time drops its socket.
+    /// Closes the connection after its running statement has ended, and waits for that. After
+    /// `limit` it drops the socket.
     pub(crate) async fn end(self, running: Running, limit: Duration) {
         let Self { client, cancel, mut driver, is_asked, dialer, .. } = self;
-        // With its client gone, the driver ends after the last answer.
+        // Without its client, the driver ends after the last answer.
         drop(client);
         let closing = async {
             let is_cancelled = running == Running::IsCancelled && is_asked.into_inner();
@@ -265,7 +266,7 @@ impl Link {
         }
     }
 
-    /// Runs statements without parameters whose outcome is of no account.
+    /// Runs statements without parameters whose outcome does not matter.
     pub(crate) async fn run(&self, statements: &str) -> Result<(), StoreError> {
         let place = self.dialer.place();
         let limit = self.dialer.statement_timeout();
@@ -275,8 +276,8 @@ impl Link {
         }
     }
 
-    /// Runs a statement as a transaction of its own, cancels it when it takes too long, and says
-    /// truthfully what is known of it.
+    /// Runs a statement as a transaction of its own, and cancels it if it takes too long. The error
+    /// tells truthfully what is known of the outcome.
     pub(crate) async fn ask(
         &self,
         statement: &str,
@@ -290,7 +291,7 @@ impl Link {
         let answer = match timeout(limit, &mut asked).await {
             Ok(answer) => answer,
             Err(_) => {
-                // Whether the cancellation arrives shows in the answer to the statement itself.
+                // The answer to the statement itself shows whether the cancellation arrived.
                 let cancel = self.cancel.cancel_query(self.dialer.0.tls.clone());
                 let _ = timeout(CANCEL_TIMEOUT, cancel).await;
                 let answer = timeout(CANCEL_TIMEOUT, asked).await;
@@ -298,7 +299,7 @@ impl Link {
             }
         };
         self.is_asked.store(false, Ordering::Release);
-        // The answer ends behind the commit, so that a warning about the commit is there before.
+        // The answer ends after the commit, so a warning about the commit arrives before it.
         match answer {
             Ok(_) if self.warned.load(Ordering::Acquire) => {
                 Err(CommitError::Unknown(StoreError::unavailable(format!(

@@ -1,5 +1,5 @@
-//! Names that are pasted into statements. Each is checked when it is made, so that none has to be
-//! checked where it is used.
+//! Names that are pasted into statements. Each is checked when it is made, so its uses need no
+//! check.
 
 use std::{fmt, str::FromStr};
 
@@ -7,13 +7,13 @@ use factum_kernel::StoreError;
 
 use crate::options::SCHEMA_DEFAULT;
 
-/// The most bytes of a schema's name: the channel that is named after it has a prefix as well.
+/// The most bytes of a schema's name. The channel's name adds a prefix to it.
 const SCHEMA_BYTES_MAX: usize = 48;
-/// The most bytes of a name in PostgreSQL; the server cuts longer ones off.
+/// The most bytes of a name in PostgreSQL; the server truncates longer names.
 const NAME_BYTES_MAX: usize = 63;
 
-/// The name of a schema that holds a log: 1 to 48 of `a-z`, `0-9` and `_`. It begins with no digit
-/// and not with `pg_`.
+/// The name of a schema that holds a log: 1 to 48 characters of `a-z`, `0-9` and `_`. It begins
+/// neither with a digit nor with `pg_`.
 ///
 /// ```
 /// use factum_postgres::SchemaName;
@@ -27,7 +27,7 @@ const NAME_BYTES_MAX: usize = 63;
 pub struct SchemaName(Box<str>);
 
 impl SchemaName {
-    /// The name with this text.
+    /// Makes a name of this text.
     ///
     /// # Errors
     /// `Invalid` for any other text.
@@ -52,7 +52,7 @@ impl SchemaName {
         &self.0
     }
 
-    /// The name as it stands in a statement: a keyword is a name as well when it is quoted.
+    /// The quoted form for statements; quoted, even a keyword is a name.
     pub(crate) fn quoted(&self) -> String {
         format!("\"{}\"", self.0)
     }
@@ -79,8 +79,8 @@ impl fmt::Display for SchemaName {
     }
 }
 
-/// The name of a role of the server: any text of 1 to 63 bytes that PostgreSQL can name a single
-/// role by. Statements quote it, so upper case and quotes in it are its own.
+/// The name of a role of the server: any text of 1 to 63 bytes that PostgreSQL takes as the name of
+/// a single role. Statements quote it, so upper case and quotes are kept.
 ///
 /// ```
 /// use factum_postgres::RoleName;
@@ -93,11 +93,11 @@ impl fmt::Display for SchemaName {
 pub struct RoleName(Box<str>);
 
 impl RoleName {
-    /// The role with this name.
+    /// Makes a name of this text.
     ///
     /// # Errors
-    /// `Invalid` for a text of another length or with a NUL, and for `public` and `none`, which
-    /// PostgreSQL takes for all roles and for no role, quoted or not.
+    /// `Invalid` for a text of another length or with a NUL, and for `public` and `none`.
+    /// PostgreSQL takes these two, quoted or not, for all roles and for no role.
     pub fn new(text: &str) -> Result<Self, StoreError> {
         if !(1..=NAME_BYTES_MAX).contains(&text.len()) || text.contains('\0') {
             return Err(StoreError::invalid(format!(
@@ -107,7 +107,7 @@ impl RoleName {
         }
         if ["public", "none"].contains(&text) {
             return Err(StoreError::invalid(format!(
-                "this is no role but PostgreSQL's word for all or none, name a role: role={text}"
+                "this is not a role but PostgreSQL's word for all or none, name a role: role={text}"
             )));
         }
         Ok(Self(text.into()))
@@ -118,7 +118,7 @@ impl RoleName {
         &self.0
     }
 
-    /// The name as it stands in a statement.
+    /// The quoted form for statements.
     pub(crate) fn quoted(&self) -> String {
         format!("\"{}\"", self.0.replace('"', "\"\""))
     }

@@ -1,4 +1,4 @@
-//! What a PostgreSQL store is opened with.
+//! The options of a PostgreSQL store.
 
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
@@ -8,25 +8,25 @@ use tokio_postgres::Config;
 
 use crate::name::SchemaName;
 
-/// The schema of a log unless said otherwise.
+/// The default schema of a log.
 pub const SCHEMA_DEFAULT: &str = "factum";
-/// How many reads and writes of documents run at once unless said otherwise; further ones wait.
+/// The default number of concurrent reads and writes of documents; further ones wait.
 pub const CONNECTIONS_DEFAULT: usize = 8;
-/// How long to wait for another process's lock on the log unless said otherwise.
+/// The default wait for another process's lock on the log.
 pub const LOCK_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
-/// How long a statement may take unless said otherwise; then it is cancelled.
+/// The default time limit of a statement, after which it is cancelled.
 pub const STATEMENT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
-/// How long to wait for a connection unless said otherwise.
+/// The default wait for a connection.
 pub const CONNECT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 
-/// How long a connection stays without use unless said otherwise; then it is closed.
+/// The default time after which an unused connection is closed.
 pub const IDLE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
-/// The most connections that can be asked for: the most that a server takes.
+/// The most connections that the options allow: the most that a server supports.
 pub const CONNECTIONS_MAX: usize = 262_143;
 
-/// Options of the URL that are the store's own; the others are PostgreSQL's.
+/// The options of the URL that belong to the store; the others are PostgreSQL's.
 const OWN: &[&str] = &["schema", "mode", "connections", "sslmode", "sslrootcert"];
-/// Options of the URL that the driver takes as they are.
+/// The options of the URL that are passed to the driver.
 const DRIVER: &[&str] = &[
     "host",
     "hostaddr",
@@ -47,30 +47,31 @@ const DRIVER: &[&str] = &[
     "load_balance_hosts",
 ];
 
-/// What may be done with a store.
+/// The access that a store has to its log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// Everything. The schema is made if it is not there.
+    /// Reading and writing. The schema is made if it does not exist.
     ReadWrite,
-    /// Reading, also of a standby. The schema must be there.
+    /// Reading only, also from a standby. The schema must exist.
     ReadOnly,
 }
 
-/// Whether what is sent is encrypted, with the meanings that PostgreSQL's own clients give them.
+/// The encryption of the connection, with the meanings of PostgreSQL's own clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tls {
-    /// Never.
+    /// No encryption.
     Disable,
-    /// If the server can. Nobody's identity is checked.
+    /// Encryption if the server supports it. The server's identity is not checked.
     Prefer,
-    /// Always; the server's certificate is checked only if `sslrootcert` names who may sign it.
+    /// Encryption is required. The server's certificate is checked only if `sslrootcert` names the
+    /// certificates that may sign it.
     Require,
-    /// Always; certificate and host name are checked, against the system's roots unless
-    /// `sslrootcert` names others.
+    /// Encryption is required. Certificate and host name are checked, against the system's roots
+    /// unless `sslrootcert` names others.
     VerifyFull,
 }
 
-/// What a PostgreSQL store is opened with.
+/// The options that a PostgreSQL store is opened with.
 ///
 /// ```
 /// use factum_postgres::{Access, PostgresOptions};
@@ -84,43 +85,44 @@ pub enum Tls {
 #[non_exhaustive]
 #[must_use]
 pub struct PostgresOptions {
-    /// Server, database, role.
+    /// The server, the database and the role.
     pub config: Config,
-    /// The schema that holds the log; a database holds as many logs as it has such schemas.
+    /// The schema that holds the log. A database holds one log per such schema.
     pub schema: SchemaName,
-    /// What may be done.
+    /// The access to the log.
     pub access: Access,
-    /// Whether what is sent is encrypted.
+    /// The encryption of the connection.
     pub tls: Tls,
-    /// A file of certificates (PEM) that sign servers'.
+    /// A file of certificates (PEM) that may sign the server's certificate.
     pub root_certificate: Option<PathBuf>,
-    /// How many connections read and write documents, from 1 to [`CONNECTIONS_MAX`]; one that is
-    /// closing counts. With the writer's and the listener's, a process has two connections more.
+    /// The most connections that read and write documents, from 1 to [`CONNECTIONS_MAX`]; a closing
+    /// connection counts. A process has two more connections: the writer's and the listener's.
     pub connections_max: usize,
-    /// How long to wait for another process's lock on the log.
+    /// The longest wait for another process's lock on the log.
     pub lock_timeout: Duration,
-    /// How long a statement may take, waiting for locks included. Then the client asks the server
-    /// to cancel it. The server keeps the limit as well, in whole milliseconds, but behind a
-    /// pooler that refuses options at the start of a connection: set `statement_timeout` for the
-    /// role there. What [`config`](Self::config) says of it in its own options holds before this.
+    /// The time limit of a statement, including waits for locks. After it, the client asks the
+    /// server to cancel the statement. The server enforces the limit as well, in whole
+    /// milliseconds, except behind a pooler that refuses start-up options: set `statement_timeout`
+    /// for the role there. A limit in the options of [`config`](Self::config) takes precedence.
     pub statement_timeout: Duration,
-    /// How long to wait for a connection.
+    /// The longest wait for a connection.
     pub connect_timeout: Duration,
-    /// How long a connection stays without use before it is closed, in whole seconds, at least one.
-    /// The listener's stays.
+    /// The time after which an unused connection is closed, in whole seconds, at least one. The
+    /// listener's connection stays open.
     pub idle_timeout: Duration,
-    /// The clock that events are recorded by.
+    /// The clock for the time of events.
     pub clock: Arc<dyn Clock>,
-    /// Where a new log's lineage comes from.
+    /// The source of a new log's lineage.
     pub ids: Arc<dyn IdSource>,
-    /// The sizes it takes.
+    /// The limits of the store.
     pub limits: Limits,
-    /// How long a commit waits between planning and storing; for tests.
+    /// The delay of a commit between planning and storing, for tests.
     pub commit_delay: Option<CommitDelay>,
 }
 
 impl PostgresOptions {
-    /// This server and database, schema [`SCHEMA_DEFAULT`], the machine's clock.
+    /// Options for this server and database, with the schema [`SCHEMA_DEFAULT`] and the machine's
+    /// clock.
     pub fn new(config: Config) -> Self {
         Self {
             config,
@@ -140,12 +142,12 @@ impl PostgresOptions {
         }
     }
 
-    /// Reads a URL such as `postgres://user@host:5432/database?schema=bank`. What is special in the
-    /// user and the password is percent-encoded: `%40` for `@`, `%3A` for `:`, `%2F` for `/`, `%3F`
-    /// for `?`, `%26` for `&`, `%25` for `%`.
+    /// Parses a URL such as `postgres://user@host:5432/database?schema=bank`. Special characters in
+    /// the user and the password are percent-encoded: `%40` for `@`, `%3A` for `:`, `%2F` for `/`,
+    /// `%3F` for `?`, `%26` for `&`, `%25` for `%`.
     ///
     /// # Errors
-    /// `Invalid`, with what is wrong in it, and without what may be a part of a password.
+    /// `Invalid`, with the fault, and without any text that may be a part of a password.
     pub fn parse(url: &str) -> Result<Self, StoreError> {
         let url = StoreUrl::parse(url).ok_or_else(|| {
             StoreError::invalid("no URL of a PostgreSQL store, write postgres://host/database")
@@ -153,15 +155,15 @@ impl PostgresOptions {
         Self::of_url(&url)
     }
 
-    /// As [`parse`](Self::parse).
+    /// Like [`parse`](Self::parse), for a URL that is parsed already.
     ///
     /// # Errors
-    /// `Invalid`, with what is wrong in it.
+    /// `Invalid`, with the fault.
     pub fn of_url(url: &StoreUrl) -> Result<Self, StoreError> {
         url.allow_options(&[OWN, DRIVER].concat())?;
         if !url.path().starts_with("//") || url.path().matches('@').count() > 1 {
             return Err(StoreError::invalid(format!(
-                "the URL is to be postgres://user:password@host/database, with %40 for an @ in the \
+                "write the URL as postgres://user:password@host/database, with %40 for an @ in the \
                  user or the password: url={url}"
             )));
         }
@@ -170,8 +172,8 @@ impl PostgresOptions {
         let text = format!("postgres:{}?{}", url.path(), given.join("&"));
         let config = text.parse::<Config>().map_err(|e| {
             let text = format!(
-                "the URL is not one that PostgreSQL's clients read, percent-encode what is special \
-                 in the user and the password: url={url}"
+                "the URL is not one that PostgreSQL's clients read, percent-encode special \
+                 characters in the user and the password: url={url}"
             );
             StoreError::invalid(text).with_source(e)
         })?;
@@ -215,13 +217,13 @@ impl PostgresOptions {
     /// Sets the schema that holds the log.
     ///
     /// # Errors
-    /// `Invalid` for a text that is no [`SchemaName`].
+    /// `Invalid` for a text that is not a [`SchemaName`].
     pub fn with_schema(mut self, schema: &str) -> Result<Self, StoreError> {
         self.schema = SchemaName::new(schema)?;
         Ok(self)
     }
 
-    /// Sets what may be done.
+    /// Sets the access.
     pub fn with_access(mut self, access: Access) -> Self {
         self.access = access;
         self
@@ -239,43 +241,43 @@ impl PostgresOptions {
         self
     }
 
-    /// Sets the sizes it takes.
+    /// Sets the limits.
     pub fn with_limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// Sets how many reads and writes of documents run at once.
+    /// Sets the number of concurrent reads and writes of documents.
     pub fn with_connections_max(mut self, connections: usize) -> Self {
         self.connections_max = connections;
         self
     }
 
-    /// Sets how long to wait for another process's lock on the log.
+    /// Sets the longest wait for another process's lock on the log.
     pub fn with_lock_timeout(mut self, timeout: Duration) -> Self {
         self.lock_timeout = timeout;
         self
     }
 
-    /// Sets how long a statement may take.
+    /// Sets the time limit of a statement.
     pub fn with_statement_timeout(mut self, timeout: Duration) -> Self {
         self.statement_timeout = timeout;
         self
     }
 
-    /// Sets how long a connection stays without use.
+    /// Sets the time after which an unused connection is closed.
     pub fn with_idle_timeout(mut self, timeout: Duration) -> Self {
         self.idle_timeout = timeout;
         self
     }
 
-    /// Sets the wait between planning and storing.
+    /// Sets the delay between planning and storing.
     pub fn with_commit_delay(mut self, delay: CommitDelay) -> Self {
         self.commit_delay = Some(delay);
         self
     }
 
-    /// Where the log is, for errors; no secrets.
+    /// The place of the log, for error messages, without secrets.
     pub(crate) fn place(&self) -> String {
         let host = match self.config.get_hosts().first() {
             Some(tokio_postgres::config::Host::Tcp(host)) => host.clone(),

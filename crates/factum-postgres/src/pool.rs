@@ -19,10 +19,10 @@ use crate::{
     options::CONNECTIONS_MAX,
 };
 
-/// Connections that are made when they are needed, and kept for a while. Clones share them.
+/// Connections that are made on demand, and kept for a while. Clones share them.
 ///
-/// There are never more than the maximum: one that is in use has a permit, and so has one that is
-/// closing, until it is closed. Idle ones have none: whoever has a permit takes one of these first.
+/// There are never more than the maximum. A connection in use holds a permit, and so does a closing
+/// one until it is closed. An idle one holds none: a caller with a permit takes an idle one first.
 #[derive(Debug, Clone)]
 pub(crate) struct Pool(Arc<Shared>);
 
@@ -31,7 +31,7 @@ struct Shared {
     dialer: Dialer,
     room: Arc<Semaphore>,
     connections_max: u32,
-    /// The one that was used last is the last.
+    /// The idle connections; the one that was used last is the last.
     idle: Mutex<Vec<Idle>>,
     is_closed: AtomicBool,
 }
@@ -39,7 +39,7 @@ struct Shared {
 #[derive(Debug)]
 struct Idle {
     link: Link,
-    /// How many looks it has been idle for.
+    /// The number of looks since it became idle.
     looks: u32,
 }
 
@@ -55,7 +55,7 @@ impl Pool {
         }))
     }
 
-    /// Runs a statement as a transaction of its own. It goes on where the caller does not wait.
+    /// Runs a statement as a transaction of its own. It goes on if the caller stops waiting.
     pub(crate) async fn ask(
         &self,
         statement: &str,
@@ -65,8 +65,8 @@ impl Pool {
         lent.link().ask(statement, parameters).await
     }
 
-    /// Runs a statement that stores nothing; once more if its connection had been cut meanwhile.
-    /// The server is asked to cancel it where the caller does not wait.
+    /// Runs a statement that stores nothing, and repeats it once if an idle connection had been
+    /// cut. If the caller stops waiting, the server is asked to cancel it.
     pub(crate) async fn read(
         &self,
         statement: &str,
@@ -76,7 +76,7 @@ impl Pool {
         match lent.link().ask(statement, parameters).await {
             Err(CommitError::Unknown(_)) if lent.was_used => {
                 drop(lent);
-                // Where one was cut, others were as well.
+                // Where one was cut, others probably were too.
                 self.leave_idle(|_| true);
                 let lent = self.lend(Running::IsCancelled).await?;
                 lent.link().ask(statement, parameters).await.map_err(error::of_read)
@@ -95,7 +95,7 @@ impl Pool {
                 return Ok(Lent { pool, link: Some((link, room)), was_used: true, running });
             }
         }
-        // In a task of its own: where the caller does not wait for it, it is for another.
+        // In a task of its own: if the caller stops waiting, another one gets the connection.
         let pool = self.clone();
         let made = tokio::spawn(async move {
             let link = pool.0.dialer.connect(None).await?;
@@ -104,7 +104,8 @@ impl Pool {
         made.await.map_err(|e| StoreError::internal("no connection was made").with_source(e))?
     }
 
-    /// Counts a look for each idle connection, and closes those that were not used for more.
+    /// Counts a look for each idle connection, and closes those that were idle for more than the
+    /// most.
     pub(crate) fn rest(&self, looks_max: u32) {
         self.leave_idle(|idle| {
             idle.looks += 1;
@@ -112,11 +113,11 @@ impl Pool {
         });
     }
 
-    /// Closes the idle connections that are meant.
+    /// Closes those idle connections for which `is_meant` holds.
     fn leave_idle(&self, mut is_meant: impl FnMut(&mut Idle) -> bool) {
         let gone: Vec<Idle> = self.idle().extract_if(.., |idle| is_meant(idle)).collect();
         for Idle { link, .. } in gone {
-            // There is one, but for a moment in which another takes it for a new connection.
+            // A permit is free, except while another caller takes it for a new connection.
             match Arc::clone(&self.0.room).try_acquire_owned() {
                 Ok(room) => self.leave((link, room), Running::GoesOn),
                 Err(_) if self.is_closed() => {
@@ -129,7 +130,7 @@ impl Pool {
 
     /// Closes a connection. It counts until it is closed.
     fn leave(&self, (link, room): (Link, OwnedSemaphorePermit), running: Running) {
-        // The server ends what it still runs by then, also where it can't be told to.
+        // By then the server ends its statement, even if it can't be told to.
         let limit = self.0.dialer.statement_timeout().saturating_add(CANCEL_TIMEOUT);
         link.runtime().clone().spawn(async move {
             link.end(running, limit).await;
@@ -137,11 +138,11 @@ impl Pool {
         });
     }
 
-    /// Lets what runs finish, closes all connections, and refuses from now on.
+    /// Waits for the running statements, closes all connections, and refuses further calls.
     pub(crate) async fn close(&self) {
         self.0.is_closed.store(true, Ordering::Release);
-        // A connection that a runtime drives which stands still never gives its permit back. An
-        // error says that it was closed before.
+        // A connection whose runtime has stopped never returns its permit. An error means that the
+        // pool was closed before.
         let limit = self.0.dialer.statement_timeout().saturating_add(CANCEL_TIMEOUT * 2);
         let all = timeout(limit, self.0.room.acquire_many(self.0.connections_max)).await;
         self.0.room.close();
@@ -152,7 +153,7 @@ impl Pool {
         }
     }
 
-    /// The place that errors name.
+    /// The place, for error messages.
     pub(crate) fn place(&self) -> &str {
         self.0.dialer.place()
     }
@@ -166,13 +167,13 @@ impl Pool {
     }
 }
 
-/// A connection in use; dropping it gives it back.
+/// A connection in use; its drop returns it.
 struct Lent {
     pool: Pool,
     link: Option<(Link, OwnedSemaphorePermit)>,
-    /// It lay idle before, and may have been cut there.
+    /// True if it was idle before, and may have been cut.
     was_used: bool,
-    /// What becomes of its statement where nobody waits for the answer.
+    /// The fate of its statement if the caller stops waiting for the answer.
     running: Running,
 }
 

@@ -1,4 +1,4 @@
-//! One page out of the log: one statement, and so one snapshot.
+//! The reading of one page: one statement, and so one snapshot.
 
 use factum_backend::{PageBuilder, PageEnd, Pushed};
 use factum_kernel::{
@@ -19,7 +19,7 @@ use crate::{
     statement::Statements,
 };
 
-/// The kind of a page's rows that are events; behind the first row the others are erased ranges.
+/// The kind of a page's rows that are events. After the first row, the others are erased ranges.
 const EVENT: i32 = 1;
 
 /// Reads the page that a query asks for. The query was checked.
@@ -58,7 +58,7 @@ pub(crate) async fn page(
     build(query, &rows)
 }
 
-/// Where a read begins, in the database's terms.
+/// The beginning of a read, in the database's terms.
 fn beginning(from: ReadFrom) -> (i32, i64) {
     match from {
         ReadFrom::Start => (0, 0),
@@ -69,8 +69,8 @@ fn beginning(from: ReadFrom) -> (i32, i64) {
     }
 }
 
-/// The most events and bytes to fetch. With an origin, as many as a page may hold at all: most of
-/// them are left out here.
+/// The most events and bytes to fetch. If the read filters by origin, as many as a page may hold at
+/// all, because most of them are left out here.
 fn room(query: &ReadQuery) -> (i32, i64) {
     let events = match query.origin {
         Some(_) => PAGE_EVENTS_MAX,
@@ -105,7 +105,7 @@ fn build(query: &ReadQuery, rows: &[Row]) -> Result<Page, StoreError> {
         }
     }
     let (page, came_to) = fill(query, &events)?;
-    // Where the work ended although the page had room: by a filter that had looked far enough.
+    // The last position looked at, if a filter stopped the work although the page had room.
     let paused = match query.scope {
         Scope::Query(_) => number(first, 4)?,
         _ => None,
@@ -126,7 +126,7 @@ fn build(query: &ReadQuery, rows: &[Row]) -> Result<Page, StoreError> {
     }))
 }
 
-/// The page, and the position that it came to if it ended before what there is.
+/// The page, and its last position if it ended before all that there is.
 fn fill<'q>(
     query: &'q ReadQuery,
     rows: &[&Row],
@@ -148,7 +148,7 @@ fn fill<'q>(
         size += (parts.stream.len() + parts.name.len()) as i64;
         size += bodies.iter().map(|body| body.len() as i64).sum::<i64>();
     }
-    // The database gives no more than this much, and so there may be more.
+    // The database returns no more than this, so there may be more.
     let is_cut = rows.len() as i64 >= i64::from(events_max) || size > bytes_max;
     Ok((page, last.filter(|_| is_cut)))
 }
@@ -173,7 +173,7 @@ fn event(row: &Row) -> Result<(EventHeader, EventParts<'_>), StoreError> {
     Ok((header, parts))
 }
 
-/// The erased ranges between where a read of the log began and where it came to, cut to that.
+/// The erased ranges between the beginning and the end of a read of the log, cut to these.
 fn erased_between(
     rows: &[&Row],
     is_forward: bool,
@@ -193,7 +193,7 @@ fn erased_between(
     Ok(ranges)
 }
 
-/// How a stream is.
+/// The information about a stream.
 pub(crate) async fn info(
     pool: &Pool,
     statements: &Statements,

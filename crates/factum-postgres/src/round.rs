@@ -1,8 +1,8 @@
-//! One call of the database for members of a group: which of them it is about, and what it is
-//! given.
+//! A round: one call of the database for members of a group. It selects the members and builds the
+//! parameters.
 //!
-//! The database judges each member by what was there before the group. So a member that depends
-//! on another one before it waits: for what the database answers, or for the next round.
+//! The database judges each member by the state before the group. So a member that depends on an
+//! earlier one waits: for the database's answer, or for the next round.
 
 use std::collections::HashSet;
 
@@ -20,34 +20,34 @@ use crate::{link::Parameter, number::signed};
 /// A member of a group that has no outcome yet.
 #[derive(Debug, Clone)]
 pub(crate) struct Pending {
-    /// Its place in the group.
+    /// Its index in the group.
     pub(crate) index: usize,
-    /// The batch; marked as repeated if it is to be looked for.
+    /// The batch, marked as repeated if it must be searched for.
     pub(crate) batch: AppendBatch,
-    /// From when on events of it may have been recorded, if it is marked.
+    /// The earliest time at which its events may have been recorded, if it is marked.
     pub(crate) since: Timestamp,
 }
 
-/// What an expected version is in the database's terms; the others are themselves.
+/// The expected versions that are not numbers, in the database's terms.
 const ANY: i64 = -1;
 const EXISTS: i64 = -2;
 
-/// The parameters of one call, column by column. Numbers of streams, members and events count
-/// from 1.
+/// The parameters of one call, column by column. Numbers of streams, members and events count from
+/// 1.
 #[derive(Debug, Default)]
 pub(crate) struct Round<'g> {
-    /// The members it is about.
+    /// The members of the round.
     pub(crate) members: Vec<&'g Pending>,
-    /// Those that wait for its outcome.
+    /// The members that wait for its outcome.
     pub(crate) waiting: Vec<&'g Pending>,
-    /// Every stream that members or waiting ones touch, once.
+    /// Every stream that members or waiting members touch, once.
     pub(crate) streams: Vec<&'g StreamId>,
-    /// The member and the place in it of each condition.
+    /// The member of each condition, and the condition's index in it.
     pub(crate) conditions: Vec<(usize, usize)>,
     numbers: hash::Numbers<'g>,
     stream_names: Vec<&'g str>,
     some_are_repeated: bool,
-    /// One per member, and none where no member is repeated; `since` alike.
+    /// One per member, or none if no member is repeated; the same for `since`.
     repeated: Vec<bool>,
     since: Vec<i64>,
     touch_members: Vec<i32>,
@@ -72,7 +72,7 @@ pub(crate) struct Round<'g> {
     event_payloads: Vec<&'g [u8]>,
     label_events: Vec<i32>,
     labels: Vec<&'g str>,
-    /// How many events of this round each stream has, by its number.
+    /// The number of this round's events in each stream, by the stream's number.
     ahead: Vec<i32>,
 }
 
@@ -85,22 +85,22 @@ mod hash {
     pub(super) type Numbers<'g> = HashMap<&'g StreamId, i32>;
 }
 
-/// The streams that a batch writes or checks, with what it expects of them.
+/// The streams that a batch writes or checks, with their expected versions.
 fn touches(batch: &AppendBatch) -> impl Iterator<Item = (&StreamId, ExpectedVersion)> {
     let written = batch.writes().iter().map(|write| (&write.stream, write.expected));
     written.chain(batch.checks().iter().map(|check| (&check.stream, check.expected)))
 }
 
 impl<'g> Round<'g> {
-    /// Takes the members that depend on no other one of the round; the first always is one.
+    /// Selects the members that depend on no other member of the round; the first always is one.
     pub(crate) fn gather(pending: &'g [Pending]) -> Self {
         let some_are_repeated = pending.iter().any(|member| member.batch.is_repeated());
         let mut round = Self { some_are_repeated, ..Self::default() };
-        // Streams that members write, or that members wait for.
+        // The streams that members write, or that members wait for.
         let mut written = HashSet::new();
         let mut waited = HashSet::new();
         let mut ids: HashSet<EventId> = HashSet::new();
-        // The events of members, in any positions, where there are conditions to ask for them.
+        // The events of members, at any positions, if there are conditions that may match them.
         let some_have_conditions = pending.iter().any(|it| !it.batch.conditions().is_empty());
         let mut index = EventIndex::default();
         for member in pending {
@@ -198,7 +198,7 @@ impl<'g> Round<'g> {
         self.event_payloads.push(&event.payload);
         let place = count(self.event_ids.len());
         let labels = event.tags.iter().map(Tag::as_str).enumerate();
-        // The same tag twice on an event is one label.
+        // If an event has the same tag twice, it counts once.
         let once = |(at, tag): &(usize, &str)| {
             !event.tags[..*at].iter().any(|other| other.as_str() == *tag)
         };
@@ -208,7 +208,7 @@ impl<'g> Round<'g> {
         }
     }
 
-    /// What the database's function is given: the four numbers first, then the columns.
+    /// The parameters of the database's function: the four numbers first, then the columns.
     pub(crate) fn parameters<'a>(
         &'a self,
         (lock_ms, hold_us, now, known): (&'a i32, &'a i64, &'a i64, &'a i64),
@@ -247,7 +247,8 @@ impl<'g> Round<'g> {
     }
 }
 
-/// The items of a query, column by column: how many types and tags each has, and all of them.
+/// The items of a query, column by column: the number of types and of tags in each, and all of
+/// them.
 #[derive(Debug, Default)]
 pub(crate) struct Items<'q> {
     pub(crate) item_types: Vec<i32>,

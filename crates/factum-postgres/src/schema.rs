@@ -9,13 +9,13 @@ use crate::{
     options::{Access, PostgresOptions},
 };
 
-/// The version of the tables and functions that this program knows.
+/// The version of the tables and functions that this program works with.
 pub const SCHEMA_VERSION: i32 = 3;
 
-/// The oldest PostgreSQL that will do, as `server_version_num` counts.
+/// The oldest supported PostgreSQL, in the numbers of `server_version_num`.
 const SERVER_MIN: i32 = 140_000;
 
-/// Steps of statements; step n brings version n to n + 1.
+/// The migrations: lists of statements, of which list n brings version n to n + 1.
 type Steps = &'static [&'static [&'static str]];
 
 const MIGRATIONS: [&[&str]; SCHEMA_VERSION as usize] = [
@@ -57,11 +57,11 @@ const FUNCTIONS: [&str; 25] = [
     "write_documents",
 ];
 
-/// What a transaction begins with that looks for or makes things: names without a schema, those of
-/// types and operators among them, mean the server's own, whatever the role's path is.
+/// The beginning of a transaction that looks for objects or makes them. Names without a schema,
+/// including those of types and operators, then mean the server's own, whatever the role's path is.
 const PIN_PATH: &str = "SET LOCAL search_path = pg_catalog, pg_temp;";
 
-/// What one connection says of the server before anything is done.
+/// The server's properties, read over a connection before anything else.
 struct Server {
     version: i32,
     encoding: String,
@@ -71,33 +71,33 @@ struct Server {
     has_log: bool,
 }
 
-/// What opening found.
+/// The findings of an opening.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Found {
-    /// Whether a commit is on the disk when it is acknowledged.
+    /// True if a commit is on the disk when it is acknowledged.
     pub(crate) is_durable: bool,
-    /// What became of the tables and functions.
+    /// The work that was done on the tables and functions.
     applied: Applied,
 }
 
-/// What became of a log's tables and functions.
+/// The work that was done on a log's tables and functions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Applied {
-    /// They were there, in the version of this program.
+    /// None: they existed, in the version of this program.
     Present,
     /// They were made.
     Made,
-    /// They were brought from an older version to this program's.
+    /// They were migrated from an older version to this program's.
     Migrated,
 }
 
-/// Makes the log in its schema, for a role that may: what opening does by itself where the role
-/// has the right to. Repeated, it does nothing.
+/// Makes the log in its schema. Opening does the same if the role has the right. Repeating it has
+/// no effect.
 ///
 /// # Errors
-/// As of [`PostgresStore::open`](crate::PostgresStore::open): one sentence, what is wrong with
-/// which server, database or schema, and what to do.
+/// Those of [`PostgresStore::open`](crate::PostgresStore::open): one sentence that names the
+/// server, database or schema, what is wrong with it, and the remedy.
 ///
 /// # Examples
 /// ```no_run
@@ -113,8 +113,7 @@ pub async fn apply_schema(options: &PostgresOptions) -> Result<Applied, StoreErr
     Ok(prepare(&Dialer::new(options)?, options).await?.applied)
 }
 
-/// The statements that make a log in a schema: what opening does by itself where the role has the
-/// right to.
+/// The statements that make a log in a schema. Opening runs the same if the role has the right.
 ///
 /// Run them in one transaction, once: each log has a lineage of its own. They set `search_path`
 /// until that transaction ends.
@@ -142,11 +141,11 @@ fn made(schema: &SchemaName, lineage: Lineage, steps: Steps) -> String {
     )
 }
 
-/// The statements that give a role the rights that working with a log takes, and no more. It can
-/// append, erase, write documents and renew the lineage; it can't make or migrate the log.
+/// The statements that give a role the rights for working with a log, and no more. The role can
+/// append, erase, write documents and renew the lineage. It can't make or migrate the log.
 ///
 /// A role that only reads needs `USAGE` on the schema, `SELECT` on its tables and `EXECUTE` on its
-/// functions. A role that may write to `events` by itself can break every law.
+/// functions. A role that may write to `events` directly can break every law.
 ///
 /// ```
 /// use factum_postgres::{RoleName, SchemaName, grants_sql};
@@ -173,14 +172,14 @@ pub fn grants_sql(schema: &SchemaName, role: &RoleName) -> String {
     .concat()
 }
 
-/// The statements of these steps in a schema.
+/// The statements of these migrations, for a schema.
 fn named(steps: Steps, schema: &SchemaName) -> String {
     let texts: Vec<_> = steps.concat();
     let text = texts.join("\n");
     text.replace("@schema@", &schema.quoted()).replace("@name@", schema.as_str())
 }
 
-/// Looks at the server, and makes the log or brings it to the present version.
+/// Checks the server, and makes the log or migrates it to the present version.
 pub(crate) async fn prepare(
     dialer: &Dialer,
     options: &PostgresOptions,
@@ -230,8 +229,8 @@ async fn prepare_by(
 }
 
 async fn look(link: &Link, schema: &SchemaName) -> Result<Server, StoreError> {
-    // Names are looked up in the tables of the catalogue, whose answers are those of now: what
-    // `to_regclass` says may be older than a lock that this transaction has waited for.
+    // Names are looked up in the catalog's tables, whose answers are current. The answer of
+    // `to_regclass` may be older than a lock that this transaction has waited for.
     const LOOK: &str = "SELECT pg_catalog.current_setting('server_version_num')::integer, \
         pg_catalog.current_setting('server_encoding'), pg_catalog.pg_is_in_recovery(), \
         pg_catalog.current_setting('fsync')::boolean \
@@ -263,8 +262,8 @@ async fn version(link: &Link, schema: &SchemaName) -> Result<i32, StoreError> {
     get(row, 0)
 }
 
-/// Makes the log, or brings it to the present version, in one transaction and under a lock of its
-/// own, so that of several processes that begin at once one does it.
+/// Makes the log, or migrates it to the present version, in one transaction and under a lock of its
+/// own. If several processes start at once, one of them does it.
 async fn bring(
     link: &Link,
     options: &PostgresOptions,
@@ -293,7 +292,7 @@ async fn bring_locked(
     let quoted = schema.quoted();
     let Some(version) = version else {
         let lineage = Lineage::new(options.ids.uuid(options.clock.now()));
-        // A role that may use a schema need not be one that may make any.
+        // A role that may use a schema need not have the right to make one.
         let make = if has_schema { "" } else { &format!("CREATE SCHEMA IF NOT EXISTS {quoted};") };
         let made = format!("{make}\n{}", made(schema, lineage, steps));
         return link.run(&made).await.map(|()| Applied::Made).map_err(|e| rights(&place, e));
@@ -312,7 +311,7 @@ async fn bring_locked(
     link.run(&statements).await.map(|()| Applied::Migrated).map_err(|e| rights(&place, e))
 }
 
-/// Whether a log of this version needs nothing done to it.
+/// Returns whether a log of this version needs no work.
 fn is_present(version: Option<i32>, steps: Steps, place: &str) -> Result<bool, StoreError> {
     let Some(version) = version else { return Ok(false) };
     let known = i32::try_from(steps.len()).expect("there are few versions");
@@ -328,7 +327,7 @@ fn is_present(version: Option<i32>, steps: Steps, place: &str) -> Result<bool, S
     }
 }
 
-/// Says what to do where the role may not make the log.
+/// Adds the remedy if the role may not make the log.
 fn rights(place: &str, error: StoreError) -> StoreError {
     match error.kind() {
         StoreErrorKind::Invalid => StoreError::invalid(format!(

@@ -1,4 +1,4 @@
-//! The writer's connection, used by the writer's thread alone.
+//! The writer's connection, used only by the writer's thread.
 
 use std::fmt;
 
@@ -9,8 +9,8 @@ use tokio_postgres::Row;
 
 use crate::link::{CLOSE_MAX, Dialer, Link, Parameter, Running};
 
-/// A connection that is made anew when it was lost, and the runtime that drives it: the writer's
-/// own thread, so that a group costs no change of threads.
+/// A connection that is made again after a loss, and the runtime that drives it. The runtime
+/// belongs to the writer's own thread, so that a group costs no change of threads.
 pub(crate) struct Session {
     /// Made on the writer's thread, so that it ends there too.
     runtime: Option<Runtime>,
@@ -34,14 +34,14 @@ impl Session {
             return Err(StoreError::internal("the writer has no connection, report this").into());
         };
         runtime.block_on(link.ask(statement, parameters)).inspect_err(|error| {
-            // What it still has to say of one statement must not be taken for the next.
+            // A late answer to this statement must not be taken for the next one's.
             if let CommitError::Unknown(_) = error {
                 self.leave();
             }
         })
     }
 
-    /// Makes the connection where there is none. Whether it is another one than before.
+    /// Connects if there is no connection. Returns whether the connection is a new one.
     pub(crate) fn connect(&mut self) -> Result<bool, StoreError> {
         let runtime = match &self.runtime {
             Some(runtime) => runtime,
@@ -69,14 +69,14 @@ impl Session {
         Ok(true)
     }
 
-    /// Closes the connection, and waits for that: what follows has another one.
+    /// Closes the connection, and waits for that; the next statement gets another one.
     pub(crate) fn leave(&mut self) {
         if let (Some(runtime), Some(link)) = (&self.runtime, self.link.take()) {
             runtime.block_on(link.end(Running::GoesOn, CLOSE_MAX));
         }
     }
 
-    /// The place that errors name.
+    /// The place, for error messages.
     pub(crate) fn place(&self) -> &str {
         self.dialer.place()
     }

@@ -1,17 +1,17 @@
-//! Every statement, most of them calls of the schema's functions. Values are bound, never pasted;
-//! what is pasted is the schema's name, which its type has checked. Each is qualified, so that what
-//! it calls is the same function and operator whatever the session's `search_path` says.
+//! All statements, most of them calls of the schema's functions. Values are bound, never pasted.
+//! Only the schema's name is pasted, which its type has checked. Every name is qualified, so that
+//! functions and operators are the same whatever the session's `search_path` is.
 
 use crate::name::SchemaName;
 
-/// Which server answers, as a number that it got when it was started. A standby that is promoted is
-/// another one, also where a pooler turns to it under an open connection.
+/// The identity of the answering server, as a number that it got when it was started. A promoted
+/// standby is another server, even if a pooler switches to it under an open connection.
 const SERVER: &str = "pg_catalog.timestamptz_send(pg_catalog.pg_postmaster_start_time())";
 
 /// The statements on one schema.
 #[derive(Debug)]
 pub(crate) struct Statements {
-    /// Does nothing and answers with no row on another server than the one that it names.
+    /// On a server other than the one that it names, it does nothing and answers with no row.
     pub(crate) append: String,
     pub(crate) append_in: String,
     pub(crate) change: String,
@@ -57,9 +57,10 @@ impl Statements {
     }
 }
 
-/// The events that have one of the ids `$6`, in parts of streams: a stream, its first and last
-/// version, the first position, the first time. Where a part begins is found by halving. Each part
-/// has at least one row, which says through which version the stream is erased at that moment.
+/// The events that have one of the ids `$6`, in parts of streams. A part has a stream, a first and
+/// last version, a first position and a first time. A binary search finds the beginning of a part.
+/// Each part has at least one row, which holds the version through which the stream is erased at
+/// that moment.
 fn find_ids(schema: &str) -> String {
     format!(
         "SELECT w.stream, i.o_erased, e.id, e.position, e.version, e.recorded_at \
@@ -78,7 +79,7 @@ fn find_ids(schema: &str) -> String {
     )
 }
 
-/// Those ranges of positions at which no event is left.
+/// Those ranges of positions whose events are all erased.
 fn are_erased(schema: &str) -> String {
     format!(
         "SELECT w.first, w.last \

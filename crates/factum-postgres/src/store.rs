@@ -1,4 +1,4 @@
-//! The store: both traits over one schema of a database.
+//! The store: both traits on one schema of a database.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -28,18 +28,18 @@ use crate::{
     watch::{LOOK_EVERY, Signals, Watch, Watched},
 };
 
-/// Both halves of a store, in one schema of a PostgreSQL database. Clones share it.
+/// The event store and document store in one schema of a PostgreSQL database. Clones share it.
 ///
 /// # Guarantees
-/// Every law; durability is `PowerLoss` where the server syncs (`fsync` and `full_page_writes`
-/// on), else `ProcessCrash`. Other processes may write to the same log: groups are serialised by
-/// an advisory lock of the database. What another process appends is seen by every read at once,
-/// and by [`head`](EventStore::head) some milliseconds later, or within a second behind a pooler
-/// that knows no `LISTEN`.
+/// Every law holds. Durability is `PowerLoss` if the server syncs (`fsync` and `full_page_writes`
+/// on), else `ProcessCrash`. Other processes may write to the same log: an advisory lock of the
+/// database serialises groups. Every read sees the appends of other processes at once.
+/// [`head`](EventStore::head) shows them some milliseconds later, or within a second behind a
+/// pooler without `LISTEN`.
 ///
-/// A process has at most [`connections_max`](PostgresOptions::connections_max) connections and
-/// two more: the writer's and the listener's. One that was not used for
-/// [`idle_timeout`](PostgresOptions::idle_timeout) is closed, but for the listener's.
+/// A process has at most [`connections_max`](PostgresOptions::connections_max) connections and two
+/// more: the writer's and the listener's. A connection that was not used for
+/// [`idle_timeout`](PostgresOptions::idle_timeout) is closed, except for the listener's.
 ///
 /// # Cancel safety
 /// When the caller of a read stops waiting, its statement is cancelled. Appends, changes and writes
@@ -54,21 +54,20 @@ pub struct PostgresStore {
     pub(crate) limits: Limits,
     durability: Durability,
     pub(crate) lock_ms: i32,
-    /// What others are told of appends on.
+    /// The channel on which other processes are notified of appends.
     pub(crate) channel: String,
     pub(crate) clock: Arc<dyn Clock>,
     ids: Arc<dyn IdSource>,
 }
 
 impl PostgresStore {
-    /// Opens a log, and makes its schema if it is not there.
+    /// Opens a log, and makes its schema if it does not exist.
     ///
-    /// Needs a tokio runtime with I/O and time, and so do reads, documents and closing: outside of
-    /// one they are `Invalid`. Connections for reading are driven by the runtime that they are
-    /// first needed in.
+    /// Needs a tokio runtime with I/O and time, and so do reads, documents and closing: without one
+    /// they are `Invalid`. A connection for reading is driven by the runtime that first needed it.
     ///
     /// # Errors
-    /// One sentence: what is wrong with which server, database or schema, and what to do.
+    /// The error names the server, database or schema, what is wrong with it, and the remedy.
     pub async fn open(options: PostgresOptions) -> Result<Self, StoreError> {
         let dialer = Dialer::new(&options)?;
         let found = schema::prepare(&dialer, &options).await?;
@@ -121,9 +120,9 @@ impl PostgresStore {
         })
     }
 
-    /// Gives the log a new lineage, and answers with it: what is to be done once after the
-    /// database was restored from a backup, before anyone reads it. Consumers whose checkpoints
-    /// are of the old history then stop with `Diverged` instead of going on in another one.
+    /// Gives the log a new lineage, and returns it. Run it once after the database was restored
+    /// from a backup, before any consumer reads it. Consumers with checkpoints of the old history
+    /// then stop with `Diverged` instead of continuing in another one.
     ///
     /// # Errors
     /// Those of the store. After an unknown outcome it can be repeated.
@@ -133,7 +132,7 @@ impl PostgresStore {
         let parameters = [(&self.lock_ms as _, Type::INT4), (&lineage.as_uuid() as _, Type::UUID)];
         let rows = self.pool.ask(&self.statements.renew_lineage, &parameters).await;
         let rows = rows.map_err(error::of_read)?;
-        // That it answers with the old one says that there is a log.
+        // The answer is the old lineage, and proves that there is a log.
         get::<uuid::Uuid>(rows.first().ok_or_else(documents::no_row)?, 0)?;
         Ok(lineage)
     }
@@ -148,7 +147,7 @@ impl PostgresStore {
     }
 }
 
-/// As many looks of the listener as this time takes, one at least.
+/// The number of the listener's looks in this time, at least one.
 fn looks(time: Duration) -> u32 {
     let looks = time.as_millis() / LOOK_EVERY.as_millis();
     u32::try_from(looks).unwrap_or(u32::MAX).max(1)
@@ -164,7 +163,7 @@ impl EventStore for PostgresStore {
         query.check()?;
         let known = self.head.position();
         let page = read::page(&self.pool, &self.statements, &query).await?;
-        // This may be the first news of what another process has appended, or of another server.
+        // This may be the first news of another process's append, or of another server.
         self.head.answered(known, page.head);
         Ok(page)
     }

@@ -1,4 +1,4 @@
-//! Encryption of what is sent, with rustls and ring.
+//! The encryption of connections, with rustls and ring.
 
 use std::{path::Path, sync::Arc};
 
@@ -13,7 +13,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::options::{PostgresOptions, Tls};
 
-/// How connections are encrypted.
+/// The encryption that the options ask for.
 pub(crate) fn connector(options: &PostgresOptions) -> Result<MakeRustlsConnect, StoreError> {
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone())
@@ -63,8 +63,8 @@ fn roots_of_the_system() -> Result<RootCertStore, StoreError> {
     Ok(roots)
 }
 
-/// Takes every certificate: encryption against those who listen, not against those who pretend.
-/// It is what PostgreSQL's `prefer` and `require` mean.
+/// Accepts every certificate: this protects from eavesdroppers, not from impostors. PostgreSQL's
+/// `prefer` and `require` mean just that.
 #[derive(Debug)]
 struct Anyone(Arc<CryptoProvider>);
 

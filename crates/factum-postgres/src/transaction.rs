@@ -1,4 +1,5 @@
-//! Appends and writes of documents inside of a transaction of the caller's, beside his own tables.
+//! Appends and writes of documents inside a transaction of the caller's, together with the caller's
+//! own tables.
 
 use factum_backend::LogEnd;
 use factum_kernel::{
@@ -18,32 +19,34 @@ use crate::{
 };
 
 impl PostgresStore {
-    /// Appends in a transaction of the caller's, over his connection to the log's database: events
-    /// and rows of his own tables are stored together or not at all.
+    /// Appends in a transaction on the caller's connection to the log's database. Events and rows
+    /// of the caller's own tables are stored together or not at all.
     ///
     /// # Guarantees
-    /// Those of [`append`](factum_kernel::EventStore::append), once the transaction is committed;
-    /// before, nobody else sees anything of it. Two appends of one transaction see each other.
+    /// Those of [`append`](factum_kernel::EventStore::append), once the transaction is committed.
+    /// Before that, no other session sees the events. Two appends of one transaction see each
+    /// other.
     ///
-    /// It holds the log's lock until it ends: **everybody else's appends wait for it**, in all
-    /// processes, and fail with `Unavailable` after their
+    /// The transaction holds the log's lock until it ends: **all other appends wait for it**, in
+    /// all processes, and fail with `Unavailable` after their
     /// [`lock_timeout`](crate::PostgresOptions::lock_timeout). So append last, and commit at once.
     ///
-    /// The transaction must be READ COMMITTED, which is the default. Its commit waits for the disk
-    /// whatever was set before (`synchronous_commit` is `on` from here on); don't set it later.
+    /// The transaction must be READ COMMITTED, which is the default. Its commit waits for the disk,
+    /// whatever was set before (`synchronous_commit` is `on` from here on); don't change that
+    /// later.
     ///
-    /// Nothing is repeated by itself. If the answer to `COMMIT` is lost, or it comes
-    /// with a warning, the outcome is unknown: do it again in another transaction, with the batch
-    /// [`repeated`](AppendBatch::repeated). `replayed` then says that the first one was stored, and
-    /// the caller's own rows with it.
+    /// Nothing is repeated automatically. If the answer to `COMMIT` is lost, or it comes with a
+    /// warning, the outcome is unknown: do the work again in another transaction, with the batch
+    /// [`repeated`](AppendBatch::repeated). `replayed` then tells that the first transaction was
+    /// stored, and the caller's own rows with it.
     ///
     /// # Errors
-    /// As of `append`, but never `Indeterminate`: what was not committed is not stored. After
+    /// Those of `append`, but never `Indeterminate`: what was not committed is not stored. After
     /// [`AppendError::Store`] roll back. After any other error nothing was appended, and the
     /// transaction can go on.
     ///
     /// # Cancel safety
-    /// Dropped, it may or may not have appended in the transaction: roll back.
+    /// If it is dropped, it may or may not have appended in the transaction: roll back.
     ///
     /// # Examples
     /// ```no_run
@@ -71,8 +74,8 @@ impl PostgresStore {
         let now = self.clock.now();
         let pending = [Pending::new(0, batch, now)??];
         let round = Round::gather(&pending);
-        // A statement that waits for the lock on a connection that is gone is not committed by
-        // anybody. So nothing can be overtaken by its repetition, and no head need be known.
+        // A statement that waits for the lock on a lost connection is never committed. So its
+        // repetition can't overtake it, and no known head is needed.
         let numbers = (signed(now.as_micros()), i64::MAX);
         let parameters = round.parameters((&self.lock_ms, &0, &numbers.0, &numbers.1));
         let rows = ask(transaction, place, &self.statements.append_in, parameters).await?;
@@ -89,7 +92,7 @@ impl PostgresStore {
         let mut replies = Replies::default();
         let mut asked = Questions::default();
         loop {
-            // The lock is held, so that what was true when it was refused still is.
+            // The lock is held, so the reason for the refusal still holds.
             let judged = doubt.known.judge(&doubt.batch, end, &replies)?;
             let open = asked.take_new(&judged.asked);
             if open.is_empty() {
@@ -106,13 +109,13 @@ impl PostgresStore {
         }
     }
 
-    /// Writes documents in a transaction of the caller's, as [`append_in`](Self::append_in)
-    /// appends: all of it, or nothing. Others who write documents whose keys share a lock with one
-    /// of these wait until it ends; there are 64 locks.
+    /// Writes documents in a transaction of the caller's, all of them or none, like
+    /// [`append_in`](Self::append_in). Other writers whose documents share a lock with one of these
+    /// wait until it ends; there are 64 locks.
     ///
     /// # Errors
-    /// As of [`write`](factum_kernel::DocumentStore::write), but never `Indeterminate`; and as of
-    /// `append_in`.
+    /// Those of [`write`](factum_kernel::DocumentStore::write), but never `Indeterminate`; and
+    /// those of `append_in`.
     pub async fn write_in(
         &self,
         transaction: &Transaction<'_>,
@@ -126,14 +129,15 @@ impl PostgresStore {
         documents::written(&rows)
     }
 
-    /// The place that errors name.
+    /// The place, for error messages.
     fn place_to_write(&self) -> Result<&str, StoreError> {
         self.writer()?;
         Ok(self.pool.place())
     }
 
-    /// Others look at the head when, and if, the transaction is committed. The lock that a
-    /// `NOTIFY` takes at its commit is no loss here: the log's is held already.
+    /// Notifies other processes to look at the head once the transaction is committed. The lock
+    /// that `NOTIFY` takes at the commit costs nothing here, because the log's lock is held
+    /// already.
     async fn tell_when_committed(&self, transaction: &Transaction<'_>) -> Result<(), StoreError> {
         let place = self.place_to_write()?;
         let channel = vec![(&self.channel as _, Type::TEXT)];

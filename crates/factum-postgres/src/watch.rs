@@ -1,8 +1,7 @@
-//! News of what other processes append, and the telling of it to them: one connection, on a
-//! thread of its own.
+//! The news of appends, from and to other processes: one connection, on a thread of its own.
 //!
-//! Nothing depends on it: a `NOTIFY` that is lost, or a pooler that knows none, costs at most the
-//! time between two looks at the head. One that is forged costs a look: it says nothing itself.
+//! No correctness depends on it. A lost `NOTIFY`, or a pooler without it, costs at most the time
+//! between two looks at the head. A forged one costs a look, because it carries no data.
 
 use std::{sync::Arc, thread, time::Duration};
 
@@ -23,40 +22,40 @@ use crate::{
     statement::Statements,
 };
 
-/// How long news may be missed: the head is looked at so often, whatever was heard.
+/// The longest time that news may be missed: the head is looked at this often, whatever was heard.
 pub(crate) const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// The time between two `NOTIFY`s of this process: each takes a lock that the whole server has
-/// once. And between two looks after one was heard.
+/// The time between two `NOTIFY`s of this process, because each takes a lock that exists once per
+/// server. Also the time between two looks after a `NOTIFY` was heard.
 const NOTIFY_EVERY: Duration = Duration::from_millis(20);
 
-/// Tells others to look at the head. What it is, the server tells them.
+/// Tells other processes to look at the head, which they then read from the server.
 pub(crate) const NOTIFY: &str = "SELECT pg_catalog.pg_notify($1, '')";
 
-/// What the writer and the listener tell each other. Clones share it.
+/// The news between the writer and the listener. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Signals {
-    /// The end of the log as the listener's server has answered it last.
+    /// The end of the log that the listener's server answered last.
     pub(crate) looked: Arc<watch::Sender<Option<Seen>>>,
-    /// This process has appended.
+    /// Notified when this process has appended.
     pub(crate) appended: Arc<Notify>,
 }
 
-/// The thread that keeps the head up to date. Dropping it ends the thread and waits for that.
+/// The thread that keeps the head up to date. Its drop ends the thread and waits for its end.
 #[derive(Debug)]
 pub(crate) struct Watch {
     stop: Option<watch::Sender<()>>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
-/// What is watched, and whom it is told.
+/// The listener's inputs and outputs.
 pub(crate) struct Watched {
     pub(crate) dialer: Dialer,
     pub(crate) statements: Arc<Statements>,
-    /// What others are told on, and are heard on.
+    /// The channel on which other processes are notified and heard.
     pub(crate) channel: String,
     pub(crate) head: Head,
     pub(crate) signals: Signals,
-    /// Whose idle connections are closed after this many looks.
+    /// The pool whose idle connections are closed after this many looks.
     pub(crate) pool: Pool,
     pub(crate) idle_looks_max: u32,
 }
@@ -67,7 +66,7 @@ impl Watch {
         let listener = Listener { watched, stopped };
         let thread = thread::Builder::new().name("factum-postgres-head".into());
         let watch = move || {
-            // Without one the head follows what is read, which is slower, and nothing else.
+            // Without a runtime, the head only follows reads, which is slower but not wrong.
             if let Ok(runtime) = Builder::new_current_thread().enable_all().build() {
                 runtime.block_on(listener.run());
             }
@@ -83,7 +82,7 @@ impl Drop for Watch {
     fn drop(&mut self) {
         self.stop = None;
         if let Some(thread) = self.thread.take() {
-            // A panic there has been printed, and the head is only a hint.
+            // A panic of the thread has been printed, and the head is only a hint.
             let _ = thread.join();
         }
     }
@@ -91,7 +90,7 @@ impl Drop for Watch {
 
 struct Listener {
     watched: Watched,
-    /// Nothing is ever sent; its end is the sign to stop.
+    /// Never carries a message; its drop is the sign to stop.
     stopped: watch::Receiver<()>,
 }
 
@@ -100,7 +99,7 @@ impl Listener {
         loop {
             tokio::select! {
                 () = self.stopping() => return,
-                // An error here is one that reads meet as well, and they report it.
+                // Reads meet the same error, and report it.
                 _ = self.listen() => {}
             }
             if timeout(LOOK_EVERY, self.stopping()).await.is_ok() {
@@ -113,8 +112,8 @@ impl Listener {
         let _ = self.stopped.clone().changed().await;
     }
 
-    /// Listens until the connection is lost, or another server answers: there nothing was told
-    /// to listen.
+    /// Listens until the connection is lost, or another server answers, on which no `LISTEN` was
+    /// run.
     async fn listen(&self) -> Result<(), StoreError> {
         let news = Arc::new(Notify::new());
         let link = self.watched.dialer.connect(Some(news.clone())).await?;
@@ -124,13 +123,13 @@ impl Listener {
     }
 
     async fn listen_on(&self, link: &Link, news: &Notify) -> Result<(), StoreError> {
-        // What a standby can't do is left to looking.
+        // A standby can't listen; the looks do without.
         let _ = link.run(&format!("LISTEN \"{}\"", self.watched.channel)).await;
         let server = self.look(link).await?.server;
         let mut rested = SystemClock.monotonic();
         loop {
             let since = SystemClock.monotonic().saturating_since(rested);
-            // What is heard all the time must not keep the look and the rest off.
+            // A constant stream of news must not keep the look and the rest away.
             let is_own = match since >= LOOK_EVERY {
                 true => None,
                 false => timeout(LOOK_EVERY - since, self.heard(news)).await.ok(),
@@ -144,12 +143,12 @@ impl Listener {
             } else if self.look(link).await?.server != server {
                 return Ok(());
             }
-            // What comes meanwhile is told, or looked for, in one piece.
+            // News that arrives in the meantime is sent, or looked for, together.
             let _ = timeout(NOTIFY_EVERY, self.stopping()).await;
         }
     }
 
-    /// Waits until there is something to do; true: this process has appended.
+    /// Waits until there is something to do. True: this process has appended.
     async fn heard(&self, news: &Notify) -> bool {
         tokio::select! {
             () = news.notified() => false,
@@ -166,7 +165,7 @@ impl Listener {
         Ok(seen)
     }
 
-    /// Outside of any append, and without waiting for the disk: it stores nothing.
+    /// Notifies outside of any append, and without waiting for the disk: it stores nothing.
     async fn notify(&self, link: &Link) -> Result<(), StoreError> {
         let told = format!("{NOTIFY}, pg_catalog.set_config('synchronous_commit', 'off', true)");
         let told = link.ask(&told, &[(&self.watched.channel, Type::TEXT)]).await;

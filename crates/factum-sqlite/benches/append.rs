@@ -24,7 +24,7 @@ const CLIENTS: usize = 256;
 const STREAMS: usize = 10_000;
 const PAYLOAD_BYTES: usize = 256;
 
-/// What is the same for both: as the store sets it.
+/// The settings of both, which are the store's.
 const PRAGMAS: &str = "PRAGMA synchronous = FULL; PRAGMA secure_delete = ON;
     PRAGMA wal_autocheckpoint = 8192; PRAGMA journal_size_limit = 67108864;
     PRAGMA cache_size = -65536;";
@@ -45,7 +45,7 @@ fn arguments() -> Arguments {
             _ => {}
         }
     }
-    // `cargo bench` adds `--bench`; without it this is a test run, which only sees that it works.
+    // `cargo bench` adds `--bench`; without it this is a test run, which only checks that it works.
     if !std::env::args().any(|argument| argument == "--bench") {
         (arguments.events, arguments.rounds) = (1_000, 1);
     }
@@ -83,7 +83,7 @@ fn main() {
     println!("factum / bare = {:.2} (target 0.70)", factum / bare);
 }
 
-/// One core is the writer's.
+/// One core is left to the writer.
 fn client_threads() -> usize {
     std::thread::available_parallelism().map_or(1, |cores| cores.get() - 1).max(1)
 }
@@ -110,7 +110,7 @@ fn new_id() -> EventId {
 fn measure_factum(path: &Path, events: usize) -> (f64, usize) {
     let groups = Arc::new(AtomicUsize::new(0));
     let count = groups.clone();
-    // Called once per group, and waits for nothing.
+    // Called once per group; it does not wait.
     let delay = Arc::new(move || {
         count.fetch_add(1, Ordering::Relaxed);
         Duration::ZERO
@@ -147,7 +147,7 @@ async fn append_all(store: SqliteStore, client: usize, events: usize) {
     }
 }
 
-/// The same rows into the same tables by one thread, without any check.
+/// One thread inserts the same rows into the same tables, without any check.
 fn measure_bare(path: &Path, events: usize, group: usize) -> f64 {
     let runtime = tokio::runtime::Runtime::new().expect("threads");
     runtime.block_on(async {
@@ -181,7 +181,8 @@ fn measure_bare(path: &Path, events: usize, group: usize) -> f64 {
             let now = SystemClock.now().as_micros() as i64;
             let payload = vec![7_u8; PAYLOAD_BYTES];
             let place = (n as i64 + 1, number, versions[stream]);
-            // Any number: the store's own checksum is part of what is compared.
+            // Any number will do: computing the checksum is part of the store's work that is
+            // compared.
             let sum = n as u32;
             add.execute(params![place.0, place.1, place.2, now, id, none, none, &payload, sum])
                 .expect("inserted");
@@ -196,7 +197,7 @@ const ADD_EVENT: &str = "INSERT INTO events (position, stream_no, version, type_
     recorded_at, schema_version, content, id, tags, metadata, payload, checksum) \
     VALUES (?1, ?2, ?3, 1, 1, ?4, 1, 1, ?5, ?6, ?7, ?8, ?9)";
 
-/// For scale: a table with only a primary key.
+/// For comparison: a table with only a primary key.
 fn measure_table(path: &Path, events: usize, group: usize) -> f64 {
     let connection = Connection::open(path).expect("a fresh file");
     connection.execute_batch("PRAGMA journal_mode = WAL;").expect("WAL");

@@ -4,8 +4,8 @@ use std::{collections::HashSet, sync::Arc};
 
 use bytes::BytesMut;
 use factum_backend::{
-    Commit, CommitDelay, CommitError, Committed, Foreseen, GroupPlan, LogEnd, PlannedEvent, hold,
-    plan_group,
+    Commit, CommitDelay, CommitError, Committed, GroupPlan, LogEnd, PlannedEvent, Prechecks,
+    delay_commit, plan_group,
 };
 use factum_kernel::{AppendBatch, Clock, EventParts, Retention, Timestamp, encode_tags};
 use rusqlite::{CachedStatement, Connection};
@@ -21,24 +21,24 @@ use crate::{
     transaction::{End, Session},
 };
 
-/// Owned by the writer's thread.
+/// The writer's half, owned by the writer's thread.
 pub(crate) struct Committer {
     pub(crate) session: Session,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) commit_delay: Option<CommitDelay>,
-    pub(crate) foreseen: Arc<Foreseen>,
+    pub(crate) prechecks: Arc<Prechecks>,
 }
 
 impl Commit for Committer {
     fn commit(&mut self, batches: &[AppendBatch]) -> std::result::Result<Committed, CommitError> {
-        let Self { session, clock, commit_delay, foreseen } = self;
+        let Self { session, clock, commit_delay, prechecks } = self;
         session.transact(|connection, cache| {
             let snapshot = cache.snapshot(connection)?;
-            // Behind the lock, because time must not decrease with position.
+            // Read under the lock, because time must not decrease with position.
             let now = clock.now();
             let end = LogEnd { head: snapshot.head, last_at: snapshot.last_at, now };
-            let plan = plan_group(batches, end, &mut LogFacts { connection, cache, foreseen })?;
-            hold(commit_delay.as_ref());
+            let plan = plan_group(batches, end, &mut LogFacts { connection, cache, prechecks })?;
+            delay_commit(commit_delay.as_ref());
             let is_empty = plan.events.is_empty();
             if !is_empty {
                 store(connection, cache, &plan, now)?;
@@ -74,7 +74,7 @@ fn store(
     Ok(())
 }
 
-/// Inserts the events of one group.
+/// Inserts the events of a group.
 struct Inserter<'c> {
     connection: &'c Connection,
     add: CachedStatement<'c>,
@@ -90,7 +90,7 @@ impl<'c> Inserter<'c> {
         Ok(Self { connection, add, add_tag, tags: BytesMut::new(), metadata: BytesMut::new() })
     }
 
-    /// The answer is the stream behind the event.
+    /// Inserts an event, and returns the stream's entry after it.
     fn insert(&mut self, cache: &mut Cache, planned: &PlannedEvent<'_>) -> Result<StreamEntry> {
         let PlannedEvent { header, stream, event } = planned;
         let entry = cache.advance_stream(self.connection, stream, header.version)?;

@@ -1,7 +1,7 @@
-//! What the writer remembers of the database between two groups.
+//! The writer's cache between two groups.
 //!
-//! It holds only what is committed, or what the transaction at hand has written: a transaction
-//! that fails forgets everything, and so does a commit of another process.
+//! It holds only committed data, and what the current transaction has written. A transaction that
+//! fails clears it, and so does a commit of another process.
 
 use std::collections::HashSet;
 
@@ -17,7 +17,7 @@ use crate::{
     stream::StreamEntry,
 };
 
-/// The most streams that the writer remembers: about 6 MB.
+/// The most streams in the cache: about 6 MB.
 const STREAMS_CACHED_MAX: usize = 32_768;
 
 /// The numbers of one snapshot of the log.
@@ -45,14 +45,14 @@ impl Snapshot {
     }
 }
 
-/// What the writer remembers.
+/// The data that the writer keeps in memory.
 #[derive(Debug)]
 pub(crate) struct Cache {
     pub(crate) types: Names,
     pub(crate) tags: Names,
     categories: Names,
     streams: Recent<StreamId, StreamEntry>,
-    /// Streams that the transaction at hand has found to have no row.
+    /// The streams that the current transaction has found to have no row.
     absent: HashSet<StreamId>,
     snapshot: Option<Snapshot>,
 }
@@ -69,7 +69,7 @@ impl Cache {
         }
     }
 
-    /// Where the log ends.
+    /// The end of the log.
     pub(crate) fn snapshot(&mut self, connection: &Connection) -> Result<Snapshot> {
         match self.snapshot {
             Some(snapshot) => Ok(snapshot),
@@ -77,20 +77,21 @@ impl Cache {
         }
     }
 
-    /// Takes note of what was appended.
+    /// Records the end of the log after an append.
     pub(crate) fn advance(&mut self, head: Position, last_at: Timestamp) {
         if let Some(snapshot) = &mut self.snapshot {
             (snapshot.head, snapshot.last_at) = (head, last_at);
         }
     }
 
-    /// Begins a transaction. What is absent is remembered for one only, so that it is bounded.
+    /// Begins a transaction. Absent streams are remembered for one transaction only, so that their
+    /// number is bounded.
     pub(crate) fn begin(&mut self) {
         self.absent.clear();
     }
 
-    /// A stream, if it has a row. One that has none is remembered for this transaction only:
-    /// asking for streams that never were must not push out those that are.
+    /// A stream, if it has a row. A stream without a row is remembered for this transaction only:
+    /// lookups of streams that never existed must not drive out existing ones.
     pub(crate) fn stream(
         &mut self,
         connection: &Connection,
@@ -123,19 +124,19 @@ impl Cache {
         Ok(StreamEntry::new(add.insert((stream.as_str(), category))?, category))
     }
 
-    /// Takes note of how a stream is now.
+    /// Records the current entry of a stream.
     pub(crate) fn set_stream(&mut self, stream: &StreamId, entry: StreamEntry) {
         self.streams.insert(stream.clone(), entry);
     }
 
-    /// A stream behind an event with this version, which was appended to it now.
+    /// The entry of a stream after an event with this version, which was just appended to it.
     pub(crate) fn advance_stream(
         &mut self,
         connection: &Connection,
         stream: &StreamId,
         version: StreamVersion,
     ) -> Result<StreamEntry> {
-        // The plan has asked for it a moment ago, so it is here unless it is new.
+        // The plan has just asked for it, so it is here unless it is new.
         if let Some(entry) = self.streams.update(stream, |it| it.bounds.version = version) {
             return Ok(entry);
         }
@@ -145,7 +146,7 @@ impl Cache {
         Ok(entry)
     }
 
-    /// Forgets everything.
+    /// Clears the cache.
     pub(crate) fn clear(&mut self) {
         self.types.forget();
         self.tags.forget();

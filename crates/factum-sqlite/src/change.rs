@@ -20,7 +20,8 @@ use crate::{
 };
 
 impl Committer {
-    /// Does a change in a transaction of its own, and tells how the stream is then.
+    /// Makes a change in a transaction of its own, and returns the information about the stream
+    /// after it.
     pub(crate) fn change(
         &mut self,
         stream: &StreamId,
@@ -58,7 +59,7 @@ fn apply(
     let mut entry = match (found, change) {
         (Some(entry), _) => entry,
         (None, StreamChange::Retain(_)) => cache.stream_or_new(connection, stream)?,
-        // There is nothing to erase in a stream that never was.
+        // There is nothing to erase in a stream that never existed.
         (None, _) => return Ok(Ok(StreamInfo::default())),
     };
     match change {
@@ -67,10 +68,11 @@ fn apply(
             retain(connection, &mut entry, now)?;
         }
         StreamChange::TruncateBefore(first) => erase(connection, &mut entry, first.previous())?,
-        // What is deleted already, or never had events, stays as it is.
+        // A stream that is already deleted, or never had events, stays as it is.
         StreamChange::Delete(_) if bounds.version == bounds.deleted_at => {}
         StreamChange::Delete(_) => {
-            // The deletion takes a version: whoever loaded before it must conflict.
+            // The deletion takes a version, so that a caller that loaded the stream before it
+            // conflicts.
             entry.bounds.version = bounds.version.next();
             entry.bounds.deleted_at = entry.bounds.version;
             let through = entry.bounds.version;
@@ -82,13 +84,13 @@ fn apply(
         }
     }
     cache.set_stream(stream, entry);
-    // Numbers of tags that no event has any more are free to be given again.
+    // Numbers of tags that no event has any more may be given again.
     cache.tags.forget();
     Ok(Ok(entry.info(connection)?))
 }
 
-/// Erases what a stream's retention no longer keeps, and tells whether that was anything. The
-/// last event stays.
+/// Erases the events that a stream's retention no longer keeps, and returns whether there were any.
+/// The last event always stays.
 pub(crate) fn retain(
     connection: &Connection,
     entry: &mut StreamEntry,
@@ -115,7 +117,7 @@ pub(crate) fn retain(
     Ok(true)
 }
 
-/// Erases the events of a stream up to a version: the rows, their tags, and texts of tags that
+/// Erases the events of a stream up to a version: the rows, their tags, and the texts of tags that
 /// no other event has.
 fn erase(connection: &Connection, entry: &mut StreamEntry, through: StreamVersion) -> Result<()> {
     let range = (entry.number, signed(through.value()));
@@ -143,7 +145,7 @@ fn erase(connection: &Connection, entry: &mut StreamEntry, through: StreamVersio
     Ok(())
 }
 
-/// Takes events out of the index of tags.
+/// Removes events from the index of tags.
 struct EventTags<'c> {
     erase: CachedStatement<'c>,
     erase_text: CachedStatement<'c>,
@@ -155,13 +157,13 @@ impl<'c> EventTags<'c> {
         Ok(Self { erase, erase_text: connection.prepare_cached(sql::ERASE_TAG)? })
     }
 
-    /// `tags` as `encode_tags` wrote them.
+    /// Removes an event. `tags` are encoded as by `encode_tags`.
     fn erase(&mut self, connection: &Connection, mut tags: &[u8], position: i64) -> Result<()> {
         while let Ok(length) = tags.try_get_u16_le() {
             let Some((tag, rest)) = tags.split_at_checked(usize::from(length)) else { break };
             tags = rest;
             let tag = std::str::from_utf8(tag).unwrap_or_default();
-            // The same tag may stand twice on an event; the second time it is gone already.
+            // An event may have the same tag twice; the second time its row is already gone.
             if let Some(number) = Kind::Tag.find(connection, tag)? {
                 self.erase.execute([number, position])?;
                 self.erase_text.execute([number])?;
@@ -190,12 +192,12 @@ impl Erased {
         Ok(())
     }
 
-    /// Stores the range at hand, merged with those that touch it.
+    /// Stores the current range, merged with the ranges that touch it.
     fn finish(&mut self, connection: &Connection) -> Result<()> {
         let Some((first, mut last)) = self.0.take() else { return Ok(()) };
         let next = [signed(last + 1)];
-        let mut behind = connection.prepare_cached(sql::ERASED_AT)?;
-        if let Some(end) = behind.query_row(next, |row| row.get(0)).optional()? {
+        let mut after = connection.prepare_cached(sql::ERASED_AT)?;
+        if let Some(end) = after.query_row(next, |row| row.get(0)).optional()? {
             last = unsigned(end);
             connection.prepare_cached(sql::REMOVE_ERASED)?.execute(next)?;
         }

@@ -1,7 +1,7 @@
-//! The checksum of an event: CRC-32C over all that a reader is given of it.
+//! The checksum of an event: CRC-32C over everything that a reader gets of it.
 //!
-//! SQLite notices damage to its trees, not to what stands in them. The order of the bytes is part
-//! of the schema and is never changed: first 66 bytes, numbers little-endian,
+//! SQLite notices damage to its trees, but not to their content. The order of the bytes is part of
+//! the schema and never changes: first 66 bytes, with little-endian numbers,
 //!
 //! | bytes | what |
 //! |---|---|
@@ -17,7 +17,7 @@ use factum_kernel::{EventHeader, EventParts};
 /// The bytes before the texts.
 const FIXED_BYTES: usize = 66;
 
-/// The checksum of an event, whatever the numbers that stand for its names.
+/// The checksum of an event, whatever numbers are stored for its names.
 pub(crate) fn of(header: &EventHeader, parts: &EventParts<'_>) -> u32 {
     let EventParts { stream, name, tags, metadata, payload } = *parts;
     let bodies = [stream.as_bytes(), name.as_bytes(), tags, metadata, payload];
@@ -29,7 +29,7 @@ pub(crate) fn of(header: &EventHeader, parts: &EventParts<'_>) -> u32 {
     fixed[40..44].copy_from_slice(&header.schema_version.to_le_bytes());
     fixed[44..46].copy_from_slice(&header.content.number().to_le_bytes());
     for (place, body) in fixed[46..].chunks_exact_mut(4).zip(bodies) {
-        // The limits keep an event far below 4 GiB; of a damaged length any number will do.
+        // The limits keep an event far below 4 GiB; for a damaged length any number will do.
         place.copy_from_slice(&u32::try_from(body.len()).unwrap_or(u32::MAX).to_le_bytes());
     }
     let start = crc32c::crc32c(&fixed);

@@ -1,4 +1,4 @@
-//! The documents, in the same file.
+//! The documents, in the same file as the log.
 
 use bytes::Bytes;
 use factum_kernel::{
@@ -15,7 +15,7 @@ use crate::{
     transaction::End,
 };
 
-/// How many documents one step of a clearing removes, between which appends go on.
+/// The number of documents that one step of a clear removes. Appends go on between two steps.
 const CLEAR_STEP: u32 = 1_000;
 
 /// The bytes that a write holds while it waits.
@@ -29,7 +29,7 @@ pub(crate) fn get(connection: &Connection, key: &[u8]) -> Result<Option<Document
     Ok(get.query_row([key], document).optional()?)
 }
 
-/// One page, however much is asked for: no more than a page of the log may hold.
+/// One page, of at most the size that a page of the log may have, whatever the query asks for.
 pub(crate) fn scan(connection: &Connection, query: &ScanQuery) -> Result<ScanPage> {
     let KeyRange { from, to } = &query.range;
     let (sql, start) = match (query.direction, to) {
@@ -84,24 +84,24 @@ impl Committer {
         done.map_err(write_error)?
     }
 
-    /// Removes some of the documents of a range. The answer is what is left to clear, if anything.
+    /// Removes some of the documents of a range. Returns the rest of the range, if there is one.
     pub(crate) fn clear_step(
         &mut self,
         range: KeyRange,
     ) -> std::result::Result<Option<KeyRange>, WriteError> {
         let done = self.session.transact(|connection, _| {
-            let mut behind = connection.prepare_cached(sql::CLEAR_STEP)?;
-            let behind: Option<Vec<u8>> =
-                behind.query_row((&range.from[..], CLEAR_STEP), |row| row.get(0)).optional()?;
-            let behind = behind.filter(|key| range.contains(key)).map(Bytes::from);
-            let step = behind.as_ref().or(range.to.as_ref());
+            let mut after = connection.prepare_cached(sql::CLEAR_STEP)?;
+            let after: Option<Vec<u8>> =
+                after.query_row((&range.from[..], CLEAR_STEP), |row| row.get(0)).optional()?;
+            let after = after.filter(|key| range.contains(key)).map(Bytes::from);
+            let step = after.as_ref().or(range.to.as_ref());
             match step {
                 Some(to) => {
                     connection.prepare_cached(sql::CLEAR)?.execute([&range.from[..], &to[..]])?
                 }
                 None => connection.prepare_cached(sql::CLEAR_TO_END)?.execute([&range.from[..]])?,
             };
-            Ok(End::Commit(behind.map(|from| KeyRange { from, to: range.to.clone() })))
+            Ok(End::Commit(after.map(|from| KeyRange { from, to: range.to.clone() })))
         });
         done.map_err(write_error)
     }
@@ -138,10 +138,10 @@ fn revision_in(row: &Row<'_>) -> rusqlite::Result<Revision> {
     row.get(0).map(unsigned).map(Revision::new)
 }
 
-/// What clearing answers: it has no conflicts, and repeating it after an unknown outcome is safe.
+/// The error of a clear: it has no conflicts, and may be repeated safely after an unknown outcome.
 pub(crate) fn clear_error(error: WriteError) -> StoreError {
     match error {
         WriteError::Store(error) | WriteError::Indeterminate(error) => error,
-        other => StoreError::internal("a clearing had a conflict").with_source(other),
+        other => StoreError::internal("a clear had a conflict").with_source(other),
     }
 }

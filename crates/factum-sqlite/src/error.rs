@@ -1,4 +1,4 @@
-//! What SQLite's errors mean to the caller of a store.
+//! The meaning of SQLite's errors for the caller of a store.
 
 use std::{fmt, path::Path};
 
@@ -6,13 +6,13 @@ use factum_backend::CommitError;
 use factum_kernel::{AppendError, StoreError, StoreErrorKind, WriteError};
 use rusqlite::{Connection, Error, ErrorCode, types::FromSqlError};
 
-/// An error on the way, before it is known in which file.
+/// An error inside the store, before its file is named.
 #[derive(Debug)]
 pub(crate) enum Fault {
     Sqlite(Error),
-    /// What was read is not what was written.
+    /// The data that was read differs from what was written.
     Damage(String),
-    /// One that says already what the caller can do.
+    /// An error that already names the remedy.
     Store(StoreError),
 }
 
@@ -37,9 +37,9 @@ impl From<StoreError> for Fault {
 }
 
 impl Fault {
-    /// The error with the file that the connection is about.
+    /// The error with the name of the connection's file.
     pub(crate) fn in_file(self, connection: &Connection) -> StoreError {
-        // The path is missing only where it is no UTF-8.
+        // SQLite has no path only if it is not UTF-8.
         let path = connection.path().unwrap_or("?");
         match self {
             Self::Store(error) => error,
@@ -55,7 +55,7 @@ impl Fault {
     }
 }
 
-/// What SQLite says itself, once: its errors repeat one another in a chain.
+/// SQLite's own message, once: its errors repeat one another in a chain.
 #[derive(Debug)]
 struct Echo(String);
 
@@ -69,16 +69,16 @@ impl std::error::Error for Echo {}
 
 fn with_echo(ours: StoreError, error: &Error) -> StoreError {
     match error.sqlite_error_code() {
-        // Our own sentence says the same.
+        // The store's own sentence says the same.
         Some(ErrorCode::DiskFull | ErrorCode::DatabaseBusy | ErrorCode::NotADatabase) => ours,
         _ => ours.with_source(Echo(error.to_string())),
     }
 }
 
-/// The error with the file it is about, for errors that meet a person at the start.
+/// The error with the name of its file, for errors while a store is opened.
 pub(crate) fn at(path: &Path, error: Error) -> StoreError {
     let (kind, text) = match error.sqlite_error_code() {
-        // While a file is opened this says what was named, not that a store was damaged.
+        // While a file is opened, this means that it is another kind of file, not a damaged store.
         Some(ErrorCode::NotADatabase) => {
             (StoreErrorKind::Invalid, "the file is no SQLite database, name another")
         }
@@ -121,16 +121,16 @@ fn meaning(error: &Error) -> (StoreErrorKind, &'static str) {
             | ErrorCode::TypeMismatch,
         ) => (Corrupt, "the database contradicts itself, restore it from a backup"),
         Some(_) => (Internal, "the database refused a statement"),
-        // Without a code the error is about a row that was read: missing, or of another shape.
+        // Without a code the error is about a row that was read: missing, or of the wrong shape.
         None => (Corrupt, "the database holds what this program never wrote, restore a backup"),
     }
 }
 
-/// Whether a `COMMIT` that ended in this error has certainly stored nothing.
+/// Returns whether a `COMMIT` that failed with this error has certainly stored nothing.
 ///
-/// A write that met a full disk is the group's last page or one before it, so no complete commit
-/// record is in the WAL. After any other error the record may be there whole, and a crash before
-/// the next commit overwrites it would bring it to life.
+/// After a write to a full disk, the last page of the group is missing, or one before it. So the
+/// WAL has no complete commit record. After any other error the record may be complete, and a crash
+/// before the next commit overwrites it would make the group take effect.
 pub(crate) fn stored_nothing(error: &Error) -> bool {
     let code = error.sqlite_error_code();
     matches!(code, Some(ErrorCode::DiskFull | ErrorCode::DatabaseBusy))

@@ -1,6 +1,6 @@
-//! What the planning of a group asks, answered inside the group's transaction.
+//! The answers to the planning of a group, read inside the group's transaction.
 
-use factum_backend::{Candidate, Facts, Foreseen, FoundEvent, Looked, Outlook, Span};
+use factum_backend::{Candidate, Facts, FoundEvent, Looked, Precheck, Prechecks, Span};
 use factum_kernel::{
     AppendBatch, AppendCondition, Direction, ErasedRange, EventId, Position, StoreError,
     StreamBounds, StreamId, StreamVersion, Timestamp,
@@ -15,16 +15,16 @@ use crate::{
     posting, sql,
 };
 
-/// Looks into the index that one step at the conditions of a batch takes: some tenths of a second,
-/// in which a snapshot is held.
+/// The looks into the index in one step of a precheck: some tenths of a second, during which a
+/// snapshot is held.
 const STEP_LOOKS: usize = 1 << 17;
 
-/// The state that a group will be stored behind.
+/// The state right before a group.
 #[derive(Debug)]
 pub(crate) struct LogFacts<'t> {
     pub(crate) connection: &'t Connection,
     pub(crate) cache: &'t mut Cache,
-    pub(crate) foreseen: &'t Foreseen,
+    pub(crate) prechecks: &'t Prechecks,
 }
 
 /// The first match of a condition from a position on.
@@ -44,19 +44,19 @@ fn first_match(
     })
 }
 
-/// Goes on with the look at the conditions of a batch, on a reader's connection.
-pub(crate) fn foresee(
+/// Continues the precheck of a batch's conditions, on a reader's connection.
+pub(crate) fn precheck(
     connection: &Connection,
     batch: &AppendBatch,
-    mut outlook: Outlook,
-) -> Result<Outlook> {
+    mut precheck: Precheck,
+) -> Result<Precheck> {
     let head = Snapshot::read(connection)?.head;
     let mut looks = STEP_LOOKS;
-    outlook.step(batch, head, |condition, after| {
+    precheck.step(batch, head, |condition, after| {
         let find = |kind: Kind, name: &str| kind.find(connection, name);
         first_match(connection, (condition, after.value().saturating_add(1)), find, &mut looks)
     })?;
-    Ok(outlook)
+    Ok(precheck)
 }
 
 impl Facts for LogFacts<'_> {
@@ -89,9 +89,10 @@ impl Facts for LogFacts<'_> {
 
 impl LogFacts<'_> {
     fn matching(&mut self, condition: &AppendCondition) -> Result<Option<Position>> {
-        let Self { connection, cache, foreseen } = self;
-        let first = foreseen.after(condition).next();
-        // Most often all was looked at before, and not even the names must be looked up.
+        let Self { connection, cache, prechecks } = self;
+        let first = prechecks.after(condition).next();
+        // Most often the precheck has looked at all of it, and not even the names must be looked
+        // up.
         if first > cache.snapshot(connection)?.head {
             return Ok(None);
         }
@@ -115,7 +116,7 @@ impl LogFacts<'_> {
         let mut statement = self.connection.prepare_cached(sql::FIND_IDS)?;
         let mut rows = statement.query([entry.number, signed(span.last.value())])?;
         let mut found = Vec::new();
-        // From the newest on: the span is short, the stream may be long.
+        // From the newest event on: the span is short, but the stream may be long.
         while let Some(row) = rows.next()? {
             let event = found_event(row)?;
             if span.is_before(&event) {

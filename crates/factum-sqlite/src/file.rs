@@ -1,4 +1,4 @@
-//! Opening the file: what is there, whose it is, and how SQLite is to treat it.
+//! The opening of the file: its content, its owner, and SQLite's settings for it.
 
 use std::{
     fs::{self, File},
@@ -19,19 +19,19 @@ use crate::{
     wal::CHECKPOINT_PAGES,
 };
 
-/// What the writer's connection keeps of the file in memory, in KiB: the upper levels of the
-/// indexes and the leaves in use. A reader keeps [`READER_CACHE_KIB`].
+/// The size of the writer's cache of the file, in KiB: enough for the upper levels of the indexes
+/// and the leaves in use. A reader's is [`READER_CACHE_KIB`].
 const WRITER_CACHE_KIB: u32 = 64 << 10;
 const READER_CACHE_KIB: u32 = 4 << 10;
 /// More than there are statements, so that each is compiled once per connection.
 const STATEMENTS_CACHED: usize = 80;
 /// The header of a database: <https://www.sqlite.org/fileformat.html>.
 const HEADER_BYTES: u64 = 100;
-/// How often the switch to a write-ahead log is tried while others hold the file.
+/// The number of attempts to switch to a write-ahead log while other processes hold the file.
 const WAL_ATTEMPTS: u32 = 20;
 
-/// The path of the file itself, whatever folder the program moves to and whatever links lead there.
-/// To write, the folder is made if it is not there.
+/// The real path of the file, without links, whatever the program's working folder is later. For
+/// writing, the folder is made if it does not exist.
 pub(crate) fn resolve(path: &Path, access: Access) -> Result<PathBuf, StoreError> {
     if path.as_os_str().is_empty() || path == Path::new(":memory:") {
         return Err(StoreError::invalid(
@@ -53,7 +53,7 @@ pub(crate) fn resolve(path: &Path, access: Access) -> Result<PathBuf, StoreError
     place::real(&path)
 }
 
-/// Opens the file for writing, makes it if it is not there, and brings its tables up to date.
+/// Opens the file for writing, makes it if it does not exist, and brings its tables up to date.
 pub(crate) fn open_writer(
     path: &Path,
     busy_timeout: Duration,
@@ -64,7 +64,7 @@ pub(crate) fn open_writer(
     let at = |e| error::at(path, e);
     let mut connection = connect(path, flags)?;
     prepare(&connection, busy_timeout, WRITER_CACHE_KIB).map_err(at)?;
-    // Before anything is changed: it may be somebody else's file.
+    // Before anything is changed, because it may be another program's file.
     let identity = schema::identify(&connection, path)?;
     if connection.is_readonly("main").map_err(at)? {
         return Err(StoreError::invalid(format!(
@@ -81,18 +81,18 @@ pub(crate) fn open_writer(
     Ok(connection)
 }
 
-/// A connection that reads.
+/// A connection for reading.
 #[derive(Debug)]
 pub(crate) struct Reader {
     pub(crate) connection: Connection,
-    /// It takes the file for one that nobody changes, and is to be used for one page only.
+    /// True if it opened the file as one that never changes; use it for one page only.
     pub(crate) is_immutable: bool,
 }
 
-/// Opens the file for reading only; it must be there and up to date.
+/// Opens the file for reading only; it must exist and be up to date.
 ///
-/// A closed database in a folder that can't be written is read as a file that nobody changes:
-/// SQLite has no place for the file by which readers and a writer know of one another.
+/// A closed database in a folder that can't be written is read as a file that never changes: SQLite
+/// has no place for the file through which readers and a writer know of each other.
 pub(crate) fn open_reader(path: &Path, busy_timeout: Duration) -> Result<Reader, StoreError> {
     let shown = path.display();
     if !path.exists() {
@@ -129,8 +129,9 @@ pub(crate) fn open_reader(path: &Path, busy_timeout: Duration) -> Result<Reader,
     }
 }
 
-/// Whether the table and an index of it end at the same event. Any other event that is missing
-/// leaves a hole in the log; only its end could go unnoticed, and be given a second time.
+/// Checks that the table and one of its indexes end at the same event. Any other missing event
+/// leaves a gap in the log. A missing last event could go unnoticed, and its position be given
+/// again.
 fn check_last(connection: &Connection) -> Result<(), StoreError> {
     let position =
         |row: &Row<'_>, index| row.get::<_, Option<i64>>(index).map(Option::unwrap_or_default);
@@ -144,17 +145,18 @@ fn check_last(connection: &Connection) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Whether SQLite finds a place for the file that it shares with other processes.
+/// Returns whether SQLite finds a place for the file that it shares with other processes.
 fn is_shareable(connection: &Connection) -> bool {
     let read = connection.query_row(sql::COUNT_TABLES, [], |_| Ok(()));
     let code = read.err().and_then(|e| e.sqlite_error_code());
     !matches!(code, Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied))
 }
 
-/// Whether a file is a SQLite database, and not an empty one.
+/// Returns whether a file is a SQLite database, and not an empty one.
 ///
-/// SQLite is asked, which reads its beginning only. To open and close the file otherwise would let
-/// go every lock that this process has on it: <https://www.sqlite.org/howtocorrupt.html>.
+/// This asks SQLite, which reads only the beginning of the file. Opening and closing the file in
+/// another way would release every lock that this process has on it:
+/// <https://www.sqlite.org/howtocorrupt.html>.
 pub(crate) fn is_database(path: &Path) -> bool {
     let has_header = fs::metadata(path).is_ok_and(|it| it.is_file() && it.len() >= HEADER_BYTES);
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
@@ -164,17 +166,17 @@ pub(crate) fn is_database(path: &Path) -> bool {
     connect(path, flags).is_ok_and(|connection| {
         let read = connection.query_row(sql::COUNT_TABLES, [], |_| Ok(()));
         let code = read.err().and_then(|e| e.sqlite_error_code());
-        // Damaged, it is one still.
+        // A damaged database is still a database.
         !matches!(code, Some(ErrorCode::NotADatabase | ErrorCode::CannotOpen))
     })
 }
 
-/// Whether the database has a write-ahead log beside it with anything in it.
+/// Returns whether the database has a write-ahead log with content.
 pub(crate) fn has_wal(path: &Path) -> bool {
     fs::metadata(place::wal_of(path)).is_ok_and(|wal| wal.len() > 0)
 }
 
-/// The path as SQLite's URI for a file that nobody changes: <https://www.sqlite.org/uri.html>.
+/// The path as SQLite's URI for a file that never changes: <https://www.sqlite.org/uri.html>.
 fn immutable(path: &Path) -> PathBuf {
     let mut uri = String::from("file:");
     for byte in path.as_os_str().as_encoded_bytes() {
@@ -188,16 +190,16 @@ fn immutable(path: &Path) -> PathBuf {
     uri.into()
 }
 
-/// Opens the file; with `SQLITE_OPEN_URI` as one that nobody changes.
+/// Opens the file; with `SQLITE_OPEN_URI`, as one that never changes.
 fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, StoreError> {
-    // A connection is used by one thread at a time, so SQLite's own lock around it is not needed.
+    // One thread at a time uses a connection, so SQLite's own lock around it is not needed.
     let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let is_uri = flags.contains(OpenFlags::SQLITE_OPEN_URI);
     let name = if is_uri { immutable(path) } else { path.to_owned() };
     Connection::open_with_flags(name, flags).map_err(|e| error::at(path, e))
 }
 
-/// Sets what a writer's and a reader's connection have in common.
+/// Makes the settings that a writer's and a reader's connection share.
 fn prepare(
     connection: &Connection,
     busy_timeout: Duration,
@@ -205,13 +207,14 @@ fn prepare(
 ) -> rusqlite::Result<()> {
     connection.set_prepared_statement_cache_capacity(STATEMENTS_CACHED);
     connection.busy_timeout(busy_timeout)?;
-    // A negative size is one in KiB. A file from elsewhere may hold triggers; it is not trusted.
+    // A negative size is in KiB. A file from elsewhere may hold triggers, so its schema is not
+    // trusted.
     let pragmas = format!("PRAGMA cache_size = -{cache_kib}; PRAGMA trusted_schema = OFF;");
     connection.execute_batch(&pragmas)
 }
 
-/// Sets how the writer writes: durable on power loss, a bounded write-ahead log, and erased bytes
-/// overwritten.
+/// Makes the settings for writing: durable on power loss, a bounded write-ahead log, and
+/// overwriting of erased bytes.
 fn prepare_writing(connection: &Connection, file_bytes_max: Option<u64>) -> rusqlite::Result<()> {
     switch_to_wal(connection)?;
     connection.execute_batch(&format!(
@@ -223,20 +226,20 @@ fn prepare_writing(connection: &Connection, file_bytes_max: Option<u64>) -> rusq
     ))?;
     if let Some(bytes) = file_bytes_max {
         let page: u32 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
-        // The largest number of pages that SQLite knows.
+        // The largest number of pages that SQLite allows.
         let pages = (bytes / u64::from(page)).clamp(1, 4_294_967_294);
         connection.execute_batch(&format!("PRAGMA max_page_count = {pages}"))?;
     }
     Ok(())
 }
 
-/// The switch needs the file for itself, and SQLite does not wait for that by itself when several
-/// processes make the same file at once.
+/// Switches to a write-ahead log. The switch needs the file alone, and SQLite does not wait for
+/// that when several processes make the same file at once.
 fn switch_to_wal(connection: &Connection) -> rusqlite::Result<()> {
     for _ in 0..WAL_ATTEMPTS {
         match connection.pragma_update(None, "journal_mode", "wal") {
             Err(e) if e.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => {
-                // Beginning to write does wait, for as long as the timeout says.
+                // The beginning of a write does wait, up to the timeout.
                 connection.execute_batch(sql::BEGIN_WRITE)?;
                 connection.execute_batch(sql::ROLLBACK)?;
             }
@@ -246,8 +249,8 @@ fn switch_to_wal(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "journal_mode", "wal")
 }
 
-/// Makes the folders on the way to a file, durably: a file is not safe in a folder whose own entry
-/// is not.
+/// Makes the folders on the path of a file, durably: a file is not safe in a folder whose own entry
+/// is not durable.
 fn make_folder(path: &Path) -> Result<(), StoreError> {
     let Some(folder) = path.parent().filter(|folder| !folder.exists()) else { return Ok(()) };
     let made = fs::create_dir_all(folder).and_then(|()| sync_entries(folder));
@@ -259,7 +262,7 @@ fn make_folder(path: &Path) -> Result<(), StoreError> {
 
 fn sync_entries(folder: &Path) -> io::Result<()> {
     for above in folder.ancestors().skip(1) {
-        // Not every system lets a folder be opened, nor every folder be read.
+        // Not every system can open a folder, and not every folder can be read.
         if let Ok(above) = File::open(above) {
             above.sync_all().or_else(|e| match e.kind() {
                 io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput => Ok(()),

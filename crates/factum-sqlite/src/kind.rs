@@ -1,4 +1,4 @@
-//! `sqlite:./events.db`.
+//! Store URLs such as `sqlite:./events.db`.
 
 use std::path::Path;
 
@@ -12,10 +12,11 @@ use crate::{
     store::SqliteStore,
 };
 
-/// The file of a store that is made in a folder.
+/// The file of a store in a folder.
 const FILE: &str = "events.db";
 
-/// `sqlite:./events.db`, and with `?mode=read` for reading only, beside whoever writes.
+/// The kind of `sqlite:./events.db`. `?mode=read` opens it for reading only, beside the processes
+/// that write.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SqliteKind;
 

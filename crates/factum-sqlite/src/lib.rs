@@ -2,8 +2,8 @@
 //! to other processes.
 //!
 //! `events.db`, `events.db-wal` and `events.db-shm` are one store. Copy all of them, or the one
-//! file that is left after [`close`](factum_kernel::EventStore::close). Whoever removes the `-wal`
-//! loses events that were acknowledged.
+//! file that is left after [`close`](factum_kernel::EventStore::close). Removing the `-wal` file
+//! loses acknowledged events.
 //!
 //! ```
 //! use factum_kernel::{EventStore, ReadQuery};

@@ -1,13 +1,13 @@
-//! Texts that stand in many events, and the numbers that stand for them.
+//! The texts that many events share, each stored once under a number.
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension};
 
 use crate::{error::Result, recent::Recent, sql};
 
-/// The most numbers of each kind that the writer remembers.
+/// The most numbers of each kind in the writer's cache.
 const NAMES_CACHED_MAX: usize = 16_384;
 
-/// What is stored once and then by number.
+/// A kind of text that is stored once and then referred to by number.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Kind {
     Category,
@@ -37,12 +37,12 @@ impl Kind {
     }
 }
 
-/// The numbers that the writer remembers, of one kind.
+/// The writer's cache of numbers, of one kind.
 #[derive(Debug)]
 pub(crate) struct Names {
     kind: Kind,
     numbers: Recent<Box<str>, i64>,
-    /// The last one asked for: events in a row are often of one type.
+    /// The last text that was asked for: consecutive events often have the same type.
     last: Option<(Box<str>, i64)>,
 }
 

@@ -1,25 +1,25 @@
-//! What a SQLite store is opened with.
+//! The options of a SQLite store.
 
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use factum_backend::CommitDelay;
 use factum_kernel::{Clock, IdSource, Limits, SystemClock, SystemIds};
 
-/// How long to wait for another process's lock unless said otherwise.
+/// The default wait for another process's lock.
 pub const BUSY_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
-/// How many reads run at once unless said otherwise; further ones wait.
+/// The default number of concurrent reads; further ones wait.
 pub const READERS_MAX_DEFAULT: usize = 8;
 
-/// What may be done with a store.
+/// The access that a store has to its file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// Everything. The file is made if it is not there.
+    /// Reading and writing. The file is made if it does not exist.
     ReadWrite,
-    /// Reading, beside whoever writes. The file must be there.
+    /// Reading only, beside the processes that write. The file must exist.
     ReadOnly,
 }
 
-/// What a SQLite store is opened with.
+/// The options that a SQLite store is opened with.
 ///
 /// ```
 /// use std::time::Duration;
@@ -35,28 +35,28 @@ pub enum Access {
 #[must_use]
 pub struct SqliteOptions {
     /// The file. Beside it SQLite keeps two more, ending in `-wal` and `-shm`. A symbolic link is
-    /// followed; a file with a second name, by a hard link, is refused.
+    /// followed; a file with a second name (a hard link) is refused.
     pub path: PathBuf,
-    /// What may be done.
+    /// The access to the file.
     pub access: Access,
-    /// The clock that events are recorded by.
+    /// The clock for the time of events.
     pub clock: Arc<dyn Clock>,
-    /// Where a new log's lineage comes from.
+    /// The source of a new log's lineage.
     pub ids: Arc<dyn IdSource>,
-    /// The sizes it takes.
+    /// The limits of the store.
     pub limits: Limits,
-    /// How long to wait for another process's lock.
+    /// The longest wait for another process's lock.
     pub busy_timeout: Duration,
-    /// How many reads run at once, at least 1; each has a connection of its own.
+    /// The number of concurrent reads, at least 1; each has a connection of its own.
     pub readers_max: usize,
-    /// The largest the file may grow; `None`: as the disk allows.
+    /// The largest size of the file in bytes; `None`: as the disk allows.
     pub file_bytes_max: Option<u64>,
-    /// How long a commit waits between planning and storing; for tests.
+    /// The delay of a commit between planning and storing, for tests.
     pub commit_delay: Option<CommitDelay>,
 }
 
 impl SqliteOptions {
-    /// This file for reading and writing, the machine's clock, the default limits.
+    /// Options for this file, with reading and writing, the machine's clock and the default limits.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self {
             path: path.into(),
@@ -71,7 +71,7 @@ impl SqliteOptions {
         }
     }
 
-    /// Sets what may be done.
+    /// Sets the access.
     pub fn with_access(mut self, access: Access) -> Self {
         self.access = access;
         self
@@ -89,32 +89,32 @@ impl SqliteOptions {
         self
     }
 
-    /// Sets the sizes it takes.
+    /// Sets the limits.
     pub fn with_limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// Sets how long to wait for another process's lock.
+    /// Sets the longest wait for another process's lock.
     pub fn with_busy_timeout(mut self, timeout: Duration) -> Self {
         self.busy_timeout = timeout;
         self
     }
 
-    /// Sets how many reads run at once.
+    /// Sets the number of concurrent reads.
     pub fn with_readers_max(mut self, readers: usize) -> Self {
         self.readers_max = readers;
         self
     }
 
-    /// Sets the largest the file may grow, rounded down to whole pages. An append that needs more
-    /// is refused as on a full disk, and loses nothing.
+    /// Sets the largest size of the file, rounded down to whole pages. An append that needs more
+    /// fails as on a full disk, and loses nothing.
     pub fn with_file_bytes_max(mut self, bytes: u64) -> Self {
         self.file_bytes_max = Some(bytes);
         self
     }
 
-    /// Sets the wait between planning and storing.
+    /// Sets the delay between planning and storing.
     pub fn with_commit_delay(mut self, delay: CommitDelay) -> Self {
         self.commit_delay = Some(delay);
         self

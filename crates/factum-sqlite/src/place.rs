@@ -1,7 +1,7 @@
-//! Which file a database is, whatever becomes of its name.
+//! The identity of a database's file, whatever happens to its path.
 //!
-//! SQLite finds the write-ahead log and the locks of a database by its name. Under a second name it
-//! would find others, and a file that took the name over later is another database.
+//! SQLite finds the write-ahead log and the locks of a database by its path. Under a second name it
+//! would find others, and a file that gets the path later is another database.
 
 use std::{
     fs::{self, Metadata},
@@ -11,16 +11,16 @@ use std::{
 
 use factum_kernel::StoreError;
 
-/// Where a database was when it was opened, and which file it was.
+/// The path at which a database was opened, and the identity of its files.
 #[derive(Debug, Clone)]
 pub(crate) struct Place {
     path: PathBuf,
     file: Option<FileId>,
-    /// Of its write-ahead log; `None` until there is one.
+    /// The write-ahead log; `None` until there is one.
     wal: Option<FileId>,
 }
 
-/// Which file it is. No two that exist have the same.
+/// The identity of a file. No two existing files share it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct FileId {
     device: u64,
@@ -28,7 +28,7 @@ struct FileId {
 }
 
 impl Place {
-    /// The place of a database that is open.
+    /// The place of an open database.
     pub(crate) fn of(path: &Path) -> Result<Self, StoreError> {
         let found = fs::metadata(path).map_err(|e| unseen(path).with_source(e))?;
         let wal = fs::metadata(wal_of(path)).ok().and_then(|wal| id_of(&wal));
@@ -39,8 +39,8 @@ impl Place {
         &self.path
     }
 
-    /// Refuses to go on where the name leads to another file by now, or to none: nobody would find
-    /// what is written, and what is read is not what others see.
+    /// Fails if the path now leads to another file, or to none. Other processes would not find what
+    /// is written, and reads would not show what they see.
     pub(crate) fn check(&self) -> Result<(), StoreError> {
         if self.file.is_none() || is_there(&self.path, self.file) {
             return Ok(());
@@ -52,8 +52,8 @@ impl Place {
         )))
     }
 
-    /// Refuses as well where the write-ahead log was taken away: what is in it is found by those
-    /// only who have it open.
+    /// Fails as well if the write-ahead log was taken away: only processes that have it open can
+    /// read its content.
     pub(crate) fn check_for_writing(&self) -> Result<(), StoreError> {
         self.check()?;
         if self.wal.is_none() || is_there(&wal_of(&self.path), self.wal) {
@@ -67,11 +67,11 @@ impl Place {
     }
 }
 
-/// The path without links, so that it is the same whatever name the database is opened by. What is
-/// not there yet is in a folder that is.
+/// The path without links, so that it is the same under whatever path the database is opened. If
+/// the file does not exist yet, its folder does.
 ///
 /// # Errors
-/// `Invalid` where the file has a second name of its own, or a link leads nowhere.
+/// `Invalid` if the file has a second name, or if a link leads nowhere.
 pub(crate) fn real(path: &Path) -> Result<PathBuf, StoreError> {
     let at =
         |e| StoreError::invalid(format!("no such path: path={}", path.display())).with_source(e);
@@ -83,7 +83,7 @@ pub(crate) fn real(path: &Path) -> Result<PathBuf, StoreError> {
             }
             let name = path.file_name().unwrap_or_default();
             let folder = path.parent().unwrap_or(Path::new("/"));
-            // A folder that is missing is told of by who wants the file.
+            // The caller that opens the file reports a missing folder.
             return Ok(folder.canonicalize().map_or(path.into(), |folder| folder.join(name)));
         }
         found => found.map_err(at)?,
@@ -99,7 +99,7 @@ pub(crate) fn real(path: &Path) -> Result<PathBuf, StoreError> {
     path.canonicalize().map_err(at)
 }
 
-/// The write-ahead log beside a database.
+/// The path of a database's write-ahead log.
 pub(crate) fn wal_of(path: &Path) -> PathBuf {
     let mut wal = path.as_os_str().to_owned();
     wal.push("-wal");
@@ -109,7 +109,7 @@ pub(crate) fn wal_of(path: &Path) -> PathBuf {
 fn is_there(path: &Path, file: Option<FileId>) -> bool {
     match fs::metadata(path) {
         Ok(found) => id_of(&found) == file,
-        // What can't be looked at just now may be there still.
+        // After any other error the file may still be there.
         Err(e) => !matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
     }
 }
@@ -129,7 +129,7 @@ fn names_of(found: &Metadata) -> u64 {
     std::os::unix::fs::MetadataExt::nlink(found)
 }
 
-/// Not every system says which file it is.
+/// There is no identity: not every system has one.
 #[cfg(not(unix))]
 fn id_of(_: &Metadata) -> Option<FileId> {
     None

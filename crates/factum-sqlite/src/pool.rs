@@ -1,4 +1,4 @@
-//! The connections that read: a bounded number of them, each page in one snapshot.
+//! The connections for reading: a bounded number, each page in one snapshot.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 
 use crate::{error::Result, file, place::Place, sql};
 
-/// The connections that read. Opened when they are needed, kept while the store is open.
+/// The connections for reading. They are opened on demand and kept while the store is open.
 #[derive(Debug, Clone)]
 pub(crate) struct Readers(Arc<Inner>);
 
@@ -27,7 +27,7 @@ struct Inner {
 
 impl Readers {
     pub(crate) fn new(place: Place, busy_timeout: Duration, readers_max: usize) -> Self {
-        // More would only wait for one another in SQLite; the bound also keeps the number a u32.
+        // More would only wait for each other in SQLite; the bound also keeps the number a u32.
         let readers_max = readers_max.clamp(1, 1_024);
         Self(Arc::new(Inner {
             place,
@@ -48,16 +48,16 @@ impl Readers {
         let inner = Arc::clone(&self.0);
         let done = blocking(move || {
             let done = inner.read(work);
-            // Held until the connection is back, so that closing waits for it.
+            // Held until the connection is returned, so that closing waits for it.
             drop(permit);
             done
         });
         done.await?
     }
 
-    /// Waits for the reads at hand, refuses further ones, and closes the connections.
+    /// Waits for the running reads, refuses further ones, and closes the connections.
     pub(crate) async fn close(&self) {
-        // Whoever comes second finds the semaphore closed.
+        // A second caller finds the semaphore closed.
         if let Ok(all) = self.0.permits.acquire_many(self.0.readers_max).await {
             self.0.permits.close();
             drop(all);
@@ -83,13 +83,13 @@ impl Inner {
             None => file::open_reader(path, self.busy_timeout)?,
         };
         let done = in_snapshot(&connection, work).map_err(|fault| fault.in_file(&connection))?;
-        // Somebody who may write to the folder did so after all: what was read is no snapshot.
+        // A process that may write to the folder has written: what was read is no snapshot.
         if is_immutable && file::has_wal(path) {
             let path = path.display();
             let message = format!("another process writes to the database, try again: path={path}");
             return Err(StoreError::unavailable(message));
         }
-        // After an error the connection is dropped: the next read begins with a fresh one.
+        // After an error the connection is dropped, and the next read opens a new one.
         if !is_immutable {
             self.idle().push(connection);
         }

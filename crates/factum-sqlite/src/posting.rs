@@ -1,6 +1,6 @@
-//! Which positions match: sorted lists of positions, one per category, type and tag. Every list is
-//! an index that answers "the next position at or behind this one"; [`Matches`] crosses and merges
-//! them.
+//! The search for matching positions: sorted lists of positions, one per category, type and tag.
+//! Every list is an index that answers "the next position at or after this one"; [`Matches`]
+//! intersects and merges them.
 
 use std::collections::VecDeque;
 
@@ -29,7 +29,7 @@ pub(crate) fn of_category<'c>(
     Ok(Matches::of_list(list, at))
 }
 
-/// The events that a query means. `find` gives the number of a type or tag.
+/// The events that match a query. `find` returns the number of a type or tag.
 pub(crate) fn of_query<'c>(
     connection: &'c Connection,
     query: &Query,
@@ -76,7 +76,7 @@ pub(crate) struct List<'c> {
     connection: &'c Connection,
     source: Source,
     ready: VecDeque<u64>,
-    /// How many to fetch next time: more while the list is read through, one after a leap.
+    /// The number of positions to fetch next: more while the list is read on, one after a leap.
     fetch: u32,
     is_at_end: bool,
 }
@@ -93,7 +93,7 @@ impl<'c> List<'c> {
         while let Some(row) = rows.next()? {
             let found = unsigned(row.get(0)?);
             let last = self.ready.back().copied();
-            // What is behind a leap must come behind it, or a walk would never end.
+            // The answer to a leap must be after the leap's position, or a walk would never end.
             if is_before(found, from, direction)
                 || last.is_some_and(|it| !is_before(it, found, direction))
             {
@@ -126,7 +126,7 @@ impl Postings for List<'_> {
     }
 }
 
-/// Whether a position comes before another on a walk.
+/// Returns whether a position comes before another on a walk.
 fn is_before(position: u64, other: u64, direction: Direction) -> bool {
     match direction {
         Direction::Forward => position < other,

@@ -1,4 +1,4 @@
-//! One page out of the log, from one snapshot.
+//! The reading of one page, from one snapshot.
 
 use factum_backend::{Candidate, Matches, PAGE_SCANNED_MAX, PageBuilder, PageEnd, Pushed};
 use factum_kernel::{
@@ -60,7 +60,7 @@ pub(crate) fn page(connection: &Connection, query: &ReadQuery) -> Result<Page> {
     Ok(page)
 }
 
-/// A damaged index can lead to an event that was not asked for.
+/// Checks the scope of the events, because a damaged index can lead to others.
 fn check_scope(query: &ReadQuery, page: &Page) -> Result<()> {
     for event in &page.events {
         let is_meant = match &query.scope {
@@ -71,13 +71,15 @@ fn check_scope(query: &ReadQuery, page: &Page) -> Result<()> {
         };
         if !is_meant {
             let position = event.position();
-            return Err(Fault::Damage(format!("an index leads astray: position={position}")));
+            return Err(Fault::Damage(format!(
+                "an index leads to a wrong event: position={position}"
+            )));
         }
     }
     Ok(())
 }
 
-/// How a stream is.
+/// The information about a stream.
 pub(crate) fn info(connection: &Connection, stream: &StreamId) -> Result<StreamInfo> {
     match StreamEntry::find(connection, stream)? {
         Some(entry) => entry.info(connection),
@@ -85,7 +87,7 @@ pub(crate) fn info(connection: &Connection, stream: &StreamId) -> Result<StreamI
     }
 }
 
-/// The last position that was stopped at, if the page ended before the read's end.
+/// The last position that was looked at, if the page ended before the read's end.
 type StoppedAt = Option<Position>;
 
 fn log_page(
@@ -109,7 +111,7 @@ fn log_page(
     let erased_numbers = erased.iter().map(|range| (range.first.value(), range.last.value()));
     let missing = passed.missing(through.value());
     if !erased_numbers.eq(missing.iter().copied()) {
-        let message = format!("events are missing that nobody erased: through={through}");
+        let message = format!("events are missing that were not erased: through={through}");
         return Err(Fault::Damage(message));
     }
     Ok((erased, stopped_at))
@@ -150,7 +152,8 @@ fn stream_page(
         (None, Direction::Backward) => first,
     };
     if !passed.missing(through).is_empty() {
-        let message = format!("events of a stream are missing that nobody erased: stream={stream}");
+        let message =
+            format!("events of a stream are missing that were not erased: stream={stream}");
         return Err(Fault::Damage(message));
     }
     Ok((entry.bounds, stopped_at))
@@ -225,7 +228,7 @@ fn matching_page(
     Ok(before(at))
 }
 
-/// Offers a row of `events!` to the page, if it is what was written.
+/// Offers a row of `events!` to the page, if it is as it was written.
 fn push(page: &mut PageBuilder<'_>, row: &Row<'_>) -> Result<(EventHeader, Pushed)> {
     let number = |index| row.get(index).map(unsigned);
     let header = EventHeader {
@@ -253,7 +256,7 @@ fn push(page: &mut PageBuilder<'_>, row: &Row<'_>) -> Result<(EventHeader, Pushe
     Ok((header, pushed))
 }
 
-/// The erased ranges between where a read of the log began and where it came to, cut to that.
+/// The erased ranges between the beginning and the end of a read of the log, cut to these.
 fn erased(
     connection: &Connection,
     direction: Direction,

@@ -1,11 +1,11 @@
-//! A bounded map that keeps what was used of late.
+//! A bounded map that keeps the entries used last.
 
 use std::{borrow::Borrow, hash::Hash};
 
 use hashbrown::HashMap;
 
-/// A bounded map that keeps what was used of late: two generations, the older of which is
-/// dropped whole when the younger is full.
+/// A bounded map that keeps the entries used last. It has two generations; when the younger is
+/// full, the older is dropped as a whole.
 #[derive(Debug)]
 pub(crate) struct Recent<K, V> {
     young: HashMap<K, V>,
@@ -31,7 +31,7 @@ impl<K: Hash + Eq, V: Copy> Recent<K, V> {
         Some(value)
     }
 
-    /// Changes the value of a key that was used of late, and gives it back.
+    /// Changes the value of a key that was used lately, and returns it.
     pub(crate) fn update<Q: Hash + Eq + ?Sized>(
         &mut self,
         key: &Q,

@@ -1,4 +1,4 @@
-//! The tables, their version, and the steps from an older version to the present one.
+//! The tables, their version, and the migrations from an older version to the present one.
 
 use std::path::Path;
 
@@ -7,31 +7,31 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use crate::{error, sql};
 
-/// What the file's header says of the program that it belongs to: `FACT`.
+/// The program's mark in the file's header: `FACT`.
 pub const APPLICATION_ID: i32 = i32::from_be_bytes(*b"FACT");
 /// The version of the tables, in the file's header as `user_version`.
 pub const SCHEMA_VERSION: i32 = MIGRATIONS.len() as i32;
 
-/// The step to version n+1 stands at n. A step that was released is never changed.
+/// The migration to version n+1, at index n. A released migration is never changed.
 const MIGRATIONS: &[&str] = &[include_str!("schema/v1.sql")];
 
-/// What a file is.
+/// The identity of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Identity {
-    /// A database without anything in it.
+    /// A database without content.
     Empty,
     /// A Factum database with this schema.
     Factum(i32),
 }
 
-/// What the file is, if this program may use it.
+/// Identifies the file, if this program may use it.
 pub(crate) fn identify(connection: &Connection, path: &Path) -> Result<Identity, StoreError> {
     // In one snapshot: another process may give an empty file its tables between two statements.
     let snapshot = Transaction::new_unchecked(connection, TransactionBehavior::Deferred);
     snapshot.map_err(|e| error::at(path, e)).and_then(|snapshot| identify_in(&snapshot, path))
 }
 
-/// What the file is at the moment that a transaction sees.
+/// Identifies the file at the moment that a transaction sees.
 fn identify_in(snapshot: &Transaction<'_>, path: &Path) -> Result<Identity, StoreError> {
     let header = |name| snapshot.pragma_query_value(None, name, |row| row.get(0));
     let read = || {
@@ -53,8 +53,8 @@ fn identify_in(snapshot: &Transaction<'_>, path: &Path) -> Result<Identity, Stor
     }
 }
 
-/// Brings the tables to the present version, each step in a transaction of its own, so that a
-/// crash between two leaves a version that is whole.
+/// Brings the tables to the present version, each migration in its own transaction, so that a crash
+/// between two leaves a whole version.
 pub(crate) fn migrate(
     connection: &mut Connection,
     path: &Path,
@@ -64,7 +64,7 @@ pub(crate) fn migrate(
         let at = |e| error::at(path, e);
         let step = connection.transaction_with_behavior(TransactionBehavior::Immediate);
         let step = step.map_err(at)?;
-        // Asked under the lock: another process may have taken the step meanwhile.
+        // Read under the lock: another process may have migrated in the meantime.
         let version = match identify_in(&step, path)? {
             Identity::Empty => 0,
             Identity::Factum(version) => version,
@@ -92,7 +92,8 @@ mod tests {
 
     use super::*;
 
-    /// Of three statements, the first two saw the file before its tables and the last one after.
+    /// Of three statements, the first two once saw the file before it had tables, and the last one
+    /// after.
     #[test]
     fn a_file_that_another_opening_is_making_is_never_another_programs() {
         for moment in ["application_id", "user_version"] {

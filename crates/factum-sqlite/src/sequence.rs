@@ -1,6 +1,7 @@
-//! Whether a read left nothing out: the numbers it passed, and those it did not meet.
+//! The check that a read left nothing out: the numbers that it passed, and those that it did not
+//! meet.
 //!
-//! A damaged tree can hide events or show them twice without an error of SQLite's.
+//! A damaged tree can hide events or show them twice without an error from SQLite.
 
 use factum_kernel::Direction;
 
@@ -37,7 +38,7 @@ impl Sequence {
         Ok(())
     }
 
-    /// The ranges that were left out up to where the read came, in ascending order.
+    /// The ranges that were left out up to the end of the read, in ascending order.
     pub(crate) fn missing(mut self, through: u64) -> Vec<(u64, u64)> {
         match self.direction {
             Direction::Forward => self.note(self.next, through, through),

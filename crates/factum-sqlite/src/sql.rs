@@ -1,7 +1,7 @@
-//! Every statement, in one place, so that a test can look at the plan of each. Values are bound,
+//! All statements, in one place, so that a test can check the query plan of each. Values are bound,
 //! never pasted.
 
-/// Defines the constants, and the list of them for the test.
+/// Defines the constants, and their list for the test.
 macro_rules! statements {
     ($($(#[$meta:meta])* $name:ident = $text:expr;)*) => {
         $($(#[$meta])* pub(crate) const $name: &str = $text;)*
@@ -10,8 +10,8 @@ macro_rules! statements {
     };
 }
 
-/// A statement that reads whole events. `CROSS JOIN` keeps SQLite to the order in which the
-/// tables are named: from the event to its names.
+/// A statement that reads whole events. `CROSS JOIN` makes SQLite use the tables in the written
+/// order: from the event to its names.
 macro_rules! events {
     ($which:literal) => {
         concat!(
@@ -35,14 +35,15 @@ statements! {
     DATA_VERSION = "PRAGMA data_version";
     TRUNCATE_WAL = "PRAGMA wal_checkpoint(TRUNCATE)";
 
-    /// The numbers of a snapshot: lineage, last position there is and that is gone, last times.
+    /// The numbers of a snapshot: the lineage, the last existing and the last erased position, the
+    /// last times.
     SNAPSHOT = "SELECT lineage, last_at, \
         (SELECT max(position) FROM events), \
         (SELECT last FROM erased ORDER BY first DESC LIMIT 1), \
         (SELECT recorded_at FROM events ORDER BY position DESC LIMIT 1) \
         FROM log WHERE log_no = 1";
 
-    /// The last position, and the last that the index of categories knows of.
+    /// The last position, and the last position in the index of categories.
     LAST_TWICE = "SELECT (SELECT max(position) FROM events), \
         (SELECT max((SELECT position FROM events INDEXED BY events_by_category \
         WHERE category_no = c.category_no ORDER BY position DESC LIMIT 1)) \
@@ -66,7 +67,7 @@ statements! {
     ADD_EVENT = "INSERT INTO events (position, stream_no, version, type_no, category_no, \
         recorded_at, schema_version, content, id, tags, metadata, payload, checksum) \
         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
-    /// The same tag twice on an event is one label.
+    /// If an event has the same tag twice, it counts once.
     ADD_EVENT_TAG = "INSERT OR IGNORE INTO event_tags (tag_no, position) VALUES (?1, ?2)";
     FIND_IDS = "SELECT id, position, version, recorded_at FROM events \
         WHERE stream_no = ?1 AND version <= ?2 ORDER BY version DESC";
@@ -96,7 +97,7 @@ statements! {
     TAG_BACKWARD = "SELECT position FROM event_tags \
         WHERE tag_no = ?1 AND position <= ?2 ORDER BY position DESC LIMIT ?3";
 
-    /// The time of the first event at or behind a position.
+    /// The time of the first event at or after a position.
     TIME_FROM = "SELECT recorded_at FROM events WHERE position >= ?1 ORDER BY position LIMIT 1";
     STREAM_AT = "SELECT position, recorded_at FROM events WHERE stream_no = ?1 AND version = ?2";
 
@@ -126,7 +127,7 @@ statements! {
         WHERE key < ?1 ORDER BY key DESC";
     SCAN_FROM_END = "SELECT key, revision, value FROM documents \
         WHERE key >= ?1 ORDER BY key DESC";
-    /// The end of a bounded step through a range of keys: the key behind its last.
+    /// The end of a bounded step through a range of keys: the key after its last.
     CLEAR_STEP = "SELECT key FROM documents WHERE key >= ?1 ORDER BY key LIMIT 1 OFFSET ?2";
     CLEAR = "DELETE FROM documents WHERE key >= ?1 AND key < ?2";
     CLEAR_TO_END = "DELETE FROM documents WHERE key >= ?1";

@@ -1,5 +1,5 @@
-//! Where a read begins: a position of the log, or a version of a stream. Found by an index or by
-//! halving, never by going through events.
+//! The beginning of a read: a position of the log, or a version of a stream. An index or a binary
+//! search finds it, never a walk through events.
 
 use factum_backend::partition_point;
 use factum_kernel::{Direction, ReadFrom, ReadQuery, StoreError, Timestamp};
@@ -12,7 +12,7 @@ use crate::{
     stream::StreamEntry,
 };
 
-/// The first position to look at; beyond the ends of the log there is nothing to see.
+/// The first position to look at, within the ends of the log.
 pub(crate) fn in_log(connection: &Connection, query: &ReadQuery, head: u64) -> Result<u64> {
     let is_forward = query.direction == Direction::Forward;
     Ok(match query.from {
@@ -23,11 +23,11 @@ pub(crate) fn in_log(connection: &Connection, query: &ReadQuery, head: u64) -> R
         ReadFrom::Position(position) if is_forward => position.value().max(1),
         ReadFrom::Position(position) => position.value().min(head),
         ReadFrom::Time(time) => {
-            let behind = partition_point(1, head + 1, |position| {
+            let after = partition_point(1, head + 1, |position| {
                 let time_there = time_from(connection, position)?;
                 Ok::<_, Fault>(time_there.is_none_or(|there| is_behind(there, time, is_forward)))
             })?;
-            if is_forward { behind } else { behind - 1 }
+            if is_forward { after } else { after - 1 }
         }
         ReadFrom::Version(_) => return Err(only_streams()),
     })
@@ -42,7 +42,7 @@ pub(crate) fn in_stream(
     let is_forward = query.direction == Direction::Forward;
     let version = entry.bounds.version.value();
     let first = entry.bounds.erased_through.value() + 1;
-    let behind = match query.from {
+    let after = match query.from {
         ReadFrom::Start => return Ok(if is_forward { 1 } else { 0 }),
         ReadFrom::End => return Ok(if is_forward { version + 1 } else { version }),
         ReadFrom::Version(version) => return Ok(version.value()),
@@ -56,15 +56,15 @@ pub(crate) fn in_stream(
             Ok::<_, Fault>(is_behind(there, time, is_forward))
         })?,
     };
-    Ok(if is_forward { behind } else { behind - 1 })
+    Ok(if is_forward { after } else { after - 1 })
 }
 
 fn is_behind(there: Timestamp, asked: Timestamp, is_forward: bool) -> bool {
     if is_forward { there >= asked } else { there > asked }
 }
 
-/// When the first event at or behind a position was recorded: the positions of erased events
-/// count as the next that is there.
+/// The time of the first event at or after a position: the position of an erased event counts as
+/// that of the next existing one.
 fn time_from(connection: &Connection, position: u64) -> Result<Option<Timestamp>> {
     let mut find = connection.prepare_cached(sql::TIME_FROM)?;
     let time = find.query_row([signed(position)], |row| row.get(0)).optional()?;

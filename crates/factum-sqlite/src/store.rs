@@ -1,10 +1,10 @@
-//! The store: both traits over one file.
+//! The store: both traits on one file.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use factum_backend::{Foreseen, Head, Kept, Outlook, Writer, blocking};
+use factum_backend::{Head, Precheck, Prechecked, Prechecks, Writer, blocking};
 use factum_kernel::{
     AppendBatch, AppendError, Appended, Document, DocumentStore, Durability, EventStore,
     Guarantees, KeyRange, Limits, Lineage, POLL_OWN, Page, Position, ReadQuery, Revision, ScanPage,
@@ -26,30 +26,30 @@ use crate::{
     watch::Watch,
 };
 
-/// Both halves of a store, in one SQLite file. Clones share it.
+/// The event store and document store in one SQLite file. Clones share it.
 ///
 /// # Guarantees
-/// Every law; durability is `PowerLoss`, and other processes may write to the same file: each
-/// group is planned and stored under the database's own lock. What another process appends is
-/// seen by every read at once, and by [`head`](EventStore::head) a tenth of a second later. No
-/// runtime is needed: outside of one, the database is read on the caller's thread.
+/// Every law holds; durability is `PowerLoss`. Other processes may write to the same file: each
+/// group is planned and stored under the database's own lock. Every read sees the appends of other
+/// processes at once; [`head`](EventStore::head) shows them a tenth of a second later. No runtime
+/// is needed: without one, the database is read on the caller's thread.
 #[derive(Debug, Clone)]
 pub struct SqliteStore {
-    // Before the writer, so that they are dropped first: the last connection to go must be one
+    // Before the writer, so that they are dropped first: the last connection to close must be one
     // that writes, because it brings the file in order.
     readers: Readers,
     watch: Arc<Mutex<Option<Watch>>>,
     writer: Option<Arc<Writer<Committer>>>,
     head: Head,
     limits: Limits,
-    foreseen: Arc<Foreseen>,
+    prechecks: Arc<Prechecks>,
 }
 
 impl SqliteStore {
-    /// Opens a store, and makes it if it is not there.
+    /// Opens a store, and makes the file if it does not exist.
     ///
     /// # Errors
-    /// One sentence: what is wrong with which file, and what to do.
+    /// The error names the file, what is wrong with it, and the remedy.
     pub async fn open(options: SqliteOptions) -> Result<Self, StoreError> {
         blocking(move || Self::open_blocking(options)).await?
     }
@@ -66,8 +66,8 @@ impl SqliteStore {
             let readers = Readers::new(Place::of(&path)?, busy_timeout, readers_max);
             let watch = Watch::start(&path, busy_timeout, head.clone())?;
             let watch = Arc::new(Mutex::new(Some(watch)));
-            let foreseen = Arc::default();
-            return Ok(Self { readers, watch, writer: None, head, limits, foreseen });
+            let prechecks = Arc::default();
+            return Ok(Self { readers, watch, writer: None, head, limits, prechecks });
         }
         let lineage = Lineage::new(options.ids.uuid(clock.now()));
         let connection = file::open_writer(&path, busy_timeout, options.file_bytes_max, lineage)?;
@@ -76,12 +76,12 @@ impl SqliteStore {
         let readers = Readers::new(place.clone(), busy_timeout, readers_max);
         let session = Session::new(connection, place, Wal::new(&path, busy_timeout));
         let commit_delay = options.commit_delay;
-        let foreseen = Arc::<Foreseen>::default();
-        let committer = Committer { session, clock, commit_delay, foreseen: foreseen.clone() };
+        let prechecks = Arc::<Prechecks>::default();
+        let committer = Committer { session, clock, commit_delay, prechecks: prechecks.clone() };
         let writer = Writer::spawn("factum-sqlite", committer, head.clone(), limits)?;
         let watch = Watch::start(&path, busy_timeout, head.clone())?;
         let watch = Arc::new(Mutex::new(Some(watch)));
-        Ok(Self { readers, watch, writer: Some(Arc::new(writer)), head, limits, foreseen })
+        Ok(Self { readers, watch, writer: Some(Arc::new(writer)), head, limits, prechecks })
     }
 
     fn writer(&self) -> Result<&Writer<Committer>, StoreError> {
@@ -90,27 +90,28 @@ impl SqliteStore {
         })
     }
 
-    /// Looks at the conditions of a batch before it is queued: nobody's append is to wait for that.
-    async fn foresee(&self, batch: &AppendBatch) -> Result<Option<Kept>, StoreError> {
-        if !Foreseen::is_worth_it(batch, self.head.position()) {
+    /// Checks the conditions of a batch before it is queued, so that no other append waits for
+    /// that.
+    async fn precheck(&self, batch: &AppendBatch) -> Result<Option<Prechecked>, StoreError> {
+        if !Prechecks::is_worth_it(batch, self.head.position()) {
             return Ok(None);
         }
         self.limits.check_append(batch)?;
-        let mut outlook = Outlook::new(batch);
-        while !outlook.is_done() {
+        let mut precheck = Precheck::new(batch);
+        while !precheck.is_done() {
             let asked = batch.clone();
-            let before = outlook.clone();
-            let step = move |connection: &Connection| facts::foresee(connection, &asked, before);
-            // An error comes again on the writer's thread, and is told there.
+            let before = precheck.clone();
+            let step = move |connection: &Connection| facts::precheck(connection, &asked, before);
+            // The error recurs on the writer's thread, and is returned from there.
             let Ok(after) = self.readers.read(step).await else { break };
-            outlook = after;
+            precheck = after;
         }
-        Ok(Some(self.foreseen.keep(batch, outlook.through())))
+        Ok(Some(self.prechecks.keep(batch, precheck.through())))
     }
 
     async fn page(&self, query: ReadQuery) -> Result<Page, StoreError> {
         let page = self.readers.read(move |connection| read::page(connection, &query)).await?;
-        // This may be the first news of what another process has appended.
+        // This may be the first news of another process's append.
         self.head.advance(page.head);
         Ok(page)
     }
@@ -120,8 +121,8 @@ impl SqliteStore {
 impl EventStore for SqliteStore {
     async fn append(&self, batch: AppendBatch) -> Result<Appended, AppendError> {
         let writer = self.writer()?;
-        let foreseen = self.foresee(&batch).await?;
-        writer.append_foreseen(batch, foreseen).await
+        let prechecked = self.precheck(&batch).await?;
+        writer.append_prechecked(batch, prechecked).await
     }
 
     async fn read(&self, query: ReadQuery) -> Result<Page, StoreError> {
@@ -189,7 +190,7 @@ impl DocumentStore for SqliteStore {
         let writer = self.writer()?;
         let mut left = Some(range);
         while let Some(range) = left {
-            // Each step on its own, so that appends get their turn between two.
+            // Each step is a call of its own, so that appends get their turn between two.
             let step = writer.run(0, move |committer| committer.clear_step(range)).await;
             left = step
                 .map_err(WriteError::from)

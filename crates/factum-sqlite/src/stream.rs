@@ -1,4 +1,4 @@
-//! A stream's row: its number, how far it reaches, how much of it is kept.
+//! The row of a stream: its number, its bounds, its retention.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::{
     sql,
 };
 
-/// What is known of a stream.
+/// The row of a stream.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct StreamEntry {
     pub(crate) number: i64,
@@ -20,7 +20,7 @@ pub(crate) struct StreamEntry {
     pub(crate) retention: Retention,
 }
 
-/// An event of a stream, as far as its place goes.
+/// The position and the time of an event of a stream.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Place {
     pub(crate) position: u64,
@@ -28,14 +28,14 @@ pub(crate) struct Place {
 }
 
 impl StreamEntry {
-    /// A stream that was made now.
+    /// The row of a new stream.
     pub(crate) fn new(number: i64, category: i64) -> Self {
         let bounds = StreamBounds::default();
         let retention = Retention::default();
         Self { number, category, bounds, retention }
     }
 
-    /// A stream as it is stored.
+    /// Reads the row of a stream.
     pub(crate) fn find(connection: &Connection, stream: &StreamId) -> Result<Option<Self>> {
         let mut find = connection.prepare_cached(sql::FIND_STREAM)?;
         Ok(find.query_row([stream.as_str()], Self::read).optional()?)
@@ -59,7 +59,7 @@ impl StreamEntry {
         })
     }
 
-    /// Where the event with this version is. It must be a kept one.
+    /// The place of the event with this version, which must not be erased.
     pub(crate) fn place(&self, connection: &Connection, version: u64) -> Result<Place> {
         let mut find = connection.prepare_cached(sql::STREAM_AT)?;
         Ok(find.query_row([self.number, signed(version)], |row| {
@@ -68,7 +68,7 @@ impl StreamEntry {
         })?)
     }
 
-    /// The stream as callers see it.
+    /// The information about the stream, as callers get it.
     pub(crate) fn info(&self, connection: &Connection) -> Result<StreamInfo> {
         let StreamBounds { version, erased_through, .. } = self.bounds;
         let info = StreamInfo::new(self.bounds).with_retention(self.retention);
@@ -80,7 +80,7 @@ impl StreamEntry {
         Ok(info.with_times(Some(first.recorded_at), Some(last.recorded_at)))
     }
 
-    /// Stores how much is kept.
+    /// Stores a retention.
     pub(crate) fn retain(&mut self, connection: &Connection, retention: Retention) -> Result<()> {
         let events = retention.events_max.map(signed);
         let age = retention.age_max.map(micros);
@@ -90,7 +90,8 @@ impl StreamEntry {
     }
 }
 
-/// A duration as it is stored; what is longer than SQLite can count keeps everything, as meant.
+/// A duration in microseconds. One that is longer than SQLite can count becomes the longest, which
+/// keeps everything, as intended.
 fn micros(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }

@@ -1,4 +1,4 @@
-//! The writer's connection, and the one way to write through it.
+//! The writer's connection, and the only way to write through it.
 
 use factum_backend::CommitError;
 use rusqlite::Connection;
@@ -11,23 +11,23 @@ use crate::{
     wal::Wal,
 };
 
-/// How a transaction is to end when its work is done.
+/// The end of a transaction whose work is done.
 #[derive(Debug)]
 pub(crate) enum End<T> {
-    /// What was written is kept.
+    /// Keep what was written.
     Commit(T),
     /// Nothing was written.
     Rollback(T),
 }
 
-/// The writer's connection with what it remembers. Owned by the writer's thread.
+/// The writer's connection with its cache, owned by the writer's thread.
 #[derive(Debug)]
 pub(crate) struct Session {
     connection: Connection,
     cache: Cache,
     place: Place,
     wal: Wal,
-    /// SQLite's counter of what other connections have committed.
+    /// SQLite's counter of the commits of other connections.
     data_version: Option<i64>,
 }
 
@@ -36,8 +36,8 @@ impl Session {
         Self { connection, cache: Cache::new(), place, wal, data_version: None }
     }
 
-    /// Does work in one transaction that excludes all other writers, and says truthfully how it
-    /// ended: `NotStored` or `Unknown`.
+    /// Does work in one transaction that excludes all other writers. The error tells truthfully how
+    /// it ended: `NotStored` or `Unknown`.
     pub(crate) fn transact<T>(
         &mut self,
         work: impl FnOnce(&Connection, &mut Cache) -> Result<End<T>>,
@@ -66,7 +66,7 @@ impl Session {
         self.cache.begin();
         let mut ask = self.connection.prepare_cached(sql::DATA_VERSION)?;
         let now = Some(ask.query_row([], |row| row.get(0))?);
-        // Asked behind the lock: nobody can commit between the question and what is planned.
+        // Read under the lock: no other connection can commit between this and the plan.
         if self.data_version != now {
             self.cache.clear();
             self.data_version = now;
@@ -77,7 +77,7 @@ impl Session {
     fn commit(&mut self) -> std::result::Result<(), CommitError> {
         let done = self.connection.prepare_cached(sql::COMMIT).and_then(|mut it| it.execute([]));
         let Err(error) = done else { return Ok(()) };
-        // SQLite rolls back by itself after most errors, but says so only by this flag.
+        // SQLite itself rolls back after most errors, but only this flag tells.
         let is_open = !self.connection.is_autocommit();
         self.forget();
         let is_certain = is_open || stored_nothing(&error);
@@ -85,7 +85,7 @@ impl Session {
         Err(if is_certain { CommitError::NotStored(error) } else { CommitError::Unknown(error) })
     }
 
-    /// Ends a failed transaction, and forgets what it may have put into the cache.
+    /// Rolls a failed transaction back, and clears the cache of what it may have added.
     fn forget(&mut self) {
         self.roll_back();
         self.cache.clear();
@@ -94,7 +94,7 @@ impl Session {
     fn roll_back(&mut self) {
         if !self.connection.is_autocommit() {
             let statement = self.connection.prepare_cached(sql::ROLLBACK);
-            // A rollback that fails leaves the transaction open; the next BEGIN reports it.
+            // If the rollback fails, the transaction stays open, and the next BEGIN reports it.
             let _ = statement.and_then(|mut it| it.execute([]));
         }
     }

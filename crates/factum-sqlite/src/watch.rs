@@ -1,4 +1,4 @@
-//! News of what other processes append: a thread that asks now and then.
+//! News of other processes' appends: a thread that looks at intervals.
 
 use std::{path::Path, sync::mpsc, thread, time::Duration};
 
@@ -8,14 +8,14 @@ use rusqlite::Connection;
 
 use crate::{cache::Snapshot, error::Result, file, pool, sql};
 
-/// How long another process's append may go unnoticed by who waits for the head. Asking costs
-/// microseconds while there is no news.
+/// The longest time that a caller that waits for the head may miss another process's append. A look
+/// without news costs microseconds.
 const EVERY: Duration = Duration::from_millis(100);
 
-/// The thread that keeps the head up to date. Dropping it ends the thread and waits for that.
+/// The thread that keeps the head up to date. Its drop ends the thread and waits for its end.
 #[derive(Debug)]
 pub(crate) struct Watch {
-    /// Nothing is ever sent; its end is the sign to stop.
+    /// Never carries a message; its drop is the sign to stop.
     stop: Option<mpsc::Sender<()>>,
     thread: Option<thread::JoinHandle<()>>,
 }
@@ -31,7 +31,7 @@ impl Watch {
         let watch = move || {
             let mut seen = None;
             while stopped.recv_timeout(EVERY) == Err(mpsc::RecvTimeoutError::Timeout) {
-                // An error here is one that reads meet as well, and they report it.
+                // Reads meet the same error, and report it.
                 let _ = look(&connection, &mut seen, &head);
             }
         };
@@ -47,7 +47,7 @@ impl Drop for Watch {
     fn drop(&mut self) {
         self.stop = None;
         if let Some(thread) = self.thread.take() {
-            // A panic there has been printed, and the head is only a hint.
+            // A panic of the thread has been printed, and the head is only a hint.
             let _ = thread.join();
         }
     }

@@ -1,4 +1,4 @@
-//! What callers of running aggregates were answered, compared in the end with the log.
+//! The answers that callers of running aggregates got, compared with the log at the end.
 
 mod check;
 mod contradiction;
@@ -14,18 +14,18 @@ use factum_kernel::{
 
 pub use contradiction::Contradiction;
 
-/// Notes what callers were answered, from any number of tasks, and then finds in the log whether
-/// every answer was right: what was stored is there once, at its version, and was decided on what
-/// was right before it; what stored nothing (a rejection, a no-op, a state) was so at some moment
-/// between the call and the answer.
+/// Records the answers that callers got, from any number of tasks, and then checks every answer
+/// against the log. Events that were answered as stored must be in the log once, at their version,
+/// and decided on the right state. An answer without events (a rejection, a no-op, a state) must
+/// have been right at some moment between the call and the answer.
 ///
-/// Both ends of that time are read from the store itself, not through what fails or delays: an
-/// answer that is older than the call is stale, and one that is newer than the log was given too
-/// early. What events were stored, and whether any was lost or doubled, a
-/// [`History`](crate::History) checks beside it.
+/// The beginning and the end of that time are read from the store itself, not through a wrapper
+/// that fails or delays. An answer that is older than the call is stale, and one that is newer than
+/// the log is too early. Use a [`History`](crate::History) beside it to check that no event was
+/// lost or doubled.
 ///
-/// Rules are decided again: they must depend on nothing but state and command. Streams must keep
-/// their history.
+/// The check decides each command again, so the rules must depend only on state and command.
+/// Streams must keep their history.
 ///
 /// ```
 /// use std::{error::Error, sync::Arc};
@@ -48,40 +48,40 @@ pub struct Answers<A: Aggregate> {
     noted: Mutex<Vec<Noted<A>>>,
 }
 
-/// What a caller was answered.
+/// An answer that a caller got.
 #[derive(Debug)]
 pub enum Answer<A: Aggregate> {
     /// The command was executed.
     Done {
-        /// What was asked.
+        /// The command.
         command: A::Command,
-        /// The version behind it, as it was told.
+        /// The version after the command, as answered.
         version: StreamVersion,
-        /// The position of its last event, as it was told.
+        /// The position of its last event, as answered.
         position: Option<Position>,
-        /// Its events; none: there was nothing to do.
+        /// Its events; empty if there was nothing to do.
         events: Vec<A::Event>,
-        /// The state behind it, as it was told.
+        /// The state after the command, as answered.
         state: A,
     },
-    /// The domain said no.
+    /// The domain rejected the command.
     Rejected {
-        /// What was asked.
+        /// The command.
         command: A::Command,
-        /// What it said.
+        /// The rejection.
         rejection: A::Rejection,
     },
-    /// The state was told.
+    /// The caller got the state.
     Seen {
-        /// Where it was at.
+        /// The version of the state.
         version: StreamVersion,
-        /// What it was.
+        /// The state.
         state: A,
     },
 }
 
-/// A call on its way; see [`Answers::call`]. One that is dropped learned nothing, and nothing is
-/// checked of it.
+/// A call in progress; see [`Answers::call`]. A call that is dropped had no answer, and is not
+/// checked.
 #[derive(Debug)]
 #[must_use = "say what was answered"]
 pub struct Call {
@@ -89,37 +89,37 @@ pub struct Call {
     from: StreamVersion,
 }
 
-/// What the checked answers amount to.
+/// The counts of checked answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct AnswerSummary {
-    /// Commands that stored events.
+    /// The number of commands that stored events.
     pub stored: usize,
-    /// Their events.
+    /// The number of their events.
     pub events: u64,
-    /// Commands that had nothing to do.
+    /// The number of commands that had nothing to do.
     pub nothing: usize,
-    /// Commands that were rejected.
+    /// The number of commands that were rejected.
     pub rejected: usize,
-    /// Of those, how many by a guard: whether it matched is not looked at.
+    /// The number of rejections by a guard; the check does not test whether the guard matched.
     pub guarded: usize,
-    /// States that were seen.
+    /// The number of states that were returned.
     pub seen: usize,
-    /// Events of the same streams that no answer tells of: other writers', or those of callers
-    /// who learned nothing.
+    /// The number of events in the same streams that no answer reports: those of other writers, or
+    /// of callers without an answer.
     pub untold: u64,
 }
 
 struct Noted<A: Aggregate> {
     stream: StreamId,
-    /// What was stored before the call.
+    /// The stream's version before the call.
     from: StreamVersion,
-    /// What was stored when the answer was there.
+    /// The stream's version when the answer was there.
     to: StreamVersion,
     answer: Answer<A>,
 }
 
-// A derived `Debug` would ask for `A: Debug`.
+// A derived `Debug` would require `A: Debug`.
 impl<A: Aggregate> fmt::Debug for Answers<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Answers").field("noted", &self.noted().len()).finish_non_exhaustive()
@@ -127,15 +127,15 @@ impl<A: Aggregate> fmt::Debug for Answers<A> {
 }
 
 impl<A: Aggregate> Answers<A> {
-    /// Answers of callers on this store. Give the store itself, beneath whatever fails or delays.
+    /// Answers of callers on this store. Pass the store itself, not a wrapper that fails or delays.
     pub fn new(store: Arc<dyn EventStore>) -> Self {
         Self { store, noted: Mutex::default() }
     }
 
-    /// Notes that the aggregate with this key is about to be asked.
+    /// Records that a caller is about to ask the aggregate with this key.
     ///
     /// # Errors
-    /// The store can't be read, or no stream has such a key.
+    /// The store can't be read, or the key is not valid.
     pub async fn call(&self, key: &str) -> Result<Call, StoreError> {
         let stream = StreamId::new(A::CATEGORY, key)
             .map_err(|error| StoreError::new(StoreErrorKind::Invalid, error.to_string()))?;
@@ -143,7 +143,7 @@ impl<A: Aggregate> Answers<A> {
         Ok(Call { stream, from })
     }
 
-    /// Notes what was answered.
+    /// Records an answer.
     ///
     /// # Errors
     /// The store can't be read.

@@ -17,128 +17,128 @@ use factum_kernel::{Aggregate, Context, Decision, Matching, Verdict, category};
 use factum_macros::{Command, Event};
 use serde::{Deserialize, Serialize};
 
-/// An account as its events make it.
+/// The state of an account.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Account {
-    /// Whose it is; empty before it is opened.
+    /// The owner; empty before the account is opened.
     pub owner: String,
-    /// Where its owner is reached; no other account has it.
+    /// The owner's e-mail address, which no other account has.
     pub email: String,
-    /// What is on it, in cents.
+    /// The balance in cents.
     pub balance_cents: u64,
 }
 
-/// What can be asked of an account.
+/// The commands of an account.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Command)]
 #[command(crate = factum_kernel)]
 pub enum AccountCommand {
-    /// Open it.
+    /// Open the account.
     Open {
-        /// Whose it will be.
+        /// The owner.
         owner: String,
-        /// Where its owner is reached.
+        /// The owner's e-mail address.
         email: String,
     },
-    /// Put money on it.
+    /// Deposit money.
     Deposit {
-        /// How much.
+        /// The amount in cents.
         cents: u64,
     },
-    /// Take money from it.
+    /// Withdraw money.
     Withdraw {
-        /// How much.
+        /// The amount in cents.
         cents: u64,
     },
-    /// The near half of a transfer: money goes to another account.
+    /// Send money to another account: the first half of a transfer.
     Send {
         /// The key of the other account.
         to: String,
-        /// How much.
+        /// The amount in cents.
         cents: u64,
     },
-    /// The far half of a transfer: money comes from another account.
+    /// Receive money from another account: the second half of a transfer.
     Receive {
         /// The key of the other account.
         from: String,
-        /// How much.
+        /// The amount in cents.
         cents: u64,
     },
 }
 
-/// What can happen to an account.
+/// The events of an account.
 #[derive(Debug, Clone, PartialEq, Eq, Event)]
 #[event(crate = factum_kernel)]
 pub enum AccountEvent {
-    /// It was opened.
+    /// The account was opened.
     Opened {
-        /// Whose it is.
+        /// The owner.
         owner: String,
-        /// Where its owner is reached.
+        /// The owner's e-mail address.
         #[event(tag, hashed)]
         email: String,
     },
-    /// Money was put on it.
+    /// Money was deposited.
     Deposited {
-        /// How much.
+        /// The amount in cents.
         cents: u64,
     },
-    /// Money was taken from it.
+    /// Money was withdrawn.
     Withdrawn {
-        /// How much.
+        /// The amount in cents.
         cents: u64,
     },
-    /// Money went to another account.
+    /// Money was sent to another account.
     Sent {
         /// The key of the other account.
         #[event(tag = "peer")]
         to: String,
-        /// How much.
+        /// The amount in cents.
         cents: u64,
     },
-    /// Money came from another account.
+    /// Money was received from another account.
     Received {
         /// The key of the other account.
         #[event(tag = "peer")]
         from: String,
-        /// How much.
+        /// The amount in cents.
         cents: u64,
     },
-    /// All that happened so far, so that older history may go.
+    /// A summary of all earlier events, so that older history may be deleted.
     #[event(summary)]
     Summarised {
-        /// Whose it is.
+        /// The owner.
         owner: String,
-        /// Where its owner is reached. Tagged again: the first event with it may be gone, and the
-        /// address is still taken.
+        /// The owner's e-mail address. It is tagged again, because the first event with it may be
+        /// deleted and the address is still taken.
         #[event(tag, hashed)]
         email: String,
-        /// What is on it, in cents.
+        /// The balance in cents.
         balance_cents: u64,
     },
 }
 
-/// What an account says no with.
+/// The rejections of an account's commands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum AccountRejection {
-    /// It can be opened once only.
+    /// An account can be opened only once.
     #[error("the account is open already")]
     AlreadyOpen,
-    /// There is no such account.
+    /// The account was never opened.
     #[error("the account is not open")]
     NotOpen,
     /// Another account has the address.
     #[error("another account has this e-mail address")]
     EmailTaken,
-    /// There is too little on it.
+    /// The balance is too low.
     #[error("insufficient funds: balance_cents={balance_cents}")]
     InsufficientFunds {
-        /// What is on it, in cents.
+        /// The balance in cents.
         balance_cents: u64,
     },
-    /// Nothing, or more than an account can hold.
+    /// The amount is zero, or more than an account can hold.
     #[error("invalid amount: cents={cents}")]
     InvalidAmount {
-        /// The amount.
+        /// The amount in cents.
         cents: u64,
     },
 }
@@ -150,7 +150,7 @@ impl Aggregate for Account {
     type Rejection = AccountRejection;
 
     fn decide(&self, command: &AccountCommand, _: &Context<'_>) -> Verdict<Self> {
-        // No tag has an empty value, so an account that is open has an address.
+        // No tag has an empty value, so an open account has an address.
         let exists = !self.email.is_empty();
         match command.clone() {
             AccountCommand::Open { .. } if exists => Err(AccountRejection::AlreadyOpen),

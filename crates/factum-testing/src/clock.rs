@@ -8,11 +8,11 @@ use tokio::sync::watch;
 
 /// A clock that stands still until a test moves it. Clones show the same time.
 ///
-/// By default a sleeper wakes when [`advance`](Self::advance) has brought the clock to its moment.
-/// [`set`](Self::set) changes only what [`now`](Clock::now) shows, as when the clock of a machine
-/// is set: no time passes, and no sleeper wakes. A clock made with
-/// [`auto_advancing`](Self::auto_advancing) is moved by each sleep: nothing waits, and time passes
-/// all the same.
+/// By default a sleeper wakes when [`advance`](Self::advance) has moved the clock to its time.
+/// [`set`](Self::set) changes only what [`now`](Clock::now) shows, as when a machine's clock is
+/// set: no time passes, and no sleeper wakes. A clock made with
+/// [`auto_advancing`](Self::auto_advancing) is moved by each sleep: no caller waits, but time
+/// passes.
 ///
 /// ```
 /// use std::time::Duration;
@@ -60,22 +60,22 @@ impl VirtualClock {
         Self { time, sleepers, auto_advancing: false }
     }
 
-    /// A clock at this time which every sleep moves on at once.
+    /// A clock at this time that every sleep moves at once.
     pub fn auto_advancing(start: Timestamp) -> Self {
         Self { auto_advancing: true, ..Self::new(start) }
     }
 
-    /// Lets time pass, and wakes the sleepers whose moment has come.
+    /// Lets time pass, and wakes the sleepers whose time has come.
     pub fn advance(&self, by: Duration) {
         self.time.send_modify(|time| time.pass(by));
     }
 
-    /// Sets the time that the clock shows, ahead or back. No time passes by that.
+    /// Sets the time that the clock shows, forward or back. No time passes.
     pub fn set(&self, now: Timestamp) {
         self.time.send_modify(|time| time.now = now);
     }
 
-    /// Waits until so many sleep, so that a test does not move the clock too early.
+    /// Waits until this many callers sleep, so that a test does not move the clock too early.
     pub async fn until_sleeping(&self, count: usize) {
         let mut sleepers = self.sleepers.subscribe();
         // The sender lives as long as `self`.
@@ -102,7 +102,7 @@ impl Clock for VirtualClock {
                 time.pass(left);
                 !left.is_zero()
             });
-            // A loop that only sleeps must let others run, as it does with a real clock.
+            // A loop that only sleeps must let other tasks run, as it does with a real clock.
             tokio::task::yield_now().await;
             return;
         }
@@ -112,7 +112,7 @@ impl Clock for VirtualClock {
     }
 }
 
-/// Counts one sleeper for as long as it sleeps, be it cancelled.
+/// Counts a sleeper for as long as it sleeps, also if it is cancelled.
 struct Sleeping<'a>(&'a watch::Sender<usize>);
 
 impl<'a> Sleeping<'a> {

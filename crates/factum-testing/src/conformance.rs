@@ -36,8 +36,9 @@
 //! # fn main() {}
 //! ```
 //!
-//! What a store does not claim in its [`Guarantees`](factum_kernel::Guarantees) is not asked of it:
-//! such a case is skipped, and says why on stderr. [`CASES`] runs the suite from a program.
+//! A case that tests a guarantee which the store does not claim in its
+//! [`Guarantees`](factum_kernel::Guarantees) is skipped, and prints the reason on stderr. [`CASES`]
+//! runs the suite from a program.
 
 mod case;
 mod failure;
@@ -65,8 +66,8 @@ mod winner;
 pub use case::{CASE_TIME_MAX, Case, Law, MakeSubject, Verdict, run_case};
 pub use subject::{CommitDelay, OpenError, Setup, Stores, Subject};
 
-/// The one list of cases: what it holds is in [`CASES`] and in what `conformance!` generates. A
-/// case that is missing here is dead code, which the compiler reports.
+/// The single list of cases. [`CASES`] holds the same cases, and so does the code that
+/// `conformance!` generates. A case that is missing here is dead code, which the compiler reports.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __conformance_cases {
@@ -210,15 +211,15 @@ __conformance_cases!(list!);
 
 /// Generates a module `conformance` with one `#[test]` per case of the suite.
 ///
-/// The expression makes a [`Subject`](crate::conformance::Subject) with an empty store; it is
-/// evaluated anew for each case. With a name before it the module is called so, for a second
-/// configuration of one store: `conformance!(read_write: MySubject::new(true))`.
+/// The expression makes a [`Subject`](crate::conformance::Subject) with an empty store; each case
+/// evaluates it again. With a name before it, the module gets that name, for a second configuration
+/// of one store: `conformance!(read_write: MySubject::new(true))`.
 #[macro_export]
 macro_rules! conformance {
     ($module:ident : $subject:expr) => {
         #[cfg(test)]
         mod $module {
-            // The subject is named as it is around the macro.
+            // Brings the names around the macro's call into scope.
             #[allow(unused_imports, reason = "a path from the crate's root needs nothing of it")]
             use super::*;
 

@@ -1,6 +1,7 @@
-//! Two texts side by side, for people.
+//! The comparison of two texts, for people.
 
-/// The difference of two texts line by line: `-` is expected and missing, `+` was not expected.
+/// The difference of two texts line by line: `-` marks an expected line that is missing, `+` a line
+/// that was not expected.
 pub(crate) fn diff(expected: &str, actual: &str) -> String {
     let old: Vec<_> = expected.lines().collect();
     let new: Vec<_> = actual.lines().collect();
@@ -29,7 +30,7 @@ pub(crate) fn diff(expected: &str, actual: &str) -> String {
     out
 }
 
-/// For each pair of suffixes how many lines they have in common, in order.
+/// The number of lines that each pair of suffixes has in common, in order.
 fn common_lengths(old: &[&str], new: &[&str]) -> Vec<Vec<usize>> {
     let mut common = vec![vec![0; new.len() + 1]; old.len() + 1];
     for i in (0..old.len()).rev() {

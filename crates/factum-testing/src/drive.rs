@@ -7,8 +7,7 @@ use std::{
     thread::{self, Thread},
 };
 
-/// Drives a future to its end on this thread, where there is no runtime, to test what a store
-/// answers there.
+/// Drives a future to its end on this thread, without a runtime, to test a store's answers there.
 ///
 /// ```
 /// assert_eq!(factum_testing::drive(async { 6 * 7 }), 42);
@@ -20,7 +19,7 @@ pub fn drive<F: Future>(future: F) -> F::Output {
     loop {
         match future.as_mut().poll(&mut cx) {
             Poll::Ready(done) => return done,
-            // One that was woken since goes on at once.
+            // If it was woken in the meantime, park returns at once.
             Poll::Pending => thread::park(),
         }
     }

@@ -1,4 +1,4 @@
-//! Stores that fail on purpose, by plan or by seeded chance.
+//! Stores that fail on purpose, by a script or by seeded chance.
 
 mod documents;
 mod events;
@@ -19,23 +19,23 @@ use crate::random::Random;
 pub use documents::FaultyDocuments;
 pub use events::FaultyStore;
 
-/// What goes wrong with one call.
+/// A fault in one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {
-    /// Nothing is done, and the answer says so: `Unavailable`.
+    /// The call does nothing and fails with `Unavailable`.
     FailBefore,
-    /// Nothing is done, and the answer is an error of this kind.
+    /// The call does nothing and fails with an error of this kind.
     Refuse(StoreErrorKind),
-    /// It is done, and the answer is lost: `Indeterminate`.
+    /// The call does its work, but the answer is lost: `Indeterminate`.
     DropReply,
-    /// It is not done, and nobody can tell: `Indeterminate`.
+    /// The call does nothing, but the caller can't know: `Indeterminate`.
     DropRequest,
-    /// It is done after a while.
+    /// The call does its work after a delay.
     Delay(Duration),
 }
 
-/// How often calls go wrong, each from 0 (never) to 1 (always); together at most 1.
+/// The probabilities of faults, each from 0 (never) to 1 (always); together at most 1.
 ///
 /// ```
 /// use factum_testing::FaultRates;
@@ -45,22 +45,22 @@ pub enum Fault {
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct FaultRates {
-    /// Of writes that fail with [`Fault::FailBefore`].
+    /// The probability that a write fails with [`Fault::FailBefore`].
     pub fail_before: f64,
-    /// Of writes whose answer is lost: [`Fault::DropReply`].
+    /// The probability that a write's answer is lost: [`Fault::DropReply`].
     pub drop_reply: f64,
-    /// Of writes that never arrive: [`Fault::DropRequest`].
+    /// The probability that a write never arrives: [`Fault::DropRequest`].
     pub drop_request: f64,
-    /// Of reads that fail with `Unavailable`.
+    /// The probability that a read fails with `Unavailable`.
     pub fail_read: f64,
-    /// Of calls that are delayed.
+    /// The probability that a call is delayed.
     pub delay: f64,
     /// The longest delay.
     pub delay_max: Duration,
 }
 
 impl FaultRates {
-    /// Nothing goes wrong.
+    /// No faults.
     pub const fn none() -> Self {
         Self {
             fail_before: 0.0,
@@ -72,7 +72,7 @@ impl FaultRates {
         }
     }
 
-    /// One write in ten goes wrong in each way, one read in ten fails, and some are slow.
+    /// One write in ten has each kind of fault, one read in ten fails, and some calls are slow.
     pub const fn rough() -> Self {
         Self {
             fail_before: 0.1,
@@ -85,20 +85,20 @@ impl FaultRates {
     }
 }
 
-/// Decides what goes wrong next: what was scripted first, then by chance.
+/// Decides the next fault: scripted ones first, then by chance.
 #[derive(Debug)]
 struct Plan {
     rates: FaultRates,
     clock: Arc<dyn Clock>,
     chance: Mutex<Chance>,
-    /// The store can't be reached, whatever is planned.
+    /// True during an outage, whatever is scripted.
     is_away: AtomicBool,
 }
 
 #[derive(Debug)]
 struct Chance {
     random: Random,
-    /// For the next calls, in order; `None` lets one through.
+    /// The faults of the next calls, in order; `None` lets a call succeed.
     writes: VecDeque<Option<Fault>>,
     reads: VecDeque<Option<Fault>>,
 }
@@ -126,7 +126,7 @@ impl Plan {
         self.with_chance(|chance| chance.reads.push_back(fault));
     }
 
-    /// What goes wrong with this write; delays are served already.
+    /// The fault of this write, after any delay.
     async fn before_write(&self) -> Option<Fault> {
         if self.is_away() {
             return Some(Fault::FailBefore);
@@ -146,7 +146,7 @@ impl Plan {
         self.serve_delay(fault).await
     }
 
-    /// Whether this read goes through; delays are served already.
+    /// Lets this read succeed or fail, after any delay.
     async fn before_read(&self) -> Result<(), StoreError> {
         if self.is_away() {
             return Err(unavailable());

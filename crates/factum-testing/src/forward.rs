@@ -1,4 +1,4 @@
-//! Stores that are others, but for what they change.
+//! Stores that forward to another store, except for the methods that they replace.
 
 use std::{fmt, sync::Arc};
 
@@ -10,12 +10,11 @@ use factum_kernel::{
 };
 use tokio::sync::watch;
 
-/// A store of whatever it forwards to: with [`ForwardEvents`] a log, with [`ForwardDocuments`]
-/// documents.
+/// A store that forwards: with [`ForwardEvents`] a log, with [`ForwardDocuments`] documents.
 #[derive(Debug)]
 pub struct Forwarding<S>(pub S);
 
-/// A log that answers as another one, but for the methods that are written again; in
+/// A log that forwards to another one, except for the methods that an implementation replaces. In
 /// [`Forwarding`] it is an [`EventStore`].
 ///
 /// ```
@@ -34,7 +33,7 @@ pub struct Forwarding<S>(pub S);
 ///     }
 ///
 ///     async fn read(&self, _: ReadQuery) -> Result<Page, StoreError> {
-///         Err(StoreError::unavailable("nobody reads this"))
+///         Err(StoreError::unavailable("this log can't be read"))
 ///     }
 /// }
 ///
@@ -44,25 +43,25 @@ pub struct Forwarding<S>(pub S);
 /// ```
 #[async_trait]
 pub trait ForwardEvents: fmt::Debug + Send + Sync + 'static {
-    /// The log that answers now.
+    /// The log to forward to.
     fn events(&self) -> Arc<dyn EventStore>;
 
-    /// As [`EventStore::append`].
+    /// Like [`EventStore::append`].
     async fn append(&self, batch: AppendBatch) -> Result<Appended, AppendError> {
         self.events().append(batch).await
     }
 
-    /// As [`EventStore::read`].
+    /// Like [`EventStore::read`].
     async fn read(&self, query: ReadQuery) -> Result<Page, StoreError> {
         self.events().read(query).await
     }
 
-    /// As [`EventStore::stream_info`].
+    /// Like [`EventStore::stream_info`].
     async fn stream_info(&self, stream: &StreamId) -> Result<StreamInfo, StoreError> {
         self.events().stream_info(stream).await
     }
 
-    /// As [`EventStore::change`].
+    /// Like [`EventStore::change`].
     async fn change(
         &self,
         stream: &StreamId,
@@ -71,17 +70,17 @@ pub trait ForwardEvents: fmt::Debug + Send + Sync + 'static {
         self.events().change(stream, change).await
     }
 
-    /// As [`EventStore::head`].
+    /// Like [`EventStore::head`].
     fn head(&self) -> watch::Receiver<Position> {
         self.events().head()
     }
 
-    /// As [`EventStore::guarantees`].
+    /// Like [`EventStore::guarantees`].
     fn guarantees(&self) -> Guarantees {
         self.events().guarantees()
     }
 
-    /// As [`EventStore::close`].
+    /// Like [`EventStore::close`].
     async fn close(&self) -> Result<(), StoreError> {
         self.events().close().await
     }
@@ -122,29 +121,29 @@ impl<S: ForwardEvents> EventStore for Forwarding<S> {
     }
 }
 
-/// Documents that answer as others, but for the methods that are written again; in [`Forwarding`]
-/// they are a [`DocumentStore`]. [`ForwardEvents`] has an example.
+/// Documents that forward to others, except for the methods that an implementation replaces. In
+/// [`Forwarding`] they are a [`DocumentStore`]. [`ForwardEvents`] has an example.
 #[async_trait]
 pub trait ForwardDocuments: fmt::Debug + Send + Sync + 'static {
-    /// The documents that answer now.
+    /// The documents to forward to.
     fn documents(&self) -> Arc<dyn DocumentStore>;
 
-    /// As [`DocumentStore::get`].
+    /// Like [`DocumentStore::get`].
     async fn get(&self, key: &[u8]) -> Result<Option<Document>, StoreError> {
         self.documents().get(key).await
     }
 
-    /// As [`DocumentStore::scan`].
+    /// Like [`DocumentStore::scan`].
     async fn scan(&self, query: ScanQuery) -> Result<ScanPage, StoreError> {
         self.documents().scan(query).await
     }
 
-    /// As [`DocumentStore::write`].
+    /// Like [`DocumentStore::write`].
     async fn write(&self, batch: WriteBatch) -> Result<Revision, WriteError> {
         self.documents().write(batch).await
     }
 
-    /// As [`DocumentStore::clear`].
+    /// Like [`DocumentStore::clear`].
     async fn clear(&self, range: KeyRange) -> Result<(), StoreError> {
         self.documents().clear(range).await
     }

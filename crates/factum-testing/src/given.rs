@@ -1,4 +1,5 @@
-//! Rules tested as sentences: given events, when a command comes, then these events.
+//! Tests of rules as sentences: given these events, when this command comes, then these events
+//! follow.
 
 use std::fmt::Debug;
 
@@ -9,13 +10,12 @@ use factum_kernel::{
 
 use crate::diff::diff;
 
-/// The secret behind hashed tags in tests of rules.
+/// The secret key of hashed tags in tests of rules.
 const TAG_KEY: [u8; 32] = [7; 32];
 
-/// Begins a test of an aggregate's rules with what has happened to it.
+/// Begins a test of an aggregate's rules with its earlier events.
 ///
-/// Every event on the way, given or decided, is also encoded and decoded, and must come back as
-/// it was.
+/// Every event, given or decided, is also encoded and decoded, and must come back unchanged.
 ///
 /// ```
 /// use factum_testing::{bank::{Account, AccountCommand, AccountEvent}, given};
@@ -28,7 +28,7 @@ const TAG_KEY: [u8; 32] = [7; 32];
 /// ```
 ///
 /// # Panics
-/// If an event does not survive encoding; each later step says when it panics.
+/// If an event does not survive encoding. Each later step documents its own panics.
 #[track_caller]
 pub fn given<A: Aggregate>(events: impl IntoIterator<Item = A::Event>) -> Given<A>
 where
@@ -45,7 +45,7 @@ where
     given.and(events)
 }
 
-/// What has happened to an aggregate, and who asks when; see [`given()`].
+/// The state of an aggregate and the context of its next decision; see [`given()`].
 #[derive(Debug, Clone)]
 #[must_use = "a test needs a `when` and a `then`"]
 pub struct Given<A> {
@@ -73,26 +73,25 @@ where
         self
     }
 
-    /// Sets the aggregate's key, `test` if not set.
+    /// Sets the aggregate's key; the default is `test`.
     pub fn with_key(mut self, key: &str) -> Self {
         self.key = key.into();
         self
     }
 
-    /// Sets the moment of the decision, 2026-03-01T09:00:00Z if not set.
+    /// Sets the time of the decision; the default is 2026-03-01T09:00:00Z.
     pub fn at(mut self, now: Timestamp) -> Self {
         self.now = now;
         self
     }
 
-    /// Sets who asks, and why.
+    /// Sets the metadata of the command, such as the principal and the cause.
     pub fn with_metadata(mut self, metadata: Metadata) -> Self {
         self.metadata = metadata;
         self
     }
 
-    /// From here on events are not encoded and decoded, for an event type that is not stored so
-    /// yet.
+    /// Turns off encoding and decoding from here on, for an event type that can't be stored yet.
     pub fn without_encoding(mut self) -> Self {
         self.round_trip = false;
         self
@@ -112,7 +111,7 @@ where
         if self.round_trip {
             check_round_trip(event, &self.metadata);
         }
-        // As folding in the kernel does: a summary holds all there was before it.
+        // As in the kernel's fold, because a summary replaces all events before it.
         if event.is_summary() {
             self.state = A::default();
         }
@@ -148,7 +147,7 @@ fn check_round_trip<E: Event + PartialEq + Debug>(event: &E, metadata: &Metadata
     }
 }
 
-/// What an aggregate decided; say what it should be.
+/// The decision of an aggregate, to be checked.
 #[derive(Debug)]
 #[must_use = "a test needs a `then`"]
 pub struct When<A: Aggregate>
@@ -163,7 +162,7 @@ impl<A: Aggregate> When<A>
 where
     A::Event: PartialEq + Debug,
 {
-    /// The command leads to these events, in this order.
+    /// Checks that the command leads to these events, in this order.
     ///
     /// # Panics
     /// If it leads to others, with the difference line by line; if it was rejected; if an event
@@ -192,7 +191,7 @@ where
         Then { given, decision }
     }
 
-    /// The command leads to no event, and that is fine.
+    /// Checks that the command leads to no event and is not rejected.
     ///
     /// # Panics
     /// If it leads to events, or was rejected.
@@ -201,10 +200,10 @@ where
         self.then([])
     }
 
-    /// The domain says no, just so.
+    /// Checks that the command is rejected with this rejection.
     ///
     /// # Panics
-    /// If it leads to events or is rejected otherwise, with the difference line by line.
+    /// If it leads to events or to another rejection, with the difference line by line.
     #[track_caller]
     pub fn rejected(self, rejection: A::Rejection)
     where
@@ -225,7 +224,7 @@ where
     }
 }
 
-/// What came of a command, for more checks.
+/// The result of a command, for more checks.
 #[derive(Debug)]
 pub struct Then<A: Aggregate>
 where
@@ -239,10 +238,11 @@ impl<A: Aggregate> Then<A>
 where
     A::Event: PartialEq + Debug,
 {
-    /// The decision holds only if no event in the log matches; else it is this rejection.
+    /// Checks that the decision has this guard: it holds only if no event in the log matches;
+    /// otherwise the result is this rejection.
     ///
     /// # Panics
-    /// If no guard of the decision is so.
+    /// If the decision has no such guard.
     #[track_caller]
     pub fn guarded(self, exists: impl Into<Matching>, rejection: A::Rejection) -> Self
     where
@@ -259,7 +259,7 @@ where
         self
     }
 
-    /// The decision depends on nothing but the aggregate.
+    /// Checks that the decision depends only on the aggregate.
     ///
     /// # Panics
     /// If it has a guard.
@@ -273,14 +273,14 @@ where
         self
     }
 
-    /// Looks at the state that given and decided events make.
+    /// Checks the state after all given and decided events.
     #[track_caller]
     pub fn state(self, check: impl FnOnce(&A)) -> Self {
         check(&self.given.state);
         self
     }
 
-    /// Goes on: what was decided has happened, and another command comes.
+    /// Goes on with another command, after the decided events.
     pub fn when(self, command: impl Into<A::Command>) -> When<A> {
         self.given.when(command)
     }

@@ -1,4 +1,4 @@
-//! What was attempted against a log and what came of it, compared in the end with the log.
+//! A record of attempts against a log and their outcomes, compared with the log at the end.
 
 mod check;
 mod consumer;
@@ -19,13 +19,13 @@ pub use consumer::{Delivery, Recipient};
 pub use recording::RecordingStore;
 pub use violation::Violation;
 
-/// Records what callers attempt, from any number of tasks, and then finds in a read of the whole
-/// log whether anything was lost, invented, doubled or reordered.
+/// Records the attempts of callers, from any number of tasks. A read of the whole log then shows
+/// whether any event was lost, invented, doubled or reordered.
 ///
-/// Appends are recorded by [`RecordingStore`], or by hand with [`attempt`](Self::attempt). A batch
-/// that is repeated with the same event ids is one batch: acknowledged if any attempt was, absent
-/// only if every attempt failed. An attempt whose outcome nobody learned leaves it open; the log
-/// must then hold the batch whole or not at all.
+/// Appends are recorded by [`RecordingStore`], or by hand with [`attempt`](Self::attempt). Attempts
+/// with the same event ids are one batch: acknowledged if any attempt was, absent only if every
+/// attempt failed. If the outcome of an attempt is unknown, the batch stays open; the log must then
+/// hold it whole or not at all.
 ///
 /// ```
 /// # use factum_kernel::{AppendBatch, AppendError, Lineage, Page, StoreError};
@@ -46,38 +46,38 @@ pub struct History {
 #[derive(Debug, Default)]
 struct Records {
     batches: BTreeMap<Vec<EventId>, Tried>,
-    /// Streams whose events may be gone.
+    /// The streams whose events may be gone.
     changed: BTreeSet<StreamId>,
     readers: Vec<(Reader, Vec<RecordedEvent>)>,
     consumers: Vec<(Recipient, Vec<RecordedEvent>)>,
 }
 
-/// A batch and all that is known of its attempts.
+/// A batch, and the known outcomes of its attempts.
 #[derive(Debug)]
 struct Tried {
     batch: AppendBatch,
     acknowledged: Option<Appended>,
-    /// How many attempts may have stored it, as far as anybody knows.
+    /// The number of attempts that may have stored it.
     open: usize,
 }
 
-/// What a checked history amounts to.
+/// The counts of a checked history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Summary {
-    /// Events in the log.
+    /// The number of events in the log.
     pub events: u64,
-    /// Positions whose events are gone.
+    /// The number of positions whose events are gone.
     pub erased: u64,
-    /// Streams with events in the log.
+    /// The number of streams with events in the log.
     pub streams: usize,
-    /// Batches that some attempt was told are stored.
+    /// The number of batches that were acknowledged in at least one attempt.
     pub acknowledged: usize,
-    /// Batches of unknown outcome that the log holds.
+    /// The number of batches of unknown outcome that the log holds.
     pub unknown_stored: usize,
-    /// Batches of unknown outcome that it does not hold.
+    /// The number of batches of unknown outcome that the log does not hold.
     pub unknown_absent: usize,
-    /// Batches whose every attempt failed.
+    /// The number of batches whose attempts all failed.
     pub failed: usize,
 }
 
@@ -90,13 +90,13 @@ pub struct Reader {
 }
 
 impl History {
-    /// Nothing has happened yet.
+    /// An empty history.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Notes that a batch is about to be appended. Say how it ended with [`Attempt::ended`]; an
-    /// attempt that is dropped before ended in nobody knows what.
+    /// Records that a batch is about to be appended. Record its outcome with [`Attempt::ended`]; an
+    /// attempt that is dropped before has an unknown outcome.
     pub fn attempt(&self, batch: &AppendBatch) -> Attempt<'_> {
         let ids: Vec<_> = batch.events().map(|event| event.id).collect();
         let mut records = self.records();
@@ -109,13 +109,14 @@ impl History {
         Attempt { history: self, ids }
     }
 
-    /// Notes that events of a stream may be gone: it was truncated, deleted, or given a retention.
+    /// Records that events of a stream may be gone: it was truncated, deleted, or given a
+    /// retention.
     pub fn changed(&self, stream: &StreamId) {
         self.records().changed.insert(stream.clone());
     }
 
-    /// Announces a reader that is to see every event of a scope, once and in order, from the
-    /// first that it sees to the last.
+    /// Announces a reader that must see every event of a scope, once and in order, from the first
+    /// that it sees to the last.
     pub fn reader(&self, name: &str, scope: Scope) -> Reader {
         let mut records = self.records();
         let reader = Reader { name: name.into(), scope, at: records.readers.len() };
@@ -123,13 +124,13 @@ impl History {
         reader
     }
 
-    /// Notes that a reader was given an event.
+    /// Records that a reader got an event.
     pub fn delivered(&self, to: &Reader, event: &RecordedEvent) {
         self.records().readers[to.at].1.push(event.clone());
     }
 
-    /// Announces a consumer of the events of a scope that have one of these names. It need have
-    /// seen all of them when the history is checked.
+    /// Announces a consumer of the events of a scope that have one of these names. By the time of
+    /// the check it must have seen all of them.
     pub fn consumer(
         &self,
         name: &str,
@@ -145,13 +146,13 @@ impl History {
         recipient
     }
 
-    /// Notes that a consumer was given an event; or, of one whose effects are stored with its
-    /// progress, that the effect is there.
+    /// Records that a consumer got an event; or, if its effects are stored with its progress, that
+    /// the effect is there.
     pub fn took_effect(&self, at: &Recipient, event: &RecordedEvent) {
         self.records().consumers[at.at].1.push(event.clone());
     }
 
-    /// Compares what was recorded with the pages of a forward read of the whole log.
+    /// Compares the record with the pages of a forward read of the whole log.
     ///
     /// # Errors
     /// The first violation found.
@@ -159,7 +160,7 @@ impl History {
         check::check(&self.records(), log)
     }
 
-    /// Reads the whole log, and compares. Nobody may append meanwhile.
+    /// Reads the whole log, and compares. No caller may append in the meantime.
     ///
     /// # Errors
     /// The first violation found, or that the log could not be read.
@@ -183,7 +184,7 @@ async fn read_pages(store: &dyn EventStore) -> Result<Vec<Page>, StoreError> {
     Ok(pages)
 }
 
-/// One append on its way; see [`History::attempt`].
+/// An append in progress; see [`History::attempt`].
 #[derive(Debug)]
 #[must_use = "say how it ended"]
 pub struct Attempt<'a> {
@@ -192,13 +193,13 @@ pub struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
-    /// Notes how the append ended.
+    /// Records the outcome of the append.
     pub fn ended(self, outcome: &Result<Appended, AppendError>) {
         let mut records = self.history.records();
         let tried = records.batches.get_mut(&self.ids).expect("noted when the attempt began");
         match outcome {
             Ok(appended) => tried.acknowledged = Some(appended.clone()),
-            // Stays open.
+            // It stays open.
             Err(AppendError::Indeterminate(_)) => {}
             Err(_) => tried.open -= 1,
         }

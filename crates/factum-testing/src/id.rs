@@ -1,4 +1,4 @@
-//! A source of ids that gives the same ids to the same seed.
+//! A source of ids that gives the same ids for the same seed.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -43,8 +43,8 @@ impl IdSource for SeededIds {
         let number = self.next();
         let mut random = [0; 10];
         random[2..].copy_from_slice(&number.to_be_bytes());
-        // A UUID's variant takes the place of the number's two high bits; they are kept here, so
-        // that two numbers never give one id.
+        // A UUID's variant replaces the number's two high bits. They are kept here, so that two
+        // numbers never give the same id.
         random[1] = random[2] >> 6;
         uuid::Builder::from_unix_timestamp_millis(now.as_millis(), &random).into_uuid()
     }

@@ -1,19 +1,19 @@
 //! Test support for Factum: rules by given, when, then; stores by a conformance suite; failures,
 //! time and histories under a test's control.
 //!
-//! | to test | there is |
+//! | to test | use |
 //! |---|---|
 //! | the rules of an aggregate | [`given()`], `when`, `then` |
 //! | a store | [`conformance!`], one line for every law of both traits |
-//! | what happens when a store fails | [`FaultyStore`], [`FaultyDocuments`] |
-//! | with a store that is another one, but for one thing | [`Forwarding`] |
+//! | code on a store that fails | [`FaultyStore`], [`FaultyDocuments`] |
+//! | code on a store that differs from another in one method | [`Forwarding`] |
 //! | that nothing was lost, invented, doubled or reordered | [`History`], [`RecordingStore`] |
-//! | that callers were answered what was so | [`Answers`], [`Answer`] |
-//! | that what was acknowledged survives SIGKILL | [`ChildTest`], [`PairWriter`], [`Pairs`] |
-//! | what depends on time or chance | [`VirtualClock`], [`SeededIds`] |
-//! | what is answered where there is no runtime | [`drive`](drive()) |
+//! | that callers got right answers | [`Answers`], [`Answer`] |
+//! | that acknowledged events survive SIGKILL | [`ChildTest`], [`PairWriter`], [`Pairs`] |
+//! | code that depends on time or chance | [`VirtualClock`], [`SeededIds`] |
+//! | answers without a runtime | [`drive`](drive()) |
 //!
-//! All examples are of one sample domain, the [`bank`].
+//! All examples use one sample domain, the [`bank`].
 //!
 //! ```
 //! use factum_testing::{bank::{Account, AccountCommand, AccountEvent, AccountRejection}, given};
@@ -42,8 +42,8 @@ mod faulty;
 mod forward;
 mod history;
 
-mod outlook;
 mod pair;
+mod precheck;
 mod process;
 mod scan;
 
@@ -61,7 +61,7 @@ pub use history::{
     Attempt, Delivery, History, Reader, Recipient, RecordingStore, Summary, Violation,
 };
 pub use id::SeededIds;
-pub use outlook::assert_looks_ahead;
 pub use pair::{PairWriter, Pairs};
+pub use precheck::assert_prechecks;
 pub use process::{ChildProcess, ChildTest, Told, tell};
 pub use scan::{check_log, pages, positions};

@@ -1,5 +1,5 @@
-//! Batches of two events each over two streams, for tests that kill what writes them: half a batch,
-//! a lost one and a doubled one can be told.
+//! Batches of two events over two streams, for tests that kill the writer. Half a batch, a lost
+//! batch and a doubled batch can be recognised.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -12,11 +12,11 @@ use crate::scan::pages;
 
 /// The streams of the first events, which the tasks of all writers share.
 const STREAMS: usize = 5;
-/// The pause before a batch is repeated that the store could not take.
+/// The pause before a batch is repeated that an unavailable store did not take.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// A writer of pairs: the first event goes to one of five streams, at the version that was read or
-/// at any, the second to the stream [`PairWriter::ALL`].
+/// A writer of pairs. The first event goes to one of five streams, at the version that was read or
+/// at any. The second goes to the stream [`PairWriter::ALL`].
 #[derive(Debug, Clone)]
 pub struct PairWriter {
     store: Arc<dyn EventStore>,
@@ -29,20 +29,20 @@ impl PairWriter {
     /// The tag of each first event.
     pub const TAG: &str = "part:1";
 
-    /// Writes to this store, to which any answer but success and a conflict is a failure.
+    /// Writes to this store. Any answer but success and a conflict is a failure.
     pub fn new(store: Arc<dyn EventStore>) -> Self {
         Self { store, is_patient: false }
     }
 
-    /// Goes on when the store is away, by the rules: the same batch again, marked as repeated
-    /// where its outcome is unknown.
+    /// Goes on through outages, by the rules: the same batch again, marked as repeated if its
+    /// outcome is unknown.
     #[must_use]
     pub fn through_outages(self) -> Self {
         Self { is_patient: true, ..self }
     }
 
-    /// Appends this many pairs in each of several tasks at once. `acknowledge` gets the id of each
-    /// pair's first event, as soon as the pair is stored.
+    /// Appends this many pairs in each of several tasks at once. `acknowledge` is called with the
+    /// id of each pair's first event, as soon as the pair is stored.
     ///
     /// # Panics
     /// If the store refuses a pair.
@@ -62,7 +62,7 @@ impl PairWriter {
         }
     }
 
-    /// Appends one pair, however often another writer is first.
+    /// Appends one pair, and tries again as long as another writer is first.
     async fn append(&self, n: usize) -> EventId {
         loop {
             let Some(batch) = self.pair(n).await else {
@@ -92,7 +92,7 @@ impl PairWriter {
         Some(batch.write(stream(Self::ALL), ExpectedVersion::Any, [second]))
     }
 
-    /// Whether the pair is stored; `false` if another writer was first.
+    /// Returns true if the pair is stored; false if another writer was first.
     async fn is_stored(&self, batch: AppendBatch) -> bool {
         let mut batch = batch;
         loop {
@@ -121,7 +121,7 @@ fn event(payload: &'static str) -> NewEvent {
 /// The pairs that a store holds.
 #[derive(Debug)]
 pub struct Pairs {
-    /// How often each pair is there, by the id of its first event.
+    /// The number of times that each pair is there, by the id of its first event.
     found: HashMap<String, usize>,
 }
 
@@ -153,11 +153,11 @@ impl Pairs {
         self.found.len()
     }
 
-    /// Checks that each of these pairs is there, and no pair twice. Pairs that nobody acknowledged
-    /// may be there: their writer was killed before it was answered.
+    /// Checks that each of these pairs is there, and no pair twice. Pairs without an
+    /// acknowledgement may be there: their writer was killed before it was answered.
     ///
     /// # Panics
-    /// If one is lost or doubled.
+    /// If a pair is lost or doubled.
     pub fn assert_keeps<'a>(&self, acknowledged: impl IntoIterator<Item = &'a String>) {
         let lost: Vec<_> =
             acknowledged.into_iter().filter(|id| !self.found.contains_key(*id)).collect();

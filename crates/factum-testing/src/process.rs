@@ -1,4 +1,4 @@
-//! A second process of a test: what it says, and its end by SIGKILL.
+//! A second process of a test: the lines that it reports, and its end by SIGKILL.
 
 use std::{
     env,
@@ -7,10 +7,12 @@ use std::{
     process::{Child, ChildStdout, Command, Output, Stdio},
 };
 
-/// What a line begins with that the other process tells. The test harness prints lines of its own.
+/// The beginning of a line that the other process reports. The test harness prints lines of its
+/// own.
 const MARK: &[u8] = b"told ";
 
-/// A `#[test]` that does nothing by itself, and is run in a process of its own by other tests.
+/// A `#[test]` that other tests run in a process of its own. In the normal test run it does
+/// nothing.
 ///
 /// ```
 /// use factum_testing::{ChildTest, tell};
@@ -37,7 +39,7 @@ impl ChildTest {
         Self { name }
     }
 
-    /// The order with which this process was started to run the test; `None` in other processes,
+    /// The order that this process was started with to run the test; `None` in other processes,
     /// where the test returns at once.
     ///
     /// # Panics
@@ -47,7 +49,8 @@ impl ChildTest {
         Some(order.into_string().expect("a test gives an order in UTF-8"))
     }
 
-    /// Runs the test in another process, with this order; and what that process tells.
+    /// Runs the test in another process, with this order. Returns the process and the lines that it
+    /// reports.
     ///
     /// # Panics
     /// If the process can't be started.
@@ -61,8 +64,8 @@ impl ChildTest {
         (ChildProcess { process }, Told { lines: BufReader::new(lines) })
     }
 
-    /// Runs the test to its end after these commands of a shell, such as `ulimit -n 100`, in the
-    /// same process. Answers with all that it printed.
+    /// Runs the test to its end after these shell commands, such as `ulimit -n 100`, in the same
+    /// process. Returns all of its output.
     ///
     /// # Panics
     /// If the shell can't be started.
@@ -78,28 +81,28 @@ impl ChildTest {
         command
     }
 
-    /// Each test has a variable of its own, so that a child starts no other one's work.
+    /// Each test has a variable of its own, so that a child does not start another test's work.
     fn variable(&self) -> String {
         format!("FACTUM_CHILD_{}", self.name.replace("::", "_").to_uppercase())
     }
 }
 
-/// The tests that this process runs.
+/// The test program of this process.
 fn program() -> std::path::PathBuf {
     env::current_exe().expect("a test runs from a file")
 }
 
-/// A running second process. It is killed when this is dropped.
+/// A running second process. Its drop kills it.
 #[derive(Debug)]
 pub struct ChildProcess {
     process: Child,
 }
 
 impl ChildProcess {
-    /// Ends it by SIGKILL, at whatever it is doing, and waits until it has ended.
+    /// Kills it by SIGKILL in the middle of its work, and waits for its end.
     ///
     /// # Panics
-    /// If it had ended by itself: then it was not killed at work.
+    /// If it had already ended: then it was not killed at work.
     pub fn kill(mut self) {
         let ended = self.process.try_wait().expect("it is a child of this process");
         assert!(ended.is_none(), "the other process ended before it was killed: {ended:?}");
@@ -107,7 +110,7 @@ impl ChildProcess {
         self.process.wait().expect("it is a child of this process");
     }
 
-    /// Waits until it ends by itself. Read what it tells first: a full pipe stops it.
+    /// Waits until it ends. Read its lines first: a full pipe stops it.
     ///
     /// # Panics
     /// If it failed.
@@ -119,13 +122,14 @@ impl ChildProcess {
 
 impl Drop for ChildProcess {
     fn drop(&mut self) {
-        // It may have ended.
+        // It may have ended already.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
 
-/// What another process tells, in order, until it ends. A line that its end cut in two is left out.
+/// The lines that another process reports, in order, until it ends. A line that its end cut in two
+/// is left out.
 #[derive(Debug)]
 pub struct Told {
     lines: BufReader<ChildStdout>,
@@ -146,12 +150,12 @@ impl Iterator for Told {
     }
 }
 
-/// Tells a line to the process that started this one, before anything else is done.
+/// Reports a line to the process that started this one, before it returns.
 ///
 /// # Panics
 /// If that process has closed its end.
 pub fn tell(line: &str) {
-    // One piece, on a line of its own: several threads tell, and the harness prints as well.
+    // In one piece, on a line of its own: several threads report, and the harness prints as well.
     let mark = String::from_utf8_lossy(MARK);
     let whole = format!("\n{mark}{line}\n");
     std::io::stdout().write_all(whole.as_bytes()).expect("the other end is open");

@@ -1,14 +1,14 @@
-//! Repeatable randomness: one small generator behind everything that takes a seed.
+//! Repeatable randomness: one small generator for everything that takes a seed.
 
-/// SplitMix64 (Steele, Lea, Flood 2014): tiny, and within one source no output comes twice,
-/// because the output is a bijection of a counter.
+/// SplitMix64 (Steele, Lea, Flood 2014) is tiny. Within one source no output comes twice, because
+/// the output is a bijection of a counter.
 #[derive(Debug, Clone)]
 pub(crate) struct Random {
     state: u64,
 }
 
 impl Random {
-    /// The generator of a seed; near seeds give far sequences.
+    /// The generator of a seed. Similar seeds give very different sequences.
     pub(crate) fn new(seed: u64) -> Self {
         Self { state: mix(seed ^ 0x5851_f42d_4c95_7f2d) }
     }

@@ -1,4 +1,4 @@
-//! Whole reads of a log, for tests that look at all of it.
+//! Reads of a whole log, for tests that look at all of it.
 
 use std::collections::HashMap;
 
@@ -28,11 +28,11 @@ pub async fn positions(store: &dyn EventStore, query: ReadQuery) -> Vec<u64> {
     pages.iter().flat_map(|page| &page.events).map(|event| event.position().value()).collect()
 }
 
-/// Checks the whole log, and answers with its last position: positions are 1, 2, 3, ... with what
-/// is erased, and so are the versions of each stream of a log of which nothing is erased.
+/// Checks the whole log, and returns its last position. Positions, erased ones included, must be 1,
+/// 2, 3, ...; if nothing is erased, the versions of each stream too.
 ///
 /// # Panics
-/// If there is a hole, or an event twice; or if the store does not answer.
+/// If there is a gap, or an event twice; or if the store does not answer.
 pub async fn check_log(store: &dyn EventStore) -> Position {
     let mut last = Position::ZERO;
     let mut is_whole = true;

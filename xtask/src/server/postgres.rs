@@ -1,5 +1,5 @@
-//! PostgreSQL 15, Debian's; 18, the newest that a package on PyPI holds whole; and from npm 14, the
-//! oldest that will do, and 13, which must be refused.
+//! PostgreSQL in four versions: 15, Debian's; 18, the newest that a package on PyPI holds
+//! completely; from npm 14, the oldest supported, and 13, which the store must refuse.
 
 use std::{
     env,
@@ -22,17 +22,17 @@ pub(crate) const KIND: Kind = Kind {
     start,
 };
 
-/// What the tests are told: four servers, and where the programs of the first are, for tests that
-/// stop and start servers of their own.
+/// The variables for the tests: four servers, and the folder of the first one's programs, for tests
+/// that stop and start their own servers.
 const URL: &str = "FACTUM_POSTGRES_URL";
 const URL_13: &str = "FACTUM_POSTGRES_13_URL";
 const URL_14: &str = "FACTUM_POSTGRES_14_URL";
 const URL_18: &str = "FACTUM_POSTGRES_18_URL";
 const PROGRAMS: &str = "FACTUM_POSTGRES_BIN";
-/// And a pooler's program.
+/// The variable for a pooler's program.
 const POOLER: &str = "FACTUM_PGBOUNCER";
 
-/// The user that a server runs as where we are root; Debian's package makes it.
+/// The user that a server runs as if this process is root; Debian's package makes it.
 const USER: &str = "postgres";
 const PACKAGE: &str = "postgresql-15";
 const DEBIAN: &str = "/usr/lib/postgresql/15/bin";
@@ -106,8 +106,8 @@ fn npm(tarball: &Tarball, set: &str) -> Result<PathBuf, Failure> {
     Ok(folder.join("bin"))
 }
 
-/// One server with an empty database, on a port of this machine alone. Whether it is up, the second
-/// programs say.
+/// A server with an empty database, on a port that only this machine can reach. The second programs
+/// tell whether it is up.
 fn serve(
     (programs, tools): (&Path, &Path),
     user: Option<User>,
@@ -120,7 +120,7 @@ fn serve(
     if !init.arg(&data).stdout(Stdio::null()).status()?.success() {
         return Err(failed(programs, "initdb failed, its words are above"));
     }
-    // Somebody else may take the port between our looking and the server's.
+    // Another process may take the port between this look and the server's start.
     for _ in 0..3 {
         let port = free_port()?.to_string();
         let process = run(programs, user, (folder, &data), &port)?;

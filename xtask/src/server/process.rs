@@ -1,4 +1,4 @@
-//! A server's process, which ends with ours, however that ends.
+//! A server's process, which ends with this one, however this one ends.
 
 use std::{
     fs::{self, File},
@@ -13,8 +13,8 @@ use std::{
 
 use crate::failure::Failure;
 
-/// Runs a command and ends it when nobody writes to this shell's input any more: we hold the other
-/// end of that pipe, and the system closes it when we are gone, also by Ctrl-C or SIGKILL.
+/// Runs a command, and ends it when this shell's input is closed. The other end of that pipe is
+/// here; the system closes it when this process is gone, even by Ctrl-C or SIGKILL.
 const KEEPER: &str = "\
 trap '' INT TERM HUP
 signal=$1; folder=$2; shift 2
@@ -24,7 +24,7 @@ kill -s \"$signal\" $! 2>/dev/null
 wait $!
 rm -rf -- \"$folder\"";
 
-/// A user without rights of its own, for servers that refuse to be root's.
+/// A user without special rights, for servers that refuse to run as root.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct User {
     uid: u32,
@@ -32,7 +32,7 @@ pub(crate) struct User {
 }
 
 impl User {
-    /// The user of this name if we are root; `None` if we are somebody else already.
+    /// The user of this name if this process is root; otherwise `None`.
     pub(crate) fn instead_of_root(name: &str) -> Result<Option<Self>, Failure> {
         if number(&["-u"])? != 0 {
             return Ok(None);
@@ -40,7 +40,7 @@ impl User {
         Ok(Some(Self { uid: number(&["-u", name])?, gid: number(&["-g", name])? }))
     }
 
-    /// Gives the user a folder.
+    /// Makes the user the owner of a folder.
     pub(crate) fn own(user: Option<Self>, folder: &Path) -> Result<(), Failure> {
         fs::create_dir_all(folder)?;
         if let Some(user) = user {
@@ -59,10 +59,10 @@ fn number(arguments: &[&str]) -> Result<u32, Failure> {
     })
 }
 
-/// A command, run as that user.
+/// A command that runs as that user.
 pub(crate) fn command(program: &Path, user: Option<User>) -> Command {
     let mut command = Command::new(program);
-    // A folder that any user may be in.
+    // A folder that any user may enter.
     command.current_dir("/");
     if let Some(User { uid, gid }) = user {
         command.uid(uid).gid(gid);
@@ -70,7 +70,7 @@ pub(crate) fn command(program: &Path, user: Option<User>) -> Command {
     command
 }
 
-/// A server's process. Dropping it ends the server, and removes its folder.
+/// A server's process. Its drop ends the server, and removes its folder.
 #[derive(Debug)]
 pub(crate) struct Guarded {
     keeper: Child,
@@ -95,18 +95,18 @@ impl Guarded {
 impl Drop for Guarded {
     fn drop(&mut self) {
         drop(self.keeper.stdin.take());
-        // Its end is waited for so that the server is gone when we say so.
+        // Waits for its end, so that the server is gone after the drop.
         let _ = self.keeper.wait();
     }
 }
 
-/// A port that nobody listens on, on this machine alone.
+/// A free port on this machine.
 pub(crate) fn free_port() -> io::Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
-/// Waits until something is so; `false` if it is not after this many seconds.
-#[expect(clippy::disallowed_methods, reason = "a server of another make tells nobody it is up")]
+/// Waits until a condition holds; `false` if it does not after this many seconds.
+#[expect(clippy::disallowed_methods, reason = "a server does not announce that it is up")]
 pub(crate) fn wait_until(seconds: u32, mut is_so: impl FnMut() -> bool) -> bool {
     for _ in 0..seconds * 20 {
         if is_so() {

@@ -1,4 +1,4 @@
-//! Which crate may depend on which: the arrows in ARCHITECTURE.md.
+//! The allowed dependencies between crates: the arrows in ARCHITECTURE.md.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,22 +12,22 @@ use crate::repository::{assert_none, root};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// What the facade is made of.
+    /// A part of the facade.
     Part,
-    /// A store: it sees no other store, not even in its tests.
+    /// A store. It does not see other stores, not even in its tests.
     Store,
-    /// What users depend on; it brings every store along.
+    /// The crate that users depend on; it includes every store.
     Facade,
-    /// A program: nothing depends on it.
+    /// A program, which no crate depends on.
     Program,
-    /// It builds the others, and so must build when they don't.
+    /// The program that builds the others, and so must build when they don't.
     Chores,
 }
 
-/// The kind of each crate. What it uses of ours stands in ARCHITECTURE.md.
+/// The kind of each crate. ARCHITECTURE.md lists the crates of the workspace that it uses.
 const KINDS: &[(&str, Kind)] = &[
     ("factum-kernel", Kind::Part),
-    // A derive writes the kernel's names, and needs none of its code.
+    // A derive writes the kernel's names, but needs none of its code.
     ("factum-macros", Kind::Part),
     ("factum-backend", Kind::Part),
     ("factum-testing", Kind::Part),
@@ -38,9 +38,9 @@ const KINDS: &[(&str, Kind)] = &[
     ("factum-runtime", Kind::Part),
     ("factum-projection", Kind::Part),
     ("factum", Kind::Facade),
-    // The demo plays the bank of the tests: there is one sample domain.
+    // The demo plays the bank of the tests, because there is one sample domain.
     ("factum-cli", Kind::Program),
-    // Examples are what users would write: the facade is all they need.
+    // Examples are written as by users, who need only the facade.
     ("banking", Kind::Program),
     ("chat", Kind::Program),
     ("counter", Kind::Program),
@@ -52,7 +52,7 @@ fn kind(name: &str) -> Option<Kind> {
     KINDS.iter().find(|it| it.0 == name).map(|it| it.1)
 }
 
-/// The crates of ours that each crate uses.
+/// The crates of the workspace that each crate uses.
 type Arrows = BTreeMap<String, BTreeSet<String>>;
 
 /// The arrows that the block under "Arrows" of ARCHITECTURE.md draws.
@@ -70,7 +70,7 @@ fn drawn(architecture: &str) -> Arrows {
     arrows
 }
 
-/// The crates in cargo's metadata that are not as the arrows say.
+/// The crates in cargo's metadata that do not follow the arrows.
 fn breaches(metadata: &Value, arrows: &Arrows) -> Vec<String> {
     let packages = metadata["packages"].as_array().expect("metadata list packages");
     let name = |value: &Value| value["name"].as_str().expect("packages have names").to_owned();
@@ -107,7 +107,8 @@ fn breaches(metadata: &Value, arrows: &Arrows) -> Vec<String> {
     breaches
 }
 
-/// Tests are freer: they may use what their crate's own code must not, with these exceptions.
+/// Tests have more freedom: they may use crates that their crate's own code must not, with these
+/// exceptions.
 fn forbidden_to_tests(from: &str, kind_of_from: Kind, to: &str) -> Option<String> {
     let reason = match (kind_of_from, kind(to)?) {
         (Kind::Chores, _) => "it must build when nothing else does",
@@ -146,7 +147,7 @@ fn arrows_of_the_repository() -> Arrows {
 const DRAWN: &str = "# A\n\n## Arrows\n\nWords.\n\n```\nfactum-kernel -> none\n\
                      factum-journal, factum-sqlite -> factum-kernel,\n  factum-backend\n```\n";
 
-/// What is said about a crate that uses others in this way, in an otherwise empty workspace.
+/// The breaches of a crate that uses others in this way, in an otherwise empty workspace.
 fn check(from: &str, uses: &[(&str, Value)]) -> String {
     let mut arrows = arrows_of_the_repository();
     let package = |name: &str| json!({ "name": name, "dependencies": [] });

@@ -1,9 +1,8 @@
-//! What the documents point at is there: links between files, and the files that
-//! ARCHITECTURE.md names.
+//! The targets of documents exist: links between files, and the files that ARCHITECTURE.md names.
 
 use crate::repository::{SourceFile, assert_none, files};
 
-/// The link targets of a Markdown text that lie in the repository.
+/// The link targets of a Markdown text that are in the repository.
 fn links(text: &str) -> Vec<&str> {
     let targets = text.split("](").skip(1).filter_map(|rest| rest.split([')', '#', ' ']).next());
     targets.filter(|it| !it.is_empty() && !it.contains("://") && !it.starts_with('/')).collect()
@@ -19,7 +18,7 @@ fn is_rust_name(text: &str) -> bool {
     !stem.is_empty() && stem.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
-/// A link's target, seen from the root; `..` goes up a folder.
+/// A link's target, relative to the root; `..` goes up a folder.
 fn resolve(from: &str, target: &str) -> String {
     let mut folders: Vec<&str> = from.split('/').collect();
     folders.pop();
@@ -65,7 +64,7 @@ fn documents_point_at_what_is_there() {
     assert_none(&documents.iter().flat_map(|it| breaches(it, &paths)).collect::<Vec<_>>());
 }
 
-/// The design pages in the order in which ARCHITECTURE.md lists them, and in which they are.
+/// The design pages in the order of ARCHITECTURE.md's list, and in their own order.
 fn unlisted<'a>(architecture: &'a str, paths: &[&'a str]) -> Vec<String> {
     let section = architecture.split("\n## What is stored\n").nth(1).unwrap_or_default();
     let is_page = |it: &&str| it.starts_with("docs/design/") && it.ends_with(".md");

@@ -1,7 +1,7 @@
-//! A `let` binds one value: the values of a tuple that is written out stand on lines of their own.
+//! A `let` binds one value: the values of a tuple expression stand on lines of their own.
 //!
-//! What a macro is given is not looked at, and neither is a `let .. else`, which binds several
-//! values or none.
+//! The content of a macro's call is not checked, and neither is a `let .. else`, which binds
+//! several values or none.
 
 use syn::{Expr, Local, Pat, visit::Visit};
 

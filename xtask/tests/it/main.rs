@@ -1,10 +1,12 @@
-//! Rules about the whole repository. Each is a function over made-up input, shown to fail there,
-//! and then held against the repository itself.
+//! Rules about the whole repository. Each is a function over made-up input that is shown to fail
+//! there, and is then applied to the repository itself.
 
 mod arrows;
 mod documents;
+mod glossary;
 mod lets;
 mod manifests;
+mod prose;
 mod repository;
 mod sizes;
 mod words;

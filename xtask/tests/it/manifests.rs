@@ -1,4 +1,4 @@
-//! What every crate's manifest and root have alike: the workspace's lints, and public names
+//! The common parts of every crate's manifest and root: the workspace's lints, and public names
 //! listed one by one.
 
 use syn::{Item, UseTree, Visibility};

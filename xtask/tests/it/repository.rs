@@ -18,19 +18,19 @@ impl SourceFile {
 
 /// The workspace's folder.
 pub(crate) fn root() -> PathBuf {
-    // At run time if possible: a build folder may be shared by several checkouts.
+    // Read at run time if possible, because several checkouts may share a build folder.
     let here = env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
     let here = here.unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
     here.parent().expect("xtask is a folder of the workspace").into()
 }
 
-/// Every text file of ours; nothing that was built, no history, no demo's data.
+/// Every text file of the repository, without build output, history and a demo's data.
 pub(crate) fn files() -> Vec<SourceFile> {
     let root = root();
     let mut folders = vec![root.clone()];
     let mut files = Vec::new();
     while let Some(folder) = folders.pop() {
-        // Cargo marks its build folders so, whatever they are called.
+        // Cargo marks its build folders like this, whatever their names are.
         if folder.join("CACHEDIR.TAG").exists() {
             continue;
         }
@@ -52,13 +52,13 @@ pub(crate) fn files() -> Vec<SourceFile> {
     files
 }
 
-/// The Rust files among them that are ours to read: crates, examples and xtask.
+/// The Rust files of crates, examples and xtask.
 pub(crate) fn rust_files() -> Vec<SourceFile> {
     let folders = ["crates/", "examples/", "xtask/"];
     let ours = |path: &str| folders.iter().any(|folder| path.starts_with(folder));
     let rust: Vec<_> =
         files().into_iter().filter(|it| ours(&it.path) && it.path.ends_with(".rs")).collect();
-    // A rule that is held against nothing would pass.
+    // A rule that is applied to nothing would pass.
     assert!(rust.len() > 20, "only {} Rust files were found", rust.len());
     rust
 }

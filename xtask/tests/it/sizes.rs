@@ -1,8 +1,8 @@
-//! How long files, functions and lines may be, and how files may not be called.
+//! The limits on the length of files, functions and lines, and on the names of files.
 //!
-//! A code line is one that holds a token of the language: blank lines, comments and documentation
-//! count for nothing. A function is measured from `fn` to its closing brace, with what is nested
-//! in it. What a macro writes is measured as part of its file only.
+//! A code line is one with a token of the language; blank lines, comments and documentation don't
+//! count. A function is measured from `fn` to its closing brace, including nested items. Code that
+//! a macro generates is measured only as a part of its file.
 
 use std::{collections::BTreeSet, ops::RangeInclusive};
 
@@ -19,11 +19,11 @@ const FILE_CODE_LINES_MAX: usize = 500;
 const FUNCTION_CODE_LINES_MAX: usize = 70;
 const LINE_COLUMNS_MAX: usize = 100;
 
-/// Lines that may be longer: file, and what the line holds.
+/// The lines that may be longer: the file, and a part of the line.
 const LONG_LINES: &[(&str, &str)] =
     &[("crates/factum-macros/tests/ui/event_name.rs", "#[event(name = \"0123456789")];
 
-/// Names that say nothing of what is inside.
+/// Names that say nothing about the content.
 const EMPTY_NAMES: &[&str] =
     &["utils.rs", "util.rs", "types.rs", "common.rs", "helpers.rs", "manager.rs", "mod.rs"];
 
@@ -85,14 +85,14 @@ fn collect_lines(tokens: TokenStream, lines: &mut BTreeSet<usize>) {
                 lines.insert(group.span_close().end().line);
                 collect_lines(group.stream(), lines);
             }
-            // A text over several lines is as long as it looks.
+            // A text over several lines counts all of them.
             _ => lines.extend(token.span().start().line..=token.span().end().line),
         }
         rest = behind;
     }
 }
 
-/// How many tokens of documentation stand here: `/// x` is read as `#[doc = "x"]`.
+/// The number of documentation tokens at this place: `/// x` is read as `#[doc = "x"]`.
 fn documentation_length(tokens: &[TokenTree]) -> usize {
     let mark =
         |token: &TokenTree, mark| matches!(token, TokenTree::Punct(it) if it.as_char() == mark);
@@ -110,7 +110,7 @@ fn documentation_length(tokens: &[TokenTree]) -> usize {
     if group.delimiter() == Delimiter::Bracket && is_doc && is_text { length } else { 0 }
 }
 
-/// Where the file's own tests are.
+/// The range of the file's own tests.
 fn inline_tests(syntax: &File) -> Vec<RangeInclusive<usize>> {
     let tests = |item: &&Item| match item {
         Item::Mod(it) => it.attrs.iter().any(is_cfg_test),
@@ -174,7 +174,7 @@ fn every_file_keeps_the_limits() {
     assert_none(&rust_files().iter().flat_map(breaches).collect::<Vec<_>>());
 }
 
-/// The breaches in a file of this name and text.
+/// The breaches in a file with this name and text.
 fn check(path: &str, text: String) -> String {
     breaches(&SourceFile { path: path.into(), text }).join("; ")
 }

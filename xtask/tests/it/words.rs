@@ -1,8 +1,8 @@
-//! What no file of the repository says: paths that exist on one machine only.
+//! Paths that exist on one machine only, which no file of the repository may name.
 
 use crate::repository::{SourceFile, assert_none, files};
 
-/// Written in two pieces, so that this file does not say them either.
+/// In two pieces each, so that this file does not name them either.
 const FORBIDDEN: &[[&str; 2]] =
     &[["/wo", "rk/"], ["/ro", "ot/"], ["../sha", "red"], ["../.lib", "rary"]];
 

@@ -1,1 +1,1 @@
-//! Nothing: no SQLite by way of sqlx 0.8 (`Cargo.toml` says why).
+//! An empty crate that keeps sqlx 0.8's SQLite out of the build (`Cargo.toml` explains why).

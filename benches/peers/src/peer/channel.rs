@@ -1,6 +1,6 @@
-//! The channel floor: the same clients as everywhere, through a bounded channel to a thread that
-//! only writes and syncs into a zero-written file, and answers by oneshot. What clients, a
-//! channel and waking cost is in it; whatever a store does beyond is not.
+//! The channel floor: the same clients as everywhere, with a bounded channel to a thread. The
+//! thread only writes and syncs into a zero-written file, and answers by oneshot. This includes the
+//! cost of clients, a channel and waking, and leaves out everything else that a store does.
 
 use std::path::Path;
 

@@ -1,6 +1,5 @@
-//! What Factum's own stores have in common: the client's side, by the trait that applications
-//! use. Appends expect any version; reads take pages of the default size, each event as a
-//! `RecordedEvent`.
+//! The client's side of Factum's own stores, by the trait that applications use. Appends expect any
+//! version. Reads take pages of the default size, each event as a `RecordedEvent`.
 
 use std::hint::black_box;
 

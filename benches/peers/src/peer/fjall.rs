@@ -1,10 +1,10 @@
-//! fjall, an LSM tree: one keyspace of events by position, one of what each stream has; a group is
-//! one write batch with `PersistMode::SyncAll`, which its documentation names for data that must
-//! be durable.
+//! fjall, an LSM tree: one keyspace of events by position, one of each stream's positions. A group
+//! is one write batch with `PersistMode::SyncAll`, which its documentation recommends for data that
+//! must be durable.
 //!
-//! A block cache that holds everything, as its documentation advises where the data fit;
-//! otherwise its defaults. It has checksums of its own, so events carry none. Version numbers,
-//! checks for conflicts and the like are left out, to its advantage.
+//! The block cache holds everything, as its documentation advises if the data fit; otherwise the
+//! defaults. It has checksums of its own, so events carry none. Version numbers, checks for
+//! conflicts and the like are left out, to its advantage.
 
 use std::path::Path;
 
@@ -27,9 +27,9 @@ pub(crate) struct Fjall {
 #[derive(Clone)]
 struct Tables {
     database: Database,
-    /// Position, big-endian: the event.
+    /// From the position, big-endian, to the event.
     events: Keyspace,
-    /// Stream, 0, position, big-endian: nothing.
+    /// The stream, 0, and the position, big-endian; without a value.
     streams: Keyspace,
 }
 
@@ -100,7 +100,7 @@ impl Peer for Fjall {
     }
 }
 
-/// What the keys of a stream begin with; the zero keeps `account-1` apart from `account-10`.
+/// The beginning of a stream's keys. The zero separates `account-1` from `account-10`.
 fn stream_prefix(stream: usize) -> Vec<u8> {
     let mut prefix = stream_name(stream).into_bytes();
     prefix.push(0);

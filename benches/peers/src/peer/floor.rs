@@ -1,9 +1,10 @@
-//! The plain-file floor: what the disk gives to one thread that does nothing but encode frames,
-//! write each group at once, and sync it. Nothing that answers durably can be faster.
+//! The plain-file floor: the rate of one thread that only encodes frames, writes each group at
+//! once, and syncs it. No durable store can be faster.
 //!
 //! `floor` writes into a file that was filled with zeros and synced before, so that a sync has no
-//! new length and no new blocks to store; `growing` into one that grows. Reads check each frame's
-//! CRC-32C: a scan in pieces of 1 MiB, a stream by an index in memory and one read per event.
+//! new length and no new blocks to store; `growing` writes into a file that grows. Reads check each
+//! frame's CRC-32C: a scan in pieces of 1 MiB, a stream by an index in memory and one read per
+//! event.
 
 use std::{fs::File, os::unix::fs::FileExt, path::Path, sync::Mutex};
 
@@ -15,7 +16,7 @@ use crate::{
 
 const PIECE_FRAMES: usize = (1 << 20) / FRAME_BYTES;
 
-/// A log that is one file. `ZEROED`: written with zeros beforehand.
+/// A log that is a single file. `ZEROED`: filled with zeros beforehand.
 #[derive(Debug)]
 pub(crate) struct Floor<const ZEROED: bool> {
     file: File,
@@ -66,13 +67,13 @@ impl<const ZEROED: bool> Peer for Floor<ZEROED> {
 pub(crate) struct PlainFile {
     file: File,
     events: usize,
-    /// Which events each stream has.
+    /// The events of each stream.
     streams: Vec<Vec<usize>>,
     buffer: Vec<u8>,
 }
 
 impl PlainFile {
-    /// Makes a file with room for so many events.
+    /// Makes a file with room for this many events.
     pub(crate) fn create(folder: &Path, room: usize) -> Self {
         let options = File::options().read(true).write(true).create_new(true).to_owned();
         let file = options.open(folder.join("events")).expect("a fresh file");

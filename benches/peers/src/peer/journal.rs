@@ -1,4 +1,4 @@
-//! The journal as it opens by default: its own group commit, one write and one fdatasync per group,
+//! The journal with its defaults: its own group commit, one write and one fdatasync per group,
 //! durable on power loss.
 
 use std::path::Path;

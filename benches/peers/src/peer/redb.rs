@@ -1,6 +1,6 @@
-//! redb, a copy-on-write B-tree: one table of events by position, one of what each stream has; a
+//! redb, a copy-on-write B-tree: one table of events by position, one of each stream's positions. A
 //! group is one write transaction with `Durability::Immediate`, its default and the only durable
-//! one.
+//! mode.
 //!
 //! Its default cache of 1 GiB holds everything. Its pages have checksums, which it compares when
 //! it repairs a file, so events carry none.

@@ -1,5 +1,5 @@
-//! Factum on SQLite as it opens by default: its own group commit, one transaction per group, WAL
-//! with `synchronous = FULL`, durable on power loss.
+//! Factum on SQLite with its defaults: its own group commit, one transaction per group, WAL with
+//! `synchronous = FULL`, durable on power loss.
 
 use std::path::Path;
 

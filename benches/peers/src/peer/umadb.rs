@@ -1,13 +1,13 @@
-//! UmaDB's core, put together as its server does it: requests through a channel of 1,024 to its
-//! own writer thread, which commits what waits as one group of at most 2,048 events; storage
-//! options as its server has by default (zero-filled pages, the blocking writer), except where
-//! another documented one measured faster. No single choice is best at everything, so there are
-//! two. `umadb` reads by memory map: appends about as with the default, faster stream reads.
+//! UmaDB's core, composed like its server: requests go through a channel of 1,024 to its own writer
+//! thread, which commits the waiting ones as one group of at most 2,048 events. The storage options
+//! are its server's defaults (zero-filled pages, the blocking writer), except where another
+//! documented option measured faster. No single choice is best at everything, so there are two.
+//! `umadb` reads by memory map: appends about as with the default, and faster stream reads.
 //! `umadb-cached` has the page cache of 1,000 MB that its own benchmarks try: the fastest stream
-//! reads, slower appends. A commit syncs the pages, then the header.
+//! reads, and slower appends. A commit syncs the pages, then the header.
 //!
-//! No gRPC is in between, which its applications pay for on top. A stream is a tag, as its
-//! documentation models aggregates; reads take batches of 1,024 events, its server's default, and
+//! gRPC, which its applications also pay for, is not included. A stream is a tag, as its
+//! documentation models aggregates. Reads take batches of 1,024 events, its server's default, and
 //! run in the calling thread.
 
 use std::{
@@ -85,7 +85,7 @@ impl<const CACHED: bool> Peer for Umadb<CACHED> {
     }
 
     async fn close(self) {
-        // The writer ends by itself once nobody can send.
+        // The writer ends once no sender is left.
         drop(self.requests);
         self.thread.join().expect("the writer ends");
     }

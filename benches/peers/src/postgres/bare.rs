@@ -1,7 +1,7 @@
-//! What the database gives to who checks nothing: groups as large as factum's in the same round,
-//! by one `INSERT .. SELECT unnest` each, over one connection per process. `bare` inserts into
-//! factum's own table with its indexes, `bare-key` into one of the same columns with only a
-//! primary key.
+//! The rate of the database without any checks: groups as large as factum's in the same round, by
+//! one `INSERT .. SELECT unnest` each, over one connection per process. `bare` inserts into
+//! factum's own table with its indexes, `bare-key` into one of the same columns with only a primary
+//! key.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -26,7 +26,7 @@ const COLUMNS: &str = "(position, version, recorded_at, schema_version, id, cont
     tags, metadata, payload)
     SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::uuid[],
         $6::integer[], $7::text[], $8::text[], $9::bytea[], $10::bytea[], $11::bytea[])";
-/// Positions of a process begin so far behind another's.
+/// The distance between the first positions of two processes.
 const POSITIONS_PER_PROCESS: usize = 1 << 40;
 const WARM_UP_GROUPS: usize = 8;
 
@@ -50,7 +50,7 @@ pub(crate) struct Bare<const INDEXED: bool> {
     client: Client,
     insert: Statement,
     records: Records,
-    /// Of the streams that are this process's.
+    /// The streams of this process.
     streams: Vec<Stream>,
     group: usize,
     first: usize,
@@ -125,7 +125,7 @@ impl<const INDEXED: bool> Writers for Bare<INDEXED> {
     }
 }
 
-/// The columns of a group, as far as they are not the same in every row.
+/// The columns of a group that differ from row to row.
 #[derive(Default)]
 struct Rows {
     positions: Vec<i64>,

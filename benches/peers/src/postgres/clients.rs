@@ -1,4 +1,4 @@
-//! The clients of one process: each has streams of its own, appends to one after the other, and
+//! The clients of one process. Each has streams of its own, appends to one after the other, and
 //! waits for each answer.
 
 use std::{
@@ -15,7 +15,8 @@ use crate::{
     },
 };
 
-/// What each client appends before anything is measured: connections and statements are ready then.
+/// The appends of each client before the measurement, after which connections and statements are
+/// ready.
 const WARM_UP_APPENDS: usize = 4;
 
 pub(crate) struct Clients<F: Framework> {
@@ -80,14 +81,14 @@ struct Client<F: Framework> {
     framework: Arc<F>,
     streams: Vec<F::Stream>,
     records: Records,
-    /// Its number, and how many clients there are in all processes: no two make the same event.
+    /// The client's number, and the number of clients in all processes: no two make the same event.
     first: usize,
     stride: usize,
     appended: usize,
 }
 
 impl<F: Framework> Client<F> {
-    /// Returns how long it took.
+    /// Returns the time that it took.
     async fn append(&mut self) -> Duration {
         let n = self.first + self.stride * self.appended;
         let at = self.appended % self.streams.len();

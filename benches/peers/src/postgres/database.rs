@@ -1,4 +1,4 @@
-//! A fresh database for each reading, and what the server's settings are.
+//! A fresh database for each reading, and the server's settings.
 
 use tokio::runtime::Runtime;
 use tokio_postgres::{Client, NoTls, types::ToSql};
@@ -6,7 +6,7 @@ use url::Url;
 
 /// The database that is dropped and made again for each reading.
 const DATABASE: &str = "factum_peers";
-/// What is stated of a server.
+/// The settings that the report shows.
 const SETTINGS: &[&str] = &[
     "server_version",
     "shared_buffers",
@@ -26,7 +26,7 @@ pub(crate) struct Database {
 }
 
 impl Database {
-    /// Connects to the server as its user says.
+    /// Connects to the server as its user.
     pub(crate) fn connect(runtime: &Runtime, url: &str) -> Result<Self, String> {
         let parsed = Url::parse(url)
             .map_err(|e| format!("--url is no URL, write postgres://user@host/database: {e}"))?;
@@ -40,7 +40,7 @@ impl Database {
     /// The settings, in a line.
     ///
     /// # Errors
-    /// If what is answered would not survive a power cut.
+    /// If answered events would not survive a power cut.
     pub(crate) fn settings(&self, runtime: &Runtime) -> Result<String, String> {
         let mut line = Vec::new();
         for name in SETTINGS {
@@ -64,7 +64,7 @@ impl Database {
     }
 
     /// An empty database, whose URL is returned. Dropping the last one makes a checkpoint, so each
-    /// reading begins behind one.
+    /// reading begins after a checkpoint.
     pub(crate) fn fresh(&self, runtime: &Runtime) -> Result<String, String> {
         self.remove(runtime)?;
         self.execute(runtime, &format!("CREATE DATABASE {DATABASE}"))?;
@@ -73,7 +73,7 @@ impl Database {
         Ok(url.into())
     }
 
-    /// How many rows a table of the fresh database has.
+    /// The number of rows in a table of the fresh database.
     pub(crate) fn count(runtime: &Runtime, url: &str, table: &str) -> Result<usize, String> {
         let count = async {
             let (client, connection) = tokio_postgres::connect(url, NoTls).await?;

@@ -1,4 +1,4 @@
-//! The frameworks, and what each must be able to do.
+//! The frameworks, and the calls that each must support.
 
 pub(crate) mod cqrs_es;
 pub(crate) mod disintegrate;
@@ -15,36 +15,36 @@ use uuid::Uuid;
 
 use crate::load::Record;
 
-/// How many connections each process's pool has, for everybody who takes a pool. The drivers'
-/// and the frameworks' own default is 10, which is slower.
+/// The number of connections in each process's pool, for all that use a pool. The drivers' and the
+/// frameworks' own default is 10, which is slower.
 pub(crate) const POOL_CONNECTIONS: u32 = 32;
-/// A pool serves who comes first; with more clients than connections some wait.
+/// A pool serves in the order of arrival; with more clients than connections some wait.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A framework with a database of its own. Every call is durable when it returns.
 pub(crate) trait Framework: Sized + Send + Sync + 'static {
-    /// What its caller keeps of a stream between two appends: its id, and mostly its version.
+    /// The caller's knowledge of a stream between two appends: its id, and usually its version.
     type Stream: Send + 'static;
 
     /// Makes its tables in an empty database.
     fn prepare(url: &str) -> impl Future<Output = ()> + Send;
 
-    /// Opens it where its tables are.
+    /// Opens it in a database with its tables.
     fn open(url: &str) -> impl Future<Output = Self> + Send;
 
-    /// A stream that nobody has written to.
+    /// A stream without events.
     fn stream(&self, stream: usize) -> Self::Stream;
 
     /// Appends one event to a stream, if it is as this caller last left it.
     fn append(&self, stream: &mut Self::Stream, event: Event) -> impl Future<Output = ()> + Send;
 
-    /// How many groups it has formed so far, if it forms groups.
+    /// The number of groups formed so far, if it forms groups.
     fn groups(&self) -> usize {
         0
     }
 }
 
-/// The event, as a client has it in hand.
+/// The event, as a client holds it.
 #[derive(Debug)]
 pub(crate) struct Event {
     pub(crate) id: Uuid,
@@ -59,14 +59,14 @@ impl From<Record> for Event {
     }
 }
 
-/// The event, as frameworks that serialize types get it.
+/// The event for frameworks that serialize types.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct MoneyDeposited {
     note: String,
 }
 
-/// A pool of sqlx's with all its connections made. It doesn't ping a connection before each use,
-/// as it would by default: that would cost every append a round trip more.
+/// A pool of sqlx with all its connections made. It doesn't ping a connection before each use, as
+/// it would by default: that would cost every append another round trip.
 pub(crate) async fn pool(url: &str) -> PgPool {
     let options = PgPoolOptions::new()
         .max_connections(POOL_CONNECTIONS)
@@ -76,7 +76,7 @@ pub(crate) async fn pool(url: &str) -> PgPool {
     options.connect(url).await.expect("the server takes connections")
 }
 
-/// A connection is enough to make tables with.
+/// One connection is enough to make tables.
 async fn single(url: &str) -> PgPool {
     let options = PgPoolOptions::new().max_connections(1);
     options.connect(url).await.expect("the server takes a connection")

@@ -1,5 +1,5 @@
-//! Processes of clients: this program, started again. Each makes itself ready, says so, begins
-//! when it is told to, and says what it has measured.
+//! Processes of clients: this program, started again. Each prepares itself, reports that it is
+//! ready, begins on a signal, and reports its measurements.
 
 use std::{
     io::{self, BufRead, BufReader, Write},
@@ -19,39 +19,39 @@ use crate::{
 const READY: &str = "ready";
 const GO: &str = "go";
 
-/// What a process of clients does.
+/// The job of a process of clients.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Job {
     #[arg(long)]
     pub(crate) url: String,
     #[arg(long, value_parser = Store::parse)]
     pub(crate) store: Store,
-    /// How many clients there are in all processes together.
+    /// The number of clients in all processes together.
     #[arg(long)]
     pub(crate) clients: usize,
     #[arg(long)]
     pub(crate) processes: usize,
-    /// Which of the processes this is, from 0.
+    /// The number of this process, from 0.
     #[arg(long)]
     pub(crate) process: usize,
-    /// How many events a bare insert holds.
+    /// The number of events in a bare insert.
     #[arg(long)]
     pub(crate) group: usize,
     #[arg(long)]
     pub(crate) time_ms: u64,
 }
 
-/// Those who write in a process of clients.
+/// The writers in a process of clients.
 pub(crate) trait Writers {
     /// Writes a little, so that connections and statements are ready.
     async fn warm_up(&mut self);
     /// Writes until the time is over.
     async fn write(&mut self, time: Duration) -> Measured;
-    /// How many groups have been formed so far, by who forms groups.
+    /// The number of groups formed so far, if the store forms groups.
     fn groups(&self) -> usize;
 }
 
-/// What a process of clients has measured.
+/// The measurements of a process of clients.
 #[derive(Debug, Serialize, Deserialize)]
 struct Answer {
     events: usize,
@@ -60,7 +60,7 @@ struct Answer {
     groups: usize,
 }
 
-/// Is a process of clients.
+/// The main function of a process of clients.
 pub(crate) fn serve(job: &Job) {
     subject(job.store).serve(&runtime(client_threads()), job);
 }
@@ -74,9 +74,9 @@ pub(crate) fn serve_writers(runtime: &Runtime, job: &Job, mut writers: impl Writ
     runtime.block_on(writers.warm_up());
     println!("{READY}");
     let mut line = String::new();
-    io::stdin().read_line(&mut line).expect("whoever started this process tells it to begin");
+    io::stdin().read_line(&mut line).expect("the starting process signals the beginning");
     if line.trim() != GO {
-        return; // Whoever started it is gone.
+        return; // The process that started it is gone.
     }
     let groups_before = writers.groups();
     let Measured { events, time, latencies } =
@@ -87,11 +87,11 @@ pub(crate) fn serve_writers(runtime: &Runtime, job: &Job, mut writers: impl Writ
     println!("{}", serde_json::to_string(&answer).expect("an answer has a form in JSON"));
 }
 
-/// What all processes have measured together.
+/// The measurements of all processes together.
 #[derive(Debug)]
 pub(crate) struct Together {
     pub(crate) measured: Measured,
-    /// How large a group was in the mean, of who forms groups.
+    /// The mean size of a group, if the store forms groups.
     pub(crate) group: Option<usize>,
 }
 
@@ -126,7 +126,7 @@ fn together(answers: &[Answer]) -> Together {
     Together { measured: Measured { events, time, latencies }, group }
 }
 
-/// A process of clients, seen from the one that started it. It ends when this is dropped.
+/// A process of clients, seen from the process that started it. Its drop ends it.
 struct Process {
     store: Store,
     child: Child,
@@ -168,7 +168,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // It may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -1,4 +1,4 @@
-//! What is said of the readings on PostgreSQL.
+//! The report of the readings on PostgreSQL.
 
 use std::fmt;
 
@@ -12,14 +12,14 @@ use crate::{
     report::{Format, Report},
 };
 
-/// What was aimed at, with so many clients in one process.
+/// The work of the targets.
 const TARGET: Work = Work { clients: 256, processes: 1 };
-/// Factum against the same groups inserted bare.
+/// The target for factum against bare inserts of the same groups.
 const OF_BARE: f64 = 0.7;
-/// Factum against the fastest framework.
+/// The target for factum against the fastest framework.
 const OF_FRAMEWORKS: f64 = 4.0;
 
-/// How many append, from how many processes.
+/// The number of clients, and of their processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Work {
     pub(crate) clients: usize,
@@ -33,7 +33,7 @@ impl fmt::Display for Work {
     }
 }
 
-/// States what is measured, and on what.
+/// Prints what is measured, and on which server.
 pub(crate) fn begin(
     report: &Report,
     stores: &[Store],

@@ -29,7 +29,7 @@ pub(crate) struct Run<'a> {
     report: Report,
     runtime: Runtime,
     database: Database,
-    /// The one that was started for this run.
+    /// The server that was started for this run.
     _server: Option<Server>,
 }
 
@@ -74,7 +74,7 @@ impl<'a> Run<'a> {
     fn append(&self, work: Work) -> Result<(), String> {
         let reading = |store: &Store| Reading::new(Bench::Append, *store, work.clients, 1);
         let mut readings: Vec<_> = self.stores.iter().map(reading).collect();
-        // As large as factum's last groups, or as a group of everybody who may wait.
+        // As large as factum's last groups, or as a group of all clients that may wait.
         let mut group = work.clients / work.processes;
         let count = readings.len();
         for round in 0..self.arguments.rounds() {
@@ -108,7 +108,7 @@ impl<'a> Run<'a> {
         Ok(together)
     }
 
-    /// How long one reading takes.
+    /// The time of one reading.
     fn time(&self) -> Duration {
         Duration::from_millis(if self.arguments.quick { 1_000 } else { 5_000 })
     }

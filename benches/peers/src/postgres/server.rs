@@ -1,5 +1,5 @@
-//! A throw-away server on this machine: its own folder of data, a port of the loopback interface,
-//! the settings that PostgreSQL comes with. It ends with this process, however that ends.
+//! A throw-away server on this machine, with its own data folder, a port of the loopback interface,
+//! and PostgreSQL's default settings. It ends with this process, however that ends.
 
 use std::{
     env, fs,
@@ -13,14 +13,15 @@ use std::{
 
 use tempfile::TempDir;
 
-/// Where the programs are, if not where Debian puts them.
+/// The folder of the programs, if it is not Debian's.
 const PROGRAMS: &str = "FACTUM_POSTGRES_BIN";
 const DEBIAN: &str = "/usr/lib/postgresql";
-/// PostgreSQL refuses to be root's; then it is this user's, whom Debian's package makes.
+/// The user that runs the server if this process is root, because PostgreSQL refuses to run as
+/// root. Debian's package makes this user.
 const USER: &str = "postgres";
 const SETTINGS: &[&str] =
     &["listen_addresses=127.0.0.1", "unix_socket_directories=", "max_connections=300"];
-/// Runs a command until nobody holds the other end of its input any more, then removes its folder.
+/// Runs a command until its input is closed, then removes its folder.
 const KEEPER: &str = "\
 trap '' INT TERM HUP
 folder=$1; shift
@@ -37,7 +38,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts one that keeps its data on this disk.
+    /// Starts a server that keeps its data on this disk.
     pub(crate) fn start(disk: &Path) -> Result<Self, String> {
         let programs = programs()?;
         let user = user()?;
@@ -71,7 +72,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         drop(self.keeper.stdin.take());
-        // The folder goes when the server is gone.
+        // The folder is removed after the server has ended.
         let _ = self.keeper.wait();
         drop(self.folder.take());
     }
@@ -93,7 +94,7 @@ fn programs() -> Result<PathBuf, String> {
     })
 }
 
-/// The user and the group to be where this process is root's.
+/// The user and the group that the server runs as, if this process is root.
 fn user() -> Result<Option<(u32, u32)>, String> {
     let number = |arguments: &[&str]| {
         let output = Command::new("id").args(arguments).output().ok()?;
@@ -108,7 +109,7 @@ fn user() -> Result<Option<(u32, u32)>, String> {
 
 fn command(program: &Path, user: Option<(u32, u32)>) -> Command {
     let mut command = Command::new(program);
-    // A folder that any user may be in.
+    // A folder that any user may enter.
     command.current_dir("/");
     if let Some((uid, gid)) = user {
         command.uid(uid).gid(gid);

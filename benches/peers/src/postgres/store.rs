@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// The name of one.
+/// The name of a store or framework.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Store {
     Factum,
@@ -17,7 +17,7 @@ pub(crate) enum Store {
 }
 
 impl Store {
-    /// All, in the order they are printed in. The first forms the groups that the bare ones insert.
+    /// All, in the order of the report. The first forms the groups that the bare ones insert.
     pub(crate) const ALL: &[Self] = &[
         Self::Factum,
         Self::Bare,
@@ -52,7 +52,7 @@ impl Store {
         })
     }
 
-    /// What an append is, in a few words.
+    /// The call of an append, in a few words.
     pub(crate) fn append(self) -> &'static str {
         match self {
             Self::Factum => "one call of a function per group, its own group commit",
@@ -85,16 +85,16 @@ impl Store {
         }
     }
 
-    /// The first version of PostgreSQL whose SQL is as new as what it sends.
+    /// The first version of PostgreSQL that understands its SQL.
     pub(crate) fn server_min(self) -> u32 {
         match self {
-            // Writes a number as 0xFFFFFFFF.
+            // It writes a number as 0xFFFFFFFF.
             Self::Disintegrate | Self::DisintegrateUnchecked => 16,
             _ => 14,
         }
     }
 
-    /// Whether it is a framework that factum is compared with.
+    /// Returns whether it is a framework that factum is compared with.
     pub(crate) fn is_framework(self) -> bool {
         !matches!(self, Self::Factum | Self::Bare | Self::BareKey)
     }

@@ -1,4 +1,4 @@
-//! One store under measurement, whichever it is.
+//! One store under measurement, of any kind.
 
 use std::marker::PhantomData;
 
@@ -15,11 +15,11 @@ use crate::postgres::{
     store::Store,
 };
 
-/// What can be asked of a store.
+/// The calls on a store under measurement.
 pub(crate) trait Subject {
     /// Makes its tables in an empty database.
     fn prepare(&self, runtime: &Runtime, url: &str);
-    /// Is a process of clients.
+    /// Runs as a process of clients.
     fn serve(&self, runtime: &Runtime, job: &Job);
 }
 

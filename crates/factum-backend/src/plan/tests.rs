@@ -13,13 +13,13 @@ mod group;
 
 const NOW: Timestamp = Timestamp::from_micros(1_800_000_000_000_000);
 
-/// A log as far as planning sees it: what a store answers, and where planned events go.
+/// A log as planning sees it: it answers as a store, and takes the planned events.
 #[derive(Debug, Clone, Default)]
 struct Log {
     events: Vec<(StreamId, NewEvent, FoundEvent)>,
-    /// Events of a stream up to a version that are gone.
+    /// The streams with erased events, and the version up to which they are erased.
     erased: Vec<(StreamId, u64)>,
-    /// Where events were looked for.
+    /// The spans that were searched.
     spans: Vec<Span>,
 }
 
@@ -113,7 +113,8 @@ fn no_tag(value: u8) -> AppendCondition {
     AppendCondition { fail_if_events_match: Query::tag(tag(value)), after: Position::ZERO }
 }
 
-/// `+first..last`, `=first..last` for a replay, `v` conflict, `c` condition, `!` invalid.
+/// `+first..last`, `=first..last` for a replay, `v` for a version conflict, `c` for a condition,
+/// `!` for invalid.
 fn short(outcome: &Result<Appended, AppendError>) -> String {
     match outcome {
         Ok(done) => {
@@ -200,7 +201,7 @@ fn a_retry_over_streams_gets_the_versions_it_got_before() {
     assert_eq!(again, first.replayed());
 }
 
-/// Two streams in turn, the first of them three times.
+/// A batch that writes two streams in turn, the first of them three times.
 fn returning(expected: impl Into<ExpectedVersion>) -> AppendBatch {
     let any = ExpectedVersion::Any;
     let batch = write(1, expected, &[1, 2]).and(write(2, any, &[3]));
@@ -238,7 +239,7 @@ fn what_is_left_of_a_batch_that_returns_to_a_stream_answers_for_all_its_writes()
     }
 }
 
-/// Facts that answer for the ids of a stream once.
+/// Facts that answer the search for ids only once per stream.
 struct Once(Log, Vec<StreamId>);
 
 impl Facts for Once {
@@ -293,7 +294,7 @@ fn a_batch_that_was_stored_twice_is_answered_as_the_first_time() {
     let batch = write(1, ExpectedVersion::Any, &[1, 2]);
     check(&mut log, &[batch.clone(), batch.clone()], "+1..2 +3..4");
     check(&mut log, &[batch.clone(), batch.clone().repeated()], "+5..6 =1..2");
-    // The first copy is gone.
+    // The first copy was erased.
     log.erased.push((stream(1), 2));
     check(&mut log, &[batch.repeated()], "=3..4");
 }
@@ -305,7 +306,7 @@ fn an_id_that_another_stream_of_the_group_holds_hides_no_retry() {
     check(&mut log, &[one, two.clone(), two.repeated()], "+1..1 +2..2 =2..2");
 }
 
-/// A batch over two streams, each of which has grown since, and how it was answered.
+/// A batch over two streams, each of which has grown since, and its answer.
 fn stored_over_two_streams(second: ExpectedVersion) -> (Log, AppendBatch, Appended) {
     let mut log = Log::default();
     log.append(&[write(2, ExpectedVersion::Any, &[100])]);
@@ -342,7 +343,7 @@ fn the_version_of_a_write_of_which_nothing_is_left_is_one_that_conflicts() {
     log.append(&[write(2, ExpectedVersion::Any, &[300])]);
     log.erased.push((stream(2), 4));
     let again = log.append(&[batch.repeated()]).remove(0).unwrap();
-    // It was 3; all that is known is that it was none of those that are left.
+    // The version was 3; it is only known to be none of the remaining ones.
     assert_eq!(again.versions, [2, 4].map(StreamVersion::new));
     check(&mut log, &[write(2, exact(4), &[400])], "v5");
 }
@@ -353,17 +354,17 @@ fn a_part_of_a_batch_whose_rest_was_never_stored_is_refused() {
     log.append(&[write(2, ExpectedVersion::Any, &[8, 9]), write(1, exact(0), &[1, 2])]);
     log.append(&[write(1, ExpectedVersion::Any, &[3])]);
     log.erased = vec![(stream(2), 1), (stream(1), 1)];
-    // Nothing was erased where its second event would stand, nor where this one's first would.
+    // Nothing was erased at the place of its second event, nor at that of this one's first.
     let longer = write(1, exact(0), &[1, 2]).and(write(2, ExpectedVersion::Any, &[4]));
     check(&mut log, &[longer.clone().repeated(), longer], "! !");
     let earlier = write(2, ExpectedVersion::Any, &[5]).and(write(1, exact(2), &[3]));
     check(&mut log, &[earlier.clone().repeated(), earlier], "! !");
-    // Before the first position there is none.
+    // There is no position before the first.
     let before = write(2, ExpectedVersion::Any, &[6, 7, 5, 9]);
     check(&mut log, &[before.repeated()], "!");
 }
 
-/// A stream of many events, and where the planning of a batch looked for its ids in it.
+/// A stream of many events, and the spans in which the planning of a batch looked for its ids.
 fn spans(batch: AppendBatch, expect: &str) -> Vec<Span> {
     let mut log = Log::default();
     for id in 1_000..1_020 {
@@ -387,14 +388,14 @@ fn an_ordinary_conflict_looks_right_after_the_version_that_it_expected() {
     };
     assert_eq!(spans(write(1, exact(7), &[1, 2]), "v20"), [span(8, 9)]);
     assert_eq!(spans(write(1, ExpectedVersion::NoStream, &[1]), "v20"), [span(1, 1)]);
-    // As it is not there, the other stream need not be asked.
+    // It is not in this stream, so the other stream need not be asked.
     let both = write(2, ExpectedVersion::Any, &[2]).and(write(1, exact(7), &[1]));
     assert_eq!(spans(both, "v20"), [span(8, 8)]);
     let marked = write(1, exact(7), &[1]).repeated();
     assert_eq!(spans(marked, "v20"), [Span::since(since)], "a repeated one is looked for all over");
 }
 
-/// A position that no event had yet, of another log perhaps.
+/// A position that no event had yet, perhaps of another log.
 #[test]
 fn a_condition_after_the_end_of_the_log_hides_no_retry() {
     let mut log = Log::default();
@@ -443,7 +444,7 @@ fn a_clock_that_is_far_ahead_is_refused_and_not_stored_twice() {
     check(&mut log, &[far.clone(), far.repeated()], "! !");
 }
 
-/// Facts of a stream whose first three events went behind a summary.
+/// Facts of a stream whose first three events were deleted after a summary.
 struct Truncated(Log);
 
 impl Facts for Truncated {
@@ -478,7 +479,7 @@ fn a_repeated_batch_whose_events_may_be_erased_is_refused() {
         let plan = plan_group([&batch], end, &mut Truncated(Log::default())).unwrap();
         short(&plan.outcomes[0])
     };
-    assert_eq!(outcome(write(1, exact(2), &[1]).repeated()), "!", "nobody can tell");
+    assert_eq!(outcome(write(1, exact(2), &[1]).repeated()), "!", "it may have been stored");
     assert_eq!(outcome(write(1, exact(2), &[1])), "v4", "a first attempt conflicts");
     assert_eq!(outcome(write(1, exact(3), &[1]).repeated()), "v4", "version 4 is there to see");
     assert_eq!(outcome(write(1, exact(4), &[1]).repeated()), "+5..5");
@@ -510,7 +511,7 @@ fn positions_end_at_the_largest_and_a_batch_that_does_not_fit_takes_none() {
     assert_eq!(outcomes(4), [true, true]);
 }
 
-/// As [`Log`], for conditions that need no look at what is stored.
+/// Like [`Log`], for conditions that need no look at stored events.
 struct Unasked(Log);
 
 impl Facts for Unasked {

@@ -4,7 +4,7 @@ use factum_kernel::{EventName, Tag};
 
 use super::*;
 
-/// Counts how often it is looked into.
+/// Counts the looks into it.
 struct List<'t> {
     positions: Vec<u64>,
     looks: &'t std::cell::Cell<usize>,
@@ -25,8 +25,8 @@ impl Postings for List<'_> {
 
 const COUNT: u64 = 300;
 
-/// Tag `n:7` is on every seventh of three hundred events, and so is type `n7`; the types `x` and
-/// `y` go in turn, ten of each.
+/// Tag `n:7` is on every seventh of three hundred events, and so is type `n7`. The types `x` and
+/// `y` alternate, ten of each.
 fn has(term: QueryTerm<'_>, position: u64) -> bool {
     match term {
         QueryTerm::All => true,
@@ -45,8 +45,8 @@ fn item(types: &[&str], tags: &[u64]) -> QueryItem {
     }
 }
 
-/// Everything that matches, going on behind every pause; how often it paused, and how often a list
-/// was looked into.
+/// All matches, found by a walk that goes on after each pause; the number of pauses, and the number
+/// of looks into lists.
 fn walk(query: &Query, direction: Direction, budget: usize) -> (Vec<u64>, usize, usize) {
     let looks = std::cell::Cell::new(0);
     let begin = |from| {
@@ -70,7 +70,7 @@ fn walk(query: &Query, direction: Direction, budget: usize) -> (Vec<u64>, usize,
                 at = on(position);
             }
             Candidate::Paused(position) => {
-                assert_ne!(position, at, "a pause that is no step would go on for ever");
+                assert_ne!(position, at, "a pause without progress would go on forever");
                 (at, left, pauses) = (position, budget, pauses + 1);
                 matches = begin(at);
             }
@@ -121,10 +121,10 @@ fn a_rare_tag_beside_common_ones_costs_little() {
     assert!(looks < 10, "{looks} looks");
 }
 
-/// The first item spent what all had, and the others went one position in a page.
+/// The first item once spent the looks of all, and the others moved by one position in a page.
 #[test]
 fn items_share_the_looks_of_a_page() {
-    // Neither has a match before 221, and each has to be crossed to find that out.
+    // Neither item matches before 221, and each must be intersected to find that out.
     let query = Query::new([item(&[], &[13, 17]), item(&[], &[2, 3, 149])]);
     let budget = 20;
     let (found, pauses, looks) = walk(&query, Direction::Forward, budget);
@@ -134,7 +134,7 @@ fn items_share_the_looks_of_a_page() {
     assert!((2..=6).contains(&pauses), "{pauses} pauses");
 }
 
-/// For each match every item was looked up once more, and every type of an item.
+/// For each match, every item was once looked up again, and so was every type of an item.
 #[test]
 fn a_match_of_one_list_costs_the_others_nothing() {
     let items = Query::new((2..66).map(|n| item(&[], &[n])));

@@ -11,14 +11,14 @@ use crate::{
     plan::{LogEnd, plan_group},
 };
 
-/// A store that waits before each commit until the test lets it go on, and notes its groups.
+/// A store that waits before each commit until the test opens the gate, and records its groups.
 struct Gated {
     gate: std_mpsc::Receiver<Result<(), CommitError>>,
     groups: Arc<Mutex<Vec<usize>>>,
     head: Position,
     gathering: Duration,
     rest_after: Duration,
-    /// How often it has rested.
+    /// The number of its rests.
     rests: watch::Sender<usize>,
 }
 
@@ -115,7 +115,7 @@ impl Bench {
 
     fn open_gate(&self, times: usize) {
         for _ in 0..times {
-            // Fewer groups may be enough, and the thread have ended behind them.
+            // Fewer groups may be enough, and the thread may have ended after them.
             let _ = self.gate.send(Ok(()));
         }
     }
@@ -133,7 +133,7 @@ async fn what_gathers_while_a_group_commits_is_the_next_group() {
     let bench = bench();
     let first = bench.append(0, 1);
     bench.settle().await;
-    // The thread may not have taken the first yet; a job behind it must be in the queue by then.
+    // The thread may not have taken the first yet; a later job must be in the queue by then.
     let rest: Vec<_> = (1..=9).map(|number| bench.append(number, 1)).collect();
     bench.settle().await;
     bench.open_gate(10);
@@ -174,7 +174,7 @@ async fn a_smaller_group_waits_for_those_who_were_answered_but_not_for_those_who
         append.await.unwrap().unwrap();
     }
     bench.groups.lock().unwrap().clear();
-    // The thread has taken the first when the others come.
+    // The thread has taken the first before the others come.
     let first = bench.append(4, 1);
     bench.settle().await;
     SystemClock.sleep(Duration::from_millis(20)).await;
@@ -262,12 +262,12 @@ async fn a_dead_writer_leaves_outcomes_unknown_and_says_so_afterwards() {
     let bench = bench();
     let append = bench.append(0, 1);
     bench.settle().await;
-    // Without the gate the store's own `expect` panics in the thread.
+    // Without the gate, the store's own `expect` panics in the thread.
     let Bench { writer, gate, .. } = bench;
     drop(gate);
     let error = append.await.unwrap().unwrap_err();
     assert!(matches!(error, AppendError::Indeterminate(_)), "{error:?}");
-    // Until the thread has let go of its queue, an append may still get into it, and be lost there.
+    // Until the thread has dropped its queue, an append may still get into it, and be lost there.
     let mut error = writer.append(batch(1, 1)).await.unwrap_err();
     while matches!(error, AppendError::Indeterminate(_)) {
         error = writer.append(batch(1, 1)).await.unwrap_err();
@@ -284,7 +284,7 @@ async fn other_work_runs_between_groups() {
     assert_eq!(head, Position::new(1));
 }
 
-/// Work that is no append took no room: a queue of documents to be written had no limit.
+/// Work other than appends once took no room, so a queue of document writes had no limit.
 #[tokio::test]
 async fn other_work_waits_for_room_as_well() {
     let bench = bench();
@@ -311,29 +311,29 @@ async fn other_work_waits_for_room_as_well() {
     assert_eq!(bench.writer.room.available_permits() * ROOM_UNIT, QUEUE_BYTES_MAX);
 }
 
-/// Forgotten with a caller that gave up waiting, all of it would be looked at on the writer's
-/// thread after all.
+/// If a caller that gave up waiting took them along, the writer's thread would check all
+/// conditions.
 #[tokio::test]
-async fn what_was_foreseen_is_kept_until_its_batch_is_planned_though_the_caller_is_gone() {
+async fn prechecks_are_kept_until_its_batch_is_planned_though_the_caller_is_gone() {
     let bench = bench();
-    let foreseen = Arc::<crate::foreseen::Foreseen>::default();
+    let prechecks = Arc::<crate::precheck::Prechecks>::default();
     let tag = factum_kernel::Tag::new("email", "ada@example.org").unwrap();
     let fail_if_events_match = factum_kernel::Query::tag(tag);
     let condition = factum_kernel::AppendCondition { fail_if_events_match, after: Position::ZERO };
     let asked = batch(0, 1).unless(condition);
-    let kept = foreseen.keep(&asked, &[Position::ZERO]);
+    let kept = prechecks.keep(&asked, &[Position::ZERO]);
     let writer = bench.writer.clone();
-    let append = tokio::spawn(async move { writer.append_foreseen(asked, Some(kept)).await });
+    let append = tokio::spawn(async move { writer.append_prechecked(asked, Some(kept)).await });
     bench.settle().await;
     append.abort();
     assert!(append.await.unwrap_err().is_cancelled());
-    assert!(!foreseen.is_empty(), "the batch is still to be planned");
+    assert!(!prechecks.is_empty(), "the batch is still to be planned");
     bench.open_gate(1);
     bench.writer.close().await;
-    assert!(foreseen.is_empty());
+    assert!(prechecks.is_empty());
 }
 
-/// Answers each append with so many positions and versions.
+/// Answers each append with this many positions and versions.
 struct Liar(usize, u64);
 
 impl Commit for Liar {

@@ -1,4 +1,4 @@
-//! The remedy for a command line that names its store by a bare word, `factum stats ./data`.
+//! The remedy for a command line that names its store without an option, `factum stats ./data`.
 
 use std::ffi::{OsStr, OsString};
 
@@ -6,14 +6,14 @@ use clap::Parser;
 
 use super::Args;
 
-/// Marks of a URL on a server, which may hold a password.
+/// Marks of a server's URL, which may hold a password.
 const SECRET: [&str; 3] = ["://", "@", "password="];
 
-/// The refused command line as it would be right with `--store` before one of its words; `None`
-/// if it would still be wrong.
+/// The refused command line with `--store` before the word that makes it valid; `None` if there is
+/// no such word.
 pub(super) fn with_store(line: &[OsString]) -> Option<String> {
     let is_right = |at: &usize| Args::try_parse_from(named(line, *at)).is_ok();
-    // A word that looks like a server's URL is the store, where another could be it too.
+    // A word that looks like a server's URL comes first, even if another word could be the store.
     let is_url = |at: &usize| line[*at].to_string_lossy().contains("://");
     let urls = (1..line.len()).filter(is_url);
     let store = urls.chain(1..line.len()).find(is_right)?;
@@ -24,7 +24,7 @@ pub(super) fn with_store(line: &[OsString]) -> Option<String> {
         false => quoted(word),
     });
     let right: Vec<_> = words.collect();
-    Some(format!("a store is named with --store, say factum {}", right.join(" ")))
+    Some(format!("name the store with --store: factum {}", right.join(" ")))
 }
 
 fn named(line: &[OsString], at: usize) -> impl Iterator<Item = OsString> {
@@ -37,12 +37,12 @@ fn is_secret(word: &OsStr) -> bool {
     SECRET.iter().any(|mark| word.contains(mark))
 }
 
-/// Whether a word is the name of a projection: `orders@1`.
+/// True for the name of a projection, such as `orders@1`.
 fn is_name(word: &OsStr) -> bool {
     word.to_string_lossy().parse::<factum::ConsumerName>().is_ok()
 }
 
-/// A word as a shell takes it.
+/// A word in the form that a shell accepts.
 fn quoted(word: &OsStr) -> String {
     let word = word.to_string_lossy();
     let is_plain = |c: char| c.is_alphanumeric() || "-_./:@=,+%".contains(c);
@@ -63,9 +63,9 @@ mod tests {
     #[test]
     fn the_advised_line_is_one_that_a_shell_takes() {
         let advised = advice(&["factum", "stats", "my data/it's", "--json"]).unwrap();
-        assert!(advised.ends_with(r"say factum stats --store 'my data/it'\''s' --json"));
+        assert!(advised.ends_with(r"--store: factum stats --store 'my data/it'\''s' --json"));
         let advised = advice(&["factum", "stats", "sqlite:a.db?mode=read"]).unwrap();
-        assert!(advised.ends_with("say factum stats --store 'sqlite:a.db?mode=read'"));
+        assert!(advised.ends_with("--store: factum stats --store 'sqlite:a.db?mode=read'"));
     }
 
     #[test]

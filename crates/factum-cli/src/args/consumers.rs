@@ -1,35 +1,35 @@
-//! What can be asked about consumers and their dead letters.
+//! The arguments of the commands for consumers and their dead letters.
 
 use clap::Subcommand;
 use factum::{ConsumerName, InvalidStreamId, StreamId};
 
-/// What can be done with consumers.
+/// The commands for consumers.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConsumersCommand {
     List(ConsumersArgs),
     Rewind(RewindArgs),
 }
 
-/// Show the consumers and projections that a store knows of
+/// Show the consumers and projections of a store
 ///
-/// How far each has come as far as that is stored, whether it runs (or its process died while it
-/// ran), and what is parked. Where a running application publishes its stats, also what each is
-/// doing: its state, its position, how many events and how long it is behind. A consumer whose read
-/// model is in another database keeps its progress there, and is seen only so. Looks beside a
-/// program that runs.
+/// Shows the stored progress of each consumer, whether it runs (or its process died while it ran),
+/// and its parked events. If a running application publishes its stats, it also shows the
+/// consumer's state, its position, and how many events and how long it is behind. A consumer whose
+/// read model is in another database keeps its progress there, so only published stats show it. The
+/// command may run beside the application.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 JSON, on the last line: store, head, consumers (name, stored, position, lag, lag_ms, at_work,
-  parked, orders, running). Where stored is false, the position is what was published. running, one
-  for each process: state, was (what a silent one said), position, head, lag, lag_ms, parked,
-  handled, cautious, committing_since, undropped, attempts, cause, process, instance, written_at,
-  silent_ms.
+  parked, orders, running). If stored is false, the position is the published one. running has an
+  object for each process: state, was (the last state of a silent process), position, head, lag,
+  lag_ms, parked, handled, cautious, committing_since, undropped, attempts, cause, process,
+  instance, written_at, silent_ms.
 
 Examples:
   factum consumers list --store ./data
   factum consumers list --store postgres://user@host/bank --json | jq '.consumers[] | .lag'")]
 pub(crate) struct ConsumersArgs {
-    /// The store, a URL or a path; it must be there
+    /// The store, a URL or a path; it must exist
     #[arg(long, value_name = "URL|PATH")]
     pub(crate) store: String,
     /// Print one JSON object instead of text
@@ -37,13 +37,13 @@ pub(crate) struct ConsumersArgs {
     pub(crate) json: bool,
 }
 
-/// Let a consumer that does not run go on behind another position
+/// Move the checkpoint of a consumer that does not run
 ///
-/// The remedy when a consumer has stopped because the log is not the one that its checkpoint is
-/// from, a restored backup for instance: choose a position that both logs share. Events behind it
-/// are handled again. Documents keep what they hold, so a projection that adds up is better reset;
-/// a model in memory is made anew, whatever the position. What is parked behind the position is
-/// parked no more.
+/// Use this when a consumer has stopped because the log is not the one in which its checkpoint was
+/// made, for instance after a backup was restored: choose a position that both logs share. The
+/// consumer handles the events after it again. Documents keep their content, so reset a projection
+/// that keeps sums instead; an in-memory model is built again, whatever the position. Events that
+/// were parked after the position are no longer parked.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 JSON, on the last line: store, consumer, position.
@@ -52,13 +52,13 @@ Examples:
   factum consumers rewind --store ./data mails --to 120000
   factum consumers rewind --store ./data orders@2 --to 0")]
 pub(crate) struct RewindArgs {
-    /// The store, a URL or a path; it must be there
+    /// The store, a URL or a path; it must exist
     #[arg(long, value_name = "URL|PATH")]
     pub(crate) store: String,
-    /// The consumer, named as `factum consumers list` does
+    /// The consumer, by its name in `factum consumers list`
     #[arg(value_name = "CONSUMER")]
     pub(crate) consumer: ConsumerName,
-    /// The position behind which it goes on; 0: the log's beginning
+    /// Resume with the first event after this position; 0 replays the whole log
     #[arg(long, value_name = "POSITION")]
     pub(crate) to: u64,
     /// Print one JSON object instead of text
@@ -66,16 +66,25 @@ pub(crate) struct RewindArgs {
     pub(crate) json: bool,
 }
 
-/// What can be done with dead letters.
+/// The commands for dead letters.
 #[derive(Debug, Subcommand)]
 pub(crate) enum DeadLettersCommand {
     List(LettersArgs),
+    /// Show a parked event and the number of events that wait for it
     Show(LetterArgs),
+    /// Order that a consumer handles a parked event again
+    ///
+    /// The order is left in the store. A running consumer follows it within about a second; a
+    /// stopped consumer follows it when it starts again.
     Retry(LetterArgs),
+    /// Order that a consumer leaves a parked event out
+    ///
+    /// The order is left in the store. A running consumer follows it within about a second; a
+    /// stopped consumer follows it when it starts again.
     Discard(LetterArgs),
 }
 
-/// List what is parked: the event that failed, why, and the stream that waits behind it
+/// List the parked events with their errors and the streams that wait for them
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 JSON, on the last line: store, dead_letters (consumer, stream, version, position, event, error,
@@ -84,10 +93,10 @@ JSON, on the last line: store, dead_letters (consumer, stream, version, position
 Example:
   factum dead-letters list --store ./data --consumer orders@1")]
 pub(crate) struct LettersArgs {
-    /// The store, a URL or a path; it must be there
+    /// The store, a URL or a path; it must exist
     #[arg(long, value_name = "URL|PATH")]
     pub(crate) store: String,
-    /// Only of this consumer, named as `factum consumers list` does, or of all its partitions
+    /// Only this consumer, by its name in `factum consumers list`, or all partitions of this name
     #[arg(long, value_name = "NAME")]
     pub(crate) consumer: Option<String>,
     /// Print one JSON object instead of text
@@ -95,12 +104,7 @@ pub(crate) struct LettersArgs {
     pub(crate) json: bool,
 }
 
-/// One parked event: show it with what waits behind it, order it to be handled again, or to be
-/// left out
-///
-/// An order is left in the store. A running consumer takes it within a second or so; one that does
-/// not run, at its next start. A journal has one process that writes: while that runs, give the
-/// order there, by ConsumerHandle::retry or ConsumerHandle::discard.
+/// The arguments that name a parked event.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 JSON, on the last line: store, consumer, stream; show: version, position, event, error, attempts,
@@ -111,13 +115,13 @@ Examples:
   factum dead-letters retry --store ./data orders@1 order-17
   factum dead-letters discard --store ./data orders@1 order-17")]
 pub(crate) struct LetterArgs {
-    /// The store, a URL or a path; it must be there
+    /// The store, a URL or a path; it must exist
     #[arg(long, value_name = "URL|PATH")]
     pub(crate) store: String,
-    /// The consumer, named as `factum consumers list` does; of its partitions the one that is meant
+    /// The consumer, by its name in `factum consumers list`; the name without a partition is enough
     #[arg(value_name = "CONSUMER")]
     pub(crate) consumer: String,
-    /// The stream that waits
+    /// The stream of the parked event
     #[arg(value_name = "STREAM", value_parser = stream)]
     pub(crate) stream: StreamId,
     /// Print one JSON object instead of text

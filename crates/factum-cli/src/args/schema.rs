@@ -1,19 +1,20 @@
-//! What can be asked about the tables and functions of a log in PostgreSQL.
+//! The arguments of the commands for the tables and functions of a log in PostgreSQL.
 
 use clap::Subcommand;
 use factum::{POSTGRES_SCHEMA_DEFAULT, PostgresRoleName, PostgresSchemaName};
 
-/// What can be done with a schema.
+/// The commands for a schema.
 #[derive(Debug, Subcommand)]
 pub(crate) enum SchemaCommand {
     Print(PrintArgs),
     Apply(ApplyArgs),
 }
 
-/// Print the SQL that makes a log, for a role that may run it
+/// Print the SQL that creates a log, for a role that may run it
 ///
-/// Connects to nothing. It is one transaction, to be run once: run again where a log is, it fails
-/// and changes nothing. Each print has a new lineage in it, so every log gets a print of its own.
+/// Connects to no server. The SQL is one transaction, to be run once: run again where a log exists,
+/// it fails and changes nothing. Each print has a new lineage in it, so print the SQL again for
+/// every log.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 JSON, on the last line: schema, schema_version, lineage, sql.
@@ -22,10 +23,10 @@ Examples:
   factum schema print --schema ledger --role app > ledger.sql
   factum schema print | psql --set ON_ERROR_STOP=1 postgres://owner@host/bank")]
 pub(crate) struct PrintArgs {
-    /// The schema that will hold the log, 1 to 48 of a-z, 0-9 and _
+    /// The schema that will hold the log, 1 to 48 characters of a-z, 0-9 and _
     #[arg(long, value_name = "NAME", default_value = POSTGRES_SCHEMA_DEFAULT)]
     pub(crate) schema: PostgresSchemaName,
-    /// A role that is there, to be given the rights that working with the log takes, and no more
+    /// An existing role that gets the rights that working with the log needs, and no more
     #[arg(long, value_name = "NAME")]
     pub(crate) role: Option<PostgresRoleName>,
     /// Print one JSON object instead of SQL
@@ -33,18 +34,18 @@ pub(crate) struct PrintArgs {
     pub(crate) json: bool,
 }
 
-/// Make a log in a database, as a role that may, or bring it to this program's version
+/// Create a log in a database, or migrate it to this program's version
 ///
-/// What opening does by itself for a role that may create the schema. What is there in the right
-/// version stays as it is; what is newer is refused.
+/// Run it as a role that may create the schema. For such a role, opening a store does the same by
+/// itself. A log of the right version stays as it is; a newer one is refused.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-JSON, on the last line: store, schema, schema_version, and made, false if it was there.
+JSON, on the last line: store, schema, schema_version, made (false if the log existed), migrated.
 
 Example:
   factum schema apply --store 'postgres://owner@host/bank?schema=ledger'")]
 pub(crate) struct ApplyArgs {
-    /// The database, and in its option schema the schema
+    /// The database; the URL's option `schema` names the schema
     #[arg(long, value_name = "URL")]
     pub(crate) store: String,
     /// Print one JSON object instead of text

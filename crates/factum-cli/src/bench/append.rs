@@ -20,7 +20,7 @@ use crate::{
     progress::Progress,
 };
 
-/// Appends, and says how fast that went.
+/// Measures appends and prints the result.
 pub(crate) async fn run(args: &AppendArgs, out: &mut Output) -> Result<(), Failure> {
     let place = Place::find(&args.store)?;
     let stores = place.open(Arc::new(SystemClock)).await?;
@@ -36,7 +36,7 @@ pub(crate) async fn run(args: &AppendArgs, out: &mut Output) -> Result<(), Failu
     let progress = Progress::start(notes, "appending", "event", args.load.events);
     let load = Load::new(stores.events.clone(), args.load.clone(), progress, Interrupt::listen());
     let loaded = load.run().await;
-    // Closed before it is measured, so that what a store has yet to move is moved.
+    // Close before measuring the disk, so that the store has finished moving its data.
     stores.events.close().await?;
     let loaded = loaded?;
     let grown = place.disk_bytes().zip(before).map(|(after, before)| after.saturating_sub(before));
@@ -59,7 +59,7 @@ pub(crate) async fn run(args: &AppendArgs, out: &mut Output) -> Result<(), Failu
     let work = [
         format!("store     {place}, {}", sync_policy(claimed)),
         format!(
-            "clients   {}, each with one append of {} under way",
+            "clients   {}, each with one append of {} in flight",
             number::grouped(load.clients),
             counted(load.batch, "event"),
         ),
@@ -73,16 +73,17 @@ pub(crate) async fn run(args: &AppendArgs, out: &mut Output) -> Result<(), Failu
     reading.print(out, "bench append", &work, "append")
 }
 
-/// Refuses a log that holds events of others: noise in it could never be taken out again.
+/// Refuses a log that holds events of other programs: the benchmark's events could never be removed
+/// from it.
 async fn check_is_ours(store: &dyn EventStore, place: &Place) -> Result<(), Failure> {
-    // Both ends are enough, where reading a large log would take long: a benchmark's event comes
-    // behind those of others only if somebody asked for it.
+    // The two ends of the log are enough, and a large log would take long to read: a benchmark's
+    // event comes after those of other programs only with --into-existing.
     for query in [ReadQuery::log(), ReadQuery::log().backward()] {
         let page = store.read(query).await?;
         let foreign = page.events.iter().find(|event| event.stream().category() != CATEGORY);
         if let Some(event) = foreign {
             let text = format!(
-                "the log holds events that are no benchmark's, name another store or say \
+                "the log holds events of other programs, name another store or add \
                  --into-existing: stream={} store={place}",
                 event.stream()
             );

@@ -1,14 +1,14 @@
-//! How long the single operations took, in bounded memory.
+//! The durations of single operations, in bounded memory.
 
 use std::time::Duration;
 
-/// Within one power of two there are so many buckets: a percentile is at most 1/64 too high.
+/// The number of buckets within one power of two: a percentile is at most 1/64 too high.
 const STEPS: usize = 64;
 const STEPS_LOG2: u32 = STEPS.trailing_zeros();
-/// 2^40 microseconds are twelve days; what takes longer counts as that.
+/// 2^40 microseconds are twelve days. A longer duration counts as twelve days.
 const POWERS: usize = 40;
 
-/// A histogram whose buckets grow with what they hold.
+/// A histogram whose buckets grow with the durations that they hold.
 #[derive(Debug, Clone)]
 pub(crate) struct Latencies {
     buckets: Vec<u64>,
@@ -16,12 +16,12 @@ pub(crate) struct Latencies {
 }
 
 impl Latencies {
-    /// None yet.
+    /// A histogram without durations.
     pub(crate) fn new() -> Self {
         Self { buckets: vec![0; STEPS * POWERS], count: 0 }
     }
 
-    /// Adds one.
+    /// Adds a duration.
     pub(crate) fn add(&mut self, latency: Duration) {
         let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
         let bucket = bucket(micros).min(self.buckets.len() - 1);
@@ -29,7 +29,7 @@ impl Latencies {
         self.count += 1;
     }
 
-    /// Adds those of another.
+    /// Adds the durations of another histogram.
     pub(crate) fn merge(&mut self, other: &Self) {
         for (mine, theirs) in self.buckets.iter_mut().zip(&other.buckets) {
             *mine += theirs;
@@ -37,7 +37,8 @@ impl Latencies {
         self.count += other.count;
     }
 
-    /// The microseconds within which so many percent of them were done; `None` if there are none.
+    /// The microseconds within which `percent` of the operations were done; `None` without
+    /// operations.
     pub(crate) fn percentile(&self, percent: u64) -> Option<u64> {
         let rank = (self.count * percent).div_ceil(100).max(1);
         let mut seen = 0;

@@ -19,34 +19,34 @@ use crate::{
     progress::Progress, random::Random, stopwatch::Stopwatch,
 };
 
-/// The category of all that a benchmark appends.
+/// The category of all events that a benchmark appends.
 pub(crate) const CATEGORY: &str = "bench";
 const NAME: EventName = EventName::from_static("bench.appended");
-/// A number of an application's own: the payload is noise, and no codec reads it.
+/// The content of the payload: random bytes, which no codec reads.
 const CONTENT: Content = Content::Other(256);
 
-/// Appends, and who makes them.
+/// The appends of a benchmark and the clients that make them.
 #[derive(Debug)]
 pub(crate) struct Load {
     store: Arc<dyn EventStore>,
     args: LoadArgs,
-    /// How many events somebody has begun to append.
+    /// The number of events whose append has begun.
     begun: AtomicU64,
     progress: Progress,
     interrupt: Interrupt,
 }
 
-/// How it went.
+/// The result of a load.
 #[derive(Debug)]
 pub(crate) struct Loaded {
-    /// From the first append to the last answer.
+    /// The time from the first append to the last answer.
     pub(crate) elapsed: Duration,
-    /// Of each append.
+    /// The durations of the appends.
     pub(crate) latencies: Latencies,
 }
 
 impl Load {
-    /// The appends that the command line asks for.
+    /// The appends that the command line describes.
     pub(crate) fn new(
         store: Arc<dyn EventStore>,
         args: LoadArgs,
@@ -56,7 +56,7 @@ impl Load {
         Self { store, args, begun: AtomicU64::new(0), progress, interrupt }
     }
 
-    /// Appends it all.
+    /// Runs all clients until every event is appended.
     pub(crate) async fn run(self) -> Result<Loaded, Failure> {
         let load = Arc::new(self);
         let begun = Stopwatch::start();
@@ -77,7 +77,8 @@ impl Load {
     }
 
     async fn client(self: Arc<Self>, client: u64) -> Result<Latencies, Failure> {
-        // The clock is the seed: a second run on the same store must not write the same bytes.
+        // The time is the seed, because a second run on the same store must not write the same
+        // bytes.
         let mut random = Random::new(SystemClock.now().as_micros(), client);
         let mut latencies = Latencies::new();
         while let Some(count) = self.take() {
@@ -85,7 +86,7 @@ impl Load {
             let batch = self.batch(count, &mut random)?;
             let begun = Stopwatch::start();
             if let Err(error) = self.store.append(batch).await {
-                // One failure ends the benchmark: what it measures then is something else.
+                // One failure ends the benchmark: after it, the result would not be comparable.
                 self.begun.store(self.args.events, Ordering::Relaxed);
                 return Err(error.into());
             }
@@ -95,7 +96,7 @@ impl Load {
         Ok(latencies)
     }
 
-    /// How many events the next append holds; `None` when there are enough.
+    /// The number of events in the next append; `None` when all appends have begun.
     fn take(&self) -> Option<u64> {
         let batch = self.args.batch;
         let begun = self.begun.fetch_add(batch, Ordering::Relaxed);

@@ -28,13 +28,13 @@ use crate::{
     stopwatch::Stopwatch,
 };
 
-/// The most streams that are read; a log may have more.
+/// The most streams that are read, even if the log has more.
 const STREAMS_MAX: usize = 1_000_000;
 
-/// Reads, and says how fast that went.
+/// Measures reads and prints the result.
 pub(crate) async fn run(args: &BenchReadArgs, out: &mut Output) -> Result<(), Failure> {
     let place = Place::find(&args.store)?;
-    // What is empty is filled, but no store is made at a mistyped path.
+    // An empty store is filled, but no store is created at a mistyped path.
     place.check_is_there()?;
     let stores = place.open(Arc::new(SystemClock)).await?;
     let notes = if args.json { Notes::None } else { out.notes() };
@@ -69,7 +69,7 @@ pub(crate) async fn run(args: &BenchReadArgs, out: &mut Output) -> Result<(), Fa
     reading.print(out, "bench read", &work, operation)
 }
 
-/// What is needed to read.
+/// The store to read, the interrupt, and the kind of notes.
 #[derive(Debug, Clone)]
 struct Bench {
     store: Arc<dyn EventStore>,
@@ -77,13 +77,13 @@ struct Bench {
     notes: Notes,
 }
 
-/// What was read.
+/// The result of reads.
 #[derive(Debug)]
 struct Read {
     elapsed: Duration,
     events: u64,
     bytes: u64,
-    /// Pages of a scan, or streams.
+    /// The number of pages of a scan, or of streams.
     operations: u64,
     latencies: Latencies,
 }
@@ -138,7 +138,7 @@ impl Bench {
         read
     }
 
-    /// The whole log, up to the head that it had in the beginning.
+    /// Reads the whole log, up to the head that it had at the beginning.
     async fn scan_once(self, head: Position, progress: Arc<Progress>) -> Result<Read, Failure> {
         let mut read = Read::new();
         let mut next = Some(large_pages(ReadQuery::log()));
@@ -184,13 +184,13 @@ impl Bench {
             next = query.next(&page);
         }
         let mut streams: Vec<_> = found.into_iter().take(STREAMS_MAX).collect();
-        // A set's own order is no order of reads that anybody could repeat.
+        // Sort first: the order of a set differs in every run, so no run could be repeated.
         streams.sort_unstable();
         Random::new(1, streams.len() as u64).shuffle(&mut streams);
         if streams.is_empty() {
             return Err(Failure::new(
                 Exit::Usage,
-                "all events of the log are erased, fill another",
+                "all events of the log are erased, name another store",
             ));
         }
         Ok(streams)
@@ -230,7 +230,7 @@ fn large_pages(query: ReadQuery) -> ReadQuery {
     query.with_events_max(PAGE_EVENTS_MAX).with_bytes_max(PAGE_BYTES_MAX)
 }
 
-/// Lets clients read side by side, and adds up what they read.
+/// Runs clients concurrently and adds up their reads.
 async fn together<F>(clients: impl Iterator<Item = F>) -> Result<Read, Failure>
 where
     F: Future<Output = Result<Read, Failure>> + Send + 'static,

@@ -1,4 +1,4 @@
-//! What a benchmark says in the end, to people and to programs.
+//! The result of a benchmark, for people and for programs.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::{
     output::Output,
 };
 
-/// One measurement; the names are those of the JSON object.
+/// One measurement. The fields have the names of the JSON object.
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Reading {
     pub(crate) bench: &'static str,
@@ -37,7 +37,7 @@ pub(crate) struct Reading {
 }
 
 impl Reading {
-    /// So many events in that time, by operations that took so long each.
+    /// The measurement of `events` in `elapsed`, with the latencies of the single operations.
     pub(crate) fn of(events: u64, elapsed: Duration, latencies: &Latencies) -> Self {
         Self {
             events,
@@ -49,12 +49,13 @@ impl Reading {
         }
     }
 
-    /// Writes the object, on a line of its own.
+    /// Writes the JSON object on one line.
     pub(crate) fn print_json(&self, out: &mut Output) -> Result<(), Failure> {
         out.line(serde_json::to_string(self).expect("all keys are text"))
     }
 
-    /// Writes it for people, below what was done; the latencies are those of `operation`s.
+    /// Writes the measurement for people, after the lines that describe the work. The latencies are
+    /// those of `operation`.
     pub(crate) fn print(
         &self,
         out: &mut Output,

@@ -1,4 +1,4 @@
-//! Consumers as running applications publish them.
+//! The state of consumers as running applications publish it.
 
 use factum::{PublishedConsumer, PublishedStats, Timestamp};
 use serde_json::{Value, json};
@@ -8,14 +8,14 @@ use crate::{
     output::Paint,
 };
 
-/// A consumer as one application published it last.
+/// A consumer in the stats that one application published last.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Running<'a> {
     stats: &'a PublishedStats,
     pub(super) consumer: &'a PublishedConsumer,
 }
 
-/// All of them. What an application that has clearly ended left behind says nothing any more.
+/// The consumers of all applications, without those of an application that has clearly ended.
 pub(super) fn all(
     published: &[PublishedStats],
     now: Timestamp,
@@ -25,12 +25,12 @@ pub(super) fn all(
 }
 
 impl Running<'_> {
-    /// Whether it is at work, as far as can be told.
+    /// True if the consumer seems to run: its stats are recent and its state is not `stopped`.
     pub(super) fn is_at_work(&self, now: Timestamp) -> bool {
         !self.stats.is_silent(now) && self.consumer.state != "stopped"
     }
 
-    /// What is said last: what was published most lately, and of that what has come furthest.
+    /// The key for choosing one process: recent stats first, then the highest position.
     pub(super) fn order(&self, now: Timestamp) -> (bool, u64) {
         (!self.stats.is_silent(now), self.consumer.position)
     }
@@ -44,7 +44,7 @@ impl Running<'_> {
         object["written_at"] = json!(self.stats.written_at.to_string());
         object["silent_ms"] = json!(self.stats.silence(now).as_millis() as u64);
         if self.stats.is_silent(now) {
-            // Nobody must take what was for what is.
+            // The last published state must not be taken for the present one.
             object["was"] = object["state"].take();
             object["state"] = json!("silent");
         }
@@ -62,7 +62,7 @@ impl Running<'_> {
     }
 }
 
-/// How a consumer fares, in one line.
+/// Describes the state of a consumer in one line.
 pub(crate) fn describe(consumer: &PublishedConsumer, paint: Paint) -> String {
     let state = match &*consumer.state {
         state @ ("retrying" | "stopped") => paint.bad(state),

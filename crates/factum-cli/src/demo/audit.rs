@@ -1,5 +1,5 @@
-//! The audit: folds the whole log again, compares that with what the repository loads, with the
-//! accounts that run and with the read models, and takes a closer look at one of them.
+//! The audit: folds the whole log again; compares the result with the accounts that the repository
+//! loads, with the running accounts, and with the read models; and shows the life of one account.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -18,12 +18,12 @@ use crate::{
     progress::Progress,
 };
 
-/// So much of an account's history is shown.
+/// The most entries of an account's history that are shown.
 const ENTRIES_MAX: usize = 8;
-/// How long before the end of the log the account is looked at again.
+/// The time before the end of the log at which the account's balance is shown too.
 const WEEK: Duration = Duration::from_secs(7 * 86_400);
 
-/// What the log says, and whether that is as it must be.
+/// The result of the audit.
 #[derive(Debug)]
 pub(crate) struct Audited {
     pub(crate) ledger: Ledger,
@@ -36,15 +36,15 @@ pub(crate) struct Audited {
 pub(crate) struct Story {
     pub(crate) key: String,
     pub(crate) holding: Holding,
-    /// The last of its entries, oldest first.
+    /// The last entries, oldest first.
     pub(crate) entries: VecDeque<Entry>,
-    /// A week before the log ends.
+    /// The time a week before the last event of the log.
     pub(crate) week_ago: Timestamp,
-    /// What was on it then; `None` if it was not open.
+    /// The balance at that time; `None` if the account was not open.
     pub(crate) cents_week_ago: Option<u64>,
 }
 
-/// Something that happened to an account.
+/// An event in the life of an account.
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) at: Timestamp,
@@ -53,12 +53,12 @@ pub(crate) struct Entry {
     pub(crate) balance_cents: i128,
 }
 
-/// Folds the log from its first event to its last, and checks it.
+/// Folds the log from its first event to its last, and runs all checks.
 pub(crate) async fn run(work: &Work, models: &ReadModels) -> Result<Audited, Failure> {
     let store = work.bank.app.kernel().events();
     let mut ledger = Ledger::default();
     let mut progress: Option<Progress> = None;
-    // Page by page, because a page also says which positions are gone for a reason.
+    // Read page by page, because a page also names the erased positions.
     let mut next = Some(ReadQuery::log().with_events_max(PAGE_EVENTS_MAX));
     while let Some(query) = next {
         work.check_interrupt()?;
@@ -79,21 +79,20 @@ pub(crate) async fn run(work: &Work, models: &ReadModels) -> Result<Audited, Fai
     Ok(Audited { checks, ledger, seen })
 }
 
-/// The accounts that are otherwise than the ledger says, as the repository loads them or as they
-/// run.
+/// The accounts that differ from the ledger, as the repository loads them or as they run.
 async fn disagreeing(work: &Work, ledger: &Ledger) -> Result<Vec<String>, Failure> {
     let Bank { accounts, entities, .. } = &work.bank;
     let mut disagreeing = Vec::new();
     for (key, holding) in &ledger.accounts {
         work.check_interrupt()?;
         let mut states = vec![accounts.load(key).await?];
-        // One that does not run would only be loaded once more.
+        // An account that does not run would only be loaded a second time.
         if entities.entity(key)?.is_some() {
             states.push(entities.state(key).await?);
         }
         for mut found in states {
             if found.version > holding.version {
-                // Another process goes on writing; what the ledger saw is a moment of the past.
+                // Another process still writes. The ledger shows an earlier version.
                 found = accounts.load_at(key, At::Version(holding.version)).await?;
             }
             let cents = i128::from(found.state.balance_cents);
@@ -107,7 +106,7 @@ async fn disagreeing(work: &Work, ledger: &Ledger) -> Result<Vec<String>, Failur
     Ok(disagreeing)
 }
 
-/// The life of the busiest account; `None` where there is no account.
+/// The life of the busiest account; `None` if there is no account.
 pub(crate) async fn story(bank: &Bank, ledger: &Ledger) -> Result<Option<Story>, Failure> {
     let busiest = ledger.accounts.iter().max_by_key(|(_, holding)| holding.events);
     let Some((key, holding)) = busiest else { return Ok(None) };
@@ -146,7 +145,7 @@ async fn entries(bank: &Bank, key: &str) -> Result<VecDeque<Entry>, Failure> {
     Ok(entries)
 }
 
-/// What an event means to the account's owner, and by how much it changed the balance.
+/// The event in words for the account's owner, and its change of the balance.
 fn describe(event: AccountEvent, balance_cents: i128) -> (String, i128) {
     match event {
         AccountEvent::Opened { .. } => ("opened".into(), 0),

@@ -1,4 +1,4 @@
-//! The bank at work: wishes become commands on accounts, and rejections are counted by kind.
+//! The bank at work: turns wishes into commands on accounts, and counts rejections by kind.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -21,49 +21,49 @@ use crate::{
 };
 
 const OPENED: EventName = EventName::from_static("account.opened");
-/// The month that a new bank has behind it.
+/// The time before now at which the month of a new bank begins.
 const MONTH: Duration = Duration::from_secs(30 * 86_400);
-/// How long closing waits for accounts that are at work; long past every retry.
+/// The longest time that closing waits for accounts that still work. It exceeds every retry.
 const CLOSING_MAX: Duration = Duration::from_secs(30);
 
-/// An open bank. Clones are the same bank.
+/// An open bank. Clones share it.
 #[derive(Debug, Clone)]
 pub(crate) struct Bank {
     pub(crate) app: App,
-    /// The accounts as they run: commands on one of them go here.
+    /// The running accounts. Commands on one account go here.
     pub(crate) entities: Entities<Account>,
-    /// The accounts as they are stored: transfers and audits go here.
+    /// The stored accounts. Transfers and audits go here.
     pub(crate) accounts: Repository<Account>,
     clock: Arc<BankClock>,
     conflicts: Conflicts,
 }
 
-/// The bank as it was left.
+/// The state in which an earlier run left the bank.
 #[derive(Debug)]
 pub(crate) struct Found {
-    /// The end of its log.
+    /// The last position of the log.
     pub(crate) head: Position,
     /// The accounts of its customers.
     pub(crate) known: Vec<Arc<str>>,
     /// The first number that no customer has.
     pub(crate) next_number: u64,
-    /// When it goes on.
+    /// The time at which the bank continues.
     pub(crate) start: Timestamp,
 }
 
-/// What became of commands.
+/// The outcomes of commands.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Tally {
     pub(crate) commands: u64,
     pub(crate) events: u64,
-    /// By kind.
+    /// The number of rejections by kind.
     pub(crate) rejections: BTreeMap<&'static str, u64>,
-    /// Others were first too often.
+    /// The commands that were given up after too many conflicts.
     pub(crate) given_up: u64,
 }
 
 impl Tally {
-    /// Adds another's.
+    /// Adds the outcomes of another tally.
     pub(crate) fn merge(&mut self, other: Self) {
         self.commands += other.commands;
         self.events += other.events;
@@ -73,21 +73,21 @@ impl Tally {
         }
     }
 
-    /// All of them.
+    /// The number of all rejections.
     pub(crate) fn rejected(&self) -> u64 {
         self.rejections.values().sum()
     }
 }
 
 impl Bank {
-    /// Opens the bank, and founds it if it is not there.
+    /// Opens the bank, and founds it if it does not exist.
     pub(crate) async fn open(place: &Place) -> Result<Self, Failure> {
         let clock = Arc::new(BankClock::new(SystemClock.now().saturating_sub(MONTH)));
         let stores = place.open(clock.clone()).await?;
         Self::on(stores, clock, App::builder()).await
     }
 
-    /// The bank on an open store, by an application that is otherwise as it was built.
+    /// The bank on an open store. `builder` may set the application's other options.
     pub(super) async fn on(
         Stores { events, documents }: Stores,
         clock: Arc<BankClock>,
@@ -97,16 +97,16 @@ impl Bank {
         let stores = Stores { events: conflicts.of(events), documents };
         let builder = builder.with_clock(clock.clone()).aggregate::<Account>();
         let app = builder.open_stores(stores).await?;
-        // Everybody's favourites have long histories; snapshots keep the cost of loading flat.
+        // The favourite accounts have long histories. Snapshots keep the cost of loading flat.
         let accounts = app.aggregate().with_snapshots(SnapshotPolicy::production());
         let accounts = accounts.expect("the preset makes sense");
-        // No deadline: the month leaps while somebody waits.
+        // No deadline: the bank's clock leaps while commands wait.
         let options = EntityOptions::new().with_deadline(None);
         let entities = Entities::new(accounts.clone(), options);
         Ok(Self { app, entities, accounts, clock, conflicts })
     }
 
-    /// Lets what was accepted finish, and leaves the store in order.
+    /// Finishes the accepted work and leaves the store in order.
     pub(crate) async fn close(&self) -> Result<(), Failure> {
         let left = self.entities.shutdown(CLOSING_MAX).await;
         self.app.close().await?;
@@ -119,7 +119,7 @@ impl Bank {
         }
     }
 
-    /// Looks at what is there, and sets the clock to where it goes on.
+    /// Reads the state of the bank, and sets the clock to the time at which it continues.
     pub(crate) async fn look(&self) -> Result<Found, Failure> {
         let last = ReadQuery::log().backward().with_events_max(1);
         let last = self.app.kernel().events().read(last).await?;
@@ -131,7 +131,7 @@ impl Bank {
         while let Some(event) = opened.next().await {
             let event = event?;
             let key = event.stream().key();
-            // Accounts that somebody else opened are left alone.
+            // Accounts that other programs opened are not touched.
             known.extend(customer::number(key).map(|number| (number, Arc::from(key))));
         }
         let next_number = known.iter().map(|(number, _)| number + 1).max().unwrap_or(1);
@@ -139,12 +139,12 @@ impl Bank {
         Ok(Found { head: last.head, known, next_number, start: self.clock.now() })
     }
 
-    /// How often writers were not the first, so far.
+    /// The number of conflicts so far.
     pub(crate) fn conflicts(&self) -> u64 {
         self.conflicts.count()
     }
 
-    /// Carries out an order, and counts what became of it.
+    /// Executes an order and counts its outcome.
     pub(crate) async fn carry_out(&self, order: Order, tally: &mut Tally) -> Result<(), Failure> {
         self.clock.advance_to(order.at);
         let outcome = match order.wish {
@@ -172,8 +172,8 @@ impl Bank {
         outcome.map(|outcome| outcome.events.len()).map_err(Refusal::of_ask)
     }
 
-    /// One transaction over two accounts, its events with one correlation id. To the accounts that
-    /// run it is another writer.
+    /// Transfers money in one transaction over two accounts, whose events share a correlation id.
+    /// For the running accounts the transaction is another writer.
     async fn transfer(&self, from: &str, to: &str, cents: u64) -> Result<usize, Refusal> {
         let send = AccountCommand::Send { to: to.into(), cents };
         let receive = AccountCommand::Receive { from: from.into(), cents };
@@ -186,11 +186,11 @@ impl Bank {
     }
 }
 
-/// Why a command led to nothing.
+/// The reason why a command had no effect.
 enum Refusal {
-    /// The domain says no.
+    /// The domain rejected the command.
     Rejected(&'static str),
-    /// Others were first too often.
+    /// There were too many conflicts.
     GivenUp,
     /// A failure.
     Failed(Failure),

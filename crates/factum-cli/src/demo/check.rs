@@ -1,27 +1,27 @@
-//! What must hold of the bank, and whether it does.
+//! The rules that the bank's log must satisfy, and their checks.
 
 use crate::{
     demo::{ledger::Ledger, read_model::Seen},
     number::{counted, grouped, money},
 };
 
-/// Something that must hold.
+/// A rule and the result of its check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Check {
-    /// Its name in JSON.
+    /// The name in JSON.
     pub(crate) name: &'static str,
-    /// What holds, for people.
+    /// The rule, for people.
     pub(crate) claim: &'static str,
-    /// Whether it does, and the figures behind that.
+    /// The result of the check.
     pub(crate) outcome: Outcome,
 }
 
-/// Whether a check holds, with the figures for people.
+/// The result of a check, with the figures for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// It does.
+    /// The rule holds.
     Holds(String),
-    /// It does not.
+    /// The rule does not hold.
     Fails(String),
 }
 
@@ -31,13 +31,13 @@ impl Check {
         Self { name, claim, outcome }
     }
 
-    /// Whether it holds.
+    /// True if the rule holds.
     pub(crate) fn holds(&self) -> bool {
         matches!(self.outcome, Outcome::Holds(_))
     }
 }
 
-/// Whether no cent came from nowhere or went there.
+/// True if no cent appeared from nowhere and none was lost.
 pub(crate) fn is_conserved(ledger: &Ledger) -> bool {
     let faults = ledger.faults;
     ledger.total_cents() == ledger.paid_in_cents - ledger.paid_out_cents
@@ -45,8 +45,8 @@ pub(crate) fn is_conserved(ledger: &Ledger) -> bool {
         && faults.half_transfers == 0
 }
 
-/// All checks of a log that was folded to its end. `disagreeing` are the accounts that are
-/// otherwise than the log says, as the repository loads them or as they run.
+/// All checks of a log that was folded to its end. `disagreeing` names the accounts that differ
+/// from the log, as the repository loads them or as they run.
 pub(crate) fn all(ledger: &Ledger, disagreeing: &[String]) -> Vec<Check> {
     let faults = ledger.faults;
     let positions = match ledger.through.value() {
@@ -69,7 +69,7 @@ pub(crate) fn all(ledger: &Ledger, disagreeing: &[String]) -> Vec<Check> {
     ]
 }
 
-/// A check that holds if a fault was never found.
+/// A check that holds if no fault was found.
 fn none_of(
     (faults, noun): (u64, &str),
     name: &'static str,
@@ -94,7 +94,7 @@ fn money_figures(ledger: &Ledger) -> String {
     }
 }
 
-/// The check of the read models, which were kept while the bank ran.
+/// The check of the read models, which were maintained while the bank ran.
 pub(crate) fn read_models(ledger: &Ledger, seen: &Seen) -> Check {
     let figures = match seen.differences.first() {
         None => {

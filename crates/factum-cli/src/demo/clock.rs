@@ -1,4 +1,4 @@
-//! The bank's clock: it leaps through the month, and its pauses are real.
+//! The bank's clock: its time leaps through the month, and its pauses take real time.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -8,17 +8,17 @@ use std::{
 use async_trait::async_trait;
 use factum::{Clock, Monotonic, SystemClock, Timestamp};
 
-/// A clock that stands where it was put; it goes forward only.
+/// A clock that stands still until it is advanced. It never goes back.
 #[derive(Debug)]
 pub(crate) struct BankClock(AtomicU64);
 
 impl BankClock {
-    /// Stands at this time.
+    /// A clock that stands at this time.
     pub(crate) fn new(now: Timestamp) -> Self {
         Self(AtomicU64::new(now.as_micros()))
     }
 
-    /// Moves on, unless it is past that already.
+    /// Advances the clock to this time, unless it is past that time already.
     pub(crate) fn advance_to(&self, time: Timestamp) {
         self.0.fetch_max(time.as_micros(), Ordering::Relaxed);
     }
@@ -34,7 +34,7 @@ impl Clock for BankClock {
         SystemClock.monotonic()
     }
 
-    // Who pauses waits for another writer, and that one works in real time.
+    // A pause waits for another writer, which works in real time.
     async fn sleep(&self, duration: Duration) {
         SystemClock.sleep(duration).await;
     }

@@ -1,4 +1,4 @@
-//! A store that counts the conflicts it answers with; all else is the store inside.
+//! A store that counts its version conflicts. It forwards everything to the store inside.
 
 use std::sync::{
     Arc,
@@ -12,17 +12,17 @@ use factum::{
 };
 use tokio::sync::watch;
 
-/// How many version conflicts a store answered with. Clones count the same.
+/// The number of version conflicts that a store has answered with. Clones share the counter.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Conflicts(Arc<AtomicU64>);
 
 impl Conflicts {
-    /// How many so far.
+    /// The number of conflicts so far.
     pub(crate) fn count(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// The same store, counted.
+    /// A store that forwards to `store` and counts its conflicts here.
     pub(crate) fn of(&self, store: Arc<dyn EventStore>) -> Arc<dyn EventStore> {
         Arc::new(Counted { store, conflicts: self.clone() })
     }

@@ -15,7 +15,7 @@ const LAST: [&str; 20] = [
     "Turing", "Wirth",
 ];
 
-/// Somebody with an account, or about to have one.
+/// A person with an account, or about to open one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Customer {
     /// The account's key: the name and a number that no other customer has.
@@ -25,7 +25,7 @@ pub(crate) struct Customer {
 }
 
 impl Customer {
-    /// Somebody new; the number is the caller's to keep apart.
+    /// Makes a new customer. The caller gives each customer another number.
     pub(crate) fn invent(number: u64, random: &mut Random) -> Self {
         let name = |names: &[&'static str], random: &mut Random| {
             random.pick(names).copied().unwrap_or_default()
@@ -37,7 +37,7 @@ impl Customer {
     }
 }
 
-/// The number in a key that [`Customer::invent`] made; `None` for an account of somebody else's.
+/// The number in a key that [`Customer::invent`] made; `None` for another program's account.
 pub(crate) fn number(key: &str) -> Option<u64> {
     let mut parts = key.split('-');
     let first = parts.next()?;
@@ -47,8 +47,8 @@ pub(crate) fn number(key: &str) -> Option<u64> {
     (parts.next().is_none() && is_name(&FIRST, first) && is_name(&LAST, last)).then_some(number)
 }
 
-/// The e-mail address that belongs to a key: so that the address of an account that is there
-/// already need not be looked up.
+/// The e-mail address that belongs to a key. It is a function of the key, so that the address of an
+/// existing account need not be read.
 pub(crate) fn email(key: &str) -> String {
     format!("{}@example.org", key.replace('-', "."))
 }

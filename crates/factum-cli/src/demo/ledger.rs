@@ -1,5 +1,5 @@
-//! What the log says, folded independently of the repository: pages in, one page after another,
-//! and out comes what each account holds and what is not as it must be.
+//! The bank's ledger, folded from the log independently of the repository. It takes the log page by
+//! page, and gives the state of each account and the faults that it found.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -8,54 +8,54 @@ use factum::{
 };
 use factum_testing::bank::AccountEvent;
 
-/// One account as its events make it.
+/// The state of one account after its events.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Holding {
     pub(crate) owner: String,
-    /// Signed, so that an overdraft that must not be can be seen.
+    /// The balance. It is signed, so that a forbidden overdraft shows.
     pub(crate) balance_cents: i128,
     pub(crate) version: StreamVersion,
     pub(crate) events: u64,
 }
 
-/// What the log says up to a position.
+/// The accounts and totals of the log up to a position.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     pub(crate) accounts: BTreeMap<String, Holding>,
     pub(crate) events: u64,
     pub(crate) event_bytes: u64,
     pub(crate) last_at: Timestamp,
-    /// The last position that was seen, erased ones included.
+    /// The last position of the log that was read, erased positions included.
     pub(crate) through: Position,
     pub(crate) paid_in_cents: i128,
     pub(crate) paid_out_cents: i128,
     pub(crate) transfers: u64,
     pub(crate) faults: Faults,
-    /// Positions that are gone by truncation or deletion.
+    /// The number of positions whose events were truncated or deleted.
     erased: u64,
     streams: HashMap<String, StreamVersion>,
     emails: HashSet<String>,
     sent: Option<Sent>,
 }
 
-/// How often the log was not as it must be.
+/// The number of faults of each kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Faults {
     /// Holes in the positions.
     pub(crate) gaps: u64,
-    /// Versions that don't follow the one before.
+    /// Versions that don't follow the version before.
     pub(crate) versions: u64,
-    /// Times before that of the event before.
+    /// Times that are earlier than that of the event before.
     pub(crate) times: u64,
-    /// Halves of a transfer without the other beside it.
+    /// Halves of a transfer without the other half next to it.
     pub(crate) half_transfers: u64,
-    /// Accounts that held less than nothing.
+    /// Balances below zero.
     pub(crate) overdrafts: u64,
-    /// Addresses that a second account got.
+    /// E-mail addresses that a second account got.
     pub(crate) shared_emails: u64,
 }
 
-/// The near half of a transfer, whose far half must be the next event.
+/// The sender's half of a transfer. The receiver's half must be the next event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Sent {
     from: String,
@@ -66,10 +66,10 @@ struct Sent {
 }
 
 impl Ledger {
-    /// Takes in the next page of a forward read of the whole log.
+    /// Folds the next page of a forward read of the whole log.
     ///
     /// # Errors
-    /// An event of an account that can't be read.
+    /// An account's event can't be decoded.
     pub(crate) fn page(&mut self, page: &Page) -> Result<(), DecodeError> {
         let mut erased = page.erased.iter().peekable();
         for event in &page.events {
@@ -87,19 +87,19 @@ impl Ledger {
         Ok(())
     }
 
-    /// The log is at its end: nothing can complete what is not complete.
+    /// Ends the ledger: the log has no event left that could complete a transfer.
     pub(crate) fn finish(&mut self) {
         if self.sent.take().is_some() {
             self.faults.half_transfers += 1;
         }
     }
 
-    /// What all accounts hold together.
+    /// The sum of all balances.
     pub(crate) fn total_cents(&self) -> i128 {
         self.accounts.values().map(|account| account.balance_cents).sum()
     }
 
-    /// Whether nothing of the log is gone, so that what was counted once can be counted again.
+    /// True if no event of the log is erased, so that the totals can be counted again.
     pub(crate) fn is_whole(&self) -> bool {
         self.erased == 0
     }
@@ -136,7 +136,8 @@ impl Ledger {
     fn version(&mut self, event: &RecordedEvent) {
         let stream = event.stream().as_str();
         let expected = self.streams.get(stream).copied().unwrap_or_default().next();
-        // What was skipped may have been erased, but no more than was erased at all.
+        // The skipped versions may be erased, but not more of them than the log has erased
+        // positions.
         let skipped = event.version().value().checked_sub(expected.value());
         if skipped.is_none_or(|skipped| skipped > self.erased) {
             self.faults.versions += 1;
@@ -190,8 +191,8 @@ impl Ledger {
         self.accounts.entry(key.to_owned()).or_default().owner = owner;
     }
 
-    /// Behind history that is gone a summary brings its balance in; behind history that is there
-    /// it changes nothing. Gives the difference.
+    /// Folds a summary and returns the change of the balance. After erased history a summary brings
+    /// the balance in; after history that is still there it changes nothing.
     fn summarised(&mut self, key: &str, owner: String, balance_cents: i128) -> i128 {
         let account = self.accounts.entry(key.to_owned()).or_default();
         account.owner = owner;

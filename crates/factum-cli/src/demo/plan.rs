@@ -1,4 +1,5 @@
-//! The seeded month: who does what, and when. Pure: the same order gives the same month.
+//! The plan of the month from a seed: the wishes and their times. The same brief gives the same
+//! month.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,26 +10,27 @@ use crate::{
     random::Random,
 };
 
-/// The bank opens in the morning and in the afternoon, for a month of 30 days.
+/// The most openings in a month: the bank opens in the morning and in the afternoon, for 30 days.
 const OPENINGS_MAX: u64 = 60;
-/// It does not open for less than this, so that writers race even on a quiet day.
+/// The fewest commands in one opening, so that writers race even on a quiet day.
 const COMMANDS_MIN: u64 = 40;
-/// All commands of one opening are given within this time. It is well below the time in which a
-/// store recognises a repeated append, so that leaping clocks leave that promise as it is.
+/// The time within which all commands of one opening are given. It is well below the retry window
+/// of a store, so that the leaps of the clock between openings break no promise about repeated
+/// appends.
 const OPENING_LASTS: Duration = Duration::from_secs(240);
-/// So many accounts are everybody's favourites.
+/// The number of favourite accounts.
 const HOT_MAX: usize = 5;
 
-/// What somebody asks of the bank.
+/// A customer's request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Wish {
-    /// An account of one's own.
+    /// Open an account.
     Open { key: Arc<str>, owner: String, email: String },
-    /// To pay in.
+    /// Pay money in.
     Deposit { key: Arc<str>, cents: u64 },
-    /// To be paid out.
+    /// Pay money out.
     Withdraw { key: Arc<str>, cents: u64 },
-    /// To pay somebody.
+    /// Pay another customer.
     Transfer { from: Arc<str>, to: Arc<str>, cents: u64 },
 }
 
@@ -39,42 +41,42 @@ pub(crate) struct Order {
     pub(crate) wish: Wish,
 }
 
-/// What a month is planned from.
+/// The input of a plan.
 #[derive(Debug, Clone)]
 pub(crate) struct Brief {
-    /// The seed that was asked for.
+    /// The seed of the command line.
     pub(crate) seed: u64,
-    /// What tells this run from an earlier one on the same log: where the log ended.
+    /// The head of the log, which separates this run from earlier ones on the same log.
     pub(crate) run: u64,
-    /// The accounts that are there already.
+    /// The accounts that exist already.
     pub(crate) known: Vec<Arc<str>>,
     /// The first number that no customer has.
     pub(crate) next_number: u64,
-    /// How many accounts to open.
+    /// The number of accounts to open.
     pub(crate) accounts: u64,
-    /// How many wishes there are in all.
+    /// The number of wishes in all.
     pub(crate) commands: u64,
-    /// When the month begins.
+    /// The beginning of the month.
     pub(crate) start: Timestamp,
-    /// When it ends.
+    /// The end of the month.
     pub(crate) end: Timestamp,
 }
 
-/// The month, one opening of the bank after another. Orders of one opening touch only accounts
-/// that were opened before it, so they can be carried out side by side.
+/// The month as a sequence of openings of the bank. The orders of one opening use only accounts
+/// that were opened before it, so they can be executed concurrently.
 #[derive(Debug)]
 pub(crate) struct Month {
     brief: Brief,
     random: Random,
     openings: u64,
     opening: u64,
-    /// Wishes and new accounts that are left.
+    /// The number of wishes that are left.
     commands: u64,
     accounts: u64,
 }
 
 impl Month {
-    /// The month of a brief.
+    /// Plans the month of a brief.
     pub(crate) fn new(brief: Brief) -> Self {
         let openings = (brief.commands / COMMANDS_MIN).clamp(1, OPENINGS_MAX);
         let random = Random::new(brief.seed, brief.run);
@@ -83,7 +85,7 @@ impl Month {
         Self { brief, random, openings, opening: 0, commands, accounts }
     }
 
-    /// How many wishes come at this opening. A new bank begins with its founders alone.
+    /// The number of wishes at this opening. A new bank begins with its founders alone.
     fn size(&self) -> u64 {
         if self.brief.known.is_empty() && self.accounts > 0 {
             let founders = (self.accounts / 4).max(8);
@@ -93,7 +95,7 @@ impl Month {
         self.commands.div_ceil(left)
     }
 
-    /// When this opening begins, and how far apart its wishes are.
+    /// The time at which this opening begins, and the time between two of its wishes.
     fn times(&self, size: u64) -> (Timestamp, Duration) {
         let Brief { start, end, .. } = self.brief;
         #[expect(clippy::disallowed_methods, reason = "both are times of the month that it plans")]
@@ -102,7 +104,7 @@ impl Month {
             let micros = of.as_micros() * u128::from(part) / u128::from(all.max(1));
             Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
         };
-        // The founders' opening may come on top; whatever comes then, comes at the end.
+        // The founders' opening may be one more than planned, so the month has room for one more.
         let half_day = share(span, 1, self.openings + 1);
         let begin = start.saturating_add(share(span, self.opening, self.openings + 1));
         (begin, share(OPENING_LASTS.min(half_day), 1, size))
@@ -125,14 +127,14 @@ impl Month {
         match self.random.below(1_000) {
             0..450 => Wish::Deposit { key, cents: self.random.between(500, 200_000) },
             450..690 => Wish::Withdraw { key, cents: self.random.between(100, 60_000) },
-            // More than anybody has.
+            // More than any account holds.
             690..740 => Wish::Withdraw { key, cents: self.random.between(1 << 50, 1 << 51) },
             740..750 => self.open(Some(&key)),
             _ => self.transfer(key),
         }
     }
 
-    /// A new account; with the address of another, if one is named.
+    /// A wish to open an account; with the address of the account `taken`, if one is given.
     fn open(&mut self, taken: Option<&str>) -> Wish {
         let number = self.brief.next_number;
         self.brief.next_number += 1;
@@ -143,7 +145,8 @@ impl Month {
 
     fn transfer(&mut self, from: Arc<str>) -> Wish {
         let cents = self.random.between(100, 50_000);
-        // Who draws oneself draws again; who is alone with the bank pays in.
+        // An account can't pay itself, so others are drawn. If all eight draws fail, the customer
+        // pays money in.
         let others: Vec<_> = (0..8).map(|_| self.account()).filter(|to| *to != from).collect();
         match others.into_iter().next() {
             Some(to) => Wish::Transfer { from, to, cents },
@@ -151,12 +154,12 @@ impl Month {
         }
     }
 
-    /// Somebody's account, a favourite one time in four.
+    /// Draws an account, one time in four a favourite.
     fn account(&mut self) -> Arc<str> {
         let known = &self.brief.known;
         let hot = (known.len() / 20).clamp(1, HOT_MAX).min(known.len());
         let among = if self.random.below(4) == 0 { &known[..hot] } else { &known[..] };
-        // Nobody is known only in an empty bank that opens no accounts.
+        // There is no account only in an empty bank that opens none.
         self.random.pick(among).cloned().unwrap_or_else(|| "nobody".into())
     }
 }

@@ -1,5 +1,5 @@
-//! The bank's read models: a list of accounts that is found by balance, and statistics. They are
-//! kept while the month goes on, and compared with what the audit folds.
+//! The bank's read models: a list of accounts with an index by balance, and statistics. They are
+//! maintained during the month and then compared with the ledger of the audit.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -20,24 +20,24 @@ use crate::{
     progress::Progress,
 };
 
-/// So many of the richest are told.
+/// The number of the richest accounts in the report.
 const RICHEST_MAX: usize = 5;
-/// As often it is looked whether somebody wants to end it, while read models catch up.
+/// The interval at which an interrupt is looked for while the read models catch up.
 const LOOK: Duration = Duration::from_millis(100);
-/// A page of the list.
+/// The number of rows on a page of the list.
 const PAGE: usize = 1_000;
 const CATEGORY: &str = "account";
 
-/// An account in the list.
+/// A row of the list.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Row {
     pub(crate) owner: String,
-    /// Signed, so that an overdraft that must not be can be seen.
+    /// The balance. It is signed, so that a forbidden overdraft shows.
     pub(crate) cents: i128,
     version: u64,
 }
 
-/// The list of accounts: a document for each, under its key.
+/// The list of accounts: one document for each, under the account's key.
 struct AccountList;
 
 impl Projection for AccountList {
@@ -77,7 +77,7 @@ impl Projection for AccountList {
     }
 }
 
-/// What all accounts come to.
+/// The totals over all accounts.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Statistics {
     pub(crate) accounts: u64,
@@ -85,12 +85,12 @@ pub(crate) struct Statistics {
     pub(crate) paid_in_cents: i128,
     pub(crate) paid_out_cents: i128,
     pub(crate) transfers: u64,
-    /// The last position in it.
+    /// The last position that the totals include.
     through: u64,
 }
 
 impl Statistics {
-    /// Starts them, or lets them go on where they were left.
+    /// Starts the statistics; they continue where they were left.
     fn start(consumers: &Consumers) -> Result<MemoryModel<Self>, Failure> {
         let apply = |bank: &mut Self, event: AccountEvent, recorded: &RecordedEvent| {
             if recorded.stream().category() == CATEGORY {
@@ -118,7 +118,7 @@ impl Statistics {
                 self.transfers += 1;
                 self.held_cents += i128::from(*cents);
             }
-            // What it sums up was counted.
+            // The summarised events were counted already.
             AccountEvent::Summarised { .. } => {}
         }
     }
@@ -135,7 +135,7 @@ impl Statistics {
     }
 }
 
-/// The read models at work.
+/// The running read models.
 #[derive(Debug)]
 pub(crate) struct ReadModels {
     consumers: Consumers,
@@ -143,20 +143,20 @@ pub(crate) struct ReadModels {
     statistics: MemoryModel<Statistics>,
 }
 
-/// What the read models say in the end.
+/// The content of the read models at the end.
 #[derive(Debug)]
 pub(crate) struct Seen {
-    /// Keys and accounts, the richest first.
+    /// Keys and rows, the richest first.
     pub(crate) richest: Vec<(String, Row)>,
     pub(crate) statistics: Statistics,
-    /// What they say otherwise than the log.
+    /// The differences between the read models and the ledger.
     pub(crate) differences: Vec<String>,
 }
 
 impl ReadModels {
-    /// Starts them, or lets them go on where they were left.
+    /// Starts the read models; they continue where they were left.
     pub(crate) async fn start(bank: &Bank) -> Result<Self, Failure> {
-        // The bank's clock leaps, and those who work beside it go by real time.
+        // The bank's clock leaps, and consumers need real time.
         let kernel = bank.app.kernel().clone().with_clock(Arc::new(SystemClock));
         let consumers = Consumers::new(kernel.clone());
         let list = move |_: &_| Documents::new(&kernel);
@@ -165,12 +165,12 @@ impl ReadModels {
         Ok(Self { consumers, list, statistics })
     }
 
-    /// Lets them stop after the batches at hand.
+    /// Stops the read models after their current batches.
     pub(crate) async fn close(&self) {
         self.consumers.close().await;
     }
 
-    /// What they say when they have seen all that the ledger has.
+    /// Waits until the read models include all events of the ledger, and compares them.
     pub(crate) async fn look(&self, work: &Work, ledger: &Ledger) -> Result<Seen, Failure> {
         let progress = Progress::start(work.notes, "catching up", "event", ledger.through.value());
         let reset = async || {
@@ -183,7 +183,8 @@ impl ReadModels {
         let statistics = self.statistics(work, ledger.through).await?;
         let (richest, mut differences) = self.compare_list(work, ledger).await?;
         let is_later = statistics.through > ledger.through.value();
-        // What was erased from the log stays counted; and another process may go on writing.
+        // Erased events stay in the totals, and another process may still write. Then the
+        // statistics can't be compared.
         let is_comparable = ledger.is_whole() && !is_later;
         if is_comparable
             && (Statistics { through: 0, ..statistics.clone() }) != Statistics::of(ledger)
@@ -193,7 +194,7 @@ impl ReadModels {
         Ok(Seen { richest, statistics, differences })
     }
 
-    /// What all accounts come to, at this position or after.
+    /// The totals at this position or a later one.
     async fn statistics(&self, work: &Work, through: Position) -> Result<Statistics, Failure> {
         let model = Mutex::new(self.statistics.clone());
         let now = || model.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -211,8 +212,8 @@ impl ReadModels {
         Ok(read.map_err(|error| Failure::internal(error.to_string()))?.clone())
     }
 
-    /// The richest, and what the list says otherwise than the ledger. It is read by its index, so
-    /// that the index is compared as well.
+    /// The richest accounts, and the differences between the list and the ledger. The list is read
+    /// by its index, so that the comparison includes the index.
     async fn compare_list(
         &self,
         work: &Work,
@@ -253,7 +254,7 @@ impl ReadModels {
         if found != ledger.accounts.len() {
             moved.push(format!("the number of accounts, {found} in the list"));
         }
-        // While others write, accounts come, and move from one page to another.
+        // While other processes write, new accounts come, and rows move from page to page.
         let last = ReadQuery::log().backward().with_events_max(1);
         let head = work.bank.app.kernel().events().read(last).await?.head;
         if head == ledger.through {
@@ -263,7 +264,7 @@ impl ReadModels {
     }
 }
 
-/// Waits for a read model, for as long as nobody wants to end it.
+/// Waits for a read model until it is there or an interrupt comes.
 async fn come_to(
     work: &Work,
     position: Position,
@@ -280,7 +281,7 @@ async fn come_to(
                 progress.add(reached.value().saturating_sub(done));
                 done = done.max(reached.value());
             }
-            // Restored, copied or renewed: what was counted is not of this log.
+            // The log was restored, copied or renewed, so the totals are of another log.
             Err(WaitError::Stopped { reason: StopReason::Diverged(_), .. }) if !is_reset => {
                 is_reset = true;
                 reset().await?;

@@ -1,4 +1,4 @@
-//! What the demonstration says in the end, to people and to programs.
+//! The report of the demonstration, for people and for programs.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ use crate::{
     place::Place,
 };
 
-/// All there is to tell.
+/// All figures of the report.
 #[derive(Debug)]
 pub(crate) struct Report {
     store: String,
@@ -35,17 +35,17 @@ pub(crate) struct Report {
     measured: Measured,
 }
 
-/// What the bytes per event were measured on.
+/// The thing whose bytes were measured.
 #[derive(Debug, Clone, Copy, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Measured {
     /// The files of the store.
     Disk,
-    /// The events themselves, for a store that has no files here.
+    /// The events themselves, if the store has no files on this machine.
     Events,
 }
 
-/// The names are those of the JSON object.
+/// The JSON object; its fields have the same names.
 #[derive(Debug, Serialize)]
 struct Summary<'a> {
     store: &'a str,
@@ -72,7 +72,7 @@ struct Summary<'a> {
     read_models: SeenSummary<'a>,
 }
 
-/// What the read models say.
+/// The figures of the read models.
 #[derive(Debug, Serialize)]
 struct SeenSummary<'a> {
     accounts: u64,
@@ -124,7 +124,7 @@ impl Report {
         Self { store, seed, lived, ledger, checks, seen, story, bytes_per_event, measured }
     }
 
-    /// Looks how large the store is; closed by now, so that what it had yet to move is moved.
+    /// Measures the store on disk. The store is closed by now, so it has finished moving its data.
     pub(crate) fn measure(&mut self, place: &Place) {
         if let Some(bytes) = place.disk_bytes() {
             self.bytes_per_event = number::ratio(bytes, self.ledger.events);
@@ -132,12 +132,12 @@ impl Report {
         }
     }
 
-    /// What does not hold.
+    /// The rules that do not hold.
     pub(crate) fn failed_checks(&self) -> Vec<&'static str> {
         self.checks.iter().filter(|check| !check.holds()).map(|check| check.claim).collect()
     }
 
-    /// Writes one JSON object, on a line of its own.
+    /// Writes the JSON object on one line.
     pub(crate) fn print_json(&self, out: &mut Output) -> Result<(), Failure> {
         let Lived { tally, conflicts, elapsed, .. } = &self.lived;
         let ledger = &self.ledger;
@@ -168,7 +168,7 @@ impl Report {
         out.line(serde_json::to_string(&summary).expect("all keys are text"))
     }
 
-    /// Writes it for people.
+    /// Writes the report for people.
     pub(crate) fn print(&self, out: &mut Output) -> Result<(), Failure> {
         let paint = out.paint();
         let title = format!("A month in the life of a bank, seed {}", self.seed);
@@ -211,7 +211,7 @@ impl Report {
         ]
     }
 
-    /// What the read models say.
+    /// Writes the figures of the read models.
     fn print_seen(&self, out: &mut Output) -> Result<(), Failure> {
         let Seen { richest, statistics, .. } = &self.seen;
         if richest.is_empty() {

@@ -27,16 +27,16 @@ async fn live_on_a_rough_store(store: &str, seed: u64) {
 
     let work = |bank| Work { bank, interrupt: Interrupt::listen(), notes: Notes::None };
     let found = sound.look().await.unwrap();
-    // Kept while the month goes on, as in the demonstration.
+    // The read models are maintained during the month, as in the demonstration.
     let models = ReadModels::start(&sound).await.unwrap();
     let lived = live_on(&work(rough.clone()), &args, found).await.unwrap();
     let audited = audit::run(&work(sound.clone()), &models).await.unwrap();
     models.close().await;
     assert!(audited.checks.iter().all(check::Check::holds), "{:?}", audited.checks);
-    // What callers were told is what there is: every command had an outcome.
+    // The outcomes that the callers got agree with the store, and every command had one.
     let summary = history.check_store(&*events).await.unwrap();
     assert_eq!(summary.events, lived.tally.events, "seed={seed}");
-    assert_eq!(summary.unknown_stored, 0, "what is stored was told so");
+    assert_eq!(summary.unknown_stored, 0, "every stored append was acknowledged");
     assert_eq!((lived.tally.commands, lived.tally.given_up), (400, 0));
     assert!(lived.running.commands > 200 && lived.conflicts > 0, "{lived:?}");
     for (key, holding) in &audited.ledger.accounts {

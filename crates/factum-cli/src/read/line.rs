@@ -1,4 +1,4 @@
-//! An event as a line: for people, or as JSON in full.
+//! An event on one line: for people, or in full as JSON.
 
 use std::{borrow::Cow, collections::BTreeMap, fmt::Write as _};
 
@@ -11,10 +11,10 @@ use crate::{
     read::value::{self, AsJson},
 };
 
-/// So many bytes of a payload that nobody can read are shown to people.
+/// The most bytes of an undecodable payload that are shown to people.
 const HEX_BYTES_MAX: usize = 48;
 
-/// An event in full.
+/// All fields of an event, for JSON.
 #[derive(Serialize)]
 struct Line<'a> {
     position: u64,
@@ -34,7 +34,7 @@ struct Line<'a> {
     data_hex: Option<String>,
 }
 
-/// What of the metadata is there.
+/// The metadata that are present.
 #[derive(Serialize)]
 struct Beside<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -119,7 +119,8 @@ fn hex_start(bytes: &[u8]) -> String {
     }
 }
 
-/// The text without what would move the cursor or change the terminal's mind.
+/// The text with its control characters escaped, which could move the cursor or change the
+/// terminal's state.
 fn printable(text: &str) -> Cow<'_, str> {
     if !text.chars().any(char::is_control) {
         return Cow::Borrowed(text);

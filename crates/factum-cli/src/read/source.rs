@@ -1,4 +1,4 @@
-//! Where the events come from: a read with an end, or one without.
+//! The source of the events: a read that ends, or a subscription.
 
 use factum::{
     App, PAGE_EVENTS_DEFAULT, Position, ReadError, ReadLog, ReadQuery, RecordedEvent, Scope,
@@ -7,16 +7,16 @@ use factum::{
 
 use crate::args::ReadArgs;
 
-/// A read with an end, or one without.
+/// A read that ends, or a subscription.
 pub(crate) enum Source {
-    /// What is there.
+    /// The events up to the head.
     There(ReadLog),
-    /// What is there, and what comes.
+    /// The events up to the head, and then each new one.
     Coming(Box<Subscription>),
 }
 
 impl Source {
-    /// The events of a scope that the command line asks for.
+    /// The events of a scope, with the options of the command line.
     pub(crate) fn new(app: &App, scope: Scope, args: &ReadArgs) -> Self {
         if args.follow {
             return Self::coming(app, scope, args);
@@ -39,7 +39,7 @@ impl Source {
         Self::Coming(Box::new(if args.system { events.with_system() } else { events }))
     }
 
-    /// The next event; `None` at the end.
+    /// Returns the next event; `None` at the end.
     pub(crate) async fn next(&mut self) -> Option<Result<RecordedEvent, ReadError>> {
         match self {
             Self::There(read) => read.next().await,

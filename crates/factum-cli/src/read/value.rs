@@ -1,4 +1,4 @@
-//! Payloads as people and programs read them: CBOR and JSON as JSON, all else as hexadecimal.
+//! Payloads for people and programs: CBOR and JSON as JSON, other contents in hexadecimal.
 
 use factum::{Cbor, Codec, Content, Json, RecordedEvent, Value};
 use serde::{
@@ -6,7 +6,7 @@ use serde::{
     ser::{SerializeMap, SerializeSeq},
 };
 
-/// What an event holds, if it is of a content that describes itself.
+/// The decoded payload of an event; `None` if its content is not self-describing.
 pub(crate) fn decode(event: &RecordedEvent) -> Option<Value> {
     match event.content() {
         Content::Cbor => Cbor::decode(event.payload()).ok(),
@@ -20,8 +20,8 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A value that writes itself as JSON. What JSON lacks becomes text: bytes in hexadecimal, numbers
-/// beyond 64 bits, numbers that are none, and keys that are no text.
+/// A value that serialises as JSON. Values that JSON lacks become text: bytes in hexadecimal,
+/// integers beyond 64 bits, floats that are not finite, and keys that are not text.
 pub(crate) struct AsJson<'a>(pub(crate) &'a Value);
 
 impl Serialize for AsJson<'_> {
@@ -34,7 +34,7 @@ impl Serialize for AsJson<'_> {
             Value::Text(text) => to.serialize_str(text),
             Value::Bool(yes) => to.serialize_bool(*yes),
             Value::Null => to.serialize_unit(),
-            // A tag says how a value is meant (RFC 8949, 3.4); JSON has no word for that.
+            // A tag says how to interpret a value (RFC 8949, 3.4). JSON has nothing like it.
             Value::Tag(_, value) => AsJson(value).serialize(to),
             Value::Array(values) => {
                 let mut list = to.serialize_seq(Some(values.len()))?;

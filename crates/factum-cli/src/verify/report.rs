@@ -1,4 +1,4 @@
-//! What a look through a journal found, for people and for programs.
+//! The result of `factum verify`, for people and for programs.
 
 use factum::{Damage, JournalRepair, JournalReport, Lost};
 use serde::Serialize;
@@ -10,7 +10,7 @@ use crate::{
     output::{Output, Paint},
 };
 
-/// The names are those of the JSON object.
+/// The JSON object; its fields have the same names.
 #[derive(Debug, Serialize)]
 struct Summary<'a> {
     store: &'a str,
@@ -66,7 +66,7 @@ struct RepairSummary<'a> {
     left: Left<'a>,
 }
 
-/// Positions or revisions.
+/// A range of positions or revisions.
 #[derive(Debug, Serialize)]
 struct Range {
     from: u64,
@@ -126,7 +126,7 @@ fn repair_summary(repair: &JournalRepair) -> RepairSummary<'_> {
     }
 }
 
-/// Writes one JSON object, on a line of its own.
+/// Writes the JSON object on one line.
 pub(super) fn print_json(store: &str, outcome: &Outcome, out: &mut Output) -> Result<(), Failure> {
     let found = outcome.found();
     let repair = match outcome {
@@ -137,7 +137,7 @@ pub(super) fn print_json(store: &str, outcome: &Outcome, out: &mut Output) -> Re
     out.line(serde_json::to_string(&summary).expect("all keys are text"))
 }
 
-/// Writes it for people, the verdict first.
+/// Writes the result for people, the verdict first.
 pub(super) fn print(store: &str, outcome: &Outcome, out: &mut Output) -> Result<(), Failure> {
     let found = outcome.found();
     let paint = out.paint();
@@ -155,7 +155,7 @@ pub(super) fn print(store: &str, outcome: &Outcome, out: &mut Output) -> Result<
     }
     for torn in &found.torn {
         out.line(format_args!(
-            "  - {} at {}: a write that was cut short, which nobody was told of; the next opening \
+            "  - {} at {}: a write that was cut short and never acknowledged; the next opening \
              sets it aside",
             torn.file,
             grouped(torn.offset)
@@ -179,7 +179,7 @@ fn figure_lines(report: &JournalReport) -> Vec<(&'static str, String)> {
         counted(report.segments, "segment")
     );
     let lineage = report.lineage.map_or("unknown".into(), |lineage| lineage.to_string());
-    let beside = if report.is_beside_writer { ", beside a writer, what is durable" } else { "" };
+    let beside = if report.is_beside_writer { ", up to the durable end of the writer" } else { "" };
     vec![
         ("log", events),
         ("index", counted(report.runs, "run")),
@@ -198,7 +198,7 @@ fn damage_line(damage: &Damage, paint: Paint) -> String {
     format!("  {} {}: {}; {}", paint.bad("✗"), paint.bold(place), damage.what, damage.remedy)
 }
 
-/// `position 5`, `positions 5 to 9`, `positions from 5 on`.
+/// A range as `position 5`, `positions 5 to 9` or `positions from 5 on`.
 fn range(noun: &str, from: u64, through: Option<u64>) -> String {
     match through {
         Some(through) if through == from => format!("{noun} {}", grouped(from)),
@@ -220,17 +220,19 @@ fn print_repair(repair: &JournalRepair, out: &mut Output) -> Result<(), Failure>
     for file in &repair.files {
         out.line(format_args!("  {file}"))?;
     }
-    let are = if repair.is_done { "are" } else { "would be" };
+    let removed = if repair.is_done { "removed" } else { "would be removed" };
     if let Some(Lost { from, through, .. }) = repair.events {
         let lost = range("position", from, through);
-        out.line(format_args!("  no longer in the log {are} {lost}, which {are} given again"))?;
+        out.line(format_args!("  {removed} from the log: {lost}, to be given to new events"))?;
     }
     if let Some(Lost { from, through, .. }) = repair.documents {
         let lost = range("revision", from, through);
-        out.line(format_args!("  no longer there {are} documents of {lost}, given again"))?;
+        out.line(format_args!("  {removed} from the documents: {lost}, to be given again"))?;
     }
     if let Some(lineage) = repair.lineage {
-        out.line(format_args!("  the lineage is {lineage} now: consumers stop, and begin anew"))?;
+        out.line(format_args!(
+            "  the lineage is now {lineage}: consumers stop until they are rewound or rebuilt"
+        ))?;
     }
     if repair.is_done {
         let left = &repair.left;

@@ -55,7 +55,7 @@ fn a_log_of_others_gets_no_noise_unless_asked() {
     let before = events();
     // The first event is the benchmark's, the last is not.
     let said = fail(&append, 2);
-    assert!(said.contains("say --into-existing"), "{said}");
+    assert!(said.contains("add --into-existing"), "{said}");
     assert_eq!(events(), before);
     json(&format!("{append} --into-existing"));
     assert_eq!(events(), before.as_u64().unwrap() + 20);

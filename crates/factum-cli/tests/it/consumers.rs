@@ -19,7 +19,7 @@ use serde_json::Value;
 
 use crate::program::{fail, json, sqlite_in, succeed};
 
-/// A consumer to which Ada's deposit is bad, until it is good.
+/// Starts a consumer that fails on Ada's deposit until `is_good` is set.
 fn start(app: &App, is_good: &Arc<AtomicBool>) -> ConsumerHandle {
     let is_good = is_good.clone();
     let handle = move |event: AccountEvent, _: RecordedEvent| {
@@ -70,7 +70,7 @@ async fn is_seen_and_released(store: String) {
     let consumer = &seen["consumers"][0];
     assert_eq!((&consumer["name"], &consumer["parked"]), (&"mails".into(), &1.into()), "{seen}");
     assert_eq!((&consumer["at_work"], &consumer["stored"]), (&true.into(), &true.into()));
-    assert_eq!(consumer["running"], serde_json::json!([]), "nobody publishes here");
+    assert_eq!(consumer["running"], serde_json::json!([]), "no application publishes here");
     let listed = outside(format!("dead-letters list --store {store}")).await;
     assert!(listed.contains("account-ada  of mails") && listed.contains("thirteen"), "{listed}");
     let shown =
@@ -93,9 +93,10 @@ async fn is_seen_and_released(store: String) {
     let told = fail(&format!("dead-letters retry --store {store} mails account-ada"), 2);
     assert!(told.contains("nothing of this stream is parked"), "{told}");
 
-    // Sent back, it has everything before it again; where there is nothing, nothing is moved.
+    // A rewind makes the consumer handle later events again. Without a position or consumer to move
+    // to, it fails and moves nothing.
     let told = succeed(&format!("consumers rewind --store {store} mails --to 1"));
-    assert!(told.contains("goes on behind position 1"), "{told}");
+    assert!(told.contains("resumes after position 1"), "{told}");
     let seen = json(&format!("consumers list --store {store} --json"));
     let consumer = &seen["consumers"][0];
     assert_eq!((&consumer["position"], &consumer["lag"]), (&1.into(), &3.into()));
@@ -108,7 +109,7 @@ async fn is_seen_and_released(store: String) {
     assert!(told.contains("nothing is stored of the consumer"), "{told}");
 }
 
-/// Ada opens an account and pays in thirteen.
+/// Ada opens an account and deposits 13 cents, on which the consumer fails.
 async fn bad_deposit(app: &App) {
     let open = AccountCommand::Open { owner: "Ada".into(), email: "ada@example.org".into() };
     app.execute::<Account>("ada", &open).await.expect("it is new");
@@ -123,7 +124,7 @@ async fn what_runs_is_seen_with_what_it_is_doing_also_if_it_keeps_its_progress_e
     let every = Duration::from_millis(100);
     let app = App::builder().with_stats_every(every).open(&store).await.expect("it opens");
     bad_deposit(&app).await;
-    // Nothing is stored of one that is at the log's beginning still; it tries for an hour.
+    // The consumer fails on its first event for an hour, so it has stored no progress.
     let failure = FailurePolicy::new().with_pause(hours(1), hours(1));
     let options = ConsumerOptions::new().with_failure(failure);
     let handle = |event: AccountEvent, _: RecordedEvent| async move {
@@ -180,7 +181,7 @@ async fn what_runs_is_seen_with_what_it_is_doing_also_if_it_keeps_its_progress_e
     assert_eq!(seen["consumers"][0]["running"], serde_json::json!([]));
 }
 
-/// What an application published, as if it had been so long ago and nobody had heard of it since.
+/// Makes the published stats look older by `ago`, as if their application had ended without a word.
 async fn left_behind(documents: &dyn DocumentStore, ago: Duration) {
     let all = ScanQuery::new(KeyRange::prefix("$factum/stats/"));
     let document = documents.scan(all).await.expect("it is there").documents.remove(0);
@@ -195,7 +196,7 @@ async fn left_behind(documents: &dyn DocumentStore, ago: Duration) {
 async fn what_was_published_long_ago_is_not_shown_as_live() {
     let folder = tempfile::tempdir().unwrap();
     let store = sqlite_in(folder.path());
-    // Written once, and then not again while the test runs.
+    // The stats are written once, and not again while the test runs.
     let every = Duration::from_secs(30);
     let app = App::builder().with_stats_every(every).open(&store).await.expect("it opens");
     bad_deposit(&app).await;

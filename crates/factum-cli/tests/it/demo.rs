@@ -26,7 +26,7 @@ fn on_memory_every_key_is_there_and_every_check_holds() {
     let rejections = number(&object, "rejections");
     let transfers = number(&object, "transfers");
     assert!(rejections > 0 && transfers > 0);
-    // Each command led to an event, a transfer to two, a rejection to none.
+    // Each command leads to one event, a transfer to two, a rejected command to none.
     assert_eq!(events, 400 - rejections + transfers);
     assert!(number(&object, "total_cents") > 0);
     let seen = &object["read_models"];
@@ -67,7 +67,7 @@ fn run_again_it_goes_on() {
         number(&second, "events"),
         number(&first, "events") + number(&second, "events_added")
     );
-    // Only a look: nothing is added.
+    // This run only checks the bank and adds nothing.
     let third = json(&format!("demo --store {store} --commands 0 --json"));
     assert_sound(&third);
     assert_eq!(third["total_cents"], second["total_cents"]);
@@ -148,7 +148,7 @@ fn a_read_model_that_says_otherwise_than_the_log_is_exit_code_1() {
     assert!(ran.stderr.contains("read models agree"), "{}", ran.stderr);
 }
 
-/// One account is not found by its balance any more.
+/// Removes an account from the index by balance.
 async fn lose_an_entry(store: &str) {
     use factum::{ExpectedRevision, KeyRange, ScanQuery, WriteBatch};
     let app = factum::App::open(store).await.expect("the store takes it");
@@ -162,7 +162,7 @@ async fn lose_an_entry(store: &str) {
     app.close().await.expect("the store takes it");
 }
 
-/// Money that arrives and was never sent.
+/// Adds money that no account has sent.
 async fn pay_from_nothing(store: &str) {
     use factum_testing::bank::{Account, AccountCommand};
     let app = factum::App::open(store).await.expect("the store takes it");
@@ -181,7 +181,7 @@ fn assert_ends_in_order(signal: &str, code: i32) {
     let folder = tempfile::tempdir().expect("there is room");
     let store = sqlite_in(folder.path());
     let mut demo = Running::start(&format!("demo --store {store} --commands 10000000"));
-    // A follower tells when it is under way: no store is there before.
+    // The first event shows that the demonstration has begun: before it there is no store.
     let _ = crate::read::first_event(&store);
     demo.signal(signal);
     let ran = demo.wait();

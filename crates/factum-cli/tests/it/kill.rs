@@ -1,4 +1,4 @@
-//! SIGKILL at any moment loses nothing: what the next run finds is whole, and it goes on.
+//! SIGKILL at any moment loses nothing: the next run finds a whole log and continues it.
 
 use std::time::Duration;
 
@@ -6,14 +6,14 @@ use serde_json::Value;
 
 use crate::program::{Running, json, sqlite_in};
 
-/// How often; ten times as often in a full run.
+/// The number of kills; ten times as many in a full run.
 fn kills(short: u64) -> u64 {
     if std::env::var_os("FACTUM_TEST_FULL").is_some() { 10 * short } else { short }
 }
 
-/// The moments lie up to this long after the start: while the store is made, while the first
-/// accounts are opened, amid the month. Where a kill came before anything was done, the machine is
-/// slow, and the next ones may come later.
+/// The longest time from the start to the kill, in milliseconds: while the store is created, while
+/// the first accounts are opened, or during the month. After a kill that came before any event was
+/// stored, later kills may come later, because the machine is slow.
 const MOMENT_MAX_MS: u64 = 400;
 
 #[test]
@@ -31,7 +31,8 @@ fn killed_at_random_moments_the_bank_adds_up_each_time_in_a_journal() {
     kill_again_and_again(store.to_str().unwrap(), || made.exists(), 20);
 }
 
-/// `is_made` says whether the store can be opened without being made by that.
+/// Kills the demonstration repeatedly and checks the bank after each kill. `is_made` is true if
+/// opening the store would not create it.
 pub(crate) fn kill_again_and_again(store: &str, is_made: impl Fn() -> bool, short: u64) {
     let mut seed = 0x5eed;
     let mut moment_max_ms = MOMENT_MAX_MS;
@@ -42,7 +43,7 @@ pub(crate) fn kill_again_and_again(store: &str, is_made: impl Fn() -> bool, shor
         let line = format!("demo --store {store} --seed {kill} --accounts 20 --commands 1000000");
         let mut demo = Running::start(&(line + " --json"));
         let moment = Duration::from_millis(random(&mut seed) % moment_max_ms);
-        // It prints only at its end, which is far: this waits for the moment, and not for more.
+        // The program prints only at its end, which is far away. So this waits until the moment.
         assert_eq!(demo.line_within(moment), None, "it ended by itself");
         demo.child.kill().expect("it is killed");
         assert_eq!(demo.child.wait().expect("it ends").code(), None, "it had ended by itself");
@@ -59,7 +60,7 @@ pub(crate) fn kill_again_and_again(store: &str, is_made: impl Fn() -> bool, shor
     assert_sound(&json(&line));
 }
 
-/// Checks what is there; gives the number of events.
+/// Checks the bank and returns the number of its events.
 fn look(store: &str) -> u64 {
     let object = json(&format!("demo --store {store} --commands 0 --json"));
     assert_sound(&object);

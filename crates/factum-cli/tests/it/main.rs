@@ -1,4 +1,4 @@
-//! The program as people and scripts meet it: command lines in; output and exit codes out.
+//! The program as people and scripts use it: command lines in, output and exit codes out.
 
 mod program;
 

@@ -13,7 +13,7 @@ use crate::{
     program::{fail, json, run, succeed},
 };
 
-/// A schema and a role without rights, both a test's own; they go with it.
+/// A schema and a role without rights, which one test owns and drops at its end.
 struct Place {
     runtime: Runtime,
     client: Client,
@@ -42,12 +42,12 @@ impl Place {
         place
     }
 
-    /// As the server's owner.
+    /// The store's URL for the owner of the server.
     fn url(&self) -> String {
         format!("{}?schema={}", self.server, self.name)
     }
 
-    /// As the role.
+    /// The store's URL for the role.
     fn url_of_role(&self) -> String {
         let server = self.server.rsplit_once('@').expect("the URL names a user").1;
         format!("postgres://{name}@{server}?schema={name}", name = self.name)
@@ -74,7 +74,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        // What a killed program's last statement holds is free soon.
+        // The last statement of a killed program soon releases its locks.
         let drop = "SET lock_timeout = '10s'; DROP SCHEMA IF EXISTS @ CASCADE; DROP ROLE @";
         let dropped = self.execute(&drop.replace('@', &self.name));
         if !std::thread::panicking() {
@@ -149,7 +149,7 @@ fn a_lineage_is_renewed_where_a_log_is_and_nothing_is_made_elsewhere() {
     assert_sound(&look);
 }
 
-/// Two logs of one database differ by their schema alone.
+/// Two logs in one database differ only by their schema.
 #[test]
 fn every_verb_names_the_schema_of_its_log_and_no_password() {
     let place = Place::new();

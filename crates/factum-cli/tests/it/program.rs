@@ -1,4 +1,4 @@
-//! Runs the program.
+//! Runs the program in a process of its own.
 
 use std::{
     io::{BufRead, BufReader, Read},
@@ -10,17 +10,17 @@ use std::{
 
 use serde_json::Value;
 
-/// Longer than anything takes here, unless it hangs.
+/// The longest wait. Only a program that hangs needs longer.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The program with a line of arguments, words apart by spaces.
+/// The program with a line of arguments, which spaces separate.
 pub(crate) fn command(line: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_factum"));
     command.args(line.split_whitespace()).env_remove("NO_COLOR");
     command
 }
 
-/// What the program said and ended with.
+/// The output and the exit code of the program.
 #[derive(Debug)]
 pub(crate) struct Ran {
     pub(crate) code: Option<i32>,
@@ -39,26 +39,26 @@ impl From<Output> for Ran {
     }
 }
 
-/// Runs it to its end.
+/// Runs the program to its end.
 pub(crate) fn run(line: &str) -> Ran {
     command(line).output().expect("the program starts").into()
 }
 
-/// Runs it to its end, which must be a success.
+/// Runs the program, which must succeed.
 pub(crate) fn succeed(line: &str) -> String {
     let ran = run(line);
     assert_eq!(ran.code, Some(0), "{line}: {ran:?}");
     ran.stdout
 }
 
-/// Runs it, and reads the object on the last line.
+/// Runs the program, which must succeed, and parses the object on its last line.
 pub(crate) fn json(line: &str) -> Value {
     let stdout = succeed(line);
     let last = stdout.lines().last().expect("there is a last line");
     serde_json::from_str(last).expect("the last line is an object")
 }
 
-/// Runs it to its end, which must be this failure, said in one line.
+/// Runs the program, which must fail with this code and a message of one line.
 pub(crate) fn fail(line: &str, code: i32) -> String {
     let ran = run(line);
     assert_eq!(ran.code, Some(code), "{line}: {ran:?}");
@@ -73,14 +73,14 @@ pub(crate) fn sqlite_in(folder: &Path) -> String {
     format!("sqlite:{}", folder.join("events.db").display())
 }
 
-/// The program while it runs; it is killed when the test is done with it.
+/// A running program. It is killed when the test ends.
 pub(crate) struct Running {
     pub(crate) child: Child,
     lines: Receiver<String>,
 }
 
 impl Running {
-    /// Starts it, and reads its standard output along.
+    /// Starts the program and a thread that reads its standard output.
     pub(crate) fn start(line: &str) -> Self {
         let mut command = command(line);
         let mut child =
@@ -97,17 +97,17 @@ impl Running {
         Self { child, lines }
     }
 
-    /// The next line that it prints.
+    /// Waits for the next line of its output.
     pub(crate) fn line(&self) -> String {
         self.lines.recv_timeout(PATIENCE).expect("it prints another line")
     }
 
-    /// Waits for a line or the end, but no longer than this.
+    /// Waits for a line of its output, or its end, but no longer than `most`.
     pub(crate) fn line_within(&self, most: Duration) -> Option<String> {
         self.lines.recv_timeout(most).ok()
     }
 
-    /// Sends it a signal, such as `INT`, which is what Ctrl-C sends.
+    /// Sends a signal to the program, such as `INT`, which Ctrl-C sends too.
     #[cfg(unix)]
     pub(crate) fn signal(&self, name: &str) {
         let signal = format!("-{name}");
@@ -116,7 +116,7 @@ impl Running {
         assert!(sent.success());
     }
 
-    /// Waits for its end, which closes its output.
+    /// Waits until the program ends and has closed its output.
     pub(crate) fn wait(&mut self) -> Ran {
         let mut stdout = Vec::new();
         loop {
@@ -137,7 +137,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It may have ended by itself, and most have.
+        // Most programs have ended by now.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

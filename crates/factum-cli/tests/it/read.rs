@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use crate::program::{PATIENCE, Running, command, fail, json, run, sqlite_in, succeed};
 
-/// A bank that the tests read and none writes to.
+/// A bank for tests that only read.
 fn bank() -> &'static str {
     static BANK: OnceLock<(TempDir, String)> = OnceLock::new();
     let (_, store) = BANK.get_or_init(|| {
@@ -24,7 +24,7 @@ fn bank() -> &'static str {
     store
 }
 
-/// The events that a line of arguments reads from the bank.
+/// The events that the program reads from the bank with these arguments.
 fn read(arguments: &str) -> Vec<Value> {
     let lines = succeed(&format!("read --store {} --json {arguments}", bank()));
     lines.lines().map(|line| serde_json::from_str(line).expect("an object")).collect()
@@ -34,7 +34,7 @@ fn positions(events: &[Value]) -> Vec<u64> {
     events.iter().map(|event| event["position"].as_u64().expect("a number")).collect()
 }
 
-/// Waits until a store that is being made has an event.
+/// Waits until a store that another process creates has an event.
 pub(crate) fn first_event(store: &str) -> Value {
     #[expect(clippy::disallowed_methods, reason = "the patience of a test is real time")]
     let begun = Instant::now();
@@ -153,7 +153,7 @@ fn people_get_a_line_per_event_without_colours() {
 fn a_closed_pipe_is_a_quiet_success() {
     let folder = tempfile::tempdir().unwrap();
     let store = sqlite_in(folder.path());
-    // More than any pipe holds.
+    // The output is larger than any pipe's buffer.
     succeed(&format!("bench append --store {store} --events 2000 --payload-bytes 400 -q"));
     let mut reading = command(&format!("read --store {store} --json"));
     let mut reading = reading.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();

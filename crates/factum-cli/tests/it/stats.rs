@@ -1,4 +1,4 @@
-//! `factum stats`, beside an application that runs in another process: this one.
+//! `factum stats` beside a running application, which is this process.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use factum_testing::bank::{Account, AccountCommand};
 
 use crate::program::{fail, json, sqlite_in, succeed};
 
-/// Runs an application on a store, looks at it from outside, ends it, and looks again.
+/// Runs an application on a store, runs `factum stats`, closes the application, and runs it again.
 async fn look_at(store: &str) {
     let every = Duration::from_millis(100);
     let app = App::builder().with_stats_every(every).open(store).await.expect("it opens");
@@ -35,7 +35,7 @@ async fn look_at(store: &str) {
 
     app.close().await.expect("it closes");
     assert_eq!(outside(store).await["instances"], serde_json::json!([]));
-    assert!(succeed(&format!("stats --store {store}")).contains("nobody publishes"));
+    assert!(succeed(&format!("stats --store {store}")).contains("no application publishes"));
 }
 
 async fn outside(store: &str) -> serde_json::Value {

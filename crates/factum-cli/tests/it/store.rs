@@ -1,10 +1,10 @@
-//! How a command line names its store: by `--store`, in every verb.
+//! Every command names its store with `--store`.
 
 use std::collections::BTreeSet;
 
 use crate::program::{fail, json, run, sqlite_in, succeed};
 
-/// The verbs that work on a store, and what each takes beside it.
+/// The commands that need a store, each with further arguments.
 const ON_A_STORE: &[(&str, &str)] = &[
     ("demo", "--commands 5"),
     ("read", "--limit 5 --json"),
@@ -25,10 +25,10 @@ const ON_A_STORE: &[(&str, &str)] = &[
     ("schema apply", ""),
 ];
 
-/// The verbs that work on none.
+/// The commands that need no store.
 const WITHOUT: &[&str] = &["completions", "schema print"];
 
-/// The verbs below this one, as its help lists them; itself, if it has none.
+/// The commands below this one, as its help lists them; the command itself if there are none.
 fn verbs(verb: &str) -> Vec<String> {
     let help = succeed(&format!("{verb} --help"));
     let Some((_, commands)) = help.split_once("\nCommands:\n") else {
@@ -52,7 +52,7 @@ fn the_table_of_the_verbs_on_a_store_is_complete() {
 #[test]
 fn every_verb_takes_its_store_by_the_same_option() {
     for (verb, rest) in ON_A_STORE {
-        // No kind of store has this scheme: the command line is read, and the store refused.
+        // No store has this scheme. So the command line is accepted, and the store is refused.
         let said = fail(&format!("{verb} --store nothing:x {rest}"), 2);
         assert!(said.contains("nothing") && !said.contains("see factum --help"), "{verb}: {said}");
         let help = succeed(&format!("{verb} --help"));
@@ -66,7 +66,7 @@ fn a_store_without_its_option_is_refused_with_the_line_that_is_right() {
         let said = fail(&format!("{verb} nothing:x {rest}"), 2);
         let right = format!("{verb} --store nothing:x {rest}");
         let right = right.trim_end();
-        let advice = format!("factum: a store is named with --store, say factum {right}\n");
+        let advice = format!("factum: name the store with --store: factum {right}\n");
         assert_eq!(said, advice, "{verb}");
         let taken = fail(right, 2);
         assert!(!taken.contains("see factum --help"), "{right}: {taken}");
@@ -76,9 +76,9 @@ fn a_store_without_its_option_is_refused_with_the_line_that_is_right() {
 #[test]
 fn a_store_may_stand_at_the_end_and_its_password_is_not_repeated() {
     let said = fail("read --limit 5 ./data", 2);
-    assert!(said.ends_with("say factum read --limit 5 --store ./data\n"), "{said}");
+    assert!(said.ends_with("--store: factum read --limit 5 --store ./data\n"), "{said}");
     let said = fail("stats postgres://ada:s3c@db/bank", 2);
-    assert!(said.ends_with("say factum stats --store URL\n"), "{said}");
+    assert!(said.ends_with("--store: factum stats --store URL\n"), "{said}");
     let said = fail("dead-letters show postgres://ada:s3c@db/bank orders@1 order-17", 2);
     assert!(said.ends_with("show --store URL orders@1 order-17\n"), "{said}");
 }
@@ -95,14 +95,14 @@ fn other_mistakes_are_not_taken_for_a_store() {
     ];
     for (line, expected) in lines {
         let said = fail(line, 2);
-        assert!(said.contains(expected) && !said.contains("say factum"), "{line}: {said}");
+        assert!(said.contains(expected) && !said.contains("name the store"), "{line}: {said}");
         // No value of this program begins with dashes.
         assert!(!said.contains("as a value"), "{line}: {said}");
     }
     assert_eq!(run("read --help ./data").code, Some(0));
 }
 
-/// What the path of a URL ends at may stand in the name of a folder or file.
+/// A folder or file may have characters in its name that would end the path in a URL.
 #[test]
 fn a_path_is_a_path_whatever_its_name_holds() {
     let folder = tempfile::tempdir().unwrap();
@@ -131,7 +131,7 @@ fn a_path_is_a_path_whatever_its_name_holds() {
 fn names(folder: &std::path::Path) -> BTreeSet<String> {
     let entries = std::fs::read_dir(folder).expect("the folder can be read").flatten();
     let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
-    // SQLite's own files come and go.
+    // SQLite creates and removes files of its own beside the store.
     names.filter(|name| !name.ends_with("-wal") && !name.ends_with("-shm")).collect()
 }
 

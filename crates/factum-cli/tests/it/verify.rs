@@ -29,7 +29,7 @@ fn flip(path: &Path, at: u64) {
     file.write_all_at(&[byte[0] ^ 1], at).expect("it can be changed");
 }
 
-/// What `--json` says, whatever the exit code.
+/// The JSON output of the program, which must end with this code.
 fn said(line: &str, code: i32) -> Value {
     let ran = run(line);
     assert_eq!(ran.code, Some(code), "{line}: {ran:?}");
@@ -64,7 +64,7 @@ fn damage_is_a_line_with_its_place_and_exit_code_1() {
     assert!(ran.stderr.contains("factum verify --store ") && ran.stderr.lines().count() == 1);
     let object = said(&format!("{line} --json"), 1);
     let damage = &object["damages"][0];
-    // Where the frame begins that the byte is in: how the bank's appends met in it is chance.
+    // The offset of the frame that holds the byte. Which appends share a frame is chance.
     let offset = damage["offset"].as_u64().unwrap();
     assert!(damage["part"] == "log" && (512..=9_000).contains(&offset), "{damage}");
     assert!(damage["from"].as_u64() <= damage["through"].as_u64());

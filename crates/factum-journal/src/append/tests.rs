@@ -38,7 +38,7 @@ pub(crate) fn open(folder: &Path, founded: Founded, segment_bytes: u32) -> Commi
     }
 }
 
-/// So many events of a stream, each of so many bytes.
+/// A batch of this many events of one stream, each with a payload of this many bytes.
 pub(crate) fn batch(events: usize, bytes: usize) -> AppendBatch {
     let stream = StreamId::new("account", "ada").unwrap();
     let payload = bytes::Bytes::from(vec![7; bytes]);
@@ -55,7 +55,8 @@ fn head(committer: &Committer) -> u64 {
     read::page(&committer.log, &query).unwrap().head.value()
 }
 
-/// Acknowledged, it was a frame that no opening took: all of it was lost without an error.
+/// If it were acknowledged, no opening would accept its frame: all of it would be lost without an
+/// error.
 #[test]
 fn a_batch_whose_frame_no_reader_takes_is_refused_and_the_log_goes_on() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,10 +1,11 @@
-//! A folder that is not there.
+//! A folder that does not exist.
 
 use std::{io, path::PathBuf, sync::Arc};
 
 use super::{File, Files};
 
-/// A folder that is not there, for those who look through what is left of a journal.
+/// A folder that does not exist. Verification and repair use it where a part of the journal is
+/// missing.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AbsentFiles;
 

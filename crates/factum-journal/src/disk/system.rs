@@ -11,24 +11,24 @@ use rustix::fs::{AtFlags, Dir, Mode, OFlags};
 
 use super::{
     File, Files,
-    patience::{self, Way},
+    budget::{self, ReadMode},
 };
 use crate::lock;
 
-/// The rights of a new file, from which the process's mask is taken.
+/// The permissions of a new file, before the process's umask.
 const MODE: u32 = 0o666;
 
-/// A folder of the operating system that is held open: everything is done inside of it, wherever
-/// it is moved, and whatever has its name by then.
+/// A folder of the operating system that is held open. All work is done inside this folder, also
+/// after it was moved or its path was given to another folder.
 #[derive(Debug, Clone)]
 pub(crate) struct SystemFiles {
     folder: Arc<fs::File>,
     id: FolderId,
-    /// Where it was, without links.
+    /// The path at which it was opened, without symbolic links.
     path: Arc<Path>,
 }
 
-/// Which folder it is, whatever its name. No two that exist have the same.
+/// The identity of a folder, whatever its path. No two existing folders share it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct FolderId {
     device: u64,
@@ -49,14 +49,14 @@ impl SystemFiles {
         Self::new(folder.into(), &path)
     }
 
-    /// Opens a folder so that it can't be locked, as on network file systems.
+    /// Opens a folder without the means to lock it, as on network file systems.
     #[cfg(test)]
     pub(crate) fn open_unlockable(path: &Path) -> io::Result<Self> {
         let folder = rustix::fs::open(path, folder_flags() | OFlags::PATH, Mode::empty())?;
         Self::new(folder.into(), path)
     }
 
-    /// Opens a folder in this one.
+    /// Opens a folder inside this one.
     pub(crate) fn inside(&self, name: &str) -> io::Result<Self> {
         let folder = rustix::fs::openat(&self.folder, name, folder_flags(), Mode::empty())?;
         Self::new(folder.into(), &self.path.join(name))
@@ -67,7 +67,7 @@ impl SystemFiles {
         Ok(Self { folder: Arc::new(folder), id, path: path.into() })
     }
 
-    /// The folder itself, to lock it.
+    /// The open folder, to lock it.
     pub(crate) fn folder(&self) -> &Arc<fs::File> {
         &self.folder
     }
@@ -80,7 +80,7 @@ impl SystemFiles {
         &self.path
     }
 
-    /// Opens a file in it, as a file of the standard library.
+    /// Opens a file in this folder, as a file of the standard library.
     pub(crate) fn open_plain(&self, name: &str, flags: OFlags) -> io::Result<fs::File> {
         let flags = flags | OFlags::CLOEXEC;
         Ok(rustix::fs::openat(&self.folder, name, flags, Mode::from(MODE))?.into())
@@ -93,7 +93,7 @@ fn folder_flags() -> OFlags {
 
 impl Files for SystemFiles {
     fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
-        // A reader may lack the right to write; whoever does write is told then.
+        // A reader may lack the right to write. A write to the file fails later with that error.
         let file = match self.open_plain(name, OFlags::RDWR) {
             Err(e) if is_not_writable(&e) => self.open_plain(name, OFlags::RDONLY)?,
             opened => opened?,
@@ -109,7 +109,7 @@ impl Files for SystemFiles {
     fn list(&self) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
         for entry in Dir::read_from(&self.folder)? {
-            // A name that is no UTF-8 is none of ours.
+            // The journal's names are all UTF-8, so this one is another program's.
             names.extend(entry?.file_name().to_str().map(str::to_owned));
         }
         names.retain(|name| name != "." && name != "..");
@@ -131,7 +131,7 @@ impl Files for SystemFiles {
     fn moved_from(&self) -> Option<PathBuf> {
         let is_here = match fs::metadata(&self.path) {
             Ok(there) => FolderId::of(&there) == self.id,
-            // What can't be looked at just now may be there still.
+            // After any other error the folder may still be there.
             Err(e) => !matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
         };
         (!is_here).then(|| self.path.to_path_buf())
@@ -142,7 +142,7 @@ impl Files for SystemFiles {
     }
 }
 
-/// Whether an error says that a file may be read only.
+/// Returns whether an error says that a file can only be read.
 fn is_not_writable(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
 }
@@ -150,7 +150,7 @@ fn is_not_writable(error: &io::Error) -> bool {
 #[derive(Debug)]
 struct SystemFile {
     file: fs::File,
-    /// It lies in memory and nowhere else, so that no read waits.
+    /// True if the file system is in memory, so that no read waits.
     is_memory: bool,
 }
 
@@ -163,13 +163,13 @@ impl SystemFile {
 
 impl File for SystemFile {
     fn read_at(&self, into: &mut [u8], offset: u64) -> io::Result<usize> {
-        let read = match patience::way(into.len()) {
-            Way::Waiting => return self.file.read_at(into, offset),
-            Way::None => Err(io::ErrorKind::WouldBlock.into()),
-            Way::Hurrying if self.is_memory => self.file.read_at(into, offset),
-            Way::Hurrying => read_without_waiting(&self.file, into, offset),
+        let read = match budget::charge(into.len()) {
+            ReadMode::MayWait => return self.file.read_at(into, offset),
+            ReadMode::Refused => Err(io::ErrorKind::WouldBlock.into()),
+            ReadMode::NoWait if self.is_memory => self.file.read_at(into, offset),
+            ReadMode::NoWait => read_without_waiting(&self.file, into, offset),
         };
-        read.inspect_err(|_| patience::give_up())
+        read.inspect_err(|_| budget::give_up())
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
@@ -189,7 +189,7 @@ impl File for SystemFile {
     }
 }
 
-/// Whether a file lies in a file system that is memory.
+/// Returns whether a file lies in a file system that is in memory.
 #[cfg(target_os = "linux")]
 fn lies_in_memory(file: &fs::File) -> bool {
     /// From `linux/magic.h`.
@@ -197,7 +197,7 @@ fn lies_in_memory(file: &fs::File) -> bool {
     rustix::fs::fstatfs(file).is_ok_and(|stat| i128::from(stat.f_type) == TMPFS_MAGIC)
 }
 
-/// Reads what the system has in memory.
+/// Reads only what the system holds in memory.
 #[cfg(target_os = "linux")]
 fn read_without_waiting(file: &fs::File, into: &mut [u8], offset: u64) -> io::Result<usize> {
     use rustix::io::{ReadWriteFlags, preadv2};
@@ -224,7 +224,7 @@ mod tests {
 
     #[test]
     fn what_the_system_has_in_memory_is_read_at_once_and_what_it_has_not_is_left() {
-        // On a disk, unless the build's own folder lies in memory.
+        // On a disk, unless the build's own folder is in memory.
         let folder = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
         let made = fs::File::create_new(folder.path().join("file")).unwrap();
         made.write_all_at(&[7; 1 << 20], 0).unwrap();
@@ -235,7 +235,7 @@ mod tests {
         assert_eq!(without_waiting(read), Some(Some(4_096)));
         fadvise(&made, 0, None, Advice::DontNeed).unwrap();
         if !lies_in_memory(&made) {
-            assert_eq!(without_waiting(read), None, "the disk would have to be asked");
+            assert_eq!(without_waiting(read), None, "the disk would have to be read");
         }
         assert_eq!(read(), Some(4_096), "who may wait gets it");
         assert_eq!(without_waiting(read), Some(Some(4_096)), "and then it is in memory");

@@ -1,8 +1,9 @@
-//! Which files of the folder count, and what they hold.
+//! The files of the folder that count, and what they hold.
 //!
-//! Runs are named by the revisions that they cover, and together cover all from where the
-//! documents begin to where the log does. A file that a wider run covers is what a crash left of a
-//! flush or a merge: the wider one was durable before it was named. A gap is a file that was lost.
+//! A run is named by the revisions that it covers. Together, the runs cover all revisions from the
+//! beginning of the documents to the beginning of the log. A file that a wider run covers is left
+//! over from a crash in a flush or a merge: the wider run was durable before it got its name. A gap
+//! means that a file was lost.
 
 use std::sync::Arc;
 
@@ -20,28 +21,28 @@ use crate::{
     walk::{End, Walked, walk},
 };
 
-/// The file that says with which revision the documents begin. It was made when there was no run
-/// yet, so that the loss of all runs is seen as such. A version without runs would see the log
-/// only; to it, this is a segment of a newer version, and it refuses.
+/// The file that holds the first revision of the documents. It is created before there is a run, so
+/// that the loss of all runs is noticed. To a version of the program without runs, which would read
+/// only the log, this file is a segment of a newer format, and that version refuses to open.
 pub(crate) const BEGIN: &str = "00000000000000000000.log";
 const BEGIN_VERSION: u32 = 2;
 const BEGIN_BYTES: usize = 80;
 
-/// What there is of runs and log.
+/// The runs and the log that were found.
 #[derive(Debug)]
 pub(crate) struct Folder {
     /// The first revision; `None` for a journal from before there were runs.
     begin: Option<u64>,
-    /// From the oldest on.
+    /// The runs, oldest first.
     pub(crate) runs: Vec<Arc<Run>>,
-    /// The first revisions of the segments behind them.
+    /// The first revisions of the segments after the runs.
     pub(crate) firsts: Vec<u64>,
-    /// The names of what runs cover.
+    /// The names of the files that runs cover.
     covered: Vec<String>,
 }
 
 impl Folder {
-    /// Looks at files of these names. Of the runs in `known` none is opened again.
+    /// Looks at files of these names. The runs in `known` are not opened again.
     pub(crate) fn look(
         files: &dyn Files,
         names: &[String],
@@ -71,7 +72,7 @@ impl Folder {
                 None => Arc::new(Run::open_as(RunKind::Documents, files, &name)?),
             };
             if (run.header.first, run.header.last) != (first, last) {
-                return Err(error::damaged_documents(&name, "a file has another's name"));
+                return Err(error::damaged_documents(&name, "a file has the name of another"));
             }
             through = last;
             runs.push(run);
@@ -82,13 +83,13 @@ impl Folder {
         Ok(Self { begin, runs, firsts, covered })
     }
 
-    /// Checks that the log goes on where the runs end.
+    /// Checks that the log begins where the runs end.
     fn check(&self, segments: &[SegmentHeader]) -> Result<(), StoreError> {
         let header = segments[0];
         let follows = match (self.runs.last().map(|run| run.header), self.begin) {
             (Some(run), _) => (header.first, header.previous) == (run.last + 1, run.segment),
             (None, Some(begin)) => header.first == begin,
-            // As it was left by a version without runs, which gave old segments back.
+            // This is the log of a version without runs, which removed old segments.
             (None, None) => true,
         };
         let is_one = self.runs.iter().all(|run| run.header.lineage == header.lineage);
@@ -99,7 +100,8 @@ impl Folder {
         Err(error::damaged_documents(&segment_name(header.first), what))
     }
 
-    /// Says where the documents begin, and removes what runs cover.
+    /// Writes the file of the first revision if it is missing, and removes the files that runs
+    /// cover.
     pub(crate) fn tidy(
         &self,
         files: &dyn Files,
@@ -115,13 +117,13 @@ impl Folder {
     }
 }
 
-/// Says where the documents begin, durably.
+/// Writes the first revision of the documents, durably.
 pub(crate) fn put_begin(files: &dyn Files, first: u64) -> Result<(), StoreError> {
     let put = files.put(BEGIN, &encode_begin(first));
-    put.map_err(|e| error::disk("saying where documents begin", BEGIN, e))
+    put.map_err(|e| error::disk("writing the first revision of the documents", BEGIN, e))
 }
 
-/// Where the documents begin.
+/// Reads the first revision of the documents.
 pub(crate) fn read_begin(files: &dyn Files) -> Result<u64, StoreError> {
     let read = files.open(BEGIN).and_then(|file| file.read_all());
     let bytes = read.map_err(|e| error::disk("opening the documents", BEGIN, e))?;
@@ -130,7 +132,7 @@ pub(crate) fn read_begin(files: &dyn Files) -> Result<u64, StoreError> {
     begin.ok_or_else(|| error::damaged_documents(BEGIN, "a file is not what was written"))
 }
 
-/// As the header of a segment is made, without lineage and salt.
+/// Encodes the first revision like a segment's header, without lineage and salt.
 fn encode_begin(first: u64) -> Vec<u8> {
     let mut out = SEGMENT_MAGIC.to_vec();
     out.put_u32_le(BEGIN_VERSION);
@@ -143,8 +145,8 @@ fn encode_begin(first: u64) -> Vec<u8> {
 }
 
 impl Documents {
-    /// What these files hold; without `sizes`, only to be read. The answer ends with the last
-    /// segment.
+    /// Loads what these files hold. Without `sizes`, the documents can only be read. Returns the
+    /// documents, and the result of the walk through the last segment.
     pub(crate) fn load(
         files: Arc<dyn Files>,
         sizes: Option<Sizes>,
@@ -174,13 +176,13 @@ impl Documents {
         Ok((documents, last.expect("there is one segment at least")))
     }
 
-    /// The segment that is written.
+    /// The active segment.
     pub(crate) fn active_segment(&self) -> Segment {
         self.state().active.segment.clone()
     }
 
-    /// Adds what a writer wrote to the active segment between two offsets; `next` is the revision
-    /// that comes first. The answer: offset and revision behind it.
+    /// Adds the bytes that a writer wrote to the active segment between two offsets. `next` is the
+    /// first revision in them. Returns the offset and the revision after them.
     pub(crate) fn read_on(&self, from: u32, to: u32, next: u64) -> Result<(u32, u64), StoreError> {
         let segment = self.active_segment();
         let mut bytes = vec![0; to.saturating_sub(from) as usize];
@@ -193,7 +195,7 @@ impl Documents {
             found.push(frame);
         }
         if frames.offset < to {
-            return Err(frames.damaged("its writer says that it is durable"));
+            return Err(frames.damaged("its writer recorded it as durable"));
         }
         self.update(|state| found.iter().for_each(|frame| state.active.add(frame)));
         Ok((frames.offset, frames.next))

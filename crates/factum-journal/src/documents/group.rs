@@ -1,4 +1,4 @@
-//! A group of writes: which of them may be stored, one frame, one sync.
+//! The commit of a group of writes: planning, one frame, one sync.
 
 use std::sync::{LockResult, MutexGuard, PoisonError};
 
@@ -13,14 +13,14 @@ use crate::{
     tail::{LogTail, TailError},
 };
 
-/// The most bytes of one write: it becomes a part of one frame.
+/// The most bytes of one write, which must fit in one frame.
 const WRITE_BYTES_MAX: usize = 48 << 20;
-/// The bytes of a record that are neither key nor value, at most.
+/// The most bytes of a record besides its key and value.
 const RECORD_BYTES_EXTRA: usize = 32;
-/// A larger buffer is given back after the frame it was needed for.
+/// A larger buffer is freed after the frame that needed it.
 const BUFFER_BYTES_MAX: usize = 4 << 20;
 
-/// The end of the log, where it grows.
+/// The writing end of the log.
 #[derive(Debug)]
 pub(super) struct DocumentWriter {
     tail: LogTail,
@@ -29,18 +29,18 @@ pub(super) struct DocumentWriter {
     buffer: BytesMut,
 }
 
-/// What becomes of the writes of a group.
+/// The fates of the writes of a group.
 #[derive(Default)]
 struct Plan<'b> {
     outcomes: Vec<Result<Revision, WriteError>>,
-    /// What is to be written, each with its own revision.
+    /// The writes to store, each with its revision.
     writes: Vec<(u64, &'b WriteBatch)>,
     bytes: usize,
-    /// The revisions of what the group has written so far; removed: `None`.
+    /// The revisions that earlier writes of the group give to keys; `None`: removed.
     before: HashMap<&'b Bytes, Option<u64>>,
 }
 
-/// What a write takes in a frame, at most.
+/// The most bytes that a write takes in a frame.
 pub(super) fn size_of(batch: &WriteBatch) -> usize {
     let of = |value: &Option<Bytes>| value.as_ref().map_or(0, Bytes::len);
     let sizes = batch.entries().iter().map(|it| it.key.len() + of(&it.value) + RECORD_BYTES_EXTRA);
@@ -48,25 +48,26 @@ pub(super) fn size_of(batch: &WriteBatch) -> usize {
 }
 
 impl Documents {
-    /// From here on they can be written, behind `tail`.
+    /// Allows writes, which are appended to `tail`.
     pub(crate) fn begin_writing(&self, tail: LogTail, next: u64) {
         let buffer = BytesMut::new();
         let writer = DocumentWriter { tail, next, buffer };
         *self.writer.lock().unwrap_or_else(PoisonError::into_inner) = Some(writer);
     }
 
-    /// Writes what waits, and marks the log of documents as closed; nothing is written after it.
+    /// Writes what is queued, and marks the log of documents as closed. Nothing is written after
+    /// that.
     pub(crate) fn close(&self) {
-        // Not left to who leads, which may be a thread that waits for the closing.
+        // Not left to the leader of the queue, which may be a thread that waits for this closing.
         self.serve_queue();
-        // After a panic nobody knows what holds, and the next opening looks for itself.
+        // After a panic no state can be relied on, and the next opening checks the log itself.
         if let Some(mut writer) = self.writer.lock().ok().and_then(|mut writer| writer.take()) {
             writer.tail.close(writer.next);
         }
     }
 
-    /// Accepts nothing any more, and marks nothing: the lock of the folder is let go. A write under
-    /// way is waited for.
+    /// Waits for a write under way, then accepts no more writes, and writes no mark. The folder's
+    /// lock is about to be released.
     pub(crate) fn abandon(&self) {
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(writer) = writer.as_mut() {
@@ -74,7 +75,7 @@ impl Documents {
         }
     }
 
-    /// As if the process were killed.
+    /// Ends writing as if the process had been killed.
     #[cfg(test)]
     pub(crate) fn kill(&self) {
         self.writer.lock().unwrap().take();
@@ -86,13 +87,13 @@ impl Documents {
         writer.as_ref().map_or(0, |writer| writer.next)
     }
 
-    /// Stores what may be stored of a group, in order, durably. The answer: one outcome per write.
+    /// Stores the valid writes of a group, in order, durably. Returns one outcome per write.
     #[cfg(test)]
     pub(crate) fn commit(&self, batches: &[&WriteBatch]) -> Vec<Result<Revision, WriteError>> {
         self.commit_with(self.writer.lock(), batches)
     }
 
-    /// Stores a group, by whoever holds the end of the log.
+    /// Stores a group, for the caller that holds the writer.
     pub(super) fn commit_with(
         &self,
         writer: LockResult<MutexGuard<'_, Option<DocumentWriter>>>,
@@ -105,7 +106,8 @@ impl Documents {
             return refused(StoreError::internal("a write panicked, open the store again"));
         };
         let Some(writer) = writer.as_mut() else { return refused(StoreError::closed()) };
-        // What was under way in a failure may be stored, so that even a conflict would be a guess.
+        // After a failure the writes under way may be stored, so that even a conflict would be a
+        // guess.
         if let Err(error) = writer.tail.check() {
             return refused(error);
         }
@@ -116,7 +118,8 @@ impl Documents {
         }
     }
 
-    /// Decides the group against what is stored and what stands before in it.
+    /// Decides each write of the group against the stored documents and the earlier writes of the
+    /// group.
     fn plan<'b>(&self, batches: &[&'b WriteBatch], mut next: u64) -> Plan<'b> {
         let mut plan = Plan::default();
         for &batch in batches {
@@ -130,7 +133,7 @@ impl Documents {
                 plan.bytes += size;
                 next += 1;
             }
-            // A write of nothing has the revision of the one before it.
+            // An empty write gets the revision of the write before it.
             plan.outcomes.push(outcome.map(|()| Revision::new(next - 1)));
         }
         plan
@@ -166,7 +169,7 @@ impl Documents {
         Ok(item.filter(|item| item.value.is_some()).map(|item| item.revision))
     }
 
-    /// Writes one frame, durably, and then shows what is in it.
+    /// Writes one frame, durably, and then shows its content to readers.
     fn store(&self, writer: &mut DocumentWriter, plan: &Plan<'_>) -> Result<(), TailError> {
         let Some((first, _)) = plan.writes.first() else { return Ok(()) };
         self.begin(writer, plan.bytes)?;
@@ -196,7 +199,7 @@ impl Documents {
                 }
             }
         });
-        if tail.wants_spare() {
+        if tail.request_spare() {
             self.duties.prepare_spare(&tail.spare, tail.next_capacity());
         }
         Ok(())
@@ -215,8 +218,8 @@ impl Documents {
     }
 }
 
-/// What becomes of a write whose group failed. Who was refused because of another's write was
-/// refused without a reason, and nothing of it was stored.
+/// The outcome of a write whose group failed. A write that was refused because of another write of
+/// the group was refused in error; nothing of it was stored.
 fn failed(outcome: Result<Revision, WriteError>, error: &TailError) -> WriteError {
     match (outcome, error) {
         (Err(WriteError::Store(own)), _) => WriteError::Store(own),

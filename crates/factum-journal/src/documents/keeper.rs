@@ -1,4 +1,4 @@
-//! The thread beside the writer of documents: zeros for the next segment, runs, merges.
+//! The background thread of the documents: zeros for the next segment, runs, merges.
 
 use std::{
     sync::{
@@ -13,12 +13,12 @@ use factum_kernel::StoreError;
 use super::Documents;
 use crate::tail::Spare;
 
-/// What there is to do.
+/// The background work that is wanted.
 #[derive(Debug, Default)]
 pub(super) struct Duties {
     wanted: Mutex<Wanted>,
     wake: Condvar,
-    /// Looked at between any two entries of a merge.
+    /// Set when a segment was sealed; a merge looks at it between any two entries.
     flush: AtomicBool,
     is_stopped: AtomicBool,
 }
@@ -34,14 +34,14 @@ impl Duties {
         self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Says that a segment was sealed.
+    /// Announces that a segment was sealed.
     pub(super) fn flush(&self) {
         self.flush.store(true, Ordering::Release);
         self.wanted().runs = true;
         self.wake.notify_all();
     }
 
-    /// Says that the next segment will be needed.
+    /// Announces that the next segment will be needed.
     pub(super) fn prepare_spare(&self, spare: &Arc<Spare>, bytes: u32) {
         self.wanted().spare = Some((spare.clone(), bytes));
         self.wake.notify_all();
@@ -51,7 +51,7 @@ impl Duties {
         self.is_stopped.load(Ordering::Acquire)
     }
 
-    /// Waits until there is something to do; `None` when there never will be.
+    /// Waits until there is work; `None` when the store is closed.
     fn next(&self) -> Option<Wanted> {
         let mut wanted = self.wanted();
         while !self.is_stopped() {
@@ -64,7 +64,7 @@ impl Duties {
     }
 }
 
-/// The thread. Dropping it ends it, in the middle of a merge if need be.
+/// The thread. Its drop ends the thread, if need be in the middle of a merge.
 #[derive(Debug)]
 pub(crate) struct DocumentKeeper {
     documents: Arc<Documents>,
@@ -73,7 +73,7 @@ pub(crate) struct DocumentKeeper {
 
 impl DocumentKeeper {
     pub(crate) fn start(documents: Arc<Documents>) -> Result<Self, StoreError> {
-        // What the last opening had no time for.
+        // The work that the last opening had no time for.
         documents.duties.flush();
         let work = documents.clone();
         let thread = thread::Builder::new().name("factum-journal-documents".into());
@@ -88,12 +88,12 @@ impl Drop for DocumentKeeper {
     fn drop(&mut self) {
         let Duties { is_stopped, wake, .. } = &self.documents.duties;
         {
-            // Under the lock, so that the thread is either not yet looking or already waiting.
+            // Under the lock, so that the thread either has not looked yet or already waits.
             let _wanted = self.documents.duties.wanted();
             is_stopped.store(true, Ordering::Release);
         }
         wake.notify_all();
-        // A thread that panicked has said so; the log does not need it.
+        // The panic hook has reported a panic of the thread, and the log does not need the thread.
         let _ = self.thread.take().map(JoinHandle::join);
     }
 }
@@ -101,7 +101,7 @@ impl Drop for DocumentKeeper {
 impl Documents {
     fn keep(&self) {
         while let Some(Wanted { spare, runs }) = self.duties.next() {
-            // An error here comes again where the work is needed, and is told to a caller there.
+            // An error recurs where the file is needed, and is returned to a caller there.
             if let Some((spare, bytes)) = spare {
                 let _ = spare.prepare(&*self.files, bytes);
             }
@@ -117,7 +117,8 @@ impl Documents {
         while !self.duties.is_stopped() && matches!(self.flush_step(), Ok(true)) {}
     }
 
-    /// A merge may take long, and the writer is not to wait for its end with full memory.
+    /// Writes pending runs in the middle of a merge, so that the writer does not wait for the
+    /// merge's end while memory is full. Returns whether the merge must stop.
     fn is_merge_stopped(&self) -> bool {
         if self.duties.flush.load(Ordering::Acquire) {
             self.flush_all();

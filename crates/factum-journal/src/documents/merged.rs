@@ -1,4 +1,4 @@
-//! Several sorted sources as one: of each key the newest.
+//! The merge of several sorted sources into one, with the newest item of each key.
 
 use std::iter::Peekable;
 
@@ -7,18 +7,18 @@ use factum_kernel::{Direction, StoreError};
 
 use super::table::Item;
 
-/// What one place knows of keys, in order.
+/// The items of one source, sorted by key.
 pub(super) type Source<'s> = Box<dyn Iterator<Item = Result<(Bytes, Item), StoreError>> + 's>;
 
-/// The newest of each key, in order, removals as well.
+/// The newest item of each key, sorted, removals included.
 pub(super) struct Merged<'s> {
-    /// From the newest on.
+    /// The sources, newest first.
     sources: Vec<Peekable<Source<'s>>>,
     direction: Direction,
 }
 
 impl<'s> Merged<'s> {
-    /// `sources` are from the newest on, each in this direction.
+    /// Merges `sources`, which are newest first and sorted in this direction.
     pub(super) fn new(sources: Vec<Source<'s>>, direction: Direction) -> Self {
         Self { sources: sources.into_iter().map(Iterator::peekable).collect(), direction }
     }

@@ -1,5 +1,6 @@
-//! Who writes together. Writes that come while others are being synced wait in a queue; whoever
-//! finds it without a leader begins to lead it: group after group, until it is empty.
+//! The queue of writes, for group commit. Writes that arrive during a sync wait in the queue. A
+//! caller that finds the queue without a leader starts one: it commits group after group until the
+//! queue is empty.
 
 use std::{
     mem,
@@ -12,12 +13,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::{Documents, group::size_of};
 
-/// The most bytes of a group, unless one write is larger.
+/// The most bytes of a group, unless a single write is larger.
 const GROUP_BYTES_MAX: usize = 8 << 20;
-/// The queue's bytes are counted in units of this size, so that small writes count for something.
+/// The unit in which the queue's bytes are counted, so that small writes count too.
 const ROOM_UNIT: usize = 256;
 
-/// Writes that wait for the next frame.
+/// The writes that wait for the next frame.
 #[derive(Debug)]
 pub(super) struct Queue {
     state: Mutex<QueueState>,
@@ -49,7 +50,7 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is written together next. `None`: nothing waits, and from now on nobody leads.
+    /// The next group to commit. `None`: the queue is empty, and from now on has no leader.
     fn next_group(&self) -> Option<Vec<Waiting>> {
         let mut state = self.state();
         let mut bytes = 0;
@@ -66,7 +67,8 @@ impl Queue {
     }
 }
 
-/// Held by who leads. Should that one be gone before the queue is empty, those who wait are told.
+/// The right to lead the queue. If it is dropped before the queue is empty, the waiting writes
+/// fail.
 struct Lead {
     documents: Arc<Documents>,
     is_done: bool,
@@ -88,16 +90,16 @@ impl Drop for Lead {
 }
 
 impl Documents {
-    /// Writes what waits, group after group, until nothing does.
+    /// Commits group after group, until the queue is empty.
     pub(super) fn serve_queue(&self) {
         loop {
-            // First: who gets it next finds only what was queued behind this group.
+            // The writer's lock comes first, so that the next holder finds only later writes.
             let writer = self.writer.lock();
             let Some(group) = self.queue.next_group() else { return };
             let batches: Vec<&WriteBatch> = group.iter().map(|waiting| &waiting.batch).collect();
             let outcomes = self.commit_with(writer, &batches);
             for (waiting, outcome) in group.into_iter().zip(outcomes) {
-                // Who asked may be gone; it is stored all the same.
+                // The caller may be gone; the write is stored all the same.
                 let _ = waiting.reply.send(outcome);
             }
         }
@@ -106,10 +108,10 @@ impl Documents {
     /// Queues a write and waits for its outcome.
     ///
     /// # Cancel safety
-    /// Dropped while it waits for room in the queue, nothing happens; after that, the write goes
-    /// on without the caller.
+    /// If it is dropped while it waits for room in the queue, nothing happens. If it is dropped
+    /// later, the write goes on without the caller.
     pub(crate) async fn write(self: Arc<Self>, batch: WriteBatch) -> Result<Revision, WriteError> {
-        // A write larger than the whole queue would wait for ever.
+        // A write larger than the whole queue would wait forever.
         let units = size_of(&batch).min(QUEUE_BYTES_MAX).div_ceil(ROOM_UNIT) as u32;
         let room = Arc::clone(&self.queue.room).acquire_many_owned(units).await;
         let room = room.map_err(|_| StoreError::closed())?;
@@ -121,7 +123,7 @@ impl Documents {
         };
         if !is_led {
             let lead = Lead { documents: self, is_done: false };
-            // On its own: others wait for it, whoever began it may be gone.
+            // In a task of its own: other writes depend on it, and its caller may be gone.
             drop(blocking(move || lead.serve()));
         }
         answer.await.unwrap_or_else(|_| {

@@ -1,4 +1,4 @@
-//! What a segment of the log of documents holds, in memory: of each key the newest.
+//! The content of one segment of the documents' log, in memory: the newest item of each key.
 
 use std::{
     collections::{BTreeMap, btree_map},
@@ -16,7 +16,7 @@ use crate::{
     segment::Segment,
 };
 
-/// The newest that is known of a key.
+/// The newest version of a document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Item {
     pub(super) revision: u64,
@@ -30,7 +30,7 @@ impl Item {
         self.value.map(|value| Document { key, revision, value })
     }
 
-    /// The value of an entry in a run.
+    /// Encodes the item as the value of an entry in a run.
     pub(super) fn encode(&self) -> Vec<u8> {
         let value = self.value.as_deref();
         let mut out = Vec::with_capacity(11 + value.map_or(0, <[u8]>::len));
@@ -48,7 +48,7 @@ impl Item {
     }
 }
 
-/// What a segment holds.
+/// The content of a segment.
 #[derive(Debug)]
 pub(super) struct Table {
     pub(super) segment: Segment,
@@ -82,7 +82,7 @@ impl Table {
         }
     }
 
-    /// Keeps copies: what is given may be a small part of something large.
+    /// Sets the item of a key. Copies key and value, which may be small parts of a large buffer.
     pub(super) fn set(&mut self, key: &[u8], revision: u64, value: Option<&[u8]>) {
         let item = Item { revision, value: value.map(Bytes::copy_from_slice) };
         match self.items.get_mut(key) {
@@ -99,7 +99,7 @@ impl Table {
         }
     }
 
-    /// As much as a page of these limits can need: one document more than it takes.
+    /// The items that a page with these limits can need: one document more than it takes.
     pub(super) fn page(
         &self,
         range: &KeyRange,
@@ -110,7 +110,7 @@ impl Table {
         let mut found = Vec::new();
         let mut documents = 0;
         let mut bytes = 0;
-        // One that is larger than the page comes alone.
+        // A document that is larger than the page is returned alone.
         while documents <= documents_max && (bytes <= bytes_max || documents < 2) {
             let next = match direction {
                 Direction::Forward => items.next(),
@@ -128,7 +128,7 @@ impl Table {
 
     fn within(&self, range: &KeyRange) -> btree_map::Range<'_, Bytes, Item> {
         let to = match &range.to {
-            // The other way round is an empty range to us, and a panic to the map.
+            // A reversed range is empty by our rules, but makes the map panic.
             Some(to) if *to < range.from => Bound::Excluded(&range.from),
             Some(to) => Bound::Excluded(to),
             None => Bound::Unbounded,

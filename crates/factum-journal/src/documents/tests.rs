@@ -14,7 +14,7 @@ use crate::{
 
 const SEGMENT_BYTES: u32 = 256 << 10;
 
-/// Counts the bytes that are read.
+/// Counts the bytes read.
 #[derive(Debug)]
 struct Counted {
     files: SystemFiles,
@@ -55,7 +55,7 @@ impl Files for Counted {
     }
 
     fn sync_names(&self) -> io::Result<()> {
-        // What is counted here is reading, and nothing is to survive.
+        // This test counts reads only, and nothing has to survive.
         Ok(())
     }
 
@@ -111,7 +111,7 @@ impl Opened {
         Self { documents, read }
     }
 
-    /// The bytes that were read since the last question.
+    /// The bytes read since the last call.
     fn read(&self) -> u64 {
         self.read.swap(0, Ordering::Relaxed)
     }
@@ -123,7 +123,7 @@ impl Opened {
 }
 
 fn key(n: usize) -> Bytes {
-    // Neighbours in time are none in the order of keys.
+    // Documents that were written one after another are not neighbours in the order of keys.
     format!("document-{:08}", n * 7_919 % 200_000).into()
 }
 
@@ -146,7 +146,7 @@ fn two_hundred_thousand_documents_open_with_bounded_memory_and_few_reads() {
         most = most.max(opened.items_in_memory());
     }
     let bytes: u64 = opened.documents.runs().iter().map(|run| run.bytes).sum();
-    // Without closing: as after a crash.
+    // Not closed, as after a crash.
     drop(opened);
 
     let opened = Opened::new(folder.path(), Founded::Before);
@@ -176,7 +176,8 @@ fn two_hundred_thousand_documents_open_with_bounded_memory_and_few_reads() {
     assert!(opened.read() < most, "a page of 100 reads as if it were all");
 }
 
-/// One frame and one sync; each is decided against what stands before it in the group.
+/// There is one frame and one sync. Each write is decided against the writes before it in the
+/// group.
 #[test]
 fn the_writes_of_a_group_are_decided_in_order() {
     let folder = tempfile::tempdir().unwrap();
@@ -215,7 +216,8 @@ fn the_writes_of_a_group_are_decided_in_order() {
     check(&Opened::new(folder.path(), Founded::Before).documents);
 }
 
-/// The queue takes no group that large; whoever does must not lose what was acknowledged before.
+/// The queue takes no group that large. If a caller commits one, it must not lose what was
+/// acknowledged before.
 #[test]
 fn a_group_whose_frame_no_reader_takes_is_refused_and_the_log_goes_on() {
     let folder = tempfile::tempdir().unwrap();
@@ -236,7 +238,8 @@ fn a_group_whose_frame_no_reader_takes_is_refused_and_the_log_goes_on() {
     assert_eq!([0, 1, 2, 3, 4].map(is_there), [true, false, false, true, true]);
 }
 
-/// What a panic left half done nobody knows: nothing is written behind it, and nobody hangs.
+/// After a panic in the middle of a write, no state can be relied on: nothing more is written, and
+/// no caller hangs.
 #[tokio::test]
 async fn after_a_panic_writes_are_refused() {
     let folder = tempfile::tempdir().unwrap();

@@ -6,8 +6,8 @@ use crate::segment::Rewritten;
 
 const FIRST: u64 = 100;
 
-/// A segment from 512 to 2,000, of the positions 100 to 109. Kept: 101 and 102 in one piece behind
-/// a name, a change behind 104, and 107.
+/// A segment with offsets 512 to 2,000 and positions 100 to 109. Kept: 101 and 102 in one piece
+/// after a name, a change after 104, and 107.
 fn extents() -> Extents {
     let mut extents = Extents::new(FIRST);
     for (original, len, position, events) in
@@ -52,13 +52,13 @@ fn what_was_kept_is_found_where_it_is_now() {
     let extents = extents();
     let found = |position, offset, end| extents.locate(place(position, offset, end)).unwrap();
     assert_eq!(found(101, 564, 604), Some(place(101, 532, 572)));
-    // The end of a place may reach over what was left out.
+    // The end of a place may reach into what was left out.
     assert_eq!(found(102, 604, 1_000), Some(place(102, 572, 616)));
     assert_eq!(found(107, 1_000, 1_050), Some(place(107, 646, 696)));
     for left_out in [100, 103, 104, 105, 106, 108, 109] {
         assert_eq!(found(left_out, 700, 750), None, "{left_out}");
     }
-    // Another offset than that of the stretch.
+    // The offset is not that of a record in the extent.
     assert!(extents.locate(place(107, 700, 750)).is_err());
     assert!(extents.locate(place(107, 1_050, 1_080)).is_err());
 }

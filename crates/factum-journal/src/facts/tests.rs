@@ -18,7 +18,7 @@ use crate::{
     tail::TailOptions,
 };
 
-/// More than there are processors, so that one is stopped between two locks now and then.
+/// More than there are processors, so that a reader is sometimes stopped between two locks.
 const READERS: usize = 8;
 
 fn log(folder: &Path) -> Arc<Log> {
@@ -31,9 +31,9 @@ fn log(folder: &Path) -> Arc<Log> {
     recovery::open(files, Founded::Never, &options).unwrap().log
 }
 
-/// Callers look up old facts before they queue, beside the writer that shows new ones. A look that
-/// held the lock of the active segment's index and took it once more met a writer that waited for
-/// it in between, and both waited for ever.
+/// Callers look up old facts before they queue, while the writer shows new ones. A look that locked
+/// the active segment's index twice met a writer that waited for the lock in between, and both
+/// waited forever.
 #[test]
 fn a_look_takes_no_lock_twice() {
     let folder = tempfile::tempdir().unwrap();
@@ -64,7 +64,7 @@ fn a_look_takes_no_lock_twice() {
     let over = (0..READERS).map(|_| is_over.recv_timeout(Duration::from_secs(30)));
     let over: Result<Vec<()>, _> = over.collect();
     is_done.store(true, Ordering::Relaxed);
-    over.expect("no look waits for ever");
+    over.expect("no look waits forever");
     writer.join().unwrap();
 }
 

@@ -6,19 +6,19 @@ use crate::{
     simulation::{Random, segments},
 };
 
-/// What the fuzzer begins with, and the mutations here.
+/// The inputs that the fuzzer, and the mutations here, begin with.
 const CORPUS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/corpus/frames");
 /// Tells `make` to write it: `cargo test -p factum-journal --lib fuzzing::tests::make`.
 const MAKE: &str = "FACTUM_JOURNAL_MAKE_CORPUS";
 
-/// Mutations of each file.
+/// The number of mutations of each file.
 fn mutations() -> u64 {
     let is_full = env::var_os("FACTUM_TEST_FULL").is_some();
     if is_full { 100_000 } else { 3_000 }
 }
 
-/// Not a test of its own: how the corpus was made. Whole segments, torn ones, and ones with a bit
-/// flipped.
+/// Not a test of its own; it made the corpus: whole segments, torn ones, and segments with a
+/// flipped bit.
 #[test]
 fn make() {
     if env::var_os(MAKE).is_none() {
@@ -46,18 +46,18 @@ fn make() {
 
 fn corpus() -> Vec<Vec<u8>> {
     let mut paths: Vec<_> = fs::read_dir(CORPUS).unwrap().map(|it| it.unwrap().path()).collect();
-    // The fuzzer leaves others there, which are not kept.
+    // The fuzzer adds other files there, which are not kept.
     let kinds = ["whole", "torn", "flipped"];
     paths.retain(|path| kinds.iter().any(|kind| path.to_string_lossy().ends_with(kind)));
     paths.sort();
     paths.iter().map(|path| fs::read(path).unwrap()).collect()
 }
 
-/// A frame as it was written: the segment's salt, where it begins, its bytes.
+/// A frame as it was written: the segment's salt, the frame's offset, its bytes.
 type Written = (u64, usize, Vec<u8>);
 
 fn written(bytes: &[u8], shown: &Shown) -> Written {
-    // Without the bytes that fill a frame up, up to seven, which say nothing.
+    // Without the padding of up to seven bytes, which carries nothing.
     let end = shown.start + FRAME_HEADER_BYTES + u32_at(bytes, shown.start + 12) as usize;
     (u64_at(bytes, 32), shown.start, bytes[shown.start..end].to_vec())
 }

@@ -1,4 +1,4 @@
-//! An answer: what became of an order, as the store would have told the sender itself.
+//! The answer to an order: the store's result, as the store would return it to the sender itself.
 
 use std::error::Error;
 
@@ -59,7 +59,7 @@ impl Wire for StoreError {
             _ => 5,
         });
         let mut text = self.to_string();
-        // Its first source says what can be done, which the kind says too.
+        // The first source names the remedy, which the kind does too.
         let mut source = self.source().and_then(Error::source);
         while let Some(error) = source {
             text = format!("{text}: {error}");

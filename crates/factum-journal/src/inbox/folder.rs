@@ -1,4 +1,4 @@
-//! The folder of orders and answers: its names, its permissions, and what is left behind in it.
+//! The folder of orders and answers: its file names, its permissions, and the removal of leftovers.
 
 use std::{
     collections::BTreeMap,
@@ -13,23 +13,24 @@ use uuid::Uuid;
 use super::{INBOX, ORDER_BYTES_MAX};
 use crate::disk::{Files, SystemFiles};
 
-/// The rights of the folder: its owner's alone, and so is what is in it.
+/// The permissions of the folder: for its owner only, which also protects the files in it.
 const MODE: u32 = 0o700;
-/// The rights of a file in it, whatever the mask of its maker: root's are for the owner to read.
+/// The permissions of a file in it, whatever the umask of its maker. The owner must be able to read
+/// root's files.
 const FILE_MODE: u32 = 0o644;
 
 /// The kinds of files that belong to an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Part {
-    /// An order that is not whole yet.
+    /// An order that is being written.
     Writing,
-    /// An order that waits.
+    /// An order that waits to be taken.
     Order,
-    /// An order that is carried out.
+    /// An order that was taken.
     Taken,
-    /// An answer that is not whole yet.
+    /// An answer that is being written.
     Answering,
-    /// An answer.
+    /// A complete answer.
     Answer,
 }
 
@@ -47,10 +48,10 @@ impl Part {
     }
 }
 
-/// The file that the desk holds a lock on as long as it looks.
-const DESK: &str = "desk";
+/// The file that the receiver locks as long as it works.
+const RECEIVER: &str = "desk";
 
-/// The inbox of a journal: of the folder that was opened, wherever it is moved.
+/// The inbox of a journal: of the folder that was opened, even if it is moved.
 #[derive(Debug, Clone)]
 pub(crate) struct Folder {
     journal: SystemFiles,
@@ -67,7 +68,8 @@ impl Folder {
         self.journal.path().join(INBOX)
     }
 
-    /// Makes the inbox if it is not there, and takes away rights that a copy of it gave to others.
+    /// Makes the inbox if it does not exist, and removes permissions that a copy of the folder gave
+    /// to others.
     pub(crate) fn make(&self) -> io::Result<Inbox> {
         let mode = Mode::from(MODE);
         match rustix::fs::mkdirat(self.journal.folder(), INBOX, mode) {
@@ -87,28 +89,29 @@ impl Folder {
     }
 }
 
-/// An inbox that is held open.
+/// An open inbox.
 #[derive(Debug, Clone)]
 pub(crate) struct Inbox {
     files: SystemFiles,
 }
 
 impl Inbox {
-    /// Makes a file, or empties the one that is there, and locks it.
+    /// Creates a file, or empties the existing one, and locks it.
     pub(crate) fn create(&self, id: Uuid, part: Part) -> io::Result<File> {
         self.create_locked(&name(id, part))
     }
 
-    /// Says that a desk looks, until the file is dropped. Waits for senders that ask just now.
+    /// Announces a receiver until the file is dropped. Waits for senders that look at the lock at
+    /// this moment.
     pub(crate) fn attend(&self) -> io::Result<File> {
-        self.create_locked(DESK)
+        self.create_locked(RECEIVER)
     }
 
-    /// Whether a file of [`attend`](Self::attend) is still the one that senders look at.
-    pub(crate) fn is_attended_by(&self, desk: &File) -> bool {
-        let Ok(Some(there)) = self.look(DESK) else { return false };
+    /// Returns whether a file of [`attend`](Self::attend) is still the one that senders look at.
+    pub(crate) fn is_attended_by(&self, lock: &File) -> bool {
+        let Ok(Some(there)) = self.look(RECEIVER) else { return false };
         let id = |file: &File| rustix::fs::fstat(file).map(|stat| (stat.st_dev, stat.st_ino));
-        matches!((id(&there), id(desk)), (Ok(there), Ok(desk)) if there == desk)
+        matches!((id(&there), id(lock)), (Ok(there), Ok(lock)) if there == lock)
     }
 
     fn create_locked(&self, name: &str) -> io::Result<File> {
@@ -123,7 +126,7 @@ impl Inbox {
         self.files.rename(&name(id, from), &name(id, to))
     }
 
-    /// Removes a file. The answer: whether it was there.
+    /// Removes a file. Returns whether it was there.
     pub(crate) fn remove(&self, id: Uuid, part: Part) -> io::Result<bool> {
         Ok(if_there(self.files.remove(&name(id, part)))?.is_some())
     }
@@ -132,7 +135,7 @@ impl Inbox {
         Ok(self.look(&name(id, part))?.is_some())
     }
 
-    /// The bytes of a file, if it is there; of a file that is too large, only its beginning.
+    /// The bytes of a file, if it exists; only the beginning of a file that is too large.
     pub(crate) fn read(&self, id: Uuid, part: Part) -> io::Result<Option<Vec<u8>>> {
         let Some(file) = self.look(&name(id, part))? else { return Ok(None) };
         let mut bytes = Vec::new();
@@ -140,20 +143,21 @@ impl Inbox {
         Ok(Some(bytes))
     }
 
-    /// Whether another process holds the lock of a file; `None` if it is not there.
+    /// Returns whether another process holds the lock of a file; `None` if the file does not exist.
     pub(crate) fn is_held(&self, id: Uuid, part: Part) -> io::Result<Option<bool>> {
         self.is_locked(&name(id, part))
     }
 
-    /// True if a desk is at work: its lock is held.
+    /// Returns true if a receiver works: its lock is held.
     pub(crate) fn is_attended(&self) -> io::Result<bool> {
-        Ok(self.is_locked(DESK)? == Some(true))
+        Ok(self.is_locked(RECEIVER)? == Some(true))
     }
 
     fn is_locked(&self, name: &str) -> io::Result<Option<bool>> {
         let Some(file) = self.look(name)? else { return Ok(None) };
         match file.try_lock_shared() {
-            // Not by the drop alone: a program that is being started may hold a copy of it.
+            // The drop alone might not unlock it: a child process that is being started may hold a
+            // copy of the descriptor.
             Ok(()) => file.unlock().map(|()| Some(false)),
             Err(TryLockError::WouldBlock) => Ok(Some(true)),
             Err(TryLockError::Error(e)) => Err(e),
@@ -164,8 +168,8 @@ impl Inbox {
         if_there(self.files.open_plain(name, OFlags::RDONLY))
     }
 
-    /// The orders that wait, in the order of their ids. What is left of those whose sender has gone
-    /// is removed. What can't be looked at stays, and holds up no other order.
+    /// The waiting orders, sorted by their ids. Removes the leftovers of orders whose sender has
+    /// gone. A file that can't be looked at stays, and does not hold up the other orders.
     pub(crate) fn waiting(&self) -> io::Result<Vec<Uuid>> {
         let mut found = BTreeMap::<Uuid, Vec<Part>>::new();
         for (id, part) in self.files.list()?.iter().filter_map(|name| parse(name)) {

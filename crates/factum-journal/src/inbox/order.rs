@@ -1,4 +1,4 @@
-//! An order: what another process asks of the journal's store.
+//! An order: a change that another process asks of the journal's store.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use factum_kernel::{
@@ -14,7 +14,7 @@ use crate::{
     record::{StreamState, put_state, take_state},
 };
 
-/// A change that a store can be asked for.
+/// A change that a store can make.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Order {
     /// [`factum_kernel::EventStore::append`]
@@ -226,7 +226,7 @@ impl Wire for StreamChange {
                 out.put_u8(3);
                 expected.put(out);
             }
-            // The desk refuses what it doesn't know.
+            // The receiver refuses a change that it doesn't know.
             _ => out.put_u8(u8::MAX),
         }
     }

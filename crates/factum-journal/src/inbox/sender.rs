@@ -1,4 +1,4 @@
-//! The sender: an order on its way, from the process that wants something changed.
+//! The sender: an order on its way, in the process that wants the change.
 
 use std::{
     fs::File,
@@ -23,28 +23,29 @@ use super::{
     wire::{Wire, seal, unseal},
 };
 
-/// The time between two looks for the answer.
+/// The time between the first two looks for the answer, which doubles up to [`LOOK_MAX`].
 const LOOK_MIN: Duration = Duration::from_millis(1);
+/// The longest time between two looks for the answer.
 const LOOK_MAX: Duration = Duration::from_millis(50);
-/// The longest that an order waits to be taken, where no desk looks.
+/// The longest wait for an order to be taken while no receiver is seen.
 const TAKEN_MAX: Duration = Duration::from_secs(10);
-/// The same where one looks: it may have many orders to carry out before. And the longest that the
-/// answer to an order that was taken is waited for.
+/// The longest wait for an order to be taken while a receiver is seen, which may have many orders
+/// to carry out first. The wait for the answer to a taken order ends after twice this time in all.
 const ANSWER_MAX: Duration = Duration::from_secs(60);
-/// How often an order is written when it is removed before it is locked.
+/// The number of attempts to write an order that is removed before it is locked.
 const WRITES_MAX: usize = 8;
 
 /// The reason why an order has no answer.
 #[derive(Debug)]
 pub(crate) enum Unanswered {
-    /// It was not taken, and won't be.
+    /// The order was not taken, and will not be.
     NotTaken(StoreError),
-    /// It was taken, and may have been carried out.
+    /// The order was taken, and may have been carried out.
     Unknown(StoreError),
 }
 
 impl Unanswered {
-    /// For an order that may be repeated without harm.
+    /// The error for an order that may be repeated without harm.
     pub(crate) fn into_store_error(self) -> StoreError {
         match self {
             Self::NotTaken(error) | Self::Unknown(error) => error,
@@ -75,9 +76,10 @@ impl From<Unanswered> for WriteError {
 pub(crate) struct Sender {
     folder: Folder,
     ids: Arc<dyn IdSource>,
-    /// Read by each order on its way; whether it was closed.
+    /// True once the sender is closed. Each order holds a read lock on its way.
     is_closed: RwLock<bool>,
-    /// Whether a desk was seen to look. Without one that has ended, one may be about to begin.
+    /// True once a receiver was seen. Before that, a receiver may be about to start; after that, a
+    /// free lock means that it has ended.
     was_attended: Arc<AtomicBool>,
 }
 
@@ -86,8 +88,8 @@ impl Sender {
         Self { folder, ids, is_closed: RwLock::default(), was_attended: Arc::default() }
     }
 
-    /// Sends an order and waits for its outcome. An order whose future is dropped is withdrawn, or
-    /// is carried out without its sender.
+    /// Sends an order and waits for its outcome. If the future is dropped, the order is withdrawn
+    /// or is carried out without its sender.
     pub(crate) async fn send<T: Wire>(&self, order: &Order) -> Result<T, Unanswered> {
         let is_closed = self.is_closed.read().await;
         if *is_closed {
@@ -104,7 +106,7 @@ impl Sender {
         let folder = self.folder.clone();
         let ids = self.ids.clone();
         let was_attended = self.was_attended.clone();
-        // Dropped with this future, which tells the thread that waits.
+        // Dropped with this future, which ends the wait of the thread.
         let (_asks, gone) = mpsc::channel();
         let waits = move || {
             let sent = Sent::write(&folder, &*ids, &bytes).map_err(Unanswered::NotTaken)?;
@@ -126,12 +128,12 @@ impl Sender {
     }
 }
 
-/// An order that waits or is carried out. Dropped, it is withdrawn.
+/// An order that waits or is carried out. Its drop withdraws it.
 struct Sent {
     folder: Folder,
     inbox: Inbox,
     id: Uuid,
-    /// Locked: as long as it is, the order has a sender.
+    /// The locked file. While it is locked, the order has a sender.
     _file: File,
 }
 
@@ -142,10 +144,10 @@ impl Sent {
             let id = ids.uuid(SystemClock.now());
             match write(&inbox, id, bytes) {
                 Ok(file) => return Ok(Self { folder: folder.clone(), inbox, id, _file: file }),
-                // The desk has found it before it was locked, or the folder was removed.
+                // The receiver found it before it was locked, or the folder was removed.
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
                 Err(e) => {
-                    // Nothing of it is left, as far as it can be removed.
+                    // Nothing of it stays, if it can be removed.
                     let _ = inbox.remove(id, Part::Writing);
                     return Err(at_write(folder, e));
                 }
@@ -179,7 +181,7 @@ impl Sent {
                 return self.last_look();
             } else if waited >= 2 * ANSWER_MAX {
                 let text = "the process that has the journal open has taken the order and does \
-                            not answer, look whether it took effect";
+                            not answer, check whether it took effect";
                 return Err(Unanswered::Unknown(self.unavailable(text)));
             }
             if gone.recv_timeout(pause) != Err(mpsc::RecvTimeoutError::Timeout) {
@@ -189,10 +191,11 @@ impl Sent {
         }
     }
 
-    /// The answer may have come between the look for it and the look at its lock.
+    /// Looks for the answer once more: it may have come between the look for it and the look at its
+    /// lock.
     fn last_look(&self) -> Result<Vec<u8>, Unanswered> {
         let text = "the process that has the journal open ended while it carried the order out, \
-                    look whether it took effect";
+                    check whether it took effect";
         match self.inbox.read(self.id, Part::Answer) {
             Ok(Some(answer)) => Ok(answer),
             Ok(None) => Err(Unanswered::Unknown(self.unavailable(text))),
@@ -200,7 +203,7 @@ impl Sent {
         }
     }
 
-    /// Whether the desk that has taken it works on it no more.
+    /// Returns whether the receiver has taken the order but no longer works on it.
     fn is_given_up(&self) -> io::Result<bool> {
         let is_held = self.inbox.is_held(self.id, Part::Answering)?;
         // Without the file there is an answer.
@@ -211,7 +214,7 @@ impl Sent {
         self.inbox.has(self.id, Part::Answer)
     }
 
-    /// Takes an order back. The answer: whether it is certain that it won't be carried out.
+    /// Withdraws the order. Returns true if it certainly won't be carried out.
     fn withdraw(&self) -> io::Result<bool> {
         self.inbox.remove(self.id, Part::Order)
     }
@@ -223,7 +226,7 @@ impl Sent {
 
 impl Drop for Sent {
     fn drop(&mut self) {
-        // What can't be removed here has no sender from now on, and the desk removes it.
+        // A file that can't be removed here has no sender from now on, and the receiver removes it.
         for part in [Part::Order, Part::Answer, Part::Taken] {
             let _ = self.inbox.remove(self.id, part);
         }
@@ -252,15 +255,15 @@ fn at_write(folder: &Folder, error: io::Error) -> StoreError {
 }
 
 fn at_read(folder: &Folder, error: io::Error) -> StoreError {
-    let text = "the inbox can't be read, look whether the order took effect";
+    let text = "the inbox can't be read, check whether the order took effect";
     StoreError::unavailable(format!("{text}: path={}", folder.path().display())).with_source(error)
 }
 
-/// Where nobody takes an order.
+/// The error for an order that no process takes.
 fn nobody(folder: &Folder) -> StoreError {
     StoreError::unavailable(format!(
-        "the process that has the journal open takes no orders, it may stand still, have ended, or \
-         be of an older version: path={}",
+        "the process that has the journal open takes no orders, it may hang, have ended, or be \
+        of an older version: path={}",
         folder.path().display()
     ))
 }

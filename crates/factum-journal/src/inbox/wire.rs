@@ -1,11 +1,12 @@
-//! How orders and answers are written: numbers as in the log, everything else by its length first.
+//! The encoding of orders and answers: numbers as in the log, everything else with its length
+//! first.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use factum_kernel::{Position, Revision, StreamId, StreamVersion, Timestamp};
 
 use crate::number::{self, take_bytes, take_len};
 
-/// Says that the rest is what this version of the program reads; the checksum follows.
+/// The first bytes of a file that this version of the program reads. The checksum follows.
 const MAGIC: &[u8; 8] = b"FCTMIB01";
 
 /// A value in an order or an answer.
@@ -13,7 +14,7 @@ pub(crate) trait Wire: Sized {
     /// Appends the value.
     fn put(&self, out: &mut BytesMut);
 
-    /// Takes the value off the front; `None` if the bytes are none.
+    /// Takes the value off the front; `None` if the bytes don't encode one.
     fn take(bytes: &mut &[u8]) -> Option<Self>;
 }
 
@@ -27,7 +28,7 @@ pub(crate) fn seal(value: &impl Wire) -> BytesMut {
     out
 }
 
-/// The value in a file; `None` if it is damaged, or of another version of the program.
+/// The value in a file; `None` if the file is damaged, or of another version of the program.
 pub(crate) fn unseal<T: Wire>(mut bytes: &[u8]) -> Option<T> {
     let magic = take_bytes(&mut bytes, MAGIC.len())?;
     let crc = number::u32_at(take_bytes(&mut bytes, 4)?, 0);
@@ -36,12 +37,12 @@ pub(crate) fn unseal<T: Wire>(mut bytes: &[u8]) -> Option<T> {
     bytes.is_empty().then_some(value)
 }
 
-/// What became of an order, written already: of which type it is only its sender knows.
+/// The encoded outcome of an order. Only the order's sender knows its type.
 #[derive(Debug)]
 pub(crate) struct Outcome(BytesMut);
 
 impl Outcome {
-    /// Writes it.
+    /// Encodes an outcome.
     pub(crate) fn of(result: &impl Wire) -> Self {
         let mut out = BytesMut::new();
         result.put(&mut out);
@@ -112,13 +113,13 @@ impl Wire for Bytes {
     }
 }
 
-/// Appends bytes as [`Bytes`] are.
+/// Appends bytes, encoded like [`Bytes`].
 pub(crate) fn put_bytes(out: &mut BytesMut, bytes: &[u8]) {
     number::put(out, bytes.len() as u64);
     out.put_slice(bytes);
 }
 
-/// Takes text off the front, which is written as bytes.
+/// Takes text off the front, which is encoded as bytes.
 pub(crate) fn take_text<'a>(bytes: &mut &'a [u8]) -> Option<&'a str> {
     let len = take_len(bytes)?;
     std::str::from_utf8(take_bytes(bytes, len)?).ok()
@@ -142,7 +143,7 @@ impl<T: Wire> Wire for Vec<T> {
 
     fn take(bytes: &mut &[u8]) -> Option<Self> {
         let len = take_len(bytes)?;
-        // Each takes a byte at least: a length that is made up reserves nothing.
+        // Each value takes at least a byte, so a false length reserves no memory.
         let mut all = Self::new();
         while all.len() < len && !bytes.is_empty() {
             all.push(T::take(bytes)?);
@@ -151,7 +152,7 @@ impl<T: Wire> Wire for Vec<T> {
     }
 }
 
-/// Appends values as a `Vec` of them is.
+/// Appends values, encoded like a `Vec` of them.
 pub(crate) fn put_all<T: Wire>(out: &mut BytesMut, values: &[T]) {
     number::put(out, values.len() as u64);
     values.iter().for_each(|value| value.put(out));

@@ -30,14 +30,14 @@ use crate::{
 
 const SEGMENT_BYTES: u32 = 4 << 10;
 
-/// A folder that counts how many of its files are open, and can show names that were there once.
+/// A folder that counts its open files, and can list names that once existed.
 #[derive(Debug, Clone)]
 struct Watched {
     files: SystemFiles,
     open: Arc<AtomicUsize>,
     most: Arc<AtomicUsize>,
     names_once: Arc<Mutex<Option<Vec<String>>>>,
-    /// What the file says first that tells how far the log is durable.
+    /// The first content that the file `synced` shows.
     synced_once: Arc<Mutex<Option<Vec<u8>>>>,
 }
 
@@ -129,7 +129,7 @@ impl File for WatchedFile {
     }
 }
 
-/// A journal of so many segments, one event each, whose runs are not merged.
+/// A journal of this many segments, with one event each, whose runs are not merged.
 fn grown(folder: &Path, segments: usize) -> Committer {
     let lock = Lock::take(&SystemFiles::open(folder).unwrap()).unwrap();
     let mut committer = open(folder, Founded::Never, SEGMENT_BYTES);
@@ -152,8 +152,8 @@ fn lose_runs(folder: &Path) {
     }
 }
 
-/// Each segment took a file, and each run that was made anew: a log of more than a thousand could
-/// not be opened again under the usual limit.
+/// Each segment once took an open file, and so did each run that was rebuilt. A log of more than a
+/// thousand could not be opened again under the usual limit.
 #[test]
 fn opening_and_verifying_hold_few_files_however_many_segments_there_are() {
     const SEGMENTS: usize = 200;
@@ -189,7 +189,7 @@ fn opening_and_verifying_hold_few_files_however_many_segments_there_are() {
     assert!(most <= MOST, "{most} files were open at once to verify");
 }
 
-/// Fails if more than what a writer leaves without a run is in memory of a reader.
+/// Fails if a reader's memory holds more segments than a writer leaves without a run.
 fn check_follower(folder: &Path, files: Watched, segments: usize) {
     let top = Arc::new(SystemFiles::open(folder).unwrap());
     let follower = LogFollower::open(top, Arc::new(files)).unwrap();
@@ -201,8 +201,8 @@ fn check_follower(folder: &Path, files: Watched, segments: usize) {
     assert_eq!(page.events.len(), segments);
 }
 
-/// A run that was listed and then merged away was taken for one that was never made, and all of
-/// the log behind it came into memory.
+/// A run that was listed and then merged away once counted as one that was never made, and the
+/// whole log after it came into memory.
 #[test]
 fn a_reader_that_meets_a_finished_merge_looks_again() {
     const SEGMENTS: usize = 40;
@@ -214,7 +214,7 @@ fn a_reader_that_meets_a_finished_merge_looks_again() {
     check_follower(folder.path(), files, SEGMENTS);
 }
 
-/// A run that covers segments of which the reader was not told yet was taken for none of this log.
+/// A run that covers segments that the reader did not know yet once counted as one of another log.
 #[test]
 fn a_reader_that_meets_a_merge_of_what_came_meanwhile_looks_again() {
     const SEGMENTS: usize = 40;

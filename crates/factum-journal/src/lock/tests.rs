@@ -1,7 +1,7 @@
 use std::thread;
 
 use super::*;
-use crate::synced::Told;
+use crate::synced::Recorded;
 
 fn take(folder: &tempfile::TempDir) -> Result<Lock, StoreError> {
     Lock::take(&SystemFiles::open(folder.path()).unwrap())
@@ -15,7 +15,7 @@ fn journal() -> tempfile::TempDir {
     folder
 }
 
-/// A child process has them from its beginning until its program is loaded.
+/// A child process has such copies from its start until its program is loaded.
 #[test]
 fn copies_of_its_descriptors_do_not_keep_a_lock() {
     let folder = journal();
@@ -53,7 +53,7 @@ fn a_handle_that_outlived_its_lock_says_nothing_of_the_next() {
     assert!(take(&folder).unwrap_err().to_string().contains("open in another"));
 }
 
-/// What an older version holds while it writes.
+/// An older version locks only this file while it writes.
 #[test]
 fn a_locked_file_is_respected_as_the_folder_is() {
     let folder = journal();
@@ -72,17 +72,17 @@ fn a_locked_file_is_respected_as_the_folder_is() {
     take(&folder).unwrap();
 }
 
-/// It may be older than a power cut.
+/// The recorded end may be older than a power cut.
 #[test]
 fn readers_do_not_take_what_was_said_before_for_the_word_of_a_writer_that_comes() {
     let folder = journal();
     let log = SystemFiles::open(&folder.path().join(LOG)).unwrap();
     Synced::begin(&log, [7; 16], (1, 512)).unwrap();
-    assert_eq!(Told::read(&log).unwrap().of_writer(), Some((1, 512)));
+    assert_eq!(Recorded::read(&log).unwrap().writer_end(), Some((1, 512)));
     let _lock = take(&folder).unwrap();
-    let told = Told::read(&log).unwrap();
-    // It stays, as what must be there at least.
-    assert_eq!((told.of_writer(), told.reach()), (None, Some((1, 512))));
+    let recorded = Recorded::read(&log).unwrap();
+    // The recorded end stays, as the least that must be there.
+    assert_eq!((recorded.writer_end(), recorded.reach()), (None, Some((1, 512))));
 }
 
 #[test]
@@ -95,10 +95,10 @@ fn where_folders_can_not_be_locked_a_writer_says_nothing_before_it_has_the_file(
     let top = SystemFiles::open_unlockable(folder.path()).unwrap();
     let shared = Lock::share(&top).unwrap().unwrap();
     assert!(Lock::take(&top).unwrap_err().to_string().contains("open in another"));
-    assert_eq!(Told::read(&log).unwrap().of_writer(), Some((1, 512)));
+    assert_eq!(Recorded::read(&log).unwrap().writer_end(), Some((1, 512)));
     drop(shared);
     let _lock = Lock::take(&top).unwrap();
-    assert_eq!(Told::read(&log).unwrap().of_writer(), None);
+    assert_eq!(Recorded::read(&log).unwrap().writer_end(), None);
 }
 
 #[test]

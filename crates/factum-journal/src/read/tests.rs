@@ -1,4 +1,4 @@
-use factum_backend::{Commit, Facts, Outlook};
+use factum_backend::{Commit, Facts, Precheck};
 use factum_kernel::{
     AppendBatch, AppendCondition, Category, Content, EventId, EventName, ExpectedVersion, IdSource,
     NewEvent, Query, QueryItem, SystemClock, SystemIds, Tag,
@@ -9,9 +9,9 @@ use crate::{
     append::{Committer, tests::open},
     disk::without_waiting,
     facts::LogFacts,
+    prefetch::precheck,
     recovery::Founded,
     seal::{merge_step, seal_step},
-    warm::foresee,
 };
 
 const COUNT: u64 = 3_000;
@@ -21,7 +21,7 @@ fn tag(n: u64) -> Tag {
     Tag::new("n", n).unwrap()
 }
 
-/// A log over several runs and segments in memory.
+/// A log over several runs and several segments in memory.
 fn log(folder: &std::path::Path) -> Committer {
     let committer = log_of(folder, 16 << 10);
     let tables = committer.log.view().tables;
@@ -31,8 +31,8 @@ fn log(folder: &std::path::Path) -> Committer {
     committer
 }
 
-/// A log in which each event has the tags of the numbers that divide its position, and one of two
-/// types.
+/// A log in which each event has one of two types, and a tag for each number that divides its
+/// position.
 fn log_of(folder: &std::path::Path, segment_bytes: u32) -> Committer {
     let mut committer = open(folder, Founded::Never, segment_bytes);
     for first in (1..=COUNT).step_by(50) {
@@ -59,7 +59,7 @@ fn item(types: &[&str], tags: &[u64]) -> QueryItem {
     }
 }
 
-/// Everything that a scope holds, in steps of so many looks.
+/// All positions in a scope, found in steps of this many looks, and the number of steps.
 fn walk(log: &Log, scope: &Scope, direction: Direction, looks: usize) -> (Vec<u64>, usize) {
     let view = log.view();
     let mut found = Vec::new();
@@ -117,17 +117,18 @@ fn a_search_in_steps_finds_what_one_without_end_does() {
     while seal_step(&committer.log).unwrap() || merge_step(&committer.log, &|| false).unwrap() {}
 }
 
-/// What two lists have in common was looked for to the end of the log, however far that was.
+/// The search for what two lists share once went on to the end of the log, however far that was.
 #[test]
 fn a_page_ends_where_its_looks_do_though_nothing_matched() {
     let folder = tempfile::tempdir().unwrap();
     let committer = log(folder.path());
-    // Every event is of one type or the other, and none of both in turn has all three tags.
+    // Every event has one of the two types, and none of either has all three tags in turn.
     let scope = Scope::Query(Query::new([item(&["x"], &[3, 7, 2, 100]), item(&[], &[2, 3, 7])]));
     let (found, steps) = walk(&committer.log, &scope, Direction::Forward, 100);
     assert_eq!(found.len() as u64, COUNT / 42);
     assert!((5..=60).contains(&steps), "{steps} steps");
-    // Nor does it go on where each look finds something, or each part of the index has nothing.
+    // Nor does it go on where each look finds something, or where each part of the index has
+    // nothing.
     let query = |n| Scope::Query(Query::new([item(&[], &[n])]));
     let (found, steps) = walk(&committer.log, &query(2), Direction::Forward, 10);
     assert!(steps > found.len() / 20, "{steps} steps");
@@ -135,11 +136,11 @@ fn a_page_ends_where_its_looks_do_though_nothing_matched() {
     assert!(steps > 3, "{steps} steps");
 }
 
-/// Such a page held up the thread that all tasks share, for seconds on a large log.
+/// Such a page once held up the thread that all tasks share, on a large log for seconds.
 #[test]
 fn a_page_that_takes_much_looking_is_not_made_on_a_thread_that_others_need() {
     let folder = tempfile::tempdir().unwrap();
-    // All in memory, so that no read is what makes it long.
+    // All of it in memory, so that a wait for the disk can't be the reason.
     let committer = log_of(folder.path(), 1 << 20);
     assert_eq!(committer.log.view().tables.recents.len(), 1);
     let few = ReadQuery::matching(Query::new([item(&[], &[100])]));
@@ -150,9 +151,9 @@ fn a_page_that_takes_much_looking_is_not_made_on_a_thread_that_others_need() {
     assert!(page(&committer.log, &many).unwrap().events.len() > 100);
 }
 
-/// All conditions were looked at to the end of the log while every other append waited.
+/// The writer once looked at all conditions to the end of the log, while every other append waited.
 #[test]
-fn the_writer_looks_only_at_what_came_since_a_condition_was_foreseen() {
+fn the_writer_looks_only_at_what_came_since_a_condition_was_prechecked() {
     let folder = tempfile::tempdir().unwrap();
     let mut committer = log(folder.path());
     let log = committer.log.clone();
@@ -165,10 +166,10 @@ fn the_writer_looks_only_at_what_came_since_a_condition_was_foreseen() {
         facts.first_match(&asked.conditions()[0]).unwrap().map(Position::value)
     };
     assert_eq!(first_match(), Some(2_500));
-    let outlook = foresee(&log, &asked, Outlook::new(&asked)).unwrap();
-    assert_eq!((outlook.through(), outlook.is_done()), (&[Position::new(2_499)][..], true));
+    let precheck = precheck(&log, &asked, Precheck::new(&asked)).unwrap();
+    assert_eq!((precheck.through(), precheck.is_done()), (&[Position::new(2_499)][..], true));
 
-    let kept = log.foreseen.keep(&asked, &[Position::new(COUNT)]);
+    let kept = log.prechecks.keep(&asked, &[Position::new(COUNT)]);
     assert_eq!(first_match(), None, "nothing of what was looked at is looked at again");
     let id = EventId::new(SystemIds.uuid(Timestamp::EPOCH));
     let event = NewEvent::new(id, EventName::from_static("x"), Content::Json, "");

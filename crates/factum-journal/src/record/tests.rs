@@ -86,8 +86,8 @@ fn changes_and_documents_come_back() {
     }
 }
 
-/// A checksum keeps chance away, not somebody who computes it: whatever the bytes under a good one
-/// are, they are read or refused.
+/// A checksum guards against chance, not against a person who computes it. Whatever bytes have a
+/// valid checksum, they are read or refused.
 #[test]
 fn any_bytes_under_a_good_checksum_are_read_or_refused() {
     let mut random = crate::simulation::Random::new(7);
@@ -98,7 +98,7 @@ fn any_bytes_under_a_good_checksum_are_read_or_refused() {
         if let Some(kind) = body.first_mut() {
             *kind = random.below(7) as u8;
         }
-        // Small numbers lead deeper.
+        // Small numbers lead deeper into the decoder.
         for byte in body.iter_mut().skip(1).take(random.below(12) as usize) {
             *byte %= 8;
         }

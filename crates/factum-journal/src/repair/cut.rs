@@ -1,8 +1,8 @@
-//! Ending a log before its first damage.
+//! The cut of a log before its first damage.
 
 use factum_kernel::{Clock, StoreError, SystemClock, SystemIds, Timestamp};
 
-use super::Aside;
+use super::RepairFolder;
 use crate::{
     disk::Files,
     error, lineage,
@@ -10,27 +10,27 @@ use crate::{
     record::Record,
     run::{Run, RunKind},
     segment::{FRAMES_START, Segment, SegmentHeader, check_alone, segment_name, segments_in},
-    synced::tell_repaired,
+    synced::record_repaired,
     tail::{FIRST_SEGMENT_BYTES, begin_segment, new_salt, write_zeros},
     verify::{Cut, Folders, names},
     walk::{End, walk},
 };
 
-/// Zeros are written so many at a time, from the end on.
+/// The bytes of zeros in one write, from the end backward.
 const ZEROS: u32 = 1 << 20;
 
-/// How a log is ended.
+/// The way in which a log is ended.
 #[derive(Debug)]
 pub(super) struct LogCut {
     pub(super) folder: &'static str,
     pub(super) cut: Cut,
-    /// The last segment that is left, if it is changed.
+    /// The last remaining segment, if it is changed.
     changed: Option<String>,
-    /// The segments behind it.
+    /// The segments after it.
     later: Vec<String>,
-    /// The segment that is begun where the log is to end, if there is none.
+    /// The segment to begin where the log ends, if none is there.
     begun: Option<SegmentHeader>,
-    /// Runs that know of what is not in the log any more, or hold documents from there on.
+    /// The runs that know of events no longer in the log, or that hold documents from the cut on.
     pub(super) runs: Vec<String>,
 }
 
@@ -45,7 +45,7 @@ impl LogCut {
         let from = if cut.segment > 0 { cut.segment + 1 } else { cut.position };
         let segments = segments_in(&names).into_iter();
         let later = segments.filter(|first| *first >= from.max(1)).map(segment_name).collect();
-        // The last segment that is left is no longer a sealed one, and has no run.
+        // The last remaining segment is no longer sealed, and has no run.
         let known = if begun.is_some() { cut.position } else { cut.segment };
         let kind = kind_of(folder);
         let runs = kind.ranges_in(&names).into_iter().filter(|(_, last)| {
@@ -69,23 +69,27 @@ impl LogCut {
         Ok(Self { folder, cut, changed, later, begun, runs })
     }
 
-    /// The segments that are set aside.
+    /// The files that are set aside.
     pub(super) fn files(&self) -> impl Iterator<Item = &str> {
         let runs = self.runs.iter().filter(|_| self.folder != LOG);
         self.changed.iter().chain(&self.later).chain(runs).map(String::as_str)
     }
 
-    pub(super) fn carry_out(&self, folders: &Folders, aside: &Aside) -> Result<(), StoreError> {
+    pub(super) fn carry_out(
+        &self,
+        folders: &Folders,
+        aside: &RepairFolder,
+    ) -> Result<(), StoreError> {
         let (files, away) = match self.folder {
             LOG => (&folders.log, &aside.log),
             _ => (&folders.documents, &aside.documents),
         };
-        tell_repaired(&**files, None)?;
-        // The newest first: what is left is a log at every moment.
+        record_repaired(&**files, None)?;
+        // Newest first, so that the remaining files are a log at every moment.
         for name in self.later.iter().rev() {
             move_away(folders, aside, self.folder, name)?;
         }
-        // Those of the index were moved before.
+        // The runs of the index were moved before.
         for name in self.runs.iter().rev().filter(|_| self.folder != LOG) {
             move_away(folders, aside, self.folder, name)?;
         }
@@ -98,10 +102,10 @@ impl LogCut {
             begin_segment(&**files, header, FIRST_SEGMENT_BYTES)?;
             end = (header.first, FRAMES_START);
         }
-        tell_repaired(&**files, Some(end))
+        record_repaired(&**files, Some(end))
     }
 
-    /// Writes zeros over what is behind the end.
+    /// Writes zeros over the bytes after the end.
     fn clear(&self, files: &dyn Files, name: &str) -> Result<(), StoreError> {
         let at = |e| error::disk("ending the log before the damage", name, e);
         let file = files.open(name).map_err(at)?;
@@ -120,7 +124,7 @@ fn kind_of(folder: &str) -> RunKind {
     if folder == LOG { RunKind::Events } else { RunKind::Documents }
 }
 
-/// The segment that a log is to end with, where nothing is left of it, or what is left ends with a
+/// The segment that a log must end with, if no segment remains, or if the last that remains is a
 /// rewritten segment or a run.
 fn begun(
     files: &dyn Files,
@@ -163,7 +167,7 @@ fn begun(
     Ok(Some(header))
 }
 
-/// Where the bytes of a segment end that are not zero, if there are any behind an offset.
+/// The offset after the last byte that is not zero, if there is one from an offset on.
 fn used(bytes: &[u8], offset: u32) -> Option<u32> {
     let rest = bytes.get(offset as usize..)?;
     let last = rest.iter().rposition(|byte| *byte != 0)?;
@@ -175,16 +179,16 @@ fn read(files: &dyn Files, name: &str) -> Result<Vec<u8>, StoreError> {
     read.map_err(|e| error::disk("reading what is to be set aside", name, e))
 }
 
-/// Copies a file to where it is set aside, durably.
+/// Copies a file into the set-aside folder, durably.
 pub(super) fn copy(files: &dyn Files, away: &dyn Files, name: &str) -> Result<(), StoreError> {
     let bytes = read(files, name)?;
     away.put(name, &bytes).map_err(|e| error::disk("setting aside", name, e))
 }
 
-/// Moves a file of a folder to where it is set aside, durably.
+/// Moves a file into the set-aside folder, durably.
 pub(super) fn move_away(
     folders: &Folders,
-    aside: &Aside,
+    aside: &RepairFolder,
     folder: &str,
     name: &str,
 ) -> Result<(), StoreError> {
@@ -195,7 +199,7 @@ pub(super) fn move_away(
     let old = format!("{folder}/{name}");
     let new = format!("{}/{folder}/{name}", aside.name);
     let renamed = folders.top.rename(&old, &new);
-    // It must be known where it is before it is not known any more where it was.
+    // The new name must be durable before the old one is gone.
     let moved = renamed.and_then(|()| to.sync_names()).and_then(|()| from.sync_names());
     moved.map_err(|e| error::disk("setting aside", &old, e))
 }

@@ -1,5 +1,5 @@
-//! What was erased by a change that a repair takes out of the log. Where the bytes of those events
-//! were given back they can't come back; so the log says anew that they are erased.
+//! Erasures recorded in the part of the log that a repair takes away. Where the space of those
+//! events was reclaimed, they can't come back, so the log records again that they are erased.
 
 use std::sync::Arc;
 
@@ -13,20 +13,20 @@ use crate::{
     frame::{self, FrameKind, FramePlace},
     record::{Record, RecordPlace, StreamState, put_change},
     segment::{Segment, segment_name, segments_in},
-    synced::tell_repaired,
+    synced::record_repaired,
     verify::names,
     walk::{End, read_chain, walk},
 };
 
-/// A frame of changes has about so many bytes.
+/// The bytes of a frame of changes, about.
 const FRAME_BYTES: usize = 1 << 20;
 
-/// Streams that lost events to rewritten segments: up to which version, and how they are by what
-/// the log says otherwise.
+/// The streams that lost events to rewritten segments: the highest left-out version, and the state
+/// by the rest of the log.
 type Lost = HashMap<String, (StreamVersion, StreamState)>;
 
-/// Writes a change to the end of a log for each stream of which more was left out of rewritten
-/// segments than is erased. The log must be whole.
+/// Appends a change to a log for each stream of which rewritten segments left out more than is
+/// erased. The log must be whole.
 pub(super) fn keep(files: &Arc<dyn Files>) -> Result<(), StoreError> {
     let headers = read_chain(&**files, &segments_in(&names(&**files)?))?;
     let Some((last, sealed)) = headers.split_last() else { return Ok(()) };
@@ -74,14 +74,14 @@ fn learn(lost: &mut Lost, record: &Record<'_>) {
         }
         Record::Change(stream, changed) => {
             if let Some((_, state)) = lost.get_mut(*stream) {
-                *state = changed.behind(state);
+                *state = changed.after(state);
             }
         }
         _ => {}
     }
 }
 
-/// Writes the changes behind the last frame.
+/// Writes the changes after the last frame.
 fn write(
     files: &dyn Files,
     last: &Segment,
@@ -89,7 +89,7 @@ fn write(
     lost: Lost,
 ) -> Result<(), StoreError> {
     let name = segment_name(last.header.first);
-    let at = |e| error::disk("saying again what is erased", &name, e);
+    let at = |e| error::disk("recording the erasures again", &name, e);
     let put = |frame: &BytesMut, end: &mut u32| {
         last.file.write_at(frame, u64::from(*end)).and_then(|()| last.file.sync()).map_err(at)?;
         *end += frame.len() as u32;
@@ -114,5 +114,5 @@ fn write(
         frame::finish(&mut buffer, place(end), next, FrameKind::Group)?;
         put(&buffer, &mut end)?;
     }
-    tell_repaired(files, Some((last.header.first, end)))
+    record_repaired(files, Some((last.header.first, end)))
 }

@@ -15,9 +15,9 @@ use crate::{
     keeper::Keeper,
     log::Taken,
     read,
+    reclaim::Reclaimer,
     recovery::{self, Founded},
     seal::seal_step,
-    space::Space,
     tail::TailOptions,
 };
 
@@ -25,7 +25,7 @@ fn stream(n: u64) -> StreamId {
     StreamId::new("account", &format!("s{n}")).unwrap()
 }
 
-/// A log of four streams in small segments, without threads; every sealed segment has its run.
+/// A log of four streams in small segments, without threads. Every sealed segment has its run.
 fn log() -> (TempDir, Committer) {
     let folder = tempfile::tempdir().unwrap();
     let options = TailOptions {
@@ -76,7 +76,7 @@ fn first_segment(committer: &Committer) -> (u64, u64) {
     (run.header.first, run.header.last)
 }
 
-/// Everything that a walk shows, and what is wrong with it.
+/// All items that a walk passes, or its error.
 fn shown(segment: &Segment, next: &SegmentHeader) -> Result<Vec<(u64, u32, Vec<u8>)>, StoreError> {
     let mut found = Vec::new();
     walk(segment, End::Sealed(next), |frame, _| {
@@ -98,7 +98,7 @@ fn every_flipped_bit_of_a_rewritten_segment_is_noticed() {
     let held = rewrite(files, (first, last), erased, &|| false).unwrap().unwrap();
     assert_eq!(u64::from(held), last + 1 - first - erased.count(first, last));
     let after = shown(&Segment::open(files, first).unwrap(), &next).unwrap();
-    // Three notes come first; what was kept is what it was, where it was.
+    // Three records about left-out versions come first. The kept records are unchanged.
     assert!(after.len() > 3 && after[3..].iter().all(|item| before.contains(item)));
 
     let path = folder.path().join("log").join(segment_name(first));
@@ -124,14 +124,14 @@ fn a_reader_that_began_before_looks_again() {
     let log = committer.log.clone();
     let view = log.view();
     delete(&mut committer, 0..4);
-    assert!(Space::default().give_back(&log, 0, &|| false).unwrap() > 3);
+    assert!(Reclaimer::default().reclaim(&log, 0, &|| false).unwrap() > 3);
     let read = log.read_events(&view, &[1, 2, 3], Direction::Forward, |_, _| Ok(Taken::More));
     let error = read.unwrap_err();
     assert!(error::is_left_out(&error), "{error:?}");
     assert!(error::is_left_out(&log.recorded_at(&view, 1).unwrap_err()));
     let page = read::page(&log, &ReadQuery::log()).unwrap();
     assert_eq!((page.events.len(), page.erased.len()), (0, 1));
-    // Nothing was kept of the first segment, and nothing is before it.
+    // Nothing of the first segment was kept, and there is nothing before it.
     assert_eq!(log.recorded_at(&log.view(), 1).unwrap(), Timestamp::EPOCH);
 }
 
@@ -144,7 +144,8 @@ fn a_segment_that_can_not_be_rewritten_stays_as_it_is() {
     let before = std::fs::read(&path).unwrap();
     let erased = committer.log.view().erased;
     assert_eq!(rewrite(&*committer.log.files, range, &erased, &|| true).unwrap(), None);
-    // One bit of what is written goes wrong, in the records, the notes, the table or the header.
+    // One bit is written wrong: in the records, the records about left-out versions, the table or
+    // the header.
     for at in [20, 40, 70, 600, 700, 900, 1_000] {
         let files = Flipping { files: committer.log.files.clone(), at };
         let error = rewrite(&files, range, &erased, &|| false).unwrap_err();

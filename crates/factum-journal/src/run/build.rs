@@ -1,4 +1,4 @@
-//! The writing of a run, entry by entry in the order of keys.
+//! The writer of a run: it takes the entries in the order of their keys.
 
 use std::{io, sync::Arc};
 
@@ -14,10 +14,10 @@ use crate::{
 
 /// A block ends with the entry that brings it to this size.
 const BLOCK_BYTES: usize = 4 << 10;
-/// Blocks are written so many bytes at a time.
+/// The number of bytes of blocks in one write.
 const WRITE_BYTES: usize = 256 << 10;
 
-/// Writes a run. Until it is finished, nobody finds it.
+/// Writes a run. Until it is finished, no reader finds it.
 pub(crate) struct RunBuilder<'f> {
     kind: RunKind,
     files: &'f dyn Files,
@@ -65,9 +65,9 @@ impl<'f> RunBuilder<'f> {
         })
     }
 
-    /// Adds an entry; its key must be behind the last one's.
+    /// Adds an entry. Its key must be greater than the last one's.
     pub(crate) fn add(&mut self, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
-        // Whoever looks for a small entry is not to read a large one as well.
+        // A read of a small entry must not read a large one as well.
         if value.len() >= BLOCK_BYTES {
             self.end_block()?;
         }
@@ -80,7 +80,7 @@ impl<'f> RunBuilder<'f> {
         self.block.put_slice(value);
         if let Some(term) = self.kind.term(key) {
             let hash = bloom::hash(term);
-            // The chunks of a term stand together.
+            // The chunks of a term are consecutive.
             if self.terms.last() != Some(&hash) {
                 self.terms.push(hash);
             }
@@ -107,7 +107,7 @@ impl<'f> RunBuilder<'f> {
         Ok(())
     }
 
-    /// Puts the run in place, durably. The answer: its name.
+    /// Puts the run in place, durably, and returns its name.
     pub(crate) fn finish(mut self) -> Result<String, StoreError> {
         self.end_block()?;
         let index_at = self.written + self.out.len() as u64;
@@ -150,7 +150,7 @@ impl<'f> RunBuilder<'f> {
 impl Drop for RunBuilder<'_> {
     fn drop(&mut self) {
         if !self.is_finished {
-            // On a full disk its room is needed; what stays is removed at the next opening.
+            // On a full disk its space is needed. If this fails, the next opening removes the file.
             let _ = self.files.remove(&format!("{}{UNFINISHED}", self.name));
         }
     }

@@ -1,4 +1,5 @@
-//! Several runs into one: fewer to ask, and the chunks of a term joined.
+//! The merge of several runs into one. Readers ask fewer runs then, and the chunks of a term are
+//! joined.
 
 use factum_kernel::StoreError;
 
@@ -9,8 +10,8 @@ use crate::{
     erased, error, key,
 };
 
-/// Writes one run in place of several that follow one another. The answer: its name; `None` if it
-/// was stopped.
+/// Writes one run in place of several consecutive ones, and returns its name; `None` if it was
+/// stopped.
 pub(crate) fn merge(
     files: &dyn Files,
     runs: &[&Run],
@@ -32,13 +33,13 @@ pub(crate) fn merge(
     joiner.finish().map(Some)
 }
 
-/// The cursor with the least key; of equal keys, the newest run's.
+/// The cursor with the smallest key; of equal keys, the newest run's.
 fn least(cursors: &[Cursor<'_>]) -> Option<usize> {
     let keys = cursors.iter().enumerate().filter_map(|(index, c)| Some((c.key()?, index)));
     keys.min_by(|(a, newer_a), (b, newer_b)| a.cmp(b).then(newer_b.cmp(newer_a))).map(|it| it.1)
 }
 
-/// Goes through a run, block by block.
+/// A cursor through a run, block by block.
 struct Cursor<'r> {
     run: &'r Run,
     next_block: usize,
@@ -71,17 +72,17 @@ impl<'r> Cursor<'r> {
     }
 }
 
-/// Writes entries, drops those that a newer one of the same key replaces, and joins small chunks.
+/// Writes entries, drops those that a newer entry of the same key replaces, and joins small chunks.
 struct Joiner<'f> {
     out: RunBuilder<'f>,
-    /// The last entry, as long as others may be joined to it.
+    /// The last entry, while others may still be joined to it.
     pending: Option<Pending>,
 }
 
 struct Pending {
     key: Vec<u8>,
     value: Vec<u8>,
-    /// Its numbers, if it is a chunk that may grow.
+    /// Its numbers, if it is a chunk with room for more.
     numbers: Option<Vec<u64>>,
 }
 
@@ -112,9 +113,10 @@ impl Joiner<'_> {
 }
 
 impl Pending {
-    /// Takes what counts of an older entry of the same key. The newest comes first, and counts
-    /// alone; but what any run calls erased is so. One that was made anew from a rewritten segment
-    /// knows more than those that were written behind it.
+    /// Merges an older entry of the same key into this one. The newest entry comes first and
+    /// replaces older ones, except for erased positions, which are united. A run that was rebuilt
+    /// from a rewritten segment may know of more erased positions than runs that were written after
+    /// it.
     fn unite(&mut self, key: &[u8], older: &[u8]) -> Result<(), StoreError> {
         if key::is_erased(key) {
             let united = key::number_of(key)
@@ -124,7 +126,7 @@ impl Pending {
         Ok(())
     }
 
-    /// Whether the entry was joined to this one.
+    /// Joins the entry to this one if possible, and returns whether it did.
     fn join(&mut self, key: &[u8], value: &[u8]) -> bool {
         let (Some(numbers), Some(more)) = (&mut self.numbers, growing(key, value)) else {
             return false;
@@ -133,7 +135,7 @@ impl Pending {
         else {
             return false;
         };
-        // A deletion takes a version that has no position, and no chunk reaches over it.
+        // A deletion takes a version that has no position, and no chunk spans that gap.
         let follows = !key::is_stream(term) || first + numbers.len() as u64 == next;
         let fits = numbers.len() + more.len() <= CHUNK_MAX;
         if term == other && follows && fits {
@@ -151,10 +153,11 @@ impl Pending {
     }
 }
 
-/// The numbers of a chunk with room; `None` for a full one, or what is no chunk of positions.
+/// The numbers of a chunk with room for more; `None` for a full chunk, or for another kind of
+/// entry.
 fn growing(key: &[u8], value: &[u8]) -> Option<Vec<u64>> {
     let (_, number) = key::split(key)?;
-    // Number 0 is how a stream is.
+    // Number 0 is the state of a stream.
     if number == 0 || value.len() >= CHUNK_MAX * 2 {
         return None;
     }

@@ -1,4 +1,4 @@
-//! Going through the entries of a run between two keys, up or down.
+//! An iteration over the entries of a run between two keys, in either direction.
 
 use std::{ops::Range, sync::Arc};
 
@@ -7,10 +7,10 @@ use factum_kernel::{Direction, KeyRange, StoreError};
 use super::{Entry, Run};
 use crate::cache::Cache;
 
-/// The entries of a run within a range of keys. In memory is one block at a time.
+/// The entries of a run within a range of keys. One block at a time is in memory.
 pub(crate) struct RunEntries<'c> {
     run: Arc<Run>,
-    /// `None`: what is read is not kept.
+    /// `None`: the blocks read are not cached.
     cache: Option<&'c Cache>,
     range: KeyRange,
     direction: Direction,

@@ -82,8 +82,8 @@ fn merging_joins_chunks_and_keeps_the_newest_state() {
     assert_eq!(found, wanted);
 }
 
-/// A run that was made anew from a rewritten segment knows what was erased later than the runs
-/// behind it were written.
+/// A run that was rebuilt from a rewritten segment knows of positions that were erased after the
+/// runs that follow it were written.
 #[test]
 fn merging_forgets_nothing_that_is_erased() {
     let folder = tempfile::tempdir().unwrap();

@@ -45,8 +45,8 @@ fn log(folder: &std::path::Path) -> Committer {
     }
 }
 
-/// A hundred thousand events of twenty thousand streams, in some 135 segments: what memory holds
-/// of them is the index of a few segments, and of the runs a few bytes per stream.
+/// A hundred thousand events of twenty thousand streams, in some 135 segments. Memory holds the
+/// index of a few segments, and of the runs a few bytes per stream.
 #[test]
 fn memory_holds_a_few_segments_and_a_few_bytes_per_stream() {
     let folder = tempfile::tempdir().unwrap();
@@ -65,8 +65,8 @@ fn memory_holds_a_few_segments_and_a_few_bytes_per_stream() {
         while merge_step(&committer.log, &|| false).unwrap() {}
         recents_max = recents_max.max(committer.log.view().tables.recents.len());
     }
-    // The active segment, and so many others as wait for their runs before an append does.
-    assert_eq!(recents_max, RECENTS_MAX + 1, "nobody but the writer wrote runs");
+    // The active segment, and as many others as may wait for their runs before an append does.
+    assert_eq!(recents_max, RECENTS_MAX + 1, "only the writer wrote runs");
     while seal_step(&committer.log).unwrap() {}
     while merge_step(&committer.log, &|| false).unwrap() {}
     let view = committer.log.view();
@@ -76,7 +76,7 @@ fn memory_holds_a_few_segments_and_a_few_bytes_per_stream() {
     let levels = runs[0].header.level as usize + 1;
     assert!(runs.len() < FANOUT * levels, "{} runs of {levels} levels", runs.len());
     let bytes: usize = runs.iter().map(|run| run.memory()).sum();
-    // Of each level a stream is in one run, with ten bits and its part of a block's first key.
+    // On each level a stream is in one run, with ten bits and its part of a block's first key.
     let most = STREAMS as usize * levels * 4;
     assert!(bytes < most, "{bytes} bytes in memory of {} runs, at most {most}", runs.len());
 }

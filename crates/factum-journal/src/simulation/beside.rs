@@ -1,5 +1,4 @@
-//! What happens in a life beside the writer: segments are rewritten, the index is lost, somebody
-//! reads.
+//! The work beside the writer in a life: rewrites, loss of the index, readers.
 
 use std::cell::Cell;
 
@@ -18,25 +17,26 @@ use crate::{
 };
 
 impl Life {
-    /// Some of the index is lost, and must be made anew from the log, rewritten or not.
+    /// Loses some of the index, which must then be rebuilt from the log, rewritten or not.
     pub(super) fn lose_runs(&mut self) {
-        if self.random.is_one_in(4) {
+        if self.random.toss_one_in(4) {
             self.world.disk.lose(&mut self.random, |name| name.ends_with(".index"));
         }
     }
 
-    /// Rewrites the segments in which it is worth it. Nothing that can be read changes by it,
-    /// whatever comes in between.
+    /// Rewrites the segments for which it is worth it. Whatever interrupts it, everything that can
+    /// be read stays the same.
     pub(super) fn rewrite(&mut self, open: &mut Open) -> bool {
         let log = &open.committer.log;
-        // In the middle of it now and then, as when the store is closed.
-        let calls = Cell::new(if self.random.is_one_in(6) { self.random.below(20) } else { 9_999 });
+        // It is sometimes stopped in the middle, as when the store is closed.
+        let calls =
+            Cell::new(if self.random.toss_one_in(6) { self.random.below(20) } else { 9_999 });
         let is_stopped = || {
             let left = calls.get();
             calls.set(left.saturating_sub(1));
             left == 0
         };
-        match open.space.give_back(log, 0, &is_stopped) {
+        match open.reclaimer.reclaim(log, 0, &is_stopped) {
             Ok(count) => {
                 self.rewritten += count as u64;
                 true
@@ -50,15 +50,15 @@ impl Life {
         }
     }
 
-    /// Reads while nothing writes, and is not the next to write: all that is acknowledged, and
-    /// nothing that a power cut takes back.
+    /// Reads while there is no writer. The reader must see all that is acknowledged, and nothing
+    /// that a later power cut takes back.
     pub(super) fn read_alone(&self) {
-        // Often enough; it takes longer than what it comes after.
+        // Only one time in five, because it takes longer than the step before it.
         let is_turn = self.known.events.len().is_multiple_of(5);
         if self.founded == Founded::Never || self.troubles.flips || !is_turn {
             return;
         }
-        // Without the trouble that is still to come.
+        // On a copy of the disk, without the trouble that is still to come.
         let world = World { disk: self.world.disk.fork(), ..self.world.clone() };
         world.disk.revive();
         let top = world.disk.top();
@@ -66,7 +66,7 @@ impl Life {
         let documents = DocumentFollower::open(top.clone(), world.disk.folder(DOCUMENTS));
         let (follower, documents) = match (LogFollower::open(top, log), documents) {
             (Ok(log), Ok(documents)) => (log, documents.documents),
-            // A sync was refused while it was opened.
+            // A sync failed during the opening.
             (Err(error), _) | (_, Err(error)) => {
                 let is_refused = error.kind() == StoreErrorKind::Unavailable;
                 assert!(self.troubles.errors && is_refused, "without a writer: {error:?}");
@@ -84,14 +84,15 @@ impl Life {
         let kept = open.observe(&self.streams).expect("everything can be read");
         open.kill();
         let kept = Model { revision: seen.revision, ..kept };
-        // What a failed sync left is shown by the next writer, which makes sure of it.
+        // The leftovers of a failed sync appear only with the next writer, which makes them
+        // durable.
         if !self.is_possible(&kept) {
             assert_same(&kept, &seen);
         }
     }
 
-    /// Reads beside the writer: what there is now; or on with what there was at the last look, as a
-    /// page does that began then. An event of it may have been left out since, and nothing else.
+    /// Reads beside the writer: either the current log, or on from the last look, like a page that
+    /// began then. Only events that were left out since may be missing.
     pub(super) fn follow(&mut self) -> bool {
         let is_new = self.reader.is_none();
         let (follower, seen) = self.reader.get_or_insert_with(|| {
@@ -99,12 +100,12 @@ impl Life {
             let top = self.world.disk.top();
             (LogFollower::open(top, files).expect("it opens beside a writer"), Model::default())
         });
-        if is_new || self.random.is_one_in(2) {
+        if is_new || self.random.toss_one_in(2) {
             follower.refresh().expect("it reads on");
             *seen = Model { documents: Default::default(), ..self.known.clone() };
         }
-        // The files that it has open are as they were then; those that it opens, as they are now.
-        if self.random.is_one_in(2) {
+        // Files that it has open are as they were then; files that it opens are as they are now.
+        if self.random.toss_one_in(2) {
             follower.log.forget_all();
         }
         match Look(&follower.log).observe(&self.streams) {

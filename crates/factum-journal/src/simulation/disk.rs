@@ -1,5 +1,4 @@
-//! A disk in memory, with a system in front of it that keeps writes back until a sync, and may lose
-//! or tear them.
+//! A disk in memory, under a system that delays writes until a sync, and may lose or tear them.
 
 use std::{
     collections::BTreeMap,
@@ -16,20 +15,20 @@ use crate::{
 
 const SECTOR: usize = 512;
 
-/// What a sync does.
+/// The behaviour of a sync.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Syncs {
     #[default]
     Honoured,
-    /// It succeeds, and nothing becomes durable.
+    /// A sync succeeds, but nothing becomes durable.
     Ignored,
-    /// That of names which an opening begins with is left out.
+    /// The sync of names at the beginning of an opening is left out.
     NamesIgnoredAtOpening,
-    /// That of names behind a new segment's is left out.
+    /// The sync of names after a new segment's is left out.
     NamesIgnoredAtRolling,
 }
 
-/// SplitMix64.
+/// A random generator: SplitMix64.
 #[derive(Debug, Clone)]
 pub(crate) struct Random(u64);
 
@@ -49,7 +48,7 @@ impl Random {
         self.next() % end.max(1)
     }
 
-    pub(super) fn is_one_in(&mut self, count: u64) -> bool {
+    pub(super) fn toss_one_in(&mut self, count: u64) -> bool {
         self.below(count) == 0
     }
 }
@@ -62,34 +61,35 @@ pub(super) struct SimDisk(Arc<Mutex<State>>);
 struct State {
     random: Random,
     syncs: Syncs,
-    /// By number; names point here.
+    /// The files by number; names refer to these.
     files: Vec<Content>,
-    /// As the system sees them, and as the disk has them.
+    /// The names in the system's view, and the durable names.
     names: BTreeMap<String, usize>,
     durable_names: BTreeMap<String, usize>,
-    /// Changes of names that the disk does not have: each is done whole or not at all.
+    /// The changes of names that are not durable: each is done whole or not at all.
     pending_names: Vec<Change>,
-    /// Calls until the power goes, and until a call is refused.
+    /// The calls until the power goes.
     calls_to_cut: Option<u64>,
     calls_to_error: Option<u64>,
-    /// Bytes that files may still grow by.
+    /// The bytes by which files may still grow.
     room: Option<u64>,
     is_off: bool,
-    /// Whether the next sync of names is the one that an opening begins with.
+    /// True if the next sync of names is the first of an opening.
     is_opening: bool,
-    /// Whether a process has the journal open for writing.
+    /// True while a process has the journal open for writing.
     has_writer: bool,
 }
 
-/// Names that change at once, and what they stand for then.
+/// A change of names that happens as a whole: each name, and the file that it refers to afterwards;
+/// `None` if the name is removed.
 type Change = Vec<(String, Option<usize>)>;
 
 #[derive(Debug, Default, Clone)]
 struct Content {
-    /// As the system sees it, and as the disk has it.
+    /// The bytes in the system's view, and the durable bytes.
     seen: Vec<u8>,
     durable: Vec<u8>,
-    /// What the disk does not have, a sector or less each.
+    /// The writes that are not durable, a sector or less each.
     pending: Vec<(usize, Vec<u8>)>,
 }
 
@@ -126,7 +126,7 @@ impl SimDisk {
         self.0.lock().unwrap()
     }
 
-    /// Another disk with the same on it.
+    /// Another disk with the same content.
     pub(super) fn fork(&self) -> Self {
         Self(Arc::new(Mutex::new(self.state().clone())))
     }
@@ -135,7 +135,7 @@ impl SimDisk {
         Arc::new(SimFolder { disk: self.clone(), prefix: format!("{name}/") })
     }
 
-    /// The folder that the others are in.
+    /// The folder that holds the others.
     pub(super) fn top(&self) -> Arc<dyn Files> {
         Arc::new(SimFolder { disk: self.clone(), prefix: String::new() })
     }
@@ -147,34 +147,35 @@ impl SimDisk {
         Folders { top: self.top(), log, documents }
     }
 
-    /// An opening of a log begins.
+    /// Marks the beginning of an opening.
     pub(super) fn open_begins(&self) {
         self.state().is_opening = true;
     }
 
-    /// Only the process was killed, and another begins: the system has all that it had.
+    /// Starts another process after only the process was killed: the system still has all that it
+    /// had.
     pub(super) fn revive(&self) {
         let state = &mut *self.state();
         (state.is_off, state.calls_to_cut, state.calls_to_error) = (false, None, None);
         state.has_writer = false;
     }
 
-    /// A process takes the lock of the journal, or lets it go.
+    /// Takes or releases the lock of the journal.
     pub(super) fn lock(&self, has_writer: bool) {
         self.state().has_writer = has_writer;
     }
 
-    /// The power goes at the call after so many.
+    /// Cuts the power at the call after this many.
     pub(super) fn cut_after(&self, calls: u64) {
         self.state().calls_to_cut = Some(calls);
     }
 
-    /// The call after so many is refused; later ones succeed.
+    /// Refuses the call after this many; later calls succeed.
     pub(super) fn refuse_after(&self, calls: Option<u64>) {
         self.state().calls_to_error = calls;
     }
 
-    /// Files may grow by so much.
+    /// Limits the growth of files to this many bytes.
     pub(super) fn limit(&self, room: Option<u64>) {
         self.state().room = room;
     }
@@ -183,17 +184,17 @@ impl SimDisk {
         self.state().is_off
     }
 
-    /// The power comes back: some of what was not synced is there, some is not, in any order.
+    /// Restores the power: some unsynced writes are there, and some are not, in any order.
     pub(super) fn restart(&self) {
         let state = &mut *self.state();
         (state.is_off, state.calls_to_cut, state.calls_to_error) = (false, None, None);
         state.has_writer = false;
-        // Nothing, everything, or each piece by a toss.
+        // Nothing, everything, or each piece by chance.
         let kept = state.random.below(4);
         let keep = |random: &mut Random| match kept {
             0 => false,
             1 => true,
-            _ => random.is_one_in(2),
+            _ => random.toss_one_in(2),
         };
         for change in std::mem::take(&mut state.pending_names) {
             if keep(&mut state.random) {
@@ -211,25 +212,25 @@ impl SimDisk {
         }
     }
 
-    /// Loses some of the files whose names fit, for good.
+    /// Loses some of the files whose names fit, permanently.
     pub(super) fn lose(&self, random: &mut Random, fits: impl Fn(&str) -> bool) {
         let state = &mut *self.state();
         let names: Vec<String> = state.names.keys().filter(|name| fits(name)).cloned().collect();
-        for name in names.into_iter().filter(|_| random.is_one_in(2)) {
+        for name in names.into_iter().filter(|_| random.toss_one_in(2)) {
             state.names.remove(&name);
             state.durable_names.remove(&name);
             state.pending_names.iter_mut().for_each(|change| change.retain(|it| it.0 != name));
         }
     }
 
-    /// Flips a bit in a file whose name fits. The answer: which, and where.
+    /// Flips a bit in a file whose name fits. Returns the file and the offset.
     pub(super) fn flip(&self, fits: impl Fn(&str) -> bool) -> Option<(String, usize)> {
         let state = &mut *self.state();
         let names = state.names.iter().filter(|(name, _)| fits(name));
         let found: Vec<(String, usize)> = names.map(|(name, it)| (name.clone(), *it)).collect();
         let (name, file) = &found[state.random.below(found.len() as u64) as usize];
         let content = &mut state.files[*file];
-        // Zeros that were never used are most of a file, and the least of what can go wrong.
+        // Most of a file is zeros that were never used, where a flip is least interesting.
         let used = content.seen.iter().rposition(|byte| *byte != 0)? as u64 + 9;
         let at = state.random.below(used.min(content.seen.len() as u64)) as usize;
         let bit = 1 << state.random.below(8);
@@ -281,7 +282,7 @@ impl State {
         let content = &mut self.files[file];
         let growth = (offset + bytes.len()).saturating_sub(content.seen.len()) as u64;
         let is_full = self.room.is_some_and(|room| growth > room);
-        // A write that fails may have done a part of its work.
+        // A failed write may have been done in part.
         let done = if called.is_err() || is_full {
             self.random.below(bytes.len() as u64 + 1) as usize
         } else {
@@ -311,9 +312,9 @@ impl State {
         if called.is_err() && self.is_off {
             return called;
         }
-        // Refused, the system forgets what it had not written, and still shows it.
+        // After a failed sync, the system forgets what it had not written, but still shows it.
         for (offset, bytes) in std::mem::take(&mut content.pending) {
-            if called.is_ok() || self.random.is_one_in(2) {
+            if called.is_ok() || self.random.toss_one_in(2) {
                 overwrite(&mut content.durable, offset, &bytes);
             }
         }
@@ -349,7 +350,7 @@ impl Files for SimFolder {
         let mut state = self.disk.state();
         state.call()?;
         if let Some(file) = state.names.get(&self.name(name)).copied() {
-            // Emptied at once, which is harder than what a disk does.
+            // The file is empty at once, which is harsher than a real disk.
             state.files[file] = Content::default();
             return Ok(self.file(file));
         }
@@ -369,8 +370,8 @@ impl Files for SimFolder {
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let mut state = self.disk.state();
         let called = state.call();
-        // Refused, or cut off, it may have been done.
-        if called.is_err() && !state.random.is_one_in(2) {
+        // If it was refused or cut off, it may still have been done.
+        if called.is_err() && !state.random.toss_one_in(2) {
             return called;
         }
         let Some(file) = state.names.get(&self.name(from)).copied() else {
@@ -410,7 +411,7 @@ impl Files for SimFolder {
             return Ok(());
         }
         let State { pending_names, durable_names, .. } = &mut *state;
-        // Of this folder only; what moves from one to another is of both.
+        // Only names of this folder; a move between folders is part of both.
         pending_names.retain(|change| {
             if is_of_it(change) {
                 apply(durable_names, change);
@@ -444,8 +445,8 @@ impl File for SimFile {
         let State { files, random, .. } = &mut *state;
         let rest = files[self.file].seen.get(offset as usize..).unwrap_or(&[]);
         let mut len = rest.len().min(into.len());
-        // Short reads are allowed, and happen.
-        if len > 1 && random.is_one_in(8) {
+        // Short reads are allowed, so they occur.
+        if len > 1 && random.toss_one_in(8) {
             len = 1 + random.below(len as u64 - 1) as usize;
         }
         into[..len].copy_from_slice(&rest[..len]);

@@ -1,4 +1,4 @@
-//! One life of a journal: work, trouble, reopening, comparison; and again.
+//! One life of a journal: work, trouble, reopening and comparison, repeated.
 
 use std::sync::{Arc, Mutex};
 
@@ -22,21 +22,21 @@ use crate::{
     verify::look,
 };
 
-/// What goes wrong in a life.
+/// The troubles of a life.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Troubles {
     pub(super) power: bool,
     pub(super) errors: bool,
     pub(super) full: bool,
     pub(super) flips: bool,
-    /// Not a trouble: somebody reads beside the writer.
+    /// Not a trouble: a reader follows the writer.
     pub(super) follows: bool,
     pub(super) syncs: Syncs,
 }
 
-/// How often a journal is opened in a life.
+/// The number of openings in a life.
 const OPENINGS: u64 = 4;
-/// How much is done between two openings, at most.
+/// The most steps between two openings.
 const STEPS: u64 = 40;
 
 pub(super) struct Life {
@@ -44,19 +44,20 @@ pub(super) struct Life {
     pub(super) troubles: Troubles,
     pub(super) world: World,
     pub(super) streams: Vec<StreamId>,
-    /// What was acknowledged.
+    /// Everything that was acknowledged.
     pub(super) known: Model,
-    /// What else may be there: what was under way when the trouble came.
+    /// The model with the write that was under way when the trouble came, which may be there or
+    /// not.
     pub(super) possible: Option<Model>,
     pub(super) founded: Founded,
-    /// How often a segment was rewritten.
+    /// The number of segments that were rewritten.
     pub(super) rewritten: u64,
-    /// Who reads beside the writer, and what was acknowledged at the last look.
+    /// The reader beside the writer, and what was acknowledged at its last look.
     pub(super) reader: Option<(LogFollower, Model)>,
 }
 
-/// Lives one life; panics if it sees anything but what was acknowledged. The answer: how often a
-/// segment was rewritten in it.
+/// Lives one life. Panics if anything differs from what was acknowledged. Returns the number of
+/// rewritten segments.
 pub(super) fn live(seed: u64, troubles: Troubles) -> u64 {
     let world = World {
         disk: SimDisk::new(seed, troubles.syncs),
@@ -87,7 +88,7 @@ pub(super) fn live(seed: u64, troubles: Troubles) -> u64 {
 impl Life {
     fn open_and_work(&mut self) {
         let mut open = self.reopen();
-        if self.troubles.power && !self.random.is_one_in(4) {
+        if self.troubles.power && !self.random.toss_one_in(4) {
             self.world.disk.cut_after(self.random.below(160));
         }
         if self.troubles.errors {
@@ -105,43 +106,43 @@ impl Life {
         self.end(open);
     }
 
-    /// Closes or drops the journal, and lets the trouble have its effect.
+    /// Closes or drops the journal, and lets the trouble take effect.
     fn end(&mut self, open: Open) {
-        let is_clean = self.random.is_one_in(2);
+        let is_clean = self.random.toss_one_in(2);
         if !is_clean && !self.world.disk.is_off() {
-            // A process that is killed: what it wrote is in the system, and nothing marks the end.
+            // As when the process is killed: the system has its writes, and no mark is at the end.
             open.kill();
         } else {
             open.close();
         }
         self.world.disk.refuse_after(None);
-        let is_cut = self.troubles.power && self.random.is_one_in(2);
+        let is_cut = self.troubles.power && self.random.toss_one_in(2);
         if self.world.disk.is_off() || is_cut {
             self.go_on();
         }
         if self.troubles.flips && is_clean {
             self.flip();
         }
-        // With flips only where damage is looked for: the log is read when runs are made anew.
+        // Not with flips, which are for finding damage: runs are rebuilt from the log.
         if !self.troubles.flips {
             self.lose_runs();
         }
     }
 
-    /// After the end of a process at some call: it was the power, or only the process.
+    /// Continues after the end of a process: either the power was cut, or only the process ended.
     fn go_on(&mut self) {
-        match self.random.is_one_in(3) {
+        match self.random.toss_one_in(3) {
             true => self.world.disk.revive(),
             false => self.world.disk.restart(),
         }
     }
 
-    /// Opens the journal, against more trouble if need be, and compares.
+    /// Opens the journal, possibly against more trouble, and compares.
     fn reopen(&mut self) -> Open {
         loop {
             self.verify();
             self.read_alone();
-            let trouble = self.random.is_one_in(3);
+            let trouble = self.random.toss_one_in(3);
             if trouble && self.troubles.power {
                 self.world.disk.cut_after(self.random.below(40));
             }
@@ -157,7 +158,7 @@ impl Life {
             }
             match opened {
                 Ok(open) => {
-                    // No longer in the way of the comparison.
+                    // Nothing interrupts the comparison.
                     self.world.disk.cut_after(u64::MAX);
                     self.compare(&open);
                     self.founded = Founded::Before;
@@ -173,10 +174,10 @@ impl Life {
         }
     }
 
-    /// Whatever happened, nothing of it is damage.
+    /// Checks that nothing that happened counts as damage.
     fn verify(&self) {
         if self.founded == Founded::Before && !self.troubles.flips {
-            // Without the trouble that is still to come.
+            // On a copy of the disk, without the trouble that is still to come.
             let disk = self.world.disk.fork();
             disk.revive();
             let found = look(&disk.folders(), true, &mut |_, _| {}).expect("it can be read");
@@ -197,8 +198,8 @@ impl Life {
         }
     }
 
-    /// Whether what was under way when the trouble came is there. Without a difference nobody can
-    /// tell.
+    /// Returns whether the write under way during the trouble was stored. Without a difference it
+    /// can't be known.
     pub(super) fn is_possible(&self, found: &Model) -> bool {
         *found != self.known
             && self.possible.as_ref().is_some_and(|possible| {
@@ -206,7 +207,7 @@ impl Life {
             })
     }
 
-    /// Does something. The answer: whether the journal can go on.
+    /// Takes a step. Returns whether the journal can go on.
     fn step(&mut self, open: &mut Open) -> bool {
         self.world.clock.advance(std::time::Duration::from_millis(self.random.below(50)));
         let documents = open.documents.clone();
@@ -214,7 +215,7 @@ impl Life {
             0 => seal_step(&open.committer.log).is_ok() || !self.world.disk.is_off(),
             1 => merge_step(&open.committer.log, &|| false).is_ok() || !self.world.disk.is_off(),
             2 => {
-                // What can't be prepared is made when it is needed.
+                // If it can't be prepared, it is made when it is needed.
                 let _ = open.committer.tail.spare.prepare(&*open.committer.log.files, 4 << 10);
                 true
             }
@@ -246,7 +247,8 @@ impl Life {
         }
     }
 
-    /// After an error that stored nothing: the power may be off, or the log may have stopped.
+    /// Returns whether the log goes on after an error that stored nothing. The power may be off, or
+    /// the log may have stopped.
     fn goes_on(&self, kind: StoreErrorKind) -> bool {
         assert_eq!(kind, StoreErrorKind::Unavailable);
         let is_trouble = self.troubles.errors || self.troubles.full;
@@ -268,11 +270,11 @@ impl Life {
             _ => ExpectedVersion::Any,
         };
         let batch = AppendBatch::new().write(one.clone(), expected, self.events());
-        if other == one || self.random.is_one_in(2) {
+        if other == one || self.random.toss_one_in(2) {
             return batch;
         }
         let batch = batch.write(other, ExpectedVersion::Any, self.events());
-        if self.random.is_one_in(2) {
+        if self.random.toss_one_in(2) {
             return batch;
         }
         batch.write(one, ExpectedVersion::Any, self.events())
@@ -285,7 +287,7 @@ impl Life {
     fn event(&mut self) -> NewEvent {
         const NAMES: [&str; 3] = ["account.opened", "account.money-deposited", "account.closed"];
         let name = EventName::from_static(NAMES[self.random.below(3) as usize]);
-        let size = if self.random.is_one_in(12) { 3_000 } else { 200 };
+        let size = if self.random.toss_one_in(12) { 3_000 } else { 200 };
         let payload: Vec<u8> =
             (0..self.random.below(size)).map(|_| self.random.next() as u8).collect();
         NewEvent::new(self.world.id(), name, Content::Cbor, payload)
@@ -315,7 +317,7 @@ impl Life {
                 true
             }
             Err(AppendError::Store(error)) => self.goes_on(error.kind()),
-            // Durable, or not; or durable, and the answer could not be read.
+            // Either not stored; or stored, but the answer could not be read.
             Err(_) => {
                 self.possible = Some(after);
                 false
@@ -342,7 +344,7 @@ impl Life {
                     is_unknown = true;
                     Err(None)
                 }
-                // One alone, whose conditions could not be looked at; or all of them.
+                // Either one write whose conditions could not be checked, or all of them.
                 Err(WriteError::Store(error)) => {
                     goes_on = self.goes_on(error.kind());
                     continue;
@@ -377,10 +379,10 @@ impl Life {
                 1 => ExpectedRevision::Exact(Revision::new(known)),
                 _ => ExpectedRevision::Any,
             };
-            batch = if self.random.is_one_in(3) {
+            batch = if self.random.toss_one_in(3) {
                 batch.remove(key, expected)
             } else {
-                let size = if self.random.is_one_in(20) { 6_000 } else { 500 };
+                let size = if self.random.toss_one_in(20) { 6_000 } else { 500 };
                 let value = vec![self.random.next() as u8; self.random.below(size) as usize];
                 batch.put(key, expected, value)
             };
@@ -388,7 +390,7 @@ impl Life {
         batch
     }
 
-    /// Flips a bit of a closed journal. What is read then is right, or the damage is reported.
+    /// Flips a bit of a closed journal. After that, reads are right, or the damage is reported.
     fn flip(&mut self) {
         let is_ours =
             |name: &str| [".log", ".index", ".documents"].iter().any(|end| name.ends_with(end));
@@ -418,7 +420,7 @@ impl Life {
         }
     }
 
-    /// On another disk, since this one is damaged for good.
+    /// Continues on another disk, because this one is damaged permanently.
     fn start_anew(&mut self) {
         self.world.disk = SimDisk::new(self.random.next(), self.troubles.syncs);
         (self.known, self.possible, self.founded) = (Model::default(), None, Founded::Never);
@@ -429,7 +431,7 @@ impl Life {
     }
 }
 
-/// Says what differs, not everything there is.
+/// Fails with the difference, not with everything there is.
 pub(super) fn assert_same(found: &Model, known: &Model) {
     let pairs = found.events.iter().zip(&known.events);
     if let Some(index) = pairs.clone().position(|(found, known)| found != known) {

@@ -1,4 +1,4 @@
-//! What a journal should hold: in memory, and the shortest way.
+//! A model of a journal's content, in memory and as short as possible.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use factum_kernel::{
     StreamVersion, WriteBatch,
 };
 
-/// What an event should be.
+/// An event in the model.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct ModelEvent {
     pub(super) stream: StreamId,
@@ -15,17 +15,17 @@ pub(super) struct ModelEvent {
     pub(super) event: NewEvent,
 }
 
-/// Documents: revision and value by key.
+/// The documents: revision and value by key.
 pub(super) type Known = BTreeMap<Vec<u8>, (u64, Vec<u8>)>;
 
-/// What a journal should hold.
+/// The expected content of a journal.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Model {
-    /// By position, from 1; erased ones are `None`.
+    /// The events by position, from 1; erased ones are `None`.
     pub(super) events: Vec<Option<ModelEvent>>,
     pub(super) streams: BTreeMap<StreamId, (StreamBounds, Retention)>,
     pub(super) documents: Known,
-    /// At least.
+    /// The least that the next revision can be.
     pub(super) revision: u64,
 }
 
@@ -34,7 +34,7 @@ impl Model {
         self.streams.get(stream).map(|stream| stream.0).unwrap_or_default()
     }
 
-    /// Appends what of a group can be appended.
+    /// Appends those batches of a group that are valid.
     pub(super) fn append(&mut self, batches: &[AppendBatch]) {
         let mut written = Vec::new();
         for batch in batches {
@@ -64,7 +64,7 @@ impl Model {
             StreamChange::Retain(retention) => {
                 self.streams.entry(stream.clone()).or_default().1 = retention;
                 self.retain(stream);
-                // A stream of which nothing is known is not there.
+                // A stream without any state does not exist.
                 self.streams.retain(|_, known| *known != Default::default());
             }
             StreamChange::TruncateBefore(first) => self.erase(stream, first.previous()),
@@ -97,8 +97,8 @@ impl Model {
         }
     }
 
-    /// Writes what of a group can be written, the first with this revision. The answer: the
-    /// revision of each, or which of its entries has a conflict.
+    /// Writes those batches of a group that are valid; the first gets this revision. Returns the
+    /// revision of each, or the index of its entry with a conflict.
     pub(super) fn write(
         &mut self,
         batches: &[WriteBatch],

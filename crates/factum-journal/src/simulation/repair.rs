@@ -1,5 +1,5 @@
-//! A repair that is cut off at each of its calls, by a power cut or a kill, and finished by
-//! another.
+//! Repairs that a power cut or a kill cuts off at each of their calls, and that another repair
+//! finishes.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ use crate::{
     lineage,
     place::{DOCUMENTS, LOG},
     recovery::Founded,
-    repair::{Aside, Plan, look_well},
+    repair::{Plan, RepairFolder, look_well},
     seal::{merge_step, seal_step},
     synced::SYNCED,
     verify::look,
@@ -28,17 +28,17 @@ use crate::{
 
 const BATCHES: u64 = 120;
 
-/// What is in a journal, and was.
+/// The content of a journal, now and before.
 pub(super) struct Held {
-    /// Every event that was ever appended, and what is left of them.
+    /// Every event that was ever appended, then what is left of them.
     all: Vec<Option<ModelEvent>>,
     left: Vec<Option<ModelEvent>>,
-    /// The documents as they were from each revision on.
+    /// The documents at each revision.
     documents: BTreeMap<u64, Known>,
 }
 
-/// A closed journal of many segments, some of them rewritten, of documents in runs and in their
-/// log; and what is in it.
+/// A closed journal, and its content: many segments, some of them rewritten, and documents in runs
+/// and in their log.
 pub(super) fn journal(seed: u64) -> (World, Held) {
     let world = World {
         disk: SimDisk::new(seed, Syncs::Honoured),
@@ -58,7 +58,7 @@ pub(super) fn journal(seed: u64) -> (World, Held) {
         open.committer.commit(&[batch]).unwrap();
         let key = format!("k{}", random.below(9));
         let value = vec![n as u8; random.below(300) as usize];
-        let write = match random.is_one_in(4) {
+        let write = match random.toss_one_in(4) {
             true => WriteBatch::new().remove(key, ExpectedRevision::Any),
             false => WriteBatch::new().put(key, ExpectedRevision::Any, value),
         };
@@ -71,11 +71,11 @@ pub(super) fn journal(seed: u64) -> (World, Held) {
             while seal_step(&open.committer.log).unwrap() {}
             merge_step(&open.committer.log, &|| false).unwrap();
         }
-        if n % 7 == 0 && random.is_one_in(3) {
+        if n % 7 == 0 && random.toss_one_in(3) {
             let stream = StreamId::new("account", &format!("s{}", random.below(5))).unwrap();
             let last = model.bounds(&stream).version.value();
             let before = StreamVersion::new((1 + random.below(last)).min(last));
-            let change = match random.is_one_in(4) {
+            let change = match random.toss_one_in(4) {
                 true => StreamChange::Delete(ExpectedVersion::Any),
                 false => StreamChange::TruncateBefore(before),
             };
@@ -84,16 +84,16 @@ pub(super) fn journal(seed: u64) -> (World, Held) {
             open.committer.change(&stream, change).unwrap();
         }
         if n % 11 == 0 {
-            open.space.give_back(&open.committer.log, 0, &|| false).unwrap();
+            open.reclaimer.reclaim(&open.committer.log, 0, &|| false).unwrap();
         }
-        if random.is_one_in(3) {
+        if random.toss_one_in(3) {
             open.documents.flush_step().unwrap();
             open.documents.merge_step(&|| false).unwrap();
         }
     }
     drop(open);
     for part in [LOG, DOCUMENTS] {
-        // The writer's word goes to the disk some time, and this is later.
+        // The writer's recorded end reaches the disk at some time, and this is a later one.
         let folder = world.disk.folder(part);
         folder.open(SYNCED).and_then(|file| file.sync()).unwrap();
         folder.sync_names().unwrap();
@@ -101,7 +101,7 @@ pub(super) fn journal(seed: u64) -> (World, Held) {
     (world, Held { all: all.events, left: model.events, documents })
 }
 
-/// Repairs, and says how far the log reached before and the first position that was cut off.
+/// Repairs. Returns the first position that was cut off, after a check of the log's end before.
 fn repair(disk: &SimDisk, number: u64) -> Result<Option<u64>, StoreError> {
     let folders = disk.folders();
     let plan = Plan::new(&folders, look_well(&folders, &mut |_, _| {})?)?;
@@ -113,14 +113,14 @@ fn repair(disk: &SimDisk, number: u64) -> Result<Option<u64>, StoreError> {
     let top = files("");
     let log = files("/log");
     let documents = files("/documents");
-    let aside = Aside { name: name.clone(), top, log, documents };
+    let aside = RepairFolder { name: name.clone(), top, log, documents };
     let lineage = plan.needs_lineage().then(lineage::new_lineage);
     plan.carry_out(&folders, &aside, lineage)?;
     Ok(plan.cut())
 }
 
-/// What is left is the beginning of what there was, is whole, and goes on. The answer: how many
-/// events are left, and which revision.
+/// Checks that the rest is the beginning of the former content, is whole, and can grow. Returns the
+/// number of its events and its revision.
 fn check(world: &World, held: &Held, cut: Option<u64>) -> (u64, u64) {
     let found = look(&world.folders(), true, &mut |_, _| {}).unwrap();
     assert!(found.report.is_whole(), "{:#?}", found.report);
@@ -135,7 +135,7 @@ fn check(world: &World, held: &Held, cut: Option<u64>) -> (u64, u64) {
     }
     if left.len() < held.all.len() {
         let renewed = lineage::renewed(&*world.disk.top()).unwrap();
-        assert!(renewed.is_some(), "positions are given again, and nobody can tell");
+        assert!(renewed.is_some(), "positions are given again without a new lineage");
     } else if lineage::renewed(&*world.disk.top()).unwrap().is_none() {
         assert!(left == held.left, "erased events came back");
     }
@@ -155,7 +155,7 @@ fn check(world: &World, held: &Held, cut: Option<u64>) -> (u64, u64) {
     (left.len() as u64, next - 1)
 }
 
-/// Every segment that was there is there, or was set aside as it was.
+/// Checks that every former segment is there, or was set aside unchanged.
 fn nothing_is_gone(before: &SimDisk, after: &SimDisk) {
     let read = |disk: &SimDisk, folder: &str, name: &str| {
         disk.folder(folder).open(name).and_then(|file| file.read_all()).ok()
@@ -165,7 +165,7 @@ fn nothing_is_gone(before: &SimDisk, after: &SimDisk) {
         let is_kept = |name: &&String| name.ends_with(".log") || name.ends_with(".documents");
         for name in names.iter().filter(is_kept) {
             let mut bytes = read(before, part, name).unwrap();
-            // What is erased may have been said again behind its end.
+            // Erasures may have been recorded again after its end.
             bytes.truncate(bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1));
             let places = ["", "set-aside/1/", "set-aside/2/"];
             let is_in = |place: &&str| {
@@ -177,7 +177,7 @@ fn nothing_is_gone(before: &SimDisk, after: &SimDisk) {
     }
 }
 
-/// Cuts a repair off after each number of calls until none is left, and finishes it.
+/// Cuts a repair off after each number of calls until it completes, and finishes it.
 fn cut_off_everywhere(damaged: &World, held: &Held, step: u64) {
     let whole = World { disk: damaged.disk.fork(), ..damaged.clone() };
     let cut = repair(&whole.disk, 1).unwrap();
@@ -202,16 +202,16 @@ fn cut_off_everywhere(damaged: &World, held: &Held, step: u64) {
     }
 }
 
-/// Damages a file: a bit flips, or the file is gone.
+/// Damages a file: flips a bit, or removes it.
 fn damage(world: &World, random: &mut Random, is_only: bool) {
     let part = *[LOG, LOG, DOCUMENTS].get(random.below(3) as usize).unwrap();
     let is_of = |name: &str| {
         let is_one = name.ends_with(".log") || name.ends_with(".documents");
         is_one || (part == LOG && name.ends_with(".index"))
     };
-    if random.is_one_in(3) {
+    if random.toss_one_in(3) {
         let folder = world.disk.folder(part);
-        // Without that and all runs, documents look like those of a version without runs.
+        // Without this file and all runs, documents look like those of a version without runs.
         let fits = |name: &String| is_of(name) && (is_only || name != BEGIN);
         let names: Vec<_> = folder.list().unwrap().into_iter().filter(fits).collect();
         folder.remove(&names[random.below(names.len() as u64) as usize]).unwrap();
@@ -232,7 +232,7 @@ fn a_repair_that_was_cut_off_is_finished_by_another() {
     }
 }
 
-/// Each on its own journal, once through.
+/// Each damage has a journal of its own, and is done once.
 #[test]
 fn every_damage_is_repaired_to_what_once_was() {
     let seeds = if cfg!(debug_assertions) { 60 } else { 3_000 };
@@ -245,7 +245,7 @@ fn every_damage_is_repaired_to_what_once_was() {
         let count = 1 + random.below(2);
         (0..count).for_each(|_| damage(&world, &mut random, count == 1));
         let found = look(&world.folders(), true, &mut |_, _| {}).unwrap().report;
-        // Shown if it fails.
+        // Shown if the test fails.
         println!("seed {seed}: {:#?} {:?}", found.damages, found.torn);
         let cut = repair(&world.disk, 1).unwrap();
         let (events, revision) = check(&world, &held, cut);

@@ -22,8 +22,8 @@ use crate::{
     log::Log,
     place::{MARKER, MARKER_TEXT},
     read,
+    reclaim::Reclaimer,
     recovery::{self, Founded},
-    space::Space,
     synced::Synced,
     tail::TailOptions,
     verify::Folders,
@@ -31,7 +31,7 @@ use crate::{
 
 /// So small that a life goes through many segments.
 const SEGMENT_BYTES: u32 = 4 << 10;
-/// So small that documents are flushed every few writes, and runs merged.
+/// So small that documents are flushed every few writes, and runs are merged.
 const DOCUMENT_SEGMENT_BYTES: u32 = 2 << 10;
 const DOCUMENT_FANOUT: usize = 3;
 
@@ -52,7 +52,7 @@ impl IdSource for SeededIds {
     }
 }
 
-/// What outlives the journal's openings.
+/// The part of a life that outlives the journal's openings.
 #[derive(Debug, Clone)]
 pub(super) struct World {
     pub(super) disk: SimDisk,
@@ -60,19 +60,19 @@ pub(super) struct World {
     pub(super) ids: Arc<SeededIds>,
 }
 
-/// A journal that is open.
+/// An open journal.
 pub(super) struct Open {
     pub(super) committer: Committer,
     pub(super) documents: Arc<Documents>,
-    pub(super) space: Space,
-    /// Where its lock is.
+    pub(super) reclaimer: Reclaimer,
+    /// The disk with its lock.
     disk: SimDisk,
 }
 
 impl World {
     pub(super) fn open(&self, founded: Founded) -> Result<Open, StoreError> {
         let opened = self.open_locked(founded);
-        // What can't be opened is let go.
+        // A failed opening releases the lock.
         self.disk.lock(opened.is_ok());
         opened
     }
@@ -108,14 +108,14 @@ impl World {
             document_keeper: None,
             lock: None,
         };
-        Ok(Open { committer, documents, space: Space::default(), disk: self.disk.clone() })
+        Ok(Open { committer, documents, reclaimer: Reclaimer::default(), disk: self.disk.clone() })
     }
 
     pub(super) fn folders(&self) -> Folders {
         self.disk.folders()
     }
 
-    /// An event in a stream, with so many bytes.
+    /// An event in a stream, with a payload of this many bytes.
     pub(super) fn batch(&self, key: &str, bytes: usize) -> AppendBatch {
         let name = EventName::from_static("account.opened");
         let event = NewEvent::new(self.id(), name, Content::Cbor, vec![7; bytes]);
@@ -129,14 +129,14 @@ impl World {
 }
 
 impl Open {
-    /// Ends without a mark, as a process that is killed.
+    /// Ends without a mark, like a killed process.
     pub(super) fn kill(mut self) {
         self.committer.tail.kill();
         self.documents.kill();
         self.disk.lock(false);
     }
 
-    /// Ends as a process that closes the journal.
+    /// Ends like a process that closes the journal.
     pub(super) fn close(self) {
         drop(self.committer);
         self.disk.lock(false);
@@ -150,7 +150,7 @@ impl Open {
     }
 }
 
-/// The documents, page by page, both ways and each alone.
+/// All documents, read page by page in both directions, and one by one.
 pub(super) fn all_documents(documents: &Documents) -> Result<Known, StoreError> {
     let walk = |backward: bool| -> Result<Vec<Document>, StoreError> {
         let mut found = Vec::new();
@@ -178,8 +178,8 @@ pub(super) fn all_documents(documents: &Documents) -> Result<Known, StoreError> 
 pub(super) struct Look<'l>(pub(super) &'l Log);
 
 impl Look<'_> {
-    /// Everything that can be read, by the log; and what streams, categories and tags show must be
-    /// the same.
+    /// Everything that can be read from the log. Checks that streams, categories and tags show the
+    /// same.
     pub(super) fn observe(&self, streams: &[StreamId]) -> Result<Model, StoreError> {
         let mut model = Model::default();
         for event in self.all(ReadQuery::log(), Some(&mut model))? {

@@ -1,6 +1,6 @@
 use std::cell::Cell;
 
-use factum_testing::assert_looks_ahead;
+use factum_testing::assert_prechecks;
 
 use super::*;
 
@@ -23,15 +23,15 @@ async fn what_was_left_out_meanwhile_is_looked_for_again_but_not_for_ever() {
     store.close().await.unwrap();
 }
 
-/// All other appends waited while the writer looked at them.
+/// All other appends once waited while the writer checked the conditions.
 #[tokio::test(flavor = "multi_thread")]
 async fn conditions_on_what_is_far_back_are_looked_at_before_their_batch_is_queued() {
     let folder = tempfile::tempdir().unwrap();
-    assert_looks_ahead(async |delay| {
+    assert_prechecks(async |delay| {
         let options = JournalOptions::new(folder.path()).with_commit_delay(delay);
         let store = JournalStore::open(options).await.unwrap();
         let log = store.inner.log.clone();
-        (store, move || !log.foreseen.is_empty())
+        (store, move || !log.prechecks.is_empty())
     })
     .await;
 }

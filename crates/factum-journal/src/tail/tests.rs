@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use super::*;
 use crate::disk::SystemFiles;
 
-/// A folder on a disk on which so many bytes can still be written.
+/// A folder on a disk that has room for this many bytes.
 #[derive(Debug)]
 struct Small(SystemFiles, Arc<AtomicU64>);
 
@@ -86,7 +86,7 @@ fn header() -> SegmentHeader {
     }
 }
 
-/// Otherwise each try would take what room there is, and none would ever succeed.
+/// Otherwise, each attempt would take the space that is left, and none would ever succeed.
 #[test]
 fn zeros_that_the_disk_has_no_room_for_take_none() {
     let folder = tempfile::tempdir().unwrap();
@@ -99,7 +99,7 @@ fn zeros_that_the_disk_has_no_room_for_take_none() {
         assert_eq!((without.file.len().unwrap(), without.bytes), (0, 1 << 20));
         files.remove(&without.name).unwrap();
     }
-    // There is room for the zeros, but the header is refused.
+    // There is space for the zeros, but the header is refused.
     room.store(1 << 20, Relaxed);
     let zeroed = spare.take(&files, 1 << 20).unwrap();
     assert!(matches!(zeroed.place(&files, header()), Err(TailError::NotWritten(_))));
@@ -109,7 +109,8 @@ fn zeros_that_the_disk_has_no_room_for_take_none() {
     assert_eq!(files.list().unwrap(), [segment_name(1)]);
 }
 
-/// A disk of a megabyte was full for a log whose next segment was to be one of a megabyte.
+/// A disk with a megabyte left once counted as full for a log whose next segment was planned with a
+/// megabyte.
 #[test]
 fn a_log_goes_on_without_zeros_until_the_disk_is_full_of_frames() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! Going through every segment of a log and every frame of each, past what is damaged.
+//! The walk through all segments of a log and all of their frames, past damaged places.
 
 use std::io;
 
@@ -14,71 +14,71 @@ use crate::{
     frame::{FRAME_ALIGN, FrameHeader, FramePlace},
     frames::{Frame, Frames, Tail},
     segment::{FRAMES_START, Segment, SegmentHeader, segment_name, segments_in},
-    synced::Told,
+    synced::Recorded,
     walk::{End, each_kept, extents_in, verdict},
 };
 
-/// How often beside a writer it is looked again at what that one changes meanwhile.
+/// The number of looks at files that a writer changes in the meantime.
 const ATTEMPTS: usize = 8;
 
-/// Where a log is to end: behind the last frame before its first damage.
+/// The new end of a damaged log: after the last frame before its first damage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Cut {
-    /// The first position of the last segment that is left; 0: none. A rewritten one is never the
-    /// last of a log, and so is to be followed by another.
+    /// The first position of the last remaining segment; 0: none. A rewritten segment is never the
+    /// last of a log, so another must follow it.
     pub(crate) segment: u64,
-    /// Where its frames end, or ended before it was rewritten.
+    /// The offset where its frames end, or ended before it was rewritten.
     pub(crate) offset: u32,
     /// The next position.
     pub(crate) position: u64,
 }
 
-/// What is done with what is found on the way.
+/// The checks on what the walk passes.
 pub(super) trait Visitor {
-    /// A segment begins.
+    /// Called at the beginning of a segment.
     fn begin(&mut self, segment: &Segment);
 
-    /// A frame. What is wrong with it goes into `faults`, each with its offset.
+    /// Called for each frame. Faults go into `faults`, each with its offset.
     fn frame(&mut self, segment: &Segment, frame: &Frame<'_>, faults: &mut Vec<(u32, String)>);
 
-    /// Something of the log is missing here.
+    /// Called where a part of the log is missing.
     fn gap(&mut self);
 
-    /// The segment was gone through; whether nothing is wrong with it.
+    /// Called at the end of a segment; `is_whole`: no fault was found in it.
     fn end(&mut self, segment: &Segment, is_whole: bool, findings: &mut Findings);
 }
 
-/// Where a log is to begin.
+/// The expected beginning of a log.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Start {
-    /// The first position; `None`: wherever it does.
+    /// The first position; `None`: any.
     pub(super) position: Option<u64>,
-    /// The segment before the first; `None`: nobody can tell.
+    /// The segment before the first; `None`: unknown.
     pub(super) previous: Option<u64>,
     /// The lineage; `None`: that of the first segment.
     pub(super) lineage: Option<Lineage>,
 }
 
 impl Start {
-    /// That of the events.
+    /// The beginning of the events' log.
     pub(super) const LOG: Self = Self { position: Some(1), previous: Some(0), lineage: None };
 }
 
-/// Which log it is, and where it ends.
+/// A log to verify, and its end.
 pub(super) struct Chain<'f> {
     pub(super) part: Part,
     pub(super) files: &'f dyn Files,
     start: Start,
-    /// What the writer told of how far it is durable.
-    told: Option<(u64, u32)>,
+    /// The durable end that the writer recorded.
+    recorded: Option<(u64, u32)>,
     is_alone: bool,
-    /// The segments by name, also those that the writer did not tell of yet.
+    /// The segments by name, including those after the recorded end.
     pub(super) firsts: Vec<u64>,
-    /// Their headers. A segment is open only while it is gone through.
+    /// Their headers. A segment is open only while the walk is in it.
     pub(super) segments: Vec<Result<SegmentHeader, StoreError>>,
 }
 
-/// The names of a folder; none if it is not there.
+/// The names in a folder; none if it does not exist.
 pub(crate) fn names(files: &dyn Files) -> Result<Vec<String>, StoreError> {
     match files.list() {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
@@ -87,7 +87,7 @@ pub(crate) fn names(files: &dyn Files) -> Result<Vec<String>, StoreError> {
 }
 
 impl<'f> Chain<'f> {
-    /// Opens the segments of a log from where it is to begin.
+    /// Opens the segments of a log from its expected beginning.
     pub(super) fn open(
         part: Part,
         files: &'f dyn Files,
@@ -96,7 +96,7 @@ impl<'f> Chain<'f> {
     ) -> Result<Self, StoreError> {
         let mut chain = Self::open_once(part, files, start, is_alone)?;
         for _ in 1..ATTEMPTS {
-            // What was the last segment a moment ago may be a rewritten one by now.
+            // The last segment of a moment ago may be a rewritten one by now.
             let is_past = |it: &SegmentHeader| !is_alone && it.rewritten.is_some();
             if !chain.segments.last().is_some_and(|it| it.as_ref().is_ok_and(is_past)) {
                 break;
@@ -112,28 +112,28 @@ impl<'f> Chain<'f> {
         start: Start,
         is_alone: bool,
     ) -> Result<Self, StoreError> {
-        // First how far, then the files: they hold at least as much.
-        let told = told(files);
-        if told.is_none() && !is_alone {
+        // The end first, then the files, which hold at least as much.
+        let recorded = recorded_end(files);
+        if recorded.is_none() && !is_alone {
             let message = "the journal is just being opened for writing, try again";
             return Err(StoreError::unavailable(message));
         }
         let mut firsts = segments_in(&names(files)?);
-        // Behind documents in runs there may be segments that those cover: removed at opening.
+        // Documents may have segments that runs cover; the next opening removes these.
         firsts.retain(|first| part == Part::Log || *first >= start.position.unwrap_or(1));
-        let last = told.filter(|_| !is_alone).map_or(u64::MAX, |(last, _)| last);
+        let last = recorded.filter(|_| !is_alone).map_or(u64::MAX, |(last, _)| last);
         let seen = firsts.iter().filter(|first| **first <= last);
         let header = |first: &u64| Segment::open(files, *first).map(|segment| segment.header);
         let segments = seen.map(header).collect();
-        Ok(Self { part, files, start, told, is_alone, firsts, segments })
+        Ok(Self { part, files, start, recorded, is_alone, firsts, segments })
     }
 
-    /// Whether the writer has told of more since the chain was opened.
-    pub(super) fn is_told_anew(&self) -> bool {
-        !self.is_alone && told(self.files) != self.told
+    /// Returns whether the writer has recorded another end since the chain was opened.
+    pub(super) fn has_new_end(&self) -> bool {
+        !self.is_alone && recorded_end(self.files) != self.recorded
     }
 
-    /// Goes through all of it.
+    /// Walks through the whole log.
     pub(super) fn check(
         &self,
         visitor: &mut dyn Visitor,
@@ -148,8 +148,8 @@ impl<'f> Chain<'f> {
         let mut check = Check { chain: self, visitor, findings, good, cut, before, seen };
         for (index, segment) in self.segments.iter().enumerate() {
             let first = self.firsts[index];
-            check.before.behind = None;
-            // It may have been rewritten since; its own header tells what is in it.
+            check.before.after = None;
+            // The segment may have been rewritten since. Its own header describes its content.
             let opened = segment.as_ref().map_err(StoreError::clone);
             match opened.and_then(|it| Segment::open(self.files, it.first)) {
                 Ok(segment) => check.segment(index, &segment, watch),
@@ -161,9 +161,9 @@ impl<'f> Chain<'f> {
         Checked { cut: check.cut, end: check.good, seen: check.seen }
     }
 
-    /// Where the last segment ends.
+    /// The end of the last segment.
     pub(super) fn end(&self) -> End<'static> {
-        match self.told {
+        match self.recorded {
             Some((_, end)) if !self.is_alone => End::Synced(end),
             _ => End::Open,
         }
@@ -174,29 +174,29 @@ impl<'f> Chain<'f> {
     }
 }
 
-/// How far the writer says that a log is durable.
-fn told(files: &dyn Files) -> Option<(u64, u32)> {
-    Told::read(files).ok().and_then(|told| told.reach())
+/// The durable end of a log that the writer recorded.
+fn recorded_end(files: &dyn Files) -> Option<(u64, u32)> {
+    Recorded::read(files).ok().and_then(|recorded| recorded.reach())
 }
 
-/// What came of going through a log.
+/// The result of a walk through a log.
 pub(super) struct Checked {
-    /// Where it is to end, if something is wrong with it.
+    /// The new end of the log, if a fault was found.
     pub(super) cut: Option<Cut>,
-    /// How far everything was good.
+    /// The end of the part without faults.
     pub(super) end: Cut,
     /// The last position that was seen.
     pub(super) seen: u64,
 }
 
-/// The segment before the one that is looked at.
+/// The segment before the current one.
 #[derive(Debug, Default)]
 struct Before {
-    /// Its name; readable or not.
+    /// Its name, whether or not it can be read.
     first: Option<u64>,
-    /// The position behind it, where it is a rewritten one.
-    behind: Option<u64>,
-    /// The lineage of the last one that could be read.
+    /// The position after it, if it is a rewritten segment.
+    after: Option<u64>,
+    /// The lineage of the last segment that could be read.
     lineage: Option<Lineage>,
 }
 
@@ -204,7 +204,7 @@ struct Check<'a, 'f> {
     chain: &'a Chain<'f>,
     visitor: &'a mut dyn Visitor,
     findings: &'a mut Findings,
-    /// How far everything was good, as long as it is.
+    /// The end of the part without faults so far.
     good: Cut,
     cut: Option<Cut>,
     before: Before,
@@ -238,7 +238,7 @@ impl Check<'_, '_> {
         self.visitor.gap();
     }
 
-    /// Whether a segment stands where it belongs; says what is wrong.
+    /// Checks that a segment follows the one before, and reports what is wrong.
     fn follows(&mut self, segment: &Segment) {
         let Start { position, previous, .. } = self.chain.start;
         let header = segment.header;
@@ -270,7 +270,7 @@ impl Check<'_, '_> {
         }
         let end = match self.chain.segments.get(index + 1) {
             Some(Ok(next)) if next.previous == first => Some(End::Sealed(next)),
-            // Nobody can tell.
+            // The end of the segment can't be known.
             Some(_) => None,
             None => Some(self.chain.end()),
         };
@@ -290,7 +290,7 @@ impl Check<'_, '_> {
         self.visitor.end(segment, is_whole, self.findings);
     }
 
-    /// Goes through the frames of a segment. The answer: whether nothing is wrong.
+    /// Walks through the frames of a segment. Returns whether all is right.
     fn frames(&mut self, segment: &Segment, mut bytes: Vec<u8>, end: Option<End<'_>>) -> bool {
         let first = segment.header.first;
         let len = bytes.len();
@@ -300,7 +300,7 @@ impl Check<'_, '_> {
             Some(End::Open) | None => 0,
         };
         if must_reach > 0 {
-            // Behind it may be the traces of a write that was given up, or is under way.
+            // After that, there may be traces of a write that was given up or is under way.
             bytes.truncate(must_reach);
         }
         let mut is_whole = true;
@@ -312,7 +312,8 @@ impl Check<'_, '_> {
                 is_whole &= self.frame(segment, &frame, frames.next);
             }
             let Some(end) = end else { return is_whole };
-            let judged = verdict(&frames, end).and_then(|tail| self.told(segment, &frames, tail));
+            let judged =
+                verdict(&frames, end).and_then(|tail| self.check_recorded(segment, &frames, tail));
             let why = match judged {
                 Ok(Tail::Clean) => return is_whole,
                 Ok(Tail::Torn { .. }) => {
@@ -342,8 +343,8 @@ impl Check<'_, '_> {
         }
     }
 
-    /// Goes through what was kept of a rewritten segment. The answer: whether nothing is wrong. A
-    /// log can't end within it, and so ends before it if something is.
+    /// Walks through the kept parts of a rewritten segment. Returns whether all is right. If not,
+    /// the log must end before this segment, because it can't end inside it.
     fn kept(&mut self, segment: &Segment, bytes: &[u8], end: Option<End<'_>>) -> bool {
         let first = segment.header.first;
         let file = self.chain.file(segment.header.first);
@@ -351,7 +352,7 @@ impl Check<'_, '_> {
         let found = extents_in(segment, bytes).ok();
         let fits = found.filter(|extents| match end {
             Some(End::Sealed(next)) => extents.reach(next),
-            // What is behind it is missing, which is said elsewhere.
+            // The next segment is missing, which is reported elsewhere.
             _ => true,
         });
         let Some(extents) = fits else {
@@ -388,21 +389,26 @@ impl Check<'_, '_> {
             }
             Ok(())
         });
-        debug_assert!(shown.is_ok(), "nothing that is shown fails");
-        let behind = first + u64::from(extents.positions);
-        self.seen = behind - 1;
-        self.before.behind = Some(behind);
+        debug_assert!(shown.is_ok(), "the visitor never fails");
+        let after = first + u64::from(extents.positions);
+        self.seen = after - 1;
+        self.before.after = Some(after);
         if self.cut.is_none() {
-            self.good = Cut { segment: first, offset: extents.original_end, position: behind };
+            self.good = Cut { segment: first, offset: extents.original_end, position: after };
         }
         is_whole
     }
 
-    /// The writer's own word on what was durable, beside where the frames end.
-    fn told(&self, segment: &Segment, frames: &Frames<'_>, tail: Tail) -> Result<Tail, String> {
-        let (told, offset) = self.chain.told.unwrap_or_default();
-        if told == segment.header.first && frames.offset < offset {
-            return Err(format!("its writer was done with what reaches to {offset}"));
+    /// Compares the durable end that the writer recorded with the end of the frames.
+    fn check_recorded(
+        &self,
+        segment: &Segment,
+        frames: &Frames<'_>,
+        tail: Tail,
+    ) -> Result<Tail, String> {
+        let (newest, offset) = self.chain.recorded.unwrap_or_default();
+        if newest == segment.header.first && frames.offset < offset {
+            return Err(format!("its writer recorded it as durable up to {offset}"));
         }
         Ok(tail)
     }
@@ -422,13 +428,13 @@ impl Check<'_, '_> {
         is_good
     }
 
-    /// Whether the newest segment is there.
+    /// Checks that the newest segment is there.
     fn newest(&mut self) {
         let last = self.before.first.unwrap_or(0);
-        match (self.before.behind, self.chain.told) {
+        match (self.before.after, self.chain.recorded) {
             // A rewritten segment is never the last one.
-            (Some(behind), _) => self.missing(behind, None),
-            (None, Some((told, _))) if told > last => self.missing(told, None),
+            (Some(after), _) => self.missing(after, None),
+            (None, Some((newest, _))) if newest > last => self.missing(newest, None),
             _ if last == 0 => {
                 let folder = self.chain.part.name();
                 self.damage(Damage::new(self.chain.part, folder, "no segment is there"));
@@ -438,14 +444,14 @@ impl Check<'_, '_> {
     }
 }
 
-/// The part of an error's text that says what, without the remedy and the place.
+/// The part of an error's text that names the fault, without the remedy and the place.
 fn reason(error: &StoreError) -> String {
     let text = error.to_string();
     let text = text.strip_prefix("the log is damaged, ").unwrap_or(&text);
     text.split(';').next().unwrap_or(text).to_owned()
 }
 
-/// The next frame that is whole, behind where one is not: its offset and its first position.
+/// The next whole frame after a broken one: its offset and its first position.
 fn next_whole(segment: &Segment, bytes: &[u8], frames: &Frames<'_>) -> Option<(u32, u64)> {
     let start = frames.offset + FRAME_ALIGN;
     let salt = segment.header.salt.to_le_bytes();
@@ -462,7 +468,7 @@ fn next_whole(segment: &Segment, bytes: &[u8], frames: &Frames<'_>) -> Option<(u
     })
 }
 
-/// How long a file is; nothing if that can't be told.
+/// The length of a file; 0 if it can't be determined.
 pub(super) fn len(file: &dyn File) -> u64 {
     file.len().unwrap_or(0)
 }

@@ -1,4 +1,4 @@
-//! What the index says of a stretch of the log beside what the log says.
+//! The comparison of the index of a part of the log with that part.
 
 use factum_backend::Postings;
 use factum_kernel::{Direction, StoreError};
@@ -13,11 +13,11 @@ use crate::{
     recent::{Recent, RecentStream},
     record::{StreamState, take_state},
     run::Run,
-    stretch::Stretch,
+    run::reader::RunReader,
 };
 
-/// How much a stretch of the log has of each kind of entry. What a run has of the log's own and
-/// nothing else, by these counts, is just what the log has.
+/// The number of entries of each kind in a part of the log. If a run has entries only for what is
+/// in the log, and these counts are equal, then the run has an entry for all that is in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Counts {
     segments: u64,
@@ -26,21 +26,21 @@ pub(super) struct Counts {
     in_categories: u64,
     in_types: u64,
     tags: u64,
-    /// Entries on erased events, which stand where the erasing was done.
+    /// Entries about erased events, which are in the run of the change that erased them.
     erased: u64,
-    /// Events that were left out of rewritten segments. Runs from before still have them.
+    /// Events that were left out of rewritten segments. Earlier runs still have them.
     left_out: u64,
 }
 
 impl Counts {
-    /// Counts what a run holds, and checks that its entries stand in order.
+    /// Counts the entries of a run, and checks that they are in order.
     pub(super) fn of(run: &Run) -> Result<Self, StoreError> {
         let mut counts = Self::default();
         run.check(|entry| counts.count(entry.key(), entry.value()).is_some())?;
         Ok(counts)
     }
 
-    /// Counts an entry; `None` if it is none.
+    /// Counts an entry; `None` if it is not valid.
     fn count(&mut self, key: &[u8], value: &[u8]) -> Option<()> {
         let count = match (key.first()?, key::split(key)) {
             (b's', Some((_, 0))) => return take_state(&mut &value[..]).map(|_| ()),
@@ -64,16 +64,16 @@ impl Counts {
         };
         let positions = chunk::decode(value)?;
         *count += positions.len() as u64;
-        // Of a position twice, one could be missing elsewhere.
+        // If a position stood here twice, one could be missing elsewhere.
         positions.is_sorted_by(|one, next| one < next).then_some(())
     }
 
-    /// Whether there is anything about erased events.
+    /// Returns whether there is an entry about erased events.
     pub(super) fn has_erased(&self) -> bool {
         self.erased > 0
     }
 
-    /// Adds what a segment of the log has.
+    /// Adds the counts of a segment of the log.
     pub(super) fn add(&mut self, recent: &Recent, left_out: &Erased) {
         let positions = recent.offsets.len() as u64;
         let gone = left_out.count(recent.first(), recent.last());
@@ -86,7 +86,7 @@ impl Counts {
         self.tags += recent.tags.values().map(|positions| positions.len() as u64).sum::<u64>();
     }
 
-    /// What of these is more or less than it should be.
+    /// The first count that is more or less than it should be.
     pub(super) fn difference(&self, wanted: &Self) -> Option<String> {
         let gone = wanted.left_out;
         // An event that was left out may have had any tags.
@@ -107,13 +107,13 @@ impl Counts {
     }
 }
 
-/// The first thing of a segment's that a run does not say as the log does.
+/// The first item of a segment that a run has wrong.
 pub(super) fn segment(
     run: &Run,
     cache: &Cache,
     (recent, left_out): (&Recent, &Erased),
 ) -> Option<String> {
-    let stretch = Stretch { run, cache };
+    let reader = RunReader { run, cache };
     let wrong = |what: String, is_same: Result<bool, StoreError>| match is_same {
         Ok(true) => None,
         Ok(false) => Some(what),
@@ -124,15 +124,15 @@ pub(super) fn segment(
     let mut terms = terms.chain(recent.names.iter().map(|name| Term::Type(name)));
     let mut streams = recent.streams.iter();
     terms
-        .find_map(|term| wrong(shown(term), has_same(&stretch, (recent, left_out), term)))
+        .find_map(|term| wrong(shown(term), has_same(&reader, (recent, left_out), term)))
         .or_else(|| {
             streams.find_map(|(name, stream)| {
-                wrong(format!("stream={name}"), has_stream(&stretch, recent, name, stream))
+                wrong(format!("stream={name}"), has_stream(&reader, recent, name, stream))
             })
         })
-        .or_else(|| wrong("places".into(), has_places(&stretch, (recent, left_out))))
+        .or_else(|| wrong("places".into(), has_places(&reader, (recent, left_out))))
         .or_else(|| {
-            let names = stretch.names(recent.first());
+            let names = reader.names(recent.first());
             wrong("names of types".into(), names.map(|names| names == *recent.names))
         })
 }
@@ -146,15 +146,15 @@ fn shown(term: Term<'_>) -> String {
     }
 }
 
-/// Whether both hold the same positions of a term in the segment. A run may know more, of events
-/// that were left out since.
+/// Returns whether both have the same positions of a term in the segment. The run may have more, of
+/// events that were left out since.
 fn has_same(
-    stretch: &Stretch<'_>,
+    reader: &RunReader<'_>,
     (recent, left_out): (&Recent, &Erased),
     term: Term<'_>,
 ) -> Result<bool, StoreError> {
     let mut ours = recent.list(term);
-    let mut theirs = stretch.list(term);
+    let mut theirs = reader.list(term);
     let seek = |list: &mut Option<List<'_>>, from| match list {
         Some(list) => list.seek(from, Direction::Forward),
         None => Ok(None),
@@ -173,7 +173,7 @@ fn has_same(
 }
 
 fn has_stream(
-    stretch: &Stretch<'_>,
+    reader: &RunReader<'_>,
     recent: &Recent,
     name: &str,
     stream: &RecentStream,
@@ -181,21 +181,21 @@ fn has_stream(
     for (version, positions) in stream.stretches() {
         let wanted = positions.iter().map(|relative| recent.first() + u64::from(*relative));
         let limit = positions.len();
-        let found = stretch.stream_positions(name, version, Direction::Forward, limit)?;
+        let found = reader.stream_positions(name, version, Direction::Forward, limit)?;
         if !wanted.eq(found) {
             return Ok(false);
         }
     }
-    Ok(stretch.state(name)?.is_some())
+    Ok(reader.state(name)?.is_some())
 }
 
 fn has_places(
-    stretch: &Stretch<'_>,
+    reader: &RunReader<'_>,
     (recent, left_out): (&Recent, &Erased),
 ) -> Result<bool, StoreError> {
     let mut position = recent.first();
     while position <= recent.last() {
-        let (first, places) = stretch.places(position)?;
+        let (first, places) = reader.places(position)?;
         let count = places.offsets.len() as u64 - 1;
         for at in position..first + count {
             let wanted = recent.place(at).map(|(offset, _)| u64::from(offset));
@@ -209,13 +209,13 @@ fn has_places(
     Ok(true)
 }
 
-/// The first stream that a run says something else of than the log does where the run ends.
+/// The first stream whose state at the end of a run differs between the run and the log.
 pub(super) fn states(run: &Run, streams: &Streams) -> Option<String> {
     for block in 0..run.block_count() {
         let Ok(entries) = run.entries(block) else { return Some("a block can't be read".into()) };
         for entry in entries {
             let Some((term, 0)) = key::split(entry.key()) else { continue };
-            // The kind before the name, and a zero behind it.
+            // The kind is before the name, and a zero byte after it.
             let name = term.get(1..term.len() - 1).and_then(|name| str::from_utf8(name).ok());
             let Some(name) = name.filter(|_| key::is_stream(term)) else { continue };
             let found = take_state(&mut entry.value());
@@ -227,8 +227,9 @@ pub(super) fn states(run: &Run, streams: &Streams) -> Option<String> {
     None
 }
 
-/// Whether a stream may be like this. What it takes for erased depends on when the run was made:
-/// after a rewriting it knows from there what a later change erased.
+/// Returns whether a stream may have this state. The erased versions in a run depend on the time at
+/// which it was made. A run that was made after a rewrite knows erasures of a later change from the
+/// rewritten segment.
 fn is_state(streams: &Streams, name: &str, found: StreamState) -> bool {
     let key = streams.key(name);
     let Some(mut wanted) = streams.state(key) else { return false };

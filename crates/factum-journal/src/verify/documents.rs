@@ -1,4 +1,5 @@
-//! The documents: every block of their runs, their log frame by frame, and how many there are.
+//! The verification of the documents: every block of their runs, every frame of their log, and
+//! their number.
 
 use std::{error::Error, io, sync::Arc};
 
@@ -18,10 +19,10 @@ use crate::{
     segment::{Segment, SegmentHeader, segment_name, segments_in},
 };
 
-/// How often it is looked again beside a writer, which writes runs and removes files meanwhile.
+/// The number of looks beside a writer, which writes runs and removes files in the meantime.
 const ATTEMPTS: usize = 8;
 
-/// Checks the documents. Where they are to end, if something is wrong, goes into the findings.
+/// Verifies the documents. If something is wrong, their new end goes into the findings.
 pub(super) fn check(
     files: &Arc<dyn Files>,
     is_alone: bool,
@@ -46,7 +47,7 @@ struct Check<'a> {
     findings: &'a mut Findings,
     /// The last revision that runs cover.
     through: u64,
-    /// The first revision that is wrong in runs.
+    /// The first wrong revision in runs.
     cut: Option<u64>,
 }
 
@@ -75,7 +76,7 @@ impl Check<'_> {
         self.cut.get_or_insert(self.through + 1);
     }
 
-    /// Looks at the file that says where they begin. The answer: whether anything says it.
+    /// Checks the file with the first revision. Returns whether the first revision is known.
     fn begin(
         &mut self,
         names: &[String],
@@ -90,12 +91,12 @@ impl Check<'_> {
                 return Ok(true);
             }
             Some(Err(error)) if error.kind() != StoreErrorKind::Corrupt => return Err(error),
-            Some(Err(_)) => "what says where documents begin is not what was written",
+            Some(Err(_)) => "the file with the first revision is not what was written",
             None if ranges.is_empty() => return Ok(false),
-            None => "what says where documents begin is missing",
+            None => "the file with the first revision is missing",
         };
-        // What begins with the first revision lost nothing before it. Of anything else nobody can
-        // tell; then it is said to be lost, up to where something is there.
+        // If the first revision is there, nothing before it was lost. Otherwise it can't be known,
+        // and everything before the first revision that is there is reported as lost.
         let segments = segments_in(names).into_iter().filter(|first| *first > 0);
         let least = ranges.iter().map(|range| range.0).chain(segments).min();
         self.findings.begin = Some(1);
@@ -107,14 +108,14 @@ impl Check<'_> {
         Ok(true)
     }
 
-    /// Looks at the runs. The answer: where the log is to begin.
+    /// Verifies the runs. Returns the expected beginning of the log.
     fn runs(&mut self, ranges: &[(u64, u64)], is_begun: bool, watch: &mut Watch<'_>) -> Start {
         let position = is_begun.then_some(self.through + 1);
         let mut start = Start { position, previous: None, lineage: None };
         for (first, last) in ranges.iter().copied() {
             let name = RunKind::Documents.name(first, last);
             watch.add(len(&**self.files, &name));
-            // What a wider one covers is left over, and removed at the next opening.
+            // A file that a wider run covers is left over; the next opening removes it.
             if last <= self.through {
                 continue;
             }
@@ -140,7 +141,7 @@ impl Check<'_> {
                 }
                 Err(Unsound::Unreadable(error)) => {
                     start.previous = None;
-                    self.damage(&name, "the disk does not read it", (first, Some(last)));
+                    self.damage(&name, "the disk can't read it", (first, Some(last)));
                     self.findings.unreadable.get_or_insert(error);
                 }
             }
@@ -150,7 +151,7 @@ impl Check<'_> {
         start
     }
 
-    /// Counts what is there, as it would be read.
+    /// Counts the documents, in the way in which they would be read.
     fn count(&mut self, chain: &Chain<'_>, watch: &mut Watch<'_>) -> Result<(), StoreError> {
         let folder = Folder::look(&**self.files, &names(&**self.files)?, &[])?;
         let bytes = folder.runs.iter().map(|run| run.bytes).sum();
@@ -168,14 +169,14 @@ fn len(files: &dyn Files, name: &str) -> u64 {
     files.open(name).map_or(0, |file| chain::len(&*file))
 }
 
-/// What is wrong with a run.
+/// The fault of a run.
 enum Unsound {
-    /// What, and at which offset.
+    /// The text, and the offset.
     Damaged(String, Option<u64>),
     Unreadable(StoreError),
 }
 
-/// Reads all of a run, a block at a time.
+/// Reads a whole run, one block at a time.
 fn read(
     files: &dyn Files,
     name: &str,
@@ -196,7 +197,7 @@ fn read(
     let run = Run::open_as(RunKind::Documents, files, name).map_err(damaged)?;
     let wrong = |what: &str| Err(Unsound::Damaged(what.into(), None));
     if (run.header.first, run.header.last) != range {
-        return wrong("a file of documents has another's name");
+        return wrong("a file of documents has the name of another");
     }
     if lineage.is_some_and(|lineage| lineage != run.header.lineage) {
         return wrong("a file of documents is of another journal");
@@ -206,7 +207,7 @@ fn read(
     Ok(run)
 }
 
-/// What each frame of the log of documents keeps to.
+/// The rules for each frame of the documents' log.
 struct Laws;
 
 impl Visitor for Laws {

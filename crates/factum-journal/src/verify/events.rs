@@ -1,4 +1,4 @@
-//! The laws of the log, event by event, and the index of each segment beside it.
+//! The laws of the log, checked event by event, and the index of each segment.
 
 use factum_kernel::{StoreError, StreamVersion, Timestamp};
 use hashbrown::{HashMap, HashSet};
@@ -20,16 +20,16 @@ use crate::{
     walk::{End, walk},
 };
 
-/// Checks each event against those before it, and each segment's part of the index.
+/// Checks each event against the events before it, and the index of each segment.
 pub(super) struct Events<'c> {
     streams: Streams,
     last_at: Timestamp,
     runs: Runs<'c>,
-    /// What the index should have of the segment; `None` where nobody can tell.
+    /// The expected index of the segment; `None` if it can't be known.
     recent: Option<Recent>,
-    /// The positions of the segment that were left out of it.
+    /// The left-out positions of the segment.
     left_out: Erased,
-    /// What was erased when the last segment with a run ended.
+    /// The erased versions of each stream at the end of the last segment with a run.
     erased_then: HashMap<StreamKey, StreamVersion>,
 }
 
@@ -45,7 +45,7 @@ impl<'c> Events<'c> {
         }
     }
 
-    /// How many streams there are.
+    /// The number of streams.
     pub(super) fn stream_count(&self) -> u64 {
         self.streams.len()
     }
@@ -79,8 +79,8 @@ impl<'c> Events<'c> {
         Ok(())
     }
 
-    /// What is erased, by the log and by the index. Another look at every event, and so only where
-    /// anything is erased at all.
+    /// Compares the erased events by the log with those by the index. This looks at every event
+    /// again, so it runs only if anything is erased at all.
     pub(super) fn check_erased(
         &self,
         chain: &Chain<'_>,
@@ -113,8 +113,8 @@ impl<'c> Events<'c> {
         Ok(())
     }
 
-    /// What was left out of a rewritten segment: it must be erased, and known to be when the
-    /// journal is opened.
+    /// Checks the left-out events of a rewritten segment: they must be erased, and an opening must
+    /// be able to know it.
     fn check_left_out(
         &self,
         chain: &Chain<'_>,
@@ -137,7 +137,8 @@ impl<'c> Events<'c> {
         }
         let mut unknown = left_out.positions.iter().filter(|it| !erased.contains(**it)).peekable();
         let Some(position) = unknown.peek().copied() else { return };
-        // Erased behind the runs: then replaying finds them by what the run still has of them.
+        // If the erasure came after the runs, a replay finds the positions by their entries in this
+        // run.
         let found = left_out.streams.iter().map(|(stream, version)| {
             let key = self.streams.key(stream);
             let then = self.erased_then.get(&key).copied().unwrap_or_default();
@@ -150,7 +151,7 @@ impl<'c> Events<'c> {
         }
     }
 
-    /// Whether more was left out of rewritten segments than is erased.
+    /// Returns whether rewritten segments left out more than is erased.
     pub(super) fn has_orphans(&self) -> bool {
         self.streams.has_orphans()
     }
@@ -178,11 +179,11 @@ impl<'c> Events<'c> {
     }
 }
 
-/// What was left out of a segment.
+/// The left-out events of a segment.
 #[derive(Default)]
 struct LeftOut {
     positions: Vec<u64>,
-    /// The highest version of each stream.
+    /// The highest left-out version of each stream.
     streams: Vec<(String, StreamVersion)>,
 }
 
@@ -246,7 +247,7 @@ impl Visitor for Events<'_> {
 
     fn gap(&mut self) {
         self.streams.pass_gap();
-        // What it had is no longer all that the index should have of it.
+        // After a gap, the expected index of the segment is not complete.
         self.recent = None;
         self.runs.pass_gap();
     }
@@ -263,7 +264,7 @@ impl Visitor for Events<'_> {
     }
 }
 
-/// The file of a run, seen from the journal's folder.
+/// The file of a run, relative to the journal's folder.
 pub(super) fn run_file(name: &str) -> String {
     format!("{}/{name}", Part::Log.name())
 }

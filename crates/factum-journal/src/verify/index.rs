@@ -1,4 +1,4 @@
-//! The runs of the index: each whole, of this log, and without a word more or less than the log.
+//! The verification of the index's runs: each must be intact, of this log, and equal to the log.
 
 use std::{io, ops::RangeInclusive};
 
@@ -17,25 +17,27 @@ use crate::{
     erased::Erased,
     index::load_erased,
     recent::Recent,
+    run::reader::RunReader,
     run::{Run, run_name, runs_in},
     segment::{Segment, SegmentHeader},
-    stretch::Stretch,
 };
 
 /// The runs in use, in the order of positions.
 pub(super) struct Runs<'c> {
     runs: Vec<Checked>,
     cache: &'c Cache,
-    /// Whether something of the log was missing so far: then nobody knows how streams should be.
+    /// True once a part of the log was missing. From there on, the right states of streams are
+    /// unknown.
     has_gap: bool,
 }
 
-/// A run, and what the log has of its positions so far.
+/// A run, and the counts of its part of the log so far.
 struct Checked {
     run: Run,
     found: Counts,
     wanted: Counts,
-    /// One damage is said of a run, or its places would all be listed for a single cause.
+    /// True once a damage of this run was reported. There is one per run, because a single cause
+    /// may affect many places.
     is_blamed: bool,
 }
 
@@ -52,12 +54,12 @@ impl<'c> Runs<'c> {
         for (first, last) in runs_in(names) {
             let name = run_name(first, last);
             match chain.files.open(&name) {
-                // Merged away since the names were read.
+                // The run was merged away since the names were read.
                 Err(e) if !is_alone && e.kind() == io::ErrorKind::NotFound => continue,
                 Err(_) => {}
                 Ok(file) => watch.add(chain::len(&*file)),
             }
-            // Covered by a wider one: left over by a merge, and removed at the next opening.
+            // A wider run covers this one, which a merge left over. The next opening removes it.
             if runs.runs.last().is_some_and(|it| last <= it.run.header.last) {
                 continue;
             }
@@ -70,7 +72,7 @@ impl<'c> Runs<'c> {
                 }
                 Err(Unsound::Unreadable(error)) => {
                     findings.unreadable.get_or_insert(error);
-                    let what = "the disk does not read a file of the index";
+                    let what = "the disk can't read a file of the index";
                     findings.report.damage(index_damage(&name, what));
                 }
                 Err(Unsound::Damaged(what, offset)) => {
@@ -85,8 +87,8 @@ impl<'c> Runs<'c> {
         runs
     }
 
-    /// The last position up to which they know all of the log: the first that is missing may be
-    /// the one that says what was erased.
+    /// The last position up to which the runs have the whole log. The first missing run may be the
+    /// one with an erasure.
     pub(super) fn last(&self) -> u64 {
         self.runs
             .iter()
@@ -94,13 +96,13 @@ impl<'c> Runs<'c> {
             .fold(0, |last, header| if header.first == last + 1 { header.last } else { last })
     }
 
-    /// Something of the log is missing here.
+    /// Records that a part of the log is missing here.
     pub(super) fn pass_gap(&mut self) {
         self.has_gap = true;
     }
 
-    /// Compares a segment with its run. The answer: whether the runs up to here are complete, and
-    /// this one ends with the segment.
+    /// Compares a segment with its run. Returns whether the runs up to here are complete and this
+    /// one ends with the segment.
     pub(super) fn check(
         &mut self,
         segment: &Segment,
@@ -112,7 +114,7 @@ impl<'c> Runs<'c> {
         let known = self.last();
         let covers =
             |it: &&mut Checked| (it.run.header.first..=it.run.header.last).contains(&first);
-        // One that is missing is made by the next opening.
+        // The next opening makes a missing run.
         let Some(checked) = self.runs.iter_mut().find(covers) else { return false };
         checked.wanted.add(recent, left_out);
         let mut wrong = compare::segment(&checked.run, self.cache, (recent, left_out));
@@ -128,7 +130,7 @@ impl<'c> Runs<'c> {
         is_end && checked.run.header.last <= known
     }
 
-    /// Whether there is a run of a segment.
+    /// Returns whether there is a run of a segment.
     pub(super) fn cover(&self, first: u64) -> bool {
         self.of(first).is_some()
     }
@@ -138,32 +140,32 @@ impl<'c> Runs<'c> {
         self.runs.iter().find(covers).map(|it| &it.run)
     }
 
-    /// The positions that the run of a segment has of these versions of a stream.
+    /// The positions that the run of a segment has for these versions of a stream.
     pub(super) fn positions(
         &self,
         first: u64,
         stream: &str,
         versions: RangeInclusive<u64>,
     ) -> Option<Vec<u64>> {
-        let stretch = Stretch { run: self.of(first)?, cache: self.cache };
-        stretch.positions_between(stream, versions).ok()
+        let reader = RunReader { run: self.of(first)?, cache: self.cache };
+        reader.positions_between(stream, versions).ok()
     }
 
-    /// What the runs know of erased positions; `None` if none is.
+    /// The erased positions in all runs; `None` if there are none.
     pub(super) fn erased(&self, findings: &mut Findings) -> Option<Erased> {
         let mut erased = Erased::default();
         for checked in &self.runs {
             if load_erased(&checked.run, self.cache, &mut erased).is_err() {
                 findings.bad_runs.insert(checked.run.name.clone());
-                let what = "what it says of erased events can't be read";
+                let what = "its entries about erased events can't be read";
                 findings.report.damage(index_damage(&checked.run.name, what));
             }
         }
         (erased != Erased::default()).then_some(erased)
     }
 
-    /// Says that the runs are wrong about whether an event is erased. Which of them is, nobody can
-    /// tell: all are made anew.
+    /// Reports that the runs are wrong about whether an event is erased. Which run is wrong can't
+    /// be known, so all are rebuilt.
     pub(super) fn blame(&self, findings: &mut Findings, position: u64, what: &str) {
         if findings.is_erasure_blamed {
             return;
@@ -184,21 +186,21 @@ impl Checked {
             return;
         }
         findings.bad_runs.insert(self.run.name.clone());
-        let what = format!("the index says something else than the log, {wrong}");
+        let what = format!("the index differs from the log, {wrong}");
         let first = self.run.header.first;
         let last = self.run.header.last;
         findings.report.damage(index_damage(&self.run.name, what).positions(first, Some(last)));
     }
 }
 
-/// What is wrong with a run.
+/// The fault of a run.
 enum Unsound {
-    /// What, and at which offset.
+    /// The text, and the offset.
     Damaged(String, Option<u64>),
     Unreadable(StoreError),
 }
 
-/// Reads all of a run.
+/// Reads a whole run.
 fn read(chain: &Chain<'_>, name: &str, range: (u64, u64)) -> Result<Checked, Unsound> {
     let damaged = |error: StoreError| {
         if error.kind() != StoreErrorKind::Corrupt {
@@ -210,14 +212,14 @@ fn read(chain: &Chain<'_>, name: &str, range: (u64, u64)) -> Result<Checked, Uns
     };
     let run = Run::open(chain.files, name).map_err(damaged)?;
     if !is_ours(chain, &run, range) {
-        let what = "a file of the index is of another log, or of another past";
+        let what = "a file of the index is of another log, or of another history";
         return Err(Unsound::Damaged(what.into(), None));
     }
     let found = Counts::of(&run).map_err(damaged)?;
     Ok(Checked { run, found, wanted: Counts::default(), is_blamed: false })
 }
 
-/// Whether a run is of this log, as far as its segments can tell.
+/// Returns whether a run is of this log, as far as the log's segments show.
 fn is_ours(chain: &Chain<'_>, run: &Run, range: (u64, u64)) -> bool {
     let header = run.header;
     let known: HashSet<u64> = chain.firsts.iter().copied().collect();
@@ -229,13 +231,13 @@ fn is_ours(chain: &Chain<'_>, run: &Run, range: (u64, u64)) -> bool {
         Some(segment) => {
             let next = chain.firsts.iter().find(|first| **first > header.segment);
             let is_followed = next.is_none_or(|next| *next == header.last + 1);
-            // A segment that is missing behind it, or the newest, is not the run's fault.
+            // A missing segment after it, or a missing newest segment, is not the run's fault.
             let is_excused = segments.clone().any(|it| !known.contains(&it.previous));
             header.salt == segment.salt
                 && header.lineage == segment.lineage
                 && (is_followed || is_excused)
         }
-        // Of a segment that is missing or can't be read, which is said elsewhere.
+        // The segment is missing or can't be read, which is reported elsewhere.
         None => {
             let is_excused = |it: &SegmentHeader| it.lineage == header.lineage;
             segments.clone().next().is_none_or(is_excused)

@@ -1,46 +1,48 @@
-//! What a look through a journal found, for programs and for people.
+//! The report of a verification, for programs and for people.
 
 use std::fmt;
 
 use factum_kernel::Lineage;
 
-/// The most damages that a report lists; the rest is only counted.
+/// The most damages that a report lists. The others are only counted.
 pub const DAMAGES_MAX: usize = 100;
 
-/// What a look through a journal found.
+/// The result of a verification.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct JournalReport {
-    /// The lineage that pages show; `None` if no segment says it.
+    /// The lineage in pages; `None` if no segment could be read.
     pub lineage: Option<Lineage>,
-    /// Whether somebody wrote meanwhile: then what is not durable yet was left out.
+    /// True if there was a writer. Writes that were not durable yet were left out then.
     pub is_beside_writer: bool,
-    /// Files of the log.
+    /// The number of files of the log.
     pub segments: u64,
-    /// Positions in the log; the last one.
+    /// The number of positions in the log, which is also the last position.
     pub events: u64,
-    /// Of them, how many are erased. Not counted where the log is damaged.
+    /// The number of erased events. Not counted if the log is damaged.
     pub erased: u64,
-    /// Streams that ever had an event or a retention.
+    /// The number of streams that ever had an event or a retention.
     pub streams: u64,
-    /// Files of the index that are in use.
+    /// The number of files of the index in use.
     pub runs: u64,
-    /// Documents. Not counted where their log is damaged.
+    /// The number of documents. Not counted if their log is damaged.
     pub documents: u64,
-    /// Files that documents are in, beside their log.
+    /// The number of files that hold documents, besides their log.
     pub document_runs: u64,
-    /// Bytes that were looked at.
+    /// The bytes that were read.
     pub bytes: u64,
-    /// Ends of writes that were cut short, which the next opening sets aside. No damage.
+    /// The ends of writes that were cut short. They are no damage; the next opening sets them
+    /// aside.
     pub torn: Vec<Torn>,
-    /// What is not as it was written, or breaks a law; the first [`DAMAGES_MAX`].
+    /// The first [`DAMAGES_MAX`] damages: content that differs from what was written, or breaks a
+    /// law.
     pub damages: Vec<Damage>,
-    /// How many damages there are, listed or not.
+    /// The number of damages, listed or not.
     pub damage_count: u64,
 }
 
 impl JournalReport {
-    /// Whether everything is as it was written.
+    /// Returns whether there are no damages.
     pub fn is_whole(&self) -> bool {
         self.damage_count == 0
     }
@@ -53,13 +55,13 @@ impl JournalReport {
     }
 }
 
-/// The end of a write that a crash cut short. Nobody was told that it was stored.
+/// The end of a write that a crash cut short. No caller was told that it was stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Torn {
-    /// The file, seen from the journal's folder.
+    /// The file, relative to the journal's folder.
     pub file: String,
-    /// Where the write begins, in bytes.
+    /// The offset where the write begins, in bytes.
     pub offset: u64,
 }
 
@@ -69,17 +71,17 @@ impl fmt::Display for Torn {
     }
 }
 
-/// The part of a journal that something is wrong with.
+/// The part of a journal that a damage is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Part {
     /// The events.
     Log,
-    /// The index of the events, which can be made anew from the log at any time.
+    /// The index of the events, which can be rebuilt from the log at any time.
     Index,
     /// The documents.
     Documents,
-    /// What says that the folder is a journal, and which.
+    /// The files that mark the folder as a journal and hold its lineage.
     Folder,
 }
 
@@ -95,15 +97,16 @@ impl Part {
     }
 }
 
-/// What helps against a damage.
+/// The remedy for a damage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Remedy {
-    /// A backup; without one, [`repair`](crate::repair) ends the log before the damage.
+    /// Restore a backup. Without one, [`repair`](crate::repair) ends the log before the damage.
     Backup,
-    /// [`repair`](crate::repair) sets the file aside, and the next opening makes it anew.
+    /// [`repair`](crate::repair) sets the file aside, and the next opening rebuilds it.
     Remake,
-    /// [`renew_lineage`](crate::renew_lineage), or [`repair`](crate::repair), which does it too.
+    /// Run [`renew_lineage`](crate::renew_lineage), or [`repair`](crate::repair), which renews it
+    /// too.
     Renew,
 }
 
@@ -111,29 +114,29 @@ impl fmt::Display for Remedy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Backup => "restore it from a backup, or end it there by a repair",
-            Self::Remake => "a repair and the next opening make it anew, nothing is lost",
+            Self::Remake => "a repair and the next opening rebuild it, nothing is lost",
             Self::Renew => "a repair gives the log a new lineage, no event is lost",
         })
     }
 }
 
-/// Something that is not as it was written, or breaks a law.
+/// Content that differs from what was written, or breaks a law.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Damage {
     /// The part of the journal.
     pub part: Part,
-    /// The file, seen from the journal's folder.
+    /// The file, relative to the journal's folder.
     pub file: String,
-    /// Where in the file, in bytes; `None`: the whole file.
+    /// The offset in the file, in bytes; `None`: the whole file.
     pub offset: Option<u64>,
-    /// The first position that is affected, or of documents the first revision.
+    /// The first affected position; in documents, the first affected revision.
     pub from: Option<u64>,
-    /// The last one; `None` where nobody can tell.
+    /// The last affected one; `None` if it can't be known.
     pub through: Option<u64>,
-    /// What is wrong.
+    /// The description of the fault.
     pub what: String,
-    /// What helps.
+    /// The remedy.
     pub remedy: Remedy,
 }
 
@@ -154,7 +157,7 @@ impl Damage {
     }
 
     pub(crate) fn positions(mut self, from: u64, through: Option<u64>) -> Self {
-        // Nothing is affected where the next position is where it should be.
+        // If the next position is right, no position is affected.
         self.from = Some(from).filter(|from| through.is_none_or(|through| through >= *from));
         self.through = through.filter(|_| self.from.is_some());
         self

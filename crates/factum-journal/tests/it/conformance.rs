@@ -1,5 +1,5 @@
-//! The suite that every store passes: with segments that hold all of a case, and with such small
-//! ones that every case goes through many of them.
+//! The suite that every store passes, run twice: with segments that hold a whole case, and with
+//! segments so small that every case goes through many.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Damage by hand: what is told of it, and what is still read.
+//! Damage by hand: how it is reported, and what is still read.
 
 use std::{
     fs,
@@ -35,7 +35,7 @@ fn flip(path: &Path, at: u64) {
     file.write_all_at(&[byte[0] ^ 1], at).unwrap();
 }
 
-/// Where the bytes of a file end, but for zeros.
+/// The offset after the last byte that is not zero.
 fn used(path: &Path) -> u64 {
     fs::read(path).unwrap().iter().rposition(|byte| *byte != 0).unwrap() as u64 + 1
 }
@@ -109,13 +109,13 @@ async fn a_missing_segment_is_refused() {
 async fn a_log_that_was_cut_short_after_it_was_closed_is_known_by_the_writers_word() {
     let folder = closed_journal(50).await;
     let path = active(folder.path());
-    // In the middle of a frame; what is behind goes, and with it the mark.
+    // The cut is in the middle of a frame; the rest goes, and the mark with it.
     let file = fs::File::options().write(true).open(&path).unwrap();
     file.set_len(used(&path) / 2).unwrap();
-    assert_damage(folder.path(), "its writer was done with what reaches to ");
+    assert_damage(folder.path(), "its writer recorded it as durable up to ");
     fs::remove_file(folder.path().join("log/synced")).unwrap();
     let report = verify(folder.path()).unwrap();
-    // Nobody can tell this from a write that a crash cut short: it is said, and set aside.
+    // This looks like a write that a crash cut short: it is reported, and set aside.
     assert!(report.is_whole());
     assert_eq!(report.torn.len(), 1, "{report:?}");
 }

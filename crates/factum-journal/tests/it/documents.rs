@@ -1,4 +1,4 @@
-//! Documents beyond memory: what is there after flushes and merges, and what is said of damage.
+//! Documents beyond memory: their state after flushes and merges, and the reports of damage.
 
 use std::{fs, path::Path, sync::Arc};
 
@@ -11,7 +11,7 @@ use factum_kernel::{
 
 use crate::fresh::{self, files_in};
 
-/// The file that says where the documents begin.
+/// The file that holds the first revision of the documents.
 const BEGIN: &str = "00000000000000000000.log";
 const ANY: ExpectedRevision = ExpectedRevision::Any;
 
@@ -68,7 +68,7 @@ async fn with_runs(path: &Path) {
 async fn refused(path: &Path) -> String {
     let error = match JournalStore::open(options(path)).await {
         Err(error) => error,
-        // A block is read when it is asked for.
+        // A block is read on demand.
         Ok(store) => {
             let error = all(&store).await.unwrap_err();
             store.close().await.unwrap();
@@ -161,7 +161,7 @@ async fn a_damaged_run_is_refused() {
     refused(folder.path()).await;
 }
 
-/// What a crash leaves: a run of a flush or a merge, and what it replaces.
+/// A crash leaves a run of a flush or a merge, and the files that the run replaces.
 #[tokio::test]
 async fn what_a_wider_run_covers_is_removed_unread() {
     let folder = tempfile::tempdir().unwrap();
@@ -204,8 +204,8 @@ async fn a_reader_beside_the_writer_follows_flushes_and_merges() {
     assert_eq!(all(&reader).await.unwrap().len(), 189);
 }
 
-/// Sixteen count on one document, each from what it has read: whoever was told "written" counts
-/// once, and each write takes a revision of its own, although many are one frame.
+/// Sixteen writers count up one document, each from the value that it has read. Each success counts
+/// once, and each write takes a revision of its own, although many share a frame.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn writers_that_share_a_sync_have_one_winner_each_time() {
     const WRITERS: usize = 16;
@@ -252,7 +252,7 @@ async fn writers_that_share_a_sync_have_one_winner_each_time() {
     store.close().await.unwrap();
 }
 
-/// A version without runs gave its oldest segments back, once all they held was written again.
+/// A version without runs removed its oldest segments once all their documents were written again.
 #[tokio::test]
 async fn a_log_without_runs_opens_wherever_it_begins() {
     let folder = tempfile::tempdir().unwrap();
@@ -275,7 +275,7 @@ async fn a_log_without_runs_opens_wherever_it_begins() {
     assert!(count > 0 && count < 300);
     assert_eq!(all(&store).await.unwrap().len(), count + 300);
     store.close().await.unwrap();
-    // From here on, what is lost is seen.
+    // From here on, a loss is noticed.
     fs::remove_file(&files_in(path, "documents", ".documents")[0]).unwrap();
     assert!(refused(path).await.contains("missing"));
 }
@@ -317,7 +317,7 @@ async fn what_was_accepted_before_the_closing_is_written() {
             let batch = WriteBatch::new().put(key(n), ANY, vec![7; 1 << 20]);
             tokio::spawn(async move { store.write(batch).await })
         };
-        // Of several groups; each is queued when it was polled once.
+        // The writes make several groups; each is queued when it was polled once.
         let writes: Vec<_> = (0..40).map(write).collect();
         tokio::task::yield_now().await;
         store.close().await.unwrap();

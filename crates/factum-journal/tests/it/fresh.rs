@@ -1,4 +1,4 @@
-//! A journal in a folder of its own, and what is appended to it.
+//! A journal in a folder of its own, and appends to it.
 
 use std::path::{Path, PathBuf};
 
@@ -37,7 +37,7 @@ pub(crate) async fn append_one(store: &JournalStore) -> Result<Appended, AppendE
     store.append(batch).await
 }
 
-/// Appends so many events, one batch each, to ten streams in turn.
+/// Appends this many events, one batch each, to ten streams in turn.
 pub(crate) async fn grow(store: &JournalStore, count: usize) {
     for n in 0..count {
         let stream = stream(&format!("s{}", n % 10));
@@ -46,12 +46,12 @@ pub(crate) async fn grow(store: &JournalStore, count: usize) {
     }
 }
 
-/// The files of the log that end so, in the order of positions.
+/// The files of the log with this suffix, in the order of positions.
 pub(crate) fn files(path: &Path, suffix: &str) -> Vec<PathBuf> {
     files_in(path, "log", suffix)
 }
 
-/// The files of a folder of the journal that end so, in the order of their names.
+/// The files of a folder of the journal with this suffix, in the order of their names.
 pub(crate) fn files_in(path: &Path, folder: &str, suffix: &str) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(path.join(folder)).unwrap();
     let paths = entries.map(|entry| entry.unwrap().path());

@@ -1,5 +1,5 @@
-//! Journals as they were once written. They must open, whatever becomes of the program: one with
-//! segments of version 1 only, and one of which the sealed segments were rewritten to version 2.
+//! Journals as they were once written. Later versions must open them: one with segments of version
+//! 1 only, and one whose sealed segments were rewritten to version 2.
 
 use std::{fs, path::Path, time::Duration};
 
@@ -35,7 +35,7 @@ fn event(n: u64) -> NewEvent {
         .with_metadata(Metadata::new().with_user("ada").with("n", &n.to_string()))
 }
 
-/// Not a test of its own: how the golden journal was made.
+/// Not a test of its own; it made the golden journal.
 #[tokio::test]
 async fn make() {
     let Ok(path) = std::env::var(MAKE) else { return };
@@ -57,8 +57,7 @@ async fn make() {
     store.close().await.unwrap();
 }
 
-/// How the rewritten one was made, out of the other: `cargo test -p factum-journal
-/// golden::rewrite`.
+/// Made the rewritten journal from the other: `cargo test -p factum-journal golden::rewrite`.
 #[tokio::test]
 async fn rewrite() {
     let Ok(path) = std::env::var(MAKE) else { return };
@@ -102,7 +101,7 @@ async fn the_golden_journal_opens_and_goes_on() {
             seen += 1;
         }
     }
-    // Twenty of the deleted stream and four of the truncated one are gone.
+    // Twenty events of the deleted stream and four of the truncated one are gone.
     assert_eq!(seen, EVENTS - 24);
     let info = store.stream_info(&stream("s2")).await.unwrap();
     assert!(info.bounds.is_deleted() && info.bounds.version == StreamVersion::new(21));

@@ -1,4 +1,4 @@
-//! Changes through the process that has the journal open: by orders.
+//! Changes through the process that has the journal open, by orders.
 
 use std::{
     collections::HashMap, fmt::Display, fs, os::unix::fs::PermissionsExt, path::Path, sync::Arc,
@@ -20,7 +20,7 @@ use tokio::sync::watch;
 
 use crate::fresh::{event, open, pages, stream};
 
-/// A store that joins the process which has the journal open: this one.
+/// A store that joins the process which has the journal open; here, both are this process.
 #[derive(Debug)]
 struct Joined {
     owner: JournalStore,
@@ -74,7 +74,7 @@ async fn join(folder: &Path) -> Result<JournalStore, StoreError> {
     JournalStore::open(JournalOptions::new(folder).with_access(Access::Join)).await
 }
 
-/// The names in the inbox, of orders and of others, but for the desk's.
+/// The names in the inbox, except for the receiver's lock file.
 fn inbox(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder.join("inbox")).unwrap();
     let mut names: Vec<_> =
@@ -125,8 +125,8 @@ async fn a_journal_that_no_process_has_open_is_joined_by_opening_it() {
     alone.close().await.unwrap();
 }
 
-/// The outcome, where the order was taken: on a slow machine the one that opens the journal may not
-/// have come to its inbox in time.
+/// The outcome, if the order was taken. On a slow machine the owner may not have come to its inbox
+/// in time.
 fn taken<T, E: Display>(sent: Result<T, E>) -> Option<T> {
     let untaken = |error: &E| assert!(error.to_string().contains("takes no orders"), "{error}");
     sent.inspect_err(untaken).ok()
@@ -172,7 +172,7 @@ fn orders_are_sent_outside_of_a_runtime_too() {
 async fn one_that_takes_no_orders_is_told_and_nothing_of_the_order_is_left() {
     let folder = tempfile::tempdir().unwrap();
     open(folder.path()).await.close().await.unwrap();
-    // An older version: it has the lock, and looks into no inbox.
+    // Like an older version: it has the lock, and does not look into an inbox.
     let lock = fs::File::options().write(true).open(folder.path().join("lock")).unwrap();
     lock.try_lock().unwrap();
     let joined = join(folder.path()).await.unwrap();
@@ -197,7 +197,7 @@ async fn an_order_whose_sender_has_gone_is_removed_and_not_carried_out() {
     while !inbox(folder.path()).iter().any(|name| name.ends_with(".order")) {
         tokio::task::yield_now().await;
     }
-    // What a sender leaves that was killed: each of its files, and no lock.
+    // The leftovers of a killed sender: each of its files, and no lock.
     let is_order = |name: &String| name.ends_with(".order");
     let order = inbox(folder.path()).into_iter().find(is_order).unwrap();
     let order = folder.path().join("inbox").join(order);
@@ -205,7 +205,7 @@ async fn an_order_whose_sender_has_gone_is_removed_and_not_carried_out() {
         let name = format!("00000000-0000-7000-8000-00000000000{n}.{part}");
         fs::copy(&order, folder.path().join("inbox").join(name)).unwrap();
     }
-    // Not an order's: it stays.
+    // This file is not an order's, so it stays.
     fs::write(folder.path().join("inbox").join("note.txt"), "note").unwrap();
     waits.abort();
     assert!(waits.await.is_err());
@@ -259,7 +259,7 @@ fn owner() {
     });
 }
 
-/// What became of orders.
+/// The outcomes of orders.
 #[derive(Debug, Default)]
 struct Outcomes {
     stored: Vec<EventId>,
@@ -339,7 +339,7 @@ async fn orders_reach_the_journal_in_whose_folder_they_are_wherever_it_was_moved
     for _ in 0..20 {
         to_second.append(batch("b")).await.unwrap();
     }
-    // Its writer notices sooner or later, and stops.
+    // The writer of that folder notices sooner or later, and stops.
     if let Err(refused) = to_moved.append(batch("c")).await {
         assert!(refused.to_string().contains("was moved"), "{refused}");
     }

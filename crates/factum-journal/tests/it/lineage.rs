@@ -1,4 +1,4 @@
-//! The lineage: when it stays, and when it is made anew.
+//! The lineage: when it stays, and when it is renewed.
 
 use std::{fs, path::Path};
 
@@ -30,7 +30,7 @@ async fn a_renewed_lineage_is_shown_and_stays_and_everything_else_is_as_it_was()
         grow(&store, 10).await;
         store.close().await.unwrap();
     }
-    // Their lineage is that of the segments, which did not change.
+    // The runs carry the lineage of the segments, which did not change.
     let kept = runs.iter().filter(|run| run.is_file()).count();
     assert!(!runs.is_empty() && kept == runs.len(), "{kept} of {}", runs.len());
     assert_ne!(renew_lineage(folder.path()).unwrap(), renewed);

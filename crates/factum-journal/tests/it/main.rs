@@ -1,4 +1,4 @@
-//! The journal from outside: the conformance suite, and what is the journal's own.
+//! The journal from outside: the conformance suite, and the journal's own tests.
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests as well")]
 
 mod fresh;

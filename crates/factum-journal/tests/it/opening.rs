@@ -30,7 +30,7 @@ async fn a_second_writer_is_told_who_holds_the_journal() {
     open(folder.path()).await.close().await.unwrap();
 }
 
-/// Its threads finish what was accepted, and hold the lock until then.
+/// The threads of a dropped store finish what was accepted, and hold the lock until then.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_that_was_dropped_is_waited_for_by_the_next_opening() {
     let folder = tempfile::tempdir().unwrap();
@@ -52,7 +52,7 @@ async fn a_store_that_was_dropped_is_waited_for_by_the_next_opening() {
     drop(store);
     let path = folder.path().to_owned();
     let opening = tokio::spawn(async move { JournalStore::open(JournalOptions::new(path)).await });
-    // The commit goes on only when the opening had its chance to be refused.
+    // The commit goes on only after the opening had its chance to be refused.
     for _ in 0..1_000 {
         tokio::task::spawn_blocking(std::thread::yield_now).await.unwrap();
     }
@@ -109,11 +109,11 @@ async fn a_folder_with_other_files_is_no_place_for_a_journal() {
     assert!(refused.to_string().ends_with(&wanted), "{refused}");
     assert_eq!(std::fs::read_dir(path).unwrap().count(), 1, "something was made all the same");
     std::fs::remove_file(&other).unwrap();
-    // As a crash leaves it in the middle of the first opening.
+    // As after a crash in the middle of the first opening.
     open(path).await.close().await.unwrap();
     std::fs::rename(path.join("factum-journal"), path.join("factum-journal.unfinished")).unwrap();
     open(path).await.close().await.unwrap();
-    // Behind the marker, anything may be beside it.
+    // Beside a marker, any other files may be in the folder.
     std::fs::write(&other, "text").unwrap();
     open(path).await.close().await.unwrap();
 }
@@ -126,7 +126,7 @@ async fn a_mount_point_is_an_empty_folder() {
     open(folder.path()).await.close().await.unwrap();
 }
 
-/// The index is no more than a shortcut through the log.
+/// The index is only a shortcut through the log.
 #[tokio::test]
 async fn a_lost_index_is_made_anew() {
     let folder = tempfile::tempdir().unwrap();
@@ -144,7 +144,7 @@ async fn a_lost_index_is_made_anew() {
     assert!(report.is_whole() && report.runs > 0, "{report:?}");
 }
 
-/// Runs are merged, so that a question does not ask one per segment.
+/// Runs are merged, so that a search does not ask one run per segment.
 #[tokio::test]
 async fn many_segments_have_few_runs() {
     let folder = tempfile::tempdir().unwrap();
@@ -152,7 +152,7 @@ async fn many_segments_have_few_runs() {
     grow(&store, 12_000).await;
     store.close().await.unwrap();
     drop(store);
-    // What a merge had no time for is done after opening.
+    // The opening finishes the merges that had no time before.
     let store = open(folder.path()).await;
     let segments = files(folder.path(), ".log").len();
     let is_few = || files(folder.path(), ".index").len() <= 7 * 3;

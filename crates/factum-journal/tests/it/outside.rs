@@ -1,4 +1,4 @@
-//! The journal outside of a runtime: what is in memory and what is not is answered alike.
+//! The journal without a runtime: reads from memory and from disk give the same answers.
 
 use factum_journal::{Access, JournalOptions, JournalStore};
 use factum_kernel::{
@@ -15,7 +15,7 @@ fn everything_works_outside_of_a_runtime_be_it_in_memory_or_not() {
     drive(async {
         let store = open(folder.path()).await;
         grow(&store, 100).await;
-        // A page that is larger than the default is always read where waiting does no harm.
+        // A page that is larger than the default is always read on a thread that may wait.
         for events_max in [PAGE_EVENTS_DEFAULT, PAGE_EVENTS_DEFAULT + 1] {
             let query = ReadQuery::log().with_events_max(events_max);
             assert_eq!(store.read(query).await.unwrap().events.len(), 100);
@@ -26,7 +26,7 @@ fn everything_works_outside_of_a_runtime_be_it_in_memory_or_not() {
         assert_eq!(store.get(b"a").await.unwrap().unwrap().value, "1");
         store.clear(KeyRange::all()).await.unwrap();
         assert!(store.scan(ScanQuery::new(KeyRange::all())).await.unwrap().documents.is_empty());
-        // One that follows a writer reads the disk each time.
+        // A follower reads the disk each time.
         let options = JournalOptions::new(folder.path()).with_access(Access::ReadOnly);
         let reader = JournalStore::open(options).await.unwrap();
         assert_eq!(reader.read(ReadQuery::log()).await.unwrap().head.value(), 100);

@@ -1,4 +1,4 @@
-//! Which folder a journal is, whatever becomes of its name.
+//! The identity of a journal's folder, whatever happens to its path.
 
 use std::{
     fs::{self, File},
@@ -58,7 +58,7 @@ async fn without_its_lock_file_a_journal_has_one_writer_still() {
     open(folder.path()).await.close().await.unwrap();
 }
 
-/// Otherwise the old writer and one of the restored folder would write the same files by name.
+/// Otherwise the old writer and that of the restored folder would write files with the same names.
 #[tokio::test]
 async fn a_folder_that_was_moved_away_and_restored_is_another_journal() {
     let folder = tempfile::tempdir().unwrap();
@@ -94,7 +94,7 @@ async fn a_folder_that_is_back_in_its_place_goes_on() {
     let away = folder.path().join("away");
     let store = open(&path).await;
     grow(&store, 10).await;
-    // The folder, what is above it, what is in it.
+    // The folder, its parent, and the folders in it.
     for (from, to) in [("data", "away"), ("data/log", "away"), ("data/documents", "away")] {
         let from = folder.path().join(from);
         let to = folder.path().join(to);
@@ -113,7 +113,7 @@ async fn a_folder_that_is_back_in_its_place_goes_on() {
     assert!(report.is_whole(), "{report:#?}");
 }
 
-/// What is written to the one would be written to the other.
+/// A write to one would change the other.
 #[tokio::test]
 async fn a_copy_by_hard_links_is_not_written() {
     let folder = tempfile::tempdir().unwrap();
@@ -132,7 +132,7 @@ async fn a_copy_by_hard_links_is_not_written() {
             let name = segment.file_name().unwrap().to_str().unwrap();
             assert!(error.to_string().contains(&format!("file={name} names=2")), "{error}");
         }
-        // As the error says.
+        // As the error's remedy says.
         let alone = segment.with_extension("alone");
         copy(&segment, &alone);
         fs::rename(&alone, &segment).unwrap();
@@ -155,7 +155,7 @@ fn starved() {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
         let store = open(path).await;
-        // Until the next segment is ready but for its name.
+        // Until the next segment is ready except for its name.
         let is_ready =
             |file: &Path| fs::metadata(file).is_ok_and(|it| it.len() == u64::from(SEGMENT_BYTES));
         while !files(path, ".unfinished").iter().any(|file| is_ready(file)) {

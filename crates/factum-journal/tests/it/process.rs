@@ -37,9 +37,9 @@ fn whatever_was_acknowledged_survives_sigkill() {
         let moment = 1 + round * round * 7 % 397;
         acks.extend(told.by_ref().take(moment));
         child.kill();
-        // What was said before the end counts as well.
+        // Lines from before the end count as well.
         acks.extend(told);
-        // A write may be half done, but nothing that the writer was done with.
+        // A write may be half done, but nothing that was acknowledged.
         if folder.path().join("factum-journal").is_file() {
             let report = verify(folder.path()).unwrap();
             assert!(report.is_whole() && !report.is_beside_writer, "{report:#?}");

@@ -49,7 +49,7 @@ async fn put(store: &JournalStore, value: &str) {
     store.write(batch).await.unwrap();
 }
 
-/// Fails unless a reader sees so many events, and this value.
+/// Fails unless a reader sees this many events, and this value.
 async fn sees(reader: &JournalStore, events: u64, value: &str) {
     assert_eq!(check_log(reader).await.value(), events);
     assert_eq!(reader.get(b"a").await.unwrap().unwrap().value, value);
@@ -57,7 +57,7 @@ async fn sees(reader: &JournalStore, events: u64, value: &str) {
 
 const HINTS: [&str; 2] = ["log/synced", "documents/synced"];
 
-/// Puts bytes in the place of both hints; `None` removes them.
+/// Replaces both hints with these bytes; `None` removes them.
 fn leave(path: &Path, left: Option<[&[u8]; 2]>) {
     for (n, hint) in HINTS.iter().enumerate() {
         match left {
@@ -67,7 +67,7 @@ fn leave(path: &Path, left: Option<[&[u8]; 2]>) {
     }
 }
 
-/// It is never synced: a power cut leaves an old one, an empty one, or none.
+/// The hint is never synced: a power cut leaves an old one, an empty one, or none.
 #[tokio::test]
 async fn without_a_writer_a_reader_reads_all_whatever_is_left_of_the_hint() {
     let folder = tempfile::tempdir().unwrap();
@@ -100,7 +100,7 @@ async fn without_a_writer_a_reader_reads_all_whatever_is_left_of_the_hint() {
     writer.close().await.unwrap();
 }
 
-/// Acknowledged events are missing, and a shorter log must not pass for the whole.
+/// Acknowledged events are missing, and a shorter log must not pass as the whole log.
 #[tokio::test]
 async fn a_log_that_ends_before_its_hint_is_damaged() {
     let folder = tempfile::tempdir().unwrap();
@@ -117,7 +117,7 @@ async fn a_log_that_ends_before_its_hint_is_damaged() {
     let options = JournalOptions::new(path).with_access(Access::ReadOnly);
     let error = JournalStore::open(options).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Corrupt);
-    assert!(error.to_string().contains("ends before what its writer said"), "{error}");
+    assert!(error.to_string().contains("ends before the durable end"), "{error}");
 }
 
 #[tokio::test]
@@ -128,7 +128,7 @@ async fn beside_a_writer_that_has_said_nothing_yet_a_reader_is_told_to_wait() {
     grow(&writer, 20).await;
     writer.close().await.unwrap();
     let options = || JournalOptions::new(path).with_access(Access::ReadOnly);
-    // As a writer holds it, or one of an older version.
+    // Locked like a writer's, or like an older version's.
     for held in ["log", "lock"] {
         let held = File::open(path.join(held)).unwrap();
         held.lock().unwrap();
@@ -141,7 +141,7 @@ async fn beside_a_writer_that_has_said_nothing_yet_a_reader_is_told_to_wait() {
     }
 }
 
-/// It would show for ever what was there.
+/// Otherwise it would show the old content forever.
 #[tokio::test]
 async fn a_reader_of_a_folder_that_was_replaced_says_so() {
     let folder = tempfile::tempdir().unwrap();
@@ -160,11 +160,11 @@ async fn a_reader_of_a_folder_that_was_replaced_says_so() {
     assert!(reader.get(b"a").await.is_err());
 }
 
-/// Says to the test `stranger` that it is the process of another user: the folder.
+/// Tells the test `stranger` that it is the process of another user; holds the folder.
 const STRANGER: &str = "FACTUM_JOURNAL_TEST_STRANGER";
 const NOBODY: u32 = 65_534;
 
-/// Not a test of its own: one who may read and nothing else.
+/// Not a test of its own: a user who may read and nothing else.
 #[test]
 fn stranger() {
     let Ok(path) = std::env::var(STRANGER) else { return };
@@ -191,14 +191,14 @@ async fn a_user_who_may_only_read_sees_whether_there_is_a_writer() {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     };
     let parts = |bits| ["", "log", "documents"].iter().for_each(|it| mode(&path.join(it), bits));
-    // Where that user finds it.
+    // A copy of the program where that user finds it.
     let program = folder.path().join("program");
     fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
     mode(folder.path(), 0o755);
     let as_stranger = || {
         let mut command = Command::new(&program);
         command.args(["--exact", "reading::stranger", "--nocapture"]).env(STRANGER, &path);
-        // Root may do everything, whatever the permissions are; others take theirs away.
+        // Root ignores permissions; for other users they are removed.
         if fs::metadata("/proc/self").unwrap().uid() == 0 {
             command.uid(NOBODY);
         } else {
@@ -216,7 +216,7 @@ async fn a_user_who_may_only_read_sees_whether_there_is_a_writer() {
     assert!(told.contains("head=20 is_beside_writer=false"), "{told}");
 }
 
-/// What a follower could not take in whole must not stay in it by half.
+/// A follower must not keep half of what it could not read as a whole.
 #[tokio::test]
 async fn a_reader_goes_on_when_an_index_is_readable_again() {
     let folder = tempfile::tempdir().unwrap();
@@ -228,9 +228,9 @@ async fn a_reader_goes_on_when_an_index_is_readable_again() {
         grow(&writer, 10).await;
     }
     let reader = follow(folder.path()).await;
-    // Read nothing yet: the index is to be asked, not memory.
+    // Nothing is read yet: the index must be asked, not memory.
     let before = reader.head().borrow().value();
-    // One frame: of a new stream first, then of one that only the index knows.
+    // One frame: first a new stream, then a stream that only the index knows.
     let mut new = event("{}");
     new.name = EventName::from_static("account.closed");
     let batch = AppendBatch::new().write(stream("new"), ExpectedVersion::Any, [new]).write(
@@ -279,7 +279,7 @@ async fn a_reader_sees_documents_and_writes_nothing() {
     writer.close().await.unwrap();
 }
 
-/// A document that is written again and again takes bounded room, and the last one counts.
+/// A document that is overwritten again and again takes bounded space, and its last value counts.
 #[tokio::test]
 async fn documents_give_their_space_back() {
     let folder = tempfile::tempdir().unwrap();

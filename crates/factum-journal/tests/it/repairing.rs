@@ -1,4 +1,4 @@
-//! Repairs: what is set aside, what is left, and that nothing is lost without being asked for.
+//! Repairs: what is set aside, what is left, and that nothing is lost without permission.
 
 use std::{fs, os::unix::fs::FileExt, path::Path};
 
@@ -35,7 +35,7 @@ fn everything(folder: &Path) -> Vec<(String, Vec<u8>)> {
     found
 }
 
-/// The lineage that its pages show.
+/// The lineage in its pages.
 async fn shown(folder: &TempDir) -> Lineage {
     let store = open(folder.path()).await;
     let shown = lineage(&store).await;
@@ -43,7 +43,7 @@ async fn shown(folder: &TempDir) -> Lineage {
     shown
 }
 
-/// Opens it, and expects so many positions and no damage after some more work.
+/// Opens it; after some more work, expects this many positions and no damage.
 async fn goes_on(folder: &TempDir, events: u64) {
     let store = open(folder.path()).await;
     assert_eq!(check_log(&store).await.value(), events);
@@ -232,7 +232,7 @@ async fn a_reader_that_is_open_sees_that_documents_were_set_aside() {
         let keys: Vec<_> = there.iter().map(|it| &it.key[..]).collect();
         assert_eq!(keys, [&b"a"[..], b"b", b"new"]);
     }
-    // By now the log is longer than it was, but otherwise.
+    // By now the log is longer than it was, but different.
     assert!(idle.get(b"d").await.unwrap().is_none());
     writer.close().await.unwrap();
 }

@@ -1,5 +1,5 @@
-//! Damage by hand where segments were rewritten and documents are in runs: each is said with its
-//! place, and a repair leaves a journal that opens.
+//! Damage by hand to rewritten segments and to documents in runs. Each is reported with its place,
+//! and a repair leaves a journal that opens.
 
 use std::{
     fs,
@@ -29,7 +29,7 @@ async fn open(path: &Path) -> JournalStore {
     JournalStore::open(options.with_document_segment_bytes(4 << 10)).await.unwrap()
 }
 
-/// A copy of one that is made once.
+/// A copy of a journal that is made once.
 async fn journal() -> TempDir {
     static MADE: OnceCell<TempDir> = OnceCell::const_new();
     let folder = tempfile::tempdir().unwrap();
@@ -65,7 +65,7 @@ fn is_rewritten(segment: &Path) -> bool {
     fs::read(segment).unwrap()[8] == 2
 }
 
-/// Where in a rewritten segment the notes begin and the table does.
+/// The offsets in a rewritten segment of the records about left-out versions and of the table.
 fn parts(bytes: &[u8]) -> (usize, usize) {
     let table = u32::from_le_bytes(bytes[68..72].try_into().unwrap()) as usize;
     let mut rest = &bytes[table..];
@@ -92,13 +92,13 @@ async fn a_whole_one_is_whole_and_everything_is_counted() {
     assert_eq!((report.documents, report.document_runs), (300, runs));
 }
 
-/// What is done to a rewritten segment, and what is said of it.
+/// The change to a rewritten segment, and the text of its report.
 type Harm = fn(&mut Vec<u8>);
 
 const HARMS: [(&str, Harm, &str); 8] = [
     ("a bit of the header", |bytes| bytes[41] ^= 1, "a segment can't be read"),
-    ("a bit of what was kept", |bytes| bytes[600] ^= 1, "a stretch that was kept"),
-    ("a bit of the notes", |bytes| flip_at(bytes, |it| parts(it).0 + 8), "what was left out"),
+    ("a bit of what was kept", |bytes| bytes[600] ^= 1, "a kept extent"),
+    ("a bit of the notes", |bytes| flip_at(bytes, |it| parts(it).0 + 8), "about left-out versions"),
     ("a bit of the table", |bytes| flip_at(bytes, |it| parts(it).1 + 9), "the table"),
     ("a bit of the last checksum", |bytes| flip_at(bytes, |it| it.len() - 1), "the table"),
     ("cut short", |bytes| bytes.truncate(bytes.len() / 2), "the table"),
@@ -111,7 +111,7 @@ fn flip_at(bytes: &mut [u8], place: fn(&[u8]) -> usize) {
     bytes[at] ^= 1;
 }
 
-/// With the header's checksum as it should be.
+/// Keeps the header's checksum valid.
 fn other_events(bytes: &mut [u8]) {
     bytes[76] ^= 1;
     let crc = crc32c::crc32c(&bytes[16..80]);
@@ -138,7 +138,7 @@ async fn damage_of_a_rewritten_segment_is_said_and_the_log_ends_before_it() {
     }
 }
 
-/// Repairs it; so many positions are left, and the log goes on.
+/// Repairs it; this many positions remain, and the log goes on.
 async fn ends_with(folder: &TempDir, events: u64) {
     let path = folder.path();
     let refused = repair(path, Loss::Refused, &mut |_, _| {}).unwrap();
@@ -153,7 +153,8 @@ async fn ends_with(folder: &TempDir, events: u64) {
         let store = open(path).await;
         let positions = check_log(&store).await.value();
         assert_eq!(positions, events + if is_lost { 300 } else { 0 });
-        // What was given back stays erased; where nothing was left, nothing is known of it.
+        // Events whose space was reclaimed stay erased; if no position remains, nothing is known of
+        // them.
         let bounds = store.stream_info(&stream("s3")).await.unwrap().bounds;
         assert!(events == 0 || is_lost || bounds.erased_through == bounds.version, "{bounds:?}");
         grow(&store, 300).await;
@@ -169,7 +170,7 @@ async fn what_is_missing_behind_a_rewritten_segment_ends_the_log_there() {
     let folder = journal().await;
     let segments = files(folder.path(), ".log");
     let last = segments.iter().rposition(|it| is_rewritten(it)).unwrap();
-    // A rewritten one in the middle; the one behind the last of them; and all of those.
+    // A rewritten segment in the middle; the segment after the last of them; and all of those.
     for gone in [4..5, last + 1..last + 2, last + 1..segments.len()] {
         let folder = journal().await;
         let segments = files(folder.path(), ".log");
@@ -181,7 +182,7 @@ async fn what_is_missing_behind_a_rewritten_segment_ends_the_log_there() {
     }
 }
 
-/// What is done to a run of documents, and what is said of it.
+/// The change to a run of documents, and the text of its report.
 const RUN_HARMS: [(&str, Harm, &str); 6] = [
     ("a bit of a block", |bytes| bytes[100] ^= 1, "not what was written"),
     ("a bit of a checksum", |bytes| flip_at(bytes, |it| list(it) - 1), "not what was written"),
@@ -191,7 +192,7 @@ const RUN_HARMS: [(&str, Harm, &str); 6] = [
     ("cut short", |bytes| bytes.truncate(bytes.len() / 2), "not what was written"),
 ];
 
-/// Where the list of blocks begins.
+/// The offset of the list of blocks.
 fn list(bytes: &[u8]) -> usize {
     let at = bytes.len() - 32;
     u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap()) as usize
@@ -221,14 +222,14 @@ async fn damage_of_a_run_of_documents_is_said_and_they_end_before_it() {
     }
 }
 
-/// Repairs it; what was written with this revision and later is gone, and it goes on.
+/// Repairs it; the writes with this revision and later ones are gone, and writing goes on.
 async fn documents_end(folder: &TempDir, from: u64) {
     let path = folder.path();
     let refused = repair(path, Loss::Refused, &mut |_, _| {}).unwrap();
     assert!(!refused.is_done, "{refused:#?}");
     let done = repair(path, Loss::Accepted, &mut |_, _| {}).unwrap();
     let lost = done.documents.unwrap();
-    // Where the end of their log is missing, nobody can tell.
+    // If the end of their log is missing, the last lost revision can't be known.
     assert!(lost.from == from && lost.through.is_none_or(|it| it == 300), "{done:#?}");
     assert!(done.left.is_whole() && done.events.is_none() && done.lineage.is_none(), "{done:#?}");
     assert_eq!(done.left.documents, from - 1);
@@ -261,7 +262,7 @@ async fn files_of_documents_that_are_missing_or_misplaced_are_said() {
             fs::remove_file(&run).unwrap();
             range(&run).0
         },
-        // The first under the name of the second.
+        // The first run under the name of the second.
         |path| {
             let runs = document_runs(path);
             fs::copy(&runs[0], &runs[1]).unwrap();
@@ -288,7 +289,8 @@ async fn files_of_documents_that_are_missing_or_misplaced_are_said() {
     }
 }
 
-/// The files of what is in no run yet. One before them may be left, which is about to be removed.
+/// The files of the documents that are in no run yet. An older file may be there that is about to
+/// be removed.
 fn log_of_documents(path: &Path) -> Vec<PathBuf> {
     let (_, end) = range(document_runs(path).last().unwrap());
     files_in(path, "documents", ".log").into_iter().filter(|it| first(it) > end).collect()

@@ -1,4 +1,4 @@
-//! Giving back the space of erased events: the folder shrinks, and no reader sees a difference.
+//! The reclaim of erased events' space: the folder shrinks, and no reader sees a difference.
 
 use std::{
     collections::BTreeMap,
@@ -21,13 +21,13 @@ use crate::fresh::{check_log, files, new_id, open, pages, stream};
 
 const EVENTS: u64 = 3_000;
 const STREAMS: u64 = 10;
-/// Segments at the end that need not be rewritten: the active one, and those before it of which
+/// The segments at the end that need not be rewritten: the active one, and those before it of which
 /// less than half is erased.
 const LAST: usize = 4;
-/// How many events each stream gets.
+/// The number of events of each stream.
 const VERSIONS: u64 = EVENTS / STREAMS;
 
-/// What is seen of an event.
+/// The observed properties of an event.
 #[derive(Debug, Clone, PartialEq)]
 struct Seen {
     stream: String,
@@ -77,7 +77,7 @@ async fn read(store: &dyn EventStore, query: ReadQuery) -> Log {
     seen(&pages(store, query.with_events_max(97)).await)
 }
 
-/// Every scope, in both directions, must show what of the log belongs to it.
+/// Checks every scope in both directions: it must show exactly its part of the log.
 async fn check(store: &dyn EventStore, wanted: &Log) {
     let of = |fits: &dyn Fn(u64, &Seen) -> bool| -> Log {
         let found = wanted.iter().filter(|(position, seen)| fits(**position, seen));
@@ -113,7 +113,7 @@ fn bytes(path: &Path) -> u64 {
     files(path, ".log").iter().map(|file| file.metadata().unwrap().len()).sum()
 }
 
-/// How many segments were rewritten: their headers say so.
+/// The number of rewritten segments, by their headers.
 pub(crate) fn rewritten(path: &Path) -> usize {
     let is_rewritten = |path: &&PathBuf| {
         let mut header = [0; 9];
@@ -123,7 +123,7 @@ pub(crate) fn rewritten(path: &Path) -> usize {
     files(path, ".log").iter().filter(is_rewritten).count()
 }
 
-/// Waits for what the threads beside the writer do.
+/// Waits for the work of the background threads.
 pub(crate) async fn until(what: &str, is_so: impl Fn() -> bool) {
     let wait = async {
         while !is_so() {
@@ -145,7 +145,7 @@ async fn erase(store: &JournalStore) {
     store.change(&stream(&key(5)), retention).await.unwrap();
 }
 
-/// What [`erase`] leaves of a log that was read before.
+/// The log without the events that [`erase`] erases.
 fn left(log: &Log) -> Log {
     let is_left = |seen: &Seen| match &seen.stream[..] {
         "account-s0" | "account-s1" | "account-s2" | "account-s3" => false,
@@ -161,7 +161,7 @@ async fn follow(path: &Path) -> JournalStore {
     JournalStore::open(options).await.unwrap()
 }
 
-/// Pages through the log, again and again: an event is as it was or erased, and there is no hole.
+/// Pages through the log repeatedly: every event is unchanged or erased, and there is no gap.
 fn page_on(store: &JournalStore, log: &Arc<Log>, is_done: &Arc<AtomicBool>) -> Reader {
     let store = store.clone();
     let log = log.clone();
@@ -219,7 +219,7 @@ async fn erased_events_give_their_space_back_and_no_reader_sees_it() {
     assert!(report.is_whole(), "{:?}", report.damages);
     assert_eq!((report.events, report.erased), (EVENTS, EVENTS - after.len() as u64));
 
-    // Once by the runs as they were, once by runs that are made from the rewritten log.
+    // Once with the existing runs, once with runs that are made from the rewritten log.
     for _ in 0..2 {
         let store = open(path).await;
         check(&store, &after).await;
@@ -251,7 +251,7 @@ async fn a_rewritten_log_is_written_on_and_rewritten_again() {
     }
     until("segments are rewritten", || rewritten(path) >= segments - LAST).await;
     let size = bytes(path);
-    // A deleted stream begins anew behind what was deleted.
+    // A deleted stream begins again after the deleted versions.
     let deleted = store.stream_info(&stream("s0")).await.unwrap().bounds.version;
     let batch = AppendBatch::new().write(stream("s0"), deleted, [event(1)]);
     let again = store.append(batch).await.unwrap();
@@ -259,7 +259,7 @@ async fn a_rewritten_log_is_written_on_and_rewritten_again() {
         let truncation = StreamChange::TruncateBefore(StreamVersion::new(2 * VERSIONS));
         store.change(&stream(&key(n)), truncation).await.unwrap();
     }
-    // Of what is left a tenth is kept: the others go in a second pass.
+    // Of the remaining events a tenth is kept; a second pass reclaims the others.
     until("segments are rewritten again", || bytes(path) < size * 3 / 4).await;
     assert_eq!(store.append(repeated.clone()).await.unwrap().first, first.first);
     assert_eq!(check_log(&store).await, again.first);
@@ -278,8 +278,8 @@ async fn a_rewritten_log_is_written_on_and_rewritten_again() {
     }
 }
 
-/// Streams that are kept in part only erase with every append, while segments are sealed, their
-/// runs merged, and readers at work.
+/// Retention erases with every append, while segments are sealed, their runs merged, and readers at
+/// work.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn what_is_kept_in_part_only_takes_the_space_of_that_part() {
     const KEPT: u64 = 5;
@@ -304,7 +304,8 @@ async fn what_is_kept_in_part_only_takes_the_space_of_that_part() {
         })
     });
     append(&store, 1..=EVENTS).await;
-    // Less than a third of what was written: names and changes stay, here a change per event.
+    // Less than a third of what was written. Names and changes stay; here there is a change per
+    // event.
     let sealed = files(path, ".log").len() as u64 - 1;
     let written = 16 << 10;
     until("the space is given back", || {
@@ -329,7 +330,7 @@ async fn what_is_kept_in_part_only_takes_the_space_of_that_part() {
     store.close().await.unwrap();
 }
 
-/// A journal whose last segment is just begun, its changes all in there; and how that was before.
+/// A journal whose last segment was just begun and holds all its changes; and the file before them.
 async fn erased_lately(path: &Path) -> (u64, PathBuf, Vec<u8>, Vec<u8>) {
     let store = open(path).await;
     append(&store, 1..=EVENTS / 2).await;
@@ -358,9 +359,13 @@ async fn a_log_that_lost_the_change_that_erased_is_refused() {
     let error = JournalStore::open(options).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Corrupt);
     assert!(error.to_string().contains("the change that erased them is gone"), "{error}");
-    // Once by the writer's word on where the log ended, and without it by what was left out.
+    // Once by the durable end that the writer recorded, and once without it, by what was left out.
     let report = verify(folder.path()).unwrap();
-    assert!(report.damages[0].what.contains("its writer was done"), "{:?}", report.damages);
+    assert!(
+        report.damages[0].what.contains("its writer recorded it as durable"),
+        "{:?}",
+        report.damages
+    );
     std::fs::remove_file(folder.path().join("log/synced")).unwrap();
     let report = verify(folder.path()).unwrap();
     assert!(
@@ -370,8 +375,8 @@ async fn a_log_that_lost_the_change_that_erased_is_refused() {
     );
 }
 
-/// Whoever opens the journal for reading asks first how far it is durable. Segments may be
-/// rewritten since, without events that were not erased by then, and runs may be gone.
+/// A reader that opens the journal first reads the durable end. After that, segments may be
+/// rewritten without events that were not erased by then, and runs may be gone.
 #[tokio::test]
 async fn a_reader_that_opened_before_events_were_erased_sees_whole_streams() {
     let folder = tempfile::tempdir().unwrap();
@@ -379,7 +384,7 @@ async fn a_reader_that_opened_before_events_were_erased_sees_whole_streams() {
     let (head, _, _, synced) = erased_lately(path).await;
     std::fs::write(path.join("log/synced"), synced).unwrap();
     files(path, ".index").iter().for_each(|run| std::fs::remove_file(run).unwrap());
-    // As a writer holds it; without one, the reader would go on to the end.
+    // Locked like a writer's; without a writer, the reader would go on to the end.
     let writer = std::fs::File::open(path.join("log")).unwrap();
     writer.lock().unwrap();
 

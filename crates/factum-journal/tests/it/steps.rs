@@ -1,5 +1,4 @@
-//! Work that is done in steps, on more than one step can do: nothing is skipped or done twice where
-//! one step ends and the next begins.
+//! Work in steps, on more than one step can do: nothing is skipped or done twice at a step's end.
 
 use std::{path::Path, time::Duration};
 
@@ -12,7 +11,7 @@ use factum_testing::VirtualClock;
 
 use crate::fresh::{files, new_id, pages, stream};
 
-/// Over twice as many as are erased in one step.
+/// Over twice as many as one step erases.
 const ERASED: u64 = 2 * 4_096 + 5;
 
 fn batch(key: &str, events: u64) -> AppendBatch {
@@ -25,7 +24,7 @@ async fn open(path: &Path, clock: &VirtualClock) -> JournalStore {
     JournalStore::open(options).await.unwrap()
 }
 
-/// What is erased of the log, as one range each; and how many events are left.
+/// The erased ranges of the log, and the number of remaining events.
 async fn erased(store: &JournalStore) -> (Vec<(u64, u64)>, usize) {
     let pages = pages(store, ReadQuery::log()).await;
     let mut ranges: Vec<(u64, u64)> = Vec::new();
@@ -60,7 +59,7 @@ async fn erasing_more_versions_than_a_step_skips_none_now_and_when_it_is_replaye
     store.close().await.unwrap();
 }
 
-/// All old events of a stream were read, on the thread that all appends wait for.
+/// All old events of a stream were once read, on the thread that all appends wait for.
 #[tokio::test]
 async fn retention_by_age_finds_the_first_that_is_young_enough_among_many() {
     const OLD: u64 = 3 * 1_024 + 7;
@@ -74,7 +73,7 @@ async fn retention_by_age_finds_the_first_that_is_young_enough_among_many() {
     let info = store.change(&stream("aged"), StreamChange::Retain(retention)).await.unwrap();
     assert_eq!(info.bounds.erased_through.value(), OLD);
     assert_eq!(erased(&store).await, (vec![(1, OLD)], 2));
-    // And with what is appended since, in one group or not.
+    // And with events that were appended since, in one group or several.
     clock.advance(Duration::from_secs(31));
     store.append(batch("aged", 3)).await.unwrap();
     assert_eq!(erased(&store).await, (vec![(1, OLD + 2)], 3));

@@ -1,4 +1,4 @@
-//! Damage of every kind, by hand: each is said with its file and place, and nothing else is.
+//! Damage of every kind, by hand: each is reported with its file and place, and nothing else is.
 
 use std::{
     fs,
@@ -17,8 +17,8 @@ use tokio::sync::OnceCell;
 use crate::fresh::{files, grow, open, stream};
 use crate::golden::copy;
 
-/// With erased events, a deleted stream, documents and several runs: a copy of one that is made
-/// once.
+/// A copy of a journal that is made once, with erased events, a deleted stream, documents and
+/// several runs.
 pub(crate) async fn rich_journal() -> TempDir {
     static MADE: OnceCell<TempDir> = OnceCell::const_new();
     let folder = tempfile::tempdir().unwrap();
@@ -54,7 +54,7 @@ pub(crate) fn flip(path: &Path, at: u64) {
     file.write_all_at(&[byte[0] ^ 1], at).unwrap();
 }
 
-/// Where the frames of a segment begin, of which each begins with the segment's salt.
+/// The offsets of a segment's frames, each of which begins with the segment's salt.
 pub(crate) fn frames(segment: &Path) -> Vec<u64> {
     let bytes = fs::read(segment).unwrap();
     let salt = &bytes[32..40];
@@ -85,7 +85,7 @@ async fn a_whole_journal_is_whole_and_every_byte_is_told_of() {
     let report = verify_watched(folder.path(), &mut |done, all| told.push((done, all))).unwrap();
     assert!(report.is_whole() && report.torn.is_empty(), "{report:#?}");
     assert_eq!((report.events, report.streams, report.documents), (1_400, 10, 7));
-    // Of the truncated one 29, and all of the deleted one's first 100.
+    // 29 of the truncated stream, and the first 100 of the deleted one.
     assert_eq!(report.erased, 29 + 100);
     assert!(report.runs > 0 && report.segments > 8 && report.lineage.is_some());
     assert!(told.is_sorted() && told.iter().all(|(done, all)| done <= all));
@@ -105,7 +105,7 @@ async fn a_writer_at_work_is_no_damage() {
     while !writer.is_finished() {
         let path = folder.path().to_owned();
         let looked = tokio::task::spawn_blocking(move || verify(&path)).await.unwrap();
-        // Until it has begun there is nothing to look at.
+        // Until the writer has begun, there is nothing to verify.
         if let Ok(report) = looked {
             assert!(report.is_whole(), "{report:#?}");
             looks += u64::from(report.is_beside_writer);
@@ -126,7 +126,7 @@ async fn a_flipped_bit_in_the_middle_of_the_log_is_one_damage_and_the_rest_is_lo
     assert_eq!(damage.offset, Some(starts[10]));
     let position = first(&segment) + 10;
     assert_eq!((damage.from, damage.through), (Some(position), Some(position)));
-    // A second one in the same segment, and one in another.
+    // A second damage in the same segment, and one in another.
     flip(&segment, starts[20] + 60);
     flip(&files(folder.path(), ".log")[5], frames(&files(folder.path(), ".log")[5])[0] + 3);
     assert_eq!(verify(folder.path()).unwrap().damage_count, 3);
@@ -185,7 +185,7 @@ async fn a_torn_end_is_said_and_is_no_damage() {
     let folder = rich_journal().await;
     let segment = files(folder.path(), ".log").pop().unwrap();
     let starts = frames(&segment);
-    // As after a crash: without the mark, with half a frame, and without anybody's word on it.
+    // As after a crash: without the mark, with half a frame, and without a recorded end.
     let file = fs::File::options().write(true).open(&segment).unwrap();
     let end = fs::metadata(&segment).unwrap().len();
     let last = starts[starts.len() - 2];
@@ -216,7 +216,7 @@ async fn a_damaged_run_is_named_with_its_block() {
     }
 }
 
-/// Blocks of a run: where each begins, and how long it is with its checksum.
+/// The blocks of a run: the offset and the length of each, with its checksum.
 fn blocks(run: &Path) -> Vec<(u64, u64)> {
     let bytes = fs::read(run).unwrap();
     let footer = &bytes[bytes.len() - 96..];
@@ -247,7 +247,7 @@ pub(crate) fn varint(bytes: &mut &[u8]) -> u64 {
     number
 }
 
-/// Changes a value in a run, and makes its block's checksum right. The answer: whether it did.
+/// Changes a value in a run, and corrects its block's checksum. Returns whether it did.
 fn forge(run: &Path, change: impl Fn(&[u8], &mut [u8]) -> bool) -> bool {
     let mut bytes = fs::read(run).unwrap();
     for (offset, len) in blocks(run) {
@@ -286,7 +286,7 @@ async fn a_run_that_says_something_else_is_known_by_the_log() {
     ];
     let folder = rich_journal().await;
     let check = |what: &str, forged: &dyn Fn(&[u8], &mut [u8]) -> bool| {
-        // The newest that has such an entry.
+        // The newest run that has such an entry.
         let runs = files(folder.path(), ".index");
         let before: Vec<_> = runs.iter().map(|run| fs::read(run).unwrap()).collect();
         let run = runs.iter().rposition(|run| forge(run, forged)).expect(what);
@@ -299,7 +299,7 @@ async fn a_run_that_says_something_else_is_known_by_the_log() {
     };
     for (what, kind, byte) in kinds {
         check(what, &|key, value| {
-            // Behind the name of a stream stand a zero and the version, which is not 0 here.
+            // After the name of a stream come a zero and the version, which is not 0 here.
             let is_state = kind[0] == b's' && key.ends_with(&[0; 8]);
             let fits = key.starts_with(kind) && !is_state && value.len() > byte;
             if fits {

@@ -24,8 +24,8 @@ impl fmt::Display for No {
 
 impl Error for No {}
 
-/// The text of an error does not repeat that of its source.
-fn is_said_once(error: &(dyn Error + 'static)) {
+/// Asserts that the text of an error does not repeat the text of its source.
+fn assert_said_once(error: &(dyn Error + 'static)) {
     let chain = std::iter::successors(Some(error), |error| (**error).source());
     let said: Vec<_> =
         chain.filter(|error| !error.is::<Cause>()).map(ToString::to_string).collect();
@@ -34,8 +34,7 @@ fn is_said_once(error: &(dyn Error + 'static)) {
     }
 }
 
-/// Compares the kinds of all variants, and whether an outage is found through two transparent
-/// errors.
+/// Asserts the kind of each variant, and that an outage is found through two transparent errors.
 macro_rules! kinds {
     ($type:ty { $($pattern:pat = $error:expr => $kind:ident,)+ }) => {
         // A variant that the table lacks does not compile.
@@ -46,7 +45,7 @@ macro_rules! kinds {
             let text = error.to_string();
             let kind = ErrorKind::$kind;
             assert_eq!(error.kind(), kind, "{text}");
-            is_said_once(&error);
+            assert_said_once(&error);
             let found = ErrorKind::of(&Hidden(Hidden(error)));
             let is_outage = found.is_some_and(ErrorKind::is_outage);
             assert_eq!(is_outage, kind.is_outage(), "{text}: found={found:?}");

@@ -1,10 +1,10 @@
-//! When snapshots are taken, and how many are kept.
+//! The rules for taking and keeping snapshots.
 
 use std::time::Duration;
 
 use crate::{kind::ErrorKind, time::Timestamp, version::StreamVersion};
 
-/// When snapshots are taken, how many are kept, and how.
+/// The rules for taking, keeping and compressing snapshots.
 ///
 /// ```
 /// use factum_kernel::SnapshotPolicy;
@@ -17,28 +17,29 @@ use crate::{kind::ErrorKind, time::Timestamp, version::StreamVersion};
 #[non_exhaustive]
 #[must_use]
 pub struct SnapshotPolicy {
-    /// After so many events since the last one.
+    /// Take a snapshot N events after the last one.
     pub every_events: Option<u64>,
-    /// When the last one, or the first event, is this old and there are new events.
+    /// Take a snapshot when the last one, or else the first event, is this old and there are new
+    /// events.
     pub every: Option<Duration>,
-    /// Never sooner than this after the last one.
+    /// The shortest time between two snapshots of an aggregate.
     pub spacing_min: Duration,
-    /// How many are kept of each aggregate, at least 1; the older ones serve `load_at`.
+    /// The number of snapshots kept of each aggregate, at least 1. `load_at` uses the older ones.
     pub kept: usize,
-    /// A state whose bytes are more than this is stored compressed (LZ4).
+    /// A state that is larger than this, in bytes, is stored compressed (LZ4).
     pub compress_above_bytes: usize,
-    /// The number of the state's shape. Raise it when the state's type keeps its name and changes
-    /// its meaning: snapshots with another number, or of a type with another name, are ignored.
+    /// The number of the state's shape. Raise it when the state's type keeps its name but its
+    /// meaning changes: snapshots with another number, or of a type with another name, are ignored.
     pub state_version: u32,
 }
 
-/// A snapshot policy that makes no sense, and why.
+/// The error for a snapshot policy that contradicts itself, with the reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("invalid snapshot policy: {0}")]
 pub struct InvalidSnapshotPolicy(&'static str);
 
 impl InvalidSnapshotPolicy {
-    /// What the caller can do.
+    /// The kind of the error: what the caller can do about it.
     pub fn kind(&self) -> ErrorKind {
         ErrorKind::Invalid
     }
@@ -56,45 +57,45 @@ impl SnapshotPolicy {
         }
     }
 
-    /// Every 50 events: bugs around snapshots show early.
+    /// A snapshot every 50 events, so that mistakes around snapshots show early.
     pub const fn development() -> Self {
         Self::every_events(50)
     }
 
-    /// Every 200 events, at most one per second, two kept.
+    /// A snapshot every 200 events, at most one per second. Two are kept.
     pub const fn production() -> Self {
         Self::every_events(200).with_spacing_min(Duration::from_secs(1)).with_kept(2)
     }
 
-    /// One after every so many events.
+    /// A snapshot every N events.
     pub const fn every_events(events: u64) -> Self {
         Self { every_events: Some(events), ..Self::new() }
     }
 
-    /// One whenever the last is this old and there are new events.
+    /// A snapshot whenever the last one is this old and there are new events.
     pub const fn every(age: Duration) -> Self {
         Self { every: Some(age), ..Self::new() }
     }
 
-    /// Also when the last one is this old.
+    /// Takes a snapshot also when the last one is this old.
     pub const fn or_every(mut self, age: Duration) -> Self {
         self.every = Some(age);
         self
     }
 
-    /// Sets the least time between two.
+    /// Sets the shortest time between two snapshots.
     pub const fn with_spacing_min(mut self, spacing: Duration) -> Self {
         self.spacing_min = spacing;
         self
     }
 
-    /// Sets how many are kept.
+    /// Sets the number of snapshots to keep.
     pub const fn with_kept(mut self, kept: usize) -> Self {
         self.kept = kept;
         self
     }
 
-    /// Sets above which size a state is compressed.
+    /// Sets the size above which a state is compressed.
     pub const fn with_compress_above_bytes(mut self, bytes: usize) -> Self {
         self.compress_above_bytes = bytes;
         self
@@ -106,15 +107,15 @@ impl SnapshotPolicy {
         self
     }
 
-    /// Whether the policy makes sense.
+    /// Checks that the policy makes sense.
     ///
     /// # Errors
-    /// What does not.
+    /// A value that is out of range, or a policy that takes no snapshots.
     pub const fn validate(self) -> Result<Self, InvalidSnapshotPolicy> {
         let problem = match self {
             Self { every_events: Some(0), .. } => "every_events must be at least 1",
             Self { every: Some(Duration::ZERO), .. } => "every must be longer than zero",
-            Self { every_events: None, every: None, .. } => "it never takes one",
+            Self { every_events: None, every: None, .. } => "it never takes a snapshot",
             Self { kept: 0, .. } => "kept must be at least 1",
             Self { kept, .. } if kept > KEPT_MAX => "kept must be at most 100",
             _ => return Ok(self),
@@ -122,7 +123,7 @@ impl SnapshotPolicy {
         Err(InvalidSnapshotPolicy(problem))
     }
 
-    /// Whether one is due at `version`, after what loading saw.
+    /// True if a snapshot is due at `version`, given the snapshot that loading found.
     pub(crate) fn is_due(&self, since: &Since, version: StreamVersion, now: Timestamp) -> bool {
         let events = version.value().saturating_sub(since.version.value());
         let by_events = self.every_events.is_some_and(|every| events >= every);
@@ -133,21 +134,21 @@ impl SnapshotPolicy {
     }
 }
 
-/// The time between what is stored and now. One that is in the future was taken by a clock that was
-/// ahead: it must not keep the next one off until then.
+/// The time between a stored moment and now. A moment in the future comes from a clock that was
+/// ahead; it must not postpone the next snapshot until then.
 #[expect(clippy::disallowed_methods, reason = "the age of what is stored")]
 fn age(at: Timestamp, now: Timestamp) -> Duration {
     now.saturating_since(at).max(at.saturating_since(now))
 }
 
-/// More kept snapshots than this help nobody.
+/// The most snapshots to keep. More would be of no use.
 const KEPT_MAX: usize = 100;
 
-/// From where on events count towards the next snapshot.
+/// The point from which events count towards the next snapshot.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Since {
     pub(crate) version: StreamVersion,
-    /// When the last snapshot was taken, else when the first event was recorded.
+    /// The time of the last snapshot; without a snapshot, the time of the first event.
     pub(crate) at: Option<Timestamp>,
     pub(crate) taken_at: Option<Timestamp>,
 }

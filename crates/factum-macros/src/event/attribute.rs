@@ -21,7 +21,7 @@ const PLACES: &[Place] = &[
     Place { name: "a field", keys: &["tag", "hashed"] },
 ];
 
-/// What the enum says of itself.
+/// The attribute on the enum.
 #[derive(Default)]
 pub(super) struct EnumAttribute {
     pub(super) crate_path: Option<Path>,
@@ -29,7 +29,7 @@ pub(super) struct EnumAttribute {
     pub(super) codec: Option<Path>,
     pub(super) flatten: Option<Path>,
     pub(super) upcasts: Vec<UpcastAttribute>,
-    /// Every key but `crate` and `flatten`, for the enum that flattens.
+    /// All keys except `crate` and `flatten`, which an enum with `flatten` refuses.
     pub(super) others: Vec<Path>,
 }
 
@@ -54,7 +54,7 @@ impl EnumAttribute {
     }
 }
 
-/// What a variant says of itself.
+/// The attribute on a variant.
 #[derive(Default)]
 pub(super) struct VariantAttribute {
     pub(super) name: Option<LitStr>,
@@ -77,7 +77,7 @@ impl VariantAttribute {
     }
 }
 
-/// What a field says of itself.
+/// The attribute on a field.
 #[derive(Default)]
 pub(super) struct FieldAttribute {
     /// The key `tag`, with the name if one is given.

@@ -1,4 +1,4 @@
-//! `#[event(flatten)]`: an enum of enums of events, each method handed to the inner ones.
+//! `#[event(flatten)]`: an enum of enums of events, whose methods call those of the inner enums.
 
 use proc_macro2::{Ident, TokenStream};
 use quote::{ToTokens, quote};
@@ -11,7 +11,7 @@ use crate::{
     error::{Errors, Misuse},
 };
 
-/// What `derive(Event)` writes for such an enum.
+/// The code that `derive(Event)` generates for such an enum.
 pub(super) fn expand(
     ident: &Ident,
     data: &DataEnum,
@@ -79,7 +79,7 @@ fn implementation(ident: &Ident, crate_path: &Path, inner: &[(&Ident, &Type)]) -
     })
 }
 
-/// The methods that only ask.
+/// The methods that take no event.
 fn queries(crate_path: &Path, inner: &[(&Ident, &Type)]) -> TokenStream {
     let (idents, types): (Vec<_>, Vec<_>) = inner.iter().copied().unzip();
     quote! {

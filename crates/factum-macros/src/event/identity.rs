@@ -1,4 +1,4 @@
-//! The methods that say what an event is stored as.
+//! The methods about the stored identity of an event.
 
 use proc_macro2::TokenStream;
 use quote::quote;

@@ -1,8 +1,9 @@
-//! The wire form of the fields: what is written of an event, and what is read back.
+//! The wire form of the fields: the code that writes an event, and the code that reads it back.
 //!
-//! Writing goes through one private enum with the user's fields and serde attributes, which serde
-//! serialises *in place of* the user's enum (`remote`): nothing is cloned, and functions named in
-//! attributes see the very types of the fields. Being `untagged`, it writes the fields only.
+//! Writing uses one private enum with the user's fields and serde attributes, which serde
+//! serialises *in place of* the user's enum (`remote`). So nothing is cloned, and functions named
+//! in attributes see the exact types of the fields. The enum is `untagged`, so it writes only the
+//! fields.
 
 use proc_macro2::{Group, Ident, TokenStream, TokenTree};
 use quote::{ToTokens, format_ident, quote};
@@ -11,20 +12,20 @@ use syn::{Attribute, Field, Fields, FieldsUnnamed, Meta, Token, punctuated::Punc
 use super::{EventEnum, variant::Variant};
 use crate::error::{Errors, Misuse};
 
-/// The name by which a field is bound in a pattern; no constant of the user's is called so.
+/// The name that a field gets in a pattern; no constant of the user's has such a name.
 pub(super) fn binding(index: usize) -> Ident {
     format_ident!("__field_{index}")
 }
 
 /// Refuses to skip the one unnamed field that is the payload: serde would write nothing for it, and
-/// then not read that.
+/// could not read that back.
 pub(super) fn check(fields: &Fields, errors: &mut Errors) {
     let Fields::Unnamed(FieldsUnnamed { unnamed, .. }) = fields else { return };
     for attribute in unnamed.iter().flat_map(|field| &field.attrs) {
         if unnamed.len() != 1 || !is_serde(attribute) {
             continue;
         }
-        // What can't be parsed is serde's to tell.
+        // serde reports what can't be parsed.
         let keys = attribute.parse_args_with(Punctuated::<Meta, Token![,]>::parse_terminated);
         for key in keys.iter().flatten().map(Meta::path) {
             if ["skip", "skip_serializing", "skip_deserializing"].iter().any(|s| key.is_ident(s)) {
@@ -102,8 +103,8 @@ pub(super) fn owned(variant: &Variant<'_>, ident: &Ident) -> TokenStream {
     }
 }
 
-/// A map without entries, which serde would not write for a variant without fields: one day the
-/// variant may get fields with a default.
+/// A map without entries. serde would not write it for a variant without fields, but a later
+/// version of the variant may have fields with a default.
 fn no_fields() -> TokenStream {
     quote! {
         fn __no_fields<__S: __serde::Serializer>(
@@ -125,7 +126,7 @@ fn has_no_fields(variant: &Variant<'_>) -> bool {
 fn wire_variant(variant: &Variant<'_>, enum_ident: &Ident) -> TokenStream {
     let ident = variant.ident;
     if has_no_fields(variant) {
-        // The shape is the user's, for the patterns that serde writes.
+        // The variant keeps its shape, for the patterns that serde generates.
         let fields = variant.fields;
         return quote!(#[serde(serialize_with = "__no_fields")] #ident #fields);
     }
@@ -133,7 +134,7 @@ fn wire_variant(variant: &Variant<'_>, enum_ident: &Ident) -> TokenStream {
     quote!(#ident #fields)
 }
 
-/// The fields with their serde attributes and without all others; braces if there are none.
+/// The fields with their serde attributes and without all others; braces if there are no fields.
 fn wire_fields(fields: &Fields, enum_ident: &Ident) -> TokenStream {
     let wire = fields.iter().map(|field| wire_field(field, enum_ident));
     match fields {
@@ -153,7 +154,7 @@ fn is_serde(attribute: &Attribute) -> bool {
     attribute.path().is_ident("serde")
 }
 
-/// A type that means the same outside of the user's enum: `Self` by its name.
+/// A type with the same meaning outside of the user's enum: `Self` is replaced by its name.
 fn named_self(tokens: TokenStream, ident: &Ident) -> TokenStream {
     let named = |token| match token {
         TokenTree::Ident(word) if word == "Self" => {

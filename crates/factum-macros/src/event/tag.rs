@@ -7,7 +7,8 @@ use syn::{Field, LitStr, Member, Path, PathArguments, Result, Type, spanned::Spa
 use super::{EventEnum, attribute::FieldAttribute, payload::binding};
 use crate::error::{Errors, Misuse};
 
-/// The kernel's limit of a whole tag, without the colon and a value of one byte.
+/// The most bytes of a tag's name: the kernel's limit of a whole tag, without the colon and a value
+/// of one byte.
 const TAG_NAME_BYTES_MAX: usize = 254;
 
 /// A field that tags its event.
@@ -36,8 +37,8 @@ impl<'a> Tag<'a> {
     fn write(&self, crate_path: &Path, value: &Ident) -> TokenStream {
         let Self { name, field_type, .. } = self;
         let method = if self.hashed { quote!(hashed) } else { quote!(plain) };
-        // A value without `Display` is an error at the field's type. The names still resolve where
-        // the derive stands: the type may come out of a macro that does not see them.
+        // If the value has no `Display`, the error is at the field's type. The names are still
+        // resolved at the derive, because the type may come from a macro that does not see them.
         let span = field_type.span().resolved_at(Span::call_site());
         let value = &Ident::new(&value.to_string(), span);
         let write = quote_spanned!(span=> #crate_path::TagWriter::#method(__out, #name, #value));
@@ -66,7 +67,7 @@ fn tag_name(key: &Path, name: Option<&LitStr>, member: &Member) -> Result<String
     })
 }
 
-/// Whether the type is spelled `Option<..>`, `Vec<..>` or `BTreeSet<..>`.
+/// Returns whether the type is spelled `Option<..>`, `Vec<..>` or `BTreeSet<..>`.
 fn holds_items(field_type: &Type) -> bool {
     match field_type {
         // A type that came through a `macro_rules` fragment is inside an invisible group.

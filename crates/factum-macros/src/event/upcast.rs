@@ -19,7 +19,7 @@ pub(super) struct UpcastAttribute {
     step: Step,
 }
 
-/// One step: the schema version it starts from, and the function.
+/// One step: the schema version that it starts from, and the function.
 struct Step {
     from: SchemaVersion,
     with: Path,
@@ -79,7 +79,7 @@ impl Upcasters {
         self.0.push(step);
     }
 
-    /// The highest schema version that one starts from.
+    /// The highest schema version that an upcaster starts from.
     fn highest(&self) -> u32 {
         self.0.iter().map(|step| step.from.number).max().unwrap_or_default()
     }
@@ -120,8 +120,9 @@ impl OldName {
         groups
     }
 
-    /// The last schema version that this program knows of the name: a higher one was written by
-    /// a program that had the name longer, and the error then says up to where this one reads.
+    /// The last schema version of the name that this program knows. A higher one was written by a
+    /// program that used the name for longer; the error then names the last version that this
+    /// program reads.
     pub(super) fn current(&self) -> u32 {
         self.upcasters.highest()
     }

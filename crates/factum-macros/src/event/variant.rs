@@ -1,4 +1,4 @@
-//! A variant, as its attributes and fields describe it.
+//! A variant, by its attributes and fields.
 
 use proc_macro2::Ident;
 use syn::Fields;
@@ -19,7 +19,7 @@ pub(super) struct Variant<'a> {
 }
 
 impl<'a> Variant<'a> {
-    /// The variant with everything that is wrong with it told; `None` if it has no stored name.
+    /// Parses the variant, and reports all errors in it; `None` if it has no stored name.
     pub(super) fn parse(
         variant: &'a syn::Variant,
         names: Option<&mut Names>,

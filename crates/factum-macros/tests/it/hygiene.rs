@@ -1,4 +1,4 @@
-//! Generated code beside names and lints that it did not expect.
+//! Generated code in a scope with unexpected names and lints.
 
 #![deny(
     warnings,
@@ -14,7 +14,7 @@ use factum_kernel::{Command as _, Event as _};
 
 use crate::{append, decode};
 
-/// What the prelude and the crates are called means something else here.
+/// The names of the prelude and the crates have other meanings here.
 mod shadowed {
     #![allow(dead_code, non_camel_case_types, missing_debug_implementations)]
 
@@ -52,17 +52,17 @@ mod shadowed {
     pub(super) struct Private(pub(super) u8);
 }
 
-/// Functions called like what generated code might call its variables.
+/// Functions with names that generated code might give to its variables.
 #[expect(clippy::unnecessary_wraps, reason = "an upcaster may refuse")]
 fn event(event: factum_kernel::OldEvent) -> Result<factum_kernel::Upcast, String> {
     Ok(event.next())
 }
 
-/// An enum as lints would have it be seen.
+/// An enum that strict lints accept.
 #[derive(Debug, PartialEq, factum_macros::Event)]
 #[non_exhaustive]
 pub(crate) enum LintedEvent {
-    /// Deprecated, and still stored.
+    /// Deprecated, but still stored.
     #[deprecated]
     Opened,
     /// Fields with the names of methods and variables.
@@ -78,12 +78,12 @@ pub(crate) enum LintedEvent {
         /// Four.
         self_: u8,
     },
-    /// Types that lints have something against, and are allowed to be so here.
+    /// Types that lints object to; the lints are allowed here.
     #[allow(deprecated, unused_qualifications, clippy::box_collection)]
     Odd(Former, Box<Vec<u8>>, std::string::String),
 }
 
-/// A type that is on its way out.
+/// A deprecated type.
 #[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 #[deprecated]
 pub(crate) struct Former;

@@ -1,6 +1,6 @@
-//! What the derives write, seen through the traits they implement.
+//! The generated code of the derives, seen through the traits that it implements.
 
-// Generated code names `::factum` unless told otherwise; here the kernel stands in for the facade.
+// Generated code names `::factum` unless another path is set; here the kernel replaces the facade.
 extern crate factum_kernel as factum;
 
 mod command;
@@ -21,7 +21,7 @@ fn id() -> EventId {
     EventId::derived(Timestamp::EPOCH, b"test")
 }
 
-/// The event as a store would give it back.
+/// The event in the form in which a store returns it.
 fn record(event: &NewEvent) -> RecordedEvent {
     let stream = StreamId::new("account", "ada").expect("a valid id");
     let header = EventHeader {
@@ -35,12 +35,12 @@ fn record(event: &NewEvent) -> RecordedEvent {
     RecordedEvent::from_new(header, stream.as_ref(), event)
 }
 
-/// A typed event as a store would give it back.
+/// A typed event in the form in which a store returns it.
 fn append<E: Event>(event: &E) -> RecordedEvent {
     record(&encode_event(event, id(), &Metadata::new(), None).expect("an event that can be stored"))
 }
 
-/// A JSON event that some other program wrote.
+/// A JSON event that another program wrote.
 fn stored(name: &str, schema_version: u32, json: &str) -> RecordedEvent {
     let name = EventName::parse(name).expect("a valid name");
     let mut event = NewEvent::new(id(), name, Content::Json, json.to_owned());

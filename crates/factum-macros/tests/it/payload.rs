@@ -1,4 +1,4 @@
-//! What is stored of the fields: exact bytes, and the way back.
+//! The stored form of the fields: exact bytes, and reading them back.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{append, decode, id, record, stored};
 
-/// The same shapes with both codecs of the kernel, and one of the user's.
+/// The same shapes with both codecs of the kernel, and with one of the user's.
 macro_rules! shapes {
     ($name:ident, $($codec:tt)+) => {
         #[derive(Debug, Clone, PartialEq, factum_macros::Event)]
@@ -153,7 +153,7 @@ fn an_unknown_name_is_an_error() {
     assert_eq!(decode::<InCbor>(&event).unwrap_err().reason, DecodeReason::UnknownType);
 }
 
-/// Holds its text, but does not give it out by `Clone`.
+/// Holds its text, but can't be cloned.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct NotCloned(String);
 

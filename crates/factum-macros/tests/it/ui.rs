@@ -1,4 +1,4 @@
-//! Misuses, and what the compiler says to them.
+//! Misuses of the derives, and the compiler's errors for them.
 
 #[test]
 fn every_misuse_is_told_with_its_remedy() {

@@ -1,4 +1,4 @@
-//! Old events on their way to the present ones.
+//! Old events and their upcasts to the present schemas.
 
 use factum_kernel::{DecodeReason, Event, OldEvent, Upcast, Value};
 
@@ -45,14 +45,14 @@ mod steps {
     }
 }
 
-/// The name that went away was a deposit of schema 2.
+/// The removed name was a deposit of schema 2.
 fn to_deposit(mut event: OldEvent) -> Result<Upcast, String> {
     event.name = "account.deposited".into();
     event.schema_version = 1;
     Ok(Upcast::One(event))
 }
 
-/// A transfer was one event, and is two now.
+/// A transfer was one event, and now is two.
 fn split(event: OldEvent) -> Result<Upcast, String> {
     let amount = event.field("amount").cloned().ok_or("no amount")?;
     let one = |name, amount| OldEvent::new(name, 1, [("amount", amount)]);
@@ -129,7 +129,7 @@ fn an_upcaster_that_refuses_is_an_error() {
 fn a_schema_version_of_the_future_is_an_error() {
     assert_eq!(reason("account.deposited", 4), DecodeReason::NewerSchema(3));
     assert_eq!(reason("account.withdrawn", 2), DecodeReason::NewerSchema(1));
-    // An old name has no present schema; what is known of it ends at the last upcaster.
+    // An old name has no present schema; the last known version is that of the last upcaster.
     assert_eq!(reason("account.renamed-away", 4), DecodeReason::NewerSchema(3));
 }
 

@@ -4,8 +4,8 @@ use super::*;
 
 const NOW: Timestamp = Timestamp::from_micros(1_800_000_000_000_000);
 
-/// The batch is of one who did not hear that it was stored. Its first stream had it at position 1
-/// and was truncated after the database refused the second attempt.
+/// The batch is from a caller that did not hear that it was stored. Its first stream had it at
+/// position 1 and was truncated after the database refused the second attempt.
 #[test]
 fn a_batch_is_recognised_where_its_stream_is_truncated_after_it_was_refused() {
     let [ada, bob] = ["ada", "bob"].map(|key| StreamId::new("account", key).unwrap());

@@ -2,7 +2,7 @@ use tokio_postgres::{Client, NoTls};
 
 use super::*;
 
-/// A made-up next version: a table more, and one that says how often it was made.
+/// An invented next version: one more table, and one that records how often it was made.
 const NEXT: Steps = &[
     MIGRATIONS[0],
     MIGRATIONS[1],
@@ -54,7 +54,7 @@ async fn an_older_log_is_migrated_by_one_of_many_who_connect_at_once() {
     assert_eq!(log.prepare(&MIGRATIONS).await.unwrap(), Applied::Made);
     let lineage = format!("SELECT lineage::text FROM {}.log", log.options.schema);
     let before: String = log.raw.query_one(&lineage, &[]).await.unwrap().get(0);
-    // Until an append that is under way has ended, nothing is touched.
+    // Until the append under way has ended, nothing is touched.
     log.run(
         "BEGIN; SELECT pg_advisory_xact_lock((1178682196::bigint << 32) \
          | '@'::regnamespace::oid::bigint)",
@@ -105,7 +105,7 @@ async fn a_migration_that_fails_leaves_the_log_as_it_was_and_says_who_may() {
     log.run(&grants_sql(&log.options.schema, &role)).await;
     let mut options = log.options.clone();
     options.config.user(role.as_str());
-    // One that may use the present version may still not change it.
+    // A role that may use the present version may still not migrate it.
     assert_eq!(prepare_of(options.clone(), &MIGRATIONS).await.unwrap(), Applied::Present);
     let error = prepare_of(options, NEXT).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Invalid);

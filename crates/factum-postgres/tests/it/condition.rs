@@ -1,4 +1,4 @@
-//! The judging of a group's conditions, against what each means by itself.
+//! The judgement of a group's conditions, compared with the meaning of each alone.
 
 use factum_kernel::{
     AppendBatch, EventName, EventStore, ExpectedVersion, NewEvent, Query, QueryItem, StreamChange,
@@ -29,7 +29,7 @@ impl Dice {
         Tag::new("t", self.below(5)).unwrap()
     }
 
-    /// The later the event, the fewer names it has to choose from.
+    /// An event with fewer names to choose from, the later it is.
     fn event(&mut self, number: u64) -> NewEvent {
         let names = 4 - number / 20;
         let name = EventName::parse(&format!("type.{}", self.below(names))).unwrap();
@@ -46,14 +46,14 @@ impl Dice {
     }
 }
 
-/// A condition of a member, with the position that it looks behind.
+/// A condition of a member, and the position that it looks after.
 struct Condition {
     member: i32,
     after: i64,
     query: Query,
 }
 
-/// What the database finds for each member: a condition, counted from 0, and a position.
+/// The database's result for each member: the index of a condition, and a position.
 async fn hits(
     raw: &Client,
     schema: &str,

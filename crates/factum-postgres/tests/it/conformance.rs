@@ -1,4 +1,4 @@
-//! The suite that every store passes, on the oldest and the newest server there is.
+//! The suite that every store passes, on the oldest and on the newest supported server.
 
 use std::{sync::Arc, time::Duration};
 
@@ -37,8 +37,8 @@ impl Subject for PostgresSubject {
     }
 }
 
-/// Makes pages of queries pause after 20 steps. The number is a constant of a function; at its real
-/// value a case would have to store a hundred thousand events.
+/// Makes pages of queries pause after 20 steps. The number is a constant of a function; with its
+/// real value, a case would have to store a hundred thousand events.
 async fn pause_early(schema: &Schema) -> Result<(), OpenError> {
     const MADE: &str = "SELECT pg_get_functiondef(p.oid) FROM pg_proc AS p
         JOIN pg_namespace AS n ON n.oid = p.pronamespace
@@ -51,7 +51,7 @@ async fn pause_early(schema: &Schema) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// Keeps the schema as long as the store: some cases let go of the subject before it.
+/// Keeps the schema as long as the store, because some cases drop the subject first.
 #[derive(Debug)]
 struct ClockWithSchema {
     clock: Arc<dyn Clock>,

@@ -34,7 +34,7 @@ async fn a_write_to_a_document_that_is_being_cleared_waits_and_then_conflicts() 
     let fresh = Fresh::open().await;
     let put = WriteBatch::new().put("ada", ExpectedRevision::Absent, "1");
     let revision = fresh.store.write(put).await.unwrap();
-    // A clearing locks the rows of documents, and nothing else that a write waits for.
+    // A clear locks the rows of documents, and nothing else that a write waits for.
     let clearing = holder(&fresh).await;
     clearing.batch_execute("DELETE FROM documents WHERE key = 'ada'").await.unwrap();
     let store = fresh.another().await;
@@ -50,7 +50,7 @@ async fn a_write_to_a_document_that_is_being_cleared_waits_and_then_conflicts() 
 #[tokio::test]
 async fn a_clearing_that_meets_another_leaves_nothing_of_its_range() {
     let fresh = Fresh::open().await;
-    // One more than a clearing removes in one step. A step that removes fewer is the last.
+    // One more than a clear removes in one step. A step that removes fewer is the last.
     let insert = "INSERT INTO documents SELECT decode(lpad(n::text, 4, '0'), 'escape'), n, ''
         FROM generate_series(1, 1001) AS n";
     fresh.run(insert).await;

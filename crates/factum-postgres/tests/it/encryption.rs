@@ -1,4 +1,4 @@
-//! TLS, to a server with a certificate of the tests' own.
+//! TLS, with a server whose certificate belongs to the tests.
 
 use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf};
 
@@ -13,7 +13,7 @@ use crate::{
 
 const ROOT: &str = include_str!("tls/root.pem");
 const CERTIFICATE: &str = include_str!("tls/server.pem");
-/// Of a server that exists in these tests only.
+/// The key of a server that exists only in these tests.
 const KEY: &str = include_str!("tls/server.key");
 
 #[tokio::test]
@@ -50,7 +50,7 @@ async fn what_is_sent_is_encrypted_and_the_server_checked_as_asked() {
         assert_eq!(row.get::<_, i64>(0) > 0, n < 3, "{mode}");
         store.close().await.unwrap();
     }
-    // Nobody that the system trusts has signed it, and it is not the one for this name.
+    // No authority that the system trusts has signed it, and it is not for this name.
     let by_name = url(&root).replace("127.0.0.1", "localhost");
     for refused in [url("sslmode=verify-full"), by_name] {
         let error = PostgresStore::open(PostgresOptions::parse(&refused).unwrap()).await;

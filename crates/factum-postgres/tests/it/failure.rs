@@ -1,4 +1,4 @@
-//! What goes wrong between a store and its server.
+//! Failures between a store and its server.
 
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ async fn a_lock_that_is_held_too_long_is_unavailable_and_nothing_is_stored() {
 #[tokio::test]
 async fn a_connection_that_is_cut_leaves_the_outcome_unknown_and_the_retry_finds_it() {
     let fresh = Fresh::open().await;
-    // Every other append is cut behind its insertion, in the transaction.
+    // Every other append is cut off after its insertion, inside the transaction.
     fresh
         .run(
             "CREATE SEQUENCE attempts;
@@ -84,7 +84,7 @@ async fn a_first_attempt_that_its_retry_overtakes_is_not_stored_again() {
     let held = format!("BEGIN; SELECT {}", lock(&fresh.schema.name));
     holder.batch_execute(&held).await.unwrap();
     let batch = one("ada");
-    // In the queue for the lock the retry stands before what it repeats.
+    // In the queue for the lock, the retry is before the batch that it repeats.
     let repeated = batch.clone().repeated();
     let original = batch;
     let retry = tokio::spawn(async move { second.append(repeated).await });
@@ -106,7 +106,7 @@ async fn the_same_old_ids_at_the_same_moment_conflict_as_ever() {
     let holder = fresh.schema.raw().await;
     let held = format!("BEGIN; SELECT {}", lock(&fresh.schema.name));
     holder.batch_execute(&held).await.unwrap();
-    // Derived from a cause of long ago, as by two processes that react to it.
+    // Derived from an old cause, as by two processes that react to it.
     let old = NewEvent { id: EventId::derived(Timestamp::EPOCH, b"cause"), ..event("{}") };
     let batch = AppendBatch::new().write(stream("ada"), ExpectedVersion::NoStream, [old]);
     let again = batch.clone();
@@ -133,7 +133,7 @@ async fn idle_connections_that_were_cut_are_made_anew() {
     SystemClock.sleep(Duration::from_millis(50)).await;
     assert_eq!(fresh.store.append(one("ada")).await.unwrap().first.value(), 2);
     assert_eq!(positions(&fresh.store, ReadQuery::log()).await, [1, 2]);
-    // The listener's comes back as well.
+    // The listener's connection comes back as well.
     let other = fresh.another().await;
     let mut head = fresh.store.head();
     other.append(one("bob")).await.unwrap();
@@ -156,7 +156,7 @@ async fn an_open_transaction_and_an_old_snapshot_hold_up_nobody() {
         assert_eq!((page.events.len() as u64, page.scanned_through.value()), (n, n));
     }
     assert_eq!(old.query_one(&count, &[]).await.unwrap().get::<_, i64>(0), 0);
-    // Nothing was updated, so that there is nothing dead to pass for who keeps an old snapshot.
+    // Nothing was updated, so no dead row can look like one that an old snapshot keeps.
     let dead = "SELECT coalesce(sum(n_tup_upd + n_tup_del), 0)::bigint, sum(n_tup_ins)::bigint \
         FROM pg_stat_user_tables WHERE schemaname = $1";
     let reader = fresh.schema.raw().await;
@@ -178,9 +178,9 @@ async fn a_commit_that_did_not_wait_for_its_standby_is_unknown() {
     let raw = raw(&instance.url()).await;
     raw.batch_execute("SET synchronous_commit = local").await.unwrap();
     raw.batch_execute("ALTER ROLE factum SET synchronous_commit = local").await.unwrap();
-    // The warning that says so must not be hidden by a default of the role's.
+    // A default of the role must not hide the warning that says so.
     raw.batch_execute("ALTER ROLE factum SET client_min_messages = error").await.unwrap();
-    // Nor within the time that the commits are given.
+    // Made before the short time limit is set.
     apply_schema(&options).await.unwrap();
     let options = options.with_statement_timeout(Duration::from_millis(300));
     let store = PostgresStore::open(options).await.unwrap();
@@ -190,7 +190,7 @@ async fn a_commit_that_did_not_wait_for_its_standby_is_unknown() {
     let write = WriteBatch::new().put("a", ExpectedRevision::Any, "v");
     let error = store.write(write).await.unwrap_err();
     assert!(matches!(error, WriteError::Indeterminate(_)), "{error:?}");
-    // It was stored here, and a retry says so, although still nobody else has it.
+    // It was stored here, and a retry says so, although no other server has it yet.
     let again = store.append(batch.repeated()).await.unwrap();
     assert!(again.replayed);
 }

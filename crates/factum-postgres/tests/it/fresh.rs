@@ -1,4 +1,4 @@
-//! A store in a schema of its own, and what is appended to it.
+//! A store in a schema of its own, and appends to it.
 
 use factum_kernel::{
     AppendBatch, Category, Clock, Content, EventId, EventName, ExpectedVersion, IdSource, NewEvent,
@@ -9,7 +9,7 @@ pub(crate) use factum_testing::{check_log, pages, positions};
 
 use crate::server::Schema;
 
-/// A store in a schema of its own, which goes with it.
+/// A store in a schema of its own, which is removed with it.
 pub(crate) struct Fresh {
     pub(crate) store: PostgresStore,
     pub(crate) schema: Schema,
@@ -26,7 +26,7 @@ impl Fresh {
         PostgresStore::open(self.schema.options()).await.unwrap()
     }
 
-    /// Runs statements of somebody else's in the schema.
+    /// Runs statements in the schema over another program's connection.
     pub(crate) async fn run(&self, statements: &str) {
         let raw = self.schema.raw().await;
         let path = format!("SET search_path = {}", self.schema.name);

@@ -1,4 +1,4 @@
-//! Notifications, which any role may send, and a head that another server knows less of.
+//! Notifications, which any role may send, and a head that is beyond what another server has.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,7 +18,7 @@ use crate::{
 /// Longer than any of this takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Waits until this many listeners have begun and ended a look from now on.
+/// Waits until this many listeners have begun and ended another look.
 async fn looked(raw: &Client, schema: &str, listeners: i64) {
     let now = raw.query_one("SELECT clock_timestamp()::text", &[]).await.unwrap();
     let looked = format!(
@@ -31,7 +31,8 @@ async fn looked(raw: &Client, schema: &str, listeners: i64) {
     }
 }
 
-/// Tells these listeners that the log reaches far beyond its end, and waits until they have heard.
+/// Tells these listeners that the log reaches far beyond its end, and waits until they have heard
+/// it.
 async fn forge(fresh: &Fresh, raw: &Client, listeners: i64) {
     let name = &fresh.schema.name;
     looked(raw, name, listeners).await;
@@ -66,7 +67,7 @@ async fn a_forged_notification_does_not_hide_a_retry_from_its_first_attempt() {
     assert_eq!(positions(&fresh.store, ReadQuery::log()).await, [1, 2]);
 }
 
-/// Lets a retry by the second store overtake its first attempt by the first one, in the queue for
+/// Lets a retry by the second store overtake the first attempt of the first store, in the queue for
 /// the log's lock.
 async fn assert_stored_once(
     first: &PostgresStore,
@@ -91,7 +92,7 @@ async fn assert_stored_once(
 }
 
 /// A primary that is gone, and its promoted standby, which lacks the last three of eight events.
-/// The store was opened on the primary, and knows of eight.
+/// The store was opened on the primary, and knows of all eight.
 async fn fail_over() -> (Instance, PostgresStore, PostgresOptions) {
     let mut primary = Instance::start(&[]);
     let standby = Instance::copy_of(&primary, true);

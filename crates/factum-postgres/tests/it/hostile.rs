@@ -1,4 +1,4 @@
-//! Objects of other roles in schemas that a session's path names: none is ever called.
+//! Objects of other roles, in schemas that a session's path names. None of them is ever called.
 
 use std::{future::poll_fn, time::Duration};
 
@@ -28,7 +28,7 @@ CREATE FUNCTION public.unchanged(integer[], integer) RETURNS integer[]
 CREATE OPERATOR public.||
     (LEFTARG = integer[], RIGHTARG = integer, FUNCTION = public.unchanged)";
 
-/// An append to a stream that is to be so.
+/// An append to a stream with this expected version.
 fn expecting(key: &str, version: ExpectedVersion) -> AppendBatch {
     AppendBatch::new().write(stream(key), version, [event("{}")])
 }
@@ -65,7 +65,7 @@ async fn an_operator_of_public_that_fits_better_switches_no_rule_off() {
     other.close().await.unwrap();
 }
 
-/// Everything that a store can be asked, with what its answers are known to be.
+/// Calls everything that a store can do, and checks the known answers.
 async fn ask_everything(store: &PostgresStore) {
     let both = ["a:1", "b:2"];
     for (key, tags) in [("ada", &both[..]), ("ada", &both[..1]), ("bob", &both), ("cyd", &[])] {
@@ -115,7 +115,7 @@ async fn ask_everything(store: &PostgresStore) {
     }
     store.clear(KeyRange::all()).await.unwrap();
     store.renew_lineage().await.unwrap();
-    // What was erased are positions 1, 2, 3 and 4, and nothing else.
+    // Positions 1, 2, 3 and 4 were erased, and nothing else.
     assert_eq!(positions(store, ReadQuery::log()).await, [5, 6, 7]);
 }
 
@@ -156,7 +156,7 @@ async fn nothing_is_called_from_a_schema_that_the_path_puts_first() {
     store.write_in(&transaction, write).await.unwrap();
     transaction.commit().await.unwrap();
     store.close().await.unwrap();
-    // A log that is there is found, too.
+    // An existing log is found, too.
     assert_eq!(apply_schema(&role.options()).await.unwrap(), Applied::Present);
     role.drop().await;
 }

@@ -1,4 +1,4 @@
-//! A server of a test's own, that can be killed and started again.
+//! A server of a test's own that can be killed and started again.
 
 use std::{
     env, fs,
@@ -13,17 +13,17 @@ use std::{
 
 use tempfile::TempDir;
 
-/// As in xtask: the server ends with us, however we end.
+/// As in xtask: the server ends with this process, however that ends.
 const KEEPER: &str = "trap '' INT TERM HUP; signal=$1; shift; \
     \"$@\" </dev/null & cat >/dev/null; kill -s \"$signal\" $! 2>/dev/null; wait $!";
 
-/// A process that ends with us.
+/// A process that ends with this one.
 #[derive(Debug)]
 pub(crate) struct Kept(Child);
 
 impl Kept {
-    /// Runs a program as a user without rights of its own, until it is given this signal; what it
-    /// says goes to `log`.
+    /// Runs a program as a user without special rights, until the drop sends it this signal. Its
+    /// output goes to `log`.
     pub(crate) fn spawn((program, signal): (&Path, &str), arguments: &[&str], log: &Path) -> Self {
         let mut keeper = as_user(Path::new("/bin/sh"));
         keeper.args(["-c", KEEPER, "keeper", signal]).arg(program).args(arguments);
@@ -40,7 +40,7 @@ impl Drop for Kept {
     }
 }
 
-/// A port that nobody listens on.
+/// A free port.
 pub(crate) fn free_port() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     listener.local_addr().unwrap().port()
@@ -80,7 +80,7 @@ impl Instance {
         instance
     }
 
-    /// A copy of a running server: a standby of it, or a backup that goes its own way.
+    /// A copy of a running server: either its standby, or a backup with a history of its own.
     pub(crate) fn copy_of(other: &Self, is_standby: bool) -> Self {
         let mut instance = Self::with(&[]);
         let mut copy = program("pg_basebackup");
@@ -117,7 +117,7 @@ impl Instance {
         let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
         let children = children.unwrap_or_default();
         let all = std::iter::once(pid.as_str()).chain(children.split_whitespace());
-        // One of the children may have ended by itself meanwhile.
+        // One of the children may have ended in the meantime.
         let _ = Command::new("kill").arg("-9").args(all).stderr(Stdio::null()).status();
         self.end();
     }
@@ -134,13 +134,13 @@ impl Instance {
                 if ready.status().unwrap().success() {
                     return;
                 }
-                // One that recovers takes its time where the disk is busy.
+                // Recovery takes longer while the disk is busy.
                 if round > 20 && !self.is_running() {
                     break;
                 }
                 thread::sleep(Duration::from_millis(50));
             }
-            // What was killed may still hold its memory.
+            // The killed processes may still hold their memory.
             self.end();
         }
         panic!("the server does not come up: {}", self.folder.path().display());
@@ -182,7 +182,7 @@ fn program(name: &str) -> Command {
     as_user(&bin().join(name))
 }
 
-/// The user that PostgreSQL runs as where we are root.
+/// The user that PostgreSQL runs as if this process is root.
 fn user() -> Option<(u32, u32)> {
     let number = |arguments: &[&str]| -> u32 {
         let output = Command::new("id").args(arguments).output().unwrap();

@@ -1,4 +1,4 @@
-//! Limits that hold although callers give up and answers don't come.
+//! Limits that hold even if callers give up and answers don't come.
 
 use std::{
     future::Future,
@@ -29,7 +29,7 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(60);
 const CONNECTIONS_MAX: usize = 4;
 
-/// The connections that have this name, and how many of them run a statement that waits for a
+/// The number of connections with this name, and the number of those whose statement waits for a
 /// lock.
 async fn connections(raw: &Client, name: &str) -> (i64, i64) {
     let asked = "SELECT count(*), count(*) FILTER (WHERE state = 'active' \
@@ -38,7 +38,7 @@ async fn connections(raw: &Client, name: &str) -> (i64, i64) {
     (row.get(0), row.get(1))
 }
 
-/// Waits until that is so.
+/// Waits until the condition holds.
 async fn until<F: Future<Output = bool>>(what: &str, mut is_so: impl FnMut() -> F) {
     let waited = async {
         while !is_so().await {
@@ -54,7 +54,7 @@ fn named(fresh: &Fresh, name: &str) -> PostgresOptions {
     options
 }
 
-/// Lets reads wait until it is committed.
+/// Makes reads wait until this transaction is committed.
 async fn hold_events(fresh: &Fresh) -> Client {
     let holder = fresh.schema.raw().await;
     let held = format!("BEGIN; LOCK TABLE {}.events", fresh.schema.name);
@@ -69,7 +69,7 @@ async fn reads_whose_callers_gave_up_leave_no_statement_and_no_more_connections_
     let name = format!("gave-up-{}", fresh.schema.name);
     let store = PostgresStore::open(named(&fresh, &name)).await.unwrap();
     let holder = hold_events(&fresh).await;
-    // Beside the pool's there are the listener's, which waits as well, and the writer's.
+    // Besides the pool's connections there are the listener's, which waits too, and the writer's.
     let most = i64::try_from(CONNECTIONS_MAX).unwrap() + 2;
     let is_waiting = async |count| connections(&raw, &name).await.1 >= count;
     until("the listener waits", || is_waiting(1)).await;
@@ -120,8 +120,8 @@ async fn appends_and_writes_go_on_without_their_callers() {
     until("written", async || fresh.store.get(b"a").await.unwrap().is_some()).await;
 }
 
-/// Passes connections on to a server, until it is cut off from new ones: those that would cancel a
-/// statement are such.
+/// Passes connections on to a server, until new ones are cut off, including those that would cancel
+/// a statement.
 async fn cut_off(server: &str) -> (String, Arc<AtomicBool>) {
     let (front, address) = server.split_once('@').unwrap();
     let (address, database) = address.split_once('/').unwrap();
@@ -185,7 +185,7 @@ async fn the_largest_numbers_of_a_url_are_only_long_times() {
             *time = Duration::MAX;
         }
         options.idle_timeout = Duration::MAX;
-        // The system may refuse such a time for a socket; that is an error like another.
+        // The system may refuse such a time for a socket; that is an error like others.
         match PostgresStore::open(options).await {
             Ok(store) => {
                 store.append(one("ada")).await.unwrap();
@@ -217,7 +217,7 @@ async fn connections_that_are_not_used_are_closed_while_others_are_busy_too() {
     for read in reads {
         read.await.unwrap().unwrap();
     }
-    // The listener's and the writer's stay.
+    // The listener's and the writer's connections stay.
     until("the readers' are closed", async || {
         store.append(one("ada")).await.unwrap();
         connections(&raw, &name).await.0 <= 2

@@ -1,5 +1,5 @@
-//! The PostgreSQL store from outside, on real servers: the conformance suite, and what is
-//! PostgreSQL's own.
+//! The PostgreSQL store from outside, on real servers: the conformance suite, and the store's own
+//! tests.
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests as well")]
 
 mod fresh;

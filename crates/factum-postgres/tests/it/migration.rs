@@ -1,4 +1,4 @@
-//! Logs that an older version made, brought to this one.
+//! Logs that an older version made, migrated to this one.
 
 use std::sync::{
     Arc,
@@ -18,15 +18,15 @@ use crate::{
     server::{Database, Schema, raw},
 };
 
-/// What made every log of version 1.
+/// The statements that made every log of version 1.
 const V1: [&str; 3] = [
     include_str!("../../src/schema/v1/tables.sql"),
     include_str!("../../src/schema/v1/read.sql"),
     include_str!("../../src/schema/v1/write.sql"),
 ];
-/// What brought them to version 2.
+/// The migration to version 2.
 const V2: &str = include_str!("../../src/schema/v2.sql");
-/// The rights that version 1 asked for a role.
+/// The rights that version 1 gave to a role.
 const GRANTS_1: &str = "GRANT USAGE ON SCHEMA @s TO @r;
     GRANT SELECT, INSERT, DELETE ON @s.events, @s.event_tags TO @r;
     GRANT SELECT, INSERT, UPDATE, DELETE ON @s.erased, @s.streams, @s.documents TO @r;
@@ -34,7 +34,7 @@ const GRANTS_1: &str = "GRANT USAGE ON SCHEMA @s TO @r;
 
 const LINEAGE: Uuid = Uuid::from_u128(7);
 
-/// Makes a log of version 1 by a session with this path.
+/// Makes a log of version 1 in a session with this path.
 async fn make_v1(schema: &Schema, path: &str) {
     let name = &schema.name;
     let made = V1.concat().replace("@schema@", &format!("\"{name}\"")).replace("@name@", name);
@@ -45,7 +45,7 @@ async fn make_v1(schema: &Schema, path: &str) {
     schema.raw().await.batch_execute(&all).await.unwrap();
 }
 
-/// Brings a log of version 1 to version 2.
+/// Migrates a log of version 1 to version 2.
 async fn bring_to_v2(schema: &Schema) {
     let name = &schema.name;
     let v2 = V2.replace("@schema@", &format!("\"{name}\"")).replace("@name@", name);
@@ -53,14 +53,14 @@ async fn bring_to_v2(schema: &Schema) {
     schema.raw().await.batch_execute(&all).await.unwrap();
 }
 
-/// Gives a grantee the rights on a log that version 1 asked for.
+/// Gives a grantee the rights of version 1 on a log.
 async fn grant_v1(schema: &Schema, grantee: &str) {
     let grants = GRANTS_1.replace("@s", &schema.name).replace("@r", grantee);
     schema.raw().await.batch_execute(&grants).await.unwrap();
 }
 
-/// The store of a program of version 1: it sends the same statements, and only takes another
-/// number for that of its version.
+/// The store of a program of version 1: it sends the same statements, and only has another number
+/// for its version.
 async fn open_as_v1(role: &Role) -> PostgresStore {
     open_as(role, 1).await
 }
@@ -103,7 +103,7 @@ async fn a_log_of_version_1_is_migrated_with_all_that_it_holds() {
     work(&old, "ada").await;
     let before = contents(&old).await;
 
-    // A role that works with the log may not change it, and is told which command does.
+    // A role that works with the log may not migrate it, and the error names the command that does.
     let refused = PostgresStore::open(role.options()).await.unwrap_err().to_string();
     assert!(refused.contains("factum schema apply"), "{refused}");
     assert_eq!(apply_schema(&role.1.options()).await.unwrap(), Applied::Migrated);
@@ -113,7 +113,7 @@ async fn a_log_of_version_1_is_migrated_with_all_that_it_holds() {
     assert_eq!(contents(&new).await, before);
     assert_eq!(new.read(ReadQuery::log()).await.unwrap().lineage, Lineage::new(LINEAGE));
     work(&new, "bob").await;
-    // A program of version 1 that has been running works beside it.
+    // A running program of version 1 works beside it.
     work(&old, "cyd").await;
     assert_eq!(contents(&old).await, contents(&new).await);
     for store in [old, new] {
@@ -196,7 +196,7 @@ async fn a_migration_shuts_out_no_role_that_could_work_with_the_log_and_lets_no_
         let schema = Schema { url: member.1.url.clone(), name: format!("x{}", member.1.name) };
         async move {
             let mut role = Role::at(schema, settings).await;
-            // The same log, by another role.
+            // The same log, for another role.
             role.1.name.remove(0);
             role
         }
@@ -212,7 +212,7 @@ async fn a_migration_shuts_out_no_role_that_could_work_with_the_log_and_lets_no_
     assert!(!positions(&store, ReadQuery::category(category())).await.is_empty());
     store.close().await.unwrap();
 
-    // A role that sees the schema, but none of its tables, calls nothing.
+    // A role that sees the schema but none of its tables calls nothing.
     let server = member.1.raw().await;
     let name = &member.1.name;
     let outsider = format!("{}_outsider", member.0);
@@ -262,7 +262,7 @@ async fn what_version_1_took_from_a_schema_before_the_servers_own_is_made_again(
     server.batch_execute(&fill.replace('@', &schema.name)).await.unwrap();
 
     assert_eq!(apply_schema(&schema.options()).await.unwrap(), Applied::Migrated);
-    // Nothing of the log needs them any more.
+    // Nothing in the log needs them any more.
     let drop = "DROP OPERATOR public.= (smallint, integer);
         DROP FUNCTION public.split_part(text, text, integer), public.never(smallint, integer)";
     server.batch_execute(drop).await.unwrap();

@@ -1,4 +1,4 @@
-//! What a store refuses to open, in one sentence, and what it opens with few rights.
+//! The openings that are refused, each with one sentence, and openings with few rights.
 
 use std::sync::Arc;
 
@@ -130,7 +130,7 @@ async fn defaults_of_a_role_that_would_break_the_laws_are_not_obeyed() {
         CREATE TRIGGER see AFTER INSERT ON events FOR EACH STATEMENT EXECUTE FUNCTION see()";
     server.batch_execute(&watch.replace("@s", &role.1.name)).await.unwrap();
     let other = Arc::new(PostgresStore::open(role.options()).await.unwrap());
-    // Rivals on two handles, each deciding on what it read: no two may win.
+    // Two rivals on two handles decide on what each has read: only one may win.
     for round in 0..20 {
         let expected = ExpectedVersion::from(StreamVersion::new(round));
         let rival = |store: PostgresStore| {

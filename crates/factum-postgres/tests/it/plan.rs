@@ -1,4 +1,4 @@
-//! That pages and appends go by the indexes, at a size where it matters.
+//! Pages and appends use the indexes, at a size where that matters.
 
 use factum_kernel::EventStore;
 use tokio_postgres::Client;
@@ -16,8 +16,8 @@ const FILL: &str = "
     INSERT INTO event_tags SELECT 'needle:1', p FROM generate_series(1000, 200000, 50000) AS p;
     INSERT INTO erased SELECT 200000 + 2 * p, 200000 + 2 * p FROM generate_series(1, 1000) AS p;";
 
-/// Each question, and the most blocks that it may touch: a page of 10 events, wherever it begins,
-/// or a group.
+/// Each question, and the most blocks that it may touch: a page of 10 events from any beginning, or
+/// a group.
 const QUESTIONS: &[(&str, i64)] = &[
     ("log_page(2, 100000, true, 10, 1000000)", 80),
     ("log_page(1, 0, false, 10, 1000000)", 80),
@@ -64,7 +64,7 @@ async fn pages_touch_few_blocks_of_a_large_log() {
     let fresh = Fresh::open().await;
     let server = fresh.schema.raw().await;
     server.batch_execute(&format!("SET search_path = {}", fresh.schema.name)).await.unwrap();
-    // A session whose plans were made while the log was empty, and stay so.
+    // A session whose plans were made while the log was empty, and are kept.
     for _ in 0..7 {
         for (call, _) in QUESTIONS {
             blocks(&server, call).await;
@@ -103,7 +103,7 @@ async fn appends_touch_few_blocks_of_a_large_log() {
         fresh.store.append(tagged("ada", &["a:1", "b:2"])).await.unwrap();
     }
     fresh.store.close().await.unwrap();
-    // What the writer did is counted once its session has ended.
+    // The writer's work is counted once its session has ended.
     loop {
         let row = server.query_one(scanned, &[&fresh.schema.name]).await.unwrap();
         if row.get::<_, i64>(1) >= 400_000 + 7 * 2 + 20 * 3 - 20 {

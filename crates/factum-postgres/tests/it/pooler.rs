@@ -1,4 +1,4 @@
-//! Through a pooler that gives every transaction another of a few sessions.
+//! The store behind a pooler that spreads transactions over a few sessions.
 
 use std::{
     env, fs,
@@ -50,7 +50,7 @@ impl Pooler {
 }
 
 impl Pooler {
-    /// Turns to another server; those who are connected stay so.
+    /// Switches to another server; existing connections stay.
     async fn turn_to(&self, server: &str) {
         let (user, _) = settings(&self.folder.path().join("pgbouncer.ini"), self.port, server);
         let admin = raw(&format!("postgres://{user}@127.0.0.1:{}/pgbouncer", self.port)).await;
@@ -58,7 +58,7 @@ impl Pooler {
     }
 }
 
-/// Writes the settings of a pooler in front of a server; its user and database.
+/// Writes the settings of a pooler in front of a server; returns its user and its database.
 fn settings(file: &Path, port: u16, server: &str) -> (String, String) {
     let (user, place) = server.strip_prefix("postgres://").unwrap().split_once('@').unwrap();
     let (address, database) = place.split_once('/').unwrap();
@@ -78,7 +78,7 @@ async fn a_group_is_not_run_on_another_server_than_the_one_whose_head_it_names()
     let pooler = Pooler::start(&primary.url()).await;
     let store = PostgresStore::open(PostgresOptions::parse(&pooler.url).unwrap()).await.unwrap();
     store.append(one("ada")).await.unwrap();
-    // It goes its own way, as a standby that is promoted without the end of the log.
+    // It has a history of its own, like a standby that was promoted without the end of the log.
     let other = Instance::copy_of(&primary, false);
     store.append(one("ada")).await.unwrap();
     pooler.turn_to(&other.url()).await;
@@ -128,7 +128,7 @@ async fn the_laws_hold_behind_a_pooler_of_transactions() {
         assert_eq!(winners, 1);
         assert_eq!(positions(&one, ReadQuery::stream(stream("x"))).await.len() as u64, round + 1);
     }
-    // The listener hears nothing there, and looks.
+    // The listener hears nothing there, and looks instead.
     head.wait_for(|head| head.value() == 40).await.unwrap();
     check_log(&two).await;
     let write = WriteBatch::new().put("a", ExpectedRevision::Absent, "v");

@@ -22,7 +22,7 @@ use crate::{
     instance::Instance,
 };
 
-/// Its order: how many pairs each task appends, schema, URL.
+/// Its order: the number of pairs that each task appends, the schema, the URL.
 const CHILD: ChildTest = ChildTest::new("process::child");
 const PROCESSES: usize = 4;
 const TASKS: usize = 4;
@@ -31,7 +31,7 @@ pub(crate) fn start(url: &str, schema: &str, pairs: usize) -> (ChildProcess, Tol
     CHILD.start(format!("{pairs} {schema} {url}"))
 }
 
-/// Not a test of its own: what the other processes run.
+/// Not a test of its own: the program of the other processes.
 #[test]
 fn child() {
     let Some(order) = CHILD.order() else { return };
@@ -49,7 +49,7 @@ fn child() {
     });
 }
 
-/// Follows a read while others write; checks every page, and answers with all that it saw.
+/// Follows a read while others write, checks every page, and returns all positions that it saw.
 async fn follow(store: PostgresStore, query: ReadQuery, done: Arc<AtomicBool>) -> Vec<Position> {
     let mut seen = Vec::new();
     let mut through = Position::ZERO;
@@ -78,8 +78,8 @@ fn verify(query: &ReadQuery, page: &Page, seen: &[Position]) {
     }
 }
 
-/// Every commit waits a random while between its last statement and its end, which is where
-/// stores that take numbers early lose events.
+/// Every commit waits a random time between its last statement and its end. In that gap, stores
+/// that take numbers early lose events.
 const DELAYS: &str = "
     CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
@@ -156,7 +156,7 @@ fn a_server_killed_ten_times_loses_nothing_and_doubles_nothing() {
     drop(heard);
     let mut told = HashSet::new();
     for round in 0..10 {
-        // Some are told before each blow, so that each meets appends under way.
+        // Some acknowledgements before each kill, so that each kill meets appends under way.
         for _ in 0..20 + round * 13 % 37 {
             told.insert(acks.recv_timeout(Duration::from_secs(60)).unwrap());
         }
@@ -170,7 +170,7 @@ fn a_server_killed_ten_times_loses_nothing_and_doubles_nothing() {
     told.extend(acks);
     runtime.block_on(async {
         let store = open().await.unwrap();
-        // What a killed process left under way may still be stored.
+        // Appends that were under way in a killed process may still be stored.
         Pairs::read(&store).await.assert_keeps(&told);
         check_log(&store).await;
         store.close().await.unwrap();

@@ -1,4 +1,4 @@
-//! Pages that look at much.
+//! Pages that look at many events.
 
 use factum_kernel::{EventStore, Query, QueryItem, ReadQuery, Tag};
 
@@ -9,7 +9,7 @@ async fn a_page_without_a_match_still_ends_within_its_work() {
     let fresh = Fresh::open().await;
     fresh.store.append(tagged("ada", &["a:1"])).await.unwrap();
     fresh.store.append(tagged("ada", &["b:1"])).await.unwrap();
-    // Rows of the index only: 120,000 events in turn, which no page may go through at once.
+    // Rows of the index only: 120,000 events in turn, more than a page may go through at once.
     fresh
         .run(
             "INSERT INTO event_tags SELECT 'a:1', p FROM generate_series(3, 120000, 2) AS p;

@@ -4,7 +4,7 @@ use factum_postgres::PostgresOptions;
 
 use crate::server::{Schema, with};
 
-/// A role of a test's own and the schema that it works in; both go with the test.
+/// A role of a test's own and its schema; both are removed after the test.
 pub(crate) struct Role(pub(crate) String, pub(crate) Schema);
 
 impl Role {

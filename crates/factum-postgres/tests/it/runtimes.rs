@@ -1,4 +1,4 @@
-//! A store that outlives the runtime on which it was opened.
+//! A store that outlives the runtime in which it was opened.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::{fresh::one, server::Schema};
 
 const LONG: Duration = Duration::from_secs(20);
 
-/// Everything that a store does, each on several connections.
+/// Uses every operation of a store, each on several connections.
 async fn use_all(store: &PostgresStore) {
     for _ in 0..3 {
         let appended = store.append(one("ada")).await.unwrap();

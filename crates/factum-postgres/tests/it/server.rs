@@ -10,7 +10,7 @@ use factum_kernel::{Clock, SystemClock};
 use factum_postgres::PostgresOptions;
 use tokio_postgres::{Client, Config, NoTls};
 
-/// The URL of a server. A test without one fails: it must not look as if it had run.
+/// The URL of a server. A test without one fails, so that it does not look as if it had run.
 pub(crate) fn url(variable: &str) -> String {
     env::var(variable).unwrap_or_else(|_| {
         panic!(
@@ -33,7 +33,7 @@ fn number() -> u32 {
     COUNT.fetch_add(1, Ordering::Relaxed)
 }
 
-/// A database of a test's own, which goes with it: nothing in its `public` is seen by other tests.
+/// A database of a test's own, which is removed after it. No other test sees its `public` schema.
 #[derive(Debug)]
 pub(crate) struct Database {
     server: String,
@@ -59,7 +59,7 @@ impl Drop for Database {
     }
 }
 
-/// A schema of a test's own, which goes with it.
+/// A schema of a test's own, which is removed after it.
 #[derive(Debug)]
 pub(crate) struct Schema {
     pub(crate) url: String,
@@ -79,7 +79,7 @@ impl Schema {
         PostgresOptions::parse(&self.url).unwrap().with_schema(&self.name).unwrap()
     }
 
-    /// A connection of somebody else's.
+    /// A connection of another program.
     pub(crate) async fn raw(&self) -> Client {
         raw(&self.url).await
     }
@@ -92,7 +92,7 @@ pub(crate) async fn raw(url: &str) -> Client {
     client
 }
 
-/// Takes the log's lock, as its documentation says what it is.
+/// Takes the log's lock, with the number in its documentation.
 pub(crate) fn lock(schema: &str) -> String {
     format!(
         "pg_advisory_xact_lock((1178682196::bigint << 32) | '{schema}'::regnamespace::oid::bigint)"
@@ -117,16 +117,16 @@ impl Drop for Schema {
     }
 }
 
-/// Runs statements when a test ends, also one that failed.
+/// Runs statements when a test ends, even if it failed.
 fn run_at_last(url: String, statements: String) {
-    // A thread of its own, because this may be inside of a runtime.
+    // In a thread of its own, because this may run inside a runtime.
     let gone = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let Ok(config) = url.parse::<Config>() else { return };
             let Ok((client, connection)) = config.connect(NoTls).await else { return };
             tokio::spawn(connection);
-            // A server that a test has stopped takes its data along.
+            // If a test has stopped its server, the data is gone anyway.
             let _ = client.batch_execute(&statements).await;
         });
     });

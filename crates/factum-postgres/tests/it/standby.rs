@@ -14,7 +14,7 @@ use crate::{
     server::raw,
 };
 
-/// Appends by the rules of retrying, through a change of servers.
+/// Appends with the rules of retrying, through a change of servers.
 async fn append(store: &PostgresStore) -> u64 {
     let mut batch = AppendBatch::new().write(stream("ada"), ExpectedVersion::Any, [event("{}")]);
     loop {
@@ -46,7 +46,7 @@ async fn a_synchronous_standby_that_is_promoted_has_all_that_was_acknowledged() 
         acknowledged.push(append(&store).await);
     }
 
-    // Beside: the standby is read, and refuses writers.
+    // Beside it, the standby can be read, and refuses writers.
     let options = PostgresOptions::parse(&standby.url()).unwrap();
     let error = PostgresStore::open(options.clone()).await.unwrap_err();
     assert!(error.to_string().contains("standby"), "{error}");
@@ -95,14 +95,14 @@ async fn a_restored_backup_is_noticed_by_who_was_ahead_of_it() {
         Err(ReadError::Diverged(diverged)) => diverged.reason,
         other => panic!("{other:?}"),
     };
-    // Nobody said that the log was restored: what can be seen is that the event is not there.
+    // The restore was not announced, so only the missing event shows it.
     assert!(matches!(reason(next(checkpoint(14)).await), DivergedReason::Short(_)));
     for _ in 0..7 {
         store.append(one("bob")).await.unwrap();
     }
     assert!(matches!(reason(next(checkpoint(14)).await), DivergedReason::Event(_)));
     assert_eq!(next(checkpoint(4)).await.unwrap().position().value(), 6, "both share it");
-    // And when it is said, every checkpoint of the old history is one of another.
+    // After the lineage is renewed, every checkpoint of the old history is of another log.
     let lineage = store.renew_lineage().await.unwrap();
     assert_eq!(reason(next(checkpoint(4)).await), DivergedReason::Lineage(lineage));
 }

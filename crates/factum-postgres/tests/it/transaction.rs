@@ -1,4 +1,4 @@
-//! Appends and writes inside of transactions of the user's own, beside a table of his.
+//! Appends and writes inside transactions of the user's own, together with a table of theirs.
 
 use std::{future::poll_fn, time::Duration};
 
@@ -17,7 +17,7 @@ use crate::{
     process::start,
 };
 
-/// A log with a table of the user's beside it, and a connection of his.
+/// A log, a user's table in the same database, and a user's connection.
 async fn with_table() -> (Fresh, Client) {
     let fresh = Fresh::open().await;
     fresh.run("CREATE TABLE orders (number bigint PRIMARY KEY)").await;
@@ -46,7 +46,7 @@ async fn a_row_an_event_and_a_document_are_committed_together() {
     let appended = fresh.store.append_in(&transaction, one("ada")).await.unwrap();
     let write = WriteBatch::new().put("order", ExpectedRevision::Absent, "1");
     fresh.store.write_in(&transaction, write).await.unwrap();
-    // Nobody else sees any of it.
+    // No other session sees any of it.
     assert!(positions(&fresh.store, ReadQuery::log()).await.is_empty());
     assert!(fresh.store.get(b"order").await.unwrap().is_none());
     transaction.commit().await.unwrap();
@@ -81,7 +81,8 @@ async fn listeners_hear_of_an_append_when_its_transaction_is_committed() {
             true => transaction.commit().await.unwrap(),
         }
     }
-    // Of the transaction's own process, so that it is not what the store's listener has found out.
+    // From the transaction's own process, so that it is not something that the store's listener
+    // found out.
     let own: i32 = client.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
     let heard = timeout(Duration::from_secs(10), heard.recv()).await;
     assert_eq!(heard.unwrap().unwrap(), own);
@@ -125,7 +126,7 @@ async fn a_conflict_leaves_the_transaction_to_its_owner() {
     let transaction = client.transaction().await.unwrap();
     let error = fresh.store.append_in(&transaction, exact("ada", 0)).await.unwrap_err();
     assert!(matches!(&error, AppendError::Conflict(it) if it.actual.value() == 1), "{error:?}");
-    // One that is stored already is recognised.
+    // A batch that is stored already is recognised.
     let again = fresh.store.append_in(&transaction, first.repeated()).await.unwrap();
     assert_eq!((again.first.value(), again.replayed), (1, true));
     let write = WriteBatch::new().put("a", ExpectedRevision::Exact(Revision::new(7)), "v");

@@ -4,8 +4,8 @@ use rusqlite::Connection;
 
 use super::*;
 
-/// A log of `count` events: tag `a:1` on every second, `b:1` on every third, and the types `x`
-/// and `y` in turn, ten of each.
+/// A log of `count` events: tag `a:1` on every second, `b:1` on every third. The types `x` and `y`
+/// alternate, ten of each.
 fn database(count: i64) -> Connection {
     let connection = Connection::open_in_memory().unwrap();
     connection.execute_batch(include_str!("../schema/v1.sql")).unwrap();
@@ -41,7 +41,7 @@ fn item(types: &[&str], tags: &[&str]) -> QueryItem {
     }
 }
 
-/// Everything that matches, going on behind every pause.
+/// All matches, found by a walk that goes on after each pause.
 fn walk(
     connection: &Connection,
     query: &Query,
@@ -62,7 +62,7 @@ fn walk(
                 at = if direction == Direction::Forward { position + 1 } else { position - 1 };
             }
             Candidate::Paused(position) => {
-                assert_ne!(position, at, "a pause that is no step would go on for ever");
+                assert_ne!(position, at, "a pause without progress would go on forever");
                 (at, looks, pauses) = (position, budget, pauses + 1);
                 walk = begin(at);
             }
@@ -71,7 +71,7 @@ fn walk(
     (found, pauses)
 }
 
-/// The same, by looking at every position.
+/// The same, by a look at every position.
 fn expected(query: &Query, count: u64) -> Vec<u64> {
     let tags = |position: u64| {
         [("a:1", 2), ("b:1", 3)]
@@ -120,7 +120,7 @@ fn a_rare_tag_beside_a_common_one_costs_little() {
     assert_eq!((found, pauses), (vec![300], 0));
 }
 
-/// More than a list fetches at once, so that all of its fetches are seen.
+/// More than a list fetches at once, so that all of its fetches are tested.
 #[test]
 fn lists_longer_than_a_fetch_are_gone_through_to_their_ends() {
     let count = 4 * i64::from(FETCH_MAX) + 7;
@@ -138,7 +138,7 @@ fn lists_longer_than_a_fetch_are_gone_through_to_their_ends() {
     }
 }
 
-/// The first item spent what all had, so that each page of the others was one position.
+/// The first item once spent the looks of all, so that each page of the others was one position.
 #[test]
 fn a_query_of_two_items_comes_further_than_a_position_in_a_page() {
     let connection = database(300);

@@ -2,10 +2,10 @@ use rusqlite::Connection;
 
 use super::*;
 
-/// What SQLite says of how it would run a statement.
+/// SQLite's query plan of a statement.
 fn plan(connection: &Connection, sql: &str) -> String {
     let mut explain = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
-    // Unbound parameters are NULL, which changes no plan.
+    // Unbound parameters are NULL, which does not change the plan.
     let mut rows = explain.raw_query();
     let mut steps = Vec::new();
     while let Some(row) = rows.next().unwrap() {
@@ -23,8 +23,8 @@ fn database() -> Connection {
 #[test]
 fn no_statement_goes_through_a_whole_table_or_sorts() {
     let connection = database();
-    // Each of these stops at its first row, or is about a table of the header's,
-    // or of the categories, once for a connection.
+    // Each of these stops at its first row, or reads a table of the header or of the categories
+    // once per connection.
     let walks_in_order = [
         "COUNT_TABLES",
         "SNAPSHOT",

@@ -30,7 +30,7 @@ impl Subject for SqliteSubject {
     }
 }
 
-/// Keeps the folder as long as the store: some cases let go of the subject before it.
+/// Keeps the folder as long as the store, because some cases drop the subject first.
 #[derive(Debug)]
 struct ClockWithFolder {
     clock: Arc<dyn Clock>,

@@ -1,4 +1,4 @@
-//! A bit that flipped while the store was closed: the same events or an error, never others.
+//! A flipped bit in a closed store: reads give the same events or an error, never other events.
 
 use std::{fs, path::Path};
 
@@ -12,7 +12,7 @@ use crate::fresh::{Fresh, category, event, stream, tagged};
 
 const FLIPS: u64 = 400;
 
-/// What a reader sees of an event.
+/// The properties of an event that a reader sees.
 type Seen = (u64, u64, String, String, Vec<String>, Vec<u8>, String);
 
 async fn made() -> Fresh {
@@ -55,7 +55,7 @@ async fn seen(store: &SqliteStore, query: ReadQuery) -> Result<Vec<Seen>, StoreE
     Ok(seen)
 }
 
-/// Reads through an index, of which damage may hide events. Nothing else may come of it.
+/// Reads through an index whose damage may hide events, but must have no other effect.
 fn by_index() -> Vec<ReadQuery> {
     let tag = |text| ReadQuery::matching(Query::tag(Tag::parse(text).unwrap()));
     let streams = ["large", "key-0", "key-5"].map(|key| ReadQuery::stream(stream(key)));
@@ -139,7 +139,7 @@ async fn a_changed_payload_names_the_position_the_file_and_the_remedy() {
 async fn a_missing_row_is_damage_and_no_hole() {
     for position in [5, 120] {
         let fresh = made().await;
-        // As a damaged tree hides it: from the table and not from the index.
+        // A damaged tree could hide it like this: from the table, but not from the index.
         let connection = fresh.raw();
         connection.execute_batch("PRAGMA writable_schema = ON").unwrap();
         let hide = "DELETE FROM sqlite_schema WHERE name = 'events_by_category'";

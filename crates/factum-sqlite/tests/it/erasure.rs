@@ -1,4 +1,4 @@
-//! What is left when events are erased.
+//! The state after events are erased.
 
 use factum_kernel::{
     AppendBatch, EventStore, ExpectedVersion, Position, ReadQuery, StreamChange, Tag,

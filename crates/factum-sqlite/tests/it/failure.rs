@@ -1,4 +1,4 @@
-//! Full disks, other people's locks, and what must not be remembered of a failure.
+//! Full disks, locks of other processes, and the state that a failure must not leave.
 
 use std::{error::Error, path::Path, time::Duration};
 
@@ -20,7 +20,7 @@ fn tag(text: &str) -> Tag {
     Tag::parse(text).unwrap()
 }
 
-/// A store whose file may hold little more than it has, and how many events went into it.
+/// A store whose file can grow by little, and the number of its events.
 async fn full() -> (Fresh, u64) {
     let fresh = Fresh::with(|options| options.with_file_bytes_max(1 << 20)).await;
     let mut stored = 0;
@@ -31,7 +31,7 @@ async fn full() -> (Fresh, u64) {
                 assert_eq!(error.kind(), StoreErrorKind::Unavailable);
                 let text = error.to_string();
                 assert!(text.contains("no room") && text.contains("events.db"), "{text}");
-                // Its own source tells the kind.
+                // Its source would repeat the kind.
                 let driver = error.source().and_then(Error::source);
                 assert!(driver.is_none(), "SQLite says it again");
                 return (fresh, stored);
@@ -58,7 +58,7 @@ async fn a_full_disk_is_an_error_that_loses_nothing() {
 #[tokio::test]
 async fn nothing_of_a_failed_group_is_remembered() {
     let (fresh, stored) = full().await;
-    // This one brings a new stream and a new tag, which get numbers before the file is full.
+    // This batch brings a new stream and a new tag, which get numbers before the file is full.
     fresh.store.append(large("bob")).await.unwrap_err();
     fresh.store.append(tagged("eve", &["size:large", "new:1"])).await.unwrap();
     let exact = AppendBatch::new().write(
@@ -128,8 +128,8 @@ async fn damage_is_corrupt_and_not_an_empty_answer() {
 
 const LIMITED: ChildTest = ChildTest::new("failure::limited_child");
 
-/// Not a test of its own: a process whose files may not grow beyond a limit, which SQLite is told
-/// as an input/output error. It appends until then.
+/// Not a test of its own: a process whose files may not grow beyond a limit, which SQLite sees as
+/// an input/output error. It appends until then.
 #[test]
 fn limited_child() {
     let Some(path) = LIMITED.order() else { return };
@@ -150,8 +150,8 @@ fn limited_child() {
     });
 }
 
-/// The commit record may be in the log for all that, and come to life: it was answered as if
-/// nothing were stored.
+/// The commit record may be in the log and take effect later, but the answer once claimed that
+/// nothing was stored.
 #[tokio::test]
 async fn an_error_of_the_disk_at_a_commit_leaves_the_outcome_unknown() {
     let folder = tempfile::tempdir().unwrap();

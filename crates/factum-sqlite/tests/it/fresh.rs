@@ -1,4 +1,4 @@
-//! A store in a folder of its own, and what is appended to it.
+//! A store in a folder of its own, and appends to it.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use factum_sqlite::{SqliteOptions, SqliteStore};
 pub(crate) use factum_testing::{check_log, pages, positions};
 use tempfile::TempDir;
 
-/// A store in a folder of its own, which goes with it.
+/// A store in a folder of its own, which is removed with it.
 pub(crate) struct Fresh {
     pub(crate) store: SqliteStore,
     pub(crate) folder: TempDir,
@@ -31,7 +31,7 @@ impl Fresh {
         self.folder.path().join("events.db")
     }
 
-    /// A connection of somebody else's.
+    /// A connection of another program.
     pub(crate) fn raw(&self) -> rusqlite::Connection {
         raw(&self.path())
     }

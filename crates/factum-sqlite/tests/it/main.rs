@@ -1,4 +1,4 @@
-//! The SQLite store from outside: the conformance suite, and what is SQLite's own.
+//! The SQLite store from outside: the conformance suite, and the store's own tests.
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests as well")]
 
 mod fresh;

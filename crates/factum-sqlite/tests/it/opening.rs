@@ -1,4 +1,4 @@
-//! What is opened, and what is refused with which sentence.
+//! The files that are opened, and the errors for those that are refused.
 
 use std::{fs, path::Path, sync::Arc};
 
@@ -164,7 +164,7 @@ async fn a_closed_store_is_read_where_nothing_can_be_written() {
     let path = fresh.folder.path().join("a copy?50%.db");
     fs::copy(fresh.path(), &path).unwrap();
     let beside = |suffix: &str| std::path::PathBuf::from(format!("{}{suffix}", path.display()));
-    // As good as a folder without permission, which would not stop a test that root runs.
+    // This has the same effect as a folder without permission, which would not stop root.
     std::os::unix::fs::symlink("/nowhere/shm", beside("-shm")).unwrap();
     let read = || SqliteOptions::new(&path).with_access(Access::ReadOnly);
     let reader = SqliteStore::open(read()).await.unwrap();

@@ -1,4 +1,4 @@
-//! The store outside of a runtime.
+//! The store without a runtime.
 
 use factum_kernel::{DocumentStore, EventStore, ExpectedRevision, KeyRange, ReadQuery, WriteBatch};
 use factum_testing::drive;

@@ -1,4 +1,4 @@
-//! Which file a database is, whatever becomes of its name.
+//! The identity of a database's file, whatever happens to its path.
 
 use std::{
     fs,
@@ -17,7 +17,7 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
     format!("{}{suffix}", path.display()).into()
 }
 
-/// A database and what is beside it.
+/// The suffixes of a database's files.
 const FILES: [&str; 3] = ["", "-wal", "-shm"];
 
 fn rename(files: &[&str], from: &Path, to: &Path) {
@@ -63,7 +63,7 @@ async fn a_link_that_leads_nowhere_is_refused() {
     assert!(!file.exists());
 }
 
-/// SQLite would keep a log for each name, and each would overwrite what is in the other.
+/// SQLite would keep a log for each name, and each would overwrite the other's data.
 #[tokio::test]
 async fn a_database_with_two_names_is_refused() {
     let fresh = Fresh::open().await;
@@ -105,14 +105,14 @@ async fn a_database_that_was_moved_away_and_restored_is_another_one() {
     assert_eq!(positions(&new, ReadQuery::log()).await, [1, 2]);
     new.close().await.unwrap();
 
-    // Back in its place it goes on.
+    // Once it is back in its place, the store goes on.
     fs::remove_file(&path).unwrap();
     rename(&FILES, &away, &path);
     fresh.store.append(one("old")).await.unwrap();
     assert_eq!(check_log(&fresh.store).await.value(), 3);
 }
 
-/// Only this process could still see what it would write to it.
+/// Only this process could still see what it would write to that log.
 #[tokio::test]
 async fn a_log_that_was_taken_away_is_not_written_and_is_saved_by_closing() {
     let fresh = Fresh::open().await;
@@ -128,8 +128,8 @@ async fn a_log_that_was_taken_away_is_not_written_and_is_saved_by_closing() {
     assert_eq!(check_log(&store).await.value(), 2);
 }
 
-/// Without its lock on the file, another program that closes its connection takes itself for the
-/// last and removes the log: <https://www.sqlite.org/howtocorrupt.html>.
+/// Without this process's lock on the file, another program that closes its connection takes itself
+/// for the last and removes the log: <https://www.sqlite.org/howtocorrupt.html>.
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn looking_at_an_open_database_leaves_its_lock() {

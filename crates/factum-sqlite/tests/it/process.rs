@@ -1,4 +1,4 @@
-//! A second process: writing beside this one, and killed while it writes.
+//! A second process: it writes beside this one, and is killed while it writes.
 
 use std::{env, path::Path, sync::Arc};
 
@@ -7,7 +7,7 @@ use factum_testing::{ChildTest, PairWriter, Pairs, check_log, tell};
 
 use crate::fresh::{reopen, stream};
 
-/// Its order: how many pairs each task appends, and the file.
+/// Its order: the number of pairs that each task appends, and the file.
 const CHILD: ChildTest = ChildTest::new("process::child");
 const TASKS: usize = 8;
 
@@ -15,7 +15,7 @@ fn order(path: &Path, pairs: usize) -> String {
     format!("{pairs}:{}", path.display())
 }
 
-/// Not a test of its own: what the second process runs.
+/// Not a test of its own: the program of the second process.
 #[test]
 fn child() {
     let Some(order) = CHILD.order() else { return };
@@ -66,7 +66,7 @@ fn whatever_was_acknowledged_survives_sigkill() {
         let moment = 1 + round * round * 7 % 97;
         acks.extend(told.by_ref().take(moment));
         child.kill();
-        // What was said before the end counts as well.
+        // Lines from before the end count as well.
         acks.extend(told);
     }
     let runtime = tokio::runtime::Runtime::new().unwrap();

@@ -1,4 +1,4 @@
-//! Reads beside writes, and pages that look at much.
+//! Reads beside writes, and pages that look at many events.
 
 use factum_kernel::{EventStore, Query, QueryItem, ReadQuery, Tag};
 
@@ -25,7 +25,7 @@ async fn a_page_without_a_match_still_ends_within_its_work() {
     let fresh = Fresh::open().await;
     fresh.store.append(tagged("ada", &["a:1"])).await.unwrap();
     fresh.store.append(tagged("ada", &["b:1"])).await.unwrap();
-    // Rows of the index only: 60,000 events in turn, which no page may go through at once.
+    // Rows of the index only: 60,000 events in turn, more than a page may go through at once.
     fresh
         .raw()
         .execute_batch(

@@ -50,7 +50,7 @@ async fn a_database_of_version_1_is_read_and_goes_on() {
 async fn a_crash_while_the_file_was_made_leaves_what_can_be_opened() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("events.db");
-    // The switch to the write-ahead log is done, the first step of the tables is not.
+    // The switch to the write-ahead log is done, but not the first migration.
     raw(&path).pragma_update(None, "journal_mode", "wal").unwrap();
     let store = SqliteStore::open(SqliteOptions::new(&path)).await.unwrap();
     store.append(one("ada")).await.unwrap();

@@ -1,4 +1,4 @@
-//! The comparison of what was answered with what is there.
+//! The comparison of the answers with the log.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -12,14 +12,14 @@ use factum_kernel::{
 
 use super::{Answer, AnswerSummary, Answers, Contradiction, Noted};
 
-/// A stream as the log has it.
+/// A stream in the log.
 struct Story<A: Aggregate> {
     stream: StreamId,
-    /// By version, from version 0.
+    /// The states by version, from version 0.
     states: Vec<A>,
-    /// By version, from version 1.
+    /// The events by version, from version 1.
     events: Vec<(Position, Vec<A::Event>)>,
-    /// The versions that a caller was told are the command's.
+    /// The versions that an answer claimed for its command.
     told: HashSet<StreamVersion>,
 }
 
@@ -28,7 +28,7 @@ where
     A::Event: PartialEq,
     A::Rejection: PartialEq,
 {
-    /// Compares what was answered with the log. Nobody may append meanwhile.
+    /// Compares the answers with the log. No caller may append in the meantime.
     ///
     /// # Errors
     /// The first contradiction found.
@@ -101,7 +101,8 @@ where
         }
     }
 
-    /// The version is one that there was between call and answer, and its state is the told one.
+    /// Checks that the version existed between call and answer, and that its state is the answered
+    /// one.
     fn check_state(
         &self,
         noted: &Noted<A>,
@@ -177,7 +178,7 @@ where
         }
     }
 
-    /// Whether a guard's was the rejection.
+    /// Returns whether the rejection came from a guard.
     fn check_rejected(
         &self,
         noted: &Noted<A>,
@@ -185,7 +186,7 @@ where
         rejection: &A::Rejection,
     ) -> Result<bool, Contradiction> {
         let mut guarded = false;
-        // Every version that there was is in the log, which only grew since.
+        // The log holds every version that existed, because it only grew since.
         for at in noted.from.value()..=noted.to.value() {
             match self.decide(at as usize, command) {
                 Err(said) if said == *rejection => return Ok(false),

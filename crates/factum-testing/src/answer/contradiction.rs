@@ -1,4 +1,4 @@
-//! What an answer can turn out to have been wrong about.
+//! The ways in which an answer can contradict the log.
 
 use factum_kernel::{DecodeError, StoreError, StreamId, StreamVersion};
 
@@ -6,17 +6,17 @@ use factum_kernel::{DecodeError, StoreError, StreamId, StreamVersion};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Contradiction {
-    /// What was told to be stored is not in the log so.
+    /// Events that were answered as stored are not like that in the log.
     #[error("not stored as told: {what}: stream={stream} version={version}")]
     NotStored {
-        /// What of it.
+        /// The part that differs.
         what: &'static str,
         /// The stream.
         stream: StreamId,
-        /// The version that was told.
+        /// The answered version.
         version: StreamVersion,
     },
-    /// Two callers were told that an event is theirs.
+    /// Two answers claim the same event.
     #[error("told twice: two callers have one event: stream={stream} version={version}")]
     Twice {
         /// The stream.
@@ -24,50 +24,50 @@ pub enum Contradiction {
         /// The event's version.
         version: StreamVersion,
     },
-    /// An answer rests on an older state than was stored before the call.
+    /// An answer depends on a state older than the one stored before the call.
     #[error(
         "stale: version {version} was told, {from} was stored before the call: stream={stream}"
     )]
     Stale {
         /// The stream.
         stream: StreamId,
-        /// The version that was told.
+        /// The answered version.
         version: StreamVersion,
         /// The version before the call.
         from: StreamVersion,
     },
-    /// An answer rests on events that were not stored yet.
+    /// An answer depends on events that were not stored yet.
     #[error("too early: version {version} was told, only {to} was stored: stream={stream}")]
     Early {
         /// The stream.
         stream: StreamId,
-        /// The version that was told.
+        /// The answered version.
         version: StreamVersion,
         /// The version when the answer was there.
         to: StreamVersion,
     },
-    /// The state at that version is another than was told.
+    /// The state at that version differs from the answered one.
     #[error("another state: told {told}, the log says {is}: stream={stream} version={version}")]
     OtherState {
         /// The stream.
         stream: StreamId,
-        /// The version that was told.
+        /// The answered version.
         version: StreamVersion,
-        /// The state that was told.
+        /// The answered state.
         told: String,
-        /// What the log says.
+        /// The state by the log.
         is: String,
     },
-    /// The rules say otherwise of every state that there was between call and answer.
+    /// By the rules, no state between call and answer leads to this answer.
     #[error("unfounded: no version from {from} to {to} leads to {told}: stream={stream}")]
     Unfounded {
         /// The stream.
         stream: StreamId,
-        /// The first version that it may rest on.
+        /// The first version that the answer may depend on.
         from: StreamVersion,
-        /// The last version that it may rest on.
+        /// The last version that the answer may depend on.
         to: StreamVersion,
-        /// What was told.
+        /// The answer.
         told: String,
     },
     /// The log could not be read.

@@ -10,8 +10,8 @@ use super::{
     trial::{Bench, Trial, exact, stream, tag},
 };
 
-/// Events get consecutive positions in the order in which they were added, each stream its own
-/// versions, and the answer says both.
+/// Events get consecutive positions in the order in which they were added, each stream has its own
+/// versions, and the answer reports both.
 pub(crate) async fn a_batch_is_stored_over_all_its_streams(bench: Bench) -> CaseResult {
     let trial = bench.open().await?;
     trial.grow("account-bob", 2).await?;
@@ -40,8 +40,8 @@ pub(crate) async fn a_batch_is_stored_over_all_its_streams(bench: Bench) -> Case
     Ok(())
 }
 
-/// A batch that writes a stream, another one and the first again is stored in just that order, and
-/// is told the version after each write.
+/// A batch that writes a stream, another stream and the first again is stored in this order, and
+/// the answer has the version after each write.
 pub(crate) async fn a_batch_keeps_its_order_where_it_returns_to_a_stream(
     bench: Bench,
 ) -> CaseResult {
@@ -76,7 +76,7 @@ pub(crate) async fn a_batch_keeps_its_order_where_it_returns_to_a_stream(
     Ok(())
 }
 
-/// Whichever of three streams is at another version, none is written.
+/// Whichever of three streams has another version, nothing is written.
 pub(crate) async fn a_wrong_version_stores_nothing_of_the_batch(bench: Bench) -> CaseResult {
     let trial = bench.open().await?;
     for wrong in 0..3 {
@@ -92,7 +92,7 @@ pub(crate) async fn a_wrong_version_stores_nothing_of_the_batch(bench: Bench) ->
     Ok(())
 }
 
-/// A stream that is only checked takes part in the outcome, and is not written by it.
+/// A stream that is only checked takes part in the outcome, and is not written.
 pub(crate) async fn a_failed_check_stores_nothing(bench: Bench) -> CaseResult {
     let trial = bench.open().await?;
     let checked =
@@ -112,7 +112,7 @@ pub(crate) async fn a_failed_check_stores_nothing(bench: Bench) -> CaseResult {
     Ok(())
 }
 
-/// Checks that hold let the batch through, and leave their stream as it is.
+/// Checks that hold let the batch succeed, and leave their stream unchanged.
 pub(crate) async fn a_check_that_holds_writes_nothing_itself(bench: Bench) -> CaseResult {
     let trial = bench.open().await?;
     trial.grow("bank-main", 2).await?;
@@ -130,7 +130,7 @@ pub(crate) async fn a_check_that_holds_writes_nothing_itself(bench: Bench) -> Ca
     Ok(())
 }
 
-/// A condition that fails keeps every stream of the batch as it was.
+/// A condition that fails leaves every stream of the batch unchanged.
 pub(crate) async fn a_failed_condition_stores_nothing(bench: Bench) -> CaseResult {
     let trial = bench.open().await?;
     let taken = trial.tagged(&["email:ada"]);
@@ -151,8 +151,8 @@ pub(crate) async fn a_failed_condition_stores_nothing(bench: Bench) -> CaseResul
     Ok(())
 }
 
-/// Batches over two streams race; in the end both streams have the same number of events, and
-/// each batch's events are neighbours.
+/// Batches over two streams race. In the end both streams have the same number of events, and each
+/// batch's events are neighbours.
 pub(crate) async fn racing_batches_stay_whole(bench: Bench) -> CaseResult {
     let trial = bench.open_racing(11).await?;
     let writers = (0..16).map(|writer| {

@@ -20,9 +20,9 @@ async fn nothing_was_stored(trial: &Trial) -> CaseResult {
     Ok(())
 }
 
-/// A batch or a write without events, a stream that is written and checked, an expectation of a
-/// stream that is written before in the batch, an event id twice, a condition that no event can
-/// fail.
+/// Each of these is invalid: a batch or a write without events; a stream that is written and
+/// checked; an expectation of a stream that the batch has already written; an event id twice; a
+/// condition that no event can fail.
 pub(crate) async fn nonsense_is_invalid(bench: Bench) -> CaseResult {
     let trial = bench.open().await?;
     let event = trial.event();
@@ -73,7 +73,7 @@ pub(crate) async fn nonsense_is_invalid(bench: Bench) -> CaseResult {
     nothing_was_stored(&trial).await
 }
 
-/// An event of just this size, by its payload.
+/// An event of exactly this size, by its payload.
 fn sized(trial: &Trial, size: usize) -> NewEvent {
     let mut event = trial.event();
     event.payload = bytes::Bytes::new();
@@ -97,7 +97,7 @@ pub(crate) async fn the_largest_event_fits_and_one_byte_more_does_not(bench: Ben
     Ok(())
 }
 
-/// As many events as a batch may have, and one more.
+/// A batch of the most events is stored, and one with an event more is refused.
 pub(crate) async fn the_longest_batch_fits_and_one_event_more_does_not(bench: Bench) -> CaseResult {
     let trial = bench.open().await?;
     let most = trial.guarantees().limits.batch_events_max;
@@ -113,7 +113,7 @@ pub(crate) async fn the_longest_batch_fits_and_one_event_more_does_not(bench: Be
     Ok(())
 }
 
-/// As many bytes as a batch may have, and one more.
+/// A batch of the most bytes is stored, and one with a byte more is refused.
 pub(crate) async fn the_largest_batch_fits_and_one_byte_more_does_not(bench: Bench) -> CaseResult {
     let trial = bench.open().await?;
     let limits = trial.guarantees().limits;
@@ -121,7 +121,7 @@ pub(crate) async fn the_largest_batch_fits_and_one_byte_more_does_not(bench: Ben
         let mut events = vec![];
         let mut left = bytes;
         while left > 0 {
-            // The last two share what is left, so that none is smaller than an event can be.
+            // The last two share the rest, so that neither is smaller than an event can be.
             let most = limits.event_bytes_max + ADA.len();
             let next = if left > most && left < most + 1_000 { left / 2 } else { left.min(most) };
             events.push(sized(&trial, next - ADA.len()));
@@ -143,7 +143,8 @@ pub(crate) async fn the_largest_batch_fits_and_one_byte_more_does_not(bench: Ben
     Ok(())
 }
 
-/// As many checks, conditions and names in conditions as a batch may have, and one more of each.
+/// The most checks, conditions and names in conditions are allowed, and one more of each is
+/// refused.
 pub(crate) async fn checks_and_conditions_are_limited(bench: Bench) -> CaseResult {
     let trial = bench.open().await?;
     let most = trial.guarantees().limits.batch_conditions_max;
@@ -179,7 +180,7 @@ pub(crate) async fn checks_and_conditions_are_limited(bench: Bench) -> CaseResul
     trial.append(checks(most)).await?;
     trial.append(conditions(most)).await?;
     trial.append(named(names)).await?;
-    // The last name of all counts as the first.
+    // The last of all the names counts like the first.
     let last = EventName::parse(&format!("free.{}", names - 1)).expect("a valid name");
     let event = NewEvent { name: last, ..trial.event() };
     let stored = trial.append(AppendBatch::new().write(stream(ADA), ANY, [event])).await?;
@@ -189,8 +190,7 @@ pub(crate) async fn checks_and_conditions_are_limited(bench: Bench) -> CaseResul
     }
 }
 
-/// Names, keys, tags and metadata with everything that is allowed come back as they were, and are
-/// found.
+/// Names, keys, tags and metadata with every allowed character come back unchanged, and are found.
 pub(crate) async fn odd_texts_come_back_as_they_were(bench: Bench) -> CaseResult {
     let trial = bench.open().await?;
     for key in odd_texts() {
@@ -273,7 +273,7 @@ pub(crate) async fn extreme_events_come_back_as_they_were(bench: Bench) -> CaseR
     full.tags = (0..TAGS_MAX).map(|at| tag(&format!("{at:03}:{}", "v".repeat(252)))).collect();
     let mut empty = trial.event();
     empty.payload = bytes::Bytes::new();
-    // A UUID of another kind is an id as well.
+    // A UUID of another version is an id as well.
     empty.id = factum_kernel::EventId::new(uuid::Uuid::from_u128(7));
     let id = format!("{}-{}", "c".repeat(64), "k".repeat(512));
     let batch = AppendBatch::new().write(stream(&id), exact(0), [full.clone(), empty.clone()]);

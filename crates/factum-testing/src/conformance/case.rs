@@ -1,4 +1,4 @@
-//! One case of the suite, and how it is run.
+//! A case of the suite, and its execution.
 
 use std::{fmt, future::Future, io::Write, pin::Pin, sync::Arc, time::Duration};
 
@@ -8,11 +8,11 @@ use super::{
     trial::Bench,
 };
 
-/// How long a case may take before it counts as hung.
+/// The longest time of a case before it counts as hung.
 pub const CASE_TIME_MAX: Duration = Duration::from_secs(60);
 
-/// What a case tests: one of the laws on [`EventStore`](factum_kernel::EventStore), or those of
-/// [`DocumentStore`](factum_kernel::DocumentStore).
+/// The law that a case tests: one of those on [`EventStore`](factum_kernel::EventStore), or those
+/// of [`DocumentStore`](factum_kernel::DocumentStore).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Law {
@@ -36,9 +36,9 @@ pub enum Law {
     Durable,
     /// 10: read your writes.
     ReadYourWrites,
-    /// 11: an unknown outcome is said, and a cancelled append is whole or absent.
+    /// 11: an unknown outcome is reported, and a cancelled append is whole or absent.
     Unknown,
-    /// 12: time never decreases.
+    /// 11: an unknown outcome is reported, and a cancelled append is whole or absent.
     Time,
     /// 13: everything has a limit, and what is refused changes nothing.
     Bounded,
@@ -65,12 +65,12 @@ impl fmt::Display for Law {
     }
 }
 
-/// How a case ended that found nothing wrong.
+/// The verdict of a case that found no fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// The store keeps the law here.
     Passed,
-    /// The store does not claim what the case tests; with the reason.
+    /// The store does not claim the guarantee that the case tests; with the reason.
     Skipped(&'static str),
 }
 
@@ -96,13 +96,13 @@ impl fmt::Debug for Case {
 }
 
 impl Case {
-    /// Runs it, in the tokio runtime it is called in, which must have several threads and time.
+    /// Runs it in the caller's tokio runtime, which must have several threads and time.
     ///
     /// # Errors
-    /// How the store broke the law: one sentence, with law and case before it. A panic, and more
-    /// than [`CASE_TIME_MAX`], are failures as well.
+    /// The way in which the store broke the law: one sentence, after law and case. A panic, and a
+    /// run longer than [`CASE_TIME_MAX`], are failures as well.
     pub async fn run(&self, make: MakeSubject) -> Result<Verdict, String> {
-        // A task of its own, so that a panic in the store is a failure of this case only.
+        // In a task of its own, so that a panic in the store fails only this case.
         let task = tokio::spawn((self.start)(Bench::new(make)));
         let abort = task.abort_handle();
         let reason = match tokio::time::timeout(CASE_TIME_MAX, task).await {
@@ -119,8 +119,8 @@ impl Case {
     }
 }
 
-/// Runs the case of this name in a runtime of its own; what [`conformance!`](crate::conformance!)
-/// generates calls it.
+/// Runs the case with this name in a runtime of its own. The code that
+/// [`conformance!`](crate::conformance!) generates calls it.
 ///
 /// # Panics
 /// If the store breaks the law; or if no case has this name.
@@ -134,7 +134,7 @@ pub fn run_case(name: &str, make: impl Fn() -> Arc<dyn Subject> + Send + Sync + 
         .expect("the system gives a test four threads");
     match runtime.block_on(case.run(Arc::new(make))) {
         Ok(Verdict::Passed) => {}
-        // Written past the test harness, which shows a passing test's output to nobody.
+        // Written past the test harness, which hides the output of a passing test.
         Ok(Verdict::Skipped(reason)) => {
             let _ = writeln!(std::io::stderr(), "skipped {name}: {reason}");
         }

@@ -36,7 +36,7 @@ async fn three_events(bench: &Bench) -> CaseResult<Trial> {
     Ok(trial)
 }
 
-/// Appends under one condition; `None` if it was stored, else the position that was named.
+/// Appends under one condition. Returns `None` if it was stored, else the position in the error.
 async fn hit(trial: &Trial, query: Query, after: u64) -> CaseResult<Option<u64>> {
     let batch = trial.one("s-2", ExpectedVersion::Any).unless(unless(query, after));
     match trial.log().append(batch).await {
@@ -46,7 +46,7 @@ async fn hit(trial: &Trial, query: Query, after: u64) -> CaseResult<Option<u64>>
     }
 }
 
-/// By type, by tag, by both, by any of several items; behind each position.
+/// By type, by tag, by both, by any of several items; after each position.
 pub(crate) async fn a_condition_fails_on_each_matching_event(bench: Bench) -> CaseResult {
     let trial = three_events(&bench).await?;
     let cases = [
@@ -61,14 +61,14 @@ pub(crate) async fn a_condition_fails_on_each_matching_event(bench: Bench) -> Ca
     for (items, matching) in cases {
         for after in 0..3 {
             let query = Query::new(items.clone());
-            let behind: Vec<u64> = matching.iter().copied().filter(|at| *at > after).collect();
-            if behind.is_empty() {
+            let later: Vec<u64> = matching.iter().copied().filter(|at| *at > after).collect();
+            if later.is_empty() {
                 continue;
             }
             let found = hit(&trial, query, after).await?;
             ensure!(
-                found.is_some_and(|at| behind.contains(&at)),
-                "condition {items:?} after {after}: found {found:?}, should be one of {behind:?}"
+                found.is_some_and(|at| later.contains(&at)),
+                "condition {items:?} after {after}: found {found:?}, should be one of {later:?}"
             );
         }
     }
@@ -76,8 +76,8 @@ pub(crate) async fn a_condition_fails_on_each_matching_event(bench: Bench) -> Ca
     Ok(())
 }
 
-/// What is only nearly the same does not match: another value, a prefix, the other name, only one
-/// of two tags, only the type, an event that is not behind `after`.
+/// An event that is only similar does not match: another value, a prefix, another name, only one of
+/// two tags, only the type, or an event that is not after `after`.
 pub(crate) async fn a_condition_never_fails_without_a_match(bench: Bench) -> CaseResult {
     let trial = three_events(&bench).await?;
     let queries = [
@@ -100,7 +100,7 @@ pub(crate) async fn a_condition_never_fails_without_a_match(bench: Bench) -> Cas
     Ok(())
 }
 
-/// Of several conditions the one that fails is named.
+/// Of several conditions, the error names the one that failed.
 pub(crate) async fn the_failed_condition_is_named(bench: Bench) -> CaseResult {
     let trial = three_events(&bench).await?;
     for wrong in 0..3_usize {
@@ -119,7 +119,7 @@ pub(crate) async fn the_failed_condition_is_named(bench: Bench) -> CaseResult {
     Ok(())
 }
 
-/// A batch's own events do not stand before it.
+/// A batch's own events do not count as earlier events.
 pub(crate) async fn a_condition_does_not_see_its_own_batch(bench: Bench) -> CaseResult {
     let trial = bench.open().await?;
     let claim = || {
@@ -137,7 +137,7 @@ pub(crate) async fn a_condition_does_not_see_its_own_batch(bench: Bench) -> Case
     }
 }
 
-/// 16 writers claim one tag, each for a stream of its own: one gets it.
+/// 16 writers claim one tag, each for a stream of its own: one succeeds.
 pub(crate) async fn one_of_sixteen_claims_a_tag(bench: Bench) -> CaseResult {
     let trial = bench.open_racing(71).await?;
     for round in 0..6 {
@@ -153,7 +153,7 @@ pub(crate) async fn one_of_sixteen_claims_a_tag(bench: Bench) -> CaseResult {
             match outcome {
                 Ok(_) => {}
                 Err(AppendError::ConditionFailed { condition: 0, position }) => {
-                    ensure_eq!(Some(position), won, "position that a loser is told");
+                    ensure_eq!(Some(position), won, "the position in a loser's error");
                 }
                 Err(other) => return Err(Stop::failed(format!("a loser was told {other:?}"))),
             }
@@ -162,8 +162,8 @@ pub(crate) async fn one_of_sixteen_claims_a_tag(bench: Bench) -> CaseResult {
     Ok(())
 }
 
-/// 16 writers claim one tag on a log that is long enough for a store to look at its beginning
-/// before the claims are queued: one gets the tag, and one more when the winner's stream is gone.
+/// 16 writers claim one tag on a log that is long enough for a precheck: one succeeds, and one more
+/// when the winner's stream is gone.
 pub(crate) async fn one_of_sixteen_claims_a_tag_of_a_long_log(bench: Bench) -> CaseResult {
     let trial = bench.open_racing(73).await?;
     let most = trial.guarantees().limits.batch_events_max;
@@ -199,7 +199,7 @@ fn refused(error: AppendError) -> CaseResult {
     }
 }
 
-/// Claims of different tags never fail, whatever else is written meanwhile.
+/// Claims of different tags never fail, whatever else is written in the meantime.
 pub(crate) async fn unrelated_tags_never_fail(bench: Bench) -> CaseResult {
     let trial = bench.open_racing(72).await?;
     for round in 0..5 {

@@ -25,7 +25,7 @@ fn exact(revision: Revision) -> ExpectedRevision {
     ExpectedRevision::Exact(revision)
 }
 
-/// The documents of a fresh store. Its subject lives as long, and with it the store's files.
+/// The documents of a fresh store. Its subject, and with it the store's files, lives as long.
 #[derive(Clone)]
 struct Fresh(Trial);
 
@@ -77,7 +77,7 @@ async fn conflicts(store: &dyn DocumentStore, batch: WriteBatch, wanted: usize) 
     }
 }
 
-/// What was written is read at once, and every entry has the revision that was answered.
+/// A written document is read at once, and every entry has the revision in the answer.
 pub(crate) async fn a_written_document_is_read_at_once(bench: Bench) -> CaseResult {
     let store = documents(&bench).await?;
     ensure_eq!(store.get(b"a").await?, None, "a document that never was");
@@ -94,7 +94,7 @@ pub(crate) async fn a_written_document_is_read_at_once(bench: Bench) -> CaseResu
     Ok(())
 }
 
-/// `Any`, `Absent` and `Exact`, of a document that is there and one that is not.
+/// `Any`, `Absent` and `Exact`, for an existing and for an absent document.
 pub(crate) async fn every_expected_revision(bench: Bench) -> CaseResult {
     let store = documents(&bench).await?;
     let other = Revision::new(99);
@@ -116,7 +116,7 @@ pub(crate) async fn every_expected_revision(bench: Bench) -> CaseResult {
     Ok(())
 }
 
-/// `Exact(0)` is `Absent`, of a key that never was and of one whose document was removed.
+/// `Exact(0)` is `Absent`, for a key that never existed and for one whose document was removed.
 pub(crate) async fn an_absent_document_is_at_revision_zero(bench: Bench) -> CaseResult {
     let store = documents(&bench).await?;
     let zero = exact(Revision::ZERO);
@@ -131,7 +131,7 @@ pub(crate) async fn an_absent_document_is_at_revision_zero(bench: Bench) -> Case
     Ok(())
 }
 
-/// One entry at another revision, wherever it stands: nothing is written, removed or counted.
+/// One entry at another revision, wherever it is: nothing is written, removed or counted.
 pub(crate) async fn a_write_is_whole_or_not_at_all(bench: Bench) -> CaseResult {
     let store = documents(&bench).await?;
     store.write(put("there", ANY, "1").put("kept", ANY, "1")).await?;
@@ -187,7 +187,7 @@ pub(crate) async fn one_of_sixteen_writers_wins(bench: Bench) -> CaseResult {
     Ok(())
 }
 
-/// Larger than every earlier one, after removal, after `clear`, and under other keys.
+/// Larger than every earlier one: after removal, after `clear`, and under other keys.
 pub(crate) async fn revisions_are_never_given_again(bench: Bench) -> CaseResult {
     let store = documents(&bench).await?;
     let mut last = Revision::ZERO;
@@ -206,7 +206,7 @@ pub(crate) async fn revisions_are_never_given_again(bench: Bench) -> CaseResult 
     Ok(())
 }
 
-/// Nothing in it, nothing done; and not an error.
+/// An empty write does nothing, and is not an error.
 pub(crate) async fn an_empty_write_does_nothing(bench: Bench) -> CaseResult {
     let store = documents(&bench).await?;
     let none = store.write(WriteBatch::new()).await?;
@@ -220,7 +220,7 @@ pub(crate) async fn an_empty_write_does_nothing(bench: Bench) -> CaseResult {
     Ok(())
 }
 
-/// Keys that differ in a byte, in length, in case, and in bytes that are no UTF-8.
+/// Keys that differ in a byte, in length, in case, and in bytes that are not UTF-8.
 fn keys() -> Vec<Bytes> {
     let keys: [&[u8]; 14] = [
         &[0],
@@ -253,7 +253,8 @@ async fn with_keys(bench: &Bench) -> CaseResult<(Fresh, BTreeMap<Bytes, usize>)>
     Ok((store, sizes))
 }
 
-/// Every range between two keys, and by prefix; both ways; in pages of any number and size.
+/// Every range between two keys, and by prefix; in both directions; in pages of any number and
+/// size.
 pub(crate) async fn scans_are_in_key_order_at_every_boundary(bench: Bench) -> CaseResult {
     let (store, sizes) = with_keys(&bench).await?;
     let mut ranges = vec![KeyRange::all(), KeyRange::new("b", "a"), KeyRange::new("a", "a")];
@@ -294,7 +295,7 @@ async fn check_scan(
     Ok(())
 }
 
-/// `clear` takes the range and nothing else, and may be repeated.
+/// `clear` removes the range and nothing else, and may be repeated.
 pub(crate) async fn clear_takes_its_range_only(bench: Bench) -> CaseResult {
     for range in [
         KeyRange::prefix("a/"),
@@ -342,7 +343,8 @@ pub(crate) async fn a_large_range_is_cleared_whole(bench: Bench) -> CaseResult {
     Ok(())
 }
 
-/// The largest and the most fit, one more does not; nonsense is refused, and nothing is written.
+/// The largest and the most fit, one more does not; invalid writes are refused, and nothing is
+/// written.
 pub(crate) async fn documents_have_limits(bench: Bench) -> CaseResult {
     let trial = bench.open().await?;
     let limits = trial.guarantees().limits;
@@ -384,7 +386,7 @@ pub(crate) async fn documents_have_limits(bench: Bench) -> CaseResult {
     Ok(())
 }
 
-/// A page without room is a mistake.
+/// A page without room is invalid.
 pub(crate) async fn impossible_scans_are_invalid(bench: Bench) -> CaseResult {
     let store = documents(&bench).await?;
     match store.scan(ScanQuery::new(KeyRange::all()).with_documents_max(0)).await {

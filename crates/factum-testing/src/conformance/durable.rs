@@ -1,4 +1,4 @@
-//! Laws 9, 10 and 12: what survives closing and opening again, what readers are told at once, and
+//! Laws 9, 10 and 12: the state after closing and opening again, reads right after a write, and
 //! time.
 
 use std::{sync::Arc, time::Duration};
@@ -17,11 +17,11 @@ use super::{
 use crate::clock::VirtualClock;
 
 const ADA: &str = "account-ada";
-/// How long a head may take to reach those who watch it.
+/// The longest time until the head reaches its watchers.
 const HEAD_TIME_MAX: Duration = Duration::from_secs(5);
 
-/// Events, streams, documents, head and lineage are as they were, however often it is opened, and
-/// appends go on where they were.
+/// Events, streams, documents, head and lineage are unchanged, however often the store is opened,
+/// and appends go on where they were.
 pub(crate) async fn everything_is_there_after_reopening(bench: Bench) -> CaseResult {
     let mut trial = bench.open_durable().await?;
     for round in 1..=3 {
@@ -38,7 +38,7 @@ pub(crate) async fn everything_is_there_after_reopening(bench: Bench) -> CaseRes
     Ok(())
 }
 
-/// All that can be seen of a log.
+/// Everything that a log shows.
 async fn everything(trial: &Trial) -> CaseResult<impl PartialEq + std::fmt::Debug + use<>> {
     let log = trial.walk(ReadQuery::log()).await?;
     let tagged = trial.read(ReadQuery::matching(Query::tag(tag("owner:bob")))).await?;
@@ -46,7 +46,7 @@ async fn everything(trial: &Trial) -> CaseResult<impl PartialEq + std::fmt::Debu
     Ok((log.events, log.lineage, log.head, tagged, infos))
 }
 
-/// A reader that waits for the head of a log that was opened is not left waiting for an append.
+/// After opening, a reader that waits for the head does not wait for an append.
 pub(crate) async fn the_head_is_known_after_reopening(bench: Bench) -> CaseResult {
     let trial = bench.open_durable().await?;
     trial.grow(ADA, 3).await?;
@@ -76,7 +76,7 @@ pub(crate) async fn documents_are_there_after_reopening(bench: Bench) -> CaseRes
     Ok(())
 }
 
-/// A retry is recognised by a store that was opened meanwhile.
+/// A store that was opened in the meantime recognises a retry.
 pub(crate) async fn a_retry_is_recognised_after_reopening(bench: Bench) -> CaseResult {
     let trial = bench.open_durable().await?;
     let marked = trial.one(ADA, ExpectedVersion::Any);
@@ -92,7 +92,7 @@ pub(crate) async fn a_retry_is_recognised_after_reopening(bench: Bench) -> CaseR
     Ok(())
 }
 
-/// `close` lets what was accepted finish: what was acknowledged is there, and nothing comes later.
+/// `close` lets accepted work finish: acknowledged events are there, and nothing comes later.
 pub(crate) async fn close_finishes_what_was_accepted(bench: Bench) -> CaseResult {
     for seed in 0..4 {
         close_amidst_appends(bench.open_durable_racing(91 + seed).await?, seed).await?;
@@ -142,12 +142,12 @@ pub(crate) async fn a_closed_store_refuses(bench: Bench) -> CaseResult {
     }
 }
 
-/// A subscription that waits is woken by the closing and finds the store closed, long before it
-/// would look by itself.
+/// Closing wakes a waiting subscription, which finds the store closed long before it would look
+/// again.
 pub(crate) async fn closing_ends_subscriptions(bench: Bench) -> CaseResult {
     let trial = bench.open().await?;
     trial.grow(ADA, 1).await?;
-    // Nothing moves this clock, so that a subscription that waits never looks by itself.
+    // No code moves this clock, so a waiting subscription never looks by itself.
     let clock = VirtualClock::new(Timestamp::EPOCH);
     let kernel = Kernel::new(trial.stores.events.clone(), trial.stores.documents.clone());
     let kernel = kernel.with_clock(Arc::new(clock.clone()));
@@ -171,7 +171,7 @@ pub(crate) async fn closing_ends_subscriptions(bench: Bench) -> CaseResult {
     }
 }
 
-/// After an append returned, every read sees it, and so does `stream_info`.
+/// After an append has returned, every read sees it, and so does `stream_info`.
 pub(crate) async fn an_acknowledged_event_is_read_at_once(bench: Bench) -> CaseResult {
     let trial = bench.open().await?;
     let category = factum_kernel::Category::new("account").expect("a valid name");
@@ -209,7 +209,7 @@ pub(crate) async fn the_head_wakes_readers(bench: Bench) -> CaseResult {
     head_reaches(&trial, 3).await
 }
 
-/// A new watcher finds a head that is there already.
+/// A new watcher finds the existing head.
 async fn head_reaches(trial: &Trial, position: u64) -> CaseResult {
     let mut head = trial.log().head();
     let reached = head.wait_for(|head| head.value() >= position);
@@ -233,7 +233,7 @@ pub(crate) async fn each_log_has_a_lineage_of_its_own(bench: Bench) -> CaseResul
     Ok(())
 }
 
-/// Times come from the store's clock, and stay when it goes back.
+/// Times come from the store's clock, and stay when the clock goes back.
 pub(crate) async fn time_never_goes_back(bench: Bench) -> CaseResult {
     let (trial, clock) = bench.open_with_clock().await?;
     let start = clock.now();
@@ -274,7 +274,7 @@ pub(crate) async fn time_never_goes_back_after_reopening(bench: Bench) -> CaseRe
     Ok(())
 }
 
-/// Times go on from the last event also where it is erased before the store is opened again.
+/// Times go on from the last event even if it is erased before the store is opened again.
 pub(crate) async fn time_never_goes_back_after_erasure(bench: Bench) -> CaseResult {
     let trial = bench.open_durable().await?;
     let Some(clock) = trial.virtual_clock() else {

@@ -1,4 +1,4 @@
-//! Deletion, truncation and retention: what they leave of laws 2, 3 and 7.
+//! Deletion, truncation and retention, and their effects on laws 2, 3 and 7.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use super::{
 const ADA: &str = "account-ada";
 const BOB: &str = "account-bob";
 
-/// Ten events, in turn of ada and bob, each tagged with its owner.
+/// Ten events, alternately of ada and bob, each tagged with its owner.
 async fn ten_events(trial: &Trial) -> CaseResult {
     for round in 0..10 {
         let (id, label) = if round % 2 == 0 { (ADA, "owner:ada") } else { (BOB, "owner:bob") };
@@ -56,7 +56,7 @@ async fn check_visible(trial: &Trial, ada: &[u64], bob: &[u64], head: u64) -> Ca
     ensure_eq!(visible(trial, ReadQuery::category(category)).await?, both, "in the category");
     let query = ReadQuery::matching(Query::tag(tag("owner:ada")));
     ensure_eq!(visible(trial, query).await?, ada, "positions tagged owner:ada");
-    // That events and ranges leave no hole is checked by each walk over the log.
+    // Each walk over the log checks that events and ranges leave no gap.
     ensure_eq!(trial.head().await?, Position::new(head), "head");
     Ok(())
 }
@@ -79,7 +79,7 @@ pub(crate) async fn a_deleted_stream_is_gone_from_every_read(bench: Bench) -> Ca
     check_visible(&trial, &[], &[], 10).await
 }
 
-/// Deleting what is deleted, or never was, does nothing and is no error.
+/// Deleting a deleted stream, or one that never existed, does nothing and is no error.
 pub(crate) async fn deleting_again_does_nothing(bench: Bench) -> CaseResult {
     let trial = bench.open().await?;
     ensure_eq!(trial.delete(ADA).await?, Default::default(), "answer to deleting no stream");
@@ -112,7 +112,7 @@ pub(crate) async fn a_deletion_can_expect_a_version(bench: Bench) -> CaseResult 
     Ok(())
 }
 
-/// Events before the version are gone from every read; a second time nothing happens.
+/// Events before the version are gone from every read; the second time nothing happens.
 pub(crate) async fn truncation_erases_the_beginning(bench: Bench) -> CaseResult {
     let trial = bench.open().await?;
     ten_events(&trial).await?;
@@ -132,7 +132,7 @@ pub(crate) async fn truncation_erases_the_beginning(bench: Bench) -> CaseResult 
     Ok(())
 }
 
-/// A truncation that would leave nothing, or a retention of nothing, is a mistake.
+/// A truncation that would leave nothing, and a retention of nothing, are invalid.
 pub(crate) async fn impossible_changes_are_invalid(bench: Bench) -> CaseResult {
     let trial = bench.open().await?;
     trial.grow(ADA, 2).await?;
@@ -151,20 +151,20 @@ pub(crate) async fn impossible_changes_are_invalid(bench: Bench) -> CaseResult {
     }
     ensure_eq!(trial.read_log().await?.len(), 2, "events after impossible changes");
     trial.delete(ADA).await?;
-    // Of a deleted stream there is nothing left to truncate, up to its version.
+    // A deleted stream has nothing left to truncate, up to its version.
     let bounds = trial.change(ADA, before(2)).await?.bounds;
     ensure_eq!(bounds, trial.info(ADA).await?.bounds, "bounds after truncating what is deleted");
     Ok(())
 }
 
-/// Neither versions nor positions are given again, even if the last in the log are erased.
+/// Neither versions nor positions are given again, even if the last events of the log are erased.
 pub(crate) async fn numbers_are_never_given_again(bench: Bench) -> CaseResult {
     let trial = bench.open().await?;
     erase_the_end(&trial).await?;
     go_on_after_the_end(&trial).await
 }
 
-/// Nor after the store was opened again.
+/// The same after the store was opened again.
 pub(crate) async fn numbers_are_never_given_again_after_reopening(bench: Bench) -> CaseResult {
     let trial = bench.open_durable().await?;
     erase_the_end(&trial).await?;
@@ -173,7 +173,7 @@ pub(crate) async fn numbers_are_never_given_again_after_reopening(bench: Bench) 
     go_on_after_the_end(&trial).await
 }
 
-/// A log of which every event is erased goes on after the last position that it had.
+/// A log whose events are all erased goes on after its last position.
 pub(crate) async fn a_log_of_which_all_is_erased_goes_on(bench: Bench) -> CaseResult {
     let trial = bench.open_durable().await?;
     trial.grow(ADA, 1).await?;
@@ -199,11 +199,11 @@ async fn erase_the_end(trial: &Trial) -> CaseResult {
 }
 
 async fn go_on_after_the_end(trial: &Trial) -> CaseResult {
-    // Whoever loaded before the deletion must not begin the new life.
+    // A writer that loaded before the deletion must not write the first event after it.
     trial.conflicts(trial.one(ADA, exact(3)), (ADA, exact(3), 4)).await?;
     let appended = trial.append(trial.one(ADA, exact(4))).await?;
-    ensure_eq!(appended.first, Position::new(6), "position behind erased ones");
-    ensure_eq!(appended.versions[0].value(), 5, "version behind erased ones");
+    ensure_eq!(appended.first, Position::new(6), "position after erased ones");
+    ensure_eq!(appended.versions[0].value(), 5, "version after erased ones");
     let walk = trial.walk(ReadQuery::log()).await?;
     let erased: Vec<_> = walk.erased.iter().map(|position| position.value()).collect();
     ensure_eq!(erased, [3, 4, 5], "erased positions");
@@ -213,7 +213,7 @@ async fn go_on_after_the_end(trial: &Trial) -> CaseResult {
     Ok(())
 }
 
-/// A condition does not match what is erased, and still matches what is not.
+/// A condition does not match erased events, and still matches the others.
 pub(crate) async fn conditions_do_not_match_what_is_erased(bench: Bench) -> CaseResult {
     let trial = bench.open().await?;
     ten_events(&trial).await?;
@@ -235,8 +235,8 @@ pub(crate) async fn conditions_do_not_match_what_is_erased(bench: Bench) -> Case
     Ok(())
 }
 
-/// A tag whose events are all gone is like one that never was: it comes again with the next event
-/// that has it.
+/// A tag whose events are all gone is like one that never existed; the next event with it can be
+/// found again.
 pub(crate) async fn a_tag_comes_again_after_all_its_events_were_erased(bench: Bench) -> CaseResult {
     let trial = bench.open().await?;
     let retention = Retention { events_max: Some(1), age_max: None };
@@ -259,7 +259,7 @@ pub(crate) async fn a_tag_comes_again_after_all_its_events_were_erased(bench: Be
     Ok(())
 }
 
-/// Applied when it is set and at each append, not to other streams; lifted by an empty one.
+/// Applied when it is set and at each append, not to other streams; an empty one ends it.
 pub(crate) async fn retention_keeps_the_last_events(bench: Bench) -> CaseResult {
     let trial = bench.open().await?;
     ten_events(&trial).await?;
@@ -277,7 +277,7 @@ pub(crate) async fn retention_keeps_the_last_events(bench: Bench) -> CaseResult 
     check_visible(&trial, &[11, 12, 13], &[2, 4, 6, 8, 10], 13).await
 }
 
-/// A batch of more events than are kept leaves the last of them.
+/// Of a batch with more events than are kept, the last events stay.
 pub(crate) async fn retention_keeps_the_last_event_of_a_batch(bench: Bench) -> CaseResult {
     let trial = bench.open().await?;
     let keep = StreamChange::Retain(Retention { events_max: Some(1), age_max: None });
@@ -292,7 +292,7 @@ pub(crate) async fn retention_keeps_the_last_event_of_a_batch(bench: Bench) -> C
     Ok(())
 }
 
-/// By age, by the store's clock; the last event always stays, and a stream nobody writes keeps
+/// By age, by the store's clock. The last event always stays, and a stream without new events keeps
 /// what it has.
 pub(crate) async fn retention_by_age_keeps_the_last_event(bench: Bench) -> CaseResult {
     let (trial, clock) = bench.open_with_clock().await?;
@@ -312,7 +312,7 @@ pub(crate) async fn retention_by_age_keeps_the_last_event(bench: Bench) -> CaseR
     let aged = |age| StreamChange::Retain(Retention { events_max: None, age_max: Some(age) });
     trial.change(ADA, aged(Duration::MAX)).await?;
     trial.grow(ADA, 1).await?;
-    ensure_eq!(visible(&trial, ReadQuery::log()).await?, [4, 5], "positions kept for ever");
+    ensure_eq!(visible(&trial, ReadQuery::log()).await?, [4, 5], "positions kept forever");
     trial.change(ADA, aged(Duration::ZERO)).await?;
     clock.advance(Duration::from_secs(1));
     trial.change(ADA, aged(Duration::ZERO)).await?;
@@ -333,8 +333,8 @@ pub(crate) async fn retention_is_kept_after_reopening(bench: Bench) -> CaseResul
     Ok(())
 }
 
-/// A stream is written, truncated and deleted while it is read: the bounds on a page are those of
-/// its rows, never of a moment before or after.
+/// A stream is written, truncated and deleted while it is read. The bounds on a page are of the
+/// same moment as its rows.
 pub(crate) async fn bounds_and_rows_are_of_one_moment(bench: Bench) -> CaseResult {
     let trial = bench.open_racing(121).await?;
     let writer = tokio::spawn(write_and_erase(trial.clone()));

@@ -1,19 +1,19 @@
-//! How a case ends early, and the checks that end it.
+//! The early end of a case, and the checks that cause it.
 
 use std::fmt;
 
 use factum_kernel::{AppendError, StoreError, WriteError};
 
-/// Why a case ended before its end.
+/// The reason why a case ended early.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Stop {
-    /// The store does not claim what the case tests.
+    /// The store does not claim the guarantee that the case tests.
     Skipped(&'static str),
     /// The store broke a law.
     Failed(String),
 }
 
-/// How a case ends.
+/// The result of a case.
 pub(crate) type CaseResult<T = ()> = Result<T, Stop>;
 
 impl Stop {
@@ -21,7 +21,7 @@ impl Stop {
         Self::Failed(reason.into())
     }
 
-    /// Adds where it happened.
+    /// Adds the place of the failure.
     pub(crate) fn within(self, place: impl fmt::Display) -> Self {
         match self {
             Self::Failed(reason) => Self::Failed(format!("{place}: {reason}")),
@@ -48,7 +48,7 @@ impl From<WriteError> for Stop {
     }
 }
 
-/// Adds to a failure where it happened.
+/// Adds the place to a failure.
 pub(crate) trait Within<T> {
     fn within(self, place: impl FnOnce() -> String) -> CaseResult<T>;
 }
@@ -59,7 +59,7 @@ impl<T, E: Into<Stop>> Within<T> for Result<T, E> {
     }
 }
 
-/// Ends the case with a sentence unless something holds.
+/// Ends the case with a sentence unless a condition holds.
 macro_rules! ensure {
     ($holds:expr, $($sentence:tt)+) => {
         if !$holds {
@@ -68,7 +68,7 @@ macro_rules! ensure {
     };
 }
 
-/// Ends the case with a sentence, what was found and what should be, unless both are equal.
+/// Ends the case with a sentence, the found and the wanted value, unless both are equal.
 macro_rules! ensure_eq {
     ($found:expr, $wanted:expr, $($sentence:tt)+) => {
         match (&$found, &$wanted) {

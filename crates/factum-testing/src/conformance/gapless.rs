@@ -35,7 +35,7 @@ async fn fail_in_every_way(trial: &Trial, version: u64) -> CaseResult {
     Ok(())
 }
 
-/// 16 writers, most of whose appends conflict, leave a log without holes.
+/// 16 writers, most of whose appends conflict, leave a log without gaps.
 pub(crate) async fn racing_conflicts_leave_no_hole(bench: Bench) -> CaseResult {
     let trial = bench.open_racing(31).await?;
     let writers = (0..16_u64).map(|writer| {
@@ -55,7 +55,7 @@ pub(crate) async fn racing_conflicts_leave_no_hole(bench: Bench) -> CaseResult {
         }
     });
     let stored: u64 = race::all(writers).await?.into_iter().sum();
-    // The walk itself fails on a hole.
+    // The walk itself fails on a gap.
     ensure_eq!(trial.read_log().await?.len() as u64, stored, "events of {stored} successes");
     ensure_eq!(trial.head().await?, Position::new(stored), "head after {stored} successes");
     Ok(())

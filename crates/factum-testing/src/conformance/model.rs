@@ -1,5 +1,5 @@
-//! Random sequences of appends, changes and reads against a model of a `Vec`, shrunk when one
-//! differs. The sequences are the same in every run.
+//! Random sequences of appends, changes and reads, compared with a model made of a `Vec`. A failing
+//! sequence is shrunk. The sequences are the same in every run.
 
 mod reference;
 mod step;
@@ -17,12 +17,12 @@ use super::{
     trial::{Bench, Trial, stream},
 };
 
-/// How many sequences are run.
+/// The number of sequences.
 const SEQUENCES: u32 = 32;
-/// How often a failing sequence is made smaller; each try opens a fresh store.
+/// The most attempts to shrink a failing sequence; each opens a fresh store.
 const SHRINKS_MAX: u32 = 200;
 
-/// Every outcome and every page is what the model says.
+/// Every outcome and every page equals the model's.
 pub(crate) async fn random_steps_end_as_in_a_model(bench: Bench) -> CaseResult {
     // The runner is not async, so it blocks a thread of its own.
     let handle = Handle::current();
@@ -123,7 +123,7 @@ async fn repeat(
     let obstacles: Vec<Obstacle> = model.obstacles(batch);
     let asked = if marked { batch.clone().repeated() } else { batch.clone() };
     let stored = model.answer(batch);
-    // Undefined: what is erased since, and what is neither marked nor in anybody's way.
+    // Undefined: a batch whose events were erased since, and an unmarked batch without an obstacle.
     if model.is_erased(batch) || (stored.is_some() && !marked && obstacles.is_empty()) {
         return Ok(());
     }

@@ -1,5 +1,5 @@
-//! Reads at every boundary: scopes, directions, beginnings and sizes, against a filter over the
-//! whole log.
+//! Reads at every boundary: scopes, directions, beginnings and sizes, compared with a filter over
+//! the whole log.
 
 use std::time::Duration;
 
@@ -14,8 +14,8 @@ use super::{
     walk::is_meant,
 };
 
-/// A log with some of everything: three categories (one the system's), types, tags, origins,
-/// times, a truncated stream and a deleted one.
+/// A log with a bit of everything: three categories (one of them the system's), types, tags,
+/// origins, times, a truncated stream and a deleted one.
 async fn mixed_log(bench: &Bench) -> CaseResult<Trial> {
     let trial = bench.open().await?;
     let names = ["account.deposited", "account.withdrawn", "bank.audited"];
@@ -68,7 +68,7 @@ fn scopes() -> Vec<ReadQuery> {
     ]
 }
 
-/// Walks the query forward or backward and compares with the filtered log.
+/// Walks the query forward or backward and compares it with the filtered log.
 async fn check_read(
     trial: &Trial,
     log: &[RecordedEvent],
@@ -96,12 +96,12 @@ async fn check_read(
     Ok(())
 }
 
-/// Numbers at the end of their range, signed and unsigned: they are only far away.
+/// Numbers at the end of their range, signed and unsigned. They are only far away.
 const FAR: [u64; 4] = [i64::MAX as u64, i64::MAX as u64 + 1, u64::MAX - 1, u64::MAX];
 
 const BOTH: [Direction; 2] = [Direction::Forward, Direction::Backward];
 
-/// Every scope, both ways, in pages of 1, 2, 3 and all events, and of one byte, each of
+/// Every scope, in both directions, in pages of 1, 2, 3 and all events, and of one byte, each of
 /// which holds one event.
 pub(crate) async fn every_scope_reads_alike_in_pages_of_any_size(bench: Bench) -> CaseResult {
     let trial = mixed_log(&bench).await?;
@@ -120,7 +120,7 @@ pub(crate) async fn every_scope_reads_alike_in_pages_of_any_size(bench: Bench) -
     Ok(())
 }
 
-/// From each position there is, erased ones and those beyond the ends included.
+/// From each position, including erased ones and those beyond the ends.
 pub(crate) async fn reads_begin_at_every_position(bench: Bench) -> CaseResult {
     let trial = mixed_log(&bench).await?;
     let log = trial.read_log().await?;
@@ -137,7 +137,7 @@ pub(crate) async fn reads_begin_at_every_position(bench: Bench) -> CaseResult {
     Ok(())
 }
 
-/// From each version of a stream, erased ones and those beyond the ends included.
+/// From each version of a stream, including erased ones and those beyond the ends.
 pub(crate) async fn streams_are_read_from_every_version(bench: Bench) -> CaseResult {
     let trial = mixed_log(&bench).await?;
     let log = trial.read_log().await?;
@@ -176,15 +176,15 @@ pub(crate) async fn reads_begin_at_every_time(bench: Bench) -> CaseResult {
     Ok(())
 }
 
-/// Behind the end there is nothing, and the page says where the head is; before the start too.
+/// After the end there is nothing, and the page has the head; before the start too.
 pub(crate) async fn reads_from_the_wrong_end_are_empty(bench: Bench) -> CaseResult {
     let trial = mixed_log(&bench).await?;
     for query in scopes() {
         let page = trial.page(query.clone().from(ReadFrom::End)).await?;
-        ensure_eq!(page.events.len(), 0, "events behind the end by {query:?}");
+        ensure_eq!(page.events.len(), 0, "events after the end by {query:?}");
         let through = (page.scanned_through, page.head);
         let head = Position::new(16);
-        ensure_eq!(through, (head, head), "scanned_through and head behind the end by {query:?}");
+        ensure_eq!(through, (head, head), "scanned_through and head after the end by {query:?}");
         let before = query.clone().backward().from(ReadFrom::Start);
         ensure_eq!(trial.read(before).await?.len(), 0, "events before the start by {query:?}");
     }
@@ -218,7 +218,7 @@ pub(crate) async fn pages_are_bounded_in_bytes(bench: Bench) -> CaseResult {
     Ok(())
 }
 
-/// A page without room, and a beginning that does not fit the scope, are mistakes.
+/// A page without room, and a beginning that does not fit the scope, are invalid.
 pub(crate) async fn impossible_reads_are_invalid(bench: Bench) -> CaseResult {
     let trial = bench.open().await?;
     trial.grow("account-ada", 2).await?;
@@ -240,7 +240,7 @@ pub(crate) async fn impossible_reads_are_invalid(bench: Bench) -> CaseResult {
     Ok(())
 }
 
-/// An empty log answers every question with nothing.
+/// An empty log answers every read with nothing.
 pub(crate) async fn an_empty_log_reads_as_empty(bench: Bench) -> CaseResult {
     let trial = bench.open().await?;
     for query in scopes() {

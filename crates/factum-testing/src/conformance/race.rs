@@ -25,7 +25,7 @@ use crate::scope::in_scope;
 const WRITERS: u64 = 16;
 const APPENDS: u64 = 8;
 
-/// Runs tasks at the same time and gives their results in order; the first failure wins.
+/// Runs tasks at the same time and returns their results in order, or the first failure.
 pub(crate) async fn all<T: Send + 'static>(
     tasks: impl IntoIterator<Item = impl Future<Output = CaseResult<T>> + Send + 'static>,
 ) -> CaseResult<Vec<T>> {
@@ -47,7 +47,8 @@ pub(crate) async fn a_live_log_reader_misses_nothing(bench: Bench) -> CaseResult
     live_readers(bench, 41, ReadQuery::log()).await
 }
 
-/// A reader of a category sees every event of it: `scanned_through` never passes one that comes.
+/// A reader of a category sees every event of it: `scanned_through` never passes an event that is
+/// still to come.
 pub(crate) async fn a_live_category_reader_misses_nothing(bench: Bench) -> CaseResult {
     let category = Category::new("even").expect("a valid name");
     live_readers(bench, 42, ReadQuery::category(category)).await
@@ -68,10 +69,10 @@ pub(crate) async fn a_live_origin_reader_misses_nothing(bench: Bench) -> CaseRes
     live_readers(bench, 45, ReadQuery::log().with_origin("writer-3")).await
 }
 
-/// What the tasks of one race share.
+/// The shared state of a race's tasks.
 #[derive(Debug, Default)]
 struct Progress {
-    /// The last position that any writer was told of.
+    /// The last acknowledged position.
     acknowledged: AtomicU64,
     done: AtomicBool,
 }
@@ -80,7 +81,7 @@ async fn live_readers(bench: Bench, seed: u64, query: ReadQuery) -> CaseResult {
     let trial = bench.open_racing(seed).await?;
     let progress = Arc::new(Progress::default());
     let mut readers = JoinSet::new();
-    // Pages of several sizes: a border between pages is where events get lost.
+    // Pages of several sizes, because events get lost at the borders between pages.
     for events_max in [1, 3, 100] {
         let query = query.clone().with_events_max(events_max);
         readers.spawn(follow(trial.clone(), progress.clone(), query));
@@ -137,7 +138,7 @@ async fn write(trial: Trial, progress: Arc<Progress>, writer: u64) -> CaseResult
     Ok(())
 }
 
-/// Reads on and on, page by page, until the writers are done and nothing is left.
+/// Reads on, page by page, until the writers are done and nothing is left.
 async fn follow(
     trial: Trial,
     progress: Arc<Progress>,
@@ -168,7 +169,7 @@ async fn follow(
             return Ok(seen);
         }
         if page.events.is_empty() && through >= page.head {
-            // A live reader polls; how often does not matter to what it must see.
+            // A live reader polls; how often does not matter for what it must see.
             SystemClock.sleep(Duration::from_micros(200)).await;
         } else {
             read_again(&trial, earlier.replace((asked, page))).await?;
@@ -176,7 +177,7 @@ async fn follow(
     }
 }
 
-/// Law 5: the page that was read before reads the same now.
+/// Law 5: a page that was read before reads the same now.
 async fn read_again(trial: &Trial, earlier: Option<(ReadQuery, Page)>) -> CaseResult {
     let Some((asked, before)) = earlier else { return Ok(()) };
     let now = trial.page(asked.clone()).await?;

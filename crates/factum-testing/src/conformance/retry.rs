@@ -1,5 +1,5 @@
 //! Law 8: a batch that is repeated with the same event ids is recognised before versions and
-//! conditions are looked at, and answered as the first time.
+//! conditions are checked, and gets the first answer.
 
 use std::time::Duration;
 
@@ -26,14 +26,15 @@ fn opening(trial: &Trial) -> AppendBatch {
         .unless(condition)
 }
 
-/// Repeats what was stored, and checks that the answer is the first attempt's.
+/// Repeats a stored batch, and checks that the answer is the first attempt's.
 async fn repeat(trial: &Trial, batch: AppendBatch, first: &Appended) -> CaseResult {
     let again = trial.log().append(batch).await?;
     ensure_eq!(again, first.clone().replayed(), "answer to a repeated batch");
     Ok(())
 }
 
-/// Marked `repeated()`: the first attempt's positions, versions and time, and nothing is stored.
+/// Marked as `repeated()`: the answer has the first attempt's positions, versions and time, and
+/// nothing is stored.
 pub(crate) async fn a_repeated_batch_is_answered_as_the_first_time(bench: Bench) -> CaseResult {
     let trial = bench.open().await?;
     trial.grow("bank-main", 2).await?;
@@ -42,7 +43,7 @@ pub(crate) async fn a_repeated_batch_is_answered_as_the_first_time(bench: Bench)
     for _ in 0..2 {
         repeat(&trial, batch.clone().repeated(), &first).await?;
     }
-    // What came later changes nothing in the answer.
+    // Later events do not change the answer.
     trial.grow("bank-main", 2).await?;
     trial.grow("account-ada", 1).await?;
     repeat(&trial, batch.repeated(), &first).await?;
@@ -50,8 +51,8 @@ pub(crate) async fn a_repeated_batch_is_answered_as_the_first_time(bench: Bench)
     Ok(())
 }
 
-/// The answer tells the version after each write of a stream, as the first time; whether the mark
-/// or the version that fails now made the store look.
+/// The answer has the version after each write of a stream, like the first one, whether the mark or
+/// the failing version made the store search.
 pub(crate) async fn a_repeated_batch_that_returns_to_a_stream_is_answered_as_the_first_time(
     bench: Bench,
 ) -> CaseResult {
@@ -72,7 +73,7 @@ pub(crate) async fn a_repeated_batch_that_returns_to_a_stream_is_answered_as_the
     Ok(())
 }
 
-/// With `Any` and no condition only the mark tells a store to look.
+/// With `Any` and no condition, only the mark makes a store search.
 pub(crate) async fn a_repeated_batch_that_expects_nothing_is_recognised(
     bench: Bench,
 ) -> CaseResult {
@@ -120,7 +121,7 @@ pub(crate) async fn a_retry_is_recognised_when_its_condition_fails(bench: Bench)
     Ok(())
 }
 
-/// A mark alone makes nothing stored: versions and conditions are looked at as ever.
+/// The mark alone does not count as stored: versions and conditions are checked as usual.
 pub(crate) async fn a_repeated_batch_that_was_never_stored_is_appended(bench: Bench) -> CaseResult {
     let trial = bench.open().await?;
     let first = trial.append(opening(&trial).repeated()).await?;
@@ -130,7 +131,7 @@ pub(crate) async fn a_repeated_batch_that_was_never_stored_is_appended(bench: Be
     Ok(())
 }
 
-/// Some of the ids but not all is a mistake of the writer's, and stores nothing.
+/// A batch with some but not all of the stored ids is a fault of the writer's, and stores nothing.
 pub(crate) async fn some_of_the_ids_but_not_all_is_invalid(bench: Bench) -> CaseResult {
     let trial = bench.open().await?;
     let events = trial.events(2);
@@ -149,7 +150,7 @@ pub(crate) async fn some_of_the_ids_but_not_all_is_invalid(bench: Bench) -> Case
     trial.holds(&events).await
 }
 
-/// What failed is not remembered: when the obstacle is gone it is stored, for the first time.
+/// A failure is not remembered: once the obstacle is gone, the batch is stored for the first time.
 pub(crate) async fn a_failed_batch_is_not_remembered(bench: Bench) -> CaseResult {
     let trial = bench.open().await?;
     let early = trial.one("account-ada", exact(1));
@@ -161,13 +162,13 @@ pub(crate) async fn a_failed_batch_is_not_remembered(bench: Bench) -> CaseResult
     repeat(&trial, early.repeated(), &appended).await
 }
 
-/// Eight copies of one batch at the same moment: stored once, and all are told so.
+/// Eight copies of one batch at the same moment: it is stored once, and all get that answer.
 pub(crate) async fn copies_at_the_same_moment_are_stored_once(bench: Bench) -> CaseResult {
     let trial = bench.open_racing(81).await?;
     for round in 0..6_u64 {
         let batch =
             AppendBatch::new().write(stream("account-ada"), exact(round * 2), trial.events(2));
-        // The even rounds are recognised by the version that fails, the odd ones by the mark.
+        // In even rounds, the failing version reveals the repetition; in odd ones, the mark.
         let batch = if round % 2 == 0 { batch } else { batch.repeated() };
         let outcomes = at_once(&trial, &vec![batch; 8]).await?;
         let mut originals = 0;
@@ -182,7 +183,7 @@ pub(crate) async fn copies_at_the_same_moment_are_stored_once(bench: Bench) -> C
     Ok(())
 }
 
-/// Within the window by the store's clock a batch is recognised, however much was written since.
+/// Within the window by the store's clock, a batch is recognised, however much was written since.
 pub(crate) async fn a_retry_is_recognised_until_the_window_ends(bench: Bench) -> CaseResult {
     let (trial, clock) = bench.open_with_clock().await?;
     let batch = opening(&trial);
@@ -197,11 +198,11 @@ pub(crate) async fn a_retry_is_recognised_until_the_window_ends(bench: Bench) ->
     repeat(&trial, any.repeated(), &second).await
 }
 
-/// How far the writer's clock is ahead of the store's in these cases: within the window, or not.
+/// The lead of the writer's clock over the store's in these cases: within the window, or not.
 const AHEAD: Duration = RETRY_WINDOW.saturating_sub(Duration::from_secs(60));
 const TOO_FAR_AHEAD: Duration = RETRY_WINDOW.saturating_add(Duration::from_secs(60));
 
-/// The ids of a writer whose clock is ahead are from a time after the events were recorded.
+/// The ids of a writer whose clock is ahead have a later time than the recorded events.
 pub(crate) async fn a_retry_from_a_clock_that_is_ahead_is_recognised(bench: Bench) -> CaseResult {
     let trial = bench.open().await?;
     let ahead = |expected| {
@@ -220,7 +221,7 @@ pub(crate) async fn a_retry_from_a_clock_that_is_ahead_is_recognised(bench: Benc
     repeat(&trial, any.repeated(), &second).await
 }
 
-/// Nobody could recognise its repetition, so it is refused before it is stored at all.
+/// Its repetition could not be recognised, so it is refused before it is stored at all.
 pub(crate) async fn a_batch_from_a_clock_too_far_ahead_is_refused(bench: Bench) -> CaseResult {
     let trial = bench.open().await?;
     let kept = trial.grow("account-ada", 1).await?;
@@ -234,7 +235,8 @@ pub(crate) async fn a_batch_from_a_clock_too_far_ahead_is_refused(bench: Bench) 
     trial.holds(&kept).await
 }
 
-/// Without the mark nobody need look, and a batch can be stored twice: the first time counts.
+/// Without the mark a store need not search, and a batch can be stored twice: the first time
+/// counts.
 pub(crate) async fn a_batch_stored_twice_is_answered_as_the_first_time(bench: Bench) -> CaseResult {
     let trial = bench.open().await?;
     let events = trial.events(2);
@@ -248,7 +250,7 @@ pub(crate) async fn a_batch_stored_twice_is_answered_as_the_first_time(bench: Be
     repeat(&trial, batch.repeated(), &second).await
 }
 
-/// An expected version tells where a batch stands, at any place of a long stream.
+/// An expected version tells the place of a batch, anywhere in a long stream.
 pub(crate) async fn a_retry_is_recognised_at_every_place_of_a_stream(bench: Bench) -> CaseResult {
     let trial = bench.open().await?;
     let mut version = 0;
@@ -267,7 +269,7 @@ pub(crate) async fn a_retry_is_recognised_at_every_place_of_a_stream(bench: Benc
     trial.conflicts(trial.one("account-ada", exact(70)), ("account-ada", exact(70), version)).await
 }
 
-/// What was erased since is made up for by what remains: the batch was stored whole.
+/// The remaining events make up for erased ones: the batch was stored whole.
 pub(crate) async fn what_is_left_of_a_batch_answers_for_it(bench: Bench) -> CaseResult {
     let trial = bench.open().await?;
     let ada = "account-ada";
@@ -297,7 +299,7 @@ pub(crate) async fn what_is_left_of_a_batch_answers_for_it(bench: Bench) -> Case
     trial.conflicts(batch, (ada, exact(0), 4)).await
 }
 
-/// That something was erased excuses no id but those of the erased events.
+/// Erased events explain only their own missing ids.
 pub(crate) async fn some_of_the_ids_are_invalid_beside_erased_events(bench: Bench) -> CaseResult {
     let trial = bench.open().await?;
     trial.grow("bank-main", 3).await?;
@@ -315,7 +317,7 @@ pub(crate) async fn some_of_the_ids_are_invalid_beside_erased_events(bench: Benc
     Ok(())
 }
 
-/// After the window nobody can tell any more, so a marked batch is refused, stored or not.
+/// After the window a repetition can't be recognised, so a marked batch is refused, stored or not.
 pub(crate) async fn a_retry_after_the_window_is_refused(bench: Bench) -> CaseResult {
     let (trial, clock) = bench.open_with_clock().await?;
     let stored = trial.one("account-a", ExpectedVersion::Any);

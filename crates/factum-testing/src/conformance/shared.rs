@@ -1,4 +1,4 @@
-//! Two handles on one log, for stores that claim to take writers in other processes.
+//! Two handles on one log, for stores that claim to allow writers in other processes.
 
 use std::time::Duration;
 
@@ -33,7 +33,8 @@ pub(crate) async fn two_handles_share_one_log(bench: Bench) -> CaseResult {
     Ok(())
 }
 
-/// Many that open a new log at once make one log, and what each of them stored is in it.
+/// Many callers that open a new log at once make one log, which holds everything that each of them
+/// stored.
 pub(crate) async fn many_that_open_a_new_log_at_once_make_one(bench: Bench) -> CaseResult {
     let openings = bench.open_at_once(8, 132).await?;
     let tasks = openings.into_iter().enumerate().map(|(at, opening)| async move {
@@ -52,7 +53,7 @@ pub(crate) async fn many_that_open_a_new_log_at_once_make_one(bench: Bench) -> C
     Ok(())
 }
 
-/// The watched head follows what other handles store.
+/// The watched head follows the appends of other handles.
 pub(crate) async fn the_head_follows_other_handles(bench: Bench) -> CaseResult {
     let (one, two) = bench.open_shared().await?;
     let mut head = two.log().head();
@@ -77,7 +78,7 @@ pub(crate) async fn a_retry_is_recognised_by_another_handle(bench: Bench) -> Cas
     Ok(())
 }
 
-/// 16 rivals, eight on each handle: one winner per version, one owner per tag, no hole.
+/// 16 rivals, eight on each handle: one winner per version, one owner per tag, no gap.
 pub(crate) async fn rivals_on_two_handles_have_one_winner(bench: Bench) -> CaseResult {
     let (one, two) = bench.open_shared_racing(131).await?;
     for round in 0..5_u64 {
@@ -93,7 +94,7 @@ pub(crate) async fn rivals_on_two_handles_have_one_winner(bench: Bench) -> CaseR
         .await?;
         ensure_eq!(wins, 1, "claims of one tag on two handles");
     }
-    // The walk checks that there is no hole.
+    // The walk checks that there is no gap.
     ensure_eq!(one.read_log().await?.len(), 10, "events after 5 rounds");
     ensure!(one.read_log().await? == two.read_log().await?, "two handles read two logs");
     Ok(())
@@ -120,7 +121,7 @@ async fn race_on_both(
     Ok(race::all(tasks).await?.into_iter().sum())
 }
 
-/// What one handle erases is gone for the other, and numbers go on.
+/// Events that one handle erases are gone for the other, and numbers go on.
 pub(crate) async fn erasure_reaches_other_handles(bench: Bench) -> CaseResult {
     let (one, two) = bench.open_shared().await?;
     one.grow(ADA, 3).await?;

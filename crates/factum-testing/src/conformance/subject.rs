@@ -1,11 +1,11 @@
-//! What the author of a store gives the suite: a way to open it.
+//! A subject: the code with which the author of a store opens it for the suite.
 
 use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use factum_kernel::{Clock, DocumentStore, EventStore};
 
-/// Both halves of a store, opened.
+/// The two halves of an open store.
 #[derive(Debug, Clone)]
 pub struct Stores {
     /// The log.
@@ -15,33 +15,33 @@ pub struct Stores {
 }
 
 impl Stores {
-    /// The halves of a store that is both.
+    /// The halves of a store that implements both traits.
     pub fn both<S: EventStore + DocumentStore>(store: Arc<S>) -> Self {
         Self { events: store.clone(), documents: store }
     }
 }
 
-/// How long a store is to wait between planning a group and committing it; asked once per group.
+/// The delay of a store between planning a group and committing it, called once per group.
 pub type CommitDelay = Arc<dyn Fn() -> Duration + Send + Sync>;
 
-/// What the suite wants of a store that it opens.
+/// The settings with which the suite opens a store.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Setup {
     /// The store's clock: its `now` sets `recorded_at` and measures the retry window.
     pub clock: Arc<dyn Clock>,
-    /// A wait before each commit, to provoke races. A store that can't build it in leaves it out;
-    /// the cases run then as well, they only find less.
+    /// A delay before each commit, to provoke races. A store that has no place for it ignores it;
+    /// the cases still run, but find less.
     pub commit_delay: Option<CommitDelay>,
 }
 
 impl Setup {
-    /// This clock, and no delay.
+    /// Settings with this clock and no delay.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         Self { clock, commit_delay: None }
     }
 
-    /// Sets the wait before each commit.
+    /// Sets the delay before each commit.
     #[must_use]
     pub fn with_commit_delay(mut self, delay: CommitDelay) -> Self {
         self.commit_delay = Some(delay);
@@ -56,34 +56,34 @@ impl fmt::Debug for Setup {
     }
 }
 
-/// Why a subject could not be opened; any error turns into it with `?`.
+/// The reason why a subject could not be opened; any error converts to it with `?`.
 pub type OpenError = Box<dyn std::error::Error + Send + Sync>;
 
-/// One store under test: a place where its data lie, and the way to open them.
+/// A store under test: the place of its data, and the way to open it.
 ///
-/// Each case makes a subject of its own, so that it begins with an empty store; dropping it takes
-/// the data away. The module's example implements it.
+/// Each case makes a subject of its own, so that it begins with an empty store; the drop removes
+/// the data. The module's example implements it.
 #[async_trait]
 pub trait Subject: Send + Sync + 'static {
-    /// Opens the store over this subject's data; the first call makes them. Called again only
-    /// when what it gave before was closed and dropped, to see what is left.
+    /// Opens the store on this subject's data; the first call makes them. It is called again only
+    /// after the former store was closed and dropped, to see what is left.
     ///
     /// # Errors
-    /// Whatever keeps it from opening; every case fails with it.
+    /// Any reason that prevents the opening; every case fails with it.
     async fn open(&self, setup: &Setup) -> Result<Stores, OpenError>;
 
-    /// Opens the same data once more while the first handle is open, as another process would; and
-    /// where nothing is yet, by several at once. Asked only of a store that claims
+    /// Opens the same data while the first handle is open, as another process would. If there are
+    /// no data yet, several callers may do so at once. Called only for a store that claims
     /// [`Writers::ManyProcesses`](factum_kernel::Writers).
     ///
     /// # Errors
-    /// Whatever keeps it from opening.
+    /// Any reason that prevents the opening.
     async fn open_another(&self, setup: &Setup) -> Result<Stores, OpenError> {
         self.open(setup).await
     }
 
-    /// Whether the store takes its time from [`Setup::clock`]. If not, the cases that move the
-    /// clock are skipped, and say so.
+    /// Returns whether the store takes its time from [`Setup::clock`]. If not, the cases that move
+    /// the clock are skipped, with that reason.
     fn takes_clock(&self) -> bool {
         true
     }

@@ -1,4 +1,4 @@
-//! One opened store, and the short words in which cases speak to it.
+//! An opened store, and the short calls that cases make on it.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -18,14 +18,14 @@ use super::{
 };
 use crate::{clock::VirtualClock, id::SeededIds, random::Random};
 
-/// When cases on a virtual clock begin.
+/// The time at which cases on a virtual clock begin.
 pub(crate) const START: Timestamp = Timestamp::from_micros(1_772_355_600_000_000);
 
-/// The longest wait before a commit: several polls of a reader, and short enough for many rounds.
+/// The longest delay before a commit: several polls of a reader, but short enough for many rounds.
 const COMMIT_DELAY_MAX: Duration = Duration::from_micros(1_500);
 
-/// Shows the time that a case sets; who sleeps, sleeps really. A store that waits in the background
-/// neither moves the case's time nor hangs.
+/// Shows the time that a case sets, but sleeps in real time. So a store that waits in the
+/// background neither moves the case's time nor hangs.
 #[derive(Debug)]
 struct SteppedClock(VirtualClock);
 
@@ -44,7 +44,7 @@ impl Clock for SteppedClock {
     }
 }
 
-/// What a case starts from: the way to fresh stores.
+/// The start of a case: makes fresh stores.
 pub(crate) struct Bench {
     make: MakeSubject,
 }
@@ -54,7 +54,7 @@ impl Bench {
         Self { make }
     }
 
-    /// A fresh store on a clock that moves only when the case says so.
+    /// A fresh store on a clock that only the case moves.
     pub(crate) async fn open(&self) -> CaseResult<Trial> {
         let clock = VirtualClock::new(START);
         let setup = Setup::new(Arc::new(SteppedClock(clock.clone())));
@@ -64,7 +64,7 @@ impl Bench {
         Trial::open(subject, setup, clock).await
     }
 
-    /// As [`open`](Self::open), for cases that move the clock.
+    /// Like [`open`](Self::open), for cases that move the clock.
     pub(crate) async fn open_with_clock(&self) -> CaseResult<(Trial, VirtualClock)> {
         let trial = self.open().await?;
         match trial.virtual_clock() {
@@ -73,23 +73,23 @@ impl Bench {
         }
     }
 
-    /// As [`open`](Self::open), if the store claims to outlive its process.
+    /// Like [`open`](Self::open), if the store claims to outlive its process.
     pub(crate) async fn open_durable(&self) -> CaseResult<Trial> {
         self.open().await?.if_durable()
     }
 
-    /// As [`open_racing`](Self::open_racing), if the store claims to outlive its process.
+    /// Like [`open_racing`](Self::open_racing), if the store claims to outlive its process.
     pub(crate) async fn open_durable_racing(&self, seed: u64) -> CaseResult<Trial> {
         self.open_racing(seed).await?.if_durable()
     }
 
-    /// As [`open`](Self::open), if the store claims to take writers in other processes; with a
-    /// second handle.
+    /// Like [`open`](Self::open), with a second handle, if the store claims to allow writers in
+    /// other processes.
     pub(crate) async fn open_shared(&self) -> CaseResult<(Trial, Trial)> {
         Self::share(self.open().await?).await
     }
 
-    /// As [`open_shared`](Self::open_shared), and both handles wait before each commit.
+    /// Like [`open_shared`](Self::open_shared), but both handles wait before each commit.
     pub(crate) async fn open_shared_racing(&self, seed: u64) -> CaseResult<(Trial, Trial)> {
         Self::share(self.open_racing(seed).await?).await
     }
@@ -103,8 +103,8 @@ impl Bench {
         Ok((first, second))
     }
 
-    /// This many openings of one fresh store, if it claims to take writers in other processes; each
-    /// handle waits before each commit.
+    /// This many handles that open one fresh store at once, if it claims to allow writers in other
+    /// processes. Each handle waits before each commit.
     pub(crate) async fn open_at_once(
         &self,
         count: u64,
@@ -125,13 +125,13 @@ impl Bench {
         Ok((1..=count).map(opening).collect())
     }
 
-    /// A fresh store on the machine's clock, which waits a random while before each commit.
+    /// A fresh store on the machine's clock, with a random delay before each commit.
     pub(crate) async fn open_racing(&self, seed: u64) -> CaseResult<Trial> {
         Trial::open((self.make)(), racing(seed), Time::Real).await
     }
 }
 
-/// The machine's clock, and a random while before each commit.
+/// The machine's clock, and a random delay before each commit.
 fn racing(seed: u64) -> Setup {
     let random = std::sync::Mutex::new(Random::new(seed));
     let delay = move || {
@@ -151,7 +151,7 @@ fn open_failed(error: OpenError) -> Stop {
     Stop::failed(format!("the store does not open: {error}"))
 }
 
-/// One opened store. Cheap to clone; clones make different ids.
+/// An opened store. Cheap to clone; clones make different ids.
 #[derive(Clone)]
 pub(crate) struct Trial {
     subject: Arc<dyn Subject>,
@@ -209,11 +209,11 @@ impl Trial {
         }
     }
 
-    /// Lets time pass by the store's clock.
+    /// Lets time pass on the store's clock.
     pub(crate) async fn sleep(&self, duration: Duration) {
         match &self.time {
             Time::Virtual(clock) => clock.advance(duration),
-            // A thousandth will do for a test that only needs times to differ.
+            // A thousandth is enough for a test that only needs different times.
             Time::Real => SystemClock.sleep(duration / 1_000).await,
         }
     }
@@ -222,14 +222,14 @@ impl Trial {
         EventId::new(self.ids.uuid(self.now()))
     }
 
-    /// An event with a payload of its own.
+    /// An event with a unique payload.
     pub(crate) fn event(&self) -> NewEvent {
         let id = self.id();
         let name = EventName::from_static("account.deposited");
         NewEvent::new(id, name, Content::Json, format!("{{\"id\":\"{id}\"}}"))
     }
 
-    /// An event whose writer's clock shows this time.
+    /// An event of a writer whose clock shows this time.
     pub(crate) fn event_at(&self, time: Timestamp) -> NewEvent {
         NewEvent { id: EventId::new(self.ids.uuid(time)), ..self.event() }
     }
@@ -251,7 +251,7 @@ impl Trial {
         AppendBatch::new().write(stream(id), expected, [self.event()])
     }
 
-    /// Appends what must succeed, for the first time.
+    /// Appends a batch that must succeed, for the first time.
     pub(crate) async fn append(&self, batch: AppendBatch) -> CaseResult<Appended> {
         let streams: Vec<_> = batch.writes().iter().map(|write| write.stream.clone()).collect();
         let place = || format!("append to {streams:?}");
@@ -279,7 +279,7 @@ impl Trial {
         Ok(events)
     }
 
-    /// Appends what must be refused because of a version, and checks what is said of it.
+    /// Appends a batch that must fail because of a version, and checks the error.
     pub(crate) async fn conflicts(
         &self,
         batch: AppendBatch,
@@ -301,7 +301,7 @@ impl Trial {
         }
     }
 
-    /// Appends what must be refused by the store itself, for this reason.
+    /// Appends a batch that the store itself must refuse, for this reason.
     pub(crate) async fn refuses(&self, what: &str, batch: AppendBatch) -> CaseResult {
         match self.log().append(batch).await {
             Err(AppendError::Store(error)) if error.kind() == StoreErrorKind::Invalid => Ok(()),
@@ -327,7 +327,7 @@ impl Trial {
         self.read(ReadQuery::log()).await
     }
 
-    /// Checks that the log holds just these events, in this order, from position 1 on.
+    /// Checks that the log holds exactly these events, in this order, from position 1 on.
     pub(crate) async fn holds(&self, events: &[NewEvent]) -> CaseResult {
         let found: Vec<_> = self.read_log().await?.iter().map(RecordedEvent::id).collect();
         let wanted: Vec<_> = events.iter().map(|event| event.id).collect();

@@ -10,7 +10,7 @@ use super::{
     trial::{Bench, Trial, exact, stream},
 };
 
-/// Polls a future so often, then drops it; gives its output if it was done before.
+/// Polls a future this many times, then drops it. Returns its output if it was done before.
 async fn cancelled_after<T>(polls: usize, future: impl Future<Output = T>) -> Option<T> {
     let mut future = pin!(future);
     let mut left = polls;
@@ -21,7 +21,7 @@ async fn cancelled_after<T>(polls: usize, future: impl Future<Output = T>) -> Op
         left -= 1;
         let polled = future.as_mut().poll(cx).map(Some);
         if polled.is_pending() {
-            // Polled again at once, be there news or not.
+            // Polled again at once, whether or not there is news.
             cx.waker().wake_by_ref();
         }
         polled
@@ -46,7 +46,7 @@ pub(crate) async fn a_cancelled_append_can_be_repeated(bench: Bench) -> CaseResu
     trial.holds(&stored).await
 }
 
-/// As before, recognised by the version that fails, without the mark.
+/// As before, but recognised by the failing version, without the mark.
 pub(crate) async fn a_cancelled_append_is_recognised_by_its_version(bench: Bench) -> CaseResult {
     let trial = bench.open_racing(112).await?;
     let mut stored = vec![];
@@ -61,7 +61,7 @@ pub(crate) async fn a_cancelled_append_is_recognised_by_its_version(bench: Bench
     trial.holds(&stored).await
 }
 
-/// Never repeated: each is there whole or not at all, and the next append goes on.
+/// Never repeated: each is whole or absent, and the next append goes on.
 pub(crate) async fn a_cancelled_append_is_whole_or_absent(bench: Bench) -> CaseResult {
     let trial = bench.open_racing(113).await?;
     let mut batches = vec![];

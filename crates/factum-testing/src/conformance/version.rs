@@ -1,4 +1,4 @@
-//! Law 2: versions are 1, 2, 3, ..., and what a writer may expect of them.
+//! Law 2: versions are 1, 2, 3, ..., and the expected versions of a writer.
 
 use factum_kernel::{AppendBatch, ExpectedVersion, ReadFrom, ReadQuery, StreamVersion};
 
@@ -11,8 +11,8 @@ const ANY: ExpectedVersion = ExpectedVersion::Any;
 const NONE: ExpectedVersion = ExpectedVersion::NoStream;
 const SOME: ExpectedVersion = ExpectedVersion::StreamExists;
 
-/// `Any`, `NoStream` and `Exact(0)` match a stream that never was; `StreamExists` and every other
-/// version do not.
+/// `Any`, `NoStream` and `Exact(0)` match a stream that never existed; `StreamExists` and every
+/// other version do not.
 pub(crate) async fn expectations_of_an_absent_stream(bench: Bench) -> CaseResult {
     let trial = bench.open().await?;
     for expected in [SOME, exact(1), exact(2)] {
@@ -25,7 +25,7 @@ pub(crate) async fn expectations_of_an_absent_stream(bench: Bench) -> CaseResult
     Ok(())
 }
 
-/// `Any`, `StreamExists` and the version it has match a stream with events; nothing else does.
+/// `Any`, `StreamExists` and the current version match a stream with events; nothing else does.
 pub(crate) async fn expectations_of_a_living_stream(bench: Bench) -> CaseResult {
     let trial = bench.open().await?;
     trial.grow("account-ada", 3).await?;
@@ -40,14 +40,14 @@ pub(crate) async fn expectations_of_a_living_stream(bench: Bench) -> CaseResult 
 }
 
 /// `Any` and the version that the deletion took match a deleted stream; nothing else does. The next
-/// event gets the version behind it.
+/// event gets the version after it.
 pub(crate) async fn expectations_of_a_deleted_stream(bench: Bench) -> CaseResult {
     let trial = bench.open().await?;
     for id in ["account-a", "account-b"] {
         trial.grow(id, 3).await?;
         trial.delete(id).await?;
-        // Whoever loaded before the deletion expects 3, and must not get through: the deletion took
-        // version 4.
+        // A writer that loaded before the deletion expects 3 and must fail, because the deletion
+        // took version 4.
         for expected in [NONE, SOME, exact(0), exact(3), exact(5)] {
             trial.conflicts(trial.one(id, expected), (id, expected, 4)).await?;
         }
@@ -63,7 +63,7 @@ pub(crate) async fn expectations_of_a_deleted_stream(bench: Bench) -> CaseResult
     Ok(())
 }
 
-/// A batch of several events moves the version on by as many.
+/// A batch of several events raises the version by their number.
 pub(crate) async fn streams_count_for_themselves(bench: Bench) -> CaseResult {
     let trial = bench.open().await?;
     let mut counts = [0_u64; 3];
@@ -90,8 +90,7 @@ async fn check_versions(trial: &Trial, id: &str, count: u64) -> CaseResult {
     Ok(())
 }
 
-/// The largest numbers there are conflict as any other wrong version does, and reading from them
-/// finds nothing.
+/// The largest numbers conflict like any other wrong version, and a read from them finds nothing.
 pub(crate) async fn the_largest_version_is_only_a_wrong_one(bench: Bench) -> CaseResult {
     let trial = bench.open().await?;
     trial.grow("account-ada", 2).await?;
@@ -110,7 +109,7 @@ pub(crate) async fn the_largest_version_is_only_a_wrong_one(bench: Bench) -> Cas
     Ok(())
 }
 
-/// A stream that never was: everything zero, and an empty page.
+/// A stream that never existed: everything is zero, and the page is empty.
 pub(crate) async fn an_absent_stream_is_empty(bench: Bench) -> CaseResult {
     let trial = bench.open().await?;
     trial.grow("account-ada", 1).await?;
@@ -121,7 +120,7 @@ pub(crate) async fn an_absent_stream_is_empty(bench: Bench) -> CaseResult {
     Ok(())
 }
 
-/// `stream_info` tells the first and last kept event's time.
+/// `stream_info` has the times of the first and the last kept event.
 pub(crate) async fn stream_info_tells_version_and_times(bench: Bench) -> CaseResult {
     let (trial, clock) = bench.open_with_clock().await?;
     let mut times = vec![];

@@ -8,7 +8,7 @@ use factum_kernel::{
 use super::failure::{CaseResult, Within, ensure, ensure_eq};
 use crate::scope::in_scope;
 
-/// What a whole read found.
+/// The result of a whole read.
 #[derive(Debug, Clone)]
 pub(crate) struct Walk {
     pub(crate) events: Vec<RecordedEvent>,
@@ -20,7 +20,7 @@ pub(crate) struct Walk {
     pub(crate) pages: u64,
 }
 
-/// Reads to the end. The log may grow meanwhile.
+/// Reads to the end. The log may grow in the meantime.
 pub(crate) async fn walk(store: &dyn EventStore, query: ReadQuery) -> CaseResult<Walk> {
     let place = format!("{query:?}");
     walk_checked(store, query).await.within(|| place)
@@ -94,14 +94,14 @@ fn go_on(mut walk: Walk, page: Page, direction: Direction) -> CaseResult<Walk> {
     Ok(walk)
 }
 
-/// What must be so of one page, whatever is in the log.
+/// Checks the rules of a single page, whatever is in the log.
 pub(crate) fn check_page(query: &ReadQuery, page: &Page) -> CaseResult {
     check_size(query, page)?;
     check_bounds(query, page)?;
     ensure!(!page.lineage.as_uuid().is_nil(), "the lineage is nil");
     ensure!(
         page.scanned_through <= page.head,
-        "scanned_through={} is behind head={}",
+        "scanned_through={} is after head={}",
         page.scanned_through,
         page.head
     );
@@ -174,7 +174,7 @@ fn check_event(query: &ReadQuery, page: &Page, event: &RecordedEvent) -> CaseRes
     let position = event.position();
     let through = page.scanned_through;
     ensure!(is_meant(query, event), "position {position} was not asked for");
-    ensure!(position <= page.head, "position {position} is behind head={}", page.head);
+    ensure!(position <= page.head, "position {position} is after head={}", page.head);
     let scanned = match query.direction {
         Direction::Forward => position <= through,
         Direction::Backward => position >= through,
@@ -183,14 +183,14 @@ fn check_event(query: &ReadQuery, page: &Page, event: &RecordedEvent) -> CaseRes
     Ok(())
 }
 
-/// Whether an event belongs in an answer, by scope, origin and beginning.
+/// Returns whether an event belongs in an answer, by scope, origin and beginning.
 pub(crate) fn is_meant(query: &ReadQuery, event: &RecordedEvent) -> bool {
     in_scope(&query.scope, event)
         && query.origin.as_ref().is_none_or(|o| event.metadata().origin.as_ref() == Some(o))
-        && behind_beginning(query, event.position(), event.version(), event.recorded_at())
+        && after_beginning(query, event.position(), event.version(), event.recorded_at())
 }
 
-fn behind_beginning(
+fn after_beginning(
     query: &ReadQuery,
     position: Position,
     version: StreamVersion,
@@ -204,8 +204,8 @@ fn behind_beginning(
         (Direction::Backward, ReadFrom::Version(from)) => version <= from,
         (Direction::Forward, ReadFrom::Time(from)) => recorded_at >= from,
         (Direction::Backward, ReadFrom::Time(from)) => recorded_at <= from,
-        // Behind the end, and before the start, there is nothing; but the end may have moved
-        // since a forward read asked for it.
+        // After the end, and before the start, there is nothing; but the end may have moved since a
+        // forward read began there.
         (Direction::Forward, ReadFrom::End) | (Direction::Backward, ReadFrom::Start) => false,
     }
 }
@@ -231,7 +231,7 @@ fn check_erased(query: &ReadQuery, page: &Page) -> CaseResult {
     Ok(())
 }
 
-/// Events and erased ranges of a read of the log leave no hole, and overlap nowhere.
+/// Checks that events and erased ranges of a read of the log leave no gap and never overlap.
 fn check_cover(query: &ReadQuery, walk: &Walk) -> CaseResult {
     if query.scope != Scope::Log || query.origin.is_some() {
         return Ok(());
@@ -254,7 +254,7 @@ fn check_cover(query: &ReadQuery, walk: &Walk) -> CaseResult {
         (Direction::Backward, ReadFrom::Position(from)) => {
             (Some(Position::new(1)), Some(from.min(walk.head)))
         }
-        // From a time one can't tell which erased positions belong to the answer.
+        // If the read begins at a time, the erased positions of the answer can't be told exactly.
         (Direction::Forward, ReadFrom::Time(_)) if !covered.is_empty() => (None, Some(walk.head)),
         (Direction::Backward, ReadFrom::Time(_)) if !covered.is_empty() => {
             (Some(Position::new(1)), None)

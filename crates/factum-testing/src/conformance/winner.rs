@@ -1,5 +1,5 @@
-//! Law 6: of concurrent appends that expect the same one wins, and a group's outcomes are those
-//! of its members one after another.
+//! Law 6: of concurrent appends with the same expected version, one wins. A group's outcomes are
+//! those of its members one after another.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ const RIVALS: usize = 16;
 
 type Outcome = Result<Appended, AppendError>;
 
-/// Appends all batches at the same moment; outcomes in the order of the batches.
+/// Appends all batches at the same moment. Returns the outcomes in the order of the batches.
 pub(crate) async fn at_once(trial: &Trial, batches: &[AppendBatch]) -> CaseResult<Vec<Outcome>> {
     let barrier = std::sync::Arc::new(Barrier::new(batches.len()));
     let mut set = JoinSet::new();
@@ -50,7 +50,7 @@ pub(crate) async fn one_of_sixteen_rivals_wins(bench: Bench) -> CaseResult {
             match outcome {
                 Ok(won) => ensure_eq!(won.first.value(), round + 1, "the winner's position"),
                 Err(AppendError::Conflict(lost)) => {
-                    ensure_eq!(lost.actual.value(), round + 1, "the version that losers are told");
+                    ensure_eq!(lost.actual.value(), round + 1, "the version in the losers' errors");
                 }
                 Err(other) => return Err(Stop::failed(format!("a loser was told {other:?}"))),
             }
@@ -91,9 +91,9 @@ pub(crate) async fn checks_prevent_write_skew(bench: Bench) -> CaseResult {
     Ok(())
 }
 
-/// Appends that need one another, submitted together: the outcome is that of some order. Of a
-/// chain `Exact(0)`, `Exact(1)`, ... that means no gap; of conditions, that each sees the members
-/// before it.
+/// Appends that depend on each other, submitted together: the outcome must be that of some order.
+/// For a chain `Exact(0)`, `Exact(1)`, ... that means no gap; for conditions, that each sees the
+/// members before it.
 pub(crate) async fn a_group_is_its_members_one_after_another(bench: Bench) -> CaseResult {
     let trial = bench.open_racing(64).await?;
     let mut state = Serial::default();
@@ -112,32 +112,32 @@ fn member(trial: &Trial, round: usize, at: usize) -> AppendBatch {
     let other = format!("other-{round}-{}", at % 3);
     let label = format!("seat:{round}-{}", at % 5);
     match at % 4 {
-        // A chain: each expects what the one before it leaves.
+        // A chain: each member expects the version that the one before it leaves.
         0 | 1 => trial.one(&chain, exact((at / 2) as u64)),
-        // A seat that is taken once.
+        // A tag that only one member can claim.
         2 => AppendBatch::new()
             .write(stream(&other), ExpectedVersion::Any, [trial.tagged(&[&label])])
             .unless(AppendCondition {
                 fail_if_events_match: Query::tag(tag(&label)),
                 after: Position::ZERO,
             }),
-        // A member that looks at what the others write.
+        // A member that checks what the others write.
         _ => trial.one(&other, exact((at / 8) as u64)).check(stream(&chain), exact(at as u64 / 4)),
     }
 }
 
-/// The log as the successes build it up, in the order of their positions.
+/// The log as the successes build it, in the order of their positions.
 #[derive(Debug, Default)]
 struct Serial {
     head: u64,
     versions: BTreeMap<String, u64>,
-    /// Each tag with the position of its first event.
+    /// Each tag, with the position of its first event.
     tags: BTreeMap<String, Position>,
 }
 
 impl Serial {
-    /// Replays the successes by position; each must be possible where it stands, and each
-    /// failure must be right at some point between them.
+    /// Replays the successes by position. Each must be possible at its place, and each failure must
+    /// be right at some point between them.
     fn explain(&mut self, group: &[AppendBatch], outcomes: &[Outcome]) -> CaseResult {
         let mut stored: Vec<_> = group
             .iter()
@@ -184,7 +184,7 @@ impl Serial {
         self.tags.get(wanted.as_str()).copied()
     }
 
-    /// Why the batch can't be stored now.
+    /// The reason why the batch can't be stored now.
     fn obstacle(&self, batch: &AppendBatch) -> Option<String> {
         let wrong = Self::expectations(batch)
             .find(|(stream, expected)| !self.version(stream).matches(*expected));
@@ -195,7 +195,7 @@ impl Serial {
         self.condition_hit(batch).map(|position| format!("its tag is taken at {position}"))
     }
 
-    /// Whether the batch would fail just so now.
+    /// Returns whether the batch would fail with this outcome now.
     fn explains(&self, batch: &AppendBatch, outcome: &Outcome) -> bool {
         match outcome {
             Err(AppendError::Conflict(conflict)) => {

@@ -10,8 +10,8 @@ use factum_kernel::{
 
 use super::{Fault, FaultRates, Plan, refused, reply_lost, unavailable};
 
-/// Passes calls on to a document store, and makes some of them fail, as
-/// [`FaultyStore`](crate::FaultyStore) does with a log's.
+/// Forwards calls to a document store and makes some of them fail, like
+/// [`FaultyStore`](crate::FaultyStore) for a log.
 #[derive(Debug)]
 pub struct FaultyDocuments {
     inner: Arc<dyn DocumentStore>,
@@ -19,7 +19,7 @@ pub struct FaultyDocuments {
 }
 
 impl FaultyDocuments {
-    /// Makes calls fail at these rates; the same seed, the same faults. Delays are by the clock.
+    /// Makes calls fail at these rates; the same seed gives the same faults. Delays use the clock.
     pub fn new(
         inner: Arc<dyn DocumentStore>,
         seed: u64,
@@ -29,8 +29,8 @@ impl FaultyDocuments {
         Self { inner, plan: Plan::new(seed, rates, clock) }
     }
 
-    /// Begins an outage: until [`come_back`](Self::come_back), every call but `close` fails with
-    /// `Unavailable`, and what is scripted waits.
+    /// Begins an outage: until [`come_back`](Self::come_back), every call except `close` fails with
+    /// `Unavailable`, and scripted faults wait.
     pub fn go_away(&self) {
         self.plan.is_away.store(true, Ordering::SeqCst);
     }
@@ -40,17 +40,17 @@ impl FaultyDocuments {
         self.plan.is_away.store(false, Ordering::SeqCst);
     }
 
-    /// Scripts what goes wrong with the next write or `clear`; called again, with the one after.
+    /// Scripts the fault of the next write or `clear` that has none yet.
     pub fn next_write(&self, fault: Fault) {
         self.plan.script_write(Some(fault));
     }
 
-    /// Lets the next write or `clear` through that nothing is scripted for yet.
+    /// Lets the next write or `clear` succeed for which nothing is scripted yet.
     pub fn next_write_succeeds(&self) {
         self.plan.script_write(None);
     }
 
-    /// Scripts what goes wrong with the next `get` or scan; whatever but a delay makes it fail.
+    /// Scripts the fault of the next `get` or scan. Any fault but a delay makes it fail.
     pub fn next_read(&self, fault: Fault) {
         self.plan.script_read(Some(fault));
     }
@@ -83,7 +83,7 @@ impl DocumentStore for FaultyDocuments {
 
     async fn clear(&self, range: KeyRange) -> Result<(), StoreError> {
         match self.plan.before_write().await {
-            // An error of `clear` says that any part of the range may be gone.
+            // An error of `clear` means that any part of the range may be gone.
             Some(Fault::FailBefore | Fault::DropRequest) => Err(unavailable()),
             Some(Fault::Refuse(kind)) => Err(refused(kind)),
             Some(Fault::DropReply) => {

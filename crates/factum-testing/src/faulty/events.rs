@@ -11,8 +11,8 @@ use tokio::sync::watch;
 
 use super::{Fault, FaultRates, Plan, refused, reply_lost, unavailable};
 
-/// Passes calls on to a store, and makes some of them fail: those that were scripted, and others
-/// by seeded chance. Whatever it does, it keeps to what the answers mean.
+/// Forwards calls to a store and makes some of them fail: by script, and by seeded chance. Every
+/// answer stays truthful.
 ///
 /// ```
 /// use std::sync::{Arc, atomic::Ordering};
@@ -35,7 +35,7 @@ pub struct FaultyStore {
 }
 
 impl FaultyStore {
-    /// Makes calls fail at these rates; the same seed, the same faults. Delays are by the clock.
+    /// Makes calls fail at these rates; the same seed gives the same faults. Delays use the clock.
     pub fn new(
         inner: Arc<dyn EventStore>,
         seed: u64,
@@ -45,8 +45,8 @@ impl FaultyStore {
         Self { inner, plan: Plan::new(seed, rates, clock) }
     }
 
-    /// Begins an outage: until [`come_back`](Self::come_back), every call but `close` fails with
-    /// `Unavailable`, and what is scripted waits.
+    /// Begins an outage: until [`come_back`](Self::come_back), every call except `close` fails with
+    /// `Unavailable`, and scripted faults wait.
     pub fn go_away(&self) {
         self.plan.is_away.store(true, Ordering::SeqCst);
     }
@@ -56,17 +56,17 @@ impl FaultyStore {
         self.plan.is_away.store(false, Ordering::SeqCst);
     }
 
-    /// Scripts what goes wrong with the next append or change; called again, with the one after.
+    /// Scripts the fault of the next append or change that has none yet.
     pub fn next_append(&self, fault: Fault) {
         self.plan.script_write(Some(fault));
     }
 
-    /// Lets the next append or change through that nothing is scripted for yet.
+    /// Lets the next append or change succeed for which nothing is scripted yet.
     pub fn next_append_succeeds(&self) {
         self.plan.script_write(None);
     }
 
-    /// Scripts what goes wrong with the next read; whatever but a delay makes it fail.
+    /// Scripts the fault of the next read. Any fault but a delay makes it fail.
     pub fn next_read(&self, fault: Fault) {
         self.plan.script_read(Some(fault));
     }

@@ -1,4 +1,4 @@
-//! The comparison of what was attempted with what is there.
+//! The comparison of the attempts with the log.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -9,7 +9,7 @@ use factum_kernel::{
 use super::{Reader, Records, Summary, Tried, Violation};
 use crate::scope::in_scope;
 
-/// The log, as the pages show it.
+/// The content of the log, collected from its pages.
 struct Found<'a> {
     by_position: BTreeMap<Position, &'a RecordedEvent>,
     by_id: HashMap<EventId, &'a RecordedEvent>,
@@ -54,7 +54,8 @@ fn place(event: &RecordedEvent) -> (StreamId, Position, EventId) {
     (event.stream().to_stream_id(), event.position(), event.id())
 }
 
-/// Positions 1, 2, 3, ..., events and erased ranges together; times in order; no id twice.
+/// Collects the pages, and checks that events and erased ranges together have the positions 1, 2,
+/// 3, ...; that times never decrease; and that no id occurs twice.
 fn collect(pages: &[Page]) -> Result<Found<'_>, Violation> {
     let mut found =
         Found { by_position: BTreeMap::new(), by_id: HashMap::new(), erased: BTreeSet::new() };
@@ -106,7 +107,8 @@ fn check_positions(found: &Found<'_>, pages: &[Page]) -> Result<(), Violation> {
     }
 }
 
-/// Versions 1, 2, 3, ... in each stream; where events may be gone, at least rising.
+/// Checks that each stream has the versions 1, 2, 3, ...; if events may be gone, that versions
+/// increase.
 fn check_streams(records: &Records, found: &Found<'_>) -> Result<(), Violation> {
     let mut versions: BTreeMap<StreamId, StreamVersion> = BTreeMap::new();
     for event in found.by_position.values() {
@@ -135,7 +137,7 @@ fn check_batch(
             summary.acknowledged += 1;
             check_acknowledged(records, found, tried, told)?;
         }
-        // What is there of a failed batch is reported where its events are.
+        // Events of a failed batch are reported at their positions.
         (None, 0) => summary.failed += 1,
         (None, _) if there.is_empty() => summary.unknown_absent += 1,
         (None, _) => {
@@ -160,7 +162,7 @@ fn with_streams(tried: &Tried) -> impl Iterator<Item = (&StreamId, &NewEvent)> {
         .flat_map(|write| write.events.iter().map(move |event| (&write.stream, event)))
 }
 
-/// Every event where its writer was told, unless its stream was changed and it is gone.
+/// Checks that every event is where its writer was told, or gone with a change of its stream.
 fn check_acknowledged(
     records: &Records,
     found: &Found<'_>,
@@ -195,7 +197,7 @@ fn check_acknowledged(
     Ok(())
 }
 
-/// All events of the batch as neighbours in its order, or gone with their streams.
+/// Checks that all events of the batch are neighbours in its order, or gone with their streams.
 fn check_whole(
     records: &Records,
     found: &Found<'_>,
@@ -244,7 +246,8 @@ fn check_content(
     }
 }
 
-/// In order, equal to the log, and nothing of the scope left out between first and last.
+/// Checks that the events came in order, are equal to the log's, and that none of the scope is
+/// missing between the first and the last.
 fn check_reader(
     reader: &Reader,
     seen: &[RecordedEvent],
@@ -263,7 +266,7 @@ fn check_reader(
     for event in seen {
         let is_there = match found.by_position.get(&event.position()) {
             Some(there) => *there == event,
-            // It was given before it was erased.
+            // The reader got it before it was erased.
             None => found.erased.contains(&event.position()),
         };
         if !is_there || !in_scope(&reader.scope, event) {

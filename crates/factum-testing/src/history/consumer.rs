@@ -1,4 +1,4 @@
-//! What consumers were given, compared with what the log holds for them.
+//! The comparison of the events that consumers got with the log.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -10,12 +10,13 @@ use factum_kernel::{Position, RecordedEvent, Scope, StreamId};
 use super::Violation;
 use crate::scope::in_scope;
 
-/// How often an event may come to a consumer.
+/// The guarantee of a consumer's deliveries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Delivery {
-    /// Again after a crash or a failure. The first time, each stream is in order.
+    /// An event may come again after a crash or a failure. The first deliveries of each stream are
+    /// in order.
     AtLeastOnce,
-    /// Its effect is there once, in the order of its stream.
+    /// The effect of an event is there once, in the order of its stream.
     Once,
 }
 
@@ -34,7 +35,7 @@ impl Recipient {
         in_scope(&self.scope, event) && self.names.contains(event.name())
     }
 
-    /// Everything that is its business, as often as it may come, each stream in order.
+    /// Checks that all its events came, as often as the guarantee allows, each stream in order.
     pub(super) fn check<'a>(
         &self,
         given: &[RecordedEvent],
@@ -79,7 +80,7 @@ impl Recipient {
                 });
             }
         }
-        // What is left is in the log no more, if it was its business at all.
+        // The remaining events are no longer in the log, if the consumer wanted them at all.
         match seen.values().find(|event| !self.wants(event)) {
             None => Ok(()),
             Some(event) => Err(Violation::ConsumerSawOther {

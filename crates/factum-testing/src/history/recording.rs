@@ -1,4 +1,4 @@
-//! A store that records what is done through it.
+//! A store that records the calls made through it.
 
 use std::sync::Arc;
 
@@ -11,10 +11,10 @@ use tokio::sync::watch;
 
 use super::History;
 
-/// Passes everything on to a store, and records every append and change in a [`History`].
+/// Forwards all calls to a store, and records every append and change in a [`History`].
 ///
-/// Put it outside of a [`FaultyStore`](crate::FaultyStore), so that it records what callers were
-/// told.
+/// Wrap it around a [`FaultyStore`](crate::FaultyStore), so that it records the answers that
+/// callers get.
 #[derive(Debug, Clone)]
 pub struct RecordingStore {
     inner: Arc<dyn EventStore>,
@@ -22,7 +22,7 @@ pub struct RecordingStore {
 }
 
 impl RecordingStore {
-    /// Records what is done through it.
+    /// Records the calls made through it.
     pub fn new(inner: Arc<dyn EventStore>, history: Arc<History>) -> Self {
         Self { inner, history }
     }

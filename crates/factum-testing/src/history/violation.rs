@@ -1,12 +1,12 @@
-//! What a history can turn out to have broken.
+//! The ways in which a log can violate a history.
 
 use factum_kernel::{EventId, Position, StoreError, StreamId, StreamVersion};
 
-/// What is wrong with a log, or with what readers were given of it.
+/// A fault of a log, or of the events that readers got from it.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Violation {
-    /// An acknowledged event is not there.
+    /// An acknowledged event is missing.
     #[error(
         "lost: an acknowledged event is not in the log: stream={stream} position={position} id={id}"
     )]
@@ -18,67 +18,67 @@ pub enum Violation {
         /// Its id.
         id: EventId,
     },
-    /// An event is there that nobody appended.
-    #[error("invented: nobody appended this event: stream={stream} position={position} id={id}")]
+    /// The log has an event that was never appended.
+    #[error("invented: this event was never appended: stream={stream} position={position} id={id}")]
     Invented {
         /// Its stream.
         stream: StreamId,
-        /// Where it stands.
+        /// Its position.
         position: Position,
         /// Its id.
         id: EventId,
     },
-    /// An event is there although every attempt to append it failed.
+    /// The log has an event although every attempt to append it failed.
     #[error("stored although it failed: stream={stream} position={position} id={id}")]
     StoredAlthoughFailed {
         /// Its stream.
         stream: StreamId,
-        /// Where it stands.
+        /// Its position.
         position: Position,
         /// Its id.
         id: EventId,
     },
-    /// An event is there, but not as it was appended.
+    /// The log has an event, but not as it was appended.
     #[error(
         "altered: {what} of the event is another than was appended: stream={stream} \
          position={position} id={id}"
     )]
     Altered {
-        /// What of it.
+        /// The part of the event that differs.
         what: &'static str,
         /// Its stream.
         stream: StreamId,
-        /// Where it stands.
+        /// Its position.
         position: Position,
         /// Its id.
         id: EventId,
     },
-    /// An event is there twice.
+    /// The log has an event twice.
     #[error("doubled: one event stands at two positions: first={first} second={second} id={id}")]
     Doubled {
-        /// Where it stands first.
+        /// Its first position.
         first: Position,
-        /// Where it stands again.
+        /// Its second position.
         second: Position,
         /// Its id.
         id: EventId,
     },
-    /// Part of a batch is there, or its events are not neighbours.
+    /// Only a part of a batch is there, or its events are not neighbours.
     #[error(
         "torn: {stored} of {events} events of a batch are where they belong: \
          first_id={first_id} position={position}"
     )]
     Torn {
-        /// How many of its events stand in order behind the first.
+        /// The number of its events that are in order from the first on.
         stored: usize,
-        /// How many it has.
+        /// The number of its events.
         events: usize,
-        /// Where its first event stands, or the first that is there.
+        /// The position of its first event, or of the first that is there.
         position: Position,
         /// The id of its first event.
         first_id: EventId,
     },
-    /// An event is not where its writer was told it is.
+    /// An event is not at the position that its writer was told.
     #[error(
         "misplaced: told version {told_version} at position {told}, found version \
          {version} at position {position}: stream={stream} id={id}"
@@ -90,7 +90,7 @@ pub enum Violation {
         told: Position,
         /// The version that was acknowledged.
         told_version: StreamVersion,
-        /// Where it stands.
+        /// Its position.
         position: Position,
         /// Its version.
         version: StreamVersion,
@@ -102,7 +102,7 @@ pub enum Violation {
     PositionGap {
         /// The last position, of an event or of an erased range.
         last: Position,
-        /// What follows it.
+        /// The position that follows.
         next: Position,
     },
     /// Versions of a stream are not 1, 2, 3, ...
@@ -112,17 +112,17 @@ pub enum Violation {
         stream: StreamId,
         /// The version before.
         last: StreamVersion,
-        /// What follows it.
+        /// The version that follows.
         next: StreamVersion,
-        /// Where that stands.
+        /// Its position.
         position: Position,
     },
-    /// An event was recorded before the one in front of it.
+    /// An event has an earlier time than the event before it.
     #[error("time went back: stream={stream} position={position} id={id}")]
     TimeWentBack {
         /// Its stream.
         stream: StreamId,
-        /// Where it stands.
+        /// Its position.
         position: Position,
         /// Its id.
         id: EventId,
@@ -130,37 +130,37 @@ pub enum Violation {
     /// The pages end before the log does.
     #[error("the read stops at position {scanned_through}, before head={head}")]
     Unfinished {
-        /// How far it came.
+        /// The last position of the pages.
         scanned_through: Position,
-        /// How far it should.
+        /// The head.
         head: Position,
     },
-    /// Pages of one read are from several logs.
+    /// The pages of one read are from different logs.
     #[error("the log changed its lineage within one read")]
     Lineage,
-    /// A reader was given events out of order, or one twice.
+    /// A reader got events out of order, or an event twice.
     #[error("reader {reader:?} was given position {next} after {last}")]
     ReaderOutOfOrder {
         /// The reader's name.
         reader: String,
         /// The position before.
         last: Position,
-        /// What it was given then.
+        /// The position that it got then.
         next: Position,
     },
-    /// A reader was given something else than the log holds, or missed an event.
+    /// A reader missed an event.
     #[error("reader {reader:?} missed an event: stream={stream} position={position} id={id}")]
     ReaderMissed {
         /// The reader's name.
         reader: String,
         /// The event's stream.
         stream: StreamId,
-        /// Where it stands.
+        /// Its position.
         position: Position,
         /// Its id.
         id: EventId,
     },
-    /// A reader was given an event that is not in the log so.
+    /// A reader got an event that the log does not have in this form.
     #[error(
         "reader {reader:?} was given an event that the log does not hold: stream={stream} \
          position={position} id={id}"
@@ -170,24 +170,24 @@ pub enum Violation {
         reader: String,
         /// The event's stream.
         stream: StreamId,
-        /// Where it was said to stand.
+        /// The position that it had in the read.
         position: Position,
         /// Its id.
         id: EventId,
     },
-    /// A consumer was not given an event.
+    /// A consumer missed an event.
     #[error("consumer {consumer:?} missed an event: stream={stream} position={position} id={id}")]
     ConsumerMissed {
         /// The consumer's name.
         consumer: String,
         /// The event's stream.
         stream: StreamId,
-        /// Where it stands.
+        /// Its position.
         position: Position,
         /// Its id.
         id: EventId,
     },
-    /// An event took effect twice where it may only once.
+    /// An event took effect twice where once is guaranteed.
     #[error(
         "consumer {consumer:?} has an effect twice: stream={stream} position={position} id={id}"
     )]
@@ -196,12 +196,12 @@ pub enum Violation {
         consumer: String,
         /// The event's stream.
         stream: StreamId,
-        /// Where it stands.
+        /// Its position.
         position: Position,
         /// Its id.
         id: EventId,
     },
-    /// An event came to a consumer after a later one of its stream.
+    /// A consumer got an event after a later one of its stream.
     #[error("consumer {consumer:?} was given position {next} after {last}: stream={stream}")]
     ConsumerOutOfOrder {
         /// The consumer's name.
@@ -210,17 +210,17 @@ pub enum Violation {
         stream: StreamId,
         /// The position before.
         last: Position,
-        /// What it was given then.
+        /// The position that it got then.
         next: Position,
     },
-    /// A consumer was given an event that is none of its.
+    /// A consumer got an event that it does not want.
     #[error("consumer {consumer:?} was given another's event: stream={stream} position={position}")]
     ConsumerSawOther {
         /// The consumer's name.
         consumer: String,
         /// The event's stream.
         stream: StreamId,
-        /// Where it is said to stand.
+        /// The position that it had in the read.
         position: Position,
     },
     /// The log could not be read.

@@ -1,4 +1,4 @@
-//! The checker of answers: for each way in which an answer can be wrong, an answer that is.
+//! The checker of answers: for each way in which an answer can be wrong, a wrong answer.
 
 use std::sync::Arc;
 
@@ -33,7 +33,7 @@ fn ada(balance_cents: u64) -> Account {
     Account { owner: "Ada".into(), email: "ada@example.org".into(), balance_cents }
 }
 
-/// What a caller is told who deposits this: by default all of it is right for a fifth event.
+/// The answer to a deposit of this amount: by default it is entirely right for a fifth event.
 fn deposited(cents: u64, version: u64, position: u64, balance: u64) -> Answer<Account> {
     Answer::Done {
         command: AccountCommand::Deposit { cents },
@@ -53,7 +53,8 @@ fn seen(version: u64, balance_cents: u64) -> Answer<Account> {
     Answer::Seen { version: StreamVersion::new(version), state: ada(balance_cents) }
 }
 
-/// What comes of answers to a call during which four cents are deposited: version 5, ten cents.
+/// The check's result for answers to a call during which four cents are deposited: version 5, ten
+/// cents.
 async fn check(given: impl IntoIterator<Item = Answer<Account>>) -> Result<AnswerSummary, String> {
     let (accounts, answers) = bank().await;
     for (count, answer) in given.into_iter().enumerate() {
@@ -79,7 +80,7 @@ async fn right_answers_are_summed_up() {
     (wanted.stored, wanted.events, wanted.rejected) = (1, 1, 2);
     (wanted.seen, wanted.untold) = (1, 4);
     assert_eq!(check(all).await, Ok(wanted));
-    // Either end of the time between call and answer will do.
+    // Either end of the time between call and answer is right.
     for answer in [rejected(7, 6), rejected(11, 10), seen(4, 6), seen(5, 10)] {
         check([answer]).await.unwrap();
     }
@@ -129,7 +130,7 @@ async fn a_state_is_neither_older_than_the_call_nor_newer_than_the_log() {
 async fn a_rejection_must_have_been_right_at_some_moment() {
     refused(rejected(4, 3), "unfounded: no version from 4 to 5 leads to the rejection").await;
     refused(rejected(5, 10), "unfounded").await;
-    // By a guard: the rules say only that it may be.
+    // By a guard, so the rules can't confirm it.
     let (_, answers) = bank().await;
     let call = answers.call("bob").await.unwrap();
     let taken = Answer::Rejected { command: open(), rejection: AccountRejection::EmailTaken };

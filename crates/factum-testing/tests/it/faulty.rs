@@ -165,7 +165,7 @@ impl Rough {
         Repository::new(self.kernel.clone())
     }
 
-    /// Executes until it is known to be done.
+    /// Executes until the command is known to be done.
     async fn must(&self, key: &str, command: AccountCommand) {
         let accounts = self.accounts();
         for _ in 0..20 {
@@ -200,7 +200,7 @@ async fn transfers_conserve_money_on_a_store_that_fails() {
                 let transfer = Transaction::new(kernel.clone())
                     .execute(&accounts, from, AccountCommand::Send { to: to.into(), cents })
                     .execute(&accounts, to, AccountCommand::Receive { from: from.into(), cents });
-                // Whether it came through is not what this is about.
+                // The outcome does not matter for this test.
                 let _ = transfer.commit(&Metadata::new()).await;
             }
         });
@@ -240,7 +240,7 @@ async fn an_address_is_given_once_on_a_store_that_fails() {
             Err(ExecuteError::Rejected(rejection)) => {
                 assert_eq!(rejection, AccountRejection::EmailTaken);
             }
-            // Nobody was told yes or no.
+            // No caller got a definite answer.
             Err(_) => {}
         }
     }

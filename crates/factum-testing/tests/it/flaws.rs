@@ -1,4 +1,4 @@
-//! For each law a store that breaks it: the suite must fail, and only where it should.
+//! A broken store for each law: the suite must fail, and only where it should.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -7,10 +7,10 @@ use tokio::task::JoinSet;
 
 use crate::toy::{Flaw, ToySubject};
 
-/// So often the suite runs at most to see a flaw that only races show.
+/// The most runs of the suite for a flaw that only races show.
 const RUNS_MAX: usize = 5;
 
-/// Runs the whole suite on a toy with this flaw; the failures, with what they say.
+/// Runs the whole suite on a toy with this flaw. Returns the failures with their texts.
 async fn failures(flaw: Flaw) -> Vec<(&'static str, String)> {
     let mut set = JoinSet::new();
     for case in CASES {
@@ -28,15 +28,15 @@ async fn failures(flaw: Flaw) -> Vec<(&'static str, String)> {
     failures
 }
 
-/// Checks that every case in `must` fails, that at least one fails at all, and that none does
-/// which is not in `must` or `may`.
+/// Checks that every case in `must` fails, that at least one case fails, and that none fails which
+/// is in neither `must` nor `may`.
 async fn check(flaw: Flaw, must: &[&str], may: &[&str]) {
     let known: BTreeSet<_> = CASES.iter().map(|case| case.name).collect();
     let unknown: Vec<_> = must.iter().chain(may).filter(|name| !known.contains(*name)).collect();
     assert!(unknown.is_empty(), "the suite has no such cases: {unknown:?}");
 
     let mut failures = failures(flaw).await;
-    // Where only races show it, on a slow machine one run of them may show nothing.
+    // If only races show it, one run on a slow machine may show nothing.
     let mut runs = 1;
     while failures.is_empty() && must.is_empty() && runs < RUNS_MAX {
         failures = self::failures(flaw).await;
@@ -54,7 +54,7 @@ async fn check(flaw: Flaw, must: &[&str], may: &[&str]) {
     }
 }
 
-/// One test for each flaw. `may_fail`: by chance, since the case is a race.
+/// One test for each flaw. `may_fail`: by chance, because the case is a race.
 macro_rules! flaws {
     ($($test:ident: $flaw:ident fails [$($must:ident),*] may_fail [$($may:ident),*];)*) => {
         $(
@@ -393,7 +393,7 @@ flaws! {
         fails [reads_begin_at_every_position, streams_are_read_from_every_version,
             retention_by_age_keeps_the_last_event, the_largest_version_is_only_a_wrong_one]
         may_fail [];
-    foresees_only: ForeseesOnly
+    prechecks_only: PrechecksOnly
         fails []
         may_fail [one_of_sixteen_claims_a_tag_of_a_long_log];
     judges_few_items: JudgesFewItems

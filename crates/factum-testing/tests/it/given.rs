@@ -1,4 +1,4 @@
-//! Given, when, then: the bank's rules, and what a failing test says.
+//! Given, when, then: the bank's rules, and the texts of failing tests.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -20,7 +20,7 @@ fn with_balance(cents: u64) -> Given<Account> {
     given([opened(), Happened::Deposited { cents }])
 }
 
-/// What a test that fails says.
+/// The text of a failing test.
 fn report(failing: impl FnOnce()) -> String {
     let panic = catch_unwind(AssertUnwindSafe(failing)).expect_err("it should fail");
     *panic.downcast::<String>().unwrap()
@@ -141,7 +141,7 @@ fn missing_and_surplus_guards_are_reported() {
     assert!(report(|| drop(open().unguarded())).contains("has guards"));
 }
 
-/// An event that forgets its number when it is stored.
+/// An event that loses its number when it is stored.
 #[derive(Debug, PartialEq)]
 struct Forgetful(u32);
 

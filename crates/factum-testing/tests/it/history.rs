@@ -1,4 +1,4 @@
-//! The history checker: for each way in which a log can be wrong, a log that is.
+//! The history checker: for each way in which a log can be wrong, a wrong log.
 
 use bytes::Bytes;
 use factum_kernel::{
@@ -86,7 +86,7 @@ fn two_events() -> Vec<RecordedEvent> {
     vec![at(1, "ada", 1, 1), at(2, "ada", 2, 2)]
 }
 
-/// Checks that the log is refused, with a sentence that holds this text.
+/// Checks that the log is refused, with a sentence that contains this text.
 fn refused(history: &History, pages: &[Page], text: &str) -> Violation {
     let violation = history.check(pages).unwrap_err();
     assert!(violation.to_string().contains(text), "{violation}");
@@ -115,12 +115,12 @@ fn what_was_acknowledged_must_be_there() {
     let text = lost.to_string();
     assert!(text.contains("stream=account-ada position=2 id=00000000-"), "{text}");
     refused(&history, &[page(vec![], &[])], "lost");
-    // Erased, but nobody changed the stream.
+    // Erased, but no change of the stream was recorded.
     refused(&history, &[page(vec![at(2, "ada", 2, 2)], &[(1, 1)])], "versions jump");
     refused(&history, &[page(vec![at(1, "ada", 1, 1)], &[(2, 2)])], "lost");
     history.changed(&stream("ada"));
     assert_eq!(history.check(&[page(vec![at(2, "ada", 2, 2)], &[(1, 1)])]).unwrap().erased, 1);
-    // A change explains what is erased, not what has no position at all.
+    // A change explains an erased event, but not one without any position.
     refused(&history, &[page(vec![at(1, "ada", 1, 1)], &[])], "lost");
 }
 
@@ -138,7 +138,7 @@ fn what_failed_must_not_be_there() {
     let mut events = two_events();
     events.push(at(3, "bob", 1, 3));
     refused(&history, &[page(events.clone(), &[])], "although it failed");
-    // Tried again, with an outcome that nobody learned, it may be.
+    // After another attempt with an unknown outcome, it may be there.
     history.attempt(&batch("bob", &[3])).ended(&unknown());
     assert_eq!(history.check(&[page(events, &[])]).unwrap().unknown_stored, 1);
 }
@@ -220,7 +220,7 @@ fn a_consumer_is_given_every_event_and_an_effect_is_there_once() {
     let [one, two, three] = &[at(1, "ada", 1, 1), at(2, "ada", 2, 2), at(3, "bob", 1, 3)];
     for delivery in [Delivery::AtLeastOnce, Delivery::Once] {
         assert_eq!(given(delivery, Scope::Log, &[one, two, three]), Ok(()));
-        // What was parked comes late; its own stream only is in order.
+        // A parked event comes late; only its own stream is in order.
         assert_eq!(given(delivery, Scope::Log, &[three, one, two]), Ok(()));
         assert_eq!(given(delivery, Scope::Stream(stream("bob")), &[three]), Ok(()));
         let said = given(delivery, Scope::Log, &[one, two]).unwrap_err();

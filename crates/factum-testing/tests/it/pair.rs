@@ -1,4 +1,4 @@
-//! Pairs that are lost, halved or doubled are told, and holes of a log.
+//! Lost, halved and doubled pairs are recognised, and so are gaps in a log.
 
 use std::sync::{Arc, Mutex};
 

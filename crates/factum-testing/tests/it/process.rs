@@ -1,4 +1,5 @@
-//! What another process tells is heard to its last whole line, and its end is what it was.
+//! The lines of another process are read up to its last whole line, and its end is reported
+//! truthfully.
 
 use std::{fs::File, io::Write};
 
@@ -6,7 +7,7 @@ use factum_testing::{ChildTest, tell};
 
 const CHILD: ChildTest = ChildTest::new("process::child");
 
-/// Not a test of its own: what the second process runs.
+/// Not a test of its own: the program of the second process.
 #[test]
 fn child() {
     let Some(order) = CHILD.order() else { return };
@@ -14,7 +15,8 @@ fn child() {
     match order.as_str() {
         "fail" => panic!("as ordered"),
         "hang" => {
-            // A line and half of the next in one piece, as if the end came while it is written.
+            // A line and half of the next in one piece, as if the process ended while it was
+            // writing.
             let mut out = File::options().append(true).open("/dev/stdout").unwrap();
             out.write_all(b"\ntold ready\ntold ha").unwrap();
             loop {

@@ -1,4 +1,4 @@
-//! A store of a few vectors behind a lock, for testing the suite: right by default, and broken in
+//! A store of a few vectors under a lock, for testing the suite: right by default, and broken in
 //! one law by each [`Flaw`]. It shares no code with the real stores.
 
 mod documents;
@@ -26,10 +26,10 @@ use tokio::sync::{RwLock, watch};
 pub(crate) use flaw::Flaw;
 use log::{Log, Slot};
 
-/// A flawed toy looks at what is farther back than this before it has the lock.
+/// The distance from the head beyond which a flawed toy looks before it has the lock.
 const FAR: u64 = 1_000;
 
-/// What would be on a disk, and the lock on it.
+/// The data that would be on a disk, and the lock on it.
 #[derive(Debug)]
 struct Disk {
     log: Mutex<Log>,
@@ -52,7 +52,7 @@ pub(crate) struct Toy {
     delay: Option<CommitDelay>,
     flaw: Flaw,
     claims: Guarantees,
-    /// Whether it is closed. An append holds it for reading while it runs, so closing waits.
+    /// True if it is closed. An append holds a read lock on it while it runs, so closing waits.
     closed: Arc<RwLock<bool>>,
 }
 
@@ -83,14 +83,14 @@ impl ToySubject {
         Self { disk: Arc::new(disk), flaw, claims }
     }
 
-    /// A toy that claims nothing beyond its process.
+    /// A toy that claims no guarantee beyond its process.
     pub(crate) fn volatile() -> Self {
         let claims = Guarantees::new(Durability::Volatile, Writers::ThisProcess);
         Self { claims, ..Self::new(Flaw::None) }
     }
 }
 
-/// Small, so that the suite's cases on limits are fast.
+/// Small limits, so that the suite's cases on limits are fast.
 fn small_limits() -> Limits {
     let mut limits = Limits::default();
     limits.event_bytes_max = 64 << 10;
@@ -126,7 +126,7 @@ impl Subject for ToySubject {
         }
         drop(log);
         let disk = match self.flaw {
-            // A second handle that has a log of its own has not shared anything.
+            // A second handle with a log of its own has not shared anything.
             Flaw::SharesNothing => Self::new(self.flaw).disk,
             _ => self.disk.clone(),
         };
@@ -146,7 +146,7 @@ impl Toy {
         self.disk.log.lock().unwrap().clone()
     }
 
-    /// Flawed: what an index that lags behind knows. It knows of the new head, though.
+    /// Flawed: the events that a lagging index knows. It does know the new head.
     fn indexed(&self) -> Log {
         let mut log = self.log();
         let lag = Duration::from_millis(2);
@@ -179,7 +179,7 @@ impl Toy {
     }
 
     async fn store(&self, batch: AppendBatch) -> Result<Appended, AppendError> {
-        // Flawed: what holds now may not hold any more once the lock is there.
+        // Flawed: what holds now may not hold any more under the lock.
         let stale = self.log();
         if self.flaw == Flaw::AnswersFromBefore {
             let known = stale.known(&batch, self.clock.now(), self.flaw)?;
@@ -188,9 +188,9 @@ impl Toy {
             }
             self.commit_delay().await;
         }
-        let is_foreseen = self.flaw == Flaw::ForeseesOnly
+        let is_prechecked = self.flaw == Flaw::PrechecksOnly
             && batch.conditions().iter().any(|it| it.after.value() + FAR < stale.head().value());
-        if is_foreseen {
+        if is_prechecked {
             self.commit_delay().await;
         }
         let _writer = self.disk.writer.lock().await;
@@ -198,7 +198,7 @@ impl Toy {
         let mut log = before.clone();
         let outcome = match self.flaw {
             Flaw::AnswersFromBefore => Ok(log.store(&batch, self.clock.now(), self.flaw)),
-            _ if is_foreseen || self.flaw == Flaw::ConditionsFromBefore => {
+            _ if is_prechecked || self.flaw == Flaw::ConditionsFromBefore => {
                 log.append_if(&batch, &stale, self.clock.now(), self.flaw)
             }
             _ => log.append(&batch, self.clock.now(), self.flaw),
@@ -222,7 +222,7 @@ impl Toy {
         }
     }
 
-    /// Flawed: each stream by itself, and whoever cancels leaves the rest out.
+    /// Flawed: stores each stream on its own, so that a cancelled caller leaves the rest out.
     async fn store_piecewise(&self, batch: AppendBatch) -> Result<Appended, AppendError> {
         let _writer = self.disk.writer.lock().await;
         let mut whole = self.log();

@@ -1,5 +1,5 @@
-//! cqrs-es with postgres-es. `CqrsFramework::execute` would read the stream and then call what is
-//! called here: the repository, with the sequence number that the event is to have.
+//! cqrs-es with postgres-es. `CqrsFramework::execute` would read the stream and then make the call
+//! made here: to the repository, with the sequence number for the event.
 
 use cqrs_es::{
     Aggregate, DomainEvent,
@@ -31,7 +31,7 @@ pub(crate) struct CqrsEs {
     repository: PostgresEventRepository,
 }
 
-/// What streams are of; the repository takes only its name.
+/// The aggregate of the streams; the repository uses only its name.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Account;
 

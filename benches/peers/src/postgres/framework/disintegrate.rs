@@ -1,11 +1,11 @@
 //! disintegrate with disintegrate-postgres. A decision would query the events of the account and
 //! then call `append` with that query and the last event's id, which the client has from its last
-//! append. Its transactions are SERIALIZABLE, and a good many fail though nothing conflicts: as
-//! `DecisionMaker`'s callers must, the client tries again; the wait counts.
+//! append. Its transactions are SERIALIZABLE, and many fail without a conflict. Like
+//! `DecisionMaker`'s callers, the client then tries again; the wait counts.
 //!
-//! What it makes in the database needs PostgreSQL 16, though nothing says so.
+//! Its tables need PostgreSQL 16, which its documentation does not mention.
 //!
-//! `disintegrate-unchecked` appends without any check, for who needs none.
+//! `disintegrate-unchecked` appends without any check, for applications that need none.
 
 use disintegrate::{EventStore, query, serde::json::Json};
 use disintegrate_postgres::{Error, PgEventId, PgEventStore};
@@ -66,7 +66,7 @@ impl<const CHECKED: bool> Framework for Disintegrate<CHECKED> {
     }
 }
 
-/// Of a statement; `Error::Concurrency` is only made of that of a commit.
+/// The error of a statement; `Error::Concurrency` is only made of a commit's error.
 fn is_serialization_failure(error: &sqlx::Error) -> bool {
     error.as_database_error().and_then(DatabaseError::code).as_deref() == Some("40001")
 }

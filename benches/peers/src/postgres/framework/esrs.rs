@@ -1,5 +1,5 @@
-//! esrs by its `PgStore`. `AggregateManager::handle_command` would call `persist` with the state
-//! that `load` read; here the client keeps the state, which numbers the events by itself.
+//! esrs with its `PgStore`. `AggregateManager::handle_command` would call `persist` with the state
+//! that `load` read. Here the client keeps the state, which numbers the events itself.
 
 use esrs::{
     Aggregate, AggregateState,

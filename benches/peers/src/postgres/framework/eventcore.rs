@@ -1,5 +1,5 @@
-//! eventcore with eventcore-postgres. A command would read its streams and then call what is
-//! called here: `append_events` with the version that it expects of each.
+//! eventcore with eventcore-postgres. A command would read its streams and then make the call made
+//! here: `append_events`, with the version that it expects of each.
 
 use eventcore_postgres::PostgresEventStore;
 use eventcore_types::{EventStore, StreamId, StreamVersion, StreamWrites};

@@ -1,9 +1,9 @@
-//! evento by its own way to write: `append(id).original_version(n)`, which looks up the stream's
-//! routing key and its version before it inserts. (Its stable series ends with 1.8; its
-//! documentation shows the pre-releases of 2.0, of which this is the newest.)
+//! evento with its own call for writing: `append(id).original_version(n)`, which looks up the
+//! stream's routing key and its version before it inserts. (Its stable series ends with 1.8; its
+//! documentation describes the pre-releases of 2.0, of which this is the newest.)
 //!
 //! Its crate of migrations is left out, because it brings sqlx's SQLite into the build:
-//! `evento.sql` holds the table that the migrations end with.
+//! `evento.sql` holds the final table of the migrations.
 
 use evento_core::{Aggregate, AggregateEvent};
 use evento_sql::Postgres;
@@ -47,7 +47,7 @@ impl Framework for Evento {
     }
 
     async fn open(url: &str) -> Self {
-        // As `framework::pool`, of the sqlx that evento is built with.
+        // Like `framework::pool`, with the sqlx that evento is built with.
         let options = PgPoolOptions::new()
             .max_connections(POOL_CONNECTIONS)
             .min_connections(POOL_CONNECTIONS)

@@ -1,5 +1,5 @@
-//! Factum on PostgreSQL as it opens by default, by the trait that applications use. Each append
-//! expects the version of its stream, as the frameworks do.
+//! Factum on PostgreSQL with its defaults, by the trait that applications use. Each append expects
+//! the version of its stream, like those of the frameworks.
 
 use std::{
     sync::{
@@ -45,7 +45,7 @@ impl Framework for Factum {
     async fn open(url: &str) -> Self {
         let groups = Arc::new(AtomicUsize::new(0));
         let count = groups.clone();
-        // Called once per group, and waits for nothing.
+        // Called once per group; it does not wait.
         let delay = Arc::new(move || {
             count.fetch_add(1, Ordering::Relaxed);
             Duration::ZERO

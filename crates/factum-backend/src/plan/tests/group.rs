@@ -1,4 +1,4 @@
-//! A group is its members, one after another.
+//! The outcomes of a group equal those of its members, one after another.
 
 use factum_kernel::{AppendBatch, ExpectedVersion};
 use proptest::prelude::*;
@@ -17,7 +17,7 @@ fn any_batch() -> impl Strategy<Value = AppendBatch> {
     (writes, proptest::option::of(0..3_u8), any::<bool>()).prop_map(|(writes, unless, repeated)| {
         let mut batch = AppendBatch::new();
         for (name, expected, (id, tagged)) in writes {
-            // A batch holds no id twice; different streams may hold the same.
+            // A batch holds no id twice; different streams may hold the same id.
             let event = event(id + 24 * batch.event_count() as u32);
             let is_first = batch.writes().iter().all(|write| write.stream != stream(name));
             let expected = if is_first { expected } else { ExpectedVersion::Any };

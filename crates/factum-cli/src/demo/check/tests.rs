@@ -1,4 +1,4 @@
-//! Histories that must not be, each found by the check that is for it and by no other.
+//! Forbidden histories, each found by its own check and by no other.
 
 use factum::{
     EventHeader, EventId, IdSource, Lineage, Metadata, Page, Position, RecordedEvent, StreamId,
@@ -8,7 +8,7 @@ use factum_testing::bank::AccountEvent;
 
 use super::*;
 
-/// A log that is put together by hand: it can say what no store would.
+/// A log that is made by hand. It can hold events that no store would hold.
 #[derive(Default)]
 struct Made {
     events: Vec<RecordedEvent>,
@@ -48,7 +48,7 @@ impl Made {
         self
     }
 
-    /// At the time of the event before, as events of one batch are.
+    /// Gives the next event the time of the last one, as in a batch.
     fn at_once(mut self) -> Self {
         self.at -= 1;
         self

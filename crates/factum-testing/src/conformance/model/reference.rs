@@ -1,4 +1,4 @@
-//! The model: what a log is, said as simply as possible.
+//! The model: a log, as simple as possible.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use factum_kernel::{
 
 use super::super::{trial::stream, walk::is_meant};
 
-/// What keeps a batch from being stored.
+/// An obstacle to storing a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Obstacle {
     Version(VersionConflict),
@@ -18,7 +18,7 @@ pub(super) enum Obstacle {
 }
 
 impl Obstacle {
-    /// Whether a store that met this obstacle may answer so.
+    /// Returns whether a store that met this obstacle may answer with this error.
     pub(super) fn explains(&self, error: &AppendError) -> bool {
         match (self, error) {
             (Self::Version(met), AppendError::Conflict(said)) => met == said,
@@ -33,10 +33,10 @@ impl Obstacle {
 
 #[derive(Debug, Default)]
 pub(super) struct Reference {
-    /// One for each position; `None` where it is erased.
+    /// One entry for each position; `None` if it is erased.
     log: Vec<Option<RecordedEvent>>,
     streams: BTreeMap<StreamId, StreamInfo>,
-    /// The answers to what was stored, by the first event's id.
+    /// The answers to stored batches, by the first event's id.
     answers: BTreeMap<EventId, Appended>,
 }
 
@@ -87,7 +87,7 @@ impl Reference {
         versions.chain(conditions).collect()
     }
 
-    /// Stores a batch, and says how it is to be answered.
+    /// Stores a batch, and returns the right answer.
     pub(super) fn store(&mut self, batch: &AppendBatch, recorded_at: Timestamp) -> Appended {
         let first = self.head().next();
         let mut versions = vec![];
@@ -115,7 +115,7 @@ impl Reference {
         answer
     }
 
-    /// How the batch was answered when it was stored, if it was.
+    /// The answer to the batch when it was stored, if it was.
     pub(super) fn answer(&self, batch: &AppendBatch) -> Option<Appended> {
         self.answers.get(&first_id(batch)).cloned()
     }
@@ -124,13 +124,13 @@ impl Reference {
         self.kept().any(|event| event.id() == id)
     }
 
-    /// Whether it was stored, and nothing of it is left.
+    /// Returns whether it was stored and nothing of it is left.
     pub(super) fn is_erased(&self, batch: &AppendBatch) -> bool {
         self.answer(batch).is_some() && !batch.events().any(|event| self.is_kept(event.id))
     }
 
-    /// The versions of the first answer, but what was said again of streams in which nothing of
-    /// the batch is left and that it expected no version of: those are not known any more.
+    /// The versions of the first answer. For a stream without an expected version in which nothing
+    /// of the batch is left, the version is no longer known, and the repeated answer's is taken.
     pub(super) fn versions_left(
         &self,
         batch: &AppendBatch,
@@ -145,7 +145,7 @@ impl Reference {
         both.map(|((first, again), write)| if is_known(write) { *first } else { *again }).collect()
     }
 
-    /// Does what [`StreamChange::check`] found possible.
+    /// Makes a change that [`StreamChange::check`] found possible.
     pub(super) fn change(&mut self, id: &str, change: StreamChange) {
         let id = stream(id);
         match change {

@@ -1,4 +1,4 @@
-//! The steps that sequences are made of.
+//! The steps that sequences consist of.
 
 use factum_kernel::{
     AppendBatch, AppendCondition, Category, ExpectedVersion, NewEvent, Position, Query, ReadFrom,
@@ -18,40 +18,42 @@ const TAGS: [&str; 3] = ["part:0", "part:1", "part:2"];
 #[derive(Debug, Clone)]
 pub(super) enum Step {
     Append(Draft),
-    /// The same batch once more; which one, counted round and round.
+    /// Repeats an earlier batch; `which` is counted round and round.
     Repeat {
         which: usize,
         marked: bool,
     },
-    /// Of the stream with this number.
+    /// Changes the stream with this number.
     Change(usize, StreamChange),
     Read(ReadQuery),
 }
 
-/// A batch, its expectations relative to what is there.
+/// A batch, with expectations relative to the current versions.
 #[derive(Debug, Clone)]
 pub(super) struct Draft {
-    /// The first stream, which one more is written behind it, and what is expected of both.
+    /// The number of the first stream.
     first: usize,
+    /// The distance from the first stream to the second, if a second one is written after it.
     second: Option<usize>,
-    /// Whether the first stream is written once more behind that.
+    /// True if the first stream is written once more after that.
     returns: bool,
+    /// The expected version of the first write; later writes expect any.
     expect: Expect,
     count: usize,
     tag: Option<usize>,
     check: Option<Expect>,
-    /// A tag, and how far before the head the condition looks.
+    /// A tag, and the distance from the head at which the condition begins to look.
     condition: Option<(usize, u64)>,
 }
 
 #[derive(Debug, Clone, Copy)]
 enum Expect {
     Plain(ExpectedVersion),
-    /// The version that it has.
+    /// The current version.
     Right,
     /// One too many.
     Ahead,
-    /// One too few, or any where there is none.
+    /// One too few, or `Any` if there is none.
     Behind,
 }
 
@@ -77,15 +79,16 @@ impl Draft {
         let first = id(self.first);
         let mut batch =
             AppendBatch::new().write(stream(first), self.expect.of(model, first), events());
-        if let Some(behind) = self.second {
-            let second = id(self.first + behind);
+        if let Some(distance) = self.second {
+            let second = id(self.first + distance);
             batch = batch.write(stream(second), ExpectedVersion::Any, events());
         }
         if self.returns {
             batch = batch.write(stream(first), ExpectedVersion::Any, events());
         }
         if let Some(check) = self.check {
-            // The stream that neither write can be: the second is one or none behind the first.
+            // The stream that neither write can be, because the second is at most one after the
+            // first.
             let checked = id(self.first + 2);
             batch = batch.check(stream(checked), check.of(model, checked));
         }

@@ -8,7 +8,7 @@ use factum_kernel::{
 
 use super::{Documents, Flaw, Toy};
 
-/// The number of documents that a flawed clearing removes.
+/// The number of documents that a flawed clear removes.
 const STEP: usize = 1_000;
 
 impl Documents {

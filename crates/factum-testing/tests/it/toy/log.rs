@@ -1,4 +1,4 @@
-//! The toy's log: what an append and a change do to it.
+//! The toy's log, and its changes by appends and other changes.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,20 +13,21 @@ use factum_kernel::{
 
 use super::Flaw;
 
-/// The number of items of a condition that a flawed toy looks for.
+/// The number of items of a condition that a flawed toy searches for.
 const FEW_ITEMS: usize = 32;
 
-/// What stands at a position.
+/// The content of a position.
 #[derive(Debug, Clone)]
 pub(super) enum Slot {
     Event(RecordedEvent),
-    /// Gone, but a flaw may still look at it.
+    /// Erased, but a flaw may still look at it.
     Erased(RecordedEvent),
-    /// Burned by a flaw.
+    /// Taken by a flaw.
     Hole,
 }
 
-/// An event of a batch: its place there, and where the batch begins if it was stored with it.
+/// An event of a batch: its index in the batch, and the position at which the batch begins if it
+/// was stored with it.
 struct Found<'l> {
     first: u64,
     place: u64,
@@ -102,7 +103,7 @@ impl Log {
         self.append_if(batch, &before, now, flaw)
     }
 
-    /// Appends, with conditions as `before` tells them.
+    /// Appends, with conditions answered by `before`.
     pub(super) fn append_if(
         &mut self,
         batch: &AppendBatch,
@@ -181,7 +182,7 @@ impl Log {
         Ok(())
     }
 
-    /// What the first attempt was answered, if there was one.
+    /// The answer to the first attempt, if there was one.
     pub(super) fn known(
         &self,
         batch: &AppendBatch,
@@ -231,7 +232,7 @@ impl Log {
         Ok(Some(answer.with_events(batch.event_count()).replayed()))
     }
 
-    /// The events of a batch that are there, with their places in it.
+    /// The stored events of a batch, with their indexes in it.
     fn found(&self, batch: &AppendBatch, now: Timestamp, flaw: Flaw) -> Vec<Found<'_>> {
         let since = batch.events().next().and_then(|event| event.id.time());
         let since = since.filter(|_| flaw == Flaw::TrustsClocks).unwrap_or_default().min(now);
@@ -257,7 +258,7 @@ impl Log {
         found
     }
 
-    /// Whether something was erased after the version that a write expected.
+    /// Whether an event was erased after the version that a write expected.
     fn may_be_gone(&self, write: &StreamWrite) -> bool {
         let erased = self.bounds(&write.stream).erased_through;
         match write.expected {
@@ -267,7 +268,7 @@ impl Log {
         }
     }
 
-    /// Whether what stood at a position was erased.
+    /// Whether the content of a position was erased.
     fn is_gone(&self, position: u64, flaw: Flaw) -> bool {
         match flaw {
             Flaw::NeedsTheWhole => false,
@@ -414,7 +415,7 @@ impl Log {
             let surplus = info.bounds.version.value().saturating_sub(most);
             through = through.max(StreamVersion::new(surplus));
         }
-        // Flawed: an age that is too large for a signed number is none.
+        // Flawed: an age that is too large for a signed number counts as none.
         let wraps = |age: Duration| i64::try_from(age.as_micros()).is_err();
         let age_max = match age_max {
             Some(age) if flaw == Flaw::WrapsNumbers && wraps(age) => Some(Duration::ZERO),
@@ -432,7 +433,7 @@ impl Log {
     }
 }
 
-/// Whether a condition with this query means the event.
+/// Whether a condition with this query matches the event.
 fn matches(query: &Query, event: &RecordedEvent, flaw: Flaw) -> bool {
     if flaw != Flaw::FalseConflicts {
         return query.matches(event.name(), event.tags());

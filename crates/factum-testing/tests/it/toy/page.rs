@@ -10,10 +10,10 @@ use super::{
     log::{Log, Slot},
 };
 
-/// A page pauses after looking at this many events that have a tag or type of the same item.
+/// A page pauses after a look at this many events that have a tag or type of the same item.
 const LOOKS_MAX: usize = 50;
 
-/// One page of a log that nobody writes meanwhile.
+/// One page of a log that no caller changes in the meantime.
 pub(super) fn page(log: &Log, query: &ReadQuery, flaw: Flaw) -> Page {
     let query = &if flaw == Flaw::WrapsNumbers { wrapped(query) } else { query.clone() };
     let mut meant: Vec<&RecordedEvent> =
@@ -105,7 +105,7 @@ fn finds(query: &Query, event: &RecordedEvent, flaw: Flaw) -> bool {
     query.items().iter().any(|item| typed(&item.types) && found(&item.tags))
 }
 
-/// Flawed: with what is too large for a signed number before everything.
+/// Flawed: numbers that are too large for a signed number come first.
 fn wrapped(query: &ReadQuery) -> ReadQuery {
     let is_large = |number: u64| i64::try_from(number).is_err();
     let mut query = query.clone();
@@ -117,7 +117,7 @@ fn wrapped(query: &ReadQuery) -> ReadQuery {
     query
 }
 
-/// How many of the events fit; at least one.
+/// The number of events that fit; at least one.
 fn room(query: &ReadQuery, meant: &[&RecordedEvent], flaw: Flaw) -> usize {
     let least = usize::from(flaw != Flaw::StuckPages);
     let mut bytes = 0;
@@ -148,7 +148,7 @@ fn is_meant(query: &ReadQuery, event: &RecordedEvent, flaw: Flaw) -> bool {
 fn is_behind(query: &ReadQuery, event: &RecordedEvent, flaw: Flaw) -> bool {
     let forward = query.direction == Direction::Forward;
     if !forward && flaw == Flaw::BackwardFromEnd {
-        // It does go on where a page ended, else nothing would ever end.
+        // It does go on where a page ended, or a read would never end.
         return !matches!(query.from, ReadFrom::Position(from) if event.position() > from);
     }
     let order = match query.from {

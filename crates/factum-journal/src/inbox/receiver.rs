@@ -1,4 +1,4 @@
-//! The desk: the thread of the writer's process that carries orders out.
+//! The receiver: the thread of the writer's process that carries orders out.
 
 use std::{
     io::{self, Write},
@@ -21,33 +21,34 @@ use super::{
     wire::{Outcome, seal, unseal},
 };
 
-/// The time between two looks when orders have come lately, and when none have.
+/// The time between two looks after an order, which doubles up to [`LOOK_MAX`].
 const LOOK_MIN: Duration = Duration::from_millis(1);
+/// The longest time between two looks.
 const LOOK_MAX: Duration = Duration::from_millis(100);
 
-/// A store that carries orders out.
+/// A store that can carry orders out.
 #[async_trait]
 pub(crate) trait Carry: Send + Sync {
     /// Carries an order out.
     async fn carry_out(&self, order: Order) -> Outcome;
 }
 
-/// The thread that looks into the inbox, until this is dropped.
+/// The thread that takes orders from the inbox. Its drop ends the thread.
 #[derive(Debug)]
-pub(crate) struct Desk {
+pub(crate) struct Receiver {
     /// Its drop ends the thread.
     stop: Option<mpsc::Sender<()>>,
     ended: watch::Receiver<()>,
 }
 
-impl Desk {
-    /// Starts to look, for the store that `hold` gives as long as it is there.
+impl Receiver {
+    /// Starts the thread, for the store that `hold` returns as long as it exists.
     pub(crate) fn open<S: Carry>(
         folder: Folder,
         hold: impl Fn() -> Option<S> + Send + 'static,
     ) -> Result<Self, StoreError> {
-        // Others may send orders as soon as the journal is open. A journal on a full disk opens
-        // without an inbox; the thread makes it later.
+        // Other processes may send orders as soon as the journal is open. On a full disk a journal
+        // opens without an inbox, and the thread makes it later.
         let _ = folder.make();
         let at = |e| StoreError::unavailable("no thread could be started").with_source(e);
         let runtime = Builder::new_current_thread().enable_all().build().map_err(at)?;
@@ -62,7 +63,7 @@ impl Desk {
         Ok(Self { stop: Some(stop), ended })
     }
 
-    /// Stops the thread, and waits for the order that it carries out.
+    /// Stops the thread, after it has carried out its current order.
     pub(crate) async fn close(&mut self) {
         self.stop = None;
         while self.ended.changed().await.is_ok() {}
@@ -76,32 +77,33 @@ fn attend<S: Carry>(
     stopped: &mpsc::Receiver<()>,
 ) {
     let mut pause = LOOK_MIN;
-    let mut desk = None;
+    let mut lock = None;
     while stopped.recv_timeout(pause) == Err(mpsc::RecvTimeoutError::Timeout) {
         pause = (2 * pause).min(LOOK_MAX);
-        // Where it can't be looked into, senders say that nobody takes their orders.
+        // While the inbox can't be read, senders report that no process takes their orders.
         let Ok((inbox, waiting)) = look(folder) else { continue };
-        if desk.as_ref().is_none_or(|desk| !inbox.is_attended_by(desk)) {
-            // An error is met again, and this tried again, at the next look.
-            desk = inbox.attend().ok();
+        if lock.as_ref().is_none_or(|lock| !inbox.is_attended_by(lock)) {
+            // If this fails, the next look tries it again.
+            lock = inbox.attend().ok();
         }
         for id in waiting {
             let Some(store) = hold() else { return };
-            // Of one that fails the sender finds that the lock of its answer has gone, or that
-            // nobody takes it.
+            // If this fails, the sender finds that the lock of its answer is free, or that no
+            // process takes the order.
             pause = serve(&inbox, runtime, &store, id).map_or(LOOK_MAX, |()| LOOK_MIN);
             if stopped.try_recv() != Err(mpsc::TryRecvError::Empty) {
                 break;
             }
         }
     }
-    if let Some(desk) = desk {
-        // Not by the drop alone: a program that is being started may hold a copy of it.
-        let _ = desk.unlock();
+    if let Some(lock) = lock {
+        // The drop alone might not unlock it: a child process that is being started may hold a copy
+        // of the descriptor.
+        let _ = lock.unlock();
     }
 }
 
-/// The folder is opened at each look: it may have been removed, and copied back.
+/// Opens the folder at each look, because it may have been removed and copied back.
 fn look(folder: &Folder) -> io::Result<(Inbox, Vec<Uuid>)> {
     let inbox = folder.make()?;
     let waiting = inbox.waiting()?;
@@ -110,11 +112,11 @@ fn look(folder: &Folder) -> io::Result<(Inbox, Vec<Uuid>)> {
 
 /// Carries out one order, if its sender is still there.
 fn serve(inbox: &Inbox, runtime: &Runtime, store: &impl Carry, id: Uuid) -> io::Result<()> {
-    // Locked before the order is taken: without the lock nobody works on it.
+    // The lock comes before the order is taken: without the lock, no process works on it.
     let mut answering = inbox.create(id, Part::Answering)?;
-    // Others may have been carried out since it was seen, and that takes its time.
+    // Carrying out other orders since the look may have taken a while.
     if inbox.is_held(id, Part::Order)? != Some(true) {
-        // Withdrawn, or without its sender, which the next look removes.
+        // Withdrawn, or without its sender; the next look removes it then.
         return inbox.remove(id, Part::Answering).map(drop);
     }
     match inbox.rename(id, Part::Order, Part::Taken) {
@@ -144,7 +146,7 @@ mod tests {
     use super::*;
     use crate::disk::SystemFiles;
 
-    /// Notes what it is asked.
+    /// Records the orders that it is given.
     #[derive(Default)]
     struct Noted(Mutex<Vec<Order>>);
 
@@ -156,7 +158,7 @@ mod tests {
         }
     }
 
-    /// An inbox, and the orders of this many senders in it.
+    /// An inbox with one order of each of this many senders.
     fn inbox(senders: u128) -> (tempfile::TempDir, Inbox, Vec<fs::File>) {
         let journal = tempfile::tempdir().unwrap();
         let folder = Folder::of(&SystemFiles::open(journal.path()).unwrap());
@@ -196,13 +198,13 @@ mod tests {
     }
 
     #[test]
-    fn a_desk_whose_file_was_removed_is_none_that_senders_see() {
+    fn senders_see_no_receiver_whose_file_was_removed() {
         let (journal, inbox, _senders) = inbox(0);
-        let desk = inbox.attend().unwrap();
-        assert!(inbox.is_attended_by(&desk) && inbox.is_attended().unwrap());
+        let lock = inbox.attend().unwrap();
+        assert!(inbox.is_attended_by(&lock) && inbox.is_attended().unwrap());
         fs::remove_file(journal.path().join("inbox").join("desk")).unwrap();
-        assert!(!inbox.is_attended_by(&desk) && !inbox.is_attended().unwrap());
+        assert!(!inbox.is_attended_by(&lock) && !inbox.is_attended().unwrap());
         let again = inbox.attend().unwrap();
-        assert!(!inbox.is_attended_by(&desk) && inbox.is_attended_by(&again));
+        assert!(!inbox.is_attended_by(&lock) && inbox.is_attended_by(&again));
     }
 }

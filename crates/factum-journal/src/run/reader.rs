@@ -1,4 +1,4 @@
-//! What a run knows of terms, streams and places.
+//! Lookups of terms, streams and places in one run.
 
 use std::ops::RangeInclusive;
 
@@ -15,15 +15,15 @@ use crate::{
     segment::Names,
 };
 
-/// A run with the cache that its blocks are read through.
+/// A run, with the cache through which its blocks are read.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Stretch<'r> {
+pub(crate) struct RunReader<'r> {
     pub(crate) run: &'r Run,
     pub(crate) cache: &'r Cache,
 }
 
-impl<'r> Stretch<'r> {
-    /// How a stream was at the end of the stretch, if there is anything of it.
+impl<'r> RunReader<'r> {
+    /// The state of a stream at the end of the run; `None` if the run has nothing of the stream.
     pub(crate) fn state(&self, stream: &str) -> Result<Option<StreamState>, StoreError> {
         let term = Term::Stream(stream).key();
         if !self.run.may_hold(term.as_bytes()) {
@@ -33,13 +33,13 @@ impl<'r> Stretch<'r> {
         take_state(&mut entry.value()).map(Some).ok_or_else(|| self.damaged())
     }
 
-    /// Whether the disk must be read to say how a stream was.
+    /// Returns whether [`Self::state`] must read the disk.
     pub(crate) fn needs_disk(&self, stream: &str) -> bool {
         let term = Term::Stream(stream).key();
         self.run.may_hold(term.as_bytes()) && !self.run.is_cached(self.cache, &term.at(0))
     }
 
-    /// Up to `limit` positions of a stream from a version on, in the direction of the read.
+    /// Up to `limit` positions of a stream, from a version on, in the read's direction.
     pub(crate) fn stream_positions(
         &self,
         stream: &str,
@@ -76,7 +76,7 @@ impl<'r> Stretch<'r> {
         Ok(found)
     }
 
-    /// The positions of a stream's events with these versions, as far as they are there.
+    /// The positions of those events of a stream that have these versions and are in the run.
     pub(crate) fn positions_between(
         &self,
         stream: &str,
@@ -89,15 +89,15 @@ impl<'r> Stretch<'r> {
         }
         let mut next = self.chunk_near(&term, (*versions.start()).max(1), Direction::Forward)?;
         while let Some((first, positions)) = next.take().filter(|it| it.0 <= *versions.end()) {
-            let behind = first + positions.len() as u64;
-            let numbered = (first..behind).zip(positions);
+            let after = first + positions.len() as u64;
+            let numbered = (first..after).zip(positions);
             found.extend(numbered.filter(|it| versions.contains(&it.0)).map(|it| it.1));
-            next = self.chunk_after(&term, behind)?;
+            next = self.chunk_after(&term, after)?;
         }
         Ok(found)
     }
 
-    /// The chunk that a number is in, or else the next one in the direction.
+    /// The chunk that holds a number, or else the next chunk in the direction.
     fn chunk_near(
         &self,
         term: &TermKey,
@@ -126,7 +126,7 @@ impl<'r> Stretch<'r> {
         self.chunk(term, entry)
     }
 
-    /// The first chunk that begins at or behind a number.
+    /// The first chunk that begins at or after a number.
     fn chunk_after(
         &self,
         term: &TermKey,
@@ -142,13 +142,13 @@ impl<'r> Stretch<'r> {
         entry: Option<Entry>,
     ) -> Result<Option<(u64, Vec<u64>)>, StoreError> {
         let Some(entry) = entry.filter(|entry| term.is_of(entry.key())) else { return Ok(None) };
-        // Number 0 is how a stream is, not where its events are.
+        // Number 0 is the state of a stream, not the positions of its events.
         let Some((_, first @ 1..)) = key::split(entry.key()) else { return Ok(None) };
         let positions = chunk::decode(entry.value()).filter(|positions| !positions.is_empty());
         Ok(Some((first, positions.ok_or_else(|| self.damaged())?)))
     }
 
-    /// Where the events around a position are: the position of the first, and the places.
+    /// The chunk of places that holds a position: the position of its first event, and the places.
     pub(crate) fn places(&self, position: u64) -> Result<(u64, Places), StoreError> {
         let entry = self.run.at_or_before(self.cache, &key::places(position))?;
         let found = entry.and_then(|entry| {
@@ -170,7 +170,7 @@ impl<'r> Stretch<'r> {
     }
 }
 
-/// Names as an entry of the index keeps them.
+/// Encodes names as the value of an index entry.
 pub(crate) fn encode_names(names: &Names) -> Vec<u8> {
     let mut out = Vec::new();
     for name in names {
@@ -189,11 +189,11 @@ fn decode_names(mut bytes: &[u8]) -> Option<Names> {
     Some(names)
 }
 
-impl TermSource for Stretch<'_> {
+impl TermSource for RunReader<'_> {
     fn list(&self, term: Term<'_>) -> Option<List<'_>> {
         let term = term.key();
         let is_possible = self.run.may_hold(term.as_bytes());
-        is_possible.then(|| List::Chunks(Chunks { stretch: *self, term, chunk: Vec::new() }))
+        is_possible.then(|| List::Chunks(Chunks { reader: *self, term, chunk: Vec::new() }))
     }
 
     fn range(&self) -> (u64, u64) {
@@ -201,21 +201,21 @@ impl TermSource for Stretch<'_> {
     }
 }
 
-/// The positions of a term, a chunk at a time.
+/// The positions of a term, read one chunk at a time.
 pub(crate) struct Chunks<'r> {
-    stretch: Stretch<'r>,
+    reader: RunReader<'r>,
     term: TermKey,
     chunk: Vec<u64>,
 }
 
 impl Chunks<'_> {
     fn load(&mut self, from: u64, direction: Direction) -> Result<(), StoreError> {
-        let before = self.stretch.chunk_before(&self.term, from)?;
+        let before = self.reader.chunk_before(&self.term, from)?;
         let found = match direction {
             Direction::Backward => before,
             Direction::Forward => match before {
                 Some((_, positions)) if positions.last() >= Some(&from) => Some((0, positions)),
-                _ => self.stretch.chunk_after(&self.term, from.saturating_add(1))?,
+                _ => self.reader.chunk_after(&self.term, from.saturating_add(1))?,
             },
         };
         self.chunk = found.map_or_else(Vec::new, |(_, positions)| positions);
@@ -228,8 +228,8 @@ impl Chunks<'_> {
                 self.chunk.get(self.chunk.partition_point(|at| *at < from)).copied()
             }
             Direction::Backward => {
-                let behind = self.chunk.partition_point(|at| *at <= from);
-                behind.checked_sub(1).map(|index| self.chunk[index])
+                let after = self.chunk.partition_point(|at| *at <= from);
+                after.checked_sub(1).map(|index| self.chunk[index])
             }
         }
     }

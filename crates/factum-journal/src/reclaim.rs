@@ -1,4 +1,4 @@
-//! Which sealed segments are rewritten to give back the space of their erased events.
+//! The reclaim of space: decides which sealed segments are rewritten without their erased events.
 
 use factum_kernel::StoreError;
 use hashbrown::HashMap;
@@ -12,31 +12,31 @@ use crate::{
     segment::Segment,
 };
 
-/// After an error a segment is tried again when so much more of it is erased: one part of this
-/// many. Until then nothing that failed is done over and over.
+/// After an error, a segment is tried again when more of it is erased: at least its positions
+/// divided by this number. Until then a failing rewrite is not repeated over and over.
 const RETRY_PART: u64 = 16;
 
-/// What is known of segments that were looked at.
+/// The segments looked at so far.
 #[derive(Debug, Default)]
-pub(crate) struct Space {
+pub(crate) struct Reclaimer {
     segments: HashMap<u64, Known>,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Known {
-    /// Events that it still holds, erased ones too.
+    /// The number of events that it still holds, erased ones included.
     held: u64,
-    /// How many of its events were erased when it could not be rewritten.
+    /// The number of its erased events when its rewrite failed.
     failed_at: Option<u64>,
 }
 
-impl Space {
-    /// Rewrites the sealed segments of a container of positions in which it is worth it. The
-    /// answer: how many. Never twice at the same time, nor while runs are merged.
+impl Reclaimer {
+    /// Rewrites those sealed segments of a container of positions for which it is worth it. Returns
+    /// their number. Must not run twice at the same time, nor while runs are merged.
     ///
     /// # Errors
-    /// The last one; the other segments were rewritten nonetheless.
-    pub(crate) fn give_back(
+    /// The last error; the other segments were rewritten nonetheless.
+    pub(crate) fn reclaim(
         &mut self,
         log: &Log,
         container: u64,
@@ -48,7 +48,7 @@ impl Space {
             if is_stopped() {
                 break;
             }
-            match self.give_back_one(log, &view, segment, is_stopped) {
+            match self.reclaim_segment(log, &view, segment, is_stopped) {
                 Ok(is_rewritten) => {
                     rewritten = rewritten.map(|count| count + usize::from(is_rewritten));
                 }
@@ -58,7 +58,7 @@ impl Space {
         rewritten
     }
 
-    fn give_back_one(
+    fn reclaim_segment(
         &mut self,
         log: &Log,
         view: &View,
@@ -67,7 +67,7 @@ impl Space {
     ) -> Result<bool, StoreError> {
         let positions = last + 1 - first;
         let erased = view.erased.count(first, last);
-        // Then it can't be worth it, however much of that was left out before.
+        // With fewer erased, it can't be worth it, however much was left out before.
         if erased * 2 < positions {
             return Ok(false);
         }
@@ -81,7 +81,7 @@ impl Space {
             return Ok(false);
         }
         let written = rewrite(&*log.files, (first, last), &view.erased, is_stopped);
-        // Whoever reads with the file as it was goes on with that.
+        // A read that has the old file open goes on with it.
         log.forget(first);
         match written {
             Ok(None) => Ok(false),
@@ -90,7 +90,7 @@ impl Space {
                 Ok(true)
             }
             Err(error) => {
-                // It may be in place for all that.
+                // The rewritten file may be in place despite the error.
                 let held = held(log, first, positions).unwrap_or(known.held);
                 self.segments.insert(first, Known { held, failed_at: Some(erased) });
                 Err(error)
@@ -99,13 +99,13 @@ impl Space {
     }
 }
 
-/// Whether of the events that a segment holds at least half are erased.
+/// Returns whether at least half of the events that a segment holds are erased.
 fn is_worth_it(positions: u64, erased: u64, held: u64) -> bool {
     let gone = (erased + held).saturating_sub(positions);
     gone > 0 && gone * 2 >= held
 }
 
-/// How many events a segment holds.
+/// The number of events that a segment holds.
 fn held(log: &Log, first: u64, positions: u64) -> Result<u64, StoreError> {
     let header = Segment::open(&*log.files, first)?.header;
     Ok(header.rewritten.map_or(positions, |rewritten| rewritten.events.into()))
@@ -145,7 +145,7 @@ mod tests {
         assert!(!is_worth_it(100, 49, 100));
         assert!(is_worth_it(100, 50, 100));
         assert!(is_worth_it(100, 100, 100));
-        // Fifty were left out before; of the others 24 or 25 are erased.
+        // Fifty were left out before. Of the other fifty, 24 or 25 are erased.
         assert!(!is_worth_it(100, 74, 50));
         assert!(is_worth_it(100, 75, 50));
         // All were left out.
