@@ -16,6 +16,7 @@ use crate::{
     erased::container_of,
     log::Log,
     reclaim::Reclaimer,
+    report::Report,
     seal::{merge_step, seal_step},
     tail::Spare,
 };
@@ -175,17 +176,19 @@ impl Shared {
     }
 
     fn spare_loop(&self) {
+        let report = Report::new("writing zeros ahead of the log");
         while let Some(bytes) = self.next(|wanted| wanted.spare_bytes.take()) {
             // An error recurs where the file is needed, and is returned to a caller there.
-            let _ = self.spare.prepare(&*self.log.files, bytes);
+            report.note(self.spare.prepare(&*self.log.files, bytes));
         }
     }
 
     fn seal_loop(&self) {
+        let report = Report::new("indexing a sealed segment");
         let take = |wanted: &mut Wanted| std::mem::take(&mut wanted.seal).then_some(());
         while self.next(take).is_some() {
             // An error recurs where memory has no room for another segment.
-            while !self.is_stopped() && matches!(self.seal(), Ok(true)) {
+            while !self.is_stopped() && report.note(self.seal()) == Some(true) {
                 self.wanted().merge = true;
                 self.wake.notify_all();
             }
@@ -195,6 +198,8 @@ impl Shared {
     fn merge_loop(&self) {
         let is_stopped = || self.is_stopped();
         let mut reclaimer = Reclaimer::default();
+        let merging = Report::new("merging runs of the index");
+        let reclaiming = Report::new("reclaiming the space of erased events");
         // Merges come first: they are short, and fewer runs help every reader.
         let take = |wanted: &mut Wanted| match std::mem::take(&mut wanted.merge) {
             true => Some(None),
@@ -202,10 +207,10 @@ impl Shared {
         };
         while let Some(work) = self.next(take) {
             match work {
-                None => while matches!(merge_step(&self.log, &is_stopped), Ok(true)) {},
+                None => while merging.note(merge_step(&self.log, &is_stopped)) == Some(true) {},
                 // A segment whose reclaim failed is tried again later.
                 Some(container) => {
-                    let _ = reclaimer.reclaim(&self.log, container, &is_stopped);
+                    reclaiming.note(reclaimer.reclaim(&self.log, container, &is_stopped));
                 }
             }
         }

@@ -50,6 +50,7 @@ mod append;
 mod change;
 mod facts;
 mod keeper;
+mod report;
 mod seal;
 mod tail;
 

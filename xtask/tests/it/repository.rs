@@ -37,7 +37,7 @@ pub(crate) fn files() -> Vec<SourceFile> {
         for entry in fs::read_dir(&folder).expect("a folder of ours can be listed") {
             let path = entry.expect("a folder of ours can be listed").path();
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            if path.is_symlink() || [".git", "target", "factum-data"].contains(&name.as_str()) {
+            if path.is_symlink() || [".git", "factum-data"].contains(&name.as_str()) {
                 continue;
             } else if path.is_dir() {
                 folders.push(path);

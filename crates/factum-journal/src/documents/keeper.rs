@@ -11,16 +11,29 @@ use std::{
 use factum_kernel::StoreError;
 
 use super::Documents;
-use crate::tail::Spare;
+use crate::{report::Report, tail::Spare};
 
 /// The background work that is wanted.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Duties {
     wanted: Mutex<Wanted>,
     wake: Condvar,
     /// Set when a segment was sealed; a merge looks at it between any two entries.
     flush: AtomicBool,
+    flushing: Report,
     is_stopped: AtomicBool,
+}
+
+impl Default for Duties {
+    fn default() -> Self {
+        Self {
+            wanted: Mutex::default(),
+            wake: Condvar::new(),
+            flush: AtomicBool::new(false),
+            flushing: Report::new("writing a run of the documents"),
+            is_stopped: AtomicBool::new(false),
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -100,21 +113,25 @@ impl Drop for DocumentKeeper {
 
 impl Documents {
     fn keep(&self) {
+        let zeroing = Report::new("writing zeros ahead of the documents");
+        let merging = Report::new("merging runs of the documents");
         while let Some(Wanted { spare, runs }) = self.duties.next() {
             // An error recurs where the file is needed, and is returned to a caller there.
             if let Some((spare, bytes)) = spare {
-                let _ = spare.prepare(&*self.files, bytes);
+                zeroing.note(spare.prepare(&*self.files, bytes));
             }
             if runs {
                 self.flush_all();
-                while matches!(self.merge_step(&|| self.is_merge_stopped()), Ok(true)) {}
+                let is_stopped = || self.is_merge_stopped();
+                while merging.note(self.merge_step(&is_stopped)) == Some(true) {}
             }
         }
     }
 
     fn flush_all(&self) {
         self.duties.flush.store(false, Ordering::Release);
-        while !self.duties.is_stopped() && matches!(self.flush_step(), Ok(true)) {}
+        let flushing = &self.duties.flushing;
+        while !self.duties.is_stopped() && flushing.note(self.flush_step()) == Some(true) {}
     }
 
     /// Writes pending runs in the middle of a merge, so that the writer does not wait for the
