@@ -40,7 +40,7 @@ impl Build {
     /// The name of the consumer that makes it, under which it is kept: `name@version` or
     /// `name@version.generation`.
     pub(crate) fn consumer(self, projection: &ConsumerName) -> ConsumerName {
-        projection.built(self)
+        projection.versioned(self)
     }
 }
 

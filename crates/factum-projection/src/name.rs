@@ -4,8 +4,6 @@ use std::{fmt, str::FromStr};
 
 use factum_kernel::ErrorKind;
 
-use crate::build::Build;
-
 /// The most bytes of a consumer's name.
 pub const CONSUMER_NAME_BYTES_MAX: usize = 128;
 
@@ -51,14 +49,9 @@ impl ConsumerName {
         }
     }
 
-    /// The name of one version of a projection.
-    pub(crate) fn versioned(&self, version: u32) -> Self {
+    /// The name of one version of it: `balances@2`, or `balances@2.1`.
+    pub(crate) fn versioned(&self, version: impl fmt::Display) -> Self {
         Self(format!("{}@{version}", self.0).into())
-    }
-
-    /// The name of one build of a projection.
-    pub(crate) fn built(&self, build: Build) -> Self {
-        Self(format!("{}@{build}", self.0).into())
     }
 
     /// The name of one of so many partitions: with one there is nothing to tell apart.
