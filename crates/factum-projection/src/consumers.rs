@@ -21,10 +21,11 @@ use crate::{
     lease::{Bell, Membership},
     name::ConsumerName,
     option::ConsumerOptions,
+    outage::{Outages, TellsOutage},
     projection::Projection,
     source::Reading,
     tail::Tail,
-    target::Checkpoints,
+    target::{Checkpoints, is_sql_outage},
     work::{Names, Projecting},
 };
 
@@ -47,6 +48,7 @@ pub struct Consumers {
     pub(crate) reading: Reading,
     /// Where several processes run them.
     pub(crate) membership: Option<Membership>,
+    pub(crate) outages: Outages,
     running: Arc<Mutex<Running>>,
 }
 
@@ -65,7 +67,8 @@ impl Consumers {
         let is_shared = kernel.events().guarantees().writers == Writers::ManyProcesses;
         let membership = is_shared.then(|| Membership::new(kernel.clone(), CONSUMER_LEASE));
         let reading = Reading { kernel, tail, catching_up, shared: None };
-        Self { reading, membership, running: Arc::default() }
+        let outages = Outages::default();
+        Self { reading, membership, outages, running: Arc::default() }
     }
 
     /// Sets how long a process may be silent before others take over what it works on, instead of
@@ -75,6 +78,30 @@ impl Consumers {
     pub fn with_lease(self, lease: Duration) -> Self {
         let membership = Some(Membership::new(self.reading.kernel.clone(), lease));
         Self { membership, ..self }
+    }
+
+    /// Also takes for an outage what this says of a handler's error: for the errors of a database
+    /// driver or of another library. An attempt that fails because of an outage does not count
+    /// against its event. Those of Factum's own errors are known.
+    ///
+    /// ```
+    /// use std::{error::Error, io};
+    /// use factum_projection::Consumers;
+    ///
+    /// fn is_unreachable(link: &(dyn Error + 'static)) -> bool {
+    ///     let error = link.downcast_ref::<io::Error>();
+    ///     error.is_some_and(|error| error.kind() == io::ErrorKind::HostUnreachable)
+    /// }
+    ///
+    /// # let store = std::sync::Arc::new(factum_memory::MemoryStore::new());
+    /// # let kernel = factum_kernel::Kernel::new(store.clone(), store);
+    /// let consumers = Consumers::new(kernel).with_outages(is_unreachable);
+    /// # let _ = consumers;
+    /// ```
+    #[must_use]
+    pub fn with_outages(self, tells: TellsOutage) -> Self {
+        let outages = self.outages.with(tells);
+        Self { outages, ..self }
     }
 
     /// Starts a consumer.
@@ -116,7 +143,7 @@ impl Consumers {
         let work = Arc::new(work);
         let target_of = target.clone();
         let launch = Launch { name, work, target: target_of, options, is_layout_kept: true };
-        let consumer = self.launch(launch)?;
+        let consumer = self.clone().with_outages(is_sql_outage).launch(launch)?;
         Ok(ProjectionHandle { consumer, target })
     }
 

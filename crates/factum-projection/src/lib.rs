@@ -77,11 +77,12 @@ pub use option::{
     BATCH_BYTES_DEFAULT, BATCH_EVENTS_DEFAULT, ConsumerOptions, FailurePolicy, StartFrom, Then,
     Unknown,
 };
+pub use outage::TellsOutage;
 pub use partition::{PARTITIONS_MAX, Partitions};
 pub use projection::Projection;
 pub use rewind::RewindError;
 pub use stored::{Release, StoredConsumer, order_release, stored_consumers};
-pub use target::{Documents, DocumentsTx, Fence, Opened, Save, Target, TargetError};
+pub use target::{Documents, DocumentsTx, Fence, Opened, Save, Target, TargetError, is_sql_outage};
 #[cfg(feature = "postgres")]
 pub use target::{
     InvalidTargetSchema, POSTGRES_TARGET_SCHEMA_DEFAULT, PostgresTarget, PostgresTx, TargetSchema,

@@ -23,7 +23,7 @@ use crate::{
     name::ConsumerName,
     option::ConsumerOptions,
     projection::Projection,
-    target::Target,
+    target::{Target, is_sql_outage},
     work::{Names, Projecting, Work},
 };
 
@@ -149,7 +149,8 @@ impl Consumers {
         let name = ConsumerName::new(name)?;
         let stored = Arc::new(StoredBuilds::new(self.kernel().clone(), name));
         let targets = plan.targets.clone();
-        let (orders, local) = Keeper::start(self.clone(), plan, stored.clone()).await?;
+        let consumers = self.clone().with_outages(is_sql_outage);
+        let (orders, local) = Keeper::start(consumers, plan, stored.clone()).await?;
         let maintained = Maintained { stored, targets, orders, local };
         self.enter(maintained.name().clone(), Arc::new(maintained.clone()));
         Ok(maintained)

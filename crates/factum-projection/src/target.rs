@@ -23,13 +23,9 @@ pub(crate) use documents::prefix as documents_prefix;
 pub use documents::{Documents, DocumentsTx};
 pub(crate) use indexes::{Indexes, declared_indexes};
 #[cfg(feature = "postgres")]
-pub(crate) use postgres::fault::is_outage as is_postgres_outage;
-#[cfg(feature = "postgres")]
 pub use postgres::{
     InvalidTargetSchema, POSTGRES_TARGET_SCHEMA_DEFAULT, PostgresTarget, PostgresTx, TargetSchema,
 };
-#[cfg(feature = "sqlite")]
-pub(crate) use sqlite::fault::is_outage as is_sqlite_outage;
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteSynchronous, SqliteTarget, SqliteTx};
 
@@ -228,4 +224,21 @@ impl From<StoreError> for TargetError {
             _ => Self::Unavailable(Arc::new(error)),
         }
     }
+}
+
+/// Whether a link in the chain of an error's sources tells that a SQL database was away, as sqlx
+/// or rusqlite say it; each with its feature. Consumers whose handlers use one of them on their
+/// own are taught it by [`Consumers::with_outages`](crate::Consumers::with_outages); projections
+/// know it.
+pub fn is_sql_outage(link: &(dyn Error + 'static)) -> bool {
+    #[cfg(feature = "postgres")]
+    if postgres::fault::is_outage(link) {
+        return true;
+    }
+    #[cfg(feature = "sqlite")]
+    if sqlite::fault::is_outage(link) {
+        return true;
+    }
+    let _ = link;
+    false
 }

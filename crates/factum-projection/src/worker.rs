@@ -22,6 +22,7 @@ use crate::{
     letter::Letter,
     name::ConsumerName,
     option::ConsumerOptions,
+    outage::Outages,
     pace::Pace,
     progress::{self, Mark, Progress},
     source::{Chunk, Reading, Source, is_in_scope},
@@ -51,6 +52,8 @@ pub(crate) struct Worker<W: Work> {
     pub(crate) work: Arc<W>,
     pub(crate) target: Calls<W::Target>,
     pub(crate) options: ConsumerOptions,
+    /// What tells of an outage in a handler's error.
+    pub(crate) outages: Outages,
     pub(crate) reading: Reading,
     pub(crate) orders: mpsc::Receiver<Order>,
     pub(crate) health: Place,

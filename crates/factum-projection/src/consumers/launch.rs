@@ -63,6 +63,7 @@ impl Consumers {
                     work: work.clone(),
                     target: Calls::new(target.clone(), health.clone(), clock.clone()),
                     options: options.clone(),
+                    outages: self.outages.clone(),
                     reading: reading.clone(),
                     orders: taken,
                     health,

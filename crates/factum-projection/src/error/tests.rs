@@ -8,7 +8,7 @@ use factum_kernel::{
 use super::{HandleError, ReleaseError, StartError, WaitError};
 use crate::{
     BuildError, BusError, LiveError, QueryError, RewindError, TargetError, build::Build,
-    health::StopReason, name::ConsumerName, outage::is_outage,
+    health::StopReason, name::ConsumerName, outage::Outages,
 };
 
 /// A user's own error around one of ours.
@@ -176,7 +176,7 @@ fn an_outage_is_found_however_it_is_wrapped() {
         Box::new(Wrapped(Box::new(StoreError::unavailable("the mail server is away")))),
     ];
     for error in outages {
-        assert!(is_outage(&*error), "{error:?}");
+        assert!(Outages::default().caused(&*error), "{error:?}");
     }
     let failures: Vec<HandleError> = vec![
         "thirteen".into(),
@@ -185,6 +185,6 @@ fn an_outage_is_found_however_it_is_wrapped() {
         Box::new(std::io::Error::from(std::io::ErrorKind::ConnectionRefused)),
     ];
     for error in failures {
-        assert!(!is_outage(&*error), "{error:?}");
+        assert!(!Outages::default().caused(&*error), "{error:?}");
     }
 }

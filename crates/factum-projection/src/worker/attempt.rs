@@ -17,7 +17,6 @@ use crate::{
     health::StopReason,
     letter::Letter,
     option::Then,
-    outage::is_outage,
     pace::DEATHS_MAX,
     progress::{self, Mark},
     source::Chunk,
@@ -241,7 +240,7 @@ impl<W: Work> Worker<W> {
         let (at, error, is_final) = match outcome {
             Apart::Done(Ok(tx)) => return Handled::Done(tx),
             Apart::Done(Err(Failure::Handler(error)))
-                if is_outage(&*error) || self.target.is_to_blame(&error) =>
+                if self.outages.caused(&*error) || self.target.is_to_blame(&error) =>
             {
                 return Handled::Away(error);
             }
