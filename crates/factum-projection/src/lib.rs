@@ -48,6 +48,7 @@ mod partition;
 mod progress;
 mod projection;
 mod rewind;
+mod snapshot;
 mod source;
 mod stored;
 mod tail;

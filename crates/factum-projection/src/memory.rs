@@ -22,7 +22,6 @@ use crate::{
 use folding::Folding;
 pub use shown::MemoryGuard;
 use shown::Shown;
-pub(crate) use snapshot::{Header, forget};
 
 /// After this many events a model is snapshotted, unless chosen otherwise.
 pub const SNAPSHOT_EVENTS_DEFAULT: usize = 100_000;

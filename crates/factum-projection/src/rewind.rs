@@ -5,9 +5,9 @@ use factum_kernel::{Checkpoint, ErrorKind, Position, ReadFrom, ReadQuery, StoreE
 use crate::{
     consumers::Consumers,
     letter::Letter,
-    memory::forget,
     name::ConsumerName,
     progress::{self, Progress},
+    snapshot::empty_snapshot,
     target::{Checkpoints, Fence, Opened, Save, Target, TargetError, layout_key},
 };
 
@@ -62,7 +62,7 @@ impl Consumers {
     pub async fn rewind(&self, name: &ConsumerName, to: Position) -> Result<(), RewindError> {
         self.check_stopped(name)?;
         let documents = self.reading.kernel.documents();
-        if forget(&**documents, name).await? {
+        if empty_snapshot(&**documents, name).await? {
             return Ok(());
         }
         self.rewind_in(&Checkpoints::new(documents.clone()), name, to).await

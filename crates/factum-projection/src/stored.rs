@@ -12,9 +12,9 @@ use serde::{Deserialize, Serialize};
 use crate::{
     lease::ring,
     letter::{DeadLetter, Letter},
-    memory::Header,
     name::ConsumerName,
     progress::{self, Mark, Progress},
+    snapshot::SnapshotHeader,
 };
 
 /// What a store knows of a consumer. Of one whose target is another database it knows nothing.
@@ -102,7 +102,7 @@ impl StoredConsumer {
                 self.is_at_work = read::<Mark>(value)?.at_work.is_some();
             }
             None if what == "snapshot" => {
-                let snapshot: Header = read(value)?;
+                let snapshot: SnapshotHeader = read(value)?;
                 self.checkpoint = snapshot.progress.checkpoint;
                 for (stream, letter) in snapshot.letters {
                     self.note_letter(&stream, &letter)?;
