@@ -14,10 +14,12 @@ use tokio::sync::Semaphore;
 
 use crate::{
     arrival::Arrives,
+    build::StoredBuilds,
     bus::EventBus,
     consumer::{Consumer, Handling},
     error::{HandleError, StartError},
     handle::{ConsumerHandle, ProjectionHandle},
+    hold::Handover,
     lease::{Bell, Membership},
     name::ConsumerName,
     option::ConsumerOptions,
@@ -31,7 +33,7 @@ use crate::{
 
 /// So many consumers read pages of their own at a time; the others wait for their turn.
 pub const CATCHING_UP_MAX: usize = 4;
-pub(crate) use launch::{Launch, ORDERS_MAX, stored};
+pub(crate) use launch::{Launch, ORDERS_MAX};
 
 /// How long a process may be silent before others take over what it works on.
 pub const CONSUMER_LEASE: Duration = Duration::from_secs(5);
@@ -124,6 +126,7 @@ impl Consumers {
             target: Arc::new(target),
             options: consumer.options,
             is_layout_kept: true,
+            handover: None,
         })
     }
 
@@ -137,12 +140,17 @@ impl Consumers {
         target: P::Target,
         options: ConsumerOptions,
     ) -> Result<ProjectionHandle<P>, StartError> {
-        let name = ConsumerName::new(P::NAME)?.versioned(P::VERSION);
+        let name = ConsumerName::new(P::NAME)?;
+        // It may have been maintained before, and be held by who maintains it elsewhere.
+        let builds = StoredBuilds::new(self.kernel().clone(), name.clone());
+        let name = name.versioned(P::VERSION);
         let work = Projecting { projection, names: Names::new(options.unknown) };
         let target = Arc::new(work.projection.declare(target));
         let work = Arc::new(work);
         let target_of = target.clone();
-        let launch = Launch { name, work, target: target_of, options, is_layout_kept: true };
+        let handover: Option<Arc<dyn Handover>> = Some(Arc::new(builds));
+        let launch =
+            Launch { name, work, target: target_of, options, is_layout_kept: true, handover };
         let consumer = self.clone().with_outages(is_sql_outage).launch(launch)?;
         Ok(ProjectionHandle { consumer, target })
     }

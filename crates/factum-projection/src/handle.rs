@@ -11,9 +11,10 @@ use crate::{
     lease::Membership,
     letter::DeadLetter,
     name::ConsumerName,
+    progress::{self, Progress},
     projection::Projection,
     stored::Release,
-    target::TargetError,
+    target::{Target, TargetError, unreadable},
 };
 
 /// How often what others have stored is looked at by those who wait for it.
@@ -31,10 +32,30 @@ pub(crate) enum Order {
 }
 
 /// What a consumer has stored of one partition.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct StoredPart {
+    /// How far it has come.
     pub(crate) position: Position,
+    /// After which position it began; `None`: it has not, or has forgotten.
+    pub(crate) began_after: Option<Position>,
+    /// How many streams are parked.
     pub(crate) parked: usize,
+}
+
+impl StoredPart {
+    /// Looks at what a target keeps of a partition.
+    pub(crate) async fn look<T: Target>(
+        target: &T,
+        part: &ConsumerName,
+    ) -> Result<Self, TargetError> {
+        let opened = target.look(part).await?;
+        let parked = opened.letters.len();
+        let Some(progress) = &opened.progress else {
+            return Ok(Self { parked, ..Self::default() });
+        };
+        let progress: Progress = progress::decode(progress).map_err(unreadable)?;
+        Ok(Self { position: progress.position(), began_after: progress.began_after, parked })
+    }
 }
 
 type Looked = Pin<Box<dyn Future<Output = Result<StoredPart, TargetError>> + Send>>;

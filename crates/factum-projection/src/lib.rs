@@ -33,6 +33,7 @@ mod document_key;
 mod error;
 mod handle;
 mod health;
+mod hold;
 mod index;
 mod lease;
 mod letter;

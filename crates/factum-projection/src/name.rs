@@ -67,11 +67,6 @@ impl ConsumerName {
         Self(self.0.split('#').next().unwrap_or_default().into())
     }
 
-    /// The name of the projection that it is a build of, or a partition of one.
-    pub(crate) fn projection(&self) -> Option<Self> {
-        self.0.split_once('@').map(|(name, _)| Self(name.into()))
-    }
-
     /// Its text.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -8,7 +8,7 @@ use crate::{
     name::ConsumerName,
     progress::{self, Progress},
     snapshot::empty_snapshot,
-    target::{Checkpoints, Fence, Opened, Save, Target, TargetError, layout_key},
+    target::{Checkpoints, Fence, Opened, Save, Target, TargetError, layout_key, unreadable},
 };
 
 /// Why a checkpoint was not moved.
@@ -96,7 +96,7 @@ impl Consumers {
         let documents = self.reading.kernel.documents();
         let parts = match documents.get(&layout_key(name)).await? {
             Some(layout) => {
-                let count = progress::decode::<usize>(&layout.value).map_err(broken)?;
+                let count = progress::decode::<usize>(&layout.value).map_err(unreadable)?;
                 (0..count).map(|at| name.part(at, count)).collect()
             }
             // Of a build in documents.
@@ -123,12 +123,12 @@ impl Consumers {
         let Opened { fence, progress: Some(before), letters, .. } = stored else {
             return Err(RewindError::Unknown(name.clone()));
         };
-        let before: Progress = progress::decode(&before).map_err(broken)?;
+        let before: Progress = progress::decode(&before).map_err(unreadable)?;
         let checkpoint = self.checkpoint(to).await?;
         let began_after = Some(checkpoint.map_or(to, |_| before.began_after.unwrap_or(to)));
         let mut gone = Vec::new();
         for (stream, letter) in letters {
-            let letter: Letter = progress::decode(&letter).map_err(broken)?;
+            let letter: Letter = progress::decode(&letter).map_err(unreadable)?;
             if letter.position > to.value() {
                 gone.push((stream, None));
             }
@@ -154,8 +154,4 @@ impl Consumers {
         let event = page.events.first().filter(|event| event.position() == to);
         Ok(event.map(|event| Checkpoint::of(page.lineage, event)))
     }
-}
-
-fn broken(error: factum_kernel::CodecError) -> TargetError {
-    TargetError::Broken(std::sync::Arc::new(error))
 }

@@ -2,7 +2,7 @@
 //! letters in one document, the header of a snapshot. What the snapshot holds besides is the
 //! matter of whoever takes it.
 
-use std::{borrow::Cow, sync::Arc};
+use std::borrow::Cow;
 
 use bytes::Bytes;
 use factum_kernel::{DocumentStore, ExpectedRevision, WriteBatch};
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     name::ConsumerName,
     progress::{self, Progress},
-    target::{TargetError, written},
+    target::{TargetError, unreadable, written},
 };
 
 /// What is stored of a snapshot beside its pieces.
@@ -44,8 +44,7 @@ pub(crate) async fn empty_snapshot(
 ) -> Result<bool, TargetError> {
     let key = header_key(consumer);
     let Some(found) = documents.get(&key).await? else { return Ok(false) };
-    let before: SnapshotHeader =
-        progress::decode(&found.value).map_err(|error| TargetError::Broken(Arc::new(error)))?;
+    let before: SnapshotHeader = progress::decode(&found.value).map_err(unreadable)?;
     let progress = Progress { checkpoint: None, ..before.progress };
     // No snapshot has this many pieces.
     let header = SnapshotHeader { progress, letters: Vec::new(), pieces: usize::MAX, ..before };

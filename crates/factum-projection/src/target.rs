@@ -12,7 +12,7 @@ mod sqlite;
 use std::{error::Error, future::Future, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use factum_kernel::{ErrorKind, StoreError, StoreErrorKind, StreamId};
+use factum_kernel::{CodecError, ErrorKind, StoreError, StoreErrorKind, StreamId};
 use tokio::task::JoinHandle;
 
 use crate::{error::HandleError, name::ConsumerName};
@@ -224,6 +224,11 @@ impl From<StoreError> for TargetError {
             _ => Self::Unavailable(Arc::new(error)),
         }
     }
+}
+
+/// What is kept of a consumer can't be read.
+pub(crate) fn unreadable(error: CodecError) -> TargetError {
+    TargetError::Broken(Arc::new(error))
 }
 
 /// Whether a link in the chain of an error's sources tells that a SQL database was away, as sqlx

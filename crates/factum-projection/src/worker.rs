@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 use crate::{
     handle::Order,
     health::{ConsumerState, Place, StopReason},
+    hold::Handover,
     lease::{Bell, Seat},
     letter::Letter,
     name::ConsumerName,
@@ -49,6 +50,8 @@ pub(crate) struct Worker<W: Work> {
     pub(crate) is_layout_kept: bool,
     /// and was, behind a progress that it has stored.
     pub(crate) is_layout_checked: bool,
+    /// Who lets another consumer take its place.
+    pub(crate) handover: Option<Arc<dyn Handover>>,
     pub(crate) work: Arc<W>,
     pub(crate) target: Calls<W::Target>,
     pub(crate) options: ConsumerOptions,
@@ -72,7 +75,7 @@ pub(crate) struct Worker<W: Work> {
     pub(crate) overtaken: u32,
     /// How often the loop itself, a target or a store has panicked.
     pub(crate) panics: u32,
-    /// Which build is about to take over, and how often that was found.
+    /// Which try to take its place holds it, and how often that was found.
     pub(crate) frozen: (u64, u32),
     /// When it last looked for orders in the store.
     pub(crate) looked_at: Option<Monotonic>,

@@ -16,7 +16,12 @@ use factum_kernel::{
 };
 
 use super::Builds;
-use crate::{lease::ring, name::ConsumerName, progress};
+use crate::{
+    hold::{Answering, Handover},
+    lease::ring,
+    name::ConsumerName,
+    progress,
+};
 
 /// What was read so long ago is read again before it is relied on.
 pub(crate) const REFRESH: Duration = Duration::from_secs(1);
@@ -133,15 +138,6 @@ impl StoredBuilds {
         .into())
     }
 
-    /// Changes nothing, but that every change fails which has read them before.
-    pub(crate) async fn touch(&self) -> Result<(), StoreError> {
-        let same = |found: Option<Builds>| {
-            let builds = found.ok_or_else(|| StoreError::invalid("nothing is built"))?;
-            Ok::<_, StoreError>((Builds { change: self.change_id(), ..builds }, ()))
-        };
-        self.change(same).await.map(drop)
-    }
-
     /// As they are, and the revision that they have.
     pub(crate) async fn read_at(&self) -> Result<Option<(Arc<Builds>, Revision)>, StoreError> {
         self.read_revision().await
@@ -198,6 +194,15 @@ impl StoredBuilds {
         }
     }
 
+    /// Changes nothing, but that every change fails which has read them before.
+    async fn touch(&self) -> Result<(), StoreError> {
+        let same = |found: Option<Builds>| {
+            let builds = found.ok_or_else(|| StoreError::invalid("nothing is built"))?;
+            Ok::<_, StoreError>((Builds { change: self.change_id(), ..builds }, ()))
+        };
+        self.change(same).await.map(drop)
+    }
+
     fn change_id(&self) -> (u64, u64) {
         let kernel = &self.kernel;
         kernel.ids().uuid(kernel.clock().now()).as_u64_pair()
@@ -220,6 +225,12 @@ impl StoredBuilds {
 
     fn seen(&self) -> std::sync::MutexGuard<'_, Option<Seen>> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Handover for StoredBuilds {
+    fn forbid(&self) -> Answering<'_, bool> {
+        Box::pin(async move { self.touch().await.is_ok() })
     }
 }
 

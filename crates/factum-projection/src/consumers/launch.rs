@@ -2,7 +2,6 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use factum_kernel::Position;
 use tokio::sync::mpsc;
 
 use super::Consumers;
@@ -10,12 +9,12 @@ use crate::{
     error::StartError,
     handle::{ConsumerHandle, Look, Partition, StoredPart},
     health::Board,
+    hold::Handover,
     lease::Membership,
     name::ConsumerName,
     option::ConsumerOptions,
-    progress::{self, Progress},
     source::SharedPages,
-    target::{Opened, Target, TargetError},
+    target::Target,
     work::Work,
     worker::{Calls, Ending, Worker},
 };
@@ -32,11 +31,13 @@ pub(crate) struct Launch<W: Work> {
     /// Whether the number of its partitions is compared with what was stored when it was first
     /// started. That of a build is known from elsewhere.
     pub(crate) is_layout_kept: bool,
+    /// Who lets another consumer take its place, where somebody may.
+    pub(crate) handover: Option<Arc<dyn Handover>>,
 }
 
 impl Consumers {
     pub(crate) fn launch<W: Work>(&self, launch: Launch<W>) -> Result<ConsumerHandle, StartError> {
-        let Launch { name, work, target, options, is_layout_kept } = launch;
+        let Launch { name, work, target, options, is_layout_kept, handover } = launch;
         let count = options.partitions.count();
         if count > 1 && !W::Target::IS_PARALLEL {
             return Err(StartError::OnePartition(name));
@@ -60,6 +61,7 @@ impl Consumers {
                     partition: at,
                     is_layout_kept,
                     is_layout_checked: false,
+                    handover: handover.clone(),
                     work: work.clone(),
                     target: Calls::new(target.clone(), health.clone(), clock.clone()),
                     options: options.clone(),
@@ -93,17 +95,6 @@ fn look<T: Target>(target: Arc<T>, name: ConsumerName) -> Look {
     Arc::new(move || {
         let target = target.clone();
         let name = name.clone();
-        Box::pin(async move { stored(&target.look(&name).await?) })
+        Box::pin(async move { StoredPart::look(&*target, &name).await })
     })
-}
-
-/// What is stored of a partition.
-pub(crate) fn stored(opened: &Opened) -> Result<StoredPart, TargetError> {
-    let parked = opened.letters.len();
-    let Some(progress) = &opened.progress else {
-        return Ok(StoredPart { position: Position::ZERO, parked });
-    };
-    let progress: Progress =
-        progress::decode(progress).map_err(|error| TargetError::Broken(Arc::new(error)))?;
-    Ok(StoredPart { position: progress.position(), parked })
 }

@@ -355,6 +355,7 @@ impl<W: Work> Keeper<W> {
             target: target.clone(),
             options: options.clone().with_partitions(options.partitions.of(partitions)),
             is_layout_kept: false,
+            handover: Some(self.stored.clone()),
         })?;
         if self.is_paused {
             consumer.pause().await;

@@ -532,7 +532,7 @@ where
 /// Where it is, for those who wait: no other process works on it.
 fn look(health: Place) -> Look {
     Arc::new(move || {
-        let part = StoredPart { position: health.position(), parked: 0 };
+        let part = StoredPart { position: health.position(), ..StoredPart::default() };
         Box::pin(async move { Ok(part) })
     })
 }

@@ -7,7 +7,6 @@ use factum_kernel::{Kernel, StreamId};
 
 use super::{End, Worker, next_order, to_leave};
 use crate::{
-    build::StoredBuilds,
     error::ReleaseError,
     handle::Order,
     health::{ConsumerState, StopReason},
@@ -25,7 +24,7 @@ const DONE_EVERY: Duration = Duration::from_millis(50);
 /// and so many times: that one looks for orders every second.
 const DONE_LOOKS_MAX: u32 = 200;
 
-/// A build that is about to be replaced is looked at so often,
+/// What is held is looked at so often,
 const FROZEN_EVERY: Duration = Duration::from_secs(1);
 /// and at most so many times: whoever wanted to replace it gives up long before, or has died.
 const FROZEN_MAX: u32 = 30;
@@ -93,15 +92,15 @@ impl<W: Work> Worker<W> {
         self.target.look(&self.name).await.map(|it| letters(&it)).unwrap_or_default()
     }
 
-    /// Waits while another build is about to take this one's place: what comes now is to come in
-    /// that one. Where one process runs all builds, its keeper stops this one by itself.
+    /// Waits while another consumer is about to take this one's place: what comes now is to come in
+    /// that one. Where one process runs both, this one is stopped.
     pub(super) async fn thaw(&mut self, frozen_by: u64) -> Result<(), End> {
         if frozen_by == 0 || self.seat.is_none() {
             return Ok(());
         }
         let looks = if self.frozen.0 == frozen_by { self.frozen.1 } else { 0 };
         self.frozen = (frozen_by, looks + 1);
-        // Whoever froze it may have stood still, and go on now: what it is about to write has to
+        // Whoever holds it may have stood still, and go on now: what it is about to write has to
         // fail before this one goes on.
         if looks >= FROZEN_MAX && self.forbid_handover().await {
             return Ok(());
@@ -113,7 +112,7 @@ impl<W: Work> Worker<W> {
             tokio::select! {
                 biased;
                 order = next_order(&mut self.orders, &self.health) => {
-                    self.obey_meanwhile(order, "another build is about to take its place")?;
+                    self.obey_meanwhile(order, "another consumer is about to take its place")?;
                 }
                 () = to_leave(&mut self.seat) => return Err(End::Unseated),
                 () = &mut rest => return Err(End::Reopen),
@@ -121,11 +120,12 @@ impl<W: Work> Worker<W> {
         }
     }
 
-    /// Lets every handover fail that has begun by now. False: the store does not answer.
+    /// Lets every try fail that has begun by now to let another take its place.
     async fn forbid_handover(&self) -> bool {
-        let Some(projection) = self.name.projection() else { return true };
-        let builds = StoredBuilds::new(self.reading.kernel.clone(), projection);
-        builds.touch().await.is_ok()
+        match &self.handover {
+            Some(handover) => handover.forbid().await,
+            None => true,
+        }
     }
 }
 
