@@ -4,31 +4,28 @@ mod launch;
 
 use std::{
     collections::HashMap,
+    fmt,
     future::Future,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use factum_kernel::{Event, Kernel, RecordedEvent, Writers};
+use factum_kernel::{Event, Kernel, Position, RecordedEvent, Writers};
 use tokio::sync::Semaphore;
 
 use crate::{
-    arrival::Arrives,
-    build::StoredBuilds,
     bus::EventBus,
     consumer::{Consumer, Handling},
-    error::{HandleError, StartError},
-    handle::{ConsumerHandle, ProjectionHandle},
-    hold::Handover,
+    error::{HandleError, StartError, WaitError},
+    handle::ConsumerHandle,
+    hold::Answering,
     lease::{Bell, Membership},
     name::ConsumerName,
-    option::ConsumerOptions,
     outage::{Outages, TellsOutage},
-    projection::Projection,
     source::Reading,
     tail::Tail,
-    target::{Checkpoints, is_sql_outage},
-    work::{Names, Projecting},
+    target::Checkpoints,
+    work::Names,
 };
 
 /// So many consumers read pages of their own at a time; the others wait for their turn.
@@ -54,10 +51,17 @@ pub struct Consumers {
     running: Arc<Mutex<Running>>,
 }
 
+/// What comes to positions of the log under a name, and is no consumer of its own.
+pub(crate) trait Arrives: fmt::Debug + Send + Sync {
+    /// Waits until it has come to a position.
+    fn arrive(&self, position: Position, timeout: Duration)
+    -> Answering<'_, Result<(), WaitError>>;
+}
+
 #[derive(Debug, Default)]
 struct Running {
     handles: HashMap<ConsumerName, ConsumerHandle>,
-    maintained: HashMap<ConsumerName, Arc<dyn Arrives>>,
+    arriving: HashMap<ConsumerName, Arc<dyn Arrives>>,
     is_closed: bool,
 }
 
@@ -130,31 +134,6 @@ impl Consumers {
         })
     }
 
-    /// Starts a projection into a target.
-    ///
-    /// # Errors
-    /// See [`StartError`].
-    pub fn project<P: Projection>(
-        &self,
-        projection: P,
-        target: P::Target,
-        options: ConsumerOptions,
-    ) -> Result<ProjectionHandle<P>, StartError> {
-        let name = ConsumerName::new(P::NAME)?;
-        // It may have been maintained before, and be held by who maintains it elsewhere.
-        let builds = StoredBuilds::new(self.kernel().clone(), name.clone());
-        let name = name.versioned(P::VERSION);
-        let work = Projecting { projection, names: Names::new(options.unknown) };
-        let target = Arc::new(work.projection.declare(target));
-        let work = Arc::new(work);
-        let target_of = target.clone();
-        let handover: Option<Arc<dyn Handover>> = Some(Arc::new(builds));
-        let launch =
-            Launch { name, work, target: target_of, options, is_layout_kept: true, handover };
-        let consumer = self.clone().with_outages(is_sql_outage).launch(launch)?;
-        Ok(ProjectionHandle { consumer, target })
-    }
-
     /// Events of an enum from now on, without a checkpoint.
     pub fn events<E: Event>(&self) -> EventBus<E> {
         EventBus::new(self.reading.clone())
@@ -177,9 +156,9 @@ impl Consumers {
         for handle in handles {
             handle.stop().await;
         }
-        // What makes their targets may hold the application that holds these consumers.
-        let maintained = std::mem::take(&mut self.running().maintained);
-        drop(maintained);
+        // What makes targets may hold the application that holds these consumers.
+        let arriving = std::mem::take(&mut self.running().arriving);
+        drop(arriving);
         if let Some(membership) = &self.membership {
             // Where the store can't be reached, others find out by themselves.
             tokio::select! {
@@ -212,17 +191,17 @@ impl Consumers {
         Ok(handle)
     }
 
-    /// Takes note of a projection that is maintained here, the last of a name.
-    pub(crate) fn enter(&self, name: ConsumerName, maintained: Arc<dyn Arrives>) {
+    /// Takes note of what has this name from now on.
+    pub(crate) fn enter(&self, name: ConsumerName, arrives: Arc<dyn Arrives>) {
         let mut running = self.running();
         if !running.is_closed {
-            running.maintained.insert(name, maintained);
+            running.arriving.insert(name, arrives);
         }
     }
 
-    /// The projection of this name that is maintained here.
-    pub(crate) fn maintained(&self, name: &ConsumerName) -> Option<Arc<dyn Arrives>> {
-        self.running().maintained.get(name).cloned()
+    /// What was entered under this name.
+    pub(crate) fn entered(&self, name: &ConsumerName) -> Option<Arc<dyn Arrives>> {
+        self.running().arriving.get(name).cloned()
     }
 
     pub(crate) fn kernel(&self) -> &Kernel {

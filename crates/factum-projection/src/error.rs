@@ -101,7 +101,7 @@ pub enum WaitError {
         /// Why.
         reason: StopReason,
     },
-    /// Nobody has this name: see [`Consumers::wait_for`](crate::Consumers::wait_for).
+    /// Nobody has this name.
     Unknown(String),
     /// The store does not say what is kept under the name.
     Store(StoreError),

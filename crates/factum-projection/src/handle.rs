@@ -12,7 +12,6 @@ use crate::{
     letter::DeadLetter,
     name::ConsumerName,
     progress::{self, Progress},
-    projection::Projection,
     stored::Release,
     target::{Target, TargetError, unreadable},
 };
@@ -277,45 +276,5 @@ fn stopped(state: &ConsumerState) -> Option<StopReason> {
 impl fmt::Debug for ConsumerHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ConsumerHandle").field("name", &self.name).finish_non_exhaustive()
-    }
-}
-
-/// A running projection, and the target that its read model is in.
-pub struct ProjectionHandle<P: Projection> {
-    pub(crate) consumer: ConsumerHandle,
-    pub(crate) target: Arc<P::Target>,
-}
-
-impl<P: Projection> Clone for ProjectionHandle<P> {
-    fn clone(&self) -> Self {
-        Self { consumer: self.consumer.clone(), target: self.target.clone() }
-    }
-}
-
-impl<P: Projection> ProjectionHandle<P> {
-    /// Where the read model is.
-    pub fn target(&self) -> &P::Target {
-        &self.target
-    }
-
-    /// The consumer that maintains it.
-    pub fn consumer(&self) -> &ConsumerHandle {
-        &self.consumer
-    }
-}
-
-impl<P: Projection> std::ops::Deref for ProjectionHandle<P> {
-    type Target = ConsumerHandle;
-
-    fn deref(&self) -> &ConsumerHandle {
-        &self.consumer
-    }
-}
-
-impl<P: Projection> fmt::Debug for ProjectionHandle<P> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ProjectionHandle")
-            .field("name", &self.consumer.name)
-            .finish_non_exhaustive()
     }
 }

@@ -7,7 +7,7 @@
 //!
 //! | to | look at |
 //! |---|---|
-//! | run them | [`Consumers`] |
+//! | run them | [`Consumers`], [`Projections`] |
 //! | maintain a read model | [`Projection`], [`ProjectionFn`], [`Documents`] |
 //! | keep one in memory | [`Fold`], [`MemoryModel`] |
 //! | change it, rebuild it | [`Maintained`], [`Rebuild`] |
@@ -17,7 +17,7 @@
 //! | hear of events as they come | [`EventBus`] |
 //! | say what happens when it fails | [`ConsumerOptions`], [`FailurePolicy`] |
 //! | handle events in parallel | [`Partitions`] |
-//! | see how they fare, wait for them | [`ConsumerHandle`], [`Consumers::wait_for`] |
+//! | see how they fare, wait for them | [`ConsumerHandle`], [`Projections::wait_for`] |
 //! | look from outside, give orders | [`stored_consumers`], [`order_release`] |
 //! | keep read models in SQL | `PostgresTarget`, `SqliteTarget`: features `postgres`, `sqlite` |
 //! | keep read models elsewhere | [`Target`] |
@@ -48,6 +48,7 @@ mod pace;
 mod partition;
 mod progress;
 mod projection;
+mod projections;
 mod rewind;
 mod snapshot;
 mod source;
@@ -63,7 +64,7 @@ pub use consumer::Consumer;
 pub use consumers::{CATCHING_UP_MAX, CONSUMER_LEASE, Consumers};
 pub use document_key::{DOCUMENT_KEY_BYTES_MAX, InvalidDocumentKey};
 pub use error::{HandleError, ReleaseError, StartError, WaitError};
-pub use handle::{ConsumerHandle, ProjectionHandle};
+pub use handle::ConsumerHandle;
 pub use health::{ConsumerHealth, ConsumerState, StopReason, describe_consumer_metrics};
 pub use index::{INDEX_NAME_BYTES_MAX, INDEX_VALUE_BYTES_MAX, Index, IndexRange, IndexValue};
 pub use letter::DeadLetter;
@@ -81,7 +82,8 @@ pub use option::{
 };
 pub use outage::TellsOutage;
 pub use partition::{PARTITIONS_MAX, Partitions};
-pub use projection::Projection;
+pub use projection::{Projection, ProjectionHandle};
+pub use projections::Projections;
 pub use rewind::RewindError;
 pub use stored::{Release, StoredConsumer, order_release, stored_consumers};
 pub use target::{Documents, DocumentsTx, Fence, Opened, Save, Target, TargetError, is_sql_outage};

@@ -22,9 +22,9 @@ use crate::{
     handle::ConsumerHandle,
     name::ConsumerName,
     option::ConsumerOptions,
-    projection::Projection,
+    projection::{Projecting, Projection},
     target::{Target, is_sql_outage},
-    work::{Names, Projecting, Work},
+    work::{Names, Work},
 };
 
 use closure::Applying;
@@ -61,7 +61,7 @@ pub(crate) type Targets<T> = Arc<dyn Fn(&ConsumerName) -> T + Send + Sync>;
 ///
 /// ```
 /// use std::time::Duration;
-/// use factum_projection::{ConsumerOptions, Consumers, Documents, ProjectionFn};
+/// use factum_projection::{ConsumerOptions, Consumers, Documents, ProjectionFn, Projections};
 /// use factum_testing::bank::{Account, AccountCommand, AccountEvent};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
@@ -98,63 +98,51 @@ pub struct Maintained<T: Target> {
     local: watch::Receiver<Local<T>>,
 }
 
-impl Consumers {
-    /// Maintains a projection over its versions. `targets` makes the target of a build, whose name
-    /// it is given; one in tables of one's own is made by `of_build`.
-    ///
-    /// Begin with it before the version changes for the first time: a version that
-    /// [`project`](Self::project) ran is not known as an older one.
-    ///
-    /// # Errors
-    /// A name that is none or runs already, closed consumers, and those of the store.
-    pub async fn maintain<P: Projection>(
-        &self,
-        projection: P,
-        targets: impl Fn(&ConsumerName) -> P::Target + Send + Sync + 'static,
-        options: ConsumerOptions,
-    ) -> Result<Maintained<P::Target>, BuildError> {
-        let work = Arc::new(Projecting { projection, names: Names::new(options.unknown) });
-        let declaring = work.clone();
-        let targets = move |name: &_| declaring.projection.declare(targets(name));
-        let plan = Plan { work, version: P::VERSION, targets: Arc::new(targets), options };
-        self.keep(P::NAME, plan).await
-    }
+/// Maintains a projection over its versions.
+pub(crate) async fn maintain<P: Projection>(
+    consumers: &Consumers,
+    projection: P,
+    targets: impl Fn(&ConsumerName) -> P::Target + Send + Sync + 'static,
+    options: ConsumerOptions,
+) -> Result<Maintained<P::Target>, BuildError> {
+    let work = Arc::new(Projecting { projection, names: Names::new(options.unknown) });
+    let declaring = work.clone();
+    let targets = move |name: &_| declaring.projection.declare(targets(name));
+    let plan = Plan { work, version: P::VERSION, targets: Arc::new(targets), options };
+    keep(consumers, P::NAME, plan).await
+}
 
-    /// Maintains a projection that is a closure.
-    ///
-    /// # Errors
-    /// Those of [`maintain`](Self::maintain).
-    pub async fn maintain_fn<E, T, H>(
-        &self,
-        projection: ProjectionFn<E, T, H>,
-        targets: impl Fn(&ConsumerName) -> T + Send + Sync + 'static,
-        options: ConsumerOptions,
-    ) -> Result<Maintained<T>, BuildError>
-    where
-        E: Event,
-        T: Target,
-        H: Fn(E, &RecordedEvent, &mut T::Tx) -> Result<(), HandleError> + Send + Sync + 'static,
-    {
-        let ProjectionFn { name, version, handler, .. } = projection;
-        let work = Arc::new(Applying::new(handler, options.unknown));
-        let plan = Plan { work, version, targets: Arc::new(targets), options };
-        self.keep(&name, plan).await
-    }
+/// Maintains a projection that is a closure.
+pub(crate) async fn maintain_fn<E, T, H>(
+    consumers: &Consumers,
+    projection: ProjectionFn<E, T, H>,
+    targets: impl Fn(&ConsumerName) -> T + Send + Sync + 'static,
+    options: ConsumerOptions,
+) -> Result<Maintained<T>, BuildError>
+where
+    E: Event,
+    T: Target,
+    H: Fn(E, &RecordedEvent, &mut T::Tx) -> Result<(), HandleError> + Send + Sync + 'static,
+{
+    let ProjectionFn { name, version, handler, .. } = projection;
+    let work = Arc::new(Applying::new(handler, options.unknown));
+    let plan = Plan { work, version, targets: Arc::new(targets), options };
+    keep(consumers, &name, plan).await
+}
 
-    async fn keep<W: Work>(
-        &self,
-        name: &str,
-        plan: Plan<W>,
-    ) -> Result<Maintained<W::Target>, BuildError> {
-        let name = ConsumerName::new(name)?;
-        let stored = Arc::new(StoredBuilds::new(self.kernel().clone(), name));
-        let targets = plan.targets.clone();
-        let consumers = self.clone().with_outages(is_sql_outage);
-        let (orders, local) = Keeper::start(consumers, plan, stored.clone()).await?;
-        let maintained = Maintained { stored, targets, orders, local };
-        self.enter(maintained.name().clone(), Arc::new(maintained.clone()));
-        Ok(maintained)
-    }
+async fn keep<W: Work>(
+    consumers: &Consumers,
+    name: &str,
+    plan: Plan<W>,
+) -> Result<Maintained<W::Target>, BuildError> {
+    let name = ConsumerName::new(name)?;
+    let consumers = consumers.clone().with_outages(is_sql_outage);
+    let stored = Arc::new(StoredBuilds::new(consumers.kernel().clone(), name));
+    let targets = plan.targets.clone();
+    let (orders, local) = Keeper::start(consumers.clone(), plan, stored.clone()).await?;
+    let maintained = Maintained { stored, targets, orders, local };
+    consumers.enter(maintained.name().clone(), Arc::new(maintained.clone()));
+    Ok(maintained)
 }
 
 impl<T: Target> Maintained<T> {

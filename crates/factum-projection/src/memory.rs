@@ -41,7 +41,7 @@ pub const SNAPSHOT_EVENTS_DEFAULT: usize = 100_000;
 ///
 /// ```
 /// use std::time::Duration;
-/// use factum_projection::{Consumers, Fold};
+/// use factum_projection::{Consumers, Fold, Projections};
 /// use factum_testing::bank::{Account, AccountCommand, AccountEvent};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
@@ -64,7 +64,7 @@ pub const SNAPSHOT_EVENTS_DEFAULT: usize = 100_000;
 /// assert_eq!(*total.read().await?, 500);
 /// # Ok(()) }
 /// ```
-#[must_use = "it starts with `Consumers::fold`"]
+#[must_use = "it starts with `Projections::fold`"]
 pub struct Fold<M, E, F> {
     name: String,
     version: u32,
@@ -125,14 +125,12 @@ pub struct MemoryModel<M> {
     shown: Arc<Shown<M>>,
 }
 
-impl Consumers {
-    /// Starts a model in memory. Readers see what the last snapshot holds, and then each batch.
-    ///
-    /// # Errors
-    /// See [`StartError`].
-    pub fn fold<M, E, F>(&self, fold: Fold<M, E, F>) -> Result<MemoryModel<M>, StartError>
+impl<M: Default + Serialize + DeserializeOwned + Send + Sync + 'static> MemoryModel<M> {
+    pub(crate) fn start<E, F>(
+        consumers: &Consumers,
+        fold: Fold<M, E, F>,
+    ) -> Result<Self, StartError>
     where
-        M: Default + Serialize + DeserializeOwned + Send + Sync + 'static,
         E: Event,
         F: Fn(&mut M, E, &RecordedEvent) + Send + Sync + 'static,
     {
@@ -141,8 +139,8 @@ impl Consumers {
             return Err(StartError::OnePartition(name));
         }
         let shown = Arc::new(Shown::new());
-        let consumer = Folding::start(self, fold, &name, shown.clone())?;
-        Ok(MemoryModel { consumer, shown })
+        let consumer = Folding::start(consumers, fold, &name, shown.clone())?;
+        Ok(Self { consumer, shown })
     }
 }
 

@@ -64,7 +64,8 @@ pub enum Freshness {
 /// ```
 /// use std::time::Duration;
 /// use factum_projection::{
-///     ConsumerOptions, Consumers, Documents, Index, IndexRange, ModelQuery, ProjectionFn, Stale,
+///     ConsumerOptions, Consumers, Documents, Index, IndexRange, ModelQuery, ProjectionFn,
+///     Projections, Stale,
 /// };
 /// use factum_testing::bank::{Account, AccountCommand, AccountEvent};
 ///

@@ -4,7 +4,7 @@ use std::{collections::HashSet, future::Future, marker::PhantomData};
 
 use factum_kernel::{DecodeError, Event, RecordedEvent, decode_event};
 
-use crate::{error::HandleError, option::Unknown, projection::Projection, target::Target};
+use crate::{error::HandleError, option::Unknown, target::Target};
 
 /// Why an event was not handled.
 #[derive(Debug)]
@@ -71,30 +71,4 @@ pub(crate) fn decode<E: Event>(event: &RecordedEvent) -> Result<(Option<E>, Vec<
     };
     decode_event(event, &mut sink).map_err(|error| Failure::Decode(Box::new(error)))?;
     Ok((first, rest))
-}
-
-/// A projection at work.
-pub(crate) struct Projecting<P: Projection> {
-    pub(crate) projection: P,
-    pub(crate) names: Names<P::Event>,
-}
-
-impl<P: Projection> Work for Projecting<P> {
-    type Target = P::Target;
-
-    fn wants(&self, event: &RecordedEvent) -> bool {
-        self.names.wants(event.name())
-    }
-
-    async fn handle(
-        &self,
-        recorded: &RecordedEvent,
-        tx: &mut <P::Target as Target>::Tx,
-    ) -> Result<(), Failure> {
-        let (first, rest) = decode::<P::Event>(recorded)?;
-        for event in first.into_iter().chain(rest) {
-            self.projection.project(event, recorded, tx).await.map_err(Failure::Handler)?;
-        }
-        Ok(())
-    }
 }

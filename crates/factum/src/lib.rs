@@ -11,7 +11,7 @@
 //! | name and version events | [`derive(Event)`](macro@Event), [`OldEvent`] for upcasters |
 //! | execute | [`App`], [`Repository`], [`Transaction`], [`ExecuteError`] |
 //! | keep aggregates running | [`App::entities`], [`Entities`], [`EntityOptions`] |
-//! | read what one has written | [`App::ask`], [`Ask`], [`Consumers::wait_for`] |
+//! | read what one has written | [`App::ask`], [`Ask`], [`Projections::wait_for`] |
 //! | send commands through layers | [`App::commands`], [`Commands`], [`CommandId`] |
 //! | keep other work running | [`App::supervisor`], [`Worker`], [`WorkerHealth`] |
 //! | see what it is doing | [`App::stats`], [`AppBuilder::with_stats_every`] |
@@ -99,10 +99,10 @@ pub use factum_projection::{
     INDEX_VALUE_BYTES_MAX, Index, IndexRange, IndexValue, InvalidConsumerName, InvalidDocumentKey,
     LiveError, LiveState, Maintained, MemoryGuard, MemoryModel, ModelChange, ModelChanges,
     ModelPage, ModelQuery, Opened, PARTITIONS_MAX, Partitions, Projection, ProjectionFn,
-    ProjectionHandle, QueryError, ReadModel, Rebuild, RebuildProgress, Release, ReleaseError,
-    RewindError, SNAPSHOT_EVENTS_DEFAULT, Save, Stale, StartError, StartFrom, StopReason,
-    StoredConsumer, Target, TargetError, Then, Unknown, WaitError, describe_consumer_metrics,
-    order_release, stored_consumers,
+    ProjectionHandle, Projections, QueryError, ReadModel, Rebuild, RebuildProgress, Release,
+    ReleaseError, RewindError, SNAPSHOT_EVENTS_DEFAULT, Save, Stale, StartError, StartFrom,
+    StopReason, StoredConsumer, Target, TargetError, Then, Unknown, WaitError,
+    describe_consumer_metrics, order_release, stored_consumers,
 };
 #[cfg(feature = "projection-postgres")]
 pub use factum_projection::{

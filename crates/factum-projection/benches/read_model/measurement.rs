@@ -20,7 +20,8 @@ use factum_kernel::{
     Clock, Kernel, KeyRange, Monotonic, Position, ReadQuery, RecordedEvent, SystemClock,
 };
 use factum_projection::{
-    ConsumerOptions, Consumers, Documents, Fold, Partitions, Projection, StartFrom, Target,
+    ConsumerOptions, Consumers, Documents, Fold, Partitions, Projection, Projections, StartFrom,
+    Target,
 };
 use serde_json::Value;
 use tempfile::TempDir;

@@ -1,6 +1,6 @@
 //! Projections that are closures.
 
-use std::{fmt, marker::PhantomData, sync::Arc};
+use std::{fmt, marker::PhantomData};
 
 use factum_kernel::{Event, RecordedEvent};
 
@@ -90,22 +90,5 @@ where
             (self.handler)(event, recorded, tx).map_err(Failure::Handler)?;
         }
         Ok(())
-    }
-}
-
-/// Several builds are made by one projection.
-impl<W: Work> Work for Arc<W> {
-    type Target = W::Target;
-
-    fn wants(&self, event: &RecordedEvent) -> bool {
-        W::wants(self, event)
-    }
-
-    fn handle(
-        &self,
-        event: &RecordedEvent,
-        tx: &mut <W::Target as Target>::Tx,
-    ) -> impl Future<Output = Result<(), Failure>> + Send {
-        W::handle(self, event, tx)
     }
 }

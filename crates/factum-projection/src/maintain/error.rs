@@ -61,7 +61,7 @@ pub enum BuildError {
     /// The consumers are closed.
     #[error("the consumers are closed: projection={0}")]
     Closed(ConsumerName),
-    /// The runtime on which [`maintain`](crate::Consumers::maintain) was called has ended.
+    /// The runtime on which [`maintain`](crate::Projections::maintain) was called has ended.
     #[error("the runtime that maintained it has ended, maintain it again: projection={0}")]
     RuntimeEnded(ConsumerName),
 }

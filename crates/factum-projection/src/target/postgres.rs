@@ -136,7 +136,7 @@ impl PostgresTarget {
         }
     }
 
-    /// One build of a read model, for [`Consumers::maintain`](crate::Consumers::maintain): its
+    /// One build of a read model, for [`Projections::maintain`](crate::Projections::maintain): its
     /// tables are in a schema of their own, so that the next build is made beside it.
     ///
     /// The schema has the build's name, `totals@2.1`, behind that of [`with_schema`] if there is
@@ -154,7 +154,7 @@ impl PostgresTarget {
     /// The role needs `CREATE` on the database.
     ///
     /// ```
-    /// use factum_projection::{ConsumerOptions, Consumers, Maintained, PostgresTarget};
+    /// use factum_projection::{ConsumerOptions, Consumers, Maintained, PostgresTarget, Projections};
     /// # use factum_kernel::RecordedEvent;
     /// # use factum_projection::{HandleError, PostgresTx, Projection};
     /// # use factum_testing::bank::AccountEvent;

@@ -116,7 +116,7 @@ impl SqliteTarget {
         }
     }
 
-    /// One build of a read model, for [`Consumers::maintain`](crate::Consumers::maintain): its
+    /// One build of a read model, for [`Projections::maintain`](crate::Projections::maintain): its
     /// tables are in a file of their own in this folder, `totals@2.1.db`, so that the next build is
     /// made beside it.
     ///
@@ -127,7 +127,7 @@ impl SqliteTarget {
     ///
     /// ```
     /// use std::time::Duration;
-    /// use factum_projection::{ConsumerOptions, Consumers, HandleError, ProjectionFn};
+    /// use factum_projection::{ConsumerOptions, Consumers, HandleError, ProjectionFn, Projections};
     /// use factum_projection::{SqliteTarget, SqliteTx};
     /// use factum_testing::bank::{Account, AccountCommand, AccountEvent};
     ///

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use factum_kernel::RecordedEvent;
 use factum_projection::{
-    Consumer, ConsumerOptions, Documents, ProjectionFn, StopReason, WaitError,
+    Consumer, ConsumerOptions, Documents, ProjectionFn, Projections, StopReason, WaitError,
 };
 use factum_testing::bank::AccountEvent;
 

@@ -17,7 +17,7 @@ use factum_kernel::{
 use factum_memory::MemoryStore;
 use factum_projection::{
     ConsumerOptions, Consumers, Documents, DocumentsTx, FailurePolicy, Fold, HandleError,
-    MemoryModel, Projection, ProjectionHandle, is_sql_outage,
+    MemoryModel, Projection, ProjectionHandle, Projections, is_sql_outage,
 };
 use factum_testing::bank::{Account, AccountCommand, AccountEvent};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};

@@ -9,7 +9,7 @@ use std::{
 };
 
 use factum_kernel::{Kernel, TagKey};
-use factum_projection::{Consumers, Documents};
+use factum_projection::{Consumers, Documents, Projections};
 use factum_sqlite::{SqliteOptions, SqliteStore};
 
 use crate::{

@@ -7,7 +7,9 @@ use factum_kernel::{
     StreamChange, StreamId, StreamVersion, SystemClock, SystemIds, TagKey,
 };
 use factum_memory::MemoryStore;
-use factum_projection::{ConsumerHandle, ConsumerState, Documents, StopReason, Target};
+use factum_projection::{
+    ConsumerHandle, ConsumerState, Documents, Projections, StopReason, Target,
+};
 use factum_testing::{Fault, FaultRates, FaultyDocuments};
 
 use crate::bench::{Bench, Counts, Fails, LONG, options};

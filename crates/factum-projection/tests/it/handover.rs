@@ -13,7 +13,7 @@ use factum_kernel::{Category, Kernel, RecordedEvent, Scope, StreamId, TagKey, Ti
 use factum_memory::MemoryStore;
 use factum_projection::{
     BuildError, ConsumerOptions, ConsumerState, Documents, DocumentsTx, FailurePolicy, HandleError,
-    ModelQuery, Partitions, Projection, ProjectionFn, StartFrom,
+    ModelQuery, Partitions, Projection, ProjectionFn, Projections, StartFrom,
 };
 use factum_testing::{Fault, FaultRates, FaultyDocuments, VirtualClock, bank::AccountEvent};
 

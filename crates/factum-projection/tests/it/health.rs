@@ -11,8 +11,8 @@ use std::{
 use factum_kernel::{Clock, Kernel, RecordedEvent, TagKey};
 use factum_memory::{MemoryOptions, MemoryStore};
 use factum_projection::{
-    ConsumerHealth, ConsumerName, ConsumerState, Fence, HandleError, Opened, Projection, Save,
-    StopReason, Target, TargetError,
+    ConsumerHealth, ConsumerName, ConsumerState, Fence, HandleError, Opened, Projection,
+    Projections, Save, StopReason, Target, TargetError,
 };
 use factum_testing::{VirtualClock, bank::AccountEvent};
 use metrics_exporter_prometheus::PrometheusBuilder;

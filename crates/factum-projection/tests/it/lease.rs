@@ -16,7 +16,7 @@ use factum_kernel::{
 use factum_memory::MemoryStore;
 use factum_projection::{
     ConsumerHandle, ConsumerState, Consumers, Documents, DocumentsTx, FailurePolicy, HandleError,
-    Maintained, Projection, ReleaseError,
+    Maintained, Projection, Projections, ReleaseError,
 };
 use factum_testing::{FaultRates, FaultyDocuments, bank::AccountEvent};
 use tokio::sync::watch;

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use factum_kernel::{Kernel, Position, RecordedEvent, Timestamp};
 use factum_projection::{
     BuildError, ConsumerName, ConsumerOptions, Documents, DocumentsTx, FailurePolicy, HandleError,
-    Index, Maintained, Projection, ReadModel,
+    Index, Maintained, Projection, Projections, ReadModel,
 };
 use factum_testing::{VirtualClock, bank::AccountEvent};
 use serde::{Deserialize, Serialize};

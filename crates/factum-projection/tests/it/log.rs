@@ -9,6 +9,7 @@ use tracing::{Event, Level, Subscriber, field};
 use tracing_subscriber::{Layer, Registry, layer::Context, prelude::*};
 
 use crate::bench::{Bench, Fails, LONG, counts_in_memory, options};
+use factum_projection::Projections;
 
 /// What was logged, a line each.
 #[derive(Debug, Clone, Default)]

@@ -8,7 +8,7 @@ use factum_kernel::{
     StreamId, SystemClock,
 };
 use factum_projection::{
-    ConsumerHandle, ConsumerState, Fold, Release, ReleaseError, StartFrom, StopReason,
+    ConsumerHandle, ConsumerState, Fold, Projections, Release, ReleaseError, StartFrom, StopReason,
     order_release,
 };
 use factum_testing::bank::AccountEvent;

@@ -18,7 +18,7 @@ use std::{
 
 use factum_kernel::RecordedEvent;
 use factum_projection::{
-    ConsumerState, HandleError, PostgresTarget, PostgresTx, Projection, StopReason,
+    ConsumerState, HandleError, PostgresTarget, PostgresTx, Projection, Projections, StopReason,
 };
 use factum_testing::bank::AccountEvent;
 use sqlx::{AssertSqlSafe, PgPool, postgres::PgPoolOptions};

@@ -4,7 +4,8 @@ use std::sync::{Arc, atomic::Ordering};
 
 use factum_kernel::{RecordedEvent, StreamId};
 use factum_projection::{
-    ConsumerState, Documents, DocumentsTx, HandleError, Projection, ProjectionHandle, StopReason,
+    ConsumerState, Documents, DocumentsTx, HandleError, Projection, ProjectionHandle, Projections,
+    StopReason,
 };
 use factum_testing::bank::AccountEvent;
 use tokio::sync::Semaphore;

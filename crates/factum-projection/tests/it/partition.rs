@@ -8,8 +8,8 @@ use std::{
 use factum_kernel::{KeyRange, Position, RecordedEvent, ScanQuery, StreamId, decode_event};
 use factum_projection::{
     Build, Consumer, ConsumerHandle, ConsumerOptions, ConsumerState, Consumers, Documents,
-    DocumentsTx, FailurePolicy, HandleError, PARTITIONS_MAX, Partitions, Projection, ReleaseError,
-    StartError, StartFrom, StopReason,
+    DocumentsTx, FailurePolicy, HandleError, PARTITIONS_MAX, Partitions, Projection, Projections,
+    ReleaseError, StartError, StartFrom, StopReason,
 };
 use factum_testing::bank::AccountEvent;
 use tokio::sync::watch;

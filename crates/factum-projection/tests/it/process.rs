@@ -14,7 +14,7 @@ use factum_kernel::{
     AppendBatch, Content, EventId, EventName, ExpectedVersion, IdSource, Kernel, NewEvent,
     StreamId, SystemIds, TagKey, Timestamp,
 };
-use factum_projection::ConsumerHandle;
+use factum_projection::{ConsumerHandle, Projections};
 use factum_sqlite::{SqliteOptions, SqliteStore};
 
 use crate::bench::{Bench, Counts, Fails, LONG, counts_in_memory, options};

@@ -12,8 +12,8 @@ use factum_kernel::{
 use factum_memory::MemoryStore;
 use factum_projection::{
     ConsumerOptions, ConsumerState, Consumers, DOCUMENT_KEY_BYTES_MAX, Documents, FailurePolicy,
-    Freshness, Index, IndexRange, Maintained, ModelChange, ModelQuery, ProjectionFn, QueryError,
-    ReadModel, Stale, StopReason,
+    Freshness, Index, IndexRange, Maintained, ModelChange, ModelQuery, ProjectionFn, Projections,
+    QueryError, ReadModel, Stale, StopReason,
 };
 use factum_testing::{Fault, FaultRates, FaultyDocuments, VirtualClock, bank::AccountEvent};
 use proptest::prelude::*;

@@ -13,8 +13,8 @@ use factum_kernel::{
 };
 use factum_memory::{MemoryOptions, MemoryStore};
 use factum_projection::{
-    Consumer, ConsumerHandle, ConsumerState, Consumers, HandleError, RewindError, StopReason,
-    WaitError,
+    Consumer, ConsumerHandle, ConsumerState, Consumers, HandleError, Projections, RewindError,
+    StopReason, WaitError,
 };
 use factum_testing::{SeededIds, bank::AccountEvent};
 use tokio::sync::watch;

@@ -15,7 +15,7 @@ use factum_kernel::{
 use factum_memory::MemoryStore;
 use factum_projection::{
     Consumer, ConsumerHandle, ConsumerOptions, Consumers, Documents, DocumentsTx, FailurePolicy,
-    Fold, HandleError, Projection,
+    Fold, HandleError, Projection, Projections,
 };
 use factum_sqlite::{SqliteOptions, SqliteStore};
 use factum_testing::{

@@ -15,7 +15,7 @@ use factum_kernel::{
 use factum_memory::MemoryStore;
 use factum_projection::{
     ConsumerHandle, ConsumerHealth, ConsumerOptions, ConsumerState, Consumers, DeadLetter,
-    Documents, DocumentsTx, FailurePolicy, Fold, HandleError, Projection, StopReason,
+    Documents, DocumentsTx, FailurePolicy, Fold, HandleError, Projection, Projections, StopReason,
     stored_consumers,
 };
 use factum_testing::{FaultRates, FaultyStore, SeededIds, VirtualClock, bank::AccountEvent};

@@ -16,7 +16,7 @@ use std::{
 use factum_kernel::{Kernel, StreamId, TagKey};
 use factum_projection::{
     ConsumerHandle, ConsumerName, ConsumerOptions, ConsumerState, Fence, Opened, Projection,
-    ProjectionHandle, Save, StopReason, Target, TargetError,
+    ProjectionHandle, Projections, Save, StopReason, Target, TargetError,
 };
 use factum_sqlite::{SqliteOptions, SqliteStore};
 

@@ -11,7 +11,7 @@ use std::{
 use factum_kernel::RecordedEvent;
 use factum_projection::{
     BuildError, ConsumerHealth, ConsumerName, ConsumerState, HandleError, Maintained,
-    PostgresTarget, PostgresTx, Projection, Target,
+    PostgresTarget, PostgresTx, Projection, Projections, Target,
 };
 use factum_testing::bank::AccountEvent;
 use sqlx::{AssertSqlSafe, PgPool, postgres::PgPoolOptions};

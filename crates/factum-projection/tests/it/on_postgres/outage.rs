@@ -10,7 +10,7 @@ use std::{
 
 use factum_kernel::{Clock, RecordedEvent, SystemClock};
 use factum_projection::{
-    Consumer, ConsumerState, HandleError, PostgresTarget, PostgresTx, Projection,
+    Consumer, ConsumerState, HandleError, PostgresTarget, PostgresTx, Projection, Projections,
 };
 use factum_testing::bank::AccountEvent;
 use sqlx::{

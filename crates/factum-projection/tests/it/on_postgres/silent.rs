@@ -11,7 +11,7 @@ use std::{
 use factum_kernel::RecordedEvent;
 use factum_projection::{
     ConsumerHealth, ConsumerOptions, ConsumerState, FailurePolicy, HandleError, PostgresTarget,
-    PostgresTx, Projection, Save, StopReason, Target,
+    PostgresTx, Projection, Projections, Save, StopReason, Target,
 };
 use factum_testing::bank::AccountEvent;
 use sqlx::{AssertSqlSafe, Connection, PgPool, postgres::PgPoolOptions};

@@ -9,8 +9,8 @@ use std::{
 
 use factum_kernel::RecordedEvent;
 use factum_projection::{
-    BuildError, ConsumerName, ConsumerState, HandleError, Maintained, Projection, SqliteTarget,
-    SqliteTx, Target,
+    BuildError, ConsumerName, ConsumerState, HandleError, Maintained, Projection, Projections,
+    SqliteTarget, SqliteTx, Target,
 };
 use factum_testing::bank::AccountEvent;
 use rusqlite::Connection;
