@@ -2,19 +2,17 @@
 
 use std::{sync::Arc, time::Duration};
 
+use factum_consumer::{
+    ConsumerHandle, ConsumerName, Consumers, StopReason, Target, WaitError,
+    part::{Answering, Arrives, version_of},
+};
 use factum_kernel::Position;
 
 use crate::{
     build::StoredBuilds,
-    consumers::{Arrives, Consumers},
-    error::WaitError,
-    handle::ConsumerHandle,
-    health::StopReason,
-    hold::Answering,
     maintain::Maintained,
     model::{ReadModel, Stale},
-    name::{ConsumerName, version_of},
-    target::{Documents, Target},
+    target::Documents,
 };
 
 impl<T: Target> Arrives for Maintained<T> {

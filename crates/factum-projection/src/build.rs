@@ -4,9 +4,8 @@ mod stored;
 
 use std::fmt;
 
+use factum_consumer::ConsumerName;
 use serde::{Deserialize, Serialize};
-
-use crate::name::ConsumerName;
 
 pub(crate) use stored::{CLEAR_AFTER, REFRESH, StoredBuilds};
 

@@ -22,52 +22,21 @@
 //! | keep read models in SQL | `PostgresTarget`, `SqliteTarget`: features `postgres`, `sqlite` |
 //! | keep read models elsewhere | [`Target`] |
 
-mod apart;
 mod arrival;
 mod build;
-mod bus;
-mod caught;
-mod consumer;
-mod consumers;
 mod document_key;
-mod error;
-mod handle;
-mod health;
-mod hold;
 mod index;
-mod lease;
-mod letter;
 mod live;
 mod maintain;
 mod memory;
 mod model;
-mod name;
-mod option;
-mod outage;
-mod pace;
-mod partition;
-mod progress;
 mod projection;
 mod projections;
-mod rewind;
-mod snapshot;
-mod source;
-mod stored;
-mod tail;
 mod target;
-mod work;
-mod worker;
 
 pub use build::Build;
-pub use bus::{BusError, EventBus};
-pub use consumer::Consumer;
-pub use consumers::{CATCHING_UP_MAX, CONSUMER_LEASE, Consumers};
 pub use document_key::{DOCUMENT_KEY_BYTES_MAX, InvalidDocumentKey};
-pub use error::{HandleError, ReleaseError, StartError, WaitError};
-pub use handle::ConsumerHandle;
-pub use health::{ConsumerHealth, ConsumerState, StopReason, describe_consumer_metrics};
 pub use index::{INDEX_NAME_BYTES_MAX, INDEX_VALUE_BYTES_MAX, Index, IndexRange, IndexValue};
-pub use letter::DeadLetter;
 pub use live::{Folded, LiveError, LiveState};
 pub use maintain::{BuildError, Maintained, ProjectionFn, Rebuild, RebuildProgress};
 pub use memory::{Fold, MemoryGuard, MemoryModel, SNAPSHOT_EVENTS_DEFAULT};
@@ -75,18 +44,9 @@ pub use model::{
     Continuation, DOCUMENTS_MAX, DOCUMENTS_MAX_DEFAULT, Freshness, ModelChange, ModelChanges,
     ModelPage, ModelQuery, QueryError, ReadModel, Stale,
 };
-pub use name::{CONSUMER_NAME_BYTES_MAX, ConsumerName, InvalidConsumerName};
-pub use option::{
-    BATCH_BYTES_DEFAULT, BATCH_EVENTS_DEFAULT, ConsumerOptions, FailurePolicy, StartFrom, Then,
-    Unknown,
-};
-pub use outage::TellsOutage;
-pub use partition::{PARTITIONS_MAX, Partitions};
 pub use projection::{Projection, ProjectionHandle};
 pub use projections::Projections;
-pub use rewind::RewindError;
-pub use stored::{Release, StoredConsumer, order_release, stored_consumers};
-pub use target::{Documents, DocumentsTx, Fence, Opened, Save, Target, TargetError, is_sql_outage};
+pub use target::{Documents, DocumentsTx, is_sql_outage};
 #[cfg(feature = "postgres")]
 pub use target::{
     InvalidTargetSchema, POSTGRES_TARGET_SCHEMA_DEFAULT, PostgresTarget, PostgresTx, TargetSchema,

@@ -12,19 +12,17 @@ mod tables;
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use factum_consumer::{
+    ConsumerHandle, ConsumerName, ConsumerOptions, Consumers, HandleError, Target, WaitError,
+    part::{Names, Work},
+};
 use factum_kernel::{Event, Position, RecordedEvent};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
     build::{Build, StoredBuilds},
-    consumers::Consumers,
-    error::{HandleError, WaitError},
-    handle::ConsumerHandle,
-    name::ConsumerName,
-    option::ConsumerOptions,
     projection::{Projecting, Projection},
-    target::{Target, is_sql_outage},
-    work::{Names, Work},
+    target::is_sql_outage,
 };
 
 use closure::Applying;
@@ -61,7 +59,8 @@ pub(crate) type Targets<T> = Arc<dyn Fn(&ConsumerName) -> T + Send + Sync>;
 ///
 /// ```
 /// use std::time::Duration;
-/// use factum_projection::{ConsumerOptions, Consumers, Documents, ProjectionFn, Projections};
+/// use factum_consumer::{ConsumerOptions, Consumers};
+/// use factum_projection::{Documents, ProjectionFn, Projections};
 /// use factum_testing::bank::{Account, AccountCommand, AccountEvent};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
@@ -189,7 +188,7 @@ impl<T: Target> Maintained<T> {
     /// Builds the read model anew beside the serving one, and swaps it in when it has caught up.
     /// Returns when it has begun.
     ///
-    /// It begins where the first one did, also with [`StartFrom::Now`](crate::StartFrom::Now).
+    /// It begins where the first one did, also with [`StartFrom::Now`](factum_consumer::StartFrom::Now).
     /// Meanwhile each event is projected twice. That has no other effect than the build: a
     /// projection writes to its target and nowhere else, and consumers are never rebuilt.
     ///

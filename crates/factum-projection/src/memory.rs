@@ -8,16 +8,11 @@ mod snapshot;
 
 use std::{fmt, marker::PhantomData, ops::Deref, sync::Arc};
 
+use factum_consumer::{
+    ConsumerHandle, ConsumerName, ConsumerOptions, Consumers, StartError, WaitError,
+};
 use factum_kernel::{Event, RecordedEvent};
 use serde::{Serialize, de::DeserializeOwned};
-
-use crate::{
-    consumers::Consumers,
-    error::{StartError, WaitError},
-    handle::ConsumerHandle,
-    name::ConsumerName,
-    option::ConsumerOptions,
-};
 
 use folding::Folding;
 pub use shown::MemoryGuard;
@@ -35,13 +30,14 @@ pub const SNAPSHOT_EVENTS_DEFAULT: usize = 100_000;
 /// The function sees nothing but the model and the event, so the same events make the same model
 /// everywhere. It can't fail. An event that can't be decoded, or with which the function panics or
 /// takes longer than the policy's time, is parked at once with the later ones of its stream, or the
-/// model stops, as [`FailurePolicy::then`](crate::FailurePolicy) says; its retries are for
+/// model stops, as [`FailurePolicy::then`](factum_consumer::FailurePolicy) says; its retries are for
 /// projections. A model that such an event has left half changed is made again from the last
 /// snapshot, and readers wait until it is where they saw it.
 ///
 /// ```
 /// use std::time::Duration;
-/// use factum_projection::{Consumers, Fold, Projections};
+/// use factum_consumer::Consumers;
+/// use factum_projection::{Fold, Projections};
 /// use factum_testing::bank::{Account, AccountCommand, AccountEvent};
 ///
 /// # #[tokio::main(flavor = "current_thread")]

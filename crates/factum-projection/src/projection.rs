@@ -2,24 +2,22 @@
 
 use std::{fmt, future::Future, ops::Deref, sync::Arc};
 
-use factum_kernel::{Event, RecordedEvent};
-
-use crate::{
-    error::HandleError,
-    handle::ConsumerHandle,
-    target::Target,
-    work::{Failure, Names, Work, decode},
+use factum_consumer::{
+    ConsumerHandle, HandleError, Target,
+    part::{Failure, Names, Work, decode},
 };
+use factum_kernel::{Event, RecordedEvent};
 
 /// A consumer that maintains a read model.
 ///
 /// It writes to its target and nowhere else: a projection is handed events again when it is
 /// rebuilt, and whatever else it did would be done again. What sends mails or calls services is a
-/// [`Consumer`](crate::Consumer), which is never rebuilt.
+/// [`Consumer`](factum_consumer::Consumer), which is never rebuilt.
 ///
 /// ```
 /// use factum_kernel::RecordedEvent;
-/// use factum_projection::{Documents, DocumentsTx, HandleError, Projection};
+/// use factum_consumer::HandleError;
+/// use factum_projection::{Documents, DocumentsTx, Projection};
 /// use factum_testing::bank::AccountEvent;
 ///
 /// /// Money in each account, in cents.

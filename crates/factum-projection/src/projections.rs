@@ -3,28 +3,28 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
+use factum_consumer::{
+    ConsumerName, ConsumerOptions, Consumers, HandleError, StartError, Target, WaitError,
+    part::{Launch, Names},
+};
 use factum_kernel::{Event, Position, RecordedEvent};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     arrival,
     build::StoredBuilds,
-    consumers::{Consumers, Launch},
-    error::{HandleError, StartError, WaitError},
     maintain::{self, BuildError, Maintained, ProjectionFn},
     memory::{Fold, MemoryModel},
-    name::ConsumerName,
-    option::ConsumerOptions,
     projection::{Projecting, Projection, ProjectionHandle},
-    target::{Target, is_sql_outage},
-    work::Names,
+    target::is_sql_outage,
 };
 
 /// Projections and models in memory of a program, run by its [`Consumers`]. Import it to start
 /// them.
 ///
 /// ```
-/// use factum_projection::{Consumers, Fold, Projections};
+/// use factum_consumer::Consumers;
+/// use factum_projection::{Fold, Projections};
 /// use factum_testing::bank::AccountEvent;
 ///
 /// # #[tokio::main(flavor = "current_thread")]
@@ -100,7 +100,8 @@ pub trait Projections {
     ///
     /// ```
     /// use std::time::Duration;
-    /// use factum_projection::{Consumer, Consumers, Projections, WaitError};
+    /// use factum_consumer::{Consumer, Consumers, WaitError};
+    /// use factum_projection::Projections;
     /// use factum_testing::bank::AccountEvent;
     ///
     /// # #[tokio::main(flavor = "current_thread")]

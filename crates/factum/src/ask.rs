@@ -8,10 +8,11 @@ use std::{
     time::Duration,
 };
 
+use factum_consumer::WaitError;
 use factum_kernel::{
     Aggregate, ErrorKind, Metadata, Position, ReadFrom, ReadQuery, RecordedEvent, StoreError,
 };
-use factum_projection::{Projections, WaitError};
+use factum_projection::Projections;
 use factum_runtime::{AskError, CommandId, Outcome};
 
 use crate::app::App;

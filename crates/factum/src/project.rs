@@ -2,10 +2,11 @@
 
 use std::{fmt, future::IntoFuture, pin::Pin};
 
+use factum_consumer::{ConsumerOptions, HandleError, StartError};
 use factum_kernel::{Event, RecordedEvent};
 use factum_projection::{
-    BuildError, ConsumerOptions, Documents, DocumentsTx, Fold, HandleError, Maintained,
-    MemoryModel, Projection, ProjectionFn, Projections, StartError,
+    BuildError, Documents, DocumentsTx, Fold, Maintained, MemoryModel, Projection, ProjectionFn,
+    Projections,
 };
 use serde::{Serialize, de::DeserializeOwned};
 

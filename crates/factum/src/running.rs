@@ -11,8 +11,9 @@ use std::{
     time::Duration,
 };
 
+use factum_consumer::Consumers;
 use factum_kernel::{Aggregate, Clock, Kernel, Monotonic, Repository};
-use factum_projection::{Consumers, is_sql_outage};
+use factum_projection::is_sql_outage;
 use factum_runtime::{CommandRouter, Entities, EntityOptions, Supervisor};
 
 use crate::app::App;

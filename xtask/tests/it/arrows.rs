@@ -34,7 +34,8 @@ const TABLE: &[Row] = &[
     Row("factum-sqlite", Kind::Store, &["factum-kernel", "factum-backend"]),
     Row("factum-postgres", Kind::Store, &["factum-kernel", "factum-backend"]),
     Row("factum-runtime", Kind::Part, &["factum-kernel"]),
-    Row("factum-projection", Kind::Part, &["factum-kernel", "factum-runtime"]),
+    Row("factum-consumer", Kind::Part, &["factum-kernel"]),
+    Row("factum-projection", Kind::Part, &["factum-kernel", "factum-consumer"]),
     Row(
         "factum",
         Kind::Facade,
@@ -47,6 +48,7 @@ const TABLE: &[Row] = &[
             "factum-sqlite",
             "factum-postgres",
             "factum-runtime",
+            "factum-consumer",
             "factum-projection",
         ],
     ),

@@ -10,18 +10,16 @@ use std::{
 };
 
 use bytes::Bytes;
+use factum_consumer::{
+    ConsumerName,
+    part::{Answering, Handover, progress, ring},
+};
 use factum_kernel::{
     Clock, ExpectedRevision, Kernel, Monotonic, Revision, StoreError, StoreErrorKind, Timestamp,
     WriteBatch, WriteError,
 };
 
 use super::Builds;
-use crate::{
-    hold::{Answering, Handover},
-    lease::ring,
-    name::ConsumerName,
-    progress,
-};
 
 /// What was read so long ago is read again before it is relied on.
 pub(crate) const REFRESH: Duration = Duration::from_secs(1);

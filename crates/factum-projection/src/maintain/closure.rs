@@ -2,14 +2,11 @@
 
 use std::{fmt, marker::PhantomData};
 
-use factum_kernel::{Event, RecordedEvent};
-
-use crate::{
-    error::HandleError,
-    option::Unknown,
-    target::Target,
-    work::{Failure, Names, Work, decode},
+use factum_consumer::{
+    HandleError, Target, Unknown,
+    part::{Failure, Names, Work, decode},
 };
+use factum_kernel::{Event, RecordedEvent};
 
 /// A projection that is a closure: enough for a small one.
 ///

@@ -1,13 +1,9 @@
 //! What can go wrong with builds.
 
+use factum_consumer::{ConsumerName, InvalidConsumerName, StartError, StopReason};
 use factum_kernel::{ErrorKind, StoreError};
 
-use crate::{
-    build::{Build, Unfit},
-    error::StartError,
-    health::StopReason,
-    name::{ConsumerName, InvalidConsumerName},
-};
+use crate::build::{Build, Unfit};
 
 /// Why a projection is not maintained, or a build not begun, swapped in, or dropped.
 #[derive(Debug, thiserror::Error)]
@@ -88,3 +84,6 @@ impl BuildError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

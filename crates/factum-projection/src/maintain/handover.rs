@@ -3,20 +3,15 @@
 
 use std::{sync::Arc, time::Duration};
 
+use factum_consumer::{
+    ConsumerHealth, ConsumerName, ConsumerState, Target, TargetError,
+    part::{StoredPart, Work, caught, said_position, set_held},
+};
 use factum_kernel::{Kernel, Position, ReadQuery, Revision};
 
 use super::{Running, Targets, keeper::Keeper};
-use crate::{
-    build::{Build, Builds},
-    caught::caught,
-    handle::StoredPart,
-    health::{ConsumerHealth, ConsumerState},
-    hold::set_held,
-    lease,
-    name::ConsumerName,
-    target::{Target, TargetError},
-    work::Work,
-};
+
+use crate::build::{Build, Builds};
 
 /// A build that is behind by no more is about to have caught up.
 const NEAR_POSITIONS: u64 = 1_000;
@@ -204,7 +199,7 @@ async fn holds<T>(serving: &Running<T>) -> bool {
     tokio::select! {
         biased;
         () = stands_still => true,
-        () = serving.consumer.clock.sleep(HANDOVER_MAX) => false,
+        () = serving.consumer.clock().sleep(HANDOVER_MAX) => false,
     }
 }
 
@@ -228,7 +223,7 @@ pub(crate) async fn stored_position<T: Target>(
         let part = StoredPart::look(&targets(name), &name.part(at, partitions)).await?.position;
         position = Some(position.map_or(part, |position: Position| position.min(part)));
     }
-    let said = lease::position(&**kernel.documents(), name, partitions).await?;
+    let said = said_position(&**kernel.documents(), name, partitions).await?;
     Ok(position.max(said).unwrap_or_default())
 }
 

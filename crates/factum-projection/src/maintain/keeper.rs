@@ -6,6 +6,10 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
+use factum_consumer::{
+    ConsumerHandle, ConsumerOptions, Consumers, HandleError, StartError, StartFrom, Target,
+    part::{Bell, Launch, Work, caught},
+};
 use factum_kernel::StoreError;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -13,17 +17,8 @@ use super::{
     BuildError, Local, Running, Targets,
     handover::{began_after, caught_up},
 };
-use crate::{
-    build::{Build, Builds, CLEAR_AFTER, REFRESH, StoredBuilds, Unfit},
-    caught::caught,
-    consumers::{Consumers, Launch},
-    error::{HandleError, StartError},
-    handle::ConsumerHandle,
-    lease::Bell,
-    option::{ConsumerOptions, StartFrom},
-    target::Target,
-    work::Work,
-};
+
+use crate::build::{Build, Builds, CLEAR_AFTER, REFRESH, StoredBuilds, Unfit};
 
 /// So many orders wait.
 const ORDERS_MAX: usize = 16;
@@ -405,7 +400,7 @@ impl<W: Work> Drop for Keeper<W> {
 /// Lets health say what keeps a build from being dropped.
 fn note_undropped<T>(local: &Local<T>, undropped: Option<String>) {
     if let Some(serving) = &local.serving {
-        serving.consumer.board.note_undropped(undropped);
+        serving.consumer.note_undropped(undropped);
     }
 }
 

@@ -2,18 +2,13 @@
 
 use std::sync::{Arc, OnceLock};
 
+use factum_consumer::{ConsumerHandle, ConsumerName, StopReason, Target, WaitError};
 use factum_kernel::{Monotonic, Position};
 use tokio::sync::watch;
 
 use super::{BuildError, Targets, handover::stored_position};
-use crate::{
-    build::{Build, Builds, REFRESH, StoredBuilds},
-    error::WaitError,
-    handle::ConsumerHandle,
-    health::StopReason,
-    name::ConsumerName,
-    target::Target,
-};
+
+use crate::build::{Build, Builds, REFRESH, StoredBuilds};
 
 /// A stored position is looked at so many times in [`REFRESH`] by those who wait for it.
 const LOOKS: u32 = 20;

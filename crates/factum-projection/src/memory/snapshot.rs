@@ -3,19 +3,21 @@
 use std::{any::type_name, borrow::Cow, collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
+use factum_consumer::{
+    ConsumerName, TargetError,
+    part::{
+        Letter, SnapshotHeader, header_key,
+        progress::{self, Mark, Progress},
+        version_of, written,
+    },
+};
 use factum_kernel::{
     Cbor, Codec, DocumentStore, ExpectedRevision, InvalidStreamId, Kernel, KeyRange, Position,
     ScanQuery, StreamId, WriteBatch,
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{
-    letter::Letter,
-    name::{ConsumerName, version_of},
-    progress::{self, Mark, Progress},
-    snapshot::{SnapshotHeader, header_key},
-    target::{TargetError, documents_prefix, written},
-};
+use crate::target::documents_prefix;
 
 /// What all that is kept of consumers begins with.
 const PREFIX: &str = "$consumer/";

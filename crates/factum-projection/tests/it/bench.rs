@@ -10,14 +10,15 @@ use std::{
     time::Duration,
 };
 
+use factum_consumer::{ConsumerOptions, Consumers, FailurePolicy, HandleError};
 use factum_kernel::{
     Cbor, Codec, DocumentStore, Kernel, KeyRange, Position, ReadLog, ReadQuery, RecordedEvent,
     Repository, ScanQuery, TagKey, Writers, decode_event,
 };
 use factum_memory::MemoryStore;
 use factum_projection::{
-    ConsumerOptions, Consumers, Documents, DocumentsTx, FailurePolicy, Fold, HandleError,
-    MemoryModel, Projection, ProjectionHandle, Projections, is_sql_outage,
+    Documents, DocumentsTx, Fold, MemoryModel, Projection, ProjectionHandle, Projections,
+    is_sql_outage,
 };
 use factum_testing::bank::{Account, AccountCommand, AccountEvent};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};

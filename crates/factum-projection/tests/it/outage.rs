@@ -1,23 +1,19 @@
 //! Outages: what is tried while something is away is no attempt of the event's.
 
-use std::{
-    error::Error,
-    io,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
 };
 
+use factum_consumer::{
+    Consumer, ConsumerHandle, ConsumerHealth, ConsumerOptions, ConsumerState, HandleError,
+    ReleaseError, StopReason,
+};
 use factum_kernel::{
     DocumentStore, ExecuteError, Kernel, Repository, RetryPolicy, StoreError, StoreErrorKind,
     SystemClock, TagKey,
 };
 use factum_memory::MemoryStore;
-use factum_projection::{
-    Consumer, ConsumerHandle, ConsumerHealth, ConsumerOptions, ConsumerState, HandleError,
-    ReleaseError, StopReason,
-};
 use factum_testing::{
     Fault, FaultRates, FaultyDocuments, FaultyStore,
     bank::{Account, AccountCommand, AccountEvent, AccountRejection},
@@ -275,33 +271,4 @@ fn a_process_that_is_killed_in_an_outage_did_not_die_of_the_event() {
         mails.wait_for(bench.head(), LONG).await.unwrap();
         assert_eq!(mails.dead_letters().await, []);
     });
-}
-
-fn is_unreachable(link: &(dyn Error + 'static)) -> bool {
-    let error = link.downcast_ref::<io::Error>();
-    error.is_some_and(|error| error.kind() == io::ErrorKind::HostUnreachable)
-}
-
-/// Also where the user's own error hides the other library's.
-#[tokio::test]
-async fn an_error_that_the_program_takes_for_an_outage_parks_nothing() {
-    #[derive(Debug, thiserror::Error)]
-    #[error("the mail was not sent")]
-    struct Unsent(#[from] io::Error);
-
-    let mut bench = Bench::new();
-    bench.consumers = bench.consumers.clone().with_outages(is_unreachable);
-    bench.open("ada").await;
-    let is_away = Arc::new(AtomicBool::new(true));
-    let away = is_away.clone();
-    let mails = Consumer::new("mails", move |_: AccountEvent, _| {
-        let is_away = away.load(Ordering::SeqCst);
-        let sent = if is_away { Err(io::ErrorKind::HostUnreachable.into()) } else { Ok(()) };
-        async move { Ok(sent.map_err(Unsent)?) }
-    });
-    let mails = bench.consumers.start(mails.with_options(no_retries())).unwrap();
-    is_away_for_long(&mails).await;
-    is_away.store(false, Ordering::SeqCst);
-    mails.wait_for(bench.head(), LONG).await.unwrap();
-    assert_eq!(mails.dead_letters().await, []);
 }
