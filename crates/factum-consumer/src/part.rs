@@ -1,5 +1,5 @@
-//! What `factum-projection` is made of besides: builds are consumers that it starts and holds, and a
-//! model in memory has a loop of its own over the same source, orders and health. It promises
+//! What `factum-projection` is made of besides: builds are consumers that it starts and holds, and
+//! a model in memory has a loop of its own over the same source, orders and health. It promises
 //! nothing to anybody else. The methods that go with it are hidden in `consumers.rs`, `handle.rs`
 //! and where their types are.
 

@@ -4,11 +4,11 @@ mod attempt;
 mod begin;
 mod call;
 mod layout;
+mod machine;
 mod order;
 mod release;
 mod stand_by;
 mod stored_order;
-mod survive;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -16,6 +16,8 @@ use factum_kernel::{Checkpoint, Kernel, Monotonic, Position, ReadError, Recorded
 use tokio::sync::mpsc;
 
 use crate::{
+    caught::caught,
+    consumers::Launch,
     handle::Order,
     health::{ConsumerState, Place, StopReason},
     hold::Handover,
@@ -24,78 +26,60 @@ use crate::{
     name::ConsumerName,
     option::ConsumerOptions,
     outage::Outages,
-    pace::Pace,
     progress::{self, Mark, Progress},
     source::{Chunk, Reading, Source, is_in_scope},
     target::{Fence, Save, TargetError},
     work::Work,
 };
 
-pub use attempt::ERROR_BYTES_MAX;
 pub(crate) use call::Calls;
 pub use call::Patience;
+use machine::{After, End, Machine, Rules, Trouble};
+pub use machine::{ERROR_BYTES_MAX, PANICS_MAX};
 pub use stored_order::ORDERS_EVERY;
-pub use survive::PANICS_MAX;
 
 /// So many positions may be passed without an event to handle before that is stored.
 const PASSED_MAX: u64 = 10_000;
 
 pub(crate) struct Worker<W: Work> {
     /// Which start this is: what is stored says who stored it.
-    pub(crate) id: u64,
+    id: u64,
     /// What its progress is kept under.
-    pub(crate) name: ConsumerName,
+    name: ConsumerName,
     /// Which of the consumer's partitions it works on.
-    pub(crate) partition: usize,
-    /// Whether the number of partitions is compared with what is stored,
-    pub(crate) is_layout_kept: bool,
-    /// and was, behind a progress that it has stored.
-    pub(crate) is_layout_checked: bool,
+    partition: usize,
+    /// Whether the number of partitions is compared with what is stored.
+    is_layout_kept: bool,
     /// Who lets another consumer take its place.
-    pub(crate) handover: Option<Arc<dyn Handover>>,
-    pub(crate) work: Arc<W>,
-    pub(crate) target: Calls<W::Target>,
-    pub(crate) options: ConsumerOptions,
+    handover: Option<Arc<dyn Handover>>,
+    work: Arc<W>,
+    target: Calls<W::Target>,
+    options: ConsumerOptions,
     /// What tells of an outage in a handler's error.
-    pub(crate) outages: Outages,
-    pub(crate) reading: Reading,
-    pub(crate) orders: mpsc::Receiver<Order>,
-    pub(crate) health: Place,
+    outages: Outages,
+    reading: Reading,
+    orders: mpsc::Receiver<Order>,
+    health: Place,
     /// Where several processes run it.
-    pub(crate) seat: Option<Seat>,
-    pub(crate) is_paused: bool,
+    seat: Option<Seat>,
+    /// Says when to look for orders in the store, where others can be heard.
+    bell: Option<Bell>,
+    /// When it last looked for them.
+    looked_at: Option<Monotonic>,
     /// What is parked.
-    pub(crate) letters: BTreeMap<StreamId, Letter>,
-    /// None before the first start.
-    pub(crate) pace: Option<Pace>,
-    /// The event that fails.
-    pub(crate) failing: Option<Failing>,
-    /// How often its target could not be reached.
-    pub(crate) unreached: u32,
-    /// How often another partition was in the way of a batch.
-    pub(crate) overtaken: u32,
-    /// How often the loop itself, a target or a store has panicked.
-    pub(crate) panics: u32,
-    /// Which try to take its place holds it, and how often that was found.
-    pub(crate) frozen: (u64, u32),
-    /// When it last looked for orders in the store.
-    pub(crate) looked_at: Option<Monotonic>,
-    /// Says when to look again, where others can be heard.
-    pub(crate) bell: Option<Bell>,
-    /// It has stored something: whoever has stored since has taken over.
-    pub(crate) is_owner: bool,
+    letters: BTreeMap<StreamId, Letter>,
+    /// What it does next.
+    machine: Machine,
 }
 
-/// An event that fails, and what it said.
-#[derive(Debug, Clone)]
-pub(crate) struct Failing {
-    pub(crate) position: Position,
-    pub(crate) attempts: u32,
-    pub(crate) error: String,
-    /// It is not tried again.
-    pub(crate) is_final: bool,
-    /// The pause before the next attempt is still to come.
-    pub(crate) is_due: bool,
+/// What a worker has of its own, among those of a consumer.
+pub(crate) struct Part {
+    /// Which partition.
+    pub(crate) at: usize,
+    pub(crate) health: Place,
+    pub(crate) orders: mpsc::Receiver<Order>,
+    pub(crate) seat: Option<Seat>,
+    pub(crate) bell: Option<Bell>,
 }
 
 /// What a worker knows while nothing goes wrong with its target.
@@ -107,36 +91,49 @@ pub(crate) struct Life {
     pub(crate) source: Source,
     /// Read and not handled.
     pub(crate) pending: Option<Chunk>,
-    /// How often the store could not be read.
-    pub(crate) unread: u32,
-}
-
-/// Why a life ends.
-#[derive(Debug)]
-pub(crate) enum End {
-    Stop(StopReason),
-    /// What is stored is to be looked at again.
-    Reopen,
-    /// Somebody else has moved the checkpoint.
-    Overtaken,
-    /// Another process is to have the partition, or has it.
-    Unseated,
 }
 
 impl<W: Work> Worker<W> {
-    /// A number that no other start has.
-    pub(crate) fn new_id(kernel: &Kernel) -> u64 {
-        let (high, low) = kernel.ids().uuid(kernel.clock().now()).as_u64_pair();
-        high.rotate_left(32) ^ low
+    pub(crate) fn new(launch: &Launch<W>, part: Part, reading: Reading, outages: Outages) -> Self {
+        let Part { at, health, orders, seat, bell } = part;
+        let kernel = reading.kernel.clone();
+        let options = launch.options.clone();
+        let rules = Rules {
+            failure: options.failure,
+            batch_events_max: options.batch_events_max,
+            is_shared: seat.is_some(),
+        };
+        Self {
+            id: new_id(&kernel),
+            name: launch.name.part(at, options.partitions.count()),
+            partition: at,
+            is_layout_kept: launch.is_layout_kept,
+            handover: launch.handover.clone(),
+            work: launch.work.clone(),
+            target: Calls::new(launch.target.clone(), health.clone(), kernel.clock().clone()),
+            options,
+            outages,
+            reading,
+            orders,
+            health,
+            seat,
+            bell,
+            looked_at: None,
+            letters: BTreeMap::new(),
+            machine: Machine::new(rules),
+        }
     }
 
     /// Runs until it stops. The ending is made before, for a task that a runtime never polls.
     pub(crate) async fn run(mut self, _ending: Ending) {
         let reason = loop {
             let end = self.survive().await;
-            match self.go_on_after(end).await {
-                Ok(()) => {}
-                Err(reason) => break reason,
+            let after = match self.machine.ended(end) {
+                After::LookAgain => self.look_again().await,
+                after => after,
+            };
+            if let After::Stop(reason) = after {
+                break reason;
             }
         };
         if reason != StopReason::Asked {
@@ -150,26 +147,21 @@ impl<W: Work> Worker<W> {
         });
     }
 
-    /// Whether there is another life after this one.
-    async fn go_on_after(&mut self, end: End) -> Result<(), StopReason> {
-        let outcome = match end {
-            End::Stop(reason) => return Err(reason),
-            End::Reopen => return Ok(()),
-            End::Unseated => Ok(()),
-            End::Overtaken if self.seat.is_none() => return Err(StopReason::Fenced),
-            End::Overtaken => self.look_again().await,
+    /// A life, with what is to be done about a panic in it: of a target, or of the store.
+    async fn survive(&mut self) -> End {
+        let life = async {
+            match self.stand_by().await {
+                Ok(()) => self.live().await,
+                Err(end) => end,
+            }
         };
-        self.forget();
-        match outcome {
-            Err(End::Stop(reason)) => Err(reason),
-            _ => Ok(()),
+        match caught(life).await {
+            Ok(end) => end,
+            Err(told) => {
+                let trouble = self.machine.panicked(&told);
+                self.settle(trouble).await
+            }
         }
-    }
-
-    /// What was known of what is stored: it begins as after a start.
-    fn forget(&mut self) {
-        (self.is_owner, self.is_layout_checked) = (false, false);
-        (self.pace, self.failing) = (None, None);
     }
 
     async fn live(&mut self) -> End {
@@ -199,8 +191,7 @@ impl<W: Work> Worker<W> {
             life.pending = chunk;
             return Ok(());
         };
-        let pace = self.pace.as_ref().expect("it has begun");
-        let count = pace.take(chunk.events().iter().map(RecordedEvent::position));
+        let count = self.machine.take(chunk.events().iter().map(RecordedEvent::position));
         let count = within(&chunk.events()[..count.min(chunk.events().len())], &self.options);
         life.pending = self.attempt(life, chunk, count).await?;
         Ok(())
@@ -225,13 +216,13 @@ impl<W: Work> Worker<W> {
             () = clock.sleep(ORDERS_EVERY), if is_asked => Ok(None),
             chunk = life.source.next() => match chunk {
                 Ok(chunk) => {
-                    life.unread = 0;
+                    self.machine.is_read();
                     chunk.iter().for_each(|chunk| self.health.see(chunk, 0));
                     Ok(chunk)
                 }
                 Err(ReadError::Store(error)) if !error.kind().is_permanent() => {
-                    life.unread += 1;
-                    self.pause_after(&error.to_string(), None, life.unread).await?;
+                    let attempts = self.machine.unread();
+                    self.pause_after(&error.to_string(), None, attempts).await?;
                     Ok(None)
                 }
                 Err(error) => Err(self.read_failed(error).await),
@@ -241,26 +232,36 @@ impl<W: Work> Worker<W> {
 
     /// The log can't be read.
     async fn read_failed(&mut self, error: ReadError) -> End {
-        match error {
-            ReadError::Store(error) if !error.kind().is_permanent() => {
-                self.away(error.to_string()).await
-            }
-            ReadError::Diverged(error) => End::Stop(StopReason::Diverged(error.to_string())),
-            other => broken(other),
-        }
+        let trouble = self.machine.read_failed(error);
+        self.settle(trouble).await
+    }
+
+    /// An error of the target that is no event's fault.
+    async fn target_failed(&mut self, error: TargetError) -> End {
+        let trouble = self.machine.target_failed(error);
+        self.settle(trouble).await
     }
 
     /// The log or the target can't be reached.
-    pub(crate) async fn away(&mut self, error: String) -> End {
-        self.unreached += 1;
-        match self.pause_after(&error, None, self.unreached).await {
+    async fn away(&mut self, error: String) -> End {
+        let trouble = self.machine.away(error);
+        self.settle(trouble).await
+    }
+
+    /// Does what follows on an error that is no event's fault.
+    async fn settle(&mut self, trouble: Trouble) -> End {
+        let (attempts, error) = match trouble {
+            Trouble::End(end) => return end,
+            Trouble::Away { attempts, error } => (attempts, error),
+        };
+        match self.pause_after(&error, None, attempts).await {
             Ok(()) => End::Reopen,
             Err(end) => end,
         }
     }
 
     /// Stores progress, and a mark.
-    pub(crate) async fn save(&self, life: &Life, mark: Option<Mark>) -> Result<Fence, TargetError> {
+    async fn save(&self, life: &Life, mark: Option<Mark>) -> Result<Fence, TargetError> {
         let save = Save {
             expected: life.fence,
             progress: progress::encode(&life.progress),
@@ -278,8 +279,8 @@ impl<W: Work> Worker<W> {
     }
 
     /// Everything up to there is done with.
-    pub(crate) async fn passed(&mut self, life: &mut Life, chunk: &Chunk) -> Result<(), End> {
-        self.is_past(chunk, 0);
+    async fn passed(&mut self, life: &mut Life, chunk: &Chunk) -> Result<(), End> {
+        self.machine.passed(0, chunk.through);
         if let Some(event) = chunk.events().last() {
             life.progress.checkpoint = Some(chunk.checkpoint(event));
         }
@@ -294,33 +295,26 @@ impl<W: Work> Worker<W> {
         Ok(())
     }
 
-    /// What failed up to there has come through.
-    pub(crate) fn is_past(&mut self, chunk: &Chunk, handled: usize) {
-        (self.unreached, self.overtaken, self.panics) = (0, 0, 0);
-        if let Some(pace) = &mut self.pace {
-            pace.passed(handled, chunk.through);
-        }
-        self.failing.take_if(|failing| failing.position <= chunk.through);
-    }
-
-    pub(crate) fn report(&self, chunk: &Chunk, handled: u64) {
+    fn report(&self, chunk: &Chunk, handled: u64) {
         self.health.report(&self.reading.kernel, chunk, |health| {
             health.parked = self.letters.len();
             health.handled += handled;
-            health.is_cautious = self.pace.as_ref().is_some_and(Pace::is_cautious);
+            health.is_cautious = self.machine.is_cautious();
         });
     }
 
     /// Whether an event is to be handled, by what is read and by whom.
-    pub(crate) fn wants(&self, event: &RecordedEvent) -> bool {
+    fn wants(&self, event: &RecordedEvent) -> bool {
         is_in_scope(&self.options.scope, event)
             && self.work.wants(event)
             && self.options.partitions.at(event) == self.partition
     }
 }
 
-pub(crate) fn broken(error: impl std::fmt::Display) -> End {
-    End::Stop(StopReason::Broken(error.to_string()))
+/// A number that no other start has.
+fn new_id(kernel: &Kernel) -> u64 {
+    let (high, low) = kernel.ids().uuid(kernel.clock().now()).as_u64_pair();
+    high.rotate_left(32) ^ low
 }
 
 /// How many of these events a batch has room for; at least one.

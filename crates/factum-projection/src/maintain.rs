@@ -29,7 +29,7 @@ use closure::Applying;
 pub use closure::ProjectionFn;
 pub use error::BuildError;
 pub(crate) use handover::stored_position;
-use keeper::{Answer, Ask, Keeper, Plan};
+use keeper::{Keeper, Plan};
 pub(crate) use local::{Local, Running};
 pub use rebuild::{Rebuild, RebuildProgress};
 
@@ -96,6 +96,21 @@ pub struct Maintained<T: Target> {
     orders: mpsc::Sender<(Ask, Answer)>,
     local: watch::Receiver<Local<T>>,
 }
+
+/// What a projection's keeper is told.
+#[derive(Debug)]
+pub(crate) enum Ask {
+    Rebuild,
+    Cancel(Build),
+    RollBack,
+    DiscardOld,
+    Reset,
+    Pause,
+    Resume,
+}
+
+/// Where it says what came of it.
+pub(crate) type Answer = oneshot::Sender<Result<Build, BuildError>>;
 
 /// Maintains a projection over its versions.
 pub(crate) async fn maintain<P: Projection>(
@@ -188,9 +203,10 @@ impl<T: Target> Maintained<T> {
     /// Builds the read model anew beside the serving one, and swaps it in when it has caught up.
     /// Returns when it has begun.
     ///
-    /// It begins where the first one did, also with [`StartFrom::Now`](factum_consumer::StartFrom::Now).
-    /// Meanwhile each event is projected twice. That has no other effect than the build: a
-    /// projection writes to its target and nowhere else, and consumers are never rebuilt.
+    /// It begins where the first one did, also with
+    /// [`StartFrom::Now`](factum_consumer::StartFrom::Now). Meanwhile each event is projected twice.
+    /// That has no other effect than the build: a projection writes to its target and nowhere else,
+    /// and consumers are never rebuilt.
     ///
     /// # Errors
     /// [`BuildError::Building`] while a build is under way, here or in another process; those of

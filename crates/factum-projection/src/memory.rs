@@ -29,10 +29,10 @@ pub const SNAPSHOT_EVENTS_DEFAULT: usize = 100_000;
 ///
 /// The function sees nothing but the model and the event, so the same events make the same model
 /// everywhere. It can't fail. An event that can't be decoded, or with which the function panics or
-/// takes longer than the policy's time, is parked at once with the later ones of its stream, or the
-/// model stops, as [`FailurePolicy::then`](factum_consumer::FailurePolicy) says; its retries are for
-/// projections. A model that such an event has left half changed is made again from the last
-/// snapshot, and readers wait until it is where they saw it.
+/// takes longer than the policy's time, is parked at once with the later ones of its stream, or
+/// the model stops, as [`FailurePolicy::then`](factum_consumer::FailurePolicy) says; its retries
+/// are for projections. A model that such an event has left half changed is made again from the
+/// last snapshot, and readers wait until it is where they saw it.
 ///
 /// ```
 /// use std::time::Duration;

@@ -28,8 +28,8 @@ const CLEARED: &str = "the build was cleared, and its name is not used again; if
 
 /// Whether a link in the chain of an error's sources tells that a SQL database was away, as sqlx
 /// or rusqlite say it; each with its feature. Consumers whose handlers use one of them on their
-/// own are taught it by [`Consumers::with_outages`](factum_consumer::Consumers::with_outages); projections
-/// know it.
+/// own are taught it by
+/// [`Consumers::with_outages`](factum_consumer::Consumers::with_outages); projections know it.
 pub fn is_sql_outage(link: &(dyn Error + 'static)) -> bool {
     #[cfg(feature = "postgres")]
     if postgres::fault::is_outage(link) {

@@ -1,6 +1,6 @@
 //! Starting a consumer: a worker for each of its partitions.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{fmt, sync::Arc};
 
 use tokio::sync::mpsc;
 
@@ -10,13 +10,12 @@ use crate::{
     handle::{ConsumerHandle, Look, Order, Partition, StoredPart},
     health::{Board, Place},
     hold::Handover,
-    lease::Membership,
     name::ConsumerName,
     option::ConsumerOptions,
     source::SharedPages,
     target::Target,
     work::Work,
-    worker::{Calls, Ending, Worker},
+    worker::{Ending, Part, Worker},
 };
 
 /// So many orders wait for a partition.
@@ -47,8 +46,8 @@ impl Consumers {
     /// # Errors
     /// See [`StartError`].
     pub fn launch<W: Work>(&self, launch: Launch<W>) -> Result<ConsumerHandle, StartError> {
-        let Launch { name, work, target, options, is_layout_kept, handover } = launch;
-        let count = options.partitions.count();
+        let name = launch.name.clone();
+        let count = launch.options.partitions.count();
         if count > 1 && !W::Target::IS_PARALLEL {
             return Err(StartError::OnePartition(name));
         }
@@ -59,43 +58,19 @@ impl Consumers {
             let mut seats = membership.as_ref().map(|it| it.join(&name, &places).into_iter());
             let mut reading = self.reading.clone();
             reading.shared = (count > 1).then(|| Arc::new(SharedPages::new(&reading.kernel)));
-            let clock = self.reading.kernel.clock().clone();
             let mut partitions = Vec::with_capacity(count);
             for (at, health) in places.into_iter().enumerate() {
                 let (orders, taken) = mpsc::channel(ORDERS_MAX);
-                let part = name.part(at, count);
-                partitions.push(Partition { orders, look: look(target.clone(), part.clone()) });
-                let worker = Worker {
-                    id: Worker::<W>::new_id(&self.reading.kernel),
-                    name: part,
-                    partition: at,
-                    is_layout_kept,
-                    is_layout_checked: false,
-                    handover: handover.clone(),
-                    work: work.clone(),
-                    target: Calls::new(target.clone(), health.clone(), clock.clone()),
-                    options: options.clone(),
-                    outages: self.outages.clone(),
-                    reading: reading.clone(),
-                    orders: taken,
-                    health,
-                    seat: seats.as_mut().and_then(Iterator::next),
-                    is_paused: false,
-                    letters: BTreeMap::new(),
-                    pace: None,
-                    failing: None,
-                    unreached: 0,
-                    overtaken: 0,
-                    panics: 0,
-                    frozen: (0, 0),
-                    looked_at: None,
-                    bell: membership.as_ref().map(Membership::bell),
-                    is_owner: false,
-                };
-                let ending = Ending(worker.health.clone());
+                let look = look(launch.target.clone(), name.part(at, count));
+                partitions.push(Partition { orders, look });
+                let ending = Ending(health.clone());
+                let seat = seats.as_mut().and_then(Iterator::next);
+                let part = Part { at, health, orders: taken, seat, bell: self.bell() };
+                let worker = Worker::new(&launch, part, reading.clone(), self.outages.clone());
                 tokio::spawn(worker.run(ending));
             }
             let partitions = partitions.into();
+            let clock = self.reading.kernel.clock().clone();
             ConsumerHandle { name, partitions, board, membership, clock }
         })
     }

@@ -10,15 +10,15 @@ use std::{
 
 use factum_kernel::{Position, ReadQuery, RecordedEvent};
 
-use super::{End, Failing, Life, Worker, broken};
+use super::{
+    End, Life, Worker,
+    machine::{Batch, Failing, Next, Unstored},
+};
 use crate::{
     apart::{Apart, apart},
     error::HandleError,
-    health::StopReason,
     letter::Letter,
-    option::Then,
-    pace::DEATHS_MAX,
-    progress::{self, Mark},
+    progress::{self, Attempt, Mark},
     source::Chunk,
     target::{Save, Target, TargetError, layout_key},
     work::{Failure, Work},
@@ -28,10 +28,6 @@ pub(crate) type TxOf<W> = <<W as Work>::Target as Target>::Tx;
 
 /// The store and the target have so long to show that they are not away.
 const LOOK_MAX: Duration = Duration::from_secs(10);
-/// So often a batch is done again at once because another partition was in its way.
-const OVERTAKEN_MAX: u32 = 8;
-/// What is kept of an error's text.
-pub const ERROR_BYTES_MAX: usize = 4 << 10;
 
 /// What became of the events of a batch.
 pub(crate) enum Handled<W: Work> {
@@ -63,57 +59,42 @@ impl<W: Work> Worker<W> {
             return Ok(rest);
         };
         let last = batch.events()[wanted[wanted.len() - 1]].position();
-        if let ([at], Some(failing)) = (&wanted[..], self.given_up(first, last)) {
-            self.set_aside(life, &batch, *at, &failing).await?;
-            return Ok(rest);
+        let events = batch.events().len();
+        let hand = Batch { first, last, wanted: wanted.len(), events };
+        match self.machine.next(&hand, self.letters.len()) {
+            Next::Handle(note) => self.note(life, note).await?,
+            Next::Rest { attempts, error } => {
+                self.health.see(&batch, wanted[0]);
+                self.rest(life, first, (attempts, &error)).await?;
+                return Ok(Some(chunk));
+            }
+            Next::Park(failing) => {
+                self.set_aside(life, &batch, wanted[0], failing).await?;
+                return Ok(rest);
+            }
+            Next::Stop(reason) => return Err(End::Stop(reason)),
         }
-        if self.is_to_rest(first) {
-            self.health.see(&batch, wanted[0]);
-            self.rest(life, first).await?;
-            return Ok(Some(chunk));
-        }
-        self.note(life, first, last).await?;
-        let events = wanted.len();
-        let many = wanted.len() > 1;
-        let position = |at: usize| batch.events()[wanted[at]].position();
-        let (at, error, is_final) = match self.handle(&batch, &wanted).await? {
-            Handled::Done(tx) => match self.commit(life, &batch, tx, events).await {
+        match self.handle(&batch, &wanted).await? {
+            Handled::Done(tx) => match self.commit(life, &batch, tx, wanted.len()).await {
                 Ok(()) => return Ok(rest),
-                Err(TargetError::TooLarge(_)) if many => {
-                    self.pace().halve(batch.events().len(), first, last);
-                    return Ok(Some(chunk));
-                }
-                Err(TargetError::Refused(_)) if many => {
-                    self.pace().single_out(first, last);
-                    return Ok(Some(chunk));
-                }
-                Err(TargetError::Overtaken) if self.overtaken < OVERTAKEN_MAX => {
-                    self.overtaken += 1;
-                    // A smaller one is sooner written than others change what it has read.
-                    self.pace().halve(batch.events().len(), first, last);
-                    return Ok(Some(chunk));
-                }
-                Err(TargetError::TooLarge(error)) => (first, error.to_string(), true),
-                Err(TargetError::Refused(error)) => (first, error.to_string(), false),
-                Err(error) => {
-                    // What takes too long in one transaction may fit two.
-                    self.pace().halve(batch.events().len(), first, last);
-                    return Err(self.target_failed(error).await);
-                }
+                Err(error) => match self.machine.unstored(&hand, error) {
+                    Unstored::Again => {}
+                    Unstored::Failed => self.health.count_failure(),
+                    Unstored::Trouble(trouble) => return Err(self.settle(trouble).await),
+                },
             },
-            Handled::Failed { at, error, is_final } => (position(at), error, is_final),
+            Handled::Failed { at, error, is_final } => {
+                let at = batch.events()[wanted[at]].position();
+                self.machine.failed(&hand, at, error, is_final);
+                self.health.count_failure();
+            }
             Handled::Away(error) => {
-                // One by one more of them come through than all at once.
-                self.pace().single_out(first, last);
+                self.machine.blameless(&hand);
                 // Where it can't be stored, the next life of this process drops it.
                 let _ = self.unnote(life).await;
                 return Err(self.away(error.to_string()).await);
             }
-        };
-        if many {
-            self.pace().single_out(at, at);
         }
-        self.fail(at, error, is_final);
         Ok(Some(chunk))
     }
 
@@ -124,29 +105,12 @@ impl<W: Work> Worker<W> {
                 || !self.letters.contains_key(&event.stream().to_stream_id()))
     }
 
-    fn pace(&mut self) -> &mut crate::pace::Pace {
-        self.pace.as_mut().expect("it has begun")
-    }
-
-    /// Whether this event has had its attempts.
-    fn given_up(&mut self, first: Position, last: Position) -> Option<Failing> {
-        let deaths = self.pace().deaths(first, last);
-        if deaths >= DEATHS_MAX {
-            let error = "the process died while it was handled".into();
-            let position = first;
-            let attempts = deaths;
-            return Some(Failing { position, attempts, error, is_final: true, is_due: false });
+    async fn note(&mut self, life: &mut Life, note: Option<Attempt>) -> Result<(), End> {
+        if note.is_none() {
+            return Ok(());
         }
-        let retries_max = self.options.failure.retries_max;
-        self.failing.clone().filter(|failing| {
-            failing.position == first && (failing.is_final || failing.attempts > retries_max)
-        })
-    }
-
-    async fn note(&mut self, life: &mut Life, first: Position, last: Position) -> Result<(), End> {
-        let Some(attempt) = self.pace().note(first, last) else { return Ok(()) };
-        let at_work = Some(self.options.batch_events_max);
-        match self.save(life, Some(Mark { at_work, attempt: Some(attempt) })).await {
+        let mark = Mark { attempt: note, ..self.machine.at_work() };
+        match self.save(life, Some(mark)).await {
             Ok(fence) => {
                 (life.fence, life.stored) = (fence, life.progress.checkpoint);
                 Ok(())
@@ -155,27 +119,24 @@ impl<W: Work> Worker<W> {
         }
     }
 
-    fn is_to_rest(&self, first: Position) -> bool {
-        self.failing.as_ref().is_some_and(|it| it.position == first && it.is_due)
-    }
-
     /// The pause before an event that failed is tried again.
-    async fn rest(&mut self, life: &mut Life, first: Position) -> Result<(), End> {
-        let failing = self.failing.as_mut().expect("it has failed");
-        failing.is_due = false;
-        let Failing { attempts, error, .. } = failing.clone();
+    async fn rest(
+        &mut self,
+        life: &mut Life,
+        first: Position,
+        (attempts, error): (u32, &str),
+    ) -> Result<(), End> {
         if let Err(error) = self.unnote(life).await {
             return Err(self.target_failed(error).await);
         }
-        self.pause_after(&error, Some(first), attempts).await
+        self.pause_after(error, Some(first), attempts).await
     }
 
     /// Takes back the note of what is handled, before a pause: a process that ends in the pause did
     /// not die of the event.
     async fn unnote(&mut self, life: &mut Life) -> Result<(), TargetError> {
-        if self.pace().is_cautious() {
-            let mark = Mark { at_work: Some(self.options.batch_events_max), attempt: None };
-            life.fence = self.save(life, Some(mark)).await?;
+        if self.machine.is_cautious() {
+            life.fence = self.save(life, Some(self.machine.at_work())).await?;
             life.stored = life.progress.checkpoint;
         }
         Ok(())
@@ -279,46 +240,27 @@ impl<W: Work> Worker<W> {
         };
         life.fence = self.target.commit(&self.name, tx, save).await?;
         (life.progress, life.stored) = (next, next.checkpoint);
-        self.is_past(batch, events);
+        self.machine.passed(events, batch.through);
         self.report(batch, events as u64);
         Ok(())
     }
 
     /// The mark without a note, where notes are taken.
-    fn unnoted(&mut self) -> Option<bytes::Bytes> {
-        let mark = Mark { at_work: Some(self.options.batch_events_max), attempt: None };
-        self.pace().is_cautious().then(|| progress::encode(&mark))
+    fn unnoted(&self) -> Option<bytes::Bytes> {
+        self.machine.is_cautious().then(|| progress::encode(&self.machine.at_work()))
     }
 
-    /// The event at this position failed.
-    fn fail(&mut self, position: Position, mut error: String, is_final: bool) {
-        error.truncate(error.floor_char_boundary(ERROR_BYTES_MAX));
-        let before = self.failing.take().filter(|failing| failing.position == position);
-        let attempts = before.map_or(0, |failing| failing.attempts) + 1;
-        let is_due = !is_final && attempts <= self.options.failure.retries_max;
-        self.failing = Some(Failing { position, attempts, error, is_final, is_due });
-        self.health.count_failure();
-    }
-
-    /// What is to happen with an event whose attempts are used up.
+    /// Parks an event whose attempts are used up.
     async fn set_aside(
         &mut self,
         life: &mut Life,
         batch: &Chunk,
         at: usize,
-        failing: &Failing,
+        failing: Failing,
     ) -> Result<(), End> {
-        let position = failing.position;
-        let error = failing.error.clone();
-        if self.options.failure.then == Then::Stop {
-            return Err(End::Stop(StopReason::Failed { position, error }));
-        }
-        if self.letters.len() >= self.options.failure.parked_max {
-            return Err(End::Stop(StopReason::TooManyParked { position, error }));
-        }
         let event = &batch.events()[at];
         let now = self.reading.kernel.clock().now();
-        let letter = Letter::of(event, error, failing.attempts, now);
+        let letter = Letter::of(event, failing.error, failing.attempts, now);
         let mut next = life.progress;
         next.checkpoint = batch.events().last().map(|event| batch.checkpoint(event));
         let stream = event.stream().to_stream_id();
@@ -336,25 +278,9 @@ impl<W: Work> Worker<W> {
         (life.progress, life.stored) = (next, next.checkpoint);
         self.health.log_parked(&stream, &letter);
         self.letters.insert(stream, letter);
-        self.is_past(batch, 1);
+        self.machine.passed(1, batch.through);
         self.report(batch, 0);
         Ok(())
-    }
-
-    /// An error of the target that is no event's fault.
-    pub(crate) async fn target_failed(&mut self, error: TargetError) -> End {
-        match error {
-            // By a write of its own, perhaps, that came late. What is stored tells.
-            TargetError::Fenced if self.is_owner => End::Reopen,
-            // Before it has begun it takes over, from a late write of a process that died too.
-            TargetError::Fenced => self.away(error.to_string()).await,
-            TargetError::Refused(_) | TargetError::TooLarge(_) | TargetError::Broken(_) => {
-                broken(error)
-            }
-            TargetError::Unknown(_) | TargetError::Unavailable(_) | TargetError::Overtaken => {
-                self.away(error.to_string()).await
-            }
-        }
     }
 }
 

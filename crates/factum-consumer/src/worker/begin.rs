@@ -4,10 +4,9 @@ use bytes::Bytes;
 use factum_kernel::StoreError;
 use serde::de::DeserializeOwned;
 
-use super::{End, Life, Worker, broken};
+use super::{End, Life, Worker};
 use crate::{
-    health::{ConsumerState, StopReason},
-    pace::Pace,
+    health::ConsumerState,
     progress::{self, Mark, Progress},
     source::Source,
     work::Work,
@@ -38,22 +37,17 @@ impl<W: Work> Worker<W> {
             return Err(self.read_failed(error).await);
         }
         let head = *self.reading.kernel.events().head().borrow();
-        // Only what another life of the process left behind asks for care.
         let reached = progress.position();
-        let is_first = self.pace.is_none();
-        self.pace.get_or_insert_with(|| Pace::new(max, mark, reached));
+        let at_work = self.machine.begin(mark, reached);
         let stored = progress.checkpoint;
-        let mut life = Life { fence, progress, stored, source, pending: None, unread: 0 };
-        // What this process has noted itself has not killed it.
-        let attempt = if is_first { mark.attempt } else { None };
-        let at_work = Mark { at_work: Some(max), attempt };
+        let mut life = Life { fence, progress, stored, source, pending: None };
         life.fence = match self.save(&life, Some(at_work)).await {
             Ok(fence) => fence,
             Err(error) => return Err(self.target_failed(error).await),
         };
-        self.is_owner = true;
+        self.machine.has_begun(false);
         self.check_layout().await?;
-        self.is_layout_checked = true;
+        self.machine.has_begun(true);
         self.health.change(|health| {
             health.position = reached;
             health.head = head.max(reached);
@@ -64,22 +58,14 @@ impl<W: Work> Worker<W> {
 
     /// How far it has come, or where it begins.
     async fn progress(&mut self, stored: Option<Bytes>) -> Result<Progress, End> {
-        match stored {
-            Some(progress) => self.own(decode(&progress)?).await,
-            // Somebody has removed it, and will start it again when they like.
-            None if self.is_owner => Err(End::Stop(StopReason::Fenced)),
-            None => match self.beginning().await {
+        let stored: Option<Progress> = stored.map(|bytes| decode(&bytes)).transpose()?;
+        self.machine.found(stored.as_ref(), self.id)?;
+        let Some(progress) = stored else {
+            return match self.beginning().await {
                 Ok(progress) => Ok(progress),
                 Err(error) => Err(self.read_failed(error.into()).await),
-            },
-        }
-    }
-
-    /// What is stored, by nobody who has taken over meanwhile.
-    async fn own(&mut self, progress: Progress) -> Result<Progress, End> {
-        if self.is_owner && progress.by != self.id {
-            return Err(End::Overtaken);
-        }
+            };
+        };
         self.thaw(progress.frozen_by).await?;
         Ok(Progress { by: self.id, frozen_by: 0, ..progress })
     }
@@ -96,5 +82,5 @@ fn read<T: DeserializeOwned + Default>(bytes: Option<&[u8]>) -> Result<T, End> {
 }
 
 fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, End> {
-    progress::decode(bytes).map_err(broken)
+    progress::decode(bytes).map_err(End::broken)
 }

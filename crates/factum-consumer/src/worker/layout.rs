@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use factum_kernel::{ExpectedRevision, WriteBatch, WriteError};
 
-use super::{End, Worker, broken, next_order, to_leave};
+use super::{End, Worker, next_order, to_leave};
 use crate::{name::ConsumerName, progress, target::layout_key, work::Work};
 
 /// How often the other partitions look whether the first has begun.
@@ -16,7 +16,7 @@ impl<W: Work> Worker<W> {
     /// first progress is stored, and again behind that: of two processes that begin at once with
     /// two numbers, one sees the other's.
     pub(super) async fn check_layout(&mut self) -> Result<(), End> {
-        if !self.is_layout_kept || self.is_layout_checked {
+        if !self.is_layout_kept || self.machine.is_layout_checked() {
             return Ok(());
         }
         let whole = self.name.whole();
@@ -30,7 +30,7 @@ impl<W: Work> Worker<W> {
             };
             let (stored, expected) = match found {
                 Some(found) => {
-                    let stored = progress::decode::<usize>(&found.value).map_err(broken)?;
+                    let stored = progress::decode::<usize>(&found.value).map_err(End::broken)?;
                     (stored, ExpectedRevision::Exact(found.revision))
                 }
                 // From before it was stored, perhaps: there were no partitions then.
@@ -103,7 +103,7 @@ impl<W: Work> Worker<W> {
 
     async fn layout_failed(&mut self, error: WriteError) -> End {
         match error {
-            WriteError::Store(error) if error.kind().is_permanent() => broken(error),
+            WriteError::Store(error) if error.kind().is_permanent() => End::broken(error),
             // Looked at again, it is known.
             error => self.away(error.to_string()).await,
         }
@@ -111,7 +111,7 @@ impl<W: Work> Worker<W> {
 }
 
 fn other_layout(whole: &ConsumerName, asked: usize, stored: usize) -> End {
-    broken(format!(
+    End::broken(format!(
         "it was first started with another number of partitions, start it with that, or under \
          another name: consumer={whole} partitions={asked} stored={stored}"
     ))

@@ -15,7 +15,7 @@ use crate::{
 impl<W: Work> Worker<W> {
     pub(super) async fn take_orders(&mut self, life: &mut Life) -> Result<(), End> {
         loop {
-            let order = if self.is_paused {
+            let order = if self.machine.is_paused() {
                 self.health.tell(ConsumerState::Paused);
                 tokio::select! {
                     biased;
@@ -35,8 +35,8 @@ impl<W: Work> Worker<W> {
     pub(super) async fn obey(&mut self, life: &mut Life, order: Order) -> Result<(), End> {
         match order {
             Order::Stop => return Err(End::Stop(StopReason::Asked)),
-            Order::Pause => self.is_paused = true,
-            Order::Resume => self.is_paused = false,
+            Order::Pause => self.machine.pause(true),
+            Order::Resume => self.machine.pause(false),
             Order::Letters(answer) => self.tell_letters(answer),
             Order::Release(stream, release, answer) => {
                 return self.release(life, &stream, release, answer).await;
@@ -89,8 +89,8 @@ impl<W: Work> Worker<W> {
     pub(super) fn obey_meanwhile(&mut self, order: Order, told: &str) -> Result<(), End> {
         match order {
             Order::Stop => return Err(End::Stop(StopReason::Asked)),
-            Order::Pause => self.is_paused = true,
-            Order::Resume => self.is_paused = false,
+            Order::Pause => self.machine.pause(true),
+            Order::Resume => self.machine.pause(false),
             Order::Letters(answer) => self.tell_letters(answer),
             Order::Release(_, _, answer) => {
                 let _ = answer.send(Err(ReleaseError::NotNow(told.into())));

@@ -5,7 +5,11 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use factum_kernel::{Kernel, StreamId};
 
-use super::{End, Worker, next_order, to_leave};
+use super::{
+    End, Worker,
+    machine::{After, Held},
+    next_order, to_leave,
+};
 use crate::{
     error::ReleaseError,
     handle::Order,
@@ -24,10 +28,8 @@ const DONE_EVERY: Duration = Duration::from_millis(50);
 /// and so many times: that one looks for orders every second.
 const DONE_LOOKS_MAX: u32 = 200;
 
-/// What is held is looked at so often,
-const FROZEN_EVERY: Duration = Duration::from_secs(1);
-/// and at most so many times: whoever wanted to replace it gives up long before, or has died.
-const FROZEN_MAX: u32 = 30;
+/// What is held is looked at so often.
+const HELD_EVERY: Duration = Duration::from_secs(1);
 
 impl<W: Work> Worker<W> {
     /// Waits until the partition is this process's.
@@ -48,29 +50,34 @@ impl<W: Work> Worker<W> {
     }
 
     /// After somebody else has moved the checkpoint: whose is the partition?
-    pub(super) async fn look_again(&mut self) -> Result<(), End> {
+    pub(super) async fn look_again(&mut self) -> After {
         loop {
-            let Self { seat: Some(seat), orders, health, .. } = self else { return Ok(()) };
+            let Self { seat: Some(seat), orders, health, .. } = self else { return After::Begin };
             let order = tokio::select! {
                 biased;
                 order = next_order(orders, health) => order,
                 () = seat.look_again() => break,
             };
-            self.obey_standing_by(order).await?;
+            if let Err(end) = self.obey_standing_by(order).await {
+                return self.machine.ended(end);
+            }
         }
         if self.seat.as_ref().is_some_and(Seat::is_mine) {
             // It was rewound from outside, or who took over is gone again.
-            return self.pause_after("somebody else has moved the checkpoint", None, 1).await;
+            let told = "somebody else has moved the checkpoint";
+            if let Err(end) = self.pause_after(told, None, 1).await {
+                return self.machine.ended(end);
+            }
         }
-        Ok(())
+        After::Begin
     }
 
     /// What can be done about a partition that is another's, perhaps.
     async fn obey_standing_by(&mut self, order: Order) -> Result<(), End> {
         match order {
             Order::Stop => return Err(End::Stop(StopReason::Asked)),
-            Order::Pause => self.is_paused = true,
-            Order::Resume => self.is_paused = false,
+            Order::Pause => self.machine.pause(true),
+            Order::Resume => self.machine.pause(false),
             Order::Letters(answer) => {
                 let _ = answer.send(self.stored_letters().await);
             }
@@ -95,19 +102,17 @@ impl<W: Work> Worker<W> {
     /// Waits while another consumer is about to take this one's place: what comes now is to come in
     /// that one. Where one process runs both, this one is stopped.
     pub(super) async fn thaw(&mut self, frozen_by: u64) -> Result<(), End> {
-        if frozen_by == 0 || self.seat.is_none() {
-            return Ok(());
-        }
-        let looks = if self.frozen.0 == frozen_by { self.frozen.1 } else { 0 };
-        self.frozen = (frozen_by, looks + 1);
-        // Whoever holds it may have stood still, and go on now: what it is about to write has to
-        // fail before this one goes on.
-        if looks >= FROZEN_MAX && self.forbid_handover().await {
-            return Ok(());
+        match self.machine.held(frozen_by) {
+            Held::No => return Ok(()),
+            Held::Rest => {}
+            // Whoever holds it may have stood still, and go on now: what it is about to write has
+            // to fail before this one goes on.
+            Held::Forbid if self.forbid_handover().await => return Ok(()),
+            Held::Forbid => {}
         }
         self.health.tell(ConsumerState::Paused);
         let clock = self.reading.kernel.clock().clone();
-        let mut rest = clock.sleep(FROZEN_EVERY);
+        let mut rest = clock.sleep(HELD_EVERY);
         loop {
             tokio::select! {
                 biased;

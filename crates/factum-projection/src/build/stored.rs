@@ -19,7 +19,7 @@ use factum_kernel::{
     WriteBatch, WriteError,
 };
 
-use super::Builds;
+use super::{Build, Builds};
 
 /// What was read so long ago is read again before it is relied on.
 pub(crate) const REFRESH: Duration = Duration::from_secs(1);
@@ -134,6 +134,16 @@ impl StoredBuilds {
             self.name
         ))
         .into())
+    }
+
+    /// Takes note that nothing is left of a build that was dropped.
+    pub(crate) async fn cleared(&self, build: Build) -> Result<(), StoreError> {
+        let cleared = |found: Option<Builds>| {
+            let mut builds = found.ok_or_else(|| StoreError::invalid("nothing is built"))?;
+            builds.cleared(build);
+            Ok::<_, StoreError>((builds, ()))
+        };
+        self.change(cleared).await.map(drop)
     }
 
     /// As they are, and the revision that they have.

@@ -30,6 +30,13 @@ impl<T> Local<T> {
         if self.is_left { StopReason::Broken(left.into()) } else { StopReason::Asked }
     }
 
+    /// Lets health say what keeps a build from being dropped.
+    pub(super) fn note_undropped(&self, undropped: Option<String>) {
+        if let Some(serving) = &self.serving {
+            serving.consumer.note_undropped(undropped);
+        }
+    }
+
     pub(super) fn error(&self, projection: &ConsumerName) -> BuildError {
         let end = if self.is_left { BuildError::RuntimeEnded } else { BuildError::Closed };
         end(projection.clone())

@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use factum_consumer::{ConsumerHandle, ConsumerState, StopReason, Target};
 use factum_kernel::Position;
 
-use super::{BuildError, Local, Maintained, keeper::Ask};
+use super::{Ask, BuildError, Local, Maintained};
 
 use crate::build::Build;
 
