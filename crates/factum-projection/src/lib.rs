@@ -1,38 +1,58 @@
-//! Reading that never misses: consumers, projections, read models.
+//! Read models: projections of the log that miss no event, and what readers ask them.
 //!
-//! A *consumer* is a named loop: it reads the log in order, gives events to a handler, and keeps
-//! how far it has come. A *projection* is a consumer that maintains a read model. Both deliver
-//! every event; where the effect and the checkpoint share one write, each event takes effect
-//! exactly once.
+//! A *projection* is a consumer that maintains a read model; consumers and their options are those
+//! of [`factum_consumer`]. Where the read model and the checkpoint share one write, each event takes
+//! effect exactly once.
 //!
 //! | to | look at |
 //! |---|---|
-//! | run them | [`Consumers`], [`Projections`] |
+//! | start projections, wait for them | [`Projections`] |
 //! | maintain a read model | [`Projection`], [`ProjectionFn`], [`Documents`] |
-//! | keep one in memory | [`Fold`], [`MemoryModel`] |
 //! | change it, rebuild it | [`Maintained`], [`Rebuild`] |
 //! | query it | [`ReadModel`], [`ModelQuery`], [`Index`], [`ModelChanges`] |
+//! | keep one in memory | [`Fold`], [`MemoryModel`] |
 //! | do without one | [`LiveState`] |
-//! | do something for each event | [`Consumer`] |
-//! | hear of events as they come | [`EventBus`] |
-//! | say what happens when it fails | [`ConsumerOptions`], [`FailurePolicy`] |
-//! | handle events in parallel | [`Partitions`] |
-//! | see how they fare, wait for them | [`ConsumerHandle`], [`Projections::wait_for`] |
-//! | look from outside, give orders | [`stored_consumers`], [`order_release`] |
 //! | keep read models in SQL | `PostgresTarget`, `SqliteTarget`: features `postgres`, `sqlite` |
-//! | keep read models elsewhere | [`Target`] |
+//! | keep read models elsewhere | [`Target`](factum_consumer::Target) |
+//!
+//! ```
+//! use std::time::Duration;
+//! use factum_consumer::Consumers;
+//! use factum_projection::{Fold, Projections};
+//! use factum_testing::bank::{Account, AccountCommand, AccountEvent};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let store = std::sync::Arc::new(factum_memory::MemoryStore::new());
+//! # let kernel = factum_kernel::Kernel::new(store.clone(), store);
+//! # let kernel = kernel.with_tag_key(factum_kernel::TagKey::new([1; 32]));
+//! # let accounts = factum_kernel::Repository::<Account>::new(kernel.clone());
+//! let opened = Consumers::new(kernel).fold(Fold::new("opened", 1, |count: &mut u64, event, _| {
+//!     *count += u64::from(matches!(event, AccountEvent::Opened { .. }));
+//! }))?;
+//!
+//! let email = "ada@example.org".to_owned();
+//! let open = AccountCommand::Open { owner: "Ada".into(), email };
+//! let position = accounts.execute("ada", &open).await?.position.expect("it is an event");
+//! opened.wait_for(position, Duration::from_secs(5)).await?;
+//! assert_eq!(*opened.read().await?, 1);
+//! # Ok(()) }
+//! ```
+
+mod projection;
+mod projections;
+
+mod document_key;
+mod index;
+mod target;
 
 mod arrival;
 mod build;
-mod document_key;
-mod index;
-mod live;
 mod maintain;
-mod memory;
 mod model;
-mod projection;
-mod projections;
-mod target;
+
+mod live;
+mod memory;
 
 pub use build::Build;
 pub use document_key::{DOCUMENT_KEY_BYTES_MAX, InvalidDocumentKey};

@@ -150,8 +150,8 @@ impl PostgresTarget {
     ///
     /// A schema that has the name already and was not made by the build is left alone: the build
     /// does not start. Nor is one dropped while anything outside of it would go with it, such as a
-    /// view of another schema: [`ConsumerHealth::undropped`](crate::ConsumerHealth::undropped)
-    /// says so.
+    /// view of another schema:
+    /// [`ConsumerHealth::undropped`](factum_consumer::ConsumerHealth::undropped) says so.
     ///
     /// The role needs `CREATE` on the database.
     ///
