@@ -28,9 +28,10 @@ use crate::{
     work::Names,
 };
 
+pub use launch::Launch;
+
 /// So many consumers read pages of their own at a time; the others wait for their turn.
 pub const CATCHING_UP_MAX: usize = 4;
-pub use launch::Launch;
 
 /// How long a process may be silent before others take over what it works on.
 pub const CONSUMER_LEASE: Duration = Duration::from_secs(5);

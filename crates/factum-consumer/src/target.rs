@@ -98,7 +98,8 @@ pub trait Target: Send + Sync + 'static {
 
     /// Whether what a handler said is no event's fault: the target can't be reached, or another
     /// transaction was in the way. The batch is tried again then, as often as it takes. Asked only
-    /// of errors whose sources tell of no outage of a store, of sqlx or of rusqlite.
+    /// of errors whose sources tell of no outage, by themselves or by
+    /// [`Consumers::with_outages`](crate::Consumers::with_outages).
     fn is_to_blame(&self, error: &HandleError) -> bool {
         let _ = error;
         false
