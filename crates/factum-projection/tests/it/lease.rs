@@ -1,5 +1,7 @@
 //! Several programs that run one consumer.
 
+mod takeover;
+
 use std::{
     sync::{
         Arc,
