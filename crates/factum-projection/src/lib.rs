@@ -1,8 +1,8 @@
 //! Read models: projections of the log that miss no event, and what readers ask them.
 //!
 //! A *projection* is a consumer that maintains a read model; consumers and their options are those
-//! of [`factum_consumer`]. Where the read model and the checkpoint share one write, each event takes
-//! effect exactly once.
+//! of [`factum_consumer`]. Where the read model and the checkpoint share one write, each event
+//! takes effect exactly once.
 //!
 //! | to | look at |
 //! |---|---|

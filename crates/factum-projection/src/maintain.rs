@@ -204,9 +204,9 @@ impl<T: Target> Maintained<T> {
     /// Returns when it has begun.
     ///
     /// It begins where the first one did, also with
-    /// [`StartFrom::Now`](factum_consumer::StartFrom::Now). Meanwhile each event is projected twice.
-    /// That has no other effect than the build: a projection writes to its target and nowhere else,
-    /// and consumers are never rebuilt.
+    /// [`StartFrom::Now`](factum_consumer::StartFrom::Now). Meanwhile each event is projected
+    /// twice. That has no other effect than the build: a projection writes to its target and
+    /// nowhere else, and consumers are never rebuilt.
     ///
     /// # Errors
     /// [`BuildError::Building`] while a build is under way, here or in another process; those of
