@@ -4,9 +4,8 @@ mod stored;
 
 use std::fmt;
 
+use factum_consumer::ConsumerName;
 use serde::{Deserialize, Serialize};
-
-use crate::name::ConsumerName;
 
 pub(crate) use stored::{CLEAR_AFTER, REFRESH, StoredBuilds};
 
@@ -40,7 +39,7 @@ impl Build {
     /// The name of the consumer that makes it, under which it is kept: `name@version` or
     /// `name@version.generation`.
     pub(crate) fn consumer(self, projection: &ConsumerName) -> ConsumerName {
-        projection.built(self)
+        projection.versioned(self)
     }
 }
 

@@ -12,15 +12,13 @@ use std::{
 };
 
 use bytes::Bytes;
+use factum_consumer::{ConsumerName, TargetError};
 use factum_kernel::{
     Cbor, Codec, CodecError, DocumentWrite, ExpectedRevision, KeyRange, StoreError, Timestamp,
 };
 use serde::de::DeserializeOwned;
 
-use crate::{
-    name::ConsumerName,
-    target::{TargetError, documents_prefix},
-};
+use crate::target::documents_prefix;
 
 /// The most bytes of an index's name.
 pub const INDEX_NAME_BYTES_MAX: usize = 48;

@@ -1,70 +1,62 @@
-//! Reading that never misses: consumers, projections, read models.
+//! Read models: projections of the log that miss no event, and what readers ask them.
 //!
-//! A *consumer* is a named loop: it reads the log in order, gives events to a handler, and keeps
-//! how far it has come. A *projection* is a consumer that maintains a read model. Both deliver
-//! every event; where the effect and the checkpoint share one write, each event takes effect
-//! exactly once.
+//! A *projection* is a consumer that maintains a read model; consumers and their options are those
+//! of [`factum_consumer`]. Where the read model and the checkpoint share one write, each event takes
+//! effect exactly once.
 //!
 //! | to | look at |
 //! |---|---|
-//! | run them | [`Consumers`] |
+//! | start projections, wait for them | [`Projections`] |
 //! | maintain a read model | [`Projection`], [`ProjectionFn`], [`Documents`] |
-//! | keep one in memory | [`Fold`], [`MemoryModel`] |
 //! | change it, rebuild it | [`Maintained`], [`Rebuild`] |
 //! | query it | [`ReadModel`], [`ModelQuery`], [`Index`], [`ModelChanges`] |
+//! | keep one in memory | [`Fold`], [`MemoryModel`] |
 //! | do without one | [`LiveState`] |
-//! | do something for each event | [`Consumer`] |
-//! | hear of events as they come | [`EventBus`] |
-//! | say what happens when it fails | [`ConsumerOptions`], [`FailurePolicy`] |
-//! | handle events in parallel | [`Partitions`] |
-//! | see how they fare, wait for them | [`ConsumerHandle`], [`Consumers::wait_for`] |
-//! | look from outside, give orders | [`stored_consumers`], [`order_release`] |
 //! | keep read models in SQL | `PostgresTarget`, `SqliteTarget`: features `postgres`, `sqlite` |
-//! | keep read models elsewhere | [`Target`] |
+//! | keep read models elsewhere | [`Target`](factum_consumer::Target) |
+//!
+//! ```
+//! use std::time::Duration;
+//! use factum_consumer::Consumers;
+//! use factum_projection::{Fold, Projections};
+//! use factum_testing::bank::{Account, AccountCommand, AccountEvent};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let store = std::sync::Arc::new(factum_memory::MemoryStore::new());
+//! # let kernel = factum_kernel::Kernel::new(store.clone(), store);
+//! # let kernel = kernel.with_tag_key(factum_kernel::TagKey::new([1; 32]));
+//! # let accounts = factum_kernel::Repository::<Account>::new(kernel.clone());
+//! let opened = Consumers::new(kernel).fold(Fold::new("opened", 1, |count: &mut u64, event, _| {
+//!     *count += u64::from(matches!(event, AccountEvent::Opened { .. }));
+//! }))?;
+//!
+//! let email = "ada@example.org".to_owned();
+//! let open = AccountCommand::Open { owner: "Ada".into(), email };
+//! let position = accounts.execute("ada", &open).await?.position.expect("it is an event");
+//! opened.wait_for(position, Duration::from_secs(5)).await?;
+//! assert_eq!(*opened.read().await?, 1);
+//! # Ok(()) }
+//! ```
 
-mod apart;
+mod projection;
+mod projections;
+
+mod document_key;
+mod index;
+mod target;
+
 mod arrival;
 mod build;
-mod bus;
-mod caught;
-mod consumer;
-mod consumers;
-mod document_key;
-mod error;
-mod handle;
-mod health;
-mod index;
-mod lease;
-mod letter;
-mod live;
 mod maintain;
-mod memory;
 mod model;
-mod name;
-mod option;
-mod outage;
-mod pace;
-mod partition;
-mod progress;
-mod projection;
-mod rewind;
-mod source;
-mod stored;
-mod tail;
-mod target;
-mod work;
-mod worker;
+
+mod live;
+mod memory;
 
 pub use build::Build;
-pub use bus::{BusError, EventBus};
-pub use consumer::Consumer;
-pub use consumers::{CATCHING_UP_MAX, CONSUMER_LEASE, Consumers};
 pub use document_key::{DOCUMENT_KEY_BYTES_MAX, InvalidDocumentKey};
-pub use error::{HandleError, ReleaseError, StartError, WaitError};
-pub use handle::{ConsumerHandle, ProjectionHandle};
-pub use health::{ConsumerHealth, ConsumerState, StopReason, describe_consumer_metrics};
 pub use index::{INDEX_NAME_BYTES_MAX, INDEX_VALUE_BYTES_MAX, Index, IndexRange, IndexValue};
-pub use letter::DeadLetter;
 pub use live::{Folded, LiveError, LiveState};
 pub use maintain::{BuildError, Maintained, ProjectionFn, Rebuild, RebuildProgress};
 pub use memory::{Fold, MemoryGuard, MemoryModel, SNAPSHOT_EVENTS_DEFAULT};
@@ -72,16 +64,9 @@ pub use model::{
     Continuation, DOCUMENTS_MAX, DOCUMENTS_MAX_DEFAULT, Freshness, ModelChange, ModelChanges,
     ModelPage, ModelQuery, QueryError, ReadModel, Stale,
 };
-pub use name::{CONSUMER_NAME_BYTES_MAX, ConsumerName, InvalidConsumerName};
-pub use option::{
-    BATCH_BYTES_DEFAULT, BATCH_EVENTS_DEFAULT, ConsumerOptions, FailurePolicy, StartFrom, Then,
-    Unknown,
-};
-pub use partition::{PARTITIONS_MAX, Partitions};
-pub use projection::Projection;
-pub use rewind::RewindError;
-pub use stored::{Release, StoredConsumer, order_release, stored_consumers};
-pub use target::{Documents, DocumentsTx, Fence, Opened, Save, Target, TargetError};
+pub use projection::{Projection, ProjectionHandle};
+pub use projections::Projections;
+pub use target::{Documents, DocumentsTx, is_sql_outage};
 #[cfg(feature = "postgres")]
 pub use target::{
     InvalidTargetSchema, POSTGRES_TARGET_SCHEMA_DEFAULT, PostgresTarget, PostgresTx, TargetSchema,

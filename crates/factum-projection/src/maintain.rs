@@ -12,26 +12,24 @@ mod tables;
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use factum_consumer::{
+    ConsumerHandle, ConsumerName, ConsumerOptions, Consumers, HandleError, Target, WaitError,
+    part::{Names, Work},
+};
 use factum_kernel::{Event, Position, RecordedEvent};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
     build::{Build, StoredBuilds},
-    consumers::Consumers,
-    error::{HandleError, WaitError},
-    handle::ConsumerHandle,
-    name::ConsumerName,
-    option::ConsumerOptions,
-    projection::Projection,
-    target::Target,
-    work::{Names, Projecting, Work},
+    projection::{Projecting, Projection},
+    target::is_sql_outage,
 };
 
 use closure::Applying;
 pub use closure::ProjectionFn;
 pub use error::BuildError;
 pub(crate) use handover::stored_position;
-use keeper::{Answer, Ask, Keeper, Plan};
+use keeper::{Keeper, Plan};
 pub(crate) use local::{Local, Running};
 pub use rebuild::{Rebuild, RebuildProgress};
 
@@ -61,7 +59,8 @@ pub(crate) type Targets<T> = Arc<dyn Fn(&ConsumerName) -> T + Send + Sync>;
 ///
 /// ```
 /// use std::time::Duration;
-/// use factum_projection::{ConsumerOptions, Consumers, Documents, ProjectionFn};
+/// use factum_consumer::{ConsumerOptions, Consumers};
+/// use factum_projection::{Documents, ProjectionFn, Projections};
 /// use factum_testing::bank::{Account, AccountCommand, AccountEvent};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
@@ -98,62 +97,66 @@ pub struct Maintained<T: Target> {
     local: watch::Receiver<Local<T>>,
 }
 
-impl Consumers {
-    /// Maintains a projection over its versions. `targets` makes the target of a build, whose name
-    /// it is given; one in tables of one's own is made by `of_build`.
-    ///
-    /// Begin with it before the version changes for the first time: a version that
-    /// [`project`](Self::project) ran is not known as an older one.
-    ///
-    /// # Errors
-    /// A name that is none or runs already, closed consumers, and those of the store.
-    pub async fn maintain<P: Projection>(
-        &self,
-        projection: P,
-        targets: impl Fn(&ConsumerName) -> P::Target + Send + Sync + 'static,
-        options: ConsumerOptions,
-    ) -> Result<Maintained<P::Target>, BuildError> {
-        let work = Arc::new(Projecting { projection, names: Names::new(options.unknown) });
-        let declaring = work.clone();
-        let targets = move |name: &_| declaring.projection.declare(targets(name));
-        let plan = Plan { work, version: P::VERSION, targets: Arc::new(targets), options };
-        self.keep(P::NAME, plan).await
-    }
+/// What a projection's keeper is told.
+#[derive(Debug)]
+pub(crate) enum Ask {
+    Rebuild,
+    Cancel(Build),
+    RollBack,
+    DiscardOld,
+    Reset,
+    Pause,
+    Resume,
+}
 
-    /// Maintains a projection that is a closure.
-    ///
-    /// # Errors
-    /// Those of [`maintain`](Self::maintain).
-    pub async fn maintain_fn<E, T, H>(
-        &self,
-        projection: ProjectionFn<E, T, H>,
-        targets: impl Fn(&ConsumerName) -> T + Send + Sync + 'static,
-        options: ConsumerOptions,
-    ) -> Result<Maintained<T>, BuildError>
-    where
-        E: Event,
-        T: Target,
-        H: Fn(E, &RecordedEvent, &mut T::Tx) -> Result<(), HandleError> + Send + Sync + 'static,
-    {
-        let ProjectionFn { name, version, handler, .. } = projection;
-        let work = Arc::new(Applying::new(handler, options.unknown));
-        let plan = Plan { work, version, targets: Arc::new(targets), options };
-        self.keep(&name, plan).await
-    }
+/// Where it says what came of it.
+pub(crate) type Answer = oneshot::Sender<Result<Build, BuildError>>;
 
-    async fn keep<W: Work>(
-        &self,
-        name: &str,
-        plan: Plan<W>,
-    ) -> Result<Maintained<W::Target>, BuildError> {
-        let name = ConsumerName::new(name)?;
-        let stored = Arc::new(StoredBuilds::new(self.kernel().clone(), name));
-        let targets = plan.targets.clone();
-        let (orders, local) = Keeper::start(self.clone(), plan, stored.clone()).await?;
-        let maintained = Maintained { stored, targets, orders, local };
-        self.enter(maintained.name().clone(), Arc::new(maintained.clone()));
-        Ok(maintained)
-    }
+/// Maintains a projection over its versions.
+pub(crate) async fn maintain<P: Projection>(
+    consumers: &Consumers,
+    projection: P,
+    targets: impl Fn(&ConsumerName) -> P::Target + Send + Sync + 'static,
+    options: ConsumerOptions,
+) -> Result<Maintained<P::Target>, BuildError> {
+    let work = Arc::new(Projecting { projection, names: Names::new(options.unknown) });
+    let declaring = work.clone();
+    let targets = move |name: &_| declaring.projection.declare(targets(name));
+    let plan = Plan { work, version: P::VERSION, targets: Arc::new(targets), options };
+    keep(consumers, P::NAME, plan).await
+}
+
+/// Maintains a projection that is a closure.
+pub(crate) async fn maintain_fn<E, T, H>(
+    consumers: &Consumers,
+    projection: ProjectionFn<E, T, H>,
+    targets: impl Fn(&ConsumerName) -> T + Send + Sync + 'static,
+    options: ConsumerOptions,
+) -> Result<Maintained<T>, BuildError>
+where
+    E: Event,
+    T: Target,
+    H: Fn(E, &RecordedEvent, &mut T::Tx) -> Result<(), HandleError> + Send + Sync + 'static,
+{
+    let ProjectionFn { name, version, handler, .. } = projection;
+    let work = Arc::new(Applying::new(handler, options.unknown));
+    let plan = Plan { work, version, targets: Arc::new(targets), options };
+    keep(consumers, &name, plan).await
+}
+
+async fn keep<W: Work>(
+    consumers: &Consumers,
+    name: &str,
+    plan: Plan<W>,
+) -> Result<Maintained<W::Target>, BuildError> {
+    let name = ConsumerName::new(name)?;
+    let consumers = consumers.clone().with_outages(is_sql_outage);
+    let stored = Arc::new(StoredBuilds::new(consumers.kernel().clone(), name));
+    let targets = plan.targets.clone();
+    let (orders, local) = Keeper::start(consumers.clone(), plan, stored.clone()).await?;
+    let maintained = Maintained { stored, targets, orders, local };
+    consumers.enter(maintained.name().clone(), Arc::new(maintained.clone()));
+    Ok(maintained)
 }
 
 impl<T: Target> Maintained<T> {
@@ -200,9 +203,10 @@ impl<T: Target> Maintained<T> {
     /// Builds the read model anew beside the serving one, and swaps it in when it has caught up.
     /// Returns when it has begun.
     ///
-    /// It begins where the first one did, also with [`StartFrom::Now`](crate::StartFrom::Now).
-    /// Meanwhile each event is projected twice. That has no other effect than the build: a
-    /// projection writes to its target and nowhere else, and consumers are never rebuilt.
+    /// It begins where the first one did, also with
+    /// [`StartFrom::Now`](factum_consumer::StartFrom::Now). Meanwhile each event is projected twice.
+    /// That has no other effect than the build: a projection writes to its target and nowhere else,
+    /// and consumers are never rebuilt.
     ///
     /// # Errors
     /// [`BuildError::Building`] while a build is under way, here or in another process; those of

@@ -8,21 +8,15 @@ mod snapshot;
 
 use std::{fmt, marker::PhantomData, ops::Deref, sync::Arc};
 
+use factum_consumer::{
+    ConsumerHandle, ConsumerName, ConsumerOptions, Consumers, StartError, WaitError,
+};
 use factum_kernel::{Event, RecordedEvent};
 use serde::{Serialize, de::DeserializeOwned};
-
-use crate::{
-    consumers::Consumers,
-    error::{StartError, WaitError},
-    handle::ConsumerHandle,
-    name::ConsumerName,
-    option::ConsumerOptions,
-};
 
 use folding::Folding;
 pub use shown::MemoryGuard;
 use shown::Shown;
-pub(crate) use snapshot::{Header, forget};
 
 /// After this many events a model is snapshotted, unless chosen otherwise.
 pub const SNAPSHOT_EVENTS_DEFAULT: usize = 100_000;
@@ -35,14 +29,15 @@ pub const SNAPSHOT_EVENTS_DEFAULT: usize = 100_000;
 ///
 /// The function sees nothing but the model and the event, so the same events make the same model
 /// everywhere. It can't fail. An event that can't be decoded, or with which the function panics or
-/// takes longer than the policy's time, is parked at once with the later ones of its stream, or the
-/// model stops, as [`FailurePolicy::then`](crate::FailurePolicy) says; its retries are for
-/// projections. A model that such an event has left half changed is made again from the last
-/// snapshot, and readers wait until it is where they saw it.
+/// takes longer than the policy's time, is parked at once with the later ones of its stream, or
+/// the model stops, as [`FailurePolicy::then`](factum_consumer::FailurePolicy) says; its retries
+/// are for projections. A model that such an event has left half changed is made again from the
+/// last snapshot, and readers wait until it is where they saw it.
 ///
 /// ```
 /// use std::time::Duration;
-/// use factum_projection::{Consumers, Fold};
+/// use factum_consumer::Consumers;
+/// use factum_projection::{Fold, Projections};
 /// use factum_testing::bank::{Account, AccountCommand, AccountEvent};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
@@ -65,7 +60,7 @@ pub const SNAPSHOT_EVENTS_DEFAULT: usize = 100_000;
 /// assert_eq!(*total.read().await?, 500);
 /// # Ok(()) }
 /// ```
-#[must_use = "it starts with `Consumers::fold`"]
+#[must_use = "it starts with `Projections::fold`"]
 pub struct Fold<M, E, F> {
     name: String,
     version: u32,
@@ -126,14 +121,12 @@ pub struct MemoryModel<M> {
     shown: Arc<Shown<M>>,
 }
 
-impl Consumers {
-    /// Starts a model in memory. Readers see what the last snapshot holds, and then each batch.
-    ///
-    /// # Errors
-    /// See [`StartError`].
-    pub fn fold<M, E, F>(&self, fold: Fold<M, E, F>) -> Result<MemoryModel<M>, StartError>
+impl<M: Default + Serialize + DeserializeOwned + Send + Sync + 'static> MemoryModel<M> {
+    pub(crate) fn start<E, F>(
+        consumers: &Consumers,
+        fold: Fold<M, E, F>,
+    ) -> Result<Self, StartError>
     where
-        M: Default + Serialize + DeserializeOwned + Send + Sync + 'static,
         E: Event,
         F: Fn(&mut M, E, &RecordedEvent) + Send + Sync + 'static,
     {
@@ -142,8 +135,8 @@ impl Consumers {
             return Err(StartError::OnePartition(name));
         }
         let shown = Arc::new(Shown::new());
-        let consumer = Folding::start(self, fold, &name, shown.clone())?;
-        Ok(MemoryModel { consumer, shown })
+        let consumer = Folding::start(consumers, fold, &name, shown.clone())?;
+        Ok(Self { consumer, shown })
     }
 }
 

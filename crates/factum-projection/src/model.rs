@@ -11,15 +11,14 @@ use std::{
     time::Duration,
 };
 
+use factum_consumer::{ConsumerName, InvalidConsumerName, WaitError};
 use factum_kernel::{Cbor, Codec, CodecError, Kernel, Position, ScanPage, StoreError};
 use serde::de::DeserializeOwned;
 
 use crate::{
     build::{Build, Builds, REFRESH, StoredBuilds},
     document_key::check_key,
-    error::WaitError,
     maintain::{Maintained, Targets, stored_position},
-    name::{ConsumerName, InvalidConsumerName},
     target::{Documents, declared_indexes, documents_prefix},
 };
 
@@ -63,8 +62,9 @@ pub enum Freshness {
 ///
 /// ```
 /// use std::time::Duration;
+/// use factum_consumer::{ConsumerOptions, Consumers};
 /// use factum_projection::{
-///     ConsumerOptions, Consumers, Documents, Index, IndexRange, ModelQuery, ProjectionFn, Stale,
+///     Documents, Index, IndexRange, ModelQuery, ProjectionFn, Projections, Stale,
 /// };
 /// use factum_testing::bank::{Account, AccountCommand, AccountEvent};
 ///

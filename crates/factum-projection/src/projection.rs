@@ -1,20 +1,23 @@
 //! Projections: events in, a read model out.
 
-use std::future::Future;
+use std::{fmt, future::Future, ops::Deref, sync::Arc};
 
+use factum_consumer::{
+    ConsumerHandle, HandleError, Target,
+    part::{Failure, Names, Work, decode},
+};
 use factum_kernel::{Event, RecordedEvent};
-
-use crate::{error::HandleError, target::Target};
 
 /// A consumer that maintains a read model.
 ///
 /// It writes to its target and nowhere else: a projection is handed events again when it is
 /// rebuilt, and whatever else it did would be done again. What sends mails or calls services is a
-/// [`Consumer`](crate::Consumer), which is never rebuilt.
+/// [`Consumer`](factum_consumer::Consumer), which is never rebuilt.
 ///
 /// ```
 /// use factum_kernel::RecordedEvent;
-/// use factum_projection::{Documents, DocumentsTx, HandleError, Projection};
+/// use factum_consumer::HandleError;
+/// use factum_projection::{Documents, DocumentsTx, Projection};
 /// use factum_testing::bank::AccountEvent;
 ///
 /// /// Money in each account, in cents.
@@ -67,4 +70,70 @@ pub trait Projection: Send + Sync + 'static {
         recorded: &RecordedEvent,
         tx: &mut <Self::Target as Target>::Tx,
     ) -> impl Future<Output = Result<(), HandleError>> + Send;
+}
+
+/// A running projection, and the target that its read model is in.
+pub struct ProjectionHandle<P: Projection> {
+    pub(crate) consumer: ConsumerHandle,
+    pub(crate) target: Arc<P::Target>,
+}
+
+impl<P: Projection> Clone for ProjectionHandle<P> {
+    fn clone(&self) -> Self {
+        Self { consumer: self.consumer.clone(), target: self.target.clone() }
+    }
+}
+
+impl<P: Projection> ProjectionHandle<P> {
+    /// Where the read model is.
+    pub fn target(&self) -> &P::Target {
+        &self.target
+    }
+
+    /// The consumer that maintains it.
+    pub fn consumer(&self) -> &ConsumerHandle {
+        &self.consumer
+    }
+}
+
+impl<P: Projection> Deref for ProjectionHandle<P> {
+    type Target = ConsumerHandle;
+
+    fn deref(&self) -> &ConsumerHandle {
+        &self.consumer
+    }
+}
+
+impl<P: Projection> fmt::Debug for ProjectionHandle<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ProjectionHandle")
+            .field("name", self.consumer.name())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A projection at work.
+pub(crate) struct Projecting<P: Projection> {
+    pub(crate) projection: P,
+    pub(crate) names: Names<P::Event>,
+}
+
+impl<P: Projection> Work for Projecting<P> {
+    type Target = P::Target;
+
+    fn wants(&self, event: &RecordedEvent) -> bool {
+        self.names.wants(event.name())
+    }
+
+    async fn handle(
+        &self,
+        recorded: &RecordedEvent,
+        tx: &mut <P::Target as Target>::Tx,
+    ) -> Result<(), Failure> {
+        let (first, rest) = decode::<P::Event>(recorded)?;
+        for event in first.into_iter().chain(rest) {
+            self.projection.project(event, recorded, tx).await.map_err(Failure::Handler)?;
+        }
+        Ok(())
+    }
 }

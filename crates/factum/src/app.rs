@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use factum_backend::Registry;
+use factum_consumer::{Consumers, EventBus};
 #[cfg(feature = "journal")]
 use factum_journal::JournalKind;
 use factum_kernel::{
@@ -13,7 +14,6 @@ use factum_kernel::{
 use factum_memory::MemoryKind;
 #[cfg(feature = "postgres")]
 use factum_postgres::PostgresKind;
-use factum_projection::{Consumers, EventBus};
 use factum_runtime::{Commands, Entities, Supervisor};
 #[cfg(feature = "sqlite")]
 use factum_sqlite::SqliteKind;

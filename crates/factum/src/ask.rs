@@ -8,10 +8,11 @@ use std::{
     time::Duration,
 };
 
+use factum_consumer::WaitError;
 use factum_kernel::{
     Aggregate, ErrorKind, Metadata, Position, ReadFrom, ReadQuery, RecordedEvent, StoreError,
 };
-use factum_projection::WaitError;
+use factum_projection::Projections;
 use factum_runtime::{AskError, CommandId, Outcome};
 
 use crate::app::App;
@@ -63,7 +64,7 @@ impl App {
     ///
     /// All are waited for at once, [5 seconds](SEEN_WITHIN_DEFAULT) behind the outcome unless
     /// [`within`](Ask::within) says otherwise; see
-    /// [`Consumers::wait_for`](factum_projection::Consumers::wait_for) for the names. A command
+    /// [`Projections::wait_for`](factum_projection::Projections::wait_for) for the names. A command
     /// that led to no event, because what it asks for is so already, is answered when they have
     /// seen the last event of its aggregate: the answer rests on that one.
     ///

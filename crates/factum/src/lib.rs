@@ -11,7 +11,7 @@
 //! | name and version events | [`derive(Event)`](macro@Event), [`OldEvent`] for upcasters |
 //! | execute | [`App`], [`Repository`], [`Transaction`], [`ExecuteError`] |
 //! | keep aggregates running | [`App::entities`], [`Entities`], [`EntityOptions`] |
-//! | read what one has written | [`App::ask`], [`Ask`], [`Consumers::wait_for`] |
+//! | read what one has written | [`App::ask`], [`Ask`], [`Projections::wait_for`] |
 //! | send commands through layers | [`App::commands`], [`Commands`], [`CommandId`] |
 //! | keep other work running | [`App::supervisor`], [`Worker`], [`WorkerHealth`] |
 //! | see what it is doing | [`App::stats`], [`AppBuilder::with_stats_every`] |
@@ -52,6 +52,14 @@ pub use ask::{Ask, SEEN_WITHIN_DEFAULT, UnseenError};
 pub use builder::{AppBuilder, OpenError};
 pub use catalog::Clash;
 pub use factum_backend::{OpenContext, OpenStore, Registry, StoreUrl, Stores};
+pub use factum_consumer::{
+    BATCH_BYTES_DEFAULT, BATCH_EVENTS_DEFAULT, BusError, CATCHING_UP_MAX, CONSUMER_LEASE,
+    CONSUMER_NAME_BYTES_MAX, Consumer, ConsumerHandle, ConsumerHealth, ConsumerName,
+    ConsumerOptions, ConsumerState, Consumers, DeadLetter, EventBus, FailurePolicy, Fence,
+    HandleError, InvalidConsumerName, Opened, PARTITIONS_MAX, Partitions, Release, ReleaseError,
+    RewindError, Save, StartError, StartFrom, StopReason, StoredConsumer, Target, TargetError,
+    Then, Unknown, WaitError, describe_consumer_metrics, order_release, stored_consumers,
+};
 #[cfg(feature = "journal")]
 pub use factum_journal::{
     Damage, JournalKind, JournalOptions, JournalRepair, JournalReport, JournalStore, Loss, Lost,
@@ -91,18 +99,12 @@ pub use factum_postgres::{
     schema_sql as postgres_schema_sql,
 };
 pub use factum_projection::{
-    BATCH_BYTES_DEFAULT, BATCH_EVENTS_DEFAULT, Build, BuildError, BusError, CATCHING_UP_MAX,
-    CONSUMER_LEASE, CONSUMER_NAME_BYTES_MAX, Consumer, ConsumerHandle, ConsumerHealth,
-    ConsumerName, ConsumerOptions, ConsumerState, Consumers, Continuation, DOCUMENT_KEY_BYTES_MAX,
-    DOCUMENTS_MAX, DOCUMENTS_MAX_DEFAULT, DeadLetter, Documents, DocumentsTx, EventBus,
-    FailurePolicy, Fence, Fold, Folded, Freshness, HandleError, INDEX_NAME_BYTES_MAX,
-    INDEX_VALUE_BYTES_MAX, Index, IndexRange, IndexValue, InvalidConsumerName, InvalidDocumentKey,
-    LiveError, LiveState, Maintained, MemoryGuard, MemoryModel, ModelChange, ModelChanges,
-    ModelPage, ModelQuery, Opened, PARTITIONS_MAX, Partitions, Projection, ProjectionFn,
-    ProjectionHandle, QueryError, ReadModel, Rebuild, RebuildProgress, Release, ReleaseError,
-    RewindError, SNAPSHOT_EVENTS_DEFAULT, Save, Stale, StartError, StartFrom, StopReason,
-    StoredConsumer, Target, TargetError, Then, Unknown, WaitError, describe_consumer_metrics,
-    order_release, stored_consumers,
+    Build, BuildError, Continuation, DOCUMENT_KEY_BYTES_MAX, DOCUMENTS_MAX, DOCUMENTS_MAX_DEFAULT,
+    Documents, DocumentsTx, Fold, Folded, Freshness, INDEX_NAME_BYTES_MAX, INDEX_VALUE_BYTES_MAX,
+    Index, IndexRange, IndexValue, InvalidDocumentKey, LiveError, LiveState, Maintained,
+    MemoryGuard, MemoryModel, ModelChange, ModelChanges, ModelPage, ModelQuery, Projection,
+    ProjectionFn, ProjectionHandle, Projections, QueryError, ReadModel, Rebuild, RebuildProgress,
+    SNAPSHOT_EVENTS_DEFAULT, Stale,
 };
 #[cfg(feature = "projection-postgres")]
 pub use factum_projection::{

@@ -2,10 +2,11 @@
 
 use std::{fmt, future::IntoFuture, pin::Pin};
 
+use factum_consumer::{ConsumerOptions, HandleError, StartError};
 use factum_kernel::{Event, RecordedEvent};
 use factum_projection::{
-    BuildError, ConsumerOptions, Documents, DocumentsTx, Fold, HandleError, Maintained,
-    MemoryModel, Projection, ProjectionFn, StartError,
+    BuildError, Documents, DocumentsTx, Fold, Maintained, MemoryModel, Projection, ProjectionFn,
+    Projections,
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -17,7 +18,7 @@ type Starting = Pin<Box<dyn Future<Output = Started> + Send>>;
 /// A projection that is about to start: it does when this is awaited.
 ///
 /// # Errors
-/// Awaited, those of [`Consumers::maintain`](factum_projection::Consumers::maintain).
+/// Awaited, those of [`Projections::maintain`](factum_projection::Projections::maintain).
 #[must_use = "it starts when it is awaited"]
 pub struct StartProjection {
     options: ConsumerOptions,
@@ -145,7 +146,7 @@ impl App {
     /// ```
     ///
     /// # Errors
-    /// Those of [`Consumers::fold`](factum_projection::Consumers::fold).
+    /// Those of [`Projections::fold`](factum_projection::Projections::fold).
     pub fn fold<M, E, F>(&self, fold: Fold<M, E, F>) -> Result<MemoryModel<M>, StartError>
     where
         M: Default + Serialize + DeserializeOwned + Send + Sync + 'static,

@@ -11,8 +11,9 @@ use std::{
     time::Duration,
 };
 
+use factum_consumer::Consumers;
 use factum_kernel::{Aggregate, Clock, Kernel, Monotonic, Repository};
-use factum_projection::Consumers;
+use factum_projection::is_sql_outage;
 use factum_runtime::{CommandRouter, Entities, EntityOptions, Supervisor};
 
 use crate::app::App;
@@ -47,7 +48,7 @@ impl Running {
         let ids = kernel.ids().clone();
         let started = clock.monotonic();
         let supervisor = Supervisor::new(clock, ids);
-        let consumers = Consumers::new(kernel.clone());
+        let consumers = Consumers::new(kernel.clone()).with_outages(is_sql_outage);
         Self { supervisor, consumers, started, options, routes, sets: Mutex::default() }
     }
 

@@ -6,8 +6,8 @@ mod publisher;
 
 use std::time::Duration;
 
+use factum_consumer::{ConsumerHandle, ConsumerHealth, ConsumerName};
 use factum_kernel::{Aggregate, Timestamp};
-use factum_projection::{ConsumerHandle, ConsumerHealth, ConsumerName};
 use factum_runtime::{Entities, EntityInfo, EntityStats, QuarantinedEntity, WorkerHealth};
 
 pub use document::{

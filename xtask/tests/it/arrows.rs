@@ -36,6 +36,7 @@ const KINDS: &[(&str, Kind)] = &[
     ("factum-sqlite", Kind::Store),
     ("factum-postgres", Kind::Store),
     ("factum-runtime", Kind::Part),
+    ("factum-consumer", Kind::Part),
     ("factum-projection", Kind::Part),
     ("factum", Kind::Facade),
     // The demo plays the bank of the tests, because there is one sample domain.

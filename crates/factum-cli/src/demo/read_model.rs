@@ -8,8 +8,8 @@ use std::{
 
 use factum::{
     BuildError, ConsumerOptions, Consumers, Documents, DocumentsTx, Fold, HandleError, Index,
-    IndexRange, Maintained, MemoryModel, ModelQuery, Position, Projection, QueryError, ReadQuery,
-    RecordedEvent, StopReason, SystemClock, WaitError,
+    IndexRange, Maintained, MemoryModel, ModelQuery, Position, Projection, Projections, QueryError,
+    ReadQuery, RecordedEvent, StopReason, SystemClock, WaitError,
 };
 use factum_testing::bank::AccountEvent;
 use serde::{Deserialize, Serialize};

@@ -10,8 +10,8 @@ use std::{
 
 use factum::{
     App, Clock, Consumer, ConsumerHandle, ConsumerOptions, ConsumerState, DocumentStore,
-    ExpectedRevision, FailurePolicy, HandleError, KeyRange, ProjectionFn, RecordedEvent, ScanQuery,
-    SqliteTarget, SystemClock, WriteBatch,
+    ExpectedRevision, FailurePolicy, HandleError, KeyRange, ProjectionFn, Projections,
+    RecordedEvent, ScanQuery, SqliteTarget, SystemClock, WriteBatch,
 };
 use factum_testing::bank::{Account, AccountCommand, AccountEvent};
 

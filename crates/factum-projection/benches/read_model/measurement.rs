@@ -15,13 +15,12 @@ mod reading;
 
 use std::{error::Error, path::PathBuf, sync::Arc, time::Duration};
 
+use factum_consumer::{ConsumerOptions, Consumers, Partitions, StartFrom, Target};
 use factum_journal::{JournalOptions, JournalStore};
 use factum_kernel::{
     Clock, Kernel, KeyRange, Monotonic, Position, ReadQuery, RecordedEvent, SystemClock,
 };
-use factum_projection::{
-    ConsumerOptions, Consumers, Documents, Fold, Partitions, Projection, StartFrom, Target,
-};
+use factum_projection::{Documents, Fold, Projection, Projections};
 use serde_json::Value;
 use tempfile::TempDir;
 

@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 
+use factum_consumer::HandleError;
 use factum_kernel::RecordedEvent;
 use factum_macros::Event;
-use factum_projection::{Documents, DocumentsTx, HandleError, Projection};
+use factum_projection::{Documents, DocumentsTx, Projection};
 
 /// The category of what is projected.
 pub(super) const CATEGORY: &str = "bench_account";

@@ -10,13 +10,16 @@ use std::{
 };
 
 use bytes::Bytes;
+use factum_consumer::{
+    ConsumerName,
+    part::{Answering, Handover, progress, ring},
+};
 use factum_kernel::{
     Clock, ExpectedRevision, Kernel, Monotonic, Revision, StoreError, StoreErrorKind, Timestamp,
     WriteBatch, WriteError,
 };
 
-use super::Builds;
-use crate::{lease::ring, name::ConsumerName, progress};
+use super::{Build, Builds};
 
 /// What was read so long ago is read again before it is relied on.
 pub(crate) const REFRESH: Duration = Duration::from_secs(1);
@@ -133,13 +136,14 @@ impl StoredBuilds {
         .into())
     }
 
-    /// Changes nothing, but that every change fails which has read them before.
-    pub(crate) async fn touch(&self) -> Result<(), StoreError> {
-        let same = |found: Option<Builds>| {
-            let builds = found.ok_or_else(|| StoreError::invalid("nothing is built"))?;
-            Ok::<_, StoreError>((Builds { change: self.change_id(), ..builds }, ()))
+    /// Takes note that nothing is left of a build that was dropped.
+    pub(crate) async fn cleared(&self, build: Build) -> Result<(), StoreError> {
+        let cleared = |found: Option<Builds>| {
+            let mut builds = found.ok_or_else(|| StoreError::invalid("nothing is built"))?;
+            builds.cleared(build);
+            Ok::<_, StoreError>((builds, ()))
         };
-        self.change(same).await.map(drop)
+        self.change(cleared).await.map(drop)
     }
 
     /// As they are, and the revision that they have.
@@ -198,6 +202,15 @@ impl StoredBuilds {
         }
     }
 
+    /// Changes nothing, but that every change fails which has read them before.
+    async fn touch(&self) -> Result<(), StoreError> {
+        let same = |found: Option<Builds>| {
+            let builds = found.ok_or_else(|| StoreError::invalid("nothing is built"))?;
+            Ok::<_, StoreError>((Builds { change: self.change_id(), ..builds }, ()))
+        };
+        self.change(same).await.map(drop)
+    }
+
     fn change_id(&self) -> (u64, u64) {
         let kernel = &self.kernel;
         kernel.ids().uuid(kernel.clock().now()).as_u64_pair()
@@ -220,6 +233,12 @@ impl StoredBuilds {
 
     fn seen(&self) -> std::sync::MutexGuard<'_, Option<Seen>> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Handover for StoredBuilds {
+    fn forbid(&self) -> Answering<'_, bool> {
+        Box::pin(async move { self.touch().await.is_ok() })
     }
 }
 

@@ -1,15 +1,12 @@
 //! Projections that are closures.
 
-use std::{fmt, marker::PhantomData, sync::Arc};
+use std::{fmt, marker::PhantomData};
 
-use factum_kernel::{Event, RecordedEvent};
-
-use crate::{
-    error::HandleError,
-    option::Unknown,
-    target::Target,
-    work::{Failure, Names, Work, decode},
+use factum_consumer::{
+    HandleError, Target, Unknown,
+    part::{Failure, Names, Work, decode},
 };
+use factum_kernel::{Event, RecordedEvent};
 
 /// A projection that is a closure: enough for a small one.
 ///
@@ -90,22 +87,5 @@ where
             (self.handler)(event, recorded, tx).map_err(Failure::Handler)?;
         }
         Ok(())
-    }
-}
-
-/// Several builds are made by one projection.
-impl<W: Work> Work for Arc<W> {
-    type Target = W::Target;
-
-    fn wants(&self, event: &RecordedEvent) -> bool {
-        W::wants(self, event)
-    }
-
-    fn handle(
-        &self,
-        event: &RecordedEvent,
-        tx: &mut <W::Target as Target>::Tx,
-    ) -> impl Future<Output = Result<(), Failure>> + Send {
-        W::handle(self, event, tx)
     }
 }

@@ -1,13 +1,9 @@
 //! What can go wrong with builds.
 
+use factum_consumer::{ConsumerName, InvalidConsumerName, StartError, StopReason};
 use factum_kernel::{ErrorKind, StoreError};
 
-use crate::{
-    build::{Build, Unfit},
-    error::StartError,
-    health::StopReason,
-    name::{ConsumerName, InvalidConsumerName},
-};
+use crate::build::{Build, Unfit};
 
 /// Why a projection is not maintained, or a build not begun, swapped in, or dropped.
 #[derive(Debug, thiserror::Error)]
@@ -61,7 +57,7 @@ pub enum BuildError {
     /// The consumers are closed.
     #[error("the consumers are closed: projection={0}")]
     Closed(ConsumerName),
-    /// The runtime on which [`maintain`](crate::Consumers::maintain) was called has ended.
+    /// The runtime on which [`maintain`](crate::Projections::maintain) was called has ended.
     #[error("the runtime that maintained it has ended, maintain it again: projection={0}")]
     RuntimeEnded(ConsumerName),
 }
@@ -88,3 +84,6 @@ impl BuildError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

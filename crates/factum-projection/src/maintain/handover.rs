@@ -3,20 +3,15 @@
 
 use std::{sync::Arc, time::Duration};
 
-use factum_kernel::{Kernel, Position, ReadQuery, Revision, StoreError};
+use factum_consumer::{
+    ConsumerHealth, ConsumerName, ConsumerState, Target, TargetError,
+    part::{StoredPart, Work, caught, said_position, set_held},
+};
+use factum_kernel::{Kernel, Position, ReadQuery, Revision};
 
 use super::{Running, Targets, keeper::Keeper};
-use crate::{
-    build::{Build, Builds},
-    caught::caught,
-    consumers::stored,
-    health::{ConsumerHealth, ConsumerState},
-    lease,
-    name::ConsumerName,
-    progress::{self, Progress},
-    target::{Opened, Save, Target, TargetError},
-    work::Work,
-};
+
+use crate::build::{Build, Builds};
 
 /// A build that is behind by no more is about to have caught up.
 const NEAR_POSITIONS: u64 = 1_000;
@@ -129,7 +124,7 @@ impl<W: Work> Keeper<W> {
         for name in self.parts(builds, build) {
             let target = (self.plan.targets)(&name.whole());
             let is_ours = |frozen_by| by.is_none_or(|by| by == frozen_by);
-            let _ = set_frozen(target, &name, 0, is_ours).await;
+            let _ = set_held(&target, &name, 0, is_ours).await;
         }
     }
 
@@ -153,7 +148,7 @@ impl<W: Work> Keeper<W> {
             let mut frozen = Position::ZERO;
             for name in self.parts(builds, builds.serving) {
                 let target = (self.plan.targets)(&name.whole());
-                let part = set_frozen(target, &name, handover.number, |_| true).await?;
+                let part = set_held(&target, &name, handover.number, |_| true).await?;
                 frozen = frozen.max(part);
             }
             Ok::<_, TargetError>(frozen)
@@ -204,7 +199,7 @@ async fn holds<T>(serving: &Running<T>) -> bool {
     tokio::select! {
         biased;
         () = stands_still => true,
-        () = serving.consumer.clock.sleep(HANDOVER_MAX) => false,
+        () = serving.consumer.clock().sleep(HANDOVER_MAX) => false,
     }
 }
 
@@ -213,38 +208,6 @@ async fn lacks_nothing<T>(running: &Running<T>) -> Result<(), NotNow> {
     let elsewhere = running.consumer.parked_elsewhere().await.map_err(|_| NotNow::Later)?;
     let parked = running.consumer.health().parked + elsewhere;
     if parked == 0 { Ok(()) } else { Err(NotNow::Later) }
-}
-
-/// Takes a partition of a build away from whoever works on it, in any process, where `may` says so
-/// of who has frozen it: its fence moves. Frozen, it comes no further for a while than what this
-/// answers.
-async fn set_frozen<T: Target>(
-    target: T,
-    name: &ConsumerName,
-    frozen_by: u64,
-    may: impl Fn(u64) -> bool,
-) -> Result<Position, TargetError> {
-    loop {
-        let Opened { fence, progress, .. } = target.look(name).await?;
-        let Some(progress) = progress else { return Ok(Position::ZERO) };
-        let mut progress = read(&progress)?;
-        let position = progress.position();
-        if progress.frozen_by == frozen_by || !may(progress.frozen_by) {
-            return Ok(position);
-        }
-        // By another than whoever works on it: that one notices when it sees this.
-        (progress.by, progress.frozen_by) = (progress.by.wrapping_add(1), frozen_by);
-        let progress = progress::encode(&progress);
-        let letters = Vec::new();
-        let events = 0;
-        let save = Save { expected: fence, progress, mark: None, letters, events };
-        match target.save(name, save).await {
-            Ok(_) => return Ok(position),
-            // It has come further meanwhile, or the answer was lost.
-            Err(TargetError::Fenced | TargetError::Unknown(_)) => tokio::task::yield_now().await,
-            Err(error) => return Err(error),
-        }
-    }
 }
 
 /// How far a build has come in all its partitions: as it is stored, or as whoever works on it has
@@ -257,10 +220,10 @@ pub(crate) async fn stored_position<T: Target>(
 ) -> Result<Position, TargetError> {
     let mut position = None;
     for at in 0..partitions {
-        let part = stored(&targets(name).look(&name.part(at, partitions)).await?)?.position;
+        let part = StoredPart::look(&targets(name), &name.part(at, partitions)).await?.position;
         position = Some(position.map_or(part, |position: Position| position.min(part)));
     }
-    let said = lease::position(&**kernel.documents(), name, partitions).await?;
+    let said = said_position(&**kernel.documents(), name, partitions).await?;
     Ok(position.max(said).unwrap_or_default())
 }
 
@@ -272,15 +235,9 @@ pub(super) async fn began_after<T: Target>(
 ) -> Result<Option<Position>, TargetError> {
     let mut began = None;
     for at in 0..partitions {
-        let opened = targets(name).look(&name.part(at, partitions)).await?;
-        let Some(progress) = opened.progress else { return Ok(None) };
-        let Some(part) = read(&progress)?.began_after else { return Ok(None) };
+        let part = StoredPart::look(&targets(name), &name.part(at, partitions)).await?;
+        let Some(part) = part.began_after else { return Ok(None) };
         began = Some(began.map_or(part, |began: Position| began.min(part)));
     }
     Ok(began)
-}
-
-fn read(progress: &[u8]) -> Result<Progress, TargetError> {
-    progress::decode(progress)
-        .map_err(|error| TargetError::Refused(Arc::new(StoreError::corrupt(error.to_string()))))
 }

@@ -6,24 +6,19 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
+use factum_consumer::{
+    ConsumerHandle, ConsumerOptions, Consumers, HandleError, StartError, StartFrom, Target,
+    part::{Bell, Launch, Work, caught},
+};
 use factum_kernel::StoreError;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 
 use super::{
-    BuildError, Local, Running, Targets,
+    Answer, Ask, BuildError, Local, Running, Targets,
     handover::{began_after, caught_up},
 };
-use crate::{
-    build::{Build, Builds, CLEAR_AFTER, REFRESH, StoredBuilds, Unfit},
-    caught::caught,
-    consumers::{Consumers, Launch},
-    error::{HandleError, StartError},
-    handle::ConsumerHandle,
-    lease::Bell,
-    option::{ConsumerOptions, StartFrom},
-    target::Target,
-    work::Work,
-};
+
+use crate::build::{Build, Builds, CLEAR_AFTER, REFRESH, StoredBuilds, Unfit};
 
 /// So many orders wait.
 const ORDERS_MAX: usize = 16;
@@ -31,19 +26,6 @@ const ORDERS_MAX: usize = 16;
 /// process of an earlier version may have changed them.
 const RESTS_MAX: u32 = 5;
 
-/// What a projection's keeper is told.
-#[derive(Debug)]
-pub(crate) enum Ask {
-    Rebuild,
-    Cancel(Build),
-    RollBack,
-    DiscardOld,
-    Reset,
-    Pause,
-    Resume,
-}
-
-pub(crate) type Answer = oneshot::Sender<Result<Build, BuildError>>;
 type TargetOf<W> = <W as Work>::Target;
 type Kept<W> = (mpsc::Sender<(Ask, Answer)>, watch::Receiver<Local<TargetOf<W>>>);
 
@@ -355,6 +337,7 @@ impl<W: Work> Keeper<W> {
             target: target.clone(),
             options: options.clone().with_partitions(options.partitions.of(partitions)),
             is_layout_kept: false,
+            handover: Some(self.stored.clone()),
         })?;
         if self.is_paused {
             consumer.pause().await;
@@ -366,7 +349,7 @@ impl<W: Work> Keeper<W> {
     fn clear_dropped(&self) {
         let dropped = self.local.borrow().builds.dropped.clone();
         if dropped.is_empty() {
-            return note_undropped(&self.local.borrow(), None);
+            return self.local.borrow().note_undropped(None);
         }
         if self.is_clearing.swap(true, Ordering::SeqCst) {
             return;
@@ -386,7 +369,7 @@ impl<W: Work> Keeper<W> {
                 };
                 undropped = undropped.or(failed.map(|error| format!("{error}: build={build}")));
             }
-            note_undropped(&local.borrow(), undropped);
+            local.borrow().note_undropped(undropped);
             is_clearing.store(false, Ordering::SeqCst);
         });
     }
@@ -401,13 +384,6 @@ impl<W: Work> Drop for Keeper<W> {
     }
 }
 
-/// Lets health say what keeps a build from being dropped.
-fn note_undropped<T>(local: &Local<T>, undropped: Option<String>) {
-    if let Some(serving) = &local.serving {
-        serving.consumer.board.note_undropped(undropped);
-    }
-}
-
 async fn clear<T: Target>(
     stored: &StoredBuilds,
     targets: &Targets<T>,
@@ -415,12 +391,5 @@ async fn clear<T: Target>(
 ) -> Result<(), HandleError> {
     let name = build.consumer(stored.name());
     targets(&name).clear(&name).await?;
-    let cleared = |found: Option<Builds>| match found {
-        Some(mut builds) => {
-            builds.cleared(build);
-            Ok((builds, ()))
-        }
-        None => Err(BuildError::NothingKept(stored.name().clone())),
-    };
-    Ok(stored.change(cleared).await.map(drop)?)
+    Ok(stored.cleared(build).await?)
 }

@@ -2,18 +2,13 @@
 
 use std::sync::{Arc, OnceLock};
 
+use factum_consumer::{ConsumerHandle, ConsumerName, StopReason, Target, WaitError};
 use factum_kernel::{Monotonic, Position};
 use tokio::sync::watch;
 
 use super::{BuildError, Targets, handover::stored_position};
-use crate::{
-    build::{Build, Builds, REFRESH, StoredBuilds},
-    error::WaitError,
-    handle::ConsumerHandle,
-    health::StopReason,
-    name::ConsumerName,
-    target::Target,
-};
+
+use crate::build::{Build, Builds, REFRESH, StoredBuilds};
 
 /// A stored position is looked at so many times in [`REFRESH`] by those who wait for it.
 const LOOKS: u32 = 20;
@@ -33,6 +28,13 @@ impl<T> Local<T> {
     pub(super) fn end(&self) -> StopReason {
         let left = "the runtime that maintained it has ended, maintain it again";
         if self.is_left { StopReason::Broken(left.into()) } else { StopReason::Asked }
+    }
+
+    /// Lets health say what keeps a build from being dropped.
+    pub(super) fn note_undropped(&self, undropped: Option<String>) {
+        if let Some(serving) = &self.serving {
+            serving.consumer.note_undropped(undropped);
+        }
     }
 
     pub(super) fn error(&self, projection: &ConsumerName) -> BuildError {

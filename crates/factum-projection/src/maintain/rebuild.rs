@@ -2,15 +2,12 @@
 
 use std::{fmt, time::Duration};
 
+use factum_consumer::{ConsumerHandle, ConsumerState, StopReason, Target};
 use factum_kernel::Position;
 
-use super::{BuildError, Local, Maintained, keeper::Ask};
-use crate::{
-    build::Build,
-    handle::ConsumerHandle,
-    health::{ConsumerState, StopReason},
-    target::Target,
-};
+use super::{Ask, BuildError, Local, Maintained};
+
+use crate::build::Build;
 
 /// A build under way. Dropping it changes nothing: it takes over when it has caught up.
 #[must_use]
@@ -63,7 +60,7 @@ impl<T: Target> Rebuild<T> {
         let health = running.consumer.health();
         let rate = running.since.get().and_then(|(at, from)| {
             let passed = health.position.value().saturating_sub(from.value());
-            let seconds = running.consumer.clock.monotonic().saturating_since(*at).as_secs_f64();
+            let seconds = running.consumer.clock().monotonic().saturating_since(*at).as_secs_f64();
             (passed > 0 && seconds > 0.0).then(|| passed as f64 / seconds)
         });
         let left = health.lag_events() as f64;

@@ -2,15 +2,13 @@
 
 use std::sync::Arc;
 
+use factum_consumer::{ConsumerHealth, ConsumerState, Target};
+
 use super::Maintained;
 #[cfg(feature = "postgres")]
 use crate::target::PostgresTarget;
 #[cfg(feature = "sqlite")]
 use crate::target::SqliteTarget;
-use crate::{
-    health::{ConsumerHealth, ConsumerState},
-    target::Target,
-};
 
 #[cfg(feature = "postgres")]
 impl Maintained<PostgresTarget> {

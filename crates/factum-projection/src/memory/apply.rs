@@ -5,6 +5,10 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
+use factum_consumer::{
+    StopReason,
+    part::{Apart, Chunk, Failure, Names, apart, decode},
+};
 use factum_kernel::{Event, RecordedEvent};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::OwnedRwLockWriteGuard;
@@ -12,12 +16,6 @@ use tokio::sync::OwnedRwLockWriteGuard;
 use super::{
     folding::{End, Folding},
     shown::Model,
-};
-use crate::{
-    apart::{Apart, apart},
-    health::StopReason,
-    source::Chunk,
-    work::{Failure, Names, decode},
 };
 
 /// The user's function, and the events that it is about.

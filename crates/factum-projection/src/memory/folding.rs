@@ -2,6 +2,16 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use factum_consumer::{
+    ConsumerHandle, ConsumerName, ConsumerOptions, ConsumerState, Consumers, StartError, StartFrom,
+    StopReason, TargetError, Then,
+    part::{
+        Chunk, DEATHS_MAX, ERROR_BYTES_MAX, Ending, Letter, Names, ORDERS_EVERY, Order, PANICS_MAX,
+        Pace, Patience, Place, Reading, Source, caught, is_in_scope, next_order,
+        progress::{Mark, Progress},
+        within,
+    },
+};
 use factum_kernel::{Event, Monotonic, Position, ReadError, RecordedEvent, StreamId};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::mpsc;
@@ -12,22 +22,6 @@ use super::{
     order::Redo,
     shown::Shown,
     snapshot::Snapshots,
-};
-use crate::{
-    caught::caught,
-    consumers::{Consumers, ORDERS_MAX},
-    error::StartError,
-    handle::{ConsumerHandle, Look, Order, Partition, StoredPart},
-    health::{Board, ConsumerState, Place, StopReason},
-    letter::Letter,
-    name::ConsumerName,
-    option::{ConsumerOptions, StartFrom, Then},
-    pace::{DEATHS_MAX, Pace},
-    progress::{Mark, Progress},
-    source::{Chunk, Reading, Source, is_in_scope},
-    target::TargetError,
-    work::Names,
-    worker::{ERROR_BYTES_MAX, Ending, ORDERS_EVERY, PANICS_MAX, Patience, next_order, within},
 };
 
 /// This many positions that are passed weigh as much as one event.
@@ -111,19 +105,16 @@ where
         shown: Arc<Shown<M>>,
     ) -> Result<ConsumerHandle, StartError> {
         let Fold { version, options, snapshot_events, apply, .. } = fold;
-        let reading = consumers.reading.clone();
+        let reading = consumers.reading();
         let clock = reading.kernel.clock().clone();
         let versioned = name.versioned(version);
-        consumers.enter_started(&versioned.clone(), || {
-            let board = Board::new(&versioned, 1);
-            let health = board.place(0);
-            let (orders, taken) = mpsc::channel(ORDERS_MAX);
+        consumers.launch_alone(&versioned, |orders, health| {
             let leaving = Leaving { shown: shown.clone(), _ending: Ending(health.clone()) };
             let folding = Self {
                 name: versioned.clone(),
                 fold: Arc::new(Applying { apply, names: Names::new(options.unknown) }),
                 options,
-                orders: taken,
+                orders,
                 health: health.clone(),
                 shown,
                 is_paused: false,
@@ -137,14 +128,12 @@ where
                 version: (name.clone(), version),
                 is_swept: false,
                 began: None,
-                patience: Patience::new(health.clone(), clock.clone()),
+                patience: Patience::new(health, clock),
                 pace: None,
                 away: 0,
                 panics: 0,
             };
             tokio::spawn(folding.run(leaving));
-            let partitions = [Partition { orders, look: look(health) }].into();
-            ConsumerHandle { name: versioned, partitions, board, membership: None, clock }
         })
     }
 
@@ -527,12 +516,4 @@ where
             Err(end) => end,
         }
     }
-}
-
-/// Where it is, for those who wait: no other process works on it.
-fn look(health: Place) -> Look {
-    Arc::new(move || {
-        let part = StoredPart { position: health.position(), parked: 0 };
-        Box::pin(async move { Ok(part) })
-    })
 }

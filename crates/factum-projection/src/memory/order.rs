@@ -1,5 +1,9 @@
 //! What a model in memory is told: pauses, and parked events on their way back.
 
+use factum_consumer::{
+    ConsumerState, Release, ReleaseError, StopReason,
+    part::{Chunk, Letter, ORDERS_EVERY, Order, left_orders, next_order, next_parked},
+};
 use factum_kernel::{
     Event, ExpectedRevision, Position, RecordedEvent, StreamId, StreamVersion, WriteBatch,
 };
@@ -7,15 +11,6 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::{mpsc::error::TryRecvError, oneshot};
 
 use super::folding::{End, Folding, Life};
-use crate::{
-    error::ReleaseError,
-    handle::Order,
-    health::{ConsumerState, StopReason},
-    letter::Letter,
-    source::{Chunk, next_parked},
-    stored::{Release, left_orders},
-    worker::{ORDERS_EVERY, next_order},
-};
 
 type Answer = oneshot::Sender<Result<(), ReleaseError>>;
 

@@ -3,18 +3,21 @@
 use std::{any::type_name, borrow::Cow, collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
+use factum_consumer::{
+    ConsumerName, TargetError,
+    part::{
+        Letter, SnapshotHeader, header_key,
+        progress::{self, Mark, Progress},
+        version_of, written,
+    },
+};
 use factum_kernel::{
     Cbor, Codec, DocumentStore, ExpectedRevision, InvalidStreamId, Kernel, KeyRange, Position,
     ScanQuery, StreamId, WriteBatch,
 };
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{
-    letter::Letter,
-    name::{ConsumerName, version_of},
-    progress::{self, Mark, Progress},
-    target::{TargetError, documents_prefix, written},
-};
+use crate::target::documents_prefix;
 
 /// What all that is kept of consumers begins with.
 const PREFIX: &str = "$consumer/";
@@ -24,20 +27,6 @@ const PIECE_BYTES: usize = 256 << 10;
 const PIECES_AT_ONCE: usize = 8;
 /// A snapshot takes less than this to be written: older pieces that belong to none can go.
 const SNAPSHOT_TIME: Duration = Duration::from_secs(3_600);
-
-/// What is stored of a snapshot beside its pieces.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Header {
-    pub(crate) progress: Progress,
-    pub(crate) letters: Vec<(String, Vec<u8>)>,
-    /// Its pieces are under this name, which no other snapshot has.
-    name: String,
-    pieces: usize,
-    /// The name of the model's Rust type: bytes of one type may decode as another. Empty in what
-    /// older versions stored, which fits no type.
-    #[serde(default)]
-    model_type: Cow<'static, str>,
-}
 
 /// The snapshots of one model.
 #[derive(Debug)]
@@ -84,7 +73,7 @@ impl Snapshots {
         let key = header_key(&self.model);
         loop {
             let Some(found) = self.documents().get(&key).await? else { return Ok(None) };
-            let header: Header = decode(&found.value)?;
+            let header: SnapshotHeader = decode(&found.value)?;
             let progress = header.progress;
             if header.model_type != type_name::<M>() {
                 return Ok(Some(Restored { progress, model: None }));
@@ -102,7 +91,7 @@ impl Snapshots {
         }
     }
 
-    async fn pieces(&self, header: &Header) -> Result<Option<Vec<u8>>, TargetError> {
+    async fn pieces(&self, header: &SnapshotHeader) -> Result<Option<Vec<u8>>, TargetError> {
         let mut bytes = Vec::new();
         let mut pieces = 0;
         let mut rest = Some(KeyRange::prefix(pieces_prefix(&self.model, &header.name)));
@@ -144,7 +133,8 @@ impl Snapshots {
             .map(|(stream, letter)| (stream.to_string(), progress::encode(letter).to_vec()));
         let model_type = Cow::Borrowed(type_name::<M>());
         let pieces = pieces.len();
-        let header = Header { progress, letters: letters.collect(), name, pieces, model_type };
+        let header =
+            SnapshotHeader { progress, letters: letters.collect(), name, pieces, model_type };
         let before = self.write_header(&header).await?;
         self.sweep(before, &header.name).await;
         Ok(())
@@ -152,7 +142,7 @@ impl Snapshots {
 
     /// Puts a header in the place of another, and answers with whose pieces can go. An earlier
     /// write that comes late finds another revision, and does nothing.
-    async fn write_header(&self, header: &Header) -> Result<Option<String>, TargetError> {
+    async fn write_header(&self, header: &SnapshotHeader) -> Result<Option<String>, TargetError> {
         let key = header_key(&self.model);
         loop {
             let found = self.documents().get(&key).await?;
@@ -163,7 +153,7 @@ impl Snapshots {
             match self.write(batch).await {
                 Ok(()) => {
                     let before = found.and_then(|found| progress::decode(&found.value).ok());
-                    return Ok(before.map(|before: Header| before.name));
+                    return Ok(before.map(|before: SnapshotHeader| before.name));
                 }
                 // Another process was first; the last one is as good as any.
                 Err(TargetError::Fenced) => {}
@@ -196,7 +186,7 @@ impl Snapshots {
                 if of_header(&document.key).is_none() {
                     continue;
                 }
-                let header: Header = decode(&document.value)?;
+                let header: SnapshotHeader = decode(&document.value)?;
                 let after = header.progress.began_after;
                 began = began.map_or(after, |began| Some(after.map_or(began, |it| it.min(began))));
             }
@@ -247,22 +237,6 @@ impl Snapshots {
     }
 }
 
-/// Lets a stopped model be made anew, from its beginning. Whether there is one.
-pub(crate) async fn forget(
-    documents: &dyn DocumentStore,
-    model: &ConsumerName,
-) -> Result<bool, TargetError> {
-    let Some(found) = documents.get(&header_key(model)).await? else { return Ok(false) };
-    let before: Header = decode(&found.value)?;
-    let progress = Progress { checkpoint: None, ..before.progress };
-    // No snapshot has this many pieces.
-    let header = Header { progress, letters: Vec::new(), pieces: usize::MAX, ..before };
-    let expected = ExpectedRevision::Exact(found.revision);
-    let header = progress::encode(&header);
-    let batch = WriteBatch::new().put(header_key(model), expected, header);
-    written(documents.write(batch).await).map(|_| true)
-}
-
 /// Letters as they are kept.
 fn letters(stored: Vec<(String, Vec<u8>)>) -> Result<BTreeMap<StreamId, Letter>, TargetError> {
     let letter = |(stream, letter): (String, Vec<u8>)| {
@@ -284,10 +258,6 @@ fn of_header(key: &[u8]) -> Option<&str> {
 
 fn mark_key(model: &ConsumerName) -> Bytes {
     format!("{PREFIX}{model}/mark").into()
-}
-
-fn header_key(model: &ConsumerName) -> Bytes {
-    format!("{PREFIX}{model}/snapshot").into()
 }
 
 fn pieces_prefix(model: &ConsumerName, snapshot: &str) -> String {

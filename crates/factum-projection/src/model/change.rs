@@ -3,15 +3,15 @@
 use std::{collections::VecDeque, fmt, sync::Arc};
 
 use bytes::Bytes;
+use factum_consumer::{ConsumerHandle, ConsumerHealth, ConsumerState, StopReason};
 use factum_kernel::{Cbor, Codec};
 use serde::de::DeserializeOwned;
 use tokio::sync::{broadcast, watch};
 
 use super::QueryError;
+
 use crate::{
     build::REFRESH,
-    handle::ConsumerHandle,
-    health::{ConsumerHealth, ConsumerState, StopReason},
     maintain::{Local, Maintained, Running},
     target::{Changed, Documents},
 };

@@ -1,8 +1,9 @@
 //! What can go wrong with a query of a read model.
 
+use factum_consumer::ConsumerName;
 use factum_kernel::{CodecError, ErrorKind, StoreError};
 
-use crate::{build::Build, name::ConsumerName};
+use crate::build::Build;
 
 /// Why a read model does not answer.
 #[derive(Debug, thiserror::Error)]

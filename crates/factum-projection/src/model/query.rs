@@ -1,12 +1,12 @@
 //! Questions for a page of documents, and the answers.
 
+use factum_consumer::ConsumerName;
 use factum_kernel::{KeyRange, ScanQuery};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     build::Build,
     index::{self, BEHIND_TEXT, IndexRange},
-    name::ConsumerName,
     target::documents_prefix,
 };
 

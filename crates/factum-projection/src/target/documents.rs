@@ -6,14 +6,19 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
+use factum_consumer::{
+    ConsumerName, Fence, HandleError, Opened, Save, Target, TargetError,
+    part::{Checkpoints, checkpoint_key},
+};
 use factum_kernel::{
     Cbor, Codec, Document, DocumentStore, DocumentWrite, ExpectedRevision, Kernel, KeyRange,
     Limits, Revision, StoreError,
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Changes, Checkpoints, Fence, Indexes, Opened, Save, Target, TargetError, checkpoints};
-use crate::{document_key::check_key, error::HandleError, index::Index, name::ConsumerName};
+use super::{Changes, Indexes};
+
+use crate::{document_key::check_key, index::Index};
 
 /// Documents that are remembered from one batch to the next take at most so many bytes, those of
 /// all partitions together about as many.
@@ -105,7 +110,7 @@ impl Documents {
         documents: &Arc<dyn DocumentStore>,
         consumer: &ConsumerName,
     ) -> Result<bool, StoreError> {
-        let is_there = documents.get(&checkpoints::key(consumer, "progress")).await?.is_some();
+        let is_there = documents.get(&checkpoint_key(consumer, "progress")).await?.is_some();
         let partitions = Checkpoints::new(documents.clone());
         Ok(is_there || !partitions.partitions(consumer).await?.is_empty())
     }

@@ -9,14 +9,10 @@ use std::{
 };
 
 use bytes::Bytes;
+use factum_consumer::{ConsumerName, Fence, TargetError, part::progress};
 use factum_kernel::{DocumentStore, DocumentWrite, ExpectedRevision, StoreError};
 
-use super::{Fence, TargetError};
-use crate::{
-    index::{self, Index},
-    name::ConsumerName,
-    progress,
-};
+use crate::index::{self, Index};
 
 #[derive(Debug, Default)]
 pub(crate) struct Indexes {

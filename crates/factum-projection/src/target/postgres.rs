@@ -9,6 +9,7 @@ mod transaction;
 
 use std::{sync::Arc, time::Duration};
 
+use factum_consumer::{ConsumerName, Fence, HandleError, Opened, Save, Target, TargetError};
 use sqlx::{AssertSqlSafe, PgPool};
 
 pub use self::name::{InvalidTargetSchema, TargetSchema};
@@ -18,8 +19,8 @@ use self::{
     statement::Statements,
     transaction::{Limits, answered, within},
 };
-use super::{CLEARED, Fence, Opened, Save, Target, TargetError};
-use crate::{error::HandleError, name::ConsumerName};
+
+use super::CLEARED;
 
 pub use transaction::PostgresTx;
 
@@ -52,7 +53,7 @@ pub const POSTGRES_TARGET_SCHEMA_DEFAULT: &str = "public";
 ///   a `ROLLBACK`, and the event has failed. What it writes in a transaction that it declares
 ///   `READ WRITE` itself, after it has ended this one, is not covered.
 /// - Waiting for locks is no failure. A statement waits for another transaction half of the time
-///   that an event has by [`FailurePolicy`](crate::FailurePolicy), at most 10 seconds; then the
+///   that an event has by [`FailurePolicy`](factum_consumer::FailurePolicy), at most 10 seconds; then the
 ///   batch is tried again, as often as it takes.
 /// - Every statement has a limit, on the server and in the client. The server ends a statement,
 ///   and a session that is idle in a batch, a second after twice the time that an event has: so
@@ -71,7 +72,8 @@ pub const POSTGRES_TARGET_SCHEMA_DEFAULT: &str = "public";
 ///
 /// ```
 /// use factum_kernel::RecordedEvent;
-/// use factum_projection::{HandleError, PostgresTarget, PostgresTx, Projection};
+/// use factum_consumer::HandleError;
+/// use factum_projection::{PostgresTarget, PostgresTx, Projection};
 /// use factum_testing::bank::AccountEvent;
 /// use sqlx::PgPool;
 ///
@@ -136,7 +138,7 @@ impl PostgresTarget {
         }
     }
 
-    /// One build of a read model, for [`Consumers::maintain`](crate::Consumers::maintain): its
+    /// One build of a read model, for [`Projections::maintain`](crate::Projections::maintain): its
     /// tables are in a schema of their own, so that the next build is made beside it.
     ///
     /// The schema has the build's name, `totals@2.1`, behind that of [`with_schema`] if there is
@@ -148,15 +150,17 @@ impl PostgresTarget {
     ///
     /// A schema that has the name already and was not made by the build is left alone: the build
     /// does not start. Nor is one dropped while anything outside of it would go with it, such as a
-    /// view of another schema: [`ConsumerHealth::undropped`](crate::ConsumerHealth::undropped)
-    /// says so.
+    /// view of another schema:
+    /// [`ConsumerHealth::undropped`](factum_consumer::ConsumerHealth::undropped) says so.
     ///
     /// The role needs `CREATE` on the database.
     ///
     /// ```
-    /// use factum_projection::{ConsumerOptions, Consumers, Maintained, PostgresTarget};
+    /// use factum_consumer::{ConsumerOptions, Consumers};
+    /// use factum_projection::{Maintained, PostgresTarget, Projections};
     /// # use factum_kernel::RecordedEvent;
-    /// # use factum_projection::{HandleError, PostgresTx, Projection};
+    /// # use factum_consumer::HandleError;
+    /// # use factum_projection::{PostgresTx, Projection};
     /// # use factum_testing::bank::AccountEvent;
     /// # struct Totals;
     /// # impl Projection for Totals {

@@ -13,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use factum_consumer::{ConsumerName, Fence, HandleError, Opened, Save, Target, TargetError};
 use rusqlite::{Connection, InterruptHandle};
 use tokio::{
     runtime::Handle,
@@ -21,8 +22,6 @@ use tokio::{
 };
 
 use self::{build::BuildFile, transaction::ENDED};
-use super::{Fence, Opened, Save, Target, TargetError};
-use crate::{error::HandleError, name::ConsumerName};
 
 pub use transaction::SqliteTx;
 
@@ -46,7 +45,8 @@ pub use transaction::SqliteTx;
 ///
 /// ```
 /// use factum_kernel::RecordedEvent;
-/// use factum_projection::{HandleError, Projection, SqliteTarget, SqliteTx};
+/// use factum_consumer::HandleError;
+/// use factum_projection::{Projection, SqliteTarget, SqliteTx};
 /// use factum_testing::bank::AccountEvent;
 ///
 /// struct Totals;
@@ -98,7 +98,7 @@ pub enum SqliteSynchronous {
     Full,
     /// Later: a power cut may take the last batches back, and their checkpoints with them. They
     /// are projected again, so each event still takes effect once; but what
-    /// [`wait_for`](crate::ConsumerHandle::wait_for) has waited for may be gone for a while.
+    /// [`wait_for`](factum_consumer::ConsumerHandle::wait_for) has waited for may be gone for a while.
     Normal,
 }
 
@@ -116,7 +116,7 @@ impl SqliteTarget {
         }
     }
 
-    /// One build of a read model, for [`Consumers::maintain`](crate::Consumers::maintain): its
+    /// One build of a read model, for [`Projections::maintain`](crate::Projections::maintain): its
     /// tables are in a file of their own in this folder, `totals@2.1.db`, so that the next build is
     /// made beside it.
     ///
@@ -127,7 +127,8 @@ impl SqliteTarget {
     ///
     /// ```
     /// use std::time::Duration;
-    /// use factum_projection::{ConsumerOptions, Consumers, HandleError, ProjectionFn};
+    /// use factum_consumer::{ConsumerOptions, Consumers, HandleError};
+    /// use factum_projection::{ProjectionFn, Projections};
     /// use factum_projection::{SqliteTarget, SqliteTx};
     /// use factum_testing::bank::{Account, AccountCommand, AccountEvent};
     ///

@@ -2,10 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
+use factum_consumer::{Consumer, ConsumerOptions, StopReason, WaitError};
 use factum_kernel::RecordedEvent;
-use factum_projection::{
-    Consumer, ConsumerOptions, Documents, ProjectionFn, StopReason, WaitError,
-};
+use factum_projection::{Documents, ProjectionFn, Projections};
 use factum_testing::bank::AccountEvent;
 
 use crate::{

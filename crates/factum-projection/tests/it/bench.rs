@@ -10,14 +10,15 @@ use std::{
     time::Duration,
 };
 
+use factum_consumer::{ConsumerOptions, Consumers, FailurePolicy, HandleError};
 use factum_kernel::{
     Cbor, Codec, DocumentStore, Kernel, KeyRange, Position, ReadLog, ReadQuery, RecordedEvent,
     Repository, ScanQuery, TagKey, Writers, decode_event,
 };
 use factum_memory::MemoryStore;
 use factum_projection::{
-    ConsumerOptions, Consumers, Documents, DocumentsTx, FailurePolicy, Fold, HandleError,
-    MemoryModel, Projection, ProjectionHandle,
+    Documents, DocumentsTx, Fold, MemoryModel, Projection, ProjectionHandle, Projections,
+    is_sql_outage,
 };
 use factum_testing::bank::{Account, AccountCommand, AccountEvent};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -42,7 +43,7 @@ impl Bench {
         if kernel.events().guarantees().writers == Writers::ManyProcesses {
             return Self::among_others(kernel);
         }
-        let consumers = Consumers::new(kernel.clone());
+        let consumers = Consumers::new(kernel.clone()).with_outages(is_sql_outage);
         let accounts = Repository::new(kernel.clone());
         Self { kernel, consumers, accounts }
     }
@@ -50,6 +51,7 @@ impl Bench {
     /// A program among several on one log, which does not wait long for those that die.
     pub(crate) fn among_others(kernel: Kernel) -> Self {
         let consumers = Consumers::new(kernel.clone()).with_lease(LEASE);
+        let consumers = consumers.with_outages(is_sql_outage);
         let accounts = Repository::new(kernel.clone());
         Self { kernel, consumers, accounts }
     }

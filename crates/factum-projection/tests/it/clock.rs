@@ -2,8 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
+use factum_consumer::{ConsumerState, WaitError};
 use factum_kernel::{Clock, Timestamp};
-use factum_projection::{ConsumerState, ReadModel, WaitError};
+use factum_projection::ReadModel;
 use factum_testing::VirtualClock;
 
 use crate::{

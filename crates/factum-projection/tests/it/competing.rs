@@ -8,8 +8,9 @@ use std::{
     time::Duration,
 };
 
+use factum_consumer::Consumers;
 use factum_kernel::{Kernel, TagKey};
-use factum_projection::{Consumers, Documents};
+use factum_projection::{Documents, Projections};
 use factum_sqlite::{SqliteOptions, SqliteStore};
 
 use crate::{
@@ -45,7 +46,7 @@ fn spawn(path: &Path) -> Child {
         .unwrap()
 }
 
-fn count(bench: &Bench) -> factum_projection::ConsumerHandle {
+fn count(bench: &Bench) -> factum_consumer::ConsumerHandle {
     let target = Documents::new(&bench.kernel);
     let counts = bench.consumers.project(Counts(Fails::default()), target, shared_out());
     counts.unwrap().consumer().clone()

@@ -5,10 +5,10 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use factum_kernel::RecordedEvent;
-use factum_projection::{
+use factum_consumer::{
     Consumer, ConsumerOptions, ConsumerState, HandleError, StartFrom, StopReason,
 };
+use factum_kernel::RecordedEvent;
 use factum_testing::bank::AccountEvent;
 
 use crate::bench::{Bench, Fails, LONG, options};

@@ -2,12 +2,13 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
+use factum_consumer::{ConsumerHandle, ConsumerState, StopReason, Target};
 use factum_kernel::{
     AppendBatch, Clock, Content, EventId, EventName, ExpectedVersion, IdSource, Kernel, NewEvent,
     StreamChange, StreamId, StreamVersion, SystemClock, SystemIds, TagKey,
 };
 use factum_memory::MemoryStore;
-use factum_projection::{ConsumerHandle, ConsumerState, Documents, StopReason, Target};
+use factum_projection::{Documents, Projections};
 use factum_testing::{Fault, FaultRates, FaultyDocuments};
 
 use crate::bench::{Bench, Counts, Fails, LONG, options};

@@ -9,11 +9,13 @@ use std::{
     time::Duration,
 };
 
+use factum_consumer::{
+    ConsumerOptions, ConsumerState, FailurePolicy, HandleError, Partitions, StartFrom,
+};
 use factum_kernel::{Category, Kernel, RecordedEvent, Scope, StreamId, TagKey, Timestamp};
 use factum_memory::MemoryStore;
 use factum_projection::{
-    BuildError, ConsumerOptions, ConsumerState, Documents, DocumentsTx, FailurePolicy, HandleError,
-    ModelQuery, Partitions, Projection, ProjectionFn, StartFrom,
+    BuildError, Documents, DocumentsTx, ModelQuery, Projection, ProjectionFn, Projections,
 };
 use factum_testing::{Fault, FaultRates, FaultyDocuments, VirtualClock, bank::AccountEvent};
 

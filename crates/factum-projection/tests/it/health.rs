@@ -8,12 +8,13 @@ use std::{
     time::Duration,
 };
 
+use factum_consumer::{
+    ConsumerHealth, ConsumerName, ConsumerState, Fence, HandleError, Opened, Save, StopReason,
+    Target, TargetError,
+};
 use factum_kernel::{Clock, Kernel, RecordedEvent, TagKey};
 use factum_memory::{MemoryOptions, MemoryStore};
-use factum_projection::{
-    ConsumerHealth, ConsumerName, ConsumerState, Fence, HandleError, Opened, Projection, Save,
-    StopReason, Target, TargetError,
-};
+use factum_projection::{Projection, Projections};
 use factum_testing::{VirtualClock, bank::AccountEvent};
 use metrics_exporter_prometheus::PrometheusBuilder;
 

@@ -11,8 +11,9 @@ use std::{
     time::Duration,
 };
 
+use factum_consumer::Consumers;
 use factum_kernel::{Kernel, KeyRange, ReadQuery, ScanQuery, TagKey};
-use factum_projection::{BuildError, Consumers};
+use factum_projection::BuildError;
 use factum_sqlite::{SqliteOptions, SqliteStore};
 
 use crate::{

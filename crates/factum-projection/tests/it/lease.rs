@@ -1,5 +1,7 @@
 //! Several programs that run one consumer.
 
+mod takeover;
+
 use std::{
     sync::{
         Arc,
@@ -9,15 +11,15 @@ use std::{
 };
 
 use async_trait::async_trait;
+use factum_consumer::{
+    ConsumerHandle, ConsumerState, Consumers, FailurePolicy, HandleError, ReleaseError,
+};
 use factum_kernel::{
     Document, DocumentStore, Kernel, KeyRange, RecordedEvent, Revision, ScanPage, ScanQuery,
     StoreError, SystemClock, TagKey, WriteBatch, WriteError,
 };
 use factum_memory::MemoryStore;
-use factum_projection::{
-    ConsumerHandle, ConsumerState, Consumers, Documents, DocumentsTx, FailurePolicy, HandleError,
-    Maintained, Projection, ReleaseError,
-};
+use factum_projection::{Documents, DocumentsTx, Maintained, Projection, Projections};
 use factum_testing::{FaultRates, FaultyDocuments, bank::AccountEvent};
 use tokio::sync::watch;
 

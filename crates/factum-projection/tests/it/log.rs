@@ -9,6 +9,7 @@ use tracing::{Event, Level, Subscriber, field};
 use tracing_subscriber::{Layer, Registry, layer::Context, prelude::*};
 
 use crate::bench::{Bench, Fails, LONG, counts_in_memory, options};
+use factum_projection::Projections;
 
 /// What was logged, a line each.
 #[derive(Debug, Clone, Default)]
@@ -46,7 +47,7 @@ async fn what_is_parked_tried_again_or_stopped_is_logged() {
     counts.wait_for(bench.head(), LONG).await.unwrap();
     assert!(lines.has(Level::WARN, &["counts@1", "tries again", "thirteen", "attempts=1"]));
     assert!(lines.has(Level::WARN, &["counts@1", "was parked", "account-ada", "position=2"]));
-    assert_eq!(counts.stop().await, factum_projection::StopReason::Asked);
+    assert_eq!(counts.stop().await, factum_consumer::StopReason::Asked);
     let mut strict = options();
     strict.failure = strict.failure.then_stop();
     let fold = counts_in_memory(&fails).with_options(strict);

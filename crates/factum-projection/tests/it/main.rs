@@ -4,7 +4,6 @@
 
 mod arrival;
 mod bench;
-mod bus;
 mod clock;
 mod competing;
 mod disk;

@@ -3,14 +3,14 @@
 
 use std::sync::atomic::Ordering;
 
+use factum_consumer::{
+    ConsumerHandle, ConsumerState, Release, ReleaseError, StartFrom, StopReason, order_release,
+};
 use factum_kernel::{
     AppendBatch, Clock, Content, EventId, EventName, ExpectedVersion, NewEvent, RecordedEvent,
     StreamId, SystemClock,
 };
-use factum_projection::{
-    ConsumerHandle, ConsumerState, Fold, Release, ReleaseError, StartFrom, StopReason,
-    order_release,
-};
+use factum_projection::{Fold, Projections};
 use factum_testing::bank::AccountEvent;
 use tokio::time::timeout;
 

@@ -16,10 +16,9 @@ use std::{
     },
 };
 
+use factum_consumer::{ConsumerState, HandleError, StopReason};
 use factum_kernel::RecordedEvent;
-use factum_projection::{
-    ConsumerState, HandleError, PostgresTarget, PostgresTx, Projection, StopReason,
-};
+use factum_projection::{PostgresTarget, PostgresTx, Projection, Projections};
 use factum_testing::bank::AccountEvent;
 use sqlx::{AssertSqlSafe, PgPool, postgres::PgPoolOptions};
 

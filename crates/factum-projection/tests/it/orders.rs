@@ -2,10 +2,9 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
+use factum_consumer::{ConsumerState, HandleError, StopReason};
 use factum_kernel::{RecordedEvent, StreamId};
-use factum_projection::{
-    ConsumerState, Documents, DocumentsTx, HandleError, Projection, ProjectionHandle, StopReason,
-};
+use factum_projection::{Documents, DocumentsTx, Projection, ProjectionHandle, Projections};
 use factum_testing::bank::AccountEvent;
 use tokio::sync::Semaphore;
 

@@ -5,15 +5,15 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
+use factum_consumer::{
+    Consumer, ConsumerHandle, ConsumerHealth, ConsumerOptions, ConsumerState, HandleError,
+    ReleaseError, StopReason,
+};
 use factum_kernel::{
     DocumentStore, ExecuteError, Kernel, Repository, RetryPolicy, StoreError, StoreErrorKind,
     SystemClock, TagKey,
 };
 use factum_memory::MemoryStore;
-use factum_projection::{
-    Consumer, ConsumerHandle, ConsumerHealth, ConsumerOptions, ConsumerState, HandleError,
-    ReleaseError, StopReason,
-};
 use factum_testing::{
     Fault, FaultRates, FaultyDocuments, FaultyStore,
     bank::{Account, AccountCommand, AccountEvent, AccountRejection},

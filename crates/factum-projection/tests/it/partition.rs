@@ -5,12 +5,12 @@ use std::{
     sync::{Arc, Mutex, atomic::Ordering},
 };
 
-use factum_kernel::{KeyRange, Position, RecordedEvent, ScanQuery, StreamId, decode_event};
-use factum_projection::{
-    Build, Consumer, ConsumerHandle, ConsumerOptions, ConsumerState, Consumers, Documents,
-    DocumentsTx, FailurePolicy, HandleError, PARTITIONS_MAX, Partitions, Projection, ReleaseError,
-    StartError, StartFrom, StopReason,
+use factum_consumer::{
+    Consumer, ConsumerHandle, ConsumerOptions, ConsumerState, Consumers, FailurePolicy,
+    HandleError, PARTITIONS_MAX, Partitions, ReleaseError, StartError, StartFrom, StopReason,
 };
+use factum_kernel::{KeyRange, Position, RecordedEvent, ScanQuery, StreamId, decode_event};
+use factum_projection::{Build, Documents, DocumentsTx, Projection, Projections};
 use factum_testing::bank::AccountEvent;
 use tokio::sync::watch;
 

@@ -9,12 +9,13 @@ use std::{
     time::Duration,
 };
 
+use factum_consumer::ConsumerHandle;
 use factum_journal::{JournalOptions, JournalStore};
 use factum_kernel::{
     AppendBatch, Content, EventId, EventName, ExpectedVersion, IdSource, Kernel, NewEvent,
     StreamId, SystemIds, TagKey, Timestamp,
 };
-use factum_projection::ConsumerHandle;
+use factum_projection::Projections;
 use factum_sqlite::{SqliteOptions, SqliteStore};
 
 use crate::bench::{Bench, Counts, Fails, LONG, counts_in_memory, options};

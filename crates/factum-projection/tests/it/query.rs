@@ -6,14 +6,14 @@ use std::{
     time::Duration,
 };
 
+use factum_consumer::{ConsumerOptions, ConsumerState, Consumers, FailurePolicy, StopReason};
 use factum_kernel::{
     Kernel, KeyRange, Position, RecordedEvent, ScanQuery, SystemClock, TagKey, Timestamp,
 };
 use factum_memory::MemoryStore;
 use factum_projection::{
-    ConsumerOptions, ConsumerState, Consumers, DOCUMENT_KEY_BYTES_MAX, Documents, FailurePolicy,
-    Freshness, Index, IndexRange, Maintained, ModelChange, ModelQuery, ProjectionFn, QueryError,
-    ReadModel, Stale, StopReason,
+    DOCUMENT_KEY_BYTES_MAX, Documents, Freshness, Index, IndexRange, Maintained, ModelChange,
+    ModelQuery, ProjectionFn, Projections, QueryError, ReadModel, Stale,
 };
 use factum_testing::{Fault, FaultRates, FaultyDocuments, VirtualClock, bank::AccountEvent};
 use proptest::prelude::*;

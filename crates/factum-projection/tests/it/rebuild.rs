@@ -8,10 +8,9 @@ use std::{
     time::Duration,
 };
 
+use factum_consumer::ConsumerState;
 use factum_kernel::{KeyRange, ScanQuery};
-use factum_projection::{
-    Build, BuildError, ConsumerState, Documents, Maintained, ModelQuery, ReadModel, Stale,
-};
+use factum_projection::{Build, BuildError, Documents, Maintained, ModelQuery, ReadModel, Stale};
 
 use crate::{
     bench::{Bench, LONG},

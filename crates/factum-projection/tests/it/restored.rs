@@ -6,16 +6,17 @@ use std::{
 };
 
 use async_trait::async_trait;
+use factum_consumer::{
+    Consumer, ConsumerHandle, ConsumerState, Consumers, HandleError, RewindError, StopReason,
+    WaitError,
+};
 use factum_kernel::{
     AppendBatch, AppendError, Appended, Content, EventId, EventName, EventStore, ExpectedVersion,
     Guarantees, Kernel, NewEvent, Page, Position, ReadQuery, RecordedEvent, StoreError,
     StreamChange, StreamId, StreamInfo, Timestamp,
 };
 use factum_memory::{MemoryOptions, MemoryStore};
-use factum_projection::{
-    Consumer, ConsumerHandle, ConsumerState, Consumers, HandleError, RewindError, StopReason,
-    WaitError,
-};
+use factum_projection::Projections;
 use factum_testing::{SeededIds, bank::AccountEvent};
 use tokio::sync::watch;
 
@@ -134,7 +135,7 @@ impl Bank {
 
 async fn has_diverged(consumer: &ConsumerHandle) {
     let mut health = consumer.watch();
-    let is_over = |health: &factum_projection::ConsumerHealth| {
+    let is_over = |health: &factum_consumer::ConsumerHealth| {
         matches!(health.state, ConsumerState::Stopped(_))
     };
     let found = tokio::time::timeout(LONG, health.wait_for(is_over)).await.unwrap().unwrap();

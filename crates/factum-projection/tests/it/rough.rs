@@ -7,16 +7,16 @@ use std::{
     time::Duration,
 };
 
+use factum_consumer::{
+    Consumer, ConsumerHandle, ConsumerOptions, Consumers, FailurePolicy, HandleError,
+};
 use factum_kernel::{
     AppendBatch, AppendError, Category, Clock, Content, DocumentStore, EventId, EventName,
     EventStore, ExpectedVersion, IdSource, Kernel, NewEvent, Position, Query, ReadLog, ReadQuery,
     RecordedEvent, Scope, StoreErrorKind, StreamId, SystemClock, SystemIds, Tag,
 };
 use factum_memory::MemoryStore;
-use factum_projection::{
-    Consumer, ConsumerHandle, ConsumerOptions, Consumers, Documents, DocumentsTx, FailurePolicy,
-    Fold, HandleError, Projection,
-};
+use factum_projection::{Documents, DocumentsTx, Fold, Projection, Projections};
 use factum_sqlite::{SqliteOptions, SqliteStore};
 use factum_testing::{
     Delivery, FaultRates, FaultyDocuments, FaultyStore, History, Recipient, RecordingStore,

@@ -2,8 +2,9 @@
 
 use std::{sync::atomic::Ordering, time::Duration};
 
+use factum_consumer::{ConsumerHandle, ConsumerState, StopReason, WaitError};
 use factum_kernel::{KeyRange, Revision, ScanQuery};
-use factum_projection::{BuildError, ConsumerHandle, ConsumerState, StopReason, WaitError};
+use factum_projection::BuildError;
 use factum_testing::bank::AccountEvent;
 use tokio::{runtime::Runtime, time::timeout};
 
@@ -75,8 +76,7 @@ fn a_member_lives_on_when_the_runtime_of_its_first_consumer_has_ended() {
     let second = runtime();
     first.block_on(async {
         bench.open("ada").await;
-        let other =
-            factum_projection::Consumer::new("first", |_: AccountEvent, _| async { Ok(()) });
+        let other = factum_consumer::Consumer::new("first", |_: AccountEvent, _| async { Ok(()) });
         let other = bench.consumers.start(other).unwrap();
         other.wait_for(bench.head(), LONG).await.unwrap();
     });

@@ -8,16 +8,16 @@ use std::{
     time::Duration,
 };
 
+use factum_consumer::{
+    ConsumerHandle, ConsumerHealth, ConsumerOptions, ConsumerState, Consumers, DeadLetter,
+    FailurePolicy, HandleError, StopReason, stored_consumers,
+};
 use factum_kernel::{
     AppendBatch, Content, EventId, EventName, EventStore, ExpectedVersion, Kernel, NewEvent,
     Position, RecordedEvent, StreamId, Timestamp,
 };
 use factum_memory::MemoryStore;
-use factum_projection::{
-    ConsumerHandle, ConsumerHealth, ConsumerOptions, ConsumerState, Consumers, DeadLetter,
-    Documents, DocumentsTx, FailurePolicy, Fold, HandleError, Projection, StopReason,
-    stored_consumers,
-};
+use factum_projection::{Documents, DocumentsTx, Fold, Projection, Projections};
 use factum_testing::{FaultRates, FaultyStore, SeededIds, VirtualClock, bank::AccountEvent};
 
 use crate::{

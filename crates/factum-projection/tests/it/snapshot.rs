@@ -4,11 +4,12 @@
 use std::sync::Arc;
 
 use bytes::BytesMut;
+use factum_consumer::ConsumerState;
 use factum_kernel::{
     Cbor, Codec, ExpectedRevision, Kernel, KeyRange, Limits, ScanQuery, TagKey, Value, WriteBatch,
 };
 use factum_memory::{MemoryOptions, MemoryStore};
-use factum_projection::{ConsumerState, Fold, MemoryModel};
+use factum_projection::{Fold, MemoryModel, Projections};
 use factum_testing::bank::AccountEvent;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 

@@ -13,11 +13,12 @@ use std::{
     time::Duration,
 };
 
-use factum_kernel::{Kernel, StreamId, TagKey};
-use factum_projection::{
-    ConsumerHandle, ConsumerName, ConsumerOptions, ConsumerState, Fence, Opened, Projection,
-    ProjectionHandle, Save, StopReason, Target, TargetError,
+use factum_consumer::{
+    ConsumerHandle, ConsumerName, ConsumerOptions, ConsumerState, Fence, Opened, Save, StopReason,
+    Target, TargetError,
 };
+use factum_kernel::{Kernel, StreamId, TagKey};
+use factum_projection::{Projection, ProjectionHandle, Projections};
 use factum_sqlite::{SqliteOptions, SqliteStore};
 
 use crate::bench::{Bench, Count, Fails, LONG, options};

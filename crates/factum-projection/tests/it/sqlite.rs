@@ -4,8 +4,9 @@ mod builds;
 
 use std::{collections::BTreeMap, env, path::PathBuf, sync::atomic::Ordering};
 
+use factum_consumer::HandleError;
 use factum_kernel::RecordedEvent;
-use factum_projection::{HandleError, Projection, SqliteSynchronous, SqliteTarget, SqliteTx};
+use factum_projection::{Projection, Projections, SqliteSynchronous, SqliteTarget, SqliteTx};
 use factum_testing::bank::AccountEvent;
 use rusqlite::{Connection, OpenFlags};
 use tempfile::TempDir;

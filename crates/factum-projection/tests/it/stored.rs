@@ -2,8 +2,8 @@
 
 use std::{sync::atomic::Ordering, time::Duration};
 
+use factum_consumer::{ConsumerState, Release, order_release, stored_consumers};
 use factum_kernel::{ExpectedRevision, StreamId, WriteBatch};
-use factum_projection::{ConsumerState, Release, order_release, stored_consumers};
 use tokio::time::timeout;
 
 use crate::bench::{Bench, Fails, LONG};

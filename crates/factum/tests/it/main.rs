@@ -16,4 +16,6 @@ mod order;
 mod outage;
 mod readme;
 mod shutdown;
+#[cfg(feature = "projection-sqlite")]
+mod sql;
 mod stats;

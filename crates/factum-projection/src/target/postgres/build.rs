@@ -1,5 +1,6 @@
 //! The schema of a build: named after it, made with it, dropped with it.
 
+use factum_consumer::{ConsumerName, TargetError};
 use sqlx::AssertSqlSafe;
 
 use super::{
@@ -8,7 +9,6 @@ use super::{
     statement::hash,
     transaction::PostgresTx,
 };
-use crate::{name::ConsumerName, target::TargetError};
 
 /// The bytes of a hash, and of the sign before it.
 const HASH_BYTES: usize = 17;

@@ -2,9 +2,8 @@
 
 use std::{borrow::Cow, error::Error, io, iter::successors, sync::Arc};
 
+use factum_consumer::{HandleError, TargetError};
 use sqlx::error::DatabaseError;
-
-use crate::{error::HandleError, target::TargetError};
 
 /// Of a statement without a handler's effects: nothing is stored, and no event can be at fault.
 /// Whatever is not known to be permanent is tried again.

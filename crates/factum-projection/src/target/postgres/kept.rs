@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use factum_consumer::{Fence, Opened};
 use factum_kernel::StreamId;
 use sqlx::{AssertSqlSafe, Row, postgres::PgRow};
 
 use super::transaction::PostgresTx;
-use crate::target::{Fence, Opened};
 
 /// The rows of a consumer.
 pub(crate) struct Kept {

@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use factum_consumer::TargetError;
 use factum_kernel::{Clock, SystemClock};
 use sqlx::{
     AssertSqlSafe, PgConnection, PgPool, Postgres, SqlSafeStr, pool::PoolConnection,
@@ -19,7 +20,6 @@ use sqlx_core::transaction::TransactionManager;
 use tokio::runtime::Handle;
 
 use super::{fault, statement};
-use crate::target::TargetError;
 
 /// The longest that a statement waits for a lock of another transaction.
 const LOCK_MAX: Duration = Duration::from_secs(10);

@@ -9,13 +9,12 @@ use std::{
     },
 };
 
+use factum_consumer::{ConsumerName, TargetError};
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::{SqliteSynchronous, fault, file};
-use crate::{
-    name::ConsumerName,
-    target::{CLEARED, TargetError},
-};
+
+use crate::target::CLEARED;
 
 /// Whether the progress in it is another build's.
 const IS_STRANGE: &str = "SELECT count(*) > 0 FROM factum_consumer

@@ -2,9 +2,8 @@
 
 use std::{error::Error, iter::successors, sync::Arc};
 
+use factum_consumer::{HandleError, TargetError};
 use rusqlite::{ErrorCode, ffi};
-
-use crate::{error::HandleError, target::TargetError};
 
 /// Nothing is stored.
 pub(crate) fn before_commit(error: rusqlite::Error) -> TargetError {

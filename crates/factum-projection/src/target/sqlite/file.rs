@@ -3,11 +3,11 @@
 use std::{path::Path, time::Duration};
 
 use bytes::Bytes;
+use factum_consumer::{Fence, Opened, TargetError};
 use factum_kernel::StreamId;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior};
 
 use super::{SqliteSynchronous, build::BuildFile, fault};
-use crate::target::{Fence, Opened, TargetError};
 
 /// How long somebody else's batch in the same file is waited for.
 pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);

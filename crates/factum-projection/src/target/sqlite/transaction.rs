@@ -10,10 +10,10 @@ use std::{
     time::Duration,
 };
 
+use factum_consumer::{Fence, Save, TargetError};
 use rusqlite::Connection;
 
 use super::fault;
-use crate::target::{Fence, Save, TargetError};
 
 const SAVE: &str = "UPDATE factum_consumer
     SET fence = fence + 1, progress = ?3, mark = coalesce(?4, mark)

@@ -8,10 +8,10 @@ use std::{
     },
 };
 
+use factum_consumer::{ConsumerHealth, ConsumerName, ConsumerState, HandleError, Target};
 use factum_kernel::RecordedEvent;
 use factum_projection::{
-    BuildError, ConsumerHealth, ConsumerName, ConsumerState, HandleError, Maintained,
-    PostgresTarget, PostgresTx, Projection, Target,
+    BuildError, Maintained, PostgresTarget, PostgresTx, Projection, Projections,
 };
 use factum_testing::bank::AccountEvent;
 use sqlx::{AssertSqlSafe, PgPool, postgres::PgPoolOptions};

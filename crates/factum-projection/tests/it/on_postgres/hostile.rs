@@ -3,8 +3,9 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
+use factum_consumer::{ConsumerName, Save, Target};
 use factum_kernel::StreamId;
-use factum_projection::{ConsumerName, PostgresTarget, Save, Target, TargetSchema};
+use factum_projection::{PostgresTarget, TargetSchema};
 use sqlx::{AssertSqlSafe, PgPool, postgres::PgPoolOptions};
 
 use super::url;

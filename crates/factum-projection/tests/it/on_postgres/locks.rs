@@ -2,8 +2,9 @@
 
 use std::{fmt::Debug, time::Duration};
 
+use factum_consumer::{ConsumerName, Fence, Opened, Target, TargetError};
 use factum_kernel::{Clock, SystemClock};
-use factum_projection::{ConsumerName, Fence, Opened, PostgresTarget, Target, TargetError};
+use factum_projection::PostgresTarget;
 use sqlx::{PgConnection, PgPool};
 use tokio::task::JoinHandle;
 

@@ -8,10 +8,9 @@ use std::{
     time::Duration,
 };
 
+use factum_consumer::{Consumer, ConsumerState, HandleError};
 use factum_kernel::{Clock, RecordedEvent, SystemClock};
-use factum_projection::{
-    Consumer, ConsumerState, HandleError, PostgresTarget, PostgresTx, Projection,
-};
+use factum_projection::{PostgresTarget, PostgresTx, Projection, Projections};
 use factum_testing::bank::AccountEvent;
 use sqlx::{
     AssertSqlSafe, PgPool,

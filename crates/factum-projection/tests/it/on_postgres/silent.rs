@@ -8,11 +8,12 @@ use std::{
     time::Duration,
 };
 
-use factum_kernel::RecordedEvent;
-use factum_projection::{
-    ConsumerHealth, ConsumerOptions, ConsumerState, FailurePolicy, HandleError, PostgresTarget,
-    PostgresTx, Projection, Save, StopReason, Target,
+use factum_consumer::{
+    ConsumerHealth, ConsumerOptions, ConsumerState, FailurePolicy, HandleError, Save, StopReason,
+    Target,
 };
+use factum_kernel::RecordedEvent;
+use factum_projection::{PostgresTarget, PostgresTx, Projection, Projections};
 use factum_testing::bank::AccountEvent;
 use sqlx::{
     AssertSqlSafe, Connection, PgPool, Postgres, pool::PoolConnection, postgres::PgPoolOptions,

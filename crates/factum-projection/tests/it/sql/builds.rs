@@ -12,11 +12,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use factum_kernel::{Position, ReadQuery};
-use factum_projection::{
-    Build, BuildError, ConsumerName, ConsumerOptions, FailurePolicy, Fence, Maintained, Rebuild,
-    Save, Target, TargetError,
+use factum_consumer::{
+    ConsumerName, ConsumerOptions, FailurePolicy, Fence, Save, Target, TargetError,
 };
+use factum_kernel::{Position, ReadQuery};
+use factum_projection::{Build, BuildError, Maintained, Rebuild};
 
 use super::log;
 use crate::{
@@ -341,7 +341,7 @@ pub(crate) async fn who_only_looks_makes_nothing<T: Tables>(tables: T) {
     let bench = with_deposits(3).await;
     let name = "totals@1".parse().unwrap();
     let target = tables.target(&name);
-    assert_eq!(target.look(&name).await.unwrap(), factum_projection::Opened::default());
+    assert_eq!(target.look(&name).await.unwrap(), factum_consumer::Opened::default());
     let told = bench.consumers.rewind_in(&target, &name, Position::new(1)).await.unwrap_err();
     assert!(told.to_string().contains("nothing is stored"), "{told}");
     assert_eq!(tables.kept().await, [""; 0]);

@@ -7,11 +7,9 @@ use std::{
     sync::Arc,
 };
 
+use factum_consumer::{ConsumerName, ConsumerState, HandleError, Target};
 use factum_kernel::RecordedEvent;
-use factum_projection::{
-    BuildError, ConsumerName, ConsumerState, HandleError, Maintained, Projection, SqliteTarget,
-    SqliteTx, Target,
-};
+use factum_projection::{BuildError, Maintained, Projection, Projections, SqliteTarget, SqliteTx};
 use factum_testing::bank::AccountEvent;
 use rusqlite::Connection;
 use tempfile::TempDir;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use factum_consumer::{ConsumerHealth, ConsumerState};
 use factum_kernel::Timestamp;
-use factum_projection::{ConsumerHealth, ConsumerState};
 use serde::{Deserialize, Serialize};
 
 use super::{ConsumerStats, millis};

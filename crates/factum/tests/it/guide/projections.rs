@@ -219,7 +219,7 @@ async fn in_parallel() -> Done {
 #[cfg(feature = "projection-sqlite")]
 #[tokio::test]
 async fn in_tables() -> Done {
-    use factum::{SqliteTarget, SqliteTx};
+    use factum::{Projections, SqliteTarget, SqliteTx};
 
     let app = App::open("memory:").await?;
     let temporary = tempfile::tempdir()?;

@@ -1,0 +1,88 @@
+//! Plain consumers: something is done for each event.
+
+use std::{fmt, future::Future, marker::PhantomData};
+
+use factum_kernel::{Event, RecordedEvent};
+
+use crate::{
+    error::HandleError,
+    option::ConsumerOptions,
+    target::Checkpoints,
+    work::{Failure, Names, Work, decode},
+};
+
+/// A consumer whose effects are its own business: it sends mails, calls services, fills caches.
+///
+/// Each event is handled at least once: after a crash, those since the last checkpoint come again.
+/// [`RecordedEvent::id`] is the same then, and tells a receiver that it has seen the event.
+///
+/// ```
+/// use factum_kernel::RecordedEvent;
+/// use factum_consumer::{Consumer, HandleError};
+/// use factum_testing::bank::AccountEvent;
+///
+/// let greeter = Consumer::new("greeter", |event: AccountEvent, _: RecordedEvent| async move {
+///     if let AccountEvent::Opened { owner, .. } = event {
+///         println!("welcome, {owner}");
+///     }
+///     Ok::<(), HandleError>(())
+/// });
+/// ```
+#[must_use]
+pub struct Consumer<E, H> {
+    pub(crate) name: String,
+    pub(crate) options: ConsumerOptions,
+    pub(crate) handler: H,
+    event: PhantomData<fn() -> E>,
+}
+
+impl<E: Event, H> Consumer<E, H> {
+    /// A consumer of the events of an enum, from the log's start.
+    pub fn new<F>(name: &str, handler: H) -> Self
+    where
+        H: Fn(E, RecordedEvent) -> F + Send + Sync + 'static,
+        F: Future<Output = Result<(), HandleError>> + Send,
+    {
+        let options = ConsumerOptions::new();
+        Self { name: name.into(), options, handler, event: PhantomData }
+    }
+
+    /// Sets what can be chosen.
+    pub fn with_options(mut self, options: ConsumerOptions) -> Self {
+        self.options = options;
+        self
+    }
+}
+
+impl<E, H> fmt::Debug for Consumer<E, H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Consumer").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// A plain consumer at work.
+pub(crate) struct Handling<E, H> {
+    pub(crate) handler: H,
+    pub(crate) names: Names<E>,
+}
+
+impl<E, H, F> Work for Handling<E, H>
+where
+    E: Event,
+    H: Fn(E, RecordedEvent) -> F + Send + Sync + 'static,
+    F: Future<Output = Result<(), HandleError>> + Send,
+{
+    type Target = Checkpoints;
+
+    fn wants(&self, event: &RecordedEvent) -> bool {
+        self.names.wants(event.name())
+    }
+
+    async fn handle(&self, recorded: &RecordedEvent, (): &mut ()) -> Result<(), Failure> {
+        let (first, rest) = decode::<E>(recorded)?;
+        for event in first.into_iter().chain(rest) {
+            (self.handler)(event, recorded.clone()).await.map_err(Failure::Handler)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,142 @@
+use std::{error::Error, sync::Arc, time::Duration};
+
+use factum_kernel::{
+    DecodeError, DecodeReason, ErrorKind, Position, ReadError, StoreError, StreamId,
+};
+
+use super::{HandleError, ReleaseError, StartError, WaitError};
+use crate::{
+    BusError, RewindError, TargetError, health::StopReason, name::ConsumerName, outage::Outages,
+};
+
+/// A user's own error around one of ours.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+struct Hidden<E: Error + 'static>(E);
+
+/// Compares the kinds of all variants.
+macro_rules! kinds {
+    ($type:ty { $($pattern:pat = $error:expr => $kind:ident,)+ }) => {
+        // A variant that the table lacks does not compile.
+        #[allow(unreachable_patterns, reason = "a variant may have several kinds")]
+        let _ = |error: &$type| match error { $($pattern => (),)+ };
+        $({
+            let error: $type = $error;
+            assert_eq!(error.kind(), ErrorKind::$kind, "{error}");
+        })+
+    };
+}
+
+fn away() -> StoreError {
+    StoreError::unavailable("away")
+}
+
+fn stream() -> StreamId {
+    StreamId::new("account", "ada").expect("it is a stream")
+}
+
+fn name() -> ConsumerName {
+    ConsumerName::new("counts").expect("it is a name")
+}
+
+fn source(error: StoreError) -> Arc<dyn Error + Send + Sync> {
+    Arc::new(error)
+}
+
+fn undecoded() -> DecodeError {
+    let stream = "account-ada".into();
+    let position = Position::new(1);
+    let reason = DecodeReason::UnknownType;
+    DecodeError { stream, position, name: "account.opened".into(), schema_version: 1, reason }
+}
+
+fn no_name() -> crate::InvalidConsumerName {
+    ConsumerName::new("").expect_err("it is no name")
+}
+
+fn behind() -> WaitError {
+    let position = Position::new(2);
+    let reached = Position::new(1);
+    let waited = Duration::ZERO;
+    WaitError::Behind { consumer: name(), position, reached, waited }
+}
+
+fn stopped() -> WaitError {
+    WaitError::Stopped { consumer: name(), reason: StopReason::Asked }
+}
+
+#[test]
+fn every_error_of_consumers_tells_its_kind() {
+    kinds!(ReleaseError {
+        ReleaseError::NothingParked(_) = ReleaseError::NothingParked(stream()) => Invalid,
+        ReleaseError::Failed(_) = ReleaseError::Failed("thirteen".into()) => Internal,
+        ReleaseError::NotNow(_) = ReleaseError::interrupted() => Unavailable,
+        ReleaseError::Stopped = ReleaseError::Stopped => Closed,
+    });
+    kinds!(StartError {
+        StartError::Name(_) = no_name().into() => Invalid,
+        StartError::Running(_) = StartError::Running(name()) => Invalid,
+        StartError::Closed(_) = StartError::Closed(name()) => Closed,
+        StartError::OnePartition(_) = StartError::OnePartition(name()) => Invalid,
+        StartError::Store(_) = away().into() => Unavailable,
+    });
+    kinds!(WaitError {
+        WaitError::Behind { .. } = behind() => TimedOut,
+        WaitError::Stopped { .. } = stopped() => Closed,
+        WaitError::Unknown(_) = WaitError::Unknown("x".into()) => Invalid,
+        WaitError::Store(_) = away().into() => Unavailable,
+    });
+    kinds!(BusError {
+        BusError::Read(_) = ReadError::from(away()).into() => Unavailable,
+        BusError::Decode(_) = BusError::Decode(Box::new(undecoded())) => Corrupt,
+    });
+    kinds!(TargetError {
+        TargetError::Fenced = TargetError::Fenced => Conflict,
+        TargetError::Overtaken = TargetError::Overtaken => Conflict,
+        TargetError::Unknown(_) = TargetError::Unknown(source(away())) => Unknown,
+        TargetError::TooLarge(_) = TargetError::TooLarge(source(away())) => Invalid,
+        TargetError::Unavailable(_) = away().into() => Unavailable,
+        TargetError::Unavailable(_) = StoreError::internal("x").into() => Unavailable,
+        TargetError::Refused(_) = StoreError::invalid("x").into() => Invalid,
+        TargetError::Broken(_) = StoreError::closed().into() => Closed,
+        TargetError::Broken(_) = StoreError::corrupt("x").into() => Corrupt,
+    });
+    kinds!(RewindError {
+        RewindError::Running(_) = RewindError::Running(name()) => Invalid,
+        RewindError::Unknown(_) = RewindError::Unknown(name()) => Invalid,
+        RewindError::Beyond { .. } =
+            RewindError::Beyond { position: Position::ZERO, head: Position::ZERO } => Invalid,
+        RewindError::Store(_) = away().into() => Unavailable,
+        RewindError::Target(_) = TargetError::Fenced.into() => Conflict,
+    });
+}
+
+#[test]
+fn an_outage_is_found_however_it_is_wrapped() {
+    #[derive(Debug, thiserror::Error)]
+    #[error("the total was not written")]
+    struct Wrapped(#[source] Box<dyn Error + Send + Sync>);
+    let outages: Vec<HandleError> = vec![
+        Box::new(away()),
+        Box::new(Hidden(away())),
+        Box::new(Hidden(Hidden(WaitError::from(away())))),
+        // The consumer that was waited for may have been stopped by a shutdown.
+        Box::new(Hidden(stopped())),
+        Box::new(Hidden(StartError::from(StoreError::closed()))),
+        Box::new(Wrapped(Box::new(Hidden(RewindError::from(away()))))),
+        // Of another service: the handler says so.
+        Box::new(Wrapped(Box::new(StoreError::unavailable("the mail server is away")))),
+    ];
+    for error in outages {
+        assert!(Outages::default().caused(&*error), "{error:?}");
+    }
+    let failures: Vec<HandleError> = vec![
+        "thirteen".into(),
+        Box::new(Hidden(behind())),
+        Box::new(Hidden(StoreError::invalid("x"))),
+        Box::new(std::io::Error::from(std::io::ErrorKind::ConnectionRefused)),
+    ];
+    for error in failures {
+        assert!(!Outages::default().caused(&*error), "{error:?}");
+    }
+}

@@ -1,0 +1,334 @@
+//! Where the partitions of a consumer say how they fare, and what that is together.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use factum_kernel::{Clock, Kernel, Position, RecordedEvent, StreamId};
+use tokio::sync::watch;
+
+use super::{ConsumerHealth, ConsumerState, StopReason, metrics::Metrics};
+use crate::{letter::Letter, name::ConsumerName, source::Chunk};
+
+/// The health of a consumer in this process.
+#[derive(Debug)]
+pub(crate) struct Board {
+    name: ConsumerName,
+    parts: Mutex<Vec<ConsumerHealth>>,
+    whole: watch::Sender<ConsumerHealth>,
+    /// What keeps an earlier build from being dropped.
+    undropped: Mutex<Option<String>>,
+    /// It was told to stop, or one partition has stopped for a reason of its own: all stop.
+    is_halted: watch::Sender<bool>,
+    metrics: Metrics,
+}
+
+/// The place on it of one partition.
+#[derive(Debug, Clone)]
+pub struct Place {
+    board: Arc<Board>,
+    at: usize,
+}
+
+impl Board {
+    pub(crate) fn new(name: &ConsumerName, partitions: usize) -> Arc<Self> {
+        let parts = vec![ConsumerHealth::new(); partitions];
+        let whole = watch::Sender::new(together(&parts));
+        let is_halted = watch::Sender::new(false);
+        let metrics = Metrics::of(name);
+        let undropped = Mutex::default();
+        let name = name.clone();
+        Arc::new(Self { name, parts: Mutex::new(parts), whole, undropped, is_halted, metrics })
+    }
+
+    pub(crate) fn place(self: &Arc<Self>, at: usize) -> Place {
+        Place { board: self.clone(), at }
+    }
+
+    pub(crate) fn watch(&self) -> watch::Receiver<ConsumerHealth> {
+        self.whole.subscribe()
+    }
+
+    pub(crate) fn whole(&self) -> ConsumerHealth {
+        self.whole.borrow().clone()
+    }
+
+    /// As it is now.
+    pub(crate) fn at(&self, clock: &dyn Clock) -> ConsumerHealth {
+        let parts: Vec<_> = self.parts().iter().map(|part| part.clone().at(clock)).collect();
+        self.sum(&parts)
+    }
+
+    pub(crate) fn each_at(&self, clock: &dyn Clock) -> Vec<ConsumerHealth> {
+        let undropped = self.undropped().clone();
+        let at = |part: &ConsumerHealth| part.clone().at(clock);
+        let at = |part| ConsumerHealth { undropped: undropped.clone(), ..at(part) };
+        self.parts().iter().map(at).collect()
+    }
+
+    /// The whole consumer stops: it was told to, or one partition has stopped by itself.
+    pub(crate) fn halt(&self) {
+        self.is_halted.send_replace(true);
+    }
+
+    /// Takes note of what keeps an earlier build of the projection from being dropped.
+    pub(crate) fn note_undropped(&self, undropped: Option<String>) {
+        if *self.undropped() == undropped {
+            return;
+        }
+        if let Some(reason) = &undropped {
+            tracing::warn!(consumer = %self.name, reason, "an earlier build can't be dropped");
+        }
+        *self.undropped() = undropped;
+        let parts = self.parts();
+        self.whole.send_replace(self.sum(&parts));
+    }
+
+    fn undropped(&self) -> MutexGuard<'_, Option<String>> {
+        self.undropped.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn sum(&self, parts: &[ConsumerHealth]) -> ConsumerHealth {
+        ConsumerHealth { undropped: self.undropped().clone(), ..together(parts) }
+    }
+
+    /// The partitions that others work on.
+    pub(crate) fn elsewhere(&self) -> Vec<usize> {
+        elsewhere(&self.parts())
+    }
+
+    /// Whether those that are worked on here have come to a position, and which others are to be
+    /// asked: both at one moment.
+    pub(crate) fn is_at(&self, position: Position) -> (bool, Vec<usize>) {
+        let parts = self.parts();
+        let elsewhere = elsewhere(&parts);
+        let is_there = |at: usize| elsewhere.contains(&at) || parts[at].position >= position;
+        ((0..parts.len()).all(is_there), elsewhere)
+    }
+
+    /// Whether all partitions have stopped.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.parts().iter().all(|part| matches!(part.state, ConsumerState::Stopped(_)))
+    }
+
+    /// Whether no partition is worked on here, for now.
+    pub(crate) fn stands_still(&self) -> bool {
+        use ConsumerState::{Paused, StandingBy, Stopped};
+        self.parts().iter().all(|it| matches!(it.state, Paused | StandingBy | Stopped(_)))
+    }
+
+    fn parts(&self) -> MutexGuard<'_, Vec<ConsumerHealth>> {
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Place {
+    /// Everything up to there is handled, passed or parked.
+    pub fn position(&self) -> Position {
+        self.board.parts()[self.at].position
+    }
+
+    /// Changes what is said.
+    pub fn change(&self, change: impl FnOnce(&mut ConsumerHealth)) {
+        self.change_if(|health| {
+            change(health);
+            true
+        });
+    }
+
+    /// Changes it, and tells if the change says so.
+    pub(crate) fn change_if(&self, change: impl FnOnce(&mut ConsumerHealth) -> bool) {
+        let mut parts = self.board.parts();
+        let before = parts[self.at].handled;
+        let state = parts[self.at].state.clone();
+        if !change(&mut parts[self.at]) {
+            return;
+        }
+        if parts[self.at].state != state {
+            self.log(&parts[self.at].state);
+        }
+        let handled = parts[self.at].handled.saturating_sub(before);
+        let whole = self.board.sum(&parts);
+        self.board.metrics.record(handled, &whole);
+        // Under the lock, so that no older sum hides a newer one.
+        self.board.whole.send_replace(whole);
+    }
+
+    /// Says what it is doing.
+    pub fn tell(&self, state: ConsumerState) {
+        self.change_if(|health| {
+            let is_new = health.state != state;
+            health.state = state;
+            is_new
+        });
+    }
+
+    /// Says which event of a chunk is handled next.
+    pub fn see(&self, chunk: &Chunk, at: usize) {
+        let Some(next) = chunk.events().get(at) else { return };
+        self.change(|health| {
+            health.recorded_at = Some(next.recorded_at());
+            health.head = chunk.head().max(health.head);
+        });
+    }
+
+    /// Says that everything up to the end of a chunk is done with, and what else has changed.
+    pub fn report(&self, kernel: &Kernel, chunk: &Chunk, change: impl FnOnce(&mut ConsumerHealth)) {
+        let now = kernel.clock().now();
+        let reading = kernel.clock().monotonic();
+        let known = *kernel.events().head().borrow();
+        self.change(|health| {
+            health.position = chunk.through.max(health.position);
+            health.head = chunk.head().max(known).max(health.position);
+            let recorded_at = chunk.events().last().map(RecordedEvent::recorded_at);
+            health.recorded_at = recorded_at.or(health.recorded_at);
+            health.lag = health.lag_at(now);
+            change(health);
+            health.measure(reading);
+        });
+    }
+
+    /// Says where the log ends by now.
+    pub fn look_up(&self, kernel: &Kernel) {
+        let head = *kernel.events().head().borrow();
+        let now = kernel.clock().now();
+        self.change(|health| {
+            health.head = health.head.max(head);
+            health.lag = health.lag_at(now);
+        });
+    }
+
+    /// Logs what somebody should hear of who does not look at the health.
+    fn log(&self, state: &ConsumerState) {
+        let consumer = &self.board.name;
+        let partition = self.at;
+        match state {
+            ConsumerState::Retrying { position, attempts, error } => {
+                let position = position.map(Position::value);
+                tracing::warn!(
+                    %consumer, partition, position, attempts, error, "a consumer tries again"
+                );
+            }
+            ConsumerState::Stopped(StopReason::Asked) => {}
+            ConsumerState::Stopped(reason) => {
+                tracing::error!(%consumer, partition, %reason, "a consumer has stopped");
+            }
+            _ => {}
+        }
+    }
+
+    /// Logs that an event was set aside, with the later ones of its stream.
+    pub fn log_parked(&self, stream: &StreamId, letter: &Letter) {
+        tracing::warn!(
+            consumer = %self.board.name,
+            %stream,
+            position = letter.position,
+            event = letter.event,
+            error = letter.error,
+            "an event was parked"
+        );
+    }
+
+    /// An event has failed.
+    pub fn count_failure(&self) {
+        self.board.metrics.record_failure();
+    }
+
+    /// The whole consumer stops, because this partition has.
+    pub fn halt(&self) {
+        self.board.halt();
+    }
+
+    /// Whether the whole consumer is to stop.
+    pub fn is_halted(&self) -> bool {
+        *self.board.is_halted.borrow()
+    }
+
+    /// Waits until the whole consumer is to stop.
+    pub async fn halted(&self) {
+        let mut is_halted = self.board.is_halted.subscribe();
+        // The sender is in what `self` holds.
+        let _ = is_halted.wait_for(|it| *it).await;
+    }
+}
+
+fn elsewhere(parts: &[ConsumerHealth]) -> Vec<usize> {
+    let is_elsewhere = |at: &usize| parts[*at].state == ConsumerState::StandingBy;
+    (0..parts.len()).filter(is_elsewhere).collect()
+}
+
+/// What the partitions are together.
+fn together(parts: &[ConsumerHealth]) -> ConsumerHealth {
+    let is_here = |part: &&ConsumerHealth| part.state != ConsumerState::StandingBy;
+    let here = parts.iter().filter(is_here).count();
+    // Of those that are worked on here; of all, where none is.
+    let counted = || parts.iter().filter(|part| here == 0 || is_here(part));
+    let worst = parts.iter().max_by_key(|part| weight(&part.state)).expect("it has one");
+    let last = counted().min_by_key(|part| part.position).expect("it has one");
+    ConsumerHealth {
+        state: worst.state.clone(),
+        position: last.position,
+        head: parts.iter().map(|it| it.head).max().unwrap_or_default(),
+        recorded_at: last.recorded_at,
+        lag: counted().filter_map(|it| it.lag).max(),
+        parked: counted().map(|it| it.parked).sum(),
+        handled: parts.iter().map(|it| it.handled).sum(),
+        rate: parts.iter().map(|it| it.rate).sum(),
+        is_cautious: parts.iter().any(|it| it.is_cautious),
+        committing_since: parts.iter().filter_map(|it| it.committing_since).min(),
+        undropped: None,
+        partitions: parts.len(),
+        elsewhere: parts.len() - here,
+        measured: last.measured,
+    }
+}
+
+/// The largest is what is said of all. What has stopped is said when all have, but for one thing:
+/// positions of a log that is another tell nothing any more.
+fn weight(state: &ConsumerState) -> u8 {
+    match state {
+        ConsumerState::Stopped(StopReason::Diverged(_)) => 9,
+        ConsumerState::Retrying { .. } => 8,
+        ConsumerState::Starting => 7,
+        ConsumerState::CatchingUp => 6,
+        ConsumerState::Paused => 5,
+        ConsumerState::Live => 4,
+        ConsumerState::StandingBy => 3,
+        ConsumerState::Stopped(StopReason::Asked) => 0,
+        ConsumerState::Stopped(StopReason::Fenced) => 1,
+        ConsumerState::Stopped(_) => 2,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn part(state: ConsumerState, position: u64) -> ConsumerHealth {
+        ConsumerHealth { state, position: Position::new(position), ..ConsumerHealth::new() }
+    }
+
+    #[test]
+    fn a_consumer_is_as_far_as_the_last_partition_that_is_worked_on_here() {
+        let parts = [
+            part(ConsumerState::Live, 9),
+            part(ConsumerState::CatchingUp, 7),
+            part(ConsumerState::StandingBy, 2),
+        ];
+        let whole = together(&parts);
+        assert_eq!((whole.position.value(), whole.state), (7, ConsumerState::CatchingUp));
+        assert_eq!((whole.partitions, whole.elsewhere), (3, 1));
+        let whole = together(&parts[2..]);
+        assert_eq!((whole.position.value(), whole.state), (2, ConsumerState::StandingBy));
+    }
+
+    #[test]
+    fn it_has_stopped_when_all_have_and_says_why() {
+        let failed = StopReason::Broken("a defect".into());
+        let stopped = [
+            part(ConsumerState::Stopped(failed.clone()), 9),
+            part(ConsumerState::Stopped(StopReason::Asked), 9),
+        ];
+        assert_eq!(together(&stopped).state, ConsumerState::Stopped(failed));
+        let ends = [stopped[0].clone(), part(ConsumerState::Live, 9)];
+        assert_eq!(together(&ends).state, ConsumerState::Live);
+    }
+}

@@ -1,0 +1,96 @@
+//! Leases and members as they are stored: documents under `$lease/`, which all are read in one
+//! scan.
+
+use bytes::Bytes;
+use factum_kernel::{DocumentStore, KeyRange, Position, ScanQuery, StoreError};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use super::{MemberId, Part, Present, Runs, Seen, machine};
+use crate::{name::ConsumerName, progress};
+
+const PREFIX: &str = "$lease/";
+const MEMBER: &str = "member/";
+const PART: &str = "part/";
+const BELL: &str = "bell";
+
+/// A process that runs consumers. It is written anew all the time: a revision that does not move
+/// is a process that is dead.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Member {
+    pub(crate) process: u32,
+    /// Where it runs, if that can be told.
+    pub(crate) machine: Option<String>,
+    pub(crate) runs: Runs,
+}
+
+/// A partition that somebody works on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Lease {
+    pub(crate) owner: MemberId,
+}
+
+pub(crate) fn member_key(MemberId(high, low): MemberId) -> Bytes {
+    format!("{PREFIX}{MEMBER}{high:016x}{low:016x}").into()
+}
+
+pub(crate) fn part_key((group, at): &Part) -> Bytes {
+    format!("{PREFIX}{PART}{group}#{at}").into()
+}
+
+pub(crate) fn bell_key() -> Bytes {
+    format!("{PREFIX}{BELL}").into()
+}
+
+/// All that is stored. What can't be read is another program's, and left alone.
+pub(crate) async fn read(documents: &dyn DocumentStore) -> Result<Seen, StoreError> {
+    let mut seen = Seen::default();
+    let mut rest = Some(KeyRange::prefix(PREFIX));
+    while let Some(range) = rest {
+        let page = documents.scan(ScanQuery::new(range)).await?;
+        for document in page.documents {
+            let key = String::from_utf8_lossy(&document.key).into_owned();
+            let Some(key) = key.strip_prefix(PREFIX) else { continue };
+            if let Some(id) = key.strip_prefix(MEMBER).and_then(member_id) {
+                let Some(member) = decode::<Member>(&document.value) else { continue };
+                let is_gone = machine::is_gone(member.machine.as_deref(), member.process);
+                let revision = document.revision;
+                let runs = member.runs;
+                seen.members.insert(id, Present { revision, runs, is_gone });
+            } else if let Some(part) = key.strip_prefix(PART).and_then(part) {
+                let Some(Lease { owner }) = decode(&document.value) else { continue };
+                seen.leases.insert(part, (document.revision, owner));
+            } else if key == BELL {
+                seen.bell = document.revision;
+            }
+        }
+        rest = page.rest;
+    }
+    Ok(seen)
+}
+
+/// How far whoever works on a consumer says it has come: in the last of its partitions, if
+/// somebody works on each.
+pub async fn said_position(
+    documents: &dyn DocumentStore,
+    group: &ConsumerName,
+    partitions: usize,
+) -> Result<Option<Position>, StoreError> {
+    let seen = read(documents).await?;
+    let positions = (0..partitions).map(|at| seen.position(&(group.clone(), at)));
+    Ok(positions.min().flatten())
+}
+
+fn member_id(text: &str) -> Option<MemberId> {
+    let (high, low) = text.split_at_checked(16)?;
+    let number = |text| u64::from_str_radix(text, 16).ok();
+    Some(MemberId(number(high)?, number(low)?))
+}
+
+fn part(text: &str) -> Option<Part> {
+    let (group, at) = text.rsplit_once('#')?;
+    Some((group.parse().ok()?, at.parse().ok()?))
+}
+
+fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+    progress::decode(bytes).ok()
+}

@@ -1,0 +1,227 @@
+//! Sharing the events of a consumer out over partitions, which are worked on in parallel.
+
+use std::{fmt, sync::Arc};
+
+use factum_kernel::{Event, RecordedEvent};
+
+use crate::work::decode;
+
+/// The most partitions of a consumer.
+pub const PARTITIONS_MAX: usize = 64;
+
+type KeyOf = dyn Fn(&RecordedEvent) -> Option<String> + Send + Sync;
+
+/// How the events of a consumer are shared out: those of one key are in one partition, and handled
+/// in order; partitions are worked on in parallel, in one process or, on a store that several may
+/// write, in all that run the consumer.
+///
+/// Choose more partitions than you need now: a consumer that was started with some keeps their
+/// number and key. A projection takes another number with its next build; another key asks for a
+/// larger version.
+///
+/// What is parked is parked by stream: where the key is not the stream, later events of the key in
+/// *other* streams go on.
+///
+/// ```
+/// use factum_consumer::{ConsumerOptions, Partitions};
+///
+/// // The events of a stream one after another, eight streams at a time.
+/// let options = ConsumerOptions::new().with_partitions(Partitions::by_stream(8));
+/// // Everything about a customer one after another, whatever stream it is in.
+/// let options = ConsumerOptions::new().with_partitions(Partitions::by_tag(8, "customer"));
+/// # let _ = options;
+/// ```
+#[derive(Clone)]
+#[must_use]
+pub struct Partitions {
+    count: usize,
+    /// None: by stream.
+    key: Option<Arc<KeyOf>>,
+}
+
+impl Partitions {
+    /// All events one after another.
+    pub fn one() -> Self {
+        Self { count: 1, key: None }
+    }
+
+    /// 1 to [`PARTITIONS_MAX`] partitions by the events' streams.
+    pub fn by_stream(count: usize) -> Self {
+        Self { count: count.clamp(1, PARTITIONS_MAX), key: None }
+    }
+
+    /// 1 to [`PARTITIONS_MAX`] partitions by a key. It has to be the same for an event at all
+    /// times. An event without one goes by its stream.
+    pub fn by(
+        count: usize,
+        key: impl Fn(&RecordedEvent) -> Option<String> + Send + Sync + 'static,
+    ) -> Self {
+        Self { key: Some(Arc::new(key)), ..Self::by_stream(count) }
+    }
+
+    /// [`by`](Self::by) the first tag of this name, as it is stored: hashed or not.
+    pub fn by_tag(count: usize, name: &str) -> Self {
+        let begins = format!("{name}:");
+        Self::by(count, move |event| {
+            event.tags().find(|tag| tag.starts_with(&begins)).map(Into::into)
+        })
+    }
+
+    /// [`by`](Self::by) what an event says. It is decoded once more for that, in each partition; a
+    /// tag costs less.
+    pub fn by_event<E: Event>(
+        count: usize,
+        key: impl Fn(&E) -> Option<String> + Send + Sync + 'static,
+    ) -> Self {
+        // One that can't be decoded fails in the partition of its stream.
+        Self::by(count, move |event| decode::<E>(event).ok()?.0.and_then(|event| key(&event)))
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// The same key, shared out over so many.
+    #[doc(hidden)]
+    pub fn of(&self, count: usize) -> Self {
+        Self { count, ..self.clone() }
+    }
+
+    /// The partition that an event is in, from 0.
+    pub(crate) fn at(&self, event: &RecordedEvent) -> usize {
+        if self.count == 1 {
+            return 0;
+        }
+        let hash = match self.key.as_ref().and_then(|key| key(event)) {
+            Some(key) => hash(key.bytes()),
+            None => hash(event.stream().as_str().bytes()),
+        };
+        (hash % self.count as u64) as usize
+    }
+}
+
+/// FNV-1a with 64 bits, and its bits mixed: what is stored depends on it, so it never changes.
+fn hash(bytes: impl Iterator<Item = u8>) -> u64 {
+    let step = |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    let hash = bytes.fold(0xcbf2_9ce4_8422_2325, step);
+    (hash ^ (hash >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 16
+}
+
+impl Default for Partitions {
+    fn default() -> Self {
+        Self::one()
+    }
+}
+
+impl fmt::Debug for Partitions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let key = if self.key.is_some() { "a key" } else { "stream" };
+        f.debug_struct("Partitions").field("count", &self.count).field("by", &key).finish()
+    }
+}
+
+/// Two are equal that share out alike, as far as that can be known.
+impl PartialEq for Partitions {
+    fn eq(&self, other: &Self) -> bool {
+        let is_key_same = match (&self.key, &other.key) {
+            (None, None) => true,
+            (Some(left), Some(right)) => Arc::ptr_eq(left, right),
+            _ => false,
+        };
+        self.count == other.count && is_key_same
+    }
+}
+
+impl Eq for Partitions {}
+
+#[cfg(test)]
+mod tests {
+    use factum_kernel::{
+        Content, EventHeader, EventId, EventName, NewEvent, Position, StreamId, StreamVersion, Tag,
+        Timestamp,
+    };
+    use factum_testing::bank::AccountEvent;
+
+    use super::*;
+
+    /// What is stored depends on these numbers.
+    #[test]
+    fn the_partition_of_a_key_never_changes() {
+        let hashes = ["", "account-ada", "customer:7"].map(|key| hash(key.bytes()) % 64);
+        assert_eq!(hashes, [11, 5, 9]);
+    }
+
+    fn deposited(key: &str, tags: &[&str]) -> RecordedEvent {
+        let name = EventName::from_static("account.deposited");
+        let id = EventId::derived(Timestamp::EPOCH, key.as_bytes());
+        let mut event = NewEvent::new(id, name, Content::Json, r#"{"cents":7}"#);
+        event.tags.extend(tags.iter().map(|tag| Tag::parse(tag).unwrap()));
+        let header = EventHeader {
+            position: Position::new(1),
+            version: StreamVersion::new(1),
+            recorded_at: Timestamp::EPOCH,
+            id,
+            schema_version: event.schema_version,
+            content: event.content,
+        };
+        let stream = StreamId::new("account", key).unwrap();
+        RecordedEvent::from_new(header, stream.as_ref(), &event)
+    }
+
+    /// The partition of a key among 64.
+    fn of(key: &str) -> usize {
+        (hash(key.bytes()) % 64) as usize
+    }
+
+    #[test]
+    fn an_event_is_in_the_partition_of_its_key_or_of_its_stream() {
+        let ada = deposited("ada", &["branch:3", "customer:7", "customer:8"]);
+        assert_eq!(Partitions::one().at(&ada), 0);
+        assert_eq!(Partitions::by_stream(64).at(&ada), of("account-ada"));
+        assert_eq!(Partitions::by_stream(8).of(64).at(&ada), of("account-ada"));
+        let by_customer = Partitions::by_tag(64, "customer");
+        assert_eq!(by_customer.at(&ada), of("customer:7"));
+        assert_eq!(by_customer.at(&deposited("bob", &["branch:3"])), of("account-bob"));
+        let by_cents = Partitions::by_event(64, |event: &AccountEvent| match event {
+            AccountEvent::Deposited { cents } => Some(cents.to_string()),
+            _ => None,
+        });
+        assert_eq!(by_cents.at(&ada), of("7"));
+        assert_eq!(by_cents.of(1).at(&ada), 0);
+    }
+
+    #[test]
+    fn there_are_as_many_as_asked_for_within_the_limits() {
+        let counts = [0, 1, 8, 64, 65].map(|count| Partitions::by_stream(count).count());
+        assert_eq!(counts, [1, 1, 8, 64, 64]);
+        assert_eq!(Partitions::by_stream(8).of(3).count(), 3);
+        assert_eq!((Partitions::one().count(), Partitions::default().count()), (1, 1));
+    }
+
+    #[test]
+    fn two_are_equal_that_share_out_alike() {
+        let by_stream = Partitions::by_stream(8);
+        assert_eq!(by_stream, Partitions::by_stream(8));
+        assert_ne!(by_stream, Partitions::by_stream(4));
+        let by_tag = Partitions::by_tag(8, "customer");
+        assert_eq!(by_tag, by_tag.clone());
+        assert_ne!(by_tag, Partitions::by_tag(8, "customer"), "their closures can't be compared");
+        assert_ne!(by_tag, by_tag.of(4));
+        assert_ne!(by_tag, by_stream);
+        assert_eq!(format!("{by_stream:?}"), r#"Partitions { count: 8, by: "stream" }"#);
+        assert_eq!(format!("{by_tag:?}"), r#"Partitions { count: 8, by: "a key" }"#);
+    }
+
+    #[test]
+    fn keys_are_shared_out_about_evenly() {
+        for count in [2, 3, 8, 64] {
+            let mut found = vec![0_u64; count];
+            for key in 0..6_400 {
+                found[(hash(format!("order-{key}").bytes()) % count as u64) as usize] += 1;
+            }
+            let fair = 6_400 / count as u64;
+            assert!(found.iter().all(|it| it.abs_diff(fair) < fair / 2), "{found:?}");
+        }
+    }
+}

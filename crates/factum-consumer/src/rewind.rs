@@ -1,0 +1,157 @@
+//! Moving the checkpoint of a consumer that does not run.
+
+use factum_kernel::{Checkpoint, ErrorKind, Position, ReadFrom, ReadQuery, StoreError};
+
+use crate::{
+    consumers::Consumers,
+    letter::Letter,
+    name::ConsumerName,
+    progress::{self, Progress},
+    snapshot::empty_snapshot,
+    target::{Checkpoints, Fence, Opened, Save, Target, TargetError, layout_key, unreadable},
+};
+
+/// Why a checkpoint was not moved.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RewindError {
+    /// It runs in this program. Stop it first.
+    #[error("the consumer runs in this program, stop it first: consumer={0}")]
+    Running(ConsumerName),
+    /// Nothing is stored of it: the name is another, or its progress is in another target.
+    #[error("nothing is stored of the consumer, check its name and target: consumer={0}")]
+    Unknown(ConsumerName),
+    /// The log does not reach so far.
+    #[error("the log ends before this position: position={position} head={head}")]
+    Beyond {
+        /// Where it was to be moved.
+        position: Position,
+        /// Where the log ends.
+        head: Position,
+    },
+    /// The log can't be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The target has not stored it.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+}
+
+impl RewindError {
+    /// What the caller can do.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Running(_) | Self::Unknown(_) | Self::Beyond { .. } => ErrorKind::Invalid,
+            Self::Store(error) => error.kind().into(),
+            Self::Target(error) => error.kind(),
+        }
+    }
+}
+
+impl Consumers {
+    /// Lets a stopped consumer, or a projection into documents or memory, go on behind this
+    /// position: the remedy after [`StopReason::Diverged`](crate::StopReason::Diverged), with a
+    /// position that both logs share.
+    ///
+    /// Events behind it are handled again. Documents keep what they hold: a projection that adds
+    /// up is better rebuilt. A model in memory is made anew, whatever the position. What is parked
+    /// behind the position is parked no more. One that runs in another process is fenced off.
+    ///
+    /// # Errors
+    /// See [`RewindError`]; nothing was moved.
+    pub async fn rewind(&self, name: &ConsumerName, to: Position) -> Result<(), RewindError> {
+        self.check_stopped(name)?;
+        let documents = self.reading.kernel.documents();
+        if empty_snapshot(&**documents, name).await? {
+            return Ok(());
+        }
+        self.rewind_in(&Checkpoints::new(documents.clone()), name, to).await
+    }
+
+    /// As [`rewind`](Self::rewind), of a consumer whose progress is in this target.
+    ///
+    /// # Errors
+    /// See [`RewindError`]; nothing was moved.
+    pub async fn rewind_in<T: Target>(
+        &self,
+        target: &T,
+        name: &ConsumerName,
+        to: Position,
+    ) -> Result<(), RewindError> {
+        self.check_stopped(name)?;
+        let stored = target.look(name).await?;
+        if stored.progress.is_none() {
+            return self.rewind_partitions(target, name, to).await;
+        }
+        self.rewind_one(target, name, stored, to).await
+    }
+
+    /// The partitions of a consumer, one after another; cut off, it is to be done again.
+    async fn rewind_partitions<T: Target>(
+        &self,
+        target: &T,
+        name: &ConsumerName,
+        to: Position,
+    ) -> Result<(), RewindError> {
+        let documents = self.reading.kernel.documents();
+        let parts = match documents.get(&layout_key(name)).await? {
+            Some(layout) => {
+                let count = progress::decode::<usize>(&layout.value).map_err(unreadable)?;
+                (0..count).map(|at| name.part(at, count)).collect()
+            }
+            // Of a build in documents.
+            None => Checkpoints::new(documents.clone()).partitions(name).await?,
+        };
+        let mut is_there = false;
+        for part in parts.iter().filter(|part| *part != name) {
+            let stored = target.look(part).await?;
+            if stored.progress.is_some() {
+                is_there = true;
+                self.rewind_one(target, part, stored, to).await?;
+            }
+        }
+        if is_there { Ok(()) } else { Err(RewindError::Unknown(name.clone())) }
+    }
+
+    async fn rewind_one<T: Target>(
+        &self,
+        target: &T,
+        name: &ConsumerName,
+        stored: Opened,
+        to: Position,
+    ) -> Result<(), RewindError> {
+        let Opened { fence, progress: Some(before), letters, .. } = stored else {
+            return Err(RewindError::Unknown(name.clone()));
+        };
+        let before: Progress = progress::decode(&before).map_err(unreadable)?;
+        let checkpoint = self.checkpoint(to).await?;
+        let began_after = Some(checkpoint.map_or(to, |_| before.began_after.unwrap_or(to)));
+        let mut gone = Vec::new();
+        for (stream, letter) in letters {
+            let letter: Letter = progress::decode(&letter).map_err(unreadable)?;
+            if letter.position > to.value() {
+                gone.push((stream, None));
+            }
+        }
+        let next = Progress { checkpoint, began_after, by: 0, frozen_by: 0 };
+        let progress = progress::encode(&next);
+        let save = Save { expected: fence, progress, mark: None, letters: gone, events: 0 };
+        let _: Fence = target.save(name, save).await?;
+        Ok(())
+    }
+
+    fn check_stopped(&self, name: &ConsumerName) -> Result<(), RewindError> {
+        if self.is_running(name) { Err(RewindError::Running(name.clone())) } else { Ok(()) }
+    }
+
+    /// The event at a position, unless it is gone.
+    async fn checkpoint(&self, to: Position) -> Result<Option<Checkpoint>, RewindError> {
+        let query = ReadQuery::log().from(ReadFrom::Position(to)).with_events_max(1);
+        let page = self.reading.kernel.events().read(query).await?;
+        if to > page.head {
+            return Err(RewindError::Beyond { position: to, head: page.head });
+        }
+        let event = page.events.first().filter(|event| event.position() == to);
+        Ok(event.map(|event| Checkpoint::of(page.lineage, event)))
+    }
+}

@@ -1,0 +1,222 @@
+//! What is stored of consumers, for those who look from outside: operators, other processes.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use factum_kernel::{
+    Checkpoint, DocumentStore, ExpectedRevision, Kernel, KeyRange, ScanQuery, StoreError, StreamId,
+    WriteBatch, WriteError,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    lease::ring,
+    letter::{DeadLetter, Letter},
+    name::ConsumerName,
+    progress::{self, Mark, Progress},
+    snapshot::SnapshotHeader,
+};
+
+/// What a store knows of a consumer. Of one whose target is another database it knows nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StoredConsumer {
+    /// Its name, of a projection with its version.
+    pub name: String,
+    /// How far it has come, as far as that is stored; a live one may be further.
+    pub checkpoint: Option<Checkpoint>,
+    /// It runs, or its process died while it ran.
+    pub is_at_work: bool,
+    /// What is parked, by stream.
+    pub dead_letters: Vec<DeadLetter>,
+    /// Orders that it has not taken yet.
+    pub orders: usize,
+}
+
+/// What becomes of a parked event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Release {
+    /// It is handled again.
+    Retry,
+    /// It is left out.
+    Discard,
+}
+
+/// An order that waits for the consumer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredOrder {
+    pub(crate) stream: String,
+    /// Of the parked event that is meant, so that no later one is.
+    pub(crate) version: u64,
+    pub release: Release,
+}
+
+/// The consumers that a store knows of, by name.
+///
+/// # Errors
+/// Those of the store; `Corrupt` for what can't be read.
+pub async fn stored_consumers(
+    documents: &dyn DocumentStore,
+) -> Result<Vec<StoredConsumer>, StoreError> {
+    let mut found: Vec<StoredConsumer> = Vec::new();
+    let mut rest = Some(KeyRange::prefix("$consumer/"));
+    while let Some(range) = rest {
+        let page = documents.scan(ScanQuery::new(range)).await?;
+        for document in page.documents {
+            let Some((name, what)) = parts(&document.key) else { continue };
+            if found.last().is_none_or(|it| it.name != name) {
+                found.push(StoredConsumer {
+                    name: name.into(),
+                    checkpoint: None,
+                    is_at_work: false,
+                    dead_letters: Vec::new(),
+                    orders: 0,
+                });
+            }
+            let consumer = found.last_mut().expect("one was just added");
+            consumer.note(what, &document.value).map_err(|error| {
+                let text = format!("what is stored of a consumer can't be read: {error}");
+                StoreError::corrupt(format!("{text}: consumer={name} document={what}"))
+            })?;
+        }
+        rest = page.rest;
+    }
+    Ok(found)
+}
+
+impl StoredConsumer {
+    /// Whether it is the consumer of this name, or one of its partitions: `mails`, `mails#0`.
+    pub fn is_of(&self, name: &str) -> bool {
+        let rest = self.name.strip_prefix(name);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('#'))
+    }
+
+    fn note(&mut self, what: &str, value: &[u8]) -> Result<(), String> {
+        match what.split_once('/') {
+            Some(("letter", stream)) => self.note_letter(stream, value)?,
+            Some(("order", _)) => self.orders += 1,
+            None if what == "progress" => {
+                self.checkpoint = read::<Progress>(value)?.checkpoint;
+            }
+            None if what == "mark" => {
+                self.is_at_work = read::<Mark>(value)?.at_work.is_some();
+            }
+            None if what == "snapshot" => {
+                let snapshot: SnapshotHeader = read(value)?;
+                self.checkpoint = snapshot.progress.checkpoint;
+                for (stream, letter) in snapshot.letters {
+                    self.note_letter(&stream, &letter)?;
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn note_letter(&mut self, stream: &str, value: &[u8]) -> Result<(), String> {
+        let stream: StreamId = stream.parse().map_err(|e| format!("{e}"))?;
+        self.dead_letters.push(read::<Letter>(value)?.open(&stream));
+        Ok(())
+    }
+}
+
+/// Orders what becomes of a stream's parked event, by the consumer's name; of one in partitions the
+/// one takes it that has the event. Where several processes may write, a running
+/// consumer takes the order within a second or so, else any at its next start; what it led to is
+/// seen in its dead letters. One that runs in this program is told by
+/// [`ConsumerHandle::retry`](crate::ConsumerHandle::retry).
+///
+/// # Errors
+/// `Invalid` if nothing of the stream is parked; those of the store.
+pub async fn order_release(
+    kernel: &Kernel,
+    consumer: &str,
+    stream: &StreamId,
+    release: Release,
+) -> Result<(), StoreError> {
+    let documents = kernel.documents();
+    let all = stored_consumers(&**documents).await?;
+    let has_it = |it: &DeadLetter| it.stream == *stream;
+    let mut orders = Vec::new();
+    // Where the key is not the stream, more than one partition may have it.
+    for found in all.iter().filter(|it| it.is_of(consumer)) {
+        let name = found.name.parse::<ConsumerName>();
+        let name = name.map_err(|error| StoreError::invalid(error.to_string()))?;
+        let letters = found.dead_letters.iter().filter(|it| has_it(it));
+        orders.extend(letters.map(|letter| (name.clone(), StoredOrder::of(letter, release))));
+    }
+    if orders.is_empty() {
+        return Err(StoreError::invalid(format!(
+            "nothing of this stream is parked: consumer={consumer} stream={stream}"
+        )));
+    }
+    leave_orders(kernel, &orders).await
+}
+
+impl StoredOrder {
+    /// The stream that it means, where its event is parked still.
+    pub fn parked_in(&self, letters: &BTreeMap<StreamId, Letter>) -> Option<StreamId> {
+        let stream = self.stream.parse::<StreamId>().ok()?;
+        let letter = letters.get(&stream)?;
+        (letter.version == self.version).then_some(stream)
+    }
+
+    pub(crate) fn of(letter: &DeadLetter, release: Release) -> Self {
+        let stream = letter.stream.to_string();
+        let version = letter.version.value();
+        Self { stream, version, release }
+    }
+}
+
+/// Leaves orders for whoever works on these partitions.
+pub(crate) async fn leave_orders(
+    kernel: &Kernel,
+    orders: &[(ConsumerName, StoredOrder)],
+) -> Result<(), StoreError> {
+    let mut batch = WriteBatch::new();
+    for (consumer, order) in orders {
+        let id = kernel.ids().uuid(kernel.clock().now());
+        let key = format!("$consumer/{consumer}/order/{id}");
+        batch = batch.put(key, ExpectedRevision::Any, progress::encode(order));
+    }
+    match kernel.documents().write(ring(batch)).await {
+        Ok(_) => Ok(()),
+        Err(WriteError::Store(error)) => Err(error),
+        Err(other) => Err(StoreError::unavailable(other.to_string())),
+    }
+}
+
+/// The orders that wait for a consumer, with their keys. One that can't be read is somebody's all
+/// the same: it stays to be seen.
+pub async fn left_orders(
+    documents: &dyn DocumentStore,
+    consumer: &ConsumerName,
+) -> Result<Vec<(Bytes, StoredOrder)>, StoreError> {
+    let mut found = Vec::new();
+    let mut rest = Some(orders(consumer));
+    while let Some(range) = rest {
+        let page = documents.scan(ScanQuery::new(range)).await?;
+        for document in page.documents {
+            if let Ok(order) = progress::decode(&document.value) {
+                found.push((document.key, order));
+            }
+        }
+        rest = page.rest;
+    }
+    Ok(found)
+}
+
+/// Where orders for a consumer are.
+fn orders(consumer: &ConsumerName) -> KeyRange {
+    KeyRange::prefix(format!("$consumer/{consumer}/order/"))
+}
+
+/// The consumer of a key, and which of its documents it is.
+fn parts(key: &Bytes) -> Option<(&str, &str)> {
+    let key = std::str::from_utf8(key).ok()?;
+    key.strip_prefix("$consumer/")?.split_once('/')
+}
+
+fn read<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    progress::decode(bytes).map_err(|e| e.to_string())
+}

@@ -1,0 +1,313 @@
+//! One batch: handled, stored with the progress; or what to do when that fails.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use factum_kernel::{Position, ReadQuery, RecordedEvent};
+
+use super::{
+    End, Life, Worker,
+    machine::{Batch, Failing, Next, Unstored},
+};
+use crate::{
+    apart::{Apart, apart},
+    error::HandleError,
+    letter::Letter,
+    progress::{self, Attempt, Mark},
+    source::Chunk,
+    target::{Save, Target, TargetError, layout_key},
+    work::{Failure, Work},
+};
+
+pub(crate) type TxOf<W> = <<W as Work>::Target as Target>::Tx;
+
+/// The store and the target have so long to show that they are not away.
+const LOOK_MAX: Duration = Duration::from_secs(10);
+
+/// What became of the events of a batch.
+pub(crate) enum Handled<W: Work> {
+    Done(TxOf<W>),
+    Failed {
+        /// Which of them failed.
+        at: usize,
+        error: String,
+        /// Trying again changes nothing.
+        is_final: bool,
+    },
+    /// None of them is to blame.
+    Away(HandleError),
+}
+
+impl<W: Work> Worker<W> {
+    /// Handles the first events of a chunk; gives back what is still to be handled.
+    pub(crate) async fn attempt(
+        &mut self,
+        life: &mut Life,
+        chunk: Chunk,
+        count: usize,
+    ) -> Result<Option<Chunk>, End> {
+        let (batch, rest) = chunk.clone().split(count);
+        let wanted: Vec<usize> =
+            (0..batch.events().len()).filter(|at| self.takes(&batch.events()[*at])).collect();
+        let Some(first) = wanted.first().map(|at| batch.events()[*at].position()) else {
+            self.passed(life, &batch).await?;
+            return Ok(rest);
+        };
+        let last = batch.events()[wanted[wanted.len() - 1]].position();
+        let events = batch.events().len();
+        let hand = Batch { first, last, wanted: wanted.len(), events };
+        match self.machine.next(&hand, self.letters.len()) {
+            Next::Handle(note) => self.note(life, note).await?,
+            Next::Rest { attempts, error } => {
+                self.health.see(&batch, wanted[0]);
+                self.rest(life, first, (attempts, &error)).await?;
+                return Ok(Some(chunk));
+            }
+            Next::Park(failing) => {
+                self.set_aside(life, &batch, wanted[0], failing).await?;
+                return Ok(rest);
+            }
+            Next::Stop(reason) => return Err(End::Stop(reason)),
+        }
+        match self.handle(&batch, &wanted).await? {
+            Handled::Done(tx) => match self.commit(life, &batch, tx, wanted.len()).await {
+                Ok(()) => return Ok(rest),
+                Err(error) => match self.machine.unstored(&hand, error) {
+                    Unstored::Again => {}
+                    Unstored::Failed => self.health.count_failure(),
+                    Unstored::Trouble(trouble) => return Err(self.settle(trouble).await),
+                },
+            },
+            Handled::Failed { at, error, is_final } => {
+                let at = batch.events()[wanted[at]].position();
+                self.machine.failed(&hand, at, error, is_final);
+                self.health.count_failure();
+            }
+            Handled::Away(error) => {
+                self.machine.blameless(&hand);
+                // Where it can't be stored, the next life of this process drops it.
+                let _ = self.unnote(life).await;
+                return Err(self.away(error.to_string()).await);
+            }
+        }
+        Ok(Some(chunk))
+    }
+
+    /// Whether an event is to be handled now.
+    fn takes(&self, event: &RecordedEvent) -> bool {
+        self.wants(event)
+            && (self.letters.is_empty()
+                || !self.letters.contains_key(&event.stream().to_stream_id()))
+    }
+
+    async fn note(&mut self, life: &mut Life, note: Option<Attempt>) -> Result<(), End> {
+        if note.is_none() {
+            return Ok(());
+        }
+        let mark = Mark { attempt: note, ..self.machine.at_work() };
+        match self.save(life, Some(mark)).await {
+            Ok(fence) => {
+                (life.fence, life.stored) = (fence, life.progress.checkpoint);
+                Ok(())
+            }
+            Err(error) => Err(self.target_failed(error).await),
+        }
+    }
+
+    /// The pause before an event that failed is tried again.
+    async fn rest(
+        &mut self,
+        life: &mut Life,
+        first: Position,
+        (attempts, error): (u32, &str),
+    ) -> Result<(), End> {
+        if let Err(error) = self.unnote(life).await {
+            return Err(self.target_failed(error).await);
+        }
+        self.pause_after(error, Some(first), attempts).await
+    }
+
+    /// Takes back the note of what is handled, before a pause: a process that ends in the pause did
+    /// not die of the event.
+    async fn unnote(&mut self, life: &mut Life) -> Result<(), TargetError> {
+        if self.machine.is_cautious() {
+            life.fence = self.save(life, Some(self.machine.at_work())).await?;
+            life.stored = life.progress.checkpoint;
+        }
+        Ok(())
+    }
+
+    /// Handles events. What fails while the store or the target is away is not their fault,
+    /// whatever the handler says: an error of an unknown kind, a panic, or nothing in time.
+    pub(crate) async fn handle(
+        &mut self,
+        batch: &Chunk,
+        wanted: &[usize],
+    ) -> Result<Handled<W>, End> {
+        let handled = self.handle_apart(batch, wanted).await?;
+        if let Handled::Failed { error, .. } = &handled
+            && let Err(away) = self.look_around().await
+        {
+            return match away.kind().is_outage() {
+                true => Ok(Handled::Away(format!("{error}; {away}").into())),
+                false => Err(self.target_failed(away).await),
+            };
+        }
+        Ok(handled)
+    }
+
+    /// Looks whether the store, of which handlers may use either half, and the target answer.
+    async fn look_around(&self) -> Result<(), TargetError> {
+        let kernel = &self.reading.kernel;
+        let looks = async {
+            kernel.events().read(ReadQuery::log().backward().with_events_max(1)).await?;
+            kernel.documents().get(&layout_key(&self.name.whole())).await?;
+            self.target.look(&self.name).await?;
+            Ok(())
+        };
+        tokio::select! {
+            biased;
+            looked = looks => looked,
+            () = kernel.clock().sleep(LOOK_MAX) => {
+                let text = format!("the store or the target did not answer within {LOOK_MAX:?}");
+                Err(TargetError::Unavailable(Arc::from(HandleError::from(text))))
+            }
+        }
+    }
+
+    /// Handles events in a task of their own: a panic stays there, and one that never ends can be
+    /// left behind.
+    async fn handle_apart(&mut self, batch: &Chunk, wanted: &[usize]) -> Result<Handled<W>, End> {
+        let event_max = self.options.failure.timeout;
+        let tx = match self.target.begin(&self.name, event_max).await {
+            Ok(tx) => tx,
+            Err(error) => return Err(self.target_failed(error).await),
+        };
+        let seen = Arc::new(AtomicUsize::new(0));
+        let running = run(self.work.clone(), batch.clone(), wanted.to_vec(), tx, seen.clone());
+        let task = self.target.spawn(running);
+        let clock = self.reading.kernel.clock();
+        Ok(self.ended(apart(task, &seen, event_max, &**clock).await, &seen))
+    }
+
+    fn ended(&self, outcome: Outcome<W>, seen: &AtomicUsize) -> Handled<W> {
+        let at = seen.load(Ordering::Relaxed);
+        let timeout = self.options.failure.timeout;
+        let (at, error, is_final) = match outcome {
+            Apart::Done(Ok(tx)) => return Handled::Done(tx),
+            Apart::Done(Err(Failure::Handler(error)))
+                if self.outages.caused(&*error) || self.target.is_to_blame(&error) =>
+            {
+                return Handled::Away(error);
+            }
+            Apart::Done(Err(Failure::Handler(error))) => (at, error.to_string(), false),
+            Apart::Done(Err(Failure::Decode(error))) => (at, error.to_string(), true),
+            Apart::Panicked(panic) => (at, format!("the handler panicked: {panic}"), false),
+            Apart::Cancelled => {
+                return Handled::Away("the runtime that it was handled on has ended".into());
+            }
+            Apart::Late { at, keeps_thread: false } => {
+                (at, format!("it was not handled within {timeout:?}"), false)
+            }
+            Apart::Late { at, keeps_thread: true } => {
+                (at, format!("it was not handled within {timeout:?}, and keeps its thread"), true)
+            }
+        };
+        Handled::Failed { at, error, is_final }
+    }
+
+    /// Stores a batch with the progress behind it.
+    async fn commit(
+        &mut self,
+        life: &mut Life,
+        batch: &Chunk,
+        tx: TxOf<W>,
+        events: usize,
+    ) -> Result<(), TargetError> {
+        let mut next = life.progress;
+        next.checkpoint = batch.events().last().map(|event| batch.checkpoint(event));
+        let save = Save {
+            expected: life.fence,
+            progress: progress::encode(&next),
+            mark: self.unnoted(),
+            letters: Vec::new(),
+            events,
+        };
+        life.fence = self.target.commit(&self.name, tx, save).await?;
+        (life.progress, life.stored) = (next, next.checkpoint);
+        self.machine.passed(events, batch.through);
+        self.report(batch, events as u64);
+        Ok(())
+    }
+
+    /// The mark without a note, where notes are taken.
+    fn unnoted(&self) -> Option<bytes::Bytes> {
+        self.machine.is_cautious().then(|| progress::encode(&self.machine.at_work()))
+    }
+
+    /// Parks an event whose attempts are used up.
+    async fn set_aside(
+        &mut self,
+        life: &mut Life,
+        batch: &Chunk,
+        at: usize,
+        failing: Failing,
+    ) -> Result<(), End> {
+        let event = &batch.events()[at];
+        let now = self.reading.kernel.clock().now();
+        let letter = Letter::of(event, failing.error, failing.attempts, now);
+        let mut next = life.progress;
+        next.checkpoint = batch.events().last().map(|event| batch.checkpoint(event));
+        let stream = event.stream().to_stream_id();
+        let save = Save {
+            expected: life.fence,
+            progress: progress::encode(&next),
+            mark: self.unnoted(),
+            letters: vec![(stream.clone(), Some(progress::encode(&letter)))],
+            events: 0,
+        };
+        match self.target.save(&self.name, save).await {
+            Ok(fence) => life.fence = fence,
+            Err(error) => return Err(self.target_failed(error).await),
+        }
+        (life.progress, life.stored) = (next, next.checkpoint);
+        self.health.log_parked(&stream, &letter);
+        self.letters.insert(stream, letter);
+        self.machine.passed(1, batch.through);
+        self.report(batch, 0);
+        Ok(())
+    }
+}
+
+type Outcome<W> = Apart<Result<TxOf<W>, Failure>>;
+
+async fn run<W: Work>(
+    work: Arc<W>,
+    batch: Chunk,
+    wanted: Vec<usize>,
+    mut tx: TxOf<W>,
+    seen: Arc<AtomicUsize>,
+) -> Result<TxOf<W>, Failure> {
+    for (count, at) in wanted.into_iter().enumerate() {
+        seen.store(count, Ordering::Relaxed);
+        match work.handle(&batch.events()[at], &mut tx).await {
+            Ok(()) => match W::Target::has_ended(&tx) {
+                None => {}
+                Some(why) => return Err(Failure::Handler(why.into())),
+            },
+            Err(Failure::Handler(error)) => {
+                // A transaction that its handler has ended may look like an outage: like a standby.
+                let why = W::Target::explain(&mut tx, &error).await;
+                let explained = why.map(|why| format!("{why}: {error}").into());
+                return Err(Failure::Handler(explained.unwrap_or(error)));
+            }
+            Err(failure) => return Err(failure),
+        }
+    }
+    Ok(tx)
+}

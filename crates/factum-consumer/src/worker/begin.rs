@@ -1,0 +1,86 @@
+//! The beginning of a worker's life: what is stored, and where that is in the log.
+
+use bytes::Bytes;
+use factum_kernel::StoreError;
+use serde::de::DeserializeOwned;
+
+use super::{End, Life, Worker};
+use crate::{
+    health::ConsumerState,
+    progress::{self, Mark, Progress},
+    source::Source,
+    work::Work,
+};
+
+impl<W: Work> Worker<W> {
+    /// What is stored, and the source behind it.
+    pub(super) async fn begin(&mut self) -> Result<Life, End> {
+        self.health.tell(ConsumerState::Starting);
+        self.check_layout().await?;
+        let opened = match self.target.open(&self.name).await {
+            Ok(opened) => opened,
+            Err(error) => return Err(self.target_failed(error).await),
+        };
+        let fence = opened.fence;
+        let mark = read::<Mark>(opened.mark.as_deref())?;
+        let progress = self.progress(opened.progress).await?;
+        self.letters.clear();
+        for (stream, letter) in opened.letters {
+            self.letters.insert(stream, decode(&letter)?);
+        }
+        let from = progress.checkpoint.ok_or(progress.position());
+        let max = self.options.batch_events_max;
+        let page_max = (max, self.options.batch_bytes_max);
+        let source = Source::new(self.reading.clone(), self.options.scope.clone(), page_max, from);
+        // Before anybody is told of a position that is another log's, perhaps.
+        if let Err(error) = source.verify().await {
+            return Err(self.read_failed(error).await);
+        }
+        let head = *self.reading.kernel.events().head().borrow();
+        let reached = progress.position();
+        let at_work = self.machine.begin(mark, reached);
+        let stored = progress.checkpoint;
+        let mut life = Life { fence, progress, stored, source, pending: None };
+        life.fence = match self.save(&life, Some(at_work)).await {
+            Ok(fence) => fence,
+            Err(error) => return Err(self.target_failed(error).await),
+        };
+        self.machine.has_begun(false);
+        self.check_layout().await?;
+        self.machine.has_begun(true);
+        self.health.change(|health| {
+            health.position = reached;
+            health.head = head.max(reached);
+            health.parked = self.letters.len();
+        });
+        Ok(life)
+    }
+
+    /// How far it has come, or where it begins.
+    async fn progress(&mut self, stored: Option<Bytes>) -> Result<Progress, End> {
+        let stored: Option<Progress> = stored.map(|bytes| decode(&bytes)).transpose()?;
+        self.machine.found(stored.as_ref(), self.id)?;
+        let Some(progress) = stored else {
+            return match self.beginning().await {
+                Ok(progress) => Ok(progress),
+                Err(error) => Err(self.read_failed(error.into()).await),
+            };
+        };
+        self.thaw(progress.frozen_by).await?;
+        Ok(Progress { by: self.id, frozen_by: 0, ..progress })
+    }
+
+    /// Where it begins.
+    async fn beginning(&self) -> Result<Progress, StoreError> {
+        let progress = Progress::beginning(&self.reading.kernel, self.options.from).await?;
+        Ok(Progress { by: self.id, ..progress })
+    }
+}
+
+fn read<T: DeserializeOwned + Default>(bytes: Option<&[u8]>) -> Result<T, End> {
+    bytes.map_or_else(|| Ok(T::default()), decode)
+}
+
+fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, End> {
+    progress::decode(bytes).map_err(End::broken)
+}

@@ -1,0 +1,118 @@
+//! How many partitions a consumer was first started with: progress is kept by partition, so with
+//! another number events would be handled twice, or not at all.
+
+use std::time::Duration;
+
+use factum_kernel::{ExpectedRevision, WriteBatch, WriteError};
+
+use super::{End, Worker, next_order, to_leave};
+use crate::{name::ConsumerName, progress, target::layout_key, work::Work};
+
+/// How often the other partitions look whether the first has begun.
+const FIRST_EVERY: Duration = Duration::from_millis(10);
+
+impl<W: Work> Worker<W> {
+    /// Compares the number with what is stored, or stores it at the first start. Asked before the
+    /// first progress is stored, and again behind that: of two processes that begin at once with
+    /// two numbers, one sees the other's.
+    pub(super) async fn check_layout(&mut self) -> Result<(), End> {
+        if !self.is_layout_kept || self.machine.is_layout_checked() {
+            return Ok(());
+        }
+        let whole = self.name.whole();
+        let asked = self.options.partitions.count();
+        let key = layout_key(&whole);
+        let documents = self.reading.kernel.documents().clone();
+        loop {
+            let found = match documents.get(&key).await {
+                Ok(found) => found,
+                Err(error) => return Err(self.layout_failed(WriteError::Store(error)).await),
+            };
+            let (stored, expected) = match found {
+                Some(found) => {
+                    let stored = progress::decode::<usize>(&found.value).map_err(End::broken)?;
+                    (stored, ExpectedRevision::Exact(found.revision))
+                }
+                // From before it was stored, perhaps: there were no partitions then.
+                None => (1, ExpectedRevision::Absent),
+            };
+            let is_stored = expected != ExpectedRevision::Absent;
+            if stored == asked && is_stored {
+                return Ok(());
+            }
+            // What was cleared begins anew, as it likes.
+            if stored != asked && self.has_begun(&whole, stored).await? {
+                return Err(other_layout(&whole, asked, stored));
+            }
+            // One decides for all of a process.
+            if self.partition > 0 {
+                return Err(self.wait_for_first().await);
+            }
+            let put = |expected, count: usize| {
+                let batch = WriteBatch::new().put(key.clone(), expected, progress::encode(&count));
+                documents.write(batch)
+            };
+            match put(expected, asked).await {
+                Ok(written) if stored != asked && self.has_begun(&whole, stored).await? => {
+                    // It began meanwhile: what is stored of it stays what it is.
+                    let back = ExpectedRevision::Exact(written);
+                    return match put(back, stored).await {
+                        Ok(_) | Err(WriteError::Conflict { .. }) => {
+                            Err(other_layout(&whole, asked, stored))
+                        }
+                        Err(error) => Err(self.layout_failed(error).await),
+                    };
+                }
+                Ok(_) => return Ok(()),
+                Err(WriteError::Conflict { .. }) => {}
+                Err(error) => return Err(self.layout_failed(error).await),
+            }
+        }
+    }
+
+    /// The first partition has not begun yet, here or in another process.
+    async fn wait_for_first(&mut self) -> End {
+        let clock = self.reading.kernel.clock().clone();
+        let mut rest = clock.sleep(FIRST_EVERY);
+        loop {
+            tokio::select! {
+                biased;
+                order = next_order(&mut self.orders, &self.health) => {
+                    let told = "its first partition has not begun yet, try again";
+                    if let Err(end) = self.obey_meanwhile(order, told) {
+                        return end;
+                    }
+                }
+                () = to_leave(&mut self.seat) => return End::Unseated,
+                () = &mut rest => return End::Reopen,
+            }
+        }
+    }
+
+    /// Whether anything is stored of it with so many partitions.
+    async fn has_begun(&mut self, whole: &ConsumerName, partitions: usize) -> Result<bool, End> {
+        for at in 0..partitions {
+            match self.target.look(&whole.part(at, partitions)).await {
+                Ok(opened) if opened.progress.is_some() => return Ok(true),
+                Ok(_) => {}
+                Err(error) => return Err(self.target_failed(error).await),
+            }
+        }
+        Ok(false)
+    }
+
+    async fn layout_failed(&mut self, error: WriteError) -> End {
+        match error {
+            WriteError::Store(error) if error.kind().is_permanent() => End::broken(error),
+            // Looked at again, it is known.
+            error => self.away(error.to_string()).await,
+        }
+    }
+}
+
+fn other_layout(whole: &ConsumerName, asked: usize, stored: usize) -> End {
+    End::broken(format!(
+        "it was first started with another number of partitions, start it with that, or under \
+         another name: consumer={whole} partitions={asked} stored={stored}"
+    ))
+}

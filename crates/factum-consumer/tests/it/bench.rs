@@ -1,0 +1,40 @@
+//! A log in memory, and consumers of it.
+
+use std::{sync::Arc, time::Duration};
+
+use factum_consumer::Consumers;
+use factum_kernel::{Kernel, Position, Repository, TagKey};
+use factum_memory::MemoryStore;
+use factum_testing::bank::{Account, AccountCommand};
+
+pub(crate) const LONG: Duration = Duration::from_secs(20);
+
+pub(crate) struct Bench {
+    kernel: Kernel,
+    pub(crate) consumers: Consumers,
+    accounts: Repository<Account>,
+}
+
+impl Bench {
+    pub(crate) fn new() -> Self {
+        let store = Arc::new(MemoryStore::new());
+        let kernel = Kernel::new(store.clone(), store).with_tag_key(TagKey::new([1; 32]));
+        let consumers = Consumers::new(kernel.clone());
+        let accounts = Repository::new(kernel.clone());
+        Self { kernel, consumers, accounts }
+    }
+
+    pub(crate) async fn open(&self, key: &str) {
+        let email = format!("{key}@example.org");
+        let open = AccountCommand::Open { owner: key.into(), email };
+        self.accounts.execute(key, &open).await.unwrap();
+    }
+
+    pub(crate) async fn deposit(&self, key: &str, cents: u64) {
+        self.accounts.execute(key, &AccountCommand::Deposit { cents }).await.unwrap();
+    }
+
+    pub(crate) fn head(&self) -> Position {
+        *self.kernel.events().head().borrow()
+    }
+}

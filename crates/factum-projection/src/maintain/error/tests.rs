@@ -1,0 +1,95 @@
+use std::error::Error;
+
+use factum_consumer::{ConsumerName, HandleError, StartError, StopReason};
+use factum_kernel::{
+    CodecError, DecodeError, DecodeReason, ErrorKind, InvalidTag, Position, StoreError, Tag,
+};
+
+use super::BuildError;
+use crate::{LiveError, QueryError, build::Build};
+
+/// A user's own error around one of ours.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+struct Hidden<E: Error + 'static>(E);
+
+/// Compares the kinds of all variants.
+macro_rules! kinds {
+    ($type:ty { $($pattern:pat = $error:expr => $kind:ident,)+ }) => {
+        // A variant that the table lacks does not compile.
+        #[allow(unreachable_patterns, reason = "a variant may have several kinds")]
+        let _ = |error: &$type| match error { $($pattern => (),)+ };
+        $({
+            let error: $type = $error;
+            assert_eq!(error.kind(), ErrorKind::$kind, "{error}");
+        })+
+    };
+}
+
+fn away() -> StoreError {
+    StoreError::unavailable("away")
+}
+
+fn name() -> ConsumerName {
+    ConsumerName::new("counts").expect("it is a name")
+}
+
+fn undecoded() -> DecodeError {
+    let stream = "account-ada".into();
+    let position = Position::new(1);
+    let reason = DecodeReason::UnknownType;
+    DecodeError { stream, position, name: "account.opened".into(), schema_version: 1, reason }
+}
+
+fn no_tag() -> InvalidTag {
+    Tag::new("", "").expect_err("it is no tag")
+}
+
+#[test]
+fn every_error_of_read_models_tells_its_kind() {
+    let projection = name();
+    let build = Build { version: 1, generation: 0 };
+    kinds!(BuildError {
+        BuildError::Name(_) = ConsumerName::new("").expect_err("it is no name").into() => Invalid,
+        BuildError::Start(_) = StartError::Closed(name()).into() => Closed,
+        BuildError::Store(_) = away().into() => Unavailable,
+        BuildError::Building { .. } =
+            BuildError::Building { projection: projection.clone(), build } => Conflict,
+        BuildError::Superseded { .. } =
+            BuildError::Superseded { projection: projection.clone(), build } => Conflict,
+        BuildError::Stopped { .. } = BuildError::Stopped {
+            projection: projection.clone(), build, reason: StopReason::Fenced,
+        } => Closed,
+        BuildError::NothingKept(_) = BuildError::NothingKept(name()) => Invalid,
+        BuildError::Closed(_) = BuildError::Closed(name()) => Closed,
+        BuildError::RuntimeEnded(_) = BuildError::RuntimeEnded(name()) => Closed,
+    });
+    kinds!(QueryError {
+        QueryError::Store(_) = away().into() => Unavailable,
+        QueryError::NotStarted(_) = QueryError::NotStarted(name()) => Invalid,
+        QueryError::Decode { .. } = QueryError::Decode {
+            projection: projection.clone(), build, key: "x".into(), error: CodecError::new("x"),
+        } => Corrupt,
+        QueryError::NoIndex { .. } =
+            QueryError::NoIndex { projection: projection.clone(), build, index: "x".into() }
+            => Invalid,
+        QueryError::Replaced(_) = QueryError::Replaced(name()) => Conflict,
+    });
+    kinds!(LiveError {
+        LiveError::Store(_) = away().into() => Unavailable,
+        LiveError::Decode(_) = undecoded().into() => Corrupt,
+        LiveError::Tag(_) = no_tag().into() => Invalid,
+    });
+}
+
+#[test]
+fn an_outage_is_found_however_it_is_wrapped() {
+    let outages: Vec<HandleError> = vec![
+        Box::new(Hidden(QueryError::from(StoreError::closed()))),
+        Box::new(Hidden(BuildError::from(away()))),
+        Box::new(Hidden(Hidden(LiveError::from(away())))),
+    ];
+    for error in outages {
+        assert!(ErrorKind::of(&*error).is_some_and(ErrorKind::is_outage), "{error:?}");
+    }
+}

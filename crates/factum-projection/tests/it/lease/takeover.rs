@@ -1,0 +1,78 @@
+//! A build that takes over while the program that makes it stands still.
+
+use std::{sync::Arc, time::Duration};
+
+use factum_consumer::{ConsumerState, Consumers, FailurePolicy};
+use factum_kernel::{Kernel, TagKey};
+use factum_memory::MemoryStore;
+use factum_projection::{Maintained, Projections};
+
+use super::Silenced;
+use crate::{
+    bench::Bench,
+    ledger::{Gate, HOUR, Ledgers, documents, swift, until},
+    partition::shared_out,
+};
+
+/// A program that stands still while its build takes over: for so long that the other one goes on
+/// with the build that serves. Then the takeover has to fail, or readers would miss what they saw.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_takeover_that_stood_still_for_too_long_fails_when_it_goes_on() {
+    let store = Arc::new(MemoryStore::new());
+    let held = Arc::new(Silenced::new(store.clone()));
+    let clock = Arc::new(swift());
+    let program = |documents| {
+        let kernel = Kernel::new(store.clone(), documents).with_clock(clock.clone());
+        let kernel = kernel.with_tag_key(TagKey::new([1; 32]));
+        let consumers = Consumers::new(kernel.clone()).with_lease(Duration::from_secs(10));
+        Bench { consumers, ..Bench::on(kernel) }
+    };
+    let one = program(held.clone());
+    let two = program(store.clone());
+    for name in 0..8 {
+        one.open(&format!("a{name}")).await;
+    }
+    let keep = async |bench: &Bench, gate: &Gate| {
+        let options = shared_out().with_failure(FailurePolicy::new().with_timeout(HOUR));
+        let targets = documents::<1>(&bench.kernel);
+        bench.consumers.maintain(Ledgers::<1>(gate.clone()), targets, options).await.unwrap()
+    };
+    let gate = Gate::open();
+    let first = keep(&one, &gate).await;
+    let second = keep(&two, &Gate::open()).await;
+    first.wait_for(one.head(), HOUR).await.unwrap();
+    let works = |it: &Maintained<_>| it.consumer().is_some_and(|it| it.health().elsewhere == 2);
+    until(|| async { works(&first) && works(&second) }).await;
+    let serving = first.serving();
+    gate.let_pass(0);
+    let rebuild = first.rebuild().await.unwrap();
+    held.is_held.send_replace(true);
+    gate.let_pass(u64::MAX / 2);
+    until(|| async { held.is_held.receiver_count() > 0 }).await;
+    // It is about to take over, and comes no further.
+    gate.let_pass(0);
+    for name in 0..8 {
+        one.deposit(&format!("a{name}"), 1).await;
+    }
+    let sum = async || {
+        let mut sum = 0;
+        for name in 0..8 {
+            let ledger = one.ledgers().get(&format!("a{name}")).await.unwrap();
+            sum += ledger.map_or(0, |ledger| ledger.cents);
+        }
+        sum
+    };
+    until(|| async { sum().await > 0 }).await;
+    held.is_held.send_replace(false);
+    let stands_still = |it: &Maintained<_>| {
+        let parts = it.consumer().map(|it| it.partitions()).unwrap_or_default();
+        parts.iter().any(|(_, it)| it.state == ConsumerState::Paused)
+    };
+    until(|| async { first.serving() != serving || !stands_still(&first) }).await;
+    assert_eq!(first.serving(), serving, "it took over");
+    assert!(sum().await > 0);
+    gate.let_pass(u64::MAX / 2);
+    rebuild.done().await.unwrap();
+    first.wait_for(one.head(), HOUR).await.unwrap();
+    assert_eq!(sum().await, 8);
+}
