@@ -1,5 +1,5 @@
-//! Holding a consumer: another is about to take its place, so for a while it comes no further than
-//! it is. Its stored progress names the try, and its fence moves.
+//! Freezing a consumer: another is about to take its place, so for a while it handles no further
+//! event. Its stored progress names the attempt, and its fence changes.
 
 use std::{future::Future, pin::Pin};
 
@@ -11,18 +11,19 @@ use crate::{
     target::{Opened, Save, Target, TargetError, unreadable},
 };
 
-/// An answer that takes a while.
+/// A boxed future.
 pub type Answering<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// Whoever lets another consumer take the place of one that is held.
+/// The handover in which another consumer takes the place of a frozen one.
 pub trait Handover: Send + Sync {
-    /// Lets every try fail that has begun by now: the consumer that is held wants to go on. False:
-    /// that can't be done for now.
+    /// Makes every attempt fail that has begun by now, so that the frozen consumer can continue.
+    /// False if that is not possible now.
     fn forbid(&self) -> Answering<'_, bool>;
 }
 
-/// Takes a partition away from whoever works on it, in any process, where `may` says so of the try
-/// that holds it: its fence moves. Held, it comes no further for a while than what this answers.
+/// Freezes a partition, in whatever process it runs: its stored progress names the attempt
+/// `frozen_by`, and its fence changes. `may` decides whether an earlier attempt may be replaced.
+/// Returns the position of the partition, which does not move while the partition is frozen.
 pub async fn set_held<T: Target>(
     target: &T,
     part: &ConsumerName,
@@ -37,7 +38,7 @@ pub async fn set_held<T: Target>(
         if progress.frozen_by == held_by || !may(progress.frozen_by) {
             return Ok(position);
         }
-        // By another than whoever works on it: that one notices when it sees this.
+        // Store it under an id that is not the worker's, so that the worker notices the change.
         (progress.by, progress.frozen_by) = (progress.by.wrapping_add(1), held_by);
         let progress = progress::encode(&progress);
         let letters = Vec::new();
@@ -45,7 +46,7 @@ pub async fn set_held<T: Target>(
         let save = Save { expected: fence, progress, mark: None, letters, events };
         match target.save(part, save).await {
             Ok(_) => return Ok(position),
-            // It has come further meanwhile, or the answer was lost.
+            // The worker has stored progress meanwhile, or the answer was lost.
             Err(TargetError::Fenced | TargetError::Unknown(_)) => tokio::task::yield_now().await,
             Err(error) => return Err(error),
         }

@@ -1,8 +1,8 @@
-//! Who works on which partition of a consumer, where several processes run it. Pure; what is
-//! stored and told of it is in `membership.rs`.
+//! The assignment of a consumer's partitions to the processes that run it. Pure; `membership.rs`
+//! reads and writes the store and informs the workers.
 //!
-//! Leases are for liveness: they spread the work and let another process go on. That nothing is
-//! done twice is the matter of the fence that each save of a consumer names.
+//! Leases are for liveness: they spread the work, and let another process take over. They don't
+//! exclude. The fence that each save of a consumer names makes sure that nothing is done twice.
 
 mod bell;
 mod machine;
@@ -24,52 +24,53 @@ pub(crate) use membership::Membership;
 pub(crate) use seat::{Seat, Standing};
 pub use stored::said_position;
 
-/// A member that was not heard of during so many looks is dead.
+/// A member has expired after this many heartbeats missed in a row.
 pub(crate) const SILENCE_MAX: u32 = 5;
 
-/// A process that runs consumers, or rather one opening of it.
+/// A process that runs consumers. Each opening of the consumers has an id of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(crate) struct MemberId(pub(crate) u64, pub(crate) u64);
 
-/// A partition of a consumer: its name without the partition, and which one.
+/// A partition of a consumer: the consumer's name without the partition, and the partition's
+/// number.
 pub(crate) type Part = (ConsumerName, usize);
 
-/// Of each consumer that a member runs: how far it has come in the partitions that it works on.
+/// The consumers that a member runs, with the position of each partition that is assigned to it.
 pub(crate) type Runs = BTreeMap<String, BTreeMap<usize, u64>>;
 
-/// What is stored of leases, read in one go.
+/// The members and leases as one scan of the store found them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Seen {
     pub(crate) members: BTreeMap<MemberId, Present>,
     pub(crate) leases: BTreeMap<Part, (Revision, MemberId)>,
-    /// Moves when something was stored that members look for.
+    /// It changes when a process has stored something that members look for.
     pub(crate) bell: Revision,
 }
 
-/// A member as it is stored.
+/// A member as the scan found it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Present {
     pub(crate) revision: Revision,
     pub(crate) runs: Runs,
-    /// Its process is known to have ended.
+    /// True if its process is known to have ended.
     pub(crate) is_gone: bool,
 }
 
-/// What is to be done after a look at it.
+/// A step that follows from a scan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Effect {
-    /// Remove what a dead member has left: its own document, if that is at this revision, and its
-    /// leases.
+    /// Remove an expired member's document, if it has this revision, and its leases.
     Bury(MemberId, Option<Revision>, Vec<(Part, Revision)>),
-    /// Take a partition that nobody has.
+    /// Acquire a partition that has no owner.
     Take(Part),
-    /// It has a partition, by a write whose answer was lost.
+    /// This member owns a partition: the answer to its write was lost.
     Have(Part),
-    /// Let go of a partition that another member is to have.
+    /// Release a partition after the current batch: another member gets it.
     Leave(Part),
-    /// It was taken away: this process was taken for dead.
+    /// This member has lost a partition: others took this process for expired.
     Lost(Part),
-    /// It has a partition that it does not work on, by a write whose answer was lost.
+    /// Release a partition that this member owns and that no worker here works on: the answer to a
+    /// write was lost.
     Release(Part, Revision),
 }
 
@@ -77,17 +78,18 @@ pub(crate) enum Effect {
 enum Holding {
     Waiting,
     Held(Revision),
-    /// Told to let go; held until it says that it has.
+    /// Its worker was asked to release it; held until the worker has.
     Leaving(Revision),
-    /// Nobody here will work on it again.
+    /// Its worker here has ended for good.
     Gone,
 }
 
-/// What one member knows and has.
+/// The knowledge of one member: the heartbeats of the others, and the partitions that it holds.
 #[derive(Debug)]
 pub(crate) struct Leases {
     me: MemberId,
-    /// As each member was seen last, and during how many looks it has not moved.
+    /// The last seen revision of each member, and the number of heartbeats that it has missed
+    /// since.
     heard: HashMap<MemberId, (Option<Revision>, u32)>,
     groups: BTreeMap<ConsumerName, Vec<Holding>>,
 }
@@ -101,13 +103,13 @@ impl Leases {
         self.groups.is_empty()
     }
 
-    /// From now on it runs this consumer too.
+    /// Adds a consumer that this member runs.
     pub(crate) fn join(&mut self, group: ConsumerName, partitions: usize) {
         self.groups.entry(group).or_insert_with(|| vec![Holding::Waiting; partitions]);
     }
 
-    /// Nobody here works on the partition any more, or will; what is to be released of it. With
-    /// its last partition it runs the consumer no more.
+    /// Ends the work on a partition here for good. Returns the revision of the lease to release, if
+    /// it is held. After its last partition the member runs the consumer no more.
     pub(crate) fn quit(&mut self, part: &Part) -> Option<Revision> {
         let held = self.left(part);
         let holdings = self.groups.get_mut(&part.0)?;
@@ -118,7 +120,7 @@ impl Leases {
         held
     }
 
-    /// The partitions that it holds, by consumer; also those of which it holds none.
+    /// The held partitions by consumer, including consumers without any.
     pub(crate) fn held(&self) -> impl Iterator<Item = (&ConsumerName, Vec<usize>)> {
         self.groups.iter().map(|(group, holdings)| {
             let is_held = |at: &usize| revision(holdings[*at]).is_some();
@@ -126,14 +128,14 @@ impl Leases {
         })
     }
 
-    /// It has taken a partition. False: it does not run the consumer any more.
+    /// Records an acquired partition. False: this member does not run the consumer any more.
     pub(crate) fn taken(&mut self, (group, at): &Part, revision: Revision) -> bool {
         let holding = self.groups.get_mut(group).and_then(|holdings| holdings.get_mut(*at));
         let holding = holding.filter(|holding| **holding != Holding::Gone);
         holding.map(|holding| *holding = Holding::Held(revision)).is_some()
     }
 
-    /// It does not work on a partition now; what is to be released of it.
+    /// Gives a partition up for now. Returns the revision of the lease to release, if it is held.
     pub(crate) fn left(&mut self, (group, at): &Part) -> Option<Revision> {
         let holding = self.groups.get_mut(group)?.get_mut(*at)?;
         let held = revision(*holding);
@@ -143,8 +145,9 @@ impl Leases {
         held
     }
 
-    /// Decides on what is stored. Silence is counted by looks at a regular pace only, and not by a
-    /// clock: a process that stood still for a while takes nobody for dead because of that.
+    /// Decides the next steps from a scan. Missed heartbeats are counted by scans at a regular
+    /// pace, not by a clock: so a process that was stopped for a while does not take the other
+    /// members for expired.
     pub(crate) fn look(&mut self, seen: &Seen, is_regular: bool) -> Vec<Effect> {
         let dead = self.listen(seen, is_regular);
         let mut effects: Vec<_> = dead.iter().map(|member| bury(seen, *member)).collect();
@@ -155,7 +158,7 @@ impl Leases {
                 let lease = seen.leases.get(&(group.clone(), at));
                 lease.map(|(revision, owner)| (*revision, *owner))
             };
-            // In the order of their names, as every member does it.
+            // In the order of their ids: every member computes the same shares.
             let runs = |(id, present): (&MemberId, &Present)| {
                 let is_there = present.runs.contains_key(group.as_str()) && !dead.contains(id);
                 is_there.then_some(*id)
@@ -169,7 +172,7 @@ impl Leases {
                 match *holding {
                     Holding::Waiting => match owner(at) {
                         None if wanted[at] == Some(me) => effects.push(Effect::Take(part())),
-                        // Of a write whose answer was lost.
+                        // The answer to its write was lost.
                         Some((revision, owner)) if owner == me => {
                             *holding = Holding::Held(revision);
                             effects.push(Effect::Have(part()));
@@ -193,7 +196,7 @@ impl Leases {
         effects
     }
 
-    /// What is stored to be this member's, and nobody here will work on.
+    /// The leases of this member that no worker here holds.
     fn astray<'a>(&'a self, seen: &'a Seen) -> impl Iterator<Item = Effect> + 'a {
         let is_mine = |(_, (_, owner)): &(&Part, &(Revision, MemberId))| *owner == self.me;
         let leases = seen.leases.iter().filter(is_mine);
@@ -204,7 +207,8 @@ impl Leases {
         })
     }
 
-    /// Who is dead: members that have not moved, and owners without a document for so long.
+    /// The expired members: those whose process has ended or that have missed too many heartbeats.
+    /// An owner without a member document counts as a silent member.
     fn listen(&mut self, seen: &Seen, is_regular: bool) -> BTreeSet<MemberId> {
         let mut there: BTreeMap<_, _> =
             seen.leases.values().map(|(_, owner)| (*owner, None)).collect();
@@ -243,7 +247,7 @@ fn bury(seen: &Seen, member: MemberId) -> Effect {
 }
 
 impl Seen {
-    /// How far whoever works on a partition says it has come.
+    /// The position of a partition, from the last heartbeat of its owner.
     pub(crate) fn position(&self, (group, at): &Part) -> Option<Position> {
         let (_, owner) = self.leases.get(&(group.clone(), *at))?;
         let runs = &self.members.get(owner)?.runs;

@@ -1,13 +1,13 @@
-//! Dead letters: a stream that waits, and the event that it waits for.
+//! Dead letters: parked events, with the later events of their streams.
 
 use factum_kernel::{Position, RecordedEvent, StreamId, StreamVersion, Timestamp};
 use serde::{Deserialize, Serialize};
 
-/// A parked event, with all later ones of its stream behind it.
+/// A parked event. All later events of its stream wait for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DeadLetter {
-    /// The stream that waits.
+    /// The stream of the event.
     pub stream: StreamId,
     /// The version of the event.
     pub version: StreamVersion,
@@ -15,33 +15,33 @@ pub struct DeadLetter {
     pub position: Position,
     /// The stored name of the event.
     pub event: String,
-    /// What its last attempt said.
+    /// The error of the last attempt.
     pub error: String,
-    /// How often it was tried.
+    /// The number of attempts.
     pub attempts: u32,
-    /// When it was parked.
+    /// The time when the event was parked.
     pub parked_at: Timestamp,
 }
 
-/// What is stored of a [`DeadLetter`], under its stream.
+/// The stored form of a [`DeadLetter`], under its stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Letter {
-    /// The next of the stream's events to be handled.
+    /// The version of the next event of the stream to handle.
     pub version: u64,
     /// The position of the event that failed.
     pub position: u64,
-    /// Its stored name.
+    /// The stored name of the event.
     pub event: String,
-    /// What its last attempt said.
+    /// The error of the last attempt.
     pub error: String,
-    /// How often it was tried.
+    /// The number of attempts.
     pub attempts: u32,
-    /// When it was parked, in microseconds since 1970.
+    /// The time when the event was parked, in microseconds since 1970.
     pub parked_at: u64,
 }
 
 impl Letter {
-    /// The stream waits for this event, which has failed.
+    /// The letter of an event that has failed.
     pub fn of(event: &RecordedEvent, error: String, attempts: u32, now: Timestamp) -> Self {
         Self {
             version: event.version().value(),
@@ -53,19 +53,20 @@ impl Letter {
         }
     }
 
-    /// The stream waits for this event, which has failed: again, perhaps.
+    /// The letter of an event that has failed during a release. The attempts of the same event add
+    /// up.
     pub fn again(&self, event: &RecordedEvent, error: String, now: Timestamp) -> Self {
         let is_same = self.version == event.version().value();
         Self::of(event, error, if is_same { self.attempts + 1 } else { 1 }, now)
     }
 
-    /// The stream waits for what comes after this event, which is done with.
+    /// The letter of a stream that waits after this event, which is done.
     pub fn after(event: &RecordedEvent, now: Timestamp) -> Self {
-        let error = "its release was interrupted behind this event".into();
+        let error = "its release was interrupted after this event".into();
         Self { version: event.version().next().value(), ..Self::of(event, error, 0, now) }
     }
 
-    /// What people see of it.
+    /// The public form of the letter.
     pub fn open(&self, stream: &StreamId) -> DeadLetter {
         DeadLetter {
             stream: stream.clone(),

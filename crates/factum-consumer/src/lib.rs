@@ -1,20 +1,20 @@
 //! Consumers: named loops that miss no event of the log.
 //!
-//! A *consumer* reads the log in order, gives events to a handler, and keeps how far it has come.
-//! Every event is delivered; where the effect and the checkpoint share one write, each event takes
-//! effect exactly once.
+//! A *consumer* reads the log in order, gives each event to a handler, and stores its progress.
+//! Every event is delivered at least once. Where the effect and the checkpoint share one write,
+//! each event takes effect exactly once.
 //!
 //! | to | look at |
 //! |---|---|
 //! | do something for each event | [`Consumer`] |
 //! | run consumers | [`Consumers`] |
-//! | hear of events as they come | [`EventBus`] |
-//! | say what happens when an event fails | [`ConsumerOptions`], [`FailurePolicy`] |
+//! | listen to new events |  [`EventBus`] |
+//! | choose what happens when an event fails |  [`ConsumerOptions`], [`FailurePolicy`] |
 //! | handle events in parallel | [`Partitions`] |
-//! | see how consumers fare, wait for them | [`ConsumerHandle`], [`ConsumerHealth`] |
-//! | look from outside, give orders | [`stored_consumers`], [`order_release`] |
+//! | see how consumers are doing, wait for them |  [`ConsumerHandle`], [`ConsumerHealth`] |
+//! | inspect consumers and give them orders from another process |  [`stored_consumers`], [`order_release`] |
 //! | move a checkpoint | [`Consumers::rewind`] |
-//! | keep effects and progress in one write | [`Target`] |
+//! | store effects and progress in one write |  [`Target`] |
 //!
 //! ```
 //! use std::{sync::mpsc, time::Duration};

@@ -1,4 +1,4 @@
-//! The loop of every consumer: read, handle, store progress, again.
+//! The loop of every consumer: read, handle, store progress, repeat.
 
 mod attempt;
 mod begin;
@@ -38,43 +38,43 @@ use machine::{After, End, Machine, Rules, Trouble};
 pub use machine::{ERROR_BYTES_MAX, PANICS_MAX};
 pub use stored_order::ORDERS_EVERY;
 
-/// So many positions may be passed without an event to handle before that is stored.
+/// The number of positions without an event to handle after which progress is stored.
 const PASSED_MAX: u64 = 10_000;
 
 pub(crate) struct Worker<W: Work> {
-    /// Which start this is: what is stored says who stored it.
+    /// The id of this start, which stored progress names.
     id: u64,
-    /// What its progress is kept under.
+    /// The name under which its progress is stored.
     name: ConsumerName,
-    /// Which of the consumer's partitions it works on.
+    /// The number of its partition.
     partition: usize,
-    /// Whether the number of partitions is compared with what is stored.
+    /// True if the number of partitions is compared with the stored one.
     is_layout_kept: bool,
-    /// Who lets another consumer take its place.
+    /// The handover in which another consumer may take this one's place.
     handover: Option<Arc<dyn Handover>>,
     work: Arc<W>,
     target: Calls<W::Target>,
     options: ConsumerOptions,
-    /// What tells of an outage in a handler's error.
+    /// The rules that recognise an outage in a handler's error.
     outages: Outages,
     reading: Reading,
     orders: mpsc::Receiver<Order>,
     health: Place,
-    /// Where several processes run it.
+    /// The assignment of the partition; `None` if the consumer is not shared.
     seat: Option<Seat>,
-    /// Says when to look for orders in the store, where others can be heard.
+    /// The bell that announces stored orders, if other processes share the store.
     bell: Option<Bell>,
-    /// When it last looked for them.
+    /// The time when it last looked for stored orders.
     looked_at: Option<Monotonic>,
-    /// What is parked.
+    /// The dead letters, by stream.
     letters: BTreeMap<StreamId, Letter>,
-    /// What it does next.
+    /// The state machine that decides the next step.
     machine: Machine,
 }
 
-/// What a worker has of its own, among those of a consumer.
+/// The part of a worker that belongs to its partition.
 pub(crate) struct Part {
-    /// Which partition.
+    /// The number of the partition.
     pub(crate) at: usize,
     pub(crate) health: Place,
     pub(crate) orders: mpsc::Receiver<Order>,
@@ -82,14 +82,14 @@ pub(crate) struct Part {
     pub(crate) bell: Option<Bell>,
 }
 
-/// What a worker knows while nothing goes wrong with its target.
+/// The state of a worker between two openings of its target.
 pub(crate) struct Life {
     pub(crate) fence: Fence,
     pub(crate) progress: Progress,
-    /// The checkpoint that is stored.
+    /// The stored checkpoint.
     pub(crate) stored: Option<Checkpoint>,
     pub(crate) source: Source,
-    /// Read and not handled.
+    /// Events that are read and not handled yet.
     pub(crate) pending: Option<Chunk>,
 }
 
@@ -124,7 +124,8 @@ impl<W: Work> Worker<W> {
         }
     }
 
-    /// Runs until it stops. The ending is made before, for a task that a runtime never polls.
+    /// Runs until it stops. The caller creates `_ending` first, so that it is dropped even if a
+    /// runtime never polls the task.
     pub(crate) async fn run(mut self, _ending: Ending) {
         let reason = loop {
             let end = self.survive().await;
@@ -139,7 +140,8 @@ impl<W: Work> Worker<W> {
         if reason != StopReason::Asked {
             self.health.halt();
         }
-        // Before it is said that it has stopped: it may be started again then.
+        // Release the partition before the health says `Stopped`: the consumer may be started again
+        // then.
         drop(self.seat.take());
         self.health.change(|health| {
             health.state = ConsumerState::Stopped(reason);
@@ -147,7 +149,7 @@ impl<W: Work> Worker<W> {
         });
     }
 
-    /// A life, with what is to be done about a panic in it: of a target, or of the store.
+    /// Runs one life, and settles a panic in it: of a target, or of the store.
     async fn survive(&mut self) -> End {
         let life = async {
             match self.stand_by().await {
@@ -197,7 +199,7 @@ impl<W: Work> Worker<W> {
         Ok(())
     }
 
-    /// What comes next, or an order before it.
+    /// Waits for the next chunk, or for an order before it.
     async fn fetch(&mut self, life: &mut Life) -> Result<Option<Chunk>, End> {
         let head = self.reading.kernel.events().head();
         let clock = self.reading.kernel.clock().clone();
@@ -230,25 +232,25 @@ impl<W: Work> Worker<W> {
         }
     }
 
-    /// The log can't be read.
+    /// Settles an error of reading the log.
     async fn read_failed(&mut self, error: ReadError) -> End {
         let trouble = self.machine.read_failed(error);
         self.settle(trouble).await
     }
 
-    /// An error of the target that is no event's fault.
+    /// Settles an error of the target that no event caused.
     async fn target_failed(&mut self, error: TargetError) -> End {
         let trouble = self.machine.target_failed(error);
         self.settle(trouble).await
     }
 
-    /// The log or the target can't be reached.
+    /// Settles an outage of the log or the target.
     async fn away(&mut self, error: String) -> End {
         let trouble = self.machine.away(error);
         self.settle(trouble).await
     }
 
-    /// Does what follows on an error that is no event's fault.
+    /// Settles an error that no event caused: ends the life, or waits first.
     async fn settle(&mut self, trouble: Trouble) -> End {
         let (attempts, error) = match trouble {
             Trouble::End(end) => return end,
@@ -260,7 +262,7 @@ impl<W: Work> Worker<W> {
         }
     }
 
-    /// Stores progress, and a mark.
+    /// Stores the progress, with a mark.
     async fn save(&self, life: &Life, mark: Option<Mark>) -> Result<Fence, TargetError> {
         let save = Save {
             expected: life.fence,
@@ -272,13 +274,13 @@ impl<W: Work> Worker<W> {
         self.target.save(&self.name, save).await
     }
 
-    /// The clean end: how far it came, and that it is not at work.
+    /// Ends cleanly: stores the progress, and that the worker is no longer at work.
     async fn leave(&mut self, life: &mut Life) {
-        // Without it the next start is a cautious one, no more.
+        // If this fails, the next start is a cautious one, no more.
         let _ = self.save(life, Some(Mark::default())).await;
     }
 
-    /// Everything up to there is done with.
+    /// Records that a chunk without events to handle is done.
     async fn passed(&mut self, life: &mut Life, chunk: &Chunk) -> Result<(), End> {
         self.machine.passed(0, chunk.through);
         if let Some(event) = chunk.events().last() {
@@ -303,7 +305,8 @@ impl<W: Work> Worker<W> {
         });
     }
 
-    /// Whether an event is to be handled, by what is read and by whom.
+    /// True if an event must be handled: it is in the scope, the consumer wants it, and it is in
+    /// this partition.
     fn wants(&self, event: &RecordedEvent) -> bool {
         is_in_scope(&self.options.scope, event)
             && self.work.wants(event)
@@ -311,13 +314,13 @@ impl<W: Work> Worker<W> {
     }
 }
 
-/// A number that no other start has.
+/// A new id of a start.
 fn new_id(kernel: &Kernel) -> u64 {
     let (high, low) = kernel.ids().uuid(kernel.clock().now()).as_u64_pair();
     high.rotate_left(32) ^ low
 }
 
-/// How many of these events a batch has room for; at least one.
+/// The number of these events that fit the bytes of a batch; at least one.
 pub fn within(events: &[RecordedEvent], options: &ConsumerOptions) -> usize {
     let mut left = options.batch_bytes_max;
     let fits = |event: &&RecordedEvent| {
@@ -328,7 +331,7 @@ pub fn within(events: &[RecordedEvent], options: &ConsumerOptions) -> usize {
     events.iter().take_while(fits).count().max(1)
 }
 
-/// The next order; one that the consumer's end gives, too.
+/// The next order. `Stop` if the handle is gone or the whole consumer must stop.
 pub async fn next_order(orders: &mut mpsc::Receiver<Order>, health: &Place) -> Order {
     tokio::select! {
         biased;
@@ -337,7 +340,7 @@ pub async fn next_order(orders: &mut mpsc::Receiver<Order>, health: &Place) -> O
     }
 }
 
-/// Waits until another process is to have the partition.
+/// Waits until the partition is revoked or lost.
 async fn to_leave(seat: &mut Option<Seat>) {
     match seat {
         Some(seat) => seat.until_leaving().await,
@@ -345,7 +348,7 @@ async fn to_leave(seat: &mut Option<Seat>) {
     }
 }
 
-/// Waits until others have stored something to look for.
+/// Waits until the bell rings.
 async fn rung(bell: &Option<Bell>) {
     match bell {
         Some(bell) => bell.rung().await,
@@ -353,7 +356,7 @@ async fn rung(bell: &Option<Bell>) {
     }
 }
 
-/// However a worker ends, its health says so.
+/// Reports the end of a worker in its health, however the worker ends.
 #[derive(Debug)]
 pub struct Ending(pub Place);
 

@@ -18,23 +18,23 @@ use crate::{
     worker::{Ending, Part, Worker},
 };
 
-/// So many orders wait for a partition.
+/// The most orders that wait for one partition.
 const ORDERS_MAX: usize = 16;
 
-/// What is started.
+/// A consumer to start.
 pub struct Launch<W: Work> {
-    /// Its name, with the version or build of a projection.
+    /// The name, with the version or build of a projection.
     pub name: ConsumerName,
-    /// What it does with events.
+    /// The handling of events.
     pub work: Arc<W>,
-    /// Where effects and progress are kept.
+    /// The target, which stores effects and progress.
     pub target: Arc<W::Target>,
-    /// What was chosen for it.
+    /// The options.
     pub options: ConsumerOptions,
-    /// Whether the number of its partitions is compared with what was stored when it was first
-    /// started. That of a build is known from elsewhere.
+    /// True: the number of partitions is stored at the first start and compared at later ones. A
+    /// build knows its number from elsewhere.
     pub is_layout_kept: bool,
-    /// Who lets another consumer take its place, where somebody may.
+    /// The handover in which another consumer may take this one's place.
     pub handover: Option<Arc<dyn Handover>>,
 }
 
@@ -75,8 +75,8 @@ impl Consumers {
         })
     }
 
-    /// Starts a loop that no other process takes part in: it gets its orders, and its place to say
-    /// how it fares.
+    /// Starts a loop that no other process shares. `start` gets the loop's orders and the place
+    /// where it reports its health.
     ///
     /// # Errors
     /// See [`StartError`].
@@ -103,7 +103,7 @@ impl<W: Work> fmt::Debug for Launch<W> {
     }
 }
 
-/// Where it is, for those who wait: no other process works on it.
+/// The position of a loop in this process, read from its health: no other process works on it.
 fn look_here(health: Place) -> Look {
     Arc::new(move || {
         let part = StoredPart { position: health.position(), ..StoredPart::default() };

@@ -1,10 +1,10 @@
-//! Whether a process of this machine is gone: then nobody need wait until its silence is long
-//! enough. Where that can't be told, it is not said.
+//! The check whether a process of this host has ended. Its partitions are then free before it has
+//! missed enough heartbeats. If the check can't tell, the process counts as running.
 
 use std::{fs, path::Path, sync::OnceLock};
 
-/// What all processes share that see one another's numbers: this start of the machine, and the
-/// namespace of numbers on it. None where there is no `/proc`.
+/// The id of this host: its boot, and the namespace of its process ids. Processes with the same id
+/// see each other's process ids. `None` without `/proc`.
 pub(super) fn here() -> Option<&'static str> {
     static HERE: OnceLock<Option<String>> = OnceLock::new();
     let here = HERE.get_or_init(|| {
@@ -15,8 +15,8 @@ pub(super) fn here() -> Option<&'static str> {
     here.as_deref()
 }
 
-/// Whether a process with this number, which ran where `machine` says, is surely gone. Another one
-/// may have its number by now: then it is not said.
+/// True if the process surely has ended. `host` is the id of the host where it ran. False if
+/// another process may have its process id by now.
 pub(super) fn is_gone(machine: Option<&str>, process: u32) -> bool {
     let is_here = machine.is_some() && machine == here();
     is_here && !Path::new(&format!("/proc/{process}")).exists()
@@ -27,11 +27,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_is_gone_when_it_is_of_this_machine_and_not_there() {
+    fn a_process_of_this_host_without_an_entry_in_proc_has_ended() {
         let me = std::process::id();
         assert!(!is_gone(here(), me));
         assert!(!is_gone(None, u32::MAX), "nothing is known of it");
-        assert!(!is_gone(Some("another machine"), u32::MAX));
+        assert!(!is_gone(Some("another host"), u32::MAX));
         assert_eq!(is_gone(here(), u32::MAX), here().is_some());
     }
 }

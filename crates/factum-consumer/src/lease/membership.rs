@@ -1,5 +1,5 @@
-//! The one task of a process that says that it lives, looks who else does, and takes and releases
-//! leases.
+//! The task of a process that writes its heartbeat, scans the other members, and acquires and
+//! releases leases.
 
 use std::{
     collections::HashMap,
@@ -19,23 +19,24 @@ use super::{
 };
 use crate::{caught::caught, health::Place, name::ConsumerName, progress};
 
-/// So many rounds follow one another at once, as long as each makes room for the next.
+/// The most rounds in a row without a pause. A further round follows only if the one before has
+/// freed partitions.
 const ROUNDS_MAX: usize = 3;
-/// So many leases of a dead member are removed in one write.
+/// The most leases of an expired member that one write removes.
 const BURIED_MAX: usize = 500;
 
-/// What this process has of the leases. Cheap to clone.
+/// This process's part in the leases: its heartbeat and its assignments. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Membership(Arc<Shared>);
 
 struct Shared {
     kernel: Kernel,
     me: MemberId,
-    /// A process that was not heard of for so long is dead.
+    /// The time without a heartbeat after which a process has expired.
     lease: Duration,
     inner: Mutex<Inner>,
     wake: Notify,
-    /// Counts the looks, for those who wait for one.
+    /// The number of rounds so far, for callers that wait for one.
     looks: watch::Sender<u64>,
     bell: watch::Sender<Revision>,
 }
@@ -43,7 +44,7 @@ struct Shared {
 struct Inner {
     leases: Leases,
     seats: HashMap<Part, (watch::Sender<Standing>, Place)>,
-    /// What is to be removed.
+    /// The leases to remove.
     released: Vec<(Part, Revision)>,
     seen: Seen,
     is_running: bool,
@@ -66,7 +67,8 @@ impl Membership {
         Self(Arc::new(Shared { kernel, me, lease, inner, wake, looks, bell }))
     }
 
-    /// Takes part in a consumer: a seat at each of its partitions, in their order.
+    /// Joins the members that run a consumer. Returns an assignment for each partition, in their
+    /// order.
     pub(crate) fn join(&self, group: &ConsumerName, places: &[Place]) -> Vec<Seat> {
         let mut inner = self.inner();
         inner.leases.join(group.clone(), places.len());
@@ -83,8 +85,8 @@ impl Membership {
         seats
     }
 
-    /// Starts the task if it is needed and does not run: on the caller's runtime, because that of
-    /// an earlier task may have ended.
+    /// Starts the task if it is needed and does not run. It runs on the caller's runtime, because
+    /// the runtime of an earlier task may have ended.
     pub(super) fn keep_running(&self) {
         let is_new = {
             let mut inner = self.inner();
@@ -93,7 +95,7 @@ impl Membership {
             is_new
         };
         if is_new {
-            // Without the lock: a runtime that is ending drops the task at once.
+            // Spawn without the lock: a runtime that is ending drops the task at once.
             let ending = Ending { membership: self.clone(), is_over: false };
             tokio::spawn(self.clone().run(ending));
         }
@@ -115,10 +117,10 @@ impl Membership {
         self.0.wake.notify_one();
     }
 
-    /// Looks, and waits for what comes of it.
+    /// Waits for a complete round that begins after the call.
     pub(super) async fn look_again(&self) {
         let mut looks = self.0.looks.subscribe();
-        // One that has begun already may not see what was stored since.
+        // A round that is under way may have read the store too early; wait for the next one.
         let enough = *looks.borrow_and_update() + 2;
         while *looks.borrow_and_update() < enough {
             self.keep_running();
@@ -127,17 +129,18 @@ impl Membership {
         }
     }
 
-    /// What is heard of others with the leases, while something here takes part in a consumer.
+    /// The bell as the scans of the leases read it, while this process runs a shared consumer.
     pub(crate) fn bell(&self) -> Bell {
         Bell(self.0.bell.subscribe())
     }
 
-    /// How far others say that they have come, as it was seen last.
+    /// The position of a partition from its owner's last seen heartbeat.
     pub(crate) fn position(&self, part: &Part) -> Option<Position> {
         self.inner().seen.position(part)
     }
 
-    /// Waits until nothing of this process is stored any more. It has to have left everything.
+    /// Waits until the store holds no lease and no heartbeat of this process. All its assignments
+    /// must have ended.
     pub(crate) async fn ended(&self) {
         let mut looks = self.0.looks.subscribe();
         loop {
@@ -161,13 +164,16 @@ impl Membership {
                 match caught(self.round(is_regular && round == 0)).await {
                     Ok(Ok(true)) => {}
                     Ok(Ok(false)) => break,
-                    // Of the store, or a panic of it: asked again, and not at once.
+                    // The store failed or panicked: try again after a pause.
                     failed => {
                         let reason = match failed {
                             Err(panic) => panic,
                             Ok(failed) => failed.err().map_or_else(String::new, |e| e.to_string()),
                         };
-                        tracing::warn!(reason, "this process can't say that it works on consumers");
+                        tracing::warn!(
+                            reason,
+                            "the heartbeat of this process can't be written or the leases can't be read"
+                        );
                         self.0.kernel.clock().sleep(self.0.lease / SILENCE_MAX / 4).await;
                         break;
                     }
@@ -177,7 +183,7 @@ impl Membership {
                 let gone = WriteBatch::new().remove(member_key(self.0.me), ExpectedRevision::Any);
                 let _ = caught(self.documents().write(gone)).await;
                 let mut inner = self.inner();
-                // Somebody may have joined meanwhile.
+                // A consumer may have started meanwhile.
                 ending.is_over = inner.is_idle();
                 inner.is_running = !ending.is_over;
             }
@@ -192,7 +198,8 @@ impl Membership {
         self.inner().is_idle()
     }
 
-    /// Says that it lives, looks, and does what follows. Whether another round may find more.
+    /// One round: writes the heartbeat, scans the leases, and performs the steps that follow. True
+    /// if it freed partitions, so that another round may find more to do.
     async fn round(&self, is_regular: bool) -> Result<bool, WriteError> {
         self.release().await?;
         let member = {
@@ -214,7 +221,7 @@ impl Membership {
         };
         let mut outcome = Ok(false);
         for effect in effects {
-            // What fails is found again by the next look; the rest is done all the same.
+            // Perform the other steps in any case: the next scan finds the failed one again.
             match (self.perform(effect).await, &mut outcome) {
                 (Ok(is_room), Ok(was_room)) => *was_room |= is_room,
                 (Err(error), _) => outcome = Err(error),
@@ -250,25 +257,25 @@ impl Membership {
                 }
                 Ok(false)
             }
-            // Told already.
+            // `follow` has done these already.
             Effect::Have(_) | Effect::Leave(_) | Effect::Lost(_) | Effect::Release(..) => Ok(false),
         }
     }
 
-    /// Removes what was let go.
+    /// Removes the leases that were released.
     async fn release(&self) -> Result<(), WriteError> {
         loop {
             let Some((part, revision)) = self.inner().released.first().cloned() else {
                 return Ok(());
             };
             let gone = WriteBatch::new().remove(part_key(&part), ExpectedRevision::Exact(revision));
-            // Where it was not there any more, somebody else has it.
+            // On a conflict the lease is gone already, or belongs to another process.
             self.is_written(gone).await?;
             self.inner().released.retain(|it| *it != (part.clone(), revision));
         }
     }
 
-    /// Writes; none: somebody else was first.
+    /// Writes a batch. `None`: another process has changed one of the documents before.
     async fn is_written(&self, batch: WriteBatch) -> Result<Option<Revision>, WriteError> {
         match self.documents().write(batch).await {
             Ok(revision) => Ok(Some(revision)),
@@ -291,10 +298,10 @@ impl Inner {
         self.leases.is_idle() && self.released.is_empty()
     }
 
-    /// Looks, and tells the workers at once what they have to know: nothing may come between. What
-    /// is to be written is left.
+    /// Takes over a scan and informs the workers at once, under one lock: nothing may happen
+    /// between. Returns the steps that need a write.
     fn follow(&mut self, mut seen: Seen, is_regular: bool) -> Vec<Effect> {
-        // What is about to be released is nobody's.
+        // A lease that is about to be removed counts as free.
         for (part, revision) in &self.released {
             if seen.leases.get(part).is_some_and(|(stored, _)| stored == revision) {
                 seen.leases.remove(part);
@@ -324,7 +331,7 @@ impl Inner {
         self.released.extend(held.map(|revision| (part.clone(), revision)));
     }
 
-    /// What others are told.
+    /// The content of the heartbeat: this process's consumers and positions.
     fn runs(&self) -> Runs {
         let runs = self.leases.held().map(|(group, held)| {
             let position = |at: usize| {
@@ -337,7 +344,8 @@ impl Inner {
     }
 }
 
-/// Where the runtime ends amid it: seats on other runtimes learn of it, and start another task.
+/// Handles the end of the runtime while the task runs: wakes the assignments on other runtimes, and
+/// they start another task.
 struct Ending {
     membership: Membership,
     is_over: bool,

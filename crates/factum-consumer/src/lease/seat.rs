@@ -1,21 +1,22 @@
-//! What a worker holds of the leases: a place at one partition, which is its own or not.
+//! The assignment of one partition, as its worker in this process sees it.
 
 use tokio::sync::watch;
 
 use super::{Membership, Part};
 
-/// Whether the partition is this process's.
+/// The state of an assignment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Standing {
-    /// Another process works on it, or nobody yet.
+    /// Another process works on the partition, or none does yet.
     Waiting,
-    /// This one.
+    /// This process works on the partition.
     Mine,
-    /// Another process is to have it: after the batch at hand this one lets go.
+    /// Another process gets the partition: the worker here releases it after the current batch.
     Leave,
 }
 
-/// A place at a partition. Dropped, the partition is free for others.
+/// A partition that this process may work on while it is assigned. Dropping it frees the partition
+/// for other processes.
 #[derive(Debug)]
 pub(crate) struct Seat {
     pub(super) membership: Membership,
@@ -28,8 +29,8 @@ impl Seat {
         *self.standing.borrow() == Standing::Mine
     }
 
-    /// Waits until it is this process's. Meanwhile it is not worked on, so it is let go where
-    /// another process is to have it.
+    /// Waits until the partition is assigned to this process. A partition that is revoked meanwhile
+    /// is released at once, because no batch is running.
     pub(crate) async fn mine(&mut self) {
         loop {
             let standing = self.standing();
@@ -42,13 +43,13 @@ impl Seat {
                 }
             }
             if self.standing.changed().await.is_err() {
-                // Nobody gives any more.
+                // No membership assigns partitions any more.
                 std::future::pending::<()>().await;
             }
         }
     }
 
-    /// Waits until it is to be let go, or is lost.
+    /// Waits until the partition is revoked or lost.
     pub(crate) async fn until_leaving(&mut self) {
         while self.standing() == Standing::Mine {
             if self.standing.changed().await.is_err() {
@@ -57,19 +58,19 @@ impl Seat {
         }
     }
 
-    /// What is known, by a membership that runs: also told where its task has ended.
+    /// The current state. Also restarts the membership's task if its runtime has ended.
     fn standing(&mut self) -> Standing {
         let standing = *self.standing.borrow_and_update();
         self.membership.keep_running();
         standing
     }
 
-    /// It is not worked on for now, and free for others.
+    /// Gives the partition up for now: other processes may take it.
     fn left(&self) {
         self.membership.left(&self.part);
     }
 
-    /// Looks again whose it is: somebody has worked on it meanwhile.
+    /// Reads the leases again, because another process has worked on the partition.
     pub(crate) async fn look_again(&self) {
         self.membership.look_again().await;
     }

@@ -10,7 +10,7 @@ fn part(at: usize) -> Part {
     (group(), at)
 }
 
-/// What is stored, changed as members do it.
+/// A store with leases, which members change.
 #[derive(Debug, Default)]
 struct Store {
     seen: Seen,
@@ -40,7 +40,7 @@ impl Store {
         }
     }
 
-    /// A round of a member, whose workers let go at once.
+    /// A round of a member, whose workers release partitions at once.
     fn round(&mut self, leases: &mut Leases) {
         self.beat(leases);
         let looked = self.seen.clone();
@@ -89,14 +89,14 @@ fn member(id: u64, partitions: usize) -> Leases {
 }
 
 #[test]
-fn the_first_takes_all_and_gives_half_to_the_second() {
+fn the_first_member_acquires_all_and_releases_half_to_the_second() {
     let mut store = Store::default();
     let mut one = member(1, 4);
     let mut two = member(2, 4);
     store.round(&mut one);
     assert_eq!(store.owners(4), [Some(one.me); 4]);
     store.round(&mut two);
-    assert_eq!(store.owners(4), [Some(one.me); 4], "not before it is let go");
+    assert_eq!(store.owners(4), [Some(one.me); 4], "not before it is released");
     store.round(&mut one);
     store.round(&mut two);
     let count = |of| store.owners(4).iter().filter(|owner| **owner == Some(of)).count();
@@ -104,7 +104,7 @@ fn the_first_takes_all_and_gives_half_to_the_second() {
 }
 
 #[test]
-fn members_share_with_those_that_run_the_consumer_and_then_keep_what_they_have() {
+fn members_of_one_consumer_share_its_partitions_and_keep_their_shares() {
     let mut store = Store::default();
     let mut one = member(1, 4);
     let mut two = member(2, 4);
@@ -115,7 +115,7 @@ fn members_share_with_those_that_run_the_consumer_and_then_keep_what_they_have()
     }
     let takes = one.look(&store.seen.clone(), true);
     let takes = takes.iter().filter(|effect| matches!(effect, Effect::Take(_))).count();
-    assert_eq!(takes, 2, "half, and nothing is left for one that runs another consumer");
+    assert_eq!(takes, 2, "half: a member that runs another consumer has no share");
     for _ in 0..2 {
         store.round(&mut two);
         store.round(&mut one);
@@ -128,7 +128,7 @@ fn members_share_with_those_that_run_the_consumer_and_then_keep_what_they_have()
 }
 
 #[test]
-fn a_lease_of_its_own_that_no_worker_here_holds_is_released() {
+fn a_member_releases_a_lease_that_none_of_its_workers_holds() {
     let mut store = Store::default();
     let mut one = member(1, 1);
     let mut two = member(2, 1);
@@ -136,17 +136,17 @@ fn a_lease_of_its_own_that_no_worker_here_holds_is_released() {
     store.round(&mut one);
     assert_eq!(store.owners(1), [Some(one.me)], "it works on it");
     assert!(!one.is_idle());
-    // Its worker has ended, and the write that was to release the partition was lost.
+    // Its worker has ended, and the write that releases the partition was lost.
     one.quit(&part(0));
     assert!(one.is_idle());
     store.round(&mut two);
-    assert_eq!(store.owners(1), [Some(one.me)], "another's lease is left alone");
+    assert_eq!(store.owners(1), [Some(one.me)], "another member's lease stays");
     store.round(&mut one);
     assert_eq!(store.owners(1), [None]);
 }
 
 #[test]
-fn a_silent_member_is_taken_for_dead_after_five_looks_and_not_by_looks_out_of_turn() {
+fn a_member_expires_after_five_missed_heartbeats_and_only_regular_scans_count() {
     let mut store = Store::default();
     let mut one = member(1, 1);
     let mut two = member(2, 1);
@@ -164,13 +164,13 @@ fn a_silent_member_is_taken_for_dead_after_five_looks_and_not_by_looks_out_of_tu
     assert_eq!(store.owners(1), [Some(two.me)]);
     store.beat(&one);
     let looked = store.seen.clone();
-    assert_eq!(one.look(&looked, true), [Effect::Lost(part(0))], "it learns of it");
+    assert_eq!(one.look(&looked, true), [Effect::Lost(part(0))], "it learns of the loss");
     store.round(&mut one);
     assert_eq!(store.owners(1), [Some(two.me)]);
 }
 
 #[test]
-fn a_member_that_is_dead_by_mistake_and_moves_is_not_buried() {
+fn a_member_that_sends_a_heartbeat_in_time_keeps_its_leases() {
     let mut store = Store::default();
     let mut one = member(1, 1);
     let mut two = member(2, 1);
@@ -187,7 +187,7 @@ fn a_member_that_is_dead_by_mistake_and_moves_is_not_buried() {
 }
 
 #[test]
-fn a_process_that_is_gone_is_not_waited_for() {
+fn a_member_whose_process_has_ended_expires_at_once() {
     let mut store = Store::default();
     let mut one = member(1, 1);
     let mut two = member(2, 1);
@@ -199,7 +199,7 @@ fn a_process_that_is_gone_is_not_waited_for() {
 }
 
 #[test]
-fn a_lease_that_is_taken_by_a_write_whose_answer_was_lost_is_had() {
+fn a_lease_is_held_although_the_answer_to_its_write_was_lost() {
     let mut store = Store::default();
     let mut one = member(1, 1);
     store.beat(&one);
@@ -210,7 +210,7 @@ fn a_lease_that_is_taken_by_a_write_whose_answer_was_lost_is_had() {
 }
 
 #[test]
-fn what_was_quit_is_not_taken_again() {
+fn a_partition_that_was_quit_is_not_acquired_again() {
     let mut store = Store::default();
     let mut one = member(1, 2);
     store.round(&mut one);
@@ -241,9 +241,9 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    /// Whatever happens, in the end everything is worked on, evenly, by those who live.
+    /// After any steps, all partitions are assigned evenly to the members that live.
     #[test]
-    fn work_comes_to_those_who_live(
+    fn all_partitions_are_assigned_to_living_members(
         steps in prop::collection::vec(step(), 0..200),
         partitions in 1_usize..9,
     ) {

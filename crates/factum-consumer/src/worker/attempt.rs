@@ -1,4 +1,5 @@
-//! One batch: handled, stored with the progress; or what to do when that fails.
+//! One batch: its events are handled, then stored with the progress. On a failure the state machine
+//! decides.
 
 use std::{
     sync::{
@@ -26,25 +27,25 @@ use crate::{
 
 pub(crate) type TxOf<W> = <<W as Work>::Target as Target>::Tx;
 
-/// The store and the target have so long to show that they are not away.
+/// The time within which the store and the target must answer to count as reachable.
 const LOOK_MAX: Duration = Duration::from_secs(10);
 
-/// What became of the events of a batch.
+/// The outcome of handling a batch.
 pub(crate) enum Handled<W: Work> {
     Done(TxOf<W>),
     Failed {
-        /// Which of them failed.
+        /// The index of the event that failed, among the wanted ones.
         at: usize,
         error: String,
-        /// Trying again changes nothing.
+        /// True if another attempt changes nothing.
         is_final: bool,
     },
-    /// None of them is to blame.
+    /// An outage; no event is at fault.
     Away(HandleError),
 }
 
 impl<W: Work> Worker<W> {
-    /// Handles the first events of a chunk; gives back what is still to be handled.
+    /// Handles the first `count` events of a chunk. Returns the events that remain.
     pub(crate) async fn attempt(
         &mut self,
         life: &mut Life,
@@ -90,7 +91,7 @@ impl<W: Work> Worker<W> {
             }
             Handled::Away(error) => {
                 self.machine.blameless(&hand);
-                // Where it can't be stored, the next life of this process drops it.
+                // If this can't be stored, the next life of this process ignores the note.
                 let _ = self.unnote(life).await;
                 return Err(self.away(error.to_string()).await);
             }
@@ -98,7 +99,7 @@ impl<W: Work> Worker<W> {
         Ok(Some(chunk))
     }
 
-    /// Whether an event is to be handled now.
+    /// True if an event must be handled now: it is wanted, and its stream is not parked.
     fn takes(&self, event: &RecordedEvent) -> bool {
         self.wants(event)
             && (self.letters.is_empty()
@@ -119,7 +120,7 @@ impl<W: Work> Worker<W> {
         }
     }
 
-    /// The pause before an event that failed is tried again.
+    /// Waits before the next attempt at an event.
     async fn rest(
         &mut self,
         life: &mut Life,
@@ -132,8 +133,8 @@ impl<W: Work> Worker<W> {
         self.pause_after(error, Some(first), attempts).await
     }
 
-    /// Takes back the note of what is handled, before a pause: a process that ends in the pause did
-    /// not die of the event.
+    /// Removes the note before a pause: if the process ends in the pause, the event did not kill
+    /// it.
     async fn unnote(&mut self, life: &mut Life) -> Result<(), TargetError> {
         if self.machine.is_cautious() {
             life.fence = self.save(life, Some(self.machine.at_work())).await?;
@@ -142,8 +143,9 @@ impl<W: Work> Worker<W> {
         Ok(())
     }
 
-    /// Handles events. What fails while the store or the target is away is not their fault,
-    /// whatever the handler says: an error of an unknown kind, a panic, or nothing in time.
+    /// Handles events. While the store or the target can't be reached, no failure counts against an
+    /// event, whatever the handler returns: an error of an unknown kind, a panic, or nothing in
+    /// time.
     pub(crate) async fn handle(
         &mut self,
         batch: &Chunk,
@@ -161,7 +163,7 @@ impl<W: Work> Worker<W> {
         Ok(handled)
     }
 
-    /// Looks whether the store, of which handlers may use either half, and the target answer.
+    /// Checks that both halves of the store, which handlers may use, and the target answer.
     async fn look_around(&self) -> Result<(), TargetError> {
         let kernel = &self.reading.kernel;
         let looks = async {
@@ -180,8 +182,8 @@ impl<W: Work> Worker<W> {
         }
     }
 
-    /// Handles events in a task of their own: a panic stays there, and one that never ends can be
-    /// left behind.
+    /// Handles events in a task of their own: a panic stays in the task, and a handler that never
+    /// ends can be given up.
     async fn handle_apart(&mut self, batch: &Chunk, wanted: &[usize]) -> Result<Handled<W>, End> {
         let event_max = self.options.failure.timeout;
         let tx = match self.target.begin(&self.name, event_max).await {
@@ -221,7 +223,7 @@ impl<W: Work> Worker<W> {
         Handled::Failed { at, error, is_final }
     }
 
-    /// Stores a batch with the progress behind it.
+    /// Stores a batch together with the progress after it.
     async fn commit(
         &mut self,
         life: &mut Life,
@@ -245,7 +247,7 @@ impl<W: Work> Worker<W> {
         Ok(())
     }
 
-    /// The mark without a note, where notes are taken.
+    /// The mark without a note; `None` if no notes are taken.
     fn unnoted(&self) -> Option<bytes::Bytes> {
         self.machine.is_cautious().then(|| progress::encode(&self.machine.at_work()))
     }
@@ -301,7 +303,8 @@ async fn run<W: Work>(
                 Some(why) => return Err(Failure::Handler(why.into())),
             },
             Err(Failure::Handler(error)) => {
-                // A transaction that its handler has ended may look like an outage: like a standby.
+                // Ask the target first: a transaction that its handler has ended can look like an
+                // outage, such as a standby.
                 let why = W::Target::explain(&mut tx, &error).await;
                 let explained = why.map(|why| format!("{why}: {error}").into());
                 return Err(Failure::Handler(explained.unwrap_or(error)));

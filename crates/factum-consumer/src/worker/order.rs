@@ -1,4 +1,4 @@
-//! What a worker is told, at rest and amid something else.
+//! The orders to a worker, between batches and during a wait.
 
 use factum_kernel::Position;
 use tokio::sync::{mpsc::error::TryRecvError, oneshot};
@@ -58,7 +58,7 @@ impl<W: Work> Worker<W> {
         let _ = answer.send(letters.collect());
     }
 
-    /// Waits before another attempt; orders that end it come through.
+    /// Waits before another attempt. Orders are taken meanwhile, and a stop ends the wait.
     pub(crate) async fn pause_after(
         &mut self,
         error: &str,
@@ -85,7 +85,7 @@ impl<W: Work> Worker<W> {
         Ok(())
     }
 
-    /// What can be done at any time; for the rest there is this answer.
+    /// Carries out an order during another action. A release is refused with `reason`.
     pub(super) fn obey_meanwhile(&mut self, order: Order, told: &str) -> Result<(), End> {
         match order {
             Order::Stop => return Err(End::Stop(StopReason::Asked)),
@@ -99,7 +99,7 @@ impl<W: Work> Worker<W> {
         Ok(())
     }
 
-    /// The orders that are there, amid something long.
+    /// Takes the waiting orders during a long action.
     pub(crate) fn glance(&mut self, told: &str) -> Result<(), End> {
         while let Some(order) = self.order_at_hand() {
             self.obey_meanwhile(order, told)?;

@@ -1,4 +1,4 @@
-//! Parked events on their way back: one stream, in order, up to where the consumer is.
+//! The release of parked events: one stream, in order, up to the consumer's position.
 
 use factum_kernel::{StreamId, StreamVersion};
 use tokio::sync::oneshot;
@@ -16,21 +16,21 @@ use crate::{
 
 type Answer = oneshot::Sender<Result<(), ReleaseError>>;
 
-/// How far a release came.
+/// The outcome of a release.
 enum Released {
-    /// Nothing of the stream waits any more.
+    /// All events of the stream up to the consumer's position are done.
     All,
-    /// It waits behind an event that failed.
+    /// The stream waits for an event that failed.
     Stays(Letter),
-    /// The stream could not be read on.
+    /// The rest of the stream could not be read.
     Unread(Letter, String),
-    /// It does not wait.
+    /// The stream is not parked.
     Nothing,
 }
 
 impl<W: Work> Worker<W> {
-    /// Handles what is parked of a stream, the first event again or not at all. The stream waits
-    /// on behind the first event that fails.
+    /// Releases a parked stream: handles or discards its first event, then handles the later ones.
+    /// The stream stays parked at the first event that fails.
     pub(crate) async fn release(
         &mut self,
         life: &mut Life,
@@ -69,7 +69,8 @@ impl<W: Work> Worker<W> {
         let Some(mut letter) = self.letters.get(stream).cloned() else {
             return Ok(Released::Nothing);
         };
-        // What is gone by now can't be left out: the next one is another event.
+        // Discard by version: if the parked event was deleted meanwhile, the next event must not be
+        // discarded in its place.
         let left_out = (release == Release::Discard).then_some(letter.version);
         loop {
             self.glance("another stream is being released, try again")?;
@@ -85,7 +86,7 @@ impl<W: Work> Worker<W> {
             let event = &chunk.events()[0];
             let behind = Letter::after(event, kernel.clock().now());
             if !self.wants(event) || left_out == Some(event.version().value()) {
-                // Nothing was done; it is stored with what is done next.
+                // Nothing to store yet: the next save includes this step.
                 letter = behind;
                 continue;
             }

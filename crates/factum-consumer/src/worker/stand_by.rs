@@ -23,16 +23,16 @@ use crate::{
     work::Work,
 };
 
-/// What came of an order for another process is looked at so often,
+/// The interval at which a caller looks for the outcome of an order to another process.
 const DONE_EVERY: Duration = Duration::from_millis(50);
-/// and so many times: that one looks for orders every second.
+/// The number of these looks; the other process looks for orders every second.
 const DONE_LOOKS_MAX: u32 = 200;
 
-/// What is held is looked at so often.
+/// The interval at which a frozen worker reads its progress again.
 const HELD_EVERY: Duration = Duration::from_secs(1);
 
 impl<W: Work> Worker<W> {
-    /// Waits until the partition is this process's.
+    /// Waits until the partition is assigned to this process.
     pub(super) async fn stand_by(&mut self) -> Result<(), End> {
         if self.seat.as_ref().is_none_or(Seat::is_mine) {
             return Ok(());
@@ -49,7 +49,7 @@ impl<W: Work> Worker<W> {
         }
     }
 
-    /// After somebody else has moved the checkpoint: whose is the partition?
+    /// Reads the assignment again after another process has moved the checkpoint.
     pub(super) async fn look_again(&mut self) -> After {
         loop {
             let Self { seat: Some(seat), orders, health, .. } = self else { return After::Begin };
@@ -63,8 +63,8 @@ impl<W: Work> Worker<W> {
             }
         }
         if self.seat.as_ref().is_some_and(Seat::is_mine) {
-            // It was rewound from outside, or who took over is gone again.
-            let told = "somebody else has moved the checkpoint";
+            // The consumer was rewound from outside, or the process that took over has ended.
+            let told = "another process has moved the checkpoint";
             if let Err(end) = self.pause_after(told, None, 1).await {
                 return self.machine.ended(end);
             }
@@ -72,7 +72,7 @@ impl<W: Work> Worker<W> {
         After::Begin
     }
 
-    /// What can be done about a partition that is another's, perhaps.
+    /// Carries out an order while another process may work on the partition.
     async fn obey_standing_by(&mut self, order: Order) -> Result<(), End> {
         match order {
             Order::Stop => return Err(End::Stop(StopReason::Asked)),
@@ -82,7 +82,7 @@ impl<W: Work> Worker<W> {
                 let _ = answer.send(self.stored_letters().await);
             }
             Order::Release(stream, release, answer) => {
-                // Told when it is done, and meanwhile this one goes on to stand by.
+                // Answer when the other process is done; this worker stands by meanwhile.
                 let kernel = self.reading.kernel.clone();
                 let name = self.name.clone();
                 let asked = Asked { kernel, name, target: self.target.target().clone() };
@@ -94,19 +94,19 @@ impl<W: Work> Worker<W> {
         Ok(())
     }
 
-    /// What is parked, by whoever works on it. What can't be read is not known.
+    /// The stored dead letters of the partition; empty if they can't be read.
     async fn stored_letters(&self) -> Vec<DeadLetter> {
         self.target.look(&self.name).await.map(|it| letters(&it)).unwrap_or_default()
     }
 
-    /// Waits while another consumer is about to take this one's place: what comes now is to come in
-    /// that one. Where one process runs both, this one is stopped.
+    /// Waits while another consumer is about to take this one's place: later events belong to that
+    /// one. If one process runs both, that process stops this one.
     pub(super) async fn thaw(&mut self, frozen_by: u64) -> Result<(), End> {
         match self.machine.held(frozen_by) {
             Held::No => return Ok(()),
             Held::Rest => {}
-            // Whoever holds it may have stood still, and go on now: what it is about to write has
-            // to fail before this one goes on.
+            // The attempt may have been stopped for long and continue now: its write must fail
+            // before this worker continues.
             Held::Forbid if self.forbid_handover().await => return Ok(()),
             Held::Forbid => {}
         }
@@ -125,7 +125,7 @@ impl<W: Work> Worker<W> {
         }
     }
 
-    /// Lets every try fail that has begun by now to let another take its place.
+    /// Makes every handover fail that has begun by now.
     async fn forbid_handover(&self) -> bool {
         match &self.handover {
             Some(handover) => handover.forbid().await,
@@ -134,7 +134,7 @@ impl<W: Work> Worker<W> {
     }
 }
 
-/// An order for the process that works on a partition.
+/// An order to the process that works on a partition.
 struct Asked<T> {
     kernel: Kernel,
     name: ConsumerName,
@@ -142,7 +142,7 @@ struct Asked<T> {
 }
 
 impl<T: Target> Asked<T> {
-    /// Leaves the order in the store, and waits for what comes of it.
+    /// Stores the order, and waits for its outcome.
     async fn release(&self, stream: &StreamId, release: Release) -> Result<(), ReleaseError> {
         let before = self.letter(stream).await?;
         let before = before.ok_or_else(|| ReleaseError::NothingParked(stream.clone()))?;
@@ -155,12 +155,12 @@ impl<T: Target> Asked<T> {
             match self.letter(stream).await? {
                 None => return Ok(()),
                 Some(letter) if letter == before => {}
-                // On its way behind an event that is done with.
+                // The release has passed an event and continues.
                 Some(letter) if letter.attempts == 0 => {}
                 Some(letter) => return Err(ReleaseError::Failed(letter.error)),
             }
         }
-        let told = "another process works on it, and has not done it yet: see its dead letters";
+        let told = "another process has not carried out the order yet, look at the dead letters";
         Err(ReleaseError::NotNow(told.into()))
     }
 
