@@ -127,8 +127,8 @@ impl fmt::Display for WaitError {
         match self {
             Self::Behind { consumer, position, reached, waited } => write!(
                 f,
-                "the consumer has not reached the position: consumer={consumer} position={position} \
-                 reached={reached} waited={waited:?}"
+                "the consumer has not reached the position: consumer={consumer} \
+                 position={position} reached={reached} waited={waited:?}"
             ),
             Self::Stopped { consumer, reason } => {
                 write!(f, "the consumer has stopped: consumer={consumer} reason={reason}")

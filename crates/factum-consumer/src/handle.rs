@@ -6,10 +6,10 @@ use factum_kernel::{Clock, Position, StreamId};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
+    dead_letter::DeadLetter,
     error::{ReleaseError, WaitError},
     health::{Board, ConsumerHealth, ConsumerState, StopReason},
     lease::Membership,
-    letter::DeadLetter,
     name::ConsumerName,
     progress::{self, Progress},
     stored::Release,

@@ -4,10 +4,10 @@
 //! Leases are for liveness: they spread the work, and let another process take over. They don't
 //! exclude. The fence that each save of a consumer names makes sure that nothing is done twice.
 
+mod assignment;
 mod bell;
-mod machine;
+mod host;
 mod membership;
-mod seat;
 mod share;
 mod stored;
 
@@ -19,13 +19,13 @@ use serde::{Deserialize, Serialize};
 use crate::name::ConsumerName;
 use share::shares;
 
+pub(crate) use assignment::{Assignment, AssignmentState};
 pub use bell::{Bell, ring};
 pub(crate) use membership::Membership;
-pub(crate) use seat::{Seat, Standing};
 pub use stored::said_position;
 
 /// A member has expired after this many heartbeats missed in a row.
-pub(crate) const SILENCE_MAX: u32 = 5;
+pub(crate) const MISSED_HEARTBEATS_MAX: u32 = 5;
 
 /// A process that runs consumers. Each opening of the consumers has an id of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -33,7 +33,7 @@ pub(crate) struct MemberId(pub(crate) u64, pub(crate) u64);
 
 /// A partition of a consumer: the consumer's name without the partition, and the partition's
 /// number.
-pub(crate) type Part = (ConsumerName, usize);
+pub(crate) type PartitionId = (ConsumerName, usize);
 
 /// The consumers that a member runs, with the position of each partition that is assigned to it.
 pub(crate) type Runs = BTreeMap<String, BTreeMap<usize, u64>>;
@@ -41,47 +41,49 @@ pub(crate) type Runs = BTreeMap<String, BTreeMap<usize, u64>>;
 /// The members and leases as one scan of the store found them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Seen {
-    pub(crate) members: BTreeMap<MemberId, Present>,
-    pub(crate) leases: BTreeMap<Part, (Revision, MemberId)>,
+    pub(crate) members: BTreeMap<MemberId, SeenMember>,
+    pub(crate) leases: BTreeMap<PartitionId, (Revision, MemberId)>,
     /// It changes when a process has stored something that members look for.
     pub(crate) bell: Revision,
 }
 
 /// A member as the scan found it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Present {
+pub(crate) struct SeenMember {
     pub(crate) revision: Revision,
     pub(crate) runs: Runs,
     /// True if its process is known to have ended.
-    pub(crate) is_gone: bool,
+    pub(crate) has_exited: bool,
 }
 
 /// A step that follows from a scan.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Effect {
+pub(crate) enum LeaseStep {
     /// Remove an expired member's document, if it has this revision, and its leases.
-    Bury(MemberId, Option<Revision>, Vec<(Part, Revision)>),
+    Expire(MemberId, Option<Revision>, Vec<(PartitionId, Revision)>),
     /// Acquire a partition that has no owner.
-    Take(Part),
+    Acquire(PartitionId),
     /// This member owns a partition: the answer to its write was lost.
-    Have(Part),
+    Own(PartitionId),
     /// Release a partition after the current batch: another member gets it.
-    Leave(Part),
+    Revoke(PartitionId),
     /// This member has lost a partition: others took this process for expired.
-    Lost(Part),
+    Lost(PartitionId),
     /// Release a partition that this member owns and that no worker here works on: the answer to a
     /// write was lost.
-    Release(Part, Revision),
+    Release(PartitionId, Revision),
 }
 
+/// This member's hold on one partition, with the revision of the lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Holding {
+    /// The partition is not held.
     Waiting,
     Held(Revision),
-    /// Its worker was asked to release it; held until the worker has.
-    Leaving(Revision),
-    /// Its worker here has ended for good.
-    Gone,
+    /// The worker was asked to release it; held until the worker has.
+    Revoked(Revision),
+    /// The worker here has ended for good.
+    Ended,
 }
 
 /// The knowledge of one member: the heartbeats of the others, and the partitions that it holds.
@@ -90,13 +92,13 @@ pub(crate) struct Leases {
     me: MemberId,
     /// The last seen revision of each member, and the number of heartbeats that it has missed
     /// since.
-    heard: HashMap<MemberId, (Option<Revision>, u32)>,
+    heartbeats: HashMap<MemberId, (Option<Revision>, u32)>,
     groups: BTreeMap<ConsumerName, Vec<Holding>>,
 }
 
 impl Leases {
     pub(crate) fn new(me: MemberId) -> Self {
-        Self { me, heard: HashMap::new(), groups: BTreeMap::new() }
+        Self { me, heartbeats: HashMap::new(), groups: BTreeMap::new() }
     }
 
     pub(crate) fn is_idle(&self) -> bool {
@@ -110,11 +112,11 @@ impl Leases {
 
     /// Ends the work on a partition here for good. Returns the revision of the lease to release, if
     /// it is held. After its last partition the member runs the consumer no more.
-    pub(crate) fn quit(&mut self, part: &Part) -> Option<Revision> {
-        let held = self.left(part);
+    pub(crate) fn quit(&mut self, part: &PartitionId) -> Option<Revision> {
+        let held = self.release(part);
         let holdings = self.groups.get_mut(&part.0)?;
-        holdings[part.1] = Holding::Gone;
-        if holdings.iter().all(|holding| *holding == Holding::Gone) {
+        holdings[part.1] = Holding::Ended;
+        if holdings.iter().all(|holding| *holding == Holding::Ended) {
             self.groups.remove(&part.0);
         }
         held
@@ -129,14 +131,14 @@ impl Leases {
     }
 
     /// Records an acquired partition. False: this member does not run the consumer any more.
-    pub(crate) fn taken(&mut self, (group, at): &Part, revision: Revision) -> bool {
+    pub(crate) fn acquired(&mut self, (group, at): &PartitionId, revision: Revision) -> bool {
         let holding = self.groups.get_mut(group).and_then(|holdings| holdings.get_mut(*at));
-        let holding = holding.filter(|holding| **holding != Holding::Gone);
+        let holding = holding.filter(|holding| **holding != Holding::Ended);
         holding.map(|holding| *holding = Holding::Held(revision)).is_some()
     }
 
     /// Gives a partition up for now. Returns the revision of the lease to release, if it is held.
-    pub(crate) fn left(&mut self, (group, at): &Part) -> Option<Revision> {
+    pub(crate) fn release(&mut self, (group, at): &PartitionId) -> Option<Revision> {
         let holding = self.groups.get_mut(group)?.get_mut(*at)?;
         let held = revision(*holding);
         if held.is_some() {
@@ -148,107 +150,108 @@ impl Leases {
     /// Decides the next steps from a scan. Missed heartbeats are counted by scans at a regular
     /// pace, not by a clock: so a process that was stopped for a while does not take the other
     /// members for expired.
-    pub(crate) fn look(&mut self, seen: &Seen, is_regular: bool) -> Vec<Effect> {
-        let dead = self.listen(seen, is_regular);
-        let mut effects: Vec<_> = dead.iter().map(|member| bury(seen, *member)).collect();
+    pub(crate) fn rebalance(&mut self, seen: &Seen, is_regular: bool) -> Vec<LeaseStep> {
+        let expired = self.expired(seen, is_regular);
+        let mut steps: Vec<_> = expired.iter().map(|member| expire(seen, *member)).collect();
         let me = self.me;
-        effects.extend(self.astray(seen));
+        steps.extend(self.orphaned(seen));
         for (group, holdings) in &mut self.groups {
             let owner = |at| {
                 let lease = seen.leases.get(&(group.clone(), at));
                 lease.map(|(revision, owner)| (*revision, *owner))
             };
             // In the order of their ids: every member computes the same shares.
-            let runs = |(id, present): (&MemberId, &Present)| {
-                let is_there = present.runs.contains_key(group.as_str()) && !dead.contains(id);
+            let runs = |(id, present): (&MemberId, &SeenMember)| {
+                let is_there = present.runs.contains_key(group.as_str()) && !expired.contains(id);
                 is_there.then_some(*id)
             };
             let members: BTreeSet<_> = seen.members.iter().filter_map(runs).chain([me]).collect();
             let owners = (0..holdings.len()).map(|at| owner(at).map(|(_, owner)| owner));
-            let owners: Vec<_> = owners.map(|it| it.filter(|it| !dead.contains(it))).collect();
+            let owners: Vec<_> = owners.map(|it| it.filter(|it| !expired.contains(it))).collect();
             let wanted = shares(&owners, &members);
             for (at, holding) in holdings.iter_mut().enumerate() {
                 let part = || (group.clone(), at);
                 match *holding {
                     Holding::Waiting => match owner(at) {
-                        None if wanted[at] == Some(me) => effects.push(Effect::Take(part())),
+                        None if wanted[at] == Some(me) => steps.push(LeaseStep::Acquire(part())),
                         // The answer to its write was lost.
                         Some((revision, owner)) if owner == me => {
                             *holding = Holding::Held(revision);
-                            effects.push(Effect::Have(part()));
+                            steps.push(LeaseStep::Own(part()));
                         }
                         _ => {}
                     },
-                    Holding::Held(revision) | Holding::Leaving(revision)
+                    Holding::Held(revision) | Holding::Revoked(revision)
                         if owner(at) != Some((revision, me)) =>
                     {
                         *holding = Holding::Waiting;
-                        effects.push(Effect::Lost(part()));
+                        steps.push(LeaseStep::Lost(part()));
                     }
                     Holding::Held(revision) if wanted[at] != Some(me) => {
-                        *holding = Holding::Leaving(revision);
-                        effects.push(Effect::Leave(part()));
+                        *holding = Holding::Revoked(revision);
+                        steps.push(LeaseStep::Revoke(part()));
                     }
-                    Holding::Held(_) | Holding::Leaving(_) | Holding::Gone => {}
+                    Holding::Held(_) | Holding::Revoked(_) | Holding::Ended => {}
                 }
             }
         }
-        effects
+        steps
     }
 
     /// The leases of this member that no worker here holds.
-    fn astray<'a>(&'a self, seen: &'a Seen) -> impl Iterator<Item = Effect> + 'a {
-        let is_mine = |(_, (_, owner)): &(&Part, &(Revision, MemberId))| *owner == self.me;
+    fn orphaned<'a>(&'a self, seen: &'a Seen) -> impl Iterator<Item = LeaseStep> + 'a {
+        let is_mine = |(_, (_, owner)): &(&PartitionId, &(Revision, MemberId))| *owner == self.me;
         let leases = seen.leases.iter().filter(is_mine);
         leases.filter_map(|(part, (revision, _))| {
             let holding = self.groups.get(&part.0).and_then(|holdings| holdings.get(part.1));
-            let is_astray = holding.is_none_or(|holding| *holding == Holding::Gone);
-            is_astray.then(|| Effect::Release(part.clone(), *revision))
+            let is_orphaned = holding.is_none_or(|holding| *holding == Holding::Ended);
+            is_orphaned.then(|| LeaseStep::Release(part.clone(), *revision))
         })
     }
 
     /// The expired members: those whose process has ended or that have missed too many heartbeats.
     /// An owner without a member document counts as a silent member.
-    fn listen(&mut self, seen: &Seen, is_regular: bool) -> BTreeSet<MemberId> {
-        let mut there: BTreeMap<_, _> =
+    fn expired(&mut self, seen: &Seen, is_regular: bool) -> BTreeSet<MemberId> {
+        let mut known: BTreeMap<_, _> =
             seen.leases.values().map(|(_, owner)| (*owner, None)).collect();
-        there.extend(seen.members.iter().map(|(id, present)| (*id, Some(present.revision))));
-        there.remove(&self.me);
-        self.heard.retain(|id, _| there.contains_key(id));
-        for (id, revision) in there {
-            match self.heard.get_mut(&id) {
-                Some((before, silence)) if *before == revision => {
-                    *silence += u32::from(is_regular);
+        known.extend(seen.members.iter().map(|(id, present)| (*id, Some(present.revision))));
+        known.remove(&self.me);
+        self.heartbeats.retain(|id, _| known.contains_key(id));
+        for (id, revision) in known {
+            match self.heartbeats.get_mut(&id) {
+                Some((before, missed)) if *before == revision => {
+                    *missed += u32::from(is_regular);
                 }
-                _ => drop(self.heard.insert(id, (revision, 0))),
+                _ => drop(self.heartbeats.insert(id, (revision, 0))),
             }
         }
-        let is_gone = |id: &MemberId| seen.members.get(id).is_some_and(|present| present.is_gone);
-        let is_dead = |(id, (_, silence)): &(&MemberId, &(Option<Revision>, u32))| {
-            *silence >= SILENCE_MAX || is_gone(id)
+        let has_exited =
+            |id: &MemberId| seen.members.get(id).is_some_and(|present| present.has_exited);
+        let has_expired = |(id, (_, missed)): &(&MemberId, &(Option<Revision>, u32))| {
+            *missed >= MISSED_HEARTBEATS_MAX || has_exited(id)
         };
-        self.heard.iter().filter(is_dead).map(|(id, _)| *id).collect()
+        self.heartbeats.iter().filter(has_expired).map(|(id, _)| *id).collect()
     }
 }
 
 fn revision(holding: Holding) -> Option<Revision> {
     match holding {
-        Holding::Waiting | Holding::Gone => None,
-        Holding::Held(revision) | Holding::Leaving(revision) => Some(revision),
+        Holding::Waiting | Holding::Ended => None,
+        Holding::Held(revision) | Holding::Revoked(revision) => Some(revision),
     }
 }
 
-fn bury(seen: &Seen, member: MemberId) -> Effect {
+fn expire(seen: &Seen, member: MemberId) -> LeaseStep {
     let revision = seen.members.get(&member).map(|present| present.revision);
-    let is_its = |(_, (_, owner)): &(&Part, &(Revision, MemberId))| *owner == member;
+    let is_its = |(_, (_, owner)): &(&PartitionId, &(Revision, MemberId))| *owner == member;
     let leases = seen.leases.iter().filter(is_its);
     let leases = leases.map(|(part, (revision, _))| (part.clone(), *revision)).collect();
-    Effect::Bury(member, revision, leases)
+    LeaseStep::Expire(member, revision, leases)
 }
 
 impl Seen {
     /// The position of a partition, from the last heartbeat of its owner.
-    pub(crate) fn position(&self, (group, at): &Part) -> Option<Position> {
+    pub(crate) fn position(&self, (group, at): &PartitionId) -> Option<Position> {
         let (_, owner) = self.leases.get(&(group.clone(), *at))?;
         let runs = &self.members.get(owner)?.runs;
         runs.get(group.as_str())?.get(at).copied().map(Position::new)

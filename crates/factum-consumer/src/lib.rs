@@ -12,7 +12,7 @@
 //! | choose what happens when an event fails |  [`ConsumerOptions`], [`FailurePolicy`] |
 //! | handle events in parallel | [`Partitions`] |
 //! | see how consumers are doing, wait for them |  [`ConsumerHandle`], [`ConsumerHealth`] |
-//! | inspect consumers and give them orders from another process |  [`stored_consumers`], [`order_release`] |
+//! | inspect and order consumers from another process |  [`stored_consumers`], [`order_release`] |
 //! | move a checkpoint | [`Consumers::rewind`] |
 //! | store effects and progress in one write |  [`Target`] |
 //!
@@ -59,8 +59,8 @@ mod bus;
 mod source;
 mod tail;
 
-mod hold;
-mod letter;
+mod dead_letter;
+mod freeze;
 mod progress;
 mod rewind;
 mod snapshot;
@@ -81,10 +81,10 @@ pub mod part;
 pub use bus::{BusError, EventBus};
 pub use consumer::Consumer;
 pub use consumers::{CATCHING_UP_MAX, CONSUMER_LEASE, Consumers};
+pub use dead_letter::DeadLetter;
 pub use error::{HandleError, ReleaseError, StartError, WaitError};
 pub use handle::ConsumerHandle;
 pub use health::{ConsumerHealth, ConsumerState, StopReason, describe_consumer_metrics};
-pub use letter::DeadLetter;
 pub use name::{CONSUMER_NAME_BYTES_MAX, ConsumerName, InvalidConsumerName};
 pub use option::{
     BATCH_BYTES_DEFAULT, BATCH_EVENTS_DEFAULT, ConsumerOptions, FailurePolicy, StartFrom, Then,

@@ -7,8 +7,8 @@
 pub use crate::{
     caught::caught,
     consumers::{Arrives, Launch},
+    freeze::{Answering, Handover, set_frozen},
     handle::StoredPart,
-    hold::{Answering, Handover, set_held},
     lease::{Bell, ring, said_position},
     name::version_of,
     target::{Checkpoints, checkpoint_key, written},
@@ -18,9 +18,9 @@ pub use crate::{
 /// The parts of another loop over the log.
 pub use crate::{
     apart::{Apart, apart},
+    dead_letter::StoredLetter,
     handle::Order,
     health::Place,
-    letter::Letter,
     pace::{DEATHS_MAX, Pace},
     snapshot::{SnapshotHeader, header_key},
     source::{Chunk, Reading, Source, is_in_scope, next_parked},

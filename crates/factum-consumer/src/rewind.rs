@@ -4,7 +4,7 @@ use factum_kernel::{Checkpoint, ErrorKind, Position, ReadFrom, ReadQuery, StoreE
 
 use crate::{
     consumers::Consumers,
-    letter::Letter,
+    dead_letter::StoredLetter,
     name::ConsumerName,
     progress::{self, Progress},
     snapshot::empty_snapshot,
@@ -130,7 +130,7 @@ impl Consumers {
         let began_after = Some(checkpoint.map_or(to, |_| before.began_after.unwrap_or(to)));
         let mut gone = Vec::new();
         for (stream, letter) in letters {
-            let letter: Letter = progress::decode(&letter).map_err(unreadable)?;
+            let letter: StoredLetter = progress::decode(&letter).map_err(unreadable)?;
             if letter.position > to.value() {
                 gone.push((stream, None));
             }

@@ -10,8 +10,8 @@ use factum_kernel::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    dead_letter::{DeadLetter, StoredLetter},
     lease::ring,
-    letter::{DeadLetter, Letter},
     name::ConsumerName,
     progress::{self, Mark, Progress},
     snapshot::SnapshotHeader,
@@ -116,7 +116,7 @@ impl StoredConsumer {
 
     fn note_letter(&mut self, stream: &str, value: &[u8]) -> Result<(), String> {
         let stream: StreamId = stream.parse().map_err(|e| format!("{e}"))?;
-        self.dead_letters.push(read::<Letter>(value)?.open(&stream));
+        self.dead_letters.push(read::<StoredLetter>(value)?.open(&stream));
         Ok(())
     }
 }
@@ -158,7 +158,7 @@ pub async fn order_release(
 
 impl StoredOrder {
     /// The stream of the order, if the same event is still parked.
-    pub fn parked_in(&self, letters: &BTreeMap<StreamId, Letter>) -> Option<StreamId> {
+    pub fn parked_in(&self, letters: &BTreeMap<StreamId, StoredLetter>) -> Option<StreamId> {
         let stream = self.stream.parse::<StreamId>().ok()?;
         let letter = letters.get(&stream)?;
         (letter.version == self.version).then_some(stream)

@@ -18,11 +18,11 @@ use tokio::sync::mpsc;
 use crate::{
     caught::caught,
     consumers::Launch,
+    dead_letter::StoredLetter,
+    freeze::Handover,
     handle::Order,
     health::{ConsumerState, Place, StopReason},
-    hold::Handover,
-    lease::{Bell, Seat},
-    letter::Letter,
+    lease::{Assignment, Bell},
     name::ConsumerName,
     option::ConsumerOptions,
     outage::Outages,
@@ -61,13 +61,13 @@ pub(crate) struct Worker<W: Work> {
     orders: mpsc::Receiver<Order>,
     health: Place,
     /// The assignment of the partition; `None` if the consumer is not shared.
-    seat: Option<Seat>,
+    assignment: Option<Assignment>,
     /// The bell that announces stored orders, if other processes share the store.
     bell: Option<Bell>,
     /// The time when it last looked for stored orders.
     looked_at: Option<Monotonic>,
     /// The dead letters, by stream.
-    letters: BTreeMap<StreamId, Letter>,
+    letters: BTreeMap<StreamId, StoredLetter>,
     /// The state machine that decides the next step.
     machine: Machine,
 }
@@ -78,7 +78,7 @@ pub(crate) struct Part {
     pub(crate) at: usize,
     pub(crate) health: Place,
     pub(crate) orders: mpsc::Receiver<Order>,
-    pub(crate) seat: Option<Seat>,
+    pub(crate) assignment: Option<Assignment>,
     pub(crate) bell: Option<Bell>,
 }
 
@@ -95,13 +95,13 @@ pub(crate) struct Life {
 
 impl<W: Work> Worker<W> {
     pub(crate) fn new(launch: &Launch<W>, part: Part, reading: Reading, outages: Outages) -> Self {
-        let Part { at, health, orders, seat, bell } = part;
+        let Part { at, health, orders, assignment, bell } = part;
         let kernel = reading.kernel.clone();
         let options = launch.options.clone();
         let rules = Rules {
             failure: options.failure,
             batch_events_max: options.batch_events_max,
-            is_shared: seat.is_some(),
+            is_shared: assignment.is_some(),
         };
         Self {
             id: new_id(&kernel),
@@ -116,7 +116,7 @@ impl<W: Work> Worker<W> {
             reading,
             orders,
             health,
-            seat,
+            assignment,
             bell,
             looked_at: None,
             letters: BTreeMap::new(),
@@ -128,9 +128,9 @@ impl<W: Work> Worker<W> {
     /// runtime never polls the task.
     pub(crate) async fn run(mut self, _ending: Ending) {
         let reason = loop {
-            let end = self.survive().await;
+            let end = self.run_life().await;
             let after = match self.machine.ended(end) {
-                After::LookAgain => self.look_again().await,
+                After::Refresh => self.refresh_assignment().await,
                 after => after,
             };
             if let After::Stop(reason) = after {
@@ -142,7 +142,7 @@ impl<W: Work> Worker<W> {
         }
         // Release the partition before the health says `Stopped`: the consumer may be started again
         // then.
-        drop(self.seat.take());
+        drop(self.assignment.take());
         self.health.change(|health| {
             health.state = ConsumerState::Stopped(reason);
             (health.lag, health.committing_since) = (None, None);
@@ -150,7 +150,7 @@ impl<W: Work> Worker<W> {
     }
 
     /// Runs one life, and settles a panic in it: of a target, or of the store.
-    async fn survive(&mut self) -> End {
+    async fn run_life(&mut self) -> End {
         let life = async {
             match self.stand_by().await {
                 Ok(()) => self.live().await,
@@ -159,8 +159,8 @@ impl<W: Work> Worker<W> {
         };
         match caught(life).await {
             Ok(end) => end,
-            Err(told) => {
-                let trouble = self.machine.panicked(&told);
+            Err(message) => {
+                let trouble = self.machine.panicked(&message);
                 self.settle(trouble).await
             }
         }
@@ -176,18 +176,18 @@ impl<W: Work> Worker<W> {
                 break end;
             }
         };
-        if matches!(end, End::Stop(_) | End::Unseated) {
+        if matches!(end, End::Stop(_) | End::Unassigned) {
             self.leave(&mut life).await;
         }
         end
     }
 
     async fn step(&mut self, life: &mut Life) -> Result<(), End> {
-        if self.seat.as_ref().is_some_and(|seat| !seat.is_mine()) {
-            return Err(End::Unseated);
+        if self.assignment.as_ref().is_some_and(|assignment| !assignment.is_assigned()) {
+            return Err(End::Unassigned);
         }
         self.take_orders(life).await?;
-        self.obey_stored(life).await?;
+        self.carry_out_stored(life).await?;
         let Some(chunk) = life.pending.take() else {
             let chunk = self.fetch(life).await?;
             life.pending = chunk;
@@ -210,20 +210,20 @@ impl<W: Work> Worker<W> {
         tokio::select! {
             biased;
             order = next_order(&mut self.orders, &self.health) => {
-                self.obey(life, order).await?;
+                self.carry_out(life, order).await?;
                 Ok(None)
             }
-            () = to_leave(&mut self.seat) => Err(End::Unseated),
+            () = revoked(&mut self.assignment) => Err(End::Unassigned),
             () = rung(&self.bell) => Ok(None),
             () = clock.sleep(ORDERS_EVERY), if is_asked => Ok(None),
             chunk = life.source.next() => match chunk {
                 Ok(chunk) => {
-                    self.machine.is_read();
+                    self.machine.read_succeeded();
                     chunk.iter().for_each(|chunk| self.health.see(chunk, 0));
                     Ok(chunk)
                 }
                 Err(ReadError::Store(error)) if !error.kind().is_permanent() => {
-                    let attempts = self.machine.unread();
+                    let attempts = self.machine.read_delayed();
                     self.pause_after(&error.to_string(), None, attempts).await?;
                     Ok(None)
                 }
@@ -341,9 +341,9 @@ pub async fn next_order(orders: &mut mpsc::Receiver<Order>, health: &Place) -> O
 }
 
 /// Waits until the partition is revoked or lost.
-async fn to_leave(seat: &mut Option<Seat>) {
-    match seat {
-        Some(seat) => seat.until_leaving().await,
+async fn revoked(assignment: &mut Option<Assignment>) {
+    match assignment {
+        Some(assignment) => assignment.revoked().await,
         None => std::future::pending().await,
     }
 }
@@ -365,9 +365,9 @@ impl Drop for Ending {
         self.0.change_if(|health| {
             let is_silent = !matches!(health.state, ConsumerState::Stopped(_));
             if is_silent {
-                let told =
+                let message =
                     "its target panicked, or the runtime that it ran on has ended: start it again";
-                health.state = ConsumerState::Stopped(StopReason::Broken(told.into()));
+                health.state = ConsumerState::Stopped(StopReason::Broken(message.into()));
                 self.0.halt();
             }
             is_silent

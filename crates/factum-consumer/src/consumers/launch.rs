@@ -7,9 +7,9 @@ use tokio::sync::mpsc;
 use super::Consumers;
 use crate::{
     error::StartError,
+    freeze::Handover,
     handle::{ConsumerHandle, Look, Order, Partition, StoredPart},
     health::{Board, Place},
-    hold::Handover,
     name::ConsumerName,
     option::ConsumerOptions,
     source::SharedPages,
@@ -55,7 +55,7 @@ impl Consumers {
             let board = Board::new(&name, count);
             let places: Vec<_> = (0..count).map(|at| board.place(at)).collect();
             let membership = self.membership.clone();
-            let mut seats = membership.as_ref().map(|it| it.join(&name, &places).into_iter());
+            let mut assignments = membership.as_ref().map(|it| it.join(&name, &places).into_iter());
             let mut reading = self.reading.clone();
             reading.shared = (count > 1).then(|| Arc::new(SharedPages::new(&reading.kernel)));
             let mut partitions = Vec::with_capacity(count);
@@ -64,8 +64,8 @@ impl Consumers {
                 let look = look(launch.target.clone(), name.part(at, count));
                 partitions.push(Partition { orders, look });
                 let ending = Ending(health.clone());
-                let seat = seats.as_mut().and_then(Iterator::next);
-                let part = Part { at, health, orders: taken, seat, bell: self.bell() };
+                let assignment = assignments.as_mut().and_then(Iterator::next);
+                let part = Part { at, health, orders: taken, assignment, bell: self.bell() };
                 let worker = Worker::new(&launch, part, reading.clone(), self.outages.clone());
                 tokio::spawn(worker.run(ending));
             }

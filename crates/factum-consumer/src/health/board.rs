@@ -6,7 +6,7 @@ use factum_kernel::{Clock, Kernel, Position, RecordedEvent, StreamId};
 use tokio::sync::watch;
 
 use super::{ConsumerHealth, ConsumerState, StopReason, metrics::Metrics};
-use crate::{letter::Letter, name::ConsumerName, source::Chunk};
+use crate::{dead_letter::StoredLetter, name::ConsumerName, source::Chunk};
 
 /// The health of a consumer in this process.
 #[derive(Debug)]
@@ -217,7 +217,7 @@ impl Place {
     }
 
     /// Logs that an event was parked.
-    pub fn log_parked(&self, stream: &StreamId, letter: &Letter) {
+    pub fn log_parked(&self, stream: &StreamId, letter: &StoredLetter) {
         tracing::warn!(
             consumer = %self.board.name,
             %stream,

@@ -18,12 +18,12 @@ pub struct Bell(pub(super) watch::Receiver<Revision>);
 
 impl Bell {
     /// True if the bell has rung since the last call.
-    pub fn has_rung(&mut self) -> bool {
+    pub fn take_ring(&mut self) -> bool {
         // One call for both: a ring between two calls would be lost.
         self.0.borrow_and_update().has_changed()
     }
 
-    /// Waits until the bell rings; [`has_rung`](Self::has_rung) then returns true as well.
+    /// Waits until the bell rings; [`take_ring`](Self::take_ring) then returns true as well.
     pub async fn rung(&self) {
         if self.0.clone().changed().await.is_err() {
             std::future::pending::<()>().await;

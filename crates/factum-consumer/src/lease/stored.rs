@@ -4,7 +4,7 @@ use bytes::Bytes;
 use factum_kernel::{DocumentStore, KeyRange, Position, ScanQuery, StoreError};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::{MemberId, Part, Present, Runs, Seen, machine};
+use super::{MemberId, PartitionId, Runs, Seen, SeenMember, host};
 use crate::{name::ConsumerName, progress};
 
 const PREFIX: &str = "$lease/";
@@ -32,7 +32,7 @@ pub(crate) fn member_key(MemberId(high, low): MemberId) -> Bytes {
     format!("{PREFIX}{MEMBER}{high:016x}{low:016x}").into()
 }
 
-pub(crate) fn part_key((group, at): &Part) -> Bytes {
+pub(crate) fn part_key((group, at): &PartitionId) -> Bytes {
     format!("{PREFIX}{PART}{group}#{at}").into()
 }
 
@@ -52,10 +52,10 @@ pub(crate) async fn read(documents: &dyn DocumentStore) -> Result<Seen, StoreErr
             let Some(key) = key.strip_prefix(PREFIX) else { continue };
             if let Some(id) = key.strip_prefix(MEMBER).and_then(member_id) {
                 let Some(member) = decode::<Member>(&document.value) else { continue };
-                let is_gone = machine::is_gone(member.machine.as_deref(), member.process);
+                let has_exited = host::has_exited(member.machine.as_deref(), member.process);
                 let revision = document.revision;
                 let runs = member.runs;
-                seen.members.insert(id, Present { revision, runs, is_gone });
+                seen.members.insert(id, SeenMember { revision, runs, has_exited });
             } else if let Some(part) = key.strip_prefix(PART).and_then(part) {
                 let Some(Lease { owner }) = decode(&document.value) else { continue };
                 seen.leases.insert(part, (document.revision, owner));
@@ -86,7 +86,7 @@ fn member_id(text: &str) -> Option<MemberId> {
     Some(MemberId(number(high)?, number(low)?))
 }
 
-fn part(text: &str) -> Option<Part> {
+fn part(text: &str) -> Option<PartitionId> {
     let (group, at) = text.rsplit_once('#')?;
     Some((group.parse().ok()?, at.parse().ok()?))
 }

@@ -6,7 +6,7 @@ fn group() -> ConsumerName {
     ConsumerName::new("mails").unwrap()
 }
 
-fn part(at: usize) -> Part {
+fn part(at: usize) -> PartitionId {
     (group(), at)
 }
 
@@ -29,11 +29,11 @@ impl Store {
             let held = held.into_iter().map(|at| (at, 0)).collect();
             (group.to_string(), held)
         });
-        let present = Present { revision, runs: runs.collect(), is_gone: false };
+        let present = SeenMember { revision, runs: runs.collect(), has_exited: false };
         self.seen.members.insert(leases.me, present);
     }
 
-    fn release(&mut self, part: &Part, held: Option<Revision>) {
+    fn release(&mut self, part: &PartitionId, held: Option<Revision>) {
         let is_so = self.seen.leases.get(part).is_some_and(|(it, _)| Some(*it) == held);
         if is_so {
             self.seen.leases.remove(part);
@@ -44,14 +44,14 @@ impl Store {
     fn round(&mut self, leases: &mut Leases) {
         self.beat(leases);
         let looked = self.seen.clone();
-        for effect in leases.look(&looked, true) {
-            self.perform(leases, effect);
+        for step in leases.rebalance(&looked, true) {
+            self.perform(leases, step);
         }
     }
 
-    fn perform(&mut self, leases: &mut Leases, effect: Effect) {
-        match effect {
-            Effect::Bury(member, revision, parts) => {
+    fn perform(&mut self, leases: &mut Leases, step: LeaseStep) {
+        match step {
+            LeaseStep::Expire(member, revision, parts) => {
                 let now = self.seen.members.get(&member).map(|it| it.revision);
                 let is_so = parts.iter().all(|(part, revision)| {
                     self.seen.leases.get(part).is_some_and(|(it, _)| it == revision)
@@ -61,19 +61,19 @@ impl Store {
                     parts.iter().for_each(|(part, revision)| self.release(part, Some(*revision)));
                 }
             }
-            Effect::Take(part) => {
+            LeaseStep::Acquire(part) => {
                 let revision = self.next();
                 if !self.seen.leases.contains_key(&part) {
                     self.seen.leases.insert(part.clone(), (revision, leases.me));
-                    assert!(leases.taken(&part, revision));
+                    assert!(leases.acquired(&part, revision));
                 }
             }
-            Effect::Leave(part) => {
-                let held = leases.left(&part);
+            LeaseStep::Revoke(part) => {
+                let held = leases.release(&part);
                 self.release(&part, held);
             }
-            Effect::Release(part, revision) => self.release(&part, Some(revision)),
-            Effect::Have(_) | Effect::Lost(_) => {}
+            LeaseStep::Release(part, revision) => self.release(&part, Some(revision)),
+            LeaseStep::Own(_) | LeaseStep::Lost(_) => {}
         }
     }
 
@@ -113,8 +113,8 @@ fn members_of_one_consumer_share_its_partitions_and_keep_their_shares() {
     for leases in [&other, &one, &two] {
         store.beat(leases);
     }
-    let takes = one.look(&store.seen.clone(), true);
-    let takes = takes.iter().filter(|effect| matches!(effect, Effect::Take(_))).count();
+    let takes = one.rebalance(&store.seen.clone(), true);
+    let takes = takes.iter().filter(|step| matches!(step, LeaseStep::Acquire(_))).count();
     assert_eq!(takes, 2, "half: a member that runs another consumer has no share");
     for _ in 0..2 {
         store.round(&mut two);
@@ -151,11 +151,11 @@ fn a_member_expires_after_five_missed_heartbeats_and_only_regular_scans_count() 
     let mut one = member(1, 1);
     let mut two = member(2, 1);
     store.round(&mut one);
-    for _ in 0..SILENCE_MAX {
+    for _ in 0..MISSED_HEARTBEATS_MAX {
         store.round(&mut two);
         let looked = store.seen.clone();
         for _ in 0..9 {
-            assert_eq!(two.look(&looked, false), []);
+            assert_eq!(two.rebalance(&looked, false), []);
         }
     }
     assert_eq!(store.owners(1), [Some(one.me)]);
@@ -164,7 +164,7 @@ fn a_member_expires_after_five_missed_heartbeats_and_only_regular_scans_count() 
     assert_eq!(store.owners(1), [Some(two.me)]);
     store.beat(&one);
     let looked = store.seen.clone();
-    assert_eq!(one.look(&looked, true), [Effect::Lost(part(0))], "it learns of the loss");
+    assert_eq!(one.rebalance(&looked, true), [LeaseStep::Lost(part(0))], "it learns of the loss");
     store.round(&mut one);
     assert_eq!(store.owners(1), [Some(two.me)]);
 }
@@ -175,14 +175,14 @@ fn a_member_that_sends_a_heartbeat_in_time_keeps_its_leases() {
     let mut one = member(1, 1);
     let mut two = member(2, 1);
     store.round(&mut one);
-    for _ in 0..SILENCE_MAX {
+    for _ in 0..MISSED_HEARTBEATS_MAX {
         store.round(&mut two);
     }
     store.beat(&two);
-    let buried = two.look(&store.seen.clone(), true);
-    assert!(matches!(&buried[..], [Effect::Bury(..)]), "{buried:?}");
+    let expired = two.rebalance(&store.seen.clone(), true);
+    assert!(matches!(&expired[..], [LeaseStep::Expire(..)]), "{expired:?}");
     store.beat(&one);
-    buried.into_iter().for_each(|effect| store.perform(&mut two, effect));
+    expired.into_iter().for_each(|step| store.perform(&mut two, step));
     assert_eq!(store.owners(1), [Some(one.me)]);
 }
 
@@ -192,7 +192,7 @@ fn a_member_whose_process_has_ended_expires_at_once() {
     let mut one = member(1, 1);
     let mut two = member(2, 1);
     store.round(&mut one);
-    store.seen.members.get_mut(&one.me).unwrap().is_gone = true;
+    store.seen.members.get_mut(&one.me).unwrap().has_exited = true;
     store.round(&mut two);
     store.round(&mut two);
     assert_eq!(store.owners(1), [Some(two.me)]);
@@ -205,8 +205,8 @@ fn a_lease_is_held_although_the_answer_to_its_write_was_lost() {
     store.beat(&one);
     let revision = store.next();
     store.seen.leases.insert(part(0), (revision, one.me));
-    assert_eq!(one.look(&store.seen.clone(), true), [Effect::Have(part(0))]);
-    assert_eq!(one.left(&part(0)), Some(revision));
+    assert_eq!(one.rebalance(&store.seen.clone(), true), [LeaseStep::Own(part(0))]);
+    assert_eq!(one.release(&part(0)), Some(revision));
 }
 
 #[test]
@@ -270,7 +270,7 @@ proptest! {
             }
         }
         lives[0].get_or_insert_with(|| member(99, partitions));
-        for _ in 0..3 * SILENCE_MAX {
+        for _ in 0..3 * MISSED_HEARTBEATS_MAX {
             lives.iter_mut().flatten().for_each(|leases| store.round(leases));
         }
         let owners = store.owners(partitions);

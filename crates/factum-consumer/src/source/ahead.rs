@@ -51,8 +51,8 @@ impl Ahead {
     pub(crate) async fn next(&mut self) -> Result<Option<Page>, ReadError> {
         self.begin();
         let cut_off = || {
-            let told = "the runtime on which a page was read has ended, read again";
-            ReadError::from(StoreError::unavailable(told))
+            let message = "the runtime on which a page was read has ended, read again";
+            ReadError::from(StoreError::unavailable(message))
         };
         let State::Reading(reading) = &mut self.state else { return Err(cut_off()) };
         let (pages, page) = match reading.await {

@@ -17,8 +17,8 @@ use super::{
 };
 use crate::{
     apart::{Apart, apart},
+    dead_letter::StoredLetter,
     error::HandleError,
-    letter::Letter,
     progress::{self, Attempt, Mark},
     source::Chunk,
     target::{Save, Target, TargetError, layout_key},
@@ -64,13 +64,13 @@ impl<W: Work> Worker<W> {
         let hand = Batch { first, last, wanted: wanted.len(), events };
         match self.machine.next(&hand, self.letters.len()) {
             Next::Handle(note) => self.note(life, note).await?,
-            Next::Rest { attempts, error } => {
+            Next::Wait { attempts, error } => {
                 self.health.see(&batch, wanted[0]);
-                self.rest(life, first, (attempts, &error)).await?;
+                self.wait_before_attempt(life, first, (attempts, &error)).await?;
                 return Ok(Some(chunk));
             }
             Next::Park(failing) => {
-                self.set_aside(life, &batch, wanted[0], failing).await?;
+                self.park(life, &batch, wanted[0], failing).await?;
                 return Ok(rest);
             }
             Next::Stop(reason) => return Err(End::Stop(reason)),
@@ -121,7 +121,7 @@ impl<W: Work> Worker<W> {
     }
 
     /// Waits before the next attempt at an event.
-    async fn rest(
+    async fn wait_before_attempt(
         &mut self,
         life: &mut Life,
         first: Position,
@@ -153,7 +153,7 @@ impl<W: Work> Worker<W> {
     ) -> Result<Handled<W>, End> {
         let handled = self.handle_apart(batch, wanted).await?;
         if let Handled::Failed { error, .. } = &handled
-            && let Err(away) = self.look_around().await
+            && let Err(away) = self.check_reachable().await
         {
             return match away.kind().is_outage() {
                 true => Ok(Handled::Away(format!("{error}; {away}").into())),
@@ -164,7 +164,7 @@ impl<W: Work> Worker<W> {
     }
 
     /// Checks that both halves of the store, which handlers may use, and the target answer.
-    async fn look_around(&self) -> Result<(), TargetError> {
+    async fn check_reachable(&self) -> Result<(), TargetError> {
         let kernel = &self.reading.kernel;
         let looks = async {
             kernel.events().read(ReadQuery::log().backward().with_events_max(1)).await?;
@@ -253,7 +253,7 @@ impl<W: Work> Worker<W> {
     }
 
     /// Parks an event whose attempts are used up.
-    async fn set_aside(
+    async fn park(
         &mut self,
         life: &mut Life,
         batch: &Chunk,
@@ -262,7 +262,7 @@ impl<W: Work> Worker<W> {
     ) -> Result<(), End> {
         let event = &batch.events()[at];
         let now = self.reading.kernel.clock().now();
-        let letter = Letter::of(event, failing.error, failing.attempts, now);
+        let letter = StoredLetter::of(event, failing.error, failing.attempts, now);
         let mut next = life.progress;
         next.checkpoint = batch.events().last().map(|event| batch.checkpoint(event));
         let stream = event.stream().to_stream_id();

@@ -45,9 +45,9 @@ impl<W: Work> Worker<W> {
             Ok(fence) => fence,
             Err(error) => return Err(self.target_failed(error).await),
         };
-        self.machine.has_begun(false);
+        self.machine.note_begun(false);
         self.check_layout().await?;
-        self.machine.has_begun(true);
+        self.machine.note_begun(true);
         self.health.change(|health| {
             health.position = reached;
             health.head = head.max(reached);
@@ -66,7 +66,7 @@ impl<W: Work> Worker<W> {
                 Err(error) => Err(self.read_failed(error.into()).await),
             };
         };
-        self.thaw(progress.frozen_by).await?;
+        self.wait_while_frozen(progress.frozen_by).await?;
         Ok(Progress { by: self.id, frozen_by: 0, ..progress })
     }
 

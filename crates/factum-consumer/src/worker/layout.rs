@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use factum_kernel::{ExpectedRevision, WriteBatch, WriteError};
 
-use super::{End, Worker, next_order, to_leave};
+use super::{End, Worker, next_order, revoked};
 use crate::{name::ConsumerName, progress, target::layout_key, work::Work};
 
 /// The interval at which the other partitions look whether the first one has begun.
@@ -73,18 +73,18 @@ impl<W: Work> Worker<W> {
     /// Waits for the first partition to begin, here or in another process.
     async fn wait_for_first(&mut self) -> End {
         let clock = self.reading.kernel.clock().clone();
-        let mut rest = clock.sleep(FIRST_EVERY);
+        let mut pause = clock.sleep(FIRST_EVERY);
         loop {
             tokio::select! {
                 biased;
                 order = next_order(&mut self.orders, &self.health) => {
-                    let told = "the first partition has not begun yet, try again";
-                    if let Err(end) = self.obey_meanwhile(order, told) {
+                    let message = "the first partition has not begun yet, try again";
+                    if let Err(end) = self.carry_out_meanwhile(order, message) {
                         return end;
                     }
                 }
-                () = to_leave(&mut self.seat) => return End::Unseated,
-                () = &mut rest => return End::Reopen,
+                () = revoked(&mut self.assignment) => return End::Unassigned,
+                () = &mut pause => return End::Reopen,
             }
         }
     }

@@ -23,7 +23,7 @@ pub const ERROR_BYTES_MAX: usize = 4 << 10;
 const OVERTAKEN_MAX: u32 = 8;
 /// The number of waits while frozen. An attempt that has not ended by then was given up or has
 /// died.
-const HELD_MAX: u32 = 30;
+const FROZEN_MAX: u32 = 30;
 
 /// The rules of a worker, from its consumer's options.
 #[derive(Debug, Clone, Copy)]
@@ -58,7 +58,7 @@ pub(crate) struct Machine {
     /// The number of panics in a row of the loop itself, the target or the store.
     panics: u32,
     /// The number of the attempt that freezes this worker, and the number of waits for it.
-    held: (u64, u32),
+    frozen: (u64, u32),
 }
 
 /// An event that has failed, with its error.
@@ -92,7 +92,7 @@ pub(crate) enum Next {
     /// Handle the batch; store this note first, if any.
     Handle(Option<Attempt>),
     /// Wait before this attempt, then ask again.
-    Rest {
+    Wait {
         attempts: u32,
         error: String,
     },
@@ -129,9 +129,9 @@ pub(crate) enum End {
     /// The stored progress must be read again.
     Reopen,
     /// Another process has moved the checkpoint.
-    Overtaken,
+    Fenced,
     /// The partition was revoked, or another process has it.
-    Unseated,
+    Unassigned,
 }
 
 /// The step after a life.
@@ -140,16 +140,16 @@ pub(crate) enum After {
     /// Begin another life when the partition is assigned to this process.
     Begin,
     /// Read the assignment again first.
-    LookAgain,
+    Refresh,
     Stop(StopReason),
 }
 
 /// The step of a worker while another consumer may be taking its place.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Held {
+pub(crate) enum Frozen {
     /// No attempt freezes it: continue.
     No,
-    Rest,
+    Wait,
     /// Make the attempt fail, then continue.
     Forbid,
 }
@@ -167,7 +167,7 @@ impl Machine {
             unread: 0,
             overtaken: 0,
             panics: 0,
-            held: (0, 0),
+            frozen: (0, 0),
         }
     }
 
@@ -191,7 +191,7 @@ impl Machine {
     /// Checks that a life may begin with this stored progress, or without any.
     pub(crate) fn found(&self, progress: Option<&Progress>, me: u64) -> Result<(), End> {
         match progress {
-            Some(progress) if self.is_owner && progress.by != me => Err(End::Overtaken),
+            Some(progress) if self.is_owner && progress.by != me => Err(End::Fenced),
             // It was removed on purpose: let the caller decide on a new start.
             None if self.is_owner => Err(End::Stop(StopReason::Fenced)),
             _ => Ok(()),
@@ -199,13 +199,13 @@ impl Machine {
     }
 
     /// The step while attempt `by` freezes the worker; 0 if none does.
-    pub(crate) fn held(&mut self, by: u64) -> Held {
+    pub(crate) fn frozen(&mut self, by: u64) -> Frozen {
         if by == 0 || !self.rules.is_shared {
-            return Held::No;
+            return Frozen::No;
         }
-        let looks = if self.held.0 == by { self.held.1 } else { 0 };
-        self.held = (by, looks + 1);
-        if looks >= HELD_MAX { Held::Forbid } else { Held::Rest }
+        let looks = if self.frozen.0 == by { self.frozen.1 } else { 0 };
+        self.frozen = (by, looks + 1);
+        if looks >= FROZEN_MAX { Frozen::Forbid } else { Frozen::Wait }
     }
 
     /// Begins a life with the stored mark, after a position. Returns the mark to store: the worker
@@ -222,7 +222,7 @@ impl Machine {
 
     /// Records that this start has stored its progress, and whether it has compared the number of
     /// partitions since.
-    pub(crate) fn has_begun(&mut self, is_layout_checked: bool) {
+    pub(crate) fn note_begun(&mut self, is_layout_checked: bool) {
         self.is_owner = true;
         self.is_layout_checked = is_layout_checked;
     }
@@ -242,12 +242,12 @@ impl Machine {
         if batch.wanted == 1
             && let Some(failing) = self.given_up(batch)
         {
-            return self.set_aside(failing, parked);
+            return self.park(failing, parked);
         }
         let failing = self.failing.as_mut().filter(|it| it.position == batch.first && it.is_due);
         if let Some(failing) = failing {
             failing.is_due = false;
-            return Next::Rest { attempts: failing.attempts, error: failing.error.clone() };
+            return Next::Wait { attempts: failing.attempts, error: failing.error.clone() };
         }
         Next::Handle(self.pace().note(batch.first, batch.last))
     }
@@ -265,7 +265,7 @@ impl Machine {
         failing.filter(is_over).cloned()
     }
 
-    fn set_aside(&self, failing: Failing, parked: usize) -> Next {
+    fn park(&self, failing: Failing, parked: usize) -> Next {
         let Failing { position, error, .. } = &failing;
         let position = *position;
         if self.rules.failure.then == Then::Stop {
@@ -360,13 +360,13 @@ impl Machine {
 
     /// Counts a failure to read the log; the life continues. Returns the number of failures in a
     /// row.
-    pub(crate) fn unread(&mut self) -> u32 {
+    pub(crate) fn read_delayed(&mut self) -> u32 {
         self.unread += 1;
         self.unread
     }
 
     /// Records that the log was read.
-    pub(crate) fn is_read(&mut self) {
+    pub(crate) fn read_succeeded(&mut self) {
         self.unread = 0;
     }
 
@@ -378,10 +378,10 @@ impl Machine {
 
     /// Records a panic of the loop itself, the target or the store. The stored progress is read
     /// again, as after every error with an unknown outcome.
-    pub(crate) fn panicked(&mut self, told: &str) -> Trouble {
+    pub(crate) fn panicked(&mut self, message: &str) -> Trouble {
         self.panics += 1;
-        let told = format!("the target or the store panicked: {told}");
-        if self.panics > PANICS_MAX { broken(told) } else { self.away(told) }
+        let message = format!("the target or the store panicked: {message}");
+        if self.panics > PANICS_MAX { broken(message) } else { self.away(message) }
     }
 
     /// Decides after the end of a life.
@@ -389,9 +389,9 @@ impl Machine {
         let after = match end {
             End::Stop(reason) => return After::Stop(reason),
             End::Reopen => return After::Begin,
-            End::Overtaken if !self.rules.is_shared => return After::Stop(StopReason::Fenced),
-            End::Unseated => After::Begin,
-            End::Overtaken => After::LookAgain,
+            End::Fenced if !self.rules.is_shared => return After::Stop(StopReason::Fenced),
+            End::Unassigned => After::Begin,
+            End::Fenced => After::Refresh,
         };
         // Other processes may work on the partition: begin as after a start.
         (self.is_owner, self.is_layout_checked) = (false, false);

@@ -7,15 +7,15 @@ use factum_kernel::{Kernel, StreamId};
 
 use super::{
     End, Worker,
-    machine::{After, Held},
-    next_order, to_leave,
+    machine::{After, Frozen},
+    next_order, revoked,
 };
 use crate::{
+    dead_letter::{DeadLetter, StoredLetter},
     error::ReleaseError,
     handle::Order,
     health::{ConsumerState, StopReason},
-    lease::Seat,
-    letter::{DeadLetter, Letter},
+    lease::Assignment,
     name::ConsumerName,
     progress,
     stored::{Release, StoredOrder, leave_orders},
@@ -29,43 +29,47 @@ const DONE_EVERY: Duration = Duration::from_millis(50);
 const DONE_LOOKS_MAX: u32 = 200;
 
 /// The interval at which a frozen worker reads its progress again.
-const HELD_EVERY: Duration = Duration::from_secs(1);
+const FROZEN_EVERY: Duration = Duration::from_secs(1);
 
 impl<W: Work> Worker<W> {
     /// Waits until the partition is assigned to this process.
     pub(super) async fn stand_by(&mut self) -> Result<(), End> {
-        if self.seat.as_ref().is_none_or(Seat::is_mine) {
+        if self.assignment.as_ref().is_none_or(Assignment::is_assigned) {
             return Ok(());
         }
         self.health.tell(ConsumerState::StandingBy);
         loop {
-            let Self { seat: Some(seat), orders, health, .. } = self else { return Ok(()) };
+            let Self { assignment: Some(assignment), orders, health, .. } = self else {
+                return Ok(());
+            };
             let order = tokio::select! {
                 biased;
                 order = next_order(orders, health) => order,
-                () = seat.mine() => return Ok(()),
+                () = assignment.assigned() => return Ok(()),
             };
-            self.obey_standing_by(order).await?;
+            self.carry_out_in_standby(order).await?;
         }
     }
 
     /// Reads the assignment again after another process has moved the checkpoint.
-    pub(super) async fn look_again(&mut self) -> After {
+    pub(super) async fn refresh_assignment(&mut self) -> After {
         loop {
-            let Self { seat: Some(seat), orders, health, .. } = self else { return After::Begin };
+            let Self { assignment: Some(assignment), orders, health, .. } = self else {
+                return After::Begin;
+            };
             let order = tokio::select! {
                 biased;
                 order = next_order(orders, health) => order,
-                () = seat.look_again() => break,
+                () = assignment.refresh() => break,
             };
-            if let Err(end) = self.obey_standing_by(order).await {
+            if let Err(end) = self.carry_out_in_standby(order).await {
                 return self.machine.ended(end);
             }
         }
-        if self.seat.as_ref().is_some_and(Seat::is_mine) {
+        if self.assignment.as_ref().is_some_and(Assignment::is_assigned) {
             // The consumer was rewound from outside, or the process that took over has ended.
-            let told = "another process has moved the checkpoint";
-            if let Err(end) = self.pause_after(told, None, 1).await {
+            let message = "another process has moved the checkpoint";
+            if let Err(end) = self.pause_after(message, None, 1).await {
                 return self.machine.ended(end);
             }
         }
@@ -73,7 +77,7 @@ impl<W: Work> Worker<W> {
     }
 
     /// Carries out an order while another process may work on the partition.
-    async fn obey_standing_by(&mut self, order: Order) -> Result<(), End> {
+    async fn carry_out_in_standby(&mut self, order: Order) -> Result<(), End> {
         match order {
             Order::Stop => return Err(End::Stop(StopReason::Asked)),
             Order::Pause => self.machine.pause(true),
@@ -85,9 +89,9 @@ impl<W: Work> Worker<W> {
                 // Answer when the other process is done; this worker stands by meanwhile.
                 let kernel = self.reading.kernel.clone();
                 let name = self.name.clone();
-                let asked = Asked { kernel, name, target: self.target.target().clone() };
+                let remote = RemoteOrder { kernel, name, target: self.target.target().clone() };
                 tokio::spawn(async move {
-                    let _ = answer.send(asked.release(&stream, release).await);
+                    let _ = answer.send(remote.release(&stream, release).await);
                 });
             }
         }
@@ -101,26 +105,26 @@ impl<W: Work> Worker<W> {
 
     /// Waits while another consumer is about to take this one's place: later events belong to that
     /// one. If one process runs both, that process stops this one.
-    pub(super) async fn thaw(&mut self, frozen_by: u64) -> Result<(), End> {
-        match self.machine.held(frozen_by) {
-            Held::No => return Ok(()),
-            Held::Rest => {}
+    pub(super) async fn wait_while_frozen(&mut self, frozen_by: u64) -> Result<(), End> {
+        match self.machine.frozen(frozen_by) {
+            Frozen::No => return Ok(()),
+            Frozen::Wait => {}
             // The attempt may have been stopped for long and continue now: its write must fail
             // before this worker continues.
-            Held::Forbid if self.forbid_handover().await => return Ok(()),
-            Held::Forbid => {}
+            Frozen::Forbid if self.forbid_handover().await => return Ok(()),
+            Frozen::Forbid => {}
         }
         self.health.tell(ConsumerState::Paused);
         let clock = self.reading.kernel.clock().clone();
-        let mut rest = clock.sleep(HELD_EVERY);
+        let mut pause = clock.sleep(FROZEN_EVERY);
         loop {
             tokio::select! {
                 biased;
                 order = next_order(&mut self.orders, &self.health) => {
-                    self.obey_meanwhile(order, "another consumer is about to take its place")?;
+                    self.carry_out_meanwhile(order, "another consumer is about to take its place")?;
                 }
-                () = to_leave(&mut self.seat) => return Err(End::Unseated),
-                () = &mut rest => return Err(End::Reopen),
+                () = revoked(&mut self.assignment) => return Err(End::Unassigned),
+                () = &mut pause => return Err(End::Reopen),
             }
         }
     }
@@ -135,13 +139,13 @@ impl<W: Work> Worker<W> {
 }
 
 /// An order to the process that works on a partition.
-struct Asked<T> {
+struct RemoteOrder<T> {
     kernel: Kernel,
     name: ConsumerName,
     target: Arc<T>,
 }
 
-impl<T: Target> Asked<T> {
+impl<T: Target> RemoteOrder<T> {
     /// Stores the order, and waits for its outcome.
     async fn release(&self, stream: &StreamId, release: Release) -> Result<(), ReleaseError> {
         let before = self.letter(stream).await?;
@@ -160,8 +164,8 @@ impl<T: Target> Asked<T> {
                 Some(letter) => return Err(ReleaseError::Failed(letter.error)),
             }
         }
-        let told = "another process has not carried out the order yet, look at the dead letters";
-        Err(ReleaseError::NotNow(told.into()))
+        let message = "another process has not carried out the order yet, look at the dead letters";
+        Err(ReleaseError::NotNow(message.into()))
     }
 
     async fn letter(&self, stream: &StreamId) -> Result<Option<DeadLetter>, ReleaseError> {
@@ -173,7 +177,7 @@ impl<T: Target> Asked<T> {
 
 fn letters(opened: &Opened) -> Vec<DeadLetter> {
     let open = |(stream, letter): &(_, Bytes)| {
-        let letter: Letter = progress::decode(letter).ok()?;
+        let letter: StoredLetter = progress::decode(letter).ok()?;
         Some(letter.open(stream))
     };
     opened.letters.iter().filter_map(open).collect()

@@ -20,14 +20,14 @@ const ORDERS_SELDOM: Duration = Duration::from_secs(60);
 impl<W: Work> Worker<W> {
     /// True if other processes can store orders while this consumer runs.
     pub(crate) fn takes_stored_orders(&self) -> bool {
-        self.seat.is_some() || self.reading.kernel.events().guarantees().takes_orders
+        self.assignment.is_some() || self.reading.kernel.events().guarantees().takes_orders
     }
 
     /// Carries out the stored orders, if it is time to look. If the store fails, the next step
     /// looks again.
-    pub(crate) async fn obey_stored(&mut self, life: &mut Life) -> Result<(), End> {
+    pub(crate) async fn carry_out_stored(&mut self, life: &mut Life) -> Result<(), End> {
         let now = self.reading.kernel.clock().monotonic();
-        let has_rung = self.bell.as_mut().is_some_and(Bell::has_rung);
+        let has_rung = self.bell.as_mut().is_some_and(Bell::take_ring);
         let every = if self.bell.is_some() { ORDERS_SELDOM } else { ORDERS_EVERY };
         let is_due = match self.looked_at {
             None => true,
@@ -43,9 +43,9 @@ impl<W: Work> Worker<W> {
             return Ok(());
         };
         for (key, order) in orders {
-            self.obey_stored_one(life, order).await.inspect_err(|_| self.looked_at = None)?;
+            self.carry_out_stored_one(life, order).await.inspect_err(|_| self.looked_at = None)?;
             let done = WriteBatch::new().remove(key, ExpectedRevision::Any);
-            // An order that stays here has no effect: its event is no longer parked.
+            // An order that stays has no effect once its event is no longer parked.
             let _: Result<_, WriteError> = documents.write(done).await;
         }
         self.looked_at = Some(now);
@@ -53,7 +53,11 @@ impl<W: Work> Worker<W> {
     }
 
     /// Carries out one order. If the event fails again, its dead letter holds the error.
-    async fn obey_stored_one(&mut self, life: &mut Life, order: StoredOrder) -> Result<(), End> {
+    async fn carry_out_stored_one(
+        &mut self,
+        life: &mut Life,
+        order: StoredOrder,
+    ) -> Result<(), End> {
         let Some(stream) = order.parked_in(&self.letters) else { return Ok(()) };
         let (answer, _) = oneshot::channel();
         self.release(life, &stream, order.release, answer).await

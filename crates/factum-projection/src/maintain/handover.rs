@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use factum_consumer::{
     ConsumerHealth, ConsumerName, ConsumerState, Target, TargetError,
-    part::{StoredPart, Work, caught, said_position, set_held},
+    part::{StoredPart, Work, caught, said_position, set_frozen},
 };
 use factum_kernel::{Kernel, Position, ReadQuery, Revision};
 
@@ -124,7 +124,7 @@ impl<W: Work> Keeper<W> {
         for name in self.parts(builds, build) {
             let target = (self.plan.targets)(&name.whole());
             let is_ours = |frozen_by| by.is_none_or(|by| by == frozen_by);
-            let _ = set_held(&target, &name, 0, is_ours).await;
+            let _ = set_frozen(&target, &name, 0, is_ours).await;
         }
     }
 
@@ -148,7 +148,7 @@ impl<W: Work> Keeper<W> {
             let mut frozen = Position::ZERO;
             for name in self.parts(builds, builds.serving) {
                 let target = (self.plan.targets)(&name.whole());
-                let part = set_held(&target, &name, handover.number, |_| true).await?;
+                let part = set_frozen(&target, &name, handover.number, |_| true).await?;
                 frozen = frozen.max(part);
             }
             Ok::<_, TargetError>(frozen)

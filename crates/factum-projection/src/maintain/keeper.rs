@@ -131,7 +131,7 @@ impl<W: Work> Keeper<W> {
 
     /// Follows what other processes have changed.
     async fn look(&mut self) {
-        let has_rung = self.bell.as_mut().is_none_or(Bell::has_rung);
+        let has_rung = self.bell.as_mut().is_none_or(Bell::take_ring);
         self.rests = if has_rung { 0 } else { self.rests.saturating_sub(1) };
         if self.rests > 0 {
             return;

@@ -6,8 +6,8 @@ use factum_consumer::{
     ConsumerHandle, ConsumerName, ConsumerOptions, ConsumerState, Consumers, StartError, StartFrom,
     StopReason, TargetError, Then,
     part::{
-        Chunk, DEATHS_MAX, ERROR_BYTES_MAX, Ending, Letter, Names, ORDERS_EVERY, Order, PANICS_MAX,
-        Pace, Patience, Place, Reading, Source, caught, is_in_scope, next_order,
+        Chunk, DEATHS_MAX, ERROR_BYTES_MAX, Ending, Names, ORDERS_EVERY, Order, PANICS_MAX, Pace,
+        Patience, Place, Reading, Source, StoredLetter, caught, is_in_scope, next_order,
         progress::{Mark, Progress},
         within,
     },
@@ -38,7 +38,7 @@ pub(super) struct Folding<M, E, F> {
     pub(super) fold: Arc<Applying<E, F>>,
     pub(super) is_paused: bool,
     /// What is parked.
-    pub(super) letters: BTreeMap<StreamId, Letter>,
+    pub(super) letters: BTreeMap<StreamId, StoredLetter>,
     /// Events that can't be folded, and what they said.
     pub(super) faults: BTreeMap<Position, String>,
     /// A release to do again, when the model is where it was.
@@ -400,7 +400,7 @@ where
         if self.letters.len() >= self.options.failure.parked_max {
             return Err(End::Stop(StopReason::TooManyParked { position, error }));
         }
-        let letter = Letter::of(event, error, 1, self.reading.kernel.clock().now());
+        let letter = StoredLetter::of(event, error, 1, self.reading.kernel.clock().now());
         let stream = event.stream().to_stream_id();
         self.health.log_parked(&stream, &letter);
         self.letters.insert(stream, letter);

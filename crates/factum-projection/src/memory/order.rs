@@ -2,7 +2,7 @@
 
 use factum_consumer::{
     ConsumerState, Release, ReleaseError, StopReason,
-    part::{Chunk, Letter, ORDERS_EVERY, Order, left_orders, next_order, next_parked},
+    part::{Chunk, ORDERS_EVERY, Order, StoredLetter, left_orders, next_order, next_parked},
 };
 use factum_kernel::{
     Event, ExpectedRevision, Position, RecordedEvent, StreamId, StreamVersion, WriteBatch,
@@ -240,7 +240,7 @@ where
                 self.letters.insert(stream.clone(), letter);
                 return Ok(Err(ReleaseError::Failed(error)));
             }
-            letter = Letter::after(event, kernel.clock().now());
+            letter = StoredLetter::after(event, kernel.clock().now());
             self.letters.insert(stream.clone(), letter.clone());
             life.weight += 1;
         }

@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use factum_consumer::{
     ConsumerName, TargetError,
     part::{
-        Letter, SnapshotHeader, header_key,
+        SnapshotHeader, StoredLetter, header_key,
         progress::{self, Mark, Progress},
         version_of, written,
     },
@@ -39,7 +39,7 @@ pub(super) struct Snapshots {
 pub(super) struct Restored<M> {
     pub(super) progress: Progress,
     /// The model and what is parked; without them the model is made from where it began.
-    pub(super) model: Option<(M, BTreeMap<StreamId, Letter>)>,
+    pub(super) model: Option<(M, BTreeMap<StreamId, StoredLetter>)>,
 }
 
 impl Snapshots {
@@ -109,7 +109,7 @@ impl Snapshots {
         &self,
         model: &M,
         progress: Progress,
-        letters: &BTreeMap<StreamId, Letter>,
+        letters: &BTreeMap<StreamId, StoredLetter>,
     ) -> Result<(), TargetError> {
         let mut out = BytesMut::new();
         Cbor::encode(model, &mut out).map_err(|error| TargetError::Broken(Arc::new(error)))?;
@@ -238,7 +238,9 @@ impl Snapshots {
 }
 
 /// Letters as they are kept.
-fn letters(stored: Vec<(String, Vec<u8>)>) -> Result<BTreeMap<StreamId, Letter>, TargetError> {
+fn letters(
+    stored: Vec<(String, Vec<u8>)>,
+) -> Result<BTreeMap<StreamId, StoredLetter>, TargetError> {
     let letter = |(stream, letter): (String, Vec<u8>)| {
         let stream = stream.parse();
         let stream = stream.map_err(|e: InvalidStreamId| TargetError::Broken(Arc::new(e)))?;

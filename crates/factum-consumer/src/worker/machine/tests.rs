@@ -19,7 +19,7 @@ fn failure() -> FailurePolicy {
 fn machine(failure: FailurePolicy, is_shared: bool) -> Machine {
     let mut machine = Machine::new(Rules { failure, batch_events_max: BATCH, is_shared });
     machine.begin(Mark::default(), at(0));
-    machine.has_begun(true);
+    machine.note_begun(true);
     machine
 }
 
@@ -67,7 +67,7 @@ fn an_event_that_fails_is_tried_again_after_pauses_and_then_parked() {
     for retry in 1..=RETRIES {
         machine.failed(&event, at(7), format!("failure {retry}"), false);
         let error = format!("failure {retry}");
-        assert_eq!(machine.next(&event, 0), Next::Rest { attempts: retry, error });
+        assert_eq!(machine.next(&event, 0), Next::Wait { attempts: retry, error });
         assert_eq!(machine.next(&event, 0), Next::Handle(None), "the pause is over");
     }
     machine.failed(&event, at(7), "thirteen".into(), false);
@@ -100,11 +100,11 @@ fn attempts_are_counted_from_the_start_after_an_event_was_handled() {
         machine.failed(&event, at(7), "thirteen".into(), false);
         machine.next(&event, 0)
     };
-    assert!(matches!(fails(&mut machine), Next::Rest { attempts: 1, .. }));
+    assert!(matches!(fails(&mut machine), Next::Wait { attempts: 1, .. }));
     machine.passed(1, at(6));
-    assert!(matches!(fails(&mut machine), Next::Rest { attempts: 2, .. }));
+    assert!(matches!(fails(&mut machine), Next::Wait { attempts: 2, .. }));
     machine.passed(1, at(7));
-    assert!(matches!(fails(&mut machine), Next::Rest { attempts: 1, .. }));
+    assert!(matches!(fails(&mut machine), Next::Wait { attempts: 1, .. }));
 }
 
 #[test]
@@ -137,7 +137,7 @@ fn the_event_at_fault_of_a_failed_batch_is_tried_alone() {
     assert_eq!(machine.next(&batch(1, 39), 0), Next::Handle(None), "none of them has failed");
     machine.passed(39, at(39));
     assert_eq!(take(&machine, 40), 1);
-    assert!(matches!(machine.next(&batch(40, 40), 0), Next::Rest { attempts: 1, .. }));
+    assert!(matches!(machine.next(&batch(40, 40), 0), Next::Wait { attempts: 1, .. }));
 }
 
 #[test]
@@ -156,8 +156,8 @@ fn a_batch_that_the_target_refuses_is_made_smaller_and_counts_against_no_event()
         (TargetError::Overtaken, 50),
     ] {
         let mut machine = alone();
-        let told = machine.unstored(&batch(1, 100), error);
-        assert!(matches!(told, Unstored::Again), "{told:?}");
+        let outcome = machine.unstored(&batch(1, 100), error);
+        assert!(matches!(outcome, Unstored::Again), "{outcome:?}");
         assert_eq!(take(&machine, 1), then);
         assert_eq!(machine.next(&batch(1, 1), 0), Next::Handle(None));
     }
@@ -166,36 +166,36 @@ fn a_batch_that_the_target_refuses_is_made_smaller_and_counts_against_no_event()
 #[test]
 fn a_single_event_that_the_target_refuses_has_failed() {
     let mut machine = alone();
-    let told = machine.unstored(&batch(7, 7), TargetError::TooLarge(source()));
-    assert!(matches!(told, Unstored::Failed), "{told:?}");
+    let outcome = machine.unstored(&batch(7, 7), TargetError::TooLarge(source()));
+    assert!(matches!(outcome, Unstored::Failed), "{outcome:?}");
     assert!(matches!(machine.next(&batch(7, 7), 0), Next::Park(_)), "it will not fit");
     let mut machine = alone();
-    let told = machine.unstored(&batch(7, 7), TargetError::Refused(source()));
-    assert!(matches!(told, Unstored::Failed), "{told:?}");
-    assert!(matches!(machine.next(&batch(7, 7), 0), Next::Rest { attempts: 1, .. }));
+    let outcome = machine.unstored(&batch(7, 7), TargetError::Refused(source()));
+    assert!(matches!(outcome, Unstored::Failed), "{outcome:?}");
+    assert!(matches!(machine.next(&batch(7, 7), 0), Next::Wait { attempts: 1, .. }));
 }
 
 #[test]
 fn a_batch_that_is_overtaken_too_often_waits() {
     let mut machine = alone();
     for _ in 0..OVERTAKEN_MAX {
-        let told = machine.unstored(&batch(7, 7), TargetError::Overtaken);
-        assert!(matches!(told, Unstored::Again), "{told:?}");
+        let outcome = machine.unstored(&batch(7, 7), TargetError::Overtaken);
+        assert!(matches!(outcome, Unstored::Again), "{outcome:?}");
     }
     let Unstored::Trouble(trouble) = machine.unstored(&batch(7, 7), TargetError::Overtaken) else {
         panic!("the repeats have no limit")
     };
     assert_eq!(away(trouble), 1);
     machine.passed(1, at(7));
-    let told = machine.unstored(&batch(8, 8), TargetError::Overtaken);
-    assert!(matches!(told, Unstored::Again), "{told:?}");
+    let outcome = machine.unstored(&batch(8, 8), TargetError::Overtaken);
+    assert!(matches!(outcome, Unstored::Again), "{outcome:?}");
 }
 
 #[test]
 fn a_batch_whose_target_went_away_is_made_smaller() {
     let mut machine = alone();
-    let told = machine.unstored(&batch(1, 100), TargetError::Unavailable(source()));
-    let Unstored::Trouble(trouble) = told else { panic!("{told:?}") };
+    let outcome = machine.unstored(&batch(1, 100), TargetError::Unavailable(source()));
+    let Unstored::Trouble(trouble) = outcome else { panic!("{outcome:?}") };
     assert_eq!(away(trouble), 1);
     assert_eq!(take(&machine, 1), 50, "a batch that takes too long may fit two");
 }
@@ -245,11 +245,11 @@ fn only_a_permanent_error_stops_it() {
 #[test]
 fn failures_to_read_the_log_are_counted_within_a_life_until_it_is_read() {
     let mut machine = alone();
-    assert_eq!((machine.unread(), machine.unread()), (1, 2));
-    machine.is_read();
-    assert_eq!(machine.unread(), 1);
+    assert_eq!((machine.read_delayed(), machine.read_delayed()), (1, 2));
+    machine.read_succeeded();
+    assert_eq!(machine.read_delayed(), 1);
     machine.begin(Mark::default(), at(0));
-    assert_eq!(machine.unread(), 1, "it is another life");
+    assert_eq!(machine.read_delayed(), 1, "it is another life");
 }
 
 #[test]
@@ -270,7 +270,7 @@ fn a_late_write_of_its_own_is_read_again_and_another_start_takes_over() {
     assert!(matches!(trouble, Trouble::End(End::Reopen)), "{trouble:?}");
     assert_eq!(owner.ended(End::Reopen), After::Begin);
     assert_eq!(owner.found(Some(&stored_by(1)), 1), Ok(()));
-    assert_eq!(owner.found(Some(&stored_by(2)), 1), Err(End::Overtaken));
+    assert_eq!(owner.found(Some(&stored_by(2)), 1), Err(End::Fenced));
     assert_eq!(owner.found(None, 1), Err(End::Stop(StopReason::Fenced)), "it was removed");
 }
 
@@ -285,9 +285,9 @@ fn it_takes_over_from_an_earlier_start_before_it_has_begun() {
 
 #[test]
 fn a_fenced_worker_stops_or_reads_its_assignment_again_if_shared() {
-    assert_eq!(alone().ended(End::Overtaken), After::Stop(StopReason::Fenced));
+    assert_eq!(alone().ended(End::Fenced), After::Stop(StopReason::Fenced));
     let mut shared = machine(failure(), true);
-    assert_eq!(shared.ended(End::Overtaken), After::LookAgain);
+    assert_eq!(shared.ended(End::Fenced), After::Refresh);
     assert_eq!(shared.found(Some(&stored_by(2)), 1), Ok(()), "it takes over again");
 }
 
@@ -295,7 +295,7 @@ fn a_fenced_worker_stops_or_reads_its_assignment_again_if_shared() {
 fn a_lost_partition_begins_again_as_after_a_start() {
     let mut machine = machine(failure(), true);
     machine.failed(&batch(7, 7), at(7), "thirteen".into(), true);
-    assert_eq!(machine.ended(End::Unseated), After::Begin);
+    assert_eq!(machine.ended(End::Unassigned), After::Begin);
     assert!(!machine.is_layout_checked());
     assert_eq!(machine.found(Some(&stored_by(2)), 1), Ok(()), "another process has worked on it");
     machine.begin(Mark::default(), at(6));
@@ -308,7 +308,7 @@ fn its_state_is_kept_if_only_the_target_is_opened_again() {
     machine.failed(&batch(7, 7), at(7), "thirteen".into(), false);
     assert_eq!(machine.ended(End::Reopen), After::Begin);
     machine.begin(Mark::default(), at(6));
-    assert!(matches!(machine.next(&batch(7, 7), 0), Next::Rest { attempts: 1, .. }));
+    assert!(matches!(machine.next(&batch(7, 7), 0), Next::Wait { attempts: 1, .. }));
     assert!(machine.is_layout_checked());
 }
 
@@ -336,11 +336,11 @@ fn an_event_during_which_the_process_died_often_is_given_up() {
 #[test]
 fn a_frozen_worker_waits_for_a_while_and_then_makes_the_attempt_fail() {
     let mut machine = machine(failure(), true);
-    assert_eq!(machine.held(0), Held::No);
-    for _ in 0..HELD_MAX {
-        assert_eq!(machine.held(5), Held::Rest);
+    assert_eq!(machine.frozen(0), Frozen::No);
+    for _ in 0..FROZEN_MAX {
+        assert_eq!(machine.frozen(5), Frozen::Wait);
     }
-    assert_eq!(machine.held(5), Held::Forbid);
-    assert_eq!(machine.held(6), Held::Rest, "it is another attempt");
-    assert_eq!(alone().held(5), Held::No, "the process that freezes it stops it too");
+    assert_eq!(machine.frozen(5), Frozen::Forbid);
+    assert_eq!(machine.frozen(6), Frozen::Wait, "it is another attempt");
+    assert_eq!(alone().frozen(5), Frozen::No, "the process that freezes it stops it too");
 }

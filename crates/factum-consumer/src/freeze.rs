@@ -24,10 +24,10 @@ pub trait Handover: Send + Sync {
 /// Freezes a partition, in whatever process it runs: its stored progress names the attempt
 /// `frozen_by`, and its fence changes. `may` decides whether an earlier attempt may be replaced.
 /// Returns the position of the partition, which does not move while the partition is frozen.
-pub async fn set_held<T: Target>(
+pub async fn set_frozen<T: Target>(
     target: &T,
     part: &ConsumerName,
-    held_by: u64,
+    frozen_by: u64,
     may: impl Fn(u64) -> bool,
 ) -> Result<Position, TargetError> {
     loop {
@@ -35,11 +35,11 @@ pub async fn set_held<T: Target>(
         let Some(progress) = progress else { return Ok(Position::ZERO) };
         let mut progress: Progress = progress::decode(&progress).map_err(unreadable)?;
         let position = progress.position();
-        if progress.frozen_by == held_by || !may(progress.frozen_by) {
+        if progress.frozen_by == frozen_by || !may(progress.frozen_by) {
             return Ok(position);
         }
         // Store it under an id that is not the worker's, so that the worker notices the change.
-        (progress.by, progress.frozen_by) = (progress.by.wrapping_add(1), held_by);
+        (progress.by, progress.frozen_by) = (progress.by.wrapping_add(1), frozen_by);
         let progress = progress::encode(&progress);
         let letters = Vec::new();
         let events = 0;

@@ -25,7 +25,7 @@ pub struct DeadLetter {
 
 /// The stored form of a [`DeadLetter`], under its stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Letter {
+pub struct StoredLetter {
     /// The version of the next event of the stream to handle.
     pub version: u64,
     /// The position of the event that failed.
@@ -40,7 +40,7 @@ pub struct Letter {
     pub parked_at: u64,
 }
 
-impl Letter {
+impl StoredLetter {
     /// The letter of an event that has failed.
     pub fn of(event: &RecordedEvent, error: String, attempts: u32, now: Timestamp) -> Self {
         Self {

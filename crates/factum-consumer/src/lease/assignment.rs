@@ -2,47 +2,46 @@
 
 use tokio::sync::watch;
 
-use super::{Membership, Part};
+use super::{Membership, PartitionId};
 
 /// The state of an assignment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Standing {
+pub(crate) enum AssignmentState {
     /// Another process works on the partition, or none does yet.
     Waiting,
     /// This process works on the partition.
-    Mine,
+    Assigned,
     /// Another process gets the partition: the worker here releases it after the current batch.
-    Leave,
+    Revoked,
 }
 
 /// A partition that this process may work on while it is assigned. Dropping it frees the partition
 /// for other processes.
 #[derive(Debug)]
-pub(crate) struct Seat {
+pub(crate) struct Assignment {
     pub(super) membership: Membership,
-    pub(super) part: Part,
-    pub(super) standing: watch::Receiver<Standing>,
+    pub(super) part: PartitionId,
+    pub(super) state: watch::Receiver<AssignmentState>,
 }
 
-impl Seat {
-    pub(crate) fn is_mine(&self) -> bool {
-        *self.standing.borrow() == Standing::Mine
+impl Assignment {
+    pub(crate) fn is_assigned(&self) -> bool {
+        *self.state.borrow() == AssignmentState::Assigned
     }
 
     /// Waits until the partition is assigned to this process. A partition that is revoked meanwhile
     /// is released at once, because no batch is running.
-    pub(crate) async fn mine(&mut self) {
+    pub(crate) async fn assigned(&mut self) {
         loop {
-            let standing = self.standing();
-            match standing {
-                Standing::Mine => return,
-                Standing::Waiting => {}
-                Standing::Leave => {
-                    self.left();
+            match self.state() {
+                AssignmentState::Assigned => return,
+                AssignmentState::Waiting => {}
+                AssignmentState::Revoked => {
+                    self.release();
                     continue;
                 }
             }
-            if self.standing.changed().await.is_err() {
+            if self.state.changed().await.is_err() {
                 // No membership assigns partitions any more.
                 std::future::pending::<()>().await;
             }
@@ -50,33 +49,33 @@ impl Seat {
     }
 
     /// Waits until the partition is revoked or lost.
-    pub(crate) async fn until_leaving(&mut self) {
-        while self.standing() == Standing::Mine {
-            if self.standing.changed().await.is_err() {
+    pub(crate) async fn revoked(&mut self) {
+        while self.state() == AssignmentState::Assigned {
+            if self.state.changed().await.is_err() {
                 std::future::pending::<()>().await;
             }
         }
     }
 
     /// The current state. Also restarts the membership's task if its runtime has ended.
-    fn standing(&mut self) -> Standing {
-        let standing = *self.standing.borrow_and_update();
+    fn state(&mut self) -> AssignmentState {
+        let state = *self.state.borrow_and_update();
         self.membership.keep_running();
-        standing
+        state
     }
 
     /// Gives the partition up for now: other processes may take it.
-    fn left(&self) {
-        self.membership.left(&self.part);
+    fn release(&self) {
+        self.membership.release(&self.part);
     }
 
     /// Reads the leases again, because another process has worked on the partition.
-    pub(crate) async fn look_again(&self) {
-        self.membership.look_again().await;
+    pub(crate) async fn refresh(&self) {
+        self.membership.refresh().await;
     }
 }
 
-impl Drop for Seat {
+impl Drop for Assignment {
     fn drop(&mut self) {
         self.membership.quit(&self.part);
     }

@@ -17,8 +17,8 @@ pub(super) fn here() -> Option<&'static str> {
 
 /// True if the process surely has ended. `host` is the id of the host where it ran. False if
 /// another process may have its process id by now.
-pub(super) fn is_gone(machine: Option<&str>, process: u32) -> bool {
-    let is_here = machine.is_some() && machine == here();
+pub(super) fn has_exited(host: Option<&str>, process: u32) -> bool {
+    let is_here = host.is_some() && host == here();
     is_here && !Path::new(&format!("/proc/{process}")).exists()
 }
 
@@ -29,9 +29,9 @@ mod tests {
     #[test]
     fn a_process_of_this_host_without_an_entry_in_proc_has_ended() {
         let me = std::process::id();
-        assert!(!is_gone(here(), me));
-        assert!(!is_gone(None, u32::MAX), "nothing is known of it");
-        assert!(!is_gone(Some("another host"), u32::MAX));
-        assert_eq!(is_gone(here(), u32::MAX), here().is_some());
+        assert!(!has_exited(here(), me));
+        assert!(!has_exited(None, u32::MAX), "nothing is known of it");
+        assert!(!has_exited(Some("another host"), u32::MAX));
+        assert_eq!(has_exited(here(), u32::MAX), here().is_some());
     }
 }
