@@ -9,7 +9,7 @@ use std::{
 use factum_kernel::Clock;
 use tokio::task::{JoinError, JoinHandle};
 
-use crate::caught::said;
+use crate::caught::panic_text;
 
 /// The time that an aborted task has to give its thread back.
 const LEAVING: Duration = Duration::from_secs(1);
@@ -32,7 +32,7 @@ pub enum Apart<T> {
     },
 }
 
-/// A task that is aborted when this is dropped.
+/// A task that is aborted when its handle is dropped.
 struct Task<T>(JoinHandle<T>);
 
 impl<T> Drop for Task<T> {
@@ -78,7 +78,7 @@ fn ended<T>(done: Result<T, JoinError>) -> Apart<T> {
     match done {
         Ok(done) => Apart::Done(done),
         Err(error) => match error.try_into_panic() {
-            Ok(panic) => Apart::Panicked(said(&*panic)),
+            Ok(panic) => Apart::Panicked(panic_text(&*panic)),
             Err(_) => Apart::Cancelled,
         },
     }

@@ -91,7 +91,7 @@ impl Consumers {
 
     /// Adds a function that recognises outages in a handler's errors, such as the errors of a
     /// database driver or of another library. An attempt that fails because of an outage does not
-    /// count against its event. Outages in Factum's own errors are recognised without it.
+    /// count against its event. Outages in Factum's own errors are always recognised.
     ///
     /// ```
     /// use std::{error::Error, io};

@@ -1,5 +1,5 @@
-//! Freezing a consumer: another is about to take its place, so for a while it handles no further
-//! event. Its stored progress names the attempt, and its fence changes.
+//! Freezing a consumer while another one is about to take its place: for a while it handles no
+//! further event. Its stored progress holds the number of the attempt, and its fence changes.
 
 use std::{future::Future, pin::Pin};
 
@@ -21,9 +21,10 @@ pub trait Handover: Send + Sync {
     fn forbid(&self) -> Answering<'_, bool>;
 }
 
-/// Freezes a partition, in whatever process it runs: its stored progress names the attempt
-/// `frozen_by`, and its fence changes. `may` decides whether an earlier attempt may be replaced.
-/// Returns the position of the partition, which does not move while the partition is frozen.
+/// Freezes a partition, in whatever process it runs: its stored progress gets the number
+/// `frozen_by` of the attempt, and its fence changes. 0 unfreezes it. `may` decides whether an
+/// earlier attempt may be replaced. Returns the position of the partition, which does not move
+/// while the partition is frozen.
 pub async fn set_frozen<T: Target>(
     target: &T,
     part: &ConsumerName,

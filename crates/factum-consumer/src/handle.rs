@@ -104,9 +104,9 @@ impl ConsumerHandle {
         self.board.watch()
     }
 
-    /// Waits until every event up to `position` is handled, skipped or parked. With the position of
-    /// an own append, the next read shows that append. For partitions on which other processes
-    /// work, their stored progress and their last heartbeat count.
+    /// Waits until every event up to `position` is handled, skipped or parked. Pass the position of
+    /// a command's events to read your own writes. For a partition on which another process works,
+    /// its stored progress or its owner's last heartbeat counts.
     ///
     /// # Errors
     /// [`WaitError::Behind`] after `timeout`, [`WaitError::Stopped`] if the consumer will never
@@ -114,7 +114,7 @@ impl ConsumerHandle {
     pub async fn wait_for(&self, position: Position, timeout: Duration) -> Result<(), WaitError> {
         tokio::select! {
             biased;
-            come = self.comes_to(position) => come.map_err(|reason| {
+            reached = self.comes_to(position) => reached.map_err(|reason| {
                 WaitError::Stopped { consumer: self.name.clone(), reason }
             }),
             () = self.clock.sleep(timeout) => Err(WaitError::Behind {
@@ -127,11 +127,11 @@ impl ConsumerHandle {
     }
 
     /// True if the partitions that other processes work on have reached the position.
-    async fn have_come(&self, elsewhere: &[usize], position: Position) -> bool {
+    async fn have_reached(&self, elsewhere: &[usize], position: Position) -> bool {
         for &at in elsewhere {
             let part = (self.name.clone(), at);
-            let said = self.membership.as_ref().and_then(|it| it.position(&part));
-            if said.is_some_and(|said| said >= position) {
+            let reported = self.membership.as_ref().and_then(|it| it.position(&part));
+            if reported.is_some_and(|reported| reported >= position) {
                 continue;
             }
             match (self.partitions[at].look)().await {
@@ -240,7 +240,7 @@ impl ConsumerHandle {
             match stopped(&whole.state) {
                 // The consumer's positions belong to another log.
                 Some(reason @ StopReason::Diverged(_)) => return Err(reason),
-                _ if is_here && self.have_come(&elsewhere, position).await => return Ok(()),
+                _ if is_here && self.have_reached(&elsewhere, position).await => return Ok(()),
                 Some(reason) => return Err(reason),
                 None => {}
             }

@@ -100,7 +100,7 @@ pub struct ConsumerHealth {
     pub position: Position,
     /// The last known position of the log.
     pub head: Position,
-    /// The time when the last seen event was recorded. It is the next event to handle, or the last
+    /// The time when the current event was recorded: the next event to handle, or else the last
     /// handled one.
     pub recorded_at: Option<Timestamp>,
     /// The age of that event; `None` if the consumer is not behind, or has stopped.

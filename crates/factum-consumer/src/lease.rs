@@ -2,7 +2,8 @@
 //! reads and writes the store and informs the workers.
 //!
 //! Leases are for liveness: they spread the work, and let another process take over. They don't
-//! exclude. The fence that each save of a consumer names makes sure that nothing is done twice.
+//! exclude other processes. Each save of a consumer names the fence that it expects, so that no
+//! event takes effect twice.
 
 mod assignment;
 mod bell;
@@ -27,7 +28,8 @@ pub use stored::said_position;
 /// A member has expired after this many heartbeats missed in a row.
 pub(crate) const MISSED_HEARTBEATS_MAX: u32 = 5;
 
-/// A process that runs consumers. Each opening of the consumers has an id of its own.
+/// The id of a process that runs consumers. Each [`Consumers`](crate::Consumers) value has an id of
+/// its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(crate) struct MemberId(pub(crate) u64, pub(crate) u64);
 
@@ -67,7 +69,8 @@ pub(crate) enum LeaseStep {
     Own(PartitionId),
     /// Release a partition after the current batch: another member gets it.
     Revoke(PartitionId),
-    /// This member has lost a partition: others took this process for expired.
+    /// This member has lost a partition: another member removed its lease, because this process had
+    /// missed too many heartbeats.
     Lost(PartitionId),
     /// Release a partition that this member owns and that no worker here works on: the answer to a
     /// write was lost.
@@ -148,8 +151,8 @@ impl Leases {
     }
 
     /// Decides the next steps from a scan. Missed heartbeats are counted by scans at a regular
-    /// pace, not by a clock: so a process that was stopped for a while does not take the other
-    /// members for expired.
+    /// pace, not by a clock. So a process that was stopped for a while does not treat the other
+    /// members as expired.
     pub(crate) fn rebalance(&mut self, seen: &Seen, is_regular: bool) -> Vec<LeaseStep> {
         let expired = self.expired(seen, is_regular);
         let mut steps: Vec<_> = expired.iter().map(|member| expire(seen, *member)).collect();

@@ -62,7 +62,7 @@ impl ConsumerName {
         }
     }
 
-    /// The name of the whole consumer, for the name of a partition; otherwise the same name.
+    /// The name of the whole consumer: `mails` for `mails#3`, and for `mails` itself.
     pub fn whole(&self) -> Self {
         Self(self.0.split('#').next().unwrap_or_default().into())
     }

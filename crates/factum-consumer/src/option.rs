@@ -145,7 +145,7 @@ pub struct ConsumerOptions {
     pub failure: FailurePolicy,
     /// The action for events of unknown names.
     pub unknown: Unknown,
-    /// The partitions whose events are handled in parallel; one.
+    /// The partitions, whose events are handled in parallel; one by default.
     pub partitions: Partitions,
 }
 

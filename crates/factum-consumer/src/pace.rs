@@ -12,7 +12,7 @@ use crate::progress::{Attempt, Mark};
 /// The number of deaths of the process during one event after which the event is given up.
 pub const DEATHS_MAX: u32 = 3;
 
-/// The current size of batches, and the current care.
+/// The size of a consumer's batches, and its care after an unclean stop.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pace {
     batch_max: usize,
@@ -89,7 +89,7 @@ impl Pace {
         }
         match &self.care {
             Care::Counting(_) => max = 1,
-            // From the first noted event on, no position is before it: these events are taken one
+            // No later position is before the first noted event, so the noted events are taken one
             // by one.
             Care::Within(noted) => before = before.min(noted.first),
             Care::None | Care::Noting(_) => {}
@@ -115,7 +115,8 @@ impl Pace {
         }
     }
 
-    /// Halves the batch size between two positions: `count` events can't be handled together.
+    /// Halves the batch size between two positions, because `count` events can't be handled
+    /// together.
     pub fn halve(&mut self, count: usize, first: Position, last: Position) {
         self.narrow = Some(Narrow { max: (count / 2).max(1), first, last });
     }

@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_in_the_partition_of_its_key_or_of_its_stream() {
+    fn an_event_is_in_the_partition_of_its_key_or_its_stream() {
         let ada = deposited("ada", &["branch:3", "customer:7", "customer:8"]);
         assert_eq!(Partitions::one().at(&ada), 0);
         assert_eq!(Partitions::by_stream(64).at(&ada), of("account-ada"));
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn there_are_as_many_as_asked_for_within_the_limits() {
+    fn the_number_of_partitions_is_the_requested_one_within_the_limits() {
         let counts = [0, 1, 8, 64, 65].map(|count| Partitions::by_stream(count).count());
         assert_eq!(counts, [1, 1, 8, 64, 64]);
         assert_eq!(Partitions::by_stream(8).of(3).count(), 3);

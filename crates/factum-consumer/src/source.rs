@@ -23,8 +23,7 @@ pub struct Reading {
     /// The kernel whose log is read.
     pub kernel: Kernel,
     pub(crate) tail: Arc<Tail>,
-    /// The permits for reading pages of one's own: a limit on the consumers that do it at the same
-    /// time.
+    /// The permits that limit how many consumers read pages of their own at the same time.
     pub(crate) catching_up: Arc<Semaphore>,
     /// The pages that the partitions of a consumer share; `None` reads from the kernel's store.
     pub(crate) shared: Option<Arc<SharedPages>>,

@@ -48,7 +48,7 @@ impl Tail {
             (self.pages.subscribe(), !std::mem::replace(&mut *is_running, true))
         };
         if is_new {
-            // Without the lock: a runtime that is ending drops the task at once.
+            // Spawn without the lock: a runtime that is ending drops the task at once.
             tokio::spawn(self.clone().run(Ending { tail: self.clone(), is_over: false }));
         }
         receiver
@@ -134,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tail_that_an_ended_runtime_refused_is_read_on_another() {
+    fn a_tail_whose_runtime_has_ended_is_read_on_another() {
         let store = Arc::new(MemoryStore::new());
         let tail = Arc::new(Tail::new(Kernel::new(store.clone(), store)));
         let ended = Runtime::new().unwrap();

@@ -90,7 +90,7 @@ pub trait Target: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), TargetError>> + Send;
 
     /// Runs the handlers of a batch in a task. A target with blocking handlers gives them a thread
-    /// on which blocking does no harm. The task is aborted when its handle is dropped.
+    /// on which blocking does no harm. The worker aborts the task when it no longer waits for it.
     fn spawn<T: Send + 'static>(
         &self,
         handling: impl Future<Output = T> + Send + 'static,

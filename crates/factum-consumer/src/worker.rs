@@ -42,7 +42,7 @@ pub use stored_order::ORDERS_EVERY;
 const PASSED_MAX: u64 = 10_000;
 
 pub(crate) struct Worker<W: Work> {
-    /// The id of this start, which stored progress names.
+    /// The id of this start. Stored progress holds the id of the start that stored it.
     id: u64,
     /// The name under which its progress is stored.
     name: ConsumerName,
@@ -72,8 +72,8 @@ pub(crate) struct Worker<W: Work> {
     machine: Machine,
 }
 
-/// The part of a worker that belongs to its partition.
-pub(crate) struct Part {
+/// The inputs of a worker that differ by partition.
+pub(crate) struct PartitionSetup {
     /// The number of the partition.
     pub(crate) at: usize,
     pub(crate) health: Place,
@@ -94,8 +94,13 @@ pub(crate) struct Life {
 }
 
 impl<W: Work> Worker<W> {
-    pub(crate) fn new(launch: &Launch<W>, part: Part, reading: Reading, outages: Outages) -> Self {
-        let Part { at, health, orders, assignment, bell } = part;
+    pub(crate) fn new(
+        launch: &Launch<W>,
+        part: PartitionSetup,
+        reading: Reading,
+        outages: Outages,
+    ) -> Self {
+        let PartitionSetup { at, health, orders, assignment, bell } = part;
         let kernel = reading.kernel.clone();
         let options = launch.options.clone();
         let rules = Rules {
@@ -245,8 +250,8 @@ impl<W: Work> Worker<W> {
     }
 
     /// Settles an outage of the log or the target.
-    async fn away(&mut self, error: String) -> End {
-        let trouble = self.machine.away(error);
+    async fn outage(&mut self, error: String) -> End {
+        let trouble = self.machine.outage(error);
         self.settle(trouble).await
     }
 
@@ -254,7 +259,7 @@ impl<W: Work> Worker<W> {
     async fn settle(&mut self, trouble: Trouble) -> End {
         let (attempts, error) = match trouble {
             Trouble::End(end) => return end,
-            Trouble::Away { attempts, error } => (attempts, error),
+            Trouble::Outage { attempts, error } => (attempts, error),
         };
         match self.pause_after(&error, None, attempts).await {
             Ok(()) => End::Reopen,

@@ -15,7 +15,7 @@ use crate::{
     source::SharedPages,
     target::Target,
     work::Work,
-    worker::{Ending, Part, Worker},
+    worker::{Ending, PartitionSetup, Worker},
 };
 
 /// The most orders that wait for one partition.
@@ -65,7 +65,8 @@ impl Consumers {
                 partitions.push(Partition { orders, look });
                 let ending = Ending(health.clone());
                 let assignment = assignments.as_mut().and_then(Iterator::next);
-                let part = Part { at, health, orders: taken, assignment, bell: self.bell() };
+                let part =
+                    PartitionSetup { at, health, orders: taken, assignment, bell: self.bell() };
                 let worker = Worker::new(&launch, part, reading.clone(), self.outages.clone());
                 tokio::spawn(worker.run(ending));
             }

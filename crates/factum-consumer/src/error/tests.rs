@@ -66,7 +66,7 @@ fn stopped() -> WaitError {
 }
 
 #[test]
-fn every_error_of_consumers_tells_its_kind() {
+fn every_error_of_consumers_has_its_kind() {
     kinds!(ReleaseError {
         ReleaseError::NothingParked(_) = ReleaseError::NothingParked(stream()) => Invalid,
         ReleaseError::Failed(_) = ReleaseError::Failed("thirteen".into()) => Internal,

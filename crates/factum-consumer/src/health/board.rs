@@ -149,7 +149,7 @@ impl Place {
         let handled = parts[self.at].handled.saturating_sub(before);
         let whole = self.board.sum(&parts);
         self.board.metrics.record(handled, &whole);
-        // Under the lock, so that no older sum hides a newer one.
+        // Publish under the lock, so that no older sum replaces a newer one.
         self.board.whole.send_replace(whole);
     }
 
@@ -262,8 +262,9 @@ fn together(parts: &[ConsumerHealth]) -> ConsumerHealth {
     let here = parts.iter().filter(is_here).count();
     // The partitions that this process works on; all, if there is none.
     let counted = || parts.iter().filter(|part| here == 0 || is_here(part));
-    let worst = parts.iter().max_by_key(|part| weight(&part.state)).expect("it has one");
-    let last = counted().min_by_key(|part| part.position).expect("it has one");
+    let worst =
+        parts.iter().max_by_key(|part| weight(&part.state)).expect("a consumer has a partition");
+    let last = counted().min_by_key(|part| part.position).expect("a consumer has a partition");
     ConsumerHealth {
         state: worst.state.clone(),
         position: last.position,
@@ -308,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn a_consumer_is_as_far_as_the_last_partition_that_is_worked_on_here() {
+    fn the_position_is_that_of_the_slowest_partition_worked_on_here() {
         let parts = [
             part(ConsumerState::Live, 9),
             part(ConsumerState::CatchingUp, 7),
@@ -322,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn it_has_stopped_when_all_have_and_says_why() {
+    fn a_consumer_has_stopped_when_all_partitions_have_and_gives_the_reason() {
         let failed = StopReason::Broken("a defect".into());
         let stopped = [
             part(ConsumerState::Stopped(failed.clone()), 9),

@@ -34,7 +34,7 @@ const STATES: [&str; 7] =
 /// `consumer` is the consumer's name, which includes the build of a projection. `state` is one of
 /// `starting`, `catching-up`, `live`, `retrying`, `paused`, `standing-by`, `stopped`. The gauges
 /// cover the partitions that this process works on. They are set when a batch ends, an attempt
-/// fails or the state changes; so a handler that hangs shows after its timeout.
+/// fails or the state changes; a handler that hangs becomes visible after its timeout.
 ///
 /// ```
 /// # use factum_kernel::{Kernel, TagKey};

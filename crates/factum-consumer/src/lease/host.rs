@@ -1,5 +1,5 @@
-//! The check whether a process of this host has ended. Its partitions are then free before it has
-//! missed enough heartbeats. If the check can't tell, the process counts as running.
+//! The check whether a process of this host has ended. If it has, its partitions are free before it
+//! has missed enough heartbeats. If the check can't tell, the process counts as running.
 
 use std::{fs, path::Path, sync::OnceLock};
 
@@ -15,7 +15,7 @@ pub(super) fn here() -> Option<&'static str> {
     here.as_deref()
 }
 
-/// True if the process surely has ended. `host` is the id of the host where it ran. False if
+/// True if the process has ended for certain. `host` is the id of the host where it ran. False if
 /// another process may have its process id by now.
 pub(super) fn has_exited(host: Option<&str>, process: u32) -> bool {
     let is_here = host.is_some() && host == here();

@@ -68,8 +68,7 @@ impl Membership {
         Self(Arc::new(Shared { kernel, me, lease, inner, wake, rounds, bell }))
     }
 
-    /// Joins the members that run a consumer. Returns an assignment for each partition, in their
-    /// order.
+    /// Joins the members that run a consumer. Returns the assignments of its partitions, by number.
     pub(crate) fn join(&self, group: &ConsumerName, places: &[Place]) -> Vec<Assignment> {
         let mut inner = self.inner();
         inner.leases.join(group.clone(), places.len());

@@ -41,7 +41,7 @@ pub(crate) enum Handled<W: Work> {
         is_final: bool,
     },
     /// An outage; no event is at fault.
-    Away(HandleError),
+    Outage(HandleError),
 }
 
 impl<W: Work> Worker<W> {
@@ -89,11 +89,11 @@ impl<W: Work> Worker<W> {
                 self.machine.failed(&hand, at, error, is_final);
                 self.health.count_failure();
             }
-            Handled::Away(error) => {
+            Handled::Outage(error) => {
                 self.machine.blameless(&hand);
                 // If this can't be stored, the next life of this process ignores the note.
                 let _ = self.unnote(life).await;
-                return Err(self.away(error.to_string()).await);
+                return Err(self.outage(error.to_string()).await);
             }
         }
         Ok(Some(chunk))
@@ -156,7 +156,7 @@ impl<W: Work> Worker<W> {
             && let Err(away) = self.check_reachable().await
         {
             return match away.kind().is_outage() {
-                true => Ok(Handled::Away(format!("{error}; {away}").into())),
+                true => Ok(Handled::Outage(format!("{error}; {away}").into())),
                 false => Err(self.target_failed(away).await),
             };
         }
@@ -205,13 +205,13 @@ impl<W: Work> Worker<W> {
             Apart::Done(Err(Failure::Handler(error)))
                 if self.outages.caused(&*error) || self.target.is_to_blame(&error) =>
             {
-                return Handled::Away(error);
+                return Handled::Outage(error);
             }
             Apart::Done(Err(Failure::Handler(error))) => (at, error.to_string(), false),
             Apart::Done(Err(Failure::Decode(error))) => (at, error.to_string(), true),
             Apart::Panicked(panic) => (at, format!("the handler panicked: {panic}"), false),
             Apart::Cancelled => {
-                return Handled::Away("the runtime that it was handled on has ended".into());
+                return Handled::Outage("the runtime that it was handled on has ended".into());
             }
             Apart::Late { at, keeps_thread: false } => {
                 (at, format!("it was not handled within {timeout:?}"), false)

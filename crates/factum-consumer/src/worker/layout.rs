@@ -105,7 +105,7 @@ impl<W: Work> Worker<W> {
         match error {
             WriteError::Store(error) if error.kind().is_permanent() => End::broken(error),
             // The next read shows the outcome.
-            error => self.away(error.to_string()).await,
+            error => self.outage(error.to_string()).await,
         }
     }
 }

@@ -116,7 +116,7 @@ pub(crate) enum Unstored {
 pub(crate) enum Trouble {
     End(End),
     /// The target or the store can't be reached: wait before this attempt, then begin a new life.
-    Away {
+    Outage {
         attempts: u32,
         error: String,
     },
@@ -286,7 +286,7 @@ impl Machine {
     }
 
     /// Records that a batch was not handled because of an outage, for which no event is at fault.
-    /// Call it before [`away`](Self::away).
+    /// Call it before [`outage`](Self::outage).
     pub(crate) fn blameless(&mut self, batch: &Batch) {
         // One by one, more of the events succeed than all together.
         self.pace().single_out(batch.first, batch.last);
@@ -343,14 +343,16 @@ impl Machine {
             TargetError::Fenced
             | TargetError::Overtaken
             | TargetError::Unknown(_)
-            | TargetError::Unavailable(_) => self.away(error.to_string()),
+            | TargetError::Unavailable(_) => self.outage(error.to_string()),
         }
     }
 
     /// Decides after an error of reading the log.
     pub(crate) fn read_failed(&mut self, error: ReadError) -> Trouble {
         match error {
-            ReadError::Store(error) if !error.kind().is_permanent() => self.away(error.to_string()),
+            ReadError::Store(error) if !error.kind().is_permanent() => {
+                self.outage(error.to_string())
+            }
             ReadError::Diverged(error) => {
                 Trouble::End(End::Stop(StopReason::Diverged(error.to_string())))
             }
@@ -371,9 +373,9 @@ impl Machine {
     }
 
     /// Records that the target or the store can't be reached.
-    pub(crate) fn away(&mut self, error: String) -> Trouble {
+    pub(crate) fn outage(&mut self, error: String) -> Trouble {
         self.unreached += 1;
-        Trouble::Away { attempts: self.unreached, error }
+        Trouble::Outage { attempts: self.unreached, error }
     }
 
     /// Records a panic of the loop itself, the target or the store. The stored progress is read
@@ -381,7 +383,7 @@ impl Machine {
     pub(crate) fn panicked(&mut self, message: &str) -> Trouble {
         self.panics += 1;
         let message = format!("the target or the store panicked: {message}");
-        if self.panics > PANICS_MAX { broken(message) } else { self.away(message) }
+        if self.panics > PANICS_MAX { broken(message) } else { self.outage(message) }
     }
 
     /// Decides after the end of a life.

@@ -106,7 +106,7 @@ impl<W: Work> Worker<W> {
                     }
                 }
                 Handled::Failed { error, .. } => error,
-                Handled::Away(error) => return Err(self.away(error.to_string()).await),
+                Handled::Outage(error) => return Err(self.outage(error.to_string()).await),
             };
             return Ok(Released::Stays(letter.again(
                 event,

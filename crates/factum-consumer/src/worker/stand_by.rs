@@ -159,7 +159,7 @@ impl<T: Target> RemoteOrder<T> {
             match self.letter(stream).await? {
                 None => return Ok(()),
                 Some(letter) if letter == before => {}
-                // The release has passed an event and continues.
+                // The release has handled an event and continues with the next one.
                 Some(letter) if letter.attempts == 0 => {}
                 Some(letter) => return Err(ReleaseError::Failed(letter.error)),
             }

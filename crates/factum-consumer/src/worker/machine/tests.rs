@@ -43,7 +43,7 @@ fn source() -> Arc<StoreError> {
 
 fn away(trouble: Trouble) -> u32 {
     match trouble {
-        Trouble::Away { attempts, .. } => attempts,
+        Trouble::Outage { attempts, .. } => attempts,
         Trouble::End(end) => panic!("{end:?}"),
     }
 }
@@ -216,14 +216,14 @@ fn care_after_an_unclean_stop_ends_after_a_batch_of_handled_events() {
 fn an_outage_counts_attempts_until_a_batch_is_done() {
     let mut machine = alone();
     machine.blameless(&batch(1, 100));
-    assert_eq!(away(machine.away("away".into())), 1);
+    assert_eq!(away(machine.outage("away".into())), 1);
     assert_eq!(take(&machine, 1), 1, "one by one, more of them succeed");
     assert_eq!(away(machine.target_failed(TargetError::Unavailable(source()))), 2);
     assert_eq!(away(machine.target_failed(TargetError::Unknown(source()))), 3);
     assert_eq!(away(machine.read_failed(StoreError::unavailable("away").into())), 4);
     assert_eq!(machine.next(&batch(1, 1), 0), Next::Handle(None), "no event is at fault");
     machine.passed(1, at(1));
-    assert_eq!(away(machine.away("away".into())), 1);
+    assert_eq!(away(machine.outage("away".into())), 1);
 }
 
 #[test]
