@@ -41,7 +41,7 @@ pub struct StoredLetter {
 }
 
 impl StoredLetter {
-    /// The letter of an event that has failed.
+    /// The dead letter of an event that has failed.
     pub fn of(event: &RecordedEvent, error: String, attempts: u32, now: Timestamp) -> Self {
         Self {
             version: event.version().value(),
@@ -53,20 +53,20 @@ impl StoredLetter {
         }
     }
 
-    /// The letter of an event that has failed during a release. The attempts of the same event add
-    /// up.
+    /// The dead letter of an event that has failed during a release. The attempts of the same event
+    /// add up.
     pub fn again(&self, event: &RecordedEvent, error: String, now: Timestamp) -> Self {
         let is_same = self.version == event.version().value();
         Self::of(event, error, if is_same { self.attempts + 1 } else { 1 }, now)
     }
 
-    /// The letter of a stream that waits after this event, which is done.
+    /// The dead letter of a stream whose release has handled this event and not the next one yet.
     pub fn after(event: &RecordedEvent, now: Timestamp) -> Self {
         let error = "its release was interrupted after this event".into();
         Self { version: event.version().next().value(), ..Self::of(event, error, 0, now) }
     }
 
-    /// The public form of the letter.
+    /// The public form of the dead letter.
     pub fn open(&self, stream: &StreamId) -> DeadLetter {
         DeadLetter {
             stream: stream.clone(),

@@ -35,7 +35,7 @@ type KeyOf = dyn Fn(&RecordedEvent) -> Option<String> + Send + Sync;
 #[must_use]
 pub struct Partitions {
     count: usize,
-    /// None: by stream.
+    /// `None`: by stream.
     key: Option<Arc<KeyOf>>,
 }
 

@@ -86,7 +86,7 @@ pub struct Attempt {
 /// Encodes a value for the store.
 pub fn encode<T: Serialize>(value: &T) -> Bytes {
     let mut out = BytesMut::new();
-    Cbor::encode(value, &mut out).expect("what is kept has a form in CBOR");
+    Cbor::encode(value, &mut out).expect("a stored value encodes as CBOR");
     out.freeze()
 }
 

@@ -1,6 +1,6 @@
 //! The stored progress of a consumer that stores its effects only now and then: progress and dead
-//! letters in one document, the header of a snapshot. The snapshot's pieces are the matter of the
-//! loop that takes it.
+//! letters in one document, the header of a snapshot. The loop that takes the snapshot stores the
+//! pieces.
 
 use std::borrow::Cow;
 

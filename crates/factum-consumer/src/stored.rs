@@ -153,7 +153,7 @@ pub async fn order_release(
             "nothing of this stream is parked: consumer={consumer} stream={stream}"
         )));
     }
-    leave_orders(kernel, &orders).await
+    store_orders(kernel, &orders).await
 }
 
 impl StoredOrder {
@@ -172,7 +172,7 @@ impl StoredOrder {
 }
 
 /// Stores orders for the processes that work on these partitions.
-pub(crate) async fn leave_orders(
+pub(crate) async fn store_orders(
     kernel: &Kernel,
     orders: &[(ConsumerName, StoredOrder)],
 ) -> Result<(), StoreError> {

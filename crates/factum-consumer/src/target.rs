@@ -164,9 +164,9 @@ pub enum TargetError {
     /// Another process has stored progress since. Nothing was stored.
     #[error("another process has moved the consumer's checkpoint")]
     Fenced,
-    /// Another partition has changed what this batch has read. Nothing is stored; done again, the
-    /// batch reads what is there now.
-    #[error("another partition has changed what was read")]
+    /// Another partition has changed a value that this batch has read. Nothing was stored. Handle
+    /// the batch again: it then reads the current values.
+    #[error("another partition has changed a value that the batch has read")]
     Overtaken,
     /// The write may or may not be stored. [`Target::open`] shows which.
     #[error("the outcome of the write is unknown: {0}")]

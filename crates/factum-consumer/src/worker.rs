@@ -371,7 +371,7 @@ impl Drop for Ending {
             let is_silent = !matches!(health.state, ConsumerState::Stopped(_));
             if is_silent {
                 let message =
-                    "its target panicked, or the runtime that it ran on has ended: start it again";
+                    "the target panicked, or the runtime has ended: start the consumer again";
                 health.state = ConsumerState::Stopped(StopReason::Broken(message.into()));
                 self.0.halt();
             }

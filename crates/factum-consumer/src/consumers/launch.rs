@@ -38,7 +38,7 @@ pub struct Launch<W: Work> {
     pub handover: Option<Arc<dyn Handover>>,
 }
 
-/// For what is run above consumers: see `part.rs`.
+/// For the crates above: see `part.rs`.
 #[doc(hidden)]
 impl Consumers {
     /// Starts a consumer of any kind.

@@ -30,7 +30,8 @@ pub(crate) fn shares(
         }
     }
     for share in shares.iter_mut().filter(|share| share.is_none()) {
-        let (member, left) = left.iter_mut().find(|(_, left)| *left > 0).expect("they add up");
+        let (member, left) =
+            left.iter_mut().find(|(_, left)| *left > 0).expect("the shares add up");
         *left -= 1;
         *share = Some(*member);
     }

@@ -35,7 +35,7 @@ impl Ahead {
             State::Idle(mut pages) => {
                 let limit = self.limit.clone();
                 State::Reading(tokio::spawn(async move {
-                    let _room = limit.acquire().await.expect("it is never closed");
+                    let _room = limit.acquire().await.expect("the semaphore is never closed");
                     let page = pages.try_next().await;
                     (pages, page)
                 }))

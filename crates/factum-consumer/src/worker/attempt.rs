@@ -211,13 +211,12 @@ impl<W: Work> Worker<W> {
             Apart::Done(Err(Failure::Decode(error))) => (at, error.to_string(), true),
             Apart::Panicked(panic) => (at, format!("the handler panicked: {panic}"), false),
             Apart::Cancelled => {
-                return Handled::Outage("the runtime that it was handled on has ended".into());
+                return Handled::Outage("the runtime of the handler has ended".into());
             }
-            Apart::Late { at, keeps_thread: false } => {
-                (at, format!("it was not handled within {timeout:?}"), false)
-            }
-            Apart::Late { at, keeps_thread: true } => {
-                (at, format!("it was not handled within {timeout:?}, and keeps its thread"), true)
+            Apart::Late { at, keeps_thread } => {
+                let kept = if keeps_thread { ", and its handler keeps its thread" } else { "" };
+                let error = format!("the event was not handled within {timeout:?}{kept}");
+                (at, error, keeps_thread)
             }
         };
         Handled::Failed { at, error, is_final }

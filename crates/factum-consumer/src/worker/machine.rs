@@ -256,7 +256,7 @@ impl Machine {
     fn given_up(&mut self, batch: &Batch) -> Option<Failing> {
         let attempts = self.pace().deaths(batch.first, batch.last);
         if attempts >= DEATHS_MAX {
-            let error = "the process died while it was handled".into();
+            let error = "the process died while the event was handled".into();
             let position = batch.first;
             return Some(Failing { position, attempts, error, is_final: true, is_due: false });
         }

@@ -18,7 +18,7 @@ use crate::{
     lease::Assignment,
     name::ConsumerName,
     progress,
-    stored::{Release, StoredOrder, leave_orders},
+    stored::{Release, StoredOrder, store_orders},
     target::{Opened, Target},
     work::Work,
 };
@@ -121,7 +121,8 @@ impl<W: Work> Worker<W> {
             tokio::select! {
                 biased;
                 order = next_order(&mut self.orders, &self.health) => {
-                    self.carry_out_meanwhile(order, "another consumer is about to take its place")?;
+                    let refusal = "another consumer is about to take this one's place";
+                    self.carry_out_meanwhile(order, refusal)?;
                 }
                 () = revoked(&mut self.assignment) => return Err(End::Unassigned),
                 () = &mut pause => return Err(End::Reopen),
@@ -151,7 +152,7 @@ impl<T: Target> RemoteOrder<T> {
         let before = self.letter(stream).await?;
         let before = before.ok_or_else(|| ReleaseError::NothingParked(stream.clone()))?;
         let orders = [(self.name.clone(), StoredOrder::of(&before, release))];
-        leave_orders(&self.kernel, &orders)
+        store_orders(&self.kernel, &orders)
             .await
             .map_err(|e| ReleaseError::NotNow(e.to_string()))?;
         for _ in 0..DONE_LOOKS_MAX {
