@@ -61,7 +61,7 @@ impl StoredPart {
 }
 
 type Looked = Pin<Box<dyn Future<Output = Result<StoredPart, TargetError>> + Send>>;
-/// Reads the stored progress of a partition, without a change.
+/// Reads the stored progress of a partition and changes nothing.
 pub(crate) type Look = Arc<dyn Fn() -> Looked + Send + Sync>;
 
 /// One partition of a running consumer.

@@ -16,8 +16,8 @@ type KeyOf = dyn Fn(&RecordedEvent) -> Option<String> + Send + Sync;
 /// may write the store, in all processes that run the consumer.
 ///
 /// Choose more partitions than you need now: a consumer keeps the number and the key with which it
-/// was first started. A projection takes another number with its next build; for another key, raise
-/// the projection's version.
+/// was first started. The next build of a projection may have another number; for another key,
+/// raise the projection's version.
 ///
 /// Events are parked by stream. If the key is not the stream, later events of the key in *other*
 /// streams continue.

@@ -39,8 +39,9 @@ pub trait Target: Send + Sync + 'static {
         consumer: &ConsumerName,
     ) -> impl Future<Output = Result<Opened, TargetError>> + Send;
 
-    /// Reads a consumer's stored progress without a change. Also called after an event has failed,
-    /// to see whether the target answers: an error then means that the attempt does not count.
+    /// Reads a consumer's stored progress and changes nothing. Also called after an event has
+    /// failed, to see whether the target answers: an error then means that the attempt does not
+    /// count.
     fn look(
         &self,
         consumer: &ConsumerName,

@@ -56,7 +56,7 @@ impl<W: Work> Worker<W> {
         Ok(life)
     }
 
-    /// The stored progress, or that of a first start.
+    /// The stored progress; at the first start, the initial one.
     async fn progress(&mut self, stored: Option<Bytes>) -> Result<Progress, End> {
         let stored: Option<Progress> = stored.map(|bytes| decode(&bytes)).transpose()?;
         self.machine.found(stored.as_ref(), self.id)?;
@@ -70,7 +70,7 @@ impl<W: Work> Worker<W> {
         Ok(Progress { by: self.id, frozen_by: 0, ..progress })
     }
 
-    /// The progress of a first start.
+    /// The initial progress.
     async fn beginning(&self) -> Result<Progress, StoreError> {
         let progress = Progress::beginning(&self.reading.kernel, self.options.from).await?;
         Ok(Progress { by: self.id, ..progress })

@@ -28,7 +28,7 @@ const SLOW: Duration = Duration::from_secs(1);
 
 const SILENT: &str = "the target has not answered, and the consumer must stop";
 
-/// The wait for a target's answers, with a limit once the consumer must stop.
+/// The limit on the wait for a target's answers, which applies once the consumer must stop.
 #[derive(Debug)]
 pub struct Patience {
     health: Place,
@@ -38,7 +38,7 @@ pub struct Patience {
 }
 
 impl Patience {
-    /// The wait of a consumer that reports its health here.
+    /// The limit for a consumer that reports its health here.
     pub fn new(health: Place, clock: Arc<dyn Clock>) -> Self {
         Self { health, clock, is_silent: AtomicBool::new(false) }
     }
