@@ -9,10 +9,10 @@ use factum_consumer::{
 use factum_kernel::Position;
 
 use crate::{
-    build::StoredBuilds,
+    documents::Documents,
     maintain::Maintained,
     model::{ReadModel, Stale},
-    target::Documents,
+    model_build::StoredBuilds,
 };
 
 impl<T: Target> Arrives for Maintained<T> {

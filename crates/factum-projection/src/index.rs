@@ -18,7 +18,7 @@ use factum_kernel::{
 };
 use serde::de::DeserializeOwned;
 
-use crate::target::documents_prefix;
+use crate::documents::documents_prefix;
 
 /// The most bytes of an index's name.
 pub const INDEX_NAME_BYTES_MAX: usize = 48;

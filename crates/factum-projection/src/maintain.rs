@@ -20,9 +20,9 @@ use factum_kernel::{Event, Position, RecordedEvent};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
-    build::{Build, StoredBuilds},
+    model_build::{Build, StoredBuilds},
     projection::{Projecting, Projection},
-    target::is_sql_outage,
+    sql::is_sql_outage,
 };
 
 use closure::Applying;

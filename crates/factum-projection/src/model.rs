@@ -16,10 +16,10 @@ use factum_kernel::{Cbor, Codec, CodecError, Kernel, Position, ScanPage, StoreEr
 use serde::de::DeserializeOwned;
 
 use crate::{
-    build::{Build, Builds, REFRESH, StoredBuilds},
     document_key::check_key,
+    documents::{Documents, declared_indexes, documents_prefix},
     maintain::{Maintained, Targets, stored_position},
-    target::{Documents, declared_indexes, documents_prefix},
+    model_build::{Build, Builds, REFRESH, StoredBuilds},
 };
 
 pub use change::{ModelChange, ModelChanges};

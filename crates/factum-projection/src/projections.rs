@@ -12,11 +12,11 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     arrival,
-    build::StoredBuilds,
     maintain::{self, BuildError, Maintained, ProjectionFn},
     memory::{Fold, MemoryModel},
+    model_build::StoredBuilds,
     projection::{Projecting, Projection, ProjectionHandle},
-    target::is_sql_outage,
+    sql::is_sql_outage,
 };
 
 /// Projections and models in memory of a program, run by its [`Consumers`]. Import it to start

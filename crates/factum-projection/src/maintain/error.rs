@@ -3,7 +3,7 @@
 use factum_consumer::{ConsumerName, InvalidConsumerName, StartError, StopReason};
 use factum_kernel::{ErrorKind, StoreError};
 
-use crate::build::{Build, Unfit};
+use crate::model_build::{Build, Unfit};
 
 /// Why a projection is not maintained, or a build not begun, swapped in, or dropped.
 #[derive(Debug, thiserror::Error)]

@@ -11,7 +11,7 @@ use factum_kernel::{Kernel, Position, ReadQuery, Revision};
 
 use super::{Running, Targets, keeper::Keeper};
 
-use crate::build::{Build, Builds};
+use crate::model_build::{Build, Builds};
 
 /// A build that is behind by no more is about to have caught up.
 const NEAR_POSITIONS: u64 = 1_000;

@@ -18,7 +18,7 @@ use super::{
     handover::{began_after, caught_up},
 };
 
-use crate::build::{Build, Builds, CLEAR_AFTER, REFRESH, StoredBuilds, Unfit};
+use crate::model_build::{Build, Builds, CLEAR_AFTER, REFRESH, StoredBuilds, Unfit};
 
 /// So many orders wait.
 const ORDERS_MAX: usize = 16;

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use super::{BuildError, Targets, handover::stored_position};
 
-use crate::build::{Build, Builds, REFRESH, StoredBuilds};
+use crate::model_build::{Build, Builds, REFRESH, StoredBuilds};
 
 /// A stored position is looked at so many times in [`REFRESH`] by those who wait for it.
 const LOOKS: u32 = 20;

@@ -7,7 +7,7 @@ use factum_kernel::Position;
 
 use super::{Ask, BuildError, Local, Maintained};
 
-use crate::build::Build;
+use crate::model_build::Build;
 
 /// A build under way. Dropping it changes nothing: it takes over when it has caught up.
 #[must_use]

@@ -6,9 +6,9 @@ use factum_consumer::{ConsumerHealth, ConsumerState, Target};
 
 use super::Maintained;
 #[cfg(feature = "postgres")]
-use crate::target::PostgresTarget;
+use crate::postgres::PostgresTarget;
 #[cfg(feature = "sqlite")]
-use crate::target::SqliteTarget;
+use crate::sqlite::SqliteTarget;
 
 #[cfg(feature = "postgres")]
 impl Maintained<PostgresTarget> {

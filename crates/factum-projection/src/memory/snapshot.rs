@@ -17,7 +17,7 @@ use factum_kernel::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::target::documents_prefix;
+use crate::documents::documents_prefix;
 
 /// What all that is kept of consumers begins with.
 const PREFIX: &str = "$consumer/";

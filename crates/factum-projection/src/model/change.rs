@@ -11,9 +11,9 @@ use tokio::sync::{broadcast, watch};
 use super::QueryError;
 
 use crate::{
-    build::REFRESH,
+    documents::{Changed, Documents},
     maintain::{Local, Maintained, Running},
-    target::{Changed, Documents},
+    model_build::REFRESH,
 };
 
 /// A change of a read model.

@@ -3,7 +3,7 @@
 use factum_consumer::ConsumerName;
 use factum_kernel::{CodecError, ErrorKind, StoreError};
 
-use crate::build::Build;
+use crate::model_build::Build;
 
 /// Why a read model does not answer.
 #[derive(Debug, thiserror::Error)]

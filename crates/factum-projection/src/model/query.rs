@@ -5,9 +5,9 @@ use factum_kernel::{KeyRange, ScanQuery};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    build::Build,
+    documents::documents_prefix,
     index::{self, BEHIND_TEXT, IndexRange},
-    target::documents_prefix,
+    model_build::Build,
 };
 
 /// The most documents of a page, unless asked otherwise.

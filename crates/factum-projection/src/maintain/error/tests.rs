@@ -6,7 +6,7 @@ use factum_kernel::{
 };
 
 use super::BuildError;
-use crate::{LiveError, QueryError, build::Build};
+use crate::{LiveError, QueryError, model_build::Build};
 
 /// A user's own error around one of ours.
 #[derive(Debug, thiserror::Error)]

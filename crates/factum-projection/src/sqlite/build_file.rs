@@ -14,7 +14,7 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use super::{SqliteSynchronous, fault, file};
 
-use crate::target::CLEARED;
+use crate::sql::CLEARED;
 
 /// Whether the progress in it is another build's.
 const IS_STRANGE: &str = "SELECT count(*) > 0 FROM factum_consumer

@@ -1,5 +1,8 @@
 //! Read models as documents of the store itself.
 
+mod changes;
+mod indexes;
+
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -16,9 +19,11 @@ use factum_kernel::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Changes, Indexes};
-
 use crate::{document_key::check_key, index::Index};
+
+pub(crate) use changes::{Changed, Changes};
+use indexes::Indexes;
+pub(crate) use indexes::declared_indexes;
 
 /// Documents that are remembered from one batch to the next take at most so many bytes, those of
 /// all partitions together about as many.
@@ -125,7 +130,7 @@ impl Documents {
 }
 
 /// Where the documents of a read model are, those of all partitions.
-pub(crate) fn prefix(consumer: &ConsumerName) -> String {
+pub(crate) fn documents_prefix(consumer: &ConsumerName) -> String {
     format!("$model/{}/", consumer.whole())
 }
 
@@ -138,7 +143,7 @@ impl Target for Documents {
         // Others may have written since.
         drop(self.take(consumer));
         self.changes.missed();
-        self.progress.open_with(consumer, Some(KeyRange::prefix(prefix(consumer)))).await
+        self.progress.open_with(consumer, Some(KeyRange::prefix(documents_prefix(consumer)))).await
     }
 
     async fn look(&self, consumer: &ConsumerName) -> Result<Opened, TargetError> {
@@ -148,7 +153,11 @@ impl Target for Documents {
     async fn begin(&self, consumer: &ConsumerName) -> Result<DocumentsTx, TargetError> {
         self.indexes.check(&self.documents, consumer).await?;
         let documents = self.documents.clone();
-        Ok(DocumentsTx { documents, prefix: prefix(consumer), entries: self.take(consumer) })
+        Ok(DocumentsTx {
+            documents,
+            prefix: documents_prefix(consumer),
+            entries: self.take(consumer),
+        })
     }
 
     async fn commit(
@@ -197,7 +206,7 @@ impl Target for Documents {
 
     async fn clear(&self, consumer: &ConsumerName) -> Result<(), TargetError> {
         self.cache().clear();
-        self.progress.clear_with(consumer, Some(KeyRange::prefix(prefix(consumer)))).await
+        self.progress.clear_with(consumer, Some(KeyRange::prefix(documents_prefix(consumer)))).await
     }
 }
 

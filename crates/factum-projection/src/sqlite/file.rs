@@ -7,7 +7,7 @@ use factum_consumer::{Fence, Opened, TargetError};
 use factum_kernel::StreamId;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior};
 
-use super::{SqliteSynchronous, build::BuildFile, fault};
+use super::{SqliteSynchronous, build_file::BuildFile, fault};
 
 /// How long somebody else's batch in the same file is waited for.
 pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);

@@ -15,12 +15,12 @@ pub(crate) const ENDED: &str = "the handler has ended the transaction that it wa
 /// Before a commit: only its owner knows that the transaction may end now.
 pub(crate) const MAY_END: &str = "RESET default_transaction_read_only; CLOSE factum_batch";
 
-/// Gives the connection back to the pool as it came. In one message, so that a pooler can't give the
-/// session to another client while it is read-only.
+/// Gives the connection back to the pool as it came. It is one message, so that a pooler can't give
+/// the session to another client while it is read-only.
 pub(crate) const ROLLBACK: &str = "ROLLBACK; RESET default_transaction_read_only";
 
-pub(crate) const IS_OURS: &str = "SELECT coalesce(pg_catalog.current_setting('factum.batch', true), \
-     '') OPERATOR(pg_catalog.<>) ''";
+pub(crate) const IS_OURS: &str = "SELECT coalesce(pg_catalog.current_setting('factum.batch', true), '') \
+     OPERATOR(pg_catalog.<>) ''";
 
 /// Ends the sessions that are in a batch of this consumer, where the role may. They would be
 /// fenced, but the locks that they hold until then are in the way. `$1` and `$2` are the halves of
@@ -123,8 +123,8 @@ pub(crate) struct Statements {
 impl Statements {
     pub(crate) fn new(schema: &TargetSchema) -> Self {
         let schema = &schema.quoted();
-        let (of_schema, of_table) =
-            (literal(schema), literal(&format!("{schema}.factum_dead_letter")));
+        let of_schema = literal(schema);
+        let of_table = literal(&format!("{schema}.factum_dead_letter"));
         let consumers = format!("{schema}.factum_consumer");
         let letters = format!("{schema}.factum_dead_letter");
         Self {

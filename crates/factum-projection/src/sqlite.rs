@@ -1,7 +1,7 @@
 //! Read models in tables of the user's own, in a SQLite file.
 
-mod build;
-pub(super) mod fault;
+mod build_file;
+pub(crate) mod fault;
 mod file;
 mod transaction;
 
@@ -21,7 +21,7 @@ use tokio::{
     task::{JoinHandle, spawn_blocking},
 };
 
-use self::{build::BuildFile, transaction::ENDED};
+use self::{build_file::BuildFile, transaction::ENDED};
 
 pub use transaction::SqliteTx;
 

@@ -46,8 +46,8 @@ impl Indexes {
         }
         self.all.iter().try_for_each(Index::check)?;
         let made_with = declared_indexes(documents, consumer).await?;
-        let (names, refused) =
-            (self.names(), |text| Err(TargetError::Refused(Arc::new(StoreError::invalid(text)))));
+        let names = self.names();
+        let refused = |text| Err(TargetError::Refused(Arc::new(StoreError::invalid(text))));
         if names.len() < self.all.len() {
             return refused(format!("two indexes have one name: indexes={names:?}"));
         }

@@ -1,9 +1,9 @@
 //! Read models in tables of the user's own, in PostgreSQL.
 
-mod build;
-pub(super) mod fault;
-mod kept;
+mod build_schema;
+pub(crate) mod fault;
 mod name;
+mod row;
 mod statement;
 mod transaction;
 
@@ -14,13 +14,13 @@ use sqlx::{AssertSqlSafe, PgPool};
 
 pub use self::name::{InvalidTargetSchema, TargetSchema};
 use self::{
-    build::BuildSchema,
-    kept::Kept,
+    build_schema::BuildSchema,
+    row::ConsumerRows,
     statement::Statements,
     transaction::{Limits, answered, within},
 };
 
-use super::CLEARED;
+use crate::sql::CLEARED;
 
 pub use transaction::PostgresTx;
 
@@ -366,7 +366,7 @@ impl PostgresTarget {
         &self,
         consumer: &ConsumerName,
         tx: &mut PostgresTx,
-    ) -> Result<Option<Kept>, sqlx::Error> {
+    ) -> Result<Option<ConsumerRows>, sqlx::Error> {
         self.make(tx).await?;
         let statements = &self.statements;
         let name = consumer.as_str();
@@ -382,7 +382,7 @@ impl PostgresTarget {
             }
         }
         sqlx::query(enter()).bind(name).execute(&mut **tx).await?;
-        Kept::read(&statements.consumer, (&statements.letters, name), tx).await
+        ConsumerRows::read(&statements.consumer, (&statements.letters, name), tx).await
     }
 
     async fn read(&self, consumer: &ConsumerName) -> Result<Opened, TargetError> {
@@ -396,7 +396,7 @@ impl PostgresTarget {
             let statements = &self.statements;
             let name = consumer.as_str();
             let letters = (&statements.letters, name);
-            let found = Kept::read(&statements.consumer_now, letters, &mut tx).await?;
+            let found = ConsumerRows::read(&statements.consumer_now, letters, &mut tx).await?;
             found.map_or_else(|| Ok(Opened::default()), |found| found.opened())
         };
         answered(limits, read).await

@@ -10,12 +10,12 @@ use sqlx::{AssertSqlSafe, Row, postgres::PgRow};
 use super::transaction::PostgresTx;
 
 /// The rows of a consumer.
-pub(crate) struct Kept {
+pub(crate) struct ConsumerRows {
     consumer: PgRow,
     letters: Vec<PgRow>,
 }
 
-impl Kept {
+impl ConsumerRows {
     /// Reads them by these statements.
     pub(crate) async fn read(
         consumer: &Arc<str>,
