@@ -25,28 +25,28 @@ pub(crate) use changes::{Changed, Changes};
 use indexes::Indexes;
 pub(crate) use indexes::declared_indexes;
 
-/// Documents that are remembered from one batch to the next take at most so many bytes, those of
-/// all partitions together about as many.
+/// The most bytes of documents that one partition keeps from one batch to the next. All partitions
+/// together keep about as many.
 const CACHE_BYTES_MAX: usize = 16 << 20;
-/// What the progress of a consumer may take of a write.
+/// The number of documents in a write that are reserved for the consumer's progress.
 const PROGRESS_DOCUMENTS_MAX: usize = 8;
-/// A batch writes at most so many bytes.
+/// The most bytes that a batch writes.
 const WRITE_BYTES_MAX: usize = 4 << 20;
 
-/// Read models as documents of the store itself: effects and checkpoint are one write, so each
+/// Read models as documents of the store itself. Effects and checkpoint are one write, so each
 /// event takes effect exactly once, on every store.
 #[derive(Debug)]
 pub struct Documents {
     documents: Arc<dyn DocumentStore>,
     progress: Checkpoints,
     limits: Limits,
-    /// What the last batch of each partition has left, unless it failed.
+    /// The documents that the last batch of each partition read or wrote, unless it failed.
     cache: Mutex<HashMap<ConsumerName, Entries>>,
     indexes: Indexes,
     changes: Changes,
 }
 
-/// The documents that a batch has looked at.
+/// The documents that a batch has read or written.
 #[derive(Debug, Default)]
 struct Entries {
     found: HashMap<String, Entry>,
@@ -57,27 +57,29 @@ struct Entries {
 struct Entry {
     value: Option<Bytes>,
     is_changed: bool,
-    /// What is stored, where that is known.
+    /// The stored document, if it is known.
     stored: Option<Stored>,
-    kept: Kept,
+    cached: Cached,
 }
 
-/// Whether what is known of a document is from an earlier batch.
+/// The use of the cache for an entry: taken from an earlier batch or not, and read by this batch or
+/// not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kept {
+enum Cached {
     No,
     Unused,
     Used,
 }
 
-/// A document as it is stored; absent it has revision 0.
+/// A document as it is stored. An absent document has revision 0.
 #[derive(Debug, Clone, Default)]
 struct Stored {
     value: Option<Bytes>,
     revision: Revision,
 }
 
-/// What a projection into [`Documents`] writes to. Reads see what the batch has written.
+/// The batch that a projection into [`Documents`] writes to. Reads see the writes of the same
+/// batch.
 #[derive(Debug)]
 pub struct DocumentsTx {
     documents: Arc<dyn DocumentStore>,
@@ -99,7 +101,7 @@ impl Documents {
         }
     }
 
-    /// Adds a secondary index, kept in the same write as the documents.
+    /// Adds a secondary index, which is written together with the documents.
     #[must_use]
     pub fn with_index(mut self, index: Index) -> Self {
         self.indexes.add(index);
@@ -110,7 +112,7 @@ impl Documents {
         &self.changes
     }
 
-    /// Whether anything is stored of a build.
+    /// Returns true if any progress of a build is stored.
     pub(crate) async fn has_begun(
         documents: &Arc<dyn DocumentStore>,
         consumer: &ConsumerName,
@@ -129,7 +131,7 @@ impl Documents {
     }
 }
 
-/// Where the documents of a read model are, those of all partitions.
+/// The prefix of the documents of a read model, in all its partitions.
 pub(crate) fn documents_prefix(consumer: &ConsumerName) -> String {
     format!("$model/{}/", consumer.whole())
 }
@@ -140,9 +142,9 @@ impl Target for Documents {
     const IS_PARALLEL: bool = true;
 
     async fn open(&self, consumer: &ConsumerName) -> Result<Opened, TargetError> {
-        // Others may have written since.
+        // Another process may have written since.
         drop(self.take(consumer));
-        self.changes.missed();
+        self.changes.publish_unknown();
         self.progress.open_with(consumer, Some(KeyRange::prefix(documents_prefix(consumer)))).await
     }
 
@@ -166,10 +168,10 @@ impl Target for Documents {
         mut tx: DocumentsTx,
         save: Save,
     ) -> Result<Fence, TargetError> {
-        // Of one partition, whoever holds the fence is alone with these documents. Of several, others
-        // may have changed what was read.
+        // With one partition, only the owner of the fence writes these documents. With several
+        // partitions, another one may have changed what this batch has read.
         let is_shared = consumer.whole() != *consumer;
-        if is_shared && !tx.is_as_kept().await? {
+        if is_shared && !tx.is_cache_current().await? {
             return Err(TargetError::Overtaken);
         }
         if !self.indexes.is_empty() {
@@ -189,11 +191,11 @@ impl Target for Documents {
         }
         writes.extend(self.indexes.declared(&self.documents, consumer, save.expected).await?);
         let fence = self.progress.write(consumer, writes, save).await?;
-        self.changes.tell(&tx);
+        self.changes.publish(&tx);
         let mut cache = self.cache();
         if tx.entries.bytes <= CACHE_BYTES_MAX / (cache.len() + 1) {
             let revision = Revision::new(fence.0);
-            tx.entries.found.values_mut().for_each(|entry| entry.is_stored(revision));
+            tx.entries.found.values_mut().for_each(|entry| entry.mark_stored(revision));
             cache.insert(consumer.clone(), tx.entries);
         }
         Ok(fence)
@@ -214,7 +216,8 @@ impl DocumentsTx {
     /// The document with this key.
     ///
     /// # Errors
-    /// [`InvalidDocumentKey`](crate::InvalidDocumentKey); those of the store; bytes that are no such value.
+    /// [`InvalidDocumentKey`](crate::InvalidDocumentKey), errors of the store, a document of another
+    /// shape.
     pub async fn get<T: DeserializeOwned>(&mut self, key: &str) -> Result<Option<T>, HandleError> {
         check_key(key)?;
         let value = self.look_up(key).await?;
@@ -224,7 +227,7 @@ impl DocumentsTx {
     /// Adds or replaces the document with this key: any text of 1 to 512 bytes.
     ///
     /// # Errors
-    /// [`InvalidDocumentKey`](crate::InvalidDocumentKey); a value that has no form in CBOR.
+    /// [`InvalidDocumentKey`](crate::InvalidDocumentKey), a value that CBOR can't represent.
     pub fn put<T: Serialize>(&mut self, key: &str, value: &T) -> Result<(), HandleError> {
         check_key(key)?;
         let mut out = BytesMut::new();
@@ -233,18 +236,18 @@ impl DocumentsTx {
         Ok(())
     }
 
-    /// Removes the document with this key, if it is there.
+    /// Removes the document with this key, if it exists.
     pub fn remove(&mut self, key: &str) {
-        // There is none with a key that is none.
+        // No document has an invalid key.
         if check_key(key).is_ok() {
             self.entries.set(key, None);
         }
     }
 
-    /// Changes the document with this key, or the default if it is not there.
+    /// Changes the document with this key. If it does not exist, `change` gets the default value.
     ///
     /// # Errors
-    /// Those of [`get`](Self::get) and [`put`](Self::put).
+    /// The errors of [`get`](Self::get) and [`put`](Self::put).
     pub async fn update<T: Serialize + DeserializeOwned + Default>(
         &mut self,
         key: &str,
@@ -255,7 +258,7 @@ impl DocumentsTx {
         self.put(key, &value)
     }
 
-    /// What is stored of the documents that were written without being read.
+    /// Reads the stored documents for entries that were written without being read.
     async fn look_up_stored(&mut self) -> Result<(), StoreError> {
         for (key, entry) in &mut self.entries.found {
             if entry.is_changed && entry.stored.is_none() {
@@ -266,10 +269,11 @@ impl DocumentsTx {
         Ok(())
     }
 
-    /// Whether what was read as an earlier batch has left it is so still. What is written is compared
-    /// by the write itself.
-    async fn is_as_kept(&self) -> Result<bool, StoreError> {
-        let used = |(_, entry): &(&String, &Entry)| entry.kept == Kept::Used && !entry.is_changed;
+    /// Returns true if all cached documents that this batch has only read are unchanged in the
+    /// store. Documents that it writes are compared by the write itself.
+    async fn is_cache_current(&self) -> Result<bool, StoreError> {
+        let used =
+            |(_, entry): &(&String, &Entry)| entry.cached == Cached::Used && !entry.is_changed;
         for (key, entry) in self.entries.found.iter().filter(used) {
             let found = self.documents.get(format!("{}{key}", self.prefix).as_bytes()).await?;
             let revision = found.map_or(Revision::ZERO, |document| document.revision);
@@ -280,7 +284,7 @@ impl DocumentsTx {
         Ok(true)
     }
 
-    /// What has changed: key, before, after.
+    /// The changed documents: key, value before, value after.
     pub(super) fn changed(&self) -> impl Iterator<Item = (&str, Option<&Bytes>, Option<&Bytes>)> {
         let changed = self.entries.found.iter().filter(|(_, entry)| entry.is_changed);
         changed.map(|(key, entry)| {
@@ -291,19 +295,20 @@ impl DocumentsTx {
 
     async fn look_up(&mut self, key: &str) -> Result<Option<Bytes>, StoreError> {
         if let Some(entry) = self.entries.found.get_mut(key) {
-            if entry.kept == Kept::Unused {
-                entry.kept = Kept::Used;
+            if entry.cached == Cached::Unused {
+                entry.cached = Cached::Used;
             }
             return Ok(entry.value.clone());
         }
         let found = self.documents.get(format!("{}{key}", self.prefix).as_bytes()).await?;
         let stored = found.map(Stored::from).unwrap_or_default();
         let value = stored.value.clone();
-        self.entries.found_stored(key, stored);
+        self.entries.add_stored(key, stored);
         Ok(value)
     }
 
-    /// What is to be written; where others write too, over what was read and nothing else.
+    /// The writes of the batch. If other partitions write too, each write is on condition of the
+    /// revision that was read.
     fn writes(&self, is_shared: bool) -> Vec<DocumentWrite> {
         let changed = self.entries.found.iter().filter(|(_, entry)| entry.is_changed);
         let write = |(key, entry): (&String, &Entry)| DocumentWrite {
@@ -327,23 +332,23 @@ impl Entries {
             (entry.value, entry.is_changed) = (value, true);
         } else {
             self.bytes += key.len();
-            let entry = Entry { value, is_changed: true, stored: None, kept: Kept::No };
+            let entry = Entry { value, is_changed: true, stored: None, cached: Cached::No };
             self.found.insert(key.into(), entry);
         }
     }
 
-    fn found_stored(&mut self, key: &str, stored: Stored) {
+    fn add_stored(&mut self, key: &str, stored: Stored) {
         let value = stored.value.clone();
         self.bytes += key.len() + value.as_ref().map_or(0, Bytes::len);
-        let entry = Entry { value, is_changed: false, stored: Some(stored), kept: Kept::No };
+        let entry = Entry { value, is_changed: false, stored: Some(stored), cached: Cached::No };
         self.found.insert(key.into(), entry);
     }
 }
 
 impl Entry {
-    /// It is written as it is, by the write with this revision.
-    fn is_stored(&mut self, revision: Revision) {
-        self.kept = Kept::Unused;
+    /// Marks the entry as stored by the write with this revision.
+    fn mark_stored(&mut self, revision: Revision) {
+        self.cached = Cached::Unused;
         if std::mem::replace(&mut self.is_changed, false) {
             let revision = if self.value.is_some() { revision } else { Revision::ZERO };
             self.stored = Some(Stored { value: self.value.clone(), revision });

@@ -1,4 +1,5 @@
-//! The builds of a projection: which one readers see, which one is being made. Pure.
+//! The builds of a projection: the serving one, the earlier one, the one being built. The rules
+//! here are pure.
 
 mod stored;
 
@@ -9,8 +10,8 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use stored::{CLEAR_AFTER, REFRESH, StoredBuilds};
 
-/// One making of a read model: the version of the projection that makes it, and a number for the
-/// case that this version makes it more than once.
+/// One construction of a read model: the version of the projection that builds it, and a
+/// generation, which counts repeated builds of a version.
 ///
 /// ```
 /// use factum_projection::Build;
@@ -22,7 +23,7 @@ pub(crate) use stored::{CLEAR_AFTER, REFRESH, StoredBuilds};
 pub struct Build {
     /// The version of the projection.
     pub version: u32,
-    /// 0 for the first one of a version; never used again.
+    /// 0 for the first build of a version. Later builds get numbers that were never used before.
     pub generation: u32,
 }
 
@@ -36,47 +37,48 @@ impl fmt::Display for Build {
 }
 
 impl Build {
-    /// The name of the consumer that makes it, under which it is kept: `name@version` or
-    /// `name@version.generation`.
+    /// The name of the consumer that maintains this build, which is also the name of its stored
+    /// data: `name@version` or `name@version.generation`.
     pub(crate) fn consumer(self, projection: &ConsumerName) -> ConsumerName {
         projection.versioned(self)
     }
 }
 
-/// Why a build is not begun, swapped in, or dropped.
+/// The reason why a build is not begun, swapped in, or dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Unfit {
-    /// This one is being made.
+pub(crate) enum Refusal {
+    /// Another build is under way.
     Building(Build),
-    /// It is not the one that is being made.
+    /// The build is not under way any more: it was cancelled, or another build took its place.
     Superseded(Build),
-    /// There is no earlier one.
+    /// No earlier build is kept.
     NothingKept,
 }
 
-/// What is stored of a projection's builds. Each change of it is one write under the revision that
-/// was read, so of several processes one wins.
+/// The stored list of a projection's builds. Each change is one write on condition of the revision
+/// that was read, so one of several processes wins.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Builds {
-    /// What readers see.
+    /// The build that readers see.
     pub(crate) serving: Build,
-    /// What they saw before.
+    /// The build that readers saw before.
     pub(crate) previous: Option<Build>,
-    /// What they will see.
+    /// The build under way, which readers will see.
     pub(crate) building: Option<Build>,
-    /// What nobody will see again, and is not cleared yet.
+    /// Builds that no reader will see again and that are not cleared yet.
     pub(crate) dropped: Vec<Build>,
-    /// How many partitions each was begun with, where that is more than one.
+    /// The number of partitions of each build that has more than one.
     #[serde(default)]
     partitions: Vec<(Build, usize)>,
     version_max: u32,
     generation_max: u32,
-    /// The change that this is from, so that one whose answer is lost is known again.
+    /// The id of the last change: a process whose write had no answer recognises its own change by
+    /// it.
     pub(crate) change: (u64, u64),
 }
 
 impl Builds {
-    /// A projection that starts for the first time: there is nothing older to show.
+    /// The builds of a projection that starts for the first time: its first build serves at once.
     pub(crate) fn first(version: u32, partitions: usize) -> Self {
         let serving = Build { version, generation: 0 };
         let mut builds = Self {
@@ -89,30 +91,30 @@ impl Builds {
             generation_max: 0,
             change: (0, 0),
         };
-        builds.lay_out(serving, partitions);
+        builds.set_partitions(serving, partitions);
         builds
     }
 
-    /// How many partitions a build has, from its beginning to its end.
+    /// The number of partitions of a build, which never changes.
     pub(crate) fn partitions(&self, build: Build) -> usize {
         let found = self.partitions.iter().find(|(of, _)| *of == build);
         found.map_or(1, |(_, partitions)| *partitions)
     }
 
-    fn lay_out(&mut self, build: Build, partitions: usize) {
+    fn set_partitions(&mut self, build: Build, partitions: usize) {
         if partitions > 1 {
             self.partitions.push((build, partitions));
         }
     }
 
-    /// Nothing is left of a build that was dropped.
-    pub(crate) fn cleared(&mut self, build: Build) {
+    /// Removes a dropped build from the list, because its data is cleared.
+    pub(crate) fn remove_cleared(&mut self, build: Build) {
         self.dropped.retain(|it| *it != build);
         self.partitions.retain(|(of, _)| *of != build);
     }
 
-    /// A program of this version starts: a newer one begins its build, unless it has been there
-    /// and was rolled back.
+    /// Notes that a program of this version starts. A newer version begins its build, unless that
+    /// version has served before and was rolled back.
     pub(crate) fn start(&mut self, version: u32, partitions: usize) {
         let was_rolled_back = self.previous.is_some_and(|build| build.version == version);
         let is_building = self.building.is_some_and(|build| build.version >= version);
@@ -122,48 +124,48 @@ impl Builds {
         }
     }
 
-    /// Begins another build.
-    pub(crate) fn begin(&mut self, version: u32, partitions: usize) -> Result<Build, Unfit> {
+    /// Begins another build, unless one is under way.
+    pub(crate) fn begin(&mut self, version: u32, partitions: usize) -> Result<Build, Refusal> {
         if let Some(build) = self.building {
-            return Err(Unfit::Building(build));
+            return Err(Refusal::Building(build));
         }
         let build = self.next(version, partitions);
         self.building = Some(build);
         Ok(build)
     }
 
-    /// The build is what readers see from now on. The one from before is kept, the one before that
-    /// is not.
-    pub(crate) fn swap(&mut self, build: Build) -> Result<(), Unfit> {
-        self.building.take_if(|it| *it == build).ok_or(Unfit::Superseded(build))?;
+    /// Makes the build serve. The build that served before is kept, the one before that is dropped.
+    pub(crate) fn swap(&mut self, build: Build) -> Result<(), Refusal> {
+        self.building.take_if(|it| *it == build).ok_or(Refusal::Superseded(build))?;
         self.dropped.extend(self.previous.take());
         self.previous = Some(std::mem::replace(&mut self.serving, build));
         Ok(())
     }
 
-    /// The build is given up.
-    pub(crate) fn cancel(&mut self, build: Build) -> Result<(), Unfit> {
-        let build = self.building.take_if(|it| *it == build).ok_or(Unfit::Superseded(build))?;
+    /// Drops the build that is under way.
+    pub(crate) fn cancel(&mut self, build: Build) -> Result<(), Refusal> {
+        let build = self.building.take_if(|it| *it == build).ok_or(Refusal::Superseded(build))?;
         self.dropped.push(build);
         Ok(())
     }
 
-    /// Readers see again what they saw before; a build under way is given up, it would undo that.
-    pub(crate) fn roll_back(&mut self) -> Result<Build, Unfit> {
-        let previous = self.previous.as_mut().ok_or(Unfit::NothingKept)?;
+    /// Swaps the serving build with the earlier one. A build under way is dropped, because it would
+    /// undo the rollback.
+    pub(crate) fn roll_back(&mut self) -> Result<Build, Refusal> {
+        let previous = self.previous.as_mut().ok_or(Refusal::NothingKept)?;
         std::mem::swap(previous, &mut self.serving);
         self.dropped.extend(self.building.take());
         Ok(self.serving)
     }
 
-    /// What readers saw before goes.
-    pub(crate) fn discard_old(&mut self) -> Result<Build, Unfit> {
-        let build = self.previous.take().ok_or(Unfit::NothingKept)?;
+    /// Drops the earlier build.
+    pub(crate) fn discard_old(&mut self) -> Result<Build, Refusal> {
+        let build = self.previous.take().ok_or(Refusal::NothingKept)?;
         self.dropped.push(build);
         Ok(build)
     }
 
-    /// Readers see an empty build, and everything else goes.
+    /// Makes a new, empty build serve, and drops all others.
     pub(crate) fn reset(&mut self, version: u32, partitions: usize) -> Build {
         let build = self.next(version, partitions);
         let before = std::mem::replace(&mut self.serving, build);
@@ -172,7 +174,7 @@ impl Builds {
         build
     }
 
-    /// Whether it can be read still.
+    /// Returns true if readers may still read this build.
     pub(crate) fn keeps(&self, build: Build) -> bool {
         self.serving == build || self.previous == Some(build)
     }
@@ -185,7 +187,7 @@ impl Builds {
         self.version_max = self.version_max.max(version);
         self.generation_max = self.generation_max.max(generation);
         let build = Build { version, generation };
-        self.lay_out(build, partitions);
+        self.set_partitions(build, partitions);
         build
     }
 }

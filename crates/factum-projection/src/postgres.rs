@@ -1,4 +1,4 @@
-//! Read models in tables of the user's own, in PostgreSQL.
+//! Read models in the user's own tables, in PostgreSQL.
 
 mod build_schema;
 pub(crate) mod fault;
@@ -24,50 +24,51 @@ use crate::sql::CLEARED;
 
 pub use transaction::PostgresTx;
 
-/// How long one of our own statements may take, about half of what the server is given.
+/// The limit of the target's own statements; the server's limit is about twice as long.
 const OWN_MAX: Duration = Duration::from_secs(10);
-/// The same of statements that make or empty the read model's tables.
+/// The limit of statements that make or empty the read model's tables.
 const SETUP_MAX: Duration = Duration::from_secs(300);
 
-/// The schema that progress is kept in, unless chosen otherwise.
+/// The default schema for the tables of the progress.
 pub const POSTGRES_TARGET_SCHEMA_DEFAULT: &str = "public";
 
-/// Read models in tables of one's own, in PostgreSQL: handlers write in a transaction, a
-/// [`PostgresTx`], and the checkpoint is stored in the same one, so each event takes effect exactly
-/// once. The database may be another than the events'.
+/// Read models in the user's own tables, in PostgreSQL. Handlers write in a transaction, a
+/// [`PostgresTx`], and the checkpoint is stored in the same transaction, so each event takes effect
+/// exactly once. The database need not be the one that contains the events.
 ///
 /// The progress of all projections is in two tables, `factum_consumer` and `factum_dead_letter`,
-/// which are made when the first one starts. A role that may not make tables needs them made for
-/// it, by [`schema_sql`](Self::schema_sql), and then `USAGE` on the schema and `SELECT`, `INSERT`,
+/// which the first start makes. For a role that may not make tables, another role runs
+/// [`schema_sql`](Self::schema_sql) and grants `USAGE` on the schema and `SELECT`, `INSERT`,
 /// `UPDATE`, `DELETE` on both tables.
 ///
 /// # Guarantees
 /// - A batch is one transaction, read committed whatever the server's default is.
-/// - The checkpoint moves only where nobody else has moved it: `where fence = ..`.
-/// - A connection that breaks before the commit is asked for, a deadlock, a serialization failure
-///   and a server that shuts down are nobody's fault: the batch is tried again, as often as it
-///   takes. A broken constraint is the event's, also where it is found at the commit.
+/// - The checkpoint moves only if no other process has moved it: `where fence = ..`.
+/// - A connection that breaks before the commit, a deadlock, a serialization failure and a server
+///   that shuts down count as no event's failure: the batch is tried again until it succeeds. A
+///   broken constraint is the event's failure, also if it is found at the commit.
 /// - The target's own statements call nothing that another role has put into a schema of the
 ///   connection's `search_path`.
-/// - A handler can't commit: its `COMMIT` fails, the connection is read-only after that and after
-///   a `ROLLBACK`, and the event has failed. What it writes in a transaction that it declares
-///   `READ WRITE` itself, after it has ended this one, is not covered.
-/// - Waiting for locks is no failure. A statement waits for another transaction half of the time
-///   that an event has by [`FailurePolicy`](factum_consumer::FailurePolicy), at most 10 seconds; then the
-///   batch is tried again, as often as it takes.
-/// - Every statement has a limit, on the server and in the client. The server ends a statement,
-///   and a session that is idle in a batch, a second after twice the time that an event has: so
-///   long the locks of a process live that lost power. A connection that does not answer is
-///   closed, and keeps no place in the pool.
-/// - Who takes a consumer over ends the sessions that are in a batch of it, where its role may.
+/// - A handler can't commit. Its `COMMIT` fails, the connection is read-only after that and after a
+///   `ROLLBACK`, and the event has failed. There is one exception: after ending the transaction, a
+///   handler can begin a `READ WRITE` transaction of its own, and its writes there are stored.
+/// - Waiting for locks is no failure. A statement waits for another transaction for half of the
+///   time that [`FailurePolicy`](factum_consumer::FailurePolicy) gives an event, at most 10
+///   seconds. Then the batch is tried again until it succeeds.
+/// - Every statement has a limit, on the server and in the client. The server ends a statement, or
+///   a session that is idle in a batch, a second after twice the time of an event. The locks of a
+///   process that lost power last no longer than that. A connection that does not answer is closed
+///   and frees its place in the pool.
+/// - A process that takes over a consumer ends the sessions that are in a batch of the consumer, if
+///   its role may.
 ///
-/// Limits that the role has by its own settings (`lock_timeout`, `statement_timeout`,
-/// `idle_in_transaction_session_timeout`) hold where they are lower. The statements of
-/// [`with_setup`](Self::with_setup) and [`with_clear`](Self::with_clear) have ten minutes. A
-/// connection is waited for as long as the pool's `acquire_timeout` says. The pool
-/// connects to the server itself, or to a pooler that gives each connection a session.
+/// Lower limits in the role's own settings (`lock_timeout`, `statement_timeout`,
+/// `idle_in_transaction_session_timeout`) stay in effect. The statements of
+/// [`with_setup`](Self::with_setup) and [`with_clear`](Self::with_clear) have ten minutes. The wait
+/// for a connection is limited by the pool's `acquire_timeout`. The pool must connect to the server
+/// itself, or to a pooler that gives each connection a session.
 ///
-/// A handler that never gives its thread back keeps its connection until the process ends; its
+/// A handler that never yields its thread keeps its connection until the process ends; its
 /// transaction ends with the limits.
 ///
 /// ```
@@ -120,7 +121,7 @@ pub struct PostgresTarget {
     schema: TargetSchema,
     setup: Option<&'static str>,
     clear: Option<&'static str>,
-    /// None: the tables are the user's to find.
+    /// The schema of the build. `None`: handlers find the tables without the target's help.
     build: Option<Arc<BuildSchema>>,
 }
 
@@ -138,20 +139,23 @@ impl PostgresTarget {
         }
     }
 
-    /// One build of a read model, for [`Projections::maintain`](crate::Projections::maintain): its
+    /// One build of a read model, for [`Projections::maintain`](crate::Projections::maintain). Its
     /// tables are in a schema of their own, so that the next build is made beside it.
     ///
-    /// The schema has the build's name, `totals@2.1`, behind that of [`with_schema`] if there is
-    /// one, `bank/totals@2.1`. The statements of handlers, and of [`with_setup`], find it before
-    /// the schemas of the connection's `search_path`, so they name tables without a schema. It is
-    /// made when the build begins and dropped with all that is in it when the build is cleared,
-    /// which [`with_clear`] has no part in; an extension belongs into another one. The progress of
-    /// all builds is in the two tables that they share.
+    /// The schema has the build's name, `totals@2.1`. With [`with_schema`], the name of that schema
+    /// stands before it: `bank/totals@2.1`. The statements of handlers and of [`with_setup`] search
+    /// the build's schema before the schemas of the connection's `search_path`, so they name tables
+    /// without a schema.
     ///
-    /// A schema that has the name already and was not made by the build is left alone: the build
-    /// does not start. Nor is one dropped while anything outside of it would go with it, such as a
-    /// view of another schema:
-    /// [`ConsumerHealth::undropped`](factum_consumer::ConsumerHealth::undropped) says so.
+    /// The schema is made when the build begins. When the build is cleared, it is dropped with
+    /// everything in it; [`with_clear`] is not used. Install extensions in another schema. The
+    /// progress of all builds is in the two tables that they share.
+    ///
+    /// If a schema with this name exists that was not made by the build, the schema is left alone
+    /// and the build does not start. A schema is not dropped either while an object outside of it
+    /// would be dropped with it, such as a view of another schema.
+    /// [`ConsumerHealth::undropped`](factum_consumer::ConsumerHealth::undropped) names such
+    /// objects.
     ///
     /// The role needs `CREATE` on the database.
     ///
@@ -216,8 +220,9 @@ impl PostgresTarget {
         self
     }
 
-    /// Sets the schema that progress is kept in; it is made if it is not there. Tables of one's
-    /// own are where the handlers' statements say.
+    /// Sets the schema for the tables of the progress, which is made if it does not exist. It has
+    /// no effect on the tables of the handlers' statements, except for the name of a build's
+    /// schema.
     pub fn with_schema(mut self, schema: TargetSchema) -> Self {
         self.statements = Arc::new(Statements::new(&schema));
         self.schema = schema;
@@ -231,22 +236,22 @@ impl PostgresTarget {
         }
     }
 
-    /// Sets statements that make the read model's tables. They run at every start, and after an
-    /// error of the database, so they have to be repeatable: `CREATE TABLE IF NOT EXISTS`.
+    /// Sets the statements that make the read model's tables. They run at every start and after an
+    /// error of the database, so they must be repeatable: `CREATE TABLE IF NOT EXISTS`.
     pub fn with_setup(mut self, statements: &'static str) -> Self {
         self.setup = Some(statements);
         self
     }
 
-    /// Sets statements that empty the read model's tables: [`Target::clear`] is refused without,
-    /// but for a build's.
+    /// Sets the statements that empty the read model's tables. Without them [`Target::clear`] is
+    /// refused, except for a build.
     pub fn with_clear(mut self, statements: &'static str) -> Self {
         self.clear = Some(statements);
         self
     }
 
-    /// The statements that make the tables of the progress in a schema, for who may. Repeated,
-    /// they do nothing.
+    /// The statements that make the tables of the progress in a schema, for a role that may run
+    /// them. They can be repeated.
     ///
     /// ```
     /// use factum_projection::{PostgresTarget, TargetSchema};
@@ -260,10 +265,11 @@ impl PostgresTarget {
         statement::make_schema(&schema) + &statement::tables(&schema)
     }
 
-    /// The schema of the build's tables, quoted, as it stands in a statement; of a target that is
-    /// of no build, that of the progress.
+    /// The quoted schema of the build's tables, for use in a statement. Without a build, it is the
+    /// schema of the progress.
     ///
-    /// Which build serves changes. See [`Maintained::schema`](crate::Maintained::schema).
+    /// The serving build may change, and [`Maintained::schema`](crate::Maintained::schema) names
+    /// the schema of the current one.
     pub fn schema(&self) -> String {
         match &self.build {
             Some(build) => build.quoted().to_owned(),
@@ -296,13 +302,13 @@ impl PostgresTarget {
         PostgresTx::begin(&self.pool, statements, limits).await
     }
 
-    /// By what sessions are found that are in a batch of a consumer.
+    /// The key of the advisory lock that marks sessions in a batch of a consumer.
     fn key(&self, consumer: &ConsumerName) -> u64 {
         statement::hash(&format!("factum: batch {} {consumer}", self.schema.quoted()))
     }
 
-    /// Ends the sessions that are in a batch of this consumer. Where the role may not, they are
-    /// waited for.
+    /// Ends the sessions that are in a batch of this consumer. If the role may not end them, later
+    /// statements wait for them.
     async fn end_others(&self, consumer: &ConsumerName) -> Result<(), TargetError> {
         let limits = Limits::of(OWN_MAX);
         let key = self.key(consumer);
@@ -314,8 +320,8 @@ impl PostgresTarget {
         Ok(())
     }
 
-    /// Makes the tables of the progress, one process at a time: `IF NOT EXISTS` alone fails where
-    /// two race. So do the statements that are to follow, if there are any.
+    /// Makes the tables of the progress, and lets one process at a time do so: `IF NOT EXISTS`
+    /// alone fails when two processes race. The lock also covers the setup statements that follow.
     async fn make(&self, tx: &mut PostgresTx) -> Result<(), sqlx::Error> {
         let statements = &self.statements;
         let (is_schema_there, are_tables_there) = self.are_there(tx).await?;
@@ -323,7 +329,7 @@ impl PostgresTarget {
             return Ok(());
         }
         sqlx::query(statement::LOCK).execute(&mut **tx).await?;
-        // One that may make tables in a schema need not be one that may make schemas.
+        // A role that may make tables in a schema may lack the right to make schemas.
         if !is_schema_there {
             let schema = AssertSqlSafe(statements.schema.clone());
             sqlx::raw_sql(schema).execute(&mut **tx).await?;
@@ -335,13 +341,13 @@ impl PostgresTarget {
         Ok(())
     }
 
-    /// Whether the schema and the tables of the progress are there.
+    /// Returns whether the schema and whether the tables of the progress exist.
     async fn are_there(&self, tx: &mut PostgresTx) -> Result<(bool, bool), sqlx::Error> {
         let there = AssertSqlSafe(self.statements.are_there.clone());
         sqlx::query_as::<_, (bool, bool)>(there).fetch_one(&mut **tx).await
     }
 
-    /// Makes what is needed, and reads.
+    /// Makes the tables that are needed, and reads the stored progress.
     async fn make_and_read(&self, consumer: &ConsumerName) -> Result<Opened, TargetError> {
         let limits = Limits::of(OWN_MAX);
         let setup_limits = Limits::of(SETUP_MAX);
@@ -361,7 +367,7 @@ impl PostgresTarget {
         found.opened().map_err(fault::before_commit)
     }
 
-    /// Enters a consumer if it is new. None: its build was cleared.
+    /// Inserts the row of a consumer if it is new, and reads it. `None`: its build was cleared.
     async fn enter(
         &self,
         consumer: &ConsumerName,
@@ -371,7 +377,8 @@ impl PostgresTarget {
         let statements = &self.statements;
         let name = consumer.as_str();
         let enter = || AssertSqlSafe(statements.enter.clone());
-        // Of a build that is cleared no partition begins any more, so that none has to be known.
+        // A row for the whole build tells whether it was cleared. No partition of a cleared build
+        // begins any more.
         let whole = consumer.whole();
         if self.build.is_some() && whole != *consumer {
             sqlx::query(enter()).bind(whole.as_str()).execute(&mut **tx).await?;
@@ -406,7 +413,7 @@ impl PostgresTarget {
         self.build.as_ref().map_or(Ok(()), |build| build.check(consumer))
     }
 
-    /// Empties the tables by these statements, and forgets the progress.
+    /// Empties the tables with these statements, and resets the progress.
     async fn empty(&self, consumer: &ConsumerName, clear: &'static str) -> Result<(), TargetError> {
         let whole = consumer.whole();
         let limits = Limits::of(SETUP_MAX);
@@ -423,8 +430,8 @@ impl PostgresTarget {
         tx.commit(limits).await
     }
 
-    /// Closes a build for good, and drops its tables then: whoever is at work on it ends, because
-    /// nothing of theirs is stored any more, and lets go of the tables.
+    /// Closes a build permanently, and then drops its tables. A process that still works on it can
+    /// store nothing after the close, so it ends and releases its locks on the tables.
     async fn drop_build(
         &self,
         build: &BuildSchema,
@@ -434,7 +441,7 @@ impl PostgresTarget {
         let limits = Limits::of(OWN_MAX);
         let mut tx = self.begin(limits).await?;
         let close = async {
-            // Its own row first, as those do who open a partition.
+            // The row of the whole build is locked first, as when a partition opens.
             self.enter(&whole, &mut tx).await?;
             for statement in [&self.statements.close, &self.statements.forget_letters] {
                 let query = sqlx::query(AssertSqlSafe(statement.clone()));
@@ -449,7 +456,7 @@ impl PostgresTarget {
         tx.commit(limits).await
     }
 
-    /// Writes the save; `false`: the fence is another.
+    /// Writes the progress and dead letters. Returns false if the fence is another.
     async fn move_on(
         &self,
         consumer: &ConsumerName,
@@ -483,7 +490,7 @@ impl PostgresTarget {
         Ok(true)
     }
 
-    /// Why a save found nothing to move.
+    /// The reason why no row has the expected fence.
     async fn not_moved(&self, tx: &mut PostgresTx) -> TargetError {
         let is_ours = sqlx::query_scalar::<_, bool>(statement::IS_OURS);
         match answered(tx.limits(), is_ours.fetch_one(&mut **tx)).await {
@@ -545,7 +552,8 @@ impl Target for PostgresTarget {
             (Some(build), _) => self.drop_build(build, consumer).await,
             (None, Some(clear)) => self.empty(consumer, clear).await,
             (None, None) => Err(fault::refused(
-                "the tables of a read model are its user's, say how to empty them by with_clear",
+                "the statements that empty the tables of the read model are not known, set them by \\
+                 with_clear",
             )),
         }
     }
@@ -555,7 +563,7 @@ impl Target for PostgresTarget {
         if code != transaction::READ_ONLY_CODE {
             return None;
         }
-        // Another database of the handler's may have said so: a standby.
+        // The error may come from another database that the handler uses, such as a standby.
         let is_ours = sqlx::query_scalar::<_, bool>(statement::IS_OURS);
         let is_ours = answered(tx.limits(), is_ours.fetch_one(&mut **tx)).await;
         is_ours.is_ok_and(|is_ours| !is_ours).then_some(statement::ENDED)

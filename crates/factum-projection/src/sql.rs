@@ -12,12 +12,11 @@ use crate::sqlite;
 pub(crate) const CLEARED: &str = "the build was cleared, and its name is not used again; if the log \
                                   is a new one, keep its read models elsewhere";
 
-/// Tells whether one error in a chain of sources is an outage of a SQL database: an error of sqlx
-/// (feature `postgres`) or rusqlite (feature `sqlite`) that a later try may not meet.
+/// Returns true if this error, one in a chain of sources, is an outage of a SQL database: an error
+/// of sqlx (feature `postgres`) or rusqlite (feature `sqlite`) that a later attempt may not meet.
 ///
-/// Projections use it already. Give it to
-/// [`Consumers::with_outages`](factum_consumer::Consumers::with_outages) if handlers of other
-/// consumers use one of these drivers.
+/// Projections use this function already. Handlers of other consumers need it if they use one of
+/// these drivers: pass it to [`Consumers::with_outages`](factum_consumer::Consumers::with_outages).
 pub fn is_sql_outage(link: &(dyn Error + 'static)) -> bool {
     #[cfg(feature = "postgres")]
     if postgres::fault::is_outage(link) {

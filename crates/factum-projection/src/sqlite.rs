@@ -1,4 +1,4 @@
-//! Read models in tables of the user's own, in a SQLite file.
+//! Read models in the user's own tables, in a SQLite file.
 
 mod build_file;
 pub(crate) mod fault;
@@ -25,22 +25,21 @@ use self::{build_file::BuildFile, transaction::ENDED};
 
 pub use transaction::SqliteTx;
 
-/// Read models in tables of one's own, in a SQLite file: handlers write through rusqlite, and the
+/// Read models in the user's own tables, in a SQLite file. Handlers write through rusqlite, and the
 /// checkpoint is stored in the same transaction, so each event takes effect exactly once. The file
-/// is another than the events'.
+/// must not be the one that contains the events.
 ///
-/// Handlers run on a thread where waiting for the disk holds up nobody else, a batch at a time.
-/// They are synchronous between their awaits, of which they best have none. The tables of the
-/// progress are `factum_consumer` and `factum_dead_letter`. Read models that share a file wait for
-/// one another's batches.
+/// Each batch runs on a thread that may block while it waits for the disk. Handlers should not
+/// await anything. The tables of the progress are `factum_consumer` and `factum_dead_letter`. Read
+/// models in one file wait for each other's batches.
 ///
 /// # Guarantees
 /// - A batch is one transaction, begun `IMMEDIATE`, in a file with a write-ahead log: readers see
-///   whole batches, wait for nobody, and hold nobody up.
-/// - The checkpoint moves only where nobody else has moved it.
-/// - The file's being locked for more than five seconds, a full disk and an error of it are no
-///   event's fault: the batch is tried again, as often as it takes.
-/// - A statement that runs when its event's time is over is interrupted. A handler that never
+///   whole batches, never wait, and never delay a batch.
+/// - The checkpoint moves only if no other process has moved it.
+/// - A file that is locked for more than five seconds, a full disk and an error of the disk count
+///   as no event's failure: the batch is tried again until it succeeds.
+/// - A statement that still runs when its event's time is over is interrupted. A handler that never
 ///   returns keeps the file locked until the process ends.
 ///
 /// ```
@@ -82,28 +81,29 @@ pub struct SqliteTarget {
     synchronous: SqliteSynchronous,
     setup: Option<&'static str>,
     clear: Option<&'static str>,
-    /// None: the file is the user's to share.
+    /// The build whose file this is. `None`: a file that read models may share.
     build: Option<BuildFile>,
     /// The connection between two batches.
     idle: Arc<Mutex<Option<Connection>>>,
-    /// Ends the statement that the last batch is at.
+    /// Interrupts the running statement of the last batch.
     interrupt: Mutex<Option<Arc<InterruptHandle>>>,
 }
 
-/// When a batch is on the disk.
+/// The moment at which a batch is safe on the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum SqliteSynchronous {
-    /// When it is committed.
+    /// At the commit.
     #[default]
     Full,
-    /// Later: a power cut may take the last batches back, and their checkpoints with them. They
-    /// are projected again, so each event still takes effect once; but what
-    /// [`wait_for`](factum_consumer::ConsumerHandle::wait_for) has waited for may be gone for a while.
+    /// After the commit: a power cut may undo the last batches, and their checkpoints with them.
+    /// They are projected again, so each event still takes effect once. But an event that
+    /// [`wait_for`](factum_consumer::ConsumerHandle::wait_for) has waited for may be missing for a
+    /// while.
     Normal,
 }
 
 impl SqliteTarget {
-    /// Read models in this file, which is made at the first start if it is not there.
+    /// Read models in this file. The first start makes it if it does not exist.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self {
             path: path.into(),
@@ -116,14 +116,15 @@ impl SqliteTarget {
         }
     }
 
-    /// One build of a read model, for [`Projections::maintain`](crate::Projections::maintain): its
+    /// One build of a read model, for [`Projections::maintain`](crate::Projections::maintain). Its
     /// tables are in a file of their own in this folder, `totals@2.1.db`, so that the next build is
     /// made beside it.
     ///
-    /// The file is made when the build begins and removed when it is cleared, which
-    /// [`with_clear`](Self::with_clear) has no part in. A reader that has it open reads on, and
-    /// keeps its space until it closes it. A file that has the name already and was not made by
-    /// the build is left alone: the build does not start. The folder belongs to one log.
+    /// The file is made when the build begins and removed when the build is cleared;
+    /// [`with_clear`](Self::with_clear) is not used. A reader with an open connection can still
+    /// read the removed file, which keeps its space until the connection is closed. If a file with
+    /// this name exists that was not made by the build, the file is left alone and the build does
+    /// not start. Use the folder for one log only.
     ///
     /// ```
     /// use std::time::Duration;
@@ -167,36 +168,36 @@ impl SqliteTarget {
         Self { build: Some(build.clone()), ..Self::new(build.path(folder.as_ref())) }
     }
 
-    /// The file that the tables are in.
+    /// The file that contains the tables.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Sets when a batch is on the disk.
+    /// Sets the moment at which a batch is safe on the disk.
     pub fn with_synchronous(mut self, synchronous: SqliteSynchronous) -> Self {
         self.synchronous = synchronous;
         self
     }
 
-    /// Sets statements that make the read model's tables. They run at every start, and after an
-    /// error of the file, so they have to be repeatable: `CREATE TABLE IF NOT EXISTS`.
+    /// Sets the statements that make the read model's tables. They run at every start and after an
+    /// error of the file, so they must be repeatable: `CREATE TABLE IF NOT EXISTS`.
     pub fn with_setup(mut self, statements: &'static str) -> Self {
         self.setup = Some(statements);
         self
     }
 
-    /// Sets statements that empty the read model's tables: [`Target::clear`] is refused without,
-    /// but for a build's.
+    /// Sets the statements that empty the read model's tables. Without them [`Target::clear`] is
+    /// refused, except for a build.
     pub fn with_clear(mut self, statements: &'static str) -> Self {
         self.clear = Some(statements);
         self
     }
 
-    /// A new connection to read the model by, beside the projection. It blocks, so an async
-    /// function uses it on a thread for that: `tokio::task::spawn_blocking`.
+    /// Opens a new connection to read the model while it is projected. Queries block their thread:
+    /// in async code use `tokio::task::spawn_blocking`.
     ///
     /// # Errors
-    /// Those of SQLite. The file has to be there: it is made when the projection starts.
+    /// Errors of SQLite. The file must exist: the projection makes it when it starts.
     pub fn reader(&self) -> Result<Connection, rusqlite::Error> {
         file::open_reader(&self.path)
     }
@@ -205,7 +206,7 @@ impl SqliteTarget {
         let idle = self.idle.clone();
         let path = self.path.clone();
         let synchronous = self.synchronous;
-        // A build's is there, or it is cleared.
+        // The file of a build exists, or the build was cleared.
         let is_made = self.build.is_none();
         on_a_thread(move || {
             let connection = match transaction::take(&idle) {
@@ -238,7 +239,7 @@ impl Target for SqliteTarget {
         let setup = self.setup;
         let build = self.build.clone();
         on_a_thread(move || {
-            // Whatever state it is in.
+            // The idle connection may be in any state, so it is closed.
             drop(transaction::take(&idle));
             if let Some(build) = &build {
                 build.prepare(&path)?;
@@ -246,7 +247,7 @@ impl Target for SqliteTarget {
             let mut connection = file::open_writer(&path, synchronous, true)?;
             let build = build.as_ref();
             let opened = file::make(&mut connection, consumer.as_str(), (setup, build))?;
-            build.inspect(|build| build.was_made());
+            build.inspect(|build| build.mark_made());
             transaction::give(&idle, connection);
             Ok(opened)
         })
@@ -260,7 +261,7 @@ impl Target for SqliteTarget {
     }
 
     async fn begin(&self, _: &ConsumerName) -> Result<SqliteTx, TargetError> {
-        // Where nobody else has the lock it is had at once, and no thread need be changed.
+        // If the file is not locked, the batch begins at once, on this thread.
         let at_once = transaction::take(&self.idle)
             .and_then(|connection| SqliteTx::begin(connection, &self.idle, Duration::ZERO).ok());
         let tx = match at_once {
@@ -291,7 +292,8 @@ impl Target for SqliteTarget {
         }
         let Some(clear) = self.clear else {
             return Err(fault::refused(
-                "the tables of a read model are its user's, say how to empty them by with_clear",
+                "the statements that empty the tables of the read model are not known, set them by \\
+                 with_clear",
             ));
         };
         let tx = self.begin(consumer).await?;
@@ -299,26 +301,26 @@ impl Target for SqliteTarget {
         on_a_thread(move || tx.clear(whole.as_str(), clear)).await
     }
 
-    /// On a thread of the runtime's that may block.
+    /// Runs the batch on a thread of the runtime that may block.
     fn spawn<T: Send + 'static>(
         &self,
         handling: impl Future<Output = T> + Send + 'static,
     ) -> JoinHandle<T> {
-        let (awaited, left) = oneshot::channel();
-        let awaited = Awaited { interrupt: self.interrupt().clone(), _tells: awaited };
+        let (caller, caller_left) = oneshot::channel();
+        let guard = CallerGuard { interrupt: self.interrupt().clone(), _caller: caller };
         let runtime = Handle::current();
         let thread = spawn_blocking(move || {
             runtime.block_on(async {
                 tokio::select! {
                     biased;
-                    _ = left => None,
+                    _ = caller_left => None,
                     done = handling => Some(done),
                 }
             })
         });
         tokio::spawn(async move {
             let ended = thread.await;
-            awaited.disarm();
+            guard.disarm();
             match ended {
                 Ok(Some(done)) => done,
                 Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
@@ -346,20 +348,20 @@ impl fmt::Debug for SqliteTarget {
     }
 }
 
-/// Somebody waits for a batch; dropped otherwise than at its end, it ends the statement at hand
-/// and tells the thread that nobody does.
-struct Awaited {
+/// A guard for the caller that waits for a batch. If it is dropped before the batch ends, it
+/// interrupts the running statement and tells the thread to stop.
+struct CallerGuard {
     interrupt: Option<Arc<InterruptHandle>>,
-    _tells: oneshot::Sender<()>,
+    _caller: oneshot::Sender<()>,
 }
 
-impl Awaited {
+impl CallerGuard {
     fn disarm(mut self) {
         self.interrupt = None;
     }
 }
 
-impl Drop for Awaited {
+impl Drop for CallerGuard {
     fn drop(&mut self) {
         if let Some(interrupt) = &self.interrupt {
             interrupt.interrupt();

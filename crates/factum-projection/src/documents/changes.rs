@@ -1,4 +1,4 @@
-//! What has changed in documents, told to whoever listens.
+//! The changes of documents, sent to the listeners of this process.
 
 use std::sync::Arc;
 
@@ -7,14 +7,16 @@ use tokio::sync::broadcast;
 
 use super::DocumentsTx;
 
-/// Batches that wait for the slowest listener. One that falls behind them is told so.
+/// The most batches that wait for the slowest listener. A listener that is further behind learns
+/// that it missed some.
 pub(crate) const CHANGES_BATCHES_MAX: usize = 64;
 
-/// The changes of a batch, or none that can be named.
+/// The changes of a batch, or a notice that they are unknown.
 #[derive(Debug, Clone)]
 pub(crate) enum Changed {
+    /// The keys and values of the changed documents; without a value the document was removed.
     Documents(Arc<[(String, Option<Bytes>)]>),
-    /// Something may have been stored that nobody was told of.
+    /// Changes may have been stored that were not sent.
     Unknown,
 }
 
@@ -28,12 +30,12 @@ impl Default for Changes {
 }
 
 impl Changes {
-    pub(crate) fn listen(&self) -> broadcast::Receiver<Changed> {
+    pub(crate) fn subscribe(&self) -> broadcast::Receiver<Changed> {
         self.0.subscribe()
     }
 
-    /// A batch is stored.
-    pub(super) fn tell(&self, tx: &DocumentsTx) {
+    /// Sends the changes of a stored batch.
+    pub(super) fn publish(&self, tx: &DocumentsTx) {
         if self.0.receiver_count() == 0 {
             return;
         }
@@ -44,8 +46,8 @@ impl Changes {
         }
     }
 
-    /// What is stored is looked at again: the answer to a write may have been lost.
-    pub(super) fn missed(&self) {
+    /// Sends [`Changed::Unknown`], because the answer to a write may have been lost.
+    pub(super) fn publish_unknown(&self) {
         let _ = self.0.send(Changed::Unknown);
     }
 }

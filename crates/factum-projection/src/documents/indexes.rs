@@ -1,4 +1,5 @@
-//! The indexes of a read model in documents, and which of them a build was made with.
+//! The indexes of a read model in documents, and the names of the indexes that a build was made
+//! with.
 
 use std::{
     collections::BTreeSet,
@@ -14,10 +15,11 @@ use factum_kernel::{DocumentStore, DocumentWrite, ExpectedRevision, StoreError};
 
 use crate::index::{self, Index};
 
+/// The declared indexes of a target.
 #[derive(Debug, Default)]
 pub(crate) struct Indexes {
     all: Vec<Index>,
-    /// The build was made with just these.
+    /// True once the build is known to have exactly these indexes.
     is_checked: AtomicBool,
 }
 
@@ -34,8 +36,8 @@ impl Indexes {
         self.all.iter().map(Index::name).collect()
     }
 
-    /// Whether the build has these indexes from its beginning: one that came later would hold but
-    /// a part.
+    /// Checks that the build was made with exactly these indexes: an index that is added later
+    /// would lack entries.
     pub(super) async fn check(
         &self,
         documents: &Arc<dyn DocumentStore>,
@@ -61,7 +63,8 @@ impl Indexes {
         Ok(())
     }
 
-    /// What the first write of a build says of them; of its partitions, the first that writes.
+    /// The write that stores the names of the indexes, in the first write of a build. If the build
+    /// has partitions, the first partition that writes stores them.
     pub(super) async fn declared(
         &self,
         documents: &Arc<dyn DocumentStore>,
@@ -82,7 +85,7 @@ impl Indexes {
         }))
     }
 
-    /// What is written of them when a document changes.
+    /// The writes to all indexes when a document changes.
     pub(super) fn writes(
         &self,
         consumer: &ConsumerName,
@@ -109,7 +112,7 @@ pub(crate) async fn declared_indexes(
     })
 }
 
-/// Before all entries, and cleared with them.
+/// The key of the stored names. It sorts before all entries and is cleared with them.
 fn key(consumer: &ConsumerName) -> Bytes {
     index::prefix(consumer, "").into()
 }

@@ -1,4 +1,4 @@
-//! The builds of a projection as they are stored, and as they were seen last.
+//! The stored document of a projection's builds, and the copy that this process has read.
 
 use std::{
     fmt,
@@ -21,19 +21,20 @@ use factum_kernel::{
 
 use super::{Build, Builds};
 
-/// What was read so long ago is read again before it is relied on.
+/// The time for which a copy of the builds is used; an older copy is read again.
 pub(crate) const REFRESH: Duration = Duration::from_secs(1);
-/// So long after a build was dropped it is cleared. Longer than any reader relies on what it read.
+/// The time after which a dropped build is cleared. It is longer than any reader uses a copy of the
+/// builds.
 pub(crate) const CLEAR_AFTER: Duration = Duration::from_secs(3);
-/// So often a change is tried again after others were first.
+/// The number of attempts at a change, if other processes change the builds first.
 const CHANGES_MAX: usize = 32;
 
-/// The document that says which build readers see.
+/// The document that names the serving build, with a copy in memory.
 pub(crate) struct StoredBuilds {
     kernel: Kernel,
     name: ConsumerName,
     seen: Mutex<Option<Seen>>,
-    /// Numbers reads and writes, so that an older one does not hide a newer one.
+    /// The number of the next read or write, so that an older copy does not replace a newer one.
     turn: AtomicU64,
 }
 
@@ -44,23 +45,23 @@ struct Seen {
     turn: u64,
 }
 
-/// When they were read. By both readings: the monotonic one may stand still while the machine
-/// sleeps, and meanwhile another process clears what it dropped.
+/// The moment of a read, by both clocks: the monotonic clock may stop while the machine sleeps, and
+/// another process may clear a dropped build in that time.
 #[derive(Debug, Clone, Copy)]
 struct At {
-    reading: Monotonic,
-    shown: Timestamp,
+    monotonic: Monotonic,
+    time: Timestamp,
 }
 
 impl At {
     fn of(clock: &dyn Clock) -> Self {
-        Self { reading: clock.monotonic(), shown: clock.now() }
+        Self { monotonic: clock.monotonic(), time: clock.now() }
     }
 
     fn is_fresh(self, now: Self) -> bool {
-        now.reading.saturating_since(self.reading) < REFRESH
-            && now.shown >= self.shown
-            && now.shown < self.shown.saturating_add(REFRESH)
+        now.monotonic.saturating_since(self.monotonic) < REFRESH
+            && now.time >= self.time
+            && now.time < self.time.saturating_add(REFRESH)
     }
 }
 
@@ -77,7 +78,8 @@ impl StoredBuilds {
         &self.kernel
     }
 
-    /// As they are, or were not longer than [`REFRESH`] ago. None: the projection never started.
+    /// The builds, from a copy that is at most [`REFRESH`] old. `None`: the projection never
+    /// started.
     pub(crate) async fn current(&self) -> Result<Option<Arc<Builds>>, StoreError> {
         let now = At::of(&**self.kernel.clock());
         let seen = self.seen().clone();
@@ -87,13 +89,13 @@ impl StoredBuilds {
         }
     }
 
-    /// As they are.
+    /// Reads the builds. `None`: the projection never started.
     pub(crate) async fn read(&self) -> Result<Option<Arc<Builds>>, StoreError> {
         Ok(self.read_revision().await?.map(|(builds, _)| builds))
     }
 
     async fn read_revision(&self) -> Result<Option<(Arc<Builds>, Revision)>, StoreError> {
-        // Before the read: what is in it may be older than its end.
+        // The moment before the read, because the answer may be older than the end of the read.
         let at = At::of(&**self.kernel.clock());
         let turn = self.turn();
         let Some(found) = self.kernel.documents().get(&self.key()).await? else {
@@ -109,7 +111,8 @@ impl StoredBuilds {
         Ok(Some((builds, found.revision)))
     }
 
-    /// Changes them, from what they are or from nothing; tried again where others were first.
+    /// Changes the stored builds, or creates them. Tries again if another process changed them
+    /// first.
     pub(crate) async fn change<T, E: From<StoreError>>(
         &self,
         change: impl Fn(Option<Builds>) -> Result<(Builds, T), E>,
@@ -130,29 +133,29 @@ impl StoredBuilds {
             }
         }
         Err(StoreError::unavailable(format!(
-            "others change the builds of the projection all the time, try again: projection={}",
+            "other processes keep changing the builds of the projection, try again: projection={}",
             self.name
         ))
         .into())
     }
 
-    /// Takes note that nothing is left of a build that was dropped.
-    pub(crate) async fn cleared(&self, build: Build) -> Result<(), StoreError> {
-        let cleared = |found: Option<Builds>| {
+    /// Removes a dropped build from the stored list, because its data is cleared.
+    pub(crate) async fn remove_cleared(&self, build: Build) -> Result<(), StoreError> {
+        let removed = |found: Option<Builds>| {
             let mut builds = found.ok_or_else(|| StoreError::invalid("nothing is built"))?;
-            builds.cleared(build);
+            builds.remove_cleared(build);
             Ok::<_, StoreError>((builds, ()))
         };
-        self.change(cleared).await.map(drop)
+        self.change(removed).await.map(drop)
     }
 
-    /// As they are, and the revision that they have.
+    /// Reads the builds and their revision.
     pub(crate) async fn read_at(&self) -> Result<Option<(Arc<Builds>, Revision)>, StoreError> {
         self.read_revision().await
     }
 
-    /// Writes them where they have this revision still. `None`: they have not; or else nobody
-    /// knows, and [`settled`](Self::settled) tells.
+    /// Writes the builds if the stored document has this revision. `None`: it has another revision.
+    /// After an error the outcome may be unknown: call [`settled`](Self::settled).
     pub(crate) async fn write_at(
         &self,
         mut builds: Builds,
@@ -163,8 +166,9 @@ impl StoredBuilds {
         Ok(is_written.then(|| Arc::new(builds)))
     }
 
-    /// As they are behind every change whose outcome is not known: what was on its way either is
-    /// in them or comes to nothing. Asks until the store answers.
+    /// Reads the builds after settling every write with an unknown outcome: it writes the document
+    /// once more, so a late write takes effect before this one or fails. Asks until the store
+    /// answers.
     pub(crate) async fn settled(&self) -> Option<Arc<Builds>> {
         loop {
             match self.read_revision().await {
@@ -182,7 +186,7 @@ impl StoredBuilds {
         }
     }
 
-    /// Whether it is written now; if not, others were first.
+    /// Writes the builds. Returns false if another process changed them first.
     async fn write(&self, builds: &Builds, expected: ExpectedRevision) -> Result<bool, StoreError> {
         let at = At::of(&**self.kernel.clock());
         let batch = WriteBatch::new().put(self.key(), expected, progress::encode(builds));
@@ -192,7 +196,8 @@ impl StoredBuilds {
                 Ok(true)
             }
             Err(WriteError::Conflict { .. }) => Ok(false),
-            // It is there, or it will be told by the revision when it is tried again.
+            // If the read does not show the change, the caller tries again: the revision tells
+            // whether the change has arrived by then.
             Err(WriteError::Indeterminate(_)) => {
                 let found = self.read().await?;
                 Ok(found.is_some_and(|found| found.change == builds.change))
@@ -202,7 +207,8 @@ impl StoredBuilds {
         }
     }
 
-    /// Changes nothing, but that every change fails which has read them before.
+    /// Writes the builds unchanged: the new revision makes every change fail that was based on an
+    /// earlier read.
     async fn touch(&self) -> Result<(), StoreError> {
         let same = |found: Option<Builds>| {
             let builds = found.ok_or_else(|| StoreError::invalid("nothing is built"))?;

@@ -18,11 +18,11 @@ fn a_newer_version_builds_and_is_swapped_in_and_the_old_one_is_kept() {
     assert_eq!((builds.serving, builds.building), (build(1, 0), Some(build(2, 0))));
     builds.swap(build(2, 0)).unwrap();
     assert_eq!((builds.serving, builds.previous), (build(2, 0), Some(build(1, 0))));
-    assert_eq!(builds.swap(build(2, 0)), Err(Unfit::Superseded(build(2, 0))));
+    assert_eq!(builds.swap(build(2, 0)), Err(Refusal::Superseded(build(2, 0))));
 }
 
 #[test]
-fn what_was_rolled_back_does_not_come_again_by_itself() {
+fn a_version_that_was_rolled_back_is_not_built_again_by_a_start() {
     let mut builds = Builds::first(1, 1);
     builds.start(2, 1);
     builds.swap(build(2, 0)).unwrap();
@@ -60,12 +60,12 @@ fn the_partitions_of_a_build_are_known_until_it_is_cleared() {
         [build(1, 0), build(2, 0), build(2, 1)].map(|build| builds.partitions(build))
     };
     assert_eq!(counts(&builds), [4, 1, 8]);
-    // One partition is what is not written down.
+    // Builds with one partition are not in the list.
     assert_eq!(builds.partitions.len(), 2);
     assert_eq!(builds.discard_old(), Ok(build(1, 0)));
     builds.cancel(build(2, 1)).unwrap();
     assert_eq!(builds.dropped, [build(1, 0), build(2, 1)]);
-    builds.cleared(build(1, 0));
+    builds.remove_cleared(build(1, 0));
     assert_eq!((counts(&builds), &builds.dropped[..]), ([1, 1, 8], &[build(2, 1)][..]));
 }
 
@@ -73,7 +73,7 @@ fn the_partitions_of_a_build_are_known_until_it_is_cleared() {
 fn only_the_build_that_is_under_way_is_cancelled() {
     let mut builds = Builds::first(1, 1);
     builds.start(2, 1);
-    assert_eq!(builds.cancel(build(1, 0)), Err(Unfit::Superseded(build(1, 0))));
+    assert_eq!(builds.cancel(build(1, 0)), Err(Refusal::Superseded(build(1, 0))));
     assert_eq!(builds.building, Some(build(2, 0)));
     builds.cancel(build(2, 0)).unwrap();
     assert_eq!((builds.building, &builds.dropped[..]), (None, &[build(2, 0)][..]));

@@ -1,4 +1,4 @@
-//! The schema of a build: named after it, made with it, dropped with it.
+//! The schema of a build: its name, and how it is made and dropped.
 
 use factum_consumer::{ConsumerName, TargetError};
 use sqlx::AssertSqlSafe;
@@ -10,15 +10,15 @@ use super::{
     transaction::PostgresTx,
 };
 
-/// The bytes of a hash, and of the sign before it.
+/// The bytes of a hash and of the character before it.
 const HASH_BYTES: usize = 17;
 
-/// Whether the schema is there, and whose it says it is.
-const SAYS: &str = "SELECT pg_catalog.obj_description(oid, 'pg_namespace')
+/// Reads the comment of the schema, which names its owner.
+const COMMENT: &str = "SELECT pg_catalog.obj_description(oid, 'pg_namespace')
     FROM pg_catalog.pg_namespace WHERE nspname OPERATOR(pg_catalog.=) $1";
-/// Statements that lock each relation of the schema against everybody, and change nothing. Their
-/// dependants are looked for after that, so a transaction that makes another one has ended. (`LOCK
-/// TABLE` would lock what a view reads, too, in any schema.)
+/// Statements that lock each relation of the schema exclusively and change nothing. The dependants
+/// are looked up after that, when every transaction that was adding one has ended. (`LOCK TABLE`
+/// would also lock the relations that a view reads, in any schema.)
 const LOCK_ALL: &str = "SELECT pg_catalog.string_agg(pg_catalog.format(
         'ALTER TABLE %I.%I OWNER TO %I', nspname, relname, pg_catalog.pg_get_userbyid(relowner)
     ), '; ' ORDER BY relname)
@@ -26,9 +26,9 @@ const LOCK_ALL: &str = "SELECT pg_catalog.string_agg(pg_catalog.format(
     JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) relnamespace
     WHERE nspname OPERATOR(pg_catalog.=) $1
     AND relkind OPERATOR(pg_catalog.=) ANY ('{r,p,v,m,f}'::pg_catalog.\"char\"[])";
-/// Everything that would go with the schema and is not in it: the catalog's own walk from an
-/// object to those that depend on it. What belongs to a table, as a constraint does, is where the
-/// table is.
+/// All objects outside of the schema that would be dropped with it. The query walks the catalog
+/// from an object to its dependants. An object that belongs to a table, such as a constraint,
+/// counts as part of the table.
 const DEPENDANTS: &str = "WITH RECURSIVE reached (classid, objid, objsubid) AS (
         SELECT 'pg_catalog.pg_namespace'::pg_catalog.regclass::pg_catalog.oid, oid, 0
         FROM pg_catalog.pg_namespace WHERE nspname OPERATOR(pg_catalog.=) $1
@@ -54,32 +54,32 @@ const DEPENDANTS: &str = "WITH RECURSIVE reached (classid, objid, objsubid) AS (
     OPERATOR(pg_catalog.<>) ALL (ARRAY[pg_catalog.quote_ident($1), 'pg_toast'])
     ORDER BY 1 LIMIT 8";
 
-/// The schema that one build's tables are in.
+/// The schema of one build's tables.
 #[derive(Debug)]
 pub(crate) struct BuildSchema {
-    /// The build's name: that of its consumers, but for the partition.
+    /// The name of the build: the name of its consumers without the partition.
     build: ConsumerName,
-    /// Unquoted.
+    /// The name of the schema, without quotes.
     schema: String,
     quoted: String,
-    /// What the schema's comment says: whose it is.
+    /// The schema's comment, which names its owner.
     mark: String,
 }
 
 impl BuildSchema {
-    /// The schema of a build whose progress is kept in this schema.
+    /// The schema of a build whose progress is stored in this schema.
     pub(crate) fn new(consumer: &ConsumerName, progress: Option<&TargetSchema>) -> Self {
         Self::of(consumer.whole(), progress)
     }
 
-    /// The same build, its progress in another schema.
+    /// The schema of the same build with its progress in another schema.
     pub(crate) fn within(&self, progress: Option<&TargetSchema>) -> Self {
         Self::of(self.build.clone(), progress)
     }
 
     fn of(build: ConsumerName, progress: Option<&TargetSchema>) -> Self {
         let whole = match progress {
-            // No name of a consumer has a slash, so no two builds have one name.
+            // A consumer's name contains no slash, so two builds never share a name.
             Some(progress) => format!("{progress}/{build}"),
             None => build.to_string(),
         };
@@ -88,12 +88,12 @@ impl BuildSchema {
         Self { build, quoted: quoted(&schema), schema, mark }
     }
 
-    /// As it stands in a statement.
+    /// The name for use in a statement.
     pub(crate) fn quoted(&self) -> &str {
         &self.quoted
     }
 
-    /// Lets the statements of a batch find the build's tables before all others.
+    /// The statement that puts the build's schema first in the search path of a batch.
     pub(crate) fn search(&self) -> String {
         format!(
             "SELECT pg_catalog.set_config('search_path', pg_catalog.concat_ws(', ', {}, \
@@ -103,18 +103,20 @@ impl BuildSchema {
         )
     }
 
-    /// A target is of one build; it knows nothing of another's tables.
+    /// Checks that a consumer is of this build: a target does not know the tables of other builds.
     pub(crate) fn check(&self, consumer: &ConsumerName) -> Result<(), TargetError> {
         if consumer.whole() == self.build {
             return Ok(());
         }
         let build = &self.build;
-        Err(fault::refused(&format!("the target is another build's: build={build} of={consumer}")))
+        Err(fault::refused(&format!(
+            "the target is of another build: build={build} consumer={consumer}"
+        )))
     }
 
-    /// Makes it, if it is not there.
+    /// Makes the schema if it does not exist.
     pub(crate) async fn make(&self, tx: &mut PostgresTx) -> Result<(), TargetError> {
-        match self.says(tx).await.map_err(fault::before_commit)? {
+        match self.comment(tx).await.map_err(fault::before_commit)? {
             Some(mark) if mark == self.mark => return Ok(()),
             Some(_) => {
                 return Err(fault::refused(&format!(
@@ -132,16 +134,16 @@ impl BuildSchema {
         made.map(drop).map_err(fault::before_commit)
     }
 
-    /// Drops it, if it is there and the build's own, and nothing outside of it would go with it.
+    /// Drops the schema if it exists, is the build's own, and has no dependants outside of it.
     pub(crate) async fn drop(&self, tx: &mut PostgresTx) -> Result<(), TargetError> {
-        let says = self.says(tx).await.map_err(fault::before_commit)?;
-        if says.is_none_or(|mark| mark != self.mark) {
+        let comment = self.comment(tx).await.map_err(fault::before_commit)?;
+        if comment.is_none_or(|mark| mark != self.mark) {
             return Ok(());
         }
         let dependants = self.dependants(tx).await.map_err(fault::before_commit)?;
         if !dependants.is_empty() {
             return Err(fault::refused(&format!(
-                "other objects depend on a build that is to go, drop them or let them use the \
+                "other objects depend on a build that is to be dropped, drop them or let them use the \
                  serving build: schema={} dependants={}",
                 self.schema,
                 dependants.join(", ")
@@ -152,7 +154,8 @@ impl BuildSchema {
         dropped.map(|_| ()).map_err(fault::before_commit)
     }
 
-    /// What outside of the schema would go with it; nothing can be added from here on.
+    /// The objects outside of the schema that would be dropped with it. The locks that it takes
+    /// keep others from adding more.
     async fn dependants(&self, tx: &mut PostgresTx) -> Result<Vec<String>, sqlx::Error> {
         let lock = sqlx::query_scalar::<_, Option<String>>(LOCK_ALL).bind(&self.schema);
         if let Some(lock) = lock.fetch_one(&mut **tx).await? {
@@ -161,20 +164,21 @@ impl BuildSchema {
         sqlx::query_scalar(DEPENDANTS).bind(&self.schema).fetch_all(&mut **tx).await
     }
 
-    /// What its comment says, if it is there.
-    async fn says(&self, tx: &mut PostgresTx) -> Result<Option<String>, sqlx::Error> {
-        let said = sqlx::query_scalar::<_, Option<String>>(SAYS).bind(&self.schema);
-        Ok(said.fetch_optional(&mut **tx).await?.map(Option::unwrap_or_default))
+    /// The comment of the schema, if the schema exists.
+    async fn comment(&self, tx: &mut PostgresTx) -> Result<Option<String>, sqlx::Error> {
+        let comment = sqlx::query_scalar::<_, Option<String>>(COMMENT).bind(&self.schema);
+        Ok(comment.fetch_optional(&mut **tx).await?.map(Option::unwrap_or_default))
     }
 }
 
-/// The name, or where it is too long its beginning and a hash of all of it.
+/// The name, or if it is too long, its beginning and a hash of the whole.
 fn fitting(name: &str) -> String {
     if name.len() <= NAME_BYTES_MAX {
         return name.to_owned();
     }
     let kept = name.floor_char_boundary(NAME_BYTES_MAX - HASH_BYTES);
-    // Two names that hash alike are told apart by the mark, and the second is refused.
+    // If two names have the same hash, the comment tells them apart and the second schema is
+    // refused.
     format!("{}~{:016x}", &name[..kept], hash(name))
 }
 

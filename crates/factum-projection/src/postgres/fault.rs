@@ -1,12 +1,12 @@
-//! What an error of PostgreSQL's means to a consumer.
+//! The meaning of PostgreSQL's errors for a consumer.
 
 use std::{borrow::Cow, error::Error, io, iter::successors, sync::Arc};
 
 use factum_consumer::{HandleError, TargetError};
 use sqlx::error::DatabaseError;
 
-/// Of a statement without a handler's effects: nothing is stored, and no event can be at fault.
-/// Whatever is not known to be permanent is tried again.
+/// The error of a statement without a handler's effects: nothing is stored, and no event is the
+/// cause. Every error that is not known to be permanent is tried again.
 pub(crate) fn before_commit(error: sqlx::Error) -> TargetError {
     if is_permanent(&error) {
         TargetError::Refused(Arc::new(error))
@@ -15,17 +15,18 @@ pub(crate) fn before_commit(error: sqlx::Error) -> TargetError {
     }
 }
 
-/// Of a statement in a batch's transaction: nothing is stored. An event of the batch is at fault,
-/// unless the error is known to be temporary: triggers of the user's have codes of their own.
+/// The error of a statement in a batch's transaction: nothing is stored. An event of the batch is
+/// the cause unless the error is known to be temporary, because triggers of the user have codes of
+/// their own.
 pub(crate) fn of_batch(error: sqlx::Error) -> TargetError {
-    if passes(&error) {
+    if is_temporary(&error) {
         TargetError::Unavailable(Arc::new(error))
     } else {
         TargetError::Refused(Arc::new(error))
     }
 }
 
-/// The commit was asked for.
+/// The error of a commit: the batch may be stored.
 pub(crate) fn at_commit(error: sqlx::Error) -> TargetError {
     if is_answer(&error) { of_batch(error) } else { TargetError::Unknown(Arc::new(error)) }
 }
@@ -34,37 +35,38 @@ pub(crate) fn refused(text: &str) -> TargetError {
     TargetError::Refused(Arc::from(HandleError::from(text)))
 }
 
-/// Whether a later try may succeed although nothing was changed.
-fn passes(error: &sqlx::Error) -> bool {
+/// Returns true if a later attempt may succeed although nothing was changed.
+fn is_temporary(error: &sqlx::Error) -> bool {
     use sqlx::Error::{BeginFailed, Database, Io, PoolTimedOut, Protocol, Tls, WorkerCrashed};
     match error {
-        Database(error) => error.code().is_some_and(|code| is_passing(&code)),
+        Database(error) => error.code().is_some_and(|code| is_temporary_code(&code)),
         Io(_) | Tls(_) | Protocol(_) | PoolTimedOut | WorkerCrashed | BeginFailed => true,
         _ => false,
     }
 }
 
-/// Whether a person has to change something before the same comes through.
+/// Returns true if a person has to change something before the same statement can succeed.
 fn is_permanent(error: &sqlx::Error) -> bool {
     match error.as_database_error() {
         Some(error) => error.code().is_some_and(|code| is_permanent_code(&code)),
-        None => !passes(error),
+        None => !is_temporary(error),
     }
 }
 
-/// Whether the server has said that it did not commit.
+/// Returns true if the server has answered that it did not commit.
 fn is_answer(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(DatabaseError::code);
-    // It may have committed, and then stopped, or ended the session, before it could say so.
+    // With these codes the server may have committed, and stopped or ended the session before it
+    // could answer.
     code.is_some_and(|code| {
         !starts(&code, &["08", "53", "57P", "58", "XX", "25P03", "25P04", "40003"])
     })
 }
 
-/// Trouble with connection, resources, shutdown, disk; serialization failure, deadlock; a lock not
-/// available, an object in use; a snapshot too old; a standby that was the primary; a statement,
-/// session or transaction that the server ended because it took too long.
-fn is_passing(code: &str) -> bool {
+/// Errors of the connection, resources, shutdown or disk; serialization failures and deadlocks; a
+/// lock that is not available, an object in use; a snapshot that is too old; a standby that was the
+/// primary; a statement, session or transaction that the server ended because it took too long.
+fn is_temporary_code(code: &str) -> bool {
     let is_broken_constraint = code == "40002";
     !is_broken_constraint
         && starts(
@@ -73,10 +75,10 @@ fn is_passing(code: &str) -> bool {
         )
 }
 
-/// What the statement, the schema, the role or the data are not fit for: features, syntax, names,
-/// rights, constraints, values, limits, triggers of the user's; damaged data.
+/// Errors that the statement, the schema, the role or the data cause: features, syntax, names,
+/// rights, constraints, values, limits, triggers of the user; damaged data.
 fn is_permanent_code(code: &str) -> bool {
-    !is_passing(code)
+    !is_temporary_code(code)
         && starts(
             code,
             &[
@@ -90,7 +92,7 @@ fn starts(code: &str, prefixes: &[&str]) -> bool {
     prefixes.iter().any(|prefix| code.starts_with(prefix))
 }
 
-/// The server's code of an error in a handler's chain of sources.
+/// The server's code, if an error in a handler's chain of sources has one.
 pub(crate) fn code_in(error: &(dyn Error + 'static)) -> Option<String> {
     successors(Some(error), |error| (**error).source()).find_map(|link| {
         let found = match link.downcast_ref::<sqlx::Error>() {
@@ -101,22 +103,24 @@ pub(crate) fn code_in(error: &(dyn Error + 'static)) -> Option<String> {
     })
 }
 
-/// Whether an error in a handler's chain of sources is one of sqlx's that passes. In a transparent
-/// enum of the user's only the source of sqlx's error is left in the chain, and its text.
+/// Returns true if one error in a handler's chain of sources is a temporary error of sqlx. If a
+/// transparent enum of the user wraps sqlx's error, only the source and the text of that error are
+/// in the chain.
 pub(crate) fn is_outage(link: &(dyn Error + 'static)) -> bool {
     if let Some(error) = link.downcast_ref::<sqlx::Error>() {
-        // What sqlx calls so may be the statement's: more parameters than there may be.
-        let may_be_its_own = matches!(error, sqlx::Error::Protocol(_));
-        return passes(error) && !may_be_its_own || matches!(error, sqlx::Error::PoolClosed);
+        // A protocol error may be the statement's own: too many parameters.
+        let may_be_the_statements = matches!(error, sqlx::Error::Protocol(_));
+        return is_temporary(error) && !may_be_the_statements
+            || matches!(error, sqlx::Error::PoolClosed);
     }
     if let Some(error) = link.downcast_ref::<Box<dyn DatabaseError>>() {
-        return error.code().is_some_and(|code| is_passing(&code));
+        return error.code().is_some_and(|code| is_temporary_code(&code));
     }
     reads_as_outage(link)
 }
 
-/// Whether an error has the text of one of sqlx's that has no source, or only the disk's or the
-/// network's own.
+/// Returns true if the error has the text of a temporary error of sqlx that has no source, or only
+/// the source of the disk or the network.
 fn reads_as_outage(link: &(dyn Error + 'static)) -> bool {
     use sqlx::Error::{BeginFailed, Io, PoolClosed, PoolTimedOut, WorkerCrashed};
     let text = link.to_string();
@@ -135,16 +139,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_passes_is_told_from_what_is_an_events_fault() {
+    fn temporary_errors_are_no_fault_of_an_event() {
         for code in [
             "40001", "40P01", "57P01", "08006", "53300", "55P03", "55006", "57014", "25P03",
             "25P04", "25006", "72000",
         ] {
-            assert!(is_passing(code), "{code}");
+            assert!(is_temporary_code(code), "{code}");
             assert!(!is_permanent_code(code), "{code}");
         }
         for code in ["23505", "23503", "22003", "25P02", "42P01", "40002", "P0001"] {
-            assert!(!is_passing(code), "{code}");
+            assert!(!is_temporary_code(code), "{code}");
             assert!(is_permanent_code(code), "{code}");
         }
     }
@@ -152,7 +156,7 @@ mod tests {
     #[test]
     fn a_code_that_is_not_known_is_an_events_fault_and_stops_nothing() {
         for code in ["XX000", "26000", "AB123"] {
-            assert!(!is_passing(code), "{code}");
+            assert!(!is_temporary_code(code), "{code}");
             assert!(!is_permanent_code(code), "{code}");
         }
     }
@@ -171,7 +175,7 @@ mod tests {
             assert!(is_outage(&Users::from(error)));
         }
         assert!(!is_outage(&Users::from(RowNotFound)));
-        // Of another service that an event is about, perhaps: its webhook.
+        // The error of another service that the handler calls, such as a webhook.
         assert!(!is_outage(&refused()));
     }
 }

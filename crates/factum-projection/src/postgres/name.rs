@@ -1,14 +1,14 @@
-//! Names that are pasted into statements.
+//! Names and texts that are inserted into statements.
 
 use std::{fmt, str::FromStr};
 
 use super::POSTGRES_TARGET_SCHEMA_DEFAULT;
 
-/// The most bytes of a name in PostgreSQL; the server cuts longer ones off.
+/// The most bytes of a name in PostgreSQL; the server cuts off longer names.
 pub(crate) const NAME_BYTES_MAX: usize = 63;
 
-/// The name of a schema that keeps the progress of projections: any text of 1 to 63 bytes, without
-/// NUL, not beginning with `pg_`. Statements quote it, so upper case and quotes in it are its own.
+/// The name of a schema for the progress of projections: any text of 1 to 63 bytes, without NUL,
+/// not beginning with `pg_`. Statements quote it, so upper case and quotes are kept.
 ///
 /// ```
 /// use factum_projection::TargetSchema;
@@ -20,7 +20,7 @@ pub(crate) const NAME_BYTES_MAX: usize = 63;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct TargetSchema(Box<str>);
 
-/// A text that names no schema of PostgreSQL's that could be made.
+/// The error for a text that can't be the name of a schema in PostgreSQL.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "a schema's name has 1 to {NAME_BYTES_MAX} bytes, none of them NUL, and does not begin with \
@@ -32,7 +32,7 @@ impl TargetSchema {
     /// The name with this text.
     ///
     /// # Errors
-    /// A text that is too long, empty, holds a NUL or begins with `pg_`.
+    /// A text that is empty, too long, contains a NUL or begins with `pg_`.
     pub fn new(text: &str) -> Result<Self, InvalidTargetSchema> {
         let is_length_fine = (1..=NAME_BYTES_MAX).contains(&text.len());
         if is_length_fine && !text.contains('\0') && !text.starts_with("pg_") {
@@ -47,7 +47,7 @@ impl TargetSchema {
         &self.0
     }
 
-    /// The name as it stands in a statement.
+    /// The quoted name, for use in a statement.
     pub(crate) fn quoted(&self) -> String {
         quoted(&self.0)
     }
@@ -74,12 +74,12 @@ impl fmt::Display for TargetSchema {
     }
 }
 
-/// A name as it stands in a statement.
+/// Quotes a name for use in a statement.
 pub(crate) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// A text as it stands in a statement, whatever `standard_conforming_strings` says.
+/// Quotes a text for use in a statement, with any setting of `standard_conforming_strings`.
 pub(crate) fn literal(text: &str) -> String {
     format!("E'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
 }

@@ -1,4 +1,4 @@
-//! What is kept of a consumer, as it is read.
+//! The stored rows of a consumer.
 
 use std::sync::Arc;
 
@@ -9,14 +9,14 @@ use sqlx::{AssertSqlSafe, Row, postgres::PgRow};
 
 use super::transaction::PostgresTx;
 
-/// The rows of a consumer.
+/// The rows of a consumer: its progress and its dead letters.
 pub(crate) struct ConsumerRows {
     consumer: PgRow,
     letters: Vec<PgRow>,
 }
 
 impl ConsumerRows {
-    /// Reads them by these statements.
+    /// Reads the rows with these statements.
     pub(crate) async fn read(
         consumer: &Arc<str>,
         (letters, name): (&Arc<str>, &str),
@@ -28,7 +28,7 @@ impl ConsumerRows {
         Ok(Some(Self { consumer, letters: letters.fetch_all(&mut **tx).await? }))
     }
 
-    /// Whether it was of a build that is cleared.
+    /// Returns true if the rows are of a build that was cleared.
     pub(crate) fn is_closed(&self) -> bool {
         self.consumer.try_get::<i64, _>(0).is_ok_and(|fence| fence < 0)
     }

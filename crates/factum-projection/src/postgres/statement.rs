@@ -1,5 +1,5 @@
-//! What is said to PostgreSQL. The handlers' statements find names by the session's path, so it
-//! can't be pinned: each name here is qualified, those of functions, operators and types as well.
+//! The statements of the target. The session's search path belongs to the handlers' statements and
+//! can't be fixed here, so each name is qualified: tables, functions, operators and types.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,23 +8,23 @@ use super::{
     transaction::Limits,
 };
 
-/// What a handler's `COMMIT` fails with, among other signs of one.
+/// The error of a handler's `COMMIT`, and of other ways to end the transaction.
 pub(crate) const ENDED: &str = "the handler has ended the transaction that it was given, leave \
                                  that to the projection";
 
-/// Before a commit: only its owner knows that the transaction may end now.
+/// Allows the commit: the target runs this before its own commit.
 pub(crate) const MAY_END: &str = "RESET default_transaction_read_only; CLOSE factum_batch";
 
 /// Gives the connection back to the pool as it came. It is one message, so that a pooler can't give
 /// the session to another client while it is read-only.
 pub(crate) const ROLLBACK: &str = "ROLLBACK; RESET default_transaction_read_only";
 
+/// True if the session is still in the batch's transaction.
 pub(crate) const IS_OURS: &str = "SELECT coalesce(pg_catalog.current_setting('factum.batch', true), '') \
      OPERATOR(pg_catalog.<>) ''";
 
-/// Ends the sessions that are in a batch of this consumer, where the role may. They would be
-/// fenced, but the locks that they hold until then are in the way. `$1` and `$2` are the halves of
-/// the key.
+/// Ends the sessions that are in a batch of this consumer, if the role may. The fence would exclude
+/// them, but until then they hold locks. `$1` and `$2` are the halves of the key.
 pub(crate) const END_OTHERS: &str = "SELECT pg_catalog.pg_terminate_backend(l.pid)
     FROM pg_catalog.pg_locks l
     JOIN pg_catalog.pg_stat_activity a ON a.pid OPERATOR(pg_catalog.=) l.pid
@@ -42,13 +42,13 @@ pub(crate) const END_OTHERS: &str = "SELECT pg_catalog.pg_terminate_backend(l.pi
 
 /// Begins a batch, in one message.
 ///
-/// Two things keep a handler from ending it. A cursor that is to be held over the commit is
-/// filled by the commit, and this one can't be: its setting is no number. So every commit fails
-/// until [`MAY_END`] closes it, whoever asks for it. And the session, by a transaction of its own
-/// before, is read-only by default: what comes after a `ROLLBACK`, or after a commit that failed,
-/// stores nothing.
+/// Two things keep a handler from storing anything by ending the transaction. The first is a cursor
+/// `WITH HOLD`: a commit has to fill it and fails, because its setting is not a number. So every
+/// commit fails until [`MAY_END`] closes the cursor. The second is a read-only session, set by a
+/// transaction before this one: statements after a `ROLLBACK` or after a failed commit store
+/// nothing.
 ///
-/// The limits are those given, or the role's where they are lower.
+/// The limits are the given ones, or the role's own if they are lower.
 pub(crate) fn begin(limits: Limits) -> String {
     let lock = millis(limits.lock);
     let statement = millis(limits.statement);
@@ -69,45 +69,47 @@ pub(crate) fn begin(limits: Limits) -> String {
     )
 }
 
-/// Tells the next owner of a consumer that this session is in a batch of it.
+/// Marks the session as in a batch of a consumer, so that the next owner can end it.
 pub(crate) fn in_batch(key: u64) -> String {
     let key = key.cast_signed();
     format!("SELECT pg_catalog.pg_advisory_xact_lock_shared('{key}'::pg_catalog.int8)")
 }
 
-/// In whole milliseconds, as the server counts; zero would be no limit.
+/// Converts to whole milliseconds, as the server counts. The result is at least 1, because zero
+/// would mean no limit.
 fn millis(limit: Duration) -> i32 {
     i32::try_from(limit.as_millis()).unwrap_or(i32::MAX).max(1)
 }
 
-/// The number of a text, the same in every program. FNV-1a.
+/// The FNV-1a hash of a text, the same in every program.
 pub(crate) fn hash(text: &str) -> u64 {
     text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
     })
 }
 
-/// "factumrm" in ASCII: the lock under which tables are made.
+/// The lock for making tables; its key is "factumrm" in ASCII.
 pub(crate) const LOCK: &str =
     "SELECT pg_catalog.pg_advisory_xact_lock(x'66616374756d726d'::bigint)";
 
-/// A consumer.
+/// Matches a consumer.
 const IT: &str = "consumer OPERATOR(pg_catalog.=) $1";
-/// A consumer, and its partitions.
+/// Matches a consumer and its partitions.
 const OF_IT: &str = "(consumer OPERATOR(pg_catalog.=) $1 \
     OR pg_catalog.starts_with(consumer, $1 OPERATOR(pg_catalog.||) '#'))";
 
-/// The statements that name the schema.
+/// The statements that contain the name of the schema.
 #[derive(Debug)]
 pub(crate) struct Statements {
-    /// Whether the schema and the tables are there.
+    /// Two booleans: the schema exists, the tables exist.
     pub(crate) are_there: Arc<str>,
     pub(crate) schema: Arc<str>,
     pub(crate) tables: Arc<str>,
     pub(crate) enter: Arc<str>,
-    /// Locked, so that a commit of ours whose outcome is unknown has ended, one way or other.
+    /// Reads the row and locks it: an own commit with an unknown outcome has ended when the lock is
+    /// granted.
     pub(crate) consumer: Arc<str>,
-    /// As it is, whoever is at it.
+    /// Reads the row without a lock.
     pub(crate) consumer_now: Arc<str>,
     pub(crate) letters: Arc<str>,
     pub(crate) save: Arc<str>,
@@ -115,7 +117,7 @@ pub(crate) struct Statements {
     pub(crate) remove_letter: Arc<str>,
     pub(crate) forget: Arc<str>,
     pub(crate) forget_letters: Arc<str>,
-    /// Whether a build was cleared; waits until it is, if somebody is about to.
+    /// True if a build was cleared. It waits while another process clears it.
     pub(crate) is_closed: Arc<str>,
     pub(crate) close: Arc<str>,
 }
@@ -162,7 +164,7 @@ impl Statements {
                 "DELETE FROM {letters} WHERE {IT} AND stream OPERATOR(pg_catalog.=) $2"
             )
             .into(),
-            // The rows stay: a fence that came again would let a straggler through.
+            // The rows stay, because a fence that is used again would let a late writer through.
             forget: format!(
                 "UPDATE {consumers} SET fence = fence OPERATOR(pg_catalog.+) 1, \
                  progress = NULL, mark = NULL WHERE {OF_IT}"
@@ -173,7 +175,7 @@ impl Statements {
                 "SELECT fence OPERATOR(pg_catalog.<) 0 FROM {consumers} WHERE {IT} FOR SHARE"
             )
             .into(),
-            // A build's name never comes again, so nobody's fence is this one.
+            // No process can have this fence, because a build's name is never used again.
             close: format!(
                 "UPDATE {consumers} SET fence = -1, progress = NULL, mark = NULL WHERE {OF_IT}"
             )
@@ -186,7 +188,7 @@ pub(crate) fn make_schema(schema: &str) -> String {
     format!("CREATE SCHEMA IF NOT EXISTS {schema};\n")
 }
 
-/// The tables that progress is kept in.
+/// The statements that make the tables of the progress.
 pub(crate) fn tables(schema: &str) -> String {
     format!(
         "CREATE TABLE IF NOT EXISTS {schema}.factum_consumer (

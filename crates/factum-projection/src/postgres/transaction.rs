@@ -1,5 +1,5 @@
-//! One transaction on a connection of the pool: with a limit for every statement, and such that
-//! only its owner can commit it.
+//! One transaction on a connection of the pool. Every statement has a limit, and only the target
+//! can commit.
 
 use std::{
     fmt,
@@ -23,66 +23,68 @@ use super::{fault, statement};
 
 /// The longest that a statement waits for a lock of another transaction.
 const LOCK_MAX: Duration = Duration::from_secs(10);
-/// The time between the server's limit and the moment at which its answer is given up.
+/// The time that the client waits for an answer after the server's limit.
 const SLACK: Duration = Duration::from_secs(2);
-/// The longest that a connection is waited for on its way back to the pool.
+/// The longest wait for a connection that is given back to the pool.
 const GIVE_BACK_MAX: Duration = Duration::from_secs(5);
 
-/// What shows that the batch's transaction had ended before: the session is read-only after that,
+/// The error code of a write after the batch's transaction has ended: the session is read-only
+/// then.
 pub(crate) const READ_ONLY_CODE: &str = "25006";
-/// and the cursor is gone.
+/// The error code of closing the cursor after the batch's transaction has ended.
 const NO_CURSOR_CODE: &str = "34000";
-/// Of a `BEGIN READ WRITE` on a standby.
+/// The error code of `BEGIN READ WRITE` on a standby.
 const STANDBY_CODE: &str = "0A000";
 
-/// How long the statements of a transaction may take.
+/// The limits on the statements of a transaction.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
-    /// Each wait for a lock.
+    /// The limit of each wait for a lock.
     pub(crate) lock: Duration,
-    /// Each statement, and each pause between two of them.
+    /// The limit of each statement, and of each pause between two statements.
     pub(crate) statement: Duration,
 }
 
 impl Limits {
-    /// Those of a batch whose events may take so long each. A wait for a lock ends before the
-    /// event's time is over, so that it is not the event's failure. An event is given up when
-    /// once or twice its time is over; what the server still does then has no owner any more.
+    /// The limits of a batch whose events may take `event_max` each. A wait for a lock ends before
+    /// the event's time is over, so that it does not count as the event's failure. An event is
+    /// given up after once or twice its time; a statement that the server still runs then has no
+    /// owner any more.
     pub(crate) fn of(event_max: Duration) -> Self {
         let statement = event_max.saturating_mul(2).saturating_add(Duration::from_secs(1));
         Self { lock: (event_max / 2).min(LOCK_MAX), statement }
     }
 
-    /// The time after which the server won't answer any more.
+    /// The time after which no answer of the server is expected any more.
     pub(crate) fn answer(self) -> Duration {
         self.statement.saturating_add(SLACK)
     }
 }
 
-/// What a projection into PostgreSQL writes to: a connection in a transaction, which is the
-/// projection's to end. It is used as a connection of sqlx's: `.execute(&mut **tx)`.
+/// The batch that a projection into PostgreSQL writes to: a connection in a transaction. Use it as
+/// a connection of sqlx: `.execute(&mut **tx)`. Only the projection ends the transaction.
 ///
-/// A `COMMIT` of a handler's fails, and takes back what was written. After that, as after a
-/// `ROLLBACK`, the connection is read-only. Savepoints are the handler's to use, by statements or by
-/// `tx.begin()` of `sqlx::Connection`.
+/// A handler's `COMMIT` fails and discards the writes. After that, and after a `ROLLBACK`, the
+/// connection is read-only. Handlers may use savepoints, by statements or by `tx.begin()` of
+/// `sqlx::Connection`.
 pub struct PostgresTx {
-    /// None when it is over.
+    /// The connection; `None` after the end.
     connection: Option<PoolConnection<Postgres>>,
-    /// Whether the connection is known to be in the transaction.
+    /// True if the connection is known to be in the transaction.
     is_begun: bool,
     limits: Limits,
 }
 
 impl PostgresTx {
-    /// Begins by these statements.
+    /// Begins with these statements.
     pub(crate) async fn begin(
         pool: &PgPool,
         statements: String,
         limits: Limits,
     ) -> Result<Self, TargetError> {
-        // The pool has a limit of its own for this.
+        // The pool limits this wait itself.
         let connection = Some(pool.acquire().await.map_err(fault::before_commit)?);
-        // Cut off amid this, the connection is not used again.
+        // If this is interrupted, the connection is not used again.
         let mut tx = Self { connection, is_begun: false, limits };
         let statements = AssertSqlSafe(statements).into_sql_str();
         let begin = async {
@@ -97,13 +99,13 @@ impl PostgresTx {
         self.limits
     }
 
-    /// Commits, where the handlers have left the transaction as it was.
+    /// Commits, if no handler has ended the transaction.
     pub(crate) async fn commit(mut self, limits: Limits) -> Result<(), TargetError> {
         answered(limits, sqlx::raw_sql(statement::MAY_END).execute(&mut *self)).await?;
         let committed = tokio::select! {
             biased;
             committed = PgTransactionManager::commit(&mut self) => committed,
-            // Perhaps it is stored.
+            // The batch may be stored.
             error = silence(limits.answer()) => Err(error),
         };
         committed.map_err(fault::at_commit)?;
@@ -129,18 +131,19 @@ impl DerefMut for PostgresTx {
 }
 
 impl Drop for PostgresTx {
-    /// Rolls back. A connection that does not answer is closed: left to the pool it would be
-    /// waited for without a limit, and its place in the pool would be lost.
+    /// Rolls back. A connection that does not answer is closed: the pool would wait for its answer
+    /// without a limit, and lose its place.
     fn drop(&mut self) {
         let Some(mut connection) = self.connection.take() else { return };
-        let (true, Ok(runtime)) = (self.is_begun, Handle::try_current()) else {
+        let runtime = Handle::try_current().ok().filter(|_| self.is_begun);
+        let Some(runtime) = runtime else {
             drop(connection.detach());
             return;
         };
         runtime.spawn(async move {
             let rollback = async {
                 sqlx::raw_sql(statement::ROLLBACK).execute(&mut *connection).await?;
-                // sqlx counts its transactions, and this one is over.
+                // sqlx counts open transactions, so it has to learn that this one is over.
                 PgTransactionManager::rollback(&mut connection).await
             };
             let is_back = tokio::select! {
@@ -156,8 +159,9 @@ impl Drop for PostgresTx {
     }
 }
 
-/// Gives a connection back to its pool, which asks the server first whether it is there, and waits
-/// for the answer without a limit. Where none comes, the connection is closed and its place free.
+/// Gives a connection back to its pool, which first asks the server whether it is alive and waits
+/// for the answer without a limit. If no answer comes, the connection is closed and its place is
+/// free.
 async fn give_back(mut connection: PoolConnection<Postgres>) {
     tokio::select! {
         biased;
@@ -172,7 +176,8 @@ impl fmt::Debug for PostgresTx {
     }
 }
 
-/// A standby can't begin to write. It may be the primary soon, or the address another server's.
+/// The error of a begin. A standby can't write, but it may be the primary soon, or the address may
+/// lead to another server.
 fn at_begin(error: sqlx::Error) -> TargetError {
     match has_code(&error, STANDBY_CODE) {
         true => TargetError::Unavailable(Arc::new(error)),
@@ -180,17 +185,18 @@ fn at_begin(error: sqlx::Error) -> TargetError {
     }
 }
 
-/// Nothing is stored; perhaps because a handler has ended the transaction.
+/// The error of a statement before the commit, perhaps because a handler has ended the transaction.
+/// Nothing is stored.
 pub(crate) fn before_commit(error: sqlx::Error) -> TargetError {
     if is_ended(&error) { fault::refused(statement::ENDED) } else { fault::before_commit(error) }
 }
 
-/// The same where an event of the batch may be at fault.
+/// The same error, if an event of the batch may be the cause.
 pub(crate) fn of_batch(error: sqlx::Error) -> TargetError {
     if is_ended(&error) { fault::refused(statement::ENDED) } else { fault::of_batch(error) }
 }
 
-/// Whether the error shows that the transaction had ended before.
+/// Returns true if the error shows that the transaction had ended before.
 fn is_ended(error: &sqlx::Error) -> bool {
     has_code(error, READ_ONLY_CODE) || has_code(error, NO_CURSOR_CODE)
 }
@@ -200,7 +206,7 @@ fn has_code(error: &sqlx::Error, code: &str) -> bool {
     found.is_some_and(|found| found == code)
 }
 
-/// What comes of statements before the commit, which are given up when the server does not answer.
+/// Waits for statements before the commit, and gives up if the server does not answer.
 pub(crate) async fn answered<T>(
     limits: Limits,
     statements: impl Future<Output = Result<T, sqlx::Error>>,
@@ -208,7 +214,7 @@ pub(crate) async fn answered<T>(
     within(limits, async { statements.await.map_err(before_commit) }).await
 }
 
-/// The same of a part of a transaction that knows what its errors mean.
+/// Does the same for a part of a transaction that maps its errors itself.
 pub(crate) async fn within<T>(
     limits: Limits,
     part: impl Future<Output = Result<T, TargetError>>,
@@ -220,7 +226,8 @@ pub(crate) async fn within<T>(
     }
 }
 
-/// The server does not answer for so long; by its own time, not that of a simulation.
+/// Waits for the limit and returns an error. It uses the system's clock, because the server does
+/// not run on simulated time.
 async fn silence(limit: Duration) -> sqlx::Error {
     SystemClock.sleep(limit).await;
     let text = format!("the database has not answered: waited={limit:?}");

@@ -16,24 +16,26 @@ use super::{SqliteSynchronous, fault, file};
 
 use crate::sql::CLEARED;
 
-/// Whether the progress in it is another build's.
-const IS_STRANGE: &str = "SELECT count(*) > 0 FROM factum_consumer
+/// True if the file contains the progress of another build.
+const IS_FOREIGN: &str = "SELECT count(*) > 0 FROM factum_consumer
     WHERE consumer <> ?1 AND substr(consumer, 1, length(?1) + 1) <> ?1 || '#'";
-/// Whether there are tables in a file without any progress.
-const IS_FULL: &str = "SELECT count(*) > 0 FROM sqlite_schema";
+/// True if a file without the tables of progress contains other tables.
+const HAS_TABLES: &str = "SELECT count(*) > 0 FROM sqlite_schema";
 const IS_CLOSED: &str =
     "SELECT count(*) > 0 FROM factum_consumer WHERE consumer = ?1 AND fence < 0";
-/// A build's name never comes again, so nobody's fence is this one. Its partitions go with it.
+/// Closes all rows in the file, those of partitions too. No process can have this fence, because a
+/// build's name is never used again.
 const CLOSE: &str = "UPDATE factum_consumer SET fence = -1, progress = NULL, mark = NULL";
 const CLOSE_BUILD: &str = "INSERT INTO factum_consumer (consumer, fence) VALUES (?1, -1)
     ON CONFLICT DO NOTHING";
 
-/// Which build's a file is.
+/// The SQLite file of one build, and whether its target has opened it.
 #[derive(Debug, Clone)]
 pub(crate) struct BuildFile {
-    /// The build's name: that of its consumers, but for the partition.
+    /// The name of the build: the name of its consumers without the partition.
     build: ConsumerName,
-    /// Its target has opened it. When it is gone then, the build was cleared.
+    /// True once the target has opened the file. If the file is missing after that, the build was
+    /// cleared.
     is_made: Arc<AtomicBool>,
 }
 
@@ -46,47 +48,51 @@ impl BuildFile {
         folder.join(format!("{}.db", self.build))
     }
 
-    /// A target is of one build; it knows nothing of another's file.
+    /// Checks that a consumer is of this build: a target does not know the files of other builds.
     pub(crate) fn check(&self, consumer: &ConsumerName) -> Result<(), TargetError> {
         if consumer.whole() == self.build {
             return Ok(());
         }
         let build = &self.build;
-        Err(fault::refused(&format!("the target is another build's: build={build} of={consumer}")))
+        Err(fault::refused(&format!(
+            "the target is of another build: build={build} consumer={consumer}"
+        )))
     }
 
-    /// Before the file is opened, which makes it, but once.
+    /// Prepares to open the file, which makes it the first time. A missing file is not made again.
     pub(crate) fn prepare(&self, path: &Path) -> Result<(), TargetError> {
         if self.is_made.load(Ordering::SeqCst) && !path.exists() {
-            return Err(self.is_cleared());
+            return Err(self.cleared_error());
         }
         path.parent().map_or(Ok(()), fs::create_dir_all).map_err(unavailable)
     }
 
-    /// Looks whose the file is, before anything is made in it.
+    /// Checks that the file is this build's, before anything is written to it.
     pub(crate) fn enter(&self, connection: &Connection) -> Result<(), TargetError> {
         if !self.has_begun(connection)? {
             return Ok(());
         }
         let is_closed = connection.query_row(IS_CLOSED, [self.build.as_str()], |row| row.get(0));
         match is_closed.map_err(fault::before_commit)? {
-            true => Err(self.is_cleared()),
+            true => Err(self.cleared_error()),
             false => Ok(()),
         }
     }
 
-    /// The file was opened.
-    pub(crate) fn was_made(&self) {
+    /// Notes that the file was opened.
+    pub(crate) fn mark_made(&self) {
         self.is_made.store(true, Ordering::SeqCst);
     }
 
-    /// Closes the build for good, and removes its file then. A reader that has it open reads on,
-    /// where the system removes open files; elsewhere it is removed when they have closed it.
+    /// Closes the build permanently, and then removes its file. A reader with an open connection
+    /// can still read, on systems that remove open files; other systems remove the file after it is
+    /// closed.
     pub(crate) fn remove(&self, path: &Path, how: SqliteSynchronous) -> Result<(), TargetError> {
         if path.exists() {
             self.close(path, how)?;
         }
-        // The file first: without the others it would be an older one.
+        // The main file goes first: without its write-ahead log, an older state of it would be
+        // left.
         for ending in ["", "-wal", "-shm"] {
             let mut path = path.as_os_str().to_owned();
             path.push(ending);
@@ -100,13 +106,13 @@ impl BuildFile {
         Ok(())
     }
 
-    /// Whoever is at work on it stores nothing any more: in a file that is gone they would go on
-    /// for ever.
+    /// Closes the build, so that a process that still works on it can store nothing: in a removed
+    /// file it would continue forever.
     fn close(&self, path: &Path, how: SqliteSynchronous) -> Result<(), TargetError> {
         let mut connection = file::open_writer(path, how, false)?;
         let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate);
         let tx = tx.map_err(fault::before_commit)?;
-        // Nobody may have come so far as to write to it.
+        // Perhaps no process has ever written to it.
         if !self.has_begun(&tx)? {
             return Ok(());
         }
@@ -115,21 +121,21 @@ impl BuildFile {
         tx.commit().map_err(fault::at_commit)
     }
 
-    /// Whether there is anything of the build's in the file.
+    /// Returns true if the file contains tables of this build.
     fn has_begun(&self, connection: &Connection) -> Result<bool, TargetError> {
         let has_begun = file::are_tables_there(connection).map_err(fault::before_commit)?;
-        let told = |row: &rusqlite::Row<'_>| row.get(0);
-        let is_strange = match has_begun {
-            true => connection.query_row(IS_STRANGE, [self.build.as_str()], told),
-            false => connection.query_row(IS_FULL, [], told),
+        let answer = |row: &rusqlite::Row<'_>| row.get(0);
+        let is_foreign = match has_begun {
+            true => connection.query_row(IS_FOREIGN, [self.build.as_str()], answer),
+            false => connection.query_row(HAS_TABLES, [], answer),
         };
-        match is_strange.map_err(fault::before_commit)? {
-            true => Err(self.is_strange()),
+        match is_foreign.map_err(fault::before_commit)? {
+            true => Err(self.foreign_error()),
             false => Ok(has_begun),
         }
     }
 
-    fn is_strange(&self) -> TargetError {
+    fn foreign_error(&self) -> TargetError {
         let build = &self.build;
         fault::refused(&format!(
             "there is a file already that has the build's name and is not its own, move it \
@@ -137,7 +143,7 @@ impl BuildFile {
         ))
     }
 
-    fn is_cleared(&self) -> TargetError {
+    fn cleared_error(&self) -> TargetError {
         fault::refused(&format!("{CLEARED}: build={}", self.build))
     }
 }

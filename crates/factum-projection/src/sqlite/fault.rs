@@ -1,20 +1,20 @@
-//! What an error of SQLite's means to a consumer.
+//! The meaning of SQLite's errors for a consumer.
 
 use std::{error::Error, iter::successors, sync::Arc};
 
 use factum_consumer::{HandleError, TargetError};
 use rusqlite::{ErrorCode, ffi};
 
-/// Nothing is stored.
+/// The error of a statement before the commit: nothing is stored.
 pub(crate) fn before_commit(error: rusqlite::Error) -> TargetError {
-    if error.sqlite_error_code().is_some_and(passes) {
+    if error.sqlite_error_code().is_some_and(is_temporary) {
         TargetError::Unavailable(Arc::new(error))
     } else {
         TargetError::Refused(Arc::new(error))
     }
 }
 
-/// The commit was tried. A constraint that is looked at only then is the event's fault.
+/// The error of a commit. A constraint that is checked only at the commit is the event's failure.
 pub(crate) fn at_commit(error: rusqlite::Error) -> TargetError {
     match error.sqlite_error_code() {
         Some(ErrorCode::ConstraintViolation) => TargetError::Refused(Arc::new(error)),
@@ -26,8 +26,8 @@ pub(crate) fn refused(text: &str) -> TargetError {
     TargetError::Refused(Arc::from(HandleError::from(text)))
 }
 
-/// Whether a later try may succeed although nothing was changed.
-fn passes(code: ErrorCode) -> bool {
+/// Returns true if a later attempt may succeed although nothing was changed.
+fn is_temporary(code: ErrorCode) -> bool {
     matches!(
         code,
         ErrorCode::DatabaseBusy
@@ -45,8 +45,7 @@ fn passes(code: ErrorCode) -> bool {
     )
 }
 
-/// Whether an error in a handler's chain of sources is that of a statement which would have
-/// committed a batch.
+/// Returns true if a handler's error comes from a statement that would have committed the batch.
 pub(crate) fn is_forbidden_commit(error: &(dyn Error + 'static)) -> bool {
     successors(Some(error), |error| (**error).source()).any(|link| {
         let found = match link.downcast_ref::<rusqlite::Error>() {
@@ -57,13 +56,14 @@ pub(crate) fn is_forbidden_commit(error: &(dyn Error + 'static)) -> bool {
     })
 }
 
-/// Whether an error in a handler's chain of sources is one of SQLite's that passes. In a
-/// transparent enum of the user's only the source of rusqlite's error is left in the chain.
+/// Returns true if one error in a handler's chain of sources is a temporary error of SQLite. If a
+/// transparent enum of the user wraps rusqlite's error, only the source of that error is in the
+/// chain.
 pub(crate) fn is_outage(link: &(dyn Error + 'static)) -> bool {
     if let Some(error) = link.downcast_ref::<rusqlite::Error>() {
-        return error.sqlite_error_code().is_some_and(passes);
+        return error.sqlite_error_code().is_some_and(is_temporary);
     }
-    link.downcast_ref::<ffi::Error>().is_some_and(|error| passes(error.code))
+    link.downcast_ref::<ffi::Error>().is_some_and(|error| is_temporary(error.code))
 }
 
 #[cfg(test)]

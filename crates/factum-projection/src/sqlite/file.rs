@@ -1,4 +1,4 @@
-//! The file: opened, its tables made, what is kept of a consumer read.
+//! The file: opening it, making its tables, reading the stored progress of a consumer.
 
 use std::{path::Path, time::Duration};
 
@@ -9,9 +9,9 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, Transactio
 
 use super::{SqliteSynchronous, build_file::BuildFile, fault};
 
-/// How long somebody else's batch in the same file is waited for.
+/// The time that a batch waits for another batch in the same file.
 pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-/// So many statements of a handler are compiled once per connection.
+/// The number of compiled statements that a connection keeps.
 const STATEMENTS_CACHED: usize = 64;
 
 const TABLES: &str = "
@@ -35,7 +35,7 @@ const LETTERS: &str = "SELECT stream, letter FROM factum_dead_letter WHERE consu
 const ARE_TABLES_THERE: &str = "SELECT count(*) = 2 FROM sqlite_schema
     WHERE name IN ('factum_consumer', 'factum_dead_letter')";
 
-/// Opens a file to write to it, and makes it if it is not there and may be made.
+/// Opens a file for writing, and makes it if it does not exist and `is_made` is true.
 pub(crate) fn open_writer(
     path: &Path,
     how: SqliteSynchronous,
@@ -71,7 +71,7 @@ pub(crate) fn are_tables_there(connection: &Connection) -> Result<bool, rusqlite
     connection.query_row(ARE_TABLES_THERE, [], |row| row.get(0))
 }
 
-/// Makes the tables, and reads what is kept of a consumer.
+/// Makes the tables, and reads the stored progress and dead letters of a consumer.
 pub(crate) fn make(
     connection: &mut Connection,
     consumer: &str,
@@ -92,7 +92,7 @@ pub(crate) fn make(
     Ok(opened)
 }
 
-/// Reads what is kept of a consumer.
+/// Reads the stored progress and dead letters of a consumer, and makes nothing.
 pub(crate) fn look(path: &Path, consumer: &str) -> Result<Opened, TargetError> {
     if !path.exists() {
         return Ok(Opened::default());

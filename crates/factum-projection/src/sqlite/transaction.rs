@@ -1,4 +1,4 @@
-//! One batch: a connection in a transaction.
+//! The transaction of one batch on a connection.
 
 use std::{
     fmt,
@@ -21,7 +21,8 @@ const SAVE: &str = "UPDATE factum_consumer
 const PUT_LETTER: &str = "INSERT INTO factum_dead_letter (consumer, stream, letter)
     VALUES (?1, ?2, ?3) ON CONFLICT (consumer, stream) DO UPDATE SET letter = excluded.letter";
 const REMOVE_LETTER: &str = "DELETE FROM factum_dead_letter WHERE consumer = ?1 AND stream = ?2";
-/// The rows stay, those of partitions too: a fence that came again would let a straggler through.
+/// Resets the rows, those of partitions too. They stay, because a fence that is used again would
+/// let a late writer through.
 const FORGET: &str = "UPDATE factum_consumer SET fence = fence + 1, progress = NULL, mark = NULL
     WHERE consumer = ?1 OR substr(consumer, 1, length(?1) + 1) = ?1 || '#'";
 const FORGET_LETTERS: &str = "DELETE FROM factum_dead_letter
@@ -30,30 +31,30 @@ const FORGET_LETTERS: &str = "DELETE FROM factum_dead_letter
 pub(crate) const ENDED: &str = "the transaction has ended before its batch, by a handler or after \
                                 an error that it did not pass on";
 
-/// What a projection into a SQLite file writes to: a connection in a transaction, which is the
-/// projection's to end. A `COMMIT` of a handler's rolls back, and so does each statement after
-/// that or after a `ROLLBACK`; the handler has failed. Savepoints are its own to use.
+/// The batch that a projection into a SQLite file writes to: a connection in a transaction. Only
+/// the projection ends the transaction. A handler's `COMMIT` rolls back and makes the handler fail,
+/// and so does each statement after that or after a `ROLLBACK`. Handlers may use savepoints.
 ///
 /// # Panics
-/// It lends its connection no more when the transaction has ended: what is written then would be
-/// there for good, without the checkpoint. The panic is the handler's failure.
+/// Dereferencing panics after the transaction has ended: a later write would be stored permanently,
+/// without the checkpoint. The panic counts as the handler's failure.
 pub struct SqliteTx {
-    /// None when it is over.
+    /// The connection; `None` after the end.
     connection: Option<Connection>,
-    /// Whether it was rolled back; what is open then is another transaction, if any.
+    /// True after a rollback. If a transaction is open then, it is another one.
     is_rolled_back: Arc<AtomicBool>,
     idle: Arc<Mutex<Option<Connection>>>,
 }
 
 impl SqliteTx {
-    /// Begins, and waits at most so long for others to end.
+    /// Begins, and waits at most `wait` for other transactions to end.
     pub(crate) fn begin(
         connection: Connection,
         idle: &Arc<Mutex<Option<Connection>>>,
         wait: Duration,
     ) -> Result<Self, rusqlite::Error> {
         connection.busy_timeout(wait)?;
-        // Until the batch is to be committed, whatever would commit rolls back instead.
+        // Until the batch's own commit, every commit rolls back instead.
         connection.commit_hook(Some(|| true))?;
         let is_rolled_back = Arc::new(AtomicBool::new(false));
         let rolled_back = is_rolled_back.clone();
@@ -82,7 +83,7 @@ impl SqliteTx {
         self.connection.as_ref().expect("it is not over")
     }
 
-    /// Writes the save; `false`: the fence is another.
+    /// Writes the progress and dead letters. Returns false if the fence is another.
     fn write(&self, consumer: &str, save: &Save) -> Result<bool, rusqlite::Error> {
         let fence = save.expected.0.cast_signed();
         let progress = &save.progress[..];
@@ -115,7 +116,7 @@ impl SqliteTx {
         self.is_rolled_back.load(Ordering::Relaxed) || self.inner().is_autocommit()
     }
 
-    /// Commits. The connection is used again only if that went well.
+    /// Commits. The connection is used again only after success.
     fn end(&mut self) -> Result<(), TargetError> {
         let connection = self.connection.take().expect("it is not over");
         connection.commit_hook(None::<fn() -> bool>).map_err(fault::before_commit)?;
@@ -149,7 +150,7 @@ impl fmt::Debug for SqliteTx {
     }
 }
 
-/// The connection that is kept between batches.
+/// Takes the idle connection that is kept between batches.
 pub(crate) fn take(idle: &Mutex<Option<Connection>>) -> Option<Connection> {
     idle.lock().unwrap_or_else(PoisonError::into_inner).take()
 }

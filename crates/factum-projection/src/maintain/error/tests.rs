@@ -46,7 +46,7 @@ fn no_tag() -> InvalidTag {
 }
 
 #[test]
-fn every_error_of_read_models_tells_its_kind() {
+fn every_error_of_read_models_has_its_kind() {
     let projection = name();
     let build = Build { version: 1, generation: 0 };
     kinds!(BuildError {
