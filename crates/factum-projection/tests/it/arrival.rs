@@ -27,7 +27,7 @@ async fn a_maintained_projection_is_waited_for_over_rebuilds_and_versions() {
     assert_eq!(seen(1).await, 1);
     first.rebuild().await.unwrap().done().await.unwrap();
     assert_eq!(seen(2).await, 3);
-    // A build that is behind holds up nobody.
+    // A build that lags delays no caller.
     let slow = Gate::after(0);
     let second = bench.keep::<2>(&slow).await;
     assert_eq!(seen(3).await, 6);
@@ -53,7 +53,7 @@ async fn consumers_and_projections_that_were_started_go_by_their_names_without_v
     let later = bench.deposit("ada", 8).await;
     let told = bench.consumers.wait_for("counts", later, LONG).await.unwrap_err();
     assert!(matches!(told, WaitError::Stopped { reason: StopReason::Asked, .. }), "{told}");
-    // Started again, it is the one that is meant.
+    // After a restart the name means the new handle.
     bench.count(&Fails::default());
     bench.consumers.wait_for("counts", later, LONG).await.unwrap();
 }
@@ -77,14 +77,14 @@ async fn documents_of_another_program_are_waited_for_by_what_is_stored() {
     bench.open("ada").await;
     let ledgers = bench.keep::<1>(&Gate::open()).await;
     let in_memory = bench.count_in_memory(&Fails::default());
-    // There is nothing of it before it has begun.
+    // Nothing is stored of it before it has begun.
     ledgers.wait_for(bench.head(), LONG).await.unwrap();
     let position = bench.deposit("ada", 1).await;
     let other = bench.again();
     other.consumers.wait_for("ledgers", position, LONG).await.unwrap();
     assert_eq!(bench.ledgers().get("ada").await.unwrap().expect("it is there").cents, 1);
 
-    // A model in memory is in each program by itself, whatever was stored of it.
+    // Each program has its own model in memory, whatever another has stored of it.
     in_memory.wait_for(position, LONG).await.unwrap();
     bench.consumers.wait_for("counts-in-memory", position, LONG).await.unwrap();
     let told = other.consumers.can_wait_for("counts-in-memory").await.unwrap_err();
@@ -106,7 +106,7 @@ async fn a_name_that_nobody_has_is_told_at_once() {
     assert!(matches!(told, WaitError::Stopped { .. }), "nothing is known any more: {told}");
 }
 
-/// What makes targets holds an application perhaps, and that these consumers.
+/// The function that makes targets may hold an application, which holds these consumers.
 #[tokio::test]
 async fn closing_lets_go_of_what_makes_targets() {
     let bench = Bench::new();

@@ -19,9 +19,9 @@ use crate::{
     partition::shared_out,
 };
 
-/// Says to the test `child` that it is one: the store's path.
+/// The variable that makes the test `child` a child; its value is the store's path.
 const CHILD: &str = "FACTUM_COMPETING_TEST_CHILD";
-/// So short that a process is taken for dead by mistake now and then.
+/// The lease time, so short that a live process is sometimes taken for dead.
 const LEASE: Duration = Duration::from_millis(60);
 const PROCESSES: usize = 3;
 
@@ -52,7 +52,7 @@ fn count(bench: &Bench) -> factum_consumer::ConsumerHandle {
     counts.unwrap().consumer().clone()
 }
 
-/// Not a test of its own: what the other processes run, for ever.
+/// The code that the other processes run, forever; not a test by itself.
 #[test]
 fn child() {
     let Some(path) = env::var_os(CHILD) else { return };

@@ -1,4 +1,4 @@
-//! Every event, once, in order: live, behind, and after a restart.
+//! Every event is delivered once and in order: live, while catching up, and after a restart.
 
 use std::sync::{
     Arc, Mutex,

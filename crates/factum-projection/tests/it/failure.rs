@@ -1,4 +1,4 @@
-//! Events that can't be handled: tried again, parked, released; others flow.
+//! Events that can't be handled are retried, parked and released, while other events are handled.
 
 use std::sync::{Arc, atomic::Ordering};
 
@@ -17,7 +17,7 @@ fn ada() -> StreamId {
     StreamId::new("account", "ada").unwrap()
 }
 
-/// Ada's second deposit is of thirteen cents; Bob has none such.
+/// Appends deposits: Ada's second is thirteen cents, Bob has no such deposit.
 async fn deposits(bench: &Bench) {
     for key in ["ada", "bob"] {
         bench.open(key).await;
@@ -32,7 +32,7 @@ async fn is_parked(consumer: &ConsumerHandle, error: &str) {
     let [letter] = &consumer.dead_letters().await[..] else { panic!("one") };
     assert_eq!((letter.stream.clone(), letter.version.value()), (ada(), 3));
     assert!(letter.error.contains(error), "{}", letter.error);
-    // A fold has no second try.
+    // A fold is not retried.
     let is_fold = consumer.name().as_str().contains("memory");
     assert_eq!(letter.attempts, if is_fold { 1 } else { 3 });
     assert_eq!(consumer.health().parked, 1);
@@ -53,7 +53,8 @@ async fn what_fails_is_parked_with_what_is_behind_it_and_the_rest_flows() {
         assert_eq!(documents["ada"].cents, [1]);
         assert_eq!(documents["bob"].cents, [101, 113, 102, 103]);
 
-        // Still wrong, it stays; mended, it comes with all that waited, in order.
+        // While it still fails it stays parked. After the cause is removed it is handled with all
+        // events that waited, in order.
         assert!(counts.retry(&ada()).await.unwrap_err().to_string().contains(error));
         how.store(false, Ordering::SeqCst);
         counts.retry(&ada()).await.unwrap();
@@ -112,14 +113,14 @@ async fn the_policy_may_say_to_stop() {
     };
     assert_eq!(position.value(), 5);
     assert_eq!(bench.counted().await["ada"].cents, [1]);
-    // Mended and started again, it goes on.
+    // After the cause is removed and a restart, it continues.
     fails.errs.store(false, Ordering::SeqCst);
     let counts = bench.count(&fails);
     counts.wait_for(bench.head(), LONG).await.unwrap();
     assert_eq!(bench.counted().await["ada"].cents, [1, 13, 2, 3]);
 }
 
-/// An event by hand, with whatever in it.
+/// Appends an event with this payload.
 async fn append(bench: &Bench, name: &str, payload: &'static str) {
     let id = EventId::new(SystemIds.uuid(SystemClock.now()));
     let event = NewEvent::new(id, EventName::parse(name).unwrap(), Content::Json, payload);
@@ -151,7 +152,7 @@ async fn events_that_are_unknown_or_make_no_sense_follow_the_policy_at_once() {
     assert_eq!(counts.health().parked, 0);
 }
 
-/// Each further attempt would have cost another thread, until none was left.
+/// Each further attempt used to cost another thread, until none was left.
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn a_handler_that_keeps_its_thread_is_given_up_at_once_and_the_rest_flows() {
     let bench = Bench::new();
@@ -178,7 +179,7 @@ async fn what_is_erased_meanwhile_is_not_mistaken_for_what_is_behind_it() {
     fails.errs.store(true, Ordering::SeqCst);
     let counts = bench.count(&fails);
     counts.wait_for(bench.head(), LONG).await.unwrap();
-    // The parked one goes; what is left out is nothing else in its place.
+    // The parked event is discarded, and no other event in its place.
     let change = StreamChange::TruncateBefore(StreamVersion::new(4));
     bench.kernel.events().change(&ada(), change).await.unwrap();
     counts.discard(&ada()).await.unwrap();
@@ -206,12 +207,12 @@ async fn a_consumer_that_waits_to_try_again_obeys() {
     let counts = bench.consumers.project(Counts(fails.clone()), target, options.clone()).unwrap();
     let mut health = counts.watch();
     health.wait_for(|it| matches!(it.state, ConsumerState::Retrying { .. })).await.unwrap();
-    // What came before can be read, and no half of what failed.
+    // The effects before it can be read, and no half of the failed one.
     assert_eq!(bench.counted().await["ada"].cents, [1]);
     assert!(counts.dead_letters().await.is_empty());
     assert!(counts.retry(&ada()).await.unwrap_err().to_string().contains("thirteen"));
     assert_eq!(counts.stop().await, StopReason::Asked);
-    // Nor was it stored.
+    // The half was not stored either.
     fails.errs.store(false, Ordering::SeqCst);
     let counts = bench.again().count(&fails);
     counts.wait_for(bench.head(), LONG).await.unwrap();

@@ -1,4 +1,5 @@
-//! Builds that take over while the store fails, that must not take over, and how far they are.
+//! Builds that take over while the store fails, builds that must not take over, and their
+//! positions.
 
 use std::{
     collections::BTreeMap,
@@ -25,7 +26,7 @@ use crate::{
     rebuild::{build, is_right, load, watch},
 };
 
-/// A bench whose documents fail, on the same store as a sound one.
+/// A bench with failing documents, on the same store as a sound one.
 fn failing(seed: u64, rates: FaultRates) -> (Bench, Bench, Arc<FaultyDocuments>) {
     let store = Arc::new(MemoryStore::new());
     let sound = Kernel::new(store.clone(), store.clone()).with_tag_key(TagKey::new([1; 32]));
@@ -59,7 +60,7 @@ async fn readers_notice_nothing_while_a_failing_store_is_rebuilt_in() {
         let watching = watch(sound.ledgers(), &is_over);
         for _ in 0..3 {
             let before = ledgers.serving();
-            // Begun, or begun before by a request whose answer was lost.
+            // The build has begun now, or by an earlier request whose answer was lost.
             while !matches!(ledgers.rebuild().await, Ok(_) | Err(BuildError::Building { .. })) {
                 pause().await;
             }
@@ -81,7 +82,8 @@ async fn a_rebuild_whose_answer_is_lost_is_made_all_the_same() {
     sound.deposits("ada", 20).await;
     let ledgers = failing.keep::<1>(&Gate::open()).await;
     is_right(&sound, &ledgers, 210).await;
-    // It is stored that it begins; the answer is lost, and so is the look whether it is.
+    // The write that begins the build is stored, but its answer is lost, and so is the read that
+    // would show it.
     faulty.next_read(Fault::Delay(Duration::ZERO));
     faulty.next_write(Fault::DropReply);
     faulty.next_read(Fault::FailBefore);
@@ -90,7 +92,7 @@ async fn a_rebuild_whose_answer_is_lost_is_made_all_the_same() {
     is_right(&sound, &ledgers, 210).await;
 }
 
-/// Fails at thirteen cents, unless it is told not to.
+/// Fails at thirteen cents, unless the failure is switched off.
 pub(crate) struct Careful<const VERSION: u32>(Arc<AtomicBool>);
 
 impl<const VERSION: u32> Careful<VERSION> {
@@ -145,7 +147,7 @@ async fn a_build_that_can_not_do_an_event_does_not_take_over_until_it_can() {
     let consumer = rebuild.consumer().unwrap();
     consumer.wait_for(bench.head(), LONG).await.unwrap();
     assert_eq!(rebuild.progress().unwrap().parked, 2);
-    // Longer than it takes to look again.
+    // Longer than the pause before the next look.
     for _ in 0..3 {
         bench.kernel.clock().sleep(Duration::from_millis(500)).await;
         assert_eq!(new.serving(), build(1, 0));
@@ -208,12 +210,12 @@ async fn what_the_old_program_shows_at_the_last_moment_is_in_the_new_one() {
     let new = newer.keep::<2>(&gate).await;
     let rebuild = new.building().unwrap();
     until(|| async { rebuild.progress().unwrap().position.value() == 7 }).await;
-    // The build comes to the end, and its program begins to let it take over, slowly.
+    // The build reaches the end of the log, and its program begins the handover, slowly.
     slow.next_read(Fault::Delay(Duration::from_secs(60)));
     gate.let_pass(6);
     until(|| async { rebuild.progress().unwrap().position.value() == 14 }).await;
     pause().await;
-    // Meanwhile the old one shows more, and the new one does not come as far.
+    // Meanwhile the old build shows more events, which the new one does not reach.
     older.deposit("ada", 9).await;
     is_right(&older, &old, 100).await;
     clock.advance(Duration::from_secs(60));
@@ -222,7 +224,7 @@ async fn what_the_old_program_shows_at_the_last_moment_is_in_the_new_one() {
         assert_eq!(older.ledgers().get("ada").await.unwrap().unwrap().cents, 100);
     }
     gate.let_pass(u64::MAX);
-    // The handler's time was over meanwhile: it is tried again after a pause.
+    // The handler exceeded its time meanwhile, so the event is retried after a pause.
     until(|| async {
         clock.advance(Duration::from_millis(2));
         new.serving() == build(2, 0)
@@ -278,12 +280,13 @@ async fn a_build_takes_over_when_it_has_come_as_far_as_the_furthest_partition() 
         let new = newer.keep::<2>(&gate).await;
         let rebuild = new.building().unwrap();
         until(|| async { gate.is_closed() }).await;
-        // The build comes to the end, and its program begins to let it take over, slowly.
+        // The build reaches the end of the log, and its program begins the handover, slowly.
         slow.next_read(Fault::Delay(Duration::from_secs(60)));
         gate.let_pass(1);
         until(|| async { rebuild.progress().unwrap().position.value() == 6 }).await;
         pause().await;
-        // Meanwhile one partition of the old program shows more, and the other is held up.
+        // Meanwhile one partition of the old program shows more events, and the other one is held
+        // up.
         older.deposit(held, 9).await;
         let shown = older.deposit(ahead, 9).await;
         let parts = || old.consumer().unwrap().partitions();

@@ -1,4 +1,4 @@
-//! What a consumer says of itself.
+//! The health that a consumer reports.
 
 use std::{
     sync::{
@@ -71,11 +71,11 @@ async fn a_consumer_whose_target_panics_does_not_stop_quietly() {
     let told = defect.wait_for(bench.head(), LONG).await.unwrap_err();
     assert!(told.to_string().contains("panicked: assertion"), "{told}");
     assert!(matches!(defect.health().state, ConsumerState::Stopped(StopReason::Broken(_))));
-    // The name is free again.
+    // The name can be used again.
     bench.consumers.project(Defect, Bomb::default(), options()).unwrap();
 }
 
-/// A target of which one call never answers, once it is told so.
+/// A target with one call that never answers, once that is switched on.
 #[derive(Default)]
 struct Silent {
     inner: Mutex<Opened>,
@@ -218,7 +218,7 @@ async fn the_lag_of_a_consumer_that_waits_grows_with_time() {
     health.wait_for(is_retrying).await.unwrap();
     assert_eq!(counts.health().lag, Some(Duration::ZERO));
     assert_eq!(counts.health().lag_events(), 1);
-    // Less than the pause, for nobody's clock but the handle's.
+    // Less than the pause: only the handle's clock moves.
     clock.advance(Duration::from_micros(300));
     assert_eq!(counts.health().lag, Some(Duration::from_micros(300)));
 }
@@ -230,13 +230,13 @@ async fn metrics_say_what_health_says() {
     let bench = Bench::new();
     let fails = Fails::default();
     fails.errs.store(true, Ordering::SeqCst);
-    // A consumer tells the recorder that is there when it starts.
+    // A consumer reports to the recorder that is set when it starts.
     let counts = metrics::with_local_recorder(&recorder, || bench.count(&fails));
     bench.open("ada").await;
     bench.deposit("ada", 13).await;
     bench.deposit("ada", 14).await;
     counts.wait_for(bench.head(), LONG).await.unwrap();
-    // What is told is told before anybody is woken.
+    // Metrics are recorded before a waiting caller is woken.
     let says = |line: &str| {
         let told = told.render();
         assert!(told.lines().any(|it| it == line), "{line} is not in:\n{told}");

@@ -61,7 +61,7 @@ async fn every_event_takes_effect_once_and_in_the_order_of_its_stream() {
     assert_eq!((parts.len(), worked), (PARTITIONS, PARTITIONS));
     assert_eq!(parts[3].0.as_str(), "counts@1#3");
     assert_eq!(counts.stop().await, StopReason::Asked);
-    // Each goes on where it was.
+    // Each partition continues at its checkpoint.
     let again = count(&bench, &Fails::default());
     bench.deposit("a1", 7).await;
     again.wait_for(bench.head(), LONG).await.unwrap();
@@ -75,7 +75,7 @@ async fn accounts_go_on(bench: &Bench) {
     }
 }
 
-/// Who has come in, and waits to be let out.
+/// The events whose handlers have begun, and the signal that lets them end.
 #[derive(Clone)]
 struct Inside(Arc<watch::Sender<BTreeSet<Position>>>, Arc<watch::Sender<bool>>);
 
@@ -173,7 +173,7 @@ impl Projection for Sum {
     ) -> Result<(), HandleError> {
         let AccountEvent::Deposited { cents } = event else { return Ok(()) };
         let before = tx.get::<u64>("sum").await?.unwrap_or_default();
-        // Others are let in between what is read and what is written.
+        // Other partitions get their turn between the read and the write.
         tokio::task::yield_now().await;
         tx.put("sum", &(before + cents))
     }
@@ -197,8 +197,8 @@ async fn a_document_that_several_partitions_write_loses_nothing() {
     assert_eq!(sum.health().parked, 0);
 }
 
-/// Notes of each event the title that its account's first event has given it, as a document that
-/// another partition writes.
+/// Stores for each event the title that its account's first event set, in a document that another
+/// partition writes.
 struct Titles;
 
 impl Projection for Titles {
@@ -242,7 +242,7 @@ async fn what_another_partition_has_written_is_seen_by_the_next_batch() {
     }
 }
 
-/// Notes which streams' events came, in which order, by what they are shared out by.
+/// Checks that events with one partition key are handled in order.
 async fn in_order_by(partitions: Partitions, key: fn(&RecordedEvent) -> String) {
     let bench = Bench::new();
     accounts(&bench).await;
@@ -286,7 +286,7 @@ async fn events_of_one_key_come_in_order_whatever_stream_they_are_in() {
         key
     })
     .await;
-    // Those without the tag go by their stream.
+    // Events without the tag are partitioned by stream.
     in_order_by(Partitions::by_tag(3, "email"), |event| {
         let tag = event.tags().find(|tag| tag.starts_with("email:"));
         tag.map_or_else(|| event.stream().to_string(), ToString::to_string)
@@ -318,7 +318,7 @@ async fn one_that_began_without_partitions_is_not_shared_out() {
     let before = bench.count(&Fails::default());
     before.wait_for(bench.head(), LONG).await.unwrap();
     before.stop().await;
-    // As it was before the number was stored.
+    // The stored state from before the number of partitions was stored.
     let layout = KeyRange::prefix("$partitions/");
     bench.kernel.documents().clear(layout).await.unwrap();
     let told = count(&bench, &Fails::default()).wait_for(bench.head(), LONG).await.unwrap_err();
@@ -359,7 +359,7 @@ async fn a_rebuild_takes_another_number_of_partitions() {
     assert_eq!(parts[0].0.as_str(), "ledgers@2.1#0");
     bench.deposit("ada", 35).await;
     is_right(&bench, &ledgers, 500).await;
-    // Anybody finds it, and waits for it.
+    // Any program finds the consumer and waits for it.
     let ledger = bench.ledgers().get("bob").await.unwrap().unwrap();
     assert_eq!((ledger.count, ledger.cents), (30, 465));
     ledgers.discard_old().await.unwrap();

@@ -23,46 +23,49 @@ use factum_sqlite::{SqliteOptions, SqliteStore};
 
 use crate::bench::{Bench, Count, Fails, LONG, options};
 
-/// A deposit of so many cents breaks a constraint of the table.
+/// A deposit of this many cents breaks a constraint of the table.
 pub(crate) const REFUSED: u64 = 666;
-/// With so many cents the handler ends the transaction by itself.
+/// At this many cents the handler ends the transaction itself.
 pub(crate) const ENDS: u64 = 669;
 
-/// With so many cents and the number of a statement, the handler says it, and passes its error on.
-pub(crate) const SAYS: u64 = 1_000;
-/// With so many, it does not, and writes its row again.
-pub(crate) const INSISTS: u64 = 1_050;
+/// From this many cents on, the handler executes statement N of the list, where N is the rest, and
+/// passes its error on.
+pub(crate) const STATEMENTS: u64 = 1_000;
+/// From this many cents on, the handler executes statement N too, but ignores its error and writes
+/// its row again.
+pub(crate) const IGNORES: u64 = 1_050;
 
-/// A read model in tables of its own: one row for each deposit, in the order of arrival.
+/// A read model in its own tables: one row for each deposit, in the order in which they are
+/// handled.
 pub(crate) trait ReadModel: Sized {
     type Projection: Projection<Target: Clear>;
 
-    /// Statements that end a transaction, and more.
+    /// Statements that end a transaction, or do more.
     const ENDINGS: &'static [&'static str];
     /// Statements that a handler may use.
     const HARMLESS: &'static [&'static str];
 
-    /// What the handler says for so many cents, and whether it insists.
-    fn says(cents: u64) -> Option<(&'static str, bool)> {
-        let insists = cents >= INSISTS;
-        let at = cents.checked_sub(if insists { INSISTS } else { SAYS })?;
+    /// The statement that the handler executes for an amount, and whether it ignores the error.
+    fn statement(cents: u64) -> Option<(&'static str, bool)> {
+        let ignores = cents >= IGNORES;
+        let at = cents.checked_sub(if ignores { IGNORES } else { STATEMENTS })?;
         let statement = Self::ENDINGS.iter().chain(Self::HARMLESS).nth(usize::try_from(at).ok()?);
-        statement.map(|statement| (*statement, insists))
+        statement.map(|statement| (*statement, ignores))
     }
 
-    /// An empty one.
+    /// An empty read model.
     fn new() -> impl Future<Output = Self>;
 
-    /// The projection into it.
+    /// The projection into this read model.
     fn projection(&self, fails: Fails) -> Self::Projection;
 
-    /// A target of its own, as each program has one.
+    /// A new target, as each program has its own.
     fn target(&self) -> <Self::Projection as Projection>::Target;
 
-    /// What is in it, by account.
+    /// The content by account.
     fn counted(&self) -> impl Future<Output = BTreeMap<String, Count>>;
 
-    /// What another process needs to find it.
+    /// The address by which another process finds the read model.
     fn address(&self) -> String;
 
     fn start(&self, bench: &Bench, fails: &Fails) -> ProjectionHandle<Self::Projection> {
@@ -71,12 +74,12 @@ pub(crate) trait ReadModel: Sized {
     }
 }
 
-/// A target that can be told how its tables are emptied.
+/// A target that can get the statements that empty its tables.
 pub(crate) trait Clear: Target {
     fn clearing(self) -> Self;
 }
 
-/// Every behaviour as a test of a read model's.
+/// Makes one test of each behaviour for a read model.
 macro_rules! behaviours {
     ($model:ty: $($name:ident)+) => {$(
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -104,7 +107,7 @@ fn ada() -> StreamId {
     StreamId::new("account", "ada").unwrap()
 }
 
-/// The deposits of Ada, and to each one of Bob's that is a hundred cents more.
+/// Deposits to Ada, and for each one a deposit to Bob of a hundred cents more.
 async fn deposits(bench: &Bench, cents: impl IntoIterator<Item = u64>) {
     for key in ["ada", "bob"] {
         bench.open(key).await;
@@ -225,12 +228,14 @@ pub(crate) async fn whatever_a_handler_says_of_its_transaction_each_event_takes_
 ) {
     let endings = M::ENDINGS.len();
     let all = M::ENDINGS.len() + M::HARMLESS.len();
-    for (base, at) in (0..all).map(|at| (SAYS, at)).chain((0..endings).map(|at| (INSISTS, at))) {
+    for (base, at) in
+        (0..all).map(|at| (STATEMENTS, at)).chain((0..endings).map(|at| (IGNORES, at)))
+    {
         let model = M::new().await;
         let bench = Bench::new();
         let cents = base + at as u64;
         deposits(&bench, [1, cents, 2]).await;
-        // No other event of the batch may be taken for the one at fault.
+        // No other event of the batch may be blamed.
         let options = options();
         let failure = options.failure.with_retries_max(0).with_timeout(LONG);
         let projection = model.projection(Fails::default());
@@ -239,7 +244,7 @@ pub(crate) async fn whatever_a_handler_says_of_its_transaction_each_event_takes_
         counts.wait_for(bench.head(), LONG).await.unwrap();
         let letters = counts.dead_letters().await;
         let counted = model.counted().await;
-        let told = format!("{:?}: {letters:?} {counted:?}", M::says(cents));
+        let told = format!("{:?}: {letters:?} {counted:?}", M::statement(cents));
         assert_eq!(letters.len(), usize::from(at < endings), "{told}");
         if at < endings {
             assert_eq!((&letters[0].stream, letters[0].version.value()), (&ada(), 3), "{told}");
@@ -290,7 +295,7 @@ pub(crate) async fn a_cleared_model_is_projected_anew_and_its_stragglers_are_fen
     cleared.open(&name).await.unwrap();
     cleared.clear(&name).await.unwrap();
     assert_eq!(model.counted().await, BTreeMap::new());
-    // Even if it comes as far as it was.
+    // Even after it has reached its old position.
     for fence in [fence, Fence(0)] {
         let save = Save {
             expected: fence,
@@ -315,12 +320,12 @@ pub(crate) async fn log(path: &Path) -> Bench {
     Bench::on(Kernel::new(store.clone(), store).with_tag_key(TagKey::new([1; 32])))
 }
 
-/// Small batches, so that many are cut off in the middle.
+/// Small batches, so that many of them are interrupted.
 fn small_batches() -> ConsumerOptions {
     options().with_batch_events_max(7)
 }
 
-/// What the child does: project the log, and tell of every event before it is stored.
+/// The work of the child: projects the log, and prints each event before it is stored.
 pub(crate) async fn child<M: ReadModel>(model: M, log_path: &str) {
     let bench = log(Path::new(log_path)).await;
     let fails = Fails { tells: true, ..Fails::default() };
@@ -331,7 +336,7 @@ pub(crate) async fn child<M: ReadModel>(model: M, log_path: &str) {
     bench.consumers.close().await;
 }
 
-/// Runs the test `child` of a module until it has handled so many events, and kills it then.
+/// Runs the test `child` of a module until it has handled N events, and then kills it.
 fn kill_after(module: &str, variable: &str, order: &str, events: usize) -> bool {
     let mut child = Command::new(env::current_exe().unwrap())
         .args(["--exact", &format!("{module}::child"), "--nocapture", "--test-threads=1"])
@@ -350,7 +355,8 @@ fn kill_after(module: &str, variable: &str, order: &str, events: usize) -> bool 
     is_killed
 }
 
-/// A process is killed again and again; every deposit is counted once, in order, none parked.
+/// A process is killed again and again; every deposit is counted once, in order, and none is
+/// parked.
 pub(crate) fn nothing_is_lost_or_doubled_by_sigkill<M: ReadModel>(module: &str, variable: &str) {
     let (keys, each, kills) = match env::var_os("FACTUM_TEST_FULL") {
         Some(_) => (8, 250, 60),
@@ -379,7 +385,7 @@ pub(crate) fn nothing_is_lost_or_doubled_by_sigkill<M: ReadModel>(module: &str, 
     let order = format!("{} {}", path.display(), model.address());
     let mut killed = 0;
     for round in 0..kills {
-        // Enough to come past the event of the last death: three at one would be its fault.
+        // Enough events to pass the one of the last death: three deaths at one event would park it.
         if !kill_after(module, variable, &order, 4 + (round * 7) % 31) {
             break;
         }

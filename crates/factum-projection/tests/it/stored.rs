@@ -1,4 +1,4 @@
-//! What is stored of consumers, seen and ordered from outside.
+//! Stored consumers, as other programs read them and give them orders.
 
 use std::{sync::atomic::Ordering, time::Duration};
 
@@ -12,7 +12,7 @@ fn ada() -> StreamId {
     StreamId::new("account", "ada").unwrap()
 }
 
-/// Ada's second deposit is of thirteen cents; Bob has none such.
+/// Appends deposits: Ada's second is thirteen cents, Bob has no such deposit.
 async fn deposits(bench: &Bench) {
     for key in ["ada", "bob"] {
         bench.open(key).await;
@@ -97,7 +97,7 @@ async fn an_order_that_cannot_be_read_is_kept_to_be_seen() {
     assert_eq!(consumer.orders, 1);
 }
 
-/// As partitions store what is parked: under the consumer's name with their number.
+/// Partitions store parked events under the consumer's name with their number.
 #[tokio::test]
 async fn the_partition_that_has_the_parked_event_gets_the_order() {
     let bench = Bench::new();
@@ -130,13 +130,13 @@ async fn the_partition_that_has_the_parked_event_gets_the_order() {
     );
 }
 
-/// What is stored of how far the counts have come.
+/// The stored progress of the counts.
 async fn progress(bench: &Bench) -> bytes::Bytes {
     let found = bench.kernel.documents().get(b"$consumer/counts@1/progress").await.unwrap();
     found.expect("it has begun").value
 }
 
-/// It was ordered again in each life that followed, without a pause and without an end.
+/// The order used to be executed again in each life, without a pause and without an end.
 #[tokio::test]
 async fn a_retry_that_fails_again_is_done_once() {
     let bench = Bench::new();
