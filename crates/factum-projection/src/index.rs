@@ -367,7 +367,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn bytes_sort_as_values_do_whatever_key_follows(
+        fn bytes_sort_as_values_do_with_any_key_after_them(
             left in value(), right in value(), keys in ("[\0a-c]{1,3}", "[\0a-c]{1,3}"),
         ) {
             let of = |value: &IndexValue, key: &str| [value.encode(), key.into()].concat();

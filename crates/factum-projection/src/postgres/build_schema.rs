@@ -120,7 +120,7 @@ impl BuildSchema {
             Some(mark) if mark == self.mark => return Ok(()),
             Some(_) => {
                 return Err(fault::refused(&format!(
-                    "there is a schema already that has the build's name and is not its own, \
+                    "a schema with the build's name exists already and is not its own, \
                      rename it: schema={}",
                     self.schema
                 )));

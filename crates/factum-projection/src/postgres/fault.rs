@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_code_that_is_not_known_is_an_events_fault_and_stops_nothing() {
+    fn an_unknown_code_is_the_events_fault_and_stops_no_consumer() {
         for code in ["XX000", "26000", "AB123"] {
             assert!(!is_temporary_code(code), "{code}");
             assert!(!is_permanent_code(code), "{code}");

@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_schema_is_named_by_what_the_server_keeps_whole() {
+    fn a_schema_name_is_one_that_the_server_keeps_unchanged() {
         let longest = "a".repeat(63);
         for text in ["public", "Read models", "a\"b", "jürgen", "a;'\\", &longest] {
             assert_eq!(TargetSchema::new(text).unwrap().to_string(), text);

@@ -138,7 +138,7 @@ impl BuildFile {
     fn foreign_error(&self) -> TargetError {
         let build = &self.build;
         fault::refused(&format!(
-            "there is a file already that has the build's name and is not its own, move it \
+            "a file with the build's name exists already and is not its own, move it \
              away: build={build}"
         ))
     }

@@ -38,7 +38,7 @@ async fn a_maintained_projection_is_waited_for_over_rebuilds_and_versions() {
 }
 
 #[tokio::test]
-async fn consumers_and_projections_that_were_started_go_by_their_names_without_versions() {
+async fn started_consumers_and_projections_are_found_by_their_names_without_versions() {
     let bench = Bench::new();
     let counts = bench.count(&Fails::default());
     let mails = Consumer::new("mails", |_: AccountEvent, _: RecordedEvent| async { Ok(()) });
@@ -59,7 +59,7 @@ async fn consumers_and_projections_that_were_started_go_by_their_names_without_v
 }
 
 #[tokio::test]
-async fn one_that_is_behind_is_told_with_how_far_it_is() {
+async fn a_wait_that_times_out_reports_the_reached_position() {
     let bench = Bench::new();
     bench.open("ada").await;
     let gate = Gate::after(0);
@@ -72,7 +72,7 @@ async fn one_that_is_behind_is_told_with_how_far_it_is() {
 }
 
 #[tokio::test]
-async fn documents_of_another_program_are_waited_for_by_what_is_stored() {
+async fn documents_of_another_program_are_waited_for_by_their_stored_progress() {
     let bench = Bench::new();
     bench.open("ada").await;
     let ledgers = bench.keep::<1>(&Gate::open()).await;
@@ -92,7 +92,7 @@ async fn documents_of_another_program_are_waited_for_by_what_is_stored() {
 }
 
 #[tokio::test]
-async fn a_name_that_nobody_has_is_told_at_once() {
+async fn an_unknown_name_is_reported_at_once() {
     let bench = Bench::new();
     bench.count(&Fails::default());
     for name in ["males", "count", "counts@2", "", "no name"] {
@@ -108,7 +108,7 @@ async fn a_name_that_nobody_has_is_told_at_once() {
 
 /// The function that makes targets may hold an application, which holds these consumers.
 #[tokio::test]
-async fn closing_lets_go_of_what_makes_targets() {
+async fn closing_drops_the_function_that_makes_targets() {
     let bench = Bench::new();
     let held = Arc::new(());
     let seen = Arc::downgrade(&held);

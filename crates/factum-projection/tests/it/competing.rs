@@ -65,7 +65,7 @@ fn child() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_is_killed_each_event_takes_effect_once_and_in_order() {
+async fn whichever_process_is_killed_each_event_takes_effect_once_and_in_order() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("events.db");
     let bench = open(&path).await;

@@ -39,7 +39,7 @@ async fn is_parked(consumer: &ConsumerHandle, error: &str) {
 }
 
 #[tokio::test]
-async fn what_fails_is_parked_with_what_is_behind_it_and_the_rest_flows() {
+async fn an_event_that_fails_is_parked_with_its_stream_and_other_events_are_handled() {
     for (how, error) in [(0, "thirteen"), (1, "thirteen is too much"), (2, "not handled within")] {
         let bench = Bench::new();
         deposits(&bench).await;
@@ -66,7 +66,7 @@ async fn what_fails_is_parked_with_what_is_behind_it_and_the_rest_flows() {
 }
 
 #[tokio::test]
-async fn a_discarded_event_is_left_out_and_what_is_behind_it_comes() {
+async fn a_discarded_event_is_skipped_and_the_events_after_it_are_handled() {
     let bench = Bench::new();
     deposits(&bench).await;
     let fails = Fails::default();
@@ -79,7 +79,7 @@ async fn a_discarded_event_is_left_out_and_what_is_behind_it_comes() {
 }
 
 #[tokio::test]
-async fn what_is_parked_stays_parked_over_a_restart() {
+async fn a_parked_event_stays_parked_after_a_restart() {
     let bench = Bench::new();
     deposits(&bench).await;
     let fails = Fails::default();
@@ -97,7 +97,7 @@ async fn what_is_parked_stays_parked_over_a_restart() {
 }
 
 #[tokio::test]
-async fn the_policy_may_say_to_stop() {
+async fn the_policy_may_stop_the_consumer() {
     let bench = Bench::new();
     deposits(&bench).await;
     let fails = Fails::default();
@@ -154,7 +154,7 @@ async fn events_that_are_unknown_or_make_no_sense_follow_the_policy_at_once() {
 
 /// Each further attempt used to cost another thread, until none was left.
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
-async fn a_handler_that_keeps_its_thread_is_given_up_at_once_and_the_rest_flows() {
+async fn a_handler_that_keeps_its_thread_is_given_up_at_once_and_other_events_are_handled() {
     let bench = Bench::new();
     deposits(&bench).await;
     let fails = Fails::default();
@@ -172,7 +172,7 @@ async fn a_handler_that_keeps_its_thread_is_given_up_at_once_and_the_rest_flows(
 }
 
 #[tokio::test]
-async fn what_is_erased_meanwhile_is_not_mistaken_for_what_is_behind_it() {
+async fn an_erased_event_is_not_mistaken_for_the_one_after_it() {
     let bench = Bench::new();
     deposits(&bench).await;
     let fails = Fails::default();
@@ -196,7 +196,7 @@ async fn what_is_erased_meanwhile_is_not_mistaken_for_what_is_behind_it() {
 }
 
 #[tokio::test]
-async fn a_consumer_that_waits_to_try_again_obeys() {
+async fn a_consumer_that_waits_before_a_retry_takes_orders() {
     let bench = Bench::new();
     deposits(&bench).await;
     let fails = Fails::default();
@@ -220,7 +220,7 @@ async fn a_consumer_that_waits_to_try_again_obeys() {
 }
 
 #[tokio::test]
-async fn documents_that_are_away_park_nothing() {
+async fn documents_that_cannot_be_reached_park_nothing() {
     let store = Arc::new(MemoryStore::new());
     let none = FaultRates::none();
     let documents = Arc::new(FaultyDocuments::new(store.clone(), 1, none, Arc::new(SystemClock)));
@@ -238,7 +238,7 @@ async fn documents_that_are_away_park_nothing() {
 }
 
 #[tokio::test]
-async fn of_two_processes_the_later_one_goes_on_and_the_earlier_is_fenced() {
+async fn the_later_of_two_processes_continues_and_the_earlier_is_fenced() {
     let bench = Bench::new();
     bench.open("ada").await;
     let first = bench.count(&Fails::default());
@@ -257,7 +257,7 @@ async fn of_two_processes_the_later_one_goes_on_and_the_earlier_is_fenced() {
 }
 
 #[tokio::test]
-async fn a_store_that_is_closed_beneath_a_live_consumer_stops_it() {
+async fn a_store_that_is_closed_stops_a_live_consumer() {
     let bench = Bench::new();
     bench.open("ada").await;
     let counts = bench.count(&Fails::default());
@@ -269,7 +269,7 @@ async fn a_store_that_is_closed_beneath_a_live_consumer_stops_it() {
 }
 
 #[tokio::test]
-async fn a_removal_that_was_cut_off_is_finished_by_the_next_start() {
+async fn a_removal_that_was_interrupted_is_finished_by_the_next_start() {
     for cut in 0..3 {
         let store = Arc::new(MemoryStore::new());
         let none = FaultRates::none();
@@ -297,7 +297,7 @@ async fn a_removal_that_was_cut_off_is_finished_by_the_next_start() {
 }
 
 #[tokio::test]
-async fn a_consumer_whose_read_model_is_removed_beneath_it_stops() {
+async fn a_consumer_whose_read_model_is_removed_while_it_runs_stops() {
     let bench = Bench::new();
     deposits(&bench).await;
     let counts = bench.count(&Fails::default());
@@ -306,7 +306,7 @@ async fn a_consumer_whose_read_model_is_removed_beneath_it_stops() {
     let position = bench.deposit("ada", 5).await;
     let told = counts.wait_for(position, LONG).await.unwrap_err();
     assert!(told.to_string().contains("another process"), "{told}");
-    assert!(bench.counted().await.is_empty(), "it is whoever removed it who starts it again");
+    assert!(bench.counted().await.is_empty(), "the program that removed it starts it again");
     let counts = bench.count(&Fails::default());
     counts.wait_for(position, LONG).await.unwrap();
     assert_eq!(bench.counted().await, bench.fold().await);

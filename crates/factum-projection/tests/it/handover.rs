@@ -76,7 +76,7 @@ async fn readers_notice_nothing_while_a_failing_store_is_rebuilt_in() {
 }
 
 #[tokio::test]
-async fn a_rebuild_whose_answer_is_lost_is_made_all_the_same() {
+async fn a_rebuild_whose_answer_is_lost_is_made_nevertheless() {
     let (sound, failing, faulty) = failing(0, FaultRates::none());
     sound.open("ada").await;
     sound.deposits("ada", 20).await;
@@ -123,7 +123,7 @@ impl<const VERSION: u32> Projection for Careful<VERSION> {
 }
 
 #[tokio::test]
-async fn a_build_that_can_not_do_an_event_does_not_take_over_until_it_can() {
+async fn a_build_that_fails_at_an_event_does_not_take_over_until_it_handles_it() {
     let bench = Bench::new();
     for key in ["ada", "bob"] {
         bench.open(key).await;
@@ -161,7 +161,7 @@ async fn a_build_that_can_not_do_an_event_does_not_take_over_until_it_can() {
 }
 
 #[tokio::test]
-async fn progress_says_how_fast_it_is_and_when_it_will_be_there() {
+async fn progress_shows_the_rate_and_the_remaining_time() {
     let clock = VirtualClock::new(Timestamp::from_micros(1_700_000_000_000_000));
     let store = Arc::new(MemoryStore::new());
     let kernel = Kernel::new(store.clone(), store).with_tag_key(TagKey::new([1; 32]));
@@ -192,7 +192,7 @@ async fn progress_says_how_fast_it_is_and_when_it_will_be_there() {
 }
 
 #[tokio::test]
-async fn what_the_old_program_shows_at_the_last_moment_is_in_the_new_one() {
+async fn the_last_events_of_the_old_program_are_in_the_new_build() {
     let clock = VirtualClock::new(Timestamp::from_micros(1_700_000_000_000_000));
     let store = Arc::new(MemoryStore::new());
     let kernel = Kernel::new(store.clone(), store.clone()).with_tag_key(TagKey::new([1; 32]));
@@ -254,7 +254,7 @@ impl<const VERSION: u32> Projection for Gated<VERSION> {
 }
 
 #[tokio::test]
-async fn a_build_takes_over_when_it_has_come_as_far_as_the_furthest_partition() {
+async fn a_build_takes_over_when_it_has_reached_the_furthest_partition() {
     // Bob is in the first partition of the serving build, Ada in the last.
     for (ahead, held) in [("ada", "bob"), ("bob", "ada")] {
         let clock = VirtualClock::new(Timestamp::from_micros(1_700_000_000_000_000));
@@ -313,7 +313,7 @@ async fn a_build_takes_over_when_it_has_come_as_far_as_the_furthest_partition() 
 }
 
 #[tokio::test]
-async fn what_a_dead_process_was_building_goes_on_in_one_that_lives() {
+async fn a_build_of_a_dead_process_continues_in_a_live_one() {
     let bench = Bench::new();
     bench.open("ada").await;
     bench.deposits("ada", 30).await;
@@ -336,7 +336,7 @@ async fn what_a_dead_process_was_building_goes_on_in_one_that_lives() {
 }
 
 #[tokio::test]
-async fn a_projection_that_stopped_is_resumed_when_it_is_mended() {
+async fn a_projection_that_stopped_is_resumed_after_its_cause_is_removed() {
     let bench = Bench::new();
     bench.open("ada").await;
     bench.deposits("ada", 20).await;

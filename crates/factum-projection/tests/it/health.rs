@@ -166,7 +166,7 @@ async fn as_time_passes<T>(clock: &VirtualClock, future: impl Future<Output = T>
 }
 
 #[tokio::test]
-async fn a_target_that_never_answers_shows_in_health_and_keeps_no_consumer_from_stopping() {
+async fn a_target_that_never_answers_shows_in_health_and_the_consumer_can_be_stopped() {
     for call in ["open", "begin", "commit", "save"] {
         let clock = VirtualClock::new("2026-03-01T09:00:00Z".parse().unwrap());
         let store = Arc::new(MemoryStore::new());
@@ -224,7 +224,7 @@ async fn the_lag_of_a_consumer_that_waits_grows_with_time() {
 }
 
 #[tokio::test]
-async fn metrics_say_what_health_says() {
+async fn metrics_show_the_same_as_health() {
     let recorder = PrometheusBuilder::new().build_recorder();
     let told = recorder.handle();
     let bench = Bench::new();

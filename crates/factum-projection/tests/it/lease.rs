@@ -89,7 +89,7 @@ async fn programs_share_partitions_and_each_event_takes_effect_once_all_the_whil
 }
 
 #[tokio::test]
-async fn what_a_dead_program_worked_on_goes_on_in_one_that_stood_by() {
+async fn the_partitions_of_a_dead_program_continue_in_a_standby_program() {
     let alive = bench();
     alive.open("ada").await;
     let dead = alive.another();
@@ -181,7 +181,7 @@ impl Projection for Slow {
 }
 
 #[tokio::test]
-async fn who_loses_its_lease_amid_a_batch_stores_nothing_of_it() {
+async fn a_program_that_loses_its_lease_in_a_batch_stores_nothing_of_it() {
     let store = Arc::new(MemoryStore::new());
     let silenced = Silenced::new(store.clone());
     let is_silent = silenced.is_silent.clone();
@@ -219,7 +219,7 @@ async fn who_loses_its_lease_amid_a_batch_stores_nothing_of_it() {
 }
 
 #[tokio::test]
-async fn a_program_that_stands_by_passes_orders_on() {
+async fn a_program_without_partitions_passes_orders_on() {
     let one = bench();
     one.open("ada").await;
     let fails = Fails::default();
@@ -244,7 +244,7 @@ async fn a_program_that_stands_by_passes_orders_on() {
 }
 
 #[tokio::test]
-async fn a_consumer_that_is_rewound_from_outside_goes_on_from_there() {
+async fn a_consumer_that_is_rewound_by_another_program_continues_from_there() {
     let one = bench();
     one.open("ada").await;
     one.deposit("ada", 1).await;
@@ -320,7 +320,7 @@ async fn readers_notice_nothing_of_rebuilds_that_two_programs_share() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_build_that_is_being_replaced_comes_no_further_in_any_program() {
+async fn a_build_that_is_being_replaced_gets_no_events_in_any_program() {
     let store = Arc::new(MemoryStore::new());
     let held = Arc::new(Silenced::new(store.clone()));
     let with_key = |kernel: Kernel| kernel.with_tag_key(TagKey::new([1; 32]));
@@ -362,7 +362,7 @@ async fn a_build_that_is_being_replaced_comes_no_further_in_any_program() {
             }
         }
     };
-    tokio::time::timeout(LONG, freezes).await.expect("it goes on");
+    tokio::time::timeout(LONG, freezes).await.expect("it continues");
     for name in 0..8 {
         one.deposit(&format!("a{name}"), 1_000).await;
     }
@@ -383,7 +383,7 @@ async fn a_build_that_is_being_replaced_comes_no_further_in_any_program() {
 
 /// A failed write used to make the next look forget its other decisions.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn on_a_store_that_fails_work_is_shared_in_the_end_and_nothing_is_lost() {
+async fn a_store_that_fails_delays_sharing_and_loses_nothing() {
     for seed in 0..3 {
         let store = Arc::new(MemoryStore::new());
         let with_key = |kernel: Kernel| kernel.with_tag_key(TagKey::new([1; 32]));
@@ -422,7 +422,7 @@ async fn on_a_store_that_fails_work_is_shared_in_the_end_and_nothing_is_lost() {
 
 /// The build used to stay on hold for half a minute, as it was when another build replaced it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_build_that_is_rolled_back_to_goes_on_at_once() {
+async fn a_build_that_a_rollback_returns_to_continues_at_once() {
     let one = bench();
     one.open("ada").await;
     one.deposits("ada", 5).await;
@@ -437,7 +437,7 @@ async fn a_build_that_is_rolled_back_to_goes_on_at_once() {
 
 /// The serving build used to be held and restarted each second, for a build that was not ready.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_build_with_a_stream_parked_in_another_program_holds_up_nobody() {
+async fn a_build_with_a_stream_parked_in_another_program_delays_no_reader() {
     let one = bench();
     for name in 0..8 {
         one.open(&format!("a{name}")).await;

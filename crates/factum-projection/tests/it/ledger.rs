@@ -144,7 +144,7 @@ pub(crate) async fn until<F: Future<Output = bool>>(is_so: impl Fn() -> F) {
             pause().await;
         }
     };
-    tokio::time::timeout(LONG, wait).await.expect("it does not come to be so");
+    tokio::time::timeout(LONG, wait).await.expect("the condition never held");
 }
 
 /// A clock on which a second takes fifty milliseconds.

@@ -35,7 +35,7 @@ impl<S: Subscriber> Layer<S> for Lines {
 
 /// A stopped consumer used to show only in its health.
 #[tokio::test]
-async fn what_is_parked_tried_again_or_stopped_is_logged() {
+async fn parking_retries_and_stops_are_logged() {
     let lines = Lines::default();
     let _guard = tracing::subscriber::set_default(Registry::default().with(lines.clone()));
     let bench = Bench::new();

@@ -40,7 +40,7 @@ async fn is_parked(consumer: &ConsumerHandle, attempts: u32, error: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn an_event_that_tears_the_model_is_parked_at_once_and_the_rest_flows() {
+async fn an_event_that_tears_the_model_is_parked_at_once_and_other_events_are_folded() {
     for how in ["panics", "spins"] {
         let bench = Bench::new();
         deposits(&bench).await;
@@ -74,7 +74,7 @@ async fn an_event_that_tears_the_model_is_parked_at_once_and_the_rest_flows() {
 
 /// The model is restored from the snapshot that was taken when the event was parked.
 #[tokio::test]
-async fn a_release_that_tears_the_model_keeps_what_came_before_and_waits_for_the_rest() {
+async fn a_release_that_tears_the_model_keeps_earlier_events_and_the_stream_waits() {
     let bench = Bench::new();
     deposits(&bench).await;
     let fails = Fails::default();
@@ -101,7 +101,7 @@ async fn a_release_that_tears_the_model_keeps_what_came_before_and_waits_for_the
 
 /// Readers would wait for the model until a caller resumes it.
 #[tokio::test]
-async fn a_paused_model_that_is_torn_is_made_again_and_its_release_answered() {
+async fn a_paused_model_that_is_torn_is_restored_and_its_release_answered() {
     let bench = Bench::new();
     deposits(&bench).await;
     let fails = Fails::default();
@@ -118,7 +118,7 @@ async fn a_paused_model_that_is_torn_is_made_again_and_its_release_answered() {
 }
 
 #[tokio::test]
-async fn what_can_not_be_decoded_is_parked_and_the_model_is_not_made_again() {
+async fn an_event_that_cannot_be_decoded_is_parked_and_the_model_is_not_restored() {
     let bench = Bench::new();
     deposits(&bench).await;
     let counts = bench.count_in_memory(&Fails::default());
@@ -187,7 +187,7 @@ async fn a_fold_that_never_ends_keeps_a_stop_no_longer_than_its_time() {
 }
 
 #[tokio::test]
-async fn where_a_model_began_is_known_over_a_restart() {
+async fn a_model_knows_its_beginning_after_a_restart() {
     let bench = Bench::new();
     bench.open("ada").await;
     bench.deposit("ada", 1).await;
@@ -243,7 +243,7 @@ async fn a_larger_version_begins_where_the_first_one_did_and_keeps_its_snapshot(
 
 /// It used to be made from the head at that moment.
 #[tokio::test]
-async fn a_model_that_began_with_an_empty_log_keeps_what_came_before_it_was_torn() {
+async fn a_model_that_began_with_an_empty_log_keeps_the_events_before_it_was_torn() {
     let bench = Bench::new();
     let model = bench.consumers.fold(sum(1)).unwrap();
     model.watch().wait_for(|it| it.state == ConsumerState::Live).await.unwrap();
@@ -270,7 +270,7 @@ async fn the_name_of_a_projection_into_documents_is_refused() {
 
 /// A wrong name must not make a caller wait for the store.
 #[tokio::test]
-async fn what_is_not_parked_is_told_at_once() {
+async fn a_stream_that_is_not_parked_is_reported_at_once() {
     let bench = Bench::new();
     bench.open("ada").await;
     let model = bench.count_in_memory(&Fails::default());
@@ -282,7 +282,7 @@ async fn what_is_not_parked_is_told_at_once() {
 }
 
 #[tokio::test]
-async fn an_order_for_what_is_not_parked_any_more_does_nothing() {
+async fn an_order_for_an_event_that_is_not_parked_any_more_does_nothing() {
     let bench = Bench::new();
     deposits(&bench).await;
     let fails = Fails::default();

@@ -230,7 +230,7 @@ fn nothing_is_lost_or_doubled_by_sigkill() {
 }
 
 #[tokio::test]
-async fn a_statement_that_failed_unsaid_and_a_late_constraint_are_their_events_fault() {
+async fn an_ignored_failure_and_a_late_constraint_are_their_events_fault() {
     for (cents, told) in [(SWALLOWED, "aborted"), (REFUSED_AT_COMMIT, "unique constraint")] {
         let model = Model::new().await;
         let bench = Bench::new();
@@ -252,7 +252,7 @@ async fn a_statement_that_failed_unsaid_and_a_late_constraint_are_their_events_f
 }
 
 #[tokio::test]
-async fn what_is_nobodys_fault_is_tried_again_as_often_as_it_takes() {
+async fn a_failure_without_an_event_as_its_cause_is_retried_until_it_succeeds() {
     // An event that is itself the cause has only two retries.
     for cents in [IN_THE_WAY, CUT_OFF] {
         let model = Model::new().await;
@@ -269,7 +269,7 @@ async fn what_is_nobodys_fault_is_tried_again_as_often_as_it_takes() {
 }
 
 #[tokio::test]
-async fn connections_that_are_cut_off_under_it_lose_and_double_nothing() {
+async fn connections_that_are_cut_off_lose_and_double_nothing() {
     let model = Model::new().await;
     let bench = Bench::new();
     let other = PgPool::connect(&url()).await.unwrap();
@@ -322,7 +322,7 @@ async fn targets_that_start_at_once_make_the_tables_once() {
 }
 
 #[tokio::test]
-async fn a_role_without_the_right_to_make_tables_will_do() {
+async fn a_role_without_the_right_to_make_tables_is_enough() {
     let model = Model::new().await;
     let bench = Bench::new();
     let schema = &model.schema;

@@ -47,7 +47,7 @@ fn ada() -> StreamId {
 }
 
 #[tokio::test]
-async fn a_release_that_a_stop_cuts_off_goes_on_where_it_was() {
+async fn a_release_that_a_stop_interrupts_continues_later() {
     let bench = Bench::new();
     bench.open("ada").await;
     for cents in [13, 2, 3, 4] {

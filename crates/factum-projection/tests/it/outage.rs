@@ -161,7 +161,7 @@ async fn outlasts(away: Away, says: Report) {
 }
 
 #[tokio::test]
-async fn an_outage_is_waited_for_and_no_attempt_of_the_event_whatever_its_handler_says() {
+async fn an_outage_costs_no_attempt_of_the_event_whatever_its_handler_returns() {
     for away in [Away::Events, Away::Documents, Away::Both] {
         for says in [Report::AsItIs, Report::InAnEnum, Report::Text, Report::Panic, Report::Nothing]
         {

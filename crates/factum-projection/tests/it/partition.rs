@@ -80,7 +80,7 @@ async fn accounts_go_on(bench: &Bench) {
 struct Inside(Arc<watch::Sender<BTreeSet<Position>>>, Arc<watch::Sender<bool>>);
 
 #[tokio::test]
-async fn partitions_are_worked_on_at_the_same_time_and_a_stream_is_not() {
+async fn partitions_run_in_parallel_and_a_stream_in_order() {
     let bench = Bench::new();
     for name in names() {
         bench.open(&name).await;
@@ -110,7 +110,7 @@ async fn partitions_are_worked_on_at_the_same_time_and_a_stream_is_not() {
 }
 
 #[tokio::test]
-async fn what_fails_in_one_partition_holds_up_no_other() {
+async fn a_failure_in_one_partition_delays_no_other() {
     let bench = Bench::new();
     accounts(&bench).await;
     let fails = Fails::default();
@@ -222,7 +222,7 @@ impl Projection for Titles {
 }
 
 #[tokio::test]
-async fn what_another_partition_has_written_is_seen_by_the_next_batch() {
+async fn writes_of_another_partition_are_seen_by_the_next_batch() {
     let bench = Bench::new();
     for name in names().chain(["title".to_owned()]) {
         bench.open(&name).await;
@@ -267,7 +267,7 @@ async fn in_order_by(partitions: Partitions, key: fn(&RecordedEvent) -> String) 
 }
 
 #[tokio::test]
-async fn events_of_one_key_come_in_order_whatever_stream_they_are_in() {
+async fn events_of_one_key_are_handled_in_order_whatever_their_stream() {
     let last = |event: &RecordedEvent| event.stream().key()[1..].len().to_string();
     let by = Partitions::by(3, move |event| Some(last(event)));
     in_order_by(by, last).await;
@@ -312,7 +312,7 @@ async fn another_number_of_partitions_is_refused() {
 }
 
 #[tokio::test]
-async fn one_that_began_without_partitions_is_not_shared_out() {
+async fn a_consumer_that_began_without_partitions_is_not_partitioned_later() {
     let bench = Bench::new();
     accounts(&bench).await;
     let before = bench.count(&Fails::default());

@@ -236,7 +236,7 @@ fn parks_what_kills(is_in_memory: bool) {
 }
 
 #[test]
-fn an_event_that_kills_the_process_is_parked_however_far_behind_the_checkpoint() {
+fn an_event_that_kills_the_process_is_parked_however_far_after_the_checkpoint() {
     parks_what_kills(false);
 }
 

@@ -242,7 +242,7 @@ async fn pages_while_the_model_changes_skip_and_repeat_nothing_that_stays() {
 }
 
 #[tokio::test]
-async fn a_key_or_a_value_that_is_too_long_is_told_in_one_sentence() {
+async fn a_key_or_a_value_that_is_too_long_gets_an_error_of_one_sentence() {
     let long = "x".repeat(DOCUMENT_KEY_BYTES_MAX + 1);
     let name = "n".repeat(300);
     let steps = vec![
@@ -289,7 +289,7 @@ async fn a_batch_that_is_more_than_one_write_is_halved_until_it_fits() {
 }
 
 #[tokio::test]
-async fn an_index_that_comes_later_asks_for_a_new_version() {
+async fn an_index_that_is_added_later_needs_a_new_version() {
     let bench = Bench::new();
     bench.open("ada").await;
     bench.deposits("ada", 3).await;
@@ -321,7 +321,7 @@ async fn an_index_that_comes_later_asks_for_a_new_version() {
 }
 
 #[tokio::test]
-async fn changes_are_told_as_they_come_and_what_was_missed_is_told_too() {
+async fn changes_are_sent_as_they_happen_and_missed_ones_are_reported() {
     let bench = Bench::new();
     bench.open("ada").await;
     let steps: Vec<_> = [
@@ -360,7 +360,7 @@ async fn changes_are_told_as_they_come_and_what_was_missed_is_told_too() {
 }
 
 #[tokio::test]
-async fn who_reads_says_whether_to_wait_or_to_take_what_there_is() {
+async fn a_reader_chooses_to_wait_or_to_take_a_stale_model() {
     let bench = Bench::new();
     bench.open("ada").await;
     let gate = Gate::after(2);
@@ -390,7 +390,7 @@ async fn who_reads_says_whether_to_wait_or_to_take_what_there_is() {
 }
 
 #[tokio::test]
-async fn a_continuation_leads_nowhere_that_the_query_does_not() {
+async fn a_continuation_gives_access_to_nothing_outside_of_its_query() {
     let bench = Bench::new();
     for key in ["a1", "a2", "b1", "c1", "c2"] {
         bench.open(key).await;
@@ -412,7 +412,7 @@ async fn a_continuation_leads_nowhere_that_the_query_does_not() {
 }
 
 #[tokio::test]
-async fn a_listener_is_told_when_the_answer_to_a_write_is_lost() {
+async fn a_listener_learns_that_the_answer_to_a_write_was_lost() {
     let store = Arc::new(MemoryStore::new());
     let clock = Arc::new(SystemClock);
     let faulty = FaultyDocuments::new(store.clone(), 0, FaultRates::none(), clock);

@@ -141,7 +141,7 @@ async fn a_changed_version_waits_until_it_has_caught_up_and_the_old_one_serves_m
 }
 
 #[tokio::test]
-async fn what_was_rolled_back_stays_so_until_the_next_version() {
+async fn a_version_that_was_rolled_back_stays_so_until_the_next_one() {
     let bench = Bench::new();
     bench.open("ada").await;
     bench.deposits("ada", 4).await;
@@ -156,7 +156,7 @@ async fn what_was_rolled_back_stays_so_until_the_next_version() {
     // error.
     let position = bench.deposit("ada", 5).await;
     let told = read.wait_for(position, Duration::from_millis(50), Stale::Fail).await;
-    assert!(told.unwrap_err().to_string().contains("not come so far"));
+    assert!(told.unwrap_err().to_string().contains("the position was not reached"));
     let again = bench.again();
     let new = again.keep::<2>(&Gate::open()).await;
     assert!(new.building().is_none());
@@ -173,7 +173,7 @@ async fn what_was_rolled_back_stays_so_until_the_next_version() {
 }
 
 #[tokio::test]
-async fn rolling_back_one_version_lets_the_earlier_build_go_on() {
+async fn rolling_back_one_version_resumes_the_earlier_build() {
     let bench = Bench::new();
     bench.open("ada").await;
     bench.deposits("ada", 4).await;
@@ -189,7 +189,7 @@ async fn rolling_back_one_version_lets_the_earlier_build_go_on() {
 }
 
 #[tokio::test]
-async fn a_build_that_the_process_died_in_goes_on_at_the_next_start() {
+async fn a_build_whose_process_died_continues_at_the_next_start() {
     let bench = Bench::new();
     let runtime = || tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     bench.open("ada").await;
@@ -211,7 +211,7 @@ async fn a_build_that_the_process_died_in_goes_on_at_the_next_start() {
                     answer.send(u64::MAX).unwrap();
                     return;
                 }
-                let rebuild = rebuild.expect("it goes on");
+                let rebuild = rebuild.expect("it continues");
                 let is_at = || rebuild.progress().unwrap().position.value();
                 until(|| async { is_at() >= at + events / 7 * 7 }).await;
                 answer.send(is_at()).unwrap();
@@ -230,7 +230,7 @@ async fn a_build_that_the_process_died_in_goes_on_at_the_next_start() {
 }
 
 #[tokio::test]
-async fn of_two_processes_that_rebuild_one_does() {
+async fn one_of_two_processes_that_rebuild_begins_the_build() {
     let bench = Bench::new();
     bench.open("ada").await;
     bench.deposits("ada", 30).await;
@@ -265,7 +265,7 @@ async fn of_two_processes_that_rebuild_one_does() {
 }
 
 #[tokio::test]
-async fn two_processes_of_a_new_version_build_it_once_between_them() {
+async fn two_processes_of_a_new_version_make_one_build() {
     let bench = Bench::new();
     bench.open("ada").await;
     bench.deposits("ada", 30).await;
@@ -317,7 +317,7 @@ async fn a_cancelled_build_leaves_nothing_and_its_number_is_not_used_again() {
 }
 
 #[tokio::test]
-async fn what_is_discarded_or_reset_is_cleared_after_a_while() {
+async fn discarded_and_reset_builds_are_cleared_after_a_while() {
     let bench = Bench::on(Bench::new().kernel.with_clock(Arc::new(swift())));
     bench.open("ada").await;
     bench.deposits("ada", 30).await;

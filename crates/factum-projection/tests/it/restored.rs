@@ -173,7 +173,7 @@ async fn a_consumer_at_the_end_of_a_log_that_was_restored_shorter_stops_and_can_
 }
 
 #[tokio::test]
-async fn a_consumer_is_told_of_a_longer_log_in_place_of_its_own() {
+async fn a_consumer_notices_a_longer_log_in_place_of_its_own() {
     let bank = Bank::with("abcd").await;
     let consumer = bank.start();
     consumer.wait_for(Position::new(4), LONG).await.unwrap();
@@ -186,7 +186,7 @@ async fn a_consumer_is_told_of_a_longer_log_in_place_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_model_in_memory_is_made_anew_after_a_rewind() {
+async fn a_model_in_memory_is_made_from_the_start_after_a_rewind() {
     let bank = Bank::with("abcd").await;
     let start = || bank.consumers.fold(counts_in_memory(&Fails::default())).unwrap();
     let counts = start();

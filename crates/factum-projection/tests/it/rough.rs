@@ -170,7 +170,7 @@ async fn took_effect(events: &dyn EventStore, history: &History, name: &str, mod
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn on_a_rough_store_in_memory_every_event_comes_and_takes_effect_once() {
+async fn on_a_faulty_store_in_memory_every_event_takes_effect_once() {
     for seed in 0..3 {
         let store = Arc::new(MemoryStore::new());
         history_is_whole(store.clone(), store, seed).await;
@@ -178,7 +178,7 @@ async fn on_a_rough_store_in_memory_every_event_comes_and_takes_effect_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn on_a_rough_sqlite_every_event_comes_and_takes_effect_once() {
+async fn on_a_faulty_sqlite_every_event_takes_effect_once() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("events.db");
     let store = Arc::new(SqliteStore::open(SqliteOptions::new(path)).await.unwrap());
@@ -187,7 +187,7 @@ async fn on_a_rough_sqlite_every_event_comes_and_takes_effect_once() {
 
 /// A tail that fails again and again does not hide the events that are appended meanwhile.
 #[tokio::test]
-async fn a_consumer_comes_to_each_position_on_a_log_that_fails_at_every_third_read() {
+async fn a_consumer_reaches_each_position_on_a_log_that_fails_at_every_third_read() {
     let store = Arc::new(MemoryStore::new());
     let rates = FaultRates { fail_read: 0.3, ..FaultRates::none() };
     let faulty = Arc::new(FaultyStore::new(store.clone(), 3, rates, Arc::new(SystemClock)));

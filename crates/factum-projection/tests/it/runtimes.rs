@@ -157,7 +157,7 @@ fn a_rebuild_whose_runtime_ends_is_not_waited_for() {
 }
 
 #[test]
-fn a_reader_of_a_model_whose_runtime_ends_in_the_middle_of_an_event_is_told_so() {
+fn a_reader_of_a_model_whose_runtime_ends_in_the_middle_of_an_event_gets_an_error() {
     let bench = Bench::new();
     let fails = Fails::default();
     let first = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();

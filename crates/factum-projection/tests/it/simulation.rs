@@ -329,7 +329,7 @@ async fn until(handle: &ConsumerHandle, is_so: impl Fn(&ConsumerHealth) -> bool)
     let mut health = handle.watch();
     let is_over = |it: &ConsumerHealth| is_so(it) || matches!(it.state, ConsumerState::Stopped(_));
     let come = tokio::time::timeout(Duration::from_secs(10), health.wait_for(is_over)).await;
-    assert!(come.is_ok(), "it does not come on: {:?}", handle.health());
+    assert!(come.is_ok(), "the consumer does not get there: {:?}", handle.health());
 }
 
 /// Checks that the model contains every event up to a position and nothing out of order. Events

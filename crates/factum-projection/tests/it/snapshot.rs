@@ -129,7 +129,7 @@ async fn a_snapshot_keeps_to_the_limits_of_its_store() {
 
 /// Snapshots of an old version used to stay forever.
 #[tokio::test]
-async fn a_new_version_is_made_from_the_whole_log_and_the_snapshots_of_the_old_one_go() {
+async fn a_new_version_is_made_from_the_whole_log_and_old_snapshots_are_removed() {
     let bench = deposits().await;
     start_version::<Sum>(&bench, 1).await.stop().await;
     let sum = start_version::<Sum>(&bench, 2).await;

@@ -89,15 +89,15 @@ macro_rules! behaviours {
     )+};
     ($model:ty) => {
         crate::sql::behaviours! { $model:
-            what_was_there_and_what_comes_is_projected_once
-            a_stopped_projection_goes_on_where_it_was
-            what_fails_is_parked_with_what_is_behind_it_and_the_rest_flows
-            what_is_parked_stays_parked_over_a_restart
+            old_and_new_events_are_projected_once
+            a_stopped_projection_continues_at_its_checkpoint
+            an_event_that_fails_is_parked_with_its_stream_and_other_events_are_handled
+            a_parked_event_stays_parked_after_a_restart
             a_broken_constraint_is_its_events_fault
             a_handler_that_ends_the_transaction_has_failed
-            whatever_a_handler_says_of_its_transaction_each_event_takes_effect_once
-            of_two_programs_one_is_fenced
-            a_cleared_model_is_projected_anew_and_its_stragglers_are_fenced
+            whatever_a_handler_does_to_its_transaction_each_event_takes_effect_once
+            one_of_two_programs_is_fenced
+            a_cleared_model_is_projected_from_the_start_and_late_writers_are_fenced
         }
     };
 }
@@ -125,7 +125,7 @@ async fn is_parked(consumer: &ConsumerHandle, error: &str) {
     assert!(letter.error.contains(error), "{}", letter.error);
 }
 
-pub(crate) async fn what_was_there_and_what_comes_is_projected_once(model: impl ReadModel) {
+pub(crate) async fn old_and_new_events_are_projected_once(model: impl ReadModel) {
     let bench = Bench::new();
     bench.open("ada").await;
     bench.deposit("ada", 1).await;
@@ -138,7 +138,7 @@ pub(crate) async fn what_was_there_and_what_comes_is_projected_once(model: impl 
     assert_eq!((counts.health().parked, counts.health().handled), (0, 31));
 }
 
-pub(crate) async fn a_stopped_projection_goes_on_where_it_was(model: impl ReadModel) {
+pub(crate) async fn a_stopped_projection_continues_at_its_checkpoint(model: impl ReadModel) {
     let bench = Bench::new();
     bench.open("ada").await;
     for round in 1..=5 {
@@ -152,7 +152,9 @@ pub(crate) async fn a_stopped_projection_goes_on_where_it_was(model: impl ReadMo
     }
 }
 
-pub(crate) async fn what_fails_is_parked_with_what_is_behind_it_and_the_rest_flows<M: ReadModel>(
+pub(crate) async fn an_event_that_fails_is_parked_with_its_stream_and_other_events_are_handled<
+    M: ReadModel,
+>(
     _: M,
 ) {
     for (how, error) in [(0, "thirteen"), (1, "thirteen is too much"), (2, "not handled within")] {
@@ -179,7 +181,7 @@ pub(crate) async fn what_fails_is_parked_with_what_is_behind_it_and_the_rest_flo
     }
 }
 
-pub(crate) async fn what_is_parked_stays_parked_over_a_restart(model: impl ReadModel) {
+pub(crate) async fn a_parked_event_stays_parked_after_a_restart(model: impl ReadModel) {
     let bench = Bench::new();
     deposits(&bench, [1, 13, 2]).await;
     let fails = Fails::default();
@@ -221,7 +223,7 @@ pub(crate) async fn a_handler_that_ends_the_transaction_has_failed(model: impl R
     assert_eq!(counted["bob"].cents, [101, 102]);
 }
 
-pub(crate) async fn whatever_a_handler_says_of_its_transaction_each_event_takes_effect_once<
+pub(crate) async fn whatever_a_handler_does_to_its_transaction_each_event_takes_effect_once<
     M: ReadModel,
 >(
     _: M,
@@ -255,7 +257,7 @@ pub(crate) async fn whatever_a_handler_says_of_its_transaction_each_event_takes_
     }
 }
 
-pub(crate) async fn of_two_programs_one_is_fenced(model: impl ReadModel) {
+pub(crate) async fn one_of_two_programs_is_fenced(model: impl ReadModel) {
     let bench = Bench::new();
     bench.open("ada").await;
     let one = bench.again();
@@ -275,7 +277,7 @@ pub(crate) async fn of_two_programs_one_is_fenced(model: impl ReadModel) {
     assert_eq!(model.counted().await["ada"].cents, Vec::from_iter(1..=20));
 }
 
-pub(crate) async fn a_cleared_model_is_projected_anew_and_its_stragglers_are_fenced(
+pub(crate) async fn a_cleared_model_is_projected_from_the_start_and_late_writers_are_fenced(
     model: impl ReadModel,
 ) {
     let bench = Bench::new();

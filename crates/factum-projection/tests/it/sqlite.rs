@@ -143,7 +143,7 @@ fn nothing_is_lost_or_doubled_by_sigkill() {
 }
 
 #[tokio::test]
-async fn readers_go_on_while_a_batch_is_open_and_see_none_of_it() {
+async fn readers_are_not_blocked_by_an_open_batch_and_see_none_of_it() {
     let model = Model::new().await;
     let bench = Bench::new();
     bench.open("ada").await;
@@ -164,7 +164,7 @@ async fn readers_go_on_while_a_batch_is_open_and_see_none_of_it() {
 }
 
 #[tokio::test]
-async fn what_is_not_synced_is_kept_with_its_progress_all_the_same() {
+async fn unsynced_batches_are_stored_with_their_progress() {
     let model = Model::new().await;
     let bench = Bench::new();
     bench.open("ada").await;
@@ -181,7 +181,7 @@ async fn what_is_not_synced_is_kept_with_its_progress_all_the_same() {
 }
 
 #[tokio::test]
-async fn nothing_is_written_behind_a_transaction_that_a_handler_has_ended() {
+async fn nothing_is_written_after_a_handler_has_ended_the_transaction() {
     let model = Model::new().await;
     let bench = Bench::new();
     for key in ["ada", "bob"] {

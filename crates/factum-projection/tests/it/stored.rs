@@ -24,7 +24,7 @@ async fn deposits(bench: &Bench) {
 }
 
 #[tokio::test]
-async fn what_operators_order_while_nobody_runs_is_done_at_the_next_start() {
+async fn an_order_to_a_consumer_that_does_not_run_is_executed_at_the_next_start() {
     let bench = Bench::new();
     deposits(&bench).await;
     let fails = Fails::default();
@@ -66,7 +66,7 @@ async fn what_operators_order_while_nobody_runs_is_done_at_the_next_start() {
 
 /// A consumer looks for orders by itself once a minute.
 #[tokio::test]
-async fn a_consumer_hears_of_an_order_from_elsewhere_long_before_it_would_look() {
+async fn a_consumer_notices_an_order_from_another_process_long_before_its_next_look() {
     let bench = Bench::new();
     deposits(&bench).await;
     let fails = Fails::default();
@@ -82,7 +82,7 @@ async fn a_consumer_hears_of_an_order_from_elsewhere_long_before_it_would_look()
 }
 
 #[tokio::test]
-async fn an_order_that_cannot_be_read_is_kept_to_be_seen() {
+async fn an_order_that_cannot_be_read_is_kept_for_operators() {
     let bench = Bench::new();
     deposits(&bench).await;
     let key = "$consumer/counts@1/order/from-a-newer-program";

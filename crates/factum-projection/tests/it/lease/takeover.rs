@@ -17,7 +17,7 @@ use crate::{
 /// A program is suspended while its build takes over, so long that the other program resumes the
 /// serving build. Then the takeover must fail, or readers would lose events that they saw.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_takeover_that_stood_still_for_too_long_fails_when_it_goes_on() {
+async fn a_takeover_that_was_suspended_for_too_long_fails_when_it_resumes() {
     let store = Arc::new(MemoryStore::new());
     let held = Arc::new(Silenced::new(store.clone()));
     let clock = Arc::new(swift());

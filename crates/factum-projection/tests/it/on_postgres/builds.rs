@@ -193,7 +193,7 @@ async fn is_refused(totals: &Maintained<PostgresTarget>, error: &str) {
 }
 
 #[tokio::test]
-async fn a_schema_that_is_somebody_elses_is_left_alone() {
+async fn a_schema_that_the_build_does_not_own_is_left_alone() {
     let bench = Bench::new();
     let schemas = Schemas::new().await;
     let schema = schemas.schema("totals@1");
@@ -211,7 +211,7 @@ async fn a_schema_that_is_somebody_elses_is_left_alone() {
 }
 
 #[tokio::test]
-async fn tables_of_ones_own_are_seen_behind_those_of_the_build_and_never_written_instead() {
+async fn other_tables_are_found_after_those_of_the_build_and_never_written_instead() {
     let bench = Bench::new();
     let schemas = Schemas::new().await;
     let schema = schemas.0.schema.clone();
@@ -326,7 +326,7 @@ const RICH: &str = "CREATE TABLE things (id int PRIMARY KEY, name text DEFAULT '
     CREATE INDEX ON things (lower(name)); CREATE DOMAIN small AS int CHECK (VALUE < 10)";
 
 #[tokio::test]
-async fn a_build_is_not_dropped_while_anything_outside_of_it_would_go_with_it() {
+async fn a_build_is_not_dropped_while_an_object_outside_of_it_depends_on_it() {
     let schemas = Schemas::new().await;
     let own = schemas.0.schema.clone();
     let build = schemas.schema("rich@1");
@@ -347,7 +347,7 @@ async fn a_build_is_not_dropped_while_anything_outside_of_it_would_go_with_it() 
 }
 
 #[tokio::test]
-async fn what_comes_to_depend_on_a_build_while_it_is_dropped_is_not_dropped_along() {
+async fn an_object_that_becomes_dependent_during_a_drop_is_not_dropped() {
     let schemas = Schemas::new().await;
     let own = schemas.0.schema.clone();
     let build = schemas.schema("rich@1");

@@ -237,7 +237,7 @@ impl Projection for Twice {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn another_database_that_became_a_standby_is_no_transaction_that_its_handler_ended() {
+async fn a_database_that_became_a_standby_is_not_taken_for_an_ended_transaction() {
     let model = Model::new().await;
     let bench = Bench::new();
     bench.open("ada").await;

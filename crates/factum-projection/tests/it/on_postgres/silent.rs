@@ -164,7 +164,7 @@ async fn a_commit_that_is_not_answered_shows_in_health_and_is_settled_on_another
 }
 
 #[tokio::test]
-async fn a_consumer_whose_database_does_not_answer_stops_when_it_is_to() {
+async fn a_consumer_whose_database_does_not_answer_can_be_stopped() {
     let model = model().await;
     let bench = Bench::new();
     let proxy = Arc::new(Proxy::new().await);
@@ -270,7 +270,7 @@ async fn locks_of_a_session_that_may_not_be_ended_are_waited_for_and_fail_no_eve
 }
 
 #[tokio::test]
-async fn a_handler_may_use_savepoints_as_sqlx_has_them() {
+async fn a_handler_may_use_savepoints_through_sqlx() {
     let model = model().await;
     let name = "totals@1".parse().unwrap();
     let target = target(&model, &model.pool);
@@ -293,7 +293,7 @@ async fn a_handler_may_use_savepoints_as_sqlx_has_them() {
 }
 
 #[tokio::test]
-async fn a_connection_goes_back_to_its_pool_as_it_came() {
+async fn a_connection_returns_to_its_pool_unchanged() {
     let model = Model::new().await;
     let name = "totals@1".parse().unwrap();
     let pool = PgPoolOptions::new().max_connections(1).connect(&super::url()).await.unwrap();

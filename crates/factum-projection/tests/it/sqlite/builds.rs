@@ -132,7 +132,7 @@ async fn nothing_is_lost_or_seen_of_processes_that_are_killed() {
 }
 
 #[tokio::test]
-async fn a_reader_that_is_in_a_file_reads_on_when_it_is_removed() {
+async fn a_reader_with_an_open_file_can_read_it_after_it_is_removed() {
     let bench = Bench::on(Bench::new().kernel.with_clock(Arc::new(swift())));
     let files = Files::new().await;
     bench.open("ada").await;
@@ -159,7 +159,7 @@ fn tables(path: &Path) -> i64 {
 }
 
 #[tokio::test]
-async fn a_file_that_is_somebody_elses_is_left_alone() {
+async fn a_file_that_the_build_does_not_own_is_left_alone() {
     let bench = Bench::new();
     let files = Files::new().await;
     fs::create_dir(&files.folder).unwrap();
