@@ -216,8 +216,8 @@ impl DocumentsTx {
     /// The document with this key.
     ///
     /// # Errors
-    /// [`InvalidDocumentKey`](crate::InvalidDocumentKey), errors of the store, a document of another
-    /// shape.
+    /// [`InvalidDocumentKey`](crate::InvalidDocumentKey), errors of the store, a document of
+    /// another shape.
     pub async fn get<T: DeserializeOwned>(&mut self, key: &str) -> Result<Option<T>, HandleError> {
         check_key(key)?;
         let value = self.look_up(key).await?;

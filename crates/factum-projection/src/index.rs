@@ -42,7 +42,7 @@ pub(crate) const AFTER_TEXT: u8 = 0xff;
 pub enum IndexValue {
     /// False before true.
     Bool(bool),
-    /// An integer of any size.
+    /// An integer of up to 128 bits.
     Integer(i128),
     /// A moment.
     Time(Timestamp),
@@ -229,7 +229,8 @@ impl Index {
         let name = &self.name;
         let values = (self.values)(document).map_err(|error| {
             refused(format!(
-                "the index can't decode the document, index only documents of its type, {error}: index={name} key={key}"
+                "the index can't decode the document, index only documents of its type, {error}: \
+                 index={name} key={key}"
             ))
         })?;
         let mut entries = BTreeSet::new();

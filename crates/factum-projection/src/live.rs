@@ -81,7 +81,7 @@ pub struct Folded<S> {
 }
 
 impl LiveState {
-    /// A state over the matching events, up to now.
+    /// The state of the matching events, up to now.
     pub fn of(matching: Matching) -> Self {
         Self { matching, until: None }
     }

@@ -552,8 +552,8 @@ impl Target for PostgresTarget {
             (Some(build), _) => self.drop_build(build, consumer).await,
             (None, Some(clear)) => self.empty(consumer, clear).await,
             (None, None) => Err(fault::refused(
-                "the statements that empty the tables of the read model are not known, set them by \\
-                 with_clear",
+                "the statements that empty the tables of the read model are not known, set them \\
+                 by with_clear",
             )),
         }
     }

@@ -9,8 +9,8 @@ use crate::sqlite;
 
 /// The error of a process that opens a build after it was cleared.
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
-pub(crate) const CLEARED: &str = "the build was cleared, and its name is not used again; if the log \
-                                  is a new one, keep its read models elsewhere";
+pub(crate) const CLEARED: &str = "the build was cleared, and its name is not used again; if the \
+                                  log is a new one, keep its read models elsewhere";
 
 /// Returns true if this error, one in a chain of sources, is an outage of a SQL database: an error
 /// of sqlx (feature `postgres`) or rusqlite (feature `sqlite`) that a later attempt may not meet.

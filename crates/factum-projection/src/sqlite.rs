@@ -292,8 +292,8 @@ impl Target for SqliteTarget {
         }
         let Some(clear) = self.clear else {
             return Err(fault::refused(
-                "the statements that empty the tables of the read model are not known, set them by \\
-                 with_clear",
+                "the statements that empty the tables of the read model are not known, set them \\
+                 by with_clear",
             ));
         };
         let tx = self.begin(consumer).await?;

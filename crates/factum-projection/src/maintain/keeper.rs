@@ -250,8 +250,8 @@ impl<W: Work> Keeper<W> {
         Ok(())
     }
 
-    /// Runs the serving build if it is of this version. All processes do so; leases decide which of
-    /// them works on it.
+    /// Runs the serving build if it is of this version. All processes of the version do so, and
+    /// leases decide which of them works on it.
     async fn follow_serving(&mut self, builds: &Arc<Builds>) -> Result<(), BuildError> {
         let (serving, building) = self.here();
         if serving == Some(builds.serving) {

@@ -24,7 +24,8 @@ use super::{
     snapshot::Snapshots,
 };
 
-/// The number of skipped positions that count as one event, for the next snapshot.
+/// The number of skipped positions that weigh as much as one folded event, when the next snapshot
+/// is due.
 const PASSED_PER_EVENT: u64 = 10;
 
 /// The loop of one model, and its state.
@@ -68,7 +69,8 @@ pub(super) struct Run {
     source: Source,
     /// Events that were read and are not folded yet.
     pending: Option<Chunk>,
-    /// The work since the last snapshot, in skipped positions.
+    /// The work since the last snapshot, counted in skipped positions: a folded event counts as
+    /// [`PASSED_PER_EVENT`] of them.
     pub(super) weight: u64,
 }
 

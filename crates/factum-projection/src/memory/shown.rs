@@ -39,7 +39,7 @@ enum View {
     /// The model is before the position that readers have seen, or in a change that is shown only
     /// as a whole.
     Hidden,
-    /// The model is hidden and its loop has ended.
+    /// The loop has ended and left no whole model to show.
     Gone,
 }
 

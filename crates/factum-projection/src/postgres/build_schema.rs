@@ -143,8 +143,8 @@ impl BuildSchema {
         let dependants = self.dependants(tx).await.map_err(fault::before_commit)?;
         if !dependants.is_empty() {
             return Err(fault::refused(&format!(
-                "other objects depend on a build that is to be dropped, drop them or let them use the \
-                 serving build: schema={} dependants={}",
+                "other objects depend on a build that is to be dropped, drop them or let them use \
+                 the serving build: schema={} dependants={}",
                 self.schema,
                 dependants.join(", ")
             )));

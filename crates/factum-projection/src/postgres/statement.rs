@@ -20,8 +20,8 @@ pub(crate) const MAY_END: &str = "RESET default_transaction_read_only; CLOSE fac
 pub(crate) const ROLLBACK: &str = "ROLLBACK; RESET default_transaction_read_only";
 
 /// True if the session is still in the batch's transaction.
-pub(crate) const IS_OURS: &str = "SELECT coalesce(pg_catalog.current_setting('factum.batch', true), '') \
-     OPERATOR(pg_catalog.<>) ''";
+pub(crate) const IS_OURS: &str = "SELECT coalesce(\
+     pg_catalog.current_setting('factum.batch', true), '') OPERATOR(pg_catalog.<>) ''";
 
 /// Ends the sessions that are in a batch of this consumer, if the role may. The fence would exclude
 /// them, but until then they hold locks. `$1` and `$2` are the halves of the key.

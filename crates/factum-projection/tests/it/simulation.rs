@@ -187,8 +187,8 @@ impl World {
         }
     }
 
-    /// Checks the read model: it must contain every event, and may lack those from a poisoned event
-    /// on.
+    /// The expected read model: every deposit of each stream. The model may lack the events from a
+    /// poisoned one on.
     async fn expected(&self) -> Model {
         let mut model = Model::new();
         let page = self.log.read(factum_kernel::ReadQuery::log().with_events_max(10_000)).await;

@@ -311,8 +311,8 @@ async fn a_connection_returns_to_its_pool_unchanged() {
     }
 }
 
-/// A pool of two connections. The next one that is given back meets a network that has just fallen
-/// silent.
+/// A pool of two connections. The network falls silent just before the next connection is given
+/// back.
 async fn pool_that_is_cut_on_the_way_back() -> (PgPool, Arc<AtomicBool>) {
     let proxy = Arc::new(Proxy::new().await);
     let cuts = Arc::new(AtomicBool::new(false));
