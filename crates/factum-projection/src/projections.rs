@@ -147,8 +147,8 @@ impl Projections for Consumers {
         options: ConsumerOptions,
     ) -> Result<ProjectionHandle<P>, StartError> {
         let name = ConsumerName::new(P::NAME)?;
-        // The projection may have been maintained before, and another process may hold it for a
-        // handover.
+        // The projection may have been maintained before, and another process may have frozen it
+        // for a handover.
         let builds = StoredBuilds::new(self.kernel().clone(), name.clone());
         let work = ProjectionWork { projection, names: Names::new(options.unknown) };
         let target = Arc::new(work.projection.declare(target));

@@ -111,23 +111,23 @@ impl<W: Work> Keeper<W> {
 
     /// Resumes the serving build after a failed handover.
     async fn resume_serving(&self, serving: Option<&RunningBuild<W::Target>>, handover: &Handover) {
-        // The hold may have moved its fence, so its consumer is started again.
+        // Freezing may have moved the fence of the serving build, so its consumer is started again.
         if let Some(serving) = serving {
             serving.consumer.stop().await;
         }
-        self.release_hold(&handover.builds, handover.builds.serving, Some(handover.number)).await;
+        self.unfreeze(&handover.builds, handover.builds.serving, Some(handover.number)).await;
         if let Some(serving) = serving {
             // If the consumer can't start, the consumers are closed.
             let _ = self.serve(serving.build).await;
         }
     }
 
-    /// Releases the hold on a build: the hold of this handover, or of any with `by: None`. A hold
-    /// that is not released expires after a while.
-    pub(super) async fn release_hold(&self, builds: &Builds, build: Build, by: Option<u64>) {
+    /// Unfreezes a build that this handover has frozen; with `by: None`, any handover. A build that
+    /// stays frozen resumes by itself after a while.
+    pub(super) async fn unfreeze(&self, builds: &Builds, build: Build, by: Option<u64>) {
         for name in self.parts(builds, build) {
             let target = (self.plan.targets)(&name.whole());
-            let is_ours = |held_by| by.is_none_or(|by| by == held_by);
+            let is_ours = |frozen_by| by.is_none_or(|by| by == frozen_by);
             let _ = set_held(&target, &name, 0, is_ours).await;
         }
     }
@@ -139,8 +139,8 @@ impl<W: Work> Keeper<W> {
         (0..partitions).map(|at| name.part(at, partitions)).collect()
     }
 
-    /// Swaps the builds. The consumers of the serving build in this process are paused; this takes
-    /// the build away from other processes, waits for the new build, and writes.
+    /// Swaps the builds. The consumers of the serving build in this process are paused. This
+    /// freezes the build for other processes, waits for the new build, and writes.
     async fn swap(
         &self,
         running: &RunningBuild<W::Target>,
@@ -149,28 +149,28 @@ impl<W: Work> Keeper<W> {
     ) -> Result<Arc<Builds>, NotNow> {
         let builds = &handover.builds;
         let reached = serving.map_or(Position::ZERO, |it| it.consumer.health().position);
-        let held = async {
-            let mut held = Position::ZERO;
+        let frozen = async {
+            let mut frozen = Position::ZERO;
             for name in self.parts(builds, builds.serving) {
                 let target = (self.plan.targets)(&name.whole());
                 let part = set_held(&target, &name, handover.number, |_| true).await?;
-                held = held.max(part);
+                frozen = frozen.max(part);
             }
-            Ok::<_, TargetError>(held)
+            Ok::<_, TargetError>(frozen)
         };
-        let held = tokio::select! {
+        let frozen = tokio::select! {
             biased;
-            held = held => held,
+            frozen = frozen => frozen,
             () = self.stored.kernel().clock().sleep(HANDOVER_MAX) => return Err(NotNow::Later),
         };
-        let reached = reached.max(held.map_err(|_| NotNow::Later)?);
+        let reached = reached.max(frozen.map_err(|_| NotNow::Later)?);
         let reached = running.consumer.wait_for(reached, HANDOVER_MAX).await;
         reached.map_err(|_| NotNow::Later)?;
         check_nothing_parked(running).await?;
         let mut swapped = Builds::clone(builds);
         swapped.swap(running.build).map_err(|_| NotNow::Superseded)?;
-        // The revision is the one from before the hold: a process that resumes a held build changes
-        // the builds first, so this write fails then.
+        // The revision is the one from before the freeze: a process that resumes a frozen build
+        // changes the builds first, so this write fails then.
         match self.stored.write_at(swapped, handover.revision).await {
             Ok(Some(builds)) => Ok(builds),
             Ok(None) => Err(NotNow::Later),
@@ -188,7 +188,7 @@ impl<W: Work> Keeper<W> {
 
 /// One attempt at a handover.
 struct Handover {
-    /// The number that marks the holds of this handover.
+    /// The number that marks the partitions that this handover has frozen.
     number: u64,
     /// The builds before the handover.
     builds: Arc<Builds>,

@@ -168,8 +168,8 @@ impl<W: Work> Keeper<W> {
                 };
                 let builds = self.local.borrow().builds.clone();
                 if let Some(previous) = builds.previous.filter(|_| !is_reset) {
-                    // The previous build is still on hold since the handover to another build.
-                    self.release_hold(&builds, previous, None).await;
+                    // The previous build is still frozen since the handover to another build.
+                    self.unfreeze(&builds, previous, None).await;
                 }
                 self.change(change).await
             }
