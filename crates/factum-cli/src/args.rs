@@ -11,7 +11,9 @@ use clap::{
     ArgAction, CommandFactory, Parser, Subcommand, ValueEnum, builder::RangedI64ValueParser,
     error::ErrorKind,
 };
-use factum::{Category, EventName, InvalidEventName, InvalidStreamId, InvalidTag, StreamId, Tag};
+use factum::event::{
+    Category, EventName, InvalidEventName, InvalidStreamId, InvalidTag, StreamId, Tag,
+};
 
 use crate::{
     exit::{Exit, Failure},

@@ -6,7 +6,7 @@ mod load;
 mod read;
 mod report;
 
-use factum::Durability;
+use factum::store::Durability;
 
 use crate::{args::BenchCommand, exit::Failure, output::Output};
 

@@ -6,8 +6,12 @@ pub(crate) mod running;
 use std::{collections::BTreeMap, time::Duration};
 
 use factum::{
-    App, Clock, DeadLetter, Position, ReadError, ReadFrom, ReadQuery, Release, StoredConsumer,
-    SystemClock, Timestamp, order_release, published_stats, stored_consumers,
+    App, Position, ReadQuery,
+    consumer::{DeadLetter, Release, StoredConsumer, order_release, stored_consumers},
+    event::Timestamp,
+    read::{ReadError, ReadFrom},
+    stats::published_stats,
+    store::{Clock, SystemClock},
 };
 use serde_json::{Value, json};
 

@@ -16,7 +16,10 @@ use std::{
     time::Duration,
 };
 
-use factum::{Clock, Durability, EntityStats, SystemClock};
+use factum::{
+    runtime::EntityStats,
+    store::{Clock, Durability, SystemClock},
+};
 use tokio::task::JoinSet;
 
 use crate::{
@@ -136,7 +139,7 @@ async fn live_on(work: &Work, args: &DemoArgs, found: Found) -> Result<Lived, Fa
     progress.finish();
     // Commands that wait for one account give up together, after a single conflict.
     let conflicts = work.bank.conflicts().saturating_sub(tally.given_up);
-    let running = work.bank.entities.stats();
+    let running = work.bank.accounts.stats();
     Ok(Lived { tally, conflicts, running, elapsed: begun.elapsed() })
 }
 

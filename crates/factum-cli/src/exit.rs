@@ -3,8 +3,12 @@
 use std::error::Error;
 
 use factum::{
-    AppendError, EntityError, ExecuteError, LoadError, OpenError, ReadError, StoreError,
-    StoreErrorKind, WriteError, sentence,
+    ErrorKind, OpenError, SendError, StoreError,
+    aggregate::LoadError,
+    read::ReadError,
+    runtime::EntityError,
+    sentence,
+    store::{AppendError, StoreErrorKind, WriteError},
 };
 
 /// The exit code. It is a part of the program's interface: `factum --help` lists the codes.
@@ -122,14 +126,18 @@ impl From<WriteError> for Failure {
     }
 }
 
-impl<R: Error + 'static> From<ExecuteError<R>> for Failure {
-    fn from(error: ExecuteError<R>) -> Self {
-        match error {
-            ExecuteError::Store(error) => error.into(),
-            ExecuteError::Load(error) => error.into(),
-            ExecuteError::Indeterminate(_) => Self::of(Exit::Unavailable, &error),
-            other => Self::of(Exit::Internal, &other),
-        }
+impl<R: Error + 'static> From<SendError<R>> for Failure {
+    fn from(error: SendError<R>) -> Self {
+        let exit = match error.kind() {
+            ErrorKind::Invalid => Exit::Usage,
+            ErrorKind::Corrupt => Exit::Corrupt,
+            ErrorKind::Unavailable
+            | ErrorKind::Unknown
+            | ErrorKind::TimedOut
+            | ErrorKind::Closed => Exit::Unavailable,
+            _ => Exit::Internal,
+        };
+        Self::of(exit, &error)
     }
 }
 

@@ -1,6 +1,6 @@
 //! `factum lineage`: the identity of the history that the positions of a log belong to.
 
-use factum::Lineage;
+use factum::read::Lineage;
 use serde_json::json;
 
 use crate::{args::LineageCommand, exit::Failure, output::Output, place::Place};
@@ -27,10 +27,13 @@ async fn renew(store: &str) -> Result<(Place, Lineage), Failure> {
 }
 
 #[cfg(feature = "postgres")]
-async fn renew_postgres(options: factum::PostgresOptions) -> Result<Lineage, Failure> {
-    use factum::{EventStore, PostgresAccess, PostgresStore};
+async fn renew_postgres(options: factum::postgres::PostgresOptions) -> Result<Lineage, Failure> {
+    use factum::{
+        EventStore,
+        postgres::{Access, PostgresStore},
+    };
     // Opening for writing would create an empty log for a mistyped name.
-    let reading = options.clone().with_access(PostgresAccess::ReadOnly);
+    let reading = options.clone().with_access(Access::ReadOnly);
     PostgresStore::open(reading).await?.close().await?;
     let store = PostgresStore::open(options).await?;
     let renewed = store.renew_lineage().await;
@@ -41,7 +44,7 @@ async fn renew_postgres(options: factum::PostgresOptions) -> Result<Lineage, Fai
 #[cfg(feature = "journal")]
 async fn renew_journal(store: &str) -> Result<(Place, Lineage), Failure> {
     let (place, folder) = crate::place::journal_at(store)?;
-    let renew = move || factum::renew_journal_lineage(&folder);
+    let renew = move || factum::journal::renew_lineage(&folder);
     Ok((place, tokio::task::spawn_blocking(renew).await??))
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use factum::Timestamp;
+use factum::event::Timestamp;
 
 /// `1234567` as `1,234,567`.
 pub(crate) fn grouped(number: impl Into<u128>) -> String {

@@ -7,8 +7,11 @@ use std::{
 };
 
 #[cfg(feature = "postgres")]
-use factum::PostgresOptions;
-use factum::{App, Clock, OpenContext, StoreUrl, Stores, SystemClock, SystemIds};
+use factum::postgres::PostgresOptions;
+use factum::{
+    App,
+    store::{Clock, OpenContext, StoreUrl, Stores, SystemClock, SystemIds},
+};
 
 use crate::exit::{Exit, Failure};
 

@@ -6,7 +6,11 @@ mod value;
 
 use std::{future::poll_fn, pin::pin, task::Poll};
 
-use factum::{App, Query, QueryItem, ReadError, RecordedEvent, Scope, Tag};
+use factum::{
+    App, RecordedEvent,
+    event::Tag,
+    read::{Query, QueryItem, ReadError, Scope},
+};
 
 use crate::{
     args::{HashedTag, ReadArgs},

@@ -1,6 +1,6 @@
 //! `factum consumers rewind`: moves the checkpoint of a consumer that does not run.
 
-use factum::{Position, RewindError};
+use factum::{Position, consumer::RewindError};
 use serde_json::json;
 
 use crate::{

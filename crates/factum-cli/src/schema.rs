@@ -1,8 +1,9 @@
 //! `factum schema`: the tables and functions of a log in PostgreSQL.
 
 use factum::{
-    Clock, IdSource, Lineage, POSTGRES_SCHEMA_VERSION, PostgresApplied, SystemClock, SystemIds,
-    apply_postgres_schema, postgres_grants_sql, postgres_schema_sql,
+    postgres::{self, Applied, SCHEMA_VERSION},
+    read::Lineage,
+    store::{Clock, IdSource, SystemClock, SystemIds},
 };
 use serde_json::json;
 
@@ -24,11 +25,11 @@ pub(crate) async fn run(command: &SchemaCommand, out: &mut Output) -> Result<(),
 fn print(args: &PrintArgs, out: &mut Output) -> Result<(), Failure> {
     let schema = &args.schema;
     let lineage = Lineage::new(SystemIds.uuid(SystemClock.now()));
-    let tables = postgres_schema_sql(schema, lineage);
-    let grants = args.role.as_ref().map(|role| postgres_grants_sql(schema, role));
+    let tables = postgres::schema_sql(schema, lineage);
+    let grants = args.role.as_ref().map(|role| postgres::grants_sql(schema, role));
     let sql = format!("BEGIN;\n{tables}{}COMMIT;\n", grants.unwrap_or_default());
     if args.json {
-        let version = POSTGRES_SCHEMA_VERSION;
+        let version = SCHEMA_VERSION;
         return out.line(json!({
             "schema": schema.as_str(), "schema_version": version, "lineage": lineage.to_string(),
             "sql": sql,
@@ -45,19 +46,19 @@ async fn apply(args: &ApplyArgs, out: &mut Output) -> Result<(), Failure> {
         );
         return Err(Failure::new(Exit::Usage, text));
     };
-    let applied = apply_postgres_schema(&options).await?;
+    let applied = postgres::apply_schema(&options).await?;
     let schema = options.schema.as_str();
-    let version = POSTGRES_SCHEMA_VERSION;
-    let made = applied == PostgresApplied::Made;
+    let version = SCHEMA_VERSION;
+    let made = applied == Applied::Made;
     if args.json {
         return out.line(json!({
             "store": place.to_string(), "schema": schema, "schema_version": version, "made": made,
-            "migrated": applied == PostgresApplied::Migrated,
+            "migrated": applied == Applied::Migrated,
         }));
     }
     let what = match applied {
-        PostgresApplied::Made => "the log is made",
-        PostgresApplied::Migrated => "the log is migrated",
+        Applied::Made => "the log is made",
+        Applied::Migrated => "the log is migrated",
         _ => "the log was there, nothing is changed",
     };
     out.line(format_args!("{what}: schema={schema} version={version} store={place}"))

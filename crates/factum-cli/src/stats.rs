@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use factum::{
-    App, Clock, PublishedEntity, PublishedKind, PublishedStats, ReadQuery, SystemClock, Timestamp,
-    published_stats,
+    App, ReadQuery,
+    event::Timestamp,
+    stats::{PublishedEntity, PublishedKind, PublishedStats, published_stats},
+    store::{Clock, SystemClock},
 };
 use serde_json::{Value, json};
 

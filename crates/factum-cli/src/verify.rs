@@ -4,7 +4,7 @@ mod report;
 
 use std::path::PathBuf;
 
-use factum::{JournalRepair, JournalReport, Loss, repair_journal, verify_journal_watched};
+use factum::journal::{self, JournalRepair, JournalReport, Loss};
 
 use crate::{
     args::VerifyArgs,
@@ -50,8 +50,8 @@ fn look(
     let mut watch = |done, total| progress.reach(done, total);
     let loss = if accept_loss { Loss::Accepted } else { Loss::Refused };
     let looked = match repair {
-        true => repair_journal(&folder, loss, &mut watch).map(|it| Outcome::Repaired(it.into())),
-        false => verify_journal_watched(&folder, &mut watch).map(Outcome::Verified),
+        true => journal::repair(&folder, loss, &mut watch).map(|it| Outcome::Repaired(it.into())),
+        false => journal::verify_watched(&folder, &mut watch).map(Outcome::Verified),
     };
     progress.finish();
     Ok(looked?)

@@ -1,4 +1,5 @@
-//! Others' code in a task of its own: a panic stays there, and what never ends is left behind.
+//! Handlers in a task of their own: a panic stays in the task, and a handler that never ends can be
+//! given up.
 
 use std::{
     sync::atomic::{AtomicUsize, Ordering},
@@ -8,30 +9,30 @@ use std::{
 use factum_kernel::Clock;
 use tokio::task::{JoinError, JoinHandle};
 
-use crate::caught::said;
+use crate::caught::panic_text;
 
-/// The time that a task whose time is over has to give its thread back.
+/// The time that an aborted task has to give its thread back.
 const LEAVING: Duration = Duration::from_secs(1);
 
 /// The outcome of a task.
 #[derive(Debug)]
 pub enum Apart<T> {
-    /// It is done.
+    /// The task has returned.
     Done(T),
-    /// The text of its panic.
+    /// The task has panicked, with this text.
     Panicked(String),
-    /// The runtime that it ran on has ended.
+    /// The task's runtime has ended.
     Cancelled,
-    /// It came no further within its time.
+    /// The task did not finish a step within its time.
     Late {
-        /// How far it was.
+        /// The step at which the task was.
         at: usize,
-        /// Each further attempt would cost another thread.
+        /// True if the task still holds its thread: each further attempt would cost another thread.
         keeps_thread: bool,
     },
 }
 
-/// Ends the task when nobody waits for it any more.
+/// A task that is aborted when its handle is dropped.
 struct Task<T>(JoinHandle<T>);
 
 impl<T> Drop for Task<T> {
@@ -40,7 +41,7 @@ impl<T> Drop for Task<T> {
     }
 }
 
-/// Waits for a task that counts in `seen` how far it is, and has this time for each step.
+/// Waits for a task that counts its finished steps in `seen` and may take `timeout` for each.
 pub async fn apart<T>(
     task: JoinHandle<T>,
     seen: &AtomicUsize,
@@ -77,7 +78,7 @@ fn ended<T>(done: Result<T, JoinError>) -> Apart<T> {
     match done {
         Ok(done) => Apart::Done(done),
         Err(error) => match error.try_into_panic() {
-            Ok(panic) => Apart::Panicked(said(&*panic)),
+            Ok(panic) => Apart::Panicked(panic_text(&*panic)),
             Err(_) => Apart::Cancelled,
         },
     }

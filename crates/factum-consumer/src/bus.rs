@@ -1,4 +1,4 @@
-//! The event bus: typed events as they are stored, in this process, without a checkpoint.
+//! The event bus: typed events of the log from now on, in this process and without a checkpoint.
 
 use std::{collections::VecDeque, fmt};
 
@@ -10,20 +10,20 @@ use crate::{
     work::{Failure, Names, decode},
 };
 
-/// What a listener is told instead of an event.
+/// The reason why a listener gets no event.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum BusError {
-    /// The log can't be read, for now or as a whole; the next call tries again.
+    /// The log can't be read. The next call tries again.
     #[error(transparent)]
     Read(#[from] ReadError),
-    /// An event can't be decoded; the next call goes on behind it.
+    /// An event can't be decoded. The next call returns the event after it.
     #[error(transparent)]
     Decode(Box<DecodeError>),
 }
 
 impl BusError {
-    /// What the caller can do.
+    /// The kind of the error: what the caller can do about it.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Read(error) => error.kind(),
@@ -32,12 +32,12 @@ impl BusError {
     }
 }
 
-/// Events of an enum from now on, fed from the log: nothing comes that is not stored, and nothing
-/// is left out. A slow listener holds nobody up; it falls behind, which [`lag`](Self::lag) tells,
-/// and reads on from the log.
+/// The events of an enum from now on, read from the log: every stored event comes, and only stored
+/// events come. A slow listener delays no other. It falls behind, which [`lag`](Self::lag) shows,
+/// and reads the missed events from the log.
 ///
-/// It keeps no checkpoint: what is stored while nobody listens is not heard. For that, start a
-/// [`Consumer`](crate::Consumer).
+/// An event bus has no checkpoint: events that are stored while no listener exists are missed. If
+/// that matters, start a [`Consumer`](crate::Consumer).
 ///
 /// ```
 /// use factum_consumer::Consumers;
@@ -65,12 +65,12 @@ pub struct EventBus<E> {
     source: Source,
     chunk: Option<(Chunk, usize)>,
     decoded: VecDeque<(E, RecordedEvent)>,
-    /// Everything up to here was handed out.
+    /// The position up to which every event was returned.
     through: Position,
 }
 
 impl<E: Event> EventBus<E> {
-    /// Events behind the log's end as this process knows it now.
+    /// The events after the log's end as this process knows it now.
     pub(crate) fn new(reading: Reading) -> Self {
         let through = *reading.kernel.events().head().borrow();
         let page_max = (BATCH_EVENTS_DEFAULT, BATCH_BYTES_DEFAULT);
@@ -80,13 +80,13 @@ impl<E: Event> EventBus<E> {
         Self { names, reading, source, chunk: None, decoded, through }
     }
 
-    /// How many positions it is behind the log's end.
+    /// The number of positions from the last returned event to the log's end.
     pub fn lag(&self) -> u64 {
         let head = *self.reading.kernel.events().head().borrow();
         head.value().saturating_sub(self.through.value())
     }
 
-    /// The next event, with how it was recorded; waits for it.
+    /// The next event, decoded and as recorded; waits for it.
     ///
     /// # Errors
     /// See [`BusError`].

@@ -1,4 +1,4 @@
-//! Plain consumers: something is done for each event.
+//! Plain consumers: a handler runs for each event.
 
 use std::{fmt, future::Future, marker::PhantomData};
 
@@ -11,10 +11,11 @@ use crate::{
     work::{Failure, Names, Work, decode},
 };
 
-/// A consumer whose effects are its own business: it sends mails, calls services, fills caches.
+/// A consumer with effects outside the store: it sends mails, calls services, fills caches.
 ///
-/// Each event is handled at least once: after a crash, those since the last checkpoint come again.
-/// [`RecordedEvent::id`] is the same then, and tells a receiver that it has seen the event.
+/// Each event is handled at least once. After a crash, the events since the last checkpoint are
+/// handled again. A repeated event has the same [`RecordedEvent::id`], so that a receiver can
+/// recognise it.
 ///
 /// ```
 /// use factum_kernel::RecordedEvent;
@@ -47,7 +48,7 @@ impl<E: Event, H> Consumer<E, H> {
         Self { name: name.into(), options, handler, event: PhantomData }
     }
 
-    /// Sets what can be chosen.
+    /// Sets the options.
     pub fn with_options(mut self, options: ConsumerOptions) -> Self {
         self.options = options;
         self
@@ -60,7 +61,7 @@ impl<E, H> fmt::Debug for Consumer<E, H> {
     }
 }
 
-/// A plain consumer at work.
+/// The handler of a plain consumer, as the worker runs it.
 pub(crate) struct Handling<E, H> {
     pub(crate) handler: H,
     pub(crate) names: Names<E>,

@@ -17,8 +17,8 @@ use crate::{
     bus::EventBus,
     consumer::{Consumer, Handling},
     error::{HandleError, StartError, WaitError},
+    freeze::Answering,
     handle::ConsumerHandle,
-    hold::Answering,
     lease::{Bell, Membership},
     name::ConsumerName,
     outage::{Outages, TellsOutage},
@@ -30,31 +30,33 @@ use crate::{
 
 pub use launch::Launch;
 
-/// So many consumers read pages of their own at a time; the others wait for their turn.
+/// The most consumers that read pages of their own at the same time; the others wait for a permit.
 pub const CATCHING_UP_MAX: usize = 4;
 
-/// How long a process may be silent before others take over what it works on.
+/// The time without a heartbeat after which other processes take over the partitions of a process.
 pub const CONSUMER_LEASE: Duration = Duration::from_secs(5);
 
-/// The consumers of a program: they share one reader of the log's end. Cheap to clone.
+/// The consumers of a program, which share one reader of the log's end. Cheap to clone.
 ///
-/// On a store that several processes may write, those that run the same consumer share it: each
-/// partition is worked on by one of them, and the others stand by. Who comes gets a share after a
-/// moment, what a process that stops worked on goes on elsewhere at once, and what one that died
-/// did after [`CONSUMER_LEASE`] at most. Nothing depends on clocks, and whoever is taken for dead
-/// by mistake stores nothing any more. Models in memory are each process's own.
+/// If the store allows several writing processes, the processes that run the same consumer share
+/// its partitions. One process works on each partition; the others stand by. A process that joins
+/// gets its share after a moment. The partitions of a process that stops move at once, and those of
+/// a process that died after [`CONSUMER_LEASE`] at most.
+///
+/// No clocks are compared. A process that was taken for dead by mistake can't store anything any
+/// more. In-memory models are not shared: each process has its own.
 #[derive(Debug, Clone)]
 pub struct Consumers {
     pub(crate) reading: Reading,
-    /// Where several processes run them.
+    /// This process's part in the leases; `None` if no other process can write the store.
     pub(crate) membership: Option<Membership>,
     pub(crate) outages: Outages,
     running: Arc<Mutex<Running>>,
 }
 
-/// What comes to positions of the log under a name, and is no consumer of its own.
+/// A loop that follows the log under a name of its own and is no consumer.
 pub trait Arrives: fmt::Debug + Send + Sync {
-    /// Waits until it has come to a position.
+    /// Waits until the loop has handled the log up to `position`.
     fn arrive(&self, position: Position, timeout: Duration)
     -> Answering<'_, Result<(), WaitError>>;
 }
@@ -67,7 +69,7 @@ struct Running {
 }
 
 impl Consumers {
-    /// The consumers of a log. One for each program and log is enough.
+    /// The consumers of a log. One value for each program and log is enough.
     pub fn new(kernel: Kernel) -> Self {
         let tail = Arc::new(Tail::new(kernel.clone()));
         let catching_up = Arc::new(Semaphore::new(CATCHING_UP_MAX));
@@ -78,18 +80,18 @@ impl Consumers {
         Self { reading, membership, outages, running: Arc::default() }
     }
 
-    /// Sets how long a process may be silent before others take over what it works on, instead of
-    /// [`CONSUMER_LEASE`], and that it shares consumers whatever the store says. It says that it
-    /// lives five times as often.
+    /// Sets the lease to use instead of [`CONSUMER_LEASE`]: the time without a heartbeat after
+    /// which other processes take over. Consumers are then shared among processes whatever the
+    /// store guarantees. A process sends five heartbeats within a lease.
     #[must_use]
     pub fn with_lease(self, lease: Duration) -> Self {
         let membership = Some(Membership::new(self.reading.kernel.clone(), lease));
         Self { membership, ..self }
     }
 
-    /// Also takes for an outage what this says of a handler's error: for the errors of a database
-    /// driver or of another library. An attempt that fails because of an outage does not count
-    /// against its event. Those of Factum's own errors are known.
+    /// Adds a function that recognises outages in a handler's errors, such as the errors of a
+    /// database driver or of another library. An attempt that fails because of an outage does not
+    /// count against its event. Outages in Factum's own errors are always recognised.
     ///
     /// ```
     /// use std::{error::Error, io};
@@ -135,33 +137,33 @@ impl Consumers {
         })
     }
 
-    /// Events of an enum from now on, without a checkpoint.
+    /// The events of an enum from now on, without a checkpoint.
     pub fn events<E: Event>(&self) -> EventBus<E> {
         EventBus::new(self.reading.clone())
     }
 
-    /// Those that were started, by name.
+    /// The consumers that were started, by name.
     pub fn list(&self) -> Vec<ConsumerHandle> {
         let mut handles: Vec<_> = self.running().handles.values().cloned().collect();
         handles.sort_by(|left, right| left.name.cmp(&right.name));
         handles
     }
 
-    /// Lets all of them stop after the batches at hand, and starts no more. A target that does not
-    /// answer is waited for ten seconds.
+    /// Stops all consumers after their current batches, and lets no more start. A target that does
+    /// not answer is given ten seconds.
     pub async fn close(&self) {
         self.running().is_closed = true;
         let handles = self.list();
-        // All are told first: one that takes long holds up no other.
+        // Ask all before waiting for one, so that a slow one delays no other.
         handles.iter().for_each(ConsumerHandle::tell_to_stop);
         for handle in handles {
             handle.stop().await;
         }
-        // What makes targets may hold the application that holds these consumers.
+        // Drop these now: a loop may own the application that owns these consumers.
         let arriving = std::mem::take(&mut self.running().arriving);
         drop(arriving);
         if let Some(membership) = &self.membership {
-            // Where the store can't be reached, others find out by themselves.
+            // If the store can't be reached, the other processes wait until the lease is over.
             tokio::select! {
                 () = membership.ended() => {}
                 () = self.reading.kernel.clock().sleep(CONSUMER_LEASE) => {}
@@ -169,12 +171,12 @@ impl Consumers {
         }
     }
 
-    /// Whether one of this name runs in this program.
+    /// True if a consumer of this name runs in this program.
     pub(crate) fn is_running(&self, name: &ConsumerName) -> bool {
         self.running().handles.get(name).is_some_and(is_running)
     }
 
-    /// Starts a consumer, unless one of its name runs.
+    /// Calls `start` and adds the consumer, unless a consumer of this name runs.
     pub(crate) fn enter_started(
         &self,
         name: &ConsumerName,
@@ -197,15 +199,15 @@ impl Consumers {
     }
 }
 
-/// For what is run above consumers: see `part.rs`.
+/// For the crates above: see `part.rs`.
 #[doc(hidden)]
 impl Consumers {
-    /// What they read through.
+    /// The readers that all consumers share.
     pub fn reading(&self) -> Reading {
         self.reading.clone()
     }
 
-    /// Takes note of what has this name from now on.
+    /// Registers a loop under this name.
     pub fn enter(&self, name: ConsumerName, arrives: Arc<dyn Arrives>) {
         let mut running = self.running();
         if !running.is_closed {
@@ -213,27 +215,28 @@ impl Consumers {
         }
     }
 
-    /// What was entered under this name.
+    /// The loop that was registered under this name.
     pub fn entered(&self, name: &ConsumerName) -> Option<Arc<dyn Arrives>> {
         self.running().arriving.get(name).cloned()
     }
 
-    /// What they run on.
+    /// The store, clock and ids that the consumers use.
     pub fn kernel(&self) -> &Kernel {
         &self.reading.kernel
     }
 
-    /// What is heard of other processes while a consumer here shares its partitions with them.
+    /// The bell of the store, which rings when another process has left something to look for. It
+    /// is heard while a consumer of this process shares its partitions.
     pub fn bell(&self) -> Option<Bell> {
         self.membership.as_ref().map(Membership::bell)
     }
 
-    /// Whether nothing is started any more.
+    /// True after [`close`](Self::close): nothing is started any more.
     pub fn is_closed(&self) -> bool {
         self.running().is_closed
     }
 
-    /// Leaves a stopped one out of the list: what it did is over, and another does it now.
+    /// Removes a stopped consumer from the list, because another one has taken its place.
     pub fn forget(&self, name: &ConsumerName) {
         let mut running = self.running();
         if running.handles.get(name).is_some_and(|handle| !is_running(handle)) {

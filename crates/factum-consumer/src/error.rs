@@ -1,4 +1,4 @@
-//! What can go wrong with consumers.
+//! The errors of consumers.
 
 use std::{error::Error, fmt, time::Duration};
 
@@ -9,32 +9,32 @@ use crate::{
     name::{ConsumerName, InvalidConsumerName},
 };
 
-/// What a handler says when it can't handle an event; any error will do.
+/// The error of a handler that can't handle an event; any error type can be converted into it.
 pub type HandleError = Box<dyn Error + Send + Sync>;
 
-/// Why a consumer does not start.
+/// The reason why a consumer could not start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
-    /// Its name is none.
+    /// The name is invalid.
     #[error(transparent)]
     Name(#[from] InvalidConsumerName),
-    /// One of this name runs already; it is the one to use.
+    /// A consumer of this name runs already in this program: use that one.
     #[error("a consumer of this name runs already in this program: consumer={0}")]
     Running(ConsumerName),
     /// The consumers are closed.
     #[error("the consumers are closed: consumer={0}")]
     Closed(ConsumerName),
-    /// Its target is written by one at a time: a model in memory, a SQLite file.
-    #[error("the target is written by one at a time, start it with one partition: consumer={0}")]
+    /// The target allows one writer at a time, as a SQLite file does.
+    #[error("the target allows one writer, start the consumer with one partition: consumer={0}")]
     OnePartition(ConsumerName),
-    /// The store.
+    /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
 impl StartError {
-    /// What the caller can do.
+    /// The kind of the error: what the caller can do about it.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Name(error) => error.kind(),
@@ -45,17 +45,18 @@ impl StartError {
     }
 }
 
-/// Why a parked event was not released, or not all that waits after it.
+/// The reason why a parked event, or a later event that waits for it, was not released.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReleaseError {
-    /// Nothing of the stream is parked.
+    /// No event of the stream is parked.
     #[error("nothing of this stream is parked: stream={0}")]
     NothingParked(StreamId),
-    /// The event has failed again, or a later one of its stream; the stream waits for that one.
+    /// The event or a later one of its stream has failed; the stream waits for that event.
     #[error("{0}")]
     Failed(String),
-    /// It can't be done now, or was interrupted: see the dead letters, and try again.
+    /// The release is not possible now, or was interrupted. Look at the dead letters, then try
+    /// again.
     #[error("{0}")]
     NotNow(String),
     /// The consumer has stopped. Start it again.
@@ -64,13 +65,13 @@ pub enum ReleaseError {
 }
 
 impl ReleaseError {
-    /// That of a release which something else ended.
+    /// The error of a release that was interrupted.
     #[doc(hidden)]
     pub fn interrupted() -> Self {
-        Self::NotNow("it was interrupted, see what is parked still".into())
+        Self::NotNow("the release was interrupted, look at the dead letters and try again".into())
     }
 
-    /// What the caller can do.
+    /// The kind of the error: what the caller can do about it.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::NothingParked(_) => ErrorKind::Invalid,
@@ -81,36 +82,36 @@ impl ReleaseError {
     }
 }
 
-/// Why a consumer has not come to a position.
+/// The reason why a consumer has not reached a position.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum WaitError {
-    /// It is behind. Serve what there is, or wait again.
+    /// The consumer is behind. Serve the current state, or wait again.
     Behind {
-        /// Which one.
+        /// The consumer's name.
         consumer: ConsumerName,
-        /// Where it was to come to.
+        /// The position to reach.
         position: Position,
-        /// Where it is.
+        /// The position that the consumer has reached.
         reached: Position,
-        /// How long was waited.
+        /// The time waited.
         waited: Duration,
     },
-    /// It has stopped, and will not come there.
+    /// The consumer has stopped before the position.
     Stopped {
-        /// Which one.
+        /// The consumer's name.
         consumer: ConsumerName,
-        /// Why.
+        /// The reason for the stop.
         reason: StopReason,
     },
-    /// Nobody has this name.
+    /// No consumer or projection has this name.
     Unknown(String),
-    /// The store does not say what is kept under the name.
+    /// The store failed to read the progress under this name.
     Store(StoreError),
 }
 
 impl WaitError {
-    /// What the caller can do.
+    /// The kind of the error: what the caller can do about it.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Behind { .. } => ErrorKind::TimedOut,
@@ -126,8 +127,8 @@ impl fmt::Display for WaitError {
         match self {
             Self::Behind { consumer, position, reached, waited } => write!(
                 f,
-                "the consumer has not come so far: consumer={consumer} position={position} \
-                 reached={reached} waited={waited:?}"
+                "the consumer has not reached the position: consumer={consumer} \
+                 position={position} reached={reached} waited={waited:?}"
             ),
             Self::Stopped { consumer, reason } => {
                 write!(f, "the consumer has stopped: consumer={consumer} reason={reason}")
@@ -135,7 +136,7 @@ impl fmt::Display for WaitError {
             Self::Unknown(name) => write!(
                 f,
                 "no consumer or projection of this name was started in this program, and no \
-                 documents of one are kept in the store: name={name}"
+                 documents of one are in the store: name={name}"
             ),
             Self::Store(error) => error.fmt(f),
         }
@@ -143,7 +144,8 @@ impl fmt::Display for WaitError {
 }
 
 impl Error for WaitError {
-    /// Found also where a transparent error hides this type: see [`ErrorKind::of`].
+    /// The kind as a source, so that it is found even if a transparent error hides this type: see
+    /// [`ErrorKind::of`].
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Store(error) => error.source(),

@@ -1,4 +1,4 @@
-//! What people hold of a running consumer.
+//! The handle of a running consumer.
 
 use std::{fmt, pin::Pin, sync::Arc, time::Duration};
 
@@ -6,47 +6,49 @@ use factum_kernel::{Clock, Position, StreamId};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
+    dead_letter::DeadLetter,
     error::{ReleaseError, WaitError},
     health::{Board, ConsumerHealth, ConsumerState, StopReason},
     lease::Membership,
-    letter::DeadLetter,
     name::ConsumerName,
     progress::{self, Progress},
     stored::Release,
     target::{Target, TargetError, unreadable},
 };
 
-/// How often what others have stored is looked at by those who wait for it.
+/// The interval at which a waiting caller reads the progress that other processes have stored.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// What a consumer is told.
+/// An order to a running consumer.
 #[derive(Debug)]
 pub enum Order {
-    /// Stop after the batch at hand.
+    /// Stop after the current batch.
     Stop,
     /// Wait until it is resumed.
     Pause,
-    /// Go on.
+    /// Continue after a pause.
     Resume,
-    /// Tell what is parked.
+    /// Answer with the dead letters.
     Letters(oneshot::Sender<Vec<DeadLetter>>),
-    /// Try the parked event of a stream again, or let it go, and then what is behind it.
+    /// Handle or discard the parked event of a stream, then handle the later events of the stream
+    /// that wait for it.
     Release(StreamId, Release, oneshot::Sender<Result<(), ReleaseError>>),
 }
 
-/// What a consumer has stored of one partition.
+/// The stored progress of one partition.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct StoredPart {
-    /// How far it has come.
+    /// The position up to which every event is handled, skipped or parked.
     pub position: Position,
-    /// After which position it began; `None`: it has not, or has forgotten.
+    /// The position after which the partition began; `None` if it has no progress, or its progress
+    /// does not say.
     pub began_after: Option<Position>,
-    /// How many streams are parked.
+    /// The number of parked streams.
     pub parked: usize,
 }
 
 impl StoredPart {
-    /// Looks at what a target keeps of a partition.
+    /// Reads the progress of a partition from its target.
     pub async fn look<T: Target>(target: &T, part: &ConsumerName) -> Result<Self, TargetError> {
         let opened = target.look(part).await?;
         let parked = opened.letters.len();
@@ -59,7 +61,7 @@ impl StoredPart {
 }
 
 type Looked = Pin<Box<dyn Future<Output = Result<StoredPart, TargetError>> + Send>>;
-/// Looks at what is stored, and changes nothing.
+/// Reads the stored progress of a partition and changes nothing.
 pub(crate) type Look = Arc<dyn Fn() -> Looked + Send + Sync>;
 
 /// One partition of a running consumer.
@@ -74,44 +76,45 @@ pub struct ConsumerHandle {
     pub(crate) name: ConsumerName,
     pub(crate) partitions: Arc<[Partition]>,
     pub(crate) board: Arc<Board>,
-    /// Where several processes run it.
+    /// This process's part in the leases; `None` if the consumer is not shared.
     pub(crate) membership: Option<Membership>,
     pub(crate) clock: Arc<dyn Clock>,
 }
 
 impl ConsumerHandle {
-    /// Its name, with its version.
+    /// The consumer's name, with its version.
     pub fn name(&self) -> &ConsumerName {
         &self.name
     }
 
-    /// How it fares.
+    /// The current health, over all partitions.
     pub fn health(&self) -> ConsumerHealth {
         self.board.at(&*self.clock)
     }
 
-    /// How each of its partitions fares, under the name that its progress is stored by.
+    /// The health of each partition, by the name under which its progress is stored.
     pub fn partitions(&self) -> Vec<(ConsumerName, ConsumerHealth)> {
         let parts = self.board.each_at(&*self.clock);
         let name = |at: usize| self.name.part(at, self.partitions.len());
         parts.into_iter().enumerate().map(|(at, health)| (name(at), health)).collect()
     }
 
-    /// How it fares, whenever that changes.
+    /// The health, as a value that can be watched for changes.
     pub fn watch(&self) -> watch::Receiver<ConsumerHealth> {
         self.board.watch()
     }
 
-    /// Waits until every event up to this position is handled, passed, or parked: the position
-    /// that an execution answered, to read what one has written. Where other processes work on
-    /// partitions of it, what they have stored or said last counts.
+    /// Waits until every event up to `position` is handled, skipped or parked. Pass the position of
+    /// a command's events to read your own writes. For a partition on which another process works,
+    /// its stored progress or its owner's last heartbeat counts.
     ///
     /// # Errors
-    /// [`WaitError::Behind`] when the time is over, [`WaitError::Stopped`] if it will never come.
+    /// [`WaitError::Behind`] after `timeout`, [`WaitError::Stopped`] if the consumer will never
+    /// reach the position.
     pub async fn wait_for(&self, position: Position, timeout: Duration) -> Result<(), WaitError> {
         tokio::select! {
             biased;
-            come = self.comes_to(position) => come.map_err(|reason| {
+            reached = self.comes_to(position) => reached.map_err(|reason| {
                 WaitError::Stopped { consumer: self.name.clone(), reason }
             }),
             () = self.clock.sleep(timeout) => Err(WaitError::Behind {
@@ -123,12 +126,12 @@ impl ConsumerHandle {
         }
     }
 
-    /// Whether these partitions, which others work on, have come so far.
-    async fn have_come(&self, elsewhere: &[usize], position: Position) -> bool {
+    /// True if the partitions that other processes work on have reached the position.
+    async fn have_reached(&self, elsewhere: &[usize], position: Position) -> bool {
         for &at in elsewhere {
             let part = (self.name.clone(), at);
-            let said = self.membership.as_ref().and_then(|it| it.position(&part));
-            if said.is_some_and(|said| said >= position) {
+            let reported = self.membership.as_ref().and_then(|it| it.position(&part));
+            if reported.is_some_and(|reported| reported >= position) {
                 continue;
             }
             match (self.partitions[at].look)().await {
@@ -139,38 +142,37 @@ impl ConsumerHandle {
         true
     }
 
-    /// Lets it wait, after the batch at hand, until [`resume`](Self::resume) or the next start. In
-    /// this process: a partition that another is to have goes on there.
+    /// Pauses the consumer in this process after the current batch, until [`resume`](Self::resume)
+    /// or the next start. A partition that moves to another process continues there.
     pub async fn pause(&self) {
         for partition in &*self.partitions {
             let _ = partition.orders.send(Order::Pause).await;
         }
     }
 
-    /// Lets it go on.
+    /// Ends a pause.
     pub async fn resume(&self) {
         for partition in &*self.partitions {
             let _ = partition.orders.send(Order::Resume).await;
         }
     }
 
-    /// Lets it stop after the batch at hand, and waits for that; ten seconds for a target that
-    /// does not answer. Where other processes run it too,
-    /// they go on with it.
+    /// Stops the consumer after the current batch and waits for that. A target that does not answer
+    /// is given ten seconds. Other processes that run the consumer continue it.
     pub async fn stop(&self) -> StopReason {
         self.tell_to_stop();
         let mut health = self.board.watch();
-        // Not by `wait_for`, which holds the sum while it asks.
+        // Not `watch::Receiver::wait_for`: it holds the lock of the value while it asks.
         while !self.has_ended() && health.changed().await.is_ok() {}
         stopped(&self.board.whole().state).unwrap_or(StopReason::Asked)
     }
 
-    /// Tells it to stop, and does not wait.
+    /// Asks the consumer to stop, without waiting for it.
     pub(crate) fn tell_to_stop(&self) {
         self.board.halt();
     }
 
-    /// What is parked, by the position of the events.
+    /// The dead letters, by the position of their events.
     pub async fn dead_letters(&self) -> Vec<DeadLetter> {
         let mut letters = Vec::new();
         for partition in &*self.partitions {
@@ -180,19 +182,22 @@ impl ConsumerHandle {
         letters
     }
 
-    /// Handles the parked event of a stream again, and what waits behind it.
+    /// Handles the parked event of a stream again, then the later events of the stream that wait
+    /// for it.
     ///
     /// # Errors
-    /// [`ReleaseError::Failed`] with what the event said this time: it stays parked, or a later one
-    /// is in its place.
+    /// [`ReleaseError::Failed`] with the error of this attempt. The stream stays parked at the
+    /// event that failed.
     pub async fn retry(&self, stream: &StreamId) -> Result<(), ReleaseError> {
         self.release(stream, Release::Retry).await
     }
 
-    /// Leaves the parked event of a stream out, and handles what waits behind it.
+    /// Discards the parked event of a stream, then handles the later events of the stream that wait
+    /// for it.
     ///
     /// # Errors
-    /// [`ReleaseError::Failed`] with what a later event said; the stream waits behind that one.
+    /// [`ReleaseError::Failed`] with the error of a later event. The stream stays parked at that
+    /// event.
     pub async fn discard(&self, stream: &StreamId) -> Result<(), ReleaseError> {
         self.release(stream, Release::Discard).await
     }
@@ -202,7 +207,7 @@ impl ConsumerHandle {
             return only.release(stream, release).await;
         }
         let mut is_parked = false;
-        // Where the key is not the stream, it may wait in several.
+        // If the partition key is not the stream, the stream may be parked in several partitions.
         for partition in &*self.partitions {
             if partition.letters().await.iter().any(|letter| letter.stream == *stream) {
                 is_parked = true;
@@ -213,29 +218,29 @@ impl ConsumerHandle {
     }
 }
 
-/// For what is run above consumers: see `part.rs`.
+/// For the crates above: see `part.rs`.
 #[doc(hidden)]
 impl ConsumerHandle {
-    /// The clock that it goes by.
+    /// The consumer's clock.
     pub fn clock(&self) -> &dyn Clock {
         &*self.clock
     }
 
-    /// Lets its health say what keeps an earlier build from being dropped.
+    /// Reports in the health why an earlier build can't be dropped.
     pub fn note_undropped(&self, undropped: Option<String>) {
         self.board.note_undropped(undropped);
     }
 
-    /// Waits until it has come to a position; if it never will, why.
+    /// Waits until the consumer has reached a position, or returns the reason why it never will.
     pub async fn comes_to(&self, position: Position) -> Result<(), StopReason> {
         let mut health = self.board.watch();
         loop {
             let whole = health.borrow_and_update().clone();
             let (is_here, elsewhere) = self.board.is_at(position);
             match stopped(&whole.state) {
-                // Its positions are another log's.
+                // The consumer's positions belong to another log.
                 Some(reason @ StopReason::Diverged(_)) => return Err(reason),
-                _ if is_here && self.have_come(&elsewhere, position).await => return Ok(()),
+                _ if is_here && self.have_reached(&elsewhere, position).await => return Ok(()),
                 Some(reason) => return Err(reason),
                 None => {}
             }
@@ -249,7 +254,7 @@ impl ConsumerHandle {
         }
     }
 
-    /// Streams that wait in the partitions that others work on.
+    /// The number of parked streams in the partitions that other processes work on.
     pub async fn parked_elsewhere(&self) -> Result<usize, TargetError> {
         let mut parked = 0;
         for at in self.board.elsewhere() {
@@ -258,12 +263,13 @@ impl ConsumerHandle {
         Ok(parked)
     }
 
-    /// Whether nothing of it runs any more in this process.
+    /// True if no partition runs in this process any more.
     pub fn has_ended(&self) -> bool {
         self.board.has_ended()
     }
 
-    /// Whether no partition is worked on in this process, for now.
+    /// True if no partition is being worked on in this process: each is paused, stands by or has
+    /// stopped.
     pub fn stands_still(&self) -> bool {
         self.board.stands_still()
     }

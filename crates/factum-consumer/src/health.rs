@@ -1,4 +1,4 @@
-//! How a consumer fares.
+//! The health of a consumer: its state, position, lag and rates.
 
 mod board;
 mod metrics;
@@ -11,77 +11,74 @@ pub(crate) use board::Board;
 pub use board::Place;
 pub use metrics::describe_consumer_metrics;
 
-/// A rate is measured over so long.
+/// The time over which a rate is measured.
 const RATE_OVER: Duration = Duration::from_secs(1);
 
-/// What a consumer is doing. Of several partitions, what is most wrong with any that this process
-/// works on.
+/// The state of a consumer. With several partitions, the most serious state of those that this
+/// process works on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ConsumerState {
-    /// It reads its checkpoint.
+    /// The consumer reads its checkpoint.
     Starting,
-    /// It is behind the log's head, and reads on.
+    /// The consumer is behind the log's head and catches up.
     CatchingUp,
-    /// It has handled all there is.
+    /// The consumer has handled every event of the log.
     Live,
-    /// An event fails, or its target or store can't be reached; it tries again.
+    /// An event fails, or the target or the store can't be reached. The consumer tries again.
     Retrying {
-        /// The event's position, if it is one.
+        /// The event's position; `None` if no event is the cause.
         position: Option<Position>,
-        /// How often it has been tried.
+        /// The number of failed attempts.
         attempts: u32,
-        /// What the last attempt said.
+        /// The error of the last attempt.
         error: String,
     },
-    /// It was told to wait.
+    /// The consumer is paused.
     Paused,
-    /// Another process works on all of it; this one takes over when that one ends.
+    /// Other processes work on all partitions. This process takes over when one of them ends.
     StandingBy,
-    /// It does nothing any more.
+    /// The consumer has ended.
     Stopped(StopReason),
 }
 
-/// Why a consumer has stopped.
+/// The reason why a consumer has stopped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StopReason {
-    /// It was told to.
+    /// The caller stopped the consumer.
     Asked,
-    /// An event failed, and the policy says to stop. After the cause is mended, start it again.
+    /// An event failed, and the policy says to stop. Fix the cause, then start the consumer again.
     Failed {
         /// The event's position.
         position: Position,
-        /// What it said.
+        /// The error of the last attempt.
         error: String,
     },
     /// More streams would be parked than the policy allows. Retry or discard dead letters.
     TooManyParked {
         /// The position of the event that would be parked.
         position: Position,
-        /// What it said.
+        /// The error of the last attempt.
         error: String,
     },
-    /// The log is not the one that the checkpoint is from. Move the checkpoint to a position that
-    /// both share, or rebuild.
+    /// The log is not the one that the checkpoint belongs to. Move the checkpoint to a position
+    /// that both logs share, or rebuild.
     Diverged(String),
-    /// Its checkpoint was moved or removed beneath it: by another start of it on a store that only
-    /// one process writes, by a rewind, by a build that took over.
+    /// The checkpoint was moved or removed while the consumer ran: by a rewind, by a build that
+    /// took over, or, on a store with one writing process, by another start of the consumer.
     Fenced,
-    /// What is stored of its progress can't be read, or the store is corrupt or closed.
+    /// The stored progress can't be read, or the store is corrupt or closed.
     Broken(String),
 }
 
 impl fmt::Display for StopReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Asked => f.write_str("it was told to"),
+            Self::Asked => f.write_str("the caller stopped it"),
             Self::Failed { position, error } => write!(f, "{error}: position={position}"),
             Self::TooManyParked { position, error } => {
-                write!(
-                    f,
-                    "too many streams are parked to park another, {error}: position={position}"
-                )
+                write!(f, "too many streams are parked already, {error}: position={position}")
             }
             Self::Diverged(text) | Self::Broken(text) => f.write_str(text),
             Self::Fenced => {
@@ -91,41 +88,44 @@ impl fmt::Display for StopReason {
     }
 }
 
-/// How a consumer fares.
+/// The health of a consumer.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct ConsumerHealth {
-    /// What it is doing.
+    /// The consumer's state.
     pub state: ConsumerState,
-    /// It has handled, passed or parked every event up to here, in all partitions that this process
-    /// works on; where it works on none, as far as it knows of the others.
+    /// The position up to which every event is handled, skipped or parked, in all partitions that
+    /// this process works on. If it works on none, the last known position of the other processes'
+    /// partitions.
     pub position: Position,
-    /// The last position of the log that it knows of.
+    /// The last known position of the log.
     pub head: Position,
-    /// When the last event that it saw was recorded: the next one to be handled, or the last that
-    /// was.
+    /// The time when the current event was recorded: the next event to handle, or else the last
+    /// handled one.
     pub recorded_at: Option<Timestamp>,
-    /// How long ago that was; `None`: it is not behind, or has stopped.
+    /// The age of that event; `None` if the consumer is not behind, or has stopped.
     pub lag: Option<Duration>,
-    /// Streams that wait behind a parked event.
+    /// The number of streams that wait for a parked event.
     pub parked: usize,
-    /// Events handled since it was started, in this process.
+    /// The number of events handled in this process since the start.
     pub handled: u64,
-    /// Events handled per second, lately.
+    /// The events handled per second, measured over the last seconds.
     pub rate: f64,
-    /// It takes care after an unclean stop: what it is about to handle is noted first.
+    /// True after an unclean stop, until the consumer knows that no event kills the process.
+    /// Meanwhile it stores which events it is about to handle.
     pub is_cautious: bool,
-    /// Since when it waits for its target, to begin a batch or to store it. Longer than a moment:
-    /// the target does not answer, and nothing is handled meanwhile.
+    /// The time since which the consumer waits for its target to begin or store a batch. If the
+    /// wait lasts, the target does not answer, and no event is handled.
     pub committing_since: Option<Timestamp>,
-    /// What keeps an earlier build of the projection from being dropped; it is tried again until
-    /// that is gone. Known where the projection is maintained.
+    /// The reason why an earlier build of the projection can't be dropped yet; the drop is tried
+    /// again until it succeeds. Known in the process that maintains the projection.
     pub undropped: Option<String>,
-    /// Its partitions.
+    /// The number of partitions.
     pub partitions: usize,
-    /// Those of them that other processes work on, or nobody yet.
+    /// The number of partitions that other processes work on, or that no process has taken yet.
     pub elsewhere: usize,
-    /// Since when, and behind how many events, the rate is measured.
+    /// The start of the current measurement of the rate, and the number of events handled before
+    /// it.
     measured: Option<(Monotonic, u64)>,
 }
 
@@ -149,7 +149,7 @@ impl ConsumerHealth {
         }
     }
 
-    /// Measures the rate, when it is time to.
+    /// Updates the rate if the current measurement has lasted long enough.
     pub(crate) fn measure(&mut self, now: Monotonic) {
         let (since, before) = *self.measured.get_or_insert((now, self.handled));
         let elapsed = now.saturating_since(since);
@@ -159,7 +159,7 @@ impl ConsumerHealth {
         }
     }
 
-    /// How it fares now, as time goes on for one that waits, too.
+    /// The health at this moment: lag and rate change even while nothing is handled.
     fn at(mut self, clock: &dyn Clock) -> Self {
         self.lag = self.lag_at(clock.now());
         if let Some((since, before)) = self.measured {
@@ -171,7 +171,7 @@ impl ConsumerHealth {
         self
     }
 
-    /// How long ago the event was recorded that it has come to, if it is behind and at work.
+    /// The age of the current event, if the consumer is behind and has not stopped.
     pub(crate) fn lag_at(&self, now: Timestamp) -> Option<Duration> {
         let is_behind =
             self.position < self.head && !matches!(self.state, ConsumerState::Stopped(_));
@@ -180,7 +180,7 @@ impl ConsumerHealth {
         self.recorded_at.filter(|_| is_behind).map(age)
     }
 
-    /// How many positions it is behind.
+    /// The number of positions from the consumer's position to the log's head.
     pub fn lag_events(&self) -> u64 {
         self.head.value().saturating_sub(self.position.value())
     }

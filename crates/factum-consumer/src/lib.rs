@@ -1,20 +1,20 @@
 //! Consumers: named loops that miss no event of the log.
 //!
-//! A *consumer* reads the log in order, gives events to a handler, and keeps how far it has come.
-//! Every event is delivered; where the effect and the checkpoint share one write, each event takes
-//! effect exactly once.
+//! A *consumer* reads the log in order, gives each event to a handler, and stores its progress.
+//! Every event is delivered at least once. Where the effect and the checkpoint share one write,
+//! each event takes effect exactly once.
 //!
 //! | to | look at |
 //! |---|---|
 //! | do something for each event | [`Consumer`] |
 //! | run consumers | [`Consumers`] |
-//! | hear of events as they come | [`EventBus`] |
-//! | say what happens when an event fails | [`ConsumerOptions`], [`FailurePolicy`] |
+//! | listen to new events |  [`EventBus`] |
+//! | choose what happens when an event fails |  [`ConsumerOptions`], [`FailurePolicy`] |
 //! | handle events in parallel | [`Partitions`] |
-//! | see how consumers fare, wait for them | [`ConsumerHandle`], [`ConsumerHealth`] |
-//! | look from outside, give orders | [`stored_consumers`], [`order_release`] |
+//! | see how consumers are doing, wait for them |  [`ConsumerHandle`], [`ConsumerHealth`] |
+//! | inspect and order consumers from another process |  [`stored_consumers`], [`order_release`] |
 //! | move a checkpoint | [`Consumers::rewind`] |
-//! | keep effects and progress in one write | [`Target`] |
+//! | store effects and progress in one write |  [`Target`] |
 //!
 //! ```
 //! use std::{sync::mpsc, time::Duration};
@@ -59,8 +59,8 @@ mod bus;
 mod source;
 mod tail;
 
-mod hold;
-mod letter;
+mod dead_letter;
+mod freeze;
 mod progress;
 mod rewind;
 mod snapshot;
@@ -81,10 +81,10 @@ pub mod part;
 pub use bus::{BusError, EventBus};
 pub use consumer::Consumer;
 pub use consumers::{CATCHING_UP_MAX, CONSUMER_LEASE, Consumers};
+pub use dead_letter::DeadLetter;
 pub use error::{HandleError, ReleaseError, StartError, WaitError};
 pub use handle::ConsumerHandle;
 pub use health::{ConsumerHealth, ConsumerState, StopReason, describe_consumer_metrics};
-pub use letter::DeadLetter;
 pub use name::{CONSUMER_NAME_BYTES_MAX, ConsumerName, InvalidConsumerName};
 pub use option::{
     BATCH_BYTES_DEFAULT, BATCH_EVENTS_DEFAULT, ConsumerOptions, FailurePolicy, StartFrom, Then,

@@ -7,8 +7,7 @@ use factum_kernel::ErrorKind;
 /// The most bytes of a consumer's name.
 pub const CONSUMER_NAME_BYTES_MAX: usize = 128;
 
-/// The name of a consumer: what its checkpoint is kept under. A noun phrase in kebab case reads
-/// best.
+/// The name of a consumer, under which its progress is stored. Prefer a noun phrase in kebab case.
 ///
 /// ```
 /// use factum_consumer::ConsumerName;
@@ -19,7 +18,7 @@ pub const CONSUMER_NAME_BYTES_MAX: usize = 128;
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConsumerName(Box<str>);
 
-/// A text that is no name of a consumer.
+/// The error for a text that is no consumer's name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "a consumer's name has 1 to {CONSUMER_NAME_BYTES_MAX} letters, digits, '-', '_' or '.': \
@@ -28,7 +27,7 @@ pub struct ConsumerName(Box<str>);
 pub struct InvalidConsumerName(pub String);
 
 impl InvalidConsumerName {
-    /// What the caller can do.
+    /// The kind of the error: what the caller can do about it.
     pub fn kind(&self) -> ErrorKind {
         ErrorKind::Invalid
     }
@@ -38,7 +37,7 @@ impl ConsumerName {
     /// The name with this text: 1 to 128 ASCII letters, digits, `-`, `_` or `.`.
     ///
     /// # Errors
-    /// Another text.
+    /// [`InvalidConsumerName`] for any other text.
     pub fn new(text: &str) -> Result<Self, InvalidConsumerName> {
         let is_fine = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
         let is_length_fine = (1..=CONSUMER_NAME_BYTES_MAX).contains(&text.len());
@@ -49,13 +48,13 @@ impl ConsumerName {
         }
     }
 
-    /// The name of one version of it: `balances@2`, or `balances@2.1`.
+    /// The name of one version of a projection: `balances@2`, or `balances@2.1`.
     pub fn versioned(&self, version: impl fmt::Display) -> Self {
         Self(format!("{}@{version}", self.0).into())
     }
 
-    /// The name of one of N partitions, under which its progress is kept: `mails#3`. With one
-    /// partition there is nothing to tell apart.
+    /// The name of one of N partitions, under which its progress is stored: `mails#3`. If N is 1,
+    /// the consumer's own name.
     pub fn part(&self, at: usize, partitions: usize) -> Self {
         match partitions {
             1 => self.clone(),
@@ -63,12 +62,12 @@ impl ConsumerName {
         }
     }
 
-    /// The name of the consumer that it is a partition of, or itself.
+    /// The name of the whole consumer: `mails` for `mails#3`, and for `mails` itself.
     pub fn whole(&self) -> Self {
         Self(self.0.split('#').next().unwrap_or_default().into())
     }
 
-    /// Its text.
+    /// The text of the name.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -77,8 +76,8 @@ impl ConsumerName {
 impl FromStr for ConsumerName {
     type Err = InvalidConsumerName;
 
-    /// A name as it is shown, with the build of a projection and the number of a partition:
-    /// `balances`, `balances@2`, `balances@2.1`, `mails#3`.
+    /// Parses a name as `Display` writes it, with the build of a projection and the number of a
+    /// partition: `balances`, `balances@2`, `balances@2.1`, `mails#3`.
     fn from_str(text: &str) -> Result<Self, InvalidConsumerName> {
         let invalid = || InvalidConsumerName(text.into());
         let (rest, partition) = split(text, '#');
@@ -104,7 +103,7 @@ fn split(text: &str, at: char) -> (&str, Option<&str>) {
     text.split_once(at).map_or((text, None), |(text, rest)| (text, Some(rest)))
 }
 
-/// Whether it is a number as one is shown.
+/// True for a number as `Display` writes it.
 fn is_number(text: &str) -> bool {
     text.parse::<u32>().is_ok_and(|number| number.to_string() == text)
 }

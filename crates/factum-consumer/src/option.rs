@@ -1,4 +1,4 @@
-//! What can be chosen for a consumer.
+//! The options of a consumer.
 
 use std::time::Duration;
 
@@ -6,65 +6,67 @@ use factum_kernel::{Position, Scope, Timestamp};
 
 use crate::partition::Partitions;
 
-/// The most events of a batch, unless chosen otherwise.
+/// The most events of a batch by default.
 pub const BATCH_EVENTS_DEFAULT: usize = 1_000;
-/// The most bytes of a batch, unless chosen otherwise.
+/// The most bytes of a batch by default.
 pub const BATCH_BYTES_DEFAULT: usize = 1 << 20;
 
-/// Where a consumer without a checkpoint begins. One that has a checkpoint goes on behind it.
+/// The start of a consumer that has no checkpoint yet. A consumer with a checkpoint continues after
+/// it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum StartFrom {
-    /// The first event there is.
+    /// The first event of the log.
     #[default]
     Start,
     /// After this position.
     After(Position),
     /// The first event recorded at or after this time.
     Time(Timestamp),
-    /// What comes after its first start.
+    /// The first event after the log's end at the consumer's first start.
     Now,
 }
 
-/// What becomes of an event when its attempts are used up.
+/// The action for an event whose attempts are used up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Then {
-    /// It is set aside as a dead letter, with every later event of its stream behind it; all
-    /// other streams flow.
+    /// The event is parked as a dead letter, and every later event of its stream waits for it. All
+    /// other streams continue.
     #[default]
     Park,
-    /// The consumer stops, and says so in its health.
+    /// The consumer stops, with the reason in its health.
     Stop,
 }
 
-/// What becomes of events of a name that the handler's enum should know and doesn't: another name
-/// with the prefix of one of its own.
+/// The action for an event of an unknown name with a known prefix. The handler's enum should know
+/// such an event: one of its own names has the same prefix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Unknown {
-    /// They fail, and the policy decides.
+    /// The event fails, and the failure policy applies.
     #[default]
     Fail,
-    /// They are none of the handler's business.
+    /// The event is skipped.
     Ignore,
 }
 
-/// What happens when an event can't be handled.
+/// The policy for events that can't be handled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 #[must_use]
 pub struct FailurePolicy {
-    /// How often an event is tried again; 5. One that can't be decoded is not tried again.
+    /// The number of retries after the first attempt; 5. An event that can't be decoded is not
+    /// retried.
     pub retries_max: u32,
     /// The pause before the first retry, doubled for each further one; 100 ms.
     pub pause: Duration,
     /// The longest pause; 30 s.
     pub pause_max: Duration,
-    /// What becomes of it in the end.
+    /// The action after the last attempt.
     pub then: Then,
-    /// How long one event may take; 30 s. A handler that never gives the thread back costs a
-    /// thread of the runtime, as it can't be stopped. It is not tried again.
+    /// The time that one event may take; 30 s. A handler that blocks its thread can't be stopped:
+    /// it costs a thread of the runtime, and its event is not retried.
     pub timeout: Duration,
-    /// At most so many streams are parked, then the consumer stops; 100.
+    /// The most parked streams; 100. One more stops the consumer.
     pub parked_max: usize,
 }
 
@@ -82,12 +84,12 @@ impl Default for FailurePolicy {
 }
 
 impl FailurePolicy {
-    /// Five retries, then parked.
+    /// Five retries, then the event is parked.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Sets how often an event is tried again.
+    /// Sets the number of retries.
     pub fn with_retries_max(mut self, retries_max: u32) -> Self {
         self.retries_max = retries_max;
         self
@@ -99,25 +101,25 @@ impl FailurePolicy {
         self
     }
 
-    /// Stops in the end, instead of parking.
+    /// Stops the consumer after the last attempt, instead of parking the event.
     pub fn then_stop(mut self) -> Self {
         self.then = Then::Stop;
         self
     }
 
-    /// Sets how long one event may take.
+    /// Sets the time that one event may take.
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// Sets at most how many streams are parked.
+    /// Sets the most streams that may be parked.
     pub fn with_parked_max(mut self, parked_max: usize) -> Self {
         self.parked_max = parked_max;
         self
     }
 
-    /// The pause before this retry, counted from 1.
+    /// The pause before a retry, counted from 1.
     #[doc(hidden)]
     pub fn pause_before(&self, retry: u32) -> Duration {
         let doubled = self.pause.saturating_mul(1 << retry.saturating_sub(1).min(20));
@@ -125,24 +127,25 @@ impl FailurePolicy {
     }
 }
 
-/// What a consumer reads, and how.
+/// The choices for one consumer: its start, scope, batches, failures and partitions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 #[must_use]
 pub struct ConsumerOptions {
-    /// Where it begins without a checkpoint.
+    /// The start without a checkpoint.
     pub from: StartFrom,
-    /// What it reads: the whole log, unless a narrower read is worth it.
+    /// The part of the log to read. The whole log by default; choose a narrower scope only if it
+    /// saves enough reading.
     pub scope: Scope,
-    /// The most events that it handles in one go; 1,000.
+    /// The most events of a batch; 1,000.
     pub batch_events_max: usize,
-    /// The most bytes that it handles in one go; 1 MiB.
+    /// The most bytes of a batch; 1 MiB.
     pub batch_bytes_max: usize,
-    /// What happens when an event can't be handled.
+    /// The policy for events that can't be handled.
     pub failure: FailurePolicy,
-    /// What happens with events of unknown names.
+    /// The action for events of unknown names.
     pub unknown: Unknown,
-    /// How its events are shared out to be handled in parallel; not at all.
+    /// The partitions, whose events are handled in parallel; one by default.
     pub partitions: Partitions,
 }
 
@@ -161,48 +164,48 @@ impl Default for ConsumerOptions {
 }
 
 impl ConsumerOptions {
-    /// The whole log from its start.
+    /// The default options: the whole log from its start.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Sets where it begins without a checkpoint.
+    /// Sets the start without a checkpoint.
     pub fn from(mut self, from: StartFrom) -> Self {
         self.from = from;
         self
     }
 
-    /// Sets what it reads.
+    /// Sets the part of the log to read.
     pub fn with_scope(mut self, scope: Scope) -> Self {
         self.scope = scope;
         self
     }
 
-    /// Sets the most events that it handles in one go; at least 1.
+    /// Sets the most events of a batch; at least 1.
     pub fn with_batch_events_max(mut self, batch_events_max: usize) -> Self {
         self.batch_events_max = batch_events_max.max(1);
         self
     }
 
-    /// Sets the most bytes that it handles in one go; a larger event comes alone.
+    /// Sets the most bytes of a batch. A larger event is a batch of its own.
     pub fn with_batch_bytes_max(mut self, batch_bytes_max: usize) -> Self {
         self.batch_bytes_max = batch_bytes_max;
         self
     }
 
-    /// Sets what happens when an event can't be handled.
+    /// Sets the policy for events that can't be handled.
     pub fn with_failure(mut self, failure: FailurePolicy) -> Self {
         self.failure = failure;
         self
     }
 
-    /// Leaves events of unknown names alone.
+    /// Skips events of unknown names.
     pub fn ignoring_unknown(mut self) -> Self {
         self.unknown = Unknown::Ignore;
         self
     }
 
-    /// Shares its events out over partitions, which are worked on in parallel.
+    /// Sets the partitions, which are worked on in parallel.
     pub fn with_partitions(mut self, partitions: Partitions) -> Self {
         self.partitions = partitions;
         self

@@ -1,14 +1,14 @@
-//! Whether the error of a handler tells of an outage: then it is no event's fault.
+//! Outages in the errors of handlers. An event is not at fault for an outage.
 
 use std::{error::Error, iter::successors};
 
 use factum_kernel::ErrorKind;
 
-/// Says of one link in an error's chain of sources whether it tells of an outage. A transparent
-/// error hides what it wraps, so the function sees what such an error leaves in the chain.
+/// A function that returns true if one error in a chain of sources shows an outage. It does not see
+/// an error inside a transparent error, only what that error leaves in the chain.
 pub type TellsOutage = fn(&(dyn Error + 'static)) -> bool;
 
-/// What tells of an outage: Factum's own errors, and those that functions of the program know.
+/// The rules that recognise an outage: Factum's own errors, and the program's functions.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Outages(Vec<TellsOutage>);
 
@@ -18,10 +18,11 @@ impl Outages {
         self
     }
 
-    /// Whether something that the handler needs was away, by what stands in the error's sources.
+    /// True if the error or one of its sources shows that something the handler needs was
+    /// unavailable.
     pub(crate) fn caused(&self, error: &(dyn Error + 'static)) -> bool {
-        let is_taught = |link| self.0.iter().any(|tells| tells(link));
+        let is_known = |link| self.0.iter().any(|tells| tells(link));
         ErrorKind::of(error).is_some_and(ErrorKind::is_outage)
-            || successors(Some(error), |error| (**error).source()).any(is_taught)
+            || successors(Some(error), |error| (**error).source()).any(is_known)
     }
 }

@@ -1,17 +1,18 @@
-//! How many events a consumer takes in one go, and whether it notes them first. Pure.
+//! The size of a consumer's batches, and whether it stores a note before it handles them. Pure.
 //!
-//! Normally it takes what a batch holds. After a failure it goes one by one through the batch, to
-//! find the event at fault. After an unclean stop it is *cautious*: what it is about to handle is
-//! noted first, so that an event which kills the process is known in the end.
+//! Normally a batch is as large as the options allow. After a failure the consumer handles the
+//! events of the batch one by one, to find the event at fault. After an unclean stop it is
+//! *cautious*: it notes which events it is about to handle, so that an event which kills the
+//! process is found in the end.
 
 use factum_kernel::Position;
 
 use crate::progress::{Attempt, Mark};
 
-/// So many deaths of the process during one event are enough.
+/// The number of deaths of the process during one event after which the event is given up.
 pub const DEATHS_MAX: u32 = 3;
 
-/// How many events are taken in one go.
+/// The size of a consumer's batches, and its care after an unclean stop.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pace {
     batch_max: usize,
@@ -19,7 +20,7 @@ pub struct Pace {
     care: Care,
 }
 
-/// At most so many events at a time between these positions.
+/// A smaller batch size between two positions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Narrow {
     max: usize,
@@ -30,23 +31,24 @@ struct Narrow {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Care {
     None,
-    /// One by one, until so many were handled. What is only passed does not count: where the
-    /// progress is, is not stored for each event that is passed.
+    /// One by one, until this number of events was handled. Skipped events don't count, because the
+    /// progress is not stored after each of them.
     Counting(usize),
-    /// One by one within what was noted.
+    /// One by one within the noted events.
     Within(Attempt),
-    /// Batches, noted, through this position: where it died is not known.
+    /// Batches with notes up to this position: it is not known at which event the process died.
     Noting(Position),
 }
 
 impl Pace {
-    /// The pace after a start, behind a position, of one that stores progress with each batch.
+    /// The pace of a consumer that stores progress with each batch, when it starts after a
+    /// position.
     pub fn new(batch_max: usize, mark: Mark, after: Position) -> Self {
         Self::with(batch_max, mark, after, Care::Counting)
     }
 
-    /// The pace of one that stores progress now and then. `head` is where the log ended at the
-    /// start.
+    /// The pace of a consumer that stores progress only now and then. `head` is the log's end at
+    /// the start.
     pub fn of_snapshots(batch_max: usize, mark: Mark, after: Position, head: Position) -> Self {
         Self::with(batch_max, mark, after, |_| Care::Noting(head))
     }
@@ -57,7 +59,7 @@ impl Pace {
         after: Position,
         unclean: impl FnOnce(usize) -> Care,
     ) -> Self {
-        // What the progress has passed did not kill it.
+        // Events before the progress did not kill the process.
         let attempt = mark.attempt.filter(|attempt| attempt.last > after);
         let care = match (attempt, mark.at_work) {
             (Some(attempt), _) => Care::Within(attempt),
@@ -67,12 +69,12 @@ impl Pace {
         Self { batch_max, narrow: None, care }
     }
 
-    /// Whether what is about to be handled is noted first.
+    /// True if events are noted before they are handled.
     pub fn is_cautious(&self) -> bool {
         self.care != Care::None
     }
 
-    /// How many of the events at these positions to take; at least one.
+    /// The number of events of the next batch, out of the events at these positions; at least one.
     pub fn take(&self, positions: impl Iterator<Item = Position>) -> usize {
         let mut positions = positions.peekable();
         let first = positions.peek().copied().unwrap_or(Position::ZERO);
@@ -87,14 +89,15 @@ impl Pace {
         }
         match &self.care {
             Care::Counting(_) => max = 1,
-            // Nothing in it is before it, so that these come one by one.
+            // No later position is before the first noted event, so the noted events are taken one
+            // by one.
             Care::Within(noted) => before = before.min(noted.first),
             Care::None | Care::Noting(_) => {}
         }
         positions.take(max).take_while(|at| *at < before).count().max(1)
     }
 
-    /// What to note before these events are handled, if anything.
+    /// The note to store before these events are handled, if any.
     pub fn note(&self, first: Position, last: Position) -> Option<Attempt> {
         let is_noted = match &self.care {
             Care::None => false,
@@ -104,7 +107,7 @@ impl Pace {
         is_noted.then(|| Attempt { first, last, count: self.deaths(first, last) + 1 })
     }
 
-    /// How often the process died while just these were handled.
+    /// The number of deaths of the process while exactly these events were handled.
     pub fn deaths(&self, first: Position, last: Position) -> u32 {
         match &self.care {
             Care::Within(noted) if (noted.first, noted.last) == (first, last) => noted.count,
@@ -112,17 +115,18 @@ impl Pace {
         }
     }
 
-    /// So many, between these positions, can't be handled together.
+    /// Halves the batch size between two positions, because `count` events can't be handled
+    /// together.
     pub fn halve(&mut self, count: usize, first: Position, last: Position) {
         self.narrow = Some(Narrow { max: (count / 2).max(1), first, last });
     }
 
-    /// One of these can't be handled: go one by one.
+    /// Takes the events between two positions one by one: one of them can't be handled.
     pub fn single_out(&mut self, first: Position, last: Position) {
         self.narrow = Some(Narrow { max: 1, first, last });
     }
 
-    /// All up to this position are done with; so many of them were handled or parked.
+    /// Records that all events up to a position are done; `count` of them were handled or parked.
     pub fn passed(&mut self, count: usize, last: Position) {
         self.narrow = self.narrow.filter(|narrow| last < narrow.last);
         let is_over = match &mut self.care {
@@ -160,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_that_failed_is_gone_through_one_by_one() {
+    fn the_events_of_a_failed_batch_are_taken_one_by_one() {
         let mut pace = Pace::new(100, Mark::default(), at(0));
         pace.single_out(at(1), at(100));
         for position in 1..=100 {
@@ -170,7 +174,7 @@ mod tests {
         assert_eq!(pace.take(from(101)), 100);
     }
 
-    /// The last of it was only passed, or was another consumer's.
+    /// The last event of the batch was skipped, or belongs to another consumer.
     #[test]
     fn after_a_batch_that_failed_events_are_taken_together_again() {
         let mut pace = Pace::new(100, Mark::default(), at(0));
@@ -180,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_large_is_halved_down_to_one() {
+    fn a_batch_that_is_too_large_is_halved_down_to_one_event() {
         let mut pace = Pace::new(100, Mark::default(), at(0));
         for half in [50, 25, 12, 6, 3, 1, 1] {
             pace.halve(pace.take(from(1)), at(1), at(100));
@@ -189,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_death_what_it_was_about_is_noted_one_by_one() {
+    fn after_an_unclean_stop_events_are_noted_one_by_one() {
         let mark = Mark { at_work: Some(3), attempt: None };
         let mut pace = Pace::new(100, mark, at(0));
         for position in 1..=3 {
@@ -202,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_only_passed_does_not_end_the_care() {
+    fn skipped_events_do_not_end_the_care() {
         let mark = Mark { at_work: Some(3), attempt: None };
         let mut pace = Pace::new(100, mark, at(0));
         for position in 1..=50 {
@@ -213,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn an_attempt_that_the_progress_has_passed_tells_nothing() {
+    fn a_note_before_the_progress_is_ignored() {
         let attempt = Some(Attempt { first: at(7), last: at(7), count: 2 });
         let mark = Mark { at_work: Some(100), attempt };
         let pace = Pace::new(100, mark, at(7));
@@ -226,7 +230,7 @@ mod tests {
         let attempt = Some(Attempt { first: at(7), last: at(7), count: 2 });
         let mark = Mark { at_work: Some(100), attempt };
         let mut pace = Pace::new(100, mark, at(0));
-        assert_eq!(pace.take(from(5)), 2, "up to the event and no further");
+        assert_eq!(pace.take(from(5)), 2, "up to the event");
         assert_eq!(pace.note(at(5), at(6)), None);
         assert_eq!(pace.take(from(7)), 1);
         assert_eq!(pace.deaths(at(7), at(7)), 2);
@@ -236,14 +240,14 @@ mod tests {
     }
 
     #[test]
-    fn where_progress_is_rare_batches_are_noted_first_and_then_their_events() {
+    fn with_rare_progress_batches_are_noted_first_and_then_their_events() {
         let mark = Mark { at_work: Some(100), attempt: None };
         let pace = Pace::of_snapshots(100, mark, at(0), at(1_000));
         let noted = pace.note(at(1), at(100)).expect("batches are noted");
         let mark = Mark { at_work: Some(100), attempt: Some(noted) };
         let pace = Pace::of_snapshots(100, mark, at(0), at(1_000));
         assert_eq!(pace.take(from(1)), 1);
-        assert_eq!(pace.deaths(at(1), at(1)), 0, "it was another one, perhaps");
+        assert_eq!(pace.deaths(at(1), at(1)), 0, "another event may have killed it");
     }
 
     #[test]

@@ -1,26 +1,26 @@
-//! What `factum-projection` is made of besides: builds are consumers that it starts and holds, and
-//! a model in memory has a loop of its own over the same source, orders and health. It promises
-//! nothing to anybody else. The methods that go with it are hidden in `consumers.rs`, `handle.rs`
-//! and where their types are.
+//! The internals that `factum-projection` uses: builds are consumers that it starts and freezes,
+//! and an in-memory model has a loop of its own over the same source, orders and health. No other
+//! crate may rely on them. The methods that belong to it are hidden in `consumers.rs`, `handle.rs`
+//! and the files of their types.
 
-/// What a consumer is started with, and how it is held: builds are consumers.
+/// Starting and freezing a consumer, as builds need it.
 pub use crate::{
     caught::caught,
     consumers::{Arrives, Launch},
+    freeze::{Answering, Handover, set_frozen},
     handle::StoredPart,
-    hold::{Answering, Handover, set_held},
     lease::{Bell, ring, said_position},
     name::version_of,
     target::{Checkpoints, checkpoint_key, written},
     work::{Failure, Names, Work, decode},
 };
 
-/// What another loop over the log needs.
+/// The parts of another loop over the log.
 pub use crate::{
     apart::{Apart, apart},
+    dead_letter::StoredLetter,
     handle::Order,
     health::Place,
-    letter::Letter,
     pace::{DEATHS_MAX, Pace},
     snapshot::{SnapshotHeader, header_key},
     source::{Chunk, Reading, Source, is_in_scope, next_parked},
@@ -28,7 +28,7 @@ pub use crate::{
     worker::{ERROR_BYTES_MAX, Ending, ORDERS_EVERY, PANICS_MAX, Patience, next_order, within},
 };
 
-/// What is stored of a consumer, and the form in which it is.
+/// The stored progress of a consumer, and its encoding.
 pub mod progress {
     pub use crate::progress::{Mark, Progress, decode, encode};
 }

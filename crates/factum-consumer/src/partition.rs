@@ -1,4 +1,4 @@
-//! Sharing the events of a consumer out over partitions, which are worked on in parallel.
+//! Partitions: shares of a consumer's events that are worked on in parallel.
 
 use std::{fmt, sync::Arc};
 
@@ -11,16 +11,16 @@ pub const PARTITIONS_MAX: usize = 64;
 
 type KeyOf = dyn Fn(&RecordedEvent) -> Option<String> + Send + Sync;
 
-/// How the events of a consumer are shared out: those of one key are in one partition, and handled
-/// in order; partitions are worked on in parallel, in one process or, on a store that several may
-/// write, in all that run the consumer.
+/// The partitions of a consumer. Events with the same key are in the same partition, and are
+/// handled in order. Partitions are worked on in parallel, in one process or, if several processes
+/// may write the store, in all processes that run the consumer.
 ///
-/// Choose more partitions than you need now: a consumer that was started with some keeps their
-/// number and key. A projection takes another number with its next build; another key asks for a
-/// larger version.
+/// Choose more partitions than you need now: a consumer keeps the number and the key with which it
+/// was first started. The next build of a projection may have another number; for another key,
+/// raise the projection's version.
 ///
-/// What is parked is parked by stream: where the key is not the stream, later events of the key in
-/// *other* streams go on.
+/// Events are parked by stream. If the key is not the stream, later events of the key in *other*
+/// streams continue.
 ///
 /// ```
 /// use factum_consumer::{ConsumerOptions, Partitions};
@@ -35,12 +35,12 @@ type KeyOf = dyn Fn(&RecordedEvent) -> Option<String> + Send + Sync;
 #[must_use]
 pub struct Partitions {
     count: usize,
-    /// None: by stream.
+    /// `None`: by stream.
     key: Option<Arc<KeyOf>>,
 }
 
 impl Partitions {
-    /// All events one after another.
+    /// One partition: all events one after another.
     pub fn one() -> Self {
         Self { count: 1, key: None }
     }
@@ -50,8 +50,8 @@ impl Partitions {
         Self { count: count.clamp(1, PARTITIONS_MAX), key: None }
     }
 
-    /// 1 to [`PARTITIONS_MAX`] partitions by a key. It has to be the same for an event at all
-    /// times. An event without one goes by its stream.
+    /// 1 to [`PARTITIONS_MAX`] partitions by a key. The key of an event must never change. An event
+    /// without a key goes by its stream.
     pub fn by(
         count: usize,
         key: impl Fn(&RecordedEvent) -> Option<String> + Send + Sync + 'static,
@@ -59,7 +59,8 @@ impl Partitions {
         Self { key: Some(Arc::new(key)), ..Self::by_stream(count) }
     }
 
-    /// [`by`](Self::by) the first tag of this name, as it is stored: hashed or not.
+    /// Like [`by`](Self::by), with the first tag of this name as the key, as it is stored: hashed
+    /// or not.
     pub fn by_tag(count: usize, name: &str) -> Self {
         let begins = format!("{name}:");
         Self::by(count, move |event| {
@@ -67,28 +68,28 @@ impl Partitions {
         })
     }
 
-    /// [`by`](Self::by) what an event says. It is decoded once more for that, in each partition; a
-    /// tag costs less.
+    /// Like [`by`](Self::by), with a key from the decoded event. Each partition decodes each event
+    /// once more for that; a tag costs less.
     pub fn by_event<E: Event>(
         count: usize,
         key: impl Fn(&E) -> Option<String> + Send + Sync + 'static,
     ) -> Self {
-        // One that can't be decoded fails in the partition of its stream.
+        // An event that can't be decoded fails in the partition of its stream.
         Self::by(count, move |event| decode::<E>(event).ok()?.0.and_then(|event| key(&event)))
     }
 
-    /// How many there are.
+    /// The number of partitions.
     pub fn count(&self) -> usize {
         self.count
     }
 
-    /// The same key, shared out over so many.
+    /// The same key with another number of partitions.
     #[doc(hidden)]
     pub fn of(&self, count: usize) -> Self {
         Self { count, ..self.clone() }
     }
 
-    /// The partition that an event is in, from 0.
+    /// The partition of an event, from 0.
     pub(crate) fn at(&self, event: &RecordedEvent) -> usize {
         if self.count == 1 {
             return 0;
@@ -101,7 +102,7 @@ impl Partitions {
     }
 }
 
-/// FNV-1a with 64 bits, and its bits mixed: what is stored depends on it, so it never changes.
+/// FNV-1a with 64 bits, then mixed. Stored progress depends on it, so it must never change.
 fn hash(bytes: impl Iterator<Item = u8>) -> u64 {
     let step = |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
     let hash = bytes.fold(0xcbf2_9ce4_8422_2325, step);
@@ -121,7 +122,8 @@ impl fmt::Debug for Partitions {
     }
 }
 
-/// Two are equal that share out alike, as far as that can be known.
+/// Equal values put each event in the same partition. Two closures are equal only if they are the
+/// same one.
 impl PartialEq for Partitions {
     fn eq(&self, other: &Self) -> bool {
         let is_key_same = match (&self.key, &other.key) {
@@ -145,7 +147,7 @@ mod tests {
 
     use super::*;
 
-    /// What is stored depends on these numbers.
+    /// Stored progress depends on these numbers.
     #[test]
     fn the_partition_of_a_key_never_changes() {
         let hashes = ["", "account-ada", "customer:7"].map(|key| hash(key.bytes()) % 64);
@@ -175,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_in_the_partition_of_its_key_or_of_its_stream() {
+    fn an_event_is_in_the_partition_of_its_key_or_its_stream() {
         let ada = deposited("ada", &["branch:3", "customer:7", "customer:8"]);
         assert_eq!(Partitions::one().at(&ada), 0);
         assert_eq!(Partitions::by_stream(64).at(&ada), of("account-ada"));
@@ -192,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn there_are_as_many_as_asked_for_within_the_limits() {
+    fn the_number_of_partitions_is_the_requested_one_within_the_limits() {
         let counts = [0, 1, 8, 64, 65].map(|count| Partitions::by_stream(count).count());
         assert_eq!(counts, [1, 1, 8, 64, 64]);
         assert_eq!(Partitions::by_stream(8).of(3).count(), 3);
@@ -200,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn two_are_equal_that_share_out_alike() {
+    fn partitions_with_the_same_number_and_key_are_equal() {
         let by_stream = Partitions::by_stream(8);
         assert_eq!(by_stream, Partitions::by_stream(8));
         assert_ne!(by_stream, Partitions::by_stream(4));
@@ -214,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_shared_out_about_evenly() {
+    fn keys_are_spread_about_evenly() {
         for count in [2, 3, 8, 64] {
             let mut found = vec![0_u64; count];
             for key in 0..6_400 {

@@ -1,4 +1,4 @@
-//! What a consumer keeps: its checkpoint, and the mark that it is at work.
+//! The stored progress of a consumer: its checkpoint, and the mark that it is at work.
 
 use bytes::{Bytes, BytesMut};
 use factum_kernel::{
@@ -9,24 +9,24 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::option::StartFrom;
 
-/// How far a consumer has come.
+/// The progress of a consumer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Progress {
-    /// The last event that it handled or passed.
+    /// The last event that the consumer has handled, skipped or parked.
     pub checkpoint: Option<Checkpoint>,
-    /// Where it began.
+    /// The position after which the consumer began.
     pub began_after: Option<Position>,
-    /// Who stored it: each start of a consumer has a number of its own.
+    /// The id of the start that stored this; each start of a consumer has its own.
     #[serde(default)]
     pub by: u64,
-    /// Another build is about to take its place: it comes no further for a while. Each try has a
-    /// number; 0: none is under way.
+    /// The attempt of another build to take this consumer's place. The consumer handles no further
+    /// event meanwhile. Each attempt has a number; 0 if none is under way.
     #[serde(default)]
     pub frozen_by: u64,
 }
 
 impl Progress {
-    /// That of one that begins.
+    /// The progress of a consumer at its first start.
     pub async fn beginning(kernel: &Kernel, from: StartFrom) -> Result<Self, StoreError> {
         let events = kernel.events();
         let after = match from {
@@ -35,7 +35,7 @@ impl Progress {
             StartFrom::Now => events.read(ReadQuery::log().with_events_max(1)).await?.head,
             StartFrom::Time(time) => before(kernel, time).await?,
         };
-        // With the event that is there another log is noticed from the first start on.
+        // With this event as the checkpoint, another log is noticed from the first start on.
         let query = ReadQuery::log().from(ReadFrom::Position(after)).with_events_max(1);
         let page = events.read(query).await?;
         let there = page.events.first().filter(|event| event.position() == after);
@@ -43,14 +43,14 @@ impl Progress {
         Ok(Self { checkpoint, began_after: Some(after), by: 0, frozen_by: 0 })
     }
 
-    /// Where it is: behind this position it goes on.
+    /// The position after which the consumer continues.
     pub fn position(&self) -> Position {
         let began_after = self.began_after.unwrap_or(Position::ZERO);
         self.checkpoint.map_or(began_after, |checkpoint| checkpoint.position)
     }
 }
 
-/// The position before the first event that was recorded then or later.
+/// The position before the first event recorded at `time` or later.
 async fn before(kernel: &Kernel, time: Timestamp) -> Result<Position, StoreError> {
     let mut query = ReadQuery::log().from(ReadFrom::Time(time)).with_events_max(1);
     loop {
@@ -65,16 +65,17 @@ async fn before(kernel: &Kernel, time: Timestamp) -> Result<Position, StoreError
     }
 }
 
-/// What is left behind when a process dies while its consumer is at work.
+/// The mark of a consumer at work. It stays if the process dies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Mark {
-    /// It has not stopped cleanly; it handled at most so many events in one go.
+    /// Set while the consumer runs: the most events of its batches. If it is still set at a start,
+    /// the last stop was not clean.
     pub at_work: Option<usize>,
-    /// What it was about to handle in cautious mode.
+    /// The events that the consumer was about to handle in cautious mode.
     pub attempt: Option<Attempt>,
 }
 
-/// Events that were about to be handled, and how often they were.
+/// Noted events, and the number of times that they were about to be handled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempt {
     pub first: Position,
@@ -82,17 +83,17 @@ pub struct Attempt {
     pub count: u32,
 }
 
-/// The stored form of a value.
+/// Encodes a value for the store.
 pub fn encode<T: Serialize>(value: &T) -> Bytes {
     let mut out = BytesMut::new();
-    Cbor::encode(value, &mut out).expect("what is kept has a form in CBOR");
+    Cbor::encode(value, &mut out).expect("a stored value encodes as CBOR");
     out.freeze()
 }
 
-/// The value of a stored form.
+/// Decodes a stored value.
 ///
 /// # Errors
-/// Bytes that are no such value.
+/// [`CodecError`] for bytes that don't encode such a value.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
     Cbor::decode(bytes)
 }

@@ -4,41 +4,42 @@ use factum_kernel::{Checkpoint, ErrorKind, Position, ReadFrom, ReadQuery, StoreE
 
 use crate::{
     consumers::Consumers,
-    letter::Letter,
+    dead_letter::StoredLetter,
     name::ConsumerName,
     progress::{self, Progress},
     snapshot::empty_snapshot,
     target::{Checkpoints, Fence, Opened, Save, Target, TargetError, layout_key, unreadable},
 };
 
-/// Why a checkpoint was not moved.
+/// The reason why a checkpoint was not moved.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RewindError {
-    /// It runs in this program. Stop it first.
+    /// The consumer runs in this program. Stop it first.
     #[error("the consumer runs in this program, stop it first: consumer={0}")]
     Running(ConsumerName),
-    /// Nothing is stored of it: the name is another, or its progress is in another target.
+    /// No progress is stored under this name: the name is wrong, or the progress is in another
+    /// target.
     #[error("nothing is stored of the consumer, check its name and target: consumer={0}")]
     Unknown(ConsumerName),
-    /// The log does not reach so far.
+    /// The log ends before the position.
     #[error("the log ends before this position: position={position} head={head}")]
     Beyond {
-        /// Where it was to be moved.
+        /// The position to which the checkpoint should move.
         position: Position,
-        /// Where the log ends.
+        /// The end of the log.
         head: Position,
     },
     /// The log can't be read.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The target has not stored it.
+    /// The target could not store the new checkpoint.
     #[error(transparent)]
     Target(#[from] TargetError),
 }
 
 impl RewindError {
-    /// What the caller can do.
+    /// The kind of the error: what the caller can do about it.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Running(_) | Self::Unknown(_) | Self::Beyond { .. } => ErrorKind::Invalid,
@@ -49,16 +50,17 @@ impl RewindError {
 }
 
 impl Consumers {
-    /// Lets a stopped consumer, or a projection into documents or memory, go on behind this
-    /// position: the remedy after [`StopReason::Diverged`](crate::StopReason::Diverged), with a
-    /// position that both logs share.
+    /// Moves the checkpoint of a stopped consumer, or of a projection into documents or memory, to
+    /// a position. It is the remedy for [`StopReason::Diverged`](crate::StopReason::Diverged):
+    /// choose a position that both logs share.
     ///
-    /// Events behind it are handled again. Documents keep what they hold: a projection that adds
-    /// up is better rebuilt. A model in memory is made anew, whatever the position. What is parked
-    /// behind the position is parked no more. One that runs in another process is fenced off.
+    /// Events after the position are handled again. Documents keep their content, so rebuild a
+    /// projection that adds up. An in-memory model is built from the start, whatever the position.
+    /// Events parked after the position are no longer parked. If the consumer runs in another
+    /// process, that process can't store any more.
     ///
     /// # Errors
-    /// See [`RewindError`]; nothing was moved.
+    /// See [`RewindError`]; no checkpoint was moved.
     pub async fn rewind(&self, name: &ConsumerName, to: Position) -> Result<(), RewindError> {
         self.check_stopped(name)?;
         let documents = self.reading.kernel.documents();
@@ -68,10 +70,10 @@ impl Consumers {
         self.rewind_in(&Checkpoints::new(documents.clone()), name, to).await
     }
 
-    /// As [`rewind`](Self::rewind), of a consumer whose progress is in this target.
+    /// Like [`rewind`](Self::rewind), for a consumer with its progress in this target.
     ///
     /// # Errors
-    /// See [`RewindError`]; nothing was moved.
+    /// See [`RewindError`]; no checkpoint was moved.
     pub async fn rewind_in<T: Target>(
         &self,
         target: &T,
@@ -86,7 +88,7 @@ impl Consumers {
         self.rewind_one(target, name, stored, to).await
     }
 
-    /// The partitions of a consumer, one after another; cut off, it is to be done again.
+    /// Rewinds the partitions of a consumer, one after another. After an error, call it again.
     async fn rewind_partitions<T: Target>(
         &self,
         target: &T,
@@ -99,7 +101,7 @@ impl Consumers {
                 let count = progress::decode::<usize>(&layout.value).map_err(unreadable)?;
                 (0..count).map(|at| name.part(at, count)).collect()
             }
-            // Of a build in documents.
+            // A build in documents has no layout key.
             None => Checkpoints::new(documents.clone()).partitions(name).await?,
         };
         let mut is_there = false;
@@ -128,7 +130,7 @@ impl Consumers {
         let began_after = Some(checkpoint.map_or(to, |_| before.began_after.unwrap_or(to)));
         let mut gone = Vec::new();
         for (stream, letter) in letters {
-            let letter: Letter = progress::decode(&letter).map_err(unreadable)?;
+            let letter: StoredLetter = progress::decode(&letter).map_err(unreadable)?;
             if letter.position > to.value() {
                 gone.push((stream, None));
             }
@@ -144,7 +146,7 @@ impl Consumers {
         if self.is_running(name) { Err(RewindError::Running(name.clone())) } else { Ok(()) }
     }
 
-    /// The event at a position, unless it is gone.
+    /// The checkpoint at the event of a position, unless that event was deleted.
     async fn checkpoint(&self, to: Position) -> Result<Option<Checkpoint>, RewindError> {
         let query = ReadQuery::log().from(ReadFrom::Position(to)).with_events_max(1);
         let page = self.reading.kernel.events().read(query).await?;

@@ -1,6 +1,6 @@
-//! How far a consumer has come whose effects are stored only now and then: progress and dead
-//! letters in one document, the header of a snapshot. What the snapshot holds besides is the
-//! matter of whoever takes it.
+//! The stored progress of a consumer that stores its effects only now and then: progress and dead
+//! letters in one document, the header of a snapshot. The loop that takes the snapshot stores the
+//! pieces.
 
 use std::borrow::Cow;
 
@@ -14,30 +14,30 @@ use crate::{
     target::{TargetError, unreadable, written},
 };
 
-/// What is stored of a snapshot beside its pieces.
+/// The header of a snapshot.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct SnapshotHeader {
-    /// How far the snapshot goes.
+    /// The progress at the snapshot.
     pub progress: Progress,
-    /// What is parked, by stream.
+    /// The dead letters, by stream.
     pub letters: Vec<(String, Vec<u8>)>,
-    /// Its pieces are under this name, which no other snapshot has.
+    /// The name under which the pieces are stored; no other snapshot has it.
     pub name: String,
-    /// The number of its pieces.
+    /// The number of pieces.
     pub pieces: usize,
-    /// The name of the type that the pieces hold: bytes of one type may decode as another. Empty
-    /// in what older versions stored, which fits no type.
+    /// The name of the type in the pieces, because bytes of one type may decode as another. Empty
+    /// in headers of older versions, which match no type.
     #[serde(default)]
     pub model_type: Cow<'static, str>,
 }
 
-/// Where the header of a consumer's snapshot is.
+/// The key of the header of a consumer's snapshot.
 pub fn header_key(consumer: &ConsumerName) -> Bytes {
     format!("$consumer/{consumer}/snapshot").into()
 }
 
-/// Makes a stopped consumer's snapshot hold nothing but where the consumer began: it is begun
-/// anew from there. Whether there is a snapshot.
+/// Empties the snapshot of a stopped consumer, except for the position at which the consumer began:
+/// the next start begins there. False if there is no snapshot.
 pub(crate) async fn empty_snapshot(
     documents: &dyn DocumentStore,
     consumer: &ConsumerName,

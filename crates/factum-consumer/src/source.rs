@@ -1,5 +1,5 @@
-//! Where a consumer's events come from: pages of its own until it has come to the end of the log,
-//! then the tail that all share.
+//! The source of a consumer's events: pages of its own until the consumer reaches the end of the
+//! log, then the tail that all consumers share.
 
 mod ahead;
 mod shared;
@@ -17,38 +17,38 @@ use self::ahead::Ahead;
 pub(crate) use self::shared::SharedPages;
 use crate::tail::{Tail, Tailed};
 
-/// What all consumers of a program read through.
+/// The readers that all consumers of a program share.
 #[derive(Debug, Clone)]
 pub struct Reading {
-    /// What it is read from.
+    /// The kernel whose log is read.
     pub kernel: Kernel,
     pub(crate) tail: Arc<Tail>,
-    /// Bounds how many read pages of their own at a time.
+    /// The permits that limit how many consumers read pages of their own at the same time.
     pub(crate) catching_up: Arc<Semaphore>,
-    /// Where partitions read pages of their own; none: in the kernel itself.
+    /// The pages that the partitions of a consumer share; `None` reads from the kernel's store.
     pub(crate) shared: Option<Arc<SharedPages>>,
 }
 
-/// The events of one consumer, in order, none left out.
+/// The events of one consumer, in log order and without a gap.
 #[derive(Debug)]
 pub struct Source {
     reading: Reading,
     scope: Scope,
     page_max: (usize, usize),
-    /// Where it is.
+    /// The position up to which the source has read.
     after: Position,
-    /// The last event it has seen.
+    /// The last event that the source has read.
     last: Option<Checkpoint>,
-    /// The log that it reads, and how far that reached.
+    /// The lineage of the log, and the log's last known end.
     seen: Option<(Lineage, Position)>,
     mode: Mode,
 }
 
 #[derive(Debug)]
 enum Mode {
-    /// To be read by pages of its own.
+    /// The source is to read pages of its own next.
     Behind,
-    /// Listening to the tail since it was near the end.
+    /// The source reads pages of its own. Near the log's end it also listens to the tail.
     Own {
         pages: Ahead,
         tail: Option<broadcast::Receiver<Tailed>>,
@@ -61,34 +61,34 @@ enum Mode {
 pub struct Chunk {
     page: Arc<Page>,
     range: Range<usize>,
-    /// Everything up to here is in it or before it.
+    /// Every event up to here is in the chunk or before it.
     pub through: Position,
 }
 
 impl Chunk {
-    /// A whole page.
+    /// The chunk of a whole page.
     pub fn of(page: Page) -> Self {
         let range = 0..page.events.len();
         let through = page.scanned_through;
         Self { page: Arc::new(page), range, through }
     }
 
-    /// Its events.
+    /// The events of the chunk.
     pub fn events(&self) -> &[RecordedEvent] {
         &self.page.events[self.range.clone()]
     }
 
-    /// Where the log ended when it was read.
+    /// The end of the log when the page was read.
     pub fn head(&self) -> Position {
         self.page.head
     }
 
-    /// A checkpoint after one of its events.
+    /// The checkpoint at one of the chunk's events.
     pub fn checkpoint(&self, event: &RecordedEvent) -> Checkpoint {
         Checkpoint::of(self.page.lineage, event)
     }
 
-    /// Its first events, and what is left.
+    /// Splits the chunk into its first `count` events and the rest.
     pub fn split(self, count: usize) -> (Self, Option<Self>) {
         let middle = self.range.start + count.min(self.range.len());
         if middle == self.range.end {
@@ -100,7 +100,7 @@ impl Chunk {
     }
 }
 
-/// Whether a consumer of this scope is about an event.
+/// True if an event belongs to a consumer's scope.
 pub fn is_in_scope(scope: &Scope, event: &RecordedEvent) -> bool {
     let stream = event.stream();
     match scope {
@@ -111,7 +111,8 @@ pub fn is_in_scope(scope: &Scope, event: &RecordedEvent) -> bool {
     }
 }
 
-/// The next event of a parked stream, from a version on, that the consumer has passed.
+/// The next event of a parked stream at or after `version` that is not after the consumer's
+/// checkpoint.
 pub async fn next_parked(
     kernel: &Kernel,
     checkpoint: Option<Checkpoint>,
@@ -131,8 +132,8 @@ pub async fn next_parked(
 }
 
 impl Source {
-    /// Events of a scope, at most so many and so many bytes at a time, after a checkpoint or else
-    /// a position.
+    /// The source of the events of a scope, after a checkpoint or else a position. `page_max` holds
+    /// the most events and the most bytes of a page.
     pub fn new(
         reading: Reading,
         scope: Scope,
@@ -147,7 +148,8 @@ impl Source {
         Self { reading, scope, page_max, after, last, seen, mode: Mode::Behind }
     }
 
-    /// What comes next; waits for it. `None`: it has turned to the tail, or away from it.
+    /// The next chunk; waits for it. `None` if the source has switched to the tail, or away from
+    /// it.
     ///
     /// # Cancel safety
     /// A dropped future loses nothing.
@@ -168,14 +170,15 @@ impl Source {
                         }
                     };
                     if page.as_ref().is_none_or(|page| page.scanned_through >= page.head) {
-                        // It follows the tail only if this page was read while it listened
-                        // already: what the tail had sent before is in the page then.
+                        // The source follows the tail only if it listened already while this page
+                        // was read: the page then holds everything that the tail had sent before.
                         match tail.take() {
                             Some(tail) => self.mode = Mode::Live(tail),
                             None => *tail = Some(self.reading.tail.listen()),
                         }
                     } else {
-                        // Not at the end: what is read next may listen to the tail before.
+                        // This is not the log's end. The next page can be read before the source
+                        // listens to the tail.
                         pages.begin();
                     }
                     if let Some(page) = page {
@@ -191,7 +194,7 @@ impl Source {
                     Ok(Tailed::Page { page, after }) if after <= self.after => {
                         return self.accept(page).map(Some);
                     }
-                    // Too late for the tail, or it can't go on.
+                    // The source has missed pages of the tail, or the tail has failed.
                     Ok(_) | Err(_) => {
                         self.mode = Mode::Behind;
                         return Ok(None);
@@ -201,10 +204,10 @@ impl Source {
         }
     }
 
-    /// Looks whether the log is still the one that was read so far.
+    /// Checks that the log is still the one that was read so far.
     ///
     /// # Errors
-    /// Those of the store; another log.
+    /// Errors of the store; [`ReadError::Diverged`] if the log is another one.
     pub async fn verify(&self) -> Result<(), ReadError> {
         let Some((_, through)) = self.seen else { return Ok(()) };
         let at = self.last.map_or(self.after, |last| last.position);
@@ -237,11 +240,11 @@ impl Source {
 
     fn own_pages(&self) -> SubscriptionPages {
         let from = match self.last {
-            // Scanned again from there, so that another log is noticed.
+            // Read from the last event, so that another log is noticed.
             Some(last) if last.position == self.after || self.scope == Scope::Log => {
                 SubscribeFrom::Checkpoint(last)
             }
-            // What lies between is known to be none of this scope's.
+            // The events between are known to be outside the scope.
             _ => SubscribeFrom::After(self.after),
         };
         let (events_max, bytes_max) = self.page_max;
@@ -268,7 +271,7 @@ impl Source {
         Ok(Chunk { range: start..page.events.len(), through: self.after, page })
     }
 
-    /// Whether it has come to the end of the log once, and follows it.
+    /// True if the source has reached the end of the log and follows the tail.
     pub fn is_live(&self) -> bool {
         matches!(self.mode, Mode::Live(_))
     }

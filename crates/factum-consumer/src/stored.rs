@@ -1,4 +1,4 @@
-//! What is stored of consumers, for those who look from outside: operators, other processes.
+//! The stored progress of consumers, for operators and other processes.
 
 use std::collections::BTreeMap;
 
@@ -10,51 +10,52 @@ use factum_kernel::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    dead_letter::{DeadLetter, StoredLetter},
     lease::ring,
-    letter::{DeadLetter, Letter},
     name::ConsumerName,
     progress::{self, Mark, Progress},
     snapshot::SnapshotHeader,
 };
 
-/// What a store knows of a consumer. Of one whose target is another database it knows nothing.
+/// The stored progress of a consumer. A store knows nothing of a consumer whose target is another
+/// database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StoredConsumer {
-    /// Its name, of a projection with its version.
+    /// The name; that of a projection includes its version.
     pub name: String,
-    /// How far it has come, as far as that is stored; a live one may be further.
+    /// The stored checkpoint; a running consumer may be further.
     pub checkpoint: Option<Checkpoint>,
-    /// It runs, or its process died while it ran.
+    /// True if the consumer runs, or its process died while it ran.
     pub is_at_work: bool,
-    /// What is parked, by stream.
+    /// The dead letters, by stream.
     pub dead_letters: Vec<DeadLetter>,
-    /// Orders that it has not taken yet.
+    /// The number of stored orders that the consumer has not carried out yet.
     pub orders: usize,
 }
 
-/// What becomes of a parked event.
+/// The action for a parked event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Release {
-    /// It is handled again.
+    /// The event is handled again.
     Retry,
-    /// It is left out.
+    /// The event is skipped.
     Discard,
 }
 
-/// An order that waits for the consumer.
+/// A stored order, which waits for the consumer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredOrder {
     pub(crate) stream: String,
-    /// Of the parked event that is meant, so that no later one is.
+    /// The version of the parked event. The order applies to no later event.
     pub(crate) version: u64,
     pub release: Release,
 }
 
-/// The consumers that a store knows of, by name.
+/// The consumers with progress in a store, by name.
 ///
 /// # Errors
-/// Those of the store; `Corrupt` for what can't be read.
+/// Errors of the store; `Corrupt` for a document that can't be read.
 pub async fn stored_consumers(
     documents: &dyn DocumentStore,
 ) -> Result<Vec<StoredConsumer>, StoreError> {
@@ -75,7 +76,7 @@ pub async fn stored_consumers(
             }
             let consumer = found.last_mut().expect("one was just added");
             consumer.note(what, &document.value).map_err(|error| {
-                let text = format!("what is stored of a consumer can't be read: {error}");
+                let text = format!("the stored progress of a consumer can't be read: {error}");
                 StoreError::corrupt(format!("{text}: consumer={name} document={what}"))
             })?;
         }
@@ -85,7 +86,7 @@ pub async fn stored_consumers(
 }
 
 impl StoredConsumer {
-    /// Whether it is the consumer of this name, or one of its partitions: `mails`, `mails#0`.
+    /// True for the consumer of this name and for its partitions: `mails`, `mails#0`.
     pub fn is_of(&self, name: &str) -> bool {
         let rest = self.name.strip_prefix(name);
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('#'))
@@ -115,19 +116,21 @@ impl StoredConsumer {
 
     fn note_letter(&mut self, stream: &str, value: &[u8]) -> Result<(), String> {
         let stream: StreamId = stream.parse().map_err(|e| format!("{e}"))?;
-        self.dead_letters.push(read::<Letter>(value)?.open(&stream));
+        self.dead_letters.push(read::<StoredLetter>(value)?.open(&stream));
         Ok(())
     }
 }
 
-/// Orders what becomes of a stream's parked event, by the consumer's name; of one in partitions the
-/// one takes it that has the event. Where several processes may write, a running
-/// consumer takes the order within a second or so, else any at its next start; what it led to is
-/// seen in its dead letters. One that runs in this program is told by
+/// Stores an order to retry or discard the parked event of a stream. `consumer` is the name of the
+/// whole consumer; the partition that has the event carries the order out.
+///
+/// If several processes may write the store, a running consumer carries out the order within about
+/// a second. Otherwise the order waits for the consumer's next start. The result shows in the dead
+/// letters. For a consumer that runs in this program, call
 /// [`ConsumerHandle::retry`](crate::ConsumerHandle::retry).
 ///
 /// # Errors
-/// `Invalid` if nothing of the stream is parked; those of the store.
+/// `Invalid` if no event of the stream is parked; errors of the store.
 pub async fn order_release(
     kernel: &Kernel,
     consumer: &str,
@@ -138,7 +141,7 @@ pub async fn order_release(
     let all = stored_consumers(&**documents).await?;
     let has_it = |it: &DeadLetter| it.stream == *stream;
     let mut orders = Vec::new();
-    // Where the key is not the stream, more than one partition may have it.
+    // If the partition key is not the stream, several partitions may have parked it.
     for found in all.iter().filter(|it| it.is_of(consumer)) {
         let name = found.name.parse::<ConsumerName>();
         let name = name.map_err(|error| StoreError::invalid(error.to_string()))?;
@@ -150,12 +153,12 @@ pub async fn order_release(
             "nothing of this stream is parked: consumer={consumer} stream={stream}"
         )));
     }
-    leave_orders(kernel, &orders).await
+    store_orders(kernel, &orders).await
 }
 
 impl StoredOrder {
-    /// The stream that it means, where its event is parked still.
-    pub fn parked_in(&self, letters: &BTreeMap<StreamId, Letter>) -> Option<StreamId> {
+    /// The stream of the order, if the same event is still parked.
+    pub fn parked_in(&self, letters: &BTreeMap<StreamId, StoredLetter>) -> Option<StreamId> {
         let stream = self.stream.parse::<StreamId>().ok()?;
         let letter = letters.get(&stream)?;
         (letter.version == self.version).then_some(stream)
@@ -168,8 +171,8 @@ impl StoredOrder {
     }
 }
 
-/// Leaves orders for whoever works on these partitions.
-pub(crate) async fn leave_orders(
+/// Stores orders for the processes that work on these partitions.
+pub(crate) async fn store_orders(
     kernel: &Kernel,
     orders: &[(ConsumerName, StoredOrder)],
 ) -> Result<(), StoreError> {
@@ -186,8 +189,8 @@ pub(crate) async fn leave_orders(
     }
 }
 
-/// The orders that wait for a consumer, with their keys. One that can't be read is somebody's all
-/// the same: it stays to be seen.
+/// The stored orders for a consumer, with their keys. An order that can't be read is skipped and
+/// stays in the store.
 pub async fn left_orders(
     documents: &dyn DocumentStore,
     consumer: &ConsumerName,
@@ -206,12 +209,12 @@ pub async fn left_orders(
     Ok(found)
 }
 
-/// Where orders for a consumer are.
+/// The keys of the orders for a consumer.
 fn orders(consumer: &ConsumerName) -> KeyRange {
     KeyRange::prefix(format!("$consumer/{consumer}/order/"))
 }
 
-/// The consumer of a key, and which of its documents it is.
+/// Splits a key into the consumer's name and the name of its document.
 fn parts(key: &Bytes) -> Option<(&str, &str)> {
     let key = std::str::from_utf8(key).ok()?;
     key.strip_prefix("$consumer/")?.split_once('/')

@@ -1,4 +1,4 @@
-//! The end of the log, read once for all consumers that have come there.
+//! The tail: the end of the log, read once for all consumers that have reached it.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -7,27 +7,27 @@ use factum_kernel::{
 };
 use tokio::sync::broadcast;
 
-/// Pages that wait for the slowest consumer. One that falls behind them reads pages of its own.
+/// The pages kept for the slowest consumer. A slower one reads pages of its own.
 pub(crate) const TAIL_PAGES_MAX: usize = 64;
 
-/// What the tail tells those who listen.
+/// A message from the tail to its listeners.
 #[derive(Debug, Clone)]
 pub(crate) enum Tailed {
-    /// It reads on from here. What lies before is not in its pages: who has not come so far reads
-    /// it without the tail.
+    /// The tail starts at this position. Its pages don't hold earlier events: a consumer that has
+    /// not reached the position reads those without the tail.
     Began(Position),
-    /// A page of the whole log, the system's events included.
+    /// A page of the whole log, including system events.
     Page {
-        /// What came before it is not in it.
+        /// The position after which the page begins.
         after: Position,
         page: Arc<Page>,
     },
-    /// It can't read on. What comes later need not be of the same log: everybody looks for
-    /// themselves, and sees the error.
+    /// The tail has failed. Its later pages may be of another log: each listener reads for itself,
+    /// and sees the error.
     Lost,
 }
 
-/// Reads the end of the log while somebody listens.
+/// A reader of the log's end that runs while it has a listener.
 #[derive(Debug)]
 pub(crate) struct Tail {
     kernel: Kernel,
@@ -41,14 +41,14 @@ impl Tail {
         Self { kernel, pages, is_running: Mutex::new(false) }
     }
 
-    /// What comes from now on.
+    /// The messages of the tail from now on.
     pub(crate) fn listen(self: &Arc<Self>) -> broadcast::Receiver<Tailed> {
         let (receiver, is_new) = {
             let mut is_running = self.is_running();
             (self.pages.subscribe(), !std::mem::replace(&mut *is_running, true))
         };
         if is_new {
-            // Without the lock: a runtime that is ending drops the task at once.
+            // Spawn without the lock: a runtime that is ending drops the task at once.
             tokio::spawn(self.clone().run(Ending { tail: self.clone(), is_over: false }));
         }
         receiver
@@ -59,19 +59,19 @@ impl Tail {
             tokio::select! {
                 _ = self.read_on() => {
                     let _ = self.pages.send(Tailed::Lost);
-                    // A failing store is not asked again at once.
+                    // Wait before asking a failing store again.
                     self.kernel.clock().sleep(factum_kernel::POLL_SHARED).await;
                 }
                 () = self.pages.closed() => {}
             }
             let mut is_running = self.is_running();
-            // Nobody can begin to listen while this is looked at.
+            // The lock is held: no listener can start during this check.
             ending.is_over = self.pages.receiver_count() == 0;
             *is_running = !ending.is_over;
         }
     }
 
-    /// Until the store fails.
+    /// Reads and sends pages until the store fails.
     async fn read_on(&self) -> Result<(), ReadError> {
         let from = self.last().await?;
         let begins = from.map_or(Position::ZERO, |checkpoint| checkpoint.position);
@@ -83,13 +83,14 @@ impl Tail {
         loop {
             let page = pages.next().await?;
             let through = page.scanned_through;
-            // Nobody listens: nothing is lost, a listener begins with pages of its own.
+            // Without a listener no event is lost: a new listener first reads pages of its own.
             let _ = self.pages.send(Tailed::Page { after, page: Arc::new(page) });
             after = through;
         }
     }
 
-    /// The last event there is: behind it, another log in place of this one is noticed.
+    /// The last event of the log. A subscription from it notices when another log takes the place
+    /// of this one.
     async fn last(&self) -> Result<Option<Checkpoint>, ReadError> {
         let mut query = Some(ReadQuery::log().backward().with_events_max(1));
         while let Some(asked) = query {
@@ -107,8 +108,8 @@ impl Tail {
     }
 }
 
-/// However the tail's task ends, a panic of the store or the end of its runtime: those who listen
-/// learn of it, and the next one starts another.
+/// Handles the end of the tail's task, by a panic of the store or the end of its runtime: the
+/// listeners are notified, and the next one starts another task.
 struct Ending {
     tail: Arc<Tail>,
     is_over: bool,
@@ -133,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tail_that_an_ended_runtime_refused_is_read_on_another() {
+    fn a_tail_whose_runtime_has_ended_is_read_on_another() {
         let store = Arc::new(MemoryStore::new());
         let tail = Arc::new(Tail::new(Kernel::new(store.clone(), store)));
         let ended = Runtime::new().unwrap();

@@ -1,4 +1,4 @@
-//! Where a consumer's effects and its progress are kept.
+//! Targets: the stores of a consumer's effects and progress.
 
 mod checkpoints;
 
@@ -13,33 +13,35 @@ use crate::{error::HandleError, name::ConsumerName};
 pub(crate) use checkpoints::layout_key;
 pub use checkpoints::{Checkpoints, checkpoint_key, written};
 
-/// Where a consumer writes: its effects and its progress, in one write. That is what makes an
-/// event take effect exactly once.
+/// The store to which a consumer writes its effects and its progress, in one write. Therefore each
+/// event takes effect exactly once.
 ///
-/// The bytes that it keeps are the consumer's own; a target looks into none of them.
+/// The stored bytes belong to the consumer; a target does not interpret them.
 ///
 /// # Guarantees
-/// What a target has to keep:
-/// - [`commit`](Self::commit) stores the effects and the [`Save`] all or nothing, and only where
-///   the fence is the expected one; or it says [`TargetError::Unknown`].
-/// - A transaction that is dropped leaves nothing behind.
-/// - After `commit` returned, [`open`](Self::open) gives what it stored.
+/// A target guarantees:
+/// - [`commit`](Self::commit) stores the effects and the [`Save`] completely or not at all, and
+///   only if the stored fence is the expected one. Otherwise it returns an error;
+///   [`TargetError::Unknown`] if it does not know the outcome.
+/// - A transaction that is dropped stores nothing.
+/// - After `commit` has returned, [`open`](Self::open) returns what it stored.
 pub trait Target: Send + Sync + 'static {
-    /// What handlers write to.
+    /// The transaction to which handlers write.
     type Tx: Send + 'static;
 
-    /// Whether partitions of a consumer may write at the same time, each under a name of its own.
+    /// True if partitions of a consumer may write at the same time, each under its own name.
     const IS_PARALLEL: bool = false;
 
-    /// Makes ready what is needed, and reads what is kept of a consumer. Also after something went
-    /// wrong, so that nothing of what is not stored stays.
+    /// Prepares the target, and reads a consumer's stored progress. Also called after an error:
+    /// everything that was not stored must be discarded then.
     fn open(
         &self,
         consumer: &ConsumerName,
     ) -> impl Future<Output = Result<Opened, TargetError>> + Send;
 
-    /// Reads what is kept, for somebody who only looks. Also asked after an event has failed, to
-    /// see whether the target answers: an error then means that the attempt does not count.
+    /// Reads a consumer's stored progress and changes nothing. Also called after an event has
+    /// failed, to see whether the target answers: an error then means that the attempt does not
+    /// count.
     fn look(
         &self,
         consumer: &ConsumerName,
@@ -53,8 +55,9 @@ pub trait Target: Send + Sync + 'static {
         consumer: &ConsumerName,
     ) -> impl Future<Output = Result<Self::Tx, TargetError>> + Send;
 
-    /// Begins a batch whose events may take so long each. A target whose statements wait for others
-    /// gives up before that time is over, and says that it is [to blame](Self::is_to_blame).
+    /// Begins a batch in which each event may take `event_max`. A target whose statements can wait
+    /// for other transactions gives up earlier, and returns true from
+    /// [`is_to_blame`](Self::is_to_blame).
     fn begin_within(
         &self,
         consumer: &ConsumerName,
@@ -64,7 +67,7 @@ pub trait Target: Send + Sync + 'static {
         self.begin(consumer)
     }
 
-    /// Stores a batch and the progress. Answers with the new fence.
+    /// Stores a batch and the progress. Returns the new fence.
     fn commit(
         &self,
         consumer: &ConsumerName,
@@ -72,7 +75,7 @@ pub trait Target: Send + Sync + 'static {
         save: Save,
     ) -> impl Future<Output = Result<Fence, TargetError>> + Send;
 
-    /// Stores progress without effects. Answers with the new fence.
+    /// Stores progress without effects. Returns the new fence.
     fn save(
         &self,
         consumer: &ConsumerName,
@@ -81,14 +84,14 @@ pub trait Target: Send + Sync + 'static {
         async { self.commit(consumer, self.begin(consumer).await?, save).await }
     }
 
-    /// Removes effects and progress, of all partitions: the next start is the first.
+    /// Removes effects and progress of all partitions, so that the next start is the first.
     fn clear(
         &self,
         consumer: &ConsumerName,
     ) -> impl Future<Output = Result<(), TargetError>> + Send;
 
-    /// Handles the events of a batch, in a task. A target whose handlers block gives them a thread
-    /// on which that does no harm. The task is aborted when nobody waits for it any more.
+    /// Runs the handlers of a batch in a task. A target with blocking handlers gives them a thread
+    /// on which blocking does no harm. The worker aborts the task when it no longer waits for it.
     fn spawn<T: Send + 'static>(
         &self,
         handling: impl Future<Output = T> + Send + 'static,
@@ -96,17 +99,17 @@ pub trait Target: Send + Sync + 'static {
         tokio::spawn(handling)
     }
 
-    /// Whether what a handler said is no event's fault: the target can't be reached, or another
-    /// transaction was in the way. The batch is tried again then, as often as it takes. Asked only
-    /// of errors whose sources tell of no outage, by themselves or by
-    /// [`Consumers::with_outages`](crate::Consumers::with_outages).
+    /// True if the target, and not the event, caused a handler's error: the target can't be
+    /// reached, or another transaction was in the way. The batch is then tried again without a
+    /// limit. Called only for errors whose sources show no outage, neither by themselves nor
+    /// through [`Consumers::with_outages`](crate::Consumers::with_outages).
     fn is_to_blame(&self, error: &HandleError) -> bool {
         let _ = error;
         false
     }
 
-    /// What has led to a handler's error, where the error itself does not say it: the transaction
-    /// has ended before.
+    /// The cause of a handler's error, if the error itself does not show it: the transaction had
+    /// ended before.
     fn explain(
         tx: &mut Self::Tx,
         error: &HandleError,
@@ -115,76 +118,76 @@ pub trait Target: Send + Sync + 'static {
         async { None }
     }
 
-    /// Why nothing can be written to a batch any more, if its handlers have ended it. Asked after
-    /// each event, so it must be quick.
+    /// The reason why a batch can't be written to any more, if its handlers have ended the
+    /// transaction. Called after each event, so it must be quick.
     fn has_ended(tx: &Self::Tx) -> Option<&'static str> {
         let _ = tx;
         None
     }
 }
 
-/// The number of a stored progress: each save has a larger one. Zero: nothing is stored.
+/// The number of a stored progress; each save has a larger one. Zero: no progress is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Fence(pub u64);
 
-/// What is kept of a consumer.
+/// The stored progress of a consumer.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Opened {
-    /// The number of the progress.
+    /// The fence of the progress.
     pub fence: Fence,
-    /// How far it has come.
+    /// The encoded progress; `None` before the first start.
     pub progress: Option<Bytes>,
-    /// What it was about.
+    /// The encoded mark: whether the consumer was at work, and on which events.
     pub mark: Option<Bytes>,
-    /// What is parked, by stream.
+    /// The encoded dead letters, by stream.
     pub letters: Vec<(StreamId, Bytes)>,
 }
 
-/// What is to be kept of a consumer.
+/// A consumer's progress to store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Save {
-    /// What the fence has to be.
+    /// The fence that must be stored now; otherwise the save fails.
     pub expected: Fence,
-    /// How far it has come.
+    /// The encoded progress.
     pub progress: Bytes,
-    /// What it is about; `None`: as it was.
+    /// The encoded mark; `None` leaves the stored one.
     pub mark: Option<Bytes>,
-    /// What is parked anew, or (`None`) no more.
+    /// The dead letters to store or, if `None`, to remove, by stream.
     pub letters: Vec<(StreamId, Option<Bytes>)>,
-    /// How many events the batch handled.
+    /// The number of events that the batch handled.
     pub events: usize,
 }
 
-/// Why a target did not do what it was asked.
+/// The reason why a target could not do what it was asked.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum TargetError {
-    /// The fence is another: somebody else works on the consumer. Nothing is stored.
+    /// Another process has stored progress since. Nothing was stored.
     #[error("another process has moved the consumer's checkpoint")]
     Fenced,
-    /// Another partition has changed what this batch has read. Nothing is stored; done again, the
-    /// batch reads what is there now.
-    #[error("another partition has changed what was read")]
+    /// Another partition has changed a value that this batch has read. Nothing was stored. Handle
+    /// the batch again: it then reads the current values.
+    #[error("another partition has changed a value that the batch has read")]
     Overtaken,
-    /// It may or may not be stored. [`Target::open`] tells.
+    /// The write may or may not be stored. [`Target::open`] shows which.
     #[error("the outcome of the write is unknown: {0}")]
     Unknown(#[source] Arc<dyn Error + Send + Sync>),
-    /// The batch is more than fits one write; half of it may fit. Nothing is stored.
+    /// The batch is too large for one write; half of it may fit. Nothing was stored.
     #[error("the batch is too large: {0}")]
     TooLarge(#[source] Arc<dyn Error + Send + Sync>),
-    /// It can't be reached for now. Nothing is stored.
+    /// The target can't be reached at the moment. Nothing was stored.
     #[error("{0}")]
     Unavailable(#[source] Arc<dyn Error + Send + Sync>),
-    /// It will not do it. Nothing is stored.
+    /// The target refuses this write. Nothing was stored.
     #[error("{0}")]
     Refused(#[source] Arc<dyn Error + Send + Sync>),
-    /// It can do nothing any more: it is closed, or damaged. Nothing is stored.
+    /// The target is closed or damaged. Nothing was stored.
     #[error("{0}")]
     Broken(#[source] Arc<dyn Error + Send + Sync>),
 }
 
 impl TargetError {
-    /// What the caller can do.
+    /// The kind of the error: what the caller can do about it.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Fenced | Self::Overtaken => ErrorKind::Conflict,
@@ -206,7 +209,7 @@ impl From<StoreError> for TargetError {
     }
 }
 
-/// What is kept of a consumer can't be read.
+/// The error for stored progress that can't be decoded.
 pub(crate) fn unreadable(error: CodecError) -> TargetError {
     TargetError::Broken(Arc::new(error))
 }

@@ -1,4 +1,4 @@
-//! What a consumer does with events, whatever kind of consumer it is.
+//! The handling of events, for every kind of consumer.
 
 use std::{collections::HashSet, future::Future, marker::PhantomData};
 
@@ -6,21 +6,21 @@ use factum_kernel::{DecodeError, Event, RecordedEvent, decode_event};
 
 use crate::{error::HandleError, option::Unknown, target::Target};
 
-/// Why an event was not handled.
+/// The reason why an event was not handled.
 #[derive(Debug)]
 pub enum Failure {
-    /// It may be handled another time.
+    /// The handler failed; another attempt may succeed.
     Handler(HandleError),
-    /// It will never be.
+    /// The event can't be decoded; another attempt changes nothing.
     Decode(Box<DecodeError>),
 }
 
-/// What a consumer does with events.
+/// The handling of a consumer's events.
 pub trait Work: Send + Sync + 'static {
-    /// Where its effects are kept.
+    /// The target of the effects.
     type Target: Target;
 
-    /// Whether the event is its business.
+    /// True if the consumer handles this event.
     fn wants(&self, event: &RecordedEvent) -> bool;
 
     /// Handles one event.
@@ -31,17 +31,18 @@ pub trait Work: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), Failure>> + Send;
 }
 
-/// Which events belong to an enum.
+/// The names of events that belong to an enum.
 #[derive(Debug)]
 pub struct Names<E> {
     known: HashSet<String>,
-    /// Up to and with the dot; names that begin so should be known.
+    /// The prefixes of known names, up to and including the last dot. An unknown name with one of
+    /// these prefixes is an error.
     prefixes: HashSet<String>,
     event: PhantomData<fn() -> E>,
 }
 
 impl<E: Event> Names<E> {
-    /// Those of an enum, and what is done with unknown ones.
+    /// The names of the enum `E`, with the action for unknown ones.
     pub fn new(unknown: Unknown) -> Self {
         let known: HashSet<_> = E::types().iter().map(|it| it.name.as_str().to_owned()).collect();
         let prefixes = match unknown {
@@ -51,9 +52,9 @@ impl<E: Event> Names<E> {
         Self { known, prefixes, event: PhantomData }
     }
 
-    /// Whether an event of this name is to be handled.
+    /// True if an event of this name must be handled.
     pub fn wants(&self, name: &str) -> bool {
-        // Its own match of names first: it is quicker than a hash, and usually right.
+        // Ask the enum's own match first: it is quicker than a hash lookup, and usually succeeds.
         E::owns(name)
             || self.known.contains(name)
             || prefix(name).is_some_and(|prefix| self.prefixes.contains(prefix))
@@ -64,7 +65,7 @@ fn prefix(name: &str) -> Option<&str> {
     name.rfind('.').map(|dot| &name[..=dot])
 }
 
-/// The events that a stored one is now: usually one.
+/// The current events that a stored event decodes to: usually one.
 pub fn decode<E: Event>(event: &RecordedEvent) -> Result<(Option<E>, Vec<E>), Failure> {
     let mut first = None;
     let mut rest = Vec::new();

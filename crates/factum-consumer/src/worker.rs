@@ -1,4 +1,4 @@
-//! The loop of every consumer: read, handle, store progress, again.
+//! The loop of every consumer: read, handle, store progress, repeat.
 
 mod attempt;
 mod begin;
@@ -18,11 +18,11 @@ use tokio::sync::mpsc;
 use crate::{
     caught::caught,
     consumers::Launch,
+    dead_letter::StoredLetter,
+    freeze::Handover,
     handle::Order,
     health::{ConsumerState, Place, StopReason},
-    hold::Handover,
-    lease::{Bell, Seat},
-    letter::Letter,
+    lease::{Assignment, Bell},
     name::ConsumerName,
     option::ConsumerOptions,
     outage::Outages,
@@ -38,70 +38,75 @@ use machine::{After, End, Machine, Rules, Trouble};
 pub use machine::{ERROR_BYTES_MAX, PANICS_MAX};
 pub use stored_order::ORDERS_EVERY;
 
-/// So many positions may be passed without an event to handle before that is stored.
+/// The number of positions without an event to handle after which progress is stored.
 const PASSED_MAX: u64 = 10_000;
 
 pub(crate) struct Worker<W: Work> {
-    /// Which start this is: what is stored says who stored it.
+    /// The id of this start. Stored progress holds the id of the start that stored it.
     id: u64,
-    /// What its progress is kept under.
+    /// The name under which its progress is stored.
     name: ConsumerName,
-    /// Which of the consumer's partitions it works on.
+    /// The number of its partition.
     partition: usize,
-    /// Whether the number of partitions is compared with what is stored.
+    /// True if the number of partitions is compared with the stored one.
     is_layout_kept: bool,
-    /// Who lets another consumer take its place.
+    /// The handover in which another consumer may take this one's place.
     handover: Option<Arc<dyn Handover>>,
     work: Arc<W>,
     target: Calls<W::Target>,
     options: ConsumerOptions,
-    /// What tells of an outage in a handler's error.
+    /// The rules that recognise an outage in a handler's error.
     outages: Outages,
     reading: Reading,
     orders: mpsc::Receiver<Order>,
     health: Place,
-    /// Where several processes run it.
-    seat: Option<Seat>,
-    /// Says when to look for orders in the store, where others can be heard.
+    /// The assignment of the partition; `None` if the consumer is not shared.
+    assignment: Option<Assignment>,
+    /// The bell that announces stored orders, if other processes share the store.
     bell: Option<Bell>,
-    /// When it last looked for them.
+    /// The time when it last looked for stored orders.
     looked_at: Option<Monotonic>,
-    /// What is parked.
-    letters: BTreeMap<StreamId, Letter>,
-    /// What it does next.
+    /// The dead letters, by stream.
+    letters: BTreeMap<StreamId, StoredLetter>,
+    /// The state machine that decides the next step.
     machine: Machine,
 }
 
-/// What a worker has of its own, among those of a consumer.
-pub(crate) struct Part {
-    /// Which partition.
+/// The inputs of a worker that differ by partition.
+pub(crate) struct PartitionSetup {
+    /// The number of the partition.
     pub(crate) at: usize,
     pub(crate) health: Place,
     pub(crate) orders: mpsc::Receiver<Order>,
-    pub(crate) seat: Option<Seat>,
+    pub(crate) assignment: Option<Assignment>,
     pub(crate) bell: Option<Bell>,
 }
 
-/// What a worker knows while nothing goes wrong with its target.
+/// The state of a worker between two openings of its target.
 pub(crate) struct Life {
     pub(crate) fence: Fence,
     pub(crate) progress: Progress,
-    /// The checkpoint that is stored.
+    /// The stored checkpoint.
     pub(crate) stored: Option<Checkpoint>,
     pub(crate) source: Source,
-    /// Read and not handled.
+    /// Events that are read and not handled yet.
     pub(crate) pending: Option<Chunk>,
 }
 
 impl<W: Work> Worker<W> {
-    pub(crate) fn new(launch: &Launch<W>, part: Part, reading: Reading, outages: Outages) -> Self {
-        let Part { at, health, orders, seat, bell } = part;
+    pub(crate) fn new(
+        launch: &Launch<W>,
+        part: PartitionSetup,
+        reading: Reading,
+        outages: Outages,
+    ) -> Self {
+        let PartitionSetup { at, health, orders, assignment, bell } = part;
         let kernel = reading.kernel.clone();
         let options = launch.options.clone();
         let rules = Rules {
             failure: options.failure,
             batch_events_max: options.batch_events_max,
-            is_shared: seat.is_some(),
+            is_shared: assignment.is_some(),
         };
         Self {
             id: new_id(&kernel),
@@ -116,7 +121,7 @@ impl<W: Work> Worker<W> {
             reading,
             orders,
             health,
-            seat,
+            assignment,
             bell,
             looked_at: None,
             letters: BTreeMap::new(),
@@ -124,12 +129,13 @@ impl<W: Work> Worker<W> {
         }
     }
 
-    /// Runs until it stops. The ending is made before, for a task that a runtime never polls.
+    /// Runs until it stops. The caller creates `_ending` first, so that it is dropped even if a
+    /// runtime never polls the task.
     pub(crate) async fn run(mut self, _ending: Ending) {
         let reason = loop {
-            let end = self.survive().await;
+            let end = self.run_life().await;
             let after = match self.machine.ended(end) {
-                After::LookAgain => self.look_again().await,
+                After::Refresh => self.refresh_assignment().await,
                 after => after,
             };
             if let After::Stop(reason) = after {
@@ -139,16 +145,17 @@ impl<W: Work> Worker<W> {
         if reason != StopReason::Asked {
             self.health.halt();
         }
-        // Before it is said that it has stopped: it may be started again then.
-        drop(self.seat.take());
+        // Release the partition before the health says `Stopped`: the consumer may be started again
+        // then.
+        drop(self.assignment.take());
         self.health.change(|health| {
             health.state = ConsumerState::Stopped(reason);
             (health.lag, health.committing_since) = (None, None);
         });
     }
 
-    /// A life, with what is to be done about a panic in it: of a target, or of the store.
-    async fn survive(&mut self) -> End {
+    /// Runs one life, and settles a panic in it: of a target, or of the store.
+    async fn run_life(&mut self) -> End {
         let life = async {
             match self.stand_by().await {
                 Ok(()) => self.live().await,
@@ -157,8 +164,8 @@ impl<W: Work> Worker<W> {
         };
         match caught(life).await {
             Ok(end) => end,
-            Err(told) => {
-                let trouble = self.machine.panicked(&told);
+            Err(message) => {
+                let trouble = self.machine.panicked(&message);
                 self.settle(trouble).await
             }
         }
@@ -174,18 +181,18 @@ impl<W: Work> Worker<W> {
                 break end;
             }
         };
-        if matches!(end, End::Stop(_) | End::Unseated) {
+        if matches!(end, End::Stop(_) | End::Unassigned) {
             self.leave(&mut life).await;
         }
         end
     }
 
     async fn step(&mut self, life: &mut Life) -> Result<(), End> {
-        if self.seat.as_ref().is_some_and(|seat| !seat.is_mine()) {
-            return Err(End::Unseated);
+        if self.assignment.as_ref().is_some_and(|assignment| !assignment.is_assigned()) {
+            return Err(End::Unassigned);
         }
         self.take_orders(life).await?;
-        self.obey_stored(life).await?;
+        self.carry_out_stored(life).await?;
         let Some(chunk) = life.pending.take() else {
             let chunk = self.fetch(life).await?;
             life.pending = chunk;
@@ -197,7 +204,7 @@ impl<W: Work> Worker<W> {
         Ok(())
     }
 
-    /// What comes next, or an order before it.
+    /// Waits for the next chunk, or for an order before it.
     async fn fetch(&mut self, life: &mut Life) -> Result<Option<Chunk>, End> {
         let head = self.reading.kernel.events().head();
         let clock = self.reading.kernel.clock().clone();
@@ -208,20 +215,20 @@ impl<W: Work> Worker<W> {
         tokio::select! {
             biased;
             order = next_order(&mut self.orders, &self.health) => {
-                self.obey(life, order).await?;
+                self.carry_out(life, order).await?;
                 Ok(None)
             }
-            () = to_leave(&mut self.seat) => Err(End::Unseated),
+            () = revoked(&mut self.assignment) => Err(End::Unassigned),
             () = rung(&self.bell) => Ok(None),
             () = clock.sleep(ORDERS_EVERY), if is_asked => Ok(None),
             chunk = life.source.next() => match chunk {
                 Ok(chunk) => {
-                    self.machine.is_read();
+                    self.machine.read_succeeded();
                     chunk.iter().for_each(|chunk| self.health.see(chunk, 0));
                     Ok(chunk)
                 }
                 Err(ReadError::Store(error)) if !error.kind().is_permanent() => {
-                    let attempts = self.machine.unread();
+                    let attempts = self.machine.read_delayed();
                     self.pause_after(&error.to_string(), None, attempts).await?;
                     Ok(None)
                 }
@@ -230,29 +237,29 @@ impl<W: Work> Worker<W> {
         }
     }
 
-    /// The log can't be read.
+    /// Settles an error of reading the log.
     async fn read_failed(&mut self, error: ReadError) -> End {
         let trouble = self.machine.read_failed(error);
         self.settle(trouble).await
     }
 
-    /// An error of the target that is no event's fault.
+    /// Settles an error of the target that no event caused.
     async fn target_failed(&mut self, error: TargetError) -> End {
         let trouble = self.machine.target_failed(error);
         self.settle(trouble).await
     }
 
-    /// The log or the target can't be reached.
-    async fn away(&mut self, error: String) -> End {
-        let trouble = self.machine.away(error);
+    /// Settles an outage of the log or the target.
+    async fn outage(&mut self, error: String) -> End {
+        let trouble = self.machine.outage(error);
         self.settle(trouble).await
     }
 
-    /// Does what follows on an error that is no event's fault.
+    /// Settles an error that no event caused: ends the life, or waits first.
     async fn settle(&mut self, trouble: Trouble) -> End {
         let (attempts, error) = match trouble {
             Trouble::End(end) => return end,
-            Trouble::Away { attempts, error } => (attempts, error),
+            Trouble::Outage { attempts, error } => (attempts, error),
         };
         match self.pause_after(&error, None, attempts).await {
             Ok(()) => End::Reopen,
@@ -260,7 +267,7 @@ impl<W: Work> Worker<W> {
         }
     }
 
-    /// Stores progress, and a mark.
+    /// Stores the progress, with a mark.
     async fn save(&self, life: &Life, mark: Option<Mark>) -> Result<Fence, TargetError> {
         let save = Save {
             expected: life.fence,
@@ -272,13 +279,13 @@ impl<W: Work> Worker<W> {
         self.target.save(&self.name, save).await
     }
 
-    /// The clean end: how far it came, and that it is not at work.
+    /// Ends cleanly: stores the progress, and that the worker is no longer at work.
     async fn leave(&mut self, life: &mut Life) {
-        // Without it the next start is a cautious one, no more.
+        // If this fails, the next start is a cautious one, no more.
         let _ = self.save(life, Some(Mark::default())).await;
     }
 
-    /// Everything up to there is done with.
+    /// Records that a chunk without events to handle is done.
     async fn passed(&mut self, life: &mut Life, chunk: &Chunk) -> Result<(), End> {
         self.machine.passed(0, chunk.through);
         if let Some(event) = chunk.events().last() {
@@ -303,7 +310,8 @@ impl<W: Work> Worker<W> {
         });
     }
 
-    /// Whether an event is to be handled, by what is read and by whom.
+    /// True if an event must be handled: it is in the scope, the consumer wants it, and it is in
+    /// this partition.
     fn wants(&self, event: &RecordedEvent) -> bool {
         is_in_scope(&self.options.scope, event)
             && self.work.wants(event)
@@ -311,13 +319,13 @@ impl<W: Work> Worker<W> {
     }
 }
 
-/// A number that no other start has.
+/// A new id of a start.
 fn new_id(kernel: &Kernel) -> u64 {
     let (high, low) = kernel.ids().uuid(kernel.clock().now()).as_u64_pair();
     high.rotate_left(32) ^ low
 }
 
-/// How many of these events a batch has room for; at least one.
+/// The number of these events that fit the bytes of a batch; at least one.
 pub fn within(events: &[RecordedEvent], options: &ConsumerOptions) -> usize {
     let mut left = options.batch_bytes_max;
     let fits = |event: &&RecordedEvent| {
@@ -328,7 +336,7 @@ pub fn within(events: &[RecordedEvent], options: &ConsumerOptions) -> usize {
     events.iter().take_while(fits).count().max(1)
 }
 
-/// The next order; one that the consumer's end gives, too.
+/// The next order. `Stop` if the handle is gone or the whole consumer must stop.
 pub async fn next_order(orders: &mut mpsc::Receiver<Order>, health: &Place) -> Order {
     tokio::select! {
         biased;
@@ -337,15 +345,15 @@ pub async fn next_order(orders: &mut mpsc::Receiver<Order>, health: &Place) -> O
     }
 }
 
-/// Waits until another process is to have the partition.
-async fn to_leave(seat: &mut Option<Seat>) {
-    match seat {
-        Some(seat) => seat.until_leaving().await,
+/// Waits until the partition is revoked or lost.
+async fn revoked(assignment: &mut Option<Assignment>) {
+    match assignment {
+        Some(assignment) => assignment.revoked().await,
         None => std::future::pending().await,
     }
 }
 
-/// Waits until others have stored something to look for.
+/// Waits until the bell rings.
 async fn rung(bell: &Option<Bell>) {
     match bell {
         Some(bell) => bell.rung().await,
@@ -353,7 +361,7 @@ async fn rung(bell: &Option<Bell>) {
     }
 }
 
-/// However a worker ends, its health says so.
+/// Reports the end of a worker in its health, however the worker ends.
 #[derive(Debug)]
 pub struct Ending(pub Place);
 
@@ -362,9 +370,9 @@ impl Drop for Ending {
         self.0.change_if(|health| {
             let is_silent = !matches!(health.state, ConsumerState::Stopped(_));
             if is_silent {
-                let told =
-                    "its target panicked, or the runtime that it ran on has ended: start it again";
-                health.state = ConsumerState::Stopped(StopReason::Broken(told.into()));
+                let message =
+                    "the target panicked, or the runtime has ended: start the consumer again";
+                health.state = ConsumerState::Stopped(StopReason::Broken(message.into()));
                 self.0.halt();
             }
             is_silent

@@ -30,7 +30,7 @@ impl Report {
                 Some(result)
             }
             Err(error) => {
-                let error = sentence(&error).to_string();
+                let error = sentence(&error);
                 if last.as_ref() != Some(&error) {
                     let told = "the journal's background work failed, it is tried again";
                     tracing::warn!(work, %error, "{told}");

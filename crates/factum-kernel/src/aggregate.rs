@@ -1,26 +1,26 @@
-//! The rules: what decides, and what folds.
+//! The rules of an aggregate: decide and evolve.
 
 use crate::{
     decision::Verdict, metadata::Metadata, schema::Event, time::Timestamp, version::StreamVersion,
 };
 
-/// What a rule may see beside state and command.
+/// The context of a decision: everything that a rule may see in addition to state and command.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct Context<'a> {
     /// The aggregate's key.
     pub key: &'a str,
-    /// How many events it has had. 0: it never existed. A deleted one counts on, with the default
-    /// state.
+    /// The number of events so far; 0 means that the aggregate never existed. After a deletion the
+    /// number continues, with the default state.
     pub version: StreamVersion,
-    /// The moment of the decision.
+    /// The time of the decision.
     pub now: Timestamp,
-    /// Who asks, and why.
+    /// The metadata of the command: the user, the cause, and so on.
     pub metadata: &'a Metadata,
 }
 
 impl<'a> Context<'a> {
-    /// What a rule may see; for tests of rules.
+    /// Makes a context, for tests of rules.
     pub fn new(
         key: &'a str,
         version: StreamVersion,
@@ -33,45 +33,50 @@ impl<'a> Context<'a> {
 
 /// A consistency boundary: rules bound to a category of streams, one stream per key.
 ///
-/// `decide` sees state, command and context; `evolve` sees state and event. Neither does anything
-/// else: no I/O, no clock, no randomness.
+/// `decide` sees state, command and context; `evolve` sees state and event. Both are pure: no I/O,
+/// no clock, no randomness.
 ///
-/// The README holds a whole bank account; `factum-testing` tests rules with given, when, then.
+/// The README shows a whole bank account. `factum-testing` tests rules with given, when, then.
 pub trait Aggregate: Default + Send + Sync + 'static {
     /// The category of its streams: letters, digits, `_` and `.`. Write it as
-    /// [`category!("account")`](crate::category): a wrong one is told at its line then.
+    /// [`category!("account")`](crate::category); then the compiler reports a wrong category at
+    /// that line.
     const CATEGORY: &'static str;
-    /// What can be asked of it.
+    /// The commands that the aggregate decides.
     type Command: Send + Sync + 'static;
-    /// What can happen to it.
+    /// The events that change the aggregate's state.
     type Event: Event;
-    /// What it can say no with. Not a failure: nothing is logged or retried.
+    /// The reasons for which it rejects commands. A rejection is not a failure: it is neither
+    /// logged nor retried.
     type Rejection: std::error::Error + Send + Sync + 'static;
 
-    /// The events that a command leads to, or the reason why not.
+    /// Decides a command: returns its events, or a rejection.
     ///
     /// # Errors
-    /// The domain says no.
+    /// A rejection by the domain.
     fn decide(&self, command: &Self::Command, cx: &Context<'_>) -> Verdict<Self>;
 
-    /// Takes an event into the state. Can't fail: it has happened.
+    /// Applies an event to the state. It can't fail, because the event has happened.
     fn evolve(&mut self, event: &Self::Event);
 
-    /// An event that holds the whole state, so that older history may go; its variant is marked
-    /// `#[event(summary)]`. `None`, the default: this aggregate keeps its history.
+    /// The event that holds the whole state, so that older history may be erased. Its variant is
+    /// marked `#[event(summary)]`. `None`, the default, means that this aggregate keeps its
+    /// history.
     fn summary(&self) -> Option<Self::Event> {
         None
     }
 
-    /// How much memory the state takes, in bytes, for whoever keeps states in memory within a
-    /// budget. The default counts the type's own size; a state that owns a lot adds what it owns.
+    /// The memory that the state takes, in bytes. Runtimes that keep states in memory count it
+    /// against their limit. The default is the type's own size; a state that owns large values
+    /// should add them.
     fn weight(&self) -> usize {
         size_of::<Self>()
     }
 }
 
-/// Takes an event into a state: the one place that evolves. Before a summary the state begins
-/// anew, so that it is the same whether the history before the summary was folded or is gone.
+/// Folds an event into a state; the only code that calls `evolve`. Before a summary the state is
+/// reset, so that the result is the same whether the history before the summary was folded or is
+/// erased.
 pub fn fold<A: Aggregate>(state: &mut A, event: &A::Event) {
     if event.is_summary() {
         *state = A::default();

@@ -1,7 +1,8 @@
-//! An aggregate that stays in memory: commands decided one after another, stored together.
+//! An aggregate that stays in memory: it decides commands one after another and stores them
+//! together.
 //!
-//! This is `execute` in pieces, for whoever keeps states between commands. What it leaves to the
-//! caller: when to load, what to do with the answers, and to drop a draft that was not stored.
+//! A draft offers the parts of `execute` separately, for callers that keep states between commands.
+//! The caller decides when to load, answers its own callers, and drops a draft whose append failed.
 
 use std::sync::Arc;
 
@@ -27,10 +28,10 @@ use crate::{
     version::StreamVersion,
 };
 
-/// A loaded aggregate, with what was decided on it and is not stored yet.
+/// A loaded aggregate with decided events that are not stored yet.
 ///
-/// Events of several commands are stored in one append, all or nothing; each keeps its own id and
-/// metadata.
+/// The events of several commands are stored in one append, all or nothing. Each command has its
+/// own event ids and metadata.
 ///
 /// ```
 /// use factum_kernel::{Attempts, Committing, Drafted, Metadata, Repository, RetryPolicy};
@@ -57,45 +58,46 @@ use crate::{
 /// ```
 #[derive(Debug)]
 pub struct Draft<A: Aggregate> {
-    /// The log that `stored` is a version in.
+    /// The log that contains the version `stored`.
     store: Arc<dyn EventStore>,
     stream: StreamId,
     loaded: Loaded<A>,
-    /// The version of what is stored; the loaded one counts the draft's events too.
+    /// The version up to which the events are stored. The version in `loaded` includes the draft's
+    /// events.
     stored: StreamVersion,
     events: Vec<NewEvent>,
     bytes: usize,
     guards: Vec<(AppendCondition, A::Rejection)>,
-    /// So many answers rest on it since it began.
+    /// The number of answers since `begin` that are based on the draft.
     answers: usize,
 }
 
-/// What became of a command.
+/// The result of deciding a command.
 #[derive(Debug)]
 pub enum Drafted<A: Aggregate> {
-    /// These events of it are in the draft; none: there was nothing to do.
+    /// The command is decided. The draft contains its events, which may be none.
     Taken(Vec<A::Event>),
-    /// It doesn't go with what was decided since the draft began: settle that, and decide it
-    /// again. A command with guards goes alone, because a guard that fails refuses all that it is
-    /// stored with, and what was answered from the state behind it.
+    /// The command can't join the decisions since `begin`: commit them, and decide it again.
+    /// Reasons: the batch is full, or the command has guards. A command with guards must be alone,
+    /// because a failed guard refuses the whole batch and makes answers from the later state wrong.
     PutOff,
 }
 
-/// What was found behind a loaded aggregate.
+/// The result of comparing a draft with the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tail {
-    /// Nothing: the state is the stored one.
+    /// The state is that of the log.
     Empty,
-    /// Others had appended; the state has it now.
+    /// Other writers had appended. Their events are folded into the state now.
     Folded,
 }
 
 impl<A: Aggregate> Repository<A> {
-    /// Loads an aggregate to be kept in memory: waits and tries again while the store is
-    /// unavailable.
+    /// Loads an aggregate to keep it in memory. While the store is unavailable, waits and tries
+    /// again.
     ///
     /// # Errors
-    /// `Invalid` for a stream of another category, else see [`LoadError`].
+    /// `Invalid` if the stream has another category, else see [`LoadError`].
     pub async fn draft(
         &self,
         stream: &StreamId,
@@ -124,45 +126,50 @@ impl<A: Aggregate> Repository<A> {
 }
 
 impl<A: Aggregate> Draft<A> {
-    /// The state behind the draft's events.
+    /// The state after the draft's events.
     pub fn state(&self) -> &A {
         &self.loaded.state
     }
 
-    /// Begins anew to count the answers that rest on the draft, which must be empty.
+    /// Resets the number of answers that are based on the draft. The draft must have no events.
     pub fn begin(&mut self) {
-        debug_assert!(self.events.is_empty(), "what is drafted is stored first");
+        debug_assert!(self.events.is_empty(), "the draft's events are stored first");
         self.answers = 0;
     }
 
-    /// The draft itself, for an answer to be made of its state; `None`: put it off, as
-    /// [`Drafted::PutOff`] says.
+    /// The draft, to compute an answer from its state. `None` if the answer must wait for the
+    /// commit, as for [`Drafted::PutOff`].
     pub fn look(&mut self) -> Option<&Self> {
         self.answers += 1;
         self.guards.is_empty().then_some(&*self)
     }
 
-    /// The version behind the draft's events.
+    /// The draft's stream.
+    pub fn stream(&self) -> &StreamId {
+        &self.stream
+    }
+
+    /// The version after the draft's events.
     pub fn version(&self) -> StreamVersion {
         self.loaded.version
     }
 
-    /// The position of its last stored event.
+    /// The position of the last stored event.
     pub fn position(&self) -> Position {
         self.loaded.position
     }
 
-    /// The version of the newest snapshot that is known of; 0: none.
+    /// The version of the newest known snapshot; 0 if none is known.
     pub fn snapshot_version(&self) -> StreamVersion {
         self.loaded.since.taken_at.map_or(StreamVersion::ZERO, |_| self.loaded.since.version)
     }
 
-    /// How many events are not stored yet.
+    /// The number of events that are not stored yet.
     pub fn event_count(&self) -> usize {
         self.events.len()
     }
 
-    /// A copy of the state, and how far it is.
+    /// A copy of the state with its version and position.
     pub fn loaded(&self) -> Loaded<A>
     where
         A: Clone,
@@ -170,14 +177,14 @@ impl<A: Aggregate> Draft<A> {
         self.loaded.clone()
     }
 
-    /// Decides a command on the state behind the draft's events, and adds what it decided.
+    /// Decides a command on the state after the draft's events, and adds the command's events.
     ///
     /// # Errors
-    /// `Rejected`, `Encode`, or `Store` with `Invalid` for a repository of another store than the
-    /// draft's; the draft is as before then.
+    /// `Rejected`, `Encode`, or `Store` with `Invalid` if the repository is of another store than
+    /// the draft. The draft is unchanged after an error.
     ///
     /// # Panics
-    /// If `decide` or `evolve` does. The draft must be dropped then.
+    /// If `decide` or `evolve` panics. The draft must be dropped then.
     pub fn decide(
         &mut self,
         repository: &Repository<A>,
@@ -187,14 +194,14 @@ impl<A: Aggregate> Draft<A> {
         self.decide_tagged(repository, command, metadata, None)
     }
 
-    /// [`decide`](Self::decide), and puts one more tag on each of the command's events:
+    /// Like [`decide`](Self::decide), and adds a tag to each of the command's events.
     /// [`Repository::tagged`] finds them by it.
     ///
     /// # Errors
-    /// As [`decide`](Self::decide).
+    /// See [`decide`](Self::decide).
     ///
     /// # Panics
-    /// As [`decide`](Self::decide).
+    /// See [`decide`](Self::decide).
     pub fn decide_tagged(
         &mut self,
         repository: &Repository<A>,
@@ -217,7 +224,7 @@ impl<A: Aggregate> Draft<A> {
         Ok(self.take(repository, encoder.encode(decision)?))
     }
 
-    /// Adds what was decided on the draft's state, if there is room.
+    /// Adds the events and guards of a decision, if the batch has room.
     fn take(&mut self, repository: &Repository<A>, encoded: Encoded<A>) -> Drafted<A> {
         let id_bytes = self.stream.as_str().len();
         let sizes = encoded.events.iter().map(|event| event.size() + id_bytes);
@@ -236,18 +243,18 @@ impl<A: Aggregate> Draft<A> {
         Drafted::Taken(read)
     }
 
-    /// Stores the draft's events, at the version that was loaded. Repeats what is unknown or
-    /// finds the store unavailable. The draft must hold an event.
+    /// Appends the draft's events at the loaded version. Repeats the append while its outcome is
+    /// unknown or the store is unavailable. The draft must have an event.
     ///
     /// # Errors
-    /// `Rejected` by a guard, `Conflict`, `Indeterminate` or `Store`. The draft must be dropped
-    /// then. `Invalid` for a repository of another store than the draft's: then it is as before.
+    /// `Rejected` by a guard, `Conflict`, `Indeterminate` or `Store`: the draft must be dropped.
+    /// `Invalid` if the repository is of another store than the draft: the draft is unchanged.
     ///
     /// # Panics
-    /// If the draft was not stored before and is used all the same.
+    /// If an earlier commit of this draft failed.
     ///
     /// # Cancel safety
-    /// A dropped future may or may not have stored the events; drop the draft too.
+    /// If the future is dropped, the events may be stored or not. Drop the draft too.
     pub async fn commit(
         &mut self,
         repository: &Repository<A>,
@@ -256,8 +263,8 @@ impl<A: Aggregate> Draft<A> {
         Ok(self.commit_along(repository, AppendBatch::new(), attempts).await?)
     }
 
-    /// [`commit`](Self::commit), with a batch of the caller's behind the draft's events. A draft
-    /// without events checks its stream.
+    /// Like [`commit`](Self::commit), with a batch of the caller's after the draft's events. If the
+    /// draft has no events, its stream's version is checked.
     pub(crate) async fn commit_along(
         &mut self,
         repository: &Repository<A>,
@@ -277,14 +284,14 @@ impl<A: Aggregate> Draft<A> {
         }
         let committing = proposal.send(along, repository.kernel(), attempts).await?;
         if let (Committing::Stored(appended), Some(last)) = (&committing, last) {
-            // The draft's events are the batch's first; what rode along is behind them.
+            // The draft's events are first in the batch; the events of the caller's batch follow.
             self.loaded.stored(last, appended.first.plus(count - 1), appended.recorded_at);
             (self.stored, self.bytes) = (self.loaded.version, 0);
         }
         Ok(committing)
     }
 
-    /// What came of the one command that was decided: these events, stored up to this position.
+    /// The outcome of the draft's only command, with its events and their last position.
     pub(crate) fn into_executed(
         self,
         position: Option<Position>,
@@ -294,23 +301,24 @@ impl<A: Aggregate> Draft<A> {
         Executed { state, version, position, events }
     }
 
-    /// Folds what others have appended since; waits and tries again while the store is
-    /// unavailable. The draft must be empty. A log that is another one, or another history, is
-    /// loaded from its beginning; the draft belongs to the repository's log from then on.
+    /// Folds the events that other writers have appended. While the store is unavailable, waits and
+    /// tries again. The draft must have no events. If the log or its history is another one, the
+    /// aggregate is loaded from the start. After the call the draft belongs to the repository's
+    /// log.
     ///
     /// # Errors
     /// See [`LoadError`]. The draft must be dropped then.
     ///
     /// # Cancel safety
-    /// Drop the draft with the future.
+    /// If the future is dropped, drop the draft too.
     pub async fn catch_up(
         &mut self,
         repository: &Repository<A>,
         attempts: &mut Attempts,
     ) -> Result<Tail, LoadError> {
-        debug_assert!(self.events.is_empty(), "what is not stored has nothing behind it");
+        debug_assert!(self.events.is_empty(), "a draft with events is not compared with the log");
         self.store.clone_from(repository.kernel().events());
-        // The last event is read once more: it tells whether this is still the same history.
+        // The last event is read again, to check that the history is the same.
         let from = ReadFrom::Version(self.stored.max(StreamVersion::new(1)));
         let query = ReadQuery::stream(self.stream.clone()).from(from);
         let kernel = repository.kernel();
@@ -337,7 +345,7 @@ impl<A: Aggregate> Draft<A> {
         let loaded = std::mem::replace(&mut self.loaded, Loaded::nothing());
         let folding = Folding::new(&self.stream, At::Latest, loaded);
         self.loaded = match folding.run(kernel, page).await {
-            // What was folded is gone with the failed read.
+            // The state was lost with the failed read.
             Err(LoadError::Store(_)) => repository.load_for(&self.stream, attempts).await?,
             folded => folded?,
         };
@@ -345,8 +353,9 @@ impl<A: Aggregate> Draft<A> {
         Ok(Tail::Folded)
     }
 
-    /// Takes a snapshot of the stored state where the repository keeps them and one is due. A
-    /// cache: what goes wrong is counted, and the next one is due in its turn.
+    /// Stores a snapshot of the stored state, if the repository has snapshots and one is due. A
+    /// failure is only counted, because snapshots are a cache; the next snapshot is stored when it
+    /// is due.
     pub async fn snapshot_if_due(&mut self, repository: &Repository<A>) {
         let Some(snapshots) = &repository.snapshots else { return };
         let clock = repository.kernel().clock();
@@ -368,7 +377,7 @@ impl<A: Aggregate> Draft<A> {
         self.loaded.since = Since { version: last.version, at: Some(now), taken_at: Some(now) };
     }
 
-    /// Refuses a repository of another log: the draft's version says nothing of that one.
+    /// Refuses a repository of another log, in which the draft's version has no meaning.
     fn check(&self, repository: &Repository<A>) -> Result<(), StoreError> {
         if Arc::ptr_eq(&self.store, repository.kernel().events()) {
             return Ok(());

@@ -1,5 +1,5 @@
-//! From what a rule decided to what is appended: the one place that gives events their ids, tags
-//! and metadata, and turns guards into conditions.
+//! From a decision to an append. Only this module gives events their ids, tags and metadata, and
+//! turns guards into conditions.
 
 use crate::{
     aggregate::{Aggregate, Context, fold},
@@ -17,37 +17,37 @@ use crate::{
     version::StreamVersion,
 };
 
-/// One decision: what its rule sees, and what its events get.
+/// The encoder of one decision: the context for its rule, and the metadata for its events.
 pub(crate) struct Encoder<'a> {
-    /// Its tag key hashes, its source of ids names.
+    /// The kernel, with the tag key and the source of ids.
     kernel: &'a Kernel,
     metadata: &'a Metadata,
-    /// The moment of the decision: the rule sees it, and the events' ids hold it.
+    /// The time of the decision, for the rule and for the ids of the events.
     now: Timestamp,
     tag: Option<&'a Tag>,
 }
 
 impl<'a> Encoder<'a> {
-    /// A decision that is made now. What it is made on is loaded before.
+    /// Makes an encoder for a decision at the present time. The state must be loaded before.
     pub(crate) fn new(kernel: &'a Kernel, metadata: &'a Metadata) -> Self {
         Self { kernel, metadata, now: kernel.clock().now(), tag: None }
     }
 
-    /// Puts one more tag on each event.
+    /// Adds a tag to each event.
     pub(crate) fn with_tag(mut self, tag: Option<&'a Tag>) -> Self {
         self.tag = tag;
         self
     }
 
-    /// What the rule sees.
+    /// The context for the rule.
     pub(crate) fn context(&self, key: &'a str, version: StreamVersion) -> Context<'a> {
         Context::new(key, version, self.now, self.metadata)
     }
 
-    /// A decision of an aggregate.
+    /// Encodes the decision of an aggregate.
     ///
     /// # Errors
-    /// An event or a guard that can't be written down.
+    /// An event or a guard can't be encoded.
     pub(crate) fn encode<A: Aggregate>(
         &self,
         decision: Decision<A>,
@@ -62,7 +62,7 @@ impl<'a> Encoder<'a> {
             read.push(as_read);
         }
         let mut conditions = Vec::new();
-        // Where nothing is stored, nothing is guarded.
+        // Guards count only if there are events to store.
         for (guard, rejection) in guards.into_iter().filter(|_| !events.is_empty()) {
             let query = self.query(&guard)?;
             query.check_kinds(&events)?;
@@ -72,10 +72,10 @@ impl<'a> Encoder<'a> {
         Ok(Encoded { events, read, guards: conditions })
     }
 
-    /// An event as it is appended, and as it will be read.
+    /// Encodes an event. Returns it as it is appended, and as a reader decodes it.
     ///
     /// # Errors
-    /// An event that can't be written down, or not be read.
+    /// The event can't be encoded, or can't be decoded again.
     pub(crate) fn event<E: Event>(&self, event: &E) -> Result<(NewEvent, E), EncodeError> {
         let id = EventId::new(self.kernel.ids().uuid(self.now));
         let (mut new, read) = encode_checked(event, id, self.metadata, self.kernel.tag_key())?;
@@ -83,28 +83,28 @@ impl<'a> Encoder<'a> {
         Ok((new, read))
     }
 
-    /// What a guard names, or a model reads.
+    /// Resolves the query of a guard or of a model.
     ///
     /// # Errors
-    /// A bad tag, or a query that matches nothing.
+    /// A tag is invalid, or the query can match no event.
     pub(crate) fn query(&self, matching: &Matching) -> Result<Query, EncodeError> {
         matching.resolve_guard(self.kernel.tag_key())
     }
 }
 
-/// A decision of an aggregate, as it is appended and as it will be read.
+/// The decision of an aggregate, as it is appended and as it will be read.
 pub(crate) struct Encoded<A: Aggregate> {
     pub(crate) events: Vec<NewEvent>,
-    /// The same events: what is folded now is what every later load folds.
+    /// The decoded events. The state folds these, because every later load folds the same.
     pub(crate) read: Vec<A::Event>,
     pub(crate) guards: Vec<(AppendCondition, A::Rejection)>,
 }
 
 impl<A: Aggregate> Encoded<A> {
-    /// Takes its events into the state that they were decided on. That comes before they are
-    /// stored: an event that `evolve` panics on must not be.
+    /// Folds the events into the state that they were decided on. This happens before they are
+    /// stored, because an event on which `evolve` panics must not be stored.
     pub(crate) fn fold(&self, loaded: &mut Loaded<A>) {
-        assert_eq!(self.events.len(), self.read.len(), "what is stored is what is folded");
+        assert_eq!(self.events.len(), self.read.len(), "each stored event is folded");
         self.read.iter().for_each(|event| fold(&mut loaded.state, event));
         loaded.version = loaded.version.plus(self.read.len() as u64);
     }

@@ -1,4 +1,4 @@
-//! What comes of a command: events, a rejection, or an error.
+//! The outcomes and errors of executing commands.
 
 use std::error::Error;
 
@@ -11,36 +11,37 @@ use crate::{
     proposal::{Along, Unsent},
     schema::EncodeError,
     stream::InvalidStreamId,
+    transaction::StepRejected,
     version::StreamVersion,
 };
 
-/// Why a command was not executed, or is not known to be.
+/// The reason why a command was not executed, or why it is not known whether it was.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExecuteError<R: Error + 'static> {
-    /// The domain says no. Nothing was stored.
+    /// The domain rejected the command. Nothing was stored.
     #[error(transparent)]
     Rejected(R),
-    /// Others were first, again and again. Nothing was stored; try later, or raise
+    /// Other writers were first at each attempt. Nothing was stored; try again later, or raise
     /// [`conflicts_max`](crate::RetryPolicy::conflicts_max).
     #[error(transparent)]
     Conflict(VersionConflict),
-    /// The aggregate does not load.
+    /// The aggregate could not be loaded.
     #[error(transparent)]
     Load(#[from] LoadError),
-    /// An event or a guard can't be written down.
+    /// An event or a guard can't be encoded.
     #[error(transparent)]
     Encode(#[from] EncodeError),
-    /// It may or may not be stored: every repeat failed too. Load to see.
+    /// The append failed with an unknown outcome, and so did every repeat. Load the state to see.
     #[error("the outcome is unknown")]
     Indeterminate(#[source] StoreError),
-    /// The store. Nothing was stored.
+    /// The store failed. Nothing was stored.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
 impl<R: Error + 'static> ExecuteError<R> {
-    /// What the caller can do.
+    /// The kind of the error: what the caller can do about it.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Rejected(_) => ErrorKind::Rejected,
@@ -65,28 +66,32 @@ impl<R: Error + 'static> From<Unsent<R>> for ExecuteError<R> {
     }
 }
 
-/// Why a command and the batch that rode along with it were not stored, or are not known to be.
+/// The reason why a command and the caller's batch were not stored, or why it is not known whether
+/// they were.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AlongError<R: Error + 'static> {
-    /// As of a command alone. Of the batch: `Invalid`, where it must not ride along.
+    /// The error of the command, or `Invalid` for a batch that can't be stored with it.
     #[error(transparent)]
     Execute(#[from] ExecuteError<R>),
-    /// A stream that the batch writes or checks is not as it expects. Nothing was stored.
+    /// A stream that the batch writes or checks does not have the expected version. Nothing was
+    /// stored.
     #[error(transparent)]
     Conflict(VersionConflict),
     /// A condition of the batch does not hold. Nothing was stored.
-    #[error("a condition that rode along does not hold: condition={condition} position={position}")]
+    #[error(
+        "a condition of the caller's batch does not hold: condition={condition} position={position}"
+    )]
     Condition {
-        /// Which of its conditions, from 0.
+        /// The number of the condition in the batch, from 0.
         condition: usize,
-        /// An event that matches it.
+        /// The position of an event that matches the condition.
         position: Position,
     },
 }
 
 impl<R: Error + 'static> AlongError<R> {
-    /// What the caller can do.
+    /// The kind of the error: what the caller can do about it.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Execute(error) => error.kind(),
@@ -107,26 +112,86 @@ impl<R: Error + 'static> From<Unsent<R>> for AlongError<R> {
     }
 }
 
-/// Why an aggregate was not deleted, or is not known to be.
+/// The reason why a transaction was not stored, or why it is not known whether it was.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TransactionError {
+    /// A step was rejected. Nothing was stored.
+    #[error(transparent)]
+    Rejected(StepRejected),
+    /// Other writers were first at each attempt, or an aggregate does not have the version that the
+    /// caller expects. Nothing was stored.
+    #[error(transparent)]
+    Conflict(VersionConflict),
+    /// Other writers appended events that match a model's query, at each attempt. Nothing was
+    /// stored; try again later.
+    #[error("others appended to what the decision depends on: position={position}")]
+    Overtaken {
+        /// The position of an event that the model had not read.
+        position: Position,
+    },
+    /// An aggregate could not be loaded, or a decision writes to an invalid stream.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// An event, a guard or a query can't be encoded.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+    /// The append failed with an unknown outcome, and so did every repeat. Load the state to see.
+    #[error("the outcome is unknown")]
+    Indeterminate(#[source] StoreError),
+    /// The store failed. Nothing was stored.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl TransactionError {
+    /// The kind of the error: what the caller can do about it.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Rejected(error) => error.kind(),
+            Self::Conflict(error) => error.kind(),
+            Self::Overtaken { .. } => ErrorKind::Conflict,
+            Self::Load(error) => error.kind(),
+            Self::Encode(error) => error.kind(),
+            Self::Indeterminate(_) => ErrorKind::Unknown,
+            Self::Store(error) => error.kind().into(),
+        }
+    }
+}
+
+impl From<Unsent<StepRejected>> for TransactionError {
+    fn from(error: Unsent<StepRejected>) -> Self {
+        match error {
+            Unsent::Rejected(rejected) => Self::Rejected(rejected),
+            Unsent::Conflict(conflict) => Self::Conflict(conflict),
+            Unsent::Overtaken(position) => Self::Overtaken { position },
+            Unsent::Indeterminate(error) => Self::Indeterminate(error),
+            Unsent::Store(error) => Self::Store(error),
+            Unsent::Along(_) => Self::Store(unforeseen()),
+        }
+    }
+}
+
+/// The reason why an aggregate was not deleted, or why it is not known whether it was.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DeleteError {
-    /// The key can't be one.
+    /// The key is invalid.
     #[error(transparent)]
     Key(#[from] InvalidStreamId),
-    /// It is not as expected. Nothing was erased.
+    /// The aggregate does not have the expected version. Nothing was erased.
     #[error(transparent)]
     Conflict(VersionConflict),
-    /// It may or may not be erased. Run it again.
+    /// The outcome is unknown: the aggregate may be erased or not. Run it again.
     #[error("the outcome is unknown")]
     Indeterminate(#[source] StoreError),
-    /// The store. The events, or only the snapshots, are left. Run it again.
+    /// The store failed. The events, or only the snapshots, are left. Run it again.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
 impl DeleteError {
-    /// What the caller can do.
+    /// The kind of the error: what the caller can do about it.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Key(error) => error.kind(),
@@ -148,22 +213,24 @@ impl From<AppendError> for DeleteError {
     }
 }
 
-/// Of a store that breaks its laws.
+/// The error for a store that returns an error which the call rules out.
 pub(crate) fn unforeseen() -> StoreError {
-    StoreError::internal("the store refuses what it was not asked, report this to its makers")
+    StoreError::internal(
+        "the store returned an error that this call rules out, report this to the store's authors",
+    )
 }
 
-/// What came of a command.
+/// The outcome of a command.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Executed<A: Aggregate> {
-    /// The state behind the events.
+    /// The state after the command's events.
     pub state: A,
-    /// The version behind the events.
+    /// The version after the command's events.
     pub version: StreamVersion,
-    /// The position of the last event; `None` if there was nothing to do. A read that has seen
-    /// this position sees what the command did.
+    /// The position of the last event; `None` if there was no event. A read model that has reached
+    /// this position contains the command's effects.
     pub position: Option<Position>,
-    /// The events.
+    /// The command's events.
     pub events: Vec<A::Event>,
 }

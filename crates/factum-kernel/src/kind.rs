@@ -27,7 +27,7 @@ use crate::error::{StoreError, StoreErrorKind};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The domain or a layer of the command bus refuses. Nothing was stored.
+    /// The domain or a layer refuses. Nothing was stored.
     Rejected,
     /// Other writers were first. Nothing was stored. Load and decide again.
     Conflict,

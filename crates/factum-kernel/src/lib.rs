@@ -60,7 +60,7 @@ pub use document::{
 pub use draft::{Draft, Drafted, Tail};
 pub use error::{AppendError, StoreError, StoreErrorKind, VersionConflict, WriteError};
 pub use event::{Content, EVENT_NAME_BYTES_MAX, EventName, InvalidEventName, NewEvent};
-pub use execution::{AlongError, DeleteError, ExecuteError, Executed};
+pub use execution::{AlongError, DeleteError, ExecuteError, Executed, TransactionError};
 pub use guarantee::{Durability, Guarantees, Limits, POLL_OWN, POLL_SHARED, Writers};
 pub use history::{History, HistoryEntry};
 pub use id::{EventId, IdSource, SystemIds};
@@ -68,7 +68,7 @@ pub use kernel::Kernel;
 pub use kind::{Cause, ErrorKind, sentence};
 pub use load::{At, LoadError, Loaded};
 pub use metadata::{METADATA_TEXT_BYTES_MAX, Metadata};
-pub use model::{Decided, DecisionModel, ModelDecision, ModelError, execute_model};
+pub use model::{DecisionModel, ModelDecision};
 pub use page::{Page, StreamBounds};
 pub use position::{ErasedRange, Lineage, Position};
 pub use proposal::Committing;
@@ -107,5 +107,11 @@ pub mod __private {
     pub use bytes;
     pub use serde;
 
-    pub use crate::stream::may_be_category;
+    pub use crate::{
+        codec::{Cbor, Codec, CodecError},
+        event::{Content, EventName},
+        schema::{DecodeError, DecodeReason, EncodedEvent, EventType, upcast_event},
+        stream::may_be_category,
+        tag::{InvalidTag, TagWriter},
+    };
 }

@@ -1,5 +1,5 @@
-//! What was decided, on its way into the log: the one place that makes a batch of it, appends that,
-//! and says what its refusal means to whoever decided.
+//! A decision on its way into the log. Only this module makes a batch of it, appends the batch, and
+//! interprets a refusal by the store.
 
 use crate::{
     batch::{AppendBatch, Appended},
@@ -14,54 +14,64 @@ use crate::{
     version::{ExpectedVersion, StreamVersion},
 };
 
-/// Events in the order in which they were decided, the streams that they were decided on, and what
-/// must be so for them to be stored.
+/// Events in the order in which they were decided, the streams that they were decided on, and the
+/// conditions of the append.
 pub(crate) struct Proposal<R> {
     batch: AppendBatch,
-    /// Those of all events that were added, in order.
+    /// The ids of all added events, in order.
     ids: Vec<EventId>,
-    /// In the order in which the decision came to them.
+    /// The streams, in the order in which they were added.
     streams: Vec<Proposed>,
-    /// What it means that the condition with this number fails.
+    /// The meaning of a failed condition, by the number of the condition.
     failures: Vec<Failure<R>>,
 }
 
 struct Proposed {
     id: StreamId,
-    /// What it was when it was loaded.
+    /// The version that was loaded, or that the caller expects.
     expected: ExpectedVersion,
     is_written: bool,
+    expectation: Expectation,
+}
+
+/// The meaning of a version conflict on a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Expectation {
+    /// Another writer was first: load and decide again.
+    Loaded,
+    /// The caller's expectation does not hold.
+    Demanded,
 }
 
 enum Failure<R> {
-    /// The domain says no.
+    /// The domain rejects the command.
     Rejected(R),
-    /// Others were first: it must be decided again.
+    /// Another writer was first: decide again.
     Overtaken,
 }
 
-/// What became of a draft, or of any other proposal.
+/// The result of appending a draft or another proposal.
 #[derive(Debug)]
 #[must_use]
 pub enum Committing {
-    /// It is stored; a draft is empty, and its state is the stored one.
+    /// The batch is stored. A draft has no events then, and its state is the stored one.
     Stored(Appended),
-    /// Others were first, nothing is stored: drop the draft, load and decide again. The pause is
-    /// over.
+    /// Another writer was first, and nothing is stored: drop the draft, load and decide again. The
+    /// pause before the next attempt is over.
     Overtaken,
 }
 
-/// Why a proposal was not stored, or is not known to be.
+/// The reason why a proposal was not stored, or why it is not known whether it was.
 pub(crate) enum Unsent<R> {
     /// A guard does not hold.
     Rejected(R),
-    /// Others wrote one of its streams, again and again.
+    /// Other writers appended to one of its streams, at each attempt.
     Conflict(VersionConflict),
-    /// Others stored what the decision had not seen, again and again.
+    /// Other writers appended events that the decision had not read, at each attempt.
     Overtaken(Position),
-    /// Of the caller's own batch.
+    /// The caller's own batch failed.
     Along(Along),
-    /// It may or may not be stored: every repeat failed too.
+    /// The append failed with an unknown outcome, and so did every repeat.
     Indeterminate(StoreError),
     /// Nothing was stored.
     Store(StoreError),
@@ -73,40 +83,64 @@ impl<R> From<StoreError> for Unsent<R> {
     }
 }
 
-/// What does not hold of a batch that rode along.
+/// The failure of a caller's batch.
 pub(crate) enum Along {
-    /// A stream is not as it expects.
+    /// A stream does not have the version that the batch expects.
     Conflict(VersionConflict),
     /// An event matches one of its conditions, counted from 0.
     Condition { condition: usize, position: Position },
 }
 
 impl<R> Proposal<R> {
-    /// Nothing yet.
+    /// An empty proposal.
     pub(crate) fn new() -> Self {
         let batch = AppendBatch::new();
         let ids = Vec::new();
         Self { batch, ids, streams: Vec::new(), failures: Vec::new() }
     }
 
-    /// Adds a stream that the decision depends on; the number by which events are added to it. One
-    /// that gets none is checked.
+    /// Adds a stream that the decision depends on. Returns the number by which events are added to
+    /// it. A stream without events is only checked.
     pub(crate) fn stream(&mut self, id: StreamId, expected: ExpectedVersion) -> usize {
-        self.streams.push(Proposed { id, expected, is_written: false });
+        self.add_stream(id, expected, Expectation::Loaded)
+    }
+
+    /// Adds a stream like [`stream`](Self::stream), with a version that the caller expects.
+    pub(crate) fn demand(&mut self, id: StreamId, expected: ExpectedVersion) -> usize {
+        self.add_stream(id, expected, Expectation::Demanded)
+    }
+
+    fn add_stream(
+        &mut self,
+        id: StreamId,
+        expected: ExpectedVersion,
+        expectation: Expectation,
+    ) -> usize {
+        self.streams.push(Proposed { id, expected, is_written: false, expectation });
         self.streams.len() - 1
     }
 
-    /// Adds events for a stream, behind all that are here.
+    /// Adds events for a stream, after all present ones.
     pub(crate) fn add(&mut self, stream: usize, events: Vec<NewEvent>) {
-        let Proposed { id, expected, is_written } = &mut self.streams[stream];
+        let Proposed { id, expected, is_written, .. } = &mut self.streams[stream];
         if events.is_empty() {
             return;
         }
         self.ids.extend(events.iter().map(|event| event.id));
-        // Only the first write of a stream may say what is expected of it.
+        // Only the first write of a stream has an expected version.
         let is_first = !std::mem::replace(is_written, true);
         let expected = if is_first { *expected } else { ExpectedVersion::Any };
         self.batch.add_events(id, expected, events);
+    }
+
+    /// The written streams, one for each write of the batch.
+    pub(crate) fn written(&self) -> impl Iterator<Item = &StreamId> {
+        self.batch.writes().iter().map(|write| &write.stream)
+    }
+
+    /// True if the proposal has events for this stream.
+    pub(crate) fn has_events_of(&self, id: &StreamId) -> bool {
+        self.streams.iter().any(|stream| stream.id == *id && stream.is_written)
     }
 
     /// The events so far, in order.
@@ -119,7 +153,7 @@ impl<R> Proposal<R> {
         self.condition(condition, Failure::Rejected(rejection));
     }
 
-    /// Adds a condition that fails where others have stored what the decision had not seen.
+    /// Adds a condition that fails if other writers stored events that the decision had not read.
     pub(crate) fn unless_overtaken(&mut self, condition: AppendCondition) {
         self.condition(condition, Failure::Overtaken);
     }
@@ -129,8 +163,8 @@ impl<R> Proposal<R> {
         self.failures.push(failure);
     }
 
-    /// Appends it, with the caller's own batch behind it. Repeats it while its outcome is unknown
-    /// or the store is unavailable, and waits out the pauses.
+    /// Appends the proposal, followed by the caller's own batch. Repeats the append while its
+    /// outcome is unknown or the store is unavailable, and waits for the pauses.
     pub(crate) async fn send(
         mut self,
         along: AppendBatch,
@@ -139,7 +173,7 @@ impl<R> Proposal<R> {
     ) -> Result<Committing, Unsent<R>> {
         let mut batch = std::mem::take(&mut self.batch);
         let sent = batch.events().map(|event| event.id);
-        assert!(sent.eq(self.ids.iter().copied()), "what was decided is sent, in its order");
+        assert!(sent.eq(self.ids.iter().copied()), "the decided events are sent in their order");
         for stream in self.streams.iter().filter(|stream| !stream.is_written) {
             batch = batch.check(stream.id.clone(), stream.expected);
         }
@@ -164,11 +198,13 @@ impl<R> Proposal<R> {
         }
     }
 
-    /// Whether what failed goes away by loading and deciding again. Of the caller's own batch
-    /// nothing does: that one stays as it is.
+    /// True if loading and deciding again can help. It can't help for a failure of the caller's own
+    /// batch, which does not change.
     fn is_overtaken(&self, error: &AppendError) -> bool {
         match error {
-            AppendError::Conflict(conflict) => self.is_own(conflict),
+            AppendError::Conflict(conflict) => {
+                self.own(conflict).is_some_and(|it| it.expectation == Expectation::Loaded)
+            }
             AppendError::ConditionFailed { condition, .. } => {
                 matches!(self.failures.get(*condition), Some(Failure::Overtaken))
             }
@@ -176,13 +212,15 @@ impl<R> Proposal<R> {
         }
     }
 
-    fn is_own(&self, conflict: &VersionConflict) -> bool {
-        self.streams.iter().any(|stream| stream.id == conflict.stream)
+    fn own(&self, conflict: &VersionConflict) -> Option<&Proposed> {
+        self.streams.iter().find(|stream| stream.id == conflict.stream)
     }
 
     fn refusal(mut self, error: AppendError) -> Unsent<R> {
         match error {
-            AppendError::Conflict(conflict) if self.is_own(&conflict) => Unsent::Conflict(conflict),
+            AppendError::Conflict(conflict) if self.own(&conflict).is_some() => {
+                Unsent::Conflict(conflict)
+            }
             AppendError::Conflict(conflict) => Unsent::Along(Along::Conflict(conflict)),
             AppendError::ConditionFailed { condition, position } => {
                 let own = self.failures.len();
@@ -203,8 +241,8 @@ impl<R> Proposal<R> {
     }
 }
 
-/// Who answers is a store of any make. Its answer says where events stand, and what is decided next
-/// is decided on that.
+/// Checks the store's answer. Any implementation of a store may be in use, and the next decision is
+/// based on its answer.
 fn assert_fits(batch: &AppendBatch, appended: &Appended) {
     let last = appended.first.plus(batch.event_count().saturating_sub(1) as u64);
     assert_eq!(appended.last, last, "the store answers with a position for each event");
@@ -218,6 +256,6 @@ fn assert_fits(batch: &AppendBatch, appended: &Appended) {
             _ => continue,
         };
         let last = expected.plus(write.events.len() as u64);
-        assert_eq!(*version, last, "versions go on at the one expected: {}", write.stream);
+        assert_eq!(*version, last, "versions continue from the expected one: {}", write.stream);
     }
 }

@@ -1,4 +1,4 @@
-//! Load, decide, append, and again on a conflict: the way from a command to events.
+//! The repository: it loads an aggregate, decides, appends, and starts over on a conflict.
 
 use std::{convert::Infallible, fmt, sync::Arc, time::Duration};
 
@@ -26,6 +26,9 @@ use crate::{
 };
 
 /// The aggregates of one kind. Cheap to clone.
+///
+/// This is the lower level: each call loads the aggregate from the log, and commands pass no layer.
+/// An application sends commands by `App::command`.
 ///
 /// ```
 /// use factum_kernel::Repository;
@@ -68,8 +71,7 @@ impl<A: Aggregate> fmt::Debug for Repository<A> {
 }
 
 impl<A: Aggregate> Repository<A> {
-    /// The aggregates of a kind, without snapshots. A category that can't be one is refused by the
-    /// compiler.
+    /// Makes a repository without snapshots. An invalid category is a compile error.
     pub fn new(kernel: Kernel) -> Self {
         const {
             assert!(
@@ -80,16 +82,16 @@ impl<A: Aggregate> Repository<A> {
         Self { kernel, retry: RetryPolicy::new(), snapshots: None }
     }
 
-    /// Sets how often and how fast executions try again.
+    /// Sets the number of attempts of an execution, and the pauses between them.
     pub fn with_retry(mut self, retry: RetryPolicy) -> Self {
         self.retry = retry;
         self
     }
 
-    /// Keeps snapshots of the state.
+    /// Stores snapshots of the state.
     ///
     /// # Errors
-    /// A policy that makes no sense.
+    /// The policy is invalid.
     pub fn with_snapshots(mut self, policy: SnapshotPolicy) -> Result<Self, InvalidSnapshotPolicy>
     where
         A: Serialize + DeserializeOwned,
@@ -99,30 +101,31 @@ impl<A: Aggregate> Repository<A> {
         Ok(self)
     }
 
-    /// How snapshots have fared here and in clones; `None` where none are kept.
+    /// The counters of snapshots, shared by all clones; `None` if the repository stores no
+    /// snapshots.
     pub fn snapshot_stats(&self) -> Option<Arc<SnapshotStats>> {
         self.snapshots.as_ref().map(|snapshots| snapshots.stats().clone())
     }
 
-    /// How often and how fast executions try again.
+    /// The number of attempts of an execution, and the pauses between them.
     pub fn retry(&self) -> RetryPolicy {
         self.retry
     }
 
-    /// The stream of a key.
+    /// The stream with this key.
     ///
     /// # Errors
-    /// A key or category that no stream can have.
+    /// The key or the category is invalid.
     pub fn stream(&self, key: &str) -> Result<StreamId, LoadError> {
         Ok(StreamId::new(A::CATEGORY, key)?)
     }
 
-    /// What it runs on.
+    /// The store, clock and ids that the repository uses.
     pub fn kernel(&self) -> &Kernel {
         &self.kernel
     }
 
-    /// The state of an aggregate as it is. One that has no events is at version 0.
+    /// Loads the state of an aggregate. An aggregate without events has version 0.
     ///
     /// # Errors
     /// See [`LoadError`].
@@ -130,29 +133,29 @@ impl<A: Aggregate> Repository<A> {
         self.load_at(key, At::Latest).await
     }
 
-    /// The state of an aggregate as it was.
+    /// Loads the state of an aggregate at a version or a time.
     ///
     /// # Errors
-    /// `Truncated` where the history of that moment is gone, else see [`LoadError`].
+    /// `Truncated` if the history of that moment was deleted, else see [`LoadError`].
     pub async fn load_at(&self, key: &str, at: At) -> Result<Loaded<A>, LoadError> {
         load(&self.kernel, self.snapshots.as_ref(), &self.stream(key)?, at).await
     }
 
-    /// The events of an aggregate that are kept, oldest first, page by page.
+    /// The events of an aggregate, oldest first, page by page.
     ///
     /// # Errors
-    /// A key that no stream can have.
+    /// A key that is invalid for a stream.
     pub fn history(&self, key: &str) -> Result<History<A::Event>, LoadError> {
         Ok(History::new(self.kernel.events().clone(), self.stream(key)?))
     }
 
-    /// Executes a command: loads, decides, appends; on a conflict loads and decides again.
+    /// Executes a command: loads, decides and appends. After a conflict it loads and decides again.
     ///
     /// # Errors
     /// See [`ExecuteError`].
     ///
     /// # Cancel safety
-    /// A dropped future may or may not have stored the events.
+    /// If the future is dropped, the events may be stored or not.
     pub async fn execute(
         &self,
         key: &str,
@@ -161,7 +164,7 @@ impl<A: Aggregate> Repository<A> {
         self.execute_with(key, command, &Metadata::default()).await
     }
 
-    /// [`execute`](Self::execute), with metadata for the rule to see and the events to carry.
+    /// Like [`execute`](Self::execute), with metadata for the rule and for the events.
     ///
     /// # Errors
     /// See [`ExecuteError`].
@@ -174,10 +177,11 @@ impl<A: Aggregate> Repository<A> {
         self.run(key, command, metadata, &AppendBatch::new()).await
     }
 
-    /// [`execute_with`](Self::execute_with), and stores a batch of the caller's in the same
-    /// append, all or nothing, even if the command leads to no event: the aggregate's version is
-    /// checked then. The batch's events come after the command's. It must hold an event, or be
-    /// empty, and not write the aggregate's stream.
+    /// Like [`execute_with`](Self::execute_with), with a batch of the caller's in the same append:
+    /// all is stored or nothing. The caller's batch is stored even if the command has no event; the
+    /// aggregate's version is checked in that case too. The batch's events come after the
+    /// command's. The batch must contain an event, or be empty, and must not write to the
+    /// aggregate's stream.
     ///
     /// # Errors
     /// See [`AlongError`].
@@ -189,14 +193,15 @@ impl<A: Aggregate> Repository<A> {
         along: &AppendBatch,
     ) -> Result<Executed<A>, AlongError<A::Rejection>> {
         if !along.is_empty() && along.event_count() == 0 {
-            let error = StoreError::invalid("the batch that rides along holds no events");
+            let error =
+                StoreError::invalid("the caller's batch has no events, leave it empty or add one");
             return Err(ExecuteError::from(error).into());
         }
         let stream = self.stream(key).map_err(ExecuteError::from)?;
         if along.writes().iter().any(|write| write.stream == stream) {
-            // The answer is the state with the command's events only.
+            // The returned state would lack events that the batch writes to the aggregate's stream.
             let error = StoreError::invalid(format!(
-                "the batch that rides along writes the aggregate's stream, let the command decide \
+                "the caller's batch writes the aggregate's stream, let the command decide \
                  those events: stream={stream}"
             ));
             return Err(ExecuteError::from(error).into());
@@ -235,7 +240,7 @@ impl<A: Aggregate> Repository<A> {
         }
     }
 
-    /// Loads for an execution: waits and tries again while the store is unavailable.
+    /// Loads for an execution: while the store is unavailable, waits and tries again.
     pub(crate) async fn load_for(
         &self,
         stream: &StreamId,
@@ -245,8 +250,8 @@ impl<A: Aggregate> Repository<A> {
         self.kernel.patiently(attempts, LoadError::store_error, load).await
     }
 
-    /// Erases an aggregate: its events and its snapshots. It begins anew with the next command;
-    /// deleting what is not there does nothing.
+    /// Erases an aggregate: its events and its snapshots. The next command starts with the default
+    /// state. Deleting an aggregate that does not exist does nothing.
     ///
     /// # Errors
     /// See [`DeleteError`].
@@ -264,13 +269,13 @@ impl<A: Aggregate> Repository<A> {
         Ok(info)
     }
 
-    /// Appends a summary of the state and erases what is before it: the aggregate loads as
-    /// before, its older history is gone for good.
+    /// Appends a summary of the state and erases the events before it. The aggregate loads as
+    /// before; its older history is erased for good.
     ///
     /// # Errors
-    /// `Invalid` for an aggregate without events, or whose [`Aggregate::summary`] is nothing or
-    /// not marked as one; else as [`execute`](Self::execute). `Store` and `Indeterminate` may come
-    /// when the summary is stored already and only the erasing is left: run it again.
+    /// `Invalid` if the aggregate has no events, or if its [`Aggregate::summary`] is `None` or not
+    /// marked as a summary; else as [`execute`](Self::execute). `Store` and `Indeterminate` may
+    /// also mean that the summary is stored and only the erasure is missing: run it again.
     pub async fn summarise(
         &self,
         key: &str,
@@ -291,13 +296,17 @@ impl<A: Aggregate> Repository<A> {
                 let [version] = appended.versions[..] else {
                     unreachable!("the proposal has one write")
                 };
-                assert_eq!(version, loaded.version, "history goes for the summary alone");
+                assert_eq!(
+                    version, loaded.version,
+                    "only the summary's append precedes the erasure"
+                );
                 let change = StreamChange::TruncateBefore(version);
                 let changed = self.kernel.events().change(&stream, change).await;
                 return changed.map_err(|error| match error {
                     AppendError::Indeterminate(error) => ExecuteError::Indeterminate(error),
                     AppendError::Store(error) => ExecuteError::Store(error),
-                    // Nothing is expected of the stream.
+                    // The change has no condition on the stream, so the store can't report a failed
+                    // one.
                     _ => ExecuteError::Store(unforeseen()),
                 });
             }
@@ -305,10 +314,11 @@ impl<A: Aggregate> Repository<A> {
     }
 }
 
-/// How long a command that is stored waits for its snapshot to be written.
+/// The longest time that a stored command waits for its snapshot to be written.
 pub(crate) const SNAPSHOT_WAIT_MAX: Duration = Duration::from_secs(2);
 
-/// The summary of a state. History must not go for an event that does not stand for it.
+/// The summary of a state. Refuses an event that is not marked as a summary, because history is
+/// erased only up to a summary.
 fn summary_of<A: Aggregate>(stream: &StreamId, loaded: &Loaded<A>) -> Result<A::Event, StoreError> {
     let problem = match loaded.state.summary() {
         _ if loaded.last.is_none() => "there are no events to summarise",

@@ -219,9 +219,18 @@ impl DuplicateEventType {
 pub trait Command: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// The number of the present schema.
     const SCHEMA_VERSION: u32;
+    /// The stored names of all commands of the type.
+    const NAMES: &'static [&'static str];
 
     /// The stored name of this command, `<prefix>.<variant>`.
     fn name(&self) -> &'static str;
+
+    /// The command with this stored name, read from its fields: a map for named fields, whatever
+    /// the field is for one unnamed field, an array for more. `None`: no command has the name.
+    ///
+    /// # Errors
+    /// Fields that are not those of the command.
+    fn from_fields<C: Codec>(name: &str, fields: &[u8]) -> Option<Result<Self, CodecError>>;
 }
 
 /// Encodes a typed event and decodes it again. So every stored event can be read, and the state
@@ -353,7 +362,7 @@ impl<'a> EncodedEvent<'a> {
         }
     }
 
-    fn of_new(event: &'a NewEvent) -> Self {
+    pub(crate) fn of_new(event: &'a NewEvent) -> Self {
         Self {
             name: Cow::Borrowed(event.name.as_str()),
             schema_version: event.schema_version,

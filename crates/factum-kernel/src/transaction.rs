@@ -1,41 +1,48 @@
-//! Commands on several aggregates, stored in one append.
+//! Commands on several aggregates, and decisions over queries, stored in one append.
 
-use std::{any::Any, collections::HashMap, error::Error, fmt, sync::Arc};
+mod plan;
+mod step;
 
-use async_trait::async_trait;
+use std::{any::Any, error::Error, fmt, sync::Arc};
 
 use crate::{
     aggregate::Aggregate,
     batch::AppendBatch,
-    encoder::Encoder,
     error::StoreError,
-    event::NewEvent,
-    execution::ExecuteError,
+    execution::TransactionError,
     kernel::Kernel,
     kind::ErrorKind,
     load::Loaded,
     metadata::Metadata,
+    model::DecisionModel,
     position::Position,
-    proposal::{Committing, Proposal},
-    query::AppendCondition,
+    proposal::Committing,
+    query::{AppendCondition, Query, QueryItem},
+    read::ReadQuery,
     repository::Repository,
     retry::{Attempts, RetryPolicy},
-    store::EventStore,
     stream::StreamId,
     tag::Tag,
+    version::StreamVersion,
 };
+use plan::{Held, Plan};
+use step::{Expect, On, Over, Step};
 
-/// A step of a transaction was rejected; nothing of the transaction was stored.
+/// The rejection of a step. Nothing of the transaction was stored.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct StepRejected {
-    /// Which step, from 0.
+    /// The number of the step, from 0.
     pub step: usize,
     rejection: Box<dyn Error + Send + Sync>,
 }
 
 impl StepRejected {
-    /// What the caller can do.
+    pub(crate) fn new(step: usize, rejection: impl Error + Send + Sync + 'static) -> Self {
+        Self { step, rejection: Box::new(rejection) }
+    }
+
+    /// The kind of the error: what the caller can do about it.
     pub fn kind(&self) -> ErrorKind {
         ErrorKind::Rejected
     }
@@ -43,6 +50,11 @@ impl StepRejected {
     /// The rejection, if it is of this type.
     pub fn downcast_ref<R: Error + 'static>(&self) -> Option<&R> {
         self.rejection.downcast_ref()
+    }
+
+    /// The rejection, boxed.
+    pub fn into_rejection(self) -> Box<dyn Error + Send + Sync> {
+        self.rejection
     }
 }
 
@@ -54,22 +66,92 @@ impl fmt::Display for StepRejected {
 
 impl Error for StepRejected {}
 
-/// What came of a transaction.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Committed {
-    /// The position of the last event; `None` if there was nothing to do.
-    pub position: Option<Position>,
-    /// How many events were stored.
-    pub events: usize,
+/// The result of a transaction's append.
+#[derive(Default)]
+struct Stored {
+    position: Option<Position>,
+    events: usize,
+    versions: Vec<(StreamId, StreamVersion)>,
 }
 
-/// Commands on several aggregates, each decided in order and all stored in one append, or none.
-/// The events stand in the log in the order of the steps.
+impl Stored {
+    /// Notes the version of a stream after a write. A later write replaces it.
+    fn note(&mut self, stream: &StreamId, version: StreamVersion) {
+        match self.versions.iter_mut().find(|(id, _)| id == stream) {
+            Some((_, noted)) => *noted = version,
+            None => self.versions.push((stream.clone(), version)),
+        }
+    }
+}
+
+/// The outcome of a transaction.
+#[non_exhaustive]
+pub struct Committed {
+    /// The position of the last event; `None` if there was no event.
+    pub position: Option<Position>,
+    /// The number of stored events.
+    pub events: usize,
+    /// The version of each written stream after the transaction.
+    pub versions: Vec<(StreamId, StreamVersion)>,
+    /// True if an earlier attempt stored the transaction, which was recognised by its
+    /// [tag](Transaction::once).
+    pub replayed: bool,
+    /// The position that the answer is based on: that of the last event, or, if there was no event,
+    /// that of the last event that was read.
+    pub rests_on: Position,
+    states: Vec<(StreamId, Box<dyn Held>)>,
+    models: Vec<Box<dyn Any + Send + Sync>>,
+}
+
+impl Committed {
+    /// The state of an aggregate after the transaction; `None` if the transaction did not load it.
+    /// For a transaction that an earlier attempt stored, the present state.
+    pub fn state<A: Aggregate>(&self, key: &str) -> Option<&A> {
+        Some(&self.loaded::<A>(key)?.state)
+    }
+
+    /// The version of an aggregate after the transaction; `None` if the transaction did not load
+    /// it. For a transaction that an earlier attempt stored, the present version.
+    pub fn version<A: Aggregate>(&self, key: &str) -> Option<StreamVersion> {
+        Some(self.loaded::<A>(key)?.version)
+    }
+
+    fn loaded<A: Aggregate>(&self, key: &str) -> Option<&Loaded<A>> {
+        let is_meant = |id: &StreamId| id.category() == A::CATEGORY && id.key() == key;
+        let (_, held) = self.states.iter().find(|(id, _)| is_meant(id))?;
+        held.as_any().downcast_ref()
+    }
+
+    /// The first decision model of this kind, as it is after the transaction.
+    pub fn model<M: DecisionModel>(&self) -> Option<&M> {
+        self.models.iter().find_map(|model| model.downcast_ref())
+    }
+
+    /// Returns the first decision model of this kind.
+    pub fn into_model<M: DecisionModel>(self) -> Option<M> {
+        let model = self.models.into_iter().find_map(|model| model.downcast().ok())?;
+        Some(*model)
+    }
+}
+
+impl fmt::Debug for Committed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = f.debug_struct("Committed");
+        out.field("position", &self.position).field("events", &self.events);
+        out.field("replayed", &self.replayed).finish_non_exhaustive()
+    }
+}
+
+/// A transaction: commands on several aggregates and decisions over queries. They are decided in
+/// order and stored in one append, or not at all. The events have the order of the steps in the
+/// log.
 ///
-/// Steps on the same aggregate see one another. Streams that a step only looked at are checked,
-/// so that what was decided on is still so when it is stored. A conflict decides everything
-/// again.
+/// A step sees the events of the steps before it: on its own aggregate, and in a model whose query
+/// matches them. The store also checks the streams and queries that a step only read, so that they
+/// are unchanged when the events are stored. After a conflict everything is decided again.
+///
+/// This is the lower level. An application sends transactions by `App::transaction`, which passes
+/// its layers.
 ///
 /// ```
 /// use factum_kernel::{Metadata, Repository, Transaction};
@@ -89,178 +171,181 @@ pub struct Committed {
 /// let transfer = Transaction::new(kernel)
 ///     .execute(&accounts, "ada", AccountCommand::Send { to: "bob".into(), cents: 200 })
 ///     .execute(&accounts, "bob", AccountCommand::Receive { from: "ada".into(), cents: 200 });
-/// assert_eq!(transfer.commit(&Metadata::new()).await?.events, 2);
-/// assert_eq!(accounts.load("bob").await?.state.balance_cents, 200);
+/// let committed = transfer.commit(&Metadata::new()).await?;
+/// assert_eq!(committed.events, 2);
+/// assert_eq!(committed.state::<Account>("bob").unwrap().balance_cents, 200);
 /// # Ok(()) }
 /// ```
+#[derive(Clone)]
 #[must_use]
 pub struct Transaction {
     kernel: Kernel,
     retry: RetryPolicy,
     steps: Vec<Arc<dyn Step>>,
+    once: Option<Tag>,
 }
 
 impl Transaction {
-    /// No steps yet.
+    /// Makes a transaction without steps.
     pub fn new(kernel: Kernel) -> Self {
-        Self { kernel, retry: RetryPolicy::new(), steps: Vec::new() }
+        Self { kernel, retry: RetryPolicy::new(), steps: Vec::new(), once: None }
     }
 
-    /// Sets how often and how fast the commit tries again.
+    /// Sets the number of attempts of the commit, and the pauses between them.
     pub fn with_retry(mut self, retry: RetryPolicy) -> Self {
         self.retry = retry;
         self
     }
 
-    /// Adds a command. The repository must be of the same log as the transaction.
+    /// Adds a command. The repository must use the same log as the transaction.
     pub fn execute<A: Aggregate>(
         mut self,
         on: &Repository<A>,
         key: &str,
-        command: A::Command,
+        command: impl Into<Arc<A::Command>>,
     ) -> Self {
-        self.steps.push(Arc::new(On { repository: on.clone(), key: key.into(), command }));
+        let repository = on.clone();
+        self.steps.push(Arc::new(On { repository, key: key.into(), command: command.into() }));
         self
     }
 
-    /// Decides every step and stores what they decided.
+    /// Adds a decision over a query. It may write to the stream of an earlier step, but not to that
+    /// of a later one.
+    pub fn decide<M: DecisionModel>(mut self, command: impl Into<Arc<M::Command>>) -> Self {
+        self.steps.push(Arc::new(Over::<M>(command.into())));
+        self
+    }
+
+    /// Commits only if the aggregate with this key has this version before the transaction; 0 means
+    /// that the aggregate has no events.
+    pub fn expecting<A: Aggregate>(
+        mut self,
+        on: &Repository<A>,
+        key: &str,
+        version: StreamVersion,
+    ) -> Self {
+        let repository = on.clone();
+        self.steps.insert(0, Arc::new(Expect { repository, key: key.into(), version }));
+        self
+    }
+
+    /// Adds this tag to all events of the transaction, and stores nothing if the log has an event
+    /// with the tag. Such a transaction is stored already, and is answered with the stored result.
+    pub fn once(mut self, tag: Tag) -> Self {
+        self.once = Some(tag);
+        self
+    }
+
+    /// Decides every step and stores the events.
     ///
     /// # Errors
-    /// `Rejected` names the step; `Invalid` for a repository of another store than the
-    /// transaction's; else see [`ExecuteError`].
+    /// `Rejected` with the number of the step; `Invalid` if a repository is of another store than
+    /// the transaction; else see [`TransactionError`].
     ///
     /// # Cancel safety
-    /// A dropped future may or may not have stored the events.
-    pub async fn commit(
-        &self,
-        metadata: &Metadata,
-    ) -> Result<Committed, ExecuteError<StepRejected>> {
+    /// If the future is dropped, all of the events are stored or none.
+    pub async fn commit(&self, metadata: &Metadata) -> Result<Committed, TransactionError> {
         let mut attempts = Attempts::new(self.retry);
         loop {
-            let mut plan = Plan::new();
-            for (step, command) in self.steps.iter().enumerate() {
-                if !Arc::ptr_eq(command.store(), self.kernel.events()) {
-                    let message = format!("a step's repository is of another store: step={step}");
-                    return Err(StoreError::invalid(message).into());
-                }
-                command.plan(step, &mut plan, metadata, &mut attempts).await?;
+            let planned = self.plan(metadata, &mut attempts).await;
+            // Searched after the states were read: if it is not found, the states don't contain it.
+            if let Some(stored) = self.stored(&mut attempts).await? {
+                return self.replay(stored, &mut attempts).await;
             }
+            let mut plan = planned?;
             let events = plan.proposal.events().count();
             if events == 0 {
-                return Ok(Committed { position: None, events });
+                return Ok(plan.into_committed(Stored::default()));
             }
+            if let Some(query) = self.query() {
+                let condition =
+                    AppendCondition { fail_if_events_match: query, after: Position::ZERO };
+                plan.proposal.unless_overtaken(condition);
+            }
+            let proposal = plan.take_proposal();
+            let written: Vec<_> = proposal.written().cloned().collect();
             let along = AppendBatch::new();
-            let sent = plan.proposal.send(along, &self.kernel, &mut attempts).await?;
+            let sent = proposal.send(along, &self.kernel, &mut attempts).await?;
             if let Committing::Stored(appended) = sent {
-                return Ok(Committed { position: Some(appended.last), events });
+                let mut stored = Stored { events, ..Stored::default() };
+                for (stream, version) in written.iter().zip(appended.versions.iter().copied()) {
+                    stored.note(stream, version);
+                }
+                stored.position = Some(appended.last);
+                return Ok(plan.into_committed(stored));
             }
         }
+    }
+
+    async fn plan<'a>(
+        &'a self,
+        metadata: &'a Metadata,
+        attempts: &mut Attempts,
+    ) -> Result<Plan<'a>, TransactionError> {
+        let mut plan = Plan::new(&self.kernel, metadata, self.once.as_ref());
+        for (number, step) in self.numbered() {
+            self.check(number, &**step)?;
+            step.load(&mut plan, attempts).await?;
+            step.decide(number, &mut plan)?;
+        }
+        Ok(plan)
+    }
+
+    /// The steps. The caller's steps are counted from 0.
+    fn numbered(&self) -> impl Iterator<Item = (usize, &Arc<dyn Step>)> {
+        let first = self.steps.iter().take_while(|step| step.is_silent()).count();
+        let number = move |(at, step)| (usize::saturating_sub(at, first), step);
+        self.steps.iter().enumerate().map(number)
+    }
+
+    fn check(&self, number: usize, step: &dyn Step) -> Result<(), StoreError> {
+        if step.store().is_none_or(|store| Arc::ptr_eq(store, self.kernel.events())) {
+            return Ok(());
+        }
+        let message = format!("a step's repository is of another store: step={number}");
+        Err(StoreError::invalid(message))
+    }
+
+    /// The query for events with the tag.
+    fn query(&self) -> Option<Query> {
+        let tags = vec![self.once.clone()?];
+        Some(Query::new([QueryItem { types: vec![], tags }]))
+    }
+
+    /// The stored events with the tag; `None` if there are none.
+    async fn stored(&self, attempts: &mut Attempts) -> Result<Option<Stored>, StoreError> {
+        let mut next = self.query().map(ReadQuery::matching);
+        let mut stored = Stored::default();
+        while let Some(query) = next {
+            let read = || self.kernel.events().read(query.clone());
+            let page = self.kernel.patiently(attempts, |error| Some(error), read).await?;
+            for event in &page.events {
+                stored.note(&event.stream().to_stream_id(), event.version());
+                stored.position = Some(event.position());
+                stored.events += 1;
+            }
+            next = query.next(&page);
+        }
+        Ok((stored.events > 0).then_some(stored))
+    }
+
+    /// The answer to a transaction that is stored already.
+    async fn replay(
+        &self,
+        stored: Stored,
+        attempts: &mut Attempts,
+    ) -> Result<Committed, TransactionError> {
+        let metadata = Metadata::new();
+        let mut plan = Plan::new(&self.kernel, &metadata, None);
+        for (_, step) in self.numbered().filter(|(_, step)| !step.is_silent()) {
+            step.load(&mut plan, attempts).await?;
+        }
+        Ok(Committed { replayed: true, ..plan.into_committed(stored) })
     }
 }
 
 impl fmt::Debug for Transaction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Transaction").field("steps", &self.steps.len()).finish_non_exhaustive()
-    }
-}
-
-/// What the steps so far have decided.
-struct Plan {
-    proposal: Proposal<StepRejected>,
-    /// By the number of the proposal's stream: a `Loaded<A>`, with the events so far.
-    states: Vec<Box<dyn Any + Send + Sync>>,
-    index: HashMap<StreamId, usize>,
-}
-
-impl Plan {
-    fn new() -> Self {
-        Self { proposal: Proposal::new(), states: Vec::new(), index: HashMap::new() }
-    }
-
-    /// Notes a guard; it holds for what earlier steps decided as it does for what is stored.
-    fn guard(
-        &mut self,
-        condition: AppendCondition,
-        rejected: StepRejected,
-    ) -> Result<(), ExecuteError<StepRejected>> {
-        let query = &condition.fail_if_events_match;
-        let is_meant = |event: &NewEvent| {
-            query.matches(event.name.as_str(), event.tags.iter().map(Tag::as_str))
-        };
-        if self.proposal.events().any(is_meant) {
-            return Err(ExecuteError::Rejected(rejected));
-        }
-        self.proposal.guard(condition, rejected);
-        Ok(())
-    }
-
-    fn add<A: Aggregate>(&mut self, stream: StreamId, loaded: Loaded<A>) -> usize {
-        let index = self.proposal.stream(stream.clone(), loaded.version.into());
-        self.states.push(Box::new(loaded));
-        self.index.insert(stream, index);
-        index
-    }
-}
-
-#[async_trait]
-trait Step: Send + Sync {
-    fn store(&self) -> &Arc<dyn EventStore>;
-
-    async fn plan(
-        &self,
-        step: usize,
-        plan: &mut Plan,
-        metadata: &Metadata,
-        attempts: &mut Attempts,
-    ) -> Result<(), ExecuteError<StepRejected>>;
-}
-
-struct On<A: Aggregate> {
-    repository: Repository<A>,
-    key: String,
-    command: A::Command,
-}
-
-#[async_trait]
-impl<A: Aggregate> Step for On<A> {
-    fn store(&self) -> &Arc<dyn EventStore> {
-        self.repository.kernel().events()
-    }
-
-    async fn plan(
-        &self,
-        step: usize,
-        plan: &mut Plan,
-        metadata: &Metadata,
-        attempts: &mut Attempts,
-    ) -> Result<(), ExecuteError<StepRejected>> {
-        let stream = self.repository.stream(&self.key)?;
-        let index = match plan.index.get(&stream) {
-            Some(index) => *index,
-            None => {
-                let loaded = self.repository.load_for(&stream, attempts).await?;
-                plan.add(stream.clone(), loaded)
-            }
-        };
-        let loaded: &mut Loaded<A> = plan.states[index].downcast_mut().ok_or_else(|| {
-            StoreError::invalid(format!(
-                "two kinds of aggregate share a stream in one transaction: stream={stream}"
-            ))
-        })?;
-        let rejected =
-            |rejection: A::Rejection| StepRejected { step, rejection: Box::new(rejection) };
-        let encoder = Encoder::new(self.repository.kernel(), metadata);
-        let cx = encoder.context(&self.key, loaded.version);
-        let decision = loaded
-            .state
-            .decide(&self.command, &cx)
-            .map_err(|no| ExecuteError::Rejected(rejected(no)))?;
-        let encoded = encoder.encode(decision)?;
-        encoded.fold(loaded);
-        for (condition, rejection) in encoded.guards {
-            plan.guard(condition, rejected(rejection))?;
-        }
-        plan.proposal.add(index, encoded.events);
-        Ok(())
     }
 }

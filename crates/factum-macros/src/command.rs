@@ -1,8 +1,8 @@
-//! `derive(Command)`: a stored name for each command, and the schema version.
+//! `derive(Command)`: a stored name for each command, the way back from it, and the schema version.
 
-use proc_macro2::TokenStream;
+use proc_macro2::{Ident, TokenStream};
 use quote::quote;
-use syn::{Attribute, Data, DataEnum, DeriveInput, LitStr, Path, Result};
+use syn::{Attribute, Data, DataEnum, DeriveInput, Fields, LitStr, Path, Result};
 
 use crate::{
     attribute::{
@@ -12,6 +12,7 @@ use crate::{
     constant,
     error::{Errors, Misuse},
     name::{self, Names},
+    wire::{binding, owned},
 };
 
 const ENUM: usize = 0;
@@ -60,43 +61,94 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
     }
     let place = if matches!(input.data, Data::Enum(_)) { ENUM } else { STRUCT };
     let attribute = CommandAttribute::parse(&input.attrs, place, &mut errors);
-    let name = match &input.data {
-        Data::Enum(data) => enum_name(input, data, &attribute, &mut errors),
-        Data::Struct(_) => errors.keep(struct_name(input, &attribute)),
+    let named = match &input.data {
+        Data::Enum(data) => enum_names(input, data, &attribute, &mut errors),
+        Data::Struct(data) => {
+            let name = errors.keep(struct_name(input, &attribute));
+            name.map(|stored| Named { path: quote!(Self), stored, fields: &data.fields })
+                .into_iter()
+                .collect()
+        }
         Data::Union(_) => {
             errors.push(Misuse::CommandOnUnion.at(&input.ident));
-            None
+            Vec::new()
         }
     };
     errors.finish()?;
     let ident = &input.ident;
     let crate_path = crate_path_or_default(attribute.crate_path);
     let schema_version = attribute.schema_version.map_or(1, |version| version.number);
+    let stored = named.iter().map(|named| &named.stored);
+    let names = named.iter().map(|Named { path, stored, .. }| quote!(#path { .. } => #stored,));
+    let reads = named.iter().map(|named| named.read(ident, &crate_path));
     Ok(constant(&quote! {
+        use #crate_path::__private::serde as __serde;
+
         #[automatically_derived]
         impl #crate_path::Command for #ident {
             const SCHEMA_VERSION: u32 = #schema_version;
+            const NAMES: &'static [&'static str] = &[#(#stored),*];
 
             fn name(&self) -> &'static str {
-                #name
+                match self { #(#names)* }
+            }
+
+            fn from_fields<__C: #crate_path::__private::Codec>(
+                __name: &str,
+                __fields: &[u8],
+            ) -> ::core::option::Option<
+                ::core::result::Result<Self, #crate_path::__private::CodecError>,
+            > {
+                match __name {
+                    #(#reads)*
+                    _ => ::core::option::Option::None,
+                }
             }
         }
     }))
 }
 
-/// The expression for the name of an enum's command.
-fn enum_name(
+/// A command that has a name: a variant, or the whole struct.
+struct Named<'a> {
+    /// `Self::Open`, or `Self`.
+    path: TokenStream,
+    stored: String,
+    fields: &'a Fields,
+}
+
+impl Named<'_> {
+    /// The arm that reads it from its fields.
+    fn read(&self, ident: &Ident, crate_path: &Path) -> TokenStream {
+        let Self { path, stored, fields } = self;
+        let owned = owned(fields, stored, ident);
+        let members: Vec<_> = fields.members().collect();
+        let values: Vec<_> = (0..members.len()).map(binding).collect();
+        quote! {
+            #stored => {
+                #owned
+                let __read = <__C as #crate_path::__private::Codec>::decode::<__Owned>(__fields);
+                ::core::option::Option::Some(__read.map(|__read| {
+                    let __Owned { #(#members: #values),* } = __read;
+                    #path { #(#members: #values),* }
+                }))
+            }
+        }
+    }
+}
+
+/// The commands of an enum.
+fn enum_names<'a>(
     input: &DeriveInput,
-    data: &DataEnum,
+    data: &'a DataEnum,
     attribute: &CommandAttribute,
     errors: &mut Errors,
-) -> Option<TokenStream> {
+) -> Vec<Named<'a>> {
     if data.variants.is_empty() {
         errors.push(Misuse::Empty("Command").at(&input.ident));
     }
     let names = Names::new("command", "Command", &input.ident, attribute.prefix.as_ref());
     let mut names = errors.keep(names);
-    let mut arms = Vec::new();
+    let mut named = Vec::new();
     for variant in &data.variants {
         let CommandAttribute { name, .. } =
             CommandAttribute::parse(&variant.attrs, VARIANT, errors);
@@ -104,15 +156,15 @@ fn enum_name(
         if let Some(names) = &mut names
             && let Some(stored) = errors.keep(names.give(ident, name.as_ref()))
         {
-            arms.push(quote!(Self::#ident { .. } => #stored,));
+            named.push(Named { path: quote!(Self::#ident), stored, fields: &variant.fields });
         }
     }
-    Some(quote!(match self { #(#arms)* }))
+    named
 }
 
-/// The expression for the name of a struct's command. The struct's own name takes the place of a
-/// variant's, and a prefix comes before it only if one is set.
-fn struct_name(input: &DeriveInput, attribute: &CommandAttribute) -> Result<TokenStream> {
+/// The name of a struct's command. The struct's own name takes the place of a variant's, and a
+/// prefix comes before it only if one is set.
+fn struct_name(input: &DeriveInput, attribute: &CommandAttribute) -> Result<String> {
     let name = match &attribute.name {
         Some(name) => name::part(name)?,
         None => name::stem(&input.ident, "Command"),
@@ -127,5 +179,5 @@ fn struct_name(input: &DeriveInput, attribute: &CommandAttribute) -> Result<Toke
     if !name::is_valid(&stored) {
         return Err(Misuse::InvalidName.at(&input.ident));
     }
-    Ok(quote!(#stored))
+    Ok(stored)
 }

@@ -65,7 +65,7 @@ impl<'a> EventEnum<'a> {
             Some(names) => OldName::group(attribute.upcasts, names, errors),
             None => Vec::new(),
         };
-        let codec = attribute.codec.unwrap_or_else(|| parse_quote!(#crate_path::Cbor));
+        let codec = attribute.codec.unwrap_or_else(|| parse_quote!(#crate_path::__private::Cbor));
         Self { ident, crate_path, codec, variants, old_names }
     }
 }

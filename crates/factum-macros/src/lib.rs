@@ -22,6 +22,7 @@ mod error;
 
 mod attribute;
 mod name;
+mod wire;
 
 mod command;
 mod event;
@@ -171,7 +172,9 @@ pub fn derive_event(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
 /// Makes an enum, or a struct, a `Command`, which can be stored.
 ///
 /// The type itself derives serde's `Serialize` and `Deserialize`, which define its stored form.
-/// This derive adds a name for each command and a number for the schema.
+/// This derive adds a name for each command, a number for the schema, and the way from a name and
+/// fields to the command: `{"cents": 5}` as `account.deposit`. On that way the serde attributes of
+/// fields hold, and those of variants and of the type do not.
 ///
 /// The name is `<prefix>.<variant>`, both in kebab case. The prefix is the enum's name without a
 /// trailing `Command`. A struct is one command: its name is the struct's name without a trailing
@@ -208,6 +211,7 @@ pub fn derive_event(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
 /// assert_eq!(AccountCommand::Open { owner: "ada".into() }.name(), "account.open");
 /// assert_eq!(AccountCommand::DepositMoney { cents: 5 }.name(), "account.deposit");
 /// assert_eq!(AccountCommand::SCHEMA_VERSION, 2);
+/// assert_eq!(AccountCommand::NAMES, ["account.open", "account.deposit"]);
 /// assert_eq!(TransferMoney { cents: 5 }.name(), "bank.transfer-money");
 /// ```
 #[proc_macro_derive(Command, attributes(command))]

@@ -1,4 +1,4 @@
-//! Waiting for a consumer or projection by its name, whoever runs it.
+//! Waiting for a consumer or projection by its name, in this process or another.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,10 +9,10 @@ use factum_consumer::{
 use factum_kernel::Position;
 
 use crate::{
-    build::StoredBuilds,
+    documents::Documents,
     maintain::Maintained,
     model::{ReadModel, Stale},
-    target::Documents,
+    model_build::StoredBuilds,
 };
 
 impl<T: Target> Arrives for Maintained<T> {
@@ -25,15 +25,17 @@ impl<T: Target> Arrives for Maintained<T> {
     }
 }
 
-/// What has a name.
+/// The bearer of a name: the value that a caller waits for.
 enum Named {
-    Entered(Arc<dyn Arrives>),
+    /// A maintained projection of this program.
+    Maintained(Arc<dyn Arrives>),
+    /// A consumer or projection that this program started.
     Started(ConsumerHandle),
     /// Documents that another process maintains.
     Stored(ReadModel<()>),
 }
 
-/// Waits until what has this name has come to a position.
+/// Waits until the consumer or projection of this name has reached a position.
 pub(crate) async fn wait_for(
     consumers: &Consumers,
     name: &str,
@@ -46,7 +48,7 @@ pub(crate) async fn wait_for(
         biased;
         named = named(consumers, name) => named?,
         () = clock.sleep(timeout) => return Err(WaitError::Behind {
-            // A text that is no name is found to be unknown at once.
+            // An invalid name is reported as unknown.
             consumer: ConsumerName::new(name).map_err(|_| WaitError::Unknown(name.into()))?,
             position,
             reached: Position::ZERO,
@@ -55,13 +57,13 @@ pub(crate) async fn wait_for(
     };
     let left = || timeout.saturating_sub(clock.monotonic().saturating_since(begun));
     match named {
-        Named::Entered(entered) => entered.arrive(position, left()).await,
+        Named::Maintained(maintained) => maintained.arrive(position, left()).await,
         Named::Started(handle) => handle.wait_for(position, left()).await,
         Named::Stored(model) => model.wait_for(position, left(), Stale::Fail).await.map(|_| ()),
     }
 }
 
-/// Whether there is anything of this name.
+/// Checks that a consumer or projection of this name exists.
 pub(crate) async fn can_wait_for(consumers: &Consumers, name: &str) -> Result<(), WaitError> {
     named(consumers, name).await.map(|_| ())
 }
@@ -72,7 +74,7 @@ async fn named(consumers: &Consumers, text: &str) -> Result<Named, WaitError> {
     if let Ok(name) = &name
         && let Some(entered) = consumers.entered(name)
     {
-        return Ok(Named::Entered(entered));
+        return Ok(Named::Maintained(entered));
     }
     if let Some(handle) = of_name(text, consumers.list()) {
         return Ok(Named::Started(handle));
@@ -83,8 +85,8 @@ async fn named(consumers: &Consumers, text: &str) -> Result<Named, WaitError> {
     }
     let stored = StoredBuilds::new(consumers.kernel().clone(), consumer);
     let builds = stored.read().await?.ok_or_else(unknown)?;
-    // A model in memory or in a database of its own leaves no progress among the documents:
-    // how far that has come in another process can't be seen from here.
+    // A model in memory or in another database leaves no progress among the documents: its position
+    // in another process can't be read here.
     let serving = builds.serving.consumer(stored.name());
     match Documents::has_begun(consumers.kernel().documents(), &serving).await? {
         true => Ok(Named::Stored(ReadModel::elsewhere(stored))),
@@ -92,7 +94,7 @@ async fn named(consumers: &Consumers, text: &str) -> Result<Named, WaitError> {
     }
 }
 
-/// The consumer that is called so; or else the projection, of its largest version.
+/// The consumer with this name, or else the projection with this name in its largest version.
 fn of_name(text: &str, handles: Vec<ConsumerHandle>) -> Option<ConsumerHandle> {
     if let Some(exact) = handles.iter().find(|it| it.name().as_str() == text) {
         return Some(exact.clone());

@@ -1,8 +1,8 @@
-//! Secondary indexes of documents: what is declared, how values are put in order, what is written.
+//! Secondary indexes of documents: their declaration, the order of their values, and their entries.
 //!
-//! An entry is a document of its own: its key is the value, encoded so that bytes sort as values
-//! do, and behind it the key of the document; its bytes are those of the document. So a query is
-//! one scan, and all that is on a page was so at one moment.
+//! Each entry is stored as a document. Its key is the encoded value, followed by the key of the
+//! indexed document; encoded bytes sort like values. The entry contains the bytes of the indexed
+//! document. So a query is one scan, and a page shows one moment.
 
 use std::{
     collections::BTreeSet,
@@ -18,19 +18,19 @@ use factum_kernel::{
 };
 use serde::de::DeserializeOwned;
 
-use crate::target::documents_prefix;
+use crate::documents::documents_prefix;
 
 /// The most bytes of an index's name.
 pub const INDEX_NAME_BYTES_MAX: usize = 48;
-/// The most bytes of a value in an index. Of a text this is its length, with zero bytes counted
-/// twice, and three more.
+/// The most bytes of a value in an index. A text counts its length, each zero byte twice, and three
+/// more bytes.
 pub const INDEX_VALUE_BYTES_MAX: usize = 256;
 
 /// No text begins with this byte.
-pub(crate) const BEHIND_TEXT: u8 = 0xff;
+pub(crate) const AFTER_TEXT: u8 = 0xff;
 
-/// What documents are found by. Values of one kind sort as they do in Rust, texts by their bytes;
-/// all of one kind stand before all of the next.
+/// A value by which an index finds documents. Values of one kind sort as they do in Rust, texts by
+/// their bytes. All values of one kind come before all values of the next kind.
 ///
 /// ```
 /// use factum_projection::IndexValue;
@@ -42,7 +42,7 @@ pub(crate) const BEHIND_TEXT: u8 = 0xff;
 pub enum IndexValue {
     /// False before true.
     Bool(bool),
-    /// An integer of any size.
+    /// An integer of up to 128 bits.
     Integer(i128),
     /// A moment.
     Time(Timestamp),
@@ -60,17 +60,18 @@ impl IndexValue {
         }
     }
 
-    /// Bytes that sort as the values do, none of them the beginning of another's.
+    /// Bytes that sort as the values do. The encoding of one value is never the beginning of
+    /// another's.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = vec![self.kind()];
         match self {
             Self::Bool(value) => out.push((*value).into()),
-            // With the sign turned, negative numbers come first.
+            // With the sign bit inverted, negative numbers come first.
             Self::Integer(value) => out.extend((*value ^ i128::MIN).to_be_bytes()),
             Self::Time(value) => out.extend(value.as_micros().to_be_bytes()),
             Self::Text(text) => {
                 for byte in text.bytes() {
-                    // The end is a zero that no 255 follows.
+                    // A zero byte that is not followed by 255 ends the text.
                     out.extend(if byte == 0 { &[0, 255][..] } else { std::slice::from_ref(&byte) });
                 }
                 out.extend([0, 0]);
@@ -118,15 +119,15 @@ impl From<String> for IndexValue {
 
 type Values = dyn Fn(&[u8]) -> Result<Vec<IndexValue>, CodecError> + Send + Sync;
 
-/// A secondary index, declared on [`Documents`](crate::Documents). It is kept in the same write as
-/// the documents.
+/// A secondary index, declared on [`Documents`](crate::Documents). Its entries are stored in the
+/// same write as the documents.
 ///
-/// Each entry holds the bytes of its document, so that a page of an index is one read and one
-/// moment: count them where documents are large. A document with its entries, and whatever else
-/// one event changes, has to fit into one write: 4 MiB.
+/// Each entry contains a copy of its document, so that a page of an index is one read of one
+/// moment: large documents make large indexes. All changes of one event, with the entries, have to
+/// fit into one write of 4 MiB.
 ///
-/// An index that is new or changed asks for a larger
-/// [`Projection::VERSION`](crate::Projection::VERSION), as whatever changes the read model does.
+/// A new or changed index needs a larger [`Projection::VERSION`](crate::Projection::VERSION), as
+/// every change of the read model does.
 ///
 /// ```
 /// use factum_projection::Index;
@@ -139,7 +140,7 @@ type Values = dyn Fn(&[u8]) -> Result<Vec<IndexValue>, CodecError> + Send + Sync
 /// }
 ///
 /// let by_owner = Index::new("owner", |account: &Account| [account.owner.as_str().into()]);
-/// // Only of what is not empty, and only of documents whose keys begin so.
+/// // Only accounts that are not empty, and only documents whose keys begin with `account/`.
 /// let by_balance = Index::new("balance", |account: &Account| {
 ///     (account.balance_cents > 0).then(|| account.balance_cents.into())
 /// })
@@ -155,8 +156,8 @@ pub struct Index {
 }
 
 impl Index {
-    /// An index of this name, a noun such as `owner`, over the values that a document has: one,
-    /// none, or several.
+    /// An index with this name, a noun such as `owner`. `values` returns the values of a document:
+    /// one, none, or several.
     pub fn new<T, I>(name: &str, values: impl Fn(&T) -> I + Send + Sync + 'static) -> Self
     where
         T: DeserializeOwned,
@@ -169,7 +170,8 @@ impl Index {
         Self { name: name.into(), prefix: String::new(), values: Arc::new(values) }
     }
 
-    /// Only of documents whose keys begin so: for a read model with documents of several kinds.
+    /// Restricts the index to documents whose keys begin with `prefix`: for a read model with
+    /// documents of several kinds.
     pub fn for_keys(mut self, prefix: &str) -> Self {
         self.prefix = prefix.into();
         self
@@ -179,7 +181,7 @@ impl Index {
         &self.name
     }
 
-    /// Its name, if it is one.
+    /// Checks that the name is valid.
     pub(crate) fn check(&self) -> Result<(), TargetError> {
         let is_fine = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
         let is_length_fine = (1..=INDEX_NAME_BYTES_MAX).contains(&self.name.len());
@@ -193,7 +195,7 @@ impl Index {
         )))
     }
 
-    /// What is written when a document changes.
+    /// The writes to this index when a document changes.
     pub(crate) fn writes(
         &self,
         consumer: &ConsumerName,
@@ -217,7 +219,7 @@ impl Index {
         Ok(gone.chain(written).map(write).collect())
     }
 
-    /// The keys of a document's entries, behind the index's own prefix.
+    /// The keys of a document's entries, without the index's own prefix.
     fn entries(
         &self,
         key: &str,
@@ -227,7 +229,8 @@ impl Index {
         let name = &self.name;
         let values = (self.values)(document).map_err(|error| {
             refused(format!(
-                "the document is not what its index is of, {error}: index={name} key={key}"
+                "the index can't decode the document, index only documents of its type, {error}: \
+                 index={name} key={key}"
             ))
         })?;
         let mut entries = BTreeSet::new();
@@ -260,13 +263,13 @@ fn refused(text: String) -> TargetError {
     TargetError::Refused(Arc::new(StoreError::invalid(text)))
 }
 
-/// Where the entries of an index are: behind the documents, whose keys are texts and so begin with
-/// another byte. What clears the documents clears them too.
+/// The prefix of an index's entries. They follow the documents, because keys of documents are
+/// texts, which begin with another byte. Clearing the documents clears the entries too.
 pub(crate) fn prefix(consumer: &ConsumerName, index: &str) -> Vec<u8> {
-    [documents_prefix(consumer).as_bytes(), &[BEHIND_TEXT], index.as_bytes(), b"/"].concat()
+    [documents_prefix(consumer).as_bytes(), &[AFTER_TEXT], index.as_bytes(), b"/"].concat()
 }
 
-/// Which entries of an index to look at.
+/// A range of values in an index.
 ///
 /// ```
 /// use factum_projection::IndexRange;
@@ -284,46 +287,47 @@ pub struct IndexRange {
 }
 
 impl IndexRange {
-    /// Everything in the index, in its order.
+    /// All entries of the index, in its order.
     pub fn all() -> Self {
         Self { from: Bound::Unbounded, to: Bound::Unbounded }
     }
 
-    /// Those with just this value.
+    /// The entries with exactly this value.
     pub fn equal(value: impl Into<IndexValue>) -> Self {
         let value = value.into();
         Self { from: Bound::Included(value.clone()), to: Bound::Included(value) }
     }
 
-    /// Those whose value lies between two; with one bound, all of its kind from there on.
+    /// The entries whose values lie in the range. A range with one bound contains all values of
+    /// that kind on its side of the bound.
     pub fn within<V: Into<IndexValue> + Clone>(range: impl RangeBounds<V>) -> Self {
         let value = |value: &V| value.clone().into();
         Self { from: range.start_bound().map(value), to: range.end_bound().map(value) }
     }
 
-    /// The keys behind a prefix.
+    /// The range of keys with this prefix.
     pub(crate) fn keys(&self, prefix: &[u8]) -> KeyRange {
         let at = |bytes: &[u8]| -> Bytes { [prefix, bytes].concat().into() };
-        let behind = |bytes: &[u8]| KeyRange::prefix(at(bytes)).to;
+        let after = |bytes: &[u8]| KeyRange::prefix(at(bytes)).to;
         let kind = |bound: &Bound<IndexValue>| match bound {
             Bound::Included(value) | Bound::Excluded(value) => vec![value.kind()],
             Bound::Unbounded => Vec::new(),
         };
         let from = match &self.from {
             Bound::Included(value) => Some(at(&value.encode())),
-            Bound::Excluded(value) => behind(&value.encode()),
+            Bound::Excluded(value) => after(&value.encode()),
             Bound::Unbounded => Some(at(&kind(&self.to))),
         };
         let to = match &self.to {
-            Bound::Included(value) => behind(&value.encode()),
+            Bound::Included(value) => after(&value.encode()),
             Bound::Excluded(value) => Some(at(&value.encode())),
-            Bound::Unbounded => behind(&kind(&self.from)),
+            Bound::Unbounded => after(&kind(&self.from)),
         };
         KeyRange { from: from.unwrap_or_default(), to }
     }
 }
 
-/// The key of the document behind an index's value.
+/// The key of the indexed document: the part of the entry's key after the value.
 pub(crate) fn document_key(entry: &[u8]) -> Option<&[u8]> {
     let (kind, rest) = entry.split_first()?;
     let length = match kind {
@@ -364,7 +368,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn bytes_sort_as_values_do_whatever_key_follows(
+        fn bytes_sort_as_values_do_with_any_key_after_them(
             left in value(), right in value(), keys in ("[\0a-c]{1,3}", "[\0a-c]{1,3}"),
         ) {
             let of = |value: &IndexValue, key: &str| [value.encode(), key.into()].concat();

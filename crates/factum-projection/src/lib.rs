@@ -1,8 +1,8 @@
 //! Read models: projections of the log that miss no event, and what readers ask them.
 //!
-//! A *projection* is a consumer that maintains a read model; consumers and their options are those
-//! of [`factum_consumer`]. Where the read model and the checkpoint share one write, each event takes
-//! effect exactly once.
+//! A *projection* is a consumer that maintains a read model; consumers and their options come from
+//! [`factum_consumer`]. Where the read model and the checkpoint are stored in one write, each event
+//! takes effect exactly once.
 //!
 //! | to | look at |
 //! |---|---|
@@ -43,19 +43,24 @@ mod projection;
 mod projections;
 
 mod document_key;
+mod documents;
 mod index;
-mod target;
+#[cfg(feature = "postgres")]
+mod postgres;
+mod sql;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 
 mod arrival;
-mod build;
 mod maintain;
 mod model;
+mod model_build;
 
 mod live;
 mod memory;
 
-pub use build::Build;
 pub use document_key::{DOCUMENT_KEY_BYTES_MAX, InvalidDocumentKey};
+pub use documents::{Documents, DocumentsTx};
 pub use index::{INDEX_NAME_BYTES_MAX, INDEX_VALUE_BYTES_MAX, Index, IndexRange, IndexValue};
 pub use live::{Folded, LiveError, LiveState};
 pub use maintain::{BuildError, Maintained, ProjectionFn, Rebuild, RebuildProgress};
@@ -64,12 +69,13 @@ pub use model::{
     Continuation, DOCUMENTS_MAX, DOCUMENTS_MAX_DEFAULT, Freshness, ModelChange, ModelChanges,
     ModelPage, ModelQuery, QueryError, ReadModel, Stale,
 };
-pub use projection::{Projection, ProjectionHandle};
-pub use projections::Projections;
-pub use target::{Documents, DocumentsTx, is_sql_outage};
+pub use model_build::Build;
 #[cfg(feature = "postgres")]
-pub use target::{
+pub use postgres::{
     InvalidTargetSchema, POSTGRES_TARGET_SCHEMA_DEFAULT, PostgresTarget, PostgresTx, TargetSchema,
 };
+pub use projection::{Projection, ProjectionHandle};
+pub use projections::Projections;
+pub use sql::is_sql_outage;
 #[cfg(feature = "sqlite")]
-pub use target::{SqliteSynchronous, SqliteTarget, SqliteTx};
+pub use sqlite::{SqliteSynchronous, SqliteTarget, SqliteTx};

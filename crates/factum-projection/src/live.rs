@@ -1,27 +1,27 @@
-//! States that are stored nowhere: folded from the log when somebody asks.
+//! Live states: folded from the log on request, and stored nowhere.
 
 use factum_kernel::{
     DecodeError, ErrorKind, Event, InvalidTag, Kernel, Matching, Position, ReadQuery,
     RecordedEvent, StoreError, decode_event,
 };
 
-/// Why a live state can't be folded.
+/// The reason why a live state can't be folded.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum LiveError {
-    /// The store.
+    /// The store could not be read.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// An event that this program can't read.
+    /// An event can't be decoded by this program.
     #[error(transparent)]
     Decode(#[from] DecodeError),
-    /// A tag of the query is none, or a hashed one lacks its key.
+    /// A tag of the query is invalid, or its key for hashing is missing.
     #[error(transparent)]
     Tag(#[from] InvalidTag),
 }
 
 impl LiveError {
-    /// What the caller can do.
+    /// The kind of the error: what the caller can do about it.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Store(error) => error.kind().into(),
@@ -31,12 +31,13 @@ impl LiveError {
     }
 }
 
-/// A state folded from the events that match a query, up to now or to a position, and kept
-/// nowhere. For what is asked rarely or has few events; else a
-/// [`Projection`](crate::Projection) is worth it.
+/// A state folded from the events that match a query, up to now or up to a position, and stored
+/// nowhere. Use it for rare requests or few events; otherwise use a
+/// [`Projection`](crate::Projection).
 ///
-/// It folds the events that are there. A stream whose history went behind a summary gives its
-/// summary and what came after; events of other enums that match are left out.
+/// Deleted events are missing from it: if the history of a stream was deleted up to a summary, the
+/// state is folded from the summary and the events after it. Matching events of other enums are
+/// skipped.
 ///
 /// ```
 /// use factum_kernel::Matching;
@@ -69,32 +70,32 @@ pub struct LiveState {
     until: Option<Position>,
 }
 
-/// A folded state, and how far it goes.
+/// A folded state and its position.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Folded<S> {
     /// The state.
     pub state: S,
-    /// Every matching event up to here is in it, and none after.
+    /// The state contains every matching event up to this position, and no later one.
     pub position: Position,
 }
 
 impl LiveState {
-    /// Over the events that match, up to now.
+    /// The state of the matching events, up to now.
     pub fn of(matching: Matching) -> Self {
         Self { matching, until: None }
     }
 
-    /// Only up to this position: the state as it was then.
+    /// Sets the last position to fold: the state as it was then.
     pub fn until(mut self, position: Position) -> Self {
         self.until = Some(position);
         self
     }
 
-    /// Reads and folds, page by page.
+    /// Reads the events page by page and folds them.
     ///
     /// # Errors
-    /// Those of the store; an event that can't be decoded; a tag that is none.
+    /// Errors of the store, an event that can't be decoded, an invalid tag.
     pub async fn fold<E: Event, S>(
         self,
         kernel: &Kernel,
@@ -103,7 +104,7 @@ impl LiveState {
     ) -> Result<Folded<S>, LiveError> {
         let query = self.matching.resolve(kernel.tag_key())?;
         let mut next = ReadQuery::matching(query);
-        // What comes while it is folded is not in it: a fold has an end.
+        // Events that are appended during the fold are left out: a fold has an end.
         let mut until = self.until;
         loop {
             let page = kernel.events().read(next.clone()).await?;

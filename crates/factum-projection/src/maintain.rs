@@ -1,5 +1,5 @@
-//! Projections over their versions: a changed one is built beside the old one, which serves until
-//! the new one has caught up. This file holds what people see of that.
+//! Maintained projections: a changed version is built beside the old one, which serves until the
+//! new one has caught up. This file contains the public handle.
 
 mod closure;
 mod error;
@@ -20,42 +20,42 @@ use factum_kernel::{Event, Position, RecordedEvent};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
-    build::{Build, StoredBuilds},
-    projection::{Projecting, Projection},
-    target::is_sql_outage,
+    model_build::{Build, StoredBuilds},
+    projection::{Projection, ProjectionWork},
+    sql::is_sql_outage,
 };
 
-use closure::Applying;
+use closure::ClosureWork;
 pub use closure::ProjectionFn;
 pub use error::BuildError;
 pub(crate) use handover::stored_position;
 use keeper::{Keeper, Plan};
-pub(crate) use local::{Local, Running};
+pub(crate) use local::{Local, RunningBuild};
 pub use rebuild::{Rebuild, RebuildProgress};
 
 pub(crate) type Targets<T> = Arc<dyn Fn(&ConsumerName) -> T + Send + Sync>;
 
-/// A projection that is kept over its versions and rebuilds. Cheap to clone; dropping it changes
-/// nothing.
+/// A projection that is maintained over its versions and rebuilds. Cheap to clone; dropping it
+/// changes nothing.
 ///
-/// Each making of the read model is a [`Build`] of its own, kept under a name of its own. Readers
-/// see one of them, the *serving* one. A program with a larger [`Projection::VERSION`] begins the
-/// next build by itself; [`rebuild`](Self::rebuild) begins one of the same version. When it has
-/// caught up it takes the place of the serving one, in one write.
+/// Each construction of the read model is a [`Build`], stored under a name of its own. Readers see
+/// one build, the *serving* one. A program with a larger [`Projection::VERSION`] begins the next
+/// build by itself; [`rebuild`](Self::rebuild) begins one of the same version. A build that has
+/// caught up takes the place of the serving build, in one write.
 ///
 /// # Guarantees
-/// - Readers never see a build that has not caught up, except where there is none before it: at
-///   the first start, and after [`reset`](Self::reset).
-/// - A build that takes over holds everything that was in the one before, so what was read once is
-///   read again. [`roll_back`](Self::roll_back) may go back in time.
-/// - A process may die at any time; the next start, or [`resume`](Self::resume) in another
-///   process, goes on with the build that was under way.
-/// - Of several processes that rebuild, one does; the others are told.
+/// - Readers never see a build that has not caught up, except if there is none before it: at the
+///   first start, and after [`reset`](Self::reset).
+/// - A build that takes over contains everything that readers saw in the build before.
+///   [`roll_back`](Self::roll_back) may go back in time.
+/// - A process may die at any time. The next start, or [`resume`](Self::resume) in another process,
+///   continues the build that was under way.
+/// - If several processes ask for a rebuild, one begins it; the others get an error.
 /// - A build with parked streams does not take over; see [`building`](Self::building).
 ///
-/// The build before the serving one is kept until [`discard_old`](Self::discard_old), or until it
-/// is the last but one; it stands still meanwhile. A build of an older version stands still too,
-/// unless a program of that version runs.
+/// The build before the serving one is kept until [`discard_old`](Self::discard_old) or until the
+/// next build takes over; no events are added to it. Nor are events added to a build of an older
+/// version, unless a program of that version runs.
 ///
 /// ```
 /// use std::time::Duration;
@@ -93,13 +93,13 @@ pub(crate) type Targets<T> = Arc<dyn Fn(&ConsumerName) -> T + Send + Sync>;
 pub struct Maintained<T: Target> {
     stored: Arc<StoredBuilds>,
     targets: Targets<T>,
-    orders: mpsc::Sender<(Ask, Answer)>,
+    requests: mpsc::Sender<(Request, Reply)>,
     local: watch::Receiver<Local<T>>,
 }
 
-/// What a projection's keeper is told.
+/// A request to the keeper of a projection.
 #[derive(Debug)]
-pub(crate) enum Ask {
+pub(crate) enum Request {
     Rebuild,
     Cancel(Build),
     RollBack,
@@ -109,8 +109,8 @@ pub(crate) enum Ask {
     Resume,
 }
 
-/// Where it says what came of it.
-pub(crate) type Answer = oneshot::Sender<Result<Build, BuildError>>;
+/// The channel for the keeper's reply to a request.
+pub(crate) type Reply = oneshot::Sender<Result<Build, BuildError>>;
 
 /// Maintains a projection over its versions.
 pub(crate) async fn maintain<P: Projection>(
@@ -119,7 +119,7 @@ pub(crate) async fn maintain<P: Projection>(
     targets: impl Fn(&ConsumerName) -> P::Target + Send + Sync + 'static,
     options: ConsumerOptions,
 ) -> Result<Maintained<P::Target>, BuildError> {
-    let work = Arc::new(Projecting { projection, names: Names::new(options.unknown) });
+    let work = Arc::new(ProjectionWork { projection, names: Names::new(options.unknown) });
     let declaring = work.clone();
     let targets = move |name: &_| declaring.projection.declare(targets(name));
     let plan = Plan { work, version: P::VERSION, targets: Arc::new(targets), options };
@@ -139,7 +139,7 @@ where
     H: Fn(E, &RecordedEvent, &mut T::Tx) -> Result<(), HandleError> + Send + Sync + 'static,
 {
     let ProjectionFn { name, version, handler, .. } = projection;
-    let work = Arc::new(Applying::new(handler, options.unknown));
+    let work = Arc::new(ClosureWork::new(handler, options.unknown));
     let plan = Plan { work, version, targets: Arc::new(targets), options };
     keep(consumers, &name, plan).await
 }
@@ -153,8 +153,8 @@ async fn keep<W: Work>(
     let consumers = consumers.clone().with_outages(is_sql_outage);
     let stored = Arc::new(StoredBuilds::new(consumers.kernel().clone(), name));
     let targets = plan.targets.clone();
-    let (orders, local) = Keeper::start(consumers.clone(), plan, stored.clone()).await?;
-    let maintained = Maintained { stored, targets, orders, local };
+    let (requests, local) = Keeper::start(consumers.clone(), plan, stored.clone()).await?;
+    let maintained = Maintained { stored, targets, requests, local };
     consumers.enter(maintained.name().clone(), Arc::new(maintained.clone()));
     Ok(maintained)
 }
@@ -165,8 +165,8 @@ impl<T: Target> Maintained<T> {
         self.stored.name()
     }
 
-    /// The build that readers see, as this process knows: another's doing is known within some
-    /// seconds.
+    /// The build that readers see, as far as this process knows: a change by another process is
+    /// known within some seconds.
     pub fn serving(&self) -> Build {
         self.local.borrow().builds.serving
     }
@@ -176,12 +176,13 @@ impl<T: Target> Maintained<T> {
         self.local.borrow().builds.previous
     }
 
-    /// The name under which the serving build is kept.
+    /// The name under which the serving build is stored.
     pub fn serving_name(&self) -> ConsumerName {
         self.serving().consumer(self.name())
     }
 
-    /// The consumer of the serving build, if this process runs it: its health, its dead letters.
+    /// The consumer of the serving build, with its health and dead letters, if this process runs
+    /// it.
     pub fn consumer(&self) -> Option<ConsumerHandle> {
         self.local.borrow().serving.as_ref().map(|running| running.consumer.clone())
     }
@@ -191,90 +192,93 @@ impl<T: Target> Maintained<T> {
         self.local.borrow().serving.as_ref().map(|running| running.target.clone())
     }
 
-    /// The build that is under way in this process: begun by a new version, by
+    /// The build that is under way in this process: begun by a new version or by
     /// [`rebuild`](Self::rebuild), or left by a process that died.
     ///
-    /// While streams are parked in it, it does not take over: retry or discard its dead letters.
+    /// A build with parked streams does not take over: retry or discard its dead letters.
     pub fn building(&self) -> Option<Rebuild<T>> {
         let build = self.local.borrow().building.as_ref().map(|running| running.build);
         build.map(|build| Rebuild::new(self.clone(), build))
     }
 
-    /// Builds the read model anew beside the serving one, and swaps it in when it has caught up.
-    /// Returns when it has begun.
+    /// Builds the read model from the start, beside the serving build, and swaps it in when it has
+    /// caught up. Returns when the build has begun.
     ///
-    /// It begins where the first one did, also with
-    /// [`StartFrom::Now`](factum_consumer::StartFrom::Now). Meanwhile each event is projected twice.
-    /// That has no other effect than the build: a projection writes to its target and nowhere else,
-    /// and consumers are never rebuilt.
+    /// The build begins where the serving build began, also with
+    /// [`StartFrom::Now`](factum_consumer::StartFrom::Now). Until the swap, each event is projected
+    /// twice. That has no other effect, because a projection writes only to its target, and
+    /// consumers are never rebuilt.
     ///
     /// # Errors
-    /// [`BuildError::Building`] while a build is under way, here or in another process; those of
+    /// [`BuildError::Building`] while a build is under way, in this process or another; errors of
     /// the store.
     pub async fn rebuild(&self) -> Result<Rebuild<T>, BuildError> {
-        let build = self.ask(Ask::Rebuild).await?;
+        let build = self.request(Request::Rebuild).await?;
         Ok(Rebuild::new(self.clone(), build))
     }
 
-    /// Shows readers what they saw before, at once and as it stood then; it goes on from there if
-    /// it is of this program's version. A build under way is given up. A second time it goes
-    /// forward again. A version that was rolled back does not come again by itself; a larger one
-    /// does, and [`rebuild`](Self::rebuild) too.
+    /// Swaps the serving build with the earlier one, at once. Readers see the earlier build as it
+    /// was when it was replaced; it continues from there if it is of this program's version. A
+    /// build under way is dropped.
+    ///
+    /// A second call swaps them again. A version that was rolled back is not built again by a start
+    /// of its program; a larger version is, and [`rebuild`](Self::rebuild) builds either.
     ///
     /// # Errors
-    /// [`BuildError::NothingKept`]; those of the store.
+    /// [`BuildError::NothingKept`]; errors of the store.
     pub async fn roll_back(&self) -> Result<Build, BuildError> {
-        self.ask(Ask::RollBack).await
+        self.request(Request::RollBack).await
     }
 
-    /// Lets the build before the serving one go. Its space is given back some seconds later, when
-    /// no reader can be in it any more.
+    /// Drops the build before the serving one. Its space is freed some seconds later, when no
+    /// reader uses it any more.
     ///
     /// # Errors
-    /// [`BuildError::NothingKept`]; those of the store.
+    /// [`BuildError::NothingKept`]; errors of the store.
     pub async fn discard_old(&self) -> Result<Build, BuildError> {
-        self.ask(Ask::DiscardOld).await
+        self.request(Request::DiscardOld).await
     }
 
-    /// Begins the read model anew, at once: readers see it grow. What there was goes, the earlier
-    /// build included.
+    /// Begins the read model from the start, at once: readers see it grow. All earlier builds are
+    /// dropped.
     ///
     /// # Errors
-    /// Those of the store.
+    /// Errors of the store.
     pub async fn reset(&self) -> Result<Build, BuildError> {
-        self.ask(Ask::Reset).await
+        self.request(Request::Reset).await
     }
 
-    /// Lets it wait, after the batches at hand, until [`resume`](Self::resume) or the next start.
-    /// In this process: where several run it, pause it in each.
+    /// Pauses the projection after the current batches, until [`resume`](Self::resume) or the next
+    /// start. It pauses this process only; other processes that run the projection continue.
     ///
     /// # Errors
     /// [`BuildError::Closed`], [`BuildError::RuntimeEnded`].
     pub async fn pause(&self) -> Result<(), BuildError> {
-        self.ask(Ask::Pause).await.map(|_| ())
+        self.request(Request::Pause).await.map(|_| ())
     }
 
-    /// Lets it go on, in this process: what was paused, what had stopped, and what another process
-    /// works on or left when it died.
+    /// Resumes the projection in this process: after a pause, after its consumers stopped, and with
+    /// builds that another process works on or has left.
     ///
     /// # Errors
-    /// Those of the store.
+    /// Errors of the store.
     pub async fn resume(&self) -> Result<(), BuildError> {
-        self.ask(Ask::Resume).await.map(|_| ())
+        self.request(Request::Resume).await.map(|_| ())
     }
 
-    /// Waits until what readers see holds every event up to this position, also where another
-    /// process maintains it. There only what it has stored counts: events that the projection does
-    /// not handle are counted late.
+    /// Waits until the build that readers see contains every event up to this position, also if
+    /// another process maintains it. Then only the stored progress counts, so events that the
+    /// projection does not handle count late.
     ///
     /// # Errors
-    /// [`WaitError::Behind`] when the time is over, [`WaitError::Stopped`] if it will never come.
+    /// [`WaitError::Behind`] after the timeout, [`WaitError::Stopped`] if the position can't be
+    /// reached any more.
     pub async fn wait_for(&self, position: Position, timeout: Duration) -> Result<(), WaitError> {
         let clock = self.stored.kernel().clock().clone();
-        let come = local::come_to(self.local.clone(), &self.stored, &self.targets, position);
+        let reached = local::reach(self.local.clone(), &self.stored, &self.targets, position);
         tokio::select! {
             biased;
-            come = come => come,
+            reached = reached => reached,
             () = clock.sleep(timeout) => Err(WaitError::Behind {
                 consumer: self.serving_name(),
                 position,
@@ -284,10 +288,10 @@ impl<T: Target> Maintained<T> {
         }
     }
 
-    async fn ask(&self, ask: Ask) -> Result<Build, BuildError> {
-        let (answer, answered) = oneshot::channel();
-        let _ = self.orders.send((ask, answer)).await;
-        answered.await.unwrap_or_else(|_| Err(self.local.borrow().error(self.name())))
+    async fn request(&self, request: Request) -> Result<Build, BuildError> {
+        let (reply, replied) = oneshot::channel();
+        let _ = self.requests.send((request, reply)).await;
+        replied.await.unwrap_or_else(|_| Err(self.local.borrow().error(self.name())))
     }
 
     pub(crate) fn stored(&self) -> &Arc<StoredBuilds> {
@@ -304,7 +308,7 @@ impl<T: Target> Clone for Maintained<T> {
         Self {
             stored: self.stored.clone(),
             targets: self.targets.clone(),
-            orders: self.orders.clone(),
+            requests: self.requests.clone(),
             local: self.local.clone(),
         }
     }

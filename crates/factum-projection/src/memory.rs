@@ -1,4 +1,4 @@
-//! Models in memory: a fold of events, with snapshots of it as documents.
+//! Models in memory: folds of events, with snapshots as documents.
 
 mod apply;
 mod folding;
@@ -18,21 +18,23 @@ use folding::Folding;
 pub use shown::MemoryGuard;
 use shown::Shown;
 
-/// After this many events a model is snapshotted, unless chosen otherwise.
+/// The default number of events between two snapshots of a model.
 pub const SNAPSHOT_EVENTS_DEFAULT: usize = 100_000;
 
-/// A model in memory, to be started: a value, and how each event changes it.
+/// The definition of a model in memory: a value, and a function that changes it with each event.
 ///
-/// Each process has a model of its own. It is made from the last snapshot and the log, so each
-/// event has taken effect exactly once in what is read. Snapshots are documents of the store; they
-/// only save time. One is taken now and then and at a clean stop.
+/// Each process has its own model, made from the last snapshot and the log. So readers see each
+/// event take effect exactly once. Snapshots are documents of the store and only save time: one is
+/// taken now and then and at a clean stop.
 ///
-/// The function sees nothing but the model and the event, so the same events make the same model
-/// everywhere. It can't fail. An event that can't be decoded, or with which the function panics or
-/// takes longer than the policy's time, is parked at once with the later ones of its stream, or
-/// the model stops, as [`FailurePolicy::then`](factum_consumer::FailurePolicy) says; its retries
-/// are for projections. A model that such an event has left half changed is made again from the
-/// last snapshot, and readers wait until it is where they saw it.
+/// The function must depend only on the model and the event, so that the same events make the same
+/// model everywhere. It can't return an error.
+///
+/// An event has failed if it can't be decoded, or if the function panics or exceeds the policy's
+/// time. It is never retried: as [`FailurePolicy::then`](factum_consumer::FailurePolicy) says, it
+/// is parked with the later events of its stream, or the model stops. If such an event has left the
+/// model half changed, the model is restored from the last snapshot. Readers wait until it has
+/// reached the position that they saw.
 ///
 /// ```
 /// use std::time::Duration;
@@ -76,9 +78,9 @@ where
     E: Event,
     F: Fn(&mut M, E, &RecordedEvent) + Send + Sync + 'static,
 {
-    /// A model of this name: letters, digits, `-`, `_`, `.`. A changed function or model has a
-    /// larger version, which is made from the log, from where the first version began. No
-    /// projection into documents may have the name and version.
+    /// A model with this name: letters, digits, `-`, `_`, `.`. A changed function or model needs a
+    /// larger version, which is made from the log, beginning where the first version began. No
+    /// projection into documents may have the same name and version.
     pub fn new(name: &str, version: u32, apply: F) -> Self {
         Self {
             name: name.into(),
@@ -90,15 +92,14 @@ where
         }
     }
 
-    /// Sets what can be chosen: where it begins, its batches, what happens when an event fails. It
-    /// has one partition.
+    /// Sets the options: the start, the batches, the failure policy. A model has one partition.
     pub fn with_options(mut self, options: ConsumerOptions) -> Self {
         self.options = options;
         self
     }
 
-    /// Sets after how many events a snapshot is taken, instead of [`SNAPSHOT_EVENTS_DEFAULT`];
-    /// ten events that the function does not handle count as one.
+    /// Sets the number of events between two snapshots, instead of [`SNAPSHOT_EVENTS_DEFAULT`]. Ten
+    /// events that the function does not handle count as one.
     pub fn with_snapshot_events(mut self, snapshot_events: usize) -> Self {
         self.snapshot_events = snapshot_events.max(1);
         self
@@ -114,7 +115,7 @@ impl<M, E, F> fmt::Debug for Fold<M, E, F> {
     }
 }
 
-/// A model in memory that is kept up to date, and the consumer that does so: its health, its dead
+/// A running model in memory, and the consumer that keeps it up to date, with its health and dead
 /// letters. Cheap to clone; dropping it changes nothing.
 pub struct MemoryModel<M> {
     consumer: ConsumerHandle,
@@ -141,13 +142,14 @@ impl<M: Default + Serialize + DeserializeOwned + Send + Sync + 'static> MemoryMo
 }
 
 impl<M: Send + Sync + 'static> MemoryModel<M> {
-    /// The model as it is between two batches. What was read once is not read as it was before,
-    /// while this runs. Waits while the last snapshot is read, and while the model is made again.
-    /// Release the guard soon: nothing is folded meanwhile.
+    /// Returns the model between two batches. While the model runs, a reader never sees an older
+    /// state than before: it waits while the last snapshot is read and while the model is restored.
+    /// Release the guard soon, because nothing is folded while it is held.
     ///
     /// # Errors
-    /// [`WaitError::Stopped`] if it has stopped while there was no model to show. One that has
-    /// stopped otherwise is read as it was then; amid being made again, that is an older one.
+    /// [`WaitError::Stopped`] if the model stopped while there was no complete model to show. A
+    /// model that stopped otherwise can still be read in its last state. If it stopped while it was
+    /// being restored, that state is older than the one seen before.
     pub async fn read(&self) -> Result<MemoryGuard<M>, WaitError> {
         match self.shown.read().await {
             Some(model) => Ok(model),
@@ -158,7 +160,7 @@ impl<M: Send + Sync + 'static> MemoryModel<M> {
         }
     }
 
-    /// The consumer that keeps it up to date.
+    /// The consumer that keeps the model up to date.
     pub fn consumer(&self) -> &ConsumerHandle {
         &self.consumer
     }

@@ -1,4 +1,4 @@
-//! Read models in documents, as their readers see them.
+//! Read models in documents, as readers query them.
 
 mod change;
 mod error;
@@ -16,49 +16,48 @@ use factum_kernel::{Cbor, Codec, CodecError, Kernel, Position, ScanPage, StoreEr
 use serde::de::DeserializeOwned;
 
 use crate::{
-    build::{Build, Builds, REFRESH, StoredBuilds},
     document_key::check_key,
+    documents::{Documents, declared_indexes, documents_prefix},
     maintain::{Maintained, Targets, stored_position},
-    target::{Documents, declared_indexes, documents_prefix},
+    model_build::{Build, Builds, REFRESH, StoredBuilds},
 };
 
 pub use change::{ModelChange, ModelChanges};
 pub use error::QueryError;
 pub use query::{Continuation, DOCUMENTS_MAX, DOCUMENTS_MAX_DEFAULT, ModelPage, ModelQuery};
 
-/// How often a read is begun again because what it read was dropped meanwhile.
+/// The number of attempts at a read, if its build is dropped during the read.
 const RESOLVES_MAX: usize = 8;
-/// How often the stored position is looked at in [`REFRESH`] by those who wait for it.
+/// The number of reads of the stored position in each [`REFRESH`] while a caller waits.
 const LOOKS: u32 = 20;
 
-/// What to do when a read model has not come as far as the reader asks.
+/// The choice of a reader when the read model has not reached the requested position in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stale {
-    /// An error.
+    /// Return an error.
     Fail,
-    /// What there is.
+    /// Return the read model as it is.
     Serve,
 }
 
-/// Whether a read model has come as far as the reader asked.
+/// The outcome of a wait: whether the read model has reached the requested position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub enum Freshness {
-    /// It has.
+    /// It has reached the position.
     Fresh,
-    /// It is behind, and the reader takes what there is.
+    /// It is behind the position, and the reader accepts that.
     Stale,
 }
 
-/// The documents of a read model, from anywhere: beside the projection, or in a program that does
-/// not run it. Cheap to clone.
+/// The documents of a read model, in the program that maintains it or in any other. Cheap to clone.
 ///
-/// It reads the serving build; one that takes over in another process is seen within a second. A
-/// page is one moment of one build, and what was seen once is seen again, as
+/// It reads the serving build, and notices within a second that another process has swapped in a
+/// new one. A page shows one moment of one build. A reader never loses what it has seen, as
 /// [`Maintained`] says.
 ///
-/// Where an older version serves still, its documents may have another shape:
-/// [`with_earlier`](Self::with_earlier) says how they are read.
+/// While an older version serves, its documents may have another shape:
+/// [`with_earlier`](Self::with_earlier) converts them.
 ///
 /// ```
 /// use std::time::Duration;
@@ -101,10 +100,10 @@ pub enum Freshness {
 /// ```
 pub struct ReadModel<T> {
     stored: Arc<StoredBuilds>,
-    /// If this process maintains it.
+    /// The projection, if this process maintains it.
     maintained: Option<Maintained<Documents>>,
     earlier: Vec<(u32, Arc<Convert<T>>)>,
-    /// The indexes of the build that was asked for some last.
+    /// The declared indexes of the build that was queried last.
     indexes: Arc<Mutex<Option<DeclaredOf>>>,
 }
 
@@ -117,23 +116,23 @@ impl Maintained<Documents> {
         ReadModel::of(self.stored().clone(), Some(self.clone()))
     }
 
-    /// What changes in the documents that readers see, from now on.
+    /// The changes of the documents that readers see, from now on.
     pub fn changes<T: DeserializeOwned>(&self) -> ModelChanges<T> {
         ModelChanges::new(self)
     }
 }
 
 impl<T: DeserializeOwned> ReadModel<T> {
-    /// The documents that the projection of this name maintains, in whatever process.
+    /// The documents of the projection with this name, which any process may maintain.
     ///
     /// # Errors
-    /// A name that is none.
+    /// A name that is invalid.
     pub fn new(kernel: &Kernel, projection: &str) -> Result<Self, InvalidConsumerName> {
         let name = ConsumerName::new(projection)?;
         Ok(Self::elsewhere(StoredBuilds::new(kernel.clone(), name)))
     }
 
-    /// The documents of a projection that is not maintained here.
+    /// The documents of a projection that another process maintains.
     pub(crate) fn elsewhere(stored: StoredBuilds) -> Self {
         Self::of(Arc::new(stored), None)
     }
@@ -142,8 +141,7 @@ impl<T: DeserializeOwned> ReadModel<T> {
         Self { stored, maintained, earlier: Vec::new(), indexes: Arc::default() }
     }
 
-    /// Reads the documents of an older version, while it serves, as `Old`, and makes them what
-    /// they are now.
+    /// Reads the documents as `Old` while this older version serves, and converts them.
     #[must_use]
     pub fn with_earlier<Old: DeserializeOwned>(
         mut self,
@@ -176,8 +174,9 @@ impl<T: DeserializeOwned> ReadModel<T> {
         Err(self.replaced())
     }
 
-    /// A page of documents: all, those whose keys begin so, or those of an index. What changes
-    /// between two pages may be missed or seen twice; a page is one moment.
+    /// Returns a page of documents: all, those whose keys begin with a prefix, or those of an
+    /// index. A page shows one moment; a document that changes between two pages may be missing or
+    /// appear twice.
     ///
     /// # Errors
     /// See [`QueryError`].
@@ -224,13 +223,13 @@ impl<T: DeserializeOwned> ReadModel<T> {
         Ok(ModelPage { documents, next })
     }
 
-    /// Waits until what readers see holds every event up to this position: the position that an
-    /// execution answered, to read what one has written. Where another process maintains the read
-    /// model, only what is stored of its progress counts, and events that the projection does not
-    /// handle are counted late.
+    /// Waits until the documents that readers see contain every event up to this position. To read
+    /// the effects of a command, pass the position that its execution returned. If another process
+    /// maintains the read model, only its stored progress counts, so events that the projection
+    /// does not handle count late.
     ///
     /// # Errors
-    /// With [`Stale::Fail`] those of [`Maintained::wait_for`]; with [`Stale::Serve`] none.
+    /// With [`Stale::Fail`] the errors of [`Maintained::wait_for`]; with [`Stale::Serve`] none.
     pub async fn wait_for(
         &self,
         position: Position,
@@ -257,7 +256,7 @@ impl<T: DeserializeOwned> ReadModel<T> {
         let mut consumer = self.stored.name().clone();
         let come = async {
             loop {
-                // A store that can't be reached for a while is asked again.
+                // An error of the store is ignored: the next round asks again.
                 if let Ok(builds) = self.builds().await {
                     consumer = self.consumer(builds.serving);
                     let partitions = builds.partitions(builds.serving);
@@ -290,7 +289,8 @@ impl<T: DeserializeOwned> ReadModel<T> {
         build.consumer(self.stored.name())
     }
 
-    /// Whether a build has an index; false for one that has not begun.
+    /// Returns true if a build has the index, false if the build has not begun, and an error if the
+    /// build was made without it.
     async fn has_index(&self, build: Build, index: &str) -> Result<bool, QueryError> {
         let cached = self.indexes.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if cached.is_some_and(|(of, names)| of == build && names.contains(index)) {

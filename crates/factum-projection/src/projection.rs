@@ -10,8 +10,8 @@ use factum_kernel::{Event, RecordedEvent};
 
 /// A consumer that maintains a read model.
 ///
-/// It writes to its target and nowhere else: a projection is handed events again when it is
-/// rebuilt, and whatever else it did would be done again. What sends mails or calls services is a
+/// A projection writes to its target and nowhere else: a rebuild hands it the same events again,
+/// and any other effect would happen again. Code that sends mails or calls services is a
 /// [`Consumer`](factum_consumer::Consumer), which is never rebuilt.
 ///
 /// ```
@@ -44,26 +44,27 @@ use factum_kernel::{Event, RecordedEvent};
 /// }
 /// ```
 pub trait Projection: Send + Sync + 'static {
-    /// Its name: letters, digits, `-`, `_`, `.`.
+    /// The name of the projection: letters, digits, `-`, `_`, `.`.
     const NAME: &'static str;
 
-    /// The version of what it does. A changed version is built beside the old one.
+    /// The version of the projection's code. A changed version is built beside the old one.
     const VERSION: u32 = 1;
 
-    /// The events it is about. An enum of enums (`#[event(flatten)]`) for several aggregates.
+    /// The events that the projection handles. For several aggregates, use an enum of enums
+    /// (`#[event(flatten)]`).
     type Event: Event;
 
-    /// Where the read model is.
+    /// The target that holds the read model.
     type Target: Target;
 
-    /// Declares on a target what the read model needs: secondary indexes. What is declared
-    /// otherwise asks for a larger [`VERSION`](Self::VERSION).
+    /// Declares the secondary indexes of the read model on a target. A change of them needs a
+    /// larger [`VERSION`](Self::VERSION).
     fn declare(&self, target: Self::Target) -> Self::Target {
         target
     }
 
-    /// Applies one event. What it writes to `tx` is stored together with the checkpoint; it may be
-    /// called again for the same event where that failed.
+    /// Applies one event. Writes to `tx` are stored together with the checkpoint. If that fails,
+    /// the same event is projected again.
     fn project(
         &self,
         event: Self::Event,
@@ -72,7 +73,7 @@ pub trait Projection: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), HandleError>> + Send;
 }
 
-/// A running projection, and the target that its read model is in.
+/// A running projection, and the target that holds its read model.
 pub struct ProjectionHandle<P: Projection> {
     pub(crate) consumer: ConsumerHandle,
     pub(crate) target: Arc<P::Target>,
@@ -85,12 +86,12 @@ impl<P: Projection> Clone for ProjectionHandle<P> {
 }
 
 impl<P: Projection> ProjectionHandle<P> {
-    /// Where the read model is.
+    /// The target that holds the read model.
     pub fn target(&self) -> &P::Target {
         &self.target
     }
 
-    /// The consumer that maintains it.
+    /// The consumer that maintains the read model.
     pub fn consumer(&self) -> &ConsumerHandle {
         &self.consumer
     }
@@ -112,13 +113,13 @@ impl<P: Projection> fmt::Debug for ProjectionHandle<P> {
     }
 }
 
-/// A projection at work.
-pub(crate) struct Projecting<P: Projection> {
+/// The work of a projection's consumer: decodes events and projects them.
+pub(crate) struct ProjectionWork<P: Projection> {
     pub(crate) projection: P,
     pub(crate) names: Names<P::Event>,
 }
 
-impl<P: Projection> Work for Projecting<P> {
+impl<P: Projection> Work for ProjectionWork<P> {
     type Target = P::Target;
 
     fn wants(&self, event: &RecordedEvent) -> bool {

@@ -1,5 +1,5 @@
-//! What the consumers of a program can do above handling events: maintain projections, fold models
-//! in memory, and wait for either by its name.
+//! The trait `Projections`: maintain projections, fold models in memory, and wait for either by
+//! name.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -12,15 +12,15 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     arrival,
-    build::StoredBuilds,
     maintain::{self, BuildError, Maintained, ProjectionFn},
     memory::{Fold, MemoryModel},
-    projection::{Projecting, Projection, ProjectionHandle},
-    target::is_sql_outage,
+    model_build::StoredBuilds,
+    projection::{Projection, ProjectionHandle, ProjectionWork},
+    sql::is_sql_outage,
 };
 
-/// Projections and models in memory of a program, run by its [`Consumers`]. Import it to start
-/// them.
+/// Starts projections and models in memory on the [`Consumers`] of a program. Import the trait to
+/// use its methods.
 ///
 /// ```
 /// use factum_consumer::Consumers;
@@ -39,25 +39,28 @@ use crate::{
 /// # Ok(()) }
 /// ```
 pub trait Projections {
-    /// Starts a projection into a target.
+    /// Starts one version of a projection into a target. No build is made, and no other version
+    /// takes over: [`maintain`](Self::maintain) does that, and the application's `project` for
+    /// documents of its own store.
     ///
     /// # Errors
     /// See [`StartError`].
-    fn project<P: Projection>(
+    fn start_projection<P: Projection>(
         &self,
         projection: P,
         target: P::Target,
         options: ConsumerOptions,
     ) -> Result<ProjectionHandle<P>, StartError>;
 
-    /// Maintains a projection over its versions. `targets` makes the target of a build, whose name
-    /// it is given; one in tables of one's own is made by `of_build`.
+    /// Maintains a projection over its versions. `targets` makes the target of each build from the
+    /// build's name. Targets in SQL are made by `PostgresTarget::of_build` or
+    /// `SqliteTarget::of_build`.
     ///
-    /// Begin with it before the version changes for the first time: a version that
-    /// [`project`](Self::project) ran is not known as an older one.
+    /// Use it from the first version on: a version that [`project`](Self::project) ran is not known
+    /// as an older build.
     ///
     /// # Errors
-    /// A name that is none or runs already, closed consumers, and those of the store.
+    /// A name that is invalid or already in use, closed consumers, and errors of the store.
     fn maintain<P: Projection>(
         &self,
         projection: P,
@@ -68,7 +71,7 @@ pub trait Projections {
     /// Maintains a projection that is a closure.
     ///
     /// # Errors
-    /// Those of [`maintain`](Self::maintain).
+    /// As for [`maintain`](Self::maintain).
     fn maintain_fn<E, T, H>(
         &self,
         projection: ProjectionFn<E, T, H>,
@@ -80,7 +83,8 @@ pub trait Projections {
         T: Target,
         H: Fn(E, &RecordedEvent, &mut T::Tx) -> Result<(), HandleError> + Send + Sync + 'static;
 
-    /// Starts a model in memory. Readers see what the last snapshot holds, and then each batch.
+    /// Starts a model in memory. Readers see the last snapshot first, and then the model after each
+    /// batch.
     ///
     /// # Errors
     /// See [`StartError`].
@@ -90,13 +94,13 @@ pub trait Projections {
         E: Event,
         F: Fn(&mut M, E, &RecordedEvent) + Send + Sync + 'static;
 
-    /// Waits until the consumer or projection of this name has come to a position: one that was
-    /// maintained or started in this program, or else a projection whose documents another process
+    /// Waits until the consumer or projection of this name has reached a position. It finds what
+    /// was started or maintained in this program, and projections whose documents another process
     /// maintains in the store.
     ///
-    /// Of a maintained projection it is what readers see, over rebuilds and new versions, as
-    /// [`Maintained::wait_for`] does; of one elsewhere what is stored, as
-    /// [`ReadModel::wait_for`](crate::ReadModel::wait_for) does.
+    /// For a maintained projection it waits for the build that readers see, over rebuilds and new
+    /// versions, as [`Maintained::wait_for`] does. For a projection in another process it waits for
+    /// the stored progress, as [`ReadModel::wait_for`](crate::ReadModel::wait_for) does.
     ///
     /// ```
     /// use std::time::Duration;
@@ -119,8 +123,8 @@ pub trait Projections {
     /// ```
     ///
     /// # Errors
-    /// [`WaitError::Unknown`] at once, [`WaitError::Behind`] when the time is over,
-    /// [`WaitError::Stopped`] if it will never come.
+    /// [`WaitError::Unknown`] at once, [`WaitError::Behind`] after the timeout,
+    /// [`WaitError::Stopped`] if the position can't be reached any more.
     fn wait_for(
         &self,
         name: &str,
@@ -128,25 +132,27 @@ pub trait Projections {
         timeout: Duration,
     ) -> impl Future<Output = Result<(), WaitError>> + Send;
 
-    /// Whether there is anything of this name to [wait for](Self::wait_for): asked before a
-    /// command is sent, so that a mistake is not found when it has taken effect.
+    /// Checks that a consumer or projection of this name exists, so that
+    /// [`wait_for`](Self::wait_for) can wait for it. Call it before a command is sent: then a wrong
+    /// name is found before the command takes effect.
     ///
     /// # Errors
-    /// [`WaitError::Unknown`], and [`WaitError::Store`] where the store has to be asked.
+    /// [`WaitError::Unknown`], and [`WaitError::Store`] if the store can't be read.
     fn can_wait_for(&self, name: &str) -> impl Future<Output = Result<(), WaitError>> + Send;
 }
 
 impl Projections for Consumers {
-    fn project<P: Projection>(
+    fn start_projection<P: Projection>(
         &self,
         projection: P,
         target: P::Target,
         options: ConsumerOptions,
     ) -> Result<ProjectionHandle<P>, StartError> {
         let name = ConsumerName::new(P::NAME)?;
-        // It may have been maintained before, and be held by who maintains it elsewhere.
+        // The projection may have been maintained before, and another process may have frozen it
+        // for a handover.
         let builds = StoredBuilds::new(self.kernel().clone(), name.clone());
-        let work = Projecting { projection, names: Names::new(options.unknown) };
+        let work = ProjectionWork { projection, names: Names::new(options.unknown) };
         let target = Arc::new(work.projection.declare(target));
         let consumer = self.clone().with_outages(is_sql_outage).launch(Launch {
             name: name.versioned(P::VERSION),

@@ -1,9 +1,10 @@
-//! The cell: what one entity does next. Pure: messages and outcomes go in, answers and one next
-//! thing to do come out; whoever drives it loads, decides, appends, waits.
+//! The cell: the state machine of one entity. It is pure: messages and outcomes go in; answers and
+//! the next step come out. The caller of the machine loads, decides, appends and waits.
 //!
-//! A cell takes what is queued as one *burst*, decides its messages one after another on the
-//! state as it would be, stores what they decided in one append, and answers all of them after it,
-//! in the order in which they came. While a burst is under way the next one gathers.
+//! A cell takes the queued messages as one *burst* and decides them one after another, each on the
+//! state that the messages before it lead to. It stores the events of all of them in one append,
+//! and answers them after it in the order in which they came. Messages that come while a burst is
+//! under way wait for the next burst.
 
 mod health;
 mod step;
@@ -15,32 +16,32 @@ use factum_kernel::Monotonic;
 pub use health::Restart;
 pub(crate) use health::{Blame, Health};
 pub(crate) use step::{
-    Answer, Answers, Appending, Decided, Effect, Freshness, Input, Letter, Next, Parts, Queued,
-    Rules, Step, Tail, Tending, Verdict,
+    Answer, Answers, Appending, CatchUp, Decided, Effect, Envelope, Freshness, Input, Next, Parts,
+    Queued, Rules, Step, Tending, Verdict,
 };
 
 enum Phase<P: Parts> {
-    /// No task, no state.
+    /// Idle, without a state in memory.
     Cold,
-    /// No task, a state.
+    /// Idle, with the state in memory.
     Warm(P::State),
-    /// A task.
+    /// Active: a caller or a task drives the cell's work.
     Running,
-    /// Nothing until it is released, for this cause.
+    /// The entity takes no messages until it is released. Holds the cause.
     Quarantined(P::Failure),
 }
 
-/// One entity.
+/// The cell of one entity.
 pub(crate) struct Cell<P: Parts> {
     phase: Phase<P>,
-    queue: VecDeque<Letter<P>>,
-    /// Taken from the queue, neither answered nor out to be decided.
-    burst: VecDeque<Letter<P>>,
-    /// The state was read after all of the burst had been queued.
+    queue: VecDeque<Envelope<P>>,
+    /// The messages that were taken from the queue and are neither answered nor being decided.
+    burst: VecDeque<Envelope<P>>,
+    /// True if the state was read after all messages of the burst had been queued.
     is_fresh: bool,
-    /// So many messages are to be decided one by one.
+    /// The number of messages that must be decided one by one.
     singly: usize,
-    /// None: nothing went wrong lately.
+    /// `None`: no recent failure.
     health: Option<Box<Health>>,
 }
 
@@ -65,14 +66,14 @@ impl<P: Parts> Cell<P> {
         if self.queue.len() >= rules.mailbox_max {
             return Queued::Full(message);
         }
-        self.queue.push_back(Letter { message, settled: None });
+        self.queue.push_back(Envelope { message, settled: None });
         match self.phase {
             Phase::Running => Queued::Joined,
             _ => Queued::Begin,
         }
     }
 
-    /// Takes note of what happened, and says what to do.
+    /// Takes an input, and returns the next step.
     pub(crate) fn on(&mut self, input: Input<P>, rules: &Rules, now: Monotonic) -> Step<P> {
         match input {
             Input::Begin => {
@@ -87,8 +88,8 @@ impl<P: Parts> Cell<P> {
                 self.fail(&failure, blame, rules, now)
             }
             Input::Decided(decided) => self.decided(decided, rules, now),
-            Input::CaughtUp(Ok((state, Tail::Empty))) => self.answer(state, rules, now),
-            Input::CaughtUp(Ok((state, Tail::Folded))) => {
+            Input::CaughtUp(Ok((state, CatchUp::Empty))) => self.answer(state, rules, now),
+            Input::CaughtUp(Ok((state, CatchUp::Folded))) => {
                 self.is_fresh = true;
                 self.decide(state, Vec::new())
             }
@@ -108,7 +109,7 @@ impl<P: Parts> Cell<P> {
                 let last = self.burst.pop_back().expect("a burst holds what was appended");
                 let mut answers = self.answers();
                 answers.push((last.message, Answer::Refused(rejection)));
-                // The state has folded what was not stored.
+                // The state contains events that were not stored.
                 self.go_on(None, rules, now, answers)
             }
             Appending::Invalid(_) if self.burst.len() > 1 => {
@@ -122,14 +123,14 @@ impl<P: Parts> Cell<P> {
     }
 
     fn decided(&mut self, decided: Decided<P>, rules: &Rules, now: Monotonic) -> Step<P> {
-        let Decided { mut letters, verdict } = decided;
+        let Decided { mut envelopes, verdict } = decided;
         match verdict {
             Verdict::Done { state, count, effect } => {
-                assert!((1..=letters.len()).contains(&count), "a burst decides something");
-                for letter in letters.drain(count..).rev() {
-                    self.queue.push_front(letter);
+                assert!((1..=envelopes.len()).contains(&count), "a burst decides something");
+                for envelope in envelopes.drain(count..).rev() {
+                    self.queue.push_front(envelope);
                 }
-                self.burst = letters;
+                self.burst = envelopes;
                 let is_known = self.is_fresh || rules.freshness == Freshness::Owned;
                 match effect {
                     Effect::Events => Step { answers: Vec::new(), next: Next::Append(state) },
@@ -138,17 +139,17 @@ impl<P: Parts> Cell<P> {
                 }
             }
             Verdict::Panicked { at, failure, blame } => {
-                // The messages before it are decided again, from the log; it is answered in its
-                // turn, so that answers keep their order.
-                letters[at].settled = Some(failure.clone());
-                self.burst = letters;
+                // The messages before it are decided again on the state from the log. The message
+                // itself is answered in its turn, so that answers keep their order.
+                envelopes[at].settled = Some(failure.clone());
+                self.burst = envelopes;
                 self.put_back();
                 self.stumble(&failure, blame, rules, now, Vec::new())
             }
         }
     }
 
-    /// Answers the burst as it was decided.
+    /// Answers the messages of the burst as they were decided.
     fn answer(&mut self, state: P::State, rules: &Rules, now: Monotonic) -> Step<P> {
         let answers = self.answers();
         self.go_on(Some(state), rules, now, answers)
@@ -161,7 +162,7 @@ impl<P: Parts> Cell<P> {
         self.burst.drain(..).map(answer_of).collect()
     }
 
-    /// Fails the burst.
+    /// Answers the messages of the burst with a failure.
     fn fail(
         &mut self,
         failure: &P::Failure,
@@ -169,11 +170,11 @@ impl<P: Parts> Cell<P> {
         rules: &Rules,
         now: Monotonic,
     ) -> Step<P> {
-        let answers = self.burst.drain(..).map(|letter| failed(letter, failure)).collect();
+        let answers = self.burst.drain(..).map(|envelope| failed(envelope, failure)).collect();
         self.stumble(failure, blame, rules, now, answers)
     }
 
-    /// Goes on without the state, after a pause; or not at all, if that happened too often.
+    /// Continues without the state, after a pause; or quarantines the entity, if it died too often.
     fn stumble(
         &mut self,
         failure: &P::Failure,
@@ -192,8 +193,9 @@ impl<P: Parts> Cell<P> {
         }
         self.phase = Phase::Quarantined(failure.clone());
         self.singly = 0;
-        let told = P::quarantined(failure);
-        answers.extend(std::mem::take(&mut self.queue).into_iter().map(|it| failed(it, &told)));
+        let quarantined = P::quarantined(failure);
+        answers
+            .extend(std::mem::take(&mut self.queue).into_iter().map(|it| failed(it, &quarantined)));
         Step { answers, next: Next::Rest }
     }
 
@@ -205,7 +207,7 @@ impl<P: Parts> Cell<P> {
         answers: Answers<P>,
     ) -> Step<P> {
         if self.queue.is_empty() {
-            // An idle entity keeps no buffer.
+            // An idle entity keeps no buffers.
             (self.queue, self.burst, self.singly) = (VecDeque::new(), VecDeque::new(), 0);
             self.phase = state.map_or(Phase::Cold, Phase::Warm);
             return Step { answers, next: Next::Rest };
@@ -224,8 +226,8 @@ impl<P: Parts> Cell<P> {
         answers: Answers<P>,
     ) -> Step<P> {
         debug_assert!(self.burst.is_empty(), "one burst at a time");
-        // What is queued while the state is being read must not be answered from it unchecked, so
-        // the burst is taken before.
+        // The burst is taken before the state is read. A message that is queued during the read
+        // must not be answered from it without a check.
         if self.singly > 0 {
             self.singly -= 1;
             self.burst.extend(self.queue.pop_front());
@@ -235,7 +237,7 @@ impl<P: Parts> Cell<P> {
             self.burst.extend(self.queue.drain(..rules.burst_max));
         }
         if self.burst.is_empty() {
-            // Its messages were taken away while it paused.
+            // The queue was drained while the entity paused.
             return self.go_on(state, rules, Monotonic::MAX, answers);
         }
         self.is_fresh = false;
@@ -251,17 +253,17 @@ impl<P: Parts> Cell<P> {
     }
 
     fn decide(&mut self, state: P::State, answers: Answers<P>) -> Step<P> {
-        let letters = std::mem::take(&mut self.burst);
-        Step { answers, next: Next::Decide { state, letters } }
+        let envelopes = std::mem::take(&mut self.burst);
+        Step { answers, next: Next::Decide { state, envelopes } }
     }
 
     fn put_back(&mut self) {
-        for letter in self.burst.drain(..).rev() {
-            self.queue.push_front(letter);
+        for envelope in self.burst.drain(..).rev() {
+            self.queue.push_front(envelope);
         }
     }
 
-    /// Lets the state of an idle entity go. Whether it had one.
+    /// Takes the state of an idle entity, if it is in memory.
     pub(crate) fn passivate(&mut self) -> Option<P::State> {
         match std::mem::replace(&mut self.phase, Phase::Cold) {
             Phase::Warm(state) => Some(state),
@@ -272,22 +274,23 @@ impl<P: Parts> Cell<P> {
         }
     }
 
-    /// Takes away what waits in the queue; a burst under way goes on to its end.
+    /// Takes the messages out of the queue. A burst under way continues to its end.
     pub(crate) fn drain(&mut self) -> Vec<P::Message> {
-        std::mem::take(&mut self.queue).into_iter().map(|letter| letter.message).collect()
+        std::mem::take(&mut self.queue).into_iter().map(|envelope| envelope.message).collect()
     }
 
-    /// The task has died, or was dropped: what it held of the cell is gone with it.
+    /// Resets the cell after its work panicked or was dropped. The state is lost with the work.
+    /// Returns the messages that the cell still holds.
     pub(crate) fn abandon(&mut self) -> Vec<P::Message> {
         if matches!(self.phase, Phase::Running) {
             self.phase = Phase::Cold;
         }
         self.singly = 0;
         self.burst.append(&mut self.queue);
-        std::mem::take(&mut self.burst).into_iter().map(|letter| letter.message).collect()
+        std::mem::take(&mut self.burst).into_iter().map(|envelope| envelope.message).collect()
     }
 
-    /// Ends a quarantine. Whether there was one.
+    /// Ends a quarantine. Returns true if there was one.
     pub(crate) fn release(&mut self) -> bool {
         let was = self.quarantine().is_some();
         if was {
@@ -296,7 +299,7 @@ impl<P: Parts> Cell<P> {
         was
     }
 
-    /// Why it is quarantined, if it is.
+    /// The cause of the quarantine, if the entity is quarantined.
     pub(crate) fn quarantine(&self) -> Option<&P::Failure> {
         if let Phase::Quarantined(cause) = &self.phase { Some(cause) } else { None }
     }
@@ -305,7 +308,7 @@ impl<P: Parts> Cell<P> {
         matches!(self.phase, Phase::Running)
     }
 
-    /// The state of an idle entity.
+    /// The state of an idle entity, if it is in memory.
     pub(crate) fn warm(&self) -> Option<&P::State> {
         if let Phase::Warm(state) = &self.phase { Some(state) } else { None }
     }
@@ -314,7 +317,7 @@ impl<P: Parts> Cell<P> {
         self.queue.len()
     }
 
-    /// Whether forgetting the cell forgets nothing.
+    /// True if the cell can be removed without losing information.
     pub(crate) fn is_blank(&self, restart: &Restart, now: Monotonic) -> bool {
         matches!(self.phase, Phase::Cold)
             && self.queue.is_empty()
@@ -322,14 +325,14 @@ impl<P: Parts> Cell<P> {
     }
 }
 
-fn answer_of<P: Parts>(letter: Letter<P>) -> (P::Message, Answer<P>) {
-    let answer = letter.settled.map_or(Answer::Decided, Answer::Failed);
-    (letter.message, answer)
+fn answer_of<P: Parts>(envelope: Envelope<P>) -> (P::Message, Answer<P>) {
+    let answer = envelope.settled.map_or(Answer::Decided, Answer::Failed);
+    (envelope.message, answer)
 }
 
-fn failed<P: Parts>(letter: Letter<P>, failure: &P::Failure) -> (P::Message, Answer<P>) {
-    let failure = letter.settled.unwrap_or_else(|| failure.clone());
-    (letter.message, Answer::Failed(failure))
+fn failed<P: Parts>(envelope: Envelope<P>, failure: &P::Failure) -> (P::Message, Answer<P>) {
+    let failure = envelope.settled.unwrap_or_else(|| failure.clone());
+    (envelope.message, Answer::Failed(failure))
 }
 
 #[cfg(test)]

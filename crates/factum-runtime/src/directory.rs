@@ -1,7 +1,8 @@
-//! Where entities are: key to cell, in shards, each in the order in which its cells were used.
+//! The directory of entities: a map from stream to cell in shards. Each shard is in the order in
+//! which its cells were last used.
 //!
-//! An idle entity is an entry here and nothing else: no task, no channel. All that is done to a
-//! cell is done under its shard's lock, so that a message never meets a cell that has gone.
+//! An idle entity is an entry here and nothing else: no task, no channel. Every change of a cell is
+//! made under its shard's lock, so a message never reaches a cell that was removed.
 
 use std::{
     hash::BuildHasher,
@@ -20,9 +21,9 @@ use crate::{
     option::ENTITY_BYTES,
 };
 
-/// How many locks the entities of a kind share.
+/// The number of shards, each with its own lock.
 const SHARDS: usize = 64;
-/// At most so many entries are looked at to passivate for weight, for each burst that ended.
+/// The most entries that are visited to passivate entities for weight, for each burst that ended.
 const LOOKS_MAX: usize = 64;
 
 /// The cells of one kind of aggregate.
@@ -31,36 +32,36 @@ pub(crate) struct Directory<A: Aggregate> {
     hasher: DefaultHashBuilder,
 }
 
-/// A part of the cells, the least recently used first.
+/// A shard: a part of the cells, the least recently used first.
 pub(crate) struct Shard<A: Aggregate> {
     slots: LinkedHashMap<StreamId, Slot<A>>,
-    /// Of the resident ones, in bytes.
+    /// The weight of the resident entities, in bytes.
     weight: usize,
     resident: usize,
     passivated: u64,
     weight_max: usize,
 }
 
-/// A cell, and what the directory knows of it.
+/// A cell, with the directory's data about it.
 pub(crate) struct Slot<A: Aggregate> {
     pub(crate) cell: Cell<Entity<A>>,
     pub(crate) used: Monotonic,
-    /// Its work, if that may be its caller's.
+    /// The cell's work, if its caller may drive it.
     pub(crate) drive: Option<Arc<Drive>>,
-    /// What it counts in its shard; 0: it holds no state.
+    /// The weight that the shard counts for this cell; 0 if it holds no state.
     weight: usize,
-    /// Told when there is room again, if somebody waits for it.
+    /// Notified when the mailbox has room again; present if a caller waits for room.
     room: Option<Arc<Notify>>,
 }
 
 impl<A: Aggregate> Slot<A> {
-    /// Who is to be told when there is room.
+    /// The notification for callers that wait for room.
     pub(crate) fn room(&mut self) -> Arc<Notify> {
         self.room.get_or_insert_default().clone()
     }
 
-    /// Tells those who wait, if there is room.
-    pub(crate) fn tell_of_room(&mut self, mailbox_max: usize) {
+    /// Notifies the callers that wait, if the mailbox has room.
+    pub(crate) fn notify_room(&mut self, mailbox_max: usize) {
         if self.room.is_some() && self.cell.queued() < mailbox_max {
             self.room.take().inspect(|room| room.notify_waiters());
         }
@@ -82,7 +83,7 @@ impl<A: Aggregate> Directory<A> {
 
     /// The shard of a stream, locked.
     pub(crate) fn shard(&self, stream: &StreamId) -> MutexGuard<'_, Shard<A>> {
-        // The map inside hashes with a seed of its own, so that a shard's keys don't collide.
+        // The map inside hashes with another seed, so that the keys of one shard don't collide.
         let at = self.hasher.hash_one(stream) as usize % SHARDS;
         lock(&self.shards[at])
     }
@@ -93,14 +94,14 @@ impl<A: Aggregate> Directory<A> {
     }
 }
 
-// Under the lock nothing of the user's runs but the drop of a state, and a panic there leaves the
-// shard as it was meant to be.
+// The only user code that runs under the lock is the drop of a state. The shard is consistent then,
+// so a panic in it does no harm.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<A: Aggregate> Shard<A> {
-    /// The slot of a stream, made if need be, now the most recently used.
+    /// The slot of a stream, created if missing. It becomes the most recently used.
     pub(crate) fn slot(&mut self, stream: &StreamId, now: Monotonic) -> &mut Slot<A> {
         let new = || Slot { cell: Cell::new(), used: now, drive: None, weight: 0, room: None };
         let slot = match self.slots.raw_entry_mut().from_key(stream) {
@@ -114,7 +115,7 @@ impl<A: Aggregate> Shard<A> {
         slot
     }
 
-    /// The slot of a stream, if there is one.
+    /// The slot of a stream, if it exists.
     pub(crate) fn find(&mut self, stream: &StreamId) -> Option<&mut Slot<A>> {
         self.slots.get_mut(stream)
     }
@@ -131,13 +132,13 @@ impl<A: Aggregate> Shard<A> {
         self.slots.is_empty()
     }
 
-    /// How many hold a state, what they weigh, and how many were ever passivated.
+    /// The number of entities with a state, their weight, and the number of passivations so far.
     pub(crate) fn counts(&self) -> (usize, usize, u64) {
         (self.resident, self.weight, self.passivated)
     }
 
-    /// Counts an entity that has come to rest, and makes room for it. Gives back the states that
-    /// had to go, for their owner to drop when the lock is free.
+    /// Counts an entity that has become idle, and passivates others to make room for it. Returns
+    /// the passivated states, so that the caller drops them after releasing the lock.
     pub(crate) fn rested(
         &mut self,
         stream: &StreamId,
@@ -168,7 +169,7 @@ impl<A: Aggregate> Shard<A> {
         gone
     }
 
-    /// Passivates what nobody used for so long. Gives back the states.
+    /// Passivates the entities that were not used for this long. Returns their states.
     pub(crate) fn sweep(
         &mut self,
         idle: Duration,
@@ -188,8 +189,8 @@ impl<A: Aggregate> Shard<A> {
         gone
     }
 
-    /// Takes the least recently used: passivates it if it is idle, forgets it if nothing is left
-    /// to know of it, and else puts it behind the others.
+    /// Takes the least recently used cell: passivates it if it is idle, removes it if it holds no
+    /// information, and otherwise moves it to the end.
     fn pop_front(&mut self, rules: &Rules, now: Monotonic) -> Popped<A> {
         let Some((stream, mut slot)) = self.slots.pop_front() else { return Popped::Nothing };
         let state = slot.cell.passivate();

@@ -1,8 +1,10 @@
-//! Who polls a cell at work: whoever asked, as long as nobody else waits for it, and else a task.
+//! The polling of an active cell: by its caller while no other message waits for it, else by a
+//! task.
 //!
-//! A task for every command costs more than the command. But a future that nobody polls stands
-//! still, and a caller may keep its own without polling it. So it is the caller's only while the
-//! caller is alone: a second message, a shutdown, or the caller's end give it to a task.
+//! A task for each command costs more than the command. But a future that is not polled makes no
+//! progress, and a caller may keep its future without polling it. So the caller drives the work
+//! only while it is the only one that waits. A second message, a shutdown, or the end of the caller
+//! moves the work to a task.
 
 use std::{
     future::Future,
@@ -15,28 +17,29 @@ use std::{
 
 use tokio::runtime::Handle;
 
-/// The work of a cell until it comes to rest. Dropped before, the cell is told. Also the sweeper's.
+/// The work of a cell until it is idle. If it is dropped before, the cell is notified. The
+/// sweeper's work has this type too.
 pub(crate) type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Where work is, for its caller and for those who want a task for it.
+/// The place of a cell's work, shared by its caller and by others that may move it to a task.
 pub(crate) struct Drive(Mutex<At>);
 
 enum At {
-    /// Nobody polls it just now.
+    /// Nothing polls it at the moment.
     Parked(Work),
-    /// It is being made or polled, and then parked, or given to a task if one is wanted.
+    /// It is being made or polled. After that it is parked, or moved to a task if one is wanted.
     Taken { is_task_wanted: bool },
-    /// It has ended, or is a task's.
+    /// It has ended, or a task has it.
     Gone,
 }
 
 impl Drive {
-    /// A place for work that is about to be made.
+    /// A place for work that will be made next.
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self(Mutex::new(At::Taken { is_task_wanted: false })))
     }
 
-    /// Gives the work to a task, as soon as nobody polls it.
+    /// Moves the work to a task, as soon as it is not being polled.
     pub(crate) fn give_to_a_task(&self, home: &Home) {
         let mut at = self.at();
         if let At::Taken { is_task_wanted } = &mut *at {
@@ -73,20 +76,20 @@ impl Drive {
     }
 
     fn at(&self) -> MutexGuard<'_, At> {
-        // Nothing in here panics in between.
+        // No code under this lock panics.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Where tasks run: on the runtime that wants one, and outside of any on the first there was.
+/// The runtime for tasks: the current one, or outside of any runtime the first that was used.
 #[derive(Default)]
 pub(crate) struct Home(OnceLock<Handle>);
 
 impl Home {
-    /// Remembers the runtime of whoever calls.
+    /// Remembers the caller's runtime.
     ///
     /// # Panics
-    /// The first time outside of a runtime.
+    /// If the first call is made outside of a runtime.
     pub(crate) fn found(&self) {
         self.0.get_or_init(Handle::current);
     }
@@ -94,38 +97,38 @@ impl Home {
     pub(crate) fn spawn(&self, work: Work) {
         match Handle::try_current().ok().as_ref().or(self.0.get()) {
             Some(runtime) => drop(runtime.spawn(work)),
-            // The cell is told, and whoever waits for it.
+            // Dropping the work notifies the cell and the callers that wait for it.
             None => drop(work),
         }
     }
 }
 
-/// The caller's hold on its work. Dropped, it gives the work to a task.
+/// The caller's handle on the work that it drives. Dropping it moves the work to a task.
 pub(crate) struct Driving<'h> {
     drive: Option<Arc<Drive>>,
     home: &'h Home,
 }
 
 impl<'h> Driving<'h> {
-    /// Somebody else sees to the work.
+    /// A handle without work, because a task or another caller drives it.
     pub(crate) fn nothing(home: &'h Home) -> Self {
         Self { drive: None, home }
     }
 
-    /// Work that has been made.
+    /// A handle on new work.
     pub(crate) fn new(drive: Arc<Drive>, work: Work, home: &'h Home) -> Self {
         drive.park(work, home);
         Self { drive: Some(drive), home }
     }
 
-    /// Gets on with the work, as far as it is the caller's.
+    /// Polls the work, as long as it is the caller's.
     pub(crate) fn go_on(&mut self, cx: &mut Context<'_>) {
         let Some(drive) = &self.drive else { return };
         let Some(mut work) = drive.take() else {
             self.drive = None;
             return;
         };
-        // A panic is not the caller's, as it would not be in a task: the cell is told by the drop.
+        // The caller doesn't see a panic, as it would not see a task's. The drop notifies the cell.
         match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx))) {
             Ok(Poll::Pending) => drive.park(work, self.home),
             Ok(Poll::Ready(())) | Err(_) => {

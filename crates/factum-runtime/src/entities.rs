@@ -1,4 +1,4 @@
-//! The entities of one kind: what callers see.
+//! The entities of one kind, as callers see them.
 
 mod listing;
 
@@ -11,11 +11,11 @@ use std::{
 };
 
 use crate::{
+    command::{CommandId, EntityCommand},
     drive::Driving,
     error::{AskError, EntityError},
-    message::{Answering, Message, Outcome, Reply},
+    message::{Answering, Done, Message, Outcome, Reply},
     option::EntityOptions,
-    order::{CommandId, Once, Order},
     stats::{EntityInfo, EntityStats, QuarantinedEntity, Shutdown},
     system::{Delivery, System},
 };
@@ -28,18 +28,21 @@ pub use listing::LISTED_MAX;
 
 /// The running aggregates of one kind, addressed by key. Cheap to clone.
 ///
-/// An entity is activated by its first message: its state is loaded and stays in memory until it
-/// is passivated, because nobody used it for a while or because others need the room. Messages to
-/// one entity are decided one after another; entities don't wait for one another.
+/// An entity is activated by its first message: its state is loaded and stays in memory until the
+/// entity is passivated, because it was idle for a while or because other entities need the room.
+/// Messages to one entity are decided one after another. Entities don't wait for each other.
 ///
-/// Keys are whatever lends a text: `&str`, `String`, a type of yours that is `AsRef<str>`.
+/// A key is any type that implements `AsRef<str>`: `&str`, `String`, or a type of your own.
+///
+/// This is the lower level: commands that are sent here pass no layer. An application sends
+/// commands by `App::command`.
 ///
 /// # Guarantees
-/// - What was decided on events is answered after they are durable, in the order in which the
-///   messages came.
+/// - An answer is given after the events that it is based on are durable. Answers keep the order in
+///   which the messages came.
 /// - An answer that appends nothing is as fresh as the log: see
 ///   [`OtherWriters`](crate::OtherWriters).
-/// - A command takes effect at most once, however often its entity fails.
+/// - A command takes effect at most once, even if its entity fails and is started again.
 ///
 /// ```
 /// use factum_kernel::Repository;
@@ -80,19 +83,19 @@ impl<A: Aggregate> fmt::Debug for Entities<A> {
 }
 
 impl<A: Aggregate> Entities<A> {
-    /// Entities on a repository, none of them active. Make them once and clone them: two sets of
-    /// entities on one log are right, but get in each other's way.
+    /// Makes entities on a repository, none of them active. Make them once and clone them. Two sets
+    /// of entities on one log are correct, but cause each other conflicts.
     pub fn new(repository: Repository<A>, options: EntityOptions) -> Self {
         Self { system: Arc::new(System::new(repository, options)) }
     }
 
-    /// What they load from and append to.
+    /// The repository that the entities load from and append to.
     pub fn repository(&self) -> &Repository<A> {
         &self.system.repository
     }
 
-    /// Asks an entity to execute a command, and waits for the outcome. A mailbox that is full is
-    /// waited for.
+    /// Asks an entity to execute a command, and waits for the outcome. Waits for room if the
+    /// mailbox is full.
     ///
     /// # Errors
     /// See [`AskError`].
@@ -101,8 +104,8 @@ impl<A: Aggregate> Entities<A> {
     /// Outside of a tokio runtime.
     ///
     /// # Cancel safety
-    /// Dropped while the mailbox is full, nothing happens; after that, the command takes effect
-    /// once, without the caller.
+    /// If the future is dropped while the mailbox is full, the command takes no effect. After that,
+    /// the command takes effect once, although the caller doesn't wait.
     pub async fn ask(
         &self,
         key: impl AsRef<str>,
@@ -111,7 +114,7 @@ impl<A: Aggregate> Entities<A> {
         self.ask_with(key, command, Metadata::default()).await
     }
 
-    /// [`ask`](Self::ask), with metadata for the rule to see and the events to carry.
+    /// Like [`ask`](Self::ask), with metadata for the rule and for the events.
     ///
     /// # Errors
     /// See [`AskError`].
@@ -125,9 +128,9 @@ impl<A: Aggregate> Entities<A> {
         self.exchange(key.as_ref(), message, answer).await
     }
 
-    /// [`ask`](Self::ask), with a reply that is computed from the state right behind the command.
-    /// It may be computed more than once; the last one counts. Where it panics, the command takes
-    /// no effect.
+    /// Like [`ask`](Self::ask), with a reply that is computed from the state right after the
+    /// command. The reply may be computed more than once; the last one counts. If computing it
+    /// panics, the command takes no effect.
     ///
     /// # Errors
     /// See [`AskError`].
@@ -142,22 +145,23 @@ impl<A: Aggregate> Entities<A> {
     }
 
     /// Asks an entity to execute a command that takes effect once, however often it is sent with
-    /// this id, after restarts and through other processes too.
+    /// this id, also after restarts and through other processes.
     ///
-    /// One that was stored is answered with what it stored: version, position, events, and
-    /// [`replayed`](Outcome::replayed). One that was rejected, or led to no event, left nothing
-    /// behind and is decided again. The command itself is not compared: an id names one command
-    /// on one aggregate.
+    /// A repeat of a stored command is answered with the stored version, position and events, and
+    /// has [`replayed`](Outcome::replayed) set. A command that was rejected, or had no event, left
+    /// no trace in the log, so a repeat of it is decided again. The command itself is not compared:
+    /// an id stands for one command on one aggregate.
     ///
-    /// A command is known as long as its stream keeps its events. [Summaries], retention and
-    /// deletion forget: what is sent again after that is decided again.
+    /// A command is recognised while its stream keeps its events. After a [summary], retention or
+    /// deletion removed them, a repeat is decided again.
     ///
-    /// Its events bear the tag [`COMMAND_TAG`](crate::COMMAND_TAG) with the id, so that one tag
-    /// less is left for their own, and carry the id as their cause and conversation where
-    /// the metadata names none. It costs one read by tag for each burst; commands without an id
-    /// cost nothing. Events that a repository or a transaction appends are not recognised.
+    /// The command's events get the tag [`COMMAND_TAG`](crate::COMMAND_TAG) with the id, so an
+    /// event has one tag fewer for its own use. They carry the id as causation and correlation id,
+    /// unless the metadata names others. The cost is one read by tag per burst; commands without an
+    /// id cost nothing. The entity does not recognise events that a repository or a transaction
+    /// appended.
     ///
-    /// [Summaries]: factum_kernel::Repository::summarise
+    /// [summary]: factum_kernel::Repository::summarise
     ///
     /// ```
     /// # use factum_kernel::{Metadata, Repository};
@@ -182,14 +186,14 @@ impl<A: Aggregate> Entities<A> {
     /// ```
     ///
     /// # Errors
-    /// See [`AskError`]. After any of them the command may be sent again with the same id, and
-    /// should be where the outcome is unknown: the answer tells what is so.
+    /// See [`AskError`]. After any error the command may be sent again with the same id. Send it
+    /// again if the outcome is unknown: the answer then tells the outcome.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
     ///
     /// # Cancel safety
-    /// As [`ask`](Self::ask).
+    /// See [`ask`](Self::ask).
     pub async fn ask_once(
         &self,
         key: impl AsRef<str>,
@@ -197,26 +201,27 @@ impl<A: Aggregate> Entities<A> {
         command: A::Command,
         metadata: Metadata,
     ) -> Result<Outcome<A>, AskError<A::Rejection>> {
-        let command = Arc::new(command);
-        let metadata = id.stamp(metadata);
-        self.order(key.as_ref(), Order { command, metadata, once: Some(Once::new(id)) }).await
+        let outcome =
+            self.ask_with_options(key.as_ref(), EntityCommand::once(command, metadata, id)).await?;
+        Ok(outcome.map(|_| ()))
     }
 
-    pub(crate) async fn order(
+    pub(crate) async fn ask_with_options(
         &self,
         key: &str,
-        order: Order<A>,
-    ) -> Result<Outcome<A>, AskError<A::Rejection>> {
-        let (message, answer) = Message::order(order);
+        command: EntityCommand<A>,
+    ) -> Result<Done<A>, AskError<A::Rejection>> {
+        let (message, answer) = Message::with_options(command);
         self.exchange(key, message, answer).await
     }
 
-    /// Gives an entity a command, and doesn't wait. What comes of it is not told: the domain's no
-    /// and every failure are counted in [`stats`](Self::stats), and the command is lost with the
-    /// process if it dies before the entity comes to it.
+    /// Gives an entity a command without waiting for the outcome. Rejections and failures are only
+    /// counted, in [`stats`](Self::stats). The command is lost if the process ends before the
+    /// entity stored it.
     ///
     /// # Errors
-    /// `Busy` if the mailbox is full, `Quarantined`, `Closed`, or a key that no stream can have.
+    /// `Busy` if the mailbox is full, `Quarantined`, `Closed`, or a key that is invalid for a
+    /// stream.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
@@ -224,7 +229,7 @@ impl<A: Aggregate> Entities<A> {
         self.tell_with(key, command, Metadata::default())
     }
 
-    /// [`tell`](Self::tell), with metadata for the rule to see and the events to carry.
+    /// Like [`tell`](Self::tell), with metadata for the rule and for the events.
     ///
     /// # Errors
     /// See [`tell`](Self::tell).
@@ -237,14 +242,14 @@ impl<A: Aggregate> Entities<A> {
         let stream = self.stream(key.as_ref())?;
         let message = Message::tell(command, metadata);
         match self.system.deliver(&stream, message, self.system.now()) {
-            // Nobody waits for it, so it goes to a task.
+            // No caller waits for the work, so dropping the handle moves it to a task.
             Delivery::Accepted(_) => Ok(()),
             Delivery::Full(..) => Err(EntityError::Busy(stream)),
             Delivery::Refused(error) => Err(error),
         }
     }
 
-    /// The state of an entity, behind every command that was accepted before.
+    /// The state of an entity after every command that was accepted before this call.
     ///
     /// # Errors
     /// See [`EntityError`].
@@ -255,8 +260,8 @@ impl<A: Aggregate> Entities<A> {
         self.see(key.as_ref(), Draft::loaded).await
     }
 
-    /// What is computed from the state of an entity and its version, behind every command that
-    /// was accepted before. It may be computed more than once; the last one counts.
+    /// A value that is computed from the state of an entity and its version, after every command
+    /// that was accepted before this call. It may be computed more than once; the last one counts.
     ///
     /// # Errors
     /// See [`EntityError`].
@@ -276,10 +281,10 @@ impl<A: Aggregate> Entities<A> {
         Ok(self.system.repository.load_at(key.as_ref(), at).await?)
     }
 
-    /// The events that are kept, oldest first, page by page.
+    /// The events in the stream, oldest first, page by page.
     ///
     /// # Errors
-    /// A key that no stream can have.
+    /// A key that is invalid for a stream.
     pub fn history(&self, key: impl AsRef<str>) -> Result<History<A::Event>, EntityError> {
         Ok(self.system.repository.history(key.as_ref())?)
     }
@@ -325,7 +330,7 @@ impl<A: Aggregate> Entities<A> {
         }
     }
 
-    /// Waits until the mailbox has taken a message.
+    /// Queues a message as soon as the mailbox has room.
     async fn wait_for_room(
         &self,
         stream: &StreamId,
@@ -346,7 +351,7 @@ impl<A: Aggregate> Entities<A> {
         waited.unwrap_or_else(|| Err(EntityError::Busy(stream.clone())))
     }
 
-    /// What they have done, and are doing.
+    /// Counters of the entities since they were made, and their present numbers.
     pub fn stats(&self) -> EntityStats {
         let uptime = self.system.now().saturating_since(self.system.started);
         let active = self.system.active();
@@ -363,10 +368,10 @@ impl<A: Aggregate> Entities<A> {
         stats
     }
 
-    /// What is known of one entity; `None` if it is neither in memory nor in trouble.
+    /// The known facts about one entity; `None` if it is not in memory and did not fail recently.
     ///
     /// # Errors
-    /// A key that no stream can have.
+    /// A key that is invalid for a stream.
     pub fn entity(&self, key: impl AsRef<str>) -> Result<Option<EntityInfo>, EntityError> {
         let stream = self.stream(key.as_ref())?;
         Ok(self.find(&stream))
@@ -385,18 +390,19 @@ impl<A: Aggregate> Entities<A> {
         found
     }
 
-    /// Lets a quarantined entity take messages again. Whether it was one.
+    /// Lets a quarantined entity take messages again. Returns true if it was quarantined.
     ///
     /// # Errors
-    /// A key that no stream can have.
+    /// A key that is invalid for a stream.
     pub fn release(&self, key: impl AsRef<str>) -> Result<bool, EntityError> {
         let stream = self.stream(key.as_ref())?;
         let mut shard = self.system.directory.shard(&stream);
         Ok(shard.find(&stream).is_some_and(|slot| slot.cell.release()))
     }
 
-    /// Stops accepting messages, and waits so long for those that were accepted. What is not done
-    /// then is told: what waited is answered with `Closed`, what was under way goes on.
+    /// Stops accepting messages, and waits at most this long for the accepted ones. After that,
+    /// messages that still wait are answered with `Closed`, and bursts under way continue. Returns
+    /// the number of the former, and the entities that still work on the latter.
     pub async fn shutdown(&self, wait: Duration) -> Shutdown {
         self.system.close();
         if self.system.within(Some(wait), self.system.until_rested()).await.is_some() {
@@ -407,7 +413,7 @@ impl<A: Aggregate> Entities<A> {
     }
 }
 
-/// Gets on with an entity's work, if it is the caller's, until the answer is there.
+/// Drives an entity's work, while it is the caller's, until the answer arrives.
 async fn answered<T>(
     mut driving: Driving<'_>,
     mut answer: oneshot::Receiver<T>,

@@ -1,4 +1,4 @@
-//! What a cell of a typed entity holds, and how a burst of it is decided, loaded and stored.
+//! The contents of a cell for a typed entity, and the work on a burst: decide, load and store.
 
 use std::{
     any::Any,
@@ -11,20 +11,20 @@ use std::{
 
 use factum_kernel::{
     Aggregate, Appended, Attempts, Committing, Draft, LoadError, Repository, StoreError,
-    StoreErrorKind, StreamId, Tail as Behind,
+    StoreErrorKind, StreamId, Tail,
 };
 
 use crate::{
-    cell::{Appending, Blame, Decided, Effect, Letter, Parts, Tail, Verdict},
+    cell::{Appending, Blame, CatchUp, Decided, Effect, Envelope, Parts, Verdict},
     error::EntityError,
     message::{Decision, Message, failure_of},
 };
 
-/// The cell's parts for one kind of aggregate.
+/// The cell's type parameters for one kind of aggregate.
 pub(crate) struct Entity<A>(PhantomData<A>);
 
 impl<A: Aggregate> Parts for Entity<A> {
-    // Boxed: a message is moved often on its way through the cell.
+    // Boxed, because a message is moved often on its way through the cell.
     type Message = Box<Message<A>>;
     type State = Box<Resident<A>>;
     type Failure = EntityError;
@@ -38,62 +38,65 @@ impl<A: Aggregate> Parts for Entity<A> {
 /// An aggregate in memory.
 pub(crate) struct Resident<A: Aggregate> {
     pub(crate) draft: Draft<A>,
-    /// In bytes, as the aggregate counts.
+    /// The weight in bytes, as the aggregate counts it.
     pub(crate) weight: usize,
 }
 
 pub(crate) type Failed = (EntityError, Blame);
 
-/// Decides the messages of a burst in order, up to the first that is put off.
+/// Decides the messages of a burst in order, up to the first that must wait for the next burst.
 pub(crate) fn decide<A: Aggregate>(
     repository: &Repository<A>,
     stream: &StreamId,
     mut state: Box<Resident<A>>,
-    mut letters: VecDeque<Letter<Entity<A>>>,
+    mut envelopes: VecDeque<Envelope<Entity<A>>>,
 ) -> Decided<Entity<A>> {
     let draft = &mut state.draft;
     draft.begin();
     let mut count = 0;
     let mut stored_soon = HashSet::new();
-    for letter in &mut letters {
-        // A repeat in the same burst is put off, and found in the log by the next one.
-        if letter.message.once().is_some_and(|once| stored_soon.contains(once)) {
+    for envelope in &mut envelopes {
+        // A repeat in the same burst waits for the next burst, which finds the first one in the
+        // log.
+        if envelope.message.once().is_some_and(|once| stored_soon.contains(once)) {
             break;
         }
-        if letter.settled.is_some() {
-            // Behind a command with guards nothing may stand: its refusal is that of the last.
+        if envelope.settled.is_some() {
+            // No message may follow a command with guards: if the store refuses the append, the
+            // refusal must belong to the last message of the burst.
             if draft.look().is_none() {
                 break;
             }
         } else {
             let decided =
-                catch_unwind(AssertUnwindSafe(|| letter.message.decide(draft, repository)));
+                catch_unwind(AssertUnwindSafe(|| envelope.message.decide(draft, repository)));
             match decided {
-                Ok(Decision::Made) if letter.message.has_events() => {
-                    stored_soon.extend(letter.message.once().cloned());
+                Ok(Decision::Made) if envelope.message.has_events() => {
+                    stored_soon.extend(envelope.message.once().cloned());
                 }
                 Ok(Decision::Made) => {}
                 Ok(Decision::PutOff) => break,
-                // The caller's code, and no fault of the entity's: it is not quarantined for it.
+                // The caller's code panicked. The entity is not at fault and is not quarantined for
+                // it.
                 Ok(Decision::Broken(panic)) => {
                     let failure = died(stream, &*panic);
                     let verdict = Verdict::Panicked { at: count, failure, blame: Blame::Request };
-                    return Decided { letters, verdict };
+                    return Decided { envelopes, verdict };
                 }
                 Err(panic) => {
                     let failure = died(stream, &*panic);
                     let verdict = Verdict::Panicked { at: count, failure, blame: Blame::Entity };
-                    return Decided { letters, verdict };
+                    return Decided { envelopes, verdict };
                 }
             }
         }
         count += 1;
     }
     let effect = if draft.event_count() > 0 { Effect::Events } else { Effect::Nothing };
-    Decided { letters, verdict: Verdict::Done { state, count, effect } }
+    Decided { envelopes, verdict: Verdict::Done { state, count, effect } }
 }
 
-/// Loads the entity.
+/// Loads the entity's state.
 pub(crate) async fn load<A: Aggregate>(
     repository: &Repository<A>,
     stream: &StreamId,
@@ -107,26 +110,26 @@ pub(crate) async fn load<A: Aggregate>(
     unwinding(stream, loading).await
 }
 
-/// Compares the entity with the log.
+/// Compares the entity's state with the log, and folds the events that are missing.
 pub(crate) async fn catch_up<A: Aggregate>(
     repository: &Repository<A>,
     stream: &StreamId,
     mut state: Box<Resident<A>>,
     attempts: &mut Attempts,
-) -> Result<(Box<Resident<A>>, Tail), Failed> {
+) -> Result<(Box<Resident<A>>, CatchUp), Failed> {
     let comparing = async {
-        let behind = state.draft.catch_up(repository, attempts).await.map_err(blame_load)?;
-        let tail = match behind {
-            Behind::Empty => Tail::Empty,
-            Behind::Folded => Tail::Folded,
+        let tail = state.draft.catch_up(repository, attempts).await.map_err(blame_load)?;
+        let caught_up = match tail {
+            Tail::Empty => CatchUp::Empty,
+            Tail::Folded => CatchUp::Folded,
         };
         state.weight = state.draft.state().weight();
-        Ok((state, tail))
+        Ok((state, caught_up))
     };
     unwinding(stream, comparing).await
 }
 
-/// Stores what was decided.
+/// Appends the decided events.
 pub(crate) async fn append<A: Aggregate>(
     repository: &Repository<A>,
     mut state: Box<Resident<A>>,
@@ -150,7 +153,7 @@ pub(crate) async fn append<A: Aggregate>(
     (outcome, None)
 }
 
-/// Takes a snapshot if one is due.
+/// Stores a snapshot if one is due.
 pub(crate) async fn tend<A: Aggregate>(
     repository: &Repository<A>,
     stream: &StreamId,
@@ -163,7 +166,8 @@ pub(crate) async fn tend<A: Aggregate>(
     unwinding(stream, tending).await
 }
 
-/// A store that is down is no fault of the entity's; history that can't be folded is.
+/// Blames a failed load: an unavailable store is not the entity's fault; history that can't be
+/// folded is.
 fn blame_load(error: LoadError) -> Failed {
     let blame = match &error {
         LoadError::Store(error) if !is_permanent(error) => Blame::Store,
@@ -184,7 +188,7 @@ fn died(stream: &StreamId, panic: &(dyn Any + Send)) -> EntityError {
     EntityError::Panicked { stream: stream.clone(), message }
 }
 
-/// Runs a future that calls the user's code; its panic is a death of the entity.
+/// Runs a future that calls the user's code. A panic in it counts as a death of the entity.
 pub(crate) async fn unwinding<T>(
     stream: &StreamId,
     future: impl Future<Output = Result<T, Failed>>,

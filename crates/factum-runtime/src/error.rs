@@ -1,4 +1,4 @@
-//! Why an entity gave no outcome.
+//! Errors of entities.
 
 use std::{error::Error, fmt};
 
@@ -7,47 +7,49 @@ use factum_kernel::{
     VersionConflict,
 };
 
-/// Why a message has no outcome. Cheap to clone: all messages of a burst may be told the same.
+/// The reason why a message has no outcome. Cheap to clone: all messages of a burst may get the
+/// same.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum EntityError {
-    /// The mailbox is full, and stayed so until the deadline. Nothing happened; slow down.
+    /// The mailbox was full until the deadline. The message took no effect; send at a lower rate.
     Busy(StreamId),
-    /// The deadline passed after the message was accepted: it may or may not take effect. Load to
-    /// see.
+    /// The deadline passed after the message was accepted, so it may take effect or not. Load the
+    /// state to see.
     Deadline(StreamId),
     /// The entities were shut down. The message took no effect.
     Closed(StreamId),
-    /// The entity kept dying, and takes nothing until it is released. The message took no effect.
+    /// The entity died repeatedly and takes no messages until it is released. The message took no
+    /// effect.
     Quarantined {
-        /// What it died of last.
+        /// The cause of its last death.
         cause: Box<EntityError>,
     },
     /// `decide` or `evolve` panicked, which counts as a death of the entity; or the closure that
-    /// computes the reply did, which is the caller's fault alone. The message took no effect.
+    /// computes the reply panicked, which is only the caller's fault. The message took no effect.
     Panicked {
-        /// Of which entity.
+        /// The stream of the entity.
         stream: StreamId,
-        /// What the panic said.
+        /// The text of the panic.
         message: Box<str>,
     },
-    /// The task that ran the entity died or was dropped: the message may or may not have taken
-    /// effect. Load to see.
+    /// The task of the entity panicked or was dropped, so the message may have taken effect or not.
+    /// Load the state to see.
     Lost(StreamId),
-    /// The entity does not load.
+    /// The entity could not be loaded.
     Load(LoadError),
-    /// An event or a guard can't be written down.
+    /// An event or a guard can't be encoded.
     Encode(EncodeError),
-    /// Others were first, again and again. Nothing was stored; try later.
+    /// Other writers were first at each attempt. Nothing was stored; try again later.
     Conflict(VersionConflict),
-    /// It may or may not be stored: every repeat failed too. Load to see.
+    /// The append failed with an unknown outcome, and so did every repeat. Load the state to see.
     Indeterminate(StoreError),
-    /// The store. Nothing was stored.
+    /// The store failed. Nothing was stored.
     Store(StoreError),
 }
 
 impl EntityError {
-    /// What the caller can do.
+    /// The kind of the error: what the caller can do about it.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Busy(_) => ErrorKind::Unavailable,
@@ -92,7 +94,7 @@ impl fmt::Display for EntityError {
 }
 
 impl Error for EntityError {
-    /// Found also where a transparent error hides this type: see [`ErrorKind::of`].
+    /// Returned also if a transparent error wraps this one: see [`ErrorKind::of`].
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Load(error) => error.source(),
@@ -127,19 +129,19 @@ impl From<InvalidStreamId> for EntityError {
     }
 }
 
-/// Why a command was not executed, or is not known to be.
+/// The reason why a command was not executed, or why it is not known whether it was.
 #[derive(Debug, thiserror::Error)]
 pub enum AskError<R: Error + 'static> {
-    /// The domain says no. Nothing was stored.
+    /// The domain rejected the command. Nothing was stored.
     #[error(transparent)]
     Rejected(R),
-    /// Anything else.
+    /// Any other failure.
     #[error(transparent)]
     Failed(#[from] EntityError),
 }
 
 impl<R: Error + 'static> AskError<R> {
-    /// What the caller can do.
+    /// The kind of the error: what the caller can do about it.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Rejected(_) => ErrorKind::Rejected,
@@ -147,7 +149,7 @@ impl<R: Error + 'static> AskError<R> {
         }
     }
 
-    /// The rejection, if it is one.
+    /// The rejection, if the error is one.
     pub fn rejection(&self) -> Option<&R> {
         if let Self::Rejected(rejection) = self { Some(rejection) } else { None }
     }

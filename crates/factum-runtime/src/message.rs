@@ -1,4 +1,4 @@
-//! What is sent to an entity, and how its answer goes back.
+//! The messages to an entity, and the return of the answers.
 
 use std::{
     any::Any,
@@ -7,41 +7,53 @@ use std::{
 
 use factum_kernel::{
     Aggregate, Appended, Draft, Drafted, ExecuteError, Metadata, Position, Repository,
-    StreamVersion,
+    StreamVersion, VersionConflict,
 };
 use tokio::sync::oneshot;
 
 use crate::{
     cell::Answer,
+    command::{AnyReply, EntityCommand, Once},
     entity::Entity,
     error::{AskError, EntityError},
-    order::{Once, Order},
 };
 
-/// What came of a command.
+/// The outcome of a command that was executed.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Outcome<A: Aggregate, R = ()> {
-    /// The version behind the command.
+    /// The version after the command.
     pub version: StreamVersion,
-    /// The position of its last event; `None` if there was nothing to do. A read that has seen
-    /// this position sees what the command did.
+    /// The position of the command's last event; `None` if there was no event. A read model that
+    /// has reached this position contains the command's effects.
     pub position: Option<Position>,
-    /// Its events.
+    /// The command's events.
     pub events: Vec<A::Event>,
-    /// What was computed from the state behind it.
+    /// The reply that was computed from the state after the command.
     pub reply: R,
-    /// It was stored before, under this command's id: see [`ask_once`](crate::Entities::ask_once).
+    /// True if an earlier attempt stored the command under this id: see
+    /// [`ask_once`](crate::Entities::ask_once).
     pub replayed: bool,
 }
 
-/// What a caller gets of a command, or of a look at the state.
+impl<A: Aggregate, R> Outcome<A, R> {
+    /// The same outcome, with another reply.
+    pub fn map<T>(self, to: impl FnOnce(R) -> T) -> Outcome<A, T> {
+        let Self { version, position, events, reply, replayed } = self;
+        Outcome { version, position, events, reply: to(reply), replayed }
+    }
+}
+
+/// The outcome of a command with options.
+pub(crate) type Done<A> = Outcome<A, Option<AnyReply>>;
+
+/// The result for a caller who sent a command or read the state.
 pub(crate) type Reply<A, R> = Result<R, AskError<<A as Aggregate>::Rejection>>;
 
-/// Where a caller gets it.
+/// The receiver of the result.
 pub(crate) type Answering<A, R> = oneshot::Receiver<Reply<A, R>>;
 
-/// A message to an entity: a command, or a look at its state.
+/// A message to an entity: a command, or a read of its state.
 pub(crate) struct Message<A: Aggregate> {
     request: Request<A>,
     noted: Option<Noted<A>>,
@@ -50,11 +62,11 @@ pub(crate) struct Message<A: Aggregate> {
 
 enum Request<A: Aggregate> {
     Command(A::Command, Metadata),
-    Order(Box<Order<A>>),
+    WithOptions(Box<EntityCommand<A>>),
     Look,
 }
 
-/// What was decided last; decided again, it is replaced.
+/// The last decision on a message. A new decision replaces it.
 enum Noted<A: Aggregate> {
     Taken {
         version: StreamVersion,
@@ -66,24 +78,24 @@ enum Noted<A: Aggregate> {
     Stored(Found<A>),
 }
 
-/// What a command stored, as the log has it.
+/// The events that a command stored, as found in the log.
 pub(crate) struct Found<A: Aggregate> {
     pub(crate) version: StreamVersion,
     pub(crate) position: Position,
     pub(crate) events: Vec<A::Event>,
 }
 
-/// Whether a message is decided.
+/// The result of an attempt to decide a message.
 #[derive(Debug)]
 pub(crate) enum Decision {
     Made,
     PutOff,
-    /// The caller's code has panicked, which takes its reply from the state.
+    /// The caller's closure panicked, which computes the reply from the state.
     Broken(Box<dyn Any + Send>),
 }
 
 impl<A: Aggregate> Message<A> {
-    /// A command whose outcome goes to the receiver.
+    /// A command. The receiver gets its outcome.
     pub(crate) fn ask<R: Send + 'static>(
         command: A::Command,
         metadata: Metadata,
@@ -95,21 +107,23 @@ impl<A: Aggregate> Message<A> {
         (Box::new(Self { request, noted: None, caller: Some(caller) }), answer)
     }
 
-    /// A command with an id, whose outcome goes to the receiver.
-    pub(crate) fn order(order: Order<A>) -> (Box<Self>, Answering<A, Outcome<A>>) {
+    /// A command with options. The receiver gets its outcome.
+    pub(crate) fn with_options(command: EntityCommand<A>) -> (Box<Self>, Answering<A, Done<A>>) {
         let (to, answer) = oneshot::channel();
-        let caller: Box<dyn Caller<A>> = Box::new(Asker { reply: |_: &A| (), computed: None, to });
-        let request = Request::Order(Box::new(order));
+        let compute = command.reply.clone();
+        let reply = move |state: &A| compute.as_ref().map(|compute| compute(state));
+        let caller: Box<dyn Caller<A>> = Box::new(Asker { reply, computed: None, to });
+        let request = Request::WithOptions(Box::new(command));
         (Box::new(Self { request, noted: None, caller: Some(caller) }), answer)
     }
 
-    /// A command whose outcome nobody waits for.
+    /// A command whose outcome is not sent to a caller.
     pub(crate) fn tell(command: A::Command, metadata: Metadata) -> Box<Self> {
         let request = Request::Command(command, metadata);
         Box::new(Self { request, noted: None, caller: None })
     }
 
-    /// A look at the state.
+    /// A read of the state.
     pub(crate) fn look<R: Send + 'static>(
         look: impl Fn(&Draft<A>) -> R + Send + 'static,
     ) -> (Box<Self>, Answering<A, R>) {
@@ -119,17 +133,22 @@ impl<A: Aggregate> Message<A> {
         (Box::new(Self { request, noted: None, caller: Some(caller) }), answer)
     }
 
-    /// Decides it on the state as it would be, and notes the answer.
+    /// Decides the message on the state that the messages before it lead to, and notes the answer.
     ///
     /// # Panics
-    /// If the rules do.
+    /// If the aggregate's rules panic.
     pub(crate) fn decide(&mut self, draft: &mut Draft<A>, on: &Repository<A>) -> Decision {
         if let Some(Noted::Stored(_)) = self.noted {
             return self.repeat(draft);
         }
         let (command, metadata, tag) = match &self.request {
             Request::Command(command, metadata) => (command, metadata, None),
-            Request::Order(order) => (&*order.command, &order.metadata, order.tag()),
+            Request::WithOptions(command) => {
+                if let Some(expected) = command.expected.filter(|it| *it != draft.version()) {
+                    return self.conflict(draft, expected);
+                }
+                (&*command.command, &command.metadata, command.tag())
+            }
             Request::Look => return self.see(draft),
         };
         let noted = match draft.decide_tagged(on, command, metadata, tag) {
@@ -144,7 +163,18 @@ impl<A: Aggregate> Message<A> {
         if is_taken { self.note(draft) } else { Decision::Made }
     }
 
-    /// Lets the caller take its reply from the state.
+    /// Notes a version conflict: the aggregate does not have the expected version. As for any other
+    /// message, the answer is based on the state that the messages before it lead to.
+    fn conflict(&mut self, draft: &mut Draft<A>, expected: StreamVersion) -> Decision {
+        let Some(draft) = draft.look() else { return Decision::PutOff };
+        let stream = draft.stream().clone();
+        let conflict =
+            VersionConflict { stream, expected: expected.into(), actual: draft.version() };
+        self.noted = Some(Noted::Refused(EntityError::Conflict(conflict).into()));
+        Decision::Made
+    }
+
+    /// Lets the caller compute its reply from the state.
     fn note(&mut self, draft: &Draft<A>) -> Decision {
         let Some(caller) = &mut self.caller else { return Decision::Made };
         match catch_unwind(AssertUnwindSafe(|| caller.note(draft))) {
@@ -160,33 +190,33 @@ impl<A: Aggregate> Message<A> {
         self.note(draft)
     }
 
-    /// A command that is stored already changes nothing. Its answer keeps its turn.
+    /// Answers a command that is stored already. It appends nothing, and is answered in its turn.
     fn repeat(&mut self, draft: &mut Draft<A>) -> Decision {
         let Some(draft) = draft.look() else { return Decision::PutOff };
         self.note(draft)
     }
 
-    /// By what its repeats are recognised, if they are.
+    /// The tag that identifies repeats of the command, if it has an id.
     pub(crate) fn once(&self) -> Option<&Once> {
-        if let Request::Order(order) = &self.request { order.once.as_ref() } else { None }
+        if let Request::WithOptions(command) = &self.request { command.once.as_ref() } else { None }
     }
 
-    /// Takes note of what the log holds of it.
+    /// Notes the events that the log holds of this command.
     pub(crate) fn look_found(&mut self, stored: Option<Found<A>>) {
         self.noted = stored.map(Noted::Stored);
     }
 
-    /// Whether events were decided for it that are not stored yet.
+    /// True if the decision has events that are not stored yet.
     pub(crate) fn has_events(&self) -> bool {
         matches!(&self.noted, Some(Noted::Taken { events, .. }) if !events.is_empty())
     }
 
-    /// Whether it is a command, and the domain said no.
+    /// True if the domain rejected the command.
     pub(crate) fn is_rejected(&self) -> bool {
         matches!(self.noted, Some(Noted::Refused(AskError::Rejected(_))))
     }
 
-    /// Whether it was decided, and its events can't be written down.
+    /// True if the message was decided, but its events can't be encoded.
     pub(crate) fn is_failed(&self) -> bool {
         matches!(self.noted, Some(Noted::Refused(AskError::Failed(_))))
     }
@@ -195,7 +225,7 @@ impl<A: Aggregate> Message<A> {
         !matches!(self.request, Request::Look)
     }
 
-    /// Answers it. `appended` is what the burst stored.
+    /// Answers the message. `appended` is the result of the burst's append.
     pub(crate) fn answer(self, answer: Answer<Entity<A>>, appended: Option<&Appended>) {
         let Self { caller, noted, .. } = self;
         let Some(caller) = caller else { return };
@@ -213,14 +243,14 @@ impl<A: Aggregate> Message<A> {
                 let position = Some(position);
                 Ok(Outcome { version, position, events, reply: (), replayed: true })
             }
-            (Answer::Decided, None) => unreachable!("what is answered as decided was decided"),
+            (Answer::Decided, None) => unreachable!("an answer by decision has a decision"),
         });
     }
 }
 
-/// Where an answer goes.
+/// The receiver of an answer, with the code that computes the reply.
 trait Caller<A: Aggregate>: Send {
-    /// Takes from the state what the answer needs.
+    /// Computes what the answer needs from the state.
     fn note(&mut self, draft: &Draft<A>);
 
     fn send(self: Box<Self>, answer: Reply<A, Outcome<A>>);
@@ -240,11 +270,9 @@ impl<A: Aggregate, R: Send, F: Fn(&A) -> R + Send> Caller<A> for Asker<A, R, F> 
     fn send(self: Box<Self>, answer: Reply<A, Outcome<A>>) {
         let Self { computed, to, .. } = *self;
         let answer = answer.map(|outcome| {
-            let Outcome { version, position, events, replayed, .. } = outcome;
-            let reply = computed.expect("what was decided was replied to");
-            Outcome { version, position, events, reply, replayed }
+            outcome.map(|()| computed.expect("the reply is computed with the decision"))
         });
-        // Who asked may be gone; the command took effect all the same.
+        // The caller may be gone. The command took effect nevertheless.
         let _ = to.send(answer);
     }
 }
@@ -262,11 +290,11 @@ impl<A: Aggregate, R: Send, F: Fn(&Draft<A>) -> R + Send> Caller<A> for Looker<A
 
     fn send(self: Box<Self>, answer: Reply<A, Outcome<A>>) {
         let Self { seen, to, .. } = *self;
-        let _ = to.send(answer.map(|_| seen.expect("what was looked at was seen")));
+        let _ = to.send(answer.map(|_| seen.expect("the value is computed with the decision")));
     }
 }
 
-/// A failed append as the cell is told of it.
+/// Splits the error of an append into a rejection or a failure, for the cell.
 pub(crate) fn failure_of<R: std::error::Error>(error: ExecuteError<R>) -> Result<R, EntityError> {
     match AskError::from(error) {
         AskError::Rejected(rejection) => Ok(rejection),

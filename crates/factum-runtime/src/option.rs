@@ -1,27 +1,28 @@
-//! What can be chosen about entities.
+//! Options of entities.
 
 use std::time::Duration;
 
 use crate::cell::Restart;
 
-/// The most messages of one burst: they are decided together and share an append.
+/// The most messages of one burst. They are decided together and share one append.
 pub const BURST_MAX: usize = 256;
-/// What an entity in memory counts beside its state's weight, in bytes.
+/// The bytes that an entity in memory counts in addition to its state's weight.
 pub const ENTITY_BYTES: usize = 512;
 
-/// Whether anybody else writes the streams of these entities.
+/// The other writers of these entities' streams, if there are any.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OtherWriters {
-    /// Perhaps: a repository or a transaction of this program, or another process. An answer that
-    /// appends nothing (a rejection, a no-op, a state) is compared with the log first, one small
-    /// read for each burst.
+    /// There may be others: a repository or a transaction of this program, or another process.
+    /// Before an answer that appends nothing (a rejection, a no-op, a state) the state is compared
+    /// with the log. That is one small read per burst.
     Possible,
-    /// Nobody in this process. Answers that append nothing cost no read then, but on a store that
-    /// other processes may write they are compared all the same.
+    /// Nothing else in this process writes these streams. An answer that appends nothing then costs
+    /// no read, unless the store may be written by other processes; in that case the state is
+    /// compared with the log as for `Possible`.
     None,
 }
 
-/// What can be chosen about the entities of one kind.
+/// The options for the entities of one kind.
 ///
 /// ```
 /// use std::time::Duration;
@@ -34,28 +35,28 @@ pub enum OtherWriters {
 #[non_exhaustive]
 #[must_use]
 pub struct EntityOptions {
-    /// An entity that nobody asked anything for this long is passivated. `None`: only the weight
-    /// passivates.
+    /// An entity that gets no message for this long is passivated. `None`: entities are passivated
+    /// only because of their weight.
     pub idle: Option<Duration>,
-    /// The most bytes of entities in memory, as [`ENTITY_BYTES`] and
-    /// [`weight`](factum_kernel::Aggregate::weight) count, spread evenly over the shards of the
-    /// directory; the least recently used are passivated first. Those at work are not, so that it
-    /// may be exceeded for a while.
+    /// The most bytes of entities in memory, counted by [`ENTITY_BYTES`] and
+    /// [`weight`](factum_kernel::Aggregate::weight), and spread evenly over the shards of the
+    /// directory. The least recently used entities are passivated first. Active entities are not
+    /// passivated, so the limit may be exceeded for a while.
     pub weight_max: usize,
-    /// The most messages that wait for one entity, at least 1.
+    /// The most messages that wait in one entity's mailbox, at least 1.
     pub mailbox_max: usize,
-    /// How long `ask` and `state` wait, for room and for the answer together. `None`: for ever,
-    /// which is what a clock wants that moves on with every sleep.
+    /// The longest that `ask` and `state` wait, for room in the mailbox and for the answer
+    /// together. `None`: no limit, which suits a simulated clock that moves on with every sleep.
     pub deadline: Option<Duration>,
-    /// How entities that died are started again.
+    /// The policy for restarting entities that died.
     pub restart: Restart,
-    /// Whether anybody else writes their streams.
+    /// The other writers of the entities' streams.
     pub other_writers: OtherWriters,
 }
 
 impl EntityOptions {
-    /// Idle after 10 minutes, 256 MiB, mailboxes of 1,024 messages, deadlines of 30 s, other
-    /// writers possible.
+    /// The defaults: idle after 10 minutes, 256 MiB, mailboxes of 1,024 messages, deadlines of 30
+    /// s, other writers possible.
     pub const fn new() -> Self {
         Self {
             idle: Some(Duration::from_secs(600)),
@@ -67,37 +68,37 @@ impl EntityOptions {
         }
     }
 
-    /// Sets after how long an idle entity is passivated.
+    /// Sets the time after which an idle entity is passivated.
     pub fn with_idle(mut self, idle: impl Into<Option<Duration>>) -> Self {
         self.idle = idle.into();
         self
     }
 
-    /// Sets how many bytes of entities stay in memory.
+    /// Sets the most bytes of entities in memory.
     pub const fn with_weight_max(mut self, bytes: usize) -> Self {
         self.weight_max = bytes;
         self
     }
 
-    /// Sets how many messages wait for one entity.
+    /// Sets the most messages that wait for one entity.
     pub const fn with_mailbox_max(mut self, messages: usize) -> Self {
         self.mailbox_max = messages;
         self
     }
 
-    /// Sets how long `ask` and `state` wait.
+    /// Sets the longest that `ask` and `state` wait.
     pub fn with_deadline(mut self, deadline: impl Into<Option<Duration>>) -> Self {
         self.deadline = deadline.into();
         self
     }
 
-    /// Sets how entities that died are started again.
+    /// Sets the policy for restarting entities that died.
     pub const fn with_restart(mut self, restart: Restart) -> Self {
         self.restart = restart;
         self
     }
 
-    /// Says whether anybody else writes their streams.
+    /// Sets whether there are other writers of the entities' streams.
     pub const fn with_other_writers(mut self, writers: OtherWriters) -> Self {
         self.other_writers = writers;
         self

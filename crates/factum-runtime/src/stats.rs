@@ -1,4 +1,4 @@
-//! What entities have done and are doing.
+//! Counters and states of entities.
 
 use std::{
     sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
@@ -9,71 +9,72 @@ use factum_kernel::{StreamId, StreamVersion, Timestamp};
 
 use crate::error::EntityError;
 
-/// What the entities of a kind have done since they were made, and what they are doing.
+/// Counters of the entities of a kind since they were made, and their present numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct EntityStats {
-    /// How long they have been running.
+    /// The time since the entities were made.
     pub uptime: Duration,
-    /// Entities at work.
+    /// The number of active entities.
     pub active: usize,
-    /// Idle entities whose state is in memory.
+    /// The number of idle entities whose state is in memory.
     pub resident: usize,
-    /// What the idle ones weigh together, in bytes.
+    /// The weight of the idle entities together, in bytes.
     pub resident_bytes: usize,
-    /// Entities that take no messages until they are released.
+    /// The number of entities that take no messages until they are released.
     pub quarantined: usize,
-    /// Commands answered with an outcome, a rejection included.
+    /// The number of commands that were answered with an outcome or a rejection.
     pub commands: u64,
-    /// Commands rejected.
+    /// The number of commands that were rejected.
     pub rejected: u64,
-    /// Commands and looks answered with an error.
+    /// The number of commands and state reads that were answered with an error.
     pub failed: u64,
-    /// Appends that came too late: their bursts were decided again.
+    /// The number of appends that met a version conflict. Their bursts were decided again.
     pub conflicts: u64,
-    /// Bursts whose answers had been overtaken by other writers, and were decided again.
+    /// The number of bursts that were decided on an outdated state, because of other writers, and
+    /// were decided again.
     pub stale: u64,
-    /// Loads of an entity.
+    /// The number of loads of an entity.
     pub loads: u64,
-    /// Panics and histories that could not be folded.
+    /// The number of panics and of histories that could not be folded.
     pub deaths: u64,
-    /// Idle entities whose state was let go.
+    /// The number of idle entities whose state was removed from memory.
     pub passivated: u64,
-    /// The most messages that ever waited for one entity.
+    /// The most messages that ever waited for one entity at the same time.
     pub mailbox_high_water: usize,
 }
 
-/// What is known of one entity.
+/// The known facts about one entity.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct EntityInfo {
-    /// Its stream.
+    /// The entity's stream.
     pub stream: StreamId,
-    /// What it is doing.
+    /// The present status of the entity.
     pub status: EntityStatus,
-    /// When it was last used.
+    /// The time of the last use.
     pub used_at: Timestamp,
-    /// Messages that wait for it.
+    /// The number of messages that wait for the entity.
     pub queued: usize,
-    /// Where its state is at; known of an idle one in memory.
+    /// The version of the entity's state; known if it is idle and in memory.
     pub version: Option<StreamVersion>,
-    /// The version of its newest known snapshot; 0: none is known.
+    /// The version of the newest known snapshot; 0 if none is known.
     pub snapshot_version: Option<StreamVersion>,
-    /// What its state weighs, in bytes.
+    /// The weight of the entity's state, in bytes.
     pub weight: Option<usize>,
 }
 
-/// What an entity is doing.
+/// The status of an entity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EntityStatus {
-    /// It has messages to work on.
+    /// The entity works on messages.
     Active,
-    /// Its state is in memory.
+    /// The entity has no messages; its state is in memory.
     Idle,
-    /// It failed lately, and its state is to be loaded with the next message.
+    /// The entity failed recently. The next message loads its state again.
     Failed,
-    /// It takes nothing until it is released.
+    /// The entity takes no messages until it is released.
     Quarantined,
 }
 
@@ -81,19 +82,20 @@ pub enum EntityStatus {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct QuarantinedEntity {
-    /// Its stream.
+    /// The entity's stream.
     pub stream: StreamId,
-    /// What it died of last.
+    /// The cause of its last death.
     pub cause: EntityError,
 }
 
-/// What a shutdown left.
+/// The rest that a shutdown left.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Shutdown {
-    /// Entities that were still at work when the time was over. What they had begun goes on.
+    /// The entities that were still active when the time was over. The work that they had begun
+    /// continues.
     pub unfinished: Vec<StreamId>,
-    /// Messages that were answered with `Closed` when the time was over.
+    /// The number of messages that were answered with `Closed` when the time was over.
     pub refused: usize,
 }
 

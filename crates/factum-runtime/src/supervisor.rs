@@ -1,6 +1,7 @@
-//! The supervisor of what runs for long: consumers, queues, timers, whatever an application adds.
+//! The supervisor of long-running work: consumers, queues, timers, and the application's own
+//! workers.
 //!
-//! What becomes of a worker is decided in `machine.rs`; here are the tasks and the lock around it.
+//! `machine.rs` decides what happens to a worker. This file has the tasks and the lock around it.
 
 mod machine;
 mod state;
@@ -29,19 +30,20 @@ pub use worker::{
 /// The most workers of one supervisor.
 pub const WORKERS_MAX: usize = 4_096;
 
-/// Keeps workers running: starts them, starts those again that fail, stops them in order. Cheap
-/// to clone.
+/// Keeps workers running: starts them, restarts those that fail, and stops them in order. Cheap to
+/// clone.
 ///
-/// A worker that fails is started again after a pause that doubles with each failure; one that
-/// fails too often within a while is given up, which [`health`](Self::health) says. Workers don't
-/// notice the failures of others, but for those of one [`RestartStrategy::RestForOne`] group.
+/// A worker that fails is restarted after a pause that doubles with each failure. A worker that
+/// fails too often within a time window is given up, which [`health`](Self::health) reports. A
+/// worker is not affected by failures of others, unless they are in one
+/// [`RestartStrategy::RestForOne`] group.
 ///
-/// When the last handle is dropped, the workers are asked to stop, all at once, and nobody waits
-/// for them; [`shutdown`](Self::shutdown) does it in order.
+/// When the last handle is dropped, all workers are asked to stop at the same time, and nothing
+/// waits for them. [`shutdown`](Self::shutdown) stops them in order.
 ///
 /// # Guarantees
 /// - There is at most one run of a worker at a time.
-/// - A failed or panicked worker never takes another one, or the supervisor, with it.
+/// - A worker that fails or panics never ends another worker or the supervisor.
 ///
 /// ```
 /// use std::sync::{Arc, atomic::{AtomicU32, Ordering}};
@@ -69,12 +71,13 @@ pub struct Supervisor {
     shared: Arc<Shared>,
 }
 
-/// What all handles and tasks share. Tasks only look for it, so that it ends with the handles.
+/// The state that all handles and tasks share. Tasks hold only weak references, so that it is
+/// dropped with the last handle.
 struct Shared {
     clock: Arc<dyn Clock>,
     ids: Arc<dyn IdSource>,
     inner: Mutex<Inner>,
-    /// Counts what happened, to wake whoever waits for something to happen.
+    /// The number of changes so far. A change wakes the callers that wait for one.
     changes: watch::Sender<u64>,
 }
 
@@ -82,13 +85,13 @@ struct Shared {
 struct Inner {
     machine: Machine,
     staff: HashMap<WorkerId, Staff>,
-    /// What is to be done: by one thread at a time, in order, without the lock.
+    /// The effects to perform: by one thread at a time, in order, without the lock.
     effects: VecDeque<Effect>,
     is_performing: bool,
     added: u64,
 }
 
-/// What a worker runs by.
+/// The parts that a worker runs with.
 struct Staff {
     name: Arc<str>,
     factory: Arc<Factory>,
@@ -99,14 +102,14 @@ struct Staff {
 }
 
 impl Supervisor {
-    /// A supervisor without workers.
+    /// Makes a supervisor without workers.
     pub fn new(clock: Arc<dyn Clock>, ids: Arc<dyn IdSource>) -> Self {
         let inner = Mutex::default();
         let changes = watch::Sender::new(0);
         Self { shared: Arc::new(Shared { clock, ids, inner, changes }) }
     }
 
-    /// Starts a worker, also while others run.
+    /// Starts a worker, also while others are running.
     ///
     /// # Errors
     /// `NameTaken`, `TooMany`, `Closed`.
@@ -138,14 +141,15 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Stops a worker within its time, and forgets it. Whether it stopped by itself; if it did
-    /// not, its future is dropped where it waits, and its name stays taken until it is gone.
+    /// Stops a worker within its grace, and removes it. Returns true if the worker stopped by
+    /// itself. If it did not, its future is dropped at its current await point, and its name stays
+    /// taken until the future is gone.
     ///
     /// # Errors
     /// `Unknown`.
     ///
     /// # Cancel safety
-    /// Dropped, the worker stops all the same.
+    /// If this future is dropped, the worker stops nevertheless.
     pub async fn remove(&self, name: &str) -> Result<bool, SupervisorError> {
         let mut changes = self.shared.changes.subscribe();
         let id = self.shared.lock().machine.id(name);
@@ -158,14 +162,15 @@ impl Supervisor {
                 Some(true) => return Ok(false),
                 None => return Ok(true),
             }
-            // The sender is in what `self` holds.
+            // This can't fail: `self` holds the sender.
             let _ = changes.changed().await;
         }
     }
 
-    /// Starts a worker again that was given up, has ended, or is backing off, and forgives it its
-    /// failures. One that runs is stopped first, with those of its group that need it. From now on
-    /// it runs on the caller's runtime, if there is one: the runtime that it ran on may have ended.
+    /// Restarts a worker that was given up, has ended, or is backing off, and resets its failure
+    /// count. A running worker is stopped first, together with the workers of its group that need
+    /// it. From then on the worker runs on the caller's runtime, if there is one, because its
+    /// former runtime may have ended.
     ///
     /// # Errors
     /// `Unknown`, `Closed`.
@@ -182,26 +187,27 @@ impl Supervisor {
         Ok(())
     }
 
-    /// How each worker fares, in the order in which they were added.
+    /// The health of each worker, in the order in which the workers were added.
     pub fn health(&self) -> Vec<WorkerHealth> {
         self.shared.lock().machine.health()
     }
 
-    /// Waits until the workers fare so: until one is given up, for instance.
-    pub async fn until(&self, mut fare: impl FnMut(&[WorkerHealth]) -> bool) {
+    /// Waits until `condition` holds for the workers' health: for example, until one is given up.
+    pub async fn until(&self, mut condition: impl FnMut(&[WorkerHealth]) -> bool) {
         let mut changes = self.shared.changes.subscribe();
-        while !fare(&self.health()) {
-            // The sender is in what `self` holds.
+        while !condition(&self.health()) {
+            // This can't fail: `self` holds the sender.
             let _ = changes.changed().await;
         }
     }
 
-    /// Stops all workers for good, in the reverse of the order in which they were added: each is
-    /// asked when those behind it have stopped, has its grace, and is then dropped and reported.
-    /// Whoever asks again waits for the same.
+    /// Stops all workers for good, in the reverse of the order in which they were added. Each
+    /// worker is asked to stop when the workers added after it have stopped. A worker that has not
+    /// stopped at the end of its grace is dropped and reported. A second call waits for the same
+    /// shutdown.
     ///
     /// # Cancel safety
-    /// Dropped, the workers stop all the same.
+    /// If this future is dropped, the workers stop nevertheless.
     pub async fn shutdown(&self) -> WorkersStopped {
         let mut changes = self.shared.changes.subscribe();
         self.shared.apply(Input::Close);
@@ -210,7 +216,7 @@ impl Supervisor {
             if let Some(dropped) = stopped {
                 return WorkersStopped { dropped };
             }
-            // The sender is in what `self` holds.
+            // This can't fail: `self` holds the sender.
             let _ = changes.changed().await;
         }
     }
@@ -235,7 +241,8 @@ impl Shared {
     fn take<'a>(self: &'a Arc<Self>, mut inner: MutexGuard<'a, Inner>, input: Input) {
         let effects = inner.machine.on(input, Moment::of(&*self.clock));
         inner.effects.extend(effects);
-        // A task that is refused by a dying runtime tells its end from in here.
+        // When a runtime that is shutting down refuses a task, the task reports its end during
+        // `perform`.
         if inner.is_performing {
             return;
         }
@@ -249,11 +256,11 @@ impl Shared {
         inner.is_performing = false;
         drop(inner);
         self.changes.send_modify(|count| *count += 1);
-        // Last, because it drops what belongs to the user, which may panic.
+        // Last, because it drops values of the user, whose destructors may panic.
         drop(gone);
     }
 
-    /// Does what is to be done. Who is forgotten is handed back.
+    /// Performs an effect. Returns the staff of a worker that is removed.
     fn perform(self: &Arc<Self>, effect: Effect) -> Option<Staff> {
         match effect {
             Effect::Start(id, ticket) => self.start(id, ticket),
@@ -288,7 +295,7 @@ impl Shared {
         self.of(id, |staff| staff.run = Some(run.abort_handle()));
     }
 
-    /// Sets the worker's timer, in the place of an older one.
+    /// Sets the worker's timer, and ends an older one.
     fn ring(self: &Arc<Self>, id: WorkerId, ticket: Ticket, after: Duration) {
         let Some(runtime) = self.lock().staff.get(&id).map(|staff| staff.runtime.clone()) else {
             return;

@@ -1,4 +1,4 @@
-//! The shell around the cells: tasks that do what a cell says next.
+//! The shell around the cells: it performs the steps that a cell asks for.
 
 use std::{
     collections::VecDeque,
@@ -17,23 +17,24 @@ use tokio::sync::Notify;
 
 use crate::{
     cell::{
-        Answer, Answers, Appending, Blame, Freshness, Input, Letter, Next, Queued, Rules, Step,
-        Tail, Tending, Verdict,
+        Answer, Answers, Appending, Blame, CatchUp, Envelope, Freshness, Input, Next, Queued,
+        Rules, Step, Tending, Verdict,
     },
+    command,
     directory::Directory,
     drive::{Drive, Driving, Home},
     entity::{self, Entity, Resident},
     error::EntityError,
     message::Message,
     option::{BURST_MAX, EntityOptions, OtherWriters},
-    order,
     stats::Counters,
 };
 
-/// The longest that an idle entity outstays its time, as a part of that time.
+/// The number of sweeps within the idle time. An entity is passivated at most one sweep interval
+/// late.
 const SWEEPS_PER_IDLE: u32 = 4;
 
-/// All that the entities of a kind share.
+/// The state that all entities of a kind share.
 pub(crate) struct System<A: Aggregate> {
     pub(crate) repository: Repository<A>,
     pub(crate) options: EntityOptions,
@@ -42,19 +43,19 @@ pub(crate) struct System<A: Aggregate> {
     pub(crate) counters: Counters,
     pub(crate) started: Monotonic,
     home: Home,
-    /// Entities at work.
+    /// The number of active entities.
     active: AtomicUsize,
-    /// Told when the last one ended.
+    /// Notified when the last active entity became idle.
     rested: Notify,
     is_closed: AtomicBool,
     is_sweeping: AtomicBool,
 }
 
-/// What became of a message that was to be delivered.
+/// The result of delivering a message.
 pub(crate) enum Delivery<'s, A: Aggregate> {
-    /// The entity is at work, and perhaps it is the caller's to get on with it.
+    /// The message is queued. The caller may have to drive the entity's work.
     Accepted(Driving<'s>),
-    /// No room; a future that ends when there may be.
+    /// The mailbox is full. The future ends when there may be room.
     Full(Box<Message<A>>, tokio::sync::futures::OwnedNotified),
     Refused(EntityError),
 }
@@ -101,7 +102,7 @@ impl<A: Aggregate> System<A> {
         self.active.load(Ordering::Acquire)
     }
 
-    /// Gives a message to its entity. One that was idle is the caller's to drive.
+    /// Gives a message to its entity. If the entity was idle, the caller drives its work.
     pub(crate) fn deliver(
         self: &Arc<Self>,
         stream: &StreamId,
@@ -110,7 +111,8 @@ impl<A: Aggregate> System<A> {
     ) -> Delivery<'_, A> {
         self.home.found();
         let mut shard = self.directory.shard(stream);
-        // Under the lock, so that a shutdown which has seen the shard knows of all that began.
+        // Checked under the lock, so that a shutdown that has visited the shard knows all begun
+        // work.
         if self.is_closed.load(Ordering::Acquire) {
             return Delivery::Refused(EntityError::Closed(stream.clone()));
         }
@@ -119,7 +121,8 @@ impl<A: Aggregate> System<A> {
             Queued::Begin => self.active.fetch_add(1, Ordering::AcqRel),
             Queued::Joined => {
                 self.counters.queued(slot.cell.queued());
-                // Who drives it may not come back to it, and now somebody else waits.
+                // The caller that drives the work may stop polling it, and now another message
+                // waits for it.
                 let drive = slot.drive.take();
                 drop(shard);
                 drive.inspect(|drive| drive.give_to_a_task(&self.home));
@@ -133,9 +136,9 @@ impl<A: Aggregate> System<A> {
         let step = slot.cell.on(Input::Begin, &self.rules, now);
         let drive = slot.drive.insert(Drive::new()).clone();
         drop(shard);
-        // From here on the work answers for the cell, also if it is never polled.
-        let running = Running { system: self.clone(), stream: stream.clone(), now, is_over: false };
-        let driving = Driving::new(drive, Box::pin(running.run(step)), &self.home);
+        // From here on the work is responsible for the cell, even if it is never polled.
+        let work = EntityWork { system: self.clone(), stream: stream.clone(), now, is_over: false };
+        let driving = Driving::new(drive, Box::pin(work.run(step)), &self.home);
         self.sweep_from_now_on();
         Delivery::Accepted(driving)
     }
@@ -144,7 +147,7 @@ impl<A: Aggregate> System<A> {
         let mut shard = self.directory.shard(stream);
         let slot = shard.find(stream).expect("a running cell stays in the directory");
         let step = slot.cell.on(input, &self.rules, now);
-        slot.tell_of_room(self.rules.mailbox_max);
+        slot.notify_room(self.rules.mailbox_max);
         let gone = match step.next {
             Next::Rest => {
                 slot.drive = None;
@@ -157,10 +160,11 @@ impl<A: Aggregate> System<A> {
         step
     }
 
-    /// Stops accepting. Entities at work go on until their queues are empty.
+    /// Stops accepting messages. Active entities continue until their queues are empty.
     pub(crate) fn close(&self) {
         self.is_closed.store(true, Ordering::Release);
-        // Whoever saw it open has begun when its shard has been locked once.
+        // A delivery that saw the system open has begun its work once its shard's lock was taken
+        // here.
         for mut shard in self.directory.shards() {
             let drives = shard.iter_mut().filter_map(|(_, slot)| slot.drive.take());
             let drives: Vec<_> = drives.collect();
@@ -169,7 +173,7 @@ impl<A: Aggregate> System<A> {
         }
     }
 
-    /// Waits until no entity is at work.
+    /// Waits until no entity is active.
     pub(crate) async fn until_rested(&self) {
         loop {
             let rested = self.rested.notified();
@@ -180,7 +184,7 @@ impl<A: Aggregate> System<A> {
         }
     }
 
-    /// Answers everything that waits with `Closed`. How many messages, and who is at work.
+    /// Answers all waiting messages with `Closed`. Returns their number, and the active entities.
     pub(crate) fn drain(&self) -> (usize, Vec<StreamId>) {
         let mut refused = 0;
         let mut unfinished = Vec::new();
@@ -199,7 +203,7 @@ impl<A: Aggregate> System<A> {
         (refused, unfinished)
     }
 
-    /// Waits for a future until the deadline; `None`: it passed.
+    /// Waits for a future until the deadline; `None` if the deadline passed.
     pub(crate) async fn within<T>(
         &self,
         deadline: Option<Duration>,
@@ -213,7 +217,8 @@ impl<A: Aggregate> System<A> {
         }
     }
 
-    /// One task for all idle entities, as long as there are any.
+    /// Starts the task that passivates idle entities, unless it is running. It ends when no entity
+    /// is left.
     fn sweep_from_now_on(self: &Arc<Self>) {
         let Some(idle) = self.options.idle else { return };
         if self.is_sweeping.load(Ordering::Relaxed) || self.is_sweeping.swap(true, Ordering::AcqRel)
@@ -223,7 +228,7 @@ impl<A: Aggregate> System<A> {
         self.home.spawn(Box::pin(Sweeper(Arc::downgrade(self)).run(idle, self.clock().clone())));
     }
 
-    /// Passivates what was idle for so long. Whether nothing is left to sweep.
+    /// Passivates the entities that were idle for this long. Returns true if no entity is left.
     fn sweep(&self, idle: Duration) -> bool {
         let now = self.now();
         for mut shard in self.directory.shards() {
@@ -236,12 +241,12 @@ impl<A: Aggregate> System<A> {
             return false;
         }
         self.is_sweeping.store(false, Ordering::Release);
-        // An entity may have come between; it saw the sweeper still at work.
+        // An entity may have been added in between, while the sweeper still counted as running.
         !is_left() || self.is_sweeping.swap(true, Ordering::AcqRel)
     }
 }
 
-/// The sweeper's task. When its runtime ends before it, the next message starts another.
+/// The sweeper's task. If its runtime ends before the task, the next message starts another.
 struct Sweeper<A: Aggregate>(Weak<System<A>>);
 
 impl<A: Aggregate> Sweeper<A> {
@@ -250,7 +255,7 @@ impl<A: Aggregate> Sweeper<A> {
             clock.sleep((idle / SWEEPS_PER_IDLE).max(Duration::from_millis(1))).await;
             let Some(system) = self.0.upgrade() else { return };
             if system.sweep(idle) {
-                // Told already, and perhaps there is another.
+                // The flag is cleared already, and another sweeper may be running.
                 self.0 = Weak::new();
                 return;
             }
@@ -266,23 +271,23 @@ impl<A: Aggregate> Drop for Sweeper<A> {
     }
 }
 
-/// The work of an entity that has messages. However it ends, the cell knows.
-struct Running<A: Aggregate> {
+/// The work of an active entity. However it ends, the cell is notified.
+struct EntityWork<A: Aggregate> {
     system: Arc<System<A>>,
     stream: StreamId,
-    /// When it was last waited for something.
+    /// The time at which the last step ended.
     now: Monotonic,
     is_over: bool,
 }
 
-impl<A: Aggregate> Running<A> {
+impl<A: Aggregate> EntityWork<A> {
     async fn run(mut self, mut step: Step<Entity<A>>) {
         let mut attempts = Attempts::new(self.system.repository.retry());
         let mut appended = None;
         loop {
             if !step.answers.is_empty() {
                 self.answer(step.answers, appended.take().as_ref());
-                // Attempts are those of a burst, and this one is over.
+                // Attempts are counted per burst, and this burst is over.
                 attempts = Attempts::new(self.system.repository.retry());
             }
             let input = match step.next {
@@ -297,17 +302,17 @@ impl<A: Aggregate> Running<A> {
                     self.now = self.system.now();
                     Input::Appended(outcome)
                 }
-                Next::Decide { state, mut letters } => {
-                    if letters.iter().any(|letter| letter.message.once().is_some()) {
+                Next::Decide { state, mut envelopes } => {
+                    if envelopes.iter().any(|envelope| envelope.message.once().is_some()) {
                         let repository = &self.system.repository;
                         let look =
-                            order::look(repository, &self.stream, &mut letters, &mut attempts);
+                            command::look(repository, &self.stream, &mut envelopes, &mut attempts);
                         Box::pin(look).await;
                         self.now = self.system.now();
                     }
-                    self.decide(state, letters)
+                    self.decide(state, envelopes)
                 }
-                // What is rare is kept out of every future.
+                // Rare steps are boxed, so that they don't enlarge every future.
                 other => {
                     let input = Box::pin(self.perform(other, &mut attempts)).await;
                     self.now = self.system.now();
@@ -338,7 +343,7 @@ impl<A: Aggregate> Running<A> {
             Next::CatchUp(state) => {
                 let caught_up = entity::catch_up(repository, stream, state, attempts).await;
                 self.count_death(caught_up.as_ref().err());
-                if let Ok((_, Tail::Folded)) = caught_up {
+                if let Ok((_, CatchUp::Folded)) = caught_up {
                     Counters::add(&system.counters.stale, 1);
                 }
                 Input::CaughtUp(caught_up)
@@ -347,16 +352,16 @@ impl<A: Aggregate> Running<A> {
                 Ok(()) => Input::Tended(state),
                 Err(failed) => Input::Loaded(Err(failed)),
             },
-            _ => unreachable!("done by the caller"),
+            _ => unreachable!("the caller handles these steps"),
         }
     }
 
     fn decide(
         &self,
         state: Box<Resident<A>>,
-        letters: VecDeque<Letter<Entity<A>>>,
+        envelopes: VecDeque<Envelope<Entity<A>>>,
     ) -> Input<Entity<A>> {
-        let decided = entity::decide(&self.system.repository, &self.stream, state, letters);
+        let decided = entity::decide(&self.system.repository, &self.stream, state, envelopes);
         if let Verdict::Panicked { blame: Blame::Entity, .. } = decided.verdict {
             Counters::add(&self.system.counters.deaths, 1);
         }
@@ -392,7 +397,7 @@ impl<A: Aggregate> Running<A> {
     }
 }
 
-impl<A: Aggregate> Drop for Running<A> {
+impl<A: Aggregate> Drop for EntityWork<A> {
     fn drop(&mut self) {
         let mut lost = Vec::new();
         if !self.is_over {
@@ -402,7 +407,7 @@ impl<A: Aggregate> Drop for Running<A> {
             if let Some(slot) = shard.find(&self.stream) {
                 lost = slot.cell.abandon();
                 slot.drive = None;
-                slot.tell_of_room(system.rules.mailbox_max);
+                slot.notify_room(system.rules.mailbox_max);
             }
             let gone = shard.rested(&self.stream, &system.rules, now);
             drop(shard);

@@ -1,6 +1,6 @@
 #![allow(missing_docs, clippy::print_stdout, reason = "the README shows the rest of this file")]
 
-use factum::{Aggregate, App, Context, Decision, Event, ExecuteError, Verdict, category};
+use factum::{Aggregate, App, Context, Decision, Event, SendError, Verdict, category};
 use {AccountCommand::*, AccountEvent::*, AccountRejection::*};
 
 #[derive(Debug, Event)]
@@ -60,11 +60,11 @@ impl Aggregate for Account {
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let store = std::env::var("FACTUM_STORE").unwrap_or_else(|_| "./data".into());
     let app = App::open(&store).await?;
-    app.execute::<Account>("ada", &Open { owner: "Ada".into() }).await?;
-    app.execute::<Account>("ada", &Deposit { cents: 500 }).await?;
-    match app.execute::<Account>("ada", &Withdraw { cents: 800 }).await {
-        Err(ExecuteError::Rejected(InsufficientFunds { balance })) => println!("only {balance}"),
-        done => println!("{:?}", done?.state),
+    app.command::<Account>("ada", Open { owner: "Ada".into() }).await?;
+    app.command::<Account>("ada", Deposit { cents: 500 }).await?;
+    match app.command::<Account>("ada", Withdraw { cents: 800 }).await {
+        Err(SendError::Rejected(InsufficientFunds { balance })) => println!("only {balance}"),
+        done => println!("done at version {}", done?.version),
     }
     Ok(())
 }

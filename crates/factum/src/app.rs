@@ -1,4 +1,4 @@
-//! The application: a store, and everything that is done with it.
+//! The application: an open store, with the operations on it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,39 +7,50 @@ use factum_consumer::{Consumers, EventBus};
 #[cfg(feature = "journal")]
 use factum_journal::JournalKind;
 use factum_kernel::{
-    Aggregate, Decided, DecisionModel, Event, ExecuteError, Executed, Kernel, LoadError, Loaded,
-    Metadata, ModelError, ReadLog, ReadQuery, Repository, RetryPolicy, Scope, StoreError,
-    SubscribeFrom, Subscription, Transaction, execute_model,
+    Aggregate, Event, Kernel, LoadError, Loaded, ReadLog, ReadQuery, Repository, RetryPolicy,
+    Scope, StoreError, SubscribeFrom, Subscription,
 };
 use factum_memory::MemoryKind;
 #[cfg(feature = "postgres")]
 use factum_postgres::PostgresKind;
-use factum_runtime::{Commands, Entities, Supervisor};
+use factum_runtime::{CommandService, Commands, Entities, Supervisor};
 #[cfg(feature = "sqlite")]
 use factum_sqlite::SqliteKind;
 
 use crate::{
+    aggregates::Aggregates,
     builder::{AppBuilder, OpenError},
     catalog::Catalog,
+    named::Names,
     running::Running,
     stats::AppStats,
 };
 
-/// How long closing an application waits for its entities.
+/// The longest time that closing an application waits for its entities.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(30);
 
-/// An open store, and everything that is done with it. Cheap to clone.
+/// An open store, with the operations on it. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct App {
-    kernel: Kernel,
-    retry: RetryPolicy,
-    catalog: Arc<Catalog>,
+    core: Arc<Core>,
     running: Arc<Running>,
 }
 
+/// The parts of an application that don't run.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) kernel: Kernel,
+    pub(crate) retry: RetryPolicy,
+    pub(crate) catalog: Catalog,
+    /// The aggregates that take commands by name.
+    pub(crate) names: Names,
+    /// The command bus with all layers.
+    pub(crate) commands: Commands<CommandService>,
+}
+
 impl App {
-    /// Opens the store that a URL names (`memory:`, `sqlite:./events.db`), or what is at a path:
-    /// where nothing is yet, a journal is made there.
+    /// Opens the store at a URL (`memory:`, `sqlite:./events.db`) or at a path. If there is nothing
+    /// at the path, a journal is created there.
     ///
     /// # Errors
     /// See [`OpenError`].
@@ -47,7 +58,7 @@ impl App {
         Self::builder().open(url_or_path).await
     }
 
-    /// An application to be opened with something other than the defaults.
+    /// A builder, for an application with other settings than the defaults.
     pub fn builder() -> AppBuilder {
         AppBuilder::new()
     }
@@ -64,73 +75,62 @@ impl App {
         registry
     }
 
-    pub(crate) fn new(
-        kernel: Kernel,
-        retry: RetryPolicy,
-        catalog: Catalog,
-        running: Arc<Running>,
-    ) -> Self {
-        Self { kernel, retry, catalog: Arc::new(catalog), running }
+    pub(crate) fn new(core: Core, running: Arc<Running>) -> Self {
+        Self { core: Arc::new(core), running }
     }
 
-    /// What it runs on.
+    /// The store, clock and ids that this application uses. This is the lower level: a write
+    /// through the kernel passes no layer.
     pub fn kernel(&self) -> &Kernel {
-        &self.kernel
+        &self.core.kernel
     }
 
-    /// The aggregates of one kind.
+    /// The aggregates of one kind: loads them, also at an earlier version or time, and shows how
+    /// their entities are doing. Commands are sent by [`command`](Self::command).
     ///
     /// # Panics
-    /// If another aggregate of this application has their category, or another enum a stored name
-    /// of their events: a mistake in the program. [`AppBuilder::aggregate`] finds it when the
-    /// application opens.
-    pub fn aggregate<A: Aggregate>(&self) -> Repository<A> {
-        if let Err(clash) = self.catalog.add::<A>() {
-            panic!("{clash}");
-        }
-        Repository::new(self.kernel.clone()).with_retry(self.retry)
+    /// If another aggregate of this application has the same category, or another enum has a stored
+    /// name of its events. This is a mistake in the program. [`AppBuilder::aggregate`] finds it
+    /// when the application opens.
+    pub fn aggregate<A: Aggregate>(&self) -> Aggregates<A> {
+        Aggregates::new(self.entities())
     }
 
-    /// The running aggregates of one kind: the same for whoever asks. With snapshots, or with
-    /// options of their own, make them of a [repository](Self::aggregate) by [`Entities::new`];
-    /// those are yours to shut down.
-    ///
-    /// # Panics
-    /// As [`aggregate`](Self::aggregate).
-    pub fn entities<A: Aggregate>(&self) -> Entities<A> {
-        self.running.entities(|| self.aggregate())
+    /// The entities of one kind. Every caller gets the same ones.
+    pub(crate) fn entities<A: Aggregate>(&self) -> Entities<A> {
+        self.running.entities(|| {
+            if let Err(clash) = self.core.catalog.add::<A>() {
+                panic!("{clash}");
+            }
+            Repository::new(self.core.kernel.clone()).with_retry(self.core.retry)
+        })
     }
 
-    /// The command bus: every aggregate that was named by [`AppBuilder::aggregate`], through the
-    /// entities of [`entities`](Self::entities), without layers yet. Make it once, layer it, and
-    /// clone it.
-    ///
-    /// ```
-    /// use factum::{App, TracingLayer};
-    /// use factum_testing::bank::{Account, AccountCommand};
-    ///
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let app = App::builder().aggregate::<Account>().open("memory:").await?;
-    /// let commands = app.commands().named::<Account>().layer(TracingLayer::new());
-    /// # let email = "ada@example.org".to_owned();
-    /// let open = AccountCommand::Open { owner: "Ada".into(), email };
-    /// let opened = commands.dispatch::<Account>("ada", open).await?;
-    /// assert_eq!(opened.version.value(), 1);
-    /// # Ok(()) }
-    /// ```
-    pub fn commands(&self) -> Commands {
-        Commands::new(self.running.router(self), &self.kernel)
+    /// The repository of a kind's entities, with snapshots if the kind has them.
+    pub(crate) fn repository<A: Aggregate>(&self) -> Repository<A> {
+        self.entities::<A>().repository().clone()
     }
 
-    /// What runs for long beside the entities, and is started again when it fails: add workers
-    /// of your own, see how each fares.
+    pub(crate) fn names(&self) -> &Names {
+        &self.core.names
+    }
+
+    pub(crate) fn retry(&self) -> RetryPolicy {
+        self.core.retry
+    }
+
+    pub(crate) fn commands(&self) -> &Commands<CommandService> {
+        &self.core.commands
+    }
+
+    /// The supervisor of the application's workers, which restarts workers that fail. Add your own
+    /// workers here, and see how each is doing.
     pub fn supervisor(&self) -> &Supervisor {
         self.running.supervisor()
     }
 
-    /// The consumers and projections of the application, and its event bus. A read model is begun
-    /// with fewer words by [`project`](Self::project).
+    /// The consumers and projections of the application, and its event bus.
+    /// [`project`](Self::project) is the shorter way to start a read model.
     ///
     /// ```
     /// use std::{sync::{Arc, atomic::{AtomicU64, Ordering}}, time::Duration};
@@ -150,7 +150,7 @@ impl App {
     ///
     /// # let email = "ada@example.org".to_owned();
     /// let open = AccountCommand::Open { owner: "Ada".into(), email };
-    /// let done = app.execute::<Account>("ada", &open).await?;
+    /// let done = app.command::<Account>("ada", open).await?;
     /// counter.wait_for(done.position.unwrap_or_default(), Duration::from_secs(5)).await?;
     /// assert_eq!(seen.load(Ordering::Relaxed), 1);
     /// app.close().await?;
@@ -160,90 +160,48 @@ impl App {
         self.running.consumers()
     }
 
-    /// Events of an enum from now on, as they are stored; see [`EventBus`].
+    /// New events of an enum, as they are stored; see [`EventBus`].
     pub fn events<E: Event>(&self) -> EventBus<E> {
         self.consumers().events()
     }
 
-    /// What it is doing: its entities of all kinds, those made by [`entities`](Self::entities),
-    /// its workers, and its consumers. [`AppBuilder::with_stats_every`] publishes it to other
-    /// processes.
+    /// The present state of the application: its entities of all kinds, its workers, and its
+    /// consumers.
+    /// [`AppBuilder::with_stats_every`] publishes it to other processes.
     pub fn stats(&self) -> AppStats {
-        self.running.stats(&**self.kernel.clock())
+        self.running.stats(&**self.core.kernel.clock())
     }
 
-    /// Executes a command on the aggregate with this key.
-    ///
-    /// # Errors
-    /// See [`ExecuteError`].
-    pub async fn execute<A: Aggregate>(
-        &self,
-        key: &str,
-        command: &A::Command,
-    ) -> Result<Executed<A>, ExecuteError<A::Rejection>> {
-        self.aggregate::<A>().execute(key, command).await
-    }
-
-    /// [`execute`](Self::execute), with metadata for the rule to see and the events to carry.
-    ///
-    /// # Errors
-    /// See [`ExecuteError`].
-    pub async fn execute_with<A: Aggregate>(
-        &self,
-        key: &str,
-        command: &A::Command,
-        metadata: &Metadata,
-    ) -> Result<Executed<A>, ExecuteError<A::Rejection>> {
-        self.aggregate::<A>().execute_with(key, command, metadata).await
-    }
-
-    /// The state of the aggregate with this key.
+    /// Loads the state of the aggregate with this key.
     ///
     /// # Errors
     /// See [`LoadError`].
     pub async fn load<A: Aggregate>(&self, key: &str) -> Result<Loaded<A>, LoadError> {
-        self.aggregate::<A>().load(key).await
+        self.repository::<A>().load(key).await
     }
 
-    /// Commands on several aggregates, all or nothing.
-    pub fn transaction(&self) -> Transaction {
-        Transaction::new(self.kernel.clone()).with_retry(self.retry)
-    }
-
-    /// Decides over a query instead of a stream.
-    ///
-    /// # Errors
-    /// See [`ModelError`].
-    pub async fn decide<M: DecisionModel>(
-        &self,
-        command: &M::Command,
-        metadata: &Metadata,
-    ) -> Result<Decided<M>, ModelError<M::Rejection>> {
-        execute_model(&self.kernel, command, metadata, self.retry).await
-    }
-
-    /// Reads to the end of what is there.
+    /// Reads the log from a query's start to the present end.
     pub fn read(&self, query: ReadQuery) -> ReadLog {
-        ReadLog::new(self.kernel.events().clone(), query)
+        ReadLog::new(self.core.kernel.events().clone(), query)
     }
 
-    /// Reads what is there, and then what comes.
+    /// Reads the present events, and then new events as they come.
     pub fn subscribe(&self, scope: Scope, from: SubscribeFrom) -> Subscription {
-        Subscription::new(&self.kernel, scope, from)
+        Subscription::new(&self.core.kernel, scope, from)
     }
 
-    /// Shuts down in the order of dependence. First the [`consumers`](Self::consumers) stop after
-    /// their current batches, because their handlers may need all the rest. Then the workers of the
-    /// [`supervisor`](Self::supervisor) stop, the last first, each within its grace. Then what
-    /// [`entities`](Self::entities) accepted finishes, for 30 seconds at most. Then the store
-    /// closes. No event's attempt is counted because of it.
-    /// [`Supervisor::shutdown`], called before, says which workers did not stop.
+    /// Shuts down in dependency order. First the [`consumers`](Self::consumers) stop after their
+    /// current batches, because their handlers may need everything else. Then the workers of the
+    /// [`supervisor`](Self::supervisor) stop, the last added first, each within its grace. Then the
+    /// entities finish the commands that they accepted, for at most 30 seconds. Then the store
+    /// closes. The shutdown does not count as a failed attempt of any event. To learn which workers
+    /// did not stop, call [`Supervisor::shutdown`] before.
     ///
     /// # Errors
-    /// Those of the store.
+    /// An error of the store.
     pub async fn close(&self) -> Result<(), StoreError> {
         self.consumers().close().await;
         self.running.shutdown(SHUTDOWN_MAX).await;
-        self.kernel.events().close().await
+        self.core.kernel.events().close().await
     }
 }

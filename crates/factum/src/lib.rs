@@ -1,28 +1,45 @@
 //! Factum: an event sourcing framework.
 //!
-//! State is a log of immutable events. Rules decide events out of commands; state is folded from
-//! events; everything else is read from the log. This crate is the facade: what applications use,
-//! under one name.
+//! State is a log of immutable events. Rules decide events from commands, state is folded from
+//! events, and everything else is read from the log. This crate is the facade: it has everything
+//! that applications use.
 //!
 //! | to | look at |
 //! |---|---|
 //! | write rules | [`Aggregate`], [`Decision`], [`Matching`] for guards |
 //! | write rules over a query | [`DecisionModel`] |
 //! | name and version events | [`derive(Event)`](macro@Event), [`OldEvent`] for upcasters |
-//! | execute | [`App`], [`Repository`], [`Transaction`], [`ExecuteError`] |
-//! | keep aggregates running | [`App::entities`], [`Entities`], [`EntityOptions`] |
-//! | read what one has written | [`App::ask`], [`Ask`], [`Projections::wait_for`] |
-//! | send commands through layers | [`App::commands`], [`Commands`], [`CommandId`] |
+//! | send commands | [`App::command`], [`SendCommand`], [`SendError`], [`CommandId`] |
+//! | send commands by name | [`App::command_json`], [`AppBuilder::commands`] |
+//! | add layers | [`AppBuilder::layer`], [`AdmissionLayer`], [`CommandRequest`] |
+//! | read your own writes | [`SendCommand::seen_by`], [`Consumers::wait_for`] |
+//! | load aggregates, see their health | [`App::aggregate`], [`Aggregates`], [`AggregateOptions`] |
+//! | work on the lower level, without layers | [`Repository`], [`Transaction`], [`Entities`] |
 //! | keep other work running | [`App::supervisor`], [`Worker`], [`WorkerHealth`] |
-//! | see what it is doing | [`App::stats`], [`AppBuilder::with_stats_every`] |
+//! | see what the application is doing | [`App::stats`], [`AppBuilder::with_stats_every`] |
 //! | maintain read models | [`App::project`], [`Projection`], [`Maintained`], [`ReadModel`] |
 //! | handle events | [`App::consumers`], [`Consumer`] |
-//! | hear of events as they come | [`App::events`], [`EventBus`] |
-//! | load, also as it was | [`Repository::load_at`], [`At`], [`History`], [`SnapshotPolicy`] |
-//! | let history go | [`Repository::summarise`], [`Repository::delete`], [`Retention`] |
-//! | read and follow | [`ReadLog`], [`Subscription`], [`Checkpoint`] |
+//! | get events as they come | [`App::events`], [`EventBus`] |
+//! | load an earlier state | [`Aggregates::load_at`], [`At`], [`History`], [`SnapshotPolicy`] |
+//! | delete history | [`Aggregates::summarise`], [`Aggregates::delete`], [`Retention`] |
+//! | read and follow the log | [`ReadLog`], [`Subscription`], [`Checkpoint`] |
 //! | test rules and stores | the crate `factum-testing` |
 //! | write a store | [`EventStore`], [`DocumentStore`], the crate `factum-backend` |
+//!
+//! These names, and the few that go with them, are at the root. The rest is in modules, each name
+//! once:
+//!
+//! | module | names |
+//! |---|---|
+//! | [`event`] | events as values: names, ids, streams, tags, times, codecs, upcasters |
+//! | [`aggregate`] | results and errors of commands, transactions and decision models |
+//! | [`read`] | queries over the log, pages, where a subscription begins |
+//! | [`store`] | the requests and answers of stores, clocks and ids, store URLs |
+//! | [`consumer`] | names, health, failures and dead letters of consumers |
+//! | [`projection`] | targets, builds, changes and queries of read models, live states |
+//! | [`runtime`] | layers of the command bus, entities, the supervisor |
+//! | [`stats`] | the numbers of a running application |
+//! | [`memory`], `journal`, `sqlite`, `postgres` | one store each: options, and its own tools |
 //!
 //! ```
 //! use factum::App;
@@ -32,104 +49,156 @@
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let app = App::open("memory:").await?;
 //! let open = AccountCommand::Open { owner: "Ada".into(), email: "ada@example.org".into() };
-//! app.execute::<Account>("ada", &open).await?;
-//! app.execute::<Account>("ada", &AccountCommand::Deposit { cents: 500 }).await?;
+//! app.command::<Account>("ada", open).await?;
+//! app.command::<Account>("ada", AccountCommand::Deposit { cents: 500 }).await?;
 //! assert_eq!(app.load::<Account>("ada").await?.state.balance_cents, 500);
 //! # Ok(()) }
 //! ```
 
+mod aggregates;
 mod app;
-mod ask;
 mod builder;
 mod catalog;
+mod command;
+mod decision;
+mod named;
 mod project;
 mod running;
 mod secret;
-mod stats;
+mod seen;
+mod send;
+pub mod stats;
+mod transaction;
 
+pub use aggregates::{AggregateOptions, Aggregates};
 pub use app::App;
-pub use ask::{Ask, SEEN_WITHIN_DEFAULT, UnseenError};
 pub use builder::{AppBuilder, OpenError};
-pub use catalog::Clash;
-pub use factum_backend::{OpenContext, OpenStore, Registry, StoreUrl, Stores};
-pub use factum_consumer::{
-    BATCH_BYTES_DEFAULT, BATCH_EVENTS_DEFAULT, BusError, CATCHING_UP_MAX, CONSUMER_LEASE,
-    CONSUMER_NAME_BYTES_MAX, Consumer, ConsumerHandle, ConsumerHealth, ConsumerName,
-    ConsumerOptions, ConsumerState, Consumers, DeadLetter, EventBus, FailurePolicy, Fence,
-    HandleError, InvalidConsumerName, Opened, PARTITIONS_MAX, Partitions, Release, ReleaseError,
-    RewindError, Save, StartError, StartFrom, StopReason, StoredConsumer, Target, TargetError,
-    Then, Unknown, WaitError, describe_consumer_metrics, order_release, stored_consumers,
-};
-#[cfg(feature = "journal")]
-pub use factum_journal::{
-    Damage, JournalKind, JournalOptions, JournalRepair, JournalReport, JournalStore, Loss, Lost,
-    renew_lineage as renew_journal_lineage, repair as repair_journal, verify as verify_journal,
-    verify_watched as verify_journal_watched,
-};
+pub use factum_consumer::{Consumer, ConsumerOptions, Consumers, EventBus, HandleError};
 pub use factum_kernel::{
-    Aggregate, AlongError, AppendBatch, AppendCondition, AppendError, Appended, At, Attempts,
-    BodyLayout, CATEGORY_BYTES_MAX, Category, Cause, Cbor, Checkpoint, Clock, Codec, CodecError,
-    Command, Committed, Committing, Content, Context, Decided, Decision, DecisionModel,
-    DecodeError, DecodeReason, DeleteError, Direction, Diverged, DivergedReason, Document,
-    DocumentStore, DocumentWrite, Draft, Drafted, DuplicateEventType, Durability,
-    EVENT_NAME_BYTES_MAX, EncodeError, EncodedEvent, ErasedRange, ErrorKind, Event, EventHeader,
-    EventId, EventName, EventParts, EventStore, EventType, ExecuteError, Executed,
-    ExpectedRevision, ExpectedVersion, Guarantees, History, HistoryEntry, IdSource, InvalidBody,
-    InvalidEventName, InvalidSnapshotPolicy, InvalidStreamId, InvalidTag, InvalidTimestamp, Json,
-    KEY_BYTES_MAX, Kernel, KeyRange, Limits, Lineage, LoadError, Loaded, METADATA_TEXT_BYTES_MAX,
-    Matching, Metadata, ModelDecision, ModelError, Monotonic, NewEvent, OldEvent,
-    PAGE_BYTES_DEFAULT, PAGE_BYTES_MAX, PAGE_EVENTS_DEFAULT, PAGE_EVENTS_MAX, POLL_OWN,
-    POLL_SHARED, Page, Position, QUERY_ITEMS_MAX, Query, QueryItem, RETRY_WINDOW, ReadError,
-    ReadFrom, ReadLog, ReadQuery, RecordedEvent, Repository, Retention, RetryPolicy, Revision,
-    ScanPage, ScanQuery, Scope, SnapshotPolicy, SnapshotStats, StepRejected, StoreError,
-    StoreErrorKind, StreamBounds, StreamChange, StreamCheck, StreamId, StreamInfo, StreamRef,
-    StreamVersion, StreamWrite, SubscribeFrom, Subscription, SystemClock, SystemIds, TAG_BYTES_MAX,
-    TAGS_MAX, Tag, TagKey, TagWriter, Tags, Tail, Timestamp, Transaction, Upcast, Upcaster, Uuid,
-    Value, Verdict, VersionConflict, WriteBatch, WriteError, Writers, category, decode_event,
-    encode_event, encode_tags, execute_model, fold, sentence, upcast_event,
+    Aggregate, At, Checkpoint, Command, Context, Decision, DecisionModel, DocumentStore, ErrorKind,
+    Event, EventStore, ExpectedVersion, History, Matching, Metadata, ModelDecision, OldEvent,
+    Position, ReadLog, ReadQuery, RecordedEvent, Retention, RetryPolicy, SnapshotPolicy,
+    StoreError, Subscription, TagKey, Upcast, Verdict, category, sentence,
 };
 pub use factum_macros::{Command, Event};
-pub use factum_memory::{MemoryKind, MemoryOptions, MemoryStore};
+pub use factum_projection::{
+    Documents, DocumentsTx, Fold, Index, IndexRange, Maintained, ModelQuery, Projection,
+    ProjectionFn, Projections, ReadModel,
+};
+pub use factum_runtime::{CommandId, EntityOptions, Outcome, Worker, WorkerHealth};
+pub use send::SendError;
+
+/// The store in memory, for tests.
+pub use factum_memory as memory;
+
+/// The embedded log, `journal:./data`: its options, and what verifies and repairs one.
+#[cfg(feature = "journal")]
+pub use factum_journal as journal;
+/// The store on PostgreSQL: its options, its schema and roles.
 #[cfg(feature = "postgres")]
-pub use factum_postgres::{
-    Access as PostgresAccess, Applied as PostgresApplied, PostgresKind, PostgresOptions,
-    PostgresStore, RoleName as PostgresRoleName, SCHEMA_DEFAULT as POSTGRES_SCHEMA_DEFAULT,
-    SCHEMA_VERSION as POSTGRES_SCHEMA_VERSION, SchemaName as PostgresSchemaName,
-    apply_schema as apply_postgres_schema, grants_sql as postgres_grants_sql,
-    schema_sql as postgres_schema_sql,
-};
-pub use factum_projection::{
-    Build, BuildError, Continuation, DOCUMENT_KEY_BYTES_MAX, DOCUMENTS_MAX, DOCUMENTS_MAX_DEFAULT,
-    Documents, DocumentsTx, Fold, Folded, Freshness, INDEX_NAME_BYTES_MAX, INDEX_VALUE_BYTES_MAX,
-    Index, IndexRange, IndexValue, InvalidDocumentKey, LiveError, LiveState, Maintained,
-    MemoryGuard, MemoryModel, ModelChange, ModelChanges, ModelPage, ModelQuery, Projection,
-    ProjectionFn, ProjectionHandle, Projections, QueryError, ReadModel, Rebuild, RebuildProgress,
-    SNAPSHOT_EVENTS_DEFAULT, Stale,
-};
-#[cfg(feature = "projection-postgres")]
-pub use factum_projection::{
-    InvalidTargetSchema, POSTGRES_TARGET_SCHEMA_DEFAULT, PostgresTarget, PostgresTx, TargetSchema,
-};
-#[cfg(feature = "projection-sqlite")]
-pub use factum_projection::{SqliteSynchronous, SqliteTarget, SqliteTx};
-pub use factum_runtime::{
-    Admission, AdmissionLayer, AskError, BURST_MAX, BoxError, COMMAND_TAG, CommandDone,
-    CommandError, CommandFuture, CommandId, CommandOutcome, CommandRequest, CommandResponse,
-    CommandRouter, Commands, DispatchError, ENTITY_BYTES, Entities, EntityError, EntityInfo,
-    EntityOptions, EntityStats, EntityStatus, Idempotency, IdempotencyLayer, LISTED_MAX, Metrics,
-    MetricsLayer, OtherWriters, Outcome, QuarantinedEntity, Restart, RestartPolicy,
-    RestartStrategy, Shutdown, Supervisor, SupervisorError, Tracing, TracingLayer, WORKER_GRACE,
-    WORKERS_MAX, Worker, WorkerContext, WorkerError, WorkerHealth, WorkerState, WorkersStopped,
-};
+pub use factum_postgres as postgres;
+/// The store on SQLite, and its options.
 #[cfg(feature = "sqlite")]
-pub use factum_sqlite::{SqliteKind, SqliteOptions, SqliteStore};
+pub use factum_sqlite as sqlite;
 
-pub use project::StartProjection;
-pub use stats::{
-    AppStats, ConsumerStats, KindStats, LISTED, PublishedConsumer, PublishedEntity, PublishedKind,
-    PublishedStats, PublishedTotals, PublishedWorker, STATS_EVERY_MIN, published_stats,
-};
+/// Events as values: names, ids, tags, streams, content and its codecs.
+pub mod event {
+    pub use factum_kernel::{
+        BodyLayout, CATEGORY_BYTES_MAX, Category, Cause, Cbor, Codec, CodecError, Content,
+        DecodeError, DecodeReason, DuplicateEventType, EVENT_NAME_BYTES_MAX, EncodeError,
+        EncodedEvent, EventHeader, EventId, EventName, EventParts, EventType, InvalidBody,
+        InvalidEventName, InvalidStreamId, InvalidTag, InvalidTimestamp, Json, KEY_BYTES_MAX,
+        METADATA_TEXT_BYTES_MAX, NewEvent, StreamId, StreamRef, StreamVersion, TAG_BYTES_MAX,
+        TAGS_MAX, Tag, TagWriter, Tags, Timestamp, Upcaster, Uuid, Value, decode_event,
+        encode_event, encode_tags, upcast_event,
+    };
+}
 
-/// What the derive macros write names by; not for people.
+/// Commands on their way and what comes of them; and the lower level, which passes no layers.
+pub mod aggregate {
+    pub use factum_kernel::{
+        AlongError, Attempts, Committed, Committing, DeleteError, Draft, Drafted, ExecuteError,
+        Executed, HistoryEntry, InvalidSnapshotPolicy, LoadError, Loaded, Repository,
+        SnapshotStats, StepRejected, Tail, Transaction, TransactionError, fold,
+    };
+
+    pub use crate::{
+        catalog::Clash,
+        command::SendCommand,
+        decision::{Decided, SendDecision},
+        named::{NamedOutcome, NamedRejection, SendNamed, UnreadableCommand},
+        seen::SEEN_WITHIN_DEFAULT,
+        transaction::SendTransaction,
+    };
+}
+
+/// Queries over the log, pages, and where a subscription begins.
+pub mod read {
+    pub use factum_kernel::{
+        Direction, Diverged, DivergedReason, ErasedRange, Lineage, PAGE_BYTES_DEFAULT,
+        PAGE_BYTES_MAX, PAGE_EVENTS_DEFAULT, PAGE_EVENTS_MAX, Page, QUERY_ITEMS_MAX, Query,
+        QueryItem, ReadError, ReadFrom, Scope, StreamBounds, SubscribeFrom, SubscriptionPages,
+    };
+}
+
+/// The two store traits' requests and answers, clocks and ids, and the registry of store kinds.
+pub mod store {
+    pub use factum_backend::{OpenContext, OpenStore, Registry, StoreUrl, Stores};
+    pub use factum_kernel::{
+        AppendBatch, AppendCondition, AppendError, Appended, Clock, Document, DocumentWrite,
+        Durability, ExpectedRevision, Guarantees, IdSource, Kernel, KeyRange, Limits, Monotonic,
+        POLL_OWN, POLL_SHARED, RETRY_WINDOW, Revision, ScanPage, ScanQuery, StoreErrorKind,
+        StreamChange, StreamCheck, StreamInfo, StreamWrite, SystemClock, SystemIds,
+        VersionConflict, Versions, WriteBatch, WriteError, Writers,
+    };
+}
+
+/// Consumers: their names, options, health, dead letters, and the targets that keep progress.
+pub mod consumer {
+    pub use factum_consumer::{
+        BATCH_BYTES_DEFAULT, BATCH_EVENTS_DEFAULT, BusError, CATCHING_UP_MAX, CONSUMER_LEASE,
+        CONSUMER_NAME_BYTES_MAX, ConsumerHandle, ConsumerHealth, ConsumerName, ConsumerState,
+        DeadLetter, FailurePolicy, Fence, InvalidConsumerName, Opened, PARTITIONS_MAX, Partitions,
+        Release, ReleaseError, RewindError, Save, StartError, StartFrom, StopReason,
+        StoredConsumer, Target, TargetError, TellsOutage, Then, Unknown, WaitError,
+        describe_consumer_metrics, order_release, stored_consumers,
+    };
+}
+
+/// Read models: builds, queries, changes, folds, live states, tables in SQL.
+pub mod projection {
+    pub use factum_projection::{
+        Build, BuildError, Continuation, DOCUMENT_KEY_BYTES_MAX, DOCUMENTS_MAX,
+        DOCUMENTS_MAX_DEFAULT, Folded, Freshness, INDEX_NAME_BYTES_MAX, INDEX_VALUE_BYTES_MAX,
+        IndexValue, InvalidDocumentKey, LiveError, LiveState, MemoryGuard, MemoryModel,
+        ModelChange, ModelChanges, ModelPage, ProjectionHandle, QueryError, Rebuild,
+        RebuildProgress, SNAPSHOT_EVENTS_DEFAULT, Stale, is_sql_outage,
+    };
+    #[cfg(feature = "projection-postgres")]
+    pub use factum_projection::{
+        InvalidTargetSchema, POSTGRES_TARGET_SCHEMA_DEFAULT, PostgresTarget, PostgresTx,
+        TargetSchema,
+    };
+    #[cfg(feature = "projection-sqlite")]
+    pub use factum_projection::{SqliteSynchronous, SqliteTarget, SqliteTx};
+
+    pub use crate::project::StartProjection;
+}
+
+/// Entities, the command bus and its layers, and the supervisor.
+pub mod runtime {
+    pub use factum_runtime::{
+        Admission, AdmissionLayer, AskError, BURST_MAX, BoxError, COMMAND_TAG, CommandDone,
+        CommandError, CommandFuture, CommandLayer, CommandOutcome, CommandRequest, CommandResponse,
+        CommandRouter, CommandService, CommandStep, CommandTransaction, Commands, DispatchError,
+        ENTITY_BYTES, Entities, EntityError, EntityInfo, EntityStats, EntityStatus, Idempotency,
+        IdempotencyLayer, LISTED_MAX, Metrics, MetricsLayer, OtherWriters, QuarantinedEntity,
+        RequestKind, Restart, RestartPolicy, RestartStrategy, Shutdown, Supervisor,
+        SupervisorError, Tracing, TracingLayer, WORKER_GRACE, WORKERS_MAX, WorkerContext,
+        WorkerError, WorkerState, WorkersStopped,
+    };
+}
+
+/// The names that the derive macros use in generated code. Not part of the public API.
 #[doc(hidden)]
 pub use factum_kernel::__private;

@@ -1,4 +1,4 @@
-//! Starting a projection in as few words as it takes.
+//! The short way to start a projection.
 
 use std::{fmt, future::IntoFuture, pin::Pin};
 
@@ -15,27 +15,27 @@ use crate::app::App;
 type Started = Result<Maintained<Documents>, BuildError>;
 type Starting = Pin<Box<dyn Future<Output = Started> + Send>>;
 
-/// A projection that is about to start: it does when this is awaited.
+/// A projection that starts when this is awaited.
 ///
 /// # Errors
-/// Awaited, those of [`Projections::maintain`](factum_projection::Projections::maintain).
-#[must_use = "it starts when it is awaited"]
+/// The future returns the errors of
+/// [`Projections::maintain`](factum_projection::Projections::maintain).
+#[must_use = "the projection starts only when it is awaited"]
 pub struct StartProjection {
     options: ConsumerOptions,
     start: Box<dyn FnOnce(ConsumerOptions) -> Starting + Send>,
 }
 
 impl App {
-    /// Starts a projection into documents of this application's own store, and maintains it over
-    /// its versions; see [`Maintained`]. For another target, begin at
-    /// [`consumers`](Self::consumers).
+    /// Starts a projection into documents of this application's own store, and maintains it across
+    /// its versions; see [`Maintained`]. For another target, use [`consumers`](Self::consumers).
     ///
     /// ```
     /// use std::time::Duration;
     /// use factum::{App, Documents, DocumentsTx, HandleError, Projection, RecordedEvent};
     /// use factum_testing::bank::{Account, AccountCommand, AccountEvent};
     ///
-    /// /// Who owns which account.
+    /// /// The owner of each account.
     /// struct Owners;
     ///
     /// impl Projection for Owners {
@@ -63,7 +63,7 @@ impl App {
     /// let owners = app.project(Owners).await?;
     ///
     /// let open = AccountCommand::Open { owner: "Ada".into(), email: "ada@example.org".into() };
-    /// let opened = app.execute::<Account>("a1", &open).await?;
+    /// let opened = app.command::<Account>("a1", open).await?;
     /// owners.wait_for(opened.position.expect("it is an event"), Duration::from_secs(5)).await?;
     /// assert_eq!(owners.read_model::<String>().get("a1").await?.as_deref(), Some("Ada"));
     /// app.close().await?;
@@ -80,7 +80,7 @@ impl App {
         })
     }
 
-    /// [`project`](Self::project) for a projection that is a closure.
+    /// Like [`project`](Self::project), for a projection that is a closure.
     ///
     /// ```
     /// use std::time::Duration;
@@ -99,7 +99,7 @@ impl App {
     /// let owners = app.project_fn(owners).await?;
     /// # let email = "ada@example.org".to_owned();
     /// # let open = AccountCommand::Open { owner: "Ada".into(), email };
-    /// # let done = app.execute::<Account>("ada", &open).await?;
+    /// # let done = app.command::<Account>("ada", open).await?;
     /// # owners.wait_for(done.position.unwrap(), Duration::from_secs(5)).await?;
     /// assert_eq!(owners.read_model::<String>().get("ada").await?.as_deref(), Some("Ada"));
     /// app.close().await?;
@@ -123,7 +123,7 @@ impl App {
         })
     }
 
-    /// Starts a model in memory; see [`Fold`].
+    /// Starts an in-memory model; see [`Fold`].
     ///
     /// ```
     /// use std::time::Duration;
@@ -138,7 +138,7 @@ impl App {
     /// }))?;
     /// # let email = "ada@example.org".to_owned();
     /// # let open = AccountCommand::Open { owner: "Ada".into(), email };
-    /// # let done = app.execute::<Account>("ada", &open).await?;
+    /// # let done = app.command::<Account>("ada", open).await?;
     /// # opened.wait_for(done.position.unwrap(), Duration::from_secs(5)).await?;
     /// assert_eq!(*opened.read().await?, 1);
     /// app.close().await?;
@@ -146,7 +146,7 @@ impl App {
     /// ```
     ///
     /// # Errors
-    /// Those of [`Projections::fold`](factum_projection::Projections::fold).
+    /// See [`Projections::fold`](factum_projection::Projections::fold).
     pub fn fold<M, E, F>(&self, fold: Fold<M, E, F>) -> Result<MemoryModel<M>, StartError>
     where
         M: Default + Serialize + DeserializeOwned + Send + Sync + 'static,
@@ -162,7 +162,7 @@ impl StartProjection {
         Self { options: ConsumerOptions::new(), start: Box::new(start) }
     }
 
-    /// Sets what can be chosen: where it begins, its batches, what happens when an event fails.
+    /// Sets the options: the start position, the batches, and the handling of failures.
     pub fn with_options(mut self, options: ConsumerOptions) -> Self {
         self.options = options;
         self

@@ -1,4 +1,5 @@
-//! What runs in an application: one set of entities for each kind of aggregate, and the workers.
+//! The running parts of an application: one set of entities per kind of aggregate, the workers, and
+//! the consumers.
 
 use std::{
     any::{Any, TypeId},
@@ -16,19 +17,25 @@ use factum_kernel::{Aggregate, Clock, Kernel, Monotonic, Repository};
 use factum_projection::is_sql_outage;
 use factum_runtime::{CommandRouter, Entities, EntityOptions, Supervisor};
 
-use crate::app::App;
+use crate::{
+    aggregates::AggregateOptions,
+    stats::{AppStats, ConsumerStats, KindStats, total},
+};
 
-use crate::stats::{AppStats, ConsumerStats, KindStats, total};
-
-/// The sets that were asked for, each made once, and who supervises the workers.
+/// The sets of entities, each made on first use, with the supervisor and the consumers.
 pub(crate) struct Running {
     supervisor: Supervisor,
     consumers: Consumers,
     started: Monotonic,
     options: EntityOptions,
-    routes: Vec<Route>,
+    /// The options of kinds that have their own.
+    options_by_kind: Kinds,
+    router: CommandRouter,
     sets: Mutex<HashMap<TypeId, Set>>,
 }
+
+/// An `AggregateOptions<A>` per type `A` of aggregate.
+pub(crate) type Kinds = HashMap<TypeId, Box<dyn Any + Send + Sync>>;
 
 struct Set {
     /// An `Entities<A>`.
@@ -37,24 +44,23 @@ struct Set {
     stats: Arc<dyn Fn() -> KindStats + Send + Sync>,
 }
 
-/// Adds the entities of a kind to a router.
-pub(crate) type Route = fn(&App, CommandRouter) -> CommandRouter;
-
 type Ending = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl Running {
-    pub(crate) fn new(kernel: &Kernel, options: EntityOptions, routes: Vec<Route>) -> Self {
+    pub(crate) fn new(kernel: &Kernel, options: EntityOptions, options_by_kind: Kinds) -> Self {
         let clock = kernel.clock().clone();
         let ids = kernel.ids().clone();
         let started = clock.monotonic();
         let supervisor = Supervisor::new(clock, ids);
         let consumers = Consumers::new(kernel.clone()).with_outages(is_sql_outage);
-        Self { supervisor, consumers, started, options, routes, sets: Mutex::default() }
+        let router = CommandRouter::new();
+        let sets = Mutex::default();
+        Self { supervisor, consumers, started, options, options_by_kind, router, sets }
     }
 
-    /// The way to every kind that was named when the application opened.
-    pub(crate) fn router(&self, app: &App) -> CommandRouter {
-        self.routes.iter().fold(CommandRouter::new(), |router, route| route(app, router))
+    /// The router to every kind whose entities were made.
+    pub(crate) fn router(&self) -> &CommandRouter {
+        &self.router
     }
 
     pub(crate) fn supervisor(&self) -> &Supervisor {
@@ -65,9 +71,9 @@ impl Running {
         &self.consumers
     }
 
-    /// What all of it is doing.
+    /// The present stats of all parts.
     pub(crate) fn stats(&self, clock: &dyn Clock) -> AppStats {
-        // Looked through without the lock, because there may be a million of them.
+        // The entities are visited without the lock, because there may be a million of them.
         let sets: Vec<_> = self.sets().values().map(|set| set.stats.clone()).collect();
         let mut kinds: Vec<_> = sets.iter().map(|stats| stats()).collect();
         kinds.sort_by_key(|kind| kind.category);
@@ -79,14 +85,20 @@ impl Running {
         AppStats { at, uptime, total, kinds, workers, consumers }
     }
 
-    /// The entities of a kind; the first to ask brings the repository.
+    /// The entities of a kind. The first call makes them, on the given repository.
     pub(crate) fn entities<A: Aggregate>(
         &self,
         repository: impl FnOnce() -> Repository<A>,
     ) -> Entities<A> {
         let mut sets = self.sets();
         let set = sets.entry(TypeId::of::<A>()).or_insert_with(|| {
-            let entities = Entities::new(repository(), self.options);
+            let options = self.options_by_kind.get(&TypeId::of::<A>());
+            let options = options.and_then(|it| it.downcast_ref::<AggregateOptions<A>>());
+            let entities = match options {
+                Some(of_kind) => of_kind.entities(repository(), self.options),
+                None => Entities::new(repository(), self.options),
+            };
+            self.router.add(entities.clone());
             let ending = entities.clone();
             let shutdown = move |wait| -> Ending {
                 let ending = ending.clone();
@@ -96,13 +108,17 @@ impl Running {
             let stats = Arc::new(move || KindStats::of(&seen));
             Set { entities: Box::new(entities), shutdown: Box::new(shutdown), stats }
         });
-        set.entities.downcast_ref::<Entities<A>>().expect("it is kept under its type").clone()
+        set.entities
+            .downcast_ref::<Entities<A>>()
+            .expect("the map's key is the type of the aggregate")
+            .clone()
     }
 
-    /// Stops the workers; then lets what was accepted finish, for so long.
+    /// Stops the workers; then waits this long for the entities to finish the accepted commands.
     pub(crate) async fn shutdown(&self, wait: Duration) {
         self.supervisor.shutdown().await;
-        // Together: a kind whose turn came later would accept messages until then.
+        // All kinds at the same time: otherwise the kinds later in the list would accept messages
+        // longer.
         let mut endings: Vec<_> = self.sets().values().map(|set| (set.shutdown)(wait)).collect();
         poll_fn(|cx| {
             endings.retain_mut(|ending| ending.as_mut().poll(cx).is_pending());

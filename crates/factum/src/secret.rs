@@ -1,4 +1,4 @@
-//! The secret behind hashed tags: the caller's or the store's own, and always the same one.
+//! The secret for hashed tags: the caller's or the store's own. It is the same at each opening.
 
 use std::time::Duration;
 
@@ -8,16 +8,16 @@ use factum_kernel::{
     WriteBatch, WriteError,
 };
 
-/// The store's own key, if the application has brought none.
+/// The document with the store's own key, for an application without a key.
 const KEY: &[u8] = b"$factum/tag-key";
-/// What tells one key from another without giving it away.
+/// The document that identifies the key without revealing it.
 const FINGERPRINT: &[u8] = b"$factum/tag-key-fingerprint";
-/// How often an unknown outcome is looked into.
+/// The most attempts to write a key when the outcome is unknown.
 const ATTEMPTS_MAX: u32 = 8;
-/// How long to wait before that.
+/// The pause after an unknown outcome.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Where keys are kept, and what it takes to make one.
+/// The document store for keys, and the sources for making a new key.
 pub(crate) struct Secrets<'a> {
     pub(crate) documents: &'a dyn DocumentStore,
     pub(crate) ids: &'a dyn IdSource,
@@ -25,9 +25,9 @@ pub(crate) struct Secrets<'a> {
 }
 
 impl Secrets<'_> {
-    /// The key to hash with: the caller's, else the store's own, made at the first opening and
-    /// durable before anything uses it. `None` in a store that has none and can't be written, or
-    /// that was used with a key which the caller has not given.
+    /// The key for hashing: the caller's, or else the store's own. The store's own key is made at
+    /// the first opening and is durable before anything uses it. `None` if the store has no key and
+    /// can't be written, or if the store was used with a key that the caller has not given.
     pub(crate) async fn tag_key(&self, own: Option<TagKey>) -> Result<Option<TagKey>, StoreError> {
         let key = match own {
             Some(key) => Some(key),
@@ -40,8 +40,8 @@ impl Secrets<'_> {
     }
 
     async fn stored_key(&self) -> Result<Option<TagKey>, StoreError> {
-        // The store was used with a key of the application's. Without it hashed tags are refused,
-        // which is what keeps them right; the rest needs no key.
+        // The store was used with an application's key. Without that key hashed tags are refused,
+        // so that no wrong hash is stored. Everything else works without a key.
         if self.documents.get(KEY).await?.is_none()
             && self.documents.get(FINGERPRINT).await?.is_some()
         {
@@ -57,7 +57,8 @@ impl Secrets<'_> {
         Ok(Some(TagKey::new(secret)))
     }
 
-    /// With another key every hashed value would be free again, and nobody would notice.
+    /// Refuses another key: with it no stored hash would match, so uniqueness rules would accept
+    /// taken values.
     async fn check(&self, key: &TagKey) -> Result<(), StoreError> {
         let tag = key.hashed("factum", "fingerprint").expect("a valid name");
         let ours = Bytes::copy_from_slice(tag.as_str().as_bytes());
@@ -70,7 +71,8 @@ impl Secrets<'_> {
         }
     }
 
-    /// What is under a key, or becomes it; `None` where nothing is and nothing can be written.
+    /// Returns the value of a document, and writes it if it is missing. `None` if it is missing and
+    /// the store can't be written.
     async fn get_or_put(
         &self,
         key: &'static [u8],
@@ -82,7 +84,8 @@ impl Secrets<'_> {
             }
             let batch = WriteBatch::new().put(key, ExpectedRevision::Absent, value.clone());
             match self.documents.write(batch).await {
-                // Written, or somebody else was first: what is there now counts.
+                // Either this write or another process's came first. The next read tells which
+                // value counts.
                 Ok(_) | Err(WriteError::Conflict { .. }) => {}
                 Err(WriteError::Store(error)) if error.kind() == StoreErrorKind::Invalid => {
                     return Ok(None);
@@ -91,11 +94,12 @@ impl Secrets<'_> {
                 Err(_) => self.clock.sleep(PAUSE).await,
             }
         }
-        Err(StoreError::unavailable("the tag key could not be written for certain, open again"))
+        Err(StoreError::unavailable("the outcome of writing the tag key is unknown, open again"))
     }
 }
 
-/// 32 random bytes: the random half of each UUIDv7 is laid over the time in another.
+/// 32 random bytes. The time in a UUIDv7 is not random, so it is combined with the random half of
+/// another one.
 fn new_secret(ids: &dyn IdSource, clock: &dyn Clock) -> [u8; 32] {
     let mut secret = [0; 32];
     for half in secret.chunks_mut(16) {

@@ -1,5 +1,5 @@
-//! What an application is doing: its entities of all kinds, its workers and consumers; and the same
-//! published in the store, for other processes to see.
+//! The stats of an application: its entities of all kinds, its workers and consumers. They can also
+//! be published in the store, for other processes.
 
 mod document;
 mod publisher;
@@ -17,36 +17,36 @@ pub use document::{
 pub use publisher::STATS_EVERY_MIN;
 pub(crate) use publisher::publisher;
 
-/// The most entities of a kind in each of the lists of [`AppStats`].
+/// The most entities of a kind in each list of [`AppStats`].
 pub const LISTED: usize = 10;
 
-/// What an application has done since it was opened, and what it is doing.
+/// Counters of an application since it was opened, and its present state.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct AppStats {
-    /// When that was so.
+    /// The time at which the stats were taken.
     pub at: Timestamp,
-    /// How long it has been open.
+    /// The time since the application was opened.
     pub uptime: Duration,
-    /// The entities of all kinds together. Their mailbox high water is that of the highest.
+    /// The totals of the entities of all kinds. `mailbox_high_water` is the highest of all kinds.
     pub total: EntityStats,
-    /// The kinds that were asked for by [`App::entities`](crate::App::entities), by category.
+    /// The kinds whose entities were used, by category.
     pub kinds: Vec<KindStats>,
-    /// The workers of its supervisor.
+    /// The workers of the application's supervisor.
     pub workers: Vec<WorkerHealth>,
-    /// The consumers and projections that were started here, by name.
+    /// The consumers and projections that this application started, by name.
     pub consumers: Vec<ConsumerStats>,
 }
 
-/// One consumer, or a partition of one: of a projection that is maintained, each of its builds is
+/// One consumer, one partition of a consumer, or one build of a maintained projection.
 /// one.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct ConsumerStats {
-    /// Its name, under which its progress is stored: of a projection with its build, of one in
-    /// partitions with the partition.
+    /// The name under which the progress is stored. It includes the build of a projection, and the
+    /// partition.
     pub name: ConsumerName,
-    /// How it fares.
+    /// The health of the consumer.
     pub health: ConsumerHealth,
 }
 
@@ -60,15 +60,15 @@ impl ConsumerStats {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct KindStats {
-    /// The category of their streams.
+    /// The category of the entities' streams.
     pub category: &'static str,
-    /// What they have done, and are doing.
+    /// Counters and present numbers of the entities.
     pub stats: EntityStats,
-    /// The quarantined ones: [`LISTED`] of them.
+    /// The quarantined entities, at most [`LISTED`].
     pub quarantined: Vec<QuarantinedEntity>,
-    /// The idle ones that weigh most, the heaviest first: [`LISTED`] of them.
+    /// The heaviest idle entities, the heaviest first; at most [`LISTED`].
     pub heaviest: Vec<EntityInfo>,
-    /// Those that were used last, the last one first: [`LISTED`] of them.
+    /// The most recently used entities, the last used first; at most [`LISTED`].
     pub recent: Vec<EntityInfo>,
 }
 

@@ -3,14 +3,14 @@
 use factum::{Aggregate, Command, Context, Decision, Event, Matching, Verdict, category};
 use serde::{Deserialize, Serialize};
 
-/// An account as its events make it.
+/// The state of an account, folded from its events.
 #[derive(Debug, Default)]
 pub(crate) struct Account {
     pub(crate) owner: Option<String>,
     pub(crate) cents: u64,
 }
 
-/// What can be asked of it. The command bus calls them by their names, `account.deposit`.
+/// The commands of an account. Traces and metrics use their names, such as `account.deposit`.
 #[derive(Debug, Clone, Serialize, Deserialize, Command)]
 pub(crate) enum AccountCommand {
     Open { owner: String, email: String },
@@ -20,7 +20,7 @@ pub(crate) enum AccountCommand {
     Receive { from: String, cents: u64 },
 }
 
-/// What can happen to it.
+/// The events of an account.
 #[derive(Debug, Clone, PartialEq, Event)]
 pub(crate) enum AccountEvent {
     Opened {
@@ -44,7 +44,7 @@ pub(crate) enum AccountEvent {
     },
 }
 
-/// What it says no with.
+/// The reasons for which an account rejects commands.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub(crate) enum AccountRejection {
     #[error("the account is not open")]
@@ -63,7 +63,7 @@ impl Aggregate for Account {
 
     fn decide(&self, command: &AccountCommand, _: &Context<'_>) -> Verdict<Self> {
         let event = match command.clone() {
-            // Open already: fine, there is nothing to do.
+            // The account is open already, so nothing has to be done.
             AccountCommand::Open { .. } if self.owner.is_some() => return Ok(Decision::nothing()),
             AccountCommand::Open { owner, email } => {
                 let taken = Matching::hashed_tag("email", &email);
@@ -96,7 +96,7 @@ impl Aggregate for Account {
         }
     }
 
-    // What it owns beside itself, so that the entities' budget of memory is right.
+    // Adds the memory of the account's texts, so that the limit on entities in memory is exact.
     fn weight(&self) -> usize {
         size_of::<Self>() + self.owner.as_ref().map_or(0, String::capacity)
     }

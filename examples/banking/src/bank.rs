@@ -1,64 +1,65 @@
-//! The bank: accounts that run, behind a command bus with layers.
+//! The bank: running accounts, and the layers that every command passes.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use factum::{
-    AdmissionLayer, App, BoxError, CommandRequest, CommandResponse, Commands, DispatchError,
-    Entities, EntityOptions, ExecuteError, IdempotencyLayer, Metadata, MetricsLayer, OpenError,
-    Outcome, StepRejected, TracingLayer,
+    App, EntityOptions, Metadata, OpenError, Outcome, SendError,
+    aggregate::StepRejected,
+    runtime::{
+        AdmissionLayer, BoxError, CommandRequest, CommandStep, EntityError, IdempotencyLayer,
+        MetricsLayer, RequestKind, TracingLayer,
+    },
+    store::SystemClock,
 };
-use tower::{ServiceBuilder, util::BoxCloneSyncService};
+use tower::ServiceBuilder;
 
 use crate::account::{Account, AccountCommand, AccountRejection};
 
-/// So many commands are under way at once; more are turned away.
+/// The most commands under way at the same time. Further commands are refused.
 const COMMANDS_MAX: usize = 64;
-/// Nobody pays in or out more than this at once.
+/// The largest amount of one deposit or withdrawal.
 const CENTS_MAX: u64 = 1_000_000;
-/// The entry of a command's metadata by which it is recognised when it is sent again.
+/// The entry in a command's metadata by which a repeat is recognised.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
-/// An open bank. Clones are the same bank.
+/// An open bank. A clone is the same bank.
 #[derive(Debug, Clone)]
 pub(crate) struct Bank {
     pub(crate) app: App,
-    pub(crate) accounts: Entities<Account>,
-    commands: Commands<Layered>,
 }
 
-/// The layers' types in one short name.
-type Layered = BoxCloneSyncService<CommandRequest, CommandResponse, BoxError>;
-
-/// What came of a customer's wish.
-pub(crate) type Done = Result<Outcome<Account>, DispatchError<AccountRejection>>;
+/// The result of a customer's request.
+pub(crate) type Done = Result<Outcome<Account>, SendError<AccountRejection>>;
 
 impl Bank {
-    /// Opens the bank in a store, and founds it if it is not there.
+    /// Opens the bank in a store.
     pub(crate) async fn open(store: &str) -> Result<Self, OpenError> {
-        let entities = EntityOptions::new().with_mailbox_max(256);
-        let app = App::builder().with_entities(entities).aggregate::<Account>();
-        let app = app.open(store).await?;
-        let layers = ServiceBuilder::new()
-            .layer(BoxCloneSyncService::layer())
-            .layer(TracingLayer::new())
-            .layer(MetricsLayer::new(app.kernel().clock().clone()))
-            .layer(AdmissionLayer::new(authorize))
-            .layer(AdmissionLayer::of::<Account>(validate))
-            .layer(IdempotencyLayer::new(IDEMPOTENCY_KEY))
+        let limits = ServiceBuilder::new()
             .load_shed()
             .concurrency_limit(COMMANDS_MAX)
             .timeout(Duration::from_secs(5));
-        let commands = app.commands().named::<Account>().layer(layers);
-        Ok(Self { accounts: app.entities(), app, commands })
+        let app = App::builder()
+            .with_entities(EntityOptions::new().with_mailbox_max(256))
+            .commands::<Account>()
+            .layer(TracingLayer::new())
+            .layer(MetricsLayer::new(Arc::new(SystemClock)))
+            .layer(AdmissionLayer::steps(authorize))
+            .layer(AdmissionLayer::new(whole_transfers))
+            .layer(AdmissionLayer::of::<Account>(validate))
+            .layer(IdempotencyLayer::new(IDEMPOTENCY_KEY))
+            .layer(limits)
+            .open(store)
+            .await?;
+        Ok(Self { app })
     }
 
-    /// What a customer wishes of an account.
+    /// Carries out a customer's request on an account.
     pub(crate) async fn wish(&self, user: &str, account: &str, command: AccountCommand) -> Done {
         let metadata = Metadata::new().with_user(user);
-        self.commands.dispatch_with::<Account>(account, command, metadata).await
+        self.app.command::<Account>(account, command).with_metadata(metadata).await
     }
 
-    /// The same, by a slip with a number: presented again, it is not carried out again.
+    /// The same with a numbered slip: a slip that is presented again has no second effect.
     pub(crate) async fn wish_once(
         &self,
         user: &str,
@@ -67,43 +68,58 @@ impl Bank {
         command: AccountCommand,
     ) -> Done {
         let metadata = Metadata::new().with_user(user).with(IDEMPOTENCY_KEY, slip);
-        self.commands.dispatch_with::<Account>(account, command, metadata).await
+        self.app.command::<Account>(account, command).with_metadata(metadata).await
     }
 
-    /// Money goes from one account to another, in both or in none. A transaction passes by the
-    /// bus and the entities; they notice what it stored.
+    /// Moves money from one account to another, on both or on none. The layers see both steps, and
+    /// the entities notice the stored events.
     pub(crate) async fn transfer(
         &self,
         from: &str,
         to: &str,
         cents: u64,
-    ) -> Result<(), ExecuteError<StepRejected>> {
-        let accounts = self.accounts.repository();
-        let transfer = self.app.transaction();
-        transfer
-            .execute(accounts, from, AccountCommand::Send { to: to.into(), cents })
-            .execute(accounts, to, AccountCommand::Receive { from: from.into(), cents })
-            .commit(&Metadata::new().with_user(from))
+    ) -> Result<(), SendError<StepRejected>> {
+        self.app
+            .transaction()
+            .command::<Account>(from, AccountCommand::Send { to: to.into(), cents })
+            .command::<Account>(to, AccountCommand::Receive { from: from.into(), cents })
+            .with_metadata(Metadata::new().with_user(from))
             .await?;
         Ok(())
     }
 
-    /// What is on an account, in cents.
-    pub(crate) async fn cents(&self, account: &str) -> Result<u64, factum::EntityError> {
-        self.accounts.look(account, |account, _| account.cents).await
+    /// The balance of an account, in cents.
+    pub(crate) async fn cents(&self, account: &str) -> Result<u64, EntityError> {
+        self.app.aggregate::<Account>().look(account, |account, _| account.cents).await
     }
 }
 
-/// Everybody sees to an account of their own.
-fn authorize(request: &CommandRequest) -> Result<(), BoxError> {
-    match request.metadata.user.as_deref() {
-        Some(user) if user == request.key() => Ok(()),
-        Some(user) => Err(format!("{user} has no say over the account {}", request.key()).into()),
+/// Customers may use their own accounts, and pay from them into others.
+fn authorize(step: &CommandStep, metadata: &Metadata) -> Result<(), BoxError> {
+    let account = match step.command::<Account>() {
+        Some(AccountCommand::Receive { from, .. }) => from,
+        _ => step.key(),
+    };
+    match metadata.user.as_deref() {
+        Some(user) if user == account => Ok(()),
+        Some(user) => Err(format!("{user} may not use the account {account}").into()),
         None => Err("log in first".into()),
     }
 }
 
-/// What can be said of a command without looking at the account.
+/// Send and receive are allowed only together, in a transaction.
+fn whole_transfers(request: &CommandRequest) -> Result<(), BoxError> {
+    let is_half = |command: &AccountCommand| {
+        matches!(command, AccountCommand::Send { .. } | AccountCommand::Receive { .. })
+    };
+    let is_alone = request.kind() == RequestKind::Command;
+    if is_alone && request.commands::<Account>().any(|(_, command)| is_half(command)) {
+        return Err("send and receive belong in one transaction".into());
+    }
+    Ok(())
+}
+
+/// Checks a command without the account's state.
 fn validate(_: &str, command: &AccountCommand, _: &Metadata) -> Result<(), BoxError> {
     match command {
         AccountCommand::Open { email, .. } if !email.contains('@') => {
@@ -113,9 +129,6 @@ fn validate(_: &str, command: &AccountCommand, _: &Metadata) -> Result<(), BoxEr
             if !(1..=CENTS_MAX).contains(cents) =>
         {
             Err(format!("{cents} cents can't be paid in or out at once").into())
-        }
-        AccountCommand::Send { .. } | AccountCommand::Receive { .. } => {
-            Err("half a transfer is none".into())
         }
         _ => Ok(()),
     }

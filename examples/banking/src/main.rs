@@ -1,8 +1,8 @@
-//! A bank on Factum: accounts that run, behind a command bus that traces, measures, authorizes,
-//! validates, recognises repeats and turns away what is too much; and transfers.
+//! A bank on Factum: running accounts, and layers that trace, measure, authorize, validate,
+//! recognise repeats, and refuse commands under too much load; and transfers.
 //!
-//! `cargo run -p banking` plays in memory, `cargo run -p banking /tmp/bank` in a folder; run again,
-//! that goes on. With `--trace` it says on stderr how long every command took and what came of it.
+//! `cargo run -p banking` runs in memory, `cargo run -p banking /tmp/bank` in a folder; a second
+//! run continues there. With `--trace` it prints each command's duration and outcome on stderr.
 #![expect(clippy::print_stdout, reason = "an example speaks by printing")]
 
 mod account;
@@ -10,12 +10,12 @@ mod bank;
 
 use std::{env, error::Error, io};
 
-use factum::{DispatchError, ExecuteError, sentence};
+use factum::{SendError, sentence};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::fmt::format::FmtSpan;
 
 use crate::{
-    account::{AccountCommand, AccountRejection},
+    account::{Account, AccountCommand, AccountRejection},
     bank::{Bank, Done},
 };
 
@@ -26,7 +26,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         let spans = tracing_subscriber::fmt().with_span_events(FmtSpan::CLOSE);
         spans.with_writer(io::stderr).init();
     }
-    // Before the bank opens: its layer describes the metrics to whoever records them.
+    // Before the bank opens, because its layer describes the metrics to the recorder.
     let metrics = PrometheusBuilder::new().install_recorder()?;
 
     let bank = Bank::open(paths.first().map_or("memory:", String::as_str)).await?;
@@ -36,7 +36,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     close(bank, &metrics).await
 }
 
-/// Layers and rules say no to what can't be.
+/// Layers and rules refuse impossible requests.
 async fn customers_come(bank: &Bank) -> Result<(), Box<dyn Error>> {
     let open = |owner: &str, email: &str| AccountCommand::Open {
         owner: owner.into(),
@@ -54,7 +54,7 @@ async fn customers_come(bank: &Bank) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Once and not twice; on both accounts or on none.
+/// A repeat has no second effect, and a transfer changes both accounts or none.
 async fn money_moves(bank: &Bank) -> Result<(), Box<dyn Error>> {
     for _ in 0..2 {
         let deposit = AccountCommand::Deposit { cents: 2_500 };
@@ -63,7 +63,7 @@ async fn money_moves(bank: &Bank) -> Result<(), Box<dyn Error>> {
     for (what, cents) in [("ada sends bob 100.00", 10_000), ("ada sends bob 9000.00", 900_000)] {
         match bank.transfer("ada", "bob", cents).await {
             Ok(()) => row(what, "done, on both accounts"),
-            Err(ExecuteError::Rejected(no)) => row(what, &format!("rejected: {no}")),
+            Err(SendError::Rejected(no)) => row(what, &format!("rejected: {no}")),
             Err(error) => return Err(error.into()),
         }
     }
@@ -73,7 +73,7 @@ async fn money_moves(bank: &Bank) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// More than the bank takes at once is turned away, and nothing of it happened.
+/// Commands beyond the bank's limit are refused, and have no effect.
 async fn everybody_comes_at_once(bank: &Bank) -> Result<(), Box<dyn Error>> {
     let before = bank.cents("bob").await?;
     let customers: Vec<_> = (0..1_000)
@@ -90,22 +90,20 @@ async fn everybody_comes_at_once(bank: &Bank) -> Result<(), Box<dyn Error>> {
     for customer in customers {
         match customer.await? {
             Ok(_) => done += 1,
-            Err(DispatchError::Layer(error))
-                if error.is::<tower::load_shed::error::Overloaded>() =>
-            {
+            Err(SendError::Layer(error)) if error.is::<tower::load_shed::error::Overloaded>() => {
                 away += 1;
             }
             Err(error) => return Err(error.into()),
         }
     }
     row("1000 pay in at once", &format!("{done} done, {away} turned away"));
-    assert_eq!(bank.cents("bob").await? - before, done, "what was done is there, no more");
+    assert_eq!(bank.cents("bob").await? - before, done, "the accepted deposits are there, no more");
     Ok(())
 }
 
-/// Lets what was accepted finish, and tells what was measured.
+/// Waits for the accepted commands, and prints the measurements.
 async fn close(bank: Bank, metrics: &PrometheusHandle) -> Result<(), Box<dyn Error>> {
-    let stats = bank.accounts.stats();
+    let stats = bank.app.aggregate::<Account>().stats();
     row("accounts in memory", &format!("{}, {} loads", stats.resident, stats.loads));
     bank.app.close().await?;
     println!("\nWhat Prometheus would scrape, in part:");
@@ -117,17 +115,17 @@ async fn close(bank: Bank, metrics: &PrometheusHandle) -> Result<(), Box<dyn Err
     Ok(())
 }
 
-/// A line for what came of a wish.
+/// Prints a line for the result of a request.
 fn say(what: &str, done: &Done) {
     let came = match done {
         Ok(done) if done.replayed => format!("done before, version {}", done.version),
         Ok(done) if done.events.is_empty() => "nothing to do".into(),
         Ok(done) => format!("done, version {}", done.version),
-        Err(DispatchError::Rejected(AccountRejection::InsufficientFunds { cents })) => {
+        Err(SendError::Rejected(AccountRejection::InsufficientFunds { cents })) => {
             format!("rejected: only {cents} cents are there")
         }
-        Err(DispatchError::Rejected(no)) => format!("rejected: {no}"),
-        Err(DispatchError::Refused(no)) => format!("refused: {no}"),
+        Err(SendError::Rejected(no)) => format!("rejected: {no}"),
+        Err(SendError::Refused(no)) => format!("refused: {no}"),
         Err(error) => format!("failed: {}", sentence(error)),
     };
     row(what, &came);

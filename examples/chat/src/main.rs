@@ -1,8 +1,8 @@
-//! A chat on Factum: rooms are aggregates that run, screens follow the event bus, and a read model
-//! counts what everybody has not read.
+//! A chat on Factum: rooms are running aggregates, screens follow the event bus, and a read model
+//! counts each member's unread messages.
 //!
-//! `cargo run -p chat` plays in memory, `cargo run -p chat /tmp/chat` in a folder; run again, that
-//! goes on.
+//! `cargo run -p chat` runs in memory, `cargo run -p chat /tmp/chat` in a folder; a second run
+//! continues there.
 #![expect(clippy::print_stdout, reason = "an example speaks by printing")]
 
 mod room;
@@ -11,8 +11,8 @@ mod unread;
 use std::{env, error::Error, time::Duration};
 
 use factum::{
-    App, AskError, BusError, Documents, Entities, EventBus, Maintained, ModelQuery, Position,
-    Stale, sentence,
+    App, Documents, EventBus, Maintained, ModelQuery, Position, SendError, consumer::BusError,
+    projection::Stale, sentence,
 };
 
 use crate::{
@@ -20,7 +20,7 @@ use crate::{
     unread::Unread,
 };
 
-/// How long a reader waits for the counts to have seen what was said.
+/// The longest time that a reader waits for the counts to have a message.
 const WAIT: Duration = Duration::from_secs(30);
 
 type Problem = Box<dyn Error + Send + Sync>;
@@ -30,42 +30,41 @@ async fn main() -> Result<(), Problem> {
     let store = env::args().nth(1).unwrap_or_else(|| "memory:".into());
     let app = App::open(&store).await?;
     let unread = app.project(Unread).await?;
-    let rooms = app.entities::<Room>();
     for (who, room) in
         [("ada", "lobby"), ("bob", "lobby"), ("eve", "lobby"), ("ada", "tea"), ("bob", "tea")]
     {
-        rooms.ask(room, RoomCommand::Join { who: who.into() }).await?;
+        app.command::<Room>(room, RoomCommand::Join { who: who.into() }).await?;
     }
 
-    let last = talk(&app, &rooms).await?;
+    let last = talk(&app).await?;
     println!("Unread");
     for who in ["ada", "bob", "eve"] {
         show_unread(&unread, who, last).await?;
     }
-    eve_reads(&rooms, &unread).await?;
+    eve_reads(&app, &unread).await?;
     app.close().await?;
     Ok(())
 }
 
-/// Bob's screen follows the lobby, and Ada answers as soon as she hears a question.
-async fn talk(app: &App, rooms: &Entities<Room>) -> Result<Position, Problem> {
-    // Both hear what is said from here on.
+/// Bob's screen follows the lobby, and Ada answers as soon as she sees a question.
+async fn talk(app: &App) -> Result<Position, Problem> {
+    // Both see all messages from here on.
     let screen = tokio::spawn(follow(app.events(), "lobby"));
-    let ada = tokio::spawn(answer(app.events(), rooms.clone()));
-    say(rooms, "tea", "ada", "the kettle is on").await?;
-    say(rooms, "lobby", "bob", "is anybody here?").await?;
+    let ada = tokio::spawn(answer(app.events(), app.clone()));
+    say(app, "tea", "ada", "the kettle is on").await?;
+    say(app, "lobby", "bob", "is anybody here?").await?;
     let answered = ada.await??;
-    let last = say(rooms, "lobby", "bob", "bye").await?;
+    let last = say(app, "lobby", "bob", "bye").await?;
     println!("On bob's screen");
     for line in screen.await?? {
         println!("  {line}");
     }
-    let refused = say(rooms, "tea", "eve", "may I come in?").await;
+    let refused = say(app, "tea", "eve", "may I come in?").await;
     println!("Eve in the tea room\n  {}", refused.map_or_else(|no| sentence(&no), |_| "ok".into()));
     Ok(last.max(answered))
 }
 
-/// What is said in a room, as it is said, until somebody says good bye.
+/// Collects the messages of a room as they come, until a member says good bye.
 async fn follow(mut events: EventBus<RoomEvent>, room: &str) -> Result<Vec<String>, BusError> {
     let mut lines = Vec::new();
     loop {
@@ -82,33 +81,32 @@ async fn follow(mut events: EventBus<RoomEvent>, room: &str) -> Result<Vec<Strin
     }
 }
 
-/// Waits for a question, and answers it where it was asked.
-async fn answer(
-    mut events: EventBus<RoomEvent>,
-    rooms: Entities<Room>,
-) -> Result<Position, Problem> {
+/// Waits for a question, and answers it in its room.
+async fn answer(mut events: EventBus<RoomEvent>, app: App) -> Result<Position, Problem> {
     loop {
         let (event, recorded) = events.next().await?;
         if let RoomEvent::Said { who, text, .. } = event
             && text.ends_with('?')
         {
             let answer = format!("I am, {who}");
-            return Ok(say(&rooms, recorded.stream().key(), "ada", &answer).await?);
+            return Ok(say(&app, recorded.stream().key(), "ada", &answer).await?);
         }
     }
 }
 
 async fn say(
-    rooms: &Entities<Room>,
+    app: &App,
     room: &str,
     who: &str,
     text: &str,
-) -> Result<Position, AskError<RoomRejection>> {
-    let said = rooms.ask(room, RoomCommand::Say { who: who.into(), text: text.into() }).await?;
+) -> Result<Position, SendError<RoomRejection>> {
+    let say = RoomCommand::Say { who: who.into(), text: text.into() };
+    let said = app.command::<Room>(room, say).await?;
     Ok(said.position.unwrap_or_default())
 }
 
-/// The counts as they are when all up to a position is in them: who has said something sees that.
+/// Shows the counts after they contain everything up to a position, so that members see their own
+/// messages counted.
 async fn show_unread(
     unread: &Maintained<Documents>,
     who: &str,
@@ -124,11 +122,11 @@ async fn show_unread(
     Ok(())
 }
 
-/// Eve reads, and sees at once that she has.
-async fn eve_reads(rooms: &Entities<Room>, unread: &Maintained<Documents>) -> Result<(), Problem> {
-    let last = rooms.look("lobby", |room, _| room.last).await?;
+/// Eve reads, and her count shows it at once.
+async fn eve_reads(app: &App, unread: &Maintained<Documents>) -> Result<(), Problem> {
+    let last = app.aggregate::<Room>().look("lobby", |room, _| room.last).await?;
     let read = RoomCommand::Read { who: "eve".into(), through: last };
-    let read = rooms.ask("lobby", read).await?;
+    let read = app.command::<Room>("lobby", read).await?;
     println!("Eve reads");
     show_unread(unread, "eve", read.position.unwrap_or_default()).await
 }

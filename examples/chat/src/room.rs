@@ -1,10 +1,10 @@
-//! The rules of a room: who is in it speaks, and each message has a number.
+//! The rules of a room: only its members speak, and each message has a number.
 
 use std::collections::BTreeSet;
 
 use factum::{Aggregate, Context, Decision, Event, Verdict, category};
 
-/// A room as its events make it.
+/// The state of a room, folded from its events.
 #[derive(Debug, Default)]
 pub(crate) struct Room {
     members: BTreeSet<String>,
@@ -28,9 +28,9 @@ pub(crate) enum RoomEvent {
 
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub(crate) enum RoomRejection {
-    #[error("{who} is not in this room")]
+    #[error("{who} is not a member of this room")]
     NotHere { who: String },
-    #[error("there is nothing said")]
+    #[error("there is no message to read")]
     Empty,
 }
 

@@ -1,4 +1,4 @@
-//! How many messages each member of a room has not read.
+//! The number of unread messages of each member of each room.
 
 use std::collections::BTreeSet;
 
@@ -7,15 +7,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::room::RoomEvent;
 
-/// Who is in a room, and how much was said there: a document `room/ROOM`.
+/// The members of a room and the number of its messages: a document `room/ROOM`.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Present {
     members: BTreeSet<String>,
     last: u64,
 }
 
-/// A count under `unread/WHO/ROOM` for each member of each room. Whoever says something has read
-/// what was said before.
+/// A count under `unread/WHO/ROOM` for each member of each room. A member who says something has
+/// read everything before it.
 pub(crate) struct Unread;
 
 impl Projection for Unread {

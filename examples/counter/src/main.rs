@@ -1,27 +1,28 @@
-//! The smallest Factum program: one aggregate, running. Every door of a house counts who came in.
+//! The smallest Factum program: one running aggregate. Every door of a house counts the people who
+//! come in.
 //!
-//! `cargo run -p counter` counts in memory, `cargo run -p counter /tmp/doors` in a folder; run
-//! again, that goes on.
+//! `cargo run -p counter` counts in memory, `cargo run -p counter /tmp/doors` in a folder; a second
+//! run continues there.
 #![expect(clippy::print_stdout, reason = "an example speaks by printing")]
 
 use std::{convert::Infallible, env, error::Error};
 
 use factum::{Aggregate, App, Context, Decision, Event, Verdict, category};
 
-/// A counter as its events make it.
+/// The state of a counter, folded from its events.
 #[derive(Debug, Default)]
 struct Counter {
     count: u64,
 }
 
-/// What can be asked of it.
+/// The commands of a counter.
 #[derive(Debug)]
 enum CounterCommand {
     Add(u64),
     Reset,
 }
 
-/// What can happen to it.
+/// The events of a counter.
 #[derive(Debug, PartialEq, Event)]
 enum CounterEvent {
     Added { more: u64 },
@@ -32,7 +33,7 @@ impl Aggregate for Counter {
     const CATEGORY: &'static str = category!("counter");
     type Command = CounterCommand;
     type Event = CounterEvent;
-    // It never says no.
+    // It rejects no command.
     type Rejection = Infallible;
 
     fn decide(&self, command: &CounterCommand, _: &Context<'_>) -> Verdict<Self> {
@@ -55,14 +56,15 @@ impl Aggregate for Counter {
 async fn main() -> Result<(), Box<dyn Error>> {
     let store = env::args().nth(1).unwrap_or_else(|| "memory:".into());
     let app = App::open(&store).await?;
-    let doors = app.entities::<Counter>();
 
     for (door, people) in [("north", 2), ("south", 1), ("north", 3)] {
-        let added = doors.ask_for(door, CounterCommand::Add(people), |it| it.count).await?;
+        let add = CounterCommand::Add(people);
+        let added = app.command::<Counter>(door, add).reply(|it| it.count).await?;
         println!("{door}: {people} came in, {} so far, version {}", added.reply, added.version);
     }
-    let reset = doors.ask("south", CounterCommand::Reset).await?;
+    let reset = app.command::<Counter>("south", CounterCommand::Reset).await?;
     println!("south: reset, version {}", reset.version);
+    let doors = app.aggregate::<Counter>();
     let (count, version) = doors.look("north", |it, version| (it.count, version)).await?;
     println!("north: {count} at version {version}");
 

@@ -1,11 +1,11 @@
-//! The catalogue: what there is, on which shelf, at which price.
+//! The catalogue: the products with their shelves and prices.
 
 use factum::{Documents, DocumentsTx, HandleError, Index, Projection, RecordedEvent};
 use serde::{Deserialize, Serialize};
 
 use crate::product::ProductEvent;
 
-/// What the catalogue says of a product.
+/// A product in the catalogue.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Offer {
     pub(crate) title: String,
@@ -13,7 +13,7 @@ pub(crate) struct Offer {
     pub(crate) cents: u64,
 }
 
-/// A document for each product, under its key; found by shelf and by price as well.
+/// A document for each product, under its key, with indexes by shelf and by price.
 pub(crate) struct Catalogue;
 
 impl Projection for Catalogue {

@@ -1,8 +1,8 @@
-//! A shop on Factum: a catalogue, orders, and what was sold by day are three read models. The last
-//! one is rebuilt while it serves, because it counted what was cancelled.
+//! A shop on Factum. The catalogue, the orders, and the sales by day are three read models. The
+//! last one is rebuilt while it serves, because its first version counted cancelled orders.
 //!
-//! `cargo run -p shop` plays in memory, `cargo run -p shop /tmp/shop` in a folder; run again, that
-//! finds what is there.
+//! `cargo run -p shop` runs in memory, `cargo run -p shop /tmp/shop` in a folder; a second run
+//! finds the data of the first.
 #![expect(clippy::print_stdout, reason = "an example speaks by printing")]
 
 mod catalogue;
@@ -21,7 +21,9 @@ use std::{
     time::Duration,
 };
 
-use factum::{App, Documents, IndexRange, Maintained, ModelQuery, Position, ReadModel, Stale};
+use factum::{
+    App, Documents, IndexRange, Maintained, ModelQuery, Position, ReadModel, projection::Stale,
+};
 
 use crate::{
     catalogue::{Catalogue, Offer},
@@ -31,7 +33,7 @@ use crate::{
     sales::{Sales, SalesByDay},
 };
 
-/// How long a reader waits for a read model to have seen what was written.
+/// The longest time that a reader waits for a read model.
 const WAIT: Duration = Duration::from_secs(30);
 
 type Problem = Box<dyn Error + Send + Sync>;
@@ -54,7 +56,7 @@ async fn main() -> Result<(), Problem> {
             show_the_sales("What was sold, by version 1", &sales).await?;
             release(&app, &sales.read_model()).await?
         }
-        // It was released in an earlier run.
+        // An earlier run has released version 2.
         _ => app.project(SalesByDay::<2>).await?,
     };
     show_the_sales("What was sold, by version 2", &sales).await?;
@@ -73,11 +75,11 @@ async fn fill_the_shelves(app: &App) -> Result<Position, Problem> {
         let title = title.into();
         let shelf = shelf.into();
         let listed =
-            app.execute::<Product>(key, &ProductCommand::List { title, shelf, cents }).await?;
+            app.command::<Product>(key, ProductCommand::List { title, shelf, cents }).await?;
         last = last.max(listed.position.unwrap_or_default());
     }
     let repriced =
-        app.execute::<Product>("sencha", &ProductCommand::Reprice { cents: 1_190 }).await?;
+        app.command::<Product>("sencha", ProductCommand::Reprice { cents: 1_190 }).await?;
     Ok(last.max(repriced.position.unwrap_or_default()))
 }
 
@@ -100,7 +102,7 @@ async fn show_the_catalogue(
     Ok(())
 }
 
-/// Three days of orders. Prices are those of the catalogue.
+/// Three days of orders, at the prices of the catalogue.
 async fn sell(app: &App, offers: &ReadModel<Offer>) -> Result<Position, Problem> {
     let mut last = Position::ZERO;
     for (key, day, customer, product, pieces) in [
@@ -110,13 +112,13 @@ async fn sell(app: &App, offers: &ReadModel<Offer>) -> Result<Position, Problem>
         ("o4", "2026-03-04", "eve", "pot", 9),
         ("o5", "2026-03-04", "bob", "sencha", 1),
     ] {
-        let offer = offers.get(product).await?.ok_or("it is not in the catalogue")?;
+        let offer = offers.get(product).await?.ok_or("the product is not in the catalogue")?;
         let placed =
             place(app, key, day, customer, product, (pieces, pieces * offer.cents)).await?;
         last = last.max(placed);
     }
     for (key, command) in [("o1", OrderCommand::Ship), ("o4", OrderCommand::Cancel)] {
-        let done = app.execute::<Order>(key, &command).await?;
+        let done = app.command::<Order>(key, command).await?;
         last = last.max(done.position.unwrap_or_default());
     }
     Ok(last)
@@ -134,7 +136,7 @@ async fn place(
     let customer = customer.into();
     let product = product.into();
     let place = OrderCommand::Place { day, customer, product, pieces, cents };
-    Ok(app.execute::<Order>(key, &place).await?.position.unwrap_or_default())
+    Ok(app.command::<Order>(key, place).await?.position.unwrap_or_default())
 }
 
 async fn show_the_orders(orders: &Maintained<Documents>, last: Position) -> Result<(), Problem> {
@@ -152,8 +154,8 @@ async fn show_the_orders(orders: &Maintained<Documents>, last: Position) -> Resu
     Ok(())
 }
 
-/// The program's next release: version 2 is built beside version 1, while customers buy and
-/// somebody looks at the sales again and again.
+/// The program's next release: version 2 is built beside version 1, while customers buy and a
+/// reader looks at the sales repeatedly.
 async fn release(app: &App, sales: &ReadModel<Sales>) -> Result<Maintained<Documents>, Problem> {
     let is_over = Arc::new(AtomicBool::new(false));
     let reader = tokio::spawn(look_again_and_again(sales.clone(), is_over.clone()));
@@ -181,7 +183,7 @@ async fn buy(app: App) -> Result<Position, Problem> {
     Ok(last)
 }
 
-/// Counts the looks. What was sold on the last day is never less than it was before.
+/// Counts the reads. The number of orders on the last day never goes down.
 async fn look_again_and_again(
     sales: ReadModel<Sales>,
     is_over: Arc<AtomicBool>,

@@ -1,8 +1,8 @@
-//! What somebody bought.
+//! Orders.
 
 use factum::{Aggregate, Context, Decision, Event, Verdict, category};
 
-/// An order, as far as its rules need it.
+/// The state of an order that its rules need.
 #[derive(Debug, Default)]
 pub(crate) struct Order {
     state: State,
@@ -57,7 +57,7 @@ impl Aggregate for Order {
             (OrderCommand::Cancel, State::Placed) => Ok([OrderEvent::Cancelled].into()),
             (OrderCommand::Ship, State::Cancelled) => Err(OrderRejection::Cancelled),
             (OrderCommand::Cancel, State::Shipped) => Err(OrderRejection::OnItsWay),
-            // It is so already.
+            // The order is in that state already.
             _ => Ok(Decision::nothing()),
         }
     }

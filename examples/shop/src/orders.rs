@@ -1,11 +1,11 @@
-//! Orders as customers see them: with the title of what they bought.
+//! Orders as customers see them, with the title of the product.
 
 use factum::{Documents, DocumentsTx, Event, HandleError, Index, Projection, RecordedEvent};
 use serde::{Deserialize, Serialize};
 
 use crate::{order::OrderEvent, product::ProductEvent};
 
-/// What happens in the shop.
+/// All events of the shop.
 #[derive(Debug, Event)]
 #[event(flatten)]
 pub(crate) enum ShopEvent {
@@ -23,8 +23,7 @@ pub(crate) struct OrderView {
     pub(crate) state: String,
 }
 
-/// Documents of two kinds: `order/KEY` for people to see, and `title/KEY`, which the projection
-/// keeps for itself.
+/// Documents of two kinds: `order/KEY` for readers, and `title/KEY` for the projection itself.
 pub(crate) struct Orders;
 
 impl Projection for Orders {

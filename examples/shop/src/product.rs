@@ -1,8 +1,8 @@
-//! What can be bought.
+//! Products.
 
 use factum::{Aggregate, Context, Decision, Event, Verdict, category};
 
-/// A product, as far as its rules need it.
+/// The state of a product that its rules need.
 #[derive(Debug, Default)]
 pub(crate) struct Product {
     cents: Option<u64>,
@@ -34,7 +34,8 @@ impl Aggregate for Product {
 
     fn decide(&self, command: &ProductCommand, _: &Context<'_>) -> Verdict<Self> {
         match command.clone() {
-            // Listed already: fine, so that the program can be run again.
+            // The product is listed already. This is no error, so that the program can be run
+            // again.
             ProductCommand::List { .. } if self.cents.is_some() => Ok(Decision::nothing()),
             ProductCommand::List { title, shelf, cents } => {
                 Ok([ProductEvent::Listed { title, shelf, cents }].into())

@@ -1,18 +1,18 @@
-//! What was sold, day by day.
+//! Sales by day.
 
 use factum::{Documents, DocumentsTx, HandleError, Projection, RecordedEvent};
 use serde::{Deserialize, Serialize};
 
 use crate::order::OrderEvent;
 
-/// What was sold on a day.
+/// The sales of a day.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Sales {
     pub(crate) orders: u64,
     pub(crate) cents: u64,
 }
 
-/// What an order was worth, and when; kept in case that it is cancelled.
+/// The amount and the day of an order, kept in case the order is cancelled.
 #[derive(Debug, Serialize, Deserialize)]
 struct Sale {
     day: String,
@@ -21,8 +21,8 @@ struct Sale {
 
 /// A document `day/YYYY-MM-DD` for each day.
 ///
-/// Version 1 forgot that orders are cancelled, version 2 does not. A program of yours has one
-/// version, and raises the number in its next release; this one is two releases at once.
+/// Version 1 ignored cancellations; version 2 counts them. A real program has one version, and its
+/// next release raises the number; this example contains two releases.
 pub(crate) struct SalesByDay<const VERSION: u32>;
 
 impl<const VERSION: u32> Projection for SalesByDay<VERSION> {

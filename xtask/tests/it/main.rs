@@ -3,6 +3,7 @@
 
 mod arrows;
 mod documents;
+mod facade;
 mod glossary;
 mod lets;
 mod manifests;

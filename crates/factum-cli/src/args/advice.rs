@@ -39,7 +39,7 @@ fn is_secret(word: &OsStr) -> bool {
 
 /// True for the name of a projection, such as `orders@1`.
 fn is_name(word: &OsStr) -> bool {
-    word.to_string_lossy().parse::<factum::ConsumerName>().is_ok()
+    word.to_string_lossy().parse::<factum::consumer::ConsumerName>().is_ok()
 }
 
 /// A word in the form that a shell accepts.

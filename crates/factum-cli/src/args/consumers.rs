@@ -1,7 +1,10 @@
 //! The arguments of the commands for consumers and their dead letters.
 
 use clap::Subcommand;
-use factum::{ConsumerName, InvalidStreamId, StreamId};
+use factum::{
+    consumer::ConsumerName,
+    event::{InvalidStreamId, StreamId},
+};
 
 /// The commands for consumers.
 #[derive(Debug, Subcommand)]

@@ -1,7 +1,7 @@
 //! The arguments of the commands for the tables and functions of a log in PostgreSQL.
 
 use clap::Subcommand;
-use factum::{POSTGRES_SCHEMA_DEFAULT, PostgresRoleName, PostgresSchemaName};
+use factum::postgres::{RoleName, SCHEMA_DEFAULT, SchemaName};
 
 /// The commands for a schema.
 #[derive(Debug, Subcommand)]
@@ -24,11 +24,11 @@ Examples:
   factum schema print | psql --set ON_ERROR_STOP=1 postgres://owner@host/bank")]
 pub(crate) struct PrintArgs {
     /// The schema that will hold the log, 1 to 48 characters of a-z, 0-9 and _
-    #[arg(long, value_name = "NAME", default_value = POSTGRES_SCHEMA_DEFAULT)]
-    pub(crate) schema: PostgresSchemaName,
+    #[arg(long, value_name = "NAME", default_value = SCHEMA_DEFAULT)]
+    pub(crate) schema: SchemaName,
     /// An existing role that gets the rights that working with the log needs, and no more
     #[arg(long, value_name = "NAME")]
-    pub(crate) role: Option<PostgresRoleName>,
+    pub(crate) role: Option<RoleName>,
     /// Print one JSON object instead of SQL
     #[arg(long)]
     pub(crate) json: bool,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use factum::{EventStore, ReadQuery, SystemClock};
+use factum::{EventStore, ReadQuery, store::SystemClock};
 
 use crate::{
     args::AppendArgs,

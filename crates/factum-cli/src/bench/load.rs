@@ -9,8 +9,9 @@ use std::{
 };
 
 use factum::{
-    AppendBatch, Clock, Content, EventId, EventName, EventStore, ExpectedVersion, IdSource,
-    NewEvent, StreamId, SystemClock, SystemIds,
+    EventStore, ExpectedVersion,
+    event::{Content, EventId, EventName, NewEvent, StreamId},
+    store::{AppendBatch, Clock, IdSource, SystemClock, SystemIds},
 };
 use tokio::task::JoinSet;
 

@@ -11,7 +11,10 @@ use std::{
 };
 
 use factum::{
-    EventStore, PAGE_BYTES_MAX, PAGE_EVENTS_MAX, Position, ReadQuery, StreamId, SystemClock,
+    EventStore, Position, ReadQuery,
+    event::StreamId,
+    read::{PAGE_BYTES_MAX, PAGE_EVENTS_MAX},
+    store::SystemClock,
 };
 use tokio::task::JoinSet;
 

@@ -1,6 +1,9 @@
 //! The state of consumers as running applications publish it.
 
-use factum::{PublishedConsumer, PublishedStats, Timestamp};
+use factum::{
+    event::Timestamp,
+    stats::{PublishedConsumer, PublishedStats},
+};
 use serde_json::{Value, json};
 
 use crate::{

@@ -3,7 +3,11 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use factum::{At, PAGE_EVENTS_MAX, ReadQuery, StreamVersion, Timestamp};
+use factum::{
+    At, ReadQuery,
+    event::{StreamVersion, Timestamp},
+    read::PAGE_EVENTS_MAX,
+};
 use factum_testing::bank::AccountEvent;
 
 use crate::{
@@ -63,7 +67,7 @@ pub(crate) async fn run(work: &Work, models: &ReadModels) -> Result<Audited, Fai
     while let Some(query) = next {
         work.check_interrupt()?;
         let page = store.read(query.clone()).await?;
-        ledger.page(&page).map_err(|e| Failure::from(factum::LoadError::from(e)))?;
+        ledger.page(&page).map_err(|e| Failure::from(factum::aggregate::LoadError::from(e)))?;
         let begin = || Progress::start(work.notes, "checking", "event", page.head.value());
         progress.get_or_insert_with(begin).add(page.events.len() as u64);
         next = query.next(&page);
@@ -81,14 +85,14 @@ pub(crate) async fn run(work: &Work, models: &ReadModels) -> Result<Audited, Fai
 
 /// The accounts that differ from the ledger, as the repository loads them or as they run.
 async fn disagreeing(work: &Work, ledger: &Ledger) -> Result<Vec<String>, Failure> {
-    let Bank { accounts, entities, .. } = &work.bank;
+    let accounts = &work.bank.accounts;
     let mut disagreeing = Vec::new();
     for (key, holding) in &ledger.accounts {
         work.check_interrupt()?;
         let mut states = vec![accounts.load(key).await?];
         // An account that does not run would only be loaded a second time.
-        if entities.entity(key)?.is_some() {
-            states.push(entities.state(key).await?);
+        if accounts.entity(key)?.is_some() {
+            states.push(accounts.state(key).await?);
         }
         for mut found in states {
             if found.version > holding.version {

@@ -1,11 +1,14 @@
 //! The bank at work: turns wishes into commands on accounts, and counts rejections by kind.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, error::Error, sync::Arc, time::Duration};
 
 use factum::{
-    App, AppBuilder, AskError, Clock, Entities, EntityError, EntityOptions, EventName,
-    ExecuteError, Metadata, Position, Query, ReadQuery, Repository, SnapshotPolicy, StepRejected,
-    Stores, SystemClock, Timestamp,
+    AggregateOptions, Aggregates, App, AppBuilder, EntityOptions, ErrorKind, Position, ReadQuery,
+    SendError, SnapshotPolicy,
+    aggregate::StepRejected,
+    event::{EventName, Timestamp},
+    read::Query,
+    store::{Clock, Stores, SystemClock},
 };
 use factum_testing::bank::{Account, AccountCommand, AccountRejection};
 
@@ -23,17 +26,13 @@ use crate::{
 const OPENED: EventName = EventName::from_static("account.opened");
 /// The time before now at which the month of a new bank begins.
 const MONTH: Duration = Duration::from_secs(30 * 86_400);
-/// The longest time that closing waits for accounts that still work. It exceeds every retry.
-const CLOSING_MAX: Duration = Duration::from_secs(30);
 
 /// An open bank. Clones share it.
 #[derive(Debug, Clone)]
 pub(crate) struct Bank {
     pub(crate) app: App,
-    /// The running accounts. Commands on one account go here.
-    pub(crate) entities: Entities<Account>,
-    /// The stored accounts. Transfers and audits go here.
-    pub(crate) accounts: Repository<Account>,
+    /// The accounts, as they run and as they are stored.
+    pub(crate) accounts: Aggregates<Account>,
     clock: Arc<BankClock>,
     conflicts: Conflicts,
 }
@@ -95,25 +94,24 @@ impl Bank {
     ) -> Result<Self, Failure> {
         let conflicts = Conflicts::default();
         let stores = Stores { events: conflicts.of(events), documents };
-        let builder = builder.with_clock(clock.clone()).aggregate::<Account>();
-        let app = builder.open_stores(stores).await?;
         // The favourite accounts have long histories. Snapshots keep the cost of loading flat.
-        let accounts = app.aggregate().with_snapshots(SnapshotPolicy::production());
+        let accounts = AggregateOptions::<Account>::new();
+        let accounts = accounts.with_snapshots(SnapshotPolicy::production());
         let accounts = accounts.expect("the preset makes sense");
         // No deadline: the bank's clock leaps while commands wait.
-        let options = EntityOptions::new().with_deadline(None);
-        let entities = Entities::new(accounts.clone(), options);
-        Ok(Self { app, entities, accounts, clock, conflicts })
+        let accounts = accounts.with_entities(EntityOptions::new().with_deadline(None));
+        let builder = builder.with_clock(clock.clone()).aggregate_with(accounts);
+        let app = builder.open_stores(stores).await?;
+        Ok(Self { accounts: app.aggregate(), app, clock, conflicts })
     }
 
     /// Finishes the accepted work and leaves the store in order.
     pub(crate) async fn close(&self) -> Result<(), Failure> {
-        let left = self.entities.shutdown(CLOSING_MAX).await;
         self.app.close().await?;
-        match left.unfinished.first() {
-            None => Ok(()),
-            Some(stream) => {
-                let text = format!("an account was still at work when closing: stream={stream}");
+        match self.accounts.stats().active {
+            0 => Ok(()),
+            count => {
+                let text = format!("accounts were still at work when closing: count={count}");
                 Err(Failure::new(Exit::Unavailable, text))
             }
         }
@@ -149,11 +147,13 @@ impl Bank {
         self.clock.advance_to(order.at);
         let outcome = match order.wish {
             Wish::Open { key, owner, email } => {
-                self.ask(&key, AccountCommand::Open { owner, email }).await
+                self.send(&key, AccountCommand::Open { owner, email }).await
             }
-            Wish::Deposit { key, cents } => self.ask(&key, AccountCommand::Deposit { cents }).await,
+            Wish::Deposit { key, cents } => {
+                self.send(&key, AccountCommand::Deposit { cents }).await
+            }
             Wish::Withdraw { key, cents } => {
-                self.ask(&key, AccountCommand::Withdraw { cents }).await
+                self.send(&key, AccountCommand::Withdraw { cents }).await
             }
             Wish::Transfer { from, to, cents } => self.transfer(&from, &to, cents).await,
         };
@@ -167,9 +167,10 @@ impl Bank {
         Ok(())
     }
 
-    async fn ask(&self, key: &str, command: AccountCommand) -> Result<usize, Refusal> {
-        let outcome = self.entities.ask(key, command).await;
-        outcome.map(|outcome| outcome.events.len()).map_err(Refusal::of_ask)
+    async fn send(&self, key: &str, command: AccountCommand) -> Result<usize, Refusal> {
+        let outcome = self.app.command::<Account>(key, command).await;
+        let no = |no: &AccountRejection| kind(no);
+        outcome.map(|outcome| outcome.events.len()).map_err(|error| Refusal::of(error, no))
     }
 
     /// Transfers money in one transaction over two accounts, whose events share a correlation id.
@@ -178,11 +179,9 @@ impl Bank {
         let send = AccountCommand::Send { to: to.into(), cents };
         let receive = AccountCommand::Receive { from: from.into(), cents };
         let transfer = self.app.transaction();
-        let transfer = transfer.execute(&self.accounts, from, send);
-        let transfer = transfer.execute(&self.accounts, to, receive);
-        let id = self.app.kernel().ids().uuid(self.clock.now());
-        let committed = transfer.commit(&Metadata::new().with_correlation_id(id)).await;
-        committed.map(|done| done.events).map_err(Refusal::of_transfer)
+        let transfer = transfer.command::<Account>(from, send).command::<Account>(to, receive);
+        let no = |no: &StepRejected| no.downcast_ref().map_or("other", kind);
+        transfer.await.map(|done| done.events).map_err(|error| Refusal::of(error, no))
     }
 }
 
@@ -197,19 +196,11 @@ enum Refusal {
 }
 
 impl Refusal {
-    fn of_ask(error: AskError<AccountRejection>) -> Self {
+    fn of<R: Error + 'static>(error: SendError<R>, kind: impl Fn(&R) -> &'static str) -> Self {
         match error {
-            AskError::Rejected(no) => Self::Rejected(kind(&no)),
-            AskError::Failed(EntityError::Conflict(_)) => Self::GivenUp,
-            AskError::Failed(error) => Self::Failed(error.into()),
-        }
-    }
-
-    fn of_transfer(error: ExecuteError<StepRejected>) -> Self {
-        match error {
-            ExecuteError::Rejected(no) => Self::Rejected(no.downcast_ref().map_or("other", kind)),
-            ExecuteError::Conflict(_) => Self::GivenUp,
-            other => Self::Failed(other.into()),
+            SendError::Rejected(no) => Self::Rejected(kind(&no)),
+            error if error.kind() == ErrorKind::Conflict => Self::GivenUp,
+            error => Self::Failed(error.into()),
         }
     }
 }

@@ -6,7 +6,10 @@ use std::{
 };
 
 use async_trait::async_trait;
-use factum::{Clock, Monotonic, SystemClock, Timestamp};
+use factum::{
+    event::Timestamp,
+    store::{Clock, Monotonic, SystemClock},
+};
 
 /// A clock that stands still until it is advanced. It never goes back.
 #[derive(Debug)]

@@ -7,8 +7,10 @@ use std::sync::{
 
 use async_trait::async_trait;
 use factum::{
-    AppendBatch, AppendError, Appended, EventStore, Guarantees, Page, Position, ReadQuery,
-    StoreError, StreamChange, StreamId, StreamInfo,
+    EventStore, Position, ReadQuery, StoreError,
+    event::StreamId,
+    read::Page,
+    store::{AppendBatch, AppendError, Appended, Guarantees, StreamChange, StreamInfo},
 };
 use tokio::sync::watch;
 

@@ -4,7 +4,9 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use factum::{
-    DecodeError, ErasedRange, Page, Position, RecordedEvent, StreamVersion, Timestamp, decode_event,
+    Position, RecordedEvent,
+    event::{DecodeError, StreamVersion, Timestamp, decode_event},
+    read::{ErasedRange, Page},
 };
 use factum_testing::bank::AccountEvent;
 

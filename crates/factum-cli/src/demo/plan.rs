@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use factum::Timestamp;
+use factum::event::Timestamp;
 
 use crate::{
     demo::customer::{Customer, email},

@@ -7,9 +7,11 @@ use std::{
 };
 
 use factum::{
-    BuildError, ConsumerOptions, Consumers, Documents, DocumentsTx, Fold, HandleError, Index,
-    IndexRange, Maintained, MemoryModel, ModelQuery, Position, Projection, Projections, QueryError,
-    ReadQuery, RecordedEvent, StopReason, SystemClock, WaitError,
+    ConsumerOptions, Consumers, Documents, DocumentsTx, Fold, HandleError, Index, IndexRange,
+    Maintained, ModelQuery, Position, Projection, Projections, ReadQuery, RecordedEvent,
+    consumer::{StopReason, WaitError},
+    projection::{BuildError, MemoryModel, QueryError},
+    store::SystemClock,
 };
 use factum_testing::bank::AccountEvent;
 use serde::{Deserialize, Serialize};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use factum::EntityStats;
+use factum::runtime::EntityStats;
 use serde::Serialize;
 
 use crate::{

@@ -1,7 +1,7 @@
 //! The month through entities on a store that loses requests and replies, compared with what its
 //! callers were told.
 
-use factum::{App, RetryPolicy, Stores};
+use factum::{App, RetryPolicy, store::Stores};
 use factum_testing::{FaultRates, FaultyStore, History, RecordingStore};
 
 use super::*;
@@ -40,7 +40,7 @@ async fn live_on_a_rough_store(store: &str, seed: u64) {
     assert_eq!((lived.tally.commands, lived.tally.given_up), (400, 0));
     assert!(lived.running.commands > 200 && lived.conflicts > 0, "{lived:?}");
     for (key, holding) in &audited.ledger.accounts {
-        let balance = rough.entities.look(key, |it, _| i128::from(it.balance_cents)).await;
+        let balance = rough.accounts.look(key, |it, _| i128::from(it.balance_cents)).await;
         assert_eq!(balance.unwrap(), holding.balance_cents, "account={key} seed={seed}");
     }
     rough.close().await.unwrap();

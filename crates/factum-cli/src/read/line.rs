@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, collections::BTreeMap, fmt::Write as _};
 
-use factum::{EventId, Metadata, RecordedEvent};
+use factum::{Metadata, RecordedEvent, event::EventId};
 use serde::Serialize;
 
 use crate::{
@@ -135,8 +135,10 @@ fn printable(text: &str) -> Cow<'_, str> {
 #[cfg(test)]
 mod tests {
     use factum::{
-        Content, EventHeader, EventName, NewEvent, Position, StreamId, StreamVersion, Tag,
-        Timestamp,
+        Position,
+        event::{
+            Content, EventHeader, EventName, NewEvent, StreamId, StreamVersion, Tag, Timestamp,
+        },
     };
 
     use super::*;

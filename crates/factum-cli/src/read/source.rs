@@ -1,8 +1,8 @@
 //! The source of the events: a read that ends, or a subscription.
 
 use factum::{
-    App, PAGE_EVENTS_DEFAULT, Position, ReadError, ReadLog, ReadQuery, RecordedEvent, Scope,
-    SubscribeFrom, Subscription,
+    App, Position, ReadLog, ReadQuery, RecordedEvent, Subscription,
+    read::{PAGE_EVENTS_DEFAULT, ReadError, Scope, SubscribeFrom},
 };
 
 use crate::args::ReadArgs;

@@ -1,6 +1,9 @@
 //! Payloads for people and programs: CBOR and JSON as JSON, other contents in hexadecimal.
 
-use factum::{Cbor, Codec, Content, Json, RecordedEvent, Value};
+use factum::{
+    RecordedEvent,
+    event::{Cbor, Codec, Content, Json, Value},
+};
 use serde::{
     Serialize, Serializer,
     ser::{SerializeMap, SerializeSeq},

@@ -1,6 +1,6 @@
 //! The result of `factum verify`, for people and for programs.
 
-use factum::{Damage, JournalRepair, JournalReport, Lost};
+use factum::journal::{Damage, JournalRepair, JournalReport, Lost};
 use serde::Serialize;
 
 use super::Outcome;

@@ -9,9 +9,11 @@ use std::{
 };
 
 use factum::{
-    App, Clock, Consumer, ConsumerHandle, ConsumerOptions, ConsumerState, DocumentStore,
-    ExpectedRevision, FailurePolicy, HandleError, KeyRange, ProjectionFn, Projections,
-    RecordedEvent, ScanQuery, SqliteTarget, SystemClock, WriteBatch,
+    App, Consumer, ConsumerOptions, DocumentStore, HandleError, ProjectionFn, Projections,
+    RecordedEvent,
+    consumer::{ConsumerHandle, ConsumerState, FailurePolicy},
+    projection::SqliteTarget,
+    store::{Clock, ExpectedRevision, KeyRange, ScanQuery, SystemClock, WriteBatch},
 };
 use factum_testing::bank::{Account, AccountCommand, AccountEvent};
 
@@ -59,10 +61,10 @@ async fn is_seen_and_released(store: String) {
     let is_good = Arc::new(AtomicBool::new(false));
     let mails = start(&app, &is_good);
     let open = AccountCommand::Open { owner: "Ada".into(), email: "ada@example.org".into() };
-    app.execute::<Account>("ada", &open).await.expect("it is new");
+    app.command::<Account>("ada", open).await.expect("it is new");
     for cents in [13, 14, 15] {
         let deposit = AccountCommand::Deposit { cents };
-        app.execute::<Account>("ada", &deposit).await.expect("it is open");
+        app.command::<Account>("ada", deposit).await.expect("it is open");
     }
     mails.wait_for(factum::Position::new(4), Duration::from_secs(20)).await.expect("it comes");
 
@@ -112,9 +114,9 @@ async fn is_seen_and_released(store: String) {
 /// Ada opens an account and deposits 13 cents, on which the consumer fails.
 async fn bad_deposit(app: &App) {
     let open = AccountCommand::Open { owner: "Ada".into(), email: "ada@example.org".into() };
-    app.execute::<Account>("ada", &open).await.expect("it is new");
+    app.command::<Account>("ada", open).await.expect("it is new");
     let deposit = AccountCommand::Deposit { cents: 13 };
-    app.execute::<Account>("ada", &deposit).await.expect("it is open");
+    app.command::<Account>("ada", deposit).await.expect("it is open");
 }
 
 #[tokio::test]
@@ -139,7 +141,8 @@ async fn what_runs_is_seen_with_what_it_is_doing_also_if_it_keeps_its_progress_e
     let totals = app.consumers().maintain_fn(totals, target, ConsumerOptions::new()).await;
     let totals = totals.expect("it starts");
     totals.wait_for(factum::Position::new(2), Duration::from_secs(20)).await.expect("it comes");
-    let retries = |it: &factum::ConsumerHealth| matches!(it.state, ConsumerState::Retrying { .. });
+    let retries =
+        |it: &factum::consumer::ConsumerHealth| matches!(it.state, ConsumerState::Retrying { .. });
     mails.watch().wait_for(retries).await.expect("it fails");
 
     let mut seen = seen_outside(&store).await;

@@ -82,7 +82,7 @@ fn a_bare_path_is_a_store_and_the_month_is_in_its_times() {
     let events = succeed(&format!("read --store {path} --json"));
     let time = |line: &str| {
         let event: Value = serde_json::from_str(line).unwrap();
-        event["recorded_at"].as_str().unwrap().parse::<factum::Timestamp>().unwrap()
+        event["recorded_at"].as_str().unwrap().parse::<factum::event::Timestamp>().unwrap()
     };
     let first = time(events.lines().next().unwrap());
     let last = time(events.lines().last().unwrap());
@@ -150,7 +150,7 @@ fn a_read_model_that_says_otherwise_than_the_log_is_exit_code_1() {
 
 /// Removes an account from the index by balance.
 async fn lose_an_entry(store: &str) {
-    use factum::{ExpectedRevision, KeyRange, ScanQuery, WriteBatch};
+    use factum::store::{ExpectedRevision, KeyRange, ScanQuery, WriteBatch};
     let app = factum::App::open(store).await.expect("the store takes it");
     let documents = app.kernel().documents();
     let list = ScanQuery::new(KeyRange::prefix("$model/account-list@1/"));
@@ -168,11 +168,11 @@ async fn pay_from_nothing(store: &str) {
     let app = factum::App::open(store).await.expect("the store takes it");
     let owner = "Eve".into();
     let email = "eve@example.org".into();
-    app.execute::<Account>("eve", &AccountCommand::Open { owner, email })
+    app.command::<Account>("eve", AccountCommand::Open { owner, email })
         .await
         .expect("the store takes it");
     let receive = AccountCommand::Receive { from: "nobody".into(), cents: 5 };
-    app.execute::<Account>("eve", &receive).await.expect("the store takes it");
+    app.command::<Account>("eve", receive).await.expect("the store takes it");
     app.close().await.expect("the store takes it");
 }
 

@@ -11,10 +11,11 @@ use crate::program::{fail, json, sqlite_in, succeed};
 async fn look_at(store: &str) {
     let every = Duration::from_millis(100);
     let app = App::builder().with_stats_every(every).open(store).await.expect("it opens");
-    let accounts = app.entities::<Account>();
     let open = AccountCommand::Open { owner: "Ada".into(), email: "ada@example.org".into() };
-    accounts.ask("ada", open).await.expect("it is new");
-    accounts.ask("ada", AccountCommand::Withdraw { cents: 5 }).await.expect_err("there is nothing");
+    app.command::<Account>("ada", open).await.expect("it is new");
+    app.command::<Account>("ada", AccountCommand::Withdraw { cents: 5 })
+        .await
+        .expect_err("there is nothing");
     let mut seen = outside(store).await;
     while seen["instances"][0]["total"]["rejected"] != 1 {
         seen = outside(store).await;
@@ -28,7 +29,7 @@ async fn look_at(store: &str) {
     assert_eq!(instance["kinds"][0]["recent"][0]["stream"], "account-ada");
     assert_eq!(instance["workers"][0]["name"], "factum.stats");
     let written = instance["written_at"].as_str().expect("a text");
-    assert!(written.parse::<factum::Timestamp>().is_ok(), "{written}");
+    assert!(written.parse::<factum::event::Timestamp>().is_ok(), "{written}");
     let line = format!("stats --store {store}");
     let text = tokio::task::spawn_blocking(move || succeed(&line)).await.expect("it ends");
     assert!(text.contains("2 processed, 1 rejected"), "{text}");

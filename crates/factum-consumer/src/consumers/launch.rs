@@ -7,38 +7,38 @@ use tokio::sync::mpsc;
 use super::Consumers;
 use crate::{
     error::StartError,
+    freeze::Handover,
     handle::{ConsumerHandle, Look, Order, Partition, StoredPart},
     health::{Board, Place},
-    hold::Handover,
     name::ConsumerName,
     option::ConsumerOptions,
     source::SharedPages,
     target::Target,
     work::Work,
-    worker::{Ending, Part, Worker},
+    worker::{Ending, PartitionSetup, Worker},
 };
 
-/// So many orders wait for a partition.
+/// The most orders that wait for one partition.
 const ORDERS_MAX: usize = 16;
 
-/// What is started.
+/// A consumer to start.
 pub struct Launch<W: Work> {
-    /// Its name, with the version or build of a projection.
+    /// The name, with the version or build of a projection.
     pub name: ConsumerName,
-    /// What it does with events.
+    /// The handling of events.
     pub work: Arc<W>,
-    /// Where effects and progress are kept.
+    /// The target, which stores effects and progress.
     pub target: Arc<W::Target>,
-    /// What was chosen for it.
+    /// The options.
     pub options: ConsumerOptions,
-    /// Whether the number of its partitions is compared with what was stored when it was first
-    /// started. That of a build is known from elsewhere.
+    /// True: the number of partitions is stored at the first start and compared at later ones. A
+    /// build knows its number from elsewhere.
     pub is_layout_kept: bool,
-    /// Who lets another consumer take its place, where somebody may.
+    /// The handover in which another consumer may take this one's place.
     pub handover: Option<Arc<dyn Handover>>,
 }
 
-/// For what is run above consumers: see `part.rs`.
+/// For the crates above: see `part.rs`.
 #[doc(hidden)]
 impl Consumers {
     /// Starts a consumer of any kind.
@@ -55,7 +55,7 @@ impl Consumers {
             let board = Board::new(&name, count);
             let places: Vec<_> = (0..count).map(|at| board.place(at)).collect();
             let membership = self.membership.clone();
-            let mut seats = membership.as_ref().map(|it| it.join(&name, &places).into_iter());
+            let mut assignments = membership.as_ref().map(|it| it.join(&name, &places).into_iter());
             let mut reading = self.reading.clone();
             reading.shared = (count > 1).then(|| Arc::new(SharedPages::new(&reading.kernel)));
             let mut partitions = Vec::with_capacity(count);
@@ -64,8 +64,9 @@ impl Consumers {
                 let look = look(launch.target.clone(), name.part(at, count));
                 partitions.push(Partition { orders, look });
                 let ending = Ending(health.clone());
-                let seat = seats.as_mut().and_then(Iterator::next);
-                let part = Part { at, health, orders: taken, seat, bell: self.bell() };
+                let assignment = assignments.as_mut().and_then(Iterator::next);
+                let part =
+                    PartitionSetup { at, health, orders: taken, assignment, bell: self.bell() };
                 let worker = Worker::new(&launch, part, reading.clone(), self.outages.clone());
                 tokio::spawn(worker.run(ending));
             }
@@ -75,8 +76,8 @@ impl Consumers {
         })
     }
 
-    /// Starts a loop that no other process takes part in: it gets its orders, and its place to say
-    /// how it fares.
+    /// Starts a loop that no other process shares. `start` gets the loop's orders and the place
+    /// where it reports its health.
     ///
     /// # Errors
     /// See [`StartError`].
@@ -103,7 +104,7 @@ impl<W: Work> fmt::Debug for Launch<W> {
     }
 }
 
-/// Where it is, for those who wait: no other process works on it.
+/// The position of a loop in this process, read from its health: no other process works on it.
 fn look_here(health: Place) -> Look {
     Arc::new(move || {
         let part = StoredPart { position: health.position(), ..StoredPart::default() };

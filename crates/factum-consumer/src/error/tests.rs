@@ -9,7 +9,7 @@ use crate::{
     BusError, RewindError, TargetError, health::StopReason, name::ConsumerName, outage::Outages,
 };
 
-/// A user's own error around one of ours.
+/// A user's error that wraps one of ours.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 struct Hidden<E: Error + 'static>(E);
@@ -66,7 +66,7 @@ fn stopped() -> WaitError {
 }
 
 #[test]
-fn every_error_of_consumers_tells_its_kind() {
+fn every_error_of_consumers_has_its_kind() {
     kinds!(ReleaseError {
         ReleaseError::NothingParked(_) = ReleaseError::NothingParked(stream()) => Invalid,
         ReleaseError::Failed(_) = ReleaseError::Failed("thirteen".into()) => Internal,
@@ -124,7 +124,7 @@ fn an_outage_is_found_however_it_is_wrapped() {
         Box::new(Hidden(stopped())),
         Box::new(Hidden(StartError::from(StoreError::closed()))),
         Box::new(Wrapped(Box::new(Hidden(RewindError::from(away()))))),
-        // Of another service: the handler says so.
+        // The handler's error shows the outage of another service.
         Box::new(Wrapped(Box::new(StoreError::unavailable("the mail server is away")))),
     ];
     for error in outages {

@@ -1,4 +1,4 @@
-//! Where the partitions of a consumer say how they fare, and what that is together.
+//! The board on which the partitions of a consumer report their health, and the sum of it.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -6,7 +6,7 @@ use factum_kernel::{Clock, Kernel, Position, RecordedEvent, StreamId};
 use tokio::sync::watch;
 
 use super::{ConsumerHealth, ConsumerState, StopReason, metrics::Metrics};
-use crate::{letter::Letter, name::ConsumerName, source::Chunk};
+use crate::{dead_letter::StoredLetter, name::ConsumerName, source::Chunk};
 
 /// The health of a consumer in this process.
 #[derive(Debug)]
@@ -14,14 +14,15 @@ pub(crate) struct Board {
     name: ConsumerName,
     parts: Mutex<Vec<ConsumerHealth>>,
     whole: watch::Sender<ConsumerHealth>,
-    /// What keeps an earlier build from being dropped.
+    /// The reason why an earlier build can't be dropped yet.
     undropped: Mutex<Option<String>>,
-    /// It was told to stop, or one partition has stopped for a reason of its own: all stop.
+    /// True if all partitions must stop: the caller asked for it, or one partition has stopped by
+    /// itself.
     is_halted: watch::Sender<bool>,
     metrics: Metrics,
 }
 
-/// The place on it of one partition.
+/// The place of one partition on the board, through which it reports its health.
 #[derive(Debug, Clone)]
 pub struct Place {
     board: Arc<Board>,
@@ -51,7 +52,7 @@ impl Board {
         self.whole.borrow().clone()
     }
 
-    /// As it is now.
+    /// The sum of all partitions at this moment.
     pub(crate) fn at(&self, clock: &dyn Clock) -> ConsumerHealth {
         let parts: Vec<_> = self.parts().iter().map(|part| part.clone().at(clock)).collect();
         self.sum(&parts)
@@ -64,12 +65,12 @@ impl Board {
         self.parts().iter().map(at).collect()
     }
 
-    /// The whole consumer stops: it was told to, or one partition has stopped by itself.
+    /// Stops the whole consumer: the caller asked for it, or one partition has stopped by itself.
     pub(crate) fn halt(&self) {
         self.is_halted.send_replace(true);
     }
 
-    /// Takes note of what keeps an earlier build of the projection from being dropped.
+    /// Reports why an earlier build of the projection can't be dropped.
     pub(crate) fn note_undropped(&self, undropped: Option<String>) {
         if *self.undropped() == undropped {
             return;
@@ -90,13 +91,13 @@ impl Board {
         ConsumerHealth { undropped: self.undropped().clone(), ..together(parts) }
     }
 
-    /// The partitions that others work on.
+    /// The partitions that other processes work on.
     pub(crate) fn elsewhere(&self) -> Vec<usize> {
         elsewhere(&self.parts())
     }
 
-    /// Whether those that are worked on here have come to a position, and which others are to be
-    /// asked: both at one moment.
+    /// True if the partitions that this process works on have reached `position`, with the
+    /// partitions of other processes. Both are read at the same moment.
     pub(crate) fn is_at(&self, position: Position) -> (bool, Vec<usize>) {
         let parts = self.parts();
         let elsewhere = elsewhere(&parts);
@@ -104,12 +105,12 @@ impl Board {
         ((0..parts.len()).all(is_there), elsewhere)
     }
 
-    /// Whether all partitions have stopped.
+    /// True if all partitions have stopped.
     pub(crate) fn has_ended(&self) -> bool {
         self.parts().iter().all(|part| matches!(part.state, ConsumerState::Stopped(_)))
     }
 
-    /// Whether no partition is worked on here, for now.
+    /// True if this process works on no partition at the moment.
     pub(crate) fn stands_still(&self) -> bool {
         use ConsumerState::{Paused, StandingBy, Stopped};
         self.parts().iter().all(|it| matches!(it.state, Paused | StandingBy | Stopped(_)))
@@ -121,12 +122,12 @@ impl Board {
 }
 
 impl Place {
-    /// Everything up to there is handled, passed or parked.
+    /// The position up to which every event is handled, skipped or parked.
     pub fn position(&self) -> Position {
         self.board.parts()[self.at].position
     }
 
-    /// Changes what is said.
+    /// Changes the partition's health.
     pub fn change(&self, change: impl FnOnce(&mut ConsumerHealth)) {
         self.change_if(|health| {
             change(health);
@@ -134,7 +135,7 @@ impl Place {
         });
     }
 
-    /// Changes it, and tells if the change says so.
+    /// Changes the partition's health, and publishes it if `change` returns true.
     pub(crate) fn change_if(&self, change: impl FnOnce(&mut ConsumerHealth) -> bool) {
         let mut parts = self.board.parts();
         let before = parts[self.at].handled;
@@ -148,11 +149,11 @@ impl Place {
         let handled = parts[self.at].handled.saturating_sub(before);
         let whole = self.board.sum(&parts);
         self.board.metrics.record(handled, &whole);
-        // Under the lock, so that no older sum hides a newer one.
+        // Publish under the lock, so that no older sum replaces a newer one.
         self.board.whole.send_replace(whole);
     }
 
-    /// Says what it is doing.
+    /// Reports the state.
     pub fn tell(&self, state: ConsumerState) {
         self.change_if(|health| {
             let is_new = health.state != state;
@@ -161,7 +162,7 @@ impl Place {
         });
     }
 
-    /// Says which event of a chunk is handled next.
+    /// Reports which event of a chunk is handled next.
     pub fn see(&self, chunk: &Chunk, at: usize) {
         let Some(next) = chunk.events().get(at) else { return };
         self.change(|health| {
@@ -170,7 +171,7 @@ impl Place {
         });
     }
 
-    /// Says that everything up to the end of a chunk is done with, and what else has changed.
+    /// Reports that every event of a chunk is handled, skipped or parked, with further changes.
     pub fn report(&self, kernel: &Kernel, chunk: &Chunk, change: impl FnOnce(&mut ConsumerHealth)) {
         let now = kernel.clock().now();
         let reading = kernel.clock().monotonic();
@@ -186,7 +187,7 @@ impl Place {
         });
     }
 
-    /// Says where the log ends by now.
+    /// Reports the current end of the log.
     pub fn look_up(&self, kernel: &Kernel) {
         let head = *kernel.events().head().borrow();
         let now = kernel.clock().now();
@@ -196,7 +197,7 @@ impl Place {
         });
     }
 
-    /// Logs what somebody should hear of who does not look at the health.
+    /// Logs the states that an operator must see without watching the health.
     fn log(&self, state: &ConsumerState) {
         let consumer = &self.board.name;
         let partition = self.at;
@@ -215,8 +216,8 @@ impl Place {
         }
     }
 
-    /// Logs that an event was set aside, with the later ones of its stream.
-    pub fn log_parked(&self, stream: &StreamId, letter: &Letter) {
+    /// Logs that an event was parked.
+    pub fn log_parked(&self, stream: &StreamId, letter: &StoredLetter) {
         tracing::warn!(
             consumer = %self.board.name,
             %stream,
@@ -227,25 +228,25 @@ impl Place {
         );
     }
 
-    /// An event has failed.
+    /// Counts a failed attempt.
     pub fn count_failure(&self) {
         self.board.metrics.record_failure();
     }
 
-    /// The whole consumer stops, because this partition has.
+    /// Stops the whole consumer, because this partition has stopped.
     pub fn halt(&self) {
         self.board.halt();
     }
 
-    /// Whether the whole consumer is to stop.
+    /// True if the whole consumer must stop.
     pub fn is_halted(&self) -> bool {
         *self.board.is_halted.borrow()
     }
 
-    /// Waits until the whole consumer is to stop.
+    /// Waits until the whole consumer must stop.
     pub async fn halted(&self) {
         let mut is_halted = self.board.is_halted.subscribe();
-        // The sender is in what `self` holds.
+        // It can't fail: `self` keeps the sender alive.
         let _ = is_halted.wait_for(|it| *it).await;
     }
 }
@@ -255,14 +256,15 @@ fn elsewhere(parts: &[ConsumerHealth]) -> Vec<usize> {
     (0..parts.len()).filter(is_elsewhere).collect()
 }
 
-/// What the partitions are together.
+/// The sum of the partitions.
 fn together(parts: &[ConsumerHealth]) -> ConsumerHealth {
     let is_here = |part: &&ConsumerHealth| part.state != ConsumerState::StandingBy;
     let here = parts.iter().filter(is_here).count();
-    // Of those that are worked on here; of all, where none is.
+    // The partitions that this process works on; all, if there is none.
     let counted = || parts.iter().filter(|part| here == 0 || is_here(part));
-    let worst = parts.iter().max_by_key(|part| weight(&part.state)).expect("it has one");
-    let last = counted().min_by_key(|part| part.position).expect("it has one");
+    let worst =
+        parts.iter().max_by_key(|part| weight(&part.state)).expect("a consumer has a partition");
+    let last = counted().min_by_key(|part| part.position).expect("a consumer has a partition");
     ConsumerHealth {
         state: worst.state.clone(),
         position: last.position,
@@ -281,8 +283,8 @@ fn together(parts: &[ConsumerHealth]) -> ConsumerHealth {
     }
 }
 
-/// The largest is what is said of all. What has stopped is said when all have, but for one thing:
-/// positions of a log that is another tell nothing any more.
+/// The rank of a state: the highest one stands for all partitions. `Stopped` shows only when all
+/// have stopped. `Diverged` is the exception, because positions of another log mean nothing.
 fn weight(state: &ConsumerState) -> u8 {
     match state {
         ConsumerState::Stopped(StopReason::Diverged(_)) => 9,
@@ -307,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn a_consumer_is_as_far_as_the_last_partition_that_is_worked_on_here() {
+    fn the_position_is_that_of_the_slowest_partition_worked_on_here() {
         let parts = [
             part(ConsumerState::Live, 9),
             part(ConsumerState::CatchingUp, 7),
@@ -321,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn it_has_stopped_when_all_have_and_says_why() {
+    fn a_consumer_has_stopped_when_all_partitions_have_and_gives_the_reason() {
         let failed = StopReason::Broken("a defect".into());
         let stopped = [
             part(ConsumerState::Stopped(failed.clone()), 9),

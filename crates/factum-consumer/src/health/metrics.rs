@@ -1,4 +1,4 @@
-//! How consumers fare, for the facade `metrics` and whatever exporter stands behind it.
+//! The metrics of consumers, recorded through the `metrics` facade.
 
 use std::fmt;
 
@@ -17,8 +17,9 @@ const STATE: &str = "factum_consumer_state";
 const STATES: [&str; 7] =
     ["starting", "catching-up", "live", "retrying", "paused", "standing-by", "stopped"];
 
-/// Describes what consumers tell the facade `metrics` to its recorder. They tell it in any case;
-/// this adds units and texts. The recorder has to be installed before consumers start.
+/// Describes the metrics of consumers to the recorder of the `metrics` facade. Consumers record
+/// them in any case; this call adds units and descriptions. Install the recorder before consumers
+/// start.
 ///
 /// | name | kind | unit | labels |
 /// |---|---|---|---|
@@ -27,13 +28,13 @@ const STATES: [&str; 7] =
 /// | `factum_consumer_position` | gauge | position | `consumer` |
 /// | `factum_consumer_lag_events` | gauge | positions behind the log's head | `consumer` |
 /// | `factum_consumer_lag_seconds` | gauge | age of the next event to be handled | `consumer` |
-/// | `factum_consumer_parked` | gauge | streams behind a parked event | `consumer` |
-/// | `factum_consumer_state` | gauge | 1 for the state that it is in | `consumer`, `state` |
+/// | `factum_consumer_parked` | gauge | streams that wait for a parked event | `consumer` |
+/// | `factum_consumer_state` | gauge | 1 for the current state | `consumer`, `state` |
 ///
-/// `consumer` is its name, of a projection with the build, and `state` one of `starting`,
-/// `catching-up`, `live`, `retrying`, `paused`, `standing-by`, `stopped`. The gauges are of what
-/// this process works on; they are set when a batch ends, an attempt fails or the state changes, so
-/// a handler that hangs shows after its time.
+/// `consumer` is the consumer's name, which includes the build of a projection. `state` is one of
+/// `starting`, `catching-up`, `live`, `retrying`, `paused`, `standing-by`, `stopped`. The gauges
+/// cover the partitions that this process works on. They are set when a batch ends, an attempt
+/// fails or the state changes; a handler that hangs becomes visible after its timeout.
 ///
 /// ```
 /// # use factum_kernel::{Kernel, TagKey};
@@ -57,14 +58,14 @@ const STATES: [&str; 7] =
 pub fn describe_consumer_metrics() {
     describe_counter!(HANDLED, Unit::Count, "events handled");
     describe_counter!(FAILURES, Unit::Count, "attempts at an event that failed");
-    describe_gauge!(POSITION, Unit::Count, "every event up to here is handled, passed or parked");
+    describe_gauge!(POSITION, Unit::Count, "every event up to here is handled, skipped or parked");
     describe_gauge!(LAG_EVENTS, Unit::Count, "positions behind the log's head");
     describe_gauge!(LAG_SECONDS, Unit::Seconds, "age of the next event to be handled");
-    describe_gauge!(PARKED, Unit::Count, "streams that wait behind a parked event");
-    describe_gauge!(STATE, Unit::Count, "1 for the state that the consumer is in");
+    describe_gauge!(PARKED, Unit::Count, "streams that wait for a parked event");
+    describe_gauge!(STATE, Unit::Count, "1 for the consumer's current state");
 }
 
-/// What is told of one consumer.
+/// The metrics of one consumer.
 pub(super) struct Metrics {
     handled: Counter,
     failures: Counter,

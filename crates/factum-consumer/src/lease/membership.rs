@@ -1,5 +1,5 @@
-//! The one task of a process that says that it lives, looks who else does, and takes and releases
-//! leases.
+//! The task of a process that writes its heartbeat, scans the other members, and acquires and
+//! releases leases.
 
 use std::{
     collections::HashMap,
@@ -14,37 +14,39 @@ use factum_kernel::{
 use tokio::sync::{Notify, watch};
 
 use super::{
-    Bell, Effect, Leases, MemberId, Part, Runs, SILENCE_MAX, Seat, Seen, Standing, machine,
+    Assignment, AssignmentState, Bell, LeaseStep, Leases, MISSED_HEARTBEATS_MAX, MemberId,
+    PartitionId, Runs, Seen, host,
     stored::{self, Lease, Member, member_key, part_key},
 };
 use crate::{caught::caught, health::Place, name::ConsumerName, progress};
 
-/// So many rounds follow one another at once, as long as each makes room for the next.
+/// The most rounds in a row without a pause. A further round follows only if the one before has
+/// freed partitions.
 const ROUNDS_MAX: usize = 3;
-/// So many leases of a dead member are removed in one write.
-const BURIED_MAX: usize = 500;
+/// The most leases of an expired member that one write removes.
+const EXPIRED_LEASES_MAX: usize = 500;
 
-/// What this process has of the leases. Cheap to clone.
+/// This process's part in the leases: its heartbeat and its assignments. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Membership(Arc<Shared>);
 
 struct Shared {
     kernel: Kernel,
     me: MemberId,
-    /// A process that was not heard of for so long is dead.
+    /// The time without a heartbeat after which a process has expired.
     lease: Duration,
     inner: Mutex<Inner>,
     wake: Notify,
-    /// Counts the looks, for those who wait for one.
-    looks: watch::Sender<u64>,
+    /// The number of rounds so far, for callers that wait for one.
+    rounds: watch::Sender<u64>,
     bell: watch::Sender<Revision>,
 }
 
 struct Inner {
     leases: Leases,
-    seats: HashMap<Part, (watch::Sender<Standing>, Place)>,
-    /// What is to be removed.
-    released: Vec<(Part, Revision)>,
+    assignments: HashMap<PartitionId, (watch::Sender<AssignmentState>, Place)>,
+    /// The leases to remove.
+    released: Vec<(PartitionId, Revision)>,
     seen: Seen,
     is_running: bool,
 }
@@ -55,36 +57,36 @@ impl Membership {
         let me = MemberId(high, low);
         let inner = Mutex::new(Inner {
             leases: Leases::new(me),
-            seats: HashMap::new(),
+            assignments: HashMap::new(),
             released: Vec::new(),
             seen: Seen::default(),
             is_running: false,
         });
         let wake = Notify::new();
-        let looks = watch::Sender::new(0);
+        let rounds = watch::Sender::new(0);
         let bell = watch::Sender::new(Revision::default());
-        Self(Arc::new(Shared { kernel, me, lease, inner, wake, looks, bell }))
+        Self(Arc::new(Shared { kernel, me, lease, inner, wake, rounds, bell }))
     }
 
-    /// Takes part in a consumer: a seat at each of its partitions, in their order.
-    pub(crate) fn join(&self, group: &ConsumerName, places: &[Place]) -> Vec<Seat> {
+    /// Joins the members that run a consumer. Returns the assignments of its partitions, by number.
+    pub(crate) fn join(&self, group: &ConsumerName, places: &[Place]) -> Vec<Assignment> {
         let mut inner = self.inner();
         inner.leases.join(group.clone(), places.len());
-        let seats = places.iter().enumerate().map(|(at, place)| {
+        let assignments = places.iter().enumerate().map(|(at, place)| {
             let part = (group.clone(), at);
-            let (tell, standing) = watch::channel(Standing::Waiting);
-            inner.seats.insert(part.clone(), (tell, place.clone()));
-            Seat { membership: self.clone(), part, standing }
+            let (sender, state) = watch::channel(AssignmentState::Waiting);
+            inner.assignments.insert(part.clone(), (sender, place.clone()));
+            Assignment { membership: self.clone(), part, state }
         });
-        let seats = seats.collect();
+        let assignments = assignments.collect();
         drop(inner);
         self.keep_running();
         self.0.wake.notify_one();
-        seats
+        assignments
     }
 
-    /// Starts the task if it is needed and does not run: on the caller's runtime, because that of
-    /// an earlier task may have ended.
+    /// Starts the task if it is needed and does not run. It runs on the caller's runtime, because
+    /// the runtime of an earlier task may have ended.
     pub(super) fn keep_running(&self) {
         let is_new = {
             let mut inner = self.inner();
@@ -93,60 +95,61 @@ impl Membership {
             is_new
         };
         if is_new {
-            // Without the lock: a runtime that is ending drops the task at once.
+            // Spawn without the lock: a runtime that is ending drops the task at once.
             let ending = Ending { membership: self.clone(), is_over: false };
             tokio::spawn(self.clone().run(ending));
         }
     }
 
-    pub(super) fn left(&self, part: &Part) {
+    pub(super) fn release(&self, part: &PartitionId) {
         let mut inner = self.inner();
-        let held = inner.leases.left(part);
+        let held = inner.leases.release(part);
         inner.release(part, held);
-        inner.tell(part, Standing::Waiting);
+        inner.set_state(part, AssignmentState::Waiting);
         self.0.wake.notify_one();
     }
 
-    pub(super) fn quit(&self, part: &Part) {
+    pub(super) fn quit(&self, part: &PartitionId) {
         let mut inner = self.inner();
         let held = inner.leases.quit(part);
         inner.release(part, held);
-        inner.seats.remove(part);
+        inner.assignments.remove(part);
         self.0.wake.notify_one();
     }
 
-    /// Looks, and waits for what comes of it.
-    pub(super) async fn look_again(&self) {
-        let mut looks = self.0.looks.subscribe();
-        // One that has begun already may not see what was stored since.
-        let enough = *looks.borrow_and_update() + 2;
-        while *looks.borrow_and_update() < enough {
+    /// Waits for a complete round that begins after the call.
+    pub(super) async fn refresh(&self) {
+        let mut rounds = self.0.rounds.subscribe();
+        // A round that is under way may have read the store too early; wait for the next one.
+        let enough = *rounds.borrow_and_update() + 2;
+        while *rounds.borrow_and_update() < enough {
             self.keep_running();
             self.0.wake.notify_one();
-            let _ = looks.changed().await;
+            let _ = rounds.changed().await;
         }
     }
 
-    /// What is heard of others with the leases, while something here takes part in a consumer.
+    /// The bell as the scans of the leases read it, while this process runs a shared consumer.
     pub(crate) fn bell(&self) -> Bell {
         Bell(self.0.bell.subscribe())
     }
 
-    /// How far others say that they have come, as it was seen last.
-    pub(crate) fn position(&self, part: &Part) -> Option<Position> {
+    /// The position of a partition from its owner's last seen heartbeat.
+    pub(crate) fn position(&self, part: &PartitionId) -> Option<Position> {
         self.inner().seen.position(part)
     }
 
-    /// Waits until nothing of this process is stored any more. It has to have left everything.
+    /// Waits until the store holds no lease and no heartbeat of this process. All its assignments
+    /// must have ended.
     pub(crate) async fn ended(&self) {
-        let mut looks = self.0.looks.subscribe();
+        let mut rounds = self.0.rounds.subscribe();
         loop {
             self.keep_running();
             if !self.inner().is_running {
                 return;
             }
             self.0.wake.notify_one();
-            let _ = looks.changed().await;
+            let _ = rounds.changed().await;
         }
     }
 
@@ -155,33 +158,34 @@ impl Membership {
             let is_regular = tokio::select! {
                 biased;
                 () = self.0.wake.notified() => false,
-                () = self.0.kernel.clock().sleep(self.0.lease / SILENCE_MAX) => true,
+                () = self.0.kernel.clock().sleep(self.0.lease / MISSED_HEARTBEATS_MAX) => true,
             };
             for round in 0..ROUNDS_MAX {
                 match caught(self.round(is_regular && round == 0)).await {
                     Ok(Ok(true)) => {}
                     Ok(Ok(false)) => break,
-                    // Of the store, or a panic of it: asked again, and not at once.
+                    // The store failed or panicked: try again after a pause.
                     failed => {
                         let reason = match failed {
                             Err(panic) => panic,
                             Ok(failed) => failed.err().map_or_else(String::new, |e| e.to_string()),
                         };
-                        tracing::warn!(reason, "this process can't say that it works on consumers");
-                        self.0.kernel.clock().sleep(self.0.lease / SILENCE_MAX / 4).await;
+                        tracing::warn!(reason, "this process can't renew its leases");
+                        self.0.kernel.clock().sleep(self.0.lease / MISSED_HEARTBEATS_MAX / 4).await;
                         break;
                     }
                 }
             }
             if self.is_idle() {
-                let gone = WriteBatch::new().remove(member_key(self.0.me), ExpectedRevision::Any);
-                let _ = caught(self.documents().write(gone)).await;
+                let removal =
+                    WriteBatch::new().remove(member_key(self.0.me), ExpectedRevision::Any);
+                let _ = caught(self.documents().write(removal)).await;
                 let mut inner = self.inner();
-                // Somebody may have joined meanwhile.
+                // A consumer may have started meanwhile.
                 ending.is_over = inner.is_idle();
                 inner.is_running = !ending.is_over;
             }
-            self.0.looks.send_modify(|looks| *looks += 1);
+            self.0.rounds.send_modify(|rounds| *rounds += 1);
             if ending.is_over {
                 return;
             }
@@ -192,30 +196,32 @@ impl Membership {
         self.inner().is_idle()
     }
 
-    /// Says that it lives, looks, and does what follows. Whether another round may find more.
+    /// One round: writes the heartbeat, scans the leases, and performs the steps that follow. True
+    /// if it freed partitions, so that another round may find more to do.
     async fn round(&self, is_regular: bool) -> Result<bool, WriteError> {
-        self.release().await?;
+        self.remove_released().await?;
         let member = {
             let inner = self.inner();
             if inner.leases.is_idle() {
                 return Ok(false);
             }
-            let machine = machine::here().map(Into::into);
+            let machine = host::here().map(Into::into);
             Member { process: std::process::id(), machine, runs: inner.runs() }
         };
         let key = member_key(self.0.me);
-        let lives = WriteBatch::new().put(key, ExpectedRevision::Any, progress::encode(&member));
-        self.documents().write(lives).await?;
+        let heartbeat =
+            WriteBatch::new().put(key, ExpectedRevision::Any, progress::encode(&member));
+        self.documents().write(heartbeat).await?;
         let seen = stored::read(&**self.documents()).await?;
         self.0.bell.send_if_modified(|bell| std::mem::replace(bell, seen.bell) != seen.bell);
-        let effects = {
+        let steps = {
             let mut inner = self.inner();
-            inner.follow(seen, is_regular)
+            inner.adopt(seen, is_regular)
         };
         let mut outcome = Ok(false);
-        for effect in effects {
-            // What fails is found again by the next look; the rest is done all the same.
-            match (self.perform(effect).await, &mut outcome) {
+        for step in steps {
+            // Perform the other steps in any case: the next scan finds the failed one again.
+            match (self.perform(step).await, &mut outcome) {
                 (Ok(is_room), Ok(was_room)) => *was_room |= is_room,
                 (Err(error), _) => outcome = Err(error),
                 (Ok(_), Err(_)) => {}
@@ -224,52 +230,57 @@ impl Membership {
         outcome
     }
 
-    async fn perform(&self, effect: Effect) -> Result<bool, WriteError> {
-        match effect {
-            Effect::Bury(member, revision, leases) => {
-                let mut gone = WriteBatch::new();
+    async fn perform(&self, step: LeaseStep) -> Result<bool, WriteError> {
+        match step {
+            LeaseStep::Expire(member, revision, leases) => {
+                let mut removal = WriteBatch::new();
                 if let Some(revision) = revision {
-                    gone = gone.remove(member_key(member), ExpectedRevision::Exact(revision));
+                    removal = removal.remove(member_key(member), ExpectedRevision::Exact(revision));
                 }
-                for (part, revision) in leases.iter().take(BURIED_MAX) {
-                    gone = gone.remove(part_key(part), ExpectedRevision::Exact(*revision));
+                for (part, revision) in leases.iter().take(EXPIRED_LEASES_MAX) {
+                    removal = removal.remove(part_key(part), ExpectedRevision::Exact(*revision));
                 }
-                self.is_written(gone).await.map(|revision| revision.is_some())
+                self.write(removal).await.map(|revision| revision.is_some())
             }
-            Effect::Take(part) => {
+            LeaseStep::Acquire(part) => {
                 let lease = progress::encode(&Lease { owner: self.0.me });
-                let take = WriteBatch::new().put(part_key(&part), ExpectedRevision::Absent, lease);
-                let taken = self.is_written(take).await?;
+                let acquire =
+                    WriteBatch::new().put(part_key(&part), ExpectedRevision::Absent, lease);
+                let acquired = self.write(acquire).await?;
                 let mut inner = self.inner();
-                match taken {
-                    Some(revision) if inner.leases.taken(&part, revision) => {
-                        inner.tell(&part, Standing::Mine);
+                match acquired {
+                    Some(revision) if inner.leases.acquired(&part, revision) => {
+                        inner.set_state(&part, AssignmentState::Assigned);
                     }
                     Some(revision) => inner.release(&part, Some(revision)),
                     None => {}
                 }
                 Ok(false)
             }
-            // Told already.
-            Effect::Have(_) | Effect::Leave(_) | Effect::Lost(_) | Effect::Release(..) => Ok(false),
+            // `adopt` has done these already.
+            LeaseStep::Own(_)
+            | LeaseStep::Revoke(_)
+            | LeaseStep::Lost(_)
+            | LeaseStep::Release(..) => Ok(false),
         }
     }
 
-    /// Removes what was let go.
-    async fn release(&self) -> Result<(), WriteError> {
+    /// Removes the leases that were released.
+    async fn remove_released(&self) -> Result<(), WriteError> {
         loop {
             let Some((part, revision)) = self.inner().released.first().cloned() else {
                 return Ok(());
             };
-            let gone = WriteBatch::new().remove(part_key(&part), ExpectedRevision::Exact(revision));
-            // Where it was not there any more, somebody else has it.
-            self.is_written(gone).await?;
+            let removal =
+                WriteBatch::new().remove(part_key(&part), ExpectedRevision::Exact(revision));
+            // On a conflict the lease is gone already, or belongs to another process.
+            self.write(removal).await?;
             self.inner().released.retain(|it| *it != (part.clone(), revision));
         }
     }
 
-    /// Writes; none: somebody else was first.
-    async fn is_written(&self, batch: WriteBatch) -> Result<Option<Revision>, WriteError> {
+    /// Writes a batch. `None`: another process has changed one of the documents before.
+    async fn write(&self, batch: WriteBatch) -> Result<Option<Revision>, WriteError> {
         match self.documents().write(batch).await {
             Ok(revision) => Ok(Some(revision)),
             Err(WriteError::Conflict { .. }) => Ok(None),
@@ -291,44 +302,44 @@ impl Inner {
         self.leases.is_idle() && self.released.is_empty()
     }
 
-    /// Looks, and tells the workers at once what they have to know: nothing may come between. What
-    /// is to be written is left.
-    fn follow(&mut self, mut seen: Seen, is_regular: bool) -> Vec<Effect> {
-        // What is about to be released is nobody's.
+    /// Adopts a scan and informs the workers at once, under one lock: nothing may happen between.
+    /// Returns the steps; those that need a write are still to be performed.
+    fn adopt(&mut self, mut seen: Seen, is_regular: bool) -> Vec<LeaseStep> {
+        // A lease that is about to be removed counts as free.
         for (part, revision) in &self.released {
             if seen.leases.get(part).is_some_and(|(stored, _)| stored == revision) {
                 seen.leases.remove(part);
             }
         }
-        let effects = self.leases.look(&seen, is_regular);
-        for effect in &effects {
-            match effect {
-                Effect::Have(part) => self.tell(part, Standing::Mine),
-                Effect::Leave(part) => self.tell(part, Standing::Leave),
-                Effect::Lost(part) => self.tell(part, Standing::Waiting),
-                Effect::Release(part, revision) => self.release(part, Some(*revision)),
-                Effect::Take(_) | Effect::Bury(..) => {}
+        let steps = self.leases.rebalance(&seen, is_regular);
+        for step in &steps {
+            match step {
+                LeaseStep::Own(part) => self.set_state(part, AssignmentState::Assigned),
+                LeaseStep::Revoke(part) => self.set_state(part, AssignmentState::Revoked),
+                LeaseStep::Lost(part) => self.set_state(part, AssignmentState::Waiting),
+                LeaseStep::Release(part, revision) => self.release(part, Some(*revision)),
+                LeaseStep::Acquire(_) | LeaseStep::Expire(..) => {}
             }
         }
         self.seen = seen;
-        effects
+        steps
     }
 
-    fn tell(&self, part: &Part, standing: Standing) {
-        if let Some((tell, _)) = self.seats.get(part) {
-            tell.send_replace(standing);
+    fn set_state(&self, part: &PartitionId, state: AssignmentState) {
+        if let Some((sender, _)) = self.assignments.get(part) {
+            sender.send_replace(state);
         }
     }
 
-    fn release(&mut self, part: &Part, held: Option<Revision>) {
+    fn release(&mut self, part: &PartitionId, held: Option<Revision>) {
         self.released.extend(held.map(|revision| (part.clone(), revision)));
     }
 
-    /// What others are told.
+    /// The content of the heartbeat: this process's consumers and positions.
     fn runs(&self) -> Runs {
         let runs = self.leases.held().map(|(group, held)| {
             let position = |at: usize| {
-                let (_, place) = self.seats.get(&(group.clone(), at))?;
+                let (_, place) = self.assignments.get(&(group.clone(), at))?;
                 Some((at, place.position().value()))
             };
             (group.to_string(), held.into_iter().filter_map(position).collect())
@@ -337,7 +348,8 @@ impl Inner {
     }
 }
 
-/// Where the runtime ends amid it: seats on other runtimes learn of it, and start another task.
+/// Handles the end of the runtime while the task runs: wakes the assignments on other runtimes, and
+/// they start another task.
 struct Ending {
     membership: Membership,
     is_over: bool,
@@ -348,8 +360,8 @@ impl Drop for Ending {
         if !self.is_over {
             let mut inner = self.membership.inner();
             inner.is_running = false;
-            inner.seats.values().for_each(|(tell, _)| tell.send_modify(|_| {}));
-            self.membership.0.looks.send_modify(|_| {});
+            inner.assignments.values().for_each(|(sender, _)| sender.send_modify(|_| {}));
+            self.membership.0.rounds.send_modify(|_| {});
         }
     }
 }

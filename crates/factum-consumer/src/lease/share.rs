@@ -1,17 +1,18 @@
-//! How partitions are shared out among members. Pure, and the same wherever it is asked.
+//! The shares of the members in a consumer's partitions. Pure: every member computes the same
+//! result.
 
 use std::collections::BTreeSet;
 
 use super::MemberId;
 
-/// Who is to have each partition, given who has it. The members' shares differ by one at most, and
-/// no more partitions move than that takes.
+/// Assigns each partition to a member, given the current owners. The shares differ by one at most,
+/// and as few partitions as possible move.
 pub(crate) fn shares(
     owners: &[Option<MemberId>],
     members: &BTreeSet<MemberId>,
 ) -> Vec<Option<MemberId>> {
     let has = |member: MemberId| owners.iter().filter(|owner| **owner == Some(member)).count();
-    // Whoever has more keeps the larger share.
+    // A member that has more partitions keeps the larger share.
     let mut members: Vec<_> = members.iter().map(|member| (has(*member), *member)).collect();
     members.sort_by_key(|(count, member)| (std::cmp::Reverse(*count), *member));
     let (fair, larger) = match members.len() {
@@ -29,7 +30,8 @@ pub(crate) fn shares(
         }
     }
     for share in shares.iter_mut().filter(|share| share.is_none()) {
-        let (member, left) = left.iter_mut().find(|(_, left)| *left > 0).expect("they add up");
+        let (member, left) =
+            left.iter_mut().find(|(_, left)| *left > 0).expect("the shares add up");
         *left -= 1;
         *share = Some(*member);
     }
@@ -61,7 +63,7 @@ mod tests {
             let min = counts.iter().min().unwrap();
             let max = counts.iter().max().unwrap();
             prop_assert!(max - min <= 1, "{:?}", counts);
-            // What a member that is there loses, it had beyond its share.
+            // A present member loses only partitions beyond its share.
             for it in &members {
                 let had = owners.iter().filter(|owner| **owner == Some(*it)).count();
                 let kept = owners.iter().zip(&shares);

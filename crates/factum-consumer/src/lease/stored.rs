@@ -1,11 +1,10 @@
-//! Leases and members as they are stored: documents under `$lease/`, which all are read in one
-//! scan.
+//! The stored form of leases and members: documents under `$lease/`, all read in one scan.
 
 use bytes::Bytes;
 use factum_kernel::{DocumentStore, KeyRange, Position, ScanQuery, StoreError};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::{MemberId, Part, Present, Runs, Seen, machine};
+use super::{MemberId, PartitionId, Runs, Seen, SeenMember, host};
 use crate::{name::ConsumerName, progress};
 
 const PREFIX: &str = "$lease/";
@@ -13,17 +12,17 @@ const MEMBER: &str = "member/";
 const PART: &str = "part/";
 const BELL: &str = "bell";
 
-/// A process that runs consumers. It is written anew all the time: a revision that does not move
-/// is a process that is dead.
+/// The heartbeat of a process that runs consumers. It is written regularly: a member whose revision
+/// does not change has expired.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Member {
     pub(crate) process: u32,
-    /// Where it runs, if that can be told.
+    /// The id of its host, if it is known.
     pub(crate) machine: Option<String>,
     pub(crate) runs: Runs,
 }
 
-/// A partition that somebody works on.
+/// The lease of a partition that a process works on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Lease {
     pub(crate) owner: MemberId,
@@ -33,7 +32,7 @@ pub(crate) fn member_key(MemberId(high, low): MemberId) -> Bytes {
     format!("{PREFIX}{MEMBER}{high:016x}{low:016x}").into()
 }
 
-pub(crate) fn part_key((group, at): &Part) -> Bytes {
+pub(crate) fn part_key((group, at): &PartitionId) -> Bytes {
     format!("{PREFIX}{PART}{group}#{at}").into()
 }
 
@@ -41,7 +40,8 @@ pub(crate) fn bell_key() -> Bytes {
     format!("{PREFIX}{BELL}").into()
 }
 
-/// All that is stored. What can't be read is another program's, and left alone.
+/// Reads all members and leases. A document that can't be read belongs to another version of the
+/// program, and is skipped.
 pub(crate) async fn read(documents: &dyn DocumentStore) -> Result<Seen, StoreError> {
     let mut seen = Seen::default();
     let mut rest = Some(KeyRange::prefix(PREFIX));
@@ -52,10 +52,10 @@ pub(crate) async fn read(documents: &dyn DocumentStore) -> Result<Seen, StoreErr
             let Some(key) = key.strip_prefix(PREFIX) else { continue };
             if let Some(id) = key.strip_prefix(MEMBER).and_then(member_id) {
                 let Some(member) = decode::<Member>(&document.value) else { continue };
-                let is_gone = machine::is_gone(member.machine.as_deref(), member.process);
+                let has_exited = host::has_exited(member.machine.as_deref(), member.process);
                 let revision = document.revision;
                 let runs = member.runs;
-                seen.members.insert(id, Present { revision, runs, is_gone });
+                seen.members.insert(id, SeenMember { revision, runs, has_exited });
             } else if let Some(part) = key.strip_prefix(PART).and_then(part) {
                 let Some(Lease { owner }) = decode(&document.value) else { continue };
                 seen.leases.insert(part, (document.revision, owner));
@@ -68,8 +68,8 @@ pub(crate) async fn read(documents: &dyn DocumentStore) -> Result<Seen, StoreErr
     Ok(seen)
 }
 
-/// How far whoever works on a consumer says it has come: in the last of its partitions, if
-/// somebody works on each.
+/// The position of a consumer from the heartbeats of its owners: the lowest of its partitions.
+/// `None` if a partition has no owner.
 pub async fn said_position(
     documents: &dyn DocumentStore,
     group: &ConsumerName,
@@ -86,7 +86,7 @@ fn member_id(text: &str) -> Option<MemberId> {
     Some(MemberId(number(high)?, number(low)?))
 }
 
-fn part(text: &str) -> Option<Part> {
+fn part(text: &str) -> Option<PartitionId> {
     let (group, at) = text.rsplit_once('#')?;
     Some((group.parse().ok()?, at.parse().ok()?))
 }

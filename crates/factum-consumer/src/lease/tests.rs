@@ -6,11 +6,11 @@ fn group() -> ConsumerName {
     ConsumerName::new("mails").unwrap()
 }
 
-fn part(at: usize) -> Part {
+fn part(at: usize) -> PartitionId {
     (group(), at)
 }
 
-/// What is stored, changed as members do it.
+/// A store with leases, which members change.
 #[derive(Debug, Default)]
 struct Store {
     seen: Seen,
@@ -29,29 +29,29 @@ impl Store {
             let held = held.into_iter().map(|at| (at, 0)).collect();
             (group.to_string(), held)
         });
-        let present = Present { revision, runs: runs.collect(), is_gone: false };
+        let present = SeenMember { revision, runs: runs.collect(), has_exited: false };
         self.seen.members.insert(leases.me, present);
     }
 
-    fn release(&mut self, part: &Part, held: Option<Revision>) {
+    fn release(&mut self, part: &PartitionId, held: Option<Revision>) {
         let is_so = self.seen.leases.get(part).is_some_and(|(it, _)| Some(*it) == held);
         if is_so {
             self.seen.leases.remove(part);
         }
     }
 
-    /// A round of a member, whose workers let go at once.
+    /// A round of a member, whose workers release partitions at once.
     fn round(&mut self, leases: &mut Leases) {
         self.beat(leases);
         let looked = self.seen.clone();
-        for effect in leases.look(&looked, true) {
-            self.perform(leases, effect);
+        for step in leases.rebalance(&looked, true) {
+            self.perform(leases, step);
         }
     }
 
-    fn perform(&mut self, leases: &mut Leases, effect: Effect) {
-        match effect {
-            Effect::Bury(member, revision, parts) => {
+    fn perform(&mut self, leases: &mut Leases, step: LeaseStep) {
+        match step {
+            LeaseStep::Expire(member, revision, parts) => {
                 let now = self.seen.members.get(&member).map(|it| it.revision);
                 let is_so = parts.iter().all(|(part, revision)| {
                     self.seen.leases.get(part).is_some_and(|(it, _)| it == revision)
@@ -61,19 +61,19 @@ impl Store {
                     parts.iter().for_each(|(part, revision)| self.release(part, Some(*revision)));
                 }
             }
-            Effect::Take(part) => {
+            LeaseStep::Acquire(part) => {
                 let revision = self.next();
                 if !self.seen.leases.contains_key(&part) {
                     self.seen.leases.insert(part.clone(), (revision, leases.me));
-                    assert!(leases.taken(&part, revision));
+                    assert!(leases.acquired(&part, revision));
                 }
             }
-            Effect::Leave(part) => {
-                let held = leases.left(&part);
+            LeaseStep::Revoke(part) => {
+                let held = leases.release(&part);
                 self.release(&part, held);
             }
-            Effect::Release(part, revision) => self.release(&part, Some(revision)),
-            Effect::Have(_) | Effect::Lost(_) => {}
+            LeaseStep::Release(part, revision) => self.release(&part, Some(revision)),
+            LeaseStep::Own(_) | LeaseStep::Lost(_) => {}
         }
     }
 
@@ -89,14 +89,14 @@ fn member(id: u64, partitions: usize) -> Leases {
 }
 
 #[test]
-fn the_first_takes_all_and_gives_half_to_the_second() {
+fn the_first_member_acquires_all_and_releases_half_to_the_second() {
     let mut store = Store::default();
     let mut one = member(1, 4);
     let mut two = member(2, 4);
     store.round(&mut one);
     assert_eq!(store.owners(4), [Some(one.me); 4]);
     store.round(&mut two);
-    assert_eq!(store.owners(4), [Some(one.me); 4], "not before it is let go");
+    assert_eq!(store.owners(4), [Some(one.me); 4], "not before it is released");
     store.round(&mut one);
     store.round(&mut two);
     let count = |of| store.owners(4).iter().filter(|owner| **owner == Some(of)).count();
@@ -104,7 +104,7 @@ fn the_first_takes_all_and_gives_half_to_the_second() {
 }
 
 #[test]
-fn members_share_with_those_that_run_the_consumer_and_then_keep_what_they_have() {
+fn members_of_one_consumer_share_its_partitions_and_keep_their_shares() {
     let mut store = Store::default();
     let mut one = member(1, 4);
     let mut two = member(2, 4);
@@ -113,9 +113,9 @@ fn members_share_with_those_that_run_the_consumer_and_then_keep_what_they_have()
     for leases in [&other, &one, &two] {
         store.beat(leases);
     }
-    let takes = one.look(&store.seen.clone(), true);
-    let takes = takes.iter().filter(|effect| matches!(effect, Effect::Take(_))).count();
-    assert_eq!(takes, 2, "half, and nothing is left for one that runs another consumer");
+    let takes = one.rebalance(&store.seen.clone(), true);
+    let takes = takes.iter().filter(|step| matches!(step, LeaseStep::Acquire(_))).count();
+    assert_eq!(takes, 2, "half: a member that runs another consumer has no share");
     for _ in 0..2 {
         store.round(&mut two);
         store.round(&mut one);
@@ -128,7 +128,7 @@ fn members_share_with_those_that_run_the_consumer_and_then_keep_what_they_have()
 }
 
 #[test]
-fn a_lease_of_its_own_that_no_worker_here_holds_is_released() {
+fn a_member_releases_a_lease_that_none_of_its_workers_holds() {
     let mut store = Store::default();
     let mut one = member(1, 1);
     let mut two = member(2, 1);
@@ -136,26 +136,26 @@ fn a_lease_of_its_own_that_no_worker_here_holds_is_released() {
     store.round(&mut one);
     assert_eq!(store.owners(1), [Some(one.me)], "it works on it");
     assert!(!one.is_idle());
-    // Its worker has ended, and the write that was to release the partition was lost.
+    // Its worker has ended, and the write that releases the partition was lost.
     one.quit(&part(0));
     assert!(one.is_idle());
     store.round(&mut two);
-    assert_eq!(store.owners(1), [Some(one.me)], "another's lease is left alone");
+    assert_eq!(store.owners(1), [Some(one.me)], "another member's lease stays");
     store.round(&mut one);
     assert_eq!(store.owners(1), [None]);
 }
 
 #[test]
-fn a_silent_member_is_taken_for_dead_after_five_looks_and_not_by_looks_out_of_turn() {
+fn a_member_expires_after_five_missed_heartbeats_and_only_regular_scans_count() {
     let mut store = Store::default();
     let mut one = member(1, 1);
     let mut two = member(2, 1);
     store.round(&mut one);
-    for _ in 0..SILENCE_MAX {
+    for _ in 0..MISSED_HEARTBEATS_MAX {
         store.round(&mut two);
         let looked = store.seen.clone();
         for _ in 0..9 {
-            assert_eq!(two.look(&looked, false), []);
+            assert_eq!(two.rebalance(&looked, false), []);
         }
     }
     assert_eq!(store.owners(1), [Some(one.me)]);
@@ -164,53 +164,53 @@ fn a_silent_member_is_taken_for_dead_after_five_looks_and_not_by_looks_out_of_tu
     assert_eq!(store.owners(1), [Some(two.me)]);
     store.beat(&one);
     let looked = store.seen.clone();
-    assert_eq!(one.look(&looked, true), [Effect::Lost(part(0))], "it learns of it");
+    assert_eq!(one.rebalance(&looked, true), [LeaseStep::Lost(part(0))], "it learns of the loss");
     store.round(&mut one);
     assert_eq!(store.owners(1), [Some(two.me)]);
 }
 
 #[test]
-fn a_member_that_is_dead_by_mistake_and_moves_is_not_buried() {
+fn a_member_that_sends_a_heartbeat_in_time_keeps_its_leases() {
     let mut store = Store::default();
     let mut one = member(1, 1);
     let mut two = member(2, 1);
     store.round(&mut one);
-    for _ in 0..SILENCE_MAX {
+    for _ in 0..MISSED_HEARTBEATS_MAX {
         store.round(&mut two);
     }
     store.beat(&two);
-    let buried = two.look(&store.seen.clone(), true);
-    assert!(matches!(&buried[..], [Effect::Bury(..)]), "{buried:?}");
+    let expired = two.rebalance(&store.seen.clone(), true);
+    assert!(matches!(&expired[..], [LeaseStep::Expire(..)]), "{expired:?}");
     store.beat(&one);
-    buried.into_iter().for_each(|effect| store.perform(&mut two, effect));
+    expired.into_iter().for_each(|step| store.perform(&mut two, step));
     assert_eq!(store.owners(1), [Some(one.me)]);
 }
 
 #[test]
-fn a_process_that_is_gone_is_not_waited_for() {
+fn a_member_whose_process_has_ended_expires_at_once() {
     let mut store = Store::default();
     let mut one = member(1, 1);
     let mut two = member(2, 1);
     store.round(&mut one);
-    store.seen.members.get_mut(&one.me).unwrap().is_gone = true;
+    store.seen.members.get_mut(&one.me).unwrap().has_exited = true;
     store.round(&mut two);
     store.round(&mut two);
     assert_eq!(store.owners(1), [Some(two.me)]);
 }
 
 #[test]
-fn a_lease_that_is_taken_by_a_write_whose_answer_was_lost_is_had() {
+fn a_lease_is_held_although_the_answer_to_its_write_was_lost() {
     let mut store = Store::default();
     let mut one = member(1, 1);
     store.beat(&one);
     let revision = store.next();
     store.seen.leases.insert(part(0), (revision, one.me));
-    assert_eq!(one.look(&store.seen.clone(), true), [Effect::Have(part(0))]);
-    assert_eq!(one.left(&part(0)), Some(revision));
+    assert_eq!(one.rebalance(&store.seen.clone(), true), [LeaseStep::Own(part(0))]);
+    assert_eq!(one.release(&part(0)), Some(revision));
 }
 
 #[test]
-fn what_was_quit_is_not_taken_again() {
+fn a_partition_that_was_quit_is_not_acquired_again() {
     let mut store = Store::default();
     let mut one = member(1, 2);
     store.round(&mut one);
@@ -241,9 +241,9 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    /// Whatever happens, in the end everything is worked on, evenly, by those who live.
+    /// After any steps, all partitions are assigned evenly to the members that live.
     #[test]
-    fn work_comes_to_those_who_live(
+    fn all_partitions_are_assigned_to_living_members(
         steps in prop::collection::vec(step(), 0..200),
         partitions in 1_usize..9,
     ) {
@@ -270,7 +270,7 @@ proptest! {
             }
         }
         lives[0].get_or_insert_with(|| member(99, partitions));
-        for _ in 0..3 * SILENCE_MAX {
+        for _ in 0..3 * MISSED_HEARTBEATS_MAX {
             lives.iter_mut().flatten().for_each(|leases| store.round(leases));
         }
         let owners = store.owners(partitions);

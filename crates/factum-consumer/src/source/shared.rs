@@ -1,4 +1,5 @@
-//! Pages of the log that several partitions read: the first that asks for one reads it for all.
+//! Pages of the log that several partitions share: the first partition that asks for a page reads
+//! it for all.
 
 use std::{
     collections::VecDeque,
@@ -13,13 +14,12 @@ use factum_kernel::{
 };
 use tokio::sync::{OnceCell, watch};
 
-/// A page that was read so long ago is read again: something may have been erased since.
+/// The age at which a page is read again: an event may have been erased since.
 const FRESH: Duration = Duration::from_secs(1);
-/// So many pages are kept for the partition that is last. One that falls behind them reads pages
-/// of its own.
+/// The pages kept for the slowest partition. A slower one reads pages of its own.
 const PAGES_MAX: usize = 8;
 
-/// A page, and when it was asked for.
+/// A page, and the time of the first request for it.
 #[derive(Debug)]
 struct Shared {
     query: ReadQuery,
@@ -27,8 +27,9 @@ struct Shared {
     page: Arc<OnceCell<Page>>,
 }
 
-/// A store whose pages of the whole log are read once for all who go through it at about the same
-/// speed. A page that reaches the log's end is everybody's own: there more may come.
+/// A store whose pages of the whole log are read once for all partitions that read at about the
+/// same speed. A page that reaches the log's end is not shared, because more events may follow
+/// there.
 #[derive(Debug)]
 pub(crate) struct SharedPages {
     store: Arc<dyn EventStore>,
@@ -75,7 +76,7 @@ impl EventStore for SharedPages {
 
     async fn read(&self, query: ReadQuery) -> Result<Page, StoreError> {
         let is_page = query.scope == Scope::Log && query.direction == Direction::Forward;
-        // A single event is read to see whether it is there still.
+        // A query for a single event checks whether the event still exists.
         if !is_page || query.events_max == 1 {
             return self.store.read(query).await;
         }
@@ -137,7 +138,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_page_amid_the_log_is_read_once_and_its_end_by_everybody() {
+    async fn a_page_within_the_log_is_read_once_and_the_last_page_by_each_reader() {
         let store = Arc::new(MemoryStore::new());
         for n in 0..4 {
             append(&store, n).await;
@@ -145,12 +146,12 @@ mod tests {
         let shared = SharedPages::new(&Kernel::new(store.clone(), store.clone()));
         let first = ReadQuery::log().with_events_max(2);
         let last = first.clone().after(Position::new(2));
-        let amid = shared.read(first.clone()).await.unwrap();
+        let within = shared.read(first.clone()).await.unwrap();
         assert_eq!(shared.read(last.clone()).await.unwrap().events.len(), 2);
         append(&store, 4).await;
         assert_eq!(shared.read(last.with_events_max(9)).await.unwrap().events.len(), 3);
         let again = shared.read(first).await.unwrap();
-        assert_eq!((again.head, again), (Position::new(4), amid), "it is the same page");
+        assert_eq!((again.head, again), (Position::new(4), within), "it is the same page");
     }
 
     #[tokio::test]

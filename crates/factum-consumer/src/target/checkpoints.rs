@@ -1,4 +1,4 @@
-//! Progress alone, as documents: for consumers whose effects are elsewhere.
+//! The target that stores only progress, as documents, for consumers with effects elsewhere.
 
 use std::sync::Arc;
 
@@ -11,26 +11,26 @@ use factum_kernel::{
 use super::{Fence, Opened, Save, Target, TargetError};
 use crate::name::ConsumerName;
 
-/// What all that is kept of consumers begins with.
+/// The prefix of the keys of all consumers' documents.
 const PREFIX: &str = "$consumer/";
 
-/// Stands in the place of a progress while all that belongs to it is being removed. What a
-/// consumer stores is CBOR and never begins so.
+/// The value in place of a progress while a consumer's documents are being removed. A stored
+/// progress is CBOR and never begins with these bytes.
 const CLEARING: &[u8] = b"\xffclearing";
 
-/// Keeps progress as documents. The fence is the revision of the progress.
+/// A target that stores progress as documents. The fence is the revision of the progress.
 #[derive(Debug, Clone)]
 pub struct Checkpoints {
     documents: Arc<dyn DocumentStore>,
 }
 
 impl Checkpoints {
-    /// Progress in these documents.
+    /// A target in these documents.
     pub fn new(documents: Arc<dyn DocumentStore>) -> Self {
         Self { documents }
     }
 
-    /// Writes a save, and what else belongs to it.
+    /// Writes a save together with the effects that belong to it.
     pub async fn write(
         &self,
         consumer: &ConsumerName,
@@ -63,7 +63,7 @@ impl Checkpoints {
         Ok(Fence(written(self.documents.write(batch).await)?.value()))
     }
 
-    /// What is kept; a removal that was cut off is finished first.
+    /// Reads the stored progress. A removal that was interrupted is completed first.
     pub async fn open_with(
         &self,
         consumer: &ConsumerName,
@@ -77,9 +77,9 @@ impl Checkpoints {
         Ok(Opened::default())
     }
 
-    /// Removes all of a consumer, with its partitions, and these effects. Cut off anywhere, it is
-    /// finished by the next that opens: effects without progress would be had twice, and a progress
-    /// without its letters would pass what is parked.
+    /// Removes a consumer's documents, those of its partitions, and the effects. If the removal is
+    /// interrupted, the next `open` completes it: otherwise effects without progress would take
+    /// effect twice, and progress without dead letters would skip the parked events.
     pub async fn clear_with(
         &self,
         consumer: &ConsumerName,
@@ -88,7 +88,8 @@ impl Checkpoints {
         self.clear_from(consumer, effects, None).await
     }
 
-    /// Where a fence is given, only from there: somebody else may have finished it, and begun anew.
+    /// With a fence, removes only if the consumer still has that fence: another process may have
+    /// completed the removal and started the consumer again.
     async fn clear_from(
         &self,
         consumer: &ConsumerName,
@@ -98,7 +99,7 @@ impl Checkpoints {
         let whole = consumer.whole();
         let mut names = self.partitions(&whole).await?;
         names.push(whole.clone());
-        // The fence moves: whoever is at work on it stores nothing any more.
+        // Change the fences first, so that a worker that still runs can't store any more.
         let any = ExpectedRevision::Any;
         let mut begins = WriteBatch::new();
         let mut ends = WriteBatch::new().remove(layout_key(&whole), any);
@@ -114,7 +115,7 @@ impl Checkpoints {
                 .remove(checkpoint_key(name, "mark"), any)
                 .remove(checkpoint_key(name, "progress"), any);
         }
-        // Whichever was moved by somebody else.
+        // A conflict means that another process has changed a fence.
         self.documents.write(begins).await.map_err(|error| match error {
             WriteError::Conflict { .. } => TargetError::Fenced,
             error => written(Err(error)).expect_err("it is an error"),
@@ -128,7 +129,7 @@ impl Checkpoints {
         written(self.documents.write(ends).await).map(drop)
     }
 
-    /// The partitions of a consumer of which anything is stored.
+    /// The partitions of a consumer that have stored documents.
     pub async fn partitions(&self, whole: &ConsumerName) -> Result<Vec<ConsumerName>, StoreError> {
         let mut found: Vec<ConsumerName> = Vec::new();
         let mut rest = Some(KeyRange::prefix(format!("{PREFIX}{whole}#")));
@@ -145,12 +146,13 @@ impl Checkpoints {
         Ok(found)
     }
 
-    /// The letters and the progress that they belong to.
+    /// Reads the dead letters with the progress that they belong to.
     async fn look_at(&self, consumer: &ConsumerName) -> Result<Opened, TargetError> {
         loop {
             let before = self.documents.get(&checkpoint_key(consumer, "progress")).await?;
             let opened = self.scan(consumer).await?;
-            // Somebody who still works on it may have stored between two pages of the letters.
+            // A process that still works on the consumer may have stored between two pages of
+            // letters.
             if opened.fence == before.as_ref().map_or(Fence(0), fence) {
                 return Ok(opened);
             }
@@ -209,10 +211,11 @@ impl Target for Checkpoints {
     }
 }
 
-/// What became of a write, as targets say it.
+/// The outcome of a write, as the error of a target.
 pub fn written(outcome: Result<Revision, WriteError>) -> Result<Revision, TargetError> {
     outcome.map_err(|error| match error {
-        // The progress is the first entry; what is expected of others, it was read to be.
+        // The progress is the first entry. The other entries expect the revisions that the batch
+        // read.
         WriteError::Conflict { entry: 0 } => TargetError::Fenced,
         WriteError::Conflict { .. } => TargetError::Overtaken,
         WriteError::Store(error) => error.into(),
@@ -229,12 +232,12 @@ fn prefix(consumer: &ConsumerName) -> String {
     format!("{PREFIX}{consumer}/")
 }
 
-/// Where something of a consumer is kept.
+/// The key of one of a consumer's documents.
 pub fn checkpoint_key(consumer: &ConsumerName, what: &str) -> Bytes {
     format!("{PREFIX}{consumer}/{what}").into()
 }
 
-/// Where it is kept how many partitions a consumer was first started with.
+/// The key of the number of partitions with which a consumer was first started.
 pub(crate) fn layout_key(whole: &ConsumerName) -> Bytes {
     format!("$partitions/{whole}").into()
 }

@@ -1,4 +1,5 @@
-//! One batch: handled, stored with the progress; or what to do when that fails.
+//! One batch: its events are handled, then stored with the progress. On a failure the state machine
+//! decides.
 
 use std::{
     sync::{
@@ -16,8 +17,8 @@ use super::{
 };
 use crate::{
     apart::{Apart, apart},
+    dead_letter::StoredLetter,
     error::HandleError,
-    letter::Letter,
     progress::{self, Attempt, Mark},
     source::Chunk,
     target::{Save, Target, TargetError, layout_key},
@@ -26,25 +27,25 @@ use crate::{
 
 pub(crate) type TxOf<W> = <<W as Work>::Target as Target>::Tx;
 
-/// The store and the target have so long to show that they are not away.
+/// The time within which the store and the target must answer to count as reachable.
 const LOOK_MAX: Duration = Duration::from_secs(10);
 
-/// What became of the events of a batch.
+/// The outcome of handling a batch.
 pub(crate) enum Handled<W: Work> {
     Done(TxOf<W>),
     Failed {
-        /// Which of them failed.
+        /// The index of the event that failed, among the wanted ones.
         at: usize,
         error: String,
-        /// Trying again changes nothing.
+        /// True if another attempt changes nothing.
         is_final: bool,
     },
-    /// None of them is to blame.
-    Away(HandleError),
+    /// An outage; no event is at fault.
+    Outage(HandleError),
 }
 
 impl<W: Work> Worker<W> {
-    /// Handles the first events of a chunk; gives back what is still to be handled.
+    /// Handles the first `count` events of a chunk. Returns the events that remain.
     pub(crate) async fn attempt(
         &mut self,
         life: &mut Life,
@@ -63,13 +64,13 @@ impl<W: Work> Worker<W> {
         let hand = Batch { first, last, wanted: wanted.len(), events };
         match self.machine.next(&hand, self.letters.len()) {
             Next::Handle(note) => self.note(life, note).await?,
-            Next::Rest { attempts, error } => {
+            Next::Wait { attempts, error } => {
                 self.health.see(&batch, wanted[0]);
-                self.rest(life, first, (attempts, &error)).await?;
+                self.wait_before_attempt(life, first, (attempts, &error)).await?;
                 return Ok(Some(chunk));
             }
             Next::Park(failing) => {
-                self.set_aside(life, &batch, wanted[0], failing).await?;
+                self.park(life, &batch, wanted[0], failing).await?;
                 return Ok(rest);
             }
             Next::Stop(reason) => return Err(End::Stop(reason)),
@@ -88,17 +89,17 @@ impl<W: Work> Worker<W> {
                 self.machine.failed(&hand, at, error, is_final);
                 self.health.count_failure();
             }
-            Handled::Away(error) => {
+            Handled::Outage(error) => {
                 self.machine.blameless(&hand);
-                // Where it can't be stored, the next life of this process drops it.
+                // If this can't be stored, the next life of this process ignores the note.
                 let _ = self.unnote(life).await;
-                return Err(self.away(error.to_string()).await);
+                return Err(self.outage(error.to_string()).await);
             }
         }
         Ok(Some(chunk))
     }
 
-    /// Whether an event is to be handled now.
+    /// True if an event must be handled now: it is wanted, and its stream is not parked.
     fn takes(&self, event: &RecordedEvent) -> bool {
         self.wants(event)
             && (self.letters.is_empty()
@@ -119,8 +120,8 @@ impl<W: Work> Worker<W> {
         }
     }
 
-    /// The pause before an event that failed is tried again.
-    async fn rest(
+    /// Waits before the next attempt at an event.
+    async fn wait_before_attempt(
         &mut self,
         life: &mut Life,
         first: Position,
@@ -132,8 +133,8 @@ impl<W: Work> Worker<W> {
         self.pause_after(error, Some(first), attempts).await
     }
 
-    /// Takes back the note of what is handled, before a pause: a process that ends in the pause did
-    /// not die of the event.
+    /// Removes the note before a pause: if the process ends in the pause, the event did not kill
+    /// it.
     async fn unnote(&mut self, life: &mut Life) -> Result<(), TargetError> {
         if self.machine.is_cautious() {
             life.fence = self.save(life, Some(self.machine.at_work())).await?;
@@ -142,8 +143,9 @@ impl<W: Work> Worker<W> {
         Ok(())
     }
 
-    /// Handles events. What fails while the store or the target is away is not their fault,
-    /// whatever the handler says: an error of an unknown kind, a panic, or nothing in time.
+    /// Handles events. While the store or the target can't be reached, no failure counts against an
+    /// event, whatever the handler returns: an error of an unknown kind, a panic, or nothing in
+    /// time.
     pub(crate) async fn handle(
         &mut self,
         batch: &Chunk,
@@ -151,18 +153,18 @@ impl<W: Work> Worker<W> {
     ) -> Result<Handled<W>, End> {
         let handled = self.handle_apart(batch, wanted).await?;
         if let Handled::Failed { error, .. } = &handled
-            && let Err(away) = self.look_around().await
+            && let Err(away) = self.check_reachable().await
         {
             return match away.kind().is_outage() {
-                true => Ok(Handled::Away(format!("{error}; {away}").into())),
+                true => Ok(Handled::Outage(format!("{error}; {away}").into())),
                 false => Err(self.target_failed(away).await),
             };
         }
         Ok(handled)
     }
 
-    /// Looks whether the store, of which handlers may use either half, and the target answer.
-    async fn look_around(&self) -> Result<(), TargetError> {
+    /// Checks that both halves of the store, which handlers may use, and the target answer.
+    async fn check_reachable(&self) -> Result<(), TargetError> {
         let kernel = &self.reading.kernel;
         let looks = async {
             kernel.events().read(ReadQuery::log().backward().with_events_max(1)).await?;
@@ -180,8 +182,8 @@ impl<W: Work> Worker<W> {
         }
     }
 
-    /// Handles events in a task of their own: a panic stays there, and one that never ends can be
-    /// left behind.
+    /// Handles events in a task of their own: a panic stays in the task, and a handler that never
+    /// ends can be given up.
     async fn handle_apart(&mut self, batch: &Chunk, wanted: &[usize]) -> Result<Handled<W>, End> {
         let event_max = self.options.failure.timeout;
         let tx = match self.target.begin(&self.name, event_max).await {
@@ -203,25 +205,24 @@ impl<W: Work> Worker<W> {
             Apart::Done(Err(Failure::Handler(error)))
                 if self.outages.caused(&*error) || self.target.is_to_blame(&error) =>
             {
-                return Handled::Away(error);
+                return Handled::Outage(error);
             }
             Apart::Done(Err(Failure::Handler(error))) => (at, error.to_string(), false),
             Apart::Done(Err(Failure::Decode(error))) => (at, error.to_string(), true),
             Apart::Panicked(panic) => (at, format!("the handler panicked: {panic}"), false),
             Apart::Cancelled => {
-                return Handled::Away("the runtime that it was handled on has ended".into());
+                return Handled::Outage("the runtime of the handler has ended".into());
             }
-            Apart::Late { at, keeps_thread: false } => {
-                (at, format!("it was not handled within {timeout:?}"), false)
-            }
-            Apart::Late { at, keeps_thread: true } => {
-                (at, format!("it was not handled within {timeout:?}, and keeps its thread"), true)
+            Apart::Late { at, keeps_thread } => {
+                let kept = if keeps_thread { ", and its handler keeps its thread" } else { "" };
+                let error = format!("the event was not handled within {timeout:?}{kept}");
+                (at, error, keeps_thread)
             }
         };
         Handled::Failed { at, error, is_final }
     }
 
-    /// Stores a batch with the progress behind it.
+    /// Stores a batch together with the progress after it.
     async fn commit(
         &mut self,
         life: &mut Life,
@@ -245,13 +246,13 @@ impl<W: Work> Worker<W> {
         Ok(())
     }
 
-    /// The mark without a note, where notes are taken.
+    /// The mark without a note; `None` if no notes are taken.
     fn unnoted(&self) -> Option<bytes::Bytes> {
         self.machine.is_cautious().then(|| progress::encode(&self.machine.at_work()))
     }
 
     /// Parks an event whose attempts are used up.
-    async fn set_aside(
+    async fn park(
         &mut self,
         life: &mut Life,
         batch: &Chunk,
@@ -260,7 +261,7 @@ impl<W: Work> Worker<W> {
     ) -> Result<(), End> {
         let event = &batch.events()[at];
         let now = self.reading.kernel.clock().now();
-        let letter = Letter::of(event, failing.error, failing.attempts, now);
+        let letter = StoredLetter::of(event, failing.error, failing.attempts, now);
         let mut next = life.progress;
         next.checkpoint = batch.events().last().map(|event| batch.checkpoint(event));
         let stream = event.stream().to_stream_id();
@@ -301,7 +302,8 @@ async fn run<W: Work>(
                 Some(why) => return Err(Failure::Handler(why.into())),
             },
             Err(Failure::Handler(error)) => {
-                // A transaction that its handler has ended may look like an outage: like a standby.
+                // Ask the target first: a transaction that its handler has ended can look like an
+                // outage, such as a standby.
                 let why = W::Target::explain(&mut tx, &error).await;
                 let explained = why.map(|why| format!("{why}: {error}").into());
                 return Err(Failure::Handler(explained.unwrap_or(error)));

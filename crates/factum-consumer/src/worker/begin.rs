@@ -1,4 +1,4 @@
-//! The beginning of a worker's life: what is stored, and where that is in the log.
+//! The beginning of a worker's life: reads the stored progress, and finds its place in the log.
 
 use bytes::Bytes;
 use factum_kernel::StoreError;
@@ -13,7 +13,7 @@ use crate::{
 };
 
 impl<W: Work> Worker<W> {
-    /// What is stored, and the source behind it.
+    /// Opens the target, and the source after the stored progress.
     pub(super) async fn begin(&mut self) -> Result<Life, End> {
         self.health.tell(ConsumerState::Starting);
         self.check_layout().await?;
@@ -32,7 +32,7 @@ impl<W: Work> Worker<W> {
         let max = self.options.batch_events_max;
         let page_max = (max, self.options.batch_bytes_max);
         let source = Source::new(self.reading.clone(), self.options.scope.clone(), page_max, from);
-        // Before anybody is told of a position that is another log's, perhaps.
+        // Verify before the position is published: it may belong to another log.
         if let Err(error) = source.verify().await {
             return Err(self.read_failed(error).await);
         }
@@ -45,9 +45,9 @@ impl<W: Work> Worker<W> {
             Ok(fence) => fence,
             Err(error) => return Err(self.target_failed(error).await),
         };
-        self.machine.has_begun(false);
+        self.machine.note_begun(false);
         self.check_layout().await?;
-        self.machine.has_begun(true);
+        self.machine.note_begun(true);
         self.health.change(|health| {
             health.position = reached;
             health.head = head.max(reached);
@@ -56,7 +56,7 @@ impl<W: Work> Worker<W> {
         Ok(life)
     }
 
-    /// How far it has come, or where it begins.
+    /// The stored progress; at the first start, the initial one.
     async fn progress(&mut self, stored: Option<Bytes>) -> Result<Progress, End> {
         let stored: Option<Progress> = stored.map(|bytes| decode(&bytes)).transpose()?;
         self.machine.found(stored.as_ref(), self.id)?;
@@ -66,11 +66,11 @@ impl<W: Work> Worker<W> {
                 Err(error) => Err(self.read_failed(error.into()).await),
             };
         };
-        self.thaw(progress.frozen_by).await?;
+        self.wait_while_frozen(progress.frozen_by).await?;
         Ok(Progress { by: self.id, frozen_by: 0, ..progress })
     }
 
-    /// Where it begins.
+    /// The initial progress.
     async fn beginning(&self) -> Result<Progress, StoreError> {
         let progress = Progress::beginning(&self.reading.kernel, self.options.from).await?;
         Ok(Progress { by: self.id, ..progress })

@@ -1,5 +1,5 @@
-//! A worker's calls of its target, which may never answer: health says since when a batch waits
-//! for it, and a consumer that is to stop does not wait forever.
+//! A worker's calls of its target, which may never answer. The health shows since when a batch
+//! waits for the target, and a consumer that must stop does not wait forever.
 
 use std::{
     future::Future,
@@ -21,29 +21,29 @@ use crate::{
     target::{Fence, Opened, Save, Target, TargetError},
 };
 
-/// The longest that a consumer waits for its target when it is to stop.
+/// The longest wait for a target's answer when the consumer must stop.
 const STOP_MAX: Duration = Duration::from_secs(10);
-/// Those who watch the health are told of a commit that takes longer.
+/// The duration of a commit after which the health's watchers are notified.
 const SLOW: Duration = Duration::from_secs(1);
 
-const SILENT: &str = "the target has not answered, and the consumer is to stop";
+const SILENT: &str = "the target has not answered, and the consumer must stop";
 
-/// Waiting for answers until the consumer is to stop, and a while longer.
+/// The limit on the wait for a target's answers, which applies once the consumer must stop.
 #[derive(Debug)]
 pub struct Patience {
     health: Place,
     clock: Arc<dyn Clock>,
-    /// A call was given up because the consumer is to stop.
+    /// True if a call was given up because the consumer must stop.
     is_silent: AtomicBool,
 }
 
 impl Patience {
-    /// Of a consumer that says here how it fares.
+    /// The limit for a consumer that reports its health here.
     pub fn new(health: Place, clock: Arc<dyn Clock>) -> Self {
         Self { health, clock, is_silent: AtomicBool::new(false) }
     }
 
-    /// What a call answers. When the consumer is to stop, it is given up after a while.
+    /// Waits for the answer to a call. Gives the call up some time after the consumer must stop.
     pub async fn answered<R>(
         &self,
         call: impl Future<Output = Result<R, TargetError>>,
@@ -63,7 +63,7 @@ impl Patience {
     }
 }
 
-/// A target as a worker calls it.
+/// The target of a worker, with a limit on the wait for its answers.
 pub(crate) struct Calls<T> {
     target: Arc<T>,
     patience: Patience,
@@ -112,7 +112,7 @@ impl<T: Target> Calls<T> {
         self.storing(self.target.save(consumer, save)).await
     }
 
-    /// A call that a batch waits for: health says since when.
+    /// Waits for a call that delays a batch, and reports in the health since when.
     async fn storing<R>(
         &self,
         call: impl Future<Output = Result<R, TargetError>>,
@@ -145,7 +145,7 @@ impl<T: Target> Calls<T> {
     }
 }
 
-/// What a target does at once.
+/// For the target's functions that need no wait.
 impl<T> Deref for Calls<T> {
     type Target = T;
 

@@ -1,20 +1,20 @@
-//! How many partitions a consumer was first started with: progress is kept by partition, so with
-//! another number events would be handled twice, or not at all.
+//! The stored number of a consumer's partitions. Progress is stored by partition: with another
+//! number, events would be handled twice or not at all.
 
 use std::time::Duration;
 
 use factum_kernel::{ExpectedRevision, WriteBatch, WriteError};
 
-use super::{End, Worker, next_order, to_leave};
+use super::{End, Worker, next_order, revoked};
 use crate::{name::ConsumerName, progress, target::layout_key, work::Work};
 
-/// How often the other partitions look whether the first has begun.
+/// The interval at which the other partitions look whether the first one has begun.
 const FIRST_EVERY: Duration = Duration::from_millis(10);
 
 impl<W: Work> Worker<W> {
-    /// Compares the number with what is stored, or stores it at the first start. Asked before the
-    /// first progress is stored, and again behind that: of two processes that begin at once with
-    /// two numbers, one sees the other's.
+    /// Compares the number with the stored one, or stores it at the first start. Called before the
+    /// first progress is stored, and again after it: if two processes begin at the same time with
+    /// different numbers, one of them sees the other's.
     pub(super) async fn check_layout(&mut self) -> Result<(), End> {
         if !self.is_layout_kept || self.machine.is_layout_checked() {
             return Ok(());
@@ -33,18 +33,18 @@ impl<W: Work> Worker<W> {
                     let stored = progress::decode::<usize>(&found.value).map_err(End::broken)?;
                     (stored, ExpectedRevision::Exact(found.revision))
                 }
-                // From before it was stored, perhaps: there were no partitions then.
+                // Progress of an earlier version has no number: there were no partitions then.
                 None => (1, ExpectedRevision::Absent),
             };
             let is_stored = expected != ExpectedRevision::Absent;
             if stored == asked && is_stored {
                 return Ok(());
             }
-            // What was cleared begins anew, as it likes.
+            // A consumer that was cleared may begin with any number.
             if stored != asked && self.has_begun(&whole, stored).await? {
                 return Err(other_layout(&whole, asked, stored));
             }
-            // One decides for all of a process.
+            // The first partition decides for all of a process.
             if self.partition > 0 {
                 return Err(self.wait_for_first().await);
             }
@@ -54,7 +54,7 @@ impl<W: Work> Worker<W> {
             };
             match put(expected, asked).await {
                 Ok(written) if stored != asked && self.has_begun(&whole, stored).await? => {
-                    // It began meanwhile: what is stored of it stays what it is.
+                    // The consumer has begun meanwhile with the stored number: put that back.
                     let back = ExpectedRevision::Exact(written);
                     return match put(back, stored).await {
                         Ok(_) | Err(WriteError::Conflict { .. }) => {
@@ -70,26 +70,26 @@ impl<W: Work> Worker<W> {
         }
     }
 
-    /// The first partition has not begun yet, here or in another process.
+    /// Waits for the first partition to begin, here or in another process.
     async fn wait_for_first(&mut self) -> End {
         let clock = self.reading.kernel.clock().clone();
-        let mut rest = clock.sleep(FIRST_EVERY);
+        let mut pause = clock.sleep(FIRST_EVERY);
         loop {
             tokio::select! {
                 biased;
                 order = next_order(&mut self.orders, &self.health) => {
-                    let told = "its first partition has not begun yet, try again";
-                    if let Err(end) = self.obey_meanwhile(order, told) {
+                    let message = "the first partition has not begun yet, try again";
+                    if let Err(end) = self.carry_out_meanwhile(order, message) {
                         return end;
                     }
                 }
-                () = to_leave(&mut self.seat) => return End::Unseated,
-                () = &mut rest => return End::Reopen,
+                () = revoked(&mut self.assignment) => return End::Unassigned,
+                () = &mut pause => return End::Reopen,
             }
         }
     }
 
-    /// Whether anything is stored of it with so many partitions.
+    /// True if progress is stored with this number of partitions.
     async fn has_begun(&mut self, whole: &ConsumerName, partitions: usize) -> Result<bool, End> {
         for at in 0..partitions {
             match self.target.look(&whole.part(at, partitions)).await {
@@ -104,15 +104,15 @@ impl<W: Work> Worker<W> {
     async fn layout_failed(&mut self, error: WriteError) -> End {
         match error {
             WriteError::Store(error) if error.kind().is_permanent() => End::broken(error),
-            // Looked at again, it is known.
-            error => self.away(error.to_string()).await,
+            // The next read shows the outcome.
+            error => self.outage(error.to_string()).await,
         }
     }
 }
 
 fn other_layout(whole: &ConsumerName, asked: usize, stored: usize) -> End {
     End::broken(format!(
-        "it was first started with another number of partitions, start it with that, or under \
+        "the consumer was first started with another number of partitions, use that number or \
          another name: consumer={whole} partitions={asked} stored={stored}"
     ))
 }

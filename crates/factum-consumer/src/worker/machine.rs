@@ -1,9 +1,9 @@
-//! What a worker does next: with the events at hand, and after a failure, a panic or a lost
-//! partition. Pure: what happened goes in, one next step comes out; whoever drives it reads,
-//! handles, stores and waits.
+//! The state machine of a worker: it decides the next step with a batch, and after a failure, a
+//! panic or a lost partition. Pure: an event goes in, one next step comes out. The worker around it
+//! reads, handles, stores and waits.
 //!
-//! A worker lives one *life* after another. A life begins with what is stored, and ends when that
-//! has to be looked at again.
+//! A worker runs one *life* after another. A life begins by reading the stored progress, and ends
+//! when that must be read again.
 
 use factum_kernel::{Position, ReadError};
 
@@ -15,137 +15,142 @@ use crate::{
     target::TargetError,
 };
 
-/// After so many panics in a row it stops.
+/// The number of panics in a row after which the worker stops.
 pub const PANICS_MAX: u32 = 10;
-/// What is kept of an error's text.
+/// The most bytes kept of an error's text.
 pub const ERROR_BYTES_MAX: usize = 4 << 10;
-/// So often a batch is done again at once because another partition was in its way.
+/// The number of immediate repeats of a batch that another partition has overtaken.
 const OVERTAKEN_MAX: u32 = 8;
-/// So often it rests while it is held: whoever holds it gives up long before, or has died.
-const HELD_MAX: u32 = 30;
+/// The number of waits while frozen. An attempt that has not ended by then was given up or has
+/// died.
+const FROZEN_MAX: u32 = 30;
 
-/// What a worker goes by.
+/// The rules of a worker, from its consumer's options.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Rules {
     pub(crate) failure: FailurePolicy,
     pub(crate) batch_events_max: usize,
-    /// Several processes run the consumer.
+    /// True if several processes may run the consumer.
     pub(crate) is_shared: bool,
 }
 
-/// What a worker knows of how it fares.
+/// The state of a worker.
 #[derive(Debug)]
 pub(crate) struct Machine {
     rules: Rules,
     is_paused: bool,
-    /// It has stored something: whoever has stored since has taken over.
+    /// True if this start has stored progress: if another process has stored progress since, that
+    /// one has taken over.
     is_owner: bool,
-    /// The number of partitions was compared with what is stored, after it had stored something.
+    /// True if the number of partitions was compared with the stored one after this start had
+    /// stored progress.
     is_layout_checked: bool,
-    /// None before the first start.
+    /// `None` before the first life.
     pace: Option<Pace>,
-    /// The event that fails.
+    /// The event that has failed last.
     failing: Option<Failing>,
-    /// How often in a row its target or store could not be reached.
+    /// The number of failures in a row to reach the target or the store.
     unreached: u32,
-    /// How often in a row, in this life, the log could not be read.
+    /// The number of failures in a row, in this life, to read the log.
     unread: u32,
-    /// How often in a row another partition was in the way of a batch.
+    /// The number of batches in a row that another partition has overtaken.
     overtaken: u32,
-    /// How often in a row the loop itself, a target or a store has panicked.
+    /// The number of panics in a row of the loop itself, the target or the store.
     panics: u32,
-    /// Which try to take its place holds it, and how often that was found.
-    held: (u64, u32),
+    /// The number of the attempt that freezes this worker, and the number of waits for it.
+    frozen: (u64, u32),
 }
 
-/// An event that fails, and what it said.
+/// An event that has failed, with its error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Failing {
     pub(crate) position: Position,
     pub(crate) attempts: u32,
     pub(crate) error: String,
-    /// It is not tried again.
+    /// True if no further attempt follows.
     is_final: bool,
-    /// The pause before the next attempt is still to come.
+    /// True if the pause before the next attempt is still due.
     is_due: bool,
 }
 
-/// The events at hand.
+/// The events of the current batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Batch {
-    /// The first and the last that are to be handled, and their number.
+    /// The first event to handle.
     pub(crate) first: Position,
+    /// The last event to handle.
     pub(crate) last: Position,
+    /// The number of events to handle.
     pub(crate) wanted: usize,
-    /// The number of all, those that are passed included.
+    /// The number of all events of the batch, including the skipped ones.
     pub(crate) events: usize,
 }
 
-/// What is done with the events at hand.
+/// The next step with a batch.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Next {
-    /// They are handled. This is noted first, if anything.
+    /// Handle the batch; store this note first, if any.
     Handle(Option<Attempt>),
-    /// They are looked at again after a pause, the one before this attempt.
-    Rest {
+    /// Wait before this attempt, then ask again.
+    Wait {
         attempts: u32,
         error: String,
     },
-    /// The only one is set aside, with the later ones of its stream.
+    /// Park the only event to handle, with the later ones of its stream.
     Park(Failing),
     Stop(StopReason),
 }
 
-/// What follows on a batch that was handled and not stored.
+/// The step after a batch that was handled and not stored.
 #[derive(Debug)]
 pub(crate) enum Unstored {
-    /// Its events are handled again, perhaps fewer at a time.
+    /// Handle its events again, perhaps fewer at a time.
     Again,
-    /// One of them has failed.
+    /// One of its events has failed.
     Failed,
     Trouble(Trouble),
 }
 
-/// What follows on an error that is no event's fault.
+/// The step after an error that no event caused.
 #[derive(Debug)]
 pub(crate) enum Trouble {
     End(End),
-    /// Something can't be reached: after a pause, the one before this attempt, a new life begins.
-    Away {
+    /// The target or the store can't be reached: wait before this attempt, then begin a new life.
+    Outage {
         attempts: u32,
         error: String,
     },
 }
 
-/// Why a life ends.
+/// The reason why a life ends.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum End {
     Stop(StopReason),
-    /// What is stored is to be looked at again.
+    /// The stored progress must be read again.
     Reopen,
-    /// Somebody else has moved the checkpoint.
-    Overtaken,
-    /// Another process is to have the partition, or has it.
-    Unseated,
+    /// Another process has moved the checkpoint.
+    Fenced,
+    /// The partition was revoked, or another process has it.
+    Unassigned,
 }
 
-/// What follows on a life.
+/// The step after a life.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum After {
-    /// Another life, as soon as the partition is this process's.
+    /// Begin another life when the partition is assigned to this process.
     Begin,
-    /// First it is looked whose the partition is.
-    LookAgain,
+    /// Read the assignment again first.
+    Refresh,
     Stop(StopReason),
 }
 
-/// What is done where another consumer is about to take its place.
+/// The step of a worker while another consumer may be taking its place.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Held {
-    /// Nothing holds it.
+pub(crate) enum Frozen {
+    /// No attempt freezes it: continue.
     No,
-    Rest,
-    /// The try has to fail before it goes on.
+    Wait,
+    /// Make the attempt fail, then continue.
     Forbid,
 }
 
@@ -162,7 +167,7 @@ impl Machine {
             unread: 0,
             overtaken: 0,
             panics: 0,
-            held: (0, 0),
+            frozen: (0, 0),
         }
     }
 
@@ -174,7 +179,7 @@ impl Machine {
         self.is_paused = is_paused;
     }
 
-    /// Whether what it is about to handle is noted first.
+    /// True if events are noted before they are handled.
     pub(crate) fn is_cautious(&self) -> bool {
         self.pace.as_ref().is_some_and(Pace::is_cautious)
     }
@@ -183,31 +188,31 @@ impl Machine {
         self.is_layout_checked
     }
 
-    /// Whether it may begin with this progress, which is stored, or with none.
+    /// Checks that a life may begin with this stored progress, or without any.
     pub(crate) fn found(&self, progress: Option<&Progress>, me: u64) -> Result<(), End> {
         match progress {
-            Some(progress) if self.is_owner && progress.by != me => Err(End::Overtaken),
-            // Somebody has removed it, and will start it again when they like.
+            Some(progress) if self.is_owner && progress.by != me => Err(End::Fenced),
+            // It was removed on purpose: let the caller decide on a new start.
             None if self.is_owner => Err(End::Stop(StopReason::Fenced)),
             _ => Ok(()),
         }
     }
 
-    /// What is done where a try to take its place holds it, by its number; 0: none does.
-    pub(crate) fn held(&mut self, by: u64) -> Held {
+    /// The step while attempt `by` freezes the worker; 0 if none does.
+    pub(crate) fn frozen(&mut self, by: u64) -> Frozen {
         if by == 0 || !self.rules.is_shared {
-            return Held::No;
+            return Frozen::No;
         }
-        let looks = if self.held.0 == by { self.held.1 } else { 0 };
-        self.held = (by, looks + 1);
-        if looks >= HELD_MAX { Held::Forbid } else { Held::Rest }
+        let looks = if self.frozen.0 == by { self.frozen.1 } else { 0 };
+        self.frozen = (by, looks + 1);
+        if looks >= FROZEN_MAX { Frozen::Forbid } else { Frozen::Wait }
     }
 
-    /// A life begins with this mark, after a position. What is stored as its mark: that it is at
-    /// work, and what another life of the process left behind.
+    /// Begins a life with the stored mark, after a position. Returns the mark to store: the worker
+    /// is at work, with the note that another start left.
     pub(crate) fn begin(&mut self, mark: Mark, after: Position) -> Mark {
-        // Only what another life of the process left behind asks for care: what this one has noted
-        // itself has not killed it.
+        // Only a note of another start asks for care: a note of this process's own has not killed
+        // it.
         let attempt = if self.pace.is_none() { mark.attempt } else { None };
         let max = self.rules.batch_events_max;
         self.pace.get_or_insert_with(|| Pace::new(max, mark, after));
@@ -215,42 +220,43 @@ impl Machine {
         Mark { attempt, ..self.at_work() }
     }
 
-    /// It has stored that it is at work, and compared the number of partitions since.
-    pub(crate) fn has_begun(&mut self, is_layout_checked: bool) {
+    /// Records that this start has stored its progress, and whether it has compared the number of
+    /// partitions since.
+    pub(crate) fn note_begun(&mut self, is_layout_checked: bool) {
         self.is_owner = true;
         self.is_layout_checked = is_layout_checked;
     }
 
-    /// The mark of one that is at work, with nothing noted.
+    /// The mark of a worker at work, without a note.
     pub(crate) fn at_work(&self) -> Mark {
         Mark { at_work: Some(self.rules.batch_events_max), attempt: None }
     }
 
-    /// How many of the events at these positions to take; at least one.
+    /// The number of events of the next batch, out of the events at these positions; at least one.
     pub(crate) fn take(&self, positions: impl Iterator<Item = Position>) -> usize {
         self.pace.as_ref().expect("a life has begun").take(positions)
     }
 
-    /// What is done with the events at hand, while so many streams are parked.
+    /// Decides the next step with a batch. `parked` is the number of parked streams.
     pub(crate) fn next(&mut self, batch: &Batch, parked: usize) -> Next {
         if batch.wanted == 1
             && let Some(failing) = self.given_up(batch)
         {
-            return self.set_aside(failing, parked);
+            return self.park(failing, parked);
         }
         let failing = self.failing.as_mut().filter(|it| it.position == batch.first && it.is_due);
         if let Some(failing) = failing {
             failing.is_due = false;
-            return Next::Rest { attempts: failing.attempts, error: failing.error.clone() };
+            return Next::Wait { attempts: failing.attempts, error: failing.error.clone() };
         }
         Next::Handle(self.pace().note(batch.first, batch.last))
     }
 
-    /// The event, where it has had its attempts.
+    /// The event, if its attempts are used up.
     fn given_up(&mut self, batch: &Batch) -> Option<Failing> {
         let attempts = self.pace().deaths(batch.first, batch.last);
         if attempts >= DEATHS_MAX {
-            let error = "the process died while it was handled".into();
+            let error = "the process died while the event was handled".into();
             let position = batch.first;
             return Some(Failing { position, attempts, error, is_final: true, is_due: false });
         }
@@ -259,7 +265,7 @@ impl Machine {
         failing.filter(is_over).cloned()
     }
 
-    fn set_aside(&self, failing: Failing, parked: usize) -> Next {
+    fn park(&self, failing: Failing, parked: usize) -> Next {
         let Failing { position, error, .. } = &failing;
         let position = *position;
         if self.rules.failure.then == Then::Stop {
@@ -271,7 +277,7 @@ impl Machine {
         Next::Park(failing)
     }
 
-    /// One of these events has failed.
+    /// Records that one event of a batch has failed.
     pub(crate) fn failed(&mut self, batch: &Batch, at: Position, error: String, is_final: bool) {
         if batch.wanted > 1 {
             self.pace().single_out(at, at);
@@ -279,14 +285,14 @@ impl Machine {
         self.fail(at, error, is_final);
     }
 
-    /// They could not be handled, and none of them is to blame. To be said before
-    /// [`away`](Self::away).
+    /// Records that a batch was not handled because of an outage, for which no event is at fault.
+    /// Call it before [`outage`](Self::outage).
     pub(crate) fn blameless(&mut self, batch: &Batch) {
-        // One by one more of them come through than all at once.
+        // One by one, more of the events succeed than all together.
         self.pace().single_out(batch.first, batch.last);
     }
 
-    /// They were handled, and the target did not store that.
+    /// Decides after a batch that was handled and that the target did not store.
     pub(crate) fn unstored(&mut self, batch: &Batch, error: TargetError) -> Unstored {
         let Batch { first, last, wanted, events } = *batch;
         match error {
@@ -294,7 +300,8 @@ impl Machine {
             TargetError::Refused(_) if wanted > 1 => self.pace().single_out(first, last),
             TargetError::Overtaken if self.overtaken < OVERTAKEN_MAX => {
                 self.overtaken += 1;
-                // A smaller one is sooner written than others change what it has read.
+                // A smaller batch is written sooner, before others change the documents that it
+                // read.
                 self.pace().halve(events, first, last);
             }
             TargetError::TooLarge(error) => {
@@ -306,7 +313,7 @@ impl Machine {
                 return Unstored::Failed;
             }
             error => {
-                // What takes too long in one transaction may fit two.
+                // A batch that takes too long for one transaction may fit two.
                 self.pace().halve(events, first, last);
                 return Unstored::Trouble(self.target_failed(error));
             }
@@ -314,7 +321,7 @@ impl Machine {
         Unstored::Again
     }
 
-    /// Everything through a position is done with; so many events of it were handled or parked.
+    /// Records that all events up to a position are done; `handled` of them were handled or parked.
     pub(crate) fn passed(&mut self, handled: usize, through: Position) {
         (self.unreached, self.overtaken, self.panics) = (0, 0, 0);
         if let Some(pace) = &mut self.pace {
@@ -323,26 +330,29 @@ impl Machine {
         self.failing.take_if(|failing| failing.position <= through);
     }
 
-    /// The target failed, which is no event's fault.
+    /// Decides after an error of the target that no event caused.
     pub(crate) fn target_failed(&mut self, error: TargetError) -> Trouble {
         match error {
-            // By a write of its own, perhaps, that came late. What is stored tells.
+            // Perhaps a late write of its own has moved the fence. The stored progress shows.
             TargetError::Fenced if self.is_owner => Trouble::End(End::Reopen),
             TargetError::Refused(_) | TargetError::TooLarge(_) | TargetError::Broken(_) => {
                 broken(error)
             }
-            // Fenced before it has begun, it takes over: from a late write of a process that died.
+            // A worker that is fenced before it has begun takes over: the process that wrote late
+            // has died.
             TargetError::Fenced
             | TargetError::Overtaken
             | TargetError::Unknown(_)
-            | TargetError::Unavailable(_) => self.away(error.to_string()),
+            | TargetError::Unavailable(_) => self.outage(error.to_string()),
         }
     }
 
-    /// The log can't be read.
+    /// Decides after an error of reading the log.
     pub(crate) fn read_failed(&mut self, error: ReadError) -> Trouble {
         match error {
-            ReadError::Store(error) if !error.kind().is_permanent() => self.away(error.to_string()),
+            ReadError::Store(error) if !error.kind().is_permanent() => {
+                self.outage(error.to_string())
+            }
             ReadError::Diverged(error) => {
                 Trouble::End(End::Stop(StopReason::Diverged(error.to_string())))
             }
@@ -350,41 +360,42 @@ impl Machine {
         }
     }
 
-    /// The log can't be read on for now; the life goes on. How often in a row it could not.
-    pub(crate) fn unread(&mut self) -> u32 {
+    /// Counts a failure to read the log; the life continues. Returns the number of failures in a
+    /// row.
+    pub(crate) fn read_delayed(&mut self) -> u32 {
         self.unread += 1;
         self.unread
     }
 
-    /// The log was read.
-    pub(crate) fn is_read(&mut self) {
+    /// Records that the log was read.
+    pub(crate) fn read_succeeded(&mut self) {
         self.unread = 0;
     }
 
-    /// Something can't be reached.
-    pub(crate) fn away(&mut self, error: String) -> Trouble {
+    /// Records that the target or the store can't be reached.
+    pub(crate) fn outage(&mut self, error: String) -> Trouble {
         self.unreached += 1;
-        Trouble::Away { attempts: self.unreached, error }
+        Trouble::Outage { attempts: self.unreached, error }
     }
 
-    /// The loop itself, the target or the store has panicked. What is stored is looked at again, as
-    /// after any error whose outcome is not known.
-    pub(crate) fn panicked(&mut self, told: &str) -> Trouble {
+    /// Records a panic of the loop itself, the target or the store. The stored progress is read
+    /// again, as after every error with an unknown outcome.
+    pub(crate) fn panicked(&mut self, message: &str) -> Trouble {
         self.panics += 1;
-        let told = format!("the target or the store panicked: {told}");
-        if self.panics > PANICS_MAX { broken(told) } else { self.away(told) }
+        let message = format!("the target or the store panicked: {message}");
+        if self.panics > PANICS_MAX { broken(message) } else { self.outage(message) }
     }
 
-    /// A life has ended.
+    /// Decides after the end of a life.
     pub(crate) fn ended(&mut self, end: End) -> After {
         let after = match end {
             End::Stop(reason) => return After::Stop(reason),
             End::Reopen => return After::Begin,
-            End::Overtaken if !self.rules.is_shared => return After::Stop(StopReason::Fenced),
-            End::Unseated => After::Begin,
-            End::Overtaken => After::LookAgain,
+            End::Fenced if !self.rules.is_shared => return After::Stop(StopReason::Fenced),
+            End::Unassigned => After::Begin,
+            End::Fenced => After::Refresh,
         };
-        // Others work on it, perhaps: it begins as after a start.
+        // Other processes may work on the partition: begin as after a start.
         (self.is_owner, self.is_layout_checked) = (false, false);
         (self.pace, self.failing) = (None, None);
         after

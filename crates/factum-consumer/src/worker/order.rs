@@ -1,14 +1,14 @@
-//! What a worker is told, at rest and amid something else.
+//! The orders to a worker, between batches and during a wait.
 
 use factum_kernel::Position;
 use tokio::sync::{mpsc::error::TryRecvError, oneshot};
 
-use super::{End, Life, Worker, next_order, to_leave};
+use super::{End, Life, Worker, next_order, revoked};
 use crate::{
+    dead_letter::DeadLetter,
     error::ReleaseError,
     handle::Order,
     health::{ConsumerState, StopReason},
-    letter::DeadLetter,
     work::Work,
 };
 
@@ -20,24 +20,24 @@ impl<W: Work> Worker<W> {
                 tokio::select! {
                     biased;
                     order = next_order(&mut self.orders, &self.health) => order,
-                    () = to_leave(&mut self.seat) => return Err(End::Unseated),
+                    () = revoked(&mut self.assignment) => return Err(End::Unassigned),
                 }
             } else {
-                match self.order_at_hand() {
+                match self.waiting_order() {
                     Some(order) => order,
                     None => return Ok(()),
                 }
             };
-            self.obey(life, order).await?;
+            self.carry_out(life, order).await?;
         }
     }
 
-    pub(super) async fn obey(&mut self, life: &mut Life, order: Order) -> Result<(), End> {
+    pub(super) async fn carry_out(&mut self, life: &mut Life, order: Order) -> Result<(), End> {
         match order {
             Order::Stop => return Err(End::Stop(StopReason::Asked)),
             Order::Pause => self.machine.pause(true),
             Order::Resume => self.machine.pause(false),
-            Order::Letters(answer) => self.tell_letters(answer),
+            Order::Letters(answer) => self.answer_letters(answer),
             Order::Release(stream, release, answer) => {
                 return self.release(life, &stream, release, answer).await;
             }
@@ -45,7 +45,7 @@ impl<W: Work> Worker<W> {
         Ok(())
     }
 
-    fn order_at_hand(&mut self) -> Option<Order> {
+    fn waiting_order(&mut self) -> Option<Order> {
         match self.orders.try_recv() {
             Ok(order) => Some(order),
             Err(TryRecvError::Empty) => self.health.is_halted().then_some(Order::Stop),
@@ -53,12 +53,12 @@ impl<W: Work> Worker<W> {
         }
     }
 
-    fn tell_letters(&self, answer: oneshot::Sender<Vec<DeadLetter>>) {
+    fn answer_letters(&self, answer: oneshot::Sender<Vec<DeadLetter>>) {
         let letters = self.letters.iter().map(|(stream, letter)| letter.open(stream));
         let _ = answer.send(letters.collect());
     }
 
-    /// Waits before another attempt; orders that end it come through.
+    /// Waits before another attempt. Orders are taken meanwhile, and a stop ends the wait.
     pub(crate) async fn pause_after(
         &mut self,
         error: &str,
@@ -70,14 +70,14 @@ impl<W: Work> Worker<W> {
         let kernel = self.reading.kernel.clone();
         let pause = pause / 2 + kernel.ids().jitter(pause / 2);
         let mut asleep = kernel.clock().sleep(pause);
-        let told = format!("the consumer waits to try again: {error}");
+        let refusal = format!("the consumer waits to try again: {error}");
         loop {
             tokio::select! {
                 biased;
                 order = next_order(&mut self.orders, &self.health) => {
-                    self.obey_meanwhile(order, &told)?;
+                    self.carry_out_meanwhile(order, &refusal)?;
                 }
-                () = to_leave(&mut self.seat) => return Err(End::Unseated),
+                () = revoked(&mut self.assignment) => return Err(End::Unassigned),
                 () = &mut asleep => break,
             }
         }
@@ -85,24 +85,24 @@ impl<W: Work> Worker<W> {
         Ok(())
     }
 
-    /// What can be done at any time; for the rest there is this answer.
-    pub(super) fn obey_meanwhile(&mut self, order: Order, told: &str) -> Result<(), End> {
+    /// Carries out an order during another action. A release is refused with `refusal`.
+    pub(super) fn carry_out_meanwhile(&mut self, order: Order, refusal: &str) -> Result<(), End> {
         match order {
             Order::Stop => return Err(End::Stop(StopReason::Asked)),
             Order::Pause => self.machine.pause(true),
             Order::Resume => self.machine.pause(false),
-            Order::Letters(answer) => self.tell_letters(answer),
+            Order::Letters(answer) => self.answer_letters(answer),
             Order::Release(_, _, answer) => {
-                let _ = answer.send(Err(ReleaseError::NotNow(told.into())));
+                let _ = answer.send(Err(ReleaseError::NotNow(refusal.into())));
             }
         }
         Ok(())
     }
 
-    /// The orders that are there, amid something long.
-    pub(crate) fn glance(&mut self, told: &str) -> Result<(), End> {
-        while let Some(order) = self.order_at_hand() {
-            self.obey_meanwhile(order, told)?;
+    /// Takes the waiting orders during a long action.
+    pub(crate) fn take_waiting_orders(&mut self, refusal: &str) -> Result<(), End> {
+        while let Some(order) = self.waiting_order() {
+            self.carry_out_meanwhile(order, refusal)?;
         }
         Ok(())
     }

@@ -1,12 +1,12 @@
-//! Parked events on their way back: one stream, in order, up to where the consumer is.
+//! The release of parked events: one stream, in order, up to the consumer's position.
 
 use factum_kernel::{StreamId, StreamVersion};
 use tokio::sync::oneshot;
 
 use super::{End, Life, Worker, attempt::Handled};
 use crate::{
+    dead_letter::StoredLetter,
     error::ReleaseError,
-    letter::Letter,
     progress,
     source::next_parked,
     stored::Release,
@@ -16,21 +16,21 @@ use crate::{
 
 type Answer = oneshot::Sender<Result<(), ReleaseError>>;
 
-/// How far a release came.
+/// The outcome of a release.
 enum Released {
-    /// Nothing of the stream waits any more.
+    /// All events of the stream up to the consumer's position are done.
     All,
-    /// It waits behind an event that failed.
-    Stays(Letter),
-    /// The stream could not be read on.
-    Unread(Letter, String),
-    /// It does not wait.
+    /// The stream waits for an event that failed.
+    Stays(StoredLetter),
+    /// The rest of the stream could not be read.
+    Unread(StoredLetter, String),
+    /// The stream is not parked.
     Nothing,
 }
 
 impl<W: Work> Worker<W> {
-    /// Handles what is parked of a stream, the first event again or not at all. The stream waits
-    /// on behind the first event that fails.
+    /// Releases a parked stream: handles or discards its first event, then handles the later ones.
+    /// The stream stays parked at the first event that fails.
     pub(crate) async fn release(
         &mut self,
         life: &mut Life,
@@ -38,29 +38,29 @@ impl<W: Work> Worker<W> {
         release: Release,
         answer: Answer,
     ) -> Result<(), End> {
-        let error = match self.go_through(life, stream, release).await {
+        let error = match self.release_events(life, stream, release).await {
             Ok(Released::All) => {
                 let _ = answer.send(Ok(()));
                 return Ok(());
             }
             Ok(Released::Stays(letter)) => {
                 let error = ReleaseError::Failed(letter.error.clone());
-                self.put_letter(life, stream, Some(&letter)).await.map(|()| error)
+                self.store_letter(life, stream, Some(&letter)).await.map(|()| error)
             }
             Ok(Released::Unread(letter, error)) => {
                 let error = ReleaseError::NotNow(error);
-                self.put_letter(life, stream, Some(&letter)).await.map(|()| error)
+                self.store_letter(life, stream, Some(&letter)).await.map(|()| error)
             }
             Ok(Released::Nothing) => Ok(ReleaseError::NothingParked(stream.clone())),
             Err(end) => Err(end),
         };
-        let told = error.as_ref().map_or_else(|_| ReleaseError::interrupted(), Clone::clone);
-        let _ = answer.send(Err(told));
+        let answered = error.as_ref().map_or_else(|_| ReleaseError::interrupted(), Clone::clone);
+        let _ = answer.send(Err(answered));
         error.map(drop)
     }
 
     /// Handles the parked events of a stream until one fails.
-    async fn go_through(
+    async fn release_events(
         &mut self,
         life: &mut Life,
         stream: &StreamId,
@@ -69,33 +69,34 @@ impl<W: Work> Worker<W> {
         let Some(mut letter) = self.letters.get(stream).cloned() else {
             return Ok(Released::Nothing);
         };
-        // What is gone by now can't be left out: the next one is another event.
-        let left_out = (release == Release::Discard).then_some(letter.version);
+        // Discard by version: if the parked event was deleted meanwhile, the next event must not be
+        // discarded in its place.
+        let discarded = (release == Release::Discard).then_some(letter.version);
         loop {
-            self.glance("another stream is being released, try again")?;
+            self.take_waiting_orders("another stream is being released, try again")?;
             let kernel = &self.reading.kernel;
             let version = StreamVersion::new(letter.version);
             let chunk = match next_parked(kernel, life.progress.checkpoint, stream, version).await {
                 Ok(Some(chunk)) => chunk,
                 Ok(None) => {
-                    return self.put_letter(life, stream, None).await.map(|()| Released::All);
+                    return self.store_letter(life, stream, None).await.map(|()| Released::All);
                 }
                 Err(error) => return Ok(Released::Unread(letter, error.to_string())),
             };
             let event = &chunk.events()[0];
-            let behind = Letter::after(event, kernel.clock().now());
-            if !self.wants(event) || left_out == Some(event.version().value()) {
-                // Nothing was done; it is stored with what is done next.
-                letter = behind;
+            let next = StoredLetter::after(event, kernel.clock().now());
+            if !self.wants(event) || discarded == Some(event.version().value()) {
+                // Nothing to store yet: the next save includes this step.
+                letter = next;
                 continue;
             }
             let error = match self.handle(&chunk, &[0]).await? {
                 Handled::Done(tx) => {
-                    let save = self.letter_save(life, stream, Some(&behind), 1);
+                    let save = self.letter_save(life, stream, Some(&next), 1);
                     match self.target.commit(&self.name, tx, save).await {
                         Ok(fence) => {
-                            self.is_put(life, stream, Some(&behind), fence);
-                            letter = behind;
+                            self.note_stored(life, stream, Some(&next), fence);
+                            letter = next;
                             continue;
                         }
                         Err(TargetError::TooLarge(error) | TargetError::Refused(error)) => {
@@ -105,7 +106,7 @@ impl<W: Work> Worker<W> {
                     }
                 }
                 Handled::Failed { error, .. } => error,
-                Handled::Away(error) => return Err(self.away(error.to_string()).await),
+                Handled::Outage(error) => return Err(self.outage(error.to_string()).await),
             };
             return Ok(Released::Stays(letter.again(
                 event,
@@ -115,16 +116,16 @@ impl<W: Work> Worker<W> {
         }
     }
 
-    async fn put_letter(
+    async fn store_letter(
         &mut self,
         life: &mut Life,
         stream: &StreamId,
-        letter: Option<&Letter>,
+        letter: Option<&StoredLetter>,
     ) -> Result<(), End> {
         let save = self.letter_save(life, stream, letter, 0);
         match self.target.save(&self.name, save).await {
             Ok(fence) => {
-                self.is_put(life, stream, letter, fence);
+                self.note_stored(life, stream, letter, fence);
                 Ok(())
             }
             Err(error) => Err(self.target_failed(error).await),
@@ -135,7 +136,7 @@ impl<W: Work> Worker<W> {
         &self,
         life: &Life,
         stream: &StreamId,
-        letter: Option<&Letter>,
+        letter: Option<&StoredLetter>,
         events: usize,
     ) -> Save {
         Save {
@@ -147,11 +148,11 @@ impl<W: Work> Worker<W> {
         }
     }
 
-    fn is_put(
+    fn note_stored(
         &mut self,
         life: &mut Life,
         stream: &StreamId,
-        letter: Option<&Letter>,
+        letter: Option<&StoredLetter>,
         fence: Fence,
     ) {
         (life.fence, life.stored) = (fence, life.progress.checkpoint);

@@ -1,4 +1,4 @@
-//! Orders that others have left in the store.
+//! Orders that other processes have stored.
 
 use std::time::Duration;
 
@@ -12,21 +12,22 @@ use crate::{
     work::Work,
 };
 
-/// How often a running consumer looks for orders, where others may leave some and it hears of none.
+/// The interval at which a running consumer looks for stored orders without a bell.
 pub const ORDERS_EVERY: Duration = Duration::from_secs(1);
-/// How often it looks although it would hear of them: an earlier version may have left some.
+/// The interval with a bell, because an earlier version stores orders without ringing it.
 const ORDERS_SELDOM: Duration = Duration::from_secs(60);
 
 impl<W: Work> Worker<W> {
-    /// Whether other processes can leave orders while it runs.
+    /// True if other processes can store orders while this consumer runs.
     pub(crate) fn takes_stored_orders(&self) -> bool {
-        self.seat.is_some() || self.reading.kernel.events().guarantees().takes_orders
+        self.assignment.is_some() || self.reading.kernel.events().guarantees().takes_orders
     }
 
-    /// Does what was ordered, if it is time to look. A store that fails is asked the next time.
-    pub(crate) async fn obey_stored(&mut self, life: &mut Life) -> Result<(), End> {
+    /// Carries out the stored orders, if it is time to look. If the store fails, the next step
+    /// looks again.
+    pub(crate) async fn carry_out_stored(&mut self, life: &mut Life) -> Result<(), End> {
         let now = self.reading.kernel.clock().monotonic();
-        let has_rung = self.bell.as_mut().is_some_and(Bell::has_rung);
+        let has_rung = self.bell.as_mut().is_some_and(Bell::take_ring);
         let every = if self.bell.is_some() { ORDERS_SELDOM } else { ORDERS_EVERY };
         let is_due = match self.looked_at {
             None => true,
@@ -42,17 +43,21 @@ impl<W: Work> Worker<W> {
             return Ok(());
         };
         for (key, order) in orders {
-            self.obey_stored_one(life, order).await.inspect_err(|_| self.looked_at = None)?;
+            self.carry_out_stored_one(life, order).await.inspect_err(|_| self.looked_at = None)?;
             let done = WriteBatch::new().remove(key, ExpectedRevision::Any);
-            // If it stays, it means an event that is parked no more.
+            // An order that stays has no effect once its event is no longer parked.
             let _: Result<_, WriteError> = documents.write(done).await;
         }
         self.looked_at = Some(now);
         Ok(())
     }
 
-    /// What it says of an event that fails again stays with the letter.
-    async fn obey_stored_one(&mut self, life: &mut Life, order: StoredOrder) -> Result<(), End> {
+    /// Carries out one order. If the event fails again, its dead letter holds the error.
+    async fn carry_out_stored_one(
+        &mut self,
+        life: &mut Life,
+        order: StoredOrder,
+    ) -> Result<(), End> {
         let Some(stream) = order.parked_in(&self.letters) else { return Ok(()) };
         let (answer, _) = oneshot::channel();
         self.release(life, &stream, order.release, answer).await

@@ -1,4 +1,4 @@
-//! A log in memory, and consumers of it.
+//! The test bench: a log in memory, and its consumers.
 
 use std::{sync::Arc, time::Duration};
 

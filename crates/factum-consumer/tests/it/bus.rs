@@ -1,4 +1,4 @@
-//! The event bus: what is stored from now on; nobody is held up, nothing is missed in silence.
+//! The event bus: events from now on. A slow listener delays no other, and misses no event.
 
 use factum_testing::bank::AccountEvent;
 
@@ -12,7 +12,7 @@ async fn cents(bus: &mut factum_consumer::EventBus<AccountEvent>) -> u64 {
 }
 
 #[tokio::test]
-async fn what_comes_is_heard_in_order_by_each_listener() {
+async fn each_listener_gets_new_events_in_order() {
     let bench = Bench::new();
     bench.open("ada").await;
     let mut first = bench.consumers.events::<AccountEvent>();
@@ -36,7 +36,7 @@ async fn a_slow_listener_falls_behind_and_misses_nothing() {
     let mut quick = bench.consumers.events::<AccountEvent>();
     bench.deposit("ada", 1).await;
     assert_eq!((cents(&mut slow).await, cents(&mut quick).await), (1, 1));
-    // Each is a page of its own, and the tail keeps sixty-four.
+    // Each event is a page of its own, and the tail keeps sixty-four pages.
     for amount in 2..=200 {
         bench.deposit("ada", amount).await;
         assert_eq!(cents(&mut quick).await, amount);

@@ -1,4 +1,4 @@
-//! Consumers without read models, as their users see them.
+//! Tests of consumers without read models, through the public API.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod bench;

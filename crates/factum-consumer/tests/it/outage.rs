@@ -1,4 +1,4 @@
-//! Outages that the errors of others tell of.
+//! Outages in the errors of other libraries.
 
 use std::{
     error::Error,
@@ -20,9 +20,9 @@ fn is_unreachable(link: &(dyn Error + 'static)) -> bool {
     error.is_some_and(|error| error.kind() == io::ErrorKind::HostUnreachable)
 }
 
-/// Also where the user's own error hides the other library's.
+/// The user's own error may hide the other library's error.
 #[tokio::test]
-async fn an_error_that_the_program_takes_for_an_outage_parks_nothing() {
+async fn an_error_that_the_program_declares_an_outage_parks_no_event() {
     #[derive(Debug, thiserror::Error)]
     #[error("the mail was not sent")]
     struct Unsent(#[from] io::Error);
@@ -37,7 +37,7 @@ async fn an_error_that_the_program_takes_for_an_outage_parks_nothing() {
         let sent = if is_away { Err(io::ErrorKind::HostUnreachable.into()) } else { Ok(()) };
         async move { Ok(sent.map_err(Unsent)?) }
     });
-    // Its first failure parks it, were it the event's.
+    // Without retries, one failure that counts against the event would park it.
     let pause = Duration::from_millis(1);
     let failure = FailurePolicy::new().with_retries_max(0).with_pause(pause, pause);
     let mails = mails.with_options(ConsumerOptions::new().with_failure(failure));

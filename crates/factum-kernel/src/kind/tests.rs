@@ -4,8 +4,9 @@ use super::{Cause, ErrorKind};
 use crate::{
     AlongError, AppendError, Checkpoint, CodecError, Content, DecodeError, DecodeReason,
     DeleteError, Diverged, DivergedReason, EncodeError, EventId, EventName, ExecuteError,
-    ExpectedVersion, InvalidTag, Lineage, LoadError, ModelError, Position, ReadError, StoreError,
-    StoreErrorKind, StreamId, StreamVersion, Tag, Uuid, VersionConflict, WriteError,
+    ExpectedVersion, InvalidTag, Lineage, LoadError, Position, ReadError, StepRejected, StoreError,
+    StoreErrorKind, StreamId, StreamVersion, Tag, TransactionError, Uuid, VersionConflict,
+    WriteError,
 };
 
 /// A user's own error around one of ours.
@@ -162,14 +163,16 @@ fn every_error_of_an_aggregate_tells_its_kind_through_a_transparent_error() {
         AlongError::Condition { .. } =
             AlongError::Condition { condition: 0, position: Position::ZERO } => Conflict,
     });
-    kinds!(ModelError<No> {
-        ModelError::Rejected(_) = ModelError::Rejected(No) => Rejected,
-        ModelError::Overtaken { .. } =
-            ModelError::Overtaken { position: Position::ZERO } => Conflict,
-        ModelError::Load(_) = LoadError::from(away()).into() => Unavailable,
-        ModelError::Encode(_) = EncodeError::from(no_tag()).into() => Invalid,
-        ModelError::Indeterminate(_) = ModelError::Indeterminate(away()) => Unknown,
-        ModelError::Store(_) = StoreError::closed().into() => Closed,
+    kinds!(TransactionError {
+        TransactionError::Rejected(_) =
+            TransactionError::Rejected(StepRejected::new(0, No)) => Rejected,
+        TransactionError::Conflict(_) = TransactionError::Conflict(conflict()) => Conflict,
+        TransactionError::Overtaken { .. } =
+            TransactionError::Overtaken { position: Position::ZERO } => Conflict,
+        TransactionError::Load(_) = LoadError::from(away()).into() => Unavailable,
+        TransactionError::Encode(_) = EncodeError::from(no_tag()).into() => Invalid,
+        TransactionError::Indeterminate(_) = TransactionError::Indeterminate(away()) => Unknown,
+        TransactionError::Store(_) = StoreError::closed().into() => Closed,
     });
     kinds!(DeleteError {
         DeleteError::Key(_) = StreamId::new("", "").expect_err("it is no id").into() => Invalid,

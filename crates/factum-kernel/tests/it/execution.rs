@@ -7,7 +7,7 @@ use factum_kernel::{
     Aggregate, AlongError, AppendBatch, AppendCondition, Appended, Content, Context, Decision,
     DeleteError, EventId, EventName, EventStore, ExecuteError, ExpectedVersion, Matching, Metadata,
     NewEvent, Position, Query, ReadQuery, Repository, RetryPolicy, StoreErrorKind, StreamChange,
-    StreamId, StreamVersion, Tag, Transaction, Verdict,
+    StreamId, StreamVersion, Tag, Transaction, TransactionError, Verdict,
 };
 use factum_macros::Event;
 use factum_testing::bank::{Account, AccountCommand, AccountEvent, AccountRejection};
@@ -262,7 +262,7 @@ async fn a_guard_that_could_never_match_what_it_guards_is_an_error() {
     let refused = members.execute("ada", &join).await.unwrap_err();
     assert!(refused.to_string().contains("use Matching::hashed_tag"), "{refused}");
     let inside = Transaction::new(bench.kernel.clone()).execute(&members, "ada", join);
-    assert!(matches!(inside.commit(&no_metadata()).await, Err(ExecuteError::Encode(_))));
+    assert!(matches!(inside.commit(&no_metadata()).await, Err(TransactionError::Encode(_))));
 }
 
 #[tokio::test]

@@ -1,8 +1,8 @@
 //! Decisions over a query: courses and students.
 
 use factum_kernel::{
-    Context, DecisionModel, EventStore, ExecuteError, LoadError, Matching, ModelDecision,
-    ModelError, ReadQuery, RetryPolicy, execute_model,
+    Context, DecisionModel, EventStore, ExecuteError, LoadError, Matching, ModelDecision, Position,
+    ReadQuery, RetryPolicy, Transaction, TransactionError,
 };
 use factum_macros::Event;
 
@@ -73,11 +73,21 @@ impl DecisionModel for Enrolment {
     }
 }
 
-async fn enrol(bench: &Bench, student: &str, course: &str) -> Result<Option<u64>, ModelError<No>> {
+async fn enrol(
+    bench: &Bench,
+    student: &str,
+    course: &str,
+) -> Result<Option<u64>, TransactionError> {
     let command = Enrol { student: student.into(), course: course.into() };
     let patient = RetryPolicy::new().with_conflicts_max(1_000);
-    let done = execute_model::<Enrolment>(&bench.kernel, &command, &no_metadata(), patient).await?;
-    Ok(done.appended.map(|appended| appended.last.value()))
+    let enrol = Transaction::new(bench.kernel.clone()).with_retry(patient);
+    let done = enrol.decide::<Enrolment>(command).commit(&no_metadata()).await?;
+    Ok(done.position.map(Position::value))
+}
+
+fn rejection(error: &TransactionError) -> Option<&No> {
+    let TransactionError::Rejected(step) = error else { return None };
+    step.downcast_ref()
 }
 
 #[tokio::test]
@@ -87,19 +97,19 @@ async fn rules_reach_over_what_the_query_reads() {
     assert_eq!(enrol(&bench, "ada", "rust").await.unwrap(), None, "there is nothing to do");
     assert_eq!(enrol(&bench, "ada", "sql").await.unwrap(), Some(2));
     let busy = enrol(&bench, "ada", "chess").await.unwrap_err();
-    assert!(matches!(busy, ModelError::Rejected(No::StudentBusy)), "{busy}");
+    assert_eq!(rejection(&busy), Some(&No::StudentBusy), "{busy}");
     for student in ["bob", "carl"] {
         enrol(&bench, student, "rust").await.unwrap();
     }
     let full = enrol(&bench, "dora", "rust").await.unwrap_err();
-    assert!(matches!(full, ModelError::Rejected(No::CourseFull)), "{full}");
+    assert_eq!(rejection(&full), Some(&No::CourseFull), "{full}");
 }
 
 #[tokio::test]
 async fn a_tag_that_can_not_be_is_an_error_and_no_panic() {
     let bench = Bench::new();
     let refused = enrol(&bench, "", "rust").await.unwrap_err();
-    assert!(matches!(refused, ModelError::Encode(_)), "{refused}");
+    assert!(matches!(refused, TransactionError::Encode(_)), "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -125,7 +135,7 @@ async fn a_log_that_can_not_be_read_is_told_as_a_load_that_failed() {
     let kernel = bench.kernel.clone().with_events(std::sync::Arc::new(closed));
     let bench = Bench { kernel, ..bench };
     let refused = enrol(&bench, "ada", "rust").await.unwrap_err();
-    assert!(matches!(refused, ModelError::Load(LoadError::Store(_))), "{refused:?}");
+    assert!(matches!(refused, TransactionError::Load(LoadError::Store(_))), "{refused:?}");
     let refused = bench.accounts().execute("ada", &open("ada")).await.unwrap_err();
     assert!(matches!(refused, ExecuteError::Load(LoadError::Store(_))), "{refused:?}");
 }

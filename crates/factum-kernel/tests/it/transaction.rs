@@ -1,6 +1,6 @@
 //! Several aggregates, one append.
 
-use factum_kernel::{ExecuteError, Kernel, Position, RetryPolicy, Transaction};
+use factum_kernel::{ExecuteError, Kernel, Position, RetryPolicy, Transaction, TransactionError};
 use factum_testing::bank::{AccountCommand, AccountRejection};
 
 use crate::bench::{Bench, no_metadata, open};
@@ -25,7 +25,7 @@ async fn a_transfer_is_stored_on_both_sides_or_on_neither() {
     assert_eq!((bench.balance("ada").await.0, bench.balance("bob").await.0), (300, 200));
 
     let refused = transfer(&bench, "ada", "nobody", 200).commit(&no_metadata()).await;
-    let Err(ExecuteError::Rejected(no)) = refused else { panic!("{refused:?}") };
+    let Err(TransactionError::Rejected(no)) = refused else { panic!("{refused:?}") };
     assert_eq!((no.step, no.downcast_ref()), (1, Some(&AccountRejection::NotOpen)));
     assert_eq!(no.to_string(), "the account is not open: step=1");
     assert_eq!(bench.balance("ada").await.0, 300, "the first step was not stored either");
@@ -42,7 +42,7 @@ async fn steps_on_one_aggregate_see_one_another() {
         .execute(&accounts, "ada", AccountCommand::Withdraw { cents: 300 })
         .execute(&accounts, "ada", AccountCommand::Withdraw { cents: 300 });
     let refused = twice.commit(&no_metadata()).await;
-    let Err(ExecuteError::Rejected(no)) = refused else { panic!("{refused:?}") };
+    let Err(TransactionError::Rejected(no)) = refused else { panic!("{refused:?}") };
     let short = AccountRejection::InsufficientFunds { balance_cents: 200 };
     assert_eq!((no.step, no.downcast_ref()), (1, Some(&short)));
 }
@@ -56,7 +56,7 @@ async fn a_guard_of_any_step_rejects_the_whole() {
         .execute(&bench.accounts(), "carl", open("carl"))
         .execute(&bench.accounts(), "bob", taken);
     let refused = both.commit(&no_metadata()).await;
-    let Err(ExecuteError::Rejected(no)) = refused else { panic!("{refused:?}") };
+    let Err(TransactionError::Rejected(no)) = refused else { panic!("{refused:?}") };
     assert_eq!((no.step, no.downcast_ref()), (1, Some(&AccountRejection::EmailTaken)));
     assert_eq!(bench.balance("carl").await.1, 0);
 }
@@ -69,7 +69,7 @@ async fn a_guard_holds_for_what_earlier_steps_decided() {
         .execute(&bench.accounts(), "ada", same())
         .execute(&bench.accounts(), "bob", same());
     let refused = both.commit(&no_metadata()).await;
-    let Err(ExecuteError::Rejected(no)) = refused else { panic!("{refused:?}") };
+    let Err(TransactionError::Rejected(no)) = refused else { panic!("{refused:?}") };
     assert_eq!((no.step, no.downcast_ref()), (1, Some(&AccountRejection::EmailTaken)));
 }
 
@@ -80,7 +80,7 @@ async fn a_repository_of_another_store_is_refused() {
     let mixed =
         Transaction::new(bench.kernel.clone()).execute(&other.accounts(), "ada", open("ada"));
     let refused = mixed.commit(&no_metadata()).await;
-    assert!(matches!(refused, Err(ExecuteError::Store(_))), "{refused:?}");
+    assert!(matches!(refused, Err(TransactionError::Store(_))), "{refused:?}");
     assert_eq!(bench.balance("ada").await.1 + other.balance("ada").await.1, 0);
 }
 

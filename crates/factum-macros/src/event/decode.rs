@@ -5,10 +5,10 @@ use quote::quote;
 
 use super::{
     EventEnum,
-    payload::{binding, owned},
     upcast::{OldName, Upcasters},
     variant::Variant,
 };
+use crate::wire::{binding, owned};
 
 /// `Event::decode`.
 pub(super) fn method(event: &EventEnum<'_>) -> TokenStream {
@@ -18,13 +18,13 @@ pub(super) fn method(event: &EventEnum<'_>) -> TokenStream {
     let crate_path = &event.crate_path;
     quote! {
         fn decode(
-            __event: #crate_path::EncodedEvent<'_>,
+            __event: #crate_path::__private::EncodedEvent<'_>,
             __sink: &mut dyn ::core::ops::FnMut(Self),
-        ) -> ::core::result::Result<(), #crate_path::DecodeError> {
+        ) -> ::core::result::Result<(), #crate_path::__private::DecodeError> {
             match __event.name() {
                 #arms
                 _ => ::core::result::Result::Err(
-                    __event.error(#crate_path::DecodeReason::UnknownType),
+                    __event.error(#crate_path::__private::DecodeReason::UnknownType),
                 ),
             }
         }
@@ -34,7 +34,7 @@ pub(super) fn method(event: &EventEnum<'_>) -> TokenStream {
 fn present_arm(event: &EventEnum<'_>, variant: &Variant<'_>) -> TokenStream {
     let EventEnum { ident: enum_ident, codec, .. } = event;
     let Variant { ident, stored_name, schema_version, upcasters, fields, .. } = variant;
-    let owned = owned(variant, enum_ident);
+    let owned = owned(fields, stored_name, enum_ident);
     let upcast = upcast(event, *schema_version, upcasters);
     let members: Vec<_> = fields.members().collect();
     let values: Vec<_> = (0..members.len()).map(binding).collect();
@@ -60,5 +60,5 @@ fn old_arm(event: &EventEnum<'_>, old: &OldName) -> TokenStream {
 fn upcast(event: &EventEnum<'_>, current: u32, upcasters: &Upcasters) -> TokenStream {
     let EventEnum { crate_path, codec, .. } = event;
     let table = upcasters.table();
-    quote!(#crate_path::upcast_event::<#codec, Self>(&__event, #current, #table, __sink))
+    quote!(#crate_path::__private::upcast_event::<#codec, Self>(&__event, #current, #table, __sink))
 }

@@ -83,13 +83,13 @@ fn implementation(ident: &Ident, crate_path: &Path, inner: &[(&Ident, &Type)]) -
 fn queries(crate_path: &Path, inner: &[(&Ident, &Type)]) -> TokenStream {
     let (idents, types): (Vec<_>, Vec<_>) = inner.iter().copied().unzip();
     quote! {
-        fn types() -> ::std::vec::Vec<#crate_path::EventType> {
+        fn types() -> ::std::vec::Vec<#crate_path::__private::EventType> {
             let mut __types = ::std::vec::Vec::new();
             #(__types.extend(<#types as #crate_path::Event>::types());)*
             __types
         }
 
-        fn event_type(&self) -> #crate_path::EventType {
+        fn event_type(&self) -> #crate_path::__private::EventType {
             match self {
                 #(Self::#idents(__inner) => <#types as #crate_path::Event>::event_type(__inner),)*
             }
@@ -113,8 +113,8 @@ fn coding(crate_path: &Path, inner: &[(&Ident, &Type)]) -> TokenStream {
     quote! {
         fn tags(
             &self,
-            __out: &mut #crate_path::TagWriter<'_>,
-        ) -> ::core::result::Result<(), #crate_path::InvalidTag> {
+            __out: &mut #crate_path::__private::TagWriter<'_>,
+        ) -> ::core::result::Result<(), #crate_path::__private::InvalidTag> {
             match self {
                 #(Self::#idents(__inner) => <#types as #crate_path::Event>::tags(__inner, __out),)*
             }
@@ -136,7 +136,10 @@ fn coding(crate_path: &Path, inner: &[(&Ident, &Type)]) -> TokenStream {
         fn encode(
             &self,
             __out: &mut #crate_path::__private::bytes::BytesMut,
-        ) -> ::core::result::Result<#crate_path::Content, #crate_path::CodecError> {
+        ) -> ::core::result::Result<
+            #crate_path::__private::Content,
+            #crate_path::__private::CodecError,
+        > {
             match self {
                 #(
                     Self::#idents(__inner) => {
@@ -147,16 +150,18 @@ fn coding(crate_path: &Path, inner: &[(&Ident, &Type)]) -> TokenStream {
         }
 
         fn decode(
-            __event: #crate_path::EncodedEvent<'_>,
+            __event: #crate_path::__private::EncodedEvent<'_>,
             __sink: &mut dyn ::core::ops::FnMut(Self),
-        ) -> ::core::result::Result<(), #crate_path::DecodeError> {
+        ) -> ::core::result::Result<(), #crate_path::__private::DecodeError> {
             #(if <#types as #crate_path::Event>::owns(__event.name()) {
                 return <#types as #crate_path::Event>::decode(
                     __event,
                     &mut |__inner| __sink(Self::#idents(__inner)),
                 );
             })*
-            ::core::result::Result::Err(__event.error(#crate_path::DecodeReason::UnknownType))
+            ::core::result::Result::Err(
+                __event.error(#crate_path::__private::DecodeReason::UnknownType),
+            )
         }
     }
 }

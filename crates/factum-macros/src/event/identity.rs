@@ -17,11 +17,11 @@ pub(super) fn methods(event: &EventEnum<'_>) -> TokenStream {
     let owned = present.chain(old_names.iter().map(|old| &old.name));
     let is_summary = variants.iter().map(|variant| variant.is_summary);
     quote! {
-        fn types() -> ::std::vec::Vec<#crate_path::EventType> {
+        fn types() -> ::std::vec::Vec<#crate_path::__private::EventType> {
             ::std::vec![#(#event_types,)* #(#old_types),*]
         }
 
-        fn event_type(&self) -> #crate_path::EventType {
+        fn event_type(&self) -> #crate_path::__private::EventType {
             match self {
                 #(Self::#idents { .. } => #event_types,)*
             }
@@ -45,8 +45,8 @@ pub(super) fn methods(event: &EventEnum<'_>) -> TokenStream {
 fn event_type(event: &EventEnum<'_>, stored_name: &str, schema_version: u32) -> TokenStream {
     let crate_path = &event.crate_path;
     quote! {
-        #crate_path::EventType {
-            name: const { #crate_path::EventName::from_static(#stored_name) },
+        #crate_path::__private::EventType {
+            name: const { #crate_path::__private::EventName::from_static(#stored_name) },
             schema_version: #schema_version,
             rust_type: ::core::any::type_name::<Self>(),
         }

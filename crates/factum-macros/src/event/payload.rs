@@ -5,17 +5,15 @@
 //! in attributes see the exact types of the fields. The enum is `untagged`, so it writes only the
 //! fields.
 
-use proc_macro2::{Group, Ident, TokenStream, TokenTree};
-use quote::{ToTokens, format_ident, quote};
-use syn::{Attribute, Field, Fields, FieldsUnnamed, Meta, Token, punctuated::Punctuated};
+use proc_macro2::{Ident, TokenStream};
+use quote::quote;
+use syn::{Fields, FieldsUnnamed, Meta, Token, punctuated::Punctuated};
 
 use super::{EventEnum, variant::Variant};
-use crate::error::{Errors, Misuse};
-
-/// The name that a field gets in a pattern; no constant of the user's has such a name.
-pub(super) fn binding(index: usize) -> Ident {
-    format_ident!("__field_{index}")
-}
+use crate::{
+    error::{Errors, Misuse},
+    wire::{is_serde, wire_fields},
+};
 
 /// Refuses to skip the one unnamed field that is the payload: serde would write nothing for it, and
 /// could not read that back.
@@ -83,23 +81,13 @@ pub(super) fn encode_method(event: &EventEnum<'_>) -> TokenStream {
         fn encode(
             &self,
             __out: &mut #crate_path::__private::bytes::BytesMut,
-        ) -> ::core::result::Result<#crate_path::Content, #crate_path::CodecError> {
-            <#codec as #crate_path::Codec>::encode(&__Fields(self), __out)?;
-            ::core::result::Result::Ok(<#codec as #crate_path::Codec>::CONTENT)
+        ) -> ::core::result::Result<
+            #crate_path::__private::Content,
+            #crate_path::__private::CodecError,
+        > {
+            <#codec as #crate_path::__private::Codec>::encode(&__Fields(self), __out)?;
+            ::core::result::Result::Ok(<#codec as #crate_path::__private::Codec>::CONTENT)
         }
-    }
-}
-
-/// The struct `__Owned`, which is deserialised from the fields of a variant.
-pub(super) fn owned(variant: &Variant<'_>, ident: &Ident) -> TokenStream {
-    let expecting = format!("the fields of {}", variant.stored_name);
-    let fields = wire_fields(variant.fields, ident);
-    let end =
-        matches!(variant.fields, Fields::Unnamed(f) if !f.unnamed.is_empty()).then(|| quote!(;));
-    quote! {
-        #[derive(__serde::Deserialize)]
-        #[serde(crate = "__serde", expecting = #expecting)]
-        struct __Owned #fields #end
     }
 }
 
@@ -132,42 +120,4 @@ fn wire_variant(variant: &Variant<'_>, enum_ident: &Ident) -> TokenStream {
     }
     let fields = wire_fields(variant.fields, enum_ident);
     quote!(#ident #fields)
-}
-
-/// The fields with their serde attributes and without all others; braces if there are no fields.
-fn wire_fields(fields: &Fields, enum_ident: &Ident) -> TokenStream {
-    let wire = fields.iter().map(|field| wire_field(field, enum_ident));
-    match fields {
-        Fields::Unnamed(fields) if !fields.unnamed.is_empty() => quote!((#(#wire),*)),
-        _ => quote!({ #(#wire),* }),
-    }
-}
-
-fn wire_field(field: &Field, enum_ident: &Ident) -> TokenStream {
-    let serde = field.attrs.iter().filter(|attribute| is_serde(attribute));
-    let name = field.ident.as_ref().map(|name| quote!(#name:));
-    let field_type = named_self(field.ty.to_token_stream(), enum_ident);
-    quote!(#(#serde)* #name #field_type)
-}
-
-fn is_serde(attribute: &Attribute) -> bool {
-    attribute.path().is_ident("serde")
-}
-
-/// A type with the same meaning outside of the user's enum: `Self` is replaced by its name.
-fn named_self(tokens: TokenStream, ident: &Ident) -> TokenStream {
-    let named = |token| match token {
-        TokenTree::Ident(word) if word == "Self" => {
-            let mut ident = ident.clone();
-            ident.set_span(word.span());
-            TokenTree::Ident(ident)
-        }
-        TokenTree::Group(group) => {
-            let mut inner = Group::new(group.delimiter(), named_self(group.stream(), ident));
-            inner.set_span(group.span());
-            TokenTree::Group(inner)
-        }
-        other => other,
-    };
-    tokens.into_iter().map(named).collect()
 }

@@ -4,8 +4,11 @@ use proc_macro2::{Ident, Span, TokenStream};
 use quote::{quote, quote_spanned};
 use syn::{Field, LitStr, Member, Path, PathArguments, Result, Type, spanned::Spanned};
 
-use super::{EventEnum, attribute::FieldAttribute, payload::binding};
-use crate::error::{Errors, Misuse};
+use super::{EventEnum, attribute::FieldAttribute};
+use crate::{
+    error::{Errors, Misuse},
+    wire::binding,
+};
 
 /// The most bytes of a tag's name: the kernel's limit of a whole tag, without the colon and a value
 /// of one byte.
@@ -41,7 +44,8 @@ impl<'a> Tag<'a> {
         // resolved at the derive, because the type may come from a macro that does not see them.
         let span = field_type.span().resolved_at(Span::call_site());
         let value = &Ident::new(&value.to_string(), span);
-        let write = quote_spanned!(span=> #crate_path::TagWriter::#method(__out, #name, #value));
+        let write =
+            quote_spanned!(span=> #crate_path::__private::TagWriter::#method(__out, #name, #value));
         if holds_items(field_type) {
             let items = quote!(::core::iter::IntoIterator::into_iter(#value));
             quote!(for #value in #items { #write?; })
@@ -95,8 +99,8 @@ pub(super) fn method(event: &EventEnum<'_>) -> TokenStream {
     quote! {
         fn tags(
             &self,
-            __out: &mut #crate_path::TagWriter<'_>,
-        ) -> ::core::result::Result<(), #crate_path::InvalidTag> {
+            __out: &mut #crate_path::__private::TagWriter<'_>,
+        ) -> ::core::result::Result<(), #crate_path::__private::InvalidTag> {
             match self {
                 #(#arms)*
             }

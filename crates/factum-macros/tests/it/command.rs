@@ -1,6 +1,6 @@
 //! Names and schema versions of commands.
 
-use factum_kernel::Command;
+use factum_kernel::{Cbor, Command, Json};
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Serialize, Deserialize, factum_macros::Command)]
@@ -54,4 +54,51 @@ fn the_schema_version_is_one_unless_set() {
     assert_eq!(BankAccountCommand::SCHEMA_VERSION, 1);
     assert_eq!(Named::SCHEMA_VERSION, 2);
     assert_eq!(CloseBooks::SCHEMA_VERSION, 3);
+}
+
+/// Serde attributes of fields are those of the wire.
+#[derive(Debug, PartialEq, Serialize, Deserialize, factum_macros::Command)]
+#[command(crate = factum_kernel, prefix = "order")]
+enum OrderCommand {
+    Place {
+        #[serde(rename = "sku")]
+        product: String,
+        #[serde(default)]
+        pieces: u64,
+    },
+    Move(u16, Option<String>),
+}
+
+fn read<C: Command>(name: &str, json: &str) -> Option<Result<C, String>> {
+    let read = C::from_fields::<Json>(name, json.as_bytes());
+    read.map(|read| read.map_err(|error| error.to_string()))
+}
+
+#[test]
+fn a_command_is_read_by_its_name_from_its_fields() {
+    assert_eq!(OrderCommand::NAMES, ["order.place", "order.move"]);
+    let place = OrderCommand::Place { product: "tea".into(), pieces: 0 };
+    assert_eq!(read("order.place", r#"{"sku": "tea"}"#), Some(Ok(place)));
+    assert_eq!(read("order.move", "[7, null]"), Some(Ok(OrderCommand::Move(7, None))));
+    let deposit = read("bank-account.deposit-money", "5");
+    assert!(matches!(deposit, Some(Ok(BankAccountCommand::DepositMoney(5)))), "{deposit:?}");
+    let shut = read("bank-account.shut", "{}");
+    assert!(matches!(shut, Some(Ok(BankAccountCommand::Close))), "{shut:?}");
+    let transfer = read("transfer-money", r#"{"cents": 5}"#);
+    assert!(matches!(transfer, Some(Ok(TransferMoney { cents: 5 }))), "{transfer:?}");
+    assert!(matches!(read("ledger.close", "{}"), Some(Ok(CloseBooks))));
+    assert!(matches!(read("ledger.open-books", "2026"), Some(Ok(OpenBooksCommand(2026)))));
+    // In any codec.
+    let read = BankAccountCommand::from_fields::<Cbor>("bank-account.deposit-money", &[5]);
+    assert!(matches!(read, Some(Ok(BankAccountCommand::DepositMoney(5)))));
+}
+
+#[test]
+fn what_is_no_command_is_told() {
+    assert_eq!(read::<OrderCommand>("order.Place", "{}"), None);
+    let missing = read::<OrderCommand>("order.place", r#"{"pieces": 2}"#).unwrap().unwrap_err();
+    assert!(missing.starts_with("missing field `sku`"), "{missing}");
+    let other = read::<OrderCommand>("order.place", "7").unwrap().unwrap_err();
+    assert!(other.contains("expected the fields of order.place"), "{other}");
+    assert!(read::<OrderCommand>("order.place", "").unwrap().is_err());
 }

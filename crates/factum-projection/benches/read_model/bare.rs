@@ -8,10 +8,10 @@ use super::{
     now, since,
 };
 
-/// An account and what is put on it.
+/// An account and the cents of a deposit.
 pub(super) type Deposit = (String, i64);
 
-/// In SQLite, as durable as a target of ours is.
+/// In SQLite, as durable as a `SqliteTarget`.
 #[cfg(feature = "sqlite")]
 pub(super) fn sqlite(
     path: &std::path::Path,
@@ -34,7 +34,7 @@ pub(super) fn sqlite(
     Ok(since(begun))
 }
 
-/// In PostgreSQL, by one connection, in a task as a projection's are.
+/// In PostgreSQL, with one connection, in a task as projections use.
 #[cfg(feature = "postgres")]
 pub(super) async fn postgres(
     pool: sqlx::PgPool,

@@ -18,8 +18,8 @@ use super::{
 /// Events of an append that fills the log, and how many of these are in flight.
 const FILL: u64 = 100;
 const CLIENTS: u64 = 16;
-/// From one account of a batch to the next. A prime larger than the number of accounts, so that
-/// each is another.
+/// The step from one account of a batch to the next: a prime larger than the number of accounts, so
+/// that all accounts of a batch differ.
 const STRIDE: u64 = 1_000_003;
 
 /// A log of deposits.
@@ -52,7 +52,7 @@ impl Log {
         Ok(())
     }
 
-    /// Appends deposits to accounts that the number `n` chooses. The answer: the last position.
+    /// Appends deposits to accounts that the number `n` selects. Returns the last position.
     pub(super) async fn append(&self, n: u64, count: u64) -> Result<Position, Failure> {
         let now = SystemClock.now();
         let mut batch = AppendBatch::new();
@@ -69,7 +69,7 @@ impl Log {
         Ok(self.kernel.events().append(batch).await?.last)
     }
 
-    /// Reads the whole log and looks at every event.
+    /// Reads the whole log and visits every event.
     pub(super) async fn scan(&self) -> Result<Duration, Failure> {
         let begun = now();
         self.pages(|page| {
@@ -79,7 +79,7 @@ impl Log {
         Ok(since(begun))
     }
 
-    /// The accounts and what is put on them, in the log's order.
+    /// The accounts and their deposits, in the order of the log.
     #[cfg(any(feature = "postgres", feature = "sqlite"))]
     pub(super) async fn deposits(&self) -> Result<Vec<super::bare::Deposit>, Failure> {
         let mut deposits = Vec::new();
@@ -107,7 +107,7 @@ impl Log {
     }
 }
 
-/// SplitMix64's way to spread numbers.
+/// Mixes the bits of a number (SplitMix64).
 fn mixed(n: u64) -> u64 {
     let z = n.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -1,12 +1,13 @@
 //! Projections: read models made from the log, and how soon they show an append:
 //! `cargo bench -p factum-projection --features sqlite,postgres -- project [OPTIONS]`.
 //!
-//! Prints one JSON object on a line. `--disk FOLDER` says where the new journal and the SQLite file
-//! are, which are removed at the end; `--postgres URL` names a database for the read model in
-//! PostgreSQL, whose table factum_bench is made again. Without a feature, its store is left out.
+//! Prints one JSON object on a line. `--disk FOLDER` is the folder for the new journal and the
+//! SQLite file, which are removed at the end. `--postgres URL` names a database for the read model
+//! in PostgreSQL, whose table factum_bench is dropped and made again. Without its feature, a store
+//! is left out.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark prints")]
 
-// By its path, so that its parts are the files beside it, for the benchmark and for its test.
+// The path makes the module's files the ones beside it, for the benchmark and for its test.
 #[path = "measurement.rs"]
 mod measurement;
 

@@ -1,10 +1,10 @@
-//! The measurement: each read model beside what it costs without a projection.
+//! The measurement: each read model, compared with its cost without a projection.
 //!
-//! A read model holds the balance of every account. In memory, its rate is set beside a plain scan
-//! of the log; in SQLite and PostgreSQL, beside the same upserts without a projection, in
-//! transactions of the same size. All are measured in turn, round by round; the medians count. Then
-//! single events are appended, and the time is measured from an append's answer until the model in
-//! memory shows it.
+//! A read model contains the balance of every account. The rate of the model in memory is compared
+//! with a plain scan of the log. The rates in SQLite and PostgreSQL are compared with the same
+//! upserts without a projection, in transactions of the same size. All are measured in turn, round
+//! by round, and the medians count. Then single events are appended. The time is measured from the
+//! append's answer until the in-memory model shows the event.
 
 mod arguments;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
@@ -34,7 +34,7 @@ use self::{
 /// The reason why there is no measurement, in one line.
 pub(crate) type Failure = Box<dyn Error + Send + Sync>;
 
-/// A read model that has not caught up by then never will.
+/// The longest time that a read model has to catch up.
 const PATIENCE: Duration = Duration::from_secs(3_600);
 
 /// Measures with options such as `--rounds 2`.
@@ -76,7 +76,7 @@ struct Options {
     /// Partitions of the read models that are made in parallel, at least 2.
     partitions: u64,
     rounds: u64,
-    /// Appends whose way to the model in memory is timed.
+    /// The number of appends for which the time to the model in memory is measured.
     appends: u64,
 }
 
@@ -174,7 +174,7 @@ impl Bench {
         self.consumer().with_partitions(Partitions::by_stream(count))
     }
 
-    /// Makes a read model out of the whole log, after what an earlier round has left is cleared.
+    /// Makes a read model from the whole log, after clearing the one of an earlier round.
     async fn rebuild<P: Projection>(
         &self,
         head: Position,
@@ -183,19 +183,20 @@ impl Bench {
     ) -> Result<Duration, Failure> {
         let consumers = Consumers::new(self.log.kernel.clone());
         let (projection, target) = new();
-        let before = consumers.project(projection, target, options.clone().from(StartFrom::Now))?;
+        let before =
+            consumers.start_projection(projection, target, options.clone().from(StartFrom::Now))?;
         before.stop().await;
         before.target().clear(before.name()).await?;
         let (projection, target) = new();
         let begun = now();
-        let handle = consumers.project(projection, target, options)?;
+        let handle = consumers.start_projection(projection, target, options)?;
         handle.wait_for(head, PATIENCE).await?;
         let elapsed = since(begun);
         consumers.close().await;
         Ok(elapsed)
     }
 
-    /// Makes the model in memory out of the whole log.
+    /// Makes the model in memory from the whole log.
     async fn fold(&self, head: Position) -> Result<Duration, Failure> {
         let documents = self.log.kernel.documents();
         for prefix in ["$consumer/bench-memory@", "$model/bench-memory@"] {
@@ -217,7 +218,7 @@ impl Bench {
         Fold::new("bench-memory", 1, model::to_memory).with_options(self.consumer())
     }
 
-    /// The time after its answer until an append is seen in the model in memory, in microseconds.
+    /// The time from the answer of an append until the model in memory shows it, in microseconds.
     async fn latencies(&self, head: Position) -> Result<Vec<u64>, Failure> {
         let consumers = Consumers::new(self.log.kernel.clone());
         let model = consumers.fold(self.to_memory())?;

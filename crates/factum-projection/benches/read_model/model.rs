@@ -1,4 +1,4 @@
-//! What is projected: deposits, and the balances that they come to.
+//! The events of the benchmark, deposits, and the read models that are made from them, balances.
 
 use std::collections::HashMap;
 
@@ -7,7 +7,7 @@ use factum_kernel::RecordedEvent;
 use factum_macros::Event;
 use factum_projection::{Documents, DocumentsTx, Projection};
 
-/// The category of what is projected.
+/// The category of the deposits.
 pub(super) const CATEGORY: &str = "bench_account";
 /// Adds a deposit, in both dialects.
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
@@ -21,15 +21,15 @@ pub(super) const TABLE: &str = "CREATE TABLE IF NOT EXISTS factum_bench (
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub(super) const CLEAR: &str = "DROP TABLE IF EXISTS factum_bench";
 
-/// What is appended.
+/// The event that is appended.
 #[derive(Debug, Event)]
 #[event(crate = factum_kernel)]
 pub(super) enum BenchEvent {
     /// Money was put on an account.
     Deposited {
-        /// How much.
+        /// The amount in cents.
         cents: i64,
-        /// What makes the event as large as events are.
+        /// Padding that gives the event a typical size.
         note: String,
     },
 }
@@ -37,7 +37,7 @@ pub(super) enum BenchEvent {
 /// The balances in memory.
 pub(super) type Balances = HashMap<String, i64>;
 
-/// Into memory.
+/// The projection into memory.
 pub(super) fn to_memory(
     balances: &mut Balances,
     BenchEvent::Deposited { cents, note }: BenchEvent,
@@ -51,7 +51,7 @@ pub(super) fn to_memory(
     }
 }
 
-/// Into documents of the store itself.
+/// The projection into documents of the store.
 #[derive(Debug)]
 pub(super) struct ToDocuments;
 
@@ -70,7 +70,7 @@ impl Projection for ToDocuments {
     }
 }
 
-/// Into a table in SQLite.
+/// The projection into a table in SQLite.
 #[cfg(feature = "sqlite")]
 #[derive(Debug)]
 pub(super) struct ToSqlite;
@@ -92,7 +92,7 @@ impl Projection for ToSqlite {
     }
 }
 
-/// Into a table in PostgreSQL.
+/// The projection into a table in PostgreSQL.
 #[cfg(feature = "postgres")]
 #[derive(Debug)]
 pub(super) struct ToPostgres;

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::Options;
 
-/// Each read model, and what it is set beside.
+/// Each read model, and the measurement that it is compared with.
 const PAIRS: [(&str, Option<&str>); 6] = [
     ("memory", Some("scan")),
     ("documents", None),
@@ -16,7 +16,7 @@ const PAIRS: [(&str, Option<&str>); 6] = [
     ("postgres_partitioned", Some("postgres")),
 ];
 
-/// Events per second of each round, by what was measured.
+/// The events per second of each round, by measurement.
 #[derive(Debug)]
 pub(super) struct Rates {
     events: u64,
@@ -24,7 +24,7 @@ pub(super) struct Rates {
 }
 
 impl Rates {
-    /// None yet, of a log with this many events.
+    /// An empty list, for a log with this many events.
     pub(super) fn new(events: u64) -> Self {
         Self { events, rounds: BTreeMap::new() }
     }
@@ -35,7 +35,7 @@ impl Rates {
         self.rounds.entry(what).or_default().push(rate);
     }
 
-    /// The round in the middle.
+    /// The median of the rounds.
     fn median(&self, what: &str) -> Option<f64> {
         let mut rounds = self.rounds.get(what)?.clone();
         rounds.sort_by(f64::total_cmp);
@@ -43,7 +43,7 @@ impl Rates {
     }
 }
 
-/// What the rounds came to, and the latencies in microseconds.
+/// The result of the rounds, and the latencies in microseconds.
 pub(super) fn object(options: &Options, rates: &Rates, mut latencies: Vec<u64>) -> Value {
     let object = json!({
         "bench": "project", "store": "journal", "events": rates.events,

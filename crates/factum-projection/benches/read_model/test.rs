@@ -1,6 +1,6 @@
 //! The benchmark of read models, run briefly.
 
-// By its path, so that its parts are the files beside it, for the benchmark and for its test.
+// The path makes the module's files the ones beside it, for the benchmark and for its test.
 #[path = "measurement.rs"]
 mod measurement;
 

@@ -8,10 +8,10 @@ use factum_consumer::{
 };
 use factum_kernel::{Event, RecordedEvent};
 
-/// A projection that is a closure: enough for a small one.
+/// A projection that is a closure, for small read models.
 ///
-/// The closure does not wait for anything, so it fits documents that are written without being
-/// read. One that reads implements [`Projection`](crate::Projection); a value in memory is a
+/// The closure is synchronous, so it fits documents that are written without being read. To read
+/// documents, implement [`Projection`](crate::Projection); for a value in memory, use a
 /// [`Fold`](crate::Fold).
 ///
 /// ```
@@ -41,7 +41,7 @@ where
     T: Target,
     H: Fn(E, &RecordedEvent, &mut T::Tx) -> Result<(), HandleError> + Send + Sync + 'static,
 {
-    /// A projection of this name and version; a changed closure has a larger version.
+    /// A projection with this name and version. A changed closure needs a larger version.
     pub fn new(name: &str, version: u32, handler: H) -> Self {
         Self { name: name.into(), version, handler, kind: PhantomData }
     }
@@ -56,20 +56,20 @@ impl<E, T, H> fmt::Debug for ProjectionFn<E, T, H> {
     }
 }
 
-/// A closure at work.
-pub(super) struct Applying<E, T, H> {
+/// The work of the closure's consumer: decodes events and calls the closure.
+pub(super) struct ClosureWork<E, T, H> {
     handler: H,
     names: Names<E>,
     target: PhantomData<fn() -> T>,
 }
 
-impl<E: Event, T, H> Applying<E, T, H> {
+impl<E: Event, T, H> ClosureWork<E, T, H> {
     pub(super) fn new(handler: H, unknown: Unknown) -> Self {
         Self { handler, names: Names::new(unknown), target: PhantomData }
     }
 }
 
-impl<E, T, H> Work for Applying<E, T, H>
+impl<E, T, H> Work for ClosureWork<E, T, H>
 where
     E: Event,
     T: Target,

@@ -1,54 +1,54 @@
-//! What can go wrong with builds.
+//! The errors of maintained projections and their builds.
 
 use factum_consumer::{ConsumerName, InvalidConsumerName, StartError, StopReason};
 use factum_kernel::{ErrorKind, StoreError};
 
-use crate::build::{Build, Unfit};
+use crate::model_build::{Build, Refusal};
 
-/// Why a projection is not maintained, or a build not begun, swapped in, or dropped.
+/// The reason why a projection is not maintained, or a build is not begun, swapped in, or dropped.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
-    /// The projection's name is none.
+    /// The name of the projection is invalid.
     #[error(transparent)]
     Name(#[from] InvalidConsumerName),
-    /// A consumer of the build does not start.
+    /// The consumer of the build does not start.
     #[error(transparent)]
     Start(#[from] StartError),
-    /// The store; try again where it says so.
+    /// The store failed; its kind says whether to try again.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// One is under way, here or in another process.
+    /// Another build is under way, in this process or another.
     #[error(
         "a build is under way, wait for it or cancel it: projection={projection} build={build}"
     )]
     Building {
-        /// Of which projection.
+        /// The projection.
         projection: ConsumerName,
-        /// Which one.
+        /// The build.
         build: Build,
     },
-    /// It was cancelled, or another one took its place.
+    /// The build was cancelled, or another build took its place.
     #[error(
         "the build was given up for another or cancelled: projection={projection} build={build}"
     )]
     Superseded {
-        /// Of which projection.
+        /// The projection.
         projection: ConsumerName,
-        /// Which one.
+        /// The build.
         build: Build,
     },
-    /// It stands still.
+    /// The build has stopped.
     #[error(
-        "the build has stopped, resume the projection when the cause is mended, or cancel it: \
+        "the build has stopped, resume the projection when the cause is removed, or cancel it: \
          projection={projection} build={build} reason={reason}"
     )]
     Stopped {
-        /// Of which projection.
+        /// The projection.
         projection: ConsumerName,
-        /// Which one.
+        /// The build.
         build: Build,
-        /// Why.
+        /// The reason why its consumer stopped.
         reason: StopReason,
     },
     /// No earlier build is kept.
@@ -63,7 +63,7 @@ pub enum BuildError {
 }
 
 impl BuildError {
-    /// What the caller can do.
+    /// The kind of the error: what the caller can do about it.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Name(error) => error.kind(),
@@ -75,12 +75,12 @@ impl BuildError {
         }
     }
 
-    pub(crate) fn of(unfit: Unfit, projection: &ConsumerName) -> Self {
+    pub(crate) fn of(refusal: Refusal, projection: &ConsumerName) -> Self {
         let projection = projection.clone();
-        match unfit {
-            Unfit::Building(build) => Self::Building { projection, build },
-            Unfit::Superseded(build) => Self::Superseded { projection, build },
-            Unfit::NothingKept => Self::NothingKept(projection),
+        match refusal {
+            Refusal::Building(build) => Self::Building { projection, build },
+            Refusal::Superseded(build) => Self::Superseded { projection, build },
+            Refusal::NothingKept => Self::NothingKept(projection),
         }
     }
 }

@@ -1,33 +1,34 @@
-//! How a build that has caught up takes the place of the serving one: nothing that a reader has
-//! seen may be missing from it.
+//! The handover from the serving build to a new one that has caught up. Readers must not lose
+//! anything that they have seen.
 
 use std::{sync::Arc, time::Duration};
 
 use factum_consumer::{
     ConsumerHealth, ConsumerName, ConsumerState, Target, TargetError,
-    part::{StoredPart, Work, caught, said_position, set_held},
+    part::{StoredPart, Work, caught, said_position, set_frozen},
 };
 use factum_kernel::{Kernel, Position, ReadQuery, Revision};
 
-use super::{Running, Targets, keeper::Keeper};
+use super::{RunningBuild, Targets, keeper::Keeper};
 
-use crate::build::{Build, Builds};
+use crate::model_build::{Build, Builds};
 
-/// A build that is behind by no more is about to have caught up.
+/// The largest lag at which a build is close to catching up.
 const NEAR_POSITIONS: u64 = 1_000;
-/// So long the serving build may stand still for it.
+/// The longest time that the serving build is paused for a handover.
 const HANDOVER_MAX: Duration = Duration::from_secs(10);
 
-/// Why a build does not take over now.
+/// The reason why a build does not take over now.
 enum NotNow {
-    /// Another one does, or it was cancelled.
+    /// Another build takes over, or this one was cancelled.
     Superseded,
-    /// Later, perhaps.
+    /// A later attempt may succeed.
     Later,
 }
 
-/// Waits until a build has come to the end of the log, as it was when it was near.
-pub(super) async fn caught_up<T>(building: Option<Running<T>>, kernel: &Kernel) {
+/// Waits until a build is close to the end of the log, and then until it has reached the head of
+/// that moment.
+pub(super) async fn caught_up<T>(building: Option<RunningBuild<T>>, kernel: &Kernel) {
     let Some(running) = building else { return std::future::pending().await };
     let mut health = running.consumer.watch();
     let has_begun = |it: &ConsumerHealth| it.state != ConsumerState::Starting;
@@ -40,7 +41,7 @@ pub(super) async fn caught_up<T>(building: Option<Running<T>>, kernel: &Kernel) 
         reads && it.parked == 0 && it.lag_events() <= NEAR_POSITIONS
     };
     while health.wait_for(is_near).await.is_ok() {
-        // Whatever its health says of the head is a hint.
+        // The head in the health is only a hint.
         let page = kernel.events().read(ReadQuery::log().with_events_max(1)).await;
         if let Ok(page) = page
             && running.consumer.comes_to(page.head).await.is_ok()
@@ -53,13 +54,13 @@ pub(super) async fn caught_up<T>(building: Option<Running<T>>, kernel: &Kernel) 
 }
 
 impl<W: Work> Keeper<W> {
-    /// Lets the build take over that this process works on. False: not now.
+    /// Lets this process's build under way take over. Returns false if a later attempt is needed.
     pub(super) async fn hand_over(&mut self) -> bool {
         let Some(running) = self.local.borrow().building.clone() else { return true };
         match self.try_hand_over(&running).await {
             Ok(builds) => {
                 self.promote(builds.clone()).await;
-                // Where it fails, it is done the next time.
+                // If this fails, the next round does it.
                 let _ = self.follow(builds).await;
             }
             Err(NotNow::Superseded) => {
@@ -72,21 +73,24 @@ impl<W: Work> Keeper<W> {
         true
     }
 
-    async fn try_hand_over(&mut self, running: &Running<W::Target>) -> Result<Arc<Builds>, NotNow> {
+    async fn try_hand_over(
+        &mut self,
+        running: &RunningBuild<W::Target>,
+    ) -> Result<Arc<Builds>, NotNow> {
         let found = self.stored.read_at().await.map_err(|_| NotNow::Later)?;
         let (builds, revision) = found.ok_or(NotNow::Later)?;
-        // Another process was first.
+        // Another process has completed the handover.
         if builds.serving == running.build {
             return Ok(builds);
         }
         if builds.building != Some(running.build) {
             return Err(NotNow::Superseded);
         }
-        // It lacks something: nobody need stand still for it.
-        lacks_nothing(running).await?;
+        // A build that lacks events can't take over, so the serving build is not paused for it.
+        check_nothing_parked(running).await?;
         let serving = self.local.borrow().serving.clone();
         if let Some(serving) = &serving
-            && !holds(serving).await
+            && !pause_serving(serving).await
         {
             serving.consumer.resume().await;
             return Err(NotNow::Later);
@@ -100,46 +104,47 @@ impl<W: Work> Keeper<W> {
             Err(_) => self.settle(running.build).await,
         };
         if swapped.is_err() {
-            self.go_on(serving.as_ref(), &handover).await;
+            self.resume_serving(serving.as_ref(), &handover).await;
         }
         swapped
     }
 
-    /// Nothing came of it: the serving build goes on.
-    async fn go_on(&self, serving: Option<&Running<W::Target>>, handover: &Handover) {
-        // Its fence may have moved.
+    /// Resumes the serving build after a failed handover.
+    async fn resume_serving(&self, serving: Option<&RunningBuild<W::Target>>, handover: &Handover) {
+        // Freezing may have moved the fence of the serving build, so its consumer is started again.
         if let Some(serving) = serving {
             serving.consumer.stop().await;
         }
-        self.thaw(&handover.builds, handover.builds.serving, Some(handover.number)).await;
+        self.unfreeze(&handover.builds, handover.builds.serving, Some(handover.number)).await;
         if let Some(serving) = serving {
-            // Where it can't start, the consumers are closed.
+            // If the consumer can't start, the consumers are closed.
             let _ = self.serve(serving.build).await;
         }
     }
 
-    /// Lets a build go on that was frozen: by this handover, or by whichever. What stays frozen
-    /// goes on by itself after a while.
-    pub(super) async fn thaw(&self, builds: &Builds, build: Build, by: Option<u64>) {
+    /// Unfreezes a build that this handover has frozen; with `by: None`, any handover. A build that
+    /// stays frozen resumes by itself after a while.
+    pub(super) async fn unfreeze(&self, builds: &Builds, build: Build, by: Option<u64>) {
         for name in self.parts(builds, build) {
             let target = (self.plan.targets)(&name.whole());
             let is_ours = |frozen_by| by.is_none_or(|by| by == frozen_by);
-            let _ = set_held(&target, &name, 0, is_ours).await;
+            let _ = set_frozen(&target, &name, 0, is_ours).await;
         }
     }
 
-    /// The names under which the partitions of a build are kept.
+    /// The names under which the partitions of a build are stored.
     fn parts(&self, builds: &Builds, build: Build) -> Vec<ConsumerName> {
         let name = build.consumer(self.stored.name());
         let partitions = builds.partitions(build);
         (0..partitions).map(|at| name.part(at, partitions)).collect()
     }
 
-    /// The serving build stands still now, as far as this process runs it.
+    /// Swaps the builds. The consumers of the serving build in this process are paused. This
+    /// freezes the build for other processes, waits for the new build, and writes.
     async fn swap(
         &self,
-        running: &Running<W::Target>,
-        serving: Option<&Running<W::Target>>,
+        running: &RunningBuild<W::Target>,
+        serving: Option<&RunningBuild<W::Target>>,
         handover: &Handover,
     ) -> Result<Arc<Builds>, NotNow> {
         let builds = &handover.builds;
@@ -148,7 +153,7 @@ impl<W: Work> Keeper<W> {
             let mut frozen = Position::ZERO;
             for name in self.parts(builds, builds.serving) {
                 let target = (self.plan.targets)(&name.whole());
-                let part = set_held(&target, &name, handover.number, |_| true).await?;
+                let part = set_frozen(&target, &name, handover.number, |_| true).await?;
                 frozen = frozen.max(part);
             }
             Ok::<_, TargetError>(frozen)
@@ -159,13 +164,13 @@ impl<W: Work> Keeper<W> {
             () = self.stored.kernel().clock().sleep(HANDOVER_MAX) => return Err(NotNow::Later),
         };
         let reached = reached.max(frozen.map_err(|_| NotNow::Later)?);
-        let come = running.consumer.wait_for(reached, HANDOVER_MAX).await;
-        come.map_err(|_| NotNow::Later)?;
-        lacks_nothing(running).await?;
+        let reached = running.consumer.wait_for(reached, HANDOVER_MAX).await;
+        reached.map_err(|_| NotNow::Later)?;
+        check_nothing_parked(running).await?;
         let mut swapped = Builds::clone(builds);
         swapped.swap(running.build).map_err(|_| NotNow::Superseded)?;
-        // Where the builds are as they were before anything was frozen: whoever goes on with what
-        // was frozen changes them first.
+        // The revision is the one from before the freeze: a process that resumes a frozen build
+        // changes the builds first, so this write fails then.
         match self.stored.write_at(swapped, handover.revision).await {
             Ok(Some(builds)) => Ok(builds),
             Ok(None) => Err(NotNow::Later),
@@ -173,25 +178,25 @@ impl<W: Work> Keeper<W> {
         }
     }
 
-    /// Perhaps it is written. Were the build before to go on then, readers would see there what the
-    /// new one does not have yet.
+    /// Finds out whether a swap with an unknown outcome is stored. If the serving build resumed
+    /// before that is known, readers could see events in it that the new build lacks.
     async fn settle(&self, build: Build) -> Result<Arc<Builds>, NotNow> {
         let builds = self.stored.settled().await;
         builds.filter(|builds| builds.serving == build).ok_or(NotNow::Later)
     }
 }
 
-/// One try to let a build take over.
+/// One attempt at a handover.
 struct Handover {
-    /// What it freezes says that it has.
+    /// The number that marks the partitions that this handover has frozen.
     number: u64,
-    /// As they were before.
+    /// The builds before the handover.
     builds: Arc<Builds>,
     revision: Revision,
 }
 
-/// Lets a build stand still; false if it does not within a while.
-async fn holds<T>(serving: &Running<T>) -> bool {
+/// Pauses a build. Returns false if it is still busy after [`HANDOVER_MAX`].
+async fn pause_serving<T>(serving: &RunningBuild<T>) -> bool {
     serving.consumer.pause().await;
     let mut health = serving.consumer.watch();
     let stands_still =
@@ -203,15 +208,15 @@ async fn holds<T>(serving: &Running<T>) -> bool {
     }
 }
 
-/// Whether nothing is parked in a build, in any process.
-async fn lacks_nothing<T>(running: &Running<T>) -> Result<(), NotNow> {
+/// Checks that no stream is parked in a build, in any process.
+async fn check_nothing_parked<T>(running: &RunningBuild<T>) -> Result<(), NotNow> {
     let elsewhere = running.consumer.parked_elsewhere().await.map_err(|_| NotNow::Later)?;
     let parked = running.consumer.health().parked + elsewhere;
     if parked == 0 { Ok(()) } else { Err(NotNow::Later) }
 }
 
-/// How far a build has come in all its partitions: as it is stored, or as whoever works on it has
-/// said.
+/// The position that a build has reached in all its partitions: the stored one, or the one that its
+/// workers have reported.
 pub(crate) async fn stored_position<T: Target>(
     kernel: &Kernel,
     targets: &Targets<T>,
@@ -227,7 +232,7 @@ pub(crate) async fn stored_position<T: Target>(
     Ok(position.max(said).unwrap_or_default())
 }
 
-/// After which position a build began; `None`: it has not, or has forgotten.
+/// The position after which a build began; `None` if it has not begun or did not store it.
 pub(super) async fn began_after<T: Target>(
     targets: &Targets<T>,
     name: &ConsumerName,

@@ -1,5 +1,5 @@
-//! The task that keeps a projection's builds as they are to be: it starts and stops the consumers
-//! of builds, swaps in what has caught up, and clears what was dropped.
+//! The keeper of a projection: the task that starts and stops the consumers of its builds, swaps in
+//! a build that has caught up, and clears dropped builds.
 
 use std::sync::{
     Arc, OnceLock,
@@ -14,22 +14,22 @@ use factum_kernel::StoreError;
 use tokio::sync::{mpsc, watch};
 
 use super::{
-    Answer, Ask, BuildError, Local, Running, Targets,
+    BuildError, Local, Reply, Request, RunningBuild, Targets,
     handover::{began_after, caught_up},
 };
 
-use crate::build::{Build, Builds, CLEAR_AFTER, REFRESH, StoredBuilds, Unfit};
+use crate::model_build::{Build, Builds, CLEAR_AFTER, REFRESH, Refusal, StoredBuilds};
 
-/// So many orders wait.
-const ORDERS_MAX: usize = 16;
-/// The builds are read again after this many times [`REFRESH`] although the bell was not heard: a
+/// The most requests that wait for the keeper.
+const REQUESTS_MAX: usize = 16;
+/// The builds are read again after this many times [`REFRESH`] even if the bell has not rung: a
 /// process of an earlier version may have changed them.
 const RESTS_MAX: u32 = 5;
 
 type TargetOf<W> = <W as Work>::Target;
-type Kept<W> = (mpsc::Sender<(Ask, Answer)>, watch::Receiver<Local<TargetOf<W>>>);
+type Handles<W> = (mpsc::Sender<(Request, Reply)>, watch::Receiver<Local<TargetOf<W>>>);
 
-/// How builds are made.
+/// The parts of a projection that all its builds share.
 pub(crate) struct Plan<W: Work> {
     pub(crate) work: Arc<W>,
     pub(crate) version: u32,
@@ -37,18 +37,19 @@ pub(crate) struct Plan<W: Work> {
     pub(crate) options: ConsumerOptions,
 }
 
+/// The state of the keeper's task.
 pub(crate) struct Keeper<W: Work> {
     pub(super) consumers: Consumers,
     pub(super) plan: Plan<W>,
     pub(super) stored: Arc<StoredBuilds>,
     pub(super) local: watch::Sender<Local<TargetOf<W>>>,
-    orders: mpsc::Receiver<(Ask, Answer)>,
+    requests: mpsc::Receiver<(Request, Reply)>,
     is_paused: bool,
-    /// The last try to swap came to nothing; the next is later.
+    /// True after a failed handover: the next attempt is later.
     pub(super) is_put_off: bool,
-    /// Says when another process has changed the builds, where it can be heard.
+    /// Rings when another process has changed the builds, if the store supports that.
     bell: Option<Bell>,
-    /// So many times they need not be read.
+    /// The number of rounds in which the builds need not be read.
     rests: u32,
     is_clearing: Arc<AtomicBool>,
 }
@@ -58,7 +59,7 @@ impl<W: Work> Keeper<W> {
         consumers: Consumers,
         plan: Plan<W>,
         stored: Arc<StoredBuilds>,
-    ) -> Result<Kept<W>, BuildError> {
+    ) -> Result<Handles<W>, BuildError> {
         let version = plan.version;
         let partitions = plan.options.partitions.count();
         if partitions > 1 && !W::Target::IS_PARALLEL {
@@ -70,8 +71,13 @@ impl<W: Work> Keeper<W> {
             Ok::<_, BuildError>((builds, ()))
         };
         let (builds, ()) = stored.change(begin).await?;
-        let (orders, taken) = mpsc::channel(ORDERS_MAX);
-        let local = Local { builds: builds.clone(), serving: None, building: None, is_left: false };
+        let (requests, taken) = mpsc::channel(REQUESTS_MAX);
+        let local = Local {
+            builds: builds.clone(),
+            serving: None,
+            building: None,
+            has_runtime_ended: false,
+        };
         let (local, seen) = watch::channel(local);
         let bell = consumers.bell();
         let mut keeper = Self {
@@ -79,7 +85,7 @@ impl<W: Work> Keeper<W> {
             plan,
             stored,
             local,
-            orders: taken,
+            requests: taken,
             is_paused: false,
             is_put_off: false,
             bell,
@@ -88,12 +94,12 @@ impl<W: Work> Keeper<W> {
         };
         keeper.follow(builds).await?;
         tokio::spawn(keeper.run());
-        Ok((orders, seen))
+        Ok((requests, seen))
     }
 
     async fn run(mut self) {
         loop {
-            // A panic of a target or the store ends nothing but what it was about.
+            // A panic in a target or in the store ends only the current round.
             match caught(self.turn()).await {
                 Ok(true) => {}
                 Ok(false) => return,
@@ -106,14 +112,14 @@ impl<W: Work> Keeper<W> {
         }
     }
 
-    /// What is next; false: it is over.
+    /// Does the next thing that is due. Returns false when the consumers are closed.
     async fn turn(&mut self) -> bool {
         let kernel = self.stored.kernel().clone();
         let building = self.local.borrow().building.clone();
         tokio::select! {
             biased;
-            Some((ask, answer)) = self.orders.recv() => {
-                let _ = answer.send(self.obey(ask).await);
+            Some((request, reply)) = self.requests.recv() => {
+                let _ = reply.send(self.execute(request).await);
             }
             () = caught_up(building, &kernel), if !self.is_put_off => {
                 self.is_put_off = !self.hand_over().await;
@@ -129,14 +135,14 @@ impl<W: Work> Keeper<W> {
         true
     }
 
-    /// Follows what other processes have changed.
+    /// Follows changes by other processes.
     async fn look(&mut self) {
-        let has_rung = self.bell.as_mut().is_none_or(Bell::has_rung);
+        let has_rung = self.bell.as_mut().is_none_or(Bell::take_ring);
         self.rests = if has_rung { 0 } else { self.rests.saturating_sub(1) };
         if self.rests > 0 {
             return;
         }
-        // Where it fails, it is done the next time.
+        // If this fails, the next round does it.
         if let Ok(Some(builds)) = self.stored.read().await
             && self.follow(builds).await.is_ok()
         {
@@ -144,30 +150,30 @@ impl<W: Work> Keeper<W> {
         }
     }
 
-    async fn obey(&mut self, ask: Ask) -> Result<Build, BuildError> {
+    async fn execute(&mut self, request: Request) -> Result<Build, BuildError> {
         if self.consumers.is_closed() {
             return Err(BuildError::Closed(self.stored.name().clone()));
         }
         let version = self.plan.version;
         let partitions = self.plan.options.partitions.count();
-        match ask {
-            Ask::Rebuild => self.change(|it| it.begin(version, partitions)).await,
-            Ask::Cancel(build) => self.change(|it| it.cancel(build).map(|()| build)).await,
-            Ask::DiscardOld => self.change(Builds::discard_old).await,
-            Ask::RollBack | Ask::Reset => {
-                let is_reset = matches!(ask, Ask::Reset);
+        match request {
+            Request::Rebuild => self.change(|it| it.begin(version, partitions)).await,
+            Request::Cancel(build) => self.change(|it| it.cancel(build).map(|()| build)).await,
+            Request::DiscardOld => self.change(Builds::discard_old).await,
+            Request::RollBack | Request::Reset => {
+                let is_reset = matches!(request, Request::Reset);
                 let change = |builds: &mut Builds| match is_reset {
                     true => Ok(builds.reset(version, partitions)),
                     false => builds.roll_back(),
                 };
                 let builds = self.local.borrow().builds.clone();
                 if let Some(previous) = builds.previous.filter(|_| !is_reset) {
-                    // It was frozen when another took its place.
-                    self.thaw(&builds, previous, None).await;
+                    // The previous build is still frozen since the handover to another build.
+                    self.unfreeze(&builds, previous, None).await;
                 }
                 self.change(change).await
             }
-            Ask::Pause => {
+            Request::Pause => {
                 self.is_paused = true;
                 let local = self.local.borrow().clone();
                 for running in local.serving.iter().chain(&local.building) {
@@ -175,7 +181,7 @@ impl<W: Work> Keeper<W> {
                 }
                 Ok(local.builds.serving)
             }
-            Ask::Resume => {
+            Request::Resume => {
                 self.is_paused = false;
                 let build = self.change(|it| Ok(it.serving)).await?;
                 self.restart().await?;
@@ -184,7 +190,7 @@ impl<W: Work> Keeper<W> {
         }
     }
 
-    /// Lets go on what is paused, and starts what has stopped.
+    /// Resumes paused consumers, and starts stopped ones.
     async fn restart(&self) -> Result<(), BuildError> {
         let local = self.local.borrow().clone();
         if let Some(running) = local.serving {
@@ -202,17 +208,17 @@ impl<W: Work> Keeper<W> {
         Ok(())
     }
 
-    /// Changes what is stored, and follows.
+    /// Changes the stored builds, and follows the change.
     async fn change(
         &mut self,
-        change: impl Fn(&mut Builds) -> Result<Build, Unfit>,
+        change: impl Fn(&mut Builds) -> Result<Build, Refusal>,
     ) -> Result<Build, BuildError> {
         let name = self.stored.name().clone();
         let version = self.plan.version;
         let partitions = self.plan.options.partitions.count();
         let changed = self.stored.change(|found| {
             let mut builds = found.unwrap_or_else(|| Builds::first(version, partitions));
-            let build = change(&mut builds).map_err(|unfit| BuildError::of(unfit, &name))?;
+            let build = change(&mut builds).map_err(|refusal| BuildError::of(refusal, &name))?;
             Ok::<_, BuildError>((builds, build))
         });
         let (builds, build) = changed.await?;
@@ -220,14 +226,15 @@ impl<W: Work> Keeper<W> {
         Ok(build)
     }
 
-    /// Does what the stored builds ask for, after a start or a change, here or elsewhere.
+    /// Starts and stops consumers as the stored builds require, after a start or after a change by
+    /// any process.
     pub(super) async fn follow(&mut self, builds: Arc<Builds>) -> Result<(), BuildError> {
         self.local.send_if_modified(|local| {
             std::mem::replace(&mut local.builds, builds.clone()) != builds
         });
         let building = self.local.borrow().building.clone();
         let is_wanted =
-            |it: &Running<_>| builds.building == Some(it.build) || builds.serving == it.build;
+            |it: &RunningBuild<_>| builds.building == Some(it.build) || builds.serving == it.build;
         if let Some(running) = building.filter(|it| !is_wanted(it)) {
             self.local.send_modify(|local| local.building = None);
             self.retire(&running.consumer).await;
@@ -243,14 +250,15 @@ impl<W: Work> Keeper<W> {
         Ok(())
     }
 
-    /// All processes see the same; which of them works on it is a matter of leases.
+    /// Runs the serving build if it is of this version. All processes of the version do so, and
+    /// leases decide which of them works on it.
     async fn follow_serving(&mut self, builds: &Arc<Builds>) -> Result<(), BuildError> {
         let (serving, building) = self.here();
         if serving == Some(builds.serving) {
             return Ok(());
         }
         if building == Some(builds.serving) {
-            // Another process has swapped, and this one has worked on it too.
+            // Another process has swapped in the build that this process works on too.
             self.promote(builds.clone()).await;
             return Ok(());
         }
@@ -271,11 +279,11 @@ impl<W: Work> Keeper<W> {
     /// The builds that this process works on.
     fn here(&self) -> (Option<Build>, Option<Build>) {
         let local = self.local.borrow();
-        let build = |running: &Option<Running<_>>| running.as_ref().map(|it| it.build);
+        let build = |running: &Option<RunningBuild<_>>| running.as_ref().map(|it| it.build);
         (build(&local.serving), build(&local.building))
     }
 
-    /// The build that was made is the one that readers of this process see.
+    /// Makes the build under way the serving one in this process, and stops the one before.
     pub(super) async fn promote(&mut self, builds: Arc<Builds>) {
         let mut before = None;
         self.local.send_modify(|local| {
@@ -287,24 +295,25 @@ impl<W: Work> Keeper<W> {
         }
     }
 
-    /// Stops the consumer of a build that is not seen any more.
+    /// Stops the consumer of a build that does not serve any more.
     async fn retire(&self, consumer: &ConsumerHandle) {
         consumer.stop().await;
         self.consumers.forget(consumer.name());
     }
 
-    /// Starts the consumer of the build that readers see.
+    /// Starts the consumer of the serving build.
     pub(super) async fn serve(&self, build: Build) -> Result<(), BuildError> {
         let running = self.launch(build, self.plan.options.clone()).await?;
         self.local.send_modify(|local| local.serving = Some(running));
         Ok(())
     }
 
-    /// Starts the consumer of a build beside it.
+    /// Starts the consumer of a build beside the serving one.
     async fn build(&self, build: Build) -> Result<(), BuildError> {
         let mut options = self.plan.options.clone();
         if options.from == StartFrom::Now {
-            // From where the first one began: what came since belongs to it too.
+            // Begins where the serving build began, because the events since then are part of the
+            // read model.
             let (serving, partitions) = {
                 let builds = &self.local.borrow().builds;
                 (builds.serving.consumer(self.stored.name()), builds.partitions(builds.serving))
@@ -327,7 +336,7 @@ impl<W: Work> Keeper<W> {
         &self,
         build: Build,
         options: ConsumerOptions,
-    ) -> Result<Running<TargetOf<W>>, BuildError> {
+    ) -> Result<RunningBuild<TargetOf<W>>, BuildError> {
         let name = build.consumer(self.stored.name());
         let target = Arc::new((self.plan.targets)(&name));
         let partitions = self.local.borrow().builds.partitions(build);
@@ -342,10 +351,10 @@ impl<W: Work> Keeper<W> {
         if self.is_paused {
             consumer.pause().await;
         }
-        Ok(Running { build, target, consumer, since: Arc::new(OnceLock::new()) })
+        Ok(RunningBuild { build, target, consumer, since: Arc::new(OnceLock::new()) })
     }
 
-    /// Clears what was dropped, when no reader can be in it any more.
+    /// Clears dropped builds after the time in which a reader may still use them.
     fn clear_dropped(&self) {
         let dropped = self.local.borrow().builds.dropped.clone();
         if dropped.is_empty() {
@@ -362,7 +371,7 @@ impl<W: Work> Keeper<W> {
             stored.kernel().clock().sleep(CLEAR_AFTER).await;
             let mut undropped = None;
             for build in dropped {
-                // What fails is still said to be dropped, and tried again.
+                // A build that can't be cleared stays in the list and is tried again.
                 let failed = match caught(clear(&stored, &targets, build)).await {
                     Ok(cleared) => cleared.err().map(|error| error.to_string()),
                     Err(panic) => Some(panic),
@@ -375,11 +384,11 @@ impl<W: Work> Keeper<W> {
     }
 }
 
-/// It ends with the consumers, or with its runtime.
+/// The keeper ends with the consumers or with its runtime.
 impl<W: Work> Drop for Keeper<W> {
     fn drop(&mut self) {
         if !self.consumers.is_closed() {
-            self.local.send_modify(|local| local.is_left = true);
+            self.local.send_modify(|local| local.has_runtime_ended = true);
         }
     }
 }
@@ -391,5 +400,5 @@ async fn clear<T: Target>(
 ) -> Result<(), HandleError> {
     let name = build.consumer(stored.name());
     targets(&name).clear(&name).await?;
-    Ok(stored.cleared(build).await?)
+    Ok(stored.remove_cleared(build).await?)
 }

@@ -1,4 +1,4 @@
-//! What one process does for a projection: the builds that it runs, and those it knows of.
+//! The builds of a projection that this process runs, and those that it knows of.
 
 use std::sync::{Arc, OnceLock};
 
@@ -8,29 +8,30 @@ use tokio::sync::watch;
 
 use super::{BuildError, Targets, handover::stored_position};
 
-use crate::build::{Build, Builds, REFRESH, StoredBuilds};
+use crate::model_build::{Build, Builds, REFRESH, StoredBuilds};
 
-/// A stored position is looked at so many times in [`REFRESH`] by those who wait for it.
+/// The number of reads of a stored position in each [`REFRESH`] while a caller waits.
 const LOOKS: u32 = 20;
 
-/// What this process knows and runs of a projection.
+/// The builds of a projection that this process knows and runs.
 pub(crate) struct Local<T> {
     pub(crate) builds: Arc<Builds>,
-    /// What readers of this process see, if it runs it.
-    pub(crate) serving: Option<Running<T>>,
-    pub(crate) building: Option<Running<T>>,
-    /// The runtime of its keeper has ended: nothing of this changes any more.
-    pub(crate) is_left: bool,
+    /// The serving build, if this process runs it.
+    pub(crate) serving: Option<RunningBuild<T>>,
+    /// The build under way, if this process works on it.
+    pub(crate) building: Option<RunningBuild<T>>,
+    /// True if the runtime of the keeper has ended, so nothing here changes any more.
+    pub(crate) has_runtime_ended: bool,
 }
 
 impl<T> Local<T> {
-    /// Why nothing of it changes any more, where that is so.
+    /// The reason why the keeper has ended.
     pub(super) fn end(&self) -> StopReason {
         let left = "the runtime that maintained it has ended, maintain it again";
-        if self.is_left { StopReason::Broken(left.into()) } else { StopReason::Asked }
+        if self.has_runtime_ended { StopReason::Broken(left.into()) } else { StopReason::Asked }
     }
 
-    /// Lets health say what keeps a build from being dropped.
+    /// Sets the health's reason why a build can't be dropped.
     pub(super) fn note_undropped(&self, undropped: Option<String>) {
         if let Some(serving) = &self.serving {
             serving.consumer.note_undropped(undropped);
@@ -38,17 +39,18 @@ impl<T> Local<T> {
     }
 
     pub(super) fn error(&self, projection: &ConsumerName) -> BuildError {
-        let end = if self.is_left { BuildError::RuntimeEnded } else { BuildError::Closed };
+        let end =
+            if self.has_runtime_ended { BuildError::RuntimeEnded } else { BuildError::Closed };
         end(projection.clone())
     }
 }
 
 /// A build that this process works on.
-pub(crate) struct Running<T> {
+pub(crate) struct RunningBuild<T> {
     pub(crate) build: Build,
     pub(crate) target: Arc<T>,
     pub(crate) consumer: ConsumerHandle,
-    /// When and where it set out.
+    /// The time and position at which this process began to work on the build.
     pub(crate) since: Arc<OnceLock<(Monotonic, Position)>>,
 }
 
@@ -56,11 +58,16 @@ impl<T> Clone for Local<T> {
     fn clone(&self) -> Self {
         let serving = self.serving.clone();
         let building = self.building.clone();
-        Self { builds: self.builds.clone(), serving, building, is_left: self.is_left }
+        Self {
+            builds: self.builds.clone(),
+            serving,
+            building,
+            has_runtime_ended: self.has_runtime_ended,
+        }
     }
 }
 
-impl<T> Clone for Running<T> {
+impl<T> Clone for RunningBuild<T> {
     fn clone(&self) -> Self {
         Self {
             build: self.build,
@@ -71,8 +78,8 @@ impl<T> Clone for Running<T> {
     }
 }
 
-/// Waits until what readers see has come to a position, whoever maintains it.
-pub(crate) async fn come_to<T: Target>(
+/// Waits until the serving build has reached a position, in any process that maintains it.
+pub(crate) async fn reach<T: Target>(
     mut local: watch::Receiver<Local<T>>,
     stored: &StoredBuilds,
     targets: &Targets<T>,
@@ -106,7 +113,8 @@ pub(crate) async fn come_to<T: Target>(
             None => return Ok(()),
             // Another process maintains it.
             Some(StopReason::Fenced) => true,
-            // Another build takes its place, or it is paused by its end: who waits has a limit.
+            // Another build takes its place, or it is paused when it ends. The caller's timeout
+            // limits the wait.
             Some(StopReason::Asked) => false,
             Some(reason) => return Err(WaitError::Stopped { consumer, reason }),
         };

@@ -5,33 +5,35 @@ use std::{fmt, time::Duration};
 use factum_consumer::{ConsumerHandle, ConsumerState, StopReason, Target};
 use factum_kernel::Position;
 
-use super::{Ask, BuildError, Local, Maintained};
+use super::{BuildError, Local, Maintained, Request};
 
-use crate::build::Build;
+use crate::model_build::Build;
 
-/// A build under way. Dropping it changes nothing: it takes over when it has caught up.
+/// A build under way. Dropping this handle changes nothing: the build takes over when it has caught
+/// up.
 #[must_use]
 pub struct Rebuild<T: Target> {
     maintained: Maintained<T>,
     build: Build,
 }
 
-/// How far a build has come.
+/// The progress of a build.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct RebuildProgress {
-    /// Everything up to here is in it.
+    /// The position up to which all events are in the build.
     pub position: Position,
-    /// The last position of the log that is known of.
+    /// The last known position of the log.
     pub head: Position,
-    /// Positions per second, since this process works on it; `None` before any was passed.
+    /// Positions per second since this process began to work on the build; `None` before any
+    /// progress.
     pub rate: Option<f64>,
-    /// When it will have caught up, at this rate.
+    /// The time until the build has caught up, at this rate.
     pub remaining: Option<Duration>,
-    /// What its consumer is doing.
+    /// The state of the build's consumer.
     pub state: ConsumerState,
-    /// Streams that wait behind a parked event. Until they are retried or discarded, it does not
-    /// take over.
+    /// The number of streams that wait for a parked event. The build does not take over until they
+    /// are retried or discarded.
     pub parked: usize,
 }
 
@@ -40,12 +42,12 @@ impl<T: Target> Rebuild<T> {
         Self { maintained, build }
     }
 
-    /// Which one.
+    /// The version and generation of the build.
     pub fn build(&self) -> Build {
         self.build
     }
 
-    /// Its consumer, while this process works on it: health, dead letters.
+    /// The consumer of the build, with its health and dead letters, while this process works on it.
     pub fn consumer(&self) -> Option<ConsumerHandle> {
         let local = self.maintained.local();
         let local = local.borrow();
@@ -53,7 +55,7 @@ impl<T: Target> Rebuild<T> {
         running.map(|running| running.consumer.clone())
     }
 
-    /// How far it has come; `None` when it is not under way any more.
+    /// The progress of the build; `None` when it is not under way any more.
     pub fn progress(&self) -> Option<RebuildProgress> {
         let local = self.maintained.local();
         let running = local.borrow().building.clone().filter(|it| it.build == self.build)?;
@@ -71,19 +73,20 @@ impl<T: Target> Rebuild<T> {
         Some(RebuildProgress { position, head, rate, remaining, state: health.state, parked })
     }
 
-    /// Gives it up; readers keep what they see.
+    /// Cancels the build. Readers keep the serving build.
     ///
     /// # Errors
-    /// [`BuildError::Superseded`] if it is not under way any more, perhaps because it has taken
-    /// over.
+    /// [`BuildError::Superseded`] if the build is not under way any more, perhaps because it has
+    /// taken over.
     pub async fn cancel(&self) -> Result<(), BuildError> {
-        self.maintained.ask(Ask::Cancel(self.build)).await.map(|_| ())
+        self.maintained.request(Request::Cancel(self.build)).await.map(|_| ())
     }
 
-    /// Waits until readers see it.
+    /// Waits until readers see the build.
     ///
     /// # Errors
-    /// [`BuildError::Superseded`] if it was given up, [`BuildError::Stopped`] if it stands still.
+    /// [`BuildError::Superseded`] if the build was dropped, [`BuildError::Stopped`] if its consumer
+    /// has stopped.
     pub async fn done(&self) -> Result<(), BuildError> {
         let projection = self.maintained.name();
         let mut local = self.maintained.local();
@@ -120,15 +123,16 @@ impl<T: Target> Rebuild<T> {
         }
     }
 
-    /// Whether it has come to be seen; `None`: it is on its way.
+    /// The outcome of the build: true if readers have seen it, false if it was dropped, `None`
+    /// while it is under way.
     fn outcome(&self, local: &Local<T>) -> Option<bool> {
-        let is_on_its_way = local.building.as_ref().is_some_and(|it| it.build == self.build);
-        (!is_on_its_way).then(|| local.builds.keeps(self.build))
+        let is_under_way = local.building.as_ref().is_some_and(|it| it.build == self.build);
+        (!is_under_way).then(|| local.builds.keeps(self.build))
     }
 }
 
-/// Waits until a consumer stops for good: not because it was told to, and not because another
-/// process goes on with it.
+/// Waits until a consumer stops with a failure: not on request, and not because another process
+/// took over.
 async fn stops(consumer: &ConsumerHandle) -> StopReason {
     let mut health = consumer.watch();
     let found = health.wait_for(|health| reason(&health.state).is_some()).await;

@@ -1,4 +1,4 @@
-//! Finding the tables of the serving build.
+//! The tables of the serving build, for readers that use SQL.
 
 use std::sync::Arc;
 
@@ -6,18 +6,18 @@ use factum_consumer::{ConsumerHealth, ConsumerState, Target};
 
 use super::Maintained;
 #[cfg(feature = "postgres")]
-use crate::target::PostgresTarget;
+use crate::postgres::PostgresTarget;
 #[cfg(feature = "sqlite")]
-use crate::target::SqliteTarget;
+use crate::sqlite::SqliteTarget;
 
 #[cfg(feature = "postgres")]
 impl Maintained<PostgresTarget> {
-    /// The schema of the build that readers see, quoted, as it stands in a statement; also where
-    /// another process runs it. Ask for each query: which one serves changes, and one that does
-    /// not any more stands still and goes at last, though not while a transaction is in it. What
-    /// another process changed is known within some seconds.
+    /// The quoted schema of the serving build, for use in a statement, also if another process runs
+    /// the build. Call this before each query: another build may serve later. An old build gets no
+    /// more events and is dropped some time later, but not while a transaction uses it. A change by
+    /// another process is known within some seconds.
     ///
-    /// In this process it waits until the build has begun, so that its tables are there.
+    /// If this process runs the build, it waits until the build has begun and its tables exist.
     pub async fn schema(&self) -> String {
         self.serving_target().await.schema()
     }
@@ -25,23 +25,24 @@ impl Maintained<PostgresTarget> {
 
 #[cfg(feature = "sqlite")]
 impl Maintained<SqliteTarget> {
-    /// A new connection to read the build by that readers see; also where another process of this
-    /// machine runs it. Ask for each query, or now and then: which one serves changes, and one
-    /// that does not any more stands still, and keeps its space until it is closed. What another
-    /// process changed is known within some seconds.
+    /// A new connection that reads the serving build, also if another process of this machine runs
+    /// the build. Open a new one for each query or from time to time: another build may serve
+    /// later. An old build gets no more events, and its file keeps its space until all connections
+    /// to it are closed. A change by another process is known within some seconds.
     ///
-    /// In this process it waits until the build has begun, so that its tables are there. To query
-    /// blocks: an async function does it on a thread for that.
+    /// If this process runs the build, it waits until the build has begun and its tables exist.
+    /// Queries block their thread: in async code use `tokio::task::spawn_blocking`.
     ///
     /// # Errors
-    /// Those of SQLite.
+    /// Errors of SQLite.
     pub async fn reader(&self) -> Result<rusqlite::Connection, rusqlite::Error> {
         self.serving_target().await.reader()
     }
 }
 
 impl<T: Target> Maintained<T> {
-    /// The target of the build that readers see, when it has begun or is run elsewhere.
+    /// The target of the serving build, after the build has begun here or if another process runs
+    /// it.
     async fn serving_target(&self) -> Arc<T> {
         let (running, name) = {
             let local = self.local.borrow();

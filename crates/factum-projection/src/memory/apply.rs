@@ -1,4 +1,4 @@
-//! One batch of a fold, in a task of its own.
+//! Folding one batch, in a task of its own.
 
 use std::sync::{
     Arc,
@@ -18,19 +18,19 @@ use super::{
     shown::Model,
 };
 
-/// The user's function, and the events that it is about.
-pub(super) struct Applying<E, F> {
+/// The user's function, and the names of the events that it handles.
+pub(super) struct FoldWork<E, F> {
     pub(super) apply: F,
     pub(super) names: Names<E>,
 }
 
-/// What became of a batch.
+/// The outcome of a batch.
 pub(super) struct Folded {
-    /// How many of its events were folded.
+    /// The number of its events that were folded.
     pub(super) count: usize,
-    /// What the next one said, if it can't be folded.
+    /// The error of the next event, if that can't be folded.
     pub(super) fault: Option<String>,
-    /// The model is left half changed.
+    /// True if the model is left half changed.
     pub(super) is_torn: bool,
 }
 
@@ -45,7 +45,7 @@ where
         let model = tokio::select! {
             biased;
             model = self.shown.change() => model,
-            // Somebody holds the model.
+            // A reader still holds the model.
             () = self.health.halted() => return Err(End::Stop(StopReason::Asked)),
         };
         let seen = Arc::new(AtomicUsize::new(0));
@@ -54,31 +54,32 @@ where
         let clock = self.reading.kernel.clock();
         let torn = |count, fault| Folded { count, fault: Some(fault), is_torn: true };
         Ok(match apart(tokio::spawn(running), &seen, timeout, &**clock).await {
-            // Of one that was given up, nobody ever learns that it is whole.
+            // Only here is the model known to be whole again. After a batch that was given up, it
+            // stays torn.
             Apart::Done((folded, mut model)) => {
                 model.is_torn = false;
                 folded
             }
-            Apart::Panicked(said) => {
-                torn(seen.load(Ordering::Relaxed), format!("the fold panicked: {said}"))
+            Apart::Panicked(panic) => {
+                torn(seen.load(Ordering::Relaxed), format!("the fold panicked: {panic}"))
             }
             Apart::Late { keeps_thread: false, .. } => {
-                let told = "the runtime is too busy to begin with a batch";
-                return Err(self.is_away(told.into()).await);
+                let error = "the runtime is too busy to begin with a batch";
+                return Err(self.retry_later(error.into()).await);
             }
             Apart::Late { at, keeps_thread: true } => {
                 torn(at, format!("it was not folded within {timeout:?}, and keeps its thread"))
             }
             Apart::Cancelled => {
-                let told = "the runtime that it was folded on has ended";
-                return Err(self.is_away(told.into()).await);
+                let error = "the runtime that it was folded on has ended";
+                return Err(self.retry_later(error.into()).await);
             }
         })
     }
 }
 
 async fn run<M, E, F>(
-    fold: Arc<Applying<E, F>>,
+    fold: Arc<FoldWork<E, F>>,
     mut model: OwnedRwLockWriteGuard<Model<M>>,
     batch: Chunk,
     wanted: Vec<usize>,

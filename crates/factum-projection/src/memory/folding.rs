@@ -1,4 +1,4 @@
-//! The loop of a model in memory: read, fold, and a snapshot now and then.
+//! The loop of a model in memory: reads events, folds them, and takes snapshots.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -6,8 +6,8 @@ use factum_consumer::{
     ConsumerHandle, ConsumerName, ConsumerOptions, ConsumerState, Consumers, StartError, StartFrom,
     StopReason, TargetError, Then,
     part::{
-        Chunk, DEATHS_MAX, ERROR_BYTES_MAX, Ending, Letter, Names, ORDERS_EVERY, Order, PANICS_MAX,
-        Pace, Patience, Place, Reading, Source, caught, is_in_scope, next_order,
+        Chunk, DEATHS_MAX, ERROR_BYTES_MAX, Ending, Names, ORDERS_EVERY, Order, PANICS_MAX, Pace,
+        Patience, Place, Reading, Source, StoredLetter, caught, is_in_scope, next_order,
         progress::{Mark, Progress},
         within,
     },
@@ -18,16 +18,17 @@ use tokio::sync::mpsc;
 
 use super::{
     Fold,
-    apply::{Applying, Folded},
+    apply::{FoldWork, Folded},
     order::Redo,
     shown::Shown,
     snapshot::Snapshots,
 };
 
-/// This many positions that are passed weigh as much as one event.
+/// The number of skipped positions that weigh as much as one folded event, when the next snapshot
+/// is due.
 const PASSED_PER_EVENT: u64 = 10;
 
-/// The loop of one model.
+/// The loop of one model, and its state.
 pub(super) struct Folding<M, E, F> {
     pub(super) name: ConsumerName,
     pub(super) options: ConsumerOptions,
@@ -35,52 +36,54 @@ pub(super) struct Folding<M, E, F> {
     pub(super) orders: mpsc::Receiver<Order>,
     pub(super) health: Place,
     pub(super) shown: Arc<Shown<M>>,
-    pub(super) fold: Arc<Applying<E, F>>,
+    pub(super) fold: Arc<FoldWork<E, F>>,
     pub(super) is_paused: bool,
-    /// What is parked.
-    pub(super) letters: BTreeMap<StreamId, Letter>,
-    /// Events that can't be folded, and what they said.
+    /// The parked streams.
+    pub(super) letters: BTreeMap<StreamId, StoredLetter>,
+    /// The events that can't be folded, and their errors.
     pub(super) faults: BTreeMap<Position, String>,
-    /// A release to do again, when the model is where it was.
+    /// A release to repeat when the restored model has reached the position that readers saw.
     pub(super) redo: Option<Redo>,
-    /// When it last looked for orders in the store.
+    /// The time at which it last read the orders in the store.
     pub(super) looked_at: Option<Monotonic>,
     snapshots: Snapshots,
     snapshot_events: usize,
-    /// Its name without the version, and that.
+    /// The name without the version, and the version.
     version: (ConsumerName, u32),
-    /// Whether the snapshots of earlier versions are removed.
+    /// True once the snapshots of earlier versions are removed.
     is_swept: bool,
-    /// After which position it began, where that is known.
+    /// The position after which it began, if known.
     began: Option<Position>,
     patience: Patience,
-    /// None before the first start.
+    /// The size of batches; `None` before the first start.
     pace: Option<Pace>,
-    /// How often in a row the store could not be reached.
+    /// The number of failures in a row to reach the store.
     away: u32,
-    /// How often in a row it has panicked.
+    /// The number of panics in a row.
     panics: u32,
 }
 
-/// What belongs to a model that is whole.
-pub(super) struct Life {
+/// One run of the loop: from restoring a model until it is torn or the loop ends.
+pub(super) struct Run {
     pub(super) progress: Progress,
     source: Source,
-    /// Read and not folded.
+    /// Events that were read and are not folded yet.
     pending: Option<Chunk>,
-    /// What came since the last snapshot, in passed positions.
+    /// The work since the last snapshot, counted in skipped positions: a folded event counts as
+    /// [`PASSED_PER_EVENT`] of them.
     pub(super) weight: u64,
 }
 
-/// Why a life ends.
+/// The reason why a run ends.
 #[derive(Debug)]
 pub(super) enum End {
     Stop(StopReason),
-    /// The model is to be made again from the last snapshot.
+    /// The model has to be restored from the last snapshot.
     Again,
 }
 
-/// However the loop ends, its health and the model's readers are told.
+/// A guard that tells the health and the model's readers that the loop has ended, also after a
+/// panic.
 struct Leaving<M: Send + Sync + 'static> {
     shown: Arc<Shown<M>>,
     _ending: Ending,
@@ -112,7 +115,7 @@ where
             let leaving = Leaving { shown: shown.clone(), _ending: Ending(health.clone()) };
             let folding = Self {
                 name: versioned.clone(),
-                fold: Arc::new(Applying { apply, names: Names::new(options.unknown) }),
+                fold: Arc::new(FoldWork { apply, names: Names::new(options.unknown) }),
                 options,
                 orders,
                 health: health.clone(),
@@ -139,16 +142,16 @@ where
 
     async fn run(mut self, leaving: Leaving<M>) {
         let reason = loop {
-            let told = match caught(self.live()).await {
+            let panic = match caught(self.live()).await {
                 Ok(End::Stop(reason)) => break reason,
                 Ok(End::Again) => continue,
-                Err(told) => format!("the store panicked: {told}"),
+                Err(panic) => format!("the store panicked: {panic}"),
             };
             self.panics += 1;
             if self.panics > PANICS_MAX {
-                break StopReason::Broken(told);
+                break StopReason::Broken(panic);
             }
-            if let End::Stop(reason) = self.is_away(told).await {
+            if let End::Stop(reason) = self.retry_later(panic).await {
                 break reason;
             }
         };
@@ -163,30 +166,30 @@ where
     }
 
     async fn live(&mut self) -> End {
-        let mut life = match self.begin().await {
-            Ok(life) => life,
+        let mut run = match self.begin().await {
+            Ok(run) => run,
             Err(end) => return end,
         };
         let end = loop {
-            if let Err(end) = self.step(&mut life).await {
+            if let Err(end) = self.step(&mut run).await {
                 break end;
             }
         };
         if matches!(end, End::Stop(_)) {
-            self.leave(&mut life).await;
+            self.leave(&mut run).await;
         }
         end
     }
 
-    /// The model of the last snapshot, and the source of what came since.
-    async fn begin(&mut self) -> Result<Life, End> {
+    /// Restores the model of the last snapshot, and opens the source of the events after it.
+    async fn begin(&mut self) -> Result<Run, End> {
         let restored = self.patience.answered(self.snapshots.restore::<M>()).await;
         let restored = self.settled(restored).await?;
         let is_stored = restored.is_some();
         let (progress, model) = match restored {
             Some(restored) => match restored.model {
                 Some(model) => (restored.progress, Some(model)),
-                // From where it once began.
+                // Without a model, begin where the model began the first time.
                 None => (Progress { checkpoint: None, ..restored.progress }, None),
             },
             None => (self.beginning().await?, None),
@@ -197,18 +200,18 @@ where
         let from = progress.checkpoint.ok_or(position);
         let page_max = (self.options.batch_events_max, self.options.batch_bytes_max);
         let source = Source::new(self.reading.clone(), self.options.scope.clone(), page_max, from);
-        // Before anybody is told of a position that is another log's, perhaps.
+        // The checkpoint may be of another log, so it is verified before its position is shown.
         if let Err(error) = source.verify().await {
             return Err(self.unread(error).await);
         }
         self.letters = letters;
         let head = *self.reading.kernel.events().head().borrow();
         self.mark_start(position, head).await?;
-        let mut life = Life { progress, source, pending: None, weight: 0 };
+        let mut run = Run { progress, source, pending: None, weight: 0 };
         self.shown.replace(model, position);
         if !is_stored && self.options.from != StartFrom::Start {
-            // Where it began is known from now on.
-            self.store(&mut life).await?;
+            // The snapshot stores the position at which the model began.
+            self.store(&mut run).await?;
         }
         self.health.change(|health| {
             health.position = position;
@@ -216,15 +219,15 @@ where
             health.parked = self.letters.len();
             health.state = ConsumerState::CatchingUp;
         });
-        Ok(life)
+        Ok(run)
     }
 
-    /// Where it begins without a snapshot: where it began before, or another version of it.
+    /// The beginning without a snapshot: where this model or another version of it began before.
     async fn beginning(&mut self) -> Result<Progress, End> {
         let taken = self.patience.answered(self.snapshots.is_taken()).await;
         if self.settled(taken).await? {
-            let told = "a projection into documents has this name and version, choose another";
-            return Err(End::Stop(StopReason::Broken(format!("{told}: model={}", self.name))));
+            let error = "a projection into documents has this name and version, choose another";
+            return Err(End::Stop(StopReason::Broken(format!("{error}: model={}", self.name))));
         }
         let mut from = self.options.from;
         if from == StartFrom::Now {
@@ -239,7 +242,7 @@ where
         self.settled(beginning).await
     }
 
-    /// Notes that it is at work, and takes care if it did not stop cleanly before.
+    /// Marks the model as at work. After an unclean stop it proceeds cautiously.
     async fn mark_start(&mut self, position: Position, head: Position) -> Result<(), End> {
         let max = self.options.batch_events_max;
         let mut attempt = None;
@@ -257,38 +260,38 @@ where
         self.settled(put).await
     }
 
-    async fn step(&mut self, life: &mut Life) -> Result<(), End> {
-        self.take_orders(life).await?;
-        self.obey_stored(life).await?;
+    async fn step(&mut self, run: &mut Run) -> Result<(), End> {
+        self.take_orders(run).await?;
+        self.obey_stored(run).await?;
         let position = self.health.position();
         if let Some(redo) = self.redo.take_if(|redo| position >= redo.until) {
-            return self.redo(life, redo).await;
+            return self.redo(run, redo).await;
         }
-        match life.pending.take() {
-            Some(chunk) => life.pending = self.fold(life, chunk).await?,
-            None => life.pending = self.fetch(life).await?,
+        match run.pending.take() {
+            Some(chunk) => run.pending = self.fold(run, chunk).await?,
+            None => run.pending = self.fetch(run).await?,
         }
-        if life.weight >= self.due() {
-            self.snapshot(life).await?;
+        if run.weight >= self.due() {
+            self.snapshot(run).await?;
         }
         Ok(())
     }
 
-    /// What comes next, or an order before it.
-    async fn fetch(&mut self, life: &mut Life) -> Result<Option<Chunk>, End> {
+    /// Reads the next events. An order that arrives first is executed instead.
+    async fn fetch(&mut self, run: &mut Run) -> Result<Option<Chunk>, End> {
         let head = *self.reading.kernel.events().head().borrow();
         let clock = self.reading.kernel.clock().clone();
         let is_asked = self.takes_stored_orders();
-        let at_end = life.source.is_live() && head <= self.health.position();
+        let at_end = run.source.is_live() && head <= self.health.position();
         self.health.tell(if at_end { ConsumerState::Live } else { ConsumerState::CatchingUp });
         tokio::select! {
             biased;
             order = next_order(&mut self.orders, &self.health) => {
-                self.obey(life, order).await?;
+                self.obey(run, order).await?;
                 Ok(None)
             }
             () = clock.sleep(ORDERS_EVERY), if is_asked => Ok(None),
-            chunk = life.source.next() => match chunk {
+            chunk = run.source.next() => match chunk {
                 Ok(chunk) => {
                     self.away = 0;
                     chunk.iter().for_each(|chunk| self.health.see(chunk, 0));
@@ -304,8 +307,8 @@ where
         }
     }
 
-    /// Folds the first events of a chunk; gives back what is still to be folded.
-    async fn fold(&mut self, life: &mut Life, chunk: Chunk) -> Result<Option<Chunk>, End> {
+    /// Folds the first events of a chunk, and returns the events that are still to be folded.
+    async fn fold(&mut self, run: &mut Run, chunk: Chunk) -> Result<Option<Chunk>, End> {
         let pace = self.pace.as_ref().expect("it has begun");
         let count = pace.take(chunk.events().iter().map(RecordedEvent::position));
         let count = within(&chunk.events()[..count.min(chunk.events().len())], &self.options);
@@ -318,10 +321,10 @@ where
             Some(0) => {
                 let at = wanted[0];
                 let (batch, rest) = chunk.split(at + 1);
-                self.park(life, &batch, at).await?;
+                self.park(run, &batch, at).await?;
                 return Ok(rest);
             }
-            // Up to it, and no further.
+            // Fold up to the event that can't be folded.
             Some(place) => {
                 let at = wanted[place];
                 wanted.truncate(place);
@@ -330,13 +333,13 @@ where
             None => chunk.clone().split(count),
         };
         let (Some(first), Some(last)) = (wanted.first(), wanted.last()) else {
-            self.passed(life, &batch, 0);
+            self.passed(run, &batch, 0);
             return Ok(rest);
         };
         let first = position(*first);
         let last = position(*last);
         if first == last && pace.deaths(first, last) >= DEATHS_MAX {
-            self.is_at_fault(first, "the process died while it was folded".into());
+            self.record_fault(first, "the process died while it was folded".into());
             return Ok(Some(chunk));
         }
         let noted = pace.note(first, last);
@@ -346,51 +349,51 @@ where
         }
         let Folded { count, fault, is_torn } = self.apply(&batch, &wanted).await?;
         let Some(error) = fault else {
-            self.passed(life, &batch, count);
+            self.passed(run, &batch, count);
             if noted.is_some() {
-                self.unnote().await;
+                self.clear_attempt().await;
             }
             return Ok(rest);
         };
         let at = wanted[count];
-        self.is_at_fault(position(at), error);
+        self.record_fault(position(at), error);
         if is_torn {
             return Err(End::Again);
         }
         let (done, rest) = chunk.split(at);
-        self.passed(life, &done, count);
+        self.passed(run, &done, count);
         Ok(rest)
     }
 
-    /// What was noted is done with: a process that ends later did not die of it.
-    async fn unnote(&mut self) {
+    /// Clears the stored note of an attempt: a process that ends later did not die of these events.
+    async fn clear_attempt(&mut self) {
         let mark = Mark { at_work: Some(self.options.batch_events_max), attempt: None };
-        // Where it can't be stored, one death may be counted that is not the event's.
+        // If that can't be stored, one death too many may be counted for these events.
         let _ = self.patience.answered(self.snapshots.put_mark(mark)).await;
     }
 
-    /// Whether an event is to be folded now.
+    /// Returns true if an event is folded now: it is wanted, and its stream is not parked.
     fn takes(&self, event: &RecordedEvent) -> bool {
         self.wants(event)
             && (self.letters.is_empty()
                 || !self.letters.contains_key(&event.stream().to_stream_id()))
     }
 
-    /// Whether the model is about this event.
+    /// Returns true if the model handles this event.
     pub(super) fn wants(&self, event: &RecordedEvent) -> bool {
         is_in_scope(&self.options.scope, event) && self.fold.names.wants(event.name())
     }
 
-    /// An event can't be folded.
-    pub(super) fn is_at_fault(&mut self, position: Position, mut error: String) {
+    /// Records that an event can't be folded.
+    pub(super) fn record_fault(&mut self, position: Position, mut error: String) {
         error.truncate(error.floor_char_boundary(ERROR_BYTES_MAX));
         self.faults.insert(position, error);
         self.health.count_failure();
     }
 
-    /// Sets the event aside that is the last of a batch, with the later ones of its stream. That is
-    /// stored: an event that killed the process would kill it again.
-    async fn park(&mut self, life: &mut Life, batch: &Chunk, at: usize) -> Result<(), End> {
+    /// Parks the last event of a batch, with the later events of its stream. This is stored at
+    /// once: an event that killed the process would kill it again.
+    async fn park(&mut self, run: &mut Run, batch: &Chunk, at: usize) -> Result<(), End> {
         let event = &batch.events()[at];
         let position = event.position();
         let error = self.faults.get(&position).cloned().unwrap_or_default();
@@ -400,23 +403,23 @@ where
         if self.letters.len() >= self.options.failure.parked_max {
             return Err(End::Stop(StopReason::TooManyParked { position, error }));
         }
-        let letter = Letter::of(event, error, 1, self.reading.kernel.clock().now());
+        let letter = StoredLetter::of(event, error, 1, self.reading.kernel.clock().now());
         let stream = event.stream().to_stream_id();
         self.health.log_parked(&stream, &letter);
         self.letters.insert(stream, letter);
-        self.passed(life, batch, 0);
-        self.store(life).await
+        self.passed(run, batch, 0);
+        self.store(run).await
     }
 
-    /// Everything up to the end of a chunk is done with.
-    fn passed(&mut self, life: &mut Life, chunk: &Chunk, folded: usize) {
+    /// Moves the progress to the end of a chunk, of which `folded` events were folded.
+    fn passed(&mut self, run: &mut Run, chunk: &Chunk, folded: usize) {
         (self.away, self.panics) = (0, 0);
         let before = self.health.position();
         let passed = chunk.through.value().saturating_sub(before.value());
         let folded = folded as u64;
-        life.weight += passed.saturating_sub(folded) + folded * PASSED_PER_EVENT;
+        run.weight += passed.saturating_sub(folded) + folded * PASSED_PER_EVENT;
         if let Some(event) = chunk.events().last() {
-            life.progress.checkpoint = Some(chunk.checkpoint(event));
+            run.progress.checkpoint = Some(chunk.checkpoint(event));
         }
         let pace = self.pace.as_mut().expect("it has begun");
         pace.passed(folded as usize, chunk.through);
@@ -429,28 +432,28 @@ where
         });
     }
 
-    /// Takes a snapshot. It only saves time, so where the store is away it comes later.
-    async fn snapshot(&mut self, life: &mut Life) -> Result<(), End> {
-        match self.try_snapshot(life).await {
+    /// Takes a snapshot. It only saves time, so if the store can't be reached it is taken later.
+    async fn snapshot(&mut self, run: &mut Run) -> Result<(), End> {
+        match self.try_snapshot(run).await {
             Err(error @ (TargetError::Unavailable(_) | TargetError::Unknown(_))) => {
                 tracing::warn!(consumer = %self.name, %error, "a snapshot is put off");
                 let due = self.due();
-                life.weight = life.weight.min(due - due / 8 - 1);
+                run.weight = run.weight.min(due - due / 8 - 1);
                 Ok(())
             }
             outcome => self.settled(outcome).await,
         }
     }
 
-    /// The weight at which a snapshot is taken.
+    /// The amount of work after which a snapshot is taken.
     fn due(&self) -> u64 {
         (self.snapshot_events as u64).saturating_mul(PASSED_PER_EVENT)
     }
 
-    /// Takes a snapshot that something depends on, as soon as the store can be reached.
-    pub(super) async fn store(&mut self, life: &mut Life) -> Result<(), End> {
+    /// Takes a snapshot that is required, and tries again until the store can be reached.
+    pub(super) async fn store(&mut self, run: &mut Run) -> Result<(), End> {
         loop {
-            match self.try_snapshot(life).await {
+            match self.try_snapshot(run).await {
                 Err(error @ (TargetError::Unavailable(_) | TargetError::Unknown(_))) => {
                     self.away += 1;
                     self.pause_after(&error.to_string(), self.away).await?;
@@ -460,14 +463,14 @@ where
         }
     }
 
-    async fn try_snapshot(&mut self, life: &mut Life) -> Result<(), TargetError> {
+    async fn try_snapshot(&mut self, run: &mut Run) -> Result<(), TargetError> {
         let model = self.shown.look().await;
-        let stored = self.snapshots.store(&model.model, life.progress, &self.letters);
+        let stored = self.snapshots.store(&model.model, run.progress, &self.letters);
         self.patience.answered(stored).await?;
-        life.weight = 0;
-        if life.source.is_live() && !self.is_swept {
+        run.weight = 0;
+        if run.source.is_live() && !self.is_swept {
             self.is_swept = true;
-            // What stays is swept by the next start.
+            // Snapshots that are left are removed by the next start.
             let (name, version) = &self.version;
             let swept = self.snapshots.sweep_versions(name, *version);
             let _ = self.patience.answered(swept).await;
@@ -475,16 +478,17 @@ where
         Ok(())
     }
 
-    /// The clean end.
-    async fn leave(&mut self, life: &mut Life) {
-        // Without a snapshot the next start takes longer, without the mark it is a cautious one.
-        if life.weight > 0 {
-            let _ = self.try_snapshot(life).await;
+    /// Ends cleanly: takes a snapshot and clears the mark.
+    async fn leave(&mut self, run: &mut Run) {
+        // Errors are ignored: without the snapshot the next start takes longer, without the cleared
+        // mark it is cautious.
+        if run.weight > 0 {
+            let _ = self.try_snapshot(run).await;
         }
         let _ = self.patience.answered(self.snapshots.put_mark(Mark::default())).await;
     }
 
-    /// What the store has answered; an error ends the life.
+    /// Returns the store's answer, or the end of the run after an error.
     async fn settled<T>(&mut self, outcome: Result<T, TargetError>) -> Result<T, End> {
         match outcome {
             Ok(value) => Ok(value),
@@ -493,23 +497,23 @@ where
                 | TargetError::TooLarge(_)
                 | TargetError::Broken(_)),
             ) => Err(End::Stop(StopReason::Broken(error.to_string()))),
-            Err(error) => Err(self.is_away(error.to_string()).await),
+            Err(error) => Err(self.retry_later(error.to_string()).await),
         }
     }
 
-    /// The log can't be read.
+    /// Maps an error of reading the log to the end of the run.
     async fn unread(&mut self, error: ReadError) -> End {
         match error {
             ReadError::Store(error) if !error.kind().is_permanent() => {
-                self.is_away(error.to_string()).await
+                self.retry_later(error.to_string()).await
             }
             ReadError::Diverged(error) => End::Stop(StopReason::Diverged(error.to_string())),
             other => End::Stop(StopReason::Broken(other.to_string())),
         }
     }
 
-    /// The store can't be reached: the model is made again after a pause.
-    pub(super) async fn is_away(&mut self, error: String) -> End {
+    /// Waits before the model is restored again, because the store can't be reached.
+    pub(super) async fn retry_later(&mut self, error: String) -> End {
         self.away += 1;
         match self.pause_after(&error, self.away).await {
             Ok(()) => End::Again,

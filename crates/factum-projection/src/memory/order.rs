@@ -1,8 +1,8 @@
-//! What a model in memory is told: pauses, and parked events on their way back.
+//! The orders to a model in memory: pauses, and releases of parked events.
 
 use factum_consumer::{
     ConsumerState, Release, ReleaseError, StopReason,
-    part::{Chunk, Letter, ORDERS_EVERY, Order, left_orders, next_order, next_parked},
+    part::{Chunk, ORDERS_EVERY, Order, StoredLetter, left_orders, next_order, next_parked},
 };
 use factum_kernel::{
     Event, ExpectedRevision, Position, RecordedEvent, StreamId, StreamVersion, WriteBatch,
@@ -10,16 +10,16 @@ use factum_kernel::{
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::{mpsc::error::TryRecvError, oneshot};
 
-use super::folding::{End, Folding, Life};
+use super::folding::{End, Folding, Run};
 
 type Answer = oneshot::Sender<Result<(), ReleaseError>>;
 
-/// A release that is under way.
+/// A release of a parked stream that is under way.
 pub(super) struct Redo {
     stream: StreamId,
     release: Release,
     answer: Option<Answer>,
-    /// It is done when the model is there.
+    /// The position that the model must reach before the release is repeated.
     pub(super) until: Position,
 }
 
@@ -37,37 +37,37 @@ where
     E: Event,
     F: Fn(&mut M, E, &RecordedEvent) + Send + Sync + 'static,
 {
-    pub(super) async fn take_orders(&mut self, life: &mut Life) -> Result<(), End> {
+    pub(super) async fn take_orders(&mut self, run: &mut Run) -> Result<(), End> {
         loop {
-            let order = if self.is_paused && !self.is_made_again() {
+            let order = if self.is_paused && !self.is_restoring() {
                 self.health.tell(ConsumerState::Paused);
                 next_order(&mut self.orders, &self.health).await
             } else {
-                match self.order_at_hand() {
+                match self.waiting_order() {
                     Some(order) => order,
                     None => return Ok(()),
                 }
             };
-            self.obey(life, order).await?;
+            self.obey(run, order).await?;
         }
     }
 
-    /// Whether the model is not where it was yet. It is made again also while it is paused: readers
-    /// wait for it, and so does whoever has asked for a release.
-    fn is_made_again(&self) -> bool {
+    /// Returns true while the model has not reached the position that readers saw. It is restored
+    /// even if it is paused, because readers wait for it, and so does the caller of a release.
+    fn is_restoring(&self) -> bool {
         self.redo.is_some() || self.health.position() < self.shown.position()
     }
 
-    pub(super) async fn obey(&mut self, life: &mut Life, order: Order) -> Result<(), End> {
+    pub(super) async fn obey(&mut self, run: &mut Run, order: Order) -> Result<(), End> {
         match order {
             Order::Release(stream, release, answer) => {
-                self.release(life, &stream, release, Some(answer)).await
+                self.release(run, &stream, release, Some(answer)).await
             }
-            order => self.obey_meanwhile(order, ""),
+            order => self.obey_or_refuse(order, ""),
         }
     }
 
-    fn order_at_hand(&mut self) -> Option<Order> {
+    fn waiting_order(&mut self) -> Option<Order> {
         match self.orders.try_recv() {
             Ok(order) => Some(order),
             Err(TryRecvError::Empty) => self.health.is_halted().then_some(Order::Stop),
@@ -75,8 +75,9 @@ where
         }
     }
 
-    /// What can be done at any time; for the rest there is this answer.
-    fn obey_meanwhile(&mut self, order: Order, told: &str) -> Result<(), End> {
+    /// Executes an order that can be executed at any time. A release gets the answer that now is
+    /// not the time, with this reason.
+    fn obey_or_refuse(&mut self, order: Order, reason: &str) -> Result<(), End> {
         match order {
             Order::Stop => return Err(End::Stop(StopReason::Asked)),
             Order::Pause => self.is_paused = true,
@@ -86,25 +87,25 @@ where
                 let _ = answer.send(letters.collect());
             }
             Order::Release(_, _, answer) => {
-                let _ = answer.send(Err(ReleaseError::NotNow(told.into())));
+                let _ = answer.send(Err(ReleaseError::NotNow(reason.into())));
             }
         }
         Ok(())
     }
 
-    /// Waits before another attempt; orders that end it come through.
+    /// Waits before another attempt. A stop ends the wait.
     pub(super) async fn pause_after(&mut self, error: &str, attempts: u32) -> Result<(), End> {
         self.health.tell(ConsumerState::Retrying { position: None, attempts, error: error.into() });
         let kernel = self.reading.kernel.clone();
         let pause = self.options.failure.pause_before(attempts);
         let pause = pause / 2 + kernel.ids().jitter(pause / 2);
         let mut asleep = kernel.clock().sleep(pause);
-        let told = format!("the model waits to try again: {error}");
+        let reason = format!("the model is waiting before another attempt: {error}");
         loop {
             tokio::select! {
                 biased;
                 order = next_order(&mut self.orders, &self.health) => {
-                    self.obey_meanwhile(order, &told)?;
+                    self.obey_or_refuse(order, &reason)?;
                 }
                 () = &mut asleep => break,
             }
@@ -113,21 +114,21 @@ where
         Ok(())
     }
 
-    /// Whether other processes can leave orders while it runs.
+    /// Returns true if other processes can store orders while the model runs.
     pub(super) fn takes_stored_orders(&self) -> bool {
         self.reading.kernel.events().guarantees().takes_orders
     }
 
-    /// Does what others have ordered, if it is time to look. A store that fails is asked the next
-    /// time.
-    pub(super) async fn obey_stored(&mut self, life: &mut Life) -> Result<(), End> {
+    /// Executes the orders that other processes have stored, when it is time to look. After an
+    /// error it looks again at the next step.
+    pub(super) async fn obey_stored(&mut self, run: &mut Run) -> Result<(), End> {
         let now = self.reading.kernel.clock().monotonic();
         let is_due = match self.looked_at {
             None => true,
             Some(at) => self.takes_stored_orders() && now.saturating_since(at) >= ORDERS_EVERY,
         };
-        // Amid a release, or while the model is made again, it would not be seen as a whole.
-        if !is_due || self.is_made_again() {
+        // Not during a release or a restoration: readers must see a release as a whole.
+        if !is_due || self.is_restoring() {
             return Ok(());
         }
         self.looked_at = Some(now);
@@ -137,35 +138,36 @@ where
             return Ok(());
         };
         for (key, order) in orders {
-            // What tears the model begins another life: there it would be done again, without end.
-            // One that is lost with the process is given again.
+            // The order is removed before it is executed: an order that tears the model would
+            // otherwise be executed again in each run, without end. An order that is lost when the
+            // process dies has to be given again.
             let done = WriteBatch::new().remove(key, ExpectedRevision::Any);
             if documents.write(done).await.is_err() {
                 self.looked_at = None;
                 continue;
             }
             let Some(stream) = order.parked_in(&self.letters) else { continue };
-            self.release(life, &stream, order.release, None)
+            self.release(run, &stream, order.release, None)
                 .await
                 .inspect_err(|_| self.looked_at = None)?;
         }
         Ok(())
     }
 
-    /// Handles what is parked of a stream, the first event again or not at all. The stream waits
-    /// on behind the first event that can't be folded.
+    /// Releases a parked stream: retries its first event or discards it. The stream waits again at
+    /// the first event that can't be folded.
     async fn release(
         &mut self,
-        life: &mut Life,
+        run: &mut Run,
         stream: &StreamId,
         release: Release,
         answer: Option<Answer>,
     ) -> Result<(), End> {
         let until = self.shown.position();
         let mut redo = Redo { stream: stream.clone(), release, answer, until };
-        if self.is_made_again() {
-            let told = "the model is being made again, try again";
-            redo.answer(Err(ReleaseError::NotNow(told.into())));
+        if self.is_restoring() {
+            let reason = "the model is being restored, try again";
+            redo.answer(Err(ReleaseError::NotNow(reason.into())));
             return Ok(());
         }
         let Some(letter) = self.letters.get(stream) else {
@@ -175,14 +177,15 @@ where
         if release == Release::Retry {
             self.faults.remove(&Position::new(letter.position));
         }
-        self.redo(life, redo).await
+        self.redo(run, redo).await
     }
 
-    /// Does a release, or does it again. Readers see it as a whole, when it is stored.
-    pub(super) async fn redo(&mut self, life: &mut Life, mut redo: Redo) -> Result<(), End> {
+    /// Executes a release, or repeats it. Readers see its effects as a whole, after they are
+    /// stored.
+    pub(super) async fn redo(&mut self, run: &mut Run, mut redo: Redo) -> Result<(), End> {
         self.shown.hide();
-        let outcome = match self.go_through(life, &redo.stream, redo.release).await {
-            Ok(outcome) => self.store(life).await.map(|()| outcome),
+        let outcome = match self.go_through(run, &redo.stream, redo.release).await {
+            Ok(outcome) => self.store(run).await.map(|()| outcome),
             Err(end) => Err(end),
         };
         let parked = self.letters.len();
@@ -193,8 +196,8 @@ where
                 redo.answer(outcome);
                 Ok(())
             }
-            // What came before the event that tore the model is done again, when the model is
-            // where it was.
+            // The events before the one that tore the model are folded again, when the restored
+            // model has reached its old position.
             Err(End::Again) => {
                 self.redo = Some(Redo { until: self.shown.position(), ..redo });
                 Err(End::Again)
@@ -206,24 +209,25 @@ where
         }
     }
 
-    /// Folds the parked events of a stream until one can't be.
+    /// Folds the parked events of a stream up to the first that can't be folded.
     async fn go_through(
         &mut self,
-        life: &mut Life,
+        run: &mut Run,
         stream: &StreamId,
         release: Release,
     ) -> Result<Result<(), ReleaseError>, End> {
         let Some(mut letter) = self.letters.get(stream).cloned() else {
             return Ok(Err(ReleaseError::NothingParked(stream.clone())));
         };
-        // What is gone by now can't be left out: the next one is another event.
+        // The version names the discarded event: if that event was deleted meanwhile, the next one
+        // is not discarded in its place.
         let left_out = (release == Release::Discard).then_some(letter.version);
         let kernel = self.reading.kernel.clone();
         loop {
-            while let Some(order) = self.order_at_hand() {
-                self.obey_meanwhile(order, "another stream is being released, try again")?;
+            while let Some(order) = self.waiting_order() {
+                self.obey_or_refuse(order, "another stream is being released, try again")?;
             }
-            let checkpoint = life.progress.checkpoint;
+            let checkpoint = run.progress.checkpoint;
             let version = StreamVersion::new(letter.version);
             let chunk = match next_parked(&kernel, checkpoint, stream, version).await {
                 Ok(Some(chunk)) => chunk,
@@ -240,13 +244,13 @@ where
                 self.letters.insert(stream.clone(), letter);
                 return Ok(Err(ReleaseError::Failed(error)));
             }
-            letter = Letter::after(event, kernel.clock().now());
+            letter = StoredLetter::after(event, kernel.clock().now());
             self.letters.insert(stream.clone(), letter.clone());
-            life.weight += 1;
+            run.weight += 1;
         }
     }
 
-    /// Folds a parked event; why it can't be, perhaps.
+    /// Folds a parked event. Returns the error if it can't be folded.
     async fn try_parked(&mut self, chunk: &Chunk) -> Result<Option<String>, End> {
         let position = chunk.events()[0].position();
         if let Some(fault) = self.faults.get(&position) {
@@ -254,7 +258,7 @@ where
         }
         let folded = self.apply(chunk, &[0]).await?;
         if let Some(fault) = &folded.fault {
-            self.is_at_fault(position, fault.clone());
+            self.record_fault(position, fault.clone());
         }
         if folded.is_torn { Err(End::Again) } else { Ok(folded.fault) }
     }

@@ -1,4 +1,4 @@
-//! What readers see of a model in memory.
+//! The model in memory as readers see it.
 
 use std::{
     fmt,
@@ -9,24 +9,24 @@ use std::{
 use factum_kernel::Position;
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock, watch};
 
-/// A model, and whether it may be looked at.
+/// A model, and whether readers may see it.
 pub(super) struct Model<M> {
     pub(super) model: M,
-    /// A batch has changed it and has not ended well.
+    /// True if a batch has begun to change the model and has not ended normally.
     pub(super) is_torn: bool,
 }
 
-/// A model to look at; nothing is folded while it is held.
+/// Read access to a model. Nothing is folded while it is held.
 pub struct MemoryGuard<M>(OwnedRwLockReadGuard<Model<M>>);
 
-/// The model of one process, and how far it was read.
+/// The model of one process, and the position that readers have seen.
 pub(super) struct Shown<M> {
     current: watch::Sender<Current<M>>,
-    /// What was read by somebody, perhaps.
+    /// The last position that readers may have seen.
     through: Mutex<Position>,
 }
 
-/// The model that is worked on.
+/// The current model, and its state for readers.
 struct Current<M> {
     model: Arc<RwLock<Model<M>>>,
     view: View,
@@ -34,10 +34,12 @@ struct Current<M> {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum View {
+    /// Readers see the model.
     Open,
-    /// It is not as far as it was read before, or amid a change that is seen only as a whole.
+    /// The model is before the position that readers have seen, or in a change that is shown only
+    /// as a whole.
     Hidden,
-    /// It is hidden and nobody works on it any more.
+    /// The loop has ended and left no whole model to show.
     Gone,
 }
 
@@ -48,7 +50,7 @@ impl<M> Clone for Current<M> {
 }
 
 impl<M: Default> Shown<M> {
-    /// Nothing is shown yet.
+    /// A model that is hidden until the first [`replace`](Self::replace).
     pub(super) fn new() -> Self {
         let model = Model { model: M::default(), is_torn: true };
         let current = Current { model: Arc::new(RwLock::new(model)), view: View::Hidden };
@@ -57,7 +59,7 @@ impl<M: Default> Shown<M> {
 }
 
 impl<M: Send + Sync + 'static> Shown<M> {
-    /// Puts a model in the place of the one before, which has come to a position.
+    /// Replaces the model by a restored one, which has reached a position.
     pub(super) fn replace(&self, model: M, position: Position) {
         let view = {
             let mut through = self.through();
@@ -69,29 +71,29 @@ impl<M: Send + Sync + 'static> Shown<M> {
         self.current.send_replace(Current { model, view });
     }
 
-    /// The model, to change it. Waits for those who look at it.
+    /// The model for changes. Waits until no reader holds it.
     pub(super) async fn change(&self) -> OwnedRwLockWriteGuard<Model<M>> {
         let model = self.current.borrow().model.clone();
         model.write_owned().await
     }
 
-    /// The model as it is, whether readers see it or not.
+    /// The model as it is, also if it is hidden.
     pub(super) async fn look(&self) -> OwnedRwLockReadGuard<Model<M>> {
         let model = self.current.borrow().model.clone();
         model.read_owned().await
     }
 
-    /// How far it was read.
+    /// The last position that readers may have seen.
     pub(super) fn position(&self) -> Position {
         *self.through()
     }
 
-    /// Readers wait from now on.
+    /// Hides the model: readers wait from now on.
     pub(super) fn hide(&self) {
         self.set(View::Hidden);
     }
 
-    /// Lets readers in, where the model has come as far as it was read.
+    /// Shows the model, if it has reached the position that readers have seen.
     pub(super) fn reached(&self, through: Position) {
         let is_far = {
             let mut shown = self.through();
@@ -103,7 +105,7 @@ impl<M: Send + Sync + 'static> Shown<M> {
         }
     }
 
-    /// Nobody works on it any more. Readers see it as it is, unless it is torn.
+    /// Notes that the loop has ended. Readers see the model in its last state, unless it is torn.
     pub(super) fn end(&self) {
         let is_whole = {
             let current = self.current.borrow();
@@ -116,7 +118,7 @@ impl<M: Send + Sync + 'static> Shown<M> {
         self.current.send_if_modified(|current| std::mem::replace(&mut current.view, view) != view);
     }
 
-    /// The model between two batches; `None`: it is gone.
+    /// The model between two batches; `None` if the loop ended with a torn model.
     pub(super) async fn read(&self) -> Option<MemoryGuard<M>> {
         let mut current = self.current.subscribe();
         loop {
@@ -131,7 +133,7 @@ impl<M: Send + Sync + 'static> Shown<M> {
             tokio::select! {
                 biased;
                 guard = model.clone().read_owned() => {
-                    // What was waited for may have been hidden, or replaced, meanwhile.
+                    // The model may have been hidden or replaced during the wait.
                     let is_seen = {
                         let now = current.borrow();
                         now.view == View::Open && Arc::ptr_eq(&now.model, &model)
@@ -144,7 +146,8 @@ impl<M: Send + Sync + 'static> Shown<M> {
                         let _ = current.changed().await;
                     }
                 }
-                // It was given up, perhaps with somebody in it who never leaves.
+                // A replaced model may be held forever by a batch that never ends, so a change ends
+                // the wait for it.
                 _ = current.changed() => {}
             }
         }

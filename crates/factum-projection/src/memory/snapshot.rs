@@ -1,4 +1,4 @@
-//! Snapshots of a model in memory: pieces of it, and a header that names them.
+//! Snapshots of a model in memory: the model in pieces, and a header that names them.
 
 use std::{any::type_name, borrow::Cow, collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use factum_consumer::{
     ConsumerName, TargetError,
     part::{
-        Letter, SnapshotHeader, header_key,
+        SnapshotHeader, StoredLetter, header_key,
         progress::{self, Mark, Progress},
         version_of, written,
     },
@@ -17,15 +17,15 @@ use factum_kernel::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::target::documents_prefix;
+use crate::documents::documents_prefix;
 
-/// What all that is kept of consumers begins with.
+/// The prefix of all stored keys of consumers.
 const PREFIX: &str = "$consumer/";
-/// A snapshot is kept in pieces of this size, unless its store takes only smaller documents.
+/// The size of a snapshot's pieces, unless the store takes only smaller documents.
 const PIECE_BYTES: usize = 256 << 10;
-/// This many pieces are written at once, unless its store takes only fewer.
+/// The number of pieces in one write, unless the store takes fewer.
 const PIECES_AT_ONCE: usize = 8;
-/// A snapshot takes less than this to be written: older pieces that belong to none can go.
+/// The longest time that writing a snapshot takes: older pieces without a header can be removed.
 const SNAPSHOT_TIME: Duration = Duration::from_secs(3_600);
 
 /// The snapshots of one model.
@@ -35,11 +35,11 @@ pub(super) struct Snapshots {
     model: ConsumerName,
 }
 
-/// What a snapshot holds.
+/// The content of a snapshot.
 pub(super) struct Restored<M> {
     pub(super) progress: Progress,
-    /// The model and what is parked; without them the model is made from where it began.
-    pub(super) model: Option<(M, BTreeMap<StreamId, Letter>)>,
+    /// The model and its parked streams. Without them the model is made from where it began.
+    pub(super) model: Option<(M, BTreeMap<StreamId, StoredLetter>)>,
 }
 
 impl Snapshots {
@@ -66,7 +66,8 @@ impl Snapshots {
         self.write(WriteBatch::new().put(mark_key(&self.model), any, progress::encode(&mark))).await
     }
 
-    /// The last snapshot. One that can't be read, or is of another type, holds no model.
+    /// Reads the last snapshot. If its model can't be read or is of another type, only its progress
+    /// is returned.
     pub(super) async fn restore<M: DeserializeOwned>(
         &self,
     ) -> Result<Option<Restored<M>>, TargetError> {
@@ -87,7 +88,7 @@ impl Snapshots {
             if again.is_some_and(|again| again.revision == found.revision) {
                 return Ok(Some(Restored { progress, model: None }));
             }
-            // Another process has put one in its place meanwhile.
+            // Another process has replaced the snapshot meanwhile.
         }
     }
 
@@ -109,12 +110,12 @@ impl Snapshots {
         &self,
         model: &M,
         progress: Progress,
-        letters: &BTreeMap<StreamId, Letter>,
+        letters: &BTreeMap<StreamId, StoredLetter>,
     ) -> Result<(), TargetError> {
         let mut out = BytesMut::new();
         Cbor::encode(model, &mut out).map_err(|error| TargetError::Broken(Arc::new(error)))?;
         let now = self.kernel.clock().now();
-        // Of its own, so that pieces of two processes never make one model.
+        // The name is unique, so that pieces of two processes never mix.
         let name = format!("{:032x}", self.kernel.ids().uuid(now).as_u128());
         let limits = self.kernel.events().guarantees().limits;
         let piece_bytes = PIECE_BYTES.min(limits.document_bytes_max).max(1);
@@ -140,8 +141,8 @@ impl Snapshots {
         Ok(())
     }
 
-    /// Puts a header in the place of another, and answers with whose pieces can go. An earlier
-    /// write that comes late finds another revision, and does nothing.
+    /// Replaces the header, and returns the name of the snapshot before, whose pieces can be
+    /// removed. An earlier write that arrives late finds another revision and does nothing.
     async fn write_header(&self, header: &SnapshotHeader) -> Result<Option<String>, TargetError> {
         let key = header_key(&self.model);
         loop {
@@ -155,14 +156,14 @@ impl Snapshots {
                     let before = found.and_then(|found| progress::decode(&found.value).ok());
                     return Ok(before.map(|before: SnapshotHeader| before.name));
                 }
-                // Another process was first; the last one is as good as any.
+                // Another process was first. Either snapshot will do, so the last one stays.
                 Err(TargetError::Fenced) => {}
                 Err(error) => return Err(error),
             }
         }
     }
 
-    /// Removes the snapshot before, and the rest of those that were never finished.
+    /// Removes the snapshot before, and the pieces of snapshots that were never finished.
     async fn sweep(&self, before: Option<String>, now: &str) {
         let long_ago = self.kernel.clock().now().saturating_sub(SNAPSHOT_TIME);
         // Names begin with their time.
@@ -171,12 +172,13 @@ impl Snapshots {
         let old = KeyRange::new(prefix.clone(), format!("{prefix}{}", now.min(&long_ago)));
         let before = before.map(|name| KeyRange::prefix(pieces_prefix(&self.model, &name)));
         for range in before.into_iter().chain([old]) {
-            // What stays is swept by a later one.
+            // Pieces that are left are removed after a later snapshot.
             let _ = self.documents().clear(range).await;
         }
     }
 
-    /// Where another version of the model began; the first of them, if there are several.
+    /// The position after which another version of the model began: the first one, if there are
+    /// several versions.
     pub(super) async fn began(&self, name: &ConsumerName) -> Result<Option<Position>, TargetError> {
         let mut began: Option<Position> = None;
         let mut rest = Some(KeyRange::prefix(format!("{PREFIX}{name}@")));
@@ -195,14 +197,14 @@ impl Snapshots {
         Ok(began)
     }
 
-    /// Whether the name is that of a projection into documents.
+    /// Returns true if a projection into documents has this name.
     pub(super) async fn is_taken(&self) -> Result<bool, TargetError> {
         let progress = format!("{PREFIX}{}/progress", self.model);
         Ok(self.documents().get(progress.as_bytes()).await?.is_some())
     }
 
-    /// Removes the snapshots of the versions before this one. A program of such a version that
-    /// runs still, or again, makes its model from the log.
+    /// Removes the snapshots of earlier versions. A program of such a version that is still
+    /// running, or starts again, makes its model from the log.
     pub(super) async fn sweep_versions(
         &self,
         name: &ConsumerName,
@@ -212,10 +214,10 @@ impl Snapshots {
         while let Some(range) = rest {
             let page = self.documents().scan(ScanQuery::new(range)).await?;
             for document in &page.documents {
-                // A projection into documents may have had the name before: it has no header.
+                // A projection into documents may have had the name before. It has no header.
                 let Some(before) = of_header(&document.key) else { continue };
                 let Some(found) = version_of(name.as_str(), before) else { continue };
-                // Earlier programs have made builds of a model too: `name@1.1`.
+                // Programs of earlier releases made builds of a model too: `name@1.1`.
                 let is_build = before.rsplit('@').next().is_some_and(|it| it.contains('.'));
                 if found < version || (found == version && is_build) {
                     self.remove(before).await?;
@@ -226,7 +228,8 @@ impl Snapshots {
         Ok(())
     }
 
-    /// Removes the snapshot of another version. Without the header its pieces are nothing.
+    /// Removes the snapshot of another version. The header goes first: without it, the pieces have
+    /// no effect.
     async fn remove(&self, model: &str) -> Result<(), TargetError> {
         let Ok(model) = model.parse::<ConsumerName>() else { return Ok(()) };
         let any = ExpectedRevision::Any;
@@ -237,8 +240,10 @@ impl Snapshots {
     }
 }
 
-/// Letters as they are kept.
-fn letters(stored: Vec<(String, Vec<u8>)>) -> Result<BTreeMap<StreamId, Letter>, TargetError> {
+/// Decodes the parked streams of a snapshot.
+fn letters(
+    stored: Vec<(String, Vec<u8>)>,
+) -> Result<BTreeMap<StreamId, StoredLetter>, TargetError> {
     let letter = |(stream, letter): (String, Vec<u8>)| {
         let stream = stream.parse();
         let stream = stream.map_err(|e: InvalidStreamId| TargetError::Broken(Arc::new(e)))?;
@@ -251,7 +256,7 @@ fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, TargetError> {
     progress::decode(bytes).map_err(|error| TargetError::Broken(Arc::new(error)))
 }
 
-/// The model of a header.
+/// The name of the model whose header has this key.
 fn of_header(key: &[u8]) -> Option<&str> {
     std::str::from_utf8(key).ok()?.strip_prefix(PREFIX)?.strip_suffix("/snapshot")
 }

@@ -1,4 +1,4 @@
-//! What changes in a read model, as it changes.
+//! The changes of a read model, as they happen.
 
 use std::{collections::VecDeque, fmt, sync::Arc};
 
@@ -11,37 +11,37 @@ use tokio::sync::{broadcast, watch};
 use super::QueryError;
 
 use crate::{
-    build::REFRESH,
-    maintain::{Local, Maintained, Running},
-    target::{Changed, Documents},
+    documents::{Changed, Documents},
+    maintain::{Local, Maintained, RunningBuild},
+    model_build::REFRESH,
 };
 
 /// A change of a read model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ModelChange<T> {
-    /// A document is there, or is another than before.
+    /// A document was added or replaced.
     Put {
-        /// Its key.
+        /// The key of the document.
         key: String,
         /// The document.
         value: T,
     },
-    /// A document is gone.
+    /// A document was removed.
     Removed {
-        /// Its key.
+        /// The key of the document.
         key: String,
     },
-    /// Changes were not told, perhaps: the listener was slow, another build took over, or the
-    /// projection began again after a failure. Read the model, and listen on. Told once a second
-    /// while another process works on the model, or on partitions of it.
+    /// Changes may have been missed: the listener was slow, another build took over, or the
+    /// projection restarted after a failure. Read the model again, and continue to listen. It is
+    /// also sent once a second while another process works on the model or on partitions of it.
     Missed,
 }
 
-/// What changes in the documents that readers see, as long as this process maintains them.
+/// The changes of the documents that readers see, while this process maintains them.
 ///
-/// It never holds up the projection. Changes wait in a bounded buffer of 64 batches; a listener
-/// that is slower is told [`ModelChange::Missed`].
+/// A slow listener never delays the projection. Changes wait in a buffer of 64 batches; a listener
+/// that falls behind the buffer gets [`ModelChange::Missed`].
 ///
 /// ```no_run
 /// # async fn run(balances: factum_projection::Maintained<factum_projection::Documents>)
@@ -61,14 +61,14 @@ pub enum ModelChange<T> {
 pub struct ModelChanges<T> {
     maintained: Maintained<Documents>,
     local: watch::Receiver<Local<Documents>>,
-    heard: Option<Heard>,
-    has_heard: bool,
+    subscribed: Option<Subscribed>,
+    has_subscribed: bool,
     waiting: VecDeque<(String, Option<Bytes>)>,
     kind: std::marker::PhantomData<fn() -> T>,
 }
 
-/// The target that is listened to.
-struct Heard {
+/// The target that this listener has subscribed to.
+struct Subscribed {
     target: Arc<Documents>,
     changes: broadcast::Receiver<Changed>,
     health: watch::Receiver<ConsumerHealth>,
@@ -79,20 +79,20 @@ impl<T: DeserializeOwned> ModelChanges<T> {
         let mut changes = Self {
             maintained: maintained.clone(),
             local: maintained.local(),
-            heard: None,
-            has_heard: false,
+            subscribed: None,
+            has_subscribed: false,
             waiting: VecDeque::new(),
             kind: std::marker::PhantomData,
         };
-        // From here on, not from the first `next`.
-        changes.listen();
+        // Changes count from here on, not from the first `next`.
+        changes.subscribe();
         changes
     }
 
-    /// The next change; `None` when this process does not maintain the read model any more.
+    /// Returns the next change; `None` when this process does not maintain the read model any more.
     ///
     /// # Errors
-    /// [`QueryError::Decode`] for a document of another shape; listen on for the others.
+    /// [`QueryError::Decode`] for a document of another shape. Later changes can still be received.
     ///
     /// # Cancel safety
     /// A dropped future loses nothing.
@@ -101,17 +101,17 @@ impl<T: DeserializeOwned> ModelChanges<T> {
             if let Some((key, value)) = self.waiting.pop_front() {
                 return Some(self.change(key, value));
             }
-            if self.listen() {
+            if self.subscribe() {
                 return Some(Ok(ModelChange::Missed));
             }
             let clock = self.maintained.stored().kernel().clock().clone();
-            let Some(heard) = &mut self.heard else {
+            let Some(subscribed) = &mut self.subscribed else {
                 self.local.changed().await.ok()?;
                 continue;
             };
             tokio::select! {
                 biased;
-                changed = heard.changes.recv() => match changed {
+                changed = subscribed.changes.recv() => match changed {
                     Ok(Changed::Documents(changed)) => self.waiting.extend(changed.iter().cloned()),
                     Ok(Changed::Unknown) | Err(broadcast::error::RecvError::Lagged(_)) => {
                         return Some(Ok(ModelChange::Missed));
@@ -119,29 +119,34 @@ impl<T: DeserializeOwned> ModelChanges<T> {
                     Err(broadcast::error::RecvError::Closed) => return None,
                 },
                 changed = self.local.changed() => changed.ok()?,
-                () = clock.sleep(REFRESH), if heard.health.borrow().elsewhere > 0 => {
-                    // What another process stores is told there.
+                () = clock.sleep(REFRESH), if subscribed.health.borrow().elsewhere > 0 => {
+                    // Changes of another process reach only the listeners there.
                     return Some(Ok(ModelChange::Missed));
                 }
-                () = ended(&mut heard.health) => return None,
+                () = ended(&mut subscribed.health) => return None,
             }
         }
     }
 
-    /// Listens to what readers see now. Whether that is another than before.
-    fn listen(&mut self) -> bool {
+    /// Subscribes to the build that readers see now. Returns true if it is another build than
+    /// before.
+    fn subscribe(&mut self) -> bool {
         let serving = self.local.borrow_and_update().serving.clone();
-        let Some(Running { target, consumer, .. }) = serving else {
-            self.heard = None;
+        let Some(RunningBuild { target, consumer, .. }) = serving else {
+            self.subscribed = None;
             return false;
         };
-        if self.heard.as_ref().is_some_and(|heard| Arc::ptr_eq(&heard.target, &target)) {
+        if self
+            .subscribed
+            .as_ref()
+            .is_some_and(|subscribed| Arc::ptr_eq(&subscribed.target, &target))
+        {
             return false;
         }
-        let changes = target.changes().listen();
+        let changes = target.changes().subscribe();
         let health = ConsumerHandle::watch(&consumer);
-        self.heard = Some(Heard { target, changes, health });
-        std::mem::replace(&mut self.has_heard, true)
+        self.subscribed = Some(Subscribed { target, changes, health });
+        std::mem::replace(&mut self.has_subscribed, true)
     }
 
     fn change(&self, key: String, value: Option<Bytes>) -> Result<ModelChange<T>, QueryError> {
@@ -157,7 +162,7 @@ impl<T: DeserializeOwned> ModelChanges<T> {
     }
 }
 
-/// Waits until a consumer has stopped for another reason than a build that takes its place.
+/// Waits until a consumer has stopped, unless it stopped because another build took its place.
 async fn ended(health: &mut watch::Receiver<ConsumerHealth>) {
     let is_over = |it: &ConsumerHealth| match &it.state {
         ConsumerState::Stopped(reason) => *reason != StopReason::Asked,

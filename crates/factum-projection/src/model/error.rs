@@ -1,55 +1,55 @@
-//! What can go wrong with a query of a read model.
+//! The errors of queries of a read model.
 
 use factum_consumer::ConsumerName;
 use factum_kernel::{CodecError, ErrorKind, StoreError};
 
-use crate::build::Build;
+use crate::model_build::Build;
 
-/// Why a read model does not answer.
+/// The reason why a read model does not answer a query.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum QueryError {
-    /// The store.
+    /// The documents could not be read.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// No program has ever maintained it.
+    /// No program has ever maintained the projection.
     #[error("the projection was never started, maintain it first: projection={0}")]
     NotStarted(ConsumerName),
-    /// A document is not what the reader takes it for: it is from another version.
+    /// A document has another shape than the reader expects: it is of another version.
     #[error(
         "the document has another shape, say how to read this version (`with_earlier`) or wait for \
          the rebuild, {error}: projection={projection} build={build} key={key}"
     )]
     Decode {
-        /// Of which projection.
+        /// The projection.
         projection: ConsumerName,
-        /// Of which build.
+        /// The build that contains the document.
         build: Build,
-        /// Which one.
+        /// The key of the document.
         key: String,
-        /// What is wrong with it.
+        /// The reason why it can't be decoded.
         error: CodecError,
     },
-    /// The build that serves was made without it.
+    /// The serving build was made without this index.
     #[error(
         "the read model has no such index, declare it and raise the projection's version, or wait \
          for the rebuild: projection={projection} build={build} index={index}"
     )]
     NoIndex {
-        /// Of which projection.
+        /// The projection.
         projection: ConsumerName,
-        /// The build that serves.
+        /// The serving build.
         build: Build,
-        /// The index.
+        /// The name of the index.
         index: String,
     },
-    /// The build that the page was of is gone.
+    /// The build of the earlier page was dropped.
     #[error("the read model was rebuilt meanwhile, list it from its beginning: projection={0}")]
     Replaced(ConsumerName),
 }
 
 impl QueryError {
-    /// What the caller can do.
+    /// The kind of the error: what the caller can do about it.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Store(error) => error.kind().into(),

@@ -1,22 +1,22 @@
-//! Questions for a page of documents, and the answers.
+//! Queries for a page of documents, and their pages.
 
 use factum_consumer::ConsumerName;
 use factum_kernel::{KeyRange, ScanQuery};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    build::Build,
-    index::{self, BEHIND_TEXT, IndexRange},
-    target::documents_prefix,
+    documents::documents_prefix,
+    index::{self, AFTER_TEXT, IndexRange},
+    model_build::Build,
 };
 
-/// The most documents of a page, unless asked otherwise.
+/// The default for the most documents of a page.
 pub const DOCUMENTS_MAX_DEFAULT: usize = 100;
-/// The most documents of a page, whatever is asked for.
+/// The largest number of documents that a query may ask for in one page.
 pub const DOCUMENTS_MAX: usize = 1_000;
 
-/// A question for one page of documents: at most 100 and 1 MiB, in ascending order; one that is
-/// larger comes alone.
+/// A query for one page of documents: at most 100 documents and 1 MiB, in ascending order. A
+/// document that is larger than 1 MiB is a page of its own.
 ///
 /// ```
 /// use factum_projection::{IndexRange, ModelQuery};
@@ -28,14 +28,14 @@ pub const DOCUMENTS_MAX: usize = 1_000;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use]
 pub struct ModelQuery {
-    what: What,
+    selection: Selection,
     documents_max: usize,
     is_backward: bool,
     then: Option<Continuation>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum What {
+enum Selection {
     Keys(String),
     Index(String, IndexRange),
 }
@@ -46,12 +46,12 @@ enum What {
 pub struct ModelPage<T> {
     /// Keys and documents, in the order of the keys or of the index.
     pub documents: Vec<(String, T)>,
-    /// Where the next page begins; `None` at the end.
+    /// The place where the next page begins; `None` at the end.
     pub next: Option<Continuation>,
 }
 
-/// Where a page ended. It can be stored and given to clients: it leads nowhere that the query
-/// itself does not.
+/// The place where a page ended. It can be stored and given to clients: it gives access to nothing
+/// that the query itself does not return.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Continuation {
     build: Build,
@@ -65,24 +65,24 @@ impl Continuation {
 }
 
 impl ModelQuery {
-    /// All documents, by key.
+    /// All documents, ordered by key.
     pub fn all() -> Self {
         Self::keys("")
     }
 
-    /// Those whose keys begin so, by key.
+    /// The documents whose keys begin with `prefix`, ordered by key.
     pub fn keys(prefix: &str) -> Self {
-        Self::of(What::Keys(prefix.into()))
+        Self::of(Selection::Keys(prefix.into()))
     }
 
-    /// Those that an index holds within a range, by the index's values and then by key. One that
-    /// has several values in the range comes once for each.
+    /// The documents whose index value is in the range, ordered by value and then by key. A
+    /// document with several values in the range is returned once for each of them.
     pub fn index(index: &str, range: IndexRange) -> Self {
-        Self::of(What::Index(index.into(), range))
+        Self::of(Selection::Index(index.into(), range))
     }
 
-    fn of(what: What) -> Self {
-        Self { what, documents_max: DOCUMENTS_MAX_DEFAULT, is_backward: false, then: None }
+    fn of(selection: Selection) -> Self {
+        Self { selection, documents_max: DOCUMENTS_MAX_DEFAULT, is_backward: false, then: None }
     }
 
     /// Sets the most documents of the page: 1 to 1,000.
@@ -91,14 +91,14 @@ impl ModelQuery {
         self
     }
 
-    /// Descending.
+    /// Reverses the order: descending.
     pub fn backward(mut self) -> Self {
         self.is_backward = true;
         self
     }
 
-    /// What comes behind another page of the same query. It is of the same build, also when
-    /// another one serves by now.
+    /// Continues after another page of the same query, in the same build, even if another build
+    /// serves meanwhile.
     pub fn then(mut self, continuation: Continuation) -> Self {
         self.then = Some(continuation);
         self
@@ -109,30 +109,30 @@ impl ModelQuery {
     }
 
     pub(super) fn index_name(&self) -> Option<&str> {
-        match &self.what {
-            What::Keys(_) => None,
-            What::Index(name, _) => Some(name),
+        match &self.selection {
+            Selection::Keys(_) => None,
+            Selection::Index(name, _) => Some(name),
         }
     }
 
-    /// What all keys of stored documents begin with that it may look at.
+    /// The prefix of all stored keys that the query may read.
     pub(super) fn base(&self, consumer: &ConsumerName) -> Vec<u8> {
-        match &self.what {
-            What::Keys(_) => documents_prefix(consumer).into_bytes(),
-            What::Index(name, _) => index::prefix(consumer, name),
+        match &self.selection {
+            Selection::Keys(_) => documents_prefix(consumer).into_bytes(),
+            Selection::Index(name, _) => index::prefix(consumer, name),
         }
     }
 
     pub(super) fn scan(&self, consumer: &ConsumerName) -> ScanQuery {
         let base = self.base(consumer);
-        let mut range = match &self.what {
-            What::Keys(prefix) if prefix.is_empty() => {
-                // The indexes are behind all texts.
-                let to = [&base[..], &[BEHIND_TEXT]].concat();
+        let mut range = match &self.selection {
+            Selection::Keys(prefix) if prefix.is_empty() => {
+                // Index entries sort after all document keys, and are left out.
+                let to = [&base[..], &[AFTER_TEXT]].concat();
                 KeyRange::new(base.clone(), to)
             }
-            What::Keys(prefix) => KeyRange::prefix([&base[..], prefix.as_bytes()].concat()),
-            What::Index(_, range) => range.keys(&base),
+            Selection::Keys(prefix) => KeyRange::prefix([&base[..], prefix.as_bytes()].concat()),
+            Selection::Index(_, range) => range.keys(&base),
         };
         if let Some(Continuation { last, .. }) = &self.then {
             let last = [&base[..], last].concat();
@@ -141,7 +141,7 @@ impl ModelQuery {
                     let to = range.to.map_or(last.clone(), |to| last.min(to.to_vec()));
                     range.to = Some(to.into());
                 }
-                // The first key behind this one is itself and a zero byte.
+                // The first key after `last` is `last` with a zero byte added.
                 false => range.from = range.from.max([&last[..], &[0]].concat().into()),
             }
         }
@@ -149,13 +149,14 @@ impl ModelQuery {
         if self.is_backward { scan.backward() } else { scan }
     }
 
-    /// The key of the document behind a key that was scanned.
+    /// The key of the document that a scanned key stands for.
     pub(super) fn document_key(&self, scanned: &[u8]) -> Result<String, String> {
-        let key = match &self.what {
-            What::Keys(_) => Some(scanned),
-            What::Index(..) => index::document_key(scanned),
+        let key = match &self.selection {
+            Selection::Keys(_) => Some(scanned),
+            Selection::Index(..) => index::document_key(scanned),
         };
         let key = key.and_then(|key| std::str::from_utf8(key).ok());
-        key.map(Into::into).ok_or_else(|| format!("no key of a document: key={scanned:?}"))
+        key.map(Into::into)
+            .ok_or_else(|| format!("the stored key is not the key of a document: key={scanned:?}"))
     }
 }

@@ -27,7 +27,7 @@ async fn a_maintained_projection_is_waited_for_over_rebuilds_and_versions() {
     assert_eq!(seen(1).await, 1);
     first.rebuild().await.unwrap().done().await.unwrap();
     assert_eq!(seen(2).await, 3);
-    // A build that is behind holds up nobody.
+    // A build that lags delays no caller.
     let slow = Gate::after(0);
     let second = bench.keep::<2>(&slow).await;
     assert_eq!(seen(3).await, 6);
@@ -38,7 +38,7 @@ async fn a_maintained_projection_is_waited_for_over_rebuilds_and_versions() {
 }
 
 #[tokio::test]
-async fn consumers_and_projections_that_were_started_go_by_their_names_without_versions() {
+async fn started_consumers_and_projections_are_found_by_their_names_without_versions() {
     let bench = Bench::new();
     let counts = bench.count(&Fails::default());
     let mails = Consumer::new("mails", |_: AccountEvent, _: RecordedEvent| async { Ok(()) });
@@ -53,13 +53,13 @@ async fn consumers_and_projections_that_were_started_go_by_their_names_without_v
     let later = bench.deposit("ada", 8).await;
     let told = bench.consumers.wait_for("counts", later, LONG).await.unwrap_err();
     assert!(matches!(told, WaitError::Stopped { reason: StopReason::Asked, .. }), "{told}");
-    // Started again, it is the one that is meant.
+    // After a restart the name means the new handle.
     bench.count(&Fails::default());
     bench.consumers.wait_for("counts", later, LONG).await.unwrap();
 }
 
 #[tokio::test]
-async fn one_that_is_behind_is_told_with_how_far_it_is() {
+async fn a_wait_that_times_out_reports_the_reached_position() {
     let bench = Bench::new();
     bench.open("ada").await;
     let gate = Gate::after(0);
@@ -72,19 +72,19 @@ async fn one_that_is_behind_is_told_with_how_far_it_is() {
 }
 
 #[tokio::test]
-async fn documents_of_another_program_are_waited_for_by_what_is_stored() {
+async fn documents_of_another_program_are_waited_for_by_their_stored_progress() {
     let bench = Bench::new();
     bench.open("ada").await;
     let ledgers = bench.keep::<1>(&Gate::open()).await;
     let in_memory = bench.count_in_memory(&Fails::default());
-    // There is nothing of it before it has begun.
+    // Nothing is stored of it before it has begun.
     ledgers.wait_for(bench.head(), LONG).await.unwrap();
     let position = bench.deposit("ada", 1).await;
     let other = bench.again();
     other.consumers.wait_for("ledgers", position, LONG).await.unwrap();
     assert_eq!(bench.ledgers().get("ada").await.unwrap().expect("it is there").cents, 1);
 
-    // A model in memory is in each program by itself, whatever was stored of it.
+    // Each program has its own model in memory, whatever another has stored of it.
     in_memory.wait_for(position, LONG).await.unwrap();
     bench.consumers.wait_for("counts-in-memory", position, LONG).await.unwrap();
     let told = other.consumers.can_wait_for("counts-in-memory").await.unwrap_err();
@@ -92,7 +92,7 @@ async fn documents_of_another_program_are_waited_for_by_what_is_stored() {
 }
 
 #[tokio::test]
-async fn a_name_that_nobody_has_is_told_at_once() {
+async fn an_unknown_name_is_reported_at_once() {
     let bench = Bench::new();
     bench.count(&Fails::default());
     for name in ["males", "count", "counts@2", "", "no name"] {
@@ -106,9 +106,9 @@ async fn a_name_that_nobody_has_is_told_at_once() {
     assert!(matches!(told, WaitError::Stopped { .. }), "nothing is known any more: {told}");
 }
 
-/// What makes targets holds an application perhaps, and that these consumers.
+/// The function that makes targets may hold an application, which holds these consumers.
 #[tokio::test]
-async fn closing_lets_go_of_what_makes_targets() {
+async fn closing_drops_the_function_that_makes_targets() {
     let bench = Bench::new();
     let held = Arc::new(());
     let seen = Arc::downgrade(&held);

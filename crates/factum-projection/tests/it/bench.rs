@@ -1,4 +1,4 @@
-//! A log, consumers of it, and a read model that counts what it was given.
+//! A log, its consumers, and a read model that counts the events that it was given.
 
 use std::{
     collections::BTreeMap,
@@ -23,7 +23,7 @@ use factum_projection::{
 use factum_testing::bank::{Account, AccountCommand, AccountEvent};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-/// Silent for so long, a program is dead to the others.
+/// The time without a heartbeat after which other programs take a member for dead.
 pub(crate) const LEASE: Duration = Duration::from_millis(250);
 pub(crate) const LONG: Duration = Duration::from_secs(20);
 
@@ -48,7 +48,7 @@ impl Bench {
         Self { kernel, consumers, accounts }
     }
 
-    /// A program among several on one log, which does not wait long for those that die.
+    /// One of several programs on one log, with a short time to wait for a dead member.
     pub(crate) fn among_others(kernel: Kernel) -> Self {
         let consumers = Consumers::new(kernel.clone()).with_lease(LEASE);
         let consumers = consumers.with_outages(is_sql_outage);
@@ -56,7 +56,7 @@ impl Bench {
         Self { kernel, consumers, accounts }
     }
 
-    /// Another program that shares consumers with others.
+    /// Another program that shares the consumers.
     pub(crate) fn another(&self) -> Self {
         Self::among_others(self.kernel.clone())
     }
@@ -84,14 +84,14 @@ impl Bench {
     pub(crate) fn count(&self, fails: &Fails) -> ProjectionHandle<Counts> {
         let options = options();
         let target = Documents::new(&self.kernel);
-        self.consumers.project(Counts(fails.clone()), target, options).unwrap()
+        self.consumers.start_projection(Counts(fails.clone()), target, options).unwrap()
     }
 
     pub(crate) fn count_in_memory(&self, fails: &Fails) -> MemoryModel<Counted> {
         self.consumers.fold(counts_in_memory(fails)).unwrap()
     }
 
-    /// What it must hold: a fold of the log.
+    /// The expected content: a fold of the log.
     pub(crate) async fn fold(&self) -> BTreeMap<String, Count> {
         let mut counts = BTreeMap::<String, Count>::new();
         let mut log = ReadLog::new(self.kernel.events().clone(), ReadQuery::log());
@@ -108,7 +108,7 @@ impl Bench {
         counts
     }
 
-    /// What the read model of documents holds.
+    /// The content of the read model in documents.
     pub(crate) async fn counted(&self) -> BTreeMap<String, Count> {
         in_documents(&**self.kernel.documents(), "$model/counts@1/").await
     }
@@ -138,13 +138,13 @@ pub(crate) fn options() -> ConsumerOptions {
     ConsumerOptions::new().with_failure(failure)
 }
 
-/// What was seen of one account: order and number of its deposits.
+/// The deposits that were seen of one account: their order and number.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Count {
     pub(crate) cents: Vec<u64>,
 }
 
-/// Whether, and how, deposits of 13 cents fail.
+/// The way in which deposits of 13 cents fail, if they do.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Fails {
     pub(crate) errs: Arc<AtomicBool>,
@@ -201,7 +201,7 @@ impl Projection for Counts {
         tx: &mut DocumentsTx,
     ) -> Result<(), HandleError> {
         let AccountEvent::Deposited { cents } = event else { return Ok(()) };
-        // Half of the effect before the failure: none of it may stay.
+        // The failure comes after half of the effect, of which nothing may stay.
         tx.update(recorded.stream().key(), |count: &mut Count| count.cents.push(cents)).await?;
         self.0.on(cents).await
     }
@@ -209,7 +209,7 @@ impl Projection for Counts {
 
 pub(crate) type Counted = BTreeMap<String, Count>;
 
-/// The same in memory.
+/// The same projection as a model in memory.
 pub(crate) fn counts_in_memory(
     fails: &Fails,
 ) -> Fold<

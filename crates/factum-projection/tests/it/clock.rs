@@ -1,4 +1,4 @@
-//! A clock that is set, ahead or back: what passes in a process passes by its monotonic reading.
+//! A clock that is set ahead or back: durations are measured by the monotonic reading.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,7 +15,7 @@ use crate::{
 
 const YEAR: Duration = Duration::from_secs(365 * 86_400);
 
-/// Over a year ago: a store refuses what was made far ahead of its own clock.
+/// More than a year ago, because a store refuses events from far ahead of its own clock.
 fn morning() -> Timestamp {
     "2024-03-01T08:00:00Z".parse().unwrap()
 }
@@ -40,11 +40,11 @@ async fn a_read_model_does_not_answer_from_a_cleared_build_after_the_clock_went_
 
 #[tokio::test]
 async fn a_read_model_does_not_answer_from_a_cleared_build_after_the_machine_slept() {
-    // The monotonic reading stood still meanwhile.
+    // The monotonic reading did not move meanwhile.
     after_a_rebuild_elsewhere(|clock| clock.set(morning().saturating_add(YEAR))).await;
 }
 
-/// Reads, and again when the build that was read has been cleared and time has passed.
+/// Reads a model, and reads it again after the build was cleared and time has passed.
 async fn after_a_rebuild_elsewhere(pass: impl Fn(&VirtualClock)) {
     let bench = Bench::on(Bench::new().kernel.with_clock(Arc::new(swift())));
     bench.open("ada").await;
@@ -102,7 +102,7 @@ async fn members_live_and_events_take_effect_once_whatever_their_clocks_are_set_
     for wrong in wrong() {
         clocks.iter().for_each(|clock| clock.set(wrong));
         let begun = clocks[1].monotonic();
-        // Long enough for a member to be heard of several times.
+        // Long enough for several heartbeats of a member.
         until(|| async { clocks[1].monotonic().saturating_since(begun) > LEASE * 4 }).await;
         one.deposit("ada", 7).await;
         first.wait_for(one.head(), LONG * 100).await.unwrap();

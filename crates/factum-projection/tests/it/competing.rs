@@ -19,9 +19,9 @@ use crate::{
     partition::shared_out,
 };
 
-/// Says to the test `child` that it is one: the store's path.
+/// The variable that makes the test `child` a child; its value is the store's path.
 const CHILD: &str = "FACTUM_COMPETING_TEST_CHILD";
-/// So short that a process is taken for dead by mistake now and then.
+/// The lease time, so short that a live process is sometimes taken for dead.
 const LEASE: Duration = Duration::from_millis(60);
 const PROCESSES: usize = 3;
 
@@ -48,11 +48,11 @@ fn spawn(path: &Path) -> Child {
 
 fn count(bench: &Bench) -> factum_consumer::ConsumerHandle {
     let target = Documents::new(&bench.kernel);
-    let counts = bench.consumers.project(Counts(Fails::default()), target, shared_out());
+    let counts = bench.consumers.start_projection(Counts(Fails::default()), target, shared_out());
     counts.unwrap().consumer().clone()
 }
 
-/// Not a test of its own: what the other processes run, for ever.
+/// The code that the other processes run, forever; not a test by itself.
 #[test]
 fn child() {
     let Some(path) = env::var_os(CHILD) else { return };
@@ -65,7 +65,7 @@ fn child() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_is_killed_each_event_takes_effect_once_and_in_order() {
+async fn whichever_process_is_killed_each_event_takes_effect_once_and_in_order() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("events.db");
     let bench = open(&path).await;

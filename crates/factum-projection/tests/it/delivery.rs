@@ -1,4 +1,4 @@
-//! Every event, once, in order: live, behind, and after a restart.
+//! Every event is delivered once and in order: live, while catching up, and after a restart.
 
 use std::sync::{
     Arc, Mutex,
@@ -14,7 +14,7 @@ use factum_testing::bank::AccountEvent;
 use crate::bench::{Bench, Fails, LONG, options};
 
 #[tokio::test]
-async fn what_was_there_and_what_comes_is_projected_once() {
+async fn old_and_new_events_are_projected_once() {
     let bench = Bench::new();
     bench.open("ada").await;
     bench.deposit("ada", 1).await;
@@ -34,7 +34,7 @@ async fn what_was_there_and_what_comes_is_projected_once() {
 }
 
 #[tokio::test]
-async fn a_stopped_projection_goes_on_where_it_was() {
+async fn a_stopped_projection_continues_at_its_checkpoint() {
     let bench = Bench::new();
     bench.open("ada").await;
     for round in 1..=5 {
@@ -87,7 +87,7 @@ async fn sixteen_writers_and_four_consumers_agree_on_every_position() {
 }
 
 #[tokio::test]
-async fn a_consumer_from_now_on_sees_what_comes_even_after_a_restart() {
+async fn a_consumer_that_starts_from_now_sees_later_events_also_after_a_restart() {
     let bench = Bench::new();
     bench.open("ada").await;
     let sum = Arc::new(AtomicU64::new(0));

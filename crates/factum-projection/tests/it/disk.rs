@@ -1,4 +1,4 @@
-//! Documents that fail, answer nothing, write late, or end the process, by seeded chance.
+//! Documents that fail, don't answer, write late or end the process, by seeded chance.
 
 use std::{
     fmt,
@@ -39,13 +39,13 @@ impl Chance {
         self.next() % end
     }
 
-    /// Whether something happens that happens in so many of a hundred cases.
+    /// Returns true in this many of a hundred calls.
     pub(crate) fn percent(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }
 }
 
-/// A process: it ends at once, wherever it is.
+/// A process that can end at once, at any place.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Process {
     is_dead: Arc<AtomicBool>,
@@ -53,21 +53,21 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Ends it. What calls this goes no further.
+    /// Ends the process. The caller never gets past this call.
     pub(crate) async fn die<T>(&self) -> T {
         self.is_dead.store(true, Ordering::SeqCst);
         self.died.notify_one();
         pending().await
     }
 
-    /// Ends it where nothing can be waited for.
+    /// Ends the process from code that can't wait.
     pub(crate) fn die_at_once(&self) -> ! {
         self.is_dead.store(true, Ordering::SeqCst);
         self.died.notify_one();
         panic!("the process has ended")
     }
 
-    /// Goes no further in a process that has ended.
+    /// Waits forever if the process has ended.
     async fn lives(&self) {
         if self.is_dead.load(Ordering::SeqCst) {
             pending::<()>().await;
@@ -81,11 +81,11 @@ impl Process {
 
 struct State {
     chance: Chance,
-    /// Of a hundred calls.
+    /// The number of failures in a hundred calls.
     faults: u64,
-    /// The process ends at this call.
+    /// The number of the call at which the process ends.
     dies_in: Option<u64>,
-    /// What a store that answered "unknown" does later.
+    /// The writes that a store executes after it has answered "unknown".
     late: Vec<WriteBatch>,
 }
 
@@ -112,7 +112,7 @@ impl Disk {
         Self { inner, process: Process::default(), state: Arc::new(Mutex::new(state)) }
     }
 
-    /// The same documents for another process, which ends at one of its next calls if so wanted.
+    /// The same documents for another process, which ends at one of its next calls if asked to.
     pub(crate) fn boot(&self, faults: u64, dies_in: Option<u64>) -> Self {
         (self.state().faults, self.state().dies_in) = (faults, dies_in);
         Self { inner: self.inner.clone(), process: Process::default(), state: self.state.clone() }

@@ -1,4 +1,4 @@
-//! Events that can't be handled: tried again, parked, released; others flow.
+//! Events that can't be handled are retried, parked and released, while other events are handled.
 
 use std::sync::{Arc, atomic::Ordering};
 
@@ -17,7 +17,7 @@ fn ada() -> StreamId {
     StreamId::new("account", "ada").unwrap()
 }
 
-/// Ada's second deposit is of thirteen cents; Bob has none such.
+/// Appends deposits: Ada's second is thirteen cents, Bob has no such deposit.
 async fn deposits(bench: &Bench) {
     for key in ["ada", "bob"] {
         bench.open(key).await;
@@ -32,14 +32,14 @@ async fn is_parked(consumer: &ConsumerHandle, error: &str) {
     let [letter] = &consumer.dead_letters().await[..] else { panic!("one") };
     assert_eq!((letter.stream.clone(), letter.version.value()), (ada(), 3));
     assert!(letter.error.contains(error), "{}", letter.error);
-    // A fold has no second try.
+    // A fold is not retried.
     let is_fold = consumer.name().as_str().contains("memory");
     assert_eq!(letter.attempts, if is_fold { 1 } else { 3 });
     assert_eq!(consumer.health().parked, 1);
 }
 
 #[tokio::test]
-async fn what_fails_is_parked_with_what_is_behind_it_and_the_rest_flows() {
+async fn an_event_that_fails_is_parked_with_its_stream_and_other_events_are_handled() {
     for (how, error) in [(0, "thirteen"), (1, "thirteen is too much"), (2, "not handled within")] {
         let bench = Bench::new();
         deposits(&bench).await;
@@ -53,7 +53,8 @@ async fn what_fails_is_parked_with_what_is_behind_it_and_the_rest_flows() {
         assert_eq!(documents["ada"].cents, [1]);
         assert_eq!(documents["bob"].cents, [101, 113, 102, 103]);
 
-        // Still wrong, it stays; mended, it comes with all that waited, in order.
+        // While it still fails it stays parked. After the cause is removed it is handled with all
+        // events that waited, in order.
         assert!(counts.retry(&ada()).await.unwrap_err().to_string().contains(error));
         how.store(false, Ordering::SeqCst);
         counts.retry(&ada()).await.unwrap();
@@ -65,7 +66,7 @@ async fn what_fails_is_parked_with_what_is_behind_it_and_the_rest_flows() {
 }
 
 #[tokio::test]
-async fn a_discarded_event_is_left_out_and_what_is_behind_it_comes() {
+async fn a_discarded_event_is_skipped_and_the_events_after_it_are_handled() {
     let bench = Bench::new();
     deposits(&bench).await;
     let fails = Fails::default();
@@ -78,7 +79,7 @@ async fn a_discarded_event_is_left_out_and_what_is_behind_it_comes() {
 }
 
 #[tokio::test]
-async fn what_is_parked_stays_parked_over_a_restart() {
+async fn a_parked_event_stays_parked_after_a_restart() {
     let bench = Bench::new();
     deposits(&bench).await;
     let fails = Fails::default();
@@ -96,7 +97,7 @@ async fn what_is_parked_stays_parked_over_a_restart() {
 }
 
 #[tokio::test]
-async fn the_policy_may_say_to_stop() {
+async fn the_policy_may_stop_the_consumer() {
     let bench = Bench::new();
     deposits(&bench).await;
     let fails = Fails::default();
@@ -104,7 +105,7 @@ async fn the_policy_may_say_to_stop() {
     let mut options = options();
     options.failure = options.failure.then_stop();
     let target = Documents::new(&bench.kernel);
-    let counts = bench.consumers.project(Counts(fails.clone()), target, options).unwrap();
+    let counts = bench.consumers.start_projection(Counts(fails.clone()), target, options).unwrap();
     let told = counts.wait_for(bench.head(), LONG).await.unwrap_err();
     assert!(told.to_string().contains("thirteen"), "{told}");
     let ConsumerState::Stopped(StopReason::Failed { position, .. }) = counts.health().state else {
@@ -112,14 +113,14 @@ async fn the_policy_may_say_to_stop() {
     };
     assert_eq!(position.value(), 5);
     assert_eq!(bench.counted().await["ada"].cents, [1]);
-    // Mended and started again, it goes on.
+    // After the cause is removed and a restart, it continues.
     fails.errs.store(false, Ordering::SeqCst);
     let counts = bench.count(&fails);
     counts.wait_for(bench.head(), LONG).await.unwrap();
     assert_eq!(bench.counted().await["ada"].cents, [1, 13, 2, 3]);
 }
 
-/// An event by hand, with whatever in it.
+/// Appends an event with this payload.
 async fn append(bench: &Bench, name: &str, payload: &'static str) {
     let id = EventId::new(SystemIds.uuid(SystemClock.now()));
     let event = NewEvent::new(id, EventName::parse(name).unwrap(), Content::Json, payload);
@@ -146,14 +147,15 @@ async fn events_that_are_unknown_or_make_no_sense_follow_the_policy_at_once() {
     append(&bench, "account.frozen", "{}").await;
     let target = Documents::new(&bench.kernel);
     let options = options().ignoring_unknown();
-    let counts = bench.consumers.project(Counts(Fails::default()), target, options).unwrap();
+    let counts =
+        bench.consumers.start_projection(Counts(Fails::default()), target, options).unwrap();
     counts.wait_for(bench.head(), LONG).await.unwrap();
     assert_eq!(counts.health().parked, 0);
 }
 
-/// Each further attempt would have cost another thread, until none was left.
+/// Each further attempt used to cost another thread, until none was left.
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
-async fn a_handler_that_keeps_its_thread_is_given_up_at_once_and_the_rest_flows() {
+async fn a_handler_that_keeps_its_thread_is_given_up_at_once_and_other_events_are_handled() {
     let bench = Bench::new();
     deposits(&bench).await;
     let fails = Fails::default();
@@ -171,14 +173,14 @@ async fn a_handler_that_keeps_its_thread_is_given_up_at_once_and_the_rest_flows(
 }
 
 #[tokio::test]
-async fn what_is_erased_meanwhile_is_not_mistaken_for_what_is_behind_it() {
+async fn an_erased_event_is_not_mistaken_for_the_one_after_it() {
     let bench = Bench::new();
     deposits(&bench).await;
     let fails = Fails::default();
     fails.errs.store(true, Ordering::SeqCst);
     let counts = bench.count(&fails);
     counts.wait_for(bench.head(), LONG).await.unwrap();
-    // The parked one goes; what is left out is nothing else in its place.
+    // The parked event is discarded, and no other event in its place.
     let change = StreamChange::TruncateBefore(StreamVersion::new(4));
     bench.kernel.events().change(&ada(), change).await.unwrap();
     counts.discard(&ada()).await.unwrap();
@@ -195,7 +197,7 @@ async fn what_is_erased_meanwhile_is_not_mistaken_for_what_is_behind_it() {
 }
 
 #[tokio::test]
-async fn a_consumer_that_waits_to_try_again_obeys() {
+async fn a_consumer_that_waits_before_a_retry_takes_orders() {
     let bench = Bench::new();
     deposits(&bench).await;
     let fails = Fails::default();
@@ -203,15 +205,16 @@ async fn a_consumer_that_waits_to_try_again_obeys() {
     let mut options = options();
     options.failure = options.failure.with_pause(LONG, LONG);
     let target = Documents::new(&bench.kernel);
-    let counts = bench.consumers.project(Counts(fails.clone()), target, options.clone()).unwrap();
+    let counts =
+        bench.consumers.start_projection(Counts(fails.clone()), target, options.clone()).unwrap();
     let mut health = counts.watch();
     health.wait_for(|it| matches!(it.state, ConsumerState::Retrying { .. })).await.unwrap();
-    // What came before can be read, and no half of what failed.
+    // The effects before it can be read, and no half of the failed one.
     assert_eq!(bench.counted().await["ada"].cents, [1]);
     assert!(counts.dead_letters().await.is_empty());
     assert!(counts.retry(&ada()).await.unwrap_err().to_string().contains("thirteen"));
     assert_eq!(counts.stop().await, StopReason::Asked);
-    // Nor was it stored.
+    // The half was not stored either.
     fails.errs.store(false, Ordering::SeqCst);
     let counts = bench.again().count(&fails);
     counts.wait_for(bench.head(), LONG).await.unwrap();
@@ -219,7 +222,7 @@ async fn a_consumer_that_waits_to_try_again_obeys() {
 }
 
 #[tokio::test]
-async fn documents_that_are_away_park_nothing() {
+async fn documents_that_cannot_be_reached_park_nothing() {
     let store = Arc::new(MemoryStore::new());
     let none = FaultRates::none();
     let documents = Arc::new(FaultyDocuments::new(store.clone(), 1, none, Arc::new(SystemClock)));
@@ -237,7 +240,7 @@ async fn documents_that_are_away_park_nothing() {
 }
 
 #[tokio::test]
-async fn of_two_processes_the_later_one_goes_on_and_the_earlier_is_fenced() {
+async fn the_later_of_two_processes_continues_and_the_earlier_is_fenced() {
     let bench = Bench::new();
     bench.open("ada").await;
     let first = bench.count(&Fails::default());
@@ -256,7 +259,7 @@ async fn of_two_processes_the_later_one_goes_on_and_the_earlier_is_fenced() {
 }
 
 #[tokio::test]
-async fn a_store_that_is_closed_beneath_a_live_consumer_stops_it() {
+async fn a_store_that_is_closed_stops_a_live_consumer() {
     let bench = Bench::new();
     bench.open("ada").await;
     let counts = bench.count(&Fails::default());
@@ -268,7 +271,7 @@ async fn a_store_that_is_closed_beneath_a_live_consumer_stops_it() {
 }
 
 #[tokio::test]
-async fn a_removal_that_was_cut_off_is_finished_by_the_next_start() {
+async fn a_removal_that_was_interrupted_is_finished_by_the_next_start() {
     for cut in 0..3 {
         let store = Arc::new(MemoryStore::new());
         let none = FaultRates::none();
@@ -296,7 +299,7 @@ async fn a_removal_that_was_cut_off_is_finished_by_the_next_start() {
 }
 
 #[tokio::test]
-async fn a_consumer_whose_read_model_is_removed_beneath_it_stops() {
+async fn a_consumer_whose_read_model_is_removed_while_it_runs_stops() {
     let bench = Bench::new();
     deposits(&bench).await;
     let counts = bench.count(&Fails::default());
@@ -305,7 +308,7 @@ async fn a_consumer_whose_read_model_is_removed_beneath_it_stops() {
     let position = bench.deposit("ada", 5).await;
     let told = counts.wait_for(position, LONG).await.unwrap_err();
     assert!(told.to_string().contains("another process"), "{told}");
-    assert!(bench.counted().await.is_empty(), "it is whoever removed it who starts it again");
+    assert!(bench.counted().await.is_empty(), "the program that removed it starts it again");
     let counts = bench.count(&Fails::default());
     counts.wait_for(position, LONG).await.unwrap();
     assert_eq!(bench.counted().await, bench.fold().await);

@@ -1,4 +1,5 @@
-//! Builds that take over while the store fails, that must not take over, and how far they are.
+//! Builds that take over while the store fails, builds that must not take over, and their
+//! positions.
 
 use std::{
     collections::BTreeMap,
@@ -25,7 +26,7 @@ use crate::{
     rebuild::{build, is_right, load, watch},
 };
 
-/// A bench whose documents fail, on the same store as a sound one.
+/// A bench with failing documents, on the same store as a sound one.
 fn failing(seed: u64, rates: FaultRates) -> (Bench, Bench, Arc<FaultyDocuments>) {
     let store = Arc::new(MemoryStore::new());
     let sound = Kernel::new(store.clone(), store.clone()).with_tag_key(TagKey::new([1; 32]));
@@ -59,7 +60,7 @@ async fn readers_notice_nothing_while_a_failing_store_is_rebuilt_in() {
         let watching = watch(sound.ledgers(), &is_over);
         for _ in 0..3 {
             let before = ledgers.serving();
-            // Begun, or begun before by a request whose answer was lost.
+            // The build has begun now, or by an earlier request whose answer was lost.
             while !matches!(ledgers.rebuild().await, Ok(_) | Err(BuildError::Building { .. })) {
                 pause().await;
             }
@@ -75,13 +76,14 @@ async fn readers_notice_nothing_while_a_failing_store_is_rebuilt_in() {
 }
 
 #[tokio::test]
-async fn a_rebuild_whose_answer_is_lost_is_made_all_the_same() {
+async fn a_rebuild_whose_answer_is_lost_is_made_nevertheless() {
     let (sound, failing, faulty) = failing(0, FaultRates::none());
     sound.open("ada").await;
     sound.deposits("ada", 20).await;
     let ledgers = failing.keep::<1>(&Gate::open()).await;
     is_right(&sound, &ledgers, 210).await;
-    // It is stored that it begins; the answer is lost, and so is the look whether it is.
+    // The write that begins the build is stored, but its answer is lost, and so is the read that
+    // would show it.
     faulty.next_read(Fault::Delay(Duration::ZERO));
     faulty.next_write(Fault::DropReply);
     faulty.next_read(Fault::FailBefore);
@@ -90,7 +92,7 @@ async fn a_rebuild_whose_answer_is_lost_is_made_all_the_same() {
     is_right(&sound, &ledgers, 210).await;
 }
 
-/// Fails at thirteen cents, unless it is told not to.
+/// Fails at thirteen cents, unless the failure is switched off.
 pub(crate) struct Careful<const VERSION: u32>(Arc<AtomicBool>);
 
 impl<const VERSION: u32> Careful<VERSION> {
@@ -121,7 +123,7 @@ impl<const VERSION: u32> Projection for Careful<VERSION> {
 }
 
 #[tokio::test]
-async fn a_build_that_can_not_do_an_event_does_not_take_over_until_it_can() {
+async fn a_build_that_fails_at_an_event_does_not_take_over_until_it_handles_it() {
     let bench = Bench::new();
     for key in ["ada", "bob"] {
         bench.open(key).await;
@@ -145,7 +147,7 @@ async fn a_build_that_can_not_do_an_event_does_not_take_over_until_it_can() {
     let consumer = rebuild.consumer().unwrap();
     consumer.wait_for(bench.head(), LONG).await.unwrap();
     assert_eq!(rebuild.progress().unwrap().parked, 2);
-    // Longer than it takes to look again.
+    // Longer than the pause before the next look.
     for _ in 0..3 {
         bench.kernel.clock().sleep(Duration::from_millis(500)).await;
         assert_eq!(new.serving(), build(1, 0));
@@ -159,7 +161,7 @@ async fn a_build_that_can_not_do_an_event_does_not_take_over_until_it_can() {
 }
 
 #[tokio::test]
-async fn progress_says_how_fast_it_is_and_when_it_will_be_there() {
+async fn progress_shows_the_rate_and_the_remaining_time() {
     let clock = VirtualClock::new(Timestamp::from_micros(1_700_000_000_000_000));
     let store = Arc::new(MemoryStore::new());
     let kernel = Kernel::new(store.clone(), store).with_tag_key(TagKey::new([1; 32]));
@@ -190,7 +192,7 @@ async fn progress_says_how_fast_it_is_and_when_it_will_be_there() {
 }
 
 #[tokio::test]
-async fn what_the_old_program_shows_at_the_last_moment_is_in_the_new_one() {
+async fn the_last_events_of_the_old_program_are_in_the_new_build() {
     let clock = VirtualClock::new(Timestamp::from_micros(1_700_000_000_000_000));
     let store = Arc::new(MemoryStore::new());
     let kernel = Kernel::new(store.clone(), store.clone()).with_tag_key(TagKey::new([1; 32]));
@@ -208,12 +210,12 @@ async fn what_the_old_program_shows_at_the_last_moment_is_in_the_new_one() {
     let new = newer.keep::<2>(&gate).await;
     let rebuild = new.building().unwrap();
     until(|| async { rebuild.progress().unwrap().position.value() == 7 }).await;
-    // The build comes to the end, and its program begins to let it take over, slowly.
+    // The build reaches the end of the log, and its program begins the handover, slowly.
     slow.next_read(Fault::Delay(Duration::from_secs(60)));
     gate.let_pass(6);
     until(|| async { rebuild.progress().unwrap().position.value() == 14 }).await;
     pause().await;
-    // Meanwhile the old one shows more, and the new one does not come as far.
+    // Meanwhile the old build shows more events, which the new one does not reach.
     older.deposit("ada", 9).await;
     is_right(&older, &old, 100).await;
     clock.advance(Duration::from_secs(60));
@@ -222,7 +224,7 @@ async fn what_the_old_program_shows_at_the_last_moment_is_in_the_new_one() {
         assert_eq!(older.ledgers().get("ada").await.unwrap().unwrap().cents, 100);
     }
     gate.let_pass(u64::MAX);
-    // The handler's time was over meanwhile: it is tried again after a pause.
+    // The handler exceeded its time meanwhile, so the event is retried after a pause.
     until(|| async {
         clock.advance(Duration::from_millis(2));
         new.serving() == build(2, 0)
@@ -252,7 +254,7 @@ impl<const VERSION: u32> Projection for Gated<VERSION> {
 }
 
 #[tokio::test]
-async fn a_build_takes_over_when_it_has_come_as_far_as_the_furthest_partition() {
+async fn a_build_takes_over_when_it_has_reached_the_furthest_partition() {
     // Bob is in the first partition of the serving build, Ada in the last.
     for (ahead, held) in [("ada", "bob"), ("bob", "ada")] {
         let clock = VirtualClock::new(Timestamp::from_micros(1_700_000_000_000_000));
@@ -278,12 +280,13 @@ async fn a_build_takes_over_when_it_has_come_as_far_as_the_furthest_partition() 
         let new = newer.keep::<2>(&gate).await;
         let rebuild = new.building().unwrap();
         until(|| async { gate.is_closed() }).await;
-        // The build comes to the end, and its program begins to let it take over, slowly.
+        // The build reaches the end of the log, and its program begins the handover, slowly.
         slow.next_read(Fault::Delay(Duration::from_secs(60)));
         gate.let_pass(1);
         until(|| async { rebuild.progress().unwrap().position.value() == 6 }).await;
         pause().await;
-        // Meanwhile one partition of the old program shows more, and the other is held up.
+        // Meanwhile one partition of the old program shows more events, and the other one is held
+        // up.
         older.deposit(held, 9).await;
         let shown = older.deposit(ahead, 9).await;
         let parts = || old.consumer().unwrap().partitions();
@@ -310,7 +313,7 @@ async fn a_build_takes_over_when_it_has_come_as_far_as_the_furthest_partition() 
 }
 
 #[tokio::test]
-async fn what_a_dead_process_was_building_goes_on_in_one_that_lives() {
+async fn a_build_of_a_dead_process_continues_in_a_live_one() {
     let bench = Bench::new();
     bench.open("ada").await;
     bench.deposits("ada", 30).await;
@@ -333,7 +336,7 @@ async fn what_a_dead_process_was_building_goes_on_in_one_that_lives() {
 }
 
 #[tokio::test]
-async fn a_projection_that_stopped_is_resumed_when_it_is_mended() {
+async fn a_projection_that_stopped_is_resumed_after_its_cause_is_removed() {
     let bench = Bench::new();
     bench.open("ada").await;
     bench.deposits("ada", 20).await;

@@ -1,4 +1,4 @@
-//! What a consumer says of itself.
+//! The health that a consumer reports.
 
 use std::{
     sync::{
@@ -66,16 +66,16 @@ impl Projection for Defect {
 #[tokio::test]
 async fn a_consumer_whose_target_panics_does_not_stop_quietly() {
     let bench = Bench::new();
-    let defect = bench.consumers.project(Defect, Bomb::default(), options()).unwrap();
+    let defect = bench.consumers.start_projection(Defect, Bomb::default(), options()).unwrap();
     bench.open("ada").await;
     let told = defect.wait_for(bench.head(), LONG).await.unwrap_err();
     assert!(told.to_string().contains("panicked: assertion"), "{told}");
     assert!(matches!(defect.health().state, ConsumerState::Stopped(StopReason::Broken(_))));
-    // The name is free again.
-    bench.consumers.project(Defect, Bomb::default(), options()).unwrap();
+    // The name can be used again.
+    bench.consumers.start_projection(Defect, Bomb::default(), options()).unwrap();
 }
 
-/// A target of which one call never answers, once it is told so.
+/// A target with one call that never answers, once that is switched on.
 #[derive(Default)]
 struct Silent {
     inner: Mutex<Opened>,
@@ -166,7 +166,7 @@ async fn as_time_passes<T>(clock: &VirtualClock, future: impl Future<Output = T>
 }
 
 #[tokio::test]
-async fn a_target_that_never_answers_shows_in_health_and_keeps_no_consumer_from_stopping() {
+async fn a_target_that_never_answers_shows_in_health_and_the_consumer_can_be_stopped() {
     for call in ["open", "begin", "commit", "save"] {
         let clock = VirtualClock::new("2026-03-01T09:00:00Z".parse().unwrap());
         let store = Arc::new(MemoryStore::new());
@@ -175,7 +175,7 @@ async fn a_target_that_never_answers_shows_in_health_and_keeps_no_consumer_from_
         let silent = Silent { call, ..Silent::default() };
         let is_silent = silent.is_silent.clone();
         is_silent.store(call == "open", Ordering::SeqCst);
-        let quiet = bench.consumers.project(Quiet, silent, options()).unwrap();
+        let quiet = bench.consumers.start_projection(Quiet, silent, options()).unwrap();
         bench.open("ada").await;
         if call != "open" {
             quiet.wait_for(bench.head(), LONG).await.unwrap();
@@ -218,25 +218,25 @@ async fn the_lag_of_a_consumer_that_waits_grows_with_time() {
     health.wait_for(is_retrying).await.unwrap();
     assert_eq!(counts.health().lag, Some(Duration::ZERO));
     assert_eq!(counts.health().lag_events(), 1);
-    // Less than the pause, for nobody's clock but the handle's.
+    // Less than the pause: only the handle's clock moves.
     clock.advance(Duration::from_micros(300));
     assert_eq!(counts.health().lag, Some(Duration::from_micros(300)));
 }
 
 #[tokio::test]
-async fn metrics_say_what_health_says() {
+async fn metrics_show_the_same_as_health() {
     let recorder = PrometheusBuilder::new().build_recorder();
     let told = recorder.handle();
     let bench = Bench::new();
     let fails = Fails::default();
     fails.errs.store(true, Ordering::SeqCst);
-    // A consumer tells the recorder that is there when it starts.
+    // A consumer reports to the recorder that is set when it starts.
     let counts = metrics::with_local_recorder(&recorder, || bench.count(&fails));
     bench.open("ada").await;
     bench.deposit("ada", 13).await;
     bench.deposit("ada", 14).await;
     counts.wait_for(bench.head(), LONG).await.unwrap();
-    // What is told is told before anybody is woken.
+    // Metrics are recorded before a waiting caller is woken.
     let says = |line: &str| {
         let told = told.render();
         assert!(told.lines().any(|it| it == line), "{line} is not in:\n{told}");

@@ -22,10 +22,10 @@ use crate::{
     rebuild::watch,
 };
 
-/// Says to the test `child` that it is one: the store's path.
+/// The variable that makes the test `child` a child; its value is the store's path.
 const CHILD: &str = "FACTUM_REBUILD_TEST_CHILD";
 
-/// So short that a process is taken for dead by mistake now and then.
+/// The lease time, so short that a live process is sometimes taken for dead.
 const LEASE: Duration = Duration::from_millis(40);
 
 fn kills() -> usize {
@@ -49,7 +49,7 @@ fn spawn(path: &Path) -> Child {
         .unwrap()
 }
 
-/// Not a test of its own: what the second process runs. It deposits, and rebuilds for ever.
+/// The code that the second process runs: deposits and rebuilds, forever. Not a test by itself.
 #[test]
 fn child() {
     let Some(path) = env::var_os(CHILD) else { return };
@@ -121,11 +121,11 @@ async fn readers_notice_nothing_of_processes_that_are_killed_while_they_rebuild(
     let ledger = again.ledgers().get("ada").await.unwrap().unwrap();
     assert_eq!((ledger.cents, ledger.count), (head.value() - 1, head.value() - 1));
     assert!(ledgers.serving().generation > 2, "hardly anything was rebuilt: {generations:?}");
-    // What the dead have left behind is cleared: two builds are kept.
+    // The builds that dead processes left are cleared: two builds are kept.
     until(|| async { kept(&again).await <= 2 }).await;
 }
 
-/// How many builds anything is stored of.
+/// The number of builds that have stored data.
 async fn kept(bench: &Bench) -> usize {
     let query = ScanQuery::new(KeyRange::prefix("$model/"));
     let page = bench.kernel.documents().scan(query).await.unwrap();

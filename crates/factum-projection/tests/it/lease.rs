@@ -37,7 +37,7 @@ fn bench() -> Bench {
 
 fn count(bench: &Bench, fails: &Fails) -> ConsumerHandle {
     let target = Documents::new(&bench.kernel);
-    let counts = bench.consumers.project(Counts(fails.clone()), target, shared_out());
+    let counts = bench.consumers.start_projection(Counts(fails.clone()), target, shared_out());
     counts.unwrap().consumer().clone()
 }
 
@@ -49,7 +49,7 @@ async fn deposits(bench: &Bench) {
     }
 }
 
-/// How many partitions each works on.
+/// The number of partitions that each program works on.
 fn shares(of: &[&ConsumerHandle]) -> Vec<usize> {
     let here = |it: &&ConsumerHandle| it.health().partitions - it.health().elsewhere;
     of.iter().map(here).collect()
@@ -73,7 +73,7 @@ async fn programs_share_partitions_and_each_event_takes_effect_once_all_the_whil
     until(|| async { shares(&[&first, &second, &third]).iter().sum::<usize>() == 4 }).await;
     until(|| async { shares(&[&first, &second, &third]).iter().all(|it| *it > 0) }).await;
     deposits(&one).await;
-    // Who works on none of it waits for those who do.
+    // A program without partitions waits for the other programs.
     for handle in [&first, &second, &third] {
         handle.wait_for(one.head(), LONG).await.unwrap();
     }
@@ -89,7 +89,7 @@ async fn programs_share_partitions_and_each_event_takes_effect_once_all_the_whil
 }
 
 #[tokio::test]
-async fn what_a_dead_program_worked_on_goes_on_in_one_that_stood_by() {
+async fn the_partitions_of_a_dead_program_continue_in_a_standby_program() {
     let alive = bench();
     alive.open("ada").await;
     let dead = alive.another();
@@ -119,8 +119,8 @@ async fn what_a_dead_program_worked_on_goes_on_in_one_that_stood_by() {
     assert_eq!(alive.counted().await, alive.fold().await);
 }
 
-/// Documents whose leases can't be written, when it is told so, and with which a build takes over
-/// only when it may.
+/// Documents whose leases can't be written when that is switched on, and with which a build takes
+/// over only when it may.
 #[derive(Debug)]
 struct Silenced {
     documents: Arc<dyn DocumentStore>,
@@ -160,7 +160,7 @@ impl DocumentStore for Silenced {
     }
 }
 
-/// Counts, as slowly as its gate lets it.
+/// Counts deposits, each after its gate has let it through.
 struct Slow(Gate);
 
 impl Projection for Slow {
@@ -181,7 +181,7 @@ impl Projection for Slow {
 }
 
 #[tokio::test]
-async fn who_loses_its_lease_amid_a_batch_stores_nothing_of_it() {
+async fn a_program_that_loses_its_lease_in_a_batch_stores_nothing_of_it() {
     let store = Arc::new(MemoryStore::new());
     let silenced = Silenced::new(store.clone());
     let is_silent = silenced.is_silent.clone();
@@ -193,19 +193,19 @@ async fn who_loses_its_lease_amid_a_batch_stores_nothing_of_it() {
     for cents in 1..=10 {
         new.deposit("ada", cents).await;
     }
-    // It is amid its first batch, at the fourth event.
+    // It is in its first batch, at the fourth event.
     let gate = Gate::after(3);
     let open = Gate::open();
     let options = || options().with_batch_events_max(100);
     let target = Documents::new(&old.kernel);
-    let loser = old.consumers.project(Slow(gate.clone()), target, options()).unwrap();
+    let loser = old.consumers.start_projection(Slow(gate.clone()), target, options()).unwrap();
     until(|| async { gate.is_closed() }).await;
     is_silent.store(true, Ordering::SeqCst);
     let target = Documents::new(&new.kernel);
-    let winner = new.consumers.project(Slow(open), target, options()).unwrap();
+    let winner = new.consumers.start_projection(Slow(open), target, options()).unwrap();
     winner.wait_for(new.head(), LONG).await.unwrap();
     assert!(winner.health().handled >= 11, "it did not wait for the other one's batch");
-    // The old owner goes on all the same, with all that it has begun.
+    // The old owner continues with all that it has begun.
     gate.let_pass(u64::MAX / 2);
     new.deposit("ada", 11).await;
     winner.wait_for(new.head(), LONG).await.unwrap();
@@ -219,12 +219,12 @@ async fn who_loses_its_lease_amid_a_batch_stores_nothing_of_it() {
 }
 
 #[tokio::test]
-async fn a_program_that_stands_by_passes_orders_on() {
+async fn a_program_without_partitions_passes_orders_on() {
     let one = bench();
     one.open("ada").await;
     let fails = Fails::default();
     fails.errs.store(true, Ordering::SeqCst);
-    // Orders are looked for in stores that many processes write, so by hand in this one.
+    // Orders are read only from stores with several writing processes, so this one needs a call.
     let first = one.count(&fails);
     one.deposit("ada", 13).await;
     first.wait_for(one.head(), LONG).await.unwrap();
@@ -244,7 +244,7 @@ async fn a_program_that_stands_by_passes_orders_on() {
 }
 
 #[tokio::test]
-async fn a_consumer_that_is_rewound_from_outside_goes_on_from_there() {
+async fn a_consumer_that_is_rewound_by_another_program_continues_from_there() {
     let one = bench();
     one.open("ada").await;
     one.deposit("ada", 1).await;
@@ -258,7 +258,7 @@ async fn a_consumer_that_is_rewound_from_outside_goes_on_from_there() {
     first.wait_for(one.head(), LONG).await.unwrap();
 }
 
-/// A program of several whose seconds take fifty milliseconds.
+/// One of several programs, with a clock on which a second takes fifty milliseconds.
 fn swift_one(kernel: &Kernel) -> Bench {
     let consumers = Consumers::new(kernel.clone()).with_lease(Duration::from_secs(3));
     Bench { consumers, ..Bench::on(kernel.clone()) }
@@ -320,7 +320,7 @@ async fn readers_notice_nothing_of_rebuilds_that_two_programs_share() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_build_that_is_being_replaced_comes_no_further_in_any_program() {
+async fn a_build_that_is_being_replaced_gets_no_events_in_any_program() {
     let store = Arc::new(MemoryStore::new());
     let held = Arc::new(Silenced::new(store.clone()));
     let with_key = |kernel: Kernel| kernel.with_tag_key(TagKey::new([1; 32]));
@@ -345,8 +345,8 @@ async fn a_build_that_is_being_replaced_comes_no_further_in_any_program() {
     let rebuild = first.rebuild().await.unwrap();
     held.is_held.send_replace(true);
     gate.let_pass(u64::MAX / 2);
-    // It has caught up: what serves is frozen, and the write that ends it does not come.
-    // Whoever works on it notices with the next write.
+    // The build has caught up: the serving build is held, and the write that ends the hold does not
+    // come. The program that works on it notices at its next write.
     let mut deposited = 15;
     let freezes = async {
         loop {
@@ -362,7 +362,7 @@ async fn a_build_that_is_being_replaced_comes_no_further_in_any_program() {
             }
         }
     };
-    tokio::time::timeout(LONG, freezes).await.expect("it goes on");
+    tokio::time::timeout(LONG, freezes).await.expect("it continues");
     for name in 0..8 {
         one.deposit(&format!("a{name}"), 1_000).await;
     }
@@ -381,9 +381,9 @@ async fn a_build_that_is_being_replaced_comes_no_further_in_any_program() {
     assert_eq!(sum().await, 8 * (1_000 + deposited));
 }
 
-/// A write that failed made the look forget what it had decided beside it.
+/// A failed write used to make the next look forget its other decisions.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn on_a_store_that_fails_work_is_shared_in_the_end_and_nothing_is_lost() {
+async fn a_store_that_fails_delays_sharing_and_loses_nothing() {
     for seed in 0..3 {
         let store = Arc::new(MemoryStore::new());
         let with_key = |kernel: Kernel| kernel.with_tag_key(TagKey::new([1; 32]));
@@ -420,9 +420,9 @@ async fn on_a_store_that_fails_work_is_shared_in_the_end_and_nothing_is_lost() {
     }
 }
 
-/// It stayed frozen for half a minute, as it was when the other one took its place.
+/// The build used to stay on hold for half a minute, as it was when another build replaced it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_build_that_is_rolled_back_to_goes_on_at_once() {
+async fn a_build_that_a_rollback_returns_to_continues_at_once() {
     let one = bench();
     one.open("ada").await;
     one.deposits("ada", 5).await;
@@ -435,9 +435,9 @@ async fn a_build_that_is_rolled_back_to_goes_on_at_once() {
     assert_eq!(one.ledgers().get("ada").await.unwrap().unwrap().cents, 115);
 }
 
-/// Each second the serving build was held, frozen and begun again, for a build that was not ready.
+/// The serving build used to be held and restarted each second, for a build that was not ready.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_build_with_a_stream_parked_in_another_program_holds_up_nobody() {
+async fn a_build_with_a_stream_parked_in_another_program_delays_no_reader() {
     let one = bench();
     for name in 0..8 {
         one.open(&format!("a{name}")).await;
@@ -449,7 +449,7 @@ async fn a_build_with_a_stream_parked_in_another_program_holds_up_nobody() {
     first.wait_for(one.head(), LONG).await.unwrap();
     let works = |it: &Maintained<_>| it.consumer().is_some_and(|it| it.health().elsewhere == 2);
     until(|| async { works(&first) && works(&second) }).await;
-    // It fails in the new version, in one of the partitions.
+    // An event fails in the new version, in one of the partitions.
     one.deposit("a0", 13).await;
     one.consumers.close().await;
     two.consumers.close().await;
@@ -476,7 +476,7 @@ async fn a_build_with_a_stream_parked_in_another_program_holds_up_nobody() {
         page.documents.iter().filter(is_progress).map(|it| it.revision).max()
     };
     let before = progress().await;
-    // As long as it takes a keeper to try several times.
+    // Long enough for a keeper to make several attempts.
     one.kernel.clock().sleep(Duration::from_millis(2_500)).await;
     assert_eq!(progress().await, before, "nobody touches what serves");
 }

@@ -1,4 +1,5 @@
-//! A projection of two versions whose documents have different shapes, and how slow it is.
+//! A projection with two versions, whose documents have different shapes, and a gate that slows it
+//! down.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,16 +14,16 @@ use tokio::sync::watch;
 
 use crate::bench::{Bench, LONG};
 
-/// Long also by a swift clock.
+/// A long time, even on a fast clock.
 pub(crate) const HOUR: Duration = Duration::from_secs(3_600);
-/// Before an event is tried again.
+/// The pause before an event is retried.
 pub(crate) const PAUSE: Duration = Duration::from_millis(2);
 
-/// What version 1 keeps of an account: what was deposited.
+/// The document of version 1: the deposits of an account.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Cents(pub(crate) Vec<u64>);
 
-/// What version 2 keeps.
+/// The document of version 2.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Ledger {
     pub(crate) count: u64,
@@ -35,7 +36,7 @@ impl From<Cents> for Ledger {
     }
 }
 
-/// How many events may be projected; the others wait.
+/// The number of events that may be projected; later events wait.
 #[derive(Debug, Clone)]
 pub(crate) struct Gate(Arc<watch::Sender<u64>>);
 
@@ -52,7 +53,7 @@ impl Gate {
         self.0.send_replace(events);
     }
 
-    /// Whether all that may pass have.
+    /// Returns true if all events that may pass have passed.
     pub(crate) fn is_closed(&self) -> bool {
         *self.0.borrow() == 0
     }
@@ -117,7 +118,7 @@ impl Bench {
         self.consumers.maintain(Ledgers::<VERSION>(gate.clone()), targets, options).await
     }
 
-    /// What any program sees, as version 2 reads it.
+    /// The ledgers that any program sees, read as version 2.
     pub(crate) fn ledgers(&self) -> ReadModel<Ledger> {
         reader(ReadModel::new(&self.kernel, "ledgers").unwrap())
     }
@@ -135,7 +136,7 @@ pub(crate) fn reader(model: ReadModel<Ledger>) -> ReadModel<Ledger> {
     model.with_earlier(1, |cents: Cents| cents.into())
 }
 
-/// Waits until something is so.
+/// Waits until a condition holds.
 pub(crate) async fn until<F: Future<Output = bool>>(is_so: impl Fn() -> F) {
     let wait = async {
         while !is_so().await {
@@ -143,7 +144,7 @@ pub(crate) async fn until<F: Future<Output = bool>>(is_so: impl Fn() -> F) {
             pause().await;
         }
     };
-    tokio::time::timeout(LONG, wait).await.expect("it does not come to be so");
+    tokio::time::timeout(LONG, wait).await.expect("the condition never held");
 }
 
 /// A clock on which a second takes fifty milliseconds.

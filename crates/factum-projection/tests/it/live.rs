@@ -1,4 +1,4 @@
-//! States folded on demand.
+//! Live states: folded on request.
 
 use factum_kernel::{Matching, Position};
 use factum_projection::LiveState;

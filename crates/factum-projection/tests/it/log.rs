@@ -1,4 +1,4 @@
-//! What is logged for those who do not look at the health.
+//! Consumers log their failures, for operators who don't read the health.
 
 use std::{
     fmt::Write,
@@ -11,7 +11,7 @@ use tracing_subscriber::{Layer, Registry, layer::Context, prelude::*};
 use crate::bench::{Bench, Fails, LONG, counts_in_memory, options};
 use factum_projection::Projections;
 
-/// What was logged, a line each.
+/// The logged lines.
 #[derive(Debug, Clone, Default)]
 struct Lines(Arc<Mutex<Vec<(Level, String)>>>);
 
@@ -33,9 +33,9 @@ impl<S: Subscriber> Layer<S> for Lines {
     }
 }
 
-/// A consumer that stopped was seen only by those who asked.
+/// A stopped consumer used to show only in its health.
 #[tokio::test]
-async fn what_is_parked_tried_again_or_stopped_is_logged() {
+async fn parking_retries_and_stops_are_logged() {
     let lines = Lines::default();
     let _guard = tracing::subscriber::set_default(Registry::default().with(lines.clone()));
     let bench = Bench::new();

@@ -1,5 +1,5 @@
-//! Models in memory: folds whose function panics, never ends or ends the process, and what is
-//! released.
+//! Models in memory: folds whose function panics, never ends or ends the process; releases of
+//! parked events.
 
 use std::sync::atomic::Ordering;
 
@@ -20,7 +20,7 @@ fn ada() -> StreamId {
     StreamId::new("account", "ada").unwrap()
 }
 
-/// Ada's second deposit is of thirteen cents; Bob has none such.
+/// Appends deposits: Ada's second is thirteen cents, Bob has no such deposit.
 async fn deposits(bench: &Bench) {
     for key in ["ada", "bob"] {
         bench.open(key).await;
@@ -40,7 +40,7 @@ async fn is_parked(consumer: &ConsumerHandle, attempts: u32, error: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn an_event_that_tears_the_model_is_parked_at_once_and_the_rest_flows() {
+async fn an_event_that_tears_the_model_is_parked_at_once_and_other_events_are_folded() {
     for how in ["panics", "spins"] {
         let bench = Bench::new();
         deposits(&bench).await;
@@ -57,12 +57,12 @@ async fn an_event_that_tears_the_model_is_parked_at_once_and_the_rest_flows() {
         expected.get_mut("ada").unwrap().cents.truncate(1);
         assert_eq!(*counts.read().await.unwrap(), expected, "no half of it");
         if how == "panics" {
-            // Still wrong, it stays.
+            // While it still fails, it stays parked.
             assert!(counts.retry(&ada()).await.unwrap_err().to_string().contains(error));
             is_parked(&counts, 2, error).await;
             assert_eq!(*counts.read().await.unwrap(), expected);
         }
-        // Mended, it comes with all that waited, in order.
+        // After the cause is removed it is folded with all events that waited, in order.
         fails_so.store(false, Ordering::SeqCst);
         counts.retry(&ada()).await.unwrap();
         let position = bench.deposit("ada", 4).await;
@@ -72,9 +72,9 @@ async fn an_event_that_tears_the_model_is_parked_at_once_and_the_rest_flows() {
     }
 }
 
-/// The model is made again from the snapshot that was taken when the event was parked.
+/// The model is restored from the snapshot that was taken when the event was parked.
 #[tokio::test]
-async fn a_release_that_tears_the_model_keeps_what_came_before_and_waits_for_the_rest() {
+async fn a_release_that_tears_the_model_keeps_earlier_events_and_the_stream_waits() {
     let bench = Bench::new();
     deposits(&bench).await;
     let fails = Fails::default();
@@ -91,7 +91,7 @@ async fn a_release_that_tears_the_model_keeps_what_came_before_and_waits_for_the
     assert_eq!(counts.read().await.unwrap()["ada"].cents, [1, 2, 3]);
     counts.discard(&ada()).await.unwrap();
     assert_eq!(counts.read().await.unwrap()["ada"].cents, [1, 2, 3, 5]);
-    // What was released stays so.
+    // A released event stays released.
     counts.stop().await;
     let again = bench.again().count_in_memory(&fails);
     again.wait_for(bench.head(), LONG).await.unwrap();
@@ -99,9 +99,9 @@ async fn a_release_that_tears_the_model_keeps_what_came_before_and_waits_for_the
     assert_eq!(again.health().parked, 0);
 }
 
-/// Readers would wait for the model until somebody lets it go on.
+/// Readers would wait for the model until a caller resumes it.
 #[tokio::test]
-async fn a_paused_model_that_is_torn_is_made_again_and_its_release_answered() {
+async fn a_paused_model_that_is_torn_is_restored_and_its_release_answered() {
     let bench = Bench::new();
     deposits(&bench).await;
     let fails = Fails::default();
@@ -118,7 +118,7 @@ async fn a_paused_model_that_is_torn_is_made_again_and_its_release_answered() {
 }
 
 #[tokio::test]
-async fn what_can_not_be_decoded_is_parked_and_the_model_is_not_made_again() {
+async fn an_event_that_cannot_be_decoded_is_parked_and_the_model_is_not_restored() {
     let bench = Bench::new();
     deposits(&bench).await;
     let counts = bench.count_in_memory(&Fails::default());
@@ -187,7 +187,7 @@ async fn a_fold_that_never_ends_keeps_a_stop_no_longer_than_its_time() {
 }
 
 #[tokio::test]
-async fn where_a_model_began_is_known_over_a_restart() {
+async fn a_model_knows_its_beginning_after_a_restart() {
     let bench = Bench::new();
     bench.open("ada").await;
     bench.deposit("ada", 1).await;
@@ -201,7 +201,7 @@ async fn where_a_model_began_is_known_over_a_restart() {
     };
     let first = bench.consumers.fold(sum()).unwrap();
     first.watch().wait_for(|it| it.state == ConsumerState::Live).await.unwrap();
-    // The process ends, and no event was folded.
+    // The process dies, and no event was folded.
     drop(first);
     let position = bench.deposit("ada", 20).await;
     let again = bench.again().consumers.fold(sum()).unwrap();
@@ -220,7 +220,7 @@ fn sum(version: u32) -> Fold<u64, AccountEvent, fn(&mut u64, AccountEvent, &Reco
     Fold::new("bank.sum", version, add).with_options(options().from(StartFrom::Now))
 }
 
-/// Its snapshot was taken for that of an earlier version, and removed.
+/// Its snapshot used to be taken for one of an earlier version, and removed.
 #[tokio::test]
 async fn a_larger_version_begins_where_the_first_one_did_and_keeps_its_snapshot() {
     let bench = Bench::new();
@@ -241,9 +241,9 @@ async fn a_larger_version_begins_where_the_first_one_did_and_keeps_its_snapshot(
     }
 }
 
-/// It was made again from the head of that moment.
+/// It used to be made from the head at that moment.
 #[tokio::test]
-async fn a_model_that_began_with_an_empty_log_keeps_what_came_before_it_was_torn() {
+async fn a_model_that_began_with_an_empty_log_keeps_the_events_before_it_was_torn() {
     let bench = Bench::new();
     let model = bench.consumers.fold(sum(1)).unwrap();
     model.watch().wait_for(|it| it.state == ConsumerState::Live).await.unwrap();
@@ -268,9 +268,9 @@ async fn the_name_of_a_projection_into_documents_is_refused() {
     assert!(model.read().await.is_err(), "there is no model");
 }
 
-/// Nobody is to wait for a store because of a mistake in a name.
+/// A wrong name must not make a caller wait for the store.
 #[tokio::test]
-async fn what_is_not_parked_is_told_at_once() {
+async fn a_stream_that_is_not_parked_is_reported_at_once() {
     let bench = Bench::new();
     bench.open("ada").await;
     let model = bench.count_in_memory(&Fails::default());
@@ -282,7 +282,7 @@ async fn what_is_not_parked_is_told_at_once() {
 }
 
 #[tokio::test]
-async fn an_order_for_what_is_not_parked_any_more_does_nothing() {
+async fn an_order_for_an_event_that_is_not_parked_any_more_does_nothing() {
     let bench = Bench::new();
     deposits(&bench).await;
     let fails = Fails::default();

@@ -27,7 +27,7 @@ use crate::{
     sql::{self, Clear, ENDS, REFUSED, ReadModel, behaviours},
 };
 
-/// Says to the test `child` that it is one: where the log is, and the model.
+/// The variable that makes the test `child` a child; its value names the log and the read model.
 const CHILD: &str = "FACTUM_POSTGRES_MODEL_CHILD";
 
 const SETUP: &str = "CREATE TABLE IF NOT EXISTS deposits (
@@ -37,18 +37,18 @@ const SETUP: &str = "CREATE TABLE IF NOT EXISTS deposits (
 );
 CREATE TABLE IF NOT EXISTS once (n int UNIQUE DEFERRABLE INITIALLY DEFERRED)";
 
-/// A deposit of so many cents breaks a constraint that is looked at when all is committed.
+/// A deposit of this many cents breaks a constraint that is checked at the commit.
 const REFUSED_AT_COMMIT: u64 = 667;
-/// With so many cents a statement fails, and the handler says nothing of it.
+/// At this many cents a statement fails, and the handler ignores the error.
 const SWALLOWED: u64 = 668;
-/// With so many cents a serialization failure is in the way a few times.
+/// At this many cents a few serialization failures occur.
 const IN_THE_WAY: u64 = 670;
-/// With so many cents the connection is cut off the first time.
+/// At this many cents the connection is cut off at the first attempt.
 const CUT_OFF: u64 = 671;
 
 const AGAIN: &str = "INSERT INTO deposits (account, cents) VALUES ('ada', 1)";
 
-/// The URL of a server. A test without one fails: it must not look as if it had run.
+/// The URL of a server. Without it a test fails, so that it does not look as if it had run.
 fn url() -> String {
     env::var("FACTUM_POSTGRES_URL").unwrap_or_else(|_| {
         panic!(
@@ -86,9 +86,9 @@ impl Projection for Counts {
             .bind(cents.cast_signed())
             .execute(&mut **tx)
             .await?;
-        if let Some((statement, insists)) = Model::says(cents) {
+        if let Some((statement, ignores)) = Model::statement(cents) {
             let said = sqlx::raw_sql(statement).execute(&mut **tx).await;
-            if insists {
+            if ignores {
                 let _ = sqlx::raw_sql(AGAIN).execute(&mut **tx).await;
             } else {
                 said?;
@@ -142,7 +142,7 @@ impl Drop for Model {
     fn drop(&mut self) {
         let schema = self.schema.clone();
         let is_ours = self.is_ours;
-        // A thread of its own, because this may be inside of a runtime.
+        // A separate thread, because the caller may be in a runtime.
         let gone = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.unwrap().block_on(async {
@@ -216,7 +216,7 @@ impl ReadModel for Model {
 
 behaviours! { Model }
 
-/// Not a test of its own: what the process that is killed runs.
+/// The code of the process that is killed; not a test by itself.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn child() {
     let Ok(order) = env::var(CHILD) else { return };
@@ -230,7 +230,7 @@ fn nothing_is_lost_or_doubled_by_sigkill() {
 }
 
 #[tokio::test]
-async fn a_statement_that_failed_unsaid_and_a_late_constraint_are_their_events_fault() {
+async fn an_ignored_failure_and_a_late_constraint_are_their_events_fault() {
     for (cents, told) in [(SWALLOWED, "aborted"), (REFUSED_AT_COMMIT, "unique constraint")] {
         let model = Model::new().await;
         let bench = Bench::new();
@@ -252,8 +252,8 @@ async fn a_statement_that_failed_unsaid_and_a_late_constraint_are_their_events_f
 }
 
 #[tokio::test]
-async fn what_is_nobodys_fault_is_tried_again_as_often_as_it_takes() {
-    // Two retries are all that an event of its own fault has.
+async fn a_failure_without_an_event_as_its_cause_is_retried_until_it_succeeds() {
+    // An event that is itself the cause has only two retries.
     for cents in [IN_THE_WAY, CUT_OFF] {
         let model = Model::new().await;
         let bench = Bench::new();
@@ -269,7 +269,7 @@ async fn what_is_nobodys_fault_is_tried_again_as_often_as_it_takes() {
 }
 
 #[tokio::test]
-async fn connections_that_are_cut_off_under_it_lose_and_double_nothing() {
+async fn connections_that_are_cut_off_lose_and_double_nothing() {
     let model = Model::new().await;
     let bench = Bench::new();
     let other = PgPool::connect(&url()).await.unwrap();
@@ -278,7 +278,7 @@ async fn connections_that_are_cut_off_under_it_lose_and_double_nothing() {
     for cents in 1..=100 {
         let position = bench.deposit("ada", cents).await;
         if cents % 9 == 0 {
-            // Whatever it is about at the moment.
+            // The consumer may be in any state at this moment.
             let cut = format!(
                 "SELECT pg_terminate_backend(l.pid) FROM pg_locks l
                  JOIN pg_class c ON c.oid = l.relation
@@ -294,7 +294,7 @@ async fn connections_that_are_cut_off_under_it_lose_and_double_nothing() {
     }
     counts.wait_for(bench.head(), LONG).await.unwrap();
     assert_eq!(counts.health().parked, 0);
-    // The one that counts may be cut off as well, so it is asked in the end.
+    // The statement that counts may be cut off as well, so the count is read at the end.
     assert_eq!(model.counted().await["ada"].cents, Vec::from_iter(1..=100));
 }
 
@@ -322,7 +322,7 @@ async fn targets_that_start_at_once_make_the_tables_once() {
 }
 
 #[tokio::test]
-async fn a_role_without_the_right_to_make_tables_will_do() {
+async fn a_role_without_the_right_to_make_tables_is_enough() {
     let model = Model::new().await;
     let bench = Bench::new();
     let schema = &model.schema;
@@ -348,7 +348,7 @@ async fn a_role_without_the_right_to_make_tables_will_do() {
     bench.deposit("ada", 1).await;
     bench.deposit("ada", REFUSED).await;
     let projection = model.projection(Fails::default());
-    let counts = bench.consumers.project(projection, target, options()).unwrap();
+    let counts = bench.consumers.start_projection(projection, target, options()).unwrap();
     counts.wait_for(bench.head(), LONG).await.unwrap();
     assert_eq!((counts.health().parked, &model.counted().await["ada"].cents[..]), (1, &[1][..]));
     bench.consumers.close().await;

@@ -1,4 +1,5 @@
-//! Orders at any time: at rest, amid a batch, amid a release; and a consumer that others outrun.
+//! Orders at any time: while idle, in a batch, during a release; and a consumer that writers
+//! outrun.
 
 use std::sync::{Arc, atomic::Ordering};
 
@@ -10,7 +11,8 @@ use tokio::sync::Semaphore;
 
 use crate::bench::{Bench, Count, Fails, LONG, options};
 
-/// Counts as the others do, each deposit when it is let through. Thirteen fails while told to.
+/// Counts each deposit when it is let through. Thirteen cents fail while the failure is switched
+/// on.
 struct Gated(Arc<Semaphore>, Fails);
 
 impl Projection for Gated {
@@ -37,7 +39,7 @@ fn gated(bench: &Bench, gate: &Arc<Semaphore>, fails: &Fails) -> ProjectionHandl
     let work = Gated(gate.clone(), fails.clone());
     let mut options = options();
     options.failure = options.failure.with_timeout(LONG).with_retries_max(0);
-    bench.consumers.project(work, Documents::new(&bench.kernel), options).unwrap()
+    bench.consumers.start_projection(work, Documents::new(&bench.kernel), options).unwrap()
 }
 
 fn ada() -> StreamId {
@@ -45,7 +47,7 @@ fn ada() -> StreamId {
 }
 
 #[tokio::test]
-async fn a_release_that_a_stop_cuts_off_goes_on_where_it_was() {
+async fn a_release_that_a_stop_interrupts_continues_later() {
     let bench = Bench::new();
     bench.open("ada").await;
     for cents in [13, 2, 3, 4] {
@@ -64,7 +66,7 @@ async fn a_release_that_a_stop_cuts_off_goes_on_where_it_was() {
     while bench.counted().await.is_empty() {
         tokio::task::yield_now().await;
     }
-    // The second event is under way; it is finished, and the third is not begun.
+    // The second event is being handled: it is finished, and the third does not begin.
     let stopping = counts.clone();
     let stopped = tokio::spawn(async move { stopping.stop().await });
     tokio::task::yield_now().await;
@@ -126,7 +128,7 @@ async fn a_handler_that_hangs_keeps_a_stop_no_longer_than_its_time() {
     assert_eq!(bench.counted().await, bench.fold().await);
 }
 
-/// More pages than the tail keeps go by while one batch is handled.
+/// While one batch is handled, more pages are appended than the tail keeps.
 #[tokio::test]
 async fn a_consumer_that_the_tail_outruns_misses_nothing() {
     let bench = Bench::new();
@@ -138,7 +140,7 @@ async fn a_consumer_that_the_tail_outruns_misses_nothing() {
     slow.watch().wait_for(|it| it.state == ConsumerState::Live).await.unwrap();
     for cents in 1..=200 {
         let position = bench.deposit("ada", cents).await;
-        // So that each is a page of its own.
+        // Each append is a page of its own.
         quick.wait_for(position, LONG).await.unwrap();
     }
     gate.add_permits(1_000);

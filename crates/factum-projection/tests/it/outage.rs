@@ -1,4 +1,4 @@
-//! Outages: what is tried while something is away is no attempt of the event's.
+//! Outages: attempts during an outage don't count as attempts of the event.
 
 use std::sync::{
     Arc,
@@ -21,7 +21,7 @@ use factum_testing::{
 
 use crate::bench::{Bench, Fails, LONG, options};
 
-/// A store of which either half can be away.
+/// A store whose events or documents can be made unavailable.
 #[derive(Clone)]
 pub(crate) struct Faulty {
     events: Arc<FaultyStore>,
@@ -35,9 +35,9 @@ enum Away {
     Both,
 }
 
-/// What the handler says of what it met.
+/// The form in which the handler reports the store's error.
 #[derive(Debug, Clone, Copy)]
-enum Says {
+enum Report {
     AsItIs,
     InAnEnum,
     Text,
@@ -45,7 +45,7 @@ enum Says {
     Nothing,
 }
 
-/// An error as a user would write it.
+/// A user's own error.
 #[derive(Debug, thiserror::Error)]
 enum Unpaid {
     #[error(transparent)]
@@ -85,7 +85,7 @@ impl Faulty {
     }
 }
 
-/// Pays a bonus, which needs the log and a document.
+/// Pays a bonus, for which the handler reads the log and a document.
 async fn pay(
     accounts: &Repository<Account>,
     documents: &Arc<dyn DocumentStore>,
@@ -98,38 +98,39 @@ async fn pay(
 async fn say(
     accounts: &Repository<Account>,
     documents: &Arc<dyn DocumentStore>,
-    says: Says,
+    says: Report,
 ) -> Result<(), HandleError> {
     match (says, pay(accounts, documents).await) {
         (_, Ok(())) => Ok(()),
-        (Says::AsItIs, Err(Unpaid::Account(error))) => Err(error.into()),
-        (Says::AsItIs, Err(Unpaid::Rate(error))) => Err(error.into()),
-        (Says::InAnEnum, Err(error)) => Err(error.into()),
-        (Says::Text, Err(_)) => Err("the bonus was not paid".into()),
-        (Says::Panic, Err(error)) => panic!("{error}"),
-        (Says::Nothing, Err(_)) => std::future::pending().await,
+        (Report::AsItIs, Err(Unpaid::Account(error))) => Err(error.into()),
+        (Report::AsItIs, Err(Unpaid::Rate(error))) => Err(error.into()),
+        (Report::InAnEnum, Err(error)) => Err(error.into()),
+        (Report::Text, Err(_)) => Err("the bonus was not paid".into()),
+        (Report::Panic, Err(error)) => panic!("{error}"),
+        (Report::Nothing, Err(_)) => std::future::pending().await,
     }
 }
 
-/// The first failure of an event of its own fault parks it.
+/// Options that park an event at the first failure of its own.
 fn no_retries() -> ConsumerOptions {
     let mut options = options();
     options.failure = options.failure.with_retries_max(0);
     options
 }
 
-/// Waits until it has tried so often to reach what is away that it has no attempt left.
-pub(crate) async fn is_away_for_long(consumer: &ConsumerHandle) {
+/// Waits until the consumer has made so many attempts during the outage that none would be left for
+/// an event.
+pub(crate) async fn uses_up_its_attempts(consumer: &ConsumerHandle) {
     let is_over = |it: &ConsumerHealth| match it.state {
         ConsumerState::Retrying { position: None, attempts, .. } => attempts >= 5,
-        // It has given the event up, which the caller sees.
+        // The event was given up; the caller's check sees it.
         ConsumerState::Stopped(_) => true,
         _ => it.parked > 0,
     };
     consumer.watch().wait_for(is_over).await.unwrap();
 }
 
-async fn outlasts(away: Away, says: Says) {
+async fn outlasts(away: Away, says: Report) {
     let store = Faulty::new();
     let bench = store.bench();
     for key in ["ada", "bonus"] {
@@ -151,7 +152,7 @@ async fn outlasts(away: Away, says: Says) {
         async move { if is_due { say(&accounts, &documents, says).await } else { Ok(()) } }
     });
     let bonus = bench.consumers.start(bonus.with_options(no_retries())).unwrap();
-    is_away_for_long(&bonus).await;
+    uses_up_its_attempts(&bonus).await;
     store.come_back();
     bonus.wait_for(position, LONG).await.unwrap();
     assert_eq!(bonus.dead_letters().await, [], "{away:?} {says:?}");
@@ -160,15 +161,16 @@ async fn outlasts(away: Away, says: Says) {
 }
 
 #[tokio::test]
-async fn an_outage_is_waited_for_and_no_attempt_of_the_event_whatever_its_handler_says() {
+async fn an_outage_costs_no_attempt_of_the_event_whatever_its_handler_returns() {
     for away in [Away::Events, Away::Documents, Away::Both] {
-        for says in [Says::AsItIs, Says::InAnEnum, Says::Text, Says::Panic, Says::Nothing] {
+        for says in [Report::AsItIs, Report::InAnEnum, Report::Text, Report::Panic, Report::Nothing]
+        {
             outlasts(away, says).await;
         }
     }
 }
 
-/// The same for what is parked already, and handled again.
+/// The same for an event that is parked already and retried.
 #[tokio::test]
 async fn a_release_in_an_outage_counts_nothing_against_the_event() {
     let store = Faulty::new();
@@ -204,7 +206,7 @@ async fn a_consumer_stops_only_on_errors_that_are_known_to_be_permanent() {
         let bench = store.bench();
         bench.open("ada").await;
         let position = bench.deposit("ada", 1).await;
-        // At the start, while it reads, and when it stores.
+        // The outage begins at the start, during a read, and during a write.
         for _ in 0..4 {
             store.documents.next_read(Fault::Refuse(kind));
             store.documents.next_write(Fault::Refuse(kind));
@@ -228,8 +230,8 @@ async fn a_consumer_stops_only_on_errors_that_are_known_to_be_permanent() {
     }
 }
 
-/// What the handler needs is away for so long that the process is killed in the meantime, by a
-/// deploy or by whoever watches it.
+/// The outage lasts so long that the process is killed meanwhile, by a deployment or by its
+/// monitor.
 #[test]
 fn a_process_that_is_killed_in_an_outage_did_not_die_of_the_event() {
     let is_away = Arc::new(AtomicBool::new(true));
@@ -254,11 +256,11 @@ fn a_process_that_is_killed_in_an_outage_did_not_die_of_the_event() {
     process().block_on(async { Bench::on(kernel.clone()).open("ada").await });
     for _ in 0..6 {
         let dies = process();
-        // Nothing is told to stop.
+        // No consumer is asked to stop.
         let left = dies.block_on(async {
             let bench = Bench::on(kernel.clone());
             let mails = start(&bench);
-            is_away_for_long(&mails).await;
+            uses_up_its_attempts(&mails).await;
             (bench, mails)
         });
         dies.shutdown_timeout(LONG);

@@ -43,7 +43,7 @@ async fn accounts(bench: &Bench) {
 
 fn count(bench: &Bench, fails: &Fails) -> ConsumerHandle {
     let target = Documents::new(&bench.kernel);
-    let counts = bench.consumers.project(Counts(fails.clone()), target, shared_out());
+    let counts = bench.consumers.start_projection(Counts(fails.clone()), target, shared_out());
     counts.unwrap().consumer().clone()
 }
 
@@ -61,7 +61,7 @@ async fn every_event_takes_effect_once_and_in_the_order_of_its_stream() {
     assert_eq!((parts.len(), worked), (PARTITIONS, PARTITIONS));
     assert_eq!(parts[3].0.as_str(), "counts@1#3");
     assert_eq!(counts.stop().await, StopReason::Asked);
-    // Each goes on where it was.
+    // Each partition continues at its checkpoint.
     let again = count(&bench, &Fails::default());
     bench.deposit("a1", 7).await;
     again.wait_for(bench.head(), LONG).await.unwrap();
@@ -75,12 +75,12 @@ async fn accounts_go_on(bench: &Bench) {
     }
 }
 
-/// Who has come in, and waits to be let out.
+/// The events whose handlers have begun, and the signal that lets them end.
 #[derive(Clone)]
 struct Inside(Arc<watch::Sender<BTreeSet<Position>>>, Arc<watch::Sender<bool>>);
 
 #[tokio::test]
-async fn partitions_are_worked_on_at_the_same_time_and_a_stream_is_not() {
+async fn partitions_run_in_parallel_and_a_stream_in_order() {
     let bench = Bench::new();
     for name in names() {
         bench.open(&name).await;
@@ -110,7 +110,7 @@ async fn partitions_are_worked_on_at_the_same_time_and_a_stream_is_not() {
 }
 
 #[tokio::test]
-async fn what_fails_in_one_partition_holds_up_no_other() {
+async fn a_failure_in_one_partition_delays_no_other() {
     let bench = Bench::new();
     accounts(&bench).await;
     let fails = Fails::default();
@@ -144,7 +144,7 @@ async fn a_partition_that_stops_stops_the_consumer_and_its_reason_is_seen() {
     let target = Documents::new(&bench.kernel);
     let failure = FailurePolicy::new().with_retries_max(0).then_stop();
     let options = shared_out().with_failure(failure);
-    let counts = bench.consumers.project(Counts(fails.clone()), target, options).unwrap();
+    let counts = bench.consumers.start_projection(Counts(fails.clone()), target, options).unwrap();
     counts.wait_for(bench.head(), LONG).await.unwrap();
     let position = bench.deposit("a1", 13).await;
     let told = counts.wait_for(position, LONG).await.unwrap_err();
@@ -173,7 +173,7 @@ impl Projection for Sum {
     ) -> Result<(), HandleError> {
         let AccountEvent::Deposited { cents } = event else { return Ok(()) };
         let before = tx.get::<u64>("sum").await?.unwrap_or_default();
-        // Others are let in between what is read and what is written.
+        // Other partitions get their turn between the read and the write.
         tokio::task::yield_now().await;
         tx.put("sum", &(before + cents))
     }
@@ -184,7 +184,7 @@ async fn a_document_that_several_partitions_write_loses_nothing() {
     let bench = Bench::new();
     accounts(&bench).await;
     let target = Documents::new(&bench.kernel);
-    let sum = bench.consumers.project(Sum, target, shared_out()).unwrap();
+    let sum = bench.consumers.start_projection(Sum, target, shared_out()).unwrap();
     for cents in 1..=20 {
         for name in names() {
             bench.deposit(&name, cents).await;
@@ -197,8 +197,8 @@ async fn a_document_that_several_partitions_write_loses_nothing() {
     assert_eq!(sum.health().parked, 0);
 }
 
-/// Notes of each event the title that its account's first event has given it, as a document that
-/// another partition writes.
+/// Stores for each event the title that its account's first event set, in a document that another
+/// partition writes.
 struct Titles;
 
 impl Projection for Titles {
@@ -222,13 +222,13 @@ impl Projection for Titles {
 }
 
 #[tokio::test]
-async fn what_another_partition_has_written_is_seen_by_the_next_batch() {
+async fn writes_of_another_partition_are_seen_by_the_next_batch() {
     let bench = Bench::new();
     for name in names().chain(["title".to_owned()]) {
         bench.open(&name).await;
     }
     let target = Documents::new(&bench.kernel);
-    let titles = bench.consumers.project(Titles, target, shared_out()).unwrap();
+    let titles = bench.consumers.start_projection(Titles, target, shared_out()).unwrap();
     for title in 1..=10 {
         let position = bench.deposit("title", title).await;
         titles.wait_for(position, LONG).await.unwrap();
@@ -242,7 +242,7 @@ async fn what_another_partition_has_written_is_seen_by_the_next_batch() {
     }
 }
 
-/// Notes which streams' events came, in which order, by what they are shared out by.
+/// Checks that events with one partition key are handled in order.
 async fn in_order_by(partitions: Partitions, key: fn(&RecordedEvent) -> String) {
     let bench = Bench::new();
     accounts(&bench).await;
@@ -267,7 +267,7 @@ async fn in_order_by(partitions: Partitions, key: fn(&RecordedEvent) -> String) 
 }
 
 #[tokio::test]
-async fn events_of_one_key_come_in_order_whatever_stream_they_are_in() {
+async fn events_of_one_key_are_handled_in_order_whatever_their_stream() {
     let last = |event: &RecordedEvent| event.stream().key()[1..].len().to_string();
     let by = Partitions::by(3, move |event| Some(last(event)));
     in_order_by(by, last).await;
@@ -286,7 +286,7 @@ async fn events_of_one_key_come_in_order_whatever_stream_they_are_in() {
         key
     })
     .await;
-    // Those without the tag go by their stream.
+    // Events without the tag are partitioned by stream.
     in_order_by(Partitions::by_tag(3, "email"), |event| {
         let tag = event.tags().find(|tag| tag.starts_with("email:"));
         tag.map_or_else(|| event.stream().to_string(), ToString::to_string)
@@ -302,7 +302,8 @@ async fn another_number_of_partitions_is_refused() {
     for partitions in [1, 3, PARTITIONS_MAX] {
         let options = options().with_partitions(Partitions::by_stream(partitions));
         let target = Documents::new(&bench.kernel);
-        let counts = bench.consumers.project(Counts(Fails::default()), target, options).unwrap();
+        let counts =
+            bench.consumers.start_projection(Counts(Fails::default()), target, options).unwrap();
         let told = counts.wait_for(bench.head(), LONG).await.unwrap_err().to_string();
         assert!(told.contains(&format!("partitions={partitions} stored=4")), "{told}");
     }
@@ -312,13 +313,13 @@ async fn another_number_of_partitions_is_refused() {
 }
 
 #[tokio::test]
-async fn one_that_began_without_partitions_is_not_shared_out() {
+async fn a_consumer_that_began_without_partitions_is_not_partitioned_later() {
     let bench = Bench::new();
     accounts(&bench).await;
     let before = bench.count(&Fails::default());
     before.wait_for(bench.head(), LONG).await.unwrap();
     before.stop().await;
-    // As it was before the number was stored.
+    // The stored state from before the number of partitions was stored.
     let layout = KeyRange::prefix("$partitions/");
     bench.kernel.documents().clear(layout).await.unwrap();
     let told = count(&bench, &Fails::default()).wait_for(bench.head(), LONG).await.unwrap_err();
@@ -359,7 +360,7 @@ async fn a_rebuild_takes_another_number_of_partitions() {
     assert_eq!(parts[0].0.as_str(), "ledgers@2.1#0");
     bench.deposit("ada", 35).await;
     is_right(&bench, &ledgers, 500).await;
-    // Anybody finds it, and waits for it.
+    // Any program finds the consumer and waits for it.
     let ledger = bench.ledgers().get("bob").await.unwrap().unwrap();
     assert_eq!((ledger.count, ledger.cents), (30, 465));
     ledgers.discard_old().await.unwrap();

@@ -1,4 +1,4 @@
-//! Consumers in a process of their own: killed at any moment, and by events.
+//! Consumers in a process of their own, which is killed at any moment, or by events.
 
 use std::{
     env,
@@ -20,7 +20,8 @@ use factum_sqlite::{SqliteOptions, SqliteStore};
 
 use crate::bench::{Bench, Counts, Fails, LONG, counts_in_memory, options};
 
-/// Says to the test `child` that it is one: the work, the store and its path.
+/// The variable that makes the test `child` a child; its value names the work, the store and its
+/// path.
 const CHILD: &str = "FACTUM_PROJECTION_TEST_CHILD";
 const WRITERS: usize = 3;
 
@@ -28,7 +29,7 @@ fn kills() -> usize {
     if env::var_os("FACTUM_TEST_FULL").is_some() { 200 } else { 20 }
 }
 
-/// Where the events are, and what reads them.
+/// A store, and the work that reads its events.
 #[derive(Clone, Copy)]
 struct Case {
     work: &'static str,
@@ -52,7 +53,7 @@ fn spawn(case: Case, path: &Path) -> (Child, impl Iterator<Item = String>) {
     (child, lines.map_while(Result::ok).filter(|line| line.starts_with("at ")))
 }
 
-/// Not a test of its own: what the second process runs.
+/// The code that the second process runs; not a test by itself.
 #[test]
 fn child() {
     let Ok(order) = env::var(CHILD) else { return };
@@ -88,10 +89,10 @@ fn count(bench: &Bench, fails: Fails, is_in_memory: bool) -> ConsumerHandle {
         return bench.consumers.fold(fold).unwrap().consumer().clone();
     }
     let target = factum_projection::Documents::new(&bench.kernel);
-    bench.consumers.project(Counts(fails), target, options).unwrap().consumer().clone()
+    bench.consumers.start_projection(Counts(fails), target, options).unwrap().consumer().clone()
 }
 
-/// Appends and projects for ever, and says how far it has come.
+/// Appends and projects forever, and prints its position.
 async fn project(bench: Bench, is_in_memory: bool) {
     let consumer = count(&bench, Fails::default(), is_in_memory);
     let bench = Arc::new(bench);
@@ -109,7 +110,7 @@ async fn project(bench: Bench, is_in_memory: bool) {
     }
 }
 
-/// A deposit as a bare event: what is tested is not how it comes into the log.
+/// A deposit, appended without its aggregate.
 async fn deposit(bench: &Bench, key: &str, cents: u64) {
     append(bench, key, "account.deposited", cents).await;
 }
@@ -128,10 +129,10 @@ fn killed_again_and_again(case: Case) {
     let path = folder.path().join("store");
     for kill in 0..kills() {
         let (mut child, lines) = spawn(case, &path);
-        // Anywhere from the first steps on, with appends and batches on their way.
+        // The process dies anywhere from the first step on, with appends and batches in flight.
         let moment = 1 + kill * kill * 7 % 61;
         assert_eq!(lines.take(moment).count(), moment, "it ended by itself");
-        // It speaks between two batches, and is to die in one.
+        // The process prints between two batches, and is to die inside of one.
         let (_silent, nothing) = mpsc::channel::<()>();
         let further = Duration::from_micros(kill as u64 * 7_919 % 6_000);
         let _ = nothing.recv_timeout(further);
@@ -172,7 +173,7 @@ fn killed_at_random_moments_a_model_in_memory_counts_each_event_once() {
     killed_again_and_again(Case { is_in_memory: true, ..IN_JOURNAL });
 }
 
-/// Projects with an event that ends the process, and says so when it is past it.
+/// Projects a log with an event that ends the process, and prints when it is past that event.
 async fn suffer(bench: Bench, is_in_memory: bool) {
     let fails = Fails::default();
     fails.aborts.store(true, Ordering::SeqCst);
@@ -190,7 +191,7 @@ fn parks_what_kills(is_in_memory: bool) {
     runtime.block_on(async {
         let bench = open("sqlite", &path).await;
         deposit(&bench, "ada", 1).await;
-        // More than a batch that is passed, and for which no progress is stored.
+        // More skipped events than fit into a batch, for which no progress is stored.
         for note in 0..35 {
             append(&bench, "bob", "other.noted", note).await;
         }
@@ -214,7 +215,7 @@ fn parks_what_kills(is_in_memory: bool) {
         assert!(deaths <= 6, "an event kills it for ever");
     }
     assert!(deaths >= 3, "given up too early: {deaths}");
-    // It comes when what killed is mended.
+    // The event is handled after its cause of death is removed.
     runtime.block_on(async {
         let bench = open("sqlite", &path).await;
         let consumer = count(&bench, Fails::default(), is_in_memory);
@@ -235,7 +236,7 @@ fn parks_what_kills(is_in_memory: bool) {
 }
 
 #[test]
-fn an_event_that_kills_the_process_is_parked_however_far_behind_the_checkpoint() {
+fn an_event_that_kills_the_process_is_parked_however_far_after_the_checkpoint() {
     parks_what_kills(false);
 }
 

@@ -24,7 +24,7 @@ use crate::{
     ledger::{Gate, Ledger, until},
 };
 
-/// What is done to documents: each deposit does the next of it.
+/// A change of a document. Each deposit executes the next step.
 #[derive(Debug, Clone)]
 enum Step {
     Put(String, Person),
@@ -40,7 +40,7 @@ struct Person {
 
 type Steps = Arc<Mutex<Vec<Step>>>;
 
-/// A read model that does what it is told, with three indexes.
+/// A read model that executes the steps, with three indexes.
 async fn people(kernel: &Kernel, steps: &Steps, batch: usize) -> Maintained<Documents> {
     let steps = steps.clone();
     let projection = ProjectionFn::<_, Documents, _>::new(
@@ -77,7 +77,7 @@ fn person(name: &str, age: i64, tags: &[&str]) -> Person {
     Person { name: name.into(), age, tags }
 }
 
-/// All of a query, page by page.
+/// Reads all pages of a query.
 async fn all<T: serde::de::DeserializeOwned>(
     model: &ReadModel<T>,
     query: ModelQuery,
@@ -105,7 +105,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![4 => put, 1 => key.prop_map(Step::Remove)]
 }
 
-/// What a query of the plain model answers: entries in order of value and key.
+/// The expected answer of a query: the entries of a plain map, in order of value and key.
 fn entries<V: Ord>(
     model: &BTreeMap<String, Person>,
     values: impl Fn(&Person) -> Vec<V>,
@@ -148,7 +148,7 @@ async fn check(steps: Vec<Step>, batch: usize, page_max: usize) {
             Step::Remove(key) => drop(plain.remove(&key)),
         }
     }
-    // Half of it before a restart: what was stored then is not remembered.
+    // Half of the steps come before a restart, which empties the cache of documents.
     bench.deposits("ada", count / 2).await;
     let before = people(&bench.kernel, &steps_all, batch).await;
     before.wait_for(bench.head(), LONG).await.unwrap();
@@ -198,7 +198,7 @@ async fn a_listing_stays_in_its_build_while_another_takes_over() {
     let query = ModelQuery::keys("a").with_documents_max(4);
     let first = model.list(query.clone()).await.unwrap();
     let next = first.next.unwrap();
-    // Stored by a client meanwhile.
+    // A client has stored the continuation meanwhile.
     let next = serde_json::to_string(&next).unwrap();
     ledgers.rebuild().await.unwrap().done().await.unwrap();
     let next = serde_json::from_str(&next).unwrap();
@@ -233,7 +233,7 @@ async fn pages_while_the_model_changes_skip_and_repeat_nothing_that_stays() {
         let found = all(&model, ModelQuery::all(), 3).await;
         let expected: Vec<_> = (0..30).map(|at| format!("a{at:02}")).collect();
         assert_eq!(found.iter().map(|(key, _)| key.clone()).collect::<Vec<_>>(), expected);
-        // Of an index a page is one moment: each is where its value says.
+        // A page of an index shows one moment: each document is at the value that it contains.
         let query = ModelQuery::index("cents", IndexRange::within(2_u64..5));
         let page = model.list(query).await.unwrap();
         assert!(page.documents.iter().all(|(_, ledger)| (2..5).contains(&ledger.cents)));
@@ -242,7 +242,7 @@ async fn pages_while_the_model_changes_skip_and_repeat_nothing_that_stays() {
 }
 
 #[tokio::test]
-async fn a_key_or_a_value_that_is_too_long_is_told_in_one_sentence() {
+async fn a_key_or_a_value_that_is_too_long_gets_an_error_of_one_sentence() {
     let long = "x".repeat(DOCUMENT_KEY_BYTES_MAX + 1);
     let name = "n".repeat(300);
     let steps = vec![
@@ -289,7 +289,7 @@ async fn a_batch_that_is_more_than_one_write_is_halved_until_it_fits() {
 }
 
 #[tokio::test]
-async fn an_index_that_comes_later_asks_for_a_new_version() {
+async fn an_index_that_is_added_later_needs_a_new_version() {
     let bench = Bench::new();
     bench.open("ada").await;
     bench.deposits("ada", 3).await;
@@ -300,7 +300,7 @@ async fn an_index_that_comes_later_asks_for_a_new_version() {
     let told = model.list(query.clone()).await.unwrap_err();
     assert!(matches!(&told, QueryError::NoIndex { index, .. } if index == "cents"), "{told}");
     bench.consumers.close().await;
-    // The same version with an index.
+    // The same version, with an index added.
     let again = bench.again();
     let kernel = again.kernel.clone();
     let targets =
@@ -313,7 +313,7 @@ async fn an_index_that_comes_later_asks_for_a_new_version() {
     let state = refused.consumer().unwrap().health().state;
     let ConsumerState::Stopped(StopReason::Broken(told)) = state else { panic!("{state:?}") };
     assert!(told.contains("raise the projection's version"), "{told}");
-    // A new version has it.
+    // A new version has the index.
     let new = bench.again().keep::<2>(&Gate::open()).await;
     new.building().unwrap().done().await.unwrap();
     let model = new.read_model::<Ledger>();
@@ -321,7 +321,7 @@ async fn an_index_that_comes_later_asks_for_a_new_version() {
 }
 
 #[tokio::test]
-async fn changes_are_told_as_they_come_and_what_was_missed_is_told_too() {
+async fn changes_are_sent_as_they_happen_and_missed_ones_are_reported() {
     let bench = Bench::new();
     bench.open("ada").await;
     let steps: Vec<_> = [
@@ -344,7 +344,7 @@ async fn changes_are_told_as_they_come_and_what_was_missed_is_told_too() {
     let removed = ModelChange::Removed { key: "a".into() };
     assert_eq!(changes.next().await.unwrap().unwrap(), removed);
     assert_eq!(changes.next().await.unwrap().unwrap(), put("b", person("bob", 2, &[])));
-    // Nobody waits for the slow one.
+    // The projection does not wait for the slow listener.
     for cents in 4..=303 {
         bench.deposit("ada", cents).await;
     }
@@ -352,7 +352,7 @@ async fn changes_are_told_as_they_come_and_what_was_missed_is_told_too() {
     assert_eq!(slow.next().await.unwrap().unwrap(), ModelChange::Missed);
     let last = put("c", person("eve", 299, &[]));
     while slow.next().await.unwrap().unwrap() != last {}
-    // Another build: all may be different.
+    // Another build serves, so all documents may differ.
     people.rebuild().await.unwrap().done().await.unwrap();
     assert_eq!(slow.next().await.unwrap().unwrap(), ModelChange::Missed);
     bench.deposit("ada", 3).await;
@@ -360,7 +360,7 @@ async fn changes_are_told_as_they_come_and_what_was_missed_is_told_too() {
 }
 
 #[tokio::test]
-async fn who_reads_says_whether_to_wait_or_to_take_what_there_is() {
+async fn a_reader_chooses_to_wait_or_to_take_a_stale_model() {
     let bench = Bench::new();
     bench.open("ada").await;
     let gate = Gate::after(2);
@@ -390,7 +390,7 @@ async fn who_reads_says_whether_to_wait_or_to_take_what_there_is() {
 }
 
 #[tokio::test]
-async fn a_continuation_leads_nowhere_that_the_query_does_not() {
+async fn a_continuation_gives_access_to_nothing_outside_of_its_query() {
     let bench = Bench::new();
     for key in ["a1", "a2", "b1", "c1", "c2"] {
         bench.open(key).await;
@@ -412,7 +412,7 @@ async fn a_continuation_leads_nowhere_that_the_query_does_not() {
 }
 
 #[tokio::test]
-async fn a_listener_is_told_when_the_answer_to_a_write_is_lost() {
+async fn a_listener_learns_that_the_answer_to_a_write_was_lost() {
     let store = Arc::new(MemoryStore::new());
     let clock = Arc::new(SystemClock);
     let faulty = FaultyDocuments::new(store.clone(), 0, FaultRates::none(), clock);
@@ -442,7 +442,7 @@ async fn a_read_that_takes_longer_than_its_build_is_kept_begins_again() {
     bench.deposits("ada", 4).await;
     let ledgers = bench.keep::<2>(&Gate::open()).await;
     ledgers.wait_for(bench.head(), LONG).await.unwrap();
-    // A reader in another program, with a slow way to the store.
+    // A reader in another program, with slow access to the store.
     let slow = FaultyDocuments::new(store.clone(), 0, FaultRates::none(), Arc::new(clock.clone()));
     let slow = Arc::new(slow);
     let elsewhere = Kernel::new(store, slow.clone()).with_clock(Arc::new(clock.clone()));

@@ -1,4 +1,4 @@
-//! Builds beside the serving one: under load, over deaths, over versions, with several processes.
+//! Builds beside the serving one: under load, across deaths and versions, with several processes.
 
 use std::{
     sync::{
@@ -21,7 +21,7 @@ pub(crate) fn build(version: u32, generation: u32) -> Build {
     Build { version, generation }
 }
 
-/// Deposits of one cent to Ada, until it is told to stop.
+/// Deposits one cent to Ada again and again, until it is stopped.
 pub(crate) fn load(bench: &Arc<Bench>, is_over: &Arc<AtomicBool>) -> tokio::task::JoinHandle<()> {
     let bench = bench.clone();
     let is_over = is_over.clone();
@@ -33,8 +33,8 @@ pub(crate) fn load(bench: &Arc<Bench>, is_over: &Arc<AtomicBool>) -> tokio::task
     })
 }
 
-/// Reads Ada's ledger again and again: it is always there, is always a whole one, and never goes
-/// back. Answers with how often it has looked.
+/// Reads Ada's ledger again and again: it always exists, is always complete, and never goes back.
+/// Returns the number of reads.
 pub(crate) fn watch(
     ledgers: ReadModel<Ledger>,
     is_over: &Arc<AtomicBool>,
@@ -103,7 +103,7 @@ async fn rebuilds_under_load_are_not_seen_by_readers_here_and_elsewhere() {
     assert!(here.await.unwrap() > 10 && elsewhere.await.unwrap() > 10);
     let deposits = bench.head().value() - 1;
     is_right(&bench, &newer, deposits).await;
-    // The older program sees that it is not asked any more.
+    // The older program notices that its build does not serve any more.
     until(|| async { ledgers.serving() == build(2, 0) && ledgers.consumer().is_none() }).await;
     is_right(&bench, &ledgers, deposits).await;
 }
@@ -123,12 +123,12 @@ async fn a_changed_version_waits_until_it_has_caught_up_and_the_old_one_serves_m
     assert_eq!((new.serving(), new.previous()), (build(1, 0), None));
     let read = bench.ledgers();
     assert_eq!(read.get("ada").await.unwrap().unwrap().cents, 210);
-    // The old program goes on meanwhile.
+    // The old program continues meanwhile.
     let position = bench.deposit("ada", 90).await;
     old.wait_for(position, LONG).await.unwrap();
     assert_eq!(read.get("ada").await.unwrap().unwrap().cents, 300);
     assert!(new.rebuild().await.unwrap_err().to_string().contains("under way"));
-    // The reader of another shape is told what to do.
+    // A reader of another shape gets an error that says what to do.
     let unread = new.read_model::<Ledger>().get("ada").await.unwrap_err().to_string();
     assert!(unread.contains("with_earlier") && unread.contains("build=1"), "{unread}");
 
@@ -141,7 +141,7 @@ async fn a_changed_version_waits_until_it_has_caught_up_and_the_old_one_serves_m
 }
 
 #[tokio::test]
-async fn what_was_rolled_back_stays_so_until_the_next_version() {
+async fn a_version_that_was_rolled_back_stays_so_until_the_next_one() {
     let bench = Bench::new();
     bench.open("ada").await;
     bench.deposits("ada", 4).await;
@@ -152,19 +152,20 @@ async fn what_was_rolled_back_stays_so_until_the_next_version() {
     assert_eq!(new.roll_back().await.unwrap(), build(1, 0));
     let read = reader(new.read_model());
     assert_eq!(read.get("ada").await.unwrap().unwrap().cents, 10);
-    // No program of version 1 runs it: it stands still, and whoever waits is told.
+    // No program of version 1 runs the build, so it gets no events, and a waiting caller gets an
+    // error.
     let position = bench.deposit("ada", 5).await;
     let told = read.wait_for(position, Duration::from_millis(50), Stale::Fail).await;
-    assert!(told.unwrap_err().to_string().contains("not come so far"));
+    assert!(told.unwrap_err().to_string().contains("the position was not reached"));
     let again = bench.again();
     let new = again.keep::<2>(&Gate::open()).await;
     assert!(new.building().is_none());
     assert_eq!(new.serving(), build(1, 0));
-    // Forward again: it goes on where it was.
+    // Forward again: version 2 continues from its checkpoint.
     assert_eq!(new.roll_back().await.unwrap(), build(2, 0));
     is_right(&bench, &new, 15).await;
     again.consumers.close().await;
-    // A version after that begins by itself.
+    // A later version begins its build by itself.
     new.roll_back().await.unwrap_err();
     let third = bench.again().keep::<3>(&Gate::open()).await;
     until(|| async { third.serving() == build(3, 0) }).await;
@@ -172,7 +173,7 @@ async fn what_was_rolled_back_stays_so_until_the_next_version() {
 }
 
 #[tokio::test]
-async fn rolling_back_one_version_lets_the_earlier_build_go_on() {
+async fn rolling_back_one_version_resumes_the_earlier_build() {
     let bench = Bench::new();
     bench.open("ada").await;
     bench.deposits("ada", 4).await;
@@ -188,7 +189,7 @@ async fn rolling_back_one_version_lets_the_earlier_build_go_on() {
 }
 
 #[tokio::test]
-async fn a_build_that_the_process_died_in_goes_on_at_the_next_start() {
+async fn a_build_whose_process_died_continues_at_the_next_start() {
     let bench = Bench::new();
     let runtime = || tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     bench.open("ada").await;
@@ -196,7 +197,7 @@ async fn a_build_that_the_process_died_in_goes_on_at_the_next_start() {
     bench.keep::<1>(&Gate::open()).await.wait_for(bench.head(), LONG).await.unwrap();
     bench.consumers.close().await;
     let mut at = 0;
-    // It dies again and again, each time a little further; the last one comes through.
+    // The process dies again and again, each time a little further; the last one finishes.
     for events in [5, 9, 16, 17, u64::MAX] {
         let again = bench.again();
         let (answer, answered) = tokio::sync::oneshot::channel();
@@ -210,7 +211,7 @@ async fn a_build_that_the_process_died_in_goes_on_at_the_next_start() {
                     answer.send(u64::MAX).unwrap();
                     return;
                 }
-                let rebuild = rebuild.expect("it goes on");
+                let rebuild = rebuild.expect("it continues");
                 let is_at = || rebuild.progress().unwrap().position.value();
                 until(|| async { is_at() >= at + events / 7 * 7 }).await;
                 answer.send(is_at()).unwrap();
@@ -229,7 +230,7 @@ async fn a_build_that_the_process_died_in_goes_on_at_the_next_start() {
 }
 
 #[tokio::test]
-async fn of_two_processes_that_rebuild_one_does() {
+async fn one_of_two_processes_that_rebuild_begins_the_build() {
     let bench = Bench::new();
     bench.open("ada").await;
     bench.deposits("ada", 30).await;
@@ -252,7 +253,7 @@ async fn of_two_processes_that_rebuild_one_does() {
     gates.let_pass(u64::MAX);
     closed.let_pass(u64::MAX);
     won.done().await.unwrap();
-    // The other one sees it too, and both see what comes.
+    // The other program sees the build too, and both see later events.
     for ledgers in [&one, &two] {
         until(|| async { ledgers.serving() == build(1, 1) }).await;
     }
@@ -264,7 +265,7 @@ async fn of_two_processes_that_rebuild_one_does() {
 }
 
 #[tokio::test]
-async fn two_processes_of_a_new_version_build_it_once_between_them() {
+async fn two_processes_of_a_new_version_make_one_build() {
     let bench = Bench::new();
     bench.open("ada").await;
     bench.deposits("ada", 30).await;
@@ -299,7 +300,7 @@ async fn a_cancelled_build_leaves_nothing_and_its_number_is_not_used_again() {
     });
     gate.let_pass(1);
     gate.let_pass(u64::MAX / 2);
-    // Whoever is first: it has taken over, or is cancelled.
+    // Either the build has taken over first, or it is cancelled.
     let cancelled = rebuild.cancel().await;
     match waiting.await.unwrap() {
         Ok(()) => assert!(cancelled.is_err()),
@@ -316,7 +317,7 @@ async fn a_cancelled_build_leaves_nothing_and_its_number_is_not_used_again() {
 }
 
 #[tokio::test]
-async fn what_is_discarded_or_reset_is_cleared_after_a_while() {
+async fn discarded_and_reset_builds_are_cleared_after_a_while() {
     let bench = Bench::on(Bench::new().kernel.with_clock(Arc::new(swift())));
     bench.open("ada").await;
     bench.deposits("ada", 30).await;
@@ -344,7 +345,7 @@ async fn what_is_discarded_or_reset_is_cleared_after_a_while() {
     until(|| async { kept(&bench).await == ["ledgers@2.2"] }).await;
 }
 
-/// The builds that anything is stored of.
+/// The builds that have stored data.
 pub(crate) async fn kept(bench: &Bench) -> Vec<String> {
     let mut names = Vec::new();
     for prefix in ["$model/", "$consumer/"] {

@@ -1,4 +1,4 @@
-//! A log that is restored beneath a running consumer, and the way out.
+//! A log that is restored while a consumer runs on it, and the remedy.
 
 use std::{
     fmt,
@@ -22,7 +22,7 @@ use tokio::sync::watch;
 
 use crate::bench::{Fails, LONG, counts_in_memory, options};
 
-/// A server behind whose name another log may stand from now on.
+/// A server whose log can be replaced by another one.
 struct Server {
     store: Mutex<Arc<MemoryStore>>,
     head: watch::Sender<Position>,
@@ -91,7 +91,7 @@ async fn append(store: &MemoryStore, name: char) -> Position {
     store.append(batch).await.unwrap().first
 }
 
-/// A log with an event per letter, always of the same lineage: nothing tells but its events.
+/// A log with one event for each letter. All logs have one lineage, so only their events differ.
 async fn log(names: &str) -> Arc<MemoryStore> {
     let store =
         MemoryStore::with_options(MemoryOptions::new().with_ids(Arc::new(SeededIds::new(3))));
@@ -151,13 +151,13 @@ async fn a_consumer_at_the_end_of_a_log_that_was_restored_shorter_stops_and_can_
     let consumer = bank.start();
     consumer.wait_for(Position::new(4), LONG).await.unwrap();
     bank.server.restore("ab").await;
-    // The third event, but of another log.
+    // The third event of another log.
     let position = bank.server.deposit('x').await;
     has_diverged(&consumer).await;
     let told = consumer.wait_for(position, LONG).await.unwrap_err();
     assert!(matches!(told, WaitError::Stopped { reason: StopReason::Diverged(_), .. }), "{told}");
     assert_eq!(bank.seen(), "abcd");
-    // Started again it says so again, before it tells of any position.
+    // After a restart it reports the same again, before it shows any position.
     has_diverged(&bank.start()).await;
 
     let beyond = bank.consumers.rewind(consumer.name(), Position::new(9)).await;
@@ -173,7 +173,7 @@ async fn a_consumer_at_the_end_of_a_log_that_was_restored_shorter_stops_and_can_
 }
 
 #[tokio::test]
-async fn a_consumer_is_told_of_a_longer_log_in_place_of_its_own() {
+async fn a_consumer_notices_a_longer_log_in_place_of_its_own() {
     let bank = Bank::with("abcd").await;
     let consumer = bank.start();
     consumer.wait_for(Position::new(4), LONG).await.unwrap();
@@ -186,7 +186,7 @@ async fn a_consumer_is_told_of_a_longer_log_in_place_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_model_in_memory_is_made_anew_after_a_rewind() {
+async fn a_model_in_memory_is_made_from_the_start_after_a_rewind() {
     let bank = Bank::with("abcd").await;
     let start = || bank.consumers.fold(counts_in_memory(&Fails::default())).unwrap();
     let counts = start();

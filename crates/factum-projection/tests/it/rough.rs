@@ -28,7 +28,7 @@ use crate::bench::{LONG, in_documents};
 const WRITERS: u64 = 16;
 const NAME: &str = "account.deposited";
 
-/// Every way of failing, not often; each delay up to two milliseconds.
+/// Every kind of failure, at low rates, and delays of up to two milliseconds.
 const RATES: FaultRates = FaultRates {
     fail_before: 0.03,
     drop_reply: 0.03,
@@ -44,7 +44,7 @@ fn options(scope: Scope) -> ConsumerOptions {
     ConsumerOptions::new().with_failure(failure).with_scope(scope).with_batch_events_max(20)
 }
 
-/// What came to each stream, by position.
+/// The handled positions of each stream.
 type Model = BTreeMap<String, Vec<Position>>;
 
 struct InDocuments;
@@ -124,7 +124,8 @@ async fn history_is_whole(events: Arc<dyn EventStore>, documents: Arc<dyn Docume
     bench.start("one", Scope::Stream(one));
     let options = options(Scope::Log);
     let target = Documents::new(&kernel);
-    let documented = bench.consumers.project(InDocuments, target, options.clone()).unwrap();
+    let documented =
+        bench.consumers.start_projection(InDocuments, target, options.clone()).unwrap();
     let remember = |model: &mut Model, _: AccountEvent, recorded: &RecordedEvent| {
         model.entry(recorded.stream().key().to_owned()).or_default().push(recorded.position());
     };
@@ -158,7 +159,7 @@ async fn history_is_whole(events: Arc<dyn EventStore>, documents: Arc<dyn Docume
     bench.consumers.close().await;
 }
 
-/// Gives the history what a read model says of itself.
+/// Adds the content of a read model to the history.
 async fn took_effect(events: &dyn EventStore, history: &History, name: &str, model: &Model) {
     let recipient: Recipient = history.consumer(name, Delivery::Once, Scope::Log, &[NAME]);
     let mut by_position = BTreeMap::new();
@@ -170,7 +171,7 @@ async fn took_effect(events: &dyn EventStore, history: &History, name: &str, mod
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn on_a_rough_store_in_memory_every_event_comes_and_takes_effect_once() {
+async fn on_a_faulty_store_in_memory_every_event_takes_effect_once() {
     for seed in 0..3 {
         let store = Arc::new(MemoryStore::new());
         history_is_whole(store.clone(), store, seed).await;
@@ -178,16 +179,16 @@ async fn on_a_rough_store_in_memory_every_event_comes_and_takes_effect_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn on_a_rough_sqlite_every_event_comes_and_takes_effect_once() {
+async fn on_a_faulty_sqlite_every_event_takes_effect_once() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("events.db");
     let store = Arc::new(SqliteStore::open(SqliteOptions::new(path)).await.unwrap());
     history_is_whole(store.clone(), store, 7).await;
 }
 
-/// A tail that fails over and over keeps nobody from what was appended meanwhile.
+/// A tail that fails again and again does not hide the events that are appended meanwhile.
 #[tokio::test]
-async fn a_consumer_comes_to_each_position_on_a_log_that_fails_at_every_third_read() {
+async fn a_consumer_reaches_each_position_on_a_log_that_fails_at_every_third_read() {
     let store = Arc::new(MemoryStore::new());
     let rates = FaultRates { fail_read: 0.3, ..FaultRates::none() };
     let faulty = Arc::new(FaultyStore::new(store.clone(), 3, rates, Arc::new(SystemClock)));

@@ -1,4 +1,4 @@
-//! Consumers and projections whose runtime ends, and others that go on.
+//! Consumers and projections whose runtime ends, while others continue.
 
 use std::{sync::atomic::Ordering, time::Duration};
 
@@ -17,7 +17,7 @@ fn runtime() -> Runtime {
     Runtime::new().unwrap()
 }
 
-/// Its health says that it has stopped, why, and what to do.
+/// Checks that the health says that it has stopped, the reason, and the remedy.
 fn has_lost_its_runtime(consumer: &ConsumerHandle) {
     let ConsumerState::Stopped(StopReason::Broken(told)) = consumer.health().state else {
         panic!("{:?}", consumer.health().state)
@@ -88,7 +88,7 @@ fn a_member_lives_on_when_the_runtime_of_its_first_consumer_has_ended() {
     drop(first);
     second.block_on(async {
         let before = stored(&bench, "$lease/").await;
-        // That it lives is written again, and again.
+        // Its heartbeat is written again and again.
         for _ in 0..2 {
             let seen = stored(&bench, "$lease/").await;
             until(|| async { stored(&bench, "$lease/").await != seen }).await;
@@ -157,7 +157,7 @@ fn a_rebuild_whose_runtime_ends_is_not_waited_for() {
 }
 
 #[test]
-fn a_reader_of_a_model_whose_runtime_ends_in_the_middle_of_an_event_is_told_so() {
+fn a_reader_of_a_model_whose_runtime_ends_in_the_middle_of_an_event_gets_an_error() {
     let bench = Bench::new();
     let fails = Fails::default();
     let first = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
@@ -168,7 +168,7 @@ fn a_reader_of_a_model_whose_runtime_ends_in_the_middle_of_an_event_is_told_so()
         model.wait_for(bench.head(), LONG).await.unwrap();
         fails.spins.store(true, Ordering::SeqCst);
         bench.deposit("ada", 13).await;
-        // In the middle of an event nothing can be read.
+        // In the middle of an event the model can't be read.
         while timeout(Duration::ZERO, model.read()).await.is_ok() {
             tokio::task::yield_now().await;
         }

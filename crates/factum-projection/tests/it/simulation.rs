@@ -1,5 +1,5 @@
-//! Thousands of lives of a consumer: documents that fail in every way at any call, events that
-//! fail, panic, kill or can't be decoded, orders at any time. In the end, each event took effect
+//! Thousands of lives of a consumer. Its documents fail in every way at any call; its events fail,
+//! panic, kill or can't be decoded; orders come at any time. In the end, each event took effect
 //! once, in the order of its stream.
 
 use std::{
@@ -25,29 +25,29 @@ use crate::{
     disk::{Chance, Disk, Process},
 };
 
-/// What came to each stream, by version.
+/// The handled events of each stream, by version.
 type Model = BTreeMap<String, Vec<u64>>;
 
-/// Where each stream's first poisoned event is: what comes before must be there.
+/// The version of the first poisoned event of each stream; all events before it must be there.
 type Waiting = Arc<Mutex<HashMap<String, u64>>>;
 
 const STREAMS: u64 = 4;
 const IN_DOCUMENTS: &str = "$model/simulated@1/";
 
-/// How an event fares when it is handled.
+/// The effect of an event on its handler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Poison {
-    /// So many times, or until it is mended.
+    /// Fails N times, or until the cause is removed.
     Fails(u32),
     Kills,
 }
 
-/// What events do to handlers, for all processes alike.
+/// The poisoned events, shared by all processes.
 #[derive(Debug, Clone, Default)]
 struct Poisons(Arc<Mutex<HashMap<Position, Poison>>>);
 
 impl Poisons {
-    /// What is to be suffered now.
+    /// The effect of the event on this attempt.
     fn take(&self, position: Position) -> Option<Poison> {
         let mut poisons = self.0.lock().unwrap();
         let poison = poisons.get_mut(&position)?;
@@ -89,7 +89,7 @@ impl Projection for InDocuments {
     }
 }
 
-/// The same in memory.
+/// The same projection as a model in memory.
 fn remembered(
     poisons: Poisons,
     process: Process,
@@ -142,7 +142,7 @@ impl World {
         }
     }
 
-    /// Some events, a few of them poisoned, a few of no concern.
+    /// Appends events: a few are poisoned, a few are not handled.
     async fn append(&mut self) {
         for _ in 0..=self.chance.below(3) {
             let key = format!("s{}", self.chance.below(STREAMS));
@@ -175,7 +175,7 @@ impl World {
         NewEvent::new(id, EventName::parse(name).unwrap(), Content::Json, r#"{"cents":1}"#)
     }
 
-    /// Waits for an append that a death cut off, if it was on its way, and counts anew.
+    /// Waits for an append in flight that a death cut off, and counts the events again.
     async fn settle(&mut self) {
         let note = self.event("settled");
         let stream = StreamId::new("account", "settled").unwrap();
@@ -187,7 +187,8 @@ impl World {
         }
     }
 
-    /// What the read model must hold, or may lack from a poisoned event on.
+    /// The expected read model: every deposit of each stream. The model may lack the events from a
+    /// poisoned one on.
     async fn expected(&self) -> Model {
         let mut model = Model::new();
         let page = self.log.read(factum_kernel::ReadQuery::log().with_events_max(10_000)).await;
@@ -208,7 +209,7 @@ impl World {
             .with_batch_events_max(1 + self.chance.below(12) as usize)
     }
 
-    /// One life of the process, with so many faults of a hundred calls.
+    /// One life of the process, with `faults` failures in a hundred calls.
     fn live(&mut self, faults: u64, dies_in: Option<u64>, is_wild: bool) -> Ended {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async {
@@ -226,7 +227,7 @@ impl World {
                 () = process.died() => Ended::Died,
                 ended = self.act(kernel, process.clone(), is_wild) => Ended::Stopped(ended),
             };
-            // It ends early only where it found something wrong.
+            // The watcher ends early only if it found an error.
             match self.watcher.take() {
                 Some(watcher) if ended != Ended::Died || watcher.is_finished() => {
                     watcher.await.unwrap();
@@ -249,7 +250,7 @@ impl World {
         } else {
             let target = Documents::new(&kernel);
             let work = InDocuments(poisons, process);
-            (consumers.project(work, target, options).unwrap().consumer().clone(), None)
+            (consumers.start_projection(work, target, options).unwrap().consumer().clone(), None)
         };
         let watched = handle.clone();
         let log = self.log.clone();
@@ -265,13 +266,13 @@ impl World {
                 let found = match &model {
                     Some(model) => match model.read().await {
                         Ok(model) => model.clone(),
-                        // It has stopped while its model was made again.
+                        // The consumer stopped while its model was being restored.
                         Err(_) => break,
                     },
                     None => in_documents(&*log, IN_DOCUMENTS).await,
                 };
                 if matches!(watched.health().state, ConsumerState::Stopped(_)) {
-                    // It may have stopped while its model was made again.
+                    // The consumer may have stopped while its model was being restored.
                     break;
                 }
                 let count: usize = found.values().map(Vec::len).sum();
@@ -323,17 +324,17 @@ impl World {
     }
 }
 
-/// Until something is so of a consumer, or it has stopped.
+/// Waits until a condition holds for a consumer, or it has stopped.
 async fn until(handle: &ConsumerHandle, is_so: impl Fn(&ConsumerHealth) -> bool) {
     let mut health = handle.watch();
     let is_over = |it: &ConsumerHealth| is_so(it) || matches!(it.state, ConsumerState::Stopped(_));
     let come = tokio::time::timeout(Duration::from_secs(10), health.wait_for(is_over)).await;
-    assert!(come.is_ok(), "it does not come on: {:?}", handle.health());
+    assert!(come.is_ok(), "the consumer does not get there: {:?}", handle.health());
 }
 
-/// Every event up to there, but for what is behind a poisoned or a parked one; and nothing out of
-/// order. One during which the process happened to die three times is parked without a fault of
-/// its own.
+/// Checks that the model contains every event up to a position and nothing out of order. Events
+/// from a poisoned or a parked one on may be missing. An event during which the process happened to
+/// die three times is parked although it is sound.
 async fn has_all(log: &MemoryStore, found: &Model, poisoned: &Waiting, through: Position) {
     for (key, seen) in found {
         assert!(seen.is_sorted_by(|a, b| a < b), "doubled or out of order: {key} {seen:?}");
@@ -364,7 +365,7 @@ fn run(seed: u64) {
         runtime.block_on(world.settle());
         assert!(matches!(ended, Ended::Died | Ended::Stopped(StopReason::Asked)), "{ended:?}");
     }
-    // What kills still kills: each such event is found and parked after some deaths.
+    // Events that kill still kill: each of them is found and parked after some deaths.
     let killers =
         world.poisons.0.lock().unwrap().values().filter(|it| **it == Poison::Kills).count();
     let mut deaths = 0;
@@ -372,7 +373,7 @@ fn run(seed: u64) {
         deaths += 1;
         assert!(deaths <= 12 * (killers + 1), "an event kills it for ever");
     }
-    // Mended, all comes.
+    // After the causes are removed, every event is handled.
     world.poisons.0.lock().unwrap().clear();
     assert_eq!(world.live(0, None, false), Ended::Stopped(StopReason::Asked));
     let found = runtime.block_on(world.found());

@@ -1,5 +1,5 @@
-//! Snapshots of models in memory: caches, also where the type of the model changes under one name
-//! and version.
+//! Snapshots of models in memory are only caches, also if the type of the model changes under one
+//! name and version.
 
 use std::sync::Arc;
 
@@ -15,11 +15,11 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::bench::{Bench, Fails, LONG, counts_in_memory, options};
 
-/// How much was put on accounts.
+/// The sum of the deposits.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Sum(u64);
 
-/// How often something was put on accounts.
+/// The number of deposits.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Count(u64);
 
@@ -39,7 +39,7 @@ impl Model for Count {
     }
 }
 
-/// Starts it in another program, and waits until it has come to the end.
+/// Starts the model in another program, and waits until it has reached the head.
 async fn start<M: Model>(bench: &Bench) -> MemoryModel<M> {
     start_version(bench, 1).await
 }
@@ -127,9 +127,9 @@ async fn a_snapshot_keeps_to_the_limits_of_its_store() {
     assert_eq!((again.read().await.unwrap().0.len(), again.health().handled), (5_000, 0));
 }
 
-/// Those of a version that is not served any more would stay for ever.
+/// Snapshots of an old version used to stay forever.
 #[tokio::test]
-async fn a_new_version_is_made_from_the_whole_log_and_the_snapshots_of_the_old_one_go() {
+async fn a_new_version_is_made_from_the_whole_log_and_old_snapshots_are_removed() {
     let bench = deposits().await;
     start_version::<Sum>(&bench, 1).await.stop().await;
     let sum = start_version::<Sum>(&bench, 2).await;
@@ -144,7 +144,7 @@ async fn a_new_version_is_made_from_the_whole_log_and_the_snapshots_of_the_old_o
             assert_eq!(!page.documents.is_empty(), is_there, "{prefix}{version}");
         }
     }
-    // A program of the old version works on.
+    // A program of the old version continues.
     let old = start_version::<Sum>(&bench, 1).await;
     assert_eq!(*old.read().await.unwrap(), Sum(12));
 }

@@ -23,60 +23,63 @@ use factum_sqlite::{SqliteOptions, SqliteStore};
 
 use crate::bench::{Bench, Count, Fails, LONG, options};
 
-/// A deposit of so many cents breaks a constraint of the table.
+/// A deposit of this many cents breaks a constraint of the table.
 pub(crate) const REFUSED: u64 = 666;
-/// With so many cents the handler ends the transaction by itself.
+/// At this many cents the handler ends the transaction itself.
 pub(crate) const ENDS: u64 = 669;
 
-/// With so many cents and the number of a statement, the handler says it, and passes its error on.
-pub(crate) const SAYS: u64 = 1_000;
-/// With so many, it does not, and writes its row again.
-pub(crate) const INSISTS: u64 = 1_050;
+/// From this many cents on, the handler executes statement N of the list, where N is the rest, and
+/// passes its error on.
+pub(crate) const STATEMENTS: u64 = 1_000;
+/// From this many cents on, the handler executes statement N too, but ignores its error and writes
+/// its row again.
+pub(crate) const IGNORES: u64 = 1_050;
 
-/// A read model in tables of its own: one row for each deposit, in the order of arrival.
+/// A read model in its own tables: one row for each deposit, in the order in which they are
+/// handled.
 pub(crate) trait ReadModel: Sized {
     type Projection: Projection<Target: Clear>;
 
-    /// Statements that end a transaction, and more.
+    /// Statements that end a transaction, or do more.
     const ENDINGS: &'static [&'static str];
     /// Statements that a handler may use.
     const HARMLESS: &'static [&'static str];
 
-    /// What the handler says for so many cents, and whether it insists.
-    fn says(cents: u64) -> Option<(&'static str, bool)> {
-        let insists = cents >= INSISTS;
-        let at = cents.checked_sub(if insists { INSISTS } else { SAYS })?;
+    /// The statement that the handler executes for an amount, and whether it ignores the error.
+    fn statement(cents: u64) -> Option<(&'static str, bool)> {
+        let ignores = cents >= IGNORES;
+        let at = cents.checked_sub(if ignores { IGNORES } else { STATEMENTS })?;
         let statement = Self::ENDINGS.iter().chain(Self::HARMLESS).nth(usize::try_from(at).ok()?);
-        statement.map(|statement| (*statement, insists))
+        statement.map(|statement| (*statement, ignores))
     }
 
-    /// An empty one.
+    /// An empty read model.
     fn new() -> impl Future<Output = Self>;
 
-    /// The projection into it.
+    /// The projection into this read model.
     fn projection(&self, fails: Fails) -> Self::Projection;
 
-    /// A target of its own, as each program has one.
+    /// A new target, as each program has its own.
     fn target(&self) -> <Self::Projection as Projection>::Target;
 
-    /// What is in it, by account.
+    /// The content by account.
     fn counted(&self) -> impl Future<Output = BTreeMap<String, Count>>;
 
-    /// What another process needs to find it.
+    /// The address by which another process finds the read model.
     fn address(&self) -> String;
 
     fn start(&self, bench: &Bench, fails: &Fails) -> ProjectionHandle<Self::Projection> {
         let projection = self.projection(fails.clone());
-        bench.consumers.project(projection, self.target(), options()).unwrap()
+        bench.consumers.start_projection(projection, self.target(), options()).unwrap()
     }
 }
 
-/// A target that can be told how its tables are emptied.
+/// A target that can get the statements that empty its tables.
 pub(crate) trait Clear: Target {
     fn clearing(self) -> Self;
 }
 
-/// Every behaviour as a test of a read model's.
+/// Makes one test of each behaviour for a read model.
 macro_rules! behaviours {
     ($model:ty: $($name:ident)+) => {$(
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -86,15 +89,15 @@ macro_rules! behaviours {
     )+};
     ($model:ty) => {
         crate::sql::behaviours! { $model:
-            what_was_there_and_what_comes_is_projected_once
-            a_stopped_projection_goes_on_where_it_was
-            what_fails_is_parked_with_what_is_behind_it_and_the_rest_flows
-            what_is_parked_stays_parked_over_a_restart
+            old_and_new_events_are_projected_once
+            a_stopped_projection_continues_at_its_checkpoint
+            an_event_that_fails_is_parked_with_its_stream_and_other_events_are_handled
+            a_parked_event_stays_parked_after_a_restart
             a_broken_constraint_is_its_events_fault
             a_handler_that_ends_the_transaction_has_failed
-            whatever_a_handler_says_of_its_transaction_each_event_takes_effect_once
-            of_two_programs_one_is_fenced
-            a_cleared_model_is_projected_anew_and_its_stragglers_are_fenced
+            whatever_a_handler_does_to_its_transaction_each_event_takes_effect_once
+            one_of_two_programs_is_fenced
+            a_cleared_model_is_projected_from_the_start_and_late_writers_are_fenced
         }
     };
 }
@@ -104,7 +107,7 @@ fn ada() -> StreamId {
     StreamId::new("account", "ada").unwrap()
 }
 
-/// The deposits of Ada, and to each one of Bob's that is a hundred cents more.
+/// Deposits to Ada, and for each one a deposit to Bob of a hundred cents more.
 async fn deposits(bench: &Bench, cents: impl IntoIterator<Item = u64>) {
     for key in ["ada", "bob"] {
         bench.open(key).await;
@@ -122,7 +125,7 @@ async fn is_parked(consumer: &ConsumerHandle, error: &str) {
     assert!(letter.error.contains(error), "{}", letter.error);
 }
 
-pub(crate) async fn what_was_there_and_what_comes_is_projected_once(model: impl ReadModel) {
+pub(crate) async fn old_and_new_events_are_projected_once(model: impl ReadModel) {
     let bench = Bench::new();
     bench.open("ada").await;
     bench.deposit("ada", 1).await;
@@ -135,7 +138,7 @@ pub(crate) async fn what_was_there_and_what_comes_is_projected_once(model: impl 
     assert_eq!((counts.health().parked, counts.health().handled), (0, 31));
 }
 
-pub(crate) async fn a_stopped_projection_goes_on_where_it_was(model: impl ReadModel) {
+pub(crate) async fn a_stopped_projection_continues_at_its_checkpoint(model: impl ReadModel) {
     let bench = Bench::new();
     bench.open("ada").await;
     for round in 1..=5 {
@@ -149,7 +152,9 @@ pub(crate) async fn a_stopped_projection_goes_on_where_it_was(model: impl ReadMo
     }
 }
 
-pub(crate) async fn what_fails_is_parked_with_what_is_behind_it_and_the_rest_flows<M: ReadModel>(
+pub(crate) async fn an_event_that_fails_is_parked_with_its_stream_and_other_events_are_handled<
+    M: ReadModel,
+>(
     _: M,
 ) {
     for (how, error) in [(0, "thirteen"), (1, "thirteen is too much"), (2, "not handled within")] {
@@ -176,7 +181,7 @@ pub(crate) async fn what_fails_is_parked_with_what_is_behind_it_and_the_rest_flo
     }
 }
 
-pub(crate) async fn what_is_parked_stays_parked_over_a_restart(model: impl ReadModel) {
+pub(crate) async fn a_parked_event_stays_parked_after_a_restart(model: impl ReadModel) {
     let bench = Bench::new();
     deposits(&bench, [1, 13, 2]).await;
     let fails = Fails::default();
@@ -218,28 +223,30 @@ pub(crate) async fn a_handler_that_ends_the_transaction_has_failed(model: impl R
     assert_eq!(counted["bob"].cents, [101, 102]);
 }
 
-pub(crate) async fn whatever_a_handler_says_of_its_transaction_each_event_takes_effect_once<
+pub(crate) async fn whatever_a_handler_does_to_its_transaction_each_event_takes_effect_once<
     M: ReadModel,
 >(
     _: M,
 ) {
     let endings = M::ENDINGS.len();
     let all = M::ENDINGS.len() + M::HARMLESS.len();
-    for (base, at) in (0..all).map(|at| (SAYS, at)).chain((0..endings).map(|at| (INSISTS, at))) {
+    for (base, at) in
+        (0..all).map(|at| (STATEMENTS, at)).chain((0..endings).map(|at| (IGNORES, at)))
+    {
         let model = M::new().await;
         let bench = Bench::new();
         let cents = base + at as u64;
         deposits(&bench, [1, cents, 2]).await;
-        // No other event of the batch may be taken for the one at fault.
+        // No other event of the batch may be blamed.
         let options = options();
         let failure = options.failure.with_retries_max(0).with_timeout(LONG);
         let projection = model.projection(Fails::default());
         let options = options.with_failure(failure);
-        let counts = bench.consumers.project(projection, model.target(), options).unwrap();
+        let counts = bench.consumers.start_projection(projection, model.target(), options).unwrap();
         counts.wait_for(bench.head(), LONG).await.unwrap();
         let letters = counts.dead_letters().await;
         let counted = model.counted().await;
-        let told = format!("{:?}: {letters:?} {counted:?}", M::says(cents));
+        let told = format!("{:?}: {letters:?} {counted:?}", M::statement(cents));
         assert_eq!(letters.len(), usize::from(at < endings), "{told}");
         if at < endings {
             assert_eq!((&letters[0].stream, letters[0].version.value()), (&ada(), 3), "{told}");
@@ -250,7 +257,7 @@ pub(crate) async fn whatever_a_handler_says_of_its_transaction_each_event_takes_
     }
 }
 
-pub(crate) async fn of_two_programs_one_is_fenced(model: impl ReadModel) {
+pub(crate) async fn one_of_two_programs_is_fenced(model: impl ReadModel) {
     let bench = Bench::new();
     bench.open("ada").await;
     let one = bench.again();
@@ -270,7 +277,7 @@ pub(crate) async fn of_two_programs_one_is_fenced(model: impl ReadModel) {
     assert_eq!(model.counted().await["ada"].cents, Vec::from_iter(1..=20));
 }
 
-pub(crate) async fn a_cleared_model_is_projected_anew_and_its_stragglers_are_fenced(
+pub(crate) async fn a_cleared_model_is_projected_from_the_start_and_late_writers_are_fenced(
     model: impl ReadModel,
 ) {
     let bench = Bench::new();
@@ -290,7 +297,7 @@ pub(crate) async fn a_cleared_model_is_projected_anew_and_its_stragglers_are_fen
     cleared.open(&name).await.unwrap();
     cleared.clear(&name).await.unwrap();
     assert_eq!(model.counted().await, BTreeMap::new());
-    // Even if it comes as far as it was.
+    // Even after it has reached its old position.
     for fence in [fence, Fence(0)] {
         let save = Save {
             expected: fence,
@@ -315,23 +322,24 @@ pub(crate) async fn log(path: &Path) -> Bench {
     Bench::on(Kernel::new(store.clone(), store).with_tag_key(TagKey::new([1; 32])))
 }
 
-/// Small batches, so that many are cut off in the middle.
+/// Small batches, so that many of them are interrupted.
 fn small_batches() -> ConsumerOptions {
     options().with_batch_events_max(7)
 }
 
-/// What the child does: project the log, and tell of every event before it is stored.
+/// The work of the child: projects the log, and prints each event before it is stored.
 pub(crate) async fn child<M: ReadModel>(model: M, log_path: &str) {
     let bench = log(Path::new(log_path)).await;
     let fails = Fails { tells: true, ..Fails::default() };
     let projection = model.projection(fails);
-    let counts = bench.consumers.project(projection, model.target(), small_batches()).unwrap();
+    let counts =
+        bench.consumers.start_projection(projection, model.target(), small_batches()).unwrap();
     let head = bench.head();
     counts.wait_for(head, LONG).await.unwrap();
     bench.consumers.close().await;
 }
 
-/// Runs the test `child` of a module until it has handled so many events, and kills it then.
+/// Runs the test `child` of a module until it has handled N events, and then kills it.
 fn kill_after(module: &str, variable: &str, order: &str, events: usize) -> bool {
     let mut child = Command::new(env::current_exe().unwrap())
         .args(["--exact", &format!("{module}::child"), "--nocapture", "--test-threads=1"])
@@ -350,7 +358,8 @@ fn kill_after(module: &str, variable: &str, order: &str, events: usize) -> bool 
     is_killed
 }
 
-/// A process is killed again and again; every deposit is counted once, in order, none parked.
+/// A process is killed again and again; every deposit is counted once, in order, and none is
+/// parked.
 pub(crate) fn nothing_is_lost_or_doubled_by_sigkill<M: ReadModel>(module: &str, variable: &str) {
     let (keys, each, kills) = match env::var_os("FACTUM_TEST_FULL") {
         Some(_) => (8, 250, 60),
@@ -379,7 +388,7 @@ pub(crate) fn nothing_is_lost_or_doubled_by_sigkill<M: ReadModel>(module: &str, 
     let order = format!("{} {}", path.display(), model.address());
     let mut killed = 0;
     for round in 0..kills {
-        // Enough to come past the event of the last death: three at one would be its fault.
+        // Enough events to pass the one of the last death: three deaths at one event would park it.
         if !kill_after(module, variable, &order, 4 + (round * 7) % 31) {
             break;
         }

@@ -16,7 +16,7 @@ use crate::{
     sql::{self, Clear, ENDS, ReadModel, behaviours},
 };
 
-/// Says to the test `child` that it is one: where the log is, and the model.
+/// The variable that makes the test `child` a child; its value names the log and the read model.
 const CHILD: &str = "FACTUM_SQLITE_MODEL_CHILD";
 
 const SETUP: &str = "CREATE TABLE IF NOT EXISTS deposits (
@@ -29,7 +29,7 @@ const AGAIN: &str = "INSERT INTO deposits (account, cents) VALUES ('ada', 1)";
 
 struct Model {
     path: PathBuf,
-    /// None in a child: it is the parent's.
+    /// The folder; `None` in a child, because the parent owns it.
     _folder: Option<TempDir>,
 }
 
@@ -49,13 +49,13 @@ impl Projection for Counts {
         let AccountEvent::Deposited { cents } = event else { return Ok(()) };
         tx.prepare_cached("INSERT INTO deposits (account, cents) VALUES (?1, ?2)")?
             .execute((recorded.stream().key(), cents.cast_signed()))?;
-        if let Some((statement, insists)) = Model::says(cents) {
-            // The same connection, whatever becomes of the transaction.
+        if let Some((statement, ignores)) = Model::statement(cents) {
+            // The same connection, also after the transaction has ended.
             let connection: &Connection = tx;
-            let said = connection.execute_batch(statement);
-            match insists {
+            let done = connection.execute_batch(statement);
+            match ignores {
                 true => drop(connection.execute_batch(AGAIN)),
-                false => said?,
+                false => done?,
             }
         }
         if cents == ENDS {
@@ -129,7 +129,7 @@ impl ReadModel for Model {
 
 behaviours! { Model }
 
-/// Not a test of its own: what the process that is killed runs.
+/// The code of the process that is killed; not a test by itself.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn child() {
     let Ok(order) = env::var(CHILD) else { return };
@@ -143,7 +143,7 @@ fn nothing_is_lost_or_doubled_by_sigkill() {
 }
 
 #[tokio::test]
-async fn readers_go_on_while_a_batch_is_open_and_see_none_of_it() {
+async fn readers_are_not_blocked_by_an_open_batch_and_see_none_of_it() {
     let model = Model::new().await;
     let bench = Bench::new();
     bench.open("ada").await;
@@ -155,7 +155,7 @@ async fn readers_go_on_while_a_batch_is_open_and_see_none_of_it() {
     writer.execute_batch("BEGIN IMMEDIATE; DELETE FROM deposits").unwrap();
     assert_eq!(model.counted().await["ada"].cents, [1]);
     let position = bench.deposit("ada", 2).await;
-    // The projection waits for the lock, and then goes on by itself.
+    // The projection waits for the lock, and then continues by itself.
     writer.execute_batch("ROLLBACK").unwrap();
     counts.wait_for(position, LONG).await.unwrap();
     assert_eq!(model.counted().await["ada"].cents, [1, 2]);
@@ -164,7 +164,7 @@ async fn readers_go_on_while_a_batch_is_open_and_see_none_of_it() {
 }
 
 #[tokio::test]
-async fn what_is_not_synced_is_kept_with_its_progress_all_the_same() {
+async fn unsynced_batches_are_stored_with_their_progress() {
     let model = Model::new().await;
     let bench = Bench::new();
     bench.open("ada").await;
@@ -172,7 +172,8 @@ async fn what_is_not_synced_is_kept_with_its_progress_all_the_same() {
         let again = bench.again();
         let target = model.target().with_synchronous(SqliteSynchronous::Normal);
         let options = crate::bench::options();
-        let counts = again.consumers.project(Counts(Fails::default()), target, options).unwrap();
+        let counts =
+            again.consumers.start_projection(Counts(Fails::default()), target, options).unwrap();
         let position = bench.deposit("ada", cents).await;
         counts.wait_for(position, LONG).await.unwrap();
         assert_eq!(model.counted().await["ada"].cents, Vec::from_iter(1..=cents));
@@ -181,7 +182,7 @@ async fn what_is_not_synced_is_kept_with_its_progress_all_the_same() {
 }
 
 #[tokio::test]
-async fn nothing_is_written_behind_a_transaction_that_a_handler_has_ended() {
+async fn nothing_is_written_after_a_handler_has_ended_the_transaction() {
     let model = Model::new().await;
     let bench = Bench::new();
     for key in ["ada", "bob"] {

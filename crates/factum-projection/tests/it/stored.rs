@@ -1,4 +1,4 @@
-//! What is stored of consumers, seen and ordered from outside.
+//! Stored consumers, as other programs read them and give them orders.
 
 use std::{sync::atomic::Ordering, time::Duration};
 
@@ -12,7 +12,7 @@ fn ada() -> StreamId {
     StreamId::new("account", "ada").unwrap()
 }
 
-/// Ada's second deposit is of thirteen cents; Bob has none such.
+/// Appends deposits: Ada's second is thirteen cents, Bob has no such deposit.
 async fn deposits(bench: &Bench) {
     for key in ["ada", "bob"] {
         bench.open(key).await;
@@ -24,7 +24,7 @@ async fn deposits(bench: &Bench) {
 }
 
 #[tokio::test]
-async fn what_operators_order_while_nobody_runs_is_done_at_the_next_start() {
+async fn an_order_to_a_consumer_that_does_not_run_is_executed_at_the_next_start() {
     let bench = Bench::new();
     deposits(&bench).await;
     let fails = Fails::default();
@@ -66,7 +66,7 @@ async fn what_operators_order_while_nobody_runs_is_done_at_the_next_start() {
 
 /// A consumer looks for orders by itself once a minute.
 #[tokio::test]
-async fn a_consumer_hears_of_an_order_from_elsewhere_long_before_it_would_look() {
+async fn a_consumer_notices_an_order_from_another_process_long_before_its_next_look() {
     let bench = Bench::new();
     deposits(&bench).await;
     let fails = Fails::default();
@@ -82,7 +82,7 @@ async fn a_consumer_hears_of_an_order_from_elsewhere_long_before_it_would_look()
 }
 
 #[tokio::test]
-async fn an_order_that_cannot_be_read_is_kept_to_be_seen() {
+async fn an_order_that_cannot_be_read_is_kept_for_operators() {
     let bench = Bench::new();
     deposits(&bench).await;
     let key = "$consumer/counts@1/order/from-a-newer-program";
@@ -97,7 +97,7 @@ async fn an_order_that_cannot_be_read_is_kept_to_be_seen() {
     assert_eq!(consumer.orders, 1);
 }
 
-/// As partitions store what is parked: under the consumer's name with their number.
+/// Partitions store parked events under the consumer's name with their number.
 #[tokio::test]
 async fn the_partition_that_has_the_parked_event_gets_the_order() {
     let bench = Bench::new();
@@ -130,13 +130,13 @@ async fn the_partition_that_has_the_parked_event_gets_the_order() {
     );
 }
 
-/// What is stored of how far the counts have come.
+/// The stored progress of the counts.
 async fn progress(bench: &Bench) -> bytes::Bytes {
     let found = bench.kernel.documents().get(b"$consumer/counts@1/progress").await.unwrap();
     found.expect("it has begun").value
 }
 
-/// It was ordered again in each life that followed, without a pause and without an end.
+/// The order used to be executed again in each life, without a pause and without an end.
 #[tokio::test]
 async fn a_retry_that_fails_again_is_done_once() {
     let bench = Bench::new();

@@ -1,9 +1,9 @@
 //! Commands through entities against plain appends of the same events.
 //!
-//! Rounds are interleaved on one store. In each, the clients append events with any version
-//! expected, each waiting for its answer; then they give as many commands to entities that are in
-//! memory: deposits on accounts, encoded in CBOR, answered when they are durable. Rates are the
-//! medians of the rounds, the ratio is the median of theirs.
+//! Rounds are interleaved on one store. In each round, the clients append events with any version
+//! expected, each waiting for its answer. Then they give as many commands to entities in memory:
+//! deposits on accounts, encoded in CBOR, answered when they are durable. Rates are the medians of
+//! the rounds, and the ratio is the median of the rounds' ratios.
 
 use std::{
     sync::{
@@ -29,7 +29,7 @@ use super::{
     median, now, since,
 };
 
-/// How long the entities may take to end.
+/// The longest time that the entities may take to shut down.
 const SHUTDOWN: Duration = Duration::from_secs(30);
 
 /// Measures with `--clients`, `--commands` of a round, `--keys` (accounts), `--rounds`.
@@ -81,7 +81,7 @@ struct Bench {
     keys: u64,
 }
 
-/// One round of one of the two; latencies in microseconds.
+/// A round of entities or of plain appends; latencies in microseconds.
 struct Run {
     elapsed: Duration,
     latencies: Vec<u64>,
@@ -105,7 +105,7 @@ impl Bench {
 
     async fn ask(&self, commands: u64) -> Result<Run, Failure> {
         let accounts = self.accounts.clone();
-        // Made once, as the streams of plain appends are.
+        // Made once, like the streams of plain appends.
         let keys: Arc<Vec<String>> = Arc::new((0..self.keys).map(|n| self.key(n)).collect());
         let ask = move |n| {
             let at = (n % keys.len() as u64) as usize;
@@ -137,7 +137,7 @@ impl Bench {
         self.race(events, append).await
     }
 
-    /// The clients share this much work; each waits for one thing at a time.
+    /// The clients share this much work. Each waits for one request at a time.
     async fn race<F: Future<Output = Result<(), Failure>> + Send + 'static>(
         &self,
         count: u64,

@@ -21,7 +21,7 @@ pub(super) struct Ground {
 }
 
 impl Ground {
-    /// Opens what `--store` names, else a new journal in `--disk`.
+    /// Opens the store of `--store`, or else a new journal in `--disk`.
     pub(super) async fn open(place: &Place) -> Result<Self, Failure> {
         let registry = Registry::new().with(JournalKind).with(SqliteKind).with(MemoryKind);
         let (url, folder) = match &place.store {
@@ -43,7 +43,7 @@ impl Ground {
         Ok(Self { kernel, store: url.scheme().to_owned(), _folder: folder })
     }
 
-    /// The store's claim of what an answered append survives.
+    /// The failures that an acknowledged append survives, as the store claims.
     pub(super) fn durability(&self) -> &'static str {
         match self.kernel.events().guarantees().durability {
             Durability::Volatile => "volatile",
@@ -54,7 +54,7 @@ impl Ground {
     }
 }
 
-/// Where the store is to be.
+/// The place of the store.
 #[derive(Debug)]
 pub(super) struct Place {
     store: Option<String>,

@@ -1,5 +1,5 @@
-//! The memory that an idle entity takes: the growth of the process by `--entities` accounts
-//! without events, on a store in memory. Only where /proc/self/statm is.
+//! The memory of an idle entity: the growth of the process with `--entities` accounts without
+//! events, on a store in memory. Only on systems with /proc/self/statm.
 
 use std::{
     fs,
@@ -24,7 +24,7 @@ const CLIENTS: u64 = 16;
 /// Linux counts memory in pages of this size where this program is built for it.
 const PAGE_BYTES: u64 = 4_096;
 
-/// Measures.
+/// Measures the memory of one idle entity.
 pub(super) async fn run(mut arguments: Arguments) -> Result<Value, Failure> {
     let entities = arguments.number("--entities", 1_000_000)?;
     arguments.end()?;

@@ -19,7 +19,7 @@ pub(crate) type Failure = Box<dyn Error + Send + Sync>;
 /// The measurements, in the order in which all of them are made.
 pub(crate) const NAMES: [&str; 3] = ["entities", "recover", "idle"];
 
-/// Measures what this name stands for, with options such as `--rounds 2`.
+/// Measures by a name, with options such as `--rounds 2`.
 pub(crate) async fn run(name: &str, options: &[String]) -> Result<Value, Failure> {
     let arguments = Arguments::read(options)?;
     match name {
@@ -38,7 +38,7 @@ fn since(begun: Monotonic) -> Duration {
     now().saturating_since(begun)
 }
 
-/// The one in the middle. There is at least one.
+/// The median. There is at least one value.
 fn median(mut numbers: Vec<f64>) -> f64 {
     numbers.sort_by(f64::total_cmp);
     numbers[numbers.len() / 2]

@@ -1,8 +1,8 @@
-//! The loading of an aggregate against the reading of what it is loaded from.
+//! Loading an aggregate, compared with reading the events or the snapshot that it is loaded from.
 //!
-//! Accounts are loaded one after another, in turn with reads of the same events, which are not
-//! decoded. Then all of them have a snapshot at their last event, and are loaded again, in turn
-//! with reads of that one document and of the page after it.
+//! Accounts are loaded one after another, in turn with reads of the same events without decoding.
+//! Then each account gets a snapshot at its last event, and is loaded again, in turn with reads of
+//! that document and of the page after it.
 
 use factum_kernel::{
     AppendBatch, Clock, EncodeError, EventId, ExpectedVersion, IdSource, KeyRange, Metadata,
@@ -77,7 +77,7 @@ impl Times {
     }
 }
 
-/// Accounts with a past.
+/// Accounts with a history.
 struct Accounts {
     repository: Repository<Account>,
     streams: Vec<StreamId>,

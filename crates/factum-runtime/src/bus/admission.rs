@@ -1,4 +1,4 @@
-//! Validation and authorization: a look at a command before it comes to its entity.
+//! Validation and authorization of commands before they reach an entity.
 
 use std::{
     fmt,
@@ -12,19 +12,21 @@ use tower_service::Service;
 
 use super::{
     error::BoxError, request::CommandRequest, response::CommandResponse, router::CommandFuture,
+    step::CommandStep,
 };
 
-/// Refuses commands that a rule of yours says no to, before they come to an entity.
+/// Refuses commands that break a rule of the application, before they reach an entity.
 ///
-/// The rule sees the request and nothing else: what depends on the aggregate's state belongs in
-/// [`decide`](Aggregate::decide). A rule that has to wait for something is a
-/// [layer of its own](super::Commands#writing-a-layer).
+/// The rule sees only the request. A rule that depends on the aggregate's state belongs in
+/// [`decide`](Aggregate::decide). If the rule refuses one step of a transaction, the whole
+/// transaction is refused. A rule that has to wait for something is a [layer of its
+/// own](super::Commands#writing-a-layer).
 ///
 /// ```
 /// use factum_runtime::AdmissionLayer;
 /// use factum_testing::bank::{Account, AccountCommand};
 ///
-/// // Validation: of the commands of one aggregate, by what is in them.
+/// // Validation: a rule about the content of one aggregate's commands.
 /// let validated = AdmissionLayer::of::<Account>(|_, command, _| match command {
 ///     AccountCommand::Open { email, .. } if !email.contains('@') => {
 ///         Err(format!("this is no e-mail address: email={email:?}").into())
@@ -32,9 +34,9 @@ use super::{
 ///     _ => Ok(()),
 /// });
 ///
-/// // Authorization: by who asks, for all aggregates.
-/// let authorized = AdmissionLayer::new(|request| match request.metadata.user.as_deref() {
-///     Some(user) if user == request.key() => Ok(()),
+/// // Authorization: a rule about the user, for all aggregates.
+/// let authorized = AdmissionLayer::steps(|step, metadata| match metadata.user.as_deref() {
+///     Some(user) if user == step.key() => Ok(()),
 ///     _ => Err("this is not yours".into()),
 /// });
 /// # let layers = tower::ServiceBuilder::new().layer(authorized).layer(validated);
@@ -47,20 +49,30 @@ pub struct AdmissionLayer {
 type Rule = dyn Fn(&CommandRequest) -> Result<(), BoxError> + Send + Sync;
 
 impl AdmissionLayer {
-    /// Refuses what the rule says no to, with its error.
+    /// Refuses each request for which the rule returns an error.
     pub fn new(
         rule: impl Fn(&CommandRequest) -> Result<(), BoxError> + Send + Sync + 'static,
     ) -> Self {
         Self { rule: Arc::new(rule) }
     }
 
-    /// Refuses the commands of one aggregate that the rule says no to, given key, command and
-    /// metadata; lets those of others pass.
+    /// Refuses each request with a step for which the rule returns an error. The rule gets the step
+    /// and the metadata.
+    pub fn steps(
+        rule: impl Fn(&CommandStep, &Metadata) -> Result<(), BoxError> + Send + Sync + 'static,
+    ) -> Self {
+        Self::new(move |request| {
+            request.steps().iter().try_for_each(|step| rule(step, &request.metadata))
+        })
+    }
+
+    /// Refuses each request with a command of this kind of aggregate for which the rule returns an
+    /// error. The rule gets the key, the command and the metadata. Steps of other aggregates pass.
     pub fn of<A: Aggregate>(
         rule: impl Fn(&str, &A::Command, &Metadata) -> Result<(), BoxError> + Send + Sync + 'static,
     ) -> Self {
-        Self::new(move |request| match request.command::<A>() {
-            Some(command) => rule(request.key(), command, &request.metadata),
+        Self::steps(move |step, metadata| match step.command::<A>() {
+            Some(command) => rule(step.key(), command, metadata),
             None => Ok(()),
         })
     }
@@ -80,7 +92,7 @@ impl<S> Layer<S> for AdmissionLayer {
     }
 }
 
-/// What [`AdmissionLayer`] makes of a service.
+/// The service that [`AdmissionLayer`] makes.
 #[derive(Clone)]
 pub struct Admission<S> {
     rule: Arc<Rule>,

@@ -1,6 +1,6 @@
-//! The typed door of the bus.
+//! The typed entry of the command bus.
 
-use std::{any::TypeId, collections::HashMap, fmt, future::poll_fn, sync::Arc};
+use std::{collections::HashMap, fmt, future::poll_fn, sync::Arc};
 
 use factum_kernel::{Aggregate, Clock, Command, IdSource, Kernel, Metadata};
 use tower_layer::Layer;
@@ -11,23 +11,28 @@ use super::{
     request::CommandRequest,
     response::CommandResponse,
     router::CommandRouter,
+    step::CommandStep,
 };
-use crate::{message::Outcome, order::CommandId};
+use crate::{command::CommandId, message::Outcome};
 
-/// The command bus: one door for the commands of all aggregates, with layers before it. Cheap to
-/// clone, if its layers are.
+/// The command bus: one entry for the commands of all aggregates, with layers in front of it. Cheap
+/// to clone, if its layers are.
 ///
-/// It takes typed commands and makes a [`CommandRequest`] of each: one concrete type that can be
-/// cloned. That passes through layers to the [`CommandRouter`], which gives it to the
-/// [`Entities`](crate::Entities) of its aggregate. A [`CommandResponse`] comes back, and that the
-/// domain said no is one of the responses: the error is for failures only. So the layers of
-/// [tower] fit that time out, limit, or shed load, as does any layer for a
-/// `Service<CommandRequest, Response = CommandResponse>`.
+/// This is the lower level. An application has one bus for everything that it sends;
+/// `AppBuilder::layer` sets the bus's layers.
 ///
-/// Of ours are [`TracingLayer`](super::TracingLayer), [`MetricsLayer`](super::MetricsLayer),
-/// [`AdmissionLayer`](super::AdmissionLayer) to validate and authorize, and
-/// [`IdempotencyLayer`](super::IdempotencyLayer). The layers are part of the type; where it has to
-/// be written down, `layer(tower::util::BoxCloneSyncService::layer())` at the end makes it short.
+/// The bus takes typed commands and makes a [`CommandRequest`] of each: one concrete type that can
+/// be cloned. The request passes through the layers to the [`CommandRouter`], which gives it to the
+/// [`Entities`](crate::Entities) of its aggregate. The result is a [`CommandResponse`]. A rejection
+/// is a response too; errors are for failures only. So [tower]'s layers for timeouts, limits and
+/// load shedding fit, as does any layer for a `Service<CommandRequest, Response =
+/// CommandResponse>`.
+///
+/// Factum's own layers are [`TracingLayer`](super::TracingLayer),
+/// [`MetricsLayer`](super::MetricsLayer), [`AdmissionLayer`](super::AdmissionLayer) for validation
+/// and authorization, and [`IdempotencyLayer`](super::IdempotencyLayer). The layers are part of the
+/// bus's type. If you have to write the type, end with
+/// `layer(tower::util::BoxCloneSyncService::layer())`, which makes it short.
 ///
 /// ```
 /// # use factum_kernel::{Metadata, Repository};
@@ -46,7 +51,6 @@ use crate::{message::Outcome, order::CommandId};
 /// # let kernel = kernel.with_tag_key(factum_kernel::TagKey::new([1; 32]));
 /// # let repository = Repository::new(kernel.clone());
 /// # let accounts = Entities::<Account>::new(repository, EntityOptions::new());
-/// // An application has them as `app.commands()`.
 /// let commands = Commands::new(CommandRouter::new().with(accounts), &kernel);
 /// let commands = commands.named::<Account>().layer(
 ///     ServiceBuilder::new()
@@ -73,7 +77,7 @@ use crate::{message::Outcome, order::CommandId};
 /// ```
 ///
 /// # Writing a layer
-/// A layer wraps a service in another one. This one refuses commands at night:
+/// A layer wraps a service in another service. This layer refuses commands at night:
 ///
 /// ```
 /// use std::task::{Context, Poll};
@@ -111,16 +115,17 @@ use crate::{message::Outcome, order::CommandId};
 /// # is_layer::<factum_runtime::CommandRouter>(layer);
 /// ```
 ///
-/// # What goes before what
-/// The first layer is the outermost. Tracing and metrics come first, to see what the others
-/// answer; the idempotency layer before whatever needs a command's id; limits last, to hold up
-/// only what will be executed. A rate limit can't be cloned, and needs `buffer` before it.
+/// # Order of layers
+/// The first layer is the outermost. Put tracing and metrics first, so that they see the answers of
+/// the other layers. Put the idempotency layer before the layers that need a command's id. Put
+/// limits last, so that they delay only commands that will be executed. A rate limit can't be
+/// cloned, and needs `buffer` before it.
 ///
 /// # Cancelling
-/// Dropping a dispatch, which is what tower's timeout does, takes nothing back: a command that has
-/// come to its entity takes effect once, and nobody is told. Where that matters, dispatch it with
-/// an id by [`dispatch_once`](Commands::dispatch_once) and repeat it: the answer is what was
-/// stored.
+/// Dropping a dispatch, as tower's timeout does, does not undo the command. A command that has
+/// reached its entity takes effect once, and no caller gets the answer. If the answer matters,
+/// dispatch the command with an id by [`dispatch_once`](Commands::dispatch_once) and repeat it: the
+/// answer is then the stored outcome.
 ///
 /// [tower]: https://docs.rs/tower
 #[derive(Clone)]
@@ -128,39 +133,40 @@ pub struct Commands<S = CommandRouter> {
     service: S,
     clock: Arc<dyn Clock>,
     ids: Arc<dyn IdSource>,
-    names: Arc<HashMap<TypeId, Naming>>,
+    /// By category.
+    names: Arc<HashMap<&'static str, Naming>>,
 }
 
-/// The name of a command.
-type Naming = fn(&CommandRequest) -> Option<&'static str>;
+/// A function that returns the stored name of a command.
+type Naming = fn(&CommandStep) -> Option<&'static str>;
 
-/// Where a dispatched command's outcome goes.
+/// The result of a dispatched command.
 type Dispatched<A> = Result<Outcome<A>, DispatchError<<A as Aggregate>::Rejection>>;
 
 impl<S> Commands<S> {
-    /// Sends commands to a service, with ids of this kernel.
+    /// Makes a bus that sends commands to a service. New ids come from the kernel.
     pub fn new(service: S, kernel: &Kernel) -> Self {
         let clock = kernel.clock().clone();
         let ids = kernel.ids().clone();
         Self { service, clock, ids, names: Arc::default() }
     }
 
-    /// Puts a layer, or a whole `tower::ServiceBuilder`, in front of what is there.
+    /// Adds a layer, or a whole `tower::ServiceBuilder`, in front of the present service.
     pub fn layer<L: Layer<S>>(self, layer: L) -> Commands<L::Service> {
         let Self { service, clock, ids, names } = self;
         Commands { service: layer.layer(service), clock, ids, names }
     }
 
-    /// Calls the commands of an aggregate in traces and metrics by their stored names, such as
-    /// `account.deposit`, instead of the one name of their type.
+    /// Uses the stored names of an aggregate's commands in traces and metrics, such as
+    /// `account.deposit`, instead of the name of the command's type.
     #[must_use]
     pub fn named<A: Aggregate<Command: Command>>(mut self) -> Self {
-        let naming: Naming = |request| request.command::<A>().map(Command::name);
-        Arc::make_mut(&mut self.names).insert(TypeId::of::<A>(), naming);
+        let naming: Naming = |step| step.command::<A>().map(Command::name);
+        Arc::make_mut(&mut self.names).insert(A::CATEGORY, naming);
         self
     }
 
-    /// The service, layers and all.
+    /// The service with all its layers.
     pub fn service(&self) -> &S {
         &self.service
     }
@@ -179,7 +185,8 @@ where
     /// Outside of a tokio runtime.
     ///
     /// # Cancel safety
-    /// Once it has come to its entity, the command takes effect without the caller.
+    /// If the future is dropped after the command reached its entity, the command takes effect
+    /// nevertheless.
     pub async fn dispatch<A: Aggregate>(
         &self,
         key: impl AsRef<str>,
@@ -188,9 +195,9 @@ where
         self.dispatch_with::<A>(key, command, Metadata::default()).await
     }
 
-    /// [`dispatch`](Self::dispatch), with metadata for layers and the rule to see and the events
-    /// to carry. Where it names no cause, that is the command, by an id of its own; where it names
-    /// no conversation, the command begins one.
+    /// Like [`dispatch`](Self::dispatch), with metadata for the layers, the rule and the events. If
+    /// the metadata has no causation id, the command's own id is set. If it has no correlation id,
+    /// the command begins a new conversation.
     ///
     /// # Errors
     /// See [`DispatchError`].
@@ -200,16 +207,16 @@ where
         command: A::Command,
         metadata: Metadata,
     ) -> Dispatched<A> {
-        let id = CommandId::new(self.ids.uuid(self.clock.now()));
-        let request = CommandRequest::new::<A>(id, key.as_ref(), command).with_metadata(metadata);
+        let request =
+            CommandRequest::new::<A>(self.id(), key.as_ref(), command).with_metadata(metadata);
         self.typed::<A>(request).await
     }
 
-    /// [`dispatch_with`](Self::dispatch_with) an id by which the command is recognised if it is
-    /// sent again: see [`ask_once`](crate::Entities::ask_once).
+    /// Like [`dispatch_with`](Self::dispatch_with), with an id by which repeats of the command are
+    /// recognised: see [`ask_once`](crate::Entities::ask_once).
     ///
     /// # Errors
-    /// See [`DispatchError`]. After any of them the command may be sent again with the same id.
+    /// See [`DispatchError`]. After any error the command may be sent again with the same id.
     pub async fn dispatch_once<A: Aggregate>(
         &self,
         key: impl AsRef<str>,
@@ -221,22 +228,28 @@ where
         self.typed::<A>(request.once(id)).await
     }
 
-    /// Sends a request as it is.
+    /// Makes an id for a command that was sent without one.
+    pub fn id(&self) -> CommandId {
+        CommandId::new(self.ids.uuid(self.clock.now()))
+    }
+
+    /// Sends a request unchanged, except that its commands get their stored names.
     ///
     /// # Errors
-    /// Those of the layers, and [`CommandError`] in a box.
-    pub async fn send(&self, request: CommandRequest) -> Result<CommandResponse, BoxError> {
+    /// The errors of the layers, and a boxed [`CommandError`].
+    pub async fn send(&self, mut request: CommandRequest) -> Result<CommandResponse, BoxError> {
+        for step in request.steps_mut() {
+            let naming = self.names.get(step.category());
+            if let Some(name) = naming.and_then(|name| name(step)) {
+                step.set_name(name);
+            }
+        }
         let mut service = self.service.clone();
         poll_fn(|cx| service.poll_ready(cx)).await.map_err(Into::into)?;
         service.call(request).await.map_err(Into::into)
     }
 
     async fn typed<A: Aggregate>(&self, request: CommandRequest) -> Dispatched<A> {
-        let naming = self.names.get(&TypeId::of::<A>());
-        let request = match naming.and_then(|name| name(&request)) {
-            Some(name) => request.with_name(name),
-            None => request,
-        };
         let category = request.category();
         let command = request.name();
         match self.send(request).await {

@@ -1,24 +1,23 @@
-//! Why a command has no outcome.
+//! Errors of the command bus.
 
-use factum_kernel::ErrorKind;
+use factum_kernel::{ErrorKind, TransactionError};
 
 use crate::error::EntityError;
 
-/// Any error, as the layers of tower pass it on.
+/// Any error, as tower's layers pass it on.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Why the bus gave no response.
-#[derive(Debug, Clone, thiserror::Error)]
+/// The reason why the bus gave no response.
+#[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CommandError {
-    /// The bus knows no aggregate of this category. Nothing happened.
+    /// The bus has no aggregate with this category. Nothing happened.
     #[error(
-        "the command bus knows no such aggregate, name it with AppBuilder::aggregate or \
-         CommandRouter::with: category={0}"
+        "the command bus knows no such aggregate, add its entities to the router: category={0}"
     )]
     UnknownAggregate(&'static str),
-    /// Two aggregates have the category, and the command is for the one that the bus does not
-    /// know. Nothing happened.
+    /// Two aggregates have this category, and the bus does not have the one that the command is
+    /// for. Nothing happened.
     #[error(
         "the command is not one of the aggregate that the bus knows under this category, give one \
          of the two another: category={category} command={command}"
@@ -32,18 +31,22 @@ pub enum CommandError {
     /// The entity gave no outcome.
     #[error(transparent)]
     Entity(#[from] EntityError),
+    /// A transaction or a decision was not stored, or it is unknown whether it was.
+    #[error(transparent)]
+    Transaction(#[from] TransactionError),
 }
 
 impl CommandError {
-    /// What the caller can do.
+    /// The kind of the error: what the caller can do about it.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::UnknownAggregate(_) | Self::WrongCommand { .. } => ErrorKind::Invalid,
             Self::Entity(error) => error.kind(),
+            Self::Transaction(error) => error.kind(),
         }
     }
 
-    /// What `error.type` is in traces and `error` in metrics; one of some fifteen words.
+    /// The value of `error.type` in traces and of `error` in metrics; one of about fifteen words.
     pub(crate) fn label(&self) -> &'static str {
         match self {
             Self::UnknownAggregate(_) => "unknown_aggregate",
@@ -61,36 +64,47 @@ impl CommandError {
                 EntityError::Indeterminate(_) => "indeterminate",
                 EntityError::Store(_) => "store",
             },
+            Self::Transaction(error) => match error {
+                TransactionError::Rejected(_) => "rejected",
+                TransactionError::Conflict(_) => "conflict",
+                TransactionError::Overtaken { .. } => "overtaken",
+                TransactionError::Load(_) => "load",
+                TransactionError::Encode(_) => "encode",
+                TransactionError::Indeterminate(_) => "indeterminate",
+                TransactionError::Store(_) => "store",
+                _ => "_OTHER",
+            },
         }
     }
 }
 
-/// What an error that went through layers is called; `_OTHER` if it is none of ours.
+/// The label of an error that passed through layers; `_OTHER` if it is not one of Factum's errors.
 pub(crate) fn label_of(error: &BoxError) -> &'static str {
     error.downcast_ref().map_or("_OTHER", CommandError::label)
 }
 
-/// Why a dispatched command was not executed, or is not known to be.
+/// The reason why a dispatched command was not executed, or why it is not known whether it was.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DispatchError<R: std::error::Error + 'static> {
-    /// The domain says no. Nothing was stored.
+    /// The domain rejected the command. Nothing was stored.
     #[error(transparent)]
     Rejected(R),
-    /// A layer says no. Nothing was stored.
+    /// A layer refused the command. Nothing was stored.
     #[error("the command was refused")]
     Refused(#[source] BoxError),
-    /// The bus or the entity; see [`EntityError`] for what is known of the outcome.
+    /// The bus or the entity failed; see [`EntityError`] for the known facts about the outcome.
     #[error(transparent)]
     Failed(#[from] CommandError),
-    /// A layer failed: tower's `Elapsed`, where the command may or may not take effect, its
-    /// `Overloaded`, where it does not, or an error of another layer, which has to say.
+    /// A layer failed. After tower's `Elapsed` the command may take effect; after its `Overloaded`
+    /// it does not. For an error of another layer, see that layer's documentation.
     #[error("a layer of the command bus failed")]
     Layer(#[source] BoxError),
 }
 
 impl<R: std::error::Error + 'static> DispatchError<R> {
-    /// What the caller can do. Of a layer's own error nothing is known but what its sources tell.
+    /// The kind of the error: what the caller can do about it. For a layer's own error, only its
+    /// sources can tell the kind.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Rejected(_) | Self::Refused(_) => ErrorKind::Rejected,
@@ -99,7 +113,7 @@ impl<R: std::error::Error + 'static> DispatchError<R> {
         }
     }
 
-    /// The rejection, if it is one.
+    /// The rejection, if the error is one.
     pub fn rejection(&self) -> Option<&R> {
         if let Self::Rejected(rejection) = self { Some(rejection) } else { None }
     }

@@ -1,4 +1,4 @@
-//! Ids for commands, out of what came with them.
+//! Command ids that are derived from the command's metadata.
 
 use std::{
     sync::Arc,
@@ -8,16 +8,17 @@ use std::{
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::{request::CommandRequest, response::CommandResponse};
-use crate::order::CommandId;
+use super::{request::CommandRequest, response::CommandResponse, step::CommandStep};
+use crate::command::CommandId;
 
-/// Recognises repeated commands by an entry of their metadata, such as an `idempotency-key` that
-/// came with an HTTP request.
+/// Recognises repeated commands by an entry of their metadata, such as the `idempotency-key` of an
+/// HTTP request.
 ///
-/// A command whose metadata has the entry gets its id from category, key and entry, so that equal
-/// entries for two aggregates are two commands, and is sent as by
-/// [`dispatch_once`](super::Commands::dispatch_once), which says what is promised. One that was
-/// dispatched with an id keeps it; one without the entry is decided as often as it is sent.
+/// A command with the entry gets an id that is derived from category, key and entry. So equal
+/// entries for two aggregates identify two commands. A transaction gets its id from the categories
+/// and keys of all its steps. Then the command is sent as by
+/// [`dispatch_once`](super::Commands::dispatch_once), with the same guarantees. A command that was
+/// dispatched with an id keeps it. A command without the entry is decided each time it is sent.
 ///
 /// ```
 /// # use factum_kernel::{Kernel, Repository, TagKey};
@@ -50,8 +51,8 @@ pub struct IdempotencyLayer {
 }
 
 impl IdempotencyLayer {
-    /// Looks at the entry of the metadata's [free map](factum_kernel::Metadata::extra) with this
-    /// name.
+    /// Makes a layer that reads the entry with this name from the metadata's [free
+    /// map](factum_kernel::Metadata::extra).
     pub fn new(entry: &str) -> Self {
         Self { entry: entry.into() }
     }
@@ -65,7 +66,7 @@ impl<S> Layer<S> for IdempotencyLayer {
     }
 }
 
-/// What [`IdempotencyLayer`] makes of a service.
+/// The service that [`IdempotencyLayer`] makes.
 #[derive(Debug, Clone)]
 pub struct Idempotency<S> {
     entry: Arc<str>,
@@ -76,13 +77,28 @@ impl<S> Idempotency<S> {
     fn identified(&self, request: CommandRequest) -> CommandRequest {
         match request.metadata.extra.get(&self.entry) {
             Some(entry) if !request.is_once() => {
-                // No category holds a dash, and no key a line feed: it can be cut in one way only.
-                let source = format!("{}-{}\n{entry}", request.category(), request.key());
-                request.once(CommandId::derived(source.as_bytes()))
+                let id = CommandId::derived(source(&request, entry).as_bytes());
+                request.once(id)
             }
             _ => request,
         }
     }
+}
+
+/// The text that an id is derived from: the steps and the entry. It can be split in one way only,
+/// because a category has no dash and a key has no line feed.
+fn source(request: &CommandRequest, entry: &str) -> String {
+    let targets: String = request.steps().iter().map(line).collect();
+    match request.steps().len() {
+        1 => format!("{targets}{entry}"),
+        count => format!("{count}\n{targets}{entry}"),
+    }
+}
+
+/// The line of one step. A decision has no key; the name of its command distinguishes it.
+fn line(step: &CommandStep) -> String {
+    let key = if step.key().is_empty() { step.name() } else { step.key() };
+    format!("{}-{key}\n", step.category())
 }
 
 impl<S> Service<CommandRequest> for Idempotency<S>

@@ -1,4 +1,4 @@
-//! Counts and durations of commands.
+//! Metrics of commands: counts and durations.
 
 use std::{
     sync::Arc,
@@ -24,7 +24,7 @@ const DURATION: &str = "factum_command_duration_seconds";
 const ACTIVE: &str = "factum_commands_active";
 const FAILURES: &str = "factum_command_failures_total";
 
-/// Counts and times commands, for the facade `metrics` and whatever exporter stands behind it.
+/// Counts and times commands, for the facade `metrics` and any exporter.
 ///
 /// | name | kind | unit | labels |
 /// |---|---|---|---|
@@ -33,7 +33,8 @@ const FAILURES: &str = "factum_command_failures_total";
 /// | `factum_commands_active` | gauge | commands | `category` |
 /// | `factum_command_failures_total` | counter | failures | `category`, `error` |
 ///
-/// Durations are from this layer to the answer; active are commands that have none yet.
+/// A duration is measured from this layer to the answer. A command is active while it has no
+/// answer.
 ///
 /// | label | values |
 /// |---|---|
@@ -42,11 +43,11 @@ const FAILURES: &str = "factum_command_failures_total";
 /// | `outcome` | `stored`, `unchanged`, `replayed`, `rejected`, `refused`, `failed`, `dropped` |
 /// | `error` | `busy`, `deadline`, `indeterminate`, ..., the words of the spans; else `_OTHER` |
 ///
-/// `dropped` is a command whose caller did not wait, and may take effect all the same.
-/// No label holds a key or a text out of a command, so that there are no more series than the
-/// program has categories, commands and outcomes.
+/// `dropped` counts commands whose caller stopped waiting; they may still take effect. No label
+/// holds a key or a text from a command, so the number of series is limited by the program's
+/// categories, commands and outcomes.
 ///
-/// For Prometheus, the recorder of `metrics-exporter-prometheus` makes the text that the
+/// For Prometheus, the recorder of `metrics-exporter-prometheus` renders the text that the
 /// application serves:
 ///
 /// ```
@@ -77,8 +78,8 @@ pub struct MetricsLayer {
 }
 
 impl MetricsLayer {
-    /// Times by this clock, and describes the metrics to the recorder. Install the recorder
-    /// before.
+    /// Makes a layer that measures by this clock, and describes the metrics to the recorder.
+    /// Install the recorder before this call.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         describe_counter!(COMMANDS, Unit::Count, "commands by outcome");
         describe_histogram!(DURATION, Unit::Seconds, "time from dispatch to answer");
@@ -96,7 +97,7 @@ impl<S> Layer<S> for MetricsLayer {
     }
 }
 
-/// What [`MetricsLayer`] makes of a service.
+/// The service that [`MetricsLayer`] makes.
 #[derive(Debug, Clone)]
 pub struct Metrics<S> {
     clock: Arc<dyn Clock>,
@@ -127,7 +128,7 @@ where
     }
 }
 
-/// A command under way. However it ends, it is counted.
+/// A command under way. It is counted however it ends.
 struct Measured {
     category: &'static str,
     command: &'static str,

@@ -1,13 +1,17 @@
-//! What a layer sees of a command.
+//! Requests, as layers see them: commands, transactions and decisions over a query.
 
-use std::{any::Any, fmt, sync::Arc};
+use std::{any::Any, fmt, slice, sync::Arc};
 
-use factum_kernel::{Aggregate, Metadata, Uuid};
+use factum_kernel::{Aggregate, DecisionModel, Metadata, StreamVersion, Transaction, Uuid};
 
-use crate::order::CommandId;
+use super::{
+    step::{CommandStep, DECISION, TRANSACTION},
+    transaction::CommandTransaction,
+};
+use crate::command::{CommandId, ReplyFn};
 
-/// A command on its way to its entity. Cheap to clone: a clone is the same command, with the
-/// same id.
+/// A command on its way to its entity. Cheap to clone. A clone is the same command, with the same
+/// id.
 ///
 /// ```
 /// use factum_runtime::{CommandId, CommandRequest};
@@ -15,42 +19,84 @@ use crate::order::CommandId;
 ///
 /// let (id, deposit) = (CommandId::derived(b"17"), AccountCommand::Deposit { cents: 500 });
 /// let request = CommandRequest::new::<Account>(id, "ada", deposit);
-/// assert_eq!((request.category(), request.key()), ("account", "ada"));
-/// assert!(matches!(request.command::<Account>(), Some(AccountCommand::Deposit { cents: 500 })));
+/// let [step] = request.steps() else { panic!("a command is one step") };
+/// assert_eq!((step.category(), step.key()), ("account", "ada"));
+/// assert!(matches!(step.command::<Account>(), Some(AccountCommand::Deposit { cents: 500 })));
 /// ```
 #[derive(Clone)]
 pub struct CommandRequest {
-    category: &'static str,
-    key: Arc<str>,
-    command: Arc<dyn Any + Send + Sync>,
-    name: &'static str,
+    pub(super) work: Work,
     id: CommandId,
     repeats: Repeats,
-    /// For the rule to see and the events to carry; the cause and the conversation are filled in
-    /// where they are missing.
+    /// The metadata for the rule and for the events. A missing causation or correlation id is
+    /// filled in.
     pub metadata: Metadata,
 }
 
-/// What a repeated command is.
+/// The work that the request asks for.
+#[derive(Clone)]
+pub(super) enum Work {
+    Command {
+        step: CommandStep,
+        expected: Option<StreamVersion>,
+        /// A `ReplyFn<A>`.
+        reply: Option<Arc<dyn Any + Send + Sync>>,
+    },
+    Together {
+        kind: RequestKind,
+        transaction: Transaction,
+        steps: Arc<[CommandStep]>,
+    },
+}
+
+/// The kind of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum RequestKind {
+    /// One command for one aggregate.
+    Command,
+    /// Commands and decisions, stored together or not at all.
+    Transaction,
+    /// One decision over a query.
+    Decision,
+}
+
+/// The treatment of a repeated command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Repeats {
-    Anew,
+    DecidedAgain,
     Recognised,
 }
 
 impl CommandRequest {
-    /// A command for the aggregate with this key. Its name is that of the command's type, and it
-    /// is decided as often as it is sent.
+    /// Makes a request for the aggregate with this key. The command has the name of its type, and
+    /// each repeat is decided again.
     pub fn new<A: Aggregate>(id: CommandId, key: &str, command: A::Command) -> Self {
-        Self {
-            category: A::CATEGORY,
-            key: key.into(),
-            command: Arc::new(command),
-            name: type_name_of::<A::Command>(),
-            id,
-            repeats: Repeats::Anew,
-            metadata: Metadata::default(),
-        }
+        let step = CommandStep::of_aggregate::<A>(key, Arc::new(command));
+        Self::of(id, Work::Command { step, expected: None, reply: None })
+    }
+
+    /// Makes a request for commands and decisions that are stored together, or not at all.
+    pub fn transaction(id: CommandId, transaction: CommandTransaction) -> Self {
+        Self::together(id, RequestKind::Transaction, transaction)
+    }
+
+    /// Makes a request for one decision over a query: a transaction with one step.
+    pub fn decision<M: DecisionModel>(
+        id: CommandId,
+        transaction: CommandTransaction,
+        command: M::Command,
+    ) -> Self {
+        Self::together(id, RequestKind::Decision, transaction.decide::<M>(command))
+    }
+
+    fn together(id: CommandId, kind: RequestKind, transaction: CommandTransaction) -> Self {
+        let (transaction, steps) = transaction.into_parts();
+        Self::of(id, Work::Together { kind, transaction, steps: steps.into() })
+    }
+
+    fn of(id: CommandId, work: Work) -> Self {
+        Self { work, id, repeats: Repeats::DecidedAgain, metadata: Metadata::default() }
     }
 
     /// Sets the metadata.
@@ -60,15 +106,7 @@ impl CommandRequest {
         self
     }
 
-    /// Sets the name that traces and metrics know the command by. There should be few: it is a
-    /// label.
-    #[must_use]
-    pub fn with_name(mut self, name: &'static str) -> Self {
-        self.name = name;
-        self
-    }
-
-    /// Gives it this id, by which its repeats are recognised: as
+    /// Sets the id by which repeats of the request are recognised: see
     /// [`ask_once`](crate::Entities::ask_once).
     #[must_use]
     pub fn once(mut self, id: CommandId) -> Self {
@@ -76,61 +114,104 @@ impl CommandRequest {
         self
     }
 
-    /// The category of its aggregate.
+    /// Executes a command only if its aggregate has this version. Otherwise the answer is
+    /// [`Conflict`](crate::EntityError::Conflict). Has no effect on a transaction or a decision.
+    #[must_use]
+    pub fn expecting(mut self, version: StreamVersion) -> Self {
+        if let Work::Command { expected, .. } = &mut self.work {
+            *expected = Some(version);
+        }
+        self
+    }
+
+    /// Computes a reply from the state after the command, for
+    /// [`CommandDone::into_outcome`](super::CommandDone::into_outcome). Has no effect on a request
+    /// that is not a command for this kind of aggregate.
+    #[must_use]
+    pub fn replying<A: Aggregate, R: Send + Sync + 'static>(
+        mut self,
+        compute: impl Fn(&A) -> R + Send + Sync + 'static,
+    ) -> Self {
+        let compute: ReplyFn<A> = Arc::new(move |state| Box::new(compute(state)));
+        if let Work::Command { reply, .. } = &mut self.work {
+            *reply = Some(Arc::new(compute));
+        }
+        self
+    }
+
+    /// The kind of the request.
+    pub fn kind(&self) -> RequestKind {
+        match &self.work {
+            Work::Command { .. } => RequestKind::Command,
+            Work::Together { kind, .. } => *kind,
+        }
+    }
+
+    /// All steps of the request, in order. A command or a decision has one step.
+    pub fn steps(&self) -> &[CommandStep] {
+        match &self.work {
+            Work::Command { step, .. } => slice::from_ref(step),
+            Work::Together { steps, .. } => steps,
+        }
+    }
+
+    /// The keys and commands for this kind of aggregate, in order.
+    pub fn commands<A: Aggregate>(&self) -> impl Iterator<Item = (&str, &A::Command)> {
+        self.steps().iter().filter_map(|step| Some((step.key(), step.command::<A>()?)))
+    }
+
+    /// The commands for decision models of this kind, in order.
+    pub fn decisions<M: DecisionModel>(&self) -> impl Iterator<Item = &M::Command> {
+        self.steps().iter().filter_map(CommandStep::decision::<M>)
+    }
+
+    /// The label of the target in traces and metrics: the category of the aggregate, `$decision` or
+    /// `$transaction`.
     pub fn category(&self) -> &'static str {
-        self.category
+        match &self.work {
+            Work::Command { step, .. } => step.category(),
+            Work::Together { kind: RequestKind::Transaction, .. } => TRANSACTION,
+            Work::Together { .. } => DECISION,
+        }
     }
 
-    /// The key of its aggregate.
-    pub fn key(&self) -> &str {
-        &self.key
-    }
-
-    /// Its name, for traces and metrics.
+    /// The label of the request in traces and metrics: the command's name, or `transaction`.
     pub fn name(&self) -> &'static str {
-        self.name
+        match &self.work {
+            Work::Together { kind: RequestKind::Transaction, .. } => "transaction",
+            _ => self.steps().first().map_or("nothing", CommandStep::name),
+        }
     }
 
-    /// Its identity: the cause of its events, unless the metadata names another.
+    pub(super) fn steps_mut(&mut self) -> &mut [CommandStep] {
+        match &mut self.work {
+            Work::Command { step, .. } => slice::from_mut(step),
+            Work::Together { steps, .. } => Arc::make_mut(steps),
+        }
+    }
+
+    /// The id of the request. It is the causation id of its events, unless the metadata has
+    /// another.
     pub fn id(&self) -> CommandId {
         self.id
     }
 
-    /// Whether its repeats are recognised.
+    /// True if repeats of the request are recognised.
     pub fn is_once(&self) -> bool {
         self.repeats == Repeats::Recognised
     }
 
-    /// The conversation: that of the metadata, else the one that this command begins.
+    /// The correlation id: that of the metadata, or else the id of this request.
     pub fn correlation_id(&self) -> Uuid {
         self.metadata.correlation_id.unwrap_or(self.id.as_uuid())
     }
-
-    /// The command, if it is one for this aggregate.
-    pub fn command<A: Aggregate>(&self) -> Option<&A::Command> {
-        self.command.downcast_ref().filter(|_| self.category == A::CATEGORY)
-    }
-
-    /// The command to keep, if it is of this type.
-    pub(crate) fn shared<C: Send + Sync + 'static>(&self) -> Option<Arc<C>> {
-        self.command.clone().downcast().ok()
-    }
 }
 
-/// Without the path: `AccountCommand`.
-fn type_name_of<C>() -> &'static str {
-    let name = std::any::type_name::<C>();
-    // In the parameters of a generic type are paths too.
-    let end = name.find('<').unwrap_or(name.len());
-    let start = name[..end].rfind("::").map_or(0, |at| at + 2);
-    &name[start..]
-}
-
-// What the command holds may be private, and may not be `Debug`.
+// A manual implementation, because a command may be private and may not implement `Debug`.
 impl fmt::Debug for CommandRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("CommandRequest");
-        out.field("category", &self.category).field("key", &self.key).field("name", &self.name);
+        out.field("steps", &self.steps());
         out.field("id", &self.id).field("is_once", &self.is_once()).finish_non_exhaustive()
     }
 }

@@ -1,26 +1,29 @@
-//! What came of a command, for layers to see.
+//! Responses, as layers see them.
 
 use std::{any::Any, fmt};
 
-use factum_kernel::{Aggregate, Position, StreamVersion};
+use factum_kernel::{Aggregate, Committed, Position, StreamVersion};
 
 use super::error::BoxError;
-use crate::message::Outcome;
+use crate::{
+    command::AnyReply,
+    message::{Done, Outcome},
+};
 
-/// What came of a command. A no is an answer, not an error.
+/// The response to a request. A rejection or a refusal is a response, not an error.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum CommandResponse {
-    /// It took effect, or there was nothing to do.
+    /// The request took effect, or there was nothing to do.
     Done(CommandDone),
-    /// The domain says no: the aggregate's [`Rejection`](Aggregate::Rejection).
+    /// The domain rejected the command, with the aggregate's [`Rejection`](Aggregate::Rejection).
     Rejected(BoxError),
-    /// A layer says no. The command came to no entity.
+    /// A layer refused the request. It reached no entity.
     Refused(BoxError),
 }
 
 impl CommandResponse {
-    /// What kind of response it is.
+    /// The kind of the response.
     pub fn outcome(&self) -> CommandOutcome {
         match self {
             Self::Done(done) if done.replayed => CommandOutcome::Replayed,
@@ -32,35 +35,54 @@ impl CommandResponse {
     }
 }
 
-/// A command that was executed.
+/// The result of a request that was executed.
 #[non_exhaustive]
 pub struct CommandDone {
-    /// The version behind the command.
-    pub version: StreamVersion,
-    /// The position of its last event; `None` if there was nothing to do.
+    /// The version after the command; `None` for a transaction or a decision, which may write
+    /// several streams.
+    pub version: Option<StreamVersion>,
+    /// The position of the request's last event; `None` if there was no event.
     pub position: Option<Position>,
-    /// It was stored before, and recognised by its id.
+    /// True if an earlier attempt stored the request, which was recognised by its id.
     pub replayed: bool,
-    /// A `Vec<A::Event>`.
-    events: Box<dyn Any + Send + Sync>,
+    /// A `Vec<A::Event>`, or a `Committed`.
+    what: Box<dyn Any + Send + Sync>,
+    /// The reply that the request asked for.
+    reply: Option<AnyReply>,
 }
 
 impl CommandDone {
-    pub(crate) fn new<A: Aggregate>(outcome: Outcome<A>) -> Self {
-        let Outcome { version, position, replayed, events, reply: () } = outcome;
-        Self { version, position, replayed, events: Box::new(events) }
+    pub(crate) fn new<A: Aggregate>(outcome: Done<A>) -> Self {
+        let Outcome { version, position, replayed, events, reply } = outcome;
+        let what = Box::new(events);
+        Self { version: Some(version), position, replayed, what, reply }
     }
 
-    /// Its events, if they are this aggregate's.
+    pub(crate) fn together(committed: Committed) -> Self {
+        let Committed { position, replayed, .. } = committed;
+        Self { version: None, position, replayed, what: Box::new(committed), reply: None }
+    }
+
+    /// The command's events, if they are of this aggregate.
     pub fn events<A: Aggregate>(&self) -> Option<&[A::Event]> {
-        self.events.downcast_ref::<Vec<A::Event>>().map(Vec::as_slice)
+        self.what.downcast_ref::<Vec<A::Event>>().map(Vec::as_slice)
     }
 
-    /// As the entity answered it; `None`: they are not this aggregate's events.
-    pub(crate) fn into_outcome<A: Aggregate>(self) -> Option<Outcome<A>> {
-        let Self { version, position, replayed, events } = self;
-        let events = *events.downcast().ok()?;
-        Some(Outcome { version, position, events, reply: (), replayed })
+    /// The typed outcome, with the reply that
+    /// [`CommandRequest::replying`](super::CommandRequest::replying) asked for, or `()` if it asked
+    /// for none. `None` if the response is of another aggregate or has a reply of another type.
+    pub fn into_outcome<A: Aggregate, R: 'static>(self) -> Option<Outcome<A, R>> {
+        let Self { version, position, replayed, what, reply } = self;
+        let version = version?;
+        let events = *what.downcast().ok()?;
+        let reply: Box<dyn Any> = reply.map_or_else(|| Box::new(()) as _, |reply| reply as _);
+        let reply = *reply.downcast().ok()?;
+        Some(Outcome { version, position, events, reply, replayed })
+    }
+
+    /// The result of a transaction or a decision; `None` if the request was a command.
+    pub fn into_committed(self) -> Option<Committed> {
+        Some(*self.what.downcast().ok()?)
     }
 }
 
@@ -76,20 +98,20 @@ impl fmt::Debug for CommandDone {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CommandOutcome {
-    /// Its events are stored.
+    /// The events are stored.
     Stored,
     /// There was nothing to do.
     Unchanged,
-    /// It was stored before.
+    /// An earlier attempt stored the events.
     Replayed,
-    /// The domain says no.
+    /// The domain rejected the command.
     Rejected,
-    /// A layer says no.
+    /// A layer refused the request.
     Refused,
 }
 
 impl CommandOutcome {
-    /// `stored`, `unchanged`, `replayed`, `rejected` or `refused`.
+    /// Returns `stored`, `unchanged`, `replayed`, `rejected` or `refused`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Stored => "stored",

@@ -1,8 +1,11 @@
 //! A span for each command.
 
-use std::task::{Context, Poll};
+use std::{
+    fmt,
+    task::{Context, Poll},
+};
 
-use factum_kernel::Position;
+use factum_kernel::{Position, StreamVersion};
 use tower_layer::Layer;
 use tower_service::Service;
 use tracing::{Instrument, Span, field::Empty};
@@ -12,26 +15,29 @@ use super::{
     request::CommandRequest,
     response::CommandResponse,
     router::CommandFuture,
+    step::CommandStep,
 };
 
-/// Makes a span `command` for each command, at level `INFO`, for the crate `tracing`.
+/// Makes a span `command` for each command, transaction and decision, at level `INFO`, for the
+/// crate `tracing`.
 ///
-/// The fields follow the conventions of OpenTelemetry, as the crate `tracing-opentelemetry` reads
-/// them; what those don't name stands under `factum`.
+/// The fields follow OpenTelemetry's conventions, as the crate `tracing-opentelemetry` reads them.
+/// Fields that the conventions don't name begin with `factum`.
 ///
 /// | field | value |
 /// |---|---|
 /// | `otel.name` | category and name: `account account.deposit` |
 /// | `otel.kind` | `internal` |
-/// | `otel.status_code` | `ERROR` after a failure, else nothing: a no is no error |
+/// | `otel.status_code` | `ERROR` after a failure; a rejection or refusal is not one |
 /// | `error.type` | the kind of failure: `busy`, `deadline`, `indeterminate`, ...; else `_OTHER` |
-/// | `factum.aggregate.category` | the category |
-/// | `factum.aggregate.key` | the key; [`without_keys`](Self::without_keys) leaves it out |
+/// | `factum.aggregate.category` | the category; `$transaction` or `$decision` |
+/// | `factum.aggregate.key` | the keys; [`without_keys`](Self::without_keys) leaves them out |
+/// | `factum.command.steps` | the names of its steps |
 /// | `factum.command.name` | the name, see [`Commands::named`](super::Commands::named) |
 /// | `factum.command.id` | the id |
 /// | `factum.correlation.id` | the conversation |
 /// | `factum.command.outcome` | a [`CommandOutcome`](super::CommandOutcome) or `failed` |
-/// | `factum.stream.version` | the version behind the command, if it was executed |
+/// | `factum.stream.version` | the version after the command, if it was executed |
 /// | `factum.log.position` | the position of its last event, if it has any |
 #[derive(Debug, Clone, Copy)]
 #[must_use]
@@ -39,20 +45,20 @@ pub struct TracingLayer {
     keys: Keys,
 }
 
-/// Whether keys are told.
+/// The treatment of keys in spans.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Keys {
-    Told,
+    Shown,
     LeftOut,
 }
 
 impl TracingLayer {
-    /// Spans with the keys of aggregates.
+    /// Makes spans with the keys of aggregates.
     pub const fn new() -> Self {
-        Self { keys: Keys::Told }
+        Self { keys: Keys::Shown }
     }
 
-    /// Leaves keys out, where they are personal data.
+    /// Leaves the keys out, for keys that are personal data.
     pub const fn without_keys(mut self) -> Self {
         self.keys = Keys::LeftOut;
         self
@@ -73,7 +79,7 @@ impl<S> Layer<S> for TracingLayer {
     }
 }
 
-/// What [`TracingLayer`] makes of a service.
+/// The service that [`TracingLayer`] makes.
 #[derive(Debug, Clone)]
 pub struct Tracing<S> {
     keys: Keys,
@@ -91,8 +97,9 @@ impl<S> Tracing<S> {
             otel.status_code = Empty,
             "error.type" = Empty,
             factum.aggregate.category = category,
-            factum.aggregate.key = (self.keys == Keys::Told).then(|| request.key()),
+            factum.aggregate.key = (self.keys == Keys::Shown).then(|| keys_of(request)),
             factum.command.name = name,
+            factum.command.steps = %Names(request.steps()),
             factum.command.id = %request.id(),
             factum.correlation.id = %request.correlation_id(),
             factum.command.outcome = Empty,
@@ -100,6 +107,23 @@ impl<S> Tracing<S> {
             factum.log.position = Empty,
         )
     }
+}
+
+/// The names of the steps, such as `account.send account.receive`.
+struct Names<'a>(&'a [CommandStep]);
+
+impl fmt::Display for Names<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, step) in self.0.iter().enumerate() {
+            let space = if at > 0 { " " } else { "" };
+            write!(f, "{space}{}", step.name())?;
+        }
+        Ok(())
+    }
+}
+
+fn keys_of(request: &CommandRequest) -> String {
+    request.steps().iter().map(CommandStep::key).collect::<Vec<_>>().join(" ")
 }
 
 impl<S> Service<CommandRequest> for Tracing<S>
@@ -133,7 +157,7 @@ fn record(span: &Span, response: &Result<CommandResponse, BoxError>) {
         Ok(response) => {
             span.record("factum.command.outcome", response.outcome().as_str());
             if let CommandResponse::Done(done) = response {
-                span.record("factum.stream.version", done.version.value());
+                span.record("factum.stream.version", done.version.map(StreamVersion::value));
                 span.record("factum.log.position", done.position.map(Position::value));
             }
         }

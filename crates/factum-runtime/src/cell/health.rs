@@ -1,10 +1,10 @@
-//! How an entity has fared lately: when it may try again, and when it is given up.
+//! The recent failures of an entity: the pause before the next attempt, and the limit on deaths.
 
 use std::time::Duration;
 
 use factum_kernel::Monotonic;
 
-/// How an entity or a worker that died is started again.
+/// The restart policy for an entity or a worker that died: pauses, and a limit on deaths.
 ///
 /// ```
 /// use std::time::Duration;
@@ -17,20 +17,20 @@ use factum_kernel::Monotonic;
 #[non_exhaustive]
 #[must_use]
 pub struct Restart {
-    /// The pause after the first failure; each further one in a row doubles it. Half of a pause is
-    /// random, so that those that died together don't come back together.
+    /// The pause after the first failure. Each further failure in a row doubles it. Half of a pause
+    /// is random, so that entities that failed together don't restart together.
     pub pause_min: Duration,
-    /// No pause is longer.
+    /// The longest pause.
     pub pause_max: Duration,
-    /// After so many deaths within `window` an entity is quarantined, and a worker given up; at
-    /// least 1. A failure in an outage is none.
+    /// The number of deaths within `window` after which an entity is quarantined or a worker is
+    /// given up, at least 1. A failure during an outage is not a death.
     pub deaths_max: u32,
     /// The time within which deaths are counted.
     pub window: Duration,
 }
 
 impl Restart {
-    /// Pauses from 10 ms to 10 s, quarantine at the fifth death within a minute.
+    /// The defaults: pauses from 10 ms to 10 s, and quarantine at the fifth death within a minute.
     pub const fn new() -> Self {
         Self {
             pause_min: Duration::from_millis(10),
@@ -46,7 +46,7 @@ impl Restart {
         self
     }
 
-    /// Sets how many deaths within which time are too many.
+    /// Sets the limit on deaths, and the window in which they are counted.
     pub const fn with_deaths_max(mut self, deaths: u32, window: Duration) -> Self {
         (self.deaths_max, self.window) = (deaths, window);
         self
@@ -59,25 +59,25 @@ impl Default for Restart {
     }
 }
 
-/// Whose fault a failure is.
+/// The party at fault for a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Blame {
-    /// The entity's: its rules panicked, or its events can't be folded. Counts as a death.
+    /// The entity: its rules panicked, or its events can't be folded. Counts as a death.
     Entity,
-    /// The store's, or of something else that is away: it may be well again soon, and then so is
-    /// the entity or the worker.
+    /// The store, or another service that is unavailable. The entity or the worker may succeed when
+    /// the outage is over.
     Store,
-    /// The message's: the next one has nothing to do with it.
+    /// The message. The next message is not affected.
     Request,
 }
 
-/// What went wrong lately.
+/// The recent failures.
 #[derive(Debug, Default)]
 pub(crate) struct Health {
-    /// Failures since something last went well.
+    /// The number of failures since the last success.
     in_a_row: u32,
     last: Monotonic,
-    /// Within the window, at most `deaths_max`.
+    /// The deaths within the window, at most `deaths_max`.
     deaths: Vec<Monotonic>,
 }
 
@@ -99,7 +99,7 @@ impl Health {
         self.deaths.len() >= restart.deaths_max.max(1) as usize
     }
 
-    /// How long to wait before the next load.
+    /// The pause that is left before the next load.
     pub(crate) fn pause(&self, restart: &Restart, now: Monotonic) -> Option<Duration> {
         let doublings = self.in_a_row.checked_sub(1)?;
         let factor = 1_u32.checked_shl(doublings).unwrap_or(u32::MAX);
@@ -108,7 +108,7 @@ impl Health {
         (!left.is_zero()).then_some(left)
     }
 
-    /// Whether it can be forgotten.
+    /// True if the failures are old enough to be forgotten.
     pub(crate) fn is_past(&self, restart: &Restart, now: Monotonic) -> bool {
         now.saturating_since(self.last) >= restart.window.max(restart.pause_max)
     }

@@ -1,64 +1,64 @@
-//! What goes into a cell and what comes out of it.
+//! Inputs and outputs of a cell.
 
 use std::{collections::VecDeque, time::Duration};
 
 use super::{Blame, Restart};
 
-/// What a cell is about; the machine looks into none of it.
+/// The types that a cell works with. The cell itself doesn't look into them.
 pub(crate) trait Parts {
-    /// What one message wants, and its answer as far as it is known.
+    /// A message, with its answer as far as it is known.
     type Message;
-    /// The entity in memory.
+    /// The entity's state in memory.
     type State;
-    /// Why a burst can't be answered.
+    /// The reason why a burst can't be answered.
     type Failure: Clone;
-    /// The domain's no to a message of which only the store could tell.
+    /// A rejection that only the store can find, when a guard does not hold.
     type Rejection;
 
-    /// What those are told who find the entity quarantined for this cause.
+    /// The failure for messages to an entity that is quarantined for this cause.
     fn quarantined(cause: &Self::Failure) -> Self::Failure;
 }
 
-/// What happened.
+/// An input of a cell.
 pub(crate) enum Input<P: Parts> {
-    /// The task has begun.
+    /// The work has begun.
     Begin,
     /// A pause is over.
     Resumed,
-    /// A stored state was looked after.
+    /// The snapshot was stored, if one was due.
     Tended(P::State),
     /// A load has ended.
     Loaded(Result<P::State, (P::Failure, Blame)>),
     /// A burst was decided.
     Decided(Decided<P>),
-    /// The state was compared with the log, and is as the log is.
-    CaughtUp(Result<(P::State, Tail), (P::Failure, Blame)>),
+    /// The state was compared with the log, and now equals it; or that failed.
+    CaughtUp(Result<(P::State, CatchUp), (P::Failure, Blame)>),
     /// An append has ended.
     Appended(Appending<P>),
 }
 
-/// Whether the state had to change to be as the log is.
+/// The result of comparing the state with the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Tail {
+pub(crate) enum CatchUp {
     Empty,
     Folded,
 }
 
-/// What became of the messages of a burst.
+/// The result of deciding a burst.
 pub(crate) struct Decided<P: Parts> {
-    pub(crate) letters: VecDeque<Letter<P>>,
+    pub(crate) envelopes: VecDeque<Envelope<P>>,
     pub(crate) verdict: Verdict<P>,
 }
 
 pub(crate) enum Verdict<P: Parts> {
-    /// So many of them are decided, at least one; the others are put off to the next burst.
+    /// The first `count` messages are decided, at least one. The others wait for the next burst.
     Done { state: P::State, count: usize, effect: Effect },
-    /// This one panicked: the entity's rules, or the code of the message. The state is not to be
-    /// trusted.
+    /// The message at `at` panicked, in the entity's rules or in the caller's code. The state can't
+    /// be used any more.
     Panicked { at: usize, failure: P::Failure, blame: Blame },
 }
 
-/// Whether there is something to store.
+/// The events to store, or none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Effect {
     Events,
@@ -66,27 +66,28 @@ pub(crate) enum Effect {
 }
 
 pub(crate) enum Appending<P: Parts> {
-    /// All of it is stored.
+    /// The whole burst is stored.
     Stored(P::State),
-    /// Others were first. Nothing is stored.
+    /// Another writer was first. Nothing is stored.
     Overtaken,
-    /// The store refused the last message of the burst, as the domain would: no other had events.
+    /// The store refused the guard of the last message. No other message of the burst has events.
     Refused(P::Rejection),
-    /// Nothing is stored: the batch can never be. One of its messages is at fault.
+    /// Nothing is stored, because the store can't accept this batch. One of its messages is at
+    /// fault.
     Invalid(P::Failure),
-    /// Nothing is stored, or that is unknown.
+    /// Nothing is stored, or the outcome is unknown.
     Failed(P::Failure, Blame),
 }
 
-/// A message, and its answer if no decision will change it.
-pub(crate) struct Letter<P: Parts> {
+/// A message, with a failure if its answer is already settled.
+pub(crate) struct Envelope<P: Parts> {
     pub(crate) message: P::Message,
     pub(crate) settled: Option<P::Failure>,
 }
 
-/// What a message is answered.
+/// The answer to a message.
 pub(crate) enum Answer<P: Parts> {
-    /// What was decided last.
+    /// The last decision on it.
     Decided,
     /// A rejection by the store.
     Refused(P::Rejection),
@@ -94,64 +95,64 @@ pub(crate) enum Answer<P: Parts> {
     Failed(P::Failure),
 }
 
-/// Messages and what they are answered, in the order in which they came.
+/// Messages and their answers, in the order in which the messages came.
 pub(crate) type Answers<P> = Vec<(<P as Parts>::Message, Answer<P>)>;
 
-/// What to do.
+/// The next step of a cell.
 pub(crate) struct Step<P: Parts> {
-    /// To be given first, in this order.
+    /// The answers to give first, in this order.
     pub(crate) answers: Answers<P>,
     pub(crate) next: Next<P>,
 }
 
 pub(crate) enum Next<P: Parts> {
-    /// Wait about so long, then `Resumed`.
+    /// Wait about this long, then `Resumed`.
     Pause(Duration),
     /// Load the state, then `Loaded`.
     Load,
-    /// Decide these messages in order, but for the settled ones; then `Decided`.
-    Decide { state: P::State, letters: VecDeque<Letter<P>> },
+    /// Decide these messages in order, except for the settled ones; then `Decided`.
+    Decide { state: P::State, envelopes: VecDeque<Envelope<P>> },
     /// Compare the state with the log, then `CaughtUp`.
     CatchUp(P::State),
-    /// Store what was decided, then `Appended`.
+    /// Append the decided events, then `Appended`.
     Append(P::State),
-    /// Look after a state that has just been stored, then `Tended`.
+    /// Store a snapshot of the state if one is due, then `Tended`.
     Tend(P::State),
-    /// The task ends.
+    /// The work ends.
     Rest,
 }
 
-/// What became of a message that wants to be queued.
+/// The result of queueing a message.
 pub(crate) enum Queued<P: Parts> {
-    /// It is queued, and there is a task to begin.
+    /// The message is queued, and the cell must be driven.
     Begin,
-    /// It is queued.
+    /// The message is queued; the cell is being driven already.
     Joined,
-    /// There is no room.
+    /// The mailbox is full.
     Full(P::Message),
     /// The entity is quarantined.
     Quarantined(P::Message, P::Failure),
 }
 
-/// Whether answers that append nothing are compared with the log first.
+/// The need to compare the state with the log before an answer that appends nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Freshness {
-    /// Others may write.
+    /// Compare: there may be other writers.
     Checked,
-    /// Nobody else writes.
+    /// Don't compare: there is no other writer.
     Owned,
 }
 
-/// Whether a stored state needs looking after.
+/// The work after a burst was stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Tending {
-    /// Snapshots are kept of it.
+    /// Store snapshots.
     Snapshots,
-    /// No.
+    /// No further work.
     Nothing,
 }
 
-/// What is the same for all cells of a kind.
+/// The settings of all cells of one kind.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Rules {
     pub(crate) mailbox_max: usize,

@@ -1,4 +1,4 @@
-//! The cell against a log in memory, driven through every order of events that proptest finds.
+//! The cell against a log in memory, in every order of events that proptest finds.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -45,11 +45,11 @@ impl Parts for Toy {
     }
 }
 
-/// What happens next.
+/// An operation of the test.
 #[derive(Debug, Clone, Copy)]
 enum Op {
     Send(Kind),
-    /// What the task is doing ends so.
+    /// The present work of the cell ends in this way.
     End(End),
     /// Another process appends.
     Meddle,
@@ -65,9 +65,9 @@ enum End {
     Well,
     /// The store fails, nothing is stored.
     Failed,
-    /// The store fails, and it is stored all the same.
+    /// The store fails, but the append is stored.
     Unknown,
-    /// What was asked can't be done, nothing is stored.
+    /// The store can't accept the request, nothing is stored.
     Invalid,
     /// A panic in `evolve`.
     Panic,
@@ -96,20 +96,20 @@ struct World {
     cell: Cell<Toy>,
     rules: Rules,
     now: Monotonic,
-    /// What the one task is to do; `None`: there is no task.
+    /// The present work; `None`: the cell is idle.
     next: Option<Next<Toy>>,
     log: Vec<Id>,
-    /// How long the log was when the task's present work began: a read may be as old as that.
+    /// The length of the log when the present work began. A read may be as old as that.
     begun: usize,
     kinds: BTreeMap<Id, Kind>,
-    /// How long the log was when a message was accepted.
+    /// The length of the log when each message was accepted.
     accepted: BTreeMap<Id, usize>,
-    /// What each message was last decided on.
+    /// The state on which each message was last decided.
     seen: BTreeMap<Id, Vec<Id>>,
     answered: BTreeSet<Id>,
-    /// The last that was answered in its turn.
+    /// The last message that was answered in its turn.
     last: Option<Id>,
-    /// Of unknown outcome.
+    /// The messages whose append has an unknown outcome.
     unknown: BTreeSet<Id>,
 }
 
@@ -167,7 +167,7 @@ impl World {
                 let step = self.cell.on(Input::Begin, &self.rules, self.now);
                 self.take(step);
             }
-            Queued::Joined => assert!(self.next.is_some(), "somebody will see to it"),
+            Queued::Joined => assert!(self.next.is_some(), "the cell is being driven"),
             Queued::Full(_) | Queued::Quarantined(..) => {
                 self.accepted.remove(&id);
             }
@@ -185,14 +185,14 @@ impl World {
             Next::Load => Input::Loaded(self.read(end).map(|()| self.load())),
             Next::Tend(state) => Input::Tended(state),
             Next::CatchUp(state) => Input::CaughtUp(self.read(end).map(|()| {
-                assert_eq!(state.folded.len(), state.stored, "nothing unstored is compared");
+                assert_eq!(state.folded.len(), state.stored, "only a stored state is compared");
                 let is_same = state.folded[..] == self.log[..self.begun];
-                let tail = if is_same { Tail::Empty } else { Tail::Folded };
-                (self.load(), tail)
+                let caught_up = if is_same { CatchUp::Empty } else { CatchUp::Folded };
+                (self.load(), caught_up)
             })),
-            Next::Decide { state, letters } => Input::Decided(self.decide(state, letters)),
+            Next::Decide { state, envelopes } => Input::Decided(self.decide(state, envelopes)),
             Next::Append(state) => Input::Appended(self.append(state, end)),
-            Next::Rest => unreachable!("a task at rest is no task"),
+            Next::Rest => unreachable!("a cell at rest has no work"),
         };
         let step = self.cell.on(input, &self.rules, self.now);
         self.take(step);
@@ -211,22 +211,22 @@ impl World {
         }
     }
 
-    fn decide(&mut self, mut state: State, letters: VecDeque<Letter<Toy>>) -> Decided<Toy> {
+    fn decide(&mut self, mut state: State, envelopes: VecDeque<Envelope<Toy>>) -> Decided<Toy> {
         assert_eq!(state.folded.len(), state.stored, "a burst begins on what is stored");
         let mut count = 0;
         let mut is_guarded = false;
-        for letter in &letters {
-            if letter.settled.is_none() {
-                let kind = self.kinds[&letter.message];
+        for envelope in &envelopes {
+            if envelope.settled.is_none() {
+                let kind = self.kinds[&envelope.message];
                 if is_guarded || kind == Kind::Guarded && count > 0 {
                     break;
                 }
-                self.seen.insert(letter.message, state.folded.clone());
+                self.seen.insert(envelope.message, state.folded.clone());
                 match kind {
                     Kind::Nothing => {}
-                    Kind::Append => state.folded.push(letter.message),
+                    Kind::Append => state.folded.push(envelope.message),
                     Kind::Guarded => {
-                        state.folded.push(letter.message);
+                        state.folded.push(envelope.message);
                         is_guarded = true;
                     }
                     Kind::Panic => {
@@ -235,7 +235,7 @@ impl World {
                             failure: "panicked",
                             blame: Blame::Entity,
                         };
-                        return Decided { letters, verdict };
+                        return Decided { envelopes, verdict };
                     }
                 }
             }
@@ -243,7 +243,7 @@ impl World {
         }
         let has_events = state.folded.len() > state.stored;
         let effect = if has_events { Effect::Events } else { Effect::Nothing };
-        Decided { letters, verdict: Verdict::Done { state, count, effect } }
+        Decided { envelopes, verdict: Verdict::Done { state, count, effect } }
     }
 
     fn append(&mut self, mut state: State, end: End) -> Appending<Toy> {
@@ -272,7 +272,7 @@ impl World {
     fn take(&mut self, step: Step<Toy>) {
         for (id, answer) in step.answers {
             self.answered_once(id);
-            assert!(self.last < Some(id), "in the order in which they came");
+            assert!(self.last < Some(id), "answers keep the order of the messages");
             self.last = Some(id);
             match answer {
                 Answer::Decided => self.check_decided(id),
@@ -289,7 +289,7 @@ impl World {
     }
 
     fn answered_once(&mut self, id: Id) {
-        assert!(self.accepted.contains_key(&id), "only what was accepted is answered");
+        assert!(self.accepted.contains_key(&id), "only accepted messages are answered");
         assert!(self.answered.insert(id), "answered twice: {id:?}");
     }
 
@@ -297,7 +297,7 @@ impl World {
         let kind = self.kinds[&id];
         let seen = &self.seen[&id];
         assert_ne!(kind, Kind::Panic);
-        assert!(self.log.starts_with(seen), "{id:?} was decided on what is not in the log");
+        assert!(self.log.starts_with(seen), "{id:?} was decided on events that are not in the log");
         assert!(seen.len() >= self.accepted[&id], "{id:?} was answered from a stale state");
         if kind != Kind::Nothing {
             let at = self.log.iter().position(|it| *it == id);
@@ -305,13 +305,14 @@ impl World {
         }
     }
 
-    /// The task is dropped, with whatever it was doing.
+    /// The work is dropped in the middle.
     fn abandon(&mut self) {
         match self.next.take() {
             None => return,
-            // What is out to be decided is lost with the task: its callers learn it from that.
-            Some(Next::Decide { letters, .. }) => {
-                letters.into_iter().for_each(|it| self.answered_once(it.message));
+            // Messages that are being decided are lost with the work. Dropping them notifies their
+            // callers.
+            Some(Next::Decide { envelopes, .. }) => {
+                envelopes.into_iter().for_each(|it| self.answered_once(it.message));
             }
             Some(Next::Append(state)) => {
                 let _ = self.append(state, End::Unknown);
@@ -329,7 +330,7 @@ impl World {
             }
             self.end(End::Well);
         }
-        assert!(self.next.is_none(), "it comes to rest");
+        assert!(self.next.is_none(), "the cell comes to rest");
         let accepted: BTreeSet<_> = self.accepted.keys().copied().collect();
         assert_eq!(self.answered, accepted, "each message is answered");
         let ours: Vec<_> = self.log.iter().filter(|id| **id != OTHER).collect();
@@ -364,7 +365,7 @@ fn commands_that_wait_share_an_append() {
         appends += usize::from(matches!(next, Next::Append(_)));
         world.end(End::Well);
     }
-    // The first was alone when it came.
+    // The first message was alone in its burst.
     assert_eq!((appends, world.log.len()), (2, 4));
 }
 
@@ -430,7 +431,7 @@ fn one_impossible_event_fails_its_own_command_only() {
     world.end(End::Well);
     assert!(matches!(world.next, Some(Next::Append(_))), "three share an append");
     world.end(End::Invalid);
-    // Load, decide, append: the first alone is the one at fault.
+    // Load, decide, append: the first message alone is at fault.
     world.end(End::Well);
     world.end(End::Well);
     world.end(End::Invalid);

@@ -1,4 +1,4 @@
-//! Which entities are in memory: the first of them in some order.
+//! Listings of the entities in memory, each in some order and with a limit.
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 
@@ -10,18 +10,17 @@ use crate::{
     stats::{EntityInfo, EntityStatus},
 };
 
-/// The most entities of a listing.
+/// The most entities in a listing.
 pub const LISTED_MAX: usize = 1_000;
 
 impl<A: Aggregate> Entities<A> {
-    /// The entities that were used last, the last one first; so many, and at most
-    /// [`LISTED_MAX`].
+    /// The `count` most recently used entities, the last used first; at most [`LISTED_MAX`].
     pub fn recent(&self, count: usize) -> Vec<EntityInfo> {
         let count = count.min(LISTED_MAX);
         let mut found = Vec::new();
         let at = self.moments();
         for shard in self.system.directory.shards() {
-            // A shard is in the order of use.
+            // A shard is in the order of last use.
             let of_shard = shard.iter().rev().take(count);
             found.extend(of_shard.map(|(stream, slot)| info(stream.clone(), slot, &at)));
         }
@@ -30,8 +29,8 @@ impl<A: Aggregate> Entities<A> {
         found
     }
 
-    /// The idle entities that weigh most, the heaviest first; so many, and at most
-    /// [`LISTED_MAX`]. Looks at all of them, a part at a time under its lock.
+    /// The `count` heaviest idle entities, the heaviest first; at most [`LISTED_MAX`]. Visits all
+    /// entities, one shard at a time under its lock.
     pub fn heaviest(&self, count: usize) -> Vec<EntityInfo> {
         let count = count.min(LISTED_MAX);
         let mut heaviest = BinaryHeap::new();
@@ -49,7 +48,7 @@ impl<A: Aggregate> Entities<A> {
             }
         }
         let listed = heaviest.into_sorted_vec().into_iter();
-        // It may have gone in the meantime.
+        // The entity may have been removed in the meantime.
         listed.filter_map(|Reverse((_, stream))| self.find(&stream)).collect()
     }
 
@@ -59,7 +58,7 @@ impl<A: Aggregate> Entities<A> {
         shard.find(stream).map(|slot| info(stream.clone(), slot, &at))
     }
 
-    /// The moment of a reading of the clock, as the clock shows the time now.
+    /// Converts a monotonic reading to a time, by the clock's present time.
     fn moments(&self) -> impl Fn(Monotonic) -> Timestamp + use<A> {
         let clock = self.system.clock();
         let now = clock.now();

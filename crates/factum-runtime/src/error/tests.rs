@@ -2,7 +2,7 @@ use std::error::Error;
 
 use factum_kernel::{
     Cause, CodecError, EncodeError, ErrorKind, EventName, ExpectedVersion, LoadError, StoreError,
-    StreamId, StreamVersion, VersionConflict,
+    StreamId, StreamVersion, TransactionError, VersionConflict,
 };
 
 use super::{AskError, EntityError};
@@ -11,7 +11,7 @@ use crate::{
     supervisor::SupervisorError,
 };
 
-/// A user's own error around one of ours.
+/// A user's own error that wraps one of Factum's.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 struct Hidden<E: Error + 'static>(E);
@@ -111,6 +111,8 @@ fn every_error_of_entities_the_bus_and_supervisors_tells_its_kind() {
         CommandError::WrongCommand { .. } =
             CommandError::WrongCommand { category: "account", command: "open" } => Invalid,
         CommandError::Entity(_) = EntityError::Closed(ada()).into() => Closed,
+        CommandError::Transaction(_) =
+            CommandError::from(TransactionError::Indeterminate(away())) => Unknown,
     });
     kinds!(DispatchError<No> {
         DispatchError::Rejected(_) = DispatchError::Rejected(No) => Rejected,

@@ -1,5 +1,5 @@
-//! What becomes of each worker, as a state machine: what happened goes in, what is to be done
-//! comes out. It knows no task, no lock and no clock.
+//! The state machine of the workers: inputs go in, effects come out. It knows no task, no lock and
+//! no clock.
 
 use std::{mem, sync::Arc, time::Duration};
 
@@ -11,15 +11,16 @@ use super::{
 };
 use crate::cell::{Blame, Health, Restart};
 
-/// A worker in its supervisor; never given twice.
+/// The id of a worker in its supervisor, never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct WorkerId(pub(super) u64);
 
-/// Which run or which timer of a worker: an end or a ring of an older one means nothing.
+/// The number of a run or a timer of a worker. The machine ignores the end of an older run and the
+/// ring of an older timer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Ticket(u64);
 
-/// When something happened: the time to show, and the reading to measure by.
+/// The time of an input: the time to show, and the monotonic reading for durations.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Moment {
     pub(super) at: Timestamp,
@@ -32,7 +33,7 @@ impl Moment {
     }
 }
 
-/// What is chosen for a worker.
+/// The settings of a worker.
 #[derive(Debug, Clone)]
 pub(super) struct Rules {
     pub(super) name: Arc<str>,
@@ -42,7 +43,7 @@ pub(super) struct Rules {
     pub(super) grace: Duration,
 }
 
-/// What happened.
+/// An input of the machine.
 #[derive(Debug)]
 pub(super) enum Input {
     Add(WorkerId, Rules),
@@ -51,30 +52,30 @@ pub(super) enum Input {
     Close,
     Ended(WorkerId, Ticket, End),
     Rang(WorkerId, Ticket),
-    /// The timer ended without a ring: with the runtime, or because it was silenced.
+    /// The timer ended without a ring, because its runtime ended or because it was silenced.
     Unrung(WorkerId, Ticket),
 }
 
-/// How a run ended.
+/// The end of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum End {
     Done,
     Failed(Arc<str>, Blame),
-    /// Its task was dropped: by us, or with the runtime.
+    /// The task was dropped, by the supervisor or with its runtime.
     Dropped,
 }
 
-/// What is to be done.
+/// An effect for the supervisor to perform.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Effect {
     Start(WorkerId, Ticket),
     AskToStop(WorkerId),
     Drop(WorkerId),
-    /// Ring after about so long: a random part of its half is left out.
+    /// Ring after about this long: the supervisor subtracts a random part of at most half.
     Pause(WorkerId, Ticket, Duration),
-    /// Ring after so long.
+    /// Ring after this long.
     Grace(WorkerId, Ticket, Duration),
-    /// Ring no more.
+    /// Cancel the timer.
     Silence(WorkerId),
     Forget(WorkerId),
 }
@@ -95,42 +96,43 @@ struct Slot {
     phase: Phase,
     since: Moment,
     health: Health,
-    /// The newest of its tickets: that of a run while it runs, that of a timer while one is set.
+    /// The newest ticket: that of the run while the worker runs, that of the timer while one is
+    /// set.
     ticket: Ticket,
     run: Ticket,
     starts: u64,
     cause: Option<Arc<str>>,
-    /// It did not stop in time.
+    /// True if the worker did not stop in time.
     is_dropped: bool,
 }
 
-/// What should become of a worker.
+/// The state that a worker should reach.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wish {
     Run,
-    /// Stop, then run: something it needs is started again.
+    /// Stop, then run: a worker that it needs is restarted.
     RunAgain,
     Stop,
-    /// Stop, and be forgotten.
+    /// Stop, and be removed.
     Leave,
 }
 
-/// Where a worker is.
+/// The present state of a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// It starts as soon as it may.
+    /// It starts as soon as the workers that it needs allow it.
     Waiting,
     Running,
     BackingOff(Duration),
     Stopping,
-    /// Its future is to be dropped, and may still be polled.
+    /// Its future will be dropped, and may still be polled until then.
     Dropping,
     Stopped,
     GivenUp,
 }
 
 impl Machine {
-    /// Takes in what happened. What is to be done, in this order.
+    /// Takes an input. Returns the effects to perform, in order.
     pub(super) fn on(&mut self, input: Input, now: Moment) -> Vec<Effect> {
         match input {
             Input::Add(id, rules) => self.slots.push(Slot::new(id, rules, now)),
@@ -149,12 +151,12 @@ impl Machine {
         self.is_closing
     }
 
-    /// Whether it is closed, and nobody has to be waited for.
+    /// True if the machine is closed and no worker's end is waited for.
     fn is_stopped(&self) -> bool {
         self.is_closing && !self.slots.iter().any(Slot::is_waited_for)
     }
 
-    /// Whom the shutdown dropped; `None`: it is not over.
+    /// The names of the workers that the shutdown dropped; `None` while the shutdown goes on.
     pub(super) fn stopped(&self) -> Option<Vec<Arc<str>>> {
         let dropped = self.slots.iter().filter(|slot| slot.is_dropped);
         self.is_stopped().then(|| dropped.map(|slot| slot.rules.name.clone()).collect())
@@ -168,7 +170,7 @@ impl Machine {
         self.slots.iter().find(|slot| *slot.rules.name == *name).map(|slot| slot.id)
     }
 
-    /// Whether nobody has to wait for this worker; `None`: it is forgotten.
+    /// True if nothing waits for the end of this worker; `None` if it was removed.
     pub(super) fn has_stopped(&self, id: WorkerId) -> Option<bool> {
         self.slots.iter().find(|slot| slot.id == id).map(|slot| !slot.is_waited_for())
     }
@@ -192,7 +194,7 @@ impl Machine {
             return;
         }
         for slot in &mut self.slots {
-            // What was dropped before and is gone is nothing that this shutdown left.
+            // A worker that was dropped earlier and is gone does not count for this shutdown.
             slot.is_dropped = slot.phase == Phase::Dropping;
             if slot.wish != Wish::Leave {
                 slot.wish = Wish::Stop;
@@ -200,7 +202,7 @@ impl Machine {
         }
     }
 
-    /// By order of a person: what it died of is forgiven.
+    /// Restarts a worker because a person asked for it. Its deaths so far don't count any more.
     fn restart(&mut self, id: WorkerId, now: Moment) {
         let Some(index) = self.index(id) else { return };
         let slot = &mut self.slots[index];
@@ -208,7 +210,7 @@ impl Machine {
             return;
         }
         slot.health = Health::default();
-        // One that is about to be started again is forgiven all the same.
+        // A worker that is being restarted already only gets its failure count reset.
         if slot.wish == Wish::RunAgain {
             return;
         }
@@ -231,7 +233,7 @@ impl Machine {
             slot.cause = Some(cause.clone());
         }
         if slot.phase != Phase::Running || self.is_closing {
-            // It was asked to, or would have been.
+            // The worker was asked to stop, or would have been.
             slot.enter(Phase::Waiting, now);
             self.effects.push(Effect::Silence(id));
             return;
@@ -242,7 +244,7 @@ impl Machine {
                 slot.enter(Phase::Stopped, now);
             }
             (RestartPolicy::Permanent, End::Done) => {
-                slot.cause = Some("it ended, and should not".into());
+                slot.cause = Some("it ended without an error, but should always run".into());
                 self.died(index, Blame::Entity, now);
             }
             (_, End::Failed(_, blame)) => self.died(index, blame, now),
@@ -267,7 +269,7 @@ impl Machine {
         self.rest_again(index);
     }
 
-    /// Those that need this one are to stop, and to run behind it.
+    /// Marks the workers that need this one, so that they stop and start again after it.
     fn rest_again(&mut self, index: usize) {
         let strategy = self.slots[index].rules.strategy.clone();
         for slot in self.slots[index + 1..].iter_mut().filter(|slot| slot.is_with(&strategy)) {
@@ -299,12 +301,12 @@ impl Machine {
         let slot = &mut self.slots[index];
         match slot.phase {
             Phase::BackingOff(_) if slot.ticket == ticket => slot.lose_runtime(now),
-            // Its grace can't be measured any more, so it is over.
+            // The grace can't be measured without the timer, so it counts as over.
             _ => self.rang(id, ticket, now),
         }
     }
 
-    /// Brings about what is wished, as far as it may be.
+    /// Moves each worker towards its wish, as far as the other workers allow it.
     fn settle(&mut self, now: Moment) {
         for index in (0..self.slots.len()).rev() {
             if self.slots[index].wish != Wish::Run && self.may_stop(index) {
@@ -337,7 +339,8 @@ impl Machine {
         }
     }
 
-    /// Whoever runs stops after those that were added later and need it, and have to stop as well.
+    /// True if a running worker may stop: the workers that were added later, need it, and must stop
+    /// too have stopped.
     fn may_stop(&self, index: usize) -> bool {
         let slot = &self.slots[index];
         let goes_before = |later: &Slot| match slot.wish {
@@ -350,8 +353,8 @@ impl Machine {
         slot.phase == Phase::Running && !self.slots[index + 1..].iter().any(goes_before)
     }
 
-    /// Whoever needs others starts when they run, or have done their work. It starts after those
-    /// that need it have stopped.
+    /// True if a waiting worker may start: the workers that it needs are running or have finished
+    /// their work, and the workers that need it have stopped.
     fn may_start(&self, index: usize) -> bool {
         let slot = &self.slots[index];
         if self.is_closing || slot.phase != Phase::Waiting || slot.wish != Wish::Run {
@@ -391,16 +394,16 @@ impl Slot {
     }
 
     fn lose_runtime(&mut self, now: Moment) {
-        self.cause = Some("the runtime it ran on has ended, restart it on another".into());
+        self.cause = Some("the worker's runtime has ended, restart it on another".into());
         self.enter(Phase::Stopped, now);
     }
 
-    /// Whether its future is there.
+    /// True if its future exists.
     fn is_alive(&self) -> bool {
         matches!(self.phase, Phase::Running | Phase::Stopping | Phase::Dropping)
     }
 
-    /// Whether its future is there, and may stay a while longer.
+    /// True if its future exists and may still stop by itself.
     fn is_waited_for(&self) -> bool {
         matches!(self.phase, Phase::Running | Phase::Stopping)
     }

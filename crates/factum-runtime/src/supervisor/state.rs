@@ -1,60 +1,62 @@
-//! How workers fare, and what a shutdown left.
+//! The health of workers, and the result of a shutdown.
 
 use std::{sync::Arc, time::Duration};
 
 use factum_kernel::{ErrorKind, Timestamp};
 
-/// How a worker fares.
+/// The health of a worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WorkerHealth {
-    /// Its name.
+    /// The worker's name.
     pub name: Arc<str>,
-    /// What it is doing.
+    /// The present state of the worker.
     pub state: WorkerState,
-    /// Since when.
+    /// The time at which the worker entered this state.
     pub since: Timestamp,
-    /// How often it was started again since it was added.
+    /// The number of restarts since the worker was added.
     pub restarts: u64,
-    /// What its last failure was, also if it runs again.
+    /// The last failure. It stays when the worker runs again.
     pub cause: Option<Arc<str>>,
 }
 
-/// What a worker is doing.
+/// The state of a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WorkerState {
-    /// It runs.
+    /// The worker runs.
     Running,
-    /// It failed, and is started again about so long after that; half of it is random.
+    /// The worker failed, and is restarted after about this long. Half of the pause is random.
     BackingOff(Duration),
-    /// It starts when those of its group that it needs run again.
+    /// The worker starts when the workers of its group that it needs are running.
     Waiting,
-    /// It was asked to stop, or its future was dropped and is not gone yet.
+    /// The worker was asked to stop, or its future was dropped and is not gone yet.
     Stopping,
-    /// It ended, and is not to be started again.
+    /// The worker ended, and will not be restarted.
     Stopped,
-    /// It failed too often, and is not started again until it is asked to by
-    /// [`Supervisor::restart`](crate::Supervisor::restart).
+    /// The worker failed too often. Only [`Supervisor::restart`](crate::Supervisor::restart) starts
+    /// it again.
     GivenUp,
 }
 
-/// What the shutdown of a supervisor left.
+/// The result of a supervisor's shutdown.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct WorkersStopped {
-    /// Those that did not stop in time: their futures were dropped where they waited.
+    /// The workers that did not stop in time. Their futures were dropped at their current await
+    /// point.
     pub dropped: Vec<Arc<str>>,
 }
 
-/// Why a supervisor does not do what it was asked.
+/// The reason why a supervisor refused a call.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SupervisorError {
-    /// Names are unique: remove the other first, or choose another name.
+    /// Another worker has this name. Remove that worker first, or choose another name.
     #[error("another worker has this name, choose another: name={0}")]
     NameTaken(Arc<str>),
-    /// There are [`WORKERS_MAX`](crate::WORKERS_MAX) workers: let one do the work of several.
+    /// There are already [`WORKERS_MAX`](crate::WORKERS_MAX) workers. Let one worker do the work of
+    /// several.
     #[error("there are too many workers, let one do the work of several: max={0}")]
     TooMany(usize),
     /// No worker has this name.
@@ -66,7 +68,7 @@ pub enum SupervisorError {
 }
 
 impl SupervisorError {
-    /// What the caller can do.
+    /// The kind of the error: what the caller can do about it.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::NameTaken(_) | Self::TooMany(_) | Self::Unknown(_) => ErrorKind::Invalid,

@@ -1,4 +1,4 @@
-//! One run of a worker: its end is told, whatever it is.
+//! The tasks of a worker: a run, which reports its end in all cases, and a timer.
 
 use std::{
     any::Any,
@@ -21,7 +21,7 @@ use super::{
 };
 use crate::cell::Blame;
 
-/// The task of a run. However it ends, the supervisor is told.
+/// The task of a run. However the task ends, it reports that to the supervisor.
 pub(super) struct Run {
     shared: Weak<Shared>,
     id: WorkerId,
@@ -42,17 +42,17 @@ impl Run {
 impl Drop for Run {
     fn drop(&mut self) {
         let Some(shared) = self.shared.upgrade() else { return };
-        // A panic here is one of a destructor: the others are caught.
-        let unsaid = || match thread::panicking() {
+        // A panic that arrives here is one of a destructor. Other panics are caught.
+        let unreported = || match thread::panicking() {
             true => End::Failed("it panicked while it was dropped".into(), Blame::Entity),
             false => End::Dropped,
         };
-        let end = self.end.take().unwrap_or_else(unsaid);
+        let end = self.end.take().unwrap_or_else(unreported);
         shared.apply(Input::Ended(self.id, self.ticket, end));
     }
 }
 
-/// The timer of a worker. Where its runtime ends before it has rung, the supervisor is told.
+/// The timer of a worker. If its runtime ends before it rings, it reports that to the supervisor.
 pub(super) struct Timer {
     shared: Weak<Shared>,
     id: WorkerId,
@@ -74,7 +74,7 @@ impl Timer {
 impl Drop for Timer {
     fn drop(&mut self) {
         let Some(shared) = self.shared.upgrade() else { return };
-        // One that was silenced says so too: its ticket is an old one.
+        // A silenced timer reports too. The machine ignores it, because its ticket is old.
         let input = if self.has_rung { Input::Rang } else { Input::Unrung };
         shared.apply(input(self.id, self.ticket));
     }
@@ -97,7 +97,7 @@ async fn outcome(factory: &Factory, cx: WorkerContext) -> End {
     .await
 }
 
-/// What it needs may be away: that is no death of the worker's.
+/// Classifies an error: an outage of a service that the worker needs is not its death.
 fn failed(error: &(dyn Error + 'static)) -> End {
     let is_outage = ErrorKind::of(error).is_some_and(ErrorKind::is_outage);
     let blame = if is_outage { Blame::Store } else { Blame::Entity };

@@ -1,4 +1,4 @@
-//! What is supervised: a worker, the rules for it, and what it is given.
+//! A worker, its settings, and the context of a run.
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
@@ -7,42 +7,44 @@ use tokio::sync::watch;
 
 use crate::cell::Restart;
 
-/// How long a worker may take to stop, unless it says otherwise.
+/// The default grace: the longest time that a worker may take to stop.
 pub const WORKER_GRACE: Duration = Duration::from_secs(10);
 
-/// Why a run of a worker went wrong. Any error will do, by `?`.
+/// The error of a worker's run. The operator `?` converts any error to it.
 pub type WorkerError = Box<dyn std::error::Error + Send + Sync>;
 
 type Work = Pin<Box<dyn Future<Output = Result<(), WorkerError>> + Send>>;
 pub(super) type Factory = dyn Fn(WorkerContext) -> Work + Send + Sync;
 
-/// When a worker is started again.
+/// The ends of a run after which a worker is restarted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum RestartPolicy {
-    /// However it ended: it should always run. An end without an error counts as a failure.
+    /// After every end, because the worker should always run. An end without an error counts as a
+    /// failure.
     #[default]
     Permanent,
-    /// After an error or a panic. `Ok(())` says that the work is done.
+    /// After an error or a panic. `Ok(())` means that the work is done.
     Transient,
     /// Never.
     Never,
 }
 
-/// What the failure of a worker means for others.
+/// The effect of a worker's failure on other workers.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum RestartStrategy {
-    /// Nothing: it alone is started again.
+    /// None: only the worker itself is restarted.
     #[default]
     OneForOne,
-    /// Those of the named group that were added after it need it: they are stopped, the last
-    /// first, and started again behind it, the first first. While it is given up, they wait.
+    /// The workers of the named group that were added after it depend on it. They are stopped, the
+    /// last added first, and started again after it, the first added first. While it is given up,
+    /// they wait.
     RestForOne(Arc<str>),
 }
 
-/// Something that runs for long, under a name, and is started again when it fails.
+/// Long-running work with a name, which is restarted when it fails.
 ///
-/// It is made by a function, once for each run, so that nothing of a failed run is left in the
-/// next. It ends when [`WorkerContext::stopping`] says so.
+/// A function makes the work's future, once per run, so that a run begins without any state of a
+/// failed one. The future should end when [`WorkerContext::stopping`] completes.
 ///
 /// ```
 /// use factum_runtime::{RestartPolicy, Worker};
@@ -50,7 +52,7 @@ pub enum RestartStrategy {
 /// let heartbeat = Worker::new("heartbeat", |cx| async move {
 ///     let second = std::time::Duration::from_secs(1);
 ///     while cx.until_stopping(cx.clock().sleep(second)).await.is_some() {
-///         // beat
+///         // send the heartbeat
 ///     }
 ///     Ok(())
 /// });
@@ -67,11 +69,12 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// A worker of this name, which is unique in its supervisor: permanent, alone, with pauses
-    /// from 100 ms to 30 s, given up at the tenth failure within five minutes, and with
-    /// [`WORKER_GRACE`] to stop.
+    /// Makes a worker. Its name is unique in its supervisor. By default it is permanent and in no
+    /// group, pauses from 100 ms to 30 s, is given up at the tenth failure within five minutes, and
+    /// has [`WORKER_GRACE`] to stop.
     ///
-    /// A panic of `work` or of its future is a failure; it needs `panic = "unwind"`.
+    /// A panic of `work` or of its future counts as a failure. Catching it needs `panic =
+    /// "unwind"`.
     pub fn new<F>(
         name: impl Into<Arc<str>>,
         work: impl Fn(WorkerContext) -> F + Send + Sync + 'static,
@@ -91,30 +94,30 @@ impl Worker {
         }
     }
 
-    /// Its name.
+    /// The worker's name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Sets when it is started again.
+    /// Sets the ends of a run after which the worker is restarted.
     pub fn with_policy(mut self, policy: RestartPolicy) -> Self {
         self.policy = policy;
         self
     }
 
-    /// Sets what its failure means for others.
+    /// Sets the effect of the worker's failure on other workers.
     pub fn with_strategy(mut self, strategy: RestartStrategy) -> Self {
         self.strategy = strategy;
         self
     }
 
-    /// Sets how long it pauses before it is started again, and when it is given up.
+    /// Sets the pauses before a restart, and the limit at which the worker is given up.
     pub fn with_restart(mut self, restart: Restart) -> Self {
         self.restart = restart;
         self
     }
 
-    /// Sets how long it may take to stop before its future is dropped.
+    /// Sets the longest time that the worker may take to stop before its future is dropped.
     pub fn with_grace(mut self, grace: Duration) -> Self {
         self.grace = grace;
         self
@@ -129,7 +132,7 @@ impl fmt::Debug for Worker {
     }
 }
 
-/// What one run of a worker is given. Cheap to clone.
+/// The context of one run of a worker. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct WorkerContext {
     pub(super) name: Arc<str>,
@@ -143,28 +146,29 @@ impl WorkerContext {
         &self.name
     }
 
-    /// The only way to the time.
+    /// The supervisor's clock, the worker's only source of time.
     pub fn clock(&self) -> &Arc<dyn Clock> {
         &self.clock
     }
 
-    /// The moment it is.
+    /// The present time of the clock.
     pub fn now(&self) -> Timestamp {
         self.clock.now()
     }
 
-    /// Whether it is time to stop.
+    /// True if the worker should stop.
     pub fn is_stopping(&self) -> bool {
         *self.stop.borrow() || self.stop.has_changed().is_err()
     }
 
-    /// Completes when it is time to stop; at once if it was before.
+    /// Completes when the worker should stop; immediately if it should stop already.
     pub async fn stopping(&self) {
-        // An error says that the supervisor is gone, which means the same.
+        // An error means that the supervisor is gone, so the worker should stop too.
         let _ = self.stop.clone().wait_for(|stop| *stop).await;
     }
 
-    /// Waits for a future, unless it is time to stop: then it is dropped, and there is `None`.
+    /// Waits for a future and returns its value. If the worker should stop first, drops the future
+    /// and returns `None`.
     pub async fn until_stopping<T>(&self, future: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
             biased;

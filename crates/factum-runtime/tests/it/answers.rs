@@ -1,5 +1,5 @@
-//! Every answer that is given while two runtimes, transactions and a failing store get in each
-//! other's way, compared with the log: nothing is stale, nothing is told too early.
+//! All answers of two runtimes, transactions and a failing store that interfere with each other,
+//! compared with the log: no answer is stale, and none is given too early.
 
 use std::{fmt::Debug, path::Path, sync::Arc};
 
@@ -26,21 +26,21 @@ const KEYS: [&str; 4] = ["ada", "bob", "cyd", "dan"];
 const CLERKS: u64 = 6;
 const STEPS: u64 = 30;
 
-/// How many days are lived; ten times as many in a full run.
+/// The number of simulated days; a full run has ten times as many.
 fn days(short: u64) -> std::ops::Range<u64> {
     0..if std::env::var_os("FACTUM_TEST_FULL").is_some() { 10 * short } else { short }
 }
 
-/// Runtimes on one log, and what they are held against.
+/// Runtimes on one log, and the log that their answers are compared with.
 struct Town {
     kernels: [Kernel; 2],
-    /// The store beneath everything that fails.
+    /// The store below the layer that fails.
     truth: Arc<dyn EventStore>,
     history: Arc<History>,
 }
 
 impl Town {
-    /// Two handles on one log, each failing by chance.
+    /// Two handles on one log, each with random failures.
     fn on<S>(handles: [Arc<S>; 2], truth: Arc<dyn EventStore>, seed: u64) -> Self
     where
         S: EventStore + DocumentStore + 'static,
@@ -69,7 +69,7 @@ impl Town {
         Self::on([store.clone(), store.clone()], store, seed)
     }
 
-    /// Handles that know nothing of one another, as two processes would have them.
+    /// Handles without shared state, as two processes would have them.
     async fn in_one_sqlite_file(folder: &Path, seed: u64) -> Self {
         let path = folder.join("bank.db");
         let open = || SqliteStore::open(SqliteOptions::new(&path));
@@ -77,7 +77,7 @@ impl Town {
         Self::on(handles, Arc::new(open().await.unwrap()), seed)
     }
 
-    /// Few fit into memory, mailboxes are small, and nobody gives up.
+    /// Few entities fit into memory, mailboxes are small, and no caller gives up.
     fn runtimes<A: Aggregate>(&self) -> [Entities<A>; 2] {
         let mut patient = RetryPolicy::new().with_conflicts_max(10_000).with_repeats_max(100);
         patient.pause_max = patient.pause_min;
@@ -88,7 +88,7 @@ impl Town {
     }
 }
 
-/// Asks, and notes what was answered; `false`: the domain said no.
+/// Asks, and notes the answer; `false` if the domain rejected the command.
 async fn ask<A>(answers: &Answers<A>, on: &Entities<A>, key: &str, command: A::Command) -> bool
 where
     A: Aggregate + Clone,
@@ -104,7 +104,7 @@ where
             Answer::Done { command, version, position, events: done.events, state }
         }
         Err(AskError::Rejected(rejection)) => Answer::Rejected { command, rejection },
-        Err(AskError::Failed(error)) => panic!("nobody gives up: {error}"),
+        Err(AskError::Failed(error)) => panic!("no caller gives up: {error}"),
     };
     let is_done = matches!(answer, Answer::Done { .. });
     answers.answered(call, answer).await.unwrap();
@@ -129,14 +129,15 @@ fn random(state: &mut u64, below: u64) -> usize {
     ((z ^ (z >> 31)) % below) as usize
 }
 
-/// What a clerk did that nobody was told of: events stored for sure, and events that may be.
+/// The deposits without an answer: events that are certainly stored, and events that may be.
 #[derive(Default)]
 struct Untold {
     sure: u64,
     perhaps: u64,
 }
 
-/// A clerk's day: whatever the demo's customers wish, and hasty ones who leave.
+/// The day of a clerk: the requests of the demo's customers, and of hasty customers who leave
+/// early.
 async fn work(
     banks: [Entities<Account>; 2],
     answers: Arc<Answers<Account>>,
@@ -169,7 +170,8 @@ async fn work(
     untold
 }
 
-/// One deposit by its id, to both runtimes at once: stored once, and both are told so. Its events.
+/// One deposit with its id, sent to both runtimes at the same time: it is stored once, and both
+/// answer so. Returns its events.
 async fn send_twice(banks: &[Entities<Account>; 2], key: &str, seed: u64) -> u64 {
     let id = CommandId::derived(&seed.to_be_bytes());
     let send = |bank: &Entities<Account>| {
@@ -182,7 +184,7 @@ async fn send_twice(banks: &[Entities<Account>; 2], key: &str, seed: u64) -> u64
     1
 }
 
-/// Another writer to both accounts; `false`: there was too little.
+/// Another writer to both accounts; `false` if the balance was too low.
 async fn transfer(bank: &Entities<Account>, from: &str, to: &str) -> bool {
     let accounts = bank.repository();
     let patient = RetryPolicy::new().with_conflicts_max(10_000).with_repeats_max(100);
@@ -194,8 +196,8 @@ async fn transfer(bank: &Entities<Account>, from: &str, to: &str) -> bool {
         .await;
     match done {
         Ok(_) => true,
-        Err(factum_kernel::ExecuteError::Rejected(_)) => false,
-        Err(error) => panic!("nobody gives up: {error}"),
+        Err(factum_kernel::TransactionError::Rejected(_)) => false,
+        Err(error) => panic!("no caller gives up: {error}"),
     }
 }
 
@@ -251,7 +253,8 @@ async fn in_one_sqlite_file_every_answer_was_so_at_some_moment_of_its_call() {
     }
 }
 
-/// A no-op tells a version and a reply, and they too must be those of some moment of the call.
+/// A no-op is answered with a version and a reply, which must be those of one moment during the
+/// call.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_to_do_was_so_at_some_moment_of_its_call() {
     let folder = tempfile::tempdir().unwrap();
@@ -278,7 +281,7 @@ async fn nothing_to_do_was_so_at_some_moment_of_its_call() {
     }
 }
 
-/// Snapshots are caches: with them every answer is what it is without.
+/// Snapshots are caches: every answer is the same with and without them.
 #[tokio::test(flavor = "multi_thread")]
 async fn with_snapshots_every_answer_was_so_at_some_moment_of_its_call() {
     let town = Town::in_memory(11);

@@ -1,4 +1,4 @@
-//! What these tests stand on: a bank whose store can be made to fail.
+//! The common ground of these tests: a bank whose store can be made to fail.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,23 +14,23 @@ pub(crate) const DEPOSIT: AccountCommand = AccountCommand::Deposit { cents: 1 };
 
 /// A bank in memory.
 pub(crate) struct Bench {
-    /// The store under everything.
+    /// The store below all others.
     pub(crate) store: Arc<MemoryStore>,
-    /// Between it and the entities.
+    /// The store that the entities use. It fails on purpose, and writes to the store below.
     pub(crate) faulty: Arc<FaultyStore>,
-    /// What was attempted.
+    /// The attempts that were made.
     pub(crate) history: Arc<History>,
     pub(crate) clock: VirtualClock,
     pub(crate) kernel: Kernel,
 }
 
 impl Bench {
-    /// A clock that is moved by hand.
+    /// A clock that the test moves.
     pub(crate) fn new() -> Self {
         Self::on(VirtualClock::new(morning()), 1, FaultRates::none())
     }
 
-    /// A clock that every sleep moves, and a store that fails by chance.
+    /// A clock that moves with every sleep, and a store with random failures.
     pub(crate) fn rough(seed: u64, rates: FaultRates) -> Self {
         Self::on(VirtualClock::auto_advancing(morning()), seed, rates)
     }
@@ -57,7 +57,7 @@ impl Bench {
         self.entities(options())
     }
 
-    /// The balance and version of an account, past the entities and the faults.
+    /// The balance and version of an account, read without the entities and the failures.
     pub(crate) async fn balance(&self, key: &str) -> (u64, u64) {
         let kernel = Kernel::new(self.store.clone(), self.store.clone());
         let loaded = Repository::<Account>::new(kernel).load(key).await.unwrap();
@@ -69,7 +69,7 @@ pub(crate) fn morning() -> factum_kernel::Timestamp {
     "2026-03-01T08:00:00Z".parse().unwrap()
 }
 
-/// No deadline and no idle time: nothing sleeps that a test doesn't want to.
+/// No deadline and no idle time, so that only the test's own sleeps happen.
 pub(crate) fn options() -> EntityOptions {
     EntityOptions::new().with_deadline(None).with_idle(None)
 }

@@ -47,7 +47,7 @@ async fn loading_is_measured_against_reading_with_and_without_snapshots() {
     assert_positive(&object, &["snapshot_load_us", "snapshot_read_us", "snapshot_ratio"]);
 }
 
-/// What an entity takes is tested on a process that does nothing else.
+/// The memory of an entity is tested in a process that does nothing else.
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread")]
 async fn idle_entities_are_activated_and_weighed() {

@@ -1,8 +1,10 @@
-//! The command bus from outside: routing, what layers see, and tower's own layers before it.
+//! The command bus from outside: routing, the layers' view of requests, and tower's own layers.
 
 use std::{future::Future, time::Duration};
 
-use factum_kernel::{Aggregate, EventStore, Metadata, ReadQuery, RecordedEvent, Uuid, sentence};
+use factum_kernel::{
+    Aggregate, EventStore, Metadata, ReadQuery, RecordedEvent, StreamVersion, Uuid, sentence,
+};
 use factum_runtime::{
     AdmissionLayer, BoxError, CommandError, CommandId, CommandOutcome, CommandRequest,
     CommandResponse, CommandRouter, Commands, DispatchError, EntityError, IdempotencyLayer,
@@ -18,7 +20,7 @@ use crate::{
     counter::{Counter, CounterCommand, CounterEvent, Sturdy},
 };
 
-/// How long a test waits for what must not happen.
+/// The time that a test waits for an event that must not happen.
 const NEVER: Duration = Duration::from_millis(30);
 
 fn bus(bench: &Bench) -> Commands {
@@ -58,8 +60,8 @@ async fn what_the_bus_does_not_know_is_a_clear_error() {
     let empty = Commands::new(CommandRouter::new(), &bench.kernel);
     let unknown = empty.dispatch::<Account>("ada", DEPOSIT).await.unwrap_err();
     assert!(matches!(unknown, DispatchError::Failed(CommandError::UnknownAggregate("account"))));
-    assert!(unknown.to_string().ends_with("CommandRouter::with: category=account"), "{unknown}");
-    // Another aggregate of the same category.
+    assert!(unknown.to_string().ends_with("to the router: category=account"), "{unknown}");
+    // Another aggregate with the same category.
     let wrong = bus(&bench).dispatch::<Sturdy>("one", CounterEvent::Added).await.unwrap_err();
     assert!(matches!(wrong, DispatchError::Failed(CommandError::WrongCommand { .. })), "{wrong}");
     let key = bus(&bench).dispatch::<Account>("", DEPOSIT).await.unwrap_err();
@@ -105,8 +107,52 @@ async fn events_name_their_cause_and_conversation() {
     assert_eq!(metadata[1], given);
     assert_eq!(metadata[2].causation_id, Some(id(7).as_uuid()));
     assert_eq!(metadata[2].correlation_id, Some(talk));
-    // The id alone is no promise to recognise it: only what was sent once bears the tag.
+    // An id alone does not make repeats recognisable: only commands that were sent once have the
+    // tag.
     assert_eq!(page.events.iter().map(|it| it.tags().count()).collect::<Vec<_>>(), [1, 0, 1]);
+}
+
+/// They wait together while another one is stored, and are decided as one burst.
+#[tokio::test]
+async fn a_command_for_another_version_is_answered_alone_and_its_burst_goes_on() {
+    let bench = Bench::new();
+    let accounts = bench.accounts();
+    let router = CommandRouter::new().with(accounts.clone());
+    let commands = Commands::new(router, &bench.kernel);
+    commands.dispatch::<Account>("ada", open("ada")).await.unwrap();
+    let on = |version: Option<u64>| {
+        let request = CommandRequest::new::<Account>(commands.id(), "ada", DEPOSIT);
+        let request = match version {
+            Some(version) => request.expecting(StreamVersion::new(version)),
+            None => request,
+        };
+        commands.send(request.replying(|account: &Account| account.balance_cents))
+    };
+    bench.faulty.next_append(Fault::Delay(millis(1_000)));
+    let all_wait = async {
+        bench.clock.until_sleeping(1).await;
+        while accounts.entity("ada").unwrap().unwrap().queued < 4 {
+            tokio::task::yield_now().await;
+        }
+        bench.clock.advance(millis(1_000));
+    };
+    let (first, stale, on_it, early, plain, ()) =
+        tokio::join!(on(None), on(Some(1)), on(Some(2)), on(Some(9)), on(None), all_wait);
+    let versions = [first, on_it, plain].map(|it| {
+        let CommandResponse::Done(done) = it.unwrap() else { panic!("it is done") };
+        let outcome = done.into_outcome::<Account, u64>().unwrap();
+        assert_eq!(outcome.reply, outcome.version.value() - 1, "of the state right after it");
+        outcome.version.value()
+    });
+    assert_eq!(versions, [2, 3, 4]);
+    for (told, actual) in [(stale, 2), (early, 3)] {
+        let error = *told.unwrap_err().downcast().unwrap();
+        let CommandError::Entity(EntityError::Conflict(conflict)) = error else {
+            panic!("{error}")
+        };
+        assert_eq!(conflict.actual.value(), actual);
+    }
+    assert_eq!(bench.balance("ada").await, (3, 4));
 }
 
 #[tokio::test]
@@ -133,7 +179,7 @@ async fn an_entry_of_the_metadata_makes_a_repeat_known() {
             let done = commands.dispatch_with::<Account>(key, DEPOSIT, sent(entry)).await.unwrap();
             assert_eq!(done.replayed, replayed, "key={key} entry={entry}");
         }
-        // An id of the caller's own goes before it.
+        // An id that the caller set has priority.
         let own = commands.dispatch_once::<Account>(key, id(7), DEPOSIT, sent("x")).await.unwrap();
         assert!(!own.replayed);
         for _ in 0..2 {
@@ -164,11 +210,11 @@ async fn what_is_refused_comes_to_no_entity() {
     let refused = commands.dispatch_with::<Account>("ada", DEPOSIT, stranger).await.unwrap_err();
     assert!(matches!(refused, DispatchError::Refused(_)), "{refused:?}");
     assert_eq!(accounts.stats().commands, 0);
-    // It asks about the commands of its own aggregate only.
+    // The rule is called only for commands of its own aggregate.
     commands.dispatch::<Counter>("one", CounterCommand::Nothing).await.unwrap();
 }
 
-/// tower's timeout drops the future. The command had come to its entity, and takes effect.
+/// tower's timeout drops the future. The command had reached its entity, and takes effect.
 #[tokio::test]
 async fn a_timeout_takes_nothing_back_and_a_repeat_tells_what_is_so() {
     let bench = Bench::new();
@@ -204,7 +250,7 @@ async fn a_concurrency_limit_holds_up_and_load_shed_turns_away() {
     assert!(shed.is::<load_shed::error::Overloaded>());
     bench.clock.advance(millis(10));
     slow.await.unwrap().unwrap();
-    // Neither left anything behind.
+    // Neither command left an event.
     let opened = shedding.dispatch::<Account>("bob", open("bob")).await.unwrap();
     assert_eq!(opened.version.value(), 1);
 }
@@ -215,14 +261,14 @@ async fn a_rate_limit_behind_a_buffer_lets_so_many_pass() {
     let limit = ServiceBuilder::new().buffer(16).rate_limit(2, Duration::from_secs(3_600));
     let commands = bus(&bench).layer(limit);
     commands.dispatch::<Account>("ada", open("ada")).await.unwrap();
-    // What the entity says no with comes through all of it as it was.
+    // The entity's rejection passes all layers unchanged.
     let rejected = commands.dispatch::<Account>("bob", DEPOSIT).await.unwrap_err();
     assert_eq!(rejected.rejection(), Some(&AccountRejection::NotOpen));
     assert!(never(commands.dispatch::<Account>("ada", DEPOSIT)).await);
     assert_eq!(bench.balance("ada").await, (0, 1));
 }
 
-/// A failure keeps its type through layers that make a box of it.
+/// A failure keeps its type through layers that box it.
 #[tokio::test]
 async fn a_failure_keeps_its_type_through_the_layers() {
     let bench = Bench::new();
@@ -237,7 +283,7 @@ async fn a_failure_keeps_its_type_through_the_layers() {
     };
 }
 
-/// With a type that can be written down, from many tasks.
+/// The type of the bus can be written down, and the bus can be used from many tasks.
 #[tokio::test(flavor = "multi_thread")]
 async fn many_tasks_share_one_bus() {
     type Bus = Commands<BoxCloneSyncService<CommandRequest, CommandResponse, BoxError>>;

@@ -1,4 +1,4 @@
-//! An `ask` that is dropped at any of its awaits loses nothing, and stores once or never.
+//! An `ask` that is dropped at any of its await points loses nothing, and stores once or never.
 
 use factum_runtime::{AskError, EntityError};
 use factum_testing::{Fault, FaultRates, bank::Account};
@@ -8,16 +8,16 @@ use crate::{
     polling::poll_times,
 };
 
-/// How the entity is found by the one who leaves.
+/// The entity's state when the caller leaves.
 #[derive(Debug, Clone, Copy)]
 enum Found {
     InMemory,
     Passivated,
-    /// In memory, and another writer was there since.
+    /// In memory, and another writer has appended since.
     Overtaken,
 }
 
-/// Asks for a deposit and leaves after so many polls. Whether the answer was there before.
+/// Asks for a deposit and leaves after this many polls. Returns true if the answer came before.
 async fn leave(found: Found, fault: Option<Fault>, times: usize) -> bool {
     let bench = Bench::rough(1, FaultRates::none());
     let weight_max = if matches!(found, Found::Passivated) { 0 } else { usize::MAX };
@@ -33,7 +33,7 @@ async fn leave(found: Found, fault: Option<Fault>, times: usize) -> bool {
         bench.faulty.next_read(fault);
     }
     let ended = poll_times(accounts.ask("ada", DEPOSIT), times).await;
-    // Behind whatever the one who left has begun.
+    // After the work that the caller who left had begun.
     let after = accounts.ask_for("ada", DEPOSIT, |ada| ada.balance_cents).await.unwrap();
     assert_eq!(after.reply, expected + 1, "{found:?} {fault:?} times={times}");
     assert_eq!(bench.balance("ada").await, (expected + 1, expected + 2));
@@ -53,7 +53,7 @@ async fn dropped_at_any_await_it_stores_once_unless_it_was_never_polled() {
     for found in [Found::InMemory, Found::Passivated, Found::Overtaken] {
         for fault in faults {
             let mut times = 0;
-            // Until it is polled so often that it ends: then every await was left once.
+            // Until the future needs no more polls: then each await point was left once.
             while !leave(found, fault, times).await {
                 times += 1;
                 assert!(times < 1_000, "it never ends: {found:?} {fault:?}");
@@ -101,11 +101,11 @@ fn a_runtime_that_goes_away_tells_nobody_that_it_is_done() {
         while accounts.entity("ada").unwrap().is_none_or(|it| it.queued == 0) {
             tokio::task::yield_now().await;
         }
-        // The entity's task goes with the runtime that it ran on.
+        // The entity's task ends with its runtime.
         first.shutdown_background();
         let lost = waiting.await.unwrap();
         assert!(matches!(lost, Err(AskError::Failed(EntityError::Lost(_)))), "{lost:?}");
-        // The entity is not stuck: its next message finds it cold.
+        // The entity is not stuck: its next message loads it again.
         let version = accounts.look("ada", |_, version| version.value()).await.unwrap();
         assert_eq!((version, accounts.stats().active), (1, 0));
     });

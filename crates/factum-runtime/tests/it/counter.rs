@@ -1,4 +1,4 @@
-//! An aggregate whose rules panic when they are asked to.
+//! An aggregate whose rules panic on request.
 
 use std::convert::Infallible;
 
@@ -8,7 +8,7 @@ use factum_macros::Event;
 #[derive(Debug, Default, Clone, PartialEq)]
 pub(crate) struct Counter {
     pub(crate) count: u64,
-    /// Bytes that it says to weigh.
+    /// The weight in bytes that it reports.
     pub(crate) weight: usize,
 }
 
@@ -18,7 +18,7 @@ pub(crate) enum CounterCommand {
     Nothing,
     /// Panics in `decide`.
     Panic,
-    /// Panics in `evolve`, after it was decided.
+    /// Panics in `evolve`, after the decision.
     Poison,
     Grow(usize),
 }
@@ -60,7 +60,7 @@ impl Aggregate for Counter {
     }
 }
 
-/// The same stream by a program whose rules stand what is in it.
+/// The same stream in a program whose rules don't panic on its events.
 #[derive(Debug, Default)]
 pub(crate) struct Sturdy;
 

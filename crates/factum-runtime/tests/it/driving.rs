@@ -1,4 +1,4 @@
-//! Who asks drives the entity, and is never needed for it.
+//! The caller drives the entity, but the entity never depends on the caller.
 
 use std::{
     future::{Future, poll_fn},
@@ -21,7 +21,7 @@ use crate::bench::{Bench, DEPOSIT, millis, open, options};
 
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 
-/// Polls a future once; it must not end.
+/// Polls a future once. It must not end.
 async fn begin<T>(future: &mut Pin<Box<impl Future<Output = T>>>) {
     let polled = poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await;
     assert!(polled.is_pending());
@@ -91,7 +91,7 @@ fn an_ask_that_is_dropped_outside_of_any_runtime_takes_effect() {
     });
 }
 
-/// Panics when it is asked the time so many calls from now.
+/// A clock that panics at the n-th call from now.
 #[derive(Debug, Default)]
 struct Broken(AtomicUsize);
 
@@ -106,7 +106,7 @@ impl Broken {
 impl Clock for Broken {
     fn now(&self) -> Timestamp {
         self.count();
-        // That of the store: ids from far ahead of its clock are refused.
+        // The store's own clock, because the store refuses ids that are far ahead of its clock.
         crate::bench::morning()
     }
 
@@ -138,7 +138,7 @@ async fn a_panic_in_the_work_is_not_the_callers() {
         clock.0.store(0, Ordering::Relaxed);
         let is_lost = matches!(asked, Err(AskError::Failed(EntityError::Lost(_))));
         lost += u32::from(is_lost);
-        // The entity goes on, and knows what was stored.
+        // The entity continues, and knows the stored events.
         let version = accounts.look("ada", |_, version| version.value()).await.unwrap();
         let expected = 1 + u64::from(asked.is_ok() || is_lost);
         assert_eq!((version, accounts.stats().active), (expected, 0), "calls={calls} {asked:?}");

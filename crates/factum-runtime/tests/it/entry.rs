@@ -1,16 +1,16 @@
-//! The ways to an append.
+//! The ways to append events.
 
 use std::fmt::Display;
 
 use factum_kernel::{
     Aggregate, Attempts, Committing, DecisionModel, Drafted, ErrorKind, ExecuteError, Kernel,
-    Metadata, ModelError, Repository, RetryPolicy, Transaction, execute_model,
+    Metadata, Repository, RetryPolicy, Transaction, TransactionError,
 };
 use factum_runtime::{CommandRouter, Commands, Entities};
 
 use crate::bench::options;
 
-/// A way to an append.
+/// A way to append events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Entry {
     Repository,
@@ -40,7 +40,7 @@ impl<R: std::error::Error> From<ExecuteError<R>> for Refusal {
     }
 }
 
-/// What commands are sent to.
+/// The targets that commands are sent to.
 pub(crate) struct Target<'k> {
     pub(crate) kernel: &'k Kernel,
     pub(crate) retry: RetryPolicy,
@@ -52,8 +52,8 @@ impl<'k> Target<'k> {
     }
 }
 
-impl<R: std::error::Error> From<ModelError<R>> for Refusal {
-    fn from(error: ModelError<R>) -> Self {
+impl From<TransactionError> for Refusal {
+    fn from(error: TransactionError) -> Self {
         Self::new(error.kind(), error)
     }
 }
@@ -68,7 +68,7 @@ impl Entry {
         Self::Commands,
     ];
 
-    /// Sends a command this way. The model does what the aggregate does, and is told the key.
+    /// Sends a command this way. The model decides as the aggregate does, and gets the key.
     pub(crate) async fn send<A, M>(
         self,
         target: &Target<'_>,
@@ -91,7 +91,8 @@ impl Entry {
             }
             Self::Model => {
                 let command = (key.to_owned(), command);
-                execute_model::<M>(kernel, &command, metadata, retry).await?;
+                let one = Transaction::new(kernel.clone()).with_retry(retry);
+                one.decide::<M>(command).commit(metadata).await?;
             }
             Self::Entities => {
                 let entities = Entities::new(repository, options());

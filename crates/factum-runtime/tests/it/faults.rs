@@ -19,7 +19,7 @@ async fn a_rough_store_loses_doubles_and_reorders_nothing() {
         let repository = factum_kernel::Repository::<Account>::new(bench.kernel.clone());
         let snapshots = factum_kernel::SnapshotPolicy::every_events(7).with_kept(2);
         let repository = repository.with_retry(patient).with_snapshots(snapshots).unwrap();
-        // Few fit into memory, and another set of entities is in the way.
+        // Few entities fit into memory, and another set of entities writes to the same streams.
         let small: EntityOptions = options().with_weight_max(64 * 700);
         let banks = [(); 2].map(|()| Entities::new(repository.clone(), small));
         for key in 0..KEYS {

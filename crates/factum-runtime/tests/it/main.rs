@@ -1,4 +1,4 @@
-//! Entities from outside: what callers are told, and what is in the log.
+//! Entities from outside: the answers to callers, and the events in the log.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod answers;

@@ -1,4 +1,4 @@
-//! What an idle entity takes, measured on a process that does nothing else.
+//! The memory of an idle entity, measured in a process that does nothing else.
 
 use std::{
     env,
@@ -32,7 +32,7 @@ fn an_idle_entity_takes_less_than_a_kibibyte_beside_its_state() {
     assert!((100..1_024 + size_of::<Counter>()).contains(&bytes), "{bytes} bytes each");
 }
 
-/// Run by the test above in a process of its own; among the others there is nothing to measure.
+/// The test above runs this in a process of its own, because other tests would change the result.
 #[tokio::test]
 async fn idle_entities() {
     if env::var_os(CHILD).is_none() {

@@ -1,4 +1,4 @@
-//! Every way to an append refuses what every other refuses, in the same words.
+//! Every way to append refuses the same mistakes, in the same words.
 
 mod claim;
 
@@ -14,7 +14,7 @@ use claim::{ADDRESS, Claim, ClaimEvent, Claims, Found, OneWay, hashed, plain, po
 
 use crate::entry::{Entry, Refusal, Target};
 
-/// A mistake of the program's, and what every entry point says of it.
+/// A mistake of the program, and the text that every way refuses it with.
 struct Misuse {
     claim: Claim,
     key: &'static str,
@@ -42,7 +42,7 @@ fn other_types() -> Matching {
     Query::types([EventName::from_static("order.placed")]).into()
 }
 
-/// More items than a query may have.
+/// More items than the limit of a query.
 fn too_many() -> Matching {
     (0..QUERY_ITEMS_MAX).fold(hashed_tag(), |all, n| all.or(Matching::tag("n", n)))
 }
@@ -104,7 +104,8 @@ async fn what_one_entry_point_refuses_all_refuse_in_the_same_words() {
             let sent = send(entry, &kernel, misuse.key, misuse.claim.clone(), &misuse.metadata);
             match sent.await {
                 Err(Refusal { kind: ErrorKind::Invalid, text }) if text.contains(misuse.text) => {
-                    // Values stand last; a command of the bus has more metadata than another.
+                    // Values are last in the text. A command of the bus has more metadata than
+                    // others.
                     texts
                         .push(text.rsplit_once(": ").map_or(&*text, |(words, _)| words).to_owned());
                 }
@@ -149,7 +150,7 @@ async fn an_event_that_evolve_panics_on_is_stored_by_none() {
             let claim = Claim { event: poisoned(), guard: hashed_tag() };
             async move { send(entry, &kernel, "one", claim, &Metadata::new()).await }
         });
-        // Entities catch the panic and tell it.
+        // Entities catch the panic and report it.
         let is_told = sent.await.is_ok_and(|sent| sent.is_err());
         let catches = matches!(entry, Entry::Entities | Entry::Commands);
         assert_eq!(is_told, catches, "{entry:?}");

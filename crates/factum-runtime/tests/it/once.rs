@@ -1,5 +1,5 @@
-//! A command with an id takes effect once: after restarts, through other processes, and whatever
-//! its first attempt was told.
+//! A command with an id takes effect once: after restarts, through other processes, and after any
+//! answer to its first attempt.
 
 use std::{path::Path, sync::Arc};
 
@@ -28,7 +28,7 @@ fn id(n: u128) -> CommandId {
     CommandId::new(Uuid::from_u128(n))
 }
 
-/// What a caller is told: version, position, the events' number, replayed.
+/// An answer: version, position, number of events, replayed.
 fn told(outcome: &Outcome<Account>) -> (u64, Option<u64>, usize, bool) {
     let Outcome { version, position, events, replayed, .. } = outcome;
     (version.value(), position.map(Position::value), events.len(), *replayed)
@@ -53,7 +53,7 @@ async fn a_repeat_is_answered_with_what_was_stored() {
     assert_eq!(told(&first), (2, Some(2), 1, false));
     assert_eq!(told(&again), (2, Some(2), 1, true));
     assert_eq!(again.events, [AccountEvent::Deposited { cents: 1 }]);
-    // Decided again, the withdrawal would be refused: the account is empty.
+    // Decided again, the withdrawal would be rejected, because the account is empty.
     let last = accounts.ask_once("ada", id(8), DEPOSIT, Metadata::new()).await.unwrap();
     let spent = accounts.ask_once("ada", id(9), withdraw(1), Metadata::new()).await.unwrap();
     let spent_again = accounts.ask_once("ada", id(9), withdraw(1), Metadata::new()).await.unwrap();
@@ -125,7 +125,7 @@ async fn one_id_on_two_aggregates_is_two_commands() {
     }
 }
 
-/// They are sent while an append is under way, so that all of them gather into one burst.
+/// They are sent while an append is under way, so that all of them are in one burst.
 #[tokio::test]
 async fn repeats_in_one_burst_store_once_and_are_answered_in_order() {
     let bench = Bench::new();
@@ -155,8 +155,8 @@ async fn repeats_in_one_burst_store_once_and_are_answered_in_order() {
     assert_eq!(bench.balance("ada").await, (4, 5));
 }
 
-/// A command with guards stands last in its burst. One behind it that is settled already must not
-/// take its place, or the guard's rejection goes to the wrong caller.
+/// A command with guards is last in its burst. No settled command may follow it, or the guard's
+/// rejection would go to the wrong caller.
 #[tokio::test]
 async fn a_guard_that_fails_is_told_to_its_own_command() {
     let bench = Bench::new();
@@ -202,7 +202,8 @@ async fn what_was_stored_and_answered_as_unknown_is_known_to_the_repeat() {
     assert_eq!(bench.balance("ada").await, (2, 3));
 }
 
-/// To decide it unseen could store it twice; the others in the burst have nothing to do with it.
+/// Deciding it without the search could store it twice. The other commands in the burst are not
+/// affected.
 #[tokio::test]
 async fn what_can_not_be_looked_up_is_not_decided() {
     let bench = Bench::rough(1, FaultRates::none());
@@ -271,7 +272,7 @@ async fn on_sqlite(path: &Path, history: &Arc<History>) -> Entities<Account> {
     Entities::new(Repository::new(kernel), options().with_other_writers(OtherWriters::None))
 }
 
-/// Every id is sent several times at once, to both runtimes; each takes effect once.
+/// Every id is sent several times at the same time, to both runtimes. Each takes effect once.
 #[tokio::test(flavor = "multi_thread")]
 async fn two_runtimes_and_many_callers_store_each_id_once() {
     let folder = tempfile::tempdir().unwrap();
@@ -304,7 +305,7 @@ async fn two_runtimes_and_many_callers_store_each_id_once() {
     assert_eq!((ada.state.balance_cents, ada.version.value()), (30, 31));
 }
 
-/// Whatever a dropped caller has left, its repeat makes it one.
+/// Whatever a dropped call has stored, after the repeat it is stored once.
 #[tokio::test]
 async fn a_caller_dropped_at_any_await_repeats_and_stores_once() {
     for times in 0..16 {
@@ -324,8 +325,8 @@ async fn a_caller_dropped_at_any_await_repeats_and_stores_once() {
     }
 }
 
-/// The store fails by chance, callers repeat until they are answered: each id is in the log once,
-/// and every answer tells where.
+/// The store fails at random, and callers repeat until they get an answer: each id is in the log
+/// once, and every answer has its position.
 #[tokio::test]
 async fn rough_stores_and_stubborn_callers_store_each_id_once() {
     for seed in 0..40 {
@@ -363,7 +364,7 @@ async fn rough_stores_and_stubborn_callers_store_each_id_once() {
     }
 }
 
-/// Takes names; a guarded one that nobody else has taken.
+/// Takes names. The guarded command takes a name only if it is free.
 #[derive(Debug, Default)]
 struct Collector;
 
@@ -382,7 +383,7 @@ enum CollectorEvent {
 }
 
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("somebody has it")]
+#[error("the name is taken")]
 struct Collected;
 
 impl Aggregate for Collector {
@@ -406,7 +407,7 @@ impl Aggregate for Collector {
     fn evolve(&mut self, _: &CollectorEvent) {}
 }
 
-/// As above, behind a command with guards: one that is found in the log.
+/// As above, after a command with guards: the other command is found in the log.
 #[tokio::test]
 async fn a_repeat_behind_a_guard_that_fails_is_told_what_it_stored() {
     let bench = Bench::new();

@@ -1,4 +1,4 @@
-//! Idle entities leave, and come back as they were.
+//! Idle entities are passivated, and load with the same state.
 
 use factum_kernel::Clock;
 use factum_runtime::{ENTITY_BYTES, EntityInfo, EntityStatus};

@@ -1,4 +1,4 @@
-//! Every way to an append loads, decides, encodes and appends as every other does.
+//! Every way to append loads, decides, encodes and appends in the same way.
 
 mod bench;
 mod note;
@@ -18,7 +18,7 @@ impl Entry {
     }
 }
 
-/// The numbers of the notes in the log, and whether each is of the sender.
+/// The numbers of the notes in the log, each with a flag for the sender's own.
 async fn notes(bench: &Bench) -> Vec<(u64, bool)> {
     let log = bench.log().await;
     let note = log.iter().map(|event| {
@@ -33,7 +33,7 @@ async fn a_decision_reads_the_clock_once_and_the_ids_of_its_events_hold_that_mom
     for entry in Entry::ALL {
         let bench = Bench::new();
         entry.take(&bench, 3, RetryPolicy::new()).await.unwrap();
-        // The bus reads it for the command's id, before anything is decided.
+        // The bus reads it for the command's id, before the decision.
         let reads = if entry == Entry::Commands { 2 } else { 1 };
         assert_eq!(bench.clock.reads(), reads, "{entry:?}");
         for event in bench.log().await {
@@ -107,7 +107,7 @@ async fn what_stays_unknown_is_told_as_unknown_and_what_was_not_stored_is_not() 
         {
             let bench = Bench::new();
             bench.faulty.next_append(lost);
-            // That the store is down afterwards does not turn "unknown" into "nothing was stored".
+            // A later outage of the store does not change "unknown" into "nothing was stored".
             bench.faulty.next_append(Fault::FailBefore);
             bench.faulty.next_append(Fault::FailBefore);
             let refusal = entry.take(&bench, 2, retry).await.unwrap_err();

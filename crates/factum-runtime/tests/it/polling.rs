@@ -1,8 +1,9 @@
-//! A caller that leaves at one of its awaits.
+//! A caller that leaves at one of its await points.
 
 use std::{future::Future, pin::pin, task::Poll};
 
-/// Polls a future so often, letting everybody else run between, and drops it. Whether it ended.
+/// Polls a future n times, letting all other tasks run in between, and drops it. Returns true if it
+/// ended.
 pub(crate) async fn poll_times<T>(future: impl Future<Output = T>, times: usize) -> bool {
     let mut future = pin!(future);
     for _ in 0..times {

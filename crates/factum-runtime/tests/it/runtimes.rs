@@ -1,4 +1,4 @@
-//! Entities and workers outlive the runtime that they were started on.
+//! Entities and workers outlive the runtime on which they were started.
 
 use std::{future::pending, sync::Arc, sync::mpsc};
 
@@ -30,7 +30,7 @@ fn idle_entities_are_passivated_on_another_runtime_when_the_first_has_ended() {
     let first = runtime();
     first.block_on(counters.ask("old", CounterCommand::Add)).unwrap();
     drop(first);
-    // Of a single thread, so that the sweeper runs only while this waits.
+    // A single-threaded runtime, so that the sweeper runs only while this test waits.
     let second = Builder::new_current_thread().enable_time().build().unwrap();
     second.block_on(async {
         counters.ask("new", CounterCommand::Add).await.unwrap();

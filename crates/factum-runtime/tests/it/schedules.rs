@@ -1,8 +1,8 @@
-//! Entities under many schedules: callers who wait, who go away, who only tell; entities that are
-//! passivated under them, a store that fails and dawdles, and a shutdown in the middle of it.
+//! Entities under many schedules: callers that wait, leave, or only tell; entities that are
+//! passivated in between; a slow and failing store; and a shutdown in the middle.
 //!
-//! One thread, and a clock that every sleep moves: who runs when is decided by the seed alone, so
-//! that a seed which fails does so again.
+//! One thread, and a clock that moves with every sleep: only the seed decides the schedule, so a
+//! failure can be repeated.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -26,19 +26,19 @@ const CALLERS: u64 = 6;
 const STEPS: u64 = 25;
 const KEYS: [&str; 3] = ["ada", "bob", "eve"];
 
-/// What the callers of one key know together.
+/// The shared knowledge of the callers of one key.
 #[derive(Default)]
 struct Known {
-    /// Deposits that were answered, and the versions that they are stored at.
+    /// The deposits that were answered, with the versions at which they are stored.
     answered: BTreeMap<u64, u64>,
-    /// Deposits of which it was said that they took no effect.
+    /// The deposits that were answered with an error which says that they took no effect.
     refused: BTreeSet<u64>,
 }
 
 impl Known {
     fn failed(&mut self, cents: u64, error: &EntityError) {
         match error {
-            // It may be stored.
+            // The deposit may be stored.
             EntityError::Indeterminate(_) => {}
             EntityError::Lost(_) => panic!("no task was dropped"),
             _ => drop(self.refused.insert(cents)),
@@ -69,7 +69,7 @@ impl Caller {
     async fn live(mut self) {
         for step in 0..STEPS {
             let key = KEYS[self.below(3) as usize];
-            // Each deposit is of another amount, by which it is found in the log.
+            // Each deposit has another amount, by which it is found in the log.
             let cents = 1 + self.number * STEPS + step;
             match self.below(4) {
                 0 | 1 => self.ask(key, cents).await,
@@ -80,7 +80,7 @@ impl Caller {
         }
     }
 
-    /// Asks, and perhaps goes away before there is an answer.
+    /// Asks, and may leave before the answer.
     async fn ask(&mut self, key: &'static str, cents: u64) {
         let accounts = self.accounts.clone();
         let patience = [0, 1, 2, 3, 5, 8, 1_000, 1_000][self.below(8) as usize];
@@ -118,7 +118,7 @@ impl Caller {
     }
 }
 
-/// Polls a future so often, letting everybody else run between; `None`: it was dropped.
+/// Polls a future n times, letting all other tasks run in between; `None` if it was dropped.
 async fn polled<T>(future: impl Future<Output = T>, times: u64) -> Option<T> {
     let mut future = pin!(future);
     for _ in 0..times {
@@ -140,7 +140,7 @@ async fn one_schedule(seed: u64) {
         ..FaultRates::none()
     };
     let bench = Bench::rough(seed, rates);
-    // Room for two of the three, and for few messages.
+    // Room for two of the three entities, and for few messages.
     let options = options().with_idle(millis(40)).with_mailbox_max(3).with_weight_max(64 * 700);
     let accounts = bench.entities::<Account>(options);
     for key in KEYS {
@@ -177,7 +177,7 @@ async fn one_schedule(seed: u64) {
     }
 }
 
-/// The amounts that are stored, and at which versions.
+/// The stored amounts, with their versions.
 async fn deposits(bench: &Bench, key: &str) -> Vec<(u64, u64)> {
     let kernel = Kernel::new(bench.store.clone(), bench.store.clone());
     let mut history = Repository::<Account>::new(kernel).history(key).unwrap();

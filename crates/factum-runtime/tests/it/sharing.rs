@@ -20,14 +20,14 @@ async fn runtime(path: &Path, history: &Arc<History>) -> (Entities<Account>, Ent
     let store = Arc::new(SqliteStore::open(SqliteOptions::new(path)).await.unwrap());
     let recording = Arc::new(RecordingStore::new(store.clone(), history.clone()));
     let kernel = Kernel::new(recording, store).with_tag_key(TagKey::new([1; 32]));
-    // Even if somebody promises what is not so: the store says that others may write.
+    // `OtherWriters::None` is wrong here, but the store says that other processes may write.
     let options = options().with_other_writers(OtherWriters::None);
     let accounts = Entities::new(Repository::new(kernel.clone()), options);
     (accounts, Entities::new(Repository::new(kernel), options))
 }
 
-/// The lesson "stale answers": a warm entity must not say no to what another's deposit has made
-/// possible.
+/// The lesson "stale answers": an entity in memory must not reject a command that another writer's
+/// deposit has made possible.
 #[tokio::test]
 async fn a_warm_entity_says_nothing_that_the_log_does_not() {
     let folder = tempfile::tempdir().unwrap();
@@ -46,7 +46,7 @@ async fn a_warm_entity_says_nothing_that_the_log_does_not() {
     let seen = ours.state("ada").await.unwrap();
     assert_eq!((seen.state.balance_cents, seen.version.value()), (200, 3));
 
-    // A no-op too tells the version and a reply.
+    // A no-op is answered with the version and a reply too.
     our_counters.ask("one", CounterCommand::Nothing).await.unwrap();
     their_counters.ask("one", CounterCommand::Add).await.unwrap();
     let nothing = our_counters.ask_for("one", CounterCommand::Nothing, |one| one.count).await;
@@ -55,8 +55,8 @@ async fn a_warm_entity_says_nothing_that_the_log_does_not() {
     assert_eq!(theirs.stats().stale + ours.stats().stale, 2);
 }
 
-/// Each customer withdraws what it has just deposited, each at any runtime: never is one refused,
-/// and never is a state older than what it was answered.
+/// Each customer withdraws the amount of the last deposit, through either runtime. No withdrawal is
+/// rejected, and no state is older than an answer before it.
 #[tokio::test(flavor = "multi_thread")]
 async fn two_runtimes_fight_over_the_same_keys() {
     let folder = tempfile::tempdir().unwrap();
@@ -78,7 +78,7 @@ async fn two_runtimes_fight_over_the_same_keys() {
                 assert!(seen >= put.version, "a state older than an answer");
                 let withdraw = AccountCommand::Withdraw { cents: 1 };
                 there.ask(key, withdraw).await.expect("what was deposited is there");
-                // Nobody can withdraw a thousand, however stale.
+                // No customer can withdraw a thousand, even from a stale state.
                 let much = AccountCommand::Withdraw { cents: 1_000 };
                 assert!(here.ask(key, much).await.unwrap_err().rejection().is_some());
             }
@@ -97,7 +97,7 @@ async fn two_runtimes_fight_over_the_same_keys() {
     assert!(conflicts > 0, "they did fight");
 }
 
-/// A repository beside the entities is another writer too, also on a store of this process alone.
+/// A repository beside the entities is another writer too, also on a store of this process only.
 #[tokio::test]
 async fn what_a_repository_stores_beside_the_entities_is_seen() {
     let bench = Bench::rough(1, factum_testing::FaultRates::none());

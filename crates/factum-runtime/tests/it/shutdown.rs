@@ -1,4 +1,4 @@
-//! The end: what was accepted is done, or told.
+//! Shutdown: accepted messages are executed, or answered with an error.
 
 use factum_runtime::{AskError, EntityError};
 use factum_testing::Fault;

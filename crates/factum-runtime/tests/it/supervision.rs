@@ -1,4 +1,4 @@
-//! Panics and failing stores: who is told, who is not, and who is given up.
+//! Panics and failing stores: the callers that get an error, those that don't, and quarantine.
 
 use factum_kernel::{Clock, Repository, Timestamp};
 use factum_runtime::{AskError, Entities, EntityError, EntityStatus, Restart};
@@ -41,7 +41,7 @@ async fn one_that_keeps_dying_is_quarantined_and_its_siblings_never_notice() {
     let restart = Restart::new().with_deaths_max(3, millis(1_000_000));
     let counters = bench.entities::<Counter>(options().with_restart(restart));
     counters.ask("well", CounterCommand::Add).await.unwrap();
-    // Stored by a program that could stand it; no load gets past it here.
+    // Stored by a program whose rules don't panic on it. Here no load succeeds.
     let sturdy = Repository::<Sturdy>::new(bench.kernel.clone());
     sturdy.execute("ill", &CounterEvent::Poisoned).await.unwrap();
     for _ in 0..3 {
@@ -120,7 +120,7 @@ async fn a_store_that_is_down_is_told_and_the_entity_is_well_afterwards() {
     let bench = Bench::rough(1, FaultRates::none());
     let counters = bench.entities::<Counter>(options());
     counters.ask("one", CounterCommand::Add).await.unwrap();
-    // One more than the repeats of an execution.
+    // One attempt more than the repeats of an execution.
     (0..9).for_each(|_| bench.faulty.next_append(Fault::FailBefore));
     let failed = counters.ask("one", CounterCommand::Add).await;
     assert!(matches!(failed, Err(AskError::Failed(EntityError::Store(_)))), "{failed:?}");

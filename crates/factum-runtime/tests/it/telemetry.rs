@@ -1,4 +1,4 @@
-//! What the bus tells of commands: spans with OpenTelemetry's names, metrics for Prometheus.
+//! The telemetry of the bus: spans with OpenTelemetry's names, metrics for Prometheus.
 
 use std::{
     collections::BTreeMap,
@@ -7,9 +7,10 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use factum_kernel::Metadata;
+use factum_kernel::{Metadata, Repository, RetryPolicy};
 use factum_runtime::{
-    AdmissionLayer, CommandId, CommandRouter, Commands, MetricsLayer, TracingLayer,
+    AdmissionLayer, CommandId, CommandRequest, CommandRouter, CommandTransaction, Commands,
+    MetricsLayer, TracingLayer,
 };
 use factum_testing::{Fault, bank::Account};
 use metrics_exporter_prometheus::PrometheusBuilder;
@@ -59,7 +60,7 @@ async fn one_of_each<S>(bench: &Bench, layers: S)
 where
     S: tower::Layer<CommandRouter>,
     S::Service: tower::Service<
-            factum_runtime::CommandRequest,
+            CommandRequest,
             Response = factum_runtime::CommandResponse,
             Error = factum_runtime::BoxError,
         > + Clone,
@@ -123,7 +124,7 @@ fn keys_are_left_out_of_spans_where_they_are_private() {
     assert!(spans.iter().all(|(_, fields)| !fields.values().any(|value| value == "ada")));
 }
 
-/// The Prometheus exporter without its listener: an application serves the text itself.
+/// The Prometheus exporter without its listener, because an application serves the text itself.
 #[test]
 fn prometheus_sees_counts_and_durations_and_never_a_key() {
     let recorder = PrometheusBuilder::new().build_recorder();
@@ -158,7 +159,55 @@ fn prometheus_sees_counts_and_durations_and_never_a_key() {
     assert!(!text.contains("ada") && !text.contains("bob"), "{text}");
 }
 
-/// A caller who goes away is counted too, and the gauge comes back to zero.
+/// Transactions have a trace and metrics. They once had none.
+#[test]
+fn a_transaction_has_a_span_that_names_its_steps_and_is_counted() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let handle = recorder.handle();
+    let spans = Spans::default();
+    let subscriber = Registry::default().with(spans.clone());
+    let transfer = || async {
+        let bench = Bench::new();
+        let accounts = Repository::<Account>::new(bench.kernel.clone());
+        let layers = ServiceBuilder::new()
+            .layer(TracingLayer::new())
+            .layer(MetricsLayer::new(bench.kernel.clock().clone()));
+        let commands = Commands::new(CommandRouter::new(), &bench.kernel);
+        let commands = commands.named::<Account>().layer(layers);
+        for (key, command) in [("bob", DEPOSIT), ("ada", open("ada"))] {
+            let both = CommandTransaction::new(bench.kernel.clone(), RetryPolicy::new());
+            let both = both.command(&accounts, "ada", open("ada"));
+            let both = both.command(&accounts, key, command);
+            let request = CommandRequest::transaction(commands.id(), both);
+            drop(commands.send(request).await.unwrap());
+        }
+        let one = CommandTransaction::new(bench.kernel.clone(), RetryPolicy::new());
+        let one = one.command(&accounts, "ada", open("ada"));
+        drop(commands.send(CommandRequest::transaction(commands.id(), one)).await.unwrap());
+    };
+    metrics::with_local_recorder(&recorder, || {
+        tracing::subscriber::with_default(subscriber, || block_on(transfer()));
+    });
+    let spans: Vec<Fields> = spans.0.lock().unwrap().iter().map(|(_, it)| it.clone()).collect();
+    let all = |name: &str| -> Vec<_> {
+        spans.iter().map(|span| span.get(name).map_or("-", String::as_str)).collect()
+    };
+    assert_eq!(all("otel.name"), ["$transaction transaction"; 3]);
+    assert_eq!(all("factum.aggregate.category"), ["$transaction"; 3]);
+    assert_eq!(all("factum.aggregate.key"), ["ada bob", "ada ada", "ada"]);
+    assert_eq!(all("factum.command.steps")[0], "account.open account.deposit");
+    assert_eq!(all("factum.command.outcome"), ["rejected", "rejected", "stored"]);
+    assert_eq!(all("factum.log.position"), ["-", "-", "1"]);
+    let text = handle.render();
+    for (outcome, count) in [("rejected", 2), ("stored", 1)] {
+        let labels =
+            format!(r#"category="$transaction",command="transaction",outcome="{outcome}""#);
+        let line = format!("factum_commands_total{{{labels}}} {count}");
+        assert!(text.contains(&line), "{line} is not in:\n{text}");
+    }
+}
+
+/// A caller that leaves is counted too, and the gauge returns to zero.
 #[test]
 fn a_dropped_command_is_counted_as_dropped_and_timed() {
     let recorder = PrometheusBuilder::new().build_recorder();
@@ -173,10 +222,11 @@ fn a_dropped_command_is_counted_as_dropped_and_timed() {
             bench.faulty.next_append(Fault::Delay(millis(1_500)));
             let dispatched = commands.dispatch::<Account>("ada", DEPOSIT);
             tokio::select! {
-                _ = dispatched => panic!("nobody moves the clock"),
+                _ = dispatched => panic!("the clock stands still"),
                 () = bench.clock.until_sleeping(1) => {}
             }
-            // Begun and not ended: at zero again, because the future is gone.
+            // The command has begun and not ended. The gauge is zero again, because the future is
+            // gone.
             bench.faulty.next_append(Fault::Delay(millis(1_500)));
             let slow = commands.dispatch::<Account>("ada", DEPOSIT);
             let (slow, ()) = tokio::join!(slow, async {

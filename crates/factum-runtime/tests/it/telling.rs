@@ -1,4 +1,4 @@
-//! Outcomes, replies, order, bounds.
+//! Outcomes, replies, order and limits.
 
 use factum_kernel::{At, Clock, Metadata, Position, StreamVersion};
 use factum_runtime::{AskError, EntityError, EntityOptions};
@@ -41,15 +41,15 @@ async fn a_rejection_is_a_value_and_so_is_a_guard_that_fails() {
     let taken = AccountCommand::Open { owner: "Bob".into(), email: "ada@example.org".into() };
     let refused = accounts.ask("bob", taken).await.unwrap_err();
     assert_eq!(refused.rejection(), Some(&AccountRejection::EmailTaken));
-    // What the refused command would have made of the account is forgotten.
+    // The effect that the refused command would have had on the account is forgotten.
     let refused = accounts.ask("bob", DEPOSIT).await.unwrap_err();
     assert_eq!(refused.rejection(), Some(&AccountRejection::NotOpen));
     let stats = accounts.stats();
     assert_eq!((stats.commands, stats.rejected, stats.failed), (4, 3, 0));
 }
 
-/// A withdrawal that came behind a refused opening was once decided on the account it would have
-/// opened.
+/// A withdrawal after a refused opening was once decided on the account that the opening would have
+/// made.
 #[tokio::test]
 async fn what_waits_behind_a_guard_is_decided_when_the_guard_is_known() {
     let bench = Bench::new();
@@ -72,7 +72,7 @@ async fn what_waits_behind_a_guard_is_decided_when_the_guard_is_known() {
 async fn commands_that_wait_share_an_append_and_keep_their_order() {
     let bench = Bench::new();
     let counters = bench.entities::<Counter>(options());
-    // The first append lasts until all are there, so that how fast it is means nothing.
+    // The first append lasts until all messages are queued, so that its speed does not matter.
     bench.faulty.next_append(Fault::Delay(millis(1)));
     let asks: Vec<_> = (0..100)
         .map(|_| {
@@ -127,9 +127,9 @@ async fn a_full_mailbox_refuses_tells_and_makes_asks_wait_for_room_or_the_deadli
         async move { accounts.ask_for("ada", DEPOSIT, |ada| ada.balance_cents).await }
     });
     bench.clock.until_sleeping(2).await;
-    // That the clock is set is no time that it waits.
+    // A change of the clock's time does not count as waiting.
     bench.clock.set(bench.clock.now().saturating_add(millis(3_600_000)));
-    // The append that fills the mailbox goes through, and there is room.
+    // The append for which the mailbox filled up goes through, and there is room.
     bench.clock.advance(millis(10_000));
     assert_eq!(waiting.await.unwrap().unwrap().reply, 4);
     assert_eq!(accounts.stats().mailbox_high_water, 2);

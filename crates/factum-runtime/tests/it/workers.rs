@@ -1,4 +1,4 @@
-//! Long-lived workers: started, started again, given up, stopped in order.
+//! Long-running workers: started, restarted, given up, stopped in order.
 
 use std::{
     future::pending,
@@ -18,7 +18,7 @@ use factum_testing::{SeededIds, VirtualClock};
 
 use crate::bench::millis;
 
-/// What happened, in order.
+/// The events of a test, in order.
 #[derive(Clone, Default)]
 struct Diary(Arc<Mutex<Vec<String>>>);
 
@@ -40,7 +40,7 @@ fn clock() -> VirtualClock {
     VirtualClock::new("2026-03-01T08:00:00Z".parse().unwrap())
 }
 
-/// Writes when it starts and when it stops, and stops when it is asked to.
+/// Notes its start and its stop, and stops when it is asked to.
 fn good(name: &'static str, diary: &Diary) -> Worker {
     let diary = diary.clone();
     Worker::new(name, move |cx| {
@@ -54,7 +54,7 @@ fn good(name: &'static str, diary: &Diary) -> Worker {
     })
 }
 
-/// Fails as often as it is told to, then runs.
+/// Fails a given number of times, then runs.
 fn failing(name: &'static str, times: usize) -> Worker {
     let runs = Arc::new(AtomicUsize::new(0));
     Worker::new(name, move |cx| {
@@ -218,7 +218,7 @@ async fn a_shutdown_goes_in_reverse_and_drops_and_names_whoever_does_not_stop() 
     assert_eq!(stopped.dropped, ["second".into()]);
     until(&supervisor, "second", WorkerState::Stopped).await;
     assert!(diary.lines().contains(&"second is dropped".to_owned()));
-    assert_eq!(supervisor.shutdown().await, stopped, "whoever asks again");
+    assert_eq!(supervisor.shutdown().await, stopped, "a second call");
     let refused = supervisor.add(good("late", &diary));
     assert_eq!(refused, Err(SupervisorError::Closed));
 }
@@ -288,14 +288,14 @@ fn a_runtime_that_ends_takes_the_workers_with_it_and_nothing_panics() {
     supervisor.restart("one").unwrap();
     for worker in supervisor.health() {
         assert_eq!(worker.state, WorkerState::Stopped, "{}", worker.name);
-        let told = "the runtime it ran on has ended, restart it on another";
-        assert_eq!(worker.cause.as_deref(), Some(told));
+        let cause = "the worker's runtime has ended, restart it on another";
+        assert_eq!(worker.cause.as_deref(), Some(cause));
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_that_fail_at_once_are_each_started_again() {
-    // The machine's clock: on one that every sleep moves, a grace is over at once.
+    // The machine's clock, because on a clock that moves with every sleep a grace ends at once.
     let supervisor = Supervisor::new(Arc::new(SystemClock), Arc::new(SeededIds::new(7)));
     let restart = Restart::new().with_pauses(millis(1), millis(5)).with_deaths_max(9, millis(9));
     for at in 0..200 {

@@ -1,4 +1,4 @@
-//! Stats as they are published: a JSON document for each running application, under `$`-keys.
+//! Published stats: a JSON document for each running application, under keys that begin with `$`.
 
 mod consumer;
 mod moment;
@@ -15,45 +15,47 @@ use serde::{Deserialize, Serialize};
 use super::{AppStats, ConsumerStats, KindStats};
 pub use consumer::PublishedConsumer;
 
-/// Under what follows is the document of each instance.
+/// The prefix of the documents' keys. The id of the instance follows.
 const PREFIX: &str = "$factum/stats/";
-/// The most workers in a document; those that don't run come first.
+/// The most workers in a document. Workers that don't run come first.
 const WORKERS_PUBLISHED: usize = 256;
-/// An instance that missed so many of its own intervals is dead,
+/// The number of missed intervals after which an instance counts as dead.
 const MISSED_MAX: u32 = 10;
-/// but not before this long: clocks of machines differ.
+/// The shortest time after which an instance counts as dead. It allows for differences between the
+/// machines' clocks.
 const SILENT_MIN: Duration = Duration::from_secs(600);
-/// A write takes its time, and clocks differ: one that is late by no more is not called silent.
+/// The delay up to which an instance does not count as silent. It allows for slow writes and
+/// differences between clocks.
 const LATE_MAX: Duration = Duration::from_secs(5);
 
-/// What a running application published last. Times are RFC 3339 in JSON.
+/// The stats that a running application published last. Times are RFC 3339 in JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct PublishedStats {
-    /// Which opening of the application.
+    /// The id of the instance. Each opening of an application gets a new one.
     pub instance: Uuid,
-    /// Its process, on its machine.
+    /// The process id on the instance's machine.
     pub process: u32,
-    /// When this was so, by its clock.
+    /// The time of the stats, by the instance's clock.
     #[serde(with = "moment")]
     pub written_at: Timestamp,
-    /// How often it is written anew.
+    /// The interval between two publications.
     pub every_ms: u64,
-    /// How long it has been open.
+    /// The time since the application was opened.
     pub uptime_ms: u64,
-    /// The entities of all kinds together.
+    /// The totals of the entities of all kinds.
     pub total: PublishedTotals,
     /// The kinds of entities, by category.
     pub kinds: Vec<PublishedKind>,
-    /// The workers; the first 256, with those that don't run before the others.
+    /// The workers, at most 256. Workers that don't run come first.
     pub workers: Vec<PublishedWorker>,
-    /// The consumers and projections; the first 256, with those that are not well before the
-    /// others. Empty in what an earlier version wrote.
+    /// The consumers and projections, at most 256. Those that need attention come first. Empty in
+    /// documents that an earlier version wrote.
     #[serde(default)]
     pub consumers: Vec<PublishedConsumer>,
 }
 
-/// Entities in numbers: see [`EntityStats`].
+/// The counters and numbers of entities: see [`EntityStats`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[non_exhaustive]
 #[expect(missing_docs, reason = "the fields are those of `EntityStats`")]
@@ -77,38 +79,38 @@ pub struct PublishedTotals {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct PublishedKind {
-    /// The category of their streams.
+    /// The category of the entities' streams.
     pub category: String,
-    /// In numbers.
+    /// The counters and numbers of the kind.
     #[serde(flatten)]
     pub totals: PublishedTotals,
-    /// Quarantined ones, ten at most.
+    /// Quarantined entities, at most ten.
     pub quarantined_entities: Vec<PublishedEntity>,
-    /// The heaviest idle ones, ten at most.
+    /// The heaviest idle entities, at most ten.
     pub heaviest: Vec<PublishedEntity>,
-    /// The last used, ten at most.
+    /// The most recently used entities, at most ten.
     pub recent: Vec<PublishedEntity>,
 }
 
-/// One entity: what is known of it.
+/// The known facts about one entity.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct PublishedEntity {
-    /// Its stream.
+    /// The entity's stream.
     pub stream: String,
-    /// When it was last used.
+    /// The time of the last use.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "moment::known")]
     pub used_at: Option<Timestamp>,
-    /// Where its state is at.
+    /// The version of the entity's state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<u64>,
-    /// The version of its newest known snapshot; 0: none is known.
+    /// The version of the newest known snapshot; 0 if none is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot_version: Option<u64>,
-    /// What its state weighs, in bytes.
+    /// The weight of the entity's state, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight: Option<u64>,
-    /// What it died of, if it is quarantined.
+    /// The cause of its last death, if it is quarantined.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<String>,
 }
@@ -117,26 +119,26 @@ pub struct PublishedEntity {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct PublishedWorker {
-    /// Its name.
+    /// The worker's name.
     pub name: String,
     /// `running`, `backing-off`, `waiting`, `stopping`, `stopped` or `given-up`.
     pub state: String,
-    /// Since when.
+    /// The time at which the worker entered this state.
     #[serde(with = "moment")]
     pub since: Timestamp,
-    /// How often it was started again.
+    /// The number of restarts since the worker was added.
     pub restarts: u64,
-    /// What its last failure was.
+    /// The last failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<String>,
 }
 
-/// What the applications on a store published last, those that were opened first in front.
-/// Instances that ended without a word are among them for a while: look at
-/// [`PublishedStats::silence`]. A document of a later version that can't be read is left out.
+/// The stats that the applications on a store published last, in the order in which the
+/// applications were opened. The list contains instances that ended without a shutdown for a while:
+/// see [`PublishedStats::silence`]. Documents of a later version that can't be read are left out.
 ///
 /// # Errors
-/// Those of the store.
+/// An error of the store.
 pub async fn published_stats(
     documents: &dyn DocumentStore,
 ) -> Result<Vec<PublishedStats>, StoreError> {
@@ -184,21 +186,23 @@ impl PublishedStats {
         serde_json::to_vec(self).expect("all keys are text").into()
     }
 
-    /// How long ago it should have been written anew, and was not; zero while it is on time.
+    /// The time by which the next publication is late; zero while it is on time.
     pub fn silence(&self, now: Timestamp) -> Duration {
         #[expect(clippy::disallowed_methods, reason = "the age of what is stored")]
         let age = now.saturating_since(self.written_at);
         age.saturating_sub(Duration::from_millis(self.every_ms))
     }
 
-    /// Whether it is so late that what it says may be over: one interval and five seconds.
+    /// True if the instance may have ended: its next publication is late by more than one interval
+    /// and by more than five seconds.
     pub fn is_silent(&self, now: Timestamp) -> bool {
         self.silence(now) > Duration::from_millis(self.every_ms).max(LATE_MAX)
     }
 
-    /// Whether its application has clearly ended without a word: ten intervals and ten minutes
-    /// have passed, or it wrote while its clock was that far ahead, and not since. Those that run
-    /// remove such documents; what lives writes its own again.
+    /// True if the instance certainly ended without a shutdown: its publication is late by more
+    /// than ten intervals and by more than ten minutes, or its time is that far in the future.
+    /// Running instances remove such documents. An instance that is alive after all writes its
+    /// document again.
     pub fn is_dead(&self, now: Timestamp) -> bool {
         let every = Duration::from_millis(self.every_ms);
         let limit = every.saturating_mul(MISSED_MAX).max(SILENT_MIN);

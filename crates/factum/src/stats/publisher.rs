@@ -14,15 +14,16 @@ use factum_runtime::{Restart, Worker, WorkerContext, WorkerError};
 use super::document::{PublishedStats, all, key};
 use crate::running::Running;
 
-/// Stats are published no more often than this.
+/// The shortest interval between two publications.
 pub const STATS_EVERY_MIN: Duration = Duration::from_millis(100);
-/// Dead instances are looked for before the first document, and each time so many were written.
+/// The number of publications between two searches for dead instances. The first search is before
+/// the first publication.
 const WRITES_PER_LOOK: u64 = 100;
-/// How long a failed write is waited out, at first and at most.
+/// The shortest and the longest pause after a failed write.
 const RETRY_MIN: Duration = Duration::from_millis(500);
 const RETRY_MAX: Duration = Duration::from_secs(30);
 
-/// What publishes, for as long as the application is there.
+/// The publisher. It ends when the application is dropped.
 struct Publisher {
     running: Weak<Running>,
     kernel: Kernel,
@@ -30,16 +31,16 @@ struct Publisher {
     every: Duration,
 }
 
-/// The worker that publishes the stats of an application as often as that.
+/// Makes the worker that publishes the stats of an application at this interval.
 pub(crate) fn publisher(running: &Arc<Running>, kernel: &Kernel, every: Duration) -> Worker {
     let instance = kernel.ids().uuid(kernel.clock().now());
-    // Weak, because what runs holds its supervisor, and that its workers.
+    // Weak, because `Running` holds the supervisor, and the supervisor holds the worker.
     let running = Arc::downgrade(running);
     let kernel = kernel.clone();
     let every = every.max(STATS_EVERY_MIN);
     let publisher = Arc::new(Publisher { running, kernel, instance, every });
     let worker = Worker::new("factum.stats", move |cx| publisher.clone().run(cx));
-    // Never given up: a store that is down for long is when its users look.
+    // The worker is never given up: the stats matter most after the store was down for long.
     let restart = Restart::new().with_pauses(RETRY_MIN, RETRY_MAX);
     worker.with_restart(restart.with_deaths_max(u32::MAX, RETRY_MAX))
 }
@@ -64,7 +65,7 @@ impl Publisher {
         Ok(self.write(farewell).await?)
     }
 
-    /// An unknown outcome is no matter: the next document says the same, or more.
+    /// Writes a batch. An unknown outcome is no error, because the next document replaces this one.
     async fn write(&self, batch: WriteBatch) -> Result<(), StoreError> {
         match self.documents().write(batch).await {
             Err(WriteError::Store(error)) => Err(error),
@@ -72,14 +73,14 @@ impl Publisher {
         }
     }
 
-    /// Removes what instances left behind that ended without a word.
+    /// Removes the documents of instances that ended without a shutdown.
     async fn remove_dead(&self, now: Timestamp) -> Result<(), StoreError> {
         let mut rest = Some(all());
         while let Some(range) = rest {
             let page = self.documents().scan(ScanQuery::new(range)).await?;
             for document in page.documents {
                 if PublishedStats::read(&document.value).is_some_and(|it| it.is_dead(now)) {
-                    // Not if it has said a word since.
+                    // Not if the instance has published again since.
                     let expected = ExpectedRevision::Exact(document.revision);
                     self.write(WriteBatch::new().remove(document.key, expected)).await?;
                 }

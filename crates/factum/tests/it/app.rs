@@ -1,11 +1,15 @@
-//! Opening, and what the facade adds to the layers below.
+//! Opening an application, and the facade's own behaviour.
 
 use std::sync::Arc;
 
 use factum::{
-    Aggregate, App, Clash, Context, Event, ExecuteError, MemoryStore, Metadata, OpenError,
-    Position, ReadQuery, Scope, StoreErrorKind, Stores, SubscribeFrom, TagKey, Verdict, Worker,
-    WorkerState,
+    Aggregate, App, Context, ErrorKind, Event, OpenError, Position, ReadQuery, SendError, TagKey,
+    Verdict, Worker,
+    aggregate::Clash,
+    memory::MemoryStore,
+    read::{Scope, SubscribeFrom},
+    runtime::{CommandError, EntityError, WorkerState},
+    store::{StoreErrorKind, Stores},
 };
 use factum_testing::bank::{Account, AccountCommand, AccountRejection};
 
@@ -16,16 +20,15 @@ fn open(owner: &str, email: &str) -> AccountCommand {
 #[tokio::test]
 async fn one_log_behind_every_door() {
     let app = App::open("memory:").await.unwrap();
-    let done = app.execute::<Account>("ada", &open("Ada", "ada@example.org")).await.unwrap();
+    let done = app.command::<Account>("ada", open("Ada", "ada@example.org")).await.unwrap();
     assert_eq!(done.position, Some(Position::new(1)));
-    let accounts = app.aggregate::<Account>();
-    app.execute::<Account>("bob", &open("Bob", "bob@example.org")).await.unwrap();
-    accounts.execute("ada", &AccountCommand::Deposit { cents: 100 }).await.unwrap();
+    app.command::<Account>("bob", open("Bob", "bob@example.org")).await.unwrap();
+    app.command::<Account>("ada", AccountCommand::Deposit { cents: 100 }).await.unwrap();
     let transfer = app
         .transaction()
-        .execute(&accounts, "ada", AccountCommand::Send { to: "bob".into(), cents: 40 })
-        .execute(&accounts, "bob", AccountCommand::Receive { from: "ada".into(), cents: 40 });
-    transfer.commit(&Metadata::new()).await.unwrap();
+        .command::<Account>("ada", AccountCommand::Send { to: "bob".into(), cents: 40 })
+        .command::<Account>("bob", AccountCommand::Receive { from: "ada".into(), cents: 40 });
+    transfer.await.unwrap();
     assert_eq!(app.load::<Account>("bob").await.unwrap().state.balance_cents, 40);
 
     let mut read = app.read(ReadQuery::log());
@@ -37,28 +40,8 @@ async fn one_log_behind_every_door() {
     assert!(read.next().await.is_none());
 
     app.close().await.unwrap();
-    let refused = app.execute::<Account>("ada", &AccountCommand::Deposit { cents: 1 }).await;
-    let Err(ExecuteError::Load(error)) = refused else { panic!("{refused:?}") };
-    assert_eq!(error.to_string(), "the store is closed");
-}
-
-/// The bus goes to the entities that the application has anyway, and knows what was named only.
-#[tokio::test]
-async fn the_bus_routes_to_the_aggregates_that_were_named() {
-    let app = App::builder().aggregate::<Account>().open("memory:").await.unwrap();
-    let open = open("Ada", "ada@example.org");
-    let opened = app.commands().dispatch::<Account>("ada", open.clone()).await.unwrap();
-    assert_eq!(opened.version.value(), 1);
-    let accounts = app.entities::<Account>();
-    assert_eq!((accounts.stats().commands, accounts.stats().loads), (1, 1));
-
-    let app = App::open("memory:").await.unwrap();
-    let unknown = app.commands().dispatch::<Account>("ada", open).await.unwrap_err();
-    assert_eq!(
-        unknown.to_string(),
-        "the command bus knows no such aggregate, name it with AppBuilder::aggregate or \
-         CommandRouter::with: category=account"
-    );
+    let refused = app.command::<Account>("ada", AccountCommand::Deposit { cents: 1 }).await;
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::Closed);
 }
 
 #[tokio::test]
@@ -66,10 +49,10 @@ async fn hashed_tags_hold_over_openings_of_one_store() {
     let store = Arc::new(MemoryStore::new());
     let stores = Stores { events: store.clone(), documents: store };
     let first = App::builder().open_stores(stores.clone()).await.unwrap();
-    first.execute::<Account>("ada", &open("Ada", "ada@example.org")).await.unwrap();
+    first.command::<Account>("ada", open("Ada", "ada@example.org")).await.unwrap();
     let again = App::builder().open_stores(stores.clone()).await.unwrap();
-    let taken = again.execute::<Account>("bob", &open("Bob", "ada@example.org")).await;
-    assert!(matches!(taken, Err(ExecuteError::Rejected(AccountRejection::EmailTaken))));
+    let taken = again.command::<Account>("bob", open("Bob", "ada@example.org")).await;
+    assert!(matches!(taken, Err(SendError::Rejected(AccountRejection::EmailTaken))));
     let other = App::builder().with_tag_key(TagKey::new([9; 32])).open_stores(stores).await;
     assert!(other.unwrap_err().to_string().contains("another tag key"), "e-mails would be free");
 }
@@ -83,8 +66,10 @@ async fn a_store_stays_with_the_key_it_was_given() {
     assert!(with(9).open_stores(stores.clone()).await.is_ok());
     assert!(with(8).open_stores(stores.clone()).await.is_err());
     let none = App::builder().open_stores(stores).await.unwrap();
-    let refused = none.execute::<Account>("ada", &open("Ada", "ada@example.org")).await;
-    assert!(matches!(refused, Err(ExecuteError::Encode(_))), "nothing is hashed without it");
+    let refused = none.command::<Account>("ada", open("Ada", "ada@example.org")).await;
+    let Err(SendError::Failed(CommandError::Entity(EntityError::Encode(_)))) = refused else {
+        panic!("nothing is hashed without it: {refused:?}")
+    };
 }
 
 mod other {
@@ -105,7 +90,7 @@ async fn two_event_types_of_one_name_do_not_open() {
     assert!(twice.open("memory:").await.is_ok(), "the same one twice is fine");
 }
 
-/// Another aggregate in the accounts' category.
+/// Another aggregate with the category of the accounts.
 #[derive(Debug, Default)]
 struct Ledger;
 
@@ -162,7 +147,7 @@ async fn a_bare_path_opens_what_is_there_whichever_it_is() {
         let path = folder.path().join(file);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         let app = App::open(&format!("{url}{}", path.display())).await.unwrap();
-        app.execute::<Account>("ada", &open("Ada", "ada@example.org")).await.unwrap();
+        app.command::<Account>("ada", open("Ada", "ada@example.org")).await.unwrap();
         app.close().await.unwrap();
         let bare = folder.path().join(&file[..2]);
         let app = App::open(bare.to_str().unwrap()).await.unwrap();
@@ -180,9 +165,9 @@ async fn a_bare_path_makes_a_journal_and_opens_it_again() {
     for balance in [1, 2] {
         let app = App::open(path.to_str().unwrap()).await.unwrap();
         if balance == 1 {
-            app.execute::<Account>("ada", &open("Ada", "ada@example.org")).await.unwrap();
+            app.command::<Account>("ada", open("Ada", "ada@example.org")).await.unwrap();
         }
-        app.execute::<Account>("ada", &AccountCommand::Deposit { cents: 1 }).await.unwrap();
+        app.command::<Account>("ada", AccountCommand::Deposit { cents: 1 }).await.unwrap();
         assert_eq!(app.load::<Account>("ada").await.unwrap().state.balance_cents, balance);
         app.close().await.unwrap();
     }
@@ -191,13 +176,14 @@ async fn a_bare_path_makes_a_journal_and_opens_it_again() {
 #[tokio::test]
 async fn entities_are_the_same_for_whoever_asks_and_end_with_the_application() {
     let app = App::open("memory:").await.unwrap();
-    app.entities::<Account>().ask("ada", open("Ada", "ada@example.org")).await.unwrap();
-    let accounts = app.clone().entities::<Account>();
-    accounts.tell("ada", AccountCommand::Deposit { cents: 5 }).unwrap();
+    app.command::<Account>("ada", open("Ada", "ada@example.org")).await.unwrap();
+    let accounts = app.clone().aggregate::<Account>();
+    app.command::<Account>("ada", AccountCommand::Deposit { cents: 5 }).await.unwrap();
     assert_eq!(accounts.state("ada").await.unwrap().state.balance_cents, 5);
     assert_eq!(accounts.stats().loads, 1, "one set of entities");
     app.close().await.unwrap();
-    assert!(accounts.tell("ada", AccountCommand::Deposit { cents: 5 }).is_err());
+    let late = app.command::<Account>("ada", AccountCommand::Deposit { cents: 5 }).await;
+    assert_eq!(late.unwrap_err().kind(), ErrorKind::Closed);
 }
 
 #[tokio::test]
@@ -205,23 +191,29 @@ async fn workers_stop_before_the_entities_and_these_before_the_store() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("shop");
     let app = App::open(path.to_str().unwrap()).await.unwrap();
-    app.execute::<Account>("ada", &open("Ada", "ada@example.org")).await.unwrap();
-    let accounts = app.entities::<Account>();
-    let at_the_end = accounts.clone();
+    app.command::<Account>("ada", open("Ada", "ada@example.org")).await.unwrap();
+    let at_the_end = app.clone();
     let worker = Worker::new("interest", move |cx| {
-        let accounts = at_the_end.clone();
+        let app = at_the_end.clone();
         async move {
             cx.stopping().await;
-            accounts.ask("ada", AccountCommand::Deposit { cents: 1 }).await?;
-            Ok(accounts.tell("ada", AccountCommand::Deposit { cents: 2 })?)
+            app.command::<Account>("ada", AccountCommand::Deposit { cents: 1 }).await?;
+            // The entity finishes accepted commands before the store closes.
+            let late = app.command::<Account>("ada", AccountCommand::Deposit { cents: 2 });
+            let mut late = late.into_future();
+            tokio::select! {
+                biased;
+                done = &mut late => drop(done?),
+                () = std::future::ready(()) => {}
+            }
+            Ok(())
         }
     });
     app.supervisor().add(worker).unwrap();
     app.close().await.unwrap();
     let worker = &app.supervisor().health()[0];
     assert_eq!((worker.state, worker.cause.as_deref()), (WorkerState::Stopped, None));
-    assert!(accounts.tell("ada", AccountCommand::Deposit { cents: 5 }).is_err());
-    drop((app, accounts));
+    drop(app);
     let app = App::open(path.to_str().unwrap()).await.unwrap();
     assert_eq!(app.load::<Account>("ada").await.unwrap().state.balance_cents, 3);
 }

@@ -1,27 +1,31 @@
 //! One random history on several stores: each answer must be the same on all of them.
 //!
-//! The suite of `factum-testing` looks where somebody thought of a case; this looks where stores
-//! meet. What no law promises is left out of the answers: which lineage a log has, where a page
-//! ends, which of several matching events a failed condition names, how revisions are counted.
+//! The suite of `factum-testing` tests known cases; this test finds differences between stores in
+//! cases that no author thought of. The answers leave out everything that no law promises: the
+//! lineage of a log, the end of a page, the choice among several events that match a failed
+//! condition, the counting of revisions.
 
 mod answer;
 mod history;
 
 use std::{sync::Arc, time::Duration};
 
-use factum::{Clock, Monotonic, OpenContext, OpenStore, StoreUrl, Stores, SystemClock, Timestamp};
+use factum::{
+    event::Timestamp,
+    store::{Clock, Monotonic, OpenContext, OpenStore, StoreUrl, Stores, SystemClock},
+};
 use factum_testing::{SeededIds, VirtualClock};
 
 use answer::Subject;
 use history::{Known, Step};
 
-/// When a history begins.
+/// The time at which a history begins.
 const START: Timestamp = Timestamp::from_micros(1_772_355_600_000_000);
 const STEPS: usize = 120;
-/// So many steps are shown before the one that is answered differently.
+/// The number of steps that are shown before the first different answer.
 const SHOWN: usize = 6;
 
-/// Shows the time that the history sets; who sleeps, sleeps really.
+/// A clock that shows the history's time, and sleeps in real time.
 #[derive(Debug)]
 struct SteppedClock(VirtualClock);
 
@@ -40,7 +44,7 @@ impl Clock for SteppedClock {
     }
 }
 
-/// A kind of store and where its data are.
+/// A kind of store and the place of its data.
 pub(crate) type Place = (Box<dyn OpenStore>, String);
 
 async fn open((kind, url): &Place, clock: &VirtualClock) -> Stores {
@@ -49,8 +53,8 @@ async fn open((kind, url): &Place, clock: &VirtualClock) -> Stores {
     kind.open(&StoreUrl::parse(url).unwrap(), &context).await.unwrap()
 }
 
-/// Runs the history of a seed on empty stores. The first one's answers are what the others must
-/// say, and what later steps go by; they are the result.
+/// Runs the history of a seed on empty stores. The first store's answers are expected of the
+/// others, and later steps use them. Returns these answers.
 pub(crate) async fn every_answer_is_the_same(seed: u64, places: &[Place]) -> String {
     let clock = VirtualClock::new(START);
     let mut subjects = Vec::new();
@@ -87,7 +91,7 @@ pub(crate) async fn every_answer_is_the_same(seed: u64, places: &[Place]) -> Str
     said
 }
 
-/// A history in which nothing stands in a writer's way compares little.
+/// Refuses a history without conflicts, which would compare little.
 pub(crate) fn of_every_kind(said: &str) {
     let kinds = ["replayed: true", "VersionConflict", "condition 0 failed", "invalid", "conflicts"];
     for kind in kinds {
@@ -98,7 +102,7 @@ pub(crate) fn of_every_kind(said: &str) {
 #[cfg(all(feature = "journal", feature = "sqlite"))]
 #[tokio::test(flavor = "multi_thread")]
 async fn embedded_stores_give_the_same_answers() {
-    use factum::{JournalKind, MemoryKind, SqliteKind};
+    use factum::{journal::JournalKind, memory::MemoryKind, sqlite::SqliteKind};
 
     let mut said = String::new();
     for seed in 0..12 {

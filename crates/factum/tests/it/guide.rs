@@ -1,6 +1,6 @@
 //! The snippets of the guide and of the README are excerpts of code that is compiled and run: every
-//! block of Rust there stands, but for its indentation, in a module here, in an example, or in the
-//! sample bank.
+//! block of Rust there is found, except for its indentation, in a module here, in an example, or in
+//! the sample bank.
 
 mod aggregates;
 mod consistency;
@@ -11,7 +11,7 @@ mod projections;
 
 use std::{env, fs, path::PathBuf};
 
-/// Where excerpts come from: files, and folders with all that is in them.
+/// The sources of the excerpts: files, and folders with all their files.
 const SOURCES: &[&str] = &[
     "crates/factum/tests/it/guide",
     "crates/factum/examples",
@@ -75,7 +75,7 @@ fn every_snippet_is_code_that_runs() {
         assert!(runs, "this snippet is in no source, copy it from one of {SOURCES:?}:\n{block}");
     }
     assert!(count > 20, "only {count} snippets were found");
-    // Another way to mark Rust would go unseen.
+    // A block that is marked as Rust in another way would not be checked.
     for chapter in &chapters {
         let marks = chapter.lines().filter(|line| line.len() > 3 && line.starts_with("```"));
         for mark in marks {

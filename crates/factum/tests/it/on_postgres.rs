@@ -6,8 +6,11 @@ use std::{
 };
 
 use factum::{
-    App, Clock, Consumer, ConsumerState, Documents, DocumentsTx, MemoryKind, PostgresKind,
-    PostgresOptions, PostgresStore, ProjectionFn, RecordedEvent, Stores, SystemClock,
+    App, Consumer, Documents, DocumentsTx, ProjectionFn, RecordedEvent,
+    consumer::ConsumerState,
+    memory::MemoryKind,
+    postgres::{PostgresKind, PostgresOptions, PostgresStore},
+    store::{Clock, Stores, SystemClock},
 };
 use factum_testing::bank::{Account, AccountCommand, AccountEvent};
 use tokio_postgres::{Client, NoTls};
@@ -22,7 +25,7 @@ use crate::{
 
 /// Longer than any of this takes on a busy machine.
 const WAIT: Duration = Duration::from_secs(60);
-/// What an idle application needs, as docs/design/0011-postgresql.md says.
+/// The limits for an idle application in docs/design/0011-postgresql.md.
 const CONNECTIONS_IDLE: i64 = 2;
 const TRANSACTIONS_A_SECOND_IDLE: f64 = 5.0;
 
@@ -68,7 +71,7 @@ async fn the_order_of_a_decision_is_kept() {
 async fn it_gives_the_same_answers_as_the_store_in_memory() {
     let server = server();
     let mut said = String::new();
-    // Without groups: members of one that touch different streams may change places here.
+    // Without groups, because members of one group with different streams may change places.
     for seed in (101..117).step_by(2) {
         let schema = format!("difference_{}_{seed}", std::process::id());
         let places: [Place; 2] = [
@@ -84,7 +87,7 @@ async fn it_gives_the_same_answers_as_the_store_in_memory() {
     of_every_kind(&said);
 }
 
-/// An application with a consumer and a projection, which has handled what there was.
+/// An application with a consumer and a projection, which have handled the present events.
 async fn at_rest(url: &str) -> App {
     let options = PostgresOptions::parse(url).unwrap().with_idle_timeout(Duration::from_secs(1));
     let store = Arc::new(PostgresStore::open(options).await.unwrap());
@@ -99,7 +102,7 @@ async fn at_rest(url: &str) -> App {
     let owners = ProjectionFn::<_, Documents, _>::new("owners", 1, owners);
     let owners = app.project_fn(owners).await.unwrap();
     let open = AccountCommand::Open { owner: "Ada".into(), email: "ada@example.org".into() };
-    app.entities::<Account>().ask("ada", open).await.unwrap();
+    app.command::<Account>("ada", open).await.unwrap();
     let position = app.load::<Account>("ada").await.unwrap().version.value();
     let position = factum::Position::new(position);
     mails.wait_for(position, WAIT).await.unwrap();
@@ -151,7 +154,7 @@ async fn an_idle_application_keeps_two_connections_and_makes_few_transactions() 
     raw.batch_execute(&format!("DROP DATABASE {database} WITH (FORCE)")).await.unwrap();
     println!("{a_second:.1} transactions a second, {most} connections");
     assert!(a_second <= TRANSACTIONS_A_SECOND_IDLE, "{a_second}");
-    // A third is made where two reads meet, and closed again.
+    // A third connection is made when two reads are concurrent, and is closed again.
     assert!(most <= CONNECTIONS_IDLE + 1, "{most}");
 }
 

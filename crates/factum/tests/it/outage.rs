@@ -1,5 +1,5 @@
-//! Outages as the handlers of consumers meet them through the application: entities, the bus, and
-//! their end.
+//! Outages as the handlers of consumers meet them through the application: entities, transactions,
+//! and their end.
 
 use std::{
     future::Future,
@@ -11,9 +11,13 @@ use std::{
 };
 
 use factum::{
-    App, AppBuilder, AskError, Consumer, ConsumerHandle, ConsumerHealth, ConsumerOptions,
-    ConsumerState, DispatchError, Entities, EntityOptions, ErrorKind, ExecuteError, FailurePolicy,
-    HandleError, MemoryStore, RecordedEvent, Restart, RetryPolicy, Stores, SystemClock, TagKey,
+    App, AppBuilder, Consumer, ConsumerOptions, EntityOptions, ErrorKind, HandleError,
+    RecordedEvent, RetryPolicy, SendError, TagKey,
+    aggregate::{ExecuteError, Repository, StepRejected},
+    consumer::{ConsumerHandle, ConsumerHealth, ConsumerState, FailurePolicy},
+    memory::MemoryStore,
+    runtime::{AskError, Entities, Restart},
+    store::{Stores, SystemClock},
 };
 use factum_testing::{
     FaultRates, FaultyDocuments, FaultyStore,
@@ -22,18 +26,18 @@ use factum_testing::{
 
 pub(crate) const LONG: Duration = Duration::from_secs(60);
 
-/// The ways of a handler to an account.
+/// The ways in which a handler uses an account.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Way {
     Execute,
     ExecuteInAnEnum,
-    Ask,
-    AskInAnEnum,
-    Dispatch,
+    Command,
+    CommandInAnEnum,
+    Transaction,
 }
 
 pub(crate) const WAYS: [Way; 5] =
-    [Way::Execute, Way::ExecuteInAnEnum, Way::Ask, Way::AskInAnEnum, Way::Dispatch];
+    [Way::Execute, Way::ExecuteInAnEnum, Way::Command, Way::CommandInAnEnum, Way::Transaction];
 
 /// An error as a user would write it.
 #[derive(Debug, thiserror::Error)]
@@ -43,7 +47,9 @@ enum Unpaid {
     #[error(transparent)]
     Ask(#[from] AskError<AccountRejection>),
     #[error(transparent)]
-    Dispatch(#[from] DispatchError<AccountRejection>),
+    Send(#[from] SendError<AccountRejection>),
+    #[error(transparent)]
+    Transaction(#[from] SendError<StepRejected>),
 }
 
 fn open(key: &str) -> AccountCommand {
@@ -53,22 +59,24 @@ fn open(key: &str) -> AccountCommand {
 const BONUS: AccountCommand = AccountCommand::Deposit { cents: 1 };
 
 async fn pay(app: &App, way: Way) -> Result<(), HandleError> {
-    let execute = || app.execute::<Account>("bonus", &BONUS);
-    let accounts = app.entities::<Account>();
+    let accounts = Repository::<Account>::new(app.kernel().clone());
+    let accounts = accounts.with_retry(RetryPolicy::never());
+    let execute = || accounts.execute("bonus", &BONUS);
+    let command = || app.command::<Account>("bonus", BONUS);
     match way {
         Way::Execute => drop(execute().await?),
         Way::ExecuteInAnEnum => drop(execute().await.map_err(Unpaid::from)?),
-        Way::Ask => drop(accounts.ask("bonus", BONUS).await?),
-        Way::AskInAnEnum => drop(accounts.ask("bonus", BONUS).await.map_err(Unpaid::from)?),
-        Way::Dispatch => {
-            let paid = app.commands().dispatch::<Account>("bonus", BONUS).await;
+        Way::Command => drop(command().await?),
+        Way::CommandInAnEnum => drop(command().await.map_err(Unpaid::from)?),
+        Way::Transaction => {
+            let paid = app.transaction().command::<Account>("bonus", BONUS).await;
             drop(paid.map_err(Unpaid::from)?);
         }
     }
     Ok(())
 }
 
-/// An application whose executions give up soon.
+/// An application whose executions give up after few attempts.
 pub(crate) fn hasty() -> AppBuilder {
     let restart = Restart::new().with_pauses(Duration::from_millis(1), Duration::from_millis(4));
     App::builder()
@@ -78,7 +86,7 @@ pub(crate) fn hasty() -> AppBuilder {
         .with_entities(EntityOptions::new().with_restart(restart))
 }
 
-/// The first failure of an event of its own fault parks it.
+/// The first failure that is the event's own fault parks it.
 fn no_retries() -> ConsumerOptions {
     let failure = FailurePolicy::new()
         .with_retries_max(0)
@@ -98,26 +106,26 @@ where
     app.consumers().start(consumer).unwrap()
 }
 
-/// Waits until it has tried for long to reach what is away.
+/// Waits until the handler has been retrying for a while.
 async fn is_away_for_long(consumer: &ConsumerHandle) {
     let is_over = |it: &ConsumerHealth| match it.state {
         ConsumerState::Retrying { position: None, attempts, .. } => attempts >= 5,
-        // It has given the event up, which the caller sees.
+        // The execution has given up, and the caller sees its error.
         ConsumerState::Stopped(_) => true,
         _ => it.parked > 0,
     };
     consumer.watch().wait_for(is_over).await.unwrap();
 }
 
-/// An outage that begins while an event is handled, and outlasts all attempts that it has.
+/// An outage that begins while an event is handled, and lasts longer than all its attempts.
 pub(crate) async fn is_outlasted(
     app: &App,
     way: Way,
     go_away: impl Fn() + Send + Sync + 'static,
     come_back: impl FnOnce(),
 ) {
-    app.execute::<Account>("bonus", &open("bonus")).await.unwrap();
-    let due = app.execute::<Account>("ada", &open("ada")).await.unwrap().position.unwrap();
+    app.command::<Account>("bonus", open("bonus")).await.unwrap();
+    let due = app.command::<Account>("ada", open("ada")).await.unwrap().position.unwrap();
     let begins = AtomicBool::new(true);
     let payer = app.clone();
     let bonus = start(app, move |_, recorded| {
@@ -166,7 +174,8 @@ async fn entities_that_are_shut_down_under_a_consumer_are_no_fault_of_its_events
     let store = Arc::new(MemoryStore::new());
     let stores = Stores { events: store.clone(), documents: store };
     let app = hasty().open_stores(stores).await.unwrap();
-    let own = Entities::new(app.aggregate::<Account>(), EntityOptions::new());
+    let accounts = Repository::<Account>::new(app.kernel().clone());
+    let own = Entities::new(accounts, EntityOptions::new());
     own.ask("bonus", open("bonus")).await.unwrap();
     own.shutdown(LONG).await;
     let bonus = start(&app, move |_, _| {
@@ -184,11 +193,11 @@ async fn entities_that_are_shut_down_under_a_consumer_are_no_fault_of_its_events
 #[tokio::test]
 async fn the_kind_of_an_error_is_told_by_the_facade_too() {
     let app = App::open("memory:").await.unwrap();
-    let unseen = app.ask::<Account>("ada", open("ada")).seen_by("nothing").await.unwrap_err();
+    let unseen = app.command::<Account>("ada", open("ada")).seen_by("nothing").await.unwrap_err();
     assert_eq!(unseen.kind(), ErrorKind::Invalid);
     let refused = App::open("mongo://here").await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Invalid);
     app.close().await.unwrap();
-    let closed = app.ask::<Account>("ada", open("ada")).await.unwrap_err();
+    let closed = app.command::<Account>("ada", open("ada")).await.unwrap_err();
     assert_eq!(closed.kind(), ErrorKind::Closed);
 }

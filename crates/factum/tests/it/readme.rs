@@ -1,4 +1,4 @@
-//! What the README shows is what is compiled and run.
+//! The README's example is compiled and run.
 
 use std::{path::Path, process::Command};
 
@@ -15,7 +15,7 @@ fn the_readme_shows_the_example_and_it_has_at_most_sixty_lines() {
     assert!(lines <= 60, "{lines} lines");
 }
 
-/// Runs the example on a store, `./data` unless one is said.
+/// Runs the example on a store, `./data` by default.
 fn bank(folder: &Path, store: Option<&str>) -> String {
     // `cargo test` builds examples before it runs tests, beside the folder of the test binaries.
     let test = std::env::current_exe().unwrap();
@@ -28,7 +28,7 @@ fn bank(folder: &Path, store: Option<&str>) -> String {
     String::from_utf8(run.stdout).unwrap()
 }
 
-/// The second run finds what the first has left.
+/// The second run finds the data of the first.
 pub(crate) fn runs_and_goes_on(folder: &Path, store: Option<&str>) {
     assert_eq!(bank(folder, store), "only 500\n");
     assert_eq!(bank(folder, store), "Account { owner: Some(\"Ada\"), balance: 200 }\n");

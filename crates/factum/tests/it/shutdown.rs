@@ -3,8 +3,8 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use factum::{
-    App, CommandId, Consumer, ConsumerHandle, ConsumerHealth, ConsumerOptions, ConsumerState,
-    FailurePolicy, HandleError, Metadata, RecordedEvent, TagKey, Worker,
+    App, CommandId, Consumer, ConsumerOptions, HandleError, RecordedEvent, TagKey, Worker,
+    consumer::{ConsumerHandle, ConsumerHealth, ConsumerState, FailurePolicy},
 };
 use factum_testing::bank::{Account, AccountCommand, AccountEvent};
 use tokio::{
@@ -27,7 +27,7 @@ async fn opened(path: &Path) -> App {
     builder.open(path.to_str().unwrap()).await.unwrap()
 }
 
-/// The first failure parks.
+/// The first failure parks the event.
 fn no_retries() -> ConsumerOptions {
     let failure = FailurePolicy::new().with_retries_max(0).with_timeout(LONG);
     ConsumerOptions::new().with_failure(failure).with_batch_events_max(5)
@@ -50,14 +50,14 @@ fn pay_bonuses(app: &App, begun: watch::Sender<u64>) -> ConsumerHandle {
             begun.send_modify(|begun| *begun += 1);
             let id = CommandId::new(recorded.id().as_uuid());
             let deposit = AccountCommand::Deposit { cents: 1 };
-            app.entities::<Account>().ask_once("bonus", id, deposit, Metadata::new()).await?;
+            app.command::<Account>("bonus", deposit).once(id).await?;
             Ok(())
         }
     });
     app.consumers().start(bonus.with_options(no_retries())).unwrap()
 }
 
-/// Waits until the consumer has stopped, or an event of its has failed.
+/// Waits until the consumer has stopped, or one of its events has failed.
 async fn is_over(app: &App, name: &str) {
     let consumers = app.consumers().list();
     let consumer = consumers.iter().find(|it| it.name().as_str() == name).unwrap();
@@ -66,7 +66,7 @@ async fn is_over(app: &App, name: &str) {
     consumer.watch().wait_for(is_over).await.unwrap();
 }
 
-/// Keeps the workers' shutdown going while consumers work, as a worker may that has much to do.
+/// Delays the workers' shutdown while consumers work, like a worker with a long task.
 fn linger(app: &App) {
     let lingering = app.clone();
     let worker = Worker::new("lingering", move |cx| {
@@ -80,9 +80,9 @@ fn linger(app: &App) {
     app.supervisor().add(worker.with_grace(LONG)).unwrap();
 }
 
-/// Keeps the entities' shutdown going while consumers work: one of them has much to do.
+/// Delays the entities' shutdown while consumers work, by one entity with a long task.
 async fn be_busy(app: &App) {
-    let accounts = app.entities::<Account>();
+    let accounts = app.aggregate::<Account>();
     let busy = app.clone();
     let (begins, mut has_begun) = watch::channel(false);
     tokio::spawn(async move {
@@ -98,14 +98,14 @@ async fn be_busy(app: &App) {
 
 type Letter = oneshot::Sender<()>;
 
-/// Sends letters by a worker, which answers each.
+/// Sends letters by a worker, which confirms each.
 fn send_letters(app: &App) -> ConsumerHandle {
     let (post, letters) = mpsc::channel::<Letter>(1);
     let letters = Arc::new(Mutex::new(Some(letters)));
     let worker = Worker::new("post", move |cx| {
         let letters = letters.clone();
         async move {
-            // Gone with this run, so that senders see the end of it.
+            // Dropped with this run, so that senders notice its end.
             let mut letters = letters.lock().await.take().ok_or("it runs once")?;
             while let Some(Some(sent)) = cx.until_stopping(letters.recv()).await {
                 let _ = sent.send(());
@@ -128,13 +128,13 @@ fn send_letters(app: &App) -> ConsumerHandle {
     app.consumers().start(mails.with_options(no_retries())).unwrap()
 }
 
-/// New customers until the application has closed: there is always something to handle.
+/// Opens accounts until the application has closed, so that there are always events to handle.
 fn win_customers(app: &App, life: u64) -> JoinHandle<u64> {
     let app = app.clone();
     tokio::spawn(async move {
         for customer in 0.. {
             let key = format!("{life}-{customer}");
-            if app.execute::<Account>(&key, &open(&key)).await.is_err() {
+            if app.command::<Account>(&key, open(&key)).await.is_err() {
                 return customer;
             }
         }
@@ -150,7 +150,7 @@ async fn an_application_that_closes_fails_no_event_that_needs_its_entities_or_wo
     for life in 0..LIVES {
         let app = opened(&path).await;
         if life == 0 {
-            app.execute::<Account>("bonus", &open("bonus")).await.unwrap();
+            app.command::<Account>("bonus", open("bonus")).await.unwrap();
         }
         linger(&app);
         let (begun, mut seen) = watch::channel(0);

@@ -3,8 +3,9 @@
 use std::{fs, time::Duration};
 
 use factum::{
-    App, Consumer, ConsumerHealth, ConsumerOptions, ConsumerState, FailurePolicy, HandleError,
-    RecordedEvent, SqliteTarget,
+    App, Consumer, ConsumerOptions, HandleError, RecordedEvent,
+    consumer::{ConsumerHealth, ConsumerState, FailurePolicy},
+    projection::SqliteTarget,
 };
 use factum_testing::bank::{Account, AccountCommand, AccountEvent};
 
@@ -25,7 +26,7 @@ async fn an_outage_of_a_database_of_the_handlers_own_is_no_attempt() {
     let mails = app.consumers().start(mails).unwrap();
 
     let open = AccountCommand::Open { owner: "Ada".into(), email: "ada@example.org".into() };
-    let opened = app.execute::<Account>("ada", &open).await.unwrap().position.unwrap();
+    let opened = app.command::<Account>("ada", open).await.unwrap().position.unwrap();
     let is_over = |it: &ConsumerHealth| match it.state {
         ConsumerState::Retrying { position: None, attempts, .. } => attempts >= 5,
         // It has given the event up, which the caller sees.

@@ -1,11 +1,15 @@
-//! What an application says of itself, and publishes.
+//! The stats of an application, and their publication.
 
 use std::{sync::Arc, time::Duration};
 
 use factum::{
-    App, Consumer, ConsumerHandle, ConsumerOptions, ConsumerState, DocumentStore, ExpectedRevision,
-    FailurePolicy, KeyRange, MemoryOptions, MemoryStore, PublishedStats, RecordedEvent, ScanQuery,
-    Stores, Timestamp, WorkerState, WriteBatch, published_stats,
+    App, Consumer, ConsumerOptions, DocumentStore, RecordedEvent,
+    consumer::{ConsumerHandle, ConsumerState, FailurePolicy},
+    event::Timestamp,
+    memory::{MemoryOptions, MemoryStore},
+    runtime::WorkerState,
+    stats::{PublishedStats, published_stats},
+    store::{ExpectedRevision, KeyRange, ScanQuery, Stores, WriteBatch},
 };
 use factum_testing::{
     VirtualClock,
@@ -32,19 +36,18 @@ async fn published(store: &MemoryStore) -> Vec<PublishedStats> {
 async fn stats_sum_up_all_kinds_and_name_entities_and_workers() {
     let app = App::open("memory:").await.unwrap();
     assert!(app.stats().kinds.is_empty());
-    let accounts = app.entities::<Account>();
     for key in ["ada", "bob", "eve"] {
-        accounts.ask(key, open(key)).await.unwrap();
+        app.command::<Account>(key, open(key)).await.unwrap();
     }
-    accounts.ask("bob", AccountCommand::Deposit { cents: 5 }).await.unwrap();
-    accounts.ask("bob", AccountCommand::Withdraw { cents: 50 }).await.unwrap_err();
+    app.command::<Account>("bob", AccountCommand::Deposit { cents: 5 }).await.unwrap();
+    app.command::<Account>("bob", AccountCommand::Withdraw { cents: 50 }).await.unwrap_err();
     let stats = app.stats();
     assert_eq!((stats.total.commands, stats.total.rejected, stats.total.resident), (5, 1, 3));
     let [kind] = &stats.kinds[..] else { panic!("one kind") };
     assert_eq!((kind.category, kind.stats.commands), ("account", 5));
     let recent: Vec<_> = kind.recent.iter().map(|it| it.stream.key().to_owned()).collect();
     assert_eq!(recent[0], "bob");
-    assert_eq!(kind.recent[0].version.map(factum::StreamVersion::value), Some(2));
+    assert_eq!(kind.recent[0].version.map(factum::event::StreamVersion::value), Some(2));
     assert_eq!((recent.len(), kind.heaviest.len(), kind.quarantined.len()), (3, 3, 0));
     assert!(stats.workers.is_empty(), "nothing is published unless it is asked for");
     assert!(published_stats(&**app.kernel().documents()).await.unwrap().is_empty());
@@ -62,7 +65,7 @@ async fn what_is_published_is_written_anew_and_taken_away_at_the_end() {
     let [first] = &published(&store).await[..] else { panic!("one instance") };
     assert_eq!((first.written_at, first.every_ms, first.uptime_ms), (morning(), 5_000, 0));
     assert_eq!(first.process, std::process::id());
-    app.entities::<Account>().ask("ada", open("ada")).await.unwrap();
+    app.command::<Account>("ada", open("ada")).await.unwrap();
     clock.advance(EVERY);
     while published(&store).await[0].total.commands == 0 {
         tokio::task::yield_now().await;
@@ -91,7 +94,7 @@ async fn what_clearly_dead_instances_left_is_taken_away_and_nothing_else() {
     let all = ScanQuery::new(KeyRange::prefix("$factum/stats/"));
     let document = first.scan(all).await.unwrap().documents.remove(0);
     app.supervisor().shutdown().await;
-    // As a process that was killed leaves it.
+    // The document of a process that was killed.
     let left = WriteBatch::new().put(document.key, ExpectedRevision::Any, document.value);
     second.write(left.clone()).await.unwrap();
     for (minutes, expected) in [(9, 2), (3, 1)] {
@@ -101,7 +104,7 @@ async fn what_clearly_dead_instances_left_is_taken_away_and_nothing_else() {
         app.supervisor().shutdown().await;
     }
     assert_eq!(published(&second).await, []);
-    // And as one leaves it whose clock was ahead for a moment.
+    // The document of a process whose clock was ahead for a moment.
     second.write(left).await.unwrap();
     clock.set(morning().saturating_sub(Duration::from_secs(3_600)));
     let app = start(&second).await;
@@ -109,7 +112,7 @@ async fn what_clearly_dead_instances_left_is_taken_away_and_nothing_else() {
     app.supervisor().shutdown().await;
 }
 
-/// A consumer whose events fail where they are told to.
+/// A consumer whose events fail when the test says so.
 fn consumer(app: &App, name: &str, failure: FailurePolicy) -> ConsumerHandle {
     let handle = |event: AccountEvent, _: RecordedEvent| async move {
         match event {
@@ -135,8 +138,8 @@ async fn consumers_are_published_with_what_ails_them_those_that_are_ill_in_front
     let stops = consumer(&app, "stops", none.then_stop());
     let well = Consumer::new("a-well", |_: AccountEvent, _: RecordedEvent| async { Ok(()) });
     let well = app.consumers().start(well).unwrap();
-    app.execute::<Account>("ada", &open("ada")).await.unwrap();
-    app.execute::<Account>("ada", &AccountCommand::Deposit { cents: 13 }).await.unwrap();
+    app.command::<Account>("ada", open("ada")).await.unwrap();
+    app.command::<Account>("ada", AccountCommand::Deposit { cents: 13 }).await.unwrap();
     for consumer in [&well, &parks] {
         let mut health = consumer.watch();
         health.wait_for(|it| it.position.value() == 2).await.unwrap();
@@ -174,9 +177,10 @@ async fn one_that_tries_again_is_published_with_its_attempts_and_how_late_it_is(
     clock.until_sleeping(1).await;
     let pause = 100 * EVERY;
     let mails = consumer(&app, "mails", FailurePolicy::new().with_pause(pause, pause));
-    app.execute::<Account>("ada", &open("ada")).await.unwrap();
-    app.execute::<Account>("ada", &AccountCommand::Deposit { cents: 13 }).await.unwrap();
-    let retries = |it: &factum::ConsumerHealth| matches!(it.state, ConsumerState::Retrying { .. });
+    app.command::<Account>("ada", open("ada")).await.unwrap();
+    app.command::<Account>("ada", AccountCommand::Deposit { cents: 13 }).await.unwrap();
+    let retries =
+        |it: &factum::consumer::ConsumerHealth| matches!(it.state, ConsumerState::Retrying { .. });
     mails.watch().wait_for(retries).await.unwrap();
     clock.advance(EVERY);
     while published(&store).await[0].consumers.is_empty() {
@@ -216,7 +220,7 @@ async fn an_uptime_is_what_has_passed_whatever_the_clock_is_set_to() {
     let clock = VirtualClock::new(morning());
     let stores = Stores { events: store.clone(), documents: store };
     let app = App::builder().with_clock(Arc::new(clock.clone())).open_stores(stores).await.unwrap();
-    app.entities::<Account>().ask("ada", open("ada")).await.unwrap();
+    app.command::<Account>("ada", open("ada")).await.unwrap();
     for wrong in [Timestamp::EPOCH, Timestamp::MAX] {
         clock.set(wrong);
         clock.advance(EVERY);
@@ -232,9 +236,9 @@ fn stats_are_published_again_on_another_runtime_when_the_first_has_ended() {
     let stores = Stores { events: store.clone(), documents: store.clone() };
     let first = tokio::runtime::Runtime::new().unwrap();
     let app = first.block_on(async {
-        let every = factum::STATS_EVERY_MIN;
+        let every = factum::stats::STATS_EVERY_MIN;
         let app = App::builder().with_stats_every(every).open_stores(stores).await.unwrap();
-        app.entities::<Account>().ask("ada", open("ada")).await.unwrap();
+        app.command::<Account>("ada", open("ada")).await.unwrap();
         app
     });
     drop(first);
@@ -242,7 +246,7 @@ fn stats_are_published_again_on_another_runtime_when_the_first_has_ended() {
     assert_eq!(publisher.state, WorkerState::Stopped);
     assert!(publisher.cause.as_ref().unwrap().contains("restart it on another"));
     tokio::runtime::Runtime::new().unwrap().block_on(async {
-        app.entities::<Account>().ask("bob", open("bob")).await.unwrap();
+        app.command::<Account>("bob", open("bob")).await.unwrap();
         app.supervisor().restart("factum.stats").unwrap();
         let published = async {
             while !published(&store).await.iter().any(|it| it.total.commands == 2) {

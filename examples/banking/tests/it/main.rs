@@ -24,7 +24,7 @@ eve opens               rejected: another account has this e-mail address
 eve tries again         refused: \"nowhere\" is no e-mail address
 ada pays in 500.00      done, version 2
 ada withdraws 9000.00   rejected: only 50000 cents are there
-eve withdraws it        refused: eve has no say over the account ada
+eve withdraws it        refused: eve may not use the account ada
 bob's slip 17           done, version 2
 bob's slip 17           done before, version 2
 ada sends bob 100.00    done, on both accounts

@@ -16,7 +16,7 @@ On bob's screen
   lobby | ada: I am, bob
   lobby | bob: bye
 Eve in the tea room
-  eve is not in this room
+  eve is not a member of this room
 ";
 
 #[test]

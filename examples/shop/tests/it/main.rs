@@ -32,7 +32,8 @@ What was sold, by version 1
 Version 2 was built meanwhile
 ";
 
-/// Without what was cancelled on the fourth, with what was bought meanwhile.
+/// The sales without the orders cancelled on the fourth day, and with the orders placed during the
+/// build.
 const BY_VERSION_2: &str = "\
 What was sold, by version 2
   2026-03-02     2 sold     51.80

@@ -1,8 +1,10 @@
 //! Forbidden histories, each found by its own check and by no other.
 
 use factum::{
-    EventHeader, EventId, IdSource, Lineage, Metadata, Page, Position, RecordedEvent, StreamId,
-    StreamVersion, SystemIds, TagKey, Timestamp, encode_event,
+    Metadata, Position, RecordedEvent, TagKey,
+    event::{EventHeader, EventId, StreamId, StreamVersion, Timestamp, encode_event},
+    read::{Lineage, Page},
+    store::{IdSource, SystemIds},
 };
 use factum_testing::bank::AccountEvent;
 
@@ -136,7 +138,8 @@ fn a_hole_is_found_at_the_start_in_between_and_at_the_end() {
 fn what_was_erased_is_no_hole() {
     let mut page = Page::empty(Lineage::new(SystemIds.uuid(Timestamp::EPOCH)));
     page.events = Made::begun().then("bob", 5, deposited(5)).events.split_off(3);
-    page.erased = vec![factum::ErasedRange { first: Position::new(1), last: Position::new(3) }];
+    page.erased =
+        vec![factum::read::ErasedRange { first: Position::new(1), last: Position::new(3) }];
     page.scanned_through = Position::new(4);
     let mut ledger = Ledger::default();
     ledger.page(&page).unwrap();

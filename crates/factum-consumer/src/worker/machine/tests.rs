@@ -19,7 +19,7 @@ fn failure() -> FailurePolicy {
 fn machine(failure: FailurePolicy, is_shared: bool) -> Machine {
     let mut machine = Machine::new(Rules { failure, batch_events_max: BATCH, is_shared });
     machine.begin(Mark::default(), at(0));
-    machine.has_begun(true);
+    machine.note_begun(true);
     machine
 }
 
@@ -27,7 +27,7 @@ fn alone() -> Machine {
     machine(failure(), false)
 }
 
-/// All of these positions are wanted.
+/// A batch that wants all of these positions.
 fn batch(first: u64, last: u64) -> Batch {
     let events = (last - first + 1) as usize;
     Batch { first: at(first), last: at(last), wanted: events, events }
@@ -43,7 +43,7 @@ fn source() -> Arc<StoreError> {
 
 fn away(trouble: Trouble) -> u32 {
     match trouble {
-        Trouble::Away { attempts, .. } => attempts,
+        Trouble::Outage { attempts, .. } => attempts,
         Trouble::End(end) => panic!("{end:?}"),
     }
 }
@@ -67,8 +67,8 @@ fn an_event_that_fails_is_tried_again_after_pauses_and_then_parked() {
     for retry in 1..=RETRIES {
         machine.failed(&event, at(7), format!("failure {retry}"), false);
         let error = format!("failure {retry}");
-        assert_eq!(machine.next(&event, 0), Next::Rest { attempts: retry, error });
-        assert_eq!(machine.next(&event, 0), Next::Handle(None), "it has rested");
+        assert_eq!(machine.next(&event, 0), Next::Wait { attempts: retry, error });
+        assert_eq!(machine.next(&event, 0), Next::Handle(None), "the pause is over");
     }
     machine.failed(&event, at(7), "thirteen".into(), false);
     let Next::Park(failing) = machine.next(&event, 0) else { panic!("its attempts are used up") };
@@ -88,27 +88,27 @@ fn an_event_that_cannot_be_decoded_is_not_tried_again() {
 fn only_the_event_that_has_failed_is_parked() {
     let mut machine = alone();
     machine.failed(&batch(7, 7), at(7), "no such event".into(), true);
-    assert_eq!(machine.next(&batch(6, 6), 0), Next::Handle(None), "it is another");
-    assert_eq!(machine.next(&batch(7, 9), 0), Next::Handle(None), "others are with it");
+    assert_eq!(machine.next(&batch(6, 6), 0), Next::Handle(None), "another event has failed");
+    assert_eq!(machine.next(&batch(7, 9), 0), Next::Handle(None), "the batch holds other events");
 }
 
 #[test]
-fn an_event_that_has_come_through_begins_with_its_attempts_anew() {
+fn attempts_are_counted_from_the_start_after_an_event_was_handled() {
     let mut machine = alone();
     let event = batch(7, 7);
     let fails = |machine: &mut Machine| {
         machine.failed(&event, at(7), "thirteen".into(), false);
         machine.next(&event, 0)
     };
-    assert!(matches!(fails(&mut machine), Next::Rest { attempts: 1, .. }));
+    assert!(matches!(fails(&mut machine), Next::Wait { attempts: 1, .. }));
     machine.passed(1, at(6));
-    assert!(matches!(fails(&mut machine), Next::Rest { attempts: 2, .. }));
+    assert!(matches!(fails(&mut machine), Next::Wait { attempts: 2, .. }));
     machine.passed(1, at(7));
-    assert!(matches!(fails(&mut machine), Next::Rest { attempts: 1, .. }));
+    assert!(matches!(fails(&mut machine), Next::Wait { attempts: 1, .. }));
 }
 
 #[test]
-fn what_an_event_says_is_kept_up_to_a_limit() {
+fn the_text_of_an_error_is_kept_up_to_a_limit() {
     let mut machine = alone();
     machine.failed(&batch(7, 7), at(7), "ä".repeat(ERROR_BYTES_MAX), true);
     let Next::Park(failing) = machine.next(&batch(7, 7), 0) else { panic!("it is final") };
@@ -116,7 +116,7 @@ fn what_an_event_says_is_kept_up_to_a_limit() {
 }
 
 #[test]
-fn where_the_policy_says_so_or_too_much_is_parked_it_stops_instead() {
+fn it_stops_if_the_policy_says_so_or_too_many_streams_are_parked() {
     let position = at(7);
     let error = || "thirteen".to_owned();
     for (policy, parked, expected) in [
@@ -130,18 +130,18 @@ fn where_the_policy_says_so_or_too_much_is_parked_it_stops_instead() {
 }
 
 #[test]
-fn of_a_batch_that_fails_the_event_at_fault_is_tried_alone() {
+fn the_event_at_fault_of_a_failed_batch_is_tried_alone() {
     let mut machine = alone();
     machine.failed(&batch(1, 100), at(40), "thirteen".into(), false);
-    assert_eq!(take(&machine, 1), 39, "those before it come through together");
-    assert_eq!(machine.next(&batch(1, 39), 0), Next::Handle(None), "nothing of them has failed");
+    assert_eq!(take(&machine, 1), 39, "the events before it are taken together");
+    assert_eq!(machine.next(&batch(1, 39), 0), Next::Handle(None), "none of them has failed");
     machine.passed(39, at(39));
     assert_eq!(take(&machine, 40), 1);
-    assert!(matches!(machine.next(&batch(40, 40), 0), Next::Rest { attempts: 1, .. }));
+    assert!(matches!(machine.next(&batch(40, 40), 0), Next::Wait { attempts: 1, .. }));
 }
 
 #[test]
-fn events_that_are_passed_do_not_make_a_batch_of_one_event_larger() {
+fn skipped_events_do_not_count_in_a_batch_of_one_wanted_event() {
     let mut machine = alone();
     let one_of_many = Batch { wanted: 1, events: 50, ..batch(7, 7) };
     machine.failed(&one_of_many, at(7), "thirteen".into(), true);
@@ -149,59 +149,59 @@ fn events_that_are_passed_do_not_make_a_batch_of_one_event_larger() {
 }
 
 #[test]
-fn a_batch_that_the_target_does_not_take_is_made_smaller_and_counts_against_nothing() {
+fn a_batch_that_the_target_refuses_is_made_smaller_and_counts_against_no_event() {
     for (error, then) in [
         (TargetError::TooLarge(source()), 50),
         (TargetError::Refused(source()), 1),
         (TargetError::Overtaken, 50),
     ] {
         let mut machine = alone();
-        let told = machine.unstored(&batch(1, 100), error);
-        assert!(matches!(told, Unstored::Again), "{told:?}");
+        let outcome = machine.unstored(&batch(1, 100), error);
+        assert!(matches!(outcome, Unstored::Again), "{outcome:?}");
         assert_eq!(take(&machine, 1), then);
         assert_eq!(machine.next(&batch(1, 1), 0), Next::Handle(None));
     }
 }
 
 #[test]
-fn one_event_that_the_target_does_not_take_has_failed() {
+fn a_single_event_that_the_target_refuses_has_failed() {
     let mut machine = alone();
-    let told = machine.unstored(&batch(7, 7), TargetError::TooLarge(source()));
-    assert!(matches!(told, Unstored::Failed), "{told:?}");
+    let outcome = machine.unstored(&batch(7, 7), TargetError::TooLarge(source()));
+    assert!(matches!(outcome, Unstored::Failed), "{outcome:?}");
     assert!(matches!(machine.next(&batch(7, 7), 0), Next::Park(_)), "it will not fit");
     let mut machine = alone();
-    let told = machine.unstored(&batch(7, 7), TargetError::Refused(source()));
-    assert!(matches!(told, Unstored::Failed), "{told:?}");
-    assert!(matches!(machine.next(&batch(7, 7), 0), Next::Rest { attempts: 1, .. }));
+    let outcome = machine.unstored(&batch(7, 7), TargetError::Refused(source()));
+    assert!(matches!(outcome, Unstored::Failed), "{outcome:?}");
+    assert!(matches!(machine.next(&batch(7, 7), 0), Next::Wait { attempts: 1, .. }));
 }
 
 #[test]
-fn a_partition_that_is_in_the_way_again_and_again_is_waited_for() {
+fn a_batch_that_is_overtaken_too_often_waits() {
     let mut machine = alone();
     for _ in 0..OVERTAKEN_MAX {
-        let told = machine.unstored(&batch(7, 7), TargetError::Overtaken);
-        assert!(matches!(told, Unstored::Again), "{told:?}");
+        let outcome = machine.unstored(&batch(7, 7), TargetError::Overtaken);
+        assert!(matches!(outcome, Unstored::Again), "{outcome:?}");
     }
     let Unstored::Trouble(trouble) = machine.unstored(&batch(7, 7), TargetError::Overtaken) else {
-        panic!("it does so without end")
+        panic!("the repeats have no limit")
     };
     assert_eq!(away(trouble), 1);
     machine.passed(1, at(7));
-    let told = machine.unstored(&batch(8, 8), TargetError::Overtaken);
-    assert!(matches!(told, Unstored::Again), "{told:?}");
+    let outcome = machine.unstored(&batch(8, 8), TargetError::Overtaken);
+    assert!(matches!(outcome, Unstored::Again), "{outcome:?}");
 }
 
 #[test]
 fn a_batch_whose_target_went_away_is_made_smaller() {
     let mut machine = alone();
-    let told = machine.unstored(&batch(1, 100), TargetError::Unavailable(source()));
-    let Unstored::Trouble(trouble) = told else { panic!("{told:?}") };
+    let outcome = machine.unstored(&batch(1, 100), TargetError::Unavailable(source()));
+    let Unstored::Trouble(trouble) = outcome else { panic!("{outcome:?}") };
     assert_eq!(away(trouble), 1);
-    assert_eq!(take(&machine, 1), 50, "what takes too long at once may fit two");
+    assert_eq!(take(&machine, 1), 50, "a batch that takes too long may fit two");
 }
 
 #[test]
-fn care_after_an_unclean_stop_ends_when_as_much_was_handled() {
+fn care_after_an_unclean_stop_ends_after_a_batch_of_handled_events() {
     let rules = Rules { failure: failure(), batch_events_max: BATCH, is_shared: false };
     let mut machine = Machine::new(rules);
     machine.begin(Mark { at_work: Some(3), attempt: None }, at(0));
@@ -213,21 +213,21 @@ fn care_after_an_unclean_stop_ends_when_as_much_was_handled() {
 }
 
 #[test]
-fn an_outage_counts_attempts_until_something_comes_through() {
+fn an_outage_counts_attempts_until_a_batch_is_done() {
     let mut machine = alone();
     machine.blameless(&batch(1, 100));
-    assert_eq!(away(machine.away("away".into())), 1);
-    assert_eq!(take(&machine, 1), 1, "one by one more of them come through");
+    assert_eq!(away(machine.outage("away".into())), 1);
+    assert_eq!(take(&machine, 1), 1, "one by one, more of them succeed");
     assert_eq!(away(machine.target_failed(TargetError::Unavailable(source()))), 2);
     assert_eq!(away(machine.target_failed(TargetError::Unknown(source()))), 3);
     assert_eq!(away(machine.read_failed(StoreError::unavailable("away").into())), 4);
-    assert_eq!(machine.next(&batch(1, 1), 0), Next::Handle(None), "no event is to blame");
+    assert_eq!(machine.next(&batch(1, 1), 0), Next::Handle(None), "no event is at fault");
     machine.passed(1, at(1));
-    assert_eq!(away(machine.away("away".into())), 1);
+    assert_eq!(away(machine.outage("away".into())), 1);
 }
 
 #[test]
-fn only_what_is_known_to_be_permanent_stops() {
+fn only_a_permanent_error_stops_it() {
     let closed = || Arc::new(StoreError::closed());
     for error in [TargetError::Refused(closed()), TargetError::Broken(closed())] {
         let reason = stops(alone().target_failed(error));
@@ -243,13 +243,13 @@ fn only_what_is_known_to_be_permanent_stops() {
 }
 
 #[test]
-fn a_log_that_cannot_be_read_on_is_counted_in_the_life_until_it_is_read() {
+fn failures_to_read_the_log_are_counted_within_a_life_until_it_is_read() {
     let mut machine = alone();
-    assert_eq!((machine.unread(), machine.unread()), (1, 2));
-    machine.is_read();
-    assert_eq!(machine.unread(), 1);
+    assert_eq!((machine.read_delayed(), machine.read_delayed()), (1, 2));
+    machine.read_succeeded();
+    assert_eq!(machine.read_delayed(), 1);
     machine.begin(Mark::default(), at(0));
-    assert_eq!(machine.unread(), 1, "it is another life");
+    assert_eq!(machine.read_delayed(), 1, "it is another life");
 }
 
 #[test]
@@ -264,18 +264,18 @@ fn panics_in_a_row_are_survived_up_to_a_limit() {
 }
 
 #[test]
-fn its_own_late_write_is_looked_at_and_that_of_another_start_is_yielded_to() {
+fn a_late_write_of_its_own_is_read_again_and_another_start_takes_over() {
     let mut owner = alone();
     let trouble = owner.target_failed(TargetError::Fenced);
     assert!(matches!(trouble, Trouble::End(End::Reopen)), "{trouble:?}");
     assert_eq!(owner.ended(End::Reopen), After::Begin);
     assert_eq!(owner.found(Some(&stored_by(1)), 1), Ok(()));
-    assert_eq!(owner.found(Some(&stored_by(2)), 1), Err(End::Overtaken));
+    assert_eq!(owner.found(Some(&stored_by(2)), 1), Err(End::Fenced));
     assert_eq!(owner.found(None, 1), Err(End::Stop(StopReason::Fenced)), "it was removed");
 }
 
 #[test]
-fn before_it_has_begun_it_takes_over_from_whoever_was_there() {
+fn it_takes_over_from_an_earlier_start_before_it_has_begun() {
     let rules = Rules { failure: failure(), batch_events_max: BATCH, is_shared: false };
     let mut machine = Machine::new(rules);
     assert_eq!(machine.found(None, 1), Ok(()));
@@ -284,31 +284,31 @@ fn before_it_has_begun_it_takes_over_from_whoever_was_there() {
 }
 
 #[test]
-fn whoever_is_overtaken_stops_alone_and_looks_again_among_others() {
-    assert_eq!(alone().ended(End::Overtaken), After::Stop(StopReason::Fenced));
+fn a_fenced_worker_stops_or_reads_its_assignment_again_if_shared() {
+    assert_eq!(alone().ended(End::Fenced), After::Stop(StopReason::Fenced));
     let mut shared = machine(failure(), true);
-    assert_eq!(shared.ended(End::Overtaken), After::LookAgain);
+    assert_eq!(shared.ended(End::Fenced), After::Refresh);
     assert_eq!(shared.found(Some(&stored_by(2)), 1), Ok(()), "it takes over again");
 }
 
 #[test]
-fn a_partition_that_is_lost_is_begun_again_as_after_a_start() {
+fn a_lost_partition_begins_again_as_after_a_start() {
     let mut machine = machine(failure(), true);
     machine.failed(&batch(7, 7), at(7), "thirteen".into(), true);
-    assert_eq!(machine.ended(End::Unseated), After::Begin);
+    assert_eq!(machine.ended(End::Unassigned), After::Begin);
     assert!(!machine.is_layout_checked());
-    assert_eq!(machine.found(Some(&stored_by(2)), 1), Ok(()), "another has worked on it");
+    assert_eq!(machine.found(Some(&stored_by(2)), 1), Ok(()), "another process has worked on it");
     machine.begin(Mark::default(), at(6));
     assert_eq!(machine.next(&batch(7, 7), 0), Next::Handle(None), "its attempts are forgotten");
 }
 
 #[test]
-fn what_it_knew_is_kept_where_only_the_target_is_opened_again() {
+fn its_state_is_kept_if_only_the_target_is_opened_again() {
     let mut machine = alone();
     machine.failed(&batch(7, 7), at(7), "thirteen".into(), false);
     assert_eq!(machine.ended(End::Reopen), After::Begin);
     machine.begin(Mark::default(), at(6));
-    assert!(matches!(machine.next(&batch(7, 7), 0), Next::Rest { attempts: 1, .. }));
+    assert!(matches!(machine.next(&batch(7, 7), 0), Next::Wait { attempts: 1, .. }));
     assert!(machine.is_layout_checked());
 }
 
@@ -320,25 +320,27 @@ fn an_event_during_which_the_process_died_often_is_given_up() {
     let mut machine = Machine::new(rules);
     assert_eq!(machine.begin(mark, at(6)), mark, "it stays noted");
     assert_eq!(machine.next(&batch(7, 7), 0), Next::Handle(noted(DEATHS_MAX)));
-    // What this process has noted itself has not killed it.
+    // A note of this process's own has not killed it.
     let mark = Mark { attempt: noted(DEATHS_MAX), ..mark };
     assert_eq!(machine.begin(mark, at(6)).attempt, None);
     assert_eq!(machine.next(&batch(7, 7), 0), Next::Handle(noted(DEATHS_MAX)));
 
     let mut next = Machine::new(rules);
     next.begin(mark, at(6));
-    let Next::Park(failing) = next.next(&batch(7, 7), 0) else { panic!("it kills") };
+    let Next::Park(failing) = next.next(&batch(7, 7), 0) else {
+        panic!("the event kills the process")
+    };
     assert_eq!(failing.attempts, DEATHS_MAX);
 }
 
 #[test]
-fn whoever_is_held_rests_for_a_while_and_then_lets_the_try_fail() {
+fn a_frozen_worker_waits_for_a_while_and_then_makes_the_attempt_fail() {
     let mut machine = machine(failure(), true);
-    assert_eq!(machine.held(0), Held::No);
-    for _ in 0..HELD_MAX {
-        assert_eq!(machine.held(5), Held::Rest);
+    assert_eq!(machine.frozen(0), Frozen::No);
+    for _ in 0..FROZEN_MAX {
+        assert_eq!(machine.frozen(5), Frozen::Wait);
     }
-    assert_eq!(machine.held(5), Held::Forbid);
-    assert_eq!(machine.held(6), Held::Rest, "it is another try");
-    assert_eq!(alone().held(5), Held::No, "whoever holds it stops it too");
+    assert_eq!(machine.frozen(5), Frozen::Forbid);
+    assert_eq!(machine.frozen(6), Frozen::Wait, "it is another attempt");
+    assert_eq!(alone().frozen(5), Frozen::No, "the process that freezes it stops it too");
 }

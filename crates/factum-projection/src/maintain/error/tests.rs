@@ -6,7 +6,7 @@ use factum_kernel::{
 };
 
 use super::BuildError;
-use crate::{LiveError, QueryError, build::Build};
+use crate::{LiveError, QueryError, model_build::Build};
 
 /// A user's own error around one of ours.
 #[derive(Debug, thiserror::Error)]
@@ -46,7 +46,7 @@ fn no_tag() -> InvalidTag {
 }
 
 #[test]
-fn every_error_of_read_models_tells_its_kind() {
+fn every_error_of_read_models_has_its_kind() {
     let projection = name();
     let build = Build { version: 1, generation: 0 };
     kinds!(BuildError {

@@ -1,4 +1,4 @@
-//! A build that takes over while the program that makes it stands still.
+//! A build that takes over while its program is suspended.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,10 +14,10 @@ use crate::{
     partition::shared_out,
 };
 
-/// A program that stands still while its build takes over: for so long that the other one goes on
-/// with the build that serves. Then the takeover has to fail, or readers would miss what they saw.
+/// A program is suspended while its build takes over, so long that the other program resumes the
+/// serving build. Then the takeover must fail, or readers would lose events that they saw.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_takeover_that_stood_still_for_too_long_fails_when_it_goes_on() {
+async fn a_takeover_that_was_suspended_for_too_long_fails_when_it_resumes() {
     let store = Arc::new(MemoryStore::new());
     let held = Arc::new(Silenced::new(store.clone()));
     let clock = Arc::new(swift());
@@ -49,7 +49,7 @@ async fn a_takeover_that_stood_still_for_too_long_fails_when_it_goes_on() {
     held.is_held.send_replace(true);
     gate.let_pass(u64::MAX / 2);
     until(|| async { held.is_held.receiver_count() > 0 }).await;
-    // It is about to take over, and comes no further.
+    // The program is about to swap the builds, and is suspended.
     gate.let_pass(0);
     for name in 0..8 {
         one.deposit(&format!("a{name}"), 1).await;

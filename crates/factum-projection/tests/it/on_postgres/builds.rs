@@ -26,7 +26,7 @@ use crate::{
 #[derive(Clone)]
 struct Schemas(Arc<Base>);
 
-/// Schemas whose names begin with this one's, which the progress is in.
+/// The schema of the progress, with which the names of all build schemas begin.
 struct Base {
     schema: String,
     pool: PgPool,
@@ -78,7 +78,7 @@ impl<const VERSION: u32> Projection for Totals<VERSION> {
 
 impl Schemas {
     async fn of(schema: &str, is_ours: bool) -> Self {
-        // Few, so that builds use the same one after the other.
+        // Few connections, so that builds use the same one after each other.
         let pool = PgPoolOptions::new().max_connections(4).connect(&url()).await.unwrap();
         Self(Arc::new(Base { schema: schema.into(), pool, is_ours }))
     }
@@ -103,7 +103,7 @@ impl Drop for Base {
             return;
         }
         let schema = self.schema.clone();
-        // A thread of its own, because this may be inside of a runtime.
+        // A separate thread, because the caller may be in a runtime.
         let gone = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.unwrap().block_on(async {
@@ -193,7 +193,7 @@ async fn is_refused(totals: &Maintained<PostgresTarget>, error: &str) {
 }
 
 #[tokio::test]
-async fn a_schema_that_is_somebody_elses_is_left_alone() {
+async fn a_schema_that_the_build_does_not_own_is_left_alone() {
     let bench = Bench::new();
     let schemas = Schemas::new().await;
     let schema = schemas.schema("totals@1");
@@ -211,7 +211,7 @@ async fn a_schema_that_is_somebody_elses_is_left_alone() {
 }
 
 #[tokio::test]
-async fn tables_of_ones_own_are_seen_behind_those_of_the_build_and_never_written_instead() {
+async fn other_tables_are_found_after_those_of_the_build_and_never_written_instead() {
     let bench = Bench::new();
     let schemas = Schemas::new().await;
     let schema = schemas.0.schema.clone();
@@ -237,7 +237,7 @@ async fn tables_of_ones_own_are_seen_behind_those_of_the_build_and_never_written
     let both = sqlx::query_scalar::<_, i64>(both).fetch_one(&mut *tx).await.unwrap();
     assert_eq!(both, 15);
     drop(tx);
-    // It goes with the transaction.
+    // The lock ends with the transaction.
     let path = "SELECT (current_setting('search_path') LIKE '%@%')::int::bigint";
     assert_eq!(schemas.count(path.into()).await, 0);
 }
@@ -275,8 +275,8 @@ async fn a_view_that_reads_a_build_keeps_it_until_it_reads_another() {
     }
 }
 
-/// What a user may hang on a build in the schema `$build`, from the schema `$own`; what says its
-/// name, and how it goes.
+/// An object in the schema `$own` that depends on a build in the schema `$build`; a part of its
+/// name in errors; the statement that drops it.
 const DEPENDANTS: [[&str; 3]; 12] = [
     ["CREATE TABLE $own.heir () INHERITS ($build.things)", "heir", "DROP TABLE $own.heir"],
     [
@@ -316,7 +316,7 @@ const DEPENDANTS: [[&str; 3]; 12] = [
     ["CREATE CAST ($build.kind AS text) WITH INOUT", "cast", "DROP CAST ($build.kind AS text)"],
 ];
 
-/// A build with one of each that others can lean on.
+/// A build with one object of each kind that others can depend on.
 const RICH: &str = "CREATE TABLE things (id int PRIMARY KEY, name text DEFAULT 'none');
     CREATE TABLE parted (id int) PARTITION BY RANGE (id);
     CREATE TYPE kind AS ENUM ('one', 'other');
@@ -326,7 +326,7 @@ const RICH: &str = "CREATE TABLE things (id int PRIMARY KEY, name text DEFAULT '
     CREATE INDEX ON things (lower(name)); CREATE DOMAIN small AS int CHECK (VALUE < 10)";
 
 #[tokio::test]
-async fn a_build_is_not_dropped_while_anything_outside_of_it_would_go_with_it() {
+async fn a_build_is_not_dropped_while_an_object_outside_of_it_depends_on_it() {
     let schemas = Schemas::new().await;
     let own = schemas.0.schema.clone();
     let build = schemas.schema("rich@1");
@@ -338,7 +338,7 @@ async fn a_build_is_not_dropped_while_anything_outside_of_it_would_go_with_it() 
         schemas.run(in_it(make)).await;
         let told = target.clear(&name).await.unwrap_err().to_string();
         assert!(told.contains(&in_it(says)), "{make}: {told}");
-        // It is there, and nothing of it has gone.
+        // The build exists completely.
         schemas.run(in_it(drop)).await;
     }
     assert_eq!(schemas.kept().await, ["rich@1"]);
@@ -347,7 +347,7 @@ async fn a_build_is_not_dropped_while_anything_outside_of_it_would_go_with_it() 
 }
 
 #[tokio::test]
-async fn what_comes_to_depend_on_a_build_while_it_is_dropped_is_not_dropped_along() {
+async fn an_object_that_becomes_dependent_during_a_drop_is_not_dropped() {
     let schemas = Schemas::new().await;
     let own = schemas.0.schema.clone();
     let build = schemas.schema("rich@1");

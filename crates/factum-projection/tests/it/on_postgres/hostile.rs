@@ -1,4 +1,4 @@
-//! Objects and names that a target must not take for statements of its own.
+//! Hostile objects and names, which a target must not mistake for its own.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -12,7 +12,7 @@ use super::url;
 
 const TWINS: &str = include_str!("../../../../factum-postgres/tests/it/twins.sql");
 
-/// A database of a test's own, which goes with it.
+/// A database for one test, which is dropped at its end.
 struct Database {
     server: PgPool,
     name: String,
@@ -30,13 +30,13 @@ impl Database {
         database
     }
 
-    /// From outside of it; `@` stands for its name.
+    /// Runs a statement in another database; `@` stands for the name of this one.
     async fn run_beside(&self, statement: &str) {
         let statement = AssertSqlSafe(statement.replace('@', &self.name));
         sqlx::raw_sql(statement).execute(&self.server).await.unwrap();
     }
 
-    /// Connections that begin with this statement.
+    /// A pool whose connections begin with this statement.
     async fn pool(&self, begin: &'static str) -> PgPool {
         let pool = PgPoolOptions::new().after_connect(move |connection, _| {
             Box::pin(async move { sqlx::raw_sql(begin).execute(connection).await.map(drop) })
@@ -51,7 +51,7 @@ impl Database {
     }
 }
 
-/// Does each thing that a consumer asks of its target.
+/// Calls each function of a target that a consumer calls.
 async fn ask_everything(target: &PostgresTarget, name: &ConsumerName) {
     let stream: StreamId = "account-ada".parse().unwrap();
     let letter = Bytes::from_static(b"letter");
@@ -89,7 +89,7 @@ async fn nothing_is_called_from_a_schema_that_the_path_puts_first() {
         let target = PostgresTarget::of_build(pool.clone(), &name).with_schema(models.clone());
         ask_everything(&target, &name).await;
     }
-    // A view that leans on a build is found as well.
+    // A view that depends on a build is found as well.
     let name: ConsumerName = "totals@4".parse().unwrap();
     let target = PostgresTarget::of_build(pool.clone(), &name).with_schema(models);
     let target = target.with_setup("CREATE TABLE IF NOT EXISTS totals (cents bigint)");
@@ -109,7 +109,7 @@ async fn nothing_is_called_from_a_schema_that_the_path_puts_first() {
 #[tokio::test]
 async fn a_schema_with_a_hostile_name_is_that_schema_and_nothing_else() {
     let database = Database::new().await;
-    // With these a backslash in a text begins an escape, as it did once.
+    // With these settings a backslash in a text begins an escape.
     let pool = database.pool("SET standard_conforming_strings = off").await;
     sqlx::raw_sql("CREATE TABLE public.kept ()").execute(&pool).await.unwrap();
     for name in [

@@ -11,8 +11,8 @@ use tokio::task::JoinHandle;
 use super::{Model, url};
 use crate::sql::ReadModel;
 
-/// Waits until a task waits for a lock of a session, and answers with the session that waits. A
-/// task that ends before that has not waited for what the session is about to commit.
+/// Waits until a task waits for a lock of a session, and returns the waiting session. A task that
+/// ends earlier has not waited for the uncommitted changes of the session.
 async fn waits<T: Debug>(task: &mut JoinHandle<T>, holder: i32) -> i32 {
     const WAITING: &str = "SELECT pid FROM pg_stat_activity WHERE $1 = ANY (pg_blocking_pids(pid))";
     let looks = PgPool::connect(&url()).await.unwrap();
@@ -40,7 +40,7 @@ async fn opening_waits_for_a_commit_that_is_under_way_and_reads_what_it_stored()
     let model = Model::new().await;
     let name: ConsumerName = "counts@1".parse().unwrap();
     let Opened { fence, .. } = model.target().open(&name).await.unwrap();
-    // Opening stops after it has entered the consumer, before it reads what is stored of it.
+    // Opening stops after it has inserted the consumer's row and before it reads the row.
     let stop = "CREATE TABLE held ();
         CREATE FUNCTION stop() RETURNS trigger LANGUAGE plpgsql AS $$
             BEGIN LOCK TABLE held; RETURN NULL; END $$;
@@ -79,7 +79,7 @@ async fn a_build_that_is_cleared_while_it_opens_leaves_no_schema() {
         let mut holder = model.pool.begin().await.unwrap();
         sqlx::raw_sql("LOCK TABLE held").execute(&mut *holder).await.unwrap();
         let mut opening = open(target(), &opened);
-        // It has read that the build is not cleared, and made the schema.
+        // The task has read that the build is not cleared, and has made the schema.
         let opens = waits(&mut opening, pid(&mut holder).await).await;
         let target = target();
         let name = whole.clone();

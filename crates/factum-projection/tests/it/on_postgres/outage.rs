@@ -1,4 +1,4 @@
-//! A database that is away, or that a migration holds up.
+//! A database that can't be reached, or that a migration blocks.
 
 use std::{
     sync::{
@@ -21,11 +21,11 @@ use super::{Counts, Model, SETUP, url};
 use crate::{
     bench::{Bench, Fails, LONG, options},
     instance::Instance,
-    outage::is_away_for_long,
+    outage::uses_up_its_attempts,
     sql::ReadModel,
 };
 
-/// An error as a user would write it.
+/// A user's own error.
 #[derive(Debug, thiserror::Error)]
 enum Unsent {
     #[error(transparent)]
@@ -36,7 +36,7 @@ async fn send(pool: &PgPool) -> sqlx::Result<()> {
     sqlx::query("INSERT INTO sent DEFAULT VALUES").execute(pool).await.map(drop)
 }
 
-/// The log is in memory: nothing but the handler's error tells of the outage.
+/// The log is in memory, so only the handler's error shows the outage.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_outage_of_a_database_of_the_handlers_own_parks_nothing() {
     for is_hidden in [false, true] {
@@ -68,7 +68,7 @@ async fn an_outage_of_a_database_of_the_handlers_own_parks_nothing() {
         let mut options = options();
         options.failure = options.failure.with_retries_max(0).with_timeout(LONG);
         let mails = bench.consumers.start(mails.with_options(options)).unwrap();
-        is_away_for_long(&mails).await;
+        uses_up_its_attempts(&mails).await;
         instance.lock().unwrap().restart();
         mails.wait_for(position, LONG).await.unwrap();
         assert_eq!(mails.dead_letters().await, [], "is_hidden={is_hidden}");
@@ -85,7 +85,7 @@ async fn limited(model: &Model, limit: (&str, &str)) -> PostgresTarget {
     PostgresTarget::new(pool).with_schema(model.schema.parse().unwrap()).with_setup(SETUP)
 }
 
-/// The statements of the role have a time limit, as they should; a migration holds a table longer.
+/// The role's statements have a time limit, as they should; a migration locks a table for longer.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_migration_of_a_table_stops_no_projection_and_parks_nothing() {
     for table in ["factum_consumer", "deposits"] {
@@ -96,7 +96,7 @@ async fn a_slow_migration_of_a_table_stops_no_projection_and_parks_nothing() {
         let projection = Counts { fails: Fails::default(), in_the_way: Arc::default() };
         let mut options = options();
         options.failure = options.failure.with_retries_max(0).with_timeout(LONG);
-        let counts = bench.consumers.project(projection, target, options).unwrap();
+        let counts = bench.consumers.start_projection(projection, target, options).unwrap();
         counts.wait_for(bench.head(), LONG).await.unwrap();
 
         let mut migration = model.pool.begin().await.unwrap();
@@ -116,7 +116,7 @@ async fn a_slow_migration_of_a_table_stops_no_projection_and_parks_nothing() {
     }
 }
 
-/// Waits within its transaction, the first time until the server has ended the session.
+/// Waits in its transaction; at the first attempt until the server has ended the session.
 struct Waits {
     other: PgPool,
     tries: AtomicU32,
@@ -164,13 +164,13 @@ async fn a_session_that_the_server_ends_within_a_batch_is_no_events_fault() {
     let projection = Waits { other: model.pool.clone(), tries: AtomicU32::new(0) };
     let mut options = options();
     options.failure = options.failure.with_retries_max(0).with_timeout(LONG);
-    let counts = bench.consumers.project(projection, target, options).unwrap();
+    let counts = bench.consumers.start_projection(projection, target, options).unwrap();
     counts.wait_for(position, LONG).await.unwrap();
     assert_eq!(counts.dead_letters().await, []);
     assert_eq!(model.counted().await["ada"].cents, [1]);
 }
 
-/// Takes its time without a statement.
+/// Pauses for a while without a statement.
 struct Slow;
 
 impl Projection for Slow {
@@ -197,16 +197,16 @@ async fn a_batch_that_takes_too_long_for_its_session_is_made_smaller() {
     for _ in 0..7 {
         bench.deposit("ada", 1).await;
     }
-    // Eight events are idle for longer than that together.
+    // Eight events together pause for longer than that.
     let target = limited(&model, ("idle_in_transaction_session_timeout", "1s")).await;
     let mut options = options();
     options.failure = options.failure.with_retries_max(0).with_timeout(LONG);
-    let counts = bench.consumers.project(Slow, target, options).unwrap();
+    let counts = bench.consumers.start_projection(Slow, target, options).unwrap();
     counts.wait_for(bench.head(), LONG).await.unwrap();
     assert_eq!(counts.dead_letters().await, []);
 }
 
-/// Writes to a database of its own first, which is a standby for a while.
+/// Writes to another database first, which is a standby for a while.
 struct Twice {
     other: PgPool,
     tries: AtomicU32,
@@ -237,7 +237,7 @@ impl Projection for Twice {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn another_database_that_became_a_standby_is_no_transaction_that_its_handler_ended() {
+async fn a_database_that_became_a_standby_is_not_taken_for_an_ended_transaction() {
     let model = Model::new().await;
     let bench = Bench::new();
     bench.open("ada").await;
@@ -249,7 +249,7 @@ async fn another_database_that_became_a_standby_is_no_transaction_that_its_handl
     let mut options = self::options();
     options.failure = options.failure.with_retries_max(0).with_timeout(LONG);
     let target = limited(&model, ("statement_timeout", "0")).await;
-    let counts = bench.consumers.project(projection, target, options).unwrap();
+    let counts = bench.consumers.start_projection(projection, target, options).unwrap();
     counts.wait_for(position, LONG).await.unwrap();
     assert_eq!(counts.dead_letters().await, []);
     assert_eq!(model.counted().await["ada"].cents, [1]);

@@ -1,4 +1,4 @@
-//! A network between a pool and the server, which can stop to carry anything.
+//! A network between a pool and the server that can fall silent.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,13 +11,13 @@ use tokio::{
 
 use super::url;
 
-/// Carries bytes until it is told to stop; the connections stay open all the same, as they do when
-/// a machine loses power or a network is cut.
+/// Forwards bytes until it is cut. The connections stay open, as they do when a machine loses power
+/// or a network is cut.
 pub(crate) struct Proxy {
     port: u16,
-    /// Connections up to this number are carried no more.
+    /// Connections up to this number are silent.
     silent: Arc<watch::Sender<usize>>,
-    /// So many connections have been made.
+    /// The number of connections that were made.
     made: Arc<watch::Sender<usize>>,
 }
 
@@ -41,7 +41,7 @@ impl Proxy {
         Self { port, silent, made }
     }
 
-    /// Pools through it, as this role.
+    /// The options of a pool through the proxy, with this role.
     pub(crate) fn pool(&self, role: Option<&str>) -> (PgPoolOptions, PgConnectOptions) {
         let server = url().parse::<PgConnectOptions>().unwrap();
         let server = server.host("127.0.0.1").port(self.port);
@@ -49,22 +49,22 @@ impl Proxy {
             Some(role) => server.username(role),
             None => server,
         };
-        // So long the pool waits for a connection that it looks at before it gives it out.
+        // The time that the pool waits for a connection, which it tests before it hands it out.
         let pool = PgPoolOptions::new().acquire_timeout(Duration::from_secs(3));
         (pool.max_connections(2), server)
     }
 
-    /// No connection that there is carries anything any more; new ones do.
+    /// Silences all existing connections. New ones are forwarded.
     pub(crate) fn cut(&self) {
         self.silent.send_replace(*self.made.borrow());
     }
 
-    /// Nor does any new one.
+    /// Silences all connections, new ones too.
     pub(crate) fn cut_for_good(&self) {
         self.silent.send_replace(usize::MAX);
     }
 
-    /// New connections are carried again.
+    /// Forwards new connections again.
     pub(crate) fn carry_on(&self) {
         self.cut();
     }
@@ -82,7 +82,7 @@ async fn carry(
     loop {
         tokio::select! {
             biased;
-            // Neither end is told.
+            // Neither side learns of it.
             () = async { drop(silent.wait_for(|silent| number <= *silent).await) } => {
                 std::future::pending::<()>().await;
             }
@@ -92,7 +92,7 @@ async fn carry(
             },
             read = server.read(&mut down) => match read {
                 Ok(read) if read > 0 => {
-                    // A client that is gone needs no answer.
+                    // A client that has left needs no answer.
                     let _ = client.write_all(&down[..read]).await;
                 }
                 _ => return,

@@ -1,4 +1,4 @@
-//! A server that does not answer, and a predecessor that holds locks and does not end.
+//! A server that does not answer, and an earlier owner that holds locks and does not end.
 
 use std::{
     sync::{
@@ -30,12 +30,12 @@ const SETUP: &str = "CREATE TABLE totals (
     account text PRIMARY KEY, cents bigint NOT NULL, events bigint NOT NULL
 )";
 
-/// One row for each account, which the events of the account wait for.
+/// A read model with one row for each account, which all events of the account lock.
 #[derive(Default)]
 struct Totals {
-    /// With so many cents the network is cut when the event is handled,
+    /// The amount at which the handler cuts the network.
     cuts: Option<(u64, Arc<Proxy>)>,
-    /// and this is told, if the handler is not to return.
+    /// Notified after the cut, if the handler must not return.
     is_stuck: Option<Arc<Notify>>,
     has_cut: AtomicBool,
 }
@@ -78,7 +78,7 @@ fn options(timeout: Duration) -> ConsumerOptions {
     ConsumerOptions::new().with_failure(failure.with_timeout(timeout))
 }
 
-/// A pool of two connections to the model's schema, through a network, as a role.
+/// A pool of two connections to the model's schema through a network, with this role.
 async fn pool(model: &Model, proxy: &Proxy, role: Option<&str>) -> PgPool {
     let path = format!("SET search_path = {}", model.schema);
     let (pool, server) = proxy.pool(role);
@@ -95,7 +95,7 @@ fn target(model: &Model, pool: &PgPool) -> PostgresTarget {
     PostgresTarget::new(pool.clone()).with_schema(model.schema.parse().unwrap())
 }
 
-/// A model whose tables are there.
+/// A model with its tables.
 async fn model() -> Model {
     let model = Model::new().await;
     model.run(PostgresTarget::schema_sql(&model.schema.parse().unwrap())).await;
@@ -103,20 +103,20 @@ async fn model() -> Model {
     model
 }
 
-/// What is in the model: cents and events of the only account.
+/// The content of the model: cents and number of events of the only account.
 async fn total(model: &Model) -> (i64, i64) {
     let totals = sqlx::query_as("SELECT cents, events FROM totals");
     totals.fetch_one(&model.pool).await.unwrap()
 }
 
-/// All connections of a pool can be had at once, soon.
-async fn is_whole(pool: &PgPool) {
+/// Waits until all connections of a pool can be acquired at once.
+async fn acquires_all(pool: &PgPool) {
     drop(whole(pool).await);
 }
 
-/// All connections of a pool are in it and idle: none is on its way back, where it would meet the
-/// next cut and nothing would limit its wait.
-async fn is_idle(pool: &PgPool) {
+/// Waits until all connections of a pool are idle. A connection on its way back would meet the next
+/// cut, and nothing would limit its wait.
+async fn becomes_idle(pool: &PgPool) {
     for mut connection in whole(pool).await {
         connection.return_to_pool().await;
     }
@@ -143,7 +143,7 @@ async fn a_commit_that_is_not_answered_shows_in_health_and_is_settled_on_another
     let totals = Totals { cuts: Some((3, proxy.clone())), ..Totals::default() };
     let target = target(&model, &pool);
     let options = options(Duration::from_secs(1));
-    let totals = bench.consumers.project(totals, target, options).unwrap();
+    let totals = bench.consumers.start_projection(totals, target, options).unwrap();
     for cents in 1..=2 {
         let position = bench.deposit("ada", cents).await;
         totals.wait_for(position, LONG).await.unwrap();
@@ -160,11 +160,11 @@ async fn a_commit_that_is_not_answered_shows_in_health_and_is_settled_on_another
     totals.wait_for(bench.head(), 2 * LONG).await.unwrap();
     assert_eq!((totals.health().parked, totals.health().committing_since), (0, None));
     assert_eq!(total(&model).await, (15, 5));
-    is_whole(&pool).await;
+    acquires_all(&pool).await;
 }
 
 #[tokio::test]
-async fn a_consumer_whose_database_does_not_answer_stops_when_it_is_to() {
+async fn a_consumer_whose_database_does_not_answer_can_be_stopped() {
     let model = model().await;
     let bench = Bench::new();
     let proxy = Arc::new(Proxy::new().await);
@@ -172,9 +172,9 @@ async fn a_consumer_whose_database_does_not_answer_stops_when_it_is_to() {
     bench.open("ada").await;
     bench.deposit("ada", 1).await;
     let totals = Totals { cuts: Some((2, proxy.clone())), ..Totals::default() };
-    // Longer than the test waits, and so is every limit of a statement.
+    // Longer than the test waits, so that every limit of a statement is longer too.
     let options = options(10 * LONG);
-    let totals = bench.consumers.project(totals, target(&model, &pool), options).unwrap();
+    let totals = bench.consumers.start_projection(totals, target(&model, &pool), options).unwrap();
     totals.wait_for(bench.head(), LONG).await.unwrap();
     bench.deposit("ada", 2).await;
     let mut health = totals.watch();
@@ -197,7 +197,7 @@ async fn an_event_during_which_the_database_stopped_answering_has_not_failed() {
     let totals = Totals { cuts, is_stuck: Some(is_stuck.clone()), ..Totals::default() };
     let target = target(&model, &pool);
     let options = options(Duration::from_secs(1));
-    let totals = bench.consumers.project(totals, target, options).unwrap();
+    let totals = bench.consumers.start_projection(totals, target, options).unwrap();
     totals.wait_for(bench.head(), LONG).await.unwrap();
     bench.deposit("ada", 1).await;
     is_stuck.notified().await;
@@ -211,8 +211,8 @@ async fn an_event_during_which_the_database_stopped_answering_has_not_failed() {
     assert_eq!((totals.health().parked, total(&model).await), (0, (1, 1)));
 }
 
-/// A program handles an event, and loses power when it holds the row of the account. Another one
-/// takes over, each by a role of its own.
+/// A program loses power while it holds the row of the account. Another program takes over. Each
+/// has its own role.
 async fn take_over(model: &Model, roles: [Option<&str>; 2]) {
     let bench = Bench::new();
     let proxy = Arc::new(Proxy::new().await);
@@ -224,21 +224,22 @@ async fn take_over(model: &Model, roles: [Option<&str>; 2]) {
     let cuts = Some((1, proxy.clone()));
     let first = Totals { cuts, is_stuck: Some(is_stuck.clone()), ..Totals::default() };
     let first_pool = pool(model, &proxy, roles[0]).await;
-    // Its session ends by itself a second after twice this time.
+    // The server ends its session a second after twice this time.
     let first_options = options(Duration::from_secs(if roles[0].is_some() { 2 } else { 300 }));
-    one.consumers.project(first, target(model, &first_pool), first_options).unwrap();
+    one.consumers.start_projection(first, target(model, &first_pool), first_options).unwrap();
     tokio::time::timeout(LONG, is_stuck.notified()).await.expect("it handles the event");
     proxy.cut_for_good();
 
     let second_pool = pool(model, &Proxy::new().await, roles[1]).await;
     let target = target(model, &second_pool);
     let second_options = options(Duration::from_secs(2));
-    let second = other.consumers.project(Totals::default(), target, second_options).unwrap();
+    let second =
+        other.consumers.start_projection(Totals::default(), target, second_options).unwrap();
     second.wait_for(bench.head(), 2 * LONG).await.unwrap();
     let position = bench.deposit("ada", 2).await;
     second.wait_for(position, LONG).await.unwrap();
     assert_eq!((second.health().parked, total(model).await), (0, (3, 2)));
-    is_whole(&second_pool).await;
+    acquires_all(&second_pool).await;
     other.consumers.close().await;
 }
 
@@ -270,7 +271,7 @@ async fn locks_of_a_session_that_may_not_be_ended_are_waited_for_and_fail_no_eve
 }
 
 #[tokio::test]
-async fn a_handler_may_use_savepoints_as_sqlx_has_them() {
+async fn a_handler_may_use_savepoints_through_sqlx() {
     let model = model().await;
     let name = "totals@1".parse().unwrap();
     let target = target(&model, &model.pool);
@@ -293,7 +294,7 @@ async fn a_handler_may_use_savepoints_as_sqlx_has_them() {
 }
 
 #[tokio::test]
-async fn a_connection_goes_back_to_its_pool_as_it_came() {
+async fn a_connection_returns_to_its_pool_unchanged() {
     let model = Model::new().await;
     let name = "totals@1".parse().unwrap();
     let pool = PgPoolOptions::new().max_connections(1).connect(&super::url()).await.unwrap();
@@ -311,8 +312,8 @@ async fn a_connection_goes_back_to_its_pool_as_it_came() {
     }
 }
 
-/// A pool of two connections, of which the one that is given back next meets a network that has
-/// just fallen silent.
+/// A pool of two connections. The network falls silent just before the next connection is given
+/// back.
 async fn pool_that_is_cut_on_the_way_back() -> (PgPool, Arc<AtomicBool>) {
     let proxy = Arc::new(Proxy::new().await);
     let cuts = Arc::new(AtomicBool::new(false));
@@ -335,13 +336,13 @@ async fn a_connection_that_falls_silent_after_a_commit_keeps_no_place_in_its_poo
     let (pool, cuts) = pool_that_is_cut_on_the_way_back().await;
     let target = target(&model, &pool);
     let expected = target.open(&name).await.unwrap().fence;
-    is_idle(&pool).await;
+    becomes_idle(&pool).await;
     let tx = target.begin(&name).await.unwrap();
     cuts.store(true, Ordering::SeqCst);
     let progress = bytes::Bytes::from_static(b"progress");
     let save = Save { expected, progress, mark: None, letters: Vec::new(), events: 1 };
     target.commit(&name, tx, save).await.unwrap();
-    is_whole(&pool).await;
+    acquires_all(&pool).await;
     assert!(!cuts.load(Ordering::SeqCst), "the network was cut on the way back");
 }
 
@@ -352,10 +353,10 @@ async fn a_connection_that_falls_silent_after_a_rollback_keeps_no_place_in_its_p
     let (pool, cuts) = pool_that_is_cut_on_the_way_back().await;
     let target = target(&model, &pool);
     target.open(&name).await.unwrap();
-    is_idle(&pool).await;
+    becomes_idle(&pool).await;
     let tx = target.begin(&name).await.unwrap();
     cuts.store(true, Ordering::SeqCst);
     drop(tx);
-    is_whole(&pool).await;
+    acquires_all(&pool).await;
     assert!(!cuts.load(Ordering::SeqCst), "the network was cut on the way back");
 }

@@ -1,5 +1,5 @@
-//! Builds of read models in tables, each beside the one that serves: the same behaviour, whichever
-//! database they are in.
+//! Builds of read models in tables, each beside the serving one: the same behaviour in every
+//! database.
 
 use std::{
     env,
@@ -25,21 +25,22 @@ use crate::{
     rebuild::{build, load},
 };
 
-/// Says to the test `child` of a module that it is one: where the log is, and the tables.
+/// The variable that makes the test `child` of a module a child; its value names the log and the
+/// tables.
 const CHILD: &str = "FACTUM_SQL_BUILDS_CHILD";
 
-/// Where the tables of all builds of a projection `totals` are. Version 1 keeps cents by account;
-/// version 2 counts deposits as well, in a column that has an index.
+/// The tables of all builds of a projection `totals`. Version 1 sums cents by account; version 2
+/// also counts deposits, in a column with an index.
 pub(crate) trait Tables: Clone + Send + Sync + 'static {
     type Target: Target;
 
-    /// Without any.
+    /// A place without tables.
     fn new() -> impl Future<Output = Self>;
 
-    /// Those of another process.
+    /// The tables of another process.
     fn at(address: &str) -> impl Future<Output = Self>;
 
-    /// What another process needs to find them.
+    /// The address by which another process finds the tables.
     fn address(&self) -> String;
 
     fn target(&self, build: &ConsumerName) -> Self::Target;
@@ -50,13 +51,13 @@ pub(crate) trait Tables: Clone + Send + Sync + 'static {
         gate: &Gate,
     ) -> impl Future<Output = Result<Maintained<Self::Target>, BuildError>> + Send;
 
-    /// What readers see on all accounts.
+    /// The sum of all accounts, as readers see it.
     fn cents(
         &self,
         totals: &Maintained<Self::Target>,
     ) -> impl Future<Output = Result<u64, String>> + Send;
 
-    /// The builds that there are tables of.
+    /// The builds that have tables.
     fn kept(&self) -> impl Future<Output = Vec<String>>;
 
     async fn keep<const VERSION: u32>(
@@ -67,14 +68,14 @@ pub(crate) trait Tables: Clone + Send + Sync + 'static {
         self.try_keep::<VERSION>(bench, gate).await.unwrap()
     }
 
-    /// That they hold these cents when all is in them.
+    /// Checks the sum of all accounts after all events are projected.
     async fn are_right(&self, bench: &Bench, totals: &Maintained<Self::Target>, cents: u64) {
         totals.wait_for(bench.head(), HOUR).await.unwrap();
         assert_eq!(self.cents(totals).await, Ok(cents));
     }
 }
 
-/// Every behaviour as a test of some tables.
+/// Makes one test of each behaviour for a kind of tables.
 macro_rules! builds {
     ($tables:ty: $($name:ident)+) => {$(
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -104,7 +105,7 @@ pub(crate) fn options() -> ConsumerOptions {
     ConsumerOptions::new().with_batch_events_max(7).with_failure(failure)
 }
 
-/// Reads again and again: it never goes back. Answers with how often it has looked.
+/// Reads again and again, and checks that the sum never falls. Returns the number of reads.
 fn watch<T: Tables>(
     (tables, totals): (&T, &Maintained<T::Target>),
     is_over: &Arc<AtomicBool>,
@@ -137,7 +138,7 @@ async fn with_deposits(count: u64) -> Bench {
 pub(crate) async fn rebuilds_under_load_are_not_seen_by_readers_here_and_elsewhere<T: Tables>(
     tables: T,
 ) {
-    // Programs that share a projection need leases to agree on who works on it.
+    // Programs that share a projection agree by leases on the one that works on it.
     let bench = Arc::new(with_deposits(100).await.another());
     let elsewhere = bench.another();
     let elsewhere = tables.keep::<1>(&elsewhere, &Gate::open()).await;
@@ -179,7 +180,7 @@ pub(crate) async fn a_new_version_has_tables_of_its_own_and_can_be_rolled_back<T
     let new = tables.keep::<2>(&again, &gate).await;
     let rebuild = new.building().expect("it has begun by itself");
     until(|| async { rebuild.progress().unwrap().position.value() == 7 }).await;
-    // The old one is read, and goes on, meanwhile.
+    // Meanwhile the old build is read and gets events.
     bench.deposit("ada", 80).await;
     tables.are_right(&bench, &old, 100).await;
     assert_eq!(tables.cents(&new).await, Ok(100));
@@ -187,7 +188,7 @@ pub(crate) async fn a_new_version_has_tables_of_its_own_and_can_be_rolled_back<T
     rebuild.done().await.unwrap();
     tables.are_right(&bench, &new, 100).await;
     assert_eq!(tables.kept().await, ["totals@1", "totals@2"]);
-    // As it stood: no program of its version is there to go on with it.
+    // The build is unchanged, because no program of its version runs.
     bench.consumers.close().await;
     bench.deposit("ada", 5).await;
     tables.are_right(&bench, &new, 105).await;
@@ -251,7 +252,7 @@ pub(crate) async fn a_cancelled_build_leaves_no_tables<T: Tables>(tables: T) {
     until(|| async { rebuild.progress().unwrap().position.value() == 7 }).await;
     assert_eq!(tables.kept().await, ["totals@1", "totals@1.1"]);
     gate.let_pass(u64::MAX / 2);
-    // Either it was quicker, or it is gone.
+    // Either the build has taken over first, or it is dropped.
     if rebuild.cancel().await.is_ok() {
         until(|| async { tables.kept().await == ["totals@1"] }).await;
     }
@@ -274,7 +275,7 @@ pub(crate) async fn what_is_discarded_or_reset_is_gone_after_a_while_and_stays_s
     let totals = tables.keep::<2>(&bench, &gate).await;
     let first = totals.serving_name();
     totals.rebuild().await.unwrap().done().await.unwrap();
-    // Somebody of another process who works on it, at a batch.
+    // Another process works on the build, in a batch.
     let straggler = tables.target(&first);
     let fence = straggler.open(&first).await.unwrap().fence;
     assert_eq!(totals.discard_old().await.unwrap(), build(2, 0));
@@ -311,7 +312,7 @@ pub(crate) async fn a_rewound_build_goes_on_in_its_tables<T: Tables>(tables: T) 
     let target = tables.target(&name);
     again.consumers.rewind_in(&target, &name, Position::new(16)).await.unwrap();
     let totals = tables.keep::<1>(&again, &Gate::open()).await;
-    // It adds up, so what is handled again is counted again.
+    // The handler adds, so an event that is handled twice is counted twice.
     tables.are_right(&bench, &totals, 25).await;
 }
 
@@ -345,7 +346,7 @@ pub(crate) async fn who_only_looks_makes_nothing<T: Tables>(tables: T) {
     let told = bench.consumers.rewind_in(&target, &name, Position::new(1)).await.unwrap_err();
     assert!(told.to_string().contains("nothing is stored"), "{told}");
     assert_eq!(tables.kept().await, [""; 0]);
-    // As it may be cleared before anybody has begun it.
+    // A build may be cleared before any process has begun it.
     target.clear(&name).await.unwrap();
     assert_eq!(tables.kept().await, [""; 0]);
 }
@@ -358,14 +359,14 @@ pub(crate) async fn a_target_is_of_one_build<T: Tables>(tables: T) {
     tables.target(&other).open(&other).await.unwrap();
     for told in [target.open(&other).await.map(drop), target.clear(&other).await] {
         let told = told.unwrap_err().to_string();
-        assert!(told.contains("another build's"), "{told}");
+        assert!(told.contains("of another build"), "{told}");
     }
     target.clear(&one).await.unwrap();
     assert_eq!(tables.kept().await, ["totals@11"]);
     tables.target(&other).open(&other).await.unwrap();
 }
 
-/// Not a test of its own: what the process that is killed runs. It deposits, and rebuilds for ever.
+/// The code of the process that is killed: deposits and rebuilds, forever. Not a test by itself.
 pub(crate) async fn child<T: Tables>() {
     let Ok(order) = env::var(CHILD) else { return };
     let (path, address) = order.split_once(' ').unwrap();
@@ -385,7 +386,7 @@ pub(crate) async fn child<T: Tables>() {
     }
 }
 
-/// A process that rebuilds is killed again and again, while this one reads.
+/// A process that rebuilds is killed again and again while this one reads.
 pub(crate) async fn nothing_is_lost_or_seen_of_processes_that_are_killed<T: Tables>(module: &str) {
     let kills = if env::var_os("FACTUM_TEST_FULL").is_some() { 60 } else { 8 };
     let folder = tempfile::tempdir().unwrap();
@@ -412,7 +413,7 @@ pub(crate) async fn nothing_is_lost_or_seen_of_processes_that_are_killed<T: Tabl
         for _ in 0..(kill * 71) % 300 {
             pause().await;
         }
-        // However slow the machine is, the last has rebuilt it more than once.
+        // On any machine, the last process has rebuilt it more than once.
         if kill + 1 == kills {
             until(|| async { is_rebuilt(old.serving()) }).await;
         }
@@ -432,7 +433,7 @@ pub(crate) async fn nothing_is_lost_or_seen_of_processes_that_are_killed<T: Tabl
     totals.wait_for(head, LONG).await.unwrap();
     assert_eq!(tables.cents(&totals).await, Ok(head.value() - 1));
     assert!(is_rebuilt(totals.serving()), "{}", totals.serving());
-    // What the dead have left behind is cleared.
+    // The builds that dead processes left are cleared.
     until(|| async { tables.kept().await.len() <= 2 }).await;
 }
 

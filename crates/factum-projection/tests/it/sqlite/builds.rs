@@ -23,7 +23,7 @@ use crate::{
 #[derive(Clone)]
 struct Files {
     folder: PathBuf,
-    /// None in another process: it is the parent's.
+    /// The folder; `None` in another process, because the parent owns it.
     _folder: Option<Arc<TempDir>>,
 }
 
@@ -79,7 +79,7 @@ impl Tables for Files {
 
     async fn new() -> Self {
         let folder = Arc::new(tempfile::tempdir().unwrap());
-        // Made when it is needed.
+        // The folder is made when it is needed.
         Self { folder: folder.path().join("models"), _folder: Some(folder) }
     }
 
@@ -132,7 +132,7 @@ async fn nothing_is_lost_or_seen_of_processes_that_are_killed() {
 }
 
 #[tokio::test]
-async fn a_reader_that_is_in_a_file_reads_on_when_it_is_removed() {
+async fn a_reader_with_an_open_file_can_read_it_after_it_is_removed() {
     let bench = Bench::on(Bench::new().kernel.with_clock(Arc::new(swift())));
     let files = Files::new().await;
     bench.open("ada").await;
@@ -159,7 +159,7 @@ fn tables(path: &Path) -> i64 {
 }
 
 #[tokio::test]
-async fn a_file_that_is_somebody_elses_is_left_alone() {
+async fn a_file_that_the_build_does_not_own_is_left_alone() {
     let bench = Bench::new();
     let files = Files::new().await;
     fs::create_dir(&files.folder).unwrap();
@@ -173,7 +173,7 @@ async fn a_file_that_is_somebody_elses_is_left_alone() {
     let name = totals.serving_name();
     assert!(files.target(&name).clear(&name).await.is_err());
     assert_eq!(tables(&path), 1);
-    // Another build's file under this one's name.
+    // The file of another build under this build's name.
     let other = "totals@2".parse().unwrap();
     files.target(&other).open(&other).await.unwrap();
     fs::rename(files.folder.join("totals@2.db"), &path).unwrap();

@@ -1,5 +1,5 @@
-//! The machine against a world of runs and timers, driven through every order of events that
-//! proptest finds.
+//! The machine against a simulation of runs and timers, in every order of events that proptest
+//! finds.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,7 @@ use super::{
     WorkerId, WorkerState,
 };
 
-/// What happens next, to the worker with this number (of those that were added so far).
+/// An operation on the worker with this number, counted among the workers added so far.
 #[derive(Debug, Clone)]
 enum Op {
     Add(RestartPolicy, Option<bool>),
@@ -19,7 +19,7 @@ enum Op {
     Restart(usize),
     End(usize, End),
     Ring(usize),
-    /// An end and a ring of long ago.
+    /// An old run ends, and an old timer rings.
     Echo(usize),
     Wait(u64),
 }
@@ -52,7 +52,7 @@ fn restart() -> Restart {
     Restart::new().with_pauses(min, max).with_deaths_max(3, Duration::from_millis(500))
 }
 
-/// One worker, as the world sees it.
+/// One worker, as the simulation sees it.
 #[derive(Debug, Clone, Default)]
 struct Seen {
     policy: RestartPolicy,
@@ -60,13 +60,13 @@ struct Seen {
     run: Option<Ticket>,
     timer: Option<Ticket>,
     is_asked: bool,
-    /// Its grace is over.
+    /// True if its grace is over.
     is_dropped: bool,
     deaths: Vec<Monotonic>,
     is_given_up: bool,
-    /// It ended as its policy lets it.
+    /// True if it ended in a way after which its policy doesn't restart it.
     is_over: bool,
-    /// It was told to stop, or to start again, by a person.
+    /// True if a person asked it to stop or to restart.
     is_ordered: bool,
 }
 
@@ -93,8 +93,8 @@ impl World {
             Op::Add(policy, group) => {
                 self.add(policy, group);
             }
-            Op::Remove(at) => self.order(at, Input::Remove),
-            Op::Restart(at) => self.order(at, Input::Restart),
+            Op::Remove(at) => self.request(at, Input::Remove),
+            Op::Restart(at) => self.request(at, Input::Restart),
             Op::End(at, end) => drop(self.pick(at).map(|id| self.end(id, end))),
             Op::Ring(at) => drop(self.pick(at).map(|id| self.ring(id))),
             Op::Echo(at) => {
@@ -122,9 +122,9 @@ impl World {
         id
     }
 
-    fn order(&mut self, at: usize, order: impl Fn(WorkerId) -> Input) {
+    fn request(&mut self, at: usize, request: impl Fn(WorkerId) -> Input) {
         let Some(id) = self.pick(at) else { return };
-        let input = order(id);
+        let input = request(id);
         let seen = self.workers.get_mut(&id).expect("it was picked");
         if let Input::Restart(_) = &input {
             (seen.is_given_up, seen.is_over) = (false, false);
@@ -144,7 +144,8 @@ impl World {
             let now = self.now.reading;
             seen.deaths.retain(|at| now.saturating_since(*at) < window);
             seen.deaths.push(now);
-            // One that a person ordered about is forgiven when its run ends of that.
+            // If a person asked for the stop or restart, the end of that run doesn't count as a
+            // death.
             seen.is_given_up = seen.deaths.len() >= 3;
         }
         seen.is_over = !seen.is_asked && is_meant;
@@ -190,11 +191,14 @@ impl World {
     }
 
     fn start(&mut self, id: WorkerId, run: Ticket) {
-        assert!(!self.machine.is_closing(), "nothing starts any more");
+        assert!(!self.machine.is_closing(), "nothing starts after close");
         let group = self.workers[&id].group;
         if group.is_some() {
             for (_, it) in self.workers.range(..id).filter(|(_, it)| it.group == group) {
-                assert!(it.run.is_some() || it.is_over || it.is_ordered, "what it needs runs");
+                assert!(
+                    it.run.is_some() || it.is_over || it.is_ordered,
+                    "the workers that it needs are running"
+                );
                 assert!(!it.is_given_up);
             }
         }
@@ -209,7 +213,7 @@ impl World {
         let group = self.workers[&id].group;
         let is_closing = self.machine.is_closing();
         for (_, it) in self.workers.range(WorkerId(id.0 + 1)..).filter(|_| is_closing) {
-            assert!(it.run.is_none() || it.is_dropped, "those behind it have stopped");
+            assert!(it.run.is_none() || it.is_dropped, "the workers added after it have stopped");
         }
         let seen = self.of(id);
         assert!(seen.run.is_some() && !seen.is_asked, "it runs, and is asked once");
@@ -218,10 +222,10 @@ impl World {
     }
 
     fn of(&mut self, id: WorkerId) -> &mut Seen {
-        self.workers.get_mut(&id).expect("nothing is done to who is forgotten")
+        self.workers.get_mut(&id).expect("a removed worker gets no effect")
     }
 
-    /// All timers ring, and whoever is asked to stop does.
+    /// All timers ring, and all workers that are asked to stop do so.
     fn calm_down(&mut self) {
         for _ in 0..1_000 {
             let before = self.machine.health();
@@ -236,7 +240,7 @@ impl World {
                 return;
             }
         }
-        panic!("it does not come to rest");
+        panic!("the machine does not come to rest");
     }
 
     fn check_rest(&self) {
@@ -275,7 +279,7 @@ proptest! {
         world.calm_down();
         world.check_rest();
         world.on(Input::Close);
-        // Some end when they are asked, others when their grace is over and they are dropped.
+        // Some workers stop when they are asked; others are dropped when their grace is over.
         for round in 0.. {
             let Some(id) = world.ids().into_iter().rev().find(|id| {
                 let it = &world.workers[id];
@@ -330,7 +334,7 @@ fn pauses_double_up_to_the_given_one_and_many_deaths_give_up() {
     world.end(id, failure());
     assert_eq!(states(&world), [WorkerState::GivenUp]);
     assert_eq!(world.machine.health()[0].cause.as_deref(), Some("it fails"));
-    world.order(0, Input::Restart);
+    world.request(0, Input::Restart);
     assert_eq!(states(&world), [WorkerState::Running]);
 }
 

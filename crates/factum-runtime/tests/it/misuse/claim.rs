@@ -1,4 +1,4 @@
-//! Rules that decide what they are told to, of an aggregate and of a model.
+//! Rules of an aggregate and of a model that decide as the test says.
 
 use factum_kernel::{
     Aggregate, Context, Decision, DecisionModel, Matching, ModelDecision, Verdict,

@@ -1,4 +1,4 @@
-//! Consumers as they are published.
+//! Consumers in published stats.
 
 use std::time::Duration;
 
@@ -8,46 +8,46 @@ use serde::{Deserialize, Serialize};
 
 use super::{ConsumerStats, millis};
 
-/// The most consumers in a document; those that are not well come first.
+/// The most consumers in a document. Those that need attention come first.
 const CONSUMERS_PUBLISHED: usize = 256;
-/// So much is published of what an error says: a document has a limit.
+/// The most characters of an error in a document, because a document has a size limit.
 const ERROR_CHARS_MAX: usize = 500;
 
-/// One consumer or projection, or a partition of one, as it runs in the application.
+/// One consumer or projection, or a partition of a consumer, in an application.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct PublishedConsumer {
-    /// Its name, of a projection with its build, of one in partitions with the partition.
+    /// The name. It includes the build of a projection, and the partition.
     pub name: String,
     /// `starting`, `catching-up`, `live`, `retrying`, `paused`, `standing-by` or `stopped`.
     pub state: String,
-    /// It has handled, passed or parked every event up to here.
+    /// The position up to which every event was handled, skipped or parked.
     pub position: u64,
-    /// The last position of the log that it knew of.
+    /// The last position of the log that the consumer knew.
     pub head: u64,
-    /// How long ago the event was recorded that it has come to; not there: it was not behind, or
-    /// has stopped.
+    /// The time since the event at the consumer's position was recorded. Missing if the consumer
+    /// was not behind the head, or has stopped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lag_ms: Option<u64>,
-    /// Streams that wait behind a parked event.
+    /// The number of streams that wait because of a parked event.
     pub parked: u64,
-    /// Events handled since it was started.
+    /// The number of events that were handled since the start.
     pub handled: u64,
-    /// Events handled per second, lately.
+    /// The recent rate of handled events per second.
     #[serde(default)]
     pub events_per_s: u64,
-    /// It takes care after an unclean stop.
+    /// True after an unclean stop: the consumer then notes each event before it handles it.
     pub cautious: bool,
-    /// Since when it waits for its target to begin or store a batch.
+    /// The time at which it began to wait for its target to begin or store a batch, while it waits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub committing_since: Option<Timestamp>,
-    /// What keeps an earlier build of it from being dropped.
+    /// The reason why an earlier build of it can't be dropped yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub undropped: Option<String>,
-    /// How often it has tried, while it tries again.
+    /// The number of attempts so far, while it retries.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempts: Option<u32>,
-    /// Why it has stopped, or what its last attempt said.
+    /// The reason why it stopped, or the error of its last attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<String>,
 }
@@ -87,25 +87,26 @@ impl PublishedConsumer {
         }
     }
 
-    /// How many positions it was behind.
+    /// The number of positions that the consumer was behind the head.
     pub fn lag_events(&self) -> u64 {
         self.head.saturating_sub(self.position)
     }
 
-    /// How long ago the event was recorded that it had come to, if it was behind and at work.
+    /// The time since the event at the consumer's position was recorded, if it was behind and
+    /// working.
     pub fn lag(&self) -> Option<Duration> {
         self.lag_ms.map(Duration::from_millis)
     }
 }
 
-/// As many as are published, those that are not well in front.
+/// The consumers to publish, those that need attention first.
 pub(super) fn published(consumers: &[ConsumerStats]) -> Vec<PublishedConsumer> {
     let (well, ill): (Vec<_>, Vec<_>) = consumers.iter().partition(|it| is_well(&it.health));
     let all = ill.into_iter().chain(well);
     all.take(CONSUMERS_PUBLISHED).map(PublishedConsumer::of).collect()
 }
 
-/// Whether nobody need look at it.
+/// True if the consumer needs no attention.
 fn is_well(health: &ConsumerHealth) -> bool {
     use ConsumerState::{Paused, Retrying, Stopped};
     let is_at_work = !matches!(health.state, Retrying { .. } | Paused | Stopped(_));

@@ -1,4 +1,4 @@
-//! A moment as people read it, in JSON.
+//! Timestamps in JSON, as RFC 3339.
 
 use factum_kernel::Timestamp;
 use serde::{Deserialize, Deserializer, Serializer, de::Error};
@@ -11,7 +11,7 @@ pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Timestam
     String::deserialize(from)?.parse().map_err(Error::custom)
 }
 
-/// One that may be unknown.
+/// Timestamps that may be unknown.
 pub(super) mod known {
     use super::{Deserializer, Serializer, Timestamp};
 

@@ -3,9 +3,13 @@
 use std::{pin::Pin, task::Poll};
 
 use factum::{
-    AppendBatch, AppendError, Appended, Direction, ErasedRange, ExpectedRevision, Page, ReadFrom,
-    ReadQuery, RecordedEvent, Revision, ScanQuery, Scope, StoreError, StoreErrorKind, Stores,
-    StreamId, WriteBatch, WriteError,
+    ReadQuery, RecordedEvent, StoreError,
+    event::StreamId,
+    read::{Direction, ErasedRange, Page, ReadFrom, Scope},
+    store::{
+        AppendBatch, AppendError, Appended, ExpectedRevision, Revision, ScanQuery, StoreErrorKind,
+        Stores, WriteBatch, WriteError,
+    },
 };
 
 use super::history::{Entry, Expected, Step};

@@ -4,9 +4,16 @@
 use std::time::Duration;
 
 use factum::{
-    AppendBatch, AppendCondition, Category, Clock, Content, EventId, EventName, ExpectedVersion,
-    IdSource, KeyRange, NewEvent, Position, Query, QueryItem, RETRY_WINDOW, ReadFrom, ReadQuery,
-    Retention, ScanQuery, StreamChange, StreamId, StreamVersion, Tag, Timestamp, Uuid,
+    ExpectedVersion, Position, ReadQuery, Retention,
+    event::{
+        Category, Content, EventId, EventName, NewEvent, StreamId, StreamVersion, Tag, Timestamp,
+        Uuid,
+    },
+    read::{Query, QueryItem, ReadFrom},
+    store::{
+        AppendBatch, AppendCondition, Clock, IdSource, KeyRange, RETRY_WINDOW, ScanQuery,
+        StreamChange,
+    },
 };
 use factum_testing::{SeededIds, VirtualClock};
 

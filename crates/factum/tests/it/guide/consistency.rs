@@ -3,8 +3,8 @@
 use std::{error::Error, time::Duration};
 
 use factum::{
-    App, CommandId, Consumer, Documents, Fold, Freshness, Metadata, ProjectionFn, ReadModel,
-    RecordedEvent, Stale, UnseenError,
+    App, CommandId, Consumer, Documents, Fold, ProjectionFn, ReadModel, RecordedEvent, SendError,
+    projection::{Freshness, Stale},
 };
 use factum_testing::bank::{Account, AccountCommand, AccountEvent};
 
@@ -24,12 +24,12 @@ async fn reading_what_one_has_written() -> Done {
         });
     let owners = app.project_fn(owners).await?;
 
-    let opened = app.execute::<Account>("a1", &open("ada")).await?;
+    let opened = app.command::<Account>("a1", open("ada")).await?;
     let position = opened.position.expect("it was not open before");
     owners.wait_for(position, Duration::from_secs(5)).await?;
     assert_eq!(owners.read_model::<String>().get("a1").await?.as_deref(), Some("ada"));
 
-    // In any process: the name is all that it takes.
+    // In any process, only the name is needed.
     let owners = ReadModel::<String>::new(app.kernel(), "owners")?;
     let wait = Duration::from_secs(1);
     match owners.wait_for(position, wait, Stale::Serve).await? {
@@ -55,16 +55,22 @@ async fn an_answer_that_read_models_have_seen() -> Done {
         }
     }))?;
 
-    let opened = app.ask::<Account>("a1", open("ada")).seen_by("owners").await?;
+    let opened = app.command::<Account>("a1", open("ada")).seen_by("owners").await?;
     assert_eq!(opened.version.value(), 1);
     assert_eq!(owners.read_model::<String>().get("a1").await?.as_deref(), Some("ada"));
 
     let deposit = AccountCommand::Deposit { cents: 500 };
     let wait = Duration::from_secs(2);
-    match app.ask::<Account>("a1", deposit).seen_by("owners").seen_by("total").within(wait).await {
+    match app
+        .command::<Account>("a1", deposit)
+        .seen_by("owners")
+        .seen_by("total")
+        .within(wait)
+        .await
+    {
         Ok(_) => println!("the page shows {}", *total.read().await?),
-        Err(UnseenError::Unseen { outcome, error }) => {
-            println!("stored at {:?}, and the page follows: {error}", outcome.position);
+        Err(SendError::Unseen { position, error }) => {
+            println!("stored at {position:?}, and the page follows: {error}");
         }
         Err(error) => return Err(error.into()),
     }
@@ -75,17 +81,16 @@ async fn an_answer_that_read_models_have_seen() -> Done {
 #[tokio::test]
 async fn a_command_for_each_event_takes_effect_once() -> Done {
     let app = App::open("memory:").await?;
-    let accounts = app.entities::<Account>();
     let bonus = Consumer::new("bonus", {
-        let accounts = accounts.clone();
+        let app = app.clone();
         move |event: AccountEvent, recorded: RecordedEvent| {
-            let accounts = accounts.clone();
+            let app = app.clone();
             async move {
                 if let AccountEvent::Opened { .. } = event {
                     let id = CommandId::derived(recorded.id().to_string().as_bytes());
                     let deposit = AccountCommand::Deposit { cents: 10 };
                     let key = recorded.stream().key();
-                    accounts.ask_once(key, id, deposit, Metadata::new()).await?;
+                    app.command::<Account>(key, deposit).once(id).await?;
                 }
                 Ok(())
             }
@@ -93,10 +98,10 @@ async fn a_command_for_each_event_takes_effect_once() -> Done {
     });
     let bonus = app.consumers().start(bonus)?;
 
-    let opened = accounts.ask("ada", open("ada")).await?;
+    let opened = app.command::<Account>("ada", open("ada")).await?;
     let wait = Duration::from_secs(5);
     bonus.wait_for(opened.position.unwrap_or_default(), wait).await?;
-    assert_eq!(accounts.state("ada").await?.state.balance_cents, 10);
+    assert_eq!(app.load::<Account>("ada").await?.state.balance_cents, 10);
     app.close().await?;
     Ok(())
 }

@@ -10,9 +10,12 @@ use std::{
 };
 
 use factum::{
-    App, Consumer, ConsumerHandle, ConsumerOptions, ConsumerState, ErrorKind, FailurePolicy,
-    HandleError, Position, RecordedEvent, Release, ReleaseError, StoreError, StreamId, WaitError,
-    order_release, stored_consumers,
+    App, Consumer, ConsumerOptions, ErrorKind, HandleError, Position, RecordedEvent, StoreError,
+    consumer::{
+        ConsumerHandle, ConsumerState, FailurePolicy, Release, ReleaseError, WaitError,
+        order_release, stored_consumers,
+    },
+    event::StreamId,
 };
 use factum_testing::bank::{Account, AccountCommand, AccountEvent};
 
@@ -20,7 +23,7 @@ type Done = Result<(), Box<dyn Error>>;
 
 const WAIT: Duration = Duration::from_secs(30);
 
-/// Deposits of 13 cents fail until somebody mends that.
+/// Deposits of 13 cents fail until the test mends that.
 fn start(
     app: &App,
     is_mended: &Arc<AtomicBool>,
@@ -37,11 +40,11 @@ fn start(
 
 async fn deposit(app: &App, key: &str, amounts: &[u64]) -> Result<Position, Box<dyn Error>> {
     let open = AccountCommand::Open { owner: key.into(), email: format!("{key}@example.org") };
-    app.execute::<Account>(key, &open).await?;
+    app.command::<Account>(key, open).await?;
     let mut last = Position::ZERO;
     for cents in amounts {
         let deposit = AccountCommand::Deposit { cents: *cents };
-        last = app.execute::<Account>(key, &deposit).await?.position.unwrap_or_default();
+        last = app.command::<Account>(key, deposit).await?.position.unwrap_or_default();
     }
     Ok(last)
 }
@@ -60,7 +63,7 @@ async fn parking() -> Done {
     deposit(&app, "ada", &[13, 14]).await?;
     let last = deposit(&app, "bob", &[15]).await?;
 
-    // What is parked holds up nobody who waits: bob's events are handled.
+    // A parked stream does not block the others: bob's events are handled.
     mails.wait_for(last, WAIT).await?;
     for letter in mails.dead_letters().await {
         println!("{}: {} after {} attempts", letter.stream, letter.error, letter.attempts);
@@ -68,8 +71,8 @@ async fn parking() -> Done {
     assert_eq!(mails.health().parked, 1);
 
     let ada = StreamId::new("account", "ada")?;
-    let told = mails.retry(&ada).await;
-    assert_eq!(told, Err(ReleaseError::Failed("thirteen".into())), "it stays parked");
+    let retried = mails.retry(&ada).await;
+    assert_eq!(retried, Err(ReleaseError::Failed("thirteen".into())), "it stays parked");
     is_mended.store(true, Ordering::SeqCst);
     mails.retry(&ada).await?;
     assert_eq!(mails.health().parked, 0);
@@ -94,7 +97,7 @@ async fn stopping() -> Done {
     if let ConsumerState::Stopped(reason) = mails.health().state {
         println!("stopped: {reason}");
     }
-    // After the cause is mended it goes on where it stopped.
+    // After the cause is corrected, it continues where it stopped.
     is_mended.store(true, Ordering::SeqCst);
     let mails = start(&app, &is_mended, options)?;
     mails.wait_for(last, WAIT).await?;
@@ -119,7 +122,7 @@ async fn ordering_from_elsewhere() -> Done {
             order_release(app.kernel(), name, stream, Release::Discard).await?;
         }
     }
-    // It takes the order when it starts.
+    // The consumer takes the request when it starts.
     let mails = start(&app, &is_mended, options)?;
     mails.watch().wait_for(|health| health.parked == 0).await?;
     app.close().await?;

@@ -4,8 +4,9 @@ use std::{error::Error, time::Duration};
 
 use factum::{
     App, Consumer, ConsumerOptions, Documents, DocumentsTx, Fold, HandleError, Index, IndexRange,
-    LiveState, Matching, ModelChange, ModelQuery, Partitions, Position, Projection, ProjectionFn,
-    RecordedEvent, StartFrom,
+    Matching, ModelQuery, Position, Projection, ProjectionFn, RecordedEvent,
+    consumer::{Partitions, StartFrom},
+    projection::{LiveState, ModelChange},
 };
 use factum_testing::bank::{Account, AccountCommand, AccountEvent};
 use serde::{Deserialize, Serialize};
@@ -14,7 +15,7 @@ type Done = Result<(), Box<dyn Error>>;
 
 const WAIT: Duration = Duration::from_secs(30);
 
-/// What the list of accounts says of one.
+/// An account in the list of accounts.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Row {
     owner: String,
@@ -56,15 +57,15 @@ impl Projection for AccountList {
     }
 }
 
-/// Opens accounts with this on them; gives the last position.
+/// Opens accounts with these balances. Returns the last position.
 async fn open(app: &App, accounts: &[(&str, u64)]) -> Result<Position, Box<dyn Error>> {
     let mut last = Position::ZERO;
     for (owner, cents) in accounts {
         let email = format!("{owner}@example.org");
         let open = AccountCommand::Open { owner: (*owner).into(), email };
-        app.execute::<Account>(owner, &open).await?;
+        app.command::<Account>(owner, open).await?;
         let deposit = AccountCommand::Deposit { cents: *cents };
-        let done = app.execute::<Account>(owner, &deposit).await?;
+        let done = app.command::<Account>(owner, deposit).await?;
         last = done.position.expect("a deposit is an event");
     }
     Ok(last)
@@ -124,16 +125,16 @@ async fn following() -> Done {
     accounts.wait_for(last, WAIT).await?;
 
     let mut changes = accounts.changes::<Row>();
-    app.execute::<Account>("ada", &AccountCommand::Deposit { cents: 1 }).await?;
+    app.command::<Account>("ada", AccountCommand::Deposit { cents: 1 }).await?;
     match changes.next().await {
         Some(Ok(ModelChange::Put { key, value })) => println!("{key} has {}", value.cents),
         Some(Ok(ModelChange::Removed { key })) => println!("{key} is gone"),
-        // Too slow, or the read model was rebuilt: read it, and listen on.
+        // The listener was too slow, or the read model was rebuilt: read it again.
         other => println!("{other:?}"),
     }
 
     let mut events = app.events::<AccountEvent>();
-    app.execute::<Account>("ada", &AccountCommand::Deposit { cents: 2 }).await?;
+    app.command::<Account>("ada", AccountCommand::Deposit { cents: 2 }).await?;
     let (event, recorded) = events.next().await?;
     println!("{}: {event:?}, {} behind", recorded.stream(), events.lag());
     assert_eq!(event, AccountEvent::Deposited { cents: 2 });
@@ -219,7 +220,10 @@ async fn in_parallel() -> Done {
 #[cfg(feature = "projection-sqlite")]
 #[tokio::test]
 async fn in_tables() -> Done {
-    use factum::{Projections, SqliteTarget, SqliteTx};
+    use factum::{
+        Projections,
+        projection::{SqliteTarget, SqliteTx},
+    };
 
     let app = App::open("memory:").await?;
     let temporary = tempfile::tempdir()?;

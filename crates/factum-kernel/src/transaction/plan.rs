@@ -1,0 +1,230 @@
+//! The plan of a transaction: the decisions of its steps so far.
+
+use std::{any::Any, collections::HashMap};
+
+use super::{Committed, StepRejected, Stored};
+use crate::{
+    aggregate::{Aggregate, fold},
+    encoder::Encoder,
+    error::{StoreError, VersionConflict},
+    event::NewEvent,
+    execution::TransactionError,
+    kernel::Kernel,
+    load::Loaded,
+    metadata::Metadata,
+    position::Position,
+    proposal::Proposal,
+    query::AppendCondition,
+    schema::{DecodeError, EncodedEvent, Event},
+    stream::StreamId,
+    tag::Tag,
+    version::{ExpectedVersion, StreamVersion},
+};
+
+/// An aggregate of a transaction: a `Loaded<A>` that includes the plan's events.
+pub(super) trait Held: Send + Sync {
+    /// Folds an event that another step decided.
+    fn take(&mut self, event: &NewEvent) -> Result<(), DecodeError>;
+
+    fn as_any(&self) -> &dyn Any;
+
+    fn as_any_mut(&mut self) -> &mut dyn Any;
+}
+
+impl<A: Aggregate> Held for Loaded<A> {
+    fn take(&mut self, event: &NewEvent) -> Result<(), DecodeError> {
+        let state = &mut self.state;
+        let mut sink = |event: A::Event| fold(state, &event);
+        A::Event::decode(EncodedEvent::of_new(event), &mut sink)?;
+        self.version = self.version.next();
+        Ok(())
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn as_any_mut(&mut self) -> &mut dyn Any {
+        self
+    }
+}
+
+/// The decisions of the steps so far.
+pub(super) struct Plan<'a> {
+    pub(super) kernel: &'a Kernel,
+    pub(super) metadata: &'a Metadata,
+    tag: Option<&'a Tag>,
+    pub(super) proposal: Proposal<StepRejected>,
+    /// The states, by the number of the proposal's stream. `None`: no step has loaded the stream.
+    states: Vec<Option<Box<dyn Held>>>,
+    index: HashMap<StreamId, usize>,
+    /// The versions that the caller expects.
+    expected: HashMap<StreamId, StreamVersion>,
+    /// The models, in the order of their steps.
+    pub(super) models: Vec<Box<dyn Any + Send + Sync>>,
+    rests_on: Position,
+}
+
+impl<'a> Plan<'a> {
+    pub(super) fn new(kernel: &'a Kernel, metadata: &'a Metadata, tag: Option<&'a Tag>) -> Self {
+        Self {
+            kernel,
+            metadata,
+            tag,
+            proposal: Proposal::new(),
+            states: Vec::new(),
+            index: HashMap::new(),
+            expected: HashMap::new(),
+            models: Vec::new(),
+            rests_on: Position::ZERO,
+        }
+    }
+
+    /// An encoder for a decision, with the tag key of the kernel that loaded its state.
+    pub(super) fn encoder<'e>(&self, kernel: &'e Kernel) -> Encoder<'e>
+    where
+        'a: 'e,
+    {
+        Encoder::new(kernel, self.metadata).with_tag(self.tag)
+    }
+
+    /// Adds a guard. It must hold for the events of earlier steps as well as for stored events.
+    pub(super) fn guard(
+        &mut self,
+        condition: AppendCondition,
+        rejected: StepRejected,
+    ) -> Result<(), TransactionError> {
+        let query = &condition.fail_if_events_match;
+        let is_meant = |event: &NewEvent| {
+            query.matches(event.name.as_str(), event.tags.iter().map(Tag::as_str))
+        };
+        if self.proposal.events().any(is_meant) {
+            return Err(TransactionError::Rejected(rejected));
+        }
+        self.proposal.guard(condition, rejected);
+        Ok(())
+    }
+
+    /// Adds a version that the caller expects, before any step is decided.
+    pub(super) fn expect(
+        &mut self,
+        stream: StreamId,
+        version: StreamVersion,
+        actual: StreamVersion,
+    ) -> Result<(), TransactionError> {
+        if actual != version {
+            let expected = version.into();
+            return Err(TransactionError::Conflict(VersionConflict { stream, expected, actual }));
+        }
+        if self.expected.contains_key(&stream) {
+            return Ok(());
+        }
+        let index = self.proposal.demand(stream.clone(), version.into());
+        assert_eq!(index, self.states.len(), "each stream of the proposal is held");
+        self.states.push(None);
+        self.index.insert(stream.clone(), index);
+        self.expected.insert(stream, version);
+        Ok(())
+    }
+
+    /// True if the stream's aggregate is loaded.
+    pub(super) fn holds(&self, stream: &StreamId) -> bool {
+        self.index.get(stream).is_some_and(|at| self.states[*at].is_some())
+    }
+
+    /// Notes a position that the answer is based on.
+    pub(super) fn rests_on(&mut self, position: Position) {
+        self.rests_on = self.rests_on.max(position);
+    }
+
+    /// Adds a loaded aggregate.
+    pub(super) fn add<A: Aggregate>(
+        &mut self,
+        stream: StreamId,
+        loaded: Loaded<A>,
+    ) -> Result<(), TransactionError> {
+        self.rests_on(loaded.position);
+        let version = loaded.version;
+        if let Some(expected) = self.expected.get(&stream).filter(|it| **it != version) {
+            let expected = (*expected).into();
+            let conflict = VersionConflict { stream, expected, actual: version };
+            return Err(TransactionError::Conflict(conflict));
+        }
+        let held: Box<dyn Held> = Box::new(loaded);
+        match self.index.get(&stream) {
+            Some(_) if self.proposal.has_events_of(&stream) => {
+                let message = format!(
+                    "a decision of the transaction writes the stream of a later command, put the \
+                     command before the decision: stream={stream}"
+                );
+                return Err(StoreError::invalid(message).into());
+            }
+            Some(index) => self.states[*index] = Some(held),
+            None => {
+                let index = self.proposal.stream(stream.clone(), version.into());
+                assert_eq!(index, self.states.len(), "each stream of the proposal is held");
+                self.states.push(Some(held));
+                self.index.insert(stream, index);
+            }
+        }
+        Ok(())
+    }
+
+    /// The number of an aggregate's stream, and its state.
+    pub(super) fn held<A: Aggregate>(
+        &mut self,
+        stream: &StreamId,
+    ) -> Result<(usize, &mut Loaded<A>), StoreError> {
+        let index = self.index[stream];
+        let held = self.states[index].as_mut().and_then(|it| it.as_any_mut().downcast_mut());
+        let loaded = held.ok_or_else(|| {
+            StoreError::invalid(format!(
+                "two kinds of aggregate share a stream in one transaction: stream={stream}"
+            ))
+        })?;
+        Ok((index, loaded))
+    }
+
+    /// Adds an event that a model writes to a stream.
+    pub(super) fn write(
+        &mut self,
+        stream: StreamId,
+        event: NewEvent,
+    ) -> Result<(), TransactionError> {
+        let index = match self.index.get(&stream) {
+            Some(index) => *index,
+            None => {
+                let index = self.proposal.stream(stream.clone(), ExpectedVersion::Any);
+                self.states.push(None);
+                self.index.insert(stream, index);
+                index
+            }
+        };
+        if let Some(held) = &mut self.states[index] {
+            held.take(&event).map_err(crate::load::LoadError::from)?;
+        }
+        self.proposal.add(index, vec![event]);
+        Ok(())
+    }
+
+    /// Takes out the proposal. The states stay.
+    pub(super) fn take_proposal(&mut self) -> Proposal<StepRejected> {
+        std::mem::replace(&mut self.proposal, Proposal::new())
+    }
+
+    /// The outcome of the transaction, from the states, the models and the result of the append.
+    pub(super) fn into_committed(self, stored: Stored) -> Committed {
+        let Stored { position, events, versions } = stored;
+        let Self { mut states, index, models, rests_on, .. } = self;
+        let held = index.into_iter().filter_map(|(id, at)| Some((id, states[at].take()?)));
+        Committed {
+            position,
+            events,
+            versions,
+            replayed: false,
+            rests_on: position.unwrap_or(rests_on),
+            states: held.collect(),
+            models,
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! Commands and decisions that are stored together, or not at all.
+
+use std::{fmt, future::IntoFuture, pin::Pin, time::Duration};
+
+use factum_kernel::{Aggregate, Committed, DecisionModel, Metadata, StepRejected, StreamVersion};
+use factum_runtime::{CommandError, CommandId, CommandRequest, CommandTransaction};
+
+use crate::{app::App, seen::Readers, send::SendError};
+
+type Sent = Result<Committed, SendError<StepRejected>>;
+type Sending = Pin<Box<dyn Future<Output = Sent> + Send>>;
+
+/// A transaction that is sent when this is awaited. See [`App::transaction`].
+#[must_use = "the transaction is sent only when it is awaited"]
+pub struct SendTransaction {
+    app: App,
+    steps: CommandTransaction,
+    id: Option<CommandId>,
+    metadata: Metadata,
+    readers: Readers,
+}
+
+impl App {
+    /// Begins a transaction: commands on several aggregates and decisions over queries, stored in
+    /// one append or not at all. It passes the [layers](crate::AppBuilder::layer) of the
+    /// application, which see every step.
+    ///
+    /// The events have the order of the steps in the log. Each step sees the events that the steps
+    /// before it decided. The store also checks the streams and queries that a step only read, so
+    /// that they are unchanged when the events are stored. If another writer was first, the
+    /// transaction is decided again. Entities notice the stored events.
+    ///
+    /// ```
+    /// use factum::{App, CommandId};
+    /// use factum_testing::bank::{Account, AccountCommand};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let app = App::open("memory:").await?;
+    /// # for name in ["ada", "bob"] {
+    /// #     let (owner, email) = (name.to_owned(), format!("{name}@example.org"));
+    /// #     app.command::<Account>(name, AccountCommand::Open { owner, email }).await?;
+    /// # }
+    /// # app.command::<Account>("ada", AccountCommand::Deposit { cents: 500 }).await?;
+    /// let transferred = app
+    ///     .transaction()
+    ///     .command::<Account>("ada", AccountCommand::Send { to: "bob".into(), cents: 200 })
+    ///     .command::<Account>("bob", AccountCommand::Receive { from: "ada".into(), cents: 200 })
+    ///     .once(CommandId::derived(b"transfer-17"))
+    ///     .await?;
+    /// assert_eq!(transferred.events, 2);
+    /// assert_eq!(transferred.state::<Account>("bob").unwrap().balance_cents, 200);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// The future returns a [`SendError`]. A rejection has the number of its step.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, all of the events are stored or none. A caller that must know the
+    /// outcome gives the transaction an id and sends it again.
+    pub fn transaction(&self) -> SendTransaction {
+        SendTransaction {
+            app: self.clone(),
+            steps: self.no_steps(),
+            id: None,
+            metadata: Metadata::new(),
+            readers: Readers::none(),
+        }
+    }
+
+    pub(crate) fn no_steps(&self) -> CommandTransaction {
+        CommandTransaction::new(self.kernel().clone(), self.retry())
+    }
+}
+
+impl SendTransaction {
+    /// Adds a command for the aggregate with this key.
+    ///
+    /// # Panics
+    /// See [`App::aggregate`].
+    pub fn command<A: Aggregate>(mut self, key: impl AsRef<str>, command: A::Command) -> Self {
+        self.steps = self.steps.command(&self.app.repository::<A>(), key.as_ref(), command);
+        self
+    }
+
+    /// Adds a decision over a query. It may write to the streams of commands before it, but not to
+    /// those of commands after it.
+    pub fn decide<M: DecisionModel>(mut self, command: M::Command) -> Self {
+        self.steps = self.steps.decide::<M>(command);
+        self
+    }
+
+    /// Commits only if the aggregate with this key has this version before the transaction; 0 means
+    /// that the aggregate has no events. Otherwise nothing is stored, and the error is a conflict.
+    ///
+    /// # Panics
+    /// See [`App::aggregate`].
+    pub fn expecting<A: Aggregate>(mut self, key: impl AsRef<str>, version: StreamVersion) -> Self {
+        self.steps = self.steps.expecting(&self.app.repository::<A>(), key.as_ref(), version);
+        self
+    }
+
+    /// Gives the transaction an id, so that it takes effect once, however often it is sent with
+    /// this id, also after restarts and through other processes. The answer to a repeat has the
+    /// position that the first attempt stored, [`replayed`](Committed::replayed) set, and the
+    /// present states.
+    ///
+    /// An id stands for one transaction in the log; the steps are not compared. A transaction that
+    /// was rejected, or had no event, left no trace in the log, so a repeat of it is decided again.
+    /// The id is known while the log keeps one of the transaction's events.
+    pub fn once(mut self, id: CommandId) -> Self {
+        self.id = Some(id);
+        self
+    }
+
+    /// Sets the metadata for the layers, the rules and the events.
+    pub fn with_metadata(mut self, metadata: Metadata) -> Self {
+        self.metadata = metadata;
+        self
+    }
+
+    /// Answers only after the consumer or projection with this name has handled the transaction's
+    /// events; see [`SendCommand::seen_by`](crate::SendCommand::seen_by).
+    pub fn seen_by(mut self, name: impl Into<String>) -> Self {
+        self.readers.add(name.into());
+        self
+    }
+
+    /// Sets the longest wait for all readers together, from the moment the transaction took effect.
+    pub fn within(mut self, within: Duration) -> Self {
+        self.readers.within(within);
+        self
+    }
+
+    async fn send(self) -> Sent {
+        let Self { app, steps, id, metadata, readers } = self;
+        let request = CommandRequest::transaction(app.commands().id(), steps);
+        app.send_together(request, id, metadata, &readers).await
+    }
+}
+
+impl App {
+    /// Sends a transaction or a decision, and waits for its readers.
+    pub(crate) async fn send_together<R: std::error::Error + Send + Sync + 'static>(
+        &self,
+        request: CommandRequest,
+        id: Option<CommandId>,
+        metadata: Metadata,
+        readers: &Readers,
+    ) -> Result<Committed, SendError<R>> {
+        let request = request.with_metadata(metadata);
+        let request = match id {
+            Some(id) => request.once(id),
+            None => request,
+        };
+        let category = request.category();
+        let command = request.name();
+        let committed = self.send(request, readers).await?.into_committed();
+        let committed = committed.ok_or(CommandError::WrongCommand { category, command })?;
+        if !readers.is_empty() {
+            self.seen(readers, committed.rests_on).await?;
+        }
+        Ok(committed)
+    }
+}
+
+impl IntoFuture for SendTransaction {
+    type Output = Sent;
+    type IntoFuture = Sending;
+
+    fn into_future(self) -> Sending {
+        Box::pin(self.send())
+    }
+}
+
+impl fmt::Debug for SendTransaction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = f.debug_struct("SendTransaction");
+        out.field("steps", &self.steps).field("readers", &self.readers).finish_non_exhaustive()
+    }
+}
