@@ -1,5 +1,6 @@
 //! Encoding of typed values as bytes, and decoding.
 
+mod field;
 mod json;
 
 use bytes::{BufMut, BytesMut};
@@ -7,6 +8,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{event::Content, kind::ErrorKind};
 
+pub use field::{Fields, read_fields};
 pub use json::Json;
 
 /// The size of the buffer that a text or a byte string is decoded into, in bytes. A type that

@@ -108,7 +108,7 @@ pub mod __private {
     pub use serde;
 
     pub use crate::{
-        codec::{Cbor, Codec, CodecError},
+        codec::{Cbor, Codec, CodecError, Fields, read_fields},
         event::{Content, EventName},
         schema::{DecodeError, DecodeReason, EncodedEvent, EventType, upcast_event},
         stream::may_be_category,

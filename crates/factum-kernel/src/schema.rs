@@ -225,11 +225,13 @@ pub trait Command: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// The stored name of this command, `<prefix>.<variant>`.
     fn name(&self) -> &'static str;
 
-    /// The command with this stored name, read from its fields: a map for named fields, whatever
-    /// the field is for one unnamed field, an array for more. `None`: no command has the name.
+    /// The command with this stored name, read from its fields: a map for named fields or none,
+    /// whatever the field is for one unnamed field, an array for more. No bytes stand for an empty
+    /// map. `None`: no command has the name.
     ///
     /// # Errors
-    /// Fields that are not those of the command.
+    /// Fields that are not those of the command, also one more than it has. A field with serde's
+    /// `flatten` takes the fields that the others leave.
     fn from_fields<C: Codec>(name: &str, fields: &[u8]) -> Option<Result<Self, CodecError>>;
 }
 

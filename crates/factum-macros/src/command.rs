@@ -12,7 +12,7 @@ use crate::{
     constant,
     error::{Errors, Misuse},
     name::{self, Names},
-    wire::{binding, owned},
+    wire::{binding, owned_command},
 };
 
 const ENUM: usize = 0;
@@ -80,9 +80,9 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
     let schema_version = attribute.schema_version.map_or(1, |version| version.number);
     let stored = named.iter().map(|named| &named.stored);
     let names = named.iter().map(|Named { path, stored, .. }| quote!(#path { .. } => #stored,));
-    let reads = named.iter().map(|named| named.read(ident, &crate_path));
+    let reads = named.iter().map(|named| named.read(ident));
     Ok(constant(&quote! {
-        use #crate_path::__private::serde as __serde;
+        use #crate_path::__private::{self, serde as __serde};
 
         #[automatically_derived]
         impl #crate_path::Command for #ident {
@@ -118,15 +118,14 @@ struct Named<'a> {
 
 impl Named<'_> {
     /// The arm that reads it from its fields.
-    fn read(&self, ident: &Ident, crate_path: &Path) -> TokenStream {
+    fn read(&self, ident: &Ident) -> TokenStream {
         let Self { path, stored, fields } = self;
-        let owned = owned(fields, stored, ident);
+        let owned = owned_command(fields, stored, ident);
         let members: Vec<_> = fields.members().collect();
         let values: Vec<_> = (0..members.len()).map(binding).collect();
         quote! {
             #stored => {
                 #owned
-                let __read = <__C as #crate_path::__private::Codec>::decode::<__Owned>(__fields);
                 ::core::option::Option::Some(__read.map(|__read| {
                     let __Owned { #(#members: #values),* } = __read;
                     #path { #(#members: #values),* }

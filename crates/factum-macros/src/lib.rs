@@ -174,7 +174,8 @@ pub fn derive_event(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
 /// The type itself derives serde's `Serialize` and `Deserialize`, which define its stored form.
 /// This derive adds a name for each command, a number for the schema, and the way from a name and
 /// fields to the command: `{"cents": 5}` as `account.deposit`. On that way the serde attributes of
-/// fields hold, and those of variants and of the type do not.
+/// fields hold, and those of variants and of the type do not. A field that the command does not
+/// have is an error, so that no misspelt field is lost; `#[serde(flatten)]` takes such fields.
 ///
 /// The name is `<prefix>.<variant>`, both in kebab case. The prefix is the enum's name without a
 /// trailing `Command`. A struct is one command: its name is the struct's name without a trailing

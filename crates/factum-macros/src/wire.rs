@@ -22,6 +22,39 @@ pub(crate) fn owned(fields: &Fields, stored_name: &str, ident: &Ident) -> TokenS
     }
 }
 
+/// The struct `__Owned` of a command, and the code that reads it from `__fields` into `__read`.
+/// Named fields, or none, are read from a map that has no other fields.
+pub(crate) fn owned_command(fields: &Fields, stored_name: &str, ident: &Ident) -> TokenStream {
+    if matches!(fields, Fields::Unnamed(fields) if !fields.unnamed.is_empty()) {
+        let owned = owned(fields, stored_name, ident);
+        return quote! {
+            #owned
+            let __read = <__C as __private::Codec>::decode::<__Owned>(__fields);
+        };
+    }
+    let expecting = format!("the fields of {stored_name}");
+    let wire = wire_fields(fields, ident);
+    // serde has no `deny_unknown_fields` beside a flattened field, which takes the others.
+    let strict = (!fields.iter().any(is_flattened)).then(|| quote!(, deny_unknown_fields));
+    quote! {
+        #[derive(__serde::Deserialize)]
+        #[serde(crate = "__serde", expecting = #expecting #strict)]
+        struct __Owned #wire
+
+        impl __private::Fields for __Owned {
+            const EXPECTING: &'static str = #expecting;
+        }
+        let __read = __private::read_fields::<__C, __Owned>(__fields);
+    }
+}
+
+fn is_flattened(field: &Field) -> bool {
+    let flatten = |token| matches!(token, TokenTree::Ident(word) if word == "flatten");
+    let serde = field.attrs.iter().filter(|attribute| is_serde(attribute));
+    let mut lists = serde.filter_map(|attribute| attribute.meta.require_list().ok());
+    lists.any(|list| list.tokens.clone().into_iter().any(flatten))
+}
+
 /// The fields with their serde attributes and without all others; braces if there are none.
 pub(crate) fn wire_fields(fields: &Fields, enum_ident: &Ident) -> TokenStream {
     let wire = fields.iter().map(|field| wire_field(field, enum_ident));

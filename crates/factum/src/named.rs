@@ -154,7 +154,9 @@ impl App {
     /// Sends the command with this stored name to the aggregate with this category and key, as
     /// [`command`](Self::command) does. For servers and tools, which know the types only at run
     /// time. The JSON has the command's fields: an object for named fields, the field itself for
-    /// one unnamed field, an array for several, and `{}` or nothing for a command without fields.
+    /// one unnamed field, an array for several, and `{}` for a command without fields. No text
+    /// stands for `{}`, but not for an unnamed field. A field that the command does not have is an
+    /// error, unless one of its fields has serde's `flatten`.
     ///
     /// The aggregate must be registered by [`AppBuilder::commands`].
     ///
@@ -203,7 +205,6 @@ impl App {
     ) -> Result<(CommandRequest, Named), UnreadableCommand> {
         let unknown = || UnreadableCommand::UnknownCategory(category.into());
         let named = *self.names().0.get(category).ok_or_else(unknown)?;
-        let json = if json.is_empty() { b"{}" } else { json };
         match (named.read)(self, key, name, json) {
             Some(Ok(request)) => Ok((request, named)),
             Some(Err(reason)) => Err(UnreadableCommand::Malformed { name: name.into(), reason }),

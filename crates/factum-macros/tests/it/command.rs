@@ -102,3 +102,60 @@ fn what_is_no_command_is_told() {
     assert!(other.contains("expected the fields of order.place"), "{other}");
     assert!(read::<OrderCommand>("order.place", "").unwrap().is_err());
 }
+
+#[derive(Debug, PartialEq, Serialize, Deserialize, factum_macros::Command)]
+#[command(crate = factum_kernel, prefix = "book")]
+enum BookCommand {
+    Note {
+        #[serde(default)]
+        text: String,
+    },
+    Import(std::collections::BTreeMap<String, u64>),
+    Close,
+    Label {
+        shelf: u64,
+        #[serde(default, flatten)]
+        labels: std::collections::BTreeMap<String, u64>,
+    },
+}
+
+fn refused(name: &str, json: &str) -> String {
+    read::<BookCommand>(name, json).unwrap().unwrap_err()
+}
+
+#[test]
+fn a_field_that_the_command_does_not_have_is_refused_by_its_name() {
+    let refusal = refused("book.note", r#"{"txet": "tea"}"#);
+    assert!(refusal.starts_with("unknown field `txet`, expected `text`"), "{refusal}");
+    let refusal = refused("book.close", r#"{"now": true}"#);
+    assert!(refusal.starts_with("unknown field `now`"), "{refusal}");
+    // A flattened field takes every field that the others leave.
+    let label = read("book.label", r#"{"shelf": 1, "row": 2}"#);
+    let labels = [("row".to_owned(), 2)].into();
+    assert_eq!(label, Some(Ok(BookCommand::Label { shelf: 1, labels })));
+}
+
+#[test]
+fn fields_with_names_are_read_from_an_object_only() {
+    for (name, json) in [
+        ("book.note", r#"["tea"]"#),
+        ("book.note", "[]"),
+        ("book.note", "null"),
+        ("book.close", "[]"),
+        ("book.close", "null"),
+        ("book.label", "[1]"),
+    ] {
+        let refusal = refused(name, json);
+        assert!(refusal.contains(&format!("expected the fields of {name}")), "{refusal}");
+    }
+}
+
+#[test]
+fn no_text_means_that_no_field_is_given() {
+    assert_eq!(read("book.note", ""), Some(Ok(BookCommand::Note { text: String::new() })));
+    assert_eq!(read("book.close", ""), Some(Ok(BookCommand::Close)));
+    assert_eq!(refused("book.label", ""), "missing field `shelf`");
+    // A field without a name can't be left out.
+    assert!(refused("book.import", "").starts_with("EOF"));
+    assert_eq!(read("book.import", "{}"), Some(Ok(BookCommand::Import([].into()))));
+}

@@ -75,6 +75,8 @@ async fn what_is_no_command_is_one_sentence_with_its_remedy() {
         ("{\"cents\": 5} x", "trailing characters"),
         ("cents", "expected value"),
         ("5", "invalid type: integer `5`, expected the fields of account.deposit"),
+        ("[5]", "invalid type: sequence, expected the fields of account.deposit"),
+        (r#"{"cents": 5, "currency": "USD"}"#, "unknown field `currency`, expected `cents`"),
     ] {
         let (error, text) = told("account", "account.deposit", json).await;
         assert!(matches!(error, UnreadableCommand::Malformed { .. }));
