@@ -9,6 +9,7 @@ use crate::{
     kernel::Kernel,
     position::Position,
     query::AppendCondition,
+    read::{ReadFrom, ReadQuery},
     retry::{Attempts, Next},
     stream::StreamId,
     version::{ExpectedVersion, StreamVersion},
@@ -198,6 +199,64 @@ impl<R> Proposal<R> {
         }
     }
 
+    /// Returns whether all that was read is still so, for an answer without an append: a rejection,
+    /// or no events. An append compares several reads with one moment of the log; without one they
+    /// may be of different moments. If another writer was first, waits for the pause before the
+    /// next attempt. A single read needs no comparison.
+    ///
+    /// # Errors
+    /// Those of the store; the conflict, after the last attempt.
+    pub(crate) async fn holds(
+        &self,
+        kernel: &Kernel,
+        attempts: &mut Attempts,
+    ) -> Result<bool, Unsent<R>> {
+        if self.streams.len() + self.failures.len() < 2 {
+            return Ok(true);
+        }
+        let Some(moved) = self.moved(kernel, attempts).await? else { return Ok(true) };
+        match attempts.after(Err(moved), |error| self.is_overtaken(error)) {
+            Next::Reload(pause) => {
+                kernel.pause(pause).await;
+                Ok(false)
+            }
+            Next::Fail(AppendError::Conflict(conflict)) => Err(Unsent::Conflict(conflict)),
+            Next::Fail(AppendError::ConditionFailed { position, .. }) => {
+                Err(Unsent::Overtaken(position))
+            }
+            _ => unreachable!("a conflict is decided again, or is the answer"),
+        }
+    }
+
+    /// The error with which the store would refuse an append, if another writer was first.
+    async fn moved(
+        &self,
+        kernel: &Kernel,
+        attempts: &mut Attempts,
+    ) -> Result<Option<AppendError>, StoreError> {
+        for Proposed { id, expected, .. } in &self.streams {
+            let query = ReadQuery::stream(id.clone()).with_events_max(1);
+            let read = || kernel.events().read(query.clone());
+            let page = kernel.patiently(attempts, |error| Some(error), read).await?;
+            let bounds = page.bounds.unwrap_or_default();
+            if !bounds.matches(*expected) {
+                let stream = id.clone();
+                let expected = *expected;
+                let actual = bounds.version;
+                return Ok(Some(VersionConflict { stream, expected, actual }.into()));
+            }
+        }
+        let conditions = self.batch.conditions().iter().zip(&self.failures).enumerate();
+        for (condition, (wanted, failure)) in conditions {
+            if let Failure::Overtaken = failure
+                && let Some(position) = first_match(wanted, kernel, attempts).await?
+            {
+                return Ok(Some(AppendError::ConditionFailed { condition, position }));
+            }
+        }
+        Ok(None)
+    }
+
     /// True if loading and deciding again can help. It can't help for a failure of the caller's own
     /// batch, which does not change.
     fn is_overtaken(&self, error: &AppendError) -> bool {
@@ -258,4 +317,23 @@ fn assert_fits(batch: &AppendBatch, appended: &Appended) {
         let last = expected.plus(write.events.len() as u64);
         assert_eq!(*version, last, "versions continue from the expected one: {}", write.stream);
     }
+}
+
+/// The first event after a condition's position that its query matches.
+async fn first_match(
+    condition: &AppendCondition,
+    kernel: &Kernel,
+    attempts: &mut Attempts,
+) -> Result<Option<Position>, StoreError> {
+    let query = ReadQuery::matching(condition.fail_if_events_match.clone());
+    let mut next = Some(query.from(ReadFrom::Position(condition.after.next())).with_events_max(1));
+    while let Some(query) = next {
+        let read = || kernel.events().read(query.clone());
+        let page = kernel.patiently(attempts, |error| Some(error), read).await?;
+        if let Some(event) = page.events.first() {
+            return Ok(Some(event.position()));
+        }
+        next = query.next(&page);
+    }
+    Ok(None)
 }

@@ -3,7 +3,7 @@
 mod plan;
 mod step;
 
-use std::{any::Any, error::Error, fmt, sync::Arc};
+use std::{error::Error, fmt, sync::Arc};
 
 use crate::{
     aggregate::Aggregate,
@@ -12,11 +12,11 @@ use crate::{
     execution::TransactionError,
     kernel::Kernel,
     kind::ErrorKind,
-    load::Loaded,
+    load::{LoadError, Loaded},
     metadata::Metadata,
     model::DecisionModel,
     position::Position,
-    proposal::Committing,
+    proposal::{Committing, Unsent},
     query::{AppendCondition, Query, QueryItem},
     read::ReadQuery,
     repository::Repository,
@@ -25,7 +25,7 @@ use crate::{
     tag::Tag,
     version::StreamVersion,
 };
-use plan::{Held, Plan};
+use plan::{Held, HeldModel, Plan, Read};
 use step::{Expect, On, Over, Step};
 
 /// The rejection of a step. Nothing of the transaction was stored.
@@ -100,7 +100,7 @@ pub struct Committed {
     /// that of the last event that was read.
     pub rests_on: Position,
     states: Vec<(StreamId, Box<dyn Held>)>,
-    models: Vec<Box<dyn Any + Send + Sync>>,
+    models: Vec<Box<dyn HeldModel>>,
 }
 
 impl Committed {
@@ -122,15 +122,16 @@ impl Committed {
         held.as_any().downcast_ref()
     }
 
-    /// The first decision model of this kind, as it is after the transaction.
+    /// The first decision model of this kind, as it is after the transaction. It includes the
+    /// events of later steps that its query matches.
     pub fn model<M: DecisionModel>(&self) -> Option<&M> {
-        self.models.iter().find_map(|model| model.downcast_ref())
+        self.models.iter().find_map(|it| it.as_any().downcast_ref::<Read<M>>()).map(|it| &it.model)
     }
 
     /// Returns the first decision model of this kind.
     pub fn into_model<M: DecisionModel>(self) -> Option<M> {
-        let model = self.models.into_iter().find_map(|model| model.downcast().ok())?;
-        Some(*model)
+        let read = |it: Box<dyn HeldModel>| it.into_any().downcast::<Read<M>>().ok();
+        self.models.into_iter().find_map(read).map(|it| it.model)
     }
 }
 
@@ -246,14 +247,26 @@ impl Transaction {
     /// If the future is dropped, all of the events are stored or none.
     pub async fn commit(&self, metadata: &Metadata) -> Result<Committed, TransactionError> {
         let mut attempts = Attempts::new(self.retry);
+        // A repeat is not decided again on states that have the effect already.
+        if let Some(stored) = self.stored(&mut attempts).await? {
+            return self.replay(stored, &mut attempts).await;
+        }
         loop {
-            let planned = self.plan(metadata, &mut attempts).await;
+            let (mut plan, decided) = self.plan(metadata, &mut attempts).await;
             // Searched after the states were read: if it is not found, the states don't contain it.
             if let Some(stored) = self.stored(&mut attempts).await? {
                 return self.replay(stored, &mut attempts).await;
             }
-            let mut plan = planned?;
             let events = plan.proposal.events().count();
+            // Only an append compares the reads of the steps with one another.
+            let is_answer = match &decided {
+                Ok(()) => events == 0,
+                Err(error) => matches!(error, TransactionError::Rejected(_)),
+            };
+            if is_answer && !plan.proposal.holds(&self.kernel, &mut attempts).await? {
+                continue;
+            }
+            decided?;
             if events == 0 {
                 return Ok(plan.into_committed(Stored::default()));
             }
@@ -265,7 +278,17 @@ impl Transaction {
             let proposal = plan.take_proposal();
             let written: Vec<_> = proposal.written().cloned().collect();
             let along = AppendBatch::new();
-            let sent = proposal.send(along, &self.kernel, &mut attempts).await?;
+            let sent = match proposal.send(along, &self.kernel, &mut attempts).await {
+                Ok(sent) => sent,
+                Err(error @ (Unsent::Store(_) | Unsent::Indeterminate(_))) => {
+                    return Err(error.into());
+                }
+                // Another attempt may have stored the transaction, and so refuse this one.
+                Err(refused) => match self.stored(&mut attempts).await {
+                    Ok(Some(stored)) => return self.replay(stored, &mut attempts).await,
+                    _ => return Err(refused.into()),
+                },
+            };
             if let Committing::Stored(appended) = sent {
                 let mut stored = Stored { events, ..Stored::default() };
                 for (stream, version) in written.iter().zip(appended.versions.iter().copied()) {
@@ -277,18 +300,28 @@ impl Transaction {
         }
     }
 
+    /// The plan up to the first step that fails, and its error.
     async fn plan<'a>(
         &'a self,
         metadata: &'a Metadata,
         attempts: &mut Attempts,
-    ) -> Result<Plan<'a>, TransactionError> {
+    ) -> (Plan<'a>, Result<(), TransactionError>) {
         let mut plan = Plan::new(&self.kernel, metadata, self.once.as_ref());
+        let decided = self.decide_steps(&mut plan, attempts).await;
+        (plan, decided)
+    }
+
+    async fn decide_steps(
+        &self,
+        plan: &mut Plan<'_>,
+        attempts: &mut Attempts,
+    ) -> Result<(), TransactionError> {
         for (number, step) in self.numbered() {
             self.check(number, &**step)?;
-            step.load(&mut plan, attempts).await?;
-            step.decide(number, &mut plan)?;
+            step.load(plan, attempts).await?;
+            step.decide(number, plan)?;
         }
-        Ok(plan)
+        Ok(())
     }
 
     /// The steps. The caller's steps are counted from 0.
@@ -338,7 +371,11 @@ impl Transaction {
         let metadata = Metadata::new();
         let mut plan = Plan::new(&self.kernel, &metadata, None);
         for (_, step) in self.numbered().filter(|(_, step)| !step.is_silent()) {
-            step.load(&mut plan, attempts).await?;
+            match step.load(&mut plan, attempts).await {
+                // The answer leaves out a state that can't be loaded any more.
+                Err(TransactionError::Load(error)) if LoadError::store_error(&error).is_none() => {}
+                loaded => loaded?,
+            }
         }
         Ok(Committed { replayed: true, ..plan.into_committed(stored) })
     }

@@ -22,6 +22,11 @@ use crate::{
 /// The name of the tag on the events of commands whose repeats are recognised.
 pub const COMMAND_TAG: &str = "$command";
 
+/// The name of the tag on the events of a transaction or decision with an id. It differs from
+/// [`COMMAND_TAG`], because the id of a command counts for one aggregate, and that of a transaction
+/// for the whole log.
+pub const TRANSACTION_TAG: &str = "$transaction";
+
 /// The identity of a command, given by the sender. A repeat carries the same id.
 ///
 /// ```
@@ -104,11 +109,6 @@ pub(crate) struct Once(Tag);
 impl Once {
     pub(crate) fn new(id: CommandId) -> Self {
         Self(Tag::new(COMMAND_TAG, id).expect("a short name and a UUID make a tag"))
-    }
-
-    /// The tag of the command's events.
-    pub(crate) fn into_tag(self) -> Tag {
-        self.0
     }
 
     fn is_of(&self, event: &RecordedEvent) -> bool {

@@ -39,7 +39,7 @@ pub use bus::{
     MetricsLayer, RequestKind, Tracing, TracingLayer,
 };
 pub use cell::Restart;
-pub use command::{COMMAND_TAG, CommandId};
+pub use command::{COMMAND_TAG, CommandId, TRANSACTION_TAG};
 pub use entities::{Entities, LISTED_MAX};
 pub use error::{AskError, EntityError};
 pub use message::Outcome;

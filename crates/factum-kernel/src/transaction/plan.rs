@@ -10,11 +10,12 @@ use crate::{
     event::NewEvent,
     execution::TransactionError,
     kernel::Kernel,
-    load::Loaded,
+    load::{LoadError, Loaded},
     metadata::Metadata,
+    model::DecisionModel,
     position::Position,
     proposal::Proposal,
-    query::AppendCondition,
+    query::{AppendCondition, Query},
     schema::{DecodeError, EncodedEvent, Event},
     stream::StreamId,
     tag::Tag,
@@ -49,6 +50,48 @@ impl<A: Aggregate> Held for Loaded<A> {
     }
 }
 
+/// A decision model of a transaction, which includes the plan's events.
+pub(super) trait HeldModel: Send + Sync {
+    /// Folds an event that another step decided, if the model's query matches it.
+    fn take(&mut self, event: &NewEvent) -> Result<(), DecodeError>;
+
+    fn as_any(&self) -> &dyn Any;
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any>;
+}
+
+/// A model and the query that it reads.
+pub(super) struct Read<M> {
+    pub(super) model: M,
+    pub(super) query: Query,
+}
+
+impl<M: DecisionModel> Read<M> {
+    /// True if the query matches a new event and the model's enum knows the event's name.
+    pub(super) fn is_read(&self, event: &NewEvent) -> bool {
+        let name = event.name.as_str();
+        self.query.matches(name, event.tags.iter().map(Tag::as_str)) && M::Event::owns(name)
+    }
+}
+
+impl<M: DecisionModel> HeldModel for Read<M> {
+    fn take(&mut self, event: &NewEvent) -> Result<(), DecodeError> {
+        if !self.is_read(event) {
+            return Ok(());
+        }
+        let model = &mut self.model;
+        M::Event::decode(EncodedEvent::of_new(event), &mut |event| model.evolve(&event))
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
+        self
+    }
+}
+
 /// The decisions of the steps so far.
 pub(super) struct Plan<'a> {
     pub(super) kernel: &'a Kernel,
@@ -61,7 +104,7 @@ pub(super) struct Plan<'a> {
     /// The versions that the caller expects.
     expected: HashMap<StreamId, StreamVersion>,
     /// The models, in the order of their steps.
-    pub(super) models: Vec<Box<dyn Any + Send + Sync>>,
+    models: Vec<Box<dyn HeldModel>>,
     rests_on: Position,
 }
 
@@ -201,10 +244,35 @@ impl<'a> Plan<'a> {
             }
         };
         if let Some(held) = &mut self.states[index] {
-            held.take(&event).map_err(crate::load::LoadError::from)?;
+            held.take(&event).map_err(LoadError::from)?;
         }
-        self.proposal.add(index, vec![event]);
+        self.add_events(index, vec![event])
+    }
+
+    /// Adds decided events to a stream of the proposal, and to the models that read them.
+    pub(super) fn add_events(
+        &mut self,
+        index: usize,
+        events: Vec<NewEvent>,
+    ) -> Result<(), TransactionError> {
+        for event in &events {
+            for model in &mut self.models {
+                model.take(event).map_err(LoadError::from)?;
+            }
+        }
+        self.proposal.add(index, events);
         Ok(())
+    }
+
+    /// Takes out the model that was added last.
+    pub(super) fn take_model<M: DecisionModel>(&mut self) -> Box<Read<M>> {
+        let last = self.models.pop().expect("the model was loaded for this step");
+        last.into_any().downcast().expect("the model is of this step's type")
+    }
+
+    /// Adds a model.
+    pub(super) fn add_model<M: DecisionModel>(&mut self, read: Read<M>) {
+        self.models.push(Box::new(read));
     }
 
     /// Takes out the proposal. The states stay.

@@ -4,21 +4,22 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{StepRejected, plan::Plan};
+use super::{
+    StepRejected,
+    plan::{HeldModel, Plan, Read},
+};
 use crate::{
     aggregate::Aggregate,
-    event::NewEvent,
     execution::TransactionError,
     load::LoadError,
     model::{DecisionModel, read_model},
-    query::{AppendCondition, Query},
+    query::AppendCondition,
     read::ReadQuery,
     repository::Repository,
     retry::Attempts,
-    schema::{EncodeError, EncodedEvent, Event},
+    schema::EncodeError,
     store::EventStore,
     stream::StreamId,
-    tag::Tag,
     version::StreamVersion,
 };
 
@@ -83,8 +84,7 @@ impl<A: Aggregate> Step for On<A> {
         for (condition, rejection) in encoded.guards {
             plan.guard(condition, rejected(rejection))?;
         }
-        plan.proposal.add(index, encoded.events);
-        Ok(())
+        plan.add_events(index, encoded.events)
     }
 }
 
@@ -141,45 +141,37 @@ impl<M: DecisionModel> Step for Over<M> {
         let query = M::query(&self.0).resolve_guard(kernel.tag_key())?;
         let read = || read_model::<M>(kernel, &query);
         let read = kernel.patiently(attempts, LoadError::store_error, read).await;
-        let (mut model, after) = read?;
+        let (model, after) = read?;
         plan.rests_on(after);
-        for event in plan.proposal.events().filter(|event| is_read::<M>(&query, event)) {
-            let mut sink = |event: M::Event| model.evolve(&event);
-            M::Event::decode(EncodedEvent::of_new(event), &mut sink).map_err(LoadError::from)?;
+        let mut read = Read { model, query: query.clone() };
+        for event in plan.proposal.events() {
+            read.take(event).map_err(LoadError::from)?;
         }
         let condition = AppendCondition { fail_if_events_match: query, after };
         plan.proposal.unless_overtaken(condition);
-        plan.models.push(Box::new(model));
+        plan.add_model(read);
         Ok(())
     }
 
     fn decide(&self, number: usize, plan: &mut Plan<'_>) -> Result<(), TransactionError> {
-        let mut model = plan.models.pop().expect("the model was loaded for this step");
-        let query = M::query(&self.0).resolve_guard(plan.kernel.tag_key())?;
+        let mut read = plan.take_model::<M>();
         let encoder = plan.encoder(plan.kernel);
-        let read: &mut M = model.downcast_mut().expect("the model is of this step's type");
         let cx = encoder.context("", StreamVersion::ZERO);
-        let decision = read.decide(&self.0, &cx);
+        let decision = read.model.decide(&self.0, &cx);
         let decision =
             decision.map_err(|no| TransactionError::Rejected(StepRejected::new(number, no)))?;
         for (category, key, event) in decision.into_writes() {
             let stream = StreamId::new(&category, &key).map_err(LoadError::from)?;
             let (new, as_read) = encoder.event(&event)?;
-            query.check_kinds(std::slice::from_ref(&new)).map_err(EncodeError::from)?;
+            read.query.check_kinds(std::slice::from_ref(&new)).map_err(EncodeError::from)?;
             // The event is folded before anything is stored, because an event on which `evolve`
             // panics must not be stored.
-            if is_read::<M>(&query, &new) {
-                read.evolve(&as_read);
+            if read.is_read(&new) {
+                read.model.evolve(&as_read);
             }
             plan.write(stream, new)?;
         }
-        plan.models.push(model);
+        plan.add_model(*read);
         Ok(())
     }
-}
-
-/// True if a model's query matches a new event and its enum knows the event's name.
-fn is_read<M: DecisionModel>(query: &Query, event: &NewEvent) -> bool {
-    let name = event.name.as_str();
-    query.matches(name, event.tags.iter().map(Tag::as_str)) && M::Event::owns(name)
 }

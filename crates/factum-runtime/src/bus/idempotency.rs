@@ -16,7 +16,9 @@ use crate::command::CommandId;
 ///
 /// A command with the entry gets an id that is derived from category, key and entry. So equal
 /// entries for two aggregates identify two commands. A transaction gets its id from the categories
-/// and keys of all its steps. Then the command is sent as by
+/// and keys of all its steps. A decision, and a transaction with a decision among its steps, gets
+/// none: a decision model has no key that tells two decisions apart, so the caller gives the id.
+/// Then the command is sent as by
 /// [`dispatch_once`](super::Commands::dispatch_once), with the same guarantees. A command that was
 /// dispatched with an id keeps it. A command without the entry is decided each time it is sent.
 ///
@@ -76,7 +78,7 @@ pub struct Idempotency<S> {
 impl<S> Idempotency<S> {
     fn identified(&self, request: CommandRequest) -> CommandRequest {
         match request.metadata.extra.get(&self.entry) {
-            Some(entry) if !request.is_once() => {
+            Some(entry) if !request.is_once() && has_keys(&request) => {
                 let id = CommandId::derived(source(&request, entry).as_bytes());
                 request.once(id)
             }
@@ -95,10 +97,13 @@ fn source(request: &CommandRequest, entry: &str) -> String {
     }
 }
 
-/// The line of one step. A decision has no key; the name of its command distinguishes it.
+/// True if every step is for an aggregate with a key.
+fn has_keys(request: &CommandRequest) -> bool {
+    request.steps().iter().all(|step| !step.key().is_empty())
+}
+
 fn line(step: &CommandStep) -> String {
-    let key = if step.key().is_empty() { step.name() } else { step.key() };
-    format!("{}-{key}\n", step.category())
+    format!("{}-{}\n", step.category(), step.key())
 }
 
 impl<S> Service<CommandRequest> for Idempotency<S>

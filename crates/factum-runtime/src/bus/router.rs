@@ -8,7 +8,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use factum_kernel::{Aggregate, TransactionError};
+use factum_kernel::{Aggregate, Tag, TransactionError};
 use tower_service::Service;
 
 use super::{
@@ -17,7 +17,7 @@ use super::{
     response::{CommandDone, CommandResponse},
 };
 use crate::{
-    command::{EntityCommand, Once, ReplyFn},
+    command::{CommandId, EntityCommand, Once, ReplyFn, TRANSACTION_TAG},
     entities::Entities,
     error::AskError,
 };
@@ -114,6 +114,11 @@ impl Service<CommandRequest> for CommandRouter {
     }
 }
 
+/// The tag by which repeats of a transaction or decision are recognised.
+fn transaction_tag(id: CommandId) -> Tag {
+    Tag::new(TRANSACTION_TAG, id).expect("a short name and a UUID make a tag")
+}
+
 /// Commits a transaction, or a decision.
 async fn commit(request: CommandRequest) -> Result<CommandResponse, CommandError> {
     let Work::Together { kind, transaction, .. } = &request.work else {
@@ -121,7 +126,7 @@ async fn commit(request: CommandRequest) -> Result<CommandResponse, CommandError
     };
     let metadata = request.id().stamp(request.metadata.clone());
     let transaction = match request.is_once() {
-        true => transaction.clone().once(Once::new(request.id()).into_tag()),
+        true => transaction.clone().once(transaction_tag(request.id())),
         false => transaction.clone(),
     };
     match transaction.commit(&metadata).await {

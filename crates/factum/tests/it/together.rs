@@ -3,11 +3,11 @@
 use std::{future::IntoFuture, sync::Arc, time::Duration};
 
 use factum::{
-    AggregateOptions, App, CommandId, Context, DecisionModel, ErrorKind, Fold, Matching,
+    AggregateOptions, App, CommandId, Context, DecisionModel, ErrorKind, Fold, Matching, Metadata,
     ModelDecision, SendError, SnapshotPolicy,
     aggregate::TransactionError,
     event::StreamVersion,
-    runtime::CommandError,
+    runtime::{CommandError, IdempotencyLayer},
     sentence,
     store::{Stores, SystemClock},
 };
@@ -338,4 +338,45 @@ async fn transactions_and_decisions_are_answered_when_a_reader_has_seen_them() {
     let nobody = app.transaction().decide::<Tally>(Count).seen_by("nobody").await;
     assert!(matches!(nobody, Err(SendError::NotSent(_))), "{nobody:?}");
     app.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_transaction_and_a_command_may_have_the_same_id() {
+    let app = bank().await;
+    app.command::<Account>("eve", open("eve")).await.unwrap();
+    let id = CommandId::derived(b"order-17");
+    app.command::<Account>("eve", DEPOSIT).once(id).await.unwrap();
+    let both = || {
+        let transaction = app.transaction().command::<Account>("ada", DEPOSIT);
+        transaction.command::<Account>("bob", DEPOSIT).once(id)
+    };
+    let first = both().await.unwrap();
+    assert_eq!((first.replayed, first.events), (false, 2));
+    assert_eq!(first.state::<Account>("bob").unwrap().balance_cents, 1);
+    let again = both().await.unwrap();
+    assert_eq!((again.replayed, again.events), (true, 2));
+    assert_eq!((again.position, &again.versions), (first.position, &first.versions));
+}
+
+#[tokio::test]
+async fn a_model_includes_the_events_of_later_steps() {
+    let app = App::open("memory:").await.unwrap();
+    let id = CommandId::derived(b"twice");
+    let twice = || app.transaction().decide::<Tally>(Count).decide::<Tally>(Count).once(id);
+    let first = twice().await.unwrap();
+    assert_eq!(first.model::<Tally>().map(|it| it.0), Some(2));
+    let again = twice().await.unwrap();
+    assert!(again.replayed);
+    assert_eq!(again.model::<Tally>().map(|it| it.0), Some(2));
+}
+
+/// Two models may have commands of one name, and one model may be asked about two things.
+#[tokio::test]
+async fn the_idempotency_layer_takes_no_two_decisions_for_one() {
+    let app = App::builder().layer(IdempotencyLayer::new("key")).open("memory:").await.unwrap();
+    for count in 1..=2 {
+        let sent = Metadata::new().with("key", "17");
+        let decided = app.decide::<Tally>(Count).with_metadata(sent).await.unwrap();
+        assert_eq!((decided.replayed, decided.model.0), (false, count));
+    }
 }
