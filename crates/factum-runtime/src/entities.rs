@@ -158,8 +158,8 @@ impl<A: Aggregate> Entities<A> {
     /// The command's events get the tag [`COMMAND_TAG`](crate::COMMAND_TAG) with the id, so an
     /// event has one tag fewer for its own use. They carry the id as causation and correlation id,
     /// unless the metadata names others. The cost is one read by tag per burst; commands without an
-    /// id cost nothing. The entity does not recognise events that a repository or a transaction
-    /// appended.
+    /// id cost nothing. The entity does not recognise events that a repository, or a transaction
+    /// with an id of its own, appended.
     ///
     /// [summary]: factum_kernel::Repository::summarise
     ///

@@ -26,7 +26,8 @@ pub enum EntityError {
         cause: Box<EntityError>,
     },
     /// `decide` or `evolve` panicked, which counts as a death of the entity; or the closure that
-    /// computes the reply panicked, which is only the caller's fault. The message took no effect.
+    /// computes the reply panicked, which is only the caller's fault. The message took no effect
+    /// now; a repeat with an id keeps the effect of the first attempt.
     Panicked {
         /// The stream of the entity.
         stream: StreamId,

@@ -16,9 +16,10 @@ pub enum OtherWriters {
     /// Before an answer that appends nothing (a rejection, a no-op, a state) the state is compared
     /// with the log. That is one small read per burst.
     Possible,
-    /// Nothing else in this process writes these streams. An answer that appends nothing then costs
-    /// no read, unless the store may be written by other processes; in that case the state is
-    /// compared with the log as for `Possible`.
+    /// Nothing else in this process writes these streams: no repository, and no transaction or
+    /// decision of the application, after which an entity would answer from an older state. An
+    /// answer that appends nothing then costs no read, unless the store may be written by other
+    /// processes; in that case the state is compared with the log as for `Possible`.
     None,
 }
 

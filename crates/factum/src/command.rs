@@ -110,7 +110,9 @@ impl<A: Aggregate, T: Send + 'static> SendCommand<A, T> {
     }
 
     /// Computes a reply from the state right after the command. The reply may be computed more than
-    /// once; the last one counts. If computing it panics, the command takes no effect.
+    /// once; the last one counts. If computing it panics, the command takes no effect. The reply to
+    /// a repeat of a stored command ([`once`](Self::once)) is of the present state, and a panic
+    /// does not undo the stored command.
     pub fn reply<R: Send + Sync + 'static>(
         self,
         compute: impl Fn(&A) -> R + Send + Sync + 'static,

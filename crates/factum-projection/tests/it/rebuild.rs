@@ -156,7 +156,7 @@ async fn a_version_that_was_rolled_back_stays_so_until_the_next_one() {
     // error.
     let position = bench.deposit("ada", 5).await;
     let told = read.wait_for(position, Duration::from_millis(50), Stale::Fail).await;
-    assert!(told.unwrap_err().to_string().contains("the position was not reached"));
+    assert!(told.unwrap_err().to_string().contains("has not reached the position"));
     let again = bench.again();
     let new = again.keep::<2>(&Gate::open()).await;
     assert!(new.building().is_none());

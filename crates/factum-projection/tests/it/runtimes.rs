@@ -22,7 +22,7 @@ fn has_lost_its_runtime(consumer: &ConsumerHandle) {
     let ConsumerState::Stopped(StopReason::Broken(told)) = consumer.health().state else {
         panic!("{:?}", consumer.health().state)
     };
-    assert!(told.contains("runtime") && told.contains("start it again"), "{told}");
+    assert!(told.contains("runtime") && told.contains("start the consumer again"), "{told}");
 }
 
 #[test]

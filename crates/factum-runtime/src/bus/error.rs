@@ -17,7 +17,8 @@ pub enum CommandError {
     )]
     UnknownAggregate(&'static str),
     /// Two aggregates have this category, and the bus does not have the one that the command is
-    /// for. Nothing happened.
+    /// for: nothing happened. Or a layer replaced the request by one for another command, and the
+    /// answer is not that of the command that was sent: that other command may have taken effect.
     #[error(
         "the command is not one of the aggregate that the bus knows under this category, give one \
          of the two another: category={category} command={command}"

@@ -91,7 +91,7 @@ async fn a_name_that_nobody_has_is_told_before_the_command_is_sent() {
     assert_eq!(
         sentence(&told.unwrap_err()),
         "the command was not sent: no consumer or projection of this name was started in this \
-         program, and no documents of one are kept in the store: name=males"
+         program, and no documents of one are in the store: name=males"
     );
     assert_eq!(app.load::<Account>("ada").await.unwrap().version.value(), 0);
 }
