@@ -9,7 +9,10 @@ mod page;
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -29,6 +32,9 @@ use log::{Log, Slot};
 /// The distance from the head beyond which a flawed toy looks before it has the lock.
 const FAR: u64 = 1_000;
 
+/// The number of times that an opening lets others go first.
+const MEETING_YIELDS_MAX: usize = 10_000;
+
 /// The data that would be on a disk, and the lock on it.
 #[derive(Debug)]
 struct Disk {
@@ -36,6 +42,26 @@ struct Disk {
     documents: Mutex<Documents>,
     writer: tokio::sync::Mutex<()>,
     head: watch::Sender<Position>,
+    /// The openings that found no event in the log.
+    openings_of_new: AtomicUsize,
+}
+
+impl Disk {
+    /// Lets openings that happen at once meet: the first waits for a second one, and the others for
+    /// the first event. An opening that is alone goes on after a while.
+    async fn meet(&self) {
+        let number = self.openings_of_new.fetch_add(1, Ordering::SeqCst);
+        let has_met = || match number {
+            0 => self.openings_of_new.load(Ordering::SeqCst) > 1,
+            _ => !self.log.lock().unwrap().slots.is_empty(),
+        };
+        for _ in 0..MEETING_YIELDS_MAX {
+            if has_met() {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
 }
 
 #[derive(Debug, Clone, Default)]
@@ -79,6 +105,7 @@ impl ToySubject {
             documents: Mutex::default(),
             writer: tokio::sync::Mutex::default(),
             head: watch::Sender::new(Position::ZERO),
+            openings_of_new: AtomicUsize::new(0),
         };
         Self { disk: Arc::new(disk), flaw, claims }
     }
@@ -111,8 +138,8 @@ fn new_lineage() -> Lineage {
 impl Subject for ToySubject {
     async fn open(&self, setup: &Setup) -> Result<Stores, OpenError> {
         let is_new = self.disk.log.lock().unwrap().slots.is_empty();
-        if let (Flaw::MakesTwice, Some(delay)) = (self.flaw, &setup.commit_delay) {
-            setup.clock.sleep(delay()).await;
+        if self.flaw == Flaw::MakesTwice && is_new && setup.commit_delay.is_some() {
+            self.disk.meet().await;
         }
         let mut log = self.disk.log.lock().unwrap();
         match self.flaw {
