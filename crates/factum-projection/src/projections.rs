@@ -56,8 +56,8 @@ pub trait Projections {
     /// build's name. Targets in SQL are made by `PostgresTarget::of_build` or
     /// `SqliteTarget::of_build`.
     ///
-    /// Use it from the first version on: a version that [`project`](Self::project) ran is not known
-    /// as an older build.
+    /// Use it from the first version on: a version that
+    /// [`start_projection`](Self::start_projection) ran is not known as an older build.
     ///
     /// # Errors
     /// A name that is invalid or already in use, closed consumers, and errors of the store.

@@ -119,11 +119,11 @@ impl AppBuilder {
     }
 
     /// Publishes [`App::stats`] in the store at this interval, which is at least
-    /// [`STATS_EVERY_MIN`](crate::STATS_EVERY_MIN), for other processes and for `factum stats`. The
-    /// stats are a document under `$factum/stats/`, which is removed when the application is
-    /// closed. Each publication costs a durable write. A read-only store publishes nothing; the
-    /// health of the worker `factum.stats` then shows the error. With this setting, the application
-    /// must be opened in a tokio runtime.
+    /// [`STATS_EVERY_MIN`](crate::stats::STATS_EVERY_MIN), for other processes and for `factum
+    /// stats`. The stats are a document under `$factum/stats/`, which is removed when the
+    /// application is closed. Each publication costs a durable write. A read-only store publishes
+    /// nothing; the health of the worker `factum.stats` then shows the error. With this setting,
+    /// the application must be opened in a tokio runtime.
     pub fn with_stats_every(mut self, every: Duration) -> Self {
         self.stats_every = Some(every);
         self
@@ -216,8 +216,8 @@ impl AppBuilder {
     ///
     /// Dropping a command under way, as a timeout does, does not undo it: after it has reached its
     /// entity, it takes effect. If you need the answer, give the command an
-    /// [id](crate::SendCommand::once) and send it again. The same holds for a layer that sends a
-    /// clone of the request: without an id, the command is decided twice.
+    /// [id](crate::aggregate::SendCommand::once) and send it again. The same holds for a layer that
+    /// sends a clone of the request: without an id, the command is decided twice.
     pub fn layer(mut self, layer: impl CommandLayer + Send + Sync + 'static) -> Self {
         self.layers.push(Box::new(move |service| layer.around(service)));
         self

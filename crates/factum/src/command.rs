@@ -124,9 +124,9 @@ impl<A: Aggregate, T: Send + 'static> SendCommand<A, T> {
 
     /// Answers only after the consumer or projection with this name has handled the command's
     /// events, so that a read of it includes them. Waits for several names together, for at most [5
-    /// seconds](crate::SEEN_WITHIN_DEFAULT) after the command took effect, or as set by
+    /// seconds](crate::aggregate::SEEN_WITHIN_DEFAULT) after the command took effect, or as set by
     /// [`within`](Self::within). For the names, see
-    /// [`Consumers::wait_for`](factum_projection::Consumers::wait_for).
+    /// [`Consumers::wait_for`](factum_projection::Projections::wait_for).
     ///
     /// A command may have no event, because the aggregate is already in the requested state. Then
     /// the answer is given when the readers have handled the last event of the aggregate, on which

@@ -79,7 +79,7 @@ impl<M: DecisionModel> SendDecision<M> {
     }
 
     /// Answers only after the consumer or projection with this name has handled the decision's
-    /// events; see [`SendCommand::seen_by`](crate::SendCommand::seen_by).
+    /// events; see [`SendCommand::seen_by`](crate::aggregate::SendCommand::seen_by).
     pub fn seen_by(mut self, name: impl Into<String>) -> Self {
         self.readers.add(name.into());
         self

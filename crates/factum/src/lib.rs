@@ -12,7 +12,7 @@
 //! | send commands | [`App::command`], [`SendCommand`], [`SendError`], [`CommandId`] |
 //! | send commands by name | [`App::command_json`], [`AppBuilder::commands`] |
 //! | add layers | [`AppBuilder::layer`], [`AdmissionLayer`], [`CommandRequest`] |
-//! | read your own writes | [`SendCommand::seen_by`], [`Consumers::wait_for`] |
+//! | read your own writes | [`SendCommand::seen_by`], [`Projections::wait_for`] |
 //! | load aggregates, see their health | [`App::aggregate`], [`Aggregates`], [`AggregateOptions`] |
 //! | work on the lower level, without layers | [`Repository`], [`Transaction`], [`Entities`] |
 //! | keep other work running | [`App::supervisor`], [`Worker`], [`WorkerHealth`] |
@@ -26,8 +26,7 @@
 //! | test rules and stores | the crate `factum-testing` |
 //! | write a store | [`EventStore`], [`DocumentStore`], the crate `factum-backend` |
 //!
-//! These names, and the few that go with them, are at the root. The rest is in modules, each name
-//! once:
+//! The names that most programs use are at the root. The rest is in modules, each name once:
 //!
 //! | module | names |
 //! |---|---|
@@ -54,6 +53,14 @@
 //! assert_eq!(app.load::<Account>("ada").await?.state.balance_cents, 500);
 //! # Ok(()) }
 //! ```
+//!
+//! [`AdmissionLayer`]: runtime::AdmissionLayer
+//! [`CommandRequest`]: runtime::CommandRequest
+//! [`Entities`]: runtime::Entities
+//! [`Repository`]: aggregate::Repository
+//! [`SendCommand::seen_by`]: aggregate::SendCommand::seen_by
+//! [`SendCommand`]: aggregate::SendCommand
+//! [`Transaction`]: aggregate::Transaction
 
 mod aggregates;
 mod app;

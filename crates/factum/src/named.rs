@@ -223,22 +223,22 @@ impl SendNamed {
         self
     }
 
-    /// See [`SendCommand::once`](crate::SendCommand::once).
+    /// See [`SendCommand::once`](crate::aggregate::SendCommand::once).
     pub fn once(self, id: CommandId) -> Self {
         self.with(|request| request.once(id))
     }
 
-    /// See [`SendCommand::with_metadata`](crate::SendCommand::with_metadata).
+    /// See [`SendCommand::with_metadata`](crate::aggregate::SendCommand::with_metadata).
     pub fn with_metadata(self, metadata: Metadata) -> Self {
         self.with(|request| request.with_metadata(metadata))
     }
 
-    /// See [`SendCommand::expecting`](crate::SendCommand::expecting).
+    /// See [`SendCommand::expecting`](crate::aggregate::SendCommand::expecting).
     pub fn expecting(self, version: StreamVersion) -> Self {
         self.with(|request| request.expecting(version))
     }
 
-    /// See [`SendCommand::seen_by`](crate::SendCommand::seen_by).
+    /// See [`SendCommand::seen_by`](crate::aggregate::SendCommand::seen_by).
     pub fn seen_by(mut self, name: impl Into<String>) -> Self {
         self.readers.add(name.into());
         self

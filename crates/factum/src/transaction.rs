@@ -121,7 +121,7 @@ impl SendTransaction {
     }
 
     /// Answers only after the consumer or projection with this name has handled the transaction's
-    /// events; see [`SendCommand::seen_by`](crate::SendCommand::seen_by).
+    /// events; see [`SendCommand::seen_by`](crate::aggregate::SendCommand::seen_by).
     pub fn seen_by(mut self, name: impl Into<String>) -> Self {
         self.readers.add(name.into());
         self

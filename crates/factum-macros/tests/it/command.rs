@@ -120,7 +120,7 @@ enum BookCommand {
 }
 
 fn refused(name: &str, json: &str) -> String {
-    read::<BookCommand>(name, json).unwrap().unwrap_err()
+    read::<BookCommand>(name, json).expect("a known name").expect_err("JSON that is refused")
 }
 
 #[test]
