@@ -3,6 +3,7 @@
 use std::{fmt, pin::Pin, sync::Arc, time::Duration};
 
 use factum_kernel::{Clock, Position, StreamId};
+use factum_runtime::Supervisor;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
@@ -76,6 +77,8 @@ pub struct ConsumerHandle {
     pub(crate) name: ConsumerName,
     pub(crate) partitions: Arc<[Partition]>,
     pub(crate) board: Arc<Board>,
+    /// The supervisor of the partitions' loops.
+    pub(crate) supervisor: Supervisor,
     /// This process's part in the leases; `None` if the consumer is not shared.
     pub(crate) membership: Option<Membership>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -161,6 +164,8 @@ impl ConsumerHandle {
     /// is given ten seconds. Other processes that run the consumer continue it.
     pub async fn stop(&self) -> StopReason {
         self.tell_to_stop();
+        // Ends the pause of a loop that is about to be restarted, and restarts none any more.
+        self.supervisor.shutdown().await;
         let mut health = self.board.watch();
         // Not `watch::Receiver::wait_for`: it holds the lock of the value while it asks.
         while !self.has_ended() && health.changed().await.is_ok() {}

@@ -71,6 +71,7 @@ mod apart;
 mod caught;
 mod outage;
 mod pace;
+mod supervision;
 mod worker;
 
 mod lease;

@@ -57,7 +57,8 @@ pub struct FailurePolicy {
     /// The number of retries after the first attempt; 5. An event that can't be decoded is not
     /// retried.
     pub retries_max: u32,
-    /// The pause before the first retry, doubled for each further one; 100 ms.
+    /// The pause before the first retry, doubled for each further one; 100 ms. The pauses are also
+    /// those before the consumer is restarted after a panic of its target or its store.
     pub pause: Duration,
     /// The longest pause; 30 s.
     pub pause_max: Duration,

@@ -25,7 +25,8 @@ pub use crate::{
     snapshot::{SnapshotHeader, header_key},
     source::{Chunk, Reading, Source, is_in_scope, next_parked},
     stored::left_orders,
-    worker::{ERROR_BYTES_MAX, Ending, ORDERS_EVERY, PANICS_MAX, Patience, next_order, within},
+    supervision::EventLoop,
+    worker::{ERROR_BYTES_MAX, ORDERS_EVERY, Patience, next_order, within},
 };
 
 /// The stored progress of a consumer, and its encoding.

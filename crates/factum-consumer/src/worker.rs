@@ -16,7 +16,6 @@ use factum_kernel::{Checkpoint, Kernel, Monotonic, Position, ReadError, Recorded
 use tokio::sync::mpsc;
 
 use crate::{
-    caught::caught,
     consumers::Launch,
     dead_letter::StoredLetter,
     freeze::Handover,
@@ -28,14 +27,15 @@ use crate::{
     outage::Outages,
     progress::{self, Mark, Progress},
     source::{Chunk, Reading, Source, is_in_scope},
+    supervision::EventLoop,
     target::{Fence, Save, TargetError},
     work::Work,
 };
 
 pub(crate) use call::Calls;
 pub use call::Patience;
+pub use machine::ERROR_BYTES_MAX;
 use machine::{After, End, Machine, Rules, Trouble};
-pub use machine::{ERROR_BYTES_MAX, PANICS_MAX};
 pub use stored_order::ORDERS_EVERY;
 
 /// The number of positions without an event to handle after which progress is stored.
@@ -129,45 +129,11 @@ impl<W: Work> Worker<W> {
         }
     }
 
-    /// Runs until it stops. The caller creates `_ending` first, so that it is dropped even if a
-    /// runtime never polls the task.
-    pub(crate) async fn run(mut self, _ending: Ending) {
-        let reason = loop {
-            let end = self.run_life().await;
-            let after = match self.machine.ended(end) {
-                After::Refresh => self.refresh_assignment().await,
-                after => after,
-            };
-            if let After::Stop(reason) = after {
-                break reason;
-            }
-        };
-        if reason != StopReason::Asked {
-            self.health.halt();
-        }
-        // Release the partition before the health says `Stopped`: the consumer may be started again
-        // then.
-        drop(self.assignment.take());
-        self.health.change(|health| {
-            health.state = ConsumerState::Stopped(reason);
-            (health.lag, health.committing_since) = (None, None);
-        });
-    }
-
-    /// Runs one life, and settles a panic in it: of a target, or of the store.
+    /// Runs one life, when the partition is assigned to this process.
     async fn run_life(&mut self) -> End {
-        let life = async {
-            match self.stand_by().await {
-                Ok(()) => self.live().await,
-                Err(end) => end,
-            }
-        };
-        match caught(life).await {
-            Ok(end) => end,
-            Err(message) => {
-                let trouble = self.machine.panicked(&message);
-                self.settle(trouble).await
-            }
+        match self.stand_by().await {
+            Ok(()) => self.live().await,
+            Err(end) => end,
         }
     }
 
@@ -319,6 +285,25 @@ impl<W: Work> Worker<W> {
     }
 }
 
+impl<W: Work> EventLoop for Worker<W> {
+    async fn run(&mut self) -> StopReason {
+        loop {
+            let end = self.run_life().await;
+            let after = match self.machine.ended(end) {
+                After::Refresh => self.refresh_assignment().await,
+                after => after,
+            };
+            if let After::Stop(reason) = after {
+                return reason;
+            }
+        }
+    }
+
+    fn leave(&mut self) {
+        drop(self.assignment.take());
+    }
+}
+
 /// A new id of a start.
 fn new_id(kernel: &Kernel) -> u64 {
     let (high, low) = kernel.ids().uuid(kernel.clock().now()).as_u64_pair();
@@ -358,24 +343,5 @@ async fn rung(bell: &Option<Bell>) {
     match bell {
         Some(bell) => bell.rung().await,
         None => std::future::pending().await,
-    }
-}
-
-/// Reports the end of a worker in its health, however the worker ends.
-#[derive(Debug)]
-pub struct Ending(pub Place);
-
-impl Drop for Ending {
-    fn drop(&mut self) {
-        self.0.change_if(|health| {
-            let is_silent = !matches!(health.state, ConsumerState::Stopped(_));
-            if is_silent {
-                let message =
-                    "the target panicked, or the runtime has ended: start the consumer again";
-                health.state = ConsumerState::Stopped(StopReason::Broken(message.into()));
-                self.0.halt();
-            }
-            is_silent
-        });
     }
 }

@@ -46,6 +46,6 @@ pub use message::Outcome;
 pub use option::{BURST_MAX, ENTITY_BYTES, EntityOptions, OtherWriters};
 pub use stats::{EntityInfo, EntityStats, EntityStatus, QuarantinedEntity, Shutdown};
 pub use supervisor::{
-    RestartPolicy, RestartStrategy, Supervisor, SupervisorError, WORKER_GRACE, WORKERS_MAX, Worker,
-    WorkerContext, WorkerError, WorkerHealth, WorkerState, WorkersStopped,
+    RestartPolicy, RestartStrategy, Supervisor, SupervisorError, WORKER_GRACE, WORKER_RESTART,
+    WORKERS_MAX, Worker, WorkerContext, WorkerError, WorkerHealth, WorkerState, WorkersStopped,
 };

@@ -11,6 +11,7 @@ mod worker;
 use std::{
     collections::{HashMap, VecDeque},
     fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -20,11 +21,12 @@ use tokio::{runtime::Handle, sync::watch, task::AbortHandle};
 
 use machine::{Effect, Input, Machine, Moment, Rules, Ticket, WorkerId};
 use task::{Run, Timer};
-use worker::Factory;
+use worker::{Factory, Report};
 
 pub use state::{SupervisorError, WorkerHealth, WorkerState, WorkersStopped};
 pub use worker::{
-    RestartPolicy, RestartStrategy, WORKER_GRACE, Worker, WorkerContext, WorkerError,
+    RestartPolicy, RestartStrategy, WORKER_GRACE, WORKER_RESTART, Worker, WorkerContext,
+    WorkerError,
 };
 
 /// The most workers of one supervisor.
@@ -95,6 +97,7 @@ struct Inner {
 struct Staff {
     name: Arc<str>,
     factory: Arc<Factory>,
+    report: Option<Arc<Report>>,
     runtime: Handle,
     stop: watch::Sender<bool>,
     run: Option<AbortHandle>,
@@ -118,7 +121,7 @@ impl Supervisor {
     /// Outside of a tokio runtime.
     pub fn add(&self, worker: Worker) -> Result<(), SupervisorError> {
         let runtime = Handle::current();
-        let Worker { name, policy, strategy, restart, grace, factory } = worker;
+        let Worker { name, policy, strategy, restart, grace, report, factory } = worker;
         let mut inner = self.shared.lock();
         if inner.machine.is_closing() {
             return Err(SupervisorError::Closed);
@@ -134,7 +137,7 @@ impl Supervisor {
         let stop = watch::Sender::new(false);
         let run = None;
         let timer = None;
-        let staff = Staff { name: name.clone(), factory, runtime, stop, run, timer };
+        let staff = Staff { name: name.clone(), factory, report, runtime, stop, run, timer };
         inner.staff.insert(id, staff);
         let rules = Rules { name, policy, strategy, restart, grace };
         self.shared.take(inner, Input::Add(id, rules));
@@ -272,6 +275,7 @@ impl Shared {
             }
             Effect::Grace(id, ticket, grace) => self.ring(id, ticket, grace),
             Effect::Silence(id) => self.of(id, |staff| staff.set_timer(None)),
+            Effect::Tell(id, health) => self.tell(id, &health),
             Effect::Forget(id) => {
                 let mut staff = self.lock().staff.remove(&id)?;
                 staff.set_timer(None);
@@ -293,6 +297,15 @@ impl Shared {
         drop(inner);
         let run = runtime.spawn(Run::new(Arc::downgrade(self), id, ticket).run(factory, cx));
         self.of(id, |staff| staff.run = Some(run.abort_handle()));
+    }
+
+    /// Calls the worker's report, which is the user's code and may panic.
+    fn tell(&self, id: WorkerId, health: &WorkerHealth) {
+        let report = self.lock().staff.get(&id).and_then(|staff| staff.report.clone());
+        let Some(report) = report else { return };
+        if catch_unwind(AssertUnwindSafe(|| report(health))).is_err() {
+            tracing::error!(worker = %health.name, "the report of a worker's state has panicked");
+        }
     }
 
     /// Sets the worker's timer, and ends an older one.

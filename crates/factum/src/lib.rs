@@ -201,8 +201,8 @@ pub mod runtime {
         ENTITY_BYTES, Entities, EntityError, EntityInfo, EntityStats, EntityStatus, Idempotency,
         IdempotencyLayer, LISTED_MAX, Metrics, MetricsLayer, OtherWriters, QuarantinedEntity,
         RequestKind, Restart, RestartPolicy, RestartStrategy, Shutdown, Supervisor,
-        SupervisorError, TRANSACTION_TAG, Tracing, TracingLayer, WORKER_GRACE, WORKERS_MAX,
-        WorkerContext, WorkerError, WorkerState, WorkersStopped,
+        SupervisorError, TRANSACTION_TAG, Tracing, TracingLayer, WORKER_GRACE, WORKER_RESTART,
+        WORKERS_MAX, WorkerContext, WorkerError, WorkerState, WorkersStopped,
     };
 }
 

@@ -1,7 +1,8 @@
-//! Starting a consumer: a worker for each of its partitions.
+//! Starting a consumer: a supervisor with a worker for each of its partitions.
 
 use std::{fmt, sync::Arc};
 
+use factum_runtime::Supervisor;
 use tokio::sync::mpsc;
 
 use super::Consumers;
@@ -11,11 +12,12 @@ use crate::{
     handle::{ConsumerHandle, Look, Order, Partition, StoredPart},
     health::{Board, Place},
     name::ConsumerName,
-    option::ConsumerOptions,
+    option::{ConsumerOptions, FailurePolicy},
     source::SharedPages,
+    supervision::{EventLoop, supervise},
     target::Target,
     work::Work,
-    worker::{Ending, PartitionSetup, Worker},
+    worker::{PartitionSetup, Worker},
 };
 
 /// The most orders that wait for one partition.
@@ -58,43 +60,55 @@ impl Consumers {
             let mut assignments = membership.as_ref().map(|it| it.join(&name, &places).into_iter());
             let mut reading = self.reading.clone();
             reading.shared = (count > 1).then(|| Arc::new(SharedPages::new(&reading.kernel)));
+            let supervisor = self.supervisor();
             let mut partitions = Vec::with_capacity(count);
             for (at, health) in places.into_iter().enumerate() {
                 let (orders, taken) = mpsc::channel(ORDERS_MAX);
-                let look = look(launch.target.clone(), name.part(at, count));
-                partitions.push(Partition { orders, look });
-                let ending = Ending(health.clone());
+                let part = name.part(at, count);
+                partitions.push(Partition { orders, look: look(&launch.target, &part) });
+                let place = health.clone();
                 let assignment = assignments.as_mut().and_then(Iterator::next);
-                let part =
+                let setup =
                     PartitionSetup { at, health, orders: taken, assignment, bell: self.bell() };
-                let worker = Worker::new(&launch, part, reading.clone(), self.outages.clone());
-                tokio::spawn(worker.run(ending));
+                let worker = Worker::new(&launch, setup, reading.clone(), self.outages.clone());
+                supervise(&supervisor, part.as_str(), place, &launch.options.failure, worker);
             }
             let partitions = partitions.into();
             let clock = self.reading.kernel.clock().clone();
-            ConsumerHandle { name, partitions, board, membership, clock }
+            ConsumerHandle { name, partitions, board, supervisor, membership, clock }
         })
     }
 
-    /// Starts a loop that no other process shares. `start` gets the loop's orders and the place
+    /// Starts a loop that no other process shares. `make` gets the loop's orders and the place
     /// where it reports its health.
     ///
     /// # Errors
     /// See [`StartError`].
-    pub fn launch_alone(
+    pub fn launch_alone<L: EventLoop>(
         &self,
         name: &ConsumerName,
-        start: impl FnOnce(mpsc::Receiver<Order>, Place),
+        failure: FailurePolicy,
+        make: impl FnOnce(mpsc::Receiver<Order>, Place) -> L,
     ) -> Result<ConsumerHandle, StartError> {
         self.enter_started(name, || {
             let board = Board::new(name, 1);
             let health = board.place(0);
             let (orders, taken) = mpsc::channel(ORDERS_MAX);
             let partitions = [Partition { orders, look: look_here(health.clone()) }].into();
-            start(taken, health);
+            let supervisor = self.supervisor();
+            let event_loop = make(taken, health.clone());
+            supervise(&supervisor, name.as_str(), health, &failure, event_loop);
+            let name = name.clone();
+            let membership = None;
             let clock = self.reading.kernel.clock().clone();
-            ConsumerHandle { name: name.clone(), partitions, board, membership: None, clock }
+            ConsumerHandle { name, partitions, board, supervisor, membership, clock }
         })
+    }
+
+    /// A supervisor for the loops of one consumer.
+    fn supervisor(&self) -> Supervisor {
+        let kernel = &self.reading.kernel;
+        Supervisor::new(kernel.clock().clone(), kernel.ids().clone())
     }
 }
 
@@ -112,7 +126,9 @@ fn look_here(health: Place) -> Look {
     })
 }
 
-fn look<T: Target>(target: Arc<T>, name: ConsumerName) -> Look {
+fn look<T: Target>(target: &Arc<T>, name: &ConsumerName) -> Look {
+    let target = target.clone();
+    let name = name.clone();
     Arc::new(move || {
         let target = target.clone();
         let name = name.clone();

@@ -162,6 +162,14 @@ impl Place {
         });
     }
 
+    /// Reports that the partition has ended.
+    pub(crate) fn stop(&self, reason: StopReason) {
+        self.change(|health| {
+            health.state = ConsumerState::Stopped(reason);
+            (health.lag, health.committing_since) = (None, None);
+        });
+    }
+
     /// Reports which event of a chunk is handled next.
     pub fn see(&self, chunk: &Chunk, at: usize) {
         let Some(next) = chunk.events().get(at) else { return };
@@ -234,7 +242,7 @@ impl Place {
     }
 
     /// Stops the whole consumer, because this partition has stopped.
-    pub fn halt(&self) {
+    pub(crate) fn halt(&self) {
         self.board.halt();
     }
 

@@ -1,6 +1,6 @@
-//! The state machine of a worker: it decides the next step with a batch, and after a failure, a
-//! panic or a lost partition. Pure: an event goes in, one next step comes out. The worker around it
-//! reads, handles, stores and waits.
+//! The state machine of a worker: it decides the next step with a batch, and after a failure or a
+//! lost partition. Pure: an event goes in, one next step comes out. The worker around it reads,
+//! handles, stores and waits.
 //!
 //! A worker runs one *life* after another. A life begins by reading the stored progress, and ends
 //! when that must be read again.
@@ -15,8 +15,6 @@ use crate::{
     target::TargetError,
 };
 
-/// The number of panics in a row after which the worker stops.
-pub const PANICS_MAX: u32 = 10;
 /// The most bytes kept of an error's text.
 pub const ERROR_BYTES_MAX: usize = 4 << 10;
 /// The number of immediate repeats of a batch that another partition has overtaken.
@@ -55,8 +53,6 @@ pub(crate) struct Machine {
     unread: u32,
     /// The number of batches in a row that another partition has overtaken.
     overtaken: u32,
-    /// The number of panics in a row of the loop itself, the target or the store.
-    panics: u32,
     /// The number of the attempt that freezes this worker, and the number of waits for it.
     frozen: (u64, u32),
 }
@@ -166,7 +162,6 @@ impl Machine {
             unreached: 0,
             unread: 0,
             overtaken: 0,
-            panics: 0,
             frozen: (0, 0),
         }
     }
@@ -323,7 +318,7 @@ impl Machine {
 
     /// Records that all events up to a position are done; `handled` of them were handled or parked.
     pub(crate) fn passed(&mut self, handled: usize, through: Position) {
-        (self.unreached, self.overtaken, self.panics) = (0, 0, 0);
+        (self.unreached, self.overtaken) = (0, 0);
         if let Some(pace) = &mut self.pace {
             pace.passed(handled, through);
         }
@@ -376,14 +371,6 @@ impl Machine {
     pub(crate) fn outage(&mut self, error: String) -> Trouble {
         self.unreached += 1;
         Trouble::Outage { attempts: self.unreached, error }
-    }
-
-    /// Records a panic of the loop itself, the target or the store. The stored progress is read
-    /// again, as after every error with an unknown outcome.
-    pub(crate) fn panicked(&mut self, message: &str) -> Trouble {
-        self.panics += 1;
-        let message = format!("the target or the store panicked: {message}");
-        if self.panics > PANICS_MAX { broken(message) } else { self.outage(message) }
     }
 
     /// Decides after the end of a life.

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use factum_consumer::Consumers;
-use factum_kernel::{Kernel, Position, Repository, TagKey};
+use factum_kernel::{DocumentStore, Kernel, Position, Repository, TagKey};
 use factum_memory::MemoryStore;
 use factum_testing::bank::{Account, AccountCommand};
 
@@ -17,8 +17,16 @@ pub(crate) struct Bench {
 
 impl Bench {
     pub(crate) fn new() -> Self {
+        Self::with_documents(|documents| documents)
+    }
+
+    /// A bench whose documents are wrapped.
+    pub(crate) fn with_documents(
+        wrap: impl FnOnce(Arc<dyn DocumentStore>) -> Arc<dyn DocumentStore>,
+    ) -> Self {
         let store = Arc::new(MemoryStore::new());
-        let kernel = Kernel::new(store.clone(), store).with_tag_key(TagKey::new([1; 32]));
+        let documents = wrap(store.clone());
+        let kernel = Kernel::new(store, documents).with_tag_key(TagKey::new([1; 32]));
         let consumers = Consumers::new(kernel.clone());
         let accounts = Repository::new(kernel.clone());
         Self { kernel, consumers, accounts }

@@ -6,8 +6,8 @@ use factum_consumer::{
     ConsumerHandle, ConsumerName, ConsumerOptions, ConsumerState, Consumers, StartError, StartFrom,
     StopReason, TargetError, Then,
     part::{
-        Chunk, DEATHS_MAX, ERROR_BYTES_MAX, Ending, Names, ORDERS_EVERY, Order, PANICS_MAX, Pace,
-        Patience, Place, Reading, Source, StoredLetter, caught, is_in_scope, next_order,
+        Chunk, DEATHS_MAX, ERROR_BYTES_MAX, EventLoop, Names, ORDERS_EVERY, Order, Pace, Patience,
+        Place, Reading, Source, StoredLetter, is_in_scope, next_order,
         progress::{Mark, Progress},
         within,
     },
@@ -59,8 +59,6 @@ pub(super) struct Folding<M, E, F> {
     pace: Option<Pace>,
     /// The number of failures in a row to reach the store.
     away: u32,
-    /// The number of panics in a row.
-    panics: u32,
 }
 
 /// One run of the loop: from restoring a model until it is torn or the loop ends.
@@ -82,19 +80,6 @@ pub(super) enum End {
     Again,
 }
 
-/// A guard that tells the health and the model's readers that the loop has ended, also after a
-/// panic.
-struct Leaving<M: Send + Sync + 'static> {
-    shown: Arc<Shown<M>>,
-    _ending: Ending,
-}
-
-impl<M: Send + Sync + 'static> Drop for Leaving<M> {
-    fn drop(&mut self) {
-        self.shown.end();
-    }
-}
-
 impl<M, E, F> Folding<M, E, F>
 where
     M: Default + Serialize + DeserializeOwned + Send + Sync + 'static,
@@ -111,58 +96,28 @@ where
         let reading = consumers.reading();
         let clock = reading.kernel.clock().clone();
         let versioned = name.versioned(version);
-        consumers.launch_alone(&versioned, |orders, health| {
-            let leaving = Leaving { shown: shown.clone(), _ending: Ending(health.clone()) };
-            let folding = Self {
-                name: versioned.clone(),
-                fold: Arc::new(FoldWork { apply, names: Names::new(options.unknown) }),
-                options,
-                orders,
-                health: health.clone(),
-                shown,
-                is_paused: false,
-                letters: BTreeMap::new(),
-                faults: BTreeMap::new(),
-                redo: None,
-                looked_at: None,
-                snapshots: Snapshots::new(reading.kernel.clone(), versioned.clone()),
-                reading,
-                snapshot_events,
-                version: (name.clone(), version),
-                is_swept: false,
-                began: None,
-                patience: Patience::new(health, clock),
-                pace: None,
-                away: 0,
-                panics: 0,
-            };
-            tokio::spawn(folding.run(leaving));
+        consumers.launch_alone(&versioned, options.failure, |orders, health| Self {
+            name: versioned.clone(),
+            fold: Arc::new(FoldWork { apply, names: Names::new(options.unknown) }),
+            options,
+            orders,
+            health: health.clone(),
+            shown,
+            is_paused: false,
+            letters: BTreeMap::new(),
+            faults: BTreeMap::new(),
+            redo: None,
+            looked_at: None,
+            snapshots: Snapshots::new(reading.kernel.clone(), versioned.clone()),
+            reading,
+            snapshot_events,
+            version: (name.clone(), version),
+            is_swept: false,
+            began: None,
+            patience: Patience::new(health, clock),
+            pace: None,
+            away: 0,
         })
-    }
-
-    async fn run(mut self, leaving: Leaving<M>) {
-        let reason = loop {
-            let panic = match caught(self.live()).await {
-                Ok(End::Stop(reason)) => break reason,
-                Ok(End::Again) => continue,
-                Err(panic) => format!("the store panicked: {panic}"),
-            };
-            self.panics += 1;
-            if self.panics > PANICS_MAX {
-                break StopReason::Broken(panic);
-            }
-            if let End::Stop(reason) = self.retry_later(panic).await {
-                break reason;
-            }
-        };
-        if reason != StopReason::Asked {
-            self.health.halt();
-        }
-        leaving.shown.end();
-        self.health.change(|health| {
-            health.state = ConsumerState::Stopped(reason);
-            health.lag = None;
-        });
     }
 
     async fn live(&mut self) -> End {
@@ -413,7 +368,7 @@ where
 
     /// Moves the progress to the end of a chunk, of which `folded` events were folded.
     fn passed(&mut self, run: &mut Run, chunk: &Chunk, folded: usize) {
-        (self.away, self.panics) = (0, 0);
+        self.away = 0;
         let before = self.health.position();
         let passed = chunk.through.value().saturating_sub(before.value());
         let folded = folded as u64;
@@ -519,5 +474,24 @@ where
             Ok(()) => End::Again,
             Err(end) => end,
         }
+    }
+}
+
+impl<M, E, F> EventLoop for Folding<M, E, F>
+where
+    M: Default + Serialize + DeserializeOwned + Send + Sync + 'static,
+    E: Event,
+    F: Fn(&mut M, E, &RecordedEvent) + Send + Sync + 'static,
+{
+    async fn run(&mut self) -> StopReason {
+        loop {
+            if let End::Stop(reason) = self.live().await {
+                return reason;
+            }
+        }
+    }
+
+    fn leave(&mut self) {
+        self.shown.end();
     }
 }

@@ -95,6 +95,11 @@ impl Health {
         self.in_a_row = 0;
     }
 
+    /// The number of failures since the last success.
+    pub(crate) fn in_a_row(&self) -> u32 {
+        self.in_a_row
+    }
+
     pub(crate) fn is_dead(&self, restart: &Restart) -> bool {
         self.deaths.len() >= restart.deaths_max.max(1) as usize
     }

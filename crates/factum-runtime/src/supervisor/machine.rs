@@ -40,7 +40,8 @@ pub(super) struct Rules {
     pub(super) policy: RestartPolicy,
     pub(super) strategy: RestartStrategy,
     pub(super) restart: Restart,
-    pub(super) grace: Duration,
+    /// `None`: its future is never dropped.
+    pub(super) grace: Option<Duration>,
 }
 
 /// An input of the machine.
@@ -78,6 +79,8 @@ pub(super) enum Effect {
     /// Cancel the timer.
     Silence(WorkerId),
     Forget(WorkerId),
+    /// The worker's state has changed.
+    Tell(WorkerId, WorkerHealth),
 }
 
 /// All workers, in the order in which they were added.
@@ -104,6 +107,8 @@ struct Slot {
     cause: Option<Arc<str>>,
     /// True if the worker did not stop in time.
     is_dropped: bool,
+    /// True if nothing has changed since its health was told.
+    is_told: bool,
 }
 
 /// The state that a worker should reach.
@@ -144,6 +149,10 @@ impl Machine {
             Input::Unrung(id, ticket) => self.unrung(id, ticket, now),
         }
         self.settle(now);
+        for slot in self.slots.iter_mut().filter(|slot| !slot.is_told) {
+            slot.is_told = true;
+            self.effects.push(Effect::Tell(slot.id, slot.report()));
+        }
         mem::take(&mut self.effects)
     }
 
@@ -313,7 +322,8 @@ impl Machine {
                 let slot = &mut self.slots[index];
                 slot.enter(Phase::Stopping, now);
                 self.effects.push(Effect::AskToStop(slot.id));
-                self.effects.push(Effect::Grace(slot.id, slot.ticket, slot.rules.grace));
+                let grace = slot.rules.grace;
+                self.effects.extend(grace.map(|it| Effect::Grace(slot.id, slot.ticket, it)));
             }
         }
         for slot in self.slots.iter_mut().filter(|slot| !slot.is_alive()) {
@@ -323,7 +333,11 @@ impl Machine {
                     slot.enter(Phase::Stopped, now);
                     self.effects.push(Effect::Silence(slot.id));
                 }
-                (Wish::Leave, _) => self.effects.push(Effect::Forget(slot.id)),
+                (Wish::Leave, _) => {
+                    slot.enter(Phase::Stopped, now);
+                    self.effects.push(Effect::Tell(slot.id, slot.report()));
+                    self.effects.push(Effect::Forget(slot.id));
+                }
                 _ => {}
             }
         }
@@ -385,12 +399,14 @@ impl Slot {
             starts: 0,
             cause: None,
             is_dropped: false,
+            is_told: false,
         }
     }
 
     fn enter(&mut self, phase: Phase, now: Moment) {
         (self.phase, self.since) = (phase, now);
         self.ticket.0 += 1;
+        self.is_told = false;
     }
 
     fn lose_runtime(&mut self, now: Moment) {
@@ -426,6 +442,7 @@ impl Slot {
             state,
             since: self.since.at,
             restarts: self.starts.saturating_sub(1),
+            failures: self.health.in_a_row(),
             cause: self.cause.clone(),
         }
     }

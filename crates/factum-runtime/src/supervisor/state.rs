@@ -16,6 +16,9 @@ pub struct WorkerHealth {
     pub since: Timestamp,
     /// The number of restarts since the worker was added.
     pub restarts: u64,
+    /// The number of failures in a row. A run that lasts for the window of the restart policy ends
+    /// the row.
+    pub failures: u32,
     /// The last failure. It stays when the worker runs again.
     pub cause: Option<Arc<str>>,
 }

@@ -5,16 +5,24 @@ use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 use factum_kernel::{Clock, Timestamp};
 use tokio::sync::watch;
 
+use super::state::WorkerHealth;
 use crate::cell::Restart;
 
 /// The default grace: the longest time that a worker may take to stop.
 pub const WORKER_GRACE: Duration = Duration::from_secs(10);
+
+/// The default restart policy of a worker: pauses from 100 ms to 30 s, and given up at the tenth
+/// failure within five minutes.
+pub const WORKER_RESTART: Restart = Restart::new()
+    .with_pauses(Duration::from_millis(100), Duration::from_secs(30))
+    .with_deaths_max(10, Duration::from_secs(300));
 
 /// The error of a worker's run. The operator `?` converts any error to it.
 pub type WorkerError = Box<dyn std::error::Error + Send + Sync>;
 
 type Work = Pin<Box<dyn Future<Output = Result<(), WorkerError>> + Send>>;
 pub(super) type Factory = dyn Fn(WorkerContext) -> Work + Send + Sync;
+pub(super) type Report = dyn Fn(&WorkerHealth) + Send + Sync;
 
 /// The ends of a run after which a worker is restarted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -64,14 +72,14 @@ pub struct Worker {
     pub(super) policy: RestartPolicy,
     pub(super) strategy: RestartStrategy,
     pub(super) restart: Restart,
-    pub(super) grace: Duration,
+    pub(super) grace: Option<Duration>,
+    pub(super) report: Option<Arc<Report>>,
     pub(super) factory: Arc<Factory>,
 }
 
 impl Worker {
     /// Makes a worker. Its name is unique in its supervisor. By default it is permanent and in no
-    /// group, pauses from 100 ms to 30 s, is given up at the tenth failure within five minutes, and
-    /// has [`WORKER_GRACE`] to stop.
+    /// group, is restarted as [`WORKER_RESTART`] says, and has [`WORKER_GRACE`] to stop.
     ///
     /// A panic of `work` or of its future counts as a failure. Catching it needs `panic =
     /// "unwind"`.
@@ -86,10 +94,9 @@ impl Worker {
             name: name.into(),
             policy: RestartPolicy::default(),
             strategy: RestartStrategy::default(),
-            restart: Restart::new()
-                .with_pauses(Duration::from_millis(100), Duration::from_secs(30))
-                .with_deaths_max(10, Duration::from_secs(300)),
-            grace: WORKER_GRACE,
+            restart: WORKER_RESTART,
+            grace: Some(WORKER_GRACE),
+            report: None,
             factory: Arc::new(move |cx| Box::pin(work(cx))),
         }
     }
@@ -117,9 +124,29 @@ impl Worker {
         self
     }
 
-    /// Sets the longest time that the worker may take to stop before its future is dropped.
-    pub fn with_grace(mut self, grace: Duration) -> Self {
-        self.grace = grace;
+    /// Sets the longest time that the worker may take to stop before its future is dropped. `None`
+    /// is for work that has its own limit: its future is never dropped.
+    pub fn with_grace(mut self, grace: impl Into<Option<Duration>>) -> Self {
+        self.grace = grace.into();
+        self
+    }
+
+    /// Sets a function that gets the worker's health after each change of its state, in order. It
+    /// must return quickly. A panic of it is logged and changes nothing else.
+    ///
+    /// ```
+    /// use factum_runtime::{Worker, WorkerState};
+    ///
+    /// let worker = Worker::new("statements", |_| async { Ok(()) });
+    /// let worker = worker.with_report(|health| {
+    ///     if health.state == WorkerState::GivenUp {
+    ///         eprintln!("{} needs a person: {:?}", health.name, health.cause);
+    ///     }
+    /// });
+    /// # let _ = worker;
+    /// ```
+    pub fn with_report(mut self, report: impl Fn(&WorkerHealth) + Send + Sync + 'static) -> Self {
+        self.report = Some(Arc::new(report));
         self
     }
 }

@@ -152,6 +152,61 @@ async fn one_that_fails_in_an_outage_is_never_given_up() {
 }
 
 #[tokio::test]
+async fn each_change_of_a_state_is_reported_in_order_and_a_report_that_panics_changes_nothing() {
+    let clock = clock();
+    let supervisor = supervisor(&clock);
+    let diary = Diary::default();
+    let told = diary.clone();
+    let worker = failing("ill", 2).with_policy(RestartPolicy::Transient);
+    supervisor
+        .add(worker.with_report(move |health| {
+            let state = match health.state {
+                WorkerState::BackingOff(_) => "BackingOff".into(),
+                state => format!("{state:?}"),
+            };
+            told.write(format!("{state} {}", health.failures));
+            assert_ne!(state, "Running", "a defect of the report");
+        }))
+        .unwrap();
+    for failures in 1..=2 {
+        supervisor.until(|workers| workers[0].failures == failures).await;
+        clock.until_sleeping(1).await;
+        clock.advance(millis(60_000));
+    }
+    until(&supervisor, "ill", WorkerState::Running).await;
+    assert!(supervisor.shutdown().await.dropped.is_empty());
+    let lines = diary.lines();
+    let expected =
+        ["Running 0", "BackingOff 1", "Running 1", "BackingOff 2", "Running 2", "Stopping 2"];
+    assert_eq!(lines[..6], expected);
+}
+
+#[tokio::test]
+async fn one_without_a_grace_is_never_dropped() {
+    let clock = clock();
+    let supervisor = supervisor(&clock);
+    let gate = Arc::new(tokio::sync::Notify::new());
+    let opens = gate.clone();
+    let slow = Worker::new("slow", move |cx| {
+        let opens = opens.clone();
+        async move {
+            cx.stopping().await;
+            opens.notified().await;
+            Ok(())
+        }
+    });
+    supervisor.add(slow.with_grace(None)).unwrap();
+    let stopping = supervisor.clone();
+    let stopped = tokio::spawn(async move { stopping.shutdown().await });
+    until(&supervisor, "slow", WorkerState::Stopping).await;
+    clock.advance(millis(3_600_000));
+    tokio::task::yield_now().await;
+    assert!(!stopped.is_finished());
+    gate.notify_one();
+    assert!(stopped.await.unwrap().dropped.is_empty());
+}
+
+#[tokio::test]
 async fn an_end_without_an_error_is_final_for_the_transient_only() {
     let clock = clock();
     let supervisor = supervisor(&clock);

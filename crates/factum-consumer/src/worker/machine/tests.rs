@@ -253,17 +253,6 @@ fn failures_to_read_the_log_are_counted_within_a_life_until_it_is_read() {
 }
 
 #[test]
-fn panics_in_a_row_are_survived_up_to_a_limit() {
-    let mut machine = alone();
-    for panic in 1..=PANICS_MAX {
-        assert_eq!(away(machine.panicked("a defect")), panic);
-    }
-    assert!(matches!(stops(machine.panicked("a defect")), StopReason::Broken(_)));
-    machine.passed(0, at(1));
-    assert_eq!(away(machine.panicked("a defect")), 1);
-}
-
-#[test]
 fn a_late_write_of_its_own_is_read_again_and_another_start_takes_over() {
     let mut owner = alone();
     let trouble = owner.target_failed(TargetError::Fenced);

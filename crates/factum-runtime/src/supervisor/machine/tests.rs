@@ -68,6 +68,8 @@ struct Seen {
     is_over: bool,
     /// True if a person asked it to stop or to restart.
     is_ordered: bool,
+    /// The last state that was told.
+    told: Option<WorkerState>,
 }
 
 #[derive(Default)]
@@ -118,7 +120,8 @@ impl World {
             Some(which) => super::RestartStrategy::RestForOne(which.to_string().into()),
         };
         let name = id.0.to_string().into();
-        self.on(Input::Add(id, Rules { name, policy, strategy, restart: restart(), grace: GRACE }));
+        let grace = Some(GRACE);
+        self.on(Input::Add(id, Rules { name, policy, strategy, restart: restart(), grace }));
         id
     }
 
@@ -162,6 +165,9 @@ impl World {
     fn on(&mut self, input: Input) {
         let effects = self.machine.on(input, self.now);
         effects.into_iter().for_each(|effect| self.perform(effect));
+        let states: Vec<_> = self.machine.health().into_iter().map(|it| it.state).collect();
+        let told: Vec<_> = self.workers.values().filter_map(|it| it.told).collect();
+        assert_eq!(told, states, "every change of a state is told");
     }
 
     fn perform(&mut self, effect: Effect) {
@@ -182,9 +188,11 @@ impl World {
                 self.of(id).timer = Some(ticket);
             }
             Effect::Silence(id) => self.of(id).timer = None,
+            Effect::Tell(id, health) => self.of(id).told = Some(health.state),
             Effect::Forget(id) => {
                 let seen = self.workers.remove(&id).expect("forgotten once");
                 assert!(seen.run.is_none() && seen.is_ordered);
+                assert_eq!(seen.told, Some(WorkerState::Stopped));
                 self.forgotten.insert(id);
             }
         }
@@ -355,6 +363,7 @@ fn a_runtime_that_is_gone_starts_nothing() {
     let mut world = World::default();
     let id = world.add(RestartPolicy::Permanent, None);
     let run = world.workers[&id].run.expect("it runs");
-    assert_eq!(world.machine.on(Input::Ended(id, run, End::Dropped), world.now), []);
+    let effects = world.machine.on(Input::Ended(id, run, End::Dropped), world.now);
+    assert!(matches!(&effects[..], [Effect::Tell(..)]), "{effects:?}");
     assert_eq!(states(&world), [WorkerState::Stopped]);
 }
