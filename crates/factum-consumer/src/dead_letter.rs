@@ -3,6 +3,8 @@
 use factum_kernel::{Position, RecordedEvent, StreamId, StreamVersion, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::health::StopCause;
+
 /// A parked event. All later events of its stream wait for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -42,12 +44,12 @@ pub struct StoredLetter {
 
 impl StoredLetter {
     /// The dead letter of an event that has failed.
-    pub fn of(event: &RecordedEvent, error: String, attempts: u32, now: Timestamp) -> Self {
+    pub fn of(event: &RecordedEvent, error: &StopCause, attempts: u32, now: Timestamp) -> Self {
         Self {
             version: event.version().value(),
             position: event.position().value(),
             event: event.name().into(),
-            error,
+            error: error.to_string(),
             attempts,
             parked_at: now.as_micros(),
         }
@@ -55,15 +57,15 @@ impl StoredLetter {
 
     /// The dead letter of an event that has failed during a release. The attempts of the same event
     /// add up.
-    pub fn again(&self, event: &RecordedEvent, error: String, now: Timestamp) -> Self {
+    pub fn again(&self, event: &RecordedEvent, error: &StopCause, now: Timestamp) -> Self {
         let is_same = self.version == event.version().value();
         Self::of(event, error, if is_same { self.attempts + 1 } else { 1 }, now)
     }
 
     /// The dead letter of a stream whose release has handled this event and not the next one yet.
     pub fn after(event: &RecordedEvent, now: Timestamp) -> Self {
-        let error = "its release was interrupted after this event".into();
-        Self { version: event.version().next().value(), ..Self::of(event, error, 0, now) }
+        let error = StopCause::new("its release was interrupted after this event");
+        Self { version: event.version().next().value(), ..Self::of(event, &error, 0, now) }
     }
 
     /// The public form of the dead letter.

@@ -149,6 +149,10 @@ impl Error for WaitError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Store(error) => error.source(),
+            Self::Stopped { reason, .. } => Some(match reason.cause() {
+                Some(cause) => cause.as_closed(),
+                None => self.kind().cause(),
+            }),
             other => Some(other.kind().cause()),
         }
     }

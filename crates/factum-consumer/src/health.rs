@@ -2,14 +2,16 @@
 
 mod board;
 mod metrics;
+mod reason;
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
 use factum_kernel::{Clock, Monotonic, Position, Timestamp};
 
 pub(crate) use board::Board;
 pub use board::Place;
 pub use metrics::describe_consumer_metrics;
+pub use reason::{StopCause, StopReason};
 
 /// The time over which a rate is measured.
 const RATE_OVER: Duration = Duration::from_secs(1);
@@ -40,52 +42,6 @@ pub enum ConsumerState {
     StandingBy,
     /// The consumer has ended.
     Stopped(StopReason),
-}
-
-/// The reason why a consumer has stopped.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum StopReason {
-    /// The caller stopped the consumer.
-    Asked,
-    /// An event failed, and the policy says to stop. Fix the cause, then start the consumer again.
-    Failed {
-        /// The event's position.
-        position: Position,
-        /// The error of the last attempt.
-        error: String,
-    },
-    /// More streams would be parked than the policy allows. Retry or discard dead letters.
-    TooManyParked {
-        /// The position of the event that would be parked.
-        position: Position,
-        /// The error of the last attempt.
-        error: String,
-    },
-    /// The log is not the one that the checkpoint belongs to. Move the checkpoint to a position
-    /// that both logs share, or rebuild.
-    Diverged(String),
-    /// The checkpoint was moved or removed while the consumer ran: by a rewind, by a build that
-    /// took over, or, on a store with one writing process, by another start of the consumer.
-    Fenced,
-    /// The stored progress can't be read, or the store is corrupt or closed.
-    Broken(String),
-}
-
-impl fmt::Display for StopReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Asked => f.write_str("the caller stopped it"),
-            Self::Failed { position, error } => write!(f, "{error}: position={position}"),
-            Self::TooManyParked { position, error } => {
-                write!(f, "too many streams are parked already, {error}: position={position}")
-            }
-            Self::Diverged(text) | Self::Broken(text) => f.write_str(text),
-            Self::Fenced => {
-                f.write_str("another process runs it, or its checkpoint was moved or removed")
-            }
-        }
-    }
 }
 
 /// The health of a consumer.

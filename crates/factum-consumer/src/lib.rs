@@ -85,7 +85,7 @@ pub use consumers::{CATCHING_UP_MAX, CONSUMER_LEASE, Consumers};
 pub use dead_letter::DeadLetter;
 pub use error::{HandleError, ReleaseError, StartError, WaitError};
 pub use handle::ConsumerHandle;
-pub use health::{ConsumerHealth, ConsumerState, StopReason, describe_consumer_metrics};
+pub use health::{ConsumerHealth, ConsumerState, StopCause, StopReason, describe_consumer_metrics};
 pub use name::{CONSUMER_NAME_BYTES_MAX, ConsumerName, InvalidConsumerName};
 pub use option::{
     BATCH_BYTES_DEFAULT, BATCH_EVENTS_DEFAULT, ConsumerOptions, FailurePolicy, StartFrom, Then,

@@ -26,7 +26,7 @@ pub use crate::{
     source::{Chunk, Reading, Source, is_in_scope, next_parked},
     stored::left_orders,
     supervision::EventLoop,
-    worker::{ERROR_BYTES_MAX, ORDERS_EVERY, Patience, next_order, within},
+    worker::{ORDERS_EVERY, Patience, next_order, within},
 };
 
 /// The stored progress of a consumer, and its encoding.

@@ -10,7 +10,7 @@ use tokio::sync::Mutex;
 
 use crate::{
     caught::caught,
-    health::{ConsumerState, Place, StopReason},
+    health::{ConsumerState, Place, StopCause, StopReason},
     option::FailurePolicy,
 };
 
@@ -77,13 +77,15 @@ impl<L: EventLoop> Kept<L> {
                 attempts: worker.failures,
                 error: error(),
             }),
-            WorkerState::GivenUp => self.end(self.take(), StopReason::Broken(error())),
+            WorkerState::GivenUp => {
+                self.end(self.take(), StopReason::Broken(StopCause::new(error())));
+            }
             WorkerState::Stopped => {
                 let Some(event_loop) = self.take() else { return };
                 let ended = "the runtime has ended: start the consumer again";
                 let reason = match self.health.is_halted() {
                     true => StopReason::Asked,
-                    false => StopReason::Broken(ended.into()),
+                    false => StopReason::Broken(StopCause::new(ended)),
                 };
                 self.end(Some(event_loop), reason);
             }

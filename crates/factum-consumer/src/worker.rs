@@ -12,7 +12,9 @@ mod stored_order;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use factum_kernel::{Checkpoint, Kernel, Monotonic, Position, ReadError, RecordedEvent, StreamId};
+use factum_kernel::{
+    Checkpoint, Kernel, Monotonic, Position, ReadError, RecordedEvent, StreamId, sentence,
+};
 use tokio::sync::mpsc;
 
 use crate::{
@@ -34,7 +36,6 @@ use crate::{
 
 pub(crate) use call::Calls;
 pub use call::Patience;
-pub use machine::ERROR_BYTES_MAX;
 use machine::{After, End, Machine, Rules, Trouble};
 pub use stored_order::ORDERS_EVERY;
 
@@ -195,7 +196,7 @@ impl<W: Work> Worker<W> {
                 }
                 Err(ReadError::Store(error)) if !error.kind().is_permanent() => {
                     let attempts = self.machine.read_delayed();
-                    self.pause_after(&error.to_string(), None, attempts).await?;
+                    self.pause_after(&sentence(&error), None, attempts).await?;
                     Ok(None)
                 }
                 Err(error) => Err(self.read_failed(error).await),

@@ -82,6 +82,11 @@ impl ErrorKind {
         }
     }
 
+    /// The [`Cause`] of this kind, for an error whose source is `source` and may have another kind.
+    pub fn caused_by(self, source: Arc<dyn Error + Send + Sync>) -> Cause {
+        Cause { kind: self, source: Some(source) }
+    }
+
     /// True if something that the request needs was not available: it can't be reached, is shut
     /// down, or was lost during the request. The request itself is not at fault, and may succeed
     /// unchanged.

@@ -166,7 +166,7 @@ pub mod consumer {
         BATCH_BYTES_DEFAULT, BATCH_EVENTS_DEFAULT, BusError, CATCHING_UP_MAX, CONSUMER_LEASE,
         CONSUMER_NAME_BYTES_MAX, ConsumerHandle, ConsumerHealth, ConsumerName, ConsumerState,
         DeadLetter, FailurePolicy, Fence, InvalidConsumerName, Opened, PARTITIONS_MAX, Partitions,
-        Release, ReleaseError, RewindError, Save, StartError, StartFrom, StopReason,
+        Release, ReleaseError, RewindError, Save, StartError, StartFrom, StopCause, StopReason,
         StoredConsumer, Target, TargetError, TellsOutage, Then, Unknown, WaitError,
         describe_consumer_metrics, order_release, stored_consumers,
     };

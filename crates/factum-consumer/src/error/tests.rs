@@ -1,12 +1,15 @@
 use std::{error::Error, sync::Arc, time::Duration};
 
 use factum_kernel::{
-    DecodeError, DecodeReason, ErrorKind, Position, ReadError, StoreError, StreamId,
+    DecodeError, DecodeReason, ErrorKind, Position, ReadError, StoreError, StreamId, sentence,
 };
 
 use super::{HandleError, ReleaseError, StartError, WaitError};
 use crate::{
-    BusError, RewindError, TargetError, health::StopReason, name::ConsumerName, outage::Outages,
+    BusError, RewindError, TargetError,
+    health::{StopCause, StopReason},
+    name::ConsumerName,
+    outage::Outages,
 };
 
 /// A user's error that wraps one of ours.
@@ -109,6 +112,24 @@ fn every_error_of_consumers_has_its_kind() {
         RewindError::Store(_) = away().into() => Unavailable,
         RewindError::Target(_) = TargetError::Fenced.into() => Conflict,
     });
+}
+
+#[test]
+fn an_error_about_a_stop_shows_its_cause_and_is_closed_whatever_the_cause_is() {
+    let damaged = StoreError::corrupt("the last page is damaged");
+    let reason = StopReason::Broken(StopCause::new(damaged));
+    assert_eq!((reason.kind(), ErrorKind::of(&reason)), (ErrorKind::Corrupt, reason.kind().into()));
+    let error = WaitError::Stopped { consumer: name(), reason };
+    let text = sentence(&error);
+    assert!(text.ends_with("can't continue: the last page is damaged"), "{text}");
+    assert_eq!((error.kind(), ErrorKind::of(&error)), (ErrorKind::Closed, error.kind().into()));
+    for (reason, kind) in
+        [(StopReason::Asked, ErrorKind::Closed), (StopReason::Fenced, ErrorKind::Conflict)]
+    {
+        assert_eq!((reason.kind(), ErrorKind::of(&reason)), (kind, Some(kind)));
+    }
+    let bare = StopReason::Broken(StopCause::new("a defect"));
+    assert_eq!(bare.kind(), ErrorKind::Internal);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use factum_kernel::{Clock, Kernel, Position, RecordedEvent, StreamId};
+use factum_kernel::{Clock, Kernel, Position, RecordedEvent, StreamId, sentence};
 use tokio::sync::watch;
 
 use super::{ConsumerHealth, ConsumerState, StopReason, metrics::Metrics};
@@ -218,7 +218,8 @@ impl Place {
             }
             ConsumerState::Stopped(StopReason::Asked) => {}
             ConsumerState::Stopped(reason) => {
-                tracing::error!(%consumer, partition, %reason, "a consumer has stopped");
+                let reason = sentence(reason);
+                tracing::error!(%consumer, partition, reason, "a consumer has stopped");
             }
             _ => {}
         }
@@ -310,7 +311,7 @@ fn weight(state: &ConsumerState) -> u8 {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::StopCause, *};
 
     fn part(state: ConsumerState, position: u64) -> ConsumerHealth {
         ConsumerHealth { state, position: Position::new(position), ..ConsumerHealth::new() }
@@ -332,7 +333,7 @@ mod tests {
 
     #[test]
     fn a_consumer_has_stopped_when_all_partitions_have_and_gives_the_reason() {
-        let failed = StopReason::Broken("a defect".into());
+        let failed = StopReason::Broken(StopCause::new("a defect"));
         let stopped = [
             part(ConsumerState::Stopped(failed.clone()), 9),
             part(ConsumerState::Stopped(StopReason::Asked), 9),

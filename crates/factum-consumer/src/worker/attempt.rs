@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use factum_kernel::{Position, ReadQuery, RecordedEvent};
+use factum_kernel::{Position, ReadQuery, RecordedEvent, sentence};
 
 use super::{
     End, Life, Worker,
@@ -19,6 +19,7 @@ use crate::{
     apart::{Apart, apart},
     dead_letter::StoredLetter,
     error::HandleError,
+    health::StopCause,
     progress::{self, Attempt, Mark},
     source::Chunk,
     target::{Save, Target, TargetError, layout_key},
@@ -36,7 +37,7 @@ pub(crate) enum Handled<W: Work> {
     Failed {
         /// The index of the event that failed, among the wanted ones.
         at: usize,
-        error: String,
+        error: StopCause,
         /// True if another attempt changes nothing.
         is_final: bool,
     },
@@ -93,7 +94,7 @@ impl<W: Work> Worker<W> {
                 self.machine.blameless(&hand);
                 // If this can't be stored, the next life of this process ignores the note.
                 let _ = self.unnote(life).await;
-                return Err(self.outage(error.to_string()).await);
+                return Err(self.outage(sentence(&*error)).await);
             }
         }
         Ok(Some(chunk))
@@ -207,16 +208,18 @@ impl<W: Work> Worker<W> {
             {
                 return Handled::Outage(error);
             }
-            Apart::Done(Err(Failure::Handler(error))) => (at, error.to_string(), false),
-            Apart::Done(Err(Failure::Decode(error))) => (at, error.to_string(), true),
-            Apart::Panicked(panic) => (at, format!("the handler panicked: {panic}"), false),
+            Apart::Done(Err(Failure::Handler(error))) => (at, StopCause::new(error), false),
+            Apart::Done(Err(Failure::Decode(error))) => (at, StopCause::new(*error), true),
+            Apart::Panicked(panic) => {
+                (at, StopCause::new(format!("the handler panicked: {panic}")), false)
+            }
             Apart::Cancelled => {
                 return Handled::Outage("the runtime of the handler has ended".into());
             }
             Apart::Late { at, keeps_thread } => {
                 let kept = if keeps_thread { ", and its handler keeps its thread" } else { "" };
                 let error = format!("the event was not handled within {timeout:?}{kept}");
-                (at, error, keeps_thread)
+                (at, StopCause::new(error), keeps_thread)
             }
         };
         Handled::Failed { at, error, is_final }
@@ -261,7 +264,7 @@ impl<W: Work> Worker<W> {
     ) -> Result<(), End> {
         let event = &batch.events()[at];
         let now = self.reading.kernel.clock().now();
-        let letter = StoredLetter::of(event, failing.error, failing.attempts, now);
+        let letter = StoredLetter::of(event, &failing.error, failing.attempts, now);
         let mut next = life.progress;
         next.checkpoint = batch.events().last().map(|event| batch.checkpoint(event));
         let stream = event.stream().to_stream_id();

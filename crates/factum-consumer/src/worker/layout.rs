@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use factum_kernel::{ExpectedRevision, WriteBatch, WriteError};
+use factum_kernel::{ExpectedRevision, WriteBatch, WriteError, sentence};
 
 use super::{End, Worker, next_order, revoked};
 use crate::{name::ConsumerName, progress, target::layout_key, work::Work};
@@ -105,7 +105,7 @@ impl<W: Work> Worker<W> {
         match error {
             WriteError::Store(error) if error.kind().is_permanent() => End::broken(error),
             // The next read shows the outcome.
-            error => self.outage(error.to_string()).await,
+            error => self.outage(sentence(&error)).await,
         }
     }
 }

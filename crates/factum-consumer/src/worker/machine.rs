@@ -5,18 +5,17 @@
 //! A worker runs one *life* after another. A life begins by reading the stored progress, and ends
 //! when that must be read again.
 
-use factum_kernel::{Position, ReadError};
+use factum_kernel::{Position, ReadError, sentence};
 
 use crate::{
-    health::StopReason,
+    error::HandleError,
+    health::{StopCause, StopReason},
     option::{FailurePolicy, Then},
     pace::{DEATHS_MAX, Pace},
     progress::{Attempt, Mark, Progress},
     target::TargetError,
 };
 
-/// The most bytes kept of an error's text.
-pub const ERROR_BYTES_MAX: usize = 4 << 10;
 /// The number of immediate repeats of a batch that another partition has overtaken.
 const OVERTAKEN_MAX: u32 = 8;
 /// The number of waits while frozen. An attempt that has not ended by then was given up or has
@@ -62,7 +61,7 @@ pub(crate) struct Machine {
 pub(crate) struct Failing {
     pub(crate) position: Position,
     pub(crate) attempts: u32,
-    pub(crate) error: String,
+    pub(crate) error: StopCause,
     /// True if no further attempt follows.
     is_final: bool,
     /// True if the pause before the next attempt is still due.
@@ -242,7 +241,7 @@ impl Machine {
         let failing = self.failing.as_mut().filter(|it| it.position == batch.first && it.is_due);
         if let Some(failing) = failing {
             failing.is_due = false;
-            return Next::Wait { attempts: failing.attempts, error: failing.error.clone() };
+            return Next::Wait { attempts: failing.attempts, error: failing.error.to_string() };
         }
         Next::Handle(self.pace().note(batch.first, batch.last))
     }
@@ -251,7 +250,7 @@ impl Machine {
     fn given_up(&mut self, batch: &Batch) -> Option<Failing> {
         let attempts = self.pace().deaths(batch.first, batch.last);
         if attempts >= DEATHS_MAX {
-            let error = "the process died while the event was handled".into();
+            let error = StopCause::new("the process died while the event was handled");
             let position = batch.first;
             return Some(Failing { position, attempts, error, is_final: true, is_due: false });
         }
@@ -273,7 +272,7 @@ impl Machine {
     }
 
     /// Records that one event of a batch has failed.
-    pub(crate) fn failed(&mut self, batch: &Batch, at: Position, error: String, is_final: bool) {
+    pub(crate) fn failed(&mut self, batch: &Batch, at: Position, error: StopCause, is_final: bool) {
         if batch.wanted > 1 {
             self.pace().single_out(at, at);
         }
@@ -300,11 +299,11 @@ impl Machine {
                 self.pace().halve(events, first, last);
             }
             TargetError::TooLarge(error) => {
-                self.fail(first, error.to_string(), true);
+                self.fail(first, StopCause::of(error), true);
                 return Unstored::Failed;
             }
             TargetError::Refused(error) => {
-                self.fail(first, error.to_string(), false);
+                self.fail(first, StopCause::of(error), false);
                 return Unstored::Failed;
             }
             error => {
@@ -338,7 +337,7 @@ impl Machine {
             TargetError::Fenced
             | TargetError::Overtaken
             | TargetError::Unknown(_)
-            | TargetError::Unavailable(_) => self.outage(error.to_string()),
+            | TargetError::Unavailable(_) => self.outage(sentence(&error)),
         }
     }
 
@@ -346,10 +345,10 @@ impl Machine {
     pub(crate) fn read_failed(&mut self, error: ReadError) -> Trouble {
         match error {
             ReadError::Store(error) if !error.kind().is_permanent() => {
-                self.outage(error.to_string())
+                self.outage(sentence(&error))
             }
             ReadError::Diverged(error) => {
-                Trouble::End(End::Stop(StopReason::Diverged(error.to_string())))
+                Trouble::End(End::Stop(StopReason::Diverged(StopCause::new(error))))
             }
             other => broken(other),
         }
@@ -388,8 +387,7 @@ impl Machine {
         after
     }
 
-    fn fail(&mut self, position: Position, mut error: String, is_final: bool) {
-        error.truncate(error.floor_char_boundary(ERROR_BYTES_MAX));
+    fn fail(&mut self, position: Position, error: StopCause, is_final: bool) {
         let before = self.failing.take().filter(|failing| failing.position == position);
         let attempts = before.map_or(0, |failing| failing.attempts) + 1;
         let is_due = !is_final && attempts <= self.rules.failure.retries_max;
@@ -401,13 +399,13 @@ impl Machine {
     }
 }
 
-fn broken(error: impl std::fmt::Display) -> Trouble {
+fn broken(error: impl Into<HandleError>) -> Trouble {
     Trouble::End(End::broken(error))
 }
 
 impl End {
-    pub(crate) fn broken(error: impl std::fmt::Display) -> Self {
-        Self::Stop(StopReason::Broken(error.to_string()))
+    pub(crate) fn broken(error: impl Into<HandleError>) -> Self {
+        Self::Stop(StopReason::Broken(StopCause::new(error)))
     }
 }
 

@@ -1,12 +1,13 @@
 //! The release of parked events: one stream, in order, up to the consumer's position.
 
-use factum_kernel::{StreamId, StreamVersion};
+use factum_kernel::{StreamId, StreamVersion, sentence};
 use tokio::sync::oneshot;
 
 use super::{End, Life, Worker, attempt::Handled};
 use crate::{
     dead_letter::StoredLetter,
     error::ReleaseError,
+    health::StopCause,
     progress,
     source::next_parked,
     stored::Release,
@@ -81,7 +82,7 @@ impl<W: Work> Worker<W> {
                 Ok(None) => {
                     return self.store_letter(life, stream, None).await.map(|()| Released::All);
                 }
-                Err(error) => return Ok(Released::Unread(letter, error.to_string())),
+                Err(error) => return Ok(Released::Unread(letter, sentence(&error))),
             };
             let event = &chunk.events()[0];
             let next = StoredLetter::after(event, kernel.clock().now());
@@ -100,17 +101,17 @@ impl<W: Work> Worker<W> {
                             continue;
                         }
                         Err(TargetError::TooLarge(error) | TargetError::Refused(error)) => {
-                            error.to_string()
+                            StopCause::of(error)
                         }
                         Err(error) => return Err(self.target_failed(error).await),
                     }
                 }
                 Handled::Failed { error, .. } => error,
-                Handled::Outage(error) => return Err(self.outage(error.to_string()).await),
+                Handled::Outage(error) => return Err(self.outage(sentence(&*error)).await),
             };
             return Ok(Released::Stays(letter.again(
                 event,
-                error,
+                &error,
                 self.reading.kernel.clock().now(),
             )));
         }

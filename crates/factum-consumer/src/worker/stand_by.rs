@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use factum_kernel::{Kernel, StreamId};
+use factum_kernel::{Kernel, StreamId, sentence};
 
 use super::{
     End, Worker,
@@ -154,7 +154,7 @@ impl<T: Target> RemoteOrder<T> {
         let orders = [(self.name.clone(), StoredOrder::of(&before, release))];
         store_orders(&self.kernel, &orders)
             .await
-            .map_err(|e| ReleaseError::NotNow(e.to_string()))?;
+            .map_err(|e| ReleaseError::NotNow(sentence(&e)))?;
         for _ in 0..DONE_LOOKS_MAX {
             self.kernel.clock().sleep(DONE_EVERY).await;
             match self.letter(stream).await? {
@@ -171,7 +171,7 @@ impl<T: Target> RemoteOrder<T> {
 
     async fn letter(&self, stream: &StreamId) -> Result<Option<DeadLetter>, ReleaseError> {
         let opened = self.target.look(&self.name).await;
-        let opened = opened.map_err(|e| ReleaseError::NotNow(e.to_string()))?;
+        let opened = opened.map_err(|e| ReleaseError::NotNow(sentence(&e)))?;
         Ok(letters(&opened).into_iter().find(|letter| letter.stream == *stream))
     }
 }

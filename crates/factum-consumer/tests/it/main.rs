@@ -4,4 +4,5 @@
 mod bench;
 mod bus;
 mod outage;
+mod stop;
 mod supervision;

@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use factum_consumer::{
     Consumer, ConsumerHandle, ConsumerOptions, ConsumerState, FailurePolicy, Partitions, StopReason,
 };
-use factum_kernel::{DocumentStore, Position, Revision, WriteBatch, WriteError};
+use factum_kernel::{DocumentStore, Position, Revision, WriteBatch, WriteError, sentence};
 use factum_testing::{ForwardDocuments, Forwarding, bank::AccountEvent};
 use tokio::time::timeout;
 
@@ -104,7 +104,7 @@ async fn a_consumer_whose_store_keeps_panicking_is_given_up_by_the_rule_of_the_s
     let (bench, left) = bench("mails", 1_000);
     bench.open("ada").await;
     let (mails, _) = start(&bench, SHORT, 1);
-    let told = mails.wait_for(bench.head(), LONG).await.unwrap_err().to_string();
+    let told = sentence(&mails.wait_for(bench.head(), LONG).await.unwrap_err());
     assert!(told.contains("the store panicked: a defect of the store"), "{told}");
     assert!(is_broken(&mails.health().state));
     assert_eq!(1_000 - left.load(SeqCst), FAILURES_MAX);

@@ -41,7 +41,7 @@ pub enum BuildError {
     /// The build has stopped.
     #[error(
         "the build has stopped, resume the projection when the cause is removed, or cancel it: \
-         projection={projection} build={build} reason={reason}"
+         projection={projection} build={build}"
     )]
     Stopped {
         /// The projection.
@@ -49,6 +49,7 @@ pub enum BuildError {
         /// The build.
         build: Build,
         /// The reason why its consumer stopped.
+        #[source]
         reason: StopReason,
     },
     /// No earlier build is kept.

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use factum_consumer::{ConsumerHandle, ConsumerName, StopReason, Target, WaitError};
+use factum_consumer::{ConsumerHandle, ConsumerName, StopCause, StopReason, Target, WaitError};
 use factum_kernel::{Monotonic, Position};
 use tokio::sync::watch;
 
@@ -28,7 +28,10 @@ impl<T> Local<T> {
     /// The reason why the keeper has ended.
     pub(super) fn end(&self) -> StopReason {
         let left = "the runtime that maintained it has ended, maintain it again";
-        if self.has_runtime_ended { StopReason::Broken(left.into()) } else { StopReason::Asked }
+        match self.has_runtime_ended {
+            true => StopReason::Broken(StopCause::new(left)),
+            false => StopReason::Asked,
+        }
     }
 
     /// Sets the health's reason why a build can't be dropped.

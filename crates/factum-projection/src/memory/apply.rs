@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use factum_consumer::{
-    StopReason,
+    StopCause, StopReason,
     part::{Apart, Chunk, Failure, Names, apart, decode},
 };
 use factum_kernel::{Event, RecordedEvent};
@@ -29,7 +29,7 @@ pub(super) struct Folded {
     /// The number of its events that were folded.
     pub(super) count: usize,
     /// The error of the next event, if that can't be folded.
-    pub(super) fault: Option<String>,
+    pub(super) fault: Option<StopCause>,
     /// True if the model is left half changed.
     pub(super) is_torn: bool,
 }
@@ -52,7 +52,11 @@ where
         let running = run(self.fold.clone(), model, batch.clone(), wanted.to_vec(), seen.clone());
         let timeout = self.options.failure.timeout;
         let clock = self.reading.kernel.clock();
-        let torn = |count, fault| Folded { count, fault: Some(fault), is_torn: true };
+        let torn = |count, fault: String| Folded {
+            count,
+            fault: Some(StopCause::new(fault)),
+            is_torn: true,
+        };
         Ok(match apart(tokio::spawn(running), &seen, timeout, &**clock).await {
             // Only here is the model known to be whole again. After a batch that was given up, it
             // stays torn.
@@ -98,8 +102,8 @@ where
             Ok(events) => events,
             Err(failure) => {
                 let fault = match failure {
-                    Failure::Decode(error) => error.to_string(),
-                    Failure::Handler(error) => error.to_string(),
+                    Failure::Decode(error) => StopCause::new(*error),
+                    Failure::Handler(error) => StopCause::new(error),
                 };
                 return (Folded { count, fault: Some(fault), is_torn: false }, model);
             }

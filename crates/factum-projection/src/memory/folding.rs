@@ -4,15 +4,15 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use factum_consumer::{
     ConsumerHandle, ConsumerName, ConsumerOptions, ConsumerState, Consumers, StartError, StartFrom,
-    StopReason, TargetError, Then,
+    StopCause, StopReason, TargetError, Then,
     part::{
-        Chunk, DEATHS_MAX, ERROR_BYTES_MAX, EventLoop, Names, ORDERS_EVERY, Order, Pace, Patience,
-        Place, Reading, Source, StoredLetter, is_in_scope, next_order,
+        Chunk, DEATHS_MAX, EventLoop, Names, ORDERS_EVERY, Order, Pace, Patience, Place, Reading,
+        Source, StoredLetter, is_in_scope, next_order,
         progress::{Mark, Progress},
         within,
     },
 };
-use factum_kernel::{Event, Monotonic, Position, ReadError, RecordedEvent, StreamId};
+use factum_kernel::{Event, Monotonic, Position, ReadError, RecordedEvent, StreamId, sentence};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::mpsc;
 
@@ -41,7 +41,7 @@ pub(super) struct Folding<M, E, F> {
     /// The parked streams.
     pub(super) letters: BTreeMap<StreamId, StoredLetter>,
     /// The events that can't be folded, and their errors.
-    pub(super) faults: BTreeMap<Position, String>,
+    pub(super) faults: BTreeMap<Position, StopCause>,
     /// A release to repeat when the restored model has reached the position that readers saw.
     pub(super) redo: Option<Redo>,
     /// The time at which it last read the orders in the store.
@@ -182,7 +182,8 @@ where
         let taken = self.patience.answered(self.snapshots.is_taken()).await;
         if self.settled(taken).await? {
             let error = "a projection into documents has this name and version, choose another";
-            return Err(End::Stop(StopReason::Broken(format!("{error}: model={}", self.name))));
+            let error = StopCause::new(format!("{error}: model={}", self.name));
+            return Err(End::Stop(StopReason::Broken(error)));
         }
         let mut from = self.options.from;
         if from == StartFrom::Now {
@@ -254,7 +255,7 @@ where
                 }
                 Err(ReadError::Store(error)) if !error.kind().is_permanent() => {
                     self.away += 1;
-                    self.pause_after(&error.to_string(), self.away).await?;
+                    self.pause_after(&sentence(&error), self.away).await?;
                     Ok(None)
                 }
                 Err(error) => Err(self.unread(error).await),
@@ -294,7 +295,7 @@ where
         let first = position(*first);
         let last = position(*last);
         if first == last && pace.deaths(first, last) >= DEATHS_MAX {
-            self.record_fault(first, "the process died while it was folded".into());
+            self.record_fault(first, StopCause::new("the process died while it was folded"));
             return Ok(Some(chunk));
         }
         let noted = pace.note(first, last);
@@ -340,8 +341,7 @@ where
     }
 
     /// Records that an event can't be folded.
-    pub(super) fn record_fault(&mut self, position: Position, mut error: String) {
-        error.truncate(error.floor_char_boundary(ERROR_BYTES_MAX));
+    pub(super) fn record_fault(&mut self, position: Position, error: StopCause) {
         self.faults.insert(position, error);
         self.health.count_failure();
     }
@@ -351,14 +351,14 @@ where
     async fn park(&mut self, run: &mut Run, batch: &Chunk, at: usize) -> Result<(), End> {
         let event = &batch.events()[at];
         let position = event.position();
-        let error = self.faults.get(&position).cloned().unwrap_or_default();
+        let error = self.faults.get(&position).cloned().expect("it was recorded");
         if self.options.failure.then == Then::Stop {
             return Err(End::Stop(StopReason::Failed { position, error }));
         }
         if self.letters.len() >= self.options.failure.parked_max {
             return Err(End::Stop(StopReason::TooManyParked { position, error }));
         }
-        let letter = StoredLetter::of(event, error, 1, self.reading.kernel.clock().now());
+        let letter = StoredLetter::of(event, &error, 1, self.reading.kernel.clock().now());
         let stream = event.stream().to_stream_id();
         self.health.log_parked(&stream, &letter);
         self.letters.insert(stream, letter);
@@ -411,7 +411,7 @@ where
             match self.try_snapshot(run).await {
                 Err(error @ (TargetError::Unavailable(_) | TargetError::Unknown(_))) => {
                     self.away += 1;
-                    self.pause_after(&error.to_string(), self.away).await?;
+                    self.pause_after(&sentence(&error), self.away).await?;
                 }
                 outcome => return self.settled(outcome).await,
             }
@@ -451,8 +451,8 @@ where
                 error @ (TargetError::Refused(_)
                 | TargetError::TooLarge(_)
                 | TargetError::Broken(_)),
-            ) => Err(End::Stop(StopReason::Broken(error.to_string()))),
-            Err(error) => Err(self.retry_later(error.to_string()).await),
+            ) => Err(End::Stop(StopReason::Broken(StopCause::new(error)))),
+            Err(error) => Err(self.retry_later(sentence(&error)).await),
         }
     }
 
@@ -460,10 +460,10 @@ where
     async fn unread(&mut self, error: ReadError) -> End {
         match error {
             ReadError::Store(error) if !error.kind().is_permanent() => {
-                self.retry_later(error.to_string()).await
+                self.retry_later(sentence(&error)).await
             }
-            ReadError::Diverged(error) => End::Stop(StopReason::Diverged(error.to_string())),
-            other => End::Stop(StopReason::Broken(other.to_string())),
+            ReadError::Diverged(error) => End::Stop(StopReason::Diverged(StopCause::new(error))),
+            other => End::Stop(StopReason::Broken(StopCause::new(other))),
         }
     }
 

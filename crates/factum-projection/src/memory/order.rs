@@ -1,11 +1,11 @@
 //! The orders to a model in memory: pauses, and releases of parked events.
 
 use factum_consumer::{
-    ConsumerState, Release, ReleaseError, StopReason,
+    ConsumerState, Release, ReleaseError, StopCause, StopReason,
     part::{Chunk, ORDERS_EVERY, Order, StoredLetter, left_orders, next_order, next_parked},
 };
 use factum_kernel::{
-    Event, ExpectedRevision, Position, RecordedEvent, StreamId, StreamVersion, WriteBatch,
+    Event, ExpectedRevision, Position, RecordedEvent, StreamId, StreamVersion, WriteBatch, sentence,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::{mpsc::error::TryRecvError, oneshot};
@@ -235,14 +235,14 @@ where
                     self.letters.remove(stream);
                     return Ok(Ok(()));
                 }
-                Err(error) => return Ok(Err(ReleaseError::NotNow(error.to_string()))),
+                Err(error) => return Ok(Err(ReleaseError::NotNow(sentence(&error)))),
             };
             let event = &chunk.events()[0];
             let is_wanted = self.wants(event) && left_out != Some(event.version().value());
             if is_wanted && let Some(error) = self.try_parked(&chunk).await? {
-                let letter = letter.again(event, error.clone(), kernel.clock().now());
+                let letter = letter.again(event, &error, kernel.clock().now());
                 self.letters.insert(stream.clone(), letter);
-                return Ok(Err(ReleaseError::Failed(error)));
+                return Ok(Err(ReleaseError::Failed(error.to_string())));
             }
             letter = StoredLetter::after(event, kernel.clock().now());
             self.letters.insert(stream.clone(), letter.clone());
@@ -251,7 +251,7 @@ where
     }
 
     /// Folds a parked event. Returns the error if it can't be folded.
-    async fn try_parked(&mut self, chunk: &Chunk) -> Result<Option<String>, End> {
+    async fn try_parked(&mut self, chunk: &Chunk) -> Result<Option<StopCause>, End> {
         let position = chunk.events()[0].position();
         if let Some(fault) = self.faults.get(&position) {
             return Ok(Some(fault.clone()));

@@ -349,7 +349,7 @@ async fn a_projection_that_stopped_is_resumed_after_its_cause_is_removed() {
     let careful = Careful::<2>(is_mended.clone());
     let careful = bench.consumers.maintain(careful, target, options).await.unwrap();
     let told = careful.wait_for(bench.head(), LONG).await.unwrap_err();
-    assert!(told.to_string().contains("thirteen"), "{told}");
+    assert!(factum_kernel::sentence(&told).contains("thirteen"), "{told}");
     is_mended.store(true, Ordering::SeqCst);
     careful.resume().await.unwrap();
     careful.wait_for(bench.head(), LONG).await.unwrap();

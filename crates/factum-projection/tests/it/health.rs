@@ -69,7 +69,7 @@ async fn a_consumer_whose_target_panics_does_not_stop_quietly() {
     let defect = bench.consumers.start_projection(Defect, Bomb::default(), options()).unwrap();
     bench.open("ada").await;
     let told = defect.wait_for(bench.head(), LONG).await.unwrap_err();
-    assert!(told.to_string().contains("panicked: assertion"), "{told}");
+    assert!(factum_kernel::sentence(&told).contains("panicked: assertion"), "{told}");
     assert!(matches!(defect.health().state, ConsumerState::Stopped(StopReason::Broken(_))));
     // The name can be used again.
     bench.consumers.start_projection(Defect, Bomb::default(), options()).unwrap();

@@ -7,7 +7,8 @@ use std::{
 
 use factum_consumer::{
     Consumer, ConsumerHandle, ConsumerOptions, ConsumerState, Consumers, FailurePolicy,
-    HandleError, PARTITIONS_MAX, Partitions, ReleaseError, StartError, StartFrom, StopReason,
+    HandleError, PARTITIONS_MAX, Partitions, ReleaseError, StartError, StartFrom, StopCause,
+    StopReason,
 };
 use factum_kernel::{KeyRange, Position, RecordedEvent, ScanQuery, StreamId, decode_event};
 use factum_projection::{Build, Documents, DocumentsTx, Projection, Projections};
@@ -148,8 +149,8 @@ async fn a_partition_that_stops_stops_the_consumer_and_its_reason_is_seen() {
     counts.wait_for(bench.head(), LONG).await.unwrap();
     let position = bench.deposit("a1", 13).await;
     let told = counts.wait_for(position, LONG).await.unwrap_err();
-    assert!(told.to_string().contains("thirteen"), "{told}");
-    let reason = StopReason::Failed { position, error: "thirteen".into() };
+    assert!(factum_kernel::sentence(&told).contains("thirteen"), "{told}");
+    let reason = StopReason::Failed { position, error: StopCause::new("thirteen") };
     assert_eq!(counts.health().state, ConsumerState::Stopped(reason));
     fails.errs.store(false, Ordering::SeqCst);
     let again = count(&bench, &fails);
@@ -304,7 +305,8 @@ async fn another_number_of_partitions_is_refused() {
         let target = Documents::new(&bench.kernel);
         let counts =
             bench.consumers.start_projection(Counts(Fails::default()), target, options).unwrap();
-        let told = counts.wait_for(bench.head(), LONG).await.unwrap_err().to_string();
+        let told = counts.wait_for(bench.head(), LONG).await.unwrap_err();
+        let told = factum_kernel::sentence(&told);
         assert!(told.contains(&format!("partitions={partitions} stored=4")), "{told}");
     }
     let counts = count(&bench, &Fails::default());
@@ -323,7 +325,7 @@ async fn a_consumer_that_began_without_partitions_is_not_partitioned_later() {
     let layout = KeyRange::prefix("$partitions/");
     bench.kernel.documents().clear(layout).await.unwrap();
     let told = count(&bench, &Fails::default()).wait_for(bench.head(), LONG).await.unwrap_err();
-    assert!(told.to_string().contains("partitions=4 stored=1"), "{told}");
+    assert!(factum_kernel::sentence(&told).contains("partitions=4 stored=1"), "{told}");
 }
 
 #[tokio::test]

@@ -312,7 +312,7 @@ async fn an_index_that_is_added_later_needs_a_new_version() {
     refused.wait_for(position, LONG).await.unwrap_err();
     let state = refused.consumer().unwrap().health().state;
     let ConsumerState::Stopped(StopReason::Broken(told)) = state else { panic!("{state:?}") };
-    assert!(told.contains("raise the projection's version"), "{told}");
+    assert!(told.to_string().contains("raise the projection's version"), "{told}");
     // A new version has the index.
     let new = bench.again().keep::<2>(&Gate::open()).await;
     new.building().unwrap().done().await.unwrap();

@@ -142,7 +142,7 @@ async fn has_diverged(consumer: &ConsumerHandle) {
     let ConsumerState::Stopped(StopReason::Diverged(text)) = &found.state else {
         panic!("{:?}", found.state)
     };
-    assert!(text.contains("move its checkpoint"), "{text}");
+    assert!(text.to_string().contains("move its checkpoint"), "{text}");
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use factum_consumer::{ConsumerHealth, ConsumerState};
-use factum_kernel::Timestamp;
+use factum_kernel::{Timestamp, sentence};
 use serde::{Deserialize, Serialize};
 
 use super::{ConsumerStats, millis};
@@ -66,7 +66,7 @@ impl PublishedConsumer {
                 ("retrying", Some(cut(error) + &at))
             }
             ConsumerState::Paused => ("paused", None),
-            ConsumerState::Stopped(reason) => ("stopped", Some(cut(&reason.to_string()))),
+            ConsumerState::Stopped(reason) => ("stopped", Some(cut(&sentence(reason)))),
             ConsumerState::StandingBy => ("standing-by", None),
             _ => ("unknown", None),
         };
