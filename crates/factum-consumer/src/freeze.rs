@@ -46,7 +46,10 @@ pub async fn set_frozen<T: Target>(
         let events = 0;
         let save = Save { expected: fence, progress, mark: None, letters, events };
         match target.save(part, save).await {
-            Ok(_) => return Ok(position),
+            Ok(stored) => {
+                fence.moved_to(stored);
+                return Ok(position);
+            }
             // The worker has stored progress meanwhile, or the answer was lost.
             Err(TargetError::Fenced | TargetError::Unknown(_)) => tokio::task::yield_now().await,
             Err(error) => return Err(error),

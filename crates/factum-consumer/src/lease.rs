@@ -137,7 +137,10 @@ impl Leases {
     pub(crate) fn acquired(&mut self, (group, at): &PartitionId, revision: Revision) -> bool {
         let holding = self.groups.get_mut(group).and_then(|holdings| holdings.get_mut(*at));
         let holding = holding.filter(|holding| **holding != Holding::Ended);
-        holding.map(|holding| *holding = Holding::Held(revision)).is_some()
+        let Some(holding) = holding else { return false };
+        assert_eq!(*holding, Holding::Waiting, "a held partition is not acquired: {group} {at}");
+        *holding = Holding::Held(revision);
+        true
     }
 
     /// Gives a partition up for now. Returns the revision of the lease to release, if it is held.

@@ -8,7 +8,7 @@ use crate::{
     name::ConsumerName,
     progress::{self, Progress},
     snapshot::empty_snapshot,
-    target::{Checkpoints, Fence, Opened, Save, Target, TargetError, layout_key, unreadable},
+    target::{Checkpoints, Opened, Save, Target, TargetError, layout_key, unreadable},
 };
 
 /// The reason why a checkpoint was not moved.
@@ -138,7 +138,7 @@ impl Consumers {
         let next = Progress { checkpoint, began_after, by: 0, frozen_by: 0 };
         let progress = progress::encode(&next);
         let save = Save { expected: fence, progress, mark: None, letters: gone, events: 0 };
-        let _: Fence = target.save(name, save).await?;
+        fence.moved_to(target.save(name, save).await?);
         Ok(())
     }
 

@@ -61,16 +61,19 @@ enum Mode {
 pub struct Chunk {
     page: Arc<Page>,
     range: Range<usize>,
+    /// Every event up to here is before the chunk.
+    pub(crate) after: Position,
     /// Every event up to here is in the chunk or before it.
     pub through: Position,
 }
 
 impl Chunk {
-    /// The chunk of a whole page.
-    pub fn of(page: Page) -> Self {
+    /// The chunk of a whole page of a stream.
+    fn of(page: Page) -> Self {
         let range = 0..page.events.len();
+        let after = Position::ZERO;
         let through = page.scanned_through;
-        Self { page: Arc::new(page), range, through }
+        Self { page: Arc::new(page), range, after, through }
     }
 
     /// The events of the chunk.
@@ -95,8 +98,8 @@ impl Chunk {
             return (self, None);
         }
         let through = self.page.events[middle].position().previous();
-        let rest = Self { range: middle..self.range.end, ..self.clone() };
-        (Self { range: self.range.start..middle, through, page: self.page }, Some(rest))
+        let rest = Self { range: middle..self.range.end, after: through, ..self.clone() };
+        (Self { range: self.range.start..middle, through, ..self }, Some(rest))
     }
 }
 
@@ -261,14 +264,22 @@ impl Source {
 
     fn accept(&mut self, page: Arc<Page>) -> Result<Chunk, ReadError> {
         self.check_lineage(&page)?;
-        let start = page.events.partition_point(|event| event.position() <= self.after);
+        let after = self.after;
+        let start = page.events.partition_point(|event| event.position() <= after);
+        let positions = page.events.iter().map(RecordedEvent::position);
+        assert!(
+            positions.is_sorted_by(|left, right| left < right)
+                && page.events.last().is_none_or(|it| it.position() <= page.scanned_through),
+            "a page is in the order of the log, and within its end: after={after} end={}",
+            page.scanned_through
+        );
         if let Some(event) = page.events.last() {
             self.last = Some(Checkpoint::of(page.lineage, event));
         }
-        self.after = page.scanned_through.max(self.after);
+        self.after = page.scanned_through.max(after);
         let seen = self.seen.map_or(page.head, |(_, head)| head.max(page.head));
         self.seen = Some((page.lineage, seen));
-        Ok(Chunk { range: start..page.events.len(), through: self.after, page })
+        Ok(Chunk { range: start..page.events.len(), after, through: self.after, page })
     }
 
     /// True if the source has reached the end of the log and follows the tail.

@@ -67,7 +67,8 @@ pub trait Target: Send + Sync + 'static {
         self.begin(consumer)
     }
 
-    /// Stores a batch and the progress. Returns the new fence.
+    /// Stores a batch and the progress. Returns the new fence, which is larger than the expected
+    /// one.
     fn commit(
         &self,
         consumer: &ConsumerName,
@@ -129,6 +130,14 @@ pub trait Target: Send + Sync + 'static {
 /// The number of a stored progress; each save has a larger one. Zero: no progress is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Fence(pub u64);
+
+impl Fence {
+    /// The fence after a save that expected this one.
+    pub(crate) fn moved_to(self, fence: Self) -> Self {
+        assert!(fence > self, "a save has a larger fence: expected={self:?} stored={fence:?}");
+        fence
+    }
+}
 
 /// The stored progress of a consumer.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

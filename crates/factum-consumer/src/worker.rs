@@ -94,6 +94,23 @@ pub(crate) struct Life {
     pub(crate) pending: Option<Chunk>,
 }
 
+impl Life {
+    /// A save of this progress. The stored checkpoint never goes back: only a rewind moves it, and
+    /// that changes the fence.
+    pub(crate) fn saving(&self, progress: &Progress) -> Save {
+        let stored = self.stored.map_or(Position::ZERO, |checkpoint| checkpoint.position);
+        let position = progress.position();
+        assert!(position >= stored, "a checkpoint goes back: from={stored} to={position}");
+        let progress = progress::encode(progress);
+        Save { expected: self.fence, progress, mark: None, letters: Vec::new(), events: 0 }
+    }
+
+    /// Records that a progress is stored, with its fence.
+    pub(crate) fn saved(&mut self, progress: Progress, fence: Fence) {
+        (self.fence, self.progress, self.stored) = (fence, progress, progress.checkpoint);
+    }
+}
+
 impl<W: Work> Worker<W> {
     pub(crate) fn new(
         launch: &Launch<W>,
@@ -236,13 +253,8 @@ impl<W: Work> Worker<W> {
 
     /// Stores the progress, with a mark.
     async fn save(&self, life: &Life, mark: Option<Mark>) -> Result<Fence, TargetError> {
-        let save = Save {
-            expected: life.fence,
-            progress: progress::encode(&life.progress),
-            mark: mark.map(|mark| progress::encode(&mark)),
-            letters: Vec::new(),
-            events: 0,
-        };
+        let mark = mark.map(|mark| progress::encode(&mark));
+        let save = Save { mark, ..life.saving(&life.progress) };
         self.target.save(&self.name, save).await
     }
 
@@ -261,7 +273,7 @@ impl<W: Work> Worker<W> {
         let stored = life.stored.map_or(Position::ZERO, |it| it.position).value();
         if chunk.through.value() > stored + PASSED_MAX && life.progress.checkpoint != life.stored {
             match self.save(life, None).await {
-                Ok(fence) => (life.fence, life.stored) = (fence, life.progress.checkpoint),
+                Ok(fence) => life.saved(life.progress, fence),
                 Err(error) => return Err(self.target_failed(error).await),
             }
         }
@@ -346,3 +358,6 @@ async fn rung(bell: &Option<Bell>) {
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -181,11 +181,13 @@ impl Place {
 
     /// Reports that every event of a chunk is handled, skipped or parked, with further changes.
     pub fn report(&self, kernel: &Kernel, chunk: &Chunk, change: impl FnOnce(&mut ConsumerHealth)) {
+        let before = self.position();
+        assert_eq!(chunk.after, before, "batches follow each other without a hole");
         let now = kernel.clock().now();
         let reading = kernel.clock().monotonic();
         let known = *kernel.events().head().borrow();
         self.change(|health| {
-            health.position = chunk.through.max(health.position);
+            health.position = chunk.through;
             health.head = chunk.head().max(known).max(health.position);
             let recorded_at = chunk.events().last().map(RecordedEvent::recorded_at);
             health.recorded_at = recorded_at.or(health.recorded_at);

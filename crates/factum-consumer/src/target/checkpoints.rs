@@ -60,7 +60,8 @@ impl Checkpoints {
                 None => batch.remove(key, expected),
             };
         }
-        Ok(Fence(written(self.documents.write(batch).await)?.value()))
+        let revision = written(self.documents.write(batch).await)?;
+        Ok(save.expected.moved_to(Fence(revision.value())))
     }
 
     /// Reads the stored progress. A removal that was interrupted is completed first.

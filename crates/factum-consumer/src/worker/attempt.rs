@@ -114,7 +114,7 @@ impl<W: Work> Worker<W> {
         let mark = Mark { attempt: note, ..self.machine.at_work() };
         match self.save(life, Some(mark)).await {
             Ok(fence) => {
-                (life.fence, life.stored) = (fence, life.progress.checkpoint);
+                life.saved(life.progress, fence);
                 Ok(())
             }
             Err(error) => Err(self.target_failed(error).await),
@@ -138,8 +138,8 @@ impl<W: Work> Worker<W> {
     /// it.
     async fn unnote(&mut self, life: &mut Life) -> Result<(), TargetError> {
         if self.machine.is_cautious() {
-            life.fence = self.save(life, Some(self.machine.at_work())).await?;
-            life.stored = life.progress.checkpoint;
+            let fence = self.save(life, Some(self.machine.at_work())).await?;
+            life.saved(life.progress, fence);
         }
         Ok(())
     }
@@ -235,15 +235,9 @@ impl<W: Work> Worker<W> {
     ) -> Result<(), TargetError> {
         let mut next = life.progress;
         next.checkpoint = batch.events().last().map(|event| batch.checkpoint(event));
-        let save = Save {
-            expected: life.fence,
-            progress: progress::encode(&next),
-            mark: self.unnoted(),
-            letters: Vec::new(),
-            events,
-        };
-        life.fence = self.target.commit(&self.name, tx, save).await?;
-        (life.progress, life.stored) = (next, next.checkpoint);
+        let save = Save { mark: self.unnoted(), events, ..life.saving(&next) };
+        let fence = self.target.commit(&self.name, tx, save).await?;
+        life.saved(next, fence);
         self.machine.passed(events, batch.through);
         self.report(batch, events as u64);
         Ok(())
@@ -268,20 +262,15 @@ impl<W: Work> Worker<W> {
         let mut next = life.progress;
         next.checkpoint = batch.events().last().map(|event| batch.checkpoint(event));
         let stream = event.stream().to_stream_id();
-        let save = Save {
-            expected: life.fence,
-            progress: progress::encode(&next),
-            mark: self.unnoted(),
-            letters: vec![(stream.clone(), Some(progress::encode(&letter)))],
-            events: 0,
-        };
+        let letters = vec![(stream.clone(), Some(progress::encode(&letter)))];
+        let save = Save { mark: self.unnoted(), letters, ..life.saving(&next) };
         match self.target.save(&self.name, save).await {
-            Ok(fence) => life.fence = fence,
+            Ok(fence) => life.saved(next, fence),
             Err(error) => return Err(self.target_failed(error).await),
         }
-        (life.progress, life.stored) = (next, next.checkpoint);
         self.health.log_parked(&stream, &letter);
-        self.letters.insert(stream, letter);
+        let parked = self.letters.insert(stream, letter);
+        assert!(parked.is_none(), "no event of a parked stream is handled: {parked:?}");
         self.machine.passed(1, batch.through);
         self.report(batch, 0);
         Ok(())

@@ -101,7 +101,9 @@ impl<T: Target> Calls<T> {
         tx: T::Tx,
         save: Save,
     ) -> Result<Fence, TargetError> {
-        self.storing(self.target.commit(consumer, tx, save)).await
+        let expected = save.expected;
+        let fence = self.storing(self.target.commit(consumer, tx, save)).await?;
+        Ok(expected.moved_to(fence))
     }
 
     pub(crate) async fn save(
@@ -109,7 +111,9 @@ impl<T: Target> Calls<T> {
         consumer: &ConsumerName,
         save: Save,
     ) -> Result<Fence, TargetError> {
-        self.storing(self.target.save(consumer, save)).await
+        let expected = save.expected;
+        let fence = self.storing(self.target.save(consumer, save)).await?;
+        Ok(expected.moved_to(fence))
     }
 
     /// Waits for a call that delays a batch, and reports in the health since when.

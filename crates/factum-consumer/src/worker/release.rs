@@ -85,6 +85,7 @@ impl<W: Work> Worker<W> {
                 Err(error) => return Ok(Released::Unread(letter, sentence(&error))),
             };
             let event = &chunk.events()[0];
+            assert!(event.version() >= version, "the events of a stream are released in order");
             let next = StoredLetter::after(event, kernel.clock().now());
             if !self.wants(event) || discarded == Some(event.version().value()) {
                 // Nothing to store yet: the next save includes this step.
@@ -140,13 +141,8 @@ impl<W: Work> Worker<W> {
         letter: Option<&StoredLetter>,
         events: usize,
     ) -> Save {
-        Save {
-            expected: life.fence,
-            progress: progress::encode(&life.progress),
-            mark: None,
-            letters: vec![(stream.clone(), letter.map(progress::encode))],
-            events,
-        }
+        let letters = vec![(stream.clone(), letter.map(progress::encode))];
+        Save { letters, events, ..life.saving(&life.progress) }
     }
 
     fn note_stored(
@@ -156,7 +152,7 @@ impl<W: Work> Worker<W> {
         letter: Option<&StoredLetter>,
         fence: Fence,
     ) {
-        (life.fence, life.stored) = (fence, life.progress.checkpoint);
+        life.saved(life.progress, fence);
         match letter {
             Some(letter) => self.letters.insert(stream.clone(), letter.clone()),
             None => self.letters.remove(stream),

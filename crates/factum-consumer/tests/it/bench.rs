@@ -2,15 +2,21 @@
 
 use std::{sync::Arc, time::Duration};
 
-use factum_consumer::Consumers;
+use factum_consumer::{ConsumerOptions, Consumers, FailurePolicy};
 use factum_kernel::{DocumentStore, Kernel, Position, Repository, TagKey};
 use factum_memory::MemoryStore;
 use factum_testing::bank::{Account, AccountCommand};
 
 pub(crate) const LONG: Duration = Duration::from_secs(20);
 
+/// Options with short pauses.
+pub(crate) fn quick() -> ConsumerOptions {
+    let pause = Duration::from_millis(1);
+    ConsumerOptions::new().with_failure(FailurePolicy::new().with_pause(pause, pause))
+}
+
 pub(crate) struct Bench {
-    kernel: Kernel,
+    pub(crate) kernel: Kernel,
     pub(crate) consumers: Consumers,
     accounts: Repository<Account>,
 }

@@ -3,6 +3,7 @@
 
 mod bench;
 mod bus;
+mod misbehaving;
 mod outage;
 mod stop;
 mod supervision;

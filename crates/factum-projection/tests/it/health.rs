@@ -38,7 +38,7 @@ impl Target for Bomb {
     async fn commit(&self, _: &ConsumerName, (): (), save: Save) -> Result<Fence, TargetError> {
         assert_eq!(save.events, 0, "a defect");
         self.0.lock().unwrap().progress = Some(save.progress);
-        Ok(save.expected)
+        Ok(Fence(save.expected.0 + 1))
     }
 
     async fn clear(&self, _: &ConsumerName) -> Result<(), TargetError> {
