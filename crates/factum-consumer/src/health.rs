@@ -76,6 +76,12 @@ pub struct ConsumerHealth {
     /// The reason why an earlier build of the projection can't be dropped yet; the drop is tried
     /// again until it succeeds. Known in the process that maintains the projection.
     pub undropped: Option<String>,
+    /// The error of the last heartbeat of this process; `None` if it was stored. The heartbeat is
+    /// tried again until it succeeds. Without it other processes take over the partitions.
+    pub heartbeat_error: Option<String>,
+    /// The error of the last snapshot of a model in memory; `None` if it was stored. A later
+    /// snapshot replaces it. Without it the next start takes longer.
+    pub snapshot_error: Option<String>,
     /// The number of partitions.
     pub partitions: usize,
     /// The number of partitions that other processes work on, or that no process has taken yet.
@@ -99,6 +105,8 @@ impl ConsumerHealth {
             is_cautious: false,
             committing_since: None,
             undropped: None,
+            heartbeat_error: None,
+            snapshot_error: None,
             partitions: 1,
             elsewhere: 0,
             measured: None,

@@ -25,8 +25,8 @@ pub(crate) enum ConsumersCommand {
 JSON, on the last line: store, head, consumers (name, stored, position, lag, lag_ms, at_work,
   parked, orders, running). If stored is false, the position is the published one. running has an
   object for each process: state, was (the last state of a silent process), position, head, lag,
-  lag_ms, parked, handled, cautious, committing_since, undropped, attempts, cause, process,
-  instance, written_at, silent_ms.
+  lag_ms, parked, handled, cautious, committing_since, undropped, heartbeat_error,
+  snapshot_error, attempts, cause, process, instance, written_at, silent_ms.
 
 Examples:
   factum consumers list --store ./data

@@ -94,6 +94,14 @@ pub(crate) fn describe(consumer: &PublishedConsumer, paint: Paint) -> String {
         let undropped = format!("an earlier build is not dropped: {}", undropped.escape_debug());
         line += &format!(", {}", paint.bad(undropped));
     }
+    if let Some(error) = &consumer.heartbeat_error {
+        let failing = format!("its heartbeat fails: {}", error.escape_debug());
+        line += &format!(", {}", paint.bad(failing));
+    }
+    if let Some(error) = &consumer.snapshot_error {
+        let failing = format!("its snapshot failed: {}", error.escape_debug());
+        line += &format!(", {}", paint.bad(failing));
+    }
     if let Some(attempts) = consumer.attempts {
         line += &format!(", tried {}", counted(attempts.into(), "time"));
     }

@@ -167,6 +167,25 @@ impl Place {
         self.change(|health| {
             health.state = ConsumerState::Stopped(reason);
             (health.lag, health.committing_since) = (None, None);
+            health.heartbeat_error = None;
+        });
+    }
+
+    /// Reports the outcome of this process's heartbeat.
+    pub(crate) fn note_heartbeat(&self, error: Option<&str>) {
+        self.change_if(|health| {
+            let is_new = health.heartbeat_error.as_deref() != error;
+            health.heartbeat_error = error.map(Into::into);
+            is_new
+        });
+    }
+
+    /// Reports the outcome of a snapshot.
+    pub fn note_snapshot(&self, error: Option<String>) {
+        self.change_if(|health| {
+            let is_new = health.snapshot_error != error;
+            health.snapshot_error = error;
+            is_new
         });
     }
 
@@ -288,6 +307,8 @@ fn together(parts: &[ConsumerHealth]) -> ConsumerHealth {
         is_cautious: parts.iter().any(|it| it.is_cautious),
         committing_since: parts.iter().filter_map(|it| it.committing_since).min(),
         undropped: None,
+        heartbeat_error: parts.iter().find_map(|it| it.heartbeat_error.clone()),
+        snapshot_error: parts.iter().find_map(|it| it.snapshot_error.clone()),
         partitions: parts.len(),
         elsewhere: parts.len() - here,
         measured: last.measured,

@@ -9,7 +9,7 @@ use std::{
 };
 
 use factum_kernel::{
-    DocumentStore, ExpectedRevision, Kernel, Position, Revision, WriteBatch, WriteError,
+    DocumentStore, ExpectedRevision, Kernel, Position, Revision, WriteBatch, WriteError, sentence,
 };
 use tokio::sync::{Notify, watch};
 
@@ -161,20 +161,22 @@ impl Membership {
                 () = self.0.kernel.clock().sleep(self.0.lease / MISSED_HEARTBEATS_MAX) => true,
             };
             for round in 0..ROUNDS_MAX {
-                match caught(self.round(is_regular && round == 0)).await {
-                    Ok(Ok(true)) => {}
-                    Ok(Ok(false)) => break,
-                    // The store failed or panicked: try again after a pause.
-                    failed => {
-                        let reason = match failed {
-                            Err(panic) => panic,
-                            Ok(failed) => failed.err().map_or_else(String::new, |e| e.to_string()),
-                        };
-                        tracing::warn!(reason, "this process can't renew its leases");
-                        self.0.kernel.clock().sleep(self.0.lease / MISSED_HEARTBEATS_MAX / 4).await;
+                let reason = match caught(self.round(is_regular && round == 0)).await {
+                    Ok(Ok(is_room)) => {
+                        self.inner().note_heartbeat(None);
+                        if is_room {
+                            continue;
+                        }
                         break;
                     }
-                }
+                    Ok(Err(error)) => sentence(&error),
+                    Err(panic) => panic,
+                };
+                // The store failed or panicked: try again after a pause.
+                tracing::warn!(reason, "this process can't renew its leases");
+                self.inner().note_heartbeat(Some(&reason));
+                self.0.kernel.clock().sleep(self.0.lease / MISSED_HEARTBEATS_MAX / 4).await;
+                break;
             }
             if self.is_idle() {
                 let removal =
@@ -333,6 +335,11 @@ impl Inner {
 
     fn release(&mut self, part: &PartitionId, held: Option<Revision>) {
         self.released.extend(held.map(|revision| (part.clone(), revision)));
+    }
+
+    /// Reports the outcome of a round in the health of each consumer.
+    fn note_heartbeat(&self, error: Option<&str>) {
+        self.assignments.values().for_each(|(_, place)| place.note_heartbeat(error));
     }
 
     /// The content of the heartbeat: this process's consumers and positions.

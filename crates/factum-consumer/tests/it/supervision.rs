@@ -1,5 +1,5 @@
 //! Consumers whose store panics: restarted after a pause, given up by the supervisor's rule, and
-//! stopped at once.
+//! stopped at once. A panic in the background shows in the health.
 
 use std::{
     sync::{
@@ -11,7 +11,8 @@ use std::{
 
 use async_trait::async_trait;
 use factum_consumer::{
-    Consumer, ConsumerHandle, ConsumerOptions, ConsumerState, FailurePolicy, Partitions, StopReason,
+    Consumer, ConsumerHandle, ConsumerHealth, ConsumerOptions, ConsumerState, FailurePolicy,
+    Partitions, StopReason,
 };
 use factum_kernel::{DocumentStore, Position, Revision, WriteBatch, WriteError, sentence};
 use factum_testing::{ForwardDocuments, Forwarding, bank::AccountEvent};
@@ -151,4 +152,23 @@ async fn a_consumer_without_a_handle_stops_in_the_pause_before_a_restart() {
     let ended = async { while health.changed().await.is_ok() {} };
     timeout(LONG, ended).await.unwrap();
     assert_eq!(Arc::strong_count(&seen.0), 1);
+}
+
+#[tokio::test]
+async fn a_heartbeat_that_fails_shows_in_the_health_until_it_is_stored() {
+    let (mut bench, left) = bench("$lease/member", usize::MAX);
+    bench.consumers = bench.consumers.with_lease(Duration::from_millis(50));
+    bench.open("ada").await;
+    let (mails, _) = start(&bench, SHORT, 2);
+    let fails = |it: &ConsumerHealth| {
+        it.heartbeat_error.as_ref().is_some_and(|error| error.contains("a defect of the store"))
+    };
+    let mut health = mails.watch();
+    timeout(LONG, health.wait_for(fails)).await.unwrap().unwrap();
+    assert_eq!(mails.health().state, ConsumerState::StandingBy);
+    assert!(mails.partitions().iter().all(|(_, health)| fails(health)));
+    left.store(0, SeqCst);
+    timeout(LONG, health.wait_for(|it| it.heartbeat_error.is_none())).await.unwrap().unwrap();
+    mails.wait_for(bench.head(), LONG).await.unwrap();
+    bench.consumers.close().await;
 }

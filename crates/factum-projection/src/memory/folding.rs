@@ -421,7 +421,9 @@ where
     async fn try_snapshot(&mut self, run: &mut Run) -> Result<(), TargetError> {
         let model = self.shown.look().await;
         let stored = self.snapshots.store(&model.model, run.progress, &self.letters);
-        self.patience.answered(stored).await?;
+        let stored = self.patience.answered(stored).await;
+        self.health.note_snapshot(stored.as_ref().err().map(|error| sentence(error)));
+        stored?;
         run.weight = 0;
         if run.source.is_live() && !self.is_swept {
             self.is_swept = true;

@@ -1,17 +1,23 @@
 //! Snapshots of models in memory are only caches, also if the type of the model changes under one
 //! name and version.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
+use async_trait::async_trait;
 use bytes::BytesMut;
-use factum_consumer::ConsumerState;
+use factum_consumer::{ConsumerHealth, ConsumerState};
 use factum_kernel::{
-    Cbor, Codec, ExpectedRevision, Kernel, KeyRange, Limits, ScanQuery, TagKey, Value, WriteBatch,
+    Cbor, Codec, DocumentStore, ExpectedRevision, Kernel, KeyRange, Limits, Revision, ScanQuery,
+    StoreError, TagKey, Value, WriteBatch, WriteError,
 };
 use factum_memory::{MemoryOptions, MemoryStore};
 use factum_projection::{Fold, MemoryModel, Projections};
-use factum_testing::bank::AccountEvent;
+use factum_testing::{ForwardDocuments, Forwarding, bank::AccountEvent};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use tokio::time::timeout;
 
 use crate::bench::{Bench, Fails, LONG, counts_in_memory, options};
 
@@ -125,6 +131,50 @@ async fn a_snapshot_keeps_to_the_limits_of_its_store() {
     filled.stop().await;
     let again = start::<Filled>(&bench).await;
     assert_eq!((again.read().await.unwrap().0.len(), again.health().handled), (5_000, 0));
+}
+
+/// Documents that store no snapshot while they are full.
+#[derive(Debug)]
+struct Full {
+    documents: Arc<MemoryStore>,
+    is_full: Arc<AtomicBool>,
+}
+
+#[async_trait]
+impl ForwardDocuments for Full {
+    fn documents(&self) -> Arc<dyn DocumentStore> {
+        self.documents.clone()
+    }
+
+    async fn write(&self, batch: WriteBatch) -> Result<Revision, WriteError> {
+        let is_snapshot = |key: &[u8]| String::from_utf8_lossy(key).contains("/snapshot");
+        let is_full = self.is_full.load(Ordering::SeqCst);
+        if is_full && batch.entries().iter().any(|entry| is_snapshot(&entry.key)) {
+            return Err(StoreError::unavailable("the disk is full").into());
+        }
+        self.documents.write(batch).await
+    }
+}
+
+#[tokio::test]
+async fn a_snapshot_that_fails_shows_in_the_health_until_one_is_stored() {
+    let store = Arc::new(MemoryStore::new());
+    let is_full = Arc::new(AtomicBool::new(true));
+    let documents = Full { documents: store.clone(), is_full: is_full.clone() };
+    let kernel = Kernel::new(store, Arc::new(Forwarding(documents)));
+    let bench = Bench::on(kernel.with_tag_key(TagKey::new([1; 32])));
+    bench.open("ada").await;
+    let sum = Fold::new("sum", 1, |sum: &mut Sum, _: AccountEvent, _| sum.add(1));
+    let sum = sum.with_options(options()).with_snapshot_events(1);
+    let sum = bench.consumers.fold(sum).unwrap();
+    let fails = |it: &ConsumerHealth| it.snapshot_error.as_deref() == Some("the disk is full");
+    let mut health = sum.watch();
+    timeout(LONG, health.wait_for(fails)).await.unwrap().unwrap();
+    is_full.store(false, Ordering::SeqCst);
+    let head = bench.deposit("ada", 1).await;
+    timeout(LONG, health.wait_for(|it| it.snapshot_error.is_none())).await.unwrap().unwrap();
+    sum.wait_for(head, LONG).await.unwrap();
+    assert_eq!(*sum.read().await.unwrap(), Sum(2));
 }
 
 /// Snapshots of an old version used to stay forever.

@@ -44,6 +44,12 @@ pub struct PublishedConsumer {
     /// The reason why an earlier build of it can't be dropped yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub undropped: Option<String>,
+    /// The error of its process's last heartbeat, if that could not be stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heartbeat_error: Option<String>,
+    /// The error of the last snapshot of a model in memory, if that could not be stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot_error: Option<String>,
     /// The number of attempts so far, while it retries.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempts: Option<u32>,
@@ -82,6 +88,8 @@ impl PublishedConsumer {
             cautious: health.is_cautious,
             committing_since: health.committing_since,
             undropped: health.undropped.as_deref().map(cut),
+            heartbeat_error: health.heartbeat_error.as_deref().map(cut),
+            snapshot_error: health.snapshot_error.as_deref().map(cut),
             attempts: attempts_made,
             cause,
         }
@@ -110,7 +118,8 @@ pub(super) fn published(consumers: &[ConsumerStats]) -> Vec<PublishedConsumer> {
 fn is_well(health: &ConsumerHealth) -> bool {
     use ConsumerState::{Paused, Retrying, Stopped};
     let is_at_work = !matches!(health.state, Retrying { .. } | Paused | Stopped(_));
-    is_at_work && health.parked == 0 && health.undropped.is_none()
+    let failing = [&health.undropped, &health.heartbeat_error, &health.snapshot_error];
+    is_at_work && health.parked == 0 && failing.iter().all(|it| it.is_none())
 }
 
 fn cut(text: &str) -> String {
