@@ -5,9 +5,9 @@ use std::{fmt, future::Future, marker::PhantomData};
 use factum_kernel::{Event, RecordedEvent};
 
 use crate::{
+    checkpoints::Checkpoints,
     error::HandleError,
     option::ConsumerOptions,
-    target::Checkpoints,
     work::{Failure, Names, Work, decode},
 };
 

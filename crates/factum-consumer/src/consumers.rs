@@ -15,6 +15,7 @@ use tokio::sync::Semaphore;
 
 use crate::{
     bus::EventBus,
+    checkpoints::Checkpoints,
     consumer::{Consumer, Handling},
     error::{HandleError, StartError, WaitError},
     freeze::Answering,
@@ -24,7 +25,6 @@ use crate::{
     outage::{Outages, TellsOutage},
     source::Reading,
     tail::Tail,
-    target::Checkpoints,
     work::Names,
 };
 

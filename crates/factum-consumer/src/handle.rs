@@ -12,6 +12,7 @@ use crate::{
     health::{Board, ConsumerHealth, ConsumerState, StopReason},
     lease::Membership,
     name::ConsumerName,
+    orders::Order,
     progress::{self, Progress},
     stored::Release,
     target::{Target, TargetError, unreadable},
@@ -19,22 +20,6 @@ use crate::{
 
 /// The interval at which a waiting caller reads the progress that other processes have stored.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-
-/// An order to a running consumer.
-#[derive(Debug)]
-pub enum Order {
-    /// Stop after the current batch.
-    Stop,
-    /// Wait until it is resumed.
-    Pause,
-    /// Continue after a pause.
-    Resume,
-    /// Answer with the dead letters.
-    Letters(oneshot::Sender<Vec<DeadLetter>>),
-    /// Handle or discard the parked event of a stream, then handle the later events of the stream
-    /// that wait for it.
-    Release(StreamId, Release, oneshot::Sender<Result<(), ReleaseError>>),
-}
 
 /// The stored progress of one partition.
 #[derive(Debug, Clone, Copy, Default)]

@@ -53,12 +53,14 @@ mod consumer;
 mod consumers;
 mod handle;
 mod health;
+mod orders;
 mod work;
 
 mod bus;
 mod source;
 mod tail;
 
+mod checkpoints;
 mod dead_letter;
 mod freeze;
 mod progress;

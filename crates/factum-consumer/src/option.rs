@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use factum_kernel::{Position, Scope, Timestamp};
+use factum_kernel::{Position, RecordedEvent, Scope, Timestamp};
 
 use crate::partition::Partitions;
 
@@ -210,5 +210,31 @@ impl ConsumerOptions {
     pub fn with_partitions(mut self, partitions: Partitions) -> Self {
         self.partitions = partitions;
         self
+    }
+}
+
+/// For both loops: that of a consumer, and that of a model in memory.
+#[doc(hidden)]
+impl ConsumerOptions {
+    /// True if an event belongs to the scope.
+    pub fn is_in_scope(&self, event: &RecordedEvent) -> bool {
+        let stream = event.stream();
+        match &self.scope {
+            Scope::Log => !stream.is_system(),
+            Scope::Stream(id) => stream == id.as_ref(),
+            Scope::Category(category) => stream.category() == category.as_str(),
+            Scope::Query(query) => !stream.is_system() && query.matches(event.name(), event.tags()),
+        }
+    }
+
+    /// The number of these events that fit the bytes of a batch; at least one.
+    pub fn within_bytes(&self, events: &[RecordedEvent]) -> usize {
+        let mut left = self.batch_bytes_max;
+        let fits = |event: &&RecordedEvent| {
+            let fits = event.size() <= left;
+            left = left.saturating_sub(event.size());
+            fits
+        };
+        events.iter().take_while(fits).count().max(1)
     }
 }

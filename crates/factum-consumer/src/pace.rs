@@ -10,7 +10,7 @@ use factum_kernel::Position;
 use crate::progress::{Attempt, Mark};
 
 /// The number of deaths of the process during one event after which the event is given up.
-pub const DEATHS_MAX: u32 = 3;
+pub(crate) const DEATHS_MAX: u32 = 3;
 
 /// The size of a consumer's batches, and its care after an unclean stop.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,8 +107,14 @@ impl Pace {
         is_noted.then(|| Attempt { first, last, count: self.deaths(first, last) + 1 })
     }
 
+    /// True if the process died so often while exactly these events were handled that they are given
+    /// up.
+    pub fn is_deadly(&self, first: Position, last: Position) -> bool {
+        self.deaths(first, last) >= DEATHS_MAX
+    }
+
     /// The number of deaths of the process while exactly these events were handled.
-    pub fn deaths(&self, first: Position, last: Position) -> u32 {
+    pub(crate) fn deaths(&self, first: Position, last: Position) -> u32 {
         match &self.care {
             Care::Within(noted) if (noted.first, noted.last) == (first, last) => noted.count,
             _ => 0,

@@ -6,12 +6,12 @@
 /// Starting and freezing a consumer, as builds need it.
 pub use crate::{
     caught::caught,
+    checkpoints::{Checkpoints, checkpoint_key, written},
     consumers::{Arrives, Launch},
     freeze::{Answering, Handover, set_frozen},
     handle::StoredPart,
     lease::{Bell, ring, said_position},
     name::version_of,
-    target::{Checkpoints, checkpoint_key, written},
     work::{Failure, Names, Work, decode},
 };
 
@@ -19,14 +19,14 @@ pub use crate::{
 pub use crate::{
     apart::{Apart, apart},
     dead_letter::StoredLetter,
-    handle::Order,
     health::Place,
-    pace::{DEATHS_MAX, Pace},
+    orders::{Order, Orders},
+    pace::Pace,
     snapshot::{SnapshotHeader, header_key},
-    source::{Chunk, Reading, Source, is_in_scope, next_parked},
+    source::{Chunk, Reading, Source, next_parked},
     stored::left_orders,
     supervision::EventLoop,
-    worker::{ORDERS_EVERY, Patience, next_order, within},
+    worker::{ORDERS_EVERY, Patience},
 };
 
 /// The stored progress of a consumer, and its encoding.

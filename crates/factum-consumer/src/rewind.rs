@@ -3,12 +3,13 @@
 use factum_kernel::{Checkpoint, ErrorKind, Position, ReadFrom, ReadQuery, StoreError};
 
 use crate::{
+    checkpoints::{Checkpoints, layout_key},
     consumers::Consumers,
     dead_letter::StoredLetter,
     name::ConsumerName,
     progress::{self, Progress},
     snapshot::empty_snapshot,
-    target::{Checkpoints, Opened, Save, Target, TargetError, layout_key, unreadable},
+    target::{Opened, Save, Target, TargetError, unreadable},
 };
 
 /// The reason why a checkpoint was not moved.

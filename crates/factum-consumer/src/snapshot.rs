@@ -9,9 +9,10 @@ use factum_kernel::{DocumentStore, ExpectedRevision, WriteBatch};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    checkpoints::written,
     name::ConsumerName,
     progress::{self, Progress},
-    target::{TargetError, unreadable, written},
+    target::{TargetError, unreadable},
 };
 
 /// The header of a snapshot.

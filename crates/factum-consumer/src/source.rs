@@ -103,17 +103,6 @@ impl Chunk {
     }
 }
 
-/// True if an event belongs to a consumer's scope.
-pub fn is_in_scope(scope: &Scope, event: &RecordedEvent) -> bool {
-    let stream = event.stream();
-    match scope {
-        Scope::Log => !stream.is_system(),
-        Scope::Stream(id) => stream == id.as_ref(),
-        Scope::Category(category) => stream.category() == category.as_str(),
-        Scope::Query(query) => !stream.is_system() && query.matches(event.name(), event.tags()),
-    }
-}
-
 /// The next event of a parked stream at or after `version` that is not after the consumer's
 /// checkpoint.
 pub async fn next_parked(

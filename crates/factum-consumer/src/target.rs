@@ -1,7 +1,5 @@
 //! Targets: the stores of a consumer's effects and progress.
 
-mod checkpoints;
-
 use std::{error::Error, future::Future, sync::Arc, time::Duration};
 
 use bytes::Bytes;
@@ -9,9 +7,6 @@ use factum_kernel::{CodecError, ErrorKind, StoreError, StoreErrorKind, StreamId}
 use tokio::task::JoinHandle;
 
 use crate::{error::HandleError, name::ConsumerName};
-
-pub(crate) use checkpoints::layout_key;
-pub use checkpoints::{Checkpoints, checkpoint_key, written};
 
 /// The store to which a consumer writes its effects and its progress, in one write. Therefore each
 /// event takes effect exactly once.

@@ -15,20 +15,19 @@ use std::{collections::BTreeMap, sync::Arc};
 use factum_kernel::{
     Checkpoint, Kernel, Monotonic, Position, ReadError, RecordedEvent, StreamId, sentence,
 };
-use tokio::sync::mpsc;
 
 use crate::{
     consumers::Launch,
     dead_letter::StoredLetter,
     freeze::Handover,
-    handle::Order,
     health::{ConsumerState, Place, StopReason},
     lease::{Assignment, Bell},
     name::ConsumerName,
     option::ConsumerOptions,
+    orders::Orders,
     outage::Outages,
     progress::{self, Mark, Progress},
-    source::{Chunk, Reading, Source, is_in_scope},
+    source::{Chunk, Reading, Source},
     supervision::EventLoop,
     target::{Fence, Save, TargetError},
     work::Work,
@@ -59,7 +58,7 @@ pub(crate) struct Worker<W: Work> {
     /// The rules that recognise an outage in a handler's error.
     outages: Outages,
     reading: Reading,
-    orders: mpsc::Receiver<Order>,
+    orders: Orders,
     health: Place,
     /// The assignment of the partition; `None` if the consumer is not shared.
     assignment: Option<Assignment>,
@@ -78,7 +77,7 @@ pub(crate) struct PartitionSetup {
     /// The number of the partition.
     pub(crate) at: usize,
     pub(crate) health: Place,
-    pub(crate) orders: mpsc::Receiver<Order>,
+    pub(crate) orders: Orders,
     pub(crate) assignment: Option<Assignment>,
     pub(crate) bell: Option<Bell>,
 }
@@ -183,7 +182,7 @@ impl<W: Work> Worker<W> {
             return Ok(());
         };
         let count = self.machine.take(chunk.events().iter().map(RecordedEvent::position));
-        let count = within(&chunk.events()[..count.min(chunk.events().len())], &self.options);
+        let count = self.options.within_bytes(&chunk.events()[..count.min(chunk.events().len())]);
         life.pending = self.attempt(life, chunk, count).await?;
         Ok(())
     }
@@ -198,7 +197,7 @@ impl<W: Work> Worker<W> {
         self.health.tell(state);
         tokio::select! {
             biased;
-            order = next_order(&mut self.orders, &self.health) => {
+            order = self.orders.next() => {
                 self.carry_out(life, order).await?;
                 Ok(None)
             }
@@ -292,7 +291,7 @@ impl<W: Work> Worker<W> {
     /// True if an event must be handled: it is in the scope, the consumer wants it, and it is in
     /// this partition.
     fn wants(&self, event: &RecordedEvent) -> bool {
-        is_in_scope(&self.options.scope, event)
+        self.options.is_in_scope(event)
             && self.work.wants(event)
             && self.options.partitions.at(event) == self.partition
     }
@@ -321,26 +320,6 @@ impl<W: Work> EventLoop for Worker<W> {
 fn new_id(kernel: &Kernel) -> u64 {
     let (high, low) = kernel.ids().uuid(kernel.clock().now()).as_u64_pair();
     high.rotate_left(32) ^ low
-}
-
-/// The number of these events that fit the bytes of a batch; at least one.
-pub fn within(events: &[RecordedEvent], options: &ConsumerOptions) -> usize {
-    let mut left = options.batch_bytes_max;
-    let fits = |event: &&RecordedEvent| {
-        let fits = event.size() <= left;
-        left = left.saturating_sub(event.size());
-        fits
-    };
-    events.iter().take_while(fits).count().max(1)
-}
-
-/// The next order. `Stop` if the handle is gone or the whole consumer must stop.
-pub async fn next_order(orders: &mut mpsc::Receiver<Order>, health: &Place) -> Order {
-    tokio::select! {
-        biased;
-        order = orders.recv() => order.unwrap_or(Order::Stop),
-        () = health.halted() => Order::Stop,
-    }
 }
 
 /// Waits until the partition is revoked or lost.

@@ -27,11 +27,18 @@ const LONG_LINES: &[(&str, &str)] =
 const EMPTY_NAMES: &[&str] =
     &["utils.rs", "util.rs", "types.rs", "common.rs", "helpers.rs", "manager.rs", "mod.rs"];
 
+/// Names of folders that people and tools take for the output of a build.
+const FOLDERS_OF_OUTPUT: &[&str] = &["target", "build", "dist", "out"];
+
 fn breaches(file: &SourceFile) -> Vec<String> {
     let path = &file.path;
     let mut breaches = wide_lines(file);
     if EMPTY_NAMES.contains(&file.name()) {
         breaches.push(format!("{path}: the name says nothing: call it by the noun it defines"));
+    }
+    let mut folders = path.split('/');
+    if let Some(folder) = folders.find(|folder| FOLDERS_OF_OUTPUT.contains(folder)) {
+        breaches.push(format!("{path}: {folder}/ looks like the output of a build: rename it"));
     }
     let (Ok(tokens), Ok(syntax)) = (file.text.parse(), syn::parse_file(&file.text)) else {
         breaches.push(format!("{path} can't be read as Rust, and so not measured: correct it"));
@@ -230,6 +237,15 @@ fn a_name_that_says_nothing_is_refused() {
         assert!(check(&format!("crates/x/src/{name}"), String::new()).contains("says nothing"));
     }
     assert_eq!(check("crates/x/src/stream.rs", String::new()), "");
+}
+
+#[test]
+fn a_folder_that_looks_like_the_output_of_a_build_is_refused() {
+    for folder in FOLDERS_OF_OUTPUT {
+        let found = check(&format!("crates/x/src/{folder}/stream.rs"), String::new());
+        assert!(found.contains("output of a build"), "{found}");
+    }
+    assert_eq!(check("crates/x/src/target.rs", String::new()), "");
 }
 
 #[test]

@@ -3,25 +3,22 @@
 use std::{fmt, sync::Arc};
 
 use factum_runtime::Supervisor;
-use tokio::sync::mpsc;
 
 use super::Consumers;
 use crate::{
     error::StartError,
     freeze::Handover,
-    handle::{ConsumerHandle, Look, Order, Partition, StoredPart},
+    handle::{ConsumerHandle, Look, Partition, StoredPart},
     health::{Board, Place},
     name::ConsumerName,
     option::{ConsumerOptions, FailurePolicy},
+    orders::Orders,
     source::SharedPages,
     supervision::{EventLoop, supervise},
     target::Target,
     work::Work,
     worker::{PartitionSetup, Worker},
 };
-
-/// The most orders that wait for one partition.
-const ORDERS_MAX: usize = 16;
 
 /// A consumer to start.
 pub struct Launch<W: Work> {
@@ -63,7 +60,7 @@ impl Consumers {
             let supervisor = self.supervisor();
             let mut partitions = Vec::with_capacity(count);
             for (at, health) in places.into_iter().enumerate() {
-                let (orders, taken) = mpsc::channel(ORDERS_MAX);
+                let (orders, taken) = Orders::new(health.clone());
                 let part = name.part(at, count);
                 partitions.push(Partition { orders, look: look(&launch.target, &part) });
                 let place = health.clone();
@@ -88,12 +85,12 @@ impl Consumers {
         &self,
         name: &ConsumerName,
         failure: FailurePolicy,
-        make: impl FnOnce(mpsc::Receiver<Order>, Place) -> L,
+        make: impl FnOnce(Orders, Place) -> L,
     ) -> Result<ConsumerHandle, StartError> {
         self.enter_started(name, || {
             let board = Board::new(name, 1);
             let health = board.place(0);
-            let (orders, taken) = mpsc::channel(ORDERS_MAX);
+            let (orders, taken) = Orders::new(health.clone());
             let partitions = [Partition { orders, look: look_here(health.clone()) }].into();
             let supervisor = self.supervisor();
             let event_loop = make(taken, health.clone());

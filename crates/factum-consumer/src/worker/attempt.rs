@@ -17,12 +17,13 @@ use super::{
 };
 use crate::{
     apart::{Apart, apart},
+    checkpoints::layout_key,
     dead_letter::StoredLetter,
     error::HandleError,
     health::StopCause,
     progress::{self, Attempt, Mark},
     source::Chunk,
-    target::{Save, Target, TargetError, layout_key},
+    target::{Save, Target, TargetError},
     work::{Failure, Work},
 };
 

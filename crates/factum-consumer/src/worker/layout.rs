@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use factum_kernel::{ExpectedRevision, WriteBatch, WriteError, sentence};
 
-use super::{End, Worker, next_order, revoked};
-use crate::{name::ConsumerName, progress, target::layout_key, work::Work};
+use super::{End, Worker, revoked};
+use crate::{checkpoints::layout_key, name::ConsumerName, progress, work::Work};
 
 /// The interval at which the other partitions look whether the first one has begun.
 const FIRST_EVERY: Duration = Duration::from_millis(10);
@@ -77,7 +77,7 @@ impl<W: Work> Worker<W> {
         loop {
             tokio::select! {
                 biased;
-                order = next_order(&mut self.orders, &self.health) => {
+                order = self.orders.next() => {
                     let message = "the first partition has not begun yet, try again";
                     if let Err(end) = self.carry_out_meanwhile(order, message) {
                         return end;

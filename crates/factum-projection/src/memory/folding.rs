@@ -6,15 +6,13 @@ use factum_consumer::{
     ConsumerHandle, ConsumerName, ConsumerOptions, ConsumerState, Consumers, StartError, StartFrom,
     StopCause, StopReason, TargetError, Then,
     part::{
-        Chunk, DEATHS_MAX, EventLoop, Names, ORDERS_EVERY, Order, Pace, Patience, Place, Reading,
-        Source, StoredLetter, is_in_scope, next_order,
+        Chunk, EventLoop, Names, ORDERS_EVERY, Orders, Pace, Patience, Place, Reading, Source,
+        StoredLetter,
         progress::{Mark, Progress},
-        within,
     },
 };
 use factum_kernel::{Event, Monotonic, Position, ReadError, RecordedEvent, StreamId, sentence};
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::sync::mpsc;
 
 use super::{
     Fold,
@@ -33,7 +31,7 @@ pub(super) struct Folding<M, E, F> {
     pub(super) name: ConsumerName,
     pub(super) options: ConsumerOptions,
     pub(super) reading: Reading,
-    pub(super) orders: mpsc::Receiver<Order>,
+    pub(super) orders: Orders,
     pub(super) health: Place,
     pub(super) shown: Arc<Shown<M>>,
     pub(super) fold: Arc<FoldWork<E, F>>,
@@ -242,7 +240,7 @@ where
         self.health.tell(if at_end { ConsumerState::Live } else { ConsumerState::CatchingUp });
         tokio::select! {
             biased;
-            order = next_order(&mut self.orders, &self.health) => {
+            order = self.orders.next() => {
                 self.obey(run, order).await?;
                 Ok(None)
             }
@@ -267,7 +265,7 @@ where
     async fn fold(&mut self, run: &mut Run, chunk: Chunk) -> Result<Option<Chunk>, End> {
         let pace = self.pace.as_ref().expect("it has begun");
         let count = pace.take(chunk.events().iter().map(RecordedEvent::position));
-        let count = within(&chunk.events()[..count.min(chunk.events().len())], &self.options);
+        let count = self.options.within_bytes(&chunk.events()[..count.min(chunk.events().len())]);
         let wanted = chunk.events().iter().take(count).enumerate();
         let mut wanted: Vec<usize> =
             wanted.filter(|(_, event)| self.takes(event)).map(|(at, _)| at).collect();
@@ -294,7 +292,7 @@ where
         };
         let first = position(*first);
         let last = position(*last);
-        if first == last && pace.deaths(first, last) >= DEATHS_MAX {
+        if first == last && pace.is_deadly(first, last) {
             self.record_fault(first, StopCause::new("the process died while it was folded"));
             return Ok(Some(chunk));
         }
@@ -337,7 +335,7 @@ where
 
     /// Returns true if the model handles this event.
     pub(super) fn wants(&self, event: &RecordedEvent) -> bool {
-        is_in_scope(&self.options.scope, event) && self.fold.names.wants(event.name())
+        self.options.is_in_scope(event) && self.fold.names.wants(event.name())
     }
 
     /// Records that an event can't be folded.

@@ -8,8 +8,10 @@ use factum_kernel::{
     StoreError, StreamId, WriteBatch, WriteError,
 };
 
-use super::{Fence, Opened, Save, Target, TargetError};
-use crate::name::ConsumerName;
+use crate::{
+    name::ConsumerName,
+    target::{Fence, Opened, Save, Target, TargetError},
+};
 
 /// The prefix of the keys of all consumers' documents.
 const PREFIX: &str = "$consumer/";
