@@ -61,50 +61,44 @@ impl<L: EventLoop> Kept<L> {
         let Some(event_loop) = kept.as_mut() else { return Ok(()) };
         match caught(event_loop.run()).await {
             Ok(reason) => {
-                self.end(kept.take(), reason);
+                self.end(kept.take().expect("it has run"), reason);
                 Ok(())
             }
             Err(panic) => Err(format!("the target or the store panicked: {panic}").into()),
         }
     }
 
-    /// Follows the supervisor's decision about a run that did not end the loop.
+    /// Follows the supervisor's decision after a run that did not end the loop.
     fn follow(&self, worker: &WorkerHealth) {
-        let error = || worker.cause.as_deref().unwrap_or_default().to_owned();
-        match worker.state {
-            WorkerState::BackingOff(_) => self.health.tell(ConsumerState::Retrying {
-                position: None,
-                attempts: worker.failures,
-                error: error(),
-            }),
-            WorkerState::GivenUp => {
-                self.end(self.take(), StopReason::Broken(StopCause::new(error())));
+        let error = worker.cause.as_deref().unwrap_or_default().to_owned();
+        let ended = "the runtime has ended: start the consumer again";
+        let reason = match worker.state {
+            WorkerState::BackingOff(_) => None,
+            WorkerState::GivenUp => Some(StopReason::Broken(StopCause::new(error.clone()))),
+            WorkerState::Stopped if self.health.is_halted() => Some(StopReason::Asked),
+            WorkerState::Stopped => Some(StopReason::Broken(StopCause::new(ended))),
+            _ => return,
+        };
+        let mut kept = self.event_loop.try_lock().expect("no run is under way");
+        // A loop that has ended may still fail: when it is dropped.
+        let Some(event_loop) = kept.take() else { return };
+        match reason {
+            Some(reason) => self.end(event_loop, reason),
+            None => {
+                *kept = Some(event_loop);
+                let attempts = worker.failures;
+                self.health.tell(ConsumerState::Retrying { position: None, attempts, error });
             }
-            WorkerState::Stopped => {
-                let Some(event_loop) = self.take() else { return };
-                let ended = "the runtime has ended: start the consumer again";
-                let reason = match self.health.is_halted() {
-                    true => StopReason::Asked,
-                    false => StopReason::Broken(StopCause::new(ended)),
-                };
-                self.end(Some(event_loop), reason);
-            }
-            _ => {}
         }
     }
 
-    fn take(&self) -> Option<L> {
-        self.event_loop.try_lock().expect("no run is under way").take()
-    }
-
-    fn end(&self, event_loop: Option<L>, reason: StopReason) {
+    fn end(&self, mut event_loop: L, reason: StopReason) {
         if reason != StopReason::Asked {
             self.health.halt();
         }
-        let mut event_loop = event_loop;
         // Release the partition before the health says `Stopped`: the consumer may be started again
         // then.
-        event_loop.iter_mut().for_each(L::leave);
+        event_loop.leave();
         self.health.stop(reason);
     }
 }

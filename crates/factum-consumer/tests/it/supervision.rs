@@ -18,7 +18,7 @@ use factum_kernel::{DocumentStore, Position, Revision, WriteBatch, WriteError, s
 use factum_testing::{ForwardDocuments, Forwarding, bank::AccountEvent};
 use tokio::time::timeout;
 
-use crate::bench::{Bench, LONG};
+use crate::bench::{Bench, LONG, quick};
 
 /// The number of failures after which a supervisor gives a worker up.
 const FAILURES_MAX: usize = 10;
@@ -171,4 +171,31 @@ async fn a_heartbeat_that_fails_shows_in_the_health_until_it_is_stored() {
     timeout(LONG, health.wait_for(|it| it.heartbeat_error.is_none())).await.unwrap().unwrap();
     mails.wait_for(bench.head(), LONG).await.unwrap();
     bench.consumers.close().await;
+}
+
+/// A value of a handler whose destructor has a defect.
+struct Dropped;
+
+impl Drop for Dropped {
+    fn drop(&mut self) {
+        assert!(std::thread::panicking(), "a defect of the destructor");
+    }
+}
+
+#[tokio::test]
+async fn a_consumer_whose_handler_panics_when_it_is_dropped_stays_stopped() {
+    let bench = Bench::new();
+    bench.open("ada").await;
+    let dropped = Dropped;
+    let mails = Consumer::new("mails", move |_: AccountEvent, _| {
+        let _ = &dropped;
+        async { Err("thirteen".into()) }
+    });
+    let failure = FailurePolicy::new().with_retries_max(0).then_stop();
+    let mails = mails.with_options(quick().with_failure(failure));
+    let mails = bench.consumers.start(mails).unwrap();
+    mails.wait_for(bench.head(), LONG).await.unwrap_err();
+    let reason = timeout(LONG, mails.stop()).await.unwrap();
+    assert!(matches!(reason, StopReason::Failed { .. }), "{reason:?}");
+    assert_eq!(mails.health().state, ConsumerState::Stopped(reason));
 }
