@@ -16,6 +16,7 @@ use factum::{
         order_release, stored_consumers,
     },
     event::StreamId,
+    sentence,
 };
 use factum_testing::bank::{Account, AccountCommand, AccountEvent};
 
@@ -92,10 +93,10 @@ async fn stopping() -> Done {
     match mails.wait_for(last, WAIT).await {
         Ok(()) => println!("it has seen everything"),
         Err(WaitError::Behind { reached, .. }) => println!("it is at {reached}, ask later"),
-        Err(error) => println!("{error}"),
+        Err(error) => println!("{}", sentence(&error)),
     }
     if let ConsumerState::Stopped(reason) = mails.health().state {
-        println!("stopped: {reason}");
+        println!("stopped: {}", sentence(&reason));
     }
     // After the cause is corrected, it continues where it stopped.
     is_mended.store(true, Ordering::SeqCst);
