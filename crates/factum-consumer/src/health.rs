@@ -27,7 +27,8 @@ pub enum ConsumerState {
     CatchingUp,
     /// The consumer has handled every event of the log.
     Live,
-    /// An event fails, or the target or the store can't be reached. The consumer tries again.
+    /// An event fails, the target or the store can't be reached, or one of them has panicked. The
+    /// consumer tries again.
     Retrying {
         /// The event's position; `None` if no event is the cause.
         position: Option<Position>,
