@@ -107,8 +107,8 @@ impl Pace {
         is_noted.then(|| Attempt { first, last, count: self.deaths(first, last) + 1 })
     }
 
-    /// True if the process died so often while exactly these events were handled that they are given
-    /// up.
+    /// True if these events are given up: the process died too often while exactly they were
+    /// handled.
     pub fn is_deadly(&self, first: Position, last: Position) -> bool {
         self.deaths(first, last) >= DEATHS_MAX
     }
