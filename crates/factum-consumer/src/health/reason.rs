@@ -105,8 +105,8 @@ impl Error for StopReason {
 #[derive(Clone)]
 pub struct StopCause {
     error: Arc<dyn Error + Send + Sync>,
-    /// The error behind a link of the kind `Closed`, for an error of a caller that has waited for
-    /// the consumer.
+    /// A link of the kind `Closed`, with the error as its source. An error of a caller that has
+    /// waited for the consumer needs it.
     closed: Cause,
 }
 

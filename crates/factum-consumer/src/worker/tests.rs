@@ -1,4 +1,4 @@
-//! What the loop asserts about its progress and its pages.
+//! The asserts of the loop about its progress and its pages.
 
 use std::sync::Arc;
 

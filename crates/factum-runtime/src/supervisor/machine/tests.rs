@@ -167,7 +167,7 @@ impl World {
         effects.into_iter().for_each(|effect| self.perform(effect));
         let states: Vec<_> = self.machine.health().into_iter().map(|it| it.state).collect();
         let told: Vec<_> = self.workers.values().filter_map(|it| it.told).collect();
-        assert_eq!(told, states, "every change of a state is told");
+        assert_eq!(told, states, "every change of a state is reported");
     }
 
     fn perform(&mut self, effect: Effect) {
