@@ -149,7 +149,7 @@ impl Consumers {
         handles
     }
 
-    /// Stops all consumers after their current batches, and lets no more start. A target that does
+    /// Stops all consumers after their current events, and lets no more start. A target that does
     /// not answer is given ten seconds.
     pub async fn close(&self) {
         self.running().is_closed = true;

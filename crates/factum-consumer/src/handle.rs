@@ -11,6 +11,7 @@ use crate::{
     health::{Board, ConsumerHealth, ConsumerState, StopReason},
     lease::Membership,
     name::ConsumerName,
+    order::Order,
     progress::{self, Progress},
     stored::Release,
     target::{Target, TargetError, unreadable},
@@ -18,22 +19,6 @@ use crate::{
 
 /// The interval at which a waiting caller reads the progress that other processes have stored.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-
-/// An order to a running consumer.
-#[derive(Debug)]
-pub enum Order {
-    /// Stop after the current batch.
-    Stop,
-    /// Wait until it is resumed.
-    Pause,
-    /// Continue after a pause.
-    Resume,
-    /// Answer with the dead letters.
-    Letters(oneshot::Sender<Vec<DeadLetter>>),
-    /// Handle or discard the parked event of a stream, then handle the later events of the stream
-    /// that wait for it.
-    Release(StreamId, Release, oneshot::Sender<Result<(), ReleaseError>>),
-}
 
 /// The stored progress of one partition.
 #[derive(Debug, Clone, Copy, Default)]
@@ -142,7 +127,7 @@ impl ConsumerHandle {
         true
     }
 
-    /// Pauses the consumer in this process after the current batch, until [`resume`](Self::resume)
+    /// Pauses the consumer in this process after the current event, until [`resume`](Self::resume)
     /// or the next start. A partition that moves to another process continues there.
     pub async fn pause(&self) {
         for partition in &*self.partitions {
@@ -157,7 +142,7 @@ impl ConsumerHandle {
         }
     }
 
-    /// Stops the consumer after the current batch and waits for that. A target that does not answer
+    /// Stops the consumer after the current event and waits for that. A target that does not answer
     /// is given ten seconds. Other processes that run the consumer continue it.
     pub async fn stop(&self) -> StopReason {
         self.tell_to_stop();

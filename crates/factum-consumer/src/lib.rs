@@ -47,6 +47,7 @@
 mod error;
 mod name;
 mod option;
+mod order;
 mod partition;
 
 mod consumer;

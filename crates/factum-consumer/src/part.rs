@@ -19,13 +19,13 @@ pub use crate::{
 pub use crate::{
     apart::{Apart, apart},
     dead_letter::StoredLetter,
-    handle::Order,
     health::Place,
+    order::{Order, Orders},
     pace::{DEATHS_MAX, Pace},
     snapshot::{SnapshotHeader, header_key},
     source::{Chunk, Reading, Source, is_in_scope, next_parked},
     stored::left_orders,
-    worker::{ERROR_BYTES_MAX, Ending, ORDERS_EVERY, PANICS_MAX, Patience, next_order, within},
+    worker::{ERROR_BYTES_MAX, Ending, ORDERS_EVERY, PANICS_MAX, Patience, within},
 };
 
 /// The stored progress of a consumer, and its encoding.

@@ -13,18 +13,17 @@ mod stored_order;
 use std::{collections::BTreeMap, sync::Arc};
 
 use factum_kernel::{Checkpoint, Kernel, Monotonic, Position, ReadError, RecordedEvent, StreamId};
-use tokio::sync::mpsc;
 
 use crate::{
     caught::caught,
     consumers::Launch,
     dead_letter::StoredLetter,
     freeze::Handover,
-    handle::Order,
     health::{ConsumerState, Place, StopReason},
     lease::{Assignment, Bell},
     name::ConsumerName,
     option::ConsumerOptions,
+    order::Orders,
     outage::Outages,
     progress::{self, Mark, Progress},
     source::{Chunk, Reading, Source, is_in_scope},
@@ -58,7 +57,7 @@ pub(crate) struct Worker<W: Work> {
     /// The rules that recognise an outage in a handler's error.
     outages: Outages,
     reading: Reading,
-    orders: mpsc::Receiver<Order>,
+    orders: Orders,
     health: Place,
     /// The assignment of the partition; `None` if the consumer is not shared.
     assignment: Option<Assignment>,
@@ -77,7 +76,7 @@ pub(crate) struct PartitionSetup {
     /// The number of the partition.
     pub(crate) at: usize,
     pub(crate) health: Place,
-    pub(crate) orders: mpsc::Receiver<Order>,
+    pub(crate) orders: Orders,
     pub(crate) assignment: Option<Assignment>,
     pub(crate) bell: Option<Bell>,
 }
@@ -214,7 +213,7 @@ impl<W: Work> Worker<W> {
         self.health.tell(state);
         tokio::select! {
             biased;
-            order = next_order(&mut self.orders, &self.health) => {
+            order = self.orders.next() => {
                 self.carry_out(life, order).await?;
                 Ok(None)
             }
@@ -334,15 +333,6 @@ pub fn within(events: &[RecordedEvent], options: &ConsumerOptions) -> usize {
         fits
     };
     events.iter().take_while(fits).count().max(1)
-}
-
-/// The next order. `Stop` if the handle is gone or the whole consumer must stop.
-pub async fn next_order(orders: &mut mpsc::Receiver<Order>, health: &Place) -> Order {
-    tokio::select! {
-        biased;
-        order = orders.recv() => order.unwrap_or(Order::Stop),
-        () = health.halted() => Order::Stop,
-    }
 }
 
 /// Waits until the partition is revoked or lost.

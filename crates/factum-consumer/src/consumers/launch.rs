@@ -8,10 +8,11 @@ use super::Consumers;
 use crate::{
     error::StartError,
     freeze::Handover,
-    handle::{ConsumerHandle, Look, Order, Partition, StoredPart},
+    handle::{ConsumerHandle, Look, Partition, StoredPart},
     health::{Board, Place},
     name::ConsumerName,
     option::ConsumerOptions,
+    order::Orders,
     source::SharedPages,
     target::Target,
     work::Work,
@@ -65,8 +66,8 @@ impl Consumers {
                 partitions.push(Partition { orders, look });
                 let ending = Ending(health.clone());
                 let assignment = assignments.as_mut().and_then(Iterator::next);
-                let part =
-                    PartitionSetup { at, health, orders: taken, assignment, bell: self.bell() };
+                let orders = Orders::new(taken, health.clone());
+                let part = PartitionSetup { at, health, orders, assignment, bell: self.bell() };
                 let worker = Worker::new(&launch, part, reading.clone(), self.outages.clone());
                 tokio::spawn(worker.run(ending));
             }
@@ -84,14 +85,14 @@ impl Consumers {
     pub fn launch_alone(
         &self,
         name: &ConsumerName,
-        start: impl FnOnce(mpsc::Receiver<Order>, Place),
+        start: impl FnOnce(Orders, Place),
     ) -> Result<ConsumerHandle, StartError> {
         self.enter_started(name, || {
             let board = Board::new(name, 1);
             let health = board.place(0);
             let (orders, taken) = mpsc::channel(ORDERS_MAX);
             let partitions = [Partition { orders, look: look_here(health.clone()) }].into();
-            start(taken, health);
+            start(Orders::new(taken, health.clone()), health);
             let clock = self.reading.kernel.clock().clone();
             ConsumerHandle { name: name.clone(), partitions, board, membership: None, clock }
         })

@@ -187,6 +187,7 @@ impl Target for Checkpoints {
     type Tx = ();
 
     const IS_PARALLEL: bool = true;
+    const HAS_EFFECTS_ELSEWHERE: bool = true;
 
     async fn open(&self, consumer: &ConsumerName) -> Result<Opened, TargetError> {
         self.open_with(consumer, None).await

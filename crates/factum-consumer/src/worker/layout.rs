@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use factum_kernel::{ExpectedRevision, WriteBatch, WriteError};
 
-use super::{End, Worker, next_order, revoked};
+use super::{End, Worker, revoked};
 use crate::{name::ConsumerName, progress, target::layout_key, work::Work};
 
 /// The interval at which the other partitions look whether the first one has begun.
@@ -77,7 +77,7 @@ impl<W: Work> Worker<W> {
         loop {
             tokio::select! {
                 biased;
-                order = next_order(&mut self.orders, &self.health) => {
+                order = self.orders.next() => {
                     let message = "the first partition has not begun yet, try again";
                     if let Err(end) = self.carry_out_meanwhile(order, message) {
                         return end;

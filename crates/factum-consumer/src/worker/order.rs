@@ -1,14 +1,14 @@
 //! The orders to a worker, between batches and during a wait.
 
 use factum_kernel::Position;
-use tokio::sync::{mpsc::error::TryRecvError, oneshot};
+use tokio::sync::oneshot;
 
-use super::{End, Life, Worker, next_order, revoked};
+use super::{End, Life, Worker, revoked};
 use crate::{
     dead_letter::DeadLetter,
     error::ReleaseError,
-    handle::Order,
     health::{ConsumerState, StopReason},
+    order::Order,
     work::Work,
 };
 
@@ -19,11 +19,11 @@ impl<W: Work> Worker<W> {
                 self.health.tell(ConsumerState::Paused);
                 tokio::select! {
                     biased;
-                    order = next_order(&mut self.orders, &self.health) => order,
+                    order = self.orders.next() => order,
                     () = revoked(&mut self.assignment) => return Err(End::Unassigned),
                 }
             } else {
-                match self.waiting_order() {
+                match self.orders.waiting() {
                     Some(order) => order,
                     None => return Ok(()),
                 }
@@ -45,15 +45,7 @@ impl<W: Work> Worker<W> {
         Ok(())
     }
 
-    fn waiting_order(&mut self) -> Option<Order> {
-        match self.orders.try_recv() {
-            Ok(order) => Some(order),
-            Err(TryRecvError::Empty) => self.health.is_halted().then_some(Order::Stop),
-            Err(TryRecvError::Disconnected) => Some(Order::Stop),
-        }
-    }
-
-    fn answer_letters(&self, answer: oneshot::Sender<Vec<DeadLetter>>) {
+    pub(super) fn answer_letters(&self, answer: oneshot::Sender<Vec<DeadLetter>>) {
         let letters = self.letters.iter().map(|(stream, letter)| letter.open(stream));
         let _ = answer.send(letters.collect());
     }
@@ -74,7 +66,7 @@ impl<W: Work> Worker<W> {
         loop {
             tokio::select! {
                 biased;
-                order = next_order(&mut self.orders, &self.health) => {
+                order = self.orders.next() => {
                     self.carry_out_meanwhile(order, &refusal)?;
                 }
                 () = revoked(&mut self.assignment) => return Err(End::Unassigned),
@@ -101,7 +93,7 @@ impl<W: Work> Worker<W> {
 
     /// Takes the waiting orders during a long action.
     pub(crate) fn take_waiting_orders(&mut self, refusal: &str) -> Result<(), End> {
-        while let Some(order) = self.waiting_order() {
+        while let Some(order) = self.orders.waiting() {
             self.carry_out_meanwhile(order, refusal)?;
         }
         Ok(())

@@ -8,15 +8,15 @@ use factum_kernel::{Kernel, StreamId};
 use super::{
     End, Worker,
     machine::{After, Frozen},
-    next_order, revoked,
+    revoked,
 };
 use crate::{
     dead_letter::{DeadLetter, StoredLetter},
     error::ReleaseError,
-    handle::Order,
     health::{ConsumerState, StopReason},
     lease::Assignment,
     name::ConsumerName,
+    order::Order,
     progress,
     stored::{Release, StoredOrder, store_orders},
     target::{Opened, Target},
@@ -39,12 +39,12 @@ impl<W: Work> Worker<W> {
         }
         self.health.tell(ConsumerState::StandingBy);
         loop {
-            let Self { assignment: Some(assignment), orders, health, .. } = self else {
+            let Self { assignment: Some(assignment), orders, .. } = self else {
                 return Ok(());
             };
             let order = tokio::select! {
                 biased;
-                order = next_order(orders, health) => order,
+                order = orders.next() => order,
                 () = assignment.assigned() => return Ok(()),
             };
             self.carry_out_in_standby(order).await?;
@@ -54,12 +54,12 @@ impl<W: Work> Worker<W> {
     /// Reads the assignment again after another process has moved the checkpoint.
     pub(super) async fn refresh_assignment(&mut self) -> After {
         loop {
-            let Self { assignment: Some(assignment), orders, health, .. } = self else {
+            let Self { assignment: Some(assignment), orders, .. } = self else {
                 return After::Begin;
             };
             let order = tokio::select! {
                 biased;
-                order = next_order(orders, health) => order,
+                order = orders.next() => order,
                 () = assignment.refresh() => break,
             };
             if let Err(end) = self.carry_out_in_standby(order).await {
@@ -120,7 +120,7 @@ impl<W: Work> Worker<W> {
         loop {
             tokio::select! {
                 biased;
-                order = next_order(&mut self.orders, &self.health) => {
+                order = self.orders.next() => {
                     let refusal = "another consumer is about to take this one's place";
                     self.carry_out_meanwhile(order, refusal)?;
                 }

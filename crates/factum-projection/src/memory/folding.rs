@@ -6,15 +6,14 @@ use factum_consumer::{
     ConsumerHandle, ConsumerName, ConsumerOptions, ConsumerState, Consumers, StartError, StartFrom,
     StopReason, TargetError, Then,
     part::{
-        Chunk, DEATHS_MAX, ERROR_BYTES_MAX, Ending, Names, ORDERS_EVERY, Order, PANICS_MAX, Pace,
-        Patience, Place, Reading, Source, StoredLetter, caught, is_in_scope, next_order,
+        Chunk, DEATHS_MAX, ERROR_BYTES_MAX, Ending, Names, ORDERS_EVERY, Orders, PANICS_MAX, Pace,
+        Patience, Place, Reading, Source, StoredLetter, caught, is_in_scope,
         progress::{Mark, Progress},
         within,
     },
 };
 use factum_kernel::{Event, Monotonic, Position, ReadError, RecordedEvent, StreamId};
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::sync::mpsc;
 
 use super::{
     Fold,
@@ -33,7 +32,7 @@ pub(super) struct Folding<M, E, F> {
     pub(super) name: ConsumerName,
     pub(super) options: ConsumerOptions,
     pub(super) reading: Reading,
-    pub(super) orders: mpsc::Receiver<Order>,
+    pub(super) orders: Orders,
     pub(super) health: Place,
     pub(super) shown: Arc<Shown<M>>,
     pub(super) fold: Arc<FoldWork<E, F>>,
@@ -286,7 +285,7 @@ where
         self.health.tell(if at_end { ConsumerState::Live } else { ConsumerState::CatchingUp });
         tokio::select! {
             biased;
-            order = next_order(&mut self.orders, &self.health) => {
+            order = self.orders.next() => {
                 self.obey(run, order).await?;
                 Ok(None)
             }

@@ -2,13 +2,13 @@
 
 use factum_consumer::{
     ConsumerState, Release, ReleaseError, StopReason,
-    part::{Chunk, ORDERS_EVERY, Order, StoredLetter, left_orders, next_order, next_parked},
+    part::{Chunk, ORDERS_EVERY, Order, StoredLetter, left_orders, next_parked},
 };
 use factum_kernel::{
     Event, ExpectedRevision, Position, RecordedEvent, StreamId, StreamVersion, WriteBatch,
 };
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::sync::{mpsc::error::TryRecvError, oneshot};
+use tokio::sync::oneshot;
 
 use super::folding::{End, Folding, Run};
 
@@ -41,9 +41,9 @@ where
         loop {
             let order = if self.is_paused && !self.is_restoring() {
                 self.health.tell(ConsumerState::Paused);
-                next_order(&mut self.orders, &self.health).await
+                self.orders.next().await
             } else {
-                match self.waiting_order() {
+                match self.orders.waiting() {
                     Some(order) => order,
                     None => return Ok(()),
                 }
@@ -64,14 +64,6 @@ where
                 self.release(run, &stream, release, Some(answer)).await
             }
             order => self.obey_or_refuse(order, ""),
-        }
-    }
-
-    fn waiting_order(&mut self) -> Option<Order> {
-        match self.orders.try_recv() {
-            Ok(order) => Some(order),
-            Err(TryRecvError::Empty) => self.health.is_halted().then_some(Order::Stop),
-            Err(TryRecvError::Disconnected) => Some(Order::Stop),
         }
     }
 
@@ -104,7 +96,7 @@ where
         loop {
             tokio::select! {
                 biased;
-                order = next_order(&mut self.orders, &self.health) => {
+                order = self.orders.next() => {
                     self.obey_or_refuse(order, &reason)?;
                 }
                 () = &mut asleep => break,
@@ -224,7 +216,7 @@ where
         let left_out = (release == Release::Discard).then_some(letter.version);
         let kernel = self.reading.kernel.clone();
         loop {
-            while let Some(order) = self.waiting_order() {
+            while let Some(order) = self.orders.waiting() {
                 self.obey_or_refuse(order, "another stream is being released, try again")?;
             }
             let checkpoint = run.progress.checkpoint;
