@@ -10,8 +10,8 @@ use tokio::task::JoinHandle;
 
 use crate::{error::HandleError, name::ConsumerName};
 
-pub(crate) use checkpoints::layout_key;
 pub use checkpoints::{Checkpoints, checkpoint_key, written};
+pub(crate) use checkpoints::{layout_key, stored_layout};
 
 /// The store to which a consumer writes its effects and its progress, in one write. Therefore each
 /// event takes effect exactly once.

@@ -4,10 +4,8 @@ use factum_kernel::{
     DecodeError, DecodeReason, ErrorKind, Position, ReadError, StoreError, StreamId,
 };
 
-use super::{HandleError, ReleaseError, StartError, WaitError};
-use crate::{
-    BusError, RewindError, TargetError, health::StopReason, name::ConsumerName, outage::Outages,
-};
+use super::{HandleError, ReleaseError, StartError, TargetError, WaitError};
+use crate::{BusError, RewindError, health::StopReason, name::ConsumerName, outage::Outages};
 
 /// A user's error that wraps one of ours.
 #[derive(Debug, thiserror::Error)]
@@ -79,6 +77,7 @@ fn every_error_of_consumers_has_its_kind() {
         StartError::Closed(_) = StartError::Closed(name()) => Closed,
         StartError::OnePartition(_) = StartError::OnePartition(name()) => Invalid,
         StartError::Store(_) = away().into() => Unavailable,
+        StartError::Target(_) = TargetError::Fenced.into() => Conflict,
     });
     kinds!(WaitError {
         WaitError::Behind { .. } = behind() => TimedOut,

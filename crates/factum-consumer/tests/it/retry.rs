@@ -47,7 +47,7 @@ async fn three_hundred_events(bench: &Bench) {
 }
 
 /// Starts a consumer that sends a letter for each event, and fails once at the event at `at`.
-fn start_failing_once(bench: &Bench, sent: &Sent, at: u64, panics: bool) -> ConsumerHandle {
+async fn start_failing_once(bench: &Bench, sent: &Sent, at: u64, panics: bool) -> ConsumerHandle {
     let has_failed = Arc::new(AtomicBool::new(false));
     let sent = sent.clone();
     let letters = Consumer::new("letters", move |_: AccountEvent, event: RecordedEvent| {
@@ -61,7 +61,7 @@ fn start_failing_once(bench: &Bench, sent: &Sent, at: u64, panics: bool) -> Cons
             Ok(())
         }
     });
-    bench.consumers.start(letters.with_options(options())).unwrap()
+    bench.consumers.start(letters.with_options(options())).await.unwrap()
 }
 
 /// Without any crash, 299 letters were sent twice.
@@ -71,7 +71,7 @@ async fn a_failure_late_in_a_batch_repeats_only_its_own_event() {
         let bench = Bench::new();
         three_hundred_events(&bench).await;
         let sent = Sent::default();
-        let letters = start_failing_once(&bench, &sent, 300, panics);
+        let letters = start_failing_once(&bench, &sent, 300, panics).await;
         letters.wait_for(bench.head(), LONG).await.unwrap();
         assert_eq!(sent.all(), (1..=300).collect::<Vec<_>>(), "panics={panics}");
         assert_eq!(letters.dead_letters().await, []);
@@ -85,13 +85,17 @@ async fn an_outage_in_the_middle_of_a_batch_repeats_only_its_own_event() {
         bench.consumers.clone().with_outages(|error| error.to_string() == "the printer jams");
     three_hundred_events(&bench).await;
     let sent = Sent::default();
-    let letters = start_failing_once(&bench, &sent, 150, false);
+    let letters = start_failing_once(&bench, &sent, 150, false).await;
     letters.wait_for(bench.head(), LONG).await.unwrap();
     assert_eq!(sent.all(), (1..=300).collect::<Vec<_>>());
 }
 
 /// Starts a consumer that waits for `gate` before its second event.
-fn start_gated(bench: &Bench, sent: &Sent, gate: &Arc<Notify>) -> (ConsumerHandle, Arc<Notify>) {
+async fn start_gated(
+    bench: &Bench,
+    sent: &Sent,
+    gate: &Arc<Notify>,
+) -> (ConsumerHandle, Arc<Notify>) {
     let (sent, gate, arrived) = (sent.clone(), gate.clone(), Arc::new(Notify::new()));
     let arrives = arrived.clone();
     let letters = Consumer::new("letters", move |_: AccountEvent, event: RecordedEvent| {
@@ -105,7 +109,7 @@ fn start_gated(bench: &Bench, sent: &Sent, gate: &Arc<Notify>) -> (ConsumerHandl
             Ok(())
         }
     });
-    (bench.consumers.start(letters.with_options(options())).unwrap(), arrived)
+    (bench.consumers.start(letters.with_options(options())).await.unwrap(), arrived)
 }
 
 /// The whole batch was handled first, for as long as that took.
@@ -114,7 +118,7 @@ async fn a_consumer_that_closes_stops_after_its_current_event_and_repeats_none()
     let bench = Bench::new();
     three_hundred_events(&bench).await;
     let (sent, gate) = (Sent::default(), Arc::new(Notify::new()));
-    let (letters, arrived) = start_gated(&bench, &sent, &gate);
+    let (letters, arrived) = start_gated(&bench, &sent, &gate).await;
     arrived.notified().await;
     // One thread runs all tasks in turn: the consumer gets the order before the gate opens.
     let mut closing = pin!(letters.stop());
@@ -126,7 +130,7 @@ async fn a_consumer_that_closes_stops_after_its_current_event_and_repeats_none()
     assert_eq!(closing.await, StopReason::Asked);
     assert_eq!(sent.all(), [1, 2]);
     gate.notify_one();
-    let (again, _) = start_gated(&bench, &sent, &gate);
+    let (again, _) = start_gated(&bench, &sent, &gate).await;
     again.wait_for(bench.head(), LONG).await.unwrap();
     assert_eq!(sent.all(), (1..=300).collect::<Vec<_>>());
 }
@@ -136,7 +140,7 @@ async fn a_pause_begins_after_the_current_event_and_the_letters_are_answered_bef
     let bench = Bench::new();
     three_hundred_events(&bench).await;
     let (sent, gate) = (Sent::default(), Arc::new(Notify::new()));
-    let (letters, arrived) = start_gated(&bench, &sent, &gate);
+    let (letters, arrived) = start_gated(&bench, &sent, &gate).await;
     arrived.notified().await;
     assert_eq!(letters.dead_letters().await, [], "answered while an event is handled");
     letters.pause().await;

@@ -50,7 +50,7 @@ async fn start_version<M: Model>(bench: &Bench, version: u32) -> MemoryModel<M> 
             model.add(cents);
         }
     });
-    let started = bench.again().consumers.fold(deposits.with_options(options())).unwrap();
+    let started = bench.again().consumers.fold(deposits.with_options(options())).await.unwrap();
     started.wait_for(bench.head(), LONG).await.unwrap();
     started
 }
@@ -156,7 +156,7 @@ async fn models_of_two_processes_do_not_mix_their_snapshots() {
     let mut counts = Vec::new();
     for _ in 0..2 {
         let fold = counts_in_memory(&Fails::default()).with_snapshot_events(1);
-        counts.push(bench.again().consumers.fold(fold).unwrap());
+        counts.push(bench.again().consumers.fold(fold).await.unwrap());
     }
     for cents in 1..=30 {
         let position = bench.deposit("ada", cents).await;
@@ -167,7 +167,7 @@ async fn models_of_two_processes_do_not_mix_their_snapshots() {
     for counts in counts {
         counts.stop().await;
     }
-    let again = bench.count_in_memory(&Fails::default());
+    let again = bench.count_in_memory(&Fails::default()).await;
     again.wait_for(bench.head(), LONG).await.unwrap();
     assert_eq!(again.health().handled, 0, "the last snapshot is whole");
     assert_eq!(*again.read().await.unwrap(), bench.fold().await);
